@@ -1,0 +1,117 @@
+/**
+ * The errors that the control side throws, grouped by who is at fault. Packets never raise one:
+ * on the data path the outcome is a counted `Verdict`.
+ *
+ * Test `error.code`, which is stable, rather than the class or the message. Messages are lower
+ * case, without a full stop, and carry the value that was wrong.
+ * @module
+ */
+
+/** Base class of everything this library throws on purpose. */
+export class PresenceError extends Error {
+  /** Stable identifier, `ERR_PRESENCE_...`. */
+  readonly code: string;
+
+  constructor(code: string, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = new.target.name;
+    this.code = code;
+  }
+}
+
+/** The calling program is at fault: an argument or a call order that can never succeed. */
+export class ApiMisuseError extends PresenceError {
+  constructor(message: string, options?: ErrorOptions) {
+    super('ERR_PRESENCE_API_MISUSE', message, options);
+  }
+}
+
+/** The operator is at fault: a value of the configuration or of the desired state is unusable. */
+export class ConfigError extends PresenceError {
+  /** Where the fault is, for example `sites[0].pool`; empty when it concerns the whole. */
+  readonly path: string;
+
+  constructor(path: string, message: string, options?: ErrorOptions) {
+    super('ERR_PRESENCE_CONFIG', path === '' ? message : `${path}: ${message}`, options);
+    this.path = path;
+  }
+}
+
+/** A pool, lease or reservation does not allow what was asked. */
+export class AllocatorError extends PresenceError {}
+
+/** Every address of the pool is leased, reserved or in quarantine. */
+export class PoolExhaustedError extends AllocatorError {
+  constructor(message: string) {
+    super('ERR_PRESENCE_POOL_EXHAUSTED', message);
+  }
+}
+
+/** The address asked for belongs to another key, or is not one the pool hands out. */
+export class AddressUnavailableError extends AllocatorError {
+  constructor(message: string) {
+    super('ERR_PRESENCE_ADDRESS_UNAVAILABLE', message);
+  }
+}
+
+/** A quota of one site is used up, for example the number of its client presences. */
+export class QuotaExceededError extends AllocatorError {
+  constructor(message: string) {
+    super('ERR_PRESENCE_QUOTA_EXCEEDED', message);
+  }
+}
+
+/** The store could not keep, or did not find as expected, what it was given. */
+export class StoreError extends PresenceError {
+  constructor(message: string, options?: ErrorOptions) {
+    super('ERR_PRESENCE_STORE', message, options);
+  }
+}
+
+/** Another writer changed an entry first; read it again and decide anew. */
+export class StoreConflictError extends PresenceError {
+  constructor(message: string) {
+    super('ERR_PRESENCE_STORE_CONFLICT', message);
+  }
+}
+
+/** The far gateway broke the protocol. */
+export class PeerProtocolError extends PresenceError {
+  constructor(message: string, options?: ErrorOptions) {
+    super('ERR_PRESENCE_PEER_PROTOCOL', message, options);
+  }
+}
+
+/** The far gateway understood and said no; `message` carries its reason. */
+export class PeerRefusedError extends PresenceError {
+  constructor(message: string, options?: ErrorOptions) {
+    super('ERR_PRESENCE_PEER_REFUSED', message, options);
+  }
+}
+
+/** A certificate, signing request or key is not acceptable. */
+export class CertificateError extends PresenceError {
+  constructor(message: string, options?: ErrorOptions) {
+    super('ERR_PRESENCE_CERTIFICATE', message, options);
+  }
+}
+
+/** Why an enrolment was refused. */
+export type EnrolmentFault = 'malformed' | 'unknown' | 'expired' | 'used' | 'wrong-ca';
+
+/** An enrolment token is not, or no longer, good for a certificate. */
+export class EnrolmentError extends PresenceError {
+  readonly fault: EnrolmentFault;
+
+  constructor(fault: EnrolmentFault, message: string, options?: ErrorOptions) {
+    super(`ERR_PRESENCE_ENROLMENT_${fault.toUpperCase().replace('-', '_')}`, message, options);
+    this.fault = fault;
+  }
+}
+
+/** The machine is at fault: a port is busy, a device cannot be opened, a file cannot be read. */
+export class EnvironmentError extends PresenceError {
+  constructor(message: string, options?: ErrorOptions) {
+    super('ERR_PRESENCE_ENVIRONMENT', message, options);
+  }
+}

@@ -1,0 +1,43 @@
+/**
+ * The virtio-net header that stands in front of every packet of a device and of a tunnel frame. It
+ * says what the sender's kernel has left undone: a transport checksum that is still partial, and a
+ * super-packet that is to be cut into segments
+ * ([VIRTIO 1.2 section 5.1.6](https://docs.oasis-open.org/virtio/virtio/v1.2/virtio-v1.2.html)).
+ *
+ * ```
+ *  0        1          2         4          6            8             10
+ * +--------+----------+---------+----------+------------+-------------+
+ * | flags  | gso_type | hdr_len | gso_size | csum_start | csum_offset |  packet ...
+ * +--------+----------+---------+----------+------------+-------------+
+ * ```
+ *
+ * 16-bit fields are little-endian; lengths and offsets are in bytes and count from the first byte
+ * of the packet. All ten bytes zero: a plain packet with complete checksums.
+ * @module
+ */
+
+/** Bytes of the header, without `num_buffers`. */
+export const VNET_HEADER_LENGTH = 10;
+
+/** Longest packet a device hands over, in bytes, without the virtio-net header. */
+export const MAX_PACKET_LENGTH = 65_535;
+
+export const VNET_FLAGS = 0;
+export const VNET_GSO_TYPE = 1;
+export const VNET_HDR_LEN = 2;
+export const VNET_GSO_SIZE = 4;
+export const VNET_CSUM_START = 6;
+export const VNET_CSUM_OFFSET = 8;
+
+/** `flags`: the checksum at `csum_start + csum_offset` holds the pseudo-header sum alone. */
+export const VNET_F_NEEDS_CSUM = 0x01;
+/** `flags`: the sender has verified the checksums. */
+export const VNET_F_DATA_VALID = 0x02;
+
+export const VNET_GSO_NONE = 0;
+export const VNET_GSO_TCPV4 = 1;
+export const VNET_GSO_UDP = 3;
+export const VNET_GSO_TCPV6 = 4;
+export const VNET_GSO_UDP_L4 = 5;
+/** Or-ed to `gso_type`: the TCP super-packet carries congestion bits (CWR). */
+export const VNET_GSO_ECN = 0x80;
