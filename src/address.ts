@@ -147,11 +147,11 @@ export class IpPrefix {
     return address.family === this.family && this.containsWords(address.words);
   }
 
-  /** The same for bare words of the same family: no object is made, for use per packet. */
-  containsWords(words: ArrayLike<number>): boolean {
+  /** The same for the bare words `words[at]` on, of the same family; for use per packet. */
+  containsWords(words: ArrayLike<number>, at = 0): boolean {
     const base = this.base.words;
     for (let i = 0; i < base.length; i++) {
-      if ((words[i]! & this.#masks[i]!) !== base[i]!) return false;
+      if ((words[at + i]! & this.#masks[i]!) !== base[i]!) return false;
     }
     return true;
   }
