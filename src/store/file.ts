@@ -1,0 +1,189 @@
+/**
+ * A store in one file of one machine, without a server and without native code. All entries are in
+ * memory; commits are appended to a journal (`journal.ts`) and fsynced before they resolve. Those
+ * that arrive during an fsync share the next one.
+ * @module
+ */
+import { realpath } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { PresenceError, StoreError } from '../errors.ts';
+import { Journal } from './journal.ts';
+import { FileLock } from './lock.ts';
+import type { Change, Entry, Store, Write } from './store.ts';
+import { changesOf, EntryTable, frozenWrites } from './table.ts';
+
+export interface FileStoreOptions {
+  /**
+   * The file, made with mode 0600 if it is not there; its directory must exist. Beside it stand
+   * `<path>.lock`, and `<path>.new` while the file is rewritten.
+   */
+  readonly path: string;
+  /** The file is not rewritten while it is smaller than this, in bytes; default 1 MiB. */
+  readonly compactAboveBytes?: number;
+  /** ... nor while it is smaller than this many times its live entries; default 4. */
+  readonly compactRatio?: number;
+}
+
+interface Pending {
+  readonly writes: readonly Write[];
+  readonly resolve: () => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/**
+ * Reads see what is durable only. Watchers have been told when `commit` resolves. Values that come
+ * out are frozen. `close()` waits for the commits made before it.
+ */
+export class FileStore implements Store {
+  readonly path: string;
+  /** Bytes of an unfinished write that were cut off when the file was opened, after a crash. */
+  readonly cutBytes: number;
+  readonly #table: EntryTable;
+  readonly #journal: Journal;
+  readonly #lock: FileLock;
+  readonly #compactRatio: number;
+  #compactAbove: number;
+  #queue: Pending[] = [];
+  #writing: Promise<void> | undefined;
+  #closing: Promise<void> | undefined;
+
+  private constructor(
+    options: FileStoreOptions,
+    table: EntryTable,
+    [journal, cutBytes]: [Journal, number],
+    lock: FileLock
+  ) {
+    this.path = journal.path;
+    this.cutBytes = cutBytes;
+    this.#table = table;
+    this.#journal = journal;
+    this.#lock = lock;
+    this.#compactAbove = options.compactAboveBytes ?? 1024 * 1024;
+    this.#compactRatio = options.compactRatio ?? 4;
+  }
+
+  /**
+   * Opens the file, or begins it. What a crash left of an unfinished write is cut off.
+   *
+   * @throws {StoreError} if the file is open elsewhere, is damaged, or cannot be read or written.
+   */
+  static async open(options: FileStoreOptions): Promise<FileStore> {
+    let lock: FileLock | undefined;
+    try {
+      const path = await realPathOf(options.path);
+      lock = await FileLock.acquire(`${path}.lock`);
+      const table = new EntryTable();
+      return new FileStore(options, table, await Journal.open(path, table), lock);
+    } catch (error) {
+      await lock?.release();
+      if (error instanceof PresenceError) throw error;
+      throw new StoreError(`cannot open ${options.path}: ${(error as Error).message}`, {
+        cause: error,
+      });
+    }
+  }
+
+  async get(key: string): Promise<Entry | undefined> {
+    this.#assertOpen();
+    return this.#table.get(key);
+  }
+
+  async list(prefix: string): Promise<Entry[]> {
+    this.#assertOpen();
+    return this.#table.list(prefix);
+  }
+
+  async commit(writes: readonly Write[]): Promise<void> {
+    this.#assertOpen();
+    const frozen = frozenWrites(writes);
+    return new Promise((resolve, reject) => {
+      this.#queue.push({ writes: frozen, resolve, reject });
+      this.#writing ??= this.#writeQueue();
+    });
+  }
+
+  watch(prefix: string, listener: (changes: readonly Change[]) => void): () => void {
+    this.#assertOpen();
+    return this.#table.watch(prefix, listener);
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    await this.#writing;
+    this.#table.unwatchAll();
+    await this.#journal.close();
+    await this.#lock.release();
+  }
+
+  async #writeQueue(): Promise<void> {
+    // Commits of the same turn of the event loop go together from the first on.
+    await undefined;
+    while (this.#queue.length > 0) {
+      const batch = this.#queue;
+      this.#queue = [];
+      await this.#writeBatch(batch);
+      await this.#compactIfDue();
+    }
+    this.#writing = undefined;
+  }
+
+  async #writeBatch(batch: readonly Pending[]): Promise<void> {
+    let version = this.#table.version;
+    const ahead = new Map<string, number>();
+    const versionOf = (key: string): number => {
+      return ahead.get(key) ?? this.#table.get(key)?.version ?? 0;
+    };
+    const accepted: { pending: Pending; changes: readonly Change[] }[] = [];
+    const refused: { pending: Pending; error: unknown }[] = [];
+    for (const pending of batch) {
+      try {
+        const changes = changesOf(pending.writes, version + 1, versionOf);
+        for (const { key, value } of changes) ahead.set(key, value === undefined ? 0 : version + 1);
+        if (changes.length > 0) version++;
+        accepted.push({ pending, changes });
+      } catch (error) {
+        refused.push({ pending, error });
+      }
+    }
+    try {
+      const changes = accepted.flatMap((commit) => commit.changes);
+      if (changes.length > 0) await this.#journal.append(changes);
+      for (const commit of accepted) {
+        this.#table.apply(commit.changes);
+        commit.pending.resolve();
+      }
+    } catch (error) {
+      for (const { pending } of accepted) pending.reject(error);
+    }
+    // Only now: who reads again after a conflict is to find the entry that it conflicted with.
+    for (const { pending, error } of refused) pending.reject(error);
+  }
+
+  async #compactIfDue(): Promise<void> {
+    const { size, liveBytes } = this.#journal;
+    if (size <= this.#compactAbove || size <= this.#compactRatio * liveBytes) return;
+    try {
+      await this.#journal.rewrite(this.#table);
+    } catch {
+      // The commits are safe in the file as it is; there may be room for a new one later.
+      this.#compactAbove = 2 * size;
+    }
+  }
+
+  #assertOpen(): void {
+    if (this.#closing !== undefined) throw new StoreError('the store is closed');
+  }
+}
+
+/** The lock and the rename need the one true path of the file. */
+async function realPathOf(path: string): Promise<string> {
+  try {
+    return await realpath(path);
+  } catch {
+    return join(await realpath(dirname(path)), basename(path));
+  }
+}

@@ -1,0 +1,45 @@
+/**
+ * A store that keeps its entries in this process only: for tests, and for hosts that derive all
+ * state anew at each start.
+ * @module
+ */
+import { StoreError } from '../errors.ts';
+import type { Change, Entry, Store, Write } from './store.ts';
+import { changesOf, EntryTable, frozenWrites } from './table.ts';
+
+/** Watchers have been told when `commit` resolves. Values that come out are frozen. */
+export class MemoryStore implements Store {
+  readonly #table = new EntryTable();
+  #closed = false;
+
+  async get(key: string): Promise<Entry | undefined> {
+    this.#assertOpen();
+    return this.#table.get(key);
+  }
+
+  async list(prefix: string): Promise<Entry[]> {
+    this.#assertOpen();
+    return this.#table.list(prefix);
+  }
+
+  async commit(writes: readonly Write[]): Promise<void> {
+    this.#assertOpen();
+    const table = this.#table;
+    const versionOf = (key: string): number => table.get(key)?.version ?? 0;
+    table.apply(changesOf(frozenWrites(writes), table.version + 1, versionOf));
+  }
+
+  watch(prefix: string, listener: (changes: readonly Change[]) => void): () => void {
+    this.#assertOpen();
+    return this.#table.watch(prefix, listener);
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#table.unwatchAll();
+  }
+
+  #assertOpen(): void {
+    if (this.#closed) throw new StoreError('the store is closed');
+  }
+}

@@ -1,0 +1,254 @@
+/**
+ * What every store must do, whatever its medium.
+ * @module
+ */
+import fc from 'fast-check';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { ApiMisuseError, StoreConflictError, StoreError } from '../../src/errors.ts';
+import type { Change, Json, Store, Write } from '../../src/store/index.ts';
+
+/** `open` gives an empty store. */
+export function describeStore(name: string, open: () => Promise<Store>): void {
+  describe(`${name} as a store`, () => {
+    let store: Store;
+    beforeEach(async () => {
+      store = await open();
+    });
+    afterEach(() => store.close());
+
+    test('has no entry before the first commit', async () => {
+      expect(await store.get('a')).toBeUndefined();
+      expect(await store.list('')).toEqual([]);
+    });
+
+    test('gives back what was committed, with the version of its commit', async () => {
+      await store.commit([
+        { key: 'a', value: { deep: [1, 'two', null, { three: true }] } },
+        { key: 'b', value: null },
+      ]);
+      const a = await store.get('a');
+      const b = await store.get('b');
+      expect(a?.value).toEqual({ deep: [1, 'two', null, { three: true }] });
+      expect(b?.value).toBeNull();
+      expect(a?.version).toBe(b?.version);
+      expect(a?.version).toBeGreaterThan(0);
+    });
+
+    test('gives an entry a greater version each time it is written', async () => {
+      const versions: number[] = [];
+      for (const value of [1, undefined, 2, 2]) {
+        await store.commit([{ key: 'a', value }]);
+        versions.push((await store.get('a'))?.version ?? 0);
+      }
+      expect(versions[1]).toBe(0);
+      expect(versions[2]).toBeGreaterThan(versions[0]!);
+      expect(versions[3]).toBeGreaterThan(versions[2]!);
+    });
+
+    test('lists the entries under a prefix, sorted by key', async () => {
+      const keys = ['site/b', 'site/a', 'site/a/x', 'sites', 'lease/z', 'site/ä'];
+      for (const key of keys) await store.commit([{ key, value: key }]);
+      expect((await store.list('site/')).map((entry) => entry.key)).toEqual([
+        'site/a',
+        'site/a/x',
+        'site/b',
+        'site/ä',
+      ]);
+      expect(await store.list('')).toHaveLength(keys.length);
+    });
+
+    test('deletes an entry, and lets an absent one be deleted again', async () => {
+      await store.commit([{ key: 'a', value: 1 }]);
+      await store.commit([{ key: 'a', value: undefined }]);
+      expect(await store.get('a')).toBeUndefined();
+      await store.commit([{ key: 'a', value: undefined }]);
+    });
+
+    test('refuses a commit whose expectation does not hold, and writes none of it', async () => {
+      await store.commit([{ key: 'a', value: 1 }]);
+      const { version } = (await store.get('a'))!;
+      const refused: Write[][] = [
+        [{ key: 'a', value: 2, expect: 0 }],
+        [{ key: 'a', value: 2, expect: version + 1 }],
+        [{ key: 'absent', value: 2, expect: version }],
+        [
+          { key: 'b', value: 1 },
+          { key: 'a', value: undefined, expect: 0 },
+        ],
+      ];
+      for (const writes of refused) {
+        await expect(store.commit(writes)).rejects.toThrow(StoreConflictError);
+      }
+      expect(await store.list('')).toEqual([{ key: 'a', value: 1, version }]);
+    });
+
+    test('accepts a commit whose expectations hold: the version, and absence', async () => {
+      await store.commit([{ key: 'a', value: 1, expect: 0 }]);
+      const { version } = (await store.get('a'))!;
+      await store.commit([
+        { key: 'a', value: 2, expect: version },
+        { key: 'b', value: 1, expect: 0 },
+      ]);
+      await store.commit([{ key: 'b', value: undefined }]);
+      await store.commit([{ key: 'b', value: 2, expect: 0 }]);
+      expect((await store.list('')).map((entry) => entry.value)).toEqual([2, 2]);
+    });
+
+    test('lets exactly one of many concurrent writers win a version', async () => {
+      const attempts = Array.from({ length: 20 }, (_, value) =>
+        store.commit([{ key: 'a', value, expect: 0 }])
+      );
+      const outcomes = await Promise.allSettled(attempts);
+      const winners = outcomes.flatMap((outcome, i) => (outcome.status === 'fulfilled' ? [i] : []));
+      expect(winners).toHaveLength(1);
+      expect((await store.get('a'))?.value).toBe(winners[0]);
+    });
+
+    test('counts right when many writers read, add one and retry on conflict', async () => {
+      const increment = async (): Promise<void> => {
+        for (;;) {
+          const entry = await store.get('n');
+          const next = ((entry?.value as number | undefined) ?? 0) + 1;
+          try {
+            return await store.commit([{ key: 'n', value: next, expect: entry?.version ?? 0 }]);
+          } catch (error) {
+            if (!(error instanceof StoreConflictError)) throw error;
+          }
+        }
+      };
+      await Promise.all(Array.from({ length: 12 }, increment));
+      expect((await store.get('n'))?.value).toBe(12);
+    });
+
+    test.each<[string, Write[]]>([
+      ['an empty key', [{ key: '', value: 1 }]],
+      ['a key written twice', [{ key: 'a', value: 1 }, { key: 'a' } as Write]],
+      ['NaN', [{ key: 'a', value: Number.NaN }]],
+      ['a function', [{ key: 'a', value: (() => 1) as unknown as Json }]],
+      ['a Date', [{ key: 'a', value: new Date(0) as unknown as Json }]],
+      ['a nested bigint', [{ key: 'a', value: { b: [1n as unknown as Json] } }]],
+    ])('refuses %s and writes nothing', async (_, writes) => {
+      await expect(store.commit([{ key: 'first', value: 1 }, ...writes])).rejects.toThrow(
+        ApiMisuseError
+      );
+      expect(await store.list('')).toEqual([]);
+    });
+
+    test('keeps its own copy: neither writer nor reader can change what is stored', async () => {
+      const value = { list: [1] };
+      const committed = store.commit([{ key: 'a', value }]);
+      value.list.push(2);
+      await committed;
+      const read = (await store.get('a'))?.value as { list: number[] };
+      try {
+        read.list.push(3);
+      } catch {
+        // a frozen copy is as good as one of the reader's own
+      }
+      expect((await store.get('a'))?.value).toEqual({ list: [1] });
+    });
+
+    test('tells watchers the changes under their prefix, one call a commit, in order', async () => {
+      const calls: Change[][] = [];
+      store.watch('a/', (changes) => calls.push([...changes]));
+      await Promise.all([
+        store.commit([
+          { key: 'a/1', value: 1 },
+          { key: 'a/2', value: 2 },
+          { key: 'b/1', value: 3 },
+        ]),
+        store.commit([{ key: 'b/2', value: 4 }]),
+        store.commit([{ key: 'a/1', value: undefined }]),
+        store.commit([{ key: 'a/3', value: 5 }]),
+      ]);
+      await vi.waitFor(() => expect(calls).toHaveLength(3));
+      expect(calls.map((call) => call.map(({ key, value }) => [key, value]))).toEqual([
+        [
+          ['a/1', 1],
+          ['a/2', 2],
+        ],
+        [['a/1', undefined]],
+        [['a/3', 5]],
+      ]);
+      const versions = calls.map((call) => call[0]!.version);
+      expect(versions).toEqual([...versions].sort((x, y) => x - y));
+      expect((await store.get('a/3'))?.version).toBe(versions[2]);
+    });
+
+    test('tells nothing of refused commits, nor after the watch has ended', async () => {
+      const calls: string[] = [];
+      const unwatch = store.watch('', (changes) => calls.push(changes[0]!.key));
+      await store.commit([{ key: 'a', value: 1 }]);
+      await store.commit([{ key: 'a', value: 2, expect: 0 }]).catch(() => {});
+      await store.commit([{ key: 'absent', value: undefined }]);
+      await store.commit([{ key: 'b', value: 1 }]);
+      await vi.waitFor(() => expect(calls).toEqual(['a', 'b']));
+      unwatch();
+      await store.commit([{ key: 'c', value: 1 }]);
+      await store.commit([{ key: 'd', value: 1 }]);
+      expect(calls).toEqual(['a', 'b']);
+    });
+
+    test('keeps commit order for every watcher when a watcher commits', async () => {
+      const first: string[] = [];
+      const second: string[] = [];
+      let nested: Promise<void> | undefined;
+      store.watch('', (changes) => {
+        first.push(changes[0]!.key);
+        if (changes[0]!.key === 'a') nested = store.commit([{ key: 'b', value: 1 }]);
+      });
+      store.watch('', (changes) => second.push(changes[0]!.key));
+      await store.commit([{ key: 'a', value: 1 }]);
+      await vi.waitFor(() => expect(nested).toBeDefined());
+      await nested;
+      await vi.waitFor(() => expect(second).toHaveLength(2));
+      expect(first).toEqual(['a', 'b']);
+      expect(second).toEqual(['a', 'b']);
+    });
+
+    test('refuses everything after close, which may be called twice', async () => {
+      await store.commit([{ key: 'a', value: 1 }]);
+      await store.close();
+      await store.close();
+      await expect(store.get('a')).rejects.toThrow(StoreError);
+      await expect(store.list('')).rejects.toThrow(StoreError);
+      await expect(store.commit([{ key: 'a', value: 1 }])).rejects.toThrow(StoreError);
+      expect(() => store.watch('', () => {})).toThrow(StoreError);
+    });
+
+    test('agrees with a plain map over any sequence of commits', async () => {
+      const key = fc.constantFrom('a', 'a/b', 'a/c', 'b');
+      const write = fc.record({
+        key,
+        value: fc.option(fc.jsonValue() as fc.Arbitrary<Json>, { nil: undefined }),
+        absent: fc.boolean(),
+      });
+      const commits = fc.array(fc.uniqueArray(write, { selector: (w) => w.key }), { maxLength: 6 });
+      await fc.assert(
+        fc.asyncProperty(commits, async (sequence) => {
+          for (const { key } of await store.list(''))
+            await store.commit([{ key, value: undefined }]);
+          const model = new Map<string, string>();
+          for (const writes of sequence) {
+            const holds = writes.every((w) => !w.absent || !model.has(w.key));
+            const outcome = store.commit(
+              writes.map((w) => ({ key: w.key, value: w.value, ...(w.absent && { expect: 0 }) }))
+            );
+            if (!holds) {
+              await expect(outcome).rejects.toThrow(StoreConflictError);
+              continue;
+            }
+            await outcome;
+            for (const w of writes) {
+              if (w.value === undefined) model.delete(w.key);
+              else model.set(w.key, JSON.stringify(w.value));
+            }
+          }
+          const entries = await store.list('');
+          expect(entries.map((e) => [e.key, JSON.stringify(e.value)])).toEqual([...model].sort());
+        }),
+        { numRuns: 50 }
+      );
+    });
+  });
+}
