@@ -1,0 +1,213 @@
+/**
+ * `DnsListener`: takes queries for a `SiteResolver` over UDP and TCP on one address and port
+ * ([RFC 7766 section 5](https://www.rfc-editor.org/rfc/rfc7766#section-5): both are a must).
+ * @module
+ */
+import { createSocket, type RemoteInfo, type Socket as UdpSocket } from 'node:dgram';
+import { once } from 'node:events';
+import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
+import { IpAddress } from '../address.ts';
+import { EnvironmentError } from '../errors.ts';
+import { integerWithin } from './limits.ts';
+import type { SiteResolver } from './resolver.ts';
+import { TcpConnection } from './tcp-connection.ts';
+
+export interface DnsListenerOptions {
+  readonly resolver: SiteResolver;
+  /** Address to listen on, `0.0.0.0` or `::` for all. */
+  readonly host: string;
+  /** Default 53; 0 takes a free one. */
+  readonly port?: number;
+  /** How long a TCP connection may go without a whole query; default 10 000. */
+  readonly tcpIdleTimeoutMs?: number;
+  /** TCP connections at a time; further ones are closed at once. Default 128. */
+  readonly maxTcpConnections?: number;
+  /** Queries of one TCP connection that may wait for upstreams at a time; default 16. */
+  readonly maxTcpInFlight?: number;
+  /** Answers that may wait for the UDP socket at a time; further ones are dropped. Default 1024. */
+  readonly maxUdpSending?: number;
+}
+
+/** Cumulative since the listener was opened. */
+export interface DnsListenerCounters {
+  udpQueries: number;
+  /** Answers the socket did not take, and errors it reported. */
+  udpDrops: number;
+  tcpConnections: number;
+  /** Connections over the limit. */
+  tcpRefused: number;
+}
+
+/** Listens until `close`, which leaves the resolver as it is: others may use it too. */
+export class DnsListener {
+  readonly host: string;
+  readonly port: number;
+  readonly #counters: DnsListenerCounters = {
+    udpQueries: 0,
+    udpDrops: 0,
+    tcpConnections: 0,
+    tcpRefused: 0,
+  };
+  readonly #resolver: SiteResolver;
+  readonly #udp: UdpSocket;
+  readonly #tcp: Server;
+  readonly #connections = new Set<Socket>();
+  readonly #maxUdpSending: number;
+  #udpSending = 0;
+  #closing: Promise<void> | undefined;
+
+  private constructor(options: DnsListenerOptions, limits: Limits, udp: UdpSocket, tcp: Server) {
+    const { address, port } = tcp.address() as AddressInfo;
+    this.host = address;
+    this.port = port;
+    this.#resolver = options.resolver;
+    this.#udp = udp;
+    this.#tcp = tcp;
+    this.#maxUdpSending = limits.maxUdpSending;
+    tcp.maxConnections = limits.maxTcpConnections;
+    tcp.on('drop', () => this.#counters.tcpRefused++);
+    tcp.on('connection', (socket) => {
+      this.#counters.tcpConnections++;
+      this.#connections.add(socket);
+      socket.on('close', () => this.#connections.delete(socket));
+      new TcpConnection(socket, this.#resolver, limits);
+    });
+    // accepting may fail for want of file descriptors; the server goes on
+    tcp.on('error', () => this.#counters.tcpRefused++);
+    udp.on('message', (query, client) => this.#onDatagram(query, client));
+    udp.on('error', () => this.#counters.udpDrops++);
+  }
+
+  /**
+   * Begins to answer on both transports.
+   *
+   * @throws {EnvironmentError} if the port is busy or not permitted, or the address not this host's.
+   * @throws {ApiMisuseError} if `host` is not an address.
+   * @throws {ConfigError} if a limit is out of its range.
+   */
+  static async listen(options: DnsListenerOptions): Promise<DnsListener> {
+    const host = IpAddress.parse(options.host);
+    const port = integerWithin('port', options.port ?? DNS_PORT, 0, 65_535);
+    const limits = checkLimits(options);
+    for (let attempt = 1; ; attempt++) {
+      const tcp = await openTcp(host, port);
+      try {
+        const udp = await openUdp(host, (tcp.address() as AddressInfo).port);
+        return new DnsListener(options, limits, udp, tcp);
+      } catch (error) {
+        tcp.close();
+        // a port that is free for TCP may be taken for UDP
+        if (port !== 0 || !isBusy(error) || attempt === MAX_ATTEMPTS) throw error;
+      }
+    }
+  }
+
+  get counters(): Readonly<DnsListenerCounters> {
+    return this.#counters;
+  }
+
+  /** Closes every connection; resolves when the port is free again. Safe to call twice. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    const closed = [once(this.#udp, 'close'), once(this.#tcp, 'close')];
+    this.#udp.close();
+    this.#tcp.close();
+    for (const socket of this.#connections) socket.destroy();
+    await Promise.all(closed);
+  }
+
+  #onDatagram(query: Buffer, client: RemoteInfo): void {
+    this.#counters.udpQueries++;
+    const answer = this.#resolver.resolve(query, 'udp');
+    if (answer instanceof Promise) void answer.then((bytes) => this.#sendDatagram(bytes, client));
+    else this.#sendDatagram(answer, client);
+  }
+
+  #sendDatagram(answer: Uint8Array | undefined, client: RemoteInfo): void {
+    if (answer === undefined || this.#closing !== undefined) return;
+    // a forged datagram may come from port 0, to which Node refuses to send by throwing
+    if (client.port === 0 || this.#udpSending >= this.#maxUdpSending) {
+      this.#counters.udpDrops++;
+      return;
+    }
+    this.#udpSending++;
+    this.#udp.send(answer, client.port, client.address, this.#onDatagramSent);
+  }
+
+  readonly #onDatagramSent = (error: Error | null): void => {
+    this.#udpSending--;
+    if (error !== null) this.#counters.udpDrops++;
+  };
+}
+
+interface Limits {
+  readonly idleTimeoutMs: number;
+  readonly maxInFlight: number;
+  readonly maxTcpConnections: number;
+  readonly maxUdpSending: number;
+}
+
+function checkLimits(options: DnsListenerOptions): Limits {
+  const limit = (
+    name: 'tcpIdleTimeoutMs' | 'maxTcpConnections' | 'maxTcpInFlight' | 'maxUdpSending',
+    fallback: number
+  ): number => integerWithin(name, options[name] ?? fallback, 1, 2 ** 31 - 1);
+  return {
+    idleTimeoutMs: limit('tcpIdleTimeoutMs', 10_000),
+    maxInFlight: limit('maxTcpInFlight', 16),
+    maxTcpConnections: limit('maxTcpConnections', 128),
+    maxUdpSending: limit('maxUdpSending', 1024),
+  };
+}
+
+async function openTcp(host: IpAddress, port: number): Promise<Server> {
+  const server = createServer({ allowHalfOpen: true, noDelay: true });
+  try {
+    server.listen({ host: host.toString(), port });
+    await once(server, 'listening');
+  } catch (error) {
+    throw bindError(error, 'TCP', host, port);
+  }
+  return server;
+}
+
+async function openUdp(host: IpAddress, port: number): Promise<UdpSocket> {
+  const socket = createSocket(host.family === 4 ? 'udp4' : 'udp6');
+  try {
+    socket.bind({ address: host.toString(), port, exclusive: true });
+    await once(socket, 'listening');
+  } catch (error) {
+    socket.close();
+    throw bindError(error, 'UDP', host, port);
+  }
+  return socket;
+}
+
+function bindError(error: unknown, transport: string, host: IpAddress, port: number): Error {
+  const reason = BIND_FAULTS[codeOf(error)] ?? (error as Error).message;
+  return new EnvironmentError(
+    `cannot answer DNS at ${host} on ${transport} port ${port}: ${reason}`,
+    { cause: error }
+  );
+}
+
+function isBusy(error: unknown): boolean {
+  return codeOf((error as Error).cause) === 'EADDRINUSE';
+}
+
+function codeOf(error: unknown): string {
+  return (error as NodeJS.ErrnoException).code ?? '';
+}
+
+const DNS_PORT = 53;
+/** How many free TCP ports are tried for one that UDP has too. */
+const MAX_ATTEMPTS = 16;
+const BIND_FAULTS: Readonly<Record<string, string>> = {
+  EADDRINUSE: 'another program listens there',
+  EACCES: 'it needs root or CAP_NET_BIND_SERVICE',
+  EADDRNOTAVAIL: 'no interface has that address',
+};

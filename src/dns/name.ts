@@ -1,0 +1,113 @@
+/**
+ * Domain names in the one form used inside this folder: lower case, fully qualified, with the
+ * trailing dot (`keystone.openstack.test.`); the root is `.`. A dot in it always separates labels,
+ * because every octet of the wire that is not a plain printable character is written `\DDD`
+ * ([RFC 4343 section 2.1](https://www.rfc-editor.org/rfc/rfc4343#section-2.1)).
+ * @module
+ */
+import type { IpAddress, IpPrefix } from '../address.ts';
+import { ConfigError } from '../errors.ts';
+
+/** Brings text to the inner form without checking it: for lookups, where a bad name is just absent. */
+export function canonicalName(text: string): string {
+  const lower = text.toLowerCase();
+  return lower.endsWith('.') ? lower : `${lower}.`;
+}
+
+/** The name without its first label; `undefined` for the root. */
+export function parentOf(name: string): string | undefined {
+  if (name === '.') return undefined;
+  const dot = name.indexOf('.');
+  return dot === name.length - 1 ? '.' : name.slice(dot + 1);
+}
+
+/** Whether `name` is `ancestor` or below it; both in the inner form. */
+export function isWithin(name: string, ancestor: string): boolean {
+  return name === ancestor || ancestor === '.' || name.endsWith(`.${ancestor}`);
+}
+
+/**
+ * Reads a name out of the configuration. Only letters, digits, hyphens and underscores are taken: a
+ * name that a client could not type, or that would need escapes in a zone file, is a mistake.
+ *
+ * @throws {ConfigError} at `path` if a label or the whole is empty, too long or has other characters.
+ */
+export function parseName(path: string, text: string): string {
+  const name = canonicalName(text);
+  if (name.length - 1 > MAX_NAME_LENGTH) {
+    throw new ConfigError(
+      path,
+      `the name "${name.slice(0, 40)}..." has ${name.length - 1} characters, more than ${MAX_NAME_LENGTH}`
+    );
+  }
+  for (const label of name.slice(0, -1).split('.')) {
+    if (label === '') throw new ConfigError(path, `"${text}" has an empty label`);
+    if (label.length > MAX_LABEL_LENGTH) {
+      throw new ConfigError(
+        path,
+        `the label "${label.slice(0, 40)}..." has ${label.length} characters, more than ${MAX_LABEL_LENGTH}`
+      );
+    }
+    if (!LABEL.test(label)) {
+      throw new ConfigError(
+        path,
+        `the label ${JSON.stringify(label)} has characters other than letters, digits, "-" and "_", or a hyphen at its edge`
+      );
+    }
+  }
+  return name;
+}
+
+/**
+ * The same for a name that may be relative to `origin`: `keystone`, `keystone.openstack.test` and
+ * `keystone.openstack.test.` are one name in `openstack.test.`; only the trailing dot makes a name
+ * outside of the origin.
+ *
+ * @throws {ConfigError} as `parseName`.
+ */
+export function parseRelativeName(path: string, text: string, origin: string): string {
+  const absolute = text.endsWith('.') || isWithin(canonicalName(text), origin);
+  return parseName(path, absolute ? text : `${text}.${origin}`);
+}
+
+/** The name that a PTR query for `address` asks (RFC 1035 section 3.5, RFC 3596 section 2.5). */
+export function reverseName(address: IpAddress): string {
+  return `${reverseLabels(address).join('.')}.${REVERSE_ROOT[address.family]}`;
+}
+
+/**
+ * The reverse zones that cover `prefix` exactly: one where its length is on a label's boundary (8
+ * bits for IPv4, 4 for IPv6), else up to 128 or 8 at the next boundary.
+ */
+export function reverseZones(prefix: IpPrefix): string[] {
+  const labelBits = prefix.family === 4 ? 8 : 4;
+  const addressBits = prefix.family === 4 ? 32 : 128;
+  const labels = Math.ceil(prefix.length / labelBits);
+  const zones = 2 ** (labels * labelBits - prefix.length);
+  const zoneSize = 2 ** (addressBits - labels * labelBits);
+  const root = REVERSE_ROOT[prefix.family];
+  return Array.from({ length: zones }, (_, index) =>
+    [
+      ...reverseLabels(prefix.at(index * zoneSize)).slice(addressBits / labelBits - labels),
+      root,
+    ].join('.')
+  );
+}
+
+/** Octets (IPv4) or nibbles (IPv6), least significant first. */
+function reverseLabels(address: IpAddress): string[] {
+  const [step, radix, perWord] = address.family === 4 ? [8, 10, 4] : [4, 16, 8];
+  return address.words
+    .flatMap((word) =>
+      Array.from({ length: perWord }, (_, i) =>
+        ((word >>> (32 - step * (i + 1))) & (2 ** step - 1)).toString(radix)
+      )
+    )
+    .reverse();
+}
+
+/** Longest name as text without the trailing dot: 255 bytes on the wire (RFC 1035 section 2.3.4). */
+const MAX_NAME_LENGTH = 253;
+const MAX_LABEL_LENGTH = 63;
+const LABEL = /^[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?$/;
+const REVERSE_ROOT = { 4: 'in-addr.arpa.', 6: 'ip6.arpa.' } as const;

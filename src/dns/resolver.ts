@@ -1,0 +1,253 @@
+/**
+ * `SiteResolver`: one query as bytes to one answer as bytes, for the clients of one site.
+ *
+ * 1. What is no query is answered with its fault, or not at all.
+ * 2. What we do not serve to anybody (EDNS versions, classes, zone transfers) is refused.
+ * 3. A name in our zones is answered out of them, and never leaves the site.
+ * 4. Any other name is forwarded by the rule of its longest suffix, without one refused.
+ *
+ * Nothing is cached: our own answers are at hand, and the upstreams cache theirs.
+ * @module
+ */
+
+import { type ForwardRule, ForwardTable, type Upstream } from './forward-rules.ts';
+import { DnsForwarder, type Forwarder } from './forwarder.ts';
+import { integerWithin } from './limits.ts';
+import {
+  encodeFault,
+  encodeReply,
+  FLAG_AA,
+  FLAG_RA,
+  FLAG_TC,
+  MAX_MESSAGE_LENGTH,
+  MIN_UDP_LENGTH,
+  parseQuery,
+  type Query,
+  Rcode,
+  readUint16,
+} from './message.ts';
+import { RecordType } from './record.ts';
+import type { Zone } from './zone.ts';
+import type { ZoneAnswer } from './zone-data.ts';
+
+export type DnsTransport = 'udp' | 'tcp';
+
+export interface SiteResolverOptions {
+  /** Without one, and until `setZone`, every name is foreign. */
+  readonly zone?: Zone;
+  /** Who is asked for foreign names; none by default, so that they are refused. */
+  readonly forward?: readonly ForwardRule[];
+  /** Asks the upstreams; by default a `DnsForwarder`, which `close` ends. */
+  readonly forwarder?: Forwarder;
+  /**
+   * The longest UDP answer in bytes, however much a client takes; default 1232, which no path
+   * fragments. 512 to 4096.
+   */
+  readonly maxUdpBytes?: number;
+  /** A longer query is malformed; in bytes, default 4096. */
+  readonly maxQueryBytes?: number;
+  /** Queries that may wait for upstreams at a time; beyond, SERVFAIL. Default 512. */
+  readonly maxForwarding?: number;
+}
+
+/** Cumulative; one of the first nine for each message, and the others beside it. */
+export interface SiteResolverCounters {
+  /** Answered out of our zones. */
+  success: number;
+  nodata: number;
+  nxdomain: number;
+  /** Answered by an upstream. */
+  forwarded: number;
+  /** SERVFAIL: no upstream answered, or too many queries were waiting for one. */
+  failed: number;
+  /** REFUSED: a foreign name without a rule, another class than IN, a zone transfer. */
+  refused: number;
+  /** FORMERR. */
+  malformed: number;
+  /** NOTIMP and BADVERS: another opcode than QUERY, an EDNS version other than 0. */
+  unsupported: number;
+  /** Not answered: responses, and what is shorter than a header. */
+  ignored: number;
+  /** Answers cut down to TC. */
+  truncated: number;
+  /** Those of `failed` that never got to ask. */
+  overloaded: number;
+}
+
+/** Holds no socket: wire it to clients by `DnsListener`, or by your own. */
+export class SiteResolver {
+  readonly #counters: SiteResolverCounters = {
+    success: 0,
+    nodata: 0,
+    nxdomain: 0,
+    forwarded: 0,
+    failed: 0,
+    refused: 0,
+    malformed: 0,
+    unsupported: 0,
+    ignored: 0,
+    truncated: 0,
+    overloaded: 0,
+  };
+  readonly #forwardTable: ForwardTable;
+  readonly #forwarder: Forwarder;
+  readonly #ownForwarder: DnsForwarder | undefined;
+  readonly #maxUdpBytes: number;
+  readonly #maxQueryBytes: number;
+  readonly #maxForwarding: number;
+  /** `FLAG_RA` where there is somebody to ask, else 0. */
+  readonly #recursion: number;
+  #zone: Zone | undefined;
+  #forwarding = 0;
+
+  /** @throws {ConfigError} if a rule cannot be read or a limit is out of its range. */
+  constructor(options: SiteResolverOptions = {}) {
+    this.#zone = options.zone;
+    this.#forwardTable = new ForwardTable(options.forward ?? []);
+    this.#recursion = this.#forwardTable.size > 0 ? FLAG_RA : 0;
+    this.#ownForwarder = options.forwarder === undefined ? new DnsForwarder() : undefined;
+    this.#forwarder = options.forwarder ?? this.#ownForwarder!;
+    this.#maxUdpBytes = integerWithin(
+      'maxUdpBytes',
+      options.maxUdpBytes ?? 1232,
+      MIN_UDP_LENGTH,
+      4096
+    );
+    this.#maxQueryBytes = integerWithin(
+      'maxQueryBytes',
+      options.maxQueryBytes ?? 4096,
+      MIN_UDP_LENGTH,
+      MAX_MESSAGE_LENGTH
+    );
+    this.#maxForwarding = integerWithin('maxForwarding', options.maxForwarding ?? 512, 0, 65_535);
+  }
+
+  get counters(): Readonly<SiteResolverCounters> {
+    return this.#counters;
+  }
+
+  /** Replaces the zone; every query from now on is answered out of the new one. */
+  setZone(zone: Zone): void {
+    this.#zone = zone;
+  }
+
+  /**
+   * Answers one message: at once out of our zones, by a promise when an upstream is asked. Never
+   * throws or rejects, whatever the bytes are.
+   *
+   * @param query must not change until the answer is there.
+   * @returns `undefined` when no answer is owed: to a response, or to less than a header.
+   */
+  resolve(
+    query: Uint8Array,
+    transport: DnsTransport
+  ): Uint8Array | undefined | Promise<Uint8Array | undefined> {
+    const parsed = parseQuery(query, this.#maxQueryBytes);
+    if (parsed === undefined) {
+      this.#counters.ignored++;
+      return undefined;
+    }
+    if (typeof parsed === 'number') {
+      this.#counters[parsed === Rcode.FormErr ? 'malformed' : 'unsupported']++;
+      return encodeFault(query, parsed);
+    }
+    if (parsed.edns !== undefined && parsed.edns.version !== 0) {
+      this.#counters.unsupported++;
+      return this.#encode(parsed, transport, Rcode.BadVers);
+    }
+    if (parsed.class !== CLASS_IN || isMetaType(parsed.type)) {
+      return this.#refuse(parsed, transport);
+    }
+    const found = this.#zone?.lookup(parsed.name, parsed.type);
+    if (found !== undefined && found.outcome !== 'not-authoritative') {
+      this.#counters[found.outcome]++;
+      const rcode = found.outcome === 'nxdomain' ? Rcode.NxDomain : Rcode.NoError;
+      return this.#encode(parsed, transport, rcode, FLAG_AA, found);
+    }
+    const upstreams = this.#forwardTable.match(parsed.name);
+    if (upstreams === undefined) return this.#refuse(parsed, transport);
+    return this.#forward(parsed, transport, upstreams);
+  }
+
+  /** Ends the exchanges with upstreams of the resolver's own forwarder; their queries fail. */
+  close(): void {
+    this.#ownForwarder?.close();
+  }
+
+  #refuse(query: Query, transport: DnsTransport): Uint8Array {
+    this.#counters.refused++;
+    return this.#encode(query, transport, Rcode.Refused);
+  }
+
+  async #forward(
+    query: Query,
+    transport: DnsTransport,
+    upstreams: readonly Upstream[]
+  ): Promise<Uint8Array> {
+    if (this.#forwarding >= this.#maxForwarding) {
+      this.#counters.overloaded++;
+      return this.#fail(query, transport);
+    }
+    this.#forwarding++;
+    try {
+      const reply = await this.#forwarder.exchange(query, upstreams);
+      return reply === undefined
+        ? this.#fail(query, transport)
+        : this.#relay(query, transport, reply);
+    } catch {
+      // an injected forwarder broke its promise, or gave less than a header
+      return this.#fail(query, transport);
+    } finally {
+      this.#forwarding--;
+    }
+  }
+
+  #fail(query: Query, transport: DnsTransport): Uint8Array {
+    this.#counters.failed++;
+    return this.#encode(query, transport, Rcode.ServFail);
+  }
+
+  /** Hands an upstream's reply on under the id of the client, as one who has asked for it. */
+  #relay(query: Query, transport: DnsTransport, reply: Uint8Array): Uint8Array {
+    const answer = Buffer.from(reply);
+    answer.writeUInt16BE(readUint16(query.bytes, 0), 0);
+    answer.writeUInt16BE(answer.readUInt16BE(2) | FLAG_RA, 2);
+    this.#counters.forwarded++;
+    if (answer.length <= this.#limit(query, transport)) return answer;
+    return this.#encode(query, transport, Rcode.NoError, FLAG_TC);
+  }
+
+  #encode(
+    query: Query,
+    transport: DnsTransport,
+    rcode: Rcode,
+    flags = 0,
+    {
+      answers,
+      authority,
+      additional,
+    }: Pick<ZoneAnswer, 'answers' | 'authority' | 'additional'> = NO_RECORDS
+  ): Uint8Array {
+    const reply = { rcode, flags: flags | this.#recursion, answers, authority, additional };
+    const bytes = encodeReply(query, reply, this.#limit(query, transport), this.#maxUdpBytes);
+    if ((readUint16(bytes, 2) & FLAG_TC) !== 0) this.#counters.truncated++;
+    return bytes;
+  }
+
+  #limit(query: Query, transport: DnsTransport): number {
+    if (transport === 'tcp') return MAX_MESSAGE_LENGTH;
+    const wanted = query.edns?.udpPayloadSize ?? MIN_UDP_LENGTH;
+    return Math.min(Math.max(wanted, MIN_UDP_LENGTH), this.#maxUdpBytes);
+  }
+}
+
+/**
+ * Types that ask for something else than records of a name: transfers, the obsolete mail types, keys
+ * (RFC 6895 section 3.1). ANY is served minimally.
+ */
+function isMetaType(type: number): boolean {
+  return type === RecordType.OPT || (type >= 128 && type < RecordType.ANY);
+}
+
+const CLASS_IN = 1;
+const NO_RECORDS = { answers: [], authority: [], additional: [] };

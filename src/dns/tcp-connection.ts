@@ -1,0 +1,90 @@
+/**
+ * One client's TCP connection: pipelined queries in, answers out as they are ready
+ * ([RFC 7766 section 6](https://www.rfc-editor.org/rfc/rfc7766#section-6)), and bounds on what the
+ * client can make us hold.
+ * @module
+ */
+import type { Socket } from 'node:net';
+import { encodeFrame, FrameDecoder } from './framing.ts';
+import type { SiteResolver } from './resolver.ts';
+
+export interface TcpConnectionLimits {
+  readonly idleTimeoutMs: number;
+  readonly maxInFlight: number;
+}
+
+/** Takes over a fresh socket, made with `allowHalfOpen`; lives as long as it. */
+export class TcpConnection {
+  readonly #socket: Socket;
+  readonly #resolver: SiteResolver;
+  readonly #maxInFlight: number;
+  readonly #decoder = new FrameDecoder();
+  /** Restarted by every whole query and by every answer sent, not by a trickle of bytes. */
+  readonly #idle: NodeJS.Timeout;
+  #inFlight = 0;
+  #clientEnded = false;
+
+  constructor(socket: Socket, resolver: SiteResolver, limits: TcpConnectionLimits) {
+    this.#socket = socket;
+    this.#resolver = resolver;
+    this.#maxInFlight = limits.maxInFlight;
+    this.#idle = setTimeout(() => this.#onIdle(), limits.idleTimeoutMs);
+    socket.on('data', (chunk) => {
+      this.#decoder.push(chunk);
+      this.#pump();
+    });
+    socket.on('drain', () => this.#pump());
+    socket.on('end', () => {
+      this.#clientEnded = true;
+      this.#pump();
+    });
+    // a client that is gone needs no answer; 'close' follows
+    socket.on('error', () => {});
+    socket.on('close', () => clearTimeout(this.#idle));
+  }
+
+  /**
+   * Answers the queries that have arrived whole. Pauses the socket while as many as allowed wait for
+   * upstreams or the client does not read its answers; goes on when that has changed.
+   */
+  #pump(): void {
+    while (!this.#socket.destroyed) {
+      if (this.#inFlight >= this.#maxInFlight || this.#socket.writableNeedDrain) {
+        this.#socket.pause();
+        return;
+      }
+      const query = this.#decoder.next();
+      if (query === undefined) break;
+      this.#idle.refresh();
+      this.#answer(query);
+    }
+    if (this.#clientEnded && this.#inFlight === 0) this.#socket.end();
+    this.#socket.resume();
+  }
+
+  #answer(query: Buffer): void {
+    const answer = this.#resolver.resolve(query, 'tcp');
+    if (!(answer instanceof Promise)) {
+      this.#send(answer);
+      return;
+    }
+    this.#inFlight++;
+    void answer.then((bytes) => {
+      this.#inFlight--;
+      this.#idle.refresh();
+      this.#send(bytes);
+      this.#pump();
+    });
+  }
+
+  /** A client that sends what no answer is owed to is not one: it is hung up on. */
+  #send(answer: Uint8Array | undefined): void {
+    if (answer === undefined) this.#socket.destroy();
+    else if (this.#socket.writable) this.#socket.write(encodeFrame(answer));
+  }
+
+  #onIdle(): void {
+    if (this.#inFlight > 0) this.#idle.refresh();
+    else this.#socket.destroy();
+  }
+}

@@ -1,0 +1,109 @@
+/** The zone most DNS tests ask, and the client's side of a message. */
+import { createSocket } from 'node:dgram';
+import { connect } from 'node:net';
+import { type DecodedPacket, decode, encode, type Question, RECURSION_DESIRED } from 'dns-packet';
+import { FrameDecoder } from '../../src/dns/framing.ts';
+import { Zone, type ZoneData } from '../../src/dns/index.ts';
+
+export const ZONE_DATA: ZoneData = {
+  origin: 'openstack.test',
+  hosts: [
+    {
+      name: 'keystone',
+      addresses: ['100.64.0.2'],
+      ports: [{ protocol: 'tcp', port: 5000, service: 'identity' }],
+    },
+    {
+      name: 'rabbit.mq',
+      addresses: ['100.64.0.3', '2001:db8:64::3'],
+      ports: [{ protocol: 'tcp', port: 5672, service: 'amqp' }],
+      texts: ['vhost=/nova'],
+    },
+    { name: 'v6only', addresses: ['2001:db8:64::4'] },
+    { name: 'large', addresses: Array.from({ length: 60 }, (_, i) => `100.64.1.${i + 1}`) },
+  ],
+  pointers: [
+    { address: '100.64.0.2', name: 'keystone' },
+    { address: '100.64.0.9', name: 'compute-1.site-a.example.org.' },
+    { address: '2001:db8:64::3', name: 'rabbit.mq' },
+  ],
+  reverse: ['100.64.0.0/20', '2001:db8:64::/64'],
+  serial: 7,
+  ttlSeconds: 60,
+  negativeTtlSeconds: 10,
+  nameserver: 'ns',
+  nameserverAddresses: ['100.64.0.1'],
+};
+
+export const ZONE: Zone = Zone.compile(ZONE_DATA);
+
+/** What dns-packet decodes besides what its types say. */
+export type Answer = DecodedPacket & { rcode: string; answers: Section; authorities: Section };
+type Section = { name: string; type: string; ttl: number; data: unknown }[];
+
+/** A query with RD set and id 0x1234; `udpPayloadSize` adds an OPT record. */
+export function query(name: string, type: string, udpPayloadSize?: number): Buffer {
+  return encode({
+    id: 0x1234,
+    flags: RECURSION_DESIRED,
+    questions: [{ name, type } as Question],
+    additionals:
+      udpPayloadSize === undefined
+        ? []
+        : [
+            {
+              type: 'OPT',
+              name: '.',
+              udpPayloadSize,
+              extendedRcode: 0,
+              ednsVersion: 0,
+              flags: 0,
+              flag_do: false,
+              options: [],
+            },
+          ],
+  });
+}
+
+export function decodeAnswer(bytes: Uint8Array | undefined): Answer {
+  if (bytes === undefined) throw new Error('no answer');
+  return decode(Buffer.from(bytes)) as Answer;
+}
+
+/** Sends one datagram and resolves to the first that comes back. */
+export function askUdp(port: number, message: Uint8Array): Promise<Buffer> {
+  return new Promise((resolve, reject) => {
+    const socket = createSocket('udp4');
+    socket.on('error', reject);
+    socket.on('message', (reply) => {
+      socket.close();
+      resolve(reply);
+    });
+    socket.send(message, port, '127.0.0.1');
+  });
+}
+
+/**
+ * Writes `chunks` to a TCP connection one after the other, then ends its sending half; resolves to
+ * the messages that came until the far side closed.
+ */
+export function askTcp(port: number, chunks: readonly Uint8Array[]): Promise<Buffer[]> {
+  return new Promise((resolve, reject) => {
+    const decoder = new FrameDecoder();
+    const replies: Buffer[] = [];
+    const socket = connect({ port, host: '127.0.0.1', noDelay: true, allowHalfOpen: true });
+    const send = (i: number): void => {
+      if (i === chunks.length) socket.end();
+      else socket.write(chunks[i]!, () => setImmediate(send, i + 1));
+    };
+    socket.on('connect', () => send(0));
+    socket.on('data', (chunk) => {
+      decoder.push(chunk);
+      for (let reply = decoder.next(); reply !== undefined; reply = decoder.next()) {
+        replies.push(reply);
+      }
+    });
+    socket.on('error', reject);
+    socket.on('close', () => resolve(replies));
+  });
+}
