@@ -1,0 +1,65 @@
+/**
+ * What `CertificateAuthority` is given, what it gives back, and what it tells.
+ * @module
+ */
+import type { Store } from '../store/store.ts';
+import type { KeyType } from './keys.ts';
+import type { GatewayIdentity } from './names.ts';
+import type { RevocationScope } from './revocations.ts';
+
+export interface AuthorityOptions {
+  /** Lower-case DNS name that stands in every identity. */
+  readonly trustDomain: string;
+  readonly store: Store;
+  /** Lifetime of a gateway's certificate in ms; default 30 days. */
+  readonly certificateLifetimeMs?: number;
+  /** How long a CRL holds, in ms; default 7 days. */
+  readonly crlLifetimeMs?: number;
+  /** Time in ms since 1970; default `Date.now`. */
+  readonly now?: () => number;
+}
+
+export interface CreateAuthorityOptions extends AuthorityOptions {
+  /** Default `p256`. */
+  readonly keyType?: KeyType;
+  /** Lifetime of the root certificate in ms; default 10 years. */
+  readonly rootLifetimeMs?: number;
+}
+
+export interface LoadAuthorityOptions extends AuthorityOptions {
+  readonly certificatePem: string;
+  /** PKCS#8, encrypted or not. */
+  readonly privateKeyPem: string;
+  readonly passphrase?: string;
+}
+
+export interface IssuedCertificate {
+  readonly certificatePem: string;
+  /** Lower-case hex. */
+  readonly serial: string;
+  readonly notBefore: Date;
+  readonly notAfter: Date;
+  readonly identity: GatewayIdentity;
+}
+
+export interface TokenOptions {
+  readonly site: string;
+  /** Where the site finds an `EnrolmentServer`: `https://host:port`, one to eight. */
+  readonly endpoints: readonly string[];
+  /** Default one hour. */
+  readonly lifetimeMs?: number;
+}
+
+export interface Redemption {
+  readonly tokenId: string;
+  readonly secret: string;
+  readonly csrPem: string;
+}
+
+export interface AuthorityEvents {
+  /**
+   * A site or a certificate was revoked, here or by another process on the same store; `isRevoked`
+   * knows already. Close what it has open.
+   */
+  revoked: (scope: RevocationScope) => void;
+}

@@ -1,0 +1,161 @@
+/**
+ * Keys: which ones we accept, and how each signs. P-256, Ed25519 and RSA of 2048 to 4096 bits; all
+ * arithmetic is OpenSSL's, by `node:crypto`. Algorithm identifiers follow
+ * [RFC 5758](https://www.rfc-editor.org/rfc/rfc5758), [RFC 8410](https://www.rfc-editor.org/rfc/rfc8410)
+ * and [RFC 4055](https://www.rfc-editor.org/rfc/rfc4055).
+ * @module
+ */
+import crypto, { type KeyObject } from 'node:crypto';
+import { ApiMisuseError, CertificateError } from '../errors.ts';
+import { type Asn1, bitString, encode, nothing, oid, sequence } from './der.ts';
+
+export type KeyType = 'p256' | 'ed25519' | 'rsa';
+
+export interface GatewayKey {
+  /** PKCS#8. */
+  readonly privateKeyPem: string;
+  /** SubjectPublicKeyInfo. */
+  readonly publicKeyPem: string;
+}
+
+/** Makes a new key; `rsa` is 3072 bits, as strong as the other two. */
+export function generateGatewayKey(type: KeyType = 'p256'): GatewayKey {
+  const { privateKey, publicKey } = generate(type);
+  return {
+    privateKeyPem: privateKey.export({ type: 'pkcs8', format: 'pem' }) as string,
+    publicKeyPem: publicKey.export({ type: 'spki', format: 'pem' }) as string,
+  };
+}
+
+/**
+ * Reads a private key, encrypted or not.
+ *
+ * @throws {CertificateError} if it cannot be read, or is of a kind we do not accept.
+ */
+export function readPrivateKey(pem: string, passphrase?: string): KeyObject {
+  let key: KeyObject;
+  try {
+    key = crypto.createPrivateKey({
+      key: pem,
+      format: 'pem',
+      ...(passphrase === undefined ? {} : { passphrase }),
+    });
+  } catch (cause) {
+    throw new CertificateError('the private key cannot be read', { cause });
+  }
+  keyTypeOf(key);
+  return key;
+}
+
+/**
+ * Returns the one form of a public key that all its encodings share: a point may be written
+ * compressed, a curve by its parameters, and a revoked key must not pass for a new one that way.
+ *
+ * @throws {CertificateError} if the key is of a kind we do not accept.
+ */
+export function canonicalPublicKey(key: KeyObject): KeyObject {
+  keyTypeOf(key);
+  return crypto.createPublicKey({ key: key.export({ format: 'jwk' }), format: 'jwk' });
+}
+
+/** SubjectPublicKeyInfo of the canonical form. */
+export function spkiOf(key: KeyObject): Buffer {
+  return canonicalPublicKey(key).export({ type: 'spki', format: 'der' });
+}
+
+/** SHA-256 of the SubjectPublicKeyInfo: the pin of a CA, and how a key is recognised. */
+export function spkiDigest(key: KeyObject): Buffer {
+  return crypto.createHash('sha256').update(spkiOf(key)).digest();
+}
+
+/** `spkiDigest` as base64url. */
+export function spkiHashOf(key: KeyObject): string {
+  return spkiDigest(key).toString('base64url');
+}
+
+/** The AlgorithmIdentifier that a signature by `key` carries. */
+export function signatureAlgorithmOf(key: KeyObject): Asn1 {
+  return SCHEMES[keyTypeOf(key)].algorithm;
+}
+
+/** `SEQUENCE { tbs, signatureAlgorithm, signature }`: what certificates, requests and CRLs are. */
+export function signed(tbs: Asn1, privateKey: KeyObject): Buffer {
+  const { algorithm, hash } = SCHEMES[keyTypeOf(privateKey)];
+  return encode(sequence(tbs, algorithm, bitString(crypto.sign(hash, encode(tbs), privateKey))));
+}
+
+/**
+ * Whether `signature` over `tbs` is by `publicKey`, and `algorithm` is, to the byte, the one
+ * identifier that its kind of key may use here. SHA-1 never is.
+ */
+export function isSignedBy(
+  publicKey: KeyObject,
+  tbs: Uint8Array,
+  algorithm: Uint8Array,
+  signature: Uint8Array
+): boolean {
+  const scheme = SCHEMES[keyTypeOf(publicKey)];
+  if (!encode(scheme.algorithm).equals(algorithm)) return false;
+  try {
+    return crypto.verify(scheme.hash, tbs, publicKey, signature);
+  } catch {
+    return false; // OpenSSL could not even read the signature
+  }
+}
+
+function keyTypeOf(key: KeyObject): KeyType {
+  const details = key.asymmetricKeyDetails;
+  switch (key.asymmetricKeyType) {
+    case 'ed25519':
+      return 'ed25519';
+    case 'ec':
+      if (details?.namedCurve === 'prime256v1') return 'p256';
+      throw new CertificateError(`curve ${details?.namedCurve} is not accepted, only P-256`);
+    case 'rsa': {
+      const bits = details?.modulusLength ?? 0;
+      const exponent = details?.publicExponent ?? 0n;
+      if (bits < MIN_RSA_BITS || bits > MAX_RSA_BITS) {
+        throw new CertificateError(
+          `an RSA key of ${bits} bits is not accepted, only ${MIN_RSA_BITS} to ${MAX_RSA_BITS}`
+        );
+      }
+      if (exponent < MIN_RSA_EXPONENT || exponent > MAX_RSA_EXPONENT || exponent % 2n === 0n) {
+        throw new CertificateError(`RSA exponent ${exponent} is not accepted`);
+      }
+      return 'rsa';
+    }
+    default:
+      throw new CertificateError(`a key of type ${key.asymmetricKeyType} is not accepted`);
+  }
+}
+
+function generate(type: KeyType): { privateKey: KeyObject; publicKey: KeyObject } {
+  switch (type) {
+    case 'p256':
+      return crypto.generateKeyPairSync('ec', { namedCurve: 'P-256' });
+    case 'ed25519':
+      return crypto.generateKeyPairSync('ed25519');
+    case 'rsa':
+      return crypto.generateKeyPairSync('rsa', { modulusLength: GENERATED_RSA_BITS });
+    default:
+      throw new ApiMisuseError(`"${type as string}" is not a key type`);
+  }
+}
+
+interface Scheme {
+  readonly algorithm: Asn1;
+  /** Digest of `crypto.sign`; Ed25519 has its own. */
+  readonly hash: string | null;
+}
+
+const SCHEMES: Readonly<Record<KeyType, Scheme>> = {
+  p256: { algorithm: sequence(oid('1.2.840.10045.4.3.2')), hash: 'sha256' },
+  ed25519: { algorithm: sequence(oid('1.3.101.112')), hash: null },
+  rsa: { algorithm: sequence(oid('1.2.840.113549.1.1.11'), nothing()), hash: 'sha256' },
+};
+const GENERATED_RSA_BITS = 3072;
+const MIN_RSA_BITS = 2048;
+/** A bound on what it costs us to verify with a stranger's key. */
+const MAX_RSA_BITS = 4096;
+const MIN_RSA_EXPONENT = 65_537n;
+const MAX_RSA_EXPONENT = 0xffff_ffffn;

@@ -1,0 +1,87 @@
+/**
+ * Who a gateway is: the one URI in its certificate, a [SPIFFE ID](https://spiffe.io/docs/latest/spiffe-about/spiffe-concepts/#spiffe-id).
+ * `spiffe://<trust domain>/cloud` or `spiffe://<trust domain>/site/<site id>`.
+ * @module
+ */
+import type { X509Certificate } from 'node:crypto';
+import { CertificateError } from '../errors.ts';
+
+export type GatewayIdentity =
+  | { readonly trustDomain: string; readonly role: 'cloud' }
+  | { readonly trustDomain: string; readonly role: 'site'; readonly site: string };
+
+/**
+ * Writes the identity as URI.
+ *
+ * @throws {CertificateError} if the trust domain is not a lower-case DNS name, or the site id not
+ * one label of lower-case letters, digits and inner hyphens.
+ */
+export function formatIdentity(identity: GatewayIdentity): string {
+  checkTrustDomain(identity.trustDomain);
+  if (identity.role === 'cloud') return `spiffe://${identity.trustDomain}/cloud`;
+  checkSite(identity.site);
+  return `spiffe://${identity.trustDomain}/site/${identity.site}`;
+}
+
+/**
+ * Reads a URI that `formatIdentity` wrote; there is no other spelling of an identity.
+ *
+ * @throws {CertificateError} if it is anything else.
+ */
+export function parseIdentity(uri: string): GatewayIdentity {
+  const match = uri.length <= MAX_URI_LENGTH ? IDENTITY.exec(uri) : null;
+  if (match === null) {
+    throw new CertificateError(`${quote(uri)} is not the identity of a gateway`);
+  }
+  const [, trustDomain, site] = match as unknown as [string, string, string | undefined];
+  const identity: GatewayIdentity =
+    site === undefined ? { trustDomain, role: 'cloud' } : { trustDomain, role: 'site', site };
+  formatIdentity(identity);
+  return identity;
+}
+
+/**
+ * Reads the identity of an end-entity certificate: its subject alternative name must be one URI and
+ * nothing else. That the certificate is genuine is for the caller to have verified.
+ *
+ * @throws {CertificateError} if the certificate is a CA's, or names anything but one gateway.
+ */
+export function identityOfCertificate(certificate: X509Certificate): GatewayIdentity {
+  if (certificate.ca) throw new CertificateError('a CA certificate is not a gateway');
+  // Node joins several names by ", " and quotes one that holds a comma or a quote (CVE-2021-44532).
+  // Neither character, nor a space, fits an identity, so a second name can only be refused.
+  const names = certificate.subjectAltName;
+  if (names === undefined) throw new CertificateError('the certificate names no gateway');
+  if (!names.startsWith(URI_NAME)) {
+    throw new CertificateError(`${quote(names)} is not the identity of a gateway`);
+  }
+  return parseIdentity(names.slice(URI_NAME.length));
+}
+
+/** @throws {CertificateError} if `site` is not a site id. */
+export function checkSite(site: string): void {
+  if (!SITE.test(site)) {
+    throw new CertificateError(
+      `${quote(site)} is not a site id: 1 to 63 of a-z, 0-9 and inner hyphens`
+    );
+  }
+}
+
+/** @throws {CertificateError} if `name` is not a lower-case DNS name. */
+export function checkTrustDomain(name: string): void {
+  if (name.length > MAX_DNS_NAME || !name.split('.').every((label) => SITE.test(label))) {
+    throw new CertificateError(`${quote(name)} is not a lower-case DNS name`);
+  }
+}
+
+/** Keeps a stranger's text short and on one line. */
+function quote(text: string): string {
+  return JSON.stringify(text.length <= MAX_QUOTED ? text : `${text.slice(0, MAX_QUOTED)}...`);
+}
+
+const URI_NAME = 'URI:';
+const IDENTITY = /^spiffe:\/\/([a-z0-9.-]+)\/(?:cloud|site\/([a-z0-9-]+))$/;
+const SITE = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
+const MAX_DNS_NAME = 253;
+const MAX_URI_LENGTH = 2048;
+const MAX_QUOTED = 100;

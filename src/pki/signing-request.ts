@@ -1,0 +1,90 @@
+/**
+ * Signing requests, PKCS#10 ([RFC 2986](https://www.rfc-editor.org/rfc/rfc2986)): how a gateway asks
+ * for a certificate and proves that it holds the key.
+ *
+ * A request gives the CA a public key and nothing else. The names and extensions it asks for are not
+ * even read: the token, or the certificate being renewed, says whom it is for.
+ * @module
+ */
+import crypto, { type KeyObject } from 'node:crypto';
+import { CertificateError } from '../errors.ts';
+import {
+  children,
+  commonName,
+  contentOf,
+  embed,
+  encodePem,
+  integer,
+  sequence,
+  tagged,
+} from './der.ts';
+import { canonicalPublicKey, isSignedBy, readPrivateKey, signed, spkiOf } from './keys.ts';
+
+/**
+ * Makes a signing request for the key's own public half.
+ *
+ * @returns PEM.
+ * @throws {CertificateError} if the key cannot be read or is of a kind the CA does not accept.
+ */
+export function createSigningRequest(privateKeyPem: string): string {
+  const privateKey = readPrivateKey(privateKeyPem);
+  const spki = spkiOf(crypto.createPublicKey(privateKey));
+  const info = sequence(integer(0n), commonName('gateway'), embed(spki), tagged(0));
+  return encodePem('CERTIFICATE REQUEST', signed(info, privateKey));
+}
+
+/**
+ * Verifies that the maker of the request holds its private key, and returns the public key in
+ * canonical form. The signature is checked over the very bytes that came.
+ *
+ * @throws {CertificateError} if the request is malformed, too large, of an algorithm that is not
+ * accepted, or not signed by its own key.
+ */
+export function verifySigningRequest(pem: string): KeyObject {
+  const request = children(decodePem(pem));
+  const [info, algorithm, signature] = request;
+  if (request.length !== 3 || signature![0] !== BIT_STRING) {
+    throw new CertificateError('the signing request is malformed');
+  }
+  const fields = children(info!);
+  // The attributes are mandatory in RFC 2986 but some tools leave them out when there are none.
+  if (fields.length !== 3 && fields.length !== 4) {
+    throw new CertificateError('the signing request is malformed');
+  }
+  const publicKey = readPublicKey(fields[2]!);
+  const [unusedBits, ...bytes] = contentOf(signature!);
+  if (unusedBits !== 0 || !isSignedBy(publicKey, info!, algorithm!, Buffer.from(bytes))) {
+    throw new CertificateError('the signing request is not signed by its own key');
+  }
+  return publicKey;
+}
+
+function readPublicKey(spki: Buffer): KeyObject {
+  let key: KeyObject;
+  try {
+    key = crypto.createPublicKey({ key: spki, format: 'der', type: 'spki' });
+  } catch (cause) {
+    throw new CertificateError('the public key of the signing request cannot be read', { cause });
+  }
+  return canonicalPublicKey(key);
+}
+
+function decodePem(pem: string): Buffer {
+  if (pem.length > MAX_REQUEST_LENGTH) {
+    throw new CertificateError(
+      `the signing request has ${pem.length} bytes, more than ${MAX_REQUEST_LENGTH}`
+    );
+  }
+  const body = PEM.exec(pem)?.[1]?.replace(/[\r\n]/g, '');
+  const der = Buffer.from(body ?? '', 'base64');
+  if (der.length === 0 || der.toString('base64') !== body) {
+    throw new CertificateError('the signing request is not PEM');
+  }
+  return der;
+}
+
+const PEM =
+  /^-----BEGIN (?:NEW )?CERTIFICATE REQUEST-----\r?\n([A-Za-z0-9+/=\r\n]+)-----END (?:NEW )?CERTIFICATE REQUEST-----\s*$/;
+const BIT_STRING = 0x03;
+/** Bytes of PEM; a request for RSA-4096 has about 1,700. */
+const MAX_REQUEST_LENGTH = 16_384;

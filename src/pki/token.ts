@@ -1,0 +1,129 @@
+/**
+ * Enrolment tokens: one line of text that an operator carries from the cloud to a new site. It says
+ * where to enrol, which CA to expect there, and holds the secret that is good for one certificate.
+ *
+ * `vp1.` and the base64url of a JSON object.
+ * @module
+ */
+import crypto from 'node:crypto';
+import * as v from 'valibot';
+import { ApiMisuseError, EnrolmentError } from '../errors.ts';
+import { checkSite, checkTrustDomain } from './names.ts';
+
+export interface EnrolmentToken {
+  /** Where `EnrolmentServer`s listen, each `https://host:port`, tried in turn. */
+  readonly endpoints: readonly string[];
+  /** SHA-256 of the CA's SubjectPublicKeyInfo, base64url. */
+  readonly caSpkiHash: string;
+  readonly trustDomain: string;
+  readonly site: string;
+  readonly id: string;
+  /** 32 bytes, base64url. */
+  readonly secret: string;
+}
+
+/**
+ * Writes a token as text.
+ *
+ * @throws {ApiMisuseError} if an endpoint is not `https://host:port`, there are none or more than
+ * eight, or the text would be longer than 4 KiB.
+ */
+export function formatToken(token: EnrolmentToken): string {
+  const wrong = token.endpoints.find((endpoint) => !isEndpoint(endpoint));
+  if (wrong !== undefined) {
+    throw new ApiMisuseError(`"${wrong}" is not an endpoint: expected https://host:port`);
+  }
+  if (token.endpoints.length < 1 || token.endpoints.length > MAX_ENDPOINTS) {
+    throw new ApiMisuseError(
+      `a token names 1 to ${MAX_ENDPOINTS} endpoints, not ${token.endpoints.length}`
+    );
+  }
+  const text = PREFIX + Buffer.from(JSON.stringify(token)).toString('base64url');
+  if (text.length > MAX_TOKEN_LENGTH) {
+    throw new ApiMisuseError(`the token has ${text.length} bytes, more than ${MAX_TOKEN_LENGTH}`);
+  }
+  return text;
+}
+
+/**
+ * Reads the text of a token; white space around it is forgiven.
+ *
+ * @throws {EnrolmentError} with fault `malformed` if it is not one.
+ */
+export function parseToken(text: string): EnrolmentToken {
+  const body = text.length <= MAX_TOKEN_LENGTH ? TOKEN.exec(text.trim())?.[1] : undefined;
+  if (body === undefined) throw new EnrolmentError('malformed', 'not an enrolment token');
+  let json: unknown;
+  try {
+    json = JSON.parse(Buffer.from(body, 'base64url').toString());
+  } catch {
+    // The cause is left out: its message would quote the secret.
+    throw new EnrolmentError('malformed', 'the enrolment token is damaged');
+  }
+  const result = v.safeParse(TokenSchema, json);
+  if (!result.success) throw new EnrolmentError('malformed', 'the enrolment token is damaged');
+  return result.output;
+}
+
+/** Draws a token's id, 16 random bytes as base64url. */
+export function randomTokenId(): string {
+  return crypto.randomBytes(16).toString('base64url');
+}
+
+/** Draws a token's secret. */
+export function randomSecret(): string {
+  return crypto.randomBytes(32).toString('base64url');
+}
+
+export function isTokenId(text: string): boolean {
+  return TOKEN_ID.test(text);
+}
+
+/** What the store keeps of a secret; it is random, so a plain hash tells nothing. */
+export function hashSecret(secret: string): string {
+  return crypto.createHash('sha256').update(secret).digest('base64url');
+}
+
+/** Compares a secret with a kept hash, in a time that does not depend on either. */
+export function secretMatches(secret: string, hash: string): boolean {
+  return crypto.timingSafeEqual(Buffer.from(hashSecret(secret)), Buffer.from(hash));
+}
+
+function isEndpoint(text: string): boolean {
+  return ENDPOINT.test(text) && URL.canParse(text);
+}
+
+/** Whether a checker of `names.ts` lets the text pass. */
+function passes(check: (text: string) => void): (text: string) => boolean {
+  return (text) => {
+    try {
+      check(text);
+      return true;
+    } catch {
+      return false;
+    }
+  };
+}
+
+const PREFIX = 'vp1.';
+const TOKEN = /^vp1\.([A-Za-z0-9_-]+)$/;
+/** `https://`, a DNS name, IPv4 address or IPv6 address in brackets, and perhaps a port. */
+const ENDPOINT = /^https:\/\/(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::\d{1,5})?$/i;
+const TOKEN_ID = /^[A-Za-z0-9_-]{22}$/;
+/** 32 bytes as base64url. */
+const DIGEST = /^[A-Za-z0-9_-]{43}$/;
+const MAX_TOKEN_LENGTH = 4096;
+const MAX_ENDPOINTS = 8;
+
+const TokenSchema = v.strictObject({
+  endpoints: v.pipe(
+    v.array(v.pipe(v.string(), v.check(isEndpoint))),
+    v.minLength(1),
+    v.maxLength(MAX_ENDPOINTS)
+  ),
+  caSpkiHash: v.pipe(v.string(), v.regex(DIGEST)),
+  trustDomain: v.pipe(v.string(), v.check(passes(checkTrustDomain))),
+  site: v.pipe(v.string(), v.check(passes(checkSite))),
+  id: v.pipe(v.string(), v.regex(TOKEN_ID)),
+  secret: v.pipe(v.string(), v.regex(DIGEST)),
+});
