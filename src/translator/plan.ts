@@ -1,0 +1,131 @@
+/**
+ * What the translator is told: realms, presences and permits, as text, and their compiled form.
+ * @module
+ */
+import { type Family, IpAddress, IpPrefix } from '../address.ts';
+import { ConfigError } from '../errors.ts';
+import { type PortRange, parsePortRange } from '../port-range.ts';
+
+/** A real host: an address and the realm in which it means that host. */
+export interface Endpoint {
+  readonly realm: string;
+  readonly address: string;
+}
+
+/** An address of `realm` that stands there for an endpoint of another realm. */
+export interface Presence {
+  readonly realm: string;
+  readonly address: string;
+  readonly of: Endpoint;
+}
+
+export interface Realm {
+  readonly name: string;
+  /** Prefixes of the addresses that packets of this realm may come from. */
+  readonly sources: readonly string[];
+  /** Prefixes the realm's presences are taken from: no packet of the realm may come from there. */
+  readonly pools?: readonly string[];
+}
+
+/** Clients of `realm` may open sessions to `ports` of `service`, a real host of another realm. */
+export interface Permit {
+  readonly realm: string;
+  readonly service: Endpoint;
+  /** `tcp/5672`, `udp/8000-8100` or `icmp` (echo). */
+  readonly ports: readonly string[];
+  /** Prefixes of the clients' real addresses; absent: every source of the realm. */
+  readonly clients?: readonly string[];
+}
+
+/** Everything the translator knows, replaced as a whole. */
+export interface TranslationPlan {
+  readonly realms: readonly Realm[];
+  readonly presences: readonly Presence[];
+  readonly permits: readonly Permit[];
+}
+
+export interface CompiledPresence {
+  readonly realm: string;
+  readonly address: IpAddress;
+  readonly of: { readonly realm: string; readonly address: IpAddress };
+}
+
+export interface CompiledPermit {
+  readonly realm: string;
+  readonly service: { readonly realm: string; readonly address: IpAddress };
+  readonly ports: readonly PortRange[];
+  /** Absent: every source of the realm. */
+  readonly clients: readonly IpPrefix[] | undefined;
+}
+
+/**
+ * Checks and parses one presence.
+ *
+ * @throws {ConfigError} with `path` in front.
+ */
+export function compilePresence(presence: Presence, path: string): CompiledPresence {
+  const address = compileAddress(presence.address, `${path}.address`);
+  const real = compileAddress(presence.of.address, `${path}.of.address`);
+  if (presence.of.realm === presence.realm) {
+    throw new ConfigError(`${path}.of.realm`, `"${presence.realm}" is the presence's own realm`);
+  }
+  if (address.family !== real.family) {
+    throw new ConfigError(
+      `${path}.address`,
+      `${address} and ${real} are of different IP versions, which is not supported`
+    );
+  }
+  return { realm: presence.realm, address, of: { realm: presence.of.realm, address: real } };
+}
+
+/**
+ * Checks and parses one permit.
+ *
+ * @throws {ConfigError} with `path` in front.
+ */
+export function compilePermit(permit: Permit, path: string): CompiledPermit {
+  if (permit.service.realm === permit.realm) {
+    throw new ConfigError(`${path}.service.realm`, `"${permit.realm}" is the permit's own realm`);
+  }
+  return {
+    realm: permit.realm,
+    service: {
+      realm: permit.service.realm,
+      address: compileAddress(permit.service.address, `${path}.service.address`),
+    },
+    ports: permit.ports.map((text, i) => parsePortRange(text, `${path}.ports[${i}]`)),
+    clients: permit.clients?.map((text, i) => compilePrefix(text, `${path}.clients[${i}]`)),
+  };
+}
+
+/** Parses an address, naming the place in the plan when it is not one. */
+export function compileAddress(text: string, path: string): IpAddress {
+  try {
+    return IpAddress.parse(text);
+  } catch (error) {
+    throw new ConfigError(path, (error as Error).message, { cause: error });
+  }
+}
+
+/** Parses a prefix, naming the place in the plan when it is not one. */
+export function compilePrefix(text: string, path: string): IpPrefix {
+  try {
+    return IpPrefix.parse(text);
+  } catch (error) {
+    throw new ConfigError(path, (error as Error).message, { cause: error });
+  }
+}
+
+/** Whether one of the prefixes contains the address `words[at]` on. */
+export function containsWords(
+  prefixes: readonly IpPrefix[],
+  family: Family,
+  words: ArrayLike<number>,
+  at: number
+): boolean {
+  for (let i = 0; i < prefixes.length; i++) {
+    const prefix = prefixes[i]!;
+    if (prefix.family === family && prefix.containsWords(words, at)) return true;
+  }
+  return false;
+}

@@ -1,0 +1,103 @@
+/**
+ * The edge's check: may this site send this packet at all, may it get it? The cloud asks again, and
+ * more closely; this keeps from the tunnel what has no business there.
+ * @module
+ */
+import { type Family, IpPrefix } from '../address.ts';
+import { PacketHeader, PacketKind, Parse, read32 } from '../packet/header.ts';
+import { containsWords } from './plan.ts';
+import {
+  nameCounters,
+  VERDICT_NAMES,
+  Verdict,
+  type VerdictCounters,
+  verdictOfParse,
+} from './verdict.ts';
+
+/** The addresses of one site. */
+export interface SiteAddresses {
+  /** Prefixes of the real hosts that take part. */
+  readonly sources: readonly string[];
+  /** Prefixes of the presences, which may lie inside the sources. */
+  readonly pools: readonly string[];
+}
+
+/** Lets nothing through until it has been given the site's addresses. */
+export class SiteGate {
+  readonly #header = new PacketHeader();
+  readonly #words = new Int32Array(8);
+  readonly #verdicts = new Float64Array(2 * VERDICT_NAMES.length);
+  #sources: readonly IpPrefix[] = [];
+  #pools: readonly IpPrefix[] = [];
+
+  /** @throws {ApiMisuseError} if a text is not a prefix. */
+  setAddresses({ sources, pools }: SiteAddresses): void {
+    const parsed = sources.map((text) => IpPrefix.parse(text));
+    this.#pools = pools.map((text) => IpPrefix.parse(text));
+    this.#sources = parsed;
+  }
+
+  /**
+   * Judges the packet `buffer[start .. end)` on its way to the tunnel: from a real host of the site to
+   * a presence. Any router on the way may send an ICMP error.
+   */
+  checkOutbound(buffer: Uint8Array, start: number, end: number): Verdict {
+    return this.#count(OUTBOUND, this.#checkOutbound(buffer, start, end));
+  }
+
+  /** Judges the packet `buffer[start .. end)` from the tunnel: from a presence to a real host. */
+  checkInbound(buffer: Uint8Array, start: number, end: number): Verdict {
+    return this.#count(INBOUND, this.#checkInbound(buffer, start, end));
+  }
+
+  /** Packets by verdict, on their way to the tunnel (`outbound`) or from it (`inbound`). */
+  counters(direction: 'outbound' | 'inbound'): VerdictCounters {
+    return nameCounters(this.#verdicts, direction === 'outbound' ? OUTBOUND : INBOUND);
+  }
+
+  #checkOutbound(buffer: Uint8Array, start: number, end: number): Verdict {
+    const outcome = this.#header.parse(buffer, start, end);
+    if (outcome !== Parse.Ok) return verdictOfParse(outcome);
+    const { family, kind } = this.#header;
+    const destinationAt = this.#readAddresses(buffer);
+    if (!containsWords(this.#pools, family, this.#words, destinationAt))
+      return Verdict.DropNoPresence;
+    if (kind === PacketKind.IcmpError) return Verdict.Forward;
+    return this.#isReal(family, 0) ? Verdict.Forward : Verdict.DropSpoofed;
+  }
+
+  #checkInbound(buffer: Uint8Array, start: number, end: number): Verdict {
+    const outcome = this.#header.parse(buffer, start, end);
+    if (outcome !== Parse.Ok) return verdictOfParse(outcome);
+    const { family } = this.#header;
+    const destinationAt = this.#readAddresses(buffer);
+    if (!containsWords(this.#pools, family, this.#words, 0)) return Verdict.DropSpoofed;
+    return this.#isReal(family, destinationAt) ? Verdict.Forward : Verdict.DropNoPresence;
+  }
+
+  /** Fills `#words` with both addresses and returns where the destination begins. */
+  #readAddresses(buffer: Uint8Array): number {
+    const { family, source } = this.#header;
+    const width = family === 4 ? 1 : 4;
+    for (let i = 0; i < 2 * width; i++) {
+      this.#words[i] = read32(buffer, source + 4 * i);
+    }
+    return width;
+  }
+
+  #isReal(family: Family, at: number): boolean {
+    return (
+      containsWords(this.#sources, family, this.#words, at) &&
+      !containsWords(this.#pools, family, this.#words, at)
+    );
+  }
+
+  #count(direction: number, verdict: Verdict): Verdict {
+    this.#verdicts[direction + verdict]!++;
+    return verdict;
+  }
+}
+
+/** Where the counters of a direction begin. */
+const OUTBOUND = 0;
+const INBOUND: number = VERDICT_NAMES.length;

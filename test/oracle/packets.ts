@@ -1,0 +1,271 @@
+/**
+ * Builders of packets for tests: IPv4 and IPv6, TCP, UDP, ICMP echo and ICMP errors, and the
+ * virtio-net header in front. Everything has right lengths and checksums unless told otherwise.
+ * @module
+ */
+import { bytesOf } from './address.ts';
+import { checksumOf, onesSum, pseudoHeader, wordsOf } from './checksum.ts';
+
+export const TCP = 6;
+export const UDP = 17;
+export const ICMP = 1;
+export const ICMPV6 = 58;
+export const FIN = 0x01;
+export const SYN = 0x02;
+export const ACK = 0x10;
+
+/** Bytes of the virtio-net header. */
+export const VNET = 10;
+
+export interface Ends {
+  readonly source: string;
+  readonly destination: string;
+}
+
+export interface IpOptions {
+  /** IPv4 options, filled up with zeros to a multiple of 4 bytes. */
+  readonly options?: Uint8Array;
+  /** The IPv4 flags and fragment offset, as one 16-bit word; by default "don't fragment". */
+  readonly fragment?: number;
+  readonly identification?: number;
+  readonly hopLimit?: number;
+  readonly trafficClass?: number;
+}
+
+/** How the transport checksum is filled in. `partial`: the pseudo-header sum; `none`: 0. */
+export type ChecksumFill = 'complete' | 'partial' | 'none' | number;
+
+export interface SegmentOptions extends IpOptions {
+  readonly payload?: Uint8Array;
+  readonly checksum?: ChecksumFill;
+}
+
+export interface VnetHeader {
+  readonly flags?: number;
+  readonly gsoType?: number;
+  readonly headerLength?: number;
+  readonly gsoSize?: number;
+  readonly checksumStart?: number;
+  readonly checksumOffset?: number;
+}
+
+export function ipPacket(
+  ends: Ends,
+  protocol: number,
+  payload: Uint8Array,
+  options: IpOptions = {}
+): Uint8Array {
+  return isIpv6(ends)
+    ? ipv6Packet(ends, protocol, payload, options)
+    : ipv4Packet(ends, protocol, payload, options);
+}
+
+export function tcpPacket(
+  ends: Ends,
+  segment: SegmentOptions & {
+    readonly sourcePort: number;
+    readonly destinationPort: number;
+    readonly flags?: number;
+    /** Filled up with zeros to a multiple of 4 bytes. */
+    readonly tcpOptions?: Uint8Array;
+  }
+): Uint8Array {
+  const tcpOptions = padded(segment.tcpOptions);
+  const header = new Uint8Array(20 + tcpOptions.length);
+  const view = new DataView(header.buffer);
+  view.setUint16(0, segment.sourcePort);
+  view.setUint16(2, segment.destinationPort);
+  view.setUint32(4, 0x01020304);
+  view.setUint32(8, 0xfffefdfc);
+  view.setUint8(12, (header.length / 4) << 4);
+  view.setUint8(13, segment.flags ?? ACK);
+  view.setUint16(14, 0xfaf0);
+  header.set(tcpOptions, 20);
+  return transportPacket(ends, TCP, 16, header, segment);
+}
+
+export function udpPacket(
+  ends: Ends,
+  datagram: SegmentOptions & { readonly sourcePort: number; readonly destinationPort: number }
+): Uint8Array {
+  const header = new Uint8Array(8);
+  const view = new DataView(header.buffer);
+  view.setUint16(0, datagram.sourcePort);
+  view.setUint16(2, datagram.destinationPort);
+  view.setUint16(4, 8 + (datagram.payload?.length ?? 0));
+  return transportPacket(ends, UDP, 6, header, datagram);
+}
+
+export function echoPacket(
+  ends: Ends,
+  echo: SegmentOptions & {
+    readonly reply?: boolean;
+    readonly id?: number;
+    readonly sequence?: number;
+  }
+): Uint8Array {
+  const header = new Uint8Array(8);
+  const view = new DataView(header.buffer);
+  const types = isIpv6(ends) ? { request: 128, reply: 129 } : { request: 8, reply: 0 };
+  view.setUint8(0, echo.reply ? types.reply : types.request);
+  view.setUint16(4, echo.id ?? 0x1234);
+  view.setUint16(6, echo.sequence ?? 1);
+  return icmpPacket(ends, header, echo);
+}
+
+/** Any ICMP message that is 8 bytes and a payload; `code` and the second word default to 0. */
+export function icmpMessage(
+  ends: Ends,
+  message: SegmentOptions & {
+    readonly type: number;
+    readonly code?: number;
+    readonly rest?: number;
+  }
+): Uint8Array {
+  const header = new Uint8Array(8);
+  const view = new DataView(header.buffer);
+  view.setUint8(0, message.type);
+  view.setUint8(1, message.code ?? 0);
+  view.setUint32(4, message.rest ?? 0);
+  return icmpPacket(ends, header, message);
+}
+
+/** An ICMP error whose quote is the first `quoteLength` bytes of `quoted`. */
+export function icmpError(
+  ends: Ends,
+  error: IpOptions & {
+    readonly type: number;
+    readonly code?: number;
+    readonly rest?: number;
+    readonly quoted: Uint8Array;
+    readonly quoteLength?: number;
+    readonly checksum?: ChecksumFill;
+  }
+): Uint8Array {
+  return icmpMessage(ends, {
+    ...error,
+    payload: error.quoted.subarray(0, error.quoteLength ?? error.quoted.length),
+  });
+}
+
+/** Puts a virtio-net header, by default all zero, in front of the packet. */
+export function framed(packet: Uint8Array, header: VnetHeader = {}): Uint8Array {
+  const frame = new Uint8Array(VNET + packet.length);
+  const view = new DataView(frame.buffer);
+  view.setUint8(0, header.flags ?? 0);
+  view.setUint8(1, header.gsoType ?? 0);
+  view.setUint16(2, header.headerLength ?? 0, true);
+  view.setUint16(4, header.gsoSize ?? 0, true);
+  view.setUint16(6, header.checksumStart ?? 0, true);
+  view.setUint16(8, header.checksumOffset ?? 0, true);
+  frame.set(packet, VNET);
+  return frame;
+}
+
+/** Where the transport header of a packet without IPv6 extension headers begins. */
+export function transportStart(packet: Uint8Array): number {
+  return packet[0]! >> 4 === 4 ? (packet[0]! & 15) * 4 : 40;
+}
+
+/** Writes the right checksum into the IPv4 header, if the packet has one that is whole. */
+export function repairIpv4Checksum(packet: Uint8Array): void {
+  const length = ((packet[0] ?? 0) & 15) * 4;
+  if (packet.length < 20 || packet[0]! >> 4 !== 4 || length < 20 || length > packet.length) return;
+  packet[10] = 0;
+  packet[11] = 0;
+  setUint16(packet, 10, checksumOf(wordsOf(packet.subarray(0, length))));
+}
+
+function isIpv6(ends: Ends): boolean {
+  return ends.destination.includes(':');
+}
+
+function ipv4Packet(
+  ends: Ends,
+  protocol: number,
+  payload: Uint8Array,
+  options: IpOptions
+): Uint8Array {
+  const ipOptions = padded(options.options);
+  const headerLength = 20 + ipOptions.length;
+  const packet = new Uint8Array(headerLength + payload.length);
+  const view = new DataView(packet.buffer);
+  view.setUint8(0, 0x40 | (headerLength / 4));
+  view.setUint8(1, options.trafficClass ?? 0);
+  view.setUint16(2, packet.length);
+  view.setUint16(4, options.identification ?? 0xbeef);
+  view.setUint16(6, options.fragment ?? 0x4000);
+  view.setUint8(8, options.hopLimit ?? 64);
+  view.setUint8(9, protocol);
+  packet.set(bytesOf(ends.source), 12);
+  packet.set(bytesOf(ends.destination), 16);
+  packet.set(ipOptions, 20);
+  view.setUint16(10, checksumOf(wordsOf(packet.subarray(0, headerLength))));
+  packet.set(payload, headerLength);
+  return packet;
+}
+
+function ipv6Packet(
+  ends: Ends,
+  protocol: number,
+  payload: Uint8Array,
+  options: IpOptions
+): Uint8Array {
+  const packet = new Uint8Array(40 + payload.length);
+  const view = new DataView(packet.buffer);
+  view.setUint32(0, 0x60000000 + (options.trafficClass ?? 0) * 0x100000);
+  view.setUint16(4, payload.length);
+  view.setUint8(6, protocol);
+  view.setUint8(7, options.hopLimit ?? 64);
+  packet.set(bytesOf(ends.source), 8);
+  packet.set(bytesOf(ends.destination), 24);
+  packet.set(payload, 40);
+  return packet;
+}
+
+function icmpPacket(ends: Ends, header: Uint8Array, options: SegmentOptions): Uint8Array {
+  return transportPacket(ends, isIpv6(ends) ? ICMPV6 : ICMP, 2, header, options);
+}
+
+function transportPacket(
+  ends: Ends,
+  protocol: number,
+  checksumAt: number,
+  header: Uint8Array,
+  options: SegmentOptions
+): Uint8Array {
+  const payload = options.payload ?? new Uint8Array(0);
+  const segment = new Uint8Array(header.length + payload.length);
+  segment.set(header);
+  segment.set(payload, header.length);
+  const pseudo =
+    protocol === ICMP
+      ? []
+      : pseudoHeader(bytesOf(ends.source), bytesOf(ends.destination), protocol, segment.length);
+  setUint16(segment, checksumAt, transportChecksum(options.checksum, pseudo, segment, protocol));
+  return ipPacket(ends, protocol, segment, options);
+}
+
+function transportChecksum(
+  fill: ChecksumFill | undefined,
+  pseudo: readonly number[],
+  segment: Uint8Array,
+  protocol: number
+): number {
+  if (typeof fill === 'number') return fill;
+  if (fill === 'none') return 0;
+  if (fill === 'partial') return onesSum(pseudo);
+  const checksum = checksumOf([...pseudo, ...wordsOf(segment)]);
+  return checksum === 0 && protocol === UDP ? 0xffff : checksum;
+}
+
+function padded(options: Uint8Array | undefined): Uint8Array {
+  const bytes = new Uint8Array(Math.ceil((options?.length ?? 0) / 4) * 4);
+  bytes.set(options ?? []);
+  return bytes;
+}
+
+function setUint16(bytes: Uint8Array, at: number, value: number): void {
+  bytes[at] = value >> 8;
+  bytes[at + 1] = value & 255;
+}
