@@ -1,0 +1,25 @@
+/**
+ * From the desired state to presences, and to the edges.
+ * @module
+ */
+export {
+  type AdminHandler,
+  type AdminRequest,
+  AdminServer,
+  type AdminServerOptions,
+} from './admin-server.ts';
+export {
+  ControlClient,
+  type ControlClientEvents,
+  type ControlClientOptions,
+} from './control-client.ts';
+export { ControlServer, type EdgeStatus } from './control-server.ts';
+export type { ControlChannel, ControlMessage } from './messages.ts';
+export {
+  type PlanTarget,
+  PresenceController,
+  type PresenceControllerEvents,
+  type PresenceControllerOptions,
+  type Whois,
+} from './presence-controller.ts';
+export { type Snapshot, type SnapshotHost, zoneDataOf } from './snapshot.ts';

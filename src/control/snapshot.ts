@@ -1,0 +1,76 @@
+/**
+ * All that an edge knows of the world: its site, what is exposed there, and under which names.
+ * @module
+ */
+import * as v from 'valibot';
+import type { ZoneData } from '../dns/index.ts';
+import { parsePortRange } from '../port-range.ts';
+import { AddressText, DomainText, NameText, PortText, PrefixText, type Schema } from '../schema.ts';
+
+export interface Snapshot {
+  /** Grows with every change. */
+  readonly revision: number;
+  readonly site: string;
+  /** Prefixes of the site's real hosts that take part. */
+  readonly sources: readonly string[];
+  /** Prefixes of the site's presences. */
+  readonly pools: readonly string[];
+  /** Domain of the names. */
+  readonly zone: string;
+  /** How long clients may keep a name's address. */
+  readonly ttlSeconds: number;
+  readonly hosts: readonly SnapshotHost[];
+  /** Whom each presence stands for, as a name. */
+  readonly pointers: readonly { readonly address: string; readonly name: string }[];
+}
+
+export interface SnapshotHost {
+  /** Full domain name. */
+  readonly name: string;
+  readonly addresses: readonly string[];
+  /** Absent for a host that is known as a client only. */
+  readonly ports: readonly string[];
+}
+
+export const SnapshotSchema: Schema<Snapshot> = /* @__PURE__ */ v.object({
+  revision: v.pipe(v.number(), v.integer(), v.minValue(1)),
+  site: NameText,
+  sources: v.array(PrefixText),
+  pools: v.array(PrefixText),
+  zone: DomainText,
+  ttlSeconds: v.pipe(v.number(), v.integer(), v.minValue(0)),
+  hosts: v.array(
+    v.object({ name: DomainText, addresses: v.array(AddressText), ports: v.array(PortText) })
+  ),
+  pointers: v.array(v.object({ address: AddressText, name: DomainText })),
+}) as Schema<Snapshot>;
+
+/**
+ * Returns the zone that a site's resolver serves.
+ *
+ * @param nameserverAddresses where the site's clients reach that resolver
+ */
+export function zoneDataOf(snapshot: Snapshot, nameserverAddresses: readonly string[]): ZoneData {
+  return {
+    origin: snapshot.zone,
+    hosts: snapshot.hosts.map(({ name, addresses, ports }) => ({
+      name,
+      addresses,
+      ports: ports
+        .map((text) => parsePortRange(text))
+        .flatMap(({ protocol, first, last }) =>
+          protocol !== 'icmp' && first === last ? [{ protocol, port: first }] : []
+        ),
+    })),
+    pointers: snapshot.pointers.map(({ address, name }) => ({ address, name: `${name}.` })),
+    reverse: snapshot.pools,
+    serial: snapshot.revision % 2 ** 32,
+    ttlSeconds: snapshot.ttlSeconds,
+    negativeTtlSeconds: NEGATIVE_TTL_SECONDS,
+    nameserver: `ns.${snapshot.zone}`,
+    nameserverAddresses,
+  };
+}
+
+/** Short, so that a name exposed at run time is found soon by a client that asked too early. */
+const NEGATIVE_TTL_SECONDS = 1;
