@@ -1,0 +1,40 @@
+/**
+ * The TLS profile of a tunnel: version 1.3 only, own certificate, one trust anchor, no resumption.
+ * @module
+ */
+import { constants } from 'node:crypto';
+import { createSecureContext, type SecureContext, type SecureContextOptions } from 'node:tls';
+import { CertificateError } from '../errors.ts';
+
+/** PEM texts. */
+export interface TunnelCredentials {
+  readonly key: string | Buffer;
+  /** The gateway's certificate; intermediate ones, if any, behind it. */
+  readonly cert: string | Buffer;
+  /** The root that the peer's certificate must lead to. */
+  readonly ca: string | Buffer;
+}
+
+export function tlsProfile({ key, cert, ca }: TunnelCredentials): SecureContextOptions {
+  return {
+    key,
+    cert,
+    ca,
+    minVersion: 'TLSv1.3',
+    maxVersion: 'TLSv1.3',
+    // A resumed session would pass by the check of the certificate.
+    secureOptions: constants.SSL_OP_NO_TICKET,
+  };
+}
+
+/** @throws {CertificateError} if the texts are no PEM, or key and certificate do not match. */
+export function secureContext(credentials: TunnelCredentials): SecureContext {
+  try {
+    return createSecureContext(tlsProfile(credentials));
+  } catch (error) {
+    throw new CertificateError(
+      `key, certificate or CA certificate of the tunnel is unusable: ${(error as Error).message}`,
+      { cause: error }
+    );
+  }
+}

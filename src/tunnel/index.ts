@@ -1,0 +1,33 @@
+/**
+ * Tunnels: mutually authenticated connections between gateways, for packets and control messages.
+ * @module
+ */
+export type { AcceptedTunnel } from './accepted.ts';
+export { type BackoffOptions, backoffDelayMs } from './backoff.ts';
+export type { TunnelCredentials } from './credentials.ts';
+export type { DialledTunnel, DialOptions, TunnelEndpoint } from './dialer.ts';
+export {
+  FRAME_HEADER_LENGTH,
+  FrameDecoder,
+  FrameFault,
+  type FrameHandler,
+  type FrameLimits,
+  FrameType,
+  handshakeLimits,
+  MAX_PACKET_PAYLOAD,
+  openLimits,
+  writeFrameHeader,
+} from './frame.ts';
+export type { CloseCause, Lane, LaneCounters, LaneLimits } from './lane.ts';
+export type {
+  ListenerCounters,
+  ListenerEvents,
+  ListenOptions,
+  TunnelCandidate,
+  TunnelListener,
+  TunnelRefusal,
+} from './listener.ts';
+export { ALPN_PROTOCOL, CloseCode, PROTOCOL_VERSION } from './messages.ts';
+export { MtlsTunnel } from './mtls-tunnel.ts';
+export type { Timers } from './timers.ts';
+export type { ConnectionInfo, Tunnel, TunnelEvents, TunnelState } from './tunnel.ts';

@@ -1,0 +1,113 @@
+/**
+ * The JSON payloads of HELLO, WELCOME and CLOSE (docs/wire-format.md). Members that are not known
+ * are ignored, so that later versions can add some.
+ * @module
+ */
+import * as v from 'valibot';
+import type { Json } from '../store/store.ts';
+import { FRAME_HEADER_LENGTH, type FrameType, writeFrameHeader } from './frame.ts';
+
+/** ALPN name of the protocol; its number grows when an old peer could not follow. */
+export const ALPN_PROTOCOL = 'virtual-presence/1';
+
+/** Grows with additions that an old peer may ignore; the lower number of the two peers counts. */
+export const PROTOCOL_VERSION = 1;
+
+/** Why a tunnel was closed, for programs. An `authorize` function may bring codes of its own. */
+export const CloseCode = {
+  /** The gateway ends; dial again. */
+  Shutdown: 'shutdown',
+  /** A newer tunnel of the same site has taken over. */
+  Replaced: 'replaced',
+  /** The site's certificate is revoked. */
+  Revoked: 'revoked',
+  /** The certificate is good, but no such site is configured. */
+  UnknownSite: 'unknown-site',
+  /** The certificate is not one of a site of this cloud. */
+  WrongIdentity: 'wrong-identity',
+  /** The peer sent what the protocol does not allow. */
+  ProtocolError: 'protocol-error',
+  /** Never sent: the connection could not be made, or broke. */
+  ConnectionLost: 'connection-lost',
+  /** Never sent: nothing was heard of the peer for three keepalive intervals. */
+  KeepaliveTimeout: 'keepalive-timeout',
+  /** Never sent: the peer did not finish the handshake in time. */
+  HandshakeTimeout: 'handshake-timeout',
+} as const;
+
+export interface Hello {
+  readonly version: number;
+  /** What the peer says it runs; for logs. */
+  readonly software: string;
+}
+
+export interface Welcome extends Hello {
+  /** The dialling side's identity as the listening side has read it from the certificate. */
+  readonly peer: string;
+  /** The interval at which both sides send PING. */
+  readonly keepaliveMs: number;
+}
+
+export interface Close {
+  readonly code: string;
+  readonly reason: string;
+}
+
+/** Returns undefined when the message is not a HELLO. */
+export function readHello(message: Json): Hello | undefined {
+  return read(helloSchema, message);
+}
+
+/** Returns undefined when the message is not a WELCOME. */
+export function readWelcome(message: Json): Welcome | undefined {
+  return read(welcomeSchema, message);
+}
+
+/** Returns undefined when the message is not a CLOSE. */
+export function readClose(message: Json): Close | undefined {
+  return read(closeSchema, message);
+}
+
+/** A whole frame with a JSON payload. */
+export function jsonFrame(type: FrameType, message: Json): Buffer {
+  const text = JSON.stringify(message);
+  const frame = Buffer.allocUnsafe(FRAME_HEADER_LENGTH + Buffer.byteLength(text));
+  writeFrameHeader(frame, 0, type, frame.length - FRAME_HEADER_LENGTH);
+  frame.write(text, FRAME_HEADER_LENGTH);
+  return frame;
+}
+
+/** Returns undefined when the payload is not JSON in UTF-8. */
+export function parseJson(buffer: Buffer, start: number, end: number): Json | undefined {
+  try {
+    return JSON.parse(utf8.decode(buffer.subarray(start, end)));
+  } catch {
+    return undefined;
+  }
+}
+
+/** Text of a peer for our logs and errors: one line, printable, not long. */
+export function printable(text: string): string {
+  return text.replace(/[^\x20-\x7e]/g, '?').slice(0, 256);
+}
+
+function read<T>(schema: v.GenericSchema<unknown, T>, message: Json): T | undefined {
+  const result = v.safeParse(schema, message);
+  return result.success ? result.output : undefined;
+}
+
+const helloSchema = v.object({
+  version: v.pipe(v.number(), v.integer(), v.minValue(1)),
+  software: v.pipe(v.string(), v.maxLength(256), v.transform(printable)),
+});
+const welcomeSchema = v.object({
+  ...helloSchema.entries,
+  peer: v.pipe(v.string(), v.maxLength(2048)),
+  keepaliveMs: v.pipe(v.number(), v.integer(), v.minValue(100), v.maxValue(600_000)),
+});
+const closeSchema = v.object({
+  code: v.pipe(v.string(), v.regex(/^[a-z0-9-]{1,64}$/)),
+  reason: v.pipe(v.string(), v.transform(printable)),
+});
+
+const utf8 = new TextDecoder('utf-8', { fatal: true });

@@ -1,0 +1,62 @@
+/**
+ * Slabs: the large buffers in which frames are collected before they go to a socket in one write.
+ * One pool serves all lanes of an endpoint, so that idle lanes hold none.
+ * @module
+ */
+
+import { ApiMisuseError } from '../errors.ts';
+import { FRAME_HEADER_LENGTH, MAX_PACKET_PAYLOAD } from './frame.ts';
+
+/** `sent <= flushed <= head`: written to the socket, handed over for that, committed. */
+export interface Slab {
+  readonly buffer: Buffer;
+  head: number;
+  flushed: number;
+  sent: number;
+}
+
+export class SlabPool {
+  readonly slabBytes: number;
+  readonly #free: Slab[] = [];
+  #windowStart = 0;
+  /** Slabs that were free all through the window. */
+  #spare = 0;
+
+  /** @throws {ApiMisuseError} if a slab would not hold the largest packet. */
+  constructor(slabBytes: number = 256 * 1024) {
+    if (!(slabBytes >= FRAME_HEADER_LENGTH + MAX_PACKET_PAYLOAD)) {
+      throw new ApiMisuseError(`a slab of ${slabBytes} bytes does not hold the largest packet`);
+    }
+    this.slabBytes = slabBytes;
+  }
+
+  /** Slabs that wait to be used. */
+  get idle(): number {
+    return this.#free.length;
+  }
+
+  take(): Slab {
+    const slab = this.#free.pop();
+    this.#spare = Math.min(this.#spare, this.#free.length);
+    if (slab !== undefined) return slab;
+    // Slow: not out of the shared pool of small buffers. Unsafe: nothing uncommitted is ever sent.
+    return { buffer: Buffer.allocUnsafeSlow(this.slabBytes), head: 0, flushed: 0, sent: 0 };
+  }
+
+  give(slab: Slab): void {
+    slab.head = 0;
+    slab.flushed = 0;
+    slab.sent = 0;
+    this.#free.push(slab);
+  }
+
+  /** Frees the slabs that nobody needed for `TRIM_WINDOW_MS`; to be called now and then. */
+  trim(nowMs: number): void {
+    if (nowMs - this.#windowStart < TRIM_WINDOW_MS) return;
+    this.#free.splice(0, this.#spare);
+    this.#spare = this.#free.length;
+    this.#windowStart = nowMs;
+  }
+}
+
+const TRIM_WINDOW_MS = 10_000;

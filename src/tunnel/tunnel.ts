@@ -1,0 +1,204 @@
+/**
+ * A tunnel as the data plane and the control layer see it, whichever side dialled.
+ * @module
+ */
+import type { X509Certificate } from 'node:crypto';
+import type { TLSSocket } from 'node:tls';
+import { EventEmitter } from 'eventemitter3';
+import type { PeerRefusedError } from '../errors.ts';
+import type { GatewayIdentity } from '../pki/names.ts';
+import type { Json } from '../store/store.ts';
+import { FrameType } from './frame.ts';
+import type { CloseCause, Lane, LaneCounters } from './lane.ts';
+import { CloseCode } from './messages.ts';
+
+/** `waiting`: until the next attempt to connect. */
+export type TunnelState = 'connecting' | 'up' | 'waiting' | 'closed';
+
+/** About the connection that carries a tunnel. */
+export interface ConnectionInfo {
+  readonly remoteAddress: string;
+  readonly remotePort: number;
+  /** The peer's end-entity certificate, verified. */
+  readonly certificate: X509Certificate;
+  /** TLS cipher suite, for example `TLS_AES_256_GCM_SHA384`. */
+  readonly cipher: string;
+  /** Group of the key exchange, for example `X25519`, where Node tells: to the dialling side. */
+  readonly keyExchange: string | undefined;
+}
+
+export interface TunnelEvents {
+  /** Acknowledged by the listening side: packets may flow. */
+  up: (info: ConnectionInfo) => void;
+  /** Was up, and is no more. */
+  down: (cause: CloseCause) => void;
+  /** A message of the far control layer, not validated beyond being JSON. */
+  control: (message: Json) => void;
+  /** The peer says no; the dialling side goes on to try at its longest interval. */
+  refused: (error: PeerRefusedError, code: string) => void;
+  /** The dialling side will try again in `delayMs`. */
+  waiting: (delayMs: number, cause: CloseCause) => void;
+}
+
+/**
+ * Carries packets and control messages to one peer. `reserve`, `commit` and `flush` are the way
+ * without a copy, `sendPacket` is the one with.
+ */
+export interface Tunnel extends EventEmitter<TunnelEvents> {
+  /** Who the peer is, by its verified certificate. */
+  readonly peer: GatewayIdentity;
+  readonly state: TunnelState;
+  /** Of the connection that is up. */
+  readonly info: ConnectionInfo | undefined;
+  readonly counters: Readonly<LaneCounters>;
+  /** Round-trip time of the last PING that was answered, in ms. */
+  readonly rttMs: number | undefined;
+
+  /**
+   * Takes each packet: its virtio-net header begins at `start`, it ends before `end`. The bytes, and
+   * the `FRAME_HEADER_LENGTH` before them, may be changed, and are gone when the call returns.
+   */
+  onPacket: (buffer: Buffer, start: number, end: number) => void;
+  /** Called after each run of packets, so that what they led to can be flushed. */
+  onBatchEnd: () => void;
+  /** Called once after `reserve` or `sendPacket` was refused, when there is room again. */
+  onDrain: () => void;
+
+  /** The slab that `reserve` pointed into; another one after each call of it. */
+  readonly buffer: Buffer;
+
+  /**
+   * Returns the offset in `buffer` where the next packet may be written, virtio-net header first;
+   * there are `MAX_PACKET_PAYLOAD` bytes of room. Returns -1 when the tunnel is not up, or holds as
+   * much as it may: then `onDrain` will be called. Holds until the next call of another method, or
+   * the return to the event loop.
+   */
+  reserve(): number;
+
+  /** Makes a frame of the `payloadLength` bytes that were written where `reserve` said. */
+  commit(type: FrameType, payloadLength: number): void;
+
+  /** Sends what was committed; to be called when a batch ends. */
+  flush(): void;
+
+  /** Copies and commits a packet. Returns false when `reserve` would refuse. */
+  sendPacket(buffer: Buffer, start: number, end: number): boolean;
+
+  /**
+   * Sends a message ahead of packets that wait. Returns false when the tunnel is not up, or too many
+   * messages wait.
+   *
+   * @throws {ApiMisuseError} if the message is longer than `maxControlBytes`.
+   */
+  sendControl(message: Json): boolean;
+
+  /**
+   * Ends the tunnel for good: delivery stops at once, what was committed is sent, then the peer is
+   * told why. Resolves when the connection is gone, after 2 s at most.
+   */
+  close(code?: string, reason?: string): Promise<void>;
+
+  /** The same, but drops what was committed. Nothing passes any more when it returns. */
+  abort(code: string, reason: string): Promise<void>;
+
+  /** Ends the tunnel for good and at once, without a word to the peer. */
+  destroy(): void;
+}
+
+/** What both sides have in common: a tunnel over the lane of the moment. */
+export abstract class LaneTunnel extends EventEmitter<TunnelEvents> implements Tunnel {
+  readonly peer: GatewayIdentity;
+  readonly counters: LaneCounters = {
+    sentPackets: 0,
+    sentBytes: 0,
+    receivedPackets: 0,
+    receivedBytes: 0,
+    sentControl: 0,
+    receivedControl: 0,
+  };
+  onPacket: (buffer: Buffer, start: number, end: number) => void = ignore;
+  onBatchEnd: () => void = ignore;
+  onDrain: () => void = ignore;
+  protected lane: Lane | undefined;
+
+  constructor(peer: GatewayIdentity) {
+    super();
+    this.peer = peer;
+  }
+
+  abstract get state(): TunnelState;
+  abstract get info(): ConnectionInfo | undefined;
+
+  get rttMs(): number | undefined {
+    return this.lane?.rttMs;
+  }
+
+  get buffer(): Buffer {
+    return this.lane === undefined ? EMPTY : this.lane.buffer;
+  }
+
+  reserve(): number {
+    return this.lane === undefined ? -1 : this.lane.reserve();
+  }
+
+  commit(type: FrameType, payloadLength: number): void {
+    this.lane?.commit(type, payloadLength);
+  }
+
+  flush(): void {
+    this.lane?.flush();
+  }
+
+  sendPacket(buffer: Buffer, start: number, end: number): boolean {
+    const { lane } = this;
+    if (lane === undefined) return false;
+    const offset = lane.reserve();
+    if (offset < 0) return false;
+    buffer.copy(lane.buffer, offset, start, end);
+    lane.commit(FrameType.Packet, end - start);
+    return true;
+  }
+
+  sendControl(message: Json): boolean {
+    return this.lane?.sendControl(message) ?? false;
+  }
+
+  async close(code: string = CloseCode.Shutdown, reason: string = ''): Promise<void> {
+    const { lane } = this;
+    this.finish();
+    lane?.close(code, reason);
+    await lane?.gone;
+  }
+
+  async abort(code: string, reason: string): Promise<void> {
+    const { lane } = this;
+    this.finish();
+    lane?.abort(code, reason);
+    await lane?.gone;
+  }
+
+  destroy(): void {
+    const { lane } = this;
+    this.finish();
+    lane?.destroy(CloseCode.ConnectionLost, 'the tunnel was destroyed');
+  }
+
+  /** Makes sure that no lane follows the one there is. */
+  protected abstract finish(): void;
+}
+
+/** Reads what Node knows of a connection whose handshake is done. */
+export function connectionInfo(socket: TLSSocket): ConnectionInfo {
+  const ephemeral = socket.getEphemeralKeyInfo();
+  return {
+    remoteAddress: socket.remoteAddress ?? '',
+    remotePort: socket.remotePort ?? 0,
+    certificate: socket.getPeerX509Certificate()!,
+    cipher: socket.getCipher().name,
+    keyExchange: ephemeral !== null && 'name' in ephemeral ? ephemeral.name : undefined,
+  };
+}
+
+function ignore(): void {}
+
+const EMPTY: Buffer = Buffer.alloc(0);

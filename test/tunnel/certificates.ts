@@ -1,0 +1,99 @@
+/**
+ * Keys and certificates for the tests: good ones from the CertificateAuthority, bad ones from
+ * openssl.
+ * @module
+ */
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import {
+  CertificateAuthority,
+  createSigningRequest,
+  type GatewayIdentity,
+  generateGatewayKey,
+} from '../../src/pki/index.ts';
+import { MemoryStore } from '../../src/store/index.ts';
+import type { TunnelCredentials } from '../../src/tunnel/index.ts';
+
+export const CLOUD: GatewayIdentity = { trustDomain: 'example.org', role: 'cloud' };
+
+export function site(name: string, trustDomain = 'example.org'): GatewayIdentity {
+  return { trustDomain, role: 'site', site: name };
+}
+
+/** One trust domain. */
+export class TestCa {
+  readonly authority: CertificateAuthority;
+
+  private constructor(authority: CertificateAuthority) {
+    this.authority = authority;
+  }
+
+  static async create(now: () => number = Date.now, trustDomain = 'example.org'): Promise<TestCa> {
+    const store = new MemoryStore();
+    return new TestCa(await CertificateAuthority.create({ trustDomain, store, now }));
+  }
+
+  async issue(identity: GatewayIdentity, lifetimeMs?: number): Promise<TunnelCredentials> {
+    const { privateKeyPem } = generateGatewayKey();
+    const issued = await this.authority.issue(
+      createSigningRequest(privateKeyPem),
+      identity,
+      lifetimeMs === undefined ? {} : { lifetimeMs }
+    );
+    return {
+      key: privateKeyPem,
+      cert: issued.certificatePem,
+      ca: this.authority.certificatePem,
+    };
+  }
+
+  /** A certificate of the same CA key, issued 40 days ago for 30. */
+  async issueExpired(identity: GatewayIdentity): Promise<TunnelCredentials> {
+    const authority = await CertificateAuthority.load({
+      trustDomain: this.authority.trustDomain,
+      store: new MemoryStore(),
+      certificatePem: this.authority.certificatePem,
+      privateKeyPem: this.authority.encryptedPrivateKeyPem(PASSPHRASE),
+      passphrase: PASSPHRASE,
+      now: () => Date.now() - 40 * 86_400_000,
+    });
+    return new TestCa(authority).issue(identity);
+  }
+
+  /** A certificate that the authority would not issue, with the extensions given to openssl. */
+  forge(extensions: string): TunnelCredentials {
+    const directory = mkdtempSync(join(tmpdir(), 'forge-'));
+    const file = (name: string): string => join(directory, name);
+    try {
+      const { privateKeyPem } = generateGatewayKey();
+      writeFileSync(file('leaf.key'), privateKeyPem);
+      writeFileSync(file('ca.key'), this.authority.encryptedPrivateKeyPem(PASSPHRASE));
+      writeFileSync(file('ca.pem'), this.authority.certificatePem);
+      writeFileSync(file('extensions'), extensions);
+      const run = (...args: string[]) => execFileSync('openssl', args, { stdio: 'pipe' });
+      run('req', '-new', '-key', file('leaf.key'), '-subj', '/CN=x', '-out', file('leaf.csr'));
+      run(
+        ...['x509', '-req', '-in', file('leaf.csr'), '-days', '2', '-out', file('leaf.pem')],
+        ...['-CA', file('ca.pem'), '-CAkey', file('ca.key'), '-passin', `pass:${PASSPHRASE}`],
+        ...['-set_serial', '4242', '-extfile', file('extensions')]
+      );
+      const cert = readFileSync(file('leaf.pem'), 'utf8');
+      return { key: privateKeyPem, cert, ca: this.authority.certificatePem };
+    } finally {
+      rmSync(directory, { recursive: true });
+    }
+  }
+}
+
+export function hasOpenssl(): boolean {
+  try {
+    execFileSync('openssl', ['version'], { stdio: 'ignore' });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+const PASSPHRASE = 'secret of the test';

@@ -1,0 +1,200 @@
+import { Writable } from 'node:stream';
+import { describe, expect, test } from 'vitest';
+import { FrameType, MAX_PACKET_PAYLOAD } from '../../src/tunnel/index.ts';
+import { Outbox } from '../../src/tunnel/outbox.ts';
+import { SlabPool } from '../../src/tunnel/slab-pool.ts';
+import { decodeNaively } from './naive-decoder.ts';
+
+/** A socket that takes a write only when told to. */
+class SlowSocket extends Writable {
+  readonly taken: Buffer[] = [];
+  isEnded = false;
+  #callback: (() => void) | undefined;
+
+  constructor() {
+    super({ highWaterMark: 1 });
+  }
+
+  override _write(chunk: Buffer, _encoding: string, callback: () => void): void {
+    this.taken.push(Buffer.from(chunk));
+    this.#callback = callback;
+  }
+
+  override _final(callback: () => void): void {
+    this.isEnded = true;
+    callback();
+  }
+
+  /** Finishes the write that is under way. */
+  async take(): Promise<void> {
+    const callback = this.#callback;
+    this.#callback = undefined;
+    callback?.();
+    await new Promise(setImmediate);
+  }
+
+  get frames(): readonly (readonly [number, string])[] {
+    return decodeNaively(Buffer.concat(this.taken), 1000).frames;
+  }
+}
+
+function setUp(maxSlabs = 2) {
+  const socket = new SlowSocket();
+  const pool = new SlabPool();
+  const drains: number[] = [];
+  const outbox = new Outbox(socket, pool, maxSlabs, () => drains.push(socket.taken.length));
+  return { socket, pool, drains, outbox };
+}
+
+function put(outbox: Outbox, length: number, fill: number): boolean {
+  const offset = outbox.reserve();
+  if (offset < 0) return false;
+  outbox.buffer.fill(fill, offset, offset + length);
+  outbox.commit(FrameType.Packet, length);
+  return true;
+}
+
+const message = (byte: number): Buffer => Buffer.from([FrameType.Control, 0, 0, 1, byte]);
+
+describe('Outbox', () => {
+  test('sends nothing before flush, then all frames of a batch in one write', async () => {
+    const { outbox, socket } = setUp();
+    for (let i = 1; i <= 3; i++) put(outbox, 20, i);
+    expect(socket.taken).toHaveLength(0);
+    outbox.flush();
+    expect(socket.taken).toHaveLength(1);
+    expect(socket.frames).toEqual([1, 2, 3].map((i) => [1, Buffer.alloc(20, i).toString('hex')]));
+  });
+
+  test('collects what is flushed during a write into the next one', async () => {
+    const { outbox, socket } = setUp();
+    for (let i = 1; i <= 4; i++) {
+      put(outbox, 20, i);
+      outbox.flush();
+    }
+    await socket.take();
+    expect(socket.taken.map((write) => write.length)).toEqual([24, 72]);
+  });
+
+  test('a reservation without a commit leaves no trace', async () => {
+    const { outbox, socket, pool } = setUp();
+    outbox.reserve();
+    outbox.reserve();
+    outbox.flush();
+    expect(socket.taken).toHaveLength(0);
+    expect(pool.idle).toBe(1);
+    put(outbox, 11, 1);
+    outbox.flush();
+    expect(socket.frames).toHaveLength(1);
+  });
+
+  test('always has room for the largest packet, and hands a full slab over by itself', () => {
+    const { outbox, socket, pool } = setUp(3);
+    let frames = 0;
+    while (put(outbox, MAX_PACKET_PAYLOAD, 7)) frames++;
+    expect(frames).toBe(3 * Math.floor(pool.slabBytes / (MAX_PACKET_PAYLOAD + 4)));
+    expect(socket.taken).toHaveLength(1);
+  });
+
+  test('refuses when all slabs are on their way, and drains once when one is taken', async () => {
+    const { outbox, socket, drains } = setUp(2);
+    let sent = 0;
+    while (put(outbox, 60_000, sent & 0xff)) sent++;
+    expect(put(outbox, 11, 0)).toBe(false);
+    expect(drains).toEqual([]);
+    await socket.take();
+    expect(drains).toEqual([1]);
+    while (put(outbox, 60_000, sent & 0xff)) sent++;
+    for (let i = 0; i < 4; i++) {
+      outbox.flush();
+      await socket.take();
+    }
+    expect(drains).toHaveLength(2);
+    expect(socket.frames.map(([, payload]) => Number.parseInt(payload.slice(0, 2), 16))).toEqual(
+      Array.from({ length: sent }, (_, i) => i & 0xff)
+    );
+  });
+
+  test('a message overtakes all packets but those of the write under way', async () => {
+    const { outbox, socket } = setUp();
+    put(outbox, 11, 1);
+    outbox.flush();
+    put(outbox, 11, 2);
+    outbox.flush();
+    outbox.send(message(0xaa));
+    outbox.send(message(0xbb));
+    outbox.sendPong(Buffer.from([FrameType.Pong, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 1]));
+    outbox.sendPong(Buffer.from([FrameType.Pong, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 2]));
+    expect(outbox.messageBytes).toBe(10);
+    for (let i = 0; i < 5; i++) await socket.take();
+    expect(socket.frames.map(([type, payload]) => [type, payload.slice(-2)])).toEqual([
+      [FrameType.Packet, '01'],
+      [FrameType.Pong, '02'],
+      [FrameType.Control, 'aa'],
+      [FrameType.Control, 'bb'],
+      [FrameType.Packet, '02'],
+    ]);
+    expect(outbox.messageBytes).toBe(0);
+  });
+
+  test('end sends what was flushed, then the last frame, then ends the stream', async () => {
+    const { outbox, socket } = setUp();
+    put(outbox, 11, 1);
+    outbox.flush();
+    put(outbox, 11, 2);
+    outbox.flush();
+    outbox.end(message(0xcc));
+    for (let i = 0; i < 4; i++) await socket.take();
+    expect(socket.frames.map(([type]) => type)).toEqual([1, 1, 2]);
+    expect(socket.isEnded).toBe(true);
+  });
+
+  test('drop forgets all but the write under way', async () => {
+    const { outbox, socket, pool } = setUp(4);
+    put(outbox, 11, 1);
+    outbox.flush();
+    while (put(outbox, 60_000, 2));
+    outbox.send(message(0xaa));
+    outbox.drop();
+    expect(pool.idle).toBe(3);
+    outbox.end(message(0xcc));
+    for (let i = 0; i < 3; i++) await socket.take();
+    expect(socket.frames.map(([type]) => type)).toEqual([1, 2]);
+    expect(pool.idle).toBe(4);
+  });
+
+  test('an idle outbox holds no slab, and free gives all back in the middle of a write', async () => {
+    const { outbox, socket, pool } = setUp(3);
+    put(outbox, 100, 1);
+    outbox.flush();
+    await socket.take();
+    expect(pool.idle).toBe(1);
+    while (put(outbox, 60_000, 2));
+    outbox.free();
+    expect(pool.idle).toBe(3);
+    expect(outbox.buffer).toHaveLength(0);
+  });
+});
+
+describe('SlabPool', () => {
+  test('frees the slabs that nobody took for ten seconds, and only those', () => {
+    const pool = new SlabPool();
+    const slabs = Array.from({ length: 5 }, () => pool.take());
+    for (const slab of slabs) pool.give(slab);
+    pool.trim(10_000);
+    expect(pool.idle).toBe(5);
+    pool.give(pool.take());
+    pool.give(pool.take());
+    pool.trim(19_999);
+    expect(pool.idle).toBe(5);
+    pool.trim(20_000);
+    expect(pool.idle).toBe(1);
+    pool.trim(30_000);
+    expect(pool.idle).toBe(0);
+  });
+
+  test('refuses slabs too small for the largest packet', () => {
+    expect(() => new SlabPool(65_548)).toThrow('a slab of 65548 bytes does not hold');
+    expect(new SlabPool(65_549).take().buffer).toHaveLength(65_549);
+  });
+});
