@@ -1,0 +1,89 @@
+/**
+ * The edge gateway's data plane: one device, one tunnel, and the check between them.
+ *
+ * A packet's way out:
+ *
+ * 1. the device has it: it is read straight into the tunnel's next frame
+ * 2. `SiteGate` checks it there; a refused one is simply not committed
+ * 3. the frame is committed; the batch is flushed when the device runs dry
+ *
+ * and in: the tunnel shows the packet where it was received, the gate checks it, the device takes it.
+ * @module
+ */
+import type { PacketDevice } from '../device/index.ts';
+import { MAX_PACKET_LENGTH, VNET_HEADER_LENGTH } from '../packet/index.ts';
+import { SiteGate, Verdict } from '../translator/index.ts';
+import { FrameType, type Tunnel } from '../tunnel/index.ts';
+
+export interface EdgeDataPlaneOptions {
+  readonly device: PacketDevice;
+  readonly tunnel: Tunnel;
+  /** Packets read at most in one turn of the event loop. */
+  readonly batch?: number;
+}
+
+/** Cumulative; what the gate refused is counted there. */
+export interface EdgeDataPlaneCounters {
+  /** Packets read while the tunnel was down. */
+  dropNoTunnel: number;
+  /** Packets that the device could not take. */
+  dropDeviceFull: number;
+}
+
+export class EdgeDataPlane {
+  readonly gate: SiteGate = new SiteGate();
+  readonly counters: EdgeDataPlaneCounters = { dropNoTunnel: 0, dropDeviceFull: 0 };
+  readonly #device: PacketDevice;
+  readonly #tunnel: Tunnel;
+  readonly #batch: number;
+  readonly #refuse: Buffer;
+
+  constructor(options: EdgeDataPlaneOptions) {
+    this.#device = options.device;
+    this.#tunnel = options.tunnel;
+    this.#batch = options.batch ?? 128;
+    this.#refuse = Buffer.allocUnsafeSlow(VNET_HEADER_LENGTH + MAX_PACKET_LENGTH);
+  }
+
+  /** Begins to move packets. */
+  start(): void {
+    this.#tunnel.onPacket = this.#onPacket;
+    this.#tunnel.onDrain = () => this.#device.resume();
+    this.#device.start(this.#onReadable);
+  }
+
+  readonly #onReadable = (): void => {
+    const device = this.#device;
+    const tunnel = this.#tunnel;
+    if (tunnel.state !== 'up') {
+      this.#discard();
+      return;
+    }
+    for (let i = 0; i < this.#batch; i++) {
+      const at = tunnel.reserve();
+      if (at < 0) {
+        device.pause();
+        break;
+      }
+      const length = device.read(tunnel.buffer, at);
+      if (length === 0) break;
+      const verdict = this.gate.checkOutbound(tunnel.buffer, at + VNET_HEADER_LENGTH, at + length);
+      if (verdict === Verdict.Forward) tunnel.commit(FrameType.Packet, length);
+    }
+    tunnel.flush();
+  };
+
+  readonly #onPacket = (buffer: Buffer, start: number, end: number): void => {
+    const verdict = this.gate.checkInbound(buffer, start + VNET_HEADER_LENGTH, end);
+    if (verdict !== Verdict.Forward) return;
+    if (!this.#device.write(buffer, start, end - start)) this.counters.dropDeviceFull++;
+  };
+
+  /** Without a tunnel nothing may wait: an old packet is worth less than a new one. */
+  #discard(): void {
+    for (let i = 0; i < this.#batch; i++) {
+      if (this.#device.read(this.#refuse, 0) === 0) return;
+      this.counters.dropNoTunnel++;
+    }
+  }
+}

@@ -1,0 +1,66 @@
+/**
+ * Keeps the packets of clients whose presence is being stored, and hands them back in order.
+ * @module
+ */
+
+export interface WaitingRoomOptions {
+  /** Packets kept at most for each ingress realm. */
+  readonly maxPackets?: number;
+  /** Bytes kept at most for each ingress realm, virtio-net headers included. */
+  readonly maxBytes?: number;
+}
+
+/** Copies what it keeps: the caller's buffers are free again at once. */
+export class WaitingRoom {
+  readonly #maxPackets: number;
+  readonly #maxBytes: number;
+  readonly #queues = new Map<string, Buffer[]>();
+  /** Packets and bytes kept, by ingress realm. */
+  readonly #kept = new Map<number, { packets: number; bytes: number }>();
+
+  constructor(options: WaitingRoomOptions = {}) {
+    this.#maxPackets = options.maxPackets ?? 256;
+    this.#maxBytes = options.maxBytes ?? 4 * 1024 * 1024;
+  }
+
+  /**
+   * Keeps `buffer[start .. end)`, a packet with its virtio-net header, for the client `key`.
+   *
+   * @returns 'first' if it is the first one for that client, 'queued' if others wait already, 'full'
+   *   if the realm may keep no more
+   */
+  hold(
+    ingress: number,
+    key: string,
+    buffer: Buffer,
+    start: number,
+    end: number
+  ): 'first' | 'queued' | 'full' {
+    const kept = this.#kept.get(ingress) ?? { packets: 0, bytes: 0 };
+    const length = end - start;
+    if (kept.packets >= this.#maxPackets || kept.bytes + length > this.#maxBytes) return 'full';
+    kept.packets++;
+    kept.bytes += length;
+    this.#kept.set(ingress, kept);
+    const copy = Buffer.from(buffer.subarray(start, end));
+    const queue = this.#queues.get(key);
+    if (queue !== undefined) {
+      queue.push(copy);
+      return 'queued';
+    }
+    this.#queues.set(key, [copy]);
+    return 'first';
+  }
+
+  /** Removes and returns the packets kept for a client, in the order they came. */
+  release(ingress: number, key: string): readonly Buffer[] {
+    const queue = this.#queues.get(key) ?? [];
+    this.#queues.delete(key);
+    const kept = this.#kept.get(ingress);
+    if (kept !== undefined) {
+      kept.packets -= queue.length;
+      for (const packet of queue) kept.bytes -= packet.length;
+    }
+    return queue;
+  }
+}

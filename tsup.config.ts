@@ -1,0 +1,30 @@
+import type { Options } from 'tsup';
+
+const rooms = [
+  'allocator',
+  'control',
+  'device',
+  'dns',
+  'gateway',
+  'packet',
+  'pki',
+  'registry',
+  'store',
+  'translator',
+  'tunnel',
+];
+
+const options: Options = {
+  entry: {
+    index: 'src/index.ts',
+    ...Object.fromEntries(rooms.map((room) => [room, `src/${room}/index.ts`])),
+  },
+  format: ['esm', 'cjs'],
+  target: 'node20',
+  dts: true,
+  sourcemap: true,
+  // One copy of each class, whichever entry points a host loads.
+  splitting: true,
+  clean: true,
+};
+export default options;
