@@ -25,6 +25,8 @@ const options: Options = {
   sourcemap: true,
   // One copy of each class, whichever entry points a host loads.
   splitting: true,
+  // tsup would bundle an optional dependency, whose native part cannot be.
+  external: ['koffi'],
   clean: true,
 };
 export default options;

@@ -31,8 +31,10 @@ export interface PacketDevice {
 
   /**
    * Begins delivery. While reading is not paused and packets wait, `onReadable` is called once in
-   * each turn of the event loop (level-triggered), so a reader may stop after a bounded batch.
-   * Call it once.
+   * each turn of the event loop (level-triggered), so a reader may stop after a bounded batch. What
+   * it throws becomes an uncaught exception of the process, and delivery goes on.
+   *
+   * @throws {ApiMisuseError} on a second call, and after `close`.
    */
   start(onReadable: () => void): void;
 
@@ -43,7 +45,9 @@ export interface PacketDevice {
   /**
    * Takes one packet: writes its virtio-net header and its bytes to `buffer` from `offset` on, where
    * `VNET_HEADER_LENGTH + MAX_PACKET_LENGTH` bytes must be free. Returns how many bytes were
-   * written, or 0 when no packet waits. Does not allocate.
+   * written, or 0 when no packet waits.
+   *
+   * @throws {ApiMisuseError} if that room is not there.
    */
   read(buffer: Buffer, offset: number): number;
 
@@ -51,6 +55,8 @@ export interface PacketDevice {
    * Gives one packet, virtio-net header first, from `buffer[offset .. offset + length)`. The bytes
    * may be reused as soon as the call returns. Returns false, and counts a drop, when the device
    * could not take it. Never throws on the packet's content.
+   *
+   * @throws {ApiMisuseError} if the range is not within `buffer`.
    */
   write(buffer: Buffer, offset: number, length: number): boolean;
 

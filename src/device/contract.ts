@@ -1,0 +1,67 @@
+/**
+ * The parts of the `PacketDevice` contract that every device checks in the same way.
+ * @module
+ */
+import { ApiMisuseError } from '../errors.ts';
+import { MAX_PACKET_LENGTH, VNET_HEADER_LENGTH } from '../packet/virtio.ts';
+import type { DeviceCounters } from './device.ts';
+
+/** Bytes that must be free for `read`: the longest packet behind its virtio-net header. */
+export const MAX_FRAME_LENGTH: number = VNET_HEADER_LENGTH + MAX_PACKET_LENGTH;
+
+export const DEFAULT_MTU = 1500;
+
+export function newDeviceCounters(): DeviceCounters {
+  return { readPackets: 0, readBytes: 0, writtenPackets: 0, writtenBytes: 0, writeDrops: 0 };
+}
+
+/** @throws {ApiMisuseError} if a packet read to `offset` might not fit. */
+export function checkReadRange(buffer: Buffer, offset: number): void {
+  if (offset >>> 0 !== offset || offset + MAX_FRAME_LENGTH > buffer.length) {
+    throw new ApiMisuseError(
+      `read at ${offset} needs ${MAX_FRAME_LENGTH} bytes of a buffer of ${buffer.length}`
+    );
+  }
+}
+
+/** @throws {ApiMisuseError} if the range is not within the buffer. */
+export function checkWriteRange(buffer: Buffer, offset: number, length: number): void {
+  if (offset >>> 0 !== offset || length >>> 0 !== length || offset + length > buffer.length) {
+    throw new ApiMisuseError(
+      `write of ${length} bytes at ${offset} is not within a buffer of ${buffer.length}`
+    );
+  }
+}
+
+/**
+ * Whether the frame (virtio-net header and packet) holds a packet at all, and one that the device
+ * can take: without offload no longer than the MTU, and with nothing left undone.
+ */
+export function isAcceptable(
+  buffer: Buffer,
+  offset: number,
+  length: number,
+  offload: boolean,
+  mtu: number
+): boolean {
+  if (length <= VNET_HEADER_LENGTH) return false;
+  if (offload) return length <= MAX_FRAME_LENGTH;
+  if (length > VNET_HEADER_LENGTH + mtu) return false;
+  let bits = 0;
+  for (let i = offset; i < offset + VNET_HEADER_LENGTH; i++) bits |= buffer[i]!;
+  return bits === 0;
+}
+
+/** @throws {ApiMisuseError} if the value is not a whole number from `min` to `max`. */
+export function checkWhole(name: string, value: number, min: number, max: number): void {
+  if (!Number.isInteger(value) || value < min || value > max) {
+    throw new ApiMisuseError(`${name} must be a whole number from ${min} to ${max}, not ${value}`);
+  }
+}
+
+/** @throws {ApiMisuseError} if no IPv4 network could have this MTU ([RFC 791](https://www.rfc-editor.org/rfc/rfc791#section-3.2)). */
+export function checkMtu(mtu: number, max: number = MAX_PACKET_LENGTH): void {
+  checkWhole('mtu', mtu, MIN_MTU, max);
+}
+
+const MIN_MTU = 68;

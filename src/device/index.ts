@@ -1,0 +1,21 @@
+/**
+ * Packet devices: the interface, a linked pair in memory, UDP and unix sockets, and Linux TUN. Only
+ * opening a TUN loads native code.
+ * @module
+ */
+export { configureTun, type TunConfiguration } from './configure.ts';
+export type { Schedule } from './delivery.ts';
+export type { DeviceCounters, PacketDevice } from './device.ts';
+export type { FaultCounters, Faults } from './faults.ts';
+export { LinuxTun, type LinuxTunOptions } from './linux-tun.ts';
+export { MemoryDevice, type MemoryPairOptions } from './memory.ts';
+export {
+  SocketDevice,
+  type SocketDeviceCounters,
+  type SocketDeviceOptions,
+  type UdpDeviceOptions,
+  type UnixDeviceOptions,
+} from './socket.ts';
+export type { TunOffload } from './tun-setup.ts';
+export type { UdpEndpoint } from './udp-transport.ts';
+export type { WakeupKind } from './wakeup.ts';

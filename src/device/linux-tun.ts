@@ -1,0 +1,226 @@
+/**
+ * A Linux TUN interface ([tuntap](https://docs.kernel.org/networking/tuntap.html)) with virtio-net
+ * headers: super-packets and partial checksums pass between the kernel and the library as they are.
+ *
+ * A packet's way:
+ * 1. The event loop finds the TUN readable and calls `onReadable` (`wakeup.ts`).
+ * 2. The reader calls `read`, a read(2) straight into its buffer, as often as it likes.
+ * 3. What it does not take, the kernel queues, and drops above the interface's `txqueuelen`.
+ * 4. `write` is a write(2) straight from the buffer; the kernel takes the packet or refuses it.
+ * @module
+ */
+import { closeSync, constants, openSync } from 'node:fs';
+import { ApiMisuseError, EnvironmentError } from '../errors.ts';
+import { VNET_HEADER_LENGTH } from '../packet/virtio.ts';
+import {
+  checkMtu,
+  checkReadRange,
+  checkWriteRange,
+  DEFAULT_MTU,
+  isAcceptable,
+  MAX_FRAME_LENGTH,
+  newDeviceCounters,
+} from './contract.ts';
+import type { DeviceCounters, PacketDevice } from './device.ts';
+import { loadSyscalls, type Syscalls } from './syscalls.ts';
+import { attachTun, bringUp, checkTunName, type TunOffload } from './tun-setup.ts';
+import { createWakeup, type Wakeup, type WakeupKind } from './wakeup.ts';
+
+export interface LinuxTunOptions {
+  /** Name of the interface, at most 15 characters; `%d` in it stands for the first free number. */
+  readonly name: string;
+  /** In bytes; 1500 by default. */
+  readonly mtu?: number;
+  /** Whether super-packets and partial checksums pass; true by default. */
+  readonly offload?: boolean;
+  /**
+   * Keeps the interface, its addresses and routes when the device is closed, so that a restart is
+   * not seen as "network unreachable"; false by default, which leaves as it is an interface that
+   * was made persistent before.
+   */
+  readonly persist?: boolean;
+  readonly wakeup?: WakeupKind;
+  /**
+   * Called once if the interface is gone, for example by `ip link delete`; nothing is read any more
+   * then. By default the error becomes an uncaught exception.
+   */
+  readonly onGone?: (error: EnvironmentError) => void;
+}
+
+/** Not to be made with `new`; the buffers stay the caller's. */
+export class LinuxTun implements PacketDevice {
+  /**
+   * Opens the interface, making it if need be, sets its MTU and takes it up. Addresses and routes
+   * are set by `configureTun`. Needs CAP_NET_ADMIN, and koffi, which is loaded here.
+   *
+   * @throws {ApiMisuseError} if an option is out of range.
+   * @throws {EnvironmentError} if this machine has no TUN, or does not let this process use it.
+   */
+  static async open(options: LinuxTunOptions): Promise<LinuxTun> {
+    checkTunName(options.name);
+    checkMtu(options.mtu ?? DEFAULT_MTU);
+    if (process.platform !== 'linux') {
+      throw new EnvironmentError(`a Linux TUN cannot be opened on ${process.platform}`);
+    }
+    const syscalls = await loadSyscalls();
+    const fd = openTunFile();
+    try {
+      const { mtu = DEFAULT_MTU, offload = true, persist = false } = options;
+      const { name, offloads } = attachTun(syscalls, fd, options.name, offload, persist);
+      bringUp(syscalls, name, mtu);
+      return new LinuxTun(syscalls, fd, name, mtu, offloads, options);
+    } catch (error) {
+      closeSync(fd);
+      throw error;
+    }
+  }
+
+  readonly name: string;
+  readonly mtu: number;
+  readonly offload: boolean;
+  /** What the kernel accepted; a peer's kernel may accept less (`uso` came with Linux 6.2). */
+  readonly offloads: readonly TunOffload[];
+  /** How the device learns that packets wait. */
+  readonly wakeup: 'libuv' | 'thread-pool';
+  readonly counters: Readonly<DeviceCounters>;
+  readonly #counters: DeviceCounters = newDeviceCounters();
+  readonly #syscalls: Syscalls;
+  readonly #wakeup: Wakeup;
+  readonly #onGone: ((error: EnvironmentError) => void) | undefined;
+  /** -1 when closed. */
+  #fd: number;
+  #onReadable: (() => void) | undefined;
+  #isPaused = false;
+  #isGone = false;
+  #closed: Promise<void> | undefined;
+
+  // The buffers last used and where they are: a reader uses the same one for many packets.
+  #readBuffer: Buffer | undefined;
+  #readAddress = 0;
+  #writeBuffer: Buffer | undefined;
+  #writeAddress = 0;
+
+  private constructor(
+    syscalls: Syscalls,
+    fd: number,
+    name: string,
+    mtu: number,
+    offloads: readonly TunOffload[],
+    options: LinuxTunOptions
+  ) {
+    this.#syscalls = syscalls;
+    this.#fd = fd;
+    this.name = name;
+    this.mtu = mtu;
+    this.offload = options.offload ?? true;
+    this.offloads = offloads;
+    this.counters = this.#counters;
+    this.#onGone = options.onGone;
+    this.#wakeup = createWakeup(options.wakeup ?? 'auto', fd, syscalls, {
+      onReadable: () => this.#onReadable!(),
+      onBroken: () => this.#gone(),
+    });
+    this.wakeup = this.#wakeup.kind;
+  }
+
+  /** Keeps the process alive until `pause` or `close`. */
+  start(onReadable: () => void): void {
+    if (this.#closed) throw new ApiMisuseError(`device ${this.name} is closed`);
+    if (this.#onReadable) throw new ApiMisuseError(`device ${this.name} was started before`);
+    this.#onReadable = onReadable;
+    if (!this.#isPaused) this.#wakeup.on();
+  }
+
+  pause(): void {
+    this.#isPaused = true;
+    if (this.#isDelivering()) this.#wakeup.off();
+  }
+
+  resume(): void {
+    this.#isPaused = false;
+    if (this.#isDelivering()) this.#wakeup.on();
+  }
+
+  /** Keeps a reference to `buffer` until another one is used, or `close`. */
+  read(buffer: Buffer, offset: number): number {
+    checkReadRange(buffer, offset);
+    if (this.#fd < 0) return 0;
+    if (buffer !== this.#readBuffer) {
+      this.#readBuffer = buffer;
+      this.#readAddress = this.#syscalls.addressOf(buffer);
+    }
+    const length = this.#syscalls.read(this.#fd, this.#readAddress + offset, MAX_FRAME_LENGTH);
+    // -1: nothing waits, or the interface is gone, which the wake-up tells
+    if (length <= VNET_HEADER_LENGTH) return 0;
+    // the kernel may still say that it has verified the checksums
+    if (!this.offload) buffer.fill(0, offset, offset + VNET_HEADER_LENGTH);
+    this.#counters.readPackets++;
+    this.#counters.readBytes += length - VNET_HEADER_LENGTH;
+    return length;
+  }
+
+  /** Keeps a reference to `buffer` until another one is used, or `close`. */
+  write(buffer: Buffer, offset: number, length: number): boolean {
+    checkWriteRange(buffer, offset, length);
+    if (this.#fd < 0 || !isAcceptable(buffer, offset, length, this.offload, this.mtu)) {
+      this.#counters.writeDrops++;
+      return false;
+    }
+    if (buffer !== this.#writeBuffer) {
+      this.#writeBuffer = buffer;
+      this.#writeAddress = this.#syscalls.addressOf(buffer);
+    }
+    if (this.#syscalls.write(this.#fd, this.#writeAddress + offset, length) !== length) {
+      this.#counters.writeDrops++;
+      return false;
+    }
+    this.#counters.writtenPackets++;
+    this.#counters.writtenBytes += length - VNET_HEADER_LENGTH;
+    return true;
+  }
+
+  close(): Promise<void> {
+    this.#closed ??= this.#close();
+    return this.#closed;
+  }
+
+  async #close(): Promise<void> {
+    const fd = this.#fd;
+    this.#fd = -1;
+    this.#readBuffer = undefined;
+    this.#writeBuffer = undefined;
+    await this.#wakeup.close();
+    closeSync(fd);
+  }
+
+  #isDelivering(): boolean {
+    return this.#onReadable !== undefined && this.#closed === undefined && !this.#isGone;
+  }
+
+  #gone(): void {
+    this.#isGone = true;
+    const error = new EnvironmentError(`interface ${this.name} is gone`);
+    if (!this.#onGone) throw error;
+    this.#onGone(error);
+  }
+}
+
+/** Opens without blocking; Node adds O_CLOEXEC. */
+function openTunFile(): number {
+  try {
+    return openSync(TUN_FILE, constants.O_RDWR | constants.O_NONBLOCK);
+  } catch (cause) {
+    const { code, message } = cause as NodeJS.ErrnoException;
+    const reason = OPEN_FAULTS[code ?? ''] ?? `${TUN_FILE} cannot be opened: ${message}`;
+    throw new EnvironmentError(reason, { cause });
+  }
+}
+
+const TUN_FILE = '/dev/net/tun';
+
+const OPEN_FAULTS: Readonly<Record<string, string>> = {
+  ENOENT: `${TUN_FILE} is missing; load the kernel module tun, or pass the device into the container`,
+  ENODEV: `${TUN_FILE} has no driver; load the kernel module tun`,
+  EACCES: `this process has no permission to open ${TUN_FILE}`,
+  EPERM: `this process is not allowed to open ${TUN_FILE}`,
+};

@@ -1,0 +1,128 @@
+/**
+ * Two packet devices in memory, linked: what is written to one is read from the other. For tests and
+ * examples without root, optionally with the faults of a bad network.
+ * @module
+ */
+
+import { VNET_HEADER_LENGTH } from '../packet/virtio.ts';
+import {
+  checkMtu,
+  checkReadRange,
+  checkWhole,
+  checkWriteRange,
+  DEFAULT_MTU,
+  isAcceptable,
+  newDeviceCounters,
+} from './contract.ts';
+import { Delivery, type Schedule } from './delivery.ts';
+import type { DeviceCounters, PacketDevice } from './device.ts';
+import { type FaultCounters, FaultInjector, type Faults } from './faults.ts';
+import { PacketQueue } from './packet-queue.ts';
+
+export interface MemoryPairOptions {
+  /** Names of the two devices; `memory0` and `memory1` by default. */
+  readonly names?: readonly [string, string];
+  /** In bytes; 1500 by default. */
+  readonly mtu?: number;
+  /** Whether super-packets and partial checksums pass; true by default. */
+  readonly offload?: boolean;
+  /** How many packets may wait in each direction; 1024 by default. */
+  readonly queueLength?: number;
+  /** What happens to the packets that the first and the second device write; nothing by default. */
+  readonly faults?: { readonly first?: Faults; readonly second?: Faults };
+  /** `setImmediate` by default. */
+  readonly schedule?: Schedule;
+}
+
+export class MemoryDevice implements PacketDevice {
+  /**
+   * Makes two linked devices.
+   *
+   * @throws {ApiMisuseError} if an option is out of range.
+   */
+  static pair(options: MemoryPairOptions = {}): [MemoryDevice, MemoryDevice] {
+    const [firstName, secondName] = options.names ?? ['memory0', 'memory1'];
+    const first = new MemoryDevice(firstName, options, options.faults?.first);
+    const second = new MemoryDevice(secondName, options, options.faults?.second);
+    first.#peer = second;
+    second.#peer = first;
+    return [first, second];
+  }
+
+  readonly name: string;
+  readonly mtu: number;
+  readonly offload: boolean;
+  readonly counters: Readonly<DeviceCounters>;
+  /** What the injected faults did to the packets that this device wrote. */
+  readonly faults: Readonly<FaultCounters>;
+  readonly #counters: DeviceCounters = newDeviceCounters();
+  readonly #queue: PacketQueue;
+  readonly #delivery: Delivery;
+  readonly #injector: FaultInjector;
+  #peer!: MemoryDevice;
+
+  private constructor(name: string, options: MemoryPairOptions, faults: Faults = {}) {
+    const { mtu = DEFAULT_MTU, offload = true, queueLength = DEFAULT_QUEUE_LENGTH } = options;
+    checkMtu(mtu);
+    checkWhole('queueLength', queueLength, 1, MAX_QUEUE_LENGTH);
+    this.name = name;
+    this.mtu = mtu;
+    this.offload = offload;
+    this.counters = this.#counters;
+    this.#queue = new PacketQueue(queueLength);
+    this.#delivery = new Delivery(
+      name,
+      () => this.#queue.length > 0,
+      options.schedule ?? setImmediate
+    );
+    this.#injector = new FaultInjector(faults);
+    this.faults = this.#injector.counters;
+  }
+
+  start(onReadable: () => void): void {
+    this.#delivery.start(onReadable);
+  }
+
+  pause(): void {
+    this.#delivery.pause();
+  }
+
+  resume(): void {
+    this.#delivery.resume();
+  }
+
+  read(buffer: Buffer, offset: number): number {
+    checkReadRange(buffer, offset);
+    const length = this.#queue.shift(buffer, offset);
+    if (length === 0) return 0;
+    this.#counters.readPackets++;
+    this.#counters.readBytes += length - VNET_HEADER_LENGTH;
+    return length;
+  }
+
+  write(buffer: Buffer, offset: number, length: number): boolean {
+    checkWriteRange(buffer, offset, length);
+    const peer = this.#peer;
+    if (
+      this.#delivery.isClosed ||
+      peer.#delivery.isClosed ||
+      !isAcceptable(buffer, offset, length, this.offload, this.mtu) ||
+      !this.#injector.push(peer.#queue, buffer, offset, length)
+    ) {
+      this.#counters.writeDrops++;
+      return false;
+    }
+    this.#counters.writtenPackets++;
+    this.#counters.writtenBytes += length - VNET_HEADER_LENGTH;
+    peer.#delivery.wake();
+    return true;
+  }
+
+  async close(): Promise<void> {
+    this.#delivery.close();
+    this.#queue.clear();
+  }
+}
+
+const DEFAULT_QUEUE_LENGTH = 1024;
+const MAX_QUEUE_LENGTH = 1_048_576;

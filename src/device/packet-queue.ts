@@ -1,0 +1,81 @@
+/**
+ * A bounded first-in first-out queue of byte strings, which it copies in and out. Its slots are
+ * made when first used and kept, so that a queue in steady use allocates nothing.
+ * @module
+ */
+export class PacketQueue {
+  readonly capacity: number;
+  readonly #slots: Buffer[] = [];
+  readonly #lengths: number[] = [];
+  #head = 0;
+  #length = 0;
+
+  constructor(capacity: number) {
+    this.capacity = capacity;
+  }
+
+  /** Packets that wait. */
+  get length(): number {
+    return this.#length;
+  }
+
+  /** Copies `buffer[offset .. offset + length)` to the end; false if the queue is full. */
+  push(buffer: Buffer, offset: number, length: number): boolean {
+    if (this.#length === this.capacity) return false;
+    const index = this.#index(this.#length);
+    let slot = this.#slots[index];
+    if (slot === undefined || slot.length < length) {
+      slot = Buffer.allocUnsafeSlow(Math.max(length, SLOT_LENGTH));
+      this.#slots[index] = slot;
+    }
+    buffer.copy(slot, 0, offset, offset + length);
+    this.#lengths[index] = length;
+    this.#length++;
+    return true;
+  }
+
+  /** Moves the first packet to `buffer` at `offset`; returns its length, 0 if none waits. */
+  shift(buffer: Buffer, offset: number): number {
+    if (this.#length === 0) return 0;
+    const length = this.#lengths[this.#head]!;
+    this.#slots[this.#head]!.copy(buffer, offset, 0, length);
+    this.#head = this.#index(1);
+    this.#length--;
+    return length;
+  }
+
+  /** Exchanges the last two packets; false if fewer wait. */
+  swapLast(): boolean {
+    if (this.#length < 2) return false;
+    const last = this.#index(this.#length - 1);
+    const before = this.#index(this.#length - 2);
+    const slot = this.#slots[last]!;
+    const length = this.#lengths[last]!;
+    this.#slots[last] = this.#slots[before]!;
+    this.#lengths[last] = this.#lengths[before]!;
+    this.#slots[before] = slot;
+    this.#lengths[before] = length;
+    return true;
+  }
+
+  /** Inverts one bit of the last packet, which must be there and have that bit. */
+  flipLast(bit: number): void {
+    this.#slots[this.#index(this.#length - 1)]![bit >>> 3]! ^= 1 << (bit & 7);
+  }
+
+  /** Drops what waits and frees the slots. */
+  clear(): void {
+    this.#length = 0;
+    this.#head = 0;
+    this.#slots.length = 0;
+  }
+
+  /** The slot `steps` behind the head. The slots appear in order, so the arrays have no holes. */
+  #index(steps: number): number {
+    const index = this.#head + steps;
+    return index < this.capacity ? index : index - this.capacity;
+  }
+}
+
+/** Holds a packet of the usual MTU of 1500; longer ones get a slot of their own length. */
+const SLOT_LENGTH = 2048;

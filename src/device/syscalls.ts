@@ -1,0 +1,73 @@
+/**
+ * The system calls that Node has no function for, by koffi. Nothing here loads koffi before
+ * `loadSyscalls` is called.
+ * @module
+ */
+import { EnvironmentError } from '../errors.ts';
+
+export type Koffi = typeof import('koffi');
+
+/**
+ * Pointers are passed as numbers: user addresses have 47 bits, and unlike a `Buffer.subarray` for
+ * each packet a number costs no allocation. `errno` holds right after a call only.
+ */
+export interface Syscalls {
+  readonly koffi: Koffi;
+  read(fd: number, address: number, length: number): number;
+  write(fd: number, address: number, length: number): number;
+  /** `argument` is a number, or the memory it points to. */
+  ioctl(fd: number, request: number, argument: number | Buffer): number;
+  socket(domain: number, type: number, protocol: number): number;
+  close(fd: number): number;
+  poll: {
+    /** Calls `poll` on another thread. The memory at `address` must stay until `done`. */
+    async(
+      address: number,
+      count: number,
+      timeoutMs: number,
+      done: (error: unknown, ready: number) => void
+    ): void;
+  };
+  /** Of the last call, as name: `EPERM`; or as number if it has none. */
+  errnoName(): string;
+  /** Where the bytes of `buffer` are; they stay there as long as it is referenced. */
+  addressOf(buffer: Buffer): number;
+}
+
+let loaded: Syscalls | undefined;
+
+/** @throws {EnvironmentError} if koffi is not installed or does not load. */
+export async function loadSyscalls(): Promise<Syscalls> {
+  loaded ??= bind(await importKoffi());
+  return loaded;
+}
+
+async function importKoffi(): Promise<Koffi> {
+  try {
+    return await import('koffi');
+  } catch (cause) {
+    throw new EnvironmentError(
+      `a Linux TUN needs the package koffi, which could not be loaded (npm install koffi): ${(cause as Error).message}`,
+      { cause }
+    );
+  }
+}
+
+function bind(koffi: Koffi): Syscalls {
+  const libc = koffi.load(null);
+  const names = new Map(Object.entries(koffi.os.errno).map(([name, value]) => [value, name]));
+  const ioctl = libc.func('int ioctl(int fd, unsigned long request, uintptr_t argument)');
+  const addressOf = (buffer: Buffer): number => Number(koffi.address(buffer));
+  return {
+    koffi,
+    read: libc.func('long read(int fd, uintptr_t address, size_t length)'),
+    write: libc.func('long write(int fd, uintptr_t address, size_t length)'),
+    ioctl: (fd, request, argument) =>
+      ioctl(fd, request, typeof argument === 'number' ? argument : addressOf(argument)),
+    socket: libc.func('int socket(int domain, int type, int protocol)'),
+    close: libc.func('int close(int fd)'),
+    poll: libc.func('int poll(uintptr_t address, unsigned long count, int timeout)'),
+    errnoName: () => names.get(koffi.errno()) ?? String(koffi.errno()),
+    addressOf,
+  };
+}

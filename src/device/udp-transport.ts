@@ -1,0 +1,161 @@
+/**
+ * Packets over UDP, one in each datagram, to and from one peer. The socket is connected to the peer,
+ * so the kernel drops what others send.
+ * @module
+ */
+import { createSocket, type RemoteInfo, type Socket } from 'node:dgram';
+import { once } from 'node:events';
+import type { AddressInfo } from 'node:net';
+import { IpAddress } from '../address.ts';
+import { ApiMisuseError, EnvironmentError } from '../errors.ts';
+import { checkWhole } from './contract.ts';
+import type { Receiver, Transport } from './transport.ts';
+
+/** One end of a UDP path. */
+export interface UdpEndpoint {
+  /** IPv4 or IPv6 address, no host name. */
+  readonly address: string;
+  readonly port: number;
+}
+
+/** Longest payload of a datagram over IPv4, in bytes: 65,535 without the IP and UDP headers. */
+export const MAX_DATAGRAM_LENGTH: number = 65_535 - 20 - 8;
+
+export class UdpTransport implements Transport {
+  /**
+   * Binds, and connects if the peer is known.
+   *
+   * @param peer `undefined` takes the source of the first datagram for it.
+   * @throws {ApiMisuseError} if an address or a port is not one, or their families differ.
+   * @throws {EnvironmentError} if the address cannot be had.
+   */
+  static async open(
+    bind: UdpEndpoint,
+    peer: UdpEndpoint | undefined,
+    queueLength: number,
+    receiver: Receiver
+  ): Promise<UdpTransport> {
+    const { family } = IpAddress.parse(bind.address);
+    checkWhole('bind.port', bind.port, 0, 65_535);
+    if (peer) {
+      checkWhole('peer.port', peer.port, 1, 65_535);
+      if (IpAddress.parse(peer.address).family !== family) {
+        throw new ApiMisuseError(
+          `bind.address ${bind.address} and peer.address ${peer.address} are not of one family`
+        );
+      }
+    }
+    const socket = createSocket({ type: family === 6 ? 'udp6' : 'udp4' });
+    try {
+      socket.bind({ address: bind.address, port: bind.port, exclusive: true });
+      await once(socket, 'listening');
+      if (peer) {
+        socket.connect(peer.port, peer.address);
+        await once(socket, 'connect');
+      }
+    } catch (cause) {
+      socket.close();
+      const to = peer ? ` with peer ${peer.address} port ${peer.port}` : '';
+      throw new EnvironmentError(
+        `UDP ${bind.address} port ${bind.port}${to} cannot be had: ${(cause as Error).message}`,
+        { cause }
+      );
+    }
+    return new UdpTransport(socket, peer !== undefined, queueLength, receiver);
+  }
+
+  readonly #socket: Socket;
+  readonly #receiver: Receiver;
+  readonly #queueLength: number;
+  readonly #spare: OutgoingDatagram[] = [];
+  #made = 0;
+  /** `learning`: on its way from no peer to the one just learned. */
+  #state: 'peerless' | 'learning' | 'connected' | 'closed';
+  #peer: AddressInfo | undefined;
+
+  private constructor(
+    socket: Socket,
+    isConnected: boolean,
+    queueLength: number,
+    receiver: Receiver
+  ) {
+    this.#socket = socket;
+    this.#receiver = receiver;
+    this.#queueLength = queueLength;
+    this.#state = isConnected ? 'connected' : 'peerless';
+    if (isConnected) this.#peer = socket.remoteAddress();
+    socket.on('message', this.#onMessage);
+    socket.on('error', () => {
+      receiver.counters.socketErrors++;
+      if (this.#state === 'learning') this.#state = 'peerless';
+    });
+  }
+
+  get local(): UdpEndpoint {
+    const { address, port } = this.#socket.address();
+    return { address, port };
+  }
+
+  send(buffer: Buffer, offset: number, length: number): boolean {
+    if (this.#state !== 'connected') return false;
+    const outgoing = this.#spare.pop() ?? this.#newOutgoing();
+    if (outgoing === undefined) return false;
+    buffer.copy(outgoing.fit(length), 0, offset, offset + length);
+    this.#socket.send(outgoing.buffer, 0, length, outgoing.onSent);
+    return true;
+  }
+
+  /** A datagram socket cannot hold its sender back. */
+  drained(): void {}
+
+  close(): Promise<void> {
+    this.#state = 'closed';
+    return new Promise((resolve) => this.#socket.close(resolve));
+  }
+
+  readonly #onMessage = (data: Buffer, from: RemoteInfo): void => {
+    if (this.#state === 'peerless') this.#learn(from);
+    const peer = this.#peer;
+    // the kernel checks too, but not what arrived before the socket was connected
+    if (peer === undefined || from.port !== peer.port || from.address !== peer.address) {
+      this.#receiver.counters.strangers++;
+    } else if (data.length === 0) {
+      this.#receiver.counters.malformed++;
+    } else {
+      this.#receiver.receive(data, 0, data.length);
+    }
+  };
+
+  #learn(from: RemoteInfo): void {
+    this.#peer = { address: from.address, port: from.port, family: from.family };
+    this.#state = 'learning';
+    this.#socket.connect(from.port, from.address, () => {
+      if (this.#state === 'learning') this.#state = 'connected';
+    });
+  }
+
+  #newOutgoing(): OutgoingDatagram | undefined {
+    if (this.#made === this.#queueLength) return undefined;
+    this.#made++;
+    return new OutgoingDatagram(this.#spare, this.#receiver);
+  }
+}
+
+/** A buffer for a packet on its way to the kernel, used again when it has arrived there. */
+class OutgoingDatagram {
+  buffer: Buffer = Buffer.allocUnsafeSlow(2048);
+  readonly onSent: (error: Error | null) => void;
+
+  constructor(spare: OutgoingDatagram[], receiver: Receiver) {
+    this.onSent = (error) => {
+      if (error) receiver.counters.socketErrors++;
+      spare.push(this);
+    };
+  }
+
+  /** The buffer, with room for `length` bytes. */
+  fit(length: number): Buffer {
+    if (this.buffer.length < length) this.buffer = Buffer.allocUnsafeSlow(length);
+    return this.buffer;
+  }
+}

@@ -1,0 +1,111 @@
+import { readFileSync, writeFileSync } from 'node:fs';
+import { afterEach, describe, expect, test } from 'vitest';
+import { configureTun, LinuxTun } from '../../src/device/index.ts';
+import { ApiMisuseError, EnvironmentError } from '../../src/errors.ts';
+import { ip, titled, useNamespace } from './namespace.ts';
+
+const skipReason = await useNamespace();
+
+const cleanups: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
+});
+
+async function openTun(name: string): Promise<LinuxTun> {
+  const tun = await LinuxTun.open({ name });
+  cleanups.push(() => tun.close());
+  return tun;
+}
+
+describe.skipIf(skipReason !== undefined)(titled('configureTun', skipReason), () => {
+  test('does the same a second time without complaint', async () => {
+    const tun = await openTun('conf');
+    ip('link', 'add', 'lan0', 'type', 'veth', 'peer', 'name', 'lan1');
+    cleanups.push(() => ip('link', 'delete', 'lan0'));
+    const configuration = {
+      name: tun.name,
+      mtu: 1400,
+      addresses: ['192.0.2.1/32', '192.0.2.9/24'],
+      routes: ['198.51.100.0/24', '203.0.113.7/32'],
+      proxyArp: ['lan0'],
+      forwarding: true,
+    };
+    await configureTun(configuration);
+    await configureTun(configuration);
+    const [link] = JSON.parse(ip('-j', '-4', 'address', 'show', 'dev', 'conf'));
+    expect(link.mtu).toBe(1400);
+    expect(
+      link.addr_info.map((info: { local: string; prefixlen: number }) => [
+        info.local,
+        info.prefixlen,
+      ])
+    ).toEqual([
+      ['192.0.2.1', 32],
+      ['192.0.2.9', 24],
+    ]);
+    const routes = ip('route', 'show', 'dev', 'conf');
+    expect(routes).toContain('198.51.100.0/24');
+    expect(routes).toContain('203.0.113.7');
+    expect(kernelSetting('ipv4/ip_forward')).toBe('1');
+    expect(kernelSetting('ipv4/conf/lan0/proxy_arp')).toBe('1');
+    expect(kernelSetting('ipv4/neigh/lan0/proxy_delay')).toBe('0');
+  });
+
+  test('routes IPv6 prefixes and forwards IPv6', async () => {
+    const tun = await openTun('conf6');
+    writeFileSync('/proc/sys/net/ipv6/conf/conf6/disable_ipv6', '0');
+    await configureTun({
+      name: tun.name,
+      addresses: ['2001:db8::1/128'],
+      routes: ['2001:db8:1::/64'],
+      forwarding: true,
+    });
+    expect(ip('-6', 'route', 'show', 'dev', 'conf6')).toContain('2001:db8:1::/64');
+    expect(ip('-6', 'address', 'show', 'dev', 'conf6')).toContain('2001:db8::1/128');
+    expect(kernelSetting('ipv6/conf/all/forwarding')).toBe('1');
+  });
+
+  test('says what ip said when it refuses', async () => {
+    const configuring = configureTun({ name: 'nowhere', routes: [] });
+    await expect(configuring).rejects.toThrow(EnvironmentError);
+    await expect(configuring).rejects.toThrow(
+      /^ip link set dev nowhere up failed: Cannot find device "nowhere"$/
+    );
+  });
+
+  test('says that ip is missing', async () => {
+    const path = process.env.PATH;
+    process.env.PATH = '/nonexistent';
+    cleanups.push(() => {
+      process.env.PATH = path;
+    });
+    await expect(configureTun({ name: 'vp0', routes: [] })).rejects.toThrow(
+      'the command ip is missing; install iproute2'
+    );
+  });
+
+  test('says which kernel setting it cannot write', async () => {
+    const tun = await openTun('conf');
+    await expect(configureTun({ name: tun.name, routes: [], proxyArp: ['nolan'] })).rejects.toThrow(
+      /^kernel setting net\.ipv4\.conf\.nolan\.proxy_arp cannot be set to 1: ENOENT/
+    );
+  });
+
+  test.each([
+    ['an address without its length', { addresses: ['192.0.2.1'] }],
+    ['an address with a length of 33', { addresses: ['192.0.2.1/33'] }],
+    ['an option in place of an address', { addresses: ['-batch'] }],
+    ['a route with host bits', { routes: ['192.0.2.1/24'] }],
+    ['a path as LAN', { proxyArp: ['../../../kernel'] }],
+    ['".." as LAN', { proxyArp: ['..'] }],
+    ['an MTU of 0', { mtu: 0 }],
+  ])('refuses %s', async (_, part) => {
+    await expect(configureTun({ name: 'vp0', routes: [], ...part })).rejects.toThrow(
+      ApiMisuseError
+    );
+  });
+});
+
+function kernelSetting(setting: string): string {
+  return readFileSync(`/proc/sys/net/${setting}`, 'utf8').trim();
+}

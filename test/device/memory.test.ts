@@ -1,0 +1,194 @@
+import { describe, expect, test } from 'vitest';
+import { type Faults, MemoryDevice } from '../../src/device/index.ts';
+import { ApiMisuseError } from '../../src/errors.ts';
+import { VNET_GSO_TCPV4, VNET_GSO_TYPE, VNET_HEADER_LENGTH } from '../../src/packet/virtio.ts';
+import { describeDevice, readFrame } from './conformance.ts';
+import { plainFrame, udpPacket } from './packets.ts';
+
+describeDevice(
+  'MemoryDevice.pair',
+  async () => {
+    const [first, second] = MemoryDevice.pair({ queueLength: 8 });
+    return { first, second };
+  },
+  { offload: true, queueLength: 8 }
+);
+
+describeDevice(
+  'MemoryDevice.pair without offload',
+  async () => {
+    const [first, second] = MemoryDevice.pair({ queueLength: 8, offload: false });
+    return { first, second };
+  },
+  { offload: false, queueLength: 8 }
+);
+
+function frameNumber(id: number): Buffer {
+  return plainFrame(udpPacket({ source: '10.0.0.1', destination: '10.0.0.2', id }));
+}
+
+/** Writes `count` packets through the faults and reads each `batch` of them. */
+function transfer(
+  faults: Faults,
+  count: number,
+  batch = count
+): { device: MemoryDevice; frames: Buffer[] } {
+  const [first, second] = MemoryDevice.pair({ queueLength: 2 * count, faults: { first: faults } });
+  const frames: Buffer[] = [];
+  for (let id = 0; id < count; id++) {
+    const frame = frameNumber(id);
+    expect(first.write(frame, 0, frame.length)).toBe(true);
+    if ((id + 1) % batch > 0) continue;
+    for (let read = readFrame(second); read.length > 0; read = readFrame(second)) frames.push(read);
+  }
+  return { device: first, frames };
+}
+
+function idOf(frame: Buffer): number {
+  return frame.readUInt16BE(VNET_HEADER_LENGTH + 4);
+}
+
+describe('MemoryDevice', () => {
+  test('hands on a super-packet with its header as it is', () => {
+    const [first, second] = MemoryDevice.pair();
+    const frame = plainFrame(Buffer.alloc(65_535, 0x42));
+    frame[VNET_GSO_TYPE] = VNET_GSO_TCPV4;
+    expect(first.write(frame, 0, frame.length)).toBe(true);
+    expect(readFrame(second).equals(frame)).toBe(true);
+  });
+
+  test('keeps order and bytes while its ring wraps round and slots grow', () => {
+    const [first, second] = MemoryDevice.pair({ queueLength: 3 });
+    const frames = Array.from({ length: 50 }, (_, id) =>
+      plainFrame(
+        udpPacket({
+          source: '10.0.0.1',
+          destination: '10.0.0.2',
+          id,
+          length: id % 7 === 0 ? 9000 : 40 + id,
+        })
+      )
+    );
+    for (const [id, frame] of frames.entries()) {
+      expect(first.write(frame, 0, frame.length)).toBe(true);
+      // one packet always stays behind
+      if (id > 0) expect(readFrame(second)).toEqual(frames[id - 1]);
+    }
+  });
+
+  test('gives a turn to the schedule it was passed, one at a time', () => {
+    const due: (() => void)[] = [];
+    const [first, second] = MemoryDevice.pair({ schedule: (callback) => due.push(callback) });
+    let calls = 0;
+    second.start(() => {
+      calls++;
+    });
+    const frame = frameNumber(1);
+    first.write(frame, 0, frame.length);
+    first.write(frame, 0, frame.length);
+    expect(due).toHaveLength(1);
+    due.shift()!();
+    expect([calls, due.length]).toEqual([1, 1]);
+    readFrame(second);
+    readFrame(second);
+    due.shift()!();
+    expect([calls, due.length]).toEqual([1, 0]);
+  });
+
+  test('goes on with delivery after the reader has thrown', () => {
+    const due: (() => void)[] = [];
+    const [first, second] = MemoryDevice.pair({ schedule: (callback) => due.push(callback) });
+    second.start(() => {
+      throw new Error('reader');
+    });
+    const frame = frameNumber(1);
+    first.write(frame, 0, frame.length);
+    expect(() => due.shift()!()).toThrow('reader');
+    expect(due).toHaveLength(1);
+  });
+
+  test('takes nothing for a peer that is closed', async () => {
+    const [first, second] = MemoryDevice.pair();
+    await second.close();
+    const frame = frameNumber(1);
+    expect(first.write(frame, 0, frame.length)).toBe(false);
+    expect(first.counters.writeDrops).toBe(1);
+  });
+
+  test.each([
+    ['mtu 67', { mtu: 67 }],
+    ['mtu 65536', { mtu: 65_536 }],
+    ['mtu 1500.5', { mtu: 1500.5 }],
+    ['queueLength 0', { queueLength: 0 }],
+    ['loss 1.1', { faults: { first: { loss: 1.1 } } }],
+    ['corrupt -0.1', { faults: { second: { corrupt: -0.1 } } }],
+    ['reorder NaN', { faults: { second: { reorder: Number.NaN } } }],
+  ])('refuses %s', (_, options) => {
+    expect(() => MemoryDevice.pair(options)).toThrow(ApiMisuseError);
+  });
+});
+
+describe('fault injection', () => {
+  const faults: Faults = { loss: 0.1, duplicate: 0.1, reorder: 0.1, corrupt: 0.1, seed: 7 };
+
+  test('does nothing unless asked', () => {
+    const { device, frames } = transfer({}, 100);
+    expect(frames.map(idOf)).toEqual(Array.from({ length: 100 }, (_, id) => id));
+    expect(device.faults).toEqual({ lost: 0, duplicated: 0, reordered: 0, corrupted: 0 });
+  });
+
+  test('is the same for the same seed, and another for another', () => {
+    const once = transfer(faults, 500);
+    const again = transfer(faults, 500);
+    const other = transfer({ ...faults, seed: 8 }, 500);
+    expect(again.frames).toEqual(once.frames);
+    expect(again.device.faults).toEqual(once.device.faults);
+    expect(other.frames).not.toEqual(once.frames);
+  });
+
+  test('hits about as often as the probability says', () => {
+    const { device } = transfer(faults, 5000);
+    for (const count of Object.values(device.faults)) {
+      expect(count).toBeGreaterThan(350);
+      expect(count).toBeLessThan(650);
+    }
+  });
+
+  test('loses the packets it counts as lost, and says that they were taken', () => {
+    const { device, frames } = transfer({ loss: 0.5 }, 200);
+    expect(frames).toHaveLength(200 - device.faults.lost);
+    expect(device.counters).toMatchObject({ writtenPackets: 200, writeDrops: 0 });
+  });
+
+  test('doubles every packet with probability 1', () => {
+    const { device, frames } = transfer({ duplicate: 1 }, 3);
+    expect(frames.map(idOf)).toEqual([0, 0, 1, 1, 2, 2]);
+    expect(device.faults.duplicated).toBe(3);
+  });
+
+  test('lets every packet overtake the one before it with probability 1', () => {
+    const { device, frames } = transfer({ reorder: 1 }, 4);
+    expect(frames.map(idOf)).toEqual([1, 2, 3, 0]);
+    expect(device.faults.reordered).toBe(3);
+  });
+
+  test('cannot reorder a packet that waits alone, and does not count it', () => {
+    const { device, frames } = transfer({ reorder: 1 }, 4, 1);
+    expect(frames.map(idOf)).toEqual([0, 1, 2, 3]);
+    expect(device.faults.reordered).toBe(0);
+  });
+
+  test('inverts one bit of a damaged packet, never of its virtio-net header', () => {
+    const { device, frames } = transfer({ corrupt: 1 }, 200);
+    expect(device.faults.corrupted).toBe(200);
+    for (const [id, frame] of frames.entries()) {
+      const difference = frame.map((byte, i) => byte ^ frameNumber(id)[i]!);
+      expect(difference.subarray(0, VNET_HEADER_LENGTH).every((byte) => byte === 0)).toBe(true);
+      const bits = difference.reduce(
+        (sum, byte) => sum + byte.toString(2).split('1').length - 1,
+        0
+      );
+      expect(bits).toBe(1);
+    }
+  });
+});

@@ -1,0 +1,82 @@
+/**
+ * Network namespaces for tests of the Linux TUN: the test's thread goes into a new, empty one and
+ * back. Sockets, TUNs and child processes made meanwhile are in it; it ends with the last of them.
+ * @module
+ */
+import { execFileSync } from 'node:child_process';
+import { closeSync, existsSync, openSync } from 'node:fs';
+import { afterAll, beforeAll } from 'vitest';
+
+/**
+ * Runs the tests of the calling file in a namespace of their own. Returns why they must be skipped;
+ * undefined if they can run.
+ */
+export async function useNamespace(): Promise<string | undefined> {
+  const skipReason = await tunSkipReason();
+  if (skipReason === undefined) {
+    let leave: () => void;
+    beforeAll(async () => {
+      leave = await enterNamespace();
+    });
+    afterAll(() => leave());
+  }
+  return skipReason;
+}
+
+/** The title, with the reason why it is skipped. */
+export function titled(title: string, skipReason: string | undefined): string {
+  return skipReason === undefined ? title : `${title} (skipped: ${skipReason})`;
+}
+
+/** Runs `ip` in the namespace of the calling thread; returns what it printed. */
+export function ip(...args: string[]): string {
+  return execFileSync('ip', args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+}
+
+/** Why no TUN can be tested here; undefined if it can. */
+async function tunSkipReason(): Promise<string | undefined> {
+  if (process.platform !== 'linux') return 'not Linux';
+  if (process.getuid?.() !== 0) return 'not root';
+  if (!existsSync('/dev/net/tun')) return 'no /dev/net/tun';
+  for (const [command, ...args] of [
+    ['ip', '-V'],
+    ['unshare', '-n', 'true'],
+    ['nsenter', '--version'],
+    ['setpriv', '--version'],
+    ['sysctl', '--version'],
+    ['ping', '-V'],
+  ] as const) {
+    try {
+      execFileSync(command, args, { stdio: 'ignore' });
+    } catch {
+      return `cannot run ${command} ${args.join(' ')}`;
+    }
+  }
+  try {
+    await import('koffi');
+  } catch {
+    return 'koffi is not installed';
+  }
+  return undefined;
+}
+
+/** Enters a new network namespace with loopback up and IPv6 off; returns the function that leaves. */
+async function enterNamespace(): Promise<() => void> {
+  const koffi = await import('koffi');
+  const libc = koffi.load(null);
+  const unshare = libc.func('int unshare(int flags)');
+  const setns = libc.func('int setns(int fd, int nstype)');
+  const home = openSync('/proc/thread-self/ns/net', 'r');
+  if (unshare(CLONE_NEWNET) !== 0) throw new Error('unshare failed');
+  ip('link', 'set', 'dev', 'lo', 'up');
+  // else the kernel sends packets of its own to every TUN
+  execFileSync('sysctl', ['-qw', 'net.ipv6.conf.default.disable_ipv6=1']);
+  execFileSync('sysctl', ['-qw', 'net.ipv4.conf.all.rp_filter=0']);
+  execFileSync('sysctl', ['-qw', 'net.ipv4.conf.default.rp_filter=0']);
+  return () => {
+    if (setns(home, CLONE_NEWNET) !== 0) throw new Error('setns failed');
+    closeSync(home);
+  };
+}
+
+const CLONE_NEWNET = 0x40000000;
