@@ -1,6 +1,42 @@
+import { fileURLToPath } from 'node:url';
 import { defineConfig, type ViteUserConfig } from 'vitest/config';
 
+const source = (path: string) => fileURLToPath(new URL(path, import.meta.url));
+
+/** Tests that start whole programs, build the package or measure: one at a time, after all others. */
+const heavy = ['test/e2e/**/*.test.ts', 'test/package/**/*.test.ts'];
+
+const alias = [
+  { find: /^virtual-presence$/, replacement: source('src/index.ts') },
+  { find: /^virtual-presence\/(.*)$/, replacement: source('src/$1/index.ts') },
+];
+
 const config: ViteUserConfig = defineConfig({
-  test: { include: ['test/**/*.test.ts'], testTimeout: 30_000, hookTimeout: 60_000 },
+  test: {
+    projects: [
+      {
+        resolve: { alias },
+        test: {
+          name: 'rooms',
+          include: ['test/**/*.test.ts'],
+          exclude: heavy,
+          testTimeout: 30_000,
+          hookTimeout: 60_000,
+          sequence: { groupOrder: 0 },
+        },
+      },
+      {
+        resolve: { alias },
+        test: {
+          name: 'programs',
+          include: heavy,
+          fileParallelism: false,
+          testTimeout: 180_000,
+          hookTimeout: 180_000,
+          sequence: { groupOrder: 1 },
+        },
+      },
+    ],
+  },
 });
 export default config;

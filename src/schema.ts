@@ -20,45 +20,72 @@ export function parseSchema<T>(schema: Schema<T>, value: unknown, path = ''): T 
   const result = v.safeParse(schema, value, { abortEarly: true });
   if (result.success) return result.output;
   const issue = result.issues[0];
-  const place = (issue.path ?? []).reduce(
-    (text, { key }) =>
-      typeof key === 'number' ? `${text}[${key}]` : text === '' ? `${key}` : `${text}.${key}`,
-    path
-  );
-  throw new ConfigError(place, sentence(issue));
+  throw new ConfigError((issue.path ?? []).reduce(placeOf, path), sentence(issue));
+}
+
+/** Keys are foreign too: one that is not plain is quoted and cut. */
+function placeOf(parent: string, { key }: { readonly key: unknown }): string {
+  if (typeof key === 'number') return `${parent}[${key}]`;
+  if (!PLAIN_KEY.test(String(key))) return `${parent}[${show(String(key))}]`;
+  return parent === '' ? `${key}` : `${parent}.${key}`;
 }
 
 function sentence(issue: v.BaseIssue<unknown>): string {
-  if (issue.type === 'check') return issue.message;
-  if (issue.type === 'strict_object' && issue.expected === 'never') return 'is not a known key';
-  if (issue.received === 'undefined') return `is missing, expected ${expected(issue)}`;
-  return `expected ${expected(issue)}, got ${show(issue.input)}`;
+  const { kind, type, expected, received, message, input } = issue;
+  if (type === 'strict_object' && expected === 'never') return 'is not a known key';
+  if (received === 'undefined') {
+    const isMissingKey = type.endsWith('object') && expected !== 'Object';
+    return isMissingKey ? 'is missing' : `is missing, expected ${expectation(issue)}`;
+  }
+  // A schema of ours says it in its own words, as a whole sentence; a `regex` as a noun.
+  const isOwnSentence = kind === 'validation' && type !== 'regex' && !message.startsWith(INVALID);
+  return isOwnSentence ? message : `expected ${expectation(issue)}, got ${show(input)}`;
 }
 
-function expected(issue: v.BaseIssue<unknown>): string {
-  return issue.expected === null || issue.type === 'regex'
-    ? issue.message
-    : issue.expected
-        .replaceAll('|', 'or')
-        .replace('Object', 'a mapping')
-        .replace('Array', 'a list');
+function expectation({ type, expected, message, input }: v.BaseIssue<unknown>): string {
+  if (type === 'regex') return message;
+  if (expected === null) return message.replace(/^Invalid ([^:]+).*$/s, 'a valid $1');
+  if (type.endsWith('_length')) {
+    return `${bound(expected)} ${typeof input === 'string' ? 'characters' : 'entries'}`;
+  }
+  return bound(expected)
+    .replace(/^\((.*)\)$/, '$1')
+    .replaceAll(' | ', ' or ')
+    .replace(/(?<!")\b(?:string|number|boolean|Object|Array)\b(?!")/g, (name) => TYPE_NAMES[name]!);
+}
+
+function bound(expected: string): string {
+  return expected.replace(/^>=/, 'at least ').replace(/^<=/, 'at most ');
 }
 
 function show(value: unknown): string {
-  const text = JSON.stringify(value) ?? String(value);
-  return text.length > 60 ? `${text.slice(0, 57)}...` : text;
+  const text = typeof value === 'object' || typeof value === 'string' ? quote(value) : `${value}`;
+  return cut(text);
 }
 
-/** A check that says what is wrong by throwing. */
+function quote(value: unknown): string {
+  try {
+    return JSON.stringify(value);
+  } catch {
+    return 'a value that refers to itself';
+  }
+}
+
+function cut(text: string): string {
+  return text.length > MAX_SHOWN ? `${text.slice(0, MAX_SHOWN - 3)}...` : text;
+}
+
+/** A check that says what is wrong by throwing a sentence that quotes the text. */
 function textThat(parse: (text: string) => unknown): Schema<string> {
   return v.pipe(
     v.string(),
     v.rawCheck(({ dataset, addIssue }) => {
       if (!dataset.typed) return;
+      const text = dataset.value;
       try {
-        parse(dataset.value);
+        parse(text);
       } catch (error) {
-        addIssue({ message: (error as Error).message });
+        addIssue({ message: (error as Error).message.replace(text, () => cut(text)) });
       }
     })
   ) as Schema<string>;
@@ -95,7 +122,20 @@ export function wholeNumber(first: number, last: number): Schema<number> {
     v.number(),
     v.check(
       (value) => Number.isInteger(value) && value >= first && value <= last,
-      `expected a whole number from ${first} to ${last}`
+      ({ input }) => `expected a whole number from ${first} to ${last}, got ${input}`
     )
   ) as Schema<number>;
 }
+
+const PLAIN_KEY = /^[\w-]{1,64}$/;
+/** How valibot's own messages begin. */
+const INVALID = 'Invalid ';
+const TYPE_NAMES: Readonly<Record<string, string>> = {
+  string: 'a string',
+  number: 'a number',
+  boolean: 'true or false',
+  Object: 'a mapping',
+  Array: 'a list',
+};
+/** Longest quotation of a foreign value, in characters. */
+const MAX_SHOWN = 60;

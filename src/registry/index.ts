@@ -2,5 +2,13 @@
  * Sites, services, exposures: the desired state, its changes and its checks.
  * @module
  */
-export { CLOUD, type DesiredState, type Exposure, type Service, type Site } from './model.ts';
-export { exposureName, type Owner, Registry, type RegistryEvents } from './registry.ts';
+export {
+  CLOUD,
+  type DesiredState,
+  type Exposure,
+  exposureName,
+  type Owner,
+  type Service,
+  type Site,
+} from './model.ts';
+export { Registry, type RegistryEvents } from './registry.ts';

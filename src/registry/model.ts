@@ -46,7 +46,10 @@ export interface Exposure {
   readonly service: string;
   /** The clients' site. */
   readonly site: string;
-  /** DNS name within the site's zone; the service's name if absent. */
+  /**
+   * DNS name within the site's zone; the service's name if absent. Two services may share one if one
+   * has an IPv4 and the other an IPv6 address.
+   */
   readonly dnsName?: string | undefined;
   /** Prefixes of the clients' real addresses; every source of the site if absent. */
   readonly clients?: readonly string[] | undefined;
@@ -59,12 +62,18 @@ export interface DesiredState {
   readonly exposures: readonly Exposure[];
 }
 
+/**
+ * Longest zone, in characters: a name of 253 (RFC 1035 section 2.3.4) has room for the longest name
+ * that is made for a client, its IPv6 address and its site.
+ */
+const MAX_ZONE_LENGTH: number = 253 - '.'.length - 63 - '.'.length - 39;
+
 export const SiteSchema: Schema<Site> = /* @__PURE__ */ v.strictObject({
   name: NameText,
   sources: v.array(PrefixText),
   pools: v.array(PrefixText),
   reserved: v.optional(v.array(PrefixText), []),
-  zone: DomainText,
+  zone: v.pipe(DomainText, v.maxLength(MAX_ZONE_LENGTH)),
   maxClients: v.optional(wholeNumber(0, 1_000_000), 1024),
 }) as Schema<Site>;
 
@@ -82,8 +91,27 @@ export const ExposureSchema: Schema<Exposure> = /* @__PURE__ */ v.strictObject({
   clients: v.optional(v.array(PrefixText)),
 }) as Schema<Exposure>;
 
+/**
+ * Who asked for a record. Each owner replaces only what is its own, so that reloading a file leaves
+ * alone what was exposed at run time.
+ */
+export type Owner = 'file' | 'admin';
+
+/** One site, service or exposure, as it is stored. */
+export interface DesiredRecord {
+  readonly owner: Owner;
+  readonly spec: Site | Service | Exposure;
+}
+
 export const DesiredStateSchema: Schema<DesiredState> = /* @__PURE__ */ v.strictObject({
   sites: v.array(SiteSchema),
   services: v.optional(v.array(ServiceSchema), []),
   exposures: v.optional(v.array(ExposureSchema), []),
 }) as Schema<DesiredState>;
+
+/** Full domain name of an exposure. */
+export function exposureName(exposure: Exposure, site: Site): string {
+  const name = (exposure.dnsName ?? exposure.service).toLowerCase();
+  const zone = site.zone.toLowerCase();
+  return name === zone || name.endsWith(`.${zone}`) ? name : `${name}.${zone}`;
+}

@@ -3,28 +3,26 @@
  * @module
  */
 import { EventEmitter } from 'eventemitter3';
-import { IpAddress, IpPrefix } from '../address.ts';
-import { ConfigError } from '../errors.ts';
+import { ApiMisuseError, ConfigError } from '../errors.ts';
 import { parseSchema } from '../schema.ts';
-import type { Entry, Json, Store, Write } from '../store/index.ts';
+import type { Change, Json, Store, Write } from '../store/index.ts';
+import { checkFit } from './check.ts';
 import {
+  type DesiredRecord,
   type DesiredState,
   DesiredStateSchema,
   type Exposure,
   ExposureSchema,
-  type Service,
+  type Owner,
   type Site,
 } from './model.ts';
-
-/**
- * Who asked for a record. Each owner replaces only what is its own, so that reloading a file leaves
- * alone what was exposed at run time.
- */
-export type Owner = 'file' | 'admin';
+import { describe, exposureKey, PREFIX, readRecord, stateOf, wantedSpecs } from './records.ts';
 
 export interface RegistryEvents {
   /** The desired state has changed, by whomever; read it anew. */
   change: [];
+  /** Another writer has stored what is not a record; it counts as absent. */
+  problem: [error: Error];
 }
 
 /**
@@ -34,29 +32,32 @@ export interface RegistryEvents {
 export class Registry extends EventEmitter<RegistryEvents> {
   readonly #store: Store;
   readonly #unwatch: () => void;
-  #records: ReadonlyMap<string, StoredRecord> = new Map();
+  #records: ReadonlyMap<string, DesiredRecord> = new Map();
   #state: DesiredState = { sites: [], services: [], exposures: [] };
+  #sites: ReadonlyMap<string, Site> = new Map();
   #writes: Promise<unknown> = Promise.resolve();
+  /** Changes that came before the store had been read. */
+  #early: Change[] | undefined = [];
+  #closed = false;
 
   private constructor(store: Store) {
     super();
     this.#store = store;
     this.#unwatch = store.watch(PREFIX, (changes) => {
-      const records = new Map(this.#records);
-      for (const { key, value } of changes) {
-        if (value === undefined) records.delete(key);
-        else records.set(key, value as unknown as StoredRecord);
-      }
-      this.#use(records);
-      this.emit('change');
+      if (this.#early === undefined) this.#take(changes);
+      else this.#early = this.#early.concat(changes);
     });
   }
 
-  /** Reads what the store has. @throws {StoreError} if it cannot be read. */
+  /** Reads what the store has. @throws {StoreError} if it cannot be read, or is not a desired state. */
   static async open(store: Store): Promise<Registry> {
     const registry = new Registry(store);
-    const entries = await store.list(PREFIX);
-    registry.#use(new Map(entries.map(({ key, value }: Entry) => [key, value as never])));
+    try {
+      await registry.#read();
+    } catch (error) {
+      registry.#unwatch();
+      throw error;
+    }
     return registry;
   }
 
@@ -65,7 +66,7 @@ export class Registry extends EventEmitter<RegistryEvents> {
   }
 
   site(name: string): Site | undefined {
-    return this.#state.sites.find((site) => site.name === name);
+    return this.#sites.get(name);
   }
 
   /**
@@ -73,24 +74,25 @@ export class Registry extends EventEmitter<RegistryEvents> {
    *
    * @param desired as `DesiredState`, straight from a file
    * @throws {ConfigError} naming the place in `desired` that is wrong; nothing changed then.
+   * @throws {StoreError} if it cannot be stored; nothing changed then.
    */
   apply(desired: unknown, owner: Owner): Promise<void> {
     return this.#serialise(async () => {
-      const wanted = recordsOf(parseSchema(DesiredStateSchema, desired));
-      const records = new Map<string, StoredRecord>();
+      const wanted = wantedSpecs(parseSchema(DesiredStateSchema, desired));
+      const records = new Map<string, DesiredRecord>();
       for (const [key, record] of this.#records) {
         if (record.owner !== owner) records.set(key, record);
       }
       for (const { key, spec, path } of wanted) {
-        if (records.has(key)) {
-          throw new ConfigError(path, `there is another one of the same name already`);
+        const other = records.get(key);
+        if (other !== undefined) {
+          const where =
+            other.owner === owner ? 'there twice' : `kept by the ${other.owner} already`;
+          throw new ConfigError(path, `${describe(spec)} is ${where}`);
         }
-        records.set(key, { owner, spec } as StoredRecord);
+        records.set(key, { owner, spec });
       }
-      check(
-        stateOf(records),
-        wanted.map(({ spec, path }) => [spec, path])
-      );
+      checkFit(records, new Map(wanted.map(({ spec, path }) => [spec, path])));
       await this.#commit(records);
     });
   }
@@ -99,14 +101,17 @@ export class Registry extends EventEmitter<RegistryEvents> {
    * Adds one exposure, or changes the one of the same service in the same site.
    *
    * @throws {ConfigError} if it is not a possible exposure, or is not the owner's to change.
+   * @throws {StoreError} if it cannot be stored; nothing changed then.
    */
   expose(exposure: unknown, owner: Owner): Promise<Exposure> {
     return this.#serialise(async () => {
       const spec = parseSchema(ExposureSchema, exposure);
       const key = exposureKey(spec);
-      this.#assertOwned(key, owner);
-      const records = new Map(this.#records).set(key, { owner, spec });
-      check(stateOf(records), [[spec, '']]);
+      this.#assertOwned(spec, owner);
+      const records = new Map(this.#records);
+      records.delete(key);
+      records.set(key, { owner, spec });
+      checkFit(records, new Map([[spec, '']]));
       await this.#commit(records);
       return spec;
     });
@@ -116,167 +121,85 @@ export class Registry extends EventEmitter<RegistryEvents> {
    * Ends an exposure.
    *
    * @throws {ConfigError} if there is none, or it is not the owner's to end.
+   * @throws {StoreError} if that cannot be stored; nothing changed then.
    */
   unexpose(exposure: Pick<Exposure, 'site' | 'service'>, owner: Owner): Promise<void> {
     return this.#serialise(async () => {
-      const key = exposureKey(exposure);
       const records = new Map(this.#records);
-      this.#assertOwned(key, owner);
-      if (!records.delete(key)) {
+      this.#assertOwned(exposure, owner);
+      if (!records.delete(exposureKey(exposure))) {
         throw new ConfigError('', `"${exposure.service}" is not exposed to "${exposure.site}"`);
       }
       await this.#commit(records);
     });
   }
 
-  /** Ends the watch of the store, which stays open. */
+  /** Waits for writes under way and ends the watch of the store, which stays open. */
   async close(): Promise<void> {
-    this.#unwatch();
+    this.#closed = true;
     await this.#writes;
+    this.#unwatch();
   }
 
-  #assertOwned(key: string, owner: Owner): void {
-    const record = this.#records.get(key);
+  async #read(): Promise<void> {
+    const entries = await this.#store.list(PREFIX);
+    const records = new Map(entries.map(({ key, value }) => [key, readRecord(key, value)]));
+    const early = this.#early!;
+    this.#early = undefined;
+    this.#use(records);
+    // Told again, if the list has them already: what came last still counts.
+    if (early.length > 0) this.#take(early);
+  }
+
+  #take(changes: readonly Change[]): void {
+    const records = new Map(this.#records);
+    for (const { key, value } of changes) {
+      records.delete(key);
+      if (value === undefined) continue;
+      try {
+        records.set(key, readRecord(key, value));
+      } catch (error) {
+        this.emit('problem', error as Error);
+      }
+    }
+    this.#use(records);
+    this.emit('change');
+  }
+
+  #use(records: ReadonlyMap<string, DesiredRecord>): void {
+    this.#records = records;
+    // In the order of their keys: the same records are the same state, whatever their history.
+    this.#state = stateOf([...records].sort(([a], [b]) => (a < b ? -1 : 1)));
+    this.#sites = new Map(this.#state.sites.map((site) => [site.name, site]));
+  }
+
+  #assertOwned(exposure: Pick<Exposure, 'site' | 'service'>, owner: Owner): void {
+    const record = this.#records.get(exposureKey(exposure));
     if (record !== undefined && record.owner !== owner) {
-      throw new ConfigError('', `${key} is kept by the ${record.owner}; change it there`);
+      throw new ConfigError(
+        '',
+        `${describe(record.spec)} is kept by the ${record.owner}; change it there`
+      );
     }
   }
 
   #serialise<T>(write: () => Promise<T>): Promise<T> {
+    if (this.#closed) return Promise.reject(new ApiMisuseError('the registry is closed'));
     const result = this.#writes.then(write);
     this.#writes = result.catch(() => {});
     return result;
   }
 
-  async #commit(records: ReadonlyMap<string, StoredRecord>): Promise<void> {
+  async #commit(records: ReadonlyMap<string, DesiredRecord>): Promise<void> {
     const writes: Write[] = [];
     for (const key of this.#records.keys()) {
       if (!records.has(key)) writes.push({ key, value: undefined });
     }
     for (const [key, record] of records) {
-      const text = JSON.stringify(record);
-      if (text !== JSON.stringify(this.#records.get(key))) {
-        writes.push({ key, value: JSON.parse(text) as Json });
-      }
+      const before = this.#records.get(key);
+      if (record === before || JSON.stringify(record) === JSON.stringify(before)) continue;
+      writes.push({ key, value: record as unknown as Json });
     }
     if (writes.length > 0) await this.#store.commit(writes);
   }
-
-  #use(records: ReadonlyMap<string, StoredRecord>): void {
-    this.#records = records;
-    this.#state = stateOf(records);
-  }
 }
-
-interface StoredRecord {
-  readonly owner: Owner;
-  readonly spec: Site | Service | Exposure;
-}
-
-/** Full domain name of an exposure. */
-export function exposureName(exposure: Exposure, site: Site): string {
-  const name = (exposure.dnsName ?? exposure.service).toLowerCase();
-  const zone = site.zone.toLowerCase();
-  return name === zone || name.endsWith(`.${zone}`) ? name : `${name}.${zone}`;
-}
-
-function exposureKey({ site, service }: Pick<Exposure, 'site' | 'service'>): string {
-  return `${PREFIX}exposure/${site}/${service}`;
-}
-
-interface Wanted {
-  readonly key: string;
-  readonly spec: Site | Service | Exposure;
-  readonly path: string;
-}
-
-function recordsOf(state: DesiredState): Wanted[] {
-  const wanted: Wanted[] = [
-    ...state.sites.map((spec, i) => ({
-      key: `${PREFIX}site/${spec.name}`,
-      spec,
-      path: `sites[${i}]`,
-    })),
-    ...state.services.map((spec, i) => ({
-      key: `${PREFIX}service/${spec.name}`,
-      spec,
-      path: `services[${i}]`,
-    })),
-    ...state.exposures.map((spec, i) => ({
-      key: exposureKey(spec),
-      spec,
-      path: `exposures[${i}]`,
-    })),
-  ];
-  return wanted;
-}
-
-function stateOf(records: ReadonlyMap<string, StoredRecord>): DesiredState {
-  const ofKind = <T>(kind: string): T[] =>
-    [...records]
-      .filter(([key]) => key.startsWith(`${PREFIX}${kind}/`))
-      .map(([, { spec }]) => spec as T);
-  return { sites: ofKind('site'), services: ofKind('service'), exposures: ofKind('exposure') };
-}
-
-/** Checks what no schema can: that the records fit together. Faults are told by their path. */
-function check(state: DesiredState, wanted: readonly (readonly [object, string])[]): void {
-  const paths = new Map(wanted);
-  const fail = (spec: object, field: string, message: string): never => {
-    const path = paths.get(spec);
-    // Without a path it is a record of another owner that no longer fits.
-    throw new ConfigError(
-      path === undefined ? '' : path === '' ? field : `${path}.${field}`,
-      path === undefined ? `${message}: ${JSON.stringify(spec)}` : message
-    );
-  };
-  const sites = new Map(state.sites.map((site) => [site.name, site]));
-  const services = new Map(state.services.map((service) => [service.name, service]));
-
-  for (const site of state.sites) {
-    const pools = site.pools.map((text) => IpPrefix.parse(text));
-    pools.forEach((pool, i) => {
-      const other = pools.slice(0, i).find((each) => each.overlaps(pool));
-      if (other) fail(site, `pools[${i}]`, `${pool} overlaps ${other}`);
-    });
-  }
-  for (const service of state.services) {
-    const site =
-      sites.get(service.site) ?? fail(service, 'site', `"${service.site}" is not a site`);
-    const address = IpAddress.parse(service.address);
-    const within = (texts: readonly string[]) =>
-      texts.some((text) => IpPrefix.parse(text).contains(address));
-    if (!within(site.sources)) {
-      fail(service, 'address', `${address} is not in the sources of "${site.name}"`);
-    }
-    if (within(site.pools)) fail(service, 'address', `${address} is in a pool of "${site.name}"`);
-  }
-  const names = new Map<string, string>();
-  for (const exposure of state.exposures) {
-    const site =
-      sites.get(exposure.site) ?? fail(exposure, 'site', `"${exposure.site}" is not a site`);
-    const service =
-      services.get(exposure.service) ??
-      fail(exposure, 'service', `"${exposure.service}" is not a service`);
-    if (service.site === site.name) {
-      fail(exposure, 'site', `"${service.name}" is at home in "${site.name}"`);
-    }
-    const { family } = IpAddress.parse(service.address);
-    if (!site.pools.some((text) => IpPrefix.parse(text).family === family)) {
-      fail(
-        exposure,
-        'site',
-        `"${site.name}" has no IPv${family} pool for a presence of "${service.name}"`
-      );
-    }
-    const name = exposureName(exposure, site);
-    const key = `${site.name}/${name}`;
-    const other = names.get(key);
-    if (other !== undefined) {
-      fail(exposure, 'dnsName', `${name} is the name of "${other}" in "${site.name}" already`);
-    }
-    names.set(key, exposure.service);
-  }
-}
-
-const PREFIX = 'desired/';

@@ -1,0 +1,120 @@
+/**
+ * The desired state as single records, and where each stands in the store:
+ * `desired/site/<name>`, `desired/service/<name>`, `desired/exposure/<site>/<service>`.
+ * @module
+ */
+import * as v from 'valibot';
+import { StoreError } from '../errors.ts';
+import { parseSchema, type Schema } from '../schema.ts';
+import {
+  type DesiredRecord,
+  type DesiredState,
+  type Exposure,
+  ExposureSchema,
+  type Owner,
+  type Service,
+  ServiceSchema,
+  type Site,
+  SiteSchema,
+} from './model.ts';
+
+/** What all keys begin with. */
+export const PREFIX = 'desired/';
+
+/** A record that somebody asks for, and where it stands in what they gave. */
+export interface WantedSpec {
+  readonly key: string;
+  readonly spec: Site | Service | Exposure;
+  readonly path: string;
+}
+
+export function wantedSpecs(state: DesiredState): WantedSpec[] {
+  return [
+    ...state.sites.map((spec, i) => ({ key: siteKey(spec), spec, path: `sites[${i}]` })),
+    ...state.services.map((spec, i) => ({ key: serviceKey(spec), spec, path: `services[${i}]` })),
+    ...state.exposures.map((spec, i) => ({
+      key: exposureKey(spec),
+      spec,
+      path: `exposures[${i}]`,
+    })),
+  ];
+}
+
+/** Puts records together, in the order they are given. */
+export function stateOf(records: Iterable<readonly [string, DesiredRecord]>): DesiredState {
+  const sites: Site[] = [];
+  const services: Service[] = [];
+  const exposures: Exposure[] = [];
+  for (const [key, { spec }] of records) {
+    if (key.startsWith(SITES)) sites.push(spec as Site);
+    else if (key.startsWith(SERVICES)) services.push(spec as Service);
+    else exposures.push(spec as Exposure);
+  }
+  return { sites, services, exposures };
+}
+
+/**
+ * Reads a record out of the store.
+ *
+ * @throws {StoreError} if it is not one, or not the one of that key.
+ */
+export function readRecord(key: string, value: unknown): DesiredRecord {
+  const kind = KINDS.find(({ prefix }) => key.startsWith(prefix));
+  let reason = 'its key is not known';
+  try {
+    const found = kind?.read(value);
+    if (found?.key === key) return found.record;
+    if (found !== undefined) reason = `it is that of ${found.key}`;
+  } catch (error) {
+    reason = (error as Error).message;
+  }
+  throw new StoreError(`${key} in the store is not a record of the desired state: ${reason}`);
+}
+
+/** Names a record in a sentence. */
+export function describe(spec: Site | Service | Exposure): string {
+  if ('zone' in spec) return `the site "${spec.name}"`;
+  if ('ports' in spec) return `the service "${spec.name}"`;
+  return `the exposure of "${spec.service}" to "${spec.site}"`;
+}
+
+export function exposureKey({ site, service }: Pick<Exposure, 'site' | 'service'>): string {
+  return `${EXPOSURES}${site}/${service}`;
+}
+
+function siteKey({ name }: Pick<Site, 'name'>): string {
+  return `${SITES}${name}`;
+}
+
+function serviceKey({ name }: Pick<Service, 'name'>): string {
+  return `${SERVICES}${name}`;
+}
+
+interface Kind {
+  readonly prefix: string;
+  /** Returns the record that a value is, and the key it belongs under. */
+  readonly read: (value: unknown) => { readonly record: DesiredRecord; readonly key: string };
+}
+
+function kindOf<T extends Site | Service | Exposure>(
+  prefix: string,
+  specSchema: Schema<T>,
+  keyOf: (spec: T) => string
+): Kind {
+  const schema = v.strictObject({ owner: v.picklist(['file', 'admin']), spec: specSchema });
+  const read: Kind['read'] = (value) => {
+    const record = parseSchema(schema as Schema<{ owner: Owner; spec: T }>, value);
+    return { record, key: keyOf(record.spec) };
+  };
+  return { prefix, read };
+}
+
+const SITES = `${PREFIX}site/`;
+const SERVICES = `${PREFIX}service/`;
+const EXPOSURES = `${PREFIX}exposure/`;
+
+const KINDS: readonly Kind[] = /* @__PURE__ */ [
+  kindOf(SITES, SiteSchema, siteKey),
+  kindOf(SERVICES, ServiceSchema, serviceKey),
+  kindOf(EXPOSURES, ExposureSchema, exposureKey),
+];

@@ -1,0 +1,543 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { ApiMisuseError, ConfigError, StoreError } from '../../src/errors.ts';
+import { exposureName, type Owner, Registry, type Site } from '../../src/registry/index.ts';
+import {
+  type Change,
+  FileStore,
+  type Json,
+  MemoryStore,
+  type Write,
+} from '../../src/store/index.ts';
+
+const site = (name: string, more: object = {}) => ({
+  name,
+  sources: ['10.0.0.0/24'],
+  pools: ['10.0.0.128/25'],
+  zone: `${name}.example.org`,
+  ...more,
+});
+const service = (name: string, more: object = {}) => ({
+  name,
+  site: 'cloud',
+  address: '10.0.0.5',
+  ports: ['tcp/5672'],
+  ...more,
+});
+const SITES = [site('cloud'), site('site-a'), site('site-b')];
+const DESIRED = {
+  sites: SITES,
+  services: [service('rabbitmq'), service('metrics', { address: '10.0.0.6' })],
+  exposures: [{ service: 'rabbitmq', site: 'site-a' }],
+};
+
+async function open(): Promise<{ store: MemoryStore; registry: Registry; changes: () => number }> {
+  const store = new MemoryStore();
+  const registry = await Registry.open(store);
+  let count = 0;
+  registry.on('change', () => {
+    count++;
+  });
+  return { store, registry, changes: () => count };
+}
+
+async function faultOf(promise: Promise<unknown>): Promise<ConfigError> {
+  const fault = await promise.then(
+    () => new Error('was accepted'),
+    (error: unknown) => error
+  );
+  if (!(fault instanceof ConfigError)) throw fault;
+  return fault;
+}
+
+describe('apply', () => {
+  test('brings the whole in force, with defaults, in one change', async () => {
+    const { registry, changes } = await open();
+    await registry.apply(DESIRED, 'file');
+    expect(changes()).toBe(1);
+    expect(registry.state.sites.map(({ name }) => name)).toEqual(['cloud', 'site-a', 'site-b']);
+    expect(registry.site('site-a')).toMatchObject({ reserved: [], maxClients: 1024 });
+    expect(registry.state.services.map(({ name }) => name)).toEqual(['metrics', 'rabbitmq']);
+    expect(registry.state.exposures).toEqual([{ service: 'rabbitmq', site: 'site-a' }]);
+  });
+
+  test('is the same state in whatever order it is given', async () => {
+    const { registry } = await open();
+    const other = await open();
+    await registry.apply(DESIRED, 'file');
+    await other.registry.apply(
+      { ...DESIRED, sites: [...SITES].reverse(), services: [...DESIRED.services].reverse() },
+      'file'
+    );
+    expect(other.registry.state).toEqual(registry.state);
+  });
+
+  test('changes nothing and tells nobody when it brings nothing new', async () => {
+    const { registry, changes } = await open();
+    await registry.apply(DESIRED, 'file');
+    const before = registry.state;
+    await registry.apply(structuredClone(DESIRED), 'file');
+    expect(changes()).toBe(1);
+    expect(registry.state).toBe(before);
+  });
+
+  test("replaces all of its owner and leaves the others' alone", async () => {
+    const { registry } = await open();
+    await registry.apply(DESIRED, 'file');
+    await registry.expose({ service: 'metrics', site: 'site-b' }, 'admin');
+    await registry.apply(
+      { ...DESIRED, exposures: [{ service: 'rabbitmq', site: 'site-b' }] },
+      'file'
+    );
+    expect(registry.state.exposures).toEqual([
+      { service: 'metrics', site: 'site-b' },
+      { service: 'rabbitmq', site: 'site-b' },
+    ]);
+  });
+
+  test("refuses to take away what another owner's exposure needs, and changes nothing", async () => {
+    const { registry, changes, store } = await open();
+    await registry.apply(DESIRED, 'file');
+    await registry.expose({ service: 'metrics', site: 'site-b' }, 'admin');
+    const before = await store.list('');
+    const fit = 'the exposure of "metrics" to "site-b", kept by the admin, would no longer fit';
+    const without = { ...DESIRED, services: [service('rabbitmq')] };
+    const fault = await faultOf(registry.apply(without, 'file'));
+    expect(fault.message).toBe(`${fit}: "metrics" is not a service`);
+    expect(fault.path).toBe('');
+    const gone = await faultOf(registry.apply({ ...DESIRED, sites: SITES.slice(0, 2) }, 'file'));
+    expect(gone.message).toBe(`${fit}: "site-b" is not a site`);
+    expect(await store.list('')).toEqual(before);
+    expect(changes()).toBe(2);
+  });
+
+  test('refuses a record that another owner keeps', async () => {
+    const { registry } = await open();
+    await registry.apply(DESIRED, 'file');
+    await registry.expose({ service: 'metrics', site: 'site-b' }, 'admin');
+    const again = {
+      ...DESIRED,
+      exposures: [...DESIRED.exposures, { service: 'metrics', site: 'site-b' }],
+    };
+    expect((await faultOf(registry.apply(again, 'file'))).message).toBe(
+      'exposures[1]: the exposure of "metrics" to "site-b" is kept by the admin already'
+    );
+  });
+});
+
+type Fault = readonly [situation: string, change: (desired: Draft) => void, message: string];
+interface Draft {
+  sites: Record<string, unknown>[];
+  services: Record<string, unknown>[];
+  exposures: Record<string, unknown>[];
+}
+
+const FAULTS: readonly Fault[] = [
+  ['no sites', (d) => delete (d as Partial<Draft>).sites, 'sites: is missing'],
+  [
+    'a site twice',
+    (d) => d.sites.push(site('site-a')),
+    'sites[3]: the site "site-a" is there twice',
+  ],
+  [
+    'a service twice',
+    (d) => d.services.push(service('rabbitmq', { address: '10.0.0.9' })),
+    'services[2]: the service "rabbitmq" is there twice',
+  ],
+  [
+    'an exposure twice',
+    (d) => d.exposures.push({ service: 'rabbitmq', site: 'site-a', dnsName: 'other' }),
+    'exposures[1]: the exposure of "rabbitmq" to "site-a" is there twice',
+  ],
+  [
+    'overlapping pools',
+    (d) => {
+      d.sites[1]!.pools = ['10.1.0.0/24', '10.2.0.0/24', '10.1.0.128/25'];
+    },
+    'sites[1].pools[2]: 10.1.0.128/25 overlaps 10.1.0.0/24',
+  ],
+  [
+    'a zone without room for names',
+    (d) => {
+      d.sites[1]!.zone = `${'a.'.repeat(75)}org`;
+    },
+    `sites[1].zone: expected at most 149 characters, got "${'a.'.repeat(28)}...`,
+  ],
+  [
+    'a service of no site',
+    (d) => {
+      d.services[1]!.site = 'nowhere';
+    },
+    'services[1].site: "nowhere" is not a site',
+  ],
+  [
+    'a service outside of its sources',
+    (d) => {
+      d.services[1]!.address = '192.0.2.1';
+    },
+    'services[1].address: 192.0.2.1 is not in the sources of "cloud"',
+  ],
+  [
+    'a service within a pool',
+    (d) => {
+      d.services[1]!.address = '10.0.0.129';
+    },
+    'services[1].address: 10.0.0.129 is in a pool of "cloud"',
+  ],
+  [
+    'an exposure to no site',
+    (d) => {
+      d.exposures[0]!.site = 'nowhere';
+    },
+    'exposures[0].site: "nowhere" is not a site',
+  ],
+  [
+    'an exposure of no service',
+    (d) => {
+      d.exposures[0]!.service = 'nothing';
+    },
+    'exposures[0].service: "nothing" is not a service',
+  ],
+  [
+    'an exposure at home',
+    (d) => {
+      d.exposures[0]!.site = 'cloud';
+    },
+    'exposures[0].site: "rabbitmq" is at home in "cloud"',
+  ],
+  [
+    'an exposure to a site without a pool of that IP version',
+    (d) => {
+      d.sites[1]!.pools = ['2001:db8:a::/64'];
+    },
+    'exposures[0].site: "site-a" has no IPv4 pool for a presence of "rabbitmq"',
+  ],
+  [
+    'an exposure whose clients can have no presence at home',
+    (d) => {
+      d.sites[0]!.pools = [];
+    },
+    'exposures[0].service: "cloud", where it is at home, has no IPv4 pool for presences of its clients',
+  ],
+  [
+    'a name twice in a site',
+    (d) => d.exposures.push({ service: 'metrics', site: 'site-a', dnsName: 'RabbitMQ' }),
+    'exposures[1].dnsName: rabbitmq.site-a.example.org is the name of "rabbitmq" in "site-a" already',
+  ],
+  [
+    "the name server's name",
+    (d) => {
+      d.exposures[0]!.dnsName = 'NS.site-a.example.org';
+    },
+    "exposures[0].dnsName: ns.site-a.example.org is the name of the site's own name server",
+  ],
+  [
+    'a name too long within its zone',
+    (d) => {
+      d.exposures[0]!.dnsName = `${'a.'.repeat(120)}b`;
+    },
+    'exposures[0].dnsName: it has 260 characters within "site-a.example.org", more than 253',
+  ],
+  [
+    'clients that are no list',
+    (d) => {
+      d.exposures[0]!.clients = '10.0.0.0/24';
+    },
+    'exposures[0].clients: expected a list, got "10.0.0.0/24"',
+  ],
+  [
+    'a number of clients that is too large',
+    (d) => {
+      d.sites[2]!.maxClients = 1e9;
+    },
+    'sites[2].maxClients: expected a whole number from 0 to 1000000, got 1000000000',
+  ],
+  [
+    'a name that would leave its place in the store',
+    (d) => {
+      d.services[0]!.name = '../site/cloud';
+    },
+    'services[0].name: expected a name of lower-case letters, digits and hyphens, got "../site/cloud"',
+  ],
+];
+
+describe('a desired state that does not fit', () => {
+  test.each(FAULTS)('%s', async (_situation, change, message) => {
+    const { registry, changes, store } = await open();
+    const draft = structuredClone(DESIRED) as unknown as Draft;
+    change(draft);
+    const fault = await faultOf(registry.apply(draft, 'file'));
+    expect(fault.message).toBe(message);
+    expect(message.startsWith(`${fault.path}: `)).toBe(true);
+    expect(changes()).toBe(0);
+    expect(await store.list('')).toEqual([]);
+  });
+
+  test.each([undefined, null, 5, 'text'])('%j instead of a mapping', async (value) => {
+    const { registry } = await open();
+    expect((await faultOf(registry.apply(value, 'file'))).path).toBe('');
+  });
+});
+
+describe('expose and unexpose', () => {
+  test('adds, changes and ends an exposure, each in one change', async () => {
+    const { registry, changes } = await open();
+    await registry.apply({ ...DESIRED, exposures: [] }, 'file');
+    const key = { service: 'rabbitmq', site: 'site-a' };
+    expect(await registry.expose({ ...key, dnsName: 'mq' }, 'admin')).toEqual({
+      ...key,
+      dnsName: 'mq',
+    });
+    await registry.expose({ ...key, clients: ['10.0.0.5'] }, 'admin');
+    expect(registry.state.exposures).toEqual([{ ...key, clients: ['10.0.0.5'] }]);
+    await registry.unexpose(key, 'admin');
+    expect(registry.state.exposures).toEqual([]);
+    expect(changes()).toBe(4);
+  });
+
+  test('tells the place within the exposure', async () => {
+    const { registry } = await open();
+    await registry.apply(DESIRED, 'file');
+    const expose = (exposure: unknown) => faultOf(registry.expose(exposure, 'admin'));
+    expect((await expose({ service: 'none', site: 'site-a' })).message).toBe(
+      'service: "none" is not a service'
+    );
+    expect((await expose({ service: 'metrics' })).message).toBe('site: is missing');
+    expect((await expose(undefined)).message).toBe('is missing, expected a mapping');
+  });
+
+  test('leaves alone what the file keeps', async () => {
+    const { registry, changes } = await open();
+    await registry.apply(DESIRED, 'file');
+    const key = { service: 'rabbitmq', site: 'site-a' };
+    const sentence = 'the exposure of "rabbitmq" to "site-a" is kept by the file; change it there';
+    expect((await faultOf(registry.expose(key, 'admin'))).message).toBe(sentence);
+    expect((await faultOf(registry.unexpose(key, 'admin'))).message).toBe(sentence);
+    expect(changes()).toBe(1);
+  });
+
+  test('blames the new exposure for a conflict, wherever it stands', async () => {
+    const { registry } = await open();
+    await registry.apply(DESIRED, 'file');
+    const exposure = { service: 'metrics', site: 'site-a', dnsName: 'rabbitmq' };
+    expect((await faultOf(registry.expose(exposure, 'admin'))).message).toBe(
+      'dnsName: rabbitmq.site-a.example.org is the name of "rabbitmq" in "site-a" already'
+    );
+  });
+
+  test('cannot end what is not exposed', async () => {
+    const { registry } = await open();
+    await registry.apply(DESIRED, 'file');
+    const end = (service: string) => registry.unexpose({ service, site: 'site-b' }, 'admin');
+    expect((await faultOf(end('metrics'))).message).toBe('"metrics" is not exposed to "site-b"');
+    expect((await faultOf(end('__proto__'))).code).toBe('ERR_PRESENCE_CONFIG');
+  });
+
+  test('lets an IPv4 and an IPv6 service share a name', async () => {
+    const { registry } = await open();
+    const both = { sources: ['10.0.0.0/24', '2001:db8::/64'], pools: ['10.9.0.0/24', 'fd00::/64'] };
+    await registry.apply(
+      {
+        sites: [site('cloud', both), site('site-a', both)],
+        services: [service('mq4'), service('mq6', { address: '2001:DB8:0::5' })],
+        exposures: ['mq4', 'mq6'].map((name) => ({ service: name, site: 'site-a', dnsName: 'mq' })),
+      },
+      'file'
+    );
+    expect(registry.state.exposures).toHaveLength(2);
+  });
+});
+
+describe('writes at the same time', () => {
+  test('are made one after the other, so that each is checked against the ones before', async () => {
+    const { registry, changes } = await open();
+    const outcomes = await Promise.allSettled([
+      registry.apply(DESIRED, 'file'),
+      registry.expose({ service: 'metrics', site: 'site-a', dnsName: 'm' }, 'admin'),
+      registry.expose({ service: 'metrics', site: 'site-b' }, 'admin'),
+      registry.apply({ ...DESIRED, services: [service('rabbitmq')] }, 'file'),
+      registry.unexpose({ service: 'metrics', site: 'site-a' }, 'admin'),
+      registry.unexpose({ service: 'metrics', site: 'site-a' }, 'admin'),
+    ]);
+    expect(outcomes.map(({ status }) => status)).toEqual([
+      'fulfilled',
+      'fulfilled',
+      'fulfilled',
+      'rejected',
+      'fulfilled',
+      'rejected',
+    ]);
+    expect(changes()).toBe(4);
+    expect(registry.state.exposures.map((each) => `${each.site}/${each.service}`)).toEqual([
+      'site-a/rabbitmq',
+      'site-b/metrics',
+    ]);
+  });
+
+  test('have been told when they resolve', async () => {
+    const { registry } = await open();
+    const seen: number[] = [];
+    registry.on('change', () => seen.push(registry.state.exposures.length));
+    await registry.apply(DESIRED, 'file');
+    expect(seen).toEqual([1]);
+    await registry.expose({ service: 'metrics', site: 'site-b' }, 'admin');
+    expect(seen).toEqual([1, 2]);
+  });
+
+  test('change nothing when the store fails, and the next one goes through', async () => {
+    const store = new FailingStore();
+    const registry = await Registry.open(store);
+    await registry.apply(DESIRED, 'file');
+    store.isFailing = true;
+    const key = { service: 'metrics', site: 'site-b' };
+    await expect(registry.expose(key, 'admin')).rejects.toThrow(StoreError);
+    expect(registry.state.exposures).toHaveLength(1);
+    store.isFailing = false;
+    await registry.expose(key, 'admin');
+    expect(registry.state.exposures).toHaveLength(2);
+  });
+
+  test('finish before close does, and none is taken after', async () => {
+    const { registry, changes } = await open();
+    const written = registry.apply(DESIRED, 'file');
+    await registry.close();
+    await written;
+    expect(changes()).toBe(1);
+    await expect(registry.apply(DESIRED, 'file')).rejects.toThrow(ApiMisuseError);
+  });
+});
+
+describe('the store', () => {
+  test('has everything after a restart', async () => {
+    const directory = await mkdtemp(join(tmpdir(), 'registry-'));
+    try {
+      const path = join(directory, 'store.journal');
+      const store = await FileStore.open({ path });
+      const registry = await Registry.open(store);
+      await registry.apply(DESIRED, 'file');
+      await registry.expose({ service: 'metrics', site: 'site-b', clients: ['10.0.0.5'] }, 'admin');
+      await registry.close();
+      await store.close();
+
+      const again = await FileStore.open({ path });
+      const reopened = await Registry.open(again);
+      expect(reopened.state).toEqual(registry.state);
+      const unexpose = (owner: Owner) =>
+        reopened.unexpose({ service: 'metrics', site: 'site-b' }, owner);
+      await expect(unexpose('file')).rejects.toThrow('is kept by the admin');
+      await unexpose('admin');
+      await reopened.close();
+      await again.close();
+    } finally {
+      await rm(directory, { recursive: true });
+    }
+  });
+
+  test('is followed when another registry writes to it', async () => {
+    const { store, registry, changes } = await open();
+    const other = await Registry.open(store);
+    await other.apply(DESIRED, 'file');
+    expect(registry.state).toEqual(other.state);
+    expect(changes()).toBe(1);
+    await registry.close();
+    await other.expose({ service: 'metrics', site: 'site-b' }, 'admin');
+    expect(registry.state.exposures).toHaveLength(1);
+  });
+
+  test('may change while it is read', async () => {
+    const store = new MemoryStore();
+    const writer = await Registry.open(store);
+    await writer.apply(DESIRED, 'file');
+    const opening = Registry.open(store);
+    await writer.unexpose({ service: 'rabbitmq', site: 'site-a' }, 'file');
+    await writer.expose({ service: 'metrics', site: 'site-b' }, 'admin');
+    expect((await opening).state).toEqual(writer.state);
+  });
+
+  test.each<[string, Json, string]>([
+    ['desired/site/cloud', null, 'expected a mapping, got null'],
+    ['desired/site/cloud', 'text', 'expected a mapping, got "text"'],
+    ['desired/site/cloud', { owner: 'file' }, 'spec: is missing'],
+    [
+      'desired/site/cloud',
+      { owner: 'root', spec: site('cloud') },
+      'owner: expected "file" or "admin", got "root"',
+    ],
+    [
+      'desired/site/cloud',
+      { owner: 'file', spec: site('cloud', { pools: ['x'] }) },
+      'spec.pools[0]: "x" is not an IP prefix',
+    ],
+    [
+      'desired/site/cloud',
+      { owner: 'file', spec: site('other') },
+      'it is that of desired/site/other',
+    ],
+    ['desired/services/x', {}, 'its key is not known'],
+    ['desired/exposure/site-a/x', { owner: 'file', spec: {} }, 'spec.service: is missing'],
+  ])('with %s: %j cannot be opened', async (key, value, reason) => {
+    const store = new MemoryStore();
+    await store.commit([{ key, value }]);
+    const opening = Registry.open(store);
+    await expect(opening).rejects.toThrow(StoreError);
+    await expect(opening).rejects.toThrow(
+      `${key} in the store is not a record of the desired state: ${reason}`
+    );
+  });
+
+  test('with a record that somebody breaks at run time goes on without that one', async () => {
+    const { store, registry } = await open();
+    const problems: string[] = [];
+    registry.on('problem', (error) => problems.push(error.message));
+    await registry.apply(DESIRED, 'file');
+    await store.commit([{ key: 'desired/exposure/site-a/rabbitmq', value: 7 }]);
+    expect(registry.state.exposures).toEqual([]);
+    expect(problems).toEqual([
+      'desired/exposure/site-a/rabbitmq in the store is not a record of the desired state: expected a mapping, got 7',
+    ]);
+  });
+
+  test('that cannot be read is not watched any more', async () => {
+    const store = new FailingStore();
+    store.isFailing = true;
+    await expect(Registry.open(store)).rejects.toThrow(StoreError);
+    expect(store.watchers).toBe(0);
+  });
+});
+
+test.each([
+  [{}, 'mq.example.org'],
+  [{ dnsName: 'a.b' }, 'a.b.example.org'],
+  [{ dnsName: 'A.Example.ORG' }, 'a.example.org'],
+  [{ dnsName: 'example.org' }, 'example.org'],
+  [{ dnsName: 'notexample.org' }, 'notexample.org.example.org'],
+])('exposureName of %j is %s', (more, name) => {
+  const zone = { zone: 'Example.org' } as Site;
+  expect(exposureName({ service: 'mq', site: 'site-a', ...more }, zone)).toBe(name);
+});
+
+class FailingStore extends MemoryStore {
+  isFailing = false;
+  watchers = 0;
+
+  override async commit(writes: readonly Write[]): Promise<void> {
+    if (this.isFailing) throw new StoreError('the disk is full');
+    await super.commit(writes);
+  }
+
+  override async list(prefix: string) {
+    if (this.isFailing) throw new StoreError('the disk is gone');
+    return super.list(prefix);
+  }
+
+  override watch(prefix: string, listener: (changes: readonly Change[]) => void): () => void {
+    const unwatch = super.watch(prefix, listener);
+    this.watchers++;
+    return () => {
+      this.watchers--;
+      unwatch();
+    };
+  }
+}
