@@ -99,7 +99,7 @@ export class PacketHeader {
 
   /**
    * Checks the packet `buffer[start .. end)`, which has no link padding: its length fields must name
-   * exactly these bytes.
+   * exactly these bytes. A range that is not inside the buffer is malformed too.
    */
   parse(buffer: Uint8Array, start: number, end: number): Parse {
     const outcome = this.#parseIp(buffer, start, end, false);
@@ -119,7 +119,7 @@ export class PacketHeader {
 
   #parseIp(buffer: Uint8Array, start: number, end: number, isQuote: boolean): Parse {
     const length = end - start;
-    if (length < IPV4_MIN_HEADER) return Parse.Malformed;
+    if (length < IPV4_MIN_HEADER || end > buffer.length) return Parse.Malformed;
     const version = buffer[start]! >>> 4;
 
     if (version === 4) {

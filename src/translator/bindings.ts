@@ -15,12 +15,15 @@ import {
   type Presence,
   type TranslationPlan,
 } from './plan.ts';
-import { type NumberedPermit, PolicyTable } from './policy.ts';
+import { NOTHING, type NumberedPermit, PolicyTable, REPLY, REQUEST } from './policy.ts';
 import { Verdict } from './verdict.ts';
 
 /** What `resolve` found; valid as its verdict says, and reused by the next call. */
 export interface Resolution {
-  /** Forward, NeedsPresence, DropNoPresence or DropSpoofed; permission is for `policy` to say. */
+  /**
+   * Forward and NeedsPresence, if `policy` lets the packet pass; DropNoPresence, DropSpoofed, or
+   * DropNotPermitted when nothing may pass.
+   */
   verdict: Verdict;
   /** Egress realm. Valid iff Forward or NeedsPresence. */
   egress: number;
@@ -47,7 +50,7 @@ export class Bindings {
   readonly #resolution: Resolution = {
     verdict: Verdict.DropNoPresence,
     egress: 0,
-    policy: 0,
+    policy: NOTHING,
     source: [],
     destination: [],
   };
@@ -62,11 +65,15 @@ export class Bindings {
       }
       const { sources, pools = [] } = realm;
       this.#realms.set(index, {
+        name: realm.name,
         sources: sources.map((text, k) => compilePrefix(text, `realms[${i}].sources[${k}]`)),
         pools: pools.map((text, k) => compilePrefix(text, `realms[${i}].pools[${k}]`)),
       });
     }
-    for (const [i, presence] of plan.presences.entries()) this.#bind(presence, `presences[${i}]`);
+    for (const [i, presence] of plan.presences.entries()) {
+      const conflict = this.#bind(presence, `presences[${i}]`);
+      if (conflict !== undefined) throw new ConfigError(`presences[${i}]`, conflict);
+    }
     for (const [i, text] of plan.permits.entries()) {
       const permit = compilePermit(text, `permits[${i}]`);
       const realm = this.#indexOf(permit.realm, `permits[${i}].realm`);
@@ -85,7 +92,8 @@ export class Bindings {
    * @throws {ConfigError} if the presence is not one.
    */
   bind(presence: Presence): void {
-    this.#bind(presence, 'presence');
+    const conflict = this.#bind(presence, 'presence');
+    if (conflict !== undefined) throw new ApiMisuseError(conflict);
   }
 
   /**
@@ -106,13 +114,16 @@ export class Bindings {
       return result;
     }
     const origin = this.#find(this.#byRealAddress, realm, family, key, 1);
+    const requests = this.#extend(NOTHING, REQUEST, realm, target, family, key, 1);
+    const policy = this.#extend(requests, REPLY, target.realm, origin, family, target.words, 0);
+    if (policy === NOTHING) {
+      result.verdict = Verdict.DropNotPermitted;
+      return result;
+    }
     const presence = origin?.presences.get(target.realm);
     result.egress = target.realm;
     result.destination = target.words;
-    result.policy = this.policies.intern(
-      this.#admitting(realm, target, family, key, 1),
-      this.#admitting(target.realm, origin, family, target.words, 0)
-    );
+    result.policy = policy;
     if (presence === undefined) {
       result.verdict = Verdict.NeedsPresence;
     } else {
@@ -122,21 +133,30 @@ export class Bindings {
     return result;
   }
 
-  /** The permits that let a client of the realm, the address `words[at]` on, use the service. */
-  #admitting(
+  /**
+   * Returns the policy, extended by the permits that let a client of the realm, the address
+   * `words[at]` on, use the service.
+   */
+  #extend(
+    policy: number,
+    side: number,
     realm: number,
     service: Endpoint | undefined,
     family: Family,
     words: ArrayLike<number>,
     at: number
-  ): readonly NumberedPermit[] {
+  ): number {
     const permits = service?.permits.get(realm);
-    if (permits === undefined) return NONE;
-    return permits.filter(({ permit: { clients } }) =>
-      clients === undefined
-        ? this.#isSource(realm, family, words, at)
-        : containsWords(clients, family, words, at)
-    );
+    if (permits === undefined) return policy;
+    for (let i = 0; i < permits.length; i++) {
+      const { clients } = permits[i]!.permit;
+      const isClient =
+        clients === undefined
+          ? this.#isSource(realm, family, words, at)
+          : containsWords(clients, family, words, at);
+      if (isClient) policy = this.policies.extend(policy, permits[i]!, side);
+    }
+    return policy;
   }
 
   #isSource(realm: number, family: Family, words: ArrayLike<number>, at: number): boolean {
@@ -144,7 +164,8 @@ export class Bindings {
     return containsWords(sources, family, words, at) && !containsWords(pools, family, words, at);
   }
 
-  #bind(text: Presence, path: string): void {
+  /** Returns what stands against it, if something does. */
+  #bind(text: Presence, path: string): string | undefined {
     const presence: CompiledPresence = compilePresence(text, path);
     const realm = this.#indexOf(presence.realm, `${path}.realm`);
     const home = this.#indexOf(presence.of.realm, `${path}.of.realm`);
@@ -152,16 +173,18 @@ export class Bindings {
     const { family, words } = presence.address;
     const bound = this.#find(this.#byPresence, realm, family, words, 0);
     const other = endpoint.presences.get(realm);
-    if (bound === endpoint) return;
-    if (bound !== undefined || other !== undefined) {
-      const what =
-        bound === undefined
-          ? `${text.of.address} of ${text.of.realm} already has ${IpAddress.fromWords(other!)}`
-          : `${text.address} already stands for ${IpAddress.fromWords(bound.words)}`;
-      throw new ApiMisuseError(`${path}: ${what} in ${text.realm}`);
+    if (bound === endpoint) return undefined;
+    if (bound !== undefined) {
+      const real = `${IpAddress.fromWords(bound.words)} of ${this.#realms.get(bound.realm)!.name}`;
+      return `${presence.address} already stands for ${real} in ${presence.realm}`;
+    }
+    if (other !== undefined) {
+      const real = `${presence.of.address} of ${presence.of.realm}`;
+      return `${real} already has ${IpAddress.fromWords(other)} in ${presence.realm}`;
     }
     endpoint.presences.set(realm, words);
     this.#insert(this.#byPresence, realm, family, words, endpoint);
+    return undefined;
   }
 
   #indexOf(name: string, path: string): number {
@@ -219,6 +242,7 @@ export class Bindings {
 }
 
 interface CompiledRealm {
+  readonly name: string;
   readonly sources: readonly IpPrefix[];
   readonly pools: readonly IpPrefix[];
 }
@@ -246,6 +270,5 @@ function setKey(table: IntTable, realm: number, words: ArrayLike<number>, at: nu
   for (let i = 1; i < table.keyWords; i++) table.key[i] = words[at + i - 1]!;
 }
 
-const NONE: readonly NumberedPermit[] = [];
 /** Plans are made by the host, which bounds them; this only keeps a record number a small integer. */
 const MAX_BINDINGS = 2 ** 26;

@@ -17,11 +17,12 @@ import {
   VNET_GSO_TYPE,
   VNET_GSO_UDP,
   VNET_GSO_UDP_L4,
+  VNET_HEADER_LENGTH,
 } from '../packet/virtio.ts';
 
 /**
- * Checks the virtio-net header at `vnet` against the packet that `header` describes and that begins
- * at `start`.
+ * Checks the virtio-net header at `vnet`, which stands in front of the packet, against the packet
+ * that `header` describes and that begins at `start`.
  */
 export function checkOffload(
   buffer: Uint8Array,
@@ -29,6 +30,7 @@ export function checkOffload(
   start: number,
   header: PacketHeader
 ): Parse {
+  if (vnet + VNET_HEADER_LENGTH > start) return Parse.Malformed;
   const gsoType = buffer[vnet + VNET_GSO_TYPE]! & ~VNET_GSO_ECN;
   if (needsChecksum(buffer, vnet)) {
     const csumStart = readLittleEndian16(buffer, vnet + VNET_CSUM_START);

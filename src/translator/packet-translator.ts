@@ -85,8 +85,9 @@ export class PacketTranslator {
   #bindings: Bindings;
   #paths4: PathTable;
   #paths6: PathTable;
-  /** The table whose key asked for a presence last. */
-  #lacking: PathTable;
+  /** The address that lacked a presence last, in `#lackingWords` words. */
+  readonly #lacking = new Int32Array(4);
+  #lackingWords = 1;
 
   constructor(options: PacketTranslatorOptions = {}) {
     this.#maxPaths = options.maxPaths ?? DEFAULT_MAX_PATHS;
@@ -96,7 +97,6 @@ export class PacketTranslator {
     this.#bindings = new Bindings({ realms: [], presences: [], permits: [] }, this.#indexOf);
     this.#paths4 = new PathTable(1, this.#maxPaths);
     this.#paths6 = new PathTable(4, this.#maxPaths);
-    this.#lacking = this.#paths4;
   }
 
   /**
@@ -112,7 +112,8 @@ export class PacketTranslator {
   }
 
   /**
-   * Adds one presence to the plan, typically of a client that has sent its first packet.
+   * Adds one presence to the plan, typically of a client that has sent its first packet. The same one
+   * again changes nothing.
    *
    * @throws {ConfigError} if it is not one, or names a realm that the plan does not.
    * @throws {ApiMisuseError} if its address or its endpoint is bound otherwise.
@@ -138,8 +139,7 @@ export class PacketTranslator {
    * NeedsPresence.
    */
   lackingPresence(): IpAddress {
-    const { key, width } = this.#lacking;
-    return IpAddress.fromWords(Array.from(key.subarray(1, 1 + width)));
+    return IpAddress.fromWords(Array.from(this.#lacking.subarray(0, this.#lackingWords)));
   }
 
   /** Returns how many packets that entered from the realm got which verdict. */
@@ -172,10 +172,11 @@ export class PacketTranslator {
   /**
    * Translates the packet `buffer[start .. end)` that entered from `realm`. With the verdict Forward
    * the packet has been rewritten in place and `egress` is the realm it goes to; with any other it
-   * is unchanged.
+   * is unchanged. A range outside of the buffer is DropMalformed.
    *
-   * @param vnet offset of the packet's virtio-net header, or -1 if it has none and its checksums
-   *   are complete
+   * @param realm index as `realm` gives it; a packet of any other is DropNoPresence and not counted
+   * @param vnet offset of the packet's virtio-net header, which stands somewhere in front of it, or -1
+   *   if it has none and its checksums are complete
    */
   translate(
     realm: number,
@@ -184,6 +185,7 @@ export class PacketTranslator {
     end: number,
     vnet: number = -1
   ): Verdict {
+    if (this.#realmNames[realm] === undefined) return Verdict.DropNoPresence;
     const verdict = this.#translate(realm, buffer, start, end, vnet);
     this.#verdicts[realm * VERDICT_COUNT + verdict]!++;
     return verdict;
@@ -316,7 +318,8 @@ export class PacketTranslator {
     }
     this.egress = resolution.egress;
     if (resolution.verdict === Verdict.NeedsPresence) {
-      this.#lacking = table;
+      this.#lackingWords = table.width;
+      for (let i = 0; i < table.width; i++) this.#lacking[i] = table.key[1 + i]!;
       return ~Verdict.NeedsPresence;
     }
     const opened = table.insertPath(resolution);

@@ -1,38 +1,50 @@
 /**
  * What may pass on a path, compiled to words: a list of rules, each a protocol, a side and a range of
- * ports. Paths with the same permits share one list.
+ * ports. Paths with the same permits share one list, and finding it costs no allocation: packets that
+ * are refused have no path, so for each of them it is found anew.
  * @module
  */
 import { PacketKind } from '../packet/header.ts';
 import type { PortRange } from '../port-range.ts';
+import { IntTable } from './int-table.ts';
 import type { CompiledPermit } from './plan.ts';
 
 /** Which of the two things a packet may be; or-ed when it may be either. */
 export const REQUEST = 1;
 export const REPLY = 2;
 
+/** The policy that lets nothing pass. */
+export const NOTHING = 0;
+
 /** All policies of one plan, one behind the other in one array; a policy is its first index. */
 export class PolicyTable {
   /** Pairs of (protocol and side, first port and last port); a list ends with a 0. */
   #rules = new Int32Array(64);
-  #length = 0;
-  readonly #byPermits = new Map<string, number>();
+  /** `NOTHING` is the end of a list. */
+  #length = 1;
+  /** (policy, permit and side) to the policy that is extended by that permit on that side. */
+  readonly #extended = new IntTable(2, 1, MAX_POLICIES);
 
   /**
-   * Returns the policy for `requests`, the permits of the source as a client of the destination, and
-   * `replies`, those of the destination as a client of the source. Each permit comes with its number.
+   * Returns the policy that lets pass what `policy` does and what the permit does: as requests, with
+   * the source as its client, or as replies, with the destination as its client.
    */
-  intern(requests: readonly NumberedPermit[], replies: readonly NumberedPermit[]): number {
-    const name = `${requests.map(numberOf).join()};${replies.map(numberOf).join()}`;
-    let policy = this.#byPermits.get(name);
-    if (policy === undefined) {
-      policy = this.#length;
-      for (const { permit } of requests) this.#append(permit.ports, REQUEST);
-      for (const { permit } of replies) this.#append(permit.ports, REPLY);
+  extend(policy: number, { number, permit }: NumberedPermit, side: number): number {
+    const table = this.#extended;
+    table.key[0] = policy;
+    table.key[1] = (number << SIDE_WIDTH) | side;
+    let record = table.find();
+    if (record < 0) {
+      record = table.insert();
+      table.words[record * table.stride + table.keyWords] = this.#length;
+      for (let i = policy; this.#rules[i] !== 0; i += 2) {
+        this.#push(this.#rules[i]!);
+        this.#push(this.#rules[i + 1]!);
+      }
+      this.#append(permit.ports, side);
       this.#push(0);
-      this.#byPermits.set(name, policy);
     }
-    return policy;
+    return table.words[record * table.stride + table.keyWords]!;
   }
 
   /**
@@ -49,7 +61,7 @@ export class PolicyTable {
     const protocol = kind >= PacketKind.EchoRequest ? PacketKind.EchoRequest : kind;
     for (let i = policy; rules[i] !== 0; i += 2) {
       const side = rules[i]! & SIDE_BITS;
-      if (rules[i]! >>> PROTOCOL_SHIFT !== protocol || (side & sides) === 0) continue;
+      if (rules[i]! >>> SIDE_WIDTH !== protocol || (side & sides) === 0) continue;
       const port = side === REQUEST ? destinationPort : sourcePort;
       const range = rules[i + 1]!;
       if (port >= range >>> 16 && port <= (range & 0xffff)) return true;
@@ -59,7 +71,7 @@ export class PolicyTable {
 
   #append(ports: readonly PortRange[], side: number): void {
     for (const { protocol, first, last } of ports) {
-      this.#push((PROTOCOL_KIND[protocol] << PROTOCOL_SHIFT) | side);
+      this.#push((PROTOCOL_KIND[protocol] << SIDE_WIDTH) | side);
       this.#push((first << 16) | last);
     }
   }
@@ -85,12 +97,10 @@ export function sidesOf(kind: PacketKind, isPureSyn: boolean): number {
   return kind === PacketKind.EchoReply ? REPLY : REQUEST | REPLY;
 }
 
-function numberOf(numbered: NumberedPermit): number {
-  return numbered.number;
-}
-
-const SIDE_BITS = 3;
-const PROTOCOL_SHIFT = 2;
+const SIDE_BITS: number = REQUEST | REPLY;
+const SIDE_WIDTH = 2;
+/** Policies come from plans, which the host bounds; this only keeps a record number a small integer. */
+const MAX_POLICIES = 2 ** 26;
 /** Both echoes are looked up as the request: the side tells them apart. */
 const PROTOCOL_KIND = {
   tcp: PacketKind.Tcp,

@@ -1,0 +1,484 @@
+import { describe, expect, test } from 'vitest';
+import { PacketHeader, PacketKind, Parse } from '../../src/packet/index.ts';
+import { repairIpv4Checksum } from '../oracle/packets.ts';
+import { Random } from '../oracle/random.ts';
+
+const UDP4 = hex(
+  '45 00 00 20', // version 4, header of 5 words; traffic class; total length 32
+  'be ef 40 00', // identification; don't fragment
+  '40 11 0d 98', // hop limit 64; protocol 17; header checksum
+  '0a 00 00 05', // source 10.0.0.5
+  '64 40 00 01', // destination 100.64.0.1
+  '9c 40 00 35', // source port 40000, destination port 53
+  '00 0c 00 00', // UDP length 12; no checksum
+  '61 62 63 64' // payload
+);
+
+const TCP4 = hex(
+  '45 00 00 2c', // version 4, header of 5 words; traffic class; total length 44
+  'be ef 40 00', // identification; don't fragment
+  '40 06 0d 97', // hop limit 64; protocol 6; header checksum
+  '0a 00 00 05', // source 10.0.0.5
+  '64 40 00 01', // destination 100.64.0.1
+  'c0 00 16 28', // source port 49152, destination port 5672
+  '01 02 03 04', // sequence number
+  '05 06 07 08', // acknowledgement number
+  '60 10 fa f0', // header of 6 words; ACK; window
+  '00 00 00 00', // checksum; urgent pointer
+  '02 04 05 b4' // option: maximum segment size 1460
+);
+
+const ECHO4 = hex(
+  '45 00 00 1c', // version 4, header of 5 words; traffic class; total length 28
+  'be ef 40 00', // identification; don't fragment
+  '40 01 0d ac', // hop limit 64; protocol 1; header checksum
+  '0a 00 00 05', // source 10.0.0.5
+  '64 40 00 01', // destination 100.64.0.1
+  '08 00 e5 ca', // echo request; checksum
+  '12 34 00 01' // identifier; sequence number
+);
+
+const UDP6 = hex(
+  '60 00 00 00', // version 6
+  '00 0c 11 40', // payload length 12; next header 17; hop limit 64
+  'fd 00 00 00 00 00 00 00 00 00 00 00 00 00 00 05', // source fd00::5
+  'fd 64 00 00 00 00 00 00 00 00 00 00 00 00 00 01', // destination fd64::1
+  '9c 40 00 35', // source port 40000, destination port 53
+  '00 0c 12 34', // UDP length 12; checksum
+  '61 62 63 64' // payload
+);
+
+const TCP6 = hex(
+  '60 00 00 00', // version 6
+  '00 14 06 40', // payload length 20; next header 6; hop limit 64
+  'fd 00 00 00 00 00 00 00 00 00 00 00 00 00 00 05', // source fd00::5
+  'fd 64 00 00 00 00 00 00 00 00 00 00 00 00 00 01', // destination fd64::1
+  'c0 00 16 28', // source port 49152, destination port 5672
+  '01 02 03 04', // sequence number
+  '05 06 07 08', // acknowledgement number
+  '50 10 fa f0', // header of 5 words; ACK; window
+  '00 00 00 00' // checksum; urgent pointer
+);
+
+const ECHO6 = hex(
+  '60 00 00 00', // version 6
+  '00 08 3a 40', // payload length 8; next header 58; hop limit 64
+  'fd 00 00 00 00 00 00 00 00 00 00 00 00 00 00 05', // source fd00::5
+  'fd 64 00 00 00 00 00 00 00 00 00 00 00 00 00 01', // destination fd64::1
+  '80 00 00 00', // echo request; checksum
+  '12 34 00 01' // identifier; sequence number
+);
+
+const VALID = [
+  { name: 'UDP over IPv4', packet: UDP4 },
+  { name: 'TCP over IPv4', packet: TCP4 },
+  { name: 'echo over IPv4', packet: ECHO4 },
+  { name: 'UDP over IPv4 with options', packet: withOptions(UDP4, '94 04 00 00') },
+  { name: 'UDP over IPv6', packet: UDP6 },
+  { name: 'TCP over IPv6', packet: TCP6 },
+  { name: 'echo over IPv6', packet: ECHO6 },
+];
+
+describe('what the fields of a valid packet say', () => {
+  const START = 7;
+
+  test.each([
+    ['UDP over IPv4', UDP4, { family: 4, kind: PacketKind.Udp, checksum: 26, ports: [40000, 53] }],
+    [
+      'TCP over IPv4',
+      TCP4,
+      { family: 4, kind: PacketKind.Tcp, checksum: 36, ports: [49152, 5672] },
+    ],
+    ['echo over IPv4', ECHO4, { family: 4, kind: PacketKind.EchoRequest, checksum: 22 }],
+    ['UDP over IPv6', UDP6, { family: 6, kind: PacketKind.Udp, checksum: 46, ports: [40000, 53] }],
+    [
+      'TCP over IPv6',
+      TCP6,
+      { family: 6, kind: PacketKind.Tcp, checksum: 56, ports: [49152, 5672] },
+    ],
+    ['echo over IPv6', ECHO6, { family: 6, kind: PacketKind.EchoRequest, checksum: 42 }],
+  ] as const)('%s, from a start that is not 0', (_name, packet, expected) => {
+    const { outcome, header } = parse(packet, START);
+    expect(outcome).toBe('Ok');
+    const isIpv4 = expected.family === 4;
+    const [sourcePort, destinationPort] = 'ports' in expected ? expected.ports : [0, 0];
+    expect({ ...header }).toEqual({
+      family: expected.family,
+      kind: expected.kind,
+      source: START + (isIpv4 ? 12 : 8),
+      transport: START + (isIpv4 ? 20 : 40),
+      checksum: START + expected.checksum,
+      sourcePort,
+      destinationPort,
+      end: START + packet.length,
+    });
+  });
+
+  test('IPv4 options move the transport header back', () => {
+    const { header } = parse(withOptions(UDP4, '01 01 94 04 00 00 00 00'), START);
+    expect(header).toMatchObject({
+      source: START + 12,
+      transport: START + 28,
+      destinationPort: 53,
+    });
+  });
+
+  test('an echo has no ports, whatever the packet before it had', () => {
+    const header = new PacketHeader();
+    header.parse(UDP4, 0, UDP4.length);
+    header.parse(ECHO4, 0, ECHO4.length);
+    expect([header.sourcePort, header.destinationPort]).toEqual([0, 0]);
+  });
+});
+
+describe('a packet cut at any length is malformed', () => {
+  test.each(VALID)('$name', ({ packet }) => {
+    for (let length = 0; length < packet.length; length++) {
+      expect([length, parse(packet.subarray(0, length)).outcome]).toEqual([length, 'Malformed']);
+    }
+  });
+
+  test.each(VALID)('$name, though its IP header agrees with the cut', ({ packet }) => {
+    const headerLength = packet[0]! >>> 4 === 4 ? (packet[0]! & 15) * 4 : 40;
+    const least = transportLength(packet);
+    for (let length = headerLength; length < packet.length; length++) {
+      const cut = withLength(packet.subarray(0, length));
+      const isWhole = length - headerLength >= least;
+      expect([length, parse(cut).outcome]).toEqual([length, isWhole ? 'Ok' : 'Malformed']);
+    }
+  });
+});
+
+describe('faults of headers', () => {
+  test.each<[fault: string, packet: Uint8Array, outcome: keyof typeof Parse]>([
+    ['nothing', hex(), 'Malformed'],
+    ['version 0', patch(UDP4, { 0: 0x05 }), 'Malformed'],
+    ['version 5', patch(UDP4, { 0: 0x55 }), 'Malformed'],
+    ['version 15', patch(UDP4, { 0: 0xf5 }), 'Malformed'],
+    ['version 4 before an IPv6 header', patch(UDP6, { 0: 0x45 }), 'Malformed'],
+    ['version 6 before an IPv4 header', patch(UDP4, { 0: 0x60 }), 'Malformed'],
+
+    ['IPv4 header length 0', repaired(UDP4, { 0: 0x40 }), 'Malformed'],
+    ['IPv4 header length of 4 words', repaired(UDP4, { 0: 0x44 }), 'Malformed'],
+    ['IPv4 header length beyond the packet', repaired(UDP4, { 0: 0x4f }), 'Malformed'],
+    ['IPv4 header up to the last byte', repaired(ECHO4, { 0: 0x47 }), 'Malformed'],
+    ['IPv4 total length 0', repaired(UDP4, { 3: 0 }), 'Malformed'],
+    ['IPv4 total length shorter than the header', repaired(UDP4, { 3: 19 }), 'Malformed'],
+    ['IPv4 total length shorter than the packet', repaired(UDP4, { 3: 31 }), 'Malformed'],
+    ['IPv4 total length longer than the packet', repaired(UDP4, { 3: 33 }), 'Malformed'],
+    ['IPv4 total length 65535', repaired(UDP4, { 2: 0xff, 3: 0xff }), 'Malformed'],
+    ['IPv4 header checksum off by one', patch(UDP4, { 11: UDP4[11]! + 1 }), 'Malformed'],
+    ['IPv4 header checksum 0', patch(UDP4, { 10: 0, 11: 0 }), 'Malformed'],
+    ['a bit of the source changed in flight', patch(UDP4, { 15: 0x04 }), 'Malformed'],
+
+    ['IPv4 first fragment', repaired(UDP4, { 6: 0x20 }), 'Fragment'],
+    ['IPv4 first fragment, not to be fragmented', repaired(UDP4, { 6: 0x60 }), 'Fragment'],
+    ['IPv4 second fragment, offset 1', repaired(UDP4, { 6: 0x20, 7: 1 }), 'Fragment'],
+    ['IPv4 last fragment, greatest offset', repaired(UDP4, { 6: 0x1f, 7: 0xff }), 'Fragment'],
+    ['IPv4 fragment offset of the high bits alone', repaired(UDP4, { 6: 0x10 }), 'Fragment'],
+    ['IPv4 fragment too short for its protocol', fragment(UDP4, 24), 'Fragment'],
+    ['IPv4 reserved flag set, no fragment', repaired(UDP4, { 6: 0x80 }), 'Ok'],
+    ['IPv4 no flags set', repaired(UDP4, { 6: 0 }), 'Ok'],
+
+    ['IPv6 payload length 0', patch(UDP6, { 5: 0 }), 'Malformed'],
+    ['IPv6 payload length shorter than the packet', patch(UDP6, { 5: 11 }), 'Malformed'],
+    ['IPv6 payload length longer than the packet', patch(UDP6, { 5: 13 }), 'Malformed'],
+    ['IPv6 payload length 65535', patch(UDP6, { 4: 0xff, 5: 0xff }), 'Malformed'],
+    ['IPv6 fragment header', patch(UDP6, { 6: 44 }), 'Fragment'],
+    ['IPv6 hop-by-hop options', patch(UDP6, { 6: 0 }), 'Unsupported'],
+    ['IPv6 jumbogram: hop-by-hop options, length 0', jumbogram(), 'Unsupported'],
+    ['IPv6 routing header', patch(UDP6, { 6: 43 }), 'Unsupported'],
+    ['IPv6 encapsulated payload (ESP)', patch(UDP6, { 6: 50 }), 'Unsupported'],
+    ['IPv6 authentication header', patch(UDP6, { 6: 51 }), 'Unsupported'],
+    ['IPv6 no next header', patch(UDP6, { 6: 59 }), 'Unsupported'],
+    ['IPv6 destination options', patch(UDP6, { 6: 60 }), 'Unsupported'],
+    ['IPv6 mobility header', patch(UDP6, { 6: 135 }), 'Unsupported'],
+
+    ['protocol 0', repaired(UDP4, { 9: 0 }), 'Unsupported'],
+    ['IGMP', repaired(UDP4, { 9: 2 }), 'Unsupported'],
+    ['IPv4 in IPv4', repaired(UDP4, { 9: 4 }), 'Unsupported'],
+    ['IPv6 in IPv4', repaired(UDP4, { 9: 41 }), 'Unsupported'],
+    ['GRE', repaired(UDP4, { 9: 47 }), 'Unsupported'],
+    ['SCTP', repaired(UDP4, { 9: 132 }), 'Unsupported'],
+    ['UDP-Lite', repaired(UDP4, { 9: 136 }), 'Unsupported'],
+    ['ICMPv6 in IPv4', repaired(ECHO4, { 9: 58, 20: 128 }), 'Unsupported'],
+    ['ICMP in IPv6', patch(ECHO6, { 6: 1, 40: 8 }), 'Unsupported'],
+    [
+      'unknown protocol of 1 byte',
+      withLength(repaired(UDP4, { 9: 47 }).slice(0, 21)),
+      'Unsupported',
+    ],
+
+    ['TCP data offset 0', patch(TCP4, { 32: 0x00 }), 'Malformed'],
+    ['TCP data offset of 4 words', patch(TCP4, { 32: 0x40 }), 'Malformed'],
+    ['TCP data offset beyond the segment', patch(TCP4, { 32: 0x70 }), 'Malformed'],
+    ['TCP data offset of 15 words', patch(TCP6, { 52: 0xf0 }), 'Malformed'],
+    ['TCP data offset up to the last byte', patch(TCP4, { 32: 0x60 }), 'Ok'],
+    ['TCP without options, with 4 bytes of data', patch(TCP4, { 32: 0x50 }), 'Ok'],
+    ['TCP with all flags (a Christmas tree)', patch(TCP4, { 33: 0xff }), 'Ok'],
+
+    ['UDP length 0', patch(UDP4, { 25: 0 }), 'Malformed'],
+    ['UDP length 0 over IPv6', patch(UDP6, { 45: 0 }), 'Malformed'],
+    ['UDP length 7', patch(UDP4, { 25: 7 }), 'Malformed'],
+    ['UDP length shorter than the payload', patch(UDP4, { 25: 11 }), 'Malformed'],
+    ['UDP length longer than the payload', patch(UDP4, { 25: 13 }), 'Malformed'],
+    ['UDP length shorter than the payload over IPv6', patch(UDP6, { 45: 11 }), 'Malformed'],
+  ])('%s', (_fault, packet, outcome) => {
+    expect(parse(packet).outcome).toBe(outcome);
+  });
+});
+
+describe('IPv4 options', () => {
+  test.each<[name: string, options: string, outcome: keyof typeof Parse]>([
+    ['no operation', '01 01 01 01', 'Ok'],
+    ['end of the list', '00 00 00 00', 'Ok'],
+    ['end of the list, with anything behind it', '01 00 83 00', 'Ok'],
+    ['router alert', '94 04 00 00', 'Ok'],
+    ['stream identifier behind no operation', '88 04 12 34 01 01 01 00', 'Ok'],
+    ['an unknown one', '1e 04 ab cd', 'Ok'],
+    ['one that ends with the header', '01 1e 03 ab', 'Ok'],
+    ['record route', '07 07 04 00 00 00 00 00', 'Unsupported'],
+    ['record route without room', '07 03 04 00', 'Unsupported'],
+    ['timestamp', '44 0c 05 01 00 00 00 00 00 00 00 00', 'Unsupported'],
+    ['loose source route', '83 07 04 c0 00 02 01 00', 'Unsupported'],
+    ['strict source route', '89 07 04 c0 00 02 01 00', 'Unsupported'],
+    ['source route behind no operation', '01 83 07 04 c0 00 02 01', 'Unsupported'],
+    ['source route behind router alert', '94 04 00 00 83 07 04 c0 00 02 01 00', 'Unsupported'],
+    ['length 0', '94 00 00 00', 'Malformed'],
+    ['length 1', '94 01 00 00', 'Malformed'],
+    ['length one beyond the header', '94 05 00 00', 'Malformed'],
+    ['length 255', '94 ff 00 00', 'Malformed'],
+    ['type on the last byte, its length outside', '01 01 01 94', 'Malformed'],
+    ['source route on the last byte', '01 01 01 83', 'Malformed'],
+    ['source route of length 0', '83 00 00 00', 'Malformed'],
+    ['source route beyond the header', '83 07 04 c0', 'Malformed'],
+  ])('%s', (_name, options, outcome) => {
+    expect(parse(withOptions(UDP4, options)).outcome).toBe(outcome);
+  });
+});
+
+describe('ICMP types', () => {
+  const { EchoRequest, EchoReply, IcmpError, None } = PacketKind;
+
+  test.each([
+    [
+      'ICMP',
+      ECHO4,
+      20,
+      { 8: EchoRequest, 0: EchoReply, 3: IcmpError, 11: IcmpError, 12: IcmpError },
+    ],
+    [
+      'ICMPv6',
+      ECHO6,
+      40,
+      { 128: EchoRequest, 129: EchoReply, 1: IcmpError, 2: IcmpError, 3: IcmpError, 4: IcmpError },
+    ],
+  ] as const)('%s: echo, the errors, and no others', (_name, packet, typeAt, handled) => {
+    const kinds = new Map(Object.entries(handled).map(([type, kind]) => [Number(type), kind]));
+    for (let type = 0; type < 256; type++) {
+      const { outcome, header } = parse(patch(packet, { [typeAt]: type }));
+      const kind = kinds.get(type) ?? None;
+      expect([type, outcome]).toEqual([type, kind === None ? 'Unsupported' : 'Ok']);
+      if (kind !== None) expect([type, header.kind]).toEqual([type, kind]);
+    }
+  });
+});
+
+describe('quotes', () => {
+  test.each(VALID)('$name, cut anywhere behind 8 bytes of transport header', ({ packet }) => {
+    const headerLength = packet[0]! >>> 4 === 4 ? (packet[0]! & 15) * 4 : 40;
+    for (let length = 0; length <= packet.length; length++) {
+      const outcome = length < headerLength + 8 ? 'Malformed' : 'Ok';
+      expect([length, parseQuote(packet.subarray(0, length)).outcome]).toEqual([length, outcome]);
+    }
+  });
+
+  test.each<[name: string, quote: Uint8Array, outcome: keyof typeof Parse]>([
+    ['nothing', hex(), 'Malformed'],
+    ['version 5', patch(UDP4, { 0: 0x55 }), 'Malformed'],
+    ['IPv4 header length of 4 words', patch(UDP4, { 0: 0x44 }), 'Malformed'],
+    ['IPv4 header length beyond the quote', patch(UDP4, { 0: 0x4f }), 'Malformed'],
+    ['IPv4 total length shorter than the header', patch(UDP4, { 3: 19 }), 'Malformed'],
+    ['IPv4 total length of 7 bytes of transport header', patch(UDP4, { 3: 27 }), 'Malformed'],
+    ['IPv4 total length of 8 bytes of transport header', patch(UDP4, { 3: 28 }), 'Ok'],
+    ['IPv4 total length 65535', patch(UDP4, { 2: 0xff, 3: 0xff }), 'Ok'],
+    ['IPv4 header checksum that a router did not mend', patch(UDP4, { 8: 63 }), 'Ok'],
+    ['IPv4 fragment', patch(UDP4, { 6: 0x20 }), 'Fragment'],
+    ['IPv4 source route', withOptions(UDP4, '83 07 04 c0 00 02 01 00'), 'Unsupported'],
+    ['IPv4 option beyond the header', withOptions(UDP4, '94 05 00 00'), 'Malformed'],
+    ['IPv6 payload length 7', patch(UDP6, { 5: 7 }), 'Malformed'],
+    ['IPv6 payload length 65535', patch(UDP6, { 4: 0xff, 5: 0xff }), 'Ok'],
+    ['IPv6 fragment header', patch(UDP6, { 6: 44 }), 'Fragment'],
+    ['IPv6 extension header', patch(UDP6, { 6: 60 }), 'Unsupported'],
+    ['an unknown protocol', patch(UDP4, { 9: 47 }), 'Unsupported'],
+    ['ICMPv6 in IPv4', patch(ECHO4, { 9: 58 }), 'Unsupported'],
+    ['an ICMP redirect', patch(ECHO4, { 20: 5 }), 'Unsupported'],
+    ['UDP length that is not the payload', patch(UDP4, { 25: 200 }), 'Ok'],
+    ['TCP data offset 0, which may not have been quoted', patch(TCP4, { 32: 0 }), 'Ok'],
+  ])('%s', (_name, quote, outcome) => {
+    expect(parseQuote(quote).outcome).toBe(outcome);
+  });
+
+  test.each([
+    ['UDP over IPv4', UDP4],
+    ['UDP over IPv6', UDP6],
+  ])('padding and extensions (RFC 4884) behind %s are not part of it', (_name, packet) => {
+    const extended = new Uint8Array(160).fill(0x20);
+    extended.set(packet);
+    const { outcome, header } = parseQuote(extended);
+    expect([outcome, header.end]).toEqual(['Ok', packet.length]);
+  });
+
+  test('the end of a quote that was cut is where it was cut', () => {
+    const { header } = parseQuote(TCP4.subarray(0, 28), 5);
+    expect(header).toMatchObject({ kind: PacketKind.Tcp, end: 33, checksum: 41 });
+  });
+});
+
+describe('a range that is not inside the buffer', () => {
+  test.each([
+    ['end one behind the buffer', 0, 33],
+    ['start one before the buffer', -1, 31],
+    ['start behind the buffer', 40, 72],
+    ['end before start', 32, 0],
+    ['start that is no number', Number.NaN, 32],
+    ['start between two bytes', 0.5, 32.5],
+  ])('%s is malformed', (_name, start, end) => {
+    const header = new PacketHeader();
+    expect(header.parse(UDP4, start, end)).toBe(Parse.Malformed);
+    expect(header.parseQuote(UDP4, start, end)).toBe(Parse.Malformed);
+  });
+
+  test('a packet whose length field goes with an end behind the buffer is malformed', () => {
+    const longer = repaired(patch(UDP4, { 25: 13 }), { 3: 33 });
+    expect(new PacketHeader().parse(longer, 0, 33)).toBe(Parse.Malformed);
+    const longer6 = patch(UDP6, { 5: 13, 45: 13 });
+    expect(new PacketHeader().parse(longer6, 0, 53)).toBe(Parse.Malformed);
+  });
+});
+
+test('bytes at random around any mutation of a packet do not change what is found', () => {
+  const random = new Random(1);
+  for (let i = 0; i < 20_000; i++) {
+    const packet = random.pick(VALID).packet.slice();
+    for (let n = random.between(0, 3); n > 0; n--) {
+      packet[random.below(packet.length)] = random.pick([0, 1, 0xff, random.below(256)]);
+    }
+    if (random.chance(0.7)) repairIpv4Checksum(packet);
+    // Both look at the packet with three kinds of surroundings.
+    parse(packet, random.below(9));
+    parseQuote(packet.subarray(0, random.between(0, packet.length)), random.below(9));
+  }
+});
+
+interface Parsed {
+  readonly outcome: string;
+  readonly header: PacketHeader;
+}
+
+function parse(packet: Uint8Array, start = 0): Parsed {
+  return inSurroundings(packet, start, (header, buffer, end) => header.parse(buffer, start, end));
+}
+
+function parseQuote(packet: Uint8Array, start = 0): Parsed {
+  return inSurroundings(packet, start, (header, buffer, end) =>
+    header.parseQuote(buffer, start, end)
+  );
+}
+
+/**
+ * Parses with zeros, ones and a plausible packet around, and through a proxy that throws when a byte
+ * outside of the packet is read; all must find the same.
+ */
+function inSurroundings(
+  packet: Uint8Array,
+  start: number,
+  check: (header: PacketHeader, buffer: Uint8Array, end: number) => Parse
+): Parsed {
+  const end = start + packet.length;
+  const found = SURROUNDINGS.map((around) => {
+    const buffer = Uint8Array.from({ length: end + 64 }, (_, i) => around[i % around.length]!);
+    buffer.set(packet, start);
+    const header = new PacketHeader();
+    const outcome = check(header, guarded(buffer, start, end), end);
+    return { outcome: nameOf(outcome), header };
+  });
+  const [first] = found;
+  for (const { outcome, header } of found) {
+    expect(outcome).toBe(first!.outcome);
+    if (outcome === 'Ok') expect(header).toEqual(first!.header);
+  }
+  return first!;
+}
+
+function guarded(buffer: Uint8Array, start: number, end: number): Uint8Array {
+  return new Proxy(buffer, {
+    get(target, name) {
+      const index = Number(name);
+      if (!Number.isNaN(index) && (index < start || index >= end)) {
+        throw new Error(`byte ${index} read, outside of ${start} to ${end}`);
+      }
+      return Reflect.get(target, name, target);
+    },
+  });
+}
+
+function nameOf(outcome: Parse): string {
+  return Object.entries(Parse).find(([, number]) => number === outcome)?.[0] ?? String(outcome);
+}
+
+function hex(...lines: string[]): Uint8Array {
+  return Uint8Array.from(Buffer.from(lines.join('').replaceAll(' ', ''), 'hex'));
+}
+
+/** A copy with other bytes at some offsets. */
+function patch(packet: Uint8Array, bytes: Record<number, number>): Uint8Array {
+  const copy = packet.slice();
+  for (const [at, byte] of Object.entries(bytes)) copy[Number(at)] = byte;
+  return copy;
+}
+
+/** The same, with an IPv4 header checksum that is right again, so that it is not the fault. */
+function repaired(packet: Uint8Array, bytes: Record<number, number>): Uint8Array {
+  const copy = patch(packet, bytes);
+  repairIpv4Checksum(copy);
+  return copy;
+}
+
+/** A copy whose length fields, UDP's too if it is there, say how long it is. */
+function withLength(packet: Uint8Array): Uint8Array {
+  const copy = packet.slice();
+  const isIpv4 = copy[0]! >>> 4 === 4;
+  const transport = isIpv4 ? (copy[0]! & 15) * 4 : 40;
+  if (isIpv4) copy[3] = copy.length;
+  else copy[5] = copy.length - 40;
+  if (copy[isIpv4 ? 9 : 6] === 17 && copy.length >= transport + 6) {
+    copy[transport + 5] = copy.length - transport;
+  }
+  repairIpv4Checksum(copy);
+  return copy;
+}
+
+function withOptions(packet: Uint8Array, options: string): Uint8Array {
+  const bytes = hex(options);
+  const copy = Uint8Array.of(...packet.subarray(0, 20), ...bytes, ...packet.subarray(20));
+  copy[0] = 0x45 + bytes.length / 4;
+  return withLength(copy);
+}
+
+function fragment(packet: Uint8Array, length: number): Uint8Array {
+  return withLength(patch(packet, { 6: 0x20 }).subarray(0, length));
+}
+
+function jumbogram(): Uint8Array {
+  return patch(UDP6, { 5: 0, 6: 0 }).slice(0, 40);
+}
+
+/** Bytes that the header of the packet's protocol takes at least, as it says itself for TCP. */
+function transportLength(packet: Uint8Array): number {
+  const isIpv4 = packet[0]! >>> 4 === 4;
+  if (packet[isIpv4 ? 9 : 6] !== 6) return 8;
+  return (packet[(isIpv4 ? (packet[0]! & 15) * 4 : 40) + 12]! >>> 4) * 4;
+}
+
+const SURROUNDINGS = [[0x00], [0xff], [...UDP4]];

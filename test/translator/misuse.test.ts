@@ -1,0 +1,70 @@
+import { describe, expect, test } from 'vitest';
+import { Verdict } from '../../src/translator/index.ts';
+import { framed, tcpPacket } from '../oracle/packets.ts';
+import { verifyChecksums } from '../oracle/verify.ts';
+import { PLAN, Scene, way } from './scene.ts';
+
+describe('what is no packet of a realm', () => {
+  const packet = tcpPacket(way(4, 'site-a', 'cloud').before, {
+    sourcePort: 49_500,
+    destinationPort: 5672,
+  });
+  const countersOf = ({ translator }: Scene): unknown =>
+    [0, 1, 2].map((realm) => translator.counters(realm));
+
+  test.each([3, 99, -1, 0.5, 1.5, Number.NaN, 2 ** 32, 2 ** 32 + 1, Number.POSITIVE_INFINITY])(
+    'from index %d, which no realm has: dropped, and counted nowhere',
+    (realm) => {
+      // The first realm is site A's, so that an index that became 0 would find its path.
+      const plan = { ...PLAN, realms: [PLAN.realms[1]!, PLAN.realms[0]!, PLAN.realms[2]!] };
+      const scene = new Scene({ plan });
+      scene.forward('site-a', packet);
+      const before = countersOf(scene);
+      const buffer = packet.slice();
+      const verdict = scene.translator.translate(realm, buffer, 0, buffer.length);
+      expect(verdict).toBe(Verdict.DropNoPresence);
+      expect(buffer).toEqual(packet);
+      expect(countersOf(scene)).toEqual(before);
+    }
+  );
+
+  test.each([
+    ['end behind the buffer', 0, 41],
+    ['start before the buffer', -4, 36],
+    ['start behind the buffer', 100, 140],
+    ['end before start', 40, 0],
+    ['no numbers', Number.NaN, Number.NaN],
+  ])('a range with %s is malformed', (_name, start, end) => {
+    const { translator } = new Scene();
+    const buffer = packet.slice();
+    const longer = packet.slice();
+    // Its length field agrees with a range of 41 bytes.
+    longer[3] = 41;
+    longer[11]! -= 1;
+    for (const bytes of [buffer, longer]) {
+      expect(translator.translate(1, bytes, start, end)).toBe(Verdict.DropMalformed);
+    }
+    expect(buffer).toEqual(packet);
+  });
+
+  test.each([
+    ['behind the buffer', 50],
+    ['over the packet', 1],
+    ['behind the packet', 60],
+  ])('a virtio-net header %s is malformed', (_name, vnet) => {
+    const { translator } = new Scene();
+    const buffer = new Uint8Array(80);
+    buffer.set(packet, 10);
+    const before = buffer.slice();
+    expect(translator.translate(1, buffer, 10, 50, vnet)).toBe(Verdict.DropMalformed);
+    expect(buffer).toEqual(before);
+  });
+
+  test('without a virtio-net header the checksums are complete, whatever stands in front', () => {
+    const { translator } = new Scene();
+    const buffer = new Uint8Array(10 + packet.length).fill(0xff);
+    buffer.set(packet, 10);
+    expect(translator.translate(1, buffer, 10, buffer.length, -1)).toBe(Verdict.Forward);
+    expect(verifyChecksums(framed(buffer.subarray(10)))).toEqual([]);
+  });
+});

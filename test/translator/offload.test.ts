@@ -1,0 +1,111 @@
+import { describe, expect, test } from 'vitest';
+import { type Ends, echoPacket, tcpPacket, udpPacket, type VnetHeader } from '../oracle/packets.ts';
+import { expectForwarded, FAMILIES, PAYLOAD, Scene, way } from './scene.ts';
+
+describe('offloads', () => {
+  const LENGTH = 65_000;
+  const tcpHeader = (family: 4 | 6): VnetHeader => ({
+    flags: 1,
+    gsoType: family === 4 ? 1 : 4,
+    headerLength: family === 4 ? 40 : 60,
+    gsoSize: 1448,
+    checksumStart: family === 4 ? 20 : 40,
+    checksumOffset: 16,
+  });
+  const udpHeader = (family: 4 | 6): VnetHeader => ({
+    ...tcpHeader(family),
+    gsoType: 5,
+    checksumOffset: 6,
+  });
+  const payload = new Uint8Array(LENGTH).map((_, i) => i * 7);
+
+  test.each(FAMILIES)('a TCP super-packet over IPv%i keeps a partial checksum', (family) => {
+    const header = tcpHeader(family);
+    const toCloud = way(family, 'site-a', 'cloud');
+    for (const gsoType of [header.gsoType!, header.gsoType! | 0x80]) {
+      expectForwarded(
+        new Scene(),
+        toCloud,
+        (ends) =>
+          tcpPacket(ends, {
+            sourcePort: 49_500,
+            destinationPort: 5672,
+            payload,
+            checksum: 'partial',
+          }),
+        { ...header, gsoType }
+      );
+    }
+  });
+
+  test.each(FAMILIES)('a UDP super-packet over IPv%i keeps a partial checksum', (family) => {
+    expectForwarded(
+      new Scene(),
+      way(family, 'site-a', 'cloud'),
+      (ends) =>
+        udpPacket(ends, { sourcePort: 40_000, destinationPort: 53, payload, checksum: 'partial' }),
+      udpHeader(family)
+    );
+  });
+
+  test('an ICMPv6 echo may have a partial checksum', () => {
+    expectForwarded(
+      new Scene(),
+      way(6, 'site-a', 'cloud'),
+      (ends) => echoPacket(ends, { payload, checksum: 'partial' }),
+      { flags: 1, checksumStart: 40, checksumOffset: 2 }
+    );
+  });
+
+  test('a partial UDP checksum of 0 is a sum like any other', () => {
+    const { before, after } = way(6, 'site-a', 'cloud');
+    const datagram = { sourcePort: 40_000, destinationPort: 53, checksum: 0 };
+    const header = { flags: 1, checksumStart: 40, checksumOffset: 6 };
+    const left = new Scene().forward('site-a', udpPacket(before, datagram), header);
+    expect(left.subarray(0, 46)).toEqual(udpPacket(after, datagram).subarray(0, 46));
+    expect(left.subarray(46, 48)).not.toEqual(Uint8Array.of(0, 0));
+  });
+
+  test('verified checksums are complete ones', () => {
+    expectForwarded(
+      new Scene(),
+      way(4, 'site-a', 'cloud'),
+      (ends) => udpPacket(ends, { sourcePort: 40_000, destinationPort: 53, payload: PAYLOAD }),
+      { flags: 2 }
+    );
+  });
+
+  const tcp = (ends: Ends): Uint8Array =>
+    tcpPacket(ends, { sourcePort: 49_500, destinationPort: 5672, checksum: 'partial' });
+  const udp = (ends: Ends): Uint8Array =>
+    udpPacket(ends, { sourcePort: 40_000, destinationPort: 53, checksum: 'partial' });
+
+  test.each<[string, 4 | 6, (ends: Ends) => Uint8Array, VnetHeader, string]>([
+    ['checksum start before TCP', 4, tcp, { ...tcpHeader(4), checksumStart: 18 }, 'Malformed'],
+    ['checksum start behind TCP', 4, tcp, { ...tcpHeader(4), checksumStart: 22 }, 'Malformed'],
+    ['checksum start of the other IP', 6, tcp, { ...tcpHeader(6), checksumStart: 20 }, 'Malformed'],
+    ['checksum start 65535', 4, tcp, { ...tcpHeader(4), checksumStart: 65_535 }, 'Malformed'],
+    ["checksum offset of UDP's", 4, tcp, { ...tcpHeader(4), checksumOffset: 6 }, 'Malformed'],
+    ["checksum offset of TCP's", 4, udp, { ...udpHeader(4), checksumOffset: 16 }, 'Malformed'],
+    ['checksum offset 65535', 4, tcp, { ...tcpHeader(4), checksumOffset: 65_535 }, 'Malformed'],
+    ['super-packet, complete checksum', 4, tcp, { ...tcpHeader(4), flags: 0 }, 'Malformed'],
+    ['segment size 0', 4, tcp, { ...tcpHeader(4), gsoSize: 0 }, 'Malformed'],
+    ['type TCPv6 of an IPv4 packet', 4, tcp, { ...tcpHeader(4), gsoType: 4 }, 'Malformed'],
+    ['type TCPv4 of an IPv6 packet', 6, tcp, { ...tcpHeader(6), gsoType: 1 }, 'Malformed'],
+    ['type UDP_L4 of TCP', 4, tcp, { ...tcpHeader(4), gsoType: 5 }, 'Malformed'],
+    ['type TCPv4 of UDP', 4, udp, { ...udpHeader(4), gsoType: 1 }, 'Malformed'],
+    ['type unknown', 4, tcp, { ...tcpHeader(4), gsoType: 2 }, 'Malformed'],
+    ['type 0x7f', 4, tcp, { ...tcpHeader(4), gsoType: 0x7f }, 'Malformed'],
+    ['UDP fragmentation offload', 4, udp, { ...udpHeader(4), gsoType: 3 }, 'Unsupported'],
+    [
+      'partial checksum of an IPv4 echo, which has no pseudo-header',
+      4,
+      (ends) => echoPacket(ends, {}),
+      { flags: 1, checksumStart: 20, checksumOffset: 2 },
+      'Malformed',
+    ],
+  ])('a virtio-net header that contradicts its packet: %s', (_, family, build, header, fault) => {
+    const { before } = way(family, 'site-a', 'cloud');
+    expect(new Scene().send('site-a', build(before), header).verdict).toBe(`Drop${fault}`);
+  });
+});

@@ -1,0 +1,129 @@
+import { describe, expect, test } from 'vitest';
+import type { PathStatus } from '../../src/translator/index.ts';
+import { type Ends, tcpPacket } from '../oracle/packets.ts';
+import { PAYLOAD, PLAN, Scene, way, without } from './scene.ts';
+
+describe('counters and paths', () => {
+  const build = (ends: Ends): Uint8Array =>
+    tcpPacket(ends, { sourcePort: 49_500, destinationPort: 5672, payload: PAYLOAD });
+
+  test('verdicts are counted in the realm that the packet entered from', () => {
+    const scene = new Scene();
+    scene.send('site-a', build(way(4, 'site-a', 'cloud').before));
+    scene.send('site-a', new Uint8Array(3));
+    scene.send('site-b', build(way(6, 'site-b', 'cloud').before));
+    expect(scene.counters('site-a')).toEqual({ Forward: 1, DropMalformed: 1 });
+    expect(scene.counters('site-b')).toEqual({ Forward: 1 });
+    expect(scene.counters('cloud')).toEqual({});
+  });
+
+  test('counters name all verdicts, and there are none for an index that no realm has', () => {
+    const { translator } = new Scene();
+    expect(translator.counters(0)).toEqual({
+      Forward: 0,
+      NeedsPresence: 0,
+      DropMalformed: 0,
+      DropUnsupported: 0,
+      DropFragment: 0,
+      DropNoPresence: 0,
+      DropSpoofed: 0,
+      DropNotPermitted: 0,
+      DropTableFull: 0,
+    });
+    expect(() => translator.counters(3)).toThrow('there is no realm 3');
+    expect(() => translator.realmName(-1)).toThrow('there is no realm -1');
+  });
+
+  test('paths list both directions of both IP versions with packets and bytes', () => {
+    const scene = new Scene();
+    const request = build(way(4, 'site-a', 'cloud').before);
+    scene.forward('site-a', request);
+    scene.forward('site-a', request);
+    const reply = { sourcePort: 5672, destinationPort: 49_500 };
+    scene.forward('cloud', tcpPacket(way(6, 'cloud', 'site-b').before, reply));
+    // Refused packets of a known path are not the path's.
+    scene.send('site-a', tcpPacket(way(4, 'site-a', 'cloud').before, { ...reply }));
+    expect(scene.paths()).toEqual([
+      {
+        ingress: 'site-a',
+        source: '10.0.0.5',
+        destination: '100.64.0.1',
+        egress: 'cloud',
+        newSource: '100.64.0.11',
+        newDestination: '10.0.0.5',
+        packets: 2,
+        bytes: 2 * request.length,
+      },
+      {
+        ingress: 'cloud',
+        source: 'fd00::5',
+        destination: 'fd64::b',
+        egress: 'site-b',
+        newSource: 'fd64::1',
+        newDestination: 'fd00::5',
+        packets: 1,
+        bytes: 60,
+      },
+    ] satisfies PathStatus[]);
+  });
+
+  test('more paths than the tables first have room for keep their addresses and counters', () => {
+    const clients = Array.from({ length: 200 }, (_, i) => `10.0.0.${i + 20}`);
+    const presences = clients.map((address, i) => ({
+      realm: 'cloud',
+      address: `100.64.1.${i}`,
+      of: { realm: 'site-a', address },
+    }));
+    const scene = new Scene({
+      plan: { ...PLAN, presences: [...PLAN.presences, ...presences] },
+    });
+    for (const [i, source] of clients.entries()) {
+      const packet = build({ source, destination: '100.64.0.1' });
+      for (let n = 0; n <= i % 3; n++) scene.forward('site-a', packet);
+    }
+    expect(
+      scene.paths().map(({ source, newSource, packets }) => ({ source, newSource, packets }))
+    ).toEqual(
+      clients.map((source, i) => ({ source, newSource: `100.64.1.${i}`, packets: (i % 3) + 1 }))
+    );
+  });
+});
+
+describe('a full table of paths', () => {
+  const packet = (family: 4 | 6, realm: 'site-a' | 'site-b', destinationPort = 5672): Uint8Array =>
+    tcpPacket(way(family, realm, 'cloud').before, { sourcePort: 49_500, destinationPort });
+
+  test('drops what would open one more path, and still forwards on those it has', () => {
+    const scene = new Scene({ maxPaths: 1 });
+    const verdicts = [
+      scene.send('site-a', packet(4, 'site-a')).verdict,
+      scene.send('site-b', packet(4, 'site-b')).verdict,
+      scene.send('site-a', packet(4, 'site-a')).verdict,
+      // Not permitted anyway, so the full table is not the reason.
+      scene.send('site-b', packet(4, 'site-b', 1)).verdict,
+      // The other IP version has a table of its own.
+      scene.send('site-b', packet(6, 'site-b')).verdict,
+    ];
+    expect(verdicts).toEqual([
+      'Forward',
+      'DropTableFull',
+      'Forward',
+      'DropNotPermitted',
+      'Forward',
+    ]);
+    expect(scene.paths()).toHaveLength(2);
+  });
+
+  test('has room again when a plan has less paths', () => {
+    const scene = new Scene({ maxPaths: 1 });
+    scene.forward('site-a', packet(4, 'site-a'));
+    scene.translator.load(without('site-a'));
+    expect(scene.send('site-b', packet(4, 'site-b')).verdict).toBe('Forward');
+  });
+
+  test.each([0, -1, 1.5, Number.NaN, 2 ** 24 + 1])('maxPaths cannot be %d', (maxPaths) => {
+    expect(() => new Scene({ maxPaths })).toThrow(
+      `maxPaths must be a whole number from 1 to 2^24: ${maxPaths}`
+    );
+  });
+});

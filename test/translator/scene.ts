@@ -1,0 +1,223 @@
+/**
+ * The standing scene: a cloud and two sites that all use 10.0.0.0/24 and fd00::/64. In each of them
+ * the host .5 (::5) takes part: in the cloud as the service, at both sites as compute host.
+ *
+ * - both sites use the cloud's tcp/5672, udp/53 and echo
+ * - the cloud uses tcp/16509 of both compute hosts
+ * - site B uses tcp/49152-49215 of site A's compute host
+ * @module
+ */
+import { expect } from 'vitest';
+import {
+  PacketTranslator,
+  type PacketTranslatorOptions,
+  type PathStatus,
+  type Permit,
+  type Presence,
+  type TranslationPlan,
+  VERDICT_NAMES,
+  type VerdictName,
+} from '../../src/translator/index.ts';
+import { type Ends, framed, VNET, type VnetHeader } from '../oracle/packets.ts';
+
+export type RealmName = 'cloud' | 'site-a' | 'site-b';
+
+/** The addresses of one IP version, as each realm sees them. */
+export interface Addresses {
+  /** The host that takes part, in all three realms. */
+  readonly host: string;
+  /** Another real host, which has no presence anywhere. */
+  readonly stranger: string;
+  readonly router: string;
+  /** In both sites: stands for the cloud's host. */
+  readonly cloud: string;
+  /** In the cloud and in site B: stands for site A's host. */
+  readonly siteA: string;
+  /** In the cloud: stands for site B's host. In site A too. */
+  readonly siteB: string;
+  /** In a pool of every realm, and never given to anybody. */
+  readonly unbound: string;
+  /** In no source prefix. */
+  readonly foreign: string;
+}
+
+export const ADDRESSES: Readonly<Record<4 | 6, Addresses>> = {
+  4: {
+    host: '10.0.0.5',
+    stranger: '10.0.0.7',
+    router: '10.0.0.1',
+    cloud: '100.64.0.1',
+    siteA: '100.64.0.11',
+    siteB: '100.64.0.12',
+    unbound: '100.64.0.200',
+    foreign: '192.0.2.9',
+  },
+  6: {
+    host: 'fd00::5',
+    stranger: 'fd00::7',
+    router: 'fd00::1',
+    cloud: 'fd64::1',
+    siteA: 'fd64::a',
+    siteB: 'fd64::b',
+    unbound: 'fd64::c8',
+    foreign: '2001:db8::9',
+  },
+};
+
+export const FAMILIES = [4, 6] as const;
+
+export const PAYLOAD: Uint8Array = Uint8Array.from('the quick brown fox', (letter) =>
+  letter.charCodeAt(0)
+);
+
+export const PLAN: TranslationPlan = {
+  realms: (['cloud', 'site-a', 'site-b'] as const).map((name) => ({
+    name,
+    sources: ['10.0.0.0/24', 'fd00::/64'],
+    pools: ['100.64.0.0/24', 'fd64::/64'],
+  })),
+  presences: FAMILIES.flatMap((family) => presencesOf(ADDRESSES[family])),
+  permits: FAMILIES.flatMap((family) => permitsOf(ADDRESSES[family].host)),
+};
+
+/** A packet's addresses where it enters and where it leaves. */
+export interface Way {
+  readonly name: string;
+  readonly ingress: RealmName;
+  readonly egress: RealmName;
+  readonly before: Ends;
+  readonly after: Ends;
+}
+
+/** The plan without one of its realms. */
+export function without(name: RealmName): TranslationPlan {
+  return {
+    realms: PLAN.realms.filter((realm) => realm.name !== name),
+    presences: PLAN.presences.filter(({ realm, of }) => realm !== name && of.realm !== name),
+    permits: PLAN.permits.filter(({ realm, service }) => realm !== name && service.realm !== name),
+  };
+}
+
+/** The way of a client's packets to a service; `reply` gives the way back. */
+export function way(
+  family: 4 | 6,
+  ingress: RealmName,
+  egress: RealmName,
+  side: 'request' | 'reply' = 'request'
+): Way {
+  const { host } = ADDRESSES[family];
+  return {
+    name: `${side} from ${ingress} to ${egress} over IPv${family}`,
+    ingress,
+    egress,
+    before: { source: host, destination: presenceOf(family, egress) },
+    after: { source: presenceOf(family, ingress), destination: host },
+  };
+}
+
+/** The address that stands for the host of a realm in the other realms. */
+export function presenceOf(family: 4 | 6, realm: RealmName): string {
+  const { cloud, siteA, siteB } = ADDRESSES[family];
+  return { cloud, 'site-a': siteA, 'site-b': siteB }[realm];
+}
+
+/** What became of a packet. */
+export interface Sent {
+  readonly verdict: VerdictName;
+  /** Meaningful iff the verdict is Forward or NeedsPresence. */
+  readonly egress: string;
+  /** The packet behind its virtio-net header, as it is now. */
+  readonly packet: Uint8Array;
+}
+
+/** A translator with the plan loaded. */
+export class Scene {
+  readonly translator: PacketTranslator;
+
+  constructor(options: PacketTranslatorOptions & { readonly plan?: TranslationPlan } = {}) {
+    this.translator = new PacketTranslator(options);
+    this.translator.load(options.plan ?? PLAN);
+  }
+
+  /**
+   * Translates a copy of the packet. It stands in the middle of a buffer, and this throws if a byte
+   * around it was written, or a byte of it though it was not forwarded.
+   */
+  send(ingress: string, packet: Uint8Array, header?: VnetHeader): Sent {
+    const { translator } = this;
+    const frame = framed(packet, header);
+    const start = AROUND + VNET;
+    const end = start + packet.length;
+    const buffer = new Uint8Array(end + AROUND).fill(CANARY);
+    buffer.set(frame, AROUND);
+    const vnet = header === undefined ? -1 : AROUND;
+    const number = translator.translate(translator.realm(ingress), buffer, start, end, vnet);
+    const verdict = VERDICT_NAMES[number]!;
+
+    const result = buffer.slice(start, end);
+    if (verdict === 'Forward') buffer.set(packet, start);
+    const untouched = new Uint8Array(buffer.length).fill(CANARY);
+    untouched.set(frame, AROUND);
+    if (Buffer.compare(buffer, untouched) !== 0) {
+      throw new Error(`${verdict}, and bytes were changed that were not to be changed`);
+    }
+    return { verdict, egress: translator.realmName(translator.egress), packet: result };
+  }
+
+  /** Translates the packet, which must be forwarded, and returns it as it leaves. */
+  forward(ingress: string, packet: Uint8Array, header?: VnetHeader): Uint8Array {
+    const sent = this.send(ingress, packet, header);
+    if (sent.verdict !== 'Forward') throw new Error(`not forwarded but ${sent.verdict}`);
+    return sent.packet;
+  }
+
+  /** The counters of a realm, without those that are zero. */
+  counters(realm: string): Partial<Record<VerdictName, number>> {
+    const counters = this.translator.counters(this.translator.realm(realm));
+    return Object.fromEntries(Object.entries(counters).filter(([, count]) => count !== 0));
+  }
+
+  paths(): PathStatus[] {
+    return [...this.translator.paths()];
+  }
+}
+
+/** Expects what is built for the addresses before to leave as what is built for those after. */
+export function expectForwarded(
+  scene: Scene,
+  { ingress, egress, before, after }: Way,
+  build: (ends: Ends) => Uint8Array,
+  header?: VnetHeader
+): void {
+  const sent = scene.send(ingress, build(before), header);
+  expect([sent.verdict, sent.egress]).toEqual(['Forward', egress]);
+  // Quicker than toEqual on 64 KiB, and as exact.
+  expect(Buffer.compare(sent.packet, build(after))).toBe(0);
+}
+
+function presencesOf(addresses: Addresses): Presence[] {
+  const { host: address, cloud, siteA, siteB } = addresses;
+  return [
+    { realm: 'site-a', address: cloud, of: { realm: 'cloud', address } },
+    { realm: 'site-b', address: cloud, of: { realm: 'cloud', address } },
+    { realm: 'cloud', address: siteA, of: { realm: 'site-a', address } },
+    { realm: 'cloud', address: siteB, of: { realm: 'site-b', address } },
+    { realm: 'site-b', address: siteA, of: { realm: 'site-a', address } },
+    { realm: 'site-a', address: siteB, of: { realm: 'site-b', address } },
+  ];
+}
+
+function permitsOf(address: string): Permit[] {
+  const cloud = { realm: 'cloud', address };
+  return [
+    { realm: 'site-a', service: cloud, ports: ['tcp/5672', 'udp/53', 'icmp'] },
+    { realm: 'site-b', service: cloud, ports: ['tcp/5672', 'udp/53', 'icmp'] },
+    { realm: 'cloud', service: { realm: 'site-a', address }, ports: ['tcp/16509'] },
+    { realm: 'cloud', service: { realm: 'site-b', address }, ports: ['tcp/16509'] },
+    { realm: 'site-b', service: { realm: 'site-a', address }, ports: ['tcp/49152-49215'] },
+  ];
+}
+
+/** Bytes in front of the virtio-net header and behind the packet. */
+const AROUND = 24;
+const CANARY = 0xa5;
