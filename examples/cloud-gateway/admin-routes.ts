@@ -1,0 +1,88 @@
+/**
+ * What an operator can ask of the cloud gateway, over its admin socket:
+ *
+ * ```sh
+ * curl --unix-socket admin.sock http://admin/v1/status
+ * curl --unix-socket admin.sock http://admin/v1/tokens -d '{"site":"site-a"}'
+ * ```
+ * @module
+ */
+import * as v from 'valibot';
+import {
+  type AdminHandler,
+  CLOUD,
+  ConfigError,
+  type Json,
+  NameText,
+  parseSchema,
+  type Schema,
+} from 'virtual-presence';
+import type { CloudGateway } from './parts.ts';
+
+const SiteSchema: Schema<{ site: string }> = v.strictObject({ site: NameText });
+const TokenSchema: Schema<{ site: string; lifetimeSeconds?: number | undefined }> = v.strictObject({
+  site: NameText,
+  lifetimeSeconds: v.optional(v.pipe(v.number(), v.minValue(1))),
+});
+const ExposureKeySchema: Schema<{ site: string; service: string }> = v.strictObject({
+  site: NameText,
+  service: NameText,
+});
+
+export function adminRoutes(gateway: CloudGateway): Record<string, AdminHandler> {
+  const { registry, controller, authority, control, translator, dataPlane, device } = gateway;
+
+  /** A site that has an edge gateway. */
+  const edgeSite = (body: Json | undefined): string => {
+    const { site } = parseSchema(SiteSchema, body);
+    if (registry.site(site) === undefined) throw new ConfigError('site', `"${site}" is not a site`);
+    if (site === CLOUD) throw new ConfigError('site', `"${site}" has no edge gateway`);
+    return site;
+  };
+
+  return {
+    'GET /v1/status': () => ({
+      sites: registry.state.sites.map(({ name }) => ({
+        name,
+        revoked: authority.isSiteRevoked(name),
+        edge: control.status(name),
+        pool: controller.poolStats(name),
+        verdicts: translator.counters(translator.realm(name)),
+      })),
+      dataPlane: dataPlane.counters,
+      device: device.counters,
+    }),
+    'GET /v1/presences': () => controller.presences(),
+    'GET /v1/paths': () => [...translator.paths()],
+    'GET /v1/desired': () => registry.state,
+    'GET /v1/whois': ({ query }) => {
+      const site = query.get('site') ?? '';
+      const address = query.get('address') ?? '';
+      const found = controller.whois(site, address);
+      if (found === undefined) {
+        throw new ConfigError('address', `"${address}" stands for nobody in "${site}"`);
+      }
+      return found;
+    },
+    'GET /v1/crl': () => ({ pem: authority.crlPem() }),
+    'POST /v1/tokens': async ({ body }) => {
+      const { site, lifetimeSeconds } = parseSchema(TokenSchema, body);
+      const token = await authority.createToken({
+        site: edgeSite({ site }),
+        endpoints: gateway.config.enrolment.endpoints,
+        ...(lifetimeSeconds === undefined ? {} : { lifetimeMs: lifetimeSeconds * 1000 }),
+      });
+      return { token };
+    },
+    'POST /v1/exposures': ({ body }) => registry.expose(body, 'admin'),
+    'DELETE /v1/exposures': ({ body }) =>
+      registry.unexpose(parseSchema(ExposureKeySchema, body), 'admin'),
+    'POST /v1/revocations': ({ body }) => gateway.revoke(edgeSite(body)),
+    'DELETE /v1/revocations': async ({ body }) => {
+      const site = edgeSite(body);
+      await authority.reinstate(site);
+      controller.setBlocked(site, false);
+    },
+    'POST /v1/reload': () => gateway.reload(),
+  };
+}

@@ -1,0 +1,142 @@
+/**
+ * The reference edge gateway: how the parts of the library are wired together.
+ * @module
+ */
+import {
+  CertificateError,
+  ControlClient,
+  DnsListener,
+  EdgeDataPlane,
+  FileStore,
+  MtlsTunnel,
+  type PacketDevice,
+  SiteResolver,
+  type Snapshot,
+  type Tunnel,
+  Zone,
+  zoneDataOf,
+} from 'virtual-presence';
+import { within } from '../program/config-file.ts';
+import { StateDirectory } from '../program/files.ts';
+import type { EdgeConfig } from './config.ts';
+import { openTrust } from './trust.ts';
+
+export interface EdgeGatewayOptions {
+  readonly config: EdgeConfig;
+  readonly openDevice: () => Promise<PacketDevice>;
+  readonly log: (line: string) => void;
+}
+
+export interface EdgeGateway {
+  readonly site: string;
+  readonly control: ControlClient;
+  readonly dataPlane: EdgeDataPlane;
+  readonly tunnel: Tunnel;
+  /** Rejects when the cloud refuses this edge before it was ever up: the set-up is wrong. */
+  readonly failed: Promise<never>;
+  close(): Promise<void>;
+}
+
+export async function startEdgeGateway(options: EdgeGatewayOptions): Promise<EdgeGateway> {
+  const { config, log } = options;
+  // Whatever was opened is closed again, last first, when the start fails half-way.
+  const opened: (() => unknown)[] = [];
+  const close = async () => {
+    for (const end of opened.splice(0).reverse()) await end();
+  };
+
+  try {
+    const resolver = within('dns', () => new SiteResolver({ forward: config.dns.forward }));
+    opened.push(() => resolver.close());
+
+    const state = new StateDirectory(config.stateDirectory);
+    // Before the token is spent: what would come of it could not be kept elsewhere.
+    const store = await FileStore.open({ path: state.pathOf('store.journal') });
+    opened.push(() => store.close());
+    const { credentials, identity } = await openTrust(state, config.tokenFile);
+    const { site, trustDomain } = identity;
+    const device = await options.openDevice();
+    opened.push(() => device.close());
+
+    const tunnel = MtlsTunnel.dial({
+      endpoints: config.cloud,
+      ...credentials,
+      expectedPeer: { trustDomain, role: 'cloud' },
+    });
+    opened.push(() => tunnel.close());
+    const dataPlane = new EdgeDataPlane({ device, tunnel });
+    const dns = await DnsListener.listen({ resolver, ...config.dns.listen });
+    opened.push(() => dns.close());
+
+    const control = await ControlClient.open({
+      site,
+      store,
+      counters: () => countersOf(dataPlane),
+    });
+    opened.push(() => control.close());
+    const apply = (snapshot: Snapshot) => {
+      dataPlane.gate.setAddresses(snapshot);
+      resolver.setZone(Zone.compile(zoneDataOf(snapshot, [config.dns.listen.host])));
+      log(`${site}: revision ${snapshot.revision}, ${snapshot.hosts.length} names`);
+    };
+    control.on('snapshot', apply);
+    control.on('problem', (error) => log(`control: ${error.message}`));
+    if (control.snapshot !== undefined) apply(control.snapshot);
+    control.attach(tunnel);
+
+    const failed = follow(tunnel, site, config.cloud.length, log);
+    failed.catch(() => {});
+
+    dataPlane.start();
+    log(`edge gateway of ${site} ready`);
+    return { site, control, dataPlane, tunnel, failed, close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+/**
+ * Logs what becomes of the tunnel. Rejects when it was never up and that is not a matter of time: the
+ * cloud refuses this edge, or at all of its endpoints in turn a certificate is not accepted.
+ */
+function follow(
+  tunnel: Tunnel,
+  site: string,
+  endpoints: number,
+  log: (line: string) => void
+): Promise<never> {
+  return new Promise((_, reject) => {
+    let wasUp = false;
+    let distrusted = 0;
+    tunnel.on('up', ({ remoteAddress, cipher, keyExchange }) => {
+      wasUp = true;
+      const exchange = keyExchange === undefined ? '' : `, ${keyExchange}`;
+      log(`${site}: up to ${remoteAddress}, ${cipher}${exchange}`);
+    });
+    tunnel.on('down', ({ code, reason }) => log(`${site}: down, ${code} ${reason}`.trimEnd()));
+    tunnel.on('refused', (error) => {
+      if (wasUp) log(`${site}: refused, ${error.message}`);
+      else reject(error);
+    });
+    tunnel.on('waiting', (delayMs, { by, reason }) => {
+      log(`${site}: trying again in ${Math.round(delayMs)} ms, ${reason}`);
+      distrusted = by === 'network' && CERTIFICATE_FAULT.test(reason) ? distrusted + 1 : 0;
+      if (wasUp || distrusted < endpoints) return;
+      reject(new CertificateError(`no tunnel as ${site}, certificates do not fit: ${reason}`));
+    });
+  });
+}
+
+/** What the cloud is told: every counter of this gateway that is not zero. */
+function countersOf({ gate, counters }: EdgeDataPlane): Record<string, number> {
+  const named: Record<string, number> = { ...counters };
+  for (const direction of ['outbound', 'inbound'] as const) {
+    for (const [verdict, count] of Object.entries(gate.counters(direction))) {
+      if (count > 0) named[`${direction}${verdict}`] = count;
+    }
+  }
+  return named;
+}
+
+const CERTIFICATE_FAULT = /certificate|unknown ca|the server is/i;

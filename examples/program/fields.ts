@@ -1,0 +1,49 @@
+/**
+ * What both gateways' files have in common: endpoints, paths, DNS.
+ * @module
+ */
+import { isIP } from 'node:net';
+import * as v from 'valibot';
+import type { ForwardRule, Schema } from 'virtual-presence';
+
+export interface HostPort {
+  readonly host: string;
+  readonly port: number;
+}
+
+/** `192.0.2.1:7443`, `[2001:db8::1]:7443` or `gateway.example.org:7443`. */
+export const HostPortSchema: Schema<HostPort> = v.pipe(
+  v.string(),
+  v.regex(/^(\[[0-9a-f:.]+\]|[a-z0-9.-]+):\d{1,5}$/i, 'a host and port such as 192.0.2.1:7443'),
+  v.transform((text) => {
+    const at = text.lastIndexOf(':');
+    return { host: text.slice(0, at).replace(/^\[|\]$/g, ''), port: Number(text.slice(at + 1)) };
+  }),
+  v.check(({ port }) => port >= 1 && port <= 65_535, 'expected a port from 1 to 65535'),
+  v.check(
+    ({ host }) => isIP(host) !== 0 || !/^[\d.]+$|:/.test(host),
+    'expected an IP address or a host name before the port'
+  )
+);
+
+/** The same without host names: what is bound must not depend on a name server. */
+export const AddressPortSchema: Schema<HostPort> = v.pipe(
+  HostPortSchema,
+  v.check(({ host }) => isIP(host) !== 0, 'expected an IP address, not a name, before the port')
+);
+
+/** Relative to the file that it stands in. */
+export const PathSchema: Schema<string> = v.pipe(v.string(), v.regex(/./, 'a path'));
+
+export interface DnsConfig {
+  readonly listen: HostPort;
+  readonly forward: readonly ForwardRule[];
+}
+
+export const DnsSchema: Schema<DnsConfig> = v.strictObject({
+  listen: AddressPortSchema,
+  forward: v.optional(
+    v.array(v.strictObject({ suffix: v.string(), upstreams: v.array(v.string()) })),
+    []
+  ),
+});

@@ -1,0 +1,111 @@
+/**
+ * A host of the scene: a network namespace of its own, with its own `resolv.conf`. It lives as long as
+ * the process that holds the namespace, and all of them die with the scene (one PID namespace).
+ * @module
+ */
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { eventually } from './report.ts';
+
+const run = promisify(execFile);
+const REPOSITORY: string = join(import.meta.dirname ?? '.', '../..');
+
+export interface Output {
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export class Host {
+  readonly name: string;
+  readonly #holder: ChildProcess;
+  #resolvConf: string | undefined;
+
+  private constructor(name: string, holder: ChildProcess) {
+    this.name = name;
+    this.#holder = holder;
+  }
+
+  static async create(name: string): Promise<Host> {
+    const holder = spawn('unshare', ['--net', 'sleep', 'infinity'], { stdio: 'ignore' });
+    const ours = readlinkSync('/proc/self/ns/net');
+    await eventually(`network namespace of ${name}`, () =>
+      readlinkSync(`/proc/${holder.pid}/ns/net`) === ours ? undefined : true
+    );
+    const host = new Host(name, holder);
+    await host.ip('link', 'set', 'lo', 'up');
+    return host;
+  }
+
+  get pid(): number {
+    return this.#holder.pid!;
+  }
+
+  async ip(...args: string[]): Promise<void> {
+    await run('nsenter', [`--net=/proc/${this.pid}/ns/net`, 'ip', ...args]);
+  }
+
+  /** Gives the host an end of a cable, whose other end the peer gets. */
+  async cable(name: string, peer: Host | undefined, peerName: string): Promise<void> {
+    const far = peer === undefined ? '1' : String(peer.pid);
+    await run('ip', ['link', 'add', 'vp-a', 'type', 'veth', 'peer', 'name', 'vp-b']);
+    await run('ip', ['link', 'set', 'vp-a', 'netns', String(this.pid), 'name', name]);
+    if (peer === undefined) await run('ip', ['link', 'set', 'vp-b', 'name', peerName]);
+    else await run('ip', ['link', 'set', 'vp-b', 'netns', far, 'name', peerName]);
+    await this.ip('link', 'set', name, 'up');
+    if (peer === undefined) await run('ip', ['link', 'set', peerName, 'up']);
+    else await peer.ip('link', 'set', peerName, 'up');
+  }
+
+  /** Lets the host ask this name server and no other. */
+  useNameserver(address: string, directory: string): void {
+    this.#resolvConf = join(directory, `${this.name}.resolv.conf`);
+    writeFileSync(this.#resolvConf, `nameserver ${address}\noptions timeout:1 attempts:1\n`);
+  }
+
+  /** Starts a program on the host. */
+  spawn(command: readonly string[], env: NodeJS.ProcessEnv = {}): ChildProcess {
+    return spawn('nsenter', this.#enter(command), {
+      cwd: REPOSITORY,
+      env: { ...process.env, ...env },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+  }
+
+  /** Runs a program on the host to its end. */
+  async run(command: readonly string[], timeoutMs = 15_000): Promise<Output> {
+    const child = this.spawn(command);
+    const timer = setTimeout(() => child.kill('SIGKILL'), timeoutMs);
+    const output = { stdout: '', stderr: '' };
+    child.stdout!.on('data', (chunk: Buffer) => {
+      output.stdout += chunk;
+    });
+    child.stderr!.on('data', (chunk: Buffer) => {
+      output.stderr += chunk;
+    });
+    const [code] = (await once(child, 'close')) as [number | null];
+    clearTimeout(timer);
+    return { code: code ?? -1, ...output };
+  }
+
+  /** Runs one of the programs in `hosts/`. */
+  script(name: string, ...args: string[]): string[] {
+    return [
+      process.execPath,
+      '--import',
+      'tsx',
+      join(import.meta.dirname ?? '.', `hosts/${name}.ts`),
+      ...args,
+    ];
+  }
+
+  #enter(command: readonly string[]): string[] {
+    const net = `--net=/proc/${this.pid}/ns/net`;
+    if (this.#resolvConf === undefined) return [net, ...command];
+    const script = 'mount --bind "$0" "$(readlink -f /etc/resolv.conf)" && exec "$@"';
+    return [net, 'unshare', '--mount', 'sh', '-c', script, this.#resolvConf, ...command];
+  }
+}

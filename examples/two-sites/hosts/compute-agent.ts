@@ -1,0 +1,20 @@
+/**
+ * `compute-agent BROKER-URL QUEUE`: what nova-compute does: waits at the broker for requests and
+ * answers them.
+ * @module
+ */
+import { hostname } from 'node:os';
+import amqp from 'amqplib';
+
+const [url, queue] = process.argv.slice(2);
+const connection = await amqp.connect(url!);
+const channel = await connection.createChannel();
+await channel.assertQueue(queue!, { autoDelete: true });
+await channel.consume(queue!, (message) => {
+  if (message === null) return;
+  const { replyTo, correlationId } = message.properties;
+  const answer = { from: queue, host: hostname(), request: message.content.toString() };
+  channel.sendToQueue(replyTo, Buffer.from(JSON.stringify(answer)), { correlationId });
+  channel.ack(message);
+});
+process.stdout.write('ready\n');

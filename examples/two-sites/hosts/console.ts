@@ -1,0 +1,14 @@
+/**
+ * `console NAME PORT...`: says its name to whoever connects, and who that seems to be.
+ * @module
+ */
+import { createServer } from 'node:net';
+
+const [name, ...ports] = process.argv.slice(2);
+for (const port of ports.map(Number)) {
+  createServer((socket) => {
+    socket.on('error', () => {});
+    socket.end(`${JSON.stringify({ name, port, client: socket.remoteAddress })}\n`);
+  }).listen(port, '0.0.0.0');
+}
+process.stdout.write('ready\n');

@@ -1,0 +1,39 @@
+/**
+ * `data-service PORT`: for a line with a number, sends that many MiB: first a line with their SHA-256,
+ * then the bytes. It does as little work for each byte as it can, since it shares the machine with the
+ * gateways.
+ * @module
+ */
+import { createHash, randomBytes } from 'node:crypto';
+import { createServer, type Socket } from 'node:net';
+
+const MAX_MEBIBYTES = 1024;
+const block = randomBytes(1 << 20);
+
+/** Prefixes of one endless file: the hash after each MiB. */
+const hashes: string[] = [];
+const running = createHash('sha256');
+for (let i = 0; i < MAX_MEBIBYTES; i++) {
+  running.update(block);
+  hashes.push(running.copy().digest('hex'));
+}
+
+function send(socket: Socket, left: number): void {
+  while (left > 0) {
+    left--;
+    if (!socket.write(block)) {
+      socket.once('drain', () => send(socket, left));
+      return;
+    }
+  }
+  socket.end();
+}
+
+createServer((socket) => {
+  socket.on('error', () => socket.destroy());
+  socket.once('data', (line) => {
+    const mebibytes = Math.max(1, Math.min(Number(line.toString()) | 0, MAX_MEBIBYTES));
+    socket.write(`${hashes[mebibytes - 1]}\n`);
+    send(socket, mebibytes);
+  });
+}).listen(Number(process.argv[2]), '0.0.0.0', () => process.stdout.write('ready\n'));

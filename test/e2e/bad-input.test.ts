@@ -1,0 +1,494 @@
+/**
+ * Whatever a gateway is started with: it runs, or ends with one clear sentence and exit code 1.
+ */
+import { spawnSync } from 'node:child_process';
+import { createSocket } from 'node:dgram';
+import { once } from 'node:events';
+import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import {
+  type ConfigFault,
+  FAULTS_OF_BOTH,
+  FAULTS_OF_CLOUD,
+  FAULTS_OF_EDGE,
+} from './config-faults.ts';
+import {
+  admin,
+  type Config,
+  cloudConfig,
+  type Ending,
+  edgeConfig,
+  eventually,
+  freePorts,
+  GatewayProcess,
+  killGateways,
+  listenTcp,
+  outcome,
+  type Ports,
+  type Program,
+  Workspace,
+  writeConfig,
+} from './gateway-process.ts';
+
+const workspace = new Workspace();
+afterAll(async () => {
+  await killGateways();
+  workspace.remove();
+});
+
+/** Expects one sentence of the program and nothing else. */
+function expectSentence({ code, complaint }: Ending, program: Program): string {
+  const lines = complaint.split('\n');
+  expect(lines, complaint).toHaveLength(1);
+  expect(lines[0]).not.toMatch(/^\s*at |node:internal|Error:/);
+  expect(lines[0]!.startsWith(`${program}: `), complaint).toBe(true);
+  expect(code).toBe(1);
+  return lines[0]!.slice(`${program}: `.length);
+}
+
+async function goodConfig(program: Program): Promise<Config> {
+  const ports = await freePorts();
+  return program === 'cloud-gateway' ? cloudConfig(ports) : edgeConfig(ports, ports.tunnel);
+}
+
+const PROGRAMS: readonly Program[] = ['cloud-gateway', 'edge-gateway'];
+
+describe.concurrent.each(PROGRAMS)('%s, configuration', (program) => {
+  const texts: readonly [fault: string, text: string, says: RegExp][] = [
+    ['is not YAML', 'dns:\n  listen: "127.0.0.1:53\n', /^FILE:\d+: is not YAML: /],
+    ['has a key twice', 'dns: 1\ndevice: 2\ndns: 3\n', /^FILE:3: is not YAML: .*unique/],
+    ['is a list', '- dns\n', /^FILE: expected a mapping of keys to values$/],
+    ['is empty', '', /^FILE: expected a mapping of keys to values$/],
+    ['has an alias without an anchor', 'dns: *nobody\n', /^FILE(:1)?: is not YAML: .*nobody/],
+  ];
+  test.each(texts)('a file that %s ends it with file and line', async (_, text, says) => {
+    const path = writeConfig(workspace.newDirectory(), text);
+    const sentence = expectSentence(await outcome(program, [path]), program);
+    expect(sentence.replace(path, 'FILE')).toMatch(says);
+  });
+
+  test('no argument, or two, end it with the usage', async () => {
+    for (const args of [[], ['a.yaml', 'b.yaml']]) {
+      const sentence = expectSentence(await outcome(program, args), program);
+      expect(sentence).toBe(`usage: ${program} CONFIG.yaml`);
+    }
+  });
+
+  test('a file that is missing, or a directory, ends it with the path', async () => {
+    const directory = workspace.newDirectory();
+    const missing = join(directory, 'missing.yaml');
+    expect(expectSentence(await outcome(program, [missing]), program)).toBe(
+      `the configuration ${missing} cannot be read: it does not exist`
+    );
+    expect(expectSentence(await outcome(program, [directory]), program)).toBe(
+      `the configuration ${directory} cannot be read: it is a directory`
+    );
+  });
+
+  const faults = [
+    ...FAULTS_OF_BOTH,
+    ...(program === 'cloud-gateway' ? FAULTS_OF_CLOUD : FAULTS_OF_EDGE),
+  ];
+  const named = faults.map((fault): [string, ConfigFault] => [fault.fault, fault]);
+  test.each(named)('%s ends it with line and key', async (_, fault) => {
+    const config = await goodConfig(program);
+    fault.spoil(config);
+    const path = writeConfig(workspace.newDirectory(), config);
+    const sentence = expectSentence(await outcome(program, [path]), program);
+    const lines = readFileSync(path, 'utf8').split('\n');
+    const { line, key } = fault;
+    const number = line === undefined ? -1 : lines.findLastIndex((each) => each.includes(line));
+    const place = line === undefined ? path : `${path}:${number + 1}`;
+    expect(sentence.startsWith(`${place}: ${key}: `), sentence).toBe(true);
+    expect(sentence.slice(`${place}: ${key}: `.length)).toMatch(fault.says);
+  });
+});
+
+describe.concurrent('environment', () => {
+  let cloud: GatewayProcess;
+  let cloudHome: string;
+  let cloudPorts: Ports;
+  const ask = (method: string, path: string, body?: unknown) =>
+    admin(join(cloudHome, 'admin.sock'), method, path, body);
+
+  beforeAll(async () => {
+    cloudPorts = await freePorts();
+    cloudHome = workspace.newDirectory();
+    cloud = new GatewayProcess('cloud-gateway', [writeConfig(cloudHome, cloudConfig(cloudPorts))]);
+    await cloud.logged(/ready/);
+  });
+
+  async function newToken(request: object): Promise<string> {
+    const { status, body } = await ask('POST', '/v1/tokens', request);
+    expect(status, body.message).toBe(200);
+    return body.token!;
+  }
+
+  /** A home for an edge of the cloud; `token` undefined: without a token file. */
+  async function edgeHome(token: string | undefined, change: Config = {}): Promise<string> {
+    const home = workspace.newDirectory();
+    writeConfig(home, { ...edgeConfig(await freePorts(), cloudPorts.tunnel), ...change });
+    if (token !== undefined) writeFileSync(join(home, 'token'), token);
+    return home;
+  }
+
+  function startEdge(home: string): GatewayProcess {
+    return new GatewayProcess('edge-gateway', [join(home, 'gateway.yaml')]);
+  }
+
+  async function refusedEdge(home: string): Promise<string> {
+    return expectSentence(await startEdge(home).ended, 'edge-gateway');
+  }
+
+  /** A home whose edge has enrolled, was up and has been told to end. */
+  async function enrolledHome(site: string): Promise<string> {
+    const home = await edgeHome(await newToken({ site }));
+    const edge = startEdge(home);
+    await edge.logged(/: up to /);
+    expect((await edge.kill('SIGTERM')).code).toBe(0);
+    return home;
+  }
+
+  async function refusedCloud(change: (config: Config, ports: Ports) => void): Promise<string> {
+    const home = workspace.newDirectory();
+    const ports = await freePorts();
+    const config = cloudConfig(ports);
+    change(config, ports);
+    const ending = await outcome('cloud-gateway', [writeConfig(home, config)]);
+    expect(existsSync(join(home, 'admin.sock'))).toBe(false);
+    return expectSentence(ending, 'cloud-gateway');
+  }
+
+  test('a token is used once only', async () => {
+    const token = await newToken({ site: 'site-a' });
+    const first = startEdge(await edgeHome(token));
+    await first.logged(/: up to /);
+    expect(await refusedEdge(await edgeHome(token))).toBe('the enrolment token has been used');
+    await first.kill('SIGTERM');
+  });
+
+  test('an expired token is refused with its time', async () => {
+    const token = await newToken({ site: 'site-a', lifetimeSeconds: 1 });
+    const expiresBefore = Date.now() + 1000;
+    const home = await edgeHome(token);
+    await eventually('the expiry', () => Date.now() > expiresBefore || undefined);
+    expect(await refusedEdge(home)).toMatch(/^the enrolment token expired at \d{4}-/);
+  });
+
+  test.each([
+    ['nonsense', 'not an enrolment token'],
+    ['vp1.e30', 'the enrolment token is damaged'],
+    ['', 'not an enrolment token'],
+  ])('a token file that says "%s" is refused', async (token, sentence) => {
+    expect(await refusedEdge(await edgeHome(token))).toContain(sentence);
+  });
+
+  test('a token file that is missing is named', async () => {
+    const home = await edgeHome(undefined);
+    expect(await refusedEdge(home)).toBe(
+      `the token file ${join(home, 'token')} cannot be read: it does not exist`
+    );
+  });
+
+  test('a token whose endpoint nobody listens at names the endpoint', async () => {
+    const { enrolment } = await freePorts();
+    const token = await newToken({ site: 'site-a' });
+    const moved = withToken(token, (json) => {
+      json.endpoints = [`https://127.0.0.1:${enrolment}`];
+    });
+    expect(await refusedEdge(await edgeHome(moved))).toMatch(
+      new RegExp(`^no enrolment endpoint answers: https://127\\.0\\.0\\.1:${enrolment}: .*REFUSED`)
+    );
+  });
+
+  test('a token that pins another CA than the endpoint’s is not spent there', async () => {
+    const token = await newToken({ site: 'site-a' });
+    const pinned = withToken(token, (json) => {
+      json.caSpkiHash = Buffer.alloc(32, 7).toString('base64url');
+    });
+    expect(await refusedEdge(await edgeHome(pinned))).toMatch(/not of the CA that the token pins/);
+    const edge = startEdge(await edgeHome(token));
+    await edge.logged(/: up to /);
+    await edge.kill('SIGTERM');
+  });
+
+  test('a token for a site that there is not is refused to the operator', async () => {
+    const unknown = await ask('POST', '/v1/tokens', { site: 'site-c' });
+    expect(unknown).toMatchObject({
+      status: 400,
+      body: { message: 'site: "site-c" is not a site' },
+    });
+    const itself = await ask('POST', '/v1/tokens', { site: 'cloud' });
+    expect(itself).toMatchObject({
+      status: 400,
+      body: { message: expect.stringMatching(/"cloud"/) },
+    });
+  });
+
+  test('a certificate without its own CA beside it, damaged or lost parts of it, are named', async () => {
+    const home = await enrolledHome('site-a');
+    const state = join(home, 'state');
+    const certificate = join(state, 'certificate.pem');
+    const key = readFileSync(join(state, 'key.pem'));
+
+    writeFileSync(join(state, 'key.pem'), readFileSync(join(cloudHome, 'state/ca-key.pem')));
+    expect(await refusedEdge(home)).toMatch(/key, certificate or CA certificate.*mismatch/);
+    writeFileSync(join(state, 'key.pem'), key);
+
+    const ca = readFileSync(join(state, 'ca.pem'));
+    writeFileSync(join(state, 'ca.pem'), readFileSync(certificate));
+    expect(await refusedEdge(home)).toBe(
+      `${certificate} was not signed by the CA in ca.pem beside it`
+    );
+    writeFileSync(join(state, 'ca.pem'), ca);
+
+    writeFileSync(certificate, 'nonsense');
+    expect(await refusedEdge(home)).toMatch(/certificate\.pem is damaged: /);
+  });
+
+  test('an edge of another CA ends, one whose cloud is away goes on trying', async () => {
+    const home = await enrolledHome('site-b');
+    const otherHome = workspace.newDirectory();
+    const otherPorts = await freePorts();
+    const other = new GatewayProcess('cloud-gateway', [
+      writeConfig(otherHome, cloudConfig(otherPorts)),
+    ]);
+    await other.logged(/ready/);
+
+    writeConfig(home, edgeConfig(await freePorts(), otherPorts.tunnel));
+    expect(await refusedEdge(home)).toMatch(
+      /^no tunnel as site-b, certificates do not fit: 127\.0\.0\.1 port \d+: .*certificate/
+    );
+
+    await other.kill('SIGTERM');
+    const patient = startEdge(home);
+    await patient.logged(/trying again in .*REFUSED/);
+    expect(patient.child.exitCode).toBeNull();
+    expect(await patient.kill('SIGTERM')).toMatchObject({ code: 0, complaint: '' });
+  });
+
+  test('an edge whose site is gone from the desired state is refused', async () => {
+    const home = workspace.newDirectory();
+    const ports = await freePorts();
+    const config = cloudConfig(ports);
+    const path = writeConfig(home, config);
+    const other = new GatewayProcess('cloud-gateway', [path]);
+    await other.logged(/ready/);
+    const socket = join(home, 'admin.sock');
+    const { body } = await admin(socket, 'POST', '/v1/tokens', { site: 'site-b' });
+    const edge = await edgeHome(body.token!, { cloud: [`127.0.0.1:${ports.tunnel}`] });
+    const up = startEdge(edge);
+    await up.logged(/: up to /);
+
+    (config.desired as { sites: unknown[] }).sites.pop();
+    writeConfig(home, config);
+    expect(await admin(socket, 'POST', '/v1/reload')).toMatchObject({ status: 200 });
+    await up.logged(/refuses the tunnel \(unknown-site\)/);
+    await up.kill('SIGTERM');
+    expect(await refusedEdge(edge)).toMatch(/refuses the tunnel \(unknown-site\): .*"site-b"/);
+    await other.kill('SIGTERM');
+  });
+
+  test.each(['tunnel', 'enrolment', 'dns'] as const)(
+    'a busy %s port is named by the cloud gateway',
+    async (which) => {
+      const busy = await freePorts();
+      const server = await listenTcp(busy[which]);
+      const sentence = await refusedCloud((config) => {
+        Object.assign(config, cloudConfig(busy));
+      });
+      expect(sentence).toMatch(new RegExp(`\\b${busy[which]}\\b.*(in use|listens)`));
+      server.close();
+    }
+  );
+
+  test('a DNS port that is busy for UDP alone is named by the edge gateway', async () => {
+    const ports = await freePorts();
+    const socket = createSocket('udp4').bind(ports.dns, '127.0.0.1');
+    await once(socket, 'listening');
+    const token = await newToken({ site: 'site-b' });
+    const home = await edgeHome(token, { dns: { listen: `127.0.0.1:${ports.dns}` } });
+    expect(await refusedEdge(home)).toMatch(new RegExp(`UDP port ${ports.dns}: .*listens`));
+    socket.close();
+  });
+
+  test('a busy device port is named by both', async () => {
+    const ports = await freePorts();
+    const socket = createSocket('udp4').bind(ports.device, '127.0.0.1');
+    await once(socket, 'listening');
+    const device = { type: 'udp', local: `127.0.0.1:${ports.device}`, peer: '127.0.0.1:9' };
+    const says = new RegExp(`127\\.0\\.0\\.1 port ${ports.device}.*EADDRINUSE`);
+    expect(await refusedCloud((config) => Object.assign(config, { device }))).toMatch(says);
+    const home = await edgeHome(await newToken({ site: 'site-a' }), { device });
+    expect(await refusedEdge(home)).toMatch(says);
+    socket.close();
+  });
+
+  test('an admin socket of another gateway is named, one of a dead gateway is taken over', async () => {
+    const socket = join(cloudHome, 'admin.sock');
+    const home = workspace.newDirectory();
+    const path = writeConfig(home, { ...cloudConfig(await freePorts()), adminSocket: socket });
+    expect(expectSentence(await outcome('cloud-gateway', [path]), 'cloud-gateway')).toBe(
+      `the admin socket ${socket} is in use by another process`
+    );
+    expect((await ask('GET', '/v1/status')).status).toBe(200);
+
+    writeConfig(home, cloudConfig(await freePorts()));
+    const killed = new GatewayProcess('cloud-gateway', [path]);
+    await killed.logged(/ready/);
+    await killed.kill('SIGKILL');
+    expect(existsSync(join(home, 'admin.sock'))).toBe(true);
+    const next = new GatewayProcess('cloud-gateway', [path]);
+    await next.logged(/ready/);
+    expect(await next.kill('SIGTERM')).toMatchObject({ code: 0, complaint: '' });
+    expect(existsSync(join(home, 'admin.sock'))).toBe(false);
+  });
+
+  test('a state directory that cannot be made is named', async () => {
+    const file = join(workspace.newDirectory(), 'file');
+    writeFileSync(file, '');
+    expect(
+      await refusedCloud((config) => {
+        config.stateDirectory = join(file, 'state');
+      })
+    ).toBe(`the state directory ${file}/state cannot be made: a part of the path is a file`);
+    const home = await edgeHome('', { stateDirectory: file });
+    expect(await refusedEdge(home)).toBe(
+      `the state directory ${file} cannot be made: it is a file`
+    );
+  });
+
+  test('a state directory that another gateway uses is named with the process', async () => {
+    const sentence = await refusedCloud((config) => {
+      config.stateDirectory = join(cloudHome, 'state');
+    });
+    expect(sentence).toMatch(new RegExp(`/state/.*process ${cloud.child.pid}`));
+  });
+
+  test('a damaged store is named with its line, and left as it is', async () => {
+    const home = workspace.newDirectory();
+    mkdirSync(join(home, 'state'));
+    const journal = join(home, 'state/store.journal');
+    const intact = readFileSync(join(cloudHome, 'state/store.journal'), 'utf8');
+    const damaged = intact.replace('site-b', 'site-x');
+    writeFileSync(journal, damaged);
+    const path = writeConfig(home, cloudConfig(await freePorts()));
+    const sentence = expectSentence(await outcome('cloud-gateway', [path]), 'cloud-gateway');
+    expect(sentence).toMatch(/^line 2 of .*store\.journal is damaged/);
+    expect(readFileSync(journal, 'utf8')).toBe(damaged);
+  });
+
+  test('a damaged CA certificate is told', async () => {
+    const home = workspace.newDirectory();
+    mkdirSync(join(home, 'state'));
+    writeFileSync(join(home, 'state/ca.pem'), 'nonsense');
+    writeFileSync(
+      join(home, 'state/ca-key.pem'),
+      readFileSync(join(cloudHome, 'state/ca-key.pem'))
+    );
+    const path = writeConfig(home, cloudConfig(await freePorts()));
+    const sentence = expectSentence(await outcome('cloud-gateway', [path]), 'cloud-gateway');
+    expect(sentence).toMatch(/CA certificate/);
+  });
+
+  const withoutTun = commandWithoutTun();
+  test.skipIf(withoutTun === undefined)(
+    'without the permission for a TUN, both say so (needs setpriv when run as root)',
+    async () => {
+      const device = { type: 'tun', name: 'vp-nobody' };
+      const home = workspace.newDirectory();
+      const path = writeConfig(home, { ...cloudConfig(await freePorts()), device });
+      const cloudEnding = await outcome('cloud-gateway', [path], withoutTun);
+      expect(expectSentence(cloudEnding, 'cloud-gateway')).toMatch(/TUN.*(CAP_NET_ADMIN|root)/);
+
+      const edge = await edgeHome(await newToken({ site: 'site-a' }), { device });
+      const edgeEnding = await outcome('edge-gateway', [join(edge, 'gateway.yaml')], withoutTun);
+      expect(expectSentence(edgeEnding, 'edge-gateway')).toMatch(/TUN.*(CAP_NET_ADMIN|root)/);
+    }
+  );
+
+  const asNobody = commandAsNobody();
+  test.skipIf(asNobody === undefined)(
+    'files that another user keeps to himself are named (needs setpriv and root)',
+    async () => {
+      const home = workspace.newDirectory();
+      chmodSync(workspace.path, 0o755);
+      chmodSync(home, 0o755);
+      const path = writeConfig(home, cloudConfig(await freePorts()));
+      const noState = await outcome('cloud-gateway', [path], asNobody);
+      expect(expectSentence(noState, 'cloud-gateway')).toBe(
+        `the state directory ${home}/state cannot be made: this user may not`
+      );
+      chmodSync(path, 0o600);
+      const noConfig = await outcome('cloud-gateway', [path], asNobody);
+      expect(expectSentence(noConfig, 'cloud-gateway')).toBe(
+        `the configuration ${path} cannot be read: this user may not`
+      );
+    }
+  );
+
+  test('told to end while it starts, a gateway ends with 0 and leaves nothing', async () => {
+    const home = workspace.newDirectory();
+    const ports = await freePorts();
+    const starting = new GatewayProcess('cloud-gateway', [writeConfig(home, cloudConfig(ports))]);
+    // The store is opened early; from there to "ready" there are the CA, four ports and a socket.
+    await eventually('a store', () => existsSync(join(home, 'state')) || undefined);
+    expect(await starting.kill('SIGTERM')).toMatchObject({ code: 0, complaint: '' });
+    expect(existsSync(join(home, 'admin.sock'))).toBe(false);
+
+    // An edge whose enrolment endpoint accepts the connection and says nothing.
+    const silent = await listenTcp();
+    const { port } = silent.address() as { port: number };
+    const connected = once(silent, 'connection');
+    const token = withToken(await newToken({ site: 'site-a' }), (json) => {
+      json.endpoints = [`https://127.0.0.1:${port}`];
+    });
+    const edge = startEdge(await edgeHome(token));
+    const [connection] = (await connected) as [{ destroy(): void }];
+    edge.child.kill('SIGTERM');
+    await edge.logged(/SIGTERM: shutting down/);
+    connection.destroy();
+    expect(await edge.ended).toMatchObject({ code: 0, complaint: '' });
+    silent.close();
+  });
+
+  test('told to end while it is up, a gateway frees its ports and removes its socket', async () => {
+    const home = workspace.newDirectory();
+    const ports = await freePorts();
+    const path = writeConfig(home, cloudConfig(ports));
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+      const gateway = new GatewayProcess('cloud-gateway', [path]);
+      await gateway.logged(/ready/);
+      expect(await gateway.kill(signal)).toMatchObject({ code: 0, complaint: '' });
+      expect(existsSync(join(home, 'admin.sock'))).toBe(false);
+      for (const port of [ports.tunnel, ports.enrolment, ports.dns]) {
+        (await listenTcp(port)).close();
+      }
+    }
+  });
+});
+
+/** Changes what a token says and keeps its secret. */
+function withToken(token: string, change: (json: { [key: string]: unknown }) => void): string {
+  const [prefix, body] = token.split('.') as [string, string];
+  const json = JSON.parse(Buffer.from(body, 'base64url').toString()) as Record<string, unknown>;
+  change(json);
+  return `${prefix}.${Buffer.from(JSON.stringify(json)).toString('base64url')}`;
+}
+
+/** A command that runs another without CAP_NET_ADMIN; undefined if there is none. */
+function commandWithoutTun(): string[] | undefined {
+  if (process.platform !== 'linux') return undefined;
+  if (process.getuid?.() !== 0) return [];
+  const command = ['setpriv', '--bounding-set=-net_admin', '--inh-caps=-net_admin'];
+  return spawnSync(command[0]!, [...command.slice(1), 'true']).status === 0 ? command : undefined;
+}
+
+/** A command that runs another as a user who may read everything here and write nothing. */
+function commandAsNobody(): string[] | undefined {
+  const command = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups'];
+  const read = "require('fs').readFileSync('examples/cloud-gateway/main.ts')";
+  const probe = spawnSync(command[0]!, [...command.slice(1), process.execPath, '-e', read]);
+  return probe.status === 0 ? command : undefined;
+}

@@ -1,0 +1,262 @@
+/**
+ * The reference gateways as child processes on loopback, with UDP devices: no root, no namespaces.
+ * @module
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { request } from 'node:http';
+import { type AddressInfo, createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { json } from 'node:stream/consumers';
+import { setTimeout as delay } from 'node:timers/promises';
+import { stringify } from 'yaml';
+
+export type Program = 'cloud-gateway' | 'edge-gateway';
+
+/** How a program has ended. */
+export interface Ending {
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+  /** What stood on standard error besides log lines, without the line feed. */
+  readonly complaint: string;
+  readonly log: readonly string[];
+}
+
+export class GatewayProcess {
+  readonly child: ChildProcess;
+  readonly ended: Promise<Ending>;
+  #output = '';
+  #onOutput = new Set<() => void>();
+
+  /** @param wrapper a command that starts the program, for example as another user */
+  constructor(program: Program, args: readonly string[], wrapper: readonly string[] = []) {
+    const command = [
+      ...wrapper,
+      process.execPath,
+      '--import',
+      'tsx',
+      `examples/${program}/main.ts`,
+      ...args,
+    ];
+    this.child = spawn(command[0]!, command.slice(1), { stdio: ['ignore', 'inherit', 'pipe'] });
+    running.add(this);
+    this.child.stderr!.setEncoding('utf8').on('data', (text: string) => {
+      this.#output += text;
+      for (const check of this.#onOutput) check();
+    });
+    this.ended = new Promise((resolve, reject) => {
+      this.child.once('error', reject);
+      this.child.once('close', (code, signal) => {
+        running.delete(this);
+        const lines = this.#output.split('\n').slice(0, -1);
+        const complaint = lines.filter((line) => !LOG_LINE.test(line)).join('\n');
+        resolve({ code, signal, complaint, log: lines.filter((line) => LOG_LINE.test(line)) });
+        for (const check of this.#onOutput) check();
+      });
+    });
+  }
+
+  get output(): string {
+    return this.#output;
+  }
+
+  /** Waits for a log line that matches, from the `since`th character of the output on. */
+  logged(pattern: RegExp, since = 0): Promise<string> {
+    return new Promise((resolve, reject) => {
+      const finish = (settle: () => void): void => {
+        clearTimeout(timer);
+        this.#onOutput.delete(check);
+        settle();
+      };
+      const timer = setTimeout(
+        () => finish(() => reject(new Error(`no ${pattern} in the log:\n${this.#output}`))),
+        DEADLINE_MS
+      );
+      const check = (): void => {
+        const line = this.#output
+          .slice(since)
+          .split('\n')
+          .find((each) => pattern.test(each));
+        if (line !== undefined) finish(() => resolve(line));
+        else if (this.child.exitCode !== null || this.child.signalCode !== null) {
+          finish(() => reject(new Error(`ended without ${pattern}:\n${this.#output}`)));
+        }
+      };
+      this.#onOutput.add(check);
+      check();
+    });
+  }
+
+  kill(signal: NodeJS.Signals): Promise<Ending> {
+    this.child.kill(signal);
+    return this.ended;
+  }
+}
+
+const running = new Set<GatewayProcess>();
+
+/** For `afterAll`: nothing outlives its test file. */
+export async function killGateways(): Promise<void> {
+  await Promise.all([...running].map((gateway) => gateway.kill('SIGKILL')));
+}
+
+/** Runs a program that is to end by itself. */
+export function outcome(
+  program: Program,
+  args: readonly string[],
+  wrapper?: readonly string[]
+): Promise<Ending> {
+  return new GatewayProcess(program, args, wrapper).ended;
+}
+
+/** A directory that is removed when the test file is done. */
+export class Workspace {
+  readonly path: string = mkdtempSync(join(tmpdir(), 'vp-e2e-'));
+  #count = 0;
+
+  newDirectory(): string {
+    const path = join(this.path, String(this.#count++));
+    mkdirSync(path);
+    return path;
+  }
+
+  remove(): void {
+    rmSync(this.path, { recursive: true, force: true });
+  }
+}
+
+/** What a gateway listens on. */
+export interface Ports {
+  readonly tunnel: number;
+  readonly enrolment: number;
+  readonly dns: number;
+  readonly device: number;
+}
+
+/** Ports that were free a moment ago, for UDP and TCP as far as TCP can tell. */
+export async function freePorts(): Promise<Ports> {
+  const servers = await Promise.all(Array.from({ length: 4 }, () => listenTcp()));
+  const [tunnel, enrolment, dns, device] = servers.map(
+    (server) => (server.address() as AddressInfo).port
+  );
+  await Promise.all(
+    servers.map((server) => new Promise<void>((resolve) => server.close(() => resolve())))
+  );
+  return { tunnel: tunnel!, enrolment: enrolment!, dns: dns!, device: device! };
+}
+
+export function listenTcp(port = 0): Promise<ReturnType<typeof createServer>> {
+  return new Promise((resolve, reject) => {
+    const server = createServer();
+    server.once('error', reject);
+    server.listen(port, '127.0.0.1', () => resolve(server));
+  });
+}
+
+export type Config = Record<string, unknown>;
+
+export const REALM = {
+  sources: ['10.0.0.0/24'],
+  pools: ['10.0.0.128/25'],
+  zone: 'openstack.test',
+} as const;
+
+/** A desired state that is good: the cloud and two sites, one service, one exposure. */
+export function desired(): {
+  sites: Config[];
+  services: Config[];
+  exposures: Config[];
+} {
+  return {
+    sites: [
+      { name: 'cloud', ...REALM },
+      { name: 'site-a', ...REALM },
+      { name: 'site-b', ...REALM },
+    ],
+    services: [
+      { name: 'rabbitmq', site: 'cloud', address: '10.0.0.5', ports: ['tcp/5672'] },
+      { name: 'keystone', site: 'cloud', address: '10.0.0.6', ports: ['tcp/5000'] },
+    ],
+    exposures: [{ service: 'rabbitmq', site: 'site-a' }],
+  };
+}
+
+export function cloudConfig(ports: Ports): Config {
+  return {
+    trustDomain: 'openstack.test',
+    stateDirectory: './state',
+    adminSocket: './admin.sock',
+    device: { type: 'udp', local: `127.0.0.1:${ports.device}`, peer: '127.0.0.1:9' },
+    tunnel: `127.0.0.1:${ports.tunnel}`,
+    enrolment: {
+      listen: `127.0.0.1:${ports.enrolment}`,
+      endpoints: [`https://127.0.0.1:${ports.enrolment}`],
+    },
+    dns: { listen: `127.0.0.1:${ports.dns}` },
+    desired: desired(),
+  };
+}
+
+export function edgeConfig(ports: Ports, cloudTunnel: number): Config {
+  return {
+    stateDirectory: './state',
+    tokenFile: './token',
+    cloud: [`127.0.0.1:${cloudTunnel}`],
+    device: { type: 'udp', local: `127.0.0.1:${ports.device}`, peer: '127.0.0.1:9' },
+    dns: { listen: `127.0.0.1:${ports.dns}` },
+  };
+}
+
+/** Writes a configuration, as text or as what YAML is to be made of; returns the file's path. */
+export function writeConfig(directory: string, config: Config | string): string {
+  const path = join(directory, 'gateway.yaml');
+  writeFileSync(path, typeof config === 'string' ? config : stringify(config));
+  return path;
+}
+
+export interface AdminAnswer {
+  readonly status: number;
+  readonly body: Record<string, unknown> & { readonly message?: string; readonly token?: string };
+}
+
+/** Asks the admin interface of a cloud gateway. */
+export function admin(
+  socketPath: string,
+  method: string,
+  path: string,
+  body?: unknown
+): Promise<AdminAnswer> {
+  const text = body === undefined ? '' : JSON.stringify(body);
+  // Node sends the body of a DELETE without it, which is no HTTP.
+  const headers = { 'content-length': Buffer.byteLength(text) };
+  return new Promise((resolve, reject) => {
+    const outgoing = request({ socketPath, method, path, headers }, (response) => {
+      json(response).then(
+        (answer) =>
+          resolve({ status: response.statusCode ?? 0, body: answer as AdminAnswer['body'] }),
+        reject
+      );
+    });
+    outgoing.on('error', reject);
+    outgoing.end(text);
+  });
+}
+
+/** Asks until there is an answer that is not undefined; gives up at the deadline. */
+export async function eventually<T>(
+  what: string,
+  ask: () => Promise<T | undefined> | T | undefined,
+  deadlineMs: number = DEADLINE_MS
+): Promise<T> {
+  const end = Date.now() + deadlineMs;
+  for (;;) {
+    const answer = await ask();
+    if (answer !== undefined) return answer;
+    if (Date.now() >= end) throw new Error(`${what}: not within ${deadlineMs} ms`);
+    await delay(20);
+  }
+}
+
+const DEADLINE_MS = 20_000;
+const LOG_LINE = /^\d{4}-\d\d-\d\dT[\d:.]+Z /;

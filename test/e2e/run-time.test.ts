@@ -1,0 +1,271 @@
+/**
+ * What changes while the gateways run: exposures, the file, trust, and the gateways themselves.
+ */
+import { Resolver } from 'node:dns/promises';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import {
+  type AdminAnswer,
+  admin,
+  type Config,
+  cloudConfig,
+  edgeConfig,
+  eventually,
+  freePorts,
+  GatewayProcess,
+  killGateways,
+  type Ports,
+  Workspace,
+  writeConfig,
+} from './gateway-process.ts';
+
+const workspace = new Workspace();
+let cloudHome: string;
+let cloudPorts: Ports;
+let config: Config;
+let cloud: GatewayProcess;
+let edgeHome: string;
+let edgePorts: Ports;
+let edge: GatewayProcess;
+
+const ask = (method: string, path: string, body?: unknown): Promise<AdminAnswer> =>
+  admin(join(cloudHome, 'admin.sock'), method, path, body);
+
+function startCloud(): Promise<string> {
+  cloud = new GatewayProcess('cloud-gateway', [join(cloudHome, 'gateway.yaml')]);
+  return cloud.logged(/ready/);
+}
+
+function startEdge(): void {
+  edge = new GatewayProcess('edge-gateway', [join(edgeHome, 'gateway.yaml')]);
+}
+
+async function writeToken(): Promise<void> {
+  const { body } = await ask('POST', '/v1/tokens', { site: 'site-a' });
+  writeFileSync(join(edgeHome, 'token'), body.token!);
+}
+
+/** The addresses of a name at the site, or the code of the answer that has none. */
+function lookUp(name: string): Promise<string> {
+  const resolver = new Resolver({ timeout: 1_000, tries: 2 });
+  resolver.setServers([`127.0.0.1:${edgePorts.dns}`]);
+  return resolver.resolve4(`${name}.openstack.test`).then(
+    (addresses) => addresses.join(),
+    (error: NodeJS.ErrnoException) => error.code ?? ''
+  );
+}
+
+/** Asks again and again, for a second at most: that is what the edge is allowed. */
+function foundWithinASecond(name: string, answer: RegExp): Promise<string> {
+  return eventually(
+    `${name} to be ${answer}`,
+    async () => {
+      const found = await lookUp(name);
+      return answer.test(found) ? found : undefined;
+    },
+    1_000
+  );
+}
+
+const AN_ADDRESS = /^10\.0\.0\.1[2-9]\d$/;
+
+beforeAll(async () => {
+  cloudHome = workspace.newDirectory();
+  edgeHome = workspace.newDirectory();
+  cloudPorts = await freePorts();
+  edgePorts = await freePorts();
+  config = cloudConfig(cloudPorts);
+  writeConfig(cloudHome, config);
+  await startCloud();
+  writeConfig(edgeHome, edgeConfig(edgePorts, cloudPorts.tunnel));
+  await writeToken();
+  startEdge();
+  await edge.logged(/revision/);
+});
+
+afterAll(async () => {
+  await killGateways();
+  workspace.remove();
+});
+
+describe('exposures', () => {
+  test('one made by the admin interface is found at the edge within a second, and gone again', async () => {
+    expect(await lookUp('keystone')).toBe('ENOTFOUND');
+    const exposure = { service: 'keystone', site: 'site-a' };
+    expect(await ask('POST', '/v1/exposures', exposure)).toMatchObject({ status: 200 });
+    const address = await foundWithinASecond('keystone', AN_ADDRESS);
+    expect(await lookUp('rabbitmq')).not.toBe(address);
+
+    expect((await ask('GET', `/v1/whois?site=site-a&address=${address}`)).body).toMatchObject({
+      site: 'cloud',
+      address: '10.0.0.6',
+      services: ['keystone'],
+    });
+    expect(await ask('DELETE', '/v1/exposures', exposure)).toMatchObject({ status: 200 });
+    await foundWithinASecond('keystone', /^ENOTFOUND$/);
+  });
+
+  test.each([
+    [{ service: 'nothing', site: 'site-a' }, /"nothing" is not a service/],
+    [{ service: 'keystone', site: 'nowhere' }, /"nowhere" is not a site/],
+    [{ service: 'keystone' }, /^site: is missing/],
+    [{ service: 'keystone', site: 'site-a', dnsName: 'a..b' }, /^dnsName: .*"a\.\.b"/],
+    [{ service: 'keystone', site: 'site-a', colour: 'red' }, /^colour: is not a known key/],
+    [undefined, /mapping/],
+  ])('one that cannot be, %j, is answered with 400 and a sentence', async (body, says) => {
+    const answer = await ask('POST', '/v1/exposures', body);
+    expect(answer.status, JSON.stringify(answer.body)).toBe(400);
+    expect(answer.body.message).toMatch(says);
+  });
+
+  test('one of the file cannot be ended by the admin interface', async () => {
+    const answer = await ask('DELETE', '/v1/exposures', { service: 'rabbitmq', site: 'site-a' });
+    expect(answer.status).toBe(400);
+    expect(answer.body.message).toMatch(/file/);
+    expect(await lookUp('rabbitmq')).toMatch(AN_ADDRESS);
+  });
+});
+
+describe('reload', () => {
+  const withExposures = (...exposures: Config[]): Config => ({
+    ...config,
+    desired: { ...(config.desired as Config), exposures },
+  });
+  const rabbitmq = { service: 'rabbitmq', site: 'site-a' };
+  const keystone = { service: 'keystone', site: 'site-a' };
+  const unknown = { service: 'nothing', site: 'site-a' };
+
+  test('by SIGHUP brings the file’s exposures to the edge, or says what is wrong', async () => {
+    writeConfig(cloudHome, withExposures(rabbitmq, keystone));
+    let since = cloud.output.length;
+    cloud.child.kill('SIGHUP');
+    await cloud.logged(/Z reloaded$/, since);
+    await foundWithinASecond('keystone', AN_ADDRESS);
+
+    const path = writeConfig(cloudHome, withExposures(rabbitmq, unknown));
+    const text = readFileSync(path, 'utf8').split('\n');
+    const line = text.findIndex((each) => each.includes('nothing')) + 1;
+    since = cloud.output.length;
+    cloud.child.kill('SIGHUP');
+    expect(await cloud.logged(/not reloaded/, since)).toMatch(
+      new RegExp(`Z not reloaded: ${path}:${line}: desired\\.exposures\\[1\\]\\.service: "nothing"`)
+    );
+    expect(await lookUp('keystone')).toMatch(AN_ADDRESS);
+  });
+
+  test('by the admin interface answers 200, or 400 with file, line and key', async () => {
+    const path = writeConfig(cloudHome, withExposures(rabbitmq));
+    expect(await ask('POST', '/v1/reload')).toMatchObject({ status: 200 });
+    await foundWithinASecond('keystone', /^ENOTFOUND$/);
+
+    writeConfig(cloudHome, { ...config, colour: 'red' });
+    const unknownKey = await ask('POST', '/v1/reload');
+    expect(unknownKey.status).toBe(400);
+    expect(unknownKey.body.message).toMatch(/gateway\.yaml:\d+: colour: is not a known key$/);
+    expect(unknownKey.body.message).not.toMatch(/gateway\.yaml.*gateway\.yaml/);
+
+    rmSync(path);
+    const missing = await ask('POST', '/v1/reload');
+    expect(missing.status).toBe(400);
+    expect(missing.body.message).toMatch(/cannot be read: it does not exist$/);
+
+    writeConfig(cloudHome, config);
+    expect(await ask('POST', '/v1/reload')).toMatchObject({ status: 200 });
+    expect(await lookUp('rabbitmq')).toMatch(AN_ADDRESS);
+  });
+
+  test('keeps what the admin interface has exposed', async () => {
+    expect(await ask('POST', '/v1/exposures', keystone)).toMatchObject({ status: 200 });
+    expect(await ask('POST', '/v1/reload')).toMatchObject({ status: 200 });
+    await foundWithinASecond('keystone', AN_ADDRESS);
+    expect(await ask('DELETE', '/v1/exposures', keystone)).toMatchObject({ status: 200 });
+    await foundWithinASecond('keystone', /^ENOTFOUND$/);
+  });
+});
+
+describe('restart', () => {
+  test('of the cloud: the edge goes on answering, and comes back by itself', async () => {
+    const address = await lookUp('rabbitmq');
+    const since = edge.output.length;
+    expect(await cloud.kill('SIGTERM')).toMatchObject({ code: 0, complaint: '' });
+    await edge.logged(/: down, /, since);
+    expect(await lookUp('rabbitmq')).toBe(address);
+    expect(await lookUp('keystone')).toBe('ENOTFOUND');
+    await startCloud();
+    await edge.logged(/: up to /, since);
+    await edge.logged(/: revision /, since);
+    expect(await lookUp('rabbitmq')).toBe(address);
+  });
+
+  test('of the edge while the cloud is away: it answers from what it has kept', async () => {
+    const address = await lookUp('rabbitmq');
+    await cloud.kill('SIGKILL');
+    expect(await edge.kill('SIGTERM')).toMatchObject({ code: 0, complaint: '' });
+    startEdge();
+    await edge.logged(/trying again/);
+    expect(await lookUp('rabbitmq')).toBe(address);
+    await startCloud();
+    await edge.logged(/: up to /);
+    expect(await lookUp('rabbitmq')).toBe(address);
+  });
+});
+
+describe('revocation', () => {
+  test('closes the tunnel, refuses the edge, and a reinstated site enrols anew', async () => {
+    const since = edge.output.length;
+    const receipt = await ask('POST', '/v1/revocations', { site: 'site-a' });
+    expect(receipt).toMatchObject({
+      status: 200,
+      body: { site: 'site-a', tunnelsClosed: 1, certificates: expect.any(Number) },
+    });
+    await edge.logged(/refused, .*\(revoked\)/, since);
+    const { sites } = (await ask('GET', '/v1/status')).body as {
+      sites?: { name: string; revoked: boolean; edge?: object }[];
+    };
+    const siteA = sites?.find(({ name }) => name === 'site-a');
+    expect(siteA).toMatchObject({ revoked: true });
+    expect(siteA).not.toHaveProperty('edge');
+
+    const token = await ask('POST', '/v1/tokens', { site: 'site-a' });
+    expect(token).toMatchObject({
+      status: 400,
+      body: { message: 'site "site-a" is revoked; reinstate it first' },
+    });
+
+    expect((await edge.kill('SIGTERM')).code).toBe(0);
+    startEdge();
+    const refused = await edge.ended;
+    expect(refused.code).toBe(1);
+    expect(refused.complaint).toMatch(/^edge-gateway: .*\(revoked\).*site-a[^\n]*$/);
+
+    expect(await ask('DELETE', '/v1/revocations', { site: 'site-a' })).toMatchObject({
+      status: 200,
+    });
+    startEdge();
+    expect((await edge.ended).complaint).toMatch(/\(revoked\)/);
+
+    rmSync(join(edgeHome, 'state/certificate.pem'));
+    await writeToken();
+    startEdge();
+    await edge.logged(/: up to /);
+    await foundWithinASecond('rabbitmq', AN_ADDRESS);
+  });
+});
+
+describe('admin interface', () => {
+  test('says what it does not know or cannot read, and goes on', async () => {
+    expect(await ask('GET', '/v1/nothing')).toMatchObject({
+      status: 404,
+      body: { message: 'there is no GET /v1/nothing' },
+    });
+    expect(await ask('POST', '/v1/tokens', 'x'.repeat(300_000))).toMatchObject({ status: 400 });
+    expect(await ask('GET', '/v1/whois?site=site-a&address=nonsense')).toMatchObject({
+      status: 400,
+      body: { message: '"nonsense" is not an IP address' },
+    });
+    for (const path of ['/v1/presences', '/v1/paths', '/v1/desired', '/v1/crl', '/v1/status']) {
+      expect((await ask('GET', path)).status).toBe(200);
+    }
+  });
+});

@@ -1,0 +1,104 @@
+import { type SpawnSyncReturns, spawnSync } from 'node:child_process';
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, test } from 'vitest';
+
+const REPOSITORY = fileURLToPath(new URL('../..', import.meta.url));
+const DEMO = ['--import', 'tsx', 'examples/two-sites/main.ts', '--json'];
+
+/** Every step of the scene. */
+const STEPS = [
+  'enrol',
+  'names',
+  'rest',
+  'rabbitmq',
+  'console',
+  'site-to-site',
+  'refused-port',
+  'refused-service',
+  'refused-source',
+  'ping',
+  'transfer',
+  'expose',
+  'revoke',
+  'shutdown',
+];
+
+interface Step {
+  readonly name: string;
+  readonly ok: boolean;
+  readonly skipped?: true;
+  readonly detail: string;
+}
+
+function stepsOf({ status, stdout, stderr }: SpawnSyncReturns<string>): Step[] {
+  const last = stdout.trim().split('\n').at(-1) ?? '';
+  expect(last, stderr).toMatch(/^\{/);
+  const { ok, steps } = JSON.parse(last) as { ok: boolean; steps: Step[] };
+  expect(
+    steps.filter((step) => !step.ok),
+    stderr
+  ).toEqual([]);
+  expect({ ok, status }).toEqual({ ok: true, status: 0 });
+  expect(steps.map(({ name }) => name)).toEqual(STEPS);
+  console.log(steps.find(({ name }) => name === 'transfer')?.detail);
+  return steps;
+}
+
+const isRoot = process.getuid?.() === 0;
+const canBeSomebodyElse = isRoot && existsSync('/dev/net/tun') && existsSync('/usr/bin/setpriv');
+
+describe('the scene of two sites', () => {
+  test('shows every step to whoever runs the tests', () => {
+    const steps = stepsOf(
+      spawnSync(process.execPath, DEMO, { cwd: REPOSITORY, encoding: 'utf8', timeout: 150_000 })
+    );
+    // Where everything is installed, nothing may be left out.
+    if (process.env.CI !== undefined) {
+      expect(steps.filter(({ skipped }) => skipped)).toEqual([]);
+    }
+  });
+
+  test.skipIf(!canBeSomebodyElse)(
+    'shows every step to an ordinary user (needs root, to become one, and /dev/net/tun)',
+    () => {
+      // In a mount namespace of its own: the TUN device with the usual mode 0666, and this repository
+      // where everybody can reach it.
+      const directory = mkdtempSync(join(tmpdir(), 'vp-user-'));
+      chmodSync(directory, 0o755);
+      mkdirSync(join(directory, 'repository'));
+      const script = [
+        'mknod "$0/tun" c 10 200 && chmod 666 "$0/tun"',
+        'mount --bind "$0/tun" /dev/net/tun',
+        'mount --bind "$1" "$0/repository"',
+        'cd "$0/repository" && shift',
+        'exec setpriv --reuid 65534 --regid 65534 --clear-groups -- "$@"',
+      ].join(' && ');
+      try {
+        const command = [directory, REPOSITORY, process.execPath, ...DEMO];
+        const result = spawnSync('unshare', ['--mount', 'sh', '-c', script, ...command], {
+          encoding: 'utf8',
+          timeout: 150_000,
+          env: { ...process.env, HOME: '/nonexistent' },
+        });
+        const steps = stepsOf(result);
+        expect(steps.find(({ name }) => name === 'transfer')?.detail).not.toContain('one process');
+      } finally {
+        rmSync(directory, { recursive: true, force: true });
+      }
+    }
+  );
+
+  test('shows every step but RabbitMQ in memory, where namespaces are forbidden', () => {
+    const steps = stepsOf(
+      spawnSync(process.execPath, [...DEMO, '--in-memory'], {
+        cwd: REPOSITORY,
+        encoding: 'utf8',
+        timeout: 150_000,
+      })
+    );
+    expect(steps.filter(({ skipped }) => skipped).map(({ name }) => name)).toEqual(['rabbitmq']);
+  });
+});

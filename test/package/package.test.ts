@@ -1,0 +1,191 @@
+/**
+ * The package as a host gets it: packed from a clean copy, installed into an empty folder.
+ */
+import { execFile, execFileSync } from 'node:child_process';
+import {
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { promisify } from 'node:util';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import manifest from '../../package.json' with { type: 'json' };
+
+const ENTRIES = Object.keys(manifest.exports)
+  .filter((path) => path !== './package.json')
+  .map((path) => path.replace(/^\./, manifest.name));
+const SOURCES = ['package.json', 'README.md', 'LICENSE', 'src', 'tsup.config.ts', 'tsconfig.json'];
+
+const root = mkdtempSync(join(tmpdir(), 'vp-package-'));
+const host = join(root, 'host');
+let tarball: string;
+
+beforeAll(() => {
+  const copy = join(root, 'copy');
+  mkdirSync(copy);
+  for (const name of SOURCES) cpSync(name, join(copy, name), { recursive: true });
+  symlinkSync(resolve('node_modules'), join(copy, 'node_modules'));
+  // Runs "prepare", and so the build, as publishing does.
+  execFileSync('npm', ['pack', '--pack-destination', root], { cwd: copy, stdio: 'pipe' });
+  tarball = join(root, readdirSync(root).find((name) => name.endsWith('.tgz'))!);
+  mkdirSync(host);
+  writeFileSync(join(host, 'package.json'), '{"private":true}');
+  const install = ['install', '--no-audit', '--no-fund', '--prefer-offline', tarball];
+  execFileSync('npm', install, { cwd: host, stdio: 'pipe' });
+});
+
+afterAll(() => rmSync(root, { recursive: true, force: true }));
+
+/** Runs a script of the host and returns what it prints as JSON. */
+function run<T>(name: string, script: string, cwd = host): T {
+  writeFileSync(join(cwd, name), script);
+  return JSON.parse(execFileSync(process.execPath, [name], { cwd, encoding: 'utf8' })) as T;
+}
+
+describe('entry points', () => {
+  test('all of them load by import and by require, with the same names', () => {
+    const entries = JSON.stringify(ENTRIES);
+    const esm = run<Record<string, string[]>>(
+      'names.mjs',
+      `const names = {};
+       for (const entry of ${entries}) names[entry] = Object.keys(await import(entry)).sort();
+       console.log(JSON.stringify(names));`
+    );
+    const cjs = run<Record<string, string[]>>(
+      'names.cjs',
+      `const names = {};
+       for (const entry of ${entries}) names[entry] = Object.keys(require(entry)).sort();
+       console.log(JSON.stringify(names));`
+    );
+    expect(esm).toEqual(cjs);
+    expect(Object.keys(esm)).toEqual(ENTRIES);
+    for (const entry of ENTRIES) expect(esm[entry]!.length, entry).toBeGreaterThan(0);
+  });
+
+  test.each([
+    ['import', 'identity.mjs', (entry: string) => `await import('${entry}')`],
+    ['require', 'identity.cjs', (entry: string) => `require('${entry}')`],
+  ])('a class is the same one through all of them, by %s', (_, file, load) => {
+    const differing = run<string[]>(
+      file,
+      `const all = ${load(manifest.name)};
+       const differing = [];
+       ${ENTRIES.slice(1)
+         .map(
+           (entry) => `for (const [name, value] of Object.entries(${load(entry)})) {
+             if (all[name] !== value) differing.push('${entry} ' + name);
+           }`
+         )
+         .join('\n')}
+       console.log(JSON.stringify(differing));`
+    );
+    expect(differing).toEqual([]);
+  });
+
+  test('the version of the package can be read', () => {
+    const version = run<string>(
+      'version.cjs',
+      `console.log(JSON.stringify(require('${manifest.name}/package.json').version));`
+    );
+    expect(version).toBe(manifest.version);
+  });
+});
+
+describe('what a host loads', () => {
+  /** A folder in which there is the package, and of its dependencies these alone. */
+  function hostWith(name: string, dependencies: readonly string[]): string {
+    const folder = join(root, name);
+    for (const each of [manifest.name, ...dependencies]) {
+      const from = join(host, 'node_modules', each);
+      cpSync(from, join(folder, 'node_modules', each), { recursive: true });
+    }
+    return folder;
+  }
+
+  /** Node's own modules that are loaded when the script has run, besides those always there. */
+  const loaded = `console.log(JSON.stringify(process.moduleLoadList
+    .map((name) => name.replace(/^(NativeModule|Internal Binding) /, ''))
+    .filter((name) => /^(tls|net|dgram|http|https|child_process|_tls_wrap|crypto)$/.test(name))));`;
+
+  test('the translator needs ip-num alone, and neither TLS nor sockets', () => {
+    const folder = hostWith('translator-host', ['ip-num']);
+    const entry = `${manifest.name}/translator`;
+    expect(run('plain.cjs', loaded, folder)).toEqual([]);
+    expect(run('a.cjs', `require('${entry}'); ${loaded}`, folder)).toEqual([]);
+    const plain = run<string[]>('plain.mjs', loaded, folder);
+    expect(run('b.mjs', `await import('${entry}'); ${loaded}`, folder)).toEqual(plain);
+  });
+
+  test('everything loads without koffi, which a TUN alone needs', () => {
+    const dependencies = Object.keys(manifest.dependencies);
+    const folder = hostWith('no-koffi-host', [...dependencies, '@leichtgewicht/ip-codec']);
+    const says = run<string>(
+      'tun.mjs',
+      `const { LinuxTun, MemoryDevice } = await import('${manifest.name}');
+       MemoryDevice.pair();
+       const fault = await LinuxTun.open({ name: 'vp-none' }).catch((error) => error);
+       console.log(JSON.stringify(fault.code + ' ' + fault.message));`,
+      folder
+    );
+    expect(says).toMatch(/^ERR_PRESENCE_ENVIRONMENT .*koffi/);
+  });
+});
+
+describe('types', () => {
+  test('a strict consumer compiles against every entry point, as a module of either kind', async () => {
+    const names = ENTRIES.map((_, i) => `entry${i}`);
+    const imports = ENTRIES.map((entry, i) => `import * as entry${i} from '${entry}';`).join('\n');
+    const consumer = `${imports}
+      import { IpAddress, PacketTranslator, Verdict } from '${manifest.name}';
+      import { PacketTranslator as Same, type TranslationPlan } from '${manifest.name}/translator';
+      const plan: TranslationPlan = { realms: [], presences: [], permits: [] };
+      const translator: Same = new PacketTranslator();
+      translator.load(plan);
+      const text: string = IpAddress.parse('192.0.2.1').toString();
+      export const all: object[] = [${names.join(', ')}, { text, none: Verdict.Forward }];
+      // @ts-expect-error an option that there is not
+      new PacketTranslator({ colour: 'red' });
+    `;
+    writeFileSync(join(host, 'consumer.mts'), consumer);
+    writeFileSync(join(host, 'consumer.cts'), consumer);
+    const options = {
+      strict: true,
+      noEmit: true,
+      module: 'nodenext',
+      target: 'es2022',
+      exactOptionalPropertyTypes: true,
+      noUncheckedIndexedAccess: true,
+      types: ['node'],
+      typeRoots: [resolve('node_modules/@types')],
+      skipLibCheck: false,
+    };
+    const project = { compilerOptions: options, files: ['consumer.mts', 'consumer.cts'] };
+    writeFileSync(join(host, 'tsconfig.json'), JSON.stringify(project));
+    expect(await tool('tsc', ['-p', host])).toBe('');
+  });
+
+  test('attw finds every entry point resolvable', async () => {
+    const report = await tool('attw', [tarball, '--profile', 'node16', '--format', 'json']);
+    const { problems } = JSON.parse(report) as { problems?: unknown };
+    expect(problems ?? {}).toEqual({});
+  });
+
+  test('publint has nothing to say', async () => {
+    expect(await tool('publint', ['run', tarball, '--strict'])).toMatch(/All good!/);
+  });
+});
+
+/** Runs a tool of ours; returns what it prints, whether it is content or not. */
+async function tool(name: string, args: readonly string[]): Promise<string> {
+  const path = resolve('node_modules/.bin', name);
+  const { stdout } = await promisify(execFile)(path, args).catch(
+    (error: { stdout: string }) => error
+  );
+  return stdout;
+}
