@@ -3,7 +3,7 @@
  * may open the socket may do everything; its file mode is 0600.
  * @module
  */
-import { chmodSync, unlinkSync } from 'node:fs';
+import { lstatSync, unlinkSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { connect } from 'node:net';
 import { EnvironmentError, PresenceError } from '../errors.ts';
@@ -23,7 +23,9 @@ export interface AdminServerOptions {
   readonly socketPath: string;
   /** By method and path: `'POST /v1/tokens'`. */
   readonly routes: Readonly<Record<string, AdminHandler>>;
+  /** Longest body, in bytes; default 256 KiB. */
   readonly maxBodyBytes?: number;
+  /** How long a client may take to send its request, and to take the answer, in ms; default 10,000. */
   readonly timeoutMs?: number;
 }
 
@@ -31,12 +33,21 @@ export class AdminServer {
   readonly #server: Server;
   readonly #routes: ReadonlyMap<string, AdminHandler>;
   readonly #maxBodyBytes: number;
+  readonly #timeoutMs: number;
+  /** Requests that have come whole and are not answered yet. */
+  readonly #underWay = new Set<Promise<void>>();
 
   private constructor(options: AdminServerOptions) {
-    this.#routes = new Map(Object.entries(options.routes));
-    this.#maxBodyBytes = options.maxBodyBytes ?? 256 * 1024;
-    this.#server = createServer((request, response) => void this.#serve(request, response));
-    this.#server.requestTimeout = options.timeoutMs ?? 10_000;
+    const { routes, maxBodyBytes = 256 * 1024, timeoutMs = 10_000 } = options;
+    this.#routes = new Map(Object.entries(routes));
+    this.#maxBodyBytes = maxBodyBytes;
+    this.#timeoutMs = timeoutMs;
+    const limits = {
+      requestTimeout: timeoutMs,
+      headersTimeout: timeoutMs,
+      connectionsCheckingInterval: Math.min(timeoutMs, 1000),
+    };
+    this.#server = createServer(limits, (request, response) => void this.#serve(request, response));
   }
 
   /**
@@ -46,59 +57,90 @@ export class AdminServer {
    */
   static async listen(options: AdminServerOptions): Promise<AdminServer> {
     const { socketPath } = options;
-    if (await isListening(socketPath)) {
-      throw new EnvironmentError(`the admin socket ${socketPath} is in use by another process`);
-    }
     const admin = new AdminServer(options);
-    await new Promise<void>((resolve, reject) => {
-      admin.#server.once('error', reject);
-      admin.#server.listen(socketPath, resolve);
-    }).catch((error: Error) => {
-      throw new EnvironmentError(
-        `cannot listen on the admin socket ${socketPath}: ${error.message}`,
-        {
-          cause: error,
-        }
-      );
-    });
-    chmodSync(socketPath, 0o600);
+    try {
+      await makeRoom(socketPath);
+      await admin.#listen(socketPath);
+    } catch (error) {
+      if (error instanceof PresenceError) throw error;
+      const { message } = error as Error;
+      throw new EnvironmentError(`cannot listen on the admin socket ${socketPath}: ${message}`, {
+        cause: error,
+      });
+    }
     return admin;
   }
 
-  /** Waits for requests under way. */
+  /** Takes no more requests, waits for the answers to those that have come whole, ends the rest. */
   async close(): Promise<void> {
-    await new Promise((resolve) => {
-      this.#server.close(resolve);
-      this.#server.closeIdleConnections();
+    const closed = new Promise((resolve) => this.#server.close(resolve));
+    await Promise.all(this.#underWay);
+    this.#server.closeAllConnections();
+    await closed;
+  }
+
+  #listen(socketPath: string): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#server.once('error', reject);
+      // The socket is made within the call: at no time may others open it.
+      const umask = process.umask(0o177);
+      try {
+        this.#server.listen(socketPath, () => {
+          this.#server.off('error', reject);
+          // A client that could not be accepted, for example for want of file descriptors.
+          this.#server.on('error', () => {});
+          resolve();
+        });
+      } finally {
+        process.umask(umask);
+      }
     });
   }
 
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const closed = new Promise<void>((resolve) => response.once('close', resolve));
+    let body: Json | undefined;
     try {
-      const url = new URL(request.url ?? '/', 'http://admin');
-      const handler = this.#routes.get(`${request.method} ${url.pathname}`);
-      if (handler === undefined) {
-        respond(response, 404, { message: `there is no ${request.method} ${url.pathname}` });
-        return;
-      }
-      const body = await this.#readBody(request);
-      respond(response, 200, (await handler({ query: url.searchParams, body })) ?? {});
+      body = await this.#readBody(request);
     } catch (error) {
-      const isOurs = error instanceof PresenceError;
-      const { message } = error as Error;
-      respond(response, isOurs ? 400 : 500, isOurs ? { code: error.code, message } : { message });
+      this.#respond(response, ...failure(error));
+      request.resume();
+      return;
+    }
+    const answered = this.#answer(request, response, body).then(() => closed);
+    this.#underWay.add(answered);
+    await answered;
+    this.#underWay.delete(answered);
+  }
+
+  async #answer(
+    request: IncomingMessage,
+    response: ServerResponse,
+    body: Json | undefined
+  ): Promise<void> {
+    try {
+      const [path, query] = splitUrl(request.url ?? '/');
+      const handler = this.#routes.get(`${request.method} ${path}`);
+      if (handler === undefined) {
+        this.#respond(response, 404, { message: `there is no ${request.method} ${path}` });
+      } else {
+        this.#respond(response, 200, (await handler({ query, body })) ?? {});
+      }
+    } catch (error) {
+      this.#respond(response, ...failure(error));
     }
   }
 
   async #readBody(request: IncomingMessage): Promise<Json | undefined> {
     const chunks: Buffer[] = [];
     let length = 0;
-    for await (const chunk of request as AsyncIterable<Buffer>) {
-      length += chunk.length;
+    // Not destroyed on the way out: the answer goes over the same socket.
+    for await (const chunk of request.iterator({ destroyOnReturn: false })) {
+      length += (chunk as Buffer).length;
       if (length > this.#maxBodyBytes) {
         throw new AdminRequestError(`the body is longer than ${this.#maxBodyBytes} bytes`);
       }
-      chunks.push(chunk);
+      chunks.push(chunk as Buffer);
     }
     if (length === 0) return undefined;
     try {
@@ -106,6 +148,14 @@ export class AdminServer {
     } catch (error) {
       throw new AdminRequestError(`the body is not JSON: ${(error as Error).message}`);
     }
+  }
+
+  /** @throws {TypeError} if the body is not JSON; nothing was sent then. */
+  #respond(response: ServerResponse, status: number, body: unknown): void {
+    const text = `${JSON.stringify(body)}\n`;
+    response.setTimeout(this.#timeoutMs, () => response.destroy());
+    response.writeHead(status, { 'content-type': 'application/json', connection: 'close' });
+    response.end(text);
   }
 }
 
@@ -115,21 +165,42 @@ class AdminRequestError extends PresenceError {
   }
 }
 
-function respond(response: ServerResponse, status: number, body: unknown): void {
-  response.writeHead(status, { 'content-type': 'application/json', connection: 'close' });
-  response.end(`${JSON.stringify(body)}\n`);
+function failure(error: unknown): [status: number, body: Json] {
+  if (error instanceof PresenceError) {
+    return [400, { code: error.code, message: error.message }];
+  }
+  return [500, { message: error instanceof Error ? error.message : String(error) }];
 }
 
-/** Whether somebody answers at the socket; a file that nobody answers at is removed. */
-function isListening(socketPath: string): Promise<boolean> {
+function splitUrl(url: string): [path: string, query: URLSearchParams] {
+  const at = url.indexOf('?');
+  return at < 0
+    ? [url, new URLSearchParams()]
+    : [url.slice(0, at), new URLSearchParams(url.slice(at + 1))];
+}
+
+/**
+ * Removes the socket of a process that is gone.
+ *
+ * @throws {EnvironmentError} if somebody answers there, or it is something else than a socket.
+ */
+async function makeRoom(socketPath: string): Promise<void> {
+  const stat = lstatSync(socketPath, { throwIfNoEntry: false });
+  if (stat === undefined) return;
+  if (!stat.isSocket()) throw new EnvironmentError(`${socketPath} is there, and is not a socket`);
+  if (await isAnswered(socketPath)) {
+    throw new EnvironmentError(`the admin socket ${socketPath} is in use by another process`);
+  }
+  unlinkSync(socketPath);
+}
+
+/** Anything but a refusal counts as an answer: the socket of a busy process stays. */
+function isAnswered(socketPath: string): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = connect(socketPath, () => {
       socket.destroy();
       resolve(true);
     });
-    socket.on('error', (error: NodeJS.ErrnoException) => {
-      if (error.code === 'ECONNREFUSED') unlinkSync(socketPath);
-      resolve(false);
-    });
+    socket.on('error', ({ code }: NodeJS.ErrnoException) => resolve(code !== 'ECONNREFUSED'));
   });
 }

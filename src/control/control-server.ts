@@ -3,6 +3,7 @@
  * of it.
  * @module
  */
+import { EventEmitter } from 'eventemitter3';
 import { PeerProtocolError } from '../errors.ts';
 import type { Json } from '../store/index.ts';
 import { type ControlChannel, parseControlMessage } from './messages.ts';
@@ -18,13 +19,19 @@ export interface EdgeStatus {
   readonly counters: Readonly<Record<string, number>>;
 }
 
-export class ControlServer {
+export interface ControlServerEvents {
+  /** A snapshot cannot be sent, not even later: typically it is longer than the tunnel takes. */
+  problem: [site: string, error: Error];
+}
+
+export class ControlServer extends EventEmitter<ControlServerEvents> {
   readonly #controller: PresenceController;
   readonly #retryMs: number;
   readonly #edges = new Map<string, ConnectedEdge>();
 
   /** @param retryMs when a snapshot is offered again to an edge that could not take it, in ms */
   constructor(controller: PresenceController, retryMs = 500) {
+    super();
     this.#controller = controller;
     this.#retryMs = retryMs;
     controller.on('snapshot', this.#onSnapshot);
@@ -42,9 +49,14 @@ export class ControlServer {
     onFault: (error: PeerProtocolError) => void
   ): () => void {
     this.#edges.get(site)?.close();
-    const edge = new ConnectedEdge(channel, this.#retryMs, onFault);
-    this.#edges.set(site, edge);
+    this.#edges.delete(site);
+    // Before the edge is entered: what is published only now would be sent twice.
     const snapshot = this.#controller.snapshot(site);
+    const edge = new ConnectedEdge(channel, this.#retryMs, {
+      onFault,
+      onProblem: (error) => this.emit('problem', site, error),
+    });
+    this.#edges.set(site, edge);
     if (snapshot !== undefined) edge.send(snapshot);
     return () => {
       edge.close();
@@ -68,33 +80,39 @@ export class ControlServer {
   };
 }
 
+interface EdgeHooks {
+  onFault(error: PeerProtocolError): void;
+  onProblem(error: Error): void;
+}
+
 class ConnectedEdge {
   status: EdgeStatus = { sentRevision: 0, appliedRevision: 0, counters: {} };
   readonly #channel: ControlChannel;
   readonly #retryMs: number;
-  readonly #onFault: (error: PeerProtocolError) => void;
+  readonly #hooks: EdgeHooks;
   #retry: NodeJS.Timeout | undefined;
 
-  constructor(
-    channel: ControlChannel,
-    retryMs: number,
-    onFault: (error: PeerProtocolError) => void
-  ) {
+  constructor(channel: ControlChannel, retryMs: number, hooks: EdgeHooks) {
     this.#channel = channel;
     this.#retryMs = retryMs;
-    this.#onFault = onFault;
+    this.#hooks = hooks;
     channel.on('control', this.#onMessage);
   }
 
   /** Sends a snapshot, in place of any older one that could not be sent yet. */
   send(snapshot: Snapshot): void {
     clearTimeout(this.#retry);
-    if (this.#channel.sendControl({ type: 'snapshot', snapshot } as unknown as Json)) {
-      this.status = { ...this.status, sentRevision: snapshot.revision };
-    } else {
-      this.#retry = setTimeout(() => this.send(snapshot), this.#retryMs);
-      this.#retry.unref();
+    try {
+      if (this.#channel.sendControl({ type: 'snapshot', snapshot } as unknown as Json)) {
+        this.status = { ...this.status, sentRevision: snapshot.revision };
+        return;
+      }
+    } catch (error) {
+      this.#hooks.onProblem(error as Error);
+      return;
     }
+    this.#retry = setTimeout(() => this.send(snapshot), this.#retryMs);
+    this.#retry.unref();
   }
 
   close(): void {
@@ -111,7 +129,7 @@ class ConnectedEdge {
       }
       if (message?.type === 'status') this.status = { ...this.status, counters: message.counters };
     } catch (error) {
-      this.#onFault(error as PeerProtocolError);
+      this.#hooks.onFault(error as PeerProtocolError);
     }
   };
 }

@@ -13,9 +13,10 @@ export {
   type ControlClientEvents,
   type ControlClientOptions,
 } from './control-client.ts';
-export { ControlServer, type EdgeStatus } from './control-server.ts';
+export { ControlServer, type ControlServerEvents, type EdgeStatus } from './control-server.ts';
 export type { ControlChannel, ControlMessage } from './messages.ts';
 export {
+  NotAdmittedError,
   type PlanTarget,
   PresenceController,
   type PresenceControllerEvents,

@@ -4,7 +4,7 @@
  */
 import * as v from 'valibot';
 import { PeerProtocolError } from '../errors.ts';
-import { parseSchema, type Schema } from '../schema.ts';
+import { parseSchema, type Schema, wholeNumber } from '../schema.ts';
 import type { Json } from '../store/index.ts';
 import { type Snapshot, SnapshotSchema } from './snapshot.ts';
 
@@ -49,6 +49,10 @@ export function parseControlMessage(message: Json): ControlMessage | undefined {
   }
 }
 
+/** Bounds of what an edge may report: names in characters, and how many. */
+const MAX_COUNTER_NAME = 64;
+const MAX_COUNTERS = 256;
+
 const EnvelopeSchema: Schema<{ type: string }> = v.object({ type: v.string() });
 
 const SCHEMAS: ReadonlyMap<string, Schema<ControlMessage>> = new Map<
@@ -56,14 +60,20 @@ const SCHEMAS: ReadonlyMap<string, Schema<ControlMessage>> = new Map<
   Schema<ControlMessage>
 >([
   ['snapshot', v.object({ type: v.literal('snapshot'), snapshot: SnapshotSchema })],
-  ['ack', v.object({ type: v.literal('ack'), revision: v.pipe(v.number(), v.integer()) })],
+  ['ack', v.object({ type: v.literal('ack'), revision: wholeNumber(1, Number.MAX_SAFE_INTEGER) })],
   [
     'status',
     v.object({
       type: v.literal('status'),
       counters: v.pipe(
-        v.record(v.pipe(v.string(), v.maxLength(64)), v.pipe(v.number(), v.minValue(0))),
-        v.check((counters) => Object.keys(counters).length <= 256, 'has more than 256 counters')
+        v.record(
+          v.pipe(v.string(), v.maxLength(MAX_COUNTER_NAME)),
+          wholeNumber(0, Number.MAX_SAFE_INTEGER)
+        ),
+        v.check(
+          (counters) => Object.keys(counters).length <= MAX_COUNTERS,
+          `has more than ${MAX_COUNTERS} counters`
+        )
       ),
     }),
   ],

@@ -3,20 +3,17 @@
  * @module
  */
 import { EventEmitter } from 'eventemitter3';
-import { IpAddress, IpPrefix } from '../address.ts';
-import { AddressAllocator, type AllocatorStats, type Lease } from '../allocator/index.ts';
-import { AllocatorError, ApiMisuseError, QuotaExceededError } from '../errors.ts';
-import {
-  type DesiredState,
-  type Exposure,
-  exposureName,
-  type Registry,
-  type Service,
-  type Site,
-} from '../registry/index.ts';
-import type { Json, Store, Write } from '../store/index.ts';
-import type { Endpoint, Permit, Presence, TranslationPlan } from '../translator/index.ts';
-import type { Snapshot, SnapshotHost } from './snapshot.ts';
+import { IpAddress } from '../address.ts';
+import type { AllocatorStats } from '../allocator/index.ts';
+import { ApiMisuseError, PresenceError } from '../errors.ts';
+import type { Registry } from '../registry/index.ts';
+import type { Store } from '../store/index.ts';
+import type { Permit, Presence, TranslationPlan } from '../translator/index.ts';
+import { DesiredIndex } from './desired-index.ts';
+import { endpointKey, parseEndpoint } from './endpoint.ts';
+import { LeaseBook } from './lease-book.ts';
+import { viewOf } from './site-view.ts';
+import type { Snapshot } from './snapshot.ts';
 
 /** What the controller tells its plan to; `PacketTranslator` is one. */
 export interface PlanTarget {
@@ -29,12 +26,14 @@ export interface PresenceControllerOptions {
   /** Keeps the leases. */
   readonly store: Store;
   readonly translator: PlanTarget;
-  /** TTL of the names' addresses in DNS. */
+  /** TTL of the names' addresses in DNS; default 30. */
   readonly ttlSeconds?: number;
-  /** How long a released address rests, in ms; at least the TTL. */
+  /** How long a released address rests, in ms; at least the TTL, by default twice that. */
   readonly quarantineMs?: number;
-  /** How long changes of one site are gathered before its snapshot is made, in ms. */
+  /** How long changes of one site are gathered before its snapshot is made, in ms; default 20. */
   readonly coalesceMs?: number;
+  /** When what could not be had or stored is tried again, in ms; default 5000. */
+  readonly retryMs?: number;
   /** Sites whose certificates are revoked at the start. */
   readonly blocked?: Iterable<string>;
   /** Wall clock in ms. */
@@ -44,7 +43,11 @@ export interface PresenceControllerOptions {
 export interface PresenceControllerEvents {
   /** A site's snapshot has changed. */
   snapshot: [snapshot: Snapshot];
-  /** A presence could not be had; the rest of the state is in force all the same. */
+  /**
+   * A presence could not be had, or nothing be stored; the rest of the state is in force all the
+   * same. A full pool is told once until it was seen with room again. What was found at the start is
+   * told in the next turn of the event loop.
+   */
   problem: [error: Error];
 }
 
@@ -56,85 +59,100 @@ export interface Whois {
   readonly services: readonly string[];
 }
 
+/** A host was refused a presence: it is, or has become, no client of any service there. */
+export class NotAdmittedError extends PresenceError {
+  constructor(message: string) {
+    super('ERR_PRESENCE_NOT_ADMITTED', message);
+  }
+}
+
 /**
  * One per cloud. Changes are serialised, and derived anew from the whole desired state; a client that
- * appears is added alone.
+ * appears is added alone. Only presences that are stored get into the plan, a snapshot or an answer.
  */
 export class PresenceController extends EventEmitter<PresenceControllerEvents> {
   readonly #registry: Registry;
-  readonly #store: Store;
   readonly #translator: PlanTarget;
   readonly #ttlSeconds: number;
-  readonly #quarantineMs: number;
   readonly #coalesceMs: number;
+  readonly #retryMs: number;
   readonly #now: () => number;
   readonly #blocked: Set<string>;
-  readonly #realms = new Map<string, RealmPool>();
-  readonly #snapshots = new Map<string, Snapshot>();
+  readonly #book: LeaseBook;
+  #desired: DesiredIndex;
+  /** The plan in force is not, or when all is stored will not be, what `#desired` and `#book` say. */
+  #isStale = true;
+  readonly #published = new Map<string, Published>();
   readonly #dirty = new Set<string>();
   readonly #admissions = new Map<string, Promise<void>>();
   #arrivals: Arrival[] = [];
-  /** Lease changes that no commit has taken yet; more than one commit's worth only after a failure. */
-  #unstored: Write[] = [];
+  #problems: ReadonlyMap<string, Error> = new Map();
   #revision: number;
   #work: Promise<unknown> = Promise.resolve();
-  #timer: NodeJS.Timeout | undefined;
-  #closed = false;
+  #isDeriveQueued = false;
+  #publishTimer: NodeJS.Timeout | undefined;
+  #publishPauseMs = 0;
+  #retryTimer: NodeJS.Timeout | undefined;
+  #isClosed = false;
 
-  private constructor(options: PresenceControllerOptions) {
+  private constructor(options: Resolved, book: LeaseBook) {
     super();
-    const ttlSeconds = options.ttlSeconds ?? 30;
-    const quarantineMs = options.quarantineMs ?? 2000 * ttlSeconds;
-    if (quarantineMs < 1000 * ttlSeconds) {
-      throw new ApiMisuseError(
-        `quarantineMs ${quarantineMs} is shorter than the TTL of ${ttlSeconds} s: cached names would lead to other hosts`
-      );
-    }
     this.#registry = options.registry;
-    this.#store = options.store;
     this.#translator = options.translator;
-    this.#ttlSeconds = ttlSeconds;
-    this.#quarantineMs = quarantineMs;
-    this.#coalesceMs = options.coalesceMs ?? 20;
-    this.#now = options.now ?? Date.now;
+    this.#ttlSeconds = options.ttlSeconds;
+    this.#coalesceMs = options.coalesceMs;
+    this.#retryMs = options.retryMs;
+    this.#now = options.now;
     this.#blocked = new Set(options.blocked);
-    this.#revision = this.#now();
+    this.#book = book;
+    this.#desired = new DesiredIndex({ sites: [], services: [], exposures: [] });
+    this.#revision = Math.floor(this.#now());
   }
 
   /**
    * Reads the leases and derives everything once; then follows the registry.
    *
-   * @throws {StoreError} if the store cannot be read or written.
+   * @throws {ApiMisuseError} if the quarantine is shorter than the TTL.
+   * @throws {StoreError} if the store cannot be read or written, or has what is not a lease.
    */
   static async start(options: PresenceControllerOptions): Promise<PresenceController> {
-    const controller = new PresenceController(options);
-    await controller.#readLeases();
-    await controller.#derive();
+    const resolved = resolve(options);
+    const controller = new PresenceController(resolved, await LeaseBook.open(resolved));
+    // First, so that no change is missed while the leases are being stored.
     options.registry.on('change', controller.#onChange);
+    try {
+      const problems = await controller.#enqueue(() => controller.#derive());
+      setImmediate(() => controller.#tell(problems));
+    } catch (error) {
+      await controller.close();
+      throw error;
+    }
     return controller;
   }
 
   /** Returns a site's view as it is now; undefined for a site that is not there, or is blocked. */
   snapshot(site: string): Snapshot | undefined {
     this.#publish();
-    return this.#snapshots.get(site);
+    return this.#published.get(site)?.snapshot;
   }
 
   /**
    * Gives the host `source` of the site `ingress` a presence in the site `egress`. When it resolves,
    * the presence is stored and bound; hosts that ask at the same time share one commit.
    *
+   * @throws {NotAdmittedError} if the host is no client of a service there, or a site is blocked.
    * @throws {QuotaExceededError} if the site has as many clients there as it may.
    * @throws {PoolExhaustedError} if the egress site has no address left.
    * @throws {StoreError} if it cannot be stored.
    */
   admit(ingress: string, source: string, egress: string): Promise<void> {
+    if (this.#isClosed) return Promise.reject(new ApiMisuseError('the controller is closed'));
     const key = `${egress}|${ingress}/${source}`;
     let admission = this.#admissions.get(key);
     if (admission === undefined) {
       admission = new Promise<void>((resolve, reject) => {
         this.#arrivals.push({ ingress, source, egress, resolve, reject });
-        if (this.#arrivals.length === 1) this.#serialise(() => this.#admitArrivals());
+        if (this.#arrivals.length === 1) void this.#enqueue(() => this.#admitArrivals());
       }).finally(() => this.#admissions.delete(key));
       this.#admissions.set(key, admission);
     }
@@ -150,165 +168,124 @@ export class PresenceController extends EventEmitter<PresenceControllerEvents> {
     this.#load();
   }
 
-  /** Says whom an address stands for in a site. */
+  /**
+   * Says whom an address stands for in a site.
+   *
+   * @throws {ApiMisuseError} if it is not an address.
+   */
   whois(site: string, address: string): Whois | undefined {
-    const lease = this.#realms.get(site)?.allocator.holder(IpAddress.parse(address).toString());
-    if (lease === undefined) return undefined;
-    const endpoint = parseEndpoint(lease.key);
-    const services = this.#registry.state.services
-      .filter((service) => endpointKey(homeOf(service)) === lease.key)
-      .map(({ name }) => name);
+    const key = this.#book.holder(site, IpAddress.parse(address).toString());
+    if (key === undefined) return undefined;
+    const endpoint = parseEndpoint(key);
+    const services = this.#desired.servicesAt(key);
     return { site: endpoint.realm, address: endpoint.address, services };
   }
 
   /** Lists the presences in use. */
   presences(): Presence[] {
-    return [...this.#realms].flatMap(([realm, { allocator }]) =>
-      allocator
-        .leases()
-        .filter(({ releasedAt }) => releasedAt === undefined)
-        .map(({ key, address }) => ({ realm, address, of: parseEndpoint(key) }))
-    );
+    return this.#book.presences();
   }
 
   poolStats(site: string): AllocatorStats | undefined {
-    return this.#realms.get(site)?.allocator.stats;
+    return this.#book.stats(site);
   }
 
   /** Waits for what is under way and follows the registry no more. */
   async close(): Promise<void> {
-    this.#closed = true;
+    this.#isClosed = true;
     this.#registry.off('change', this.#onChange);
-    clearTimeout(this.#timer);
+    clearTimeout(this.#publishTimer);
+    clearTimeout(this.#retryTimer);
     await this.#work;
   }
 
+  /** Changes that come while others are being derived are derived together. */
   readonly #onChange = (): void => {
-    this.#serialise(async () => {
+    if (this.#isDeriveQueued || this.#isClosed) return;
+    this.#isDeriveQueued = true;
+    this.#enqueue(async () => {
+      this.#isDeriveQueued = false;
       try {
-        await this.#derive();
+        this.#tell(await this.#derive());
       } catch (error) {
         this.emit('problem', error as Error);
       }
-    });
+    }).catch(throwToProcess);
   };
 
-  #serialise(work: () => Promise<void>): void {
-    this.#work = this.#work.then(work);
+  /** One after the other; one that fails does not keep the next from being done. */
+  #enqueue<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#work.then(work);
+    this.#work = result.catch(() => {});
+    return result;
   }
 
-  async #readLeases(): Promise<void> {
-    for (const { key, value } of await this.#store.list(LEASES)) {
-      const [realm, address] = split(key.slice(LEASES.length));
-      const { endpoint, releasedAt } = value as unknown as StoredLease;
-      const pool = this.#realms.get(realm) ?? new RealmPool([], [], this.#quarantineMs, this.#now);
-      pool.stored.push({
-        key: endpoint,
-        address,
-        ...(releasedAt === undefined ? {} : { releasedAt }),
-      });
-      this.#realms.set(realm, pool);
-    }
-  }
-
-  /** Makes leases fit the desired state, stores them, and only then puts them to use. */
-  async #derive(): Promise<void> {
+  /**
+   * Makes leases fit the desired state, stores them, and only then puts them to use. What is no
+   * longer wanted is out of use even if that cannot be stored.
+   */
+  async #derive(): Promise<ReadonlyMap<string, Error>> {
     const { state } = this.#registry;
-    const writes: Write[] = [];
-    const sites = new Map(state.sites.map((site) => [site.name, site]));
-    for (const site of state.sites) {
-      const pool = this.#realms.get(site.name);
-      if (pool?.fits(site) === true) continue;
-      const next = new RealmPool(site.pools, site.reserved, this.#quarantineMs, this.#now);
-      const lost = next.allocator.restore([
-        ...(pool?.allocator.leases() ?? []),
-        ...(pool?.stored ?? []),
-      ]);
-      for (const lease of lost) writes.push(deletion(site.name, lease));
-      this.#realms.set(site.name, next);
+    if (state !== this.#desired.state) {
+      this.#desired = new DesiredIndex(state);
+      this.#isStale = true;
     }
-    for (const [name, pool] of this.#realms) {
-      if (sites.has(name)) continue;
-      for (const lease of [...pool.allocator.leases(), ...pool.stored]) {
-        writes.push(deletion(name, lease));
-      }
-      this.#realms.delete(name);
-      this.#snapshots.delete(name);
+    const problems = this.#book.fit(this.#desired);
+    try {
+      if (await this.#book.commit()) this.#isStale = true;
+    } catch (error) {
+      this.#load();
+      this.#retryLater();
+      throw error;
     }
-    for (const [name, pool] of this.#realms) this.#fit(name, pool, state, writes);
-    await this.#commit(writes);
-    this.#load();
+    if (this.#isStale) this.#load();
+    if (problems.size > 0) this.#retryLater();
+    return problems;
   }
 
-  /** What a failed commit has not stored goes with the next one, so that nothing is used unstored. */
-  async #commit(writes: readonly Write[]): Promise<void> {
-    this.#unstored.push(...writes);
-    const batch = this.#unstored.length;
-    if (batch === 0) return;
-    await this.#store.commit(this.#unstored);
-    this.#unstored = this.#unstored.slice(batch);
+  #tell(problems: ReadonlyMap<string, Error>): void {
+    const before = this.#problems;
+    this.#problems = problems;
+    for (const [key, problem] of problems) {
+      if (!before.has(key)) this.emit('problem', problem);
+    }
   }
 
-  /** Leases what a site's exposures ask for, and releases what nothing asks for any more. */
-  #fit(name: string, pool: RealmPool, state: DesiredState, writes: Write[]): void {
-    const services = new Map(state.services.map((service) => [service.name, service]));
-    const wanted = new Set<string>();
-    for (const exposure of state.exposures) {
-      if (exposure.site === name) wanted.add(endpointKey(homeOf(services.get(exposure.service)!)));
-    }
-    pool.services = wanted;
-    const clientsOf = state.exposures.filter(({ service }) => services.get(service)!.site === name);
-    for (const lease of pool.allocator.leases()) {
-      if (lease.releasedAt !== undefined || wanted.has(lease.key)) continue;
-      const client = parseEndpoint(lease.key);
-      if (clientsOf.some((exposure) => admits(exposure, client, state))) continue;
-      writes.push(leaseWrite(name, pool.allocator.release(lease.key)!));
-    }
-    for (const key of wanted) {
-      if (pool.allocator.lookup(key) !== undefined) continue;
-      try {
-        const lease = pool.allocator.allocate(
-          key,
-          IpAddress.parse(parseEndpoint(key).address).family
-        );
-        writes.push(leaseWrite(name, lease));
-      } catch (error) {
-        if (!(error instanceof AllocatorError)) throw error;
-        this.emit('problem', error);
-      }
-    }
+  #retryLater(): void {
+    if (this.#isClosed) return;
+    clearTimeout(this.#retryTimer);
+    this.#retryTimer = setTimeout(this.#onChange, this.#retryMs);
+    this.#retryTimer.unref();
   }
 
   /** Leases addresses to the clients that have arrived since the last turn, in one commit. */
   async #admitArrivals(): Promise<void> {
     const arrivals = this.#arrivals;
     this.#arrivals = [];
-    const admitted: { arrival: Arrival; presence: Presence }[] = [];
-    const writes: Write[] = [];
+    const admitted: { readonly arrival: Arrival; readonly of: Presence['of'] }[] = [];
     for (const arrival of arrivals) {
       try {
-        const { lease, isNew } = this.#leaseTo(arrival);
-        if (isNew) writes.push(leaseWrite(arrival.egress, lease));
-        const of = { realm: arrival.ingress, address: arrival.source };
-        admitted.push({ arrival, presence: { realm: arrival.egress, address: lease.address, of } });
+        admitted.push({ arrival, of: this.#leaseTo(arrival) });
       } catch (error) {
         arrival.reject(error);
       }
     }
     try {
-      await this.#commit(writes);
+      await this.#book.commit();
+      // The commit has also stored what an earlier one had not.
+      if (this.#isStale) this.#load();
     } catch (error) {
-      for (const { arrival, presence } of admitted) {
-        const lease = this.#realms.get(presence.realm)?.allocator.release(endpointKey(presence.of));
-        if (lease !== undefined) this.#unstored.push(leaseWrite(presence.realm, lease));
-        arrival.reject(error);
-      }
+      this.#isStale = true;
+      this.#retryLater();
+      for (const { arrival } of admitted) arrival.reject(error);
       return;
     }
-    for (const { arrival, presence } of admitted) {
+    for (const { arrival, of } of admitted) {
       try {
-        this.#translator.bind(presence);
-        this.#markDirty(presence.realm);
+        const realm = arrival.egress;
+        const address = this.#book.address(realm, endpointKey(of))!;
+        this.#translator.bind({ realm, address, of });
+        this.#markDirty(realm);
         arrival.resolve();
       } catch (error) {
         arrival.reject(error);
@@ -316,152 +293,92 @@ export class PresenceController extends EventEmitter<PresenceControllerEvents> {
     }
   }
 
-  #leaseTo({ ingress, source, egress }: Arrival): { lease: Lease; isNew: boolean } {
-    const site = this.#registry.site(ingress);
-    const pool = this.#realms.get(egress);
-    if (site === undefined || pool === undefined || this.#blocked.has(ingress)) {
-      throw new ApiMisuseError(`"${ingress}" or "${egress}" is not, or no longer, a site`);
+  #leaseTo({ ingress, source, egress }: Arrival): Presence['of'] {
+    const address = IpAddress.parse(source);
+    const site = this.#desired.sites.get(ingress);
+    const isAdmitted =
+      site !== undefined &&
+      this.#isLive(ingress) &&
+      this.#isLive(egress) &&
+      this.#desired.isClient(egress, ingress, address);
+    if (!isAdmitted) {
+      throw new NotAdmittedError(`${address} of "${ingress}" is no client of "${egress}"`);
     }
-    const key = endpointKey({ realm: ingress, address: source });
-    const known = pool.allocator.lookup(key);
-    if (known !== undefined) return { lease: known, isNew: false };
-    if (pool.clientsOf(ingress) >= site.maxClients) {
-      throw new QuotaExceededError(
-        `${ingress} has ${site.maxClients} clients in ${egress}, as many as it may`
-      );
-    }
-    const lease = pool.allocator.allocate(key, IpAddress.parse(source).family);
-    return { lease, isNew: true };
+    const of = { realm: ingress, address: address.toString() };
+    this.#book.admit(egress, of, site.maxClients);
+    return of;
+  }
+
+  #isLive(site: string): boolean {
+    return this.#desired.sites.has(site) && !this.#blocked.has(site);
   }
 
   /** Gives the translator the plan, and marks every snapshot for renewal. */
   #load(): void {
-    const { state } = this.#registry;
-    const isLive = (realm: string) => this.#realms.has(realm) && !this.#blocked.has(realm);
-    const live = this.#liveExposures();
+    const { sites, exposed } = this.#desired;
     this.#translator.load({
-      realms: state.sites
-        .filter(({ name }) => isLive(name))
+      realms: [...sites.values()]
+        .filter(({ name }) => this.#isLive(name))
         .map(({ name, sources, pools }) => ({ name, sources, pools })),
-      presences: this.presences().filter(({ realm, of }) => isLive(realm) && isLive(of.realm)),
-      permits: live.map(({ exposure, service }): Permit => {
-        const { site: realm, clients } = exposure;
-        const permit = { realm, service: homeOf(service), ports: service.ports };
-        return clients === undefined ? permit : { ...permit, clients };
-      }),
+      presences: this.#book
+        .presences()
+        .filter(({ realm, of }) => this.#isLive(realm) && this.#isLive(of.realm)),
+      permits: exposed
+        .filter(({ exposure, home }) => this.#isLive(exposure.site) && this.#isLive(home.realm))
+        .map(
+          ({ exposure: { site: realm, clients }, service: { ports }, home: service }): Permit => {
+            const permit = { realm, service, ports };
+            return clients === undefined ? permit : { ...permit, clients };
+          }
+        ),
     });
-    for (const name of this.#realms.keys()) this.#markDirty(name);
-  }
-
-  #liveExposures(): { exposure: Exposure; service: Service }[] {
-    const { services, exposures } = this.#registry.state;
-    const byName = new Map(services.map((service) => [service.name, service]));
-    return exposures.flatMap((exposure) => {
-      const service = byName.get(exposure.service);
-      const isLive =
-        service !== undefined &&
-        !this.#blocked.has(exposure.site) &&
-        !this.#blocked.has(service.site) &&
-        this.#realms.has(exposure.site) &&
-        this.#realms.has(service.site);
-      return isLive ? [{ exposure, service }] : [];
-    });
+    this.#isStale = this.#book.hasPending;
+    for (const name of [...sites.keys(), ...this.#published.keys()]) this.#markDirty(name);
   }
 
   #markDirty(site: string): void {
     this.#dirty.add(site);
-    if (this.#timer !== undefined || this.#closed) return;
-    this.#timer = setTimeout(() => this.#publish(), this.#coalesceMs);
-    this.#timer.unref();
+    if (this.#publishTimer !== undefined || this.#isClosed) return;
+    const delayMs = Math.max(this.#coalesceMs, this.#publishPauseMs);
+    this.#publishTimer = setTimeout(() => this.#publish(), delayMs);
+    this.#publishTimer.unref();
   }
 
+  /**
+   * Renews the snapshots of the sites that are marked. The next round waits for several times as
+   * long as this one took, listeners included: many names must not keep packets from being moved.
+   */
   #publish(): void {
-    clearTimeout(this.#timer);
-    this.#timer = undefined;
+    clearTimeout(this.#publishTimer);
+    this.#publishTimer = undefined;
     const sites = [...this.#dirty];
     this.#dirty.clear();
-    for (const name of sites) {
-      const site = this.#registry.site(name);
-      if (site === undefined || this.#blocked.has(name)) {
-        this.#snapshots.delete(name);
-        continue;
-      }
-      const before = this.#snapshots.get(name);
-      const snapshot = this.#snapshotOf(site, before?.revision ?? 0);
-      if (before !== undefined && JSON.stringify(before) === JSON.stringify(snapshot)) continue;
-      const next = { ...snapshot, revision: ++this.#revision };
-      this.#snapshots.set(name, next);
-      this.emit('snapshot', next);
-    }
+    const startMs = this.#now();
+    for (const name of sites) this.#publishSite(name);
+    const tookMs = this.#now() - startMs;
+    this.#publishPauseMs = Math.min(PUBLISH_PAUSE_FACTOR * tookMs, MAX_PUBLISH_PAUSE_MS);
   }
 
-  #snapshotOf(site: Site, revision: number): Snapshot {
-    const { allocator } = this.#realms.get(site.name)!;
-    const hosts: SnapshotHost[] = [];
-    const names = new Map<string, string>();
-    for (const { exposure, service } of this.#liveExposures()) {
-      if (exposure.site !== site.name) continue;
-      const lease = allocator.lookup(endpointKey(homeOf(service)));
-      if (lease === undefined) continue;
-      const name = exposureName(exposure, site);
-      hosts.push({ name, addresses: [lease.address], ports: service.ports });
-      if (!names.has(lease.address)) names.set(lease.address, name);
+  #publishSite(name: string): void {
+    const site = this.#isLive(name) ? this.#desired.sites.get(name) : undefined;
+    if (site === undefined) {
+      this.#published.delete(name);
+      return;
     }
-    for (const lease of allocator.leases()) {
-      const { realm, address } = parseEndpoint(lease.key);
-      if (lease.releasedAt !== undefined || names.has(lease.address) || this.#blocked.has(realm)) {
-        continue;
-      }
-      // A client has no name of its own: its address and its site make one.
-      const name = `${address.replace(/[.:]+/g, '-').replace(/^-|-$/g, '')}.${realm}.${site.zone}`;
-      names.set(lease.address, name);
-      hosts.push({ name, addresses: [lease.address], ports: [] });
-    }
-    return {
-      revision,
-      site: site.name,
-      sources: site.sources,
-      pools: site.pools,
-      zone: site.zone,
-      ttlSeconds: this.#ttlSeconds,
-      hosts,
-      pointers: [...names].map(([address, name]) => ({ address, name })),
-    };
+    const isLive = (realm: string) => this.#isLive(realm);
+    const view = viewOf(site, this.#ttlSeconds, this.#desired, this.#book, isLive);
+    const text = JSON.stringify(view);
+    if (this.#published.get(name)?.text === text) return;
+    const snapshot = { revision: ++this.#revision, ...view };
+    this.#published.set(name, { snapshot, text });
+    this.emit('snapshot', snapshot);
   }
 }
 
-/** The addresses of one site. */
-class RealmPool {
-  readonly allocator: AddressAllocator;
-  /** Leases read from the store, until the site's pools are known. */
-  readonly stored: Lease[] = [];
-  /** Endpoints that have a presence because a service there is exposed. */
-  services: ReadonlySet<string> = new Set();
-  readonly #definition: string;
-
-  constructor(
-    pools: readonly string[],
-    reserved: readonly string[],
-    quarantineMs: number,
-    now: () => number
-  ) {
-    this.allocator = new AddressAllocator({ pools, reserved, quarantineMs, now });
-    this.#definition = JSON.stringify([pools, reserved]);
-  }
-
-  fits({ pools, reserved }: Site): boolean {
-    return this.stored.length === 0 && this.#definition === JSON.stringify([pools, reserved]);
-  }
-
-  /** How many hosts of `site` have a presence here as clients. */
-  clientsOf(site: string): number {
-    return this.allocator
-      .leases()
-      .filter(
-        ({ key, releasedAt }) =>
-          releasedAt === undefined && !this.services.has(key) && key.startsWith(`${site}/`)
-      ).length;
-  }
+interface Published {
+  readonly snapshot: Snapshot;
+  /** The view in it as JSON, to tell whether another one differs. */
+  readonly text: string;
 }
 
 interface Arrival {
@@ -472,46 +389,27 @@ interface Arrival {
   readonly reject: (error: unknown) => void;
 }
 
-interface StoredLease {
-  readonly endpoint: string;
-  readonly releasedAt?: number;
+type Resolved = Required<PresenceControllerOptions>;
+
+/** Fills in the defaults. */
+function resolve(options: PresenceControllerOptions): Resolved {
+  const { ttlSeconds = 30, quarantineMs = 2000 * ttlSeconds } = options;
+  const { coalesceMs = 20, retryMs = 5000, blocked = [], now = Date.now } = options;
+  if (!(quarantineMs >= 1000 * ttlSeconds)) {
+    throw new ApiMisuseError(
+      `quarantineMs ${quarantineMs} is shorter than the TTL of ${ttlSeconds} s: cached names would lead to other hosts`
+    );
+  }
+  return { ...options, ttlSeconds, quarantineMs, coalesceMs, retryMs, blocked, now };
 }
 
-/** Whether the exposure lets the client in, by its site and address. */
-function admits(exposure: Exposure, client: Endpoint, state: DesiredState): boolean {
-  if (exposure.site !== client.realm) return false;
-  const address = IpAddress.parse(client.address);
-  const prefixes =
-    exposure.clients ?? state.sites.find(({ name }) => name === client.realm)?.sources ?? [];
-  return prefixes.some((text) => IpPrefix.parse(text).contains(address));
+/** For what a listener throws: nobody here can do anything about it. */
+function throwToProcess(error: unknown): void {
+  queueMicrotask(() => {
+    throw error;
+  });
 }
 
-function homeOf(service: Service): Endpoint {
-  return { realm: service.site, address: IpAddress.parse(service.address).toString() };
-}
-
-function endpointKey({ realm, address }: Endpoint): string {
-  return `${realm}/${address}`;
-}
-
-function parseEndpoint(key: string): Endpoint {
-  const [realm, address] = split(key);
-  return { realm, address };
-}
-
-/** Splits at the first slash. */
-function split(text: string): [string, string] {
-  const at = text.indexOf('/');
-  return [text.slice(0, at), text.slice(at + 1)];
-}
-
-function leaseWrite(site: string, { key, address, releasedAt }: Lease): Write {
-  const value = { endpoint: key, ...(releasedAt === undefined ? {} : { releasedAt }) };
-  return { key: `${LEASES}${site}/${address}`, value: value as Json };
-}
-
-function deletion(site: string, { address }: Lease): Write {
-  return { key: `${LEASES}${site}/${address}`, value: undefined };
-}
-
-const LEASES = 'lease/';
+/** Publishing takes a tenth of the time at most. */
+const PUBLISH_PAUSE_FACTOR = 9;
+const MAX_PUBLISH_PAUSE_MS = 2000;

@@ -5,7 +5,15 @@
 import * as v from 'valibot';
 import type { ZoneData } from '../dns/index.ts';
 import { parsePortRange } from '../port-range.ts';
-import { AddressText, DomainText, NameText, PortText, PrefixText, type Schema } from '../schema.ts';
+import {
+  AddressText,
+  DomainText,
+  NameText,
+  PortText,
+  PrefixText,
+  type Schema,
+  wholeNumber,
+} from '../schema.ts';
 
 export interface Snapshot {
   /** Grows with every change. */
@@ -28,17 +36,20 @@ export interface SnapshotHost {
   /** Full domain name. */
   readonly name: string;
   readonly addresses: readonly string[];
-  /** Absent for a host that is known as a client only. */
+  /** Empty for a host that is known as a client only. */
   readonly ports: readonly string[];
 }
 
+/** RFC 2181 section 8. */
+const MAX_TTL_SECONDS = 0x7fffffff;
+
 export const SnapshotSchema: Schema<Snapshot> = /* @__PURE__ */ v.object({
-  revision: v.pipe(v.number(), v.integer(), v.minValue(1)),
+  revision: wholeNumber(1, Number.MAX_SAFE_INTEGER),
   site: NameText,
   sources: v.array(PrefixText),
   pools: v.array(PrefixText),
   zone: DomainText,
-  ttlSeconds: v.pipe(v.number(), v.integer(), v.minValue(0)),
+  ttlSeconds: wholeNumber(0, MAX_TTL_SECONDS),
   hosts: v.array(
     v.object({ name: DomainText, addresses: v.array(AddressText), ports: v.array(PortText) })
   ),

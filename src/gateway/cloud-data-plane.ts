@@ -110,7 +110,9 @@ export class CloudDataPlane {
       const guess = this.#likely;
       const at = guess?.reserve() ?? -1;
       const buffer = at < 0 ? this.#scratch : guess!.buffer;
-      const start = at < 0 ? 0 : at;
+      // Also if nothing comes of the guess: a tunnel gives back what was reserved when it is flushed.
+      if (at >= 0) this.#flushLater(guess!);
+      const start = Math.max(at, 0);
       const length = this.#device.read(buffer, start);
       if (length === 0) break;
       const end = start + length;
@@ -118,7 +120,6 @@ export class CloudDataPlane {
       const isGuessed = at >= 0 && this.#tunnels[this.#translator.egress] === guess;
       if (verdict === Verdict.Forward && isGuessed) {
         guess!.commit(FrameType.Packet, length);
-        this.#flushLater(guess!);
       } else {
         this.#forward(this.#cloud, buffer, start, end, verdict);
         if (verdict === Verdict.Forward) this.#likely = this.#tunnels[this.#translator.egress];

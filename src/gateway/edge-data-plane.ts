@@ -48,7 +48,10 @@ export class EdgeDataPlane {
   /** Begins to move packets. */
   start(): void {
     this.#tunnel.onPacket = this.#onPacket;
-    this.#tunnel.onDrain = () => this.#device.resume();
+    const resume = () => this.#device.resume();
+    this.#tunnel.onDrain = resume;
+    // A tunnel that was full when it broke never drains.
+    this.#tunnel.on('down', resume);
     this.#device.start(this.#onReadable);
   }
 

@@ -1,0 +1,61 @@
+/**
+ * What one site gets to see: the services exposed there, and the clients of its own services, as
+ * names and addresses.
+ * @module
+ */
+import type { Site } from '../registry/index.ts';
+import type { DesiredIndex } from './desired-index.ts';
+import { parseEndpoint } from './endpoint.ts';
+import type { LeaseBook } from './lease-book.ts';
+import type { Snapshot, SnapshotHost } from './snapshot.ts';
+
+/** A snapshot before it has a revision. */
+export type SiteView = Omit<Snapshot, 'revision'>;
+
+/** The same leases and desired state make the same view. @param isLive whether a site takes part */
+export function viewOf(
+  site: Site,
+  ttlSeconds: number,
+  desired: DesiredIndex,
+  book: LeaseBook,
+  isLive: (site: string) => boolean
+): SiteView {
+  const zone = site.zone.toLowerCase();
+  const hosts: SnapshotHost[] = [];
+  const names = new Map<string, string>();
+  for (const { name, key, home, service } of desired.exposedIn(site.name)) {
+    const address = isLive(home.realm) ? book.address(site.name, key) : undefined;
+    if (address === undefined) continue;
+    hosts.push({ name, addresses: [address], ports: service.ports });
+    // The first of several services on one host gives it its name.
+    if (!names.has(address)) names.set(address, name);
+  }
+  const clients: SnapshotHost[] = [];
+  for (const [key, address] of book.addressesIn(site.name)) {
+    const client = parseEndpoint(key);
+    if (names.has(address) || !isLive(client.realm)) continue;
+    const name = `${labelOf(client.address)}.${client.realm}.${zone}`;
+    clients.push({ name, addresses: [address], ports: [] });
+    names.set(address, name);
+  }
+  clients.sort((a, b) => (a.name < b.name ? -1 : 1));
+  return {
+    site: site.name,
+    sources: site.sources,
+    pools: site.pools,
+    zone,
+    ttlSeconds,
+    hosts: [...hosts, ...clients],
+    pointers: [...names]
+      .map(([address, name]) => ({ address, name }))
+      .sort((a, b) => (a.address < b.address ? -1 : 1)),
+  };
+}
+
+/**
+ * A client has no name of its own: its address makes a label, `10-0-0-5` or `2001-db8--5`, a
+ * different one for each. A zero keeps the hyphens of `::` off the edges.
+ */
+function labelOf(address: string): string {
+  return address.replace(/^:/, '0:').replace(/:$/, ':0').replace(/[.:]/g, '-');
+}

@@ -1,0 +1,322 @@
+import { spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { lstatSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { request } from 'node:http';
+import { connect, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { type AdminHandler, AdminServer } from '../../src/control/index.ts';
+import { ConfigError, EnvironmentError } from '../../src/errors.ts';
+
+let directory: string;
+let socketPath: string;
+let server: AdminServer | undefined;
+const sockets: Socket[] = [];
+
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), 'admin-'));
+  socketPath = join(directory, 'admin.sock');
+});
+afterEach(async () => {
+  for (const socket of sockets.splice(0)) socket.destroy();
+  await server?.close();
+  server = undefined;
+  rmSync(directory, { recursive: true, force: true });
+});
+
+async function listen(
+  routes: Record<string, AdminHandler> = {},
+  options: { maxBodyBytes?: number; timeoutMs?: number } = {}
+): Promise<AdminServer> {
+  server = await AdminServer.listen({ socketPath, routes, ...options });
+  return server;
+}
+
+interface Answer {
+  readonly status: number;
+  readonly type: string | undefined;
+  readonly body: unknown;
+}
+
+function ask(method: string, path: string, body?: string): Promise<Answer> {
+  return new Promise((resolve, reject) => {
+    const outgoing = request({ socketPath, method, path }, (response) => {
+      let text = '';
+      response.on('data', (chunk) => {
+        text += chunk;
+      });
+      response.on('end', () => {
+        const { statusCode: status = 0, headers } = response;
+        resolve({ status, type: headers['content-type'], body: JSON.parse(text) });
+      });
+    });
+    outgoing.on('error', reject);
+    outgoing.end(body);
+  });
+}
+
+async function open(text: string): Promise<Socket> {
+  const socket = connect(socketPath);
+  sockets.push(socket);
+  await once(socket, 'connect');
+  socket.write(text);
+  return socket;
+}
+
+async function readAll(socket: Socket): Promise<string> {
+  let text = '';
+  for await (const chunk of socket) text += chunk;
+  return text;
+}
+
+describe('the socket', () => {
+  test('is for its owner only, whatever the umask', async () => {
+    const before = process.umask(0);
+    try {
+      await listen();
+      expect(process.umask()).toBe(0);
+    } finally {
+      process.umask(before);
+    }
+    expect(lstatSync(socketPath).mode & 0o777).toBe(0o600);
+  });
+
+  test('is gone after close', async () => {
+    const admin = await listen();
+    await admin.close();
+    expect(lstatSync(socketPath, { throwIfNoEntry: false })).toBeUndefined();
+  });
+
+  test('takes the place of one that a process left behind', async () => {
+    const script = `require('net').createServer().listen(${JSON.stringify(socketPath)}, () => process.kill(process.pid, 'SIGKILL'))`;
+    spawnSync(process.execPath, ['-e', script]);
+    expect(lstatSync(socketPath).isSocket()).toBe(true);
+    await listen({ 'GET /': () => ({ ok: true }) });
+    expect((await ask('GET', '/')).body).toEqual({ ok: true });
+  });
+
+  test('is left alone while another process answers there', async () => {
+    await listen({ 'GET /': () => ({ first: true }) });
+    const second = AdminServer.listen({ socketPath, routes: {} });
+    await expect(second).rejects.toThrow(EnvironmentError);
+    await expect(second).rejects.toThrow(
+      `the admin socket ${socketPath} is in use by another process`
+    );
+    expect((await ask('GET', '/')).body).toEqual({ first: true });
+  });
+
+  test('does not take the place of a file', async () => {
+    writeFileSync(socketPath, 'precious');
+    const listening = listen();
+    await expect(listening).rejects.toThrow(EnvironmentError);
+    await expect(listening).rejects.toThrow(`${socketPath} is there, and is not a socket`);
+    expect(lstatSync(socketPath).size).toBe(8);
+  });
+
+  test('in a directory that is not there is the fault of the machine', async () => {
+    socketPath = join(directory, 'no', 'admin.sock');
+    await expect(listen()).rejects.toThrow(EnvironmentError);
+    await expect(listen()).rejects.toThrow(/^cannot listen on the admin socket .*no\/admin.sock: /);
+  });
+});
+
+describe('a request', () => {
+  test('is answered by the handler of its method and path', async () => {
+    await listen({
+      'GET /v1/whois': ({ query, body }) => ({ address: query.get('address'), body }),
+      'POST /v1/echo': async ({ body }) => body,
+      'DELETE /v1/nothing': () => undefined,
+    });
+    expect(await ask('GET', '/v1/whois?address=10.0.0.5&x=%20')).toEqual({
+      status: 200,
+      type: 'application/json',
+      body: { address: '10.0.0.5' },
+    });
+    expect((await ask('POST', '/v1/echo', '[1,{"a":"b"}]')).body).toEqual([1, { a: 'b' }]);
+    expect(await ask('DELETE', '/v1/nothing')).toMatchObject({ status: 200, body: {} });
+  });
+
+  const failing = (error: unknown) => () => {
+    throw error;
+  };
+  const circular: Record<string, unknown> = {};
+  circular.self = circular;
+
+  test.each<[string, AdminHandler, number, object]>([
+    [
+      'a fault of the operator',
+      failing(new ConfigError('site', '"x" is not a site')),
+      400,
+      { code: 'ERR_PRESENCE_CONFIG', message: 'site: "x" is not a site' },
+    ],
+    [
+      'a rejection',
+      () => Promise.reject(new ConfigError('', 'no')),
+      400,
+      { code: 'ERR_PRESENCE_CONFIG', message: 'no' },
+    ],
+    ['another error', failing(new TypeError('x is undefined')), 500, { message: 'x is undefined' }],
+    ['something that is no error', failing('text'), 500, { message: 'text' }],
+    ['nothing at all', failing(undefined), 500, { message: 'undefined' }],
+    ['a result that is not JSON', () => circular, 500, { message: expect.any(String) }],
+    ['a bigint', () => ({ a: 1n }), 500, { message: expect.any(String) }],
+  ])('whose handler gives %s', async (_what, handler, status, body) => {
+    await listen({ 'GET /': handler });
+    expect(await ask('GET', '/')).toMatchObject({ status, body });
+    expect(await ask('GET', '/')).toMatchObject({ status });
+  });
+
+  test.each([
+    ['GET', '/nowhere'],
+    ['PUT', '/v1/status'],
+    ['GET', '/v1/status/'],
+    ['GET', '//'],
+    ['GET', '/__proto__'],
+    ['GET', '/%'],
+  ])('%s %s that nobody handles is told so', async (method, path) => {
+    await listen({ 'GET /v1/status': () => ({}) });
+    expect(await ask(method, path)).toMatchObject({
+      status: 404,
+      body: { message: `there is no ${method} ${path}` },
+    });
+  });
+
+  test('with a body that is not JSON is refused', async () => {
+    await listen({ 'POST /': () => ({}) });
+    expect(await ask('POST', '/', '{"a":')).toMatchObject({
+      status: 400,
+      body: {
+        code: 'ERR_PRESENCE_ADMIN_REQUEST',
+        message: expect.stringMatching(/^the body is not JSON: /),
+      },
+    });
+  });
+
+  test('with a body up to the limit is taken, with one byte more refused', async () => {
+    await listen(
+      { 'POST /': ({ body }) => ({ length: (body as string).length }) },
+      { maxBodyBytes: 100 }
+    );
+    expect((await ask('POST', '/', JSON.stringify('x'.repeat(98)))).body).toEqual({ length: 98 });
+    expect(await ask('POST', '/', JSON.stringify('x'.repeat(99)))).toMatchObject({
+      status: 400,
+      body: { message: 'the body is longer than 100 bytes' },
+    });
+  });
+
+  test('with a body far beyond the limit is answered before all of it is read', async () => {
+    await listen({ 'POST /': () => ({}) }, { maxBodyBytes: 1000 });
+    const socket = await open('POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n');
+    socket.on('error', () => {});
+    socket.write(`10000\r\n${'x'.repeat(0x10000)}\r\n`);
+    const [first] = (await once(socket, 'data')) as [Buffer];
+    expect(first.toString()).toMatch(/^HTTP\/1\.1 400 /);
+    expect(first.toString()).toContain('the body is longer than 1000 bytes');
+  });
+
+  test.each([
+    ['nothing', ''],
+    ['half a header', 'POST / HT'],
+    ['a header without its body', 'POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n'],
+    ['half a body', 'POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n"abc'],
+  ])('of which the client sends %s is given up after the time for it', async (_what, text) => {
+    let calls = 0;
+    await listen({ 'POST /': () => ({ calls: ++calls }) }, { timeoutMs: 50 });
+    const socket = await open(text);
+    expect(await readAll(socket)).toMatch(/^HTTP\/1\.1 408 /);
+    expect((await ask('POST', '/')).body).toEqual({ calls: 1 });
+  });
+
+  test('whose client goes away is done all the same, and the server goes on', async () => {
+    let finish!: () => void;
+    const held = new Promise<void>((resolve) => {
+      finish = resolve;
+    });
+    let started!: () => void;
+    const starting = new Promise<void>((resolve) => {
+      started = resolve;
+    });
+    await listen({
+      'GET /slow': async () => {
+        started();
+        await held;
+        return { big: 'x'.repeat(100_000) };
+      },
+      'GET /': () => ({ ok: true }),
+    });
+    const socket = await open('GET /slow HTTP/1.1\r\nHost: a\r\n\r\n');
+    await starting;
+    socket.destroy();
+    await once(socket, 'close');
+    finish();
+    expect((await ask('GET', '/')).body).toEqual({ ok: true });
+  });
+});
+
+describe('close', () => {
+  test('waits for a request that has come whole', async () => {
+    let finish!: () => void;
+    const held = new Promise<void>((resolve) => {
+      finish = resolve;
+    });
+    let started!: () => void;
+    const starting = new Promise<void>((resolve) => {
+      started = resolve;
+    });
+    const admin = await listen({
+      'POST /slow': async () => {
+        started();
+        await held;
+        return { done: true };
+      },
+    });
+    const answer = ask('POST', '/slow', '{}');
+    await starting;
+    let isClosed = false;
+    const closing = admin.close().then(() => {
+      isClosed = true;
+    });
+    await expect(ask('GET', '/')).rejects.toThrow();
+    expect(isClosed).toBe(false);
+    finish();
+    expect((await answer).body).toEqual({ done: true });
+    await closing;
+  });
+
+  test.each([
+    ['says nothing', ''],
+    ['never sends its body', 'POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n'],
+  ])('does not wait for a client that %s', async (_what, text) => {
+    const admin = await listen({ 'POST /': () => ({}) }, { timeoutMs: 600_000 });
+    const socket = await open(text);
+    await ask('POST', '/');
+    await admin.close();
+    expect(await readAll(socket).catch(() => '')).toBe('');
+  });
+
+  test('does not wait for ever for a client that does not read its answer', async () => {
+    let answered!: () => void;
+    const answering = new Promise<void>((resolve) => {
+      answered = resolve;
+    });
+    const admin = await listen(
+      {
+        'GET /big': () => {
+          setImmediate(answered);
+          return { big: 'x'.repeat(32 * 1024 * 1024) };
+        },
+      },
+      { timeoutMs: 50 }
+    );
+    const socket = await open('GET /big HTTP/1.1\r\nHost: a\r\n\r\n');
+    socket.pause();
+    await answering;
+    await admin.close();
+  });
+
+  test('may be called twice', async () => {
+    const admin = await listen();
+    await Promise.all([admin.close(), admin.close()]);
+  });
+});

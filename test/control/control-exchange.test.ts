@@ -1,0 +1,478 @@
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import {
+  type ControlChannel,
+  ControlClient,
+  ControlServer,
+  type Snapshot,
+  zoneDataOf,
+} from '../../src/control/index.ts';
+import { RecordType, Zone } from '../../src/dns/index.ts';
+import { ApiMisuseError, PeerProtocolError, StoreError } from '../../src/errors.ts';
+import { type Json, MemoryStore } from '../../src/store/index.ts';
+import { DESIRED, type Scene, startScene, turn } from './scene.ts';
+
+/** One end of a channel; what it sends is kept until it is delivered to the other. */
+class FakeChannel implements ControlChannel {
+  readonly sent: Json[] = [];
+  isFull = false;
+  /** A message longer than this, as JSON, is a misuse, as a tunnel has it. */
+  maxBytes = Number.POSITIVE_INFINITY;
+  readonly #listeners = new Set<(message: Json) => void>();
+
+  sendControl(message: Json): boolean {
+    const text = JSON.stringify(message);
+    if (text.length > this.maxBytes) throw new ApiMisuseError('the message is too long');
+    if (this.isFull) return false;
+    this.sent.push(JSON.parse(text) as Json);
+    return true;
+  }
+
+  on(_event: 'control', listener: (message: Json) => void): void {
+    this.#listeners.add(listener);
+  }
+
+  off(_event: 'control', listener: (message: Json) => void): void {
+    this.#listeners.delete(listener);
+  }
+
+  get listeners(): number {
+    return this.#listeners.size;
+  }
+
+  receive(message: Json): void {
+    for (const listener of this.#listeners) listener(message);
+  }
+}
+
+/** Two ends, joined by hand. */
+class Link {
+  readonly cloud = new FakeChannel();
+  readonly edge = new FakeChannel();
+
+  deliver(): void {
+    for (const message of this.cloud.sent.splice(0)) this.edge.receive(message);
+    for (const message of this.edge.sent.splice(0)) this.cloud.receive(message);
+  }
+}
+
+beforeEach(() => {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'setInterval', 'clearInterval'] });
+});
+afterEach(() => {
+  vi.useRealTimers();
+});
+
+function snapshotOf(more: Partial<Snapshot> = {}): Snapshot {
+  return {
+    revision: 7,
+    site: 'site-a',
+    sources: ['10.0.0.0/24'],
+    pools: ['10.0.0.128/25'],
+    zone: 'a.test',
+    ttlSeconds: 30,
+    hosts: [{ name: 'mq.a.test', addresses: ['10.0.0.129'], ports: ['tcp/5672', 'icmp'] }],
+    pointers: [{ address: '10.0.0.129', name: 'mq.a.test' }],
+    ...more,
+  };
+}
+
+const message = (snapshot: unknown): Json => ({ type: 'snapshot', snapshot: snapshot as Json });
+
+async function startServer(): Promise<{ scene: Scene; server: ControlServer }> {
+  const scene = await startScene(DESIRED);
+  vi.runAllTimers();
+  return { scene, server: new ControlServer(scene.controller) };
+}
+
+const noFault = (error: Error): never => {
+  throw error;
+};
+
+describe('server and client', () => {
+  test('an edge that connects gets its snapshot once, and its acknowledgement is known', async () => {
+    const { scene, server } = await startServer();
+    const link = new Link();
+    const client = await ControlClient.open({ site: 'site-a' });
+    client.attach(link.edge);
+    expect(server.status('site-a')).toBeUndefined();
+    server.attach('site-a', link.cloud, noFault);
+    const { revision } = scene.controller.snapshot('site-a')!;
+    expect(link.cloud.sent).toHaveLength(1);
+    expect(server.status('site-a')).toEqual({
+      sentRevision: revision,
+      appliedRevision: 0,
+      counters: {},
+    });
+    link.deliver();
+    expect(client.snapshot).toEqual(scene.controller.snapshot('site-a'));
+    expect(server.status('site-a')).toMatchObject({ appliedRevision: revision });
+  });
+
+  test('one that connects before its snapshot is made is not told twice', async () => {
+    const { scene, server } = await startServer();
+    await scene.registry.expose({ service: 'glance', site: 'site-a' }, 'admin');
+    await turn();
+    const link = new Link();
+    server.attach('site-a', link.cloud, noFault);
+    vi.runAllTimers();
+    expect(link.cloud.sent).toHaveLength(1);
+    expect(JSON.stringify(link.cloud.sent)).toContain('glance');
+  });
+
+  test('a change is told to the site that it concerns', async () => {
+    const { scene, server } = await startServer();
+    const [a, b] = [new Link(), new Link()];
+    server.attach('site-a', a.cloud, noFault);
+    server.attach('site-b', b.cloud, noFault);
+    a.deliver();
+    b.deliver();
+    await scene.registry.expose({ service: 'glance', site: 'site-b' }, 'admin');
+    await turn();
+    vi.runAllTimers();
+    expect(a.cloud.sent).toHaveLength(0);
+    expect(b.cloud.sent).toHaveLength(1);
+  });
+
+  test('a channel that is full is offered the newest snapshot again', async () => {
+    const { scene, server } = await startServer();
+    const link = new Link();
+    link.cloud.isFull = true;
+    server.attach('site-b', link.cloud, noFault);
+    vi.advanceTimersByTime(5000);
+    expect(server.status('site-b')).toMatchObject({ sentRevision: 0 });
+    await scene.registry.expose({ service: 'glance', site: 'site-b' }, 'admin');
+    await turn();
+    vi.advanceTimersByTime(100);
+    link.cloud.isFull = false;
+    vi.advanceTimersByTime(500);
+    expect(link.cloud.sent).toEqual([
+      { type: 'snapshot', snapshot: scene.controller.snapshot('site-b') },
+    ]);
+    vi.advanceTimersByTime(5000);
+    expect(link.cloud.sent).toHaveLength(1);
+  });
+
+  test('a snapshot that is too long for the tunnel is a problem told, not a crash', async () => {
+    const { scene, server } = await startServer();
+    const link = new Link();
+    const problems: string[] = [];
+    server.on('problem', (site, error) => problems.push(`${site}: ${error.message}`));
+    link.cloud.maxBytes = 100;
+    server.attach('site-b', link.cloud, noFault);
+    expect(problems).toEqual(['site-b: the message is too long']);
+    vi.advanceTimersByTime(5000);
+    expect(problems).toHaveLength(1);
+    link.cloud.maxBytes = 1e6;
+    await scene.registry.expose({ service: 'glance', site: 'site-b' }, 'admin');
+    await turn();
+    vi.runAllTimers();
+    expect(link.cloud.sent).toHaveLength(1);
+  });
+
+  test('a newer tunnel takes over, and the end of the older one changes nothing', async () => {
+    const { scene, server } = await startServer();
+    const [older, newer] = [new Link(), new Link()];
+    older.cloud.isFull = true;
+    const endOlder = server.attach('site-a', older.cloud, noFault);
+    const endNewer = server.attach('site-a', newer.cloud, noFault);
+    expect(older.cloud.listeners).toBe(0);
+    endOlder();
+    older.cloud.isFull = false;
+    vi.advanceTimersByTime(5000);
+    expect(older.cloud.sent).toEqual([]);
+    await scene.registry.expose({ service: 'glance', site: 'site-a' }, 'admin');
+    await turn();
+    vi.runAllTimers();
+    expect(newer.cloud.sent).toHaveLength(2);
+    endNewer();
+    expect(server.status('site-a')).toBeUndefined();
+    expect(newer.cloud.listeners).toBe(0);
+  });
+
+  test('the older tunnel gets nothing that is published while the newer takes over', async () => {
+    const { scene, server } = await startServer();
+    const [older, newer] = [new Link(), new Link()];
+    server.attach('site-a', older.cloud, noFault);
+    older.deliver();
+    await scene.registry.expose({ service: 'glance', site: 'site-a' }, 'admin');
+    await turn();
+    server.attach('site-a', newer.cloud, noFault);
+    expect(older.cloud.sent).toEqual([]);
+    expect(newer.cloud.sent).toHaveLength(1);
+  });
+
+  test('a blocked site gets no snapshot, and one when it is let in again', async () => {
+    const { scene, server } = await startServer();
+    scene.controller.setBlocked('site-a', true);
+    const link = new Link();
+    server.attach('site-a', link.cloud, noFault);
+    vi.runAllTimers();
+    expect(link.cloud.sent).toEqual([]);
+    scene.controller.setBlocked('site-a', false);
+    vi.advanceTimersByTime(2000);
+    expect(link.cloud.sent).toHaveLength(1);
+  });
+
+  test('a closed server listens to nobody and has no timer', async () => {
+    const { scene, server } = await startServer();
+    const link = new Link();
+    link.cloud.isFull = true;
+    server.attach('site-a', link.cloud, noFault);
+    server.close();
+    await scene.controller.close();
+    expect(link.cloud.listeners).toBe(0);
+    expect(scene.controller.listenerCount('snapshot')).toBe(0);
+    expect(vi.getTimerCount()).toBe(0);
+  });
+});
+
+const MANY_COUNTERS = Object.fromEntries(Array.from({ length: 257 }, (_, i) => [`c${i}`, 1]));
+
+describe('ControlServer', () => {
+  test.each<[string, Json, string]>([
+    ['no object', 5, 'control message: expected a mapping, got 5'],
+    ['null', null, 'control message: expected a mapping, got null'],
+    ['a list', [], 'control message: type: is missing'],
+    ['no type', {}, 'control message: type: is missing'],
+    ['a type that is no text', { type: 7 }, 'control message: type: expected a string, got 7'],
+    ['an ack without revision', { type: 'ack' }, 'control message: revision: is missing'],
+    [
+      'an ack with a negative revision',
+      { type: 'ack', revision: -1 },
+      `control message: revision: expected a whole number from 1 to ${Number.MAX_SAFE_INTEGER}, got -1`,
+    ],
+    [
+      'an ack with a fraction',
+      { type: 'ack', revision: 1.5 },
+      `control message: revision: expected a whole number from 1 to ${Number.MAX_SAFE_INTEGER}, got 1.5`,
+    ],
+    ['a status without counters', { type: 'status' }, 'control message: counters: is missing'],
+    [
+      'a counter that is no number',
+      { type: 'status', counters: { a: '1' } },
+      'control message: counters.a: expected a number, got "1"',
+    ],
+    [
+      'a counter of 1e999',
+      JSON.parse('{"type":"status","counters":{"a":1e999}}'),
+      `control message: counters.a: expected a whole number from 0 to ${Number.MAX_SAFE_INTEGER}, got Infinity`,
+    ],
+    [
+      'too many counters',
+      { type: 'status', counters: MANY_COUNTERS },
+      'control message: counters: has more than 256 counters',
+    ],
+    [
+      'a counter with a name that is long and forges a log line',
+      { type: 'status', counters: { [`\nerror: ${'x'.repeat(100_000)}`]: 1 } },
+      `control message: counters["\\nerror: ${'x'.repeat(47)}...]: expected at most 64 characters, got "\\nerror: ${'x'.repeat(47)}...`,
+    ],
+    ['a snapshot', message(snapshotOf()), 'an edge sent a snapshot'],
+  ])('takes %s for a fault of the edge', async (_what, json, sentence) => {
+    const { server } = await startServer();
+    const link = new Link();
+    const faults: Error[] = [];
+    server.attach('site-a', link.cloud, (error) => faults.push(error));
+    const before = server.status('site-a');
+    link.cloud.receive(json);
+    expect(faults.map((error) => error.message)).toEqual([sentence]);
+    expect(faults[0]).toBeInstanceOf(PeerProtocolError);
+    expect(server.status('site-a')).toEqual(before);
+  });
+
+  test('ignores a type that it does not know, and members that it does not', async () => {
+    const { server } = await startServer();
+    const link = new Link();
+    server.attach('site-a', link.cloud, noFault);
+    link.cloud.receive({ type: 'hologram', counters: 7 });
+    link.cloud.receive({ type: '__proto__' });
+    link.cloud.receive({ type: 'ack', revision: 3, mood: 'fine' });
+    link.cloud.receive(JSON.parse('{"type":"status","counters":{"__proto__":1,"a":2}}'));
+    expect(server.status('site-a')).toMatchObject({ appliedRevision: 3, counters: { a: 2 } });
+  });
+});
+
+describe('ControlClient', () => {
+  test('acknowledges when all listeners have returned, and not when one throws', async () => {
+    const client = await ControlClient.open({ site: 'site-a' });
+    const channel = new FakeChannel();
+    const problems: string[] = [];
+    client.on('problem', (error) => problems.push(error.message));
+    client.attach(channel);
+    let sentBefore = -1;
+    client.once('snapshot', () => {
+      sentBefore = channel.sent.length;
+    });
+    channel.receive(message(snapshotOf()));
+    expect(sentBefore).toBe(0);
+    expect(channel.sent).toEqual([{ type: 'ack', revision: 7 }]);
+    client.once('snapshot', () => {
+      throw new Error('the zone does not compile');
+    });
+    channel.receive(message(snapshotOf({ revision: 8 })));
+    expect(channel.sent).toHaveLength(1);
+    expect(problems).toEqual(['the zone does not compile']);
+  });
+
+  test('takes an older revision too: the one that came last counts', async () => {
+    const client = await ControlClient.open({ site: 'site-a' });
+    const channel = new FakeChannel();
+    client.attach(channel);
+    channel.receive(message(snapshotOf({ revision: 8 })));
+    channel.receive(message(snapshotOf({ revision: 7 })));
+    expect(client.snapshot).toMatchObject({ revision: 7 });
+  });
+
+  test.each<[string, unknown, string]>([
+    [
+      "another site's snapshot",
+      snapshotOf({ site: 'site-b' }),
+      'got the snapshot of "site-b" instead of "site-a"',
+    ],
+    ['no snapshot', undefined, 'control message: snapshot: is missing, expected a mapping'],
+    [
+      'a revision of 0',
+      snapshotOf({ revision: 0 }),
+      `control message: snapshot.revision: expected a whole number from 1 to ${Number.MAX_SAFE_INTEGER}, got 0`,
+    ],
+    [
+      'an address that is none',
+      snapshotOf({ pointers: [{ address: '10.0.0', name: 'a' }] }),
+      'control message: snapshot.pointers[0].address: "10.0.0" is not an IP address',
+    ],
+    [
+      'a pool that is none',
+      snapshotOf({ pools: ['10.0.0.1/8'] }),
+      'control message: snapshot.pools[0]: "10.0.0.1/8" has bits set behind its length; did you mean 10.0.0.0/8?',
+    ],
+    [
+      'a TTL beyond the protocol',
+      snapshotOf({ ttlSeconds: 2 ** 31 }),
+      'control message: snapshot.ttlSeconds: expected a whole number from 0 to 2147483647, got 2147483648',
+    ],
+  ])('keeps what it has when it gets %s', async (_what, snapshot, sentence) => {
+    const store = new MemoryStore();
+    const client = await ControlClient.open({ site: 'site-a', store });
+    const channel = new FakeChannel();
+    const problems: Error[] = [];
+    client.on('problem', (error) => problems.push(error));
+    client.attach(channel);
+    channel.receive(message(snapshotOf()));
+    channel.receive(message(snapshot));
+    expect(problems.map((error) => error.message)).toEqual([sentence]);
+    expect(problems[0]).toBeInstanceOf(PeerProtocolError);
+    expect(client.snapshot).toEqual(snapshotOf());
+    expect(channel.sent).toEqual([{ type: 'ack', revision: 7 }]);
+    expect((await store.get('snapshot'))?.value).toEqual(snapshotOf());
+  });
+
+  test('has the last snapshot after a restart without the cloud', async () => {
+    const store = new MemoryStore();
+    const client = await ControlClient.open({ site: 'site-a', store });
+    expect(client.snapshot).toBeUndefined();
+    const channel = new FakeChannel();
+    client.attach(channel);
+    channel.receive(message(snapshotOf()));
+    channel.receive(message(snapshotOf({ revision: 8 })));
+    client.close();
+    expect((await ControlClient.open({ site: 'site-a', store })).snapshot).toEqual(
+      snapshotOf({ revision: 8 })
+    );
+  });
+
+  test.each<[string, Json]>([
+    ['of another site', snapshotOf({ site: 'site-b' }) as unknown as Json],
+    ['of another version', { revision: 'new' }],
+    ['that is no object', 5],
+  ])('begins without a kept snapshot %s', async (_what, value) => {
+    const store = new MemoryStore();
+    await store.commit([{ key: 'snapshot', value }]);
+    expect((await ControlClient.open({ site: 'site-a', store })).snapshot).toBeUndefined();
+  });
+
+  test('uses a snapshot that it could not keep, and says so', async () => {
+    const store = new MemoryStore();
+    const client = await ControlClient.open({ site: 'site-a', store });
+    await store.close();
+    const problems: Error[] = [];
+    client.on('problem', (error) => problems.push(error));
+    const channel = new FakeChannel();
+    client.attach(channel);
+    channel.receive(message(snapshotOf()));
+    await turn();
+    expect(problems).toEqual([expect.any(StoreError)]);
+    expect(channel.sent).toEqual([{ type: 'ack', revision: 7 }]);
+  });
+
+  test('tells counters when they have changed, and all of them to a new cloud', async () => {
+    const counters = { dropNoTunnel: 0 };
+    const client = await ControlClient.open({
+      site: 'site-a',
+      counters: () => counters,
+      statusIntervalMs: 100,
+    });
+    const channel = new FakeChannel();
+    client.attach(channel);
+    vi.advanceTimersByTime(300);
+    expect(channel.sent).toEqual([{ type: 'status', counters: { dropNoTunnel: 0 } }]);
+    counters.dropNoTunnel = 5;
+    channel.isFull = true;
+    vi.advanceTimersByTime(300);
+    channel.isFull = false;
+    vi.advanceTimersByTime(300);
+    expect(channel.sent.slice(1)).toEqual([{ type: 'status', counters: { dropNoTunnel: 5 } }]);
+    channel.sent.length = 0;
+    channel.receive(message(snapshotOf())); // a cloud that has just come up knows nothing
+    vi.advanceTimersByTime(300);
+    expect(channel.sent.map((each) => (each as { type: string }).type)).toEqual(['ack', 'status']);
+  });
+
+  test('listens to the newest channel only, and after close to none', async () => {
+    const client = await ControlClient.open({ site: 'site-a', counters: () => ({}) });
+    const [first, second] = [new FakeChannel(), new FakeChannel()];
+    client.attach(first);
+    client.attach(second);
+    expect([first.listeners, second.listeners]).toEqual([0, 1]);
+    client.close();
+    expect(second.listeners).toBe(0);
+    expect(vi.getTimerCount()).toBe(0);
+  });
+});
+
+describe('zoneDataOf', () => {
+  test('answers for names in either IP version, and for clients', () => {
+    const zone = Zone.compile(
+      zoneDataOf(
+        snapshotOf({
+          pools: ['10.0.0.128/25', 'fd00::/64'],
+          hosts: [
+            {
+              name: 'mq.a.test',
+              addresses: ['10.0.0.129'],
+              ports: ['tcp/5672', 'udp/1-9', 'icmp'],
+            },
+            { name: 'mq.a.test', addresses: ['fd00::1'], ports: ['tcp/5672'] },
+            { name: '10-0-0-7.site-b.a.test', addresses: ['10.0.0.130'], ports: [] },
+          ],
+          pointers: [
+            { address: '10.0.0.129', name: 'mq.a.test' },
+            { address: 'fd00::1', name: 'mq.a.test' },
+            { address: '10.0.0.130', name: '10-0-0-7.site-b.a.test' },
+          ],
+        }),
+        ['10.0.0.1']
+      )
+    );
+    const ask = (name: string, type: number) =>
+      zone.lookup(name, type).answers.map(({ content }) => content.data);
+    expect(ask('mq.a.test', RecordType.A)).toEqual(['10.0.0.129']);
+    expect(ask('mq.a.test', RecordType.AAAA)).toEqual(['fd00::1']);
+    expect(ask('130.0.0.10.in-addr.arpa', RecordType.PTR)).toEqual(['10-0-0-7.site-b.a.test.']);
+    expect(ask('ns.a.test', RecordType.A)).toEqual(['10.0.0.1']);
+  });
+
+  test('keeps the serial within 32 bits', () => {
+    const revision = 1_700_000_000_000;
+    expect(zoneDataOf(snapshotOf({ revision }), []).serial).toBe(revision % 2 ** 32);
+  });
+});

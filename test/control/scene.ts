@@ -1,0 +1,181 @@
+/**
+ * A controller with everything around it observed: what is stored, and what is put to use when.
+ */
+import { PresenceController, type PresenceControllerOptions } from '../../src/control/index.ts';
+import { StoreError } from '../../src/errors.ts';
+import { type Exposure, Registry, type Service, type Site } from '../../src/registry/index.ts';
+import { type Json, MemoryStore, type Write } from '../../src/store/index.ts';
+import {
+  PacketTranslator,
+  type Presence,
+  type TranslationPlan,
+} from '../../src/translator/index.ts';
+
+export interface Desired {
+  readonly sites: readonly (Pick<Site, 'name' | 'sources' | 'pools' | 'zone'> & Partial<Site>)[];
+  readonly services: readonly Service[];
+  readonly exposures: readonly Exposure[];
+}
+
+export const SITE: Pick<Site, 'sources' | 'pools'> = {
+  sources: ['10.0.0.0/24'],
+  pools: ['10.0.0.128/25'],
+};
+export const DESIRED: Desired = {
+  sites: [
+    { name: 'cloud', ...SITE, zone: 'cloud.test' },
+    { name: 'site-a', ...SITE, zone: 'a.test' },
+    { name: 'site-b', ...SITE, zone: 'b.test' },
+  ],
+  services: [
+    { name: 'rabbitmq', site: 'cloud', address: '10.0.0.5', ports: ['tcp/5672', 'icmp'] },
+    { name: 'neutron', site: 'cloud', address: '10.0.0.5', ports: ['tcp/9696'] },
+    { name: 'glance', site: 'cloud', address: '10.0.0.6', ports: ['tcp/9292'] },
+    { name: 'console-a', site: 'site-a', address: '10.0.0.5', ports: ['tcp/6080'] },
+  ],
+  exposures: [
+    { service: 'rabbitmq', site: 'site-a' },
+    { service: 'neutron', site: 'site-a' },
+    { service: 'rabbitmq', site: 'site-b' },
+    { service: 'console-a', site: 'cloud' },
+  ],
+};
+
+/** Lets everything run that does not wait for a timer: promises of a memory store, `setImmediate`. */
+export function turn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}
+
+/** A store whose commits can fail, or be held up. */
+export class ScriptedStore extends MemoryStore {
+  isFailing = false;
+  /** Commits that brought leases, those that failed included. */
+  leaseCommits = 0;
+  /** What is stored of the leases, by key. */
+  readonly leases: Map<string, Json> = new Map();
+  #gate: Promise<void> | undefined;
+
+  constructor() {
+    super();
+    this.watch('lease/', (changes) => {
+      for (const { key, value } of changes) {
+        if (value === undefined) this.leases.delete(key);
+        else this.leases.set(key, value);
+      }
+    });
+  }
+
+  /** Holds commits until the function that it returns is called. */
+  hold(): () => void {
+    let open!: () => void;
+    this.#gate = new Promise((resolve) => {
+      open = resolve;
+    });
+    return () => {
+      this.#gate = undefined;
+      open();
+    };
+  }
+
+  override async commit(writes: readonly Write[]): Promise<void> {
+    const isLease = writes.some(({ key }) => key.startsWith('lease/'));
+    if (isLease) {
+      this.leaseCommits++;
+      await this.#gate;
+      if (this.isFailing) throw new StoreError('the disk is full');
+    }
+    await super.commit(writes);
+  }
+
+  /** Whether the presence is stored, and in use. */
+  has({ realm, address, of }: Presence): boolean {
+    const value = this.leases.get(`lease/${realm}/${address}`) as
+      | { endpoint: string; releasedAt?: number }
+      | undefined;
+    return value?.endpoint === `${of.realm}/${of.address}` && value.releasedAt === undefined;
+  }
+}
+
+/** A real translator, and what it has been told. */
+export class ObservedTranslator {
+  readonly real: PacketTranslator = new PacketTranslator();
+  readonly #store: ScriptedStore;
+  loads = 0;
+  plan: TranslationPlan = { realms: [], presences: [], permits: [] };
+  /** All that are in force: of the plan, and bound since. */
+  presences: Presence[] = [];
+  /** Presences that were not stored when they were put to use. */
+  readonly unstored: Presence[] = [];
+
+  constructor(store: ScriptedStore) {
+    this.#store = store;
+  }
+
+  load(plan: TranslationPlan): void {
+    this.loads++;
+    this.plan = plan;
+    this.presences = [...plan.presences];
+    for (const presence of plan.presences) this.#check(presence);
+    this.real.load(plan);
+  }
+
+  bind(presence: Presence): void {
+    this.#check(presence);
+    this.real.bind(presence);
+    const { realm, of } = presence;
+    // The same one again changes nothing.
+    if (this.addressOf(realm, of.realm, of.address) !== presence.address) {
+      this.presences.push(presence);
+    }
+  }
+
+  /** The presence of a host in a realm. */
+  addressOf(realm: string, site: string, address: string): string | undefined {
+    return this.presences.find(
+      (each) => each.realm === realm && each.of.realm === site && each.of.address === address
+    )?.address;
+  }
+
+  #check(presence: Presence): void {
+    if (!this.#store.has(presence)) this.unstored.push(presence);
+  }
+}
+
+export interface Scene {
+  readonly store: ScriptedStore;
+  readonly registry: Registry;
+  readonly translator: ObservedTranslator;
+  readonly controller: PresenceController;
+  readonly problems: string[];
+  readonly clock: { nowMs: number };
+}
+
+export type SceneOptions = Partial<
+  Omit<PresenceControllerOptions, 'registry' | 'store' | 'translator'>
+>;
+
+/** @param from a scene whose store and clock go on: a restart */
+export async function startScene(
+  desired: unknown = DESIRED,
+  options: SceneOptions = {},
+  from?: Scene
+): Promise<Scene> {
+  await from?.controller.close();
+  await from?.registry.close();
+  const store = from?.store ?? new ScriptedStore();
+  const clock = from?.clock ?? { nowMs: 1_700_000_000_000 };
+  const registry = await Registry.open(store);
+  if (desired !== undefined) await registry.apply(desired, 'file');
+  const translator = new ObservedTranslator(store);
+  const controller = await PresenceController.start({
+    registry,
+    store,
+    translator,
+    now: () => clock.nowMs,
+    ...options,
+  });
+  const problems: string[] = [];
+  controller.on('problem', (error) => problems.push(error.message));
+  await turn();
+  return { store, registry, translator, controller, problems, clock };
+}

@@ -1,0 +1,227 @@
+import { describe, expect, test } from 'vitest';
+import { EdgeDataPlane } from '../../src/gateway/index.ts';
+import { type Ends, framed, tcpPacket, udpPacket } from '../oracle/packets.ts';
+import { TestDevice } from './device.ts';
+import { FakeTunnel } from './fake-tunnel.ts';
+
+const SITE = { sources: ['10.0.0.0/24'], pools: ['10.0.0.128/25'] };
+const OUT: Ends = { source: '10.0.0.5', destination: '10.0.0.129' };
+const IN: Ends = { source: '10.0.0.129', destination: '10.0.0.5' };
+
+/** A packet that is told from the others by its number. */
+function packet(ends: Ends, number: number, length = 100): Uint8Array {
+  const payload = new Uint8Array(length).map((_, i) => (i * 7 + number) & 255);
+  return framed(udpPacket(ends, { sourcePort: 1000 + number, destinationPort: 53, payload }));
+}
+
+const packets = (ends: Ends, count: number) =>
+  Array.from({ length: count }, (_, i) => packet(ends, i));
+
+interface Edge {
+  readonly lan: TestDevice;
+  readonly tunnel: FakeTunnel;
+  readonly cloud: FakeTunnel;
+  readonly plane: EdgeDataPlane;
+  /** What has come to the cloud. */
+  readonly received: Buffer[];
+}
+
+function startEdge(
+  options: { capacity?: number; batch?: number; queueLength?: number } = {}
+): Edge {
+  const { capacity = 1000, batch, queueLength = 1024 } = options;
+  const lan = new TestDevice({ queueLength });
+  const [tunnel, cloud] = FakeTunnel.pair('site-a', capacity);
+  const plane = new EdgeDataPlane({
+    device: lan.device,
+    tunnel,
+    ...(batch === undefined ? {} : { batch }),
+  });
+  plane.gate.setAddresses(SITE);
+  plane.start();
+  const received: Buffer[] = [];
+  cloud.onPacket = (buffer, start, end) => {
+    received.push(Buffer.from(buffer.subarray(start, end)));
+  };
+  return { lan, tunnel, cloud, plane, received };
+}
+
+const hex = (frames: readonly Uint8Array[]) =>
+  frames.map((frame) => Buffer.from(frame).toString('hex'));
+
+describe('outbound', () => {
+  test('carries packets as they are, in order, and flushes when the device is dry', () => {
+    const { lan, tunnel, received } = startEdge();
+    const sent = [
+      ...packets(OUT, 3),
+      framed(
+        tcpPacket(OUT, {
+          sourcePort: 1,
+          destinationPort: 2,
+          checksum: 'partial',
+          payload: new Uint8Array(60_000).fill(7),
+        }),
+        { flags: 1, gsoType: 1, gsoSize: 1400, checksumStart: 20, checksumOffset: 16 }
+      ),
+      packet(OUT, 4),
+    ];
+    lan.send(...sent);
+    expect(lan.run()).toBe(1);
+    expect(tunnel.deliver()).toBe(5);
+    expect(hex(received)).toEqual(hex(sent));
+    expect(tunnel.isHoldingSlab).toBe(false);
+  });
+
+  test('commits nothing that the gate refuses', () => {
+    const { lan, tunnel, received, plane } = startEdge();
+    const good = packets(OUT, 2);
+    lan.send(
+      good[0]!,
+      packet({ ...OUT, destination: '192.0.2.1' }, 7),
+      packet({ ...OUT, source: '192.0.2.1' }, 8),
+      framed(new Uint8Array(20)),
+      good[1]!
+    );
+    lan.run();
+    tunnel.deliver();
+    expect(hex(received)).toEqual(hex(good));
+    expect(plane.gate.counters('outbound')).toMatchObject({
+      Forward: 2,
+      DropNoPresence: 1,
+      DropSpoofed: 1,
+      DropMalformed: 1,
+    });
+  });
+
+  test('lets nothing through before the site is known', () => {
+    const lan = new TestDevice();
+    const [tunnel] = FakeTunnel.pair('site-a');
+    new EdgeDataPlane({ device: lan.device, tunnel }).start();
+    lan.send(...packets(OUT, 3));
+    lan.run();
+    expect(tunnel.waiting).toBe(0);
+  });
+
+  test('reads at most a batch in a turn, and flushes each', () => {
+    const { lan, tunnel } = startEdge({ batch: 4 });
+    lan.send(...packets(OUT, 10));
+    const carried: number[] = [];
+    for (let i = 0; i < 3; i++) {
+      lan.turn();
+      carried.push(tunnel.deliver());
+    }
+    expect(carried).toEqual([4, 4, 2]);
+    expect(lan.turn()).toBe(false);
+  });
+
+  test('stops to read while the tunnel is full, and loses nothing', () => {
+    const { lan, tunnel, received, plane } = startEdge({ capacity: 5 });
+    const sent = packets(OUT, 50);
+    lan.send(...sent);
+    lan.run();
+    expect(tunnel.waiting).toBe(5);
+    expect(lan.device.counters.readPackets).toBe(5);
+    while (tunnel.deliver(2) > 0) lan.run();
+    expect(hex(received)).toEqual(hex(sent));
+    expect(plane.counters).toEqual({ dropNoTunnel: 0, dropDeviceFull: 0 });
+  });
+
+  test('leaves the queue in the device when it is full: there it is dropped, not here', () => {
+    const { lan, tunnel, plane } = startEdge({ capacity: 1, queueLength: 4 });
+    lan.send(packet(OUT, 0));
+    lan.run();
+    lan.send(packet(OUT, 1));
+    lan.run();
+    lan.send(...[2, 3, 4].map((number) => packet(OUT, number)));
+    expect(() => lan.send(packet(OUT, 5))).toThrow('not taken');
+    lan.run();
+    expect(tunnel.waiting).toBe(1);
+    expect(plane.counters.dropNoTunnel).toBe(0);
+  });
+
+  test('drops and counts what comes while there is no tunnel, at most a batch in a turn', () => {
+    const { lan, tunnel, plane, received } = startEdge({ batch: 4 });
+    tunnel.break();
+    lan.send(...packets(OUT, 10));
+    lan.turn();
+    expect(plane.counters.dropNoTunnel).toBe(4);
+    lan.run();
+    expect(plane.counters.dropNoTunnel).toBe(10);
+    tunnel.comeUp();
+    lan.send(packet(OUT, 11));
+    lan.run();
+    tunnel.deliver();
+    expect(hex(received)).toEqual(hex([packet(OUT, 11)]));
+  });
+
+  test('goes on after a tunnel that was full has broken and come up again', () => {
+    const { lan, tunnel, received, plane } = startEdge({ capacity: 2 });
+    lan.send(...packets(OUT, 10));
+    lan.run();
+    tunnel.break();
+    lan.run();
+    expect(plane.counters.dropNoTunnel).toBe(8);
+    tunnel.comeUp();
+    lan.send(packet(OUT, 11));
+    lan.run();
+    tunnel.deliver();
+    expect(hex(received)).toEqual(hex([packet(OUT, 11)]));
+  });
+
+  test('goes on when the tunnel breaks and is up again before the loop has run', () => {
+    const { lan, tunnel, received } = startEdge({ capacity: 2 });
+    const sent = packets(OUT, 10);
+    lan.send(...sent);
+    lan.run();
+    tunnel.break();
+    tunnel.comeUp();
+    lan.run();
+    while (tunnel.deliver() > 0) lan.run();
+    expect(hex(received)).toEqual(hex(sent.slice(2)));
+  });
+});
+
+describe('inbound', () => {
+  test('carries packets as they are, in order', () => {
+    const { lan, cloud } = startEdge();
+    const sent = packets(IN, 5).map((frame) => Buffer.from(frame));
+    for (const frame of sent) cloud.sendPacket(frame, 0, frame.length);
+    cloud.flush();
+    cloud.deliver();
+    expect(hex(lan.taken())).toEqual(hex(sent));
+  });
+
+  test('gives the device nothing that the gate refuses, however short', () => {
+    const { lan, cloud, plane } = startEdge();
+    const refused = [
+      packet({ source: '192.0.2.1', destination: '10.0.0.5' }, 1),
+      packet({ source: '10.0.0.129', destination: '192.0.2.1' }, 2),
+      packet({ source: '10.0.0.129', destination: '10.0.0.130' }, 3),
+      new Uint8Array(0),
+      new Uint8Array(5),
+      new Uint8Array(10),
+      new Uint8Array(11),
+      packet(IN, 4).subarray(0, 37),
+    ];
+    for (const frame of refused) cloud.sendPacket(Buffer.from(frame), 0, frame.length);
+    cloud.flush();
+    cloud.deliver();
+    expect(lan.taken()).toEqual([]);
+    expect(plane.gate.counters('inbound')).toMatchObject({
+      Forward: 0,
+      DropSpoofed: 1,
+      DropNoPresence: 2,
+      DropMalformed: 5,
+    });
+  });
+
+  test('counts what the device cannot take', () => {
+    const { lan, cloud, plane } = startEdge({ queueLength: 3 });
+    const sent = packets(IN, 5).map((frame) => Buffer.from(frame));
+    for (const frame of sent) cloud.sendPacket(frame, 0, frame.length);
+    cloud.flush();
+    cloud.deliver();
+    expect(hex(lan.taken())).toEqual(hex(sent.slice(0, 3)));
+    expect(plane.counters.dropDeviceFull).toBe(2);
+  });
+});
