@@ -8,8 +8,10 @@ for (const file of process.argv.slice(2)) {
   total.failed += report.numFailedTests + (report.success || report.numFailedTests ? 0 : 1);
   total.skipped += report.numPendingTests + report.numTodoTests;
   for (const { name, assertionResults } of report.testResults) {
-    for (const { status, fullName } of assertionResults) {
-      if (status !== 'passed') console.log(`${status}: ${name}: ${fullName}`);
+    for (const { status, fullName, failureMessages = [] } of assertionResults) {
+      if (status === 'passed') continue;
+      console.log(`${status}: ${name}: ${fullName}`);
+      for (const message of failureMessages) console.log(message.slice(0, 2000));
     }
   }
 }

@@ -172,14 +172,23 @@ describe('types', () => {
 
   test('attw finds every entry point resolvable', async () => {
     const report = await tool('attw', [tarball, '--profile', 'node16', '--format', 'json']);
-    const { problems } = JSON.parse(report) as { problems?: unknown };
-    expect(problems ?? {}).toEqual({});
+    const { problems = {} } = JSON.parse(report) as { problems?: Record<string, Problem[]> };
+    // The report also has resolution as Node 10 did it, which knows no subpath exports.
+    const ours = Object.values(problems)
+      .flat()
+      .filter(({ resolutionKind }) => resolutionKind !== 'node10');
+    expect(ours).toEqual([]);
   });
 
   test('publint has nothing to say', async () => {
     expect(await tool('publint', ['run', tarball, '--strict'])).toMatch(/All good!/);
   });
 });
+
+interface Problem {
+  readonly kind: string;
+  readonly resolutionKind: string;
+}
 
 /** Runs a tool of ours; returns what it prints, whether it is content or not. */
 async function tool(name: string, args: readonly string[]): Promise<string> {
