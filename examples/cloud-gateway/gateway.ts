@@ -108,6 +108,7 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
     };
     const control = new ControlServer(controller);
     opened.push(() => control.close());
+    control.on('problem', (site, error) => log(`${site}: ${error.message}`));
     const listener = await MtlsTunnel.listen({
       ...config.tunnel,
       ...(await cloudCredentials(authority)),

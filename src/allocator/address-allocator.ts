@@ -210,9 +210,11 @@ export class AddressAllocator {
   #exhausted(family: Family): string {
     const pools = this.#pools.filter(({ prefix }) => prefix.family === family);
     if (pools.length === 0) return `there is no IPv${family} pool`;
-    const { leased, quarantined, capacity } = this.stats;
+    // Not `stats`: a client that is refused again and again must not cost a walk over all leases.
+    const capacity = this.#pools.reduce((sum, pool) => sum + pool.capacity, 0);
     const names = pools.map(({ prefix }) => prefix).join(', ');
-    return `pool ${names} exhausted: ${leased} of ${capacity} addresses leased, ${quarantined} in quarantine`;
+    const others = capacity - this.#leased;
+    return `pool ${names} exhausted: ${this.#leased} of ${capacity} addresses leased, ${others} at rest or reserved`;
   }
 }
 

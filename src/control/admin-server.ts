@@ -25,7 +25,7 @@ export interface AdminServerOptions {
   readonly routes: Readonly<Record<string, AdminHandler>>;
   /** Longest body, in bytes; default 256 KiB. */
   readonly maxBodyBytes?: number;
-  /** How long a client may take to send its request, and to take the answer, in ms; default 10,000. */
+  /** How long a client may take to send its request, in ms; default 10,000. */
   readonly timeoutMs?: number;
 }
 
@@ -33,7 +33,6 @@ export class AdminServer {
   readonly #server: Server;
   readonly #routes: ReadonlyMap<string, AdminHandler>;
   readonly #maxBodyBytes: number;
-  readonly #timeoutMs: number;
   /** Requests that have come whole and are not answered yet. */
   readonly #underWay = new Set<Promise<void>>();
 
@@ -41,7 +40,6 @@ export class AdminServer {
     const { routes, maxBodyBytes = 256 * 1024, timeoutMs = 10_000 } = options;
     this.#routes = new Map(Object.entries(routes));
     this.#maxBodyBytes = maxBodyBytes;
-    this.#timeoutMs = timeoutMs;
     const limits = {
       requestTimeout: timeoutMs,
       headersTimeout: timeoutMs,
@@ -71,7 +69,7 @@ export class AdminServer {
     return admin;
   }
 
-  /** Takes no more requests, waits for the answers to those that have come whole, ends the rest. */
+  /** Takes no more requests, waits for the handlers of those that have come whole, ends the rest. */
   async close(): Promise<void> {
     const closed = new Promise((resolve) => this.#server.close(resolve));
     await Promise.all(this.#underWay);
@@ -103,8 +101,7 @@ export class AdminServer {
     try {
       body = await this.#readBody(request);
     } catch (error) {
-      this.#respond(response, ...failure(error));
-      request.resume();
+      respond(response, ...failure(error));
       return;
     }
     const answered = this.#answer(request, response, body).then(() => closed);
@@ -122,40 +119,23 @@ export class AdminServer {
       const [path, query] = splitUrl(request.url ?? '/');
       const handler = this.#routes.get(`${request.method} ${path}`);
       if (handler === undefined) {
-        this.#respond(response, 404, { message: `there is no ${request.method} ${path}` });
+        respond(response, 404, { message: `there is no ${request.method} ${path}` });
       } else {
-        this.#respond(response, 200, (await handler({ query, body })) ?? {});
+        respond(response, 200, (await handler({ query, body })) ?? {});
       }
     } catch (error) {
-      this.#respond(response, ...failure(error));
+      respond(response, ...failure(error));
     }
   }
 
   async #readBody(request: IncomingMessage): Promise<Json | undefined> {
-    const chunks: Buffer[] = [];
-    let length = 0;
-    // Not destroyed on the way out: the answer goes over the same socket.
-    for await (const chunk of request.iterator({ destroyOnReturn: false })) {
-      length += (chunk as Buffer).length;
-      if (length > this.#maxBodyBytes) {
-        throw new AdminRequestError(`the body is longer than ${this.#maxBodyBytes} bytes`);
-      }
-      chunks.push(chunk as Buffer);
-    }
-    if (length === 0) return undefined;
+    const bytes = await readUpTo(this.#maxBodyBytes, request);
+    if (bytes.length === 0) return undefined;
     try {
-      return JSON.parse(Buffer.concat(chunks).toString()) as Json;
+      return JSON.parse(bytes.toString()) as Json;
     } catch (error) {
       throw new AdminRequestError(`the body is not JSON: ${(error as Error).message}`);
     }
-  }
-
-  /** @throws {TypeError} if the body is not JSON; nothing was sent then. */
-  #respond(response: ServerResponse, status: number, body: unknown): void {
-    const text = `${JSON.stringify(body)}\n`;
-    response.setTimeout(this.#timeoutMs, () => response.destroy());
-    response.writeHead(status, { 'content-type': 'application/json', connection: 'close' });
-    response.end(text);
   }
 }
 
@@ -165,11 +145,33 @@ class AdminRequestError extends PresenceError {
   }
 }
 
+/** @throws {TypeError} if the body is not JSON; nothing was sent then. */
+function respond(response: ServerResponse, status: number, body: unknown): void {
+  const text = `${JSON.stringify(body)}\n`;
+  response.writeHead(status, { 'content-type': 'application/json', connection: 'close' });
+  response.end(text);
+}
+
 function failure(error: unknown): [status: number, body: Json] {
   if (error instanceof PresenceError) {
     return [400, { code: error.code, message: error.message }];
   }
   return [500, { message: error instanceof Error ? error.message : String(error) }];
+}
+
+/** What is beyond the limit is thrown away, so that the answer still finds its way. */
+function readUpTo(maxBytes: number, request: IncomingMessage): Promise<Buffer> {
+  return new Promise((resolve, reject) => {
+    const chunks: Buffer[] = [];
+    let length = 0;
+    request.on('data', (chunk: Buffer) => {
+      length += chunk.length;
+      if (length <= maxBytes) chunks.push(chunk);
+      else reject(new AdminRequestError(`the body is longer than ${maxBytes} bytes`));
+    });
+    request.on('end', () => resolve(Buffer.concat(chunks)));
+    request.on('error', reject);
+  });
 }
 
 function splitUrl(url: string): [path: string, query: URLSearchParams] {

@@ -14,13 +14,12 @@ export {
   type ControlClientOptions,
 } from './control-client.ts';
 export { ControlServer, type ControlServerEvents, type EdgeStatus } from './control-server.ts';
+export type { PlanTarget, PresenceControllerOptions } from './controller-options.ts';
 export type { ControlChannel, ControlMessage } from './messages.ts';
 export {
   NotAdmittedError,
-  type PlanTarget,
   PresenceController,
   type PresenceControllerEvents,
-  type PresenceControllerOptions,
   type Whois,
 } from './presence-controller.ts';
 export { type Snapshot, type SnapshotHost, zoneDataOf } from './snapshot.ts';

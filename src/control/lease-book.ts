@@ -3,7 +3,8 @@
  *
  * An entry of the store, `lease/<realm>/<address>`, says whose the address is, and since when it is
  * nobody's any more. `fit` and `admit` change leases in memory; `commit` stores the changes; what is
- * read here is in use *and* stored. What a failed commit has not stored goes with the next one.
+ * read here is in use *and* stored. What a failed commit has not stored goes with the next one. These
+ * three are called one after the other; reading is possible at any time.
  * @module
  */
 import * as v from 'valibot';
@@ -109,11 +110,8 @@ export class LeaseBook {
     const batch = [...this.#pending];
     if (batch.length === 0) return false;
     await this.#options.store.commit(batch.map(([key, { value }]) => ({ key, value })));
-    for (const [key, pending] of batch) {
-      // Changed again meanwhile: the next commit says how it ends.
-      if (this.#pending.get(key) !== pending) continue;
+    for (const [key, { realm, lease }] of batch) {
       this.#pending.delete(key);
-      const { realm, lease } = pending;
       if (lease !== undefined && lease.releasedAt === undefined)
         this.#realms.get(realm)?.use(lease);
     }
@@ -169,8 +167,7 @@ export class LeaseBook {
       if (lease.releasedAt === undefined) realm.use(lease);
     }
     for (const [key, address] of before?.addresses ?? []) {
-      const lease = allocator.lookup(key);
-      if (lease?.address === address) realm.use(lease);
+      if (allocator.lookup(key) !== undefined) realm.use({ key, address });
     }
     this.#realms.set(site.name, realm);
     return realm;

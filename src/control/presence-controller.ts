@@ -7,38 +7,18 @@ import { IpAddress } from '../address.ts';
 import type { AllocatorStats } from '../allocator/index.ts';
 import { ApiMisuseError, PresenceError } from '../errors.ts';
 import type { Registry } from '../registry/index.ts';
-import type { Store } from '../store/index.ts';
-import type { Permit, Presence, TranslationPlan } from '../translator/index.ts';
+import type { Permit, Presence } from '../translator/index.ts';
+import {
+  type PlanTarget,
+  type PresenceControllerOptions,
+  type ResolvedControllerOptions,
+  resolveControllerOptions,
+} from './controller-options.ts';
 import { DesiredIndex } from './desired-index.ts';
 import { endpointKey, parseEndpoint } from './endpoint.ts';
 import { LeaseBook } from './lease-book.ts';
 import { viewOf } from './site-view.ts';
 import type { Snapshot } from './snapshot.ts';
-
-/** What the controller tells its plan to; `PacketTranslator` is one. */
-export interface PlanTarget {
-  load(plan: TranslationPlan): void;
-  bind(presence: Presence): void;
-}
-
-export interface PresenceControllerOptions {
-  readonly registry: Registry;
-  /** Keeps the leases. */
-  readonly store: Store;
-  readonly translator: PlanTarget;
-  /** TTL of the names' addresses in DNS; default 30. */
-  readonly ttlSeconds?: number;
-  /** How long a released address rests, in ms; at least the TTL, by default twice that. */
-  readonly quarantineMs?: number;
-  /** How long changes of one site are gathered before its snapshot is made, in ms; default 20. */
-  readonly coalesceMs?: number;
-  /** When what could not be had or stored is tried again, in ms; default 5000. */
-  readonly retryMs?: number;
-  /** Sites whose certificates are revoked at the start. */
-  readonly blocked?: Iterable<string>;
-  /** Wall clock in ms. */
-  readonly now?: () => number;
-}
 
 export interface PresenceControllerEvents {
   /** A site's snapshot has changed. */
@@ -95,7 +75,7 @@ export class PresenceController extends EventEmitter<PresenceControllerEvents> {
   #retryTimer: NodeJS.Timeout | undefined;
   #isClosed = false;
 
-  private constructor(options: Resolved, book: LeaseBook) {
+  private constructor(options: ResolvedControllerOptions, book: LeaseBook) {
     super();
     this.#registry = options.registry;
     this.#translator = options.translator;
@@ -116,7 +96,7 @@ export class PresenceController extends EventEmitter<PresenceControllerEvents> {
    * @throws {StoreError} if the store cannot be read or written, or has what is not a lease.
    */
   static async start(options: PresenceControllerOptions): Promise<PresenceController> {
-    const resolved = resolve(options);
+    const resolved = resolveControllerOptions(options);
     const controller = new PresenceController(resolved, await LeaseBook.open(resolved));
     // First, so that no change is missed while the leases are being stored.
     options.registry.on('change', controller.#onChange);
@@ -387,20 +367,6 @@ interface Arrival {
   readonly egress: string;
   readonly resolve: () => void;
   readonly reject: (error: unknown) => void;
-}
-
-type Resolved = Required<PresenceControllerOptions>;
-
-/** Fills in the defaults. */
-function resolve(options: PresenceControllerOptions): Resolved {
-  const { ttlSeconds = 30, quarantineMs = 2000 * ttlSeconds } = options;
-  const { coalesceMs = 20, retryMs = 5000, blocked = [], now = Date.now } = options;
-  if (!(quarantineMs >= 1000 * ttlSeconds)) {
-    throw new ApiMisuseError(
-      `quarantineMs ${quarantineMs} is shorter than the TTL of ${ttlSeconds} s: cached names would lead to other hosts`
-    );
-  }
-  return { ...options, ttlSeconds, quarantineMs, coalesceMs, retryMs, blocked, now };
 }
 
 /** For what a listener throws: nobody here can do anything about it. */

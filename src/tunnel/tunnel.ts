@@ -61,7 +61,10 @@ export interface Tunnel extends EventEmitter<TunnelEvents> {
   onPacket: (buffer: Buffer, start: number, end: number) => void;
   /** Called after each run of packets, so that what they led to can be flushed. */
   onBatchEnd: () => void;
-  /** Called once after `reserve` or `sendPacket` was refused, when there is room again. */
+  /**
+   * Called once after `reserve` or `sendPacket` was refused, when there is room again. Not called when
+   * the tunnel went down meanwhile: `down` says so.
+   */
   onDrain: () => void;
 
   /** The slab that `reserve` pointed into; another one after each call of it. */

@@ -151,12 +151,26 @@ describe('start', () => {
     );
   });
 
-  test('leaves out an exposure that somebody has stored without its service', async () => {
-    const { store, registry, controller } = await startScene();
-    await store.commit([{ key: 'desired/service/rabbitmq', value: undefined }]);
+  test.each([
+    ['its service', { key: 'desired/service/rabbitmq', value: undefined }],
+    ['the home of its service', { key: 'desired/site/cloud', value: undefined }],
+    [
+      'a service that is at home elsewhere',
+      {
+        key: 'desired/service/rabbitmq',
+        value: {
+          owner: 'file',
+          spec: { name: 'rabbitmq', site: 'site-b', address: '10.0.0.5', ports: ['tcp/1'] },
+        },
+      },
+    ],
+  ])('leaves out an exposure from whose store somebody has taken %s', async (_what, write) => {
+    const { store, registry, controller, problems } = await startScene();
+    await store.commit([write]);
     await turn();
     expect(registry.state.exposures).toHaveLength(4);
     expect(controller.snapshot('site-b')!.hosts).toEqual([]);
+    expect(problems).toEqual([]);
   });
 });
 
@@ -201,7 +215,7 @@ describe('a change of the desired state', () => {
     await turn();
     expect(translator.addressOf('site-b', 'cloud', '10.0.0.6')).toBeUndefined();
     expect(problems).toEqual([
-      'no presence in "site-b" for "glance": pool 10.0.0.128/32 exhausted: 0 of 1 addresses leased, 1 in quarantine',
+      'no presence in "site-b" for "glance": pool 10.0.0.128/32 exhausted: 0 of 1 addresses leased, 1 at rest or reserved',
     ]);
     clock.nowMs += 60_000;
     vi.advanceTimersByTime(5000); // it is tried again without any change
@@ -219,7 +233,7 @@ describe('a change of the desired state', () => {
       exposures,
     });
     expect(problems).toEqual([
-      'no presence in "site-a" for "neutron" and 1 more: pool 10.0.0.128/32 exhausted: 1 of 1 addresses leased, 0 in quarantine',
+      'no presence in "site-a" for "neutron" and 1 more: pool 10.0.0.128/32 exhausted: 1 of 1 addresses leased, 0 at rest or reserved',
     ]);
     expect(translator.addressOf('site-a', 'cloud', '10.0.0.6')).toBe('10.0.0.128');
     expect(translator.addressOf('site-b', 'cloud', '10.0.0.5')).toBeDefined();
@@ -315,17 +329,30 @@ describe('a change of the desired state', () => {
     expect(translator.addressOf('cloud', 'site-a', '10.0.0.7')).toBeUndefined();
   });
 
-  test('is derived once for many that come together', async () => {
-    const { registry, translator } = await startScene();
+  test('lets in all clients of a site when one exposure does', async () => {
+    const clients = ['10.0.0.5'];
+    const { controller } = await startScene({
+      ...DESIRED,
+      exposures: ['glance', 'neutron', 'rabbitmq'].map((service) =>
+        service === 'neutron' ? { service, site: 'site-a' } : { service, site: 'site-a', clients }
+      ),
+    });
+    await controller.admit(...CLIENT);
+  });
+
+  test('is derived together with the others that come while one is being derived', async () => {
+    const { registry, translator, store } = await startScene();
     const before = translator.loads;
-    await Promise.all(
-      ['rabbitmq', 'neutron', 'glance'].map((service) =>
-        registry.expose({ service, site: 'site-b', dnsName: `x-${service}` }, 'file')
-      )
-    );
+    const open = store.hold();
+    await registry.expose({ service: 'glance', site: 'site-b' }, 'file');
+    await turn();
+    await registry.expose({ service: 'glance', site: 'site-a' }, 'file');
+    await registry.expose({ service: 'neutron', site: 'site-b' }, 'file');
+    await registry.unexpose({ service: 'rabbitmq', site: 'site-b' }, 'file');
+    open();
     await turn();
     expect(translator.plan.permits).toHaveLength(6);
-    expect(translator.loads - before).toBeLessThanOrEqual(3);
+    expect(translator.loads - before).toBe(2);
   });
 });
 
@@ -405,6 +432,16 @@ describe('a store that fails', () => {
     expect(translator.addressOf('cloud', 'site-a', '10.0.0.7')).toBeUndefined();
     store.isFailing = false;
     await controller.admit(...CLIENT);
+    expect(translator.addressOf('cloud', 'site-a', '10.0.0.7')).toBe('10.0.0.130');
+    expect(translator.unstored).toEqual([]);
+  });
+
+  test('puts to use what it could not store for a client, with the next that it can', async () => {
+    const { translator, store, controller } = await startScene();
+    store.isFailing = true;
+    await expect(controller.admit(...CLIENT)).rejects.toThrow(StoreError);
+    store.isFailing = false;
+    await controller.admit('site-a', '10.0.0.8', 'cloud');
     expect(translator.addressOf('cloud', 'site-a', '10.0.0.7')).toBe('10.0.0.130');
     expect(translator.unstored).toEqual([]);
   });

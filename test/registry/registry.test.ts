@@ -327,6 +327,16 @@ describe('expose and unexpose', () => {
     );
   });
 
+  test('blames an exposure that is changed for a conflict with an older one', async () => {
+    const { registry } = await open();
+    await registry.apply(DESIRED, 'file');
+    await registry.expose({ service: 'metrics', site: 'site-a' }, 'admin');
+    await registry.expose({ service: 'metrics', site: 'site-b' }, 'admin');
+    await registry.expose({ service: 'rabbitmq', site: 'site-b' }, 'admin');
+    const changed = { service: 'metrics', site: 'site-b', dnsName: 'rabbitmq' };
+    expect((await faultOf(registry.expose(changed, 'admin'))).path).toBe('dnsName');
+  });
+
   test('cannot end what is not exposed', async () => {
     const { registry } = await open();
     await registry.apply(DESIRED, 'file');
@@ -387,7 +397,7 @@ describe('writes at the same time', () => {
   });
 
   test('change nothing when the store fails, and the next one goes through', async () => {
-    const store = new FailingStore();
+    const store = new ScriptedStore();
     const registry = await Registry.open(store);
     await registry.apply(DESIRED, 'file');
     store.isFailing = true;
@@ -447,13 +457,19 @@ describe('the store', () => {
   });
 
   test('may change while it is read', async () => {
-    const store = new MemoryStore();
+    const store = new ScriptedStore();
     const writer = await Registry.open(store);
     await writer.apply(DESIRED, 'file');
+    let read!: () => void;
+    store.reading = new Promise((resolve) => {
+      read = resolve;
+    });
     const opening = Registry.open(store);
     await writer.unexpose({ service: 'rabbitmq', site: 'site-a' }, 'file');
     await writer.expose({ service: 'metrics', site: 'site-b' }, 'admin');
+    read();
     expect((await opening).state).toEqual(writer.state);
+    expect(writer.state.exposures).toHaveLength(1);
   });
 
   test.each<[string, Json, string]>([
@@ -500,7 +516,7 @@ describe('the store', () => {
   });
 
   test('that cannot be read is not watched any more', async () => {
-    const store = new FailingStore();
+    const store = new ScriptedStore();
     store.isFailing = true;
     await expect(Registry.open(store)).rejects.toThrow(StoreError);
     expect(store.watchers).toBe(0);
@@ -518,9 +534,11 @@ test.each([
   expect(exposureName({ service: 'mq', site: 'site-a', ...more }, zone)).toBe(name);
 });
 
-class FailingStore extends MemoryStore {
+class ScriptedStore extends MemoryStore {
   isFailing = false;
   watchers = 0;
+  /** A list is answered when this is done, with what there was when it was asked for. */
+  reading: Promise<void> | undefined;
 
   override async commit(writes: readonly Write[]): Promise<void> {
     if (this.isFailing) throw new StoreError('the disk is full');
@@ -529,7 +547,9 @@ class FailingStore extends MemoryStore {
 
   override async list(prefix: string) {
     if (this.isFailing) throw new StoreError('the disk is gone');
-    return super.list(prefix);
+    const entries = await super.list(prefix);
+    await this.reading;
+    return entries;
   }
 
   override watch(prefix: string, listener: (changes: readonly Change[]) => void): () => void {
