@@ -3,8 +3,12 @@ import { defineConfig, type ViteUserConfig } from 'vitest/config';
 
 const source = (path: string) => fileURLToPath(new URL(path, import.meta.url));
 
-/** Tests that start whole programs, build the package or measure: one at a time, after all others. */
-const heavy = ['test/e2e/**/*.test.ts', 'test/package/**/*.test.ts'];
+/** Tests that start whole programs, ask the kernel, or build the package: one at a time, after all others. */
+const heavy = [
+  'test/differential/**/*.test.ts',
+  'test/e2e/**/*.test.ts',
+  'test/package/**/*.test.ts',
+];
 
 const alias = [
   { find: /^virtual-presence$/, replacement: source('src/index.ts') },

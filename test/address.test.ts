@@ -1,3 +1,5 @@
+import fc from 'fast-check';
+import { IPv4, IPv6 } from 'ip-num';
 import { describe, expect, test } from 'vitest';
 import { IpAddress, IpPrefix } from '../src/address.ts';
 import { ApiMisuseError } from '../src/errors.ts';
@@ -38,6 +40,41 @@ describe('IpAddress', () => {
     '::'.repeat(40),
   ])('refuses %j', (text) => {
     expect(() => IpAddress.parse(text)).toThrow(ApiMisuseError);
+  });
+
+  test('takes the same texts as ip-num for the same addresses', () => {
+    const decimal = fc.oneof(fc.nat(300).map(String), fc.constantFrom('00', '01', '', '-1', ' 1'));
+    const quad = fc.array(decimal, { minLength: 3, maxLength: 5 }).map((parts) => parts.join('.'));
+    const group = fc.oneof(
+      fc.nat(0xffff).map((n) => n.toString(16)),
+      fc.constantFrom('', '0000', '12345', 'G')
+    );
+    const groups = fc.array(group, { minLength: 6, maxLength: 9 }).map((parts) => parts.join(':'));
+    const parsed = (text: string): bigint | undefined => {
+      try {
+        return IpAddress.parse(text).toBigInt();
+      } catch {
+        return undefined;
+      }
+    };
+    const parsedByIpNum = (text: string): bigint | undefined => {
+      if (!/^[0-9a-fA-F:.]+$/.test(text)) return undefined;
+      try {
+        return (text.includes(':') ? new IPv6(text) : new IPv4(text)).getValue();
+      } catch {
+        return undefined;
+      }
+    };
+    let taken = 0;
+    fc.assert(
+      fc.property(fc.oneof(quad, groups, fc.ipV4(), fc.ipV6()), (text) => {
+        const value = parsed(text);
+        if (value !== undefined) taken++;
+        expect([text, value]).toEqual([text, parsedByIpNum(text)]);
+      }),
+      { numRuns: 5000 }
+    );
+    expect(taken).toBeGreaterThan(1000);
   });
 
   test('writes and reads its bytes in network order', () => {

@@ -97,7 +97,7 @@ const FAULTS: readonly (readonly [value: unknown, path: string, message: string]
   [
     { port: 'tcp/0' },
     'port',
-    'port: "tcp/0" is not a port such as tcp/5672, udp/8000-8100 or icmp',
+    'port: "tcp/0" is not a port such as tcp/5672, udp/8000-8100, icmp or ip/47',
   ],
   [{ count: 0 }, 'count', 'count: expected a whole number from 1 to 10, got 0'],
   [{ count: 1.5 }, 'count', 'count: expected a whole number from 1 to 10, got 1.5'],

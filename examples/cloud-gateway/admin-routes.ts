@@ -29,6 +29,19 @@ const ExposureKeySchema: Schema<{ site: string; service: string }> = v.strictObj
   service: NameText,
 });
 
+/** Bytes as hexadecimal digits; blanks between them do not matter. */
+const HexText = (most: number) =>
+  v.pipe(
+    v.string(),
+    v.transform((text) => text.replace(/\s/g, '')),
+    v.regex(/^(?:[0-9a-fA-F]{2})+$/, 'bytes as hexadecimal digits'),
+    v.maxLength(2 * most)
+  );
+const ExplainSchema: Schema<{ site: string; packet: string }> = v.strictObject({
+  site: NameText,
+  packet: HexText(65_535),
+}) as Schema<{ site: string; packet: string }>;
+
 export function adminRoutes(gateway: CloudGateway): Record<string, AdminHandler> {
   const { registry, controller, authority, control, translator, dataPlane, device } = gateway;
 
@@ -63,6 +76,16 @@ export function adminRoutes(gateway: CloudGateway): Record<string, AdminHandler>
         throw new ConfigError('address', `"${address}" stands for nobody in "${site}"`);
       }
       return found;
+    },
+    'POST /v1/explain': ({ body }) => {
+      const { site, packet } = parseSchema(ExplainSchema, body);
+      if (registry.site(site) === undefined) {
+        throw new ConfigError('site', `"${site}" is not a site`);
+      }
+      const explanation = translator.explain(Buffer.from(packet, 'hex'), site);
+      const result = explanation.packet;
+      if (result === undefined) return { ...explanation };
+      return { ...explanation, packet: Buffer.from(result).toString('hex') };
     },
     'GET /v1/crl': () => ({ pem: authority.crlPem() }),
     'POST /v1/tokens': async ({ body }) => {

@@ -35,8 +35,10 @@ export interface CloudGatewayOptions {
   readonly config: CloudConfig;
   readonly openDevice: () => Promise<PacketDevice>;
   readonly log: (line: string) => void;
-  /** Reads the file again and has its desired state applied. */
-  readonly reread: (apply: (desired: unknown) => Promise<void>) => Promise<void>;
+  /** Reads the file again and has its desired state applied. Returns the other keys that have changed. */
+  readonly reread: (
+    apply: (desired: unknown) => Promise<void>
+  ) => Promise<readonly (keyof CloudConfig)[]>;
 }
 
 export async function startCloudGateway(options: CloudGatewayOptions): Promise<CloudGateway> {
@@ -57,25 +59,34 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
     const registry = await Registry.open(store);
     opened.push(() => registry.close());
     registry.on('problem', (error) => log(`desired state: ${error.message}`));
-    const apply = (desired: unknown) => within('desired', () => registry.apply(desired, 'file'));
+    const apply = (desired: unknown) =>
+      within('desired', () => {
+        checkCloud(desired);
+        return registry.apply(desired, 'file');
+      });
     await apply(config.desired);
-    if (registry.site(CLOUD) === undefined) {
-      throw new ConfigError('desired.sites', `there is none with the name "${CLOUD}"`);
-    }
 
     const authority = await openAuthority(config.trustDomain, state, store);
     opened.push(() => authority.close());
     await authority.prune();
-    const isRevoked = ({ name }: { name: string }) => authority.isSiteRevoked(name);
     const translator = new PacketTranslator();
     const controller = await PresenceController.start({
       registry,
       store,
       translator,
       ttlSeconds: config.ttlSeconds,
-      blocked: registry.state.sites.filter(isRevoked).map(({ name }) => name),
+      blocked: siteNames(registry).filter((name) => authority.isSiteRevoked(name)),
     });
     opened.push(() => controller.close());
+    // A site that comes back is as revoked as when it went; the controller derives after this call.
+    let known = new Set(siteNames(registry));
+    registry.on('change', () => {
+      const names = siteNames(registry);
+      for (const name of names) {
+        if (!known.has(name) && authority.isSiteRevoked(name)) controller.setBlocked(name, true);
+      }
+      known = new Set(names);
+    });
     controller.on('problem', (error) => log(`presence: ${error.message}`));
 
     const device = await options.openDevice();
@@ -84,7 +95,7 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
       cloud: CLOUD,
       device,
       translator,
-      admit: (ingress, source, egress) => controller.admit(ingress, source, egress),
+      admit: (ingress, source, egress, family) => controller.admit(ingress, source, egress, family),
     });
 
     const serve = (snapshot: Snapshot) =>
@@ -163,6 +174,12 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
       return { site, certificates: records.length, tunnelsClosed: tunnels.length, elapsedMs };
     };
 
+    const reload = async () => {
+      const needRestart = await options.reread(apply);
+      if (needRestart.length > 0) log(`changed, and needs a restart: ${needRestart.join(', ')}`);
+      return { needRestart };
+    };
+
     const enrolment = new EnrolmentServer({
       authority,
       onError: (error) => log(`enrolment: ${(error as Error).message}`),
@@ -179,7 +196,7 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
       dataPlane,
       device,
       config,
-      reload: () => options.reread(apply),
+      reload,
       revoke,
       close,
     };
@@ -195,4 +212,19 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
     await close();
     throw error;
   }
+}
+
+/**
+ * The gateway is the cloud's: without that site it serves nobody.
+ *
+ * @throws {ConfigError} if a list of sites has none; what is no list is for the registry to refuse.
+ */
+function checkCloud(desired: unknown): void {
+  const sites = (desired as { sites?: unknown } | null)?.sites;
+  if (!Array.isArray(sites) || sites.some((site) => site?.name === CLOUD)) return;
+  throw new ConfigError('sites', `there is none with the name "${CLOUD}"`);
+}
+
+function siteNames({ state }: Registry): string[] {
+  return state.sites.map(({ name }) => name);
 }

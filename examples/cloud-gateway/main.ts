@@ -2,10 +2,11 @@
  * `cloud-gateway CONFIG.yaml`: runs until SIGTERM; SIGHUP reads the file's desired state anew.
  * @module
  */
+import { isDeepStrictEqual } from 'node:util';
 import { ConfigFile } from '../program/config-file.ts';
 import { openDevice } from '../program/device.ts';
 import { log, run } from '../program/run.ts';
-import { CloudConfigSchema } from './config.ts';
+import { type CloudConfig, CloudConfigSchema } from './config.ts';
 import { startCloudGateway } from './gateway.ts';
 
 await run('cloud-gateway', async (path) => {
@@ -21,11 +22,18 @@ await run('cloud-gateway', async (path) => {
       },
       openDevice: () => openDevice(config.device, resolve),
       log,
-      reread: (apply) => {
+      reread: async (apply) => {
         const again = new ConfigFile(path);
-        const { desired } = again.read(CloudConfigSchema);
-        return again.locate(() => apply(desired));
+        const next = again.read(CloudConfigSchema);
+        await again.locate(() => apply(next.desired));
+        return keysOf(config).filter(
+          (key) => key !== 'desired' && !isDeepStrictEqual(next[key], config[key])
+        );
       },
     })
   );
 });
+
+function keysOf(config: CloudConfig): (keyof CloudConfig)[] {
+  return Object.keys(config) as (keyof CloudConfig)[];
+}

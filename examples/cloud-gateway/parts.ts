@@ -23,7 +23,7 @@ export interface CloudGateway {
   readonly device: PacketDevice;
   readonly config: CloudConfig;
   /** Brings the desired state in force that the file has now. */
-  reload(): Promise<void>;
+  reload(): Promise<ReloadReceipt>;
   /** Cuts a site off and says what that took. */
   revoke(site: string): Promise<RevocationReceipt>;
   close(): Promise<void>;
@@ -34,4 +34,9 @@ export interface RevocationReceipt {
   readonly certificates: number;
   readonly tunnelsClosed: number;
   readonly elapsedMs: number;
+}
+
+export interface ReloadReceipt {
+  /** Keys of the file that have changed too, and are in force only after a restart. */
+  readonly needRestart: readonly (keyof CloudConfig)[];
 }

@@ -3,13 +3,18 @@
  * is one sentence with the path and the reason.
  * @module
  */
-import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { existsSync, mkdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { EnvironmentError } from 'virtual-presence';
 
 /** @throws {EnvironmentError} if the file is not to be had. */
 export function readText(what: string, path: string): string {
-  return attempt(`${what} ${path} cannot be read`, () => readFileSync(path, 'utf8'));
+  return attempt(`${what} ${path} cannot be read`, () => {
+    const stat = statSync(path);
+    // Reading a FIFO or a device may never end.
+    if (!stat.isFile() && !stat.isDirectory()) throw new Error('it is not a regular file');
+    return readFileSync(path, 'utf8');
+  });
 }
 
 /** A directory for its owner only. */
@@ -19,9 +24,7 @@ export class StateDirectory {
   /** @throws {EnvironmentError} if it is not there and cannot be made. */
   constructor(path: string) {
     this.path = path;
-    attempt(`the state directory ${path} cannot be made`, () =>
-      mkdirSync(path, { recursive: true, mode: 0o700 })
-    );
+    attempt(`the state directory ${path} cannot be made`, () => makeDirectory(path));
   }
 
   pathOf(name: string): string {
@@ -48,6 +51,22 @@ export class StateDirectory {
       writeFileSync(`${path}.new`, text, { mode: 0o600, flush: true });
       renameSync(`${path}.new`, path);
     });
+  }
+}
+
+/**
+ * Makes a directory and those above it. Node's own `recursive` never ends where a file system takes no
+ * directories and says so by ENOENT, as /proc does.
+ */
+function makeDirectory(path: string): void {
+  if (statSync(path, { throwIfNoEntry: false })?.isDirectory()) return;
+  const parent = dirname(path);
+  if (parent !== path) makeDirectory(parent);
+  try {
+    mkdirSync(path, { mode: 0o700 });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    throw new Error(`${parent} takes no directories`, { cause: error });
   }
 }
 

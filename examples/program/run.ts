@@ -15,7 +15,7 @@ export interface Running {
   /** Ends the work; called once. */
   close(): Promise<void>;
   /** Called on SIGHUP. */
-  reload?(): Promise<void>;
+  reload?(): Promise<unknown>;
   /** Rejects when the work cannot go on. */
   readonly failed?: Promise<never>;
 }

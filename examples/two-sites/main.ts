@@ -4,40 +4,65 @@
  * It runs itself in namespaces of its own (user, network, mount, PID), so it needs no root, changes
  * nothing outside and leaves nothing behind. Where the system forbids that, it says what is missing
  * and runs the same gateways in one process, over devices in memory; so it does with `--in-memory`.
- * With `--json` standard output is one JSON object.
+ * With `--json` standard output is one JSON object. SIGTERM, SIGINT or
+ * SIGHUP ends it with all it has started.
  * @module
  */
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { LinuxTun } from 'virtual-presence';
 import { Report } from './report.ts';
 
+/** Names the directory of the scene to the program inside the namespaces. */
 const INSIDE = 'VP_DEMO_INSIDE';
 const MISSING = 77;
+const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const;
+/** What the scene may take to end when it is told to, in ms. */
+const END_TIMEOUT_MS = 3_000;
 
-if (process.env[INSIDE] !== undefined) await runInside();
+const { [INSIDE]: inside } = process.env;
+if (inside !== undefined) await runInside(inside);
 else if (process.argv.includes('--in-memory')) await runInMemory();
-else runOutside();
+else await runOutside();
 
 /** Runs this program again in new namespaces. */
-function runOutside(): void {
+async function runOutside(): Promise<void> {
   const isRoot = process.getuid?.() === 0;
   const flags = ['--net', '--mount', '--pid', '--fork', '--kill-child', '--mount-proc'];
   if (!isRoot) flags.unshift('--user', '--map-root-user');
   const missing = whatIsMissing(flags);
   if (missing === undefined) {
-    const again = [process.execPath, ...process.execArgv, ...process.argv.slice(1)];
-    const { status } = spawnSync('unshare', [...flags, ...again], {
-      stdio: 'inherit',
-      env: { ...process.env, [INSIDE]: '1' },
-    });
-    if (status !== MISSING) process.exit(status ?? 1);
+    const code = await runInNamespaces(flags);
+    if (code !== MISSING) process.exit(code);
   } else {
     process.stderr.write(`${missing}\n`);
   }
-  void runInMemory();
+  await runInMemory();
+}
+
+/** Returns the exit code. Signals go on to the scene, which ends with its first process. */
+async function runInNamespaces(flags: readonly string[]): Promise<number> {
+  const again = [process.execPath, ...process.execArgv, ...process.argv.slice(1)];
+  const child = spawn('unshare', [...flags, ...again], {
+    stdio: 'inherit',
+    env: { ...process.env, [INSIDE]: newDirectory() },
+    // A process group of its own: unshare itself ignores these signals.
+    detached: true,
+  });
+  let timer: NodeJS.Timeout | undefined;
+  const forward = (signal: NodeJS.Signals) => {
+    process.kill(-child.pid!, signal);
+    // Also one that has just begun, and does not listen yet.
+    timer ??= setTimeout(() => process.kill(-child.pid!, 'SIGKILL'), END_TIMEOUT_MS);
+  };
+  for (const signal of SIGNALS) process.on(signal, forward);
+  const [code] = (await once(child, 'exit')) as [number | null];
+  clearTimeout(timer);
+  for (const signal of SIGNALS) process.off(signal, forward);
+  return code ?? 1;
 }
 
 function whatIsMissing(flags: readonly string[]): string | undefined {
@@ -54,7 +79,8 @@ function whatIsMissing(flags: readonly string[]): string | undefined {
   return existsSync('/dev/net/tun') ? undefined : 'there is no /dev/net/tun';
 }
 
-async function runInside(): Promise<void> {
+async function runInside(directory: string): Promise<void> {
+  endOnSignals();
   try {
     const tun = await LinuxTun.open({ name: 'vp-probe' });
     await tun.close();
@@ -63,24 +89,38 @@ async function runInside(): Promise<void> {
     process.exit(MISSING);
   }
   const { runScene } = await import('./steps.ts');
-  await run((report, directory) => runScene(report, directory));
+  await run((report) => runScene(report, directory));
 }
 
 async function runInMemory(): Promise<void> {
   process.stderr.write('running the gateways in one process, over devices in memory\n');
+  endOnSignals();
+  const directory = newDirectory();
   const { runInMemoryScene } = await import('./in-memory.ts');
-  await run((report, directory) => runInMemoryScene(report, directory));
+  await run((report) => runInMemoryScene(report, directory));
 }
 
-async function run(scene: (report: Report, directory: string) => Promise<void>): Promise<void> {
-  const report = new Report(process.argv.includes('--json'));
+/** A directory that is removed when this process exits. */
+function newDirectory(): string {
   const directory = mkdtempSync(join(tmpdir(), 'two-sites-'));
+  process.on('exit', () => rmSync(directory, { recursive: true, force: true, maxRetries: 5 }));
+  return directory;
+}
+
+/** Without it the first process of a PID namespace would not hear them, and others not clean up. */
+function endOnSignals(): void {
+  for (const signal of SIGNALS) {
+    process.once(signal, () => process.exit(128 + constants.signals[signal]));
+  }
+}
+
+async function run(scene: (report: Report) => Promise<void>): Promise<void> {
+  const report = new Report(process.argv.includes('--json'));
   try {
-    await scene(report, directory);
+    await scene(report);
   } catch (error) {
     await report.step('scene', 'The scene itself', () => Promise.reject(error));
   }
-  rmSync(directory, { recursive: true, force: true });
   report.close();
   process.exit(report.ok ? 0 : 1);
 }

@@ -3,9 +3,10 @@
  * may open the socket may do everything; its file mode is 0600.
  * @module
  */
-import { lstatSync, unlinkSync } from 'node:fs';
+import { lstatSync, statSync, unlinkSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { connect } from 'node:net';
+import { dirname } from 'node:path';
 import { EnvironmentError, PresenceError } from '../errors.ts';
 import type { Json } from '../store/index.ts';
 
@@ -57,6 +58,7 @@ export class AdminServer {
     const { socketPath } = options;
     const admin = new AdminServer(options);
     try {
+      checkPath(socketPath);
       await makeRoom(socketPath);
       await admin.#listen(socketPath);
     } catch (error) {
@@ -182,6 +184,26 @@ function splitUrl(url: string): [path: string, query: URLSearchParams] {
 }
 
 /**
+ * Says what the system would not: Node cuts a longer path silently, a NUL in front makes a socket that
+ * everybody may open, and a missing directory is reported as EACCES.
+ *
+ * @throws {EnvironmentError} if no socket can be at the path.
+ */
+function checkPath(socketPath: string): void {
+  const length = Buffer.byteLength(socketPath);
+  if (length === 0 || length > MAX_PATH_LENGTH || socketPath.includes('\0')) {
+    throw new EnvironmentError(
+      `the path of the admin socket must have 1 to ${MAX_PATH_LENGTH} bytes, none of them 0: "${socketPath}" has ${length}`
+    );
+  }
+  const directory = dirname(socketPath);
+  if (statSync(directory, { throwIfNoEntry: false })?.isDirectory()) return;
+  throw new EnvironmentError(
+    `cannot listen on the admin socket ${socketPath}: there is no directory ${directory}`
+  );
+}
+
+/**
  * Removes the socket of a process that is gone.
  *
  * @throws {EnvironmentError} if somebody answers there, or it is something else than a socket.
@@ -206,3 +228,6 @@ function isAnswered(socketPath: string): Promise<boolean> {
     socket.on('error', ({ code }: NodeJS.ErrnoException) => resolve(code !== 'ECONNREFUSED'));
   });
 }
+
+/** Bytes of `sun_path` without its closing zero, see unix(7). */
+const MAX_PATH_LENGTH = 107;

@@ -8,20 +8,23 @@ import {
   type DesiredState,
   type Exposure,
   exposureName,
+  presenceFamily,
   type Service,
   type Site,
 } from '../registry/index.ts';
 import type { Endpoint } from '../translator/index.ts';
-import { endpointKey } from './endpoint.ts';
+import { endpointKey, presenceKey } from './endpoint.ts';
 
 /** A service as it is exposed in one site. */
 export interface ExposedService {
   readonly exposure: Exposure;
   readonly service: Service;
-  /** Where it is at home, its address in canonical form, and both as a key. */
+  /** Where it is at home; its address is in canonical form. */
   readonly home: Endpoint;
-  readonly key: string;
   readonly family: Family;
+  /** IP version and key of its presence in the clients' site. */
+  readonly presenceFamily: Family;
+  readonly presenceKey: string;
   /** Full domain name in the clients' site. */
   readonly name: string;
 }
@@ -34,7 +37,10 @@ export class DesiredIndex {
   readonly #exposedIn = new Map<string, ExposedService[]>();
   readonly #servicesAt = new Map<string, string[]>();
   readonly #addresses = new Map<string, SiteAddresses>();
-  /** By home and clients' site: the prefixes of those clients, by their text; absent: all sources. */
+  /**
+   * By home, clients' site and IP version of the services: the prefixes of those clients, by their
+   * text; absent: all sources.
+   */
   readonly #clients = new Map<string, Map<string, IpPrefix> | undefined>();
 
   constructor(state: DesiredState) {
@@ -44,12 +50,12 @@ export class DesiredIndex {
       this.#exposedIn.set(name, []);
       this.#addresses.set(name, { sources: parseAll(sources), pools: parseAll(pools) });
     }
-    const services = new Map<string, Omit<ExposedService, 'exposure' | 'name'>>();
+    const services = new Map<string, Pick<ExposedService, 'service' | 'home' | 'family'>>();
     for (const service of state.services) {
       const address = IpAddress.parse(service.address);
       const home = { realm: service.site, address: address.toString() };
+      services.set(service.name, { service, home, family: address.family });
       const key = endpointKey(home);
-      services.set(service.name, { service, home, key, family: address.family });
       const names = this.#servicesAt.get(key);
       if (names === undefined) this.#servicesAt.set(key, [service.name]);
       else names.push(service.name);
@@ -58,9 +64,14 @@ export class DesiredIndex {
       const service = services.get(exposure.service);
       const site = this.sites.get(exposure.site);
       if (service === undefined || site === undefined) return [];
-      const { realm } = service.home;
-      if (realm === site.name || !this.sites.has(realm)) return [];
-      return [{ ...service, exposure, name: exposureName(exposure, site) }];
+      const { home, family: own } = service;
+      if (home.realm === site.name || !this.sites.has(home.realm)) return [];
+      const family = presenceFamily(own, this.#addresses.get(site.name)!.pools);
+      const presence = {
+        presenceFamily: family,
+        presenceKey: presenceKey(endpointKey(home), family),
+      };
+      return [{ ...service, ...presence, exposure, name: exposureName(exposure, site) }];
     });
     for (const each of this.exposed) {
       this.#exposedIn.get(each.exposure.site)!.push(each);
@@ -78,29 +89,33 @@ export class DesiredIndex {
     return this.#servicesAt.get(key) ?? [];
   }
 
-  /** Whether a host of `site` is a client of any service at home in `home`. */
-  isClient(home: string, site: string, address: IpAddress): boolean {
-    const pair = pairKey(home, site);
+  /**
+   * Whether a host of `site` is a client of any service at home in `home` of IP version `family`:
+   * the host's own version is that of the service's presence in its site.
+   */
+  isClient(home: string, site: string, address: IpAddress, family: Family): boolean {
+    const key = clientsKey(home, site, family);
     const of = this.#addresses.get(site);
-    if (of === undefined || !this.#clients.has(pair)) return false;
+    if (of === undefined || !this.#clients.has(key)) return false;
+    if (address.family !== presenceFamily(family, of.pools)) return false;
     if (!contains(of.sources, address) || contains(of.pools, address)) return false;
-    const prefixes = this.#clients.get(pair);
+    const prefixes = this.#clients.get(key);
     return prefixes === undefined || contains(prefixes.values(), address);
   }
 
-  #addClients({ exposure, home }: ExposedService): void {
-    const pair = pairKey(home.realm, exposure.site);
+  #addClients({ exposure, home, family }: ExposedService): void {
+    const key = clientsKey(home.realm, exposure.site, family);
     if (exposure.clients === undefined) {
-      this.#clients.set(pair, undefined);
+      this.#clients.set(key, undefined);
       return;
     }
-    const isOpen = this.#clients.has(pair) && this.#clients.get(pair) === undefined;
+    const isOpen = this.#clients.has(key) && this.#clients.get(key) === undefined;
     if (isOpen) return;
-    const prefixes = this.#clients.get(pair) ?? new Map<string, IpPrefix>();
+    const prefixes = this.#clients.get(key) ?? new Map<string, IpPrefix>();
     for (const text of exposure.clients) {
       if (!prefixes.has(text)) prefixes.set(text, IpPrefix.parse(text));
     }
-    this.#clients.set(pair, prefixes);
+    this.#clients.set(key, prefixes);
   }
 }
 
@@ -120,6 +135,6 @@ function contains(prefixes: Iterable<IpPrefix>, address: IpAddress): boolean {
   return false;
 }
 
-function pairKey(home: string, site: string): string {
-  return `${home}/${site}`;
+function clientsKey(home: string, site: string, family: Family): string {
+  return `${home}/${site} IPv${family}`;
 }

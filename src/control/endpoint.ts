@@ -1,8 +1,12 @@
 /**
- * Real hosts as the keys that leases are kept under: `<site>/<address>`.
+ * Real hosts, and their presences in a realm, as keys.
+ *
+ * An endpoint's key is `<site>/<address>`. It may have one presence of each IP version in a realm: the
+ * one of its own version has the endpoint's key there, the other one has the version behind it, as in
+ * `<site>/<address> IPv6`.
  * @module
  */
-import { IpAddress } from '../address.ts';
+import { type Family, IpAddress } from '../address.ts';
 import type { Endpoint } from '../translator/index.ts';
 
 /** The address must be in its canonical form, as `IpAddress` prints it. */
@@ -13,6 +17,18 @@ export function endpointKey({ realm, address }: Endpoint): string {
 export function parseEndpoint(key: string): Endpoint {
   const [realm, address] = splitAtSlash(key);
   return { realm, address };
+}
+
+/** The key of an endpoint's presence of an IP version. */
+export function presenceKey(endpoint: string, family: Family): string {
+  const own: Family = endpoint.includes(':') ? 6 : 4;
+  return family === own ? endpoint : `${endpoint} IPv${family}`;
+}
+
+/** The key of the endpoint whose presence has this key. */
+export function endpointOf(presence: string): string {
+  const [endpoint] = presence.split(' ', 1);
+  return endpoint!;
 }
 
 /** Splits at the first slash; without one, the second part is empty. */

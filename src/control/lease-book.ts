@@ -1,8 +1,9 @@
 /**
  * The leases of all realms, and which of them are stored: only those may be used.
  *
- * An entry of the store, `lease/<realm>/<address>`, says whose the address is, and since when it is
- * nobody's any more. `fit` and `admit` change leases in memory; `commit` stores the changes; what is
+ * An entry of the store, `lease/<realm>/<address>`, says which endpoint's the address is, and since when
+ * it is nobody's any more. In memory a lease is under the key of the presence, for an endpoint may have
+ * one of each IP version. `fit` and `admit` change leases in memory; `commit` stores the changes; what is
  * read here is in use *and* stored. What a failed commit has not stored goes with the next one. These
  * three are called one after the other; reading is possible at any time.
  * @module
@@ -16,7 +17,14 @@ import { parseSchema, type Schema } from '../schema.ts';
 import type { Entry, Json, Store } from '../store/index.ts';
 import type { Endpoint, Presence } from '../translator/index.ts';
 import type { DesiredIndex, ExposedService } from './desired-index.ts';
-import { endpointKey, isCanonicalAddress, parseEndpoint, splitAtSlash } from './endpoint.ts';
+import {
+  endpointKey,
+  endpointOf,
+  isCanonicalAddress,
+  parseEndpoint,
+  presenceKey,
+  splitAtSlash,
+} from './endpoint.ts';
 
 export interface LeaseBookOptions {
   readonly store: Store;
@@ -48,7 +56,8 @@ export class LeaseBook {
         const holder = `${realm} ${lease.key}`;
         const other = holders.get(holder);
         if (other !== undefined) {
-          throw new StoreError(`${other} and ${entry.key} in the store are both of ${lease.key}`);
+          const endpoint = endpointOf(lease.key);
+          throw new StoreError(`${other} and ${entry.key} in the store are both of ${endpoint}`);
         }
         holders.set(holder, entry.key);
       }
@@ -72,7 +81,7 @@ export class LeaseBook {
     for (const [name, site] of desired.sites) {
       const realm = this.#realmOf(site);
       const exposed = desired.exposedIn(name);
-      realm.services = new Set(exposed.map(({ key }) => key));
+      realm.services = new Set(exposed.map((each) => each.presenceKey));
       this.#release(name, realm, desired);
       this.#lease(name, realm, exposed, problems);
       realm.countClients();
@@ -82,23 +91,24 @@ export class LeaseBook {
   }
 
   /**
-   * Leases an address of `realm` to a client, in memory, unless it has one.
+   * Leases an address of `realm` to a client, in memory, unless it has one of that IP version.
    *
    * @throws {QuotaExceededError} if the client's site has `maxClients` of them there.
    * @throws {PoolExhaustedError} if no address is free.
    */
-  admit(realm: string, client: Endpoint, maxClients: number): void {
+  admit(realm: string, client: Endpoint, family: Family, maxClients: number): void {
     const leases = this.#realms.get(realm)!;
-    const key = endpointKey(client);
+    const endpoint = endpointKey(client);
+    const key = presenceKey(endpoint, family);
     if (leases.allocator.lookup(key) !== undefined) return;
-    const clients = leases.clients.get(client.realm) ?? 0;
-    if (clients >= maxClients) {
+    const clients = leases.clientsOf(client.realm);
+    if (!clients.has(endpoint) && clients.size >= maxClients) {
       throw new QuotaExceededError(
-        `"${client.realm}" has ${clients} clients in "${realm}", as many as it may`
+        `"${client.realm}" has ${clients.size} clients in "${realm}", as many as it may`
       );
     }
-    this.#write(realm, leases.allocator.allocate(key, familyOf(client.address)));
-    leases.clients.set(client.realm, clients + 1);
+    this.#write(realm, leases.allocator.allocate(key, family));
+    clients.add(endpoint);
   }
 
   /**
@@ -123,17 +133,18 @@ export class LeaseBook {
     return this.#pending.size > 0;
   }
 
-  /** The presence of an endpoint in a realm. */
+  /** The address in a realm of the presence that has this key. */
   address(realm: string, key: string): string | undefined {
     return this.#realms.get(realm)?.addresses.get(key);
   }
 
-  /** Whom an address, in canonical form, stands for in a realm. */
+  /** Key of the endpoint that an address, in canonical form, stands for in a realm. */
   holder(realm: string, address: string): string | undefined {
-    return this.#realms.get(realm)?.holders.get(address);
+    const key = this.#realms.get(realm)?.holders.get(address);
+    return key === undefined ? undefined : endpointOf(key);
   }
 
-  /** The presences in a realm: address by endpoint. */
+  /** The presences in a realm: address by their key. */
   addressesIn(realm: string): ReadonlyMap<string, string> {
     return this.#realms.get(realm)?.addresses ?? NONE;
   }
@@ -142,7 +153,7 @@ export class LeaseBook {
     const presences: Presence[] = [];
     for (const [realm, { addresses }] of this.#realms) {
       for (const [key, address] of addresses) {
-        presences.push({ realm, address, of: parseEndpoint(key) });
+        presences.push({ realm, address, of: parseEndpoint(endpointOf(key)) });
       }
     }
     return presences;
@@ -180,10 +191,11 @@ export class LeaseBook {
   }
 
   #release(name: string, realm: RealmLeases, desired: DesiredIndex): void {
-    for (const { key, releasedAt } of realm.allocator.leases()) {
+    for (const { key, address, releasedAt } of realm.allocator.leases()) {
       if (releasedAt !== undefined || realm.services.has(key)) continue;
-      const client = parseEndpoint(key);
-      if (desired.isClient(name, client.realm, IpAddress.parse(client.address))) continue;
+      const client = parseEndpoint(endpointOf(key));
+      const real = IpAddress.parse(client.address);
+      if (desired.isClient(name, client.realm, real, familyOf(address))) continue;
       realm.disuse(key);
       this.#write(name, realm.allocator.release(key)!);
     }
@@ -196,7 +208,7 @@ export class LeaseBook {
     problems: Map<string, AllocatorError>
   ): void {
     const exhausted = new Map<Family, { readonly error: Error; readonly services: string[] }>();
-    for (const { key, family, service } of exposed) {
+    for (const { presenceKey: key, presenceFamily: family, service } of exposed) {
       if (realm.allocator.lookup(key) !== undefined) continue;
       const known = exhausted.get(family);
       if (known !== undefined) {
@@ -218,8 +230,11 @@ export class LeaseBook {
   }
 
   #write(realm: string, lease: Lease): void {
-    const { key: endpoint, address, releasedAt } = lease;
-    const value = { endpoint, ...(releasedAt === undefined ? {} : { releasedAt }) };
+    const { key, address, releasedAt } = lease;
+    const value = {
+      endpoint: endpointOf(key),
+      ...(releasedAt === undefined ? {} : { releasedAt }),
+    };
     this.#pending.set(leaseKey(realm, address), { realm, lease, value });
   }
 
@@ -233,13 +248,13 @@ class RealmLeases {
   readonly allocator: AddressAllocator;
   /** The pools they are of, as text. */
   readonly definition: string;
-  /** In use and stored: address by endpoint, and the other way round. */
+  /** In use and stored: address by the presence's key, and the other way round. */
   readonly addresses = new Map<string, string>();
   readonly holders = new Map<string, string>();
-  /** Endpoints that have a presence because a service there is exposed. */
+  /** Keys of the presences that are there because a service is exposed. */
   services: ReadonlySet<string> = new Set();
-  /** How many hosts of each site have a presence as clients only. */
-  clients = new Map<string, number>();
+  /** By site: the endpoints that have a presence as clients only. */
+  readonly #clients = new Map<string, Set<string>>();
 
   constructor(allocator: AddressAllocator, definition: string) {
     this.allocator = allocator;
@@ -258,12 +273,22 @@ class RealmLeases {
     this.holders.delete(address);
   }
 
+  /** The clients of a site, to be read, and to be added to. */
+  clientsOf(site: string): Set<string> {
+    let clients = this.#clients.get(site);
+    if (clients === undefined) {
+      clients = new Set();
+      this.#clients.set(site, clients);
+    }
+    return clients;
+  }
+
   countClients(): void {
-    this.clients = new Map();
+    this.#clients.clear();
     for (const { key, releasedAt } of this.allocator.leases()) {
       if (releasedAt !== undefined || this.services.has(key)) continue;
-      const { realm } = parseEndpoint(key);
-      this.clients.set(realm, (this.clients.get(realm) ?? 0) + 1);
+      const endpoint = endpointOf(key);
+      this.clientsOf(parseEndpoint(endpoint).realm).add(endpoint);
     }
   }
 }
@@ -290,7 +315,8 @@ function readLease({ key, value }: Entry): { realm: string; lease: Lease } {
     if (!isFree && !isCanonicalAddress(parseEndpoint(endpoint).address)) {
       reason = `"${endpoint}" is not an endpoint`;
     } else if (realm !== '' && isCanonicalAddress(address)) {
-      return { realm, lease: { key: endpoint, address, ...(isFree ? { releasedAt } : {}) } };
+      const lease = { key: presenceKey(endpoint, familyOf(address)), address };
+      return { realm, lease: isFree ? { ...lease, releasedAt } : lease };
     }
   } catch (error) {
     reason = (error as Error).message;

@@ -3,11 +3,11 @@
  * @module
  */
 import { EventEmitter } from 'eventemitter3';
-import { IpAddress } from '../address.ts';
+import { type Family, IpAddress } from '../address.ts';
 import type { AllocatorStats } from '../allocator/index.ts';
 import { ApiMisuseError, PresenceError } from '../errors.ts';
-import type { Registry } from '../registry/index.ts';
-import type { Permit, Presence } from '../translator/index.ts';
+import type { Registry, Site } from '../registry/index.ts';
+import type { Permit, Presence, Realm } from '../translator/index.ts';
 import {
   type PlanTarget,
   type PresenceControllerOptions,
@@ -15,7 +15,7 @@ import {
   resolveControllerOptions,
 } from './controller-options.ts';
 import { DesiredIndex } from './desired-index.ts';
-import { endpointKey, parseEndpoint } from './endpoint.ts';
+import { endpointKey, parseEndpoint, presenceKey } from './endpoint.ts';
 import { LeaseBook } from './lease-book.ts';
 import { viewOf } from './site-view.ts';
 import type { Snapshot } from './snapshot.ts';
@@ -117,21 +117,23 @@ export class PresenceController extends EventEmitter<PresenceControllerEvents> {
   }
 
   /**
-   * Gives the host `source` of the site `ingress` a presence in the site `egress`. When it resolves,
-   * the presence is stored and bound; hosts that ask at the same time share one commit.
+   * Gives the host `source` of the site `ingress` a presence of IP version `family` in the site
+   * `egress`. When it resolves, the presence is stored and bound; hosts that ask at the same time share
+   * one commit.
    *
-   * @throws {NotAdmittedError} if the host is no client of a service there, or a site is blocked.
+   * @param family the version of the service that the host uses there, whatever its own
+   * @throws {NotAdmittedError} if the host is no client of such a service there, or a site is blocked.
    * @throws {QuotaExceededError} if the site has as many clients there as it may.
    * @throws {PoolExhaustedError} if the egress site has no address left.
    * @throws {StoreError} if it cannot be stored.
    */
-  admit(ingress: string, source: string, egress: string): Promise<void> {
+  admit(ingress: string, source: string, egress: string, family: Family): Promise<void> {
     if (this.#isClosed) return Promise.reject(new ApiMisuseError('the controller is closed'));
-    const key = `${egress}|${ingress}/${source}`;
+    const key = `${egress} IPv${family}|${ingress}/${source}`;
     let admission = this.#admissions.get(key);
     if (admission === undefined) {
       admission = new Promise<void>((resolve, reject) => {
-        this.#arrivals.push({ ingress, source, egress, resolve, reject });
+        this.#arrivals.push({ ingress, source, egress, family, resolve, reject });
         if (this.#arrivals.length === 1) void this.#enqueue(() => this.#admitArrivals());
       }).finally(() => this.#admissions.delete(key));
       this.#admissions.set(key, admission);
@@ -262,8 +264,8 @@ export class PresenceController extends EventEmitter<PresenceControllerEvents> {
     }
     for (const { arrival, of } of admitted) {
       try {
-        const realm = arrival.egress;
-        const address = this.#book.address(realm, endpointKey(of))!;
+        const { egress: realm, family } = arrival;
+        const address = this.#book.address(realm, presenceKey(endpointKey(of), family))!;
         this.#translator.bind({ realm, address, of });
         this.#markDirty(realm);
         arrival.resolve();
@@ -273,19 +275,21 @@ export class PresenceController extends EventEmitter<PresenceControllerEvents> {
     }
   }
 
-  #leaseTo({ ingress, source, egress }: Arrival): Presence['of'] {
+  #leaseTo({ ingress, source, egress, family }: Arrival): Presence['of'] {
     const address = IpAddress.parse(source);
     const site = this.#desired.sites.get(ingress);
     const isAdmitted =
       site !== undefined &&
       this.#isLive(ingress) &&
       this.#isLive(egress) &&
-      this.#desired.isClient(egress, ingress, address);
+      this.#desired.isClient(egress, ingress, address, family);
     if (!isAdmitted) {
-      throw new NotAdmittedError(`${address} of "${ingress}" is no client of "${egress}"`);
+      throw new NotAdmittedError(
+        `${address} of "${ingress}" is no client of an IPv${family} service of "${egress}"`
+      );
     }
     const of = { realm: ingress, address: address.toString() };
-    this.#book.admit(egress, of, site.maxClients);
+    this.#book.admit(egress, of, family, site.maxClients);
     return of;
   }
 
@@ -297,9 +301,7 @@ export class PresenceController extends EventEmitter<PresenceControllerEvents> {
   #load(): void {
     const { sites, exposed } = this.#desired;
     this.#translator.load({
-      realms: [...sites.values()]
-        .filter(({ name }) => this.#isLive(name))
-        .map(({ name, sources, pools }) => ({ name, sources, pools })),
+      realms: [...sites.values()].filter(({ name }) => this.#isLive(name)).map(realmOf),
       presences: this.#book
         .presences()
         .filter(({ realm, of }) => this.#isLive(realm) && this.#isLive(of.realm)),
@@ -365,8 +367,19 @@ interface Arrival {
   readonly ingress: string;
   readonly source: string;
   readonly egress: string;
+  readonly family: Family;
   readonly resolve: () => void;
   readonly reject: (error: unknown) => void;
+}
+
+function realmOf({ name, sources, pools, mtu, reject }: Site): Realm {
+  return {
+    name,
+    sources,
+    pools,
+    ...(mtu === undefined ? {} : { mtu }),
+    ...(reject === undefined ? {} : { reject }),
+  };
 }
 
 /** For what a listener throws: nobody here can do anything about it. */

@@ -5,7 +5,7 @@
  */
 import type { Site } from '../registry/index.ts';
 import type { DesiredIndex } from './desired-index.ts';
-import { parseEndpoint } from './endpoint.ts';
+import { endpointOf, parseEndpoint } from './endpoint.ts';
 import type { LeaseBook } from './lease-book.ts';
 import type { Snapshot, SnapshotHost } from './snapshot.ts';
 
@@ -23,29 +23,34 @@ export function viewOf(
   const zone = site.zone.toLowerCase();
   const hosts: SnapshotHost[] = [];
   const names = new Map<string, string>();
-  for (const { name, key, home, service } of desired.exposedIn(site.name)) {
-    const address = isLive(home.realm) ? book.address(site.name, key) : undefined;
+  for (const { name, presenceKey, home, service } of desired.exposedIn(site.name)) {
+    const address = isLive(home.realm) ? book.address(site.name, presenceKey) : undefined;
     if (address === undefined) continue;
     hosts.push({ name, addresses: [address], ports: service.ports });
     // The first of several services on one host gives it its name.
     if (!names.has(address)) names.set(address, name);
   }
-  const clients: SnapshotHost[] = [];
+  const clients = new Map<string, string[]>();
   for (const [key, address] of book.addressesIn(site.name)) {
-    const client = parseEndpoint(key);
+    const client = parseEndpoint(endpointOf(key));
     if (names.has(address) || !isLive(client.realm)) continue;
     const name = `${labelOf(client.address)}.${client.realm}.${zone}`;
-    clients.push({ name, addresses: [address], ports: [] });
+    // A client that uses services of both IP versions has two.
+    clients.set(name, [...(clients.get(name) ?? []), address].sort());
     names.set(address, name);
   }
-  clients.sort((a, b) => (a.name < b.name ? -1 : 1));
   return {
     site: site.name,
     sources: site.sources,
     pools: site.pools,
     zone,
     ttlSeconds,
-    hosts: [...hosts, ...clients],
+    hosts: [
+      ...hosts,
+      ...[...clients]
+        .map(([name, addresses]) => ({ name, addresses, ports: [] }))
+        .sort((a, b) => (a.name < b.name ? -1 : 1)),
+    ],
     pointers: [...names]
       .map(([address, name]) => ({ address, name }))
       .sort((a, b) => (a.address < b.address ? -1 : 1)),

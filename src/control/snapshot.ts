@@ -70,7 +70,9 @@ export function zoneDataOf(snapshot: Snapshot, nameserverAddresses: readonly str
       ports: ports
         .map((text) => parsePortRange(text))
         .flatMap(({ protocol, first, last }) =>
-          protocol !== 'icmp' && first === last ? [{ protocol, port: first }] : []
+          (protocol === 'tcp' || protocol === 'udp') && first === last
+            ? [{ protocol, port: first }]
+            : []
         ),
     })),
     pointers: snapshot.pointers.map(({ address, name }) => ({ address, name: `${name}.` })),

@@ -3,7 +3,7 @@
  * @module
  */
 import { execFile } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import { promisify } from 'node:util';
 import { IpAddress, IpPrefix } from '../address.ts';
 import { ApiMisuseError, EnvironmentError } from '../errors.ts';
@@ -34,8 +34,8 @@ export interface TunConfiguration {
  * interface up. Needs CAP_NET_ADMIN.
  *
  * @throws {ApiMisuseError} if a name, address, prefix or the MTU is not one.
- * @throws {EnvironmentError} if `ip` is missing or refuses, with what it said, or a setting cannot
- *   be written.
+ * @throws {EnvironmentError} if a LAN interface is not there (then nothing is changed), `ip` is missing
+ *   or refuses, with what it said, or a setting cannot be written.
  */
 export async function configureTun(configuration: TunConfiguration): Promise<void> {
   const { name, mtu, addresses = [], routes, proxyArp = [], forwarding = false } = configuration;
@@ -44,6 +44,11 @@ export async function configureTun(configuration: TunConfiguration): Promise<voi
   if (mtu !== undefined) checkMtu(mtu);
   for (const address of addresses) checkInterfaceAddress(address);
   const prefixes = routes.map((route) => IpPrefix.parse(route));
+  for (const lan of proxyArp) {
+    if (!existsSync(`/proc/sys/net/ipv4/conf/${lan}`)) {
+      throw new EnvironmentError(`there is no interface ${lan}`);
+    }
+  }
 
   const mtuArguments = mtu === undefined ? [] : ['mtu', String(mtu)];
   await ip('link', 'set', 'dev', name, ...mtuArguments, 'up');

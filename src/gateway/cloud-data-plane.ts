@@ -6,16 +6,20 @@
  * 1. from the cloud: it is read from the device, straight into the next frame of the tunnel that got the
  *    packet before it, for it is likely to go there too; from a site: it lies where its tunnel received it
  * 2. the translator rewrites it in place; the ingress realm is the device's or the tunnel's, never
- *    anything the packet says
+ *    anything the packet says. One that changes its IP version and grows is copied first to where there
+ *    is room in front of it
  * 3. it goes to the device, or is committed to the egress site's tunnel (copied there if step 1 guessed
- *    wrong), which is flushed at the end of the batch
+ *    wrong, or its beginning has moved), which is flushed at the end of the batch; what does not fit
+ *    there is cut (`packet-sender.ts`)
  * 4. a packet whose client has no presence yet waits until one is stored, then goes on from step 2
+ * 5. the answer to a packet that is refused, if there is one, goes back to where that came from
  * @module
  */
 import type { PacketDevice } from '../device/index.ts';
 import { MAX_PACKET_LENGTH, VNET_HEADER_LENGTH } from '../packet/index.ts';
-import { type PacketTranslator, Verdict } from '../translator/index.ts';
-import { FrameType, type Tunnel } from '../tunnel/index.ts';
+import { type PacketTranslator, TRANSLATION_HEADROOM, Verdict } from '../translator/index.ts';
+import { FrameType, MAX_PACKET_PAYLOAD, type Tunnel } from '../tunnel/index.ts';
+import { type CutCounters, PacketSender, Sending } from './packet-sender.ts';
 import { WaitingRoom, type WaitingRoomOptions } from './waiting-room.ts';
 
 export interface CloudDataPlaneOptions {
@@ -23,15 +27,22 @@ export interface CloudDataPlaneOptions {
   readonly cloud: string;
   readonly device: PacketDevice;
   readonly translator: PacketTranslator;
-  /** Gives the host `source` of `ingress` a presence in `egress`, stored before it resolves. */
-  readonly admit: (ingress: string, source: string, egress: string) => Promise<void>;
+  /**
+   * Gives the host `source` of `ingress` a presence of IP version `family` in `egress`, stored before
+   * it resolves.
+   */
+  readonly admit: (ingress: string, source: string, egress: string, family: 4 | 6) => Promise<void>;
   /** Packets read at most in one turn of the event loop. */
   readonly batch?: number;
   readonly waiting?: WaitingRoomOptions;
+  /** In ms, of a clock that never goes back; `performance.now` by default. Asked once for a batch. */
+  readonly now?: () => number;
 }
 
 /** Cumulative; verdicts are counted by the translator. */
-export interface CloudDataPlaneCounters {
+export interface CloudDataPlaneCounters extends CutCounters {
+  /** Answers to packets that were refused. */
+  replies: number;
   /** Packets for a site whose tunnel is not up. */
   dropNoTunnel: number;
   /** Packets for a site that does not read as fast as they come. */
@@ -46,6 +57,9 @@ export interface CloudDataPlaneCounters {
 
 export class CloudDataPlane {
   readonly counters: CloudDataPlaneCounters = {
+    cut: 0,
+    replies: 0,
+    dropUncut: 0,
     dropNoTunnel: 0,
     dropTunnelFull: 0,
     dropDeviceFull: 0,
@@ -57,13 +71,19 @@ export class CloudDataPlane {
   readonly #translator: PacketTranslator;
   readonly #admit: CloudDataPlaneOptions['admit'];
   readonly #batch: number;
+  readonly #now: () => number;
   readonly #waiting: WaitingRoom;
+  readonly #sender: PacketSender = new PacketSender(this.counters);
+  /** The translator's, as the buffer that a device and a tunnel take. */
+  readonly #reply: Buffer;
   readonly #cloud: number;
   /** By realm index; a realm without an entry has no tunnel. */
   readonly #tunnels: (Tunnel | undefined)[] = [];
-  /** Where packets are read to while there is no tunnel to read them into. */
-  readonly #scratch: Buffer = Buffer.allocUnsafeSlow(VNET_HEADER_LENGTH + MAX_PACKET_LENGTH);
-  /** The tunnel that got a packet of the device last. */
+  /** Where packets are read to while there is no tunnel to read them into, and where they can grow. */
+  readonly #scratch: Buffer = Buffer.allocUnsafeSlow(
+    TRANSLATION_HEADROOM + VNET_HEADER_LENGTH + MAX_PACKET_LENGTH
+  );
+  /** The tunnel that got a packet of the device last, if that left where it had been read to. */
   #likely: Tunnel | undefined;
   /** Tunnels with frames that are not flushed yet. */
   readonly #unflushed: Tunnel[] = [];
@@ -73,8 +93,11 @@ export class CloudDataPlane {
     this.#translator = options.translator;
     this.#admit = options.admit;
     this.#batch = options.batch ?? 128;
-    this.#waiting = new WaitingRoom(options.waiting);
+    this.#now = options.now ?? (() => performance.now());
+    this.#waiting = new WaitingRoom(options.waiting, TRANSLATION_HEADROOM);
     this.#cloud = options.translator.realm(options.cloud);
+    const { buffer, byteOffset, byteLength } = options.translator.reply;
+    this.#reply = Buffer.from(buffer, byteOffset, byteLength);
   }
 
   /** Begins to move packets. */
@@ -91,10 +114,20 @@ export class CloudDataPlane {
     const before = this.#tunnels[realm];
     if (before !== undefined) this.#detach(realm, before);
     this.#tunnels[realm] = tunnel;
+    let isTimeTold = false;
     tunnel.onPacket = (buffer, start, end) => {
-      this.#forward(realm, buffer, start, end, this.#translate(realm, buffer, start, end));
+      if (!isTimeTold) {
+        isTimeTold = true;
+        this.#translator.advance(this.#now());
+      }
+      const headroom = Math.min(start, TRANSLATION_HEADROOM);
+      const verdict = this.#translate(realm, buffer, start, end, headroom);
+      this.#settle(realm, buffer, start, end, verdict);
     };
-    tunnel.onBatchEnd = () => this.#flush();
+    tunnel.onBatchEnd = () => {
+      isTimeTold = false;
+      this.#flush();
+    };
     return () => this.#detach(realm, tunnel);
   }
 
@@ -103,62 +136,116 @@ export class CloudDataPlane {
     tunnel.onBatchEnd = discard;
     if (this.#likely === tunnel) this.#likely = undefined;
     if (this.#tunnels[realm] === tunnel) this.#tunnels[realm] = undefined;
+    // What its batch led to, if it is in the middle of one.
+    this.#flush();
   }
 
   readonly #onReadable = (): void => {
+    const translator = this.#translator;
+    translator.advance(this.#now());
     for (let i = 0; i < this.#batch; i++) {
       const guess = this.#likely;
       const at = guess?.reserve() ?? -1;
-      const buffer = at < 0 ? this.#scratch : guess!.buffer;
+      const isInFrame = at >= 0;
       // Also if nothing comes of the guess: a tunnel gives back what was reserved when it is flushed.
-      if (at >= 0) this.#flushLater(guess!);
-      const start = Math.max(at, 0);
+      if (isInFrame) this.#flushLater(guess!);
+      const buffer = isInFrame ? guess!.buffer : this.#scratch;
+      const start = isInFrame ? at : TRANSLATION_HEADROOM;
       const length = this.#device.read(buffer, start);
       if (length === 0) break;
       const end = start + length;
-      const verdict = this.#translate(this.#cloud, buffer, start, end);
-      const isGuessed = at >= 0 && this.#tunnels[this.#translator.egress] === guess;
-      if (verdict === Verdict.Forward && isGuessed) {
-        guess!.commit(FrameType.Packet, length);
-      } else {
-        this.#forward(this.#cloud, buffer, start, end, verdict);
-        if (verdict === Verdict.Forward) this.#likely = this.#tunnels[this.#translator.egress];
+      const headroom = isInFrame ? 0 : TRANSLATION_HEADROOM;
+      const verdict = this.#translate(this.#cloud, buffer, start, end, headroom);
+      if (verdict === Verdict.Forward) {
+        const tunnel = this.#tunnels[translator.egress];
+        const isInPlace = translator.vnet === start && translator.cutTo === 0;
+        this.#likely = isInPlace ? tunnel : undefined;
+        if (isInFrame && tunnel === guess) {
+          if (isInPlace) guess!.commit(FrameType.Packet, translator.end - start);
+          else this.#forwardCopy(buffer);
+          continue;
+        }
+      } else if (verdict === Verdict.NeedsHeadroom) {
+        this.#likely = undefined;
       }
+      this.#settle(this.#cloud, buffer, start, end, verdict);
     }
     this.#flush();
   };
 
-  #translate(realm: number, buffer: Buffer, start: number, end: number): Verdict {
-    return this.#translator.translate(realm, buffer, start + VNET_HEADER_LENGTH, end, start);
+  #translate(realm: number, buffer: Buffer, start: number, end: number, headroom: number): Verdict {
+    const packet = start + VNET_HEADER_LENGTH;
+    return this.#translator.translate(realm, buffer, packet, end, start, headroom);
   }
 
   /** Does what the verdict of the last `#translate` says. */
-  #forward(realm: number, buffer: Buffer, start: number, end: number, verdict: Verdict): void {
-    if (verdict === Verdict.NeedsPresence) {
+  #settle(realm: number, buffer: Buffer, start: number, end: number, verdict: Verdict): void {
+    const translator = this.#translator;
+    if (verdict === Verdict.Forward) {
+      this.#send(translator.egress, buffer, translator.vnet, translator.end, translator.cutTo);
+    } else if (verdict === Verdict.NeedsHeadroom) {
+      this.#settleCopy(realm, buffer, start, end);
+    } else if (verdict === Verdict.NeedsPresence) {
       this.#hold(realm, buffer, start, end);
-      return;
+    } else if (translator.replyLength > 0) {
+      const isSent = this.#send(realm, this.#reply, 0, translator.replyLength, 0);
+      if (isSent) this.counters.replies++;
     }
-    if (verdict !== Verdict.Forward) return;
-    const { egress } = this.#translator;
-    if (egress === this.#cloud) {
-      if (!this.#device.write(buffer, start, end - start)) this.counters.dropDeviceFull++;
-      return;
+  }
+
+  /** Translates the packet again where there is enough room in front, and settles it. */
+  #settleCopy(realm: number, buffer: Buffer, start: number, end: number): void {
+    const at = TRANSLATION_HEADROOM;
+    const behind = at + end - start;
+    buffer.copy(this.#scratch, at, start, end);
+    const verdict = this.#translate(realm, this.#scratch, at, behind, at);
+    if (verdict !== Verdict.NeedsHeadroom) this.#settle(realm, this.#scratch, at, behind, verdict);
+  }
+
+  /** Sends the translated packet out of the frame of the tunnel that it goes to. */
+  #forwardCopy(buffer: Buffer): void {
+    const { egress, vnet, end, cutTo } = this.#translator;
+    buffer.copy(this.#scratch, 0, vnet, end);
+    this.#send(egress, this.#scratch, 0, end - vnet, cutTo);
+  }
+
+  /** Returns whether all of the packet was taken; counts it otherwise. */
+  #send(realm: number, buffer: Buffer, vnet: number, end: number, cutTo: number): boolean {
+    const { counters } = this;
+    if (realm === this.#cloud) {
+      const device = this.#device;
+      // The way of nearly all packets; asking the sender would cost them a tenth.
+      if (cutTo === 0 && device.offload && end - vnet <= MAX_PACKET_PAYLOAD) {
+        const isTaken = device.write(buffer, vnet, end - vnet);
+        if (!isTaken) counters.dropDeviceFull++;
+        return isTaken;
+      }
+      const sending = this.#sender.toDevice(device, buffer, vnet, end, cutTo);
+      if (sending === Sending.Refused) counters.dropDeviceFull++;
+      return sending === Sending.Done;
     }
-    const tunnel = this.#tunnels[egress];
-    if (tunnel === undefined) this.counters.dropNoTunnel++;
-    else if (tunnel.sendPacket(buffer, start, end)) this.#flushLater(tunnel);
-    else this.counters.dropTunnelFull++;
+    const tunnel = this.#tunnels[realm];
+    if (tunnel === undefined) {
+      counters.dropNoTunnel++;
+      return false;
+    }
+    const sending = this.#sender.toTunnel(tunnel, buffer, vnet, end, cutTo);
+    if (sending === Sending.Refused) counters.dropTunnelFull++;
+    // Of one that was cut and refused, some pieces may have been taken.
+    if (sending !== Sending.Uncut) this.#flushLater(tunnel);
+    return sending === Sending.Done;
   }
 
   #hold(realm: number, buffer: Buffer, start: number, end: number): void {
     const ingress = this.#translator.realmName(realm);
     const egress = this.#translator.realmName(this.#translator.egress);
     const source = this.#translator.lackingPresence().toString();
-    const key = `${ingress}/${source}>${egress}`;
+    const family = this.#translator.lackingFamily;
+    const key = `${ingress}/${source}>${egress} IPv${family}`;
     const outcome = this.#waiting.hold(realm, key, buffer, start, end);
     if (outcome === 'full') this.counters.dropWaitingFull++;
     if (outcome !== 'first') return;
-    this.#admit(ingress, source, egress).then(
+    this.#admit(ingress, source, egress, family).then(
       () => this.#release(realm, key),
       () => {
         this.counters.dropNotAdmitted += this.#waiting.release(realm, key).length;
@@ -167,10 +254,12 @@ export class CloudDataPlane {
   }
 
   #release(realm: number, key: string): void {
+    this.#translator.advance(this.#now());
     for (const packet of this.#waiting.release(realm, key)) {
-      const verdict = this.#translate(realm, packet, 0, packet.length);
+      const start = TRANSLATION_HEADROOM;
+      const verdict = this.#translate(realm, packet, start, packet.length, start);
       if (verdict === Verdict.NeedsPresence) this.counters.dropNotAdmitted++;
-      else this.#forward(realm, packet, 0, packet.length, verdict);
+      else this.#settle(realm, packet, start, packet.length, verdict);
     }
     this.#flush();
   }

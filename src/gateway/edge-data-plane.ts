@@ -7,13 +7,15 @@
  * 2. `SiteGate` checks it there; a refused one is simply not committed
  * 3. the frame is committed; the batch is flushed when the device runs dry
  *
- * and in: the tunnel shows the packet where it was received, the gate checks it, the device takes it.
+ * and in: the tunnel shows the packet where it was received, the gate checks it, the device takes it, cut
+ * if it has no offloads (`packet-sender.ts`).
  * @module
  */
 import type { PacketDevice } from '../device/index.ts';
 import { MAX_PACKET_LENGTH, VNET_HEADER_LENGTH } from '../packet/index.ts';
 import { SiteGate, Verdict } from '../translator/index.ts';
 import { FrameType, type Tunnel } from '../tunnel/index.ts';
+import { type CutCounters, PacketSender, Sending } from './packet-sender.ts';
 
 export interface EdgeDataPlaneOptions {
   readonly device: PacketDevice;
@@ -23,7 +25,7 @@ export interface EdgeDataPlaneOptions {
 }
 
 /** Cumulative; what the gate refused is counted there. */
-export interface EdgeDataPlaneCounters {
+export interface EdgeDataPlaneCounters extends CutCounters {
   /** Packets read while the tunnel was down. */
   dropNoTunnel: number;
   /** Packets that the device could not take. */
@@ -32,10 +34,17 @@ export interface EdgeDataPlaneCounters {
 
 export class EdgeDataPlane {
   readonly gate: SiteGate = new SiteGate();
-  readonly counters: EdgeDataPlaneCounters = { dropNoTunnel: 0, dropDeviceFull: 0 };
+  readonly counters: EdgeDataPlaneCounters = {
+    cut: 0,
+    dropUncut: 0,
+    dropNoTunnel: 0,
+    dropDeviceFull: 0,
+  };
+
   readonly #device: PacketDevice;
   readonly #tunnel: Tunnel;
   readonly #batch: number;
+  readonly #sender: PacketSender = new PacketSender(this.counters);
   readonly #refuse: Buffer;
 
   constructor(options: EdgeDataPlaneOptions) {
@@ -79,7 +88,14 @@ export class EdgeDataPlane {
   readonly #onPacket = (buffer: Buffer, start: number, end: number): void => {
     const verdict = this.gate.checkInbound(buffer, start + VNET_HEADER_LENGTH, end);
     if (verdict !== Verdict.Forward) return;
-    if (!this.#device.write(buffer, start, end - start)) this.counters.dropDeviceFull++;
+    const device = this.#device;
+    // No frame of a tunnel is longer than what such a device takes.
+    if (device.offload) {
+      if (!device.write(buffer, start, end - start)) this.counters.dropDeviceFull++;
+      return;
+    }
+    const sending = this.#sender.toDevice(device, buffer, start, end, 0);
+    if (sending === Sending.Refused) this.counters.dropDeviceFull++;
   };
 
   /** Without a tunnel nothing may wait: an old packet is worth less than a new one. */

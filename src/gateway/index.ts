@@ -12,4 +12,5 @@ export {
   type EdgeDataPlaneCounters,
   type EdgeDataPlaneOptions,
 } from './edge-data-plane.ts';
+export type { CutCounters } from './packet-sender.ts';
 export { WaitingRoom, type WaitingRoomOptions } from './waiting-room.ts';

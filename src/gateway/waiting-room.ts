@@ -14,13 +14,16 @@ export interface WaitingRoomOptions {
 export class WaitingRoom {
   readonly #maxPackets: number;
   readonly #maxBytes: number;
+  readonly #headroom: number;
   readonly #queues = new Map<string, Buffer[]>();
   /** Packets and bytes kept, by ingress realm. */
   readonly #kept = new Map<number, { packets: number; bytes: number }>();
 
-  constructor(options: WaitingRoomOptions = {}) {
+  /** @param headroom bytes that are free in front of each packet that is handed back */
+  constructor(options: WaitingRoomOptions = {}, headroom: number = 0) {
     this.#maxPackets = options.maxPackets ?? 256;
     this.#maxBytes = options.maxBytes ?? 4 * 1024 * 1024;
+    this.#headroom = headroom;
   }
 
   /**
@@ -42,7 +45,8 @@ export class WaitingRoom {
     kept.packets++;
     kept.bytes += length;
     this.#kept.set(ingress, kept);
-    const copy = Buffer.from(buffer.subarray(start, end));
+    const copy = Buffer.alloc(this.#headroom + length);
+    buffer.copy(copy, this.#headroom, start, end);
     const queue = this.#queues.get(key);
     if (queue !== undefined) {
       queue.push(copy);
@@ -52,14 +56,17 @@ export class WaitingRoom {
     return 'first';
   }
 
-  /** Removes and returns the packets kept for a client, in the order they came. */
+  /**
+   * Removes and returns the packets kept for a client, in the order they came, each with the headroom
+   * in front.
+   */
   release(ingress: number, key: string): readonly Buffer[] {
     const queue = this.#queues.get(key) ?? [];
     this.#queues.delete(key);
     const kept = this.#kept.get(ingress);
     if (kept !== undefined) {
       kept.packets -= queue.length;
-      for (const packet of queue) kept.bytes -= packet.length;
+      for (const packet of queue) kept.bytes -= packet.length - this.#headroom;
     }
     return queue;
   }

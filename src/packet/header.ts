@@ -1,79 +1,45 @@
 /**
- * IP packets as bytes: where the fields are, and one check of a packet's headers after which reading
- * them cannot fail. IPv4 ([RFC 791](https://www.rfc-editor.org/rfc/rfc791)), IPv6
- * ([RFC 8200](https://www.rfc-editor.org/rfc/rfc8200)), TCP
- * ([RFC 9293](https://www.rfc-editor.org/rfc/rfc9293)), UDP
- * ([RFC 768](https://www.rfc-editor.org/rfc/rfc768)), ICMP
- * ([RFC 792](https://www.rfc-editor.org/rfc/rfc792)) and ICMPv6
- * ([RFC 4443](https://www.rfc-editor.org/rfc/rfc4443)).
+ * One check of a packet's headers, after which reading them cannot fail.
  *
- * Offsets named `IPV4_`, `TCP_` and so on count from the first byte of that header, in bytes.
+ * Packets are read through a `DataView`, which is quicker than byte by byte; offsets count from its
+ * first byte.
  * @module
  */
-import { fold, sumBytes } from './checksum.ts';
-
-export const IPV4_MIN_HEADER = 20;
-export const IPV4_TOTAL_LENGTH = 2;
-export const IPV4_FRAGMENT = 6;
-export const IPV4_TTL = 8;
-export const IPV4_PROTOCOL = 9;
-export const IPV4_CHECKSUM = 10;
-export const IPV4_SOURCE = 12;
-export const IPV4_DESTINATION = 16;
-
-export const IPV6_HEADER = 40;
-export const IPV6_PAYLOAD_LENGTH = 4;
-export const IPV6_NEXT_HEADER = 6;
-export const IPV6_HOP_LIMIT = 7;
-export const IPV6_SOURCE = 8;
-export const IPV6_DESTINATION = 24;
-
-export const TCP_MIN_HEADER = 20;
-export const TCP_DATA_OFFSET = 12;
-export const TCP_FLAGS = 13;
-export const TCP_CHECKSUM = 16;
-export const TCP_FLAG_SYN = 0x02;
-export const TCP_FLAG_ACK = 0x10;
-
-export const UDP_HEADER = 8;
-export const UDP_LENGTH = 4;
-export const UDP_CHECKSUM = 6;
-
-export const ICMP_HEADER = 8;
-export const ICMP_CHECKSUM = 2;
-
-/** Protocol numbers of the IPv4 `protocol` and the IPv6 `next header` field. */
-export const Protocol = {
-  Icmp: 1,
-  Tcp: 6,
-  Udp: 17,
-  Icmpv6: 58,
-} as const;
-
-/** What a packet is to the translator, apart from its addresses. */
-export const PacketKind = {
-  /** Not parsed yet, or not valid. */
-  None: 0,
-  Tcp: 1,
-  Udp: 2,
-  EchoRequest: 3,
-  EchoReply: 4,
-  /** An ICMP or ICMPv6 error, which quotes the packet it is about. */
-  IcmpError: 5,
-} as const;
-export type PacketKind = (typeof PacketKind)[keyof typeof PacketKind];
-
-/** Outcome of a header check. */
-export const Parse = {
-  Ok: 0,
-  /** Lengths, versions or checksums contradict each other, or the packet is cut. */
-  Malformed: 1,
-  /** Valid, as far as can be seen, but of a protocol that is not handled. */
-  Unsupported: 2,
-  /** A fragment; its transport header is incomplete or absent. */
-  Fragment: 3,
-} as const;
-export type Parse = (typeof Parse)[keyof typeof Parse];
+import { fold } from './checksum.ts';
+import {
+  FragmentPart,
+  ICMP_CHECKSUM,
+  ICMP_HEADER,
+  ICMP_LENGTH_V4,
+  ICMP_LENGTH_V6,
+  IPV4_DESTINATION,
+  IPV4_DONT_FRAGMENT,
+  IPV4_FRAGMENT_OFFSET,
+  IPV4_IDENTIFICATION,
+  IPV4_MIN_HEADER,
+  IPV4_MORE_FRAGMENTS,
+  IPV4_SOURCE,
+  IPV4_TTL,
+  IPV6_HEADER,
+  IPV6_NEXT_HEADER,
+  IPV6_PAYLOAD_LENGTH,
+  IPV6_SOURCE,
+  PacketKind,
+  Parse,
+  Protocol,
+  SCTP_CHUNK_INIT,
+  SCTP_HEADER,
+  TCP_CHECKSUM,
+  TCP_DATA_OFFSET,
+  TCP_FLAG_ACK,
+  TCP_FLAG_SYN,
+  TCP_FLAGS,
+  TCP_MIN_HEADER,
+  UDP_CHECKSUM,
+  UDP_HEADER,
+  UDP_LENGTH,
+} from './fields.ts';
+import { walkExtensions } from './ipv6-extensions.ts';
 
 /**
  * The headers of one packet. The caller owns it and reuses it for every packet; the fields are valid
@@ -82,175 +48,361 @@ export type Parse = (typeof Parse)[keyof typeof Parse];
 export class PacketHeader {
   family: 4 | 6 = 4;
   kind: PacketKind = PacketKind.None;
-  /** Offset of the source address in the buffer; the destination follows it directly. */
+  /** Of the transport header, or of what the fragment is a part of. */
+  protocol = 0;
+  /** Offset of the IP header. */
+  start = 0;
+  /** Offset of the source address; the destination follows it directly. */
   source = 0;
-  /** Offset of the transport header in the buffer. */
+  /** Offset of the transport header; of a later fragment, of its payload. */
   transport = 0;
-  /** Offset of the transport checksum in the buffer; of a quote it may lie behind the end. */
+  /** Offset of the transport checksum; -1 if it covers no addresses; of a quote it may lie behind the end. */
   checksum = 0;
-  /** 0 for ICMP. */
+  /** 0 for ICMP, the protocol's number for others without ports. */
   sourcePort = 0;
-  /** 0 for ICMP. */
+  /** As `sourcePort`. */
   destinationPort = 0;
+  /** A TCP segment with SYN and without ACK, or an SCTP packet that begins with INIT. */
+  opensSession = false;
   /** Offset behind the packet's last byte; of a quote, behind the last byte that was quoted. */
   end = 0;
+  /** How many bytes the packet has behind its IPv4 header or fixed IPv6 header, by its own account. */
+  payloadLength = 0;
+  /** The IPv4 flag. */
+  dontFragment = false;
+  part: FragmentPart = FragmentPart.Whole;
+  /** Offset of the IPv6 fragment header, also that of a whole packet; -1 if there is none. */
+  fragmentHeader = -1;
+  /** Valid iff a fragment, or with an IPv6 fragment header. Signed. */
+  identification = 0;
+  /** Bytes of the datagram in front of this fragment's. Valid iff a fragment. */
+  fragmentOffset = 0;
+  /** Offset of the first byte that `fragmentOffset` counts. Valid iff a fragment. */
+  fragmentPayload = 0;
+  /** Valid iff a fragment. */
+  moreFragments = false;
+  /** Whether there is an authentication header among the extension headers. */
+  isAuthenticated = false;
+  /** Of an ICMP error, offset behind the quote where extensions begin (RFC 4884); 0 if there are none. */
+  extensions = 0;
 
-  #protocol = 0;
+  #isQuote = false;
 
   /**
-   * Checks the packet `buffer[start .. end)`, which has no link padding: its length fields must name
-   * exactly these bytes. A range that is not inside the buffer is malformed too.
+   * Checks the packet `view[start .. end)`, which has no link padding: its length fields must name
+   * exactly these bytes. A range that is not inside the view is malformed too.
+   *
+   * @param length of the view; for who has it at hand, because asking a view takes long
    */
-  parse(buffer: Uint8Array, start: number, end: number): Parse {
-    const outcome = this.#parseIp(buffer, start, end, false);
-    return outcome === Parse.Ok ? this.#parseTransport(buffer) : outcome;
+  parse(view: DataView, start: number, end: number, length: number = view.byteLength): Parse {
+    if (!(start >= 0 && end - start >= IPV4_MIN_HEADER && end <= length)) {
+      return Parse.Malformed;
+    }
+    this.#isQuote = false;
+    const first = view.getInt32(start);
+    const version = first >>> 28;
+    if (version === 4) {
+      const outcome = this.#parseIpv4(view, first, start, end);
+      if (outcome !== Parse.Ok) return outcome;
+    } else if (version === 6) {
+      if (end - start < IPV6_HEADER) return Parse.Malformed;
+      this.payloadLength = view.getUint16(start + IPV6_PAYLOAD_LENGTH);
+      if (IPV6_HEADER + this.payloadLength !== end - start) return Parse.Malformed;
+      this.end = end;
+      const outcome = this.#parseIpv6(view, start);
+      if (outcome !== Parse.Ok) return outcome;
+    } else {
+      return Parse.Malformed;
+    }
+    return this.part === FragmentPart.Whole
+      ? this.#parseTransport(view)
+      : this.#parseFragment(view);
   }
 
   /**
-   * Checks the packet that an ICMP error quotes in `buffer[start .. end)`. It may be cut anywhere
+   * Checks the packet that an ICMP error quotes in `view[start .. end)`. It may be cut anywhere
    * behind the first eight bytes of its transport header (RFC 792), and padding or extensions may
    * follow it (RFC 4884), so its length fields may name more or fewer bytes than there are.
    */
-  parseQuote(buffer: Uint8Array, start: number, end: number): Parse {
-    const outcome = this.#parseIp(buffer, start, end, true);
-    if (outcome !== Parse.Ok) return outcome;
-    return this.end - this.transport < QUOTED_TRANSPORT ? Parse.Malformed : this.#classify(buffer);
+  parseQuote(view: DataView, start: number, end: number): Parse {
+    if (end - start < IPV4_MIN_HEADER) return Parse.Malformed;
+    this.#isQuote = true;
+    const first = view.getInt32(start);
+    const version = first >>> 28;
+    if (version === 4) {
+      const outcome = this.#quoteIpv4(view, first, start, end);
+      if (outcome !== Parse.Ok) return outcome;
+    } else if (version === 6) {
+      if (end - start < IPV6_HEADER) return Parse.Malformed;
+      this.payloadLength = view.getUint16(start + IPV6_PAYLOAD_LENGTH);
+      this.end = Math.min(end, start + IPV6_HEADER + this.payloadLength);
+      const outcome = this.#parseIpv6(view, start);
+      if (outcome !== Parse.Ok) return outcome;
+    } else {
+      return Parse.Malformed;
+    }
+    if (this.part === FragmentPart.Later) return Parse.BadFragment;
+    return this.end - this.transport < QUOTED_TRANSPORT ? Parse.Malformed : this.#classify(view);
   }
 
-  #parseIp(buffer: Uint8Array, start: number, end: number, isQuote: boolean): Parse {
+  /**
+   * Returns how much of an ICMP error behind its header is the quote: to the end, or as the length
+   * attribute says ([RFC 4884 section 4](https://www.rfc-editor.org/rfc/rfc4884#section-4)), and then
+   * sets `extensions`. -1 if that lies behind the end.
+   */
+  findQuoteEnd(view: DataView): number {
+    const type = view.getUint8(this.transport);
+    let length = 0;
+    if (this.family === 4) {
+      length = view.getUint8(this.transport + ICMP_LENGTH_V4) << 2;
+    } else if (type === ICMPV6_UNREACHABLE || type === ICMPV6_TIME_EXCEEDED) {
+      length = view.getUint8(this.transport + ICMP_LENGTH_V6) << 3;
+    }
+    this.extensions = 0;
+    if (length === 0) return this.end;
+    const quoteEnd = this.transport + ICMP_HEADER + length;
+    if (quoteEnd > this.end) return -1;
+    this.extensions = quoteEnd;
+    return quoteEnd;
+  }
+
+  #parseIpv4(view: DataView, first: number, start: number, end: number): Parse {
     const length = end - start;
-    if (length < IPV4_MIN_HEADER || end > buffer.length) return Parse.Malformed;
-    const version = buffer[start]! >>> 4;
-
-    if (version === 4) {
-      const headerLength = (buffer[start]! & 15) << 2;
-      const totalLength = read16(buffer, start + IPV4_TOTAL_LENGTH);
-      if (headerLength < IPV4_MIN_HEADER || headerLength > length) return Parse.Malformed;
-      if (totalLength < headerLength) return Parse.Malformed;
-      if (!isQuote && totalLength !== length) return Parse.Malformed;
-      // A quoted header may have been changed on its way (TTL) without its checksum.
-      if (!isQuote && fold(sumBytes(buffer, start, start + headerLength, 0)) !== 0xffff) {
-        return Parse.Malformed;
+    const headerLength = (first >>> 22) & 0x3c;
+    if (headerLength < IPV4_MIN_HEADER || headerLength > length) return Parse.Malformed;
+    if ((first & 0xffff) !== length) return Parse.Malformed;
+    const second = view.getInt32(start + IPV4_IDENTIFICATION);
+    const third = view.getInt32(start + IPV4_TTL);
+    const source = view.getInt32(start + IPV4_SOURCE);
+    const destination = view.getInt32(start + IPV4_DESTINATION);
+    let sum = (first >>> 16) + length + (second >>> 16) + (second & 0xffff);
+    sum += (third >>> 16) + (third & 0xffff);
+    sum += (source >>> 16) + (source & 0xffff) + (destination >>> 16) + (destination & 0xffff);
+    if (headerLength > IPV4_MIN_HEADER) {
+      for (let at = start + IPV4_MIN_HEADER; at < start + headerLength; at += 2) {
+        sum += view.getUint16(at);
       }
-      if (headerLength > IPV4_MIN_HEADER) {
-        const outcome = checkOptions(buffer, start + IPV4_MIN_HEADER, start + headerLength);
-        if (outcome !== Parse.Ok) return outcome;
-      }
-      if ((read16(buffer, start + IPV4_FRAGMENT) & IPV4_FRAGMENT_BITS) !== 0) return Parse.Fragment;
-      this.family = 4;
-      this.source = start + IPV4_SOURCE;
-      this.transport = start + headerLength;
-      this.end = Math.min(end, start + totalLength);
-      this.#protocol = buffer[start + IPV4_PROTOCOL]!;
-      return Parse.Ok;
     }
+    if (fold(sum) !== 0xffff) return Parse.Malformed;
+    this.payloadLength = length - headerLength;
+    this.end = end;
+    this.#setIpv4(start, headerLength, second, third);
+    if (this.part !== FragmentPart.Whole && !this.isPlaced()) return Parse.Malformed;
+    return headerLength > IPV4_MIN_HEADER
+      ? checkOptions(view, start + IPV4_MIN_HEADER, start + headerLength)
+      : Parse.Ok;
+  }
 
-    if (version === 6) {
-      if (length < IPV6_HEADER) return Parse.Malformed;
-      const totalLength = IPV6_HEADER + read16(buffer, start + IPV6_PAYLOAD_LENGTH);
-      if (!isQuote && totalLength !== length) return Parse.Malformed;
-      this.#protocol = buffer[start + IPV6_NEXT_HEADER]!;
-      if (this.#protocol === IPV6_FRAGMENT_HEADER) return Parse.Fragment;
-      this.family = 6;
-      this.source = start + IPV6_SOURCE;
-      this.transport = start + IPV6_HEADER;
-      this.end = Math.min(end, start + totalLength);
-      return Parse.Ok;
+  /** Its checksum is not checked: a router may have changed the TTL without it. */
+  #quoteIpv4(view: DataView, first: number, start: number, end: number): Parse {
+    const headerLength = (first >>> 22) & 0x3c;
+    const totalLength = first & 0xffff;
+    if (headerLength < IPV4_MIN_HEADER || headerLength > end - start) return Parse.Malformed;
+    if (totalLength < headerLength) return Parse.Malformed;
+    if (headerLength > IPV4_MIN_HEADER) {
+      const outcome = checkOptions(view, start + IPV4_MIN_HEADER, start + headerLength);
+      if (outcome !== Parse.Ok) return outcome;
     }
+    this.payloadLength = totalLength - headerLength;
+    this.end = Math.min(end, start + totalLength);
+    const second = view.getInt32(start + IPV4_IDENTIFICATION);
+    this.#setIpv4(start, headerLength, second, view.getInt32(start + IPV4_TTL));
+    return Parse.Ok;
+  }
 
-    return Parse.Malformed;
+  #setIpv4(start: number, headerLength: number, second: number, third: number): void {
+    this.family = 4;
+    this.start = start;
+    this.source = start + IPV4_SOURCE;
+    this.transport = start + headerLength;
+    this.protocol = (third >>> 16) & 0xff;
+    this.dontFragment = (second & IPV4_DONT_FRAGMENT) !== 0;
+    this.part = FragmentPart.Whole;
+    this.fragmentHeader = -1;
+    this.isAuthenticated = false;
+    const bits = second & (IPV4_MORE_FRAGMENTS | IPV4_FRAGMENT_OFFSET);
+    if (bits !== 0) this.setFragment(bits, second >>> 16, start + headerLength);
+  }
+
+  /** `payloadLength` and `end` are set. */
+  #parseIpv6(view: DataView, start: number): Parse {
+    this.family = 6;
+    this.start = start;
+    this.source = start + IPV6_SOURCE;
+    this.transport = start + IPV6_HEADER;
+    this.protocol = view.getUint8(start + IPV6_NEXT_HEADER);
+    this.dontFragment = true;
+    this.part = FragmentPart.Whole;
+    this.fragmentHeader = -1;
+    this.isAuthenticated = false;
+    return isPlainIpv6(this.protocol) ? Parse.Ok : walkExtensions(view, this);
+  }
+
+  /**
+   * Notes that the packet is a fragment.
+   *
+   * @param bits as in the IPv4 header: more fragments, and the offset in units of 8 bytes
+   */
+  setFragment(bits: number, identification: number, payload: number): void {
+    this.fragmentOffset = (bits & IPV4_FRAGMENT_OFFSET) << 3;
+    this.moreFragments = (bits & IPV4_MORE_FRAGMENTS) !== 0;
+    this.identification = identification;
+    this.fragmentPayload = payload;
+    this.part = this.fragmentOffset === 0 ? FragmentPart.First : FragmentPart.Later;
   }
 
   /** Checks that a whole transport header is there, then says what it is. */
-  #parseTransport(buffer: Uint8Array): Parse {
+  #parseTransport(view: DataView): Parse {
     const transport = this.transport;
     const length = this.end - transport;
-    if (this.#protocol === Protocol.Tcp) {
+    if (this.protocol === Protocol.Tcp) {
       if (length < TCP_MIN_HEADER) return Parse.Malformed;
-      const headerLength = (buffer[transport + TCP_DATA_OFFSET]! >>> 4) << 2;
+      const headerLength = (view.getUint8(transport + TCP_DATA_OFFSET) >>> 4) << 2;
       if (headerLength < TCP_MIN_HEADER || headerLength > length) return Parse.Malformed;
-    } else if (this.#protocol === Protocol.Udp) {
+    } else if (this.protocol === Protocol.Udp) {
       if (length < UDP_HEADER) return Parse.Malformed;
       // Nothing may hide behind the datagram: the whole payload is what the length says.
-      if (read16(buffer, transport + UDP_LENGTH) !== length) return Parse.Malformed;
-    } else if (length < ICMP_HEADER) {
-      return this.#isIcmp() ? Parse.Malformed : Parse.Unsupported;
+      if (view.getUint16(transport + UDP_LENGTH) !== length) return Parse.Malformed;
+    } else if (this.protocol === Protocol.UdpLite) {
+      if (length < UDP_HEADER) return Parse.Malformed;
+      const coverage = view.getUint16(transport + UDP_LENGTH);
+      if (coverage !== 0 && (coverage < UDP_HEADER || coverage > length)) return Parse.Malformed;
+      if (view.getUint16(transport + UDP_CHECKSUM) === 0) return Parse.Malformed;
+    } else if (this.protocol === Protocol.Sctp) {
+      if (length < SCTP_HEADER) return Parse.Malformed;
+    } else if (this.#isIcmp() && length < ICMP_HEADER) {
+      return Parse.Malformed;
     }
-    return this.#classify(buffer);
+    return this.#classify(view);
   }
 
-  #classify(buffer: Uint8Array): Parse {
+  /** Whether the fragment's length is possible at its place in the datagram. A quote may be cut anywhere. */
+  isPlaced(): boolean {
+    if (this.#isQuote) return true;
+    const length = this.end - this.fragmentPayload;
+    if (length === 0 || (this.moreFragments && (length & 7) !== 0)) return false;
+    return this.fragmentOffset + length <= MAX_DATAGRAM;
+  }
+
+  /** Checks of a first fragment that its transport header is whole. */
+  #parseFragment(view: DataView): Parse {
+    if (this.part === FragmentPart.First) return this.#parseFirstFragment(view);
+    this.kind = PacketKind.None;
+    const isTinyOffset = this.protocol === Protocol.Tcp && this.fragmentOffset === 8; // RFC 3128
+    return isTinyOffset ? Parse.BadFragment : Parse.Ok;
+  }
+
+  #parseFirstFragment(view: DataView): Parse {
     const transport = this.transport;
-    switch (this.#protocol) {
+    const length = this.end - transport;
+    switch (this.protocol) {
+      case Protocol.Tcp: {
+        if (length < TCP_MIN_HEADER) return Parse.BadFragment;
+        const headerLength = (view.getUint8(transport + TCP_DATA_OFFSET) >>> 4) << 2;
+        if (headerLength < TCP_MIN_HEADER) return Parse.Malformed;
+        if (headerLength > length) return Parse.BadFragment;
+        break;
+      }
+      case Protocol.Udp:
+        if (length < UDP_HEADER) return Parse.BadFragment;
+        if (view.getUint16(transport + UDP_LENGTH) <= length) return Parse.Malformed;
+        break;
+      case Protocol.UdpLite:
+        if (length < UDP_HEADER) return Parse.BadFragment;
+        if (view.getUint16(transport + UDP_CHECKSUM) === 0) return Parse.Malformed;
+        break;
+      case Protocol.Sctp:
+        if (length < SCTP_HEADER) return Parse.BadFragment;
+        break;
+      default:
+        if (this.#isIcmp() && length < ICMP_HEADER) return Parse.BadFragment;
+    }
+    const outcome = this.#classify(view);
+    if (outcome !== Parse.Ok) return outcome;
+    return this.kind === PacketKind.IcmpError ? Parse.BadFragment : Parse.Ok;
+  }
+
+  /** Reads what tells sessions apart; eight bytes of the transport header are there. */
+  #classify(view: DataView): Parse {
+    const transport = this.transport;
+    this.opensSession = false;
+    switch (this.protocol) {
       case Protocol.Tcp:
         this.kind = PacketKind.Tcp;
         this.checksum = transport + TCP_CHECKSUM;
+        if (transport + TCP_FLAGS < this.end) {
+          const flags = view.getUint8(transport + TCP_FLAGS);
+          this.opensSession = (flags & (TCP_FLAG_SYN | TCP_FLAG_ACK)) === TCP_FLAG_SYN;
+        }
         break;
       case Protocol.Udp:
         this.kind = PacketKind.Udp;
         this.checksum = transport + UDP_CHECKSUM;
         break;
-      default: {
-        if (!this.#isIcmp()) return Parse.Unsupported;
-        const kind = this.family === 4 ? ICMP_KINDS : ICMPV6_KINDS;
-        this.kind = kind[buffer[transport]!] as PacketKind;
-        this.checksum = transport + ICMP_CHECKSUM;
-        this.sourcePort = 0;
-        this.destinationPort = 0;
-        return this.kind === PacketKind.None ? Parse.Unsupported : Parse.Ok;
-      }
+      case Protocol.UdpLite:
+        this.kind = PacketKind.UdpLite;
+        this.checksum = transport + UDP_CHECKSUM;
+        break;
+      case Protocol.Sctp:
+        this.kind = PacketKind.Sctp;
+        this.checksum = -1;
+        this.opensSession =
+          transport + SCTP_HEADER < this.end &&
+          view.getUint8(transport + SCTP_HEADER) === SCTP_CHUNK_INIT;
+        break;
+      default:
+        return this.#classifyOther(view);
     }
-    this.sourcePort = read16(buffer, transport);
-    this.destinationPort = read16(buffer, transport + 2);
+    const ports = view.getInt32(transport);
+    this.sourcePort = ports >>> 16;
+    this.destinationPort = ports & 0xffff;
+    return Parse.Ok;
+  }
+
+  #classifyOther(view: DataView): Parse {
+    const { protocol } = this;
+    if (this.#isIcmp()) {
+      const kinds = this.family === 4 ? ICMP_KINDS : ICMPV6_KINDS;
+      this.kind = kinds[view.getUint8(this.transport)] as PacketKind;
+      this.checksum = this.transport + ICMP_CHECKSUM;
+      this.sourcePort = 0;
+      this.destinationPort = 0;
+      return this.kind === PacketKind.None ? Parse.Unsupported : Parse.Ok;
+    }
+    if (UNSUPPORTED_PROTOCOLS.includes(protocol)) return Parse.Unsupported;
+    this.kind = PacketKind.Other;
+    this.checksum = -1;
+    this.sourcePort = protocol;
+    this.destinationPort = protocol;
     return Parse.Ok;
   }
 
   #isIcmp(): boolean {
-    return this.#protocol === (this.family === 4 ? Protocol.Icmp : Protocol.Icmpv6);
+    return this.protocol === (this.family === 4 ? Protocol.Icmp : Protocol.Icmpv6);
   }
 }
 
-export function read16(buffer: Uint8Array, offset: number): number {
-  return (buffer[offset]! << 8) | buffer[offset + 1]!;
-}
-
-/** Signed, as all 32-bit words here are. */
-export function read32(buffer: Uint8Array, offset: number): number {
-  return (
-    (buffer[offset]! << 24) |
-    (buffer[offset + 1]! << 16) |
-    (buffer[offset + 2]! << 8) |
-    buffer[offset + 3]!
-  );
-}
-
-export function write16(buffer: Uint8Array, offset: number, value: number): void {
-  buffer[offset] = value >>> 8;
-  buffer[offset + 1] = value;
-}
-
-export function write32(buffer: Uint8Array, offset: number, value: number): void {
-  buffer[offset] = value >>> 24;
-  buffer[offset + 1] = value >>> 16;
-  buffer[offset + 2] = value >>> 8;
-  buffer[offset + 3] = value;
+/** Whether an IPv6 packet with this next header has no extension headers. */
+function isPlainIpv6(protocol: number): boolean {
+  return protocol === Protocol.Tcp || protocol === Protocol.Udp || protocol === Protocol.Icmpv6;
 }
 
 /**
  * Options that hold addresses would carry one realm's addresses into another, so a packet with a
  * source route, a recorded route or recorded timestamps is not supported; others pass untouched.
  */
-function checkOptions(buffer: Uint8Array, start: number, end: number): Parse {
+function checkOptions(view: DataView, start: number, end: number): Parse {
+  let outcome: Parse = Parse.Ok;
   let at = start;
   while (at < end) {
-    const type = buffer[at]!;
-    if (type === OPTION_END) return Parse.Ok;
+    const type = view.getUint8(at);
+    if (type === OPTION_END) return outcome;
     if (type === OPTION_NOP) {
       at++;
       continue;
     }
     if (at + 1 >= end) return Parse.Malformed;
-    const length = buffer[at + 1]!;
+    const length = view.getUint8(at + 1);
     if (length < 2 || at + length > end) return Parse.Malformed;
     if (
       type === OPTION_RECORD_ROUTE ||
@@ -258,19 +410,23 @@ function checkOptions(buffer: Uint8Array, start: number, end: number): Parse {
       type === OPTION_LOOSE_ROUTE ||
       type === OPTION_STRICT_ROUTE
     ) {
-      return Parse.Unsupported;
+      outcome = Parse.Unsupported;
     }
     at += length;
   }
-  return Parse.Ok;
+  return outcome;
 }
 
 /** Bytes of its transport header that a quote holds at least (RFC 792). */
 const QUOTED_TRANSPORT = 8;
+/** A datagram whose last byte lies behind this is an attack ("ping of death"). */
+const MAX_DATAGRAM = 65_535;
 
-/** More-fragments flag and fragment offset. */
-const IPV4_FRAGMENT_BITS = 0x3fff;
-const IPV6_FRAGMENT_HEADER = 44;
+const ICMPV6_UNREACHABLE = 1;
+const ICMPV6_TIME_EXCEEDED = 3;
+
+/** ICMP of the other IP version, and DCCP, whose checksum covers the addresses. */
+const UNSUPPORTED_PROTOCOLS: readonly number[] = [Protocol.Icmp, Protocol.Icmpv6, Protocol.Dccp];
 
 const OPTION_END = 0;
 const OPTION_NOP = 1;

@@ -1,5 +1,6 @@
 /**
- * IP packets as bytes: headers, checksums and the virtio-net header in front.
+ * IP packets as bytes: headers, checksums and the virtio-net header in front; packets cut to the size
+ * that a device takes, and packets written down.
  * @module
  */
 export {
@@ -11,5 +12,8 @@ export {
   sumBytes,
   wordDelta,
 } from './checksum.ts';
-export { PacketHeader, PacketKind, Parse, Protocol } from './header.ts';
+export { Cut, PacketCutter } from './cutter.ts';
+export { PacketKind, Parse, Protocol } from './fields.ts';
+export { PacketHeader } from './header.ts';
+export { type PcapngDirection, type PcapngOptions, PcapngWriter } from './pcapng.ts';
 export * from './virtio.ts';

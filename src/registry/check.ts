@@ -8,6 +8,7 @@ import {
   type DesiredRecord,
   type Exposure,
   exposureName,
+  presenceFamily,
   type Service,
   type Site,
 } from './model.ts';
@@ -80,17 +81,18 @@ class FitCheck {
       this.#fail(spec, 'site', `"${spec.service}" is at home in "${spec.site}"`);
     }
     const { family, home } = service;
-    if (!hasPool(site, family)) {
-      const what = `no IPv${family} pool for a presence of "${spec.service}"`;
+    if (site.pools.length === 0) {
+      const what = `no pool for a presence of "${spec.service}"`;
       this.#fail(spec, 'site', `"${spec.site}" has ${what}`);
     }
-    if (!hasPool(home, family)) {
+    if (!home.pools.some((pool) => pool.family === family)) {
       const what = `no IPv${family} pool for presences of its clients`;
       this.#fail(spec, 'service', `"${home.spec.name}", where it is at home, has ${what}`);
     }
-    this.#checkName(spec, site, family, names);
+    this.#checkName(spec, site, presenceFamily(family, site.pools), names);
   }
 
+  /** One name leads to one host by each type of address record. */
   #checkName(spec: Exposure, site: CheckedSite, family: Family, names: Map<string, string>): void {
     const name = exposureName(spec, site.spec);
     if (name.length > MAX_NAME_LENGTH) {
@@ -133,10 +135,6 @@ interface CheckedService {
   readonly spec: Service;
   readonly home: CheckedSite;
   readonly family: Family;
-}
-
-function hasPool({ pools }: CheckedSite, family: Family): boolean {
-  return pools.some((pool) => pool.family === family);
 }
 
 /** Longest domain name, as text without the trailing dot (RFC 1035 section 2.3.4). */

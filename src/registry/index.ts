@@ -8,6 +8,7 @@ export {
   type Exposure,
   exposureName,
   type Owner,
+  presenceFamily,
   type Service,
   type Site,
 } from './model.ts';

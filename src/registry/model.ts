@@ -4,6 +4,7 @@
  * @module
  */
 import * as v from 'valibot';
+import type { Family, IpPrefix } from '../address.ts';
 import {
   AddressText,
   DomainText,
@@ -30,6 +31,13 @@ export interface Site {
   readonly zone: string;
   /** How many of the site's hosts may have client presences elsewhere, in each other site. */
   readonly maxClients: number;
+  /** Largest packet that goes into the site, in bytes; any if absent. */
+  readonly mtu?: number | undefined;
+  /**
+   * How a packet of the site's hosts that no exposure allows is answered: by nothing (the default), by
+   * an ICMP error, or TCP by a reset and the rest by an ICMP error.
+   */
+  readonly reject?: 'drop' | 'unreachable' | 'reset' | undefined;
 }
 
 /** A named endpoint with what it offers, at home in one site. */
@@ -37,7 +45,7 @@ export interface Service {
   readonly name: string;
   readonly site: string;
   readonly address: string;
-  /** `tcp/5672`, `udp/8000-8100` or `icmp` (echo). */
+  /** `tcp/5672`, `udp/8000-8100` (likewise `udplite`, `sctp`), `icmp` (echo) or `ip/47`. */
   readonly ports: readonly string[];
 }
 
@@ -47,11 +55,14 @@ export interface Exposure {
   /** The clients' site. */
   readonly site: string;
   /**
-   * DNS name within the site's zone; the service's name if absent. Two services may share one if one
-   * has an IPv4 and the other an IPv6 address.
+   * DNS name within the site's zone; the service's name if absent. Two services may share one if in
+   * this site one has an IPv4 and the other an IPv6 presence.
    */
   readonly dnsName?: string | undefined;
-  /** Prefixes of the clients' real addresses; every source of the site if absent. */
+  /**
+   * Prefixes of the clients' real addresses, which are of the IP version of the service's presence in
+   * the site; every source of the site if absent.
+   */
   readonly clients?: readonly string[] | undefined;
 }
 
@@ -68,6 +79,10 @@ export interface DesiredState {
  */
 const MAX_ZONE_LENGTH: number = 253 - '.'.length - 63 - '.'.length - 39;
 
+/** What every IPv4 host takes (RFC 1122 section 3.3.2), and the longest IPv4 packet. */
+const MIN_MTU = 576;
+const MAX_MTU = 65_535;
+
 export const SiteSchema: Schema<Site> = /* @__PURE__ */ v.strictObject({
   name: NameText,
   sources: v.array(PrefixText),
@@ -75,6 +90,8 @@ export const SiteSchema: Schema<Site> = /* @__PURE__ */ v.strictObject({
   reserved: v.optional(v.array(PrefixText), []),
   zone: v.pipe(DomainText, v.maxLength(MAX_ZONE_LENGTH)),
   maxClients: v.optional(wholeNumber(0, 1_000_000), 1024),
+  mtu: v.optional(wholeNumber(MIN_MTU, MAX_MTU)),
+  reject: v.optional(v.picklist(['drop', 'unreachable', 'reset'])),
 }) as Schema<Site>;
 
 export const ServiceSchema: Schema<Service> = /* @__PURE__ */ v.strictObject({
@@ -108,6 +125,15 @@ export const DesiredStateSchema: Schema<DesiredState> = /* @__PURE__ */ v.strict
   services: v.optional(v.array(ServiceSchema), []),
   exposures: v.optional(v.array(ExposureSchema), []),
 }) as Schema<DesiredState>;
+
+/**
+ * IP version of a service's presence in a site: the service's own if the site has a pool of that, else
+ * the one that its pools are of. The gateway then translates between the two.
+ */
+export function presenceFamily(service: Family, pools: readonly IpPrefix[]): Family {
+  const pool = pools.find(({ family }) => family === service) ?? pools[0];
+  return pool?.family ?? service;
+}
 
 /** Full domain name of an exposure. */
 export function exposureName(exposure: Exposure, site: Site): string {

@@ -1,21 +1,24 @@
 /**
  * A plan, compiled: who stands for whom, and who may talk to whom. It answers the one question of the
- * slow path: what becomes of (source, destination) from this realm?
+ * slow path: what becomes of (source, destination) from this realm? Hosts and presences are records of
+ * tables, not objects: a plan may have a million of them.
  * @module
  */
+
 import { type Family, IpAddress, type IpPrefix } from '../address.ts';
 import { ApiMisuseError, ConfigError } from '../errors.ts';
 import { IntTable } from './int-table.ts';
+import { REPLY, REQUEST } from './layout.ts';
 import {
-  type CompiledPresence,
   compilePermit,
   compilePrefix,
   compilePresence,
   containsWords,
   type Presence,
+  type Reject,
   type TranslationPlan,
 } from './plan.ts';
-import { NOTHING, type NumberedPermit, PolicyTable, REPLY, REQUEST } from './policy.ts';
+import { NOTHING, type NumberedPermit, PolicyTable } from './policy.ts';
 import { Verdict } from './verdict.ts';
 
 /** What `resolve` found; valid as its verdict says, and reused by the next call. */
@@ -27,12 +30,24 @@ export interface Resolution {
   verdict: Verdict;
   /** Egress realm. Valid iff Forward or NeedsPresence. */
   egress: number;
+  /** IP version of both addresses in the egress realm. Valid iff Forward or NeedsPresence. */
+  family: Family;
   /** What may pass. Valid iff Forward or NeedsPresence. */
   policy: number;
   /** The source's presence in the egress realm. Valid iff Forward. */
-  source: readonly number[];
+  readonly source: Int32Array;
   /** The real address behind the destination. Valid iff Forward or NeedsPresence. */
-  destination: readonly number[];
+  readonly destination: Int32Array;
+}
+
+/** A realm of the plan. */
+export interface CompiledRealm {
+  readonly name: string;
+  readonly sources: readonly IpPrefix[];
+  readonly pools: readonly IpPrefix[];
+  /** In bytes; infinite if any size fits. */
+  readonly mtu: number;
+  readonly reject: Reject;
 }
 
 /** Immutable but for `bind`, which adds presences. */
@@ -41,18 +56,21 @@ export class Bindings {
   readonly #realmIndex: (name: string) => number;
   /** By realm index; absent: the realm is not in the plan. */
   readonly #realms = new Map<number, CompiledRealm>();
-  /** Every real host that a presence or a permit names. */
-  readonly #endpoints: Endpoint[] = [];
-  /** (realm, real address) to index in `#endpoints`, by family. */
-  readonly #byRealAddress: FamilyTables = familyTables();
-  /** (realm, presence address) to index in `#endpoints`, by family. */
-  readonly #byPresence: FamilyTables = familyTables();
+  /** Every real host that a presence or a permit names: (realm, address). */
+  readonly #hosts: FamilyTables = familyTables(0);
+  /** (realm, address) to the host that it stands for. */
+  readonly #presences: FamilyTables = familyTables(1);
+  /** (host, realm, IP version) to the number of its presence there. */
+  readonly #presencesOf = new IntTable(3, 1, MAX_RECORDS);
+  /** The permits that name a host as their service, by host and the index of the clients' realm. */
+  readonly #permits = new Map<Host, Map<number, NumberedPermit[]>>();
   readonly #resolution: Resolution = {
     verdict: Verdict.DropNoPresence,
     egress: 0,
+    family: 4,
     policy: NOTHING,
-    source: [],
-    destination: [],
+    source: new Int32Array(4),
+    destination: new Int32Array(4),
   };
 
   /** @throws {ConfigError} naming the place in the plan that is wrong. */
@@ -63,37 +81,53 @@ export class Bindings {
       if (this.#realms.has(index)) {
         throw new ConfigError(`realms[${i}].name`, `"${realm.name}" is there twice`);
       }
-      const { sources, pools = [] } = realm;
+      const { name, sources, pools = [], mtu, reject = 'drop' } = realm;
+      if (mtu !== undefined && !(Number.isInteger(mtu) && mtu >= MIN_MTU && mtu <= MAX_MTU)) {
+        const range = `a whole number from ${MIN_MTU} to ${MAX_MTU}`;
+        throw new ConfigError(`realms[${i}].mtu`, `${mtu} is not ${range}`);
+      }
+      if (!REJECTS.includes(reject)) {
+        const words = REJECTS.map((word) => `"${word}"`).join(', ');
+        throw new ConfigError(`realms[${i}].reject`, `"${reject}" is none of ${words}`);
+      }
       this.#realms.set(index, {
-        name: realm.name,
+        name,
         sources: sources.map((text, k) => compilePrefix(text, `realms[${i}].sources[${k}]`)),
         pools: pools.map((text, k) => compilePrefix(text, `realms[${i}].pools[${k}]`)),
+        mtu: mtu ?? Number.POSITIVE_INFINITY,
+        reject,
       });
     }
-    for (const [i, presence] of plan.presences.entries()) {
-      const conflict = this.#bind(presence, `presences[${i}]`);
+    for (let i = 0; i < plan.presences.length; i++) {
+      const conflict = this.#bind(plan.presences[i]!, () => `presences[${i}]`);
       if (conflict !== undefined) throw new ConfigError(`presences[${i}]`, conflict);
     }
     for (const [i, text] of plan.permits.entries()) {
       const permit = compilePermit(text, `permits[${i}]`);
-      const realm = this.#indexOf(permit.realm, `permits[${i}].realm`);
-      const home = this.#indexOf(permit.service.realm, `permits[${i}].service.realm`);
-      const service = this.#endpoint(home, permit.service.address);
-      const permits = service.permits.get(realm) ?? [];
+      const realm = this.#indexOf(permit.realm, () => `permits[${i}].realm`);
+      const home = this.#indexOf(permit.service.realm, () => `permits[${i}].service.realm`);
+      const service = this.#host(home, permit.service.address);
+      const byRealm = this.#permits.get(service) ?? new Map<number, NumberedPermit[]>();
+      this.#permits.set(service, byRealm);
+      const permits = byRealm.get(realm) ?? [];
       permits.push({ number: i, permit });
-      service.permits.set(realm, permits);
+      byRealm.set(realm, permits);
     }
   }
 
   /**
    * Adds a presence; the same one again changes nothing.
    *
-   * @throws {ApiMisuseError} if the address stands for another endpoint, or the endpoint has another.
+   * @throws {ApiMisuseError} if the address stands for another host, or the host has another.
    * @throws {ConfigError} if the presence is not one.
    */
   bind(presence: Presence): void {
-    const conflict = this.#bind(presence, 'presence');
+    const conflict = this.#bind(presence, () => 'presence');
     if (conflict !== undefined) throw new ApiMisuseError(conflict);
+  }
+
+  realm(index: number): CompiledRealm | undefined {
+    return this.#realms.get(index);
   }
 
   /**
@@ -103,34 +137,83 @@ export class Bindings {
   resolve(family: Family, key: Int32Array): Readonly<Resolution> {
     const result = this.#resolution;
     const realm = key[0]!;
-    const destinationAt = family === 4 ? 2 : 5;
-    const target = this.#find(this.#byPresence, realm, family, key, destinationAt);
-    if (target === undefined) {
+    const width = family === 4 ? 1 : 4;
+    const presence = find(this.#presences[family], realm, key, 1 + width);
+    if (presence < 0) {
       result.verdict = Verdict.DropNoPresence;
       return result;
     }
-    if (!this.#isSource(realm, family, key, 1)) {
+    if (!this.isSource(realm, family, key, 1)) {
       result.verdict = Verdict.DropSpoofed;
       return result;
     }
-    const origin = this.#find(this.#byRealAddress, realm, family, key, 1);
+    const target = firstValue(this.#presences[family], presence);
+    const targetFamily = familyOf(target);
+    const targets = this.#hosts[targetFamily];
+    const targetAt = (target >>> 1) * targets.stride;
+    const egress = targets.words[targetAt]!;
+    const origin = hostOf(find(this.#hosts[family], realm, key, 1), family);
     const requests = this.#extend(NOTHING, REQUEST, realm, target, family, key, 1);
-    const policy = this.#extend(requests, REPLY, target.realm, origin, family, target.words, 0);
+    const policy = this.#extend(
+      requests,
+      REPLY,
+      egress,
+      origin,
+      targetFamily,
+      targets.words,
+      targetAt + 1
+    );
     if (policy === NOTHING) {
       result.verdict = Verdict.DropNotPermitted;
       return result;
     }
-    const presence = origin?.presences.get(target.realm);
-    result.egress = target.realm;
-    result.destination = target.words;
+    result.egress = egress;
+    result.family = targetFamily;
     result.policy = policy;
-    if (presence === undefined) {
+    const words = targetFamily === 4 ? 1 : 4;
+    for (let i = 0; i < words; i++) result.destination[i] = targets.words[targetAt + 1 + i]!;
+    const standIn = origin < 0 ? -1 : this.#presenceOf(origin, egress, targetFamily);
+    if (standIn < 0) {
       result.verdict = Verdict.NeedsPresence;
-    } else {
-      result.verdict = Verdict.Forward;
-      result.source = presence;
+      return result;
+    }
+    result.verdict = Verdict.Forward;
+    const presences = this.#presences[targetFamily];
+    for (let i = 0; i < words; i++) {
+      result.source[i] = presences.words[standIn * presences.stride + 1 + i]!;
     }
     return result;
+  }
+
+  /** Returns the endpoint that an address, `words[at]` on, stands for in the realm. */
+  endpointOf(
+    realm: number,
+    family: Family,
+    words: ArrayLike<number>,
+    at: number
+  ): { readonly realm: string; readonly address: IpAddress } | undefined {
+    const presence = find(this.#presences[family], realm, words, at);
+    if (presence < 0) return undefined;
+    const host = firstValue(this.#presences[family], presence);
+    return { realm: this.#realms.get(this.#realmOf(host))!.name, address: this.#addressOf(host) };
+  }
+
+  /** Whether the realm's packets may come from the address `words[at]` on. */
+  isSource(realm: number, family: Family, words: ArrayLike<number>, at: number): boolean {
+    const { sources, pools } = this.#realms.get(realm)!;
+    return containsWords(sources, family, words, at) && !containsWords(pools, family, words, at);
+  }
+
+  /** Whether the address `words[at]` on is in a pool of the realm. */
+  isPooled(realm: number, family: Family, words: ArrayLike<number>, at: number): boolean {
+    const { pools } = this.#realms.get(realm)!;
+    return containsWords(pools, family, words, at);
+  }
+
+  /** Bytes of memory that the tables take. */
+  get byteLength(): number {
+    const tables = [this.#hosts[4], this.#hosts[6], this.#presences[4], this.#presences[6]];
+    return [...tables, this.#presencesOf].reduce((sum, table) => sum + table.byteLength, 0);
   }
 
   /**
@@ -141,134 +224,138 @@ export class Bindings {
     policy: number,
     side: number,
     realm: number,
-    service: Endpoint | undefined,
+    service: Host,
     family: Family,
     words: ArrayLike<number>,
     at: number
   ): number {
-    const permits = service?.permits.get(realm);
+    const permits = this.#permits.get(service)?.get(realm);
     if (permits === undefined) return policy;
     for (let i = 0; i < permits.length; i++) {
       const { clients } = permits[i]!.permit;
       const isClient =
         clients === undefined
-          ? this.#isSource(realm, family, words, at)
+          ? this.isSource(realm, family, words, at)
           : containsWords(clients, family, words, at);
       if (isClient) policy = this.policies.extend(policy, permits[i]!, side);
     }
     return policy;
   }
 
-  #isSource(realm: number, family: Family, words: ArrayLike<number>, at: number): boolean {
-    const { sources, pools } = this.#realms.get(realm)!;
-    return containsWords(sources, family, words, at) && !containsWords(pools, family, words, at);
-  }
-
   /** Returns what stands against it, if something does. */
-  #bind(text: Presence, path: string): string | undefined {
-    const presence: CompiledPresence = compilePresence(text, path);
-    const realm = this.#indexOf(presence.realm, `${path}.realm`);
-    const home = this.#indexOf(presence.of.realm, `${path}.of.realm`);
-    const endpoint = this.#endpoint(home, presence.of.address);
+  #bind(text: Presence, path: () => string): string | undefined {
+    const presence = compilePresence(text, path);
+    const realm = this.#indexOf(presence.realm, () => `${path()}.realm`);
+    const home = this.#indexOf(presence.of.realm, () => `${path()}.of.realm`);
+    const host = this.#host(home, presence.of.address);
     const { family, words } = presence.address;
-    const bound = this.#find(this.#byPresence, realm, family, words, 0);
-    const other = endpoint.presences.get(realm);
-    if (bound === endpoint) return undefined;
-    if (bound !== undefined) {
-      const real = `${IpAddress.fromWords(bound.words)} of ${this.#realms.get(bound.realm)!.name}`;
+    const presences = this.#presences[family];
+    const bound = find(presences, realm, words, 0);
+    if (bound >= 0) {
+      const other = firstValue(presences, bound);
+      if (other === host) return undefined;
+      const real = `${this.#addressOf(other)} of ${this.#realms.get(this.#realmOf(other))!.name}`;
       return `${presence.address} already stands for ${real} in ${presence.realm}`;
     }
-    if (other !== undefined) {
+    const other = this.#presenceOf(host, realm, family);
+    if (other >= 0) {
       const real = `${presence.of.address} of ${presence.of.realm}`;
-      return `${real} already has ${IpAddress.fromWords(other)} in ${presence.realm}`;
+      return `${real} already has ${addressOf(presences, other)} in ${presence.realm}`;
     }
-    endpoint.presences.set(realm, words);
-    this.#insert(this.#byPresence, realm, family, words, endpoint);
+    const number = insert(presences, realm, words);
+    presences.words[number * presences.stride + presences.keyWords] = host;
+    setKey3(this.#presencesOf, host, realm, family);
+    const record = this.#presencesOf.insert();
+    this.#presencesOf.words[record * this.#presencesOf.stride + 3] = number;
     return undefined;
   }
 
-  #indexOf(name: string, path: string): number {
+  #indexOf(name: string, path: () => string): number {
     const index = this.#realmIndex(name);
     if (!this.#realms.has(index)) {
-      throw new ConfigError(path, `"${name}" is not one of the plan's realms`);
+      throw new ConfigError(path(), `"${name}" is not one of the plan's realms`);
     }
     return index;
   }
 
-  #endpoint(realm: number, address: IpAddress): Endpoint {
-    const { family, words } = address;
-    let endpoint = this.#find(this.#byRealAddress, realm, family, words, 0);
-    if (endpoint === undefined) {
-      endpoint = {
-        number: this.#endpoints.length,
-        realm,
-        words,
-        presences: new Map(),
-        permits: new Map(),
-      };
-      this.#endpoints.push(endpoint);
-      this.#insert(this.#byRealAddress, realm, family, words, endpoint);
-    }
-    return endpoint;
+  #host(realm: number, { family, words }: IpAddress): Host {
+    const hosts = this.#hosts[family];
+    const known = find(hosts, realm, words, 0);
+    return hostOf(known >= 0 ? known : insert(hosts, realm, words), family);
   }
 
-  #find(
-    tables: FamilyTables,
-    realm: number,
-    family: Family,
-    words: ArrayLike<number>,
-    at: number
-  ): Endpoint | undefined {
-    const table = tables[family];
-    setKey(table, realm, words, at);
-    const record = table.find();
-    return record < 0
-      ? undefined
-      : this.#endpoints[table.words[record * table.stride + table.keyWords]!];
+  #presenceOf(host: Host, realm: number, family: Family): number {
+    const record = this.#presencesOf.find3(host, realm, family);
+    return record < 0 ? -1 : firstValue(this.#presencesOf, record);
   }
 
-  #insert(
-    tables: FamilyTables,
-    realm: number,
-    family: Family,
-    words: readonly number[],
-    endpoint: Endpoint
-  ): void {
-    const table = tables[family];
-    setKey(table, realm, words, 0);
-    const record = table.insert();
-    table.words[record * table.stride + table.keyWords] = endpoint.number;
+  #realmOf(host: Host): number {
+    const hosts = this.#hosts[familyOf(host)];
+    return hosts.words[(host >>> 1) * hosts.stride]!;
+  }
+
+  #addressOf(host: Host): IpAddress {
+    return addressOf(this.#hosts[familyOf(host)], host >>> 1);
   }
 }
 
-interface CompiledRealm {
-  readonly name: string;
-  readonly sources: readonly IpPrefix[];
-  readonly pools: readonly IpPrefix[];
+/** Twice the number of its record in the table of its IP version; one more for IPv6. -1: none. */
+type Host = number;
+
+function hostOf(record: number, family: Family): Host {
+  return record < 0 ? -1 : 2 * record + (family === 6 ? 1 : 0);
 }
 
-interface Endpoint {
-  readonly number: number;
-  /** Index of the realm it is at home in. */
-  readonly realm: number;
-  readonly words: readonly number[];
-  /** Its presences, by the index of the realm they are in. */
-  readonly presences: Map<number, readonly number[]>;
-  /** The permits that name it as their service, by the index of the clients' realm. */
-  readonly permits: Map<number, NumberedPermit[]>;
+function familyOf(host: Host): Family {
+  return (host & 1) === 1 ? 6 : 4;
 }
 
 type FamilyTables = Readonly<Record<Family, IntTable>>;
 
-function familyTables(): FamilyTables {
-  return { 4: new IntTable(2, 1, MAX_BINDINGS), 6: new IntTable(5, 1, MAX_BINDINGS) };
+/** Tables by realm and address. */
+function familyTables(valueWords: number): FamilyTables {
+  return {
+    4: new IntTable(2, valueWords, MAX_RECORDS),
+    6: new IntTable(5, valueWords, MAX_RECORDS),
+  };
 }
 
 /** The address is `words[at]` on. */
+function find(table: IntTable, realm: number, words: ArrayLike<number>, at: number): number {
+  setKey(table, realm, words, at);
+  return table.find();
+}
+
+function insert(table: IntTable, realm: number, words: ArrayLike<number>): number {
+  setKey(table, realm, words, 0);
+  return table.insert();
+}
+
 function setKey(table: IntTable, realm: number, words: ArrayLike<number>, at: number): void {
   table.key[0] = realm;
   for (let i = 1; i < table.keyWords; i++) table.key[i] = words[at + i - 1]!;
 }
 
+function setKey3(table: IntTable, a: number, b: number, c: number): void {
+  table.key[0] = a;
+  table.key[1] = b;
+  table.key[2] = c;
+}
+
+/** The first word of a record's value. */
+function firstValue(table: IntTable, record: number): number {
+  return table.words[record * table.stride + table.keyWords]!;
+}
+
+/** The address in a record's key, behind the realm. */
+function addressOf(table: IntTable, record: number): IpAddress {
+  const at = record * table.stride;
+  return IpAddress.fromWords(Array.from(table.words.subarray(at + 1, at + table.keyWords)));
+}
+
 /** Plans are made by the host, which bounds them; this only keeps a record number a small integer. */
-const MAX_BINDINGS = 2 ** 26;
+const MAX_RECORDS = 2 ** 26;
+/** Every host takes in 576 bytes (RFC 791 section 3.1). */
+const MIN_MTU = 576;
+const MAX_MTU = 65_535;
+const REJECTS: readonly Reject[] = ['drop', 'unreachable', 'reset'];

@@ -2,17 +2,21 @@
  * Presences to paths, packets to verdicts.
  * @module
  */
+export type { Explanation, ExplanationStep } from './explain.ts';
 export {
   PacketTranslator,
   type PacketTranslatorOptions,
-  type PathStatus,
+  TRANSLATION_HEADROOM,
 } from './packet-translator.ts';
+export type { PathStatus } from './path-table.ts';
 export type {
   Endpoint,
   Permit,
   Presence,
   Realm,
+  Reject,
   TranslationPlan,
 } from './plan.ts';
 export { type SiteAddresses, SiteGate } from './site-gate.ts';
+export { type PacketTap, PcapngTap, type PcapngTapOptions } from './tap.ts';
 export { VERDICT_NAMES, Verdict, type VerdictCounters, type VerdictName } from './verdict.ts';

@@ -16,6 +16,8 @@ export class IntTable {
   readonly keyWords: number;
   /** All records. Read it anew after an insert, which may replace it by a larger one. */
   words: Int32Array;
+  /** The same memory as 64-bit floats, for values of two words that begin at an even word. */
+  floats: Float64Array;
   /** How many records there are. */
   size = 0;
 
@@ -30,6 +32,7 @@ export class IntTable {
     this.keyWords = keyWords;
     this.stride = keyWords + valueWords;
     this.words = new Int32Array(INITIAL_RECORDS * this.stride);
+    this.floats = new Float64Array(this.words.buffer);
     this.#slots = new Int32Array(INITIAL_RECORDS / MAX_LOAD);
     this.#maxSize = maxSize;
   }
@@ -50,6 +53,24 @@ export class IntTable {
     }
   }
 
+  /** `find` for the key (a, b, c), which is not put in `key`. For a table of three words of key. */
+  find3(a: number, b: number, c: number): number {
+    const { words, stride } = this;
+    const slots = this.#slots;
+    const mask = slots.length - 1;
+    for (let slot = mix(mix(mix(this.#seed, a), b), c) & mask; ; slot = (slot + 1) & mask) {
+      const record = slots[slot]! - 1;
+      if (record < 0) return -1;
+      const at = record * stride;
+      if (words[at + 1] === b && words[at + 2] === c && words[at] === a) return record;
+    }
+  }
+
+  /** Bytes of memory that the table takes. */
+  get byteLength(): number {
+    return this.words.byteLength + this.#slots.byteLength;
+  }
+
   /** Adds a record with the key in `key`, which has none yet, and a value of zeros; -1 when full. */
   insert(): number {
     if (this.size >= this.#maxSize) return -1;
@@ -57,12 +78,27 @@ export class IntTable {
       const larger = new Int32Array(this.words.length * 2);
       larger.set(this.words);
       this.words = larger;
+      this.floats = new Float64Array(larger.buffer);
     }
     const record = this.size++;
     this.words.set(this.key, record * this.stride);
     if (this.size > this.#slots.length * MAX_LOAD) this.#grow();
     else this.#place(record);
     return record;
+  }
+
+  /** Takes the record back that was inserted last. */
+  removeLast(): void {
+    const record = this.size - 1;
+    const at = record * this.stride;
+    for (let i = 0; i < this.keyWords; i++) this.key[i] = this.words[at + i]!;
+    const mask = this.#slots.length - 1;
+    let slot = this.#hash() & mask;
+    while (this.#slots[slot] !== record + 1) slot = (slot + 1) & mask;
+    // Nothing was placed after it, so no search leads over its slot.
+    this.#slots[slot] = 0;
+    this.words.fill(0, at, at + this.stride);
+    this.size = record;
   }
 
   #grow(): void {
@@ -80,17 +116,18 @@ export class IntTable {
     this.#slots[slot] = record + 1;
   }
 
-  /** Multiply and shift each word in, then mix the high bits down to where the mask takes them. */
   #hash(): number {
     const key = this.key;
     let hash = this.#seed;
-    for (let i = 0; i < key.length; i++) {
-      hash = Math.imul(hash ^ key[i]!, 0x9e3779b1);
-      hash ^= hash >>> 15;
-    }
-    hash = Math.imul(hash, 0x85ebca6b);
-    return hash ^ (hash >>> 13);
+    for (let i = 0; i < key.length; i++) hash = mix(hash, key[i]!);
+    return hash;
   }
+}
+
+/** Multiplies a word in, and brings the high bits down to where the mask takes them. */
+export function mix(hash: number, word: number): number {
+  hash = Math.imul(hash ^ word, 0x9e3779b1);
+  return hash ^ (hash >>> 15);
 }
 
 const INITIAL_RECORDS = 16;

@@ -3,7 +3,8 @@
  * edge claims is checked like everything else it says.
  * @module
  */
-import { type PacketHeader, PacketKind, Parse } from '../packet/header.ts';
+import { FragmentPart, PacketKind, Parse } from '../packet/fields.ts';
+import type { PacketHeader } from '../packet/header.ts';
 import {
   VNET_CSUM_OFFSET,
   VNET_CSUM_START,
@@ -17,33 +18,25 @@ import {
   VNET_GSO_TYPE,
   VNET_GSO_UDP,
   VNET_GSO_UDP_L4,
-  VNET_HEADER_LENGTH,
+  VNET_HDR_LEN,
 } from '../packet/virtio.ts';
 
-/**
- * Checks the virtio-net header at `vnet`, which stands in front of the packet, against the packet
- * that `header` describes and that begins at `start`.
- */
-export function checkOffload(
-  buffer: Uint8Array,
-  vnet: number,
-  start: number,
-  header: PacketHeader
-): Parse {
-  if (vnet + VNET_HEADER_LENGTH > start) return Parse.Malformed;
-  const gsoType = buffer[vnet + VNET_GSO_TYPE]! & ~VNET_GSO_ECN;
-  if (needsChecksum(buffer, vnet)) {
-    const csumStart = readLittleEndian16(buffer, vnet + VNET_CSUM_START);
-    const csumOffset = readLittleEndian16(buffer, vnet + VNET_CSUM_OFFSET);
+/** Checks the virtio-net header at `vnet` against the packet that `header` describes. */
+export function checkOffload(view: DataView, vnet: number, header: PacketHeader): Parse {
+  const gsoType = gsoTypeOf(view, vnet);
+  if (needsChecksum(view, vnet)) {
+    const transport = header.start + view.getUint16(vnet + VNET_CSUM_START, true);
     if (!coversAddresses(header)) return Parse.Malformed;
-    if (start + csumStart !== header.transport) return Parse.Malformed;
-    if (header.transport + csumOffset !== header.checksum) return Parse.Malformed;
+    if (transport !== header.transport) return Parse.Malformed;
+    if (transport + view.getUint16(vnet + VNET_CSUM_OFFSET, true) !== header.checksum) {
+      return Parse.Malformed;
+    }
   } else if (gsoType !== VNET_GSO_NONE) {
     return Parse.Malformed;
   }
   if (gsoType === VNET_GSO_NONE) return Parse.Ok;
 
-  if (readLittleEndian16(buffer, vnet + VNET_GSO_SIZE) === 0) return Parse.Malformed;
+  if (view.getUint16(vnet + VNET_GSO_SIZE, true) === 0) return Parse.Malformed;
   switch (gsoType) {
     case VNET_GSO_TCPV4:
     case VNET_GSO_TCPV6: {
@@ -61,16 +54,72 @@ export function checkOffload(
 }
 
 /** Whether the transport checksum is partial. */
-export function needsChecksum(buffer: Uint8Array, vnet: number): boolean {
-  return (buffer[vnet + VNET_FLAGS]! & VNET_F_NEEDS_CSUM) !== 0;
+export function needsChecksum(view: DataView, vnet: number): boolean {
+  return (view.getUint8(vnet + VNET_FLAGS) & VNET_F_NEEDS_CSUM) !== 0;
+}
+
+/** Payload bytes of each segment of a super-packet; 0 if it is none. */
+export function segmentPayload(view: DataView, vnet: number): number {
+  if (gsoTypeOf(view, vnet) === VNET_GSO_NONE) return 0;
+  return view.getUint16(vnet + VNET_GSO_SIZE, true);
+}
+
+/**
+ * Moves the virtio-net header `growth` bytes to the front, as far as the packet grows there when it
+ * changes its IP version, and makes it say what the packet is then; its IP header alone grows by
+ * `headerGrowth`. A checksum that was partial, and is
+ * complete now (`isCompleted`), is not mentioned any more.
+ */
+export function moveOffload(
+  view: DataView,
+  vnet: number,
+  growth: number,
+  headerGrowth: number,
+  family: 4 | 6,
+  isCompleted: boolean
+): void {
+  const flags = view.getUint8(vnet + VNET_FLAGS);
+  const type = view.getUint8(vnet + VNET_GSO_TYPE);
+  const headerLength = view.getUint16(vnet + VNET_HDR_LEN, true);
+  const size = view.getUint16(vnet + VNET_GSO_SIZE, true);
+  const start = view.getUint16(vnet + VNET_CSUM_START, true);
+  const offset = view.getUint16(vnet + VNET_CSUM_OFFSET, true);
+  const isPartial = (flags & VNET_F_NEEDS_CSUM) !== 0;
+  const kind = type & ~VNET_GSO_ECN;
+  const isTcp = kind === VNET_GSO_TCPV4 || kind === VNET_GSO_TCPV6;
+  const newKind = isTcp ? (family === 4 ? VNET_GSO_TCPV4 : VNET_GSO_TCPV6) : kind;
+  const to = vnet - growth;
+  view.setUint8(to + VNET_FLAGS, isCompleted ? flags & ~VNET_F_NEEDS_CSUM : flags);
+  view.setUint8(to + VNET_GSO_TYPE, (type & VNET_GSO_ECN) | newKind);
+  view.setUint16(
+    to + VNET_HDR_LEN,
+    headerLength === 0 ? 0 : Math.max(headerLength + headerGrowth, 0),
+    true
+  );
+  view.setUint16(to + VNET_GSO_SIZE, size, true);
+  view.setUint16(
+    to + VNET_CSUM_START,
+    isCompleted ? 0 : isPartial ? start + headerGrowth : start,
+    true
+  );
+  view.setUint16(to + VNET_CSUM_OFFSET, isCompleted ? 0 : offset, true);
 }
 
 /** A pseudo-header sum makes sense only where there is a pseudo-header, and not for an error. */
 function coversAddresses(header: PacketHeader): boolean {
-  if (header.kind === PacketKind.IcmpError) return false;
-  return header.family === 6 || header.kind === PacketKind.Tcp || header.kind === PacketKind.Udp;
+  if (header.part !== FragmentPart.Whole) return false;
+  switch (header.kind) {
+    case PacketKind.Tcp:
+    case PacketKind.Udp:
+      return true;
+    case PacketKind.EchoRequest:
+    case PacketKind.EchoReply:
+      return header.family === 6;
+    default:
+      return false;
+  }
 }
 
-function readLittleEndian16(buffer: Uint8Array, offset: number): number {
-  return buffer[offset]! | (buffer[offset + 1]! << 8);
+function gsoTypeOf(view: DataView, vnet: number): number {
+  return view.getUint8(vnet + VNET_GSO_TYPE) & ~VNET_GSO_ECN;
 }

@@ -1,72 +1,42 @@
 /**
- * Translates packets between realms, in place.
+ * Translates packets between realms, in place: the public face of the room.
  *
  * A packet's way through `translate`:
  *
- * 1. its headers are checked, and its virtio-net header against them (`packet/header.ts`, `offload.ts`)
- * 2. (realm, source, destination) finds its path: one look-up (`int-table.ts`)
- * 3. the first packet of a path has none yet: it is derived from the plan (`bindings.ts`) and kept
- * 4. the path's policy says whether this protocol and these ports pass (`policy.ts`)
- * 5. addresses are written and the checksums follow by increment (`rewrite.ts`)
- * 6. the verdict is counted
+ * 1. the short way, if it is plainly in order (`short-way.ts`): nearly all are
+ * 2. else the long way, which judges any packet (`long-way.ts`)
+ * 3. the verdict is counted; what is refused may be answered (`reply.ts`)
  *
- * An ICMP error takes the path of a reply to the packet it quotes. The steps and their order are a
- * promise; the room's README states them exactly.
+ * The steps of the rule and their order are a promise; the room's README states them exactly.
  * @module
  */
 import { IpAddress } from '../address.ts';
 import { ApiMisuseError } from '../errors.ts';
-import { foldDelta, longDelta } from '../packet/checksum.ts';
-import {
-  PacketHeader,
-  PacketKind,
-  Parse,
-  read16,
-  read32,
-  TCP_FLAG_ACK,
-  TCP_FLAG_SYN,
-  TCP_FLAGS,
-} from '../packet/header.ts';
-import { Bindings, type Resolution } from './bindings.ts';
-import { IntTable } from './int-table.ts';
-import { checkOffload, needsChecksum } from './offload.ts';
+import type { PacketHeader } from '../packet/header.ts';
+import { PacketView } from '../packet/view.ts';
+import { VNET_HEADER_LENGTH } from '../packet/virtio.ts';
+import { type Explanation, explain } from './explain.ts';
+import { type FragmentOptions, Fragments, setPathKey } from './fragments.ts';
+import { VersionChange } from './ip-version.ts';
+import { LongWay } from './long-way.ts';
+import type { PathStatus, PathTable } from './path-table.ts';
+import { Paths } from './paths.ts';
 import type { Presence, TranslationPlan } from './plan.ts';
-import { REPLY, REQUEST, sidesOf } from './policy.ts';
-import {
-  rewriteAddresses,
-  rewriteHeaderChecksum,
-  rewriteQuote,
-  rewriteTransportChecksum,
-} from './rewrite.ts';
-import {
-  nameCounters,
-  VERDICT_NAMES,
-  Verdict,
-  type VerdictCounters,
-  verdictOfParse,
-} from './verdict.ts';
+import { Replies, type ReplyOptions } from './reply.ts';
+import { checkWhole, type SessionOptions, Sessions } from './sessions.ts';
+import { ShortWay } from './short-way.ts';
+import { type PacketTap, TapPoint } from './tap.ts';
+import { nameCounters, VERDICT_NAMES, Verdict, type VerdictCounters } from './verdict.ts';
 
-export interface PacketTranslatorOptions {
+export interface PacketTranslatorOptions extends SessionOptions, FragmentOptions, ReplyOptions {
   /** Paths kept at most, of each IP version; a packet that would open one more is dropped. */
   readonly maxPaths?: number;
 }
 
-/** One direction between two hosts, as `paths` reports it. */
-export interface PathStatus {
-  readonly ingress: string;
-  readonly source: string;
-  readonly destination: string;
-  readonly egress: string;
-  readonly newSource: string;
-  readonly newDestination: string;
-  readonly packets: number;
-  /** Without the virtio-net header. */
-  readonly bytes: number;
-}
-
 /**
  * Twice NAT between realms that may use the same addresses (RFC 2663 section 4.3). The caller owns
- * every buffer. `load`, `bind` and the reading of counters may happen between any two packets.
+ * every buffer; a reference to the last one is kept until the next call. `load`, `bind` and the reading
+ * of counters may happen between any two packets.
  */
 export class PacketTranslator {
   /**
@@ -74,41 +44,64 @@ export class PacketTranslator {
    * NeedsPresence.
    */
   egress = 0;
+  /** Where the packet begins and ends now, and its virtio-net header (-1: none). Valid iff Forward. */
+  start = 0;
+  end = 0;
+  vnet = -1;
+  /** The size to cut the packet to before it leaves; 0: it fits. Valid iff Forward. */
+  cutTo = 0;
+  /** IP version of the presence that is lacking. Valid iff NeedsPresence. */
+  lackingFamily: 4 | 6 = 4;
+  /**
+   * Length of the frame in `reply` that is to be sent back to the realm the packet came from; 0: none.
+   * Valid iff the last verdict was a drop.
+   */
+  replyLength = 0;
 
-  readonly #header = new PacketHeader();
-  readonly #quote = new PacketHeader();
   readonly #realmNames: string[] = [];
   readonly #realmIndexes = new Map<string, number>();
-  readonly #maxPaths: number;
-  /** Counters by realm and verdict. */
-  #verdicts = new Float64Array(0);
-  #bindings: Bindings;
-  #paths4: PathTable;
-  #paths6: PathTable;
+  readonly #paths: Paths;
+  readonly #fragments: Fragments;
+  readonly #versionChange = new VersionChange();
+  readonly #shortWay: ShortWay;
+  readonly #longWay: LongWay;
+  readonly #replies: Replies;
+  readonly #views = new PacketView();
   /** The address that lacked a presence last, in `#lackingWords` words. */
   readonly #lacking = new Int32Array(4);
   #lackingWords = 1;
+  /** Counters by realm and verdict. */
+  #verdicts = new Float64Array(0);
 
+  /** @throws {ApiMisuseError} if an option is out of range. */
   constructor(options: PacketTranslatorOptions = {}) {
-    this.#maxPaths = options.maxPaths ?? DEFAULT_MAX_PATHS;
-    if (!Number.isInteger(this.#maxPaths) || this.#maxPaths < 1 || this.#maxPaths > 2 ** 24) {
-      throw new ApiMisuseError(`maxPaths must be a whole number from 1 to 2^24: ${this.#maxPaths}`);
-    }
-    this.#bindings = new Bindings({ realms: [], presences: [], permits: [] }, this.#indexOf);
-    this.#paths4 = new PathTable(1, this.#maxPaths);
-    this.#paths6 = new PathTable(4, this.#maxPaths);
+    const { maxPaths = DEFAULT_MAX_PATHS } = options;
+    checkWhole('maxPaths', maxPaths, 1, 2 ** 24);
+    const sessions = new Sessions(options);
+    const fragments = new Fragments(options);
+    const paths = new Paths(this.#indexOf, maxPaths);
+    this.#paths = paths;
+    this.#fragments = fragments;
+    this.#shortWay = new ShortWay(paths, sessions, this.#versionChange);
+    this.#longWay = new LongWay(paths, sessions, fragments, this.#versionChange);
+    this.#replies = new Replies(options);
   }
 
   /**
-   * Replaces the plan as a whole. Paths that the new plan still has keep their counters.
+   * Replaces the plan as a whole. Paths that the new plan still has keep their counters and sessions.
    *
    * @throws {ConfigError} naming the place in the plan that is wrong; the old plan stays then.
    */
   load(plan: TranslationPlan): void {
-    const bindings = new Bindings(plan, this.#indexOf);
-    this.#paths4 = this.#carryOver(this.#paths4, bindings, 4);
-    this.#paths6 = this.#carryOver(this.#paths6, bindings, 6);
-    this.#bindings = bindings;
+    const paths = this.#paths;
+    paths.load(plan);
+    this.#fragments.keep((family, realm, words, at) => {
+      const table = paths.table(family);
+      setPathKey(table, realm, words, at);
+      return table.find() >= 0;
+    });
+    this.#replies.setRealms((realm) => paths.bindings.realm(realm)?.reject ?? 'drop');
+    this.#longWay.tap?.forget();
   }
 
   /**
@@ -119,7 +112,18 @@ export class PacketTranslator {
    * @throws {ApiMisuseError} if its address or its endpoint is bound otherwise.
    */
   bind(presence: Presence): void {
-    this.#bindings.bind(presence);
+    this.#paths.bindings.bind(presence);
+  }
+
+  /**
+   * Tells the time, which sessions, fragments and the rate of replies are measured by; to be called
+   * once for each batch of packets. Until it is called, time stands still.
+   *
+   * @param nowMs of a clock that never goes back, such as `performance.now()`
+   */
+  advance(nowMs: number): void {
+    this.#longWay.now = nowMs | 0;
+    this.#replies.advance(nowMs);
   }
 
   /** Returns the index of a realm, which it keeps for the life of the translator. */
@@ -142,6 +146,11 @@ export class PacketTranslator {
     return IpAddress.fromWords(Array.from(this.#lacking.subarray(0, this.#lackingWords)));
   }
 
+  /** A virtio-net header of zeros, and the packet that answers a refused one; see `replyLength`. */
+  get reply(): Uint8Array {
+    return this.#replies.frame;
+  }
+
   /** Returns how many packets that entered from the realm got which verdict. */
   counters(realm: number): VerdictCounters {
     this.realmName(realm);
@@ -150,195 +159,154 @@ export class PacketTranslator {
 
   /** Lists the paths that packets have taken so far under the present plan. */
   *paths(): Generator<PathStatus> {
-    for (const table of [this.#paths4, this.#paths6]) {
+    for (const table of [this.#paths.v4, this.#paths.v6]) {
       for (let path = 0; path < table.size; path++) {
-        const at = path * table.stride;
-        const address = (offset: number) => table.addressAt(at + offset).toString();
-        const value = at + table.keyWords;
-        yield {
-          ingress: this.realmName(table.words[at]!),
-          source: address(1),
-          destination: address(1 + table.width),
-          egress: this.realmName(table.words[value + PATH_EGRESS]!),
-          newSource: address(table.keyWords + PATH_ADDRESSES),
-          newDestination: address(table.keyWords + PATH_ADDRESSES + table.width),
-          packets: table.counts[2 * path]!,
-          bytes: table.counts[2 * path + 1]!,
-        };
+        if (table.packets(path) > 0) yield this.#statusOf(table, path);
       }
     }
   }
 
+  /** Bytes of memory: of the paths and of the plan they are derived from. */
+  get memory(): { readonly paths: number; readonly plan: number } {
+    const { v4, v6, bindings } = this.#paths;
+    return { paths: v4.byteLength + v6.byteLength, plan: bindings.byteLength };
+  }
+
+  /** Shows the packets of chosen paths to `tap`, in place of any before; `undefined` ends that. */
+  tap(tap: PacketTap | undefined): void {
+    this.#longWay.tap =
+      tap && new TapPoint(tap, (table, path) => this.#statusOf(table, path), this.#realmNames);
+  }
+
+  /**
+   * Says what would become of a packet that enters from the realm, and why. Runs the code that packets
+   * run, on a copy; counts nothing, opens no session and remembers no fragment.
+   *
+   * @param vnet the packet's virtio-net header, ten bytes, if it has one
+   */
+  explain(packet: Uint8Array, realm: string, vnet?: Uint8Array): Explanation {
+    const index = this.#realmIndexes.get(realm);
+    if (index === undefined) throw new ApiMisuseError(`there is no realm "${realm}"`);
+    const start = TRANSLATION_HEADROOM + VNET_HEADER_LENGTH;
+    const copy = new Uint8Array(start + packet.length);
+    copy.set(packet, start);
+    if (vnet !== undefined) copy.set(vnet, TRANSLATION_HEADROOM);
+    const view = new DataView(copy.buffer);
+    const { identification } = this.#versionChange;
+    const way = this.#longWay;
+    const { v4, v6 } = this.#paths;
+    const sizes = [v4.size, v6.size] as const;
+    way.isDry = true;
+    way.isBoundToVersion = false;
+    const at = vnet === undefined ? -1 : TRANSLATION_HEADROOM;
+    const verdict = way.run(index, view, start, copy.length, at, TRANSLATION_HEADROOM);
+    way.isDry = false;
+    this.#versionChange.identification = identification;
+    if (v4.size > sizes[0]) this.#paths.closeLast(v4);
+    if (v6.size > sizes[1]) this.#paths.closeLast(v6);
+    return explain(verdict, {
+      realm,
+      packet,
+      header: way.header,
+      quote: way.quote,
+      isBoundToVersion: way.isBoundToVersion,
+      bindings: this.#paths.bindings,
+      realmIndex: index,
+      egress: verdict <= Verdict.NeedsPresence ? this.realmName(way.egress) : undefined,
+      result: verdict === Verdict.Forward ? copy.slice(way.start, way.end) : undefined,
+      cutTo: verdict === Verdict.Forward ? way.cutTo : 0,
+    });
+  }
+
   /**
    * Translates the packet `buffer[start .. end)` that entered from `realm`. With the verdict Forward
-   * the packet has been rewritten in place and `egress` is the realm it goes to; with any other it
-   * is unchanged. A range outside of the buffer is DropMalformed.
+   * the packet has been rewritten in place: it is `buffer[this.start .. this.end)` now, and `egress` is
+   * the realm it goes to; with any other it is unchanged. A range outside of the buffer is
+   * DropMalformed.
    *
    * @param realm index as `realm` gives it; a packet of any other is DropNoPresence and not counted
    * @param vnet offset of the packet's virtio-net header, which stands somewhere in front of it, or -1
    *   if it has none and its checksums are complete
+   * @param headroom bytes in front of the virtio-net header, or else of the packet, that may be
+   *   written to; `TRANSLATION_HEADROOM` are always enough
    */
   translate(
     realm: number,
     buffer: Uint8Array,
     start: number,
     end: number,
-    vnet: number = -1
+    vnet: number = -1,
+    headroom: number = 0
   ): Verdict {
-    if (this.#realmNames[realm] === undefined) return Verdict.DropNoPresence;
-    const verdict = this.#translate(realm, buffer, start, end, vnet);
+    if (this.#realmNames[realm] === undefined) {
+      this.replyLength = 0;
+      return Verdict.DropNoPresence;
+    }
+    const view = this.#views.of(buffer);
+    const way = this.#longWay;
+    if (
+      way.tap === undefined &&
+      end <= buffer.length &&
+      this.#shortWay.forward(realm, view, start, end, vnet, headroom, way.now)
+    ) {
+      const { egress, growth } = this.#shortWay;
+      this.egress = egress;
+      this.start = start - growth;
+      this.end = end;
+      this.vnet = vnet < 0 ? vnet : vnet - growth;
+      this.cutTo = 0;
+      this.#verdicts[realm * VERDICT_COUNT]!++;
+      return Verdict.Forward;
+    }
+    const verdict = way.run(realm, view, start, end, vnet, headroom);
     this.#verdicts[realm * VERDICT_COUNT + verdict]!++;
+    this.egress = way.egress;
+    if (verdict === Verdict.Forward) {
+      this.start = way.start;
+      this.end = way.end;
+      this.vnet = way.vnet;
+      this.cutTo = way.cutTo;
+      way.table.count(way.path, 1, end - start);
+    } else if (verdict === Verdict.NeedsPresence) {
+      this.lackingFamily = way.lackingFamily;
+      this.#lackingWords = way.lackingWords;
+      this.#lacking.set(way.lacking);
+    } else if (verdict > Verdict.NeedsHeadroom) {
+      this.replyLength = this.#replyTo(realm, verdict, view);
+    }
     return verdict;
   }
 
-  #translate(realm: number, buffer: Uint8Array, start: number, end: number, vnet: number): Verdict {
-    const header = this.#header;
-    let outcome = header.parse(buffer, start, end);
-    if (outcome !== Parse.Ok) return verdictOfParse(outcome);
-    let isPartial = false;
-    if (vnet >= 0) {
-      outcome = checkOffload(buffer, vnet, start, header);
-      if (outcome !== Parse.Ok) return verdictOfParse(outcome);
-      isPartial = needsChecksum(buffer, vnet);
+  /** Makes the answer to a packet that was refused, if there is to be one; returns its length. */
+  #replyTo(realm: number, verdict: Verdict, view: DataView): number {
+    const { header, tellMtu } = this.#longWay;
+    switch (verdict) {
+      case Verdict.DropTooBig:
+        return this.#replies.tooBig(realm, view, header, tellMtu);
+      case Verdict.DropNotPermitted:
+        return this.#replies.refused(realm, view, header);
+      case Verdict.DropNoPresence:
+        return this.#mayAnswer(realm, view, header)
+          ? this.#replies.refused(realm, view, header)
+          : 0;
+      default:
+        return 0;
     }
-    if (header.kind === PacketKind.IcmpError) {
-      return this.#translateError(realm, buffer, start, end);
-    }
-    if (
-      header.kind === PacketKind.Udp &&
-      header.family === 6 &&
-      !isPartial &&
-      read16(buffer, header.checksum) === 0
-    ) {
-      return Verdict.DropMalformed; // RFC 8200 section 8.1
-    }
+  }
 
-    const isIpv4 = header.family === 4;
-    const table = isIpv4 ? this.#paths4 : this.#paths6;
-    const key = table.key;
-    key[0] = realm;
-    const addressBytes = isIpv4 ? 8 : 32;
-    for (let i = 0; i < addressBytes; i += 4) {
-      key[1 + (i >>> 2)] = read32(buffer, header.source + i);
-    }
-    const flags = header.kind === PacketKind.Tcp ? buffer[header.transport + TCP_FLAGS]! : 0;
-    const isPureSyn = (flags & (TCP_FLAG_SYN | TCP_FLAG_ACK)) === TCP_FLAG_SYN;
-    const path = this.#admit(
-      table,
-      header.kind,
-      sidesOf(header.kind, isPureSyn),
-      header.sourcePort,
-      header.destinationPort
+  /** Whether the packet, which nobody stands for, is from a host of the realm to one of its pools. */
+  #mayAnswer(realm: number, view: DataView, header: PacketHeader): boolean {
+    const { bindings } = this.#paths;
+    if (bindings.realm(realm) === undefined || !this.#replies.isAnswered(realm)) return false;
+    const { key, width, family } = this.#paths.table(header.family);
+    for (let i = 0; i < 2 * width; i++) key[1 + i] = view.getInt32(header.source + 4 * i);
+    return (
+      bindings.isPooled(realm, family, key, 1 + width) && bindings.isSource(realm, family, key, 1)
     );
-    if (path < 0) return ~path as Verdict;
-
-    const value = path * table.stride + table.keyWords;
-    const delta = table.words[value + PATH_DELTA]!;
-    this.egress = table.words[value + PATH_EGRESS]!;
-    rewriteAddresses(buffer, header, table.words, value + PATH_ADDRESSES);
-    rewriteHeaderChecksum(buffer, header, delta);
-    rewriteTransportChecksum(buffer, header, delta, isPartial);
-    table.counts[2 * path]!++;
-    table.counts[2 * path + 1]! += end - start;
-    return Verdict.Forward;
   }
 
-  /**
-   * The error (r, d) quotes (d, q): it takes the path of (q, d) and leaves as if q had sent it.
-   */
-  #translateError(realm: number, buffer: Uint8Array, start: number, end: number): Verdict {
-    const header = this.#header;
-    const quote = this.#quote;
-    const outcome = quote.parseQuote(buffer, header.transport + ICMP_ERROR_HEADER, end);
-    if (outcome !== Parse.Ok) return verdictOfParse(outcome);
-    if (quote.family !== header.family) return Verdict.DropMalformed;
-    if (quote.kind === PacketKind.IcmpError) return Verdict.DropUnsupported;
-
-    const table = header.family === 4 ? this.#paths4 : this.#paths6;
-    const { key, width } = table;
-    key[0] = realm;
-    for (let i = 0; i < width; i++) {
-      const quoted = read32(buffer, quote.source + 4 * i);
-      if (quoted !== read32(buffer, header.source + 4 * (width + i))) return Verdict.DropMalformed;
-      key[1 + i] = read32(buffer, quote.source + 4 * (width + i));
-      key[1 + width + i] = quoted;
-    }
-    const path = this.#admit(
-      table,
-      quote.kind,
-      REQUEST | REPLY,
-      quote.destinationPort,
-      quote.sourcePort
-    );
-    if (path < 0) return ~path as Verdict;
-
-    const value = path * table.stride + table.keyWords;
-    const addresses = value + PATH_ADDRESSES;
-    const delta = table.words[value + PATH_DELTA]!;
-    let outerDelta = 0;
-    for (let i = 0; i < 2 * width; i++) {
-      const before = read32(buffer, header.source + 4 * i);
-      outerDelta += longDelta(before, table.words[addresses + i]!);
-    }
-    outerDelta = foldDelta(outerDelta);
-    this.egress = table.words[value + PATH_EGRESS]!;
-    rewriteQuote(buffer, header, quote, table.words, addresses, delta, outerDelta);
-    rewriteAddresses(buffer, header, table.words, addresses);
-    rewriteHeaderChecksum(buffer, header, outerDelta);
-    table.counts[2 * path]!++;
-    table.counts[2 * path + 1]! += end - start;
-    return Verdict.Forward;
-  }
-
-  /**
-   * Returns the path of the key in the table if its policy lets the packet through, else the
-   * complement of a verdict.
-   */
-  #admit(
-    table: PathTable,
-    kind: PacketKind,
-    sides: number,
-    sourcePort: number,
-    destinationPort: number
-  ): number {
-    const path = table.find();
-    if (path >= 0) {
-      const policy = table.words[path * table.stride + table.keyWords + PATH_POLICY]!;
-      return this.#bindings.policies.allows(policy, kind, sides, sourcePort, destinationPort)
-        ? path
-        : ~Verdict.DropNotPermitted;
-    }
-    const resolution = this.#bindings.resolve(table.width === 1 ? 4 : 6, table.key);
-    if (resolution.verdict !== Verdict.Forward && resolution.verdict !== Verdict.NeedsPresence) {
-      return ~resolution.verdict;
-    }
-    const { policies } = this.#bindings;
-    if (!policies.allows(resolution.policy, kind, sides, sourcePort, destinationPort)) {
-      return ~Verdict.DropNotPermitted;
-    }
-    this.egress = resolution.egress;
-    if (resolution.verdict === Verdict.NeedsPresence) {
-      this.#lackingWords = table.width;
-      for (let i = 0; i < table.width; i++) this.#lacking[i] = table.key[1 + i]!;
-      return ~Verdict.NeedsPresence;
-    }
-    const opened = table.insertPath(resolution);
-    return opened < 0 ? ~Verdict.DropTableFull : opened;
-  }
-
-  /** Derives the paths of `old` anew from `bindings`; those it no longer has are left behind. */
-  #carryOver(old: PathTable, bindings: Bindings, family: 4 | 6): PathTable {
-    const table = new PathTable(family === 4 ? 1 : 4, this.#maxPaths);
-    for (let path = 0; path < old.size; path++) {
-      const at = path * old.stride;
-      table.key.set(old.words.subarray(at, at + old.keyWords));
-      const resolution = bindings.resolve(family, table.key);
-      if (resolution.verdict !== Verdict.Forward) continue;
-      const kept = table.insertPath(resolution);
-      table.counts[2 * kept] = old.counts[2 * path]!;
-      table.counts[2 * kept + 1] = old.counts[2 * path + 1]!;
-    }
-    return table;
+  #statusOf(table: PathTable, path: number): PathStatus {
+    return this.#paths.status(table, path, (index) => this.realmName(index));
   }
 
   readonly #indexOf = (name: string): number => {
@@ -354,54 +322,11 @@ export class PacketTranslator {
   };
 }
 
-/** Paths by (ingress realm, source, destination), with a packet and a byte counter each. */
-class PathTable extends IntTable {
-  /** Words of an address. */
-  readonly width: 1 | 4;
-  /** Packets and bytes of each path, in turn. */
-  counts: Float64Array = new Float64Array(64);
-
-  constructor(width: 1 | 4, maxSize: number) {
-    super(1 + 2 * width, PATH_ADDRESSES + 2 * width, maxSize);
-    this.width = width;
-  }
-
-  /** Adds the path of the key in `key`; -1 when the table is full. */
-  insertPath(resolution: Resolution): number {
-    const path = this.insert();
-    if (path < 0) return -1;
-    const value = path * this.stride + this.keyWords;
-    this.words[value + PATH_EGRESS] = resolution.egress;
-    this.words[value + PATH_POLICY] = resolution.policy;
-    this.words.set(resolution.source, value + PATH_ADDRESSES);
-    this.words.set(resolution.destination, value + PATH_ADDRESSES + this.width);
-    let delta = 0;
-    for (let i = 0; i < 2 * this.width; i++) {
-      const before = this.words[value - 2 * this.width + i]!;
-      delta += longDelta(before, this.words[value + PATH_ADDRESSES + i]!);
-    }
-    this.words[value + PATH_DELTA] = foldDelta(delta);
-    if (2 * this.size > this.counts.length) {
-      const larger = new Float64Array(this.counts.length * 2);
-      larger.set(this.counts);
-      this.counts = larger;
-    }
-    return path;
-  }
-
-  addressAt(word: number): IpAddress {
-    return IpAddress.fromWords(Array.from(this.words.subarray(word, word + this.width)));
-  }
-}
-
-/** Words of a path's value; the new source and the new destination stand last. */
-const PATH_EGRESS = 0;
-const PATH_POLICY = 1;
-const PATH_DELTA = 2;
-const PATH_ADDRESSES = 3;
-
-/** ICMP and ICMPv6 errors alike: type, code, checksum and one word in front of the quote. */
-const ICMP_ERROR_HEADER = 8;
+/**
+ * Bytes of headroom that are enough for every packet. A plain one needs 20, a fragment 28; most needs an
+ * ICMP error with extensions whose quote has to be filled up, 120.
+ */
+export const TRANSLATION_HEADROOM = 128;
 
 const DEFAULT_MAX_PATHS = 1_000_000;
 const VERDICT_COUNT: number = VERDICT_NAMES.length;

@@ -12,7 +12,7 @@ export interface Endpoint {
   readonly address: string;
 }
 
-/** An address of `realm` that stands there for an endpoint of another realm. */
+/** An address of `realm`, of either IP version, that stands there for an endpoint of another realm. */
 export interface Presence {
   readonly realm: string;
   readonly address: string;
@@ -25,13 +25,20 @@ export interface Realm {
   readonly sources: readonly string[];
   /** Prefixes the realm's presences are taken from: no packet of the realm may come from there. */
   readonly pools?: readonly string[];
+  /** Largest packet that goes into the realm, in bytes, 576 to 65535; any if absent. */
+  readonly mtu?: number;
+  /** How a packet of the realm that is not permitted is answered; `drop`, not at all, if absent. */
+  readonly reject?: Reject;
 }
+
+/** `unreachable`: an ICMP error; `reset`: a RST to TCP, an ICMP error to others. */
+export type Reject = 'drop' | 'unreachable' | 'reset';
 
 /** Clients of `realm` may open sessions to `ports` of `service`, a real host of another realm. */
 export interface Permit {
   readonly realm: string;
   readonly service: Endpoint;
-  /** `tcp/5672`, `udp/8000-8100` or `icmp` (echo). */
+  /** `tcp/5672`, `udp/8000-8100` (likewise `udplite`, `sctp`), `icmp` (echo) or `ip/47`. */
   readonly ports: readonly string[];
   /** Prefixes of the clients' real addresses; absent: every source of the realm. */
   readonly clients?: readonly string[];
@@ -61,21 +68,22 @@ export interface CompiledPermit {
 /**
  * Checks and parses one presence.
  *
- * @throws {ConfigError} with `path` in front.
+ * @param path says where it stands, for the message of an error
+ * @throws {ConfigError} with that in front.
  */
-export function compilePresence(presence: Presence, path: string): CompiledPresence {
-  const address = compileAddress(presence.address, `${path}.address`);
-  const real = compileAddress(presence.of.address, `${path}.of.address`);
+export function compilePresence(presence: Presence, path: () => string): CompiledPresence {
   if (presence.of.realm === presence.realm) {
-    throw new ConfigError(`${path}.of.realm`, `"${presence.realm}" is the presence's own realm`);
+    const message = `"${presence.realm}" is the presence's own realm`;
+    throw new ConfigError(`${path()}.of.realm`, message);
   }
-  if (address.family !== real.family) {
-    throw new ConfigError(
-      `${path}.address`,
-      `${address} and ${real} are of different IP versions, which is not supported`
-    );
-  }
-  return { realm: presence.realm, address, of: { realm: presence.of.realm, address: real } };
+  return {
+    realm: presence.realm,
+    address: compileAddress(presence.address, () => `${path()}.address`),
+    of: {
+      realm: presence.of.realm,
+      address: compileAddress(presence.of.address, () => `${path()}.of.address`),
+    },
+  };
 }
 
 /**
@@ -91,7 +99,7 @@ export function compilePermit(permit: Permit, path: string): CompiledPermit {
     realm: permit.realm,
     service: {
       realm: permit.service.realm,
-      address: compileAddress(permit.service.address, `${path}.service.address`),
+      address: compileAddress(permit.service.address, () => `${path}.service.address`),
     },
     ports: permit.ports.map((text, i) => parsePortRange(text, `${path}.ports[${i}]`)),
     clients: permit.clients?.map((text, i) => compilePrefix(text, `${path}.clients[${i}]`)),
@@ -99,11 +107,11 @@ export function compilePermit(permit: Permit, path: string): CompiledPermit {
 }
 
 /** Parses an address, naming the place in the plan when it is not one. */
-export function compileAddress(text: string, path: string): IpAddress {
+export function compileAddress(text: string, path: () => string): IpAddress {
   try {
     return IpAddress.parse(text);
   } catch (error) {
-    throw new ConfigError(path, (error as Error).message, { cause: error });
+    throw new ConfigError(path(), (error as Error).message, { cause: error });
   }
 }
 

@@ -4,14 +4,11 @@
  * are refused have no path, so for each of them it is found anew.
  * @module
  */
-import { PacketKind } from '../packet/header.ts';
+import { PacketKind } from '../packet/fields.ts';
 import type { PortRange } from '../port-range.ts';
 import { IntTable } from './int-table.ts';
+import { REPLY, REQUEST } from './layout.ts';
 import type { CompiledPermit } from './plan.ts';
-
-/** Which of the two things a packet may be; or-ed when it may be either. */
-export const REQUEST = 1;
-export const REPLY = 2;
 
 /** The policy that lets nothing pass. */
 export const NOTHING = 0;
@@ -48,15 +45,16 @@ export class PolicyTable {
   }
 
   /**
-   * Whether a packet of `kind` passes as one of `sides`. For an echo both ports are 0.
+   * As which of `sides` a packet of `kind` passes, rather as a request than as a reply; 0 if as neither.
+   * For an echo both ports are 0, for a protocol without ports both are its number.
    */
-  allows(
+  sideOf(
     policy: number,
     kind: PacketKind,
     sides: number,
     sourcePort: number,
     destinationPort: number
-  ): boolean {
+  ): number {
     const rules = this.#rules;
     const protocol = kind >= PacketKind.EchoRequest ? PacketKind.EchoRequest : kind;
     for (let i = policy; rules[i] !== 0; i += 2) {
@@ -64,9 +62,9 @@ export class PolicyTable {
       if (rules[i]! >>> SIDE_WIDTH !== protocol || (side & sides) === 0) continue;
       const port = side === REQUEST ? destinationPort : sourcePort;
       const range = rules[i + 1]!;
-      if (port >= range >>> 16 && port <= (range & 0xffff)) return true;
+      if (port >= range >>> 16 && port <= (range & 0xffff)) return side;
     }
-    return false;
+    return 0;
   }
 
   #append(ports: readonly PortRange[], side: number): void {
@@ -91,10 +89,15 @@ export interface NumberedPermit {
   readonly permit: CompiledPermit;
 }
 
-/** The sides a packet may be on by itself; a SYN opens a session, so it is never a reply. */
-export function sidesOf(kind: PacketKind, isPureSyn: boolean): number {
-  if (kind === PacketKind.EchoRequest || isPureSyn) return REQUEST;
+/** The sides a packet may be on by itself; one that opens a session is never a reply. */
+export function sidesOf(kind: PacketKind, opensSession: boolean): number {
+  if (kind === PacketKind.EchoRequest || opensSession) return REQUEST;
   return kind === PacketKind.EchoReply ? REPLY : REQUEST | REPLY;
+}
+
+/** Whether a reply of this kind needs a recent request; TCP and SCTP tell by their flags. */
+export function needsSession(kind: PacketKind): boolean {
+  return kind !== PacketKind.Tcp && kind !== PacketKind.Sctp;
 }
 
 const SIDE_BITS: number = REQUEST | REPLY;
@@ -105,5 +108,8 @@ const MAX_POLICIES = 2 ** 26;
 const PROTOCOL_KIND = {
   tcp: PacketKind.Tcp,
   udp: PacketKind.Udp,
+  udplite: PacketKind.UdpLite,
+  sctp: PacketKind.Sctp,
   icmp: PacketKind.EchoRequest,
+  ip: PacketKind.Other,
 } as const;

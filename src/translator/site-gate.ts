@@ -4,7 +4,9 @@
  * @module
  */
 import { type Family, IpPrefix } from '../address.ts';
-import { PacketHeader, PacketKind, Parse, read32 } from '../packet/header.ts';
+import { PacketKind, Parse } from '../packet/fields.ts';
+import { PacketHeader } from '../packet/header.ts';
+import { PacketView } from '../packet/view.ts';
 import { containsWords } from './plan.ts';
 import {
   nameCounters,
@@ -25,6 +27,7 @@ export interface SiteAddresses {
 /** Lets nothing through until it has been given the site's addresses. */
 export class SiteGate {
   readonly #header = new PacketHeader();
+  readonly #views = new PacketView();
   readonly #words = new Int32Array(8);
   readonly #verdicts = new Float64Array(2 * VERDICT_NAMES.length);
   #sources: readonly IpPrefix[] = [];
@@ -42,12 +45,18 @@ export class SiteGate {
    * a presence. Any router on the way may send an ICMP error.
    */
   checkOutbound(buffer: Uint8Array, start: number, end: number): Verdict {
-    return this.#count(OUTBOUND, this.#checkOutbound(buffer, start, end));
+    return this.#count(
+      OUTBOUND,
+      this.#checkOutbound(this.#views.of(buffer), start, end, buffer.length)
+    );
   }
 
   /** Judges the packet `buffer[start .. end)` from the tunnel: from a presence to a real host. */
   checkInbound(buffer: Uint8Array, start: number, end: number): Verdict {
-    return this.#count(INBOUND, this.#checkInbound(buffer, start, end));
+    return this.#count(
+      INBOUND,
+      this.#checkInbound(this.#views.of(buffer), start, end, buffer.length)
+    );
   }
 
   /** Packets by verdict, on their way to the tunnel (`outbound`) or from it (`inbound`). */
@@ -55,32 +64,32 @@ export class SiteGate {
     return nameCounters(this.#verdicts, direction === 'outbound' ? OUTBOUND : INBOUND);
   }
 
-  #checkOutbound(buffer: Uint8Array, start: number, end: number): Verdict {
-    const outcome = this.#header.parse(buffer, start, end);
+  #checkOutbound(view: DataView, start: number, end: number, length: number): Verdict {
+    const outcome = this.#header.parse(view, start, end, length);
     if (outcome !== Parse.Ok) return verdictOfParse(outcome);
     const { family, kind } = this.#header;
-    const destinationAt = this.#readAddresses(buffer);
+    const destinationAt = this.#readAddresses(view);
     if (!containsWords(this.#pools, family, this.#words, destinationAt))
       return Verdict.DropNoPresence;
     if (kind === PacketKind.IcmpError) return Verdict.Forward;
     return this.#isReal(family, 0) ? Verdict.Forward : Verdict.DropSpoofed;
   }
 
-  #checkInbound(buffer: Uint8Array, start: number, end: number): Verdict {
-    const outcome = this.#header.parse(buffer, start, end);
+  #checkInbound(view: DataView, start: number, end: number, length: number): Verdict {
+    const outcome = this.#header.parse(view, start, end, length);
     if (outcome !== Parse.Ok) return verdictOfParse(outcome);
     const { family } = this.#header;
-    const destinationAt = this.#readAddresses(buffer);
+    const destinationAt = this.#readAddresses(view);
     if (!containsWords(this.#pools, family, this.#words, 0)) return Verdict.DropSpoofed;
     return this.#isReal(family, destinationAt) ? Verdict.Forward : Verdict.DropNoPresence;
   }
 
   /** Fills `#words` with both addresses and returns where the destination begins. */
-  #readAddresses(buffer: Uint8Array): number {
+  #readAddresses(view: DataView): number {
     const { family, source } = this.#header;
     const width = family === 4 ? 1 : 4;
     for (let i = 0; i < 2 * width; i++) {
-      this.#words[i] = read32(buffer, source + 4 * i);
+      this.#words[i] = view.getInt32(source + 4 * i);
     }
     return width;
   }

@@ -7,11 +7,13 @@ import { formatIdentity, type GatewayIdentity } from '../pki/names.ts';
 import type { Json } from '../store/store.ts';
 import { FrameType } from './frame.ts';
 import { type CloseCause, type LaneOptions, TlsLane } from './lane.ts';
-import { PROTOCOL_VERSION, readHello } from './messages.ts';
+import { type Close, PROTOCOL_VERSION, readHello } from './messages.ts';
 import { type ConnectionInfo, connectionInfo, LaneTunnel, type TunnelState } from './tunnel.ts';
 
-/** What the listener wants to hear of its tunnels. */
+/** What the listener wants to hear of its tunnels, and is asked by them. */
 export interface AcceptedTunnelHooks {
+  /** Why the peer may not come up after all; undefined if it may. */
+  authorize(): Close | undefined;
   onUp(tunnel: AcceptedTunnel): void;
   onClosed(tunnel: AcceptedTunnel, cause: CloseCause): void;
 }
@@ -24,7 +26,7 @@ export class AcceptedTunnel extends LaneTunnel {
   readonly #welcome: { readonly software: string; readonly keepaliveMs: number };
   #state: TunnelState = 'connecting';
 
-  /** Takes over a connection whose peer is verified and welcome; waits for its HELLO. */
+  /** Takes over a connection whose peer is verified; waits for its HELLO. */
   constructor(
     peer: GatewayIdentity,
     socket: TLSSocket,
@@ -62,6 +64,11 @@ export class AcceptedTunnel extends LaneTunnel {
   #onHello(lane: TlsLane, message: Json): string | undefined {
     const hello = readHello(message);
     if (hello === undefined) return 'the HELLO is malformed';
+    const refusal = this.#hooks.authorize();
+    if (refusal !== undefined) {
+      lane.abort(refusal.code, refusal.reason);
+      return undefined;
+    }
     const { keepaliveMs } = this.#welcome;
     this.software = hello.software;
     lane.sendHandshake(FrameType.Welcome, {

@@ -100,7 +100,7 @@ export function writeFrameHeader(
 /**
  * Finds the frames in a stream that arrives in arbitrary pieces. It never throws, holds at most one
  * frame, and copies only frames that are cut. A payload is handed over with `FRAME_HEADER_LENGTH`
- * bytes or more in front of it that may be overwritten, as the payload itself may be; both belong to
+ * bytes or more in front of it; all bytes of the buffer up to its end may be overwritten, and belong to
  * the decoder again when the handler returns.
  */
 export class FrameDecoder {

@@ -45,7 +45,10 @@ export interface ListenOptions extends TunnelCredentials, LaneLimits {
   readonly host?: string;
   /** 0: any free one, see `TunnelListener.port`. */
   readonly port: number;
-  /** Decides about a verified peer: undefined lets it in. Default: lets all in. */
+  /**
+   * Decides about a verified peer: undefined lets it in. Asked when TLS is done, and again at HELLO,
+   * just before the tunnel is up: what was true then need not be true any more. Default: lets all in.
+   */
   readonly authorize?: (candidate: TunnelCandidate) => TunnelRefusal | undefined;
   /** Role that peers must have; default `site`. */
   readonly peerRole?: GatewayIdentity['role'];
@@ -254,7 +257,12 @@ export class TunnelListener extends EventEmitter<ListenerEvents> {
     }
     const { software = 'virtual-presence', keepaliveMs = 10_000 } = this.#options;
     const key = keyOf(socket);
-    new AcceptedTunnel(decision, socket, { software, keepaliveMs }, this.#laneOptions, {
+    new AcceptedTunnel(decision.identity, socket, { software, keepaliveMs }, this.#laneOptions, {
+      authorize: () => {
+        const refusal = this.#options.authorize?.(decision);
+        if (refusal !== undefined) count(this.counters.refused, refusal.code);
+        return refusal;
+      },
       onUp: (tunnel) => {
         this.#endHandshake(key);
         this.#tunnels.add(tunnel);
@@ -265,7 +273,7 @@ export class TunnelListener extends EventEmitter<ListenerEvents> {
     });
   }
 
-  #decide(certificate: X509Certificate, remoteAddress: string): GatewayIdentity | TunnelRefusal {
+  #decide(certificate: X509Certificate, remoteAddress: string): TunnelCandidate | TunnelRefusal {
     const { authorize, peerRole = 'site' } = this.#options;
     let identity: GatewayIdentity;
     try {
@@ -277,7 +285,8 @@ export class TunnelListener extends EventEmitter<ListenerEvents> {
       const reason = `peers here are of role ${peerRole} in ${this.identity.trustDomain}`;
       return { code: CloseCode.WrongIdentity, reason };
     }
-    return authorize?.({ identity, certificate, remoteAddress }) ?? identity;
+    const candidate = { identity, certificate, remoteAddress };
+    return authorize?.(candidate) ?? candidate;
   }
 
   #onClosed(tunnel: AcceptedTunnel, { by, code }: CloseCause, socket: TLSSocket): void {

@@ -56,7 +56,7 @@ export interface Tunnel extends EventEmitter<TunnelEvents> {
 
   /**
    * Takes each packet: its virtio-net header begins at `start`, it ends before `end`. The bytes, and
-   * the `FRAME_HEADER_LENGTH` before them, may be changed, and are gone when the call returns.
+   * all that is in front of them in the buffer, may be changed, and are gone when the call returns.
    */
   onPacket: (buffer: Buffer, start: number, end: number) => void;
   /** Called after each run of packets, so that what they led to can be flushed. */

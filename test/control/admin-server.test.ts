@@ -114,10 +114,42 @@ describe('the socket', () => {
     expect(lstatSync(socketPath).size).toBe(8);
   });
 
-  test('in a directory that is not there is the fault of the machine', async () => {
-    socketPath = join(directory, 'no', 'admin.sock');
+  test('in a directory that is not there is refused with its name', async () => {
+    const missing = join(directory, 'no');
+    socketPath = join(missing, 'admin.sock');
+    await expect(listen()).rejects.toThrow(
+      new EnvironmentError(
+        `cannot listen on the admin socket ${socketPath}: there is no directory ${missing}`
+      )
+    );
+  });
+
+  test('in a file in place of a directory is refused with the path', async () => {
+    writeFileSync(join(directory, 'file'), '');
+    socketPath = join(directory, 'file', 'admin.sock');
     await expect(listen()).rejects.toThrow(EnvironmentError);
-    await expect(listen()).rejects.toThrow(/^cannot listen on the admin socket .*no\/admin.sock: /);
+    await expect(listen()).rejects.toThrow(`cannot listen on the admin socket ${socketPath}: `);
+  });
+
+  test('has a path of 107 bytes', async () => {
+    socketPath = join(directory, 'x'.repeat(106 - directory.length));
+    await listen({ 'GET /': () => ({ ok: true }) });
+    expect((await ask('GET', '/')).body).toEqual({ ok: true });
+    expect(lstatSync(socketPath).isSocket()).toBe(true);
+  });
+
+  test.each<[string, () => string]>([
+    ['of 108 bytes', () => join(directory, 'x'.repeat(107 - directory.length))],
+    ['of no byte', () => ''],
+    ['with a NUL', () => '\0admin'],
+  ])('at a path %s is refused with its length', async (_, path) => {
+    socketPath = path();
+    const length = Buffer.byteLength(socketPath);
+    await expect(listen()).rejects.toThrow(
+      new EnvironmentError(
+        `the path of the admin socket must have 1 to 107 bytes, none of them 0: "${socketPath}" has ${length}`
+      )
+    );
   });
 });
 

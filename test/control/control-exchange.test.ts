@@ -471,6 +471,26 @@ describe('zoneDataOf', () => {
     expect(ask('ns.a.test', RecordType.A)).toEqual(['10.0.0.1']);
   });
 
+  test('names the single ports of TCP and UDP, which are those that SRV records are for', () => {
+    const ports = [
+      'tcp/80',
+      'tcp/7-7',
+      'udp/53',
+      'udp/1-9',
+      'icmp',
+      'sctp/80',
+      'udplite/80',
+      'ip/47',
+    ];
+    const hosts = [{ name: 'mq.a.test', addresses: ['10.0.0.129'], ports }];
+    const data = zoneDataOf(snapshotOf({ hosts }), []);
+    expect(data.hosts[0]!.ports).toEqual([
+      { protocol: 'tcp', port: 80 },
+      { protocol: 'tcp', port: 7 },
+      { protocol: 'udp', port: 53 },
+    ]);
+  });
+
   test('keeps the serial within 32 bits', () => {
     const revision = 1_700_000_000_000;
     expect(zoneDataOf(snapshotOf({ revision }), []).serial).toBe(revision % 2 ** 32);

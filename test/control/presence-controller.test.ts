@@ -26,7 +26,7 @@ afterEach(() => {
   vi.useRealTimers();
 });
 
-const CLIENT = ['site-a', '10.0.0.7', 'cloud'] as const;
+const CLIENT = ['site-a', '10.0.0.7', 'cloud', 4] as const;
 
 /** Hosts of a site, from .10 on. */
 const hosts = (count: number) => Array.from({ length: count }, (_, i) => `10.0.0.${10 + i}`);
@@ -57,6 +57,24 @@ describe('start', () => {
     expect(translator.addressOf('cloud', 'site-a', '10.0.0.5')).toBe('10.0.0.129');
     expect(translator.plan.permits).toHaveLength(4);
     expect(translator.plan.realms.map(({ name }) => name)).toEqual(['cloud', 'site-a', 'site-b']);
+  });
+
+  test('hands on what a site says of its packets, and nothing where it says nothing', async () => {
+    const more = { mtu: 1400, reject: 'reset' } as const;
+    const { translator } = await startScene(withSite('site-a', more));
+    expect(translator.plan.realms).toEqual([
+      { name: 'cloud', ...SITE },
+      { name: 'site-a', ...SITE, ...more },
+      { name: 'site-b', ...SITE },
+    ]);
+    expect(Object.keys(translator.plan.realms[0]!)).toEqual(['name', 'sources', 'pools']);
+  });
+
+  test('takes what a site says of its packets from a change on', async () => {
+    const { registry, translator } = await startScene();
+    await registry.apply(withSite('site-a', { mtu: 1280 }), 'file');
+    await turn();
+    expect(translator.plan.realms[1]).toHaveProperty('mtu', 1280);
   });
 
   test('keeps every address over a restart, and writes nothing for that', async () => {
@@ -316,8 +334,8 @@ describe('a change of the desired state', () => {
       exposures: [{ service: 'rabbitmq', site: 'site-a', clients }],
     });
     const { registry, translator, controller } = await startScene(only(['10.0.0.0/28']));
-    await controller.admit('site-a', '10.0.0.7', 'cloud');
-    await controller.admit('site-a', '10.0.0.9', 'cloud');
+    await controller.admit('site-a', '10.0.0.7', 'cloud', 4);
+    await controller.admit('site-a', '10.0.0.9', 'cloud', 4);
     await registry.apply(only(['10.0.0.7']), 'file');
     await turn();
     expect(translator.addressOf('cloud', 'site-a', '10.0.0.7')).toBeDefined();
@@ -441,7 +459,7 @@ describe('a store that fails', () => {
     store.isFailing = true;
     await expect(controller.admit(...CLIENT)).rejects.toThrow(StoreError);
     store.isFailing = false;
-    await controller.admit('site-a', '10.0.0.8', 'cloud');
+    await controller.admit('site-a', '10.0.0.8', 'cloud', 4);
     expect(translator.addressOf('cloud', 'site-a', '10.0.0.7')).toBe('10.0.0.130');
     expect(translator.unstored).toEqual([]);
   });
@@ -482,7 +500,7 @@ describe('admit', () => {
     const before = store.leaseCommits;
     await Promise.all(
       Array.from({ length: 1000 }, (_, i) =>
-        controller.admit('site-a', `10.1.${i >> 8}.${i & 255}`, 'cloud')
+        controller.admit('site-a', `10.1.${i >> 8}.${i & 255}`, 'cloud', 4)
       )
     );
     expect(store.leaseCommits - before).toBeLessThanOrEqual(2);
@@ -502,8 +520,8 @@ describe('admit', () => {
       services: [{ name: 'mq', site: 'cloud', address: '2001:DB8:0::5', ports: ['tcp/1'] }],
       exposures: [{ service: 'mq', site: 'site-a' }],
     });
-    await controller.admit('site-a', '2001:db8:0:0::7', 'cloud');
-    await controller.admit('site-a', '2001:db8::7', 'cloud');
+    await controller.admit('site-a', '2001:db8:0:0::7', 'cloud', 6);
+    await controller.admit('site-a', '2001:db8::7', 'cloud', 6);
     expect(translator.addressOf('cloud', 'site-a', '2001:db8::7')).toBe('fd00::1');
     expect(translator.addressOf('site-a', 'cloud', '2001:db8::5')).toBe('fd00::1');
     expect(controller.whois('site-a', 'FD00:0::1')).toEqual({
@@ -516,14 +534,14 @@ describe('admit', () => {
   test('counts clients only against the quota of their site', async () => {
     const { controller } = await startScene(withSite('site-a', { maxClients: 2 }));
     const [first, second, third] = hosts(3) as [string, string, string];
-    await controller.admit('site-a', first, 'cloud');
-    await controller.admit('site-a', '10.0.0.5', 'cloud'); // has a presence as a service
-    await controller.admit('site-a', second, 'cloud');
-    const refused = controller.admit('site-a', third, 'cloud');
+    await controller.admit('site-a', first, 'cloud', 4);
+    await controller.admit('site-a', '10.0.0.5', 'cloud', 4); // has a presence as a service
+    await controller.admit('site-a', second, 'cloud', 4);
+    const refused = controller.admit('site-a', third, 'cloud', 4);
     await expect(refused).rejects.toThrow(QuotaExceededError);
     await expect(refused).rejects.toThrow('"site-a" has 2 clients in "cloud", as many as it may');
-    await controller.admit('site-a', first, 'cloud');
-    await controller.admit('site-b', third, 'cloud');
+    await controller.admit('site-a', first, 'cloud', 4);
+    await controller.admit('site-b', third, 'cloud', 4);
   });
 
   test('gives the room in the quota back when clients are released', async () => {
@@ -532,18 +550,18 @@ describe('admit', () => {
       exposures: [{ service: 'rabbitmq', site: 'site-a', clients }],
     });
     const { registry, controller } = await startScene(only(['10.0.0.10']));
-    await controller.admit('site-a', '10.0.0.10', 'cloud');
+    await controller.admit('site-a', '10.0.0.10', 'cloud', 4);
     await registry.apply(only(['10.0.0.11']), 'file');
     await turn();
-    await controller.admit('site-a', '10.0.0.11', 'cloud');
+    await controller.admit('site-a', '10.0.0.11', 'cloud', 4);
   });
 
   test('counts the clients there were before a restart', async () => {
     const desired = withSite('site-a', { maxClients: 1 });
     const scene = await startScene(desired);
-    await scene.controller.admit('site-a', '10.0.0.10', 'cloud');
+    await scene.controller.admit('site-a', '10.0.0.10', 'cloud', 4);
     const { controller } = await startScene(desired, {}, scene);
-    await expect(controller.admit('site-a', '10.0.0.11', 'cloud')).rejects.toThrow(
+    await expect(controller.admit('site-a', '10.0.0.11', 'cloud', 4)).rejects.toThrow(
       QuotaExceededError
     );
   });
@@ -552,7 +570,7 @@ describe('admit', () => {
     const small = withSite('cloud', { pools: ['10.0.0.128/30'] });
     const { controller } = await startScene(small); // console-a has one of two
     const outcomes = await Promise.allSettled(
-      hosts(3).map((host) => controller.admit('site-a', host, 'cloud'))
+      hosts(3).map((host) => controller.admit('site-a', host, 'cloud', 4))
     );
     expect(outcomes.map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'rejected']);
     expect((outcomes[1] as PromiseRejectedResult).reason).toBeInstanceOf(PoolExhaustedError);
@@ -569,13 +587,13 @@ describe('admit', () => {
   ] as const)('refuses %s', async (_what, [ingress, source, egress]) => {
     const { controller, store } = await startScene();
     const before = store.leaseCommits;
-    await expect(controller.admit(ingress, source, egress)).rejects.toThrow(NotAdmittedError);
+    await expect(controller.admit(ingress, source, egress, 4)).rejects.toThrow(NotAdmittedError);
     expect(store.leaseCommits).toBe(before);
   });
 
   test('refuses what is no address, and goes on', async () => {
     const { controller } = await startScene();
-    await expect(controller.admit('site-a', 'x', 'cloud')).rejects.toThrow(ApiMisuseError);
+    await expect(controller.admit('site-a', 'x', 'cloud', 4)).rejects.toThrow(ApiMisuseError);
     await controller.admit(...CLIENT);
   });
 
@@ -583,9 +601,11 @@ describe('admit', () => {
     const { controller, store } = await startScene(DESIRED, { blocked: ['site-a'] });
     const before = store.leaseCommits;
     await expect(controller.admit(...CLIENT)).rejects.toThrow(
-      '10.0.0.7 of "site-a" is no client of "cloud"'
+      '10.0.0.7 of "site-a" is no client of an IPv4 service of "cloud"'
     );
-    await expect(controller.admit('cloud', '10.0.0.9', 'site-a')).rejects.toThrow(NotAdmittedError);
+    await expect(controller.admit('cloud', '10.0.0.9', 'site-a', 4)).rejects.toThrow(
+      NotAdmittedError
+    );
     expect(store.leaseCommits).toBe(before);
     controller.setBlocked('site-a', false);
     await controller.admit(...CLIENT);
@@ -611,7 +631,7 @@ describe('admit', () => {
     await turn();
     const desired = { sites: DESIRED.sites.slice(0, 1), services: [], exposures: [] };
     await registry.apply(desired, 'file');
-    admissions.push(controller.admit('site-a', '10.0.0.8', 'cloud'));
+    admissions.push(controller.admit('site-a', '10.0.0.8', 'cloud', 4));
     open();
     const outcomes = await Promise.allSettled(admissions);
     await turn();
@@ -677,8 +697,8 @@ describe('setBlocked', () => {
 describe('a snapshot', () => {
   test('names services and clients, forward and back', async () => {
     const { controller } = await startScene();
-    await controller.admit('site-a', '10.0.0.7', 'cloud');
-    await controller.admit('site-b', '10.0.0.7', 'cloud');
+    await controller.admit('site-a', '10.0.0.7', 'cloud', 4);
+    await controller.admit('site-b', '10.0.0.7', 'cloud', 4);
     expect(controller.snapshot('cloud')).toEqual({
       revision: expect.any(Number),
       site: 'cloud',
@@ -716,7 +736,7 @@ describe('a snapshot', () => {
       exposures: [{ service: 'mq', site: 'site-a' }],
     });
     const clients = ['2001:db8::1', '2001:db8:1::', '::1', '1::', '2001:db8:0:1:1:1:1:1'];
-    for (const client of clients) await controller.admit('site-a', client, 'cloud');
+    for (const client of clients) await controller.admit('site-a', client, 'cloud', 6);
     expect(controller.snapshot('cloud')!.hosts.map(({ name }) => name)).toEqual([
       '0--1.site-a.test',
       '1--0.site-a.test',
@@ -733,7 +753,7 @@ describe('a snapshot', () => {
     controller.on('snapshot', (snapshot) => told.push(snapshot));
     await registry.expose({ service: 'glance', site: 'site-b' }, 'admin');
     await turn();
-    for (const host of hosts(5)) await controller.admit('site-b', host, 'cloud');
+    for (const host of hosts(5)) await controller.admit('site-b', host, 'cloud', 4);
     vi.advanceTimersByTime(19);
     expect(told).toEqual([]);
     vi.advanceTimersByTime(1);
@@ -779,10 +799,10 @@ describe('a snapshot', () => {
       clock.nowMs += 50; // a listener that compiles a large zone
     });
     const [first, second] = hosts(2) as [string, string];
-    await controller.admit('site-a', first, 'cloud');
+    await controller.admit('site-a', first, 'cloud', 4);
     vi.advanceTimersByTime(20);
     expect(told).toBe(1);
-    await controller.admit('site-a', second, 'cloud');
+    await controller.admit('site-a', second, 'cloud', 4);
     vi.advanceTimersByTime(449);
     expect(told).toBe(1);
     vi.advanceTimersByTime(1);

@@ -1,11 +1,11 @@
 /**
- * Random histories of a cloud: exposures come and go, clients arrive, pools move, sites are blocked,
- * the store fails, time passes, the process restarts. What must always hold is checked after each
- * step.
+ * Random histories of a cloud of both IP versions: exposures come and go, clients arrive, pools move
+ * and change their version, sites are blocked, the store fails, time passes, the process restarts.
+ * What must always hold is checked after each step.
  */
 import fc from 'fast-check';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import { DESIRED, type Scene, startScene, turn } from './scene.ts';
+import { DESIRED, type Desired, type Scene, startScene, turn } from './scene.ts';
 
 const TTL_SECONDS = 30;
 const QUARANTINE_MS = 60_000;
@@ -14,13 +14,37 @@ const POOLS = [
   ['10.0.0.128/30'],
   ['10.0.0.192/29', '10.0.0.130/32'],
   ['10.0.0.133/32'],
+  ['10.0.0.128/25', 'fd00::/120'],
+  ['fd00::/125', '10.0.0.128/30'],
+  ['fd00::/125'],
 ];
 const SITES = ['cloud', 'site-a', 'site-b'];
-const SERVICES = DESIRED.services.map(({ name }) => name);
+/** Two hosts of each IP version in the cloud, one of each in a site. */
+const MIXED: Desired = {
+  ...DESIRED,
+  sites: DESIRED.sites.map((each, i) => ({
+    ...each,
+    sources: ['10.0.0.0/24', '2001:db8::/64'],
+    pools: POOLS[4 + i]!,
+  })),
+  services: [
+    ...DESIRED.services,
+    { name: 'web', site: 'cloud', address: '2001:db8::5', ports: ['tcp/443'] },
+    { name: 'api', site: 'cloud', address: '2001:db8::6', ports: ['tcp/8443', 'sctp/8443'] },
+    { name: 'shell-a', site: 'site-a', address: '2001:db8::5', ports: ['tcp/22'] },
+  ],
+};
+const SERVICES = MIXED.services.map(({ name }) => name);
 
 type Step =
   | { readonly do: 'expose' | 'unexpose'; readonly service: number; readonly site: number }
-  | { readonly do: 'admit'; readonly site: number; readonly host: number; readonly egress: number }
+  | {
+      readonly do: 'admit';
+      readonly site: number;
+      readonly host: string;
+      readonly egress: number;
+      readonly families: readonly (4 | 6)[];
+    }
   | { readonly do: 'pools'; readonly site: number; readonly pools: number }
   | { readonly do: 'block'; readonly site: number; readonly is: boolean }
   | { readonly do: 'store'; readonly isFailing: boolean }
@@ -37,12 +61,13 @@ const step: fc.Arbitrary<Step> = fc.oneof(
     arbitrary: fc.record({
       do: fc.constant('admit' as const),
       site,
-      host: fc.nat({ max: 4 }),
+      host: fc.constantFrom('10.0.0.5', '10.0.0.7', '10.0.0.8', '2001:db8::5', '2001:db8::7'),
       egress: site,
+      families: fc.constantFrom<(4 | 6)[]>([4], [6], [4, 6]),
     }),
   },
   {
-    weight: 1,
+    weight: 2,
     arbitrary: fc.record({
       do: fc.constant('pools' as const),
       site,
@@ -67,6 +92,11 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 1, arbitrary: fc.constant({ do: 'restart' as const }) }
 );
 
+/** Whatever comes then, there is a site of IPv6 that uses services of both versions. */
+const FIRST_STEPS = ['rabbitmq', 'web'].map((name): Step => {
+  return { do: 'expose', service: SERVICES.indexOf(name), site: SITES.indexOf('site-b') };
+});
+
 beforeEach(() => {
   vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
 });
@@ -74,15 +104,17 @@ afterEach(() => {
   vi.useRealTimers();
 });
 
+const familyOf = (text: string): 4 | 6 => (text.includes(':') ? 6 : 4);
+
 /** What is desired, what has been blocked, and when each address was last in use, and for whom. */
 class World {
   scene!: Scene;
-  readonly sites = DESIRED.sites.map((each) => ({ ...each, maxClients: 3 }));
+  readonly sites = MIXED.sites.map((each) => ({ ...each, maxClients: 3 }));
   readonly blocked = new Set<string>();
   readonly lastUse = new Map<string, { of: string; atMs: number }>();
 
   desired(): object {
-    return { sites: this.sites, services: DESIRED.services, exposures: [] };
+    return { sites: this.sites, services: MIXED.services, exposures: [] };
   }
 
   async start(): Promise<void> {
@@ -92,7 +124,7 @@ class World {
   }
 
   async take(step: Step): Promise<void> {
-    const { registry, controller, store, clock } = this.scene;
+    const { registry, controller, store, clock, translator } = this.scene;
     const ignore = () => {};
     switch (step.do) {
       case 'expose':
@@ -101,19 +133,33 @@ class World {
         await registry[step.do](key, 'admin').catch(ignore);
         break;
       }
-      case 'admit':
-        await controller
-          .admit(SITES[step.site]!, `10.0.0.${5 + step.host}`, SITES[step.egress]!)
-          .catch(ignore);
+      case 'admit': {
+        const [home, realm] = [SITES[step.site]!, SITES[step.egress]!];
+        const outcomes = await Promise.allSettled(
+          step.families.map((family) => controller.admit(home, step.host, realm, family))
+        );
+        const families = translator.addressesOf(realm, home, step.host).map(familyOf);
+        for (const [i, { status }] of outcomes.entries()) {
+          if (status === 'fulfilled') expect(families).toContain(step.families[i]);
+        }
         break;
-      case 'pools':
-        this.sites[step.site] = { ...this.sites[step.site]!, pools: POOLS[step.pools]! };
-        await registry.apply(this.desired(), 'file');
+      }
+      case 'pools': {
+        const before = this.sites[step.site]!;
+        this.sites[step.site] = { ...before, pools: POOLS[step.pools]! };
+        try {
+          await registry.apply(this.desired(), 'file');
+        } catch {
+          // An exposure needs a pool of the version that would be gone.
+          this.sites[step.site] = before;
+          break;
+        }
         // What a pool no longer has is forgotten, and so is its rest.
         for (const key of this.lastUse.keys()) {
           if (key.startsWith(`${SITES[step.site]} `)) this.lastUse.delete(key);
         }
         break;
+      }
       case 'block':
         if (step.is) this.blocked.add(SITES[step.site]!);
         else this.blocked.delete(SITES[step.site]!);
@@ -138,6 +184,13 @@ class World {
     this.check();
   }
 
+  /** IP version in which a service is to be had in a site. */
+  servedFamily(site: string, service: string): 4 | 6 {
+    const families = this.scene.registry.site(site)!.pools.map(familyOf);
+    const own = familyOf(service);
+    return families.includes(own) ? own : families[0]!;
+  }
+
   check(): void {
     const { translator, registry, controller, clock } = this.scene;
     expect(translator.unstored).toEqual([]);
@@ -148,8 +201,9 @@ class World {
       const holder = `${of.realm}/${of.address}`;
       expect(addresses.has(key)).toBe(false);
       addresses.add(key);
-      expect(hosts.has(`${realm} ${holder}`)).toBe(false);
-      hosts.add(`${realm} ${holder}`);
+      const host = `${realm} ${holder} ${familyOf(address)}`;
+      expect(hosts.has(host)).toBe(false);
+      hosts.add(host);
       expect(this.blocked.has(realm) || this.blocked.has(of.realm)).toBe(false);
       const last = this.lastUse.get(key);
       if (last !== undefined && last.of !== holder) {
@@ -157,13 +211,20 @@ class World {
       }
       this.lastUse.set(key, { of: holder, atMs: clock.nowMs });
       // Nobody has a presence whom no exposure wants there, or lets in.
-      const serviceSite = new Map(DESIRED.services.map((each) => [each.name, each.site]));
       const wanted = registry.state.exposures.some((exposure) => {
-        const home = serviceSite.get(exposure.service);
-        return (
-          (exposure.site === realm && home === of.realm) ||
-          (exposure.site === of.realm && home === realm)
-        );
+        const home = MIXED.services.find(({ name }) => name === exposure.service)!;
+        const served = this.servedFamily(exposure.site, home.address);
+        const isService =
+          exposure.site === realm &&
+          home.site === of.realm &&
+          home.address === of.address &&
+          familyOf(address) === served;
+        const isClient =
+          exposure.site === of.realm &&
+          home.site === realm &&
+          familyOf(of.address) === served &&
+          familyOf(address) === familyOf(home.address);
+        return isService || isClient;
       });
       expect(wanted).toBe(true);
     }
@@ -187,7 +248,7 @@ test('no history puts an address to use that is not stored, is taken, or has not
     fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 40 }), async (steps) => {
       const world = new World();
       await world.start();
-      for (const each of steps) await world.take(each);
+      for (const each of [...FIRST_STEPS, ...steps]) await world.take(each);
 
       // Whatever went wrong on the way heals, and a restart changes nothing.
       world.scene.store.isFailing = false;

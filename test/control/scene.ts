@@ -122,18 +122,26 @@ export class ObservedTranslator {
   bind(presence: Presence): void {
     this.#check(presence);
     this.real.bind(presence);
-    const { realm, of } = presence;
+    const { realm, of, address } = presence;
     // The same one again changes nothing.
-    if (this.addressOf(realm, of.realm, of.address) !== presence.address) {
+    if (!this.addressesOf(realm, of.realm, of.address).includes(address)) {
       this.presences.push(presence);
     }
   }
 
-  /** The presence of a host in a realm. */
+  /** The presence of a host in a realm; the first, if it has one of each IP version. */
   addressOf(realm: string, site: string, address: string): string | undefined {
-    return this.presences.find(
-      (each) => each.realm === realm && each.of.realm === site && each.of.address === address
-    )?.address;
+    return this.addressesOf(realm, site, address)[0];
+  }
+
+  /** The presences of a host in a realm, IPv4 first. */
+  addressesOf(realm: string, site: string, address: string): string[] {
+    return this.presences
+      .filter(
+        (each) => each.realm === realm && each.of.realm === site && each.of.address === address
+      )
+      .map((each) => each.address)
+      .sort((a, b) => Number(a.includes(':')) - Number(b.includes(':')));
   }
 
   #check(presence: Presence): void {
@@ -154,14 +162,14 @@ export type SceneOptions = Partial<
   Omit<PresenceControllerOptions, 'registry' | 'store' | 'translator'>
 >;
 
-/** @param from a scene whose store and clock go on: a restart */
+/** @param from a scene whose store and clock go on: a restart; or a store alone */
 export async function startScene(
   desired: unknown = DESIRED,
   options: SceneOptions = {},
-  from?: Scene
+  from?: Partial<Scene>
 ): Promise<Scene> {
-  await from?.controller.close();
-  await from?.registry.close();
+  await from?.controller?.close();
+  await from?.registry?.close();
   const store = from?.store ?? new ScriptedStore();
   const clock = from?.clock ?? { nowMs: 1_700_000_000_000 };
   const registry = await Registry.open(store);

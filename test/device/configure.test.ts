@@ -84,10 +84,19 @@ describe.skipIf(skipReason !== undefined)(titled('configureTun', skipReason), ()
     );
   });
 
+  test('says that a LAN interface is not there, and changes nothing', async () => {
+    const tun = await openTun('conf');
+    const routes = ['198.51.100.0/24'];
+    const configuring = configureTun({ name: tun.name, routes, proxyArp: ['nolan0'] });
+    await expect(configuring).rejects.toThrow(new EnvironmentError('there is no interface nolan0'));
+    expect(ip('route', 'show', 'dev', 'conf')).toBe('');
+  });
+
   test('says which kernel setting it cannot write', async () => {
     const tun = await openTun('conf');
-    await expect(configureTun({ name: tun.name, routes: [], proxyArp: ['nolan'] })).rejects.toThrow(
-      /^kernel setting net\.ipv4\.conf\.nolan\.proxy_arp cannot be set to 1: ENOENT/
+    // Has the settings of an interface, except those about neighbours.
+    await expect(configureTun({ name: tun.name, routes: [], proxyArp: ['all'] })).rejects.toThrow(
+      /^kernel setting net\.ipv4\.neigh\.all\.proxy_delay cannot be set to 0: ENOENT/
     );
   });
 

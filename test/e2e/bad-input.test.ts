@@ -4,8 +4,8 @@
 import { spawnSync } from 'node:child_process';
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
-import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { chmodSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import {
   type ConfigFault,
@@ -84,6 +84,16 @@ describe.concurrent.each(PROGRAMS)('%s, configuration', (program) => {
     expect(expectSentence(await outcome(program, [directory]), program)).toBe(
       `the configuration ${directory} cannot be read: it is a directory`
     );
+  });
+
+  test('a FIFO, or a device, in place of the file ends it with the path', async () => {
+    const fifo = join(workspace.newDirectory(), 'fifo.yaml');
+    spawnSync('mkfifo', [fifo]);
+    for (const path of [fifo, '/dev/null']) {
+      expect(expectSentence(await outcome(program, [path]), program)).toBe(
+        `the configuration ${path} cannot be read: it is not a regular file`
+      );
+    }
   });
 
   const faults = [
@@ -356,6 +366,38 @@ describe.concurrent('environment', () => {
     const home = await edgeHome('', { stateDirectory: file });
     expect(await refusedEdge(home)).toBe(
       `the state directory ${file} cannot be made: it is a file`
+    );
+  });
+
+  test.skipIf(!existsSync('/proc'))(
+    'a state directory where there can be none is named (needs /proc)',
+    async () => {
+      const says = 'the state directory /proc/x/y cannot be made: /proc takes no directories';
+      const stateDirectory = '/proc/x/y';
+      expect(await refusedCloud((config) => Object.assign(config, { stateDirectory }))).toBe(says);
+      expect(await refusedEdge(await edgeHome('', { stateDirectory }))).toBe(says);
+    }
+  );
+
+  test('a state directory is made with those above it, for its owner only', async () => {
+    const home = workspace.newDirectory();
+    const config = { ...cloudConfig(await freePorts()), stateDirectory: './a/b/state' };
+    const gateway = new GatewayProcess('cloud-gateway', [writeConfig(home, config)]);
+    await gateway.logged(/ready/);
+    for (const path of ['a', 'a/b', 'a/b/state']) {
+      expect(statSync(join(home, path)).mode & 0o777).toBe(0o700);
+    }
+    expect((await gateway.kill('SIGTERM')).code).toBe(0);
+  });
+
+  test('an admin socket whose path is too long, or whose directory is missing, is named', async () => {
+    const long = `/tmp/${'x'.repeat(103)}`;
+    expect(await refusedCloud((config) => Object.assign(config, { adminSocket: long }))).toBe(
+      `the path of the admin socket must have 1 to 107 bytes, none of them 0: "${long}" has 108`
+    );
+    const lost = join(workspace.newDirectory(), 'missing/admin.sock');
+    expect(await refusedCloud((config) => Object.assign(config, { adminSocket: lost }))).toBe(
+      `cannot listen on the admin socket ${lost}: there is no directory ${dirname(lost)}`
     );
   });
 

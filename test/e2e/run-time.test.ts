@@ -175,6 +175,26 @@ describe('reload', () => {
     expect(await lookUp('rabbitmq')).toMatch(AN_ADDRESS);
   });
 
+  test('names the changed keys that need a restart', async () => {
+    const dns = {
+      ...(config.dns as Config),
+      forward: [{ suffix: '.', upstreams: ['192.0.2.53'] }],
+    };
+    writeConfig(cloudHome, { ...config, dns, ttlSeconds: 7 });
+    expect(await ask('POST', '/v1/reload')).toEqual({
+      status: 200,
+      body: { needRestart: ['dns', 'ttlSeconds'] },
+    });
+    const since = cloud.output.length;
+    cloud.child.kill('SIGHUP');
+    await cloud.logged(/Z changed, and needs a restart: dns, ttlSeconds$/, since);
+
+    // A key that is spelled out with its default has not changed.
+    writeConfig(cloudHome, { ...config, ttlSeconds: 30 });
+    expect(await ask('POST', '/v1/reload')).toEqual({ status: 200, body: { needRestart: [] } });
+    writeConfig(cloudHome, config);
+  });
+
   test('keeps what the admin interface has exposed', async () => {
     expect(await ask('POST', '/v1/exposures', keystone)).toMatchObject({ status: 200 });
     expect(await ask('POST', '/v1/reload')).toMatchObject({ status: 200 });

@@ -1,5 +1,15 @@
-import { type SpawnSyncReturns, spawnSync } from 'node:child_process';
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { type SpawnSyncReturns, spawn, spawnSync } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
+import { once } from 'node:events';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -48,6 +58,10 @@ function stepsOf({ status, stdout, stderr }: SpawnSyncReturns<string>): Step[] {
 }
 
 const isRoot = process.getuid?.() === 0;
+/** Whether no step can be left out for want of a program. */
+const isAllInstalled =
+  existsSync('/usr/lib/rabbitmq/bin/rabbitmq-server') &&
+  spawnSync('sh', ['-c', 'command -v ping']).status === 0;
 const canBeSomebodyElse = isRoot && existsSync('/dev/net/tun') && existsSync('/usr/bin/setpriv');
 
 describe('the scene of two sites', () => {
@@ -85,6 +99,9 @@ describe('the scene of two sites', () => {
         });
         const steps = stepsOf(result);
         expect(steps.find(({ name }) => name === 'transfer')?.detail).not.toContain('one process');
+        if (process.env.CI !== undefined || isAllInstalled) {
+          expect(steps.filter(({ skipped }) => skipped)).toEqual([]);
+        }
       } finally {
         rmSync(directory, { recursive: true, force: true });
       }
@@ -101,4 +118,54 @@ describe('the scene of two sites', () => {
     );
     expect(steps.filter(({ skipped }) => skipped).map(({ name }) => name)).toEqual(['rabbitmq']);
   });
+
+  test.each([
+    ['in namespaces, or where they are forbidden in memory,', 'SIGTERM', 143, []],
+    ['in namespaces, or where they are forbidden in memory,', 'SIGINT', 130, []],
+    ['in memory', 'SIGTERM', 143, ['--in-memory']],
+  ] as const)(
+    '%s ends on %s with all of its processes and files',
+    async (_, signal, code, args) => {
+      const directory = mkdtempSync(join(tmpdir(), 'vp-told-'));
+      const mark = `VP_TEST_MARK=${randomUUID()}`;
+      const demo = spawn(process.execPath, [...DEMO, ...args], {
+        cwd: REPOSITORY,
+        env: { ...process.env, TMPDIR: directory, VP_TEST_MARK: mark.split('=')[1] },
+        stdio: ['ignore', 'ignore', 'pipe'],
+      });
+      try {
+        let output = '';
+        const isUp = new Promise<void>((resolve) => {
+          demo.stderr.on('data', (chunk: Buffer) => {
+            output += chunk;
+            if (output.includes('ok: two certificates, two tunnels')) resolve();
+          });
+        });
+        const exited = once(demo, 'exit');
+        await Promise.race([isUp, exited]);
+        expect(processesWith(mark).length, output).toBeGreaterThan(0);
+        demo.kill(signal);
+        expect(await exited, output).toEqual([code, null]);
+        expect(processesWith(mark)).toEqual([]);
+        expect(readdirSync(directory).filter((name) => !name.startsWith('tsx-'))).toEqual([]);
+      } finally {
+        for (const pid of processesWith(mark)) process.kill(pid, 'SIGKILL');
+        rmSync(directory, { recursive: true, force: true, maxRetries: 5 });
+      }
+    }
+  );
 });
+
+/** Processes that were started with this in their environment, by whomever. */
+function processesWith(mark: string): number[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .filter((pid) => {
+      try {
+        return readFileSync(`/proc/${pid}/environ`, 'latin1').split('\0').includes(mark);
+      } catch {
+        return false; // ended meanwhile, or another user's
+      }
+    })
+    .map(Number);
+}

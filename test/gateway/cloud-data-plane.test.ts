@@ -48,8 +48,8 @@ async function startCloud(options: CloudOptions = {}): Promise<Cloud> {
     cloud: 'cloud',
     device: lan.device,
     translator: scene.translator.real,
-    admit: async (ingress, source, egress) => {
-      await scene.controller.admit(ingress, source, egress);
+    admit: async (ingress, source, egress, family) => {
+      await scene.controller.admit(ingress, source, egress, family);
     },
     ...(batch === undefined ? {} : { batch }),
     ...(waiting === undefined ? {} : { waiting }),
@@ -142,6 +142,9 @@ function askedAt(cloud: Cloud, site: string, number: number, source = HOST): Uin
 }
 
 const NO_DROPS = {
+  cut: 0,
+  replies: 0,
+  dropUncut: 0,
   dropNoTunnel: 0,
   dropTunnelFull: 0,
   dropDeviceFull: 0,
@@ -152,7 +155,7 @@ const NO_DROPS = {
 describe('between cloud and sites', () => {
   test('requests and replies pass, each side under addresses of its own', async () => {
     const cloud = await startCloud();
-    await cloud.scene.controller.admit('site-b', HOST, 'cloud');
+    await cloud.scene.controller.admit('site-b', HOST, 'cloud', 4);
     for (const site of ['site-a', 'site-b'] as const) {
       send(cloud.edges[site], ...numbers(3).map((n) => ask(cloud, site, n)));
       expect(hex(cloud.lan.taken())).toEqual(hex(numbers(3).map((n) => askedAt(cloud, site, n))));
@@ -169,7 +172,7 @@ describe('between cloud and sites', () => {
 
   test('packets that alternate between sites arrive at the right one, byte for byte', async () => {
     const cloud = await startCloud({ batch: 16 });
-    await cloud.scene.controller.admit('site-b', HOST, 'cloud');
+    await cloud.scene.controller.admit('site-b', HOST, 'cloud', 4);
     const sites = ['site-a', 'site-b'] as const;
     const order = numbers(400).map((n) => sites[(n * n + (n >> 3)) % 2]!);
     const length = (n: number) => (n * 997) % 3000;
@@ -210,7 +213,7 @@ describe('between cloud and sites', () => {
 
   test('a packet belongs to the site whose tunnel brought it, whatever it says', async () => {
     const cloud = await startCloud({ desired: DESIRED });
-    await cloud.scene.controller.admit('site-b', HOST, 'cloud');
+    await cloud.scene.controller.admit('site-b', HOST, 'cloud', 4);
     const bytes = ask(cloud, 'site-a', 1);
     expect(hex([ask(cloud, 'site-b', 1)])).toEqual(hex([bytes]));
     send(cloud.edges['site-a'], bytes);
@@ -408,7 +411,7 @@ describe('a new client', () => {
 describe('limits', () => {
   test('a site that does not read loses its own packets only', async () => {
     const cloud = await startCloud({ capacity: 4, batch: 8 });
-    await cloud.scene.controller.admit('site-b', HOST, 'cloud');
+    await cloud.scene.controller.admit('site-b', HOST, 'cloud', 4);
     for (const n of numbers(20)) {
       cloud.lan.send(reply(cloud, 'site-a', n), reply(cloud, 'site-b', n));
       cloud.lan.run();
@@ -441,7 +444,7 @@ describe('limits', () => {
 
   test('packets from a tunnel are flushed when its batch ends', async () => {
     const cloud = await startCloud();
-    await cloud.scene.controller.admit('site-b', HOST, 'site-a');
+    await cloud.scene.controller.admit('site-b', HOST, 'site-a', 4);
     const destination = cloud.presence('site-b', 'site-a');
     const before = cloud.tunnels['site-a'].flushes;
     send(
@@ -454,7 +457,7 @@ describe('limits', () => {
 
   test('no tunnel is left with memory reserved when the device is dry', async () => {
     const cloud = await startCloud();
-    await cloud.scene.controller.admit('site-b', HOST, 'cloud');
+    await cloud.scene.controller.admit('site-b', HOST, 'cloud', 4);
     const steps = [
       [reply(cloud, 'site-a', 0)],
       [reply(cloud, 'site-b', 1)],
@@ -521,7 +524,7 @@ describe('tunnels that come and go', () => {
     cloud.lan.send(reply(cloud, 'site-a', 0));
     cloud.lan.run();
     cloud.tunnels['site-a'].break();
-    await cloud.scene.controller.admit('site-b', HOST, 'cloud');
+    await cloud.scene.controller.admit('site-b', HOST, 'cloud', 4);
     cloud.lan.send(reply(cloud, 'site-a', 1), reply(cloud, 'site-b', 2), reply(cloud, 'site-a', 3));
     cloud.lan.run();
     cloud.tunnels['site-b'].deliver();

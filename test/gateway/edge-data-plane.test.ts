@@ -1,6 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import { EdgeDataPlane } from '../../src/gateway/index.ts';
+import { cutPacket } from '../oracle/cut-packet.ts';
 import { type Ends, framed, tcpPacket, udpPacket } from '../oracle/packets.ts';
+import { naiveSegments } from '../packet/pieces.ts';
 import { TestDevice } from './device.ts';
 import { FakeTunnel } from './fake-tunnel.ts';
 
@@ -27,10 +29,10 @@ interface Edge {
 }
 
 function startEdge(
-  options: { capacity?: number; batch?: number; queueLength?: number } = {}
+  options: { capacity?: number; batch?: number; queueLength?: number; offload?: boolean } = {}
 ): Edge {
-  const { capacity = 1000, batch, queueLength = 1024 } = options;
-  const lan = new TestDevice({ queueLength });
+  const { capacity = 1000, batch, queueLength = 1024, offload = true } = options;
+  const lan = new TestDevice({ queueLength, offload });
   const [tunnel, cloud] = FakeTunnel.pair('site-a', capacity);
   const plane = new EdgeDataPlane({
     device: lan.device,
@@ -123,7 +125,7 @@ describe('outbound', () => {
     expect(lan.device.counters.readPackets).toBe(5);
     while (tunnel.deliver(2) > 0) lan.run();
     expect(hex(received)).toEqual(hex(sent));
-    expect(plane.counters).toEqual({ dropNoTunnel: 0, dropDeviceFull: 0 });
+    expect(plane.counters).toEqual({ cut: 0, dropUncut: 0, dropNoTunnel: 0, dropDeviceFull: 0 });
   });
 
   test('leaves the queue in the device when it is full: there it is dropped, not here', () => {
@@ -223,5 +225,48 @@ describe('inbound', () => {
     cloud.deliver();
     expect(hex(lan.taken())).toEqual(hex(sent.slice(0, 3)));
     expect(plane.counters.dropDeviceFull).toBe(2);
+  });
+
+  describe('for a device without offloads', () => {
+    const deliver = (cloud: FakeTunnel, ...frames: Uint8Array[]) => {
+      for (const frame of frames) cloud.sendPacket(Buffer.from(frame), 0, frame.length);
+      cloud.flush();
+      cloud.deliver();
+    };
+    const offload = { flags: 1, gsoType: 1, gsoSize: 1400, checksumStart: 20, checksumOffset: 16 };
+    const stream = tcpPacket(IN, {
+      sourcePort: 1,
+      destinationPort: 2,
+      checksum: 'partial',
+      payload: new Uint8Array(60_000).map((_, i) => i & 255),
+    });
+
+    test('cuts a super-packet into segments with right checksums, in the order of the others', () => {
+      const { lan, cloud, plane } = startEdge({ offload: false });
+      deliver(cloud, packet(IN, 1), framed(stream, offload), packet(IN, 2));
+      const segments = naiveSegments(stream, 1400).map((segment) => framed(segment));
+      expect(segments).toHaveLength(43);
+      expect(hex(lan.taken())).toEqual(hex([packet(IN, 1), ...segments, packet(IN, 2)]));
+      expect(plane.counters).toEqual({ cut: 1, dropUncut: 0, dropNoTunnel: 0, dropDeviceFull: 0 });
+    });
+
+    test('drops and counts what is too long and may not be cut, or contradicts itself', () => {
+      const { lan, cloud, plane } = startEdge({ offload: false });
+      deliver(cloud, packet(IN, 1, 1473), framed(stream, { ...offload, gsoSize: 0 }));
+      expect(lan.taken()).toEqual([]);
+      expect(plane.counters).toMatchObject({ cut: 0, dropUncut: 2, dropDeviceFull: 0 });
+    });
+
+    test('passes fragments on', () => {
+      const { lan, cloud } = startEdge({ offload: false });
+      const whole = udpPacket(IN, {
+        sourcePort: 1,
+        destinationPort: 2,
+        payload: new Uint8Array(3000).fill(3),
+      });
+      const fragments = cutPacket(whole, [1400, 2800], 5).map((fragment) => framed(fragment));
+      deliver(cloud, ...fragments);
+      expect(hex(lan.taken())).toEqual(hex(fragments));
+    });
   });
 });

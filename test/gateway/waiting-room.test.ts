@@ -36,4 +36,15 @@ describe('WaitingRoom', () => {
     expect(room.release(1, 'a').map(({ length }) => length)).toEqual([6, 4]);
     expect(room.hold(1, 'a', bytes(10, 0), 0, 10)).toBe('first');
   });
+
+  test('leaves room in front of what it gives back, and does not count that', () => {
+    const room = new WaitingRoom({ maxBytes: 4 }, 3);
+    expect(room.hold(1, 'a', Buffer.from([1, 2, 3, 4]), 0, 4)).toBe('first');
+    expect(room.hold(1, 'a', bytes(1, 0), 0, 1)).toBe('full');
+    const [packet] = room.release(1, 'a');
+    expect(packet!.length).toBe(7);
+    expect(packet!.subarray(3)).toEqual(Buffer.from([1, 2, 3, 4]));
+    expect(room.hold(1, 'a', bytes(5, 0), 0, 5)).toBe('full');
+    expect(room.hold(1, 'a', bytes(4, 0), 0, 4)).toBe('first');
+  });
 });

@@ -1,10 +1,12 @@
 /**
- * Random translation plans: two to four realms that use the very same addresses, services and
- * clients in each of them, hosts that are both, hosts with two services, and permits for some.
+ * Random translation plans: two to four realms that use the very same addresses, services and clients
+ * in each of them and of both IP versions, hosts that are both, hosts with two services, and permits for
+ * some.
  * @module
  */
 import type { Permit, Presence, Realm, TranslationPlan } from '../../src/translator/plan.ts';
 import { bytesOf, isInside, plainText, prefixOf, textOf } from './address.ts';
+import { type IpVersion, versionOf } from './headers.ts';
 import type { Random } from './random.ts';
 
 /** A client and a service that a permit of the plan names. */
@@ -13,7 +15,7 @@ export interface Flow {
   /** Realm of the client. */
   readonly realm: string;
   readonly client: string;
-  /** The address that stands for the service in the client's realm. */
+  /** The address that stands for the service in the client's realm, of the client's IP version. */
   readonly servicePresence: string;
   /** The address that stands for the client in the service's realm, unless it has none yet. */
   readonly clientPresence: string | undefined;
@@ -46,25 +48,25 @@ export function worldOf(plan: TranslationPlan): World {
   } & Record<'open' | 'unbound' | 'closed' | 'stray', Flow[]>;
   const presenceOf = new Map(
     plan.presences.map(({ realm, address, of }) => [
-      `${realm} ${of.realm} ${plainText(of.address)}`,
+      `${realm} ${of.realm} ${plainText(of.address)} ${versionOf(address)}`,
       address,
     ])
   );
+  const realms = new Map(plan.realms.map((realm) => [realm.name, realm]));
+  const clients = clientsOf(plan);
   for (const permit of plan.permits) {
     const { realm, service } = permit;
-    const servicePresence = presenceOf.get(
-      `${realm} ${service.realm} ${plainText(service.address)}`
-    );
-    if (servicePresence === undefined) continue;
-    for (const host of [...HOSTS, STRAY]) {
-      const bytes = bytesOf(service.address).slice();
-      bytes[bytes.length - 1] = host;
-      const client = textOf(bytes);
-      const clientPresence = presenceOf.get(`${service.realm} ${realm} ${plainText(client)}`);
+    const version = versionOf(service.address);
+    for (const client of clients) {
+      const servicePresence = presenceOf.get(
+        `${realm} ${service.realm} ${plainText(service.address)} ${versionOf(client)}`
+      );
+      if (servicePresence === undefined) continue;
+      const clientPresence = presenceOf.get(`${service.realm} ${realm} ${client} ${version}`);
       const flow = { permit, realm, client, servicePresence, clientPresence };
       const isAmong = (prefixes: readonly string[] = []): boolean =>
-        prefixes.some((text) => isInside(bytes, prefixOf(text)));
-      const { sources, pools } = plan.realms.find(({ name }) => name === realm)!;
+        prefixes.some((text) => isInside(bytesOf(client), prefixOf(text)));
+      const { sources, pools } = realms.get(realm)!;
       const isSource = isAmong(sources) && !isAmong(pools);
       const isNamed = permit.clients === undefined ? isSource : isAmong(permit.clients);
       if (!isSource) {
@@ -81,19 +83,52 @@ export function worldOf(plan: TranslationPlan): World {
   return world;
 }
 
+/** The world after a client got a presence; the cheap way for one that was `unbound`. */
+export function withPresence(world: World, presence: Presence): World {
+  const { realm, address, of } = presence;
+  const isBound = (flow: Flow): boolean =>
+    flow.realm === of.realm &&
+    flow.client === plainText(of.address) &&
+    flow.permit.service.realm === realm &&
+    versionOf(flow.permit.service.address) === versionOf(address);
+  const bound = world.unbound.filter(isBound).map((flow) => ({ ...flow, clientPresence: address }));
+  return {
+    ...world,
+    plan: { ...world.plan, presences: [...world.plan.presences, presence] },
+    open: [...world.open, ...bound],
+    unbound: world.unbound.filter((flow) => !isBound(flow)),
+  };
+}
+
+/** Every realm has the same hosts, each with an address of both IP versions. */
+function clientsOf(plan: TranslationPlan): string[] {
+  const networks = new Map(
+    plan.permits.map(({ service: { address } }) => [versionOf(address), bytesOf(address)])
+  );
+  return [...networks.values()].flatMap((network) =>
+    [...HOSTS, STRAY].map((host) => {
+      const bytes = network.slice();
+      bytes[bytes.length - 1] = host;
+      return textOf(bytes);
+    })
+  );
+}
+
 function randomPlan(random: Random): TranslationPlan {
   const base4 = `10.${random.below(256)}.${random.below(256)}`;
   const base6 = `fd00:${random.below(0x10000).toString(16)}:ffff:${random.below(2)}`;
-  const host = (family: number, number: number): string =>
-    family === 4 ? `${base4}.${number}` : `${base6}::${number.toString(16)}`;
+  const host = (version: IpVersion, number: number): string =>
+    version === 4 ? `${base4}.${number}` : `${base6}::${number.toString(16)}`;
   const presences = new PresencePools(random, base4);
   const realms: Realm[] = NAMES.slice(0, random.between(2, NAMES.length)).map((name) => ({
     name,
     ...(random.chance(0.7) ? { pools: presences.prefixes } : {}),
+    ...(random.chance(0.5) ? { mtu: random.pick(MTUS) } : {}),
+    ...(random.chance(0.7) ? { reject: random.pick(REJECTS) } : {}),
     sources: random.pick([
       [`${base4}.0/24`, `${base6}::/64`],
       [`${base4}.0/24`, `${base6}::/64`],
-      [`${base4}.0/29`, `${base4}.8/32`, `192.168.0.0/16`, `${base6}::/124`],
+      [`${base4}.0/29`, `${base4}.8/32`, '192.168.0.0/16', `${base6}::/124`],
       ['10.0.0.0/8', 'fd00::/8'],
       ['0.0.0.0/0', '::/0'],
     ]),
@@ -104,16 +139,22 @@ function randomPlan(random: Random): TranslationPlan {
       if (realm === home || random.chance(0.25)) continue;
       for (const address of serviceAddresses(random, host)) {
         const service = { realm: home, address };
-        if (random.chance(0.97)) presences.give(realm, home, address);
+        const version = versionOf(address);
+        const otherVersion = version === 4 ? 6 : 4;
+        if (random.chance(0.97)) presences.give(realm, service, version);
+        if (random.chance(0.6)) presences.give(realm, service, otherVersion);
         const count = random.chance(0.3) ? 2 : 1;
         for (let i = 0; i < count; i++) {
           permits.push(randomPermit(random, realm, service, host));
         }
-        const family = bytesOf(address).length;
         for (const number of HOSTS) {
-          if (random.chance(0.8)) presences.give(home, realm, host(family, number));
+          for (const own of VERSIONS) {
+            const client = { realm, address: host(own, number) };
+            if (random.chance(0.75)) presences.give(home, client, version);
+          }
         }
-        if (random.chance(0.5)) presences.give(home, realm, host(family, STRAY));
+        const stray = { realm, address: host(version, STRAY) };
+        if (random.chance(0.5)) presences.give(home, stray, version);
       }
     }
   }
@@ -123,10 +164,10 @@ function randomPlan(random: Random): TranslationPlan {
 /** Services live on few hosts, so that one host has several, and is a client elsewhere. */
 function serviceAddresses(
   random: Random,
-  host: (family: number, number: number) => string
+  host: (version: IpVersion, number: number) => string
 ): readonly string[] {
-  const addresses = [host(random.pick(FAMILIES), random.pick(HOSTS))];
-  if (random.chance(0.7)) addresses.push(host(random.pick(FAMILIES), COMPUTE_HOST));
+  const addresses = [host(random.pick(VERSIONS), random.pick(HOSTS))];
+  if (random.chance(0.7)) addresses.push(host(random.pick(VERSIONS), COMPUTE_HOST));
   return addresses;
 }
 
@@ -134,16 +175,18 @@ function randomPermit(
   random: Random,
   realm: string,
   service: Permit['service'],
-  host: (family: number, number: number) => string
+  host: (version: IpVersion, number: number) => string
 ): Permit {
-  const ports = Array.from({ length: random.between(1, 4) }, () => random.pick(PORTS));
+  const ports = Array.from({ length: random.between(2, 5) }, () => random.pick(PORTS));
   if (random.chance(0.5)) return { realm, service, ports };
-  const family = bytesOf(service.address).length;
-  const block = family === 4 ? `${host(family, 4)}/30` : `${host(family, 4)}/126`;
+  const block4 = `${host(4, 4)}/30`;
+  const block6 = `${host(6, 4)}/126`;
   const clients = random.pick([
-    [host(family, random.pick(HOSTS))],
-    [host(family, 2), `${host(family, 3)}/${family * 8}`, block],
-    [block],
+    [host(4, random.pick(HOSTS)), host(6, random.pick(HOSTS))],
+    [host(4, 2), `${host(4, 3)}/32`, block4, host(6, 2), block6],
+    [block4],
+    [block6],
+    [block4, block6],
     ['0.0.0.0/0', '::/0'],
   ]);
   return { realm, service, ports, clients };
@@ -170,38 +213,39 @@ class PresencePools {
     this.prefixes = [`${this.#pool4}.0/24`, `${lan}.192/26`, `${base6}/112`];
   }
 
-  /** Gives the endpoint a presence in `realm`, if it has none there. */
-  give(realm: string, ofRealm: string, address: string): void {
-    const key = `${realm} ${ofRealm} ${plainText(address)}`;
+  /** Gives the endpoint a presence of that version in `realm`, if it has none there. */
+  give(realm: string, of: Presence['of'], version: IpVersion): void {
+    const key = `${realm} ${of.realm} ${plainText(of.address)} ${version}`;
     if (this.#known.has(key)) return;
     this.#known.add(key);
-    const family = bytesOf(address).length;
     for (;;) {
-      const presence = this.#candidate(family, address);
+      const presence = this.#candidate(version, of.address);
       const place = `${realm} ${plainText(presence)}`;
       if (this.#taken.has(place)) continue;
       this.#taken.add(place);
-      this.given.push({ realm, address: presence, of: { realm: ofRealm, address } });
+      this.given.push({ realm, address: presence, of });
       return;
     }
   }
 
   /** Out of the pool; now and then out of the LAN's own prefix, or the very same address. */
-  #candidate(family: number, address: string): string {
-    if (this.#random.chance(0.03)) return address;
+  #candidate(version: IpVersion, address: string): string {
+    if (versionOf(address) === version && this.#random.chance(0.03)) return address;
     const number = this.#random.between(1, 250);
-    if (family === 16) return `${this.#pool6}${number.toString(16)}`;
+    if (version === 6) return `${this.#pool6}${number.toString(16)}`;
     return this.#random.chance(0.1) ? `${this.#lan}.${number}` : `${this.#pool4}.${number}`;
   }
 }
 
 const NAMES = ['cloud', 'site-a', 'site-b', 'site-c'];
-const FAMILIES = [4, 4, 4, 16, 16];
+const VERSIONS: readonly IpVersion[] = [4, 6];
 /** The last byte of the hosts' addresses, the same in every realm. */
 const HOSTS = [1, 2, 3, 4, 5, 6, 7, 8, 9];
 const COMPUTE_HOST = 5;
 /** Outside of the sources of some realms, and in a pool of others. */
 const STRAY = 201;
+const MTUS = [576, 1000, 1280, 1300, 1400, 1420, 1500, 1500, 9000, 65_535];
+const REJECTS = ['drop', 'unreachable', 'unreachable', 'reset', 'reset'] as const;
 const PORTS = [
   'tcp/5672',
   'tcp/443',
@@ -212,6 +256,15 @@ const PORTS = [
   'udp/53',
   'udp/8000-8100',
   'udp/1-65535',
+  'udplite/1-65535',
+  'udplite/5004',
+  'sctp/3868',
+  'sctp/1-65535',
   'icmp',
   'icmp',
+  'icmp',
+  'ip/47',
+  'ip/50',
+  'ip/59',
+  'ip/255',
 ];

@@ -1,7 +1,9 @@
 import { describe, expect, test } from 'vitest';
+import { FragmentPart } from '../../src/packet/fields.ts';
 import { PacketHeader, PacketKind, Parse } from '../../src/packet/index.ts';
 import { repairIpv4Checksum } from '../oracle/packets.ts';
 import { Random } from '../oracle/random.ts';
+import { GuardedView } from '../translator/guarded-view.ts';
 
 const UDP4 = hex(
   '45 00 00 20', // version 4, header of 5 words; traffic class; total length 32
@@ -69,6 +71,37 @@ const ECHO6 = hex(
   '12 34 00 01' // identifier; sequence number
 );
 
+const SCTP4 = hex(
+  '45 00 00 24', // version 4, header of 5 words; traffic class; total length 36
+  'be ef 40 00', // identification; don't fragment
+  '40 84 0d 21', // hop limit 64; protocol 132; header checksum
+  '0a 00 00 05', // source 10.0.0.5
+  '64 40 00 01', // destination 100.64.0.1
+  'c0 00 0f 1c', // source port 49152, destination port 3868
+  '01 02 03 04', // verification tag
+  '05 06 07 08', // checksum
+  '01 00 00 04' // first chunk: INIT
+);
+
+const UDPLITE6 = hex(
+  '60 00 00 00', // version 6
+  '00 0c 88 40', // payload length 12; next header 136; hop limit 64
+  'fd 00 00 00 00 00 00 00 00 00 00 00 00 00 00 05', // source fd00::5
+  'fd 64 00 00 00 00 00 00 00 00 00 00 00 00 00 01', // destination fd64::1
+  '9c 40 13 8c', // source port 40000, destination port 5004
+  '00 08 12 34', // coverage: the header; checksum
+  '61 62 63 64' // payload
+);
+
+const GRE4 = hex(
+  '45 00 00 1c', // version 4, header of 5 words; traffic class; total length 28
+  'be ef 40 00', // identification; don't fragment
+  '40 2f 0d 7e', // hop limit 64; protocol 47; header checksum
+  '0a 00 00 05', // source 10.0.0.5
+  '64 40 00 01', // destination 100.64.0.1
+  '00 00 08 00 61 62 63 64' // anything
+);
+
 const VALID = [
   { name: 'UDP over IPv4', packet: UDP4 },
   { name: 'TCP over IPv4', packet: TCP4 },
@@ -77,6 +110,9 @@ const VALID = [
   { name: 'UDP over IPv6', packet: UDP6 },
   { name: 'TCP over IPv6', packet: TCP6 },
   { name: 'echo over IPv6', packet: ECHO6 },
+  { name: 'SCTP over IPv4', packet: SCTP4 },
+  { name: 'UDP-Lite over IPv6', packet: UDPLITE6 },
+  { name: 'GRE over IPv4', packet: GRE4 },
 ];
 
 describe('what the fields of a valid packet say', () => {
@@ -97,21 +133,60 @@ describe('what the fields of a valid packet say', () => {
       { family: 6, kind: PacketKind.Tcp, checksum: 56, ports: [49152, 5672] },
     ],
     ['echo over IPv6', ECHO6, { family: 6, kind: PacketKind.EchoRequest, checksum: 42 }],
+    ['SCTP over IPv4', SCTP4, { family: 4, kind: PacketKind.Sctp, ports: [49152, 3868] }],
+    [
+      'UDP-Lite over IPv6',
+      UDPLITE6,
+      { family: 6, kind: PacketKind.UdpLite, checksum: 46, ports: [40000, 5004] },
+    ],
+    ['GRE over IPv4', GRE4, { family: 4, kind: PacketKind.Other, ports: [47, 47] }],
   ] as const)('%s, from a start that is not 0', (_name, packet, expected) => {
     const { outcome, header } = parse(packet, START);
     expect(outcome).toBe('Ok');
     const isIpv4 = expected.family === 4;
     const [sourcePort, destinationPort] = 'ports' in expected ? expected.ports : [0, 0];
-    expect({ ...header }).toEqual({
+    const transport = isIpv4 ? 20 : 40;
+    expect(header).toMatchObject({
       family: expected.family,
       kind: expected.kind,
+      protocol: packet[isIpv4 ? 9 : 6],
+      start: START,
       source: START + (isIpv4 ? 12 : 8),
-      transport: START + (isIpv4 ? 20 : 40),
-      checksum: START + expected.checksum,
+      transport: START + transport,
+      checksum: 'checksum' in expected ? START + expected.checksum : -1,
       sourcePort,
       destinationPort,
       end: START + packet.length,
+      payloadLength: packet.length - transport,
+      dontFragment: true,
+      part: FragmentPart.Whole,
+      fragmentHeader: -1,
+      isAuthenticated: false,
     });
+  });
+
+  test.each([
+    ['SYN', patch(TCP4, { 33: 0x02 }), true],
+    ['SYN and ACK', patch(TCP4, { 33: 0x12 }), false],
+    ['ACK', TCP4, false],
+    ['SYN and FIN', patch(TCP4, { 33: 0x03 }), true],
+    ['an SCTP packet with INIT first', SCTP4, true],
+    ['an SCTP packet with INIT ACK first', patch(SCTP4, { 32: 2 }), false],
+    ['an SCTP packet without a chunk', withLength(SCTP4.subarray(0, 32)), false],
+    ['UDP', UDP4, false],
+    ['an echo request', ECHO4, false],
+  ])('what opens a session by its flags: %s', (_name, packet, opens) => {
+    const header = new PacketHeader();
+    header.parse(viewOf(patch(TCP4, { 33: 0x02 })), 0, TCP4.length);
+    header.parse(viewOf(packet), 0, packet.length);
+    expect(header.opensSession).toBe(opens);
+  });
+
+  test('"don\'t fragment" is the IPv4 flag, and holds for every IPv6 packet', () => {
+    const may = repaired(UDP4, { 6: 0 });
+    expect([parse(UDP4), parse(may), parse(UDP6)].map(({ header }) => header.dontFragment)).toEqual(
+      [true, false, true]
+    );
   });
 
   test('IPv4 options move the transport header back', () => {
@@ -125,8 +200,8 @@ describe('what the fields of a valid packet say', () => {
 
   test('an echo has no ports, whatever the packet before it had', () => {
     const header = new PacketHeader();
-    header.parse(UDP4, 0, UDP4.length);
-    header.parse(ECHO4, 0, ECHO4.length);
+    header.parse(viewOf(UDP4), 0, UDP4.length);
+    header.parse(viewOf(ECHO4), 0, ECHO4.length);
     expect([header.sourcePort, header.destinationPort]).toEqual([0, 0]);
   });
 });
@@ -171,12 +246,6 @@ describe('faults of headers', () => {
     ['IPv4 header checksum 0', patch(UDP4, { 10: 0, 11: 0 }), 'Malformed'],
     ['a bit of the source changed in flight', patch(UDP4, { 15: 0x04 }), 'Malformed'],
 
-    ['IPv4 first fragment', repaired(UDP4, { 6: 0x20 }), 'Fragment'],
-    ['IPv4 first fragment, not to be fragmented', repaired(UDP4, { 6: 0x60 }), 'Fragment'],
-    ['IPv4 second fragment, offset 1', repaired(UDP4, { 6: 0x20, 7: 1 }), 'Fragment'],
-    ['IPv4 last fragment, greatest offset', repaired(UDP4, { 6: 0x1f, 7: 0xff }), 'Fragment'],
-    ['IPv4 fragment offset of the high bits alone', repaired(UDP4, { 6: 0x10 }), 'Fragment'],
-    ['IPv4 fragment too short for its protocol', fragment(UDP4, 24), 'Fragment'],
     ['IPv4 reserved flag set, no fragment', repaired(UDP4, { 6: 0x80 }), 'Ok'],
     ['IPv4 no flags set', repaired(UDP4, { 6: 0 }), 'Ok'],
 
@@ -184,30 +253,21 @@ describe('faults of headers', () => {
     ['IPv6 payload length shorter than the packet', patch(UDP6, { 5: 11 }), 'Malformed'],
     ['IPv6 payload length longer than the packet', patch(UDP6, { 5: 13 }), 'Malformed'],
     ['IPv6 payload length 65535', patch(UDP6, { 4: 0xff, 5: 0xff }), 'Malformed'],
-    ['IPv6 fragment header', patch(UDP6, { 6: 44 }), 'Fragment'],
-    ['IPv6 hop-by-hop options', patch(UDP6, { 6: 0 }), 'Unsupported'],
-    ['IPv6 jumbogram: hop-by-hop options, length 0', jumbogram(), 'Unsupported'],
-    ['IPv6 routing header', patch(UDP6, { 6: 43 }), 'Unsupported'],
-    ['IPv6 encapsulated payload (ESP)', patch(UDP6, { 6: 50 }), 'Unsupported'],
-    ['IPv6 authentication header', patch(UDP6, { 6: 51 }), 'Unsupported'],
-    ['IPv6 no next header', patch(UDP6, { 6: 59 }), 'Unsupported'],
-    ['IPv6 destination options', patch(UDP6, { 6: 60 }), 'Unsupported'],
-    ['IPv6 mobility header', patch(UDP6, { 6: 135 }), 'Unsupported'],
+    ['IPv6 jumbogram: hop-by-hop options, length 0', jumbogram(), 'Malformed'],
 
-    ['protocol 0', repaired(UDP4, { 9: 0 }), 'Unsupported'],
-    ['IGMP', repaired(UDP4, { 9: 2 }), 'Unsupported'],
-    ['IPv4 in IPv4', repaired(UDP4, { 9: 4 }), 'Unsupported'],
-    ['IPv6 in IPv4', repaired(UDP4, { 9: 41 }), 'Unsupported'],
-    ['GRE', repaired(UDP4, { 9: 47 }), 'Unsupported'],
-    ['SCTP', repaired(UDP4, { 9: 132 }), 'Unsupported'],
-    ['UDP-Lite', repaired(UDP4, { 9: 136 }), 'Unsupported'],
+    ['IGMP', repaired(UDP4, { 9: 2 }), 'Ok'],
+    ['IPv4 in IPv4', repaired(UDP4, { 9: 4 }), 'Ok'],
+    ['IPv6 in IPv4', repaired(UDP4, { 9: 41 }), 'Ok'],
+    ['authentication header (AH) over IPv4', repaired(UDP4, { 9: 51 }), 'Ok'],
+    ['encapsulated payload (ESP) over IPv6', patch(UDP6, { 6: 50 }), 'Ok'],
+    ['no next header', repaired(UDP4, { 9: 59 }), 'Ok'],
+    ['no next header over IPv6', patch(UDP6, { 6: 59 }), 'Ok'],
+    ['a protocol that nobody knows, of 1 byte', withLength(GRE4.slice(0, 21)), 'Ok'],
+    ['a protocol that nobody knows, of no byte', withLength(GRE4.slice(0, 20)), 'Ok'],
+    ['DCCP', repaired(UDP4, { 9: 33 }), 'Unsupported'],
+    ['DCCP over IPv6', patch(UDP6, { 6: 33 }), 'Unsupported'],
     ['ICMPv6 in IPv4', repaired(ECHO4, { 9: 58, 20: 128 }), 'Unsupported'],
     ['ICMP in IPv6', patch(ECHO6, { 6: 1, 40: 8 }), 'Unsupported'],
-    [
-      'unknown protocol of 1 byte',
-      withLength(repaired(UDP4, { 9: 47 }).slice(0, 21)),
-      'Unsupported',
-    ],
 
     ['TCP data offset 0', patch(TCP4, { 32: 0x00 }), 'Malformed'],
     ['TCP data offset of 4 words', patch(TCP4, { 32: 0x40 }), 'Malformed'],
@@ -223,8 +283,120 @@ describe('faults of headers', () => {
     ['UDP length shorter than the payload', patch(UDP4, { 25: 11 }), 'Malformed'],
     ['UDP length longer than the payload', patch(UDP4, { 25: 13 }), 'Malformed'],
     ['UDP length shorter than the payload over IPv6', patch(UDP6, { 45: 11 }), 'Malformed'],
+
+    ['UDP-Lite coverage 0: all', patch(UDPLITE6, { 45: 0 }), 'Ok'],
+    ['UDP-Lite coverage 1', patch(UDPLITE6, { 45: 1 }), 'Malformed'],
+    ['UDP-Lite coverage 7', patch(UDPLITE6, { 45: 7 }), 'Malformed'],
+    ['UDP-Lite coverage up to the last byte', patch(UDPLITE6, { 45: 12 }), 'Ok'],
+    ['UDP-Lite coverage beyond the payload', patch(UDPLITE6, { 45: 13 }), 'Malformed'],
+    ['UDP-Lite without a checksum', patch(UDPLITE6, { 46: 0, 47: 0 }), 'Malformed'],
+    ['UDP-Lite without a checksum over IPv4', repaired(UDP4, { 9: 136 }), 'Malformed'],
   ])('%s', (_fault, packet, outcome) => {
     expect(parse(packet).outcome).toBe(outcome);
+  });
+});
+
+describe('IPv4 fragments', () => {
+  /** A header of 20 bytes with these flags and this offset, and `length` bytes of the datagram. */
+  const piece = (packet: Uint8Array, bits: number, length: number): Uint8Array => {
+    const bytes = new Uint8Array(20 + length);
+    bytes.set(packet.subarray(0, 20 + length));
+    bytes.set([bits >>> 8, bits & 255], 6);
+    return repaired(bytes, { 2: bytes.length >>> 8, 3: bytes.length & 255 });
+  };
+  // A UDP header that tells of 64 bytes.
+  const datagram = patch(UDP4, { 25: 64 });
+  const MORE = 0x2000;
+
+  test.each<[name: string, packet: Uint8Array, outcome: keyof typeof Parse]>([
+    ['first one', piece(datagram, MORE, 16), 'Ok'],
+    ['first one, though not to be fragmented', piece(datagram, MORE | 0x4000, 16), 'Ok'],
+    ['later one', piece(datagram, MORE | 2, 16), 'Ok'],
+    ['last one of a length that is no multiple of 8', piece(datagram, 4, 13), 'Ok'],
+    ['last one of 1 byte', piece(datagram, 4, 1), 'Ok'],
+    ['first one of a length that is no multiple of 8', piece(datagram, MORE, 12), 'Malformed'],
+    ['later one of a length that is no multiple of 8', piece(datagram, MORE | 2, 7), 'Malformed'],
+    ['empty first one', piece(datagram, MORE, 0), 'Malformed'],
+    ['empty later one', piece(datagram, MORE | 2, 0), 'Malformed'],
+    ['empty last one', piece(datagram, 2, 0), 'Malformed'],
+    ['one that ends at byte 65535', piece(datagram, 0x1fff, 7), 'Ok'],
+    ['one that ends behind it (ping of death)', piece(datagram, 0x1fff, 8), 'Malformed'],
+    ['one that ends far behind it', piece(datagram, MORE | 0x1ffe, 64), 'Malformed'],
+
+    ['first one whose UDP length is more than its payload', piece(UDP4, MORE, 8), 'Ok'],
+    ['first one whose UDP length is 8 of 8', piece(patch(UDP4, { 25: 8 }), MORE, 8), 'Malformed'],
+    [
+      'first one whose UDP length is no more',
+      piece(patch(UDP4, { 25: 16 }), MORE, 16),
+      'Malformed',
+    ],
+
+    ['tiny first one of TCP: 8 bytes (RFC 1858)', piece(TCP4, MORE, 8), 'BadFragment'],
+    ['tiny first one of TCP: 16 bytes', piece(TCP4, MORE, 16), 'BadFragment'],
+    ['first one of TCP with all options', piece(TCP4, MORE, 24), 'Ok'],
+    [
+      'first one of TCP without all options (RFC 7112)',
+      piece(patch(TCP4, { 32: 0x70 }), MORE, 24),
+      'BadFragment',
+    ],
+    [
+      'first one of TCP with a data offset of 4 words',
+      piece(patch(TCP4, { 32: 0x40 }), MORE, 24),
+      'Malformed',
+    ],
+    ['later one of TCP at offset 8 (RFC 3128)', piece(TCP4, MORE | 1, 16), 'BadFragment'],
+    ['last one of TCP at offset 8', piece(TCP4, 1, 16), 'BadFragment'],
+    ['later one of TCP at offset 16', piece(TCP4, MORE | 2, 16), 'Ok'],
+    ['later one of UDP at offset 8', piece(datagram, MORE | 1, 16), 'Ok'],
+
+    ['tiny first one of SCTP', piece(SCTP4, MORE, 8), 'BadFragment'],
+    ['first one of SCTP', piece(SCTP4, MORE, 16), 'Ok'],
+    ['first one of UDP-Lite', piece(patch(datagram, { 9: 136, 27: 1 }), MORE, 16), 'Ok'],
+    [
+      'first one of UDP-Lite, whose coverage is not checked',
+      piece(patch(datagram, { 9: 136, 25: 7, 27: 1 }), MORE, 16),
+      'Ok',
+    ],
+    [
+      'first one of UDP-Lite without a checksum',
+      piece(patch(datagram, { 9: 136 }), MORE, 16),
+      'Malformed',
+    ],
+    ['first one of an echo', piece(ECHO4, MORE, 16), 'Ok'],
+    ['first one of an ICMP error', piece(patch(ECHO4, { 20: 3 }), MORE, 16), 'BadFragment'],
+    ['first one of an ICMP redirect', piece(patch(ECHO4, { 20: 5 }), MORE, 16), 'Unsupported'],
+    ['first one of GRE', piece(GRE4, MORE, 8), 'Ok'],
+    ['first one of DCCP', piece(patch(GRE4, { 9: 33 }), MORE, 16), 'Unsupported'],
+    [
+      'record route and a length that is no multiple of 8: both of the IPv4 header',
+      repaired(withOptions(UDP4, '07 07 04 00 00 00 00 00'), { 6: 0x20 }),
+      'Malformed',
+    ],
+  ])('%s', (_name, packet, outcome) => {
+    expect(parse(packet).outcome).toBe(outcome);
+  });
+
+  test('say where they belong in their datagram', () => {
+    const first = parse(piece(datagram, MORE, 16), 3).header;
+    expect(first).toMatchObject({
+      part: FragmentPart.First,
+      kind: PacketKind.Udp,
+      destinationPort: 53,
+      identification: 0xbeef,
+      fragmentOffset: 0,
+      fragmentPayload: 23,
+      moreFragments: true,
+    });
+    const later = parse(piece(datagram, 0x1234, 8), 3).header;
+    expect(later).toMatchObject({
+      part: FragmentPart.Later,
+      kind: PacketKind.None,
+      protocol: 17,
+      transport: 23,
+      fragmentOffset: 8 * 0x1234,
+      fragmentPayload: 23,
+      moreFragments: false,
+    });
   });
 });
 
@@ -303,14 +475,17 @@ describe('quotes', () => {
     ['IPv4 total length of 8 bytes of transport header', patch(UDP4, { 3: 28 }), 'Ok'],
     ['IPv4 total length 65535', patch(UDP4, { 2: 0xff, 3: 0xff }), 'Ok'],
     ['IPv4 header checksum that a router did not mend', patch(UDP4, { 8: 63 }), 'Ok'],
-    ['IPv4 fragment', patch(UDP4, { 6: 0x20 }), 'Fragment'],
+    ['IPv4 first fragment', patch(UDP4, { 6: 0x20 }), 'Ok'],
+    ['IPv4 later fragment', patch(UDP4, { 6: 0x20, 7: 2 }), 'BadFragment'],
+    ['IPv4 last fragment', patch(UDP4, { 7: 2 }), 'BadFragment'],
     ['IPv4 source route', withOptions(UDP4, '83 07 04 c0 00 02 01 00'), 'Unsupported'],
     ['IPv4 option beyond the header', withOptions(UDP4, '94 05 00 00'), 'Malformed'],
     ['IPv6 payload length 7', patch(UDP6, { 5: 7 }), 'Malformed'],
     ['IPv6 payload length 65535', patch(UDP6, { 4: 0xff, 5: 0xff }), 'Ok'],
-    ['IPv6 fragment header', patch(UDP6, { 6: 44 }), 'Fragment'],
-    ['IPv6 extension header', patch(UDP6, { 6: 60 }), 'Unsupported'],
-    ['an unknown protocol', patch(UDP4, { 9: 47 }), 'Unsupported'],
+    ['an unknown protocol', patch(UDP4, { 9: 47 }), 'Ok'],
+    ['an unknown protocol of 7 bytes', GRE4.subarray(0, 27), 'Malformed'],
+    ['SCTP', SCTP4, 'Ok'],
+    ['DCCP', patch(UDP4, { 9: 33 }), 'Unsupported'],
     ['ICMPv6 in IPv4', patch(ECHO4, { 9: 58 }), 'Unsupported'],
     ['an ICMP redirect', patch(ECHO4, { 20: 5 }), 'Unsupported'],
     ['UDP length that is not the payload', patch(UDP4, { 25: 200 }), 'Ok'],
@@ -331,7 +506,46 @@ describe('quotes', () => {
 
   test('the end of a quote that was cut is where it was cut', () => {
     const { header } = parseQuote(TCP4.subarray(0, 28), 5);
-    expect(header).toMatchObject({ kind: PacketKind.Tcp, end: 33, checksum: 41 });
+    expect(header).toMatchObject({
+      kind: PacketKind.Tcp,
+      end: 33,
+      checksum: 41,
+      payloadLength: 24,
+    });
+  });
+});
+
+describe('where a quote ends (RFC 4884)', () => {
+  const endOf = (packet: Uint8Array): readonly number[] => {
+    const { header } = parse(packet);
+    const view = viewOf(packet);
+    return [header.findQuoteEnd(view), header.extensions];
+  };
+  const error4 = (type: number, length: number): Uint8Array => {
+    const packet = Uint8Array.of(...ECHO4, ...new Uint8Array(132));
+    return repaired(patch(packet, { 20: type, 25: length }), { 3: packet.length });
+  };
+  const error6 = (type: number, length: number): Uint8Array => {
+    const packet = Uint8Array.of(...ECHO6, ...new Uint8Array(132));
+    return patch(packet, { 5: packet.length - 40, 40: type, 44: length });
+  };
+
+  test.each<[string, Uint8Array, end: number, extensions: number]>([
+    ['ICMP without a length: at the end', error4(3, 0), 160, 0],
+    ['ICMP 3 with a length of 32 words', error4(3, 32), 156, 156],
+    ['ICMP 11', error4(11, 32), 156, 156],
+    ['ICMP 12', error4(12, 32), 156, 156],
+    ['a length up to the last byte', error4(3, 33), 160, 160],
+    ['a length one word too much', error4(3, 34), -1, 0],
+    ['a length of 255', error4(3, 255), -1, 0],
+    ['ICMPv6 without a length', error6(1, 0), 180, 0],
+    ['ICMPv6 1 with a length of 16 double words', error6(1, 16), 176, 176],
+    ['ICMPv6 3', error6(3, 16), 176, 176],
+    ['ICMPv6 1 with a length one too much', error6(1, 17), -1, 0],
+    ['ICMPv6 2, which has a size there', error6(2, 16), 180, 0],
+    ['ICMPv6 4, which has a pointer there', error6(4, 16), 180, 0],
+  ])('%s', (_name, packet, end, extensions) => {
+    expect(endOf(packet)).toEqual([end, extensions]);
   });
 });
 
@@ -344,16 +558,14 @@ describe('a range that is not inside the buffer', () => {
     ['start that is no number', Number.NaN, 32],
     ['start between two bytes', 0.5, 32.5],
   ])('%s is malformed', (_name, start, end) => {
-    const header = new PacketHeader();
-    expect(header.parse(UDP4, start, end)).toBe(Parse.Malformed);
-    expect(header.parseQuote(UDP4, start, end)).toBe(Parse.Malformed);
+    expect(new PacketHeader().parse(viewOf(UDP4), start, end)).toBe(Parse.Malformed);
   });
 
   test('a packet whose length field goes with an end behind the buffer is malformed', () => {
     const longer = repaired(patch(UDP4, { 25: 13 }), { 3: 33 });
-    expect(new PacketHeader().parse(longer, 0, 33)).toBe(Parse.Malformed);
+    expect(new PacketHeader().parse(viewOf(longer), 0, 33)).toBe(Parse.Malformed);
     const longer6 = patch(UDP6, { 5: 13, 45: 13 });
-    expect(new PacketHeader().parse(longer6, 0, 53)).toBe(Parse.Malformed);
+    expect(new PacketHeader().parse(viewOf(longer6), 0, 53)).toBe(Parse.Malformed);
   });
 });
 
@@ -377,30 +589,28 @@ interface Parsed {
 }
 
 function parse(packet: Uint8Array, start = 0): Parsed {
-  return inSurroundings(packet, start, (header, buffer, end) => header.parse(buffer, start, end));
+  return inSurroundings(packet, start, (header, view, end) => header.parse(view, start, end));
 }
 
 function parseQuote(packet: Uint8Array, start = 0): Parsed {
-  return inSurroundings(packet, start, (header, buffer, end) =>
-    header.parseQuote(buffer, start, end)
-  );
+  return inSurroundings(packet, start, (header, view, end) => header.parseQuote(view, start, end));
 }
 
 /**
- * Parses with zeros, ones and a plausible packet around, and through a proxy that throws when a byte
+ * Parses with zeros, ones and a plausible packet around, and through a view that throws when a byte
  * outside of the packet is read; all must find the same.
  */
 function inSurroundings(
   packet: Uint8Array,
   start: number,
-  check: (header: PacketHeader, buffer: Uint8Array, end: number) => Parse
+  check: (header: PacketHeader, view: DataView, end: number) => Parse
 ): Parsed {
   const end = start + packet.length;
   const found = SURROUNDINGS.map((around) => {
     const buffer = Uint8Array.from({ length: end + 64 }, (_, i) => around[i % around.length]!);
     buffer.set(packet, start);
     const header = new PacketHeader();
-    const outcome = check(header, guarded(buffer, start, end), end);
+    const outcome = check(header, new GuardedView(buffer, start, end), end);
     return { outcome: nameOf(outcome), header };
   });
   const [first] = found;
@@ -411,16 +621,8 @@ function inSurroundings(
   return first!;
 }
 
-function guarded(buffer: Uint8Array, start: number, end: number): Uint8Array {
-  return new Proxy(buffer, {
-    get(target, name) {
-      const index = Number(name);
-      if (!Number.isNaN(index) && (index < start || index >= end)) {
-        throw new Error(`byte ${index} read, outside of ${start} to ${end}`);
-      }
-      return Reflect.get(target, name, target);
-    },
-  });
+function viewOf(bytes: Uint8Array): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
 function nameOf(outcome: Parse): string {
@@ -466,10 +668,6 @@ function withOptions(packet: Uint8Array, options: string): Uint8Array {
   return withLength(copy);
 }
 
-function fragment(packet: Uint8Array, length: number): Uint8Array {
-  return withLength(patch(packet, { 6: 0x20 }).subarray(0, length));
-}
-
 function jumbogram(): Uint8Array {
   return patch(UDP6, { 5: 0, 6: 0 }).slice(0, 40);
 }
@@ -477,7 +675,8 @@ function jumbogram(): Uint8Array {
 /** Bytes that the header of the packet's protocol takes at least, as it says itself for TCP. */
 function transportLength(packet: Uint8Array): number {
   const isIpv4 = packet[0]! >>> 4 === 4;
-  if (packet[isIpv4 ? 9 : 6] !== 6) return 8;
+  const protocol = packet[isIpv4 ? 9 : 6]!;
+  if (protocol !== 6) return { 47: 0, 132: 12 }[protocol] ?? 8;
   return (packet[(isIpv4 ? (packet[0]! & 15) * 4 : 40) + 12]! >>> 4) * 4;
 }
 

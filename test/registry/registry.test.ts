@@ -2,8 +2,15 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { IpPrefix } from '../../src/address.ts';
 import { ApiMisuseError, ConfigError, StoreError } from '../../src/errors.ts';
-import { exposureName, type Owner, Registry, type Site } from '../../src/registry/index.ts';
+import {
+  exposureName,
+  type Owner,
+  presenceFamily,
+  Registry,
+  type Site,
+} from '../../src/registry/index.ts';
 import {
   type Change,
   FileStore,
@@ -58,9 +65,16 @@ describe('apply', () => {
     await registry.apply(DESIRED, 'file');
     expect(changes()).toBe(1);
     expect(registry.state.sites.map(({ name }) => name)).toEqual(['cloud', 'site-a', 'site-b']);
-    expect(registry.site('site-a')).toMatchObject({ reserved: [], maxClients: 1024 });
+    expect(registry.site('site-a')).toEqual({ ...SITES[1], reserved: [], maxClients: 1024 });
     expect(registry.state.services.map(({ name }) => name)).toEqual(['metrics', 'rabbitmq']);
     expect(registry.state.exposures).toEqual([{ service: 'rabbitmq', site: 'site-a' }]);
+  });
+
+  test('keeps what a site says of its packets', async () => {
+    const { registry } = await open();
+    const more = { mtu: 1400, reject: 'unreachable' };
+    await registry.apply({ ...DESIRED, sites: [SITES[0], site('site-a', more)] }, 'file');
+    expect(registry.site('site-a')).toMatchObject(more);
   });
 
   test('is the same state in whatever order it is given', async () => {
@@ -208,16 +222,16 @@ const FAULTS: readonly Fault[] = [
     'exposures[0].site: "rabbitmq" is at home in "cloud"',
   ],
   [
-    'an exposure to a site without a pool of that IP version',
+    'an exposure to a site without a pool',
     (d) => {
-      d.sites[1]!.pools = ['2001:db8:a::/64'];
+      d.sites[1]!.pools = [];
     },
-    'exposures[0].site: "site-a" has no IPv4 pool for a presence of "rabbitmq"',
+    'exposures[0].site: "site-a" has no pool for a presence of "rabbitmq"',
   ],
   [
     'an exposure whose clients can have no presence at home',
     (d) => {
-      d.sites[0]!.pools = [];
+      d.sites[0]!.pools = ['fd00::/64'];
     },
     'exposures[0].service: "cloud", where it is at home, has no IPv4 pool for presences of its clients',
   ],
@@ -253,6 +267,41 @@ const FAULTS: readonly Fault[] = [
       d.sites[2]!.maxClients = 1e9;
     },
     'sites[2].maxClients: expected a whole number from 0 to 1000000, got 1000000000',
+  ],
+  [
+    'an MTU under what every host takes',
+    (d) => {
+      d.sites[1]!.mtu = 575;
+    },
+    'sites[1].mtu: expected a whole number from 576 to 65535, got 575',
+  ],
+  [
+    'an MTU beyond the longest packet',
+    (d) => {
+      d.sites[1]!.mtu = 65_536;
+    },
+    'sites[1].mtu: expected a whole number from 576 to 65535, got 65536',
+  ],
+  [
+    'an MTU as text',
+    (d) => {
+      d.sites[1]!.mtu = '1500';
+    },
+    'sites[1].mtu: expected a number, got "1500"',
+  ],
+  [
+    'an unknown way to reject',
+    (d) => {
+      d.sites[1]!.reject = 'refuse';
+    },
+    'sites[1].reject: expected "drop" or "unreachable" or "reset", got "refuse"',
+  ],
+  [
+    'a port of a protocol that cannot be translated',
+    (d) => {
+      d.services[1]!.ports = ['sctp/3868', 'ip/33'];
+    },
+    'services[1].ports[1]: "ip/33" cannot be exposed: the checksum of DCCP covers the addresses, which is not supported',
   ],
   [
     'a name that would leave its place in the store',
@@ -358,7 +407,67 @@ describe('expose and unexpose', () => {
     );
     expect(registry.state.exposures).toHaveLength(2);
   });
+
+  test('refuses the name that they share in a site where both have a presence of one version', async () => {
+    const { registry } = await open();
+    const both = { sources: ['10.0.0.0/24', '2001:db8::/64'], pools: ['10.9.0.0/24', 'fd00::/64'] };
+    const desired = {
+      sites: [site('cloud', both), site('site-a', { ...both, pools: ['fd00::/64'] })],
+      services: [service('mq4'), service('mq6', { address: '2001:db8::5' })],
+      exposures: ['mq4', 'mq6'].map((name) => ({ service: name, site: 'site-a', dnsName: 'mq' })),
+    };
+    expect((await faultOf(registry.apply(desired, 'file'))).message).toBe(
+      'exposures[1].dnsName: mq.site-a.example.org is the name of "mq4" in "site-a" already'
+    );
+  });
+
+  test.each([
+    ['IPv4', '10.0.0.5', ['fd00::/64']],
+    ['IPv6', '2001:db8::5', ['10.9.0.0/24']],
+  ])(
+    'exposes an %s service to a site that has pools of the other version only',
+    async (_version, address, pools) => {
+      const { registry } = await open();
+      const both = {
+        sources: ['10.0.0.0/24', '2001:db8::/64'],
+        pools: ['10.9.0.0/24', 'fd00::/64'],
+      };
+      await registry.apply(
+        {
+          sites: [site('cloud', both), site('site-a', { ...both, pools })],
+          services: [service('mq', { address })],
+        },
+        'file'
+      );
+      await registry.expose({ service: 'mq', site: 'site-a' }, 'admin');
+      const home = [site('cloud', { ...both, pools }), site('site-a', both)];
+      const fault = await faultOf(
+        registry.apply({ sites: home, services: [service('mq', { address })] }, 'file')
+      );
+      expect(fault.message).toMatch(
+        /^the exposure of "mq" to "site-a", kept by the admin, .*"cloud", where it is at home, has no IPv[46] pool/
+      );
+    }
+  );
 });
+
+test.each([
+  [4, ['10.9.0.0/24', 'fd00::/64'], 4],
+  [6, ['10.9.0.0/24', 'fd00::/64'], 6],
+  [4, ['fd00::/64'], 6],
+  [6, ['10.9.0.0/24'], 4],
+  [6, [], 6],
+] as const)(
+  'presenceFamily of an IPv%i service where the pools are %j is %i',
+  (own, pools, family) => {
+    expect(
+      presenceFamily(
+        own,
+        pools.map((text) => IpPrefix.parse(text))
+      )
+    ).toBe(family);
+  }
+);
 
 describe('writes at the same time', () => {
   test('are made one after the other, so that each is checked against the ones before', async () => {

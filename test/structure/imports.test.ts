@@ -13,7 +13,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   address: ['errors'],
   'port-range': ['errors'],
   schema: ['address', 'errors', 'port-range'],
-  packet: [],
+  packet: ['errors'],
   store: ['errors'],
   allocator: ['address', 'errors'],
   pki: ['errors', 'store'],
@@ -55,9 +55,14 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
 
 /** Files other than `index.ts` that rooms may be entered by, and who may. */
 const SIDE_DOORS: Readonly<Record<string, readonly string[]>> = {
-  // The offsets and sums of packets are for the rooms on the packet path, and not public.
+  // The offsets and sums of packets are for the rooms on the packet path, and not public. A translator
+  // needs no cutter either.
   'src/packet/checksum.ts': ['translator'],
+  'src/packet/fields.ts': ['translator'],
   'src/packet/header.ts': ['translator'],
+  'src/packet/ipv6-extensions.ts': ['translator'],
+  'src/packet/pcapng.ts': ['translator'],
+  'src/packet/view.ts': ['translator'],
   'src/packet/virtio.ts': ['device', 'translator', 'tunnel'],
   // Identities alone: the tunnel needs no authority, and so no node-forge.
   'src/pki/names.ts': ['tunnel'],
@@ -68,6 +73,7 @@ const SIDE_DOORS: Readonly<Record<string, readonly string[]>> = {
 /** What each room may take from outside; a room that is missing takes nothing. */
 const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   address: ['ip-num'],
+  packet: ['node:crypto'],
   schema: ['valibot'],
   store: ['node:crypto', 'node:fs', 'node:fs/promises', 'node:path', 'node:zlib'],
   pki: [
@@ -95,7 +101,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
     'node:worker_threads',
   ],
   tunnel: ['eventemitter3', 'node:crypto', 'node:net', 'node:stream', 'node:tls', 'valibot'],
-  control: ['eventemitter3', 'node:fs', 'node:http', 'node:net', 'valibot'],
+  control: ['eventemitter3', 'node:fs', 'node:http', 'node:net', 'valibot', 'node:path'],
 };
 
 const EXAMPLE_ARROWS: Readonly<Record<string, readonly string[]>> = {

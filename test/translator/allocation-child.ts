@@ -1,5 +1,5 @@
 /**
- * Measures, in a process of its own, what a million packets of each kind cost of the heap:
+ * Measures, in a process of its own, what very many packets of each kind cost of the heap:
  *
  *     node --expose-gc --import tsx test/translator/allocation-child.ts 65536
  *
@@ -8,8 +8,26 @@
  */
 import { PerformanceObserver, performance } from 'node:perf_hooks';
 import { setTimeout as delay } from 'node:timers/promises';
-import { SiteGate, VERDICT_NAMES, type VerdictName } from '../../src/translator/index.ts';
-import { type Ends, framed, icmpError, tcpPacket, udpPacket, VNET } from '../oracle/packets.ts';
+import {
+  type PacketTranslator,
+  SiteGate,
+  TRANSLATION_HEADROOM,
+  VERDICT_NAMES,
+  type VerdictName,
+} from '../../src/translator/index.ts';
+import {
+  type Ends,
+  echoPacket,
+  framed,
+  icmpError,
+  ipPacket,
+  SYN,
+  sctpPacket,
+  tcpPacket,
+  udpPacket,
+  VNET,
+} from '../oracle/packets.ts';
+import { MIXED_WAYS, type MixedWay, mixedScene } from './mixed.ts';
 import { ADDRESSES, FAMILIES, Scene, way } from './scene.ts';
 
 /** `bytes` is all that was allocated, unless the heap was collected meanwhile. */
@@ -30,41 +48,61 @@ interface Load {
   readonly name: string;
   readonly verdict: VerdictName;
   readonly ingress: string;
-  /** Each of another host; a virtio-net header in front. */
+  /** Each of another host, or one after the other; a virtio-net header in front. */
   readonly frames: readonly Uint8Array[];
+  readonly translator: PacketTranslator;
+  /** Every packet is answered. */
+  readonly isAnswered?: boolean;
+  /** Less than `PACKETS` where a packet takes long: one small object for each would still show. */
+  readonly packets?: number;
 }
 
 const PACKETS = 1_000_000;
+const LONG_PACKETS = 200_000;
 /** Given by the test: what the packets may take. */
 const MOST_BYTES = Number(process.argv[2]);
-/** Rounds before the one that counts: by then all code is compiled. */
+/** Rounds before the one that counts, of a part of the packets: by then all code is compiled. */
 const WARM_UP_ROUNDS = 3;
-const WARM_UP_PACKETS = 100_000;
+const WARM_UP_PART = 0.1;
 /** Another round for a load that took too much: the compiler, too, allocates when it comes back. */
 const MOST_ROUNDS = 4;
 
+/** Where a frame stands in the buffer. */
+const START = TRANSLATION_HEADROOM;
+/** Packets between two calls of `advance`, which take 1 ms together: no session ends. */
+const BATCH = 16_384;
+let nowMs = 1000;
+
 function measure(): Sample[] {
-  const { translator } = new Scene();
   const gate = new SiteGate();
   gate.setAddresses({
     sources: ['10.0.0.0/24', 'fd00::/64'],
     pools: ['100.64.0.0/24', 'fd64::/64'],
   });
-  const loads = FAMILIES.flatMap(loadsOf);
-  const buffer = new Uint8Array(2048);
+  const { translator } = new Scene();
+  const loads = [
+    ...FAMILIES.flatMap(loadsOf).map((load) => ({ ...load, translator })),
+    ...MIXED_WAYS.flatMap(mixedLoadsOf),
+  ];
+  const buffer = new Uint8Array(START + 4096);
 
   /** Sends packets of one load, and returns how many did not get its verdict. */
-  const send = ({ frames, ingress, verdict }: Load, packets: number): number => {
-    const realm = translator.realm(ingress);
-    const expected = VERDICT_NAMES.indexOf(verdict);
+  const send = (load: Load, packets: number): number => {
+    const { translator, frames, isAnswered = false } = load;
+    const realm = translator.realm(load.ingress);
+    const expected = VERDICT_NAMES.indexOf(load.verdict);
     let others = 0;
     for (let sent = 0; sent < packets; sent++) {
       const frame = frames[sent % frames.length]!;
-      buffer.set(frame);
-      gate.checkOutbound(buffer, VNET, frame.length);
-      const number = translator.translate(realm, buffer, VNET, frame.length, 0);
-      if (number !== expected) others++;
-      gate.checkInbound(buffer, VNET, frame.length);
+      const start = START + VNET;
+      const end = START + frame.length;
+      buffer.set(frame, START);
+      if (sent % BATCH === 0) translator.advance(nowMs++);
+      gate.checkOutbound(buffer, start, end);
+      const number = translator.translate(realm, buffer, start, end, START, TRANSLATION_HEADROOM);
+      if (number !== expected || (isAnswered && translator.replyLength === 0)) others++;
+      if (number === 0) gate.checkInbound(buffer, translator.start, translator.end);
+      else gate.checkInbound(buffer, start, end);
     }
     return others;
   };
@@ -73,14 +111,14 @@ function measure(): Sample[] {
     globalThis.gc!();
     const from = performance.now();
     const before = process.memoryUsage().heapUsed;
-    const others = send(load, PACKETS);
+    const others = send(load, packetsOf(load));
     const bytes = process.memoryUsage().heapUsed - before;
     if (others > 0) throw new Error(`${load.name}: ${others} packets got another verdict`);
     return { name: load.name, from, to: performance.now(), bytes };
   };
 
   for (let round = 0; round < WARM_UP_ROUNDS; round++) {
-    for (const load of loads) send(load, WARM_UP_PACKETS);
+    for (const load of loads) send(load, packetsOf(load) * WARM_UP_PART);
   }
   const samples: Sample[] = [];
   for (const load of loads) {
@@ -91,11 +129,15 @@ function measure(): Sample[] {
   return samples;
 }
 
+function packetsOf({ packets = PACKETS }: Load): number {
+  return packets;
+}
+
 function costOf({ from, to, bytes }: Sample, collections: readonly number[]): Cost {
   return { bytes, collections: collections.filter((at) => at >= from && at <= to).length };
 }
 
-function loadsOf(family: 4 | 6): Load[] {
+function loadsOf(family: 4 | 6): Omit<Load, 'translator'>[] {
   const { cloud, unbound, foreign, router, host } = ADDRESSES[family];
   const toCloud = way(family, 'site-a', 'cloud');
   const strangers = Array.from({ length: 64 }, (_, i) =>
@@ -125,7 +167,7 @@ function loadsOf(family: 4 | 6): Load[] {
         }
       )
     );
-  const loads: Omit<Load, 'ingress'>[] = [
+  const loads: Omit<Load, 'ingress' | 'translator'>[] = [
     { name: 'TCP', verdict: 'Forward', frames: from([host], cloud, 5672) },
     { name: 'TCP super-packet', verdict: 'Forward', frames: [partial(toCloud.before)] },
     { name: 'UDP', verdict: 'Forward', frames: [framed(query(toCloud.before))] },
@@ -151,6 +193,158 @@ function loadsOf(family: 4 | 6): Load[] {
       frames: [error(unbound)],
     },
   ].map((load) => ({ ...load, name: `${load.name} over IPv${family}` }));
+}
+
+/** What a way of a plan with limits, replies and both IP versions can meet. */
+function mixedLoadsOf({ from, to, name, request, reply }: MixedWay): Load[] {
+  const { translator } = mixedScene({
+    site: { reject: 'reset' },
+    cloud: { mtu: 1400 },
+    maxRepliesPerSecond: 2 ** 30,
+  });
+  const site = translator.realm('site');
+  const udp = (ends: Ends, sourcePort: number, destinationPort: number, length = 100) =>
+    udpPacket(ends, { sourcePort, destinationPort, payload: new Uint8Array(length) });
+  const tcp = (ends: Ends, more: object = {}): Uint8Array =>
+    tcpPacket(ends, { sourcePort: 40_000, destinationPort: 5672, ...more });
+  const sctp = (ends: Ends): Uint8Array =>
+    sctpPacket(ends, {
+      sourcePort: 40_000,
+      destinationPort: 3868,
+      payload: Uint8Array.of(1, 0, 0, 4),
+    });
+  // The sessions that replies need.
+  for (const packet of [udp(request.before, 40_000, 53), echoPacket(request.before, {})]) {
+    const frame = new Uint8Array(START + packet.length);
+    frame.set(packet, START);
+    translator.advance(nowMs);
+    translator.translate(site, frame, START, frame.length, -1, START);
+  }
+  const errorKind = to === 4 ? { type: 3, code: 3 } : { type: 1, code: 4 };
+  const error = icmpError(reply.before, { ...errorKind, quoted: udp(request.after, 40_000, 53) });
+  const options = { type: 60, bytes: Uint8Array.of(0, 0, 1, 4, 0, 0, 0, 0) };
+  const routing = { type: 43, bytes: Uint8Array.of(0, 0, 4, 0, 0, 0, 0, 0) };
+  const long = LONG_PACKETS;
+
+  const loads: Omit<Load, 'translator'>[] = [
+    { name: 'UDP request', verdict: 'Forward', ...fromSite(udp(request.before, 40_000, 53)) },
+    { name: 'UDP reply', verdict: 'Forward', ...fromCloud(udp(reply.before, 53, 40_000)) },
+    {
+      name: 'echo reply',
+      verdict: 'Forward',
+      ...fromCloud(echoPacket(reply.before, { reply: true })),
+      packets: long,
+    },
+    {
+      name: 'UDP reply that nobody asked for',
+      verdict: 'DropNoSession',
+      ...fromCloud(udp(reply.before, 53, 40_001)),
+      packets: long,
+    },
+    { name: 'SCTP', verdict: 'Forward', ...fromSite(sctp(request.before)), packets: long },
+    { name: 'ICMP error', verdict: 'Forward', ...fromCloud(error), packets: long },
+    {
+      name: 'fragments',
+      verdict: 'Forward',
+      ...fromSite(...fragments(request.before)),
+      packets: long,
+    },
+    {
+      name: 'first fragments, more than are remembered',
+      verdict: 'Forward',
+      ...fromSite(
+        ...Array.from({ length: 2048 }, (_, i) => fragment(request.before, 1000 + i, 0, true))
+      ),
+      packets: long,
+    },
+    {
+      name: 'UDP requests of 8192 sessions',
+      verdict: 'Forward',
+      ...fromSite(...Array.from({ length: 8192 }, (_, i) => udp(request.before, 2000 + i, 53, 0))),
+      packets: long,
+    },
+    {
+      name: 'later fragment that is tiny',
+      verdict: 'DropFragment',
+      ...fromSite(fragment(request.before, 60_000, 8, true, 6)),
+      packets: long,
+    },
+    {
+      name: 'SYN with a large MSS',
+      verdict: 'Forward',
+      ...fromSite(
+        tcp(request.before, { flags: SYN, tcpOptions: Uint8Array.of(1, 2, 4, 0xff, 0xff, 0) })
+      ),
+      packets: long,
+    },
+    {
+      name: 'too big, answered',
+      verdict: 'DropTooBig',
+      ...fromSite(udp(request.before, 40_000, 53, 1450)),
+      isAnswered: true,
+      packets: long / 4,
+    },
+    {
+      name: 'refused TCP, answered',
+      verdict: 'DropNotPermitted',
+      ...fromSite(tcp(request.before, { destinationPort: 9 })),
+      isAnswered: true,
+      packets: long,
+    },
+    {
+      name: 'refused UDP, answered',
+      verdict: 'DropNotPermitted',
+      ...fromSite(udp(request.before, 40_000, 9)),
+      isAnswered: true,
+      packets: long,
+    },
+  ];
+  if (from === 6) {
+    const extensions = [options, routing, options];
+    loads.push({
+      name: 'extension headers',
+      verdict: 'Forward',
+      ...fromSite(tcp(request.before, { extensions })),
+      packets: long,
+    });
+  }
+  return loads.map((load) => ({ ...load, name: `${load.name} ${name}`, translator }));
+}
+
+function fromSite(...packets: Uint8Array[]): { ingress: string; frames: Uint8Array[] } {
+  return { ingress: 'site', frames: packets.map((packet) => framed(packet)) };
+}
+
+function fromCloud(packet: Uint8Array): { ingress: string; frames: Uint8Array[] } {
+  return { ingress: 'cloud', frames: [framed(packet)] };
+}
+
+/** Of 50 datagrams: all first ones, then those that complete them. */
+function fragments(ends: Ends): Uint8Array[] {
+  const numbers = Array.from({ length: 50 }, (_, i) => i + 1);
+  return [
+    ...numbers.map((number) => fragment(ends, number, 0, true)),
+    ...numbers.map((number) => fragment(ends, number, 16, false)),
+  ];
+}
+
+function fragment(
+  ends: Ends,
+  identification: number,
+  offset: number,
+  more: boolean,
+  protocol = 47
+): Uint8Array {
+  const bytes = new Uint8Array(8);
+  const view = new DataView(bytes.buffer);
+  view.setUint16(2, offset | (more ? 1 : 0));
+  view.setUint32(4, identification);
+  const isIpv6 = ends.source.includes(':');
+  return ipPacket(ends, protocol, new Uint8Array(16), {
+    ...(isIpv6 ? { extensions: [{ type: 44, bytes }] } : {}),
+    identification,
+    fragment: (more ? 0x2000 : 0) | (offset / 8),
+  });
 }
 
 const collections: number[] = [];

@@ -75,6 +75,7 @@ describe.each(FAMILIES)('ICMP errors over IPv%i', (family) => {
     const scene = new Scene();
     const reply = { sourcePort: 53, destinationPort: 40_000, payload: PAYLOAD };
     const sent = udpPacket(back.before, reply);
+    scene.forward('site-a', query(toCloud.before));
     const received = scene.forward('cloud', sent);
     const ends = { source: host, destination: toCloud.before.destination };
     const left = scene.forward(
@@ -242,8 +243,9 @@ describe.each(FAMILIES)('ICMP errors over IPv%i', (family) => {
     );
     const reply = udpPacket(back.before, { sourcePort: 53, destinationPort: 40_000 });
     scene.forward('cloud', error);
+    scene.forward('site-a', query(toCloud.before));
     scene.forward('cloud', reply);
-    expect(scene.paths()).toEqual([
+    expect(scene.paths().filter(({ ingress }) => ingress === 'cloud')).toEqual([
       {
         ingress: 'cloud',
         source: host,
@@ -292,12 +294,39 @@ test('a quoted UDP checksum of 0 stays 0', () => {
   );
 });
 
-test.each<[string, number, string]>([
-  ['a fragment', 0x2000, 'DropFragment'],
-  ['a later fragment', 0x0010, 'DropFragment'],
-])('an error about %s is dropped as one', (_name, fragment, verdict) => {
+test('an error about a first fragment is forwarded as one about a whole packet', () => {
+  const { before, after } = way(4, 'cloud', 'site-a', 'reply');
+  const build = (ends: Ends): Uint8Array =>
+    query(ends, { fragment: 0x2000, payload: new Uint8Array(16) });
+  const error = icmpError(before, {
+    ...UNREACHABLE[4],
+    quoted: build(way(4, 'site-a', 'cloud').after),
+  });
+  expect(new Scene().forward('cloud', error)).toEqual(
+    icmpError(after, { ...UNREACHABLE[4], quoted: build(way(4, 'site-a', 'cloud').before) })
+  );
+});
+
+test.each([
+  ['a later fragment', 0x2010],
+  ['a last fragment', 0x0010],
+])('an error about %s is dropped as a fragment', (_name, fragment) => {
   const quoted = query(way(4, 'site-a', 'cloud').after, { fragment });
   const { before } = way(4, 'cloud', 'site-a', 'reply');
   const error = icmpError(before, { ...UNREACHABLE[4], quoted });
-  expect(new Scene().send('cloud', error).verdict).toBe(verdict);
+  expect(new Scene().send('cloud', error).verdict).toBe('DropFragment');
+});
+
+test.each(FAMILIES)('errors need no session: before any packet, IPv%i', (family) => {
+  const scene = new Scene();
+  const toCloud = way(family, 'site-a', 'cloud');
+  const error = icmpError(way(family, 'cloud', 'site-a', 'reply').before, {
+    ...UNREACHABLE[family],
+    quoted: query(toCloud.after),
+  });
+  expect(scene.send('cloud', error).verdict).toBe('Forward');
+  // Nor do they open one.
+  const answer = { sourcePort: 53, destinationPort: 40_000 };
+  const reply = udpPacket(way(family, 'cloud', 'site-a', 'reply').before, answer);
+  expect(scene.send('cloud', reply).verdict).toBe('DropNoSession');
 });

@@ -1,6 +1,20 @@
 import { describe, expect, test } from 'vitest';
-import { type Ends, echoPacket, tcpPacket, udpPacket, type VnetHeader } from '../oracle/packets.ts';
+import {
+  type Ends,
+  echoPacket,
+  icmpError,
+  ipPacket,
+  sctpPacket,
+  tcpPacket,
+  udpLitePacket,
+  udpPacket,
+  type VnetHeader,
+} from '../oracle/packets.ts';
 import { expectForwarded, FAMILIES, PAYLOAD, Scene, way } from './scene.ts';
+
+const UDP_PORTS = { sourcePort: 40_000, destinationPort: 53 };
+/** Destination options. */
+const OPTIONS = { type: 60, bytes: Uint8Array.of(0, 0, 1, 4, 0, 0, 0, 0) };
 
 describe('offloads', () => {
   const LENGTH = 65_000;
@@ -75,6 +89,15 @@ describe('offloads', () => {
     );
   });
 
+  test('a partial checksum behind extension headers', () => {
+    expectForwarded(
+      new Scene(),
+      way(6, 'site-a', 'cloud'),
+      (ends) => udpPacket(ends, { ...UDP_PORTS, extensions: [OPTIONS], checksum: 'partial' }),
+      { flags: 1, checksumStart: 48, checksumOffset: 6 }
+    );
+  });
+
   const tcp = (ends: Ends): Uint8Array =>
     tcpPacket(ends, { sourcePort: 49_500, destinationPort: 5672, checksum: 'partial' });
   const udp = (ends: Ends): Uint8Array =>
@@ -102,6 +125,41 @@ describe('offloads', () => {
       4,
       (ends) => echoPacket(ends, {}),
       { flags: 1, checksumStart: 20, checksumOffset: 2 },
+      'Malformed',
+    ],
+    [
+      'partial checksum of an ICMPv6 error',
+      6,
+      (ends) => icmpError(ends, { type: 1, quoted: tcp(ends) }),
+      { flags: 1, checksumStart: 40, checksumOffset: 2 },
+      'Malformed',
+    ],
+    [
+      'partial checksum of UDP-Lite',
+      4,
+      (ends) => udpLitePacket(ends, { sourcePort: 1, destinationPort: 2 }),
+      { flags: 1, checksumStart: 20, checksumOffset: 6 },
+      'Malformed',
+    ],
+    [
+      'partial checksum of SCTP',
+      4,
+      (ends) => sctpPacket(ends, { sourcePort: 1, destinationPort: 2 }),
+      { flags: 1, checksumStart: 20, checksumOffset: 8 },
+      'Malformed',
+    ],
+    [
+      'partial checksum of GRE',
+      4,
+      (ends) => ipPacket(ends, 47, new Uint8Array(8)),
+      { flags: 1, checksumStart: 20, checksumOffset: 2 },
+      'Malformed',
+    ],
+    [
+      'checksum start before the extension headers',
+      6,
+      (ends) => udpPacket(ends, { ...UDP_PORTS, extensions: [OPTIONS], checksum: 'partial' }),
+      { flags: 1, checksumStart: 40, checksumOffset: 6 },
       'Malformed',
     ],
   ])('a virtio-net header that contradicts its packet: %s', (_, family, build, header, fault) => {

@@ -171,13 +171,25 @@ describe('every verdict has its reason', () => {
         checksum: 'none',
       }),
     ],
-    ['a protocol like SCTP', 'DropUnsupported', 'site-a', ipPacket(toCloud, 132, PAYLOAD)],
+    ['DCCP', 'DropUnsupported', 'site-a', ipPacket(toCloud, 33, PAYLOAD)],
+    [
+      'a protocol that is not exposed',
+      'DropNotPermitted',
+      'site-a',
+      ipPacket(toCloud, 47, PAYLOAD),
+    ],
     ['an ICMP redirect', 'DropUnsupported', 'site-a', icmpMessage(toCloud, { type: 5 })],
     [
-      'a fragment',
+      'a tiny fragment',
       'DropFragment',
       'site-a',
-      ipPacket(toCloud, UDP, new Uint8Array(16), { fragment: 0x2000 }),
+      ipPacket(toCloud, TCP, new Uint8Array(16), { fragment: 0x2000 }),
+    ],
+    [
+      'a later fragment without a first one',
+      'DropFragmentOrphan',
+      'site-a',
+      ipPacket(toCloud, UDP, new Uint8Array(16), { fragment: 0x2002 }),
     ],
     [
       'a pool address that stands for nobody',
@@ -278,6 +290,14 @@ describe('every verdict has its reason', () => {
       expect(scene.counters(ingress)).toEqual({ [verdict]: i });
     }
     expect(scene.paths()).toEqual([]);
+  });
+
+  test('a reply to no request: DropNoSession', () => {
+    const scene = new Scene();
+    const answer = { sourcePort: 53, destinationPort: 40_000 };
+    const packet = udpPacket(way(4, 'cloud', 'site-a', 'reply').before, answer);
+    expect(scene.send('cloud', packet).verdict).toBe('DropNoSession');
+    expect(scene.counters('cloud')).toEqual({ DropNoSession: 1 });
   });
 
   test('the steps decide in their order: presence, then source, then permission', () => {

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import type { PathStatus } from '../../src/translator/index.ts';
-import { type Ends, tcpPacket } from '../oracle/packets.ts';
+import { type Ends, ipPacket, tcpPacket, udpPacket } from '../oracle/packets.ts';
+import { mixedScene, mixedWay } from './mixed.ts';
 import { PAYLOAD, PLAN, Scene, way, without } from './scene.ts';
 
 describe('counters and paths', () => {
@@ -22,12 +23,16 @@ describe('counters and paths', () => {
     expect(translator.counters(0)).toEqual({
       Forward: 0,
       NeedsPresence: 0,
+      NeedsHeadroom: 0,
       DropMalformed: 0,
       DropUnsupported: 0,
       DropFragment: 0,
+      DropFragmentOrphan: 0,
       DropNoPresence: 0,
       DropSpoofed: 0,
       DropNotPermitted: 0,
+      DropNoSession: 0,
+      DropTooBig: 0,
       DropTableFull: 0,
     });
     expect(() => translator.counters(3)).toThrow('there is no realm 3');
@@ -89,6 +94,24 @@ describe('counters and paths', () => {
   });
 });
 
+describe('a packet that is permitted but not forwarded has taken no path', () => {
+  const { request, reply } = mixedWay(4, 6);
+  const udp = (ends: Ends, sourcePort: number, destinationPort: number, length = 0): Uint8Array =>
+    udpPacket(ends, { sourcePort, destinationPort, payload: new Uint8Array(length) });
+
+  test.each<[verdict: string, realm: string, packet: Uint8Array]>([
+    ['DropNoSession', 'cloud', udp(reply.before, 53, 40_000)],
+    ['DropTooBig', 'site', udp(request.before, 40_000, 53, 1400)],
+    ['DropUnsupported', 'site', ipPacket(request.before, 51, new Uint8Array(24))],
+    ['NeedsHeadroom', 'site', udp(request.before, 40_000, 53)],
+  ])('%s', (verdict, realm, packet) => {
+    const scene = mixedScene({ cloud: { mtu: 1280 } });
+    const headroom = verdict === 'NeedsHeadroom' ? 19 : 20;
+    expect(scene.send(realm, packet, {}, headroom).verdict).toBe(verdict);
+    expect(scene.paths()).toEqual([]);
+  });
+});
+
 describe('a full table of paths', () => {
   const packet = (family: 4 | 6, realm: 'site-a' | 'site-b', destinationPort = 5672): Uint8Array =>
     tcpPacket(way(family, realm, 'cloud').before, { sourcePort: 49_500, destinationPort });
@@ -123,7 +146,7 @@ describe('a full table of paths', () => {
 
   test.each([0, -1, 1.5, Number.NaN, 2 ** 24 + 1])('maxPaths cannot be %d', (maxPaths) => {
     expect(() => new Scene({ maxPaths })).toThrow(
-      `maxPaths must be a whole number from 1 to 2^24: ${maxPaths}`
+      `maxPaths must be a whole number from 1 to 16777216, not ${maxPaths}`
     );
   });
 });

@@ -140,9 +140,17 @@ describe('a plan that is wrong', () => {
     ['realms[3].sources[1]', realm({ sources: ['10.0.0.0/24', ''] }), '"" is not an IP prefix'],
     ['realms[3].sources[0]', realm({ sources: ['10.0.0.5/24'] }), 'did you mean 10.0.0.0/24?'],
     ['realms[3].pools[0]', realm({ pools: ['100.64.0.0/x'] }), '"100.64.0.0/x" is not an IP'],
+    ['realms[3].mtu', realm({ mtu: 575 }), '575 is not a whole number from 576 to 65535'],
+    ['realms[3].mtu', realm({ mtu: 65_536 }), '65536 is not a whole number'],
+    ['realms[3].mtu', realm({ mtu: 1400.5 }), '1400.5 is not a whole number'],
+    ['realms[3].mtu', realm({ mtu: Number.NaN }), 'NaN is not a whole number'],
+    [
+      'realms[3].reject',
+      realm({ reject: 'tarpit' as never }),
+      '"tarpit" is none of "drop", "unreachable", "reset"',
+    ],
 
     ['presences[0].address', presence({ address: '::1%lo' }), '"::1%lo" is not an IP address'],
-    ['presences[0].address', presence({ address: 'fd64::1' }), 'are of different IP versions'],
     ['presences[0].realm', presence({ realm: 'moon' }), '"moon" is not one of the plan'],
     ['presences[0].of.realm', presence({ realm: 'cloud' }), "is the presence's own realm"],
     [
@@ -186,6 +194,11 @@ describe('a plan that is wrong', () => {
     ['permits[0].ports[1]', permit({ ports: ['icmp', 'tcp/0'] }), '"tcp/0" is not a port'],
     ['permits[0].ports[0]', permit({ ports: ['udp/9-8'] }), '"udp/9-8" is not a port'],
     ['permits[0].ports[0]', permit({ ports: ['tcp/65536'] }), '"tcp/65536" is not a port'],
+    ['permits[0].ports[0]', permit({ ports: ['sctp/0'] }), '"sctp/0" is not a port'],
+    ['permits[0].ports[0]', permit({ ports: ['ip/256'] }), 'protocol numbers end at 255'],
+    ['permits[0].ports[0]', permit({ ports: ['ip/6'] }), 'write tcp/ and a port'],
+    ['permits[0].ports[0]', permit({ ports: ['ip/33'] }), 'the checksum of DCCP'],
+    ['permits[0].ports[0]', permit({ ports: ['ip/44'] }), 'it is an IPv6 extension header'],
     ['permits[0].clients[0]', permit({ clients: ['10.0.0.1/24'] }), 'bits set behind its length'],
   ])('is refused naming %s, and the old plan stays', (path, plan, message) => {
     const scene = new Scene();
@@ -203,6 +216,38 @@ describe('a plan that is wrong', () => {
     expect(scene.forward('site-a', build(before))).toEqual(build(after));
     expect(scene.send('site-b', build(way(6, 'site-b', 'cloud').before)).verdict).toBe('Forward');
     expect(scene.counters('site-a')).toEqual({ Forward: 2 });
+  });
+});
+
+describe('presences of both IP versions', () => {
+  const both: Presence[] = [
+    { realm: 'site-a', address: 'fd64::4', of: { realm: 'cloud', address: '10.0.0.5' } },
+    { realm: 'cloud', address: 'fd64::46', of: { realm: 'site-a', address: '10.0.0.5' } },
+  ];
+
+  test('one host has one of each in a realm', () => {
+    const presences = [...PLAN.presences, ...both];
+    const scene = new Scene({ plan: { ...PLAN, presences } });
+    const { before, after } = way(4, 'site-a', 'cloud');
+    expect(scene.forward('site-a', build(before))).toEqual(build(after));
+  });
+
+  test('a second one of the same version is refused', () => {
+    const scene = new Scene();
+    for (const presence of both) scene.translator.bind(presence);
+    const second = { ...both[1]!, address: 'fd64::47' };
+    expect(() => scene.translator.bind(second)).toThrow(
+      '10.0.0.5 of site-a already has fd64::46 in cloud'
+    );
+  });
+
+  test('an address that stands for a host of the other version stands for no other', () => {
+    const scene = new Scene();
+    for (const presence of both) scene.translator.bind(presence);
+    const other = { ...both[1]!, of: { realm: 'site-b', address: 'fd00::5' } };
+    expect(() => scene.translator.bind(other)).toThrow(
+      'fd64::46 already stands for 10.0.0.5 of site-a in cloud'
+    );
   });
 });
 

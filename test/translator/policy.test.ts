@@ -1,16 +1,16 @@
 import { describe, expect, test } from 'vitest';
 import { PacketKind } from '../../src/packet/index.ts';
+import { REPLY, REQUEST } from '../../src/translator/layout.ts';
 import { compilePermit } from '../../src/translator/plan.ts';
 import {
   NOTHING,
   type NumberedPermit,
+  needsSession,
   PolicyTable,
-  REPLY,
-  REQUEST,
   sidesOf,
 } from '../../src/translator/policy.ts';
 
-const { Tcp, Udp, EchoRequest, EchoReply } = PacketKind;
+const { Tcp, Udp, UdpLite, Sctp, Other, EchoRequest, EchoReply } = PacketKind;
 const BOTH = REQUEST | REPLY;
 
 function permit(number: number, ...ports: string[]): NumberedPermit {
@@ -20,14 +20,18 @@ function permit(number: number, ...ports: string[]): NumberedPermit {
 
 test('nothing lets nothing pass', () => {
   const policies = new PolicyTable();
-  for (const kind of [Tcp, Udp, EchoRequest, EchoReply]) {
-    expect(policies.allows(NOTHING, kind, BOTH, 0, 0)).toBe(false);
+  for (const kind of [Tcp, Udp, UdpLite, Sctp, Other, EchoRequest, EchoReply]) {
+    expect(policies.sideOf(NOTHING, kind, BOTH, 0, 0)).toBe(0);
   }
 });
 
 describe('a permit', () => {
   const policies = new PolicyTable();
-  const services = permit(0, 'tcp/5672', 'udp/8000-8100', 'icmp', 'tcp/1', 'udp/65535');
+  const services = permit(
+    0,
+    ...['tcp/5672', 'udp/8000-8100', 'icmp', 'tcp/1', 'udp/65535', 'ip/47'],
+    ...['udplite/5004', 'sctp/3868-3870']
+  );
   const requests = policies.extend(NOTHING, services, REQUEST);
   const replies = policies.extend(NOTHING, services, REPLY);
 
@@ -46,24 +50,34 @@ describe('a permit', () => {
     ['a range of TCP', Tcp, 8050, false],
     ['the greatest port', Udp, 65_535, true],
     ['echo', EchoRequest, 0, true],
+    ['udplite/5004', UdpLite, 5004, true],
+    ['a port of UDP-Lite as UDP', Udp, 5004, false],
+    ['a port of UDP as UDP-Lite', UdpLite, 8050, false],
+    ['the last of a range of SCTP', Sctp, 3870, true],
+    ['above a range of SCTP', Sctp, 3871, false],
+    ['a port of TCP as SCTP', Sctp, 5672, false],
+    ['ip/47', Other, 47, true],
+    ['another protocol', Other, 50, false],
+    ['the number of a protocol as a port', Tcp, 47, false],
   ] as const)('%s: the destination port of a request, the source port of a reply', (...row) => {
     const [, kind, port, passes] = row;
-    const other = kind === EchoRequest ? 0 : 33_000;
+    const hasPorts = kind !== EchoRequest && kind !== Other;
+    const other = hasPorts ? 33_000 : port;
     const answer = kind === EchoRequest ? EchoReply : kind;
-    expect(policies.allows(requests, kind, REQUEST, other, port)).toBe(passes);
-    expect(policies.allows(replies, answer, REPLY, port, other)).toBe(passes);
+    expect(policies.sideOf(requests, kind, REQUEST, other, port)).toBe(passes ? REQUEST : 0);
+    expect(policies.sideOf(replies, answer, REPLY, port, other)).toBe(passes ? REPLY : 0);
     // The other way round it is nobody's.
-    if (kind !== EchoRequest) {
-      expect(policies.allows(requests, kind, REQUEST, port, other)).toBe(false);
-      expect(policies.allows(replies, kind, REPLY, other, port)).toBe(false);
+    if (hasPorts) {
+      expect(policies.sideOf(requests, kind, REQUEST, port, other)).toBe(0);
+      expect(policies.sideOf(replies, kind, REPLY, other, port)).toBe(0);
     }
   });
 
   test('on one side does not let the other side pass', () => {
-    expect(policies.allows(requests, Tcp, REPLY, 5672, 5672)).toBe(false);
-    expect(policies.allows(replies, Tcp, REQUEST, 5672, 5672)).toBe(false);
-    expect(policies.allows(requests, Tcp, BOTH, 33_000, 5672)).toBe(true);
-    expect(policies.allows(replies, Tcp, BOTH, 5672, 33_000)).toBe(true);
+    expect(policies.sideOf(requests, Tcp, REPLY, 5672, 5672)).toBe(0);
+    expect(policies.sideOf(replies, Tcp, REQUEST, 5672, 5672)).toBe(0);
+    expect(policies.sideOf(requests, Tcp, BOTH, 33_000, 5672)).toBe(REQUEST);
+    expect(policies.sideOf(replies, Tcp, BOTH, 5672, 33_000)).toBe(REPLY);
   });
 });
 
@@ -72,11 +86,11 @@ describe('extend', () => {
     const policies = new PolicyTable();
     const one = policies.extend(NOTHING, permit(0, 'tcp/1', 'icmp'), REQUEST);
     const two = policies.extend(one, permit(1, 'tcp/2'), REPLY);
-    expect(policies.allows(two, Tcp, REQUEST, 9, 1)).toBe(true);
-    expect(policies.allows(two, EchoRequest, REQUEST, 0, 0)).toBe(true);
-    expect(policies.allows(two, Tcp, REPLY, 2, 9)).toBe(true);
-    expect(policies.allows(one, Tcp, REPLY, 2, 9)).toBe(false);
-    expect(policies.allows(NOTHING, Tcp, REQUEST, 9, 1)).toBe(false);
+    expect(policies.sideOf(two, Tcp, REQUEST, 9, 1)).toBe(REQUEST);
+    expect(policies.sideOf(two, EchoRequest, REQUEST, 0, 0)).toBe(REQUEST);
+    expect(policies.sideOf(two, Tcp, REPLY, 2, 9)).toBe(REPLY);
+    expect(policies.sideOf(one, Tcp, REPLY, 2, 9)).toBe(0);
+    expect(policies.sideOf(NOTHING, Tcp, REQUEST, 9, 1)).toBe(0);
   });
 
   test('gives the same policy for the same permits, another for another side or permit', () => {
@@ -95,8 +109,8 @@ describe('extend', () => {
     const of = permits.map((permit) => policies.extend(NOTHING, permit, REQUEST));
     expect(new Set(of).size).toBe(3000);
     for (const [i, policy] of of.entries()) {
-      expect(policies.allows(policy, Tcp, REQUEST, 9, i + 1)).toBe(true);
-      expect(policies.allows(policy, Tcp, REQUEST, 9, i + 2)).toBe(false);
+      expect(policies.sideOf(policy, Tcp, REQUEST, 9, i + 1)).toBe(REQUEST);
+      expect(policies.sideOf(policy, Tcp, REQUEST, 9, i + 2)).toBe(0);
       expect(policies.extend(NOTHING, permits[i]!, REQUEST)).toBe(policy);
     }
   });
@@ -106,8 +120,8 @@ describe('extend', () => {
     let policy: number = NOTHING;
     for (let i = 0; i < 100; i++)
       policy = policies.extend(policy, permit(i, `tcp/${i + 1}`), REPLY);
-    const passing = Array.from({ length: 102 }, (_, port) => port).filter((port) =>
-      policies.allows(policy, Tcp, REPLY, port, 9)
+    const passing = Array.from({ length: 102 }, (_, port) => port).filter(
+      (port) => policies.sideOf(policy, Tcp, REPLY, port, 9) === REPLY
     );
     expect(passing).toEqual(Array.from({ length: 100 }, (_, i) => i + 1));
   });
@@ -119,6 +133,15 @@ test.each([
   ['a datagram', Udp, false, BOTH],
   ['an echo request', EchoRequest, false, REQUEST],
   ['an echo reply', EchoReply, false, REPLY],
-] as const)('%s is a request, a reply or either', (_name, kind, isPureSyn, sides) => {
-  expect(sidesOf(kind, isPureSyn)).toBe(sides);
+  ['an SCTP packet', Sctp, false, BOTH],
+  ['an INIT', Sctp, true, REQUEST],
+  ['a UDP-Lite datagram', UdpLite, false, BOTH],
+  ['a packet of another protocol', Other, false, BOTH],
+] as const)('%s is a request, a reply or either', (_name, kind, opensSession, sides) => {
+  expect(sidesOf(kind, opensSession)).toBe(sides);
+});
+
+test('replies of TCP and SCTP tell by their flags; all others need a session', () => {
+  const kinds = [Tcp, Sctp, Udp, UdpLite, Other, EchoReply];
+  expect(kinds.map(needsSession)).toEqual([false, false, true, true, true, true]);
 });

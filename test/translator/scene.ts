@@ -14,6 +14,7 @@ import {
   type PathStatus,
   type Permit,
   type Presence,
+  TRANSLATION_HEADROOM,
   type TranslationPlan,
   VERDICT_NAMES,
   type VerdictName,
@@ -133,6 +134,8 @@ export interface Sent {
 /** A translator with the plan loaded. */
 export class Scene {
   readonly translator: PacketTranslator;
+  /** The virtio-net header of the packet that was forwarded last, if it had one. */
+  vnet: Uint8Array = new Uint8Array(VNET);
 
   constructor(options: PacketTranslatorOptions & { readonly plan?: TranslationPlan } = {}) {
     this.translator = new PacketTranslator(options);
@@ -141,27 +144,52 @@ export class Scene {
 
   /**
    * Translates a copy of the packet. It stands in the middle of a buffer, and this throws if a byte
-   * around it was written, or a byte of it though it was not forwarded.
+   * around it was written, or a byte of it though it was not forwarded. Only a packet that changes its
+   * IP version may write to its virtio-net header and to the `headroom` in front.
    */
-  send(ingress: string, packet: Uint8Array, header?: VnetHeader): Sent {
+  send(
+    ingress: string,
+    packet: Uint8Array,
+    header?: VnetHeader,
+    headroom: number = TRANSLATION_HEADROOM
+  ): Sent {
     const { translator } = this;
     const frame = framed(packet, header);
-    const start = AROUND + VNET;
+    const start = AROUND + headroom + VNET;
     const end = start + packet.length;
     const buffer = new Uint8Array(end + AROUND).fill(CANARY);
-    buffer.set(frame, AROUND);
-    const vnet = header === undefined ? -1 : AROUND;
-    const number = translator.translate(translator.realm(ingress), buffer, start, end, vnet);
-    const verdict = VERDICT_NAMES[number]!;
+    buffer.set(frame, start - VNET);
+    const untouched = buffer.slice();
+    const realm = translator.realm(ingress);
+    const vnet = header === undefined ? -1 : start - VNET;
+    const room = header === undefined ? headroom + VNET : headroom;
+    const verdict = VERDICT_NAMES[translator.translate(realm, buffer, start, end, vnet, room)]!;
 
-    const result = buffer.slice(start, end);
-    if (verdict === 'Forward') buffer.set(packet, start);
-    const untouched = new Uint8Array(buffer.length).fill(CANARY);
-    untouched.set(frame, AROUND);
+    let result = packet;
+    if (verdict === 'Forward') {
+      result = buffer.slice(translator.start, translator.end);
+      this.vnet = buffer.slice(translator.vnet, translator.vnet + VNET);
+      const isSameVersion = result[0]! >>> 4 === packet[0]! >>> 4;
+      const from = isSameVersion ? start : AROUND;
+      buffer.set(untouched.subarray(from, end), from);
+    }
     if (Buffer.compare(buffer, untouched) !== 0) {
       throw new Error(`${verdict}, and bytes were changed that were not to be changed`);
     }
     return { verdict, egress: translator.realmName(translator.egress), packet: result };
+  }
+
+  /** Translates packets that come from one realm, and returns the verdicts on them. */
+  verdicts(ingress: string, ...packets: readonly Uint8Array[]): VerdictName[] {
+    return packets.map((packet) => this.send(ingress, packet).verdict);
+  }
+
+  /** The answer to the packet that was refused last, if there is one. */
+  get reply(): Uint8Array | undefined {
+    const { replyLength, reply } = this.translator;
+    if (replyLength === 0) return undefined;
+    expect(reply.slice(0, VNET)).toEqual(new Uint8Array(VNET));
+    return reply.slice(VNET, replyLength);
   }
 
   /** Translates the packet, which must be forwarded, and returns it as it leaves. */

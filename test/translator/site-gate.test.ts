@@ -7,6 +7,7 @@ import {
   icmpError,
   icmpMessage,
   ipPacket,
+  TCP,
   tcpPacket,
   UDP,
   udpPacket,
@@ -117,12 +118,22 @@ describe.each(FAMILIES)('IPv%i', (family) => {
 
 test.each<[string, string, Uint8Array]>([
   ['a cut packet', 'DropMalformed', tcp(allowed()).slice(0, 39)],
-  ['a fragment', 'DropFragment', ipPacket(allowed(), UDP, new Uint8Array(8), { fragment: 1 })],
-  ['an unknown protocol', 'DropUnsupported', ipPacket(allowed(), 132, new Uint8Array(8))],
+  ['a bad fragment', 'DropFragment', ipPacket(allowed(), TCP, new Uint8Array(8), { fragment: 1 })],
+  ['DCCP', 'DropUnsupported', ipPacket(allowed(), 33, new Uint8Array(16))],
   ['an ICMP redirect', 'DropUnsupported', icmpMessage(allowed(), { type: 5 })],
 ])('%s is dropped in both directions: %s', (_name, verdict, packet) => {
   expect(check(gate(), 'outbound', packet)).toBe(verdict);
   expect(check(gate(), 'inbound', packet)).toBe(verdict);
+});
+
+test.each<[string, Uint8Array]>([
+  ['a first fragment', ipPacket(allowed(), 47, new Uint8Array(16), { fragment: 0x2000 })],
+  ['a later fragment', ipPacket(allowed(), UDP, new Uint8Array(8), { fragment: 3 })],
+  ['SCTP', ipPacket(allowed(), 132, new Uint8Array(12))],
+  ['a protocol that nobody knows', ipPacket(allowed(), 200, new Uint8Array(0))],
+])('%s is judged by its addresses', (_name, packet) => {
+  expect(check(gate(), 'outbound', packet)).toBe('Forward');
+  expect(check(gate(), 'inbound', packet)).toBe('DropSpoofed');
 });
 
 test('an address of the other IP version is in no prefix', () => {

@@ -335,10 +335,11 @@ describe('a dialled tunnel', () => {
   });
 
   test('uses new credentials at the next connection', async () => {
-    const seen: string[] = [];
+    // Asked about each connection twice.
+    const seen = new Set<string>();
     const listener = await listen({
       authorize: ({ certificate }) => {
-        seen.push(certificate.toString().trim());
+        seen.add(certificate.toString().trim());
         return undefined;
       },
     });
@@ -349,7 +350,7 @@ describe('a dialled tunnel', () => {
     expect(tunnel.state).toBe('up');
     for (const accepted of listener.tunnels) accepted.destroy();
     await next(tunnel, 'up');
-    expect(seen).toEqual([String(siteA.cert).trim(), String(renewed.cert).trim()]);
+    expect([...seen]).toEqual([String(siteA.cert).trim(), String(renewed.cert).trim()]);
     expect(() => tunnel.updateCredentials({ ...renewed, cert: siteA.cert })).toThrow(
       CertificateError
     );

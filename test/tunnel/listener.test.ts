@@ -192,11 +192,35 @@ describe('a listener', () => {
     expect(listener.tunnels.size).toBe(0);
   });
 
+  test('refuses a peer that was welcome at TLS and is revoked before its HELLO', async () => {
+    let refusal: { code: string; reason: string } | undefined;
+    const authorize = vi.fn(() => refusal);
+    const listener = await listen({ authorize });
+    const onTunnel = vi.fn();
+    listener.on('tunnel', onTunnel);
+    const peer = RawPeer.dial(listener.port, siteA);
+    await vi.waitFor(() => expect(authorize).toHaveBeenCalledTimes(1));
+
+    refusal = { code: 'revoked', reason: 'stolen a moment ago' };
+    peer.send(FrameType.Hello, HELLO);
+    peer.send(FrameType.Packet, Buffer.alloc(60));
+    expect(await peer.json(FrameType.Close)).toEqual(refusal);
+    await peer.closed;
+    await vi.waitFor(() => expect(listener.handshakes).toBe(0));
+    expect(authorize).toHaveBeenCalledTimes(2);
+    expect(authorize.mock.calls[1]).toEqual(authorize.mock.calls[0]);
+    expect(onTunnel).not.toHaveBeenCalled();
+    expect(listener.tunnels.size).toBe(0);
+    expect([...listener.counters.refused]).toEqual([['revoked', 1]]);
+    expect([...listener.counters.failed]).toEqual([['revoked', 1]]);
+    expect(listener.counters.accepted).toBe(0);
+  });
+
   test('resumes no session: every connection shows its certificate', async () => {
-    const seen: string[] = [];
+    const seen = vi.fn();
     const listener = await listen({
       authorize: ({ certificate }) => {
-        seen.push(certificate.serialNumber);
+        seen(certificate.serialNumber);
         return undefined;
       },
     });
@@ -213,7 +237,8 @@ describe('a listener', () => {
     second.send(FrameType.Hello, HELLO);
     await second.frame(FrameType.Welcome);
     expect(second.socket.isSessionReused()).toBe(false);
-    expect(seen).toHaveLength(2);
+    // At TLS and at HELLO, of each connection.
+    expect(seen).toHaveBeenCalledTimes(4);
   });
 
   test('delivers two tunnels of the same site: which one counts is for the host', async () => {

@@ -1,0 +1,121 @@
+/**
+ * Sends a packet to a device or a tunnel in the form that is taken there: most as they are, the others
+ * cut into pieces that fit, or with their checksum completed (`packet/cutter.ts`).
+ * @module
+ */
+import type { PacketDevice } from '../device/index.ts';
+import {
+  Cut,
+  MAX_PACKET_LENGTH,
+  PacketCutter,
+  VNET_GSO_ECN,
+  VNET_GSO_NONE,
+  VNET_GSO_TYPE,
+  VNET_HEADER_LENGTH,
+} from '../packet/index.ts';
+import { MAX_PACKET_PAYLOAD, type Tunnel } from '../tunnel/index.ts';
+
+/** Cumulative. */
+export interface CutCounters {
+  /** Packets that were cut, or had their checksum completed, before they left. */
+  cut: number;
+  /** Packets too long for where they go that may not be cut. */
+  dropUncut: number;
+}
+
+/** What became of a packet. */
+export const Sending = {
+  Done: 0,
+  /** The device or the tunnel did not take it, or not all of its pieces: they stop at the first. */
+  Refused: 1,
+  /** It may not be cut; counted as `dropUncut`. */
+  Uncut: 2,
+} as const;
+export type Sending = (typeof Sending)[keyof typeof Sending];
+
+/**
+ * Packets are `buffer[vnet .. end)`, virtio-net header first; `cutTo` is the size that their realm
+ * takes, or 0 if they fit.
+ */
+export class PacketSender {
+  readonly #counters: CutCounters;
+  readonly #cutter = new PacketCutter();
+
+  constructor(counters: CutCounters) {
+    this.#counters = counters;
+  }
+
+  toDevice(
+    device: PacketDevice,
+    buffer: Buffer,
+    vnet: number,
+    end: number,
+    cutTo: number
+  ): Sending {
+    const isTaken =
+      cutTo === 0 &&
+      (device.offload
+        ? end - vnet <= VNET_HEADER_LENGTH + MAX_PACKET_LENGTH
+        : isPlain(buffer, vnet, end, device.mtu));
+    if (!isTaken) return this.#cutToDevice(device, buffer, vnet, end, cutTo);
+    return device.write(buffer, vnet, end - vnet) ? Sending.Done : Sending.Refused;
+  }
+
+  /** Commits the packet, in so many frames as it takes. The buffer is not the tunnel's own. */
+  toTunnel(tunnel: Tunnel, buffer: Buffer, vnet: number, end: number, cutTo: number): Sending {
+    const isTaken = cutTo === 0 && end - vnet <= MAX_PACKET_PAYLOAD;
+    if (!isTaken) return this.#cutToTunnel(tunnel, buffer, vnet, end, cutTo);
+    return tunnel.sendPacket(buffer, vnet, end) ? Sending.Done : Sending.Refused;
+  }
+
+  #cutToDevice(
+    device: PacketDevice,
+    buffer: Buffer,
+    vnet: number,
+    end: number,
+    cutTo: number
+  ): Sending {
+    const limit = device.offload ? MAX_PACKET_LENGTH : device.mtu;
+    if (!this.#beginCut(buffer, vnet, end, cutTo, limit)) return Sending.Uncut;
+    const cutter = this.#cutter;
+    for (let length = cutter.next(); length > 0; length = cutter.next()) {
+      if (!device.write(cutter.frame, 0, length)) return Sending.Refused;
+    }
+    return Sending.Done;
+  }
+
+  #cutToTunnel(tunnel: Tunnel, buffer: Buffer, vnet: number, end: number, cutTo: number): Sending {
+    if (!this.#beginCut(buffer, vnet, end, cutTo, MAX_PACKET_LENGTH)) return Sending.Uncut;
+    const cutter = this.#cutter;
+    for (let length = cutter.next(); length > 0; length = cutter.next()) {
+      if (!tunnel.sendPacket(cutter.frame, 0, length)) return Sending.Refused;
+    }
+    return Sending.Done;
+  }
+
+  #beginCut(buffer: Buffer, vnet: number, end: number, cutTo: number, limit: number): boolean {
+    const start = vnet + VNET_HEADER_LENGTH;
+    const size = cutTo > 0 ? Math.min(cutTo, limit) : limit;
+    // Without leave only senders make fragments of IPv6 (RFC 8200 section 5).
+    const isAllowed =
+      cutTo > 0 ||
+      end - start <= size ||
+      buffer[start]! >>> 4 === 4 ||
+      (buffer[vnet + VNET_GSO_TYPE]! & ~VNET_GSO_ECN) !== VNET_GSO_NONE;
+    if (isAllowed && this.#cutter.begin(buffer, vnet, start, end, size) === Cut.Ready) {
+      this.#counters.cut++;
+      return true;
+    }
+    this.#counters.dropUncut++;
+    return false;
+  }
+}
+
+/** Whether the packet is no longer than `mtu`, and nothing is left undone. */
+function isPlain(buffer: Buffer, vnet: number, end: number, mtu: number): boolean {
+  const start = vnet + VNET_HEADER_LENGTH;
+  if (end - start > mtu) return false;
+  let bits = 0;
+  for (let i = vnet; i < start; i++) bits |= buffer[i]!;
+  return bits === 0;
+}

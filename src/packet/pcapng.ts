@@ -1,0 +1,191 @@
+/**
+ * Writes packets down for Wireshark, tcpdump and the like: pcapng
+ * ([draft-ietf-opsawg-pcapng](https://datatracker.ietf.org/doc/html/draft-ietf-opsawg-pcapng)), one
+ * section with any number of interfaces, little-endian.
+ *
+ * ```
+ * +------------+--------------+------ ... ------+------ ... ------+--------------+
+ * | block type | total length | fixed fields    | options         | total length |
+ * +------------+--------------+------ ... ------+------ ... ------+--------------+
+ *
+ * an option: code (2), length (2), value, filled up to a multiple of 4
+ * ```
+ * @module
+ */
+import { ApiMisuseError } from '../errors.ts';
+import { MAX_PACKET_LENGTH } from './virtio.ts';
+
+/** Which way a packet goes at its interface: `inbound` came from there, `outbound` went there. */
+export type PcapngDirection = 'inbound' | 'outbound';
+
+export interface PcapngOptions {
+  /**
+   * Takes the next bytes of the file; what it throws comes out of the method that wrote. The array is
+   * made for this call and may be kept, so `(bytes) => stream.write(bytes)` will do.
+   */
+  write(bytes: Uint8Array): void;
+  /** How much of each packet is kept, in bytes; by default all. */
+  readonly snapLength?: number;
+}
+
+/** Keeps nothing of what it has written, so its memory does not grow with the file. */
+export class PcapngWriter {
+  readonly #write: (bytes: Uint8Array) => void;
+  readonly #snapLength: number;
+  #interfaces = 0;
+
+  /**
+   * Writes the section header, with which the file begins.
+   *
+   * @throws {ApiMisuseError} if the snap length is not a whole number from 1 to 65535.
+   */
+  constructor({ write, snapLength = MAX_PACKET_LENGTH }: PcapngOptions) {
+    if (!Number.isInteger(snapLength) || snapLength < 1 || snapLength > MAX_PACKET_LENGTH) {
+      throw new ApiMisuseError(
+        `snapLength must be a whole number from 1 to ${MAX_PACKET_LENGTH}, not ${snapLength}`
+      );
+    }
+    this.#write = write;
+    this.#snapLength = snapLength;
+    const block = new Block(SECTION_HEADER, SECTION_HEADER_FIELDS);
+    block.view.setUint32(8, BYTE_ORDER_MAGIC, true);
+    block.view.setUint16(12, 1, true); // version 1.0
+    block.view.setUint16(14, 0, true);
+    block.view.setBigInt64(16, -1n, true); // section length: not known
+    write(block.bytes);
+  }
+
+  /**
+   * Describes one more interface, whose packets are bare IP packets; returns its index for `packet`.
+   *
+   * @throws {ApiMisuseError} if the name is longer than 65535 bytes.
+   */
+  interface(name: string): number {
+    const text = encodeText('interface name', name);
+    const options = optionLength(text.length) + optionLength(1) + END_OF_OPTIONS;
+    const block = new Block(INTERFACE_DESCRIPTION, INTERFACE_FIELDS + options);
+    block.view.setUint16(8, LINKTYPE_RAW, true);
+    block.view.setUint32(12, this.#snapLength, true);
+    const next = block.option(HEADER + INTERFACE_FIELDS, IF_NAME, text);
+    block.option(next, IF_TSRESOL, MICROSECONDS);
+    this.#write(block.bytes);
+    return this.#interfaces++;
+  }
+
+  /**
+   * Writes the packet `buffer[start .. end)`, without a virtio-net header.
+   *
+   * @param timeMs since 1970; fractions count, down to a microsecond.
+   * @throws {ApiMisuseError} if there is no such interface, the range is not within the buffer, or
+   *   the comment is longer than 65535 bytes.
+   */
+  packet(
+    interfaceIndex: number,
+    timeMs: number,
+    direction: PcapngDirection,
+    buffer: Uint8Array,
+    start: number,
+    end: number,
+    comment?: string
+  ): void {
+    if (!(interfaceIndex >>> 0 === interfaceIndex && interfaceIndex < this.#interfaces)) {
+      throw new ApiMisuseError(`no interface ${interfaceIndex}: there are ${this.#interfaces}`);
+    }
+    if (!(start >= 0 && start <= end && end <= buffer.length)) {
+      throw new ApiMisuseError(
+        `packet from ${start} to ${end} is not within a buffer of ${buffer.length}`
+      );
+    }
+    const length = end - start;
+    const captured = Math.min(length, this.#snapLength);
+    const text = comment === undefined ? undefined : encodeText('comment', comment);
+    const options =
+      optionLength(FLAGS_LENGTH) +
+      (text === undefined ? 0 : optionLength(text.length)) +
+      END_OF_OPTIONS;
+
+    const block = new Block(ENHANCED_PACKET, PACKET_FIELDS + padded(captured) + options);
+    const { view, bytes } = block;
+    const time = Math.round(timeMs * 1000);
+    view.setUint32(8, interfaceIndex, true);
+    view.setUint32(12, Math.floor(time / 2 ** 32), true);
+    view.setUint32(16, time, true); // its low 32 bits
+    view.setUint32(20, captured, true);
+    view.setUint32(24, length, true);
+    bytes.set(buffer.subarray(start, start + captured), HEADER + PACKET_FIELDS);
+    const flags = direction === 'inbound' ? FLAGS_INBOUND : FLAGS_OUTBOUND;
+    const next = block.option(HEADER + PACKET_FIELDS + padded(captured), EPB_FLAGS, flags);
+    if (text !== undefined) block.option(next, OPT_COMMENT, text);
+    this.#write(bytes);
+  }
+}
+
+/** A block of zeros but for its type and lengths. */
+class Block {
+  readonly bytes: Uint8Array;
+  readonly view: DataView;
+
+  /** @param body bytes between the header and the trailing length, a multiple of 4. */
+  constructor(type: number, body: number) {
+    const length = HEADER + body + TRAILER;
+    this.bytes = new Uint8Array(length);
+    this.view = new DataView(this.bytes.buffer);
+    this.view.setUint32(0, type, true);
+    this.view.setUint32(4, length, true);
+    this.view.setUint32(length - TRAILER, length, true);
+  }
+
+  /** Returns the offset behind the option; the end of options, four zeros, is there already. */
+  option(at: number, code: number, value: Uint8Array): number {
+    this.view.setUint16(at, code, true);
+    this.view.setUint16(at + 2, value.length, true);
+    this.bytes.set(value, at + OPTION_HEADER);
+    return at + optionLength(value.length);
+  }
+}
+
+function encodeText(what: string, text: string): Uint8Array {
+  const bytes = new TextEncoder().encode(text);
+  if (bytes.length > MAX_OPTION) {
+    throw new ApiMisuseError(`${what} of ${bytes.length} bytes is longer than ${MAX_OPTION}`);
+  }
+  return bytes;
+}
+
+function optionLength(value: number): number {
+  return OPTION_HEADER + padded(value);
+}
+
+function padded(length: number): number {
+  return (length + 3) & ~3;
+}
+
+const SECTION_HEADER = 0x0a0d_0d0a;
+const INTERFACE_DESCRIPTION = 1;
+const ENHANCED_PACKET = 6;
+
+const HEADER = 8; // type and total length
+const TRAILER = 4; // total length once more
+const SECTION_HEADER_FIELDS = 16;
+const INTERFACE_FIELDS = 8;
+const PACKET_FIELDS = 20;
+
+const BYTE_ORDER_MAGIC = 0x1a2b_3c4d;
+/** IPv4 or IPv6, as its first four bits say. */
+const LINKTYPE_RAW = 101;
+
+const OPTION_HEADER = 4; // code and length
+const END_OF_OPTIONS = 4;
+const MAX_OPTION = 65_535;
+const OPT_COMMENT = 1;
+const IF_NAME = 2;
+const IF_TSRESOL = 9;
+const EPB_FLAGS = 2;
+
+/** Ten to the power of -6 s. */
+const MICROSECONDS: Uint8Array = /* @__PURE__ */ Uint8Array.of(6);
+
+/** Bits 0 and 1 of the flags are the direction. */
+const FLAGS_INBOUND: Uint8Array = /* @__PURE__ */ Uint8Array.of(1, 0, 0, 0);
+const FLAGS_OUTBOUND: Uint8Array = /* @__PURE__ */ Uint8Array.of(2, 0, 0, 0);
+const FLAGS_LENGTH = 4;

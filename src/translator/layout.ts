@@ -1,0 +1,38 @@
+/**
+ * Where things are in the records of paths and ways, in words. Constants alone, and no imports: so a
+ * bundler can put them where they are used.
+ * @module
+ */
+
+/** Words of a path's value, behind its key. */
+export const PATH_WAY = 0;
+/** The checksum delta of both addresses. */
+export const PATH_DELTA = 1;
+/** The same number for both directions between two hosts, but for its lowest bit. */
+export const PATH_PAIR = 2;
+/** The new source, and behind it the new destination; or, if the IP version changes, see `PathTable.wide`. */
+export const PATH_ADDRESSES = 3;
+
+/** Of a record of the IPv4 table: its length, that of its key, and where its two counters are, as floats. */
+export const IPV4_STRIDE = 12;
+export const IPV4_KEY = 3;
+export const IPV4_COUNTERS = 4;
+/** The same of the IPv6 table. */
+export const IPV6_STRIDE = 24;
+export const IPV6_KEY = 9;
+export const IPV6_COUNTERS = 10;
+
+/** Words of a way's value. */
+export const WAY_EGRESS = 0;
+export const WAY_POLICY = 1;
+/** IP version that packets leave with. */
+export const WAY_FAMILY = 2;
+/** Largest packet, as it leaves. */
+export const WAY_MTU = 3;
+/** Largest MSS of a TCP segment with SYN; `MAX_MSS` if any fits. */
+export const WAY_MSS = 4;
+export const MAX_MSS = 65_535;
+
+/** Which of the two things a packet may be to a permit; or-ed when it may be either. */
+export const REQUEST = 1;
+export const REPLY = 2;

@@ -1,0 +1,196 @@
+/**
+ * Paths: what the data plane needs of one direction between two hosts, found by (ingress realm,
+ * source, destination). A record of the IPv4 table is 48 bytes, so that it costs about one cache line:
+ *
+ * ```
+ *  realm | source | destination | way | delta | pair | new source | new destination | packets | bytes
+ * ```
+ *
+ * Addresses are one word each, or four in the IPv6 table; `packets` and `bytes` are floats of two words.
+ * What many paths have in common (where they lead, what may pass, what fits) is one *way*.
+ * @module
+ */
+import type { Family } from '../address.ts';
+import { foldDelta, longDelta } from '../packet/checksum.ts';
+import { MAX_PACKET_LENGTH } from '../packet/virtio.ts';
+import type { CompiledRealm, Resolution } from './bindings.ts';
+import { IntTable } from './int-table.ts';
+import {
+  MAX_MSS,
+  PATH_ADDRESSES,
+  PATH_DELTA,
+  PATH_PAIR,
+  PATH_WAY,
+  WAY_EGRESS,
+  WAY_FAMILY,
+  WAY_MSS,
+  WAY_MTU,
+  WAY_POLICY,
+} from './layout.ts';
+
+/** One direction between two hosts, as it is reported. */
+export interface PathStatus {
+  readonly ingress: string;
+  readonly source: string;
+  readonly destination: string;
+  readonly egress: string;
+  readonly newSource: string;
+  readonly newDestination: string;
+  readonly packets: number;
+  /** Without the virtio-net header, as the packets entered. */
+  readonly bytes: number;
+}
+
+/** The paths of one IP version. */
+export class PathTable extends IntTable {
+  readonly family: Family;
+  /** Words of an address. */
+  readonly width: 1 | 4;
+  /** Where in a record the counters are, in units of two words; `floats` has them. */
+  readonly counters: number;
+  /**
+   * New addresses of another IP version: eight words for each path that has such, new source first.
+   * `PATH_ADDRESSES` is the index of the first.
+   */
+  wide: Int32Array = new Int32Array(64);
+  #wideLength = 0;
+
+  constructor(family: Family, maxSize: number) {
+    const width = family === 4 ? 1 : 4;
+    super(1 + 2 * width, PATH_ADDRESSES + 2 * width + COUNTER_WORDS, maxSize);
+    this.family = family;
+    this.width = width;
+    this.counters = (this.stride - COUNTER_WORDS) / 2;
+  }
+
+  /** Adds the path of the key in `key`; -1 when the table is full. */
+  open(resolution: Resolution, way: number, pair: number): number {
+    const path = this.insert();
+    if (path < 0) return -1;
+    const { words, width } = this;
+    const value = path * this.stride + this.keyWords;
+    const { source, destination, family } = resolution;
+    const newWidth = family === 4 ? 1 : 4;
+    let delta = 0;
+    for (let i = value - 2 * width; i < value; i++) delta += longDelta(words[i]!, 0);
+    for (let i = 0; i < newWidth; i++) delta += longDelta(0, source[i]!);
+    for (let i = 0; i < newWidth; i++) delta += longDelta(0, destination[i]!);
+    words[value + PATH_WAY] = way;
+    words[value + PATH_DELTA] = foldDelta(delta);
+    words[value + PATH_PAIR] = pair;
+    if (family === this.family) {
+      for (let i = 0; i < width; i++) {
+        words[value + PATH_ADDRESSES + i] = source[i]!;
+        words[value + PATH_ADDRESSES + width + i] = destination[i]!;
+      }
+    } else {
+      words[value + PATH_ADDRESSES] = this.#addWide(source, destination);
+    }
+    return path;
+  }
+
+  /** Puts the key of a path in `key`. */
+  keyOf(path: number): void {
+    const at = path * this.stride;
+    for (let i = 0; i < this.keyWords; i++) this.key[i] = this.words[at + i]!;
+  }
+
+  packets(path: number): number {
+    return this.floats[(path * this.stride) / 2 + this.counters]!;
+  }
+
+  bytes(path: number): number {
+    return this.floats[(path * this.stride) / 2 + this.counters + 1]!;
+  }
+
+  count(path: number, packets: number, bytes: number): void {
+    const at = (path * this.stride) / 2 + this.counters;
+    this.floats[at]! += packets;
+    this.floats[at + 1]! += bytes;
+  }
+
+  /**
+   * Where the new source of a path is, and `width` words behind it the new destination, both of the IP
+   * version `family`.
+   */
+  newAddresses(
+    path: number,
+    family: Family
+  ): { readonly words: Int32Array; readonly at: number; readonly width: number } {
+    const at = path * this.stride + this.keyWords + PATH_ADDRESSES;
+    return family === this.family
+      ? { words: this.words, at, width: this.width }
+      : { words: this.wide, at: this.words[at]!, width: 4 };
+  }
+
+  /** Takes the path back that was opened last, which leads to the IP version `family`. */
+  closeLast(family: Family): void {
+    if (family !== this.family) this.#wideLength -= 8;
+    this.removeLast();
+  }
+
+  #addWide(source: Int32Array, destination: Int32Array): number {
+    if (this.#wideLength + 8 > this.wide.length) {
+      const larger = new Int32Array(2 * this.wide.length);
+      larger.set(this.wide);
+      this.wide = larger;
+    }
+    const at = this.#wideLength;
+    this.wide.set(source, at);
+    this.wide.set(destination, at + 4);
+    this.#wideLength += 8;
+    return at;
+  }
+}
+
+/** What paths have in common; a way is the index in `words` of its value. */
+export class WayTable extends IntTable {
+  constructor() {
+    super(4, 5, MAX_WAYS);
+  }
+
+  wayOf(
+    family: Family,
+    ingress: number,
+    from: CompiledRealm,
+    { egress, family: newFamily, policy }: Resolution,
+    to: CompiledRealm
+  ): number {
+    const { key } = this;
+    key[0] = ingress;
+    key[1] = egress;
+    key[2] = policy;
+    key[3] = (family << 8) | newFamily;
+    let record = this.find();
+    if (record < 0) {
+      record = this.insert();
+      const value = record * this.stride + this.keyWords;
+      this.words[value + WAY_EGRESS] = egress;
+      this.words[value + WAY_POLICY] = policy;
+      this.words[value + WAY_FAMILY] = newFamily;
+      this.words[value + WAY_MTU] = Math.min(mtuTo(newFamily, to.mtu), LARGEST[newFamily]);
+      const mss = Math.min(segmentIn(family, from.mtu), segmentIn(newFamily, to.mtu));
+      this.words[value + WAY_MSS] = Math.min(mss, MAX_MSS);
+    }
+    return record * this.stride + this.keyWords;
+  }
+}
+
+/** Every IPv6 link takes 1280 bytes ([RFC 8200 section 5](https://www.rfc-editor.org/rfc/rfc8200#section-5)). */
+export const MIN_IPV6_MTU = 1280;
+
+function mtuTo(family: Family, mtu: number): number {
+  return family === 6 ? Math.max(mtu, MIN_IPV6_MTU) : mtu;
+}
+
+/** TCP payload of a packet with plain headers. */
+function segmentIn(family: Family, mtu: number): number {
+  return family === 4 ? mtu - 40 : mtuTo(6, mtu) - 60;
+}
+
+/** Words of both counters. */
+const COUNTER_WORDS = 4;
+/** What the length fields can say, by IP version. */
+const LARGEST = { 4: MAX_PACKET_LENGTH, 6: 40 + 65_535 } as const;
+/** Ways come from plans, which the host bounds. */
+const MAX_WAYS = 2 ** 26;

@@ -1,0 +1,208 @@
+/**
+ * Answers to packets that are refused: ICMP errors ([RFC 792](https://www.rfc-editor.org/rfc/rfc792),
+ * [RFC 4443](https://www.rfc-editor.org/rfc/rfc4443)) and resets
+ * ([RFC 9293 section 3.5.2](https://www.rfc-editor.org/rfc/rfc9293#section-3.5.2)), made in one buffer
+ * that is used again and again, and no faster than allowed.
+ * @module
+ */
+import { fold, sumBytes } from '../packet/checksum.ts';
+import {
+  FragmentPart,
+  ICMP_CHECKSUM,
+  ICMP_HEADER,
+  IPV4_CHECKSUM,
+  IPV4_DONT_FRAGMENT,
+  IPV4_FRAGMENT,
+  IPV4_MIN_HEADER,
+  IPV4_PROTOCOL,
+  IPV4_SOURCE,
+  IPV4_TOTAL_LENGTH,
+  IPV4_TTL,
+  IPV6_HEADER,
+  IPV6_HOP_LIMIT,
+  IPV6_NEXT_HEADER,
+  IPV6_PAYLOAD_LENGTH,
+  IPV6_SOURCE,
+  PacketKind,
+  Protocol,
+  SCTP_CHUNK_ABORT,
+  SCTP_HEADER,
+  TCP_ACKNOWLEDGEMENT,
+  TCP_CHECKSUM,
+  TCP_DATA_OFFSET,
+  TCP_FLAG_ACK,
+  TCP_FLAG_FIN,
+  TCP_FLAG_RST,
+  TCP_FLAG_SYN,
+  TCP_FLAGS,
+  TCP_MIN_HEADER,
+  TCP_SEQUENCE,
+} from '../packet/fields.ts';
+import type { PacketHeader } from '../packet/header.ts';
+import { VNET_HEADER_LENGTH } from '../packet/virtio.ts';
+import type { Reject } from './plan.ts';
+import { checkWhole } from './sessions.ts';
+
+export interface ReplyOptions {
+  /** Answers to one ingress realm in a second at most, and at once; default 1000. */
+  readonly maxRepliesPerSecond?: number;
+}
+
+export class Replies {
+  /** A virtio-net header of zeros, and the packet made last. */
+  readonly frame: Uint8Array = new Uint8Array(VNET_HEADER_LENGTH + MAX_IPV6_ERROR);
+  readonly #view: DataView = new DataView(this.frame.buffer);
+  readonly #perSecond: number;
+  #rejectOf: (realm: number) => Reject = () => 'drop';
+  #nowMs = 0;
+  /** By index of the realm: how many answers it may have now, and since when that is so. */
+  readonly #allowance: number[] = [];
+  readonly #sinceMs: number[] = [];
+
+  /** @throws {ApiMisuseError} if an option is out of range. */
+  constructor({ maxRepliesPerSecond = 1000 }: ReplyOptions) {
+    checkWhole('maxRepliesPerSecond', maxRepliesPerSecond, 0, 2 ** 30);
+    this.#perSecond = maxRepliesPerSecond;
+  }
+
+  setRealms(rejectOf: (realm: number) => Reject): void {
+    this.#rejectOf = rejectOf;
+  }
+
+  advance(nowMs: number): void {
+    this.#nowMs = nowMs;
+  }
+
+  /** Whether packets of the realm that are refused are answered at all. */
+  isAnswered(realm: number): boolean {
+    return this.#rejectOf(realm) !== 'drop';
+  }
+
+  /** Answers a packet that is not permitted, as its realm has it. Returns the frame's length, or 0. */
+  refused(realm: number, view: DataView, header: PacketHeader): number {
+    const reject = this.#rejectOf(realm);
+    if (reject === 'drop' || !mayBeAnswered(view, header) || !this.#spend(realm)) return 0;
+    if (reject === 'reset' && header.kind === PacketKind.Tcp) return this.#reset(view, header);
+    const isIpv4 = header.family === 4;
+    if (reject === 'reset') {
+      return isIpv4 ? this.#error(view, header, 3, 3, 0) : this.#error(view, header, 1, 4, 0);
+    }
+    return isIpv4 ? this.#error(view, header, 3, 13, 0) : this.#error(view, header, 1, 1, 0);
+  }
+
+  /** Answers a packet that is larger than `mtu`. Returns the frame's length, or 0. */
+  tooBig(realm: number, view: DataView, header: PacketHeader, mtu: number): number {
+    if (!mayBeAnswered(view, header) || !this.#spend(realm)) return 0;
+    return header.family === 4
+      ? this.#error(view, header, 3, 4, mtu)
+      : this.#error(view, header, 2, 0, mtu);
+  }
+
+  #spend(realm: number): boolean {
+    const elapsedMs = this.#nowMs - (this.#sinceMs[realm] ?? Number.NEGATIVE_INFINITY);
+    const before = this.#allowance[realm] ?? 0;
+    const allowance = Math.min(this.#perSecond, before + (elapsedMs * this.#perSecond) / 1000);
+    this.#sinceMs[realm] = this.#nowMs;
+    this.#allowance[realm] = allowance < 1 ? allowance : allowance - 1;
+    return allowance >= 1;
+  }
+
+  #error(view: DataView, header: PacketHeader, type: number, code: number, rest: number): number {
+    const isIpv4 = header.family === 4;
+    const ipHeader = isIpv4 ? IPV4_MIN_HEADER : IPV6_HEADER;
+    const most = (isIpv4 ? MAX_IPV4_ERROR : MAX_IPV6_ERROR) - ipHeader - ICMP_HEADER;
+    const quoted = Math.min(header.end - header.start, most);
+    const at = VNET_HEADER_LENGTH + ipHeader;
+    const to = this.#view;
+    to.setUint16(at, (type << 8) | code);
+    to.setUint16(at + ICMP_CHECKSUM, 0);
+    to.setInt32(at + 4, rest);
+    for (let i = 0; i < quoted; i++) {
+      to.setUint8(at + ICMP_HEADER + i, view.getUint8(header.start + i));
+    }
+    const length = ICMP_HEADER + quoted;
+    const protocol = isIpv4 ? Protocol.Icmp : Protocol.Icmpv6;
+    this.#ip(view, header, protocol, length);
+    const pseudo = isIpv4 ? 0 : this.#pseudoSum(protocol, length);
+    to.setUint16(at + ICMP_CHECKSUM, ~fold(sumBytes(this.frame, at, at + length, pseudo)));
+    return VNET_HEADER_LENGTH + ipHeader + length;
+  }
+
+  #reset(view: DataView, header: PacketHeader): number {
+    const { transport } = header;
+    const ipHeader = header.family === 4 ? IPV4_MIN_HEADER : IPV6_HEADER;
+    const at = VNET_HEADER_LENGTH + ipHeader;
+    const to = this.#view;
+    const flags = view.getUint8(transport + TCP_FLAGS);
+    const isAck = (flags & TCP_FLAG_ACK) !== 0;
+    const dataOffset = (view.getUint8(transport + TCP_DATA_OFFSET) >>> 4) << 2;
+    let length = header.end - transport - dataOffset;
+    if ((flags & TCP_FLAG_SYN) !== 0) length++;
+    if ((flags & TCP_FLAG_FIN) !== 0) length++;
+    to.setUint16(at, header.destinationPort);
+    to.setUint16(at + 2, header.sourcePort);
+    to.setInt32(at + TCP_SEQUENCE, isAck ? view.getInt32(transport + TCP_ACKNOWLEDGEMENT) : 0);
+    to.setInt32(
+      at + TCP_ACKNOWLEDGEMENT,
+      isAck ? 0 : (view.getInt32(transport + TCP_SEQUENCE) + length) | 0
+    );
+    to.setUint8(at + TCP_DATA_OFFSET, (TCP_MIN_HEADER >>> 2) << 4);
+    to.setUint8(at + TCP_FLAGS, isAck ? TCP_FLAG_RST : TCP_FLAG_RST | TCP_FLAG_ACK);
+    to.setUint16(at + 14, 0);
+    to.setInt32(at + TCP_CHECKSUM, 0);
+    this.#ip(view, header, Protocol.Tcp, TCP_MIN_HEADER);
+    const pseudo = this.#pseudoSum(Protocol.Tcp, TCP_MIN_HEADER);
+    to.setUint16(at + TCP_CHECKSUM, ~fold(sumBytes(this.frame, at, at + TCP_MIN_HEADER, pseudo)));
+    return VNET_HEADER_LENGTH + ipHeader + TCP_MIN_HEADER;
+  }
+
+  /** Writes an IP header back to where the packet came from. */
+  #ip(view: DataView, header: PacketHeader, protocol: number, length: number): void {
+    const to = this.#view;
+    const at = VNET_HEADER_LENGTH;
+    if (header.family === 4) {
+      to.setUint16(at, 0x4500);
+      to.setUint16(at + IPV4_TOTAL_LENGTH, IPV4_MIN_HEADER + length);
+      to.setUint16(at + 4, 0);
+      to.setUint16(at + IPV4_FRAGMENT, IPV4_DONT_FRAGMENT);
+      to.setUint8(at + IPV4_TTL, HOP_LIMIT);
+      to.setUint8(at + IPV4_PROTOCOL, protocol);
+      to.setUint16(at + IPV4_CHECKSUM, 0);
+      to.setInt32(at + IPV4_SOURCE, view.getInt32(header.source + 4));
+      to.setInt32(at + IPV4_SOURCE + 4, view.getInt32(header.source));
+      const sum = sumBytes(this.frame, at, at + IPV4_MIN_HEADER, 0);
+      to.setUint16(at + IPV4_CHECKSUM, ~fold(sum));
+      return;
+    }
+    to.setInt32(at, 0x60000000);
+    to.setUint16(at + IPV6_PAYLOAD_LENGTH, length);
+    to.setUint8(at + IPV6_NEXT_HEADER, protocol);
+    to.setUint8(at + IPV6_HOP_LIMIT, HOP_LIMIT);
+    for (let i = 0; i < 16; i += 4) {
+      to.setInt32(at + IPV6_SOURCE + i, view.getInt32(header.source + 16 + i));
+      to.setInt32(at + IPV6_SOURCE + 16 + i, view.getInt32(header.source + i));
+    }
+  }
+
+  /** The sum of the pseudo-header of the packet whose IP header is in the frame. */
+  #pseudoSum(protocol: number, length: number): number {
+    const isIpv4 = this.frame[VNET_HEADER_LENGTH]! >>> 4 === 4;
+    const at = VNET_HEADER_LENGTH + (isIpv4 ? IPV4_SOURCE : IPV6_SOURCE);
+    return sumBytes(this.frame, at, at + (isIpv4 ? 8 : 32), protocol + length);
+  }
+}
+
+/** No answer is made to what may be one itself (RFC 1122 section 3.2.2, RFC 4443 section 2.4). */
+function mayBeAnswered(view: DataView, header: PacketHeader): boolean {
+  if (header.part === FragmentPart.Later) return false;
+  const { kind, transport, end } = header;
+  if (kind === PacketKind.IcmpError) return false;
+  if (kind === PacketKind.Tcp) return (view.getUint8(transport + TCP_FLAGS) & TCP_FLAG_RST) === 0;
+  if (kind !== PacketKind.Sctp || transport + SCTP_HEADER >= end) return true;
+  return view.getUint8(transport + SCTP_HEADER) !== SCTP_CHUNK_ABORT;
+}
+
+/** RFC 1812 section 4.3.2.3 and RFC 4443 section 2.4. */
+const MAX_IPV4_ERROR = 576;
+const MAX_IPV6_ERROR = 1280;
+const HOP_LIMIT = 64;

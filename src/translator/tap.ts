@@ -1,0 +1,131 @@
+/**
+ * Shows the packets of chosen paths, before and after translation, to whoever wants to see them; and
+ * writes them down as pcapng, which Wireshark opens.
+ * @module
+ */
+import { PcapngWriter } from '../packet/pcapng.ts';
+import type { PathStatus, PathTable } from './path-table.ts';
+
+export interface PacketTap {
+  /** Whether packets of the path are shown; asked once for each path, until a new plan is loaded. */
+  wants(path: PathStatus): boolean;
+  /**
+   * Shows the packet `bytes[start .. end)`, without virtio-net header: as it came from the realm
+   * (`inbound`), then as it goes into the other (`outbound`). The bytes are gone when the call returns.
+   */
+  packet(
+    direction: 'inbound' | 'outbound',
+    realm: string,
+    bytes: Uint8Array,
+    start: number,
+    end: number
+  ): void;
+}
+
+/** Where the translator calls its tap; costs nothing while there is none. */
+export class TapPoint {
+  readonly #tap: PacketTap;
+  readonly #statusOf: (table: PathTable, path: number) => PathStatus;
+  readonly #realmNames: readonly string[];
+  /** By IP version and path. */
+  readonly #isWanted = { 4: new Map<number, boolean>(), 6: new Map<number, boolean>() };
+
+  constructor(
+    tap: PacketTap,
+    statusOf: (table: PathTable, path: number) => PathStatus,
+    realmNames: readonly string[]
+  ) {
+    this.#tap = tap;
+    this.#statusOf = statusOf;
+    this.#realmNames = realmNames;
+  }
+
+  before(
+    table: PathTable,
+    path: number,
+    realm: number,
+    view: DataView,
+    start: number,
+    end: number
+  ): void {
+    this.#show('inbound', table, path, realm, view, start, end);
+  }
+
+  after(
+    table: PathTable,
+    path: number,
+    realm: number,
+    view: DataView,
+    start: number,
+    end: number
+  ): void {
+    this.#show('outbound', table, path, realm, view, start, end);
+  }
+
+  /** Paths have other numbers now. */
+  forget(): void {
+    this.#isWanted[4].clear();
+    this.#isWanted[6].clear();
+  }
+
+  #show(
+    direction: 'inbound' | 'outbound',
+    table: PathTable,
+    path: number,
+    realm: number,
+    view: DataView,
+    start: number,
+    end: number
+  ): void {
+    const known = this.#isWanted[table.family];
+    let isWanted = known.get(path);
+    if (isWanted === undefined) {
+      isWanted = this.#tap.wants(this.#statusOf(table, path));
+      known.set(path, isWanted);
+    }
+    if (!isWanted) return;
+    const bytes = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
+    this.#tap.packet(direction, this.#realmNames[realm]!, bytes, start, end);
+  }
+}
+
+export interface PcapngTapOptions {
+  /** Takes the file, piece by piece. */
+  readonly write: (bytes: Uint8Array) => void;
+  /** All paths by default. */
+  readonly wants?: (path: PathStatus) => boolean;
+  /** Bytes of each packet that are written at most; all of them by default. */
+  readonly snapLength?: number;
+  /** Wall clock in ms. */
+  readonly now?: () => number;
+}
+
+/** Each realm is an interface of the file; a packet is in it twice, as it came and as it goes. */
+export class PcapngTap implements PacketTap {
+  readonly wants: (path: PathStatus) => boolean;
+  readonly #writer: PcapngWriter;
+  readonly #now: () => number;
+  readonly #interfaces = new Map<string, number>();
+
+  constructor(options: PcapngTapOptions) {
+    const { write, snapLength, wants = () => true, now = Date.now } = options;
+    this.wants = wants;
+    this.#writer = new PcapngWriter(snapLength === undefined ? { write } : { write, snapLength });
+    this.#now = now;
+  }
+
+  packet(
+    direction: 'inbound' | 'outbound',
+    realm: string,
+    bytes: Uint8Array,
+    start: number,
+    end: number
+  ): void {
+    let number = this.#interfaces.get(realm);
+    if (number === undefined) {
+      number = this.#writer.interface(realm);
+      this.#interfaces.set(realm, number);
+    }
+    this.#writer.packet(number, this.#now(), direction, bytes, start, end);
+  }
+}

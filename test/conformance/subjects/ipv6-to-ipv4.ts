@@ -1,0 +1,168 @@
+/**
+ * What becomes of an IPv6 packet that leaves as IPv4: RFC 7915 section 5.
+ * @module
+ */
+import type { Case, Step, Subject } from '../corpus.ts';
+import {
+  ACK,
+  counting,
+  DESTINATION,
+  echo,
+  fragmentHeader,
+  GRE,
+  HOP_BY_HOP,
+  type Ip,
+  NOTHING,
+  optionsHeader,
+  packet,
+  raw,
+  routingHeader,
+  SYN,
+  sctp,
+  type Transport,
+  tcp,
+  udp,
+  udpLite,
+} from '../packets.ts';
+import {
+  drop,
+  error,
+  needsPresence,
+  pass,
+  planOf,
+  reply,
+  request,
+  STRANGER6,
+  test,
+} from '../scene.ts';
+
+const WAY = request('6 to 4');
+const BACK = reply('6 to 4');
+const CITE = 'RFC 7915 section 5.1';
+
+export function ipv6ToIpv4(): Subject {
+  return {
+    subject: 'ipv6-to-ipv4',
+    about: 'IPv6 packets that leave as IPv4: header, identification and DF, transport.',
+    plans: { base: planOf() },
+    cases: [...headers(), ...identifications(), ...transports(), ...policy()],
+  };
+}
+
+function headers(): Case[] {
+  const one = (what: string, ip: Ip): Case => test(`6 to 4: ${what}`, [CITE], pass(WAY, udp(), ip));
+  return [
+    ...[0, 0xb8, 0x01, 0xff].map((tos) => one(`traffic class ${tos} becomes TOS ${tos}`, { tos })),
+    ...[0, 1, 64, 255].map((ttl) =>
+      one(`hop limit ${ttl} becomes TTL ${ttl}, not one less`, { ttl })
+    ),
+    one('the flow label is left out', { flow: 0xfffff }),
+    test(
+      '6 to 4: no headroom is needed where a header shrinks',
+      [CITE],
+      pass(WAY, udp(), {}, {}, { headroom: 0 })
+    ),
+    test(
+      '6 to 4: a reply comes from the service’s presence',
+      [CITE],
+      pass(BACK, tcp({ from: 5672, to: 40_000, flags: SYN | ACK }), { ttl: 61 })
+    ),
+  ];
+}
+
+/** A UDP datagram that leaves in an IPv4 packet of `size` bytes. */
+function sized(size: number): Transport {
+  return udp({ payload: counting(size - 28) });
+}
+
+/** A larger packet than 1260 bytes has DF and identification 0. */
+const LARGE: Ip = { df: true, id: 0 };
+
+function identifications(): Case[] {
+  const extensions = [
+    optionsHeader(HOP_BY_HOP, Uint8Array.of(5, 2, 0, 0)),
+    routingHeader(0),
+    optionsHeader(DESTINATION, NOTHING),
+    fragmentHeader({ id: 0xfeedbeef }),
+  ];
+  return [
+    test('6 to 4: a packet that leaves with 1260 bytes has no DF', [CITE], pass(WAY, sized(1260))),
+    test(
+      '6 to 4: a packet that leaves with 1261 bytes has DF and identification 0',
+      [CITE],
+      pass(WAY, sized(1261), {}, LARGE)
+    ),
+    test(
+      '6 to 4: it is the size without extension headers that counts',
+      [CITE],
+      [pass(WAY, sized(1260), { extensions }), pass(WAY, sized(1261), { extensions }, LARGE)]
+    ),
+    test(
+      '6 to 4: small packets are numbered from 0 on, and others are not counted',
+      [CITE, 'RFC 6864 section 4'],
+      [
+        pass(WAY, udp()),
+        pass(WAY, tcp(), {}, { id: 1 }),
+        pass(WAY, sized(1400), {}, LARGE),
+        drop('site', packet(WAY.before, tcp({ to: 22 })), 'DropNotPermitted'),
+        pass(WAY, echo(), {}, { id: 2 }),
+        pass(BACK, tcp({ from: 443, to: 40_000 }), {}, { id: 3 }),
+        pass(request('4 to 4'), udp(), { df: false, id: 99 }),
+        pass(request('6 to 6'), udp()),
+        pass(WAY, udp(), {}, { id: 4 }),
+      ] satisfies Step[]
+    ),
+    test(
+      '6 to 4: an ICMP error is numbered as any small packet',
+      [CITE, 'RFC 7915 section 5.2'],
+      [
+        error(request('4 to 6'), udp(), { type: 1, code: 4 }, { type: 3, code: 3 }),
+        pass(WAY, udp(), {}, { id: 1 }),
+      ]
+    ),
+  ];
+}
+
+function transports(): Case[] {
+  const each: readonly (readonly [string, Transport])[] = [
+    ['a TCP SYN', tcp({ flags: SYN })],
+    ['a TCP segment with data', tcp({ payload: counting(99) })],
+    ['a UDP datagram', udp({ payload: counting(40) })],
+    ['an empty UDP datagram', udp({ payload: NOTHING })],
+    ['a UDP-Lite datagram', udpLite({ length: 8 })],
+    ['an SCTP packet', sctp({ payload: counting(12) })],
+    ['a GRE packet', raw(GRE, counting(60))],
+    ['an ESP packet', raw(50, counting(60))],
+  ];
+  return each.map(([what, transport]) =>
+    test(
+      `6 to 4: ${what}`,
+      [what.includes('UDP-Lite') ? 'RFC 3828 section 3.1' : 'RFC 7915 section 5.5'],
+      pass(WAY, transport, { tos: 0x20, ttl: 33 })
+    )
+  );
+}
+
+function policy(): Case[] {
+  return [
+    test(
+      '6 to 4: a port that is not permitted',
+      ['RFC 4787 section 5'],
+      drop('site', packet(WAY.before, tcp({ to: 22 })), 'DropNotPermitted')
+    ),
+    test(
+      '6 to 4: a SYN from a permitted port is no reply',
+      ['RFC 9293 section 3.5'],
+      drop(
+        'cloud',
+        packet(BACK.before, tcp({ from: 5672, to: 40_000, flags: SYN })),
+        'DropNotPermitted'
+      )
+    ),
+    test(
+      '6 to 4: a source without an IPv4 presence needs one',
+      ['RFC 7915 section 6', 'RFC 2663 section 3.1'],
+      needsPresence(WAY, packet({ ...WAY.before, source: STRANGER6 }, tcp({ flags: SYN })), 4)
+    ),
+  ];
+}

@@ -1,0 +1,462 @@
+/**
+ * Who may send what to whom, in which order that is asked, and how long an answer may take.
+ * @module
+ */
+import type { TranslationPlan } from '../../../src/translator/plan.ts';
+import type { Case, Step, Subject } from '../corpus.ts';
+import {
+  ACK,
+  counting,
+  echo,
+  GRE,
+  isIpv6,
+  packet,
+  raw,
+  SYN,
+  type Transport,
+  tcp,
+  udp,
+  udpLite,
+} from '../packets.ts';
+import {
+  back,
+  CLIENT4,
+  CLIENT6,
+  drop,
+  error,
+  needsPresence,
+  pass,
+  planOf,
+  presencesWith,
+  ROUTER4,
+  ROUTER6,
+  refusal,
+  reply,
+  request,
+  SAME,
+  SERVICE4,
+  SERVICE6,
+  STRANGER4,
+  STRANGER6,
+  small,
+  test,
+  UNBOUND4,
+  UNBOUND6,
+  WAYS,
+  type Way,
+  type WayName,
+} from '../scene.ts';
+
+export function policySessions(): Subject {
+  const services = [SERVICE4, SERVICE6];
+  return {
+    subject: 'policy-sessions',
+    about: 'The order of the rule’s steps, permits, and sessions.',
+    plans: {
+      base: planOf(),
+      same: planOf(),
+      'cloud 600': planOf({ cloud: { mtu: 600 } }),
+      strangers: planOf({ presences: presencesWith(STRANGERS) }),
+      'named clients': planOf({
+        presences: presencesWith(STRANGERS),
+        permits: services.map((address) => ({
+          realm: 'site',
+          service: { realm: 'cloud', address },
+          ports: ['tcp/5672', 'udp/53'],
+          clients: ['10.0.0.4/31', 'fd00::4/127'],
+        })),
+      }),
+      'three realms': THREE_REALMS,
+      mutual: planOf({
+        permits: [
+          ...services.map((address) => ({
+            realm: 'site',
+            service: { realm: 'cloud', address },
+            ports: ['udp/53', 'tcp/5672'],
+          })),
+          ...[CLIENT4, CLIENT6].map((address) => ({
+            realm: 'cloud',
+            service: { realm: 'site', address },
+            ports: ['udp/40000', 'tcp/40000'],
+          })),
+        ],
+      }),
+    },
+    cases: [
+      ...SAME.flatMap(order),
+      ...WAYS.flatMap(timing),
+      ...SAME.flatMap(keys),
+      ...realms(),
+      ...tables(),
+    ],
+  };
+}
+
+/** Presences of the hosts that have none in the other plans. */
+const STRANGERS = [
+  { realm: 'cloud', address: '100.64.0.12', of: { realm: 'site', address: STRANGER4 } },
+  { realm: 'cloud', address: 'fd64::12', of: { realm: 'site', address: STRANGER6 } },
+];
+
+/** Two sites of the same addresses, with a presence of the same address that stands for two hosts. */
+const THREE_REALMS: TranslationPlan = {
+  realms: ['site', 'cloud', 'other site'].map((name) => ({
+    name,
+    sources: ['10.0.0.0/24'],
+    pools: ['100.64.0.0/24'],
+  })),
+  presences: [
+    { realm: 'site', address: '100.64.0.1', of: { realm: 'cloud', address: SERVICE4 } },
+    { realm: 'cloud', address: '100.64.0.11', of: { realm: 'site', address: CLIENT4 } },
+    { realm: 'other site', address: '100.64.0.1', of: { realm: 'site', address: CLIENT4 } },
+    { realm: 'site', address: '100.64.0.11', of: { realm: 'other site', address: CLIENT4 } },
+  ],
+  permits: [
+    { realm: 'site', service: { realm: 'cloud', address: SERVICE4 }, ports: ['tcp/5672'] },
+    { realm: 'other site', service: { realm: 'site', address: CLIENT4 }, ports: ['tcp/5672'] },
+  ],
+};
+
+function realms(): Case[] {
+  const others: Way = {
+    from: 'other site',
+    to: 'site',
+    before: { source: CLIENT4, destination: '100.64.0.1' },
+    after: { source: '100.64.0.11', destination: CLIENT4 },
+  };
+  const syn = tcp({ flags: SYN });
+  const answer = tcp({ from: 5672, to: 40_000, flags: SYN | ACK });
+  return [
+    test(
+      'a presence and a source mean what they mean in the realm a packet comes from',
+      [RULE, 'RFC 2663 section 2.1'],
+      [
+        pass(request('4 to 4'), syn),
+        pass(others, syn),
+        pass(back(request('4 to 4')), answer),
+        pass(back(others), answer),
+      ],
+      { plan: 'three realms', comment: 'The very same packet enters from both sites.' }
+    ),
+    test(
+      'a permit of one realm is none of another',
+      [FILTER],
+      drop('cloud', packet(back(request('4 to 4')).before, syn), 'DropNotPermitted'),
+      { plan: 'three realms' }
+    ),
+  ];
+}
+
+const RULE = 'RFC 2663 section 4.3';
+const FILTER = 'RFC 4787 section 5';
+
+function hosts(name: WayName) {
+  return name === '4 to 4'
+    ? { foreign: ROUTER4, pool: '100.64.0.9', unbound: UNBOUND4, stranger: STRANGER4 }
+    : { foreign: ROUTER6, pool: 'fd64::9', unbound: UNBOUND6, stranger: STRANGER6 };
+}
+
+/** The way of the stranger, once it has a presence. */
+function strangersWay(name: WayName): Way {
+  const way = request(name);
+  const source = hosts(name).stranger;
+  return {
+    ...way,
+    before: { ...way.before, source },
+    after: { ...way.after, source: isIpv6(way.after) ? 'fd64::12' : '100.64.0.12' },
+  };
+}
+
+function order(name: WayName): Case[] {
+  const way = request(name);
+  const { foreign, pool, unbound, stranger } = hosts(name);
+  const from = (source: string, transport: Transport): Uint8Array =>
+    packet({ ...way.before, source }, transport);
+  const to = (destination: string, transport: Transport): Uint8Array =>
+    packet({ ...way.before, destination }, transport);
+  const ingress = 'RFC 2827 section 3';
+  return [
+    test(
+      `${name}: an address of the pool that stands for nobody has no presence`,
+      [RULE],
+      drop('site', to(unbound, udp()), 'DropNoPresence')
+    ),
+    test(
+      `${name}: the real address of a service has no presence`,
+      [RULE],
+      drop('site', to(way.after.destination, tcp({ flags: SYN })), 'DropNoPresence')
+    ),
+    test(
+      `${name}: a presence of another realm is none here`,
+      [RULE],
+      drop('site', to(way.after.source, udp()), 'DropNoPresence')
+    ),
+    test(
+      `${name}: a missing presence is told before a wrong source`,
+      [RULE, ingress],
+      drop('site', packet({ source: foreign, destination: unbound }, udp()), 'DropNoPresence')
+    ),
+    test(
+      `${name}: a source outside of the realm’s is spoofed`,
+      [ingress],
+      drop('site', from(foreign, udp()), 'DropSpoofed')
+    ),
+    test(
+      `${name}: a source in the realm’s own pools is spoofed`,
+      [ingress],
+      drop('site', from(pool, udp()), 'DropSpoofed')
+    ),
+    test(
+      `${name}: a service’s presence as source is spoofed`,
+      [ingress],
+      drop('site', from(way.before.destination, udp()), 'DropSpoofed')
+    ),
+    test(
+      `${name}: a wrong source is told before a missing permit`,
+      [ingress, FILTER],
+      drop('site', from(foreign, udp({ to: 54 })), 'DropSpoofed')
+    ),
+    test(
+      `${name}: a missing permit is told before a missing presence of the source`,
+      [FILTER],
+      drop('site', from(stranger, udp({ to: 54 })), 'DropNotPermitted')
+    ),
+    test(
+      `${name}: a permitted source without a presence needs one, and then passes`,
+      [RULE],
+      [
+        needsPresence(way, from(stranger, tcp({ flags: SYN })), isIpv6(way.before) ? 6 : 4),
+        pass(strangersWay(name), tcp({ flags: SYN }), {}, {}, { load: 'strangers' }),
+      ]
+    ),
+    test(
+      `${name}: what is unsupported is told before a missing presence`,
+      ['RFC 4340 section 9.1', RULE],
+      drop('site', to(unbound, raw(33, counting(16))), 'DropUnsupported')
+    ),
+    test(
+      `${name}: a permit may name its clients`,
+      [FILTER],
+      [
+        pass(way, udp()),
+        pass(way, tcp({ flags: SYN })),
+        drop('site', from(stranger, udp()), 'DropNotPermitted'),
+        drop('site', from(stranger, tcp({ flags: SYN })), 'DropNotPermitted'),
+      ],
+      { plan: 'named clients' }
+    ),
+    test(
+      `${name}: a reply to a client that the permit does not name is not permitted`,
+      [FILTER],
+      drop(
+        'cloud',
+        packet(back(strangersWay(name)).before, tcp({ from: 5672, to: 40_000 })),
+        'DropNotPermitted'
+      ),
+      { plan: 'named clients' }
+    ),
+    test(
+      `${name}: services may not open sessions to their clients`,
+      [FILTER],
+      [
+        drop('cloud', packet(back(way).before, tcp({ flags: SYN })), 'DropNotPermitted'),
+        drop('cloud', packet(back(way).before, udp()), 'DropNotPermitted'),
+        drop('cloud', packet(back(way).before, echo()), 'DropNotPermitted'),
+      ]
+    ),
+  ];
+}
+
+/** A kind of session: its request, its reply, and for how long the one allows the other. */
+const KINDS: readonly (readonly [string, number, string, Transport, Transport])[] = [
+  ['UDP', 300_000, 'RFC 4787 section 4.3', udp(), udp({ from: 53, to: 40_000 })],
+  ['echo', 60_000, 'RFC 5508 section 3.2', echo(), echo({ reply: true })],
+];
+
+const NUMBERED: readonly (readonly [string, number, string, Transport, Transport])[] = [
+  ['UDP-Lite', 300_000, 'RFC 4787 section 4.3', udpLite(), udpLite({ from: 7, to: 40_000 })],
+  ['GRE', 300_000, 'RFC 4787 section 4.3', raw(GRE, counting(20)), raw(GRE, counting(24))],
+];
+
+function timing(name: WayName): Case[] {
+  const answers = reply(name);
+  const asks = back(answers);
+  /** The second request, if requests become small IPv4 packets. */
+  const again = name === '4 to 6' ? { id: 1 } : {};
+  const late = (answer: Transport, at: number): Step =>
+    drop(answers.from, packet(answers.before, answer), 'DropNoSession', { at });
+  const kinds = SAME.includes(name) ? [...KINDS, ...NUMBERED] : KINDS;
+  return [
+    ...kinds.flatMap(([what, timeout, cite, ask, answer]) => [
+      test(
+        `${name}: a ${what} reply ${timeout / 1000} s less 1 ms after its request passes`,
+        [cite],
+        [
+          pass(asks, ask, {}, {}, { at: 1000 }),
+          pass(answers, answer, {}, {}, { at: 1000 + timeout - 1 }),
+        ]
+      ),
+      test(
+        `${name}: a ${what} reply ${timeout / 1000} s and 1 ms after its request has no session`,
+        [cite],
+        [pass(asks, ask, {}, {}, { at: 1000 }), late(answer, 1000 + timeout + 1)]
+      ),
+      test(
+        `${name}: a ${what} request makes its session last longer`,
+        [cite],
+        [
+          pass(asks, ask, {}, {}, { at: 0 }),
+          pass(asks, ask, {}, again, { at: timeout - 10 }),
+          pass(answers, answer, {}, {}, { at: 2 * timeout - 20 }),
+          late(answer, 2 * timeout),
+        ]
+      ),
+      test(
+        `${name}: a ${what} reply does not make its session last longer`,
+        [cite, 'RFC 4787 section 4.3 REQ-6'],
+        [
+          pass(asks, ask, {}, {}, { at: 0 }),
+          pass(answers, answer, {}, {}, { at: timeout - 10 }),
+          late(answer, timeout + 1),
+        ]
+      ),
+      test(
+        `${name}: a ${what} request opens a session anew`,
+        [cite],
+        [
+          pass(asks, ask, {}, {}, { at: 0 }),
+          late(answer, timeout + 5000),
+          pass(asks, ask, {}, again, { at: timeout + 6000 }),
+          pass(answers, answer, {}, {}, { at: timeout + 6001 }),
+        ]
+      ),
+    ]),
+    test(
+      `${name}: a TCP reply needs no session, however late`,
+      ['RFC 9293 section 3.1', 'RFC 5382 section 5'],
+      pass(answers, tcp({ from: 5672, to: 40_000, flags: ACK }), {}, {}, { at: 86_400_000 })
+    ),
+    test(
+      `${name}: a UDP session serves any number of replies`,
+      ['RFC 4787 section 4.3'],
+      [
+        pass(asks, udp()),
+        ...[0, 1, 2].map((n) =>
+          pass(answers, udp({ from: 53, to: 40_000, payload: counting(n) }), {}, small(name, n))
+        ),
+      ]
+    ),
+  ];
+}
+
+function keys(name: WayName): Case[] {
+  const way = request(name);
+  const answers = back(way);
+  const none = (transport: Transport, extras = {}): Step =>
+    drop('cloud', packet(answers.before, transport), 'DropNoSession', extras);
+  const answer = udp({ from: 53, to: 40_000 });
+  const stranger = strangersWay(name);
+  const large = packet(way.before, udp({ payload: counting(1300) }));
+  const [type, code] = isIpv6(way.before) ? [2, 0] : [3, 4];
+  return [
+    test(
+      `${name}: a UDP reply to another port of the client has no session`,
+      ['RFC 4787 section 5'],
+      [pass(way, udp()), none(udp({ from: 53, to: 40_001 }))]
+    ),
+    test(
+      `${name}: a UDP reply from another permitted port has no session`,
+      ['RFC 4787 section 5'],
+      [pass(way, udp({ to: 8000 })), none(udp({ from: 8001, to: 40_000 }))]
+    ),
+    test(
+      `${name}: a UDP session is none of UDP-Lite’s`,
+      ['RFC 3828 section 3'],
+      [pass(way, udp({ to: 53 })), none(udpLite({ from: 7, to: 40_000 }))]
+    ),
+    test(
+      `${name}: a UDP session of one client is none of another’s`,
+      ['RFC 4787 section 5'],
+      [
+        pass(way, udp()),
+        drop('cloud', packet(back(stranger).before, answer), 'DropNoSession'),
+        pass(answers, answer),
+      ],
+      { plan: 'strangers' }
+    ),
+    test(
+      `${name}: a request that was not forwarded opens no session: it needs a presence`,
+      ['RFC 4787 section 4.3'],
+      [
+        needsPresence(way, packet(stranger.before, udp()), isIpv6(way.before) ? 6 : 4),
+        drop('cloud', packet(back(stranger).before, answer), 'DropNoSession', {
+          load: 'strangers',
+        }),
+        pass(stranger, udp()),
+        pass(back(stranger), answer),
+      ]
+    ),
+    test(
+      `${name}: a request that was not forwarded opens no session: it is too big`,
+      ['RFC 4787 section 4.3'],
+      [
+        drop('site', large, 'DropTooBig', {
+          reply: refusal(way.before, large, type!, code!, isIpv6(way.before) ? 1280 : 600),
+        }),
+        none(answer),
+      ],
+      { plan: 'cloud 600' }
+    ),
+    test(
+      `${name}: an ICMP error opens no session`,
+      ['RFC 5508 section 4.3'],
+      [
+        error(
+          answers,
+          udp({ from: 53, to: 40_000 }),
+          isIpv6(way.before) ? { type: 1, code: 4 } : { type: 3, code: 3 }
+        ),
+        none(answer),
+      ]
+    ),
+    test(
+      `${name}: an ICMP error does not end a session`,
+      ['RFC 5508 section 4.3', 'RFC 4787 section 9'],
+      [
+        pass(way, udp()),
+        error(way, udp(), isIpv6(way.before) ? { type: 1, code: 4 } : { type: 3, code: 3 }),
+        pass(answers, answer),
+      ]
+    ),
+    test(
+      `${name}: a session outlives a new plan that still has its path`,
+      ['RFC 4787 section 4.3'],
+      [pass(way, udp()), pass(answers, answer, {}, {}, { at: 299_999, load: 'same' })]
+    ),
+    test(
+      `${name}: what may pass as a request needs no session, though it may be a reply, too`,
+      ['RFC 4787 section 5'],
+      [
+        pass(answers, answer),
+        pass(way, udp()),
+        pass(answers, tcp({ from: 5672, to: 40_000, flags: SYN })),
+      ],
+      { plan: 'mutual', comment: 'Both ends are services: udp/53 and udp/40000.' }
+    ),
+  ];
+}
+
+function tables(): Case[] {
+  return SAME.map((name) =>
+    test(
+      `${name}: a path more than the table takes is refused, those that it has go on`,
+      ['RFC 4732'],
+      [
+        pass(request(name), tcp({ flags: SYN })),
+        drop('site', packet(strangersWay(name).before, tcp({ flags: SYN })), 'DropTableFull'),
+        pass(request(name), tcp()),
+      ],
+      { plan: 'strangers', options: { maxPaths: 1 } }
+    )
+  );
+}

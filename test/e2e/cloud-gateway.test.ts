@@ -1,0 +1,147 @@
+/**
+ * The reference cloud gateway in this process, where moments can be chosen that a process would hide.
+ */
+import { join } from 'node:path';
+import { afterAll, afterEach, describe, expect, test, vi } from 'vitest';
+import { startCloudGateway } from '../../examples/cloud-gateway/gateway.ts';
+import type { CloudGateway } from '../../examples/cloud-gateway/parts.ts';
+import { ConfigError } from '../../src/errors.ts';
+import {
+  createSigningRequest,
+  type GatewayIdentity,
+  generateGatewayKey,
+  MemoryDevice,
+} from '../../src/index.ts';
+import { FrameType, type TunnelCredentials } from '../../src/tunnel/index.ts';
+import { HELLO, RawPeer } from '../tunnel/raw-peer.ts';
+import { admin, desired, freePorts, REALM, Workspace } from './gateway-process.ts';
+
+const workspace = new Workspace();
+const running: CloudGateway[] = [];
+afterEach(async () => {
+  for (const gateway of running.splice(0)) await gateway.close();
+});
+afterAll(() => workspace.remove());
+
+const HOST = '127.0.0.1';
+
+interface Scene {
+  readonly gateway: CloudGateway;
+  readonly log: string[];
+  readonly tunnelPort: number;
+  /** What the file says when it is read again. */
+  file: unknown;
+}
+
+/** @param home keeps the state, also of a gateway that was there before */
+async function start(file: unknown = desired(), home = workspace.newDirectory()): Promise<Scene> {
+  const ports = await freePorts();
+  const [device] = MemoryDevice.pair({ mtu: 1500 });
+  const log: string[] = [];
+  const scene: { file: unknown } = { file };
+  const gateway = await startCloudGateway({
+    config: {
+      trustDomain: 'openstack.test',
+      stateDirectory: join(home, 'state'),
+      adminSocket: join(home, 'admin.sock'),
+      // never opened: the device is given
+      device: { type: 'tun', name: 'vp0', mtu: 1500, routes: [], proxyArp: [] },
+      tunnel: { host: HOST, port: ports.tunnel },
+      enrolment: {
+        listen: { host: HOST, port: ports.enrolment },
+        endpoints: [`https://${HOST}:${ports.enrolment}`],
+      },
+      dns: { listen: { host: HOST, port: ports.dns }, forward: [] },
+      ttlSeconds: 30,
+      desired: file,
+    },
+    openDevice: async () => device,
+    log: (line) => log.push(line),
+    reread: (apply) => apply(scene.file).then(() => []),
+  });
+  running.push(gateway);
+  return Object.assign(scene, { gateway, log, tunnelPort: ports.tunnel });
+}
+
+async function certified({ authority }: CloudGateway, site: string): Promise<TunnelCredentials> {
+  const { trustDomain, certificatePem: ca } = authority;
+  const { privateKeyPem: key } = generateGatewayKey();
+  const identity: GatewayIdentity = { trustDomain, role: 'site', site };
+  const { certificatePem: cert } = await authority.issue(createSigningRequest(key), identity);
+  return { key, cert, ca };
+}
+
+/** The desired state without, or with, some sites. */
+function withSites(names: readonly string[]): ReturnType<typeof desired> {
+  const sites = names.map((name) => ({ name, ...REALM }));
+  return { ...desired(), sites, exposures: [] };
+}
+
+describe('a verified edge that has not said HELLO yet', () => {
+  const changes: [what: string, code: string, change: (scene: Scene) => Promise<unknown>][] = [
+    ['is revoked', 'revoked', ({ gateway }) => gateway.revoke('site-a')],
+    [
+      'is removed from the desired state',
+      'unknown-site',
+      (scene) => {
+        scene.file = withSites(['cloud', 'site-b']);
+        return scene.gateway.reload();
+      },
+    ],
+  ];
+  test.each(changes)('and %s does not come up: %s', async (_, code, change) => {
+    const scene = await start();
+    const { gateway, log, tunnelPort } = scene;
+    const credentials = await certified(gateway, 'site-a');
+    const asked = vi.spyOn(gateway.authority, 'isSiteRevoked');
+    const peer = RawPeer.dial(tunnelPort, credentials);
+    await vi.waitFor(() => expect(asked).toHaveBeenCalledWith('site-a'));
+    expect(asked).toHaveLastReturnedWith(false);
+
+    await change(scene);
+    peer.send(FrameType.Hello, HELLO);
+    expect(await peer.json(FrameType.Close)).toMatchObject({ code });
+    await peer.closed;
+    expect(log.filter((line) => line.startsWith('site-a: up'))).toEqual([]);
+    expect(log).toContainEqual(expect.stringMatching(new RegExp(`^refused ${HOST}: ${code}, `)));
+  });
+});
+
+describe('a desired state without the cloud', () => {
+  const fault = new ConfigError('desired.sites', 'there is none with the name "cloud"');
+
+  test('is refused by reload, and nothing changes', async () => {
+    const scene = await start();
+    const { gateway } = scene;
+    const { state } = gateway.registry;
+    scene.file = withSites(['site-a', 'site-b']);
+    await expect(gateway.reload()).rejects.toThrow(fault);
+    expect(gateway.registry.state).toBe(state);
+  });
+
+  test('is refused at the start, and is not what the next start finds', async () => {
+    const home = workspace.newDirectory();
+    await expect(start(withSites(['site-c']), home)).rejects.toThrow(fault);
+    const { gateway } = await start(withSites(['cloud']), home);
+    expect(gateway.registry.state.sites.map(({ name }) => name)).toEqual(['cloud']);
+  });
+});
+
+test('a revoked site that was away and comes back by reload is blocked until reinstated', async () => {
+  const home = workspace.newDirectory();
+  const first = await start(desired(), home);
+  await first.gateway.revoke('site-a');
+  await running.pop()!.close();
+
+  const scene = await start(withSites(['cloud']), home);
+  const { controller } = scene.gateway;
+  scene.file = withSites(['cloud', 'site-a', 'site-b']);
+  await scene.gateway.reload();
+  await vi.waitFor(() => expect(controller.snapshot('site-b')).toBeDefined());
+  expect(controller.snapshot('site-a')).toBeUndefined();
+
+  const socket = join(home, 'admin.sock');
+  const answer = await admin(socket, 'DELETE', '/v1/revocations', { site: 'site-a' });
+  expect(answer.status).toBe(200);
+  expect(controller.snapshot('site-a')).toBeDefined();
+});
