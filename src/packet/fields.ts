@@ -61,6 +61,11 @@ export const ICMP_IDENTIFIER = 4;
 export const ICMP_LENGTH_V4 = 5;
 export const ICMP_LENGTH_V6 = 4;
 
+/** The protocol numbers of the packet path, as constants that a bundler can put where they are used. */
+export const PROTOCOL_ICMP = 1;
+export const PROTOCOL_TCP = 6;
+export const PROTOCOL_UDP = 17;
+
 /** Protocol numbers of the IPv4 `protocol` and the IPv6 `next header` field. */
 export const Protocol = {
   Icmp: 1,
@@ -71,6 +76,10 @@ export const Protocol = {
   Sctp: 132,
   UdpLite: 136,
 } as const;
+
+/** The same for kinds of packets. */
+export const KIND_TCP = 1;
+export const KIND_UDP = 2;
 
 /** What a packet is to the translator, apart from its addresses. */
 export const PacketKind = {

@@ -80,7 +80,7 @@ export class Fragments {
   note(realm: number, view: DataView, header: PacketHeader, now: number): void {
     let table = this.#tables[realm];
     if (table === undefined) {
-      table = new RecencyTable(KEY_WORDS, VALUE_WORDS, this.#maxFragments, WAYS);
+      table = new RecencyTable(KEY_WORDS, VALUE_WORDS, this.#maxFragments, REACH);
       this.#tables[realm] = table;
     }
     setKey(table, view, header);
@@ -205,7 +205,7 @@ function setInterval(words: Int32Array, value: number, i: number, from: number, 
   words[value + INTERVALS + i] = (from << 16) | to;
 }
 
-const WAYS = 16;
+const REACH = 16;
 const KEY_WORDS = 10;
 /** Where in the key the addresses begin. */
 const KEY_ADDRESSES = 2;

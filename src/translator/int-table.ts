@@ -26,6 +26,7 @@ export class IntTable {
   readonly #maxSize: number;
   /** Differs between tables, so that nobody outside can choose keys that collide. */
   readonly #seed = (Math.random() * 0x1_0000_0000) | 0;
+  readonly #salt = (Math.random() * 0x1_0000_0000) | 0;
 
   constructor(keyWords: number, valueWords: number, maxSize: number) {
     this.key = new Int32Array(keyWords);
@@ -58,7 +59,11 @@ export class IntTable {
     const { words, stride } = this;
     const slots = this.#slots;
     const mask = slots.length - 1;
-    for (let slot = mix(mix(mix(this.#seed, a), b), c) & mask; ; slot = (slot + 1) & mask) {
+    for (
+      let slot = mix(mix(this.#seed, a ^ salted(b, this.#salt)), c) & mask;
+      ;
+      slot = (slot + 1) & mask
+    ) {
       const record = slots[slot]! - 1;
       if (record < 0) return -1;
       const at = record * stride;
@@ -116,12 +121,19 @@ export class IntTable {
     this.#slots[slot] = record + 1;
   }
 
+  /** Takes two words at a time, so that the processor can work on the second before the first is done. */
   #hash(): number {
     const key = this.key;
+    const salt = this.#salt;
     let hash = this.#seed;
-    for (let i = 0; i < key.length; i++) hash = mix(hash, key[i]!);
-    return hash;
+    let i = 0;
+    for (; i + 1 < key.length; i += 2) hash = mix(hash, key[i]! ^ salted(key[i + 1]!, salt));
+    return i < key.length ? mix(hash, key[i]!) : hash;
   }
+}
+
+function salted(word: number, salt: number): number {
+  return Math.imul(word ^ salt, 0x85ebca6b);
 }
 
 /** Multiplies a word in, and brings the high bits down to where the mask takes them. */

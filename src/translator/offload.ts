@@ -78,31 +78,33 @@ export function moveOffload(
   family: 4 | 6,
   isCompleted: boolean
 ): void {
-  const flags = view.getUint8(vnet + VNET_FLAGS);
-  const type = view.getUint8(vnet + VNET_GSO_TYPE);
-  const headerLength = view.getUint16(vnet + VNET_HDR_LEN, true);
-  const size = view.getUint16(vnet + VNET_GSO_SIZE, true);
-  const start = view.getUint16(vnet + VNET_CSUM_START, true);
-  const offset = view.getUint16(vnet + VNET_CSUM_OFFSET, true);
+  const first = view.getInt32(vnet);
+  const second = view.getInt32(vnet + 4);
+  const third = view.getUint16(vnet + 8);
+  const to = vnet - growth;
+  view.setInt32(to, first);
+  view.setInt32(to + 4, second);
+  view.setUint16(to + 8, third);
+  if ((first | second | third) === 0) return; // nothing was left undone
+
+  const flags = view.getUint8(to + VNET_FLAGS);
+  const type = view.getUint8(to + VNET_GSO_TYPE);
+  const headerLength = view.getUint16(to + VNET_HDR_LEN, true);
+  const start = view.getUint16(to + VNET_CSUM_START, true);
   const isPartial = (flags & VNET_F_NEEDS_CSUM) !== 0;
   const kind = type & ~VNET_GSO_ECN;
   const isTcp = kind === VNET_GSO_TCPV4 || kind === VNET_GSO_TCPV6;
   const newKind = isTcp ? (family === 4 ? VNET_GSO_TCPV4 : VNET_GSO_TCPV6) : kind;
-  const to = vnet - growth;
-  view.setUint8(to + VNET_FLAGS, isCompleted ? flags & ~VNET_F_NEEDS_CSUM : flags);
   view.setUint8(to + VNET_GSO_TYPE, (type & VNET_GSO_ECN) | newKind);
-  view.setUint16(
-    to + VNET_HDR_LEN,
-    headerLength === 0 ? 0 : Math.max(headerLength + headerGrowth, 0),
-    true
-  );
-  view.setUint16(to + VNET_GSO_SIZE, size, true);
-  view.setUint16(
-    to + VNET_CSUM_START,
-    isCompleted ? 0 : isPartial ? start + headerGrowth : start,
-    true
-  );
-  view.setUint16(to + VNET_CSUM_OFFSET, isCompleted ? 0 : offset, true);
+  if (headerLength !== 0) {
+    view.setUint16(to + VNET_HDR_LEN, Math.max(headerLength + headerGrowth, 0), true);
+  }
+  if (isCompleted) {
+    view.setUint8(to + VNET_FLAGS, flags & ~VNET_F_NEEDS_CSUM);
+    view.setInt32(to + VNET_CSUM_START, 0);
+  } else if (isPartial) {
+    view.setUint16(to + VNET_CSUM_START, start + headerGrowth, true);
+  }
 }
 
 /** A pseudo-header sum makes sense only where there is a pseudo-header, and not for an error. */

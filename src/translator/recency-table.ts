@@ -1,56 +1,67 @@
 /**
  * A bounded table of records that are remembered for a while: sessions, and datagrams of which
- * fragments have come. A few records share a set, and each may be in either of two sets, chosen by hash;
- * when both are full, the table doubles until it has its greatest size, and from then on the oldest
- * record of both makes room. So it never refuses, forgets none too early before it is three quarters full
- * (with eight to a set), and what an attacker can fill is what was given to him.
+ * fragments have come. A record stands at the place its hash gives, or a few behind it; when all of those
+ * are taken, the table doubles until it has its greatest size, and from then on the oldest of them makes
+ * room. So it never refuses, and what an attacker can fill is what was given to him.
  * @module
  */
 import { mix } from './int-table.ts';
 
 export class RecencyTable {
-  /** Where the caller puts the key before `find` or `claim`; its first word is never 0. */
+  /** Where the caller puts the key before `find` or `claim`; its first word is above 0. */
   readonly key: Int32Array;
   /** A record is its time, then its key, then its value. Read it anew after `claim`. */
   words: Int32Array;
   readonly stride: number;
   readonly #keyWords: number;
   readonly #maxRecords: number;
-  readonly #ways: number;
-  /** The number of sets, a power of two, less one. */
-  #setMask: number;
-  /** What `#oldestIn` counted. */
-  #filled = 0;
+  readonly #reach: number;
+  /** The number of places, a power of two, less one. */
+  #mask: number;
   readonly #seed = (Math.random() * 0x1_0000_0000) | 0;
 
   /**
-   * @param maxRecords rounded up to a power of two
-   * @param ways records that share a set at most, a power of two: with more of them fewer recent ones
-   *   have to make room, and finding one takes longer
+   * @param maxRecords rounded up to a power of two; forgets hardly any too early while half of it is free
+   * @param reach how many places a record may stand at; at most as many as there are
    */
-  constructor(keyWords: number, valueWords: number, maxRecords: number, ways: number) {
+  constructor(keyWords: number, valueWords: number, maxRecords: number, reach: number) {
     this.key = new Int32Array(keyWords);
     this.#keyWords = keyWords;
     this.stride = 1 + keyWords + valueWords;
     this.#maxRecords = 2 ** Math.ceil(Math.log2(maxRecords));
-    this.#ways = Math.min(ways, this.#maxRecords);
+    this.#reach = Math.min(reach, this.#maxRecords);
     const records = Math.min(INITIAL_RECORDS, this.#maxRecords);
     this.words = new Int32Array(records * this.stride);
-    this.#setMask = records / this.#ways - 1;
+    this.#mask = records - 1;
   }
 
   /** Returns where in `words` the record of the key in `key` begins, or -1. It may be out of date. */
   find(): number {
-    const hash = this.#hash();
-    const at = this.#findIn(this.#setOf(hash));
-    return at >= 0 ? at : this.#findIn(this.#setOf(other(hash)));
+    const { words, key, stride } = this;
+    const keyWords = this.#keyWords;
+    let place = this.#hash();
+    for (let n = this.#reach; n > 0; n--) {
+      const at = (place++ & this.#mask) * stride;
+      if (words[at + 1] === FREE) return -1;
+      let i = 0;
+      while (i < keyWords && words[at + 1 + i] === key[i]) i++;
+      if (i === keyWords) return at;
+    }
+    return -1;
   }
 
   /** `find` for the key (a, b), which is not put in `key`. For a table of two words of key. */
   find2(a: number, b: number): number {
-    const hash = mix(mix(this.#seed, a), b);
-    const at = this.#find2In(this.#setOf(hash), a, b);
-    return at >= 0 ? at : this.#find2In(this.#setOf(other(hash)), a, b);
+    const { words, stride } = this;
+    const mask = this.#mask;
+    let place = mix(mix(this.#seed, a), b);
+    for (let n = this.#reach; n > 0; n--) {
+      const at = (place++ & mask) * stride;
+      const first = words[at + 1]!;
+      if (first === a && words[at + 2] === b) return at;
+      if (first === FREE) return -1;
+    }
+    return -1;
   }
 
   /**
@@ -60,24 +71,21 @@ export class RecencyTable {
    * @param now in ms, modulo 2^32
    */
   claim(now: number, timeoutMs: number): number {
-    for (;;) {
-      const known = this.find();
-      if (known >= 0) {
-        this.words[known] = now;
-        return known;
-      }
-      const at = this.#oldest(now);
-      const { words, stride } = this;
-      const isFree = words[at + 1] === 0 || age(words, at, now) > timeoutMs;
-      if (!isFree && words.length < this.#maxRecords * stride) {
-        this.#grow(now);
-        continue;
-      }
-      words.fill(0, at, at + stride);
-      words[at] = now;
-      words.set(this.key, at + 1);
-      return at;
+    const known = this.find();
+    if (known >= 0) {
+      this.words[known] = now;
+      return known;
     }
+    let at = this.#placeOf(now, timeoutMs);
+    while (!this.#isUsable(at, now, timeoutMs) && this.#mask + 1 < this.#maxRecords) {
+      this.#grow(now, timeoutMs);
+      at = this.#placeOf(now, timeoutMs);
+    }
+    const { words } = this;
+    words.fill(0, at, at + this.stride);
+    words[at] = now;
+    words.set(this.key, at + 1);
+    return at;
   }
 
   /** Whether the record that begins at `at` is at most `timeoutMs` old. */
@@ -86,75 +94,44 @@ export class RecencyTable {
   }
 
   remove(at: number): void {
-    this.words[at + 1] = 0;
+    this.words[at + 1] = GONE;
   }
 
   /** Where each record begins, those out of date included. Removing is allowed meanwhile. */
   *records(): Generator<number> {
     for (let at = 0; at < this.words.length; at += this.stride) {
-      if (this.words[at + 1] !== 0) yield at;
+      if (this.words[at + 1]! > 0) yield at;
     }
   }
 
-  #grow(now: number): void {
+  #grow(now: number, timeoutMs: number): void {
     const before = this.words;
     const { stride } = this;
     this.words = new Int32Array(before.length * 2);
-    this.#setMask = 2 * this.#setMask + 1;
+    this.#mask = 2 * this.#mask + 1;
     const key = this.key.slice();
     for (let at = 0; at < before.length; at += stride) {
-      if (before[at + 1] === 0) continue;
+      if (before[at + 1]! <= 0 || age(before, at, now) > timeoutMs) continue;
       this.key.set(before.subarray(at + 1, at + 1 + this.#keyWords));
-      this.words.set(before.subarray(at, at + stride), this.#oldest(now));
+      this.words.set(before.subarray(at, at + stride), this.#placeOf(now, timeoutMs));
     }
     this.key.set(key);
   }
 
-  /** Where a new record of the key goes: a free place of the emptier set, else that of the oldest in both. */
-  #oldest(now: number): number {
-    const hash = this.#hash();
-    const first = this.#oldestIn(this.#setOf(hash), now);
-    const inFirst = this.#filled;
-    const second = this.#oldestIn(this.#setOf(other(hash)), now);
-    const inSecond = this.#filled;
-    if (inFirst !== inSecond) return inFirst < inSecond ? first : second;
-    return age(this.words, second, now) > age(this.words, first, now) ? second : first;
+  /** Where a new record of the key goes: the first place that is usable, else that of the oldest. */
+  #placeOf(now: number, timeoutMs: number): number {
+    let place = this.#hash();
+    let oldest = -1;
+    for (let n = this.#reach; n > 0; n--) {
+      const at = (place++ & this.#mask) * this.stride;
+      if (this.#isUsable(at, now, timeoutMs)) return at;
+      if (oldest < 0 || age(this.words, at, now) > age(this.words, oldest, now)) oldest = at;
+    }
+    return oldest;
   }
 
-  /** Returns a free place of the set, or that of its oldest record; and counts its records. */
-  #oldestIn(set: number, now: number): number {
-    const { words, stride } = this;
-    let oldest = set;
-    let free = -1;
-    this.#filled = 0;
-    for (let at = set; at < set + this.#ways * stride; at += stride) {
-      if (words[at + 1] === 0) {
-        free = at;
-        continue;
-      }
-      this.#filled++;
-      if (age(words, at, now) > age(words, oldest, now)) oldest = at;
-    }
-    return free < 0 ? oldest : free;
-  }
-
-  #findIn(set: number): number {
-    const { words, key, stride } = this;
-    const keyWords = this.#keyWords;
-    for (let at = set; at < set + this.#ways * stride; at += stride) {
-      let i = 0;
-      while (i < keyWords && words[at + 1 + i] === key[i]) i++;
-      if (i === keyWords) return at;
-    }
-    return -1;
-  }
-
-  #find2In(set: number, a: number, b: number): number {
-    const { words, stride } = this;
-    for (let at = set; at < set + this.#ways * stride; at += stride) {
-      if (words[at + 1] === a && words[at + 2] === b) return at;
-    }
-    return -1;
+  #isUsable(at: number, now: number, timeoutMs: number): boolean {
+    return this.words[at + 1]! <= 0 || age(this.words, at, now) > timeoutMs;
   }
 
   #hash(): number {
@@ -163,16 +140,6 @@ export class RecencyTable {
     for (let i = 0; i < key.length; i++) hash = mix(hash, key[i]!);
     return hash;
   }
-
-  /** Where in `words` the set begins that a hash chooses. */
-  #setOf(hash: number): number {
-    return (hash & this.#setMask) * this.stride * this.#ways;
-  }
-}
-
-/** The hash that chooses a record's second set. */
-function other(hash: number): number {
-  return mix(hash, 1);
 }
 
 /** In ms; right for up to 49 days. */
@@ -181,3 +148,7 @@ function age(words: Int32Array, at: number, now: number): number {
 }
 
 const INITIAL_RECORDS = 64;
+/** In place of the first word of a key: nothing was ever here, so a search ends. */
+const FREE = 0;
+/** A record was here. */
+const GONE = -1;

@@ -14,7 +14,10 @@ import { REQUEST } from './layout.ts';
 import { RecencyTable } from './recency-table.ts';
 
 export interface SessionOptions {
-  /** Sessions kept at most of each client realm; rounded up to a power of two; default 65,536. */
+  /**
+   * Sessions of each client realm that there is room for, rounded up to a power of two; of more than
+   * that, the oldest are forgotten. Default 65,536.
+   */
   readonly maxSessions?: number;
   /** How long replies of UDP, UDP-Lite and `ip/N` pass after a request, in ms; default 300,000. */
   readonly udpTimeoutMs?: number;
@@ -72,7 +75,7 @@ export class Sessions {
   }
 
   #newTable(realm: number): RecencyTable {
-    const table = new RecencyTable(2, 1, this.#maxSessions, WAYS);
+    const table = new RecencyTable(2, 1, 2 * this.#maxSessions, REACH);
     this.#tables[realm] = table;
     return table;
   }
@@ -115,8 +118,8 @@ export function checkWhole(name: string, value: number, min: number, max: number
   }
 }
 
-/** Eight records of four words are two cache lines. */
-const WAYS = 8;
+/** Four records are a cache line. */
+const REACH = 32;
 /** Kinds fit in this, so that a key is never 0. */
 const KIND_BITS = 3;
 const ECHO: number = PacketKind.EchoRequest;

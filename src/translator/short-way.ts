@@ -31,8 +31,11 @@ import {
   IPV6_HEADER,
   IPV6_PAYLOAD_LENGTH,
   IPV6_SOURCE,
-  PacketKind,
-  Protocol,
+  KIND_TCP,
+  KIND_UDP,
+  PROTOCOL_ICMP,
+  PROTOCOL_TCP,
+  PROTOCOL_UDP,
   TCP_CHECKSUM,
   TCP_DATA_OFFSET,
   TCP_FLAG_SYN,
@@ -121,24 +124,21 @@ export class ShortWay {
       sum += (destination >>> 16) + (destination & 0xffff);
       if (fold(sum) !== 0xffff) return false;
       protocol = (third >>> 16) & 0xff;
-      if (protocol === Protocol.Icmp) return this.#forwardError(realm, view, start, end, vnet);
+      if (protocol === PROTOCOL_ICMP) return this.#forwardError(realm, view, start, end, vnet);
       path = table.find3(realm, source, destination);
     } else {
       if (first >>> 28 !== 6 || length < IPV6_HEADER + UDP_HEADER) return false;
       const lengthAndNext = view.getInt32(start + IPV6_PAYLOAD_LENGTH);
-      ipHeader = IPV6_HEADER;
       if (lengthAndNext >>> 16 !== length - IPV6_HEADER) return false;
+      ipHeader = IPV6_HEADER;
       protocol = (lengthAndNext >>> 8) & 0xff;
       table = paths.v6;
-      const { key } = table;
-      key[0] = realm;
-      for (let i = 0; i < 8; i++) key[1 + i] = view.getInt32(start + IPV6_SOURCE + 4 * i);
-      path = table.find();
+      path = this.#findIpv6(realm, view, start);
     }
     if (path < 0) return false;
 
     const transport = start + ipHeader;
-    const isTcp = protocol === Protocol.Tcp;
+    const isTcp = protocol === PROTOCOL_TCP;
     let headers = ipHeader + UDP_HEADER;
     let checksumAt = transport + UDP_CHECKSUM;
     if (isTcp) {
@@ -150,7 +150,7 @@ export class ShortWay {
       if ((offsetAndFlags & TCP_FLAG_SYN) !== 0) return false;
       checksumAt = transport + TCP_CHECKSUM;
     } else {
-      if (protocol !== Protocol.Udp) return false;
+      if (protocol !== PROTOCOL_UDP) return false;
       if (view.getUint16(transport + UDP_LENGTH) !== length - ipHeader) return false;
     }
 
@@ -160,15 +160,9 @@ export class ShortWay {
       if (vnet + VNET_HEADER_LENGTH > start) return false;
       const offload = view.getUint16(vnet);
       if (offload !== 0) {
-        if (view.getUint16(vnet + VNET_CSUM_START, true) !== ipHeader) return false;
-        const checksumOffset = checksumAt - transport;
-        if (view.getUint16(vnet + VNET_CSUM_OFFSET, true) !== checksumOffset) return false;
-        if (offload !== PARTIAL) {
-          const superPacket = ipHeader === IPV4_MIN_HEADER ? PARTIAL_TCPV4 : PARTIAL_TCPV6;
-          const segment = view.getUint16(vnet + VNET_GSO_SIZE, true);
-          if (offload !== superPacket || !isTcp || segment === 0) return false;
-          size = Math.min(length, headers + segment);
-        }
+        const segment = this.#segmentOf(view, vnet, offload, ipHeader, checksumAt - transport);
+        if (segment < 0) return false;
+        size = Math.min(length, headers + segment);
         isPartial = true;
       }
     }
@@ -193,7 +187,7 @@ export class ShortWay {
     const ports = view.getInt32(transport);
     const side = paths.bindings.policies.sideOf(
       ways[way + WAY_POLICY]!,
-      isTcp ? PacketKind.Tcp : PacketKind.Udp,
+      isTcp ? KIND_TCP : KIND_UDP,
       REQUEST | REPLY,
       ports >>> 16,
       ports & 0xffff
@@ -203,10 +197,10 @@ export class ShortWay {
     if (!isTcp) {
       const pair = words[value + PATH_PAIR]!;
       if (side === REQUEST) {
-        this.#sessions.touch(realm, pair, PacketKind.Udp, ports, now);
+        this.#sessions.touch(realm, pair, KIND_UDP, ports, now);
       } else {
         const turned = (ports << 16) | (ports >>> 16);
-        if (!this.#sessions.isOpen(egress, pair ^ 1, PacketKind.Udp, turned, now)) return false;
+        if (!this.#sessions.isOpen(egress, pair ^ 1, KIND_UDP, turned, now)) return false;
       }
     }
 
@@ -244,6 +238,34 @@ export class ShortWay {
     return true;
   }
 
+  #findIpv6(realm: number, view: DataView, start: number): number {
+    const table = this.#paths.v6;
+    const { key } = table;
+    key[0] = realm;
+    for (let i = 0; i < 8; i++) key[1 + i] = view.getInt32(start + IPV6_SOURCE + 4 * i);
+    return table.find();
+  }
+
+  /**
+   * Returns the payload of each segment, or as much as there may be of a packet that is none, whose
+   * virtio-net header says that the checksum is partial; -1 if it says more, or other places.
+   */
+  #segmentOf(
+    view: DataView,
+    vnet: number,
+    offload: number,
+    ipHeader: number,
+    checksumOffset: number
+  ): number {
+    if (view.getUint16(vnet + VNET_CSUM_START, true) !== ipHeader) return -1;
+    if (view.getUint16(vnet + VNET_CSUM_OFFSET, true) !== checksumOffset) return -1;
+    if (offload === PARTIAL) return 0xffff;
+    const superPacket = ipHeader === IPV4_MIN_HEADER ? PARTIAL_TCPV4 : PARTIAL_TCPV6;
+    if (offload !== superPacket || checksumOffset !== TCP_CHECKSUM) return -1;
+    const segment = view.getUint16(vnet + VNET_GSO_SIZE, true);
+    return segment === 0 ? -1 : segment;
+  }
+
   /**
    * The same for an ICMP error over IPv4 that quotes a plain segment or datagram and has no extensions; its
    * IP header was checked.
@@ -267,8 +289,8 @@ export class ShortWay {
     if ((second & (IPV4_MORE_FRAGMENTS | IPV4_FRAGMENT_OFFSET)) !== 0) return false;
     const third = view.getInt32(quote + IPV4_TTL);
     const protocol = (third >>> 16) & 0xff;
-    const isTcp = protocol === Protocol.Tcp;
-    if (!isTcp && protocol !== Protocol.Udp) return false;
+    const isTcp = protocol === PROTOCOL_TCP;
+    if (!isTcp && protocol !== PROTOCOL_UDP) return false;
     const source = view.getInt32(start + IPV4_SOURCE);
     const destination = view.getInt32(start + IPV4_DESTINATION);
     if (view.getInt32(quote + IPV4_SOURCE) !== destination) return false;
@@ -282,7 +304,7 @@ export class ShortWay {
     const ways = paths.ways.words;
     const way = words[value + PATH_WAY]!;
     if (ways[way + WAY_FAMILY] !== 4 || length > ways[way + WAY_MTU]!) return false;
-    const kind = isTcp ? PacketKind.Tcp : PacketKind.Udp;
+    const kind = isTcp ? KIND_TCP : KIND_UDP;
     const ports = view.getInt32(transport);
     const side = paths.bindings.policies.sideOf(
       ways[way + WAY_POLICY]!,

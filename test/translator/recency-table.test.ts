@@ -5,8 +5,8 @@ import { Random } from '../oracle/random.ts';
 afterEach(() => vi.restoreAllMocks());
 
 const TIMEOUT = 100;
-/** Records that share a set. */
-const WAYS = 4;
+/** Places that a record may stand at. */
+const REACH = 4;
 
 function claim(table: RecencyTable, key: readonly number[], now: number): number {
   table.key.set(key);
@@ -25,7 +25,7 @@ function keysOf(table: RecencyTable): string[] {
 }
 
 test('a record is its time, its key, and a value of zeros', () => {
-  const table = new RecencyTable(2, 3, 64, WAYS);
+  const table = new RecencyTable(2, 3, 64, REACH);
   const at = claim(table, [7, 8], 1234);
   expect([...table.words.subarray(at, at + table.stride)]).toEqual([1234, 7, 8, 0, 0, 0]);
   expect(find(table, [7, 8])).toBe(at);
@@ -34,7 +34,7 @@ test('a record is its time, its key, and a value of zeros', () => {
 });
 
 test('claiming a key again gives the same record with its value, and sets its time', () => {
-  const table = new RecencyTable(1, 2, 64, WAYS);
+  const table = new RecencyTable(1, 2, 64, REACH);
   const at = claim(table, [5], 10);
   table.words.set([1, 2], at + 2);
   expect(claim(table, [5], 99)).toBe(at);
@@ -42,8 +42,8 @@ test('claiming a key again gives the same record with its value, and sets its ti
 });
 
 test('finds every one of more keys than it first has room for, with its value', () => {
-  // Far fewer than its most, so that no set overflows.
-  const table = new RecencyTable(2, 1, 2 ** 22, WAYS);
+  // Far fewer than its most, so that none has to make room.
+  const table = new RecencyTable(2, 1, 2 ** 22, REACH);
   const random = new Random(1);
   const keys = Array.from(
     { length: 20_000 },
@@ -59,7 +59,7 @@ test('finds every one of more keys than it first has room for, with its value', 
 });
 
 test('a record that was removed is not found, and its place is taken again', () => {
-  const table = new RecencyTable(1, 1, 4, WAYS);
+  const table = new RecencyTable(1, 1, 4, REACH);
   for (const key of [1, 2, 3, 4]) claim(table, [key], 0);
   table.remove(find(table, [2]));
   expect(find(table, [2])).toBe(-1);
@@ -68,7 +68,7 @@ test('a record that was removed is not found, and its place is taken again', () 
 });
 
 test('records may be removed while they are listed', () => {
-  const table = new RecencyTable(1, 1, 2 ** 16, WAYS);
+  const table = new RecencyTable(1, 1, 2 ** 16, REACH);
   for (let key = 1; key <= 100; key++) claim(table, [key], 0);
   for (const at of table.records()) if (table.words[at + 1]! % 2 === 0) table.remove(at);
   expect(keysOf(table)).toHaveLength(50);
@@ -76,11 +76,11 @@ test('records may be removed while they are listed', () => {
 
 describe('a full table', () => {
   test('lets the oldest make room', () => {
-    const table = new RecencyTable(1, 1, 4, WAYS);
+    const table = new RecencyTable(1, 1, 4, REACH);
     for (const [key, now] of [
-      [1, 30],
       [2, 10],
       [3, 20],
+      [1, 30],
       [4, 40],
     ] as const) {
       claim(table, [key], now);
@@ -93,7 +93,7 @@ describe('a full table', () => {
   });
 
   test('gives a new record a value of zeros', () => {
-    const table = new RecencyTable(1, 2, 4, WAYS);
+    const table = new RecencyTable(1, 2, 4, REACH);
     for (let key = 1; key <= 4; key++) {
       const at = claim(table, [key], key);
       table.words.fill(-1, at + 2, at + 4);
@@ -110,7 +110,7 @@ describe('a full table', () => {
     [1000, 1024],
     [1024, 1024],
   ])('of %i records at most keeps no more than %i, however many come', (most, kept) => {
-    const table = new RecencyTable(1, 1, most, WAYS);
+    const table = new RecencyTable(1, 1, most, REACH);
     for (let key = 1; key <= 20 * kept; key++) {
       claim(table, [key], key);
       expect(find(table, [key])).toBeGreaterThanOrEqual(0);
@@ -120,9 +120,9 @@ describe('a full table', () => {
   });
 });
 
-test('with more records in a set, fewer recent ones make room for others', () => {
-  const lost = [1, 4, 16].map((ways) => {
-    const table = new RecencyTable(1, 1, 4096, ways);
+test('with a longer reach, fewer recent records make room for others', () => {
+  const lost = [1, 4, 16].map((reach) => {
+    const table = new RecencyTable(1, 1, 4096, reach);
     for (let key = 1; key <= 2048; key++) claim(table, [key], 0);
     return 2048 - keysOf(table).length;
   });
@@ -131,14 +131,14 @@ test('with more records in a set, fewer recent ones make room for others', () =>
 });
 
 test('a record that is out of date makes room before the table grows', () => {
-  const table = new RecencyTable(1, 1, 2 ** 16, WAYS);
+  const table = new RecencyTable(1, 1, 2 ** 16, REACH);
   const before = table.words.length;
   for (let key = 1; key <= 10_000; key++) claim(table, [key], key * (TIMEOUT + 1));
   expect(table.words.length).toBe(before);
 });
 
 test('records of the last moment make it grow, up to its greatest size', () => {
-  const table = new RecencyTable(1, 1, 512, WAYS);
+  const table = new RecencyTable(1, 1, 512, REACH);
   for (let key = 1; key <= 5000; key++) claim(table, [key], 0);
   expect(table.words.length).toBe(512 * table.stride);
 });
@@ -152,7 +152,7 @@ describe('age', () => {
     ['over the end of 32 bits', -5, 5, true],
     ['over the end of 32 bits, behind the timeout', -5, TIMEOUT, false],
   ])('%s', (_name, since, now, isRecent) => {
-    const table = new RecencyTable(1, 1, 4, WAYS);
+    const table = new RecencyTable(1, 1, 4, REACH);
     const at = claim(table, [1], since);
     expect(table.isRecent(at, now, TIMEOUT)).toBe(isRecent);
   });
@@ -161,7 +161,7 @@ describe('age', () => {
 test('two tables put the same keys in different places, so nobody can choose keys that collide', () => {
   const seeds = [0.1, 0.7];
   vi.spyOn(Math, 'random').mockImplementation(() => seeds.shift()!);
-  const [a, b] = [new RecencyTable(1, 1, 4096, WAYS), new RecencyTable(1, 1, 4096, WAYS)];
+  const [a, b] = [new RecencyTable(1, 1, 4096, REACH), new RecencyTable(1, 1, 4096, REACH)];
   const places = [a, b].map((table) =>
     Array.from({ length: 16 }, (_, key) => claim(table, [key + 1], 0))
   );

@@ -248,7 +248,7 @@ describe('the table of sessions', () => {
     const open = Array.from({ length: 1000 }, (_, i) => i + 1).filter(
       (port) => scene.send('cloud', datagram(reply.before, 53, port)).verdict === 'Forward'
     );
-    expect(open).toEqual([997, 998, 999, 1000]);
+    expect(open).toEqual([993, 994, 995, 996, 997, 998, 999, 1000]);
   });
 
   test('one realm cannot push out the sessions of another', () => {
