@@ -59,3 +59,10 @@ export function sumBytes(buffer: Uint8Array, start: number, end: number, sum: nu
   for (let i = start; i < even; i += 2) sum += (buffer[i]! << 8) | buffer[i + 1]!;
   return even < end ? sum + (buffer[even]! << 8) : sum;
 }
+
+/** The same through a view. */
+export function sumView(view: DataView, start: number, end: number, sum: number): number {
+  const even = end - ((end - start) & 1);
+  for (let at = start; at < even; at += 2) sum += view.getUint16(at);
+  return even < end ? sum + (view.getUint8(even) << 8) : sum;
+}

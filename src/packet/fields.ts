@@ -80,6 +80,8 @@ export const Protocol = {
 /** The same for kinds of packets. */
 export const KIND_TCP = 1;
 export const KIND_UDP = 2;
+/** An echo request; what follows are the other kinds of ICMP. */
+export const KIND_ECHO = 6;
 
 /** What a packet is to the translator, apart from its addresses. */
 export const PacketKind = {

@@ -5,7 +5,7 @@
  * first byte.
  * @module
  */
-import { fold } from './checksum.ts';
+import { fold, sumView } from './checksum.ts';
 import {
   FragmentPart,
   ICMP_CHECKSUM,
@@ -179,9 +179,7 @@ export class PacketHeader {
     sum += (third >>> 16) + (third & 0xffff);
     sum += (source >>> 16) + (source & 0xffff) + (destination >>> 16) + (destination & 0xffff);
     if (headerLength > IPV4_MIN_HEADER) {
-      for (let at = start + IPV4_MIN_HEADER; at < start + headerLength; at += 2) {
-        sum += view.getUint16(at);
-      }
+      sum = sumView(view, start + IPV4_MIN_HEADER, start + headerLength, sum);
     }
     if (fold(sum) !== 0xffff) return Parse.Malformed;
     this.payloadLength = length - headerLength;

@@ -7,7 +7,7 @@
  * anew, and what follows stays in its place.
  * @module
  */
-import { adjustChecksum, fold, foldDelta, wordDelta } from '../packet/checksum.ts';
+import { adjustChecksum, fold, foldDelta, sumView, wordDelta } from '../packet/checksum.ts';
 import {
   FragmentPart,
   ICMP_CHECKSUM,
@@ -176,7 +176,7 @@ export class VersionChange {
     const icmp = start + ipHeader;
     // How far the old checksum was off the right one: the new one will be, too.
     const residue = fold(
-      sumOf(view, header.transport, header.end, header.family === 6 ? pseudoSum(view, header) : 0)
+      sumView(view, header.transport, header.end, header.family === 6 ? pseudoSum(view, header) : 0)
     );
 
     const isFirst = quote.part === FragmentPart.First;
@@ -229,7 +229,7 @@ export class VersionChange {
       const identification = length <= MAX_CUTTABLE ? this.nextIdentification() : -1;
       this.#writeIpv4(view, start, header, length, identification, addresses, at, at + 4);
     }
-    const sum = fold(sumOf(view, icmp, this.errorEnd, pseudo));
+    const sum = fold(sumView(view, icmp, this.errorEnd, pseudo));
     const right = ~sum & 0xffff;
     view.setUint16(icmp + ICMP_CHECKSUM, residue === 0xffff ? right : fold(residue + right));
   }
@@ -277,7 +277,7 @@ export class VersionChange {
       // A wrong partial sum makes a checksum that is as wrong.
       const surplus = checksum + (~fold(pseudoSum(view, header)) & 0xffff);
       view.setUint16(header.checksum, 0);
-      view.setUint16(header.checksum, ~fold(sumOf(view, transport, header.end, surplus)));
+      view.setUint16(header.checksum, ~fold(sumView(view, transport, header.end, surplus)));
       return;
     }
     let delta = wordDelta(before, after);
@@ -420,7 +420,7 @@ function transportLength(header: PacketHeader): number {
 /** Of the packet as it is, with IPv6. */
 function pseudoSum(view: DataView, header: PacketHeader): number {
   const { source } = header;
-  return sumOf(view, source, source + 32, header.protocol + transportLength(header));
+  return sumView(view, source, source + 32, header.protocol + transportLength(header));
 }
 
 function addressSum(addresses: Int32Array, at: number): number {
@@ -438,15 +438,8 @@ function udpChecksum(
 ): number {
   const length = header.end - header.transport;
   const pseudo = addressSum(addresses, at) + Protocol.Udp + length;
-  const checksum = ~fold(sumOf(view, header.transport, header.end, pseudo)) & 0xffff;
+  const checksum = ~fold(sumView(view, header.transport, header.end, pseudo)) & 0xffff;
   return checksum === 0 ? 0xffff : checksum;
-}
-
-/** Sums `start` to `end` as 16-bit words, an odd last byte padded with zero, on top of `sum`. */
-function sumOf(view: DataView, start: number, end: number, sum: number): number {
-  const even = end - ((end - start) & 1);
-  for (let at = start; at < even; at += 2) sum += view.getUint16(at);
-  return even < end ? sum + (view.getUint8(even) << 8) : sum;
 }
 
 /** Larger packets leave with DF (RFC 7915 section 5.1). */

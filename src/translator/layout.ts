@@ -32,7 +32,12 @@ export const WAY_MTU = 3;
 /** Largest MSS of a TCP segment with SYN; `MAX_MSS` if any fits. */
 export const WAY_MSS = 4;
 export const MAX_MSS = 65_535;
+/** Largest packet that was to be cut anyway, as it leaves. */
+export const WAY_CUT = 5;
 
 /** Which of the two things a packet may be to a permit; or-ed when it may be either. */
 export const REQUEST = 1;
 export const REPLY = 2;
+/** The bits of both, and how many they are. */
+export const SIDE_BITS = 3;
+export const SIDE_WIDTH = 2;

@@ -36,6 +36,7 @@ import {
   PATH_WAY,
   REPLY,
   REQUEST,
+  WAY_CUT,
   WAY_EGRESS,
   WAY_FAMILY,
   WAY_MSS,
@@ -201,7 +202,8 @@ export class LongWay {
       if (growth > headroom) return Verdict.NeedsHeadroom;
     }
     this.cutTo = 0;
-    const mtu = ways[way + WAY_MTU]!;
+    const isCuttable = !header.dontFragment && this.#segment === 0;
+    const mtu = ways[way + (isCuttable ? WAY_CUT : WAY_MTU)]!;
     const { start, end } = header;
     if (end - start + growth > mtu && !this.#fits(view, mtu, family, growth)) {
       this.tellMtu = mtu;
@@ -223,7 +225,7 @@ export class LongWay {
       if (header.part !== FragmentPart.Whole) {
         this.#fragments.note(realm, view, header, this.now);
       }
-      if (this.tap !== undefined) this.tap.before(table, path, realm, view, start, end);
+      if (this.tap !== undefined) this.tap.show('inbound', table, path, realm, view, start, end);
     }
 
     const mss = ways[way + WAY_MSS]!;
@@ -244,7 +246,7 @@ export class LongWay {
       }
     }
     if (this.tap !== undefined && !this.isDry) {
-      this.tap.after(table, path, this.egress, view, this.start, this.end);
+      this.tap.show('outbound', table, path, this.egress, view, this.start, this.end);
     }
     return Verdict.Forward;
   }
@@ -324,7 +326,7 @@ export class LongWay {
     this.table = table;
     this.path = path;
     const tap = this.isDry ? undefined : this.tap;
-    tap?.before(table, path, realm, view, start, end);
+    tap?.show('inbound', table, path, realm, view, start, end);
     this.start = start;
     this.end = end;
     this.vnet = vnet;
@@ -347,7 +349,7 @@ export class LongWay {
       rewriteAddresses(view, header, words, addresses);
       rewriteHeaderChecksum(view, header, outerDelta);
     }
-    tap?.after(table, path, this.egress, view, this.start, this.end);
+    tap?.show('outbound', table, path, this.egress, view, this.start, this.end);
     return Verdict.Forward;
   }
 

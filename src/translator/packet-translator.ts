@@ -59,6 +59,7 @@ export class PacketTranslator {
   replyLength = 0;
 
   readonly #realmNames: string[] = [];
+  #realmCount = 0;
   readonly #realmIndexes = new Map<string, number>();
   readonly #paths: Paths;
   readonly #fragments: Fragments;
@@ -238,7 +239,7 @@ export class PacketTranslator {
     vnet: number = -1,
     headroom: number = 0
   ): Verdict {
-    if (this.#realmNames[realm] === undefined) {
+    if (realm >>> 0 !== realm || realm >= this.#realmCount) {
       this.replyLength = 0;
       return Verdict.DropNoPresence;
     }
@@ -314,6 +315,7 @@ export class PacketTranslator {
     if (index === undefined) {
       index = this.#realmNames.push(name) - 1;
       this.#realmIndexes.set(name, index);
+      this.#realmCount = this.#realmNames.length;
       const counters = new Float64Array(this.#realmNames.length * VERDICT_COUNT);
       counters.set(this.#verdicts);
       this.#verdicts = counters;

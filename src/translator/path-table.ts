@@ -21,6 +21,7 @@ import {
   PATH_DELTA,
   PATH_PAIR,
   PATH_WAY,
+  WAY_CUT,
   WAY_EGRESS,
   WAY_FAMILY,
   WAY_MSS,
@@ -146,7 +147,7 @@ export class PathTable extends IntTable {
 /** What paths have in common; a way is the index in `words` of its value. */
 export class WayTable extends IntTable {
   constructor() {
-    super(4, 5, MAX_WAYS);
+    super(4, 6, MAX_WAYS);
   }
 
   wayOf(
@@ -169,6 +170,9 @@ export class WayTable extends IntTable {
       this.words[value + WAY_POLICY] = policy;
       this.words[value + WAY_FAMILY] = newFamily;
       this.words[value + WAY_MTU] = Math.min(mtuTo(newFamily, to.mtu), LARGEST[newFamily]);
+      // RFC 7915 section 4: nobody says what the links behind take, so what they all do.
+      const isUnknown = family === 4 && newFamily === 6 && to.mtu === Number.POSITIVE_INFINITY;
+      this.words[value + WAY_CUT] = isUnknown ? MIN_IPV6_MTU : this.words[value + WAY_MTU]!;
       const mss = Math.min(segmentIn(family, from.mtu), segmentIn(newFamily, to.mtu));
       this.words[value + WAY_MSS] = Math.min(mss, MAX_MSS);
     }

@@ -4,10 +4,10 @@
  * are refused have no path, so for each of them it is found anew.
  * @module
  */
-import { PacketKind } from '../packet/fields.ts';
+import { KIND_ECHO, PacketKind } from '../packet/fields.ts';
 import type { PortRange } from '../port-range.ts';
 import { IntTable } from './int-table.ts';
-import { REPLY, REQUEST } from './layout.ts';
+import { REPLY, REQUEST, SIDE_BITS, SIDE_WIDTH } from './layout.ts';
 import type { CompiledPermit } from './plan.ts';
 
 /** The policy that lets nothing pass. */
@@ -56,7 +56,7 @@ export class PolicyTable {
     destinationPort: number
   ): number {
     const rules = this.#rules;
-    const protocol = kind >= PacketKind.EchoRequest ? PacketKind.EchoRequest : kind;
+    const protocol = kind >= KIND_ECHO ? KIND_ECHO : kind;
     for (let i = policy; rules[i] !== 0; i += 2) {
       const side = rules[i]! & SIDE_BITS;
       if (rules[i]! >>> SIDE_WIDTH !== protocol || (side & sides) === 0) continue;
@@ -100,8 +100,6 @@ export function needsSession(kind: PacketKind): boolean {
   return kind !== PacketKind.Tcp && kind !== PacketKind.Sctp;
 }
 
-const SIDE_BITS: number = REQUEST | REPLY;
-const SIDE_WIDTH = 2;
 /** Policies come from plans, which the host bounds; this only keeps a record number a small integer. */
 const MAX_POLICIES = 2 ** 26;
 /** Both echoes are looked up as the request: the side tells them apart. */

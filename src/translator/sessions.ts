@@ -8,7 +8,7 @@
  */
 
 import { ApiMisuseError } from '../errors.ts';
-import { ICMP_IDENTIFIER, PacketKind } from '../packet/fields.ts';
+import { ICMP_IDENTIFIER, KIND_ECHO, PacketKind } from '../packet/fields.ts';
 import type { PacketHeader } from '../packet/header.ts';
 import { REQUEST } from './layout.ts';
 import { RecencyTable } from './recency-table.ts';
@@ -81,13 +81,13 @@ export class Sessions {
   }
 
   #timeoutMs(kind: PacketKind): number {
-    return kind >= PacketKind.EchoRequest ? this.#icmpTimeoutMs : this.#udpTimeoutMs;
+    return kind >= KIND_ECHO ? this.#icmpTimeoutMs : this.#udpTimeoutMs;
   }
 }
 
 /** Both echoes are of one session, and no key is 0: pairs are not. */
 function keyOf(pair: number, kind: PacketKind): number {
-  return (pair << KIND_BITS) | (kind >= PacketKind.EchoRequest ? ECHO : kind);
+  return (pair << KIND_BITS) | (kind >= KIND_ECHO ? KIND_ECHO : kind);
 }
 
 /**
@@ -97,7 +97,7 @@ function keyOf(pair: number, kind: PacketKind): number {
  * @param side that the packet passes on: who of its ends is the client
  */
 export function sessionPorts(view: DataView, header: PacketHeader, side: number): number {
-  if (header.kind >= PacketKind.EchoRequest) {
+  if (header.kind >= KIND_ECHO) {
     return view.getUint16(header.transport + ICMP_IDENTIFIER);
   }
   const { sourcePort, destinationPort } = header;
@@ -122,6 +122,5 @@ export function checkWhole(name: string, value: number, min: number, max: number
 const REACH = 32;
 /** Kinds fit in this, so that a key is never 0. */
 const KIND_BITS = 3;
-const ECHO: number = PacketKind.EchoRequest;
 /** A day; times are kept modulo 49 days. */
 const MAX_TIMEOUT_MS = 86_400_000;

@@ -73,6 +73,7 @@ import {
   WAY_POLICY,
 } from './layout.ts';
 import { moveOffload } from './offload.ts';
+import { MIN_IPV6_MTU } from './path-table.ts';
 import type { Paths } from './paths.ts';
 import { followedChecksum } from './rewrite.ts';
 import type { Sessions } from './sessions.ts';
@@ -181,6 +182,10 @@ export class ShortWay {
       growth = isFromIpv4 ? VERSION_GROWTH : -VERSION_GROWTH;
       if (isBare || growth > headroom || length + growth > MAX_TRANSLATED) return false;
       size += growth;
+      if (isFromIpv4 && size > MIN_IPV6_MTU) {
+        // Without DF it may have to be cut.
+        if ((view.getInt32(start + IPV4_IDENTIFICATION) & IPV4_DONT_FRAGMENT) === 0) return false;
+      }
     }
     if (size > ways[way + WAY_MTU]! || (isBare && !isFromIpv4)) return false;
 

@@ -40,35 +40,14 @@ export class TapPoint {
     this.#realmNames = realmNames;
   }
 
-  before(
-    table: PathTable,
-    path: number,
-    realm: number,
-    view: DataView,
-    start: number,
-    end: number
-  ): void {
-    this.#show('inbound', table, path, realm, view, start, end);
-  }
-
-  after(
-    table: PathTable,
-    path: number,
-    realm: number,
-    view: DataView,
-    start: number,
-    end: number
-  ): void {
-    this.#show('outbound', table, path, realm, view, start, end);
-  }
-
   /** Paths have other numbers now. */
   forget(): void {
     this.#isWanted[4].clear();
     this.#isWanted[6].clear();
   }
 
-  #show(
+  /** Shows the packet, if those of its path are wanted. Parameters as of `PacketTap.packet`. */
+  show(
     direction: 'inbound' | 'outbound',
     table: PathTable,
     path: number,

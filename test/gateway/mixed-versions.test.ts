@@ -91,7 +91,7 @@ describe('an IPv4 site and an IPv6 service of the cloud', () => {
   test('a UDP datagram in fragments passes in fragments', () => {
     const cloud = startMixedCloud();
     const datagram = { sourcePort: 40_000, destinationPort: 53, payload: bytes(3000) };
-    const fragments = (ends: Ends) => cutPacket(udpPacket(ends, datagram), [1400, 2800], 7);
+    const fragments = (ends: Ends) => cutPacket(udpPacket(ends, datagram), [1200, 2400], 7);
     cloud.send('site-4', ...fragments(atSite).map((packet) => framed(packet)));
     expect(hex(unframed(cloud.lan.taken()))).toEqual(hex(fragments(atCloud)));
   });

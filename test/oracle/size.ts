@@ -22,7 +22,10 @@ export type Fit = { readonly cutTo: number } | { readonly wouldFit: number };
 export function fitOf(packet: Packet, leaving: Leaving, mtu: number | undefined): Fit {
   const { version, bytes, segment } = leaving;
   const [before, after] = [packet.ip.version, version];
-  let most = mtuFor(after, mtu) ?? Number.POSITIVE_INFINITY;
+  // RFC 7915 section 4: what may be cut on its way to IPv6 is cut to what every link takes.
+  const isUnknown = before === 4 && after === 6 && !packet.ip.dontFragment && mtu === undefined;
+  const least = isUnknown && segment === undefined ? LEAST_IPV6_MTU : undefined;
+  let most = least ?? mtuFor(after, mtu) ?? Number.POSITIVE_INFINITY;
   let isLarge = sizeOf(packet, leaving) > most;
   if (before === 6 && after === 4 && bytes.length > LONGEST_IPV4) {
     most = Math.min(most, LONGEST_IPV4);
