@@ -71,6 +71,45 @@ export class IntTable {
     }
   }
 
+  /**
+   * `find` for the key of `first` and eight words of a view, which are not put in `key`. For a table of nine
+   * words of key.
+   */
+  find9(first: number, view: DataView, offset: number): number {
+    const { words, stride } = this;
+    const slots = this.#slots;
+    const salt = this.#salt;
+    const mask = slots.length - 1;
+    const a = view.getInt32(offset);
+    const b = view.getInt32(offset + 4);
+    const c = view.getInt32(offset + 8);
+    const d = view.getInt32(offset + 12);
+    const e = view.getInt32(offset + 16);
+    const f = view.getInt32(offset + 20);
+    const g = view.getInt32(offset + 24);
+    const h = view.getInt32(offset + 28);
+    let hash = mix(mix(this.#seed, first ^ salted(a, salt)), b ^ salted(c, salt));
+    hash = mix(mix(mix(hash, d ^ salted(e, salt)), f ^ salted(g, salt)), h);
+    for (let slot = hash & mask; ; slot = (slot + 1) & mask) {
+      const record = slots[slot]! - 1;
+      if (record < 0) return -1;
+      const at = record * stride;
+      if (
+        words[at + 8] === h &&
+        words[at + 4] === d &&
+        words[at] === first &&
+        words[at + 1] === a &&
+        words[at + 2] === b &&
+        words[at + 3] === c &&
+        words[at + 5] === e &&
+        words[at + 6] === f &&
+        words[at + 7] === g
+      ) {
+        return record;
+      }
+    }
+  }
+
   /** Bytes of memory that the table takes. */
   get byteLength(): number {
     return this.words.byteLength + this.#slots.byteLength;

@@ -146,8 +146,7 @@ export class LongWay {
       if (kind === PacketKind.Udp && !this.#isPartial && view.getUint16(header.checksum) === 0) {
         return Verdict.DropMalformed;
       }
-      setKey(table, realm, view, source);
-      path = table.find();
+      path = table.find9(realm, view, source);
     }
 
     let side = 0;

@@ -134,7 +134,7 @@ export class ShortWay {
       ipHeader = IPV6_HEADER;
       protocol = (lengthAndNext >>> 8) & 0xff;
       table = paths.v6;
-      path = this.#findIpv6(realm, view, start);
+      path = table.find9(realm, view, start + IPV6_SOURCE);
     }
     if (path < 0) return false;
 
@@ -241,14 +241,6 @@ export class ShortWay {
     this.egress = egress;
     this.growth = growth;
     return true;
-  }
-
-  #findIpv6(realm: number, view: DataView, start: number): number {
-    const table = this.#paths.v6;
-    const { key } = table;
-    key[0] = realm;
-    for (let i = 0; i < 8; i++) key[1 + i] = view.getInt32(start + IPV6_SOURCE + 4 * i);
-    return table.find();
   }
 
   /**

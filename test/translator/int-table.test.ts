@@ -123,3 +123,28 @@ test('the seed differs between tables, so that nobody can know which keys collid
   expect(each).toBeGreaterThan(0);
   expect(random).toHaveBeenCalledTimes(2 * each);
 });
+
+test('the short look-ups find what the general one finds, and nothing else', () => {
+  const random = new Random(5);
+  const word = (): number => random.pick([0, 1, -1, random.below(2 ** 32) | 0]);
+  for (const keyWords of [3, 9] as const) {
+    const table = new IntTable(keyWords, 1, 1000);
+    const findShort = (key: readonly number[]): number => {
+      if (keyWords === 3) return table.find3(key[0]!, key[1]!, key[2]!);
+      const view = new DataView(new ArrayBuffer(40));
+      for (let i = 1; i < 9; i++) view.setInt32(8 + 4 * (i - 1), key[i]!);
+      return table.find9(key[0]!, view, 8);
+    };
+    const keys = Array.from({ length: 500 }, () => Array.from({ length: keyWords }, word));
+    for (const [i, key] of keys.entries()) {
+      table.key.set(key);
+      const known = table.find();
+      expect([keyWords, findShort(key)]).toEqual([keyWords, known]);
+      table.key.set(key);
+      if (i % 2 === 1 || known >= 0) continue;
+      const record = table.insert();
+      expect([keyWords, findShort(key)]).toEqual([keyWords, record]);
+    }
+    expect(table.size).toBeGreaterThan(200 / keyWords);
+  }
+});
