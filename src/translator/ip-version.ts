@@ -230,8 +230,7 @@ export class VersionChange {
       this.#writeIpv4(view, start, header, length, identification, addresses, at, at + 4);
     }
     const sum = fold(sumView(view, icmp, this.errorEnd, pseudo));
-    const right = ~sum & 0xffff;
-    view.setUint16(icmp + ICMP_CHECKSUM, residue === 0xffff ? right : fold(residue + right));
+    view.setUint16(icmp + ICMP_CHECKSUM, ~fold((~residue & 0xffff) + sum));
   }
 
   #map(view: DataView, header: PacketHeader, quote: PacketHeader): boolean {

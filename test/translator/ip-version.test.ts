@@ -11,8 +11,10 @@ import {
   tcpPacket,
   udpLitePacket,
   udpPacket,
+  VNET,
   type VnetHeader,
 } from '../oracle/packets.ts';
+import { NaiveTranslator } from '../oracle/translate.ts';
 import { verifyChecksums } from '../oracle/verify.ts';
 import { mixedPlan, mixedScene, mixedWay, OTHER_WAYS, type Version } from './mixed.ts';
 import { PAYLOAD, type Scene } from './scene.ts';
@@ -795,3 +797,31 @@ function repair(packet: Uint8Array, protocol: number): void {
   const pseudo = protocol === 1 ? 0 : sum(addresses) + protocol + packet.length - start;
   write(at, sum(packet.subarray(start)) + pseudo);
 }
+
+test.each([
+  { from: 4, to: 6, error: { type: 3, code: 3 } },
+  { from: 6, to: 4, error: { type: 1, code: 4 } },
+] as const)(
+  'a damaged checksum of an error, IPv$from to IPv$to, is as damaged as before: any of them',
+  (row) => {
+    const { from, to, error } = row;
+    const { request, reply } = mixedWay(to, from);
+    const quoted = udpPacket(request.after, { sourcePort: 40_000, destinationPort: 53 });
+    const plan = mixedPlan();
+    const oracle = new NaiveTranslator(plan);
+    const { translator } = mixedScene();
+    const cloud = translator.realm('cloud');
+    const different: number[] = [];
+    for (let checksum = 0; checksum < 0x10000; checksum++) {
+      const frame = framed(icmpError(reply.before, { ...error, quoted, checksum }));
+      const buffer = new Uint8Array(TRANSLATION_HEADROOM + frame.length);
+      buffer.set(frame, TRANSLATION_HEADROOM);
+      const start = TRANSLATION_HEADROOM + VNET;
+      translator.translate(cloud, buffer, start, buffer.length, start - VNET, TRANSLATION_HEADROOM);
+      const left = buffer.subarray(translator.vnet, translator.end);
+      const expected = oracle.translate('cloud', frame).frame;
+      if (expected === undefined || Buffer.compare(left, expected) !== 0) different.push(checksum);
+    }
+    expect(different).toEqual([]);
+  }
+);
