@@ -13,15 +13,6 @@ export const PATH_PAIR = 2;
 /** The new source, and behind it the new destination; or, if the IP version changes, see `PathTable.wide`. */
 export const PATH_ADDRESSES = 3;
 
-/** Of a record of the IPv4 table: its length, that of its key, and where its two counters are, as floats. */
-export const IPV4_STRIDE = 12;
-export const IPV4_KEY = 3;
-export const IPV4_COUNTERS = 4;
-/** The same of the IPv6 table. */
-export const IPV6_STRIDE = 24;
-export const IPV6_KEY = 9;
-export const IPV6_COUNTERS = 10;
-
 /** Words of a way's value. */
 export const WAY_EGRESS = 0;
 export const WAY_POLICY = 1;

@@ -52,7 +52,7 @@ import {
   rewriteQuote,
   rewriteTransportChecksum,
 } from './rewrite.ts';
-import { opensSession, type Sessions, sessionPorts } from './sessions.ts';
+import { type Sessions, sessionPorts } from './sessions.ts';
 import { clampMss, headersLength } from './size.ts';
 import type { TapPoint } from './tap.ts';
 import { Verdict, verdictOfParse } from './verdict.ts';
@@ -150,15 +150,14 @@ export class LongWay {
     }
 
     let side = 0;
-    if (part === FragmentPart.Later) {
+    if (part !== FragmentPart.Whole) {
       const admission = this.#fragments.admit(realm, view, header, this.now, this.isDry);
       if (admission === Admission.Refused) return Verdict.DropFragment;
-      if (admission === Admission.Orphan || path < 0) return Verdict.DropFragmentOrphan;
+      if (admission === Admission.Orphan) return Verdict.DropFragmentOrphan;
+    }
+    if (part === FragmentPart.Later) {
+      if (path < 0) return Verdict.DropFragmentOrphan;
     } else {
-      if (part === FragmentPart.First) {
-        const admission = this.#fragments.admit(realm, view, header, this.now, this.isDry);
-        if (admission === Admission.Refused) return Verdict.DropFragment;
-      }
       const sides = sidesOf(kind, header.opensSession);
       const { sourcePort, destinationPort } = header;
       if (path < 0) {
@@ -217,7 +216,7 @@ export class LongWay {
     this.table = table;
     this.path = path;
     if (!this.isDry) {
-      if (opensSession(header.kind, side)) {
+      if (side === REQUEST && needsSession(header.kind)) {
         const ports = sessionPorts(view, header, REQUEST);
         this.#sessions.touch(realm, words[value + PATH_PAIR]!, header.kind, ports, this.now);
       }

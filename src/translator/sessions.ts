@@ -8,7 +8,7 @@
  */
 
 import { ApiMisuseError } from '../errors.ts';
-import { ICMP_IDENTIFIER, KIND_ECHO, PacketKind } from '../packet/fields.ts';
+import { ICMP_IDENTIFIER, KIND_ECHO, type PacketKind } from '../packet/fields.ts';
 import type { PacketHeader } from '../packet/header.ts';
 import { REQUEST } from './layout.ts';
 import { RecencyTable } from './recency-table.ts';
@@ -104,11 +104,6 @@ export function sessionPorts(view: DataView, header: PacketHeader, side: number)
   return side === REQUEST
     ? (sourcePort << 16) | destinationPort
     : (destinationPort << 16) | sourcePort;
-}
-
-/** Whether a packet that passes on this side is remembered: a request whose reply will ask. */
-export function opensSession(kind: PacketKind, side: number): boolean {
-  return side === REQUEST && kind !== PacketKind.Tcp && kind !== PacketKind.Sctp;
 }
 
 /** @throws {ApiMisuseError} if the value is not a whole number from `min` to `max`. */
