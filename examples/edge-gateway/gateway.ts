@@ -8,6 +8,7 @@ import {
   DnsListener,
   EdgeDataPlane,
   FileStore,
+  loadUnsentLimit,
   MtlsTunnel,
   type PacketDevice,
   SiteResolver,
@@ -58,9 +59,11 @@ export async function startEdgeGateway(options: EdgeGatewayOptions): Promise<Edg
     const device = await options.openDevice();
     opened.push(() => device.close());
 
+    const limitUnsent = await loadUnsentLimit();
     const tunnel = MtlsTunnel.dial({
       endpoints: config.cloud,
       ...credentials,
+      ...(limitUnsent === undefined ? {} : { limitUnsent }),
       expectedPeer: { trustDomain, role: 'cloud' },
     });
     opened.push(() => tunnel.close());
@@ -113,6 +116,9 @@ function follow(
       wasUp = true;
       const exchange = keyExchange === undefined ? '' : `, ${keyExchange}`;
       log(`${site}: up to ${remoteAddress}, ${cipher}${exchange}`);
+    });
+    tunnel.on('lanes', (count) => {
+      if (count > 0) log(`${site}: ${count} ${count === 1 ? 'lane' : 'lanes'}`);
     });
     tunnel.on('down', ({ code, reason }) => log(`${site}: down, ${code} ${reason}`.trimEnd()));
     tunnel.on('refused', (error) => {

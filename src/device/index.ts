@@ -18,4 +18,5 @@ export {
 } from './socket.ts';
 export type { TunOffload } from './tun-setup.ts';
 export type { UdpEndpoint } from './udp-transport.ts';
+export { loadUnsentLimit } from './unsent-limit.ts';
 export type { WakeupKind } from './wakeup.ts';

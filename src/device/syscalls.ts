@@ -19,6 +19,7 @@ export interface Syscalls {
   ioctl(fd: number, request: number, argument: number | Buffer): number;
   socket(domain: number, type: number, protocol: number): number;
   close(fd: number): number;
+  setsockopt(fd: number, level: number, option: number, value: Buffer, length: number): number;
   poll: {
     /** Calls `poll` on another thread. The memory at `address` must stay until `done`. */
     async(
@@ -66,6 +67,9 @@ function bind(koffi: Koffi): Syscalls {
       ioctl(fd, request, typeof argument === 'number' ? argument : addressOf(argument)),
     socket: libc.func('int socket(int domain, int type, int protocol)'),
     close: libc.func('int close(int fd)'),
+    setsockopt: libc.func(
+      'int setsockopt(int fd, int level, int option, const void *value, uint32_t length)'
+    ),
     poll: libc.func('int poll(uintptr_t address, unsigned long count, int timeout)'),
     errnoName: () => names.get(koffi.errno()) ?? String(koffi.errno()),
     addressOf,

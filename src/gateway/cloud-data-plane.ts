@@ -161,7 +161,7 @@ export class CloudDataPlane {
         const isInPlace = translator.vnet === start && translator.cutTo === 0;
         this.#likely = isInPlace ? tunnel : undefined;
         if (isInFrame && tunnel === guess) {
-          if (isInPlace) guess!.commit(FrameType.Packet, translator.end - start);
+          if (isInPlace) this.#commit(guess!, translator.end - start);
           else this.#forwardCopy(buffer);
           continue;
         }
@@ -200,6 +200,10 @@ export class CloudDataPlane {
     buffer.copy(this.#scratch, at, start, end);
     const verdict = this.#translate(realm, this.#scratch, at, behind, at);
     if (verdict !== Verdict.NeedsHeadroom) this.#settle(realm, this.#scratch, at, behind, verdict);
+  }
+
+  #commit(tunnel: Tunnel, length: number): void {
+    if (!tunnel.commit(FrameType.Packet, length)) this.counters.dropTunnelFull++;
   }
 
   /** Sends the translated packet out of the frame of the tunnel that it goes to. */

@@ -14,6 +14,7 @@ export {
 } from './checksum.ts';
 export { Cut, PacketCutter } from './cutter.ts';
 export { PacketKind, Parse, Protocol } from './fields.ts';
+export { flowHash } from './flow-hash.ts';
 export { PacketHeader } from './header.ts';
 export { type PcapngDirection, type PcapngOptions, PcapngWriter } from './pcapng.ts';
 export * from './virtio.ts';

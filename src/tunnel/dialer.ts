@@ -2,25 +2,28 @@
  * The dialling side: a tunnel that connects to one of several endpoints, and again when it breaks.
  * @module
  */
-import { X509Certificate } from 'node:crypto';
-import { connect, type SecureContext, type TLSSocket } from 'node:tls';
+import { randomBytes } from 'node:crypto';
+import type { SecureContext } from 'node:tls';
 import { ApiMisuseError, PeerRefusedError } from '../errors.ts';
-import { formatIdentity, type GatewayIdentity, identityOfCertificate } from '../pki/names.ts';
-import type { Json } from '../store/store.ts';
+import { formatIdentity, type GatewayIdentity } from '../pki/names.ts';
 import { type BackoffOptions, backoffDelayMs, DEFAULT_BACKOFF } from './backoff.ts';
 import { secureContext, type TunnelCredentials } from './credentials.ts';
-import { FrameType } from './frame.ts';
+import { type AttemptOutcome, DialAttempt } from './dial-attempt.ts';
 import {
   type CloseCause,
+  checkLanes,
   type LaneLimits,
   type LaneOptions,
   resolveLimits,
-  TlsLane,
+  type UnsentLimit,
 } from './lane.ts';
-import { ALPN_PROTOCOL, CloseCode, PROTOCOL_VERSION, printable, readWelcome } from './messages.ts';
+import { LANE_CHECK_MS, LaneDemand } from './lane-demand.ts';
+import { LaneTunnel } from './lane-tunnel.ts';
+import { CloseCode, PROTOCOL_VERSION, type Welcome } from './messages.ts';
 import { SlabPool } from './slab-pool.ts';
 import { systemTimers, type Timers } from './timers.ts';
-import { type ConnectionInfo, connectionInfo, LaneTunnel, type TunnelState } from './tunnel.ts';
+import type { TlsLane } from './tls-lane.ts';
+import type { ConnectionInfo, TunnelState } from './tunnel.ts';
 
 export interface TunnelEndpoint {
   /** Name or address. */
@@ -42,6 +45,10 @@ export interface DialOptions extends TunnelCredentials, LaneLimits {
   readonly software?: string;
   /** Size of the buffers in which packets are collected, in bytes; default 256 KiB. */
   readonly slabBytes?: number;
+  /** Connections that may carry packets at a time, as far as the listening side agrees; default 8. */
+  readonly lanes?: number;
+  /** Where there is one, the system's own queues are kept as short as the tunnel's. */
+  readonly limitUnsent?: UnsentLimit;
   readonly timers?: Timers;
   /** Numbers from 0 to below 1; default `Math.random`. */
   readonly random?: () => number;
@@ -51,27 +58,43 @@ export class DialledTunnel extends LaneTunnel {
   readonly #options: DialOptions;
   readonly #laneOptions: LaneOptions;
   readonly #timers: Timers;
+  readonly #maxLanes: number;
   #context: SecureContext;
   #state: TunnelState = 'connecting';
   #info: ConnectionInfo | undefined;
-  #socket: TLSSocket | undefined;
+  #attempt: DialAttempt | undefined;
   #cancelTimer: () => void = () => {};
+  #endpoint: TunnelEndpoint;
   #endpointIndex = 0;
+  /** How often in a row the peer has said that the site is elsewhere. */
+  #moves = 0;
   /** Failures since the tunnel was last up for long. */
   #failures = 0;
   #upSinceMs = 0;
   #isFinished = false;
 
+  /** Tells the listening side which connections are lanes of one tunnel. */
+  #tunnelId = '';
+  readonly #furtherAttempts = new Set<DialAttempt>();
+  #furtherFailures = 0;
+  #nextFurtherMs = 0;
+
   /** See `MtlsTunnel.dial`. */
   constructor(options: DialOptions) {
-    super(options.expectedPeer);
-    if (options.endpoints.length === 0) throw new ApiMisuseError('there is no endpoint to dial');
+    const limits = resolveLimits(options);
+    const timers = options.timers ?? systemTimers;
+    super(options.expectedPeer, limits.maxSlabs, timers);
+    const [first] = options.endpoints;
+    if (first === undefined) throw new ApiMisuseError('there is no endpoint to dial');
+    this.#endpoint = first;
     this.#options = options;
-    this.#timers = options.timers ?? systemTimers;
+    this.#timers = timers;
+    this.#maxLanes = checkLanes(options.lanes ?? DEFAULT_LANES);
     this.#laneOptions = {
-      ...resolveLimits(options),
+      ...limits,
       pool: new SlabPool(options.slabBytes),
-      timers: this.#timers,
+      timers,
+      limitUnsent: options.limitUnsent,
     };
     this.#context = secureContext(options);
     this.#connect();
@@ -86,7 +109,7 @@ export class DialledTunnel extends LaneTunnel {
   }
 
   /**
-   * Uses other credentials from the next connection on; the one that is up stays.
+   * Uses other credentials from the next connection on; the ones that are up stay.
    *
    * @throws {CertificateError} if they are unusable; those before are kept then.
    */
@@ -97,113 +120,133 @@ export class DialledTunnel extends LaneTunnel {
   protected override finish(): void {
     this.#isFinished = true;
     this.#cancelTimer();
-    // One that is up is closed when its lane is.
+    this.#cancelFurther();
+    // One that is up is closed when its first lane is.
     if (this.#state === 'up') return;
     this.#state = 'closed';
-    this.#socket?.destroy();
+    this.#attempt?.cancel();
   }
 
   #connect(): void {
-    const { endpoints, expectedPeer, handshakeTimeoutMs = 10_000 } = this.#options;
-    const { host, port } = endpoints[this.#endpointIndex % endpoints.length]!;
     this.#state = 'connecting';
-    const socket = connect({
+    this.#tunnelId = randomBytes(16).toString('hex');
+    this.#attempt = this.#dial(this.#endpoint, 0, {
+      onUp: (lane, welcome, info) => this.#onUp(lane, welcome, info),
+      onFailed: (cause) => this.onLost(cause),
+    });
+  }
+
+  #dial({ host, port }: TunnelEndpoint, lane: number, outcome: AttemptOutcome): DialAttempt {
+    const { software = 'virtual-presence', handshakeTimeoutMs = 10_000 } = this.#options;
+    const options = {
       host,
       port,
-      secureContext: this.#context,
-      ALPNProtocols: [ALPN_PROTOCOL],
-      // No SNI: the peer is known by its identity, and its name is not to be seen on the way.
-      servername: '',
-      checkServerIdentity: (_host, { raw }) => identityFault(raw, expectedPeer),
-    });
-    this.#socket = socket;
-    const fail = (code: string, reason: string): void => {
-      if (this.lane !== undefined || this.#socket !== socket) return;
-      socket.destroy();
-      this.#onLost({ by: 'network', code, reason: `${host} port ${port}: ${printable(reason)}` });
+      context: this.#context,
+      expectedPeer: this.peer,
+      hello: { version: PROTOCOL_VERSION, software, tunnel: this.#tunnelId, lane },
+      timeoutMs: handshakeTimeoutMs,
+      lane: this.#laneOptions,
     };
-    socket.on('error', (error) => fail(CloseCode.ConnectionLost, error.message));
-    socket.on('close', () => fail(CloseCode.ConnectionLost, 'the connection was closed'));
-    socket.on('secureConnect', () => {
-      if (socket.alpnProtocol === ALPN_PROTOCOL) this.#greet(socket);
-      else fail(CloseCode.ProtocolError, `the server does not speak ${ALPN_PROTOCOL}`);
-    });
-    this.#cancelTimer = this.#timers.after(handshakeTimeoutMs, () => {
-      const reason = `no acknowledgement within ${handshakeTimeoutMs} ms`;
-      if (this.lane === undefined) fail(CloseCode.HandshakeTimeout, reason);
-      else this.lane.destroy(CloseCode.HandshakeTimeout, reason);
-    });
+    return new DialAttempt(options, outcome);
   }
 
-  #greet(socket: TLSSocket): void {
-    const { software = 'virtual-presence' } = this.#options;
-    const lane: TlsLane = new TlsLane(
-      socket,
-      FrameType.Welcome,
-      {
-        counters: this.counters,
-        onPacket: (buffer, start, end) => this.onPacket(buffer, start, end),
-        onBatchEnd: () => this.onBatchEnd(),
-        onDrain: () => this.onDrain(),
-        onHandshake: (message) => this.#onWelcome(lane, message, connectionInfo(socket)),
-        onControl: (message) => this.emit('control', message),
-        onLaneClosed: (cause) => this.#onLost(cause),
-      },
-      this.#laneOptions
-    );
-    this.lane = lane;
-    lane.sendHandshake(FrameType.Hello, { version: PROTOCOL_VERSION, software });
-  }
-
-  #onWelcome(lane: TlsLane, message: Json, info: ConnectionInfo): string | undefined {
-    const welcome = readWelcome(message);
-    if (welcome === undefined) return 'the WELCOME is malformed';
-    this.#cancelTimer();
+  #onUp(lane: TlsLane, welcome: Welcome, info: ConnectionInfo): void {
+    this.#attempt = undefined;
     this.#state = 'up';
     this.#info = info;
+    this.#moves = 0;
     this.#upSinceMs = this.#timers.now();
-    lane.becomeUp(welcome.keepaliveMs);
+    const lanes = Math.min(this.#maxLanes, welcome.lanes ?? 1);
+    this.mayGrow = lanes > 1;
+    this.begin(lane);
+    if (this.mayGrow) this.#watch(new LaneDemand(lanes));
     this.emit('up', info);
-    return undefined;
+  }
+
+  /** Opens further lanes, and ends them, as they are needed. */
+  #watch(demand: LaneDemand): void {
+    this.#cancelTimer = this.#timers.after(LANE_CHECK_MS, () => {
+      this.#watch(demand);
+      const nowMs = this.#timers.now();
+      const { sentBytes, receivedBytes } = this.counters;
+      const flows = this.spread.active(nowMs);
+      const wanted = demand.update(nowMs, sentBytes + receivedBytes, flows);
+      if (wanted < this.lanes) this.shrink(wanted);
+      const missing = wanted - this.lanes - this.#furtherAttempts.size;
+      if (nowMs < this.#nextFurtherMs) return;
+      for (let i = 0; i < missing; i++) this.#dialFurther(this.lanes + i);
+    });
+  }
+
+  /** To where the first lane has led, whatever the endpoint's name stands for by now. */
+  #dialFurther(lane: number): void {
+    const { remoteAddress: host, remotePort: port } = this.#info!;
+    const attempt: DialAttempt = this.#dial({ host, port }, lane, {
+      onUp: (further) => {
+        this.#furtherAttempts.delete(attempt);
+        this.#furtherFailures = 0;
+        this.join(further);
+      },
+      onFailed: () => {
+        this.#furtherAttempts.delete(attempt);
+        const { backoff, random } = this.#options;
+        const delayMs = backoffDelayMs(this.#furtherFailures++, backoff, random);
+        this.#nextFurtherMs = this.#timers.now() + delayMs;
+      },
+    });
+    this.#furtherAttempts.add(attempt);
+  }
+
+  #cancelFurther(): void {
+    for (const attempt of this.#furtherAttempts) attempt.cancel();
+    this.#furtherAttempts.clear();
   }
 
   /** Both for a connection that could not be made and for one that broke. */
-  #onLost(cause: CloseCause): void {
+  protected override onLost(cause: CloseCause): void {
     const wasUp = this.#state === 'up';
     this.#cancelTimer();
-    this.lane = undefined;
-    this.#socket = undefined;
+    this.#cancelFurther();
+    this.#attempt = undefined;
     this.#info = undefined;
     this.#state = this.#isFinished ? 'closed' : 'waiting';
     if (wasUp) this.emit('down', cause);
     if (this.#isFinished) return;
 
-    const { backoff, random, stableAfterMs = 10_000 } = this.#options;
+    const { stableAfterMs = 10_000 } = this.#options;
     if (wasUp && this.#timers.now() - this.#upSinceMs >= stableAfterMs) this.#failures = 0;
     const isRefused = cause.by === 'peer' && (!wasUp || REFUSALS.has(cause.code));
-    const delayMs = isRefused
-      ? (backoff?.maxMs ?? DEFAULT_BACKOFF.maxMs)
-      : backoffDelayMs(this.#failures, backoff, random);
-    this.#failures++;
-    this.#endpointIndex++;
+    const delayMs = this.#follow(cause) ? 0 : this.#nextDelayMs(isRefused);
     // First, so that a listener that closes the tunnel finds it.
     this.#cancelTimer = this.#timers.after(delayMs, () => this.#connect());
-    if (isRefused) {
+    if (isRefused && delayMs > 0) {
       const peer = formatIdentity(this.peer);
       const text = `${peer} refuses the tunnel (${cause.code}): ${cause.reason}`;
       this.emit('refused', new PeerRefusedError(text), cause.code);
     }
     if (!this.#isFinished) this.emit('waiting', delayMs, cause);
   }
-}
 
-function identityFault(raw: Buffer, expected: GatewayIdentity): Error | undefined {
-  try {
-    const found = formatIdentity(identityOfCertificate(new X509Certificate(raw)));
-    if (found === formatIdentity(expected)) return undefined;
-    return new Error(`the server is ${found}, not ${formatIdentity(expected)}`);
-  } catch (error) {
-    return error as Error;
+  /** Turns to where the peer says that the site is; returns whether it has said so. */
+  #follow({ by, code, endpoint }: CloseCause): boolean {
+    if (by !== 'peer' || code !== CloseCode.Moved || endpoint === undefined) return false;
+    // Gateways that do not agree would send us to and fro.
+    if (++this.#moves > MAX_MOVES) return false;
+    const { host = this.#endpoint.host, port } = endpoint;
+    this.#endpoint = { host, port };
+    return true;
+  }
+
+  /** Turns to the next endpoint of its own. */
+  #nextDelayMs(isRefused: boolean): number {
+    const { backoff, random, endpoints } = this.#options;
+    const delayMs = isRefused
+      ? (backoff?.maxMs ?? DEFAULT_BACKOFF.maxMs)
+      : backoffDelayMs(this.#failures, backoff, random);
+    this.#failures++;
+    this.#endpointIndex = (this.#endpointIndex + 1) % endpoints.length;
+    this.#endpoint = endpoints[this.#endpointIndex]!;
+    return delayMs;
   }
 }
 
@@ -213,3 +256,5 @@ const REFUSALS: ReadonlySet<string> = new Set([
   CloseCode.UnknownSite,
   CloseCode.WrongIdentity,
 ]);
+const DEFAULT_LANES = 8;
+const MAX_MOVES = 4;

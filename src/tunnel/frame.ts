@@ -97,6 +97,12 @@ export function writeFrameHeader(
   buffer[offset + 3] = payloadLength;
 }
 
+/** Bytes of the whole frame whose header stands at `offset`. */
+export function frameLength(buffer: Buffer, offset: number): number {
+  const high = (buffer[offset + 1]! << 16) | (buffer[offset + 2]! << 8);
+  return FRAME_HEADER_LENGTH + (high | buffer[offset + 3]!);
+}
+
 /**
  * Finds the frames in a stream that arrives in arbitrary pieces. It never throws, holds at most one
  * frame, and copies only frames that are cut. A payload is handed over with `FRAME_HEADER_LENGTH`

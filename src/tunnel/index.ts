@@ -18,7 +18,7 @@ export {
   openLimits,
   writeFrameHeader,
 } from './frame.ts';
-export type { CloseCause, Lane, LaneCounters, LaneLimits } from './lane.ts';
+export type { CloseCause, Lane, LaneCounters, LaneLimits, UnsentLimit } from './lane.ts';
 export type {
   ListenerCounters,
   ListenerEvents,
@@ -27,7 +27,7 @@ export type {
   TunnelListener,
   TunnelRefusal,
 } from './listener.ts';
-export { ALPN_PROTOCOL, CloseCode, PROTOCOL_VERSION } from './messages.ts';
+export { ALPN_PROTOCOL, CloseCode, type CloseEndpoint, PROTOCOL_VERSION } from './messages.ts';
 export { MtlsTunnel } from './mtls-tunnel.ts';
 export type { Timers } from './timers.ts';
 export type { ConnectionInfo, Tunnel, TunnelEvents, TunnelState } from './tunnel.ts';

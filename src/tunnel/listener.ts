@@ -17,14 +17,34 @@ import {
 } from 'node:tls';
 import { EventEmitter } from 'eventemitter3';
 import { EnvironmentError } from '../errors.ts';
-import { type GatewayIdentity, identityOfCertificate } from '../pki/names.ts';
+import { formatIdentity, type GatewayIdentity, identityOfCertificate } from '../pki/names.ts';
+import type { Json } from '../store/store.ts';
 import { AcceptedTunnel } from './accepted.ts';
 import { secureContext, type TunnelCredentials, tlsProfile } from './credentials.ts';
 import { FrameType } from './frame.ts';
-import { type CloseCause, type LaneLimits, type LaneOptions, resolveLimits } from './lane.ts';
-import { ALPN_PROTOCOL, CloseCode, jsonFrame, printable } from './messages.ts';
-import { SlabPool } from './slab-pool.ts';
+import {
+  type CloseCause,
+  checkLanes,
+  type LaneLimits,
+  type LaneOptions,
+  newLaneCounters,
+  resolveLimits,
+  type UnsentLimit,
+} from './lane.ts';
+import {
+  ALPN_PROTOCOL,
+  type Close,
+  CloseCode,
+  closeFrame,
+  type Hello,
+  PROTOCOL_VERSION,
+  printable,
+  readHello,
+} from './messages.ts';
+import { SlabBudget, SlabPool } from './slab-pool.ts';
 import { systemTimers, type Timers } from './timers.ts';
+import { TlsLane } from './tls-lane.ts';
+import { connectionInfo } from './tunnel.ts';
 
 /** A peer whose certificate is verified, at the moment when the host decides about it. */
 export interface TunnelCandidate {
@@ -33,12 +53,11 @@ export interface TunnelCandidate {
   readonly remoteAddress: string;
 }
 
-/** Why the host does not want a peer; both are told to it. */
-export interface TunnelRefusal {
-  /** One of `CloseCode`, or a code of the host's own: lower-case letters, digits and hyphens. */
-  readonly code: string;
-  readonly reason: string;
-}
+/**
+ * Why the host does not want a peer, as it is told: `code` is one of `CloseCode`, or one of the host's
+ * own of lower-case letters, digits and hyphens; `endpoint`, with `CloseCode.Moved`, where to dial.
+ */
+export type TunnelRefusal = Close;
 
 export interface ListenOptions extends TunnelCredentials, LaneLimits {
   /** Address to listen on; default all. */
@@ -62,6 +81,10 @@ export interface ListenOptions extends TunnelCredentials, LaneLimits {
   readonly software?: string;
   /** Size of the buffers in which packets are collected, in bytes; default 256 KiB. */
   readonly slabBytes?: number;
+  /** Connections that may carry the packets of one tunnel; default 8. */
+  readonly lanes?: number;
+  /** Where there is one, the system's own queues are kept as short as the tunnel's. */
+  readonly limitUnsent?: UnsentLimit;
   readonly timers?: Timers;
 }
 
@@ -108,7 +131,10 @@ export class TunnelListener extends EventEmitter<ListenerEvents> {
   readonly #laneOptions: LaneOptions;
   readonly #tcp: Server;
   readonly #tls: TlsServer;
+  readonly #maxLanes: number;
   readonly #tunnels = new Set<AcceptedTunnel>();
+  /** By the peer's identity and what it calls the tunnel. */
+  readonly #tunnelsById = new Map<string, AcceptedTunnel>();
   /** By remote address and port, which the plain and the TLS socket of a connection share. */
   readonly #handshakes = new Map<string, Handshake>();
   /** Connections that were cut during TLS, and that `tlsClientError` has not told of yet. */
@@ -122,10 +148,12 @@ export class TunnelListener extends EventEmitter<ListenerEvents> {
     this.tunnels = this.#tunnels;
     this.#options = options;
     this.#timers = options.timers ?? systemTimers;
+    this.#maxLanes = checkLanes(options.lanes ?? DEFAULT_LANES);
     this.#laneOptions = {
       ...resolveLimits(options),
       pool: new SlabPool(options.slabBytes),
       timers: this.#timers,
+      limitUnsent: options.limitUnsent,
     };
     // Two servers, so that a connection can be counted and cut before TLS spends anything on it.
     this.#tcp = createTcpServer({ noDelay: true }, (socket) => this.#onConnection(socket));
@@ -251,26 +279,83 @@ export class TunnelListener extends EventEmitter<ListenerEvents> {
     if ('code' in decision) {
       count(this.counters.refused, decision.code);
       this.#explain(socket, decision.code);
-      const { code, reason } = decision;
-      socket.end(jsonFrame(FrameType.Close, { code, reason }));
+      socket.end(closeFrame(decision));
       return;
     }
-    const { software = 'virtual-presence', keepaliveMs = 10_000 } = this.#options;
-    const key = keyOf(socket);
-    new AcceptedTunnel(decision.identity, socket, { software, keepaliveMs }, this.#laneOptions, {
-      authorize: () => {
-        const refusal = this.#options.authorize?.(decision);
-        if (refusal !== undefined) count(this.counters.refused, refusal.code);
-        return refusal;
+    const lane: TlsLane = new TlsLane(
+      socket,
+      FrameType.Hello,
+      {
+        counters: newLaneCounters(),
+        budget: new SlabBudget(0),
+        onPacket: ignore,
+        onBatchEnd: ignore,
+        onDrain: ignore,
+        onHandshake: (message) => this.#onHello(lane, message, decision, socket),
+        onControl: ignore,
+        onLaneClosed: ({ code }) => this.#explain(socket, code),
       },
-      onUp: (tunnel) => {
-        this.#endHandshake(key);
-        this.#tunnels.add(tunnel);
-        this.counters.accepted++;
-        this.emit('tunnel', tunnel);
-      },
-      onClosed: (tunnel, cause) => this.#onClosed(tunnel, cause, socket),
+      this.#laneOptions
+    );
+  }
+
+  #onHello(
+    lane: TlsLane,
+    message: Json,
+    candidate: TunnelCandidate,
+    socket: TLSSocket
+  ): string | undefined {
+    const hello = readHello(message);
+    if (hello === undefined) return 'the HELLO is malformed';
+    const { authorize, software = 'virtual-presence', keepaliveMs = 10_000 } = this.#options;
+    const peer = formatIdentity(candidate.identity);
+    const id = hello.tunnel === undefined ? undefined : `${peer} ${hello.tunnel}`;
+    const isFurther = (hello.lane ?? 0) > 0;
+    const tunnel = isFurther && id !== undefined ? this.#tunnelsById.get(id) : undefined;
+    const refusal =
+      authorize?.(candidate) ??
+      (isFurther && (tunnel === undefined || tunnel.lanes >= this.#maxLanes)
+        ? { code: CloseCode.NoTunnel, reason: 'there is no tunnel that takes the lane' }
+        : undefined);
+    if (refusal !== undefined) {
+      count(this.counters.refused, refusal.code);
+      lane.abort(refusal);
+      return undefined;
+    }
+    lane.sendHandshake(FrameType.Welcome, {
+      version: PROTOCOL_VERSION,
+      software,
+      peer,
+      keepaliveMs,
+      lanes: this.#maxLanes,
     });
+    lane.becomeUp(keepaliveMs);
+    this.#endHandshake(keyOf(socket));
+    if (tunnel !== undefined) tunnel.join(lane);
+    else this.#welcome(lane, candidate.identity, hello, id, socket);
+    return undefined;
+  }
+
+  #welcome(
+    lane: TlsLane,
+    peer: GatewayIdentity,
+    hello: Hello,
+    id: string | undefined,
+    socket: TLSSocket
+  ): void {
+    const { maxSlabs, timers } = this.#laneOptions;
+    const tunnel: AcceptedTunnel = new AcceptedTunnel(lane, {
+      peer,
+      info: connectionInfo(socket),
+      hello,
+      maxSlabs,
+      timers,
+      onClosed: (cause) => this.#onClosed(tunnel, id, cause),
+    });
+    this.#tunnels.add(tunnel);
+    if (id !== undefined) this.#tunnelsById.set(id, tunnel);
+    this.counters.accepted++;
+    this.emit('tunnel', tunnel);
   }
 
   #decide(certificate: X509Certificate, remoteAddress: string): TunnelCandidate | TunnelRefusal {
@@ -289,10 +374,10 @@ export class TunnelListener extends EventEmitter<ListenerEvents> {
     return authorize?.(candidate) ?? candidate;
   }
 
-  #onClosed(tunnel: AcceptedTunnel, { by, code }: CloseCause, socket: TLSSocket): void {
-    const wasUp = this.#tunnels.delete(tunnel);
-    if (!wasUp) this.#explain(socket, code);
-    else if (by === 'us' && code === CloseCode.ProtocolError) this.counters.protocolErrors++;
+  #onClosed(tunnel: AcceptedTunnel, id: string | undefined, { by, code }: CloseCause): void {
+    this.#tunnels.delete(tunnel);
+    if (id !== undefined && this.#tunnelsById.get(id) === tunnel) this.#tunnelsById.delete(id);
+    if (by === 'us' && code === CloseCode.ProtocolError) this.counters.protocolErrors++;
   }
 }
 
@@ -303,3 +388,7 @@ function keyOf({ remoteAddress, remotePort }: Socket): string {
 function count(counters: Map<string, number>, reason: string): void {
   counters.set(reason, (counters.get(reason) ?? 0) + 1);
 }
+
+function ignore(): void {}
+
+const DEFAULT_LANES = 8;

@@ -5,13 +5,16 @@
  */
 import * as v from 'valibot';
 import type { Json } from '../store/store.ts';
-import { FRAME_HEADER_LENGTH, type FrameType, writeFrameHeader } from './frame.ts';
+import { FRAME_HEADER_LENGTH, FrameType, writeFrameHeader } from './frame.ts';
 
 /** ALPN name of the protocol; its number grows when an old peer could not follow. */
 export const ALPN_PROTOCOL = 'virtual-presence/1';
 
 /** Grows with additions that an old peer may ignore; the lower number of the two peers counts. */
 export const PROTOCOL_VERSION = 1;
+
+/** Lanes of a tunnel, at most. */
+export const MAX_LANES = 64;
 
 /** Why a tunnel was closed, for programs. An `authorize` function may bring codes of its own. */
 export const CloseCode = {
@@ -25,6 +28,12 @@ export const CloseCode = {
   UnknownSite: 'unknown-site',
   /** The certificate is not one of a site of this cloud. */
   WrongIdentity: 'wrong-identity',
+  /** The site is served elsewhere; where, the CLOSE says. */
+  Moved: 'moved',
+  /** A further lane is not wanted any more. */
+  Idle: 'idle',
+  /** A further lane was offered to a tunnel that is not there, or has enough of them. */
+  NoTunnel: 'no-tunnel',
   /** The peer sent what the protocol does not allow. */
   ProtocolError: 'protocol-error',
   /** Never sent: the connection could not be made, or broke. */
@@ -35,22 +44,39 @@ export const CloseCode = {
   HandshakeTimeout: 'handshake-timeout',
 } as const;
 
-export interface Hello {
+interface Greeting {
   readonly version: number;
   /** What the peer says it runs; for logs. */
   readonly software: string;
 }
 
-export interface Welcome extends Hello {
+export interface Hello extends Greeting {
+  /** Which tunnel of the peer's this is a lane of; absent if it knows one lane only. */
+  readonly tunnel?: string | undefined;
+  /** 0, or absent, for the first lane of a tunnel. */
+  readonly lane?: number | undefined;
+}
+
+export interface Welcome extends Greeting {
   /** The dialling side's identity as the listening side has read it from the certificate. */
   readonly peer: string;
   /** The interval at which both sides send PING. */
   readonly keepaliveMs: number;
+  /** How many lanes a tunnel may have; 1 if absent. */
+  readonly lanes?: number | undefined;
 }
 
 export interface Close {
   readonly code: string;
   readonly reason: string;
+  /** Where to dial instead, with `moved`. */
+  readonly endpoint?: CloseEndpoint | undefined;
+}
+
+export interface CloseEndpoint {
+  /** Name or address; the one that was dialled if absent. */
+  readonly host?: string | undefined;
+  readonly port: number;
 }
 
 /** Returns undefined when the message is not a HELLO. */
@@ -68,8 +94,14 @@ export function readClose(message: Json): Close | undefined {
   return read(closeSchema, message);
 }
 
+/** A whole CLOSE frame, of what else is known of the end too. */
+export function closeFrame({ code, reason, endpoint }: Close): Buffer {
+  const close = endpoint === undefined ? { code, reason } : { code, reason, endpoint };
+  return jsonFrame(FrameType.Close, close);
+}
+
 /** A whole frame with a JSON payload. */
-export function jsonFrame(type: FrameType, message: Json): Buffer {
+export function jsonFrame(type: FrameType, message: Hello | Welcome | Close | Json): Buffer {
   const text = JSON.stringify(message);
   const frame = Buffer.allocUnsafe(FRAME_HEADER_LENGTH + Buffer.byteLength(text));
   writeFrameHeader(frame, 0, type, frame.length - FRAME_HEADER_LENGTH);
@@ -96,18 +128,33 @@ function read<T>(schema: v.GenericSchema<unknown, T>, message: Json): T | undefi
   return result.success ? result.output : undefined;
 }
 
-const helloSchema = v.object({
-  version: v.pipe(v.number(), v.integer(), v.minValue(1)),
+const whole = (min: number, max: number) =>
+  v.pipe(v.number(), v.integer(), v.minValue(min), v.maxValue(max));
+
+const greeting = {
+  version: whole(1, Number.MAX_SAFE_INTEGER),
   software: v.pipe(v.string(), v.maxLength(256), v.transform(printable)),
+};
+const helloSchema = v.object({
+  ...greeting,
+  tunnel: v.optional(v.pipe(v.string(), v.regex(/^[0-9a-f]{32}$/))),
+  lane: v.optional(whole(0, MAX_LANES - 1)),
 });
 const welcomeSchema = v.object({
-  ...helloSchema.entries,
+  ...greeting,
   peer: v.pipe(v.string(), v.maxLength(2048)),
-  keepaliveMs: v.pipe(v.number(), v.integer(), v.minValue(100), v.maxValue(600_000)),
+  keepaliveMs: whole(100, 600_000),
+  lanes: v.optional(whole(1, MAX_LANES)),
 });
 const closeSchema = v.object({
   code: v.pipe(v.string(), v.regex(/^[a-z0-9-]{1,64}$/)),
   reason: v.pipe(v.string(), v.transform(printable)),
+  endpoint: v.optional(
+    v.object({
+      host: v.optional(v.pipe(v.string(), v.regex(/^[0-9A-Za-z.:-]{1,253}$/))),
+      port: whole(1, 65_535),
+    })
+  ),
 });
 
 const utf8 = new TextDecoder('utf-8', { fatal: true });

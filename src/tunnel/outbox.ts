@@ -4,31 +4,62 @@
  *
  * A packet's way out:
  * 1. `reserve()` tells where in `buffer` its bytes may be written, or that no slab is to be had
- * 2. the caller writes them there, and `commit()` puts the frame header in front
+ * 2. the caller writes them there, and `commit()` puts the frame header in front, unless packets wait
+ *    too long already (`delay-bound.ts`)
  * 3. `flush()` hands over all that was committed; while the socket is busy it is only marked
  * 4. one write at a time goes to the socket: PONG, then messages, then the marked part of the oldest
- *    slab. So a message waits for one slab at most, and TLS gets one piece of memory, which it need
- *    not copy together first
+ *    slab, as much of it as the socket takes in a moment (`#chunk`). So a message waits for little,
+ *    and TLS gets one piece of memory, which it need not copy together first
  * 5. when the socket has taken it, an empty slab goes back to the pool, and `onDrain` tells a caller
  *    that had been refused
  * @module
  */
 import type { Writable } from 'node:stream';
+import { DelayBound } from './delay-bound.ts';
 import {
   FRAME_HEADER_LENGTH,
   type FrameType,
+  frameLength,
   MAX_PACKET_PAYLOAD,
   writeFrameHeader,
 } from './frame.ts';
-import type { Slab, SlabPool } from './slab-pool.ts';
+import { QueueAge } from './queue-age.ts';
+import type { Slab, SlabBudget, SlabPool } from './slab-pool.ts';
+import type { Timers } from './timers.ts';
+
+/** What became of a packet. */
+export const Commit = {
+  Taken: 0,
+  /** Dropped: as much as may wait does, and has done so for long. */
+  Full: 1,
+  /** Dropped, so that the others wait less. */
+  Late: 2,
+} as const;
+export type Commit = (typeof Commit)[keyof typeof Commit];
+
+export interface OutboxOptions {
+  readonly pool: SlabPool;
+  readonly budget: Pick<SlabBudget, 'take' | 'give'>;
+  readonly timers: Timers;
+  /** Called once after `reserve` was refused, when there is room again. */
+  readonly onDrain: () => void;
+  /** Told how many bytes the socket takes in a moment, when that has changed. */
+  readonly onPace?: (bytes: number) => void;
+}
 
 export class Outbox {
   /** The slab that `reserve` pointed into. */
   buffer: Buffer = EMPTY;
   readonly #socket: Writable;
   readonly #pool: SlabPool;
-  readonly #maxSlabs: number;
-  readonly #onDrain: () => void;
+  readonly #options: OutboxOptions;
+  readonly #timers: Timers;
+  readonly #age: QueueAge = new QueueAge();
+  readonly #bound: DelayBound = new DelayBound();
+  #nowMs = 0;
+  #writingSinceMs = 0;
+  /** Bytes of packets that go to the socket at a time, at most, but for a longer packet. */
+  #chunk: number;
   /** Oldest first; the last one is being filled, unless `#current` is undefined. */
   readonly #slabs: Slab[] = [];
   #current: Slab | undefined;
@@ -41,11 +72,22 @@ export class Outbox {
   #writingTo = 0;
   #wasRefused = false;
 
-  constructor(socket: Writable, pool: SlabPool, maxSlabs: number, onDrain: () => void) {
+  constructor(socket: Writable, options: OutboxOptions) {
     this.#socket = socket;
-    this.#pool = pool;
-    this.#maxSlabs = maxSlabs;
-    this.#onDrain = onDrain;
+    this.#pool = options.pool;
+    this.#options = options;
+    this.#timers = options.timers;
+    this.#chunk = options.pool.slabBytes;
+  }
+
+  /** Bytes of packets that wait, frame headers included. */
+  get packetBytes(): number {
+    return this.#age.bytes;
+  }
+
+  /** How long the packet that goes next has waited, in ms. */
+  get waitMs(): number {
+    return this.#age.waitMs(this.#timers.now());
   }
 
   /** Bytes of messages that wait. */
@@ -64,17 +106,25 @@ export class Outbox {
   }
 
   /** See `Lane.commit`. */
-  commit(type: FrameType, payloadLength: number): void {
+  commit(type: FrameType, payloadLength: number): Commit {
     const slab = this.#current!;
+    if (slab === this.#pool.sink) return Commit.Full;
+    const waitMs = this.#age.bytes > MAX_PACKET_PAYLOAD ? this.#age.waitMs(this.#nowMs) : 0;
+    if (this.#bound.isTooLate(this.#nowMs, waitMs)) return Commit.Late;
     writeFrameHeader(slab.buffer, slab.head, type, payloadLength);
-    slab.head += FRAME_HEADER_LENGTH + payloadLength;
+    const length = FRAME_HEADER_LENGTH + payloadLength;
+    slab.head += length;
+    this.#age.add(length, this.#nowMs);
     if (!hasRoom(slab)) this.flush();
+    return Commit.Taken;
   }
 
   /** See `Lane.flush`. */
   flush(): void {
+    this.#nowMs = this.#timers.now();
     const slab = this.#current;
     if (slab === undefined) return;
+    if (slab === this.#pool.sink) this.#leaveCurrent();
     slab.flushed = slab.head;
     this.#pump();
   }
@@ -105,7 +155,8 @@ export class Outbox {
     this.#messageBytes = 0;
     const busy = this.#writingTo > 0 ? this.#slabs[0] : undefined;
     if (busy !== undefined) busy.flushed = busy.head = this.#writingTo;
-    for (const slab of this.#slabs.splice(busy === undefined ? 0 : 1)) this.#pool.give(slab);
+    for (const slab of this.#slabs.splice(busy === undefined ? 0 : 1)) this.#give(slab);
+    this.#age.clear(busy === undefined ? 0 : this.#writingTo - busy.sent);
     if (this.#current !== busy) this.#leaveCurrent();
   }
 
@@ -117,12 +168,18 @@ export class Outbox {
   }
 
   #nextSlab(): Slab | undefined {
-    if (this.#slabs.length >= this.#maxSlabs) {
+    this.#nowMs = this.#timers.now();
+    let slab: Slab;
+    if (this.#options.budget.take(this.#slabs.length)) {
+      slab = this.#pool.take();
+      this.#slabs.push(slab);
+    } else if (this.#age.waitMs(this.#nowMs) > LONG_WAIT_MS) {
+      // Behind a slow connection a caller that waited would only let another queue grow.
+      slab = this.#pool.sink;
+    } else {
       this.#wasRefused = true;
       return undefined;
     }
-    const slab = this.#pool.take();
-    this.#slabs.push(slab);
     this.#current = slab;
     this.buffer = slab.buffer;
     return slab;
@@ -140,6 +197,7 @@ export class Outbox {
     bytes ??= this.#nextOfSlab();
     if (bytes !== undefined) {
       this.#isWriting = true;
+      this.#writingSinceMs = this.#nowMs;
       this.#socket.write(bytes, this.#onWritten);
     } else if (this.#last !== undefined) {
       this.#isWriting = true;
@@ -154,30 +212,58 @@ export class Outbox {
       if (slab.sent === slab.head) this.#release(slab);
       return undefined;
     }
-    this.#writingTo = slab.flushed;
-    return slab.buffer.subarray(slab.sent, slab.flushed);
+    this.#writingTo = this.#chunkEnd(slab);
+    return slab.buffer.subarray(slab.sent, this.#writingTo);
+  }
+
+  /** Where the frames end that go in one write. */
+  #chunkEnd({ buffer, sent, flushed }: Slab): number {
+    if (flushed - sent <= this.#chunk) return flushed;
+    let end = sent + frameLength(buffer, sent);
+    while (end - sent < this.#chunk) end += frameLength(buffer, end);
+    return end;
   }
 
   readonly #onWritten = (error?: Error | null): void => {
     if (error) return;
     this.#isWriting = false;
+    this.#nowMs = this.#timers.now();
     const slab = this.#slabs[0];
     if (slab !== undefined && this.#writingTo > 0) {
+      const length = this.#writingTo - slab.sent;
       slab.sent = this.#writingTo;
       this.#writingTo = 0;
+      this.#age.remove(length);
+      this.#adaptChunk(length, this.#nowMs - this.#writingSinceMs);
       // Also the one that is being filled, if it is all sent: an idle lane holds no slab.
       if (slab.sent === slab.head) this.#release(slab);
     }
     this.#pump();
   };
 
+  /** Doubles or halves the chunk, so that a full one is taken within a millisecond or two. */
+  #adaptChunk(length: number, tookMs: number): void {
+    const { slabBytes } = this.#pool;
+    let chunk = this.#chunk;
+    if (tookMs > SLOW_WRITE_MS) chunk = Math.max(MIN_CHUNK, chunk / 2);
+    else if (tookMs < FAST_WRITE_MS && length >= chunk) chunk = Math.min(slabBytes, chunk * 2);
+    if (chunk === this.#chunk) return;
+    this.#chunk = chunk;
+    this.#options.onPace?.(chunk);
+  }
+
   #release(slab: Slab): void {
     this.#slabs.shift();
     if (slab === this.#current) this.#leaveCurrent();
-    this.#pool.give(slab);
+    this.#give(slab);
     if (!this.#wasRefused) return;
     this.#wasRefused = false;
-    this.#onDrain();
+    this.#options.onDrain();
+  }
+
+  #give(slab: Slab): void {
+    this.#pool.give(slab);
+    this.#options.budget.give();
   }
 
   #leaveCurrent(): void {
@@ -191,3 +277,9 @@ function hasRoom(slab: Slab): boolean {
 }
 
 const EMPTY: Buffer = Buffer.alloc(0);
+/** When packets have waited so long, in ms, what does not fit behind them is dropped. */
+const LONG_WAIT_MS = 20;
+const MIN_CHUNK = 16 * 1024;
+/** In ms. */
+const SLOW_WRITE_MS = 2;
+const FAST_WRITE_MS = 0.5;

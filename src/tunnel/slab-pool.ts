@@ -17,6 +17,8 @@ export interface Slab {
 
 export class SlabPool {
   readonly slabBytes: number;
+  /** Takes the place of a slab for packets that are not kept. */
+  readonly sink: Slab = newSlab(FRAME_HEADER_LENGTH + MAX_PACKET_PAYLOAD);
   readonly #free: Slab[] = [];
   #windowStart = 0;
   /** Slabs that were free all through the window. */
@@ -39,8 +41,7 @@ export class SlabPool {
     const slab = this.#free.pop();
     this.#spare = Math.min(this.#spare, this.#free.length);
     if (slab !== undefined) return slab;
-    // Slow: not out of the shared pool of small buffers. Unsafe: nothing uncommitted is ever sent.
-    return { buffer: Buffer.allocUnsafeSlow(this.slabBytes), head: 0, flushed: 0, sent: 0 };
+    return newSlab(this.slabBytes);
   }
 
   give(slab: Slab): void {
@@ -57,6 +58,36 @@ export class SlabPool {
     this.#spare = this.#free.length;
     this.#windowStart = nowMs;
   }
+}
+
+/**
+ * How many slabs the lanes of a tunnel hold together. A lane may hold as many as are left for the
+ * others ([Choudhury and Hahne](https://doi.org/10.1109/90.664262), with a factor of 1): one alone gets
+ * half of all, and one that is stalled never keeps the others from going on. Each may have one.
+ */
+export class SlabBudget {
+  readonly #max: number;
+  #held = 0;
+
+  constructor(max: number) {
+    this.#max = max;
+  }
+
+  /** Whether a lane that holds `held` slabs takes one more; `give` returns it. */
+  take(held: number): boolean {
+    if (held > 0 && held >= this.#max - this.#held) return false;
+    this.#held++;
+    return true;
+  }
+
+  give(): void {
+    this.#held--;
+  }
+}
+
+function newSlab(bytes: number): Slab {
+  // Slow: not out of the shared pool of small buffers. Unsafe: nothing uncommitted is ever sent.
+  return { buffer: Buffer.allocUnsafeSlow(bytes), head: 0, flushed: 0, sent: 0 };
 }
 
 const TRIM_WINDOW_MS = 10_000;

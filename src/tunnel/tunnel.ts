@@ -4,13 +4,13 @@
  */
 import type { X509Certificate } from 'node:crypto';
 import type { TLSSocket } from 'node:tls';
-import { EventEmitter } from 'eventemitter3';
+import type { EventEmitter } from 'eventemitter3';
 import type { PeerRefusedError } from '../errors.ts';
 import type { GatewayIdentity } from '../pki/names.ts';
 import type { Json } from '../store/store.ts';
-import { FrameType } from './frame.ts';
-import type { CloseCause, Lane, LaneCounters } from './lane.ts';
-import { CloseCode } from './messages.ts';
+import type { FrameType } from './frame.ts';
+import type { CloseCause, LaneCounters } from './lane.ts';
+import type { CloseEndpoint } from './messages.ts';
 
 /** `waiting`: until the next attempt to connect. */
 export type TunnelState = 'connecting' | 'up' | 'waiting' | 'closed';
@@ -30,6 +30,8 @@ export interface ConnectionInfo {
 export interface TunnelEvents {
   /** Acknowledged by the listening side: packets may flow. */
   up: (info: ConnectionInfo) => void;
+  /** So many lanes carry packets now. */
+  lanes: (count: number) => void;
   /** Was up, and is no more. */
   down: (cause: CloseCause) => void;
   /** A message of the far control layer, not validated beyond being JSON. */
@@ -51,8 +53,10 @@ export interface Tunnel extends EventEmitter<TunnelEvents> {
   /** Of the connection that is up. */
   readonly info: ConnectionInfo | undefined;
   readonly counters: Readonly<LaneCounters>;
-  /** Round-trip time of the last PING that was answered, in ms. */
+  /** Round-trip time of the last PING that was answered on the first lane, in ms. */
   readonly rttMs: number | undefined;
+  /** How many connections carry packets; 0 unless the tunnel is up. */
+  readonly lanes: number;
 
   /**
    * Takes each packet: its virtio-net header begins at `start`, it ends before `end`. The bytes, and
@@ -62,8 +66,8 @@ export interface Tunnel extends EventEmitter<TunnelEvents> {
   /** Called after each run of packets, so that what they led to can be flushed. */
   onBatchEnd: () => void;
   /**
-   * Called once after `reserve` or `sendPacket` was refused, when there is room again. Not called when
-   * the tunnel went down meanwhile: `down` says so.
+   * Called once after `reserve` returned -1, when there is room again. Not called when the tunnel
+   * went down meanwhile: `down` says so.
    */
   onDrain: () => void;
 
@@ -73,18 +77,22 @@ export interface Tunnel extends EventEmitter<TunnelEvents> {
   /**
    * Returns the offset in `buffer` where the next packet may be written, virtio-net header first;
    * there are `MAX_PACKET_PAYLOAD` bytes of room. Returns -1 when the tunnel is not up, or holds as
-   * much as it may: then `onDrain` will be called. Holds until the next call of another method, or
-   * the return to the event loop.
+   * much as it may: then `onDrain` will be called. Behind a connection that is too slow for what it
+   * was given there is always room, and the packet dropped. Holds until the next call of another
+   * method, or the return to the event loop.
    */
   reserve(): number;
 
-  /** Makes a frame of the `payloadLength` bytes that were written where `reserve` said. */
-  commit(type: FrameType, payloadLength: number): void;
+  /**
+   * Makes a frame of the `payloadLength` bytes that were written where `reserve` said. Returns false,
+   * and counts it, if the packet is dropped because too much waits already on the lane of its flow.
+   */
+  commit(type: FrameType, payloadLength: number): boolean;
 
   /** Sends what was committed; to be called when a batch ends. */
   flush(): void;
 
-  /** Copies and commits a packet. Returns false when `reserve` would refuse. */
+  /** Copies and commits a packet. Returns false, as `commit` does, if it is dropped. */
   sendPacket(buffer: Buffer, start: number, end: number): boolean;
 
   /**
@@ -97,97 +105,16 @@ export interface Tunnel extends EventEmitter<TunnelEvents> {
 
   /**
    * Ends the tunnel for good: delivery stops at once, what was committed is sent, then the peer is
-   * told why. Resolves when the connection is gone, after 2 s at most.
+   * told why, and with `CloseCode.Moved` where to dial instead. Resolves when the connections are
+   * gone, after 2 s at most.
    */
-  close(code?: string, reason?: string): Promise<void>;
+  close(code?: string, reason?: string, endpoint?: CloseEndpoint): Promise<void>;
 
   /** The same, but drops what was committed. Nothing passes any more when it returns. */
-  abort(code: string, reason: string): Promise<void>;
+  abort(code: string, reason: string, endpoint?: CloseEndpoint): Promise<void>;
 
   /** Ends the tunnel for good and at once, without a word to the peer. */
   destroy(): void;
-}
-
-/** What both sides have in common: a tunnel over the lane of the moment. */
-export abstract class LaneTunnel extends EventEmitter<TunnelEvents> implements Tunnel {
-  readonly peer: GatewayIdentity;
-  readonly counters: LaneCounters = {
-    sentPackets: 0,
-    sentBytes: 0,
-    receivedPackets: 0,
-    receivedBytes: 0,
-    sentControl: 0,
-    receivedControl: 0,
-  };
-  onPacket: (buffer: Buffer, start: number, end: number) => void = ignore;
-  onBatchEnd: () => void = ignore;
-  onDrain: () => void = ignore;
-  protected lane: Lane | undefined;
-
-  constructor(peer: GatewayIdentity) {
-    super();
-    this.peer = peer;
-  }
-
-  abstract get state(): TunnelState;
-  abstract get info(): ConnectionInfo | undefined;
-
-  get rttMs(): number | undefined {
-    return this.lane?.rttMs;
-  }
-
-  get buffer(): Buffer {
-    return this.lane === undefined ? EMPTY : this.lane.buffer;
-  }
-
-  reserve(): number {
-    return this.lane === undefined ? -1 : this.lane.reserve();
-  }
-
-  commit(type: FrameType, payloadLength: number): void {
-    this.lane?.commit(type, payloadLength);
-  }
-
-  flush(): void {
-    this.lane?.flush();
-  }
-
-  sendPacket(buffer: Buffer, start: number, end: number): boolean {
-    const { lane } = this;
-    if (lane === undefined) return false;
-    const offset = lane.reserve();
-    if (offset < 0) return false;
-    buffer.copy(lane.buffer, offset, start, end);
-    lane.commit(FrameType.Packet, end - start);
-    return true;
-  }
-
-  sendControl(message: Json): boolean {
-    return this.lane?.sendControl(message) ?? false;
-  }
-
-  async close(code: string = CloseCode.Shutdown, reason: string = ''): Promise<void> {
-    const { lane } = this;
-    this.finish();
-    lane?.close(code, reason);
-    await lane?.gone;
-  }
-
-  async abort(code: string, reason: string): Promise<void> {
-    const { lane } = this;
-    this.finish();
-    lane?.abort(code, reason);
-    await lane?.gone;
-  }
-
-  destroy(): void {
-    const { lane } = this;
-    this.finish();
-    lane?.destroy(CloseCode.ConnectionLost, 'the tunnel was destroyed');
-  }
-
-  /** Makes sure that no lane follows the one there is. */
-  protected abstract finish(): void;
 }
 
 /** Reads what Node knows of a connection whose handshake is done. */
@@ -201,7 +128,3 @@ export function connectionInfo(socket: TLSSocket): ConnectionInfo {
     keyExchange: ephemeral !== null && 'name' in ephemeral ? ephemeral.name : undefined,
   };
 }
-
-function ignore(): void {}
-
-const EMPTY: Buffer = Buffer.alloc(0);

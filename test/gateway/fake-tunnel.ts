@@ -35,7 +35,10 @@ export class FakeTunnel extends EventEmitter<TunnelEvents> implements Tunnel {
     receivedBytes: 0,
     sentControl: 0,
     receivedControl: 0,
+    droppedFull: 0,
+    droppedLate: 0,
   };
+  readonly lanes = 1;
   state: TunnelState = 'up';
   onPacket: Tunnel['onPacket'] = () => {};
   onBatchEnd: () => void = () => {};
@@ -76,13 +79,14 @@ export class FakeTunnel extends EventEmitter<TunnelEvents> implements Tunnel {
     return this.#reservedAt;
   }
 
-  commit(type: FrameType, payloadLength: number): void {
-    if (this.state !== 'up') return;
+  commit(type: FrameType, payloadLength: number): boolean {
+    if (this.state !== 'up') return false;
     if (this.#reservedAt < 0) throw new Error('nothing was reserved');
     if (type !== FrameType.Packet) throw new Error(`committed a frame of type ${type}`);
     const end = this.#reservedAt + payloadLength;
     this.#committed.push(Buffer.from(this.buffer.subarray(this.#reservedAt, end)));
     this.#reservedAt = -1;
+    return true;
   }
 
   flush(): void {

@@ -122,7 +122,12 @@ describe('a dialled tunnel', () => {
     tunnel.on('up', up);
     expect(tunnel.state).toBe('connecting');
     await vi.waitFor(() => expect(peer).toBeDefined());
-    expect(await peer!.json(FrameType.Hello)).toEqual({ version: 1, software: 'edge/2' });
+    expect(await peer!.json(FrameType.Hello)).toEqual({
+      version: 1,
+      software: 'edge/2',
+      tunnel: expect.stringMatching(/^[0-9a-f]{32}$/),
+      lane: 0,
+    });
     expect(tunnel.state).toBe('connecting');
     expect(tunnel.reserve()).toBe(-1);
     expect(tunnel.sendControl({})).toBe(false);
@@ -466,7 +471,8 @@ describe('a tunnel that is up', () => {
       peer = raw;
       raw.send(FrameType.Welcome, WELCOME);
     });
-    const tunnel = dial(port, { maxSlabs: 3 });
+    // Time stands still, so that nothing has waited for long.
+    const tunnel = dial(port, { maxSlabs: 6, timers: new FakeTimers() });
     await next(tunnel, 'up');
     peer!.socket.pause();
     const packet = Buffer.alloc(60_000);
@@ -475,7 +481,8 @@ describe('a tunnel that is up', () => {
     const fill = (): void => {
       for (;;) {
         packet.writeUInt32BE(sent);
-        if (!tunnel.sendPacket(packet, 0, packet.length)) break;
+        if (tunnel.reserve() < 0) break;
+        expect(tunnel.sendPacket(packet, 0, packet.length)).toBe(true);
         sent++;
       }
       refusals++;
@@ -549,12 +556,14 @@ describe('a tunnel that is up', () => {
     const carry = async (count: number): Promise<void> => {
       const target = received + count;
       for (let sent = 0; sent < count; ) {
-        if (dialled.sendPacket(packet, 0, packet.length)) {
+        if (dialled.reserve() >= 0 && dialled.sendPacket(packet, 0, packet.length)) {
           sent++;
           continue;
         }
+        dialled.flush();
         await new Promise<void>((resolve) => {
           dialled.onDrain = resolve;
+          setImmediate(resolve);
         });
       }
       dialled.flush();

@@ -54,6 +54,7 @@ describe('a listener', () => {
       software: 'test/1',
       peer: 'spiffe://example.org/site/site-a',
       keepaliveMs: 1234,
+      lanes: 8,
     });
     expect(tunnel.peer).toEqual(site('site-a'));
     expect(tunnel.state).toBe('up');

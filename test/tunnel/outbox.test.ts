@@ -2,7 +2,8 @@ import { Writable } from 'node:stream';
 import { describe, expect, test } from 'vitest';
 import { FrameType, MAX_PACKET_PAYLOAD } from '../../src/tunnel/index.ts';
 import { Outbox } from '../../src/tunnel/outbox.ts';
-import { SlabPool } from '../../src/tunnel/slab-pool.ts';
+import { SlabBudget, SlabPool } from '../../src/tunnel/slab-pool.ts';
+import { FakeTimers } from './fake-timers.ts';
 import { decodeNaively } from './naive-decoder.ts';
 
 /** A socket that takes a write only when told to. */
@@ -42,8 +43,17 @@ function setUp(maxSlabs = 2) {
   const socket = new SlowSocket();
   const pool = new SlabPool();
   const drains: number[] = [];
-  const outbox = new Outbox(socket, pool, maxSlabs, () => drains.push(socket.taken.length));
-  return { socket, pool, drains, outbox };
+  const timers = new FakeTimers();
+  const paces: number[] = [];
+  const outbox = new Outbox(socket, {
+    pool,
+    // One outbox alone gets half of the budget.
+    budget: new SlabBudget(2 * maxSlabs),
+    timers,
+    onDrain: () => drains.push(socket.taken.length),
+    onPace: (bytes) => paces.push(bytes),
+  });
+  return { socket, pool, drains, outbox, timers, paces };
 }
 
 function put(outbox: Outbox, length: number, fill: number): boolean {

@@ -1,0 +1,299 @@
+/**
+ * A lane over one TLS connection, and the conversation on it: handshake, keepalive, close. What goes
+ * out passes through an `Outbox`.
+ *
+ * A packet's way in: `FrameDecoder` finds it in the chunk that the socket has read, `onPacket` takes
+ * it where it lies, `onBatchEnd` follows each chunk.
+ * @module
+ */
+import type { TLSSocket } from 'node:tls';
+import { ApiMisuseError } from '../errors.ts';
+import type { Json } from '../store/store.ts';
+import {
+  FRAME_HEADER_LENGTH,
+  FrameDecoder,
+  FrameFault,
+  FrameType,
+  handshakeLimits,
+  openLimits,
+  PING_LENGTH,
+  writeFrameHeader,
+} from './frame.ts';
+import type { CloseCause, Lane, LaneCounters, LaneOptions, LaneOwner } from './lane.ts';
+import {
+  type Close,
+  CloseCode,
+  closeFrame,
+  type Hello,
+  jsonFrame,
+  parseJson,
+  printable,
+  readClose,
+  type Welcome,
+} from './messages.ts';
+import { Commit, Outbox } from './outbox.ts';
+
+export class TlsLane implements Lane {
+  rttMs: number | undefined;
+  readonly gone: Promise<void>;
+  readonly #socket: TLSSocket;
+  #owner: LaneOwner;
+  readonly #options: LaneOptions;
+  #counters: LaneCounters;
+  readonly #decoder: FrameDecoder;
+  readonly #outbox: Outbox;
+  #phase: 'handshake' | 'up' | 'ended' = 'handshake';
+  #keepaliveMs = 0;
+  #cancelTimer: () => void = () => {};
+  #heard = false;
+  #silentTicks = 0;
+  #pingSentMs = 0;
+  readonly #ping: Buffer = Buffer.alloc(PING_LENGTH);
+  #controlWindowMs = 0;
+  #controlInWindow = 0;
+
+  /** Serves a connection whose TLS handshake is done and checked; `first` is the frame to expect. */
+  constructor(socket: TLSSocket, first: FrameType, owner: LaneOwner, options: LaneOptions) {
+    this.#socket = socket;
+    this.#owner = owner;
+    this.#options = options;
+    this.#counters = owner.counters;
+    this.#decoder = new FrameDecoder(handshakeLimits(first));
+    const { pool, timers, limitUnsent } = options;
+    this.#outbox = new Outbox(socket, {
+      pool,
+      budget: {
+        take: (held) => this.#owner.budget.take(held),
+        give: () => this.#owner.budget.give(),
+      },
+      timers,
+      onDrain: () => {
+        if (this.#phase === 'up') this.#owner.onDrain();
+      },
+      ...(limitUnsent === undefined
+        ? {}
+        : { onPace: (bytes: number) => limitUnsent(socket, UNSENT_CHUNKS * bytes) }),
+    });
+    socket.setNoDelay(true);
+    socket.on('data', this.#onChunk);
+    socket.on('error', (error) => this.#end(lost(printable(error.message))));
+    socket.on('end', () => this.#end(lost('the peer ended the connection')));
+    this.gone = new Promise((resolve) => {
+      socket.on('close', () => {
+        this.#end(lost('the connection was closed'));
+        this.#cancelTimer();
+        this.#outbox.free();
+        resolve();
+      });
+    });
+  }
+
+  get buffer(): Buffer {
+    return this.#outbox.buffer;
+  }
+
+  get waitMs(): number {
+    return this.#outbox.waitMs;
+  }
+
+  /** Serves another owner from now on. */
+  handTo(owner: LaneOwner): void {
+    this.#owner = owner;
+    this.#counters = owner.counters;
+  }
+
+  /** Sends HELLO or WELCOME. */
+  sendHandshake(type: FrameType, message: Hello | Welcome): void {
+    this.#outbox.send(jsonFrame(type, message));
+  }
+
+  /** Lets packets and control messages through, and begins to send PING. */
+  becomeUp(keepaliveMs: number): void {
+    this.#phase = 'up';
+    this.#decoder.limits = openLimits(this.#options.maxControlBytes);
+    this.#keepaliveMs = keepaliveMs;
+    this.#sendPing();
+    this.#cancelTimer = this.#options.timers.after(keepaliveMs, this.#onTick);
+  }
+
+  reserve(): number {
+    return this.#phase === 'up' ? this.#outbox.reserve() : -1;
+  }
+
+  commit(type: FrameType, payloadLength: number): boolean {
+    const outcome = this.#outbox.commit(type, payloadLength);
+    if (outcome === Commit.Taken) {
+      this.#counters.sentPackets++;
+      this.#counters.sentBytes += payloadLength;
+      return true;
+    }
+    if (outcome === Commit.Full) this.#counters.droppedFull++;
+    else this.#counters.droppedLate++;
+    return false;
+  }
+
+  flush(): void {
+    this.#outbox.flush();
+  }
+
+  sendControl(message: Json): boolean {
+    const { maxControlBytes, maxControlQueueBytes } = this.#options;
+    if (this.#phase !== 'up') return false;
+    const frame = jsonFrame(FrameType.Control, message);
+    const length = frame.length - FRAME_HEADER_LENGTH;
+    if (length > maxControlBytes) {
+      throw new ApiMisuseError(
+        `a control message of ${length} bytes is longer than the ${maxControlBytes} allowed`
+      );
+    }
+    if (this.#outbox.messageBytes + frame.length > maxControlQueueBytes) return false;
+    this.#counters.sentControl++;
+    this.#outbox.send(frame);
+    return true;
+  }
+
+  close(close: Close): void {
+    this.#outbox.flush();
+    this.#end({ ...close, by: 'us' });
+  }
+
+  abort(close: Close): void {
+    this.#outbox.drop();
+    this.#end({ ...close, by: 'us' });
+  }
+
+  destroy(code: string, reason: string): void {
+    this.#socket.destroy();
+    this.#end({ by: 'us', code, reason });
+  }
+
+  readonly #onChunk = (chunk: Buffer): void => {
+    if (this.#phase === 'ended') return;
+    this.#heard = true;
+    const fault = this.#decoder.push(chunk, this.#onFrame);
+    if (fault !== FrameFault.None) {
+      const what = fault === FrameFault.BadType ? 'type' : 'length';
+      this.#abuse(`a frame has a ${what} that is not allowed here`);
+    }
+    this.#owner.onBatchEnd();
+  };
+
+  readonly #onFrame = (type: number, buffer: Buffer, start: number, end: number): boolean => {
+    if (type === FrameType.Packet) {
+      this.#counters.receivedPackets++;
+      this.#counters.receivedBytes += end - start;
+      this.#owner.onPacket(buffer, start, end);
+    } else if (type === FrameType.Ping) {
+      const pong = pingFrame(FrameType.Pong);
+      buffer.copy(pong, FRAME_HEADER_LENGTH, start, end);
+      this.#outbox.sendPong(pong);
+    } else if (type === FrameType.Pong) {
+      // Any other than the answer to our last PING is late or made up.
+      if (this.#ping.compare(buffer, start, end) === 0) {
+        this.rttMs = this.#options.timers.now() - this.#pingSentMs;
+      }
+    } else {
+      this.#onMessage(type, parseJson(buffer, start, end));
+    }
+    return this.#phase !== 'ended';
+  };
+
+  #onMessage(type: number, message: Json | undefined): void {
+    if (message === undefined) {
+      this.#abuse('a message is not JSON in UTF-8');
+    } else if (type === FrameType.Control) {
+      this.#onControl(message);
+    } else if (type === FrameType.Close) {
+      this.#onClose(message);
+    } else {
+      const fault = this.#owner.onHandshake(message);
+      if (fault !== undefined) this.#abuse(fault);
+    }
+  }
+
+  #onControl(message: Json): void {
+    const { maxControlRate, timers } = this.#options;
+    const nowMs = timers.now();
+    if (nowMs - this.#controlWindowMs >= CONTROL_WINDOW_MS) {
+      this.#controlWindowMs = nowMs;
+      this.#controlInWindow = 0;
+    }
+    this.#controlInWindow++;
+    if (this.#controlInWindow * 1000 > maxControlRate * CONTROL_WINDOW_MS) {
+      this.#abuse(`more than ${maxControlRate} control messages a second`);
+      return;
+    }
+    this.#counters.receivedControl++;
+    this.#owner.onControl(message);
+  }
+
+  #onClose(message: Json): void {
+    const close = readClose(message);
+    if (close === undefined) {
+      this.#abuse('the CLOSE is malformed');
+      return;
+    }
+    this.#outbox.drop();
+    this.#end({ by: 'peer', ...close });
+  }
+
+  readonly #onTick = (): void => {
+    // Counted in ticks, not in time: when this process itself stood still, that is one tick.
+    this.#silentTicks = this.#heard ? 0 : this.#silentTicks + 1;
+    this.#heard = false;
+    if (this.#silentTicks >= DEAD_AFTER_TICKS) {
+      const reason = `nothing came from the peer for ${DEAD_AFTER_TICKS * this.#keepaliveMs} ms`;
+      this.#socket.destroy();
+      this.#end({ by: 'network', code: CloseCode.KeepaliveTimeout, reason });
+      return;
+    }
+    this.#options.pool.trim(this.#options.timers.now());
+    this.#sendPing();
+    this.#cancelTimer = this.#options.timers.after(this.#keepaliveMs, this.#onTick);
+  };
+
+  #sendPing(): void {
+    // A peer that does not read is sent no more.
+    if (this.#outbox.messageBytes > 0) return;
+    this.#pingSentMs = this.#options.timers.now();
+    this.#ping.writeDoubleBE(this.#pingSentMs);
+    const frame = pingFrame(FrameType.Ping);
+    this.#ping.copy(frame, FRAME_HEADER_LENGTH);
+    this.#outbox.send(frame);
+  }
+
+  #abuse(reason: string): void {
+    this.abort({ code: CloseCode.ProtocolError, reason });
+  }
+
+  /** Stops all delivery at once. What is still to be sent gets `LINGER_MS`. */
+  #end(cause: CloseCause): void {
+    if (this.#phase === 'ended') return;
+    this.#phase = 'ended';
+    this.#cancelTimer();
+    if (!this.#socket.destroyed) {
+      this.#cancelTimer = this.#options.timers.after(LINGER_MS, () => this.#socket.destroy());
+      this.#outbox.end(cause.by === 'us' ? closeFrame(cause) : undefined);
+    }
+    this.#owner.onLaneClosed(cause);
+  }
+}
+
+function pingFrame(type: FrameType): Buffer {
+  const frame = Buffer.alloc(FRAME_HEADER_LENGTH + PING_LENGTH);
+  writeFrameHeader(frame, 0, type, PING_LENGTH);
+  return frame;
+}
+
+function lost(reason: string): CloseCause {
+  return { by: 'network', code: CloseCode.ConnectionLost, reason };
+}
+
+/** What the system keeps unsent, in writes: one is on its way while the next is made. */
+const UNSENT_CHUNKS = 2;
+/** How long a lane that ends may take to send what is queued, in ms. */
+const LINGER_MS = 2_000;
+/** Keepalive intervals without any byte after which a peer is taken for dead. */
+const DEAD_AFTER_TICKS = 3;
+/** Over how long the rate of control messages is averaged, in ms: bursts pass. */
+const CONTROL_WINDOW_MS = 10_000;
