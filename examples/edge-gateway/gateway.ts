@@ -74,7 +74,7 @@ export async function startEdgeGateway(options: EdgeGatewayOptions): Promise<Edg
     const control = await ControlClient.open({
       site,
       store,
-      counters: () => countersOf(dataPlane),
+      counters: () => countersOf(dataPlane, tunnel),
     });
     opened.push(() => control.close());
     const apply = (snapshot: Snapshot) => {
@@ -135,8 +135,9 @@ function follow(
 }
 
 /** What the cloud is told: every counter of this gateway that is not zero. */
-function countersOf({ gate, counters }: EdgeDataPlane): Record<string, number> {
+function countersOf({ gate, counters }: EdgeDataPlane, tunnel: Tunnel): Record<string, number> {
   const named: Record<string, number> = { ...counters };
+  for (const [name, count] of Object.entries(tunnel.counters)) named[`tunnel.${name}`] = count;
   for (const direction of ['outbound', 'inbound'] as const) {
     for (const [verdict, count] of Object.entries(gate.counters(direction))) {
       if (count > 0) named[`${direction}${verdict}`] = count;

@@ -1,8 +1,8 @@
 /**
  * Which lane a flow takes. Flows are told apart by a hash, in buckets; a bucket stays on its lane while
  * packets come, so that they stay in order, and goes to the lane with the fewest when it has been quiet.
- * When lanes come and go, no more buckets move than balance needs: those few flows may see some
- * packets overtake others, once.
+ * When lanes come and go, no more buckets move than balance needs: those few flows may see packets
+ * overtake others, once.
  * @module
  */
 
@@ -35,7 +35,7 @@ export class FlowSpread {
     return count;
   }
 
-  /** Lanes from 0 to `lanes - 1` are there from now on. */
+  /** Lanes from 0 to `lanes - 1` are there from now on, and no others. */
   setLanes(lanes: number, nowMs: number): void {
     const load = this.#countLoad(nowMs);
     this.#lanes = lanes;
@@ -51,6 +51,16 @@ export class FlowSpread {
       load[to]!++;
       this.#laneOf[bucket] = to;
     }
+  }
+
+  /** The lane is gone; the last one has its number from now on. */
+  removeLane(gone: number, nowMs: number): void {
+    const last = this.#lanes - 1;
+    for (let bucket = 0; bucket < BUCKETS; bucket++) {
+      if (this.#laneOf[bucket] === gone) this.#laneOf[bucket] = last;
+      else if (this.#laneOf[bucket] === last) this.#laneOf[bucket] = gone;
+    }
+    this.setLanes(last, nowMs);
   }
 
   #emptiest(nowMs: number): number {

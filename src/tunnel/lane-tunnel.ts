@@ -139,13 +139,17 @@ export abstract class LaneTunnel extends EventEmitter<TunnelEvents> implements T
   protected begin(lane: TlsLane): void {
     this.#first = lane;
     lane.handTo(this.#ownerOf((cause) => this.#onFirstClosed(cause)));
-    this.#setLanes([lane]);
+    this.spread.setLanes(1, this.#timers.now());
+    this.#lanes = [lane];
+    this.#onLanes();
   }
 
   /** A further lane whose handshake is done carries packets from now on. */
   protected join(lane: TlsLane): void {
     lane.handTo(this.#ownerOf(() => this.#remove(lane)));
-    this.#setLanes([...this.#lanes, lane]);
+    this.#lanes.push(lane);
+    this.spread.setLanes(this.#lanes.length, this.#timers.now());
+    this.#onLanes();
   }
 
   /** Ends the lanes behind the first `count`. */
@@ -189,15 +193,18 @@ export abstract class LaneTunnel extends EventEmitter<TunnelEvents> implements T
   }
 
   #remove(lane: Lane): void {
-    if (this.#lanes.includes(lane)) this.#setLanes(this.#lanes.filter((each) => each !== lane));
+    const at = this.#lanes.indexOf(lane);
+    if (at < 0) return;
+    const last = this.#lanes.pop()!;
+    if (last !== lane) this.#lanes[at] = last;
+    this.spread.removeLane(at, this.#timers.now());
+    this.#onLanes();
   }
 
-  #setLanes(lanes: Lane[]): void {
-    this.#lanes = lanes;
+  #onLanes(): void {
     this.#reserved = 0;
     this.#nowMs = this.#timers.now();
-    if (lanes.length > 0) this.spread.setLanes(lanes.length, this.#nowMs);
-    this.emit('lanes', lanes.length);
+    this.emit('lanes', this.#lanes.length);
   }
 
   #onFirstClosed(cause: CloseCause): void {

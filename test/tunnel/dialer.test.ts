@@ -1,98 +1,31 @@
 import { once } from 'node:events';
 import { createServer as createTcpServer } from 'node:net';
-import { afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { ApiMisuseError, CertificateError, PeerRefusedError } from '../../src/errors.ts';
 import {
-  type AcceptedTunnel,
   backoffDelayMs,
   type CloseCause,
-  type DialledTunnel,
   type DialOptions,
   FrameType,
-  type ListenOptions,
   MtlsTunnel,
-  type TunnelCredentials,
-  type TunnelEvents,
-  type TunnelListener,
 } from '../../src/tunnel/index.ts';
 import { CLOUD, site, TestCa } from './certificates.ts';
 import { FakeTimers } from './fake-timers.ts';
-import { frameBytes, type RawPeer, rawServer, WELCOME } from './raw-peer.ts';
+import { frameBytes, type RawPeer, WELCOME } from './raw-peer.ts';
+import {
+  ca,
+  cleanUp,
+  cloud,
+  dial,
+  listen,
+  next,
+  pair,
+  serve,
+  setUpTunnels,
+  siteA,
+} from './scene.ts';
 
-let ca: TestCa;
-let cloud: TunnelCredentials;
-let siteA: TunnelCredentials;
-const cleanUp: (() => unknown)[] = [];
-
-beforeAll(async () => {
-  ca = await TestCa.create();
-  cloud = await ca.issue(CLOUD);
-  siteA = await ca.issue(site('site-a'));
-});
-afterEach(async () => {
-  for (const step of cleanUp.splice(0).reverse()) await step();
-});
-
-async function listen(options: Partial<ListenOptions> = {}): Promise<TunnelListener> {
-  const listener = await MtlsTunnel.listen({ host: '127.0.0.1', port: 0, ...cloud, ...options });
-  cleanUp.push(() => listener.close());
-  return listener;
-}
-
-function dial(port: number, options: Partial<DialOptions> = {}): DialledTunnel {
-  const tunnel = MtlsTunnel.dial({
-    endpoints: [{ host: '127.0.0.1', port }],
-    expectedPeer: CLOUD,
-    random: () => 0.5,
-    ...siteA,
-    ...options,
-  });
-  cleanUp.push(() => tunnel.destroy());
-  return tunnel;
-}
-
-async function serve(
-  onPeer: (peer: RawPeer) => void,
-  credentials = cloud,
-  options: Parameters<typeof rawServer>[2] = {}
-): Promise<number> {
-  const peers: RawPeer[] = [];
-  const { port, server } = await rawServer(
-    credentials,
-    (peer) => {
-      peers.push(peer);
-      onPeer(peer);
-    },
-    options
-  );
-  cleanUp.push(() => {
-    for (const peer of peers) peer.socket.destroy();
-    server.close();
-  });
-  return port;
-}
-
-function next<E extends keyof TunnelEvents>(
-  tunnel: DialledTunnel | AcceptedTunnel,
-  event: E
-): Promise<Parameters<TunnelEvents[E]>> {
-  return new Promise((resolve) => {
-    (tunnel as DialledTunnel).once(event, ((...args: Parameters<TunnelEvents[E]>) =>
-      resolve(args)) as never);
-  });
-}
-
-/** Both ends of a tunnel that is up. */
-async function pair(
-  listenOptions: Partial<ListenOptions> = {},
-  dialOptions: Partial<DialOptions> = {}
-): Promise<[DialledTunnel, AcceptedTunnel, TunnelListener]> {
-  const listener = await listen(listenOptions);
-  const accepted = new Promise<AcceptedTunnel>((resolve) => listener.once('tunnel', resolve));
-  const dialled = dial(listener.port, dialOptions);
-  await next(dialled, 'up');
-  return [dialled, await accepted, listener];
-}
+setUpTunnels();
 
 describe('backoffDelayMs', () => {
   test.each([

@@ -1,7 +1,7 @@
 import { Writable } from 'node:stream';
 import { describe, expect, test } from 'vitest';
 import { FrameType, MAX_PACKET_PAYLOAD } from '../../src/tunnel/index.ts';
-import { Outbox } from '../../src/tunnel/outbox.ts';
+import { Commit, Outbox } from '../../src/tunnel/outbox.ts';
 import { SlabBudget, SlabPool } from '../../src/tunnel/slab-pool.ts';
 import { FakeTimers } from './fake-timers.ts';
 import { decodeNaively } from './naive-decoder.ts';
@@ -125,6 +125,92 @@ describe('Outbox', () => {
     );
   });
 
+  test('drops what does not fit when packets have waited for long, until some have left', async () => {
+    const { outbox, socket, timers } = setUp(2);
+    let sent = 0;
+    while (put(outbox, 60_000, sent & 0xff)) sent++;
+    timers.advance(21);
+    const before = outbox.packetBytes;
+    for (let i = 0; i < 10; i++) {
+      expect(outbox.reserve()).toBeGreaterThan(0);
+      expect(outbox.commit(FrameType.Packet, 60_000)).toBe(Commit.Full);
+    }
+    outbox.flush();
+    expect(outbox.packetBytes).toBe(before);
+    await socket.take();
+    expect(put(outbox, 60_000, sent++ & 0xff)).toBe(true);
+    while (outbox.packetBytes > 0) {
+      outbox.flush();
+      await socket.take();
+    }
+    expect(socket.frames.map(([, payload]) => Number.parseInt(payload.slice(0, 2), 16))).toEqual(
+      Array.from({ length: sent }, (_, i) => i & 0xff)
+    );
+  });
+
+  test('drops single packets while packets wait for more than a moment', async () => {
+    const { outbox, socket, timers } = setUp(8);
+    let late = 0;
+    let sent = 0;
+    // Each packet waits for 12 ms or more: four are there while the socket takes one in 4 ms.
+    for (let i = 0; i < 200; i++) {
+      while (outbox.packetBytes < 4 * 60_000) {
+        expect(outbox.reserve()).toBeGreaterThan(0);
+        if (outbox.commit(FrameType.Packet, 60_000) === Commit.Late) late++;
+        else sent++;
+        outbox.flush();
+      }
+      timers.advance(4);
+      await socket.take();
+    }
+    expect(late).toBeGreaterThan(10);
+    expect(late).toBeLessThan(sent / 4);
+    expect(outbox.waitMs).toBeGreaterThan(5);
+  });
+
+  test('never drops the packet that waits alone, however slow the socket', async () => {
+    const { outbox, socket, timers } = setUp(2);
+    for (let i = 0; i < 20; i++) {
+      outbox.reserve();
+      expect(outbox.commit(FrameType.Packet, 60_000)).toBe(Commit.Taken);
+      outbox.flush();
+      timers.advance(500);
+      await socket.take();
+    }
+  });
+
+  test('gives a slow socket less at a time, down to a packet, and a fast one more again', async () => {
+    const { outbox, socket, timers, paces } = setUp(4);
+    const write = async (tookMs: number): Promise<number> => {
+      while (outbox.packetBytes < 400_000) put(outbox, 5_000, 1);
+      outbox.flush();
+      timers.advance(tookMs);
+      await socket.take();
+      return socket.taken.at(-1)!.length;
+    };
+    for (let i = 0; i < 10; i++) await write(5);
+    expect(paces).toEqual([128, 64, 32, 16].map((kib) => kib * 1024));
+    expect(await write(5)).toBe(4 * 5_004);
+    for (let i = 0; i < 20; i++) await write(0);
+    expect(paces.slice(4)).toEqual([32, 64, 128, 256].map((kib) => kib * 1024));
+    expect(decodeNaively(Buffer.concat(socket.taken), 1000).frames.length).toBeGreaterThan(100);
+  });
+
+  test('a message waits for no more than a slow socket takes at a time', async () => {
+    const { outbox, socket, timers } = setUp(4);
+    for (let i = 0; i < 12; i++) {
+      while (outbox.packetBytes < 400_000) put(outbox, 5_000, 1);
+      outbox.flush();
+      timers.advance(5);
+      await socket.take();
+    }
+    const before = socket.taken.length;
+    outbox.send(message(0xaa));
+    await socket.take();
+    expect(socket.taken.length - before).toBe(1);
+    expect(socket.taken.at(-1)).toEqual(message(0xaa));
+  });
+
   test('a message overtakes all packets but those of the write under way', async () => {
     const { outbox, socket } = setUp();
     put(outbox, 11, 1);
@@ -183,6 +269,31 @@ describe('Outbox', () => {
     outbox.free();
     expect(pool.idle).toBe(3);
     expect(outbox.buffer).toHaveLength(0);
+  });
+});
+
+describe('SlabBudget', () => {
+  test('gives a lane half of what the others have left', () => {
+    const budget = new SlabBudget(16);
+    const held = [0, 0, 0];
+    const fill = (lane: number): number => {
+      while (budget.take(held[lane]!)) held[lane]!++;
+      return held[lane]!;
+    };
+    expect([fill(0), fill(1), fill(2)]).toEqual([8, 4, 2]);
+    expect(fill(0)).toBe(8);
+    for (; held[0]! > 0; held[0]!--) budget.give();
+    expect([fill(1), fill(0)]).toEqual([7, 4]);
+  });
+
+  test('leaves every lane one, however much the others hold', () => {
+    const budget = new SlabBudget(2);
+    expect(budget.take(0)).toBe(true);
+    expect(budget.take(1)).toBe(false);
+    for (let lane = 1; lane < 8; lane++) {
+      expect(budget.take(0)).toBe(true);
+      expect(budget.take(1)).toBe(false);
+    }
   });
 });
 

@@ -1,0 +1,267 @@
+import { describe, expect, test, vi } from 'vitest';
+import { VNET_HEADER_LENGTH } from '../../src/packet/index.ts';
+import {
+  type AcceptedTunnel,
+  CloseCode,
+  type DialledTunnel,
+  FrameType,
+  type Tunnel,
+} from '../../src/tunnel/index.ts';
+import { LANE_CHECK_MS } from '../../src/tunnel/lane-demand.ts';
+import { FakeTimers } from './fake-timers.ts';
+import { HELLO, RawPeer, WELCOME } from './raw-peer.ts';
+import { dial, next, pair, serve, setUpTunnels, siteA, siteB } from './scene.ts';
+
+setUpTunnels();
+
+const TUNNEL = '0123456789abcdef0123456789abcdef';
+const LENGTH = 50_000;
+
+/** A UDP packet of a flow, with its number in it, behind a virtio-net header. */
+function packetOf(flow: number, number: number, length = LENGTH): Buffer {
+  const packet = Buffer.alloc(length);
+  const start = VNET_HEADER_LENGTH;
+  packet[start] = 0x45;
+  packet[start + 9] = 17;
+  packet.writeUInt32BE(0x0a000001, start + 12);
+  packet.writeUInt32BE(0x0a000002, start + 16);
+  packet.writeUInt16BE(flow, start + 20);
+  packet.writeUInt32BE(number, start + 28);
+  return packet;
+}
+
+/** Keeps the numbers that come, by flow. */
+function record(tunnel: Tunnel): Map<number, number[]> {
+  const numbers = new Map<number, number[]>();
+  tunnel.onPacket = (buffer, start) => {
+    const flow = buffer.readUInt16BE(start + VNET_HEADER_LENGTH + 20);
+    const number = buffer.readUInt32BE(start + VNET_HEADER_LENGTH + 28);
+    numbers.set(flow, [...(numbers.get(flow) ?? []), number]);
+  };
+  return numbers;
+}
+
+/** Sends one packet of each flow, by the way without a copy and by the other. */
+function sendRound(tunnel: Tunnel, flows: number, number: number, length?: number): number {
+  let sent = 0;
+  for (let flow = 0; flow < flows; flow++) {
+    const packet = packetOf(flow, number, length);
+    if ((flow + number) % 2 === 0) {
+      if (tunnel.sendPacket(packet, 0, packet.length)) sent++;
+      continue;
+    }
+    const at = tunnel.reserve();
+    if (at < 0) continue;
+    packet.copy(tunnel.buffer, at);
+    if (tunnel.commit(FrameType.Packet, packet.length)) sent++;
+  }
+  tunnel.flush();
+  return sent;
+}
+
+/** A tunnel with so many lanes that are up at both ends. */
+async function wide(flows: number, timers: FakeTimers): Promise<[DialledTunnel, AcceptedTunnel]> {
+  const [dialled, accepted] = await pair({ timers }, { timers });
+  const received = record(accepted);
+  sendRound(dialled, flows, 0);
+  timers.advance(LANE_CHECK_MS);
+  await vi.waitFor(() => {
+    expect([dialled.lanes, accepted.lanes]).toEqual([flows, flows]);
+    expect(received.size).toBe(flows);
+  });
+  return [dialled, accepted];
+}
+
+function latest(flows: ReadonlyMap<number, readonly number[]>): number {
+  return Math.max(...[...flows.values()].map((numbers) => numbers.at(-1)!));
+}
+
+describe('lanes', () => {
+  test('a tunnel has one while little moves', async () => {
+    const timers = new FakeTimers();
+    const [dialled, accepted] = await pair({ timers }, { timers });
+    for (let i = 0; i < 20; i++) {
+      sendRound(dialled, 8, i, 200);
+      timers.advance(LANE_CHECK_MS);
+    }
+    expect([dialled.lanes, accepted.lanes]).toEqual([1, 1]);
+  });
+
+  test('carry each flow in order, both ways', async () => {
+    const timers = new FakeTimers();
+    const [dialled, accepted] = await wide(6, timers);
+    for (const [from, to] of [
+      [dialled, accepted],
+      [accepted, dialled],
+    ] as const) {
+      const received = record(to);
+      let sent = 0;
+      for (let number = 0; number < 40; number++) {
+        sent += sendRound(from, 6, number);
+        await new Promise(setImmediate);
+      }
+      await vi.waitFor(() => {
+        expect([...received.values()].reduce((sum, { length }) => sum + length, 0)).toBe(sent);
+      });
+      expect(received.size).toBe(6);
+      for (const numbers of received.values()) {
+        expect(numbers).toEqual([...numbers].sort((a, b) => a - b));
+      }
+    }
+    expect(dialled.counters.receivedBytes).toBe(accepted.counters.sentBytes);
+  });
+
+  test('end when they have not been needed for half a minute', async () => {
+    const timers = new FakeTimers();
+    const [dialled, accepted] = await wide(4, timers);
+    timers.advance(29_000);
+    expect(dialled.lanes).toBe(4);
+    timers.advance(2_000);
+    expect(dialled.lanes).toBe(1);
+    await vi.waitFor(() => expect(accepted.lanes).toBe(1));
+    expect([dialled.state, accepted.state]).toEqual(['up', 'up']);
+  });
+
+  test('a lane that does not move holds up its own flows only', async () => {
+    const peers: RawPeer[] = [];
+    const port = await serve((peer) => {
+      peers.push(peer);
+      peer.send(FrameType.Welcome, { ...WELCOME, lanes: 2 });
+    });
+    const timers = new FakeTimers();
+    const tunnel = dial(port, { timers });
+    await next(tunnel, 'up');
+    sendRound(tunnel, 2, 0);
+    // The second flow is there from the start, so that the new lane takes it.
+    sendRound(tunnel, 2, 1);
+    sendRound(tunnel, 2, 2);
+    timers.advance(LANE_CHECK_MS);
+    await vi.waitFor(() => expect(tunnel.lanes).toBe(2));
+    const hello = await peers[1]!.json(FrameType.Hello);
+    expect(hello).toMatchObject({ lane: 1, tunnel: expect.stringMatching(/^[0-9a-f]{32}$/) });
+
+    peers[1]!.socket.pause();
+    const flows = new Map<number, number[]>();
+    const reading = (async () => {
+      for (;;) {
+        const payload = await peers[0]!.frame(FrameType.Packet);
+        if (payload === undefined) return;
+        const flow = payload.readUInt16BE(VNET_HEADER_LENGTH + 20);
+        const number = payload.readUInt32BE(VNET_HEADER_LENGTH + 28);
+        flows.set(flow, [...(flows.get(flow) ?? []), number]);
+      }
+    })();
+    let number = 3;
+    // Until the stalled lane takes no more: then one of the two is dropped each time.
+    for (let isFull = false; !isFull; ) {
+      const dropped = tunnel.counters.droppedFull;
+      for (let i = 0; i < 20; i++) {
+        sendRound(tunnel, 2, number++);
+        await vi.waitFor(() => expect(latest(flows)).toBe(number - 1), { interval: 1 });
+      }
+      isFull = tunnel.counters.droppedFull === dropped + 20;
+    }
+    tunnel.destroy();
+    await reading;
+    // One flow has come whole, and nothing of the other since it has a lane of its own.
+    const [whole, other] = [...flows.values()].sort((a, b) => b.length - a.length);
+    expect(whole).toEqual(Array.from({ length: number }, (_, i) => i));
+    expect(other).toEqual([0, 1, 2]);
+  });
+
+  test('a lane that breaks is dialled again, and the tunnel stays up', async () => {
+    const peers: RawPeer[] = [];
+    const port = await serve((peer) => {
+      peers.push(peer);
+      peer.send(FrameType.Welcome, { ...WELCOME, lanes: 2 });
+    });
+    const timers = new FakeTimers();
+    const tunnel = dial(port, { timers });
+    const down = vi.fn();
+    tunnel.on('down', down);
+    await next(tunnel, 'up');
+    for (let i = 0; i < 3; i++) sendRound(tunnel, 2, i);
+    timers.advance(LANE_CHECK_MS);
+    await vi.waitFor(() => expect(tunnel.lanes).toBe(2));
+    peers[1]!.socket.destroy();
+    await vi.waitFor(() => expect(tunnel.lanes).toBe(1));
+    sendRound(tunnel, 2, 3);
+    timers.advance(LANE_CHECK_MS);
+    await vi.waitFor(() => expect(tunnel.lanes).toBe(2));
+    expect(peers).toHaveLength(3);
+    expect(down).not.toHaveBeenCalled();
+  });
+
+  test('the first lane is the tunnel: when it ends, all do', async () => {
+    const timers = new FakeTimers();
+    const [dialled, accepted] = await wide(3, timers);
+    const downs = Promise.all([next(dialled, 'down'), next(accepted, 'down')]);
+    await accepted.abort(CloseCode.Revoked, 'test');
+    const [[atDialler], [atListener]] = await downs;
+    expect(atDialler).toMatchObject({ by: 'peer', code: CloseCode.Revoked });
+    expect(atListener).toMatchObject({ by: 'us', code: CloseCode.Revoked });
+    expect([dialled.lanes, accepted.lanes]).toEqual([0, 0]);
+    expect(accepted.reserve()).toBe(-1);
+  });
+
+  test('are not offered to a peer that knows of one only', async () => {
+    const peers: RawPeer[] = [];
+    const port = await serve((peer) => {
+      peers.push(peer);
+      peer.send(FrameType.Welcome, WELCOME);
+    });
+    const timers = new FakeTimers();
+    const tunnel = dial(port, { timers });
+    await next(tunnel, 'up');
+    for (let i = 0; i < 5; i++) {
+      sendRound(tunnel, 5, i);
+      timers.advance(LANE_CHECK_MS);
+    }
+    expect(tunnel.lanes).toBe(1);
+    expect(peers).toHaveLength(1);
+  });
+
+  test.each<[string, () => typeof siteA, object]>([
+    ['a tunnel that is not there', () => siteA, { tunnel: 'f'.repeat(32), lane: 1 }],
+    ['a tunnel of another site', () => siteB, { tunnel: TUNNEL, lane: 1 }],
+    ['no tunnel', () => siteA, { lane: 1 }],
+  ])('a lane for %s is refused', async (_, credentials, hello) => {
+    const [dialled, , listener] = await pair();
+    const first = RawPeer.dial(listener.port, siteA);
+    const up = new Promise<AcceptedTunnel>((resolve) => listener.once('tunnel', resolve));
+    first.send(FrameType.Hello, { ...HELLO, tunnel: TUNNEL, lane: 0 });
+    const tunnel = await up;
+    const stranger = RawPeer.dial(listener.port, credentials());
+    stranger.send(FrameType.Hello, { ...HELLO, ...hello });
+    expect(await stranger.json(FrameType.Close)).toMatchObject({ code: CloseCode.NoTunnel });
+    await stranger.closed;
+    expect(listener.counters.refused.get(CloseCode.NoTunnel)).toBe(1);
+    expect([tunnel.lanes, dialled.lanes]).toEqual([1, 1]);
+  });
+
+  test('a lane more than there may be is refused', async () => {
+    const [, , listener] = await pair({ lanes: 2 });
+    const peers: RawPeer[] = [];
+    for (let lane = 0; lane < 3; lane++) {
+      const peer = RawPeer.dial(listener.port, siteA);
+      peers.push(peer);
+      peer.send(FrameType.Hello, { ...HELLO, tunnel: TUNNEL, lane });
+      if (lane < 2) expect(await peer.json(FrameType.Welcome)).toMatchObject({ lanes: 2 });
+    }
+    expect(await peers[2]!.json(FrameType.Close)).toMatchObject({ code: CloseCode.NoTunnel });
+  });
+
+  test('a further lane is asked for its certificate as the first one was', async () => {
+    let isRevoked = false;
+    const [, , listener] = await pair({
+      authorize: () => (isRevoked ? { code: CloseCode.Revoked, reason: 'test' } : undefined),
+    });
+    const first = RawPeer.dial(listener.port, siteA);
+    first.send(FrameType.Hello, { ...HELLO, tunnel: TUNNEL, lane: 0 });
+    await first.json(FrameType.Welcome);
+    isRevoked = true;
+    const further = RawPeer.dial(listener.port, siteA);
+    further.send(FrameType.Hello, { ...HELLO, tunnel: TUNNEL, lane: 1 });
+    expect(await further.json(FrameType.Close)).toMatchObject({ code: CloseCode.Revoked });
+  });
+});

@@ -1,0 +1,98 @@
+/**
+ * Tunnels on loopback, with certificates of one CA, that end with the test.
+ * @module
+ */
+import { afterEach, beforeAll } from 'vitest';
+import {
+  type AcceptedTunnel,
+  type DialledTunnel,
+  type DialOptions,
+  type ListenOptions,
+  MtlsTunnel,
+  type TunnelCredentials,
+  type TunnelEvents,
+  type TunnelListener,
+} from '../../src/tunnel/index.ts';
+import { CLOUD, site, TestCa } from './certificates.ts';
+import { type RawPeer, rawServer } from './raw-peer.ts';
+
+export let ca: TestCa;
+export let cloud: TunnelCredentials;
+export let siteA: TunnelCredentials;
+export let siteB: TunnelCredentials;
+/** Done in reverse order after each test. */
+export const cleanUp: (() => unknown)[] = [];
+
+/** To be called by each test file. */
+export function setUpTunnels(): void {
+  beforeAll(async () => {
+    ca = await TestCa.create();
+    cloud = await ca.issue(CLOUD);
+    siteA = await ca.issue(site('site-a'));
+    siteB = await ca.issue(site('site-b'));
+  });
+  afterEach(async () => {
+    for (const step of cleanUp.splice(0).reverse()) await step();
+  });
+}
+
+export async function listen(options: Partial<ListenOptions> = {}): Promise<TunnelListener> {
+  const listener = await MtlsTunnel.listen({ host: '127.0.0.1', port: 0, ...cloud, ...options });
+  cleanUp.push(() => listener.close());
+  return listener;
+}
+
+export function dial(port: number, options: Partial<DialOptions> = {}): DialledTunnel {
+  const tunnel = MtlsTunnel.dial({
+    endpoints: [{ host: '127.0.0.1', port }],
+    expectedPeer: CLOUD,
+    random: () => 0.5,
+    ...siteA,
+    ...options,
+  });
+  cleanUp.push(() => tunnel.destroy());
+  return tunnel;
+}
+
+export async function serve(
+  onPeer: (peer: RawPeer) => void,
+  credentials: TunnelCredentials = cloud,
+  options: Parameters<typeof rawServer>[2] = {}
+): Promise<number> {
+  const peers: RawPeer[] = [];
+  const { port, server } = await rawServer(
+    credentials,
+    (peer) => {
+      peers.push(peer);
+      onPeer(peer);
+    },
+    options
+  );
+  cleanUp.push(() => {
+    for (const peer of peers) peer.socket.destroy();
+    server.close();
+  });
+  return port;
+}
+
+export function next<E extends keyof TunnelEvents>(
+  tunnel: DialledTunnel | AcceptedTunnel,
+  event: E
+): Promise<Parameters<TunnelEvents[E]>> {
+  return new Promise((resolve) => {
+    (tunnel as DialledTunnel).once(event, ((...args: Parameters<TunnelEvents[E]>) =>
+      resolve(args)) as never);
+  });
+}
+
+/** Both ends of a tunnel that is up. */
+export async function pair(
+  listenOptions: Partial<ListenOptions> = {},
+  dialOptions: Partial<DialOptions> = {}
+): Promise<[DialledTunnel, AcceptedTunnel, TunnelListener]> {
+  const listener = await listen(listenOptions);
+  const accepted = new Promise<AcceptedTunnel>((resolve) => listener.once('tunnel', resolve));
+  const dialled = dial(listener.port, dialOptions);
+  await next(dialled, 'up');
+  return [dialled, await accepted, listener];
+}
