@@ -278,7 +278,7 @@ function hasRoom(slab: Slab): boolean {
 
 const EMPTY: Buffer = Buffer.alloc(0);
 /** When packets have waited so long, in ms, what does not fit behind them is dropped. */
-const LONG_WAIT_MS = 20;
+const LONG_WAIT_MS = 50;
 const MIN_CHUNK = 16 * 1024;
 /** In ms. */
 const SLOW_WRITE_MS = 2;

@@ -129,7 +129,7 @@ describe('Outbox', () => {
     const { outbox, socket, timers } = setUp(2);
     let sent = 0;
     while (put(outbox, 60_000, sent & 0xff)) sent++;
-    timers.advance(21);
+    timers.advance(51);
     const before = outbox.packetBytes;
     for (let i = 0; i < 10; i++) {
       expect(outbox.reserve()).toBeGreaterThan(0);
