@@ -117,9 +117,7 @@ function follow(
       const exchange = keyExchange === undefined ? '' : `, ${keyExchange}`;
       log(`${site}: up to ${remoteAddress}, ${cipher}${exchange}`);
     });
-    tunnel.on('lanes', (count) => {
-      if (count > 0) log(`${site}: ${count} ${count === 1 ? 'lane' : 'lanes'}`);
-    });
+    tunnel.on('lanes', (count) => log(`${site}: ${count} ${count === 1 ? 'lane' : 'lanes'}`));
     tunnel.on('down', ({ code, reason }) => log(`${site}: down, ${code} ${reason}`.trimEnd()));
     tunnel.on('refused', (error) => {
       if (wasUp) log(`${site}: refused, ${error.message}`);

@@ -48,6 +48,7 @@ export abstract class LaneTunnel extends EventEmitter<TunnelEvents> implements T
   #reserved = 0;
   #reservedAt = 0;
   #wasRefused = false;
+  /** Of the last flush; flows need no finer time. */
   #nowMs = 0;
   #first: Lane | undefined;
 
@@ -141,7 +142,7 @@ export abstract class LaneTunnel extends EventEmitter<TunnelEvents> implements T
     lane.handTo(this.#ownerOf((cause) => this.#onFirstClosed(cause)));
     this.spread.setLanes(1, this.#timers.now());
     this.#lanes = [lane];
-    this.#onLanes();
+    this.#reserved = 0;
   }
 
   /** A further lane whose handshake is done carries packets from now on. */
@@ -203,7 +204,6 @@ export abstract class LaneTunnel extends EventEmitter<TunnelEvents> implements T
 
   #onLanes(): void {
     this.#reserved = 0;
-    this.#nowMs = this.#timers.now();
     this.emit('lanes', this.#lanes.length);
   }
 

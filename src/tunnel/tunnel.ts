@@ -30,7 +30,7 @@ export interface ConnectionInfo {
 export interface TunnelEvents {
   /** Acknowledged by the listening side: packets may flow. */
   up: (info: ConnectionInfo) => void;
-  /** So many lanes carry packets now. */
+  /** A further lane has come or gone; so many carry packets now. */
   lanes: (count: number) => void;
   /** Was up, and is no more. */
   down: (cause: CloseCause) => void;
@@ -104,8 +104,8 @@ export interface Tunnel extends EventEmitter<TunnelEvents> {
   sendControl(message: Json): boolean;
 
   /**
-   * Ends the tunnel for good: delivery stops at once, what was committed is sent, then the peer is
-   * told why, and with `CloseCode.Moved` where to dial instead. Resolves when the connections are
+   * Ends the tunnel for good: delivery stops at once, what was committed is sent (on further lanes
+   * the peer may have ended before it has come), then the peer is told why, and with `CloseCode.Moved` where to dial instead. Resolves when the connections are
    * gone, after 2 s at most.
    */
   close(code?: string, reason?: string, endpoint?: CloseEndpoint): Promise<void>;
