@@ -140,7 +140,8 @@ export abstract class LaneTunnel extends EventEmitter<TunnelEvents> implements T
   protected begin(lane: TlsLane): void {
     this.#first = lane;
     lane.handTo(this.#ownerOf((cause) => this.#onFirstClosed(cause)));
-    this.spread.setLanes(1, this.#timers.now());
+    this.#nowMs = this.#timers.now();
+    this.spread.setLanes(1, this.#nowMs);
     this.#lanes = [lane];
     this.#reserved = 0;
   }
