@@ -19,6 +19,7 @@ import type { PacketDevice } from '../device/index.ts';
 import { MAX_PACKET_LENGTH, VNET_HEADER_LENGTH } from '../packet/index.ts';
 import { type PacketTranslator, TRANSLATION_HEADROOM, Verdict } from '../translator/index.ts';
 import { FrameType, MAX_PACKET_PAYLOAD, type Tunnel } from '../tunnel/index.ts';
+import { BATCH_BYTES, DEFAULT_BATCH } from './batch.ts';
 import { type CutCounters, PacketSender, Sending } from './packet-sender.ts';
 import { WaitingRoom, type WaitingRoomOptions } from './waiting-room.ts';
 
@@ -92,7 +93,7 @@ export class CloudDataPlane {
     this.#device = options.device;
     this.#translator = options.translator;
     this.#admit = options.admit;
-    this.#batch = options.batch ?? 128;
+    this.#batch = options.batch ?? DEFAULT_BATCH;
     this.#now = options.now ?? (() => performance.now());
     this.#waiting = new WaitingRoom(options.waiting, TRANSLATION_HEADROOM);
     this.#cloud = options.translator.realm(options.cloud);
@@ -143,7 +144,8 @@ export class CloudDataPlane {
   readonly #onReadable = (): void => {
     const translator = this.#translator;
     translator.advance(this.#now());
-    for (let i = 0; i < this.#batch; i++) {
+    let bytes = 0;
+    for (let i = 0; i < this.#batch && bytes < BATCH_BYTES; i++) {
       const guess = this.#likely;
       const at = guess?.reserve() ?? -1;
       const isInFrame = at >= 0;
@@ -153,6 +155,7 @@ export class CloudDataPlane {
       const start = isInFrame ? at : TRANSLATION_HEADROOM;
       const length = this.#device.read(buffer, start);
       if (length === 0) break;
+      bytes += length;
       const end = start + length;
       const headroom = isInFrame ? 0 : TRANSLATION_HEADROOM;
       const verdict = this.#translate(this.#cloud, buffer, start, end, headroom);

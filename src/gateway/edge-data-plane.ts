@@ -15,6 +15,7 @@ import type { PacketDevice } from '../device/index.ts';
 import { MAX_PACKET_LENGTH, VNET_HEADER_LENGTH } from '../packet/index.ts';
 import { SiteGate, Verdict } from '../translator/index.ts';
 import { FrameType, type Tunnel } from '../tunnel/index.ts';
+import { BATCH_BYTES, DEFAULT_BATCH } from './batch.ts';
 import { type CutCounters, PacketSender, Sending } from './packet-sender.ts';
 
 export interface EdgeDataPlaneOptions {
@@ -50,7 +51,7 @@ export class EdgeDataPlane {
   constructor(options: EdgeDataPlaneOptions) {
     this.#device = options.device;
     this.#tunnel = options.tunnel;
-    this.#batch = options.batch ?? 128;
+    this.#batch = options.batch ?? DEFAULT_BATCH;
     this.#refuse = Buffer.allocUnsafeSlow(VNET_HEADER_LENGTH + MAX_PACKET_LENGTH);
   }
 
@@ -71,7 +72,8 @@ export class EdgeDataPlane {
       this.#discard();
       return;
     }
-    for (let i = 0; i < this.#batch; i++) {
+    let bytes = 0;
+    for (let i = 0; i < this.#batch && bytes < BATCH_BYTES; i++) {
       const at = tunnel.reserve();
       if (at < 0) {
         device.pause();
@@ -79,6 +81,7 @@ export class EdgeDataPlane {
       }
       const length = device.read(tunnel.buffer, at);
       if (length === 0) break;
+      bytes += length;
       const verdict = this.gate.checkOutbound(tunnel.buffer, at + VNET_HEADER_LENGTH, at + length);
       if (verdict === Verdict.Forward) tunnel.commit(FrameType.Packet, length);
     }

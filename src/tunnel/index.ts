@@ -8,9 +8,7 @@ export type { TunnelCredentials } from './credentials.ts';
 export type { DialledTunnel, DialOptions, TunnelEndpoint } from './dialer.ts';
 export {
   FRAME_HEADER_LENGTH,
-  FrameDecoder,
   FrameFault,
-  type FrameHandler,
   type FrameLimits,
   FrameType,
   handshakeLimits,
@@ -18,6 +16,7 @@ export {
   openLimits,
   writeFrameHeader,
 } from './frame.ts';
+export { FrameDecoder, type FrameHandler } from './frame-decoder.ts';
 export type { CloseCause, Lane, LaneCounters, LaneLimits, UnsentLimit } from './lane.ts';
 export type {
   ListenerCounters,

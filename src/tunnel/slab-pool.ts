@@ -1,6 +1,7 @@
 /**
- * Slabs: the large buffers in which frames are collected before they go to a socket in one write.
- * One pool serves all lanes of an endpoint, so that idle lanes hold none.
+ * Slabs: the large buffers in which frames are collected before they go to a socket in one write, and in
+ * which those that come in pieces are put together. One pool serves all lanes of an endpoint, so that
+ * idle lanes hold none.
  * @module
  */
 
@@ -19,6 +20,8 @@ export class SlabPool {
   readonly slabBytes: number;
   /** Takes the place of a slab for packets that are not kept. */
   readonly sink: Slab = newSlab(FRAME_HEADER_LENGTH + MAX_PACKET_PAYLOAD);
+  /** Where what is received comes first, whoever receives it: what stays there is to be copied. */
+  readonly inlet: Buffer = Buffer.allocUnsafeSlow(INLET_BYTES);
   readonly #free: Slab[] = [];
   #windowStart = 0;
   /** Slabs that were free all through the window. */
@@ -44,7 +47,13 @@ export class SlabPool {
     return newSlab(this.slabBytes);
   }
 
+  /** A buffer of another size, for once. */
+  single(bytes: number): Slab {
+    return newSlab(bytes);
+  }
+
   give(slab: Slab): void {
+    if (slab.buffer.length !== this.slabBytes) return;
     slab.head = 0;
     slab.flushed = 0;
     slab.sent = 0;
@@ -91,3 +100,4 @@ function newSlab(bytes: number): Slab {
 }
 
 const TRIM_WINDOW_MS = 10_000;
+const INLET_BYTES = 64 * 1024;

@@ -2,8 +2,9 @@
  * A lane over one TLS connection, and the conversation on it: handshake, keepalive, close. What goes
  * out passes through an `Outbox`.
  *
- * A packet's way in: `FrameDecoder` finds it in the chunk that the socket has read, `onPacket` takes
- * it where it lies, `onBatchEnd` follows each chunk.
+ * A packet's way in: the connection is read into the decoder's space (`socket-reader.ts`),
+ * `FrameDecoder` finds the packet there, `onPacket` takes it where it lies, `onBatchEnd` follows each
+ * piece that was read.
  * @module
  */
 import type { TLSSocket } from 'node:tls';
@@ -11,7 +12,6 @@ import { ApiMisuseError } from '../errors.ts';
 import type { Json } from '../store/store.ts';
 import {
   FRAME_HEADER_LENGTH,
-  FrameDecoder,
   FrameFault,
   FrameType,
   handshakeLimits,
@@ -19,6 +19,7 @@ import {
   PING_LENGTH,
   writeFrameHeader,
 } from './frame.ts';
+import { FrameDecoder } from './frame-decoder.ts';
 import type { CloseCause, Lane, LaneCounters, LaneOptions, LaneOwner } from './lane.ts';
 import {
   type Close,
@@ -32,6 +33,7 @@ import {
   type Welcome,
 } from './messages.ts';
 import { Commit, Outbox } from './outbox.ts';
+import { readInto } from './socket-reader.ts';
 
 export class TlsLane implements Lane {
   rttMs: number | undefined;
@@ -58,7 +60,7 @@ export class TlsLane implements Lane {
     this.#owner = owner;
     this.#options = options;
     this.#counters = owner.counters;
-    this.#decoder = new FrameDecoder(handshakeLimits(first));
+    this.#decoder = new FrameDecoder(handshakeLimits(first), options.pool);
     const { pool, timers, limitUnsent } = options;
     this.#outbox = new Outbox(socket, {
       pool,
@@ -75,7 +77,18 @@ export class TlsLane implements Lane {
         : { onPace: (bytes: number) => limitUnsent(socket, UNSENT_CHUNKS * bytes) }),
     });
     socket.setNoDelay(true);
-    socket.on('data', this.#onChunk);
+    const decoder = this.#decoder;
+    readInto(socket, {
+      get space() {
+        return decoder.space;
+      },
+      onFilled: (count) => {
+        if (this.#hear()) this.#onDecoded(decoder.filled(count, this.#onFrame));
+      },
+      onPiece: (piece) => {
+        if (this.#hear()) this.#onDecoded(decoder.push(piece, this.#onFrame));
+      },
+    });
     socket.on('error', (error) => this.#end(lost(printable(error.message))));
     socket.on('end', () => this.#end(lost('the peer ended the connection')));
     this.gone = new Promise((resolve) => {
@@ -83,6 +96,7 @@ export class TlsLane implements Lane {
         this.#end(lost('the connection was closed'));
         this.#cancelTimer();
         this.#outbox.free();
+        this.#decoder.free();
         resolve();
       });
     });
@@ -167,16 +181,19 @@ export class TlsLane implements Lane {
     this.#end({ by: 'us', code, reason });
   }
 
-  readonly #onChunk = (chunk: Buffer): void => {
-    if (this.#phase === 'ended') return;
+  /** Something came; returns whether it matters any more. */
+  #hear(): boolean {
     this.#heard = true;
-    const fault = this.#decoder.push(chunk, this.#onFrame);
+    return this.#phase !== 'ended';
+  }
+
+  #onDecoded(fault: FrameFault): void {
     if (fault !== FrameFault.None) {
       const what = fault === FrameFault.BadType ? 'type' : 'length';
       this.#abuse(`a frame has a ${what} that is not allowed here`);
     }
     this.#owner.onBatchEnd();
-  };
+  }
 
   readonly #onFrame = (type: number, buffer: Buffer, start: number, end: number): boolean => {
     if (type === FrameType.Packet) {

@@ -8,6 +8,7 @@ import {
   openLimits,
   writeFrameHeader,
 } from '../../src/tunnel/index.ts';
+import { SlabPool } from '../../src/tunnel/slab-pool.ts';
 import { type Decoded, decodeNaively } from './naive-decoder.ts';
 
 const MAX_CONTROL = 100_000;
@@ -153,22 +154,63 @@ describe('FrameDecoder', () => {
     expect(decode([header], handshakeLimits(FrameType.Hello))).toEqual({ frames: [], fault });
   });
 
-  test('hands a frame over where it lies when it is whole, and assembled when it is cut', () => {
-    const decoder = new FrameDecoder(openLimits(MAX_CONTROL));
+  test('hands frames over where they were put, in one piece', () => {
+    const pool = new SlabPool();
+    const decoder = new FrameDecoder(openLimits(MAX_CONTROL), pool);
     const stream = Buffer.concat([
       frame(FrameType.Packet, pattern(100)),
-      frame(FrameType.Packet, pattern(100, 2)),
+      frame(FrameType.Packet, pattern(60_000, 2)),
+      frame(FrameType.Packet, pattern(100, 3)),
     ]);
-    const places: [isChunk: boolean, start: number][] = [];
-    for (const chunk of [stream.subarray(0, 150), stream.subarray(150)]) {
-      decoder.push(chunk, (_, buffer, start) => {
-        places.push([buffer === chunk, start]);
+    const places: Buffer[] = [];
+    const payloads: Buffer[] = [];
+    const fill = (from: number, to: number): void => {
+      const count = stream.copy(decoder.space, 0, from, to);
+      expect(count).toBe(to - from);
+      decoder.filled(count, (_, buffer, start, end) => {
+        places.push(buffer);
+        payloads.push(Buffer.from(buffer.subarray(start, end)));
         return true;
       });
+    };
+    fill(0, 16_000);
+    // The first lay in the inlet; the second has a buffer, for the rest of it too.
+    const own = decoder.space.buffer;
+    expect(own).not.toBe(pool.inlet.buffer);
+    for (let at = 16_000; at < stream.length; at += 16_000) {
+      fill(at, Math.min(at + 16_000, stream.length));
     }
-    expect(places[0]).toEqual([true, 4]);
-    expect(places[1]![0]).toBe(false);
-    expect(places[1]![1]).toBeGreaterThanOrEqual(4);
+    expect(places.map(({ buffer }) => buffer)).toEqual([pool.inlet.buffer, own, own]);
+    expect(payloads).toEqual([pattern(100), pattern(60_000, 2), pattern(100, 3)]);
+    expect(decoder.space.buffer).toBe(pool.inlet.buffer);
+    expect(pool.idle).toBe(1);
+  });
+
+  test('holds a small buffer only for a stranger, and none when it is freed', () => {
+    const pool = new SlabPool();
+    const stranger = new FrameDecoder(handshakeLimits(FrameType.Hello), pool);
+    stranger.push(frame(FrameType.Hello, pattern(4096)).subarray(0, 4000), () => true);
+    expect(stranger.space.buffer.byteLength).toBeLessThan(8_192);
+    const peer = new FrameDecoder(openLimits(MAX_CONTROL), pool);
+    peer.push(Buffer.from([FrameType.Packet]), () => true);
+    expect(pool.idle).toBe(0);
+    peer.free();
+    expect(pool.idle).toBe(1);
+    expect(peer.push(several, () => true)).toBe(FrameFault.None);
+  });
+
+  test('puts a message together that is longer than a slab', () => {
+    const message = frame(FrameType.Control, pattern(900_000));
+    const decoder = new FrameDecoder(openLimits(1_000_000));
+    const frames: number[] = [];
+    for (let at = 0; at < message.length; at += 16_384) {
+      decoder.push(message.subarray(at, at + 16_384), (_, buffer, start, end) => {
+        expect(buffer.subarray(start, end).equals(pattern(900_000))).toBe(true);
+        return frames.push(end - start) > 0;
+      });
+    }
+    decoder.push(several, (type) => frames.push(type) > 0);
+    expect(frames).toEqual([900_000, 1, 5, 2, 1, 7]);
   });
 
   test('decodes nothing behind a frame whose handler says stop', () => {
