@@ -1,0 +1,42 @@
+/**
+ * Builds the reference gateways as the package is built, for Node alone: under the loader that this
+ * benchmark runs under, every access to a typed array is slower.
+ * @module
+ */
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { build } from 'tsup';
+import options from '../../tsup.config.ts';
+
+/** Paths of programs for Node. */
+export interface GatewayPrograms {
+  readonly cloud: string;
+  readonly edge: string;
+  /** Both data planes in one process, for `--quick`. */
+  readonly quick: string;
+}
+
+/** They are removed when this process ends. */
+export async function buildGateways(): Promise<GatewayPrograms> {
+  const root = join(import.meta.dirname, '../..');
+  // Where Node finds the packages that the built files import.
+  const output = join(root, 'node_modules/.cache', `bench-gateway-${process.pid}`);
+  process.on('exit', () => rmSync(output, { recursive: true, force: true }));
+  await build({
+    ...options,
+    config: false,
+    entry: {
+      cloud: join(root, 'examples/cloud-gateway/main.ts'),
+      edge: join(root, 'examples/edge-gateway/main.ts'),
+      quick: join(import.meta.dirname, 'quick.ts'),
+    },
+    external: ['koffi', 'yaml'],
+    outDir: output,
+    format: 'esm',
+    dts: false,
+    sourcemap: false,
+    silent: true,
+  });
+  const at = (name: string) => join(output, `${name}.js`);
+  return { cloud: at('cloud'), edge: at('edge'), quick: at('quick') };
+}

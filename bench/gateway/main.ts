@@ -1,0 +1,173 @@
+/**
+ * The reference gateways beside their rivals, in network namespaces that are made for it:
+ *
+ *     node --import tsx bench/gateway/main.ts [--json] [--only a,b] [--rounds N] [--seconds N] [--cc NAME]
+ *     node --import tsx bench/gateway/main.ts --quick [--json]
+ *
+ * The method is in README.md.
+ * @module
+ */
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { cpus, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { parseArgs } from 'node:util';
+import { whatIsMissing } from '../../test/e2e/network.ts';
+import type { Contender } from './contender.ts';
+import { contenders } from './contenders/index.ts';
+import { buildGateways } from './gateway-build.ts';
+import { compileLoad } from './load.ts';
+import { type Figures, measure } from './measures.ts';
+import { resultsOf, rounded, tableOf, targetsOf, targetTableOf } from './report.ts';
+import { Scene } from './scene.ts';
+
+interface Options {
+  readonly rounds: number;
+  readonly seconds: number;
+  readonly congestion: string;
+  readonly only: readonly string[] | undefined;
+}
+
+async function main(): Promise<void> {
+  const { values } = parseArgs({
+    options: {
+      json: { type: 'boolean', default: false },
+      quick: { type: 'boolean', default: false },
+      only: { type: 'string' },
+      rounds: { type: 'string', default: '3' },
+      seconds: { type: 'string', default: '5' },
+      cc: { type: 'string', default: 'cubic' },
+    },
+  });
+  // So that what is to be removed at the end is: the networks end with this process.
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1));
+  const programs = await buildGateways();
+  if (values.quick) {
+    const args = [programs.quick, ...(values.json ? ['--json'] : [])];
+    process.exitCode = spawnSync(process.execPath, args, { stdio: 'inherit' }).status ?? 1;
+    return;
+  }
+
+  const cannot = whatIsMissing({ iperf3: 'iperf3', cc: 'gcc', ss: 'iproute2' });
+  if (cannot !== undefined) throw new Error(`${cannot}; --quick needs none of it`);
+  const options: Options = {
+    rounds: wholeNumber('rounds', values.rounds),
+    seconds: wholeNumber('seconds', values.seconds),
+    congestion: values.cc,
+    only: values.only?.split(','),
+  };
+  const chosen = choose(contenders(programs), options.only);
+  const missing: Record<string, string> = {};
+  for (const { name, missing: ask } of chosen) {
+    const reason = ask();
+    if (reason !== undefined) missing[name] = reason;
+  }
+  const machine = {
+    node: process.version,
+    cpu: cpus()[0]?.model ?? 'unknown',
+    cores: cpus().length,
+    /** The share of its time that others took before the first turn. */
+    busyBefore: await busyShare(1_000),
+    congestion: options.congestion,
+  };
+  console.log(
+    `Node ${machine.node}, ${machine.cores} cores (${machine.cpu}), ${options.congestion}`
+  );
+  if (machine.busyBefore > 0.1) {
+    console.log(`others take ${Math.round(machine.busyBefore * 100)} % of it: expect odd figures`);
+  }
+  for (const [name, reason] of Object.entries(missing)) console.log(`${name}: ${reason}`);
+
+  const installed = chosen.filter(({ name }) => missing[name] === undefined);
+  const { figures, failures } = await runRounds(installed, options);
+  const results = resultsOf(figures);
+  const targets = targetsOf(results);
+  console.log(`\n${tableOf(results)}\n`);
+  if (targets.length > 0) console.log(`${targetTableOf(targets)}\n`);
+  for (const { name, round, message } of failures) {
+    console.log(`${name} failed in round ${round}: ${message}`);
+  }
+  if (failures.length > 0) process.exitCode = 1;
+  if (values.json) {
+    const { rounds, seconds } = options;
+    const output = { machine, rounds, seconds, contenders: results, targets, missing, failures };
+    console.log(JSON.stringify(output));
+  }
+}
+
+interface Failure {
+  readonly name: string;
+  readonly round: number;
+  readonly message: string;
+}
+
+/** All in turn in each round, so that what disturbs the machine for a while disturbs all. */
+async function runRounds(
+  installed: readonly Contender[],
+  { rounds, seconds, congestion }: Options
+): Promise<{ figures: Map<string, Figures[]>; failures: Failure[] }> {
+  const home = mkdtempSync(join(tmpdir(), 'vp-bench-gateway-'));
+  const remove = () => rmSync(home, { recursive: true, force: true });
+  process.on('exit', remove);
+  const loadProgram = compileLoad(home);
+  const figures = new Map(installed.map(({ name }) => [name, [] as Figures[]]));
+  const failures: Failure[] = [];
+  for (let round = 1; round <= rounds; round++) {
+    for (const contender of installed) {
+      const { name, plan } = contender;
+      const directory = mkdtempSync(join(home, `${name}-`));
+      const startMs = performance.now();
+      let scene: Scene | undefined;
+      try {
+        scene = await Scene.create({ directory, plan, congestion });
+        const taken = await measure(contender, scene, loadProgram, { seconds });
+        figures.get(name)!.push(taken);
+        const elapsed = ((performance.now() - startMs) / 1000).toFixed(0);
+        const rate = taken.tcp1Gbps?.toFixed(2);
+        console.log(`round ${round} of ${rounds}: ${name}, ${rate} Gbit/s (${elapsed} s)`);
+      } catch (error) {
+        const { message } = error as Error;
+        failures.push({ name, round, message });
+        console.log(`round ${round} of ${rounds}: ${name} failed`);
+      } finally {
+        await scene?.close();
+        rmSync(directory, { recursive: true, force: true });
+      }
+    }
+  }
+  return { figures, failures };
+}
+
+/** How much of the time of all cores is in use, over so many ms. */
+async function busyShare(ms: number): Promise<number> {
+  const total = () => {
+    const times = cpus().map((core) => core.times);
+    const idle = times.reduce((sum, each) => sum + each.idle, 0);
+    const all = times.flatMap((each) => Object.values(each)).reduce((sum, each) => sum + each, 0);
+    return { idle, all };
+  };
+  const before = total();
+  await delay(ms);
+  const after = total();
+  return rounded(1 - (after.idle - before.idle) / (after.all - before.all));
+}
+
+function choose(all: readonly Contender[], only: readonly string[] | undefined): Contender[] {
+  const names = all.map(({ name }) => name);
+  const unknown = only?.find((name) => !names.includes(name));
+  if (unknown !== undefined) throw new Error(`"${unknown}" is none of ${names.join(', ')}`);
+  return all.filter(({ name }) => only?.includes(name) ?? true);
+}
+
+function wholeNumber(name: string, text: string): number {
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < 1)
+    throw new Error(`--${name} is "${text}", not 1 or more`);
+  return value;
+}
+
+await main().catch((error: Error) => {
+  console.error(`bench:gateway: ${error.message}`);
+  process.exitCode = 1;
+});

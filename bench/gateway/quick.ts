@@ -1,0 +1,294 @@
+/**
+ * A quick look without root: both reference gateways in this process, between devices in memory, with
+ * the real tunnel on loopback, the real translator and policy. `main.ts --quick` builds and runs it.
+ *
+ * A packet's way: it is written to the site's device, goes through edge, tunnel and cloud, is read from
+ * the cloud's device, and must be the very packet that is due there, translated. As many are under way
+ * as a window allows, so none may be missing.
+ * @module
+ */
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { MAX_PACKET_LENGTH, MemoryDevice, VNET_HEADER_LENGTH } from 'virtual-presence';
+import { startCloudGateway } from '../../examples/cloud-gateway/gateway.ts';
+import { startEdgeGateway } from '../../examples/edge-gateway/gateway.ts';
+import { eventually, freePorts } from '../../test/e2e/gateway-process.ts';
+import { type Ends, framed, tcpPacket } from '../../test/oracle/packets.ts';
+
+interface Shape {
+  readonly name: string;
+  /** Of the packet, in bytes. */
+  readonly length: number;
+  /** Packets under way. */
+  readonly window: number;
+  readonly frame: (ends: Ends, index: number) => Uint8Array;
+}
+
+interface Result {
+  readonly shape: string;
+  readonly packets: number;
+  readonly packetsPerSecond: number;
+  readonly gbps: number;
+  /** Of both gateways, and of what writes and checks the packets. */
+  readonly cpuNsPerPacket: number;
+}
+
+const SHAPES: readonly Shape[] = [
+  {
+    name: 'tcp-1400B',
+    length: 1400,
+    window: 512,
+    frame: (ends, index) => framed(segment(ends, index, 1400, 'complete')),
+  },
+  {
+    name: 'tcp-64KiB-partial',
+    length: 65_535,
+    window: 32,
+    frame: (ends, index) =>
+      framed(segment(ends, index, 65_535, 'partial'), {
+        flags: 1,
+        gsoType: 1,
+        headerLength: 40,
+        gsoSize: 1_360,
+        checksumStart: 20,
+        checksumOffset: 16,
+      }),
+  },
+];
+
+/** The LANs of both sides, as seen from behind the gateways' devices. */
+interface Pair {
+  readonly site: MemoryDevice;
+  readonly cloud: MemoryDevice;
+  /** The service at the site. */
+  readonly presence: string;
+  /** Whom an address of the cloud stands for. */
+  whois(address: string): string;
+  close(): Promise<void>;
+}
+
+async function main(): Promise<void> {
+  const { values } = parseArgs({ options: { json: { type: 'boolean', default: false } } });
+  const directory = mkdtempSync(join(tmpdir(), 'vp-bench-quick-'));
+  process.on('exit', () => rmSync(directory, { recursive: true, force: true }));
+  const pair = await startPair(directory);
+  try {
+    const client = await firstPacket(pair);
+    const results: Result[] = [];
+    const sender = new Sender(pair);
+    for (const shape of SHAPES) {
+      const own = templates(shape, { source: HOST, destination: pair.presence });
+      const due = templates(shape, { source: client, destination: HOST });
+      await sender.run(shape, own, due, WARM_UP_MS);
+      const result = await sender.run(shape, own, due, RUN_MS);
+      results.push(result);
+      const { packetsPerSecond, gbps, cpuNsPerPacket } = result;
+      console.log(
+        `${shape.name}: ${Math.round(packetsPerSecond)} packets/s, ${gbps.toFixed(2)} Gbit/s, ` +
+          `${Math.round(cpuNsPerPacket)} ns of CPU a packet`
+      );
+    }
+    if (values.json) console.log(JSON.stringify({ node: process.version, quick: results }));
+  } finally {
+    await pair.close();
+  }
+}
+
+async function startPair(directory: string): Promise<Pair> {
+  const [siteDevice, site] = MemoryDevice.pair();
+  const [cloudDevice, cloud] = MemoryDevice.pair();
+  const cloudPorts = await freePorts();
+  const edgePorts = await freePorts();
+  const log: string[] = [];
+  const logLine = (line: string) => log.push(line);
+  // Never opened: the devices are given.
+  const device = { type: 'tun', name: 'vp0', mtu: 1500, routes: [], proxyArp: [] } as const;
+  const tunnel = { host: LOOPBACK, port: cloudPorts.tunnel };
+  const realm = { sources: ['10.0.0.0/24'], pools: ['10.0.0.128/25'], zone: 'example.test' };
+  const desired = {
+    sites: [
+      { name: 'cloud', ...realm },
+      { name: SITE, ...realm },
+    ],
+    services: [{ name: 'service', site: 'cloud', address: HOST, ports: [`tcp/${PORT}`] }],
+    exposures: [{ service: 'service', site: SITE }],
+  };
+  const gateway = await startCloudGateway({
+    config: {
+      trustDomain: 'example.test',
+      stateDirectory: join(directory, 'cloud'),
+      device,
+      tunnel,
+      enrolment: {
+        listen: { host: LOOPBACK, port: cloudPorts.enrolment },
+        endpoints: [`https://${LOOPBACK}:${cloudPorts.enrolment}`],
+      },
+      dns: { listen: { host: LOOPBACK, port: cloudPorts.dns }, forward: [] },
+      adminSocket: join(directory, 'admin.sock'),
+      ttlSeconds: 30,
+      desired,
+    },
+    openDevice: async () => cloudDevice,
+    log: logLine,
+    reread: (apply) => apply(desired).then(() => []),
+  });
+  const home = join(directory, 'edge');
+  mkdirSync(home);
+  const tokenFile = join(home, 'token');
+  const { endpoints } = gateway.config.enrolment;
+  writeFileSync(tokenFile, await gateway.authority.createToken({ site: SITE, endpoints }));
+  const edge = await startEdgeGateway({
+    config: {
+      stateDirectory: home,
+      tokenFile,
+      cloud: [tunnel],
+      device,
+      dns: { listen: { host: LOOPBACK, port: edgePorts.dns }, forward: [] },
+    },
+    openDevice: async () => siteDevice,
+    log: logLine,
+  });
+  await eventually('the site has its names', () =>
+    log.find((line) => /revision \d+, [1-9]/.test(line))
+  );
+  return {
+    site,
+    cloud,
+    presence: edge.control.snapshot!.hosts[0]!.addresses[0]!,
+    whois: (address) => {
+      const found = gateway.controller.whois('cloud', address);
+      return `${found?.address} of ${found?.site}`;
+    },
+    close: async () => {
+      await edge.close();
+      await gateway.close();
+    },
+  };
+}
+
+/** Has the client get its presence in the cloud; returns that. */
+async function firstPacket({ site, cloud, presence, whois }: Pair): Promise<string> {
+  const frame = Buffer.from(SHAPES[0]!.frame({ source: HOST, destination: presence }, 0));
+  if (!site.write(frame, 0, frame.length)) throw new Error('the site took no packet');
+  const buffer = newBuffer();
+  await eventually('the first packet arrives', () => cloud.read(buffer, 0) || undefined);
+  const source = buffer.subarray(VNET_HEADER_LENGTH + 12, VNET_HEADER_LENGTH + 16).join('.');
+  const owner = `${HOST} of ${SITE}`;
+  if (whois(source) !== owner)
+    throw new Error(`${source} stands for ${whois(source)}, not ${owner}`);
+  return source;
+}
+
+/** Keeps a window of packets under way, and checks each that arrives. */
+class Sender {
+  readonly #site: MemoryDevice;
+  readonly #buffer: Buffer = newBuffer();
+  #onReadable = (): void => {};
+
+  constructor({ site, cloud }: Pair) {
+    this.#site = site;
+    cloud.start(() => this.#onReadable());
+    this.#read = () => cloud.read(this.#buffer, 0);
+  }
+
+  readonly #read: () => number;
+
+  /** Runs for the time given, and until all that was sent has arrived. */
+  run(
+    shape: Shape,
+    own: readonly Buffer[],
+    due: readonly Buffer[],
+    leastMs: number
+  ): Promise<Result> {
+    const { name, length, window } = shape;
+    let sent = 0;
+    let arrived = 0;
+    const startMs = performance.now();
+    const cpu = process.cpuUsage();
+    return new Promise((resolve, reject) => {
+      const send = () => {
+        while (sent - arrived < window && performance.now() - startMs < leastMs) {
+          const frame = own[sent % TEMPLATES]!;
+          if (!this.#site.write(frame, 0, frame.length)) return;
+          sent++;
+        }
+      };
+      let before = -1;
+      const watch = setInterval(() => {
+        if (arrived === before) {
+          finish();
+          reject(new Error(`${name}: ${sent} packets sent, only ${arrived} have arrived`));
+        }
+        before = arrived;
+      }, STALL_MS);
+      const finish = () => {
+        clearInterval(watch);
+        this.#onReadable = () => {};
+      };
+      this.#onReadable = () => {
+        for (let i = 0; i < window; i++) {
+          const got = this.#read();
+          if (got === 0) break;
+          const expected = due[arrived % TEMPLATES]!;
+          if (expected.compare(this.#buffer, 0, got) !== 0) {
+            finish();
+            reject(new Error(`${name}: packet ${arrived} is not the one that is due`));
+            return;
+          }
+          arrived++;
+        }
+        send();
+        if (arrived < sent) return;
+        finish();
+        const elapsedMs = performance.now() - startMs;
+        const { user, system } = process.cpuUsage(cpu);
+        resolve({
+          shape: name,
+          packets: arrived,
+          packetsPerSecond: (arrived / elapsedMs) * 1000,
+          gbps: (arrived * length * 8) / elapsedMs / 1e6,
+          cpuNsPerPacket: ((user + system) * 1000) / arrived,
+        });
+      };
+      send();
+    });
+  }
+}
+
+function segment(
+  ends: Ends,
+  index: number,
+  length: number,
+  checksum: 'complete' | 'partial'
+): Uint8Array {
+  return tcpPacket(ends, {
+    sourcePort: 40_000,
+    destinationPort: PORT,
+    payload: new Uint8Array(length - 40).map((_, i) => i * 13 + index),
+    identification: index,
+    sequence: index,
+    checksum,
+  });
+}
+
+function templates(shape: Shape, ends: Ends): Buffer[] {
+  return Array.from({ length: TEMPLATES }, (_, index) => Buffer.from(shape.frame(ends, index)));
+}
+
+function newBuffer(): Buffer {
+  return Buffer.alloc(VNET_HEADER_LENGTH + MAX_PACKET_LENGTH);
+}
+
+/** Packets that differ; a frame that was lost or overtaken shows. */
+const TEMPLATES = 61;
+const WARM_UP_MS = 1_000;
+const RUN_MS = 3_000;
+const STALL_MS = 2_000;
+const LOOPBACK = '127.0.0.1';
+const HOST = '10.0.0.5';
+const SITE = 'site-a';
+const PORT = 5672;
+
+await main();
