@@ -5,7 +5,7 @@
  * A packet's way:
  * 1. The event loop finds the TUN readable and calls `onReadable` (`wakeup.ts`).
  * 2. The reader calls `read`, a read(2) straight into its buffer, as often as it likes.
- * 3. What it does not take, the kernel queues, and drops above the interface's `txqueuelen`.
+ * 3. What it does not take, the kernel queues, and drops above `queueLength` packets.
  * 4. `write` is a write(2) straight from the buffer; the kernel takes the packet or refuses it.
  * @module
  */
@@ -15,6 +15,7 @@ import { VNET_HEADER_LENGTH } from '../packet/virtio.ts';
 import {
   checkMtu,
   checkReadRange,
+  checkWhole,
   checkWriteRange,
   DEFAULT_MTU,
   isAcceptable,
@@ -31,6 +32,11 @@ export interface LinuxTunOptions {
   readonly name: string;
   /** In bytes; 1500 by default. */
   readonly mtu?: number;
+  /**
+   * Packets that may wait to be read, from 1 to 100,000; 10,000 by default. The kernel's own default,
+   * 500, is less than one burst of many connections: those that lose all of it starve.
+   */
+  readonly queueLength?: number;
   /** Whether super-packets and partial checksums pass; true by default. */
   readonly offload?: boolean;
   /**
@@ -59,6 +65,7 @@ export class LinuxTun implements PacketDevice {
   static async open(options: LinuxTunOptions): Promise<LinuxTun> {
     checkTunName(options.name);
     checkMtu(options.mtu ?? DEFAULT_MTU);
+    checkWhole('queueLength', options.queueLength ?? DEFAULT_QUEUE_LENGTH, 1, MAX_QUEUE_LENGTH);
     if (process.platform !== 'linux') {
       throw new EnvironmentError(`a Linux TUN cannot be opened on ${process.platform}`);
     }
@@ -66,8 +73,9 @@ export class LinuxTun implements PacketDevice {
     const fd = openTunFile();
     try {
       const { mtu = DEFAULT_MTU, offload = true, persist = false } = options;
+      const { queueLength = DEFAULT_QUEUE_LENGTH } = options;
       const { name, offloads } = attachTun(syscalls, fd, options.name, offload, persist);
-      bringUp(syscalls, name, mtu);
+      bringUp(syscalls, name, mtu, queueLength);
       return new LinuxTun(syscalls, fd, name, mtu, offloads, options);
     } catch (error) {
       closeSync(fd);
@@ -216,6 +224,8 @@ function openTunFile(): number {
   }
 }
 
+const DEFAULT_QUEUE_LENGTH = 10_000;
+const MAX_QUEUE_LENGTH = 100_000;
 const TUN_FILE = '/dev/net/tun';
 
 const OPEN_FAULTS: Readonly<Record<string, string>> = {

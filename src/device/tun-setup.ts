@@ -57,17 +57,20 @@ export function attachTun(
 }
 
 /**
- * Sets the interface's MTU and takes it up.
+ * Sets the interface's MTU and how many packets may wait to be read, and takes it up.
  *
  * @throws {EnvironmentError} if the kernel refuses.
  */
-export function bringUp(syscalls: Syscalls, name: string, mtu: number): void {
+export function bringUp(syscalls: Syscalls, name: string, mtu: number, queueLength: number): void {
   const socket = syscalls.socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
   check(syscalls, socket, name, 'a control socket');
   try {
     const request = interfaceRequest(name);
     request.writeInt32LE(mtu, IFREQ_VALUE);
     check(syscalls, syscalls.ioctl(socket, SIOCSIFMTU, request), name, `an MTU of ${mtu}`);
+    request.writeInt32LE(queueLength, IFREQ_VALUE);
+    const queue = `a queue of ${queueLength}`;
+    check(syscalls, syscalls.ioctl(socket, SIOCSIFTXQLEN, request), name, queue);
     check(syscalls, syscalls.ioctl(socket, SIOCGIFFLAGS, request), name, 'its flags');
     request.writeUInt16LE(request.readUInt16LE(IFREQ_VALUE) | IFF_UP, IFREQ_VALUE);
     check(syscalls, syscalls.ioctl(socket, SIOCSIFFLAGS, request), name, 'to go up');
@@ -115,6 +118,7 @@ const TUNSETVNETHDRSZ: number = IOW_INT + 216;
 const SIOCGIFFLAGS = 0x8913;
 const SIOCSIFFLAGS = 0x8914;
 const SIOCSIFMTU = 0x8922;
+const SIOCSIFTXQLEN = 0x8943;
 const AF_INET = 2;
 const SOCK_DGRAM = 2;
 const SOCK_CLOEXEC = 0o2000000;

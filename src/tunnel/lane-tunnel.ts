@@ -37,7 +37,7 @@ export abstract class LaneTunnel extends EventEmitter<TunnelEvents> implements T
   onPacket: (buffer: Buffer, start: number, end: number) => void = ignore;
   onBatchEnd: () => void = ignore;
   onDrain: () => void = ignore;
-  protected readonly spread: FlowSpread = new FlowSpread();
+  #spread: FlowSpread | undefined;
   /** Whether flows are to be told apart also while there is one lane only. */
   protected mayGrow = false;
   readonly #timers: Timers;
@@ -57,6 +57,12 @@ export abstract class LaneTunnel extends EventEmitter<TunnelEvents> implements T
     this.peer = peer;
     this.#timers = timers;
     this.#budget = new SlabBudget(maxSlabs);
+  }
+
+  /** Made when it is first needed: most tunnels have one lane. */
+  protected get spread(): FlowSpread {
+    this.#spread ??= new FlowSpread();
+    return this.#spread;
   }
 
   abstract get state(): TunnelState;
@@ -141,7 +147,7 @@ export abstract class LaneTunnel extends EventEmitter<TunnelEvents> implements T
     this.#first = lane;
     lane.handTo(this.#ownerOf((cause) => this.#onFirstClosed(cause)));
     this.#nowMs = this.#timers.now();
-    this.spread.setLanes(1, this.#nowMs);
+    this.#spread = undefined;
     this.#lanes = [lane];
     this.#reserved = 0;
   }
@@ -180,7 +186,8 @@ export abstract class LaneTunnel extends EventEmitter<TunnelEvents> implements T
 
   #laneOf(buffer: Buffer, start: number, end: number): number {
     if (this.#lanes.length <= 1 && !this.mayGrow) return 0;
-    return this.spread.laneOf(flowHash(buffer, start + VNET_HEADER_LENGTH, end), this.#nowMs);
+    const hash = flowHash(buffer, start + VNET_HEADER_LENGTH, end);
+    return this.spread.laneOf(hash, end - start, this.#nowMs);
   }
 
   #copy(lane: Lane, type: FrameType, buffer: Buffer, start: number, end: number): boolean {

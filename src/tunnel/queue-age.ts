@@ -57,4 +57,4 @@ export class QueueAge {
 }
 
 /** A power of two. */
-const SLOTS = 64;
+const SLOTS = 32;

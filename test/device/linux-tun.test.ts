@@ -189,9 +189,13 @@ describeTun(titled('LinuxTun and the kernel', skipReason), () => {
   });
 
   test('gives the interface its MTU and takes it up', async () => {
-    const tun = await openTun({ mtu: 1380 });
+    const tun = await openTun({ mtu: 1380, queueLength: 2_000 });
     const [link] = JSON.parse(ip('-j', 'link', 'show', 'dev', tun.name));
-    expect(link).toMatchObject({ mtu: 1380, flags: expect.arrayContaining(['UP']) });
+    expect(link).toMatchObject({
+      mtu: 1380,
+      txqlen: 2_000,
+      flags: expect.arrayContaining(['UP']),
+    });
     expect(tun.mtu).toBe(1380);
   });
 
@@ -246,6 +250,10 @@ describeTun(titled('LinuxTun.open', skipReason), () => {
       await expect(LinuxTun.open({ name })).rejects.toThrow(ApiMisuseError);
     }
   );
+
+  test.each([0, 100_001, 1.5])('refuses a queue of %s packets', async (queueLength) => {
+    await expect(LinuxTun.open({ name: 'vp0', queueLength })).rejects.toThrow(ApiMisuseError);
+  });
 
   test.each([67, 65_536, 1400.5, Number.NaN])('refuses an MTU of %s', async (mtu) => {
     await expect(LinuxTun.open({ name: 'vp0', mtu })).rejects.toThrow(ApiMisuseError);
