@@ -43,7 +43,7 @@ export interface OutboxOptions {
   readonly timers: Timers;
   /** Called once after `reserve` was refused, when there is room again. */
   readonly onDrain: () => void;
-  /** Told how many bytes the socket takes in a moment, when that has changed. */
+  /** Told how many bytes the socket takes in a moment, at once and when that has changed. */
   readonly onPace?: (bytes: number) => void;
 }
 
@@ -57,7 +57,10 @@ export class Outbox {
   readonly #age: QueueAge = new QueueAge();
   readonly #bound: DelayBound = new DelayBound();
   #nowMs = 0;
-  #writingSinceMs = 0;
+  /** What the socket has taken in the window that began then. */
+  #takenBytes = 0;
+  #takenSinceMs = 0;
+  #lastTakenMs = 0;
   /** Bytes of packets that go to the socket at a time, at most, but for a longer packet. */
   #chunk: number;
   /** Oldest first; the last one is being filled, unless `#current` is undefined. */
@@ -77,7 +80,8 @@ export class Outbox {
     this.#pool = options.pool;
     this.#options = options;
     this.#timers = options.timers;
-    this.#chunk = options.pool.slabBytes;
+    this.#chunk = MIN_CHUNK;
+    options.onPace?.(MIN_CHUNK);
   }
 
   /** Bytes of packets that wait, frame headers included. */
@@ -197,7 +201,10 @@ export class Outbox {
     bytes ??= this.#nextOfSlab();
     if (bytes !== undefined) {
       this.#isWriting = true;
-      this.#writingSinceMs = this.#nowMs;
+      if (this.#nowMs - this.#lastTakenMs > PACE_WINDOW_MS) {
+        this.#takenBytes = 0;
+        this.#takenSinceMs = this.#nowMs;
+      }
       this.#socket.write(bytes, this.#onWritten);
     } else if (this.#last !== undefined) {
       this.#isWriting = true;
@@ -234,20 +241,25 @@ export class Outbox {
       slab.sent = this.#writingTo;
       this.#writingTo = 0;
       this.#age.remove(length);
-      this.#adaptChunk(length, this.#nowMs - this.#writingSinceMs);
+      this.#measurePace(length);
       // Also the one that is being filled, if it is all sent: an idle lane holds no slab.
       if (slab.sent === slab.head) this.#release(slab);
     }
     this.#pump();
   };
 
-  /** Doubles or halves the chunk, so that a full one is taken within a millisecond or two. */
-  #adaptChunk(length: number, tookMs: number): void {
-    const { slabBytes } = this.#pool;
-    let chunk = this.#chunk;
-    if (tookMs > SLOW_WRITE_MS) chunk = Math.max(MIN_CHUNK, chunk / 2);
-    else if (tookMs < FAST_WRITE_MS && length >= chunk) chunk = Math.min(slabBytes, chunk * 2);
-    if (chunk === this.#chunk) return;
+  /** Sets the chunk to what the socket takes in a moment, as it has done of late. */
+  #measurePace(length: number): void {
+    this.#takenBytes += length;
+    this.#lastTakenMs = this.#nowMs;
+    const tookMs = this.#nowMs - this.#takenSinceMs;
+    if (tookMs < PACE_WINDOW_MS) return;
+    const bytes = (this.#takenBytes / tookMs) * CHUNK_MS;
+    this.#takenBytes = 0;
+    this.#takenSinceMs = this.#nowMs;
+    const chunk = Math.min(Math.max(Math.round(bytes), MIN_CHUNK), this.#pool.slabBytes);
+    // Small changes are not worth a word to the system.
+    if (Math.abs(chunk - this.#chunk) * 4 < this.#chunk) return;
     this.#chunk = chunk;
     this.#options.onPace?.(chunk);
   }
@@ -279,7 +291,7 @@ function hasRoom(slab: Slab): boolean {
 const EMPTY: Buffer = Buffer.alloc(0);
 /** When packets have waited so long, in ms, what does not fit behind them is dropped. */
 const LONG_WAIT_MS = 50;
+/** How long a full chunk takes, in ms, and over how long that is averaged. */
+const CHUNK_MS = 2.5;
+const PACE_WINDOW_MS = 50;
 const MIN_CHUNK = 16 * 1024;
-/** In ms. */
-const SLOW_WRITE_MS = 2;
-const FAST_WRITE_MS = 0.5;
