@@ -59,6 +59,7 @@ const SIDE_DOORS: Readonly<Record<string, readonly string[]>> = {
   // needs no cutter either.
   'src/packet/checksum.ts': ['translator'],
   'src/packet/fields.ts': ['translator'],
+  'src/packet/flow-hash.ts': ['tunnel'],
   'src/packet/header.ts': ['translator'],
   'src/packet/ipv6-extensions.ts': ['translator'],
   'src/packet/pcapng.ts': ['translator'],
