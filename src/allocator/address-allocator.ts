@@ -4,10 +4,18 @@
  *
  * The quarantine is what makes DNS safe: chosen no shorter than the TTL of the answers that name an
  * address, it guarantees that no cached answer leads to another host.
+ *
+ * Keys may belong to groups. Then the addresses of a group are kept together: each is taken out of a
+ * block of the group's own, or a block that is nobody's, as long as there is one. So few prefixes are
+ * needed to say which addresses are whose. Only a preference: no address is kept back for a group, and
+ * which block is whose follows from the leases alone.
  * @module
  */
 import { type Family, IpAddress, IpPrefix } from '../address.ts';
 import { AddressUnavailableError, ApiMisuseError, PoolExhaustedError } from '../errors.ts';
+import { BlockMap } from './block-map.ts';
+import type { Lease } from './lease.ts';
+import { Pool } from './pool.ts';
 
 export interface AddressAllocatorOptions {
   /** Prefixes to hand out from, in order of preference within each IP version; they are disjoint. */
@@ -18,14 +26,10 @@ export interface AddressAllocatorOptions {
   readonly quarantineMs: number;
   /** Wall clock in ms, since leases outlive the process. */
   readonly now?: () => number;
-}
-
-/** An address and the key it belongs to. */
-export interface Lease {
-  readonly key: string;
-  readonly address: string;
-  /** When it was released, in ms of the wall clock; absent while it is in use. */
-  readonly releasedAt?: number;
+  /** The group a key belongs to, always the same one; without it there are no groups. */
+  readonly groupOf?: (key: string) => string;
+  /** Addresses in a block of a group, a power of two; default 16, an IPv4 /28 or an IPv6 /124. */
+  readonly blockSize?: number;
 }
 
 export interface AllocatorStats {
@@ -45,15 +49,23 @@ export class AddressAllocator {
   readonly #reserved: readonly IpPrefix[];
   readonly #quarantineMs: number;
   readonly #now: () => number;
+  readonly #groupOf: ((key: string) => string) | undefined;
   readonly #byKey = new Map<string, Lease>();
   readonly #byAddress = new Map<string, Lease>();
   #leased = 0;
 
-  /** @throws {ApiMisuseError} if a pool or a reservation is not a prefix, or two pools overlap. */
+  /**
+   * @throws {ApiMisuseError} if a pool or a reservation is not a prefix, two pools overlap, or a
+   *   number is out of range.
+   */
   constructor(options: AddressAllocatorOptions) {
     const { pools, reserved = [], quarantineMs, now = Date.now } = options;
+    const { groupOf, blockSize = DEFAULT_BLOCK_SIZE } = options;
     if (!(quarantineMs >= 0)) {
       throw new ApiMisuseError(`quarantineMs must not be negative: ${quarantineMs}`);
+    }
+    if (!(Number.isSafeInteger(blockSize) && Number.isInteger(Math.log2(blockSize)))) {
+      throw new ApiMisuseError(`blockSize must be a power of two: ${blockSize}`);
     }
     this.#pools = pools.map((text) => new Pool(IpPrefix.parse(text)));
     for (const [i, { prefix }] of this.#pools.entries()) {
@@ -63,6 +75,9 @@ export class AddressAllocator {
     this.#reserved = reserved.map((text) => IpPrefix.parse(text));
     this.#quarantineMs = quarantineMs;
     this.#now = now;
+    this.#groupOf = groupOf;
+    if (groupOf === undefined) return;
+    for (const pool of this.#pools) pool.blocks = new BlockMap(blockSize, pool.last);
   }
 
   get stats(): AllocatorStats {
@@ -95,7 +110,8 @@ export class AddressAllocator {
 
   /**
    * Leases an address to `key`: the one it has or had last, else one never used, else the one that
-   * has been free the longest.
+   * has been free the longest. If it belongs to a group, first of all one in a block of that group, then
+   * one in a block that is nobody's.
    *
    * @throws {PoolExhaustedError} if none is free.
    */
@@ -104,13 +120,13 @@ export class AddressAllocator {
     if (known !== undefined && IpAddress.parse(known.address).family === family) {
       return this.#put({ key, address: known.address });
     }
-    const rested = this.#now() - this.#quarantineMs;
-    for (const pool of this.#pools) {
-      if (pool.prefix.family !== family) continue;
-      const address = this.#fresh(pool) ?? this.#rested(pool, rested);
-      if (address !== undefined) return this.#put({ key, address });
-    }
-    throw new PoolExhaustedError(this.#exhausted(family));
+    const pools = this.#pools.filter(({ prefix }) => prefix.family === family);
+    for (const pool of pools) this.#endRests(pool);
+    const address =
+      firstOf(pools, (pool) => this.#grouped(pool, key)) ??
+      firstOf(pools, (pool) => this.#fresh(pool) ?? this.#rested(pool));
+    if (address === undefined) throw new PoolExhaustedError(this.#exhausted(family));
+    return this.#put({ key, address });
   }
 
   /**
@@ -169,8 +185,43 @@ export class AddressAllocator {
     if (inUse(lease) !== undefined) this.#leased++;
     this.#byKey.set(lease.key, lease);
     this.#byAddress.set(lease.address, lease);
-    if (lease.releasedAt !== undefined) this.#poolOf(lease.address)!.rest(lease);
+    if (lease.releasedAt !== undefined || this.#groupOf !== undefined) this.#note(lease);
     return lease;
+  }
+
+  #note(lease: Lease): void {
+    const address = IpAddress.parse(lease.address);
+    const pool = this.#pools.find(({ prefix }) => prefix.contains(address))!;
+    pool.blocks?.hold(pool.prefix.indexOf(address), this.#groupOf!(lease.key));
+    if (lease.releasedAt !== undefined) pool.rest(lease);
+  }
+
+  /** Takes note of the leases that have rested long enough by now. */
+  #endRests(pool: Pool): void {
+    const before = this.#now() - this.#quarantineMs;
+    for (let lease = pool.endRest(before); lease !== undefined; lease = pool.endRest(before)) {
+      if (pool.blocks === undefined || !this.#isStill(lease)) continue;
+      pool.blocks.free(pool.prefix.indexOf(IpAddress.parse(lease.address)));
+    }
+  }
+
+  /** A free address in a block that the key's group has, or can have, for itself. */
+  #grouped(pool: Pool, key: string): string | undefined {
+    return pool.blocks?.search(this.#groupOf!(key), (first, last) => {
+      const end = Math.min(last, pool.last);
+      const before = this.#now() - this.#quarantineMs;
+      let oldest: Lease | undefined;
+      for (let index = Math.max(first, pool.first); index <= end; index++) {
+        const address = pool.prefix.at(index);
+        const lease = this.#byAddress.get(address.toString());
+        if (lease === undefined && !this.#isReserved(address)) return address.toString();
+        const releasedAt = lease?.releasedAt ?? Number.POSITIVE_INFINITY;
+        if (releasedAt <= before && releasedAt < (oldest?.releasedAt ?? Number.POSITIVE_INFINITY)) {
+          oldest = lease;
+        }
+      }
+      return oldest?.address;
+    });
   }
 
   #fresh(pool: Pool): string | undefined {
@@ -182,13 +233,17 @@ export class AddressAllocator {
     return undefined;
   }
 
-  /** The address released first, if that was not later than `before`. */
-  #rested(pool: Pool, before: number): string | undefined {
-    for (let lease = pool.oldest(before); lease !== undefined; lease = pool.oldest(before)) {
-      // Taken again by its own key, or released once more, since it was put there: not this one.
-      if (this.#byAddress.get(lease.address)?.releasedAt === lease.releasedAt) return lease.address;
+  /** The address that has been free the longest. */
+  #rested(pool: Pool): string | undefined {
+    for (let lease = pool.takeRested(); lease !== undefined; lease = pool.takeRested()) {
+      if (this.#isStill(lease)) return lease.address;
     }
     return undefined;
+  }
+
+  /** Whether its address was neither taken again by its own key nor released once more since. */
+  #isStill({ address, releasedAt }: Lease): boolean {
+    return this.#byAddress.get(address)?.releasedAt === releasedAt;
   }
 
   #isUsable(address: IpAddress): boolean {
@@ -202,11 +257,6 @@ export class AddressAllocator {
     return this.#reserved.some((prefix) => prefix.contains(address));
   }
 
-  #poolOf(address: string): Pool | undefined {
-    const parsed = IpAddress.parse(address);
-    return this.#pools.find(({ prefix }) => prefix.contains(parsed));
-  }
-
   #exhausted(family: Family): string {
     const pools = this.#pools.filter(({ prefix }) => prefix.family === family);
     if (pools.length === 0) return `there is no IPv${family} pool`;
@@ -218,51 +268,16 @@ export class AddressAllocator {
   }
 }
 
-/** One prefix: which of its addresses were never used, and which were released, oldest first. */
-class Pool {
-  readonly prefix: IpPrefix;
-  /** First and last index that may be handed out. */
-  readonly first: number;
-  readonly last: number;
-  /** Indexes from here on were never handed out. */
-  cursor: number;
-  readonly #released: Lease[] = [];
-  #head = 0;
-
-  constructor(prefix: IpPrefix) {
-    this.prefix = prefix;
-    const size = Math.min(prefix.size, MAX_POOL_SIZE);
-    // The all-zeros and all-ones hosts mean network and broadcast on an IPv4 link (RFC 1122 section
-    // 3.2.1.3); all zeros is the routers' anycast address on an IPv6 one (RFC 4291 section 2.6.1).
-    this.first = size > 2 ? 1 : 0;
-    this.last = prefix.family === 4 && size > 2 ? size - 2 : size - 1;
-    this.cursor = this.first;
+function firstOf<T, R>(items: readonly T[], find: (item: T) => R | undefined): R | undefined {
+  for (const item of items) {
+    const found = find(item);
+    if (found !== undefined) return found;
   }
-
-  get capacity(): number {
-    return this.last - this.first + 1;
-  }
-
-  rest(lease: Lease): void {
-    this.#released.push(lease);
-  }
-
-  /** Removes and returns the lease released first, if that was not later than `before`. */
-  oldest(before: number): Lease | undefined {
-    const lease = this.#released[this.#head];
-    if (lease === undefined || lease.releasedAt! > before) return undefined;
-    this.#head++;
-    if (this.#head > 1024 && this.#head * 2 > this.#released.length) {
-      this.#released.splice(0, this.#head);
-      this.#head = 0;
-    }
-    return lease;
-  }
+  return undefined;
 }
 
 function inUse(lease: Lease | undefined): Lease | undefined {
   return lease?.releasedAt === undefined ? lease : undefined;
 }
 
-/** Of a huge IPv6 prefix only so many addresses are handed out: an index stays exact. */
-const MAX_POOL_SIZE = 2 ** 32;
+const DEFAULT_BLOCK_SIZE = 16;

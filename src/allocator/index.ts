@@ -6,5 +6,5 @@ export {
   AddressAllocator,
   type AddressAllocatorOptions,
   type AllocatorStats,
-  type Lease,
 } from './address-allocator.ts';
+export type { Lease } from './lease.ts';
