@@ -28,11 +28,18 @@ export interface PresenceControllerOptions {
   readonly retryMs?: number;
   /** Sites whose certificates are revoked at the start. */
   readonly blocked?: Iterable<string>;
+  /**
+   * The realm that packets between other sites cross where these are held by different translators
+   * (`PlanPartition`). Services that are exposed from one site to another, and the clients they are
+   * exposed to, get a presence in it too, without a name there. By default no packet crosses a realm.
+   */
+  readonly transit?: string | undefined;
   /** Wall clock in ms. */
   readonly now?: () => number;
 }
 
-export type ResolvedControllerOptions = Required<PresenceControllerOptions>;
+export type ResolvedControllerOptions = Required<Omit<PresenceControllerOptions, 'transit'>> &
+  Pick<PresenceControllerOptions, 'transit'>;
 
 /**
  * Fills in the defaults.

@@ -14,17 +14,22 @@ import {
 } from '../registry/index.ts';
 import type { Endpoint } from '../translator/index.ts';
 import { endpointKey, presenceKey } from './endpoint.ts';
+import { transitFamily } from './transit.ts';
+
+/** A service that has a presence in a site. */
+export interface PresentService {
+  readonly service: Service;
+  /** IP version and key of its presence there. */
+  readonly presenceFamily: Family;
+  readonly presenceKey: string;
+}
 
 /** A service as it is exposed in one site. */
-export interface ExposedService {
+export interface ExposedService extends PresentService {
   readonly exposure: Exposure;
-  readonly service: Service;
   /** Where it is at home; its address is in canonical form. */
   readonly home: Endpoint;
   readonly family: Family;
-  /** IP version and key of its presence in the clients' site. */
-  readonly presenceFamily: Family;
-  readonly presenceKey: string;
   /** Full domain name in the clients' site. */
   readonly name: string;
 }
@@ -34,17 +39,24 @@ export class DesiredIndex {
   readonly state: DesiredState;
   readonly sites: ReadonlyMap<string, Site>;
   readonly exposed: readonly ExposedService[];
+  /** The realm between the sites, if there is one. */
+  readonly transit: string | undefined;
   readonly #exposedIn = new Map<string, ExposedService[]>();
   readonly #servicesAt = new Map<string, string[]>();
   readonly #addresses = new Map<string, SiteAddresses>();
   /**
-   * By home, clients' site and IP version of the services: the prefixes of those clients, by their
-   * text; absent: all sources.
+   * By home, clients' site and IP version of the services: the prefixes of those clients.
    */
-  readonly #clients = new Map<string, Map<string, IpPrefix> | undefined>();
+  readonly #clients = new Map<string, ClientPrefixes>();
+  /** Services that have a presence in the transit realm for others than its own hosts. */
+  readonly #inTransit: PresentService[] = [];
+  /** By clients' site, their own IP version and that in the transit realm. */
+  readonly #transitClients = new Map<string, ClientPrefixes>();
 
-  constructor(state: DesiredState) {
+  /** @param transit the realm between the sites, if there is one */
+  constructor(state: DesiredState, transit?: string) {
     this.state = state;
+    this.transit = transit;
     this.sites = new Map(state.sites.map((site) => [site.name, site]));
     for (const { name, sources, pools } of state.sites) {
       this.#exposedIn.set(name, []);
@@ -75,13 +87,32 @@ export class DesiredIndex {
     });
     for (const each of this.exposed) {
       this.#exposedIn.get(each.exposure.site)!.push(each);
-      this.#addClients(each);
+      const { exposure, home, family } = each;
+      addClients(this.#clients, clientsKey(home.realm, exposure.site, family), exposure);
+      this.#addTransit(each);
     }
   }
 
   /** The services that are visible in a site. */
   exposedIn(site: string): readonly ExposedService[] {
     return this.#exposedIn.get(site) ?? [];
+  }
+
+  /** The services that have a presence in a site: those, and others that are in transit there. */
+  presentIn(site: string): readonly PresentService[] {
+    const exposed = this.exposedIn(site);
+    return site === this.transit ? [...exposed, ...this.#inTransit] : exposed;
+  }
+
+  /**
+   * IP version of the presences that a host and a client or service of another site have in the transit
+   * realm; undefined if packets between these sites need none.
+   */
+  transitFamily(site: string, other: string, host: Family, otherHost: Family): Family | undefined {
+    const addresses = this.transit === undefined ? undefined : this.#addresses.get(this.transit);
+    if (addresses === undefined || site === this.transit || other === this.transit)
+      return undefined;
+    return transitFamily(host, otherHost, addresses.pools);
   }
 
   /** Names of the services at home at an endpoint. */
@@ -99,24 +130,51 @@ export class DesiredIndex {
     if (of === undefined || !this.#clients.has(key)) return false;
     if (address.family !== presenceFamily(family, of.pools)) return false;
     if (!contains(of.sources, address) || contains(of.pools, address)) return false;
-    const prefixes = this.#clients.get(key);
-    return prefixes === undefined || contains(prefixes.values(), address);
+    return isWithin(this.#clients.get(key), address);
   }
 
-  #addClients({ exposure, home, family }: ExposedService): void {
-    const key = clientsKey(home.realm, exposure.site, family);
-    if (exposure.clients === undefined) {
-      this.#clients.set(key, undefined);
-      return;
-    }
-    const isOpen = this.#clients.has(key) && this.#clients.get(key) === undefined;
-    if (isOpen) return;
-    const prefixes = this.#clients.get(key) ?? new Map<string, IpPrefix>();
-    for (const text of exposure.clients) {
-      if (!prefixes.has(text)) prefixes.set(text, IpPrefix.parse(text));
-    }
-    this.#clients.set(key, prefixes);
+  /** The same, or in the transit realm whether it is a client of any service of a third site. */
+  isAdmitted(home: string, site: string, address: IpAddress, family: Family): boolean {
+    if (this.isClient(home, site, address, family)) return true;
+    const key = clientsKey(`IPv${address.family}`, site, family);
+    const of = this.#addresses.get(site);
+    if (home !== this.transit || of === undefined || !this.#transitClients.has(key)) return false;
+    if (!contains(of.sources, address) || contains(of.pools, address)) return false;
+    return isWithin(this.#transitClients.get(key), address);
   }
+
+  #addTransit({ exposure, service, home, family, presenceFamily: own }: ExposedService): void {
+    const transit = this.transitFamily(home.realm, exposure.site, family, own);
+    if (transit === undefined) return;
+    const key = presenceKey(endpointKey(home), transit);
+    this.#inTransit.push({ service, presenceFamily: transit, presenceKey: key });
+    addClients(this.#transitClients, clientsKey(`IPv${own}`, exposure.site, transit), exposure);
+  }
+}
+
+/** Prefixes by their text; undefined: all sources. */
+type ClientPrefixes = Map<string, IpPrefix> | undefined;
+
+function addClients(
+  table: Map<string, ClientPrefixes>,
+  key: string,
+  { clients }: Pick<Exposure, 'clients'>
+): void {
+  const isOpen = table.has(key) && table.get(key) === undefined;
+  if (isOpen) return;
+  if (clients === undefined) {
+    table.set(key, undefined);
+    return;
+  }
+  const prefixes = table.get(key) ?? new Map<string, IpPrefix>();
+  for (const text of clients) {
+    if (!prefixes.has(text)) prefixes.set(text, IpPrefix.parse(text));
+  }
+  table.set(key, prefixes);
+}
+
+function isWithin(prefixes: ClientPrefixes, address: IpAddress): boolean {
+  return prefixes === undefined || contains(prefixes.values(), address);
 }
 
 interface SiteAddresses {

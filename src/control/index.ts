@@ -16,10 +16,12 @@ export {
 export { ControlServer, type ControlServerEvents, type EdgeStatus } from './control-server.ts';
 export type { PlanTarget, PresenceControllerOptions } from './controller-options.ts';
 export type { ControlChannel, ControlMessage } from './messages.ts';
+export { PlanPartition, type PlanPartitionOptions } from './plan-partition.ts';
 export {
   NotAdmittedError,
   PresenceController,
   type PresenceControllerEvents,
   type Whois,
 } from './presence-controller.ts';
+export { type RouteChange, SiteRoutes } from './site-routes.ts';
 export { type Snapshot, type SnapshotHost, zoneDataOf } from './snapshot.ts';

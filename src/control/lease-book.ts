@@ -16,7 +16,7 @@ import type { Site } from '../registry/index.ts';
 import { parseSchema, type Schema } from '../schema.ts';
 import type { Entry, Json, Store } from '../store/index.ts';
 import type { Endpoint, Presence } from '../translator/index.ts';
-import type { DesiredIndex, ExposedService } from './desired-index.ts';
+import type { DesiredIndex, PresentService } from './desired-index.ts';
 import {
   endpointKey,
   endpointOf,
@@ -80,13 +80,14 @@ export class LeaseBook {
     }
     for (const [name, site] of desired.sites) {
       const realm = this.#realmOf(site);
-      const exposed = desired.exposedIn(name);
-      realm.services = new Set(exposed.map((each) => each.presenceKey));
+      const present = desired.presentIn(name);
+      realm.services = new Set(present.map((each) => each.presenceKey));
       this.#release(name, realm, desired);
-      this.#lease(name, realm, exposed, problems);
-      realm.countClients();
+      this.#lease(name, realm, present, problems);
     }
     this.#found.clear();
+    if (desired.transit !== undefined) this.#leaseTransit(desired.transit, desired, problems);
+    for (const realm of this.#realms.values()) realm.countClients();
     return problems;
   }
 
@@ -170,7 +171,7 @@ export class LeaseBook {
     if (before?.definition === definition) return before;
     const { quarantineMs, now } = this.#options;
     const { pools, reserved } = site;
-    const allocator = new AddressAllocator({ pools, reserved, quarantineMs, now });
+    const allocator = new AddressAllocator({ pools, reserved, quarantineMs, now, groupOf });
     const realm = new RealmLeases(allocator, definition);
     const leases = before?.allocator.leases() ?? this.#found.get(site.name) ?? [];
     for (const lost of allocator.restore(leases)) this.#erase(site.name, lost.address);
@@ -195,7 +196,7 @@ export class LeaseBook {
       if (releasedAt !== undefined || realm.services.has(key)) continue;
       const client = parseEndpoint(endpointOf(key));
       const real = IpAddress.parse(client.address);
-      if (desired.isClient(name, client.realm, real, familyOf(address))) continue;
+      if (desired.isAdmitted(name, client.realm, real, familyOf(address))) continue;
       realm.disuse(key);
       this.#write(name, realm.allocator.release(key)!);
     }
@@ -204,11 +205,11 @@ export class LeaseBook {
   #lease(
     name: string,
     realm: RealmLeases,
-    exposed: readonly ExposedService[],
+    present: readonly PresentService[],
     problems: Map<string, AllocatorError>
   ): void {
     const exhausted = new Map<Family, { readonly error: Error; readonly services: string[] }>();
-    for (const { presenceKey: key, presenceFamily: family, service } of exposed) {
+    for (const { presenceKey: key, presenceFamily: family, service } of present) {
       if (realm.allocator.lookup(key) !== undefined) continue;
       const known = exhausted.get(family);
       if (known !== undefined) {
@@ -226,6 +227,36 @@ export class LeaseBook {
       const more = services.length === 1 ? '' : ` and ${services.length - 1} more`;
       const message = `no presence in "${name}" for "${services[0]}"${more}: ${error.message}`;
       problems.set(`${name} IPv${family}`, new PoolExhaustedError(message));
+    }
+  }
+
+  /** What has a presence in another site needs one on the way there too, so that the site may move. */
+  #leaseTransit(
+    transit: string,
+    desired: DesiredIndex,
+    problems: Map<string, AllocatorError>
+  ): void {
+    const { allocator } = this.#realms.get(transit) ?? {};
+    if (allocator === undefined) return;
+    for (const [name, realm] of this.#realms) {
+      for (const { key, address, releasedAt } of realm.allocator.leases()) {
+        if (releasedAt !== undefined || realm.services.has(key)) continue;
+        const endpoint = endpointOf(key);
+        const client = parseEndpoint(endpoint);
+        const own = familyOf(client.address);
+        const family = desired.transitFamily(name, client.realm, familyOf(address), own);
+        if (family === undefined) continue;
+        const transitKey = presenceKey(endpoint, family);
+        if (allocator.lookup(transitKey) !== undefined) continue;
+        try {
+          this.#write(transit, allocator.allocate(transitKey, family));
+        } catch (error) {
+          if (!(error instanceof AllocatorError)) throw error;
+          const message = `no presence in "${transit}" for clients of other sites: ${error.message}`;
+          problems.set(`${transit} transit IPv${family}`, new PoolExhaustedError(message));
+          return;
+        }
+      }
     }
   }
 
@@ -326,6 +357,11 @@ function readLease({ key, value }: Entry): { realm: string; lease: Lease } {
 
 function leaseKey(realm: string, address: string): string {
   return `${PREFIX}${realm}/${address}`;
+}
+
+/** One site's presences in a realm are kept together, so that few routes lead to the site. */
+function groupOf(presence: string): string {
+  return parseEndpoint(presence).realm;
 }
 
 function familyOf(address: string): Family {

@@ -7,7 +7,7 @@ import { type Family, IpAddress } from '../address.ts';
 import type { AllocatorStats } from '../allocator/index.ts';
 import { ApiMisuseError, PresenceError } from '../errors.ts';
 import type { Registry, Site } from '../registry/index.ts';
-import type { Permit, Presence, Realm } from '../translator/index.ts';
+import type { Endpoint, Permit, Presence, Realm } from '../translator/index.ts';
 import {
   type PlanTarget,
   type PresenceControllerOptions,
@@ -17,8 +17,9 @@ import {
 import { DesiredIndex } from './desired-index.ts';
 import { endpointKey, parseEndpoint, presenceKey } from './endpoint.ts';
 import { LeaseBook } from './lease-book.ts';
-import { viewOf } from './site-view.ts';
+import { type SiteView, viewOf } from './site-view.ts';
 import type { Snapshot } from './snapshot.ts';
+import { SnapshotPublisher } from './snapshot-publisher.ts';
 
 export interface PresenceControllerEvents {
   /** A site's snapshot has changed. */
@@ -53,25 +54,20 @@ export class NotAdmittedError extends PresenceError {
 export class PresenceController extends EventEmitter<PresenceControllerEvents> {
   readonly #registry: Registry;
   readonly #translator: PlanTarget;
+  readonly #transit: string | undefined;
   readonly #ttlSeconds: number;
-  readonly #coalesceMs: number;
   readonly #retryMs: number;
-  readonly #now: () => number;
   readonly #blocked: Set<string>;
   readonly #book: LeaseBook;
+  readonly #snapshots: SnapshotPublisher;
   #desired: DesiredIndex;
   /** The plan in force is not, or when all is stored will not be, what `#desired` and `#book` say. */
   #isStale = true;
-  readonly #published = new Map<string, Published>();
-  readonly #dirty = new Set<string>();
   readonly #admissions = new Map<string, Promise<void>>();
   #arrivals: Arrival[] = [];
   #problems: ReadonlyMap<string, Error> = new Map();
-  #revision: number;
   #work: Promise<unknown> = Promise.resolve();
   #isDeriveQueued = false;
-  #publishTimer: NodeJS.Timeout | undefined;
-  #publishPauseMs = 0;
   #retryTimer: NodeJS.Timeout | undefined;
   #isClosed = false;
 
@@ -79,14 +75,17 @@ export class PresenceController extends EventEmitter<PresenceControllerEvents> {
     super();
     this.#registry = options.registry;
     this.#translator = options.translator;
+    this.#transit = options.transit;
     this.#ttlSeconds = options.ttlSeconds;
-    this.#coalesceMs = options.coalesceMs;
     this.#retryMs = options.retryMs;
-    this.#now = options.now;
     this.#blocked = new Set(options.blocked);
     this.#book = book;
-    this.#desired = new DesiredIndex({ sites: [], services: [], exposures: [] });
-    this.#revision = Math.floor(this.#now());
+    this.#desired = new DesiredIndex({ sites: [], services: [], exposures: [] }, this.#transit);
+    this.#snapshots = new SnapshotPublisher({
+      ...options,
+      viewOf: (site) => this.#viewOf(site),
+      onSnapshot: (snapshot) => this.emit('snapshot', snapshot),
+    });
   }
 
   /**
@@ -112,14 +111,14 @@ export class PresenceController extends EventEmitter<PresenceControllerEvents> {
 
   /** Returns a site's view as it is now; undefined for a site that is not there, or is blocked. */
   snapshot(site: string): Snapshot | undefined {
-    this.#publish();
-    return this.#published.get(site)?.snapshot;
+    this.#snapshots.publish();
+    return this.#snapshots.get(site);
   }
 
   /**
    * Gives the host `source` of the site `ingress` a presence of IP version `family` in the site
    * `egress`. When it resolves, the presence is stored and bound; hosts that ask at the same time share
-   * one commit.
+   * one commit. A source that is a presence in the transit realm is the host it stands for.
    *
    * @param family the version of the service that the host uses there, whatever its own
    * @throws {NotAdmittedError} if the host is no client of such a service there, or a site is blocked.
@@ -129,11 +128,12 @@ export class PresenceController extends EventEmitter<PresenceControllerEvents> {
    */
   admit(ingress: string, source: string, egress: string, family: Family): Promise<void> {
     if (this.#isClosed) return Promise.reject(new ApiMisuseError('the controller is closed'));
-    const key = `${egress} IPv${family}|${ingress}/${source}`;
+    const client = this.#clientBehind(ingress, source);
+    const key = `${egress} IPv${family}|${endpointKey(client)}`;
     let admission = this.#admissions.get(key);
     if (admission === undefined) {
       admission = new Promise<void>((resolve, reject) => {
-        this.#arrivals.push({ ingress, source, egress, family, resolve, reject });
+        this.#arrivals.push({ client, egress, family, resolve, reject });
         if (this.#arrivals.length === 1) void this.#enqueue(() => this.#admitArrivals());
       }).finally(() => this.#admissions.delete(key));
       this.#admissions.set(key, admission);
@@ -176,7 +176,7 @@ export class PresenceController extends EventEmitter<PresenceControllerEvents> {
   async close(): Promise<void> {
     this.#isClosed = true;
     this.#registry.off('change', this.#onChange);
-    clearTimeout(this.#publishTimer);
+    this.#snapshots.close();
     clearTimeout(this.#retryTimer);
     await this.#work;
   }
@@ -209,7 +209,7 @@ export class PresenceController extends EventEmitter<PresenceControllerEvents> {
   async #derive(): Promise<ReadonlyMap<string, Error>> {
     const { state } = this.#registry;
     if (state !== this.#desired.state) {
-      this.#desired = new DesiredIndex(state);
+      this.#desired = new DesiredIndex(state, this.#transit);
       this.#isStale = true;
     }
     const problems = this.#book.fit(this.#desired);
@@ -244,10 +244,10 @@ export class PresenceController extends EventEmitter<PresenceControllerEvents> {
   async #admitArrivals(): Promise<void> {
     const arrivals = this.#arrivals;
     this.#arrivals = [];
-    const admitted: { readonly arrival: Arrival; readonly of: Presence['of'] }[] = [];
+    const admitted: { readonly arrival: Arrival; readonly leased: readonly Leased[] }[] = [];
     for (const arrival of arrivals) {
       try {
-        admitted.push({ arrival, of: this.#leaseTo(arrival) });
+        admitted.push({ arrival, leased: this.#leaseTo(arrival) });
       } catch (error) {
         arrival.reject(error);
       }
@@ -262,12 +262,13 @@ export class PresenceController extends EventEmitter<PresenceControllerEvents> {
       for (const { arrival } of admitted) arrival.reject(error);
       return;
     }
-    for (const { arrival, of } of admitted) {
+    for (const { arrival, leased } of admitted) {
       try {
-        const { egress: realm, family } = arrival;
-        const address = this.#book.address(realm, presenceKey(endpointKey(of), family))!;
-        this.#translator.bind({ realm, address, of });
-        this.#markDirty(realm);
+        for (const { realm, of, family } of leased) {
+          const address = this.#book.address(realm, presenceKey(endpointKey(of), family))!;
+          this.#translator.bind({ realm, address, of });
+          this.#snapshots.mark(realm);
+        }
         arrival.resolve();
       } catch (error) {
         arrival.reject(error);
@@ -275,22 +276,32 @@ export class PresenceController extends EventEmitter<PresenceControllerEvents> {
     }
   }
 
-  #leaseTo({ ingress, source, egress, family }: Arrival): Presence['of'] {
-    const address = IpAddress.parse(source);
+  /** Returns what was leased: where it goes, after what is needed on the way. */
+  #leaseTo({ client, egress, family }: Arrival): readonly Leased[] {
+    const { realm: ingress } = client;
+    const address = IpAddress.parse(client.address);
     const site = this.#desired.sites.get(ingress);
     const isAdmitted =
       site !== undefined &&
       this.#isLive(ingress) &&
       this.#isLive(egress) &&
-      this.#desired.isClient(egress, ingress, address, family);
+      this.#desired.isAdmitted(egress, ingress, address, family);
     if (!isAdmitted) {
       throw new NotAdmittedError(
         `${address} of "${ingress}" is no client of an IPv${family} service of "${egress}"`
       );
     }
     const of = { realm: ingress, address: address.toString() };
-    this.#book.admit(egress, of, family, site.maxClients);
-    return of;
+    const leased = [{ realm: egress, of, family }];
+    const between = this.#desired.transitFamily(ingress, egress, address.family, family);
+    if (between !== undefined) leased.unshift({ realm: this.#transit!, of, family: between });
+    for (const each of leased) this.#book.admit(each.realm, of, each.family, site.maxClients);
+    return leased;
+  }
+
+  #clientBehind(realm: string, address: string): Endpoint {
+    const key = realm === this.#transit ? this.#book.holder(realm, address) : undefined;
+    return key === undefined ? { realm, address } : parseEndpoint(key);
   }
 
   #isLive(site: string): boolean {
@@ -315,61 +326,29 @@ export class PresenceController extends EventEmitter<PresenceControllerEvents> {
         ),
     });
     this.#isStale = this.#book.hasPending;
-    for (const name of [...sites.keys(), ...this.#published.keys()]) this.#markDirty(name);
+    this.#snapshots.markAll(sites.keys());
   }
 
-  #markDirty(site: string): void {
-    this.#dirty.add(site);
-    if (this.#publishTimer !== undefined || this.#isClosed) return;
-    const delayMs = Math.max(this.#coalesceMs, this.#publishPauseMs);
-    this.#publishTimer = setTimeout(() => this.#publish(), delayMs);
-    this.#publishTimer.unref();
-  }
-
-  /**
-   * Renews the snapshots of the sites that are marked. The next round waits for several times as
-   * long as this one took, listeners included: many names must not keep packets from being moved.
-   */
-  #publish(): void {
-    clearTimeout(this.#publishTimer);
-    this.#publishTimer = undefined;
-    const sites = [...this.#dirty];
-    this.#dirty.clear();
-    const startMs = this.#now();
-    for (const name of sites) this.#publishSite(name);
-    const tookMs = this.#now() - startMs;
-    this.#publishPauseMs = Math.min(PUBLISH_PAUSE_FACTOR * tookMs, MAX_PUBLISH_PAUSE_MS);
-  }
-
-  #publishSite(name: string): void {
+  #viewOf(name: string): SiteView | undefined {
     const site = this.#isLive(name) ? this.#desired.sites.get(name) : undefined;
-    if (site === undefined) {
-      this.#published.delete(name);
-      return;
-    }
     const isLive = (realm: string) => this.#isLive(realm);
-    const view = viewOf(site, this.#ttlSeconds, this.#desired, this.#book, isLive);
-    const text = JSON.stringify(view);
-    if (this.#published.get(name)?.text === text) return;
-    const snapshot = { revision: ++this.#revision, ...view };
-    this.#published.set(name, { snapshot, text });
-    this.emit('snapshot', snapshot);
+    return site && viewOf(site, this.#ttlSeconds, this.#desired, this.#book, isLive);
   }
-}
-
-interface Published {
-  readonly snapshot: Snapshot;
-  /** The view in it as JSON, to tell whether another one differs. */
-  readonly text: string;
 }
 
 interface Arrival {
-  readonly ingress: string;
-  readonly source: string;
+  readonly client: Endpoint;
   readonly egress: string;
   readonly family: Family;
   readonly resolve: () => void;
   readonly reject: (error: unknown) => void;
+}
+
+/** A presence that a host has got in a realm. */
+interface Leased {
+  readonly realm: string;
+  readonly of: Endpoint;
+  readonly family: Family;
 }
 
 function realmOf({ name, sources, pools, mtu, reject }: Site): Realm {
@@ -388,7 +367,3 @@ function throwToProcess(error: unknown): void {
     throw error;
   });
 }
-
-/** Publishing takes a tenth of the time at most. */
-const PUBLISH_PAUSE_FACTOR = 9;
-const MAX_PUBLISH_PAUSE_MS = 2000;

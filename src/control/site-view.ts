@@ -3,7 +3,9 @@
  * names and addresses.
  * @module
  */
+import { IpAddress } from '../address.ts';
 import type { Site } from '../registry/index.ts';
+import type { Endpoint } from '../translator/index.ts';
 import type { DesiredIndex } from './desired-index.ts';
 import { endpointOf, parseEndpoint } from './endpoint.ts';
 import type { LeaseBook } from './lease-book.ts';
@@ -34,6 +36,7 @@ export function viewOf(
   for (const [key, address] of book.addressesIn(site.name)) {
     const client = parseEndpoint(endpointOf(key));
     if (names.has(address) || !isLive(client.realm)) continue;
+    if (site.name === desired.transit && !isClientOf(site.name, client, address, desired)) continue;
     const name = `${labelOf(client.address)}.${client.realm}.${zone}`;
     // A client that uses services of both IP versions has two.
     clients.set(name, [...(clients.get(name) ?? []), address].sort());
@@ -55,6 +58,17 @@ export function viewOf(
       .map(([address, name]) => ({ address, name }))
       .sort((a, b) => (a.address < b.address ? -1 : 1)),
   };
+}
+
+/** Whether it is there for itself, and not in transit to another site only. */
+function isClientOf(
+  site: string,
+  client: Endpoint,
+  presence: string,
+  desired: DesiredIndex
+): boolean {
+  const { family } = IpAddress.parse(presence);
+  return desired.isClient(site, client.realm, IpAddress.parse(client.address), family);
 }
 
 /**

@@ -3,7 +3,13 @@
  * opening a TUN loads native code.
  * @module
  */
-export { configureTun, type TunConfiguration } from './configure.ts';
+export {
+  changeRoutes,
+  configureTun,
+  forgetRoutes,
+  type RouteSetting,
+  type TunConfiguration,
+} from './configure.ts';
 export type { Schedule } from './delivery.ts';
 export type { DeviceCounters, PacketDevice } from './device.ts';
 export type { FaultCounters, Faults } from './faults.ts';

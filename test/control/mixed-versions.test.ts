@@ -72,8 +72,8 @@ describe('a service', () => {
     expect(translator.addressesOf('site-6', 'cloud', '10.0.0.5')).toEqual(['fd00::1']);
     expect(translator.addressesOf('site-6', 'cloud', '2001:db8::5')).toEqual(['fd00::2']);
     expect(translator.addressesOf('site-4', 'site-6', '2001:db8::5')).toEqual(['10.0.0.129']);
-    expect(translator.addressesOf('site-4', 'cloud', '10.0.0.5')).toEqual(['10.0.0.130']);
-    expect(translator.addressesOf('site-4', 'cloud', '2001:db8::5')).toEqual(['10.0.0.131']);
+    expect(translator.addressesOf('site-4', 'cloud', '10.0.0.5')).toEqual(['10.0.0.144']);
+    expect(translator.addressesOf('site-4', 'cloud', '2001:db8::5')).toEqual(['10.0.0.145']);
     expect(translator.unstored).toEqual([]);
     expect(problems).toEqual([]);
   });
@@ -142,7 +142,7 @@ describe('a client', () => {
     await controller.admit('site-6', HOST_6, 'cloud', 4);
     expect(translator.addressesOf('cloud', 'site-6', HOST_6)).toEqual(['10.0.0.129']);
     await controller.admit('site-4', HOST_4, 'site-6', 6);
-    expect(translator.addressesOf('site-6', 'site-4', HOST_4)).toEqual(['fd00::3']);
+    expect(translator.addressesOf('site-6', 'site-4', HOST_4)).toEqual(['fd00::10']);
   });
 
   test('has one name for both presences, and both lead back to it', async () => {

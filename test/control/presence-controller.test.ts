@@ -709,12 +709,12 @@ describe('a snapshot', () => {
       hosts: [
         { name: 'console-a.cloud.test', addresses: ['10.0.0.129'], ports: ['tcp/6080'] },
         { name: '10-0-0-7.site-a.cloud.test', addresses: ['10.0.0.130'], ports: [] },
-        { name: '10-0-0-7.site-b.cloud.test', addresses: ['10.0.0.131'], ports: [] },
+        { name: '10-0-0-7.site-b.cloud.test', addresses: ['10.0.0.144'], ports: [] },
       ],
       pointers: [
         { address: '10.0.0.129', name: 'console-a.cloud.test' },
         { address: '10.0.0.130', name: '10-0-0-7.site-a.cloud.test' },
-        { address: '10.0.0.131', name: '10-0-0-7.site-b.cloud.test' },
+        { address: '10.0.0.144', name: '10-0-0-7.site-b.cloud.test' },
       ],
     });
     const siteA = controller.snapshot('site-a')!;

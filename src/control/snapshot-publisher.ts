@@ -1,0 +1,93 @@
+/**
+ * Keeps every site's newest snapshot: a changed view gets a revision and is told, changes that come
+ * together make one.
+ * @module
+ */
+import type { SiteView } from './site-view.ts';
+import type { Snapshot } from './snapshot.ts';
+
+export interface SnapshotPublisherOptions {
+  /** Returns a site's view as it is now; undefined for a site that is to have none. */
+  readonly viewOf: (site: string) => SiteView | undefined;
+  readonly onSnapshot: (snapshot: Snapshot) => void;
+  /** How long changes of one site are gathered, in ms. */
+  readonly coalesceMs: number;
+  /** Wall clock in ms. */
+  readonly now: () => number;
+}
+
+export class SnapshotPublisher {
+  readonly #options: SnapshotPublisherOptions;
+  readonly #published = new Map<string, Published>();
+  readonly #dirty = new Set<string>();
+  #revision: number;
+  #timer: NodeJS.Timeout | undefined;
+  #pauseMs = 0;
+  #isClosed = false;
+
+  constructor(options: SnapshotPublisherOptions) {
+    this.#options = options;
+    this.#revision = Math.floor(options.now());
+  }
+
+  /** Marks a site whose view may have changed. */
+  mark(site: string): void {
+    this.#dirty.add(site);
+    if (this.#timer !== undefined || this.#isClosed) return;
+    const delayMs = Math.max(this.#options.coalesceMs, this.#pauseMs);
+    this.#timer = setTimeout(() => this.publish(), delayMs);
+    this.#timer.unref();
+  }
+
+  /** Marks these sites, and all that have a snapshot. */
+  markAll(sites: Iterable<string>): void {
+    for (const name of [...sites, ...this.#published.keys()]) this.mark(name);
+  }
+
+  get(site: string): Snapshot | undefined {
+    return this.#published.get(site)?.snapshot;
+  }
+
+  /**
+   * Renews the snapshots of the sites that are marked. The next round waits for several times as
+   * long as this one took, listeners included: many names must not keep packets from being moved.
+   */
+  publish(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    const sites = [...this.#dirty];
+    this.#dirty.clear();
+    const startMs = this.#options.now();
+    for (const name of sites) this.#publishSite(name);
+    const tookMs = this.#options.now() - startMs;
+    this.#pauseMs = Math.min(PAUSE_FACTOR * tookMs, MAX_PAUSE_MS);
+  }
+
+  close(): void {
+    this.#isClosed = true;
+    clearTimeout(this.#timer);
+  }
+
+  #publishSite(name: string): void {
+    const view = this.#options.viewOf(name);
+    if (view === undefined) {
+      this.#published.delete(name);
+      return;
+    }
+    const text = JSON.stringify(view);
+    if (this.#published.get(name)?.text === text) return;
+    const snapshot = { revision: ++this.#revision, ...view };
+    this.#published.set(name, { snapshot, text });
+    this.#options.onSnapshot(snapshot);
+  }
+}
+
+interface Published {
+  readonly snapshot: Snapshot;
+  /** The view in it as JSON, to tell whether another one differs. */
+  readonly text: string;
+}
+
+/** Publishing takes a tenth of the time at most. */
+const PAUSE_FACTOR = 9;
+const MAX_PAUSE_MS = 2000;

@@ -1,0 +1,193 @@
+/**
+ * What each of two translators is told of a plan; `plan-partition-property.test.ts` shows that it comes
+ * to the same.
+ */
+import { beforeEach, describe, expect, test } from 'vitest';
+import { PlanPartition, type RouteChange } from '../../src/control/index.ts';
+import type { Presence, TranslationPlan } from '../../src/translator/index.ts';
+
+const A = { realm: 'site-a', address: '10.0.0.5' };
+const B = { realm: 'site-b', address: '10.0.0.6' };
+const RABBITMQ = { realm: 'cloud', address: '10.0.0.7' };
+const LAN = { sources: ['10.0.0.0/24'], pools: ['10.0.0.128/25'] };
+
+/** A uses a service of the cloud and one of B; the cloud uses B's too. */
+const PLAN: TranslationPlan = {
+  realms: [
+    { name: 'cloud', ...LAN, mtu: 1400 },
+    { name: 'site-a', ...LAN },
+    { name: 'site-b', ...LAN, reject: 'reset' },
+  ],
+  presences: [
+    { realm: 'cloud', address: '10.0.0.129', of: A },
+    { realm: 'cloud', address: '10.0.0.145', of: B },
+    { realm: 'site-a', address: '10.0.0.130', of: RABBITMQ },
+    { realm: 'site-a', address: '10.0.0.131', of: B },
+    { realm: 'site-b', address: '10.0.0.132', of: A },
+  ],
+  permits: [
+    { realm: 'site-a', service: RABBITMQ, ports: ['tcp/5672'] },
+    { realm: 'site-a', service: B, ports: ['tcp/22'], clients: ['10.0.0.5/32'] },
+    { realm: 'cloud', service: B, ports: ['tcp/80'] },
+  ],
+};
+
+class Target {
+  plan: TranslationPlan = { realms: [], presences: [], permits: [] };
+  loads = 0;
+  bound: Presence[] = [];
+
+  load(plan: TranslationPlan): void {
+    this.loads++;
+    this.plan = plan;
+    this.bound = [];
+  }
+
+  bind(presence: Presence): void {
+    this.bound.push(presence);
+  }
+}
+
+let targets: [Target, Target];
+let holders: Map<string, number>;
+let told: RouteChange[];
+let partition: PlanPartition;
+
+function start(plan = PLAN, held: Readonly<Record<string, number>> = { 'site-a': 0, 'site-b': 1 }) {
+  targets = [new Target(), new Target()];
+  holders = new Map(Object.entries(held));
+  told = [];
+  partition = new PlanPartition({
+    shared: 'cloud',
+    targets,
+    holderOf: (site) => holders.get(site)!,
+    onRoutes: (changes) => told.push(...changes),
+  });
+  partition.load(plan);
+}
+
+beforeEach(() => start());
+
+describe('a part', () => {
+  test('has the shared realm, in which only the presences of its own sites are presences', () => {
+    const shared = { name: 'cloud', sources: ['10.0.0.0/24', '10.0.0.128/25'], mtu: 1400 };
+    expect(targets[0].plan.realms).toEqual([
+      { ...shared, pools: ['10.0.0.128/28'] },
+      PLAN.realms[1],
+    ]);
+    expect(targets[1].plan.realms).toEqual([
+      { ...shared, pools: ['10.0.0.144/28'] },
+      PLAN.realms[2],
+    ]);
+  });
+
+  test('knows a foreign host by its presence in the shared realm', () => {
+    expect(targets[0].plan.presences).toEqual([
+      { realm: 'cloud', address: '10.0.0.129', of: A },
+      { realm: 'site-a', address: '10.0.0.130', of: RABBITMQ },
+      { realm: 'site-a', address: '10.0.0.131', of: { realm: 'cloud', address: '10.0.0.145' } },
+    ]);
+    expect(targets[1].plan.presences).toEqual([
+      { realm: 'cloud', address: '10.0.0.145', of: B },
+      { realm: 'site-b', address: '10.0.0.132', of: { realm: 'cloud', address: '10.0.0.129' } },
+    ]);
+  });
+
+  test('permits on the clients’ side exactly what the plan does', () => {
+    const service = { realm: 'cloud', address: '10.0.0.145' };
+    expect(targets[0].plan.permits).toEqual([PLAN.permits[0], { ...PLAN.permits[1], service }]);
+  });
+
+  test('permits on the service’s side presences, and keeps the shared realm’s hosts apart', () => {
+    expect(targets[1].plan.permits).toEqual([
+      { realm: 'cloud', service: B, ports: ['tcp/22'], clients: ['10.0.0.128/25'] },
+      { realm: 'cloud', service: B, ports: ['tcp/80'], clients: ['10.0.0.0/25'] },
+    ]);
+  });
+
+  test('leaves presences out of the named clients of the shared realm', () => {
+    const clients = ['10.0.0.64/26', '10.0.0.128/30', '10.0.0.0/24', '2001:db8::/64'];
+    start({ ...PLAN, permits: [{ ...PLAN.permits[2]!, clients }] });
+    expect(targets[1].plan.permits[0]?.clients).toEqual([
+      '10.0.0.64/26',
+      '10.0.0.0/25',
+      '2001:db8::/64',
+    ]);
+  });
+
+  test('with both sites is the plan itself, but for the shared realm', () => {
+    start(PLAN, { 'site-a': 1, 'site-b': 1 });
+    const [empty, full] = targets;
+    expect(full.plan.presences).toEqual(PLAN.presences);
+    expect(full.plan.permits.slice(0, 2)).toEqual(PLAN.permits.slice(0, 2));
+    expect(empty.plan).toMatchObject({ presences: [], permits: [] });
+    expect(empty.plan.realms.map(({ name }) => name)).toEqual(['cloud']);
+  });
+
+  test('has nothing of a host whose presence on the way is lacking', () => {
+    start({ ...PLAN, presences: PLAN.presences.filter(({ realm }) => realm !== 'cloud') });
+    expect(targets[0].plan.presences.map(({ address }) => address)).toEqual(['10.0.0.130']);
+    expect(targets[0].plan.permits).toEqual([PLAN.permits[0]]);
+    expect(targets[1].plan.presences).toEqual([]);
+  });
+});
+
+describe('bind', () => {
+  const OTHER = { realm: 'site-a', address: '10.0.0.9' };
+  const inB: Presence = { realm: 'site-b', address: '10.0.0.133', of: OTHER };
+  const inCloud: Presence = { realm: 'cloud', address: '10.0.0.137', of: OTHER };
+
+  test('tells a client’s presence to whom it concerns, when its way is known', () => {
+    partition.bind(inB);
+    expect(targets.map(({ bound }) => bound)).toEqual([[], []]);
+    partition.bind(inCloud);
+    const standIn = { realm: 'cloud', address: '10.0.0.137' };
+    expect(targets[0].bound).toEqual([inCloud]);
+    expect(targets[1].bound).toEqual([{ ...inB, of: standIn }]);
+    expect(targets.map(({ loads }) => loads)).toEqual([1, 1]);
+  });
+
+  test('tells the same presence once', () => {
+    for (let i = 0; i < 2; i++) partition.bind(inCloud);
+    expect(targets[0].bound).toEqual([inCloud]);
+  });
+
+  test('is in every part that is asked for later', () => {
+    partition.bind(inCloud);
+    partition.bind(inB);
+    partition.reload(1);
+    expect(targets[1].plan.presences).toContainEqual({
+      ...inB,
+      of: { realm: 'cloud', address: '10.0.0.137' },
+    });
+  });
+
+  test('of a service’s presence on the way opens its permits', () => {
+    const way = PLAN.presences[1]!;
+    start({ ...PLAN, presences: PLAN.presences.filter((each) => each !== way) });
+    expect(targets[0].plan.permits).toHaveLength(1);
+    partition.bind(way);
+    expect(targets[0].plan.permits).toHaveLength(2);
+  });
+
+  test('that makes a block shared takes it from the site whose own it was', () => {
+    told = [];
+    partition.bind({ realm: 'cloud', address: '10.0.0.130', of: { ...B, address: '10.0.0.9' } });
+    expect(told.map(({ prefix }) => prefix)).toContain('10.0.0.130/32');
+    expect(targets[0].plan.realms[0]?.pools).toEqual(['10.0.0.129/32']);
+  });
+});
+
+describe('a site that moves', () => {
+  test('is in the other part as soon as that is loaded anew, with the same addresses', () => {
+    holders.set('site-b', 0);
+    partition.reload(0);
+    expect(targets[0].plan.presences).toEqual(PLAN.presences);
+    partition.reload(1);
+    expect(targets[1].plan.presences).toEqual([]);
+    expect(told).toEqual([
+      { prefix: '10.0.0.128/28', site: 'site-a' },
+      { prefix: '10.0.0.144/28', site: 'site-b' },
+    ]);
+  });
+});
