@@ -16,6 +16,7 @@ import {
   NameText,
   parseSchema,
   type Schema,
+  wholeNumber,
 } from 'virtual-presence';
 import type { CloudGateway } from './parts.ts';
 
@@ -23,6 +24,10 @@ const SiteSchema: Schema<{ site: string }> = v.strictObject({ site: NameText });
 const TokenSchema: Schema<{ site: string; lifetimeSeconds?: number | undefined }> = v.strictObject({
   site: NameText,
   lifetimeSeconds: v.optional(v.pipe(v.number(), v.minValue(1))),
+});
+const MoveSchema: Schema<{ site: string; process: number }> = v.strictObject({
+  site: NameText,
+  process: wholeNumber(0, Number.MAX_SAFE_INTEGER),
 });
 const ExposureKeySchema: Schema<{ site: string; service: string }> = v.strictObject({
   site: NameText,
@@ -43,7 +48,7 @@ const ExplainSchema: Schema<{ site: string; packet: string }> = v.strictObject({
 }) as Schema<{ site: string; packet: string }>;
 
 export function adminRoutes(gateway: CloudGateway): Record<string, AdminHandler> {
-  const { registry, controller, authority, control, translator, dataPlane, device } = gateway;
+  const { registry, controller, authority, control, members, placement } = gateway;
 
   /** A site that has an edge gateway. */
   const edgeSite = (body: Json | undefined): string => {
@@ -54,19 +59,24 @@ export function adminRoutes(gateway: CloudGateway): Record<string, AdminHandler>
   };
 
   return {
-    'GET /v1/status': () => ({
-      sites: registry.state.sites.map(({ name }) => ({
-        name,
-        revoked: authority.isSiteRevoked(name),
-        edge: control.status(name),
-        pool: controller.poolStats(name),
-        verdicts: translator.counters(translator.realm(name)),
-      })),
-      dataPlane: dataPlane.counters,
-      device: device.counters,
-    }),
+    'GET /v1/status': async () => {
+      const names = registry.state.sites.map(({ name }) => name);
+      const { verdicts, ...status } = await members.status(names);
+      return {
+        pid: process.pid,
+        sites: names.map((name) => ({
+          name,
+          process: name === CLOUD ? undefined : placement.holderOf(name),
+          revoked: authority.isSiteRevoked(name),
+          edge: control.status(name),
+          pool: controller.poolStats(name),
+          verdicts: verdicts[name],
+        })),
+        ...status,
+      };
+    },
     'GET /v1/presences': () => controller.presences(),
-    'GET /v1/paths': () => [...translator.paths()],
+    'GET /v1/paths': () => members.paths(),
     'GET /v1/desired': () => registry.state,
     'GET /v1/whois': ({ query }) => {
       const site = query.get('site') ?? '';
@@ -77,12 +87,12 @@ export function adminRoutes(gateway: CloudGateway): Record<string, AdminHandler>
       }
       return found;
     },
-    'POST /v1/explain': ({ body }) => {
+    'POST /v1/explain': async ({ body }) => {
       const { site, packet } = parseSchema(ExplainSchema, body);
       if (registry.site(site) === undefined) {
         throw new ConfigError('site', `"${site}" is not a site`);
       }
-      const explanation = translator.explain(Buffer.from(packet, 'hex'), site);
+      const explanation = await members.explain(Buffer.from(packet, 'hex'), site);
       const result = explanation.packet;
       if (result === undefined) return { ...explanation };
       return { ...explanation, packet: Buffer.from(result).toString('hex') };
@@ -101,10 +111,14 @@ export function adminRoutes(gateway: CloudGateway): Record<string, AdminHandler>
     'DELETE /v1/exposures': ({ body }) =>
       registry.unexpose(parseSchema(ExposureKeySchema, body), 'admin'),
     'POST /v1/revocations': ({ body }) => gateway.revoke(edgeSite(body)),
-    'DELETE /v1/revocations': async ({ body }) => {
-      const site = edgeSite(body);
-      await authority.reinstate(site);
-      controller.setBlocked(site, false);
+    'DELETE /v1/revocations': ({ body }) => gateway.reinstate(edgeSite(body)),
+    'POST /v1/moves': async ({ body }) => {
+      const { site, process: to } = parseSchema(MoveSchema, body);
+      const { processes = 1 } = gateway.config;
+      if (to >= processes) {
+        throw new ConfigError('process', `there are ${processes}, numbered from 0`);
+      }
+      await members.move(edgeSite({ site }), to);
     },
     'POST /v1/reload': () => gateway.reload(),
   };

@@ -2,8 +2,9 @@
  * The cloud gateway's file: `cloud.yaml` beside this one shows every key.
  * @module
  */
+import { availableParallelism } from 'node:os';
 import * as v from 'valibot';
-import { DomainText, type Schema, wholeNumber } from 'virtual-presence';
+import { ConfigError, DomainText, type Schema, wholeNumber } from 'virtual-presence';
 import { type DeviceConfig, DeviceSchema } from '../program/device.ts';
 import {
   type DnsConfig,
@@ -17,8 +18,10 @@ export interface CloudConfig {
   readonly trustDomain: string;
   readonly stateDirectory: string;
   readonly adminSocket: string;
+  /** How many processes carry packets; with more than one, this one does not. 1 if absent. */
+  readonly processes?: number;
   readonly device: DeviceConfig;
-  /** Where edges connect. */
+  /** Where edges connect; a second process listens on the port behind, and so on. */
   readonly tunnel: HostPort;
   readonly enrolment: {
     readonly listen: HostPort;
@@ -37,10 +40,26 @@ const endpoint = v.pipe(
   v.check((text) => URL.canParse(text), 'expected https://HOST:PORT')
 );
 
+const MAX_PROCESSES = 64;
+
 export const CloudConfigSchema: Schema<CloudConfig> = v.strictObject({
   trustDomain: v.pipe(DomainText, v.regex(/^[a-z0-9.-]+$/, 'a lower-case domain name')),
   stateDirectory: PathSchema,
   adminSocket: PathSchema,
+  processes: v.optional(
+    v.union(
+      [
+        v.pipe(
+          v.literal('auto'),
+          // The controller needs little, the hosts' traffic through the kernel more.
+          v.transform(() => Math.max(1, availableParallelism() - 1))
+        ),
+        wholeNumber(1, MAX_PROCESSES),
+      ],
+      `expected a whole number from 1 to ${MAX_PROCESSES}, or auto`
+    ),
+    1
+  ),
   device: DeviceSchema,
   tunnel: HostPortSchema,
   enrolment: v.strictObject({
@@ -54,3 +73,27 @@ export const CloudConfigSchema: Schema<CloudConfig> = v.strictObject({
   ttlSeconds: v.optional(wholeNumber(1, 86_400), 30),
   desired: v.unknown(),
 });
+
+/**
+ * Checks what `processes` asks of other keys.
+ *
+ * @throws {ConfigError} naming the key that does not fit.
+ */
+export function checkProcesses({ processes = 1, device, tunnel, enrolment }: CloudConfig): void {
+  if (processes === 1) return;
+  if (device.type !== 'tun') {
+    throw new ConfigError('processes', `${processes} need a device of type tun, one for each`);
+  }
+  const last = tunnel.port + processes - 1;
+  if (last > 65_535) {
+    throw new ConfigError('tunnel', `${processes} processes need as many ports, up to ${last}`);
+  }
+  const { port } = enrolment.listen;
+  if (port > tunnel.port && port <= last) {
+    const range = `${tunnel.port} to ${last}`;
+    throw new ConfigError(
+      'enrolment.listen',
+      `the tunnels of ${processes} processes take ${range}`
+    );
+  }
+}

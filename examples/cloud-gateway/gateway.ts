@@ -6,33 +6,32 @@ import {
   AdminServer,
   CLOUD,
   CloseCode,
-  CloudDataPlane,
   ConfigError,
   ControlServer,
   DnsListener,
   EnrolmentServer,
   FileStore,
-  MtlsTunnel,
   type PacketDevice,
-  PacketTranslator,
   PresenceController,
   Registry,
   SiteResolver,
   type Snapshot,
-  type TunnelCandidate,
-  type TunnelRefusal,
   Zone,
   zoneDataOf,
 } from 'virtual-presence';
 import { within } from '../program/config-file.ts';
 import { StateDirectory } from '../program/files.ts';
 import { adminRoutes } from './admin-routes.ts';
-import type { CloudConfig } from './config.ts';
+import { type CloudConfig, checkProcesses } from './config.ts';
+import type { SiteTunnel } from './member.ts';
+import { Members } from './members.ts';
 import type { CloudGateway, RevocationReceipt } from './parts.ts';
-import { cloudCredentials, openAuthority } from './trust.ts';
+import { Placement } from './placement.ts';
+import { cloudCredentials, openAuthority, revokedSerials } from './trust.ts';
 
 export interface CloudGatewayOptions {
   readonly config: CloudConfig;
+  /** For one process; several open their own. */
   readonly openDevice: () => Promise<PacketDevice>;
   readonly log: (line: string) => void;
   /** Reads the file again and has its desired state applied. Returns the other keys that have changed. */
@@ -50,6 +49,7 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
   };
 
   try {
+    checkProcesses(config);
     const resolver = within('dns', () => new SiteResolver({ forward: config.dns.forward }));
     opened.push(() => resolver.close());
 
@@ -69,34 +69,47 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
     const authority = await openAuthority(config.trustDomain, state, store);
     opened.push(() => authority.close());
     await authority.prune();
-    const translator = new PacketTranslator();
+    const serials = await revokedSerials(store);
+    const placement = new Placement(config.processes ?? 1);
+    const edgeSites = () => siteNames(registry).filter((name) => name !== CLOUD);
+    const members = new Members(
+      {
+        config,
+        credentials: () => cloudCredentials(authority),
+        placement,
+        openDevice: options.openDevice,
+        access: {
+          isRevoked: (site, certificate) =>
+            authority.isSiteRevoked(site) || authority.isRevoked(certificate),
+          holderOf: (site) =>
+            registry.site(site) === undefined ? undefined : placement.holderOf(site),
+        },
+        accessTable: () => ({
+          holders: new Map(edgeSites().map((site) => [site, placement.holderOf(site)])),
+          revokedSites: new Set(edgeSites().filter((site) => authority.isSiteRevoked(site))),
+          revokedSerials: serials,
+        }),
+      },
+      {
+        admit: (...client) => controller.admit(...client),
+        onTunnel: (tunnel) => attach(tunnel),
+        log,
+      }
+    );
+    authority.on('revoked', (scope) => {
+      if ('serial' in scope) serials.add(scope.serial);
+      members.refreshAccess();
+    });
     const controller = await PresenceController.start({
       registry,
       store,
-      translator,
+      translator: members,
+      transit: members.transit,
       ttlSeconds: config.ttlSeconds,
       blocked: siteNames(registry).filter((name) => authority.isSiteRevoked(name)),
     });
     opened.push(() => controller.close());
-    // A site that comes back is as revoked as when it went; the controller derives after this call.
-    let known = new Set(siteNames(registry));
-    registry.on('change', () => {
-      const names = siteNames(registry);
-      for (const name of names) {
-        if (!known.has(name) && authority.isSiteRevoked(name)) controller.setBlocked(name, true);
-      }
-      known = new Set(names);
-    });
     controller.on('problem', (error) => log(`presence: ${error.message}`));
-
-    const device = await options.openDevice();
-    opened.push(() => device.close());
-    const dataPlane = new CloudDataPlane({
-      cloud: CLOUD,
-      device,
-      translator,
-      admit: (ingress, source, egress, family) => controller.admit(ingress, source, egress, family),
-    });
 
     const serve = (snapshot: Snapshot) =>
       resolver.setZone(Zone.compile(zoneDataOf(snapshot, [config.dns.listen.host])));
@@ -107,71 +120,56 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
     const dns = await DnsListener.listen({ resolver, ...config.dns.listen });
     opened.push(() => dns.close());
 
-    const refusalOf = ({ identity, certificate }: TunnelCandidate): TunnelRefusal | undefined => {
-      const site = identity.role === 'site' ? identity.site : CLOUD;
-      if (authority.isSiteRevoked(site) || authority.isRevoked(certificate)) {
-        return { code: CloseCode.Revoked, reason: `the certificate of ${site} is revoked` };
-      }
-      if (registry.site(site) === undefined || site === CLOUD) {
-        return { code: CloseCode.UnknownSite, reason: `there is no site "${site}" here` };
-      }
-      return undefined;
-    };
     const control = new ControlServer(controller);
     opened.push(() => control.close());
     control.on('problem', (site, error) => log(`${site}: ${error.message}`));
-    const listener = await MtlsTunnel.listen({
-      ...config.tunnel,
-      ...(await cloudCredentials(authority)),
-      authorize: (candidate) => {
-        const refusal = refusalOf(candidate);
-        if (refusal !== undefined) {
-          log(`refused ${candidate.remoteAddress}: ${refusal.code}, ${refusal.reason}`);
-        }
-        return refusal;
-      },
-    });
-    opened.push(() => listener.close());
-
-    listener.on('tunnel', (tunnel) => {
-      if (tunnel.peer.role !== 'site') return;
-      const { site } = tunnel.peer;
-      for (const other of listener.tunnels) {
-        const isOlder = other !== tunnel && other.peer.role === 'site' && other.peer.site === site;
-        if (isOlder) void other.close(CloseCode.Replaced, 'a newer tunnel of this site is up');
-      }
-      const detach = [
-        dataPlane.attach(site, tunnel),
-        control.attach(site, tunnel, (error) => {
-          log(`${site}: ${error.message}`);
-          void tunnel.close(CloseCode.ProtocolError, error.message);
-        }),
-      ];
-      log(`${site}: up from ${tunnel.info.remoteAddress}, ${tunnel.info.cipher}`);
-      tunnel.on('down', ({ code, reason }) => {
-        for (const end of detach) end();
-        log(`${site}: down, ${code} ${reason}`.trimEnd());
+    const attach = (tunnel: SiteTunnel): void => {
+      const { site, remoteAddress, cipher } = tunnel;
+      const detach = control.attach(site, tunnel, (error) => {
+        log(`${site}: ${error.message}`);
+        tunnel.close(CloseCode.ProtocolError, error.message);
       });
-    });
+      log(`${site}: up from ${remoteAddress}, ${cipher}`);
+      tunnel.onDown = (code, reason) => {
+        detach();
+        log(`${site}: down, ${code} ${reason}`.trimEnd());
+      };
+    };
+    // Before they are open: one that opens is told what is so then.
+    opened.push(() => members.close());
+    await members.open();
+
+    let known = new Set(siteNames(registry));
     registry.on('change', () => {
-      for (const tunnel of listener.tunnels) {
-        const site = tunnel.peer.role === 'site' ? tunnel.peer.site : CLOUD;
-        if (registry.site(site) !== undefined) continue;
-        void tunnel.abort(CloseCode.UnknownSite, `there is no site "${site}" here any more`);
+      const names = new Set(siteNames(registry));
+      for (const name of names) {
+        // One that comes back is as revoked as when it went; the controller derives after this call.
+        if (!known.has(name) && authority.isSiteRevoked(name)) controller.setBlocked(name, true);
       }
+      members.refreshAccess();
+      for (const name of known) {
+        if (names.has(name)) continue;
+        placement.forget(name);
+        void members.cut(name, CloseCode.UnknownSite, `there is no site "${name}" here any more`);
+      }
+      known = names;
     });
     const revoke = async (site: string): Promise<RevocationReceipt> => {
       const start = performance.now();
       // In this call: no packet passes any more. Then what outlives this process, then the tunnels.
       controller.setBlocked(site, true);
       const records = await authority.revoke({ site });
-      const tunnels = [...listener.tunnels]
-        .filter(({ peer }) => peer.role === 'site' && peer.site === site)
-        .map((tunnel) => tunnel.abort(CloseCode.Revoked, `the certificate of ${site} is revoked`));
+      const reason = `the certificate of ${site} is revoked`;
+      const tunnelsClosed = await members.cut(site, CloseCode.Revoked, reason);
       const elapsedMs = performance.now() - start;
-      await Promise.all(tunnels);
-      log(`${site}: revoked, ${tunnels.length} tunnels closed in ${elapsedMs.toFixed(1)} ms`);
-      return { site, certificates: records.length, tunnelsClosed: tunnels.length, elapsedMs };
+      await members.gone();
+      log(`${site}: revoked, ${tunnelsClosed} tunnels closed in ${elapsedMs.toFixed(1)} ms`);
+      return { site, certificates: records.length, tunnelsClosed, elapsedMs };
+    };
+    const reinstate = async (site: string): Promise<void> => {
+      await authority.reinstate(site);
+      controller.setBlocked(site, false);
+      members.refreshAccess();
     };
 
     const reload = async () => {
@@ -192,12 +190,12 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
       controller,
       authority,
       control,
-      translator,
-      dataPlane,
-      device,
+      members,
+      placement,
       config,
       reload,
       revoke,
+      reinstate,
       close,
     };
     const admin = await AdminServer.listen({
@@ -205,8 +203,8 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
       routes: adminRoutes(gateway),
     });
     opened.push(() => admin.close());
-    dataPlane.start();
-    log(`cloud gateway ready, tunnels on ${config.tunnel.host}:${listener.port}`);
+    members.start();
+    log(`cloud gateway ready, tunnels on ${config.tunnel.host}:${config.tunnel.port}`);
     return gateway;
   } catch (error) {
     await close();

@@ -5,11 +5,16 @@
 import { isDeepStrictEqual } from 'node:util';
 import { ConfigFile } from '../program/config-file.ts';
 import { openDevice } from '../program/device.ts';
-import { log, run } from '../program/run.ts';
+import { log, type Running, run } from '../program/run.ts';
+import { MEMBER_ARGUMENT } from './child-member.ts';
 import { type CloudConfig, CloudConfigSchema } from './config.ts';
 import { startCloudGateway } from './gateway.ts';
+import { runMember } from './member-process.ts';
 
-await run('cloud-gateway', async (path) => {
+if (process.argv[2] === MEMBER_ARGUMENT) runMember();
+else await run('cloud-gateway', startFromFile);
+
+async function startFromFile(path: string): Promise<Running> {
   const file = new ConfigFile(path);
   const config = file.read(CloudConfigSchema);
   const resolve = (text: string) => file.resolve(text);
@@ -32,7 +37,7 @@ await run('cloud-gateway', async (path) => {
       },
     })
   );
-});
+}
 
 function keysOf(config: CloudConfig): (keyof CloudConfig)[] {
   return Object.keys(config) as (keyof CloudConfig)[];

@@ -4,28 +4,30 @@
  */
 import type {
   CertificateAuthority,
-  CloudDataPlane,
   ControlServer,
-  PacketDevice,
-  PacketTranslator,
   PresenceController,
   Registry,
 } from 'virtual-presence';
 import type { CloudConfig } from './config.ts';
+import type { Members } from './members.ts';
+import type { Placement } from './placement.ts';
 
 export interface CloudGateway {
   readonly registry: Registry;
   readonly controller: PresenceController;
   readonly authority: CertificateAuthority;
   readonly control: ControlServer;
-  readonly translator: PacketTranslator;
-  readonly dataPlane: CloudDataPlane;
-  readonly device: PacketDevice;
+  /** What carries the packets. */
+  readonly members: Members;
+  /** Which of them holds which site. */
+  readonly placement: Placement;
   readonly config: CloudConfig;
   /** Brings the desired state in force that the file has now. */
   reload(): Promise<ReloadReceipt>;
   /** Cuts a site off and says what that took. */
   revoke(site: string): Promise<RevocationReceipt>;
+  /** Lets a revoked site enrol again. */
+  reinstate(site: string): Promise<void>;
   close(): Promise<void>;
 }
 

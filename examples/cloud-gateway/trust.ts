@@ -38,6 +38,13 @@ export async function cloudCredentials(
   return { key, cert, ca };
 }
 
+/** Serial numbers of the certificates that the authority's store says are revoked. */
+export async function revokedSerials(store: Store): Promise<Set<string>> {
+  const entries = await store.list(REVOKED);
+  return new Set(entries.map(({ key }) => key.slice(REVOKED.length)));
+}
+
+const REVOKED = 'revocation/serial/';
 const KEY = 'ca-key.pem';
 /** Written last: where it is, the key is too. */
 const CERTIFICATE = 'ca.pem';

@@ -76,9 +76,10 @@ export class CloudProcess extends GatewayProcess {
       trustDomain: 'openstack.test',
       stateDirectory: './state',
       adminSocket,
+      processes: Number(process.env.VP_DEMO_PROCESSES ?? 1),
       device,
       tunnel: `${CLOUD_WAN}:7443`,
-      enrolment: { listen: `${CLOUD_WAN}:7444`, endpoints: [`https://${CLOUD_WAN}:7444`] },
+      enrolment: { listen: `${CLOUD_WAN}:7440`, endpoints: [`https://${CLOUD_WAN}:7440`] },
       dns,
       desired: DESIRED,
     };

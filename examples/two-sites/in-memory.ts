@@ -92,7 +92,8 @@ export async function runInMemoryScene(report: Report, directory: string): Promi
       log: (line) => log.push(line),
     });
   };
-  const verdicts = (site: string) => cloud.translator.counters(cloud.translator.realm(site));
+  const refused = async (site: string) =>
+    (await cloud.members.status([site])).verdicts[site]!.DropNotPermitted!;
 
   await report.step('enrol', 'Both edges enrol with one-time tokens', async () => {
     let used = '';
@@ -166,10 +167,10 @@ export async function runInMemoryScene(report: Report, directory: string): Promi
 
   await report.step('refused-port', 'A port that is not exposed is refused', async () => {
     const host = await resolve(lans.a, `neutron.${ZONE}`);
-    const before = verdicts('site-a').DropNotPermitted;
+    const before = await refused('site-a');
     const answer = await lans.a.lan.request(HOST, { host, port: 5000 }, 'hello', 300);
     expect(answer === undefined, `port 5000 answered ${answer}`);
-    const after = verdicts('site-a').DropNotPermitted;
+    const after = await refused('site-a');
     expect(after > before, 'the counter did not move');
     return `keystone's port 5000: no answer; DropNotPermitted of site-a ${before} -> ${after}`;
   });
@@ -181,10 +182,10 @@ export async function runInMemoryScene(report: Report, directory: string): Promi
       const absent = await resolve(lans.b, `glance.${ZONE}`).catch((error) => error.code);
       expect(absent === 'ENOTFOUND', `glance has a name at site B: ${absent}`);
       const host = await resolve(lans.b, `neutron.${ZONE}`);
-      const before = verdicts('site-b').DropNotPermitted;
+      const before = await refused('site-b');
       const answer = await lans.b.lan.request(HOST, { host, port: 9292 }, 'hello', 300);
       expect(answer === undefined, `glance answered site B: ${answer}`);
-      const after = verdicts('site-b').DropNotPermitted;
+      const after = await refused('site-b');
       expect(after > before, 'the counter did not move');
       return `glance is for site A only; DropNotPermitted of site-b ${before} -> ${after}`;
     }

@@ -4,7 +4,8 @@
  * It runs itself in namespaces of its own (user, network, mount, PID), so it needs no root, changes
  * nothing outside and leaves nothing behind. Where the system forbids that, it says what is missing
  * and runs the same gateways in one process, over devices in memory; so it does with `--in-memory`.
- * With `--json` standard output is one JSON object. SIGTERM, SIGINT or
+ * With `--json` standard output is one JSON object; `VP_DEMO_PROCESSES=2` in the environment spreads the
+ * cloud gateway over two processes. SIGTERM, SIGINT or
  * SIGHUP ends it with all it has started.
  * @module
  */

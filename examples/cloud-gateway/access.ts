@@ -1,0 +1,57 @@
+/**
+ * Who may come up where: what a member asks at every handshake, in the same way whether it is in the
+ * controller's process or has a copy of what that knows.
+ * @module
+ */
+import { CLOUD, CloseCode, type TunnelCandidate, type TunnelRefusal } from 'virtual-presence';
+
+export interface Access {
+  isRevoked(site: string, certificate: TunnelCandidate['certificate']): boolean;
+  /** Number of the member that holds a site; undefined if there is no such site. */
+  holderOf(site: string): number | undefined;
+}
+
+/** The copy, as it is sent. */
+export interface AccessTable {
+  /** Member by site. */
+  readonly holders: ReadonlyMap<string, number>;
+  readonly revokedSites: ReadonlySet<string>;
+  /** Of certificates, in lower-case hex. */
+  readonly revokedSerials: ReadonlySet<string>;
+}
+
+export function accessBy(table: () => AccessTable): Access {
+  return {
+    isRevoked: (site, { serialNumber }) =>
+      table().revokedSites.has(site) || table().revokedSerials.has(serialNumber.toLowerCase()),
+    holderOf: (site) => table().holders.get(site),
+  };
+}
+
+/**
+ * Says why a candidate may not come up at a member; undefined if it may.
+ *
+ * @param firstPort the one of member 0; the others follow
+ */
+export function refusalOf(
+  { identity, certificate }: TunnelCandidate,
+  access: Access,
+  member: number,
+  firstPort: number
+): TunnelRefusal | undefined {
+  const site = identity.role === 'site' ? identity.site : CLOUD;
+  if (access.isRevoked(site, certificate)) {
+    return { code: CloseCode.Revoked, reason: `the certificate of ${site} is revoked` };
+  }
+  const holder = site === CLOUD ? undefined : access.holderOf(site);
+  if (holder === undefined) {
+    return { code: CloseCode.UnknownSite, reason: `there is no site "${site}" here` };
+  }
+  return holder === member ? undefined : movedTo(site, holder, firstPort);
+}
+
+/** Sends an edge to the member that holds its site. */
+export function movedTo(site: string, holder: number, firstPort: number): TunnelRefusal {
+  const endpoint = { port: firstPort + holder };
+  return { code: CloseCode.Moved, reason: `process ${holder} holds ${site}`, endpoint };
+}

@@ -1,0 +1,246 @@
+/**
+ * A member in a process of its own, as the controller sees it. When it ends without having been told to,
+ * it is started again; until it is back, what it is told goes nowhere, for then it is told everything.
+ * @module
+ */
+import { type ChildProcess, fork } from 'node:child_process';
+import { EventEmitter } from 'node:events';
+import { setTimeout as delay } from 'node:timers/promises';
+import {
+  CloseCode,
+  EnvironmentError,
+  type Explanation,
+  type Json,
+  type PathStatus,
+  type Presence,
+  type TranslationPlan,
+  type TunnelCredentials,
+  type TunnelRefusal,
+} from 'virtual-presence';
+import type { AccessTable } from './access.ts';
+import type { Member, MemberHooks, MemberStatus, SiteTunnel } from './member.ts';
+import type { ControllerCalls, MemberCalls, MemberStart } from './member-calls.ts';
+import { type Calls, Wire } from './wire.ts';
+
+export interface ChildMemberOptions extends Pick<MemberStart, 'number' | 'device' | 'tunnel'> {
+  /** Makes new ones. */
+  readonly credentials: () => Promise<TunnelCredentials>;
+  /** What it is to know, as that is now. */
+  readonly plan: () => TranslationPlan;
+  readonly access: () => AccessTable;
+  /** It is open again after it had ended. */
+  readonly onRestart: () => void;
+}
+
+/** Tells Node's `fork` what to run: this program, as a member. */
+export const MEMBER_ARGUMENT = '--member';
+
+export class ChildMember implements Member {
+  readonly #options: ChildMemberOptions;
+  readonly #hooks: MemberHooks;
+  #child: ChildProcess | undefined;
+  #wire: Wire<MemberCalls> | undefined;
+  readonly #tunnels = new Map<number, RemoteTunnel>();
+  #startedMs = 0;
+  #isClosing = false;
+
+  constructor(options: ChildMemberOptions, hooks: MemberHooks) {
+    this.#options = options;
+    this.#hooks = hooks;
+  }
+
+  load(plan: TranslationPlan): void {
+    this.#wire?.tell('load', plan);
+  }
+
+  bind(presence: Presence): void {
+    this.#wire?.tell('bind', presence);
+  }
+
+  /** @throws {EnvironmentError} if it does not come up. */
+  async open(): Promise<void> {
+    this.#startedMs = performance.now();
+    const child = fork(process.argv[1]!, [MEMBER_ARGUMENT], { serialization: 'advanced' });
+    this.#child = child;
+    const { number } = this.#options;
+    const wire = new Wire<MemberCalls>(child, this.#calls());
+    let isOpen = false;
+    child.once('error', ({ message }) => wire.close(message));
+    child.once('exit', (code, signal) => {
+      wire.close(`process ${number} has ended (${signal ?? code})`);
+      this.#onExit(wire);
+      if (isOpen && !this.#isClosing) void this.#openAgain(`${signal ?? code}`);
+    });
+    try {
+      const { device, tunnel, plan, access } = this.#options;
+      const credentials = await this.#options.credentials();
+      // From here on it hears of what changes.
+      this.#wire = wire;
+      const start = { number, device, tunnel, credentials, plan: plan(), access: access() };
+      await wire.ask('open', start);
+      isOpen = true;
+    } catch (error) {
+      if (this.#wire === wire) this.#wire = undefined;
+      if (child.connected) child.disconnect();
+      throw error;
+    }
+  }
+
+  start(): void {}
+
+  refreshAccess(): void {
+    this.#wire?.tell('access', this.#options.access());
+  }
+
+  async cut(site: string, code: string, reason: string): Promise<number> {
+    return (await this.#ask('cut', site, code, reason)) ?? 0;
+  }
+
+  async handOver(site: string, { code, reason, endpoint }: TunnelRefusal): Promise<void> {
+    await this.#ask('handOver', site, code, reason, endpoint!);
+  }
+
+  async settled(): Promise<void> {
+    await this.#ask('settled');
+  }
+
+  async gone(): Promise<void> {
+    await this.#ask('gone');
+  }
+
+  async status(sites: readonly string[]): Promise<MemberStatus> {
+    const status = await this.#ask('status', sites);
+    return status ?? { pid: 0, dataPlane: {}, device: {}, verdicts: {} };
+  }
+
+  async paths(): Promise<readonly PathStatus[]> {
+    return (await this.#ask('paths')) ?? [];
+  }
+
+  async explain(packet: Uint8Array, realm: string): Promise<Explanation> {
+    const explanation = await this.#ask('explain', packet, realm);
+    if (explanation !== undefined) return explanation;
+    throw new EnvironmentError(`process ${this.#options.number} is being started again`);
+  }
+
+  async close(): Promise<void> {
+    this.#isClosing = true;
+    const child = this.#child;
+    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
+    const ended = new Promise<void>((resolve) => child.once('exit', () => resolve()));
+    await this.#ask('close');
+    if (child.connected) child.disconnect();
+    await ended;
+  }
+
+  #calls(): ControllerCalls & Calls {
+    const { admit, onTunnel, log } = this.#hooks;
+    return {
+      admit,
+      log,
+      up: (number, of) => {
+        const tunnel = new RemoteTunnel(number, of, this.#wire!);
+        this.#tunnels.set(number, tunnel);
+        onTunnel(tunnel);
+      },
+      control: (number, message) => this.#tunnels.get(number)?.emit('control', message),
+      refused: (number) => this.#tunnels.get(number)?.sendAgain(),
+      down: (number, code, reason) => this.#end(number, code, reason),
+    };
+  }
+
+  /** Undefined if the member has ended: then it holds nothing, and knows nothing. */
+  async #ask<K extends keyof MemberCalls & string>(
+    name: K,
+    ...args: Parameters<MemberCalls[K]>
+  ): Promise<Awaited<ReturnType<MemberCalls[K]>> | undefined> {
+    const wire = this.#wire;
+    try {
+      return await wire?.ask(name, ...args);
+    } catch (error) {
+      if (wire !== this.#wire) return undefined;
+      throw error;
+    }
+  }
+
+  #onExit(wire: Wire<MemberCalls>): void {
+    if (this.#wire === wire) this.#wire = undefined;
+    for (const number of [...this.#tunnels.keys()]) {
+      this.#end(number, CloseCode.ConnectionLost, 'its process has ended');
+    }
+  }
+
+  #end(number: number, code: string, reason: string): void {
+    const tunnel = this.#tunnels.get(number);
+    this.#tunnels.delete(number);
+    tunnel?.end(code, reason);
+  }
+
+  /** At once, but not more often than once in `RESTART_INTERVAL_MS`. */
+  async #openAgain(how: string): Promise<void> {
+    const { number, onRestart } = this.#options;
+    this.#hooks.log(`process ${number} has ended (${how}), starting it again`);
+    while (!this.#isClosing) {
+      await delay(Math.max(0, this.#startedMs + RESTART_INTERVAL_MS - performance.now()));
+      if (this.#isClosing) return;
+      try {
+        await this.open();
+        this.#hooks.log(`process ${number} is back`);
+        onRestart();
+        return;
+      } catch (error) {
+        this.#hooks.log(`process ${number}: ${(error as Error).message}`);
+      }
+    }
+  }
+}
+
+class RemoteTunnel extends EventEmitter<{ control: [message: Json] }> implements SiteTunnel {
+  readonly site: string;
+  readonly remoteAddress: string;
+  readonly cipher: string;
+  onDown: (code: string, reason: string) => void = () => {};
+  readonly #number: number;
+  readonly #wire: Wire<MemberCalls>;
+  #last: Json = null;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(
+    number: number,
+    { site, remoteAddress, cipher }: Pick<SiteTunnel, 'site' | 'remoteAddress' | 'cipher'>,
+    wire: Wire<MemberCalls>
+  ) {
+    super();
+    this.site = site;
+    this.remoteAddress = remoteAddress;
+    this.cipher = cipher;
+    this.#number = number;
+    this.#wire = wire;
+  }
+
+  /** Each message of the controller makes the ones before worthless, so the last is sent again. */
+  sendControl(message: Json): boolean {
+    clearTimeout(this.#timer);
+    this.#last = message;
+    this.#wire.tell('control', this.#number, message);
+    return true;
+  }
+
+  sendAgain(): void {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.sendControl(this.#last), CONTROL_RETRY_MS);
+    this.#timer.unref();
+  }
+
+  close(code: string, reason: string): void {
+    this.#wire.tell('closeTunnel', this.#number, code, reason);
+  }
+
+  end(code: string, reason: string): void {
+    clearTimeout(this.#timer);
+    this.onDown(code, reason);
+  }
+}
+
+const RESTART_INTERVAL_MS = 1000;
+const CONTROL_RETRY_MS = 500;

@@ -1,0 +1,94 @@
+/**
+ * Keeps the kernel's routes to the presences in the cloud: each leads to the TUN of the member that
+ * holds the presence's site. This is what shares the load out, and no packet is passed on by anybody.
+ * @module
+ */
+import { changeRoutes, type RouteChange, type RouteSetting } from 'virtual-presence';
+
+export interface KernelRoutesOptions {
+  /** The interface that leads to a site. */
+  readonly deviceOf: (site: string) => string;
+  readonly log: (line: string) => void;
+}
+
+export class KernelRoutes {
+  readonly #options: KernelRoutesOptions;
+  /** Site by prefix. */
+  readonly #wanted = new Map<string, string>();
+  /** Interface by prefix. */
+  readonly #installed = new Map<string, string>();
+  #work: Promise<void> = Promise.resolve();
+  #isQueued = false;
+  #retry: NodeJS.Timeout | undefined;
+  #isOpen = false;
+
+  constructor(options: KernelRoutesOptions) {
+    this.#options = options;
+  }
+
+  /** From now on the interfaces are there. */
+  open(): Promise<void> {
+    this.#isOpen = true;
+    return this.sync();
+  }
+
+  take(changes: readonly RouteChange[]): void {
+    for (const { prefix, site } of changes) {
+      if (site === undefined) this.#wanted.delete(prefix);
+      else this.#wanted.set(prefix, site);
+    }
+    if (changes.length > 0) void this.sync();
+  }
+
+  /** An interface was made anew, and has none. */
+  forget(device: string): void {
+    for (const [prefix, at] of this.#installed) {
+      if (at === device) this.#installed.delete(prefix);
+    }
+    void this.sync();
+  }
+
+  /** Resolves when the kernel has what is wanted now, or could not be told; then it is tried again. */
+  sync(): Promise<void> {
+    if (this.#isOpen && !this.#isQueued) {
+      this.#isQueued = true;
+      this.#work = this.#work.then(() => {
+        this.#isQueued = false;
+        return this.#apply();
+      });
+    }
+    return this.#work;
+  }
+
+  async close(): Promise<void> {
+    this.#isOpen = false;
+    clearTimeout(this.#retry);
+    await this.#work;
+  }
+
+  async #apply(): Promise<void> {
+    const settings: RouteSetting[] = [];
+    for (const [prefix, site] of this.#wanted) {
+      const device = this.#options.deviceOf(site);
+      if (this.#installed.get(prefix) !== device) settings.push({ prefix, device });
+    }
+    // Last, so that no address is without a route in between.
+    for (const prefix of this.#installed.keys()) {
+      if (!this.#wanted.has(prefix)) settings.push({ prefix, device: undefined });
+    }
+    try {
+      await changeRoutes(settings);
+      for (const { prefix, device } of settings) {
+        if (device === undefined) this.#installed.delete(prefix);
+        else this.#installed.set(prefix, device);
+      }
+    } catch (error) {
+      this.#options.log(`routes: ${(error as Error).message}`);
+      if (!this.#isOpen) return;
+      this.#retry = setTimeout(() => void this.sync(), RETRY_MS);
+      this.#retry.unref();
+    }
+  }
+}
+
+const RETRY_MS = 1000;

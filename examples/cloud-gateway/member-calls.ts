@@ -1,0 +1,53 @@
+/**
+ * What the controller and a member in another process call of each other.
+ * @module
+ */
+import type {
+  CloseEndpoint,
+  Json,
+  Presence,
+  TranslationPlan,
+  TunnelCredentials,
+} from 'virtual-presence';
+import type { HostPort } from '../program/fields.ts';
+import type { AccessTable } from './access.ts';
+import type { Member, MemberHooks, SiteTunnel } from './member.ts';
+
+/** All that a member needs to begin with. */
+export interface MemberStart {
+  readonly number: number;
+  readonly device: { readonly name: string; readonly mtu: number };
+  readonly tunnel: HostPort;
+  readonly credentials: TunnelCredentials;
+  readonly access: AccessTable;
+  readonly plan: TranslationPlan;
+}
+
+/** What the controller may call. */
+export type MemberCalls = {
+  open(start: MemberStart): Promise<void>;
+  load(plan: TranslationPlan): void;
+  bind(presence: Presence): void;
+  access(table: AccessTable): void;
+  control(tunnel: number, message: Json): void;
+  closeTunnel(tunnel: number, code: string, reason: string): void;
+  cut(site: string, code: string, reason: string): Promise<number>;
+  handOver(site: string, code: string, reason: string, endpoint: CloseEndpoint): Promise<void>;
+  settled(): void;
+  gone(): Promise<void>;
+  status: Member['status'];
+  paths: Member['paths'];
+  explain: Member['explain'];
+  close(): Promise<void>;
+};
+
+/** What a member may call. */
+export type ControllerCalls = {
+  admit: MemberHooks['admit'];
+  log(line: string): void;
+  up(tunnel: number, of: Pick<SiteTunnel, 'site' | 'remoteAddress' | 'cipher'>): void;
+  control(tunnel: number, message: Json): void;
+  /** It could not take a control message now. */
+  refused(tunnel: number): void;
+  down(tunnel: number, code: string, reason: string): void;
+};

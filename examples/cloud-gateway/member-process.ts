@@ -1,0 +1,104 @@
+/**
+ * A member in a process of its own: `LocalMember` behind a wire to the controller. It ends with it.
+ * @module
+ */
+import { execFileSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { LinuxTun } from 'virtual-presence';
+import { log } from '../program/run.ts';
+import { type AccessTable, accessBy } from './access.ts';
+import { LocalMember, type SiteTunnel } from './member.ts';
+import type { ControllerCalls, MemberCalls } from './member-calls.ts';
+import { Wire } from './wire.ts';
+
+export function runMember(): void {
+  // Told to the whole group by a terminal or a service manager; the controller tells us its own way.
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => {});
+  let member: LocalMember | undefined;
+  let access: AccessTable | undefined;
+  let device: string | undefined;
+  const tunnels = new Map<number, SiteTunnel>();
+  let lastTunnel = 0;
+  let isClosing = false;
+
+  const onTunnel = (tunnel: SiteTunnel): void => {
+    const number = ++lastTunnel;
+    tunnels.set(number, tunnel);
+    const { site, remoteAddress, cipher } = tunnel;
+    controller.tell('up', number, { site, remoteAddress, cipher });
+    tunnel.on('control', (message) => controller.tell('control', number, message));
+    tunnel.onDown = (code, reason) => {
+      tunnels.delete(number);
+      controller.tell('down', number, code, reason);
+    };
+  };
+
+  const calls: MemberCalls = {
+    async open({ number, tunnel, credentials, plan, ...start }) {
+      access = start.access;
+      device = start.device.name;
+      member = new LocalMember(
+        {
+          number,
+          tunnel,
+          credentials: () => Promise.resolve(credentials),
+          access: accessBy(() => access!),
+          // Kept when this process ends, so that its routes are.
+          openDevice: () => LinuxTun.open({ ...start.device, persist: true }),
+        },
+        {
+          admit: (...client) => controller.ask('admit', ...client),
+          onTunnel,
+          log: (line) => controller.tell('log', line),
+        }
+      );
+      member.load(plan);
+      await member.open();
+      member.start();
+    },
+    load: (plan) => member?.load(plan),
+    bind: (presence) => member?.bind(presence),
+    access(table) {
+      access = table;
+    },
+    control(number, message) {
+      const tunnel = tunnels.get(number);
+      try {
+        if (tunnel?.sendControl(message) === false) controller.tell('refused', number);
+      } catch (error) {
+        controller.tell('log', `${tunnel!.site}: ${(error as Error).message}`);
+      }
+    },
+    closeTunnel: (tunnel, code, reason) => tunnels.get(tunnel)?.close(code, reason),
+    cut: (...args) => member!.cut(...args),
+    handOver: (site, code, reason, endpoint) => member!.handOver(site, { code, reason, endpoint }),
+    settled: () => {},
+    gone: () => member!.gone(),
+    status: (sites) => member!.status(sites),
+    paths: () => member!.paths(),
+    explain: (packet, realm) => member!.explain(packet, realm),
+    async close() {
+      isClosing = true;
+      await member?.close();
+    },
+  };
+  const controller: Wire<ControllerCalls> = new Wire<ControllerCalls>(process, calls);
+  process.on('disconnect', () => {
+    // Told to, or the controller has ended without a word: nobody needs the interface any more.
+    if (device !== undefined) removeInterface(device);
+    process.exit(isClosing ? 0 : 1);
+  });
+  process.on('uncaughtException', (error) => {
+    log(`process ended by a fault: ${error.stack}`);
+    process.exit(1);
+  });
+}
+
+function removeInterface(name: string): void {
+  if (!existsSync(`/proc/sys/net/ipv4/conf/${name}`)) return;
+  try {
+    execFileSync('ip', ['link', 'delete', name], { stdio: 'pipe' });
+  } catch {
+    log(`the interface ${name} is left behind`);
+  }
+}

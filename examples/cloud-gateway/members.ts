@@ -1,0 +1,234 @@
+/**
+ * All members together: one in this process, or several in their own with the sites shared out among
+ * them. Then each has a TUN, a port and a part of the plan, and the kernel's routes lead to the TUNs.
+ * @module
+ */
+import {
+  CLOUD,
+  configureTun,
+  type Explanation,
+  forgetRoutes,
+  type PacketDevice,
+  type PathStatus,
+  PlanPartition,
+  type PlanTarget,
+  type Presence,
+  type TranslationPlan,
+  type TunnelCredentials,
+} from 'virtual-presence';
+import { type Access, type AccessTable, movedTo } from './access.ts';
+import { ChildMember } from './child-member.ts';
+import type { CloudConfig } from './config.ts';
+import { KernelRoutes } from './kernel-routes.ts';
+import { LocalMember, type Member, type MemberHooks } from './member.ts';
+import type { Placement } from './placement.ts';
+
+export interface MembersOptions {
+  readonly config: CloudConfig;
+  /** Makes new ones, for one member. */
+  readonly credentials: () => Promise<TunnelCredentials>;
+  readonly access: Access;
+  readonly accessTable: () => AccessTable;
+  readonly placement: Placement;
+  /** For the one member of this process. */
+  readonly openDevice: () => Promise<PacketDevice>;
+}
+
+export interface MembersStatus {
+  /** Sums over all of them. */
+  readonly dataPlane: Readonly<Record<string, number>>;
+  readonly device: Readonly<Record<string, number>>;
+  /** By site. */
+  readonly verdicts: Readonly<Record<string, Readonly<Record<string, number>>>>;
+  readonly processes: readonly { readonly pid: number; readonly sites: readonly string[] }[];
+}
+
+/** The controller's plan goes to it; packets never come here. */
+export class Members implements PlanTarget {
+  readonly #options: MembersOptions;
+  readonly #list: readonly Member[];
+  /** Absent: one member, which has the whole plan. */
+  readonly #partition: PlanPartition | undefined;
+  readonly #routes: KernelRoutes;
+  #moves: Promise<void> = Promise.resolve();
+
+  constructor(options: MembersOptions, hooks: MemberHooks) {
+    this.#options = options;
+    const { config, placement, access, openDevice } = options;
+    this.#routes = new KernelRoutes({
+      deviceOf: (site) => this.#deviceName(placement.holderOf(site)),
+      log: hooks.log,
+    });
+    if (config.processes === undefined || config.processes === 1) {
+      const { tunnel } = config;
+      const member = { number: 0, tunnel, credentials: options.credentials, access, openDevice };
+      this.#list = [new LocalMember(member, hooks)];
+      return;
+    }
+    const admit: MemberHooks['admit'] = async (...client) => {
+      await hooks.admit(...client);
+      await this.#routes.sync();
+    };
+    this.#list = Array.from({ length: config.processes }, (_, number) =>
+      this.#newChild(number, { ...hooks, admit })
+    );
+    this.#partition = new PlanPartition({
+      shared: CLOUD,
+      targets: this.#list,
+      holderOf: (site) => placement.holderOf(site),
+      onRoutes: (changes) => this.#routes.take(changes),
+    });
+  }
+
+  /** The realm that packets between sites may cross. */
+  get transit(): string | undefined {
+    return this.#partition && CLOUD;
+  }
+
+  load(plan: TranslationPlan): void {
+    (this.#partition ?? this.#list[0]!).load(plan);
+  }
+
+  bind(presence: Presence): void {
+    (this.#partition ?? this.#list[0]!).bind(presence);
+  }
+
+  /** Opens devices and ports. */
+  async open(): Promise<void> {
+    const { device } = this.#options.config;
+    if (device.type === 'tun') {
+      // Of a gateway of this place that was killed.
+      for (const prefix of device.routes) await forgetRoutes(prefix);
+    }
+    const openings = await Promise.allSettled(this.#list.map((member) => member.open()));
+    for (const opening of openings) {
+      if (opening.status === 'rejected') throw opening.reason;
+    }
+    if (this.#partition === undefined || device.type !== 'tun') return;
+    await configureTun({
+      name: this.#deviceName(0),
+      routes: [],
+      unreachable: device.routes,
+      proxyArp: device.proxyArp,
+      // A member takes presences that others hold for hosts of the cloud; they come by TUN only.
+      strictSources: device.proxyArp,
+      forwarding: device.routes.length > 0,
+    });
+    await this.#routes.open();
+  }
+
+  /** Begins to move packets. */
+  start(): void {
+    for (const member of this.#list) member.start();
+  }
+
+  refreshAccess(): void {
+    for (const member of this.#list) member.refreshAccess();
+  }
+
+  /** Ends a site's tunnels, wherever they are, and returns how many; nothing passes any more then. */
+  async cut(site: string, code: string, reason: string): Promise<number> {
+    const counts = await Promise.all(this.#list.map((member) => member.cut(site, code, reason)));
+    return counts.reduce((sum, count) => sum + count, 0);
+  }
+
+  /** Resolves when the connections of the tunnels that were ended are gone. */
+  async gone(): Promise<void> {
+    await Promise.all(this.#list.map((member) => member.gone()));
+  }
+
+  /** Gives a site to another member. Its addresses stay, so its connections go on. */
+  move(site: string, to: number): Promise<void> {
+    const moving = this.#moves.then(() => this.#move(site, to));
+    this.#moves = moving.catch(() => {});
+    return moving;
+  }
+
+  async status(sites: readonly string[]): Promise<MembersStatus> {
+    const held = this.#options.placement.sites();
+    const all = await Promise.all(this.#list.map((member) => member.status(sites)));
+    return {
+      dataPlane: sum(all.map(({ dataPlane }) => dataPlane)),
+      device: sum(all.map(({ device }) => device)),
+      verdicts: Object.fromEntries(
+        sites.map((site) => [site, sum(all.map(({ verdicts }) => verdicts[site] ?? {}))])
+      ),
+      processes: all.map(({ pid }, i) => ({ pid, sites: held[i]! })),
+    };
+  }
+
+  async paths(): Promise<readonly PathStatus[]> {
+    return (await Promise.all(this.#list.map((member) => member.paths()))).flat();
+  }
+
+  /** Asks the member that a packet of this realm comes to. */
+  async explain(packet: Uint8Array, realm: string): Promise<Explanation> {
+    if (realm !== CLOUD) {
+      return this.#list[this.#options.placement.holderOf(realm)]!.explain(packet, realm);
+    }
+    const all = await Promise.all(this.#list.map((member) => member.explain(packet, realm)));
+    return all.find(({ step }) => step !== 'destination') ?? all[0]!;
+  }
+
+  async close(): Promise<void> {
+    await this.#moves;
+    await this.#routes.close();
+    await Promise.all(this.#list.map((member) => member.close()));
+    const { device } = this.#options.config;
+    if (this.#partition === undefined || device.type !== 'tun') return;
+    for (const prefix of device.routes) await forgetRoutes(prefix);
+  }
+
+  #newChild(number: number, hooks: MemberHooks): ChildMember {
+    const { config, credentials, accessTable } = this.#options;
+    const { mtu, tunnel } = { ...config, ...config.device };
+    const name = this.#deviceName(number);
+    return new ChildMember(
+      {
+        number,
+        device: { name, mtu },
+        tunnel,
+        credentials,
+        plan: () => this.#partition!.part(number),
+        access: accessTable,
+        onRestart: () => this.#routes.forget(name),
+      },
+      hooks
+    );
+  }
+
+  /** The configured name for member 0; the number at its end counted up for the others. */
+  #deviceName(member: number): string {
+    const { device } = this.#options.config;
+    const [, stem, first] = /^(.*?)(\d*)$/.exec(device.type === 'tun' ? device.name : '')!;
+    return member === 0 ? `${stem}${first}` : `${stem}${Number(first) + member}`;
+  }
+
+  /**
+   * In this order, so that no packet of the site ever comes to one that would answer it with a refusal:
+   * the new member knows the site, the kernel brings its packets there, its edge dials there, the others
+   * learn of it. What is on the way meanwhile is dropped silently.
+   */
+  async #move(site: string, to: number): Promise<void> {
+    const { placement, config } = this.#options;
+    const from = placement.holderOf(site);
+    if (from === to || this.#partition === undefined) return;
+    placement.move(site, to);
+    this.#partition.reload(to);
+    this.refreshAccess();
+    await this.#list[to]!.settled();
+    await this.#routes.sync();
+    await this.#list[from]!.handOver(site, movedTo(site, to, config.tunnel.port));
+    for (const other of this.#list.keys()) {
+      if (other !== to) this.#partition.reload(other);
+    }
+  }
+}
+
+function sum(counters: readonly Readonly<Record<string, number>>[]): Record<string, number> {
+  const sums: Record<string, number> = {};
+  for (const each of counters) {
+    for (const [name, count] of Object.entries(each)) sums[name] = (sums[name] ?? 0) + count;
+  }
+  return sums;
+}

@@ -1,0 +1,72 @@
+/**
+ * What is said when a cloud gateway of several processes cannot be: one sentence each.
+ */
+import { afterAll, describe, expect, test } from 'vitest';
+import {
+  type Config,
+  cloudConfig,
+  freePorts,
+  killGateways,
+  outcome,
+  Workspace,
+  writeConfig,
+} from './gateway-process.ts';
+import { whatIsMissing } from './network.ts';
+
+const workspace = new Workspace();
+afterAll(async () => {
+  await killGateways();
+  workspace.remove();
+});
+
+const skipReason = whatIsMissing({});
+const isSkipped = skipReason !== undefined && process.env.CI === undefined;
+const title = isSkipped ? ` (skipped: ${skipReason})` : '';
+
+const TUN = { type: 'tun', name: 'vp0' };
+
+describe('a cloud gateway’s file', () => {
+  const faults: [change: Config, says: RegExp][] = [
+    [{ processes: 0 }, /:\d+: processes: expected a whole number from 1 to 64/],
+    [{ processes: 65, device: TUN }, /:\d+: processes: expected a whole number from 1 to 64/],
+    [{ processes: 'many' }, /:\d+: processes: expected "auto" or a number, got "many"/],
+    [{ processes: 2 }, /:\d+: processes: 2 need a device of type tun, one for each$/],
+    [
+      { processes: 3, device: TUN, tunnel: '127.0.0.1:65534' },
+      /:\d+: tunnel: 3 processes need as many ports, up to 65536$/,
+    ],
+    [
+      {
+        processes: 2,
+        device: TUN,
+        tunnel: '127.0.0.1:7443',
+        enrolment: { listen: '127.0.0.1:7444', endpoints: ['https://127.0.0.1:7444'] },
+      },
+      /:\d+: enrolment.listen: the tunnels of 2 processes take 7443 to 7444$/,
+    ],
+  ];
+  test.each(faults)('with %j is refused', async (change, says) => {
+    const config = { ...cloudConfig(await freePorts()), ...change };
+    const path = writeConfig(workspace.newDirectory(), config);
+    const { code, complaint } = await outcome('cloud-gateway', [path]);
+    expect(complaint).toMatch(/^cloud-gateway: [^\n]*$/);
+    expect(complaint).toMatch(says);
+    expect(code).toBe(1);
+  });
+
+  test.skipIf(isSkipped)(
+    `whose TUN a process cannot have is refused in its words${title}`,
+    async () => {
+      // The name of the second one, with a number that has grown by a digit, is too long for Linux.
+      const device = { ...TUN, name: 'abcdefghijklmn9' };
+      const config = { ...cloudConfig(await freePorts()), processes: 2, device };
+      const path = writeConfig(workspace.newDirectory(), config);
+      const wrapper = ['unshare', '--user', '--map-root-user', '--net'];
+      const { code, complaint } = await outcome('cloud-gateway', [path], wrapper);
+      expect(complaint).toMatch(
+        /^cloud-gateway: "abcdefghijklmn10" is not an interface name: [^\n]*$/
+      );
+      expect(code).toBe(1);
+    }
+  );
+});

@@ -1,0 +1,104 @@
+/**
+ * The parts by which the cloud gateway's processes are held together, without processes.
+ */
+import { EventEmitter } from 'node:events';
+import { describe, expect, test } from 'vitest';
+import { accessBy, refusalOf } from '../../examples/cloud-gateway/access.ts';
+import { Placement } from '../../examples/cloud-gateway/placement.ts';
+import { Wire, type WirePort } from '../../examples/cloud-gateway/wire.ts';
+import type { TunnelCandidate } from '../../src/index.ts';
+
+describe('Placement', () => {
+  test('gives a site to the member with the fewest, and keeps it there', () => {
+    const placement = new Placement(2);
+    expect(['a', 'b', 'c', 'a'].map((site) => placement.holderOf(site))).toEqual([0, 1, 0, 0]);
+    expect(placement.sites()).toEqual([['a', 'c'], ['b']]);
+    placement.move('a', 1);
+    expect(placement.holderOf('a')).toBe(1);
+    expect(placement.holderOf('d')).toBe(0);
+    placement.forget('c');
+    expect(placement.holderOf('e')).toBe(0);
+  });
+});
+
+describe('refusalOf', () => {
+  const access = accessBy(() => ({
+    holders: new Map([
+      ['site-a', 0],
+      ['site-b', 1],
+    ]),
+    revokedSites: new Set(['site-r']),
+    revokedSerials: new Set(['4f01']),
+  }));
+  const candidate = (site: string, serialNumber = '5A') =>
+    ({ identity: { role: 'site', site }, certificate: { serialNumber } }) as TunnelCandidate;
+
+  test.each([
+    ['site-a', '5A', undefined],
+    ['site-a', '4F01', 'revoked'],
+    ['site-r', '5A', 'revoked'],
+    ['site-b', '5A', 'moved'],
+    ['site-c', '5A', 'unknown-site'],
+    ['cloud', '5A', 'unknown-site'],
+  ])('at member 0, %s with certificate %s: %s', (site, serial, code) => {
+    expect(refusalOf(candidate(site, serial), access, 0, 7443)?.code).toBe(code);
+  });
+
+  test('names the port of the member that holds the site', () => {
+    expect(refusalOf(candidate('site-b'), access, 0, 7443)?.endpoint).toEqual({ port: 7444 });
+    expect(refusalOf(candidate('site-a'), access, 1, 7443)?.endpoint).toEqual({ port: 7443 });
+  });
+});
+
+type Adder = { add(a: number, b: number): Promise<number>; note(text: string): void };
+
+/** Two ends; what one sends arrives at the other one in a later turn, in order. */
+function ports(): [WirePort, WirePort] {
+  const ends = [new EventEmitter(), new EventEmitter()] as const;
+  const port = (own: number): WirePort => ({
+    send: (message) => setImmediate(() => ends[1 - own]!.emit('message', message)) !== undefined,
+    on: (event, listener) => ends[own]!.on(event, listener),
+  });
+  return [port(0), port(1)];
+}
+
+describe('Wire', () => {
+  test('brings calls in their order, and answers back', async () => {
+    const [near, far] = ports();
+    const done: string[] = [];
+    new Wire(far, {
+      add: async (a: number, b: number) => {
+        done.push(`add ${a} ${b}`);
+        return a + b;
+      },
+      note: (text: string) => void done.push(text),
+    });
+    const wire = new Wire<Adder>(near, {});
+    wire.tell('note', 'first');
+    const sums = [wire.ask('add', 1, 2), wire.ask('add', 3, 4)];
+    wire.tell('note', 'last');
+    expect(await Promise.all(sums)).toEqual([3, 7]);
+    await wire.ask('note', 'end');
+    expect(done).toEqual(['first', 'add 1 2', 'add 3 4', 'last', 'end']);
+  });
+
+  test('brings back what was thrown', async () => {
+    const [near, far] = ports();
+    new Wire(far, {
+      add: () => {
+        throw new Error('too many');
+      },
+    });
+    await expect(new Wire<Adder>(near, {}).ask('add', 1, 2)).rejects.toThrow('too many');
+  });
+
+  test('fails what waits when the other side is gone, and what comes later', async () => {
+    const [near] = ports();
+    const wire = new Wire<Adder>(near, {});
+    const waiting = wire.ask('add', 1, 2);
+    wire.close('it has ended');
+    await expect(waiting).rejects.toThrow('it has ended');
+    await expect(wire.ask('add', 1, 2)).rejects.toThrow('it has ended');
+    expect(() => wire.tell('note', 'nobody hears')).not.toThrow();
+  });
+});

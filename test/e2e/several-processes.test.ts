@@ -1,0 +1,246 @@
+/**
+ * The cloud gateway as two processes with a site each, and as one with both: the same must be seen.
+ * Then what only several can show: a site that moves, and a process that is killed.
+ * `several-processes-scene.ts` draws the networks.
+ */
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { eventually, killGateways, Workspace } from './gateway-process.ts';
+import { Network, whatIsMissing } from './network.ts';
+import {
+  CLOSED_PORT,
+  type Hosts,
+  OPEN_PORT,
+  resolve,
+  Scene,
+  Transfer,
+  whoami,
+} from './several-processes-scene.ts';
+
+const skipReason = whatIsMissing({ bash: 'bash', ping: 'iputils-ping' });
+const isSkipped = skipReason !== undefined && process.env.CI === undefined;
+const reason = isSkipped ? ` (skipped: ${skipReason})` : '';
+
+describe.skipIf(isSkipped).each([1, 2])(`a cloud gateway of %i${reason}`, (processes) => {
+  let workspace: Workspace | undefined;
+  let network: Network | undefined;
+  let scene: Scene;
+  let hosts: Hosts;
+  /** Where hosts find each other. */
+  const at = { service: '', serviceOfB: '', hostA: '', hostB: '', hostBOfA: '' };
+
+  beforeAll(async () => {
+    if (skipReason !== undefined) throw new Error(skipReason);
+    workspace = new Workspace();
+    network = await Network.create(workspace.newDirectory());
+    scene = await Scene.start(network, workspace.newDirectory(), processes);
+    hosts = scene.hosts;
+    at.service = await resolve(hosts.a, 'service');
+    at.serviceOfB = await resolve(hosts.b, 'service');
+    at.hostA = await resolve(hosts.service, 'host-a');
+    at.hostB = await resolve(hosts.service, 'host-b');
+    at.hostBOfA = await resolve(hosts.a, 'host-b');
+  });
+
+  afterAll(async () => {
+    await network?.close();
+    await killGateways();
+    workspace?.remove();
+  });
+
+  test('has its sites in as many processes', async () => {
+    const { sites, processes: all } = await scene.status();
+    expect(sites.map(({ process }) => process)).toEqual([undefined, 0, processes - 1]);
+    expect(new Set(all.map(({ pid }) => pid)).size).toBe(processes);
+    const links = await scene.gateway.sh('ip -o link show type tun');
+    expect(links.trim().split('\n')).toHaveLength(processes);
+  });
+
+  test('lets both sites use a service of the cloud, which tells them apart', async () => {
+    const a = await whoami(hosts.a, at.service);
+    const b = await whoami(hosts.b, at.serviceOfB);
+    expect(a).not.toBe(b);
+    for (const [address, site] of [
+      [a, 'site-a'],
+      [b, 'site-b'],
+    ]) {
+      const found = await scene.ask('GET', `/v1/whois?site=cloud&address=${address}`);
+      expect(found).toMatchObject({ site, address: '10.0.0.5' });
+    }
+  });
+
+  test('lets the cloud use the services of both sites', async () => {
+    for (const address of [at.hostA, at.hostB]) {
+      expect(await whoami(hosts.service, address)).toMatch(/^10\.0\.0\.(12[89]|1[3-9]\d|2\d\d)$/);
+    }
+    expect(at.hostA).not.toBe(at.hostB);
+  });
+
+  test('lets a site use a service of the other one, with an address there that is its own', async () => {
+    const client = await whoami(hosts.a, at.hostBOfA);
+    const found = await scene.ask('GET', `/v1/whois?site=site-b&address=${client}`);
+    expect(found).toMatchObject({ site: 'site-a', address: '10.0.0.5' });
+    expect(await hosts.a.get(['ping', '-c', '3', '-i', '0.2', at.hostBOfA])).toContain(
+      ' 0% packet'
+    );
+  });
+
+  test('refuses what is not exposed, and counts it', async () => {
+    for (const [host, address, site] of [
+      [hosts.a, at.service, 'site-a'],
+      [hosts.a, at.hostBOfA, 'site-a'],
+      [hosts.service, at.hostB, 'cloud'],
+    ] as const) {
+      const before = await scene.verdicts(site, 'DropNotPermitted');
+      await expect(whoami(host, address, CLOSED_PORT)).rejects.toThrow(/refused/);
+      expect(await scene.verdicts(site, 'DropNotPermitted')).toBeGreaterThan(before);
+    }
+    // What is nobody's has no route, so the kernel answers no ARP; one process refuses it as the rest.
+    const nobody = processes === 1 ? /refused/ : /No route to host/;
+    await expect(whoami(hosts.service, '10.0.0.250')).rejects.toThrow(nobody);
+    // A's own service is not for B: it has no name there.
+    await expect(resolve(hosts.b, 'host-a')).rejects.toThrow();
+  });
+
+  test('explains packets where they would come to', async () => {
+    const verdictOf = async (site: string, destination: string, port: number) => {
+      const packet = synTo(destination, port);
+      const { verdict } = await scene.ask('POST', '/v1/explain', { site, packet });
+      return verdict;
+    };
+    expect(await verdictOf('site-a', at.service, OPEN_PORT)).toBe('Forward');
+    expect(await verdictOf('site-a', at.service, CLOSED_PORT)).toBe('DropNotPermitted');
+    expect(await verdictOf('cloud', at.hostB, OPEN_PORT)).toBe('Forward');
+    expect(await verdictOf('cloud', at.hostA, CLOSED_PORT)).toBe('DropNotPermitted');
+  });
+
+  describe.skipIf(processes === 1)('whose site is moved', () => {
+    test('brings its packets from kernel to kernel interface, not from process to process', async () => {
+      const packets = async (): Promise<number[]> => {
+        const links = JSON.parse(await scene.gateway.sh('ip -j -s link show type tun'));
+        return links.flatMap((link: { stats64: Record<'rx' | 'tx', { packets: number }> }) => [
+          link.stats64.rx.packets,
+          link.stats64.tx.packets,
+        ]);
+      };
+      const before = await packets();
+      await hosts.a.get(['ping', '-c', '5', '-i', '0.2', at.hostBOfA]);
+      const after = await packets();
+      // Each echo and each reply comes out of one TUN and goes into the other.
+      for (const [i, count] of after.entries())
+        expect(count - before[i]!).toBeGreaterThanOrEqual(5);
+      const routes = await scene.gateway.sh('ip route');
+      expect(routes).toMatch(/^unreachable 10\.0\.0\.128\/25 /m);
+      expect(routes).toMatch(/^10\.0\.0\.\d+\/28 dev vp0 /m);
+      expect(routes).toMatch(/^10\.0\.0\.\d+\/28 dev vp1 /m);
+    });
+
+    test('goes on with its connections: to the cloud, from it, and to another site', async () => {
+      const addresses = await scene.ask<object[]>('GET', '/v1/presences');
+      const transfers = [
+        new Transfer(hosts.a, at.service),
+        new Transfer(hosts.service, at.hostA),
+        new Transfer(hosts.a, at.hostBOfA),
+      ];
+      await Promise.all(transfers.map((transfer) => transfer.flows()));
+      for (const to of [1, 0]) {
+        const since = scene.edges.a.output.length;
+        await scene.ask('POST', '/v1/moves', { site: 'site-a', process: to });
+        await scene.edges.a.logged(/: up to /, since);
+        expect(await scene.holderOf('site-a')).toBe(to);
+        await Promise.all(transfers.map((transfer) => transfer.flows()));
+      }
+      for (const transfer of transfers)
+        expect(await transfer.end()).toMatchObject({ isWhole: true });
+      expect(await scene.ask('GET', '/v1/presences')).toEqual(addresses);
+    });
+
+    test('says what it cannot do', async () => {
+      const move = (body: object) => scene.ask('POST', '/v1/moves', body);
+      await expect(move({ site: 'site-a', process: 2 })).rejects.toThrow(/process: there are 2/);
+      await expect(move({ site: 'nowhere', process: 1 })).rejects.toThrow(/is not a site/);
+      await expect(move({ site: 'cloud', process: 1 })).rejects.toThrow(/no edge gateway/);
+    });
+  });
+
+  describe.skipIf(processes === 1)('one process of which is killed', () => {
+    test.each([1, 0])(
+      'goes on with the connections of process %i when it is back',
+      async (number) => {
+        const transfers = [
+          new Transfer(hosts.a, at.service),
+          new Transfer(hosts.b, at.serviceOfB),
+          new Transfer(hosts.service, at.hostB),
+          new Transfer(hosts.a, at.hostBOfA),
+        ];
+        await Promise.all(transfers.map((transfer) => transfer.flows()));
+        const { pid } = (await scene.status()).processes[number]!;
+        const since = scene.cloud.output.length;
+        await scene.gateway.sh(`kill -KILL ${pid}`);
+        await scene.cloud.logged(new RegExp(`process ${number} is back`), since);
+        await Promise.all(transfers.map((transfer) => transfer.flows(2, RESTART_DEADLINE_MS)));
+        for (const transfer of transfers)
+          expect(await transfer.end()).toMatchObject({ isWhole: true });
+        expect((await scene.status()).processes[number]!.pid).not.toBe(pid);
+      }
+    );
+  });
+
+  test('goes on with connections after all of it was killed', async () => {
+    const transfers = [new Transfer(hosts.a, at.service), new Transfer(hosts.a, at.hostBOfA)];
+    await Promise.all(transfers.map((transfer) => transfer.flows()));
+    const { processes: all } = await scene.status();
+    await scene.killCloud('KILL');
+    // All end with the one that was killed.
+    await eventually('the end of all processes', async () => {
+      // What has ended is still to be found there, without a command line, if nobody asks for it.
+      const lines = all.map(({ pid }) => `cat /proc/${pid}/cmdline 2>/dev/null;`);
+      const { stdout } = await scene.gateway.run(['sh', '-c', lines.join(' ')]);
+      return stdout === '' || undefined;
+    });
+    await scene.restartCloud();
+    await Promise.all(transfers.map((transfer) => transfer.flows(2, RESTART_DEADLINE_MS)));
+    for (const transfer of transfers) expect(await transfer.end()).toMatchObject({ isWhole: true });
+  });
+
+  test('cuts a site off in one call, and no other', async () => {
+    const atA = new Transfer(hosts.a, at.service);
+    const atB = new Transfer(hosts.b, at.serviceOfB);
+    const between = new Transfer(hosts.a, at.hostBOfA);
+    await Promise.all([atA, atB, between].map((transfer) => transfer.flows()));
+    const since = scene.edges.a.output.length;
+    const receipt = await scene.ask('POST', '/v1/revocations', { site: 'site-a' });
+    expect(receipt).toMatchObject({ site: 'site-a', tunnelsClosed: 1 });
+    const paths = await scene.ask<{ ingress: string; egress: string }[]>('GET', '/v1/paths');
+    expect(paths.filter(({ ingress, egress }) => [ingress, egress].includes('site-a'))).toEqual([]);
+    await scene.edges.a.logged(/refused, .*\(revoked\)/, since);
+    await atB.flows();
+    expect(await atB.end()).toMatchObject({ isWhole: true });
+  });
+
+  test('ends on SIGTERM, and leaves nothing in the kernel', async () => {
+    expect(await scene.killCloud('TERM')).toMatchObject({ code: 0, complaint: '' });
+    expect(await scene.gateway.sh('ip -o link show type tun')).toBe('');
+    expect(await scene.gateway.sh('ip route')).not.toMatch(/vp\d|unreachable/);
+  });
+});
+
+/** A TCP SYN from 10.0.0.5, as hexadecimal digits; nobody looks at its checksum. */
+function synTo(destination: string, port: number): string {
+  const packet = Buffer.alloc(40);
+  packet.writeUInt16BE(0x4500, 0);
+  packet.writeUInt16BE(packet.length, 2);
+  packet.writeUInt16BE(0x4006, 8);
+  for (const [i, part] of ['10.0.0.5', destination].entries()) {
+    packet.set(part.split('.').map(Number), 12 + 4 * i);
+  }
+  let sum = 0;
+  for (let i = 0; i < 20; i += 2) sum += packet.readUInt16BE(i);
+  packet.writeUInt16BE(0xffff - ((sum & 0xffff) + (sum >>> 16)), 10);
+  packet.writeUInt16BE(40_000, 20);
+  packet.writeUInt16BE(port, 22);
+  packet.writeUInt16BE(0x5002, 32);
+  return packet.toString('hex');
+}
+
+/** Edges and TCP have doubled their waits by then. */
+const RESTART_DEADLINE_MS = 60_000;
