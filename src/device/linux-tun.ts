@@ -34,7 +34,8 @@ export interface LinuxTunOptions {
   readonly mtu?: number;
   /**
    * Packets that may wait to be read, from 1 to 100,000; 10,000 by default. The kernel's own default,
-   * 500, is less than one burst of many connections: those that lose all of it starve.
+   * 500, is less than one burst of many connections: those that lose all of it starve. In a user
+   * namespace it stays as it is.
    */
   readonly queueLength?: number;
   /** Whether super-packets and partial checksums pass; true by default. */

@@ -229,9 +229,12 @@ export class DialledTunnel extends LaneTunnel {
 
   /** Turns to where the peer says that the site is; returns whether it has said so. */
   #follow({ by, code, endpoint }: CloseCause): boolean {
-    if (by !== 'peer' || code !== CloseCode.Moved || endpoint === undefined) return false;
-    // Gateways that do not agree would send us to and fro.
-    if (++this.#moves > MAX_MOVES) return false;
+    const isMoved = by === 'peer' && code === CloseCode.Moved && endpoint !== undefined;
+    // Gateways that do not agree would send us to and fro: then a wait is due, as after any failure.
+    if (!isMoved || ++this.#moves > MAX_MOVES) {
+      this.#moves = 0;
+      return false;
+    }
     const { host = this.#endpoint.host, port } = endpoint;
     this.#endpoint = { host, port };
     return true;

@@ -83,6 +83,24 @@ describe('a site that is held elsewhere', () => {
     expect(waits).toEqual([0, 0, 0, 0, 30_000]);
   });
 
+  test('is followed again after any number of failures where it was said to be', async () => {
+    const there = await listen();
+    const { port } = there;
+    await there.close();
+    let refused = 0;
+    const here = await listen({
+      authorize: () => {
+        refused++;
+        return moved(port);
+      },
+    });
+    const tunnel = dial(here.port, { backoff: { minMs: 1, maxMs: 2 } });
+    await vi.waitFor(() => expect(refused).toBeGreaterThan(12));
+    await listen({ port });
+    await next(tunnel, 'up');
+    expect(tunnel.info?.remotePort).toBe(port);
+  });
+
   test.each<[string, object]>([
     ['no endpoint', {}],
     ['a port that is none', { endpoint: { port: 70_000 } }],
