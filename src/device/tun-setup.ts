@@ -69,10 +69,10 @@ export function bringUp(syscalls: Syscalls, name: string, mtu: number, queueLeng
     request.writeInt32LE(mtu, IFREQ_VALUE);
     check(syscalls, syscalls.ioctl(socket, SIOCSIFMTU, request), name, `an MTU of ${mtu}`);
     request.writeInt32LE(queueLength, IFREQ_VALUE);
+    const result = syscalls.ioctl(socket, SIOCSIFTXQLEN, request);
     // In a user namespace the kernel lets nobody change it, and the TUN is good without.
-    if (syscalls.ioctl(socket, SIOCSIFTXQLEN, request) < 0 && syscalls.errnoName() !== 'EPERM') {
-      check(syscalls, -1, name, `a queue of ${queueLength}`);
-    }
+    const isForbidden = result < 0 && syscalls.errnoName() === 'EPERM';
+    if (!isForbidden) check(syscalls, result, name, `a queue of ${queueLength}`);
     check(syscalls, syscalls.ioctl(socket, SIOCGIFFLAGS, request), name, 'its flags');
     request.writeUInt16LE(request.readUInt16LE(IFREQ_VALUE) | IFF_UP, IFREQ_VALUE);
     check(syscalls, syscalls.ioctl(socket, SIOCSIFFLAGS, request), name, 'to go up');

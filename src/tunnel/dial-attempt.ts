@@ -8,7 +8,7 @@ import { connect, type SecureContext, type TLSSocket } from 'node:tls';
 import { formatIdentity, type GatewayIdentity, identityOfCertificate } from '../pki/names.ts';
 import type { Json } from '../store/store.ts';
 import { FrameType } from './frame.ts';
-import { type CloseCause, type LaneOptions, newLaneCounters } from './lane.ts';
+import { type CloseCause, handshakeOwner, type LaneOptions } from './lane.ts';
 import {
   ALPN_PROTOCOL,
   CloseCode,
@@ -17,7 +17,6 @@ import {
   readWelcome,
   type Welcome,
 } from './messages.ts';
-import { SlabBudget } from './slab-pool.ts';
 import { TlsLane } from './tls-lane.ts';
 import { type ConnectionInfo, connectionInfo } from './tunnel.ts';
 
@@ -82,16 +81,10 @@ export class DialAttempt {
     const lane: TlsLane = new TlsLane(
       socket,
       FrameType.Welcome,
-      {
-        counters: newLaneCounters(),
-        budget: new SlabBudget(0),
-        onPacket: ignore,
-        onBatchEnd: ignore,
-        onDrain: ignore,
+      handshakeOwner({
         onHandshake: (message) => this.#onWelcome(lane, message),
-        onControl: ignore,
         onLaneClosed: (cause) => this.#finish()?.onFailed(cause),
-      },
+      }),
       this.#options.lane
     );
     lane.sendHandshake(FrameType.Hello, this.#options.hello);
@@ -131,5 +124,3 @@ function identityFault(raw: Buffer, expected: GatewayIdentity): Error | undefine
     return error as Error;
   }
 }
-
-function ignore(): void {}

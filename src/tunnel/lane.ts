@@ -8,7 +8,7 @@ import { ApiMisuseError } from '../errors.ts';
 import type { Json } from '../store/store.ts';
 import { type FrameType, MAX_FRAME_PAYLOAD } from './frame.ts';
 import { type Close, MAX_LANES } from './messages.ts';
-import type { SlabBudget, SlabPool } from './slab-pool.ts';
+import { SlabBudget, type SlabPool } from './slab-pool.ts';
 import type { Timers } from './timers.ts';
 
 /** Cumulative. Bytes of packets are counted with their virtio-net header, without the frame's. */
@@ -57,6 +57,19 @@ export interface LaneOwner {
   onControl(message: Json): void;
   /** Called once; the lane carries nothing any more. */
   onLaneClosed(cause: CloseCause): void;
+}
+
+/** For a lane whose handshake is under way: it carries nothing, and is to be handed to its tunnel. */
+export function handshakeOwner(hooks: Pick<LaneOwner, 'onHandshake' | 'onLaneClosed'>): LaneOwner {
+  return {
+    counters: newLaneCounters(),
+    budget: new SlabBudget(0),
+    onPacket: ignore,
+    onBatchEnd: ignore,
+    onDrain: ignore,
+    onControl: ignore,
+    ...hooks,
+  };
 }
 
 /** Bounds of what one lane takes and holds. */
@@ -157,3 +170,5 @@ export function checkLanes(lanes: number): number {
   if (Number.isInteger(lanes) && lanes >= 1 && lanes <= MAX_LANES) return lanes;
   throw new ApiMisuseError(`lanes must be a whole number from 1 to ${MAX_LANES}, not ${lanes}`);
 }
+
+function ignore(): void {}

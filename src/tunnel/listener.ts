@@ -25,9 +25,9 @@ import { FrameType } from './frame.ts';
 import {
   type CloseCause,
   checkLanes,
+  handshakeOwner,
   type LaneLimits,
   type LaneOptions,
-  newLaneCounters,
   resolveLimits,
   type UnsentLimit,
 } from './lane.ts';
@@ -41,7 +41,7 @@ import {
   printable,
   readHello,
 } from './messages.ts';
-import { SlabBudget, SlabPool } from './slab-pool.ts';
+import { SlabPool } from './slab-pool.ts';
 import { systemTimers, type Timers } from './timers.ts';
 import { TlsLane } from './tls-lane.ts';
 import { connectionInfo } from './tunnel.ts';
@@ -285,16 +285,10 @@ export class TunnelListener extends EventEmitter<ListenerEvents> {
     const lane: TlsLane = new TlsLane(
       socket,
       FrameType.Hello,
-      {
-        counters: newLaneCounters(),
-        budget: new SlabBudget(0),
-        onPacket: ignore,
-        onBatchEnd: ignore,
-        onDrain: ignore,
+      handshakeOwner({
         onHandshake: (message) => this.#onHello(lane, message, decision, socket),
-        onControl: ignore,
         onLaneClosed: ({ code }) => this.#explain(socket, code),
-      },
+      }),
       this.#laneOptions
     );
   }
@@ -388,7 +382,5 @@ function keyOf({ remoteAddress, remotePort }: Socket): string {
 function count(counters: Map<string, number>, reason: string): void {
   counters.set(reason, (counters.get(reason) ?? 0) + 1);
 }
-
-function ignore(): void {}
 
 const DEFAULT_LANES = 8;

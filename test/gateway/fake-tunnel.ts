@@ -14,6 +14,7 @@ import {
   type TunnelEvents,
   type TunnelState,
 } from '../../src/tunnel/index.ts';
+import { newLaneCounters } from '../../src/tunnel/lane.ts';
 
 export class FakeTunnel extends EventEmitter<TunnelEvents> implements Tunnel {
   /** @param capacity packets that may be on their way in each direction */
@@ -28,16 +29,7 @@ export class FakeTunnel extends EventEmitter<TunnelEvents> implements Tunnel {
   readonly peer: Tunnel['peer'];
   readonly info: ConnectionInfo | undefined = undefined;
   readonly rttMs: number | undefined = undefined;
-  readonly counters: Readonly<LaneCounters> = {
-    sentPackets: 0,
-    sentBytes: 0,
-    receivedPackets: 0,
-    receivedBytes: 0,
-    sentControl: 0,
-    receivedControl: 0,
-    droppedFull: 0,
-    droppedLate: 0,
-  };
+  readonly counters: Readonly<LaneCounters> = newLaneCounters();
   readonly lanes = 1;
   state: TunnelState = 'up';
   onPacket: Tunnel['onPacket'] = () => {};

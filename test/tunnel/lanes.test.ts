@@ -72,6 +72,29 @@ async function wide(flows: number, timers: FakeTimers): Promise<[DialledTunnel, 
   return [dialled, accepted];
 }
 
+/**
+ * A tunnel to a raw peer whose two lanes are up. Packets 0 to 2 of two flows have gone over the first
+ * one, so that both flows are known, and the new lane takes one.
+ */
+async function twoLanes(): Promise<{
+  tunnel: DialledTunnel;
+  peers: readonly RawPeer[];
+  timers: FakeTimers;
+}> {
+  const peers: RawPeer[] = [];
+  const port = await serve((peer) => {
+    peers.push(peer);
+    peer.send(FrameType.Welcome, { ...WELCOME, lanes: 2 });
+  });
+  const timers = new FakeTimers();
+  const tunnel = dial(port, { timers });
+  await next(tunnel, 'up');
+  for (let number = 0; number < 3; number++) sendRound(tunnel, 2, number);
+  timers.advance(LANE_CHECK_MS);
+  await vi.waitFor(() => expect(tunnel.lanes).toBe(2));
+  return { tunnel, peers, timers };
+}
+
 function latest(flows: ReadonlyMap<number, readonly number[]>): number {
   return Math.max(...[...flows.values()].map((numbers) => numbers.at(-1)!));
 }
@@ -123,20 +146,7 @@ describe('lanes', () => {
   });
 
   test('a lane that does not move holds up its own flows only', async () => {
-    const peers: RawPeer[] = [];
-    const port = await serve((peer) => {
-      peers.push(peer);
-      peer.send(FrameType.Welcome, { ...WELCOME, lanes: 2 });
-    });
-    const timers = new FakeTimers();
-    const tunnel = dial(port, { timers });
-    await next(tunnel, 'up');
-    sendRound(tunnel, 2, 0);
-    // The second flow is there from the start, so that the new lane takes it.
-    sendRound(tunnel, 2, 1);
-    sendRound(tunnel, 2, 2);
-    timers.advance(LANE_CHECK_MS);
-    await vi.waitFor(() => expect(tunnel.lanes).toBe(2));
+    const { tunnel, peers } = await twoLanes();
     const hello = await peers[1]!.json(FrameType.Hello);
     expect(hello).toMatchObject({ lane: 1, tunnel: expect.stringMatching(/^[0-9a-f]{32}$/) });
 
@@ -170,19 +180,9 @@ describe('lanes', () => {
   });
 
   test('a lane that breaks is dialled again, and the tunnel stays up', async () => {
-    const peers: RawPeer[] = [];
-    const port = await serve((peer) => {
-      peers.push(peer);
-      peer.send(FrameType.Welcome, { ...WELCOME, lanes: 2 });
-    });
-    const timers = new FakeTimers();
-    const tunnel = dial(port, { timers });
+    const { tunnel, peers, timers } = await twoLanes();
     const down = vi.fn();
     tunnel.on('down', down);
-    await next(tunnel, 'up');
-    for (let i = 0; i < 3; i++) sendRound(tunnel, 2, i);
-    timers.advance(LANE_CHECK_MS);
-    await vi.waitFor(() => expect(tunnel.lanes).toBe(2));
     peers[1]!.socket.destroy();
     await vi.waitFor(() => expect(tunnel.lanes).toBe(1));
     sendRound(tunnel, 2, 3);
