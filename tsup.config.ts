@@ -2,6 +2,7 @@ import type { Options } from 'tsup';
 
 const rooms = [
   'allocator',
+  'audit',
   'control',
   'device',
   'dns',
@@ -11,6 +12,7 @@ const rooms = [
   'registry',
   'store',
   'translator',
+  'trust',
   'tunnel',
 ];
 

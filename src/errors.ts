@@ -75,6 +75,13 @@ export class StoreConflictError extends PresenceError {
   }
 }
 
+/** An audit log is not the one that was written; nothing is appended to it. */
+export class AuditError extends PresenceError {
+  constructor(message: string, options?: ErrorOptions) {
+    super('ERR_PRESENCE_AUDIT', message, options);
+  }
+}
+
 /** The far gateway broke the protocol. */
 export class PeerProtocolError extends PresenceError {
   constructor(message: string, options?: ErrorOptions) {
@@ -97,7 +104,13 @@ export class CertificateError extends PresenceError {
 }
 
 /** Why an enrolment was refused. */
-export type EnrolmentFault = 'malformed' | 'unknown' | 'expired' | 'used' | 'wrong-ca';
+export type EnrolmentFault =
+  | 'malformed'
+  | 'unknown'
+  | 'expired'
+  | 'used'
+  | 'wrong-ca'
+  | 'wrong-site';
 
 /** An enrolment token is not, or no longer, good for a certificate. */
 export class EnrolmentError extends PresenceError {

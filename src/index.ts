@@ -7,6 +7,7 @@
  */
 export { type Family, IpAddress, IpPrefix } from './address.ts';
 export * from './allocator/index.ts';
+export * from './audit/index.ts';
 export * from './control/index.ts';
 export * from './device/index.ts';
 export * from './dns/index.ts';
@@ -19,4 +20,5 @@ export * from './registry/index.ts';
 export * from './schema.ts';
 export * from './store/index.ts';
 export * from './translator/index.ts';
+export * from './trust/index.ts';
 export * from './tunnel/index.ts';

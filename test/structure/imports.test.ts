@@ -12,16 +12,18 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   errors: [],
   address: ['errors'],
   'port-range': ['errors'],
+  'connection-gate': ['address', 'errors'],
   schema: ['address', 'errors', 'port-range'],
   packet: ['errors'],
   store: ['errors'],
+  audit: ['errors', 'store'],
   allocator: ['address', 'errors'],
-  pki: ['errors', 'store'],
+  pki: ['connection-gate', 'errors', 'store'],
   dns: ['address', 'errors'],
   registry: ['address', 'errors', 'schema', 'store'],
   translator: ['address', 'errors', 'packet', 'port-range'],
   device: ['address', 'errors', 'packet'],
-  tunnel: ['errors', 'packet', 'pki', 'store'],
+  tunnel: ['connection-gate', 'errors', 'packet', 'pki', 'store'],
   control: [
     'address',
     'allocator',
@@ -33,10 +35,12 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
     'store',
     'translator',
   ],
+  trust: ['errors', 'pki'],
   gateway: ['device', 'packet', 'translator', 'tunnel'],
   index: [
     'address',
     'allocator',
+    'audit',
     'control',
     'device',
     'dns',
@@ -49,6 +53,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
     'schema',
     'store',
     'translator',
+    'trust',
     'tunnel',
   ],
 };
@@ -67,8 +72,10 @@ const SIDE_DOORS: Readonly<Record<string, readonly string[]>> = {
   'src/packet/virtio.ts': ['device', 'translator', 'tunnel'],
   // Identities alone: the tunnel needs no authority, and so no node-forge.
   'src/pki/names.ts': ['tunnel'],
+  // A file of another room is kept from other processes in the same way.
+  'src/store/lock.ts': ['audit'],
   // The interface alone.
-  'src/store/store.ts': ['pki', 'tunnel'],
+  'src/store/store.ts': ['audit', 'pki', 'tunnel'],
 };
 
 /** What each room may take from outside; a room that is missing takes nothing. */
@@ -76,6 +83,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   address: ['ip-num'],
   packet: ['node:crypto'],
   schema: ['valibot'],
+  audit: ['node:crypto', 'node:fs', 'node:fs/promises', 'node:path'],
   store: ['node:crypto', 'node:fs', 'node:fs/promises', 'node:path', 'node:zlib'],
   pki: [
     'eventemitter3',
@@ -102,7 +110,15 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
     'node:worker_threads',
   ],
   tunnel: ['eventemitter3', 'node:crypto', 'node:net', 'node:stream', 'node:tls', 'valibot'],
-  control: ['eventemitter3', 'node:fs', 'node:http', 'node:net', 'valibot', 'node:path'],
+  control: [
+    'eventemitter3',
+    'node:crypto',
+    'node:fs',
+    'node:http',
+    'node:net',
+    'valibot',
+    'node:path',
+  ],
 };
 
 const EXAMPLE_ARROWS: Readonly<Record<string, readonly string[]>> = {

@@ -1,0 +1,272 @@
+/**
+ * An audit log: a file of JSON lines that is only ever appended to, each line carrying the hash of the
+ * one before (`line.ts`), so that a change of what is written shows (`verify.ts`). It does not keep
+ * whoever can write the file from writing all of it anew: for that, note `head` elsewhere from time to
+ * time.
+ *
+ * Lines are durable before `append` resolves; those that arrive during an fsync share the next one. The
+ * file grows without end: there is no rotation. To begin a new one, close the log, move the file away,
+ * and put its head into the `start` of the new one.
+ * @module
+ */
+import { type FileHandle, open, realpath } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { PresenceError, StoreError } from '../errors.ts';
+import { FileLock } from '../store/lock.ts';
+import {
+  type AuditEvent,
+  type AuditHead,
+  encodeBody,
+  encodeEvent,
+  encodeLine,
+  hashOf,
+} from './line.ts';
+import { type After, RefusalLimit, type Suppressed, systemAfter } from './refusals.ts';
+import { readTail, type Tail } from './tail.ts';
+
+export interface AuditLogOptions {
+  /**
+   * The file, made with mode 0600 if it is not there; its directory must exist. Beside it stands
+   * `<path>.lock`.
+   */
+  readonly path: string;
+  /**
+   * Lines for refused handshakes and enrolments in a minute, both together; the others are summed up in
+   * one line when it is over. Default 60.
+   */
+  readonly maxRefusalsPerMinute?: number | undefined;
+  /** Is told when a line that nobody waits for, that of the refusals summed up, cannot be written. */
+  readonly onError?: ((error: StoreError) => void) | undefined;
+  /** Milliseconds since 1970; default `Date.now`. */
+  readonly now?: (() => number) | undefined;
+  /** Calls once after a delay, and returns what cancels it; default `setTimeout`, unref'd. */
+  readonly after?: After | undefined;
+}
+
+/** Cumulative, since the log was opened. */
+export interface AuditCounters {
+  /** Lines written. */
+  lines: number;
+  /** Refusals that got no line of their own. */
+  suppressed: number;
+  /** Lines that could not be written. */
+  failed: number;
+}
+
+interface Pending {
+  readonly body: string;
+  readonly resolve: () => void;
+  readonly reject: (error: StoreError) => void;
+}
+
+/** The one writer of a file; other processes are kept off it until it is closed. */
+export class AuditLog {
+  readonly path: string;
+  /** Bytes of an unfinished line that were cut off when the file was opened, after a crash. */
+  readonly recoveredBytes: number;
+  readonly #counters: AuditCounters = { lines: 0, suppressed: 0, failed: 0 };
+  readonly #handle: FileHandle;
+  readonly #lock: FileLock;
+  readonly #now: () => number;
+  readonly #refusals: RefusalLimit;
+  readonly #onError: (error: StoreError) => void;
+  #head: AuditHead;
+  /** Bytes of whole, durable lines. */
+  #size: number;
+  /** There may be more in the file than that. */
+  #isDirty = false;
+  #queue: Pending[] = [];
+  #writing: Promise<void> | undefined;
+  #closing: Promise<void> | undefined;
+
+  private constructor(
+    path: string,
+    options: AuditLogOptions,
+    handle: FileHandle,
+    lock: FileLock,
+    tail: Tail
+  ) {
+    this.path = path;
+    this.recoveredBytes = tail.tornBytes;
+    this.#handle = handle;
+    this.#lock = lock;
+    this.#head = tail.head;
+    this.#size = tail.intactBytes;
+    this.#isDirty = tail.tornBytes > 0;
+    this.#now = options.now ?? Date.now;
+    this.#onError = options.onError ?? (() => {});
+    const max = options.maxRefusalsPerMinute ?? DEFAULT_MAX_REFUSALS;
+    this.#refusals = new RefusalLimit(max, options.after ?? systemAfter, (suppressed) =>
+      this.#sumUp(suppressed)
+    );
+  }
+
+  /**
+   * Opens the file, or begins it. What a crash left of an unfinished line is cut off, and a line of the
+   * kind `recovered` says so. The last lines are verified and no others, so that a long log opens as fast
+   * as a short one: `verifyAuditLog` is for the whole.
+   *
+   * @throws {AuditError} if the last lines do not hang together, or are none of an audit log.
+   * @throws {StoreError} if the file is open elsewhere, or cannot be read or written.
+   */
+  static async open(options: AuditLogOptions): Promise<AuditLog> {
+    let lock: FileLock | undefined;
+    let handle: FileHandle | undefined;
+    try {
+      const path = await realPathOf(options.path);
+      lock = await FileLock.acquire(`${path}.lock`);
+      handle = await open(path, 'a+', 0o600);
+      const tail = await readTail(handle, path);
+      if (tail.intactBytes === 0) await syncDirectory(dirname(path));
+      const log = new AuditLog(path, options, handle, lock, tail);
+      if (tail.tornBytes > 0) await log.#note('recovered', { droppedBytes: tail.tornBytes });
+      return log;
+    } catch (error) {
+      await handle?.close();
+      await lock?.release();
+      if (error instanceof PresenceError) throw error;
+      throw new StoreError(`cannot open ${options.path}: ${(error as Error).message}`, {
+        cause: error,
+      });
+    }
+  }
+
+  /** The last durable line. */
+  get head(): AuditHead {
+    return this.#head;
+  }
+
+  get counters(): Readonly<AuditCounters> {
+    return this.#counters;
+  }
+
+  /**
+   * Writes a line; durable when it resolves. A refusal above the limit is counted, to be summed up later,
+   * and resolves at once. A `detail` that is too long is left out, and its length noted instead.
+   *
+   * @throws {StoreError} if the medium fails, or the log is closed; nothing was written then, and a later
+   *   call may succeed.
+   * @throws {ApiMisuseError} if the event cannot be a line.
+   */
+  async append(event: AuditEvent): Promise<void> {
+    if (this.#closing !== undefined) throw new StoreError('the audit log is closed');
+    const body = encodeEvent(event, this.#now());
+    if (isRefusal(event) && !this.#refusals.admit(codeOf(event))) {
+      this.#counters.suppressed++;
+      return;
+    }
+    return this.#write(body);
+  }
+
+  /** Sums up the refusals of the last minute, waits for lines under way, and frees the file. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    this.#refusals.flush();
+    this.#refusals.stop();
+    await this.#writing;
+    await this.#handle.close();
+    await this.#lock.release();
+  }
+
+  #note(
+    kind: 'recovered' | 'suppressed',
+    detail: NonNullable<AuditEvent['detail']>
+  ): Promise<void> {
+    return this.#write(encodeBody(kind, { detail }, this.#now()));
+  }
+
+  #sumUp(suppressed: Suppressed): void {
+    this.#note('suppressed', { ...suppressed }).catch((error: StoreError) => {
+      this.#refusals.restore(suppressed);
+      this.#onError(error);
+    });
+  }
+
+  #write(body: string): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#queue.push({ body, resolve, reject });
+      this.#writing ??= this.#writeQueue();
+    });
+  }
+
+  async #writeQueue(): Promise<void> {
+    // Lines of the same turn of the event loop go together from the first on.
+    await undefined;
+    while (this.#queue.length > 0) {
+      const batch = this.#queue;
+      this.#queue = [];
+      await this.#writeBatch(batch);
+    }
+    this.#writing = undefined;
+  }
+
+  async #writeBatch(batch: readonly Pending[]): Promise<void> {
+    const parts: Buffer[] = [];
+    let head = this.#head;
+    for (const { body } of batch) {
+      const line = encodeLine(head, body);
+      head = { seq: head.seq + 1, hash: hashOf(line) };
+      parts.push(line, LINE_FEED);
+    }
+    const bytes = Buffer.concat(parts);
+    try {
+      if (this.#isDirty) await this.#cutBack();
+      this.#isDirty = true;
+      await this.#handle.appendFile(bytes);
+      await this.#handle.datasync();
+      this.#isDirty = false;
+    } catch (error) {
+      this.#counters.failed += batch.length;
+      // If this fails too, it is done before the next line.
+      await this.#cutBack().catch(() => {});
+      const message = `cannot write ${this.path}: ${(error as Error).message}`;
+      for (const { reject } of batch) reject(new StoreError(message, { cause: error }));
+      return;
+    }
+    this.#size += bytes.length;
+    this.#head = head;
+    this.#counters.lines += batch.length;
+    for (const { resolve } of batch) resolve();
+  }
+
+  async #cutBack(): Promise<void> {
+    await this.#handle.truncate(this.#size);
+    await this.#handle.sync();
+    this.#isDirty = false;
+  }
+}
+
+function isRefusal({ kind }: AuditEvent): boolean {
+  return kind === 'refused-handshake' || kind === 'refused-enrolment';
+}
+
+function codeOf({ kind, detail }: AuditEvent): string {
+  return typeof detail?.code === 'string' ? detail.code : kind;
+}
+
+/** The lock needs the one true path of the file. */
+async function realPathOf(path: string): Promise<string> {
+  try {
+    return await realpath(path);
+  } catch {
+    return join(await realpath(dirname(path)), basename(path));
+  }
+}
+
+/** Makes a new file durable. Systems that cannot open a directory (Windows) need not. */
+async function syncDirectory(path: string): Promise<void> {
+  if (process.platform === 'win32') return;
+  const directory = await open(path, 'r');
+  try {
+    await directory.sync();
+  } finally {
+    await directory.close();
+  }
+}
+
+const DEFAULT_MAX_REFUSALS = 60;
+const LINE_FEED: Buffer = /* @__PURE__ */ Buffer.from('\n');

@@ -1,0 +1,9 @@
+/**
+ * The audit log: who was let in, who was not, and who decided it, in lines that cannot be changed without
+ * a trace.
+ * @module
+ */
+export { type AuditCounters, AuditLog, type AuditLogOptions } from './audit-log.ts';
+export type { AuditFault } from './chain.ts';
+export type { AuditEvent, AuditHead, AuditKind } from './line.ts';
+export { type AuditVerdict, type AuditVerifyOptions, verifyAuditLog } from './verify.ts';

@@ -1,0 +1,323 @@
+import { appendFileSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { type FileHandle, open } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
+import { type AuditEvent, AuditLog, verifyAuditLog } from '../../src/audit/index.ts';
+import { ApiMisuseError, AuditError, StoreError } from '../../src/errors.ts';
+import { FileLock } from '../../src/store/lock.ts';
+import {
+  fileOf,
+  filledLog,
+  linesOf,
+  newPath,
+  openLog,
+  recordsOf,
+  removeFiles,
+} from './log-files.ts';
+
+let handles: FileHandle;
+beforeAll(async () => {
+  const handle = await open(newPath(), 'w');
+  handles = Object.getPrototypeOf(handle);
+  await handle.close();
+});
+afterEach(() => vi.restoreAllMocks());
+afterAll(removeFiles);
+
+const EIO = new Error('EIO: i/o error');
+const FULL = new Error('ENOSPC: no space left on device');
+
+describe('AuditLog', () => {
+  test('writes what happened, when, and in what order', async () => {
+    const { log, path, timers } = await openLog();
+    await log.append({ kind: 'start', actor: 'root', detail: { version: '1.0' } });
+    timers.advance(1500);
+    const event = { site: 'site-a', serial: '0a', remoteAddress: '192.0.2.1' };
+    await log.append({ kind: 'enrolment', ...event });
+    expect(recordsOf(path)).toEqual([
+      {
+        seq: 1,
+        prev: '0'.repeat(64),
+        time: '1970-01-01T00:16:40.000Z',
+        kind: 'start',
+        actor: 'root',
+        detail: { version: '1.0' },
+      },
+      {
+        seq: 2,
+        prev: expect.stringMatching(/^[0-9a-f]{64}$/),
+        time: '1970-01-01T00:16:41.500Z',
+        kind: 'enrolment',
+        ...event,
+      },
+    ]);
+    await log.close();
+    expect(await verifyAuditLog(path)).toEqual({ ok: true, lines: 2, head: log.head });
+  });
+
+  test('goes on after its last line when it is opened again', async () => {
+    const { path } = await filledLog(3);
+    const { log } = await openLog({ path });
+    expect(log.head).toMatchObject({ seq: 3 });
+    await log.append({ kind: 'start' });
+    await log.close();
+    expect(await verifyAuditLog(path)).toEqual({ ok: true, lines: 4, head: log.head });
+  });
+
+  test('is readable by its owner only', async () => {
+    const { log, path } = await openLog();
+    for (const file of [path, `${path}.lock`]) expect(statSync(file).mode & 0o777).toBe(0o600);
+    await log.close();
+  });
+
+  test('makes durable that there is a file, when it begins one', async () => {
+    const sync = vi.spyOn(handles, 'sync');
+    const { log, path } = await openLog();
+    expect(sync).toHaveBeenCalledTimes(1);
+    await log.append({ kind: 'start' });
+    await log.close();
+    await (await AuditLog.open({ path })).close();
+    expect(sync).toHaveBeenCalledTimes(1);
+  });
+
+  test('keeps events that arrive together in their order, each on its own line', async () => {
+    const { log, path } = await openLog();
+    const sync = vi.spyOn(handles, 'datasync');
+    const events = Array.from(
+      { length: 50 },
+      (_, i) => ({ kind: 'token', site: `s${i}` }) as const
+    );
+    await Promise.all(events.map((event) => log.append(event)));
+    expect(sync).toHaveBeenCalledTimes(1);
+    expect(recordsOf(path).map(({ site }) => site)).toEqual(events.map(({ site }) => site));
+    expect(log.counters).toEqual({ lines: 50, suppressed: 0, failed: 0 });
+    await log.close();
+  });
+
+  test('resolves no line before the fsync', async () => {
+    const { log } = await openLog();
+    const syncs: (() => void)[] = [];
+    vi.spyOn(handles, 'datasync').mockImplementation(
+      () => new Promise<void>((resolve) => syncs.push(resolve))
+    );
+    let isDurable = false;
+    const appended = log.append({ kind: 'start' }).then(() => {
+      isDurable = true;
+    });
+    await vi.waitFor(() => expect(syncs).toHaveLength(1));
+    await new Promise(setImmediate);
+    expect([isDurable, log.head.seq]).toEqual([false, 0]);
+    syncs[0]!();
+    await appended;
+    expect(log.head.seq).toBe(1);
+    await log.close();
+  });
+
+  test('keeps what a stranger says on the one line', async () => {
+    const { log, path } = await openLog();
+    const text = '\n{"seq":2}\r\u2028\ud800"\\\0';
+    await log.append({ kind: 'refused-enrolment', remoteAddress: text, detail: { text } });
+    await log.close();
+    expect(linesOf(path)).toHaveLength(1);
+    expect(recordsOf(path)[0]).toMatchObject({ remoteAddress: text, detail: { text } });
+    expect(await verifyAuditLog(path)).toMatchObject({ ok: true, lines: 1 });
+  });
+
+  test('leaves out a detail that is too long for a line, and says so', async () => {
+    const { log, path } = await openLog();
+    await log.append({ kind: 'ca', site: 'site-a', detail: { text: '€'.repeat(30_000) } });
+    expect(recordsOf(path)[0]).toMatchObject({ site: 'site-a', detail: { omittedBytes: 90_011 } });
+    await log.close();
+    expect(await verifyAuditLog(path)).toMatchObject({ ok: true, lines: 1 });
+  });
+
+  test('refuses what cannot be a line, and writes nothing', async () => {
+    const { log, path } = await openLog();
+    const loop: Record<string, unknown> = {};
+    loop.loop = loop;
+    for (const event of [
+      { kind: 'recovered' },
+      { kind: 'ca', detail: loop },
+      { kind: 'ca', detail: { big: 1n } },
+      { kind: 'ca', actor: 'x'.repeat(70_000) },
+    ]) {
+      await expect(log.append(event as unknown as AuditEvent)).rejects.toThrow(ApiMisuseError);
+    }
+    await log.close();
+    expect(linesOf(path)).toEqual([]);
+  });
+
+  test('close waits for the lines under way, and takes no more', async () => {
+    const { log, path } = await openLog();
+    const appended = log.append({ kind: 'start' });
+    await log.close();
+    await appended;
+    expect(linesOf(path)).toHaveLength(1);
+    await expect(log.append({ kind: 'start' })).rejects.toThrow(StoreError);
+    await log.close();
+  });
+
+  test('is open once only, also by another name', async () => {
+    const { log, path } = await openLog();
+    const alias = newPath();
+    symlinkSync(path, alias);
+    for (const name of [path, alias]) {
+      await expect(AuditLog.open({ path: name })).rejects.toThrow(StoreError);
+    }
+    await log.close();
+    await (await AuditLog.open({ path: alias })).close();
+  });
+
+  test('says which file it cannot open', async () => {
+    const path = join(newPath(), 'audit.log');
+    await expect(AuditLog.open({ path })).rejects.toThrow(`cannot open ${path}: ENOENT`);
+  });
+});
+
+describe('an audit log after a crash', () => {
+  test('keeps its whole lines wherever the last one was torn, and says what it dropped', async () => {
+    const { path, lines } = await filledLog(3);
+    const bytes = readFileSync(path);
+    const intact = bytes.length - lines[2]!.length - 1;
+    for (let keep = intact + 1; keep < bytes.length; keep += 7) {
+      const torn = fileOf(bytes.subarray(0, keep));
+      expect(await verifyAuditLog(torn)).toMatchObject({ ok: false, line: 3, fault: 'truncated' });
+      const { log } = await openLog({ path: torn });
+      expect(log.recoveredBytes).toBe(keep - intact);
+      await log.append({ kind: 'start' });
+      await log.close();
+      expect(linesOf(torn).slice(0, 2)).toEqual(lines.slice(0, 2));
+      expect(recordsOf(torn).slice(2)).toMatchObject([
+        { seq: 3, kind: 'recovered', detail: { droppedBytes: keep - intact } },
+        { seq: 4, kind: 'start' },
+      ]);
+      expect(await verifyAuditLog(torn)).toEqual({ ok: true, lines: 4, head: log.head });
+    }
+  });
+
+  test('begins anew if not even its first line was whole', async () => {
+    const { log, path } = await openLog({ path: fileOf('{"seq":1,"pr') });
+    await log.close();
+    expect(recordsOf(path)).toMatchObject([{ seq: 1, kind: 'recovered' }]);
+  });
+
+  test('drops zeros that the file system left in place of a line', async () => {
+    const { path } = await filledLog(2);
+    appendFileSync(path, Buffer.alloc(4096));
+    const { log } = await openLog({ path });
+    await log.close();
+    expect(recordsOf(path)[2]).toMatchObject({ kind: 'recovered', detail: { droppedBytes: 4096 } });
+  });
+
+  test('is opened by its last lines, however long it is', async () => {
+    const { log: writer, path } = await openLog();
+    const detail = { text: 'x'.repeat(60_000) };
+    for (let i = 0; i < 20; i++) await writer.append({ kind: 'ca', detail });
+    await writer.close();
+    const bytes = readFileSync(path);
+    bytes[1000] = 0x79;
+    writeFileSync(path, bytes);
+    const read = vi.spyOn(handles, 'read');
+    const { log } = await openLog({ path });
+    const total = read.mock.results.map(async ({ value }) => (await value).bytesRead as number);
+    // Those of the lock too.
+    const sum = (await Promise.all(total)).reduce((a, b) => a + b, 0);
+    expect(sum).toBeLessThan(300_000);
+    expect(log.head).toEqual(writer.head);
+    await log.close();
+    expect(await verifyAuditLog(path)).toMatchObject({ ok: false, line: 1, fault: 'changed' });
+  });
+});
+
+describe('a file that is not the log that was written', () => {
+  /** The error of opening it, and whether its bytes are still the same. */
+  async function opened(content: string | Uint8Array): Promise<unknown> {
+    const path = fileOf(content);
+    const before = readFileSync(path);
+    const error = await AuditLog.open({ path }).then(
+      (log) => log.close(),
+      (fault: unknown) => fault
+    );
+    expect(readFileSync(path).equals(before)).toBe(true);
+    // Nothing is left open: the lock can be had again.
+    await (await FileLock.acquire(`${path}.lock`)).release();
+    return error;
+  }
+
+  test('is not appended to, and left as it is', async () => {
+    const { lines } = await filledLog(4);
+    const joined = (each: readonly string[]) => each.map((line) => `${line}\n`).join('');
+    const moved = lines[1]!.replace('site-2', 'site-9');
+    for (const [what, content] of [
+      ['a changed line', joined(lines.with(1, moved))],
+      ['a changed last line but one', joined(lines.with(2, lines[2]!.replace('site-3', 'site-9')))],
+      ['a missing line', joined(lines.toSpliced(1, 1))],
+      ['no first line', joined(lines.slice(1))],
+      ['a repeated last line', joined([...lines, lines[3]!])],
+      ['a last line of something else', joined([...lines, 'hello'])],
+      ['half a line of something else', `${joined(lines)}hello`],
+      ['a text', 'hello'],
+      ['a torn line of 80 kB', `${joined(lines)}{"seq":5${' '.repeat(80_000)}`],
+      ['a line of 400 kB', `{"seq":1${' '.repeat(400_000)}\n`],
+      ['400 kB', 'x'.repeat(400_000)],
+    ] as const) {
+      expect(await opened(content), what).toBeInstanceOf(AuditError);
+    }
+  });
+});
+
+describe('an audit log whose medium fails', () => {
+  test('takes back a line that is not durable, and goes on with the next', async () => {
+    const { log, path } = await openLog();
+    await log.append({ kind: 'start' });
+    vi.spyOn(handles, 'datasync').mockRejectedValueOnce(EIO);
+    await expect(log.append({ kind: 'ca' })).rejects.toThrow(
+      new StoreError(`cannot write ${path}: EIO: i/o error`)
+    );
+    expect(linesOf(path)).toHaveLength(1);
+    await log.append({ kind: 'token' });
+    expect(log.counters).toEqual({ lines: 2, suppressed: 0, failed: 1 });
+    await log.close();
+    expect(recordsOf(path).map(({ kind }) => kind)).toEqual(['start', 'token']);
+    expect(await verifyAuditLog(path, { head: log.head })).toMatchObject({ ok: true, lines: 2 });
+  });
+
+  test('leaves no half line when the disk is full, even if it cannot cut it off at once', async () => {
+    const { log, path } = await openLog();
+    await log.append({ kind: 'start' });
+    vi.spyOn(handles, 'appendFile').mockImplementationOnce(async () => {
+      appendFileSync(path, '{"seq":2,"prev');
+      throw FULL;
+    });
+    const truncate = vi.spyOn(handles, 'truncate').mockRejectedValueOnce(EIO);
+    await expect(log.append({ kind: 'ca' })).rejects.toThrow(StoreError);
+    expect(linesOf(path)).toHaveLength(2);
+    truncate.mockRejectedValueOnce(EIO).mockRejectedValueOnce(EIO);
+    await expect(log.append({ kind: 'ca' })).rejects.toThrow(StoreError);
+    await log.append({ kind: 'token' });
+    await log.close();
+    expect(recordsOf(path).map(({ kind }) => kind)).toEqual(['start', 'token']);
+    expect(log.counters).toEqual({ lines: 2, suppressed: 0, failed: 2 });
+    expect(await verifyAuditLog(path)).toMatchObject({ ok: true, lines: 2 });
+  });
+
+  test('fails all lines that were to be written together', async () => {
+    const { log, path } = await openLog();
+    vi.spyOn(handles, 'datasync').mockRejectedValueOnce(EIO);
+    const both = [log.append({ kind: 'start' }), log.append({ kind: 'ca' })];
+    const outcomes = await Promise.allSettled(both);
+    expect(outcomes.map(({ status }) => status)).toEqual(['rejected', 'rejected']);
+    expect([linesOf(path), log.counters.failed, log.head.seq]).toEqual([[], 2, 0]);
+    await log.close();
+  });
+
+  test('is not opened if what a crash left cannot be noted', async () => {
+    const path = fileOf('{"seq":1,');
+    vi.spyOn(handles, 'appendFile').mockImplementation(async () => {
+      throw FULL;
+    });
+    await expect(AuditLog.open({ path })).rejects.toThrow(StoreError);
+    vi.restoreAllMocks();
+    await (await AuditLog.open({ path })).close();
+  });
+});

@@ -1,0 +1,59 @@
+/**
+ * Audit logs in files of their own, and what is in them.
+ * @module
+ */
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { AuditLog, type AuditLogOptions } from '../../src/audit/index.ts';
+import { FakeTimers } from '../tunnel/fake-timers.ts';
+
+const directory = mkdtempSync(join(tmpdir(), 'audit-'));
+let files = 0;
+
+export const newPath = (): string => join(directory, `audit-${files++}.log`);
+
+export function removeFiles(): void {
+  rmSync(directory, { recursive: true });
+}
+
+/** A file with these bytes. */
+export function fileOf(content: string | Uint8Array): string {
+  const path = newPath();
+  writeFileSync(path, content);
+  return path;
+}
+
+export async function openLog(
+  options: Partial<AuditLogOptions> = {}
+): Promise<{ log: AuditLog; path: string; timers: FakeTimers }> {
+  const timers = new FakeTimers();
+  const path = options.path ?? newPath();
+  const log = await AuditLog.open({
+    now: () => timers.now(),
+    after: (delayMs, callback) => timers.after(delayMs, callback),
+    ...options,
+    path,
+  });
+  return { log, path, timers };
+}
+
+/** The lines of a log, without their line feeds. */
+export function linesOf(path: string): string[] {
+  const text = readFileSync(path, 'utf8');
+  return text === '' ? [] : text.replace(/\n$/, '').split('\n');
+}
+
+export function recordsOf(path: string): Record<string, unknown>[] {
+  return linesOf(path).map((line) => JSON.parse(line));
+}
+
+/** A closed log of so many lines about sites. */
+export async function filledLog(count: number): Promise<{ path: string; lines: string[] }> {
+  const { log, path } = await openLog();
+  for (let i = 1; i <= count; i++) {
+    await log.append({ kind: 'expose', site: `site-${i}`, detail: { service: 'rabbitmq' } });
+  }
+  await log.close();
+  return { path, lines: linesOf(path) };
+}

@@ -1,0 +1,135 @@
+import { type FileHandle, open } from 'node:fs/promises';
+import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
+import { AuditLog, verifyAuditLog } from '../../src/audit/index.ts';
+import { StoreError } from '../../src/errors.ts';
+import { newPath, openLog, recordsOf, removeFiles } from './log-files.ts';
+
+let handles: FileHandle;
+beforeAll(async () => {
+  const handle = await open(newPath(), 'w');
+  handles = Object.getPrototypeOf(handle);
+  await handle.close();
+});
+afterEach(() => vi.restoreAllMocks());
+afterAll(removeFiles);
+
+const refusal = (code: string) => ({ kind: 'refused-handshake', detail: { code } }) as const;
+const kindsIn = (path: string) => recordsOf(path).map(({ kind }) => kind);
+
+async function refuse(log: AuditLog, count: number, code = 'no-certificate'): Promise<void> {
+  await Promise.all(Array.from({ length: count }, () => log.append(refusal(code))));
+}
+
+/** Waits for the line that nobody waits for. */
+async function linesWritten(log: AuditLog, count: number): Promise<void> {
+  await vi.waitFor(() => expect(log.counters.lines).toBe(count));
+}
+
+describe('refusals', () => {
+  test('above the limit of a minute get one line together when it is over', async () => {
+    const { log, path, timers } = await openLog({ maxRefusalsPerMinute: 3 });
+    await refuse(log, 5);
+    await refuse(log, 1000, 'revoked');
+    await log.append({ kind: 'refused-enrolment', detail: { other: 1 } });
+    timers.advance(59_999);
+    expect(kindsIn(path)).toEqual(Array(3).fill('refused-handshake'));
+    expect(log.counters).toEqual({ lines: 3, suppressed: 1003, failed: 0 });
+    timers.advance(1);
+    await linesWritten(log, 4);
+    expect(recordsOf(path)[3]).toMatchObject({
+      kind: 'suppressed',
+      detail: {
+        count: 1003,
+        codes: { 'no-certificate': 2, revoked: 1000, 'refused-enrolment': 1 },
+      },
+    });
+    await log.close();
+    expect(await verifyAuditLog(path)).toMatchObject({ ok: true, lines: 4 });
+  });
+
+  test('get lines again in the next minute, which begins with the first of them', async () => {
+    const { log, path, timers } = await openLog({ maxRefusalsPerMinute: 2 });
+    await refuse(log, 2);
+    timers.advance(60_000);
+    expect(timers.delays).toEqual([]);
+    timers.advance(45_000);
+    await refuse(log, 3);
+    timers.advance(59_999);
+    expect(log.counters).toEqual({ lines: 4, suppressed: 1, failed: 0 });
+    timers.advance(1);
+    await linesWritten(log, 5);
+    await log.close();
+    expect(kindsIn(path).at(-1)).toBe('suppressed');
+  });
+
+  test('are 60 in a minute by default', async () => {
+    const { log } = await openLog();
+    await refuse(log, 61);
+    expect(log.counters).toEqual({ lines: 60, suppressed: 1, failed: 0 });
+    await log.close();
+  });
+
+  test('hold up nothing else: what is not refused has no limit', async () => {
+    const { log, path } = await openLog({ maxRefusalsPerMinute: 0 });
+    await refuse(log, 10);
+    await log.append({ kind: 'revocation', site: 'site-a' });
+    expect(kindsIn(path)).toEqual(['revocation']);
+    await log.close();
+  });
+
+  test('are summed up when the log is closed', async () => {
+    const { log, path, timers } = await openLog({ maxRefusalsPerMinute: 1 });
+    await refuse(log, 5);
+    await log.close();
+    expect(recordsOf(path)[1]).toMatchObject({ kind: 'suppressed', detail: { count: 4 } });
+    expect(timers.delays).toEqual([]);
+  });
+
+  test('are summed up later if the line cannot be written, and somebody is told', async () => {
+    const errors: StoreError[] = [];
+    const onError = (error: StoreError) => errors.push(error);
+    const { log, path, timers } = await openLog({ maxRefusalsPerMinute: 1, onError });
+    await refuse(log, 3);
+    vi.spyOn(handles, 'datasync').mockRejectedValueOnce(new Error('EIO: i/o error'));
+    timers.advance(60_000);
+    await vi.waitFor(() => expect(errors).toHaveLength(1));
+    expect(errors[0]).toBeInstanceOf(StoreError);
+    await refuse(log, 2);
+    timers.advance(60_000);
+    await linesWritten(log, 3);
+    expect(recordsOf(path)[2]).toMatchObject({
+      detail: { count: 3, codes: { 'no-certificate': 3 } },
+    });
+    await log.close();
+    expect(await verifyAuditLog(path)).toMatchObject({ ok: true, lines: 3 });
+  });
+
+  test('set no timer when the log could not be written to its end', async () => {
+    const onError = vi.fn();
+    const { log, timers } = await openLog({ maxRefusalsPerMinute: 0, onError });
+    await refuse(log, 3);
+    vi.spyOn(handles, 'datasync').mockRejectedValueOnce(new Error('EIO: i/o error'));
+    await log.close();
+    expect(onError).toHaveBeenCalledTimes(1);
+    expect(timers.delays).toEqual([]);
+  });
+
+  test('take no more room for codes without end', async () => {
+    const { log, path } = await openLog({ maxRefusalsPerMinute: 0 });
+    for (let i = 0; i < 5000; i++) await log.append(refusal(`${i} ${'x'.repeat(1000)}`));
+    await log.close();
+    const { count, codes } = recordsOf(path)[0]!.detail as { count: number; codes: object };
+    expect(count).toBe(5000);
+    expect(Object.keys(codes)).toHaveLength(33);
+    expect(codes).toMatchObject({ others: 4968 });
+    expect(JSON.stringify(codes).length).toBeLessThan(3000);
+  });
+
+  test('keep no process alive', async () => {
+    const unref = vi.spyOn(Object.getPrototypeOf(setTimeout(() => {}, 0)), 'unref');
+    const log = await AuditLog.open({ path: newPath() });
+    await refuse(log, 1);
+    expect(unref).toHaveBeenCalledTimes(1);
+    await log.close();
+  });
+});
