@@ -19,7 +19,10 @@ import { MAX_PACKET_PAYLOAD, type Tunnel } from '../tunnel/index.ts';
 export interface CutCounters {
   /** Packets that were cut, or had their checksum completed, before they left. */
   cut: number;
-  /** Packets too long for where they go that may not be cut. */
+  /**
+   * Packets too long for where they go that may not be cut, and those that would make more pieces than
+   * any kernel makes of one.
+   */
   dropUncut: number;
 }
 
@@ -28,7 +31,7 @@ export const Sending = {
   Done: 0,
   /** The device or the tunnel did not take it, or not all of its pieces: they stop at the first. */
   Refused: 1,
-  /** It may not be cut; counted as `dropUncut`. */
+  /** It may not be cut, or not into so many pieces; counted as `dropUncut`. */
   Uncut: 2,
 } as const;
 export type Sending = (typeof Sending)[keyof typeof Sending];

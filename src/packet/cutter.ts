@@ -7,7 +7,7 @@
  * [RFC 8200 section 4.5](https://www.rfc-editor.org/rfc/rfc8200#section-4.5) say.
  *
  * 1. `begin` checks the headers (`ip-layout.ts`) and the virtio-net header, and decides: one whole
- *    frame, segments, or fragments.
+ *    frame, segments, of which there is a bound, or fragments.
  * 2. It copies the headers that all pieces have to the frame, once.
  * 3. `next` copies the payload of one piece behind them, summing it as it goes (`copy-sum.ts`).
  * 4. It sets what differs from piece to piece: lengths, identification, sequence number, flags,
@@ -64,6 +64,8 @@ export const Cut = {
   Malformed: 1,
   /** It may not be cut (don't fragment), or no piece that is worth its headers fits the size. */
   TooBig: 2,
+  /** It would make more segments than any kernel makes of one packet. */
+  TooMany: 3,
 } as const;
 export type Cut = (typeof Cut)[keyof typeof Cut];
 
@@ -224,7 +226,10 @@ export class PacketCutter {
       if ((this.#tcpFlags & TCP_FLAG_SYN) !== 0) return Cut.Malformed;
       headers += header;
     }
-    if (headers + Math.min(segment, end - start - headers) > size) return Cut.TooBig;
+    const payload = end - start - headers;
+    if (headers + Math.min(segment, payload) > size) return Cut.TooBig;
+    const isBounded = type === VNET_GSO_UDP_L4 || segment < MIN_TCP_SEGMENT;
+    if (isBounded && payload > segment * MAX_SEGMENTS) return Cut.TooMany;
 
     const partial = view.getUint16(start + this.#checksum);
     this.#sum = fold(partial + (~length & 0xffff));
@@ -358,6 +363,15 @@ const TCP_FLAG_PSH = 0x08;
 const TCP_FLAG_CWR = 0x80;
 const MAX_TRANSPORT_HEADER = 60; // TCP with all its options
 const MAX_DATAGRAM = 65_535;
+
+/**
+ * Else a segment size of 1 makes 65,000 packets of one. Linux makes no more datagrams of one call
+ * (`UDP_MAX_SEGMENTS` in include/linux/udp.h), and merges fewer when it receives; so it does with the
+ * short segments of TCP, which it sends with less than its least MSS (`TCP_MIN_SND_MSS` in
+ * include/net/tcp.h) only where options take of that. Longer ones make 1,365 of a packet at most.
+ */
+const MAX_SEGMENTS = 128;
+const MIN_TCP_SEGMENT = 48;
 
 /** Puts the packet, and so every header and payload in it, on a boundary of 4 bytes. */
 const FRAME_START = 2;

@@ -151,6 +151,15 @@ describe('a device without offloads', () => {
     expect(cloud.plane.counters).toMatchObject({ cut: 1, dropUncut: 2, dropDeviceFull: 0 });
   });
 
+  test('gets nothing of a super-packet that a site wants cut to single bytes, which is counted', () => {
+    const cloud = startMixedCloud({ device: PLAIN_DEVICE });
+    const { frame } = superPacket(FLOWS['4 to cloud 4'][0]);
+    frame.set([1, 0], 4); // gso_size
+    cloud.send('site-4', frame, superPacket(FLOWS['4 to cloud 4'][0], 1400).frame);
+    expect(cloud.lan.taken()).toHaveLength(1);
+    expect(cloud.plane.counters).toMatchObject({ cut: 1, dropUncut: 1, dropDeviceFull: 0 });
+  });
+
   test('does not keep a super-packet from a site', () => {
     const cloud = startMixedCloud({ device: PLAIN_DEVICE });
     const [from, to] = FLOWS['4 to site 6'];

@@ -90,7 +90,8 @@ const superPackets: fc.Arbitrary<SuperPacket> = fc
     isIpv6: fc.boolean(),
     isTcp: fc.boolean(),
     payload: payloads(1600),
-    gsoSize: fc.oneof(fc.integer({ min: 1, max: 64 }), fc.integer({ min: 65, max: 3200 })),
+    // from 128 segments on
+    gsoSize: fc.oneof(fc.integer({ min: 13, max: 64 }), fc.integer({ min: 65, max: 3200 })),
     flags: fc.integer({ min: 0, max: 255 }).map((bits) => bits & ~SYN),
     options: fc.uint8Array({ maxLength: 40 }),
     identification: fc.constantFrom(0, 0xbeef, 0xfffe),
@@ -127,13 +128,30 @@ describe('super-packets', () => {
   });
 
   test('of 64 KiB are cut as exactly', () => {
-    for (const gsoSize of [1, 1448, 1449, 32_767]) {
+    for (const gsoSize of [48, 1448, 1449, 32_767]) {
       const { packet, header } = superTcp(payloadOf(65_495).fill(0xff, 0, 40_000), gsoSize);
       expect(packet.length).toBe(65_535);
       const segments = pieces(packet, 65_535, header);
       expect(isSame(segments, naiveSegments(packet, gsoSize))).toBe(true);
       expect(segments.length).toBe(Math.ceil(65_495 / gsoSize));
     }
+  });
+
+  test('are cut into 128 segments however short they are, and into more if they are of TCP and not short', () => {
+    for (const [make, gsoSize, most] of [
+      [superTcp, 1, 128],
+      [superTcp, 47, 128],
+      [superUdp, 1, 128],
+      [superUdp, 48, 128],
+      [superUdp, 400, 128],
+    ] as const) {
+      const { packet, header } = make(payloadOf(most * gsoSize), gsoSize);
+      expect(isSame(pieces(packet, 1500, header), naiveSegments(packet, gsoSize))).toBe(true);
+      const more = make(payloadOf(most * gsoSize + 1), gsoSize);
+      expect(cut(more.packet, 1500, more.header)).toEqual({ outcome: Cut.TooMany, packets: [] });
+    }
+    const { packet, header } = superTcp(payloadOf(65_495), 48);
+    expect(pieces(packet, 1500, header)).toHaveLength(1365);
   });
 
   test('TCP ends with FIN and PSH and begins with CWR', () => {
