@@ -53,7 +53,7 @@ class FitCheck {
       if (other) this.#fail(spec, `pools[${i}]`, `${pool} overlaps ${other}`);
     }
     const sources = spec.sources.map((text) => IpPrefix.parse(text));
-    this.#sites.set(spec.name, { spec, sources, pools });
+    this.#sites.set(spec.name, { spec, sources, pools, names: 0 });
   }
 
   #checkService(spec: Service): void {
@@ -89,6 +89,15 @@ class FitCheck {
       const what = `no IPv${family} pool for presences of its clients`;
       this.#fail(spec, 'service', `"${home.spec.name}", where it is at home, has ${what}`);
     }
+    const { maxNames } = site.spec;
+    if (site.names >= maxNames) {
+      this.#fail(
+        spec,
+        'site',
+        `"${spec.site}" has all the names that its maxNames, ${maxNames}, allows`
+      );
+    }
+    site.names++;
     this.#checkName(spec, site, presenceFamily(family, site.pools), names);
   }
 
@@ -129,6 +138,8 @@ interface CheckedSite {
   readonly spec: Site;
   readonly sources: readonly IpPrefix[];
   readonly pools: readonly IpPrefix[];
+  /** Exposures there so far. */
+  names: number;
 }
 
 interface CheckedService {

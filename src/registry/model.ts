@@ -31,6 +31,11 @@ export interface Site {
   readonly zone: string;
   /** How many of the site's hosts may have client presences elsewhere, in each other site. */
   readonly maxClients: number;
+  /**
+   * How many services may be exposed in the site, each of them a name in its zone. Those of clients are
+   * bounded by the `maxClients` of their sites.
+   */
+  readonly maxNames: number;
   /** Largest packet that goes into the site, in bytes; any if absent. */
   readonly mtu?: number | undefined;
   /**
@@ -90,6 +95,7 @@ export const SiteSchema: Schema<Site> = /* @__PURE__ */ v.strictObject({
   reserved: v.optional(v.array(PrefixText), []),
   zone: v.pipe(DomainText, v.maxLength(MAX_ZONE_LENGTH)),
   maxClients: v.optional(wholeNumber(0, 1_000_000), 1024),
+  maxNames: v.optional(wholeNumber(0, 1_000_000), 4096),
   mtu: v.optional(wholeNumber(MIN_MTU, MAX_MTU)),
   reject: v.optional(v.picklist(['drop', 'unreachable', 'reset'])),
 }) as Schema<Site>;

@@ -65,7 +65,12 @@ describe('apply', () => {
     await registry.apply(DESIRED, 'file');
     expect(changes()).toBe(1);
     expect(registry.state.sites.map(({ name }) => name)).toEqual(['cloud', 'site-a', 'site-b']);
-    expect(registry.site('site-a')).toEqual({ ...SITES[1], reserved: [], maxClients: 1024 });
+    expect(registry.site('site-a')).toEqual({
+      ...SITES[1],
+      reserved: [],
+      maxClients: 1024,
+      maxNames: 4096,
+    });
     expect(registry.state.services.map(({ name }) => name)).toEqual(['metrics', 'rabbitmq']);
     expect(registry.state.exposures).toEqual([{ service: 'rabbitmq', site: 'site-a' }]);
   });
@@ -269,6 +274,24 @@ const FAULTS: readonly Fault[] = [
     'sites[2].maxClients: expected a whole number from 0 to 1000000, got 1000000000',
   ],
   [
+    'a number of names that is none',
+    (d) => {
+      d.sites[2]!.maxNames = -1;
+    },
+    'sites[2].maxNames: expected a whole number from 0 to 1000000, got -1',
+  ],
+  [
+    'more names than a site may have',
+    (d) => {
+      d.sites[1]!.maxNames = 1;
+      d.exposures.push(
+        { service: 'metrics', site: 'site-b' },
+        { service: 'metrics', site: 'site-a' }
+      );
+    },
+    'exposures[2].site: "site-a" has all the names that its maxNames, 1, allows',
+  ],
+  [
     'an MTU under what every host takes',
     (d) => {
       d.sites[1]!.mtu = 575;
@@ -392,6 +415,27 @@ describe('expose and unexpose', () => {
     const end = (service: string) => registry.unexpose({ service, site: 'site-b' }, 'admin');
     expect((await faultOf(end('metrics'))).message).toBe('"metrics" is not exposed to "site-b"');
     expect((await faultOf(end('__proto__'))).code).toBe('ERR_PRESENCE_CONFIG');
+  });
+
+  test('gives a site no more names than it may have, and lets those be changed and made room', async () => {
+    const { registry } = await open();
+    const sites = [SITES[0], SITES[1], site('site-b', { maxNames: 1 })];
+    await registry.apply({ ...DESIRED, sites, exposures: [] }, 'file');
+    await registry.expose({ service: 'rabbitmq', site: 'site-b' }, 'admin');
+    await registry.expose({ service: 'rabbitmq', site: 'site-a' }, 'admin');
+    const metrics = { service: 'metrics', site: 'site-b' };
+    const fault = await faultOf(registry.expose(metrics, 'admin'));
+    expect(fault.message).toBe('site: "site-b" has all the names that its maxNames, 1, allows');
+    await registry.expose({ service: 'rabbitmq', site: 'site-b', dnsName: 'mq' }, 'admin');
+    await registry.unexpose({ service: 'rabbitmq', site: 'site-b' }, 'admin');
+    await registry.expose(metrics, 'admin');
+    const none = [SITES[0], SITES[1], site('site-b', { maxNames: 0 })];
+    const lowered = await faultOf(
+      registry.apply({ ...DESIRED, sites: none, exposures: [] }, 'file')
+    );
+    expect(lowered.message).toMatch(
+      /^the exposure of "metrics" to "site-b", kept by the admin, would/
+    );
   });
 
   test('lets an IPv4 and an IPv6 service share a name', async () => {
