@@ -33,6 +33,7 @@ export class World {
   load(): PacketTranslator {
     const translator = new PacketTranslator({
       maxPaths: Math.max(1024, 2 * this.clientCount),
+      maxPathsOfRealm: Math.max(1024, 2 * this.clientCount),
       // So many that no set of the table is full.
       maxSessions: Math.max(65_536, 4 * this.clientCount),
     });

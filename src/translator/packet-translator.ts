@@ -31,6 +31,11 @@ import { nameCounters, VERDICT_NAMES, Verdict, type VerdictCounters } from './ve
 export interface PacketTranslatorOptions extends SessionOptions, FragmentOptions, ReplyOptions {
   /** Paths kept at most, of each IP version; a packet that would open one more is dropped. */
   readonly maxPaths?: number;
+  /**
+   * Of these, paths that the hosts of one realm ask for as clients, there and back and of both IP versions
+   * together; default 131,072. So no site fills the tables for the others.
+   */
+  readonly maxPathsOfRealm?: number;
 }
 
 /**
@@ -76,11 +81,12 @@ export class PacketTranslator {
 
   /** @throws {ApiMisuseError} if an option is out of range. */
   constructor(options: PacketTranslatorOptions = {}) {
-    const { maxPaths = DEFAULT_MAX_PATHS } = options;
+    const { maxPaths = DEFAULT_MAX_PATHS, maxPathsOfRealm = 131_072 } = options;
     checkWhole('maxPaths', maxPaths, 1, 2 ** 24);
+    checkWhole('maxPathsOfRealm', maxPathsOfRealm, 1, 2 ** 25);
     const sessions = new Sessions(options);
     const fragments = new Fragments(options);
-    const paths = new Paths(this.#indexOf, maxPaths);
+    const paths = new Paths(this.#indexOf, maxPaths, maxPathsOfRealm);
     this.#paths = paths;
     this.#fragments = fragments;
     this.#shortWay = new ShortWay(paths, sessions, this.#versionChange);
@@ -165,6 +171,11 @@ export class PacketTranslator {
         if (table.packets(path) > 0) yield this.#statusOf(table, path);
       }
     }
+  }
+
+  /** Returns how many paths lead from or to a realm. */
+  pathsOf(realm: string): number {
+    return this.#paths.countOf(this.realm(realm));
   }
 
   /** Bytes of memory: of the paths and of the plan they are derived from. */

@@ -24,13 +24,17 @@ export class Paths {
 
   readonly #indexOf: (realm: string) => number;
   readonly #maxPaths: number;
+  readonly #maxPathsOfRealm: number;
+  /** By realm: the paths of both versions that its hosts ask for, there and back. */
+  #held: number[] = [];
   /** How many pairs of hosts have had a path; see `PATH_PAIR`. */
   #pairs = 0;
   readonly #savedKey = new Int32Array(9);
 
-  constructor(indexOf: (realm: string) => number, maxPaths: number) {
+  constructor(indexOf: (realm: string) => number, maxPaths: number, maxPathsOfRealm: number) {
     this.#indexOf = indexOf;
     this.#maxPaths = maxPaths;
+    this.#maxPathsOfRealm = maxPathsOfRealm;
     this.bindings = new Bindings({ realms: [], presences: [], permits: [] }, indexOf);
     this.v4 = new PathTable(4, maxPaths);
     this.v6 = new PathTable(6, maxPaths);
@@ -46,6 +50,7 @@ export class Paths {
     this.bindings = new Bindings(plan, this.#indexOf);
     const { v4, v6, ways } = this;
     this.ways = new WayTable();
+    this.#held = [];
     this.v4 = this.#carryOver(v4, ways);
     this.v6 = this.#carryOver(v6, ways);
   }
@@ -86,18 +91,47 @@ export class Paths {
     const back = this.#pathBack(table, resolution);
     // Nor has who is answered by no path of the request.
     if (isAnswer && back < 0) return ~Verdict.DropNoSession;
+    const client = this.#clientRealm(table.key[0]!, resolution.egress, policy);
+    const held = this.#held[client] ?? 0;
+    if (held >= this.#maxPathsOfRealm) return ~Verdict.DropTableFull;
     const opened = table.open(
       resolution,
       this.#wayOf(table, resolution),
       this.#pairOf(back, resolution)
     );
-    return opened < 0 ? ~Verdict.DropTableFull : opened;
+    if (opened < 0) return ~Verdict.DropTableFull;
+    this.#held[client] = held + 1;
+    return opened;
   }
 
   /** Takes back the path that was opened last. */
   closeLast(table: PathTable): void {
-    const way = table.words[(table.size - 1) * table.stride + table.keyWords + PATH_WAY]!;
-    table.closeLast(this.ways.words[way + WAY_FAMILY]! as 4 | 6);
+    const at = (table.size - 1) * table.stride;
+    const way = table.words[at + table.keyWords + PATH_WAY]!;
+    const { words } = this.ways;
+    const policy = words[way + WAY_POLICY]!;
+    this.#held[this.#clientRealm(table.words[at]!, words[way + WAY_EGRESS]!, policy)]!--;
+    table.closeLast(words[way + WAY_FAMILY]! as 4 | 6);
+  }
+
+  /**
+   * Whose a path is: a site that opens as many as it can takes none of another's. Where hosts at both ends
+   * are clients, each direction is its own's.
+   */
+  #clientRealm(ingress: number, egress: number, policy: number): number {
+    return this.bindings.policies.hasRequests(policy) ? ingress : egress;
+  }
+
+  /** How many paths have this realm at either end. */
+  countOf(realm: number): number {
+    let count = 0;
+    for (const table of [this.v4, this.v6]) {
+      for (let at = 0; at < table.size * table.stride; at += table.stride) {
+        const way = table.words[at + table.keyWords + PATH_WAY]!;
+        if (table.words[at] === realm || this.ways.words[way + WAY_EGRESS] === realm) count++;
+      }
+    }
+    return count;
   }
 
   policyOf(table: PathTable, path: number): number {
@@ -164,6 +198,8 @@ export class Paths {
       if (!leadsTo(old, oldWays, path, resolution)) continue;
       const pair = old.words[path * old.stride + old.keyWords + PATH_PAIR]!;
       const kept = table.open(resolution, this.#wayOf(table, resolution), pair);
+      const client = this.#clientRealm(table.key[0]!, resolution.egress, resolution.policy);
+      this.#held[client] = (this.#held[client] ?? 0) + 1;
       table.count(kept, old.packets(path), old.bytes(path));
     }
     return table;

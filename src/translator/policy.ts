@@ -67,6 +67,15 @@ export class PolicyTable {
     return 0;
   }
 
+  /** Whether it lets anything pass as a request. */
+  hasRequests(policy: number): boolean {
+    const rules = this.#rules;
+    for (let i = policy; rules[i] !== 0; i += 2) {
+      if ((rules[i]! & SIDE_BITS) === REQUEST) return true;
+    }
+    return false;
+  }
+
   #append(ports: readonly PortRange[], side: number): void {
     for (const { protocol, first, last } of ports) {
       this.#push((PROTOCOL_KIND[protocol] << SIDE_WIDTH) | side);

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import type { PathStatus } from '../../src/translator/index.ts';
+import type { PathStatus, TranslationPlan } from '../../src/translator/index.ts';
 import { type Ends, ipPacket, tcpPacket, udpPacket } from '../oracle/packets.ts';
 import { mixedScene, mixedWay } from './mixed.ts';
 import { PAYLOAD, PLAN, Scene, way, without } from './scene.ts';
@@ -142,6 +142,37 @@ describe('a full table of paths', () => {
     scene.forward('site-a', packet(4, 'site-a'));
     scene.translator.load(without('site-a'));
     expect(scene.send('site-b', packet(4, 'site-b')).verdict).toBe('Forward');
+  });
+
+  test('is full for one realm, whose clients have asked for all it may have, and not for others', () => {
+    // Sites ask, the cloud answers.
+    const oneWay = (plan: TranslationPlan): TranslationPlan => ({
+      ...plan,
+      permits: plan.permits.filter(({ service }) => service.realm === 'cloud'),
+    });
+    const scene = new Scene({ maxPathsOfRealm: 2, plan: oneWay(PLAN) });
+    const reply = { sourcePort: 5672, destinationPort: 49_500 };
+    scene.translator.explain(packet(4, 'site-a'), 'site-a'); // keeps nothing
+    scene.forward('site-a', packet(4, 'site-a'));
+    // The way back is the client's, too.
+    scene.forward('cloud', tcpPacket(way(4, 'cloud', 'site-a').before, reply));
+    expect(scene.translator.pathsOf('site-a')).toBe(2);
+    expect(scene.send('site-a', packet(6, 'site-a')).verdict).toBe('DropTableFull');
+    expect(scene.send('site-a', packet(4, 'site-a')).verdict).toBe('Forward');
+    scene.forward('site-b', packet(4, 'site-b'));
+    scene.forward('cloud', tcpPacket(way(4, 'cloud', 'site-b').before, reply));
+    expect(scene.translator.pathsOf('cloud')).toBe(4);
+
+    scene.translator.load(oneWay(PLAN));
+    expect(scene.send('site-a', packet(6, 'site-a')).verdict).toBe('DropTableFull');
+    scene.translator.load(oneWay(without('site-a')));
+    expect(scene.translator.pathsOf('site-a')).toBe(0);
+    scene.translator.load(oneWay(PLAN));
+    scene.forward('site-a', packet(6, 'site-a'));
+  });
+
+  test.each([0, -1, 1.5, Number.NaN, 2 ** 25 + 1])('maxPathsOfRealm cannot be %d', (limit) => {
+    expect(() => new Scene({ maxPathsOfRealm: limit })).toThrow(/^maxPathsOfRealm must be/);
   });
 
   test.each([0, -1, 1.5, Number.NaN, 2 ** 24 + 1])('maxPaths cannot be %d', (maxPaths) => {
