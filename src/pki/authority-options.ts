@@ -3,9 +3,9 @@
  * @module
  */
 import type { Store } from '../store/store.ts';
-import type { KeyType } from './keys.ts';
+import type { CaMaterial, GenerateCaOptions } from './ca.ts';
 import type { GatewayIdentity } from './names.ts';
-import type { RevocationScope } from './revocations.ts';
+import type { RevocationScope } from './revocation-index.ts';
 
 export interface AuthorityOptions {
   /** Lower-case DNS name that stands in every identity. */
@@ -19,21 +19,17 @@ export interface AuthorityOptions {
   readonly now?: () => number;
 }
 
-export interface CreateAuthorityOptions extends AuthorityOptions {
-  /** Default `p256`. */
-  readonly keyType?: KeyType;
-  /** Lifetime of the root certificate in ms; default 10 years. */
-  readonly rootLifetimeMs?: number;
-}
+export interface CreateAuthorityOptions extends AuthorityOptions, GenerateCaOptions {}
 
-export interface LoadAuthorityOptions extends AuthorityOptions {
-  readonly certificatePem: string;
-  /** PKCS#8, encrypted or not. */
-  readonly privateKeyPem: string;
-  readonly passphrase?: string;
+export interface LoadAuthorityOptions extends AuthorityOptions, CaMaterial {
+  /** The CA that was prepared to follow. */
+  readonly next?: CaMaterial;
+  /** The CA that was followed and is not retired. */
+  readonly previous?: CaMaterial;
 }
 
 export interface IssuedCertificate {
+  /** The gateway's certificate, and behind it what leads to the trust anchors. */
   readonly certificatePem: string;
   /** Lower-case hex. */
   readonly serial: string;
@@ -62,4 +58,6 @@ export interface AuthorityEvents {
    * knows already. Close what it has open.
    */
   revoked: (scope: RevocationScope) => void;
+  /** Who signs, who is trusted or what is shown has changed: by a step of a rollover in this process. */
+  trust: () => void;
 }

@@ -3,16 +3,15 @@
  * decided in the store, so that it may be restarted, or run in several gateways at once over one
  * store with the same key.
  *
- * Entries: `certificate/<serial>` for every certificate until it expires, `token/<id>` for every
- * enrolment token until it expires, `revocation/serial/<serial>` and `revocation/site/<site>`.
  * A certificate is handed out only after the commit that recorded it; and that commit holds only if
- * the site was not revoked and the token not used meanwhile.
+ * neither the site nor the key was revoked and the token not used meanwhile. The entries are told in
+ * README.md.
  * @module
  */
-import type { KeyObject, X509Certificate } from 'node:crypto';
+import type { X509Certificate } from 'node:crypto';
 import { EventEmitter } from 'eventemitter3';
-import { ApiMisuseError, CertificateError, StoreConflictError } from '../errors.ts';
-import type { Entry, Store, Write } from '../store/store.ts';
+import { CertificateError, StoreConflictError } from '../errors.ts';
+import type { Store } from '../store/store.ts';
 import type {
   AuthorityEvents,
   AuthorityOptions,
@@ -22,16 +21,13 @@ import type {
   Redemption,
   TokenOptions,
 } from './authority-options.ts';
-import {
-  type Issuer,
-  issuerOf,
-  randomSerial,
-  readCaCertificate,
-  signEndEntity,
-  signRoot,
-  type Validity,
-} from './certificate.ts';
-import { generateGatewayKey, readPrivateKey, spkiHashOf } from './keys.ts';
+import { type CaMaterial, generateCa } from './ca.ts';
+import { CaRing, type CaRingMaterial, type RolloverState } from './ca-ring.ts';
+import { checkLifetime, DAY_MS, HOUR_MS } from './certificate.ts';
+import { CertificateLedger } from './certificate-ledger.ts';
+import { Certifier } from './certifier.ts';
+import { commitInParts, deletionOf, mustNotExist, refusedAs } from './commits.ts';
+import { spkiHashOf } from './keys.ts';
 import {
   checkSite,
   checkTrustDomain,
@@ -39,101 +35,141 @@ import {
   type GatewayIdentity,
   identityOfCertificate,
 } from './names.ts';
-import { signRevocationList } from './revocation-list.ts';
 import {
-  type CertificateRecord,
-  REVOCATIONS,
-  RevocationIndex,
   type RevocationReason,
-  type RevocationRecord,
   type RevocationScope,
   serialRevocationKey,
   siteRevocationKey,
-} from './revocations.ts';
+  spkiRevocationKey,
+} from './revocation-index.ts';
+import { RevocationLists } from './revocation-list.ts';
+import { type RevocationReport, Revocations, serialOf } from './revocations.ts';
 import { verifySigningRequest } from './signing-request.ts';
 import { formatToken } from './token.ts';
 import { TokenLedger, unknownToken } from './token-ledger.ts';
 
-/** A certificate authority for the gateways of one trust domain. */
+/**
+ * A certificate authority for the gateways of one trust domain.
+ *
+ * Its CA is followed by another in the steps of SPIRE's authorities, each of which waits for the gateways
+ * (who trusts what after each is told in README.md):
+ *
+ * 1. `prepareCa`: the next CA's root joins the trust bundle
+ * 2. `activateCa`: it signs from now on, and every gateway renews (`isCurrent`)
+ * 3. `retireCa`: the previous CA's root leaves the bundle
+ *
+ * What was decided by one process is not known to others: keep the CAs' material where all find it, call
+ * the steps in each, and `load` with `next` or `previous` after a restart.
+ */
 export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
   readonly trustDomain: string;
-  /** The CA's own certificate. */
-  readonly certificatePem: string;
-  /** SHA-256 of its SubjectPublicKeyInfo, base64url: what an enrolment token pins. */
-  readonly spkiHash: string;
+  /** What is revoked; follows the store as long as the authority does. */
+  readonly revocations: Revocations;
 
-  readonly #certificate: X509Certificate;
-  readonly #issuer: Issuer;
+  readonly #ring: CaRing;
   readonly #store: Store;
+  readonly #certificates: CertificateLedger;
   readonly #tokens: TokenLedger;
   readonly #now: () => number;
   readonly #certificateLifetimeMs: number;
   readonly #crlLifetimeMs: number;
-  readonly #revocations = new RevocationIndex();
-  #lastCrlNumber = 0;
-  #unwatch: () => void = () => {};
+  readonly #certifier: Certifier;
+  readonly #lists: RevocationLists;
 
-  private constructor(certificatePem: string, privateKey: KeyObject, options: AuthorityOptions) {
+  private constructor(ring: CaRing, revocations: Revocations, options: AuthorityOptions) {
     super();
-    checkTrustDomain(options.trustDomain);
-    const certificate = readCaCertificate(certificatePem, privateKey, options.trustDomain);
-    this.trustDomain = options.trustDomain;
-    this.certificatePem = certificate.toString();
-    this.spkiHash = spkiHashOf(certificate.publicKey);
-    this.#certificate = certificate;
-    this.#issuer = issuerOf(certificate, privateKey);
-    this.#store = options.store;
-    this.#now = options.now ?? Date.now;
-    this.#tokens = new TokenLedger(this.#store, this.#now);
-    this.#certificateLifetimeMs = lifetime(
+    const { trustDomain, store, now = Date.now } = options;
+    this.trustDomain = trustDomain;
+    this.revocations = revocations;
+    this.#ring = ring;
+    this.#store = store;
+    this.#now = now;
+    this.#certificates = new CertificateLedger(store, now);
+    this.#tokens = new TokenLedger(store, now);
+    this.#certificateLifetimeMs = checkLifetime(
       'certificateLifetimeMs',
       options.certificateLifetimeMs ?? 30 * DAY_MS
     );
-    this.#crlLifetimeMs = lifetime('crlLifetimeMs', options.crlLifetimeMs ?? 7 * DAY_MS);
+    this.#crlLifetimeMs = checkLifetime('crlLifetimeMs', options.crlLifetimeMs ?? 7 * DAY_MS);
+    this.#lists = new RevocationLists(this.#crlLifetimeMs);
+    this.#certifier = new Certifier({ trustDomain, ring, store, revocations, now });
+    revocations.on('revoked', (scope) => this.emit('revoked', scope));
   }
 
   /**
-   * Makes a CA with a new key and a self-signed root certificate. Keep `certificatePem` and
-   * `privateKeyPem`, the latter readable by nobody else, and `load` them next time.
+   * Makes a CA by `generateCa`. Keep `certificatePem` and `privateKeyPem`, the latter readable by nobody
+   * else, and `load` them next time. With an intermediate the root's key is forgotten; to keep it, call
+   * `generateCa` and `load` what it returns.
    *
    * @throws {CertificateError} if the trust domain is not a lower-case DNS name.
+   * @throws {ApiMisuseError} if a lifetime is not 1 s to 100 years.
    */
   static async create(options: CreateAuthorityOptions): Promise<CertificateAuthority> {
-    checkTrustDomain(options.trustDomain);
-    const privateKey = readPrivateKey(generateGatewayKey(options.keyType).privateKeyPem);
-    const nowMs = (options.now ?? Date.now)();
-    const certificatePem = signRoot(privateKey, options.trustDomain, {
-      notBeforeMs: nowMs - BACKDATE_MS,
-      notAfterMs: nowMs + lifetime('rootLifetimeMs', options.rootLifetimeMs ?? 3650 * DAY_MS),
-    });
-    return new CertificateAuthority(certificatePem, privateKey, options).#open();
+    return CertificateAuthority.#open({ current: generateCa(options) }, options);
   }
 
   /**
-   * Takes up an existing CA.
+   * Takes up an existing CA, ours or an operator's own. One that has run out is taken up too, so that it
+   * can be followed by another, but signs no certificates.
    *
-   * @throws {CertificateError} if the certificate is not a CA's, is of another key or trust domain,
-   * or the key cannot be read.
+   * @throws {CertificateError} if a certificate is not a CA's, or of another key or trust domain; if the
+   * chain does not lead to a root; or if the key cannot be read.
+   * @throws {ApiMisuseError} if both `next` and `previous` are given.
    */
   static async load(options: LoadAuthorityOptions): Promise<CertificateAuthority> {
-    const privateKey = readPrivateKey(options.privateKeyPem, options.passphrase);
-    return new CertificateAuthority(options.certificatePem, privateKey, options).#open();
+    const { next, previous } = options;
+    return CertificateAuthority.#open({ current: options, next, previous }, options);
   }
 
-  /** The CA's private key, PKCS#8, not encrypted. Whoever reads it can be anyone. */
+  static async #open(
+    material: CaRingMaterial,
+    options: AuthorityOptions
+  ): Promise<CertificateAuthority> {
+    checkTrustDomain(options.trustDomain);
+    const ring = new CaRing(material, options.trustDomain);
+    const revocations = await Revocations.open(options);
+    try {
+      return new CertificateAuthority(ring, revocations, options);
+    } catch (error) {
+      revocations.close();
+      throw error;
+    }
+  }
+
+  /** Of the CA that signs now: the signing certificate, then upwards, the root last. */
+  get certificatePem(): string {
+    return this.#ring.current.intermediatesPem + this.#ring.current.rootPem;
+  }
+
+  /** The trust anchors in force: the roots of the current CA and of the next or previous one. */
+  get trustBundlePem(): string {
+    return this.#ring.trustBundlePem;
+  }
+
+  /**
+   * What goes behind a gateway's certificate: the intermediates, and while a rollover is active the cross
+   * certificate (`activateCa`); no root. Empty if there is nothing.
+   */
+  get chainPem(): string {
+    return this.#ring.chainPem;
+  }
+
+  /** SHA-256 of the SubjectPublicKeyInfo of the current root, base64url: what an enrolment token pins. */
+  get spkiHash(): string {
+    return this.#ring.current.rootId;
+  }
+
+  /** The private key of the CA that signs now, PKCS#8, not encrypted. Whoever reads it can be anyone. */
   get privateKeyPem(): string {
-    return this.#issuer.privateKey.export({ type: 'pkcs8', format: 'pem' }) as string;
+    const { privateKey } = this.#ring.current.issuer;
+    return privateKey.export({ type: 'pkcs8', format: 'pem' }) as string;
   }
 
   /** The same under a passphrase, for `load`. */
   encryptedPrivateKeyPem(passphrase: string): string {
+    const { privateKey } = this.#ring.current.issuer;
     const cipher = 'aes-256-cbc';
-    return this.#issuer.privateKey.export({
-      type: 'pkcs8',
-      format: 'pem',
-      cipher,
-      passphrase,
-    }) as string;
+    return privateKey.export({ type: 'pkcs8', format: 'pem', cipher, passphrase }) as string;
   }
 
   /**
@@ -145,11 +181,11 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
   async issue(
     csrPem: string,
     identity: GatewayIdentity,
-    options: { readonly lifetimeMs?: number } = {}
+    { lifetimeMs = this.#certificateLifetimeMs }: { readonly lifetimeMs?: number } = {}
   ): Promise<IssuedCertificate> {
     const publicKey = verifySigningRequest(csrPem);
     try {
-      return await this.#certify(publicKey, identity, [], options.lifetimeMs);
+      return await this.#certifier.certify(publicKey, identity, lifetimeMs);
     } catch (error) {
       throw identity.role === 'site' ? refusedAs(error, () => siteRevoked(identity.site)) : error;
     }
@@ -165,7 +201,7 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
   async createToken(options: TokenOptions): Promise<string> {
     const { site, endpoints } = options;
     checkSite(site);
-    const lifetimeMs = lifetime('lifetimeMs', options.lifetimeMs ?? HOUR_MS);
+    const lifetimeMs = checkLifetime('lifetimeMs', options.lifetimeMs ?? HOUR_MS);
     const { id, secret, write } = this.#tokens.draft(site, lifetimeMs);
     const { trustDomain, spkiHash: caSpkiHash } = this;
     const text = formatToken({ endpoints, caSpkiHash, trustDomain, site, id, secret });
@@ -181,7 +217,7 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
    * Redeems a token: issues a certificate for the site that the token names. A request that is not
    * acceptable leaves the token as it was.
    *
-   * @throws {CertificateError} if the signing request is not acceptable.
+   * @throws {CertificateError} if the signing request is not acceptable, or its key is revoked.
    * @throws {EnrolmentError} with fault `unknown` (also for a wrong secret, and when the site has
    * been revoked since), `expired` or `used`.
    */
@@ -189,7 +225,10 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
     const publicKey = verifySigningRequest(csrPem);
     const { site, write } = await this.#tokens.redeemable(tokenId, secret);
     try {
-      return await this.#certify(publicKey, this.#siteIdentity(site), [write]);
+      const identity: GatewayIdentity = { trustDomain: this.trustDomain, role: 'site', site };
+      return await this.#certifier.certify(publicKey, identity, this.#certificateLifetimeMs, {
+        write,
+      });
     } catch (error) {
       // Another was quicker with the token, or the site was revoked; say which.
       if (error instanceof StoreConflictError) await this.#tokens.redeemable(tokenId, secret);
@@ -199,13 +238,13 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
 
   /**
    * Issues the next certificate to the holder of `current`, which TLS has verified. The key may be
-   * the same or a new one.
+   * the same or a new one; `current` may be of the current CA, the next or the previous one.
    *
    * @throws {CertificateError} if `current` is revoked, expired or not ours, or the request is not
    * acceptable.
    */
   async renew(current: X509Certificate, csrPem: string): Promise<IssuedCertificate> {
-    if (!current.checkIssued(this.#certificate) || !current.verify(this.#certificate.publicKey)) {
+    if (!this.hasIssued(current)) {
       throw new CertificateError('the certificate to renew was not issued by this CA');
     }
     const identity = identityOfCertificate(current);
@@ -216,48 +255,35 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
     }
     const publicKey = verifySigningRequest(csrPem);
     try {
-      return await this.#certify(publicKey, identity, [
-        mustNotExist(serialRevocationKey(serialOf(current))),
-      ]);
+      return await this.#certifier.certify(publicKey, identity, this.#certificateLifetimeMs, {
+        absent: [
+          serialRevocationKey(serialOf(current)),
+          spkiRevocationKey(spkiHashOf(current.publicKey)),
+        ],
+      });
     } catch (error) {
       throw refusedAs(error, refused);
     }
   }
 
-  /**
-   * Revokes one certificate; or a site, with every unexpired certificate and outstanding token of
-   * it: nothing is issued to the site from then on, until `reinstate`. When it resolves, `isRevoked`
-   * knows and `revoked` has been emitted.
-   *
-   * @returns the record of every certificate in question; one that was revoked before keeps its
-   * time and reason.
-   * @throws {CertificateError} if there is no certificate with that serial, or the site id is not one.
-   */
-  async revoke(
-    scope: RevocationScope,
-    reason: RevocationReason = 'unspecified'
-  ): Promise<RevocationRecord[]> {
-    if ('serial' in scope) return this.#revokeAll([await this.#record(scope.serial)], reason);
-    const { site } = scope;
-    checkSite(site);
-    const blockKey = siteRevocationKey(site);
-    if ((await this.#store.get(blockKey)) === undefined) {
-      await this.#commit([{ key: blockKey, value: { revokedAtMs: this.#now(), reason } }]);
-    }
-    // From here on no new certificate or token of the site can come, so the lists are complete.
-    await this.#delete(await this.#tokens.keysOf(site));
-    const identity = formatIdentity(this.#siteIdentity(site));
-    const certificates = (await this.#store.list(CERTIFICATES)).map(certificateRecord);
-    return this.#revokeAll(
-      certificates.filter((it) => it.identity === identity && it.notAfterMs > this.#now()),
-      reason
-    );
+  /** Whether the CA that signs now has issued it; else its holder ought to renew. */
+  isCurrent(certificate: X509Certificate): boolean {
+    return this.#ring.current.hasIssued(certificate);
+  }
+
+  /** Whether the current, the next or the previous CA has issued it, whether it holds or not. */
+  hasIssued(certificate: X509Certificate): boolean {
+    return this.#ring.hasIssued(certificate);
+  }
+
+  /** `Revocations.revoke`. When it resolves, `isRevoked` knows and `revoked` has been emitted. */
+  revoke(scope: RevocationScope, reason?: RevocationReason): Promise<RevocationReport> {
+    return this.revocations.revoke(scope, reason);
   }
 
   /** Lets a revoked site enrol again, with a new token and a new key; what was revoked stays so. */
-  async reinstate(site: string): Promise<void> {
-    checkSite(site);
-    await this.#delete([siteRevocationKey(site)]);
+  reinstate(site: string): Promise<void> {
+    return this.revocations.reinstate(site);
   }
 
   /**
@@ -266,209 +292,91 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
    * Asks memory only.
    */
   isRevoked(certificate: X509Certificate): boolean {
-    if (this.#revocations.get(serialOf(certificate)) !== undefined) return true;
-    try {
-      const identity = identityOfCertificate(certificate);
-      if (identity.role === 'site' && this.#revocations.hasSite(identity.site)) return true;
-      return this.#revocations.hasKey(spkiHashOf(certificate.publicKey));
-    } catch {
-      return true;
-    }
+    return this.revocations.isRevoked(certificate);
   }
 
   /** Whether the site is revoked and not reinstated. */
   isSiteRevoked(site: string): boolean {
-    return this.#revocations.hasSite(site);
+    return this.revocations.isSiteRevoked(site);
   }
 
-  /** Signs a CRL as of now, PEM. Each has a higher number than the one before, across restarts. */
+  /** How far the change to another CA has come. */
+  get rollover(): RolloverState {
+    return this.#ring.rollover;
+  }
+
+  /**
+   * Takes in the CA that is to follow. Its root is in the trust bundle from now on; it signs nothing yet.
+   * With the same root, for a new intermediate, the bundle stays as it is, and `retireCa` takes nobody's
+   * trust away.
+   *
+   * @throws {ApiMisuseError} if one is prepared already, or the previous one not retired.
+   * @throws {CertificateError} as `load`; also if it has run out, or signs with the current one's key.
+   */
+  prepareCa(next: CaMaterial): void {
+    this.#ring.prepare(next, this.#now());
+    this.emit('trust');
+  }
+
+  /**
+   * Lets the prepared CA sign from now on. The current one stays trusted, as the previous one, and signs
+   * its own CRL.
+   *
+   * Behind new certificates goes a cross certificate, the new root signed by the old CA, for those who
+   * trust the old root alone (RFC 4210 section 4.4, "NewWithOld"). It is left out where a path length
+   * forbids it: of CAs by `generateCa`, where either of the two has an intermediate. Then every gateway
+   * must have heard of the new bundle before.
+   *
+   * @throws {ApiMisuseError} if none is prepared.
+   * @throws {CertificateError} if it has run out.
+   */
+  activateCa(): void {
+    this.#ring.activate(this.#now());
+    this.emit('trust');
+  }
+
+  /**
+   * Lets go of the previous CA. Who takes the new bundle refuses certificates of it, and its CRL is
+   * signed no more.
+   *
+   * @throws {ApiMisuseError} if there is none.
+   */
+  retireCa(): void {
+    this.#ring.retire();
+    this.emit('trust');
+  }
+
+  /**
+   * Signs a CRL as of now for each CA that has signed certificates and whose key is here, PEM texts one
+   * after the other: the current one's, then the previous one's. Each lists what that CA has issued, and
+   * what was issued before the store kept the issuer. Each has a higher number than the one before,
+   * across restarts.
+   */
   crlPem(): string {
-    const nowMs = this.#now();
-    const number = Math.max(this.#lastCrlNumber + 1, Math.floor(nowMs));
-    this.#lastCrlNumber = number;
-    return signRevocationList(this.#issuer, [...this.#revocations.records()], {
-      number: BigInt(number),
-      thisUpdateMs: nowMs - BACKDATE_MS,
-      nextUpdateMs: nowMs + this.#crlLifetimeMs,
-    });
+    return this.#lists.sign(this.#ring.signers, this.revocations.records(), this.#now());
   }
 
   /**
    * Removes from the store what has lost its meaning by time: expired tokens and certificates. A
    * revocation stays one CRL's lifetime longer, so that every CRL user has seen it (RFC 5280
-   * section 3.3).
+   * section 3.3); that of a key for ever.
    *
    * @returns how many entries went.
    */
   async prune(): Promise<number> {
-    const nowMs = this.#now();
-    const certificates = await this.#store.list(CERTIFICATES);
-    const stale = await this.#tokens.expiredKeys();
-    for (const entry of certificates) {
-      if (certificateRecord(entry).notAfterMs <= nowMs) stale.push(entry.key);
-    }
-    for (const record of this.#revocations.records()) {
-      if (record.notAfterMs + this.#crlLifetimeMs <= nowMs) {
-        stale.push(serialRevocationKey(record.serial));
-      }
-    }
-    await this.#delete(stale);
-    return stale.length;
+    const expired = await this.#tokens.expiredKeys();
+    expired.push(...(await this.#certificates.expiredKeys()));
+    await commitInParts(this.#store, expired.map(deletionOf));
+    return expired.length + (await this.revocations.prune(this.#crlLifetimeMs));
   }
 
   /** Stops following the store, which stays open. Safe to call twice. */
   close(): void {
-    this.#unwatch();
+    this.revocations.close();
     this.removeAllListeners();
   }
-
-  async #open(): Promise<this> {
-    const heard = new Set<string>();
-    this.#unwatch = this.#store.watch(REVOCATIONS, (changes) => {
-      for (const { key } of changes) heard.add(key);
-      this.#apply(changes);
-    });
-    // What the watch brought meanwhile is newer than the list.
-    const entries = await this.#store.list(REVOCATIONS);
-    this.#apply(entries.filter(({ key }) => !heard.has(key)));
-    return this;
-  }
-
-  #apply(changes: readonly Pick<Write, 'key' | 'value'>[]): void {
-    for (const scope of this.#revocations.apply(changes)) this.emit('revoked', scope);
-  }
-
-  /** Commits in parts that every store takes, and does not wait for the watch to bring it back. */
-  async #commit(writes: readonly Write[]): Promise<void> {
-    for (let at = 0; at < writes.length; at += MAX_WRITES) {
-      const part = writes.slice(at, at + MAX_WRITES);
-      await this.#store.commit(part);
-      this.#apply(part);
-    }
-  }
-
-  async #delete(keys: readonly string[]): Promise<void> {
-    await this.#commit(keys.map((key) => ({ key, value: undefined })));
-  }
-
-  #siteIdentity(site: string): GatewayIdentity {
-    return { trustDomain: this.trustDomain, role: 'site', site };
-  }
-
-  /** Signs, and records together with `guards`; throws StoreConflictError if one does not hold. */
-  async #certify(
-    publicKey: KeyObject,
-    identity: GatewayIdentity,
-    guards: readonly Write[],
-    lifetimeMs: number = this.#certificateLifetimeMs
-  ): Promise<IssuedCertificate> {
-    if (identity.trustDomain !== this.trustDomain) {
-      throw new CertificateError(
-        `this CA is for ${this.trustDomain}, not for ${identity.trustDomain}`
-      );
-    }
-    const spkiHash = spkiHashOf(publicKey);
-    if (this.#revocations.hasKey(spkiHash)) {
-      throw new CertificateError('the key belongs to a revoked certificate; make a new one');
-    }
-    const validity = this.#validity(lifetime('lifetimeMs', lifetimeMs));
-    const serial = randomSerial();
-    const certificatePem = signEndEntity(this.#issuer, publicKey, identity, serial, validity);
-    const record: CertificateRecord = {
-      serial,
-      identity: formatIdentity(identity),
-      spkiHash,
-      ...validity,
-    };
-    await this.#store.commit([
-      { key: CERTIFICATES + serial, value: record, expect: 0 },
-      ...(identity.role === 'site' ? [mustNotExist(siteRevocationKey(identity.site))] : []),
-      ...guards,
-    ]);
-    return {
-      certificatePem,
-      serial,
-      notBefore: new Date(validity.notBeforeMs),
-      notAfter: new Date(validity.notAfterMs),
-      identity,
-    };
-  }
-
-  /** Whole seconds, as a certificate keeps them; never longer than the CA's own. */
-  #validity(lifetimeMs: number): Validity {
-    const nowMs = this.#now();
-    const caNotAfterMs = Date.parse(this.#certificate.validTo);
-    if (!(nowMs < caNotAfterMs)) {
-      throw new CertificateError(`the CA certificate expired at ${this.#certificate.validTo}`);
-    }
-    return {
-      notBeforeMs: wholeSeconds(nowMs - BACKDATE_MS),
-      notAfterMs: Math.min(wholeSeconds(nowMs + lifetimeMs), caNotAfterMs),
-    };
-  }
-
-  async #record(serial: string): Promise<CertificateRecord> {
-    const hex = serial.toLowerCase();
-    const entry = SERIAL.test(hex) ? await this.#store.get(CERTIFICATES + hex) : undefined;
-    if (entry === undefined) throw new CertificateError(`no certificate has serial "${serial}"`);
-    return certificateRecord(entry);
-  }
-
-  async #revokeAll(
-    certificates: readonly CertificateRecord[],
-    reason: RevocationReason
-  ): Promise<RevocationRecord[]> {
-    const revokedAtMs = this.#now();
-    const fresh = certificates
-      .filter(({ serial }) => this.#revocations.get(serial) === undefined)
-      .map((record): RevocationRecord => ({ ...record, revokedAtMs, reason }));
-    await this.#commit(
-      fresh.map((record) => ({ key: serialRevocationKey(record.serial), value: record }))
-    );
-    return certificates.map(({ serial }) => this.#revocations.get(serial)!);
-  }
-}
-
-function certificateRecord(entry: Entry): CertificateRecord {
-  return entry.value as CertificateRecord;
-}
-
-/** A write that changes nothing, but lets the commit fail if the entry is there. */
-function mustNotExist(key: string): Write {
-  return { key, value: undefined, expect: 0 };
-}
-
-/** What to throw when a commit failed: a conflict is a refusal, all else is as it is. */
-function refusedAs(error: unknown, refusal: () => Error): unknown {
-  return error instanceof StoreConflictError ? refusal() : error;
 }
 
 function siteRevoked(site: string): CertificateError {
   return new CertificateError(`site "${site}" is revoked; reinstate it first`);
 }
-
-function serialOf(certificate: X509Certificate): string {
-  return certificate.serialNumber.toLowerCase();
-}
-
-function lifetime(name: string, ms: number): number {
-  if (!(ms >= SECOND_MS && ms <= MAX_LIFETIME_MS)) {
-    throw new ApiMisuseError(`${name} must be 1 s to 100 years, in ms, not ${ms}`);
-  }
-  return ms;
-}
-
-function wholeSeconds(ms: number): number {
-  return Math.floor(ms / SECOND_MS) * SECOND_MS;
-}
-
-const SECOND_MS = 1000;
-const HOUR_MS: number = 3600 * SECOND_MS;
-const DAY_MS: number = 24 * HOUR_MS;
-const MAX_LIFETIME_MS: number = 36_525 * DAY_MS;
-/** For gateways whose clock is a little slow. */
-const BACKDATE_MS: number = 5 * 60 * SECOND_MS;
-const CERTIFICATES = 'certificate/';
-const SERIAL = /^[0-9a-f]{1,40}$/;
-/** etcd takes 128 operations in a transaction. */
-const MAX_WRITES = 100;

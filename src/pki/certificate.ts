@@ -1,19 +1,16 @@
 /**
- * The two kinds of certificate the CA signs, a root and an end entity, in the profile of
+ * The kinds of certificate that are signed here, those of CAs and of gateways, in the profile of
  * [RFC 5280](https://www.rfc-editor.org/rfc/rfc5280#section-4).
  * @module
  */
-import crypto, { type KeyObject, X509Certificate } from 'node:crypto';
-import { CertificateError } from '../errors.ts';
+import crypto, { type KeyObject } from 'node:crypto';
+import { ApiMisuseError } from '../errors.ts';
 import {
   type Asn1,
   bitString,
   boolean,
-  children,
   commonName,
-  contentOf,
   embed,
-  encode,
   encodePem,
   extension,
   integer,
@@ -42,6 +39,38 @@ export interface Validity {
   readonly notAfterMs: number;
 }
 
+/**
+ * The validity of what is signed now, in whole seconds as a certificate keeps them. It begins a little
+ * before now, for gateways whose clock is slow; of a short lifetime by no more than half, so that two
+ * thirds of it are still to come.
+ *
+ * @param limitMs when it ends at the latest
+ */
+export function validityOf(
+  nowMs: number,
+  lifetimeMs: number,
+  limitMs: number = Number.POSITIVE_INFINITY
+): Validity {
+  const endMs = Math.min(nowMs + lifetimeMs, limitMs);
+  return {
+    notBeforeMs: wholeSeconds(backdated(nowMs, endMs - nowMs)),
+    notAfterMs: wholeSeconds(endMs),
+  };
+}
+
+/** The time from which something holds that is made now and holds for so long. */
+export function backdated(nowMs: number, lifetimeMs: number): number {
+  return nowMs - Math.min(MAX_BACKDATE_MS, lifetimeMs / 2);
+}
+
+/** @throws {ApiMisuseError} unless it is 1 s to 100 years. */
+export function checkLifetime(name: string, ms: number): number {
+  if (!(ms >= SECOND_MS && ms <= MAX_LIFETIME_MS)) {
+    throw new ApiMisuseError(`${name} must be 1 s to 100 years, in ms, not ${ms}`);
+  }
+  return ms;
+}
+
 /** Draws a positive serial number of 16 bytes, 126 bits of them random, as lower-case hex. */
 export function randomSerial(): string {
   const bytes = crypto.randomBytes(16);
@@ -50,15 +79,29 @@ export function randomSerial(): string {
   return bytes.toString('hex');
 }
 
-/** Makes a self-signed root that may sign end entities and CRLs, but no further CA. */
-export function signRoot(privateKey: KeyObject, trustDomain: string, validity: Validity): string {
-  const publicKey = crypto.createPublicKey(privateKey);
-  const keyId = spkiDigest(publicKey);
-  const name = commonName(`${trustDomain} gateways`);
-  return signCertificate({ privateKey, name, keyId }, publicKey, name, randomSerial(), validity, [
-    extension(BASIC_CONSTRAINTS, sequence(boolean(true), integer(0n)), true),
+/** What a CA certificate is made of. */
+export interface CaSubject {
+  readonly publicKey: KeyObject;
+  /** A DER `Name`. */
+  readonly name: Asn1;
+  /** Content of its subject key identifier. */
+  readonly keyId: Buffer;
+  /** How many further CAs may stand below it; undefined: any number. */
+  readonly pathLength: number | undefined;
+  /** For whose gateways it is. */
+  readonly trustDomain: string;
+}
+
+/** Makes the certificate of a CA: a root, if the issuer has the same key, or one below the issuer. */
+export function signCa(issuer: Issuer, subject: CaSubject, validity: Validity): string {
+  const { publicKey, name, keyId, pathLength, trustDomain } = subject;
+  const below = pathLength === undefined ? [] : [integer(BigInt(pathLength))];
+  return signCertificate(issuer, publicKey, name, randomSerial(), validity, [
+    extension(BASIC_CONSTRAINTS, sequence(boolean(true), ...below), true),
     extension(KEY_USAGE, bitString(CERTIFICATES_AND_CRLS, 1), true),
     extension(SUBJECT_KEY_ID, octetString(keyId)),
+    // A root has one too: all roots of a trust domain have one name, and are told apart by it.
+    authorityKeyId(issuer.keyId),
     extension(SUBJECT_ALT_NAME, uriName(trustDomainUri(trustDomain))),
   ]);
 }
@@ -82,57 +125,13 @@ export function signEndEntity(
   ]);
 }
 
-/**
- * Reads from a CA certificate how to refer to it.
- *
- * @throws {CertificateError} if it has no subject key identifier.
- */
-export function issuerOf(certificate: X509Certificate, privateKey: KeyObject): Issuer {
-  const fields = children(children(certificate.raw)[0]!);
-  const wanted = encode(oid(SUBJECT_KEY_ID));
-  for (const item of children(children(fields.at(-1)!, EXTENSIONS)[0]!)) {
-    const [id, ...rest] = children(item);
-    if (!id!.equals(wanted)) continue;
-    const keyId = contentOf(contentOf(rest.at(-1)!));
-    return { privateKey, name: embed(fields[5]!), keyId };
-  }
-  throw new CertificateError('the CA certificate has no subject key identifier');
-}
-
-/**
- * Reads the certificate of an existing CA.
- *
- * @throws {CertificateError} if it is not one, or is of another key or trust domain.
- */
-export function readCaCertificate(
-  pem: string,
-  privateKey: KeyObject,
-  trustDomain: string
-): X509Certificate {
-  let certificate: X509Certificate;
-  try {
-    certificate = new X509Certificate(pem);
-  } catch (cause) {
-    throw new CertificateError('the CA certificate cannot be read', { cause });
-  }
-  if (!certificate.ca) throw new CertificateError('the certificate is not a CA certificate');
-  if (!certificate.checkPrivateKey(privateKey)) {
-    throw new CertificateError('the private key is not that of the CA certificate');
-  }
-  const names = certificate.subjectAltName;
-  if (names !== undefined && names !== `URI:${trustDomainUri(trustDomain)}`) {
-    throw new CertificateError(`the CA certificate is for ${names}, not for ${trustDomain}`);
-  }
-  return certificate;
-}
-
 /** The extension by which certificates and CRLs name the key that signed them. */
 export function authorityKeyId(keyId: Buffer): Asn1 {
   return extension(AUTHORITY_KEY_ID, sequence(taggedBytes(0, keyId)));
 }
 
-/** How a root that we made says which trust domain it is for. */
-function trustDomainUri(trustDomain: string): string {
+/** How a CA that we made says which trust domain it is for. */
+export function trustDomainUri(trustDomain: string): string {
   return `spiffe://${trustDomain}`;
 }
 
@@ -157,21 +156,28 @@ function signCertificate(
   return encodePem('CERTIFICATE', signed(tbs, issuer.privateKey));
 }
 
+function wholeSeconds(ms: number): number {
+  return Math.floor(ms / SECOND_MS) * SECOND_MS;
+}
+
 function uriName(uri: string): Asn1 {
   return sequence(taggedBytes(6, Buffer.from(uri)));
 }
 
 const V3 = 2n;
-/** The tag `[3]`. */
-const EXTENSIONS = 0xa3;
-const SUBJECT_KEY_ID = '2.5.29.14';
-const KEY_USAGE = '2.5.29.15';
+const SECOND_MS = 1000;
+export const HOUR_MS: number = 3600 * SECOND_MS;
+export const DAY_MS: number = 24 * HOUR_MS;
+const MAX_LIFETIME_MS: number = 36_525 * DAY_MS;
+const MAX_BACKDATE_MS: number = 300 * SECOND_MS;
+export const SUBJECT_KEY_ID = '2.5.29.14';
+export const KEY_USAGE = '2.5.29.15';
 const SUBJECT_ALT_NAME = '2.5.29.17';
-const BASIC_CONSTRAINTS = '2.5.29.19';
+export const BASIC_CONSTRAINTS = '2.5.29.19';
 const AUTHORITY_KEY_ID = '2.5.29.35';
 const EXTENDED_KEY_USAGE = '2.5.29.37';
 const SERVER_AUTH = '1.3.6.1.5.5.7.3.1';
 const CLIENT_AUTH = '1.3.6.1.5.5.7.3.2';
 /** KeyUsage bits, most significant first: digitalSignature; keyCertSign and cRLSign. */
 const SIGNATURES: Uint8Array = Uint8Array.of(0x80);
-const CERTIFICATES_AND_CRLS: Uint8Array = Uint8Array.of(0x06);
+export const CERTIFICATES_AND_CRLS: Uint8Array = Uint8Array.of(0x06);

@@ -1,12 +1,13 @@
 /**
- * How a new site enrols. The token's hash is all it knows of the CA, so on each connection:
+ * How a new site enrols. The token's hash is all it knows of the CA, so at each endpoint:
  *
- * 1. TLS 1.3 is established with whoever answers; that proves only that they hold the key of the
- *    certificate they show.
- * 2. The chain is checked: the CA in it has the hash of the token and has signed the server's
- *    certificate, which is valid now and names the cloud.
- * 3. Only then is the secret sent, on that same connection.
- * 4. The certificate that comes back must be for our key, for the token's site, and by that CA.
+ * 1. A first TLS 1.3 connection, on which nothing is sent, takes from what the server shows the root
+ *    CA certificate that has the hash of the token. A copy of it proves nothing of who shows it.
+ * 2. On a second one OpenSSL verifies the server's chain with that root as the one trust anchor, and
+ *    its certificate must name the cloud; else there is no connection.
+ * 3. Only then is the secret sent, on that second connection.
+ * 4. The certificate that comes back must be for our key, for the token's site, and lead to a CA of
+ *    the trust bundle that comes with it; and the bundle must contain the root of step 1.
  * @module
  */
 import { type KeyObject, X509Certificate } from 'node:crypto';
@@ -21,6 +22,13 @@ import {
   PeerRefusedError,
 } from '../errors.ts';
 import {
+  checkGranted,
+  clockFault,
+  type GatewayCredentials,
+  isIssuedBy,
+  readTrustBundle,
+} from './credentials-check.ts';
+import {
   ENROLMENT_PATH,
   type EnrolmentRequest,
   parseAnswer,
@@ -32,19 +40,16 @@ import { createSigningRequest } from './signing-request.ts';
 import { type EnrolmentToken, parseToken } from './token.ts';
 
 export interface EnrolOptions {
-  /** For each endpoint of the token, in ms; default 10 s. */
+  /** For each endpoint of the token, both connections together, in ms; default 10 s. */
   readonly timeoutMs?: number;
   /** PKCS#8; default a new P-256 key. */
   readonly privateKeyPem?: string;
-  /** Time in ms since 1970; default `Date.now`. */
+  /** Time in ms since 1970, by which certificates are judged beside OpenSSL's; default `Date.now`. */
   readonly now?: () => number;
 }
 
 /** What a gateway needs to open its tunnel. */
-export interface Enrolment {
-  readonly privateKeyPem: string;
-  readonly certificatePem: string;
-  readonly caPem: string;
+export interface Enrolment extends GatewayCredentials {
   readonly identity: GatewayIdentity;
 }
 
@@ -97,98 +102,196 @@ interface Reply {
   readonly body: string;
 }
 
-/** One connection: handshake, check, request, reply. */
-function exchange(
+/**
+ * One endpoint: both connections, within one time.
+ *
+ * @throws {EndpointFailure}
+ */
+async function exchange(
   endpoint: string,
   token: EnrolmentToken,
   request: EnrolmentRequest,
   timeoutMs: number,
   now: () => number
 ): Promise<Reply> {
-  return new Promise((resolve, reject) => {
+  const visit = new Visit(endpoint, timeoutMs);
+  try {
+    const shown = await visit.shownChain();
+    const root = shown.find((it) => isPinnedRoot(it, token));
+    if (root === undefined) {
+      throw visit.failure('shows no root certificate of the CA that the token pins', true);
+    }
+    const socket = await visit.verifiedConnection(root, token, shown, now);
+    const reply = await visit.post(socket, request);
+    if (reply.status >= 500) throw visit.failure(`answered ${reply.status}`);
+    return reply;
+  } finally {
+    visit.end();
+  }
+}
+
+/** The connections to one endpoint; whatever goes wrong with them is an `EndpointFailure`. */
+class Visit {
+  readonly #endpoint: string;
+  readonly #host: string;
+  readonly #port: number;
+  readonly #sockets = new Set<TLSSocket>();
+  readonly #deadline: NodeJS.Timeout;
+  #fail: (failure: EndpointFailure) => void = () => {};
+
+  constructor(endpoint: string, timeoutMs: number) {
     const { hostname, port } = new URL(endpoint);
-    const host = hostname.replace(/^\[|\]$/g, '');
+    this.#endpoint = endpoint;
+    this.#host = hostname.replace(/^\[|\]$/g, '');
+    this.#port = Number(port === '' ? 443 : port);
+    this.#deadline = setTimeout(() => {
+      this.#fail(this.failure(`no answer within ${timeoutMs} ms`));
+    }, timeoutMs);
+  }
+
+  /** Closes what is open. */
+  end(): void {
+    clearTimeout(this.#deadline);
+    for (const socket of this.#sockets) socket.destroy();
+  }
+
+  failure(reason: string, wrongCa = false): EndpointFailure {
+    return new EndpointFailure(this.#endpoint, reason, wrongCa);
+  }
+
+  /** The certificates that the server shows, its own first. Nobody has verified them. */
+  shownChain(): Promise<X509Certificate[]> {
+    // Every chain is accepted, and none by an anchor of the system's.
+    const socket = this.#connect({ ca: [], rejectUnauthorized: false });
+    return this.#step(socket, (resolve) => {
+      socket.on('secureConnect', () => {
+        const shown: X509Certificate[] = [];
+        // Asked for once only: a second call finds the socket's chain used up. What follows a
+        // certificate is what the server sent behind it, whether it is its issuer or not.
+        let next = socket.getPeerX509Certificate();
+        for (; next !== undefined && shown.length < MAX_SHOWN; next = next.issuerCertificate) {
+          shown.push(next);
+        }
+        socket.end();
+        resolve(shown);
+      });
+    });
+  }
+
+  /** A connection to a server whose chain OpenSSL has verified, and which is the token's cloud. */
+  verifiedConnection(
+    root: X509Certificate,
+    token: EnrolmentToken,
+    shown: readonly X509Certificate[],
+    now: () => number
+  ): Promise<TLSSocket> {
+    let clock: string | undefined;
+    const socket = this.#connect({
+      ca: root.toString(),
+      rejectUnauthorized: true,
+      // Called when the chain is verified. The host's name is no matter, the identity is.
+      checkServerIdentity: (_host, { raw }) => {
+        const leaf = new X509Certificate(raw);
+        clock = clockFault([leaf], now());
+        return clock === undefined ? cloudFault(leaf, token) : new CertificateError(clock);
+      },
+    });
+    return this.#step(
+      socket,
+      (resolve) => socket.on('secureConnect', () => resolve(socket)),
+      (error) => {
+        // Null unless a certificate is the reason.
+        const fault = socket.authorizationError as unknown as string | null | undefined;
+        if (fault === null || fault === undefined) return this.failure(error.message);
+        if (clock !== undefined) return this.failure(clock);
+        if (CLOCK_FAULTS.has(fault)) {
+          return this.failure(clockFault(shown, now()) ?? error.message);
+        }
+        return this.failure(
+          `its certificate is not one of the cloud by the CA that the token pins: ${error.message}`,
+          true
+        );
+      }
+    );
+  }
+
+  post(socket: TLSSocket, body: EnrolmentRequest): Promise<Reply> {
+    return this.#step(socket, (resolve, reject) => {
+      const request = http.request({
+        createConnection: () => socket,
+        method: 'POST',
+        path: ENROLMENT_PATH,
+        host: this.#host,
+        headers: { 'content-type': 'application/json' },
+      });
+      const fail = (error: Error) => reject(this.failure(error.message));
+      request.on('error', fail);
+      request.on('response', (response) => {
+        const chunks: Buffer[] = [];
+        let length = 0;
+        response.on('data', (chunk: Buffer) => {
+          length += chunk.length;
+          chunks.push(chunk);
+          if (length > MAX_REPLY_BYTES) fail(new Error('the answer is too large'));
+        });
+        response.on('error', fail);
+        response.on('end', () => {
+          resolve({ status: response.statusCode ?? 0, body: Buffer.concat(chunks).toString() });
+        });
+      });
+      request.end(JSON.stringify(body));
+    });
+  }
+
+  #connect(options: tls.ConnectionOptions): TLSSocket {
     const socket = tls.connect({
-      host,
-      port: Number(port === '' ? 443 : port),
+      ...options,
+      host: this.#host,
+      port: this.#port,
       minVersion: 'TLSv1.3',
       ALPNProtocols: ['http/1.1'],
-      // OpenSSL has no trust anchor to check against; `verifiedServer` does it from the pin.
-      rejectUnauthorized: false,
     });
-    const fail = (reason: string, wrongCa = false) => {
-      reject(new EndpointFailure(endpoint, reason, wrongCa));
-      socket.destroy();
-    };
-    const deadline = setTimeout(() => fail(`no answer within ${timeoutMs} ms`), timeoutMs);
-    socket.on('close', () => {
-      clearTimeout(deadline);
-      fail('closed the connection');
-    });
-    socket.on('error', (error) => fail(error.message));
-    socket.on('secureConnect', () => {
-      let leaf: X509Certificate;
-      try {
-        leaf = verifiedServer(socket, token);
-      } catch (error) {
-        return fail((error as Error).message, true);
-      }
-      const clockFault = dateFault(leaf, now());
-      if (clockFault !== undefined) return fail(clockFault);
-      post(socket, host, request).then(
-        (reply) => {
-          if (reply.status >= 500) return fail(`answered ${reply.status}`);
-          resolve(reply);
-          socket.destroy();
-        },
-        (error: Error) => fail(error.message)
-      );
-    });
-  });
-}
-
-/**
- * Returns the server's certificate if it is the one the token means.
- *
- * @throws {CertificateError} if its chain is not of the pinned CA, or it is not the cloud.
- */
-function verifiedServer(socket: TLSSocket, token: EnrolmentToken): X509Certificate {
-  // Asked for once only: a second call finds the socket's chain used up.
-  const leaf = socket.getPeerX509Certificate();
-  const ca = leaf?.issuerCertificate;
-  if (leaf === undefined || ca === undefined) {
-    throw new CertificateError('shows no CA certificate');
+    this.#sockets.add(socket);
+    return socket;
   }
-  checkCa(ca, token);
-  checkIssued(leaf, ca, { trustDomain: token.trustDomain, role: 'cloud' });
-  return leaf;
+
+  /** What `run` resolves with, unless the time is over or the socket ends before. */
+  #step<T>(
+    socket: TLSSocket,
+    run: (resolve: (value: T) => void, reject: (failure: EndpointFailure) => void) => void,
+    failureOf: (error: Error) => EndpointFailure = (error) => this.failure(error.message)
+  ): Promise<T> {
+    return new Promise((resolve, reject) => {
+      this.#fail = reject;
+      socket.on('error', (error) => reject(failureOf(error)));
+      socket.on('close', () => reject(this.failure('closed the connection')));
+      run(resolve, reject);
+    });
+  }
 }
 
-function post(socket: TLSSocket, host: string, body: EnrolmentRequest): Promise<Reply> {
-  return new Promise((resolve, reject) => {
-    const request = http.request({
-      createConnection: () => socket,
-      method: 'POST',
-      path: ENROLMENT_PATH,
-      host,
-      headers: { 'content-type': 'application/json' },
-    });
-    request.on('error', reject);
-    request.on('response', (response) => {
-      const chunks: Buffer[] = [];
-      let length = 0;
-      response.on('data', (chunk: Buffer) => {
-        length += chunk.length;
-        chunks.push(chunk);
-        if (length > MAX_REPLY_BYTES) reject(new Error('the answer is too large'));
-      });
-      response.on('error', reject);
-      response.on('end', () => {
-        resolve({ status: response.statusCode ?? 0, body: Buffer.concat(chunks).toString() });
-      });
-    });
-    request.end(JSON.stringify(body));
-  });
+/** A root that signs itself: the same key certified by another is not the anchor. */
+function isPinnedRoot(certificate: X509Certificate, token: EnrolmentToken): boolean {
+  try {
+    return (
+      certificate.ca &&
+      spkiHashOf(certificate.publicKey) === token.caSpkiHash &&
+      isIssuedBy(certificate, certificate)
+    );
+  } catch {
+    return false; // a key of a kind that we do not know
+  }
+}
+
+/** What is wrong with a server whose chain is verified. */
+function cloudFault(leaf: X509Certificate, { trustDomain }: EnrolmentToken): Error | undefined {
+  try {
+    const found = formatIdentity(identityOfCertificate(leaf));
+    const wanted = formatIdentity({ trustDomain, role: 'cloud' });
+    return found === wanted ? undefined : new CertificateError(`is ${found}, not ${wanted}`);
+  } catch (error) {
+    return error as Error;
+  }
 }
 
 /** Takes from the reply what it grants, or throws what it refuses. */
@@ -207,19 +310,13 @@ function accept(
     site: token.site,
   };
   try {
-    const ca = new X509Certificate(answer.caPem);
-    const certificate = new X509Certificate(answer.certificatePem);
-    checkCa(ca, token);
-    checkIssued(certificate, ca, identity);
-    const fault = dateFault(certificate, nowMs) ?? dateFault(ca, nowMs);
-    if (fault !== undefined) throw new CertificateError(fault);
-    if (!certificate.checkPrivateKey(privateKey)) {
-      throw new CertificateError('the certificate is for another key');
+    const granted = checkGranted(answer, privateKey, identity, nowMs);
+    if (!readTrustBundle(granted.caPem).some((it) => isPinnedRoot(it, token))) {
+      throw new CertificateError('its trust bundle is without the CA that the token pins');
     }
     return {
       privateKeyPem: privateKey.export({ type: 'pkcs8', format: 'pem' }) as string,
-      certificatePem: certificate.toString(),
-      caPem: ca.toString(),
+      ...granted,
       identity,
     };
   } catch (cause) {
@@ -236,34 +333,10 @@ function refusal({ status, body }: Reply): Error {
   return new PeerRefusedError(`enrolment refused: ${message}`);
 }
 
-/** @throws {CertificateError} unless `ca` is the one that the token pins. */
-function checkCa(ca: X509Certificate, token: EnrolmentToken): void {
-  if (!ca.ca || spkiHashOf(ca.publicKey) !== token.caSpkiHash) {
-    throw new CertificateError('not of the CA that the token pins');
-  }
-}
-
-/** @throws {CertificateError} unless `ca` has issued `certificate` to `identity`. */
-function checkIssued(
-  certificate: X509Certificate,
-  ca: X509Certificate,
-  identity: GatewayIdentity
-): void {
-  if (!certificate.checkIssued(ca) || !certificate.verify(ca.publicKey)) {
-    throw new CertificateError('not signed by the CA that the token pins');
-  }
-  const found = formatIdentity(identityOfCertificate(certificate));
-  const wanted = formatIdentity(identity);
-  if (found !== wanted) throw new CertificateError(`is ${found}, not ${wanted}`);
-}
-
-/** Says so if the certificate does not hold now: as often a wrong clock as a wrong certificate. */
-function dateFault({ validFrom, validTo }: X509Certificate, nowMs: number): string | undefined {
-  if (nowMs >= Date.parse(validFrom) && nowMs <= Date.parse(validTo)) return undefined;
-  const here = new Date(nowMs).toISOString();
-  return `certificate valid from ${validFrom} to ${validTo}, but the clock here says ${here}`;
-}
-
 const MAX_REPLY_BYTES = 65_536;
-/** What a server may answer; `wrong-ca` is ours alone to find. */
+/** Certificates of a server that are looked at. */
+const MAX_SHOWN = 16;
+/** How OpenSSL says that a certificate does not hold at this time. */
+const CLOCK_FAULTS: ReadonlySet<string> = new Set(['CERT_HAS_EXPIRED', 'CERT_NOT_YET_VALID']);
+/** What a server may answer; the others are ours alone to find. */
 const FAULTS: readonly EnrolmentFault[] = ['malformed', 'unknown', 'expired', 'used'];

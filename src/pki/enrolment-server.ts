@@ -1,12 +1,17 @@
 /**
  * The door at which new sites enrol: an HTTPS server with one route, `POST /v1/enrol`. Everything
- * that knocks is a stranger, so connections, bytes and time are all bounded.
+ * that knocks is a stranger, so all that one can take is bounded:
+ *
+ * 1. a `ConnectionGate` decides who comes in: by address so many a second, and so many at once, of
+ *    whom the slowest of the address that has most make way for others
+ * 2. one deadline holds for handshake, request and answer together
+ * 3. a body has so many bytes, and the authority is asked about so many at once
  * @module
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import https from 'node:https';
-import type { AddressInfo } from 'node:net';
-import type { Duplex } from 'node:stream';
+import net, { type AddressInfo, type Socket } from 'node:net';
+import { ConnectionGate, type GateLimits, resolveGateLimits } from '../connection-gate.ts';
 import {
   ApiMisuseError,
   CertificateError,
@@ -15,77 +20,114 @@ import {
   StoreError,
 } from '../errors.ts';
 import type { CertificateAuthority } from './authority.ts';
-import { ENROLMENT_PATH, type EnrolmentAnswer, parseRequest } from './enrolment-message.ts';
-import { generateGatewayKey } from './keys.ts';
-import { createSigningRequest } from './signing-request.ts';
+import type { IssuedCertificate } from './authority-options.ts';
+import {
+  ENROLMENT_PATH,
+  type EnrolmentAnswer,
+  type EnrolmentRefusal,
+  type EnrolmentRequest,
+  parseRequest,
+} from './enrolment-message.ts';
+import { ShownCertificate } from './shown-certificate.ts';
 
-export interface EnrolmentServerOptions {
+/** Of the gate's limits, `maxPending` is 64 by default. */
+export interface EnrolmentServerOptions extends GateLimits {
   readonly authority: CertificateAuthority;
-  /** Connections at once; more are closed at once. Default 64. */
-  readonly maxConnections?: number;
+  /** Redemptions that the authority works on at once; more are answered 503. Default 32. */
+  readonly maxRedemptions?: number;
   /** Bytes of a request's body; default 32 KiB. */
   readonly maxBodyBytes?: number;
   /** From connection to answer, handshake included, in ms; default 10 s. */
   readonly timeoutMs?: number;
   /** Lifetime of the server's own certificate in ms, renewed at half of it; default 30 days. */
   readonly certificateLifetimeMs?: number;
+  /** Hears of every token that was redeemed or refused, before the site does. */
+  readonly onOutcome?: (outcome: EnrolmentOutcome) => void;
   /** Hears of faults that are ours, which the client is told only as "internal error". */
   readonly onError?: (error: unknown) => void;
 }
 
+/** What became of a request that was one; for an audit log. */
+export interface EnrolmentOutcome {
+  readonly remoteAddress: string;
+  /** The site that has a certificate now; a token that is refused names nobody. */
+  readonly site?: string;
+  /** Of that certificate; lower-case hex. */
+  readonly serial?: string;
+  /** Why not, as the client is told. */
+  readonly refused?: EnrolmentRefusal;
+}
+
 /** Cumulative since the server was made. */
 export interface EnrolmentCounters {
+  /** All that came, those refused by the gate among them. */
   connections: number;
-  /** Closed unheard because there were too many. */
-  refusedConnections: number;
+  /** Closed unheard because their address brought more than `maxRate`. */
+  rateLimited: number;
+  /** Closed because `maxPending` others were under way. */
+  evicted: number;
   /** Closed because they took too long. */
   timeouts: number;
+  /** Of those that were let in. */
   handshakeFailures: number;
   enrolled: number;
   /** Answered 4xx: not a request we know, or a token or signing request that is not acceptable. */
   refused: number;
-  /** Answered 5xx. */
+  /** Answered 503 because `maxRedemptions` were under way. */
+  busy: number;
+  /** Answered 5xx for another reason. */
   failed: number;
 }
 
 /**
- * Serves enrolment for one CA, under a certificate of identity `cloud` that it has issued to itself
- * and renews. `close` waits for redemptions under way.
+ * Serves enrolment for one CA, under a certificate of identity `cloud` that it has issued to itself.
+ * It renews that in time, and when the CA is replaced. `close` waits for redemptions under way.
  */
 export class EnrolmentServer {
   readonly counters: Readonly<EnrolmentCounters>;
 
   readonly #counters: EnrolmentCounters = {
     connections: 0,
-    refusedConnections: 0,
+    rateLimited: 0,
+    evicted: 0,
     timeouts: 0,
     handshakeFailures: 0,
     enrolled: 0,
     refused: 0,
+    busy: 0,
     failed: 0,
   };
   readonly #authority: CertificateAuthority;
-  readonly #maxConnections: number;
+  readonly #gate: ConnectionGate;
+  readonly #maxRedemptions: number;
   readonly #maxBodyBytes: number;
   readonly #timeoutMs: number;
-  readonly #certificateLifetimeMs: number;
+  readonly #onOutcome: (outcome: EnrolmentOutcome) => void;
   readonly #onError: (error: unknown) => void;
-  readonly #sockets = new Set<Duplex>();
+  /** By the far end's address and port. */
+  readonly #connections = new Map<string, Connection>();
   readonly #underWay = new Set<Promise<void>>();
-  #server: https.Server | undefined;
-  #renewal: NodeJS.Timeout | undefined;
+  readonly #certificate: ShownCertificate;
+  #redemptions = 0;
+  #open: { readonly door: net.Server; readonly server: https.Server } | undefined;
 
+  /** @throws {ApiMisuseError} if a limit is not a positive number. */
   constructor(options: EnrolmentServerOptions) {
     this.counters = this.#counters;
     this.#authority = options.authority;
-    this.#maxConnections = positive('maxConnections', options.maxConnections ?? 64);
+    this.#gate = new ConnectionGate(resolveGateLimits(options, 64));
+    this.#maxRedemptions = positive('maxRedemptions', options.maxRedemptions ?? 32);
     this.#maxBodyBytes = positive('maxBodyBytes', options.maxBodyBytes ?? 32_768);
     this.#timeoutMs = positive('timeoutMs', options.timeoutMs ?? 10_000);
-    this.#certificateLifetimeMs = positive(
-      'certificateLifetimeMs',
-      options.certificateLifetimeMs ?? 30 * 24 * 3_600_000
-    );
+    const { certificateLifetimeMs = 30 * 24 * 3_600_000 } = options;
+    this.#onOutcome = options.onOutcome ?? (() => {});
     this.#onError = options.onError ?? (() => {});
+    this.#certificate = new ShownCertificate({
+      authority: this.#authority,
+      lifetimeMs: positive('certificateLifetimeMs', certificateLifetimeMs),
+      use: (shown) => this.#open?.server.setSecureContext({ ...shown, minVersion: 'TLSv1.3' }),
+      onError: this.#onError,
+    });
   }
 
   /**
@@ -97,88 +139,88 @@ export class EnrolmentServer {
   async listen(options: { readonly host: string; readonly port: number }): Promise<{
     port: number;
   }> {
-    if (this.#server !== undefined)
-      throw new ApiMisuseError('the enrolment server listens already');
+    if (this.#open !== undefined) throw new ApiMisuseError('the enrolment server listens already');
+    // It listens on nothing: the door hands it those who may come in, so the others cost no TLS.
     const server = https.createServer({
       minVersion: 'TLSv1.3',
       handshakeTimeout: this.#timeoutMs,
       maxHeaderSize: MAX_HEADER_BYTES,
       keepAlive: false,
     });
-    this.#server = server;
-    server.maxConnections = this.#maxConnections;
     server.maxRequestsPerSocket = 1;
-    server.on('connection', (socket) => this.#bound(socket));
-    server.on('drop', () => this.#counters.refusedConnections++);
     server.on('tlsClientError', () => this.#counters.handshakeFailures++);
     server.on('request', (request, response) => void this.#answer(request, response));
+    const door = net.createServer({ noDelay: true }, (socket) => {
+      if (this.#admit(socket)) server.emit('connection', socket);
+    });
+    this.#open = { door, server };
     try {
-      await this.renewCertificate();
-      await listening(server, options);
+      await this.#certificate.open();
+      await listening(door, options);
+      // Of one connection that could not be accepted.
+      door.on('error', this.#onError);
     } catch (error) {
       await this.close();
       throw error;
     }
-    return { port: (server.address() as AddressInfo).port };
+    return { port: (door.address() as AddressInfo).port };
   }
 
   /** Takes a new key and certificate now; the server does so by itself in time. */
-  async renewCertificate(): Promise<void> {
-    const { privateKeyPem } = generateGatewayKey();
-    const { trustDomain, certificatePem: caPem } = this.#authority;
-    const { certificatePem } = await this.#authority.issue(
-      createSigningRequest(privateKeyPem),
-      { trustDomain, role: 'cloud' },
-      { lifetimeMs: this.#certificateLifetimeMs }
-    );
-    // The CA goes along: a new site knows no more of it than its hash.
-    this.#server?.setSecureContext({
-      key: privateKeyPem,
-      cert: certificatePem + caPem,
-      minVersion: 'TLSv1.3',
-    });
-    this.#renewIn(this.#certificateLifetimeMs / 2);
+  renewCertificate(): Promise<void> {
+    return this.#certificate.renew();
   }
 
   /** Closes the port and every connection, after redemptions under way. Safe to call twice. */
   async close(): Promise<void> {
-    const server = this.#server;
-    if (server === undefined) return;
-    this.#server = undefined;
-    clearTimeout(this.#renewal);
-    const closed = new Promise((resolve) => server.close(resolve));
+    if (this.#open === undefined) return;
+    const { door, server } = this.#open;
+    this.#open = undefined;
+    this.#certificate.close();
+    const closed = new Promise((resolve) => door.close(resolve));
     await Promise.allSettled(this.#underWay);
-    for (const socket of this.#sockets) socket.destroy();
+    for (const { socket } of this.#connections.values()) socket.destroy();
     await closed;
+    server.close();
   }
 
-  #renewIn(delayMs: number): void {
-    clearTimeout(this.#renewal);
-    if (this.#server === undefined) return;
-    this.#renewal = setTimeout(
-      () => {
-        this.renewCertificate().catch((error: unknown) => {
-          this.#onError(error);
-          this.#renewIn(RETRY_MS);
-        });
-      },
-      Math.min(delayMs, MAX_TIMER_MS)
-    );
-    this.#renewal.unref();
-  }
-
-  /** One deadline for handshake, request and answer together: no step of it can be drawn out. */
-  #bound(socket: Duplex): void {
+  /** Whether the connection may go on; with one deadline for all of it, so no step can be drawn out. */
+  #admit(socket: Socket): boolean {
     this.#counters.connections++;
-    this.#sockets.add(socket);
+    socket.on('error', () => {});
+    const key = keyOf(socket);
+    const { remoteAddress } = socket;
+    const admission =
+      remoteAddress === undefined // gone already
+        ? undefined
+        : this.#gate.admit(remoteAddress, performance.now(), () => this.#cut(key));
+    this.#counters.rateLimited = this.#gate.counters.rateLimited;
+    if (remoteAddress === undefined || admission === undefined) {
+      socket.destroy();
+      return false;
+    }
+    const connection = { socket, remoteAddress, isRedeeming: false, isCut: false };
+    this.#connections.set(key, connection);
     const deadline = setTimeout(() => {
       this.#counters.timeouts++;
       socket.destroy();
     }, this.#timeoutMs);
     socket.on('close', () => {
       clearTimeout(deadline);
-      this.#sockets.delete(socket);
+      admission.leave();
+      this.#connections.delete(key);
     });
+    return true;
+  }
+
+  /** Makes way for another; but not while a token is being redeemed, for it would be lost. */
+  #cut(key: string): void {
+    const connection = this.#connections.get(key);
+    if (connection === undefined) return;
+    connection.isCut = true;
+    if (connection.isRedeeming) return;
+    this.#counters.evicted++;
+    connection.socket.destroy();
   }
 
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -186,65 +228,127 @@ export class EnrolmentServer {
     if (request.url !== ENROLMENT_PATH) return this.#refuse(response, 404, 'no such path');
     if (request.method !== 'POST') return this.#refuse(response, 405, 'only POST is served');
     const body = await readBody(request, this.#maxBodyBytes);
-    if (body === undefined) return this.#refuse(response, 413, 'the request is too large');
-    const redemption = this.#redeem(body, response);
-    this.#underWay.add(redemption);
-    await redemption;
-    this.#underWay.delete(redemption);
+    if (body === 'cut off') return;
+    if (body === 'too large') return this.#refuse(response, 413, 'the request is too large');
+    const redemption = parseRequest(body.toString());
+    if (redemption === undefined) return this.#refuse(response, 400, 'not an enrolment request');
+    const connection = this.#connections.get(keyOf(request.socket));
+    if (connection === undefined) return; // gone
+    if (this.#redemptions >= this.#maxRedemptions) {
+      this.#counters.busy++;
+      return send(response, 503, { code: INTERNAL, message: 'too many at once' });
+    }
+    const underWay = this.#redeem(redemption, connection, response);
+    this.#underWay.add(underWay);
+    await underWay;
+    this.#underWay.delete(underWay);
   }
 
   /** Never rejects. */
-  async #redeem(body: string, response: ServerResponse): Promise<void> {
-    const redemption = parseRequest(body);
-    if (redemption === undefined) return this.#refuse(response, 400, 'not an enrolment request');
+  async #redeem(
+    redemption: EnrolmentRequest,
+    connection: Connection,
+    response: ServerResponse
+  ): Promise<void> {
+    this.#redemptions++;
+    connection.isRedeeming = true;
+    let issued: IssuedCertificate;
     try {
-      const { certificatePem, notAfter } = await this.#authority.enrol(redemption);
-      this.#counters.enrolled++;
-      const answer: EnrolmentAnswer = {
-        certificatePem,
-        caPem: this.#authority.certificatePem,
-        notAfter: notAfter.toISOString(),
-      };
-      await send(response, 200, answer);
+      issued = await this.#authority.enrol(redemption);
     } catch (error) {
-      if (error instanceof EnrolmentError) {
-        await this.#refuse(response, 403, error.message, error.code);
-      } else if (error instanceof CertificateError) {
-        await this.#refuse(response, 400, error.message, error.code);
-      } else {
-        this.#counters.failed++;
-        this.#onError(error);
-        const status = error instanceof StoreError ? 503 : 500;
-        await send(response, status, { code: 'ERR_PRESENCE_INTERNAL', message: 'internal error' });
-      }
+      connection.isRedeeming = false;
+      return this.#refuseRedemption(error, connection, response);
+    } finally {
+      this.#redemptions--;
+    }
+    this.#counters.enrolled++;
+    const { certificatePem, notAfter, identity, serial } = issued;
+    if (identity.role === 'site') {
+      this.#tell({ remoteAddress: connection.remoteAddress, site: identity.site, serial });
+    }
+    const answer: EnrolmentAnswer = {
+      certificatePem,
+      caPem: this.#authority.trustBundlePem,
+      notAfter: notAfter.toISOString(),
+    };
+    await send(response, 200, answer);
+  }
+
+  async #refuseRedemption(
+    error: unknown,
+    { remoteAddress, socket, isCut }: Connection,
+    response: ServerResponse
+  ): Promise<void> {
+    const isTheirs = error instanceof EnrolmentError || error instanceof CertificateError;
+    const refused = isTheirs
+      ? { code: error.code, message: error.message }
+      : { code: INTERNAL, message: 'internal error' };
+    if (isTheirs) this.#counters.refused++;
+    else {
+      this.#counters.failed++;
+      this.#onError(error);
+    }
+    this.#tell({ remoteAddress, refused });
+    if (isCut) {
+      this.#counters.evicted++;
+      socket.destroy();
+      return;
+    }
+    await send(response, statusOf(error), refused);
+  }
+
+  #tell(outcome: EnrolmentOutcome): void {
+    try {
+      this.#onOutcome(outcome);
+    } catch (error) {
+      this.#onError(error);
     }
   }
 
-  async #refuse(
-    response: ServerResponse,
-    status: number,
-    message: string,
-    code: string = MALFORMED
-  ): Promise<void> {
+  async #refuse(response: ServerResponse, status: number, message: string): Promise<void> {
     this.#counters.refused++;
-    await send(response, status, { code, message });
+    await send(response, status, { code: MALFORMED, message });
   }
 }
 
-/** Resolves with undefined, and reads no further, when there are more than `maxBytes`. */
-async function readBody(request: IncomingMessage, maxBytes: number): Promise<string | undefined> {
+/** One that was let in. */
+interface Connection {
+  readonly socket: Socket;
+  readonly remoteAddress: string;
+  /** The authority has its token; or has granted a certificate, which is on its way. */
+  isRedeeming: boolean;
+  /** It has had to make way. */
+  isCut: boolean;
+}
+
+/** The same for a connection and for the TLS socket upon it. */
+function keyOf({ remoteAddress, remotePort }: Socket): string {
+  return `${remoteAddress} ${remotePort}`;
+}
+
+function statusOf(error: unknown): number {
+  if (error instanceof EnrolmentError) return 403;
+  if (error instanceof CertificateError) return 400;
+  return error instanceof StoreError ? 503 : 500;
+}
+
+/** Reads no further when there are more than `maxBytes`. */
+async function readBody(
+  request: IncomingMessage,
+  maxBytes: number
+): Promise<Buffer | 'too large' | 'cut off'> {
   const chunks: Buffer[] = [];
   let length = 0;
   try {
     for await (const chunk of request as AsyncIterable<Buffer>) {
       length += chunk.length;
-      if (length > maxBytes) return undefined;
+      if (length > maxBytes) return 'too large';
       chunks.push(chunk);
     }
   } catch {
-    return ''; // cut off; the answer reaches nobody
+    return 'cut off';
   }
-  return Buffer.concat(chunks).toString();
+  return Buffer.concat(chunks);
 }
 
 /** Resolves when the answer is out and the connection closed, or when it is gone. */
@@ -260,7 +364,7 @@ function send(response: ServerResponse, status: number, body: object): Promise<v
 }
 
 function listening(
-  server: https.Server,
+  server: net.Server,
   { host, port }: { readonly host: string; readonly port: number }
 ): Promise<void> {
   return new Promise((resolve, reject) => {
@@ -283,9 +387,6 @@ function positive(name: string, value: number): number {
   return value;
 }
 
+const INTERNAL = 'ERR_PRESENCE_INTERNAL';
 const MALFORMED: string = new EnrolmentError('malformed', '').code;
 const MAX_HEADER_BYTES = 8192;
-/** Before a failed renewal is tried again. */
-const RETRY_MS = 60_000;
-/** Longest delay of `setTimeout`. */
-const MAX_TIMER_MS: number = 2 ** 31 - 1;

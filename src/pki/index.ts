@@ -12,9 +12,18 @@ export type {
   Redemption,
   TokenOptions,
 } from './authority-options.ts';
+export { type CaMaterial, type GenerateCaOptions, type GeneratedCa, generateCa } from './ca.ts';
+export type { RolloverState } from './ca-ring.ts';
+export type { CertificateRecord } from './certificate-ledger.ts';
+export {
+  type GatewayCredentials,
+  identityOfCredentials,
+  type RenewedCertificate,
+} from './credentials-check.ts';
 export { type Enrolment, type EnrolOptions, enrol } from './enrolment-client.ts';
 export {
   type EnrolmentCounters,
+  type EnrolmentOutcome,
   EnrolmentServer,
   type EnrolmentServerOptions,
 } from './enrolment-server.ts';
@@ -25,11 +34,25 @@ export {
   identityOfCertificate,
   parseIdentity,
 } from './names.ts';
+export {
+  CertificateRenewer,
+  type CertificateRenewerOptions,
+  type RenewalEvents,
+  type RenewalState,
+  type RenewalTimers,
+} from './renewal.ts';
 export type {
-  CertificateRecord,
   RevocationReason,
   RevocationRecord,
   RevocationScope,
+  RevocationTable,
+} from './revocation-index.ts';
+export {
+  isRevokedBy,
+  type RevocationEvents,
+  type RevocationReport,
+  Revocations,
+  type RevocationsOptions,
 } from './revocations.ts';
 export { createSigningRequest } from './signing-request.ts';
 export { type EnrolmentToken, parseToken } from './token.ts';

@@ -3,23 +3,50 @@
  * [RFC 5280 section 5](https://www.rfc-editor.org/rfc/rfc5280#section-5).
  * @module
  */
-import { authorityKeyId, type Issuer } from './certificate.ts';
+import type { Ca } from './ca.ts';
+import { authorityKeyId, backdated, type Issuer } from './certificate.ts';
 import { encodePem, enumerated, extension, integer, sequence, tagged, time } from './der.ts';
 import { signatureAlgorithmOf, signed } from './keys.ts';
-import { REASON_CODES, type RevocationRecord } from './revocations.ts';
+import { REASON_CODES, type RevocationRecord } from './revocation-index.ts';
 
-export interface RevocationListTimes {
+/** Signs the lists of CAs, each with a higher number than the one before, across restarts. */
+export class RevocationLists {
+  readonly #lifetimeMs: number;
+  #lastNumber = 0;
+
+  /** @param lifetimeMs how long a list holds */
+  constructor(lifetimeMs: number) {
+    this.#lifetimeMs = lifetimeMs;
+  }
+
+  /** One list for each CA, of those `records` that it has issued, or that do not say. @returns PEM texts. */
+  sign(cas: readonly Ca[], records: readonly RevocationRecord[], nowMs: number): string {
+    this.#lastNumber = Math.max(this.#lastNumber + 1, Math.floor(nowMs));
+    const times: Times = {
+      number: BigInt(this.#lastNumber),
+      thisUpdateMs: backdated(nowMs, this.#lifetimeMs),
+      nextUpdateMs: nowMs + this.#lifetimeMs,
+    };
+    return cas
+      .map(({ id, issuer }) => {
+        const own = records.filter((it) => it.issuer === undefined || it.issuer === id);
+        return signRevocationList(issuer, own, times);
+      })
+      .join('');
+  }
+}
+
+interface Times {
   /** Grows with every list; RFC 5280 section 5.2.3. */
   readonly number: bigint;
   readonly thisUpdateMs: number;
   readonly nextUpdateMs: number;
 }
 
-/** Signs the list of `records`. @returns PEM. */
-export function signRevocationList(
+function signRevocationList(
   issuer: Issuer,
   records: readonly RevocationRecord[],
-  times: RevocationListTimes
+  times: Times
 ): string {
   const entries = records.map((record) => {
     const code = REASON_CODES[record.reason];

@@ -1,111 +1,260 @@
 /**
- * What is revoked, in memory, so that the question can be asked in every handshake: serial numbers,
- * keys, and whole sites. The store's entries under `revocation/` are the truth; this follows them.
+ * `Revocations`: who is cut off. It follows the store, so what one process revokes is known in all, and
+ * needs no CA: gateways whose certificates come from elsewhere are revoked by their site or their key.
+ *
+ * Entries: `revocation/site/<site>` until the site is reinstated; `revocation/serial/<hex>` for a
+ * certificate that was issued here, until it is pruned; `revocation/spki/<base64url>` for a key, for
+ * ever. An entry is durable before it counts, and counts before anyone is told.
  * @module
  */
-import type { Change } from '../store/store.ts';
+import type { X509Certificate } from 'node:crypto';
+import { EventEmitter } from 'eventemitter3';
+import { ApiMisuseError, CertificateError } from '../errors.ts';
+import type { Store, Write } from '../store/store.ts';
+import { CertificateLedger, type CertificateRecord } from './certificate-ledger.ts';
+import { commitInParts, deletionOf } from './commits.ts';
+import { spkiHashOf } from './keys.ts';
+import { checkSite, identityOfCertificate, parseIdentity } from './names.ts';
+import {
+  REASON_CODES,
+  REVOCATIONS,
+  RevocationIndex,
+  type RevocationReason,
+  type RevocationRecord,
+  type RevocationScope,
+  type RevocationTable,
+  serialRevocationKey,
+  siteRevocationKey,
+  spkiRevocationKey,
+} from './revocation-index.ts';
+import { TokenLedger } from './token-ledger.ts';
 
-/** Reason codes of RFC 5280 section 5.3.1, as far as they fit a gateway. */
-export const REASON_CODES = {
-  unspecified: 0,
-  keyCompromise: 1,
-  affiliationChanged: 3,
-  superseded: 4,
-  cessationOfOperation: 5,
-  privilegeWithdrawn: 9,
-} as const;
+export interface RevocationsOptions {
+  readonly store: Store;
+  /** Time in ms since 1970; default `Date.now`. */
+  readonly now?: () => number;
+}
 
-export type RevocationReason = keyof typeof REASON_CODES;
+export interface RevocationEvents {
+  /** Revoked here or by another process on the same store; `isRevoked` knows already. */
+  revoked: (scope: RevocationScope) => void;
+  /** The site may enrol again. */
+  reinstated: (site: string) => void;
+}
 
-/** What the CA remembers of a certificate it issued. */
-export type CertificateRecord = {
-  /** Lower-case hex. */
-  readonly serial: string;
-  /** `spiffe://...`. */
-  readonly identity: string;
-  /** SHA-256 of the public key's SubjectPublicKeyInfo, base64url. */
-  readonly spkiHash: string;
-  readonly notBeforeMs: number;
-  readonly notAfterMs: number;
-};
+/** What a revocation took. */
+export interface RevocationReport {
+  /** Every certificate in question; one that was revoked before keeps its time and reason. */
+  readonly certificates: RevocationRecord[];
+  /** Enrolment tokens that were good until then. */
+  readonly tokensVoided: number;
+  /** Whom it concerns, as far as that is known: of a key that was never seen it is not. */
+  readonly sites: string[];
+}
 
-export type RevocationRecord = CertificateRecord & {
-  readonly revokedAtMs: number;
-  readonly reason: RevocationReason;
-};
+/**
+ * Whether a certificate is revoked: by its serial number, by its key under any certificate, or with its
+ * whole site. Also true if it does not name a gateway.
+ */
+export function isRevokedBy(table: RevocationTable, certificate: X509Certificate): boolean {
+  if (table.serials.has(serialOf(certificate))) return true;
+  try {
+    const identity = identityOfCertificate(certificate);
+    if (identity.role === 'site' && table.sites.has(identity.site)) return true;
+    return table.spkis.has(spkiHashOf(certificate.publicKey));
+  } catch {
+    return true;
+  }
+}
 
-/** What a revocation is about: every certificate of a site, or one. */
-export type RevocationScope = { readonly site: string } | { readonly serial: string };
+/** The serial number as the store and the table have it. */
+export function serialOf(certificate: X509Certificate): string {
+  return certificate.serialNumber.toLowerCase();
+}
 
-export class RevocationIndex {
-  readonly #records = new Map<string, RevocationRecord>();
-  /** How many revoked certificates each key has; a count, for they are pruned one by one. */
-  readonly #keys = new Map<string, number>();
-  readonly #sites = new Set<string>();
+export class Revocations extends EventEmitter<RevocationEvents> {
+  readonly #store: Store;
+  readonly #now: () => number;
+  readonly #certificates: CertificateLedger;
+  readonly #tokens: TokenLedger;
+  readonly #index = new RevocationIndex();
+  #unwatch: () => void = () => {};
 
-  /** Takes in entries of the store, each any number of times; returns what is revoked anew. */
-  apply(changes: readonly Pick<Change, 'key' | 'value'>[]): RevocationScope[] {
-    const revoked: RevocationScope[] = [];
-    for (const { key, value } of changes) {
-      if (key.startsWith(SITE_REVOCATIONS)) {
-        const site = key.slice(SITE_REVOCATIONS.length);
-        if (value === undefined) this.#sites.delete(site);
-        else if (!this.#sites.has(site)) {
-          this.#sites.add(site);
-          revoked.push({ site });
-        }
-      } else if (key.startsWith(SERIAL_REVOCATIONS)) {
-        const serial = key.slice(SERIAL_REVOCATIONS.length);
-        if (value === undefined) this.#remove(serial);
-        else if (!this.#records.has(serial)) {
-          this.#add(value as unknown as RevocationRecord);
-          revoked.push({ serial });
-        }
-      }
+  private constructor({ store, now = Date.now }: RevocationsOptions) {
+    super();
+    this.#store = store;
+    this.#now = now;
+    this.#certificates = new CertificateLedger(store, now);
+    this.#tokens = new TokenLedger(store, now);
+  }
+
+  /** Resolves when all that the store has is known. */
+  static async open(options: RevocationsOptions): Promise<Revocations> {
+    const opened = new Revocations(options);
+    const heard = new Set<string>();
+    opened.#unwatch = options.store.watch(REVOCATIONS, (changes) => {
+      for (const { key } of changes) heard.add(key);
+      opened.#apply(changes);
+    });
+    try {
+      // What the watch brought meanwhile is newer than the list.
+      const entries = await options.store.list(REVOCATIONS);
+      opened.#apply(entries.filter(({ key }) => !heard.has(key)));
+    } catch (error) {
+      opened.close();
+      throw error;
     }
-    return revoked;
+    return opened;
   }
 
-  get(serial: string): RevocationRecord | undefined {
-    return this.#records.get(serial);
+  /**
+   * Revokes a site, with every unexpired certificate and outstanding token of it: nothing is issued to
+   * it from then on, until `reinstate`. Or a key, known or not, for ever. Or one certificate, and with it
+   * the others on its key: whoever has one has the key to all of them. When it resolves, that is durable,
+   * `isRevoked` knows, and `revoked` has been emitted. If it fails, part of it may be in force: call again.
+   *
+   * @throws {CertificateError} if no certificate with that serial number was issued here, or the site id
+   * or the hash is not one.
+   * @throws {ApiMisuseError} if there is no such reason.
+   * @throws {StoreError} if it cannot be stored.
+   */
+  async revoke(
+    scope: RevocationScope,
+    reason: RevocationReason = 'unspecified'
+  ): Promise<RevocationReport> {
+    if (!Object.hasOwn(REASON_CODES, reason)) {
+      throw new ApiMisuseError(`"${reason}" is not a reason to revoke`);
+    }
+    if ('site' in scope) return this.#revokeSite(scope.site, reason);
+    if ('spki' in scope) return this.#revokeKey(scope.spki, reason);
+    const one = await this.#certificates.find(scope.serial);
+    const onSameKey = ({ spkiHash, serial }: CertificateRecord) =>
+      spkiHash === one.spkiHash && serial !== one.serial;
+    const others = (await this.#certificates.unexpired()).filter(onSameKey);
+    return this.#reportOf(await this.#revokeAll([one, ...others], reason));
   }
 
-  records(): IterableIterator<RevocationRecord> {
-    return this.#records.values();
+  /**
+   * Lets a revoked site enrol again, with a new token and a new key; what was revoked stays so.
+   *
+   * @throws {CertificateError} if the site id is not one.
+   */
+  async reinstate(site: string): Promise<void> {
+    checkSite(site);
+    await this.#commit([deletionOf(siteRevocationKey(site))]);
   }
 
+  /** `isRevokedBy` with what is revoked now. Asks memory only. */
+  isRevoked(certificate: X509Certificate): boolean {
+    return isRevokedBy(this.table, certificate);
+  }
+
+  /** Whether the site is revoked and not reinstated. */
+  isSiteRevoked(site: string): boolean {
+    return this.table.sites.has(site);
+  }
+
+  /** Whether the key is revoked, by itself or with a certificate. */
   hasKey(spkiHash: string): boolean {
-    return this.#keys.has(spkiHash);
+    return this.table.spkis.has(spkiHash);
   }
 
-  hasSite(site: string): boolean {
-    return this.#sites.has(site);
+  /** A live view. */
+  get table(): RevocationTable {
+    return this.#index.table;
   }
 
-  #add(record: RevocationRecord): void {
-    this.#records.set(record.serial, record);
-    this.#keys.set(record.spkiHash, (this.#keys.get(record.spkiHash) ?? 0) + 1);
+  /** The revoked certificates that were issued here, for a CRL. */
+  records(): RevocationRecord[] {
+    return this.#index.records();
   }
 
-  #remove(serial: string): void {
-    const record = this.#records.get(serial);
-    if (record === undefined) return;
-    this.#records.delete(serial);
-    const left = this.#keys.get(record.spkiHash)! - 1;
-    if (left === 0) this.#keys.delete(record.spkiHash);
-    else this.#keys.set(record.spkiHash, left);
+  /**
+   * Removes from the store certificates that expired at least `keepMs` ago. One stays as long as there
+   * is an unexpired certificate on its key, which is revoked by it. Keys and sites stay.
+   *
+   * @returns how many entries went.
+   */
+  async prune(keepMs: number): Promise<number> {
+    const beforeMs = this.#now() - keepMs;
+    const keysInUse = new Set((await this.#certificates.unexpired()).map((it) => it.spkiHash));
+    const stale = this.records().filter(
+      ({ notAfterMs, spkiHash }) => notAfterMs <= beforeMs && !keysInUse.has(spkiHash)
+    );
+    await this.#commit(stale.map(({ serial }) => deletionOf(serialRevocationKey(serial))));
+    return stale.length;
+  }
+
+  /** Stops following the store, which stays open. Safe to call twice. */
+  close(): void {
+    this.#unwatch();
+    this.removeAllListeners();
+  }
+
+  async #revokeSite(site: string, reason: RevocationReason): Promise<RevocationReport> {
+    checkSite(site);
+    await this.#block(siteRevocationKey(site), reason);
+    // From here on no new certificate or token of the site can come, so the lists are complete.
+    const { keys, outstanding } = await this.#tokens.ofSite(site);
+    await this.#commit(keys.map(deletionOf));
+    const ofSite = (await this.#certificates.unexpired()).filter((it) => siteOf(it) === site);
+    const certificates = await this.#revokeAll(ofSite, reason);
+    return { certificates, tokensVoided: outstanding, sites: [site] };
+  }
+
+  async #revokeKey(spki: string, reason: RevocationReason): Promise<RevocationReport> {
+    if (!SPKI.test(spki) || Buffer.from(spki, 'base64url').toString('base64url') !== spki) {
+      throw new CertificateError(`"${spki}" is not a SHA-256 in base64url`);
+    }
+    await this.#block(spkiRevocationKey(spki), reason);
+    // Likewise for the key.
+    const onKey = (await this.#certificates.unexpired()).filter((it) => it.spkiHash === spki);
+    return this.#reportOf(await this.#revokeAll(onKey, reason));
+  }
+
+  #reportOf(certificates: RevocationRecord[]): RevocationReport {
+    const sites = certificates.map(siteOf).filter((site) => site !== undefined);
+    return { certificates, tokensVoided: 0, sites: [...new Set(sites)] };
+  }
+
+  /** Writes the entry, unless it is there. */
+  async #block(key: string, reason: RevocationReason): Promise<void> {
+    const there = await this.#store.get(key);
+    if (there !== undefined) return this.#apply([there]);
+    await this.#commit([{ key, value: { revokedAtMs: this.#now(), reason } }]);
+  }
+
+  async #revokeAll(
+    certificates: readonly CertificateRecord[],
+    reason: RevocationReason
+  ): Promise<RevocationRecord[]> {
+    const revokedAtMs = this.#now();
+    const fresh = certificates
+      .filter(({ serial }) => this.#index.get(serial) === undefined)
+      .map((record): RevocationRecord => ({ ...record, revokedAtMs, reason }));
+    await this.#commit(
+      fresh.map((record) => ({ key: serialRevocationKey(record.serial), value: record }))
+    );
+    return certificates.map(({ serial }) => this.#index.get(serial)!);
+  }
+
+  /** Does not wait for the watch to bring it back. */
+  #commit(writes: readonly Write[]): Promise<void> {
+    return commitInParts(this.#store, writes, (part) => this.#apply(part));
+  }
+
+  #apply(changes: readonly Pick<Write, 'key' | 'value'>[]): void {
+    for (const change of this.#index.apply(changes)) {
+      if ('revoked' in change) this.emit('revoked', change.revoked);
+      else this.emit('reinstated', change.reinstated);
+    }
   }
 }
 
-/** Under this prefix of the store: `serial/<hex>` and `site/<id>`. */
-export const REVOCATIONS = 'revocation/';
-const SERIAL_REVOCATIONS: string = `${REVOCATIONS}serial/`;
-const SITE_REVOCATIONS: string = `${REVOCATIONS}site/`;
-
-export function serialRevocationKey(serial: string): string {
-  return SERIAL_REVOCATIONS + serial;
+function siteOf({ identity }: CertificateRecord): string | undefined {
+  const parsed = parseIdentity(identity);
+  return parsed.role === 'site' ? parsed.site : undefined;
 }
 
-export function siteRevocationKey(site: string): string {
-  return SITE_REVOCATIONS + site;
-}
+/** 32 bytes as base64url. */
+const SPKI = /^[A-Za-z0-9_-]{43}$/;

@@ -65,19 +65,25 @@ export class TokenLedger {
     return { site: record.site, write: { key: entry.key, value: used, expect: entry.version } };
   }
 
-  /** Keys of all tokens of a site. */
-  keysOf(site: string): Promise<string[]> {
-    return this.#keys((record) => record.site === site);
-  }
-
-  expiredKeys(): Promise<string[]> {
+  /** Keys of all tokens of a site, and how many of them are still good. */
+  async ofSite(site: string): Promise<{ keys: string[]; outstanding: number }> {
     const nowMs = this.#now();
-    return this.#keys((record) => record.expiresAtMs <= nowMs);
+    const found = (await this.#all()).filter(({ record }) => record.site === site);
+    const good = found.filter(
+      ({ record }) => record.usedAtMs === null && record.expiresAtMs > nowMs
+    );
+    return { keys: found.map(({ key }) => key), outstanding: good.length };
   }
 
-  async #keys(wanted: (record: TokenRecord) => boolean): Promise<string[]> {
+  async expiredKeys(): Promise<string[]> {
+    const nowMs = this.#now();
+    const expired = (await this.#all()).filter(({ record }) => record.expiresAtMs <= nowMs);
+    return expired.map(({ key }) => key);
+  }
+
+  async #all(): Promise<{ key: string; record: TokenRecord }[]> {
     const entries = await this.#store.list(TOKENS);
-    return entries.filter(({ value }) => wanted(value as TokenRecord)).map(({ key }) => key);
+    return entries.map(({ key, value }) => ({ key, record: value as TokenRecord }));
   }
 }
 

@@ -250,8 +250,8 @@ describe('revocation', () => {
       await authority.issue(newRequest().csrPem, SITE_A),
       await authority.issue(newRequest().csrPem, SITE_A),
     ];
-    const records = await authority.revoke({ serial: lost.serial.toUpperCase() }, 'keyCompromise');
-    expect(records).toEqual([
+    const report = await authority.revoke({ serial: lost.serial.toUpperCase() }, 'keyCompromise');
+    expect(report.certificates).toEqual([
       expect.objectContaining({
         serial: lost.serial,
         reason: 'keyCompromise',
@@ -272,8 +272,10 @@ describe('revocation', () => {
     for (let i = 0; i < 3; i++) lost.push(await authority.issue(newRequest().csrPem, SITE_A));
     const other = await authority.issue(newRequest().csrPem, SITE_B);
     const cloud = await authority.issue(newRequest().csrPem, CLOUD);
-    const records = await authority.revoke({ site: 'site-a' });
-    expect(records.map((it) => it.serial).sort()).toEqual(lost.map((it) => it.serial).sort());
+    const report = await authority.revoke({ site: 'site-a' });
+    expect(report.certificates.map((it) => it.serial).sort()).toEqual(
+      lost.map((it) => it.serial).sort()
+    );
     expect(lost.map((it) => authority.isRevoked(certificateOf(it)))).toEqual([true, true, true]);
     for (const it of [other, cloud]) expect(authority.isRevoked(certificateOf(it))).toBe(false);
     await expect(authority.enrol(redemptionOf(token))).rejects.toThrow(
@@ -318,12 +320,12 @@ describe('revocation', () => {
 
   test('reaches a certificate that a commit under way recorded just before the block', async () => {
     const { authority } = await scene();
-    const [issued, records] = await Promise.all([
+    const [issued, { certificates }] = await Promise.all([
       authority.issue(newRequest().csrPem, SITE_A).catch(() => undefined),
       authority.revoke({ site: 'site-a' }),
     ]);
     await authority.reinstate('site-a');
-    expect(records).toHaveLength(issued === undefined ? 0 : 1);
+    expect(certificates).toHaveLength(issued === undefined ? 0 : 1);
     if (issued !== undefined) expect(authority.isRevoked(certificateOf(issued))).toBe(true);
   });
 
@@ -394,10 +396,12 @@ describe('revocation', () => {
   test('keeps the first time and reason when it is asked for again', async () => {
     const { authority, clock } = await scene();
     const { serial } = await authority.issue(newRequest().csrPem, SITE_A);
-    const [first] = await authority.revoke({ serial }, 'superseded');
+    const { certificates } = await authority.revoke({ serial }, 'superseded');
     clock.ms += HOUR_MS;
-    expect(await authority.revoke({ serial }, 'keyCompromise')).toEqual([first]);
-    expect(await authority.revoke({ site: 'site-a' })).toEqual([first]);
+    const again = [{ serial }, { spki: certificates[0]!.spkiHash }, { site: 'site-a' }];
+    for (const scope of again) {
+      expect((await authority.revoke(scope, 'keyCompromise')).certificates).toEqual(certificates);
+    }
   });
 
   test('of a site with 250 certificates stays within 100 writes a commit', async () => {
@@ -405,7 +409,8 @@ describe('revocation', () => {
     const { csrPem } = newRequest();
     for (let i = 0; i < 250; i++) await authority.issue(csrPem, SITE_A);
     const commit = vi.spyOn(store, 'commit');
-    expect(await authority.revoke({ site: 'site-a' })).toHaveLength(250);
+    const { certificates } = await authority.revoke({ site: 'site-a' });
+    expect(certificates).toHaveLength(250);
     const sizes = commit.mock.calls.map(([writes]: [readonly Write[]]) => writes.length);
     expect(Math.max(...sizes)).toBe(100);
   });

@@ -1,108 +1,47 @@
-import { X509Certificate } from 'node:crypto';
+import { createPrivateKey, createPublicKey, X509Certificate } from 'node:crypto';
 import { once } from 'node:events';
-import http from 'node:http';
 import net, { type AddressInfo } from 'node:net';
-import tls, { type TLSSocket } from 'node:tls';
-import { afterEach, describe, expect, test, vi } from 'vitest';
-import { StoreError } from '../../src/errors.ts';
+import tls from 'node:tls';
+import { describe, expect, test, vi } from 'vitest';
+import { randomSerial, signEndEntity, validityOf } from '../../src/pki/certificate.ts';
+import { readCertificates } from '../../src/pki/credentials-check.ts';
+import { commonName } from '../../src/pki/der.ts';
 import {
-  type CertificateAuthority,
-  EnrolmentServer,
-  type EnrolmentServerOptions,
   enrol,
   type GatewayIdentity,
+  generateCa,
   identityOfCertificate,
   parseToken,
 } from '../../src/pki/index.ts';
+import { spkiDigest } from '../../src/pki/keys.ts';
 import { formatToken } from '../../src/pki/token.ts';
-import { CLOUD, DAY_MS, newRequest, redemptionOf, SITE_A, scene } from './fixtures.ts';
+import {
+  closedPort,
+  closers,
+  genuine,
+  HOST,
+  httpAnswer,
+  impostor,
+  refused,
+  serve,
+} from './enrolment-doors.ts';
+import { CLOUD, DAY_MS, HOUR_MS, newRequest, SITE_A, scene } from './fixtures.ts';
 
-const HOST = '127.0.0.1';
-const closers: (() => Promise<unknown> | unknown)[] = [];
-afterEach(async () => {
-  for (const close of closers.splice(0)) await close();
-});
-
-async function serve(
-  authority: CertificateAuthority,
-  options: Partial<EnrolmentServerOptions> = {}
-): Promise<{ server: EnrolmentServer; port: number; endpoint: string }> {
-  const server = new EnrolmentServer({ authority, ...options });
-  const { port } = await server.listen({ host: HOST, port: 0 });
-  closers.push(() => server.close());
-  return { server, port, endpoint: `https://${HOST}:${port}` };
+/** The chain with one byte of the signature of its last certificate changed. */
+function forged(pem: string): string {
+  const der = Buffer.from(new X509Certificate(pem).raw);
+  der[der.length - 1]! ^= 1;
+  return `-----BEGIN CERTIFICATE-----\n${der.toString('base64')}\n-----END CERTIFICATE-----\n`;
 }
 
-/** A TLS server that says it is whoever it likes, and records what it hears. */
-async function impostor(
-  key: string,
-  cert: string,
-  answer?: string
-): Promise<{ endpoint: string; heard: string[] }> {
-  const heard: string[] = [];
-  const server = tls.createServer({ key, cert }, (socket) => {
-    socket.on('error', () => {});
-    socket.on('data', (data) => {
-      heard.push(data.toString());
-      if (answer !== undefined) socket.end(answer);
-    });
-  });
-  server.listen(0, HOST);
-  await once(server, 'listening');
-  closers.push(() => server.close());
-  return { endpoint: `https://${HOST}:${(server.address() as AddressInfo).port}`, heard };
+/** A certificate for a key, signed by a site with its own. */
+function signedBySite(siteKeyPem: string, keyPem: string, identity: GatewayIdentity): string {
+  const privateKey = createPrivateKey(siteKeyPem);
+  const keyId = spkiDigest(createPublicKey(privateKey));
+  const issuer = { privateKey, name: commonName('site-a'), keyId };
+  const validity = validityOf(Date.now(), DAY_MS);
+  return signEndEntity(issuer, createPublicKey(keyPem), identity, randomSerial(), validity);
 }
-
-/** A server with a genuine certificate of the CA that answers as it is told. */
-async function genuine(
-  authority: CertificateAuthority,
-  answer: string,
-  identity: GatewayIdentity = CLOUD
-): Promise<{ endpoint: string; heard: string[] }> {
-  const { privateKeyPem, csrPem } = newRequest();
-  const { certificatePem } = await authority.issue(csrPem, identity);
-  return impostor(privateKeyPem, certificatePem + authority.certificatePem, answer);
-}
-
-function httpAnswer(status: number, body: unknown): string {
-  const text = typeof body === 'string' ? body : JSON.stringify(body);
-  return `HTTP/1.1 ${status} X\r\nContent-Length: ${Buffer.byteLength(text)}\r\n\r\n${text}`;
-}
-
-async function closedPort(): Promise<number> {
-  const server = net.createServer().listen(0, HOST);
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
-}
-
-async function connect(port: number): Promise<TLSSocket> {
-  const socket = tls.connect({ host: HOST, port, rejectUnauthorized: false });
-  socket.on('error', () => {});
-  await once(socket, 'secureConnect');
-  return socket;
-}
-
-async function request(
-  port: number,
-  options: http.RequestOptions,
-  body?: string
-): Promise<{ status: number | undefined; body: { code: string; message: string } }> {
-  const socket = await connect(port);
-  const sent = http.request({ createConnection: () => socket, ...options });
-  sent.on('error', () => {});
-  sent.end(body);
-  const [response] = (await once(sent, 'response')) as [http.IncomingMessage];
-  let text = '';
-  for await (const chunk of response) text += chunk;
-  return { status: response.statusCode, body: JSON.parse(text) };
-}
-
-const post = (port: number, body: string) =>
-  request(port, { method: 'POST', path: '/v1/enrol' }, body);
-const refused = (code: string) => expect.objectContaining({ code: `ERR_PRESENCE_${code}` });
 
 describe('enrol', () => {
   test.each(['p256', 'ed25519', 'rsa'] as const)(
@@ -120,7 +59,7 @@ describe('enrol', () => {
       expect(
         tls.createSecureContext({ key: result.privateKeyPem, cert: result.certificatePem })
       ).toBeDefined();
-      expect(server.counters).toMatchObject({ connections: 1, enrolled: 1, refused: 0, failed: 0 });
+      expect(server.counters).toMatchObject({ connections: 2, enrolled: 1, refused: 0, failed: 0 });
     }
   );
 
@@ -149,12 +88,25 @@ describe('enrol', () => {
     const foreignLeaf = (await other.issue(csrPem, CLOUD)).certificatePem;
     const siteLeaf = (await authority.issue(csrPem, SITE_A)).certificatePem;
     const cloudLeaf = (await authority.issue(csrPem, CLOUD)).certificatePem;
+    const site = newRequest();
+    const bySite =
+      signedBySite(site.privateKeyPem, key, CLOUD) +
+      (await authority.issue(site.csrPem, SITE_A)).certificatePem;
     const chains: readonly [string, string][] = [
       ['another CA of the same name', foreignLeaf + other.certificatePem],
       ['a foreign leaf beside the genuine CA', foreignLeaf + authority.certificatePem],
       ['a site of the genuine CA', siteLeaf + authority.certificatePem],
       ['no CA in the chain', cloudLeaf],
       ['a leaf alone that says it is the CA', foreignLeaf],
+      ['a site as CA between', bySite + authority.certificatePem],
+      [
+        'a root with the pinned key that did not sign itself',
+        cloudLeaf + forged(authority.certificatePem),
+      ],
+      [
+        'the genuine CA behind 16 others',
+        cloudLeaf + other.certificatePem.repeat(16) + authority.certificatePem,
+      ],
     ];
     for (const [name, chain] of chains) {
       const { endpoint, heard } = await impostor(key, chain);
@@ -175,6 +127,78 @@ describe('enrol', () => {
       expect(error.message).toContain('but the clock here says');
     }
     await enrol(token);
+  });
+
+  test.each([
+    ['ran out', -40],
+    ['is yet to come', 40],
+  ])(
+    'names the clock when OpenSSL finds that the certificate of the server %s',
+    async (_, days) => {
+      const { authority } = await scene({ now: () => Date.now() + days * DAY_MS });
+      const { endpoint } = await serve(authority);
+      const token = await authority.createToken({ site: 'site-a', endpoints: [endpoint] });
+      const error = await enrol(token).catch((it) => it);
+      expect(error).toEqual(refused('ENVIRONMENT'));
+      expect(error.message).toMatch(/certificate valid from .* but the clock here says/);
+    }
+  );
+
+  test('brings the chain of an intermediate CA, and the root as trust bundle', async () => {
+    const { authority } = await scene({ intermediate: true });
+    const { endpoint } = await serve(authority);
+    const token = await authority.createToken({ site: 'site-a', endpoints: [endpoint] });
+    const { certificatePem, caPem } = await enrol(token);
+    const [leaf, intermediate, ...more] = readCertificates(certificatePem);
+    const [root] = readCertificates(caPem);
+    expect(more).toEqual([]);
+    expect(leaf!.verify(intermediate!.publicKey)).toBe(true);
+    expect(intermediate!.verify(root!.publicKey)).toBe(true);
+    expect(caPem).toBe(authority.trustBundlePem);
+  });
+
+  test('is served through a change of CA, by tokens of the old one and of the new one', async () => {
+    const { authority, clock } = await scene();
+    const { endpoint } = await serve(authority);
+    const issue = vi.spyOn(authority, 'issue');
+    const token = () => authority.createToken({ site: 'site-a', endpoints: [endpoint] });
+    const [first, second, third] = [await token(), await token(), await token()];
+    const shownAnew = (times: number) =>
+      vi.waitFor(async () => {
+        expect(issue).toHaveBeenCalledTimes(times);
+        await issue.mock.results.at(-1)!.value;
+      });
+    authority.prepareCa(generateCa({ trustDomain: authority.trustDomain, now: () => clock.ms }));
+    await shownAnew(1);
+    expect(readCertificates((await enrol(first)).caPem)).toHaveLength(2);
+    authority.activateCa();
+    await shownAnew(2);
+    const underNew = await enrol(second);
+    expect(underNew.caPem).toBe(authority.trustBundlePem);
+    expect(authority.isCurrent(new X509Certificate(underNew.certificatePem))).toBe(true);
+    const fourth = await token();
+    await enrol(fourth);
+    authority.retireCa();
+    await shownAnew(3);
+    await expect(enrol(third)).rejects.toThrow(refused('ENROLMENT_WRONG_CA'));
+    expect(readCertificates((await enrol(await token())).caPem)).toHaveLength(1);
+  });
+
+  test('works anew with another token when the certificate has run out, and revokes nothing', async () => {
+    // Three hours ago by the clock of the CA, but now for OpenSSL.
+    const clock = { ms: Date.now() - 3 * HOUR_MS };
+    const now = () => clock.ms;
+    const { authority } = await scene({ now, certificateLifetimeMs: HOUR_MS });
+    const { endpoint } = await serve(authority);
+    const token = () => authority.createToken({ site: 'site-a', endpoints: [endpoint] });
+    const before = await enrol(await token(), { now });
+    const old = new X509Certificate(before.certificatePem);
+    clock.ms += 2 * HOUR_MS;
+    await expect(authority.renew(old, newRequest().csrPem)).rejects.toThrow('expired');
+    const after = await enrol(await token(), { now });
+    expect(after.identity).toEqual(before.identity);
+    expect(Date.parse(new X509Certificate(after.certificatePem).validTo)).toBeGreaterThan(clock.ms);
+    expect(authority.isRevoked(old)).toBe(false);
   });
 
   test('reports the fault of the token as the server saw it', async () => {
@@ -229,6 +253,8 @@ describe('enrol', () => {
     const strange = await authority.issue(newRequest().csrPem, SITE_A);
     const elsewhere = await authority.issue(csrPem, { ...SITE_A, site: 'site-b' });
     const foreign = await other.issue(csrPem, SITE_A);
+    const site = newRequest();
+    const ofSite = (await authority.issue(site.csrPem, SITE_A)).certificatePem;
     const notAfter = own.notAfter.toISOString();
     const bodies: readonly [string, unknown, boolean][] = [
       ['as it should be', { ...own, caPem, notAfter }, true],
@@ -236,6 +262,27 @@ describe('enrol', () => {
       ['another site', { ...elsewhere, caPem, notAfter }, false],
       ['another CA', { ...foreign, caPem: other.certificatePem, notAfter }, false],
       ['another CA under ours', { ...foreign, caPem, notAfter }, false],
+      ['ours, without the pinned CA', { ...own, caPem: other.certificatePem, notAfter }, false],
+      [
+        'another CA beside the pinned one',
+        { ...foreign, caPem: caPem + other.certificatePem, notAfter },
+        true,
+      ],
+      [
+        'a leaf among the trust anchors',
+        { ...own, caPem: caPem + own.certificatePem, notAfter },
+        false,
+      ],
+      ['17 certificates', { ...own, caPem: caPem.repeat(17), notAfter }, false],
+      [
+        'one signed by a site',
+        {
+          certificatePem: signedBySite(site.privateKeyPem, privateKeyPem, SITE_A) + ofSite,
+          caPem,
+          notAfter,
+        },
+        false,
+      ],
       ['no certificate', { certificatePem: 'x', caPem, notAfter }, false],
       ['no JSON', '<html>', false],
       ['nothing', {}, false],
@@ -254,160 +301,5 @@ describe('enrol', () => {
     const { endpoint } = await genuine(authority, httpAnswer(200, 'x'.repeat(100_000)));
     const token = await authority.createToken({ site: 'site-a', endpoints: [endpoint] });
     await expect(enrol(token)).rejects.toThrow('the answer is too large');
-  });
-});
-
-describe('EnrolmentServer', () => {
-  test('says that a port is in use, and can be used on another', async () => {
-    const { authority } = await scene();
-    const { port } = await serve(authority);
-    const second = new EnrolmentServer({ authority });
-    await expect(second.listen({ host: HOST, port })).rejects.toThrow(
-      `port ${port} on ${HOST} is in use by another program`
-    );
-    expect((await second.listen({ host: HOST, port: 0 })).port).not.toBe(port);
-    await expect(second.listen({ host: HOST, port: 0 })).rejects.toThrow(refused('API_MISUSE'));
-    await second.close();
-    await second.close();
-  });
-
-  test.each<[string, number, string, string, string]>([
-    ['another path', 404, 'POST', '/', ''],
-    ['another method', 405, 'GET', '/v1/enrol', ''],
-    ['no body', 400, 'POST', '/v1/enrol', ''],
-    ['text that is not JSON', 400, 'POST', '/v1/enrol', '{'],
-    ['an array', 400, 'POST', '/v1/enrol', '[]'],
-    ['missing fields', 400, 'POST', '/v1/enrol', '{"tokenId":"a"}'],
-    [
-      'a field too many',
-      400,
-      'POST',
-      '/v1/enrol',
-      '{"tokenId":"a","secret":"b","csrPem":"c","d":1}',
-    ],
-    ['numbers for text', 400, 'POST', '/v1/enrol', '{"tokenId":1,"secret":2,"csrPem":3}'],
-    ['a body of 33 KiB', 413, 'POST', '/v1/enrol', 'x'.repeat(33_792)],
-    ['JSON nested 10,000 deep', 400, 'POST', '/v1/enrol', '['.repeat(10_000)],
-  ])('answers %s with %i and a reason', async (_, status, method, path, body) => {
-    const { authority } = await scene();
-    const { port, server } = await serve(authority);
-    const answer = await request(port, { method, path }, body);
-    expect(answer.status).toBe(status);
-    expect(answer.body).toEqual({
-      code: 'ERR_PRESENCE_ENROLMENT_MALFORMED',
-      message: expect.any(String),
-    });
-    expect(server.counters).toMatchObject({ refused: 1, enrolled: 0 });
-  });
-
-  test('answers a bad signing request with 400 and leaves the token good', async () => {
-    const { authority } = await scene();
-    const { port, endpoint } = await serve(authority);
-    const token = await authority.createToken({ site: 'site-a', endpoints: [endpoint] });
-    const { status, body } = await post(port, JSON.stringify(redemptionOf(token, 'x')));
-    expect([status, body.code]).toEqual([400, 'ERR_PRESENCE_CERTIFICATE']);
-    await enrol(token);
-  });
-
-  test('keeps its own faults to itself and tells the host', async () => {
-    const { authority, store } = await scene();
-    const errors: unknown[] = [];
-    const { port, server } = await serve(authority, { onError: (error) => errors.push(error) });
-    const fault = new StoreError('disk /dev/sda is full');
-    const token = await authority.createToken({ site: 'site-a', endpoints: ['https://a'] });
-    vi.spyOn(store, 'commit').mockRejectedValueOnce(fault);
-    const { status, body } = await post(port, JSON.stringify(redemptionOf(token)));
-    expect(status).toBe(503);
-    expect(body).toEqual({ code: 'ERR_PRESENCE_INTERNAL', message: 'internal error' });
-    expect(errors).toEqual([fault]);
-    expect(server.counters.failed).toBe(1);
-  });
-
-  test('closes connections beyond the limit, and takes new ones when others end', async () => {
-    const { authority } = await scene();
-    const { port, server, endpoint } = await serve(authority, { maxConnections: 2 });
-    const held = [await connect(port), await connect(port)];
-    const third = net.connect(port, HOST);
-    third.on('error', () => {});
-    await once(third, 'close');
-    expect(server.counters.refusedConnections).toBe(1);
-    const freed = once(held[0]!, 'close');
-    held[0]!.destroy();
-    held[1]!.destroy();
-    await freed;
-    const token = await authority.createToken({
-      site: 'site-a',
-      endpoints: [endpoint, endpoint, endpoint],
-    });
-    await enrol(token);
-  });
-
-  test.each<[string, (port: number) => Promise<net.Socket>]>([
-    ['never begins the handshake', async (port) => net.connect(port, HOST)],
-    ['never sends a request', connect],
-    [
-      'never ends its request',
-      async (port) => {
-        const socket = await connect(port);
-        socket.write('POST /v1/enrol HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{');
-        return socket;
-      },
-    ],
-  ])('closes a connection that %s', async (_, open) => {
-    const { authority } = await scene();
-    const { port, server } = await serve(authority, { timeoutMs: 1000 });
-    const socket = await open(port);
-    socket.on('error', () => {});
-    socket.resume();
-    await once(socket, 'close');
-    await vi.waitFor(() => {
-      expect(server.counters.timeouts + server.counters.handshakeFailures).toBeGreaterThan(0);
-    });
-  });
-
-  test('speaks TLS 1.3 only', async () => {
-    const { authority } = await scene();
-    const { port, server } = await serve(authority);
-    const socket = tls.connect({
-      host: HOST,
-      port,
-      rejectUnauthorized: false,
-      maxVersion: 'TLSv1.2',
-    });
-    const [error] = (await once(socket, 'error')) as [NodeJS.ErrnoException];
-    expect(error.code).toMatch(/TLSV1_ALERT_PROTOCOL_VERSION|UNSUPPORTED_PROTOCOL/);
-    expect(server.counters.handshakeFailures).toBe(1);
-  });
-
-  test('shows a new certificate after half the lifetime of the old one', async () => {
-    const { authority } = await scene();
-    const issue = vi.spyOn(authority, 'issue');
-    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
-    closers.push(() => vi.useRealTimers());
-    const { port } = await serve(authority, { certificateLifetimeMs: 2 * DAY_MS });
-    await vi.advanceTimersByTimeAsync(DAY_MS);
-    expect(issue).toHaveBeenCalledTimes(2);
-    const { serial } = await issue.mock.results[1]!.value;
-    await vi.waitFor(async () => {
-      const socket = await connect(port);
-      const shown = socket.getPeerX509Certificate()!.serialNumber.toLowerCase();
-      socket.destroy();
-      expect(shown).toBe(serial);
-    });
-  });
-
-  test('finishes the redemption under way before it closes', async () => {
-    const { authority } = await scene();
-    const { server, endpoint } = await serve(authority);
-    const token = await authority.createToken({ site: 'site-a', endpoints: [endpoint] });
-    const real = authority.enrol.bind(authority);
-    let closing: Promise<void> | undefined;
-    vi.spyOn(authority, 'enrol').mockImplementation(async (redemption) => {
-      await null; // by now the server has taken note of the redemption
-      closing = server.close();
-      return real(redemption);
-    });
-    expect((await enrol(token)).identity).toEqual(SITE_A);
-    await closing;
   });
 });

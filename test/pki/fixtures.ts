@@ -3,10 +3,14 @@
  * @module
  */
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { once } from 'node:events';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import tls from 'node:tls';
 import {
+  type CaMaterial,
   CertificateAuthority,
   type CreateAuthorityOptions,
   createSigningRequest,
@@ -48,6 +52,10 @@ export async function scene(options: Partial<CreateAuthorityOptions> = {}): Prom
   return { store, authority, clock };
 }
 
+export function materialOf({ certificatePem, privateKeyPem }: CaMaterial): CaMaterial {
+  return { certificatePem, privateKeyPem };
+}
+
 /** The same CA again, as after a restart of the process. */
 export function reload({ authority, store, clock }: Scene): Promise<CertificateAuthority> {
   const { certificatePem, privateKeyPem, trustDomain } = authority;
@@ -77,5 +85,148 @@ export function openssl(args: readonly string[], files: Record<string, string> =
     return execFileSync('openssl', paths, { encoding: 'utf8', stdio: 'pipe' });
   } finally {
     rmSync(folder, { recursive: true });
+  }
+}
+
+const ALGORITHMS: Readonly<Record<KeyType, readonly string[]>> = {
+  p256: ['ec', '-pkeyopt', 'ec_paramgen_curve:P-256'],
+  ed25519: ['ed25519'],
+  rsa: ['rsa:2048'],
+};
+
+/**
+ * A root and an intermediate as an operator makes them with openssl: names and key identifiers of their
+ * own, no path lengths, no SPIFFE ID; the intermediate's key is encrypted.
+ */
+export function operatorCa(
+  type: KeyType,
+  passphrase: string,
+  usage = 'keyCertSign,cRLSign'
+): { intermediatePem: string; rootPem: string; privateKeyPem: string; root: CaMaterial } {
+  const folder = mkdtempSync(join(tmpdir(), 'pki-'));
+  const file = (name: string) => join(folder, name);
+  const read = (name: string) => readFileSync(file(name), 'utf8');
+  const run = (...args: string[]) => execFileSync('openssl', args, { stdio: 'pipe' });
+  const newKey = ['-newkey', ...ALGORITHMS[type]];
+  const extensions = [
+    'basicConstraints=critical,CA:TRUE',
+    `keyUsage=critical,${usage}`,
+    'subjectKeyIdentifier=hash',
+    'authorityKeyIdentifier=keyid:always',
+  ].join('\n');
+  try {
+    writeFileSync(
+      file('conf'),
+      `[req]\ndistinguished_name=dn\nx509_extensions=ca\nutf8=yes\n[dn]\n[ca]\n${extensions}\n`
+    );
+    writeFileSync(file('ext'), extensions);
+    run(
+      ...['req', '-x509', ...newKey, '-nodes', '-keyout', file('r.key'), '-out', file('r.pem')],
+      ...['-days', '30', '-subj', '/O=Ex\u00e4mple/CN=Root', '-config', file('conf')]
+    );
+    run(
+      ...['req', '-new', ...newKey, '-passout', `pass:${passphrase}`, '-keyout', file('i.key')],
+      ...['-out', file('i.csr'), '-subj', '/O=Ex\u00e4mple/CN=Issuing', '-config', file('conf')]
+    );
+    run(
+      ...['x509', '-req', '-in', file('i.csr'), '-days', '20', '-extfile', file('ext')],
+      ...['-CA', file('r.pem'), '-CAkey', file('r.key'), '-set_serial', '7', '-out', file('i.pem')]
+    );
+    const rootPem = read('r.pem');
+    return {
+      intermediatePem: read('i.pem'),
+      rootPem,
+      privateKeyPem: read('i.key'),
+      root: { certificatePem: rootPem, privateKeyPem: read('r.key') },
+    };
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+/**
+ * What `openssl verify -x509_strict` says of a gateway's certificate, shown with its chain to one who has
+ * these anchors; CRLs are checked if there are any.
+ */
+export function verdictOf(
+  certificatePem: string,
+  anchorsPem: string,
+  crlPem = '',
+  all = true
+): string {
+  const args = ['verify', '-x509_strict', '-CAfile', '@anchors', '-untrusted', '@chain'];
+  if (crlPem !== '') args.push('-CRLfile', '@crl', all ? '-crl_check_all' : '-crl_check');
+  try {
+    openssl([...args, '@chain'], { anchors: anchorsPem, chain: certificatePem, crl: crlPem });
+    return 'OK';
+  } catch (error) {
+    return /error \d+ at .*: (.*)/.exec((error as { stderr: string }).stderr)?.[1] ?? String(error);
+  }
+}
+
+/** What `openssl crl -verify` says; it exits with 0 also when it fails. */
+export function crlVerdictOf(crlPem: string, caPem: string): string {
+  const folder = mkdtempSync(join(tmpdir(), 'pki-'));
+  try {
+    const [crl, ca] = [join(folder, 'crl'), join(folder, 'ca')];
+    writeFileSync(crl, crlPem);
+    writeFileSync(ca, caPem);
+    const args = ['crl', '-in', crl, '-CAfile', ca, '-verify', '-noout'];
+    return spawnSync('openssl', args, { encoding: 'utf8' }).stderr.trim();
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+/** The PEM texts of a text. */
+export function pemTexts(pem: string): string[] {
+  return pem.split(/(?<=-----END [^-]+-----\n)/);
+}
+
+/** What one end of a handshake has: its key and certificate with chain, and whom it trusts. */
+export interface End {
+  readonly key: string;
+  readonly cert: string;
+  readonly ca: string;
+  readonly crl?: string[];
+}
+
+/** Shakes hands for real, both sides verifying. @returns `OK`, or the code of what OpenSSL found. */
+export async function handshake(serverEnd: End, clientEnd: End): Promise<string> {
+  const server = tls.createServer({
+    ...serverEnd,
+    requestCert: true,
+    rejectUnauthorized: true,
+    minVersion: 'TLSv1.3',
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  const client = tls.connect({
+    ...clientEnd,
+    host: '127.0.0.1',
+    port,
+    checkServerIdentity: () => undefined,
+  });
+  try {
+    return await new Promise<string>((resolve) => {
+      // Only what the server says shows that it has accepted the client.
+      server.on('secureConnection', (socket) => {
+        socket.on('error', () => {});
+        socket.write('OK');
+      });
+      client.on('data', (data) => resolve(data.toString()));
+      client.on('error', (error: NodeJS.ErrnoException) => {
+        if (client.authorizationError) resolve(String(client.authorizationError));
+        else if (error.code?.startsWith('ERR_SSL') !== true) resolve(String(error.code));
+      });
+      server.on('tlsClientError', (error: NodeJS.ErrnoException, socket) => {
+        if (socket.authorizationError) resolve(String(socket.authorizationError));
+        else if (!/ALERT/i.test(error.message)) resolve(String(error.code));
+      });
+    });
+  } finally {
+    client.destroy();
+    server.close();
   }
 }

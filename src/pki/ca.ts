@@ -1,0 +1,231 @@
+/**
+ * One CA: a signing key and the certificates from it up to a root. `generateCa` makes one; an operator
+ * may bring another, with or without intermediates.
+ * @module
+ */
+import crypto, { type KeyObject, type X509Certificate } from 'node:crypto';
+import { CertificateError } from '../errors.ts';
+import { CaCertificate, fitsPathLengths } from './ca-certificate.ts';
+import {
+  type CaSubject,
+  checkLifetime,
+  DAY_MS,
+  type Issuer,
+  signCa,
+  validityOf,
+} from './certificate.ts';
+import { readCertificates } from './credentials-check.ts';
+import { commonName, embed } from './der.ts';
+import {
+  generateGatewayKey,
+  type KeyType,
+  readPrivateKey,
+  spkiDigest,
+  spkiHashOf,
+} from './keys.ts';
+import { checkTrustDomain } from './names.ts';
+
+/** What a CA is kept as. */
+export interface CaMaterial {
+  /**
+   * The signing certificate first, then upwards, each the issuer of the one before, to the self-signed
+   * root; PEM texts one after the other.
+   */
+  readonly certificatePem: string;
+  /** PKCS#8, encrypted or not. */
+  readonly privateKeyPem: string;
+  readonly passphrase?: string;
+}
+
+export interface GenerateCaOptions {
+  /** Lower-case DNS name that stands in every identity. */
+  readonly trustDomain: string;
+  /** Default `p256`. */
+  readonly keyType?: KeyType;
+  /** Whether an intermediate CA signs for the gateways, so that the root's key can be kept off line. */
+  readonly intermediate?: boolean;
+  /** Lifetime of the root certificate in ms; default 10 years. */
+  readonly rootLifetimeMs?: number;
+  /** Lifetime of the intermediate's in ms, which ends with the root at the latest; default 3 years. */
+  readonly intermediateLifetimeMs?: number;
+  /** Time in ms since 1970; default `Date.now`. */
+  readonly now?: () => number;
+}
+
+/** Keys are PKCS#8, not encrypted. */
+export interface GeneratedCa extends CaMaterial {
+  /** Without an intermediate the same as `privateKeyPem`; with one, to be kept elsewhere. */
+  readonly rootPrivateKeyPem: string;
+}
+
+/** A CA that is ready to sign. */
+export class Ca {
+  readonly issuer: Issuer;
+  /** The signing certificate first, the root last. */
+  readonly chain: readonly CaCertificate[];
+  /** SHA-256 of the signing key's SubjectPublicKeyInfo, base64url. */
+  readonly id: string;
+  /** The same of the root's key. */
+  readonly rootId: string;
+
+  /**
+   * @throws {CertificateError} if the key cannot be read or is not that of the first certificate; if the
+   * chain is broken or does not end in a root; if one of it is not a CA's, or of another trust domain.
+   */
+  constructor({ certificatePem, privateKeyPem, passphrase }: CaMaterial, trustDomain: string) {
+    const privateKey = readPrivateKey(privateKeyPem, passphrase);
+    this.chain = readCertificates(certificatePem).map((it) => new CaCertificate(it, trustDomain));
+    const { x509, subject, keyId } = this.signing;
+    if (!x509.checkPrivateKey(privateKey)) {
+      throw new CertificateError('the private key is not that of the CA certificate');
+    }
+    checkChain(this.chain);
+    this.issuer = { privateKey, name: embed(subject), keyId };
+    this.id = spkiHashOf(x509.publicKey);
+    this.rootId = spkiHashOf(this.root.x509.publicKey);
+  }
+
+  /** The certificate whose key signs. */
+  get signing(): CaCertificate {
+    return this.chain[0]!;
+  }
+
+  get root(): CaCertificate {
+    return this.chain.at(-1)!;
+  }
+
+  get rootPem(): string {
+    return this.root.x509.toString();
+  }
+
+  /** What stands between a gateway's certificate and the root. */
+  get intermediatesPem(): string {
+    return this.chain
+      .slice(0, -1)
+      .map(({ x509 }) => x509.toString())
+      .join('');
+  }
+
+  /** When the first certificate of the chain runs out. */
+  get notAfterMs(): number {
+    return Math.min(...this.chain.map(({ notAfterMs }) => notAfterMs));
+  }
+
+  /** @throws {CertificateError} if a certificate of the chain has run out. */
+  checkExpiry(nowMs: number): void {
+    const expired = this.chain.find(({ notAfterMs }) => !(nowMs < notAfterMs));
+    if (expired !== undefined) {
+      throw new CertificateError(`the CA certificate expired at ${expired.x509.validTo}`);
+    }
+  }
+
+  hasIssued(certificate: X509Certificate): boolean {
+    return this.signing.hasIssued(certificate);
+  }
+
+  /**
+   * Signs the root of `next` with our key, "NewWithOld" of RFC 4210 section 4.4: who trusts our root
+   * alone accepts certificates of `next` by it. It lasts as long as both.
+   *
+   * @returns PEM; undefined where it would be of no use: if the roots are one, ours has run out by then,
+   * or a path length forbids it. An intermediate that we made may have no CA below it, so then there is
+   * none.
+   */
+  crossCertify(next: Ca, trustDomain: string): string | undefined {
+    const { x509, subject, keyId, pathLength, notBeforeMs, notAfterMs } = next.root;
+    const validity = {
+      notBeforeMs: Math.max(this.signing.notBeforeMs, notBeforeMs),
+      notAfterMs: Math.min(this.notAfterMs, notAfterMs),
+    };
+    const cross = { pathLength, isSelfIssued: subject.equals(this.signing.subject) };
+    const path = [...this.chain.toReversed(), cross, ...next.chain.slice(0, -1).toReversed()];
+    if (next.rootId === this.rootId || !fitsPathLengths(path)) return undefined;
+    if (validity.notBeforeMs >= validity.notAfterMs) return undefined;
+    const crossed: CaSubject = {
+      publicKey: x509.publicKey,
+      name: embed(subject),
+      keyId,
+      pathLength: Number.isFinite(pathLength) ? pathLength : undefined,
+      trustDomain,
+    };
+    return signCa(this.issuer, crossed, validity);
+  }
+}
+
+/**
+ * Makes a CA with new keys. Keep it where nobody else can read it, and the root's key, if there is an
+ * intermediate, off line: it is needed for the next intermediate only.
+ *
+ * @throws {CertificateError} if the trust domain is not a lower-case DNS name.
+ * @throws {ApiMisuseError} if a lifetime is not 1 s to 100 years, or the key type none.
+ */
+export function generateCa(options: GenerateCaOptions): GeneratedCa {
+  const { trustDomain, intermediate = false, keyType } = options;
+  checkTrustDomain(trustDomain);
+  const rootLifetimeMs = checkLifetime('rootLifetimeMs', options.rootLifetimeMs ?? 3650 * DAY_MS);
+  const intermediateLifetimeMs = checkLifetime(
+    'intermediateLifetimeMs',
+    options.intermediateLifetimeMs ?? 1095 * DAY_MS
+  );
+  const nowMs = (options.now ?? Date.now)();
+  const root = newKey(keyType);
+  const rootSubject = subjectOf(
+    root.key,
+    `${trustDomain} gateways`,
+    intermediate ? 1 : 0,
+    trustDomain
+  );
+  const rootIssuer = { ...rootSubject, privateKey: root.key };
+  const rootPem = signCa(rootIssuer, rootSubject, validityOf(nowMs, rootLifetimeMs));
+  const rootPrivateKeyPem = root.pem;
+  if (!intermediate) {
+    return { certificatePem: rootPem, privateKeyPem: root.pem, rootPrivateKeyPem };
+  }
+  const signing = newKey(keyType);
+  const certificatePem = signCa(
+    rootIssuer,
+    // Another name than the root's, so that it counts for path lengths as every tool expects.
+    subjectOf(signing.key, `${trustDomain} gateways, issuing`, 0, trustDomain),
+    validityOf(nowMs, intermediateLifetimeMs, nowMs + rootLifetimeMs)
+  );
+  return {
+    certificatePem: certificatePem + rootPem,
+    privateKeyPem: signing.pem,
+    rootPrivateKeyPem,
+  };
+}
+
+/** @throws {CertificateError} unless each is issued by the next, and the last by itself. */
+function checkChain(chain: readonly CaCertificate[]): void {
+  chain.forEach((certificate, at) => {
+    const issuer = chain[at + 1];
+    if (issuer !== undefined && !issuer.hasIssued(certificate.x509)) {
+      throw new CertificateError(
+        `certificate ${at + 2} of the CA's chain has not issued certificate ${at + 1}`
+      );
+    }
+  });
+  const root = chain.at(-1)!;
+  if (!root.hasIssued(root.x509)) {
+    throw new CertificateError("the CA's chain does not end in a self-signed root certificate");
+  }
+  if (!fitsPathLengths(chain.toReversed())) {
+    throw new CertificateError("a path length of the CA's chain forbids the certificates below it");
+  }
+}
+
+function newKey(type: KeyType | undefined): { pem: string; key: KeyObject } {
+  const { privateKeyPem } = generateGatewayKey(type);
+  return { pem: privateKeyPem, key: readPrivateKey(privateKeyPem) };
+}
+
+function subjectOf(
+  privateKey: KeyObject,
+  name: string,
+  pathLength: number,
+  trustDomain: string
+): CaSubject {
+  const publicKey = crypto.createPublicKey(privateKey);
+  const keyId = spkiDigest(publicKey);
+  return { publicKey, name: commonName(name), keyId, pathLength, trustDomain };
+}

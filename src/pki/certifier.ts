@@ -1,0 +1,94 @@
+/**
+ * The one place where a gateway's certificate is signed: with the CA that signs now, and recorded before
+ * anyone has it.
+ * @module
+ */
+import type { KeyObject } from 'node:crypto';
+import { CertificateError, StoreConflictError } from '../errors.ts';
+import type { Store, Write } from '../store/store.ts';
+import type { IssuedCertificate } from './authority-options.ts';
+import type { CaRing } from './ca-ring.ts';
+import { checkLifetime, randomSerial, signEndEntity, validityOf } from './certificate.ts';
+import { CertificateLedger } from './certificate-ledger.ts';
+import { mustNotExist } from './commits.ts';
+import { spkiHashOf } from './keys.ts';
+import { formatIdentity, type GatewayIdentity } from './names.ts';
+import { siteRevocationKey, spkiRevocationKey } from './revocation-index.ts';
+import type { Revocations } from './revocations.ts';
+
+export interface CertifierOptions {
+  readonly trustDomain: string;
+  readonly ring: CaRing;
+  readonly store: Store;
+  readonly revocations: Revocations;
+  readonly now: () => number;
+}
+
+/** What is committed together with the record of a certificate. */
+export interface Conditions {
+  readonly write?: Write;
+  /** Keys of entries that must be absent. */
+  readonly absent?: readonly string[];
+}
+
+export class Certifier {
+  readonly #options: CertifierOptions;
+  readonly #certificates: CertificateLedger;
+
+  constructor(options: CertifierOptions) {
+    this.#options = options;
+    this.#certificates = new CertificateLedger(options.store, options.now);
+  }
+
+  /**
+   * @throws {CertificateError} if the identity is not of the trust domain, the key is revoked, or the CA
+   * has run out.
+   * @throws {StoreConflictError} if the site is revoked or a condition does not hold.
+   */
+  async certify(
+    publicKey: KeyObject,
+    identity: GatewayIdentity,
+    lifetimeMs: number,
+    { write, absent = [] }: Conditions = {}
+  ): Promise<IssuedCertificate> {
+    const { trustDomain, ring, store, revocations, now } = this.#options;
+    if (identity.trustDomain !== trustDomain) {
+      throw new CertificateError(`this CA is for ${trustDomain}, not for ${identity.trustDomain}`);
+    }
+    checkLifetime('lifetimeMs', lifetimeMs);
+    const spkiHash = spkiHashOf(publicKey);
+    if (revocations.hasKey(spkiHash)) throw keyRevoked();
+    const { current: ca, chainPem } = ring;
+    const nowMs = now();
+    ca.checkExpiry(nowMs);
+    const validity = validityOf(nowMs, lifetimeMs, ca.notAfterMs);
+    const serial = randomSerial();
+    const leafPem = signEndEntity(ca.issuer, publicKey, identity, serial, validity);
+    const record = { serial, identity: formatIdentity(identity), spkiHash, issuer: ca.id };
+    // Memory may lag behind what another process revoked; the commit does not. Each key once, as etcd asks.
+    const ofKey = spkiRevocationKey(spkiHash);
+    const guards = new Set([...absent, ofKey]);
+    if (identity.role === 'site') guards.add(siteRevocationKey(identity.site));
+    try {
+      await store.commit([
+        this.#certificates.entry({ ...record, ...validity }),
+        ...[...guards].map(mustNotExist),
+        ...(write === undefined ? [] : [write]),
+      ]);
+    } catch (error) {
+      const isConflict = error instanceof StoreConflictError;
+      throw isConflict && (await store.get(ofKey)) !== undefined ? keyRevoked() : error;
+    }
+    return {
+      certificatePem: leafPem + chainPem,
+      serial,
+      notBefore: new Date(validity.notBeforeMs),
+      notAfter: new Date(validity.notAfterMs),
+      identity,
+    };
+  }
+}
+
+function keyRevoked(): CertificateError {
+  return new CertificateError('the key belongs to a revoked certificate; make a new one');
+}

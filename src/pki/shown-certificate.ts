@@ -1,0 +1,87 @@
+/**
+ * The certificate that the enrolment server shows: issued by its own authority to the identity
+ * `cloud`, and renewed in time and whenever the CA changes.
+ * @module
+ */
+import type { CertificateAuthority } from './authority.ts';
+import { generateGatewayKey } from './keys.ts';
+import { createSigningRequest } from './signing-request.ts';
+
+/** PEM texts. */
+export interface ShownCredentials {
+  readonly key: string;
+  /** The certificate, what leads from it to the CA, and the roots: a new site knows but a hash. */
+  readonly cert: string;
+}
+
+export interface ShownCertificateOptions {
+  readonly authority: CertificateAuthority;
+  /** In ms; renewed at half of it. */
+  readonly lifetimeMs: number;
+  /** Puts it in the place of the one before. */
+  readonly use: (credentials: ShownCredentials) => void;
+  /** Hears why a renewal in time failed; it is tried again. */
+  readonly onError: (error: unknown) => void;
+}
+
+export class ShownCertificate {
+  readonly #options: ShownCertificateOptions;
+  readonly #onTrust = (): void => this.#renewSoon();
+  #timer: NodeJS.Timeout | undefined;
+  /** Counts up; the last one decides. */
+  #turn = 0;
+  #isOpen = false;
+
+  constructor(options: ShownCertificateOptions) {
+    this.#options = options;
+  }
+
+  /** Takes the first certificate and keeps it new from then on, until `close`. */
+  async open(): Promise<void> {
+    this.#isOpen = true;
+    this.#options.authority.on('trust', this.#onTrust);
+    await this.renew();
+  }
+
+  close(): void {
+    this.#isOpen = false;
+    clearTimeout(this.#timer);
+    this.#options.authority.off('trust', this.#onTrust);
+  }
+
+  /** Takes a new key and certificate now. */
+  async renew(): Promise<void> {
+    const turn = ++this.#turn;
+    const { authority, lifetimeMs, use } = this.#options;
+    const { privateKeyPem } = generateGatewayKey();
+    const { certificatePem, notBefore, notAfter } = await authority.issue(
+      createSigningRequest(privateKeyPem),
+      { trustDomain: authority.trustDomain, role: 'cloud' },
+      { lifetimeMs }
+    );
+    // A later one may know of a later CA.
+    if (turn !== this.#turn || !this.#isOpen) return;
+    use({ key: privateKeyPem, cert: certificatePem + authority.trustBundlePem });
+    // The CA may have less time left than was asked for.
+    this.#renewIn(Math.min(notAfter.getTime() - notBefore.getTime(), lifetimeMs) / 2);
+  }
+
+  #renewSoon(): void {
+    this.renew().catch((error: unknown) => {
+      this.#options.onError(error);
+      this.#renewIn(RETRY_MS);
+    });
+  }
+
+  #renewIn(delayMs: number): void {
+    clearTimeout(this.#timer);
+    if (!this.#isOpen) return;
+    this.#timer = setTimeout(() => this.#renewSoon(), Math.min(delayMs, MAX_TIMER_MS));
+    this.#timer.unref();
+  }
+}
+
+/** Before a failed renewal is tried again. */
+const RETRY_MS = 60_000;
+/** Longest delay of `setTimeout`. */
+const MAX_TIMER_MS: number = 2 ** 31 - 1;

@@ -1,0 +1,114 @@
+/**
+ * Renewers on a clock that passes when told to, and CAs by the same clock, new for each test.
+ * @module
+ */
+import { X509Certificate } from 'node:crypto';
+import { beforeEach } from 'vitest';
+import {
+  type CertificateAuthority,
+  CertificateRenewer,
+  type CertificateRenewerOptions,
+  type GatewayCredentials,
+  type RenewedCertificate,
+} from '../../src/pki/index.ts';
+import { FakeTimers } from '../tunnel/fake-timers.ts';
+import { DAY_MS, newRequest, SITE_A, scene } from './fixtures.ts';
+
+export const LIFETIME_MS: number = 30 * DAY_MS;
+export const MINUTE_MS = 60_000;
+
+/** One clock for the CA, the renewer and its timers; whole seconds, as certificates have. */
+export const timers: FakeTimers = new FakeTimers();
+export const now = (): number => START_MS + timers.now();
+const START_MS = Math.floor(Date.now() / 1000) * 1000;
+
+export let authority: CertificateAuthority;
+export let other: CertificateAuthority;
+let renewers: CertificateRenewer[] = [];
+beforeEach(async () => {
+  for (const renewer of renewers) renewer.close();
+  renewers = [];
+  ({ authority } = await scene({ now, certificateLifetimeMs: LIFETIME_MS }));
+  ({ authority: other } = await scene({ now }));
+});
+
+export async function enrolled(lifetimeMs: number = LIFETIME_MS): Promise<GatewayCredentials> {
+  const { privateKeyPem, csrPem } = newRequest();
+  const { certificatePem } = await authority.issue(csrPem, SITE_A, { lifetimeMs });
+  return { privateKeyPem, certificatePem, caPem: authority.certificatePem };
+}
+
+/** As the cloud answers an edge that shows `credentials`. */
+export async function renewed(
+  { certificatePem }: GatewayCredentials,
+  csrPem: string
+): Promise<RenewedCertificate> {
+  const next = await authority.renew(new X509Certificate(certificatePem), csrPem);
+  return { certificatePem: next.certificatePem, caPem: authority.certificatePem };
+}
+
+export interface Trial {
+  readonly renewer: CertificateRenewer;
+  readonly credentials: GatewayCredentials;
+  /** In order: `renew`, `apply`, and the events with what they tell. */
+  readonly log: string[];
+  readonly applied: GatewayCredentials[];
+}
+
+/** A renewer without chance in it, unless told otherwise. */
+export async function trial(
+  options: Partial<CertificateRenewerOptions> = {},
+  lifetimeMs?: number
+): Promise<Trial> {
+  const credentials = options.credentials ?? (await enrolled(lifetimeMs));
+  const log: string[] = [];
+  const applied: GatewayCredentials[] = [];
+  const renew = options.renew ?? ((csrPem) => renewed(renewer.credentials, csrPem));
+  const renewer: CertificateRenewer = new CertificateRenewer({
+    now,
+    random: () => 0,
+    timers,
+    ...options,
+    credentials,
+    renew: (csrPem) => {
+      log.push('renew');
+      return renew(csrPem);
+    },
+    apply: async (it) => {
+      log.push('apply');
+      await options.apply?.(it);
+      applied.push(it);
+    },
+  });
+  renewers.push(renewer);
+  renewer.on('renewed', () => log.push('renewed'));
+  renewer.on('failed', (error, ms) => log.push(`failed: ${error.message}, again in ${ms}`));
+  renewer.on('expired', (notAfter) =>
+    log.push(`expired ${notAfter.getTime() === notAfterOf(credentials)}`)
+  );
+  renewer.on('state', (state) => log.push(state));
+  return { renewer, credentials, log, applied };
+}
+
+function leafOf({ certificatePem }: RenewedCertificate): X509Certificate {
+  return new X509Certificate(certificatePem);
+}
+
+function notAfterOf(credentials: GatewayCredentials): number {
+  return Date.parse(leafOf(credentials).validTo);
+}
+
+/** When it is due without chance, by the clock of the timers. */
+export function dueIn(credentials: GatewayCredentials): number {
+  const { validFrom, validTo } = leafOf(credentials);
+  const [from, to] = [Date.parse(validFrom), Date.parse(validTo)];
+  return from + ((to - from) * 2) / 3 - now();
+}
+
+/** Lets time pass in steps, and what it sets going come to its end. */
+export async function pass(ms: number): Promise<void> {
+  timers.advance(ms);
+  for (let turn = 0; turn < 4; turn++) await new Promise((resolve) => setImmediate(resolve));
+}
+
+export const offline = (): Promise<never> => Promise.reject(new Error('no tunnel'));

@@ -1,0 +1,406 @@
+import { createPrivateKey, createPublicKey, type KeyObject } from 'node:crypto';
+import { describe, expect, test } from 'vitest';
+import { type Issuer, randomSerial, signEndEntity, validityOf } from '../../src/pki/certificate.ts';
+import {
+  commonName,
+  embed,
+  encodePem,
+  integer,
+  sequence,
+  tagged,
+  time,
+} from '../../src/pki/der.ts';
+import { generateCa, type RenewedCertificate } from '../../src/pki/index.ts';
+import { signatureAlgorithmOf, signed, spkiDigest, spkiOf } from '../../src/pki/keys.ts';
+import { verifySigningRequest } from '../../src/pki/signing-request.ts';
+import { DAY_MS, HOUR_MS, newRequest, SITE_A } from './fixtures.ts';
+import {
+  authority,
+  dueIn,
+  enrolled,
+  LIFETIME_MS,
+  MINUTE_MS,
+  now,
+  offline,
+  other,
+  pass,
+  renewed,
+  timers,
+  trial,
+} from './renewal-trial.ts';
+
+function issuerOf(privateKeyPem: string, name: string): Issuer {
+  const privateKey = createPrivateKey(privateKeyPem);
+  const keyId = spkiDigest(createPublicKey(privateKey));
+  return { privateKey, name: commonName(name), keyId };
+}
+
+/** A certificate of the site, by whatever issuer. */
+function signedBy(issuer: Issuer, csrPem: string): string {
+  const validity = validityOf(now(), DAY_MS);
+  return signEndEntity(issuer, verifySigningRequest(csrPem), SITE_A, randomSerial(), validity);
+}
+
+/** Of the subject `middle`; it does not say what it may not be used for. */
+function withoutExtensions({ privateKey, name }: Issuer, publicKey: KeyObject): string {
+  const tbs = sequence(
+    tagged(0, integer(2n)),
+    integer(1n),
+    signatureAlgorithmOf(privateKey),
+    name,
+    sequence(time(now() - HOUR_MS), time(now() + DAY_MS)),
+    commonName('middle'),
+    embed(spkiOf(publicKey))
+  );
+  return encodePem('CERTIFICATE', signed(tbs, privateKey));
+}
+
+describe('CertificateRenewer', () => {
+  test('renews at two thirds of the lifetime, with a new key, and then waits anew', async () => {
+    const { renewer, credentials, log, applied } = await trial();
+    await pass(dueIn(credentials) - 1);
+    expect([log, renewer.state]).toEqual([[], 'valid']);
+    await pass(1);
+    expect(log).toEqual(['due', 'renew', 'apply', 'renewed']);
+    expect(renewer.credentials).toEqual(applied[0]);
+    expect(renewer.credentials.privateKeyPem).not.toBe(credentials.privateKeyPem);
+    expect(renewer.notAfter.getTime()).toBe(now() + LIFETIME_MS);
+    await pass(0);
+    expect([log.pop(), renewer.state]).toEqual(['valid', 'valid']);
+    await pass(dueIn(renewer.credentials));
+    expect(log.slice(-4)).toEqual(['due', 'renew', 'apply', 'renewed']);
+  });
+
+  test('renews up to a tenth of the lifetime sooner, by chance', async () => {
+    const { credentials, log } = await trial({ random: () => 0.5 });
+    const soonerMs = (LIFETIME_MS + 5 * MINUTE_MS) / 20;
+    await pass(dueIn(credentials) - soonerMs - 1);
+    expect(log).toEqual([]);
+    await pass(1);
+    expect(log.slice(0, 2)).toEqual(['due', 'renew']);
+  });
+
+  test('sets no timer that is longer than an hour', async () => {
+    const before = timers.delays.length;
+    await trial({}, 36_000 * DAY_MS);
+    expect(timers.delays.slice(before)).toEqual([HOUR_MS]);
+  });
+
+  test('begins again with a second after a success', async () => {
+    let isDown = true;
+    const { renewer } = await trial({
+      renew: (csrPem) => (isDown ? offline() : renewed(renewer.credentials, csrPem)),
+    });
+    const waits: number[] = [];
+    renewer.on('failed', (_, ms) => waits.push(ms));
+    await renewer.renewNow().catch(() => {});
+    await renewer.renewNow().catch(() => {});
+    isDown = false;
+    await renewer.renewNow();
+    isDown = true;
+    await renewer.renewNow().catch(() => {});
+    expect(waits).toEqual([1000, 2000, 1000]);
+  });
+
+  test('keeps the key when it is told to', async () => {
+    const { renewer, credentials } = await trial({ newKey: false });
+    await renewer.renewNow();
+    expect(renewer.credentials.privateKeyPem).toBe(credentials.privateKeyPem);
+    expect(renewer.credentials.certificatePem).not.toBe(credentials.certificatePem);
+  });
+
+  test('waits twice as long after each failure, up to a twentieth of what is left', async () => {
+    const { renewer, credentials, log } = await trial({ renew: offline }, HOUR_MS);
+    await pass(dueIn(credentials));
+    const waits: number[] = [];
+    renewer.on('failed', (_, ms) => waits.push(ms));
+    waits.push(Number(/in (\d+)$/.exec(log.at(-1)!)![1]));
+    for (let turn = 0; turn < 7; turn++) await pass(waits.at(-1)!);
+    const leftMs = renewer.notAfter.getTime() - now();
+    expect(waits.slice(0, 6)).toEqual([1000, 2000, 4000, 8000, 16_000, 32_000]);
+    expect(waits.at(-1)).toBe(leftMs / 20);
+    expect(waits.at(-1)).toBeLessThan(64_000);
+  });
+
+  test('waits down to half as long by chance', async () => {
+    const { renewer, log } = await trial({ renew: offline, random: () => 0.5 });
+    await expect(renewer.renewNow()).rejects.toThrow('no tunnel');
+    expect(log).toEqual(['renew', 'failed: no tunnel, again in 750']);
+  });
+
+  test('tries again by itself what was asked for, though it is not due', async () => {
+    let isDown = true;
+    const { renewer, log } = await trial({
+      renew: (csrPem) => (isDown ? offline() : renewed(renewer.credentials, csrPem)),
+    });
+    await expect(renewer.renewNow()).rejects.toThrow('no tunnel');
+    isDown = false;
+    await pass(999);
+    expect(log).toEqual(['renew', 'failed: no tunnel, again in 1000']);
+    await pass(1);
+    expect(log.slice(2)).toEqual(['renew', 'apply', 'renewed']);
+  });
+
+  test('has one renewal under way at a time, which all who ask join', async () => {
+    const { renewer, log } = await trial();
+    const first = renewer.renewNow();
+    expect(renewer.renewNow()).toBe(first);
+    await first;
+    await renewer.renewNow();
+    expect(log.filter((it) => it === 'renew')).toHaveLength(2);
+  });
+
+  test('keeps what it has when the new certificate cannot be applied, and applies another', async () => {
+    let isFull = true;
+    const { renewer, credentials, log } = await trial({
+      apply: () => {
+        if (isFull) throw new Error('disk full');
+      },
+    });
+    await expect(renewer.renewNow()).rejects.toThrow('disk full');
+    expect(renewer.credentials).toEqual(credentials);
+    isFull = false;
+    await pass(1000);
+    expect(log.slice(-3)).toEqual(['renew', 'apply', 'renewed']);
+    expect(renewer.credentials).not.toEqual(credentials);
+  });
+
+  test('gives up on an answer that does not come, and hears no late one', async () => {
+    const late: ((certificate: RenewedCertificate) => void)[] = [];
+    const { renewer, credentials, log, applied } = await trial({
+      renew: () => new Promise((resolve) => late.push(resolve)),
+      timeoutMs: 5000,
+    });
+    const asked = renewer.renewNow().catch((error: Error) => error.message);
+    await pass(4999);
+    expect(log).toEqual(['renew']);
+    await pass(1);
+    expect(await asked).toBe('no certificate within 5000 ms');
+    late[0]!(credentials);
+    await pass(0);
+    expect(applied).toEqual([]);
+  });
+
+  test.each<[string, (csrPem: string) => Promise<RenewedCertificate>, string]>([
+    ['for another key', () => enrolled(), 'is for another key'],
+    [
+      'for another site',
+      async (csrPem) => ({
+        ...(await authority.issue(csrPem, { ...SITE_A, site: 'site-b' })),
+        caPem: authority.certificatePem,
+      }),
+      'is spiffe://example.org/site/site-b, not',
+    ],
+    [
+      'of another CA than its bundle has',
+      async (csrPem) => ({
+        ...(await other.issue(csrPem, SITE_A)),
+        caPem: authority.certificatePem,
+      }),
+      'does not lead to one of the trust anchors',
+    ],
+    [
+      'of a CA that has run out',
+      async (csrPem) => {
+        const before = () => now() - 2 * HOUR_MS;
+        const ca = generateCa({ trustDomain: 'example.org', rootLifetimeMs: HOUR_MS, now: before });
+        const issuer = issuerOf(ca.privateKeyPem, 'example.org gateways');
+        return { certificatePem: signedBy(issuer, csrPem), caPem: ca.certificatePem };
+      },
+      'anchors beside it (certificate valid from',
+    ],
+    [
+      'under one that may be used for anything, but is no CA',
+      async (csrPem) => {
+        const ca = generateCa({ trustDomain: 'example.org', now });
+        const { privateKeyPem } = newRequest();
+        const middle = withoutExtensions(
+          issuerOf(ca.privateKeyPem, 'example.org gateways'),
+          createPublicKey(privateKeyPem)
+        );
+        const leaf = signedBy(issuerOf(privateKeyPem, 'middle'), csrPem);
+        return { certificatePem: leaf + middle, caPem: ca.certificatePem };
+      },
+      'does not lead to one of the trust anchors',
+    ],
+    [
+      'that is a CA',
+      async () => ({ certificatePem: authority.certificatePem, caPem: authority.certificatePem }),
+      'a CA certificate is not a gateway',
+    ],
+    [
+      'with an empty bundle',
+      async (csrPem) => ({ ...(await authority.issue(csrPem, SITE_A)), caPem: '' }),
+      'found 0',
+    ],
+    [
+      'with a bundle that is no CA',
+      async (csrPem) => {
+        const { certificatePem } = await authority.issue(csrPem, SITE_A);
+        return { certificatePem, caPem: authority.certificatePem + certificatePem };
+      },
+      'one that is not a CA certificate',
+    ],
+    [
+      'with 17 certificates',
+      async (csrPem) => {
+        const { certificatePem } = await authority.issue(csrPem, SITE_A);
+        return { certificatePem: certificatePem.repeat(17), caPem: authority.certificatePem };
+      },
+      'found 17',
+    ],
+    [
+      'that is damaged',
+      async () => ({
+        certificatePem: '-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----',
+        caPem: authority.certificatePem,
+      }),
+      'cannot be read',
+    ],
+  ])('does not use a certificate %s', async (_, renew, reason) => {
+    const { renewer, credentials, applied } = await trial({ renew });
+    const error = await renewer.renewNow().catch((it) => it);
+    expect(error.code).toBe('ERR_PRESENCE_PEER_PROTOCOL');
+    expect(error.message).toContain(reason);
+    expect([renewer.credentials, applied]).toEqual([credentials, []]);
+  });
+
+  test('names the clock when the new certificate does not hold at it', async () => {
+    let aheadMs = 0;
+    const { renewer } = await trial({ now: () => now() + aheadMs });
+    aheadMs = -DAY_MS;
+    await expect(renewer.renewNow()).rejects.toThrow('but the clock here says');
+  });
+
+  test('tells once that the certificate ran out, and goes on trying, seldom', async () => {
+    const { renewer, log } = await trial({ renew: offline }, HOUR_MS);
+    await pass(renewer.notAfter.getTime() - now());
+    expect(renewer.state).toBe('due');
+    await pass(1);
+    expect(renewer.state).toBe('expired');
+    expect(log.filter((it) => it.startsWith('expired'))).toEqual(['expired', 'expired true']);
+    const seldomMs = (HOUR_MS + 5 * MINUTE_MS) / 20;
+    const before = log.length;
+    await pass(10 * MINUTE_MS);
+    await pass(seldomMs);
+    await pass(seldomMs);
+    const failure = `failed: no tunnel, again in ${seldomMs}`;
+    const later = log.slice(before);
+    expect(later.slice(-4)).toEqual(['renew', failure, 'renew', failure]);
+    expect(later.filter((it) => it.startsWith('expired'))).toEqual([]);
+  });
+
+  test('begins with a certificate that ran out, and recovers when it gets another', async () => {
+    const credentials = await enrolled(HOUR_MS);
+    await pass(2 * HOUR_MS);
+    const { renewer, log } = await trial({
+      credentials,
+      renew: async (csrPem) => ({
+        ...(await authority.issue(csrPem, SITE_A)),
+        caPem: authority.certificatePem,
+      }),
+    });
+    expect(renewer.state).toBe('expired');
+    await pass(0);
+    await pass(0);
+    expect(log).toEqual(['expired', 'expired true', 'renew', 'apply', 'renewed', 'valid']);
+  });
+
+  test('tells of each certificate that it ran out', async () => {
+    const { renewer, log } = await trial({ renew: offline }, HOUR_MS);
+    await pass(2 * HOUR_MS);
+    renewer.replace(await enrolled(HOUR_MS));
+    await pass(2 * HOUR_MS);
+    expect(log.filter((it) => it.startsWith('expired '))).toHaveLength(2);
+  });
+
+  test('goes on from the credentials of a new enrolment, and forgets the renewal under way', async () => {
+    const answers: (() => void)[] = [];
+    const { renewer, log, applied } = await trial({
+      renew: async (csrPem) => {
+        const answer = await renewed(renewer.credentials, csrPem);
+        await new Promise<void>((resolve) => answers.push(resolve));
+        return answer;
+      },
+    });
+    const asked = renewer.renewNow();
+    await pass(0);
+    const anew = await enrolled(HOUR_MS);
+    renewer.replace(anew);
+    expect(renewer.credentials).toEqual(anew);
+    answers[0]!();
+    await asked;
+    expect([renewer.credentials, applied]).toEqual([anew, []]);
+    await pass(dueIn(anew));
+    expect(log).toEqual(['renew', 'due', 'renew']);
+  });
+
+  test('applies what replaced the credentials again if the renewal was being applied', async () => {
+    const release: (() => void)[] = [];
+    const { renewer, applied } = await trial({
+      apply: () =>
+        release.length > 0 ? undefined : new Promise<void>((resolve) => release.push(resolve)),
+    });
+    const asked = renewer.renewNow();
+    await pass(0);
+    const anew = await enrolled();
+    renewer.replace(anew);
+    release[0]!();
+    await asked;
+    expect(renewer.credentials).toEqual(anew);
+    expect(applied.at(-1)).toEqual(anew);
+  });
+
+  test('refuses credentials that do not fit together, at first and as replacement', async () => {
+    const { renewer, credentials } = await trial();
+    const { privateKeyPem } = newRequest();
+    const bad = { ...credentials, privateKeyPem };
+    const code = expect.objectContaining({ code: 'ERR_PRESENCE_CERTIFICATE' });
+    expect(() => renewer.replace(bad)).toThrow(code);
+    await expect(trial({ credentials: bad })).rejects.toThrow(code);
+    await expect(trial({ credentials: { ...credentials, caPem: '' } })).rejects.toThrow(code);
+    expect(renewer.credentials).toEqual(credentials);
+  });
+
+  test('does not ask again at once when the CA has hardly any time left to give', async () => {
+    const { renewer, log } = await trial({
+      newKey: false,
+      // The same certificate again, as if no other could be had.
+      renew: async () => credentials,
+    });
+    const { credentials } = renewer;
+    await pass(dueIn(credentials));
+    const leftMs = renewer.notAfter.getTime() - now();
+    expect(log.filter((it) => it === 'renew')).toHaveLength(1);
+    await pass(leftMs / 3 - 1);
+    expect(log.filter((it) => it === 'renew')).toHaveLength(1);
+    await pass(1);
+    expect(log.filter((it) => it === 'renew')).toHaveLength(2);
+  });
+
+  test('follows the wall clock when it is set forward', async () => {
+    let aheadMs = 0;
+    const { log } = await trial({ now: () => now() + aheadMs });
+    aheadMs = 25 * DAY_MS;
+    await pass(HOUR_MS);
+    expect(log[0]).toBe('due');
+  });
+
+  test('is quiet once it is closed', async () => {
+    const before = timers.delays.length;
+    const { renewer, log, applied } = await trial();
+    const asked = renewer.renewNow();
+    renewer.close();
+    await asked;
+    expect(timers.delays).toHaveLength(before);
+    await pass(LIFETIME_MS);
+    expect([log, applied]).toEqual([['renew'], []]);
+    await expect(renewer.renewNow()).rejects.toThrow('closed');
+    await expect(renewer.setTrust(authority.certificatePem)).rejects.toThrow('closed');
+    renewer.close();
+  });
+
+  test.each([0, -1, Number.NaN, 2 ** 31])('refuses a timeout of %d ms', async (timeoutMs) => {
+    await expect(trial({ timeoutMs })).rejects.toThrow('timeoutMs must be');
+  });
+});

@@ -1,0 +1,408 @@
+import { X509Certificate } from 'node:crypto';
+import { describe, expect, test } from 'vitest';
+import {
+  type CaMaterial,
+  CertificateAuthority,
+  type GatewayIdentity,
+  generateCa,
+  type KeyType,
+} from '../../src/pki/index.ts';
+import {
+  CLOUD,
+  crlVerdictOf,
+  DAY_MS,
+  type End,
+  HOUR_MS,
+  handshake,
+  hasOpenssl,
+  materialOf,
+  newRequest,
+  openssl,
+  operatorCa,
+  pemTexts,
+  redemptionOf,
+  type Scene,
+  SITE_A,
+  scene,
+  TRUST_DOMAIN,
+  verdictOf,
+} from './fixtures.ts';
+
+const certificateOf = ({ certificatePem }: { certificatePem: string }) =>
+  new X509Certificate(certificatePem);
+const misuse = expect.objectContaining({ code: 'ERR_PRESENCE_API_MISUSE' });
+const unfit = expect.objectContaining({ code: 'ERR_PRESENCE_CERTIFICATE' });
+
+interface Change extends Scene {
+  readonly oldRoot: string;
+  readonly newRoot: string;
+  readonly old: CaMaterial;
+  readonly next: CaMaterial;
+}
+
+/** A CA, and another that is to follow it. */
+async function change(
+  from: KeyType = 'p256',
+  to: KeyType = 'p256',
+  intermediate = false
+): Promise<Change> {
+  const made = await scene({ keyType: from, intermediate });
+  const next = materialOf(generateCa({ trustDomain: TRUST_DOMAIN, keyType: to, intermediate }));
+  return {
+    ...made,
+    old: materialOf(made.authority),
+    next,
+    oldRoot: pemTexts(made.authority.certificatePem).at(-1)!,
+    newRoot: pemTexts(next.certificatePem).at(-1)!,
+  };
+}
+
+async function gateway(
+  authority: CertificateAuthority,
+  identity: GatewayIdentity
+): Promise<Omit<End, 'ca'>> {
+  const { privateKeyPem, csrPem } = newRequest();
+  return { key: privateKeyPem, cert: (await authority.issue(csrPem, identity)).certificatePem };
+}
+
+describe('a rollover', () => {
+  test('goes from none to prepared to active to none, and tells of each step', async () => {
+    const { authority, next, oldRoot, newRoot } = await change();
+    const told: string[] = [];
+    authority.on('trust', () => told.push(authority.rollover));
+    const spki = authority.spkiHash;
+    expect([authority.rollover, authority.trustBundlePem]).toEqual(['none', oldRoot]);
+    authority.prepareCa(next);
+    expect(authority.trustBundlePem).toBe(oldRoot + newRoot);
+    expect([authority.certificatePem, authority.spkiHash]).toEqual([oldRoot, spki]);
+    expect(authority.chainPem).toBe('');
+    authority.activateCa();
+    expect(authority.trustBundlePem).toBe(newRoot + oldRoot);
+    expect(authority.certificatePem).toBe(newRoot);
+    expect(authority.spkiHash).not.toBe(spki);
+    expect(pemTexts(authority.chainPem)).toHaveLength(1);
+    authority.retireCa();
+    expect([authority.trustBundlePem, authority.chainPem]).toEqual([newRoot, '']);
+    expect(told).toEqual(['prepared', 'active', 'none']);
+  });
+
+  test('refuses its steps in any other order', async () => {
+    const { authority, next } = await change();
+    expect(() => authority.activateCa()).toThrow(misuse);
+    expect(() => authority.retireCa()).toThrow(misuse);
+    authority.prepareCa(next);
+    expect(() => authority.prepareCa(next)).toThrow(misuse);
+    expect(() => authority.retireCa()).toThrow(misuse);
+    authority.activateCa();
+    expect(() => authority.activateCa()).toThrow(misuse);
+    expect(() => authority.prepareCa(generateCa({ trustDomain: TRUST_DOMAIN }))).toThrow(misuse);
+  });
+
+  test('refuses a CA that is unfit, and stays as it was', async () => {
+    const { authority, old, next } = await change();
+    const other = generateCa({ trustDomain: 'example.net' });
+    const past = generateCa({
+      trustDomain: TRUST_DOMAIN,
+      rootLifetimeMs: DAY_MS,
+      now: () => Date.now() - 2 * DAY_MS,
+    });
+    const mixed = { ...next, privateKeyPem: old.privateKeyPem };
+    for (const wrong of [old, other, past, mixed, { ...next, certificatePem: 'x' }]) {
+      expect(() => authority.prepareCa(wrong)).toThrow(unfit);
+    }
+    expect(() => authority.prepareCa(past)).toThrow('the CA certificate expired at');
+    expect(authority.rollover).toBe('none');
+    authority.prepareCa(next);
+  });
+
+  test('refuses to activate a CA that has run out since it was prepared', async () => {
+    const { authority, clock } = await scene();
+    authority.prepareCa(generateCa({ trustDomain: TRUST_DOMAIN, rootLifetimeMs: DAY_MS }));
+    clock.ms += DAY_MS;
+    expect(() => authority.activateCa()).toThrow('the CA certificate expired at');
+    expect(authority.rollover).toBe('prepared');
+  });
+
+  test('rescues a CA that has run out', async () => {
+    const { authority, clock, next, store, old } = await change();
+    clock.ms += 3651 * DAY_MS;
+    const now = () => clock.ms;
+    const again = await CertificateAuthority.load({
+      trustDomain: TRUST_DOMAIN,
+      store,
+      now,
+      ...old,
+    });
+    const { csrPem } = newRequest();
+    await expect(again.issue(csrPem, SITE_A)).rejects.toThrow('the CA certificate expired at');
+    expect(() => authority.prepareCa(next)).toThrow('the CA certificate expired at');
+    again.prepareCa(generateCa({ trustDomain: TRUST_DOMAIN, now }));
+    again.activateCa();
+    const issued = certificateOf(await again.issue(csrPem, SITE_A));
+    expect(again.isCurrent(issued)).toBe(true);
+    expect(again.chainPem).toBe('');
+  });
+
+  test('lets the old CA sign until the new one is activated, and renews certificates of both', async () => {
+    const { authority, next } = await change();
+    const first = certificateOf(await authority.issue(newRequest().csrPem, SITE_A));
+    authority.prepareCa(next);
+    const second = certificateOf(await authority.renew(first, newRequest().csrPem));
+    expect(authority.isCurrent(second)).toBe(true);
+    authority.activateCa();
+    expect(authority.isCurrent(second)).toBe(false);
+    const third = certificateOf(await authority.renew(second, newRequest().csrPem));
+    expect(authority.isCurrent(third)).toBe(true);
+    const all = [first, second, third];
+    expect(all.map((it) => authority.hasIssued(it))).toEqual([true, true, true]);
+    authority.retireCa();
+    expect(all.map((it) => authority.hasIssued(it))).toEqual([false, false, true]);
+    await authority.renew(third, newRequest().csrPem);
+    await expect(authority.renew(second, newRequest().csrPem)).rejects.toThrow('not issued by');
+  });
+
+  test('takes certificates of a CA that another process has activated before', async () => {
+    const { authority, store, old, next } = await change();
+    const load = (parts: object) =>
+      CertificateAuthority.load({ trustDomain: TRUST_DOMAIN, store, ...old, ...parts });
+    const there = await load({ next });
+    authority.prepareCa(next);
+    authority.activateCa();
+    const early = certificateOf(await authority.issue(newRequest().csrPem, SITE_A));
+    expect(there.isCurrent(early)).toBe(false);
+    expect(there.isCurrent(certificateOf(await there.renew(early, newRequest().csrPem)))).toBe(
+      true
+    );
+    await authority.revoke({ site: 'site-a' });
+    expect(there.isRevoked(early)).toBe(true);
+  });
+
+  test('goes on after a restart where it stood', async () => {
+    const { authority, store, old, next, newRoot, oldRoot } = await change();
+    const load = (material: object) =>
+      CertificateAuthority.load({ trustDomain: TRUST_DOMAIN, store, ...old, ...material });
+    authority.prepareCa(next);
+    const prepared = await load({ next });
+    expect(prepared.rollover).toBe('prepared');
+    expect(prepared.trustBundlePem).toBe(authority.trustBundlePem);
+    authority.activateCa();
+    const active = await load({ ...next, previous: old });
+    expect(active.rollover).toBe('active');
+    expect(active.trustBundlePem).toBe(newRoot + oldRoot);
+    const [again, before] = [
+      new X509Certificate(active.chainPem),
+      new X509Certificate(authority.chainPem),
+    ];
+    expect([again.validFrom, again.validTo]).toEqual([before.validFrom, before.validTo]);
+    expect(again.publicKey.equals(before.publicKey)).toBe(true);
+    await expect(load({ next, previous: old })).rejects.toThrow(misuse);
+    await expect(load({ previous: old })).rejects.toThrow(unfit);
+  });
+
+  test('makes a cross certificate that ends with the old root', async () => {
+    const { authority, clock } = await scene({ rootLifetimeMs: 100 * DAY_MS });
+    const end = certificateOf(authority).validTo;
+    authority.prepareCa(generateCa({ trustDomain: TRUST_DOMAIN }));
+    clock.ms += HOUR_MS;
+    authority.activateCa();
+    expect(new X509Certificate(authority.chainPem).validTo).toBe(end);
+  });
+});
+
+/** Another intermediate of an operator's root, made by openssl. */
+function intermediateUnder({ certificatePem: root, privateKeyPem: key }: CaMaterial): CaMaterial {
+  const { privateKeyPem, csrPem: csr } = newRequest();
+  const ext = [
+    'basicConstraints=critical,CA:TRUE',
+    'keyUsage=critical,keyCertSign,cRLSign',
+    'subjectKeyIdentifier=hash',
+  ].join('\n');
+  const args = ['x509', '-req', '-in', '@csr', '-CA', '@root', '-CAkey', '@key', '-days', '9'];
+  const issued = openssl([...args, '-set_serial', '9', '-extfile', '@ext'], {
+    csr,
+    root,
+    key,
+    ext,
+  });
+  return { certificatePem: issued + root, privateKeyPem };
+}
+
+describe.skipIf(!hasOpenssl)(
+  'openssl, in a rollover (skipped where the command is missing)',
+  () => {
+    test.each<[KeyType, KeyType]>([
+      ['p256', 'ed25519'],
+      ['ed25519', 'rsa'],
+      ['rsa', 'p256'],
+    ])(
+      'accepts a certificate by the old root, by the new one and by both, from %s to %s',
+      async (from, to) => {
+        const { authority, next, oldRoot, newRoot } = await change(from, to);
+        const old = await authority.issue(newRequest().csrPem, SITE_A);
+        authority.prepareCa(next);
+        authority.activateCa();
+        const { certificatePem } = await authority.issue(newRequest().csrPem, SITE_A);
+        for (const anchors of [oldRoot, newRoot, oldRoot + newRoot, newRoot + oldRoot]) {
+          expect(verdictOf(certificatePem, anchors)).toBe('OK');
+        }
+        expect(verdictOf(old.certificatePem, authority.trustBundlePem)).toBe('OK');
+        authority.retireCa();
+        expect(verdictOf(old.certificatePem, authority.trustBundlePem)).not.toBe('OK');
+        expect(verdictOf(certificatePem, authority.trustBundlePem)).toBe('OK');
+      }
+    );
+
+    test('verifies the CRL of each CA, and by them refuses the revoked certificate of each', async () => {
+      const { authority, next, oldRoot, newRoot } = await change();
+      const issue = () => authority.issue(newRequest().csrPem, SITE_A);
+      const [oldLost, oldKept] = [await issue(), await issue()];
+      authority.prepareCa(next);
+      expect(pemTexts(authority.crlPem())).toHaveLength(1);
+      authority.activateCa();
+      const [newLost, newKept] = [await issue(), await issue()];
+      for (const { serial } of [oldLost, newLost]) await authority.revoke({ serial });
+      const crlPem = authority.crlPem();
+      const crls = pemTexts(crlPem);
+      expect(crls).toHaveLength(2);
+      for (const [crl, root, foreign, listed, other] of [
+        [crls[0]!, newRoot, oldRoot, newLost, oldLost],
+        [crls[1]!, oldRoot, newRoot, oldLost, newLost],
+      ] as const) {
+        expect(crlVerdictOf(crl, root)).toBe('verify OK');
+        expect(crlVerdictOf(crl, foreign)).toBe('verify failure');
+        const text = openssl(['crl', '-in', '@crl', '-text', '-noout'], { crl });
+        expect(text).toContain(listed.serial.toUpperCase());
+        expect(text).not.toContain(other.serial.toUpperCase());
+      }
+      for (const anchors of [oldRoot, newRoot, newRoot + oldRoot]) {
+        expect(verdictOf(newKept.certificatePem, anchors, crlPem)).toBe('OK');
+        expect(verdictOf(newLost.certificatePem, anchors, crlPem)).toBe('certificate revoked');
+      }
+      expect(verdictOf(oldKept.certificatePem, oldRoot + newRoot, crlPem)).toBe('OK');
+      expect(verdictOf(oldLost.certificatePem, oldRoot + newRoot, crlPem)).toBe(
+        'certificate revoked'
+      );
+      authority.retireCa();
+      expect(pemTexts(authority.crlPem())).toHaveLength(1);
+    });
+
+    test('has both anchors, or none of use, where generated intermediates allow no cross certificate', async () => {
+      const { authority, next, oldRoot, newRoot } = await change('p256', 'p256', true);
+      authority.prepareCa(next);
+      authority.activateCa();
+      const { certificatePem } = await authority.issue(newRequest().csrPem, SITE_A);
+      expect(pemTexts(authority.chainPem)).toHaveLength(1);
+      expect(verdictOf(certificatePem, newRoot)).toBe('OK');
+      expect(verdictOf(certificatePem, oldRoot + newRoot)).toBe('OK');
+      expect(verdictOf(certificatePem, oldRoot)).not.toBe('OK');
+    });
+
+    test.each([false, true])(
+      'accepts a CA that follows one of an operator without path lengths, with an intermediate: %s',
+      async (intermediate) => {
+        const { store } = await scene();
+        const { intermediatePem, rootPem, privateKeyPem } = operatorCa('p256', 'x');
+        const certificatePem = intermediatePem + rootPem;
+        const authority = await CertificateAuthority.load({
+          ...{ trustDomain: TRUST_DOMAIN, store, certificatePem, privateKeyPem, passphrase: 'x' },
+        });
+        const next = generateCa({ trustDomain: TRUST_DOMAIN, intermediate });
+        authority.prepareCa(next);
+        authority.activateCa();
+        const issued = await authority.issue(newRequest().csrPem, SITE_A);
+        const newRoot = pemTexts(next.certificatePem).at(-1)!;
+        for (const anchors of [rootPem, newRoot, rootPem + newRoot]) {
+          expect(verdictOf(issued.certificatePem, anchors)).toBe('OK');
+        }
+      }
+    );
+
+    test('keeps the bundle where a new intermediate follows below one root, and renews for it', async () => {
+      const { store } = await scene();
+      const { intermediatePem, rootPem, privateKeyPem, root } = operatorCa('p256', 'x');
+      const certificatePem = intermediatePem + rootPem;
+      const authority = await CertificateAuthority.load({
+        ...{ trustDomain: TRUST_DOMAIN, store, certificatePem, privateKeyPem, passphrase: 'x' },
+      });
+      const old = certificateOf(await authority.issue(newRequest().csrPem, SITE_A));
+      const next = intermediateUnder(root);
+      authority.prepareCa(next);
+      expect(authority.trustBundlePem).toBe(rootPem);
+      authority.activateCa();
+      expect(authority.trustBundlePem).toBe(rootPem);
+      expect(authority.chainPem).toBe(pemTexts(next.certificatePem)[0]);
+      expect(authority.isCurrent(old)).toBe(false);
+      const renewed = await authority.renew(old, newRequest().csrPem);
+      expect(verdictOf(renewed.certificatePem, rootPem)).toBe('OK');
+      authority.retireCa();
+      expect(authority.trustBundlePem).toBe(rootPem);
+      await expect(authority.renew(old, newRequest().csrPem)).rejects.toThrow('not issued by');
+    });
+  }
+);
+
+describe('handshakes in a rollover', () => {
+  test('succeed for whoever has one of the two roots, until the old one is retired', async () => {
+    const { authority, next, oldRoot, newRoot } = await change();
+    const oldSite = await gateway(authority, SITE_A);
+    const oldCloud = await gateway(authority, CLOUD);
+    authority.prepareCa(next);
+    authority.activateCa();
+    const both = authority.trustBundlePem;
+    const newSite = await gateway(authority, SITE_A);
+    const newCloud = await gateway(authority, CLOUD);
+    // An edge that has heard of nothing, at a cloud that has changed; and the other way round.
+    expect(await handshake({ ...newCloud, ca: both }, { ...oldSite, ca: oldRoot })).toBe('OK');
+    expect(await handshake({ ...oldCloud, ca: oldRoot }, { ...newSite, ca: both })).toBe('OK');
+    expect(await handshake({ ...newCloud, ca: newRoot }, { ...newSite, ca: newRoot })).toBe('OK');
+    expect(await handshake({ ...newCloud, ca: newRoot }, { ...oldSite, ca: both })).not.toBe('OK');
+    authority.retireCa();
+    const bundle = authority.trustBundlePem;
+    expect(await handshake({ ...newCloud, ca: bundle }, { ...newSite, ca: bundle })).toBe('OK');
+    expect(await handshake({ ...newCloud, ca: bundle }, { ...oldSite, ca: bundle })).not.toBe('OK');
+    expect(await handshake({ ...oldCloud, ca: bundle }, { ...newSite, ca: bundle })).not.toBe('OK');
+  });
+
+  test('succeed for whoever pins either root of a server that shows its chain and both roots', async () => {
+    const { authority, next, oldRoot, newRoot } = await change();
+    authority.prepareCa(next);
+    authority.activateCa();
+    const site = await gateway(authority, SITE_A);
+    const { key, cert } = await gateway(authority, CLOUD);
+    for (const shown of [authority.trustBundlePem, oldRoot + newRoot]) {
+      const server = { key, cert: cert + shown, ca: authority.trustBundlePem };
+      expect(await handshake(server, { ...site, ca: oldRoot })).toBe('OK');
+      expect(await handshake(server, { ...site, ca: newRoot })).toBe('OK');
+    }
+  });
+
+  test('refuse what is on the CRL of either CA', async () => {
+    const { authority, next } = await change();
+    const issue = async () => {
+      const { privateKeyPem: key, csrPem } = newRequest();
+      const { certificatePem: cert, serial } = await authority.issue(csrPem, SITE_A);
+      return { key, cert, serial };
+    };
+    const [oldLost, oldKept] = [await issue(), await issue()];
+    authority.prepareCa(next);
+    authority.activateCa();
+    const [newLost, newKept] = [await issue(), await issue()];
+    for (const { serial } of [oldLost, newLost]) await authority.revoke({ serial });
+    const cloud = await gateway(authority, CLOUD);
+    const ca = authority.trustBundlePem;
+    const crl = pemTexts(authority.crlPem());
+    const at = ({ key, cert }: Omit<End, 'ca'>) =>
+      handshake({ ...cloud, ca, crl }, { key, cert, ca });
+    expect([await at(oldKept), await at(newKept)]).toEqual(['OK', 'OK']);
+    expect([await at(oldLost), await at(newLost)]).toEqual(['CERT_REVOKED', 'CERT_REVOKED']);
+  });
+
+  test('give a token of before the change a certificate of the new CA', async () => {
+    const { authority, next } = await change();
+    const token = await authority.createToken({ site: 'site-a', endpoints: ['https://a.example'] });
+    authority.prepareCa(next);
+    authority.activateCa();
+    const issued = certificateOf(await authority.enrol(redemptionOf(token)));
+    expect(authority.isCurrent(issued)).toBe(true);
+  });
+});
