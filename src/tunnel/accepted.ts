@@ -1,12 +1,13 @@
 /**
- * The listening side's end of one tunnel. It lives as long as its first lane.
+ * The listening side's end of one tunnel. It lives as long as its first lane, and goes on when another
+ * one has followed that.
  * @module
  */
+import type { X509Certificate } from 'node:crypto';
 import type { GatewayIdentity } from '../pki/names.ts';
-import type { CloseCause } from './lane.ts';
+import type { CloseCause, LaneOptions } from './lane.ts';
 import { LaneTunnel } from './lane-tunnel.ts';
 import type { Hello } from './messages.ts';
-import type { Timers } from './timers.ts';
 import type { TlsLane } from './tls-lane.ts';
 import type { ConnectionInfo, TunnelState } from './tunnel.ts';
 
@@ -14,41 +15,71 @@ export interface AcceptedOptions {
   readonly peer: GatewayIdentity;
   readonly info: ConnectionInfo;
   readonly hello: Hello;
-  readonly maxSlabs: number;
-  readonly timers: Timers;
+  readonly lane: LaneOptions;
+  readonly onRenewed: () => void;
+  readonly onLaneEnded: (cause: CloseCause) => void;
   readonly onClosed: (cause: CloseCause) => void;
 }
 
 export class AcceptedTunnel extends LaneTunnel {
-  readonly info: ConnectionInfo;
   /** What the peer says it runs; not verified. */
   readonly software: string;
-  readonly #onClosed: AcceptedOptions['onClosed'];
+  readonly #options: AcceptedOptions;
+  #info: ConnectionInfo;
   #state: TunnelState = 'up';
 
   /** Takes over a lane that is up. */
   constructor(first: TlsLane, options: AcceptedOptions) {
-    super(options.peer, options.maxSlabs, options.timers);
-    this.info = options.info;
+    super(options.peer, options.lane);
+    this.#info = options.info;
     this.software = options.hello.software;
-    this.#onClosed = options.onClosed;
-    this.begin(first);
+    this.#options = options;
+    this.begin(first, options.info);
   }
 
   get state(): TunnelState {
     return this.#state;
   }
 
+  /** Of the first lane; of the last one when the tunnel is closed. */
+  get info(): ConnectionInfo {
+    return this.#info;
+  }
+
+  /** The verified end-entity certificates of all lanes: while it is renewed, old and new ones. */
+  get certificates(): readonly X509Certificate[] {
+    return this.set.certificates;
+  }
+
   /** Takes over a further lane that is up. */
-  override join(lane: TlsLane): void {
-    super.join(lane);
+  join(lane: TlsLane, info: ConnectionInfo): void {
+    this.set.join(lane, info);
+  }
+
+  /** Takes over a lane that is up, and is to be the first one. */
+  succeed(lane: TlsLane, info: ConnectionInfo): void {
+    this.set.succeed(lane, info);
+  }
+
+  /** Whether a further lane may come, or with `isFirst` one that is to be the first. */
+  takesLane(isFirst: boolean, maxLanes: number): boolean {
+    return isFirst ? !this.set.isRenewing : this.set.size < maxLanes;
   }
 
   protected override finish(): void {}
 
+  protected override onRenewed(info: ConnectionInfo): void {
+    this.#info = info;
+    this.#options.onRenewed();
+  }
+
+  protected override onLaneEnded(cause: CloseCause): void {
+    this.#options.onLaneEnded(cause);
+  }
+
   protected override onLost(cause: CloseCause): void {
     this.#state = 'closed';
-    this.#onClosed(cause);
+    this.#options.onClosed(cause);
     this.emit('down', cause);
   }
 }

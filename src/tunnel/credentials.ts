@@ -1,5 +1,5 @@
 /**
- * The TLS profile of a tunnel: version 1.3 only, own certificate, one trust anchor, no resumption.
+ * The TLS profile of a tunnel: version 1.3 only, own certificate, own trust anchors, no resumption.
  * @module
  */
 import { constants } from 'node:crypto';
@@ -12,7 +12,7 @@ export interface TunnelCredentials {
   readonly key: string | Buffer;
   /** The gateway's certificate; intermediate ones, if any, behind it. */
   readonly cert: string | Buffer;
-  /** The root that the peer's certificate must lead to. */
+  /** The root that the peer's certificate must lead to; of several, one behind the other, any. */
   readonly ca: string | Buffer;
 }
 
@@ -24,7 +24,8 @@ export function tlsProfile({ key, cert, ca }: TunnelCredentials): SecureContextO
     minVersion: 'TLSv1.3',
     maxVersion: 'TLSv1.3',
     ciphers: fastestCiphers(),
-    // A resumed session would pass by the check of the certificate.
+    // A resumed session would pass by the check of the certificate. OpenSSL sends tickets still, but
+    // they name sessions that it would have to ask for, and that nobody keeps.
     secureOptions: constants.SSL_OP_NO_TICKET,
   };
 }

@@ -25,7 +25,7 @@ export interface AttemptOptions {
   readonly port: number;
   readonly context: SecureContext;
   readonly expectedPeer: GatewayIdentity;
-  readonly hello: Required<Hello>;
+  readonly hello: Hello;
   readonly timeoutMs: number;
   readonly lane: LaneOptions;
 }
@@ -117,10 +117,18 @@ export class DialAttempt {
 
 function identityFault(raw: Buffer, expected: GatewayIdentity): Error | undefined {
   try {
-    const found = formatIdentity(identityOfCertificate(new X509Certificate(raw)));
+    const certificate = new X509Certificate(raw);
+    // Without a purpose, OpenSSL lets a certificate pass for any (RFC 5280 section 4.2.1.12).
+    if (certificate.keyUsage?.includes(SERVER_AUTH) !== true) {
+      return new Error('the certificate of the server is not for servers');
+    }
+    const found = formatIdentity(identityOfCertificate(certificate));
     if (found === formatIdentity(expected)) return undefined;
     return new Error(`the server is ${found}, not ${formatIdentity(expected)}`);
   } catch (error) {
     return error as Error;
   }
 }
+
+/** id-kp-serverAuth. */
+const SERVER_AUTH = '1.3.6.1.5.5.7.3.1';

@@ -1,5 +1,6 @@
 /**
- * The dialling side: a tunnel that connects to one of several endpoints, and again when it breaks.
+ * The dialling side: a tunnel that connects to one of several endpoints, and again when it breaks. Its
+ * certificate can be renewed while packets flow.
  * @module
  */
 import { randomBytes } from 'node:crypto';
@@ -19,7 +20,8 @@ import {
 } from './lane.ts';
 import { LANE_CHECK_MS, LaneDemand } from './lane-demand.ts';
 import { LaneTunnel } from './lane-tunnel.ts';
-import { CloseCode, PROTOCOL_VERSION, type Welcome } from './messages.ts';
+import { CloseCode, type Hello, PROTOCOL_VERSION, type Welcome } from './messages.ts';
+import { Renewal } from './renewal.ts';
 import { SlabPool } from './slab-pool.ts';
 import { systemTimers, type Timers } from './timers.ts';
 import type { TlsLane } from './tls-lane.ts';
@@ -64,6 +66,9 @@ export class DialledTunnel extends LaneTunnel {
   #info: ConnectionInfo | undefined;
   #attempt: DialAttempt | undefined;
   #cancelTimer: () => void = () => {};
+  /** Those of `renew` that are not done yet. */
+  #renewals: Promise<unknown> = Promise.resolve();
+  #renewal: Renewal | undefined;
   #endpoint: TunnelEndpoint;
   #endpointIndex = 0;
   /** How often in a row the peer has said that the site is elsewhere. */
@@ -76,6 +81,7 @@ export class DialledTunnel extends LaneTunnel {
   /** Tells the listening side which connections are lanes of one tunnel. */
   #tunnelId = '';
   readonly #furtherAttempts = new Set<DialAttempt>();
+  #onNoneDialled: () => void = () => {};
   #furtherFailures = 0;
   #nextFurtherMs = 0;
 
@@ -83,19 +89,16 @@ export class DialledTunnel extends LaneTunnel {
   constructor(options: DialOptions) {
     const limits = resolveLimits(options);
     const timers = options.timers ?? systemTimers;
-    super(options.expectedPeer, limits.maxSlabs, timers);
     const [first] = options.endpoints;
     if (first === undefined) throw new ApiMisuseError('there is no endpoint to dial');
+    const { slabBytes, limitUnsent } = options;
+    const laneOptions = { ...limits, pool: new SlabPool(slabBytes), timers, limitUnsent };
+    super(options.expectedPeer, laneOptions);
     this.#endpoint = first;
     this.#options = options;
     this.#timers = timers;
     this.#maxLanes = checkLanes(options.lanes ?? DEFAULT_LANES);
-    this.#laneOptions = {
-      ...limits,
-      pool: new SlabPool(options.slabBytes),
-      timers,
-      limitUnsent: options.limitUnsent,
-    };
+    this.#laneOptions = laneOptions;
     this.#context = secureContext(options);
     this.#connect();
   }
@@ -109,12 +112,44 @@ export class DialledTunnel extends LaneTunnel {
   }
 
   /**
-   * Uses other credentials from the next connection on; the ones that are up stay.
+   * Uses other credentials: at the next connection if the tunnel is not up. If it is, it opens new lanes
+   * under them and then has the old ones drained, so that no packet and no message is lost, and `renewed`
+   * is emitted. Resolves when the old ones are gone, or when the tunnel has gone down: it comes back
+   * under the new credentials. One renewal follows the other, in the order of the calls.
    *
-   * @throws {CertificateError} if they are unusable; those before are kept then.
+   * When it rejects, everything is as before, and it may be called again.
+   *
+   * @throws {CertificateError} if the credentials are unusable.
+   * @throws {PeerRefusedError} if the peer does not want a lane under them.
+   * @throws {EnvironmentError} if a lane cannot be had.
    */
-  updateCredentials(credentials: TunnelCredentials): void {
-    this.#context = secureContext(credentials);
+  renew(credentials: TunnelCredentials): Promise<void> {
+    const renewal = this.#renewals.then(() => this.#renew(secureContext(credentials)));
+    this.#renewals = renewal.catch(() => {});
+    return renewal;
+  }
+
+  async #renew(context: SecureContext): Promise<void> {
+    if (this.#state === 'up') {
+      this.#renewal = new Renewal({
+        peer: this.peer,
+        set: this.set,
+        // Lanes that the other side may have taken already are not to be cut.
+        ready: this.#whenNoneIsDialled(),
+        lanes: () => this.lanes,
+        dial: (number, outcome) => this.#dialBeside(number, context, outcome),
+      });
+      try {
+        await this.#renewal.run();
+      } finally {
+        this.#renewal = undefined;
+      }
+    }
+    this.#context = context;
+    if (this.#state !== 'connecting') return;
+    // Else the tunnel would come up under the old ones, and stay so.
+    this.#attempt?.cancel();
+    this.#connect();
   }
 
   protected override finish(): void {
@@ -130,20 +165,30 @@ export class DialledTunnel extends LaneTunnel {
   #connect(): void {
     this.#state = 'connecting';
     this.#tunnelId = randomBytes(16).toString('hex');
-    this.#attempt = this.#dial(this.#endpoint, 0, {
-      onUp: (lane, welcome, info) => this.#onUp(lane, welcome, info),
-      onFailed: (cause) => this.onLost(cause),
-    });
+    this.#attempt = this.#dial(
+      this.#endpoint,
+      this.#context,
+      { lane: 0 },
+      {
+        onUp: (lane, welcome, info) => this.#onUp(lane, welcome, info),
+        onFailed: (cause) => this.onLost(cause),
+      }
+    );
   }
 
-  #dial({ host, port }: TunnelEndpoint, lane: number, outcome: AttemptOutcome): DialAttempt {
+  #dial(
+    { host, port }: TunnelEndpoint,
+    context: SecureContext,
+    lane: Pick<Hello, 'lane' | 'renews'>,
+    outcome: AttemptOutcome
+  ): DialAttempt {
     const { software = 'virtual-presence', handshakeTimeoutMs = 10_000 } = this.#options;
     const options = {
       host,
       port,
-      context: this.#context,
+      context,
       expectedPeer: this.peer,
-      hello: { version: PROTOCOL_VERSION, software, tunnel: this.#tunnelId, lane },
+      hello: { version: PROTOCOL_VERSION, software, tunnel: this.#tunnelId, ...lane },
       timeoutMs: handshakeTimeoutMs,
       lane: this.#laneOptions,
     };
@@ -158,7 +203,7 @@ export class DialledTunnel extends LaneTunnel {
     this.#upSinceMs = this.#timers.now();
     const lanes = Math.min(this.#maxLanes, welcome.lanes ?? 1);
     this.mayGrow = lanes > 1;
-    this.begin(lane);
+    this.begin(lane, info);
     if (this.mayGrow) this.#watch(new LaneDemand(lanes));
     this.emit('up', info);
   }
@@ -167,6 +212,8 @@ export class DialledTunnel extends LaneTunnel {
   #watch(demand: LaneDemand): void {
     this.#cancelTimer = this.#timers.after(LANE_CHECK_MS, () => {
       this.#watch(demand);
+      // Then lanes are counted that are about to go.
+      if (this.#renewal !== undefined) return;
       const nowMs = this.#timers.now();
       const { sentBytes, receivedBytes } = this.counters;
       const flows = this.spread.active(nowMs);
@@ -178,28 +225,56 @@ export class DialledTunnel extends LaneTunnel {
     });
   }
 
-  /** To where the first lane has led, whatever the endpoint's name stands for by now. */
-  #dialFurther(lane: number): void {
-    const { remoteAddress: host, remotePort: port } = this.#info!;
-    const attempt: DialAttempt = this.#dial({ host, port }, lane, {
-      onUp: (further) => {
-        this.#furtherAttempts.delete(attempt);
+  #dialFurther(number: number): void {
+    this.#dialBeside(number, this.#context, {
+      onUp: (lane, _welcome, info) => {
         this.#furtherFailures = 0;
-        this.join(further);
+        this.set.join(lane, info);
       },
       onFailed: () => {
-        this.#furtherAttempts.delete(attempt);
         const { backoff, random } = this.#options;
         const delayMs = backoffDelayMs(this.#furtherFailures++, backoff, random);
         this.#nextFurtherMs = this.#timers.now() + delayMs;
       },
     });
+  }
+
+  /** To where the first lane has led, whatever the endpoint's name stands for by now. */
+  #dialBeside(number: number, context: SecureContext, outcome: AttemptOutcome): void {
+    const { remoteAddress: host, remotePort: port } = this.#info!;
+    const lane = number === 0 ? { lane: 0, renews: true } : { lane: number };
+    const attempt: DialAttempt = this.#dial({ host, port }, context, lane, {
+      onUp: (...up) => {
+        outcome.onUp(...up);
+        this.#onDialled(attempt);
+      },
+      onFailed: (cause) => {
+        outcome.onFailed(cause);
+        this.#onDialled(attempt);
+      },
+    });
     this.#furtherAttempts.add(attempt);
+  }
+
+  #whenNoneIsDialled(): Promise<void> {
+    return new Promise((resolve) => {
+      if (this.#furtherAttempts.size === 0) resolve();
+      else this.#onNoneDialled = resolve;
+    });
+  }
+
+  #onDialled(attempt: DialAttempt): void {
+    this.#furtherAttempts.delete(attempt);
+    if (this.#furtherAttempts.size === 0) this.#onNoneDialled();
   }
 
   #cancelFurther(): void {
     for (const attempt of this.#furtherAttempts) attempt.cancel();
     this.#furtherAttempts.clear();
+  }
+
+  protected override onRenewed(info: ConnectionInfo): void {
+    this.#info = info;
   }
 
   /** Both for a connection that could not be made and for one that broke. */
@@ -210,12 +285,14 @@ export class DialledTunnel extends LaneTunnel {
     this.#attempt = undefined;
     this.#info = undefined;
     this.#state = this.#isFinished ? 'closed' : 'waiting';
+    this.#renewal?.cut();
     if (wasUp) this.emit('down', cause);
     if (this.#isFinished) return;
 
     const { stableAfterMs = 10_000 } = this.#options;
     if (wasUp && this.#timers.now() - this.#upSinceMs >= stableAfterMs) this.#failures = 0;
-    const isRefused = cause.by === 'peer' && (!wasUp || REFUSALS.has(cause.code));
+    const isRefused =
+      cause.by === 'peer' && (wasUp ? REFUSALS.has(cause.code) : !PASSING.has(cause.code));
     const delayMs = this.#follow(cause) ? 0 : this.#nextDelayMs(isRefused);
     // First, so that a listener that closes the tunnel finds it.
     this.#cancelTimer = this.#timers.after(delayMs, () => this.#connect());
@@ -259,5 +336,7 @@ const REFUSALS: ReadonlySet<string> = new Set([
   CloseCode.UnknownSite,
   CloseCode.WrongIdentity,
 ]);
+/** Codes by which a listening side says no, but not for long: to be tried again as after any failure. */
+const PASSING: ReadonlySet<string> = new Set([CloseCode.TooMany, CloseCode.Shutdown]);
 const DEFAULT_LANES = 8;
 const MAX_MOVES = 4;

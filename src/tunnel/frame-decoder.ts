@@ -146,7 +146,7 @@ export class FrameDecoder {
   }
 
   #newBuffer(need: number): Slab {
-    const isOpen = this.limits.max[FrameType.Packet] !== 0;
+    const isOpen = this.limits.max[FrameType.Packet]! > 0;
     if (isOpen && HEADROOM + need <= this.#pool.slabBytes) return this.#pool.take();
     const room = isOpen ? need : FRAME_HEADER_LENGTH + MAX_HANDSHAKE_LENGTH;
     return this.#pool.single(HEADROOM + room);
@@ -161,7 +161,7 @@ export class FrameDecoder {
 }
 
 function faultOf(type: number, size: number, { min, max }: FrameLimits): FrameFault {
-  if (max[type] === 0) return FrameFault.BadType;
+  if (max[type]! < 0) return FrameFault.BadType;
   return size < min[type]! || size > max[type]! ? FrameFault.BadLength : FrameFault.None;
 }
 

@@ -27,6 +27,8 @@ export const FrameType = {
   Pong: 0x06,
   /** Last frame of either side: why it ends. */
   Close: 0x07,
+  /** The sender gives this lane no packets or messages any more. */
+  Drain: 0x08,
 } as const;
 export type FrameType = (typeof FrameType)[keyof typeof FrameType];
 
@@ -40,7 +42,7 @@ export const FrameFault = {
 } as const;
 export type FrameFault = (typeof FrameFault)[keyof typeof FrameFault];
 
-/** Payload lengths by type, in bytes: from `min[type]` to `max[type]`; a `max` of 0 refuses it. */
+/** Payload lengths by type, in bytes: from `min[type]` to `max[type]`; a `max` of -1 refuses it. */
 export interface FrameLimits {
   readonly min: Int32Array;
   readonly max: Int32Array;
@@ -74,8 +76,18 @@ export function openLimits(maxControlBytes: number): FrameLimits {
     [FrameType.Ping, PING_LENGTH, PING_LENGTH],
     [FrameType.Pong, PING_LENGTH, PING_LENGTH],
     [FrameType.Close, 2, MAX_HANDSHAKE_LENGTH],
+    [FrameType.Drain, 0, 0],
   ]);
   limits.max.fill(maxControlBytes, FIRST_EXTENSION_TYPE);
+  return limits;
+}
+
+/** Limits of a lane on which DRAIN has come. */
+export function drainedLimits(maxControlBytes: number): FrameLimits {
+  const limits = openLimits(maxControlBytes);
+  for (const type of [FrameType.Packet, FrameType.Control, FrameType.Drain]) {
+    limits.max[type] = REFUSED;
+  }
   return limits;
 }
 
@@ -99,7 +111,7 @@ export function frameLength(buffer: Buffer, offset: number): number {
 }
 
 function limitsOf(rows: readonly (readonly [FrameType, min: number, max: number])[]): FrameLimits {
-  const limits = { min: new Int32Array(256), max: new Int32Array(256) };
+  const limits = { min: new Int32Array(256), max: new Int32Array(256).fill(REFUSED) };
   for (const [type, min, max] of rows) {
     limits.min[type] = min;
     limits.max[type] = max;
@@ -107,5 +119,7 @@ function limitsOf(rows: readonly (readonly [FrameType, min: number, max: number]
   return limits;
 }
 
+/** Below every length. */
+const REFUSED = -1;
 /** HELLO, WELCOME and CLOSE are small, so that a stranger cannot make us hold much. */
 export const MAX_HANDSHAKE_LENGTH = 4096;

@@ -7,6 +7,7 @@ export { type BackoffOptions, backoffDelayMs } from './backoff.ts';
 export type { TunnelCredentials } from './credentials.ts';
 export type { DialledTunnel, DialOptions, TunnelEndpoint } from './dialer.ts';
 export {
+  drainedLimits,
   FRAME_HEADER_LENGTH,
   FrameFault,
   type FrameLimits,
@@ -17,15 +18,15 @@ export {
   writeFrameHeader,
 } from './frame.ts';
 export { FrameDecoder, type FrameHandler } from './frame-decoder.ts';
+export type { HandshakeLimits, RefusedConnection } from './handshakes.ts';
 export type { CloseCause, Lane, LaneCounters, LaneLimits, UnsentLimit } from './lane.ts';
 export type {
   ListenerCounters,
-  ListenerEvents,
   ListenOptions,
   TunnelCandidate,
-  TunnelListener,
   TunnelRefusal,
-} from './listener.ts';
+} from './listen-options.ts';
+export type { ListenerEvents, TunnelListener } from './listener.ts';
 export { ALPN_PROTOCOL, CloseCode, type CloseEndpoint, PROTOCOL_VERSION } from './messages.ts';
 export { MtlsTunnel } from './mtls-tunnel.ts';
 export type { Timers } from './timers.ts';

@@ -1,8 +1,7 @@
 /**
  * What both sides of a tunnel have in common: packets over several lanes, each flow on one of them.
  *
- * The first lane is the tunnel: it carries the control messages, and when it ends, the tunnel does.
- * Further lanes come and go.
+ * Which lanes there are, `lane-set.ts` knows; here are those that carry what this side sends.
  *
  * A packet's way out:
  * 1. `reserve` points into the lane of the packet before, for the next one is likely of the same flow
@@ -22,11 +21,11 @@ import {
   type CloseCause,
   type Lane,
   type LaneCounters,
-  type LaneOwner,
+  type LaneOptions,
   newLaneCounters,
 } from './lane.ts';
-import { type Close, CloseCode, type CloseEndpoint } from './messages.ts';
-import { SlabBudget } from './slab-pool.ts';
+import { LaneSet, type LaneSetOwner } from './lane-set.ts';
+import { CloseCode, type CloseEndpoint } from './messages.ts';
 import type { Timers } from './timers.ts';
 import type { TlsLane } from './tls-lane.ts';
 import type { ConnectionInfo, Tunnel, TunnelEvents, TunnelState } from './tunnel.ts';
@@ -40,23 +39,22 @@ export abstract class LaneTunnel extends EventEmitter<TunnelEvents> implements T
   #spread: FlowSpread | undefined;
   /** Whether flows are to be told apart also while there is one lane only. */
   protected mayGrow = false;
+  protected readonly set: LaneSet;
   readonly #timers: Timers;
-  readonly #budget: SlabBudget;
-  /** Those that carry packets, the first one first. */
-  #lanes: Lane[] = [];
+  /** Those that carry packets. */
+  #lanes: TlsLane[] = [];
   /** That `reserve` pointed into last. */
   #reserved = 0;
   #reservedAt = 0;
   #wasRefused = false;
   /** Of the last flush; flows need no finer time. */
   #nowMs = 0;
-  #first: Lane | undefined;
 
-  constructor(peer: GatewayIdentity, maxSlabs: number, timers: Timers) {
+  constructor(peer: GatewayIdentity, options: LaneOptions) {
     super();
     this.peer = peer;
-    this.#timers = timers;
-    this.#budget = new SlabBudget(maxSlabs);
+    this.#timers = options.timers;
+    this.set = new LaneSet(options, this.#owner());
   }
 
   /** Made when it is first needed: most tunnels have one lane. */
@@ -69,7 +67,7 @@ export abstract class LaneTunnel extends EventEmitter<TunnelEvents> implements T
   abstract get info(): ConnectionInfo | undefined;
 
   get rttMs(): number | undefined {
-    return this.#first?.rttMs;
+    return this.set.first?.rttMs;
   }
 
   get lanes(): number {
@@ -117,7 +115,7 @@ export abstract class LaneTunnel extends EventEmitter<TunnelEvents> implements T
   }
 
   sendControl(message: Json): boolean {
-    return this.#first?.sendControl(message) ?? false;
+    return this.set.first?.sendControl(message) ?? false;
   }
 
   close(
@@ -125,52 +123,46 @@ export abstract class LaneTunnel extends EventEmitter<TunnelEvents> implements T
     reason: string = '',
     endpoint?: CloseEndpoint
   ): Promise<void> {
-    return this.#end((lane, close) => lane.close(close), { code, reason, endpoint });
+    this.finish();
+    return this.set.end('close', { code, reason, endpoint });
   }
 
   abort(code: string, reason: string, endpoint?: CloseEndpoint): Promise<void> {
-    return this.#end((lane, close) => lane.abort(close), { code, reason, endpoint });
+    this.finish();
+    return this.set.end('abort', { code, reason, endpoint });
   }
 
   destroy(): void {
-    const close = { code: CloseCode.ConnectionLost, reason: 'the tunnel was destroyed' };
-    void this.#end((lane, { code, reason }) => lane.destroy(code, reason), close);
+    const reason = 'the tunnel was destroyed';
+    this.finish();
+    void this.set.end('destroy', { code: CloseCode.ConnectionLost, reason });
   }
 
   /** Makes sure that no lane follows those there are. */
   protected abstract finish(): void;
+  /** Another lane is the first one from now on. */
+  protected abstract onRenewed(info: ConnectionInfo): void;
   /** The first lane is gone, and all others with it. */
   protected abstract onLost(cause: CloseCause): void;
+  /** A lane has ended, whichever. */
+  protected onLaneEnded(_cause: CloseCause): void {}
 
   /** A lane whose handshake is done is the tunnel from now on. */
-  protected begin(lane: TlsLane): void {
-    this.#first = lane;
-    lane.handTo(this.#ownerOf((cause) => this.#onFirstClosed(cause)));
+  protected begin(lane: TlsLane, info: ConnectionInfo): void {
     this.#nowMs = this.#timers.now();
     this.#spread = undefined;
-    this.#lanes = [lane];
-    this.#reserved = 0;
+    this.set.begin(lane, info);
   }
 
-  /** A further lane whose handshake is done carries packets from now on. */
-  protected join(lane: TlsLane): void {
-    lane.handTo(this.#ownerOf(() => this.#remove(lane)));
-    this.#lanes.push(lane);
-    this.spread.setLanes(this.#lanes.length, this.#timers.now());
-    this.#onLanes();
-  }
-
-  /** Ends the lanes behind the first `count`. */
+  /** Has the lanes behind the first `count` drained, but for the first of all. */
   protected shrink(count: number): void {
-    for (const lane of this.#lanes.slice(count)) {
-      lane.close({ code: CloseCode.Idle, reason: 'the lane is not needed' });
-    }
+    const further = this.#lanes.filter((lane) => lane !== this.set.first);
+    for (const lane of further.slice(Math.max(count - 1, 0))) this.set.retire(lane);
   }
 
-  #ownerOf(onLaneClosed: (cause: CloseCause) => void): LaneOwner {
+  #owner(): LaneSetOwner {
     return {
       counters: this.counters,
-      budget: this.#budget,
       onPacket: (buffer, start, end) => this.onPacket(buffer, start, end),
       onBatchEnd: () => this.onBatchEnd(),
       onDrain: () => {
@@ -178,9 +170,19 @@ export abstract class LaneTunnel extends EventEmitter<TunnelEvents> implements T
         this.#wasRefused = false;
         this.onDrain();
       },
-      onHandshake: () => 'the handshake is done already',
       onControl: (message) => this.emit('control', message),
-      onLaneClosed,
+      onCarrier: (lane) => this.#carry(lane),
+      onCarrierGone: (lane) => this.#remove(lane),
+      onRenewed: (info) => {
+        this.onRenewed(info);
+        this.emit('renewed', info);
+      },
+      onLaneEnded: (cause) => this.onLaneEnded(cause),
+      onLost: (cause) => {
+        this.#lanes = [];
+        this.#reserved = 0;
+        this.onLost(cause);
+      },
     };
   }
 
@@ -201,7 +203,14 @@ export abstract class LaneTunnel extends EventEmitter<TunnelEvents> implements T
     return lane.commit(type, end - start);
   }
 
-  #remove(lane: Lane): void {
+  #carry(lane: TlsLane): void {
+    this.#lanes.push(lane);
+    if (this.#lanes.length === 1) return;
+    this.spread.setLanes(this.#lanes.length, this.#timers.now());
+    this.#onLanes();
+  }
+
+  #remove(lane: TlsLane): void {
     const at = this.#lanes.indexOf(lane);
     if (at < 0) return;
     const last = this.#lanes.pop()!;
@@ -213,27 +222,6 @@ export abstract class LaneTunnel extends EventEmitter<TunnelEvents> implements T
   #onLanes(): void {
     this.#reserved = 0;
     this.emit('lanes', this.#lanes.length);
-  }
-
-  #onFirstClosed(cause: CloseCause): void {
-    const others = this.#lanes.slice(1);
-    this.#first = undefined;
-    this.#lanes = [];
-    for (const lane of others) {
-      if (cause.by === 'us') lane.abort(cause);
-      else lane.destroy(cause.code, cause.reason);
-    }
-    this.onLost(cause);
-  }
-
-  async #end(end: (lane: Lane, close: Close) => void, close: Close): Promise<void> {
-    const first = this.#first;
-    const lanes = this.#lanes.slice(1);
-    this.finish();
-    // The first one last: with it, the others are ended as if they were not to send any more.
-    for (const lane of lanes) end(lane, close);
-    if (first !== undefined) end(first, close);
-    await Promise.all([first?.gone, ...lanes.map(({ gone }) => gone)]);
   }
 }
 

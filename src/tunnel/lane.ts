@@ -19,10 +19,14 @@ export interface LaneCounters {
   receivedBytes: number;
   sentControl: number;
   receivedControl: number;
+  /** Control messages that were not taken because too many waited. */
+  refusedControl: number;
   /** Packets that were not sent because as many waited as may, and had done so for long. */
   droppedFull: number;
   /** Packets that were not sent so that the others wait less. */
   droppedLate: number;
+  /** Lanes that were cut because the peer did not answer DRAIN in time. */
+  drainTimeouts: number;
 }
 
 export function newLaneCounters(): LaneCounters {
@@ -33,8 +37,10 @@ export function newLaneCounters(): LaneCounters {
     receivedBytes: 0,
     sentControl: 0,
     receivedControl: 0,
+    refusedControl: 0,
     droppedFull: 0,
     droppedLate: 0,
+    drainTimeouts: 0,
   };
 }
 
@@ -54,7 +60,10 @@ export interface LaneOwner {
   onDrain: () => void;
   /** HELLO or WELCOME came. Returns what is wrong with it, or undefined. */
   onHandshake(message: Json): string | undefined;
-  onControl(message: Json): void;
+  /** Returns why the lane has to end, if the message is not allowed. */
+  onControl(message: Json, bytes: number): Close | undefined;
+  /** DRAIN came: the peer gives this lane nothing any more. Returns what is wrong with it, if anything. */
+  onPeerDrained(): string | undefined;
   /** Called once; the lane carries nothing any more. */
   onLaneClosed(cause: CloseCause): void;
 }
@@ -67,7 +76,8 @@ export function handshakeOwner(hooks: Pick<LaneOwner, 'onHandshake' | 'onLaneClo
     onPacket: ignore,
     onBatchEnd: ignore,
     onDrain: ignore,
-    onControl: ignore,
+    onControl: () => undefined,
+    onPeerDrained: () => undefined,
     ...hooks,
   };
 }
@@ -81,10 +91,22 @@ export interface LaneLimits {
   readonly maxSlabs?: number;
   /** Longest control message, in bytes of JSON; at most 16 MiB - 1; default 4 MiB. */
   readonly maxControlBytes?: number;
+  /**
+   * Longest control message taken from the peer, in bytes of JSON; default `maxControlBytes` where this side
+   * dials, and 128 KiB where it listens, if that is less: reading one takes all other tunnels' time.
+   */
+  readonly maxReceivedControlBytes?: number;
+  /**
+   * Bytes of control messages taken from the peer of a tunnel a second, averaged over 10 s; default
+   * `maxReceivedControlBytes`.
+   */
+  readonly maxControlByteRate?: number;
   /** Control messages that may wait to be sent, in bytes; default twice `maxControlBytes`. */
   readonly maxControlQueueBytes?: number;
-  /** Control messages taken from the peer a second, averaged over 10 s; default 100. */
+  /** Control messages taken from the peer of a tunnel a second, averaged over 10 s; default 100. */
   readonly maxControlRate?: number;
+  /** How long a lane may take to end by agreement, in ms; default 10,000. */
+  readonly drainTimeoutMs?: number;
 }
 
 /** Tells the system how much of what a connection was given it is to keep unsent, in bytes. */
@@ -135,8 +157,14 @@ export interface Lane {
    */
   sendControl(message: Json): boolean;
 
-  /** Ends the lane: takes nothing any more, sends what waits, then says why. */
-  close(close: Close): void;
+  /** Takes nothing any more, sends what waits, then DRAIN. What the peer sends is still taken. */
+  drain(): void;
+
+  /**
+   * Ends the lane: takes nothing any more, sends what waits, then says why; `after` something else is
+   * done, if that is given.
+   */
+  close(close: Close, after?: Promise<unknown>): void;
 
   /** Ends the lane: takes nothing any more, drops what waits, says why. */
   abort(close: Close): void;
@@ -152,17 +180,31 @@ export interface Lane {
  */
 export function resolveLimits(limits: LaneLimits): Required<LaneLimits> {
   const { maxSlabs = 16, maxControlBytes = 4 * 1024 * 1024, maxControlRate = 100 } = limits;
-  const { maxControlQueueBytes = 2 * maxControlBytes } = limits;
-  const resolved = { maxSlabs, maxControlBytes, maxControlQueueBytes, maxControlRate };
-  for (const [name, value] of Object.entries(resolved)) {
-    if (!Number.isInteger(value) || value < 1) {
-      throw new ApiMisuseError(`${name} must be a positive integer, not ${value}`);
+  const { maxControlQueueBytes = 2 * maxControlBytes, drainTimeoutMs = 10_000 } = limits;
+  const { maxReceivedControlBytes = maxControlBytes } = limits;
+  const { maxControlByteRate = maxReceivedControlBytes } = limits;
+  const resolved = {
+    maxSlabs,
+    maxControlBytes,
+    maxReceivedControlBytes,
+    maxControlByteRate,
+    maxControlQueueBytes,
+    maxControlRate,
+    drainTimeoutMs,
+  };
+  for (const [name, value] of Object.entries(resolved)) checkWhole(name, value);
+  for (const [name, bytes] of Object.entries({ maxControlBytes, maxReceivedControlBytes })) {
+    if (bytes > MAX_FRAME_PAYLOAD) {
+      throw new ApiMisuseError(`${name} must be at most ${MAX_FRAME_PAYLOAD}`);
     }
   }
-  if (maxControlBytes > MAX_FRAME_PAYLOAD) {
-    throw new ApiMisuseError(`maxControlBytes must be at most ${MAX_FRAME_PAYLOAD}`);
-  }
   return resolved;
+}
+
+/** @throws {ApiMisuseError} if it is not a positive integer. */
+export function checkWhole(name: string, value: number): number {
+  if (Number.isInteger(value) && value >= 1) return value;
+  throw new ApiMisuseError(`${name} must be a positive integer, not ${value}`);
 }
 
 /** @throws {ApiMisuseError} if a tunnel cannot have so many lanes. */

@@ -16,21 +16,29 @@ import {
   type Server as TlsServer,
 } from 'node:tls';
 import { EventEmitter } from 'eventemitter3';
+import { checkRate, RateLimit } from '../connection-gate.ts';
 import { EnvironmentError } from '../errors.ts';
 import { formatIdentity, type GatewayIdentity, identityOfCertificate } from '../pki/names.ts';
 import type { Json } from '../store/store.ts';
 import { AcceptedTunnel } from './accepted.ts';
 import { secureContext, type TunnelCredentials, tlsProfile } from './credentials.ts';
 import { FrameType } from './frame.ts';
+import { type Handshake, Handshakes } from './handshakes.ts';
 import {
   type CloseCause,
   checkLanes,
+  checkWhole,
   handshakeOwner,
-  type LaneLimits,
   type LaneOptions,
   resolveLimits,
-  type UnsentLimit,
 } from './lane.ts';
+import {
+  type ListenerCounters,
+  type ListenOptions,
+  newListenerCounters,
+  type TunnelCandidate,
+  type TunnelRefusal,
+} from './listen-options.ts';
 import {
   ALPN_PROTOCOL,
   type Close,
@@ -44,74 +52,11 @@ import {
 import { SlabPool } from './slab-pool.ts';
 import { systemTimers, type Timers } from './timers.ts';
 import { TlsLane } from './tls-lane.ts';
-import { connectionInfo } from './tunnel.ts';
-
-/** A peer whose certificate is verified, at the moment when the host decides about it. */
-export interface TunnelCandidate {
-  readonly identity: GatewayIdentity;
-  readonly certificate: X509Certificate;
-  readonly remoteAddress: string;
-}
-
-/**
- * Why the host does not want a peer, as it is told: `code` is one of `CloseCode`, or one of the host's
- * own of lower-case letters, digits and hyphens; `endpoint`, with `CloseCode.Moved`, where to dial.
- */
-export type TunnelRefusal = Close;
-
-export interface ListenOptions extends TunnelCredentials, LaneLimits {
-  /** Address to listen on; default all. */
-  readonly host?: string;
-  /** 0: any free one, see `TunnelListener.port`. */
-  readonly port: number;
-  /**
-   * Decides about a verified peer: undefined lets it in. Asked when TLS is done, and again at HELLO,
-   * just before the tunnel is up: what was true then need not be true any more. Default: lets all in.
-   */
-  readonly authorize?: (candidate: TunnelCandidate) => TunnelRefusal | undefined;
-  /** Role that peers must have; default `site`. */
-  readonly peerRole?: GatewayIdentity['role'];
-  /** Connections whose handshake is under way, at most; further ones are cut. Default 128. */
-  readonly maxHandshakes?: number;
-  /** From the accept to HELLO, in ms; default 10,000. */
-  readonly handshakeTimeoutMs?: number;
-  /** Interval of PING of both sides, in ms; default 10,000. */
-  readonly keepaliveMs?: number;
-  /** Told to peers; default `virtual-presence`. */
-  readonly software?: string;
-  /** Size of the buffers in which packets are collected, in bytes; default 256 KiB. */
-  readonly slabBytes?: number;
-  /** Connections that may carry the packets of one tunnel; default 8. */
-  readonly lanes?: number;
-  /** Where there is one, the system's own queues are kept as short as the tunnel's. */
-  readonly limitUnsent?: UnsentLimit;
-  readonly timers?: Timers;
-}
-
-/** Cumulative. */
-export interface ListenerCounters {
-  /** Tunnels that came up. */
-  accepted: number;
-  /** Connections cut because `maxHandshakes` were under way. */
-  overflowed: number;
-  /** Connections that led to no tunnel, by reason: a code of Node, OpenSSL or a CLOSE, `no-alpn`. */
-  readonly failed: Map<string, number>;
-  /** Those of `failed` whose peer was verified but not wanted, by code. */
-  readonly refused: Map<string, number>;
-  /** Tunnels that were up and were closed because the peer broke the protocol. */
-  protocolErrors: number;
-}
+import { type ConnectionInfo, connectionInfo } from './tunnel.ts';
 
 export interface ListenerEvents {
   /** A tunnel is up. Set its `onPacket` before returning; the first packets may follow at once. */
   tunnel: (tunnel: AcceptedTunnel) => void;
-}
-
-interface Handshake {
-  readonly socket: Socket;
-  readonly cancelTimeout: () => void;
-  /** What to count when it ends without a tunnel; while TLS is at work, `tlsClientError` tells. */
-  failure: string | undefined;
 }
 
 export class TunnelListener extends EventEmitter<ListenerEvents> {
@@ -119,13 +64,7 @@ export class TunnelListener extends EventEmitter<ListenerEvents> {
   readonly identity: GatewayIdentity;
   /** Tunnels that are up. */
   readonly tunnels: ReadonlySet<AcceptedTunnel>;
-  readonly counters: ListenerCounters = {
-    accepted: 0,
-    overflowed: 0,
-    failed: new Map(),
-    refused: new Map(),
-    protocolErrors: 0,
-  };
+  readonly counters: ListenerCounters;
   readonly #options: ListenOptions;
   readonly #timers: Timers;
   readonly #laneOptions: LaneOptions;
@@ -135,10 +74,11 @@ export class TunnelListener extends EventEmitter<ListenerEvents> {
   readonly #tunnels = new Set<AcceptedTunnel>();
   /** By the peer's identity and what it calls the tunnel. */
   readonly #tunnelsById = new Map<string, AcceptedTunnel>();
-  /** By remote address and port, which the plain and the TLS socket of a connection share. */
-  readonly #handshakes = new Map<string, Handshake>();
-  /** Connections that were cut during TLS, and that `tlsClientError` has not told of yet. */
-  #cut = 0;
+  readonly #handshakes: Handshakes;
+  /** All whose connection is there, with the peer's certificate. */
+  readonly #lanes = new Map<TlsLane, X509Certificate>();
+  /** Of identities. */
+  readonly #rates: RateLimit;
   #port = 0;
 
   private constructor(options: ListenOptions) {
@@ -150,11 +90,26 @@ export class TunnelListener extends EventEmitter<ListenerEvents> {
     this.#timers = options.timers ?? systemTimers;
     this.#maxLanes = checkLanes(options.lanes ?? DEFAULT_LANES);
     this.#laneOptions = {
-      ...resolveLimits(options),
+      ...resolveLimits({
+        maxReceivedControlBytes: Math.min(options.maxControlBytes ?? Infinity, FROM_PEERS_BYTES),
+        ...options,
+      }),
       pool: new SlabPool(options.slabBytes),
       timers: this.#timers,
       limitUnsent: options.limitUnsent,
     };
+    const { maxTunnelRate = 2, maxTunnelBurst = 20 } = options;
+    checkWhole('maxTunnelBurst', maxTunnelBurst);
+    this.#rates = new RateLimit(checkRate('maxTunnelRate', maxTunnelRate), maxTunnelBurst);
+    this.#handshakes = new Handshakes({
+      ...options,
+      timers: this.#timers,
+      onRefused: (refused) => {
+        count(this.counters.failed, refused.code);
+        options.onRefused?.(refused);
+      },
+    });
+    this.counters = newListenerCounters(this.#handshakes.gate.counters);
     // Two servers, so that a connection can be counted and cut before TLS spends anything on it.
     this.#tcp = createTcpServer({ noDelay: true }, (socket) => this.#onConnection(socket));
     this.#tls = createTlsServer({
@@ -164,12 +119,7 @@ export class TunnelListener extends EventEmitter<ListenerEvents> {
       ALPNProtocols: [ALPN_PROTOCOL],
     });
     this.#tls.on('secureConnection', (socket) => this.#onSecure(socket));
-    this.#tls.on('tlsClientError', (error: NodeJS.ErrnoException, socket) => {
-      const reason = String(socket.authorizationError ?? error.code);
-      // Emitted for those that we have cut ourselves too; then it does not tell which one it was.
-      if (reason === 'ECONNRESET' && this.#cut > 0) this.#cut--;
-      else count(this.counters.failed, reason);
-    });
+    this.#tls.on('tlsClientError', (error, socket) => this.#handshakes.onTlsError(error, socket));
   }
 
   /** See `MtlsTunnel.listen`. */
@@ -207,7 +157,8 @@ export class TunnelListener extends EventEmitter<ListenerEvents> {
   }
 
   /**
-   * Uses other credentials for the connections to come; those that are up stay.
+   * Uses other credentials for the connections to come; those that are up stay. `ca` may hold several
+   * certificates: while an authority is followed by another one, peers of both are let in.
    *
    * @throws {CertificateError} if they are unusable; those before are kept then.
    */
@@ -216,69 +167,55 @@ export class TunnelListener extends EventEmitter<ListenerEvents> {
     this.#tls.setSecureContext(tlsProfile(credentials));
   }
 
+  /**
+   * Ends every tunnel that has a lane with one of these certificates, and every connection whose handshake
+   * is under way with one. Nothing of them passes any more when it returns. A connection of which no
+   * certificate is known yet is left to `authorize`, which ought to refuse it by then.
+   *
+   * @returns how many tunnels it has ended
+   */
+  cut(isRevoked: (certificate: X509Certificate) => boolean, code: string, reason: string): number {
+    const tunnels = [...this.#tunnels].filter(({ certificates }) => certificates.some(isRevoked));
+    // Of a tunnel that is being closed, what waits may still be under way to the peer.
+    for (const [lane, certificate] of this.#lanes) {
+      if (lane.isEnded && isRevoked(certificate)) lane.destroy(code, reason);
+    }
+    for (const tunnel of tunnels) void tunnel.abort(code, reason);
+    this.#handshakes.cut(isRevoked, { code, reason });
+    return tunnels.length;
+  }
+
   /** Takes no more connections, sends what the tunnels hold, and ends them. */
   async close(code: string = CloseCode.Shutdown, reason: string = ''): Promise<void> {
     const closed = new Promise<void>((resolve) => this.#tcp.close(() => resolve()));
-    for (const { socket } of this.#handshakes.values()) socket.destroy();
+    this.#handshakes.close({ code: CloseCode.Shutdown, reason: 'the listener is closed' });
     await Promise.all([...this.#tunnels].map((tunnel) => tunnel.close(code, reason)));
     await closed;
   }
 
   #onConnection(socket: Socket): void {
-    const { maxHandshakes = 128, handshakeTimeoutMs = 10_000 } = this.#options;
-    socket.on('error', () => {});
-    if (this.#handshakes.size >= maxHandshakes) {
-      this.counters.overflowed++;
-      socket.destroy();
-      return;
-    }
-    const key = keyOf(socket);
-    const handshake: Handshake = {
-      socket,
-      failure: undefined,
-      cancelTimeout: this.#timers.after(handshakeTimeoutMs, () => {
-        if (handshake.failure === undefined) this.#cut++;
-        handshake.failure = CloseCode.HandshakeTimeout;
-        socket.destroy();
-      }),
-    };
-    this.#handshakes.set(key, handshake);
-    socket.once('close', () => {
-      if (!this.#endHandshake(key)) return;
-      if (handshake.failure !== undefined) count(this.counters.failed, handshake.failure);
-    });
-    this.#tls.emit('connection', socket);
-  }
-
-  #endHandshake(key: string): boolean {
-    this.#handshakes.get(key)?.cancelTimeout();
-    return this.#handshakes.delete(key);
-  }
-
-  /** Says what to count if a handshake fails from here on. */
-  #explain(socket: Socket, failure: string): void {
-    const handshake = this.#handshakes.get(keyOf(socket));
-    if (handshake !== undefined) handshake.failure = failure;
+    if (this.#handshakes.admit(socket)) this.#tls.emit('connection', socket);
   }
 
   #onSecure(socket: TLSSocket): void {
     socket.on('error', () => {});
-    this.#explain(socket, CloseCode.ConnectionLost);
+    const handshake = this.#handshakes.of(socket);
+    const certificate = socket.getPeerX509Certificate();
+    if (handshake === undefined || !socket.authorized || certificate === undefined) {
+      socket.destroy();
+      return;
+    }
+    handshake.failure = { code: CloseCode.ConnectionLost, reason: 'it ended before HELLO' };
+    handshake.certificate = certificate;
     if (socket.alpnProtocol !== ALPN_PROTOCOL) {
       // TLS lets a client that names no protocol through.
-      this.#explain(socket, 'no-alpn');
+      this.#handshakes.refuse(handshake, { code: 'no-alpn', reason: 'it names no protocol' });
       socket.destroy();
       return;
     }
-    const certificate = socket.getPeerX509Certificate();
-    if (!socket.authorized || certificate === undefined) {
-      socket.destroy();
-      return;
-    }
-    const decision = this.#decide(certificate, socket.remoteAddress ?? '');
+    const decision = this.#decide(handshake, certificate);
     if ('code' in decision) {
-      count(this.counters.refused, decision.code);
-      this.#explain(socket, decision.code);
+      this.#refuse(handshake, decision);
       socket.end(closeFrame(decision));
       return;
     }
@@ -286,17 +223,19 @@ export class TunnelListener extends EventEmitter<ListenerEvents> {
       socket,
       FrameType.Hello,
       handshakeOwner({
-        onHandshake: (message) => this.#onHello(lane, message, decision, socket),
-        onLaneClosed: ({ code }) => this.#explain(socket, code),
+        onHandshake: (message) => this.#onHello(lane, message, decision, handshake, socket),
+        onLaneClosed: (cause) => this.#handshakes.refuse(handshake, withoutCode(cause)),
       }),
       this.#laneOptions
     );
+    handshake.lane = lane;
   }
 
   #onHello(
     lane: TlsLane,
     message: Json,
     candidate: TunnelCandidate,
+    handshake: Handshake,
     socket: TLSSocket
   ): string | undefined {
     const hello = readHello(message);
@@ -304,15 +243,13 @@ export class TunnelListener extends EventEmitter<ListenerEvents> {
     const { authorize, software = 'virtual-presence', keepaliveMs = 10_000 } = this.#options;
     const peer = formatIdentity(candidate.identity);
     const id = hello.tunnel === undefined ? undefined : `${peer} ${hello.tunnel}`;
-    const isFurther = (hello.lane ?? 0) > 0;
-    const tunnel = isFurther && id !== undefined ? this.#tunnelsById.get(id) : undefined;
-    const refusal =
-      authorize?.(candidate) ??
-      (isFurther && (tunnel === undefined || tunnel.lanes >= this.#maxLanes)
-        ? { code: CloseCode.NoTunnel, reason: 'there is no tunnel that takes the lane' }
-        : undefined);
+    const refused = authorize?.(candidate);
+    // The host may have ended this very connection, or the tunnel, meanwhile.
+    if (handshake.isSettled) return undefined;
+    const tunnel = id === undefined ? undefined : this.#tunnelsById.get(id);
+    const refusal = refused ?? this.#placeFault(hello, tunnel);
     if (refusal !== undefined) {
-      count(this.counters.refused, refusal.code);
+      this.#refuse(handshake, refusal);
       lane.abort(refusal);
       return undefined;
     }
@@ -324,10 +261,21 @@ export class TunnelListener extends EventEmitter<ListenerEvents> {
       lanes: this.#maxLanes,
     });
     lane.becomeUp(keepaliveMs);
-    this.#endHandshake(keyOf(socket));
-    if (tunnel !== undefined) tunnel.join(lane);
-    else this.#welcome(lane, candidate.identity, hello, id, socket);
+    this.#handshakes.done(handshake);
+    this.#lanes.set(lane, candidate.certificate);
+    void lane.gone.then(() => this.#lanes.delete(lane));
+    const info = connectionInfo(socket);
+    if (tunnel === undefined) this.#welcome(lane, candidate.identity, hello, id, info);
+    else if (isFirst(hello)) tunnel.succeed(lane, info);
+    else tunnel.join(lane, info);
     return undefined;
+  }
+
+  /** Why there is no place for a lane that is not the first of a new tunnel. */
+  #placeFault(hello: Hello, tunnel: AcceptedTunnel | undefined): TunnelRefusal | undefined {
+    const isNew = tunnel === undefined && isFirst(hello) && hello.renews !== true;
+    if (isNew || tunnel?.takesLane(isFirst(hello), this.#maxLanes) === true) return undefined;
+    return { code: CloseCode.NoTunnel, reason: 'there is no tunnel that takes the lane' };
   }
 
   #welcome(
@@ -335,15 +283,17 @@ export class TunnelListener extends EventEmitter<ListenerEvents> {
     peer: GatewayIdentity,
     hello: Hello,
     id: string | undefined,
-    socket: TLSSocket
+    info: ConnectionInfo
   ): void {
-    const { maxSlabs, timers } = this.#laneOptions;
     const tunnel: AcceptedTunnel = new AcceptedTunnel(lane, {
       peer,
-      info: connectionInfo(socket),
+      info,
       hello,
-      maxSlabs,
-      timers,
+      lane: this.#laneOptions,
+      onRenewed: () => {
+        this.counters.renewed++;
+      },
+      onLaneEnded: (cause) => this.#onLaneEnded(cause),
       onClosed: (cause) => this.#onClosed(tunnel, id, cause),
     });
     this.#tunnels.add(tunnel);
@@ -352,7 +302,7 @@ export class TunnelListener extends EventEmitter<ListenerEvents> {
     this.emit('tunnel', tunnel);
   }
 
-  #decide(certificate: X509Certificate, remoteAddress: string): TunnelCandidate | TunnelRefusal {
+  #decide(handshake: Handshake, certificate: X509Certificate): TunnelCandidate | TunnelRefusal {
     const { authorize, peerRole = 'site' } = this.#options;
     let identity: GatewayIdentity;
     try {
@@ -360,27 +310,53 @@ export class TunnelListener extends EventEmitter<ListenerEvents> {
     } catch (error) {
       return { code: CloseCode.WrongIdentity, reason: printable((error as Error).message) };
     }
+    handshake.identity = identity;
+    // Without a purpose, OpenSSL lets a certificate pass for any (RFC 5280 section 4.2.1.12).
+    if (certificate.keyUsage?.includes(CLIENT_AUTH) !== true) {
+      return { code: CloseCode.WrongIdentity, reason: 'the certificate is not for clients' };
+    }
     if (identity.role !== peerRole || identity.trustDomain !== this.identity.trustDomain) {
       const reason = `peers here are of role ${peerRole} in ${this.identity.trustDomain}`;
       return { code: CloseCode.WrongIdentity, reason };
     }
-    const candidate = { identity, certificate, remoteAddress };
-    return authorize?.(candidate) ?? candidate;
+    const candidate = { identity, certificate, remoteAddress: handshake.remoteAddress };
+    const refusal = authorize?.(candidate);
+    if (refusal !== undefined) return refusal;
+    if (this.#rates.take(formatIdentity(identity), this.#timers.now())) return candidate;
+    return { code: CloseCode.TooMany, reason: 'too many connections of this identity' };
+  }
+
+  #refuse(handshake: Handshake, refusal: TunnelRefusal): void {
+    count(this.counters.refused, refusal.code);
+    this.#handshakes.refuse(handshake, refusal);
+  }
+
+  #onLaneEnded({ by, code }: CloseCause): void {
+    if (by === 'us' && code === CloseCode.ProtocolError) this.counters.protocolErrors++;
   }
 
   #onClosed(tunnel: AcceptedTunnel, id: string | undefined, { by, code }: CloseCause): void {
+    if (by === 'us' && code === CloseCode.ControlRate) this.counters.controlFloods++;
     this.#tunnels.delete(tunnel);
     if (id !== undefined && this.#tunnelsById.get(id) === tunnel) this.#tunnelsById.delete(id);
-    if (by === 'us' && code === CloseCode.ProtocolError) this.counters.protocolErrors++;
   }
 }
 
-function keyOf({ remoteAddress, remotePort }: Socket): string {
-  return `${remoteAddress} ${remotePort}`;
+function isFirst({ lane = 0 }: Hello): boolean {
+  return lane === 0;
+}
+
+/** Codes are counted, and a peer can make up any number of its own. */
+function withoutCode({ by, code, reason }: CloseCause): Close {
+  return by === 'peer' ? { code: 'peer-closed', reason: `${code}: ${reason}` } : { code, reason };
 }
 
 function count(counters: Map<string, number>, reason: string): void {
   counters.set(reason, (counters.get(reason) ?? 0) + 1);
 }
 
+/** id-kp-clientAuth. */
+const CLIENT_AUTH = '1.3.6.1.5.5.7.3.2';
 const DEFAULT_LANES = 8;
+/** Longest control message of a peer: a signing request is 64 KiB at most. */
+const FROM_PEERS_BYTES: number = 128 * 1024;

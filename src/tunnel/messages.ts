@@ -32,16 +32,26 @@ export const CloseCode = {
   Moved: 'moved',
   /** A further lane is not wanted any more. */
   Idle: 'idle',
-  /** A further lane was offered to a tunnel that is not there, or has enough of them. */
+  /** Another lane, under a newer certificate, has taken the place of this one. */
+  Renewed: 'renewed',
+  /** A lane was offered to a tunnel that is not there, has enough of them, or is being renewed. */
   NoTunnel: 'no-tunnel',
   /** The peer sent what the protocol does not allow. */
   ProtocolError: 'protocol-error',
+  /** The peer sent more control messages than it may. */
+  ControlRate: 'control-rate',
+  /** More connections than a peer may bring in the time. */
+  TooMany: 'too-many',
   /** Never sent: the connection could not be made, or broke. */
   ConnectionLost: 'connection-lost',
   /** Never sent: nothing was heard of the peer for three keepalive intervals. */
   KeepaliveTimeout: 'keepalive-timeout',
   /** Never sent: the peer did not finish the handshake in time. */
   HandshakeTimeout: 'handshake-timeout',
+  /** Never sent: the connection had to make way for others that were under way. */
+  Evicted: 'evicted',
+  /** Never sent: an address brought more connections than it may. */
+  RateLimited: 'rate-limited',
 } as const;
 
 interface Greeting {
@@ -55,6 +65,8 @@ export interface Hello extends Greeting {
   readonly tunnel?: string | undefined;
   /** 0, or absent, for the first lane of a tunnel. */
   readonly lane?: number | undefined;
+  /** The lane is to take the place of the first one of a tunnel that is there. */
+  readonly renews?: boolean | undefined;
 }
 
 export interface Welcome extends Greeting {
@@ -139,6 +151,7 @@ const helloSchema = v.object({
   ...greeting,
   tunnel: v.optional(v.pipe(v.string(), v.regex(/^[0-9a-f]{32}$/))),
   lane: v.optional(whole(0, MAX_LANES - 1)),
+  renews: v.optional(v.boolean()),
 });
 const welcomeSchema = v.object({
   ...greeting,

@@ -3,7 +3,8 @@
  * @module
  */
 import { DialledTunnel, type DialOptions } from './dialer.ts';
-import { type ListenOptions, TunnelListener } from './listener.ts';
+import type { ListenOptions } from './listen-options.ts';
+import { TunnelListener } from './listener.ts';
 
 export const MtlsTunnel = {
   /**

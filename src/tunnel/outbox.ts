@@ -9,7 +9,8 @@
  * 3. `flush()` hands over all that was committed; while the socket is busy it is only marked
  * 4. one write at a time goes to the socket: PONG, then messages, then the marked part of the oldest
  *    slab, as much of it as the socket takes in a moment (`#chunk`). So a message waits for little,
- *    and TLS gets one piece of memory, which it need not copy together first
+ *    and TLS gets one piece of memory, which it need not copy together first. A frame that is to go
+ *    behind all else goes when none of these is left
  * 5. when the socket has taken it, an empty slab goes back to the pool, and `onDrain` tells a caller
  *    that had been refused
  * @module
@@ -69,6 +70,7 @@ export class Outbox {
   readonly #messages: Buffer[] = [];
   #messageBytes = 0;
   #pong: Buffer | undefined;
+  #behind: Buffer | undefined;
   #last: Buffer | undefined;
   #isWriting = false;
   /** While the oldest slab is being written: up to where. Otherwise 0. */
@@ -146,6 +148,12 @@ export class Outbox {
     this.#pump();
   }
 
+  /** Sends a frame when nothing else waits any more. Nothing is to be committed after it. */
+  sendBehind(frame: Buffer): void {
+    this.#behind = frame;
+    this.#pump();
+  }
+
   /** Sends what was handed over, then `frame` if there is one, then ends the stream. */
   end(frame: Buffer = EMPTY): void {
     this.#last = frame;
@@ -155,6 +163,7 @@ export class Outbox {
   /** Forgets what waits; what the socket is taking now stays. */
   drop(): void {
     this.#pong = undefined;
+    this.#behind = undefined;
     this.#messages.length = 0;
     this.#messageBytes = 0;
     const busy = this.#writingTo > 0 ? this.#slabs[0] : undefined;
@@ -198,7 +207,7 @@ export class Outbox {
       bytes = this.#messages.shift();
       this.#messageBytes -= bytes?.length ?? 0;
     }
-    bytes ??= this.#nextOfSlab();
+    bytes ??= this.#nextOfSlab() ?? this.#takeBehind();
     if (bytes !== undefined) {
       this.#isWriting = true;
       if (this.#nowMs - this.#lastTakenMs > PACE_WINDOW_MS) {
@@ -221,6 +230,12 @@ export class Outbox {
     }
     this.#writingTo = this.#chunkEnd(slab);
     return slab.buffer.subarray(slab.sent, this.#writingTo);
+  }
+
+  #takeBehind(): Buffer | undefined {
+    const frame = this.#behind;
+    this.#behind = undefined;
+    return frame;
   }
 
   /** Where the frames end that go in one write. */

@@ -11,6 +11,7 @@ import type { TLSSocket } from 'node:tls';
 import { ApiMisuseError } from '../errors.ts';
 import type { Json } from '../store/store.ts';
 import {
+  drainedLimits,
   FRAME_HEADER_LENGTH,
   FrameFault,
   FrameType,
@@ -51,8 +52,10 @@ export class TlsLane implements Lane {
   #silentTicks = 0;
   #pingSentMs = 0;
   readonly #ping: Buffer = Buffer.alloc(PING_LENGTH);
-  #controlWindowMs = 0;
-  #controlInWindow = 0;
+  #isDraining = false;
+  /** Control messages that are not to be sent yet; undefined if they go at once. */
+  #held: Buffer[] | undefined;
+  #heldBytes = 0;
 
   /** Serves a connection whose TLS handshake is done and checked; `first` is the frame to expect. */
   constructor(socket: TLSSocket, first: FrameType, owner: LaneOwner, options: LaneOptions) {
@@ -110,6 +113,11 @@ export class TlsLane implements Lane {
     return this.#outbox.waitMs;
   }
 
+  /** It takes nothing any more, though what waits may still be sent. */
+  get isEnded(): boolean {
+    return this.#phase === 'ended';
+  }
+
   /** Serves another owner from now on. */
   handTo(owner: LaneOwner): void {
     this.#owner = owner;
@@ -124,14 +132,14 @@ export class TlsLane implements Lane {
   /** Lets packets and control messages through, and begins to send PING. */
   becomeUp(keepaliveMs: number): void {
     this.#phase = 'up';
-    this.#decoder.limits = openLimits(this.#options.maxControlBytes);
+    this.#decoder.limits = openLimits(this.#options.maxReceivedControlBytes);
     this.#keepaliveMs = keepaliveMs;
     this.#sendPing();
     this.#cancelTimer = this.#options.timers.after(keepaliveMs, this.#onTick);
   }
 
   reserve(): number {
-    return this.#phase === 'up' ? this.#outbox.reserve() : -1;
+    return this.#phase === 'up' && !this.#isDraining ? this.#outbox.reserve() : -1;
   }
 
   commit(type: FrameType, payloadLength: number): boolean {
@@ -152,7 +160,7 @@ export class TlsLane implements Lane {
 
   sendControl(message: Json): boolean {
     const { maxControlBytes, maxControlQueueBytes } = this.#options;
-    if (this.#phase !== 'up') return false;
+    if (this.#phase !== 'up' || this.#isDraining) return false;
     const frame = jsonFrame(FrameType.Control, message);
     const length = frame.length - FRAME_HEADER_LENGTH;
     if (length > maxControlBytes) {
@@ -160,19 +168,49 @@ export class TlsLane implements Lane {
         `a control message of ${length} bytes is longer than the ${maxControlBytes} allowed`
       );
     }
-    if (this.#outbox.messageBytes + frame.length > maxControlQueueBytes) return false;
+    const waiting = this.#outbox.messageBytes + this.#heldBytes;
+    if (waiting + frame.length > maxControlQueueBytes) {
+      this.#counters.refusedControl++;
+      return false;
+    }
     this.#counters.sentControl++;
-    this.#outbox.send(frame);
+    if (this.#held === undefined) {
+      this.#outbox.send(frame);
+    } else {
+      this.#held.push(frame);
+      this.#heldBytes += frame.length;
+    }
     return true;
   }
 
-  close(close: Close): void {
+  /** Keeps control messages back until `releaseControl`. */
+  holdControl(): void {
+    this.#held ??= [];
+  }
+
+  releaseControl(): void {
+    const frames = this.#held ?? [];
+    this.#held = undefined;
+    this.#heldBytes = 0;
+    for (const frame of frames) this.#outbox.send(frame);
+  }
+
+  drain(): void {
+    if (this.#phase !== 'up' || this.#isDraining) return;
+    this.#isDraining = true;
     this.#outbox.flush();
-    this.#end({ ...close, by: 'us' });
+    const frame = Buffer.alloc(FRAME_HEADER_LENGTH);
+    writeFrameHeader(frame, 0, FrameType.Drain, 0);
+    this.#outbox.sendBehind(frame);
+  }
+
+  close(close: Close, after?: Promise<unknown>): void {
+    this.#outbox.flush();
+    this.#end({ ...close, by: 'us' }, after);
   }
 
   abort(close: Close): void {
-    this.#outbox.drop();
+    this.#drop();
     this.#end({ ...close, by: 'us' });
   }
 
@@ -209,17 +247,22 @@ export class TlsLane implements Lane {
       if (this.#ping.compare(buffer, start, end) === 0) {
         this.rttMs = this.#options.timers.now() - this.#pingSentMs;
       }
+    } else if (type === FrameType.Drain) {
+      this.#decoder.limits = drainedLimits(this.#options.maxReceivedControlBytes);
+      const fault = this.#owner.onPeerDrained();
+      if (fault !== undefined) this.#abuse(fault);
     } else {
-      this.#onMessage(type, parseJson(buffer, start, end));
+      this.#onMessage(type, parseJson(buffer, start, end), end - start);
     }
     return this.#phase !== 'ended';
   };
 
-  #onMessage(type: number, message: Json | undefined): void {
+  #onMessage(type: number, message: Json | undefined, bytes: number): void {
     if (message === undefined) {
       this.#abuse('a message is not JSON in UTF-8');
     } else if (type === FrameType.Control) {
-      this.#onControl(message);
+      const refusal = this.#owner.onControl(message, bytes);
+      if (refusal !== undefined) this.abort(refusal);
     } else if (type === FrameType.Close) {
       this.#onClose(message);
     } else {
@@ -228,29 +271,13 @@ export class TlsLane implements Lane {
     }
   }
 
-  #onControl(message: Json): void {
-    const { maxControlRate, timers } = this.#options;
-    const nowMs = timers.now();
-    if (nowMs - this.#controlWindowMs >= CONTROL_WINDOW_MS) {
-      this.#controlWindowMs = nowMs;
-      this.#controlInWindow = 0;
-    }
-    this.#controlInWindow++;
-    if (this.#controlInWindow * 1000 > maxControlRate * CONTROL_WINDOW_MS) {
-      this.#abuse(`more than ${maxControlRate} control messages a second`);
-      return;
-    }
-    this.#counters.receivedControl++;
-    this.#owner.onControl(message);
-  }
-
   #onClose(message: Json): void {
     const close = readClose(message);
     if (close === undefined) {
       this.#abuse('the CLOSE is malformed');
       return;
     }
-    this.#outbox.drop();
+    this.#drop();
     this.#end({ by: 'peer', ...close });
   }
 
@@ -283,14 +310,24 @@ export class TlsLane implements Lane {
     this.abort({ code: CloseCode.ProtocolError, reason });
   }
 
+  #drop(): void {
+    this.#held = undefined;
+    this.#outbox.drop();
+  }
+
   /** Stops all delivery at once. What is still to be sent gets `LINGER_MS`. */
-  #end(cause: CloseCause): void {
+  #end(cause: CloseCause, after?: Promise<unknown>): void {
     if (this.#phase === 'ended') return;
     this.#phase = 'ended';
     this.#cancelTimer();
     if (!this.#socket.destroyed) {
       this.#cancelTimer = this.#options.timers.after(LINGER_MS, () => this.#socket.destroy());
-      this.#outbox.end(cause.by === 'us' ? closeFrame(cause) : undefined);
+      const finish = (): void => {
+        this.releaseControl();
+        this.#outbox.end(cause.by === 'us' ? closeFrame(cause) : undefined);
+      };
+      if (after === undefined) finish();
+      else void after.then(finish);
     }
     this.#owner.onLaneClosed(cause);
   }
@@ -312,5 +349,3 @@ const UNSENT_CHUNKS = 2;
 const LINGER_MS = 2_000;
 /** Keepalive intervals without any byte after which a peer is taken for dead. */
 const DEAD_AFTER_TICKS = 3;
-/** Over how long the rate of control messages is averaged, in ms: bursts pass. */
-const CONTROL_WINDOW_MS = 10_000;

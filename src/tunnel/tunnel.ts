@@ -32,6 +32,11 @@ export interface TunnelEvents {
   up: (info: ConnectionInfo) => void;
   /** A further lane has come or gone; so many carry packets now. */
   lanes: (count: number) => void;
+  /**
+   * The first lane is another one, under a newer certificate: on the dialling side after `renew`, on the
+   * other when its peer has done so. The tunnel has been up all the time.
+   */
+  renewed: (info: ConnectionInfo) => void;
   /** Was up, and is no more. */
   down: (cause: CloseCause) => void;
   /** A message of the far control layer, not validated beyond being JSON. */
@@ -50,7 +55,7 @@ export interface Tunnel extends EventEmitter<TunnelEvents> {
   /** Who the peer is, by its verified certificate. */
   readonly peer: GatewayIdentity;
   readonly state: TunnelState;
-  /** Of the connection that is up. */
+  /** Of the first lane of the tunnel that is up. */
   readonly info: ConnectionInfo | undefined;
   readonly counters: Readonly<LaneCounters>;
   /** Round-trip time of the last PING that was answered on the first lane, in ms. */
@@ -104,9 +109,9 @@ export interface Tunnel extends EventEmitter<TunnelEvents> {
   sendControl(message: Json): boolean;
 
   /**
-   * Ends the tunnel for good: delivery stops at once, what was committed is sent (on further lanes
-   * the peer may have ended before it has come), then the peer is told why, and with `CloseCode.Moved` where to dial instead. Resolves when the connections are
-   * gone, after 2 s at most.
+   * Ends the tunnel for good: delivery stops at once, what was committed is sent, on further lanes for
+   * 1 s at most, then the peer is told why, and with `CloseCode.Moved` where to dial instead. Resolves
+   * when the connections are gone, after 2 s at most.
    */
   close(code?: string, reason?: string, endpoint?: CloseEndpoint): Promise<void>;
 

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import {
+  drainedLimits,
   FrameDecoder,
   FrameFault,
   FrameType,
@@ -87,6 +88,7 @@ describe('FrameDecoder', () => {
       fc.tuple(fc.constant(FrameType.Control), sized(0, 5_000)),
       fc.tuple(fc.constant(FrameType.Control), sized(MAX_CONTROL - 1, MAX_CONTROL + 1)),
       fc.tuple(fc.constantFrom(FrameType.Ping, FrameType.Pong), fc.constant(8)),
+      fc.tuple(fc.constant(FrameType.Drain), sized(0, 1)),
       fc.tuple(sized(0, 255), sized(0, 20)),
       fc.tuple(sized(0x80, 0xff), sized(0, MAX_CONTROL + 1))
     );
@@ -117,7 +119,7 @@ describe('FrameDecoder', () => {
 
   test.each<[string, number, number, FrameFault]>([
     ['type 0', 0x00, 11, FrameFault.BadType],
-    ['an unknown type below 0x80', 0x08, 11, FrameFault.BadType],
+    ['an unknown type below 0x80', 0x09, 11, FrameFault.BadType],
     ['the last type below 0x80', 0x7f, 0, FrameFault.BadType],
     ['a second HELLO', FrameType.Hello, 20, FrameFault.BadType],
     ['a WELCOME', FrameType.Welcome, 20, FrameFault.BadType],
@@ -130,6 +132,7 @@ describe('FrameDecoder', () => {
     ['a PING of 7 bytes', FrameType.Ping, 7, FrameFault.BadLength],
     ['a PONG of 9 bytes', FrameType.Pong, 9, FrameFault.BadLength],
     ['a CLOSE of 4 KiB and a byte', FrameType.Close, 4097, FrameFault.BadLength],
+    ['a DRAIN that says something', FrameType.Drain, 1, FrameFault.BadLength],
     ['an extension longer than a control message', 0x80, 100_001, FrameFault.BadLength],
   ])('refuses %s as soon as its header is there', (_, type, length, fault) => {
     const header = Buffer.alloc(4);
@@ -138,6 +141,19 @@ describe('FrameDecoder', () => {
     const frames = [[FrameType.Packet, pattern(20).toString('hex')]];
     expect(decode([Buffer.concat([good, header])])).toEqual({ frames, fault });
     expect(decode([good, header.subarray(0, 3), header.subarray(3)])).toEqual({ frames, fault });
+  });
+
+  test.each<[string, number, number]>([
+    ['a packet', FrameType.Packet, 60],
+    ['a control message', FrameType.Control, 10],
+    ['a second DRAIN', FrameType.Drain, 0],
+  ])('refuses %s behind DRAIN', (_, type, length) => {
+    const header = Buffer.alloc(4);
+    writeFrameHeader(header, 0, type, length);
+    const limits = drainedLimits(MAX_CONTROL);
+    expect(decode([header], limits)).toEqual({ frames: [], fault: FrameFault.BadType });
+    const ping = frame(FrameType.Ping, Buffer.alloc(8));
+    expect(decode([ping], limits).frames).toHaveLength(1);
   });
 
   test.each<[string, number, number, FrameFault]>([

@@ -1,14 +1,13 @@
 import { describe, expect, test, vi } from 'vitest';
-import { VNET_HEADER_LENGTH } from '../../src/packet/index.ts';
 import {
   type AcceptedTunnel,
   CloseCode,
   type DialledTunnel,
   FrameType,
-  type Tunnel,
 } from '../../src/tunnel/index.ts';
 import { LANE_CHECK_MS } from '../../src/tunnel/lane-demand.ts';
 import { FakeTimers } from './fake-timers.ts';
+import { flowOf, numberOf, record, sendRound } from './packets.ts';
 import { HELLO, RawPeer, WELCOME } from './raw-peer.ts';
 import { dial, next, pair, serve, setUpTunnels, siteA, siteB } from './scene.ts';
 
@@ -17,53 +16,11 @@ setUpTunnels();
 const TUNNEL = '0123456789abcdef0123456789abcdef';
 const LENGTH = 50_000;
 
-/** A UDP packet of a flow, with its number in it, behind a virtio-net header. */
-function packetOf(flow: number, number: number, length = LENGTH): Buffer {
-  const packet = Buffer.alloc(length);
-  const start = VNET_HEADER_LENGTH;
-  packet[start] = 0x45;
-  packet[start + 9] = 17;
-  packet.writeUInt32BE(0x0a000001, start + 12);
-  packet.writeUInt32BE(0x0a000002, start + 16);
-  packet.writeUInt16BE(flow, start + 20);
-  packet.writeUInt32BE(number, start + 28);
-  return packet;
-}
-
-/** Keeps the numbers that come, by flow. */
-function record(tunnel: Tunnel): Map<number, number[]> {
-  const numbers = new Map<number, number[]>();
-  tunnel.onPacket = (buffer, start) => {
-    const flow = buffer.readUInt16BE(start + VNET_HEADER_LENGTH + 20);
-    const number = buffer.readUInt32BE(start + VNET_HEADER_LENGTH + 28);
-    numbers.set(flow, [...(numbers.get(flow) ?? []), number]);
-  };
-  return numbers;
-}
-
-/** Sends one packet of each flow, by the way without a copy and by the other. */
-function sendRound(tunnel: Tunnel, flows: number, number: number, length?: number): number {
-  let sent = 0;
-  for (let flow = 0; flow < flows; flow++) {
-    const packet = packetOf(flow, number, length);
-    if ((flow + number) % 2 === 0) {
-      if (tunnel.sendPacket(packet, 0, packet.length)) sent++;
-      continue;
-    }
-    const at = tunnel.reserve();
-    if (at < 0) continue;
-    packet.copy(tunnel.buffer, at);
-    if (tunnel.commit(FrameType.Packet, packet.length)) sent++;
-  }
-  tunnel.flush();
-  return sent;
-}
-
 /** A tunnel with so many lanes that are up at both ends. */
 async function wide(flows: number, timers: FakeTimers): Promise<[DialledTunnel, AcceptedTunnel]> {
   const [dialled, accepted] = await pair({ timers }, { timers });
   const received = record(accepted);
-  sendRound(dialled, flows, 0);
+  sendRound(dialled, flows, 0, LENGTH);
   timers.advance(LANE_CHECK_MS);
   await vi.waitFor(() => {
     expect([dialled.lanes, accepted.lanes]).toEqual([flows, flows]);
@@ -89,7 +46,7 @@ async function twoLanes(): Promise<{
   const timers = new FakeTimers();
   const tunnel = dial(port, { timers });
   await next(tunnel, 'up');
-  for (let number = 0; number < 3; number++) sendRound(tunnel, 2, number);
+  for (let number = 0; number < 3; number++) sendRound(tunnel, 2, number, LENGTH);
   timers.advance(LANE_CHECK_MS);
   await vi.waitFor(() => expect(tunnel.lanes).toBe(2));
   return { tunnel, peers, timers };
@@ -120,7 +77,7 @@ describe('lanes', () => {
       const received = record(to);
       let sent = 0;
       for (let number = 0; number < 40; number++) {
-        sent += sendRound(from, 6, number);
+        sent += sendRound(from, 6, number, LENGTH);
         await new Promise(setImmediate);
       }
       await vi.waitFor(() => {
@@ -156,8 +113,8 @@ describe('lanes', () => {
       for (;;) {
         const payload = await peers[0]!.frame(FrameType.Packet);
         if (payload === undefined) return;
-        const flow = payload.readUInt16BE(VNET_HEADER_LENGTH + 20);
-        const number = payload.readUInt32BE(VNET_HEADER_LENGTH + 28);
+        const flow = flowOf(payload);
+        const number = numberOf(payload);
         flows.set(flow, [...(flows.get(flow) ?? []), number]);
       }
     })();
@@ -166,7 +123,7 @@ describe('lanes', () => {
     for (let isFull = false; !isFull; ) {
       const dropped = tunnel.counters.droppedFull;
       for (let i = 0; i < 20; i++) {
-        sendRound(tunnel, 2, number++);
+        sendRound(tunnel, 2, number++, LENGTH);
         await vi.waitFor(() => expect(latest(flows)).toBe(number - 1), { interval: 1 });
       }
       isFull = tunnel.counters.droppedFull === dropped + 20;
@@ -185,7 +142,7 @@ describe('lanes', () => {
     tunnel.on('down', down);
     peers[1]!.socket.destroy();
     await vi.waitFor(() => expect(tunnel.lanes).toBe(1));
-    sendRound(tunnel, 2, 3);
+    sendRound(tunnel, 2, 3, LENGTH);
     timers.advance(LANE_CHECK_MS);
     await vi.waitFor(() => expect(tunnel.lanes).toBe(2));
     expect(peers).toHaveLength(3);
@@ -214,7 +171,7 @@ describe('lanes', () => {
     const tunnel = dial(port, { timers });
     await next(tunnel, 'up');
     for (let i = 0; i < 5; i++) {
-      sendRound(tunnel, 5, i);
+      sendRound(tunnel, 5, i, LENGTH);
       timers.advance(LANE_CHECK_MS);
     }
     expect(tunnel.lanes).toBe(1);

@@ -17,6 +17,7 @@ export function decodeNaively(stream: Buffer, maxControlBytes: number): Decoded 
     [0x05, [8, 8]],
     [0x06, [8, 8]],
     [0x07, [2, 4096]],
+    [0x08, [0, 0]],
   ]);
   const frames: [number, string][] = [];
   let rest = stream;

@@ -86,6 +86,25 @@ describe('Outbox', () => {
     expect(socket.taken.map((write) => write.length)).toEqual([24, 72]);
   });
 
+  test('a frame that goes behind all else waits for packets and messages, also those that come later', async () => {
+    const { outbox, socket } = setUp();
+    for (let i = 1; i <= 3; i++) {
+      put(outbox, 20, i);
+      outbox.flush();
+    }
+    outbox.sendBehind(Buffer.from([FrameType.Drain, 0, 0, 0]));
+    outbox.send(message(7));
+    for (let i = 0; i < 4; i++) await socket.take();
+    const types = socket.frames.map(([type]) => type);
+    expect(types).toEqual([1, FrameType.Control, 1, 1, FrameType.Drain]);
+    outbox.send(message(8));
+    outbox.end();
+    await socket.take();
+    await socket.take();
+    expect(socket.frames.at(-1)![0]).toBe(FrameType.Control);
+    expect(socket.isEnded).toBe(true);
+  });
+
   test('a reservation without a commit leaves no trace', async () => {
     const { outbox, socket, pool } = setUp();
     outbox.reserve();

@@ -1,0 +1,96 @@
+/**
+ * What a listener may be told, and what it counts.
+ * @module
+ */
+import type { X509Certificate } from 'node:crypto';
+import type { GateCounters } from '../connection-gate.ts';
+import type { GatewayIdentity } from '../pki/names.ts';
+import type { TunnelCredentials } from './credentials.ts';
+import type { HandshakeLimits, RefusedConnection } from './handshakes.ts';
+import type { LaneLimits, UnsentLimit } from './lane.ts';
+import type { Close } from './messages.ts';
+import type { Timers } from './timers.ts';
+
+/** A peer whose certificate is verified, at the moment when the host decides about it. */
+export interface TunnelCandidate {
+  readonly identity: GatewayIdentity;
+  readonly certificate: X509Certificate;
+  readonly remoteAddress: string;
+}
+
+/**
+ * Why the host does not want a peer, as it is told: `code` is one of `CloseCode`, or one of the host's
+ * own of lower-case letters, digits and hyphens; `endpoint`, with `CloseCode.Moved`, where to dial.
+ */
+export type TunnelRefusal = Close;
+
+export interface ListenOptions extends TunnelCredentials, LaneLimits, HandshakeLimits {
+  /** Address to listen on; default all. */
+  readonly host?: string;
+  /** 0: any free one, see `TunnelListener.port`. */
+  readonly port: number;
+  /**
+   * Decides about a verified peer: undefined lets it in. Asked when TLS is done, and again at HELLO,
+   * just before the tunnel is up: what was true then need not be true any more. Default: lets all in.
+   */
+  readonly authorize?: (candidate: TunnelCandidate) => TunnelRefusal | undefined;
+  /** Role that peers must have; default `site`. */
+  readonly peerRole?: GatewayIdentity['role'];
+  /**
+   * Connections a second of one identity, averaged; default 2. Further ones are refused with `too-many`:
+   * two gateways with one certificate replace one another no faster.
+   */
+  readonly maxTunnelRate?: number;
+  /** Connections of one identity that may come at once, lanes included; default 20. */
+  readonly maxTunnelBurst?: number;
+  /** Called for each connection that led to no tunnel and no lane, for an audit log. */
+  readonly onRefused?: (refused: RefusedConnection) => void;
+  /** Interval of PING of both sides, in ms; default 10,000. */
+  readonly keepaliveMs?: number;
+  /** Told to peers; default `virtual-presence`. */
+  readonly software?: string;
+  /** Size of the buffers in which packets are collected, in bytes; default 256 KiB. */
+  readonly slabBytes?: number;
+  /** Connections that may carry the packets of one tunnel; default 8. */
+  readonly lanes?: number;
+  /** Where there is one, the system's own queues are kept as short as the tunnel's. */
+  readonly limitUnsent?: UnsentLimit;
+  readonly timers?: Timers;
+}
+
+/** Cumulative. */
+export interface ListenerCounters {
+  /** Tunnels that came up. */
+  accepted: number;
+  /** Tunnels whose first lane another one has followed, under a newer certificate. */
+  renewed: number;
+  /** Connections cut because `maxHandshakes` were under way. */
+  readonly evicted: number;
+  /** Connections cut because their address brought more than `maxConnectionRate`. */
+  readonly rateLimited: number;
+  /** Connections that led to nothing, by reason: a code of Node, OpenSSL or a CLOSE of ours, `no-alpn`, `peer-closed`. */
+  readonly failed: Map<string, number>;
+  /** Those of `failed` whose peer was verified but not wanted, by code. */
+  readonly refused: Map<string, number>;
+  /** Connections that were up and were closed because the peer broke the protocol. */
+  protocolErrors: number;
+  /** Tunnels that were closed because the peer sent more control messages than `maxControlRate`. */
+  controlFloods: number;
+}
+
+export function newListenerCounters(gate: Readonly<GateCounters>): ListenerCounters {
+  return {
+    accepted: 0,
+    renewed: 0,
+    get evicted() {
+      return gate.evicted;
+    },
+    get rateLimited() {
+      return gate.rateLimited;
+    },
+    failed: new Map(),
+    refused: new Map(),
+    protocolErrors: 0,
+    controlFloods: 0,
+  };
+}

@@ -1,0 +1,108 @@
+/**
+ * One renewal of a tunnel that is up, on the side that dialled: a new first lane under the new
+ * certificate, as many further ones as there are, and only then the old ones are drained.
+ * @module
+ */
+import { EnvironmentError, PeerRefusedError } from '../errors.ts';
+import { formatIdentity, type GatewayIdentity } from '../pki/names.ts';
+import type { AttemptOutcome } from './dial-attempt.ts';
+import type { CloseCause } from './lane.ts';
+import type { LaneSet } from './lane-set.ts';
+import type { TlsLane } from './tls-lane.ts';
+import type { ConnectionInfo } from './tunnel.ts';
+
+export interface RenewalOptions {
+  readonly peer: GatewayIdentity;
+  readonly set: LaneSet;
+  /** When no lane is dialled any more that is not one of the new ones. */
+  readonly ready: Promise<void>;
+  /** How many lanes carry packets. */
+  readonly lanes: () => number;
+  /** Dials a lane of the tunnel under the new certificate; number 0 is to be the first one. */
+  readonly dial: (number: number, outcome: AttemptOutcome) => void;
+}
+
+export class Renewal {
+  readonly #options: RenewalOptions;
+  readonly #whenCut: Promise<void>;
+  #onCut: () => void = () => {};
+  #isCut = false;
+
+  constructor(options: RenewalOptions) {
+    this.#options = options;
+    this.#whenCut = new Promise((resolve) => {
+      this.#onCut = resolve;
+    });
+  }
+
+  /** The tunnel has gone down: `run` resolves, whatever it waits for. */
+  cut(): void {
+    this.#isCut = true;
+    this.#onCut();
+  }
+
+  /**
+   * Resolves when the old lanes are gone, or after `cut`. To be called once. When it rejects, the old
+   * ones are as they were.
+   *
+   * @throws {PeerRefusedError} if the peer does not want a lane under the new certificate.
+   * @throws {EnvironmentError} if the new first lane cannot be had, or breaks before it is the first.
+   */
+  async run(): Promise<void> {
+    const { set, ready } = this.#options;
+    await this.#unlessCut(ready);
+    if (this.#isCut) return;
+    const lanes = this.#options.lanes();
+    let first: TlsLane | undefined;
+    const failure = await this.#unlessCut(
+      this.#dial(0, (lane, info) => {
+        first = lane;
+        set.succeed(lane, info);
+      })
+    );
+    if (failure !== undefined) throw this.#errorOf(failure);
+    if (!this.#isCut) {
+      const further: Promise<unknown>[] = [];
+      for (let number = 1; number < lanes; number++) {
+        further.push(this.#dial(number, (lane, info) => set.join(lane, info)));
+      }
+      // Those that cannot be had are opened later, if they are needed.
+      await this.#unlessCut(Promise.all(further));
+    }
+    if (this.#isCut) return;
+    if (!set.hasSuccessor && set.first !== first) {
+      throw new EnvironmentError('the new first lane was lost before it could take over');
+    }
+    await this.#unlessCut(set.drainOld());
+  }
+
+  /** Resolves to why it failed, if it did; never if it is cancelled. */
+  #dial(
+    number: number,
+    onUp: (lane: TlsLane, info: ConnectionInfo) => void
+  ): Promise<CloseCause | undefined> {
+    return new Promise((resolve) => {
+      this.#options.dial(number, {
+        onUp: (lane, _welcome, info) => {
+          onUp(lane, info);
+          resolve(undefined);
+        },
+        onFailed: resolve,
+      });
+    });
+  }
+
+  #unlessCut<T>(done: Promise<T>): Promise<T | undefined> {
+    return Promise.race([this.#whenCut.then(() => undefined), done]);
+  }
+
+  #errorOf({ by, code, reason }: CloseCause): PeerRefusedError | EnvironmentError {
+    const peer = formatIdentity(this.#options.peer);
+    if (by === 'peer') {
+      return new PeerRefusedError(
+        `${peer} refuses a lane to renew the tunnel (${code}): ${reason}`
+      );
+    }
+    return new EnvironmentError(`a lane to renew the tunnel cannot be had (${code}): ${reason}`);
+  }
+}

@@ -1,0 +1,113 @@
+/** What a peer with a good certificate cannot do: hold up the others, stay after it was cut off. */
+import { describe, expect, test, vi } from 'vitest';
+import { ApiMisuseError } from '../../src/errors.ts';
+import { CloseCode, FrameType } from '../../src/tunnel/index.ts';
+import { hasOpenssl } from './certificates.ts';
+import { FakeTimers } from './fake-timers.ts';
+import { HELLO, RawPeer } from './raw-peer.ts';
+import { ca, cleanUp, dial, listen, next, pair, serve, setUpTunnels, siteA } from './scene.ts';
+
+setUpTunnels();
+
+describe('control messages', () => {
+  test('of a peer are 128 KiB long at most, those to it longer', async () => {
+    const [dialled, accepted, listener] = await pair();
+    const heard = next(dialled, 'control');
+    expect(accepted.sendControl('x'.repeat(4_000_000))).toBe(true);
+    expect((await heard)[0]).toHaveLength(4_000_000);
+    const taken = next(accepted, 'control');
+    dialled.sendControl('x'.repeat(128 * 1024 - 2));
+    await taken;
+    const down = next(dialled, 'down');
+    dialled.sendControl('x'.repeat(128 * 1024 - 1));
+    expect((await down)[0]).toMatchObject({ by: 'peer', code: CloseCode.ProtocolError });
+    expect(listener.counters.protocolErrors).toBe(1);
+  });
+
+  test('of a peer have a number of bytes a second, over ten seconds', async () => {
+    const timers = new FakeTimers();
+    const [dialled, accepted, listener] = await pair({ maxControlByteRate: 1_000, timers });
+    const sizes: number[] = [];
+    accepted.on('control', (message) => sizes.push((message as string).length));
+    for (let i = 0; i < 10; i++) dialled.sendControl('x'.repeat(998));
+    await vi.waitFor(() => expect(sizes).toHaveLength(10));
+    timers.advance(10_000);
+    const down = next(dialled, 'down');
+    for (let i = 0; i < 11; i++) dialled.sendControl('x'.repeat(998));
+    expect((await down)[0]).toMatchObject({ code: CloseCode.ControlRate, reason: expect.stringMatching(/bytes/) });
+    expect(sizes).toHaveLength(20);
+    expect(listener.counters.controlFloods).toBe(1);
+  });
+
+  test.each([
+    { maxReceivedControlBytes: 0 },
+    { maxReceivedControlBytes: 2 ** 24 },
+    { maxControlByteRate: 0.5 },
+  ])('have no limit of %o', async (options) => {
+    await expect(listen(options)).rejects.toThrow(ApiMisuseError);
+  });
+});
+
+describe.runIf(hasOpenssl())('a certificate that names no purpose', () => {
+  const uri = (who: string) => `subjectAltName=URI:spiffe://example.org/${who}`;
+
+  test('lets no edge in', async () => {
+    const listener = await listen();
+    for (const use of ['', '\nextendedKeyUsage=codeSigning,clientAuth']) {
+      const peer = RawPeer.dial(listener.port, ca.forge(uri('site/site-a') + use));
+      if (use !== '') {
+        peer.send(FrameType.Hello, HELLO);
+        expect(await peer.json(FrameType.Welcome)).toMatchObject({ peer: expect.stringMatching(/site-a/) });
+        peer.socket.destroy();
+      } else {
+        expect(await peer.json(FrameType.Close)).toMatchObject({
+          code: CloseCode.WrongIdentity,
+          reason: 'the certificate is not for clients',
+        });
+      }
+    }
+    expect(listener.counters.refused.get(CloseCode.WrongIdentity)).toBe(1);
+  });
+
+  test('makes no cloud', async () => {
+    const port = await serve(() => {}, ca.forge(uri('cloud')));
+    const [, cause] = await next(dial(port), 'waiting');
+    expect(cause.reason).toMatch(/not for servers/);
+  });
+});
+
+test('a peer that is told to come more slowly does so, and is not refused for good', async () => {
+  const listener = await listen({ maxTunnelBurst: 1 });
+  const first = dial(listener.port);
+  await next(first, 'up');
+  const second = dial(listener.port, { backoff: { minMs: 10, maxMs: 60_000 } });
+  const refused = vi.fn();
+  second.on('refused', refused);
+  const [delayMs, cause] = await next(second, 'waiting');
+  expect(cause).toMatchObject({ by: 'peer', code: CloseCode.TooMany });
+  expect(delayMs).toBeLessThan(100);
+  expect(refused).not.toHaveBeenCalled();
+});
+
+test('what a tunnel that is closing still holds does not go out when its peer is cut off', async () => {
+  const listener = await listen();
+  const up = new Promise<Parameters<Parameters<typeof listener.once<'tunnel'>>[1]>[0]>((resolve) =>
+    listener.once('tunnel', resolve)
+  );
+  const peer = RawPeer.dial(listener.port, siteA);
+  cleanUp.push(() => peer.socket.destroy());
+  peer.send(FrameType.Hello, HELLO);
+  await peer.json(FrameType.Welcome);
+  const tunnel = await up;
+  peer.socket.pause();
+  const packet = Buffer.alloc(60_000);
+  while (tunnel.sendPacket(packet, 0, packet.length)) tunnel.flush();
+  const closed = tunnel.close(CloseCode.Replaced);
+  expect(listener.tunnels.size).toBe(0);
+  expect(listener.cut(() => true, CloseCode.Revoked, 'stolen')).toBe(0);
+  // At once, not when what waits is sent or the time for that is over.
+  await closed;
+  peer.socket.resume();
+  await peer.closed;
+  expect(await peer.json(FrameType.Close)).toBeUndefined();
+});

@@ -1,0 +1,57 @@
+/**
+ * Packets with numbers in them, so that a test sees which have come.
+ * @module
+ */
+import { VNET_HEADER_LENGTH } from '../../src/packet/index.ts';
+import { FrameType, type Tunnel } from '../../src/tunnel/index.ts';
+
+/** A UDP packet of a flow, with its number in it, behind a virtio-net header. */
+export function packetOf(flow: number, number: number, length: number): Buffer {
+  const packet = Buffer.alloc(length);
+  const start = VNET_HEADER_LENGTH;
+  packet[start] = 0x45;
+  packet[start + 9] = 17;
+  packet.writeUInt32BE(0x0a000001, start + 12);
+  packet.writeUInt32BE(0x0a000002, start + 16);
+  packet.writeUInt16BE(flow, start + 20);
+  packet.writeUInt32BE(number, start + 28);
+  return packet;
+}
+
+export function flowOf(payload: Buffer, start = 0): number {
+  return payload.readUInt16BE(start + VNET_HEADER_LENGTH + 20);
+}
+
+export function numberOf(payload: Buffer, start = 0): number {
+  return payload.readUInt32BE(start + VNET_HEADER_LENGTH + 28);
+}
+
+/** Keeps the numbers that come, by flow. */
+export function record(tunnel: Tunnel): Map<number, number[]> {
+  const numbers = new Map<number, number[]>();
+  tunnel.onPacket = (buffer, start) => {
+    const flow = flowOf(buffer, start);
+    const known = numbers.get(flow);
+    if (known === undefined) numbers.set(flow, [numberOf(buffer, start)]);
+    else known.push(numberOf(buffer, start));
+  };
+  return numbers;
+}
+
+/** Sends one packet of each flow, by the way without a copy and by the other. */
+export function sendRound(tunnel: Tunnel, flows: number, number: number, length: number): number {
+  let sent = 0;
+  for (let flow = 0; flow < flows; flow++) {
+    const packet = packetOf(flow, number, length);
+    if ((flow + number) % 2 === 0) {
+      if (tunnel.sendPacket(packet, 0, packet.length)) sent++;
+      continue;
+    }
+    const at = tunnel.reserve();
+    if (at < 0) continue;
+    packet.copy(tunnel.buffer, at);
+    if (tunnel.commit(FrameType.Packet, packet.length)) sent++;
+  }
+  tunnel.flush();
+  return sent;
+}

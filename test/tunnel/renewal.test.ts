@@ -1,0 +1,392 @@
+import { describe, expect, test, vi } from 'vitest';
+import { CertificateError, EnvironmentError, PeerRefusedError } from '../../src/errors.ts';
+import {
+  type AcceptedTunnel,
+  CloseCode,
+  type DialledTunnel,
+  type DialOptions,
+  FrameType,
+  type ListenOptions,
+  type TunnelCandidate,
+  type TunnelCredentials,
+} from '../../src/tunnel/index.ts';
+import { LANE_CHECK_MS } from '../../src/tunnel/lane-demand.ts';
+import { CLOUD, site, TestCa } from './certificates.ts';
+import { FakeTimers } from './fake-timers.ts';
+import { numberOf, packetOf, record, sendRound } from './packets.ts';
+import { type RawPeer, WELCOME } from './raw-peer.ts';
+import { ca, cloud, dial, listen, next, pair, serve, setUpTunnels, siteA } from './scene.ts';
+import { whileTrafficFlows } from './traffic.ts';
+
+setUpTunnels();
+
+const WIDE = { maxTunnelBurst: 1_000, maxConnectionRate: 1_000 };
+
+function textOf({ cert }: TunnelCredentials): string {
+  return String(cert).trim();
+}
+
+function seenBy(accepted: AcceptedTunnel): string[] {
+  return accepted.certificates.map((certificate) => certificate.toString().trim());
+}
+
+/** A tunnel with so many lanes that are up at both ends, on timers that stand still. */
+async function wide(
+  lanes: number,
+  listenOptions: Partial<ListenOptions> = {},
+  dialOptions: Partial<DialOptions> = {}
+): Promise<[DialledTunnel, AcceptedTunnel, FakeTimers]> {
+  const timers = new FakeTimers();
+  const [dialled, accepted] = await pair(
+    { timers, ...WIDE, ...listenOptions },
+    { timers, ...dialOptions }
+  );
+  for (let number = 0; number < 3; number++) sendRound(dialled, lanes, number, 50_000);
+  timers.advance(LANE_CHECK_MS);
+  await vi.waitFor(() => expect([dialled.lanes, accepted.lanes]).toEqual([lanes, lanes]));
+  await vi.waitFor(() => expect(accepted.counters.receivedPackets).toBe(3 * lanes));
+  return [dialled, accepted, timers];
+}
+
+describe('renew', () => {
+  test('changes the certificate while packets and messages flow both ways, and loses none', async () => {
+    const [dialled, accepted, listener] = await pair(WIDE);
+    const changes = vi.fn();
+    for (const tunnel of [dialled, accepted]) {
+      for (const event of ['up', 'down'] as const) tunnel.on(event, () => changes(event));
+    }
+    const before = dialled.info;
+    const renewed = [next(dialled, 'renewed'), next(accepted, 'renewed')];
+    const credentials = await ca.issue(site('site-a'));
+    await whileTrafficFlows([dialled, accepted], 4, async () => {
+      await dialled.renew(credentials);
+      expect(dialled.lanes).toBe(1);
+    });
+    const [own, far] = (await Promise.all(renewed)).map((args) => args![0]);
+    expect(dialled.info).toBe(own);
+    expect(accepted.info).toBe(far);
+    expect(own).not.toBe(before);
+    expect(accepted.info.certificate.toString().trim()).toBe(textOf(credentials));
+    expect(seenBy(accepted)).toEqual([textOf(credentials)]);
+    expect(changes).not.toHaveBeenCalled();
+    expect([...listener.tunnels]).toEqual([accepted]);
+    expect(listener.counters).toMatchObject({ accepted: 1, renewed: 1 });
+    expect(dialled.counters.drainTimeouts + accepted.counters.drainTimeouts).toBe(0);
+  });
+
+  test('changes all lanes of a tunnel that has several, and loses nothing', async () => {
+    const [dialled, accepted] = await wide(5);
+    const credentials = await ca.issue(site('site-a'));
+    await whileTrafficFlows([dialled, accepted], 12, () => dialled.renew(credentials));
+    expect([dialled.lanes, accepted.lanes]).toEqual([5, 5]);
+    expect(seenBy(accepted)).toEqual(Array(5).fill(textOf(credentials)));
+  });
+
+  test('several times in a row, as many lanes as there may be each time', async () => {
+    const [dialled, accepted] = await wide(3, { lanes: 3 });
+    const seen: string[][] = [];
+    const all = await Promise.all([1, 2, 3, 4].map(() => ca.issue(site('site-a'))));
+    await whileTrafficFlows([dialled, accepted], 6, async () => {
+      for (const credentials of all) {
+        await dialled.renew(credentials);
+        seen.push(seenBy(accepted));
+      }
+    });
+    expect(seen).toEqual(all.map((credentials) => Array(3).fill(textOf(credentials))));
+  });
+
+  test('called twice at once, does one after the other', async () => {
+    const [dialled, accepted, listener] = await pair(WIDE);
+    const [first, second] = await Promise.all([1, 2].map(() => ca.issue(site('site-a'))));
+    await Promise.all([dialled.renew(first!), dialled.renew(second!)]);
+    expect(seenBy(accepted)).toEqual([textOf(second!)]);
+    expect(listener.counters.renewed).toBe(2);
+  });
+
+  test('a certificate that the peer refuses changes nothing, and the next call tries again', async () => {
+    const bad = await ca.issue(site('site-a'));
+    const good = await ca.issue(site('site-a'));
+    const authorize = ({ certificate }: TunnelCandidate) =>
+      certificate.toString().trim() === textOf(bad)
+        ? { code: CloseCode.Revoked, reason: 'issued by mistake' }
+        : undefined;
+    const [dialled, accepted] = await wide(2, { authorize });
+    await whileTrafficFlows([dialled, accepted], 4, async () => {
+      await expect(dialled.renew(bad)).rejects.toThrow(
+        new PeerRefusedError(
+          'spiffe://example.org/cloud refuses a lane to renew the tunnel (revoked): issued by mistake'
+        )
+      );
+      expect(seenBy(accepted)).toEqual([textOf(siteA), textOf(siteA)]);
+      await dialled.renew(good);
+    });
+    expect(seenBy(accepted)).toEqual([textOf(good), textOf(good)]);
+  });
+
+  test('after a refusal the next connection uses the credentials there were', async () => {
+    const bad = await ca.issue(site('site-b'));
+    const [dialled, accepted, listener] = await pair(WIDE, { random: () => 0 });
+    // Of another site: there is no tunnel of it that the lane could follow.
+    await expect(dialled.renew(bad)).rejects.toThrow(/no-tunnel/);
+    const again = new Promise<AcceptedTunnel>((resolve) => listener.once('tunnel', resolve));
+    accepted.destroy();
+    expect(seenBy(await again)).toEqual([textOf(siteA)]);
+  });
+
+  test('credentials that are unusable change nothing', async () => {
+    const [dialled, accepted] = await pair();
+    await expect(dialled.renew({ ...siteA, cert: cloud.cert })).rejects.toThrow(CertificateError);
+    expect([dialled.state, seenBy(accepted)]).toEqual(['up', [textOf(siteA)]]);
+  });
+
+  test('a peer that is not there any more for new connections changes nothing', async () => {
+    const peers: RawPeer[] = [];
+    const port = await serve((peer) => {
+      peers.push(peer);
+      if (peers.length === 1) peer.send(FrameType.Welcome, WELCOME);
+      else peer.socket.destroy();
+    });
+    const tunnel = dial(port);
+    await next(tunnel, 'up');
+    await expect(tunnel.renew(await ca.issue(site('site-a')))).rejects.toThrow(EnvironmentError);
+    expect([tunnel.state, tunnel.lanes]).toEqual(['up', 1]);
+  });
+
+  test.each(['waiting', 'connecting'] as const)(
+    'resolves at once while the tunnel is %s, and the next connection uses them',
+    async (state) => {
+      const timers = new FakeTimers();
+      let isReady = false;
+      const credentials = await ca.issue(site('site-a'));
+      const seen: (string | undefined)[] = [];
+      const port = await serve((peer) => {
+        if (state === 'waiting' && !isReady) peer.socket.destroy();
+        if (!isReady) return;
+        seen.push(peer.socket.getPeerX509Certificate()?.toString().trim());
+        peer.send(FrameType.Welcome, WELCOME);
+      });
+      const tunnel = dial(port, { timers });
+      if (state === 'waiting') await next(tunnel, 'waiting');
+      expect(tunnel.state).toBe(state);
+      isReady = true;
+      await tunnel.renew(credentials);
+      const up = next(tunnel, 'up');
+      timers.advance(1_000);
+      await up;
+      expect(seen).toEqual([textOf(credentials)]);
+    }
+  );
+
+  test('when the tunnel goes down in the middle, it comes back with the new credentials', async () => {
+    const [dialled, accepted, listener] = await pair(WIDE, { random: () => 0 });
+    const credentials = await ca.issue(site('site-a'));
+    const again = new Promise<AcceptedTunnel>((resolve) => listener.once('tunnel', resolve));
+    const renewing = dialled.renew(credentials);
+    const down = next(dialled, 'down');
+    accepted.destroy();
+    await down;
+    await renewing;
+    expect(seenBy(await again)).toEqual([textOf(credentials)]);
+  });
+
+  test('when the tunnel is closed in the middle, it does not hang', async () => {
+    const [dialled] = await wide(3);
+    const renewing = dialled.renew(await ca.issue(site('site-a')));
+    await dialled.close();
+    await renewing;
+    expect(dialled.state).toBe('closed');
+    await dialled.renew(siteA);
+  });
+
+  test('a gateway with two anchors takes certificates of both, and one of them on its own', async () => {
+    const other = await TestCa.create();
+    const both = `${ca.authority.certificatePem}\n${other.authority.certificatePem}`;
+    const [dialled, accepted, listener] = await pair({ ...cloud, ca: both, ...WIDE });
+    const credentials = { ...(await other.issue(site('site-a'))), ca: both };
+    await dialled.renew(credentials);
+    expect(seenBy(accepted)).toEqual([textOf(credentials)]);
+    // The cloud changes next, and then nobody needs the old authority.
+    const { authority } = other;
+    listener.updateCredentials({ ...(await other.issue(CLOUD)), ca: authority.certificatePem });
+    await dialled.renew({ ...(await other.issue(site('site-a'))), ca: authority.certificatePem });
+    expect(dialled.state).toBe('up');
+    await expect(dialled.renew(siteA)).rejects.toThrow();
+    expect(dialled.state).toBe('up');
+  });
+});
+
+/** A tunnel to a raw peer, of which every connection is welcome. */
+async function rawPair(
+  timers: FakeTimers,
+  keepaliveMs = 600_000
+): Promise<{ tunnel: DialledTunnel; peers: RawPeer[]; peer: (index: number) => Promise<RawPeer> }> {
+  const peers: RawPeer[] = [];
+  const port = await serve((peer) => {
+    peers.push(peer);
+    peer.send(FrameType.Welcome, { ...WELCOME, keepaliveMs, lanes: 8 });
+  });
+  const tunnel = dial(port, { timers });
+  await next(tunnel, 'up');
+  const peer = async (index: number): Promise<RawPeer> => {
+    await vi.waitFor(() => expect(peers.length).toBeGreaterThan(index));
+    return peers[index]!;
+  };
+  return { tunnel, peers, peer };
+}
+
+describe('a renewal on the wire', () => {
+  test('is a first lane of the same tunnel, then DRAIN, its answer, and CLOSE', async () => {
+    const { tunnel, peer } = await rawPair(new FakeTimers());
+    const old = await peer(0);
+    const { tunnel: id } = (await old.json(FrameType.Hello))!;
+    tunnel.sendControl({ when: 'before' });
+    const renewed = next(tunnel, 'renewed');
+    const renewing = tunnel.renew(siteA);
+    const young = await peer(1);
+    expect(await young.json(FrameType.Hello)).toMatchObject({ tunnel: id, lane: 0, renews: true });
+    expect(await old.json(FrameType.Control)).toEqual({ when: 'before' });
+    expect(await old.frame(FrameType.Drain)).toHaveLength(0);
+    await renewed;
+
+    // Nothing of the control layer goes over the new lane before the old one is empty on both sides.
+    tunnel.sendControl({ when: 'after' });
+    tunnel.sendPacket(packetOf(1, 77, 100), 0, 100);
+    tunnel.flush();
+    expect(numberOf((await young.frame(FrameType.Packet))!)).toBe(77);
+    const control = next(tunnel, 'control');
+    old.send(FrameType.Control, { when: 'late' });
+    old.send(FrameType.Drain, Buffer.alloc(0));
+    expect(await control).toEqual([{ when: 'late' }]);
+    expect(await young.json(FrameType.Control)).toEqual({ when: 'after' });
+    expect(await old.json(FrameType.Close)).toMatchObject({ code: CloseCode.Renewed });
+    await renewing;
+    expect(tunnel.state).toBe('up');
+  });
+
+  test('a peer that never answers DRAIN is given up after drainTimeoutMs, and dialled again', async () => {
+    const timers = new FakeTimers();
+    const { tunnel, peer } = await rawPair(timers);
+    const renewing = tunnel.renew(siteA);
+    const old = await peer(0);
+    await old.frame(FrameType.Drain);
+    const down = next(tunnel, 'down');
+    timers.advance(9_999);
+    expect(tunnel.state).toBe('up');
+    timers.advance(1);
+    // What the peer had to say is lost, and the far control layer cannot know: the tunnel begins anew.
+    expect((await down)[0]).toMatchObject({ by: 'us', code: CloseCode.Renewed });
+    await renewing;
+    expect(tunnel.counters.drainTimeouts).toBe(1);
+    expect(tunnel.state).toBe('waiting');
+  });
+
+  test('the new first lane is measured, and watched as the one before was', async () => {
+    const timers = new FakeTimers();
+    const { tunnel, peer } = await rawPair(timers, 1_000);
+    const renewing = tunnel.renew(siteA);
+    const old = await peer(0);
+    await old.frame(FrameType.Drain);
+    old.send(FrameType.Drain, Buffer.alloc(0));
+    await renewing;
+    const young = await peer(1);
+    const ping = (await young.frame(FrameType.Ping))!;
+    timers.advance(7);
+    young.send(FrameType.Pong, ping);
+    await vi.waitFor(() => expect(tunnel.rttMs).toBe(7));
+    const down = next(tunnel, 'down');
+    // The PONG counts for the first interval.
+    timers.advance(3_993);
+    expect((await down)[0]).toMatchObject({ code: CloseCode.KeepaliveTimeout });
+  });
+
+  test('the old first lane may break when it is drained, and not before', async () => {
+    const { tunnel, peers, peer } = await rawPair(new FakeTimers());
+    const renewing = tunnel.renew(siteA);
+    const old = await peer(0);
+    await old.frame(FrameType.Drain);
+    old.send(FrameType.Drain, Buffer.alloc(0));
+    await old.frame(FrameType.Close);
+    old.socket.destroy();
+    await renewing;
+    expect([tunnel.state, tunnel.lanes]).toEqual(['up', 1]);
+
+    const again = tunnel.renew(siteA);
+    await peer(2);
+    await peers[1]!.frame(FrameType.Drain);
+    const down = next(tunnel, 'down');
+    peers[1]!.socket.destroy();
+    expect((await down)[0]).toMatchObject({ by: 'network' });
+    await again;
+  });
+
+  test('a new first lane that breaks before it takes over changes nothing', async () => {
+    const timers = new FakeTimers();
+    const peers: RawPeer[] = [];
+    const port = await serve((peer) => {
+      peers.push(peer);
+      // The last one, a further lane of the renewal, waits for an answer.
+      if (peers.length < 4) peer.send(FrameType.Welcome, { ...WELCOME, lanes: 2 });
+    });
+    const tunnel = dial(port, { timers });
+    await next(tunnel, 'up');
+    for (let number = 0; number < 3; number++) sendRound(tunnel, 2, number, 50_000);
+    timers.advance(LANE_CHECK_MS);
+    await vi.waitFor(() => expect(tunnel.lanes).toBe(2));
+    const renewing = tunnel.renew(siteA);
+    await vi.waitFor(() => expect(peers).toHaveLength(4));
+    peers[2]!.socket.destroy();
+    await vi.waitFor(() => expect(tunnel.lanes).toBe(2));
+    peers[3]!.socket.destroy();
+    await expect(renewing).rejects.toThrow('the new first lane was lost before it could take over');
+    expect([tunnel.state, tunnel.lanes]).toEqual(['up', 2]);
+    const received = record(tunnel);
+    peers[0]!.send(FrameType.Packet, packetOf(1, 5, 100));
+    await vi.waitFor(() => expect(received.get(1)).toEqual([5]));
+  });
+
+  test('lanes that are being opened are not cut for it', async () => {
+    const timers = new FakeTimers();
+    const peers: RawPeer[] = [];
+    const port = await serve((peer) => {
+      peers.push(peer);
+      if (peers.length !== 2) peer.send(FrameType.Welcome, { ...WELCOME, lanes: 2 });
+    });
+    const tunnel = dial(port, { timers });
+    await next(tunnel, 'up');
+    for (let number = 0; number < 3; number++) sendRound(tunnel, 2, number, 50_000);
+    timers.advance(LANE_CHECK_MS);
+    await vi.waitFor(() => expect(peers).toHaveLength(2));
+    const renewing = tunnel.renew(siteA);
+    await peers[1]!.frame(FrameType.Hello);
+    expect([peers.length, peers[1]!.socket.destroyed]).toEqual([2, false]);
+    peers[1]!.send(FrameType.Welcome, { ...WELCOME, lanes: 2 });
+    for (const old of [peers[0]!, peers[1]!]) {
+      await old.frame(FrameType.Drain);
+      old.send(FrameType.Drain, Buffer.alloc(0));
+    }
+    await renewing;
+    expect([peers.length, tunnel.lanes]).toEqual([4, 2]);
+  });
+});
+
+test('the listening side hands messages on in order when its peer renews', async () => {
+  const [dialled, accepted] = await pair(WIDE);
+  const messages: unknown[] = [];
+  dialled.on('control', (message) => messages.push(message));
+  accepted.sendControl(1);
+  accepted.once('renewed', () => accepted.sendControl(2));
+  await dialled.renew(siteA);
+  accepted.sendControl(3);
+  await vi.waitFor(() => expect(messages).toEqual([1, 2, 3]));
+});
+
+test('leaves nothing behind: ten renewals of one tunnel', async () => {
+  const listener = await listen(WIDE);
+  const tunnel = dial(listener.port);
+  await next(tunnel, 'up');
+  for (let i = 0; i < 10; i++)
+    await tunnel.renew(i % 2 === 0 ? siteA : await ca.issue(site('site-a')));
+  expect(listener.tunnels.size).toBe(1);
+  expect(listener.counters).toMatchObject({ accepted: 1, renewed: 10 });
+  expect(listener.handshakes).toBe(0);
+});
