@@ -1,5 +1,5 @@
 /**
- * A local HTTP interface over a unix socket, for operators and their scripts: JSON in, JSON out. Who
+ * A local HTTP interface over a unix socket, for operators and their scripts: JSON in, JSON or PEM out. Who
  * may open the socket may do everything; its file mode is 0600.
  * @module
  */
@@ -10,7 +10,16 @@ import { dirname } from 'node:path';
 import { EnvironmentError, PresenceError } from '../errors.ts';
 import type { Json } from '../store/index.ts';
 
-/** Answers one request; what it throws becomes the answer, with a status of 400 or 500. */
+/** An answer that is sent as it is, for programs such as `openssl`. */
+export class PemText {
+  readonly text: string;
+
+  constructor(text: string) {
+    this.text = text;
+  }
+}
+
+/** Answers one request, with JSON or a `PemText`; what it throws becomes the answer, with a status of 400 or 500. */
 export type AdminHandler = (request: AdminRequest) => unknown;
 
 export interface AdminRequest {
@@ -149,8 +158,10 @@ class AdminRequestError extends PresenceError {
 
 /** @throws {TypeError} if the body is not JSON; nothing was sent then. */
 function respond(response: ServerResponse, status: number, body: unknown): void {
-  const text = `${JSON.stringify(body)}\n`;
-  response.writeHead(status, { 'content-type': 'application/json', connection: 'close' });
+  const isPem = body instanceof PemText;
+  const text = isPem ? body.text : `${JSON.stringify(body)}\n`;
+  const type = isPem ? 'application/x-pem-file' : 'application/json';
+  response.writeHead(status, { 'content-type': type, connection: 'close' });
   response.end(text);
 }
 

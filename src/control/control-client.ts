@@ -1,12 +1,24 @@
 /**
- * An edge's side of the exchange: takes snapshots, keeps the last one, reports counters.
+ * An edge's side of the exchange: takes snapshots, keeps the last one, reports counters, hears whom to
+ * trust, and asks for its next certificate.
  * @module
  */
 import { EventEmitter } from 'eventemitter3';
-import { PeerProtocolError } from '../errors.ts';
+import {
+  ApiMisuseError,
+  EnvironmentError,
+  PeerProtocolError,
+  PeerRefusedError,
+} from '../errors.ts';
 import { parseSchema } from '../schema.ts';
 import type { Json, Store } from '../store/index.ts';
-import { type ControlChannel, parseControlMessage } from './messages.ts';
+import {
+  type CertificateMessage,
+  type CloudMessage,
+  type ControlChannel,
+  parseCloudMessage,
+  type TrustMessage,
+} from './messages.ts';
 import { type Snapshot, SnapshotSchema } from './snapshot.ts';
 
 export interface ControlClientOptions {
@@ -17,11 +29,15 @@ export interface ControlClientOptions {
   readonly counters?: () => Readonly<Record<string, number>>;
   /** How often counters are told, if they have changed, in ms. */
   readonly statusIntervalMs?: number;
+  /** How long the cloud may take to answer a request for a certificate, in ms; default 10,000. */
+  readonly renewalTimeoutMs?: number;
 }
 
 export interface ControlClientEvents {
   /** A snapshot has come; it is acknowledged when all listeners have returned. */
   snapshot: [snapshot: Snapshot];
+  /** Whom to trust from now on, and whether to renew the own certificate. */
+  trust: [trust: Omit<TrustMessage, 'type'>];
   /** A snapshot could not be kept, or the cloud broke the protocol. */
   problem: [error: Error];
 }
@@ -32,6 +48,7 @@ export class ControlClient extends EventEmitter<ControlClientEvents> {
   #snapshot: Snapshot | undefined;
   #channel: ControlChannel | undefined;
   #told = '';
+  #request: CertificateRequest | undefined;
 
   private constructor(options: ControlClientOptions, snapshot: Snapshot | undefined) {
     super();
@@ -69,7 +86,42 @@ export class ControlClient extends EventEmitter<ControlClientEvents> {
     channel.on('control', this.#onMessage);
   }
 
+  /**
+   * Asks the cloud for the next certificate, one request at a time.
+   *
+   * @param csrPem a signing request, PEM
+   * @returns the certificate, with what stands between it and the trust anchors, and these.
+   * @throws {PeerRefusedError} if the cloud says no.
+   * @throws {EnvironmentError} if the tunnel cannot take the request, or no answer comes in time.
+   * @throws {ApiMisuseError} if one is under way.
+   */
+  renew(csrPem: string): Promise<Omit<CertificateMessage, 'type'>> {
+    return new Promise((resolve, reject) => {
+      if (this.#request !== undefined) {
+        reject(new ApiMisuseError('a certificate has been asked for already'));
+        return;
+      }
+      if (this.#channel?.sendControl({ type: 'renew', csrPem }) !== true) {
+        reject(
+          new EnvironmentError('the cloud cannot be asked for a certificate: no tunnel is up')
+        );
+        return;
+      }
+      const { renewalTimeoutMs = 10_000 } = this.#options;
+      const fail = (reason: string): void => {
+        this.#settle()?.reject(new EnvironmentError(`no certificate has come: ${reason}`));
+      };
+      const timeout = setTimeout(
+        () => fail(`the cloud did not answer within ${renewalTimeoutMs} ms`),
+        renewalTimeoutMs
+      );
+      timeout.unref();
+      this.#request = { resolve, reject, timeout, fail };
+    });
+  }
+
   close(): void {
+    this.#request?.fail('the client was closed');
     clearInterval(this.#timer);
     this.#channel?.off('control', this.#onMessage);
     this.#channel = undefined;
@@ -77,12 +129,41 @@ export class ControlClient extends EventEmitter<ControlClientEvents> {
 
   readonly #onMessage = (json: Json): void => {
     try {
-      const message = parseControlMessage(json);
-      if (message?.type === 'snapshot') this.#take(message.snapshot);
+      const message = parseCloudMessage(json);
+      if (message !== undefined) this.#onKnown(message);
     } catch (error) {
       this.emit('problem', error as Error);
     }
   };
+
+  #onKnown(message: CloudMessage): void {
+    switch (message.type) {
+      case 'snapshot':
+        this.#take(message.snapshot);
+        break;
+      case 'trust':
+        this.emit('trust', { caPem: message.caPem, renew: message.renew });
+        break;
+      case 'certificate': {
+        // One that comes too late has been asked for again.
+        const { certificatePem, caPem } = message;
+        this.#settle()?.resolve({ certificatePem, caPem });
+        break;
+      }
+      case 'refusal': {
+        const text = `the cloud refuses a certificate: ${message.message} (${message.code})`;
+        this.#settle()?.reject(new PeerRefusedError(text));
+        break;
+      }
+    }
+  }
+
+  #settle(): CertificateRequest | undefined {
+    const request = this.#request;
+    clearTimeout(request?.timeout);
+    this.#request = undefined;
+    return request;
+  }
 
   #take(snapshot: Snapshot): void {
     const { site, store } = this.#options;
@@ -105,6 +186,13 @@ export class ControlClient extends EventEmitter<ControlClientEvents> {
     if (text === this.#told) return;
     if (this.#channel?.sendControl({ type: 'status', counters }) === true) this.#told = text;
   }
+}
+
+interface CertificateRequest {
+  readonly resolve: (message: Omit<CertificateMessage, 'type'>) => void;
+  readonly reject: (error: Error) => void;
+  readonly timeout: NodeJS.Timeout;
+  readonly fail: (reason: string) => void;
 }
 
 const SNAPSHOT_KEY = 'snapshot';

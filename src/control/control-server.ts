@@ -1,14 +1,31 @@
 /**
  * The cloud's side of the exchange: brings every connected edge its snapshot and hears what became
- * of it.
+ * of it; tells it whom to trust, and renews its certificate.
  * @module
  */
+import type { X509Certificate } from 'node:crypto';
 import { EventEmitter } from 'eventemitter3';
-import { PeerProtocolError } from '../errors.ts';
+import type { PeerProtocolError } from '../errors.ts';
 import type { Json } from '../store/index.ts';
-import { type ControlChannel, parseControlMessage } from './messages.ts';
+import { type ControlChannel, parseEdgeMessage } from './messages.ts';
 import type { PresenceController } from './presence-controller.ts';
+import { type RenewalCounters, RenewalDesk, type TrustProvider } from './renewal-desk.ts';
 import type { Snapshot } from './snapshot.ts';
+
+/** A tunnel's control channel, and who is behind it. */
+export interface EdgeChannel extends ControlChannel {
+  /** The one that the edge shows now, verified; without it, certificates are no matter here. */
+  readonly certificate?: X509Certificate | undefined;
+}
+
+export interface ControlServerOptions {
+  /** When a snapshot is offered again to an edge that could not take it, in ms; default 500. */
+  readonly retryMs?: number;
+  /** Renews certificates, and says whom to trust; edges that ask are ignored without. */
+  readonly trust?: TrustProvider;
+  /** Renewals that one site may have in an hour; default 12. */
+  readonly maxRenewalsPerHour?: number;
+}
 
 /** What is known of a connected edge. */
 export interface EdgeStatus {
@@ -17,23 +34,46 @@ export interface EdgeStatus {
   readonly appliedRevision: number;
   /** The edge's own counters; empty until it has told them. */
   readonly counters: Readonly<Record<string, number>>;
+  readonly certificate?: {
+    /** Lower-case hex. */
+    readonly serial: string;
+    /** ISO 8601. */
+    readonly notAfter: string;
+    /** By the CA that signs now. */
+    readonly isCurrent: boolean;
+  };
 }
 
 export interface ControlServerEvents {
-  /** A snapshot cannot be sent, not even later: typically it is longer than the tunnel takes. */
+  /**
+   * A snapshot cannot be sent, not even later: typically it is longer than the tunnel takes. Or a
+   * certificate could not be renewed for a fault on this side.
+   */
   problem: [site: string, error: Error];
 }
 
 export class ControlServer extends EventEmitter<ControlServerEvents> {
+  /** Of certificates. */
+  readonly renewals: Readonly<RenewalCounters> | undefined;
   readonly #controller: PresenceController;
   readonly #retryMs: number;
+  readonly #trust: TrustProvider | undefined;
+  readonly #desk: RenewalDesk | undefined;
   readonly #edges = new Map<string, ConnectedEdge>();
 
-  /** @param retryMs when a snapshot is offered again to an edge that could not take it, in ms */
-  constructor(controller: PresenceController, retryMs = 500) {
+  constructor(controller: PresenceController, options: ControlServerOptions = {}) {
     super();
+    const { retryMs = 500, trust, maxRenewalsPerHour } = options;
     this.#controller = controller;
     this.#retryMs = retryMs;
+    this.#trust = trust;
+    if (trust !== undefined) {
+      this.#desk = new RenewalDesk(trust, {
+        ...(maxRenewalsPerHour === undefined ? {} : { maxRenewalsPerHour }),
+        onFailure: (site, error) => this.emit('problem', site, error),
+      });
+    }
+    this.renewals = this.#desk?.counters;
     controller.on('snapshot', this.#onSnapshot);
   }
 
@@ -45,18 +85,20 @@ export class ControlServer extends EventEmitter<ControlServerEvents> {
    */
   attach(
     site: string,
-    channel: ControlChannel,
+    channel: EdgeChannel,
     onFault: (error: PeerProtocolError) => void
   ): () => void {
     this.#edges.get(site)?.close();
     this.#edges.delete(site);
     // Before the edge is entered: what is published only now would be sent twice.
     const snapshot = this.#controller.snapshot(site);
-    const edge = new ConnectedEdge(channel, this.#retryMs, {
+    const edge: ConnectedEdge = new ConnectedEdge(channel, this.#retryMs, {
       onFault,
       onProblem: (error) => this.emit('problem', site, error),
+      onRenew: (csrPem) => void this.#renew(site, edge, csrPem),
     });
     this.#edges.set(site, edge);
+    this.#tellTrust(edge);
     if (snapshot !== undefined) edge.send(snapshot);
     return () => {
       edge.close();
@@ -66,7 +108,22 @@ export class ControlServer extends EventEmitter<ControlServerEvents> {
 
   /** Returns undefined for a site that is not connected. */
   status(site: string): EdgeStatus | undefined {
-    return this.#edges.get(site)?.status;
+    const edge = this.#edges.get(site);
+    const certificate = edge?.channel.certificate;
+    if (edge === undefined || certificate === undefined) return edge?.status;
+    return {
+      ...edge.status,
+      certificate: {
+        serial: certificate.serialNumber.toLowerCase(),
+        notAfter: new Date(certificate.validTo).toISOString(),
+        isCurrent: this.#trust?.trust(certificate).renew !== true,
+      },
+    };
+  }
+
+  /** Tells every connected edge whom to trust from now on. */
+  announceTrust(): void {
+    for (const edge of this.#edges.values()) this.#tellTrust(edge);
   }
 
   close(): void {
@@ -78,22 +135,38 @@ export class ControlServer extends EventEmitter<ControlServerEvents> {
   readonly #onSnapshot = (snapshot: Snapshot): void => {
     this.#edges.get(snapshot.site)?.send(snapshot);
   };
+
+  /** One that cannot take it now is told when it connects again, or renews. */
+  #tellTrust({ channel }: ConnectedEdge): void {
+    const { certificate } = channel;
+    if (this.#trust === undefined || certificate === undefined) return;
+    channel.sendControl({ type: 'trust', ...this.#trust.trust(certificate) });
+  }
+
+  /** An answer that cannot be sent is lost, and the edge asks again. */
+  async #renew(site: string, edge: ConnectedEdge, csrPem: string): Promise<void> {
+    const { certificate } = edge.channel;
+    if (this.#desk === undefined || certificate === undefined) return;
+    const answer = await this.#desk.answer(site, certificate, csrPem);
+    if (this.#edges.get(site) === edge) edge.channel.sendControl({ ...answer });
+  }
 }
 
 interface EdgeHooks {
   onFault(error: PeerProtocolError): void;
   onProblem(error: Error): void;
+  onRenew(csrPem: string): void;
 }
 
 class ConnectedEdge {
   status: EdgeStatus = { sentRevision: 0, appliedRevision: 0, counters: {} };
-  readonly #channel: ControlChannel;
+  readonly channel: EdgeChannel;
   readonly #retryMs: number;
   readonly #hooks: EdgeHooks;
   #retry: NodeJS.Timeout | undefined;
 
-  constructor(channel: ControlChannel, retryMs: number, hooks: EdgeHooks) {
-    this.#channel = channel;
+  constructor(channel: EdgeChannel, retryMs: number, hooks: EdgeHooks) {
+    this.channel = channel;
     this.#retryMs = retryMs;
     this.#hooks = hooks;
     channel.on('control', this.#onMessage);
@@ -103,7 +176,7 @@ class ConnectedEdge {
   send(snapshot: Snapshot): void {
     clearTimeout(this.#retry);
     try {
-      if (this.#channel.sendControl({ type: 'snapshot', snapshot } as unknown as Json)) {
+      if (this.channel.sendControl({ type: 'snapshot', snapshot } as unknown as Json)) {
         this.status = { ...this.status, sentRevision: snapshot.revision };
         return;
       }
@@ -117,13 +190,13 @@ class ConnectedEdge {
 
   close(): void {
     clearTimeout(this.#retry);
-    this.#channel.off('control', this.#onMessage);
+    this.channel.off('control', this.#onMessage);
   }
 
   readonly #onMessage = (json: Json): void => {
     try {
-      const message = parseControlMessage(json);
-      if (message?.type === 'snapshot') throw new PeerProtocolError('an edge sent a snapshot');
+      const message = parseEdgeMessage(json);
+      if (message?.type === 'renew') this.#hooks.onRenew(message.csrPem);
       if (message?.type === 'ack') {
         this.status = { ...this.status, appliedRevision: message.revision };
       }

@@ -7,15 +7,22 @@ export {
   type AdminRequest,
   AdminServer,
   type AdminServerOptions,
+  PemText,
 } from './admin-server.ts';
 export {
   ControlClient,
   type ControlClientEvents,
   type ControlClientOptions,
 } from './control-client.ts';
-export { ControlServer, type ControlServerEvents, type EdgeStatus } from './control-server.ts';
+export {
+  ControlServer,
+  type ControlServerEvents,
+  type ControlServerOptions,
+  type EdgeChannel,
+  type EdgeStatus,
+} from './control-server.ts';
 export type { PlanTarget, PresenceControllerOptions } from './controller-options.ts';
-export type { ControlChannel, ControlMessage } from './messages.ts';
+export type { CloudMessage, ControlChannel, EdgeMessage } from './messages.ts';
 export { PlanPartition, type PlanPartitionOptions } from './plan-partition.ts';
 export {
   NotAdmittedError,
@@ -23,5 +30,6 @@ export {
   type PresenceControllerEvents,
   type Whois,
 } from './presence-controller.ts';
+export type { RenewalCounters, TrustProvider } from './renewal-desk.ts';
 export { type RouteChange, SiteRoutes } from './site-routes.ts';
 export { type Snapshot, type SnapshotHost, zoneDataOf } from './snapshot.ts';

@@ -24,7 +24,41 @@ export interface StatusMessage {
   readonly counters: Readonly<Record<string, number>>;
 }
 
-export type ControlMessage = SnapshotMessage | AckMessage | StatusMessage;
+/** From the cloud: who is to be trusted from now on. */
+export interface TrustMessage {
+  readonly type: 'trust';
+  /** Trust anchors, PEM, one after the other. */
+  readonly caPem: string;
+  /** The edge's certificate is by a CA that goes out of use. */
+  readonly renew: boolean;
+}
+
+/** From the edge, which asks for its next certificate. */
+export interface RenewMessage {
+  readonly type: 'renew';
+  readonly csrPem: string;
+}
+
+/** The answer to a `renew`. */
+export interface CertificateMessage {
+  readonly type: 'certificate';
+  /** The edge's certificate, and what stands between it and the trust anchors. */
+  readonly certificatePem: string;
+  readonly caPem: string;
+}
+
+/** The other answer to a `renew`. */
+export interface RefusalMessage {
+  readonly type: 'refusal';
+  /** `code` of an error class of this library, or `ERR_PRESENCE_...` of another reason. */
+  readonly code: string;
+  readonly message: string;
+}
+
+/** What an edge sends. */
+export type EdgeMessage = AckMessage | StatusMessage | RenewMessage;
+/** What a cloud sends. */
+export type CloudMessage = SnapshotMessage | TrustMessage | CertificateMessage | RefusalMessage;
 
 /** The part of a tunnel that the exchange needs. */
 export interface ControlChannel {
@@ -35,15 +69,33 @@ export interface ControlChannel {
 }
 
 /**
- * Returns the message, or undefined for one of a type that is not known.
+ * Returns the message of an edge, or undefined for one of a type that is not known.
  *
- * @throws {PeerProtocolError} if it does not fit its type.
+ * @throws {PeerProtocolError} if it does not fit its type, or is a cloud's to send: that is told by its
+ * type, before anything else is looked at.
  */
-export function parseControlMessage(message: Json): ControlMessage | undefined {
+export function parseEdgeMessage(message: Json): EdgeMessage | undefined {
+  return parse(message, EDGE_SCHEMAS, (type) => {
+    if (CLOUD_SCHEMAS.has(type)) throw new Error(`an edge sent one of type ${type}`);
+  });
+}
+
+/** The same of the cloud. What an edge sends is of an unknown type here. */
+export function parseCloudMessage(message: Json): CloudMessage | undefined {
+  return parse(message, CLOUD_SCHEMAS);
+}
+
+function parse<T>(
+  message: Json,
+  schemas: ReadonlyMap<string, Schema<T>>,
+  onUnknown: (type: string) => void = () => {}
+): T | undefined {
   try {
     const { type } = parseSchema(EnvelopeSchema, message);
-    const schema = SCHEMAS.get(type);
-    return schema && parseSchema(schema, message);
+    const schema = schemas.get(type);
+    if (schema !== undefined) return parseSchema(schema, message);
+    onUnknown(type);
+    return undefined;
   } catch (error) {
     throw new PeerProtocolError(`control message: ${(error as Error).message}`, { cause: error });
   }
@@ -52,29 +104,56 @@ export function parseControlMessage(message: Json): ControlMessage | undefined {
 /** Bounds of what an edge may report: names in characters, and how many. */
 const MAX_COUNTER_NAME = 64;
 const MAX_COUNTERS = 256;
+/** Longest PEM text in characters; a request for RSA-4096 has about 1,700, a chain a few of these. */
+const MAX_PEM = 65_536;
+const PemText = v.pipe(v.string(), v.minLength(1), v.maxLength(MAX_PEM));
 
 const EnvelopeSchema: Schema<{ type: string }> = v.object({ type: v.string() });
 
-const SCHEMAS: ReadonlyMap<string, Schema<ControlMessage>> = new Map<
+const EDGE_SCHEMAS: ReadonlyMap<string, Schema<EdgeMessage>> = new Map<string, Schema<EdgeMessage>>(
+  [
+    [
+      'ack',
+      v.object({ type: v.literal('ack'), revision: wholeNumber(1, Number.MAX_SAFE_INTEGER) }),
+    ],
+    [
+      'status',
+      v.object({
+        type: v.literal('status'),
+        counters: v.pipe(
+          // The number first, for it costs less than to look at each.
+          v.looseObject({}),
+          v.check(
+            (counters) => Object.keys(counters).length <= MAX_COUNTERS,
+            `has more than ${MAX_COUNTERS} counters`
+          ),
+          v.record(
+            v.pipe(v.string(), v.maxLength(MAX_COUNTER_NAME)),
+            wholeNumber(0, Number.MAX_SAFE_INTEGER)
+          )
+        ),
+      }),
+    ],
+    ['renew', v.object({ type: v.literal('renew'), csrPem: PemText })],
+  ]
+);
+
+const CLOUD_SCHEMAS: ReadonlyMap<string, Schema<CloudMessage>> = new Map<
   string,
-  Schema<ControlMessage>
+  Schema<CloudMessage>
 >([
   ['snapshot', v.object({ type: v.literal('snapshot'), snapshot: SnapshotSchema })],
-  ['ack', v.object({ type: v.literal('ack'), revision: wholeNumber(1, Number.MAX_SAFE_INTEGER) })],
+  ['trust', v.object({ type: v.literal('trust'), caPem: PemText, renew: v.boolean() })],
   [
-    'status',
+    'certificate',
+    v.object({ type: v.literal('certificate'), certificatePem: PemText, caPem: PemText }),
+  ],
+  [
+    'refusal',
     v.object({
-      type: v.literal('status'),
-      counters: v.pipe(
-        v.record(
-          v.pipe(v.string(), v.maxLength(MAX_COUNTER_NAME)),
-          wholeNumber(0, Number.MAX_SAFE_INTEGER)
-        ),
-        v.check(
-          (counters) => Object.keys(counters).length <= MAX_COUNTERS,
-          `has more than ${MAX_COUNTERS} counters`
-        )
-      ),
+      type: v.literal('refusal'),
+      code: v.pipe(v.string(), v.regex(/^ERR_[A-Z_]{1,60}$/)),
+      message: v.pipe(v.string(), v.maxLength(1000)),
     }),
   ],
 ]);

@@ -142,9 +142,11 @@ export class PresenceController extends EventEmitter<PresenceControllerEvents> {
   }
 
   /**
-   * Takes a site out of, or back into, the plan: at once, in this call. Its addresses are kept.
+   * Takes a site out of, or back into, the plan: at once, in this call. Its addresses are kept. Also for
+   * one that there is not yet, or no more.
    */
   setBlocked(site: string, isBlocked: boolean): void {
+    if (this.#blocked.has(site) === isBlocked) return;
     if (isBlocked) this.#blocked.add(site);
     else this.#blocked.delete(site);
     this.#load();

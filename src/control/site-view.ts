@@ -32,15 +32,19 @@ export function viewOf(
     // The first of several services on one host gives it its name.
     if (!names.has(address)) names.set(address, name);
   }
-  const clients = new Map<string, string[]>();
+  const clients = new Map<string, Client>();
   for (const [key, address] of book.addressesIn(site.name)) {
     const client = parseEndpoint(endpointOf(key));
     if (names.has(address) || !isLive(client.realm)) continue;
     if (site.name === desired.transit && !isClientOf(site.name, client, address, desired)) continue;
     const name = `${labelOf(client.address)}.${client.realm}.${zone}`;
     // A client that uses services of both IP versions has two.
-    clients.set(name, [...(clients.get(name) ?? []), address].sort());
-    names.set(address, name);
+    const addresses = [...(clients.get(name)?.addresses ?? []), address].sort();
+    clients.set(name, { name, addresses, realm: client.realm });
+  }
+  const named = withinBudget([...clients.values()]);
+  for (const { name, addresses } of named) {
+    for (const address of addresses) names.set(address, name);
   }
   return {
     site: site.name,
@@ -48,16 +52,42 @@ export function viewOf(
     pools: site.pools,
     zone,
     ttlSeconds,
-    hosts: [
-      ...hosts,
-      ...[...clients]
-        .map(([name, addresses]) => ({ name, addresses, ports: [] }))
-        .sort((a, b) => (a.name < b.name ? -1 : 1)),
-    ],
+    hosts: [...hosts, ...named.map(({ name, addresses }) => ({ name, addresses, ports: [] }))],
     pointers: [...names]
       .map(([address, name]) => ({ address, name }))
       .sort((a, b) => (a.address < b.address ? -1 : 1)),
   };
+}
+
+interface Client {
+  readonly name: string;
+  readonly addresses: readonly string[];
+  readonly realm: string;
+}
+
+/**
+ * Those that get a name, sorted. There are so many that a snapshot still fits a control message: sites
+ * make up clients as they like, but no site's take the names of another's.
+ */
+function withinBudget(clients: readonly Client[]): Client[] {
+  const sorted = [...clients].sort((a, b) => (a.name < b.name ? -1 : 1));
+  const total = sorted.reduce((sum, client) => sum + bytesOf(client), 0);
+  if (total <= MAX_CLIENT_BYTES) return sorted;
+  const share = MAX_CLIENT_BYTES / new Set(sorted.map(({ realm }) => realm)).size;
+  const used = new Map<string, number>();
+  return sorted.filter((client) => {
+    const bytes = (used.get(client.realm) ?? 0) + bytesOf(client);
+    used.set(client.realm, bytes);
+    return bytes <= share;
+  });
+}
+
+/** What a client adds to a snapshot as JSON: a host, and a pointer for each address. */
+function bytesOf({ name, addresses }: Client): number {
+  return addresses.reduce(
+    (sum, { length }) => sum + name.length + 2 * length + 32,
+    name.length + 40
+  );
 }
 
 /** Whether it is there for itself, and not in transit to another site only. */
@@ -78,3 +108,6 @@ function isClientOf(
 function labelOf(address: string): string {
   return address.replace(/^:/, '0:').replace(/:$/, ':0').replace(/[.:]/g, '-');
 }
+
+/** Of the 4 MiB that a control message has by default, the larger part. */
+const MAX_CLIENT_BYTES: number = 2.5 * 1024 * 1024;

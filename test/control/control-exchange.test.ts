@@ -1,59 +1,15 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import {
-  type ControlChannel,
   ControlClient,
   ControlServer,
   type Snapshot,
   zoneDataOf,
 } from '../../src/control/index.ts';
 import { RecordType, Zone } from '../../src/dns/index.ts';
-import { ApiMisuseError, PeerProtocolError, StoreError } from '../../src/errors.ts';
+import { PeerProtocolError, StoreError } from '../../src/errors.ts';
 import { type Json, MemoryStore } from '../../src/store/index.ts';
+import { FakeChannel, Link } from './link.ts';
 import { DESIRED, type Scene, startScene, turn } from './scene.ts';
-
-/** One end of a channel; what it sends is kept until it is delivered to the other. */
-class FakeChannel implements ControlChannel {
-  readonly sent: Json[] = [];
-  isFull = false;
-  /** A message longer than this, as JSON, is a misuse, as a tunnel has it. */
-  maxBytes = Number.POSITIVE_INFINITY;
-  readonly #listeners = new Set<(message: Json) => void>();
-
-  sendControl(message: Json): boolean {
-    const text = JSON.stringify(message);
-    if (text.length > this.maxBytes) throw new ApiMisuseError('the message is too long');
-    if (this.isFull) return false;
-    this.sent.push(JSON.parse(text) as Json);
-    return true;
-  }
-
-  on(_event: 'control', listener: (message: Json) => void): void {
-    this.#listeners.add(listener);
-  }
-
-  off(_event: 'control', listener: (message: Json) => void): void {
-    this.#listeners.delete(listener);
-  }
-
-  get listeners(): number {
-    return this.#listeners.size;
-  }
-
-  receive(message: Json): void {
-    for (const listener of this.#listeners) listener(message);
-  }
-}
-
-/** Two ends, joined by hand. */
-class Link {
-  readonly cloud = new FakeChannel();
-  readonly edge = new FakeChannel();
-
-  deliver(): void {
-    for (const message of this.cloud.sent.splice(0)) this.edge.receive(message);
-    for (const message of this.edge.sent.splice(0)) this.cloud.receive(message);
-  }
-}
 
 beforeEach(() => {
   vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'setInterval', 'clearInterval'] });
@@ -267,7 +223,7 @@ describe('ControlServer', () => {
       { type: 'status', counters: { [`\nerror: ${'x'.repeat(100_000)}`]: 1 } },
       `control message: counters["\\nerror: ${'x'.repeat(47)}...]: expected at most 64 characters, got "\\nerror: ${'x'.repeat(47)}...`,
     ],
-    ['a snapshot', message(snapshotOf()), 'an edge sent a snapshot'],
+    ['a snapshot', message(snapshotOf()), 'control message: an edge sent one of type snapshot'],
   ])('takes %s for a fault of the edge', async (_what, json, sentence) => {
     const { server } = await startServer();
     const link = new Link();

@@ -810,6 +810,33 @@ describe('a snapshot', () => {
   });
 });
 
+describe('names of clients', () => {
+  test('fit one control message, and no site takes those of another', async () => {
+    const zone = `${'a'.repeat(60)}.${'b'.repeat(60)}.test`;
+    const sites = WIDE.sites.map((site) => ({ ...site, zone, maxClients: 10_000 }));
+    const { controller } = await startScene({ ...WIDE, sites });
+    const admitted = Array.from({ length: 9000 }, (_, i) =>
+      controller.admit('site-a', `10.1.${i >> 8}.${i & 0xff}`, 'cloud', 4)
+    );
+    for (let i = 0; i < 100; i++) {
+      admitted.push(controller.admit('site-b', `10.1.0.${i}`, 'cloud', 4));
+    }
+    await Promise.all(admitted);
+    vi.runAllTimers();
+    const snapshot = controller.snapshot('cloud')!;
+    expect(Buffer.byteLength(JSON.stringify(snapshot))).toBeLessThan(4 * 1024 * 1024);
+    const named = (site: string) =>
+      snapshot.hosts.filter(({ name }) => name.includes(`.${site}.`)).length;
+    expect(named('site-b')).toBe(100);
+    expect(named('site-a')).toBeGreaterThan(2000);
+    expect(named('site-a')).toBeLessThan(9000);
+    expect(snapshot.pointers.length).toBe(snapshot.hosts.length);
+    // Without a name it is a client all the same.
+    const address = controller.presences().filter(({ of }) => of.realm === 'site-a');
+    expect(address.length).toBeGreaterThanOrEqual(9000);
+  });
+});
+
 describe('whois', () => {
   test('tells site, host and services', async () => {
     const { controller } = await startScene();

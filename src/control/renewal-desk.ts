@@ -1,0 +1,113 @@
+/**
+ * Where connected edges renew their certificates: hears the request on the control channel, asks the
+ * authority, and says yes or no. What it costs a cloud that an edge asks is bounded by site.
+ * @module
+ */
+import type { X509Certificate } from 'node:crypto';
+import { ApiMisuseError, CertificateError } from '../errors.ts';
+import type { CertificateMessage, RefusalMessage } from './messages.ts';
+
+/** What the exchange needs to know about certificates; made of a `CertificateAuthority`. */
+export interface TrustProvider {
+  /** The trust anchors of now as PEM, and whether the holder of this certificate ought to renew it. */
+  trust(certificate: X509Certificate): { readonly caPem: string; readonly renew: boolean };
+  /**
+   * Issues the next certificate to the holder of this one.
+   *
+   * @throws {CertificateError} if that is not to be: it is told to the edge.
+   */
+  renew(
+    certificate: X509Certificate,
+    csrPem: string
+  ): Promise<{ readonly certificatePem: string; readonly caPem: string }>;
+}
+
+/** Cumulative, of all sites. */
+export interface RenewalCounters {
+  renewed: number;
+  /** Not acceptable, or one too many. */
+  refused: number;
+  /** Of these, those that were one too many. */
+  limited: number;
+  /** By a fault of ours. */
+  failed: number;
+}
+
+export interface RenewalDeskOptions {
+  /** Renewals that one site may have in an hour, and how many of them at once; default 12. */
+  readonly maxRenewalsPerHour?: number;
+  /** In ms, of a clock that never goes back. */
+  readonly now?: () => number;
+  readonly onFailure: (site: string, error: Error) => void;
+}
+
+export class RenewalDesk {
+  readonly counters: RenewalCounters = { renewed: 0, refused: 0, limited: 0, failed: 0 };
+  readonly #provider: TrustProvider;
+  readonly #perHour: number;
+  readonly #now: () => number;
+  readonly #onFailure: RenewalDeskOptions['onFailure'];
+  /** By site. Kept when the edge goes: to connect anew does not make good. */
+  readonly #quotas = new Map<string, Quota>();
+
+  /** @throws {ApiMisuseError} if the limit is not a positive number. */
+  constructor(provider: TrustProvider, options: RenewalDeskOptions) {
+    const { maxRenewalsPerHour = 12, now = () => performance.now(), onFailure } = options;
+    if (!(maxRenewalsPerHour >= 1 && Number.isFinite(maxRenewalsPerHour))) {
+      throw new ApiMisuseError(`maxRenewalsPerHour must be 1 or more, not ${maxRenewalsPerHour}`);
+    }
+    this.#provider = provider;
+    this.#perHour = maxRenewalsPerHour;
+    this.#now = now;
+    this.#onFailure = onFailure;
+  }
+
+  /** Never rejects. */
+  async answer(
+    site: string,
+    certificate: X509Certificate,
+    csrPem: string
+  ): Promise<CertificateMessage | RefusalMessage> {
+    if (!this.#take(site)) {
+      this.counters.limited++;
+      return this.#refuse(
+        TOO_MANY,
+        `${site} renews more often than ${this.#perHour} times an hour`
+      );
+    }
+    try {
+      const { certificatePem, caPem } = await this.#provider.renew(certificate, csrPem);
+      this.counters.renewed++;
+      return { type: 'certificate', certificatePem, caPem };
+    } catch (error) {
+      if (error instanceof CertificateError) return this.#refuse(error.code, error.message);
+      this.counters.failed++;
+      this.#onFailure(site, error as Error);
+      return { type: 'refusal', code: INTERNAL, message: 'internal error' };
+    }
+  }
+
+  #refuse(code: string, message: string): RefusalMessage {
+    this.counters.refused++;
+    return { type: 'refusal', code, message };
+  }
+
+  /** A token bucket: full at first, and filled evenly. */
+  #take(site: string): boolean {
+    const nowMs = this.#now();
+    const quota = this.#quotas.get(site) ?? { left: this.#perHour, atMs: nowMs };
+    const grown = ((nowMs - quota.atMs) / HOUR_MS) * this.#perHour;
+    const left = Math.min(this.#perHour, quota.left + grown);
+    this.#quotas.set(site, { left: left < 1 ? left : left - 1, atMs: nowMs });
+    return left >= 1;
+  }
+}
+
+interface Quota {
+  readonly left: number;
+  readonly atMs: number;
+}
+
+const HOUR_MS = 3_600_000;
+const TOO_MANY = 'ERR_PRESENCE_TOO_MANY';
+const INTERNAL = 'ERR_PRESENCE_INTERNAL';

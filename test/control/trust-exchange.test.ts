@@ -1,0 +1,234 @@
+import { X509Certificate } from 'node:crypto';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import {
+  ControlClient,
+  ControlServer,
+  type ControlServerOptions,
+  type TrustProvider,
+} from '../../src/control/index.ts';
+import {
+  ApiMisuseError,
+  EnvironmentError,
+  PeerRefusedError,
+  StoreError,
+} from '../../src/errors.ts';
+import {
+  CertificateAuthority,
+  createSigningRequest,
+  generateGatewayKey,
+} from '../../src/pki/index.ts';
+import { MemoryStore } from '../../src/store/index.ts';
+import { Link } from './link.ts';
+import { DESIRED, startScene, turn } from './scene.ts';
+
+beforeEach(() => {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'setInterval', 'clearInterval'] });
+});
+afterEach(() => {
+  vi.useRealTimers();
+});
+
+const trustDomain = 'openstack.test';
+const identity = { trustDomain, role: 'site', site: 'site-a' } as const;
+const newRequest = () => createSigningRequest(generateGatewayKey().privateKeyPem);
+
+interface World {
+  readonly authority: CertificateAuthority;
+  readonly server: ControlServer;
+  readonly link: Link;
+  readonly client: ControlClient;
+  readonly problems: Error[];
+  /** What the provider says and does; tests change it. */
+  readonly provider: { -readonly [K in keyof TrustProvider]: TrustProvider[K] };
+}
+
+/** An edge of site-a with a certificate, connected to a server that can renew it. */
+async function connect(options: ControlServerOptions = {}): Promise<World> {
+  const authority = await CertificateAuthority.create({ trustDomain, store: new MemoryStore() });
+  const provider: World['provider'] = {
+    trust: () => ({ caPem: authority.certificatePem, renew: false }),
+    renew: async (certificate, csrPem) => ({
+      certificatePem: (await authority.renew(certificate, csrPem)).certificatePem,
+      caPem: authority.certificatePem,
+    }),
+  };
+  const scene = await startScene(DESIRED);
+  vi.runAllTimers();
+  const server = new ControlServer(scene.controller, { trust: provider, ...options });
+  const problems: Error[] = [];
+  server.on('problem', (_site, error) => problems.push(error));
+  const link = new Link();
+  link.cloud.certificate = new X509Certificate(
+    (await authority.issue(newRequest(), identity)).certificatePem
+  );
+  const client = await ControlClient.open({ site: 'site-a', renewalTimeoutMs: 5000 });
+  client.attach(link.edge);
+  server.attach('site-a', link.cloud, (error) => {
+    throw error;
+  });
+  return { authority, server, link, client, problems, provider };
+}
+
+/** Delivers until the authority has answered, and that too. */
+async function settle(link: Link): Promise<void> {
+  link.deliver();
+  for (let i = 0; i < 10; i++) await turn();
+  link.deliver();
+}
+
+describe('renewal', () => {
+  test('an edge gets the next certificate of its own site for a new key', async () => {
+    const { link, client, server, authority } = await connect();
+    const { privateKeyPem, publicKeyPem } = generateGatewayKey();
+    const renewal = client.renew(createSigningRequest(privateKeyPem));
+    await settle(link);
+    const { certificatePem, caPem } = await renewal;
+    const certificate = new X509Certificate(certificatePem);
+    expect(certificate.subjectAltName).toBe('URI:spiffe://openstack.test/site/site-a');
+    expect(certificate.publicKey.export({ type: 'spki', format: 'pem' })).toBe(publicKeyPem);
+    expect(caPem).toBe(authority.certificatePem);
+    expect(server.renewals).toEqual({ renewed: 1, refused: 0, limited: 0, failed: 0 });
+  });
+
+  test('what the authority refuses is told, with its reason', async () => {
+    const { link, client, server, authority } = await connect();
+    await authority.revoke({ site: 'site-a' });
+    const renewal = client.renew(newRequest());
+    const refused = expect(renewal).rejects.toThrow(PeerRefusedError);
+    await settle(link);
+    await refused;
+    await expect(renewal).rejects.toThrow(/revoked.*ERR_PRESENCE_CERTIFICATE/);
+    expect(server.renewals).toMatchObject({ renewed: 0, refused: 1 });
+  });
+
+  test('a request that is none is refused, and the channel goes on', async () => {
+    const { link, client } = await connect();
+    const renewal = client.renew('not a signing request');
+    const refused = expect(renewal).rejects.toThrow(PeerRefusedError);
+    await settle(link);
+    await refused;
+    const again = client.renew(newRequest());
+    await settle(link);
+    await expect(again).resolves.toHaveProperty('certificatePem');
+  });
+
+  test('a fault of the cloud is its own to know', async () => {
+    const { link, client, problems, server, provider } = await connect();
+    provider.renew = () => Promise.reject(new StoreError('the disk is full'));
+    const renewal = client.renew(newRequest());
+    const refused = expect(renewal).rejects.toThrow(/internal error/);
+    await settle(link);
+    await refused;
+    expect(problems.map(({ message }) => message)).toEqual(['the disk is full']);
+    expect(server.renewals).toMatchObject({ failed: 1, refused: 0 });
+  });
+
+  test('a site renews no more often than it may, also over other connections', async () => {
+    const { link, server } = await connect({ maxRenewalsPerHour: 2 });
+    const csrPem = newRequest();
+    for (let i = 0; i < 5; i++) {
+      link.edge.sendControl({ type: 'renew', csrPem });
+      await settle(link);
+    }
+    expect(server.renewals).toEqual({ renewed: 2, refused: 3, limited: 3, failed: 0 });
+    const other = new Link();
+    other.cloud.certificate = link.cloud.certificate;
+    server.attach('site-a', other.cloud, () => {});
+    other.cloud.receive({ type: 'renew', csrPem });
+    await turn();
+    expect(server.renewals).toMatchObject({ renewed: 2, limited: 4 });
+  });
+
+  test('a limit that lets nobody renew is a misuse', async () => {
+    await expect(connect({ maxRenewalsPerHour: 0 })).rejects.toThrow(ApiMisuseError);
+  });
+
+  test("an answer that does not come is not waited for, and one that comes late is nobody's", async () => {
+    const { link, client } = await connect();
+    const renewal = client.renew(newRequest());
+    const failed = expect(renewal).rejects.toThrow(/did not answer within 5000 ms/);
+    await expect(client.renew(newRequest())).rejects.toThrow(ApiMisuseError);
+    vi.advanceTimersByTime(5000);
+    await failed;
+    await settle(link);
+    const again = client.renew(newRequest());
+    await settle(link);
+    await expect(again).resolves.toHaveProperty('caPem');
+  });
+
+  test('without a tunnel there is nobody to ask, and a client that closes waits no more', async () => {
+    const { link, client } = await connect();
+    link.edge.isFull = true;
+    await expect(client.renew(newRequest())).rejects.toThrow(EnvironmentError);
+    link.edge.isFull = false;
+    const renewal = client.renew(newRequest());
+    client.close();
+    await expect(renewal).rejects.toThrow(/the client was closed/);
+  });
+
+  test('a server without certificates to give lets the request pass by', async () => {
+    const { link, server, client } = await connect();
+    const bare = new Link();
+    bare.edge.isFull = false;
+    client.attach(bare.edge);
+    server.attach('site-b', bare.cloud, () => {});
+    bare.cloud.receive({ type: 'renew', csrPem: newRequest() });
+    await settle(bare);
+    expect(server.renewals).toMatchObject({ renewed: 0, refused: 0 });
+    expect(link.cloud.sent.filter((it) => JSON.stringify(it).includes('certificate'))).toEqual([]);
+  });
+});
+
+describe('trust', () => {
+  test('an edge is told whom to trust when it connects, and when that changes', async () => {
+    const { link, client, server, provider } = await connect();
+    const told: unknown[] = [];
+    client.on('trust', (trust) => told.push(trust));
+    link.deliver();
+    expect(told).toEqual([expect.objectContaining({ renew: false })]);
+    provider.trust = () => ({ caPem: 'both', renew: true });
+    server.announceTrust();
+    link.deliver();
+    expect(told[1]).toEqual({ caPem: 'both', renew: true });
+  });
+
+  test('the status says which certificate an edge shows, and whether it is of the CA of now', async () => {
+    const { link, server, provider } = await connect();
+    const { serialNumber, validTo } = link.cloud.certificate!;
+    expect(server.status('site-a')?.certificate).toEqual({
+      serial: serialNumber.toLowerCase(),
+      notAfter: new Date(validTo).toISOString(),
+      isCurrent: true,
+    });
+    provider.trust = () => ({ caPem: 'both', renew: true });
+    expect(server.status('site-a')?.certificate).toMatchObject({ isCurrent: false });
+  });
+
+  test.each(['trust', 'certificate', 'refusal'])(
+    'an edge that sends what only a cloud does (%s) breaks the protocol',
+    async (type) => {
+      const { server } = await connect();
+      const link = new Link();
+      const faults: Error[] = [];
+      server.attach('site-b', link.cloud, (error) => faults.push(error));
+      const message = {
+        trust: { type, caPem: 'x', renew: false },
+        certificate: { type, certificatePem: 'x', caPem: 'x' },
+        refusal: { type, code: 'ERR_X', message: 'x' },
+      }[type]!;
+      link.cloud.receive(message);
+      expect(faults.map(({ message: text }) => text)).toEqual([
+        `control message: an edge sent one of type ${type}`,
+      ]);
+    }
+  );
+
+  test('a PEM text that is longer than any is refused by the schema', async () => {
+    const { server } = await connect();
+    const link = new Link();
+    const faults: Error[] = [];
+    server.attach('site-b', link.cloud, (error) => faults.push(error));
+    link.cloud.receive({ type: 'renew', csrPem: 'x'.repeat(65_537) });
+    expect(faults).toHaveLength(1);
+  });
+});
