@@ -1,0 +1,10 @@
+/**
+ * Who may take part, put into force: revocation with a receipt.
+ * @module
+ */
+export {
+  type CutReport,
+  type RevocationReceipt,
+  Revoker,
+  type RevokerOptions,
+} from './revoker.ts';

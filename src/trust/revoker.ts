@@ -1,0 +1,150 @@
+/**
+ * `Revoker`: revocation as one call, with a receipt; and in every process that follows the same store,
+ * the same without a call.
+ *
+ * The order, so that nothing of the one who is cut off passes when `revoke` resolves:
+ *
+ * 1. a site leaves the translator's plan, in this very call: its paths are gone
+ * 2. the revocation is stored, and known to whoever asks about a certificate: handshakes fail
+ * 3. tunnels and handshakes under way with a certificate that is revoked by now are ended
+ *
+ * By serial number or key only those tunnels end; the site stays, for it may hold another certificate.
+ * @module
+ */
+import { ApiMisuseError, CertificateError } from '../errors.ts';
+import type { RevocationReason, RevocationScope, Revocations } from '../pki/index.ts';
+
+/** What the tunnels of revoked certificates left behind. */
+export interface CutReport {
+  readonly tunnelsClosed: number;
+  /** Paths of the translator that were left when a site went out of the plan. */
+  readonly pathsRemoved: number;
+}
+
+export interface RevokerOptions {
+  readonly revocations: Revocations;
+  /** Takes a site out of the plan, and back; `PresenceController` is one. */
+  readonly controller: { setBlocked(site: string, isBlocked: boolean): void };
+  /**
+   * Ends every tunnel, and every handshake under way, whose certificate is revoked by now. Nothing of
+   * them passes when it resolves.
+   *
+   * @param reason to tell the peers
+   */
+  readonly cutRevoked: (reason: string) => Promise<CutReport>;
+  /** Hears of what could not be cut after a revocation by another process. */
+  readonly onError?: (error: Error) => void;
+  /** In ms, of a clock that never goes back. */
+  readonly now?: () => number;
+}
+
+/**
+ * What a revocation took. Times are in ms from the call of `revoke`; tunnels and paths are all that were
+ * cut in that time, those of revocations that ran beside this one too.
+ */
+export interface RevocationReceipt extends CutReport {
+  readonly scope: RevocationScope;
+  /** Whom the certificates named, as far as they are known. */
+  readonly sites: readonly string[];
+  /** Serial numbers of the certificates that do not count any more, in lower-case hex. */
+  readonly serials: readonly string[];
+  /** Enrolment tokens that are worth nothing any more. */
+  readonly tokensVoided: number;
+  /** When it was stored, and handshakes failed. */
+  readonly storedMs: number;
+  /** When nothing passed any more. */
+  readonly elapsedMs: number;
+}
+
+export class Revoker {
+  readonly #options: RevokerOptions;
+  readonly #now: () => number;
+  /** The cuts since each call of `revoke` that is under way. */
+  readonly #receipts = new Set<Promise<CutReport>[]>();
+  #nextCut: Promise<CutReport> | undefined;
+
+  constructor(options: RevokerOptions) {
+    this.#options = options;
+    this.#now = options.now ?? (() => performance.now());
+    const { revocations, controller } = options;
+    for (const site of revocations.table.sites) controller.setBlocked(site, true);
+    revocations.on('revoked', this.#onRevoked);
+    revocations.on('reinstated', this.#onReinstated);
+  }
+
+  /**
+   * Revokes a site with all its certificates and tokens, one certificate, or a key under whatever
+   * certificate.
+   *
+   * @throws {CertificateError} if there is no such certificate, or the site id is not one.
+   * @throws {ApiMisuseError} if there is no such reason.
+   * @throws {StoreError} if it cannot be stored. A site stays cut off in this process all the same, until
+   * it is reinstated or the process ends: call again.
+   */
+  async revoke(scope: RevocationScope, reason?: RevocationReason): Promise<RevocationReceipt> {
+    const { revocations, controller } = this.#options;
+    const startMs = this.#now();
+    const wasBlocked = 'site' in scope && revocations.isSiteRevoked(scope.site);
+    if ('site' in scope) controller.setBlocked(scope.site, true);
+    const cuts: Promise<CutReport>[] = [];
+    this.#receipts.add(cuts);
+    try {
+      const { certificates, ...report } = await revocations.revoke(scope, reason);
+      const storedMs = this.#now() - startMs;
+      // It was cut when the event came, unless all was revoked before.
+      if (cuts.length === 0) void this.#cut(scope);
+      const done = await Promise.all(cuts);
+      return {
+        ...report,
+        scope,
+        serials: certificates.map(({ serial }) => serial),
+        tunnelsClosed: done.reduce((sum, { tunnelsClosed }) => sum + tunnelsClosed, 0),
+        pathsRemoved: done.reduce((sum, { pathsRemoved }) => sum + pathsRemoved, 0),
+        storedMs,
+        elapsedMs: this.#now() - startMs,
+      };
+    } catch (error) {
+      // What cannot be stored may come true all the same; what makes no sense never did.
+      const isNonsense = error instanceof CertificateError || error instanceof ApiMisuseError;
+      if ('site' in scope && isNonsense && !wasBlocked) controller.setBlocked(scope.site, false);
+      throw error;
+    } finally {
+      this.#receipts.delete(cuts);
+    }
+  }
+
+  /** Lets a revoked site enrol again, with a new token and a new key; what was revoked stays so. */
+  async reinstate(site: string): Promise<void> {
+    await this.#options.revocations.reinstate(site);
+    this.#options.controller.setBlocked(site, false);
+  }
+
+  /** Follows the store no more. */
+  close(): void {
+    const { revocations } = this.#options;
+    revocations.off('revoked', this.#onRevoked);
+    revocations.off('reinstated', this.#onReinstated);
+  }
+
+  readonly #onRevoked = (scope: RevocationScope): void => {
+    if ('site' in scope) this.#options.controller.setBlocked(scope.site, true);
+    this.#cut(scope).catch((error: Error) => this.#options.onError?.(error));
+  };
+
+  readonly #onReinstated = (site: string): void => {
+    this.#options.controller.setBlocked(site, false);
+  };
+
+  /** One for all that is revoked in this turn: a site goes with many certificates. */
+  #cut(scope: RevocationScope): Promise<CutReport> {
+    if (this.#nextCut !== undefined) return this.#nextCut;
+    const reason = 'site' in scope ? `site ${scope.site} is revoked` : 'the certificate is revoked';
+    const cut = Promise.resolve().then(() => {
+      this.#nextCut = undefined;
+      return this.#options.cutRevoked(reason);
+    });
+    this.#nextCut = cut;
+    for (const cuts of this.#receipts) cuts.push(cut);
+    return cut;
+  }
+}

@@ -1,0 +1,338 @@
+import { afterEach, describe, expect, test } from 'vitest';
+import { ApiMisuseError, CertificateError, StoreError } from '../../src/errors.ts';
+import type { CertificateRecord } from '../../src/pki/certificate-ledger.ts';
+import { Revocations } from '../../src/pki/revocations.ts';
+import { MemoryStore, type Write } from '../../src/store/index.ts';
+import { type CutReport, Revoker } from '../../src/trust/index.ts';
+
+const cleanUp: (() => void)[] = [];
+afterEach(() => {
+  for (const step of cleanUp.splice(0).reverse()) step();
+});
+
+/** A store that tells when something is in it, and can fail. */
+class ObservedStore extends MemoryStore {
+  isFailing = false;
+  onStored: (writes: readonly Write[]) => void = () => {};
+
+  override async commit(writes: readonly Write[]): Promise<void> {
+    if (this.isFailing) throw new StoreError('the disk is full');
+    await super.commit(writes);
+    this.onStored(writes);
+  }
+}
+
+interface World {
+  readonly store: ObservedStore;
+  readonly revocations: Revocations;
+  readonly revoker: Revoker;
+  /** Sites that are out of the plan. */
+  readonly blocked: Set<string>;
+  /** What was done, in order. */
+  readonly steps: string[];
+  readonly errors: Error[];
+  /** What cuts report next; nothing closed when there is no more. */
+  readonly cuts: CutReport[];
+  /** What tests change of a cut. */
+  readonly hook: { onCut: () => Promise<void> | void };
+  readonly clock: { nowMs: number };
+}
+
+async function newWorld(store = new ObservedStore()): Promise<World> {
+  const revocations = await Revocations.open({ store, now: () => NOW_MS });
+  const blocked = new Set<string>();
+  const steps: string[] = [];
+  const errors: Error[] = [];
+  const cuts: CutReport[] = [];
+  const hook: World['hook'] = { onCut: () => {} };
+  const clock = { nowMs: 0 };
+  const revoker = new Revoker({
+    revocations,
+    controller: {
+      setBlocked: (site, isBlocked) => {
+        if (isBlocked === blocked.has(site)) return;
+        steps.push(`${site} ${isBlocked ? 'out of' : 'back in'} the plan`);
+        if (isBlocked) blocked.add(site);
+        else blocked.delete(site);
+      },
+    },
+    cutRevoked: async (reason) => {
+      await hook.onCut();
+      steps.push(`cut: ${reason}`);
+      return cuts.shift() ?? NOTHING_CUT;
+    },
+    onError: (error) => errors.push(error),
+    now: () => clock.nowMs,
+  });
+  cleanUp.push(() => {
+    revoker.close();
+    revocations.close();
+  });
+  return { store, revocations, revoker, blocked, steps, errors, cuts, hook, clock };
+}
+
+function certificate(serial: string, site: string, key = `key of ${serial}`): CertificateRecord {
+  return {
+    serial,
+    identity: `spiffe://example.org/site/${site}`,
+    spkiHash: key,
+    notBeforeMs: 0,
+    notAfterMs: NOW_MS + 1_000,
+  };
+}
+
+function issue(store: MemoryStore, ...records: readonly CertificateRecord[]): Promise<void> {
+  return store.commit(records.map((value) => ({ key: `certificate/${value.serial}`, value })));
+}
+
+describe('Revoker.revoke', () => {
+  test('takes the site out of the plan in the call itself, before anything is stored', async () => {
+    const { revoker, blocked, store } = await newWorld();
+    let stored = 0;
+    store.onStored = () => stored++;
+    const revoking = revoker.revoke({ site: 'site-a' });
+    expect([...blocked]).toEqual(['site-a']);
+    expect(stored).toBe(0);
+    await revoking;
+    expect(stored).toBeGreaterThan(0);
+  });
+
+  test('cuts only when handshakes fail already, and resolves only when that is done', async () => {
+    const { revoker, store, steps, revocations, hook } = await newWorld();
+    await issue(store, certificate('a1', 'site-a'));
+    store.onStored = (writes) => steps.push(`stored ${writes.map(({ key }) => key).join()}`);
+    const known: boolean[] = [];
+    let finish!: () => void;
+    const finished = new Promise<void>((resolve) => {
+      finish = resolve;
+    });
+    hook.onCut = () => {
+      known.push(revocations.isSiteRevoked('site-a'));
+      return finished;
+    };
+    let isDone = false;
+    const revoking = revoker.revoke({ site: 'site-a' }).then(() => {
+      isDone = true;
+    });
+    await turn();
+    expect(known).toContain(true);
+    expect(known).not.toContain(false);
+    expect(isDone).toBe(false);
+    finish();
+    await revoking;
+    expect(steps.slice(0, 2)).toEqual(['site-a out of the plan', 'stored revocation/site/site-a']);
+    expect(steps.slice(2)).toContain('cut: site site-a is revoked');
+  });
+
+  test('the receipt says what was revoked, what was cut and what it took', async () => {
+    const { revoker, store, cuts, clock, hook } = await newWorld();
+    await issue(store, certificate('a1', 'site-a'), certificate('b1', 'site-b'));
+    await issue(store, certificate('a2', 'site-a'));
+    await store.commit([
+      { key: 'token/t1', value: { site: 'site-a', usedAtMs: null, expiresAtMs: NOW_MS + 1 } },
+      { key: 'token/t2', value: { site: 'site-a', usedAtMs: null, expiresAtMs: NOW_MS - 1 } },
+    ]);
+    cuts.push({ tunnelsClosed: 2, pathsRemoved: 6 });
+    store.onStored = () => {
+      clock.nowMs += 10;
+    };
+    let cut = 0;
+    hook.onCut = () => {
+      if (cut++ === 0) clock.nowMs += 1;
+    };
+    const receipt = await revoker.revoke({ site: 'site-a' }, 'keyCompromise');
+    expect(receipt).toEqual({
+      scope: { site: 'site-a' },
+      sites: ['site-a'],
+      serials: ['a1', 'a2'],
+      tokensVoided: 1,
+      tunnelsClosed: 2,
+      pathsRemoved: 6,
+      storedMs: 31, // three commits, with the first cut between two of them
+      elapsedMs: 31,
+    });
+  });
+
+  test.each([
+    ['serial number', { serial: 'a1' }],
+    ['key', { spki: KEY() }],
+  ])('by %s cuts and leaves the site in the plan', async (_, scope) => {
+    const { revoker, store, steps, cuts, blocked } = await newWorld();
+    await issue(store, certificate('a1', 'site-a', KEY()));
+    cuts.push({ tunnelsClosed: 1, pathsRemoved: 0 });
+    const receipt = await revoker.revoke(scope);
+    expect(receipt).toMatchObject({ scope, sites: ['site-a'], serials: ['a1'], tunnelsClosed: 1 });
+    expect(blocked.size).toBe(0);
+    expect(new Set(steps)).toEqual(new Set(['cut: the certificate is revoked']));
+  });
+
+  test('of what is revoked already cuts again: something may have been left', async () => {
+    const { revoker, steps, cuts } = await newWorld();
+    await revoker.revoke({ site: 'site-a' });
+    steps.length = 0;
+    cuts.push({ tunnelsClosed: 1, pathsRemoved: 0 });
+    expect(await revoker.revoke({ site: 'site-a' })).toMatchObject({ tunnelsClosed: 1 });
+    expect(steps).toEqual(['cut: site site-a is revoked']);
+  });
+
+  test('two at once: each receipt has its own and may have what the other cut meanwhile', async () => {
+    const { revoker, store, cuts, steps } = await newWorld();
+    await issue(store, certificate('a1', 'site-a'), certificate('b1', 'site-b'));
+    cuts.push({ tunnelsClosed: 1, pathsRemoved: 2 }, { tunnelsClosed: 1, pathsRemoved: 2 });
+    const [a, b] = await Promise.all([
+      revoker.revoke({ site: 'site-a' }),
+      revoker.revoke({ site: 'site-b' }),
+    ]);
+    expect(a).toMatchObject({ sites: ['site-a'], serials: ['a1'] });
+    expect(b).toMatchObject({ sites: ['site-b'], serials: ['b1'] });
+    const done = steps.filter((step) => step.startsWith('cut')).length;
+    expect(done).toBeGreaterThanOrEqual(2);
+    for (const { tunnelsClosed, pathsRemoved } of [a, b]) {
+      expect([tunnelsClosed, pathsRemoved]).toEqual([2, 4]);
+    }
+  });
+
+  test('one that comes later has nothing of what was cut before', async () => {
+    const { revoker, cuts } = await newWorld();
+    cuts.push({ tunnelsClosed: 5, pathsRemoved: 5 });
+    await revoker.revoke({ site: 'site-a' });
+    const later = await revoker.revoke({ site: 'site-b' });
+    expect(later).toMatchObject({ tunnelsClosed: 0, pathsRemoved: 0 });
+  });
+});
+
+describe('Revoker.revoke that fails', () => {
+  test('for the store leaves the site cut off, and can be called again', async () => {
+    const { revoker, store, blocked, revocations, steps } = await newWorld();
+    store.isFailing = true;
+    await expect(revoker.revoke({ site: 'site-a' })).rejects.toThrow(StoreError);
+    expect([...blocked]).toEqual(['site-a']);
+    expect(revocations.isSiteRevoked('site-a')).toBe(false);
+    store.isFailing = false;
+    await revoker.revoke({ site: 'site-a' });
+    expect(revocations.isSiteRevoked('site-a')).toBe(true);
+    expect(steps.at(-1)).toBe('cut: site site-a is revoked');
+    await revoker.reinstate('site-a');
+    expect(blocked.size).toBe(0);
+  });
+
+  test('for the store is undone by reinstate alone', async () => {
+    const { revoker, store, blocked } = await newWorld();
+    store.isFailing = true;
+    await expect(revoker.revoke({ site: 'site-a' })).rejects.toThrow(StoreError);
+    store.isFailing = false;
+    await revoker.reinstate('site-a');
+    expect(blocked.size).toBe(0);
+  });
+
+  test('for it makes no sense puts back what it took out', async () => {
+    const { revoker, blocked, steps } = await newWorld();
+    await expect(revoker.revoke({ site: 'no site!' })).rejects.toThrow(CertificateError);
+    await expect(revoker.revoke({ serial: 'aa' })).rejects.toThrow(CertificateError);
+    await expect(revoker.revoke({ spki: 'short' })).rejects.toThrow(CertificateError);
+    expect(blocked.size).toBe(0);
+    expect(steps.filter((step) => step.startsWith('cut'))).toEqual([]);
+  });
+
+  test('for a reason that is none puts back what it took out', async () => {
+    const { revoker, blocked } = await newWorld();
+    await expect(revoker.revoke({ site: 'site-a' }, 'whim' as never)).rejects.toThrow(
+      ApiMisuseError
+    );
+    expect(blocked.size).toBe(0);
+  });
+
+  test('for a reason that is none leaves a site out that is revoked', async () => {
+    const { revoker, blocked } = await newWorld();
+    await revoker.revoke({ site: 'site-a' });
+    await expect(revoker.revoke({ site: 'site-a' }, 'whim' as never)).rejects.toThrow();
+    expect([...blocked]).toEqual(['site-a']);
+  });
+
+  test('for the tunnels cannot be cut is no receipt, and the site stays out', async () => {
+    const { revoker, blocked, hook, errors, revocations } = await newWorld();
+    hook.onCut = () => Promise.reject(new Error('a process is gone'));
+    await expect(revoker.revoke({ site: 'site-a' })).rejects.toThrow('a process is gone');
+    expect([...blocked]).toEqual(['site-a']);
+    expect(revocations.isSiteRevoked('site-a')).toBe(true);
+    expect(errors.map(({ message }) => message)).toContain('a process is gone');
+  });
+});
+
+describe('Revoker', () => {
+  test('has what was revoked before it out of the plan from the start', async () => {
+    const store = new ObservedStore();
+    const { revoker } = await newWorld(store);
+    await revoker.revoke({ site: 'site-a' });
+    const later = await newWorld(store);
+    expect([...later.blocked]).toEqual(['site-a']);
+  });
+
+  test('enforces what another process on the same store revokes', async () => {
+    const store = new ObservedStore();
+    const here = await newWorld(store);
+    const there = await newWorld(store);
+    await issue(store, certificate('b1', 'site-b'));
+    await there.revoker.revoke({ site: 'site-a' });
+    await turn();
+    expect([...here.blocked]).toEqual(['site-a']);
+    expect(here.steps.at(-1)).toBe('cut: site site-a is revoked');
+    here.steps.length = 0;
+    await there.revoker.revoke({ serial: 'b1' });
+    await turn();
+    expect(here.steps).toEqual(['cut: the certificate is revoked']);
+    expect([...here.blocked]).toEqual(['site-a']);
+  });
+
+  test('tells its host when it cannot cut what another process has revoked', async () => {
+    const store = new ObservedStore();
+    const here = await newWorld(store);
+    const there = await newWorld(store);
+    here.hook.onCut = () => Promise.reject(new Error('a process is gone'));
+    await there.revoker.revoke({ site: 'site-a' });
+    await turn();
+    expect(here.errors.map(({ message }) => message)).toContain('a process is gone');
+    expect([...here.blocked]).toEqual(['site-a']);
+  });
+
+  test('puts a reinstated site back into the plan, whoever reinstates it', async () => {
+    const store = new ObservedStore();
+    const here = await newWorld(store);
+    const there = await newWorld(store);
+    await here.revoker.revoke({ site: 'site-a' });
+    await there.revoker.reinstate('site-a');
+    expect([here.blocked.size, there.blocked.size]).toEqual([0, 0]);
+    expect(here.revocations.isSiteRevoked('site-a')).toBe(false);
+  });
+
+  test('leaves a site out whose reinstatement cannot be stored', async () => {
+    const { revoker, store, blocked } = await newWorld();
+    await revoker.revoke({ site: 'site-a' });
+    store.isFailing = true;
+    await expect(revoker.reinstate('site-a')).rejects.toThrow(StoreError);
+    expect([...blocked]).toEqual(['site-a']);
+  });
+
+  test('follows the store no more when it is closed', async () => {
+    const store = new ObservedStore();
+    const here = await newWorld(store);
+    const there = await newWorld(store);
+    here.revoker.close();
+    await there.revoker.revoke({ site: 'site-a' });
+    await turn();
+    expect(here.steps).toEqual([]);
+  });
+});
+
+/** Lets everything run that does not wait for a timer. */
+function turn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}
+
+/** A hash that may be one: 32 bytes as base64url. */
+function KEY(): string {
+  return Buffer.alloc(32, 7).toString('base64url');
+}
+
+const NOW_MS = 1_700_000_000_000;
+const NOTHING_CUT: CutReport = { tunnelsClosed: 0, pathsRemoved: 0 };
