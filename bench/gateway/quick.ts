@@ -127,6 +127,7 @@ async function startPair(directory: string): Promise<Pair> {
       },
       dns: { listen: { host: LOOPBACK, port: cloudPorts.dns }, forward: [] },
       adminSocket: join(directory, 'admin.sock'),
+      trust: { keyType: 'p256', intermediate: false, certificateLifetimeSeconds: 86_400 },
       ttlSeconds: 30,
       desired,
     },

@@ -3,10 +3,17 @@
  * controller's process or has a copy of what that knows.
  * @module
  */
-import { CLOUD, CloseCode, type TunnelCandidate, type TunnelRefusal } from 'virtual-presence';
+import {
+  CLOUD,
+  CloseCode,
+  isRevokedBy,
+  type RevocationTable,
+  type TunnelCandidate,
+  type TunnelRefusal,
+} from 'virtual-presence';
 
 export interface Access {
-  isRevoked(site: string, certificate: TunnelCandidate['certificate']): boolean;
+  isRevoked(certificate: TunnelCandidate['certificate']): boolean;
   /** Number of the member that holds a site; undefined if there is no such site. */
   holderOf(site: string): number | undefined;
 }
@@ -15,15 +22,12 @@ export interface Access {
 export interface AccessTable {
   /** Member by site. */
   readonly holders: ReadonlyMap<string, number>;
-  readonly revokedSites: ReadonlySet<string>;
-  /** Of certificates, in lower-case hex. */
-  readonly revokedSerials: ReadonlySet<string>;
+  readonly revocations: RevocationTable;
 }
 
 export function accessBy(table: () => AccessTable): Access {
   return {
-    isRevoked: (site, { serialNumber }) =>
-      table().revokedSites.has(site) || table().revokedSerials.has(serialNumber.toLowerCase()),
+    isRevoked: (certificate) => isRevokedBy(table().revocations, certificate),
     holderOf: (site) => table().holders.get(site),
   };
 }
@@ -40,7 +44,7 @@ export function refusalOf(
   firstPort: number
 ): TunnelRefusal | undefined {
   const site = identity.role === 'site' ? identity.site : CLOUD;
-  if (access.isRevoked(site, certificate)) {
+  if (access.isRevoked(certificate)) {
     return { code: CloseCode.Revoked, reason: `the certificate of ${site} is revoked` };
   }
   const holder = site === CLOUD ? undefined : access.holderOf(site);

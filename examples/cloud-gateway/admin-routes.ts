@@ -14,7 +14,10 @@ import {
   ConfigError,
   type Json,
   NameText,
+  PemText,
   parseSchema,
+  type RevocationReason,
+  type RevocationScope,
   type Schema,
   wholeNumber,
 } from 'virtual-presence';
@@ -24,6 +27,33 @@ const SiteSchema: Schema<{ site: string }> = v.strictObject({ site: NameText });
 const TokenSchema: Schema<{ site: string; lifetimeSeconds?: number | undefined }> = v.strictObject({
   site: NameText,
   lifetimeSeconds: v.optional(v.pipe(v.number(), v.minValue(1))),
+});
+const ScopeSchema: Schema<{
+  site?: string | undefined;
+  serial?: string | undefined;
+  spki?: string | undefined;
+  reason?: RevocationReason | undefined;
+}> = v.strictObject({
+  site: v.optional(NameText),
+  serial: v.optional(v.pipe(v.string(), v.maxLength(64))),
+  spki: v.optional(v.pipe(v.string(), v.maxLength(64))),
+  reason: v.optional(
+    v.picklist([
+      'unspecified',
+      'keyCompromise',
+      'affiliationChanged',
+      'superseded',
+      'cessationOfOperation',
+      'privilegeWithdrawn',
+    ])
+  ),
+});
+const CaSchema: Schema<{
+  step: 'prepare' | 'activate' | 'retire';
+  ca?: { certificatePem: string; privateKeyPem: string } | undefined;
+}> = v.strictObject({
+  step: v.picklist(['prepare', 'activate', 'retire']),
+  ca: v.optional(v.strictObject({ certificatePem: v.string(), privateKeyPem: v.string() })),
 });
 const MoveSchema: Schema<{ site: string; process: number }> = v.strictObject({
   site: NameText,
@@ -58,6 +88,18 @@ export function adminRoutes(gateway: CloudGateway): Record<string, AdminHandler>
     return site;
   };
 
+  /** One of the three, and perhaps a reason. */
+  const scopeOf = (body: Json | undefined): [RevocationScope, RevocationReason | undefined] => {
+    const { site, serial, spki, reason } = parseSchema(ScopeSchema, body);
+    const scopes = [
+      site !== undefined && { site: edgeSite({ site }) },
+      serial !== undefined && { serial },
+      spki !== undefined && { spki },
+    ].filter((scope) => scope !== false);
+    if (scopes.length !== 1) throw new ConfigError('', 'expected one of site, serial and spki');
+    return [scopes[0]!, reason];
+  };
+
   return {
     'GET /v1/status': async () => {
       const names = registry.state.sites.map(({ name }) => name);
@@ -73,6 +115,10 @@ export function adminRoutes(gateway: CloudGateway): Record<string, AdminHandler>
           verdicts: verdicts[name],
         })),
         ...status,
+        enrolment: gateway.enrolment.counters,
+        renewals: control.renewals,
+        ca: { rollover: authority.rollover, spki: authority.spkiHash },
+        audit: gateway.audit.head,
       };
     },
     'GET /v1/presences': () => controller.presences(),
@@ -97,7 +143,13 @@ export function adminRoutes(gateway: CloudGateway): Record<string, AdminHandler>
       if (result === undefined) return { ...explanation };
       return { ...explanation, packet: Buffer.from(result).toString('hex') };
     },
-    'GET /v1/crl': () => ({ pem: authority.crlPem() }),
+    'GET /v1/crl': () => new PemText(authority.crlPem()),
+    'GET /v1/ca': () => new PemText(authority.trustBundlePem),
+    'POST /v1/ca': ({ body }) => {
+      const { step, ca } = parseSchema(CaSchema, body);
+      gateway.changeCa(step, ca);
+      return { rollover: authority.rollover };
+    },
     'POST /v1/tokens': async ({ body }) => {
       const { site, lifetimeSeconds } = parseSchema(TokenSchema, body);
       const token = await authority.createToken({
@@ -105,12 +157,13 @@ export function adminRoutes(gateway: CloudGateway): Record<string, AdminHandler>
         endpoints: gateway.config.enrolment.endpoints,
         ...(lifetimeSeconds === undefined ? {} : { lifetimeMs: lifetimeSeconds * 1000 }),
       });
+      gateway.audit.token(site);
       return { token };
     },
     'POST /v1/exposures': ({ body }) => registry.expose(body, 'admin'),
     'DELETE /v1/exposures': ({ body }) =>
       registry.unexpose(parseSchema(ExposureKeySchema, body), 'admin'),
-    'POST /v1/revocations': ({ body }) => gateway.revoke(edgeSite(body)),
+    'POST /v1/revocations': ({ body }) => gateway.revoke(...scopeOf(body)),
     'DELETE /v1/revocations': ({ body }) => gateway.reinstate(edgeSite(body)),
     'POST /v1/moves': async ({ body }) => {
       const { site, process: to } = parseSchema(MoveSchema, body);

@@ -4,10 +4,12 @@
  * @module
  */
 import { type ChildProcess, fork } from 'node:child_process';
+import { X509Certificate } from 'node:crypto';
 import { EventEmitter } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import {
   CloseCode,
+  type CutReport,
   EnvironmentError,
   type Explanation,
   type Json,
@@ -19,12 +21,11 @@ import {
 } from 'virtual-presence';
 import type { AccessTable } from './access.ts';
 import type { Member, MemberHooks, MemberStatus, SiteTunnel } from './member.ts';
-import type { ControllerCalls, MemberCalls, MemberStart } from './member-calls.ts';
+import type { ControllerCalls, MemberCalls, MemberStart, TunnelDetails } from './member-calls.ts';
 import { type Calls, Wire } from './wire.ts';
 
 export interface ChildMemberOptions extends Pick<MemberStart, 'number' | 'device' | 'tunnel'> {
-  /** Makes new ones. */
-  readonly credentials: () => Promise<TunnelCredentials>;
+  readonly credentials: () => TunnelCredentials;
   /** What it is to know, as that is now. */
   readonly plan: () => TranslationPlan;
   readonly access: () => AccessTable;
@@ -73,7 +74,7 @@ export class ChildMember implements Member {
     });
     try {
       const { device, tunnel, plan, access } = this.#options;
-      const credentials = await this.#options.credentials();
+      const credentials = this.#options.credentials();
       // From here on it hears of what changes.
       this.#wire = wire;
       const start = { number, device, tunnel, credentials, plan: plan(), access: access() };
@@ -92,8 +93,16 @@ export class ChildMember implements Member {
     this.#wire?.tell('access', this.#options.access());
   }
 
-  async cut(site: string, code: string, reason: string): Promise<number> {
-    return (await this.#ask('cut', site, code, reason)) ?? 0;
+  setCredentials(credentials: TunnelCredentials): void {
+    this.#wire?.tell('credentials', credentials);
+  }
+
+  async cut(site: string, code: string, reason: string): Promise<void> {
+    await this.#ask('cut', site, code, reason);
+  }
+
+  async cutRevoked(reason: string): Promise<CutReport> {
+    return (await this.#ask('cutRevoked', reason)) ?? { tunnelsClosed: 0, pathsRemoved: 0 };
   }
 
   async handOver(site: string, { code, reason, endpoint }: TunnelRefusal): Promise<void> {
@@ -110,7 +119,7 @@ export class ChildMember implements Member {
 
   async status(sites: readonly string[]): Promise<MemberStatus> {
     const status = await this.#ask('status', sites);
-    return status ?? { pid: 0, dataPlane: {}, device: {}, verdicts: {} };
+    return status ?? { pid: 0, listener: {}, dataPlane: {}, device: {}, verdicts: {} };
   }
 
   async paths(): Promise<readonly PathStatus[]> {
@@ -134,17 +143,19 @@ export class ChildMember implements Member {
   }
 
   #calls(): ControllerCalls & Calls {
-    const { admit, onTunnel, log } = this.#hooks;
+    const { admit, onTunnel, onRefused, log } = this.#hooks;
     return {
       admit,
       log,
+      refusedPeer: onRefused,
       up: (number, of) => {
         const tunnel = new RemoteTunnel(number, of, this.#wire!);
         this.#tunnels.set(number, tunnel);
         onTunnel(tunnel);
       },
       control: (number, message) => this.#tunnels.get(number)?.emit('control', message),
-      refused: (number) => this.#tunnels.get(number)?.sendAgain(),
+      refused: (number, type) => this.#tunnels.get(number)?.sendAgain(type),
+      renewed: (number, certificate) => this.#tunnels.get(number)?.renewed(certificate),
       down: (number, code, reason) => this.#end(number, code, reason),
     };
   }
@@ -199,37 +210,51 @@ class RemoteTunnel extends EventEmitter<{ control: [message: Json] }> implements
   readonly site: string;
   readonly remoteAddress: string;
   readonly cipher: string;
+  certificate: X509Certificate;
+  onRenewed: () => void = () => {};
   onDown: (code: string, reason: string) => void = () => {};
   readonly #number: number;
   readonly #wire: Wire<MemberCalls>;
-  #last: Json = null;
-  #timer: NodeJS.Timeout | undefined;
+  /** By type. */
+  readonly #last = new Map<string, Json>();
+  readonly #timers = new Map<string, NodeJS.Timeout>();
 
   constructor(
     number: number,
-    { site, remoteAddress, cipher }: Pick<SiteTunnel, 'site' | 'remoteAddress' | 'cipher'>,
+    { site, remoteAddress, cipher, certificate }: TunnelDetails,
     wire: Wire<MemberCalls>
   ) {
     super();
     this.site = site;
     this.remoteAddress = remoteAddress;
     this.cipher = cipher;
+    this.certificate = new X509Certificate(certificate);
     this.#number = number;
     this.#wire = wire;
   }
 
-  /** Each message of the controller makes the ones before worthless, so the last is sent again. */
+  renewed(certificate: Uint8Array): void {
+    this.certificate = new X509Certificate(certificate);
+    this.onRenewed();
+  }
+
+  /** A message makes those of its type before it worthless, so only the last is sent again. */
   sendControl(message: Json): boolean {
-    clearTimeout(this.#timer);
-    this.#last = message;
+    const type = typeOf(message);
+    clearTimeout(this.#timers.get(type));
+    this.#last.set(type, message);
     this.#wire.tell('control', this.#number, message);
     return true;
   }
 
-  sendAgain(): void {
-    clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.sendControl(this.#last), CONTROL_RETRY_MS);
-    this.#timer.unref();
+  sendAgain(type: string): void {
+    clearTimeout(this.#timers.get(type));
+    const timer = setTimeout(
+      () => this.sendControl(this.#last.get(type) ?? null),
+      CONTROL_RETRY_MS
+    );
+    timer.unref();
+    this.#timers.set(type, timer);
   }
 
   close(code: string, reason: string): void {
@@ -237,9 +262,14 @@ class RemoteTunnel extends EventEmitter<{ control: [message: Json] }> implements
   }
 
   end(code: string, reason: string): void {
-    clearTimeout(this.#timer);
+    for (const timer of this.#timers.values()) clearTimeout(timer);
     this.onDown(code, reason);
   }
+}
+
+/** Of a control message. */
+export function typeOf(message: Json): string {
+  return String((message as { readonly type?: Json } | null)?.type);
 }
 
 const RESTART_INTERVAL_MS = 1000;

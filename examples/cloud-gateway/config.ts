@@ -4,7 +4,7 @@
  */
 import { availableParallelism } from 'node:os';
 import * as v from 'valibot';
-import { ConfigError, DomainText, type Schema, wholeNumber } from 'virtual-presence';
+import { ConfigError, DomainText, type KeyType, type Schema, wholeNumber } from 'virtual-presence';
 import { type DeviceConfig, DeviceSchema } from '../program/device.ts';
 import {
   type DnsConfig,
@@ -29,9 +29,21 @@ export interface CloudConfig {
     readonly endpoints: readonly string[];
   };
   readonly dns: DnsConfig;
+  readonly trust: TrustConfig;
   readonly ttlSeconds: number;
   /** Sites, services and exposures; the registry checks them. */
   readonly desired: unknown;
+}
+
+export interface TrustConfig {
+  /** Of a CA that is made; gateways have P-256. */
+  readonly keyType: KeyType;
+  /** A CA that is made is signed by a root whose key nothing here needs. */
+  readonly intermediate: boolean;
+  /** Of gateways' certificates. */
+  readonly certificateLifetimeSeconds: number;
+  /** File with the passphrase of the CA's private key; without, the key is kept as it is. */
+  readonly passphraseFile?: string | undefined;
 }
 
 const endpoint = v.pipe(
@@ -41,6 +53,8 @@ const endpoint = v.pipe(
 );
 
 const MAX_PROCESSES = 64;
+const DAY_SECONDS = 86_400;
+const YEAR_SECONDS: number = 365 * DAY_SECONDS;
 
 export const CloudConfigSchema: Schema<CloudConfig> = v.strictObject({
   trustDomain: v.pipe(DomainText, v.regex(/^[a-z0-9.-]+$/, 'a lower-case domain name')),
@@ -70,6 +84,15 @@ export const CloudConfigSchema: Schema<CloudConfig> = v.strictObject({
     ),
   }),
   dns: DnsSchema,
+  trust: v.optional(
+    v.strictObject({
+      keyType: v.optional(v.picklist(['p256', 'ed25519', 'rsa']), 'p256'),
+      intermediate: v.optional(v.boolean(), false),
+      certificateLifetimeSeconds: v.optional(wholeNumber(5, 10 * YEAR_SECONDS), 30 * DAY_SECONDS),
+      passphraseFile: v.optional(PathSchema),
+    }),
+    {}
+  ),
   ttlSeconds: v.optional(wholeNumber(1, 86_400), 30),
   desired: v.unknown(),
 });

@@ -14,6 +14,7 @@ import {
   type PacketDevice,
   PresenceController,
   Registry,
+  Revoker,
   SiteResolver,
   type Snapshot,
   Zone,
@@ -22,12 +23,13 @@ import {
 import { within } from '../program/config-file.ts';
 import { StateDirectory } from '../program/files.ts';
 import { adminRoutes } from './admin-routes.ts';
+import { AuditTrail } from './audit.ts';
 import { type CloudConfig, checkProcesses } from './config.ts';
-import type { SiteTunnel } from './member.ts';
+import type { RefusedPeer, SiteTunnel } from './member.ts';
 import { Members } from './members.ts';
-import type { CloudGateway, RevocationReceipt } from './parts.ts';
+import type { CloudGateway } from './parts.ts';
 import { Placement } from './placement.ts';
-import { cloudCredentials, openAuthority, revokedSerials } from './trust.ts';
+import { CloudTrust } from './trust.ts';
 
 export interface CloudGatewayOptions {
   readonly config: CloudConfig;
@@ -66,47 +68,58 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
       });
     await apply(config.desired);
 
-    const authority = await openAuthority(config.trustDomain, state, store);
-    opened.push(() => authority.close());
+    const audit = await AuditTrail.open(state.pathOf('audit.jsonl'), log);
+    opened.push(() => audit.close());
+    audit.follow(registry);
+    const trust = await CloudTrust.open({
+      trustDomain: config.trustDomain,
+      config: config.trust,
+      state,
+      store,
+      log,
+      onRenewal: (site, serial) => audit.renewal(site, serial),
+    });
+    opened.push(() => trust.close());
+    const { authority } = trust;
     await authority.prune();
-    const serials = await revokedSerials(store);
+    const { revocations } = authority;
+    const logRefusal = refusalLog(log);
     const placement = new Placement(config.processes ?? 1);
     const edgeSites = () => siteNames(registry).filter((name) => name !== CLOUD);
     const members = new Members(
       {
         config,
-        credentials: () => cloudCredentials(authority),
+        credentials: () => trust.credentials,
         placement,
         openDevice: options.openDevice,
         access: {
-          isRevoked: (site, certificate) =>
-            authority.isSiteRevoked(site) || authority.isRevoked(certificate),
+          isRevoked: (certificate) => authority.isRevoked(certificate),
           holderOf: (site) =>
             registry.site(site) === undefined ? undefined : placement.holderOf(site),
         },
         accessTable: () => ({
           holders: new Map(edgeSites().map((site) => [site, placement.holderOf(site)])),
-          revokedSites: new Set(edgeSites().filter((site) => authority.isSiteRevoked(site))),
-          revokedSerials: serials,
+          revocations: revocations.table,
         }),
       },
       {
         admit: (...client) => controller.admit(...client),
         onTunnel: (tunnel) => attach(tunnel),
+        onRefused: (refusal) => {
+          logRefusal(refusal);
+          audit.refusedHandshake(refusal);
+        },
         log,
       }
     );
-    authority.on('revoked', (scope) => {
-      if ('serial' in scope) serials.add(scope.serial);
-      members.refreshAccess();
-    });
+    trust.onCredentials = (credentials) => members.setCredentials(credentials);
     const controller = await PresenceController.start({
       registry,
       store,
       translator: members,
       transit: members.transit,
       ttlSeconds: config.ttlSeconds,
-      blocked: siteNames(registry).filter((name) => authority.isSiteRevoked(name)),
+      blocked: revocations.table.sites,
     });
     opened.push(() => controller.close());
     controller.on('problem', (error) => log(`presence: ${error.message}`));
@@ -120,17 +133,34 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
     const dns = await DnsListener.listen({ resolver, ...config.dns.listen });
     opened.push(() => dns.close());
 
-    const control = new ControlServer(controller);
+    const revoker = new Revoker({
+      revocations,
+      controller,
+      cutRevoked: (reason) => members.cutRevoked(reason),
+      onError: (error) => log(`revocation: ${error.message}`),
+    });
+    opened.push(() => revoker.close());
+    revocations.on('reinstated', () => members.refreshAccess());
+
+    const control = new ControlServer(controller, {
+      trust: trust.provider,
+      maxRenewalsPerHour: renewalsPerHour(config),
+    });
     opened.push(() => control.close());
     control.on('problem', (site, error) => log(`${site}: ${error.message}`));
+    authority.on('trust', () => control.announceTrust());
+    const tunnels = new Set<SiteTunnel>();
     const attach = (tunnel: SiteTunnel): void => {
       const { site, remoteAddress, cipher } = tunnel;
       const detach = control.attach(site, tunnel, (error) => {
         log(`${site}: ${error.message}`);
         tunnel.close(CloseCode.ProtocolError, error.message);
       });
+      tunnels.add(tunnel);
       log(`${site}: up from ${remoteAddress}, ${cipher}`);
+      tunnel.onRenewed = () => log(`${site}: shows a renewed certificate`);
       tunnel.onDown = (code, reason) => {
+        tunnels.delete(tunnel);
         detach();
         log(`${site}: down, ${code} ${reason}`.trimEnd());
       };
@@ -142,10 +172,6 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
     let known = new Set(siteNames(registry));
     registry.on('change', () => {
       const names = new Set(siteNames(registry));
-      for (const name of names) {
-        // One that comes back is as revoked as when it went; the controller derives after this call.
-        if (!known.has(name) && authority.isSiteRevoked(name)) controller.setBlocked(name, true);
-      }
       members.refreshAccess();
       for (const name of known) {
         if (names.has(name)) continue;
@@ -154,22 +180,28 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
       }
       known = names;
     });
-    const revoke = async (site: string): Promise<RevocationReceipt> => {
-      const start = performance.now();
-      // In this call: no packet passes any more. Then what outlives this process, then the tunnels.
-      controller.setBlocked(site, true);
-      const records = await authority.revoke({ site });
-      const reason = `the certificate of ${site} is revoked`;
-      const tunnelsClosed = await members.cut(site, CloseCode.Revoked, reason);
-      const elapsedMs = performance.now() - start;
-      await members.gone();
-      log(`${site}: revoked, ${tunnelsClosed} tunnels closed in ${elapsedMs.toFixed(1)} ms`);
-      return { site, certificates: records.length, tunnelsClosed, elapsedMs };
+    const revoke: CloudGateway['revoke'] = async (scope, reason) => {
+      const receipt = await revoker.revoke(scope, reason);
+      audit.revocation(receipt);
+      const { tunnelsClosed, elapsedMs } = receipt;
+      const what = Object.values(scope)[0];
+      log(`${what}: revoked, ${tunnelsClosed} tunnels closed in ${elapsedMs.toFixed(1)} ms`);
+      return receipt;
     };
     const reinstate = async (site: string): Promise<void> => {
-      await authority.reinstate(site);
-      controller.setBlocked(site, false);
-      members.refreshAccess();
+      await revoker.reinstate(site);
+      audit.reinstatement(site);
+    };
+    const changeCa: CloudGateway['changeCa'] = (step, next) => {
+      if (step === 'prepare') trust.prepare(next);
+      else trust[step]();
+      audit.ca(step);
+      log(`change of CA: ${step}`);
+      if (step !== 'retire') return;
+      for (const tunnel of tunnels) {
+        if (authority.hasIssued(tunnel.certificate)) continue;
+        tunnel.close(CloseCode.Revoked, 'the CA of the certificate is retired');
+      }
     };
 
     const reload = async () => {
@@ -181,6 +213,7 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
     const enrolment = new EnrolmentServer({
       authority,
       onError: (error) => log(`enrolment: ${(error as Error).message}`),
+      onOutcome: (outcome) => audit.enrolment(outcome),
     });
     opened.push(() => enrolment.close());
     await enrolment.listen(config.enrolment.listen);
@@ -194,8 +227,11 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
       placement,
       config,
       reload,
+      enrolment,
+      audit,
       revoke,
       reinstate,
+      changeCa,
       close,
     };
     const admin = await AdminServer.listen({
@@ -226,3 +262,26 @@ function checkCloud(desired: unknown): void {
 function siteNames({ state }: Registry): string[] {
   return state.sites.map(({ name }) => name);
 }
+
+/** An edge renews once in two thirds of the lifetime; this leaves room for some attempts that fail. */
+function renewalsPerHour({ trust }: CloudConfig): number {
+  return Math.max(12, Math.ceil((6 * 3600) / trust.certificateLifetimeSeconds));
+}
+
+/**
+ * Logs refused peers that are known, of each site and for each reason once in a while: they can knock as
+ * often as they like. Strangers are for the counters and the audit log.
+ */
+function refusalLog(log: (line: string) => void): (refusal: RefusedPeer) => void {
+  const loggedMs = new Map<string, number>();
+  return ({ remoteAddress, code, reason, site }) => {
+    if (site === undefined) return;
+    const key = `${site} ${code}`;
+    const nowMs = performance.now();
+    if (nowMs - (loggedMs.get(key) ?? Number.NEGATIVE_INFINITY) < REFUSAL_LOG_INTERVAL_MS) return;
+    loggedMs.set(key, nowMs);
+    log(`refused ${remoteAddress}: ${code}, ${reason}`);
+  };
+}
+
+const REFUSAL_LOG_INTERVAL_MS = 10_000;

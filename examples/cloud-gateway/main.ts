@@ -24,6 +24,10 @@ async function startFromFile(path: string): Promise<Running> {
         ...config,
         stateDirectory: resolve(config.stateDirectory),
         adminSocket: resolve(config.adminSocket),
+        trust: {
+          ...config.trust,
+          passphraseFile: config.trust.passphraseFile && resolve(config.trust.passphraseFile),
+        },
       },
       openDevice: () => openDevice(config.device, resolve),
       log,

@@ -31,7 +31,9 @@ export type MemberCalls = {
   access(table: AccessTable): void;
   control(tunnel: number, message: Json): void;
   closeTunnel(tunnel: number, code: string, reason: string): void;
-  cut(site: string, code: string, reason: string): Promise<number>;
+  credentials(credentials: TunnelCredentials): void;
+  cut: Member['cut'];
+  cutRevoked: Member['cutRevoked'];
   handOver(site: string, code: string, reason: string, endpoint: CloseEndpoint): Promise<void>;
   settled(): void;
   gone(): Promise<void>;
@@ -41,13 +43,21 @@ export type MemberCalls = {
   close(): Promise<void>;
 };
 
+export interface TunnelDetails extends Pick<SiteTunnel, 'site' | 'remoteAddress' | 'cipher'> {
+  /** DER. */
+  readonly certificate: Uint8Array;
+}
+
 /** What a member may call. */
 export type ControllerCalls = {
   admit: MemberHooks['admit'];
   log(line: string): void;
-  up(tunnel: number, of: Pick<SiteTunnel, 'site' | 'remoteAddress' | 'cipher'>): void;
+  refusedPeer: MemberHooks['onRefused'];
+  up(tunnel: number, of: TunnelDetails): void;
   control(tunnel: number, message: Json): void;
-  /** It could not take a control message now. */
-  refused(tunnel: number): void;
+  /** It shows another certificate, DER. */
+  renewed(tunnel: number, certificate: Uint8Array): void;
+  /** It could not take a control message of this type now. */
+  refused(tunnel: number, type: string): void;
   down(tunnel: number, code: string, reason: string): void;
 };

@@ -7,6 +7,7 @@ import { existsSync } from 'node:fs';
 import { LinuxTun } from 'virtual-presence';
 import { log } from '../program/run.ts';
 import { type AccessTable, accessBy } from './access.ts';
+import { typeOf } from './child-member.ts';
 import { LocalMember, type SiteTunnel } from './member.ts';
 import type { ControllerCalls, MemberCalls } from './member-calls.ts';
 import { Wire } from './wire.ts';
@@ -25,7 +26,9 @@ export function runMember(): void {
     const number = ++lastTunnel;
     tunnels.set(number, tunnel);
     const { site, remoteAddress, cipher } = tunnel;
-    controller.tell('up', number, { site, remoteAddress, cipher });
+    const certificate = tunnel.certificate.raw;
+    controller.tell('up', number, { site, remoteAddress, cipher, certificate });
+    tunnel.onRenewed = () => controller.tell('renewed', number, tunnel.certificate.raw);
     tunnel.on('control', (message) => controller.tell('control', number, message));
     tunnel.onDown = (code, reason) => {
       tunnels.delete(number);
@@ -41,7 +44,7 @@ export function runMember(): void {
         {
           number,
           tunnel,
-          credentials: () => Promise.resolve(credentials),
+          credentials: () => credentials,
           access: accessBy(() => access!),
           // Kept when this process ends, so that its routes are.
           openDevice: () => LinuxTun.open({ ...start.device, persist: true }),
@@ -49,6 +52,7 @@ export function runMember(): void {
         {
           admit: (...client) => controller.ask('admit', ...client),
           onTunnel,
+          onRefused: (refusal) => controller.tell('refusedPeer', refusal),
           log: (line) => controller.tell('log', line),
         }
       );
@@ -64,13 +68,17 @@ export function runMember(): void {
     control(number, message) {
       const tunnel = tunnels.get(number);
       try {
-        if (tunnel?.sendControl(message) === false) controller.tell('refused', number);
+        if (tunnel?.sendControl(message) === false) {
+          controller.tell('refused', number, typeOf(message));
+        }
       } catch (error) {
         controller.tell('log', `${tunnel!.site}: ${(error as Error).message}`);
       }
     },
     closeTunnel: (tunnel, code, reason) => tunnels.get(tunnel)?.close(code, reason),
+    credentials: (renewed) => member?.setCredentials(renewed),
     cut: (...args) => member!.cut(...args),
+    cutRevoked: (reason) => member!.cutRevoked(reason),
     handOver: (site, code, reason, endpoint) => member!.handOver(site, { code, reason, endpoint }),
     settled: () => {},
     gone: () => member!.gone(),

@@ -4,6 +4,7 @@
  * process; several are each in one of their own (`child-member.ts` is how the controller sees these).
  * @module
  */
+import type { X509Certificate } from 'node:crypto';
 import {
   CLOUD,
   CloseCode,
@@ -11,6 +12,7 @@ import {
   type CloudDataPlaneOptions,
   type ConnectionInfo,
   type ControlChannel,
+  type CutReport,
   type Explanation,
   loadUnsentLimit,
   MtlsTunnel,
@@ -39,8 +41,12 @@ export interface Member extends PlanTarget {
   refreshAccess(): void;
   /** Resolves when it has done all that it was told. */
   settled(): Promise<void>;
-  /** Ends a site's tunnels, and returns how many; nothing passes any more then. */
-  cut(site: string, code: string, reason: string): Promise<number>;
+  /** Shows another certificate, and trusts others, from the next connection on. */
+  setCredentials(credentials: TunnelCredentials): void;
+  /** Ends a site's tunnels; nothing passes any more then. */
+  cut(site: string, code: string, reason: string): Promise<void>;
+  /** Ends all tunnels whose certificate is revoked by now; nothing passes any more then. */
+  cutRevoked(reason: string): Promise<CutReport>;
   /** Ends a site's tunnels too, but lets what they hold go, and says where to dial instead. */
   handOver(site: string, to: TunnelRefusal): Promise<void>;
   /** Resolves when the connections of the tunnels that were ended are gone. */
@@ -53,6 +59,8 @@ export interface Member extends PlanTarget {
 
 export interface MemberStatus {
   readonly pid: number;
+  /** Of the port where edges connect: what came, and what was refused. */
+  readonly listener: Readonly<Record<string, number>>;
   readonly dataPlane: Readonly<Record<string, number>>;
   readonly device: Readonly<Record<string, number>>;
   /** By site. */
@@ -64,7 +72,11 @@ export interface SiteTunnel extends ControlChannel {
   readonly site: string;
   readonly remoteAddress: string;
   readonly cipher: string;
+  /** What the edge shows now. */
+  readonly certificate: X509Certificate;
   close(code: string, reason: string): void;
+  /** Called when it shows another certificate. */
+  onRenewed: () => void;
   /** Called once, when it is up no more. */
   onDown: (code: string, reason: string) => void;
 }
@@ -73,15 +85,25 @@ export interface SiteTunnel extends ControlChannel {
 export interface MemberHooks {
   readonly admit: CloudDataPlaneOptions['admit'];
   onTunnel(tunnel: SiteTunnel): void;
+  /** A connection has led to no tunnel. */
+  onRefused(refusal: RefusedPeer): void;
   log(line: string): void;
+}
+
+/** A connection that has led to no tunnel; who it was is known only if its certificate was verified. */
+export interface RefusedPeer {
+  readonly remoteAddress: string;
+  readonly code: string;
+  readonly reason: string;
+  readonly site?: string | undefined;
+  readonly serial?: string | undefined;
 }
 
 export interface MemberOptions {
   readonly number: number;
   /** Where member 0 listens; the others do on the ports behind. */
   readonly tunnel: HostPort;
-  /** Makes new ones. */
-  readonly credentials: () => Promise<TunnelCredentials>;
+  readonly credentials: () => TunnelCredentials;
   readonly access: Access;
   readonly openDevice: () => Promise<PacketDevice>;
 }
@@ -95,6 +117,9 @@ export class LocalMember implements Member {
   #dataPlane: CloudDataPlane | undefined;
   #listener: TunnelListener | undefined;
   readonly #ending = new Set<Promise<void>>();
+  /** Paths that were left when a site went out of the plan, since the last cut. */
+  #pathsRemoved = 0;
+  #realms: ReadonlySet<string> = new Set();
 
   constructor(options: MemberOptions, hooks: MemberHooks) {
     this.#options = options;
@@ -102,6 +127,11 @@ export class LocalMember implements Member {
   }
 
   load(plan: TranslationPlan): void {
+    const realms = new Set(plan.realms.map(({ name }) => name));
+    for (const realm of this.#realms) {
+      if (!realms.has(realm)) this.#pathsRemoved += this.#translator.pathsOf(realm);
+    }
+    this.#realms = realms;
     this.#translator.load(plan);
   }
 
@@ -111,7 +141,7 @@ export class LocalMember implements Member {
 
   async open(): Promise<void> {
     const { number, tunnel, credentials, access, openDevice } = this.#options;
-    const { admit, log } = this.#hooks;
+    const { admit, onRefused } = this.#hooks;
     this.#device = await openDevice();
     const device = this.#device;
     this.#dataPlane = new CloudDataPlane({
@@ -124,14 +154,12 @@ export class LocalMember implements Member {
     this.#listener = await MtlsTunnel.listen({
       host: tunnel.host,
       port: tunnel.port + number,
-      ...(await credentials()),
+      ...credentials(),
       ...(limitUnsent === undefined ? {} : { limitUnsent }),
-      authorize: (candidate) => {
-        const refusal = refusalOf(candidate, access, number, tunnel.port);
-        if (refusal !== undefined) {
-          log(`refused ${candidate.remoteAddress}: ${refusal.code}, ${refusal.reason}`);
-        }
-        return refusal;
+      authorize: (candidate) => refusalOf(candidate, access, number, tunnel.port),
+      onRefused: ({ remoteAddress, code, reason, identity, serial }) => {
+        const site = identity?.role === 'site' ? identity.site : undefined;
+        onRefused({ remoteAddress, code, reason, site, serial });
       },
     });
     this.#listener.on('tunnel', (accepted) => this.#onTunnel(accepted));
@@ -144,10 +172,26 @@ export class LocalMember implements Member {
   /** It is asked anew at every handshake. */
   refreshAccess(): void {}
 
-  cut(site: string, code: string, reason: string): Promise<number> {
-    const tunnels = this.#tunnelsOf(site);
-    for (const tunnel of tunnels) this.#end(tunnel.abort(code, reason));
-    return Promise.resolve(tunnels.length);
+  setCredentials(credentials: TunnelCredentials): void {
+    this.#listener?.updateCredentials(credentials);
+  }
+
+  cut(site: string, code: string, reason: string): Promise<void> {
+    for (const tunnel of this.#tunnelsOf(site)) this.#end(tunnel.abort(code, reason));
+    return Promise.resolve();
+  }
+
+  cutRevoked(reason: string): Promise<CutReport> {
+    const { access } = this.#options;
+    const tunnelsClosed =
+      this.#listener?.cut(
+        (certificate) => access.isRevoked(certificate),
+        CloseCode.Revoked,
+        reason
+      ) ?? 0;
+    const pathsRemoved = this.#pathsRemoved;
+    this.#pathsRemoved = 0;
+    return Promise.resolve({ tunnelsClosed, pathsRemoved });
   }
 
   handOver(site: string, { code, reason, endpoint }: TunnelRefusal): Promise<void> {
@@ -167,6 +211,7 @@ export class LocalMember implements Member {
     const translator = this.#translator;
     return Promise.resolve({
       pid: process.pid,
+      listener: countersOf(this.#listener!),
       dataPlane: { ...this.#dataPlane!.counters },
       device: { ...this.#device!.counters },
       verdicts: Object.fromEntries(
@@ -201,12 +246,17 @@ export class LocalMember implements Member {
       site,
       remoteAddress,
       cipher,
+      get certificate() {
+        return tunnel.info.certificate;
+      },
       sendControl: (message) => tunnel.sendControl(message),
       on: (event, listener) => tunnel.on(event, listener),
       off: (event, listener) => tunnel.off(event, listener),
       close: (code, reason) => void tunnel.close(code, reason),
+      onRenewed: () => {},
       onDown: () => {},
     };
+    tunnel.on('renewed', () => siteTunnel.onRenewed());
     this.#hooks.onTunnel(siteTunnel);
     tunnel.on('down', ({ code, reason }) => {
       detach();
@@ -224,4 +274,14 @@ export class LocalMember implements Member {
     const gone = ending.finally(() => this.#ending.delete(gone));
     this.#ending.add(gone);
   }
+}
+
+/** Those that are not zero; refusals by their code. */
+function countersOf({ counters }: TunnelListener): Record<string, number> {
+  const named: Record<string, number> = {};
+  for (const [name, count] of Object.entries(counters)) {
+    if (typeof count === 'number') named[name] = count;
+    else for (const [code, times] of count as Map<string, number>) named[`${name}.${code}`] = times;
+  }
+  return named;
 }

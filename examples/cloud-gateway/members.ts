@@ -5,6 +5,7 @@
  */
 import {
   CLOUD,
+  type CutReport,
   configureTun,
   type Explanation,
   forgetRoutes,
@@ -25,8 +26,8 @@ import type { Placement } from './placement.ts';
 
 export interface MembersOptions {
   readonly config: CloudConfig;
-  /** Makes new ones, for one member. */
-  readonly credentials: () => Promise<TunnelCredentials>;
+  /** What all members show, and whom they trust. */
+  readonly credentials: () => TunnelCredentials;
   readonly access: Access;
   readonly accessTable: () => AccessTable;
   readonly placement: Placement;
@@ -36,6 +37,7 @@ export interface MembersOptions {
 
 export interface MembersStatus {
   /** Sums over all of them. */
+  readonly listener: Readonly<Record<string, number>>;
   readonly dataPlane: Readonly<Record<string, number>>;
   readonly device: Readonly<Record<string, number>>;
   /** By site. */
@@ -126,10 +128,23 @@ export class Members implements PlanTarget {
     for (const member of this.#list) member.refreshAccess();
   }
 
-  /** Ends a site's tunnels, wherever they are, and returns how many; nothing passes any more then. */
-  async cut(site: string, code: string, reason: string): Promise<number> {
-    const counts = await Promise.all(this.#list.map((member) => member.cut(site, code, reason)));
-    return counts.reduce((sum, count) => sum + count, 0);
+  setCredentials(credentials: TunnelCredentials): void {
+    for (const member of this.#list) member.setCredentials(credentials);
+  }
+
+  /** Ends a site's tunnels, wherever they are; nothing passes any more then. */
+  async cut(site: string, code: string, reason: string): Promise<void> {
+    await Promise.all(this.#list.map((member) => member.cut(site, code, reason)));
+  }
+
+  /** Ends all tunnels whose certificate is revoked by now; nothing passes any more then. */
+  async cutRevoked(reason: string): Promise<CutReport> {
+    this.refreshAccess();
+    const cuts = await Promise.all(this.#list.map((member) => member.cutRevoked(reason)));
+    return {
+      tunnelsClosed: cuts.reduce((total, { tunnelsClosed }) => total + tunnelsClosed, 0),
+      pathsRemoved: cuts.reduce((total, { pathsRemoved }) => total + pathsRemoved, 0),
+    };
   }
 
   /** Resolves when the connections of the tunnels that were ended are gone. */
@@ -148,6 +163,7 @@ export class Members implements PlanTarget {
     const held = this.#options.placement.sites();
     const all = await Promise.all(this.#list.map((member) => member.status(sites)));
     return {
+      listener: sum(all.map(({ listener }) => listener)),
       dataPlane: sum(all.map(({ dataPlane }) => dataPlane)),
       device: sum(all.map(({ device }) => device)),
       verdicts: Object.fromEntries(

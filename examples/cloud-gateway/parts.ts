@@ -3,11 +3,17 @@
  * @module
  */
 import type {
+  CaMaterial,
   CertificateAuthority,
   ControlServer,
+  EnrolmentServer,
   PresenceController,
   Registry,
+  RevocationReason,
+  RevocationReceipt,
+  RevocationScope,
 } from 'virtual-presence';
+import type { AuditTrail } from './audit.ts';
 import type { CloudConfig } from './config.ts';
 import type { Members } from './members.ts';
 import type { Placement } from './placement.ts';
@@ -24,18 +30,15 @@ export interface CloudGateway {
   readonly config: CloudConfig;
   /** Brings the desired state in force that the file has now. */
   reload(): Promise<ReloadReceipt>;
-  /** Cuts a site off and says what that took. */
-  revoke(site: string): Promise<RevocationReceipt>;
+  readonly enrolment: EnrolmentServer;
+  readonly audit: AuditTrail;
+  /** Cuts a site, a certificate or a key off and says what that took. */
+  revoke(scope: RevocationScope, reason?: RevocationReason): Promise<RevocationReceipt>;
   /** Lets a revoked site enrol again. */
   reinstate(site: string): Promise<void>;
+  /** Does one step of a change of CA; `next` is the operator's own, with `prepare`. */
+  changeCa(step: 'prepare' | 'activate' | 'retire', next?: CaMaterial): void;
   close(): Promise<void>;
-}
-
-export interface RevocationReceipt {
-  readonly site: string;
-  readonly certificates: number;
-  readonly tunnelsClosed: number;
-  readonly elapsedMs: number;
 }
 
 export interface ReloadReceipt {

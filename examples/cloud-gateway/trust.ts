@@ -1,50 +1,202 @@
 /**
- * The CA of the cloud gateway: made at the first start, then read from the state directory.
+ * Whom the cloud gateway trusts, and why it is trusted: its CA, made at the first start and then read from
+ * the state directory; its own certificate, renewed in time; the change from one CA to the next.
  * @module
  */
+import { createPrivateKey, X509Certificate } from 'node:crypto';
 import {
+  ApiMisuseError,
+  type CaMaterial,
   CertificateAuthority,
+  CertificateError,
+  CertificateRenewer,
   createSigningRequest,
+  type GatewayCredentials,
+  generateCa,
   generateGatewayKey,
+  type KeyType,
   type Store,
+  type TrustProvider,
   type TunnelCredentials,
 } from 'virtual-presence';
-import type { StateDirectory } from '../program/files.ts';
+import { readText, type StateDirectory } from '../program/files.ts';
+import { CaFiles } from './ca-files.ts';
+import type { TrustConfig } from './config.ts';
 
-export async function openAuthority(
-  trustDomain: string,
-  state: StateDirectory,
-  store: Store
-): Promise<CertificateAuthority> {
-  if (state.has(CERTIFICATE)) {
-    const certificatePem = state.read(CERTIFICATE);
-    const privateKeyPem = state.read(KEY);
-    return CertificateAuthority.load({ trustDomain, store, certificatePem, privateKeyPem });
-  }
-  const authority = await CertificateAuthority.create({ trustDomain, store });
-  state.write(KEY, authority.privateKeyPem);
-  state.write(CERTIFICATE, authority.certificatePem);
-  return authority;
+export interface CloudTrustOptions {
+  readonly trustDomain: string;
+  readonly config: TrustConfig;
+  readonly state: StateDirectory;
+  readonly store: Store;
+  readonly log: (line: string) => void;
+  /** A certificate was issued to the holder of an older one. */
+  readonly onRenewal: (site: string, serial: string) => void;
 }
 
-/** A new key and certificate for the cloud gateway itself, at every start. */
-export async function cloudCredentials(
-  authority: CertificateAuthority
-): Promise<TunnelCredentials> {
-  const { trustDomain, certificatePem: ca } = authority;
-  const { privateKeyPem: key } = generateGatewayKey();
-  const identity = { trustDomain, role: 'cloud' } as const;
-  const { certificatePem: cert } = await authority.issue(createSigningRequest(key), identity);
+export class CloudTrust {
+  readonly authority: CertificateAuthority;
+  /** For a `ControlServer`. */
+  readonly provider: TrustProvider;
+  /** Called when the cloud gateway has a new certificate, or trusts others than before. */
+  onCredentials: (credentials: TunnelCredentials) => void = () => {};
+  readonly #files: CaFiles;
+  readonly #options: CloudTrustOptions;
+  readonly #passphrase: string | undefined;
+  readonly #renewer: CertificateRenewer;
+
+  private constructor(
+    authority: CertificateAuthority,
+    credentials: GatewayCredentials,
+    files: CaFiles,
+    options: CloudTrustOptions,
+    passphrase: string | undefined
+  ) {
+    this.authority = authority;
+    this.#files = files;
+    this.#options = options;
+    this.#passphrase = passphrase;
+    this.#renewer = new CertificateRenewer({
+      credentials,
+      renew: (csrPem) => this.#ownCertificate(csrPem),
+      apply: (renewed) => this.onCredentials(tunnelCredentials(renewed)),
+    });
+    this.#renewer.on('failed', (error, retryInMs) => {
+      const seconds = Math.round(retryInMs / 1000);
+      options.log(`own certificate: ${error.message}; trying again in ${seconds} s`);
+    });
+    authority.on('trust', () => void this.#follow());
+    this.provider = {
+      trust: (certificate) => ({
+        caPem: authority.trustBundlePem,
+        renew: !authority.isCurrent(certificate),
+      }),
+      renew: async (certificate, csrPem) => {
+        const { certificatePem, identity, serial } = await authority.renew(certificate, csrPem);
+        if (identity.role === 'site') options.onRenewal(identity.site, serial);
+        return { certificatePem, caPem: authority.trustBundlePem };
+      },
+    };
+  }
+
+  static async open(options: CloudTrustOptions): Promise<CloudTrust> {
+    const { trustDomain, config, state, store, log } = options;
+    const { passphraseFile } = config;
+    const passphrase =
+      passphraseFile === undefined
+        ? undefined
+        : readText('the passphrase file', passphraseFile).trimEnd();
+    const files = new CaFiles(state, passphrase);
+    let cas = files.read();
+    if (cas === undefined) {
+      const { rootPrivateKeyPem, ...made } = generateCa({ trustDomain, ...keysOf(config) });
+      files.write(atRest(made, passphrase));
+      if (config.intermediate) {
+        const path = files.writeRootKey(keyAtRest(rootPrivateKeyPem, passphrase));
+        log(`the key of the root CA is in ${path}: keep it elsewhere, nothing here needs it`);
+      }
+      cas = files.read();
+    }
+    const { current, ...others } = cas!;
+    const authority = await CertificateAuthority.load({
+      trustDomain,
+      store,
+      ...current,
+      ...others,
+      certificateLifetimeMs: config.certificateLifetimeSeconds * 1000,
+    }).catch((cause: Error) => {
+      if (!(cause instanceof CertificateError)) throw cause;
+      throw new CertificateError(`the CA certificates in ${state.path}: ${cause.message}`, {
+        cause,
+      });
+    });
+    const { privateKeyPem } = generateGatewayKey();
+    const csrPem = createSigningRequest(privateKeyPem);
+    const identity = { trustDomain, role: 'cloud' } as const;
+    const { certificatePem } = await authority.issue(csrPem, identity);
+    const credentials = { privateKeyPem, certificatePem, caPem: authority.trustBundlePem };
+    return new CloudTrust(authority, credentials, files, options, passphrase);
+  }
+
+  /** What the cloud gateway shows, and whom it trusts. */
+  get credentials(): TunnelCredentials {
+    return tunnelCredentials(this.#renewer.credentials);
+  }
+
+  /**
+   * The first step of a change of CA: everybody learns to trust the next one, too.
+   *
+   * @param next the operator's; by default a new one is made
+   */
+  prepare(next?: CaMaterial): void {
+    const { trustDomain, config } = this.#options;
+    if (this.authority.rollover !== 'none') {
+      throw new ApiMisuseError(`a change of CA is under way: ${this.authority.rollover}`);
+    }
+    const ca = next ?? generateCa({ trustDomain, ...keysOf(config) });
+    this.authority.prepareCa(ca);
+    this.#files.prepare(atRest(ca, this.#passphrase));
+  }
+
+  /** The second step: the next CA signs from now on, and everybody renews. */
+  activate(): void {
+    if (this.authority.rollover !== 'prepared') throw new ApiMisuseError('no CA is prepared');
+    this.#files.activate();
+    this.authority.activateCa();
+  }
+
+  /** The last step: certificates of the old CA are worth nothing any more. */
+  retire(): void {
+    if (this.authority.rollover !== 'active') throw new ApiMisuseError('there is no CA to retire');
+    this.#files.retire();
+    this.authority.retireCa();
+  }
+
+  close(): void {
+    this.#renewer.close();
+    this.authority.close();
+  }
+
+  /** A renewal that was under way may be by the CA before. What fails is tried again by itself. */
+  async #follow(): Promise<void> {
+    try {
+      await this.#renewer.renewNow();
+      const { certificatePem } = this.#renewer.credentials;
+      if (!this.authority.isCurrent(new X509Certificate(certificatePem))) {
+        await this.#renewer.renewNow();
+      }
+    } catch {
+      // told as `failed`
+    }
+  }
+
+  async #ownCertificate(csrPem: string): Promise<{ certificatePem: string; caPem: string }> {
+    const { authority } = this;
+    const identity = { trustDomain: authority.trustDomain, role: 'cloud' } as const;
+    const { certificatePem } = await authority.issue(csrPem, identity);
+    return { certificatePem, caPem: authority.trustBundlePem };
+  }
+}
+
+function keysOf({ keyType, intermediate }: TrustConfig): {
+  keyType: KeyType;
+  intermediate: boolean;
+} {
+  return { keyType, intermediate };
+}
+
+function tunnelCredentials(credentials: GatewayCredentials): TunnelCredentials {
+  const { privateKeyPem: key, certificatePem: cert, caPem: ca } = credentials;
   return { key, cert, ca };
 }
 
-/** Serial numbers of the certificates that the authority's store says are revoked. */
-export async function revokedSerials(store: Store): Promise<Set<string>> {
-  const entries = await store.list(REVOKED);
-  return new Set(entries.map(({ key }) => key.slice(REVOKED.length)));
+function atRest({ certificatePem, privateKeyPem }: CaMaterial, passphrase?: string): CaMaterial {
+  return { certificatePem, privateKeyPem: keyAtRest(privateKeyPem, passphrase) };
 }
 
-const REVOKED = 'revocation/serial/';
-const KEY = 'ca-key.pem';
-/** Written last: where it is, the key is too. */
-const CERTIFICATE = 'ca.pem';
+/** PKCS#8, under the passphrase if there is one. */
+function keyAtRest(privateKeyPem: string, passphrase: string | undefined): string {
+  if (passphrase === undefined) return privateKeyPem;
+  const key = createPrivateKey({ key: privateKeyPem, passphrase });
+  const options = { type: 'pkcs8', format: 'pem', cipher: 'aes-256-cbc', passphrase } as const;
+  return key.export(options).toString();
+}

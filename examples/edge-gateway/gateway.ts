@@ -4,23 +4,27 @@
  */
 import {
   CertificateError,
+  CertificateRenewer,
   ControlClient,
+  type DialledTunnel,
   DnsListener,
   EdgeDataPlane,
   FileStore,
+  type GatewayCredentials,
   loadUnsentLimit,
   MtlsTunnel,
   type PacketDevice,
   SiteResolver,
   type Snapshot,
   type Tunnel,
+  type TunnelCredentials,
   Zone,
   zoneDataOf,
 } from 'virtual-presence';
 import { within } from '../program/config-file.ts';
 import { StateDirectory } from '../program/files.ts';
 import type { EdgeConfig } from './config.ts';
-import { openTrust } from './trust.ts';
+import { EdgeTrust } from './trust.ts';
 
 export interface EdgeGatewayOptions {
   readonly config: EdgeConfig;
@@ -54,15 +58,15 @@ export async function startEdgeGateway(options: EdgeGatewayOptions): Promise<Edg
     // Before the token is spent: what would come of it could not be kept elsewhere.
     const store = await FileStore.open({ path: state.pathOf('store.journal') });
     opened.push(() => store.close());
-    const { credentials, identity } = await openTrust(state, config.tokenFile);
-    const { site, trustDomain } = identity;
+    const trust = await EdgeTrust.open(state, config.tokenFile);
+    const { site, trustDomain } = trust.identity;
     const device = await options.openDevice();
     opened.push(() => device.close());
 
     const limitUnsent = await loadUnsentLimit();
     const tunnel = MtlsTunnel.dial({
       endpoints: config.cloud,
-      ...credentials,
+      ...tunnelCredentials(trust.credentials),
       ...(limitUnsent === undefined ? {} : { limitUnsent }),
       expectedPeer: { trustDomain, role: 'cloud' },
     });
@@ -85,6 +89,8 @@ export async function startEdgeGateway(options: EdgeGatewayOptions): Promise<Edg
     control.on('snapshot', apply);
     control.on('problem', (error) => log(`control: ${error.message}`));
     if (control.snapshot !== undefined) apply(control.snapshot);
+    const renewer = keepCertificate(trust, control, tunnel, log);
+    opened.push(() => renewer.close());
     control.attach(tunnel);
 
     const failed = follow(tunnel, site, config.cloud.length, log);
@@ -97,6 +103,58 @@ export async function startEdgeGateway(options: EdgeGatewayOptions): Promise<Edg
     await close();
     throw error;
   }
+}
+
+/** Renews the certificate in time, and follows the cloud from one CA to the next. */
+function keepCertificate(
+  trust: EdgeTrust,
+  control: ControlClient,
+  tunnel: DialledTunnel,
+  log: (line: string) => void
+): CertificateRenewer {
+  const { site } = trust.identity;
+  const use = async (credentials: GatewayCredentials): Promise<void> => {
+    trust.save(credentials);
+    await tunnel.renew(tunnelCredentials(credentials));
+  };
+  const renewer = new CertificateRenewer({
+    credentials: trust.credentials,
+    renew: (csrPem) => control.renew(csrPem),
+    apply: use,
+  });
+  renewer.on('renewed', () => {
+    log(`${site}: certificate renewed, good until ${renewer.notAfter.toISOString()}`);
+  });
+  renewer.on('expired', (notAfter) => {
+    log(`${site}: the certificate ran out on ${notAfter.toISOString()}: enrol with a new token`);
+  });
+  renewer.on('failed', (error, retryInMs) => {
+    const seconds = Math.round(retryInMs / 1000);
+    log(`${site}: certificate not renewed, trying again in ${seconds} s: ${error.message}`);
+    if (renewer.state !== 'expired') return;
+    trust
+      .enrolAnew()
+      .then(async (credentials) => {
+        renewer.replace(credentials);
+        await tunnel.renew(tunnelCredentials(credentials));
+        log(`${site}: enrolled anew, good until ${renewer.notAfter.toISOString()}`);
+      })
+      .catch((reason: Error) => log(`${site}: not enrolled anew: ${reason.message}`));
+  });
+  control.on('trust', async ({ caPem, renew }) => {
+    try {
+      await renewer.setTrust(caPem);
+      if (renew) await renewer.renewNow();
+    } catch (error) {
+      log(`${site}: ${(error as Error).message}`);
+    }
+  });
+  return renewer;
+}
+
+function tunnelCredentials(credentials: GatewayCredentials): TunnelCredentials {
+  const { privateKeyPem: key, certificatePem: cert, caPem: ca } = credentials;
+  return { key, cert, ca };
 }
 
 /**

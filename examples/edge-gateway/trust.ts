@@ -1,70 +1,146 @@
 /**
  * The edge's key and certificate: fetched with the token at the first start, then read from the state
- * directory.
+ * directory, and renewed in time. One that has run out is replaced with a new token.
+ *
+ * An operator who has certificates of another CA puts `key.pem`, `certificate.pem` (the gateway's, then
+ * those between it and the root) and `ca.pem` (the roots) there instead, and needs no token.
  * @module
  */
-import { X509Certificate } from 'node:crypto';
+import { createPrivateKey, X509Certificate } from 'node:crypto';
+import { renameSync, rmSync } from 'node:fs';
 import {
   CertificateError,
+  EnrolmentError,
+  EnvironmentError,
   enrol,
+  type GatewayCredentials,
   type GatewayIdentity,
-  identityOfCertificate,
-  type TunnelCredentials,
+  identityOfCredentials,
 } from 'virtual-presence';
 import { readText, type StateDirectory } from '../program/files.ts';
 
-export interface EdgeTrust {
-  readonly credentials: TunnelCredentials;
-  readonly identity: GatewayIdentity & { readonly role: 'site' };
-}
+type SiteIdentity = GatewayIdentity & { readonly role: 'site' };
 
-/**
- * @throws {EnrolmentError} if the token is refused.
- * @throws {CertificateError} if the certificate is of another CA, has run out, or is not a site's.
- */
-export async function openTrust(state: StateDirectory, tokenFile: string): Promise<EdgeTrust> {
-  if (!state.has(CERTIFICATE)) {
-    const enrolment = await enrol(readText('the token file', tokenFile));
-    state.write(KEY, enrolment.privateKeyPem);
-    state.write(CA, enrolment.caPem);
-    state.write(CERTIFICATE, enrolment.certificatePem);
+export class EdgeTrust {
+  readonly credentials: GatewayCredentials;
+  readonly identity: SiteIdentity;
+  readonly #state: StateDirectory;
+  readonly #tokenFile: string;
+  /** A token that is no good is not tried twice. */
+  #refusedToken = '';
+
+  private constructor(
+    credentials: GatewayCredentials,
+    identity: SiteIdentity,
+    state: StateDirectory,
+    tokenFile: string
+  ) {
+    this.credentials = credentials;
+    this.identity = identity;
+    this.#state = state;
+    this.#tokenFile = tokenFile;
   }
-  const key = state.read(KEY);
-  const certificate = readCertificate(state, CERTIFICATE);
-  const ca = readCertificate(state, CA);
-  const identity = checkCertificate(certificate, ca, state.pathOf(CERTIFICATE));
-  return { credentials: { key, cert: certificate.toString(), ca: ca.toString() }, identity };
+
+  /**
+   * @throws {EnrolmentError} if the token is refused.
+   * @throws {CertificateError} if the certificate is of another CA or not a site's, or has run out and the
+   * token file has no new token.
+   */
+  static async open(state: StateDirectory, tokenFile: string): Promise<EdgeTrust> {
+    finishChange(state);
+    if (!state.has(CERTIFICATE)) save(state, await enrol(readText('the token file', tokenFile)));
+    const credentials = read(state);
+    const identity = check(credentials, state);
+    const trust = new EdgeTrust(credentials, identity, state, tokenFile);
+    const { validTo } = new X509Certificate(credentials.certificatePem);
+    if (Date.now() < Date.parse(validTo)) return trust;
+    try {
+      return new EdgeTrust(await trust.enrolAnew(), identity, state, tokenFile);
+    } catch (cause) {
+      const path = state.pathOf(CERTIFICATE);
+      const reason = (cause as Error).message;
+      throw new CertificateError(
+        `${path} ran out on ${validTo}: put a new token into ${tokenFile} (${reason})`,
+        { cause }
+      );
+    }
+  }
+
+  /** Keeps what a renewal has brought. */
+  save(credentials: GatewayCredentials): void {
+    save(this.#state, credentials);
+  }
+
+  /**
+   * Replaces a certificate that has run out, with the token that is in the file now.
+   *
+   * @throws {EnrolmentError} if it is refused, was before, or is for another site.
+   */
+  async enrolAnew(): Promise<GatewayCredentials> {
+    const token = readText('the token file', this.#tokenFile);
+    if (token === this.#refusedToken) throw new EnrolmentError('used', 'no new token is there');
+    try {
+      const enrolment = await enrol(token);
+      const { site } = enrolment.identity as SiteIdentity;
+      if (site !== this.identity.site) {
+        const fault = `the token is for "${site}", not for "${this.identity.site}"`;
+        throw new EnrolmentError('wrong-site', fault);
+      }
+      save(this.#state, enrolment);
+      return enrolment;
+    } catch (error) {
+      // A cloud that cannot be reached says nothing about the token.
+      if (!(error instanceof EnvironmentError)) this.#refusedToken = token;
+      throw error;
+    }
+  }
 }
 
-function readCertificate(state: StateDirectory, name: string): X509Certificate {
+/** In this order: whenever it is interrupted, `finishChange` finds a key that fits the certificate. */
+function save(state: StateDirectory, credentials: GatewayCredentials): void {
+  state.write(NEXT_KEY, credentials.privateKeyPem);
+  state.write(CA, credentials.caPem);
+  state.write(CERTIFICATE, credentials.certificatePem);
+  renameSync(state.pathOf(NEXT_KEY), state.pathOf(KEY));
+}
+
+function finishChange(state: StateDirectory): void {
+  if (!state.has(NEXT_KEY)) return;
+  const isDone = state.has(CERTIFICATE) && fits(state.read(NEXT_KEY), state.read(CERTIFICATE));
+  if (isDone) renameSync(state.pathOf(NEXT_KEY), state.pathOf(KEY));
+  else rmSync(state.pathOf(NEXT_KEY));
+}
+
+function fits(privateKeyPem: string, certificatePem: string): boolean {
   try {
-    return new X509Certificate(state.read(name));
-  } catch (error) {
-    if (!(error instanceof Error && 'opensslErrorStack' in error)) throw error;
-    throw new CertificateError(`${state.pathOf(name)} is damaged: ${error.message}`);
+    return new X509Certificate(certificatePem).checkPrivateKey(createPrivateKey(privateKeyPem));
+  } catch {
+    return false;
   }
+}
+
+function read(state: StateDirectory): GatewayCredentials {
+  const [privateKeyPem, certificatePem, caPem] = [KEY, CERTIFICATE, CA].map((name) =>
+    state.read(name)
+  ) as [string, string, string];
+  return { privateKeyPem, certificatePem, caPem };
 }
 
 /** What the cloud would refuse anyway is told here, where it can be mended. */
-function checkCertificate(
-  certificate: X509Certificate,
-  ca: X509Certificate,
-  path: string
-): EdgeTrust['identity'] {
-  if (!certificate.verify(ca.publicKey)) {
-    throw new CertificateError(`${path} was not signed by the CA in ca.pem beside it`);
+function check(credentials: GatewayCredentials, state: StateDirectory): SiteIdentity {
+  const where = `${KEY}, ${CERTIFICATE} and ${CA} in ${state.path}`;
+  let identity: GatewayIdentity;
+  try {
+    identity = identityOfCredentials(credentials);
+  } catch (cause) {
+    throw new CertificateError(`${where} do not fit: ${(cause as Error).message}`, { cause });
   }
-  if (Date.parse(certificate.validTo) < Date.now()) {
-    throw new CertificateError(
-      `${path} ran out on ${certificate.validTo}: remove it and enrol with a new token`
-    );
-  }
-  const identity = identityOfCertificate(certificate);
-  if (identity.role !== 'site') throw new CertificateError(`${path} is not the one of a site`);
-  return identity;
+  if (identity.role === 'site') return identity;
+  throw new CertificateError(`${where} are not those of a site`);
 }
 
 const KEY = 'key.pem';
+const NEXT_KEY = 'next-key.pem';
 const CA = 'ca.pem';
 /** Written last: where it is, the others are too. */
 const CERTIFICATE = 'certificate.pem';

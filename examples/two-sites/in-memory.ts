@@ -68,6 +68,7 @@ export async function runInMemoryScene(report: Report, directory: string): Promi
       },
       dns: { listen: { host: LOOPBACK, port: cloudLan.dnsPort }, forward: [] },
       adminSocket: join(directory, 'admin.sock'),
+      trust: { keyType: 'p256', intermediate: false, certificateLifetimeSeconds: 86_400 },
       ttlSeconds: 30,
       desired: DESIRED,
     },
@@ -247,7 +248,7 @@ export async function runInMemoryScene(report: Report, directory: string): Promi
         () => (atA.progress() > WINDOW && atB.progress() > WINDOW) || undefined
       );
       const revokedMs = performance.now();
-      const receipt = await cloud.revoke('site-a');
+      const receipt = await cloud.revoke({ site: 'site-a' });
       const stopped = await atA;
       expect(stopped.received < 100 * count, 'the transfer at site A ran through');
       const lateMs = Math.max(0, stopped.lastMs - revokedMs);

@@ -237,7 +237,14 @@ describe('revocation', () => {
     const receipt = await ask('POST', '/v1/revocations', { site: 'site-a' });
     expect(receipt).toMatchObject({
       status: 200,
-      body: { site: 'site-a', tunnelsClosed: 1, certificates: expect.any(Number) },
+      body: {
+        scope: { site: 'site-a' },
+        sites: ['site-a'],
+        serials: [expect.stringMatching(/^[0-9a-f]{32}$/)],
+        tunnelsClosed: 1,
+        pathsRemoved: expect.any(Number),
+        elapsedMs: expect.any(Number),
+      },
     });
     await edge.logged(/refused, .*\(revoked\)/, since);
     const { sites } = (await ask('GET', '/v1/status')).body as {
@@ -284,7 +291,7 @@ describe('admin interface', () => {
       status: 400,
       body: { message: '"nonsense" is not an IP address' },
     });
-    for (const path of ['/v1/presences', '/v1/paths', '/v1/desired', '/v1/crl', '/v1/status']) {
+    for (const path of ['/v1/presences', '/v1/paths', '/v1/desired', '/v1/status']) {
       expect((await ask('GET', path)).status).toBe(200);
     }
   });

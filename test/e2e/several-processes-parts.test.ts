@@ -1,12 +1,19 @@
 /**
  * The parts by which the cloud gateway's processes are held together, without processes.
  */
+import { X509Certificate } from 'node:crypto';
 import { EventEmitter } from 'node:events';
-import { describe, expect, test } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
 import { accessBy, refusalOf } from '../../examples/cloud-gateway/access.ts';
 import { Placement } from '../../examples/cloud-gateway/placement.ts';
 import { Wire, type WirePort } from '../../examples/cloud-gateway/wire.ts';
-import type { TunnelCandidate } from '../../src/index.ts';
+import {
+  CertificateAuthority,
+  createSigningRequest,
+  generateGatewayKey,
+  identityOfCertificate,
+  MemoryStore,
+} from '../../src/index.ts';
 
 describe('Placement', () => {
   test('gives a site to the member with the fewest, and keeps it there', () => {
@@ -22,26 +29,50 @@ describe('Placement', () => {
 });
 
 describe('refusalOf', () => {
+  const certificates = new Map<string, X509Certificate>();
+  const revoked = new Set<string>();
+  beforeAll(async () => {
+    const trustDomain = 'openstack.test';
+    const authority = await CertificateAuthority.create({ trustDomain, store: new MemoryStore() });
+    for (const site of ['site-a', 'site-b', 'site-c', 'site-r', 'site-a again']) {
+      const identity = { trustDomain, role: 'site', site: site.split(' ')[0]! } as const;
+      const csrPem = createSigningRequest(generateGatewayKey().privateKeyPem);
+      const { certificatePem, serial } = await authority.issue(csrPem, identity);
+      certificates.set(site, new X509Certificate(certificatePem));
+      if (site === 'site-a again') revoked.add(serial);
+    }
+  });
   const access = accessBy(() => ({
     holders: new Map([
       ['site-a', 0],
       ['site-b', 1],
     ]),
-    revokedSites: new Set(['site-r']),
-    revokedSerials: new Set(['4f01']),
+    revocations: {
+      sites: new Set(['site-r']),
+      serials: revoked,
+      spkis: new Set<string>(),
+    },
   }));
-  const candidate = (site: string, serialNumber = '5A') =>
-    ({ identity: { role: 'site', site }, certificate: { serialNumber } }) as TunnelCandidate;
+  const candidate = (who: string) => {
+    const certificate = certificates.get(who)!;
+    const identity = identityOfCertificate(certificate);
+    return { identity, certificate, remoteAddress: '192.0.2.1' };
+  };
 
   test.each([
-    ['site-a', '5A', undefined],
-    ['site-a', '4F01', 'revoked'],
-    ['site-r', '5A', 'revoked'],
-    ['site-b', '5A', 'moved'],
-    ['site-c', '5A', 'unknown-site'],
-    ['cloud', '5A', 'unknown-site'],
-  ])('at member 0, %s with certificate %s: %s', (site, serial, code) => {
-    expect(refusalOf(candidate(site, serial), access, 0, 7443)?.code).toBe(code);
+    ['site-a', undefined],
+    ['site-a again', 'revoked'],
+    ['site-r', 'revoked'],
+    ['site-b', 'moved'],
+    ['site-c', 'unknown-site'],
+  ])('at member 0, the certificate of %s: %s', (who, code) => {
+    expect(refusalOf(candidate(who), access, 0, 7443)?.code).toBe(code);
+  });
+
+  test('no site is called as the cloud is', () => {
+    const cloud = { trustDomain: 'openstack.test', role: 'site', site: 'cloud' } as const;
+    const named = { ...candidate('site-a'), identity: cloud };
+    expect(refusalOf(named, access, 0, 7443)?.code).toBe('unknown-site');
   });
 
   test('names the port of the member that holds the site', () => {

@@ -212,7 +212,7 @@ describe.skipIf(isSkipped).each([1, 2])(`a cloud gateway of %i${reason}`, (proce
     await Promise.all([atA, atB, between].map((transfer) => transfer.flows()));
     const since = scene.edges.a.output.length;
     const receipt = await scene.ask('POST', '/v1/revocations', { site: 'site-a' });
-    expect(receipt).toMatchObject({ site: 'site-a', tunnelsClosed: 1 });
+    expect(receipt).toMatchObject({ sites: ['site-a'], tunnelsClosed: 1 });
     const paths = await scene.ask<{ ingress: string; egress: string }[]>('GET', '/v1/paths');
     expect(paths.filter(({ ingress, egress }) => [ingress, egress].includes('site-a'))).toEqual([]);
     await scene.edges.a.logged(/refused, .*\(revoked\)/, since);

@@ -1,0 +1,365 @@
+/**
+ * Certificates from the first to the last, by the gateways as programs: CAs of every kind, renewal, one that
+ * runs out, revocation by serial number and key, the CRL, the audit log.
+ */
+import { execFileSync } from 'node:child_process';
+import { X509Certificate } from 'node:crypto';
+import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { request } from 'node:http';
+import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
+import { afterAll, afterEach, describe, expect, test } from 'vitest';
+import {
+  createSigningRequest,
+  formatIdentity,
+  generateGatewayKey,
+  verifyAuditLog,
+} from '../../src/index.ts';
+import {
+  admin,
+  type Config,
+  cloudConfig,
+  edgeConfig,
+  eventually,
+  freePorts,
+  GatewayProcess,
+  killGateways,
+  type Ports,
+  Workspace,
+  writeConfig,
+} from './gateway-process.ts';
+
+const workspace = new Workspace();
+afterEach(killGateways);
+afterAll(() => workspace.remove());
+
+/** A cloud gateway, and the means to make edges for it. */
+class Cloud {
+  readonly home: string = workspace.newDirectory();
+  process!: GatewayProcess;
+  ports!: Ports;
+
+  async start(more: Config = {}): Promise<void> {
+    this.ports ??= await freePorts();
+    const path = writeConfig(this.home, { ...cloudConfig(this.ports), ...more });
+    this.process = new GatewayProcess('cloud-gateway', [path]);
+    await this.process.logged(/ready/);
+  }
+
+  async ask<T>(method: string, path: string, body?: unknown): Promise<T> {
+    const answer = await admin(join(this.home, 'admin.sock'), method, path, body);
+    if (answer.status !== 200) throw new Error(`${method} ${path}: ${answer.body.message}`);
+    return answer.body as T;
+  }
+
+  pem(path: string): Promise<string> {
+    const socketPath = join(this.home, 'admin.sock');
+    return new Promise((resolve, reject) => {
+      const outgoing = request({ socketPath, path }, (answer) => resolve(text(answer)));
+      outgoing.on('error', reject).end();
+    });
+  }
+
+  file(name: string): string {
+    return join(this.home, 'state', name);
+  }
+
+  async token(site: string): Promise<string> {
+    return (await this.ask<{ token: string }>('POST', '/v1/tokens', { site })).token;
+  }
+
+  /** What the status says of a site's certificate. */
+  async certificate(site: string): Promise<{ serial: string; isCurrent: boolean } | undefined> {
+    const { sites } = await this.ask<{
+      sites: { name: string; edge?: { certificate: { serial: string; isCurrent: boolean } } }[];
+    }>('GET', '/v1/status');
+    return sites.find(({ name }) => name === site)?.edge?.certificate;
+  }
+}
+
+class Edge {
+  readonly home: string = workspace.newDirectory();
+  process!: GatewayProcess;
+
+  async prepare(cloud: Cloud, token: string): Promise<void> {
+    writeConfig(this.home, edgeConfig(await freePorts(), cloud.ports.tunnel));
+    this.putToken(token);
+  }
+
+  putToken(token: string): void {
+    writeFileSync(join(this.home, 'token'), token);
+  }
+
+  start(): void {
+    this.process = new GatewayProcess('edge-gateway', [join(this.home, 'gateway.yaml')]);
+  }
+
+  get certificate(): X509Certificate {
+    return new X509Certificate(readFileSync(join(this.home, 'state/certificate.pem')));
+  }
+}
+
+async function edgeOf(cloud: Cloud, site: string): Promise<Edge> {
+  const edge = new Edge();
+  await edge.prepare(cloud, await cloud.token(site));
+  edge.start();
+  await edge.process.logged(/: up to /);
+  return edge;
+}
+
+function openssl(args: readonly string[], input = ''): string {
+  return execFileSync('openssl', args, { input, encoding: 'utf8', stdio: 'pipe' });
+}
+
+describe('the CA', () => {
+  test('is kept under its passphrase, below a root whose key may go, and is the same after a restart', async () => {
+    const cloud = new Cloud();
+    writeFileSync(join(cloud.home, 'passphrase'), 'correct horse\n', { mode: 0o600 });
+    const trust = { keyType: 'ed25519', intermediate: true, passphraseFile: './passphrase' };
+    await cloud.start({ trust });
+    for (const name of ['ca-key.pem', 'root-key.pem']) {
+      expect(statSync(cloud.file(name)).mode & 0o777).toBe(0o600);
+      expect(readFileSync(cloud.file(name), 'utf8')).toMatch(/^-----BEGIN ENCRYPTED PRIVATE KEY/);
+      const pass = ['-passin', 'pass:correct horse'];
+      const shown = openssl(['pkey', '-in', cloud.file(name), ...pass, '-noout', '-text_pub']);
+      expect(shown).toMatch(/ED25519/i);
+    }
+    const edge = await edgeOf(cloud, 'site-a');
+    writeFileSync(join(edge.home, 'root.pem'), await cloud.pem('/v1/ca'));
+    const chain = join(edge.home, 'state/certificate.pem');
+    const verified = openssl([
+      ...['verify', '-x509_strict', '-CAfile', join(edge.home, 'root.pem')],
+      ...['-untrusted', chain, chain],
+    ]);
+    expect(verified).toMatch(/OK/);
+
+    execFileSync('rm', [cloud.file('root-key.pem')]);
+    await cloud.process.kill('SIGTERM');
+    const since = edge.process.output.length;
+    await cloud.start({ trust });
+    await edge.process.logged(/: up to /, since);
+    await edgeOf(cloud, 'site-b');
+
+    await cloud.process.kill('SIGTERM');
+    writeFileSync(join(cloud.home, 'passphrase'), 'wrong');
+    const path = join(cloud.home, 'gateway.yaml');
+    const wrong = await new GatewayProcess('cloud-gateway', [path]).ended;
+    expect(wrong.complaint).toMatch(/^cloud-gateway: the CA certificates in .*private key[^\n]*$/);
+  });
+
+  test('may be the operator’s own, made by openssl', async () => {
+    const cloud = new Cloud();
+    const state = join(cloud.home, 'state');
+    execFileSync('mkdir', ['-m', '700', state]);
+    openssl([
+      ...['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes'],
+      ...['-days', '2', '-subj', '/O=Example/CN=Example root'],
+      ...['-addext', 'keyUsage=critical,keyCertSign,cRLSign'],
+      ...['-keyout', join(state, 'ca-key.pem'), '-out', join(state, 'ca.pem')],
+    ]);
+    await cloud.start();
+    const edge = await edgeOf(cloud, 'site-a');
+    expect(edge.certificate.issuer).toContain('Example root');
+  });
+
+  test('may be missing at the edge’s side: a gateway that was given its files needs no token', async () => {
+    const cloud = new Cloud();
+    await cloud.start();
+    const edge = new Edge();
+    await edge.prepare(cloud, 'none');
+    const state = join(edge.home, 'state');
+    execFileSync('mkdir', ['-m', '700', state]);
+    const { privateKeyPem } = generateGatewayKey();
+    writeFileSync(join(state, 'key.pem'), privateKeyPem);
+    writeFileSync(join(edge.home, 'request.pem'), createSigningRequest(privateKeyPem));
+    const identity = { trustDomain: 'openstack.test', role: 'site', site: 'site-a' } as const;
+    writeFileSync(
+      join(edge.home, 'extensions'),
+      `subjectAltName=URI:${formatIdentity(identity)}\nextendedKeyUsage=clientAuth\nkeyUsage=critical,digitalSignature\n`
+    );
+    openssl([
+      ...['x509', '-req', '-in', join(edge.home, 'request.pem'), '-days', '1'],
+      ...['-CA', cloud.file('ca.pem'), '-CAkey', cloud.file('ca-key.pem')],
+      ...['-extfile', join(edge.home, 'extensions'), '-out', join(state, 'certificate.pem')],
+    ]);
+    writeFileSync(join(state, 'ca.pem'), await cloud.pem('/v1/ca'));
+    edge.start();
+    await edge.process.logged(/: up to /);
+  });
+});
+
+describe('a certificate', () => {
+  test('is renewed by itself, with a new key, and the tunnel stays up', async () => {
+    const cloud = new Cloud();
+    await cloud.start({ trust: { certificateLifetimeSeconds: 6 } });
+    const edge = await edgeOf(cloud, 'site-a');
+    const first = edge.certificate;
+    await edge.process.logged(/certificate renewed/);
+    const second = edge.certificate;
+    expect(second.serialNumber).not.toBe(first.serialNumber);
+    expect(second.publicKey.equals(first.publicKey)).toBe(false);
+    expect(second.subjectAltName).toBe(first.subjectAltName);
+    await eventually('the cloud to see it', async () =>
+      (await cloud.certificate('site-a'))?.serial === second.serialNumber.toLowerCase()
+        ? true
+        : undefined
+    );
+    expect(edge.process.output).not.toMatch(/: down,/);
+    expect(readdirSync(join(edge.home, 'state')).sort()).toEqual(
+      [
+        'ca.pem',
+        'certificate.pem',
+        'key.pem',
+        'store.journal',
+        ...readdirSync(join(edge.home, 'state')).filter((name) => name.endsWith('.lock')),
+      ].sort()
+    );
+  });
+
+  test('that ran out while the edge was off is told, and a new token gives the site the same addresses', async () => {
+    const cloud = new Cloud();
+    await cloud.start({ trust: { certificateLifetimeSeconds: 5 } });
+    const edge = await edgeOf(cloud, 'site-a');
+    const presences = await cloud.ask('GET', '/v1/presences');
+    await edge.process.kill('SIGTERM');
+    const { validTo } = edge.certificate;
+    await eventually('it to run out', () => (Date.now() > Date.parse(validTo) ? true : undefined));
+
+    edge.start();
+    const { complaint, code } = await edge.process.ended;
+    expect(code).toBe(1);
+    expect(complaint).toMatch(
+      /certificate\.pem ran out on .*: put a new token into .*token \(.*used\)$/
+    );
+
+    edge.putToken(await cloud.token('site-b'));
+    edge.start();
+    expect((await edge.process.ended).complaint).toMatch(
+      /the token is for "site-b", not for "site-a"/
+    );
+
+    edge.putToken(await cloud.token('site-a'));
+    edge.start();
+    await edge.process.logged(/: up to /);
+    expect(await cloud.ask('GET', '/v1/presences')).toEqual(presences);
+  });
+
+  test('that runs out while the cloud is away is told, and a running edge takes a new token', async () => {
+    const cloud = new Cloud();
+    await cloud.start({ trust: { certificateLifetimeSeconds: 5 } });
+    const edge = await edgeOf(cloud, 'site-a');
+    await cloud.process.kill('SIGTERM');
+    await edge.process.logged(/the certificate ran out on .*: enrol with a new token/);
+    await cloud.start();
+    edge.putToken(await cloud.token('site-a'));
+    await edge.process.logged(/enrolled anew/);
+    await eventually('the tunnel', () => cloud.certificate('site-a'));
+  });
+
+  test('is revoked by its serial number, or by its key, while the site stays', async () => {
+    const cloud = new Cloud();
+    await cloud.start();
+    const a = await edgeOf(cloud, 'site-a');
+    const b = await edgeOf(cloud, 'site-b');
+    const serial = a.certificate.serialNumber;
+    const byA = a.process.output.length;
+    expect(
+      await cloud.ask('POST', '/v1/revocations', { serial, reason: 'superseded' })
+    ).toMatchObject({
+      scope: { serial },
+      sites: ['site-a'],
+      serials: [serial.toLowerCase()],
+      tunnelsClosed: 1,
+      pathsRemoved: 0,
+    });
+    await a.process.logged(/refused, .*\(revoked\)/, byA);
+    expect(b.process.output).not.toMatch(/: down,/);
+
+    const spki = execFileSync(
+      'sh',
+      ['-c', 'openssl pkey -pubin -outform DER | openssl dgst -sha256 -binary | base64'],
+      { input: b.certificate.publicKey.export({ type: 'spki', format: 'pem' }), encoding: 'utf8' }
+    );
+    const key = Buffer.from(spki, 'base64').toString('base64url');
+    expect(await cloud.ask('POST', '/v1/revocations', { spki: key })).toMatchObject({
+      sites: ['site-b'],
+      tunnelsClosed: 1,
+    });
+    await b.process.logged(/refused, .*\(revoked\)/);
+    await expect(cloud.ask('POST', '/v1/revocations', { serial: '4f01' })).rejects.toThrow(/4f01/);
+    await expect(cloud.ask('POST', '/v1/revocations', { serial, spki: key })).rejects.toThrow(
+      /expected one of site, serial and spki/
+    );
+
+    // Everybody else is told by the CRL.
+    writeFileSync(join(cloud.home, 'crl.pem'), await cloud.pem('/v1/crl'));
+    const list = openssl(['crl', '-in', join(cloud.home, 'crl.pem'), '-noout', '-text']);
+    expect(list).toContain(serial.toUpperCase());
+    expect(list).toContain(b.certificate.serialNumber.toUpperCase());
+    expect(list).toContain('Superseded');
+    const verdict = execFileSync(
+      'sh',
+      [
+        '-c',
+        `openssl verify -crl_check -CAfile ${cloud.file('ca.pem')} -CRLfile ${join(cloud.home, 'crl.pem')} ${join(a.home, 'state/certificate.pem')} 2>&1 || true`,
+      ],
+      { encoding: 'utf8' }
+    );
+    expect(verdict).toMatch(/certificate revoked/);
+
+    // The site itself is not: a new token and a new key.
+    execFileSync('rm', [join(a.home, 'state/certificate.pem')]);
+    a.putToken(await cloud.token('site-a'));
+    await a.process.kill('SIGTERM');
+    a.start();
+    await a.process.logged(/: up to /);
+  });
+});
+
+describe('the audit log', () => {
+  test('tells who came, who was refused and what was changed, and vouches for itself', async () => {
+    const cloud = new Cloud();
+    await cloud.start();
+    const edge = await edgeOf(cloud, 'site-a');
+    await cloud.ask('POST', '/v1/exposures', { site: 'site-a', service: 'keystone' });
+    await cloud.ask('DELETE', '/v1/exposures', { site: 'site-a', service: 'keystone' });
+    await cloud.ask('POST', '/v1/revocations', { site: 'site-a' });
+    await edge.process.logged(/refused, .*\(revoked\)/);
+    await cloud.ask('DELETE', '/v1/revocations', { site: 'site-a' });
+    const stranger = execFileSync(
+      'sh',
+      ['-c', `openssl s_client -connect 127.0.0.1:${cloud.ports.tunnel} </dev/null 2>&1 || true`],
+      { encoding: 'utf8' }
+    );
+    expect(stranger).toContain('CONNECTED');
+    const { audit } = await eventually('the stranger in the log', async () => {
+      const { audit: head } = await cloud.ask<{ audit: { seq: number; hash: string } }>(
+        'GET',
+        '/v1/status'
+      );
+      return readFileSync(cloud.file('audit.jsonl'), 'utf8').includes('PEER_DID_NOT_RETURN')
+        ? { audit: head }
+        : undefined;
+    });
+    await cloud.process.kill('SIGTERM');
+
+    const path = cloud.file('audit.jsonl');
+    expect(await verifyAuditLog(path, { head: audit })).toMatchObject({ ok: true });
+    const lines = readFileSync(path, 'utf8').trimEnd().split('\n');
+    const kinds = lines.map((line) => (JSON.parse(line) as { kind: string }).kind);
+    expect(kinds.filter((kind) => kind !== 'refused-handshake')).toEqual([
+      'start',
+      'expose',
+      'token',
+      'enrolment',
+      'expose',
+      'unexpose',
+      'revocation',
+      'reinstatement',
+    ]);
+    expect(kinds).toContain('refused-handshake');
+
+    writeFileSync(path, `${lines.map((line) => line.replace('site-a', 'site-b')).join('\n')}\n`);
+    expect(await verifyAuditLog(path)).toMatchObject({ ok: false, fault: 'changed' });
+  });
+});
