@@ -195,10 +195,12 @@ export class Revocations extends EventEmitter<RevocationEvents> {
     checkSite(site);
     await this.#block(siteRevocationKey(site), reason);
     // From here on no new certificate or token of the site can come, so the lists are complete.
-    const { keys, outstanding } = await this.#tokens.ofSite(site);
-    await this.#commit(keys.map(deletionOf));
-    const ofSite = (await this.#certificates.unexpired()).filter((it) => siteOf(it) === site);
-    const certificates = await this.#revokeAll(ofSite, reason);
+    const [{ keys, outstanding }, unexpired] = await Promise.all([
+      this.#tokens.ofSite(site),
+      this.#certificates.unexpired(),
+    ]);
+    const ofSite = unexpired.filter((it) => siteOf(it) === site);
+    const certificates = await this.#revokeAll(ofSite, reason, keys.map(deletionOf));
     return { certificates, tokensVoided: outstanding, sites: [site] };
   }
 
@@ -224,17 +226,21 @@ export class Revocations extends EventEmitter<RevocationEvents> {
     await this.#commit([{ key, value: { revokedAtMs: this.#now(), reason } }]);
   }
 
+  /** @param besides what is to be written with it */
   async #revokeAll(
     certificates: readonly CertificateRecord[],
-    reason: RevocationReason
+    reason: RevocationReason,
+    besides: readonly Write[] = []
   ): Promise<RevocationRecord[]> {
     const revokedAtMs = this.#now();
     const fresh = certificates
       .filter(({ serial }) => this.#index.get(serial) === undefined)
       .map((record): RevocationRecord => ({ ...record, revokedAtMs, reason }));
-    await this.#commit(
-      fresh.map((record) => ({ key: serialRevocationKey(record.serial), value: record }))
-    );
+    const revoked = fresh.map((record) => ({
+      key: serialRevocationKey(record.serial),
+      value: record,
+    }));
+    await this.#commit([...revoked, ...besides]);
     return certificates.map(({ serial }) => this.#index.get(serial)!);
   }
 

@@ -34,7 +34,10 @@ describe('control messages', () => {
     timers.advance(10_000);
     const down = next(dialled, 'down');
     for (let i = 0; i < 11; i++) dialled.sendControl('x'.repeat(998));
-    expect((await down)[0]).toMatchObject({ code: CloseCode.ControlRate, reason: expect.stringMatching(/bytes/) });
+    expect((await down)[0]).toMatchObject({
+      code: CloseCode.ControlRate,
+      reason: expect.stringMatching(/bytes/),
+    });
     expect(sizes).toHaveLength(20);
     expect(listener.counters.controlFloods).toBe(1);
   });
@@ -57,7 +60,9 @@ describe.runIf(hasOpenssl())('a certificate that names no purpose', () => {
       const peer = RawPeer.dial(listener.port, ca.forge(uri('site/site-a') + use));
       if (use !== '') {
         peer.send(FrameType.Hello, HELLO);
-        expect(await peer.json(FrameType.Welcome)).toMatchObject({ peer: expect.stringMatching(/site-a/) });
+        expect(await peer.json(FrameType.Welcome)).toMatchObject({
+          peer: expect.stringMatching(/site-a/),
+        });
         peer.socket.destroy();
       } else {
         expect(await peer.json(FrameType.Close)).toMatchObject({
