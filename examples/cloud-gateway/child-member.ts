@@ -24,7 +24,8 @@ import type { Member, MemberHooks, MemberStatus, SiteTunnel } from './member.ts'
 import type { ControllerCalls, MemberCalls, MemberStart, TunnelDetails } from './member-calls.ts';
 import { type Calls, Wire } from './wire.ts';
 
-export interface ChildMemberOptions extends Pick<MemberStart, 'number' | 'device' | 'tunnel'> {
+export interface ChildMemberOptions
+  extends Pick<MemberStart, 'number' | 'device' | 'tunnel' | 'limits'> {
   readonly credentials: () => TunnelCredentials;
   /** What it is to know, as that is now. */
   readonly plan: () => TranslationPlan;
@@ -73,11 +74,12 @@ export class ChildMember implements Member {
       if (isOpen && !this.#isClosing) void this.#openAgain(`${signal ?? code}`);
     });
     try {
-      const { device, tunnel, plan, access } = this.#options;
+      const { device, tunnel, limits, plan, access } = this.#options;
       const credentials = this.#options.credentials();
       // From here on it hears of what changes.
       this.#wire = wire;
-      const start = { number, device, tunnel, credentials, plan: plan(), access: access() };
+      const known = { plan: plan(), access: access() };
+      const start = { number, device, tunnel, limits, credentials, ...known };
       await wire.ask('open', start);
       isOpen = true;
     } catch (error) {

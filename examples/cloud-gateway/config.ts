@@ -4,7 +4,14 @@
  */
 import { availableParallelism } from 'node:os';
 import * as v from 'valibot';
-import { ConfigError, DomainText, type KeyType, type Schema, wholeNumber } from 'virtual-presence';
+import {
+  ConfigError,
+  DomainText,
+  type KeyType,
+  type ListenOptions,
+  type Schema,
+  wholeNumber,
+} from 'virtual-presence';
 import { type DeviceConfig, DeviceSchema } from '../program/device.ts';
 import {
   type DnsConfig,
@@ -30,6 +37,8 @@ export interface CloudConfig {
   };
   readonly dns: DnsConfig;
   readonly trust: TrustConfig;
+  /** Of connections to the tunnel port; the library's defaults where absent. */
+  readonly limits?: ConnectionLimits | undefined;
   readonly ttlSeconds: number;
   /** Sites, services and exposures; the registry checks them. */
   readonly desired: unknown;
@@ -45,6 +54,11 @@ export interface TrustConfig {
   /** File with the passphrase of the CA's private key; without, the key is kept as it is. */
   readonly passphraseFile?: string | undefined;
 }
+
+export type ConnectionLimits = Pick<
+  ListenOptions,
+  'maxHandshakes' | 'maxConnectionRate' | 'maxTunnelRate' | 'maxTunnelBurst'
+>;
 
 const endpoint = v.pipe(
   v.string(),
@@ -93,6 +107,14 @@ export const CloudConfigSchema: Schema<CloudConfig> = v.strictObject({
     }),
     {}
   ),
+  limits: v.optional(
+    v.strictObject({
+      maxHandshakes: v.optional(wholeNumber(1, 65_536)),
+      maxConnectionRate: v.optional(wholeNumber(1, 1_000_000)),
+      maxTunnelRate: v.optional(wholeNumber(1, 1_000_000)),
+      maxTunnelBurst: v.optional(wholeNumber(1, 1_000_000)),
+    })
+  ) as Schema<ConnectionLimits | undefined>,
   ttlSeconds: v.optional(wholeNumber(1, 86_400), 30),
   desired: v.unknown(),
 });

@@ -11,6 +11,7 @@ import type {
 } from 'virtual-presence';
 import type { HostPort } from '../program/fields.ts';
 import type { AccessTable } from './access.ts';
+import type { ConnectionLimits } from './config.ts';
 import type { Member, MemberHooks, SiteTunnel } from './member.ts';
 
 /** All that a member needs to begin with. */
@@ -18,6 +19,7 @@ export interface MemberStart {
   readonly number: number;
   readonly device: { readonly name: string; readonly mtu: number };
   readonly tunnel: HostPort;
+  readonly limits: ConnectionLimits;
   readonly credentials: TunnelCredentials;
   readonly access: AccessTable;
   readonly plan: TranslationPlan;

@@ -37,13 +37,14 @@ export function runMember(): void {
   };
 
   const calls: MemberCalls = {
-    async open({ number, tunnel, credentials, plan, ...start }) {
+    async open({ number, tunnel, limits, credentials, plan, ...start }) {
       access = start.access;
       device = start.device.name;
       member = new LocalMember(
         {
           number,
           tunnel,
+          limits,
           credentials: () => credentials,
           access: accessBy(() => access!),
           // Kept when this process ends, so that its routes are.

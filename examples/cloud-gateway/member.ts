@@ -30,6 +30,7 @@ import {
 } from 'virtual-presence';
 import type { HostPort } from '../program/fields.ts';
 import { type Access, refusalOf } from './access.ts';
+import type { ConnectionLimits } from './config.ts';
 
 /** A member as the controller sees it. What it is told, it does in that order. */
 export interface Member extends PlanTarget {
@@ -103,6 +104,7 @@ export interface MemberOptions {
   readonly number: number;
   /** Where member 0 listens; the others do on the ports behind. */
   readonly tunnel: HostPort;
+  readonly limits: ConnectionLimits;
   readonly credentials: () => TunnelCredentials;
   readonly access: Access;
   readonly openDevice: () => Promise<PacketDevice>;
@@ -140,7 +142,7 @@ export class LocalMember implements Member {
   }
 
   async open(): Promise<void> {
-    const { number, tunnel, credentials, access, openDevice } = this.#options;
+    const { number, tunnel, limits, credentials, access, openDevice } = this.#options;
     const { admit, onRefused } = this.#hooks;
     this.#device = await openDevice();
     const device = this.#device;
@@ -155,6 +157,7 @@ export class LocalMember implements Member {
       host: tunnel.host,
       port: tunnel.port + number,
       ...credentials(),
+      ...limits,
       ...(limitUnsent === undefined ? {} : { limitUnsent }),
       authorize: (candidate) => refusalOf(candidate, access, number, tunnel.port),
       onRefused: ({ remoteAddress, code, reason, identity, serial }) => {

@@ -62,8 +62,9 @@ export class Members implements PlanTarget {
       log: hooks.log,
     });
     if (config.processes === undefined || config.processes === 1) {
-      const { tunnel } = config;
-      const member = { number: 0, tunnel, credentials: options.credentials, access, openDevice };
+      const { tunnel, limits = {} } = config;
+      const { credentials } = options;
+      const member = { number: 0, tunnel, limits, credentials, access, openDevice };
       this.#list = [new LocalMember(member, hooks)];
       return;
     }
@@ -204,6 +205,7 @@ export class Members implements PlanTarget {
         number,
         device: { name, mtu },
         tunnel,
+        limits: config.limits ?? {},
         credentials,
         plan: () => this.#partition!.part(number),
         access: accessTable,
