@@ -210,6 +210,8 @@ function cloudConfig(directory: string, count: number): object {
     tunnel: `${CLOUD_WAN}:${TUNNEL_PORT}`,
     enrolment: { listen: `${CLOUD_WAN}:7444`, endpoints: [`https://${CLOUD_WAN}:7444`] },
     dns: { listen: '10.0.0.1:53' },
+    // All edges come from one address.
+    limits: { maxConnectionRate: 10_000, maxHandshakes: 1000 },
     desired: {
       sites: ['cloud', ...names].map((name) => ({ name, ...realm })),
       services: [{ name: 'service', site: 'cloud', address: HOST, ports: [`tcp/${SERVICE_PORT}`] }],

@@ -156,17 +156,22 @@ export class CloudTrust {
     this.authority.close();
   }
 
-  /** A renewal that was under way may be by the CA before. What fails is tried again by itself. */
+  /** Renewals join one that is under way, which may be of the step before. What fails is tried again by itself. */
   async #follow(): Promise<void> {
     try {
-      await this.#renewer.renewNow();
-      const { certificatePem } = this.#renewer.credentials;
-      if (!this.authority.isCurrent(new X509Certificate(certificatePem))) {
-        await this.#renewer.renewNow();
-      }
+      do await this.#renewer.renewNow();
+      while (!this.#isUpToDate());
     } catch {
       // told as `failed`
     }
+  }
+
+  #isUpToDate(): boolean {
+    const { authority } = this;
+    const { certificatePem, caPem } = this.#renewer.credentials;
+    const leaf = new X509Certificate(certificatePem);
+    const isChain = certificatePem === leaf.toString() + authority.chainPem;
+    return isChain && authority.isCurrent(leaf) && caPem === authority.trustBundlePem;
   }
 
   async #ownCertificate(csrPem: string): Promise<{ certificatePem: string; caPem: string }> {

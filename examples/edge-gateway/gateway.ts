@@ -4,25 +4,23 @@
  */
 import {
   CertificateError,
-  CertificateRenewer,
+  CloseCode,
   ControlClient,
-  type DialledTunnel,
   DnsListener,
   EdgeDataPlane,
   FileStore,
-  type GatewayCredentials,
   loadUnsentLimit,
   MtlsTunnel,
   type PacketDevice,
   SiteResolver,
   type Snapshot,
   type Tunnel,
-  type TunnelCredentials,
   Zone,
   zoneDataOf,
 } from 'virtual-presence';
 import { within } from '../program/config-file.ts';
 import { StateDirectory } from '../program/files.ts';
+import { CertificateKeeper, tunnelCredentials } from './certificate-keeper.ts';
 import type { EdgeConfig } from './config.ts';
 import { EdgeTrust } from './trust.ts';
 
@@ -89,11 +87,11 @@ export async function startEdgeGateway(options: EdgeGatewayOptions): Promise<Edg
     control.on('snapshot', apply);
     control.on('problem', (error) => log(`control: ${error.message}`));
     if (control.snapshot !== undefined) apply(control.snapshot);
-    const renewer = keepCertificate(trust, control, tunnel, log);
-    opened.push(() => renewer.close());
+    const keeper = new CertificateKeeper({ trust, control, tunnel, log });
+    opened.push(() => keeper.close());
     control.attach(tunnel);
 
-    const failed = follow(tunnel, site, config.cloud.length, log);
+    const failed = follow(tunnel, keeper, site, config.cloud.length, log);
     failed.catch(() => {});
 
     dataPlane.start();
@@ -105,64 +103,14 @@ export async function startEdgeGateway(options: EdgeGatewayOptions): Promise<Edg
   }
 }
 
-/** Renews the certificate in time, and follows the cloud from one CA to the next. */
-function keepCertificate(
-  trust: EdgeTrust,
-  control: ControlClient,
-  tunnel: DialledTunnel,
-  log: (line: string) => void
-): CertificateRenewer {
-  const { site } = trust.identity;
-  const use = async (credentials: GatewayCredentials): Promise<void> => {
-    trust.save(credentials);
-    await tunnel.renew(tunnelCredentials(credentials));
-  };
-  const renewer = new CertificateRenewer({
-    credentials: trust.credentials,
-    renew: (csrPem) => control.renew(csrPem),
-    apply: use,
-  });
-  renewer.on('renewed', () => {
-    log(`${site}: certificate renewed, good until ${renewer.notAfter.toISOString()}`);
-  });
-  renewer.on('expired', (notAfter) => {
-    log(`${site}: the certificate ran out on ${notAfter.toISOString()}: enrol with a new token`);
-  });
-  renewer.on('failed', (error, retryInMs) => {
-    const seconds = Math.round(retryInMs / 1000);
-    log(`${site}: certificate not renewed, trying again in ${seconds} s: ${error.message}`);
-    if (renewer.state !== 'expired') return;
-    trust
-      .enrolAnew()
-      .then(async (credentials) => {
-        renewer.replace(credentials);
-        await tunnel.renew(tunnelCredentials(credentials));
-        log(`${site}: enrolled anew, good until ${renewer.notAfter.toISOString()}`);
-      })
-      .catch((reason: Error) => log(`${site}: not enrolled anew: ${reason.message}`));
-  });
-  control.on('trust', async ({ caPem, renew }) => {
-    try {
-      await renewer.setTrust(caPem);
-      if (renew) await renewer.renewNow();
-    } catch (error) {
-      log(`${site}: ${(error as Error).message}`);
-    }
-  });
-  return renewer;
-}
-
-function tunnelCredentials(credentials: GatewayCredentials): TunnelCredentials {
-  const { privateKeyPem: key, certificatePem: cert, caPem: ca } = credentials;
-  return { key, cert, ca };
-}
-
 /**
- * Logs what becomes of the tunnel. Rejects when it was never up and that is not a matter of time: the
- * cloud refuses this edge, or at all of its endpoints in turn a certificate is not accepted.
+ * Logs what becomes of the tunnel. Rejects when it was never up, that is not a matter of time (the cloud
+ * refuses this edge, or at all of its endpoints in turn a certificate is not accepted), and no new token
+ * is there that would mend it.
  */
 function follow(
   tunnel: Tunnel,
+  keeper: CertificateKeeper,
   site: string,
   endpoints: number,
   log: (line: string) => void
@@ -177,15 +125,24 @@ function follow(
     });
     tunnel.on('lanes', (count) => log(`${site}: ${count} ${count === 1 ? 'lane' : 'lanes'}`));
     tunnel.on('down', ({ code, reason }) => log(`${site}: down, ${code} ${reason}`.trimEnd()));
-    tunnel.on('refused', (error) => {
+    const giveUp = async (error: Error): Promise<void> => {
+      if (!(await keeper.enrolAnew())) reject(error);
+    };
+    tunnel.on('refused', (error, code) => {
       if (wasUp) log(`${site}: refused, ${error.message}`);
+      else if (code === CloseCode.Untrusted) void giveUp(error);
       else reject(error);
     });
     tunnel.on('waiting', (delayMs, { by, reason }) => {
       log(`${site}: trying again in ${Math.round(delayMs)} ms, ${reason}`);
       distrusted = by === 'network' && CERTIFICATE_FAULT.test(reason) ? distrusted + 1 : 0;
-      if (wasUp || distrusted < endpoints) return;
-      reject(new CertificateError(`no tunnel as ${site}, certificates do not fit: ${reason}`));
+      if (distrusted < endpoints) return;
+      distrusted = 0;
+      if (wasUp) void keeper.enrolAnew();
+      else
+        void giveUp(
+          new CertificateError(`no tunnel as ${site}, certificates do not fit: ${reason}`)
+        );
     });
   });
 }

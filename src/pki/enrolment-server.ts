@@ -150,6 +150,11 @@ export class EnrolmentServer {
     server.maxRequestsPerSocket = 1;
     server.on('tlsClientError', () => this.#counters.handshakeFailures++);
     server.on('request', (request, response) => void this.#answer(request, response));
+    // No HTTP, or headers without end.
+    server.on('clientError', (_error, socket) => {
+      this.#counters.refused++;
+      socket.destroy();
+    });
     const door = net.createServer({ noDelay: true }, (socket) => {
       if (this.#admit(socket)) server.emit('connection', socket);
     });

@@ -112,7 +112,7 @@ export class DialledTunnel extends LaneTunnel {
   }
 
   /**
-   * Uses other credentials: at the next connection if the tunnel is not up. If it is, it opens new lanes
+   * Uses other credentials: for a connection at once if the tunnel is not up. If it is, it opens new lanes
    * under them and then has the old ones drained, so that no packet and no message is lost, and `renewed`
    * is emitted. Resolves when the old ones are gone, or when the tunnel has gone down: it comes back
    * under the new credentials. One renewal follows the other, in the order of the calls.
@@ -130,7 +130,8 @@ export class DialledTunnel extends LaneTunnel {
   }
 
   async #renew(context: SecureContext): Promise<void> {
-    if (this.#state === 'up') {
+    const wasUp = this.#state === 'up';
+    if (wasUp) {
       this.#renewal = new Renewal({
         peer: this.peer,
         set: this.set,
@@ -146,9 +147,11 @@ export class DialledTunnel extends LaneTunnel {
       }
     }
     this.#context = context;
-    if (this.#state !== 'connecting') return;
     // Else the tunnel would come up under the old ones, and stay so.
-    this.#attempt?.cancel();
+    if (this.#state === 'connecting') this.#attempt?.cancel();
+    // What it waits for may have been these; if it has just broken, the wait is due.
+    else if (this.#state === 'waiting' && !wasUp) this.#cancelTimer();
+    else return;
     this.#connect();
   }
 

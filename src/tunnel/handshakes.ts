@@ -147,7 +147,7 @@ export class Handshakes {
 
   /** TLS has failed. `socket` may have forgotten by now whose it was. */
   onTlsError(error: NodeJS.ErrnoException, socket: TLSSocket): void {
-    const code = String(socket.authorizationError ?? error.code);
+    const code = String(error.code);
     const reason = printable(error.message);
     const handshake = this.#bySocket.get(plainSocketOf(socket) ?? socket) ?? this.of(socket);
     if (handshake === undefined) this.#options.onRefused({ remoteAddress: '', code, reason });

@@ -115,7 +115,8 @@ export class TunnelListener extends EventEmitter<ListenerEvents> {
     this.#tls = createTlsServer({
       ...tlsProfile(options),
       requestCert: true,
-      rejectUnauthorized: true,
+      // `#onSecure` does, with a word to the peer: an edge that was away too long is to know why.
+      rejectUnauthorized: false,
       ALPNProtocols: [ALPN_PROTOCOL],
     });
     this.#tls.on('secureConnection', (socket) => this.#onSecure(socket));
@@ -200,9 +201,13 @@ export class TunnelListener extends EventEmitter<ListenerEvents> {
   #onSecure(socket: TLSSocket): void {
     socket.on('error', () => {});
     const handshake = this.#handshakes.of(socket);
-    const certificate = socket.getPeerX509Certificate();
-    if (handshake === undefined || !socket.authorized || certificate === undefined) {
+    if (handshake === undefined) {
       socket.destroy();
+      return;
+    }
+    const certificate = socket.getPeerX509Certificate();
+    if (!socket.authorized || certificate === undefined) {
+      this.#distrust(handshake, socket, certificate !== undefined);
       return;
     }
     handshake.failure = { code: CloseCode.ConnectionLost, reason: 'it ended before HELLO' };
@@ -229,6 +234,18 @@ export class TunnelListener extends EventEmitter<ListenerEvents> {
       this.#laneOptions
     );
     handshake.lane = lane;
+  }
+
+  /** What such a peer sends is thrown away. */
+  #distrust(handshake: Handshake, socket: TLSSocket, hasCertificate: boolean): void {
+    const code = hasCertificate ? String(socket.authorizationError) : 'no-certificate';
+    this.#handshakes.refuse(handshake, { code, reason: 'the certificate is not trusted here' });
+    const reason = `the certificate is not trusted here: ${code}`;
+    socket.end(closeFrame({ code: CloseCode.Untrusted, reason }));
+    // Unread, it would make the system take the CLOSE back.
+    socket.resume();
+    const cancel = this.#timers.after(FAREWELL_MS, () => socket.destroy());
+    socket.once('close', cancel);
   }
 
   #onHello(
@@ -358,5 +375,7 @@ function count(counters: Map<string, number>, reason: string): void {
 /** id-kp-clientAuth. */
 const CLIENT_AUTH = '1.3.6.1.5.5.7.3.2';
 const DEFAULT_LANES = 8;
+/** How long a peer that is not trusted may take to hear why, in ms. */
+const FAREWELL_MS = 1_000;
 /** Longest control message of a peer: a signing request is 64 KiB at most. */
 const FROM_PEERS_BYTES: number = 128 * 1024;

@@ -42,6 +42,8 @@ export const CloseCode = {
   ControlRate: 'control-rate',
   /** More connections than a peer may bring in the time. */
   TooMany: 'too-many',
+  /** The certificate does not lead to who is trusted here, or does not hold now. */
+  Untrusted: 'untrusted',
   /** Never sent: the connection could not be made, or broke. */
   ConnectionLost: 'connection-lost',
   /** Never sent: nothing was heard of the peer for three keepalive intervals. */

@@ -337,7 +337,7 @@ describe('the audit log', () => {
         'GET',
         '/v1/status'
       );
-      return readFileSync(cloud.file('audit.jsonl'), 'utf8').includes('PEER_DID_NOT_RETURN')
+      return readFileSync(cloud.file('audit.jsonl'), 'utf8').includes('no-certificate')
         ? { audit: head }
         : undefined;
     });

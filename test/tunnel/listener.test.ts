@@ -4,6 +4,7 @@ import { afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
 import { ApiMisuseError, CertificateError, EnvironmentError } from '../../src/errors.ts';
 import {
   type AcceptedTunnel,
+  CloseCode,
   FrameType,
   type ListenOptions,
   MtlsTunnel,
@@ -88,7 +89,7 @@ describe('a listener', () => {
   ][] = [
     [
       'without a certificate',
-      'ERR_SSL_PEER_DID_NOT_RETURN_A_CERTIFICATE',
+      'no-certificate',
       async (port) => RawPeer.dial(port, { ca: siteA.ca }),
     ],
     [
@@ -141,8 +142,27 @@ describe('a listener', () => {
     await peer.closed;
     await vi.waitFor(() => expect([...listener.counters.failed]).toEqual([[failure, 1]]));
     expect(onTunnel).not.toHaveBeenCalled();
-    expect(listener.handshakes).toBe(0);
+    await vi.waitFor(() => expect(listener.handshakes).toBe(0));
     await accepted(listener);
+  });
+
+  test('tells a peer that it does not trust why, and does not wait for it for long', async () => {
+    const timers = new FakeTimers();
+    const listener = await listen({ timers });
+    const peer = RawPeer.dial(listener.port, await ca.issueExpired(site('site-a')), {
+      allowHalfOpen: true,
+    } as object);
+    peer.send(FrameType.Hello, HELLO);
+    expect(await peer.json(FrameType.Close)).toEqual({
+      code: CloseCode.Untrusted,
+      reason: 'the certificate is not trusted here: CERT_HAS_EXPIRED',
+    });
+    peer.send(FrameType.Control, { type: 'ack', revision: 1 });
+    expect(listener.handshakes).toBe(1);
+    timers.advance(1_000);
+    await vi.waitFor(() => expect(listener.handshakes).toBe(0));
+    peer.socket.destroy();
+    expect(listener.counters).toMatchObject({ accepted: 0, protocolErrors: 0 });
   });
 
   test.each([

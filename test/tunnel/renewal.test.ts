@@ -1,3 +1,4 @@
+import { X509Certificate } from 'node:crypto';
 import { describe, expect, test, vi } from 'vitest';
 import { CertificateError, EnvironmentError, PeerRefusedError } from '../../src/errors.ts';
 import {
@@ -389,4 +390,21 @@ test('leaves nothing behind: ten renewals of one tunnel', async () => {
   expect(listener.tunnels.size).toBe(1);
   expect(listener.counters).toMatchObject({ accepted: 1, renewed: 10 });
   expect(listener.handshakes).toBe(0);
+});
+
+test('a tunnel that waits after a refusal tries other credentials at once', async () => {
+  const other = await ca.issue(site('site-a'));
+  const { serialNumber } = new X509Certificate(other.cert);
+  const listener = await listen({
+    authorize: ({ certificate }) =>
+      certificate.serialNumber === serialNumber
+        ? undefined
+        : { code: CloseCode.Revoked, reason: 'stolen' },
+  });
+  const tunnel = dial(listener.port, { timers: new FakeTimers() });
+  await next(tunnel, 'refused');
+  expect(tunnel.state).toBe('waiting');
+  const up = next(tunnel, 'up');
+  await tunnel.renew(other);
+  await up;
 });
