@@ -27,7 +27,7 @@ import { checkLifetime, DAY_MS, HOUR_MS } from './certificate.ts';
 import { CertificateLedger } from './certificate-ledger.ts';
 import { Certifier } from './certifier.ts';
 import { commitInParts, deletionOf, mustNotExist, refusedAs } from './commits.ts';
-import { spkiHashOf } from './keys.ts';
+import { spkiHashOfCertificate } from './keys.ts';
 import {
   checkSite,
   checkTrustDomain,
@@ -222,8 +222,9 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
    * been revoked since), `expired` or `used`.
    */
   async enrol({ tokenId, secret, csrPem }: Redemption): Promise<IssuedCertificate> {
-    const publicKey = verifySigningRequest(csrPem);
     const { site, write } = await this.#tokens.redeemable(tokenId, secret);
+    // Behind the token: what a stranger sends is not even looked at.
+    const publicKey = verifySigningRequest(csrPem);
     try {
       const identity: GatewayIdentity = { trustDomain: this.trustDomain, role: 'site', site };
       return await this.#certifier.certify(publicKey, identity, this.#certificateLifetimeMs, {
@@ -258,7 +259,7 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
       return await this.#certifier.certify(publicKey, identity, this.#certificateLifetimeMs, {
         absent: [
           serialRevocationKey(serialOf(current)),
-          spkiRevocationKey(spkiHashOf(current.publicKey)),
+          spkiRevocationKey(spkiHashOfCertificate(current)),
         ],
       });
     } catch (error) {

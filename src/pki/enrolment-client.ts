@@ -34,7 +34,7 @@ import {
   parseAnswer,
   parseRefusal,
 } from './enrolment-message.ts';
-import { generateGatewayKey, readPrivateKey, spkiHashOf } from './keys.ts';
+import { generateGatewayKey, readPrivateKey, spkiHashOfCertificate } from './keys.ts';
 import { formatIdentity, type GatewayIdentity, identityOfCertificate } from './names.ts';
 import { createSigningRequest } from './signing-request.ts';
 import { type EnrolmentToken, parseToken } from './token.ts';
@@ -275,7 +275,7 @@ function isPinnedRoot(certificate: X509Certificate, token: EnrolmentToken): bool
   try {
     return (
       certificate.ca &&
-      spkiHashOf(certificate.publicKey) === token.caSpkiHash &&
+      spkiHashOfCertificate(certificate) === token.caSpkiHash &&
       isIssuedBy(certificate, certificate)
     );
   } catch {

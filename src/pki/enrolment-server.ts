@@ -152,6 +152,8 @@ export class EnrolmentServer {
     server.on('request', (request, response) => void this.#answer(request, response));
     // No HTTP, or headers without end.
     server.on('clientError', (_error, socket) => {
+      // What was read with it is still parsed.
+      if (socket.destroyed) return;
       this.#counters.refused++;
       socket.destroy();
     });

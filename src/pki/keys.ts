@@ -5,9 +5,18 @@
  * and [RFC 4055](https://www.rfc-editor.org/rfc/rfc4055).
  * @module
  */
-import crypto, { type KeyObject } from 'node:crypto';
+import crypto, { type KeyObject, type X509Certificate } from 'node:crypto';
 import { ApiMisuseError, CertificateError } from '../errors.ts';
-import { type Asn1, bitString, encode, nothing, oid, sequence } from './der.ts';
+import {
+  type Asn1,
+  bitString,
+  children,
+  contentOf,
+  encode,
+  nothing,
+  oid,
+  sequence,
+} from './der.ts';
 
 export type KeyType = 'p256' | 'ed25519' | 'rsa';
 
@@ -48,8 +57,59 @@ export function readPrivateKey(pem: string, passphrase?: string): KeyObject {
 }
 
 /**
+ * Reads a SubjectPublicKeyInfo, whoever made it, in canonical form.
+ *
+ * Its bytes are looked at before Node is asked anything about it. OpenSSL reads a P-256 key whose point is
+ * the one at infinity, and Node then ends the process, beyond any `catch`, when it is to describe it.
+ *
+ * @throws {CertificateError} if it cannot be read, or is of a kind we do not accept.
+ */
+export function readPublicKey(spki: Buffer): KeyObject {
+  const [algorithm, bits, ...rest] = children(spki);
+  if (algorithm === undefined || bits?.[0] !== BIT_STRING || rest.length > 0) {
+    throw new CertificateError('the public key is malformed');
+  }
+  const name = algorithm.toString('hex');
+  if (!ACCEPTED_ALGORITHMS.has(name)) {
+    throw new CertificateError(
+      'a public key of this algorithm is not accepted, only P-256 by its name, Ed25519 and RSA'
+    );
+  }
+  if (name === P256_ALGORITHM && !isPoint(contentOf(bits))) {
+    throw new CertificateError('the public key is not a point of its curve');
+  }
+  let key: KeyObject;
+  try {
+    key = crypto.createPublicKey({ key: spki, format: 'der', type: 'spki' });
+  } catch (cause) {
+    throw new CertificateError('the public key cannot be read', { cause });
+  }
+  return canonicalPublicKey(key);
+}
+
+/** `spkiDigest` of a certificate's key, whoever made it, as base64url. Asked again, it is remembered. */
+export function spkiHashOfCertificate(certificate: X509Certificate): string {
+  let hash = HASHES.get(certificate);
+  if (hash === undefined) {
+    const fields = children(children(certificate.raw)[0]!);
+    // The version, which is there unless it is 1, moves all that follows.
+    const spki = fields[fields[0]?.[0] === VERSION ? 6 : 5];
+    if (spki === undefined) throw new CertificateError('the certificate is malformed');
+    hash = spkiHashOf(readPublicKey(spki));
+    HASHES.set(certificate, hash);
+  }
+  return hash;
+}
+
+/** `04` and both coordinates, or `02` or `03` and one (SEC 1 section 2.3.3), behind the unused bits. */
+function isPoint(bits: Buffer): boolean {
+  const form = bits[1];
+  return bits.length === 66 ? form === 4 : bits.length === 34 && (form === 2 || form === 3);
+}
+
+/**
  * Returns the one form of a public key that all its encodings share: a point may be written
- * compressed, a curve by its parameters, and a revoked key must not pass for a new one that way.
+ * compressed, and a revoked key must not pass for a new one that way.
  *
  * @throws {CertificateError} if the key is of a kind we do not accept.
  */
@@ -153,6 +213,17 @@ const SCHEMES: Readonly<Record<KeyType, Scheme>> = {
   ed25519: { algorithm: sequence(oid('1.3.101.112')), hash: null },
   rsa: { algorithm: sequence(oid('1.2.840.113549.1.1.11'), nothing()), hash: 'sha256' },
 };
+const P256_ALGORITHM = '301306072a8648ce3d020106082a8648ce3d030107';
+/** AlgorithmIdentifiers of public keys, DER. */
+const ACCEPTED_ALGORITHMS: ReadonlySet<string> = new Set([
+  P256_ALGORITHM,
+  '300506032b6570', // id-Ed25519
+  '300d06092a864886f70d0101010500', // rsaEncryption
+]);
+const BIT_STRING = 0x03;
+/** The tag `[0]`. */
+const VERSION = 0xa0;
+const HASHES = new WeakMap<X509Certificate, string>();
 const GENERATED_RSA_BITS = 3072;
 const MIN_RSA_BITS = 2048;
 /** A bound on what it costs us to verify with a stranger's key. */

@@ -13,7 +13,7 @@ import { ApiMisuseError, CertificateError } from '../errors.ts';
 import type { Store, Write } from '../store/store.ts';
 import { CertificateLedger, type CertificateRecord } from './certificate-ledger.ts';
 import { commitInParts, deletionOf } from './commits.ts';
-import { spkiHashOf } from './keys.ts';
+import { spkiHashOfCertificate } from './keys.ts';
 import { checkSite, identityOfCertificate, parseIdentity } from './names.ts';
 import {
   REASON_CODES,
@@ -61,7 +61,7 @@ export function isRevokedBy(table: RevocationTable, certificate: X509Certificate
   try {
     const identity = identityOfCertificate(certificate);
     if (identity.role === 'site' && table.sites.has(identity.site)) return true;
-    return table.spkis.has(spkiHashOf(certificate.publicKey));
+    return table.spkis.has(spkiHashOfCertificate(certificate));
   } catch {
     return true;
   }

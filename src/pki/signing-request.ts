@@ -18,7 +18,7 @@ import {
   sequence,
   tagged,
 } from './der.ts';
-import { canonicalPublicKey, isSignedBy, readPrivateKey, signed, spkiOf } from './keys.ts';
+import { isSignedBy, readPrivateKey, readPublicKey, signed, spkiOf } from './keys.ts';
 
 /**
  * Makes a signing request for the key's own public half.
@@ -57,16 +57,6 @@ export function verifySigningRequest(pem: string): KeyObject {
     throw new CertificateError('the signing request is not signed by its own key');
   }
   return publicKey;
-}
-
-function readPublicKey(spki: Buffer): KeyObject {
-  let key: KeyObject;
-  try {
-    key = crypto.createPublicKey({ key: spki, format: 'der', type: 'spki' });
-  } catch (cause) {
-    throw new CertificateError('the public key of the signing request cannot be read', { cause });
-  }
-  return canonicalPublicKey(key);
 }
 
 function decodePem(pem: string): Buffer {

@@ -221,7 +221,7 @@ export class TunnelListener extends EventEmitter<ListenerEvents> {
     const decision = this.#decide(handshake, certificate);
     if ('code' in decision) {
       this.#refuse(handshake, decision);
-      socket.end(closeFrame(decision));
+      this.#farewell(socket, decision);
       return;
     }
     const lane: TlsLane = new TlsLane(
@@ -236,13 +236,17 @@ export class TunnelListener extends EventEmitter<ListenerEvents> {
     handshake.lane = lane;
   }
 
-  /** What such a peer sends is thrown away. */
   #distrust(handshake: Handshake, socket: TLSSocket, hasCertificate: boolean): void {
     const code = hasCertificate ? String(socket.authorizationError) : 'no-certificate';
     this.#handshakes.refuse(handshake, { code, reason: 'the certificate is not trusted here' });
     const reason = `the certificate is not trusted here: ${code}`;
-    socket.end(closeFrame({ code: CloseCode.Untrusted, reason }));
-    // Unread, it would make the system take the CLOSE back.
+    this.#farewell(socket, { code: CloseCode.Untrusted, reason });
+  }
+
+  /** Ends a connection with a word. */
+  #farewell(socket: TLSSocket, close: Close): void {
+    socket.end(closeFrame(close));
+    // What the peer has sent would, unread, make the system take the CLOSE back.
     socket.resume();
     const cancel = this.#timers.after(FAREWELL_MS, () => socket.destroy());
     socket.once('close', cancel);
@@ -375,7 +379,7 @@ function count(counters: Map<string, number>, reason: string): void {
 /** id-kp-clientAuth. */
 const CLIENT_AUTH = '1.3.6.1.5.5.7.3.2';
 const DEFAULT_LANES = 8;
-/** How long a peer that is not trusted may take to hear why, in ms. */
+/** How long a peer that is refused may take to hear why, in ms. */
 const FAREWELL_MS = 1_000;
 /** Longest control message of a peer: a signing request is 64 KiB at most. */
 const FROM_PEERS_BYTES: number = 128 * 1024;

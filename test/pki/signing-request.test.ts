@@ -137,12 +137,12 @@ describe.skipIf(!hasOpenssl)('verifySigningRequest of openssl requests (needs op
   });
 
   test.each([
-    ['P-384', ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-384'], 'secp384r1'],
-    ['secp256k1', ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:secp256k1'], 'secp256k1'],
-    ['Ed448', ['-newkey', 'ed448'], 'ed448'],
+    ['P-384', ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-384'], 'not accepted'],
+    ['secp256k1', ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:secp256k1'], 'not accepted'],
+    ['Ed448', ['-newkey', 'ed448'], 'not accepted'],
     ['RSA 1024', ['-newkey', 'rsa:1024'], '1024 bits'],
     ['RSA 4224', ['-newkey', 'rsa:4224'], '4224 bits'],
-    ['RSA-PSS', ['-newkey', 'rsa-pss'], 'rsa-pss'],
+    ['RSA-PSS', ['-newkey', 'rsa-pss'], 'not accepted'],
     [
       'RSA with exponent 3',
       ['-newkey', 'rsa:2048', '-pkeyopt', 'rsa_keygen_pubexp:3'],
@@ -158,10 +158,9 @@ describe.skipIf(!hasOpenssl)('verifySigningRequest of openssl requests (needs op
 
   test('returns the same key for a compressed point as for the plain one', () => {
     const key = openssl(['ecparam', '-genkey', '-noout', '-name', 'prime256v1']);
-    const compressed = openssl(
-      ['ec', '-in', '@key.pem', '-conv_form', 'compressed', '-param_enc', 'explicit'],
-      { 'key.pem': key }
-    );
+    const compressed = openssl(['ec', '-in', '@key.pem', '-conv_form', 'compressed'], {
+      'key.pem': key,
+    });
     const request = openssl(['req', '-new', '-subj', '/CN=x', '-key', '@key.pem'], {
       'key.pem': compressed,
     });
