@@ -10,6 +10,9 @@ const heavy = [
   'test/package/**/*.test.ts',
 ];
 
+/** An attacker in place of an edge gateway, and traffic beside it that is measured: alone on the machine. */
+const hostile = ['test/hostile/**/*.test.ts'];
+
 const alias = [
   { find: /^virtual-presence$/, replacement: source('src/index.ts') },
   { find: /^virtual-presence\/(.*)$/, replacement: source('src/$1/index.ts') },
@@ -23,7 +26,7 @@ const config: ViteUserConfig = defineConfig({
         test: {
           name: 'rooms',
           include: ['test/**/*.test.ts'],
-          exclude: heavy,
+          exclude: [...heavy, ...hostile],
           testTimeout: 30_000,
           hookTimeout: 60_000,
           sequence: { groupOrder: 0 },
@@ -38,6 +41,17 @@ const config: ViteUserConfig = defineConfig({
           testTimeout: 180_000,
           hookTimeout: 180_000,
           sequence: { groupOrder: 1 },
+        },
+      },
+      {
+        resolve: { alias },
+        test: {
+          name: 'hostile',
+          include: hostile,
+          fileParallelism: false,
+          testTimeout: 300_000,
+          hookTimeout: 300_000,
+          sequence: { groupOrder: 2 },
         },
       },
     ],

@@ -137,14 +137,18 @@ export class Revoker {
 
   /** One for all that is revoked in this turn: a site goes with many certificates. */
   #cut(scope: RevocationScope): Promise<CutReport> {
-    if (this.#nextCut !== undefined) return this.#nextCut;
+    this.#nextCut ??= this.#cutInTurn(scope);
+    for (const cuts of this.#receipts) {
+      if (!cuts.includes(this.#nextCut)) cuts.push(this.#nextCut);
+    }
+    return this.#nextCut;
+  }
+
+  #cutInTurn(scope: RevocationScope): Promise<CutReport> {
     const reason = 'site' in scope ? `site ${scope.site} is revoked` : 'the certificate is revoked';
-    const cut = Promise.resolve().then(() => {
+    return Promise.resolve().then(() => {
       this.#nextCut = undefined;
       return this.#options.cutRevoked(reason);
     });
-    this.#nextCut = cut;
-    for (const cuts of this.#receipts) cuts.push(cut);
-    return cut;
   }
 }

@@ -1,0 +1,154 @@
+/**
+ * Certificates that no authority of ours would issue, made by openssl with the key of the cloud's CA, or
+ * without it: what an attacker may hold or make, and what an operator's own CA may have issued.
+ * @module
+ */
+import { execFileSync } from 'node:child_process';
+import { createPrivateKey, generateKeyPairSync } from 'node:crypto';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { TunnelCredentials } from '../../src/tunnel/index.ts';
+
+export interface Signer {
+  readonly cert: string;
+  readonly key: string;
+}
+
+export interface Leaf {
+  /** Lines of an extension section. */
+  readonly extensions?: readonly string[];
+  readonly subject?: string;
+  /** As openssl writes times: `20260131120000Z`; from now for a day if absent. */
+  readonly from?: Date;
+  readonly to?: Date;
+  /** Of the holder; a new one by default. */
+  readonly key?: string;
+}
+
+/** Extensions of a good leaf, to be varied. */
+export const USES_OF_SITE: readonly string[] = [
+  'basicConstraints = critical, CA:FALSE',
+  'keyUsage = critical, digitalSignature',
+];
+export const CLIENT_AUTH = 'extendedKeyUsage = clientAuth, serverAuth';
+export const nameOf = (site: string, domain = 'openstack.test'): string =>
+  `URI:spiffe://${domain}/site/${site}`;
+export const subjectAltName = (...names: string[]): string =>
+  `subjectAltName = ${names.join(', ')}`;
+
+/** Makes certificates in a directory of its own; `close` removes it. */
+export class Forge {
+  readonly #directory: string = mkdtempSync(join(tmpdir(), 'vp-forge-'));
+  #count = 0;
+
+  newKey(): string {
+    const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+    return privateKey.export({ type: 'pkcs8', format: 'pem' }).toString();
+  }
+
+  /** A certificate that is signed with its own key, under any name. */
+  root(subject: string, ...extensions: string[]): Signer {
+    const key = this.newKey();
+    const keyFile = this.#write('root.key', key);
+    const file = this.#path('root.pem');
+    this.#openssl(
+      ...['req', '-x509', '-new', '-key', keyFile, '-subj', subject, '-days', '2', '-out', file],
+      ...['keyUsage=critical,digitalSignature,keyCertSign', ...extensions].flatMap((extension) => [
+        '-addext',
+        extension,
+      ])
+    );
+    return { key, cert: readFileSync(file, 'utf8') };
+  }
+
+  leaf(signer: Signer, leaf: Leaf): Signer {
+    const key = leaf.key ?? this.newKey();
+    const csr = this.#path('leaf.csr');
+    this.#openssl(
+      ...['req', '-new', '-key', this.#write('leaf.key', key), '-out', csr],
+      ...['-subj', leaf.subject ?? '/CN=forged']
+    );
+    const out = this.#path('leaf.pem');
+    const { from = new Date(Date.now() - HOUR_MS), to = new Date(Date.now() + DAY_MS) } = leaf;
+    this.#openssl(
+      ...['ca', '-batch', '-notext', '-preserveDN', '-config', this.#config()],
+      ...[
+        '-cert',
+        this.#write('ca.pem', signer.cert),
+        '-keyfile',
+        this.#write('ca.key', signer.key),
+      ],
+      ...['-in', csr, '-out', out, '-startdate', timeText(from), '-enddate', timeText(to)],
+      ...['-extfile', this.#write('extensions', (leaf.extensions ?? []).join('\n'))]
+    );
+    return { key, cert: readFileSync(out, 'utf8') };
+  }
+
+  close(): void {
+    rmSync(this.#directory, { recursive: true });
+  }
+
+  /** For one certificate: `openssl ca` keeps a list of those that it has made. */
+  #config(): string {
+    const list = this.#write('index', '');
+    this.#write('index.attr', 'unique_subject = no\n');
+    return this.#write(
+      'ca.conf',
+      [
+        '[ca]',
+        'default_ca = it',
+        '[it]',
+        `database = ${list}`,
+        `new_certs_dir = ${this.#directory}`,
+        'rand_serial = yes',
+        'default_md = sha256',
+        'policy = any',
+        'unique_subject = no',
+        '[any]',
+        'commonName = optional',
+      ].join('\n')
+    );
+  }
+
+  #path(name: string): string {
+    return join(this.#directory, `${this.#count++}-${name}`);
+  }
+
+  #write(name: string, text: string): string {
+    const path = this.#path(name);
+    writeFileSync(path, text);
+    return path;
+  }
+
+  #openssl(...args: string[]): void {
+    execFileSync('openssl', args, { stdio: 'pipe' });
+  }
+}
+
+/**
+ * A key of the attacker's that passes for the one of a certificate: its public half is the certificate's,
+ * so that OpenSSL takes the two for a pair, and its private half is not.
+ */
+export function keyWithPublicHalfOf(key: string, certificateKey: string): string {
+  const mine = createPrivateKey(key).export({ format: 'jwk' });
+  const theirs = createPrivateKey(certificateKey).export({ format: 'jwk' });
+  return createPrivateKey({ key: { ...theirs, d: mine.d! }, format: 'jwk' })
+    .export({ type: 'pkcs8', format: 'pem' })
+    .toString();
+}
+
+export function credentialsOf(
+  { key, cert }: Signer,
+  ca: TunnelCredentials['ca'],
+  ...chain: Signer[]
+): TunnelCredentials {
+  return { key, cert: [cert, ...chain.map((each) => each.cert)].join(''), ca };
+}
+
+function timeText(time: Date): string {
+  return `${time.toISOString().replace(/\.\d+|[-:T]/g, '')}`;
+}
+
+const HOUR_MS = 3_600_000;
+const DAY_MS = 24 * HOUR_MS;

@@ -1,0 +1,294 @@
+/**
+ * Certificates that run out in seconds, and a change of CA, while a stream goes through: nothing of it is
+ * lost. And what becomes of an edge that was off meanwhile.
+ */
+import { X509Certificate } from 'node:crypto';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import {
+  cloudConfig,
+  type Ending,
+  edgeConfig,
+  eventually,
+  freePorts,
+  GatewayProcess,
+  killGateways,
+  Workspace,
+  writeConfig,
+} from '../e2e/gateway-process.ts';
+import { type Host, Network, type Program, whatIsMissing } from '../e2e/network.ts';
+import { resolve } from '../e2e/protocols-scene.ts';
+import {
+  ask,
+  type CloudStatus,
+  certificatesIn,
+  PORT,
+  type Presence,
+  RenewalScene,
+} from './renewal-scene.ts';
+import type { StreamReport } from './stream-host.ts';
+
+const FULL = process.env.VP_FULL === '1';
+const SECONDS = FULL ? 60 : 12;
+const LIFETIME_SECONDS = FULL ? 20 : 10;
+
+const skipReason = whatIsMissing({});
+const isSkipped = skipReason !== undefined && process.env.CI === undefined;
+const workspace = new Workspace();
+
+afterAll(async () => {
+  await killGateways();
+  workspace.remove();
+});
+
+/** What a host's kernel has counted: connections that either side has reset, and segments sent again. */
+async function tcpOf(...hosts: Host[]): Promise<{ resets: number; retransmitted: number }> {
+  const sum = { resets: 0, retransmitted: 0 };
+  for (const host of hosts) {
+    const [names, values] = (await host.get(['cat', '/proc/net/snmp']))
+      .split('\n')
+      .filter((line) => line.startsWith('Tcp:'))
+      .map((line) => line.split(' '));
+    const count = (name: string) => Number(values![names!.indexOf(name)]);
+    sum.resets += count('EstabResets') + count('OutRsts');
+    sum.retransmitted += count('RetransSegs');
+  }
+  return sum;
+}
+
+async function reportOf({ ended }: Program): Promise<StreamReport> {
+  const { code, stdout, text } = await ended;
+  if (code !== 0) throw new Error(`a stream has ended with ${code}: ${text}`);
+  return JSON.parse(stdout.split('\n').find((line) => line.startsWith('{'))!);
+}
+
+describe.skipIf(isSkipped)(
+  `a stream of ${SECONDS} s${isSkipped ? ` (skipped: ${skipReason})` : ''}`,
+  () => {
+    let network: Network | undefined;
+    let scene: RenewalScene;
+    let presencesOfB: readonly string[];
+
+    beforeAll(async () => {
+      if (skipReason !== undefined) throw new Error(skipReason);
+      network = await Network.create(workspace.newDirectory());
+      scene = await RenewalScene.start(network, workspace.newDirectory(), LIFETIME_SECONDS);
+      await scene.newTokenForB();
+      const edgeB = scene.startB();
+      await edgeB.logged(/revision \d+, [1-9]/);
+      presencesOfB = await scene.presencesOfB();
+      await scene.stopB(edgeB);
+    });
+
+    afterAll(() => network?.close());
+
+    const rolloverIs = async (state: string): Promise<void> => {
+      expect((await scene.status()).ca.rollover).toBe(state);
+    };
+    const isCurrent = async (): Promise<true | undefined> => {
+      const { sites } = await scene.status();
+      const edge = sites.find(({ name }) => name === 'site-a')?.edge;
+      return edge?.certificate?.isCurrent === true || undefined;
+    };
+
+    test('loses no byte and no connection by renewals and a whole change of CA', async () => {
+      const stream = (host: Host, ...args: string[]): Program =>
+        host.start(
+          [process.execPath, '--import', 'tsx', 'test/hostile/stream-host.ts', ...args],
+          SECONDS + 60
+        );
+      const server = stream(scene.service, 'listen', '10.0.0.5', String(PORT));
+      await server.printed(/ready/, 30_000);
+      const address = await resolve(scene.hostA, 'service');
+      const before = await tcpOf(scene.hostA, scene.service);
+      const cloudSince = scene.cloud.output.length;
+      const edgeSince = scene.edgeA.output.length;
+      const client = stream(scene.hostA, 'connect', address, String(PORT), String(SECONDS));
+      const part = (SECONDS / 6) * 1000;
+
+      await delay(part);
+      await scene.ask('POST', '/v1/ca', { step: 'prepare' });
+      await rolloverIs('prepared');
+      await eventually(
+        'site A to trust both CAs',
+        () => certificatesIn(scene.pathOf('site-a/state/ca.pem')) === 2 || undefined
+      );
+      await delay(part);
+      await scene.ask('POST', '/v1/ca', { step: 'activate' });
+      await rolloverIs('active');
+      await eventually('site A to have a certificate of the new CA', isCurrent);
+      await delay(part);
+      await scene.ask('POST', '/v1/ca', { step: 'retire' });
+      await rolloverIs('none');
+      await eventually(
+        'site A to trust one CA',
+        () => certificatesIn(scene.pathOf('site-a/state/ca.pem')) === 1 || undefined
+      );
+
+      const [sent, received] = await Promise.all([reportOf(client), reportOf(server)]);
+      expect([sent.error, received.error]).toEqual([undefined, undefined]);
+      expect(received.receivedBytes).toBe(sent.sentBytes);
+      expect(received.receivedHash).toBe(sent.sentHash);
+      expect(sent.receivedBytes).toBe(received.sentBytes);
+      expect(sent.receivedHash).toBe(received.sentHash);
+      const after = await tcpOf(scene.hostA, scene.service);
+      expect(after.resets).toBe(before.resets);
+
+      const edgeLog = scene.edgeA.output.slice(edgeSince);
+      const renewed = edgeLog.split('certificate renewed').length - 1;
+      // Due after half of the lifetime at the latest, and once more by the change of CA.
+      expect(renewed).toBeGreaterThanOrEqual(Math.floor(SECONDS / LIFETIME_SECONDS) + 1);
+      expect(edgeLog).not.toMatch(/: down,|not renewed|trying again|refused/);
+      expect(scene.cloud.output.slice(cloudSince)).not.toMatch(/: down,|own certificate:|refused/);
+      const { renewals } = await scene.status();
+      expect(renewals).toMatchObject({ refused: 0, failed: 0 });
+      const mebibytes = (bytes: number) => Math.round(bytes / (1 << 20));
+      console.log(
+        `${SECONDS} s, ${mebibytes(sent.sentBytes)} MiB up, ${mebibytes(received.sentBytes)} MiB ` +
+          `down, ${renewed} renewals and a change of CA: no byte lost, no reset, ` +
+          `${after.retransmitted - before.retransmitted} segments sent again`
+      );
+    });
+
+    test('an edge that was off until its certificate ran out says so, and comes back by a new token', async () => {
+      const path = scene.pathOf('site-b/state/certificate.pem');
+      const { validTo } = new X509Certificate(readFileSync(path));
+      await delay(Math.max(0, Date.parse(validTo) - Date.now()));
+      const { code, complaint } = await scene.startB().ended;
+      expect(code).toBe(1);
+      expect(complaint).toMatch(/^edge-gateway: \S+certificate\.pem ran out on .*new token into/);
+      expect(complaint).not.toContain('\n');
+
+      await scene.newTokenForB();
+      const edgeB = scene.startB();
+      await edgeB.logged(/: up to /);
+      expect(await scene.presencesOfB()).toEqual(presencesOfB);
+      expect(certificatesIn(scene.pathOf('site-b/state/ca.pem'))).toBe(1);
+      await scene.stopB(edgeB);
+    });
+  }
+);
+
+describe('a change of CA', () => {
+  let cloud: GatewayProcess;
+  let cloudHome: string;
+  let edgeHome: string;
+
+  const startCloud = async (): Promise<void> => {
+    cloud = new GatewayProcess('cloud-gateway', [join(cloudHome, 'gateway.yaml')]);
+    await cloud.logged(/gateway ready/);
+  };
+  const startEdge = (): GatewayProcess =>
+    new GatewayProcess('edge-gateway', [join(edgeHome, 'gateway.yaml')]);
+  const askCloud = <T>(method: string, path: string, body?: unknown): Promise<T> =>
+    ask(join(cloudHome, 'admin.sock'), method, path, body);
+  const newToken = async (): Promise<void> => {
+    const { token } = await askCloud<{ token: string }>('POST', '/v1/tokens', { site: 'site-a' });
+    writeFileSync(join(edgeHome, 'token'), token);
+  };
+  const rollover = async (): Promise<string> =>
+    (await askCloud<CloudStatus>('GET', '/v1/status')).ca.rollover;
+  const presences = (): Promise<Presence[]> => askCloud('GET', '/v1/presences');
+
+  beforeAll(async () => {
+    cloudHome = workspace.newDirectory();
+    edgeHome = workspace.newDirectory();
+    const ports = await freePorts();
+    writeConfig(cloudHome, cloudConfig(ports));
+    writeConfig(edgeHome, edgeConfig(await freePorts(), ports.tunnel));
+    await startCloud();
+    await newToken();
+  });
+
+  /** How many CAs the edge trusts, as it has kept it. */
+  const trusted = (count: number): Promise<true> =>
+    eventually(
+      `${count} CAs`,
+      () => certificatesIn(join(edgeHome, 'state/ca.pem')) === count || undefined
+    );
+
+  test('goes on where it was when the gateways are started again', async () => {
+    const restart = async (): Promise<void> => {
+      expect((await cloud.kill('SIGTERM')).code).toBe(0);
+      await startCloud();
+    };
+    let edge = startEdge();
+    await edge.logged(/revision/);
+    await askCloud('POST', '/v1/ca', { step: 'prepare' });
+    await trusted(2);
+    expect((await edge.kill('SIGTERM')).code).toBe(0);
+    await restart();
+    expect(await rollover()).toBe('prepared');
+    await askCloud('POST', '/v1/ca', { step: 'activate' });
+    await restart();
+    expect(await rollover()).toBe('active');
+
+    // Its certificate is of the CA before, which is good until that is retired.
+    edge = startEdge();
+    await edge.logged(/certificate renewed/);
+    await askCloud('POST', '/v1/ca', { step: 'retire' });
+    await trusted(1);
+    expect(await rollover()).toBe('none');
+    expect(edge.output).not.toMatch(/: down,|refused|not renewed/);
+    expect((await edge.kill('SIGTERM')).code).toBe(0);
+  });
+
+  /** Ends by itself, before long. */
+  const endingOf = async (edge: GatewayProcess): Promise<Ending> => {
+    await eventually(`an end of\n${edge.output}`, () => edge.child.exitCode ?? undefined).catch(
+      async (cause) => {
+        await edge.kill('SIGKILL');
+        throw new Error(`it goes on:\n${edge.output}`, { cause });
+      }
+    );
+    return edge.ended;
+  };
+  const steps = async (...names: string[]): Promise<void> => {
+    for (const step of names) await askCloud('POST', '/v1/ca', { step });
+  };
+  /** The operator's part is a new token where the edge looks for one. */
+  const comeBack = async (): Promise<void> => {
+    await newToken();
+    const edge = startEdge();
+    await edge.logged(/: up to /);
+    expect((await edge.kill('SIGTERM')).code).toBe(0);
+  };
+
+  test('that an edge has slept through has it end with a sentence, and a new token brings it back', async () => {
+    const before = await presences();
+    await steps('prepare', 'activate', 'retire');
+    const { code, complaint } = await endingOf(startEdge());
+    expect(code).toBe(1);
+    expect(complaint).toMatch(
+      /^edge-gateway: no tunnel as site-a, certificates do not fit: [^\n]+$/
+    );
+    await comeBack();
+    expect(await presences()).toEqual(before);
+  });
+
+  test('whose beginning an edge has heard, and no more, has it end with a sentence too', async () => {
+    const before = await presences();
+    const edge = startEdge();
+    await edge.logged(/: up to /);
+    await steps('prepare');
+    await trusted(2);
+    expect((await edge.kill('SIGTERM')).code).toBe(0);
+    await steps('activate', 'retire');
+    const { code, complaint } = await endingOf(startEdge());
+    expect(code).toBe(1);
+    expect(complaint).toMatch(/^edge-gateway: [^\n]*certificate[^\n]*$/);
+    await comeBack();
+    expect(await presences()).toEqual(before);
+  });
+
+  test('is refused step by step when it is not its turn', async () => {
+    for (const step of ['activate', 'retire']) {
+      await expect(askCloud('POST', '/v1/ca', { step })).rejects.toThrow(/no CA/);
+    }
+    await askCloud('POST', '/v1/ca', { step: 'prepare' });
+    await expect(askCloud('POST', '/v1/ca', { step: 'prepare' })).rejects.toThrow(/under way/);
+    expect(await rollover()).toBe('prepared');
+  });
+});

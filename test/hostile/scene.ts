@@ -1,0 +1,292 @@
+/**
+ * A cloud gateway as a process of its own, an honest site-b whose traffic is measured, and the
+ * credentials of site-a in the hands of an attacker. `Scene.attack` is the frame of every test: during
+ * the attack site-b loses nothing, and after it the gateway has not grown and serves an honest site-a.
+ * @module
+ */
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect } from 'vitest';
+import { enrol } from '../../src/pki/index.ts';
+import { type DialledTunnel, MtlsTunnel, type TunnelCredentials } from '../../src/tunnel/index.ts';
+import {
+  type AdminAnswer,
+  admin,
+  cloudConfig,
+  freePorts,
+  GatewayProcess,
+  type Ports,
+  Workspace,
+  writeConfig,
+} from '../e2e/gateway-process.ts';
+import { Bystander } from './bystander.ts';
+import type { Commands } from './bystander-process.ts';
+import { readDatagram, writeDatagram } from './datagram.ts';
+import { BUS, CLIENT, desired, TRUST_DOMAIN } from './plan.ts';
+import { type Counters, countersOf } from './status.ts';
+
+/** Whether all is done, or a short form of it. */
+export const FULL: boolean = process.env.VP_FULL === '1';
+
+interface Presence {
+  readonly realm: string;
+  readonly address: string;
+  readonly of: { readonly realm: string; readonly address: string };
+}
+
+/** What an attack has done. */
+export class Outcome {
+  readonly traffic: Awaited<ReturnType<Commands['end']>>;
+  readonly #before: Counters;
+  readonly #after: Counters;
+  readonly #presences: readonly Presence[];
+
+  constructor(
+    traffic: Outcome['traffic'],
+    before: Counters,
+    after: Counters,
+    presences: readonly Presence[]
+  ) {
+    this.traffic = traffic;
+    this.#before = before;
+    this.#after = after;
+    this.#presences = presences;
+  }
+
+  /** How often the operator has seen it counted: `listener.failed.no-alpn`, for example. */
+  counted(name: string): number {
+    return (this.#after.get(name) ?? 0) - (this.#before.get(name) ?? 0);
+  }
+
+  /** The same for all whose name matches. */
+  countedAs(pattern: RegExp): number {
+    return Object.entries(this.differences)
+      .filter(([name]) => pattern.test(name))
+      .reduce((sum, [, count]) => sum + count, 0);
+  }
+
+  /** All that was counted, for a message. */
+  get differences(): Record<string, number> {
+    const names = [...this.#after.keys()].filter((name) => this.counted(name) !== 0);
+    return Object.fromEntries(names.map((name) => [name, this.counted(name)]));
+  }
+
+  /** Packets that reached the cloud's network, and were not the bystander's. */
+  get passed(): number {
+    const isBystanders = (source: string) =>
+      this.#presences.some((it) => it.address === source && it.of.realm === 'site-b');
+    return Object.entries(this.traffic.seen)
+      .filter(([source]) => !isBystanders(source))
+      .reduce((sum, [, count]) => sum + count, 0);
+  }
+}
+
+export class Scene {
+  readonly ports: Ports;
+  readonly home: string;
+  readonly bystander: Bystander;
+  /** What the attacker holds. */
+  readonly siteA: TunnelCredentials;
+  readonly #gateway: GatewayProcess;
+  readonly #workspace: Workspace;
+  readonly #report: string[] = [];
+
+  private constructor(
+    workspace: Workspace,
+    home: string,
+    ports: Ports,
+    gateway: GatewayProcess,
+    bystander: Bystander,
+    siteA: TunnelCredentials
+  ) {
+    this.#workspace = workspace;
+    this.home = home;
+    this.ports = ports;
+    this.#gateway = gateway;
+    this.bystander = bystander;
+    this.siteA = siteA;
+  }
+
+  static async open(): Promise<Scene> {
+    const workspace = new Workspace();
+    const home = workspace.newDirectory();
+    const ports = await freePorts();
+    const path = join(home, 'device.sock');
+    writeConfig(home, {
+      ...cloudConfig(ports),
+      device: { type: 'unix', path, role: 'listen' },
+      desired: desired(),
+    });
+    const gateway = new GatewayProcess('cloud-gateway', [join(home, 'gateway.yaml')]);
+    let bystander: Bystander | undefined;
+    try {
+      await gateway.logged(/ready/);
+      bystander = await Bystander.start(path, ports.tunnel);
+      const siteA = await enrolled(await tokenFor(home, 'site-a'));
+      const scene = new Scene(workspace, home, ports, gateway, bystander, siteA);
+      const service = await scene.presenceOf(BUS.address, 'site-b');
+      await bystander.call('join', await scene.token('site-b'), service);
+      await scene.#warmUp();
+      return scene;
+    } catch (error) {
+      bystander?.stop();
+      await gateway.kill('SIGKILL');
+      workspace.remove();
+      throw error;
+    }
+  }
+
+  ask(method: string, path: string, body?: unknown): Promise<AdminAnswer> {
+    return admin(join(this.home, 'admin.sock'), method, path, body);
+  }
+
+  token(site: string): Promise<string> {
+    return tokenFor(this.home, site);
+  }
+
+  async enrol(site: string): Promise<TunnelCredentials> {
+    return enrolled(await this.token(site));
+  }
+
+  async presences(): Promise<readonly Presence[]> {
+    return (await this.ask('GET', '/v1/presences')).body as unknown as Presence[];
+  }
+
+  /** Where a host is in a realm. */
+  async presenceOf(address: string, realm: string, home = 'cloud'): Promise<string> {
+    const all = await this.presences();
+    const found = all.find(
+      (it) => it.realm === realm && it.of.realm === home && it.of.address === address
+    );
+    if (found === undefined) throw new Error(`${address} of ${home} is nowhere in ${realm}`);
+    return found.address;
+  }
+
+  async counters(): Promise<Counters> {
+    return countersOf((await this.ask('GET', '/v1/status')).body);
+  }
+
+  /** What the gateway occupies, in MiB. */
+  memoryMib(): number {
+    const status = readFileSync(`/proc/${this.#gateway.child.pid}/status`, 'utf8');
+    return Number(/^VmRSS:\s+(\d+) kB$/m.exec(status)![1]) / 1024;
+  }
+
+  /** Runs an attack while site-b goes on with its work, and says what was counted. */
+  async attack(what: string, run: () => Promise<unknown>): Promise<Outcome> {
+    const before = await this.counters();
+    const memoryMib = this.memoryMib();
+    await this.bystander.call('begin');
+    let traffic: Outcome['traffic'];
+    try {
+      await run();
+    } finally {
+      traffic = await this.bystander.call('end', LEAST_REQUESTS);
+    }
+    await this.honest();
+    const grownMib = this.memoryMib() - memoryMib;
+    const after = await this.counters();
+    const outcome = new Outcome(traffic, before, after, await this.presences());
+    this.#note(what, traffic, grownMib);
+    expect(traffic, `${what}: what site-b got`).toMatchObject({
+      answered: traffic.sent,
+      doubled: 0,
+      strange: 0,
+    });
+    expect(traffic.sent).toBeGreaterThanOrEqual(LEAST_REQUESTS);
+    expect(traffic.worstMs, `${what}: site-b stood still`).toBeLessThan(MAX_STALL_MS);
+    expect(grownMib, `${what}: memory of the gateway`).toBeLessThan(MAX_GROWTH_MIB);
+    return outcome;
+  }
+
+  /** An edge that is honest comes up and is served. */
+  async honest(credentials: TunnelCredentials = this.siteA, site = 'site-a'): Promise<void> {
+    const tunnel = this.dial(credentials);
+    try {
+      await within(UP_DEADLINE_MS, 'up again', once(tunnel as never, 'up'));
+      const service = await this.presenceOf(BUS.address, site);
+      await within(ANSWER_DEADLINE_MS, 'answered', exchange(tunnel, service));
+    } finally {
+      await tunnel.close();
+    }
+  }
+
+  dial(credentials: TunnelCredentials): DialledTunnel {
+    return MtlsTunnel.dial({
+      endpoints: [{ host: '127.0.0.1', port: this.ports.tunnel }],
+      expectedPeer: { trustDomain: TRUST_DOMAIN, role: 'cloud' },
+      ...credentials,
+    });
+  }
+
+  /** Ends all, and shows how site-b fared. */
+  async close(): Promise<void> {
+    console.log(this.#report.join('\n'));
+    this.bystander.stop();
+    const { code, complaint } = await this.#gateway.kill('SIGTERM');
+    this.#workspace.remove();
+    expect({ code, complaint }).toEqual({ code: 0, complaint: '' });
+  }
+
+  async #warmUp(): Promise<void> {
+    await this.honest();
+    await this.bystander.call('begin');
+    const quiet = await this.bystander.call('end', LEAST_REQUESTS);
+    this.#note('quiet', quiet, 0);
+  }
+
+  #note(what: string, { sent, p50Ms, p99Ms, worstMs }: Outcome['traffic'], grownMib: number): void {
+    const ms = [p50Ms, p99Ms, worstMs].map((each) => each.toFixed(1)).join('/');
+    const memory = `memory ${this.memoryMib().toFixed(0)} (${grownMib.toFixed(0)}) MiB`;
+    this.#report.push(`${what}: site-b ${sent} answered, p50/p99/worst ${ms} ms, ${memory}`);
+  }
+}
+
+async function tokenFor(home: string, site: string): Promise<string> {
+  const { body } = await admin(join(home, 'admin.sock'), 'POST', '/v1/tokens', { site });
+  if (body.token === undefined) throw new Error(`no token for ${site}: ${body.message}`);
+  return body.token;
+}
+
+async function enrolled(token: string): Promise<TunnelCredentials> {
+  const { privateKeyPem, certificatePem, caPem } = await enrol(token);
+  return { key: privateKeyPem, cert: certificatePem, ca: caPem };
+}
+
+/** Asks the service once, from the client that has been there from the start. */
+async function exchange(tunnel: DialledTunnel, service: string): Promise<void> {
+  const answered = new Promise<void>((resolve) => {
+    tunnel.onPacket = (buffer, start, end) => {
+      if (readDatagram(buffer, start, end)?.source === service) resolve();
+    };
+  });
+  const request = writeDatagram({
+    source: CLIENT,
+    sourcePort: 40_002,
+    destination: service,
+    destinationPort: BUS.port,
+    payload: Buffer.alloc(64),
+  });
+  tunnel.sendPacket(request, 0, request.length);
+  tunnel.flush();
+  await answered;
+}
+
+/** What an honest edge may expect. */
+async function within(limitMs: number, what: string, done: Promise<unknown>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    const error = new Error(`an honest edge is not ${what} within ${limitMs} ms`);
+    timer = setTimeout(() => reject(error), limitMs);
+  });
+  await Promise.race([done, late]).finally(() => clearTimeout(timer));
+}
+
+/** In each attack, whatever it takes. */
+const LEAST_REQUESTS = FULL ? 500 : 25;
+const MAX_STALL_MS = 1_000;
+const MAX_GROWTH_MIB = 64;
+/** With the time that a site's own connections of before may cost it. */
+const UP_DEADLINE_MS = 10_000;
+const ANSWER_DEADLINE_MS = 5_000;

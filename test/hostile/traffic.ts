@@ -1,0 +1,98 @@
+/**
+ * Requests with numbers, at a steady pace, and what became of them.
+ * @module
+ */
+
+export interface TrafficReport {
+  readonly sent: number;
+  readonly answered: number;
+  /** Answers that came once more. */
+  readonly doubled: number;
+  readonly p50Ms: number;
+  readonly p99Ms: number;
+  /** The longest that an answer, or the next request, took. */
+  readonly worstMs: number;
+}
+
+/** Sends one request every `INTERVAL_MS`, as long as no more than `WINDOW` are without an answer. */
+export class Traffic {
+  readonly #send: (number: number) => boolean;
+  readonly #sentAtMs = new Map<number, number>();
+  #tookMs: number[] = [];
+  #next = 0;
+  #first = 0;
+  #doubled = 0;
+  #timer: NodeJS.Timeout | undefined;
+  #lastMs = 0;
+  #stallMs = 0;
+
+  /** @param send returns whether the request has left */
+  constructor(send: (number: number) => boolean) {
+    this.#send = send;
+  }
+
+  begin(): void {
+    this.#sentAtMs.clear();
+    this.#tookMs = [];
+    this.#doubled = 0;
+    this.#stallMs = 0;
+    this.#first = this.#next;
+    this.resume();
+  }
+
+  resume(): void {
+    this.#lastMs = performance.now();
+    this.#timer = setInterval(() => this.#tick(), INTERVAL_MS);
+  }
+
+  /** Sends no more, and waits for the answers that are under way; `DEADLINE_MS` at most. */
+  async pause(): Promise<void> {
+    clearInterval(this.#timer);
+    const end = performance.now() + DEADLINE_MS;
+    while (this.#sentAtMs.size > 0 && performance.now() < end) {
+      await new Promise((resolve) => setTimeout(resolve, INTERVAL_MS));
+    }
+  }
+
+  /** Ends with at least `atLeast` requests sent. */
+  async end(atLeast: number): Promise<TrafficReport> {
+    const end = performance.now() + DEADLINE_MS;
+    while (this.#next - this.#first < atLeast && performance.now() < end) {
+      await new Promise((resolve) => setTimeout(resolve, INTERVAL_MS));
+    }
+    await this.pause();
+    const sorted = this.#tookMs.sort((a, b) => a - b);
+    const at = (share: number) => sorted[Math.ceil(share * sorted.length) - 1] ?? Infinity;
+    return {
+      sent: this.#next - this.#first,
+      answered: sorted.length,
+      doubled: this.#doubled,
+      p50Ms: at(0.5),
+      p99Ms: at(0.99),
+      worstMs: Math.max(at(1), this.#stallMs),
+    };
+  }
+
+  onAnswer(number: number): void {
+    const sentAtMs = this.#sentAtMs.get(number);
+    if (sentAtMs === undefined) {
+      this.#doubled++;
+      return;
+    }
+    this.#sentAtMs.delete(number);
+    this.#tookMs.push(performance.now() - sentAtMs);
+  }
+
+  #tick(): void {
+    if (this.#sentAtMs.size >= WINDOW) return;
+    const nowMs = performance.now();
+    if (!this.#send(this.#next)) return;
+    this.#stallMs = Math.max(this.#stallMs, nowMs - this.#lastMs);
+    this.#lastMs = nowMs;
+    this.#sentAtMs.set(this.#next++, nowMs);
+  }
+}
+
+const INTERVAL_MS = 4;
+const WINDOW = 64;
+const DEADLINE_MS = 5_000;
