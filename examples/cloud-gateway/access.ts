@@ -3,6 +3,7 @@
  * controller's process or has a copy of what that knows.
  * @module
  */
+import { X509Certificate } from 'node:crypto';
 import {
   CLOUD,
   CloseCode,
@@ -13,7 +14,9 @@ import {
 } from 'virtual-presence';
 
 export interface Access {
-  isRevoked(certificate: TunnelCandidate['certificate']): boolean;
+  isRevoked(certificate: X509Certificate): boolean;
+  /** By a CA that has gone out of use. */
+  isRetired(certificate: X509Certificate): boolean;
   /** Number of the member that holds a site; undefined if there is no such site. */
   holderOf(site: string): number | undefined;
 }
@@ -23,13 +26,24 @@ export interface AccessTable {
   /** Member by site. */
   readonly holders: ReadonlyMap<string, number>;
   readonly revocations: RevocationTable;
+  /** Signing certificates of CAs that have gone out of use, PEM. */
+  readonly retired: readonly string[];
 }
 
 export function accessBy(table: () => AccessTable): Access {
   return {
     isRevoked: (certificate) => isRevokedBy(table().revocations, certificate),
+    isRetired: (certificate) => isIssuedByOne(table().retired, certificate),
     holderOf: (site) => table().holders.get(site),
   };
+}
+
+/** Whether one of the CAs, PEM, has issued the certificate. */
+export function isIssuedByOne(cas: readonly string[], certificate: X509Certificate): boolean {
+  return cas.some((pem) => {
+    const ca = new X509Certificate(pem);
+    return certificate.checkIssued(ca) && certificate.verify(ca.publicKey);
+  });
 }
 
 /**
@@ -46,6 +60,9 @@ export function refusalOf(
   const site = identity.role === 'site' ? identity.site : CLOUD;
   if (access.isRevoked(certificate)) {
     return { code: CloseCode.Revoked, reason: `the certificate of ${site} is revoked` };
+  }
+  if (access.isRetired(certificate)) {
+    return { code: CloseCode.Untrusted, reason: `the CA of the certificate of ${site} is retired` };
   }
   const holder = site === CLOUD ? undefined : access.holderOf(site);
   if (holder === undefined) {

@@ -51,9 +51,11 @@ const ScopeSchema: Schema<{
 const CaSchema: Schema<{
   step: 'prepare' | 'activate' | 'retire';
   ca?: { certificatePem: string; privateKeyPem: string } | undefined;
+  force?: boolean | undefined;
 }> = v.strictObject({
   step: v.picklist(['prepare', 'activate', 'retire']),
   ca: v.optional(v.strictObject({ certificatePem: v.string(), privateKeyPem: v.string() })),
+  force: v.optional(v.boolean()),
 });
 const MoveSchema: Schema<{ site: string; process: number }> = v.strictObject({
   site: NameText,
@@ -117,7 +119,11 @@ export function adminRoutes(gateway: CloudGateway): Record<string, AdminHandler>
         ...status,
         enrolment: gateway.enrolment.counters,
         renewals: control.renewals,
-        ca: { rollover: authority.rollover, spki: authority.spkiHash },
+        ca: {
+          rollover: authority.rollover,
+          spki: authority.spkiHash,
+          notAfter: gateway.trust.caNotAfter,
+        },
         audit: gateway.audit.head,
       };
     },
@@ -145,9 +151,9 @@ export function adminRoutes(gateway: CloudGateway): Record<string, AdminHandler>
     },
     'GET /v1/crl': () => new PemText(authority.crlPem()),
     'GET /v1/ca': () => new PemText(authority.trustBundlePem),
-    'POST /v1/ca': ({ body }) => {
-      const { step, ca } = parseSchema(CaSchema, body);
-      gateway.changeCa(step, ca);
+    'POST /v1/ca': async ({ body }) => {
+      const { step, ...options } = parseSchema(CaSchema, body);
+      await gateway.changeCa(step, options);
       return { rollover: authority.rollover };
     },
     'POST /v1/tokens': async ({ body }) => {

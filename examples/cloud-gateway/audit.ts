@@ -2,20 +2,24 @@
  * What the cloud gateway writes into its audit log: who came in, who was refused, what was exposed to whom.
  * @module
  */
+import type { X509Certificate } from 'node:crypto';
 import {
   type AuditEvent,
   AuditLog,
   type EnrolmentOutcome,
   type Exposure,
   type Registry,
+  type RevocationReason,
   type RevocationReceipt,
+  type RevocationScope,
+  type Service,
 } from 'virtual-presence';
 import type { RefusedPeer } from './member.ts';
 
 export class AuditTrail {
   readonly #audit: AuditLog;
   readonly #log: (line: string) => void;
-  #exposures: ReadonlyMap<string, Exposure> = new Map();
+  #exposures: ReadonlyMap<string, Exposed> = new Map();
 
   private constructor(audit: AuditLog, log: (line: string) => void) {
     this.#audit = audit;
@@ -34,10 +38,11 @@ export class AuditTrail {
     return this.#audit.head;
   }
 
-  /** Writes what is exposed and unexposed from now on, and what has been since the last time. */
+  /** Writes what is exposed and unexposed from now on. What there is was written when it came. */
   follow(registry: Registry): void {
-    const take = (): void => {
-      const now = new Map(registry.state.exposures.map((each) => [keyOf(each), each]));
+    this.#exposures = exposuresOf(registry);
+    registry.on('change', () => {
+      const now = exposuresOf(registry);
       for (const [key, exposure] of this.#exposures) {
         if (!now.has(key)) this.#append({ kind: 'unexpose', ...told(exposure) });
       }
@@ -45,9 +50,7 @@ export class AuditTrail {
         if (!this.#exposures.has(key)) this.#append({ kind: 'expose', ...told(exposure) });
       }
       this.#exposures = now;
-    };
-    registry.on('change', take);
-    take();
+    });
   }
 
   token(site: string): void {
@@ -62,6 +65,17 @@ export class AuditTrail {
 
   renewal(site: string, serial: string): void {
     this.#append({ kind: 'renewal', site, serial });
+  }
+
+  refusedRenewal(certificate: X509Certificate, { message }: Error): void {
+    const serial = certificate.serialNumber.toLowerCase();
+    this.#append({ kind: 'refused-enrolment', serial, detail: { code: 'renewal', message } });
+  }
+
+  /** Before anything is done: what comes of it is a line of its own. */
+  revocationBegins(scope: RevocationScope, reason: RevocationReason = 'unspecified'): void {
+    const detail = { scope: { ...scope }, reason };
+    this.#append({ kind: 'revocation', ...('site' in scope && { site: scope.site }), detail });
   }
 
   revocation({ scope, sites, serials, tunnelsClosed, ...rest }: RevocationReceipt): void {
@@ -98,11 +112,26 @@ export class AuditTrail {
   }
 }
 
-/** An exposure that changes its name or its clients is another one. */
-function keyOf(exposure: Exposure): string {
-  return JSON.stringify([exposure.site, exposure.service, exposure.dnsName, exposure.clients]);
+/** What is exposed, with the service as it is. */
+interface Exposed {
+  readonly exposure: Exposure;
+  readonly service: Service;
 }
 
-function told({ site, service, dnsName, clients }: Exposure): Pick<AuditEvent, 'site' | 'detail'> {
-  return { site, detail: { service, ...(dnsName && { dnsName }), ...(clients && { clients }) } };
+/** One that changes, its service too, is another one. */
+function exposuresOf({ state }: Registry): Map<string, Exposed> {
+  const services = new Map(state.services.map((service) => [service.name, service]));
+  return new Map(
+    state.exposures.map((exposure) => {
+      const exposed = { exposure, service: services.get(exposure.service)! };
+      return [JSON.stringify(exposed), exposed];
+    })
+  );
+}
+
+function told({ exposure, service }: Exposed): Pick<AuditEvent, 'site' | 'detail'> {
+  const { site, dnsName, clients } = exposure;
+  const { name, address, ports } = service;
+  const what = { service: name, home: service.site, address, ports };
+  return { site, detail: { ...what, ...(dnsName && { dnsName }), ...(clients && { clients }) } };
 }

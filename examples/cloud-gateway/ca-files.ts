@@ -9,7 +9,7 @@
  */
 import { rmSync } from 'node:fs';
 import * as v from 'valibot';
-import { type CaMaterial, ConfigError } from 'virtual-presence';
+import { type CaMaterial, ConfigError, EnvironmentError } from 'virtual-presence';
 import type { StateDirectory } from '../program/files.ts';
 
 /** The CAs by their parts in a rollover. */
@@ -17,6 +17,8 @@ export interface CaSet {
   readonly current: CaMaterial;
   readonly next?: CaMaterial;
   readonly previous?: CaMaterial;
+  /** Certificates of those that have gone out of use, each as `CaMaterial` has them. */
+  readonly retired: readonly string[];
 }
 
 export class CaFiles {
@@ -32,9 +34,10 @@ export class CaFiles {
   /** Undefined before the first CA. */
   read(): CaSet | undefined {
     if (!this.#state.has('ca.json') && !this.#state.has(certificateOf(FIRST))) return undefined;
-    const { current, next, previous } = this.#parts();
+    const { current, next, previous, retired = [] } = this.#parts();
     return {
       current: this.#material(current),
+      retired: retired.map((each) => this.#state.read(certificateOf(each))),
       ...(next === undefined ? {} : { next: this.#material(next) }),
       ...(previous === undefined ? {} : { previous: this.#material(previous) }),
     };
@@ -52,24 +55,25 @@ export class CaFiles {
   }
 
   prepare(next: CaMaterial): void {
-    const { current } = this.#parts();
+    const { current, retired } = this.#parts();
     const name = `ca-${Number(/\d+$/.exec(current)?.[0] ?? 1) + 1}`;
     this.#store(name, next);
-    this.#write({ current, next: name });
+    this.#write({ current, next: name, retired });
   }
 
   activate(): void {
-    const { current, next } = this.#parts();
-    this.#write({ current: next!, previous: current });
+    const { current, next, retired } = this.#parts();
+    if (next === undefined)
+      throw new EnvironmentError('the next CA was not kept: prepare it again');
+    this.#write({ current: next, previous: current, retired });
   }
 
-  /** The key of the previous CA is removed: it signs nothing any more. */
+  /** The key of the previous CA is removed: it signs nothing any more. Its certificate stays known. */
   retire(): void {
-    const { current, previous } = this.#parts();
-    this.#write({ current });
-    for (const file of [certificateOf(previous!), keyOf(previous!)]) {
-      rmSync(this.#state.pathOf(file), { force: true });
-    }
+    const { current, previous, retired = [] } = this.#parts();
+    if (previous === undefined) throw new EnvironmentError('the previous CA was not kept');
+    this.#write({ current, retired: [...retired, previous] });
+    rmSync(this.#state.pathOf(keyOf(previous)), { force: true });
   }
 
   #material(name: string): CaMaterial {
@@ -104,8 +108,9 @@ export class CaFiles {
 /** Names of CAs. */
 interface Parts {
   readonly current: string;
-  readonly next?: string;
-  readonly previous?: string;
+  readonly next?: string | undefined;
+  readonly previous?: string | undefined;
+  readonly retired?: readonly string[] | undefined;
 }
 
 function certificateOf(name: string): string {
@@ -123,4 +128,5 @@ const PartsSchema = v.strictObject({
   current: name,
   next: v.optional(name),
   previous: v.optional(name),
+  retired: v.optional(v.array(name)),
 });

@@ -103,8 +103,8 @@ export class ChildMember implements Member {
     await this.#ask('cut', site, code, reason);
   }
 
-  async cutRevoked(reason: string): Promise<CutReport> {
-    return (await this.#ask('cutRevoked', reason)) ?? { tunnelsClosed: 0, pathsRemoved: 0 };
+  async cutRevoked(code: string, reason: string): Promise<CutReport> {
+    return (await this.#ask('cutRevoked', code, reason)) ?? { tunnelsClosed: 0, pathsRemoved: 0 };
   }
 
   async handOver(site: string, { code, reason, endpoint }: TunnelRefusal): Promise<void> {

@@ -22,6 +22,7 @@ import {
 } from 'virtual-presence';
 import { within } from '../program/config-file.ts';
 import { StateDirectory } from '../program/files.ts';
+import { isIssuedByOne } from './access.ts';
 import { adminRoutes } from './admin-routes.ts';
 import { AuditTrail } from './audit.ts';
 import { type CloudConfig, checkProcesses } from './config.ts';
@@ -61,6 +62,9 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
     const registry = await Registry.open(store);
     opened.push(() => registry.close());
     registry.on('problem', (error) => log(`desired state: ${error.message}`));
+    const audit = await AuditTrail.open(state.pathOf('audit.jsonl'), log);
+    opened.push(() => audit.close());
+    audit.follow(registry);
     const apply = (desired: unknown) =>
       within('desired', () => {
         checkCloud(desired);
@@ -68,9 +72,6 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
       });
     await apply(config.desired);
 
-    const audit = await AuditTrail.open(state.pathOf('audit.jsonl'), log);
-    opened.push(() => audit.close());
-    audit.follow(registry);
     const trust = await CloudTrust.open({
       trustDomain: config.trustDomain,
       config: config.trust,
@@ -78,10 +79,13 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
       store,
       log,
       onRenewal: (site, serial) => audit.renewal(site, serial),
+      onRefusedRenewal: (certificate, error) => audit.refusedRenewal(certificate, error),
     });
     opened.push(() => trust.close());
     const { authority } = trust;
     await authority.prune();
+    opened.push(everyHour(() => authority.prune(), log));
+    warnOfEnd(trust.caNotAfter, log);
     const { revocations } = authority;
     const logRefusal = refusalLog(log);
     const placement = new Placement(config.processes ?? 1);
@@ -94,12 +98,14 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
         openDevice: options.openDevice,
         access: {
           isRevoked: (certificate) => authority.isRevoked(certificate),
+          isRetired: (certificate) => isIssuedByOne(trust.retired, certificate),
           holderOf: (site) =>
             registry.site(site) === undefined ? undefined : placement.holderOf(site),
         },
         accessTable: () => ({
           holders: new Map(edgeSites().map((site) => [site, placement.holderOf(site)])),
           revocations: revocations.table,
+          retired: trust.retired,
         }),
       },
       {
@@ -136,7 +142,7 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
     const revoker = new Revoker({
       revocations,
       controller,
-      cutRevoked: (reason) => members.cutRevoked(reason),
+      cutRevoked: (reason) => members.cutRevoked(CloseCode.Revoked, reason),
       onError: (error) => log(`revocation: ${error.message}`),
     });
     opened.push(() => revoker.close());
@@ -181,6 +187,7 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
       known = names;
     });
     const revoke: CloudGateway['revoke'] = async (scope, reason) => {
+      audit.revocationBegins(scope, reason);
       const receipt = await revoker.revoke(scope, reason);
       audit.revocation(receipt);
       const { tunnelsClosed, elapsedMs } = receipt;
@@ -192,16 +199,18 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
       await revoker.reinstate(site);
       audit.reinstatement(site);
     };
-    const changeCa: CloudGateway['changeCa'] = (step, next) => {
-      if (step === 'prepare') trust.prepare(next);
+    const changeCa: CloudGateway['changeCa'] = async (step, { ca, force = false } = {}) => {
+      const stale = [...tunnels].filter(({ certificate }) => !authority.isCurrent(certificate));
+      if (step === 'retire' && stale.length > 0 && !force) {
+        const sites = stale.map(({ site }) => site).join(', ');
+        throw new ConfigError('step', `not renewed yet: ${sites}; "force" cuts them off`);
+      }
+      if (step === 'prepare') trust.prepare(ca);
       else trust[step]();
       audit.ca(step);
       log(`change of CA: ${step}`);
       if (step !== 'retire') return;
-      for (const tunnel of tunnels) {
-        if (authority.hasIssued(tunnel.certificate)) continue;
-        tunnel.close(CloseCode.Revoked, 'the CA of the certificate is retired');
-      }
+      await members.cutRevoked(CloseCode.Untrusted, 'the CA of the certificate is retired');
     };
 
     const reload = async () => {
@@ -229,6 +238,7 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
       reload,
       enrolment,
       audit,
+      trust,
       revoke,
       reinstate,
       changeCa,
@@ -285,3 +295,23 @@ function refusalLog(log: (line: string) => void): (refusal: RefusedPeer) => void
 }
 
 const REFUSAL_LOG_INTERVAL_MS = 10_000;
+
+/** Returns the function that ends it. */
+function everyHour(work: () => Promise<unknown>, log: (line: string) => void): () => void {
+  const timer = setInterval(() => {
+    work().catch((error: Error) => log(error.message));
+  }, HOUR_MS);
+  timer.unref();
+  return () => clearInterval(timer);
+}
+
+/** All certificates end with their CA's: there must be time to change it. */
+function warnOfEnd(notAfter: Date, log: (line: string) => void): void {
+  if (notAfter.getTime() - Date.now() > WARNING_MS) return;
+  log(
+    `the CA runs out on ${notAfter.toISOString()}, and every certificate with it: change it before`
+  );
+}
+
+const HOUR_MS = 3_600_000;
+const WARNING_MS: number = 60 * 24 * HOUR_MS;

@@ -4,7 +4,7 @@
  */
 import { execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { LinuxTun } from 'virtual-presence';
+import { CloseCode, LinuxTun, type TunnelCredentials } from 'virtual-presence';
 import { log } from '../program/run.ts';
 import { type AccessTable, accessBy } from './access.ts';
 import { typeOf } from './child-member.ts';
@@ -17,6 +17,7 @@ export function runMember(): void {
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => {});
   let member: LocalMember | undefined;
   let access: AccessTable | undefined;
+  let credentials: TunnelCredentials | undefined;
   let device: string | undefined;
   const tunnels = new Map<number, SiteTunnel>();
   let lastTunnel = 0;
@@ -29,7 +30,14 @@ export function runMember(): void {
     const certificate = tunnel.certificate.raw;
     controller.tell('up', number, { site, remoteAddress, cipher, certificate });
     tunnel.onRenewed = () => controller.tell('renewed', number, tunnel.certificate.raw);
-    tunnel.on('control', (message) => controller.tell('control', number, message));
+    tunnel.on('control', (message) => {
+      try {
+        controller.tell('control', number, message);
+      } catch {
+        // An edge can send what is nested so deeply that it cannot be told.
+        tunnel.close(CloseCode.ProtocolError, 'the message cannot be taken');
+      }
+    });
     tunnel.onDown = (code, reason) => {
       tunnels.delete(number);
       controller.tell('down', number, code, reason);
@@ -37,15 +45,16 @@ export function runMember(): void {
   };
 
   const calls: MemberCalls = {
-    async open({ number, tunnel, limits, credentials, plan, ...start }) {
+    async open({ number, tunnel, limits, plan, ...start }) {
       access = start.access;
+      credentials = start.credentials;
       device = start.device.name;
       member = new LocalMember(
         {
           number,
           tunnel,
           limits,
-          credentials: () => credentials,
+          credentials: () => credentials!,
           access: accessBy(() => access!),
           // Kept when this process ends, so that its routes are.
           openDevice: () => LinuxTun.open({ ...start.device, persist: true }),
@@ -77,9 +86,12 @@ export function runMember(): void {
       }
     },
     closeTunnel: (tunnel, code, reason) => tunnels.get(tunnel)?.close(code, reason),
-    credentials: (renewed) => member?.setCredentials(renewed),
+    credentials(renewed) {
+      credentials = renewed;
+      member?.setCredentials(renewed);
+    },
     cut: (...args) => member!.cut(...args),
-    cutRevoked: (reason) => member!.cutRevoked(reason),
+    cutRevoked: (...args) => member!.cutRevoked(...args),
     handOver: (site, code, reason, endpoint) => member!.handOver(site, { code, reason, endpoint }),
     settled: () => {},
     gone: () => member!.gone(),

@@ -46,8 +46,8 @@ export interface Member extends PlanTarget {
   setCredentials(credentials: TunnelCredentials): void;
   /** Ends a site's tunnels; nothing passes any more then. */
   cut(site: string, code: string, reason: string): Promise<void>;
-  /** Ends all tunnels whose certificate is revoked by now; nothing passes any more then. */
-  cutRevoked(reason: string): Promise<CutReport>;
+  /** Ends all tunnels whose certificate is revoked, or its CA retired, by now; nothing passes any more then. */
+  cutRevoked(code: string, reason: string): Promise<CutReport>;
   /** Ends a site's tunnels too, but lets what they hold go, and says where to dial instead. */
   handOver(site: string, to: TunnelRefusal): Promise<void>;
   /** Resolves when the connections of the tunnels that were ended are gone. */
@@ -166,6 +166,8 @@ export class LocalMember implements Member {
       },
     });
     this.#listener.on('tunnel', (accepted) => this.#onTunnel(accepted));
+    // They may have changed while all of that was opened.
+    this.#listener.updateCredentials(credentials());
   }
 
   start(): void {
@@ -184,14 +186,11 @@ export class LocalMember implements Member {
     return Promise.resolve();
   }
 
-  cutRevoked(reason: string): Promise<CutReport> {
+  cutRevoked(code: string, reason: string): Promise<CutReport> {
     const { access } = this.#options;
-    const tunnelsClosed =
-      this.#listener?.cut(
-        (certificate) => access.isRevoked(certificate),
-        CloseCode.Revoked,
-        reason
-      ) ?? 0;
+    const isMeant = (certificate: X509Certificate) =>
+      access.isRevoked(certificate) || access.isRetired(certificate);
+    const tunnelsClosed = this.#listener?.cut(isMeant, code, reason) ?? 0;
     const pathsRemoved = this.#pathsRemoved;
     this.#pathsRemoved = 0;
     return Promise.resolve({ tunnelsClosed, pathsRemoved });

@@ -138,10 +138,10 @@ export class Members implements PlanTarget {
     await Promise.all(this.#list.map((member) => member.cut(site, code, reason)));
   }
 
-  /** Ends all tunnels whose certificate is revoked by now; nothing passes any more then. */
-  async cutRevoked(reason: string): Promise<CutReport> {
+  /** Ends all tunnels whose certificate is revoked, or its CA retired, by now; nothing passes any more then. */
+  async cutRevoked(code: string, reason: string): Promise<CutReport> {
     this.refreshAccess();
-    const cuts = await Promise.all(this.#list.map((member) => member.cutRevoked(reason)));
+    const cuts = await Promise.all(this.#list.map((member) => member.cutRevoked(code, reason)));
     return {
       tunnelsClosed: cuts.reduce((total, { tunnelsClosed }) => total + tunnelsClosed, 0),
       pathsRemoved: cuts.reduce((total, { pathsRemoved }) => total + pathsRemoved, 0),

@@ -17,6 +17,7 @@ import type { AuditTrail } from './audit.ts';
 import type { CloudConfig } from './config.ts';
 import type { Members } from './members.ts';
 import type { Placement } from './placement.ts';
+import type { CloudTrust } from './trust.ts';
 
 export interface CloudGateway {
   readonly registry: Registry;
@@ -32,12 +33,19 @@ export interface CloudGateway {
   reload(): Promise<ReloadReceipt>;
   readonly enrolment: EnrolmentServer;
   readonly audit: AuditTrail;
+  readonly trust: CloudTrust;
   /** Cuts a site, a certificate or a key off and says what that took. */
   revoke(scope: RevocationScope, reason?: RevocationReason): Promise<RevocationReceipt>;
   /** Lets a revoked site enrol again. */
   reinstate(site: string): Promise<void>;
-  /** Does one step of a change of CA; `next` is the operator's own, with `prepare`. */
-  changeCa(step: 'prepare' | 'activate' | 'retire', next?: CaMaterial): void;
+  /**
+   * Does one step of a change of CA. With `prepare`, `ca` is the operator's own; `force` has `retire` cut off
+   * edges that are connected and have not renewed.
+   */
+  changeCa(
+    step: 'prepare' | 'activate' | 'retire',
+    options?: { readonly ca?: CaMaterial | undefined; readonly force?: boolean | undefined }
+  ): Promise<void>;
   close(): Promise<void>;
 }
 

@@ -31,6 +31,7 @@ export interface CloudTrustOptions {
   readonly log: (line: string) => void;
   /** A certificate was issued to the holder of an older one. */
   readonly onRenewal: (site: string, serial: string) => void;
+  readonly onRefusedRenewal: (certificate: X509Certificate, error: Error) => void;
 }
 
 export class CloudTrust {
@@ -42,6 +43,8 @@ export class CloudTrust {
   readonly #files: CaFiles;
   readonly #options: CloudTrustOptions;
   readonly #passphrase: string | undefined;
+  /** Signing certificates of CAs that have gone out of use, PEM. */
+  #retired: readonly string[];
   readonly #renewer: CertificateRenewer;
 
   private constructor(
@@ -49,9 +52,11 @@ export class CloudTrust {
     credentials: GatewayCredentials,
     files: CaFiles,
     options: CloudTrustOptions,
-    passphrase: string | undefined
+    passphrase: string | undefined,
+    retired: readonly string[]
   ) {
     this.authority = authority;
+    this.#retired = retired.map(signingCertificateOf);
     this.#files = files;
     this.#options = options;
     this.#passphrase = passphrase;
@@ -71,7 +76,12 @@ export class CloudTrust {
         renew: !authority.isCurrent(certificate),
       }),
       renew: async (certificate, csrPem) => {
-        const { certificatePem, identity, serial } = await authority.renew(certificate, csrPem);
+        const { certificatePem, identity, serial } = await authority
+          .renew(certificate, csrPem)
+          .catch((error: Error) => {
+            options.onRefusedRenewal(certificate, error);
+            throw error;
+          });
         if (identity.role === 'site') options.onRenewal(identity.site, serial);
         return { certificatePem, caPem: authority.trustBundlePem };
       },
@@ -96,7 +106,7 @@ export class CloudTrust {
       }
       cas = files.read();
     }
-    const { current, ...others } = cas!;
+    const { current, retired, ...others } = cas!;
     const authority = await CertificateAuthority.load({
       trustDomain,
       store,
@@ -114,7 +124,7 @@ export class CloudTrust {
     const identity = { trustDomain, role: 'cloud' } as const;
     const { certificatePem } = await authority.issue(csrPem, identity);
     const credentials = { privateKeyPem, certificatePem, caPem: authority.trustBundlePem };
-    return new CloudTrust(authority, credentials, files, options, passphrase);
+    return new CloudTrust(authority, credentials, files, options, passphrase, retired);
   }
 
   /** What the cloud gateway shows, and whom it trusts. */
@@ -148,7 +158,18 @@ export class CloudTrust {
   retire(): void {
     if (this.authority.rollover !== 'active') throw new ApiMisuseError('there is no CA to retire');
     this.#files.retire();
+    this.#retired = this.#files.read()!.retired.map(signingCertificateOf);
     this.authority.retireCa();
+  }
+
+  /** Signing certificates of CAs that have gone out of use, PEM: what they issued is refused. */
+  get retired(): readonly string[] {
+    return this.#retired;
+  }
+
+  /** When the CA that signs now runs out, and with it all that it has issued. */
+  get caNotAfter(): Date {
+    return new Date(new X509Certificate(this.authority.certificatePem).validTo);
   }
 
   close(): void {
@@ -180,6 +201,11 @@ export class CloudTrust {
     const { certificatePem } = await authority.issue(csrPem, identity);
     return { certificatePem, caPem: authority.trustBundlePem };
   }
+}
+
+/** The first one of a CA's chain. */
+function signingCertificateOf(chainPem: string): string {
+  return new X509Certificate(chainPem).toString();
 }
 
 function keysOf({ keyType, intermediate }: TrustConfig): {

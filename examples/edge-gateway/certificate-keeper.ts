@@ -48,7 +48,7 @@ export class CertificateKeeper {
     });
     control.on('trust', ({ caPem, renew }) => void this.#follow(caPem, renew));
     tunnel.on('refused', (_error, code) => {
-      if (code === CloseCode.Untrusted) void this.enrolAnew();
+      if (MENDABLE.has(code)) void this.enrolAnew();
     });
   }
 
@@ -95,6 +95,9 @@ export class CertificateKeeper {
     this.#options.log(`${this.#options.trust.identity.site}: ${text}`);
   }
 }
+
+/** Refusals that another certificate would mend, and so a new token. */
+export const MENDABLE: ReadonlySet<string> = new Set([CloseCode.Untrusted, CloseCode.Revoked]);
 
 export function tunnelCredentials(credentials: GatewayCredentials): TunnelCredentials {
   const { privateKeyPem: key, certificatePem: cert, caPem: ca } = credentials;

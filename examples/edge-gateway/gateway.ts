@@ -4,7 +4,6 @@
  */
 import {
   CertificateError,
-  CloseCode,
   ControlClient,
   DnsListener,
   EdgeDataPlane,
@@ -20,7 +19,7 @@ import {
 } from 'virtual-presence';
 import { within } from '../program/config-file.ts';
 import { StateDirectory } from '../program/files.ts';
-import { CertificateKeeper, tunnelCredentials } from './certificate-keeper.ts';
+import { CertificateKeeper, MENDABLE, tunnelCredentials } from './certificate-keeper.ts';
 import type { EdgeConfig } from './config.ts';
 import { EdgeTrust } from './trust.ts';
 
@@ -130,7 +129,7 @@ function follow(
     };
     tunnel.on('refused', (error, code) => {
       if (wasUp) log(`${site}: refused, ${error.message}`);
-      else if (code === CloseCode.Untrusted) void giveUp(error);
+      else if (MENDABLE.has(code)) void giveUp(error);
       else reject(error);
     });
     tunnel.on('waiting', (delayMs, { by, reason }) => {

@@ -11,10 +11,10 @@ import { renameSync, rmSync } from 'node:fs';
 import {
   CertificateError,
   EnrolmentError,
-  EnvironmentError,
   enrol,
   type GatewayCredentials,
   type GatewayIdentity,
+  identityOfCertificate,
   identityOfCredentials,
 } from 'virtual-presence';
 import { readText, type StateDirectory } from '../program/files.ts';
@@ -43,26 +43,23 @@ export class EdgeTrust {
 
   /**
    * @throws {EnrolmentError} if the token is refused.
-   * @throws {CertificateError} if the certificate is of another CA or not a site's, or has run out and the
+   * @throws {CertificateError} if the certificate is not a site's; or is of another CA or has run out, and the
    * token file has no new token.
    */
   static async open(state: StateDirectory, tokenFile: string): Promise<EdgeTrust> {
     finishChange(state);
     if (!state.has(CERTIFICATE)) save(state, await enrol(readText('the token file', tokenFile)));
     const credentials = read(state);
-    const identity = check(credentials, state);
-    const trust = new EdgeTrust(credentials, identity, state, tokenFile);
-    const { validTo } = new X509Certificate(credentials.certificatePem);
-    if (Date.now() < Date.parse(validTo)) return trust;
+    const trust = new EdgeTrust(credentials, siteOf(credentials, state), state, tokenFile);
+    const fault = faultOf(credentials, state);
+    if (fault === undefined) return trust;
     try {
-      return new EdgeTrust(await trust.enrolAnew(), identity, state, tokenFile);
+      return new EdgeTrust(await trust.enrolAnew(), trust.identity, state, tokenFile);
     } catch (cause) {
-      const path = state.pathOf(CERTIFICATE);
       const reason = (cause as Error).message;
-      throw new CertificateError(
-        `${path} ran out on ${validTo}: put a new token into ${tokenFile} (${reason})`,
-        { cause }
-      );
+      throw new CertificateError(`${fault}: put a new token into ${tokenFile} (${reason})`, {
+        cause,
+      });
     }
   }
 
@@ -89,8 +86,8 @@ export class EdgeTrust {
       save(this.#state, enrolment);
       return enrolment;
     } catch (error) {
-      // A cloud that cannot be reached says nothing about the token.
-      if (!(error instanceof EnvironmentError)) this.#refusedToken = token;
+      // Who cannot be reached, or is somebody else, says nothing about the token.
+      if (error instanceof EnrolmentError && error.fault !== 'wrong-ca') this.#refusedToken = token;
       throw error;
     }
   }
@@ -126,17 +123,30 @@ function read(state: StateDirectory): GatewayCredentials {
   return { privateKeyPem, certificatePem, caPem };
 }
 
-/** What the cloud would refuse anyway is told here, where it can be mended. */
-function check(credentials: GatewayCredentials, state: StateDirectory): SiteIdentity {
-  const where = `${KEY}, ${CERTIFICATE} and ${CA} in ${state.path}`;
+/** @throws {CertificateError} if the certificate cannot be read, or is not a site's. */
+function siteOf({ certificatePem }: GatewayCredentials, state: StateDirectory): SiteIdentity {
+  const path = state.pathOf(CERTIFICATE);
   let identity: GatewayIdentity;
   try {
-    identity = identityOfCredentials(credentials);
+    identity = identityOfCertificate(new X509Certificate(certificatePem));
   } catch (cause) {
-    throw new CertificateError(`${where} do not fit: ${(cause as Error).message}`, { cause });
+    throw new CertificateError(`${path} is damaged: ${(cause as Error).message}`, { cause });
   }
   if (identity.role === 'site') return identity;
-  throw new CertificateError(`${where} are not those of a site`);
+  throw new CertificateError(`${path} is not the one of a site`);
+}
+
+/** What the cloud would refuse anyway is told here, where it can be mended. */
+function faultOf(credentials: GatewayCredentials, state: StateDirectory): string | undefined {
+  try {
+    identityOfCredentials(credentials);
+  } catch (error) {
+    const files = `${KEY}, ${CERTIFICATE} and ${CA} in ${state.path}`;
+    return `${files} do not fit: ${(error as Error).message}`;
+  }
+  const { validTo } = new X509Certificate(credentials.certificatePem);
+  if (Date.now() < Date.parse(validTo)) return undefined;
+  return `${state.pathOf(CERTIFICATE)} ran out on ${validTo}`;
 }
 
 const KEY = 'key.pem';

@@ -1,7 +1,7 @@
 import { createSocket } from 'node:dgram';
 import { Resolver } from 'node:dns/promises';
 import { once } from 'node:events';
-import { connect, type Socket } from 'node:net';
+import { connect, createServer, type Socket } from 'node:net';
 import { afterEach, describe, expect, test } from 'vitest';
 import { encodeFrame } from '../../src/dns/framing.ts';
 import {
@@ -251,6 +251,23 @@ describe('DnsListener over TCP', () => {
   });
 });
 
+/** Takes a port of UDP whose namesake of TCP is free: others on this machine take some, too. */
+async function takeUdpPort(): Promise<number> {
+  for (;;) {
+    const udp = createSocket('udp4').bind(0, '127.0.0.1');
+    cleanups.push(() => udp.close());
+    await once(udp, 'listening');
+    const { port } = udp.address();
+    const tcp = createServer();
+    const isFree = await new Promise<boolean>((resolve) => {
+      tcp.once('error', () => resolve(false)).listen(port, '127.0.0.1', () => resolve(true));
+    });
+    if (!isFree) continue;
+    await new Promise((resolve) => tcp.close(resolve));
+    return port;
+  }
+}
+
 describe('DnsListener.listen', () => {
   test('says which transport is busy', async () => {
     const { port } = await listen();
@@ -259,11 +276,9 @@ describe('DnsListener.listen', () => {
     );
     await expect(listen({ port })).rejects.toThrow(EnvironmentError);
 
-    const udp = createSocket('udp4').bind(0, '127.0.0.1');
-    cleanups.push(() => udp.close());
-    await once(udp, 'listening');
-    await expect(listen({ port: udp.address().port })).rejects.toThrow(
-      `on UDP port ${udp.address().port}: another program listens there`
+    const taken = await takeUdpPort();
+    await expect(listen({ port: taken })).rejects.toThrow(
+      `on UDP port ${taken}: another program listens there`
     );
   });
 

@@ -82,6 +82,13 @@ describe('a verified edge that has not said HELLO yet', () => {
   const changes: [what: string, code: string, change: (scene: Scene) => Promise<unknown>][] = [
     ['is revoked', 'revoked', ({ gateway }) => gateway.revoke({ site: 'site-a' })],
     [
+      'shows a certificate of a CA that is retired meanwhile',
+      'untrusted',
+      async ({ gateway }) => {
+        for (const step of ['prepare', 'activate', 'retire'] as const) await gateway.changeCa(step);
+      },
+    ],
+    [
       'is removed from the desired state',
       'unknown-site',
       (scene) => {
@@ -108,6 +115,22 @@ describe('a verified edge that has not said HELLO yet', () => {
       expect.stringMatching(new RegExp(`^refused \\S*${HOST}: ${code}, `))
     );
   });
+});
+
+test('a CA is not retired under an edge that has not renewed, unless that is forced', async () => {
+  const { gateway, log, tunnelPort } = await start();
+  const peer = RawPeer.dial(tunnelPort, await certified(gateway, 'site-a'));
+  peer.send(FrameType.Hello, HELLO);
+  await peer.json(FrameType.Welcome);
+  await gateway.changeCa('prepare');
+  await gateway.changeCa('activate');
+  await expect(gateway.changeCa('retire')).rejects.toThrow(/not renewed yet: site-a/);
+  expect(gateway.authority.rollover).toBe('active');
+  await gateway.changeCa('retire', { force: true });
+  expect(await peer.json(FrameType.Close)).toMatchObject({ code: 'untrusted' });
+  await vi.waitFor(() =>
+    expect(log).toContainEqual(expect.stringMatching(/^site-a: down, untrusted/))
+  );
 });
 
 describe('a desired state without the cloud', () => {

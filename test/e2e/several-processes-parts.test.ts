@@ -31,6 +31,7 @@ describe('Placement', () => {
 describe('refusalOf', () => {
   const certificates = new Map<string, X509Certificate>();
   const revoked = new Set<string>();
+  let retiredCa: string;
   beforeAll(async () => {
     const trustDomain = 'openstack.test';
     const authority = await CertificateAuthority.create({ trustDomain, store: new MemoryStore() });
@@ -41,6 +42,12 @@ describe('refusalOf', () => {
       certificates.set(site, new X509Certificate(certificatePem));
       if (site === 'site-a again') revoked.add(serial);
     }
+    const old = await CertificateAuthority.create({ trustDomain, store: new MemoryStore() });
+    const identity = { trustDomain, role: 'site', site: 'site-a' } as const;
+    const csrPem = createSigningRequest(generateGatewayKey().privateKeyPem);
+    const { certificatePem } = await old.issue(csrPem, identity);
+    certificates.set('site-a of before', new X509Certificate(certificatePem));
+    retiredCa = old.certificatePem;
   });
   const access = accessBy(() => ({
     holders: new Map([
@@ -52,6 +59,7 @@ describe('refusalOf', () => {
       serials: revoked,
       spkis: new Set<string>(),
     },
+    retired: [retiredCa],
   }));
   const candidate = (who: string) => {
     const certificate = certificates.get(who)!;
@@ -62,6 +70,7 @@ describe('refusalOf', () => {
   test.each([
     ['site-a', undefined],
     ['site-a again', 'revoked'],
+    ['site-a of before', 'untrusted'],
     ['site-r', 'revoked'],
     ['site-b', 'moved'],
     ['site-c', 'unknown-site'],
@@ -121,6 +130,23 @@ describe('Wire', () => {
       },
     });
     await expect(new Wire<Adder>(near, {}).ask('add', 1, 2)).rejects.toThrow('too many');
+  });
+
+  test('throws to who tells what cannot be told, and goes on', () => {
+    const told: unknown[] = [];
+    const port: WirePort = {
+      send: (message) => {
+        told.push(structuredClone(message));
+        return true;
+      },
+      on: () => {},
+    };
+    const wire = new Wire<Adder>(port, {});
+    // As an edge can send it: Node's channel between processes ends at a few thousand levels.
+    const deep = JSON.parse('['.repeat(60_000) + ']'.repeat(60_000)) as string;
+    expect(() => wire.tell('note', deep)).toThrow(RangeError);
+    wire.tell('note', 'next');
+    expect(told).toEqual([{ name: 'note', args: ['next'] }]);
   });
 
   test('fails what waits when the other side is gone, and what comes later', async () => {

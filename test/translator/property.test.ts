@@ -23,7 +23,7 @@ import { type NaiveResult, NaiveTranslator } from '../oracle/translate.ts';
 import { verifyChecksums } from '../oracle/verify.ts';
 
 const SEED = Number(process.env.VP_SEED ?? 1);
-const PACKETS = Number(process.env.VP_PACKETS ?? (process.env.CI ? 1_000_000 : 100_000));
+const PACKETS = Number(process.env.VP_PACKETS ?? (process.env.CI ? 500_000 : 100_000));
 const PACKETS_PER_PLAN = 2_500;
 /** After how many packets some presences and permits of a plan go, or it is loaded again as it is. */
 const PACKETS_PER_CHANGE = 1_000;
