@@ -5,9 +5,10 @@
  */
 import type { X509Certificate } from 'node:crypto';
 import type { GatewayIdentity } from '../pki/names.ts';
+import { Expiry } from './expiry.ts';
 import type { CloseCause, LaneOptions } from './lane.ts';
 import { LaneTunnel } from './lane-tunnel.ts';
-import type { Hello } from './messages.ts';
+import { CloseCode, type Hello } from './messages.ts';
 import type { TlsLane } from './tls-lane.ts';
 import type { ConnectionInfo, TunnelState } from './tunnel.ts';
 
@@ -16,6 +17,12 @@ export interface AcceptedOptions {
   readonly info: ConnectionInfo;
   readonly hello: Hello;
   readonly lane: LaneOptions;
+  /** Wall clock, in ms since 1970. */
+  readonly now: () => number;
+  /** How long after the end of its certificate the tunnel may live, in ms. */
+  readonly expiryGraceMs: number;
+  /** Called before the tunnel ends because the certificate of its first lane has run out. */
+  readonly onExpired: () => void;
   readonly onRenewed: () => void;
   readonly onLaneEnded: (cause: CloseCause) => void;
   readonly onClosed: (cause: CloseCause) => void;
@@ -25,6 +32,7 @@ export class AcceptedTunnel extends LaneTunnel {
   /** What the peer says it runs; not verified. */
   readonly software: string;
   readonly #options: AcceptedOptions;
+  readonly #expiry: Expiry;
   #info: ConnectionInfo;
   #state: TunnelState = 'up';
 
@@ -34,7 +42,17 @@ export class AcceptedTunnel extends LaneTunnel {
     this.#info = options.info;
     this.software = options.hello.software;
     this.#options = options;
+    this.#expiry = new Expiry({
+      timers: options.lane.timers,
+      now: options.now,
+      graceMs: options.expiryGraceMs,
+      onExpired: ({ validTo }) => {
+        options.onExpired();
+        void this.abort(CloseCode.Untrusted, `the certificate ran out on ${validTo}`);
+      },
+    });
     this.begin(first, options.info);
+    this.#expiry.watch(options.info.certificate);
   }
 
   get state(): TunnelState {
@@ -61,15 +79,22 @@ export class AcceptedTunnel extends LaneTunnel {
     this.set.succeed(lane, info);
   }
 
-  /** Whether a further lane may come, or with `isFirst` one that is to be the first. */
+  /**
+   * Whether a further lane may come, or with `isFirst` one that is to be the first. However the peer goes
+   * about it, there are never more than twice `maxLanes`.
+   */
   takesLane(isFirst: boolean, maxLanes: number): boolean {
+    if (this.set.total >= 2 * maxLanes) return false;
     return isFirst ? !this.set.isRenewing : this.set.size < maxLanes;
   }
 
-  protected override finish(): void {}
+  protected override finish(): void {
+    this.#expiry.stop();
+  }
 
   protected override onRenewed(info: ConnectionInfo): void {
     this.#info = info;
+    this.#expiry.watch(info.certificate);
     this.#options.onRenewed();
   }
 
@@ -79,6 +104,7 @@ export class AcceptedTunnel extends LaneTunnel {
 
   protected override onLost(cause: CloseCause): void {
     this.#state = 'closed';
+    this.#expiry.stop();
     this.#options.onClosed(cause);
     this.emit('down', cause);
   }

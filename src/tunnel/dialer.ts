@@ -336,6 +336,7 @@ export class DialledTunnel extends LaneTunnel {
 /** Codes that a tunnel which was up is closed with when it is not to come back soon. */
 const REFUSALS: ReadonlySet<string> = new Set([
   CloseCode.Revoked,
+  CloseCode.Untrusted,
   CloseCode.UnknownSite,
   CloseCode.WrongIdentity,
 ]);

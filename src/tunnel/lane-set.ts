@@ -83,6 +83,11 @@ export class LaneSet {
     return [...this.#members].filter(({ isNew }) => isNew === this.#isRenewing).length;
   }
 
+  /** All lanes that are not ended. */
+  get total(): number {
+    return this.#members.size;
+  }
+
   /** A lane whose handshake is done is the first one. */
   begin(lane: TlsLane, info: ConnectionInfo): void {
     this.#first = this.#add(lane, info);
@@ -249,13 +254,22 @@ export class LaneSet {
     }
     this.#settle(member);
     if (member === this.#successor) this.#successor = undefined;
-    const hasOld = [...this.#members].some(({ isNew }) => !isNew);
-    const isFirstNew = this.#first?.isNew === true;
-    if (this.#isRenewing && (!hasOld || (!isFirstNew && this.#successor === undefined))) {
-      this.#isRenewing = false;
-      for (const other of this.#members) other.isNew = false;
-    }
     if (!member.isDraining) this.#owner.onCarrierGone(member.lane);
+    if (!this.#isRenewing) return;
+    if (this.#first?.isNew !== true && this.#successor === undefined) this.#giveUpRenewal();
+    else if ([...this.#members].every(({ isNew }) => isNew)) this.#endRenewal();
+  }
+
+  /** The successor is lost: what came with it would otherwise be there beyond what a tunnel may have. */
+  #giveUpRenewal(): void {
+    const further = [...this.#members].filter(({ isNew }) => isNew);
+    this.#endRenewal();
+    for (const member of further) this.#drain(member, IDLE);
+  }
+
+  #endRenewal(): void {
+    this.#isRenewing = false;
+    for (const member of this.#members) member.isNew = false;
   }
 
   /** Nothing comes over the former first lane any more: control messages may go over the new one. */

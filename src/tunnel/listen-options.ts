@@ -56,6 +56,13 @@ export interface ListenOptions extends TunnelCredentials, LaneLimits, HandshakeL
   /** Where there is one, the system's own queues are kept as short as the tunnel's. */
   readonly limitUnsent?: UnsentLimit;
   readonly timers?: Timers;
+  /**
+   * How long after the end of its certificate a tunnel that its peer does not renew may live, for clocks
+   * differ, in ms; default 60,000. It is ended with `untrusted` then.
+   */
+  readonly expiryGraceMs?: number;
+  /** Wall clock by which certificates run out, in ms since 1970; default `Date.now`. */
+  readonly now?: () => number;
 }
 
 /** Cumulative. */
@@ -76,6 +83,8 @@ export interface ListenerCounters {
   protocolErrors: number;
   /** Tunnels that were closed because the peer sent more control messages than `maxControlRate`. */
   controlFloods: number;
+  /** Tunnels that were closed because the certificate of their first lane had run out. */
+  expired: number;
 }
 
 export function newListenerCounters(gate: Readonly<GateCounters>): ListenerCounters {
@@ -92,5 +101,6 @@ export function newListenerCounters(gate: Readonly<GateCounters>): ListenerCount
     refused: new Map(),
     protocolErrors: 0,
     controlFloods: 0,
+    expired: 0,
   };
 }

@@ -22,6 +22,7 @@ import { formatIdentity, type GatewayIdentity, identityOfCertificate } from '../
 import type { Json } from '../store/store.ts';
 import { AcceptedTunnel } from './accepted.ts';
 import { secureContext, type TunnelCredentials, tlsProfile } from './credentials.ts';
+import { checkGrace, DEFAULT_GRACE_MS } from './expiry.ts';
 import { FrameType } from './frame.ts';
 import { type Handshake, Handshakes } from './handshakes.ts';
 import {
@@ -71,6 +72,7 @@ export class TunnelListener extends EventEmitter<ListenerEvents> {
   readonly #tcp: Server;
   readonly #tls: TlsServer;
   readonly #maxLanes: number;
+  readonly #expiryGraceMs: number;
   readonly #tunnels = new Set<AcceptedTunnel>();
   /** By the peer's identity and what it calls the tunnel. */
   readonly #tunnelsById = new Map<string, AcceptedTunnel>();
@@ -89,6 +91,7 @@ export class TunnelListener extends EventEmitter<ListenerEvents> {
     this.#options = options;
     this.#timers = options.timers ?? systemTimers;
     this.#maxLanes = checkLanes(options.lanes ?? DEFAULT_LANES);
+    this.#expiryGraceMs = checkGrace(options.expiryGraceMs ?? DEFAULT_GRACE_MS);
     this.#laneOptions = {
       ...resolveLimits({
         maxReceivedControlBytes: Math.min(options.maxControlBytes ?? Infinity, FROM_PEERS_BYTES),
@@ -311,6 +314,11 @@ export class TunnelListener extends EventEmitter<ListenerEvents> {
       info,
       hello,
       lane: this.#laneOptions,
+      now: this.#options.now ?? Date.now,
+      expiryGraceMs: this.#expiryGraceMs,
+      onExpired: () => {
+        this.counters.expired++;
+      },
       onRenewed: () => {
         this.counters.renewed++;
       },

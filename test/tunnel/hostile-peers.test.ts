@@ -4,6 +4,7 @@ import { ApiMisuseError } from '../../src/errors.ts';
 import { CloseCode, FrameType } from '../../src/tunnel/index.ts';
 import { hasOpenssl } from './certificates.ts';
 import { FakeTimers } from './fake-timers.ts';
+import { packetOf, record } from './packets.ts';
 import { HELLO, RawPeer } from './raw-peer.ts';
 import { ca, cleanUp, dial, listen, next, pair, serve, setUpTunnels, siteA } from './scene.ts';
 
@@ -78,6 +79,66 @@ describe.runIf(hasOpenssl())('a certificate that names no purpose', () => {
     const port = await serve(() => {}, ca.forge(uri('cloud')));
     const [, cause] = await next(dial(port), 'waiting');
     expect(cause.reason).toMatch(/not for servers/);
+  });
+});
+
+describe('a renewal that is begun and dropped', () => {
+  const TUNNEL = 'a'.repeat(32);
+
+  /** A tunnel of a peer that may come as often as it likes, on timers that stand still. */
+  async function begin() {
+    const timers = new FakeTimers();
+    const listener = await listen({ timers, maxTunnelBurst: 1_000, keepaliveMs: 600_000 });
+    const lane = async (number: number, renews?: boolean): Promise<RawPeer | undefined> => {
+      const peer = RawPeer.dial(listener.port, siteA);
+      cleanUp.push(() => peer.socket.destroy());
+      peer.send(FrameType.Hello, { ...HELLO, tunnel: TUNNEL, lane: number, renews });
+      return (await peer.json(FrameType.Welcome)) && peer;
+    };
+    const first = (await lane(0))!;
+    const [tunnel] = listener.tunnels;
+    return { timers, listener, lane, first, tunnel: tunnel! };
+  }
+
+  test('over and over brings no more lanes than a tunnel may have while it is renewed', async () => {
+    const { timers, lane, tunnel } = await begin();
+    const seen: number[] = [];
+    for (let round = 0; round < 5; round++) {
+      const successor = (await lane(0, true))!;
+      for (let number = 1; number < 8; number++) await lane(number);
+      seen.push(tunnel.certificates.length);
+      successor.socket.destroy();
+      await vi.waitFor(() => expect(tunnel.lanes).toBe(1));
+    }
+    expect(Math.max(...seen)).toBe(16);
+    // It has answered no DRAIN.
+    timers.advance(10_000);
+    expect([tunnel.state, tunnel.certificates.length]).toEqual(['up', 1]);
+  });
+
+  test('takes its further lanes with it without a loss, and the next one is welcome', async () => {
+    const { lane, first, tunnel, listener } = await begin();
+    const received = record(tunnel);
+    const successor = (await lane(0, true))!;
+    const further = (await lane(1))!;
+    successor.socket.destroy();
+    expect(await further.frame(FrameType.Drain)).toHaveLength(0);
+    further.send(FrameType.Packet, packetOf(1, 5, 100));
+    further.send(FrameType.Drain, Buffer.alloc(0));
+    expect(await further.json(FrameType.Close)).toMatchObject({ code: CloseCode.Idle });
+    first.send(FrameType.Packet, packetOf(2, 6, 100));
+    await vi.waitFor(() => expect([received.get(1), received.get(2)]).toEqual([[5], [6]]));
+
+    const again = (await lane(0, true))!;
+    const renewed = next(tunnel, 'renewed');
+    first.send(FrameType.Drain, Buffer.alloc(0));
+    await renewed;
+    await first.frame(FrameType.Drain);
+    first.send(FrameType.Close, { code: CloseCode.Renewed, reason: '' });
+    await first.closed;
+    again.send(FrameType.Packet, packetOf(1, 7, 100));
+    await vi.waitFor(() => expect(received.get(1)).toEqual([5, 7]));
+    expect([tunnel.state, listener.counters.renewed]).toEqual(['up', 1]);
   });
 });
 

@@ -1,0 +1,94 @@
+/** How long a tunnel outlives the certificate that it came up with: not at all, but for a grace. */
+import { X509Certificate } from 'node:crypto';
+import { describe, expect, test, vi } from 'vitest';
+import { ApiMisuseError } from '../../src/errors.ts';
+import {
+  type AcceptedTunnel,
+  CloseCode,
+  type DialledTunnel,
+  type ListenOptions,
+  type TunnelCredentials,
+  type TunnelListener,
+} from '../../src/tunnel/index.ts';
+import { site } from './certificates.ts';
+import { FakeTimers } from './fake-timers.ts';
+import { ca, listen, next, pair, setUpTunnels, siteA } from './scene.ts';
+
+setUpTunnels();
+
+const MINUTE_MS = 60_000;
+const HOUR_MS = 60 * MINUTE_MS;
+
+function endOf({ cert }: TunnelCredentials): number {
+  return Date.parse(new X509Certificate(cert).validTo);
+}
+
+/** A tunnel whose listening side has clocks of the test. */
+async function clocked(
+  credentials: TunnelCredentials,
+  options: Partial<ListenOptions> = {}
+): Promise<{
+  dialled: DialledTunnel;
+  accepted: AcceptedTunnel;
+  listener: TunnelListener;
+  timers: FakeTimers;
+  /** Sets the wall clock, and lets all that wait for no longer than `passMs` look at it. */
+  wallIs: (ms: number, passMs?: number) => void;
+}> {
+  const timers = new FakeTimers();
+  let wallMs = Date.now();
+  const [dialled, accepted, listener] = await pair(
+    { timers, now: () => wallMs, keepaliveMs: 600_000, ...options },
+    credentials
+  );
+  const wallIs = (ms: number, passMs = MINUTE_MS): void => {
+    wallMs = ms;
+    timers.advance(passMs);
+  };
+  return { dialled, accepted, listener, timers, wallIs };
+}
+
+describe('a tunnel whose certificate runs out', () => {
+  test.each([
+    ['a minute', {}, MINUTE_MS],
+    ['the grace that is given', { expiryGraceMs: 0 }, 0],
+  ])('is ended %s later, and the peer hears why', async (_name, options, graceMs) => {
+    const { dialled, accepted, listener, wallIs } = await clocked(siteA, options);
+    const endMs = endOf(siteA) + graceMs;
+    const down = next(dialled, 'down');
+    wallIs(endMs - 1_000);
+    expect([accepted.state, listener.counters.expired]).toEqual(['up', 0]);
+    // Not more, for the CLOSE needs real time to go out.
+    wallIs(endMs, 1_000);
+    expect([accepted.state, listener.counters.expired]).toEqual(['closed', 1]);
+    expect((await down)[0]).toMatchObject({
+      by: 'peer',
+      code: CloseCode.Untrusted,
+      reason: expect.stringMatching(/^the certificate ran out on .* GMT$/),
+    });
+    expect(listener.tunnels.size).toBe(0);
+  });
+
+  test('lives on when it was renewed, until the newer one runs out', async () => {
+    const short = await ca.issue(site('site-a'), HOUR_MS);
+    const { dialled, accepted, listener, wallIs } = await clocked(short);
+    const longer = await ca.issue(site('site-a'), 2 * HOUR_MS);
+    await dialled.renew(longer);
+    wallIs(endOf(short) + HOUR_MS / 2);
+    expect([accepted.state, listener.counters.expired]).toEqual(['up', 0]);
+    wallIs(endOf(longer) + MINUTE_MS);
+    expect([accepted.state, listener.counters.expired]).toEqual(['closed', 1]);
+  });
+});
+
+test('no timer waits longer than Node can, and none is left when the tunnel is closed', async () => {
+  const { dialled, listener, timers } = await clocked(siteA);
+  expect(timers.delays).toContain(MINUTE_MS);
+  await dialled.close();
+  await vi.waitFor(() => expect(listener.tunnels.size).toBe(0));
+  await vi.waitFor(() => expect(timers.delays).toEqual([]));
+});
+
+test.each([-1, 0.5, Number.NaN, Infinity])('there is no grace of %d ms', async (expiryGraceMs) => {
+  await expect(listen({ expiryGraceMs })).rejects.toThrow(ApiMisuseError);
+});
