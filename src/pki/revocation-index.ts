@@ -55,18 +55,29 @@ export class RevocationIndex {
   readonly #named = new Set<string>();
   /** How many entries make each key a revoked one; a count, for certificates are pruned one by one. */
   readonly #uses = new Map<string, number>();
+  /**
+   * The version of each entry; deleted ones stay, so that nothing older brings them back. That is one
+   * number for each revocation that was taken back or pruned since the process began.
+   */
+  readonly #versions = new Map<string, number>();
   readonly table: RevocationTable = {
     sites: this.#sites,
     serials: this.#serials,
     spkis: this.#spkis,
   };
 
-  /** Takes in entries of the store, each any number of times; returns what they changed. */
-  apply(changes: readonly Pick<Change, 'key' | 'value'>[]): RevocationChange[] {
+  /**
+   * Takes in entries of the store, each any number of times and in any order: what is older than what is
+   * known of an entry changes nothing.
+   *
+   * @returns what they changed.
+   */
+  apply(changes: readonly Change[]): RevocationChange[] {
     const changed: RevocationChange[] = [];
-    for (const { key, value } of changes) {
+    for (const { key, value, version } of changes) {
       const [, kind, name] = ENTRY.exec(key) ?? [];
-      if (name === undefined) continue;
+      if (name === undefined || version <= this.versionOf(key)) continue;
+      this.#versions.set(key, version);
       if (kind === 'site') {
         if (value !== undefined && !this.#sites.has(name)) {
           this.#sites.add(name);
@@ -89,6 +100,11 @@ export class RevocationIndex {
       }
     }
     return changed;
+  }
+
+  /** The version of the last change that is known of an entry; 0 if there is none. */
+  versionOf(key: string): number {
+    return this.#versions.get(key) ?? 0;
   }
 
   get(serial: string): RevocationRecord | undefined {

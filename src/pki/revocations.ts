@@ -5,12 +5,15 @@
  * Entries: `revocation/site/<site>` until the site is reinstated; `revocation/serial/<hex>` for a
  * certificate that was issued here, until it is pruned; `revocation/spki/<base64url>` for a key, for
  * ever. An entry is durable before it counts, and counts before anyone is told.
+ *
+ * What the watch brings and what this process writes meet here in any order: an entry's version says
+ * which is newer. A store whose watch comes late puts nothing back.
  * @module
  */
 import type { X509Certificate } from 'node:crypto';
 import { EventEmitter } from 'eventemitter3';
-import { ApiMisuseError, CertificateError } from '../errors.ts';
-import type { Store, Write } from '../store/store.ts';
+import { ApiMisuseError, CertificateError, StoreConflictError } from '../errors.ts';
+import type { Change, Entry, Store, Write } from '../store/store.ts';
 import { CertificateLedger, type CertificateRecord } from './certificate-ledger.ts';
 import { commitInParts, deletionOf } from './commits.ts';
 import { spkiHashOfCertificate } from './keys.ts';
@@ -50,6 +53,11 @@ export interface RevocationReport {
   readonly tokensVoided: number;
   /** Whom it concerns, as far as that is known: of a key that was never seen it is not. */
   readonly sites: string[];
+  /**
+   * Serial numbers, in lower-case hex, of certificates of these sites that are still good. Who has stolen
+   * a key may have renewed onto another before: then only revoking the site cuts him off.
+   */
+  readonly unexpired: string[];
 }
 
 /**
@@ -91,15 +99,9 @@ export class Revocations extends EventEmitter<RevocationEvents> {
   /** Resolves when all that the store has is known. */
   static async open(options: RevocationsOptions): Promise<Revocations> {
     const opened = new Revocations(options);
-    const heard = new Set<string>();
-    opened.#unwatch = options.store.watch(REVOCATIONS, (changes) => {
-      for (const { key } of changes) heard.add(key);
-      opened.#apply(changes);
-    });
+    opened.#unwatch = options.store.watch(REVOCATIONS, (changes) => opened.#apply(changes));
     try {
-      // What the watch brought meanwhile is newer than the list.
-      const entries = await options.store.list(REVOCATIONS);
-      opened.#apply(entries.filter(({ key }) => !heard.has(key)));
+      opened.#apply(await options.store.list(REVOCATIONS));
     } catch (error) {
       opened.close();
       throw error;
@@ -111,7 +113,8 @@ export class Revocations extends EventEmitter<RevocationEvents> {
    * Revokes a site, with every unexpired certificate and outstanding token of it: nothing is issued to
    * it from then on, until `reinstate`. Or a key, known or not, for ever. Or one certificate, and with it
    * the others on its key: whoever has one has the key to all of them. When it resolves, that is durable,
-   * `isRevoked` knows, and `revoked` has been emitted. If it fails, part of it may be in force: call again.
+   * `isRevoked` knows, and `revoked` has been emitted, unless another process has reinstated the site by
+   * then. If it fails, part of it may be in force: call again.
    *
    * @throws {CertificateError} if no certificate with that serial number was issued here, or the site id
    * or the hash is not one.
@@ -138,10 +141,18 @@ export class Revocations extends EventEmitter<RevocationEvents> {
    * Lets a revoked site enrol again, with a new token and a new key; what was revoked stays so.
    *
    * @throws {CertificateError} if the site id is not one.
+   * @throws {StoreError} if it cannot be stored.
    */
   async reinstate(site: string): Promise<void> {
     checkSite(site);
-    await this.#commit([deletionOf(siteRevocationKey(site))]);
+    const key = siteRevocationKey(site);
+    let there: Entry | undefined;
+    do {
+      there = await this.#store.get(key);
+      if (there === undefined) return;
+    } while (!(await this.#isCommitted({ ...deletionOf(key), expect: there.version })));
+    // Nothing came between the two, so any version between theirs puts it in its place.
+    this.#apply([{ key, value: undefined, version: there.version + 1 }]);
   }
 
   /** `isRevokedBy` with what is revoked now. Asks memory only. */
@@ -181,7 +192,13 @@ export class Revocations extends EventEmitter<RevocationEvents> {
     const stale = this.records().filter(
       ({ notAfterMs, spkiHash }) => notAfterMs <= beforeMs && !keysInUse.has(spkiHash)
     );
-    await this.#commit(stale.map(({ serial }) => deletionOf(serialRevocationKey(serial))));
+    const gone = stale.map(({ serial }) => deletionOf(serialRevocationKey(serial)));
+    const versions = new Map(gone.map(({ key }) => [key, this.#index.versionOf(key)]));
+    await commitInParts(this.#store, gone, (part) =>
+      this.#apply(
+        part.map(({ key }) => ({ key, value: undefined, version: versions.get(key)! + 1 }))
+      )
+    );
     return stale.length;
   }
 
@@ -201,7 +218,7 @@ export class Revocations extends EventEmitter<RevocationEvents> {
     ]);
     const ofSite = unexpired.filter((it) => siteOf(it) === site);
     const certificates = await this.#revokeAll(ofSite, reason, keys.map(deletionOf));
-    return { certificates, tokensVoided: outstanding, sites: [site] };
+    return { certificates, tokensVoided: outstanding, sites: [site], unexpired: [] };
   }
 
   async #revokeKey(spki: string, reason: RevocationReason): Promise<RevocationReport> {
@@ -214,16 +231,33 @@ export class Revocations extends EventEmitter<RevocationEvents> {
     return this.#reportOf(await this.#revokeAll(onKey, reason));
   }
 
-  #reportOf(certificates: RevocationRecord[]): RevocationReport {
-    const sites = certificates.map(siteOf).filter((site) => site !== undefined);
-    return { certificates, tokensVoided: 0, sites: [...new Set(sites)] };
+  /** Of a revocation that is in force: nothing comes from those certificates any more. */
+  async #reportOf(certificates: RevocationRecord[]): Promise<RevocationReport> {
+    const sites = new Set(certificates.map(siteOf).filter((site) => site !== undefined));
+    const issued = sites.size === 0 ? [] : await this.#certificates.unexpired();
+    const good = issued.filter((it) => sites.has(siteOf(it)!) && !this.#isGone(it));
+    const unexpired = good.map(({ serial }) => serial);
+    return { certificates, tokensVoided: 0, sites: [...sites], unexpired };
+  }
+
+  /** `isRevoked` for a certificate of a site, by its record. */
+  #isGone(record: CertificateRecord): boolean {
+    const { serials, spkis, sites } = this.table;
+    return (
+      serials.has(record.serial) || spkis.has(record.spkiHash) || sites.has(siteOf(record) ?? '')
+    );
   }
 
   /** Writes the entry, unless it is there. */
   async #block(key: string, reason: RevocationReason): Promise<void> {
-    const there = await this.#store.get(key);
-    if (there !== undefined) return this.#apply([there]);
-    await this.#commit([{ key, value: { revokedAtMs: this.#now(), reason } }]);
+    let there: Entry | undefined;
+    do {
+      there = await this.#store.get(key);
+      if (there !== undefined) return this.#apply([there]);
+    } while (
+      !(await this.#isCommitted({ key, value: { revokedAtMs: this.#now(), reason }, expect: 0 }))
+    );
+    await this.#readBack([key]);
   }
 
   /** @param besides what is to be written with it */
@@ -240,16 +274,35 @@ export class Revocations extends EventEmitter<RevocationEvents> {
       key: serialRevocationKey(record.serial),
       value: record,
     }));
-    await this.#commit([...revoked, ...besides]);
-    return certificates.map(({ serial }) => this.#index.get(serial)!);
+    await commitInParts(this.#store, [...revoked, ...besides], (part) => {
+      const own = part.filter(({ key }) => key.startsWith(REVOCATIONS));
+      return this.#readBack(own.map(({ key }) => key));
+    });
+    const written = new Map(fresh.map((record) => [record.serial, record]));
+    return certificates.map(({ serial }) => this.#index.get(serial) ?? written.get(serial)!);
   }
 
-  /** Does not wait for the watch to bring it back. */
-  #commit(writes: readonly Write[]): Promise<void> {
-    return commitInParts(this.#store, writes, (part) => this.#apply(part));
+  /** Returns whether it was written; not if the entry is no longer as expected. */
+  async #isCommitted(write: Write): Promise<boolean> {
+    try {
+      await this.#store.commit([write]);
+      return true;
+    } catch (error) {
+      if (error instanceof StoreConflictError) return false;
+      throw error;
+    }
   }
 
-  #apply(changes: readonly Pick<Write, 'key' | 'value'>[]): void {
+  /**
+   * Takes in what was written here, which the watch may bring later, with its version, which a commit does
+   * not tell. What was deleted since is left to the watch.
+   */
+  async #readBack(keys: readonly string[]): Promise<void> {
+    const entries = await Promise.all(keys.map((key) => this.#store.get(key)));
+    this.#apply(entries.filter((entry) => entry !== undefined));
+  }
+
+  #apply(changes: readonly Change[]): void {
     for (const change of this.#index.apply(changes)) {
       if ('revoked' in change) this.emit('revoked', change.revoked);
       else this.emit('reinstated', change.reinstated);

@@ -48,6 +48,11 @@ export interface RevocationReceipt extends CutReport {
   readonly sites: readonly string[];
   /** Serial numbers of the certificates that do not count any more, in lower-case hex. */
   readonly serials: readonly string[];
+  /**
+   * Serial numbers of certificates of these sites that are still good, as after a renewal by a thief: only
+   * revoking the site ends them. Empty when that was done.
+   */
+  readonly unexpired: readonly string[];
   /** Enrolment tokens that are worth nothing any more. */
   readonly tokensVoided: number;
   /** When it was stored, and handshakes failed. */

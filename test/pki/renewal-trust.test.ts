@@ -2,7 +2,7 @@ import { X509Certificate } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import { readCertificates } from '../../src/pki/credentials-check.ts';
 import { generateCa } from '../../src/pki/index.ts';
-import { authority, enrolled, now, other, pass, renewed, trial } from './renewal-trial.ts';
+import { authority, enrolled, now, offline, other, pass, renewed, trial } from './renewal-trial.ts';
 
 describe('CertificateRenewer.setTrust', () => {
   test('applies a new bundle to the same certificate, and nothing when it is the same', async () => {
@@ -86,6 +86,127 @@ describe('CertificateRenewer.setTrust', () => {
     await Promise.all([asked, trusted]);
     expect(applied.map((it) => it.caPem)).toEqual([authority.certificatePem, caPem]);
     expect(renewer.credentials).toEqual(applied[1]);
+  });
+
+  test('tries again what cannot be applied, by the waits of a renewal, until it is', async () => {
+    let isFull = true;
+    const { renewer, credentials, log } = await trial({
+      apply: () => {
+        if (isFull) throw new Error('disk full');
+      },
+    });
+    await expect(renewer.setTrust(other.certificatePem)).rejects.toThrow('disk full');
+    await pass(999);
+    await pass(1);
+    expect(log).toEqual([
+      ...['apply', 'failed: disk full, again in 1000'],
+      ...['apply', 'failed: disk full, again in 2000'],
+    ]);
+    isFull = false;
+    await pass(1999);
+    expect(renewer.credentials).toEqual(credentials);
+    await pass(1);
+    expect(renewer.credentials).toEqual({ ...credentials, caPem: other.certificatePem });
+    await pass(10_000);
+    expect(log.slice(4)).toEqual(['apply']);
+  });
+
+  test('gives up what cannot be applied for the next bundle, also for the one in use', async () => {
+    let isFull = true;
+    const { renewer, credentials, log, applied } = await trial({
+      apply: () => {
+        if (isFull) throw new Error('disk full');
+      },
+    });
+    await expect(renewer.setTrust(other.certificatePem)).rejects.toThrow('disk full');
+    isFull = false;
+    // Once more, for the store may have the one that failed.
+    await renewer.setTrust(credentials.caPem);
+    await pass(10_000);
+    expect([applied, renewer.credentials]).toEqual([[credentials], credentials]);
+    expect(log).toHaveLength(3);
+  });
+
+  test('is settled by a renewal that was asked for later, with the bundle of that', async () => {
+    let isFull = true;
+    const { renewer, log } = await trial({
+      apply: () => {
+        if (isFull) throw new Error('disk full');
+      },
+    });
+    await expect(renewer.setTrust(other.certificatePem)).rejects.toThrow('disk full');
+    isFull = false;
+    await renewer.renewNow();
+    await pass(10_000);
+    expect(renewer.credentials.caPem).toBe(authority.certificatePem);
+    expect(log.slice(2)).toEqual(['renew', 'apply', 'renewed']);
+  });
+
+  test('goes with a renewal that was asked for before, though it could not be applied', async () => {
+    const answers: (() => void)[] = [];
+    let isFull = true;
+    const { renewer, log } = await trial({
+      renew: async (csrPem) => {
+        const answer = await renewed(renewer.credentials, csrPem);
+        await new Promise<void>((resolve) => answers.push(resolve));
+        return answer;
+      },
+      apply: () => {
+        if (isFull) throw new Error('disk full');
+      },
+    });
+    const asked = renewer.renewNow();
+    await pass(0);
+    const caPem = authority.certificatePem + other.certificatePem;
+    await expect(renewer.setTrust(caPem)).rejects.toThrow('disk full');
+    isFull = false;
+    answers[0]!();
+    await asked;
+    expect(renewer.credentials.caPem).toBe(caPem);
+    await pass(10_000);
+    expect(log.slice(3)).toEqual(['apply', 'renewed']);
+  });
+
+  test('counts its failures apart from those of renewals', async () => {
+    const { renewer, log } = await trial({
+      renew: offline,
+      apply: () => Promise.reject(new Error('disk full')),
+    });
+    await expect(renewer.renewNow()).rejects.toThrow('no tunnel');
+    await expect(renewer.setTrust(other.certificatePem)).rejects.toThrow('disk full');
+    expect(log.filter((it) => it.startsWith('failed'))).toEqual([
+      'failed: no tunnel, again in 1000',
+      'failed: disk full, again in 1000',
+    ]);
+  });
+
+  test('is tried no more when other credentials have come, or when it is closed', async () => {
+    for (const end of ['replace', 'close']) {
+      const { renewer, log } = await trial({
+        apply: () => Promise.reject(new Error('disk full')),
+      });
+      await expect(renewer.setTrust(other.certificatePem)).rejects.toThrow('disk full');
+      if (end === 'close') renewer.close();
+      else renewer.replace(await enrolled());
+      await pass(10_000);
+      expect(log).toHaveLength(2);
+    }
+  });
+
+  test('is not applied when it is closed while it waits', async () => {
+    const release: (() => void)[] = [];
+    const { renewer, applied } = await trial({
+      apply: () => new Promise<void>((resolve) => release.push(resolve)),
+    });
+    const asked = renewer.renewNow();
+    await pass(0);
+    const trusted = renewer.setTrust(other.certificatePem);
+    renewer.close();
+    release[0]!();
+    await asked;
+    await pass(0);
+    expect([applied.length, release.length]).toEqual([1, 1]);
+    await trusted;
   });
 
   test('follows the cloud from one CA to the next', async () => {

@@ -48,7 +48,7 @@ describe('Revocations without a CA', () => {
     const revocations = await Revocations.open({ store });
     const spki = hashOf(privateKeyPem);
     const report = await revocations.revoke({ spki }, 'keyCompromise');
-    expect(report).toEqual({ certificates: [], tokensVoided: 0, sites: [] });
+    expect(report).toEqual({ certificates: [], tokensVoided: 0, sites: [], unexpired: [] });
     expect(revocations.hasKey(spki)).toBe(true);
     expect([lost, kept].map((it) => revocations.isRevoked(it))).toEqual([true, false]);
     const again = await Revocations.open({ store });
@@ -59,7 +59,12 @@ describe('Revocations without a CA', () => {
   test('revoke and reinstate a site, and refuse a serial number that was not issued here', async () => {
     const revocations = await Revocations.open({ store: new MemoryStore() });
     const report = await revocations.revoke({ site: 'site-a' });
-    expect(report).toEqual({ certificates: [], tokensVoided: 0, sites: ['site-a'] });
+    expect(report).toEqual({
+      certificates: [],
+      tokensVoided: 0,
+      sites: ['site-a'],
+      unexpired: [],
+    });
     expect(revocations.isSiteRevoked('site-a')).toBe(true);
     await revocations.reinstate('site-a');
     expect(revocations.isSiteRevoked('site-a')).toBe(false);
@@ -355,6 +360,24 @@ describe('the report', () => {
     expect(report.sites).toEqual(['site-a']);
     expect(report.certificates).toHaveLength(1);
     expect(await store.list('token/')).toHaveLength(1);
+  });
+
+  test('names what is still good of the same sites: a thief may have renewed onto other keys', async () => {
+    const { authority, clock } = await scene();
+    const { csrPem, privateKeyPem } = newRequest();
+    await authority.issue(newRequest().csrPem, SITE_A, { lifetimeMs: 1000 });
+    clock.ms += 2000;
+    const stolen = await authority.issue(csrPem, SITE_A);
+    const renewed = await authority.renew(certificateOf(stolen), newRequest().csrPem);
+    const revoked = await authority.issue(newRequest().csrPem, SITE_A);
+    await authority.issue(newRequest().csrPem, SITE_B);
+    await authority.revoke({ serial: revoked.serial });
+    const spki = hashOf(privateKeyPem);
+    for (const scope of [{ serial: stolen.serial }, { spki }]) {
+      expect((await authority.revoke(scope)).unexpired).toEqual([renewed.serial]);
+    }
+    expect((await authority.revoke({ site: 'site-a' })).unexpired).toEqual([]);
+    expect((await authority.revoke({ spki })).unexpired).toEqual([]);
   });
 
   test('names no site for a certificate of the cloud', async () => {

@@ -145,6 +145,7 @@ describe('Revoker.revoke', () => {
       scope: { site: 'site-a' },
       sites: ['site-a'],
       serials: ['a1', 'a2'],
+      unexpired: [],
       tokensVoided: 1,
       tunnelsClosed: 2,
       pathsRemoved: 6,
@@ -158,10 +159,11 @@ describe('Revoker.revoke', () => {
     ['key', { spki: KEY() }],
   ])('by %s cuts and leaves the site in the plan', async (_, scope) => {
     const { revoker, store, steps, cuts, blocked } = await newWorld();
-    await issue(store, certificate('a1', 'site-a', KEY()));
+    await issue(store, certificate('a1', 'site-a', KEY()), certificate('a2', 'site-a'));
     cuts.push({ tunnelsClosed: 1, pathsRemoved: 0 });
     const receipt = await revoker.revoke(scope);
     expect(receipt).toMatchObject({ scope, sites: ['site-a'], serials: ['a1'], tunnelsClosed: 1 });
+    expect(receipt.unexpired).toEqual(['a2']);
     expect(blocked.size).toBe(0);
     expect(new Set(steps)).toEqual(new Set(['cut: the certificate is revoked']));
   });
