@@ -78,14 +78,8 @@ export class AuditTrail {
     this.#append({ kind: 'revocation', ...('site' in scope && { site: scope.site }), detail });
   }
 
-  revocation({ scope, sites, serials, tunnelsClosed, ...rest }: RevocationReceipt): void {
-    const detail = {
-      scope: { ...scope },
-      sites,
-      serials,
-      tunnelsClosed,
-      elapsedMs: rest.elapsedMs,
-    };
+  revocation({ scope, ...receipt }: RevocationReceipt): void {
+    const detail = { ...receipt, scope: { ...scope } };
     this.#append({ kind: 'revocation', ...('site' in scope && { site: scope.site }), detail });
   }
 

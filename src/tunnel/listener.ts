@@ -182,7 +182,7 @@ export class TunnelListener extends EventEmitter<ListenerEvents> {
     const tunnels = [...this.#tunnels].filter(({ certificates }) => certificates.some(isRevoked));
     // Of a tunnel that is being closed, what waits may still be under way to the peer.
     for (const [lane, certificate] of this.#lanes) {
-      if (lane.isEnded && isRevoked(certificate)) lane.destroy(code, reason);
+      if (lane.isClosing && isRevoked(certificate)) lane.destroy(code, reason);
     }
     for (const tunnel of tunnels) void tunnel.abort(code, reason);
     this.#handshakes.cut(isRevoked, { code, reason });

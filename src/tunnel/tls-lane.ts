@@ -53,6 +53,8 @@ export class TlsLane implements Lane {
   #pingSentMs = 0;
   readonly #ping: Buffer = Buffer.alloc(PING_LENGTH);
   #isDraining = false;
+  /** What waited is not sent any more. */
+  #isDropped = false;
   /** Control messages that are not to be sent yet; undefined if they go at once. */
   #held: Buffer[] | undefined;
   #heldBytes = 0;
@@ -113,9 +115,9 @@ export class TlsLane implements Lane {
     return this.#outbox.waitMs;
   }
 
-  /** It takes nothing any more, though what waits may still be sent. */
-  get isEnded(): boolean {
-    return this.#phase === 'ended';
+  /** It takes nothing any more, but sends what waits. */
+  get isClosing(): boolean {
+    return this.#phase === 'ended' && !this.#isDropped;
   }
 
   /** Serves another owner from now on. */
@@ -311,6 +313,7 @@ export class TlsLane implements Lane {
   }
 
   #drop(): void {
+    this.#isDropped = true;
     this.#held = undefined;
     this.#outbox.drop();
   }
