@@ -3,8 +3,9 @@ import { defineConfig, type ViteUserConfig } from 'vitest/config';
 
 const source = (path: string) => fileURLToPath(new URL(path, import.meta.url));
 
-/** Tests that start whole programs, ask the kernel, or build the package: one at a time, after all others. */
+/** Tests that start whole programs, ask the kernel, build the package or measure: one at a time, after all others. */
 const heavy = [
+  'test/translator/allocation.test.ts',
   'test/differential/**/*.test.ts',
   'test/e2e/**/*.test.ts',
   'test/package/**/*.test.ts',
