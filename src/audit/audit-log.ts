@@ -9,9 +9,10 @@
  * and put its head into the `start` of the new one.
  * @module
  */
-import { type FileHandle, open, realpath } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { type FileHandle, open } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { PresenceError, StoreError } from '../errors.ts';
+import { realPathOf, syncDirectory } from '../store/durable.ts';
 import { FileLock } from '../store/lock.ts';
 import {
   type AuditEvent,
@@ -246,26 +247,6 @@ function isRefusal({ kind }: AuditEvent): boolean {
 
 function codeOf({ kind, detail }: AuditEvent): string {
   return typeof detail?.code === 'string' ? detail.code : kind;
-}
-
-/** The lock needs the one true path of the file. */
-async function realPathOf(path: string): Promise<string> {
-  try {
-    return await realpath(path);
-  } catch {
-    return join(await realpath(dirname(path)), basename(path));
-  }
-}
-
-/** Makes a new file durable. Systems that cannot open a directory (Windows) need not. */
-async function syncDirectory(path: string): Promise<void> {
-  if (process.platform === 'win32') return;
-  const directory = await open(path, 'r');
-  try {
-    await directory.sync();
-  } finally {
-    await directory.close();
-  }
 }
 
 const DEFAULT_MAX_REFUSALS = 60;

@@ -4,9 +4,8 @@
  * that arrive during an fsync share the next one.
  * @module
  */
-import { realpath } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
 import { PresenceError, StoreError } from '../errors.ts';
+import { realPathOf } from './durable.ts';
 import { Journal } from './journal.ts';
 import { FileLock } from './lock.ts';
 import type { Change, Entry, Store, Write } from './store.ts';
@@ -176,14 +175,5 @@ export class FileStore implements Store {
 
   #assertOpen(): void {
     if (this.#closing !== undefined) throw new StoreError('the store is closed');
-  }
-}
-
-/** The lock and the rename need the one true path of the file. */
-async function realPathOf(path: string): Promise<string> {
-  try {
-    return await realpath(path);
-  } catch {
-    return join(await realpath(dirname(path)), basename(path));
   }
 }

@@ -17,6 +17,7 @@ import { type FileHandle, open, readFile, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { StoreError } from '../errors.ts';
+import { syncDirectory } from './durable.ts';
 import { frozenJson } from './json.ts';
 import type { Change, Json } from './store.ts';
 import type { EntryTable } from './table.ts';
@@ -212,17 +213,6 @@ function decodeLine(line: Buffer): Json | undefined {
     return JSON.parse(text.toString());
   } catch {
     return undefined;
-  }
-}
-
-/** Makes a rename durable. Systems that cannot open a directory (Windows) need not. */
-async function syncDirectory(path: string): Promise<void> {
-  if (process.platform === 'win32') return;
-  const directory = await open(path, 'r');
-  try {
-    await directory.sync();
-  } finally {
-    await directory.close();
   }
 }
 

@@ -73,6 +73,7 @@ const SIDE_DOORS: Readonly<Record<string, readonly string[]>> = {
   // Identities alone: the tunnel needs no authority, and so no node-forge.
   'src/pki/names.ts': ['tunnel'],
   // A file of another room is kept from other processes in the same way.
+  'src/store/durable.ts': ['audit'],
   'src/store/lock.ts': ['audit'],
   // The interface alone.
   'src/store/store.ts': ['audit', 'pki', 'tunnel'],
