@@ -5,7 +5,8 @@
  * 1. an address may bring so many new connections a second, and a burst of them; others are refused
  * 2. so many may be under way at once. The newcomer is not refused then: the oldest connection of the
  *    address that has most of them makes way. So one address never keeps others out, and of many
- *    addresses the slowest go first, while an honest handshake takes milliseconds
+ *    addresses the slowest go first, while an honest handshake takes milliseconds; that holds also for who
+ *    has more addresses than the rates remember (`rate-limit.ts`)
  *
  * An address is an IPv4 address or an IPv6 /64, which is what one host or one home has
  * ([RFC 6177](https://www.rfc-editor.org/rfc/rfc6177)). IPv4-mapped IPv6 counts as IPv4.
@@ -13,6 +14,7 @@
  */
 import { IpAddress } from './address.ts';
 import { ApiMisuseError } from './errors.ts';
+import { checkRate, RateLimit } from './rate-limit.ts';
 
 export interface GateLimits {
   /** Connections that are not known yet, at once. The default is that of the gate's user. */
@@ -124,73 +126,9 @@ export class ConnectionGate {
   }
 }
 
-/**
- * How often each of many may do something: a token bucket for each that was seen of late, 4096 at most.
- *
- * The one that was seen longest ago is forgotten for a new one, and begins with a full burst when it comes
- * again. So who has more than 4096 addresses is not held by the rate; what they can have at once is
- * bounded by `maxPending` even then, and by how long a handshake may take.
- */
-export class RateLimit {
-  readonly #perMs: number;
-  readonly #burst: number;
-  /** The one that was seen longest ago first. */
-  readonly #buckets = new Map<string, Bucket>();
-
-  /**
-   * @param perSecond averaged
-   * @param burst that may come at once
-   */
-  constructor(perSecond: number, burst: number) {
-    this.#perMs = perSecond / 1000;
-    this.#burst = burst;
-  }
-
-  /** How many are remembered. */
-  get size(): number {
-    return this.#buckets.size;
-  }
-
-  /** Returns whether `key` may do it once more, now. */
-  take(key: string, nowMs: number): boolean {
-    const before = this.#buckets.get(key);
-    if (before === undefined) {
-      if (this.#buckets.size >= MAX_BUCKETS) this.#forgetOldest();
-      this.#buckets.set(key, { tokens: this.#burst - 1, atMs: nowMs });
-      return true;
-    }
-    this.#buckets.delete(key);
-    this.#buckets.set(key, before);
-    const tokens = before.tokens + (nowMs - before.atMs) * this.#perMs;
-    before.tokens = Math.min(tokens, this.#burst);
-    before.atMs = nowMs;
-    if (before.tokens < 1) return false;
-    before.tokens--;
-    return true;
-  }
-
-  #forgetOldest(): void {
-    for (const key of this.#buckets.keys()) {
-      this.#buckets.delete(key);
-      return;
-    }
-  }
-}
-
 interface Pending {
   readonly sinceMs: number;
   readonly cut: () => void;
-}
-
-interface Bucket {
-  tokens: number;
-  atMs: number;
-}
-
-/** @throws {ApiMisuseError} if it is not a finite number above 0. */
-export function checkRate(name: string, value: number): number {
-  if (Number.isFinite(value) && value > 0) return value;
-  throw new ApiMisuseError(`${name} must be a number above 0, not ${value}`);
 }
 
 function keyOf(address: string): string {
@@ -207,6 +145,3 @@ function keyOf(address: string): string {
   if (a === 0 && b === 0 && c === 0xffff) return `4 ${d}`;
   return `6 ${a} ${b}`;
 }
-
-/** Some 400 KiB of them. */
-const MAX_BUCKETS = 4096;

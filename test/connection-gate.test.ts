@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test, vi } from 'vitest';
-import { ConnectionGate, RateLimit, resolveGateLimits } from '../src/connection-gate.ts';
+import { ConnectionGate, resolveGateLimits } from '../src/connection-gate.ts';
 import { ApiMisuseError } from '../src/errors.ts';
 
 const WIDE = { maxPending: 1000, maxRate: 1e6, burst: 1e6 };
@@ -161,23 +161,5 @@ describe('a gate', () => {
         expect(gate.counters.evicted).toBe(cuts);
       })
     );
-  });
-});
-
-describe('a rate limit', () => {
-  test('remembers 4096, and forgets first the one that was seen longest ago', () => {
-    const rates = new RateLimit(1, 1);
-    for (let i = 0; i < 4096; i++) expect(rates.take(address(i), i)).toBe(true);
-    expect(rates.take(address(0), 100)).toBe(false);
-    rates.take(address(4096), 101);
-    expect(rates.size).toBe(4096);
-    expect(rates.take(address(0), 102)).toBe(false);
-    expect(rates.take(address(1), 103)).toBe(true);
-  });
-
-  test('takes no more than a burst together, however long nothing came', () => {
-    const rates = new RateLimit(2, 3);
-    const taken = (nowMs: number) => [1, 2, 3, 4, 5].filter(() => rates.take('x', nowMs)).length;
-    expect([taken(0), taken(500), taken(1_000), taken(1e9)]).toEqual([3, 1, 1, 3]);
   });
 });

@@ -5,6 +5,7 @@
  */
 import type { X509Certificate } from 'node:crypto';
 import { ApiMisuseError, CertificateError } from '../errors.ts';
+import { RateLimit } from '../rate-limit.ts';
 import type { CertificateMessage, RefusalMessage } from './messages.ts';
 
 /** What the exchange needs to know about certificates; made of a `CertificateAuthority`. */
@@ -45,10 +46,10 @@ export class RenewalDesk {
   readonly counters: RenewalCounters = { renewed: 0, refused: 0, limited: 0, failed: 0 };
   readonly #provider: TrustProvider;
   readonly #perHour: number;
+  /** By site. Kept when the edge goes: to connect anew does not make good. */
+  readonly #rate: RateLimit;
   readonly #now: () => number;
   readonly #onFailure: RenewalDeskOptions['onFailure'];
-  /** By site. Kept when the edge goes: to connect anew does not make good. */
-  readonly #quotas = new Map<string, Quota>();
 
   /** @throws {ApiMisuseError} if the limit is not a positive number. */
   constructor(provider: TrustProvider, options: RenewalDeskOptions) {
@@ -58,6 +59,12 @@ export class RenewalDesk {
     }
     this.#provider = provider;
     this.#perHour = maxRenewalsPerHour;
+    // Sites are the operator's: there are no more than there are.
+    this.#rate = new RateLimit(
+      maxRenewalsPerHour / HOUR_SECONDS,
+      maxRenewalsPerHour,
+      Number.POSITIVE_INFINITY
+    );
     this.#now = now;
     this.#onFailure = onFailure;
   }
@@ -68,7 +75,7 @@ export class RenewalDesk {
     certificate: X509Certificate,
     csrPem: string
   ): Promise<CertificateMessage | RefusalMessage> {
-    if (!this.#take(site)) {
+    if (!this.#rate.take(site, this.#now())) {
       this.counters.limited++;
       return this.#refuse(
         TOO_MANY,
@@ -91,23 +98,8 @@ export class RenewalDesk {
     this.counters.refused++;
     return { type: 'refusal', code, message };
   }
-
-  /** A token bucket: full at first, and filled evenly. */
-  #take(site: string): boolean {
-    const nowMs = this.#now();
-    const quota = this.#quotas.get(site) ?? { left: this.#perHour, atMs: nowMs };
-    const grown = ((nowMs - quota.atMs) / HOUR_MS) * this.#perHour;
-    const left = Math.min(this.#perHour, quota.left + grown);
-    this.#quotas.set(site, { left: left < 1 ? left : left - 1, atMs: nowMs });
-    return left >= 1;
-  }
 }
 
-interface Quota {
-  readonly left: number;
-  readonly atMs: number;
-}
-
-const HOUR_MS = 3_600_000;
+const HOUR_SECONDS = 3600;
 const TOO_MANY = 'ERR_PRESENCE_TOO_MANY';
 const INTERNAL = 'ERR_PRESENCE_INTERNAL';

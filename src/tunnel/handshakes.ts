@@ -6,13 +6,9 @@
 import type { X509Certificate } from 'node:crypto';
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
-import {
-  type Admission,
-  ConnectionGate,
-  checkRate,
-  resolveGateLimits,
-} from '../connection-gate.ts';
+import { type Admission, ConnectionGate, resolveGateLimits } from '../connection-gate.ts';
 import type { GatewayIdentity } from '../pki/names.ts';
+import { checkRate } from '../rate-limit.ts';
 import { checkWhole } from './lane.ts';
 import { type Close, CloseCode, printable } from './messages.ts';
 import type { Timers } from './timers.ts';

@@ -16,9 +16,9 @@ import {
   type Server as TlsServer,
 } from 'node:tls';
 import { EventEmitter } from 'eventemitter3';
-import { checkRate, RateLimit } from '../connection-gate.ts';
 import { EnvironmentError } from '../errors.ts';
 import { formatIdentity, type GatewayIdentity, identityOfCertificate } from '../pki/names.ts';
+import { checkRate, RateLimit } from '../rate-limit.ts';
 import type { Json } from '../store/store.ts';
 import { AcceptedTunnel } from './accepted.ts';
 import { secureContext, type TunnelCredentials, tlsProfile } from './credentials.ts';
