@@ -27,7 +27,7 @@ import { checkLifetime, DAY_MS, HOUR_MS } from './certificate.ts';
 import { CertificateLedger } from './certificate-ledger.ts';
 import { Certifier } from './certifier.ts';
 import { commitInParts, deletionOf, mustNotExist, refusedAs } from './commits.ts';
-import { spkiHashOfCertificate } from './keys.ts';
+import { encryptPrivateKey, spkiHashOfCertificate } from './keys.ts';
 import {
   checkSite,
   checkTrustDomain,
@@ -167,9 +167,7 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
 
   /** The same under a passphrase, for `load`. */
   encryptedPrivateKeyPem(passphrase: string): string {
-    const { privateKey } = this.#ring.current.issuer;
-    const cipher = 'aes-256-cbc';
-    return privateKey.export({ type: 'pkcs8', format: 'pem', cipher, passphrase }) as string;
+    return encryptPrivateKey(this.privateKeyPem, passphrase);
   }
 
   /**

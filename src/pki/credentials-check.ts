@@ -98,6 +98,28 @@ export function checkGranted(
   };
 }
 
+/** Credentials that fit together. */
+export interface ReadCredentials {
+  readonly leaf: X509Certificate;
+  /** What leads from it to an anchor. */
+  readonly chain: readonly X509Certificate[];
+  readonly anchors: readonly X509Certificate[];
+}
+
+/**
+ * Reads what a gateway has; where the certificate leads, and whether it holds, is not looked at.
+ *
+ * @throws {CertificateError} if something cannot be read, or the key is another one's.
+ */
+export function readCredentials(credentials: GatewayCredentials): ReadCredentials {
+  const anchors = readTrustBundle(credentials.caPem);
+  const [leaf, ...chain] = readCertificates(credentials.certificatePem) as [X509Certificate];
+  if (!leaf.checkPrivateKey(readPrivateKey(credentials.privateKeyPem))) {
+    throw new CertificateError('the certificate is for another key than the one beside it');
+  }
+  return { leaf, chain, anchors };
+}
+
 /**
  * Reads who a gateway is from what it was given, at its start: whatever a peer would refuse is told here,
  * where it can be mended. Whether the certificate holds now is not looked at.
@@ -106,11 +128,7 @@ export function checkGranted(
  * no gateway or does not lead to one of its trust anchors.
  */
 export function identityOfCredentials(credentials: GatewayCredentials): GatewayIdentity {
-  const anchors = readTrustBundle(credentials.caPem);
-  const [leaf, ...chain] = readCertificates(credentials.certificatePem) as [X509Certificate];
-  if (!leaf.checkPrivateKey(readPrivateKey(credentials.privateKeyPem))) {
-    throw new CertificateError('the certificate is for another key than the one beside it');
-  }
+  const { leaf, chain, anchors } = readCredentials(credentials);
   checkChain(leaf, chain, anchors);
   return identityOfCertificate(leaf);
 }

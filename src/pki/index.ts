@@ -18,6 +18,7 @@ export type { CertificateRecord } from './certificate-ledger.ts';
 export {
   type GatewayCredentials,
   identityOfCredentials,
+  isIssuedBy,
   type RenewedCertificate,
 } from './credentials-check.ts';
 export { type Enrolment, type EnrolOptions, enrol } from './enrolment-client.ts';
@@ -27,7 +28,7 @@ export {
   EnrolmentServer,
   type EnrolmentServerOptions,
 } from './enrolment-server.ts';
-export { type GatewayKey, generateGatewayKey, type KeyType } from './keys.ts';
+export { encryptPrivateKey, type GatewayKey, generateGatewayKey, type KeyType } from './keys.ts';
 export {
   formatIdentity,
   type GatewayIdentity,

@@ -17,13 +17,13 @@
  */
 import type { KeyObject } from 'node:crypto';
 import { EventEmitter } from 'eventemitter3';
-import { ApiMisuseError, CertificateError, PeerProtocolError } from '../errors.ts';
+import { ApiMisuseError, PeerProtocolError } from '../errors.ts';
 import {
   checkGranted,
   formatCertificates,
   type GatewayCredentials,
   type RenewedCertificate,
-  readCertificates,
+  readCredentials,
   readTrustBundle,
 } from './credentials-check.ts';
 import { generateGatewayKey, readPrivateKey } from './keys.ts';
@@ -368,12 +368,7 @@ export class CertificateRenewer extends EventEmitter<RenewalEvents> {
    * had left to give.
    */
   #read(credentials: GatewayCredentials, isNew = false): Current {
-    const anchors = readTrustBundle(credentials.caPem);
-    const certificates = readCertificates(credentials.certificatePem);
-    const leaf = certificates[0]!;
-    if (!leaf.checkPrivateKey(readPrivateKey(credentials.privateKeyPem))) {
-      throw new CertificateError('the certificate is for another key than the one beside it');
-    }
+    const { leaf, chain, anchors } = readCredentials(credentials);
     const notBeforeMs = Date.parse(leaf.validFrom);
     const notAfterMs = Date.parse(leaf.validTo);
     const lifetimeMs = notAfterMs - notBeforeMs;
@@ -383,7 +378,7 @@ export class CertificateRenewer extends EventEmitter<RenewalEvents> {
     return {
       credentials: {
         privateKeyPem: credentials.privateKeyPem,
-        certificatePem: formatCertificates(certificates),
+        certificatePem: formatCertificates([leaf, ...chain]),
         caPem: formatCertificates(anchors),
       },
       identity: identityOfCertificate(leaf),
