@@ -7,6 +7,7 @@ import { X509Certificate } from 'node:crypto';
 import {
   CLOUD,
   CloseCode,
+  isIssuedBy,
   isRevokedBy,
   type RevocationTable,
   type TunnelCandidate,
@@ -30,20 +31,20 @@ export interface AccessTable {
   readonly retired: readonly string[];
 }
 
-export function accessBy(table: () => AccessTable): Access {
+export function accessBy({ holders, revocations, retired }: AccessTable): Access {
+  const cas = retired.map((pem) => new X509Certificate(pem));
   return {
-    isRevoked: (certificate) => isRevokedBy(table().revocations, certificate),
-    isRetired: (certificate) => isIssuedByOne(table().retired, certificate),
-    holderOf: (site) => table().holders.get(site),
+    isRevoked: (certificate) => isRevokedBy(revocations, certificate),
+    isRetired: (certificate) => isIssuedByOne(cas, certificate),
+    holderOf: (site) => holders.get(site),
   };
 }
 
-/** Whether one of the CAs, PEM, has issued the certificate. */
-export function isIssuedByOne(cas: readonly string[], certificate: X509Certificate): boolean {
-  return cas.some((pem) => {
-    const ca = new X509Certificate(pem);
-    return certificate.checkIssued(ca) && certificate.verify(ca.publicKey);
-  });
+export function isIssuedByOne(
+  cas: readonly X509Certificate[],
+  certificate: X509Certificate
+): boolean {
+  return cas.some((ca) => isIssuedBy(certificate, ca));
 }
 
 /**

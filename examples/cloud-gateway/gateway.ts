@@ -22,7 +22,7 @@ import {
 } from 'virtual-presence';
 import { within } from '../program/config-file.ts';
 import { StateDirectory } from '../program/files.ts';
-import { isIssuedByOne } from './access.ts';
+import { type Access, isIssuedByOne } from './access.ts';
 import { adminRoutes } from './admin-routes.ts';
 import { AuditTrail } from './audit.ts';
 import { type CloudConfig, checkProcesses } from './config.ts';
@@ -90,22 +90,23 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
     const logRefusal = refusalLog(log);
     const placement = new Placement(config.processes ?? 1);
     const edgeSites = () => siteNames(registry).filter((name) => name !== CLOUD);
+    const access: Access = {
+      isRevoked: (certificate) => authority.isRevoked(certificate),
+      isRetired: (certificate) => isIssuedByOne(trust.retired, certificate),
+      holderOf: (site) =>
+        registry.site(site) === undefined ? undefined : placement.holderOf(site),
+    };
     const members = new Members(
       {
         config,
         credentials: () => trust.credentials,
         placement,
         openDevice: options.openDevice,
-        access: {
-          isRevoked: (certificate) => authority.isRevoked(certificate),
-          isRetired: (certificate) => isIssuedByOne(trust.retired, certificate),
-          holderOf: (site) =>
-            registry.site(site) === undefined ? undefined : placement.holderOf(site),
-        },
+        access: () => access,
         accessTable: () => ({
           holders: new Map(edgeSites().map((site) => [site, placement.holderOf(site)])),
           revocations: revocations.table,
-          retired: trust.retired,
+          retired: trust.retired.map(String),
         }),
       },
       {
@@ -200,10 +201,12 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
       audit.reinstatement(site);
     };
     const changeCa: CloudGateway['changeCa'] = async (step, { ca, force = false } = {}) => {
-      const stale = [...tunnels].filter(({ certificate }) => !authority.isCurrent(certificate));
-      if (step === 'retire' && stale.length > 0 && !force) {
+      if (step === 'retire' && !force) {
+        const stale = [...tunnels].filter(({ certificate }) => !authority.isCurrent(certificate));
         const sites = stale.map(({ site }) => site).join(', ');
-        throw new ConfigError('step', `not renewed yet: ${sites}; "force" cuts them off`);
+        if (stale.length > 0) {
+          throw new ConfigError('step', `not renewed yet: ${sites}; "force" cuts them off`);
+        }
       }
       if (step === 'prepare') trust.prepare(ca);
       else trust[step]();

@@ -6,7 +6,7 @@ import { execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { CloseCode, LinuxTun, type TunnelCredentials } from 'virtual-presence';
 import { log } from '../program/run.ts';
-import { type AccessTable, accessBy } from './access.ts';
+import { type Access, accessBy } from './access.ts';
 import { typeOf } from './child-member.ts';
 import { LocalMember, type SiteTunnel } from './member.ts';
 import type { ControllerCalls, MemberCalls } from './member-calls.ts';
@@ -16,7 +16,7 @@ export function runMember(): void {
   // Told to the whole group by a terminal or a service manager; the controller tells us its own way.
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => {});
   let member: LocalMember | undefined;
-  let access: AccessTable | undefined;
+  let access: Access | undefined;
   let credentials: TunnelCredentials | undefined;
   let device: string | undefined;
   const tunnels = new Map<number, SiteTunnel>();
@@ -46,7 +46,7 @@ export function runMember(): void {
 
   const calls: MemberCalls = {
     async open({ number, tunnel, limits, plan, ...start }) {
-      access = start.access;
+      access = accessBy(start.access);
       credentials = start.credentials;
       device = start.device.name;
       member = new LocalMember(
@@ -55,7 +55,7 @@ export function runMember(): void {
           tunnel,
           limits,
           credentials: () => credentials!,
-          access: accessBy(() => access!),
+          access: () => access!,
           // Kept when this process ends, so that its routes are.
           openDevice: () => LinuxTun.open({ ...start.device, persist: true }),
         },
@@ -73,7 +73,7 @@ export function runMember(): void {
     load: (plan) => member?.load(plan),
     bind: (presence) => member?.bind(presence),
     access(table) {
-      access = table;
+      access = accessBy(table);
     },
     control(number, message) {
       const tunnel = tunnels.get(number);

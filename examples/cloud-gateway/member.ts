@@ -106,7 +106,8 @@ export interface MemberOptions {
   readonly tunnel: HostPort;
   readonly limits: ConnectionLimits;
   readonly credentials: () => TunnelCredentials;
-  readonly access: Access;
+  /** What is known now. */
+  readonly access: () => Access;
   readonly openDevice: () => Promise<PacketDevice>;
 }
 
@@ -159,7 +160,7 @@ export class LocalMember implements Member {
       ...credentials(),
       ...limits,
       ...(limitUnsent === undefined ? {} : { limitUnsent }),
-      authorize: (candidate) => refusalOf(candidate, access, number, tunnel.port),
+      authorize: (candidate) => refusalOf(candidate, access(), number, tunnel.port),
       onRefused: ({ remoteAddress, code, reason, identity, serial }) => {
         const site = identity?.role === 'site' ? identity.site : undefined;
         onRefused({ remoteAddress, code, reason, site, serial });
@@ -187,7 +188,7 @@ export class LocalMember implements Member {
   }
 
   cutRevoked(code: string, reason: string): Promise<CutReport> {
-    const { access } = this.#options;
+    const access = this.#options.access();
     const isMeant = (certificate: X509Certificate) =>
       access.isRevoked(certificate) || access.isRetired(certificate);
     const tunnelsClosed = this.#listener?.cut(isMeant, code, reason) ?? 0;

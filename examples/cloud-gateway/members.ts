@@ -28,7 +28,7 @@ export interface MembersOptions {
   readonly config: CloudConfig;
   /** What all members show, and whom they trust. */
   readonly credentials: () => TunnelCredentials;
-  readonly access: Access;
+  readonly access: () => Access;
   readonly accessTable: () => AccessTable;
   readonly placement: Placement;
   /** For the one member of this process. */

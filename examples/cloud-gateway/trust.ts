@@ -3,7 +3,7 @@
  * the state directory; its own certificate, renewed in time; the change from one CA to the next.
  * @module
  */
-import { createPrivateKey, X509Certificate } from 'node:crypto';
+import { X509Certificate } from 'node:crypto';
 import {
   ApiMisuseError,
   type CaMaterial,
@@ -11,6 +11,7 @@ import {
   CertificateError,
   CertificateRenewer,
   createSigningRequest,
+  encryptPrivateKey,
   type GatewayCredentials,
   generateCa,
   generateGatewayKey,
@@ -19,6 +20,7 @@ import {
   type TrustProvider,
   type TunnelCredentials,
 } from 'virtual-presence';
+import { tunnelCredentials } from '../program/credentials.ts';
 import { readText, type StateDirectory } from '../program/files.ts';
 import { CaFiles } from './ca-files.ts';
 import type { TrustConfig } from './config.ts';
@@ -43,8 +45,7 @@ export class CloudTrust {
   readonly #files: CaFiles;
   readonly #options: CloudTrustOptions;
   readonly #passphrase: string | undefined;
-  /** Signing certificates of CAs that have gone out of use, PEM. */
-  #retired: readonly string[];
+  #retired: readonly X509Certificate[];
   readonly #renewer: CertificateRenewer;
 
   private constructor(
@@ -162,14 +163,14 @@ export class CloudTrust {
     this.authority.retireCa();
   }
 
-  /** Signing certificates of CAs that have gone out of use, PEM: what they issued is refused. */
-  get retired(): readonly string[] {
+  /** Signing certificates of CAs that have gone out of use: what they issued is refused. */
+  get retired(): readonly X509Certificate[] {
     return this.#retired;
   }
 
   /** When the CA that signs now runs out, and with it all that it has issued. */
   get caNotAfter(): Date {
-    return new Date(new X509Certificate(this.authority.certificatePem).validTo);
+    return new Date(signingCertificateOf(this.authority.certificatePem).validTo);
   }
 
   close(): void {
@@ -204,8 +205,8 @@ export class CloudTrust {
 }
 
 /** The first one of a CA's chain. */
-function signingCertificateOf(chainPem: string): string {
-  return new X509Certificate(chainPem).toString();
+function signingCertificateOf(chainPem: string): X509Certificate {
+  return new X509Certificate(chainPem);
 }
 
 function keysOf({ keyType, intermediate }: TrustConfig): {
@@ -215,19 +216,11 @@ function keysOf({ keyType, intermediate }: TrustConfig): {
   return { keyType, intermediate };
 }
 
-function tunnelCredentials(credentials: GatewayCredentials): TunnelCredentials {
-  const { privateKeyPem: key, certificatePem: cert, caPem: ca } = credentials;
-  return { key, cert, ca };
-}
-
 function atRest({ certificatePem, privateKeyPem }: CaMaterial, passphrase?: string): CaMaterial {
   return { certificatePem, privateKeyPem: keyAtRest(privateKeyPem, passphrase) };
 }
 
 /** PKCS#8, under the passphrase if there is one. */
 function keyAtRest(privateKeyPem: string, passphrase: string | undefined): string {
-  if (passphrase === undefined) return privateKeyPem;
-  const key = createPrivateKey({ key: privateKeyPem, passphrase });
-  const options = { type: 'pkcs8', format: 'pem', cipher: 'aes-256-cbc', passphrase } as const;
-  return key.export(options).toString();
+  return passphrase === undefined ? privateKeyPem : encryptPrivateKey(privateKeyPem, passphrase);
 }

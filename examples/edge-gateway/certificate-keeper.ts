@@ -8,9 +8,8 @@ import {
   CloseCode,
   type ControlClient,
   type DialledTunnel,
-  type GatewayCredentials,
-  type TunnelCredentials,
 } from 'virtual-presence';
+import { tunnelCredentials } from '../program/credentials.ts';
 import type { EdgeTrust } from './trust.ts';
 
 export interface CertificateKeeperOptions {
@@ -95,8 +94,3 @@ export class CertificateKeeper {
 
 /** Refusals that another certificate would mend, and so a new token. */
 export const MENDABLE: ReadonlySet<string> = new Set([CloseCode.Untrusted, CloseCode.Revoked]);
-
-export function tunnelCredentials(credentials: GatewayCredentials): TunnelCredentials {
-  const { privateKeyPem: key, certificatePem: cert, caPem: ca } = credentials;
-  return { key, cert, ca };
-}

@@ -18,8 +18,9 @@ import {
   zoneDataOf,
 } from 'virtual-presence';
 import { within } from '../program/config-file.ts';
+import { tunnelCredentials } from '../program/credentials.ts';
 import { StateDirectory } from '../program/files.ts';
-import { CertificateKeeper, MENDABLE, tunnelCredentials } from './certificate-keeper.ts';
+import { CertificateKeeper, MENDABLE } from './certificate-keeper.ts';
 import type { EdgeConfig } from './config.ts';
 import { EdgeTrust } from './trust.ts';
 

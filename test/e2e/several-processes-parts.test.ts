@@ -49,18 +49,19 @@ describe('refusalOf', () => {
     certificates.set('site-a of before', new X509Certificate(certificatePem));
     retiredCa = old.certificatePem;
   });
-  const access = accessBy(() => ({
-    holders: new Map([
-      ['site-a', 0],
-      ['site-b', 1],
-    ]),
-    revocations: {
-      sites: new Set(['site-r']),
-      serials: revoked,
-      spkis: new Set<string>(),
-    },
-    retired: [retiredCa],
-  }));
+  const access = () =>
+    accessBy({
+      holders: new Map([
+        ['site-a', 0],
+        ['site-b', 1],
+      ]),
+      revocations: {
+        sites: new Set(['site-r']),
+        serials: revoked,
+        spkis: new Set<string>(),
+      },
+      retired: [retiredCa],
+    });
   const candidate = (who: string) => {
     const certificate = certificates.get(who)!;
     const identity = identityOfCertificate(certificate);
@@ -75,18 +76,18 @@ describe('refusalOf', () => {
     ['site-b', 'moved'],
     ['site-c', 'unknown-site'],
   ])('at member 0, the certificate of %s: %s', (who, code) => {
-    expect(refusalOf(candidate(who), access, 0, 7443)?.code).toBe(code);
+    expect(refusalOf(candidate(who), access(), 0, 7443)?.code).toBe(code);
   });
 
   test('no site is called as the cloud is', () => {
     const cloud = { trustDomain: 'openstack.test', role: 'site', site: 'cloud' } as const;
     const named = { ...candidate('site-a'), identity: cloud };
-    expect(refusalOf(named, access, 0, 7443)?.code).toBe('unknown-site');
+    expect(refusalOf(named, access(), 0, 7443)?.code).toBe('unknown-site');
   });
 
   test('names the port of the member that holds the site', () => {
-    expect(refusalOf(candidate('site-b'), access, 0, 7443)?.endpoint).toEqual({ port: 7444 });
-    expect(refusalOf(candidate('site-a'), access, 1, 7443)?.endpoint).toEqual({ port: 7443 });
+    expect(refusalOf(candidate('site-b'), access(), 0, 7443)?.endpoint).toEqual({ port: 7444 });
+    expect(refusalOf(candidate('site-a'), access(), 1, 7443)?.endpoint).toEqual({ port: 7443 });
   });
 });
 
