@@ -122,7 +122,6 @@ export class LocalMember implements Member {
   readonly #ending = new Set<Promise<void>>();
   /** Paths that were left when a site went out of the plan, since the last cut. */
   #pathsRemoved = 0;
-  #realms: ReadonlySet<string> = new Set();
 
   constructor(options: MemberOptions, hooks: MemberHooks) {
     this.#options = options;
@@ -130,12 +129,7 @@ export class LocalMember implements Member {
   }
 
   load(plan: TranslationPlan): void {
-    const realms = new Set(plan.realms.map(({ name }) => name));
-    for (const realm of this.#realms) {
-      if (!realms.has(realm)) this.#pathsRemoved += this.#translator.pathsOf(realm);
-    }
-    this.#realms = realms;
-    this.#translator.load(plan);
+    this.#pathsRemoved += this.#translator.load(plan);
   }
 
   bind(presence: Presence): void {

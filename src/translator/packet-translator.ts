@@ -97,11 +97,12 @@ export class PacketTranslator {
   /**
    * Replaces the plan as a whole. Paths that the new plan still has keep their counters and sessions.
    *
+   * @returns how many paths are gone with realms that it no longer has.
    * @throws {ConfigError} naming the place in the plan that is wrong; the old plan stays then.
    */
-  load(plan: TranslationPlan): void {
+  load(plan: TranslationPlan): number {
     const paths = this.#paths;
-    paths.load(plan);
+    const gone = paths.load(plan);
     this.#fragments.keep((family, realm, words, at) => {
       const table = paths.table(family);
       setPathKey(table, realm, words, at);
@@ -109,6 +110,7 @@ export class PacketTranslator {
     });
     this.#replies.setRealms((realm) => paths.bindings.realm(realm)?.reject ?? 'drop');
     this.#longWay.tap?.forget();
+    return gone;
   }
 
   /**
@@ -175,7 +177,8 @@ export class PacketTranslator {
 
   /** Returns how many paths lead from or to a realm. */
   pathsOf(realm: string): number {
-    return this.#paths.countOf(this.realm(realm));
+    const index = this.realm(realm);
+    return this.#paths.countOf((each) => each === index);
   }
 
   /** Bytes of memory: of the paths and of the plan they are derived from. */

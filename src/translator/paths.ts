@@ -44,15 +44,19 @@ export class Paths {
    * Takes a new plan, and derives from it the paths that were there; those it no longer has are left
    * behind.
    *
+   * @returns how many of these led from or to a realm that it no longer has either.
    * @throws {ConfigError} naming the place in the plan that is wrong; all stays as it was then.
    */
-  load(plan: TranslationPlan): void {
-    this.bindings = new Bindings(plan, this.#indexOf);
+  load(plan: TranslationPlan): number {
+    const bindings = new Bindings(plan, this.#indexOf);
+    const gone = this.countOf((realm) => bindings.realm(realm) === undefined);
+    this.bindings = bindings;
     const { v4, v6, ways } = this;
     this.ways = new WayTable();
     this.#held = [];
     this.v4 = this.#carryOver(v4, ways);
     this.v6 = this.#carryOver(v6, ways);
+    return gone;
   }
 
   table(family: 4 | 6): PathTable {
@@ -122,13 +126,13 @@ export class Paths {
     return this.bindings.policies.hasRequests(policy) ? ingress : egress;
   }
 
-  /** How many paths have this realm at either end. */
-  countOf(realm: number): number {
+  /** How many paths have such a realm at either end. */
+  countOf(isMeant: (realm: number) => boolean): number {
     let count = 0;
     for (const table of [this.v4, this.v6]) {
       for (let at = 0; at < table.size * table.stride; at += table.stride) {
         const way = table.words[at + table.keyWords + PATH_WAY]!;
-        if (table.words[at] === realm || this.ways.words[way + WAY_EGRESS] === realm) count++;
+        if (isMeant(table.words[at]!) || isMeant(this.ways.words[way + WAY_EGRESS]!)) count++;
       }
     }
     return count;

@@ -75,15 +75,12 @@ export class Cloud extends EventEmitter<{ tunnel: [AcceptedTunnel] }> {
   readonly network: MemoryDevice;
   readonly #opened: (() => unknown)[];
 
-  private constructor(parts: {
-    readonly authority: CertificateAuthority;
-    readonly controller: PresenceController;
-    readonly translator: PacketTranslator;
-    readonly listener: TunnelListener;
-    readonly revoker: Revoker;
-    readonly network: MemoryDevice;
-    readonly opened: (() => unknown)[];
-  }) {
+  private constructor(
+    parts: Pick<
+      Cloud,
+      'authority' | 'controller' | 'translator' | 'listener' | 'revoker' | 'network'
+    > & { readonly opened: (() => unknown)[] }
+  ) {
     super();
     this.authority = parts.authority;
     this.controller = parts.controller;
@@ -108,18 +105,12 @@ export class Cloud extends EventEmitter<{ tunnel: [AcceptedTunnel] }> {
     const translator = new PacketTranslator();
     /** Paths that were left when a site went out of the plan, since the last cut. */
     let pathsRemoved = 0;
-    let realms: readonly string[] = [];
     const controller = await PresenceController.start({
       registry,
       store,
       translator: {
         load: (plan: TranslationPlan) => {
-          const names = plan.realms.map(({ name }) => name);
-          for (const gone of realms.filter((name) => !names.includes(name))) {
-            pathsRemoved += translator.pathsOf(gone);
-          }
-          realms = names;
-          translator.load(plan);
+          pathsRemoved += translator.load(plan);
         },
         bind: (presence: Presence) => translator.bind(presence),
       },

@@ -163,9 +163,9 @@ describe('a full table of paths', () => {
     scene.forward('cloud', tcpPacket(way(4, 'cloud', 'site-b').before, reply));
     expect(scene.translator.pathsOf('cloud')).toBe(4);
 
-    scene.translator.load(oneWay(PLAN));
+    expect(scene.translator.load(oneWay(PLAN))).toBe(0);
     expect(scene.send('site-a', packet(6, 'site-a')).verdict).toBe('DropTableFull');
-    scene.translator.load(oneWay(without('site-a')));
+    expect(scene.translator.load(oneWay(without('site-a')))).toBe(2);
     expect(scene.translator.pathsOf('site-a')).toBe(0);
     scene.translator.load(oneWay(PLAN));
     scene.forward('site-a', packet(6, 'site-a'));
