@@ -20,6 +20,20 @@ function halfOpen(port: number, localAddress = STRANGER): net.Socket {
 const closed = (socket: net.Socket) =>
   socket.closed ? Promise.resolve() : once(socket, 'close').then(() => {});
 
+/** One place, and whoever redeems a token there has to make way for another, before `change` of it is asked about. */
+async function fullDoor(change: { readonly secret?: string } = {}) {
+  const { authority } = await scene();
+  const { server, port } = await serve(authority, { maxPending: 1 });
+  const token = await authority.createToken({ site: 'site-a', endpoints: ['https://a'] });
+  const real = authority.enrol.bind(authority);
+  vi.spyOn(authority, 'enrol').mockImplementationOnce(async (redemption) => {
+    await once(halfOpen(port), 'connect');
+    await vi.waitFor(() => expect(server.counters.connections).toBe(2));
+    return real({ ...redemption, ...change });
+  });
+  return { server, port, token };
+}
+
 describe('EnrolmentServer, to strangers', () => {
   test.each<[string, Partial<EnrolmentServerOptions>]>([
     ['as many as the rate allows', {}],
@@ -90,29 +104,13 @@ describe('EnrolmentServer, to strangers', () => {
   });
 
   test('does not let a connection make way whose token is being redeemed', async () => {
-    const { authority } = await scene();
-    const { server, port } = await serve(authority, { maxPending: 1 });
-    const token = await authority.createToken({ site: 'site-a', endpoints: ['https://a'] });
-    const real = authority.enrol.bind(authority);
-    vi.spyOn(authority, 'enrol').mockImplementationOnce(async (redemption) => {
-      await once(halfOpen(port), 'connect');
-      await vi.waitFor(() => expect(server.counters.connections).toBe(2));
-      return real(redemption);
-    });
+    const { server, port, token } = await fullDoor();
     expect((await post(port, JSON.stringify(redemptionOf(token)))).status).toBe(200);
     expect(server.counters).toMatchObject({ enrolled: 1, evicted: 0 });
   });
 
   test('closes it then, unanswered, if the token is refused', async () => {
-    const { authority } = await scene();
-    const { server, port } = await serve(authority, { maxPending: 1 });
-    const token = await authority.createToken({ site: 'site-a', endpoints: ['https://a'] });
-    const real = authority.enrol.bind(authority);
-    vi.spyOn(authority, 'enrol').mockImplementationOnce(async (redemption) => {
-      await once(halfOpen(port), 'connect');
-      await vi.waitFor(() => expect(server.counters.connections).toBe(2));
-      return real({ ...redemption, secret: 'x' });
-    });
+    const { server, port, token } = await fullDoor({ secret: 'x' });
     const socket = await connect(port);
     const body = JSON.stringify(redemptionOf(token));
     socket.write(

@@ -112,3 +112,19 @@ export async function pass(ms: number): Promise<void> {
 }
 
 export const offline = (): Promise<never> => Promise.reject(new Error('no tunnel'));
+
+/** A trial whose authority answers when it is told to. */
+export async function heldTrial(
+  options: Pick<CertificateRenewerOptions, 'apply'> | undefined = undefined
+): Promise<Trial & { readonly answers: readonly (() => void)[] }> {
+  const answers: (() => void)[] = [];
+  const held: Trial = await trial({
+    ...options,
+    renew: async (csrPem) => {
+      const answer = await renewed(held.renewer.credentials, csrPem);
+      await new Promise<void>((resolve) => answers.push(resolve));
+      return answer;
+    },
+  });
+  return { ...held, answers };
+}

@@ -2,7 +2,16 @@ import { X509Certificate } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import { readCertificates } from '../../src/pki/credentials-check.ts';
 import { generateCa } from '../../src/pki/index.ts';
-import { authority, enrolled, now, offline, other, pass, renewed, trial } from './renewal-trial.ts';
+import {
+  authority,
+  enrolled,
+  heldTrial,
+  now,
+  offline,
+  other,
+  pass,
+  trial,
+} from './renewal-trial.ts';
 
 describe('CertificateRenewer.setTrust', () => {
   test('applies a new bundle to the same certificate, and nothing when it is the same', async () => {
@@ -38,14 +47,7 @@ describe('CertificateRenewer.setTrust', () => {
   });
 
   test('is not undone by a renewal that was asked for before', async () => {
-    const answers: (() => void)[] = [];
-    const { renewer } = await trial({
-      renew: async (csrPem) => {
-        const answer = await renewed(renewer.credentials, csrPem);
-        await new Promise<void>((resolve) => answers.push(resolve));
-        return answer;
-      },
-    });
+    const { renewer, answers } = await heldTrial();
     const asked = renewer.renewNow();
     await pass(0);
     const caPem = authority.certificatePem + other.certificatePem;
@@ -143,14 +145,8 @@ describe('CertificateRenewer.setTrust', () => {
   });
 
   test('goes with a renewal that was asked for before, though it could not be applied', async () => {
-    const answers: (() => void)[] = [];
     let isFull = true;
-    const { renewer, log } = await trial({
-      renew: async (csrPem) => {
-        const answer = await renewed(renewer.credentials, csrPem);
-        await new Promise<void>((resolve) => answers.push(resolve));
-        return answer;
-      },
+    const { renewer, log, answers } = await heldTrial({
       apply: () => {
         if (isFull) throw new Error('disk full');
       },

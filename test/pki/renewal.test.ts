@@ -18,6 +18,7 @@ import {
   authority,
   dueIn,
   enrolled,
+  heldTrial,
   LIFETIME_MS,
   MINUTE_MS,
   now,
@@ -315,14 +316,7 @@ describe('CertificateRenewer', () => {
   });
 
   test('goes on from the credentials of a new enrolment, and forgets the renewal under way', async () => {
-    const answers: (() => void)[] = [];
-    const { renewer, log, applied } = await trial({
-      renew: async (csrPem) => {
-        const answer = await renewed(renewer.credentials, csrPem);
-        await new Promise<void>((resolve) => answers.push(resolve));
-        return answer;
-      },
-    });
+    const { renewer, log, applied, answers } = await heldTrial();
     const asked = renewer.renewNow();
     await pass(0);
     const anew = await enrolled(HOUR_MS);

@@ -14,6 +14,7 @@ import { packetOf, record, sendRound } from './packets.ts';
 import { HELLO, RawPeer, WELCOME } from './raw-peer.ts';
 import { dial, listen, next, pair, serve, setUpTunnels, siteA } from './scene.ts';
 import { whileTrafficFlows } from './traffic.ts';
+import { twoLanes } from './two-lanes.ts';
 
 setUpTunnels();
 
@@ -295,17 +296,7 @@ test('a tunnel of several lanes that is closed loses nothing of what it had sent
 });
 
 test('a further lane that does not move keeps a tunnel from closing for a second at most', async () => {
-  const peers: RawPeer[] = [];
-  const port = await serve((peer) => {
-    peers.push(peer);
-    peer.send(FrameType.Welcome, { ...WELCOME, lanes: 2 });
-  });
-  const timers = new FakeTimers();
-  const tunnel = dial(port, { timers });
-  await next(tunnel, 'up');
-  for (let number = 0; number < 3; number++) sendRound(tunnel, 2, number, 50_000);
-  timers.advance(LANE_CHECK_MS);
-  await vi.waitFor(() => expect(tunnel.lanes).toBe(2));
+  const { tunnel, peers, timers } = await twoLanes();
   peers[1]!.socket.pause();
   const closed = tunnel.close();
   expect(tunnel.state).toBe('closed');

@@ -10,6 +10,7 @@ import { FakeTimers } from './fake-timers.ts';
 import { flowOf, numberOf, record, sendRound } from './packets.ts';
 import { HELLO, RawPeer, WELCOME } from './raw-peer.ts';
 import { dial, next, pair, serve, setUpTunnels, siteA, siteB } from './scene.ts';
+import { twoLanes } from './two-lanes.ts';
 
 setUpTunnels();
 
@@ -27,29 +28,6 @@ async function wide(flows: number, timers: FakeTimers): Promise<[DialledTunnel, 
     expect(received.size).toBe(flows);
   });
   return [dialled, accepted];
-}
-
-/**
- * A tunnel to a raw peer whose two lanes are up. Packets 0 to 2 of two flows have gone over the first
- * one, so that both flows are known, and the new lane takes one.
- */
-async function twoLanes(): Promise<{
-  tunnel: DialledTunnel;
-  peers: readonly RawPeer[];
-  timers: FakeTimers;
-}> {
-  const peers: RawPeer[] = [];
-  const port = await serve((peer) => {
-    peers.push(peer);
-    peer.send(FrameType.Welcome, { ...WELCOME, lanes: 2 });
-  });
-  const timers = new FakeTimers();
-  const tunnel = dial(port, { timers });
-  await next(tunnel, 'up');
-  for (let number = 0; number < 3; number++) sendRound(tunnel, 2, number, LENGTH);
-  timers.advance(LANE_CHECK_MS);
-  await vi.waitFor(() => expect(tunnel.lanes).toBe(2));
-  return { tunnel, peers, timers };
 }
 
 function latest(flows: ReadonlyMap<number, readonly number[]>): number {
