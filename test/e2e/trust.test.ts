@@ -262,6 +262,9 @@ describe('a certificate', () => {
     const a = await edgeOf(cloud, 'site-a');
     const b = await edgeOf(cloud, 'site-b');
     const serial = a.certificate.serialNumber;
+    const first = readFileSync(join(a.home, 'state/certificate.pem'));
+    // The site itself stays: a running edge that is refused takes the token that is there.
+    a.putToken(await cloud.token('site-a'));
     const byA = a.process.output.length;
     expect(
       await cloud.ask('POST', '/v1/revocations', { serial, reason: 'superseded' })
@@ -273,6 +276,9 @@ describe('a certificate', () => {
       pathsRemoved: 0,
     });
     await a.process.logged(/refused, .*\(revoked\)/, byA);
+    await a.process.logged(/enrolled anew/, byA);
+    await a.process.logged(/: up to /, byA);
+    expect(a.certificate.serialNumber).not.toBe(serial);
     expect(b.process.output).not.toMatch(/: down,/);
 
     const spki = execFileSync(
@@ -297,11 +303,12 @@ describe('a certificate', () => {
     expect(list).toContain(serial.toUpperCase());
     expect(list).toContain(b.certificate.serialNumber.toUpperCase());
     expect(list).toContain('Superseded');
+    writeFileSync(join(a.home, 'revoked.pem'), first);
     const verdict = execFileSync(
       'sh',
       [
         '-c',
-        `openssl verify -crl_check -CAfile ${cloud.file('ca.pem')} -CRLfile ${join(cloud.home, 'crl.pem')} ${join(a.home, 'state/certificate.pem')} 2>&1 || true`,
+        `openssl verify -crl_check -CAfile ${cloud.file('ca.pem')} -CRLfile ${join(cloud.home, 'crl.pem')} ${join(a.home, 'revoked.pem')} 2>&1 || true`,
       ],
       { encoding: 'utf8' }
     );
