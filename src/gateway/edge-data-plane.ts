@@ -82,14 +82,19 @@ export class EdgeDataPlane {
       const length = device.read(tunnel.buffer, at);
       if (length === 0) break;
       bytes += length;
-      const verdict = this.gate.checkOutbound(tunnel.buffer, at + VNET_HEADER_LENGTH, at + length);
+      const verdict = this.gate.checkOutbound(
+        tunnel.buffer,
+        at + VNET_HEADER_LENGTH,
+        at + length,
+        at
+      );
       if (verdict === Verdict.Forward) tunnel.commit(FrameType.Packet, length);
     }
     tunnel.flush();
   };
 
   readonly #onPacket = (buffer: Buffer, start: number, end: number): void => {
-    const verdict = this.gate.checkInbound(buffer, start + VNET_HEADER_LENGTH, end);
+    const verdict = this.gate.checkInbound(buffer, start + VNET_HEADER_LENGTH, end, start);
     if (verdict !== Verdict.Forward) return;
     const device = this.#device;
     // No frame of a tunnel is longer than what such a device takes.

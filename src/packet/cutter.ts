@@ -40,6 +40,7 @@ import {
 } from './fields.ts';
 import { blankUncopiedOptions, IpLayout } from './ip-layout.ts';
 import { Extension, FRAGMENT_HEADER } from './ipv6-extensions.ts';
+import { makesTooManySegments } from './segments.ts';
 import {
   MAX_PACKET_LENGTH,
   VNET_CSUM_OFFSET,
@@ -64,7 +65,7 @@ export const Cut = {
   Malformed: 1,
   /** It may not be cut (don't fragment), or no piece that is worth its headers fits the size. */
   TooBig: 2,
-  /** It would make more segments than any kernel makes of one packet. */
+  /** It would make more segments than one packet may (`segments.ts`). */
   TooMany: 3,
 } as const;
 export type Cut = (typeof Cut)[keyof typeof Cut];
@@ -228,8 +229,7 @@ export class PacketCutter {
     }
     const payload = end - start - headers;
     if (headers + Math.min(segment, payload) > size) return Cut.TooBig;
-    const isBounded = type === VNET_GSO_UDP_L4 || segment < MIN_TCP_SEGMENT;
-    if (isBounded && payload > segment * MAX_SEGMENTS) return Cut.TooMany;
+    if (makesTooManySegments(type === VNET_GSO_UDP_L4, payload, segment)) return Cut.TooMany;
 
     const partial = view.getUint16(start + this.#checksum);
     this.#sum = fold(partial + (~length & 0xffff));
@@ -363,15 +363,6 @@ const TCP_FLAG_PSH = 0x08;
 const TCP_FLAG_CWR = 0x80;
 const MAX_TRANSPORT_HEADER = 60; // TCP with all its options
 const MAX_DATAGRAM = 65_535;
-
-/**
- * Else a segment size of 1 makes 65,000 packets of one. Linux makes no more datagrams of one call
- * (`UDP_MAX_SEGMENTS` in include/linux/udp.h), and merges fewer when it receives; so it does with the
- * short segments of TCP, which it sends with less than its least MSS (`TCP_MIN_SND_MSS` in
- * include/net/tcp.h) only where options take of that. Longer ones make 1,365 of a packet at most.
- */
-const MAX_SEGMENTS = 128;
-const MIN_TCP_SEGMENT = 48;
 
 /** Puts the packet, and so every header and payload in it, on a boundary of 4 bytes. */
 const FRAME_START = 2;

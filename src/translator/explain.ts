@@ -76,6 +76,7 @@ const STEPS: readonly ExplanationStep[] = [
   'session',
   'size',
   'room',
+  'headers',
 ];
 
 function reasonOf(verdict: Verdict, context: ExplanationContext): string {
@@ -89,6 +90,8 @@ function reasonOf(verdict: Verdict, context: ExplanationContext): string {
       return 'the fragment is tiny, overlaps another, or cannot be translated';
     case Verdict.DropFragmentOrphan:
       return 'no first fragment of this datagram was forwarded lately';
+    case Verdict.DropTooManySegments:
+      return 'the super-packet makes more segments than one may: its segments are too short';
     default:
       return reasonOfAddresses(verdict, context);
   }

@@ -118,7 +118,7 @@ export class LongWay {
     headroom: number
   ): Verdict {
     const header = this.header;
-    let outcome = header.parse(view, start, end);
+    const outcome = header.parse(view, start, end);
     if (outcome !== Parse.Ok) return verdictOfParse(outcome);
     this.#isPartial = false;
     this.#segment = 0;
@@ -126,8 +126,8 @@ export class LongWay {
       if (vnet + VNET_HEADER_LENGTH > start) return Verdict.DropMalformed;
       // Its first two bytes say whether anything was left undone.
       if (view.getUint16(vnet) !== 0) {
-        outcome = checkOffload(view, vnet, header);
-        if (outcome !== Parse.Ok) return verdictOfParse(outcome);
+        const verdict = checkOffload(view, vnet, header);
+        if (verdict !== Verdict.Forward) return verdict;
         this.#isPartial = needsChecksum(view, vnet);
         this.#segment = segmentPayload(view, vnet);
       }

@@ -3,8 +3,9 @@
  * edge claims is checked like everything else it says.
  * @module
  */
-import { FragmentPart, PacketKind, Parse } from '../packet/fields.ts';
+import { FragmentPart, PacketKind, TCP_DATA_OFFSET, UDP_HEADER } from '../packet/fields.ts';
 import type { PacketHeader } from '../packet/header.ts';
+import { makesTooManySegments } from '../packet/segments.ts';
 import {
   VNET_CSUM_OFFSET,
   VNET_CSUM_START,
@@ -20,36 +21,45 @@ import {
   VNET_GSO_UDP_L4,
   VNET_HDR_LEN,
 } from '../packet/virtio.ts';
+import { Verdict } from './verdict.ts';
 
-/** Checks the virtio-net header at `vnet` against the packet that `header` describes. */
-export function checkOffload(view: DataView, vnet: number, header: PacketHeader): Parse {
+/**
+ * Checks the virtio-net header at `vnet` against the packet that `header` describes.
+ *
+ * @returns Forward if they agree; DropMalformed, DropUnsupported, or DropTooManySegments
+ */
+export function checkOffload(view: DataView, vnet: number, header: PacketHeader): Verdict {
   const gsoType = gsoTypeOf(view, vnet);
   if (needsChecksum(view, vnet)) {
     const transport = header.start + view.getUint16(vnet + VNET_CSUM_START, true);
-    if (!coversAddresses(header)) return Parse.Malformed;
-    if (transport !== header.transport) return Parse.Malformed;
+    if (!coversAddresses(header)) return Verdict.DropMalformed;
+    if (transport !== header.transport) return Verdict.DropMalformed;
     if (transport + view.getUint16(vnet + VNET_CSUM_OFFSET, true) !== header.checksum) {
-      return Parse.Malformed;
+      return Verdict.DropMalformed;
     }
   } else if (gsoType !== VNET_GSO_NONE) {
-    return Parse.Malformed;
+    return Verdict.DropMalformed;
   }
-  if (gsoType === VNET_GSO_NONE) return Parse.Ok;
+  if (gsoType === VNET_GSO_NONE) return Verdict.Forward;
 
-  if (view.getUint16(vnet + VNET_GSO_SIZE, true) === 0) return Parse.Malformed;
+  const segment = view.getUint16(vnet + VNET_GSO_SIZE, true);
+  if (segment === 0) return Verdict.DropMalformed;
+  const payload = header.end - header.transport;
   switch (gsoType) {
     case VNET_GSO_TCPV4:
     case VNET_GSO_TCPV6: {
       const family = gsoType === VNET_GSO_TCPV4 ? 4 : 6;
-      const isThat = header.kind === PacketKind.Tcp && header.family === family;
-      return isThat ? Parse.Ok : Parse.Malformed;
+      if (header.kind !== PacketKind.Tcp || header.family !== family) return Verdict.DropMalformed;
+      const headerLength = (view.getUint8(header.transport + TCP_DATA_OFFSET) >>> 4) << 2;
+      return boundSegments(false, payload - headerLength, segment);
     }
     case VNET_GSO_UDP_L4:
-      return header.kind === PacketKind.Udp ? Parse.Ok : Parse.Malformed;
+      if (header.kind !== PacketKind.Udp) return Verdict.DropMalformed;
+      return boundSegments(true, payload - UDP_HEADER, segment);
     case VNET_GSO_UDP:
-      return Parse.Unsupported;
+      return Verdict.DropUnsupported;
     default:
-      return Parse.Malformed;
+      return Verdict.DropMalformed;
   }
 }
 
@@ -120,6 +130,11 @@ function coversAddresses(header: PacketHeader): boolean {
     default:
       return false;
   }
+}
+
+function boundSegments(isUdp: boolean, payload: number, segment: number): Verdict {
+  const isTooMany = makesTooManySegments(isUdp, payload, segment);
+  return isTooMany ? Verdict.DropTooManySegments : Verdict.Forward;
 }
 
 function gsoTypeOf(view: DataView, vnet: number): number {

@@ -44,6 +44,7 @@ import {
   UDP_HEADER,
   UDP_LENGTH,
 } from '../packet/fields.ts';
+import { MAX_SHORT_SEGMENTS, MIN_LONG_SEGMENT } from '../packet/segments.ts';
 import {
   VNET_CSUM_OFFSET,
   VNET_CSUM_START,
@@ -163,6 +164,10 @@ export class ShortWay {
       if (offload !== 0) {
         const segment = this.#segmentOf(view, vnet, offload, ipHeader, checksumAt - transport);
         if (segment < 0) return false;
+        // Short segments are counted by the slow path.
+        if (segment < MIN_LONG_SEGMENT && length - headers > segment * MAX_SHORT_SEGMENTS) {
+          return false;
+        }
         size = Math.min(length, headers + segment);
         isPartial = true;
       }

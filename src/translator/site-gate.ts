@@ -7,6 +7,8 @@ import { type Family, IpPrefix } from '../address.ts';
 import { PacketKind, Parse } from '../packet/fields.ts';
 import { PacketHeader } from '../packet/header.ts';
 import { PacketView } from '../packet/view.ts';
+import { VNET_HEADER_LENGTH } from '../packet/virtio.ts';
+import { checkOffload } from './offload.ts';
 import { containsWords } from './plan.ts';
 import {
   nameCounters,
@@ -43,20 +45,30 @@ export class SiteGate {
   /**
    * Judges the packet `buffer[start .. end)` on its way to the tunnel: from a real host of the site to
    * a presence. Any router on the way may send an ICMP error.
+   *
+   * @param vnet offset of the packet's virtio-net header, which stands somewhere in front of it, or -1
+   *   if it has none
    */
-  checkOutbound(buffer: Uint8Array, start: number, end: number): Verdict {
-    return this.#count(
-      OUTBOUND,
-      this.#checkOutbound(this.#views.of(buffer), start, end, buffer.length)
-    );
+  checkOutbound(buffer: Uint8Array, start: number, end: number, vnet: number = -1): Verdict {
+    const view = this.#views.of(buffer);
+    let verdict = this.#checkHeaders(view, start, end, buffer.length, vnet);
+    if (verdict === Verdict.Forward) verdict = this.#checkOutbound(view);
+    this.#verdicts[OUTBOUND + verdict]!++;
+    return verdict;
   }
 
-  /** Judges the packet `buffer[start .. end)` from the tunnel: from a presence to a real host. */
-  checkInbound(buffer: Uint8Array, start: number, end: number): Verdict {
-    return this.#count(
-      INBOUND,
-      this.#checkInbound(this.#views.of(buffer), start, end, buffer.length)
-    );
+  /**
+   * Judges the packet `buffer[start .. end)` from the tunnel: from a presence to a real host. What it
+   * lets through costs the site's kernel no more than a packet may, whoever sent it.
+   *
+   * @param vnet see `checkOutbound`
+   */
+  checkInbound(buffer: Uint8Array, start: number, end: number, vnet: number = -1): Verdict {
+    const view = this.#views.of(buffer);
+    let verdict = this.#checkHeaders(view, start, end, buffer.length, vnet);
+    if (verdict === Verdict.Forward) verdict = this.#checkInbound(view);
+    this.#verdicts[INBOUND + verdict]!++;
+    return verdict;
   }
 
   /** Packets by verdict, on their way to the tunnel (`outbound`) or from it (`inbound`). */
@@ -64,9 +76,16 @@ export class SiteGate {
     return nameCounters(this.#verdicts, direction === 'outbound' ? OUTBOUND : INBOUND);
   }
 
-  #checkOutbound(view: DataView, start: number, end: number, length: number): Verdict {
+  #checkHeaders(view: DataView, start: number, end: number, length: number, vnet: number): Verdict {
     const outcome = this.#header.parse(view, start, end, length);
     if (outcome !== Parse.Ok) return verdictOfParse(outcome);
+    if (vnet < 0) return Verdict.Forward;
+    if (vnet + VNET_HEADER_LENGTH > start) return Verdict.DropMalformed;
+    // Its first two bytes say whether anything was left undone.
+    return view.getUint16(vnet) === 0 ? Verdict.Forward : checkOffload(view, vnet, this.#header);
+  }
+
+  #checkOutbound(view: DataView): Verdict {
     const { family, kind } = this.#header;
     const destinationAt = this.#readAddresses(view);
     if (!containsWords(this.#pools, family, this.#words, destinationAt))
@@ -75,9 +94,7 @@ export class SiteGate {
     return this.#isReal(family, 0) ? Verdict.Forward : Verdict.DropSpoofed;
   }
 
-  #checkInbound(view: DataView, start: number, end: number, length: number): Verdict {
-    const outcome = this.#header.parse(view, start, end, length);
-    if (outcome !== Parse.Ok) return verdictOfParse(outcome);
+  #checkInbound(view: DataView): Verdict {
     const { family } = this.#header;
     const destinationAt = this.#readAddresses(view);
     if (!containsWords(this.#pools, family, this.#words, 0)) return Verdict.DropSpoofed;
@@ -99,11 +116,6 @@ export class SiteGate {
       containsWords(this.#sources, family, this.#words, at) &&
       !containsWords(this.#pools, family, this.#words, at)
     );
-  }
-
-  #count(direction: number, verdict: Verdict): Verdict {
-    this.#verdicts[direction + verdict]!++;
-    return verdict;
   }
 }
 

@@ -31,6 +31,8 @@ export const Verdict = {
   DropTooBig: 11,
   /** The table of paths is full. */
   DropTableFull: 12,
+  /** A super-packet that makes more segments than one may. */
+  DropTooManySegments: 13,
 } as const;
 export type Verdict = (typeof Verdict)[keyof typeof Verdict];
 

@@ -157,7 +157,9 @@ describe('a device without offloads', () => {
     frame.set([1, 0], 4); // gso_size
     cloud.send('site-4', frame, superPacket(FLOWS['4 to cloud 4'][0], 1400).frame);
     expect(cloud.lan.taken()).toHaveLength(1);
-    expect(cloud.plane.counters).toMatchObject({ cut: 1, dropUncut: 1, dropDeviceFull: 0 });
+    expect(cloud.plane.counters).toMatchObject({ cut: 1, dropUncut: 0, dropDeviceFull: 0 });
+    const { translator } = cloud;
+    expect(translator.counters(translator.realm('site-4')).DropTooManySegments).toBe(1);
   });
 
   test('does not keep a super-packet from a site', () => {

@@ -95,6 +95,29 @@ describe('outbound', () => {
     });
   });
 
+  test('bounds the segments of a super-packet, out and in, before any kernel has to make them', () => {
+    const { lan, tunnel, cloud, received, plane } = startEdge();
+    const header = { flags: 1, gsoType: 1, gsoSize: 1, checksumStart: 20, checksumOffset: 16 };
+    const superPacket = (ends: Ends, length: number): Uint8Array => {
+      const payload = new Uint8Array(length);
+      const tcp = { sourcePort: 1, destinationPort: 2, checksum: 'partial', payload } as const;
+      return framed(tcpPacket(ends, tcp), header);
+    };
+    const out = [superPacket(OUT, 128), superPacket(OUT, 129), superPacket(OUT, 65_495)];
+    lan.send(...out);
+    lan.run();
+    tunnel.deliver();
+    expect(hex(received)).toEqual(hex(out.slice(0, 1)));
+    expect(plane.gate.counters('outbound')).toMatchObject({ Forward: 1, DropTooManySegments: 2 });
+
+    const into = [superPacket(IN, 128), superPacket(IN, 129), superPacket(IN, 65_495)];
+    for (const frame of into) cloud.sendPacket(Buffer.from(frame), 0, frame.length);
+    cloud.flush();
+    cloud.deliver();
+    expect(hex(lan.taken())).toEqual(hex(into.slice(0, 1)));
+    expect(plane.gate.counters('inbound')).toMatchObject({ Forward: 1, DropTooManySegments: 2 });
+  });
+
   test('lets nothing through before the site is known', () => {
     const lan = new TestDevice();
     const [tunnel] = FakeTunnel.pair('site-a');
@@ -254,7 +277,8 @@ describe('inbound', () => {
       const { lan, cloud, plane } = startEdge({ offload: false });
       deliver(cloud, packet(IN, 1, 1473), framed(stream, { ...offload, gsoSize: 0 }));
       expect(lan.taken()).toEqual([]);
-      expect(plane.counters).toMatchObject({ cut: 0, dropUncut: 2, dropDeviceFull: 0 });
+      expect(plane.counters).toMatchObject({ cut: 0, dropUncut: 1, dropDeviceFull: 0 });
+      expect(plane.gate.counters('inbound')).toMatchObject({ Forward: 1, DropMalformed: 1 });
     });
 
     test('passes fragments on', () => {

@@ -22,10 +22,11 @@ export function knock(
 export async function intrude(
   port: number,
   credentials: TunnelCredentials,
-  hello: object = HELLO
+  hello: object = HELLO,
+  options: ConnectionOptions = {}
 ): Promise<RawPeer> {
   for (;;) {
-    const peer = knock(port, credentials);
+    const peer = knock(port, credentials, options);
     peer.send(FrameType.Hello, hello);
     const answer = await answerOf(peer);
     if (answer === 'welcome') return peer;

@@ -144,7 +144,7 @@ describe('packets', () => {
     expect(outcome.passed).toBe(0);
     expect(outcome.differences).toMatchObject({
       'sites.site-a.verdicts.DropMalformed': 7 * TIMES,
-      'dataPlane.dropUncut': TIMES,
+      'sites.site-a.verdicts.DropTooManySegments': TIMES,
     });
   });
 });

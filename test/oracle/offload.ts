@@ -35,11 +35,16 @@ export function offloadFault(frame: Uint8Array, packet: Packet): VerdictName | u
   if (type === GSO_NONE) return undefined;
   if (!isPartial(frame) || view.getUint16(4, true) === 0) return 'DropMalformed';
   if (type === GSO_UDP) return 'DropUnsupported';
+  const isTcp = protocol === TCP;
   const fits =
     (type === GSO_TCPV4 && protocol === TCP && version === 4) ||
     (type === GSO_TCPV6 && protocol === TCP && version === 6) ||
     (type === GSO_UDP_L4 && protocol === UDP);
-  return fits ? undefined : 'DropMalformed';
+  if (!fits) return 'DropMalformed';
+  const size = view.getUint16(4, true);
+  const header = isTcp ? (frame[VNET + length + 12]! >> 4) * 4 : 8;
+  const segments = Math.ceil((frame.length - VNET - length - header) / size);
+  return segments > 128 && (!isTcp || size < 216) ? 'DropTooManySegments' : undefined;
 }
 
 /** The virtio-net header of a packet that is of `version` now, its transport header at `start`. */

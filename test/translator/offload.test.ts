@@ -98,6 +98,47 @@ describe('offloads', () => {
     );
   });
 
+  test.each([
+    [4, 'TCP', 1, 128],
+    [4, 'TCP', 215, 128],
+    [4, 'TCP', 216, 303],
+    [6, 'TCP', 1, 128],
+    [4, 'UDP', 1, 128],
+    [6, 'UDP', 48, 128],
+    [6, 'UDP', 500, 128],
+  ] as const)(
+    'an IPv%i %s super-packet of segments of %i bytes makes at most %i of them, on both paths',
+    (family, protocol, gsoSize, most) => {
+      const { before } = way(family, 'site-a', 'cloud');
+      const scene = new Scene();
+      const send = (length: number): string => {
+        const payload = new Uint8Array(length);
+        const packet =
+          protocol === 'TCP'
+            ? tcpPacket(before, {
+                sourcePort: 49_500,
+                destinationPort: 5672,
+                payload,
+                checksum: 'partial',
+              })
+            : udpPacket(before, {
+                sourcePort: 40_000,
+                destinationPort: 53,
+                payload,
+                checksum: 'partial',
+              });
+        const header = protocol === 'TCP' ? tcpHeader(family) : udpHeader(family);
+        return scene.send('site-a', packet, { ...header, gsoSize }).verdict;
+      };
+      // The first packet of a path takes the slow path, the second one the fast path if it may.
+      const tooLong = most * gsoSize + 1;
+      if (most === 128) expect(send(tooLong)).toBe('DropTooManySegments');
+      expect(send(most * gsoSize)).toBe('Forward');
+      expect(send(most * gsoSize)).toBe('Forward');
+      if (most === 128) expect(send(tooLong)).toBe('DropTooManySegments');
+    }
+  );
+
   const tcp = (ends: Ends): Uint8Array =>
     tcpPacket(ends, { sourcePort: 49_500, destinationPort: 5672, checksum: 'partial' });
   const udp = (ends: Ends): Uint8Array =>

@@ -34,6 +34,7 @@ describe('counters and paths', () => {
       DropNoSession: 0,
       DropTooBig: 0,
       DropTableFull: 0,
+      DropTooManySegments: 0,
     });
     expect(() => translator.counters(3)).toThrow('there is no realm 3');
     expect(() => translator.realmName(-1)).toThrow('there is no realm -1');

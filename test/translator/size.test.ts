@@ -257,7 +257,7 @@ describe('super-packets', () => {
         const { verdict } = scene.send('site', packet, header(from, isTcp, size));
         return `${verdict} ${verdict === 'Forward' ? scene.translator.cutTo : ''}`;
       };
-      expect([most, most + 1, 100, 65_535].map(verdict)).toEqual([
+      expect([most, most + 1, 500, 65_535].map(verdict)).toEqual([
         'Forward 0',
         'DropTooBig ',
         'Forward 0',

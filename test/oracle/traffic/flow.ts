@@ -61,6 +61,8 @@ export interface Entrance {
 export interface Style extends IpOptions {
   readonly flags?: number;
   readonly offload?: 'partial' | 'super';
+  /** Of a super-packet. */
+  readonly gsoSize?: number;
   readonly checksum?: ChecksumFill;
   readonly tcpOptions?: Uint8Array;
   /** Type of the first SCTP chunk. */
@@ -109,7 +111,11 @@ export function segment(
     const headerLength = random.chance(0.1) ? transportOf(packet).start : 0;
     return framed(packet, { flags: random.chance(0.05) ? 2 : 0, headerLength });
   }
-  return framed(packet, offloadHeader(random, packet, style.offload === 'super'));
+  const header = offloadHeader(random, packet, style.offload === 'super');
+  return framed(
+    packet,
+    style.gsoSize === undefined ? header : { ...header, gsoSize: style.gsoSize }
+  );
 }
 
 /** One packet of a session. */

@@ -50,6 +50,12 @@ function unasked(protocol: Protocol): Draw {
 
 export const partial = (): Style => ({ offload: 'partial' });
 const superPacket = (): Style => ({ offload: 'super' });
+/** Segments so short that there may be more of them than one packet may make. */
+const manySegments = (random: Random): Style => ({
+  offload: 'super',
+  gsoSize: random.pick([1, 1, 2, 7, 215, 216]),
+  payloadLength: random.pick([127, 128, 129, 256, 257, 128 * 215, 128 * 215 + 1, 128 * 216 + 1]),
+});
 const wrongChecksum = (random: Random): Style => ({
   checksum: random.pick([0xffff, 1, random.below(0x10000)]),
 });
@@ -146,6 +152,10 @@ export const SESSIONS: Kinds = {
   'partial reply': [3, valid('reply', 'tcp', partial)],
   'tcp super-packet': [0.7, valid('request', 'tcp', superPacket)],
   'udp super-packet': [0.8, valid('request', 'udp', superPacket)],
+  'super-packet of many segments': [
+    1.6,
+    (random, world) => valid('request', random.pick(['tcp', 'udp']), manySegments)(random, world),
+  ],
   'wrong tcp checksum': [1.5, valid('reply', 'tcp', wrongChecksum)],
   'wrong udp checksum': [1.5, valid('request', 'udp', wrongChecksum)],
   'wrong udp-lite checksum': [0.9, valid('request', 'udplite', wrongChecksum)],
