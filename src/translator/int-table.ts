@@ -2,8 +2,7 @@
  * An open-addressing hash table whose keys and values are 32-bit words: one find costs no allocation
  * and, at the sizes of a gateway, about one cache miss for the slot and one for the record.
  *
- * Records are numbered from 0 in the order of insertion and are never removed: tables are derived
- * from a plan, and a new plan makes new tables.
+ * Records are numbered from 0 without gaps. When one is removed, the last one gets its number.
  * @module
  */
 
@@ -44,7 +43,7 @@ export class IntTable {
     const slots = this.#slots;
     const mask = slots.length - 1;
     const keyWords = key.length;
-    for (let slot = this.#hash() & mask; ; slot = (slot + 1) & mask) {
+    for (let slot = this.#hash(key, 0) & mask; ; slot = (slot + 1) & mask) {
       const record = slots[slot]! - 1;
       if (record < 0) return -1;
       const at = record * stride;
@@ -131,43 +130,58 @@ export class IntTable {
     return record;
   }
 
-  /** Takes the record back that was inserted last. */
-  removeLast(): void {
-    const record = this.size - 1;
-    const at = record * this.stride;
-    for (let i = 0; i < this.keyWords; i++) this.key[i] = this.words[at + i]!;
-    const mask = this.#slots.length - 1;
-    let slot = this.#hash() & mask;
-    while (this.#slots[slot] !== record + 1) slot = (slot + 1) & mask;
-    // Nothing was placed after it, so no search leads over its slot.
-    this.#slots[slot] = 0;
-    this.words.fill(0, at, at + this.stride);
-    this.size = record;
+  /** Removes a record; the last one moves to its place and gets its number. Leaves `key` as it is. */
+  remove(record: number): void {
+    const slots = this.#slots;
+    const mask = slots.length - 1;
+    const { words, stride } = this;
+    let hole = this.#slotOf(record);
+    // A record behind the hole moves into it if the search for that record begins at the hole or before.
+    for (let slot = (hole + 1) & mask; slots[slot] !== 0; slot = (slot + 1) & mask) {
+      const home = this.#hash(words, (slots[slot]! - 1) * stride) & mask;
+      if (((slot - home) & mask) < ((slot - hole) & mask)) continue;
+      slots[hole] = slots[slot]!;
+      hole = slot;
+    }
+    slots[hole] = 0;
+    const last = this.size - 1;
+    if (record !== last) {
+      slots[this.#slotOf(last)] = record + 1;
+      words.copyWithin(record * stride, last * stride, (last + 1) * stride);
+    }
+    words.fill(0, last * stride, (last + 1) * stride);
+    this.size = last;
   }
 
   #grow(): void {
     this.#slots = new Int32Array(this.#slots.length * 2);
-    for (let record = 0; record < this.size; record++) {
-      this.key.set(this.words.subarray(record * this.stride, record * this.stride + this.keyWords));
-      this.#place(record);
-    }
+    for (let record = 0; record < this.size; record++) this.#place(record);
   }
 
   #place(record: number): void {
     const mask = this.#slots.length - 1;
-    let slot = this.#hash() & mask;
+    let slot = this.#hash(this.words, record * this.stride) & mask;
     while (this.#slots[slot] !== 0) slot = (slot + 1) & mask;
     this.#slots[slot] = record + 1;
   }
 
-  /** Takes two words at a time, so that the processor can work on the second before the first is done. */
-  #hash(): number {
-    const key = this.key;
+  #slotOf(record: number): number {
+    const mask = this.#slots.length - 1;
+    let slot = this.#hash(this.words, record * this.stride) & mask;
+    while (this.#slots[slot] !== record + 1) slot = (slot + 1) & mask;
+    return slot;
+  }
+
+  /**
+   * Hashes the key `words[at]` on. It takes two words at a time, so that the processor can work on the
+   * second before the first is done.
+   */
+  #hash(words: Int32Array, at: number): number {
     const salt = this.#salt;
+    const end = at + this.keyWords;
     let hash = this.#seed;
-    let i = 0;
-    for (; i + 1 < key.length; i += 2) hash = mix(hash, key[i]! ^ salted(key[i + 1]!, salt));
-    return i < key.length ? mix(hash, key[i]!) : hash;
+    for (; at + 1 < end; at += 2) hash = mix(hash, words[at]! ^ salted(words[at + 1]!, salt));
+    return at < end ? mix(hash, words[at]!) : hash;
   }
 }
 

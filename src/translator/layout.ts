@@ -25,6 +25,8 @@ export const WAY_MSS = 4;
 export const MAX_MSS = 65_535;
 /** Largest packet that was to be cut anyway, as it leaves. */
 export const WAY_CUT = 5;
+/** The realm whose share of the table the path takes: that of the client. */
+export const WAY_BILLED = 6;
 
 /** Which of the two things a packet may be to a permit; or-ed when it may be either. */
 export const REQUEST = 1;

@@ -68,9 +68,6 @@ export class LongWay {
   /** The address that lacked a presence last, in `lackingWords` words. */
   readonly lacking: Int32Array = new Int32Array(4);
   lackingWords = 1;
-  /** The path that the packet took. Valid iff Forward. */
-  table: PathTable;
-  path = 0;
   /** Valid unless the headers were refused. */
   readonly header: PacketHeader = new PacketHeader();
   /** The size that the sender of a packet that is too big is told. Valid iff DropTooBig. */
@@ -105,11 +102,24 @@ export class LongWay {
     this.#sessions = sessions;
     this.#fragments = fragments;
     this.#versionChange = versionChange;
-    this.table = paths.v4;
   }
 
   /** Judges the packet and, with the verdict Forward, rewrites it. Parameters as of `translate`. */
   run(
+    realm: number,
+    view: DataView,
+    start: number,
+    end: number,
+    vnet: number,
+    headroom: number
+  ): Verdict {
+    const verdict = this.#judge(realm, view, start, end, vnet, headroom);
+    const paths = this.#paths;
+    if (paths.isOnLoan) paths.giveBack(paths.table(this.header.family));
+    return verdict;
+  }
+
+  #judge(
     realm: number,
     view: DataView,
     start: number,
@@ -213,14 +223,12 @@ export class LongWay {
     }
 
     this.egress = ways[way + WAY_EGRESS]!;
-    this.table = table;
-    this.path = path;
     if (!this.isDry) {
       if (side === REQUEST && needsSession(header.kind)) {
         const ports = sessionPorts(view, header, REQUEST);
         this.#sessions.touch(realm, words[value + PATH_PAIR]!, header.kind, ports, this.now);
       }
-      if (header.part !== FragmentPart.Whole) {
+      if (header.part !== FragmentPart.Whole && !this.#paths.isOnLoan) {
         this.#fragments.note(realm, view, header, this.now);
       }
       if (this.tap !== undefined) this.tap.show('inbound', table, path, realm, view, start, end);
@@ -243,8 +251,9 @@ export class LongWay {
         rewriteTransportChecksum(view, header, delta, this.#isPartial);
       }
     }
-    if (this.tap !== undefined && !this.isDry) {
-      this.tap.show('outbound', table, path, this.egress, view, this.start, this.end);
+    if (!this.isDry) {
+      this.tap?.show('outbound', table, path, this.egress, view, this.start, this.end);
+      table.count(path, 1, end - start);
     }
     return Verdict.Forward;
   }
@@ -321,8 +330,6 @@ export class LongWay {
     }
 
     this.egress = this.#paths.ways.words[way + WAY_EGRESS]!;
-    this.table = table;
-    this.path = path;
     const tap = this.isDry ? undefined : this.tap;
     tap?.show('inbound', table, path, realm, view, start, end);
     this.start = start;
@@ -348,6 +355,7 @@ export class LongWay {
       rewriteHeaderChecksum(view, header, outerDelta);
     }
     tap?.show('outbound', table, path, this.egress, view, this.start, this.end);
+    if (!this.isDry) table.count(path, 1, end - start);
     return Verdict.Forward;
   }
 
@@ -377,7 +385,7 @@ export class LongWay {
     isQuoted: boolean
   ): number {
     const paths = this.#paths;
-    const path = paths.open(table, kind, sides, sourcePort, destinationPort, isQuoted);
+    const path = paths.open(table, kind, sides, sourcePort, destinationPort, isQuoted, this.isDry);
     if (path !== ~Verdict.NeedsPresence) return path;
     this.egress = paths.lackingIn;
     this.lackingFamily = paths.lackingFamily;

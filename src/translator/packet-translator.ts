@@ -20,23 +20,19 @@ import { type FragmentOptions, Fragments, setPathKey } from './fragments.ts';
 import { VersionChange } from './ip-version.ts';
 import { LongWay } from './long-way.ts';
 import type { PathStatus, PathTable } from './path-table.ts';
-import { Paths } from './paths.ts';
+import { type PathOptions, Paths } from './paths.ts';
 import type { Presence, TranslationPlan } from './plan.ts';
 import { Replies, type ReplyOptions } from './reply.ts';
-import { checkWhole, type SessionOptions, Sessions } from './sessions.ts';
+import { type SessionOptions, Sessions } from './sessions.ts';
 import { ShortWay } from './short-way.ts';
 import { type PacketTap, TapPoint } from './tap.ts';
 import { nameCounters, VERDICT_NAMES, Verdict, type VerdictCounters } from './verdict.ts';
 
-export interface PacketTranslatorOptions extends SessionOptions, FragmentOptions, ReplyOptions {
-  /** Paths kept at most, of each IP version; a packet that would open one more is dropped. */
-  readonly maxPaths?: number;
-  /**
-   * Of these, paths that the hosts of one realm ask for as clients, there and back and of both IP versions
-   * together; default 131,072. So no site fills the tables for the others.
-   */
-  readonly maxPathsOfRealm?: number;
-}
+export interface PacketTranslatorOptions
+  extends PathOptions,
+    SessionOptions,
+    FragmentOptions,
+    ReplyOptions {}
 
 /**
  * Twice NAT between realms that may use the same addresses (RFC 2663 section 4.3). The caller owns
@@ -81,12 +77,9 @@ export class PacketTranslator {
 
   /** @throws {ApiMisuseError} if an option is out of range. */
   constructor(options: PacketTranslatorOptions = {}) {
-    const { maxPaths = DEFAULT_MAX_PATHS, maxPathsOfRealm = 131_072 } = options;
-    checkWhole('maxPaths', maxPaths, 1, 2 ** 24);
-    checkWhole('maxPathsOfRealm', maxPathsOfRealm, 1, 2 ** 25);
     const sessions = new Sessions(options);
     const fragments = new Fragments(options);
-    const paths = new Paths(this.#indexOf, maxPaths, maxPathsOfRealm);
+    const paths = new Paths(this.#indexOf, options);
     this.#paths = paths;
     this.#fragments = fragments;
     this.#shortWay = new ShortWay(paths, sessions, this.#versionChange);
@@ -125,13 +118,14 @@ export class PacketTranslator {
   }
 
   /**
-   * Tells the time, which sessions, fragments and the rate of replies are measured by; to be called
-   * once for each batch of packets. Until it is called, time stands still.
+   * Tells the time, which paths, sessions, fragments and the rate of replies are measured by; to be
+   * called once for each batch of packets. Until it is called, time stands still.
    *
    * @param nowMs of a clock that never goes back, such as `performance.now()`
    */
   advance(nowMs: number): void {
     this.#longWay.now = nowMs | 0;
+    this.#paths.advance(nowMs);
     this.#replies.advance(nowMs);
   }
 
@@ -209,16 +203,12 @@ export class PacketTranslator {
     const view = new DataView(copy.buffer);
     const { identification } = this.#versionChange;
     const way = this.#longWay;
-    const { v4, v6 } = this.#paths;
-    const sizes = [v4.size, v6.size] as const;
     way.isDry = true;
     way.isBoundToVersion = false;
     const at = vnet === undefined ? -1 : TRANSLATION_HEADROOM;
     const verdict = way.run(index, view, start, copy.length, at, TRANSLATION_HEADROOM);
     way.isDry = false;
     this.#versionChange.identification = identification;
-    if (v4.size > sizes[0]) this.#paths.closeLast(v4);
-    if (v6.size > sizes[1]) this.#paths.closeLast(v6);
     return explain(verdict, {
       realm,
       packet,
@@ -281,7 +271,6 @@ export class PacketTranslator {
       this.end = way.end;
       this.vnet = way.vnet;
       this.cutTo = way.cutTo;
-      way.table.count(way.path, 1, end - start);
     } else if (verdict === Verdict.NeedsPresence) {
       this.lackingFamily = way.lackingFamily;
       this.#lackingWords = way.lackingWords;
@@ -344,5 +333,4 @@ export class PacketTranslator {
  */
 export const TRANSLATION_HEADROOM = 128;
 
-const DEFAULT_MAX_PATHS = 1_000_000;
 const VERDICT_COUNT: number = VERDICT_NAMES.length;

@@ -7,7 +7,8 @@
  * ```
  *
  * Addresses are one word each, or four in the IPv6 table; `packets` and `bytes` are floats of two words.
- * What many paths have in common (where they lead, what may pass, what fits) is one *way*.
+ * What many paths have in common (where they lead, what may pass, what fits) is one *way*. When each path
+ * was last seen in use stands in a word of its own, apart from the records, for no packet needs it.
  * @module
  */
 import type { Family } from '../address.ts';
@@ -21,6 +22,7 @@ import {
   PATH_DELTA,
   PATH_PAIR,
   PATH_WAY,
+  WAY_BILLED,
   WAY_CUT,
   WAY_EGRESS,
   WAY_FAMILY,
@@ -55,6 +57,10 @@ export class PathTable extends IntTable {
    */
   wide: Int32Array = new Int32Array(64);
   #wideLength = 0;
+  /** Places in `wide` that are free again. */
+  readonly #freeWide: number[] = [];
+  /** By path: the low 16 bits of its packets when it was seen last, and in which tick it had new ones. */
+  #uses = new Int32Array(16);
 
   constructor(family: Family, maxSize: number) {
     const width = family === 4 ? 1 : 4;
@@ -64,10 +70,16 @@ export class PathTable extends IntTable {
     this.counters = (this.stride - COUNTER_WORDS) / 2;
   }
 
-  /** Adds the path of the key in `key`; -1 when the table is full. */
-  open(resolution: Resolution, way: number, pair: number): number {
+  /** Adds the path of the key in `key`, in use since `tick`; -1 when the table is full. */
+  open(resolution: Resolution, way: number, pair: number, tick: number): number {
     const path = this.insert();
     if (path < 0) return -1;
+    if (path >= this.#uses.length) {
+      const larger = new Int32Array(2 * this.#uses.length);
+      larger.set(this.#uses);
+      this.#uses = larger;
+    }
+    this.#uses[path] = tick & 0xffff;
     const { words, width } = this;
     const value = path * this.stride + this.keyWords;
     const { source, destination, family } = resolution;
@@ -124,13 +136,49 @@ export class PathTable extends IntTable {
       : { words: this.wide, at: this.words[at]!, width: 4 };
   }
 
-  /** Takes the path back that was opened last, which leads to the IP version `family`. */
-  closeLast(family: Family): void {
-    if (family !== this.family) this.#wideLength -= 8;
-    this.removeLast();
+  /** Removes the path, which leads to the IP version `family`; the last path gets its number. */
+  close(path: number, family: Family): void {
+    if (family !== this.family) {
+      this.#freeWide.push(this.words[path * this.stride + this.keyWords + PATH_ADDRESSES]!);
+    }
+    this.#uses[path] = this.#uses[this.size - 1]!;
+    this.remove(path);
+  }
+
+  /** Notes that the path was used since it was looked at last, if it was. Ticks are modulo 2^16. */
+  look(path: number, tick: number): void {
+    const use = this.#uses[path]!;
+    const packets = this.packets(path) & 0xffff;
+    if (use >>> 16 !== packets) this.#uses[path] = (packets << 16) | (tick & 0xffff);
+    // What has been idle for very long stays so, and does not become new again.
+    else if (((tick - use) & 0xffff) > MAX_IDLE_TICKS) {
+      this.#uses[path] = (packets << 16) | ((tick - MAX_IDLE_TICKS) & 0xffff);
+    }
+  }
+
+  /** Returns how many ticks ago the path was seen in use. */
+  idleTicks(path: number, tick: number): number {
+    const use = this.#uses[path]!;
+    return use >>> 16 === (this.packets(path) & 0xffff) ? (tick - use) & 0xffff : 0;
+  }
+
+  /** Copies the counters of a path of another table, and when it was in use. */
+  copyUse(path: number, from: PathTable, fromPath: number): void {
+    this.count(path, from.packets(fromPath), from.bytes(fromPath));
+    this.#uses[path] = from.#uses[fromPath]!;
+  }
+
+  override get byteLength(): number {
+    return super.byteLength + this.#uses.byteLength;
   }
 
   #addWide(source: Int32Array, destination: Int32Array): number {
+    const free = this.#freeWide.pop();
+    if (free !== undefined) {
+      this.wide.set(source, free);
+      this.wide.set(destination, free + 4);
+      return free;
+    }
     if (this.#wideLength + 8 > this.wide.length) {
       const larger = new Int32Array(2 * this.wide.length);
       larger.set(this.wide);
@@ -147,7 +195,7 @@ export class PathTable extends IntTable {
 /** What paths have in common; a way is the index in `words` of its value. */
 export class WayTable extends IntTable {
   constructor() {
-    super(4, 6, MAX_WAYS);
+    super(4, 7, MAX_WAYS);
   }
 
   wayOf(
@@ -155,7 +203,8 @@ export class WayTable extends IntTable {
     ingress: number,
     from: CompiledRealm,
     { egress, family: newFamily, policy }: Resolution,
-    to: CompiledRealm
+    to: CompiledRealm,
+    billed: number
   ): number {
     const { key } = this;
     key[0] = ingress;
@@ -168,6 +217,7 @@ export class WayTable extends IntTable {
       const value = record * this.stride + this.keyWords;
       this.words[value + WAY_EGRESS] = egress;
       this.words[value + WAY_POLICY] = policy;
+      this.words[value + WAY_BILLED] = billed;
       this.words[value + WAY_FAMILY] = newFamily;
       this.words[value + WAY_MTU] = Math.min(mtuTo(newFamily, to.mtu), LARGEST[newFamily]);
       // RFC 7915 section 4: nobody says what the links behind take, so what they all do.
@@ -192,6 +242,8 @@ function segmentIn(family: Family, mtu: number): number {
   return family === 4 ? mtu - 40 : mtuTo(6, mtu) - 60;
 }
 
+/** Half of what 16 bits can tell apart. */
+const MAX_IDLE_TICKS = 0x7fff;
 /** Words of both counters. */
 const COUNTER_WORDS = 4;
 /** What the length fields can say, by IP version. */

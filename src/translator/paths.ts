@@ -1,17 +1,53 @@
 /**
  * All paths of both IP versions, and the plan they are derived from: each at its first packet, and anew
  * when the plan changes.
+ *
+ * A path is opened by a client's request, and the path back by the reply to it. A reply to nobody opens
+ * nothing: a service cannot fill the table, nor reach the ports of clients that have not spoken to it. One
+ * thing is not known after a start: who has spoken before. So for a while (`replyGraceMs`) replies of TCP
+ * and SCTP pass without opening a path, until the client's next packet has opened both.
  * @module
  */
 
 import { IpAddress } from '../address.ts';
 import type { PacketKind } from '../packet/fields.ts';
 import { Bindings, type Resolution } from './bindings.ts';
-import { PATH_PAIR, PATH_WAY, REPLY, WAY_EGRESS, WAY_FAMILY, WAY_POLICY } from './layout.ts';
+import { IdlePaths } from './idle-paths.ts';
+import {
+  PATH_PAIR,
+  PATH_WAY,
+  REPLY,
+  WAY_BILLED,
+  WAY_EGRESS,
+  WAY_FAMILY,
+  WAY_POLICY,
+} from './layout.ts';
 import { type PathStatus, PathTable, WayTable } from './path-table.ts';
 import type { TranslationPlan } from './plan.ts';
 import { needsSession } from './policy.ts';
+import { checkWhole } from './sessions.ts';
 import { Verdict } from './verdict.ts';
+
+export interface PathOptions {
+  /** Paths kept at most, of each IP version; default 1,000,000. */
+  readonly maxPaths?: number;
+  /**
+   * Of these, paths that the hosts of one realm ask for as clients, there and back and of both IP versions
+   * together; default 131,072. So no site fills the tables for the others.
+   */
+  readonly maxPathsOfRealm?: number;
+  /**
+   * How long a path must have been idle before it makes room for another one when the table, or its
+   * realm's share of it, is full; in ms, default 300,000. While there is room, paths are kept.
+   */
+  readonly pathIdleMs?: number;
+  /**
+   * How long after a realm's first path TCP and SCTP replies from and to the realm pass although the client
+   * has not been heard since the start; in ms, default 120,000, the longest that TCP waits until it sends
+   * again (RFC 6298 section 2.5 asks for 60 s at least; Linux has 120 s).
+   */
+  readonly replyGraceMs?: number;
+}
 
 export class Paths {
   v4: PathTable;
@@ -21,23 +57,45 @@ export class Paths {
   /** What `open` found the source to be lacking: a presence in this realm, of this IP version. */
   lackingIn = 0;
   lackingFamily: 4 | 6 = 4;
+  /** The path that was opened last is for one packet, and is to be given back. */
+  isOnLoan = false;
 
   readonly #indexOf: (realm: string) => number;
   readonly #maxPaths: number;
   readonly #maxPathsOfRealm: number;
+  readonly #replyGraceMs: number;
+  readonly #idle: IdlePaths;
+  #now = 0;
   /** By realm: the paths of both versions that its hosts ask for, there and back. */
   #held: number[] = [];
+  /** By realm: when a packet of it first opened a path, since the realm has been in the plan. */
+  readonly #heardAt = new Map<number, number>();
   /** How many pairs of hosts have had a path; see `PATH_PAIR`. */
   #pairs = 0;
   readonly #savedKey = new Int32Array(9);
 
-  constructor(indexOf: (realm: string) => number, maxPaths: number, maxPathsOfRealm: number) {
+  /** @throws {ApiMisuseError} if an option is out of range. */
+  constructor(indexOf: (realm: string) => number, options: PathOptions) {
+    const { maxPaths = 1_000_000, maxPathsOfRealm = 131_072 } = options;
+    const { pathIdleMs = 300_000, replyGraceMs = 120_000 } = options;
+    checkWhole('maxPaths', maxPaths, 1, 2 ** 24);
+    checkWhole('maxPathsOfRealm', maxPathsOfRealm, 1, 2 ** 25);
+    checkWhole('pathIdleMs', pathIdleMs, 1000, 86_400_000);
+    checkWhole('replyGraceMs', replyGraceMs, 0, 86_400_000);
     this.#indexOf = indexOf;
     this.#maxPaths = maxPaths;
     this.#maxPathsOfRealm = maxPathsOfRealm;
+    this.#replyGraceMs = replyGraceMs;
+    this.#idle = new IdlePaths(pathIdleMs);
     this.bindings = new Bindings({ realms: [], presences: [], permits: [] }, indexOf);
-    this.v4 = new PathTable(4, maxPaths);
-    this.v6 = new PathTable(6, maxPaths);
+    this.v4 = this.#newTable(4);
+    this.v6 = this.#newTable(6);
+  }
+
+  /** Tells the time, of a clock that never goes back; to be called often. */
+  advance(nowMs: number): void {
+    this.#now = nowMs;
+    this.#idle.look(nowMs, this.v4, this.v6);
   }
 
   /**
@@ -54,6 +112,10 @@ export class Paths {
     const { v4, v6, ways } = this;
     this.ways = new WayTable();
     this.#held = [];
+    this.#idle.reset();
+    for (const realm of this.#heardAt.keys()) {
+      if (bindings.realm(realm) === undefined) this.#heardAt.delete(realm);
+    }
     this.v4 = this.#carryOver(v4, ways);
     this.v6 = this.#carryOver(v6, ways);
     return gone;
@@ -65,10 +127,12 @@ export class Paths {
 
   /**
    * Derives the path of the key in the table and keeps it, if its policy lets a packet like this one
-   * through; else returns the complement of a verdict.
+   * through; else returns the complement of a verdict. A path that is not to be kept is on loan
+   * (`isOnLoan`): it is there for this packet, until `giveBack`.
    *
    * @param sides that the packet may be on (`policy.ts`)
    * @param isQuoted it is the quote of an ICMP error, which needs no session
+   * @param isDry nothing is to be kept
    */
   open(
     table: PathTable,
@@ -76,54 +140,87 @@ export class Paths {
     sides: number,
     sourcePort: number,
     destinationPort: number,
-    isQuoted: boolean
+    isQuoted: boolean,
+    isDry: boolean
   ): number {
     const resolution = this.bindings.resolve(table.family, table.key);
-    const { verdict, policy } = resolution;
+    const { verdict, policy, egress } = resolution;
     if (verdict !== Verdict.Forward && verdict !== Verdict.NeedsPresence) return ~verdict;
     const { policies } = this.bindings;
     const side = policies.sideOf(policy, kind, sides, sourcePort, destinationPort);
     if (side === 0) return ~Verdict.DropNotPermitted;
-    const isAnswer = side === REPLY && needsSession(kind) && !isQuoted;
+    const ingress = table.key[0]!;
+    // Who has no presence has not been asked, nor has who is answered by no path of the request.
+    const back = verdict === Verdict.Forward ? this.#pathBack(table, resolution) : -1;
+    const isUnasked = side === REPLY && back < 0;
+    if (isUnasked) {
+      const mayHaveBeenAsked = isQuoted || !needsSession(kind);
+      if (!mayHaveBeenAsked || !this.#isGrace(ingress, egress)) return ~Verdict.DropNoSession;
+    }
     if (verdict === Verdict.NeedsPresence) {
-      // Who has no presence has not been asked either.
-      if (isAnswer) return ~Verdict.DropNoSession;
-      this.lackingIn = resolution.egress;
+      this.lackingIn = egress;
       this.lackingFamily = resolution.family;
       return ~Verdict.NeedsPresence;
     }
-    const back = this.#pathBack(table, resolution);
-    // Nor has who is answered by no path of the request.
-    if (isAnswer && back < 0) return ~Verdict.DropNoSession;
-    const client = this.#clientRealm(table.key[0]!, resolution.egress, policy);
-    const held = this.#held[client] ?? 0;
-    if (held >= this.#maxPathsOfRealm) return ~Verdict.DropTableFull;
-    const opened = table.open(
-      resolution,
-      this.#wayOf(table, resolution),
-      this.#pairOf(back, resolution)
-    );
-    if (opened < 0) return ~Verdict.DropTableFull;
-    this.#held[client] = held + 1;
+    const way = this.#wayOf(table, resolution);
+    const billed = this.ways.words[way + WAY_BILLED]!;
+    if (!isUnasked && !this.#hasRoom(table, billed, isDry)) return ~Verdict.DropTableFull;
+    this.isOnLoan = isUnasked || isDry;
+    const opened = table.open(resolution, way, this.#pairOf(back, resolution), this.#idle.tick);
+    if (!this.isOnLoan) {
+      this.#held[billed] = (this.#held[billed] ?? 0) + 1;
+      if (!this.#heardAt.has(ingress)) this.#heardAt.set(ingress, this.#now);
+    }
     return opened;
   }
 
-  /** Takes back the path that was opened last. */
-  closeLast(table: PathTable): void {
-    const at = (table.size - 1) * table.stride;
-    const way = table.words[at + table.keyWords + PATH_WAY]!;
-    const { words } = this.ways;
-    const policy = words[way + WAY_POLICY]!;
-    this.#held[this.#clientRealm(table.words[at]!, words[way + WAY_EGRESS]!, policy)]!--;
-    table.closeLast(words[way + WAY_FAMILY]! as 4 | 6);
+  /** Takes back the path on loan, which was opened last. */
+  giveBack(table: PathTable): void {
+    this.isOnLoan = false;
+    const path = table.size - 1;
+    const way = table.words[path * table.stride + table.keyWords + PATH_WAY]!;
+    table.close(path, this.ways.words[way + WAY_FAMILY]! as 4 | 6);
   }
 
   /**
-   * Whose a path is: a site that opens as many as it can takes none of another's. Where hosts at both ends
-   * are clients, each direction is its own's.
+   * Whether a client of one of both realms may have spoken before the start, and had no chance to speak
+   * again since.
    */
-  #clientRealm(ingress: number, egress: number, policy: number): number {
-    return this.bindings.policies.hasRequests(policy) ? ingress : egress;
+  #isGrace(ingress: number, egress: number): boolean {
+    return this.#isHeardLately(ingress) || this.#isHeardLately(egress);
+  }
+
+  #isHeardLately(realm: number): boolean {
+    const heardAt = this.#heardAt.get(realm);
+    return heardAt === undefined || this.#now - heardAt < this.#replyGraceMs;
+  }
+
+  /**
+   * Whether there is room for one more path of the table that a realm's clients ask for. An idle one is
+   * closed to make it, unless nothing is to change.
+   */
+  #hasRoom(table: PathTable, realm: number, isDry: boolean): boolean {
+    const isShareFull = (this.#held[realm] ?? 0) >= this.#maxPathsOfRealm;
+    const isTableFull = table.size >= this.#maxPaths;
+    if (!isShareFull && !isTableFull) return true;
+    const isMeant = (each: PathTable, path: number): boolean =>
+      (!isTableFull || each === table) && (!isShareFull || this.#billedTo(each, path) === realm);
+    const who = isShareFull ? realm : -table.family;
+    if (!this.#idle.find(who, this.v4, this.v6, isMeant)) return false;
+    if (!isDry) this.#close(this.#idle.table!, this.#idle.path);
+    return true;
+  }
+
+  #close(table: PathTable, path: number): void {
+    const billed = this.#billedTo(table, path);
+    const way = table.words[path * table.stride + table.keyWords + PATH_WAY]!;
+    this.#held[billed]!--;
+    table.close(path, this.ways.words[way + WAY_FAMILY]! as 4 | 6);
+  }
+
+  #billedTo(table: PathTable, path: number): number {
+    const way = table.words[path * table.stride + table.keyWords + PATH_WAY]!;
+    return this.ways.words[way + WAY_BILLED]!;
   }
 
   /** How many paths have such a realm at either end. */
@@ -162,9 +259,12 @@ export class Paths {
 
   #wayOf(table: PathTable, resolution: Resolution): number {
     const ingress = table.key[0]!;
+    const { egress, policy } = resolution;
     const from = this.bindings.realm(ingress)!;
-    const to = this.bindings.realm(resolution.egress)!;
-    return this.ways.wayOf(table.family, ingress, from, resolution, to);
+    const to = this.bindings.realm(egress)!;
+    // Where hosts at both ends are clients, each direction is its own's.
+    const billed = this.bindings.policies.hasRequests(policy) ? ingress : egress;
+    return this.ways.wayOf(table.family, ingress, from, resolution, to, billed);
   }
 
   /** Returns the path in the other direction, -1 if it has not been opened. */
@@ -193,7 +293,7 @@ export class Paths {
   }
 
   #carryOver(old: PathTable, oldWays: WayTable): PathTable {
-    const table = new PathTable(old.family, this.#maxPaths);
+    const table = this.#newTable(old.family);
     for (let path = 0; path < old.size; path++) {
       old.keyOf(path);
       table.key.set(old.key);
@@ -201,12 +301,18 @@ export class Paths {
       if (resolution.verdict !== Verdict.Forward) continue;
       if (!leadsTo(old, oldWays, path, resolution)) continue;
       const pair = old.words[path * old.stride + old.keyWords + PATH_PAIR]!;
-      const kept = table.open(resolution, this.#wayOf(table, resolution), pair);
-      const client = this.#clientRealm(table.key[0]!, resolution.egress, resolution.policy);
-      this.#held[client] = (this.#held[client] ?? 0) + 1;
-      table.count(kept, old.packets(path), old.bytes(path));
+      const way = this.#wayOf(table, resolution);
+      const kept = table.open(resolution, way, pair, this.#idle.tick);
+      const billed = this.ways.words[way + WAY_BILLED]!;
+      this.#held[billed] = (this.#held[billed] ?? 0) + 1;
+      table.copyUse(kept, old, path);
     }
     return table;
+  }
+
+  /** One more than may be kept can be on loan. */
+  #newTable(family: 4 | 6): PathTable {
+    return new PathTable(family, this.#maxPaths + 1);
   }
 }
 

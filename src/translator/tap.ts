@@ -4,10 +4,14 @@
  * @module
  */
 import { PcapngWriter } from '../packet/pcapng.ts';
+import { PATH_PAIR } from './layout.ts';
 import type { PathStatus, PathTable } from './path-table.ts';
 
 export interface PacketTap {
-  /** Whether packets of the path are shown; asked once for each path, until a new plan is loaded. */
+  /**
+   * Whether packets of the path are shown; asked once for each path, and again after a new plan or after
+   * very many other paths.
+   */
   wants(path: PathStatus): boolean;
   /**
    * Shows the packet `bytes[start .. end)`, without virtio-net header: as it came from the realm
@@ -27,8 +31,8 @@ export class TapPoint {
   readonly #tap: PacketTap;
   readonly #statusOf: (table: PathTable, path: number) => PathStatus;
   readonly #realmNames: readonly string[];
-  /** By IP version and path. */
-  readonly #isWanted = { 4: new Map<number, boolean>(), 6: new Map<number, boolean>() };
+  /** By `PATH_PAIR`, which stays a path's own as long as the path is there. */
+  readonly #isWanted = new Map<number, boolean>();
 
   constructor(
     tap: PacketTap,
@@ -40,10 +44,9 @@ export class TapPoint {
     this.#realmNames = realmNames;
   }
 
-  /** Paths have other numbers now. */
+  /** Asks about each path anew. */
   forget(): void {
-    this.#isWanted[4].clear();
-    this.#isWanted[6].clear();
+    this.#isWanted.clear();
   }
 
   /** Shows the packet, if those of its path are wanted. Parameters as of `PacketTap.packet`. */
@@ -56,17 +59,22 @@ export class TapPoint {
     start: number,
     end: number
   ): void {
-    const known = this.#isWanted[table.family];
-    let isWanted = known.get(path);
+    const known = this.#isWanted;
+    const pair = table.words[path * table.stride + table.keyWords + PATH_PAIR]!;
+    let isWanted = known.get(pair);
     if (isWanted === undefined) {
       isWanted = this.#tap.wants(this.#statusOf(table, path));
-      known.set(path, isWanted);
+      // Paths come and go; those that went are not told of here.
+      if (known.size >= MAX_KNOWN) known.clear();
+      known.set(pair, isWanted);
     }
     if (!isWanted) return;
     const bytes = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
     this.#tap.packet(direction, this.#realmNames[realm]!, bytes, start, end);
   }
 }
+
+const MAX_KNOWN = 65_536;
 
 export interface PcapngTapOptions {
   /** Takes the file, piece by piece. */

@@ -59,6 +59,10 @@ export class Tables {
     this.#presences.set(`${realm} ${of.realm} ${real} ${versionOf(address)}`, plainText(address));
   }
 
+  hasRealm(name: string): boolean {
+    return this.#realms.has(name);
+  }
+
   realm(name: string): Realm {
     return this.#realms.get(name)!;
   }

@@ -11,6 +11,7 @@ import { otherErrorHeader } from './icmp-errors.ts';
 import { isPartial, segmentSize, translatedOffload } from './offload.ts';
 import { ICMP, ICMPV6, VNET } from './packets.ts';
 import { type Packet, parseFrame } from './parse.ts';
+import { Paths } from './paths.ts';
 import { mayBeAnswered, rejection, tooBig } from './replies.ts';
 import { isNumbered, joined, rewritten, transportStartIn } from './rewrite.ts';
 import { Sessions } from './sessions.ts';
@@ -37,6 +38,7 @@ export interface NaiveOptions {
   readonly udpTimeoutMs?: number;
   readonly icmpTimeoutMs?: number;
   readonly fragmentTimeoutMs?: number;
+  readonly replyGraceMs?: number;
   /** Of each ingress realm. */
   readonly maxFragments?: number;
 }
@@ -49,10 +51,12 @@ export class NaiveTranslator {
   #identification = 0;
   readonly #sessions: Sessions;
   readonly #fragments: Fragments;
+  readonly #paths: Paths;
 
   constructor(plan: TranslationPlan, options: NaiveOptions = {}) {
     this.#tables = new Tables(plan);
     this.#sessions = new Sessions(options.udpTimeoutMs ?? 300_000, options.icmpTimeoutMs ?? 60_000);
+    this.#paths = new Paths(options.replyGraceMs ?? 120_000);
     this.#fragments = new Fragments(
       options.fragmentTimeoutMs ?? 15_000,
       options.maxFragments ?? 1024
@@ -63,6 +67,7 @@ export class NaiveTranslator {
   load(plan: TranslationPlan): void {
     this.#tables = new Tables(plan);
     this.#sessions.keep(this.#tables);
+    this.#paths.keep(this.#tables);
     this.#fragments.keep(this.#tables);
   }
 
@@ -135,15 +140,23 @@ export class NaiveTranslator {
     const egress = behind.realm;
     const family = versionOf(behind.address);
     const presence = tables.presenceOf(own, egress, family);
+    const paths = this.#paths;
+    // Whose path is open has been asked, or has asked itself.
+    const isKnown =
+      paths.has(realm, source, destination) ||
+      (presence !== undefined && paths.has(egress, behind.address, presence));
+    const isUnasked = !isRequest && !isKnown;
+    if (isUnasked && !paths.isGrace(realm, egress, this.#now)) return { verdict: 'DropNoSession' };
     if (presence === undefined) return { verdict: 'NeedsPresence', egress, source, family };
 
     const path = { egress, source: presence, destination: behind.address };
+    if (!isUnasked) paths.open({ realm, source, destination, path }, this.#now);
     const result = this.#sent(realm, frame, packet, path);
     if (result.verdict !== 'Forward') return result;
     if (hasSession && isRequest) {
       this.#sessions.request(session, { at: this.#now, realm, source, destination, path });
     }
-    if (packet.ip.fragment !== undefined) {
+    if (packet.ip.fragment !== undefined && !isUnasked) {
       this.#fragments.open(realm, packet.ip, path, this.#now);
     }
     return result;

@@ -242,8 +242,8 @@ describe.each(FAMILIES)('ICMP errors over IPv%i', (family) => {
       { ...UNREACHABLE[family], quoted: query(toCloud.after) }
     );
     const reply = udpPacket(back.before, { sourcePort: 53, destinationPort: 40_000 });
-    scene.forward('cloud', error);
     scene.forward('site-a', query(toCloud.before));
+    scene.forward('cloud', error);
     scene.forward('cloud', reply);
     expect(scene.paths().filter(({ ingress }) => ingress === 'cloud')).toEqual([
       {

@@ -46,6 +46,7 @@ describe('counters and paths', () => {
     scene.forward('site-a', request);
     scene.forward('site-a', request);
     const reply = { sourcePort: 5672, destinationPort: 49_500 };
+    scene.forward('site-b', build(way(6, 'site-b', 'cloud').before));
     scene.forward('cloud', tcpPacket(way(6, 'cloud', 'site-b').before, reply));
     // Refused packets of a known path are not the path's.
     scene.send('site-a', tcpPacket(way(4, 'site-a', 'cloud').before, { ...reply }));
@@ -60,6 +61,7 @@ describe('counters and paths', () => {
         packets: 2,
         bytes: 2 * request.length,
       },
+      expect.objectContaining({ ingress: 'site-b', packets: 1 }),
       {
         ingress: 'cloud',
         source: 'fd00::5',

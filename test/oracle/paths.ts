@@ -1,0 +1,56 @@
+/**
+ * Step 5 of the translator's rule for TCP, SCTP and ICMP errors: which paths packets have opened, and
+ * when each realm was first heard.
+ * @module
+ */
+import { isSamePath, type Path, type Tables } from './tables.ts';
+
+/** A path, and where it is entered. */
+interface Opened {
+  readonly realm: string;
+  readonly source: string;
+  readonly destination: string;
+  readonly path: Path;
+}
+
+export class Paths {
+  readonly #opened = new Map<string, Opened>();
+  readonly #heardAt = new Map<string, number>();
+  readonly #graceMs: number;
+
+  constructor(graceMs: number) {
+    this.#graceMs = graceMs;
+  }
+
+  /** Whether a packet has opened the path from one address of the realm to another. */
+  has(realm: string, source: string, destination: string): boolean {
+    return this.#opened.has(`${realm} ${source} ${destination}`);
+  }
+
+  /** Notes the path of a packet, which a request opens, and the reply to one. */
+  open(opened: Opened, now: number): void {
+    const { realm, source, destination } = opened;
+    this.#opened.set(`${realm} ${source} ${destination}`, opened);
+    if (!this.#heardAt.has(realm)) this.#heardAt.set(realm, now);
+  }
+
+  /** Whether replies between the realms pass to clients that were not heard since the start. */
+  isGrace(realm: string, other: string, now: number): boolean {
+    return [realm, other].some((each) => {
+      const heardAt = this.#heardAt.get(each);
+      return heardAt === undefined || now - heardAt < this.#graceMs;
+    });
+  }
+
+  /** Forgets the paths that a new plan does not have, and the realms. */
+  keep(tables: Tables): void {
+    for (const [key, { realm, source, destination, path }] of this.#opened) {
+      if (!tables.hasRealm(realm) || !isSamePath(path, tables.path(realm, source, destination))) {
+        this.#opened.delete(key);
+      }
+    }
+    for (const realm of this.#heardAt.keys()) {
+      if (!tables.hasRealm(realm)) this.#heardAt.delete(realm);
+    }
+  }
+}

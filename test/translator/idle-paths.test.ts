@@ -1,0 +1,194 @@
+/**
+ * What makes room when the table of paths, or a realm's share of it, is full: paths that no packet has
+ * taken for a while, and no others.
+ */
+import { describe, expect, test } from 'vitest';
+import type { PacketTranslatorOptions, TranslationPlan } from '../../src/translator/index.ts';
+import { PathTable } from '../../src/translator/path-table.ts';
+import { Verdict } from '../../src/translator/verdict.ts';
+import { tcpPacket } from '../oracle/packets.ts';
+import { Random } from '../oracle/random.ts';
+import { Scene } from './scene.ts';
+
+const IDLE_MS = 300_000;
+const SITES = ['site-a', 'site-b'];
+const PORTS = { sourcePort: 40_000, destinationPort: 5672 };
+
+/** Each site has as many hosts as are asked for; all talk to one service of the cloud. */
+function planOf(hosts: number): TranslationPlan {
+  return {
+    realms: ['cloud', ...SITES].map((name) => ({
+      name,
+      sources: ['10.0.0.0/8', 'fd00::/16'],
+      pools: ['100.64.0.0/10', 'fd64::/16'],
+    })),
+    presences: SITES.flatMap((realm, site) => [
+      { realm, address: '100.64.0.1', of: { realm: 'cloud', address: '10.0.0.1' } },
+      { realm, address: '100.64.0.2', of: { realm: 'cloud', address: 'fd00::1' } },
+      ...Array.from({ length: hosts }, (_, i) => [
+        { realm: 'cloud', address: presenceOf(site, i), of: { realm, address: hostOf(i) } },
+        {
+          realm: 'cloud',
+          address: `fd64::${site}:${i.toString(16)}`,
+          of: { realm, address: hostOf(i) },
+        },
+      ]).flat(),
+    ]),
+    permits: SITES.flatMap((realm) =>
+      ['10.0.0.1', 'fd00::1'].map((address) => ({
+        realm,
+        service: { realm: 'cloud', address },
+        ports: ['tcp/5672'],
+      }))
+    ),
+  };
+}
+
+const hostOf = (i: number): string => `10.1.${i >> 8}.${i & 255}`;
+const presenceOf = (site: number, i: number): string => `100.65.${4 * site + (i >> 8)}.${i & 255}`;
+
+function sceneOf(hosts: number, options: PacketTranslatorOptions): Scene {
+  const scene = new Scene({ ...options, plan: planOf(hosts) });
+  scene.translator.advance(0);
+  return scene;
+}
+
+function send(scene: Scene, site: string, host: number, destination = '100.64.0.1'): string {
+  return scene.send(site, tcpPacket({ source: hostOf(host), destination }, PORTS)).verdict;
+}
+
+/** Lets time pass as a gateway does, which tells it often. */
+function pass(scene: Scene, fromMs: number, toMs: number): void {
+  for (let now = fromMs; now <= toMs; now += 1000) scene.translator.advance(now);
+}
+
+describe('a full table', () => {
+  test.each([
+    ['the table', { maxPaths: 100 }],
+    ["a realm's share", { maxPathsOfRealm: 100 }],
+  ])('%s: an idle path makes room, one in use does not', (_, options) => {
+    const scene = sceneOf(300, options);
+    for (let host = 0; host < 100; host++) expect(send(scene, 'site-a', host)).toBe('Forward');
+    expect(send(scene, 'site-a', 100)).toBe('DropTableFull');
+
+    pass(scene, 0, IDLE_MS);
+    // Half of them are in use; the others have been idle for as long as they may.
+    for (let host = 0; host < 50; host++) expect(send(scene, 'site-a', host)).toBe('Forward');
+    pass(scene, IDLE_MS, 1.5 * IDLE_MS);
+    for (let host = 100; host < 150; host++) expect(send(scene, 'site-a', host)).toBe('Forward');
+    expect(send(scene, 'site-a', 150)).toBe('DropTableFull');
+    const sources = scene.paths().map(({ source }) => source);
+    const kept = [...Array(50).keys(), ...Array.from({ length: 50 }, (_, i) => 100 + i)];
+    expect(sources.sort()).toEqual(kept.map(hostOf).sort());
+    expect(scene.translator.pathsOf('site-a')).toBe(100);
+    // Those that ended are opened again when they may be: when others have been idle.
+    pass(scene, 1.5 * IDLE_MS, 4 * IDLE_MS);
+    for (let host = 50; host < 150; host++) expect(send(scene, 'site-a', host)).toBe('Forward');
+  });
+
+  test('no path ends while there is room, however long it is idle', () => {
+    const scene = sceneOf(300, { maxPaths: 100 });
+    for (let host = 0; host < 99; host++) send(scene, 'site-a', host);
+    pass(scene, 0, 20 * IDLE_MS);
+    expect(send(scene, 'site-a', 99)).toBe('Forward');
+    expect(scene.paths()).toHaveLength(100);
+  });
+
+  test('the share of one realm makes no room out of the paths of another', () => {
+    const scene = sceneOf(300, { maxPathsOfRealm: 100 });
+    for (let host = 0; host < 100; host++) send(scene, 'site-b', host);
+    pass(scene, 0, IDLE_MS);
+    for (let host = 0; host < 100; host++) send(scene, 'site-a', host);
+    pass(scene, IDLE_MS, 1.5 * IDLE_MS);
+    expect(send(scene, 'site-a', 100)).toBe('DropTableFull');
+    expect(scene.translator.pathsOf('site-b')).toBe(100);
+    expect(send(scene, 'site-b', 100)).toBe('Forward');
+  });
+
+  test('the path that has been idle longest ends first', () => {
+    const scene = sceneOf(300, { maxPaths: 50 });
+    for (let host = 0; host < 50; host++) {
+      send(scene, 'site-a', host);
+      pass(scene, host * IDLE_MS, (host + 1) * IDLE_MS);
+    }
+    for (let host = 50; host < 60; host++) send(scene, 'site-a', host);
+    const sources = new Set(scene.paths().map(({ source }) => source));
+    expect([...Array(10).keys()].filter((host) => sources.has(hostOf(host)))).toEqual([]);
+    expect(sources.size).toBe(50);
+  });
+
+  test('a new plan does not make idle paths young', () => {
+    const scene = sceneOf(300, { maxPaths: 100 });
+    for (let host = 0; host < 100; host++) send(scene, 'site-a', host);
+    pass(scene, 0, 2 * IDLE_MS);
+    scene.translator.load(planOf(300));
+    expect(send(scene, 'site-a', 100)).toBe('Forward');
+  });
+
+  test('what explain says of a path that needs room changes nothing', () => {
+    const scene = sceneOf(300, { maxPaths: 10 });
+    const packet = tcpPacket({ source: hostOf(10), destination: '100.64.0.1' }, PORTS);
+    for (let host = 0; host < 10; host++) send(scene, 'site-a', host);
+    expect(scene.translator.explain(packet, 'site-a').verdict).toBe('DropTableFull');
+    pass(scene, 0, 2 * IDLE_MS);
+    const before = scene.paths();
+    expect(scene.translator.explain(packet, 'site-a').verdict).toBe('Forward');
+    expect(scene.paths()).toEqual(before);
+  });
+
+  test('paths that lead to the other IP version give their place back', () => {
+    const scene = sceneOf(300, { maxPaths: 20 });
+    for (let round = 0; round < 10; round++) {
+      for (let host = 0; host < 20; host++) {
+        const destination = (host + round) % 2 === 0 ? '100.64.0.1' : '100.64.0.2';
+        expect(send(scene, 'site-a', 20 * round + host, destination)).toBe('Forward');
+      }
+      pass(scene, 2 * round * IDLE_MS, 2 * (round + 1) * IDLE_MS);
+    }
+    for (const { source, egress, newSource, newDestination } of scene.paths()) {
+      const host = Array.from({ length: 300 }, (_, i) => i).find((i) => hostOf(i) === source)!;
+      expect(egress).toBe('cloud');
+      expect([presenceOf(0, host), `fd64::${host.toString(16)}`]).toContain(newSource);
+      expect(['10.0.0.1', 'fd00::1']).toContain(newDestination);
+    }
+  });
+
+  test.each([999, 86_400_001, Number.NaN])('pathIdleMs cannot be %d', (pathIdleMs) => {
+    expect(() => new Scene({ pathIdleMs })).toThrow(/^pathIdleMs must be/);
+  });
+});
+
+test('a table of paths finds what it holds and nothing else, whatever is opened and closed', () => {
+  const random = new Random(7);
+  const table = new PathTable(4, 4096);
+  const held = new Map<number, string>();
+  const resolution = {
+    verdict: Verdict.Forward,
+    egress: 1,
+    family: 4 as const,
+    policy: 1,
+    source: new Int32Array(4),
+    destination: new Int32Array(4),
+  };
+  const keyOf = (n: number): number[] => [n % 3, n * 7919, n >> 2];
+  for (let step = 0; step < 50_000; step++) {
+    const n = random.below(3000);
+    table.key.set(keyOf(n));
+    const path = table.find();
+    expect(path >= 0).toBe(held.has(n));
+    if (path < 0 && (held.size < 500 || random.chance(0.3))) {
+      resolution.source[0] = n;
+      table.open(resolution, 0, 2 * n, step);
+      held.set(n, String(n));
+    } else if (path >= 0 && random.chance(0.7)) {
+      expect(table.newAddresses(path, 4).words[table.newAddresses(path, 4).at]).toBe(n);
+      table.close(path, 4);
+      held.delete(n);
+    }
+    expect(table.size).toBe(held.size);
+  }
+  for (let n = 0; n < 3000; n++) {
+    const [realm, source, destination] = keyOf(n) as [number, number, number];
+    expect(table.find3(realm, source | 0, destination) >= 0).toBe(held.has(n));
+  }
+});
