@@ -19,6 +19,8 @@ export type TunnelState = 'connecting' | 'up' | 'waiting' | 'closed';
 export interface ConnectionInfo {
   readonly remoteAddress: string;
   readonly remotePort: number;
+  /** Who the peer is, by its certificate. */
+  readonly peer: GatewayIdentity;
   /** The peer's end-entity certificate, verified. */
   readonly certificate: X509Certificate;
   /** TLS cipher suite, for example `TLS_AES_256_GCM_SHA384`. */
@@ -52,8 +54,11 @@ export interface TunnelEvents {
  * without a copy, `sendPacket` is the one with.
  */
 export interface Tunnel extends EventEmitter<TunnelEvents> {
-  /** Who the peer is, by its verified certificate. */
-  readonly peer: GatewayIdentity;
+  /**
+   * Who the peer is, by the verified certificate of the first lane. A dialled tunnel does not know before it has
+   * been up, and keeps what it knows when it goes down.
+   */
+  readonly peer: GatewayIdentity | undefined;
   readonly state: TunnelState;
   /** Of the first lane of the tunnel that is up. */
   readonly info: ConnectionInfo | undefined;
@@ -122,13 +127,18 @@ export interface Tunnel extends EventEmitter<TunnelEvents> {
   destroy(): void;
 }
 
-/** Reads what Node knows of a connection whose handshake is done. */
-export function connectionInfo(socket: TLSSocket): ConnectionInfo {
+/** Collects what is known of a connection whose handshake is done, and whose peer is verified to be `peer`. */
+export function connectionInfo(
+  socket: TLSSocket,
+  peer: GatewayIdentity,
+  certificate: X509Certificate
+): ConnectionInfo {
   const ephemeral = socket.getEphemeralKeyInfo();
   return {
     remoteAddress: socket.remoteAddress ?? '',
     remotePort: socket.remotePort ?? 0,
-    certificate: socket.getPeerX509Certificate()!,
+    peer,
+    certificate,
     cipher: socket.getCipher().name,
     keyExchange: ephemeral !== null && 'name' in ephemeral ? ephemeral.name : undefined,
   };

@@ -74,6 +74,19 @@ describe('a dialled tunnel', () => {
     expect(tunnel.info?.certificate.subjectAltName).toBe('URI:spiffe://example.org/cloud');
   });
 
+  test('knows its peer by the certificate and not by what was expected, also when it is down', async () => {
+    const listener = await listen();
+    const tunnel = dial(listener.port);
+    expect(tunnel.peer).toBeUndefined();
+    const [info] = await next(tunnel, 'up');
+    expect(info.peer).toEqual(CLOUD);
+    expect(tunnel.peer).toBe(info.peer);
+    const down = next(tunnel, 'down');
+    await listener.close();
+    await down;
+    expect(tunnel.peer).toBe(info.peer);
+  });
+
   test('delivers packets that come in one piece with WELCOME', async () => {
     const port = await serve((peer) => {
       peer.socket.write(
