@@ -21,6 +21,7 @@ import {
   PeerProtocolError,
   PeerRefusedError,
 } from '../errors.ts';
+import { keyExchangeGroups } from '../key-exchange.ts';
 import {
   checkGranted,
   clockFault,
@@ -146,6 +147,7 @@ class Visit {
       host: hostname.replace(/^\[|\]$/g, ''),
       port: Number(port === '' ? 443 : port),
       minVersion: 'TLSv1.3',
+      ecdhCurve: keyExchangeGroups(),
       ALPNProtocols: ['http/1.1'],
     };
     this.#deadline = setTimeout(() => {

@@ -6,6 +6,7 @@
 import { X509Certificate } from 'node:crypto';
 import { connect, type SecureContext, type TLSSocket } from 'node:tls';
 import { CertificateError } from '../errors.ts';
+import { keyExchangeOf } from '../key-exchange.ts';
 import { formatIdentity, type GatewayIdentity, identityOfCertificate } from '../pki/names.ts';
 import type { Json } from '../store/store.ts';
 import { FrameType } from './frame.ts';
@@ -26,6 +27,7 @@ export interface AttemptOptions {
   readonly port: number;
   readonly context: SecureContext;
   readonly expectedPeer: GatewayIdentity;
+  /** Without the group of the key exchange. */
   readonly hello: Hello;
   readonly timeoutMs: number;
   readonly lane: LaneOptions;
@@ -92,7 +94,7 @@ export class DialAttempt {
       return;
     }
     if (socket.alpnProtocol === ALPN_PROTOCOL)
-      this.#greet(connectionInfo(socket, peer, certificate));
+      this.#greet(connectionInfo(socket, peer, certificate, keyExchangeOf(socket)));
     else this.#fail(CloseCode.ProtocolError, `the server does not speak ${ALPN_PROTOCOL}`);
   }
 
@@ -106,7 +108,8 @@ export class DialAttempt {
       }),
       this.#options.lane
     );
-    lane.sendHandshake(FrameType.Hello, this.#options.hello);
+    const { keyExchange } = info;
+    lane.sendHandshake(FrameType.Hello, { ...this.#options.hello, keyExchange });
   }
 
   #onWelcome(lane: TlsLane, message: Json, info: ConnectionInfo): string | undefined {

@@ -2,6 +2,8 @@
  * Tunnels: mutually authenticated connections between gateways, for packets and control messages.
  * @module
  */
+
+export type { KeyExchangeGroup } from '../key-exchange.ts';
 export type { AcceptedTunnel } from './accepted.ts';
 export { type BackoffOptions, backoffDelayMs } from './backoff.ts';
 export type { TunnelCredentials } from './credentials.ts';

@@ -288,7 +288,8 @@ export class TunnelListener extends EventEmitter<ListenerEvents> {
     this.#handshakes.done(handshake);
     this.#lanes.set(lane, candidate.certificate);
     void lane.gone.then(() => this.#lanes.delete(lane));
-    const info = connectionInfo(socket, candidate.identity, candidate.certificate);
+    const { identity, certificate } = candidate;
+    const info = connectionInfo(socket, identity, certificate, hello.keyExchange);
     if (tunnel === undefined) this.#welcome(lane, hello, id, info);
     else if (isFirst(hello)) tunnel.succeed(lane, info);
     else tunnel.join(lane, info);

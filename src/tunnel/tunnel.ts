@@ -6,6 +6,7 @@ import type { X509Certificate } from 'node:crypto';
 import type { TLSSocket } from 'node:tls';
 import type { EventEmitter } from 'eventemitter3';
 import type { PeerRefusedError } from '../errors.ts';
+import type { KeyExchangeGroup } from '../key-exchange.ts';
 import type { GatewayIdentity } from '../pki/names.ts';
 import type { Json } from '../store/store.ts';
 import type { FrameType } from './frame.ts';
@@ -25,8 +26,12 @@ export interface ConnectionInfo {
   readonly certificate: X509Certificate;
   /** TLS cipher suite, for example `TLS_AES_256_GCM_SHA384`. */
   readonly cipher: string;
-  /** Group of the key exchange, for example `X25519`, where Node tells: to the dialling side. */
-  readonly keyExchange: string | undefined;
+  /**
+   * The group in which the two sides have agreed on a key. The dialling side knows it; the listening side allows no
+   * other group than these, and which of them was used Node does not tell it: there it is what the peer says, and
+   * undefined if the peer says nothing.
+   */
+  readonly keyExchange: KeyExchangeGroup | undefined;
 }
 
 export interface TunnelEvents {
@@ -131,15 +136,15 @@ export interface Tunnel extends EventEmitter<TunnelEvents> {
 export function connectionInfo(
   socket: TLSSocket,
   peer: GatewayIdentity,
-  certificate: X509Certificate
+  certificate: X509Certificate,
+  keyExchange: KeyExchangeGroup | undefined
 ): ConnectionInfo {
-  const ephemeral = socket.getEphemeralKeyInfo();
   return {
     remoteAddress: socket.remoteAddress ?? '',
     remotePort: socket.remotePort ?? 0,
     peer,
     certificate,
     cipher: socket.getCipher().name,
-    keyExchange: ephemeral !== null && 'name' in ephemeral ? ephemeral.name : undefined,
+    keyExchange,
   };
 }

@@ -60,6 +60,7 @@ describe('a dialled tunnel', () => {
       software: 'edge/2',
       tunnel: expect.stringMatching(/^[0-9a-f]{32}$/),
       lane: 0,
+      keyExchange: expect.stringMatching(/^X25519/),
     });
     expect(tunnel.state).toBe('connecting');
     expect(tunnel.reserve()).toBe(-1);
