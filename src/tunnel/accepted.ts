@@ -35,7 +35,7 @@ export class AcceptedTunnel extends LaneTunnel {
   #info: ConnectionInfo;
   #state: TunnelState = 'up';
 
-  /** Takes over a lane that is up. */
+  /** Made by a `TunnelListener`, of a lane that is up. */
   constructor(first: TlsLane, options: AcceptedOptions) {
     super(options.lane);
     this.#info = options.info;
