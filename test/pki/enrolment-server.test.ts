@@ -100,7 +100,9 @@ describe('EnrolmentServer', () => {
         });
         expect(await outcome).toMatch(/HANDSHAKE_FAILURE$/);
         socket.destroy();
-        await vi.waitFor(() => expect(server.counters.handshakeFailures).toBe(failures));
+        await vi.waitFor(() => expect(server.counters.handshakeFailures).toBe(failures), {
+          timeout: 20_000,
+        });
         await server.renewCertificate();
       }
     }

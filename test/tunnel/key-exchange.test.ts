@@ -88,10 +88,12 @@ describe('a listener', () => {
     // Node forgets the groups of a server that gets other credentials, unless they come with those.
     listener.updateCredentials(cloud);
     await refused();
-    await vi.waitFor(() =>
-      expect(Object.fromEntries(listener.counters.failed)).toEqual({
-        ERR_SSL_NO_SUITABLE_KEY_SHARE: 2,
-      })
+    await vi.waitFor(
+      () =>
+        expect(Object.fromEntries(listener.counters.failed)).toEqual({
+          ERR_SSL_NO_SUITABLE_KEY_SHARE: 2,
+        }),
+      PATIENCE
     );
   });
 });
@@ -141,7 +143,7 @@ describe('a tunnel that dials', () => {
       await once(relay.listen(0, '127.0.0.1'), 'listening');
       try {
         const tunnel = dial((relay.address() as { port: number }).port);
-        await vi.waitFor(() => expect(fromServer.length).toBeGreaterThan(0));
+        await vi.waitFor(() => expect(fromServer.length).toBeGreaterThan(0), PATIENCE);
         tunnel.destroy();
         const bytes = Buffer.concat(fromServer);
         expect(bytes.includes(HELLO_RETRY_RANDOM)).toBe(false);
@@ -152,6 +154,8 @@ describe('a tunnel that dials', () => {
   );
 });
 
+/** For a busy machine. */
+const PATIENCE = { timeout: 20_000 };
 /** The `random` by which a ServerHello asks for another key share (RFC 8446 section 4.1.3). */
 const HELLO_RETRY_RANDOM: Buffer = Buffer.from(
   'cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c',
