@@ -231,14 +231,14 @@ export class LocalMember implements Member {
   }
 
   #onTunnel(tunnel: Tunnel & { readonly info: ConnectionInfo }): void {
-    if (tunnel.peer.role !== 'site') return;
-    const { site } = tunnel.peer;
+    const { peer, remoteAddress, cipher } = tunnel.info;
+    if (peer.role !== 'site') return;
+    const { site } = peer;
     for (const other of this.#tunnelsOf(site)) {
       if (other === tunnel) continue;
       void other.close(CloseCode.Replaced, 'a newer tunnel of this site is up');
     }
     const detach = this.#dataPlane!.attach(site, tunnel);
-    const { remoteAddress, cipher } = tunnel.info;
     const siteTunnel: SiteTunnel = {
       site,
       remoteAddress,

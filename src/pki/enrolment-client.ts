@@ -21,6 +21,7 @@ import {
   PeerProtocolError,
   PeerRefusedError,
 } from '../errors.ts';
+import { keyExchangeGroups } from '../key-exchange.ts';
 import {
   checkGranted,
   clockFault,
@@ -133,8 +134,8 @@ async function exchange(
 /** The connections to one endpoint; whatever goes wrong with them is an `EndpointFailure`. */
 class Visit {
   readonly #endpoint: string;
-  readonly #host: string;
-  readonly #port: number;
+  /** Options of both connections. */
+  readonly #server: tls.ConnectionOptions & { readonly host: string };
   readonly #sockets = new Set<TLSSocket>();
   readonly #deadline: NodeJS.Timeout;
   #fail: (failure: EndpointFailure) => void = () => {};
@@ -142,8 +143,13 @@ class Visit {
   constructor(endpoint: string, timeoutMs: number) {
     const { hostname, port } = new URL(endpoint);
     this.#endpoint = endpoint;
-    this.#host = hostname.replace(/^\[|\]$/g, '');
-    this.#port = Number(port === '' ? 443 : port);
+    this.#server = {
+      host: hostname.replace(/^\[|\]$/g, ''),
+      port: Number(port === '' ? 443 : port),
+      minVersion: 'TLSv1.3',
+      ecdhCurve: keyExchangeGroups(),
+      ALPNProtocols: ['http/1.1'],
+    };
     this.#deadline = setTimeout(() => {
       this.#fail(this.failure(`no answer within ${timeoutMs} ms`));
     }, timeoutMs);
@@ -161,8 +167,8 @@ class Visit {
 
   /** The certificates that the server shows, its own first. Nobody has verified them. */
   shownChain(): Promise<X509Certificate[]> {
-    // Every chain is accepted, and none by an anchor of the system's.
-    const socket = this.#connect({ ca: [], rejectUnauthorized: false });
+    // Every chain is accepted, and none because an anchor of the system verifies it. Nothing may be sent here.
+    const socket = this.#keep(tls.connect({ ...this.#server, ca: [], rejectUnauthorized: false }));
     return this.#step(socket, (resolve) => {
       socket.on('secureConnect', () => {
         const shown: X509Certificate[] = [];
@@ -186,19 +192,28 @@ class Visit {
     now: () => number
   ): Promise<TLSSocket> {
     let clock: string | undefined;
-    const socket = this.#connect({
-      ca: root.toString(),
-      rejectUnauthorized: true,
-      // Called when the chain is verified. The host's name is no matter, the identity is.
-      checkServerIdentity: (_host, { raw }) => {
-        const leaf = new X509Certificate(raw);
-        clock = clockFault([leaf], now());
-        return clock === undefined ? cloudFault(leaf, token) : new CertificateError(clock);
-      },
-    });
+    const socket = this.#keep(
+      tls.connect({
+        ...this.#server,
+        ca: root.toString(),
+        // By default the environment variable NODE_TLS_REJECT_UNAUTHORIZED could switch the verification off.
+        rejectUnauthorized: true,
+        // Called when the chain is verified. The host's name is no matter, the identity is.
+        checkServerIdentity: (_host, { raw }) => {
+          const leaf = new X509Certificate(raw);
+          clock = clockFault([leaf], now());
+          return clock === undefined ? cloudFault(leaf, token) : new CertificateError(clock);
+        },
+      })
+    );
     return this.#step(
       socket,
-      (resolve) => socket.on('secureConnect', () => resolve(socket)),
+      (resolve, reject) => {
+        socket.on('secureConnect', () => {
+          if (socket.authorized) resolve(socket);
+          else reject(this.failure('its certificate is not verified', true));
+        });
+      },
       (error) => {
         // Null unless a certificate is the reason.
         const fault = socket.authorizationError as unknown as string | null | undefined;
@@ -221,7 +236,7 @@ class Visit {
         createConnection: () => socket,
         method: 'POST',
         path: ENROLMENT_PATH,
-        host: this.#host,
+        host: this.#server.host,
         headers: { 'content-type': 'application/json' },
       });
       const fail = (error: Error) => reject(this.failure(error.message));
@@ -243,14 +258,8 @@ class Visit {
     });
   }
 
-  #connect(options: tls.ConnectionOptions): TLSSocket {
-    const socket = tls.connect({
-      ...options,
-      host: this.#host,
-      port: this.#port,
-      minVersion: 'TLSv1.3',
-      ALPNProtocols: ['http/1.1'],
-    });
+  /** Has a connection closed with the others. */
+  #keep(socket: TLSSocket): TLSSocket {
     this.#sockets.add(socket);
     return socket;
   }

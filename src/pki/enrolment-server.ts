@@ -11,6 +11,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import https from 'node:https';
 import net, { type AddressInfo, type Socket } from 'node:net';
+import type { SecureContextOptions } from 'node:tls';
 import { ConnectionGate, type GateLimits, resolveGateLimits } from '../connection-gate.ts';
 import {
   ApiMisuseError,
@@ -19,6 +20,7 @@ import {
   EnvironmentError,
   StoreError,
 } from '../errors.ts';
+import { keyExchangeGroups } from '../key-exchange.ts';
 import type { CertificateAuthority } from './authority.ts';
 import type { IssuedCertificate } from './authority-options.ts';
 import {
@@ -125,7 +127,7 @@ export class EnrolmentServer {
     this.#certificate = new ShownCertificate({
       authority: this.#authority,
       lifetimeMs: positive('certificateLifetimeMs', certificateLifetimeMs),
-      use: (shown) => this.#open?.server.setSecureContext({ ...shown, minVersion: 'TLSv1.3' }),
+      use: (shown) => this.#open?.server.setSecureContext({ ...shown, ...tlsProfile() }),
       onError: this.#onError,
     });
   }
@@ -142,7 +144,7 @@ export class EnrolmentServer {
     if (this.#open !== undefined) throw new ApiMisuseError('the enrolment server listens already');
     // It listens on nothing: the door hands it those who may come in, so the others cost no TLS.
     const server = https.createServer({
-      minVersion: 'TLSv1.3',
+      ...tlsProfile(),
       handshakeTimeout: this.#timeoutMs,
       maxHeaderSize: MAX_HEADER_BYTES,
       keepAlive: false,
@@ -337,6 +339,10 @@ function statusOf(error: unknown): number {
   if (error instanceof EnrolmentError) return 403;
   if (error instanceof CertificateError) return 400;
   return error instanceof StoreError ? 503 : 500;
+}
+
+function tlsProfile(): Pick<SecureContextOptions, 'minVersion' | 'ecdhCurve'> {
+  return { minVersion: 'TLSv1.3', ecdhCurve: keyExchangeGroups() };
 }
 
 /** Reads no further when there are more than `maxBytes`. */

@@ -13,7 +13,6 @@ import type { TlsLane } from './tls-lane.ts';
 import type { ConnectionInfo, TunnelState } from './tunnel.ts';
 
 export interface AcceptedOptions {
-  readonly peer: GatewayIdentity;
   readonly info: ConnectionInfo;
   readonly hello: Hello;
   readonly lane: LaneOptions;
@@ -36,9 +35,9 @@ export class AcceptedTunnel extends LaneTunnel {
   #info: ConnectionInfo;
   #state: TunnelState = 'up';
 
-  /** Takes over a lane that is up. */
+  /** Made by a `TunnelListener`, of a lane that is up. */
   constructor(first: TlsLane, options: AcceptedOptions) {
-    super(options.peer, options.lane);
+    super(options.lane);
     this.#info = options.info;
     this.software = options.hello.software;
     this.#options = options;
@@ -53,6 +52,10 @@ export class AcceptedTunnel extends LaneTunnel {
     });
     this.begin(first, options.info);
     this.#expiry.watch(options.info.certificate);
+  }
+
+  get peer(): GatewayIdentity {
+    return this.#info.peer;
   }
 
   get state(): TunnelState {

@@ -1,10 +1,11 @@
 /**
- * The TLS profile of a tunnel: version 1.3 only, own certificate, own trust anchors, no resumption.
+ * The TLS profile of a tunnel: version 1.3 only, own certificate, own trust anchors, few groups, no resumption.
  * @module
  */
 import { constants } from 'node:crypto';
 import { createSecureContext, type SecureContext, type SecureContextOptions } from 'node:tls';
 import { CertificateError } from '../errors.ts';
+import { keyExchangeGroups } from '../key-exchange.ts';
 import { fastestCiphers } from './ciphers.ts';
 
 /** PEM texts. */
@@ -24,6 +25,7 @@ export function tlsProfile({ key, cert, ca }: TunnelCredentials): SecureContextO
     minVersion: 'TLSv1.3',
     maxVersion: 'TLSv1.3',
     ciphers: fastestCiphers(),
+    ecdhCurve: keyExchangeGroups(),
     // A resumed session would pass by the check of the certificate. OpenSSL sends tickets still, but
     // they name sessions that it would have to ask for, and that nobody keeps.
     secureOptions: constants.SSL_OP_NO_TICKET,

@@ -1,10 +1,12 @@
 /**
- * One attempt of the dialling side to bring up a lane: TCP, TLS, the look at the peer's certificate,
- * HELLO, and the wait for WELCOME.
+ * One attempt of the dialling side to bring up a lane: TCP, TLS, the check of the server's certificate, HELLO, and
+ * the wait for WELCOME. Nothing is sent before the certificate is verified.
  * @module
  */
 import { X509Certificate } from 'node:crypto';
 import { connect, type SecureContext, type TLSSocket } from 'node:tls';
+import { CertificateError } from '../errors.ts';
+import { keyExchangeOf } from '../key-exchange.ts';
 import { formatIdentity, type GatewayIdentity, identityOfCertificate } from '../pki/names.ts';
 import type { Json } from '../store/store.ts';
 import { FrameType } from './frame.ts';
@@ -25,6 +27,7 @@ export interface AttemptOptions {
   readonly port: number;
   readonly context: SecureContext;
   readonly expectedPeer: GatewayIdentity;
+  /** Without the group of the key exchange. */
   readonly hello: Hello;
   readonly timeoutMs: number;
   readonly lane: LaneOptions;
@@ -55,15 +58,14 @@ export class DialAttempt {
       ALPNProtocols: [ALPN_PROTOCOL],
       // No SNI: the peer is known by its identity, and its name is not to be seen on the way.
       servername: '',
-      checkServerIdentity: (_host, { raw }) => identityFault(raw, expectedPeer),
+      // By default the environment variable NODE_TLS_REJECT_UNAUTHORIZED could switch the verification off.
+      rejectUnauthorized: true,
+      checkServerIdentity: (_host, { raw }) => serverFault(raw, expectedPeer),
     });
     this.#socket = socket;
     socket.on('error', (error) => this.#fail(CloseCode.ConnectionLost, error.message));
     socket.on('close', () => this.#fail(CloseCode.ConnectionLost, 'the connection was closed'));
-    socket.on('secureConnect', () => {
-      if (socket.alpnProtocol === ALPN_PROTOCOL) this.#greet();
-      else this.#fail(CloseCode.ProtocolError, `the server does not speak ${ALPN_PROTOCOL}`);
-    });
+    socket.on('secureConnect', () => this.#onSecure());
     this.#cancelTimer = options.lane.timers.after(timeoutMs, () => {
       this.#fail(CloseCode.HandshakeTimeout, `no acknowledgement within ${timeoutMs} ms`);
     });
@@ -75,26 +77,46 @@ export class DialAttempt {
     this.#socket.destroy();
   }
 
-  #greet(): void {
+  /** TLS is up: who the server is, is read from its certificate again, now that OpenSSL has verified it. */
+  #onSecure(): void {
     if (this.#outcome === undefined) return;
     const socket = this.#socket;
+    const certificate = socket.getPeerX509Certificate();
+    if (!socket.authorized || certificate === undefined) {
+      this.#fail(CloseCode.Untrusted, 'the certificate of the server is not verified');
+      return;
+    }
+    let peer: GatewayIdentity;
+    try {
+      peer = checkServer(certificate, this.#options.expectedPeer);
+    } catch (error) {
+      this.#fail(CloseCode.WrongIdentity, (error as Error).message);
+      return;
+    }
+    if (socket.alpnProtocol === ALPN_PROTOCOL)
+      this.#greet(connectionInfo(socket, peer, certificate, keyExchangeOf(socket)));
+    else this.#fail(CloseCode.ProtocolError, `the server does not speak ${ALPN_PROTOCOL}`);
+  }
+
+  #greet(info: ConnectionInfo): void {
     const lane: TlsLane = new TlsLane(
-      socket,
+      this.#socket,
       FrameType.Welcome,
       handshakeOwner({
-        onHandshake: (message) => this.#onWelcome(lane, message),
+        onHandshake: (message) => this.#onWelcome(lane, message, info),
         onLaneClosed: (cause) => this.#finish()?.onFailed(cause),
       }),
       this.#options.lane
     );
-    lane.sendHandshake(FrameType.Hello, this.#options.hello);
+    const { keyExchange } = info;
+    lane.sendHandshake(FrameType.Hello, { ...this.#options.hello, keyExchange });
   }
 
-  #onWelcome(lane: TlsLane, message: Json): string | undefined {
+  #onWelcome(lane: TlsLane, message: Json, info: ConnectionInfo): string | undefined {
     const welcome = readWelcome(message);
     if (welcome === undefined) return 'the WELCOME is malformed';
     lane.becomeUp(welcome.keepaliveMs);
-    this.#finish()?.onUp(lane, welcome, connectionInfo(this.#socket));
+    this.#finish()?.onUp(lane, welcome, info);
     return undefined;
   }
 
@@ -115,19 +137,30 @@ export class DialAttempt {
   }
 }
 
-function identityFault(raw: Buffer, expected: GatewayIdentity): Error | undefined {
+/** What is wrong with the certificate of a server, in the form that Node asks for. */
+function serverFault(raw: Buffer, expected: GatewayIdentity): Error | undefined {
   try {
-    const certificate = new X509Certificate(raw);
-    // Without a purpose, OpenSSL lets a certificate pass for any (RFC 5280 section 4.2.1.12).
-    if (certificate.keyUsage?.includes(SERVER_AUTH) !== true) {
-      return new Error('the certificate of the server is not for servers');
-    }
-    const found = formatIdentity(identityOfCertificate(certificate));
-    if (found === formatIdentity(expected)) return undefined;
-    return new Error(`the server is ${found}, not ${formatIdentity(expected)}`);
+    checkServer(new X509Certificate(raw), expected);
+    return undefined;
   } catch (error) {
     return error as Error;
   }
+}
+
+/**
+ * Reads who the server is from its certificate. That the certificate is genuine is for OpenSSL to verify.
+ *
+ * @throws {CertificateError} if the certificate is not for servers, or does not name the expected gateway.
+ */
+function checkServer(certificate: X509Certificate, expected: GatewayIdentity): GatewayIdentity {
+  // OpenSSL lets a certificate that names no purpose pass for any (RFC 5280 section 4.2.1.12).
+  if (certificate.keyUsage?.includes(SERVER_AUTH) !== true) {
+    throw new CertificateError('the certificate of the server is not for servers');
+  }
+  const found = identityOfCertificate(certificate);
+  const [name, wanted] = [formatIdentity(found), formatIdentity(expected)];
+  if (name !== wanted) throw new CertificateError(`the server is ${name}, not ${wanted}`);
+  return found;
 }
 
 /** id-kp-serverAuth. */

@@ -63,6 +63,8 @@ export class DialledTunnel extends LaneTunnel {
   readonly #maxLanes: number;
   #context: SecureContext;
   #state: TunnelState = 'connecting';
+  /** Of the connection that was up last. */
+  #peer: GatewayIdentity | undefined;
   #info: ConnectionInfo | undefined;
   #attempt: DialAttempt | undefined;
   #cancelTimer: () => void = () => {};
@@ -93,7 +95,7 @@ export class DialledTunnel extends LaneTunnel {
     if (first === undefined) throw new ApiMisuseError('there is no endpoint to dial');
     const { slabBytes, limitUnsent } = options;
     const laneOptions = { ...limits, pool: new SlabPool(slabBytes), timers, limitUnsent };
-    super(options.expectedPeer, laneOptions);
+    super(laneOptions);
     this.#endpoint = first;
     this.#options = options;
     this.#timers = timers;
@@ -101,6 +103,10 @@ export class DialledTunnel extends LaneTunnel {
     this.#laneOptions = laneOptions;
     this.#context = secureContext(options);
     this.#connect();
+  }
+
+  get peer(): GatewayIdentity | undefined {
+    return this.#peer;
   }
 
   get state(): TunnelState {
@@ -133,7 +139,7 @@ export class DialledTunnel extends LaneTunnel {
     const wasUp = this.#state === 'up';
     if (wasUp) {
       this.#renewal = new Renewal({
-        peer: this.peer,
+        peer: this.#options.expectedPeer,
         set: this.set,
         // Lanes that the other side may have taken already are not to be cut.
         ready: this.#whenNoneIsDialled(),
@@ -190,7 +196,7 @@ export class DialledTunnel extends LaneTunnel {
       host,
       port,
       context,
-      expectedPeer: this.peer,
+      expectedPeer: this.#options.expectedPeer,
       hello: { version: PROTOCOL_VERSION, software, tunnel: this.#tunnelId, ...lane },
       timeoutMs: handshakeTimeoutMs,
       lane: this.#laneOptions,
@@ -201,6 +207,7 @@ export class DialledTunnel extends LaneTunnel {
   #onUp(lane: TlsLane, welcome: Welcome, info: ConnectionInfo): void {
     this.#attempt = undefined;
     this.#state = 'up';
+    this.#peer = info.peer;
     this.#info = info;
     this.#moves = 0;
     this.#upSinceMs = this.#timers.now();
@@ -277,6 +284,7 @@ export class DialledTunnel extends LaneTunnel {
   }
 
   protected override onRenewed(info: ConnectionInfo): void {
+    this.#peer = info.peer;
     this.#info = info;
   }
 
@@ -300,7 +308,7 @@ export class DialledTunnel extends LaneTunnel {
     // First, so that a listener that closes the tunnel finds it.
     this.#cancelTimer = this.#timers.after(delayMs, () => this.#connect());
     if (isRefused && delayMs > 0) {
-      const peer = formatIdentity(this.peer);
+      const peer = formatIdentity(this.#options.expectedPeer);
       const text = `${peer} refuses the tunnel (${cause.code}): ${cause.reason}`;
       this.emit('refused', new PeerRefusedError(text), cause.code);
     }

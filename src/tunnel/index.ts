@@ -2,10 +2,12 @@
  * Tunnels: mutually authenticated connections between gateways, for packets and control messages.
  * @module
  */
-export type { AcceptedTunnel } from './accepted.ts';
+
+export type { KeyExchangeGroup } from '../key-exchange.ts';
+export { AcceptedTunnel } from './accepted.ts';
 export { type BackoffOptions, backoffDelayMs } from './backoff.ts';
 export type { TunnelCredentials } from './credentials.ts';
-export type { DialledTunnel, DialOptions, TunnelEndpoint } from './dialer.ts';
+export { DialledTunnel, type DialOptions, type TunnelEndpoint } from './dialer.ts';
 export {
   drainedLimits,
   FRAME_HEADER_LENGTH,
@@ -26,7 +28,7 @@ export type {
   TunnelCandidate,
   TunnelRefusal,
 } from './listen-options.ts';
-export type { ListenerEvents, TunnelListener } from './listener.ts';
+export { type ListenerEvents, TunnelListener } from './listener.ts';
 export { ALPN_PROTOCOL, CloseCode, type CloseEndpoint, PROTOCOL_VERSION } from './messages.ts';
 export { MtlsTunnel } from './mtls-tunnel.ts';
 export type { Timers } from './timers.ts';

@@ -31,7 +31,6 @@ import type { TlsLane } from './tls-lane.ts';
 import type { ConnectionInfo, Tunnel, TunnelEvents, TunnelState } from './tunnel.ts';
 
 export abstract class LaneTunnel extends EventEmitter<TunnelEvents> implements Tunnel {
-  readonly peer: GatewayIdentity;
   readonly counters: LaneCounters = newLaneCounters();
   onPacket: (buffer: Buffer, start: number, end: number) => void = ignore;
   onBatchEnd: () => void = ignore;
@@ -50,9 +49,8 @@ export abstract class LaneTunnel extends EventEmitter<TunnelEvents> implements T
   /** Of the last flush; flows need no finer time. */
   #nowMs = 0;
 
-  constructor(peer: GatewayIdentity, options: LaneOptions) {
+  constructor(options: LaneOptions) {
     super();
-    this.peer = peer;
     this.#timers = options.timers;
     this.set = new LaneSet(options, this.#owner());
   }
@@ -63,6 +61,7 @@ export abstract class LaneTunnel extends EventEmitter<TunnelEvents> implements T
     return this.#spread;
   }
 
+  abstract get peer(): GatewayIdentity | undefined;
   abstract get state(): TunnelState;
   abstract get info(): ConnectionInfo | undefined;
 

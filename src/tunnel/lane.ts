@@ -1,6 +1,7 @@
 /**
- * A lane: one of the ways that carry the frames of a tunnel. What is asked of one here is all that a
- * tunnel needs; `tls-lane.ts` is a TLS connection, and a way of datagrams would be another.
+ * A lane: one of the connections that carry the frames of a tunnel. `Lane` is what the packets and the messages of a
+ * tunnel need of one. It is not all: a tunnel also takes a lane over from its handshake, and holds its control
+ * messages back while another lane becomes the first one. `TlsLane`, the only kind of lane there is, can do that too.
  * @module
  */
 import type { TLSSocket } from 'node:tls';
@@ -118,7 +119,7 @@ export interface LaneOptions extends Required<LaneLimits> {
   readonly limitUnsent: UnsentLimit | undefined;
 }
 
-/** A way to the peer. */
+/** A connection to the peer, as those see it that send over it. */
 export interface Lane {
   /** The slab that `reserve` pointed into. */
   readonly buffer: Buffer;

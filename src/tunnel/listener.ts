@@ -288,8 +288,9 @@ export class TunnelListener extends EventEmitter<ListenerEvents> {
     this.#handshakes.done(handshake);
     this.#lanes.set(lane, candidate.certificate);
     void lane.gone.then(() => this.#lanes.delete(lane));
-    const info = connectionInfo(socket);
-    if (tunnel === undefined) this.#welcome(lane, candidate.identity, hello, id, info);
+    const { identity, certificate } = candidate;
+    const info = connectionInfo(socket, identity, certificate, hello.keyExchange);
+    if (tunnel === undefined) this.#welcome(lane, hello, id, info);
     else if (isFirst(hello)) tunnel.succeed(lane, info);
     else tunnel.join(lane, info);
     return undefined;
@@ -302,15 +303,8 @@ export class TunnelListener extends EventEmitter<ListenerEvents> {
     return { code: CloseCode.NoTunnel, reason: 'there is no tunnel that takes the lane' };
   }
 
-  #welcome(
-    lane: TlsLane,
-    peer: GatewayIdentity,
-    hello: Hello,
-    id: string | undefined,
-    info: ConnectionInfo
-  ): void {
+  #welcome(lane: TlsLane, hello: Hello, id: string | undefined, info: ConnectionInfo): void {
     const tunnel: AcceptedTunnel = new AcceptedTunnel(lane, {
-      peer,
       info,
       hello,
       lane: this.#laneOptions,

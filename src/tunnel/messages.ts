@@ -4,6 +4,7 @@
  * @module
  */
 import * as v from 'valibot';
+import { KEY_EXCHANGE_GROUPS, type KeyExchangeGroup } from '../key-exchange.ts';
 import type { Json } from '../store/store.ts';
 import { FRAME_HEADER_LENGTH, FrameType, writeFrameHeader } from './frame.ts';
 
@@ -69,6 +70,8 @@ export interface Hello extends Greeting {
   readonly lane?: number | undefined;
   /** The lane is to take the place of the first one of a tunnel that is there. */
   readonly renews?: boolean | undefined;
+  /** The group of the key exchange of this connection, which the listening side cannot ask Node for. */
+  readonly keyExchange?: KeyExchangeGroup | undefined;
 }
 
 export interface Welcome extends Greeting {
@@ -154,6 +157,8 @@ const helloSchema = v.object({
   tunnel: v.optional(v.pipe(v.string(), v.regex(/^[0-9a-f]{32}$/))),
   lane: v.optional(whole(0, MAX_LANES - 1)),
   renews: v.optional(v.boolean()),
+  // Any other cannot have been used, so it is as good as none.
+  keyExchange: v.fallback(v.optional(v.picklist(KEY_EXCHANGE_GROUPS)), undefined),
 });
 const welcomeSchema = v.object({
   ...greeting,

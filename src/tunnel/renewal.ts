@@ -12,6 +12,7 @@ import type { TlsLane } from './tls-lane.ts';
 import type { ConnectionInfo } from './tunnel.ts';
 
 export interface RenewalOptions {
+  /** Whom the new lanes must lead to, for messages. */
   readonly peer: GatewayIdentity;
   readonly set: LaneSet;
   /** When no lane is dialled any more that is not one of the new ones. */

@@ -6,6 +6,7 @@ import type { X509Certificate } from 'node:crypto';
 import type { TLSSocket } from 'node:tls';
 import type { EventEmitter } from 'eventemitter3';
 import type { PeerRefusedError } from '../errors.ts';
+import type { KeyExchangeGroup } from '../key-exchange.ts';
 import type { GatewayIdentity } from '../pki/names.ts';
 import type { Json } from '../store/store.ts';
 import type { FrameType } from './frame.ts';
@@ -19,12 +20,18 @@ export type TunnelState = 'connecting' | 'up' | 'waiting' | 'closed';
 export interface ConnectionInfo {
   readonly remoteAddress: string;
   readonly remotePort: number;
+  /** Who the peer is, by its certificate. */
+  readonly peer: GatewayIdentity;
   /** The peer's end-entity certificate, verified. */
   readonly certificate: X509Certificate;
   /** TLS cipher suite, for example `TLS_AES_256_GCM_SHA384`. */
   readonly cipher: string;
-  /** Group of the key exchange, for example `X25519`, where Node tells: to the dialling side. */
-  readonly keyExchange: string | undefined;
+  /**
+   * The group in which the two sides have agreed on a key. The dialling side knows it; the listening side allows no
+   * other group than these, and which of them was used Node does not tell it: there it is what the peer says, and
+   * undefined if the peer says nothing.
+   */
+  readonly keyExchange: KeyExchangeGroup | undefined;
 }
 
 export interface TunnelEvents {
@@ -52,8 +59,11 @@ export interface TunnelEvents {
  * without a copy, `sendPacket` is the one with.
  */
 export interface Tunnel extends EventEmitter<TunnelEvents> {
-  /** Who the peer is, by its verified certificate. */
-  readonly peer: GatewayIdentity;
+  /**
+   * Who the peer is, by the verified certificate of the first lane. A dialled tunnel does not know before it has
+   * been up, and keeps what it knows when it goes down.
+   */
+  readonly peer: GatewayIdentity | undefined;
   readonly state: TunnelState;
   /** Of the first lane of the tunnel that is up. */
   readonly info: ConnectionInfo | undefined;
@@ -122,14 +132,19 @@ export interface Tunnel extends EventEmitter<TunnelEvents> {
   destroy(): void;
 }
 
-/** Reads what Node knows of a connection whose handshake is done. */
-export function connectionInfo(socket: TLSSocket): ConnectionInfo {
-  const ephemeral = socket.getEphemeralKeyInfo();
+/** Collects what is known of a connection whose handshake is done, and whose peer is verified to be `peer`. */
+export function connectionInfo(
+  socket: TLSSocket,
+  peer: GatewayIdentity,
+  certificate: X509Certificate,
+  keyExchange: KeyExchangeGroup | undefined
+): ConnectionInfo {
   return {
     remoteAddress: socket.remoteAddress ?? '',
     remotePort: socket.remotePort ?? 0,
-    certificate: socket.getPeerX509Certificate()!,
+    peer,
+    certificate,
     cipher: socket.getCipher().name,
-    keyExchange: ephemeral !== null && 'name' in ephemeral ? ephemeral.name : undefined,
+    keyExchange,
   };
 }

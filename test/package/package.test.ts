@@ -14,6 +14,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
+import ts from 'typescript';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import manifest from '../../package.json' with { type: 'json' };
 
@@ -170,6 +171,22 @@ describe('types', () => {
     expect(await tool('tsc', ['-p', host])).toBe('');
   });
 
+  test.each([
+    ['import', 'mts'],
+    ['require', 'cts'],
+  ])('declare as values what there is at run time, and nothing else, by %s', (kind, extension) => {
+    const declared = declaredValues(`values.${extension}`);
+    const load = (entry: string): string =>
+      kind === 'import' ? `await import('${entry}')` : `require('${entry}')`;
+    const exported = run<Record<string, string[]>>(
+      `values.${extension.replace('ts', 'js')}`,
+      `const names = {};
+       ${ENTRIES.map((entry) => `names['${entry}'] = Object.keys(${load(entry)}).sort();`).join('\n')}
+       console.log(JSON.stringify(names));`
+    );
+    expect(declared).toEqual(exported);
+  });
+
   test('attw finds every entry point resolvable', async () => {
     const report = await tool('attw', [tarball, '--profile', 'node16', '--format', 'json']);
     const { problems = {} } = JSON.parse(report) as { problems?: Record<string, Problem[]> };
@@ -184,6 +201,33 @@ describe('types', () => {
     expect(await tool('publint', ['run', tarball, '--strict'])).toMatch(/All good!/);
   });
 });
+
+/** The names of each entry point that can be used as a value, as the compiler reads the declarations. */
+function declaredValues(file: string): Record<string, string[]> {
+  const path = join(host, file);
+  writeFileSync(
+    path,
+    ENTRIES.map((entry, i) => `import * as entry${i} from '${entry}';`).join('\n')
+  );
+  const program = ts.createProgram([path], {
+    module: ts.ModuleKind.NodeNext,
+    target: ts.ScriptTarget.ES2022,
+    types: ['node'],
+    typeRoots: [resolve('node_modules/@types')],
+    noEmit: true,
+  });
+  const checker = program.getTypeChecker();
+  const values: Record<string, string[]> = {};
+  for (const statement of program.getSourceFile(path)!.statements) {
+    if (!ts.isImportDeclaration(statement)) continue;
+    const entry = (statement.moduleSpecifier as ts.StringLiteral).text;
+    const namespace = statement.importClause!.namedBindings as ts.NamespaceImport;
+    // The type of a namespace has its values alone, however a type is exported.
+    const properties = checker.getTypeAtLocation(namespace.name).getProperties();
+    values[entry] = properties.map(({ name }) => name).sort();
+  }
+  return values;
+}
 
 interface Problem {
   readonly kind: string;

@@ -36,10 +36,11 @@ export async function serve(
 export async function impostor(
   key: string,
   cert: string,
-  answer?: string
+  answer?: string,
+  options: tls.TlsOptions = {}
 ): Promise<{ endpoint: string; heard: string[] }> {
   const heard: string[] = [];
-  const server = tls.createServer({ key, cert }, (socket) => {
+  const server = tls.createServer({ key, cert, ...options }, (socket) => {
     socket.on('error', () => {});
     socket.on('data', (data) => {
       heard.push(data.toString());

@@ -87,6 +87,35 @@ describe('EnrolmentServer', () => {
     expect(server.counters.handshakeFailures).toBe(1);
   });
 
+  test.each(['P-384', 'ffdhe2048'])(
+    'does not agree on a key in %s, whichever certificate it shows',
+    async (ecdhCurve) => {
+      const { authority } = await scene();
+      const { port, server } = await serve(authority);
+      for (const failures of [1, 2]) {
+        const socket = tls.connect({ host: HOST, port, rejectUnauthorized: false, ecdhCurve });
+        const outcome = new Promise<string | undefined>((resolve) => {
+          socket.on('secureConnect', () => resolve('connected'));
+          socket.on('error', ({ code }: NodeJS.ErrnoException) => resolve(code));
+        });
+        expect(await outcome).toMatch(/HANDSHAKE_FAILURE$/);
+        socket.destroy();
+        await vi.waitFor(() => expect(server.counters.handshakeFailures).toBe(failures), {
+          timeout: 20_000,
+        });
+        await server.renewCertificate();
+      }
+    }
+  );
+
+  test.each(['X25519', 'P-256'])('agrees on a key in %s', async (ecdhCurve) => {
+    const { authority } = await scene();
+    const { port } = await serve(authority);
+    const socket = tls.connect({ host: HOST, port, rejectUnauthorized: false, ecdhCurve });
+    await once(socket, 'secureConnect');
+    socket.destroy();
+  });
+
   test('shows a new certificate after half the lifetime of the old one', async () => {
     const { authority } = await scene();
     const issue = vi.spyOn(authority, 'issue');

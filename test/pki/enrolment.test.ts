@@ -116,6 +116,22 @@ describe('enrol', () => {
     }
   });
 
+  test.each(['P-384', 'ffdhe2048'])(
+    'does not go on with a server that agrees on a key in %s only',
+    async (ecdhCurve) => {
+      const { authority } = await scene();
+      const { privateKeyPem: key, csrPem } = newRequest();
+      const { certificatePem } = await authority.issue(csrPem, CLOUD);
+      const chain = certificatePem + authority.certificatePem;
+      const { endpoint, heard } = await impostor(key, chain, '', { ecdhCurve });
+      const token = await authority.createToken({ site: 'site-a', endpoints: [endpoint] });
+      const error = await enrol(token).catch((it) => it);
+      expect(error).toEqual(refused('ENVIRONMENT'));
+      expect(error.message).toMatch(/handshake failure/i);
+      expect(heard).toEqual([]);
+    }
+  );
+
   test('names the clock when the certificate of the server does not hold yet or any more', async () => {
     const { authority } = await scene();
     const { endpoint } = await serve(authority);

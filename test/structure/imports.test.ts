@@ -14,17 +14,18 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   'port-range': ['errors'],
   'rate-limit': ['errors'],
   'connection-gate': ['address', 'errors', 'rate-limit'],
+  'key-exchange': [],
   schema: ['address', 'errors', 'port-range'],
   packet: ['errors'],
   store: ['errors'],
   audit: ['errors', 'store'],
   allocator: ['address', 'errors'],
-  pki: ['connection-gate', 'errors', 'store'],
+  pki: ['connection-gate', 'errors', 'key-exchange', 'store'],
   dns: ['address', 'errors'],
   registry: ['address', 'errors', 'schema', 'store'],
   translator: ['address', 'errors', 'packet', 'port-range'],
   device: ['address', 'errors', 'packet'],
-  tunnel: ['connection-gate', 'errors', 'packet', 'pki', 'rate-limit', 'store'],
+  tunnel: ['connection-gate', 'errors', 'key-exchange', 'packet', 'pki', 'rate-limit', 'store'],
   control: [
     'address',
     'allocator',
@@ -84,6 +85,7 @@ const SIDE_DOORS: Readonly<Record<string, readonly string[]>> = {
 /** What each room may take from outside; a room that is missing takes nothing. */
 const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   address: ['ip-num'],
+  'key-exchange': ['node:tls'],
   packet: ['node:crypto'],
   schema: ['valibot'],
   audit: ['node:crypto', 'node:fs', 'node:fs/promises', 'node:path'],

@@ -60,6 +60,7 @@ describe('a dialled tunnel', () => {
       software: 'edge/2',
       tunnel: expect.stringMatching(/^[0-9a-f]{32}$/),
       lane: 0,
+      keyExchange: expect.stringMatching(/^X25519/),
     });
     expect(tunnel.state).toBe('connecting');
     expect(tunnel.reserve()).toBe(-1);
@@ -72,6 +73,19 @@ describe('a dialled tunnel', () => {
     expect(tunnel.info).toMatchObject({ remoteAddress: '127.0.0.1', remotePort: port });
     expect(tunnel.info?.cipher).toMatch(/^TLS_/);
     expect(tunnel.info?.certificate.subjectAltName).toBe('URI:spiffe://example.org/cloud');
+  });
+
+  test('knows its peer by the certificate and not by what was expected, also when it is down', async () => {
+    const listener = await listen();
+    const tunnel = dial(listener.port);
+    expect(tunnel.peer).toBeUndefined();
+    const [info] = await next(tunnel, 'up');
+    expect(info.peer).toEqual(CLOUD);
+    expect(tunnel.peer).toBe(info.peer);
+    const down = next(tunnel, 'down');
+    await listener.close();
+    await down;
+    expect(tunnel.peer).toBe(info.peer);
   });
 
   test('delivers packets that come in one piece with WELCOME', async () => {

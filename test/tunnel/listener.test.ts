@@ -58,6 +58,7 @@ describe('a listener', () => {
       lanes: 8,
     });
     expect(tunnel.peer).toEqual(site('site-a'));
+    expect(tunnel.info.peer).toBe(tunnel.peer);
     expect(tunnel.state).toBe('up');
     expect(tunnel.software).toBe('raw');
     expect(tunnel.info.certificate.toString().trim()).toBe(String(siteA.cert).trim());

@@ -100,7 +100,11 @@ export class RawPeer {
 export async function rawServer(
   credentials: TunnelCredentials,
   onPeer: (peer: RawPeer) => void,
-  options: { readonly ALPNProtocols?: string[]; readonly port?: number } = {}
+  options: {
+    readonly ALPNProtocols?: string[];
+    readonly ecdhCurve?: string;
+    readonly port?: number;
+  } = {}
 ): Promise<{ port: number; server: Server }> {
   const server = createServer({
     ...credentials,

@@ -45,7 +45,7 @@ describe('strangers', () => {
       await Promise.all(some.map((socket) => once(socket, 'connect')));
       strangers.push(...some);
     }
-    await vi.waitFor(() => expect(listener.counters.evicted).toBe(872));
+    await vi.waitFor(() => expect(listener.counters.evicted).toBe(872), PATIENCE);
     expect(listener.handshakes).toBe(128);
     const up = accepted(listener);
     const tunnel = dial(listener.port);
@@ -396,3 +396,6 @@ describe('cut', () => {
     expect(await other.json(FrameType.Welcome)).toBeDefined();
   });
 });
+
+/** The system accepts connections when it gets to it: on a busy machine that is later. */
+const PATIENCE = { timeout: 20_000 };
