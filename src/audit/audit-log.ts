@@ -27,8 +27,9 @@ import { readTail, type Tail } from './tail.ts';
 
 export interface AuditLogOptions {
   /**
-   * The file, made with mode 0600 if it is not there; its directory must exist. Beside it stands
-   * `<path>.lock`.
+   * The file, made with mode 0600 if it is not there; its directory must exist, on a local file system.
+   * Beside it stands the directory `<path>.lock`, which keeps other processes of this machine off it, those
+   * of other containers included.
    */
   readonly path: string;
   /**

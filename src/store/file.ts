@@ -13,8 +13,9 @@ import { changesOf, EntryTable, frozenWrites } from './table.ts';
 
 export interface FileStoreOptions {
   /**
-   * The file, made with mode 0600 if it is not there; its directory must exist. Beside it stand
-   * `<path>.lock`, and `<path>.new` while the file is rewritten.
+   * The file, made with mode 0600 if it is not there; its directory must exist, on a local file system.
+   * Beside it stand the directory `<path>.lock`, which keeps other processes of this machine off it, those
+   * of other containers included, and `<path>.new` while the file is rewritten.
    */
   readonly path: string;
   /** The file is not rewritten while it is smaller than this, in bytes; default 1 MiB. */
