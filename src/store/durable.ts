@@ -2,15 +2,24 @@
  * What a file takes that is to be locked by its path, and to outlast a crash.
  * @module
  */
-import { type FileHandle, open, realpath, rename, rm } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { type FileHandle, open, readlink, realpath, rename, rm } from 'node:fs/promises';
+import { basename, dirname, join, resolve } from 'node:path';
 
-/** The path of a file, which need not be there yet, without symbolic links: what a lock and a rename need. */
+/**
+ * The path of a file, which need not be there yet, without symbolic links: what a lock and a rename need.
+ *
+ * @throws {Error} if its directory is not there.
+ */
 export async function realPathOf(path: string): Promise<string> {
   try {
     return await realpath(path);
-  } catch {
-    return join(await realpath(dirname(path)), basename(path));
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    const directory = await realpath(dirname(path));
+    // A symbolic link to a file that is not there yet names the same file as its target does.
+    const target = await readlink(path).catch(() => undefined);
+    if (target !== undefined) return realPathOf(resolve(directory, target));
+    return join(directory, basename(path));
   }
 }
 

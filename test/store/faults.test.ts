@@ -1,7 +1,7 @@
 /** What a FileStore does when its medium or the system fails, and when a crash left half of something. */
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, statSync } from 'node:fs';
-import { type FileHandle, mkdir, rm, writeFile } from 'node:fs/promises';
+import { existsSync, lstatSync, mkdtempSync, readFileSync, statSync } from 'node:fs';
+import { type FileHandle, mkdir, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
@@ -94,6 +94,16 @@ describe('the beginning of a FileStore', () => {
     await (await FileLock.acquire(`${path}.lock`)).release();
     await rm(path);
     expect(await entriesIn(path)).toEqual({});
+  });
+
+  test('is made where a symbolic link leads, under the same lock by either name', async () => {
+    const path = newPath();
+    const alias = newPath();
+    await symlink(path, alias);
+    const store = await FileStore.open({ path: alias });
+    expect([store.path, lstatSync(alias).isSymbolicLink()]).toEqual([path, true]);
+    await expect(FileStore.open({ path })).rejects.toThrow(`${path}.lock is held`);
+    await store.close();
   });
 
   test('is repeated after a crash that left the new file under its other name', async () => {
