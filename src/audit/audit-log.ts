@@ -5,9 +5,9 @@
  * time.
  *
  * Lines are durable before `append` resolves; those that arrive during an fsync share the next one. The
- * first ones make the file, so that a file without a line is one that has lost them. The
- * file grows without end: there is no rotation. To begin a new one, close the log, move the file away,
- * and put its head into the `start` of the new one.
+ * first ones make the file, so that a file without a line is one that has lost them. The file grows without
+ * end: there is no rotation. To begin a new one, close the log, move the file away, and put its head into
+ * the `start` of the new one.
  * @module
  */
 import { constants } from 'node:fs';
