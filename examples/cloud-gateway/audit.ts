@@ -8,6 +8,7 @@ import {
   AuditLog,
   type EnrolmentOutcome,
   type Exposure,
+  identityOfCertificate,
   type Registry,
   type RevocationReason,
   type RevocationReceipt,
@@ -26,7 +27,7 @@ export class AuditTrail {
     this.#log = log;
   }
 
-  /** @throws {EnvironmentError|AuditError} if the file is not to be had, or is not what was written. */
+  /** @throws {StoreError|AuditError} if the file is not to be had, or is not what was written. */
   static async open(path: string, log: (line: string) => void): Promise<AuditTrail> {
     const trail = new AuditTrail(await AuditLog.open({ path }), log);
     trail.#append({ kind: 'start', detail: { pid: process.pid } });
@@ -68,8 +69,10 @@ export class AuditTrail {
   }
 
   refusedRenewal(certificate: X509Certificate, { message }: Error): void {
+    const identity = identityOfCertificate(certificate);
     const serial = certificate.serialNumber.toLowerCase();
-    this.#append({ kind: 'refused-enrolment', serial, detail: { code: 'renewal', message } });
+    const who = { ...(identity.role === 'site' && { site: identity.site }), serial };
+    this.#append({ kind: 'refused-enrolment', ...who, detail: { code: 'renewal', message } });
   }
 
   /** Before anything is done: what comes of it is a line of its own. */

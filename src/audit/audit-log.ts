@@ -5,37 +5,42 @@
  * time.
  *
  * Lines are durable before `append` resolves; those that arrive during an fsync share the next one. The
- * file grows without end: there is no rotation. To begin a new one, close the log, move the file away,
- * and put its head into the `start` of the new one.
+ * first ones make the file, so that a file without a line is one that has lost them. The file grows without
+ * end: there is no rotation. To begin a new one, close the log, move the file away, and put its head into
+ * the `start` of the new one.
  * @module
  */
+import { constants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { PresenceError, StoreError } from '../errors.ts';
-import { realPathOf, syncDirectory } from '../store/durable.ts';
+import { realPathOf, removeNewFile, replaceFile, syncDirectory } from '../store/durable.ts';
 import { FileLock } from '../store/lock.ts';
 import {
   type AuditEvent,
   type AuditHead,
+  BEGINNING,
   encodeBody,
   encodeEvent,
   encodeLine,
   hashOf,
 } from './line.ts';
-import { type After, RefusalLimit, type Suppressed, systemAfter } from './refusals.ts';
+import {
+  type After,
+  RefusalLimit,
+  type RefusalLimits,
+  type Suppressed,
+  systemAfter,
+} from './refusals.ts';
 import { readTail, type Tail } from './tail.ts';
 
-export interface AuditLogOptions {
+export interface AuditLogOptions extends RefusalLimits {
   /**
-   * The file, made with mode 0600 if it is not there; its directory must exist. Beside it stands
-   * `<path>.lock`.
+   * The file, made with mode 0600 by the first line if it is not there; its directory must exist, on a local file system.
+   * Beside it stands the directory `<path>.lock`, which keeps other processes of this machine off it, those
+   * of other containers included.
    */
   readonly path: string;
-  /**
-   * Lines for refused handshakes and enrolments in a minute, both together; the others are summed up in
-   * one line when it is over. Default 60.
-   */
-  readonly maxRefusalsPerMinute?: number | undefined;
   /** Is told when a line that nobody waits for, that of the refusals summed up, cannot be written. */
   readonly onError?: ((error: StoreError) => void) | undefined;
   /** Milliseconds since 1970; default `Date.now`. */
@@ -66,7 +71,8 @@ export class AuditLog {
   /** Bytes of an unfinished line that were cut off when the file was opened, after a crash. */
   readonly recoveredBytes: number;
   readonly #counters: AuditCounters = { lines: 0, suppressed: 0, failed: 0 };
-  readonly #handle: FileHandle;
+  /** Undefined while there is no file: the first lines make it, so that it is never empty. */
+  #handle: FileHandle | undefined;
   readonly #lock: FileLock;
   readonly #now: () => number;
   readonly #refusals: RefusalLimit;
@@ -83,7 +89,7 @@ export class AuditLog {
   private constructor(
     path: string,
     options: AuditLogOptions,
-    handle: FileHandle,
+    handle: FileHandle | undefined,
     lock: FileLock,
     tail: Tail
   ) {
@@ -93,22 +99,23 @@ export class AuditLog {
     this.#lock = lock;
     this.#head = tail.head;
     this.#size = tail.intactBytes;
-    this.#isDirty = tail.tornBytes > 0;
+    this.#isDirty = handle !== undefined && tail.tornBytes > 0;
     this.#now = options.now ?? Date.now;
     this.#onError = options.onError ?? (() => {});
-    const max = options.maxRefusalsPerMinute ?? DEFAULT_MAX_REFUSALS;
-    this.#refusals = new RefusalLimit(max, options.after ?? systemAfter, (suppressed) =>
+    this.#refusals = new RefusalLimit(options, options.after ?? systemAfter, (suppressed) =>
       this.#sumUp(suppressed)
     );
   }
 
   /**
-   * Opens the file, or begins it. What a crash left of an unfinished line is cut off, and a line of the
-   * kind `recovered` says so. The last lines are verified and no others, so that a long log opens as fast
-   * as a short one: `verifyAuditLog` is for the whole.
+   * Opens the file; if there is none, the first line begins it. What a crash left of an unfinished line is
+   * cut off, and a line of the kind `recovered` says so. The last lines are verified and no others, so that
+   * a long log opens as fast as a short one: `verifyAuditLog` is for the whole.
    *
-   * @throws {AuditError} if the last lines do not hang together, or are none of an audit log.
+   * @throws {AuditError} if the file is empty, or if its last lines do not hang together or are none of an
+   *   audit log.
    * @throws {StoreError} if the file is open elsewhere, or cannot be read or written.
+   * @throws {ApiMisuseError} if a limit is not a whole number from 0.
    */
   static async open(options: AuditLogOptions): Promise<AuditLog> {
     let lock: FileLock | undefined;
@@ -116,9 +123,19 @@ export class AuditLog {
     try {
       const path = await realPathOf(options.path);
       lock = await FileLock.acquire(`${path}.lock`);
-      handle = await open(path, 'a+', 0o600);
-      const tail = await readTail(handle, path);
-      if (tail.intactBytes === 0) await syncDirectory(dirname(path));
+      handle = await openExisting(path);
+      const tail = handle === undefined ? NOTHING : await readTail(handle, path);
+      if (handle !== undefined && tail.intactBytes === 0) {
+        // Not one line was whole: the first one replaces the file.
+        await handle.close();
+        handle = undefined;
+      }
+      if (handle !== undefined) {
+        // What is read is to be durable, also if the process that wrote it was killed.
+        await handle.sync();
+        await syncDirectory(dirname(path));
+      }
+      await removeNewFile(path);
       const log = new AuditLog(path, options, handle, lock, tail);
       if (tail.tornBytes > 0) await log.#note('recovered', { droppedBytes: tail.tornBytes });
       return log;
@@ -152,7 +169,7 @@ export class AuditLog {
   async append(event: AuditEvent): Promise<void> {
     if (this.#closing !== undefined) throw new StoreError('the audit log is closed');
     const body = encodeEvent(event, this.#now());
-    if (isRefusal(event) && !this.#refusals.admit(codeOf(event))) {
+    if (isRefusal(event) && !this.#refusals.admit(codeOf(event), event.site ?? event.serial)) {
       this.#counters.suppressed++;
       return;
     }
@@ -169,8 +186,12 @@ export class AuditLog {
     this.#refusals.flush();
     this.#refusals.stop();
     await this.#writing;
-    await this.#handle.close();
-    await this.#lock.release();
+    try {
+      if (this.#isDirty) await this.#cutBack().catch(() => {});
+      await this.#handle?.close();
+    } finally {
+      await this.#lock.release();
+    }
   }
 
   #note(
@@ -215,15 +236,19 @@ export class AuditLog {
     }
     const bytes = Buffer.concat(parts);
     try {
-      if (this.#isDirty) await this.#cutBack();
-      this.#isDirty = true;
-      await this.#handle.appendFile(bytes);
-      await this.#handle.datasync();
-      this.#isDirty = false;
+      if (this.#handle === undefined) {
+        [this.#handle] = await replaceFile(this.path, [bytes]);
+      } else {
+        if (this.#isDirty) await this.#cutBack();
+        this.#isDirty = true;
+        await this.#handle.appendFile(bytes);
+        await this.#handle.datasync();
+        this.#isDirty = false;
+      }
     } catch (error) {
       this.#counters.failed += batch.length;
-      // If this fails too, it is done before the next line.
-      await this.#cutBack().catch(() => {});
+      // If this fails too, it is done before the next line. A first line is repeated as a whole.
+      if (this.#isDirty) await this.#cutBack().catch(() => {});
       const message = `cannot write ${this.path}: ${(error as Error).message}`;
       for (const { reject } of batch) reject(new StoreError(message, { cause: error }));
       return;
@@ -235,10 +260,18 @@ export class AuditLog {
   }
 
   async #cutBack(): Promise<void> {
-    await this.#handle.truncate(this.#size);
-    await this.#handle.sync();
+    await this.#handle?.truncate(this.#size);
+    await this.#handle?.sync();
     this.#isDirty = false;
   }
+}
+
+/** Returns undefined if there is no file. */
+async function openExisting(path: string): Promise<FileHandle | undefined> {
+  return open(path, constants.O_RDWR | constants.O_APPEND).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return undefined;
+    throw error;
+  });
 }
 
 function isRefusal({ kind }: AuditEvent): boolean {
@@ -249,5 +282,5 @@ function codeOf({ kind, detail }: AuditEvent): string {
   return typeof detail?.code === 'string' ? detail.code : kind;
 }
 
-const DEFAULT_MAX_REFUSALS = 60;
+const NOTHING: Tail = { head: BEGINNING, intactBytes: 0, tornBytes: 0 };
 const LINE_FEED: Buffer = /* @__PURE__ */ Buffer.from('\n');

@@ -31,7 +31,10 @@ export type AuditKind =
 /** Something that happened. What is absent is not in the line either. */
 export interface AuditEvent {
   readonly kind: AuditKind;
-  /** Name of the site that it is about. */
+  /**
+   * Name of the site that it is about. In a refusal, `site` and `serial` are for a peer that has proved who
+   * it is, and never what a stranger says: such a peer has a number of lines of its own.
+   */
   readonly site?: string | undefined;
   /** Serial number of the certificate, in hexadecimal digits. */
   readonly serial?: string | undefined;

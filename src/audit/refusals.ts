@@ -1,45 +1,74 @@
 /**
- * Limits the lines that strangers can cause: anybody who reaches the port can have a handshake refused,
- * as often as they like.
+ * Limits the lines that refused peers can cause: anybody who reaches the port can have a handshake refused,
+ * as often as they like. Strangers share one limit. Peers that have proved who they are each have a limit
+ * of their own, so that strangers cannot keep a known offender out of the log.
  * @module
  */
+import { ApiMisuseError } from '../errors.ts';
+
+export interface RefusalLimits {
+  /**
+   * Lines for refused handshakes and enrolments of strangers in a minute, all together; the others are
+   * summed up in one line when it is over. Default 60.
+   */
+  readonly maxRefusalsPerMinute?: number | undefined;
+  /**
+   * The same for each peer that has proved who it is, by the event's `site`, or `serial` if there is no
+   * site; default 10. The first 256 such peers of a minute are kept apart; all further ones share a limit
+   * of `maxRefusalsPerMinute`, which is not that of strangers.
+   */
+  readonly maxSiteRefusalsPerMinute?: number | undefined;
+}
 
 /** Refusals that got no line of their own. */
 export interface Suppressed {
   readonly count: number;
+  /** All of them, by code. */
   readonly codes: Readonly<Record<string, number>>;
+  /** Those of peers that have proved who they are, by their site or serial number; absent if there are none. */
+  readonly peers?: Readonly<Record<string, number>>;
 }
 
 /** Admits so many in a minute, which begins with its first refusal, and sums up the others when it is over. */
 export class RefusalLimit {
-  readonly #max: number;
+  readonly #maxOfStrangers: number;
+  readonly #maxOfPeer: number;
   readonly #after: After;
   readonly #sumUp: (suppressed: Suppressed) => void;
-  #admitted = 0;
-  #codes = new Map<string, number>();
+  /** How many got a line, by peer. */
+  readonly #admitted = new Tally(MAX_PEERS);
+  #admittedStrangers = 0;
+  readonly #codes = new Tally(MAX_CODES);
+  readonly #peers = new Tally(MAX_PEERS);
   #cancel: (() => void) | undefined;
   #isStopped = false;
 
-  constructor(max: number, after: After, sumUp: (suppressed: Suppressed) => void) {
-    this.#max = max;
+  /** @throws {ApiMisuseError} if a limit is not a whole number from 0. */
+  constructor(limits: RefusalLimits, after: After, sumUp: (suppressed: Suppressed) => void) {
+    const { maxRefusalsPerMinute = 60, maxSiteRefusalsPerMinute = 10 } = limits;
+    this.#maxOfStrangers = checkLimit('maxRefusalsPerMinute', maxRefusalsPerMinute);
+    this.#maxOfPeer = checkLimit('maxSiteRefusalsPerMinute', maxSiteRefusalsPerMinute);
     this.#after = after;
     this.#sumUp = sumUp;
   }
 
-  /** Whether the refusal gets a line; if not, it is counted. */
-  admit(code: string): boolean {
+  /**
+   * Whether the refusal gets a line; if not, it is counted.
+   *
+   * @param peer that was refused, if it has proved who it is
+   */
+  admit(code: string, peer: string | undefined): boolean {
     this.#startMinute();
-    if (this.#admitted < this.#max) {
-      this.#admitted++;
-      return true;
-    }
-    this.#count(code.slice(0, MAX_CODE_LENGTH), 1);
+    if (peer === undefined ? this.#admitStranger() : this.#admitPeer(peer)) return true;
+    this.#codes.add(code, 1);
+    if (peer !== undefined) this.#peers.add(peer, 1);
     return false;
   }
 
   /** Takes back what could not be written, for the end of the next minute. */
-  restore({ codes }: Suppressed): void {
-    for (const [code, count] of Object.entries(codes)) this.#count(code, count);
+  restore({ codes, peers = {} }: Suppressed): void {
+    for (const [code, count] of Object.entries(codes)) this.#codes.add(code, count);
+    for (const [peer, count] of Object.entries(peers)) this.#peers.add(peer, count);
     this.#startMinute();
   }
 
@@ -47,12 +76,13 @@ export class RefusalLimit {
   flush(): void {
     this.#cancel?.();
     this.#cancel = undefined;
-    this.#admitted = 0;
-    if (this.#codes.size === 0) return;
-    const codes = this.#codes;
-    this.#codes = new Map();
-    const count = [...codes.values()].reduce((sum, each) => sum + each, 0);
-    this.#sumUp({ count, codes: Object.fromEntries(codes) });
+    this.#admittedStrangers = 0;
+    this.#admitted.takeAll();
+    const codes = this.#codes.takeAll();
+    const peers = this.#peers.takeAll();
+    const count = Object.values(codes).reduce((sum, each) => sum + each, 0);
+    if (count === 0) return;
+    this.#sumUp({ count, codes, ...(Object.keys(peers).length > 0 && { peers }) });
   }
 
   /** Sets no timer any more. */
@@ -66,11 +96,58 @@ export class RefusalLimit {
     this.#cancel ??= this.#after(MINUTE_MS, () => this.flush());
   }
 
-  #count(code: string, count: number): void {
-    const isKnown = this.#codes.has(code) || this.#codes.size < MAX_CODES;
-    const key = isKnown ? code : OTHERS;
-    this.#codes.set(key, (this.#codes.get(key) ?? 0) + count);
+  #admitStranger(): boolean {
+    if (this.#admittedStrangers >= this.#maxOfStrangers) return false;
+    this.#admittedStrangers++;
+    return true;
   }
+
+  #admitPeer(peer: string): boolean {
+    const max = this.#admitted.isApart(peer) ? this.#maxOfPeer : this.#maxOfStrangers;
+    if (this.#admitted.of(peer) >= max) return false;
+    this.#admitted.add(peer, 1);
+    return true;
+  }
+}
+
+/** Counts by name, in bounded memory: names beyond the first so many are counted together. */
+class Tally {
+  readonly #maxNames: number;
+  #counts = new Map<string, number>();
+
+  constructor(maxNames: number) {
+    this.#maxNames = maxNames;
+  }
+
+  /** Whether the name is, or would be, counted under itself. */
+  isApart(name: string): boolean {
+    return this.#keyOf(name) !== OTHERS;
+  }
+
+  of(name: string): number {
+    return this.#counts.get(this.#keyOf(name)) ?? 0;
+  }
+
+  add(name: string, count: number): void {
+    const key = this.#keyOf(name);
+    this.#counts.set(key, (this.#counts.get(key) ?? 0) + count);
+  }
+
+  takeAll(): Record<string, number> {
+    const counts = this.#counts;
+    this.#counts = new Map();
+    return Object.fromEntries(counts);
+  }
+
+  #keyOf(name: string): string {
+    const key = name.slice(0, MAX_NAME_LENGTH);
+    return this.#counts.has(key) || this.#counts.size < this.#maxNames ? key : OTHERS;
+  }
+}
+
+function checkLimit(name: string, value: number): number {
+  if (Number.isSafeInteger(value) && value >= 0) return value;
+  throw new ApiMisuseError(`${name} must be a whole number from 0, not ${value}`);
 }
 
 /** Calls once after `delayMs`, unless the function it returns is called before. */
@@ -85,5 +162,7 @@ export const systemAfter: After = (delayMs, callback) => {
 const MINUTE_MS = 60_000;
 /** Codes are this program's words; should a stranger's be among them, they take no more room than this. */
 const MAX_CODES = 32;
-const MAX_CODE_LENGTH = 64;
+/** One line has room for them. */
+const MAX_PEERS = 256;
+const MAX_NAME_LENGTH = 64;
 const OTHERS = 'others';

@@ -18,6 +18,11 @@ export interface Tail {
 /** @throws {AuditError} if what is there was not left by a log, be it after a crash. */
 export async function readTail(handle: FileHandle, path: string): Promise<Tail> {
   const { size } = await handle.stat();
+  if (size === 0) {
+    throw new AuditError(
+      `${path} is empty, and an audit log never is: its lines were lost. Put a copy in its place; move it away only to begin a new log`
+    );
+  }
   const bytes = Buffer.alloc(Math.min(size, TAIL_BYTES));
   await readAll(handle, bytes, size - bytes.length, path);
   const isWhole = bytes.length === size;

@@ -57,6 +57,9 @@ async function firstFault(path: string, check: ChainCheck): Promise<ChainFault |
     // No need to see the end of a line that is too long.
     if (rest.length > MAX_LINE_BYTES) return check.push(rest);
   }
+  if (check.lines === 0 && rest.length === 0) {
+    return { line: 1, fault: 'truncated', message: 'it is empty, and an audit log never is' };
+  }
   return check.end(rest.length);
 }
 

@@ -13,8 +13,9 @@ import { changesOf, EntryTable, frozenWrites } from './table.ts';
 
 export interface FileStoreOptions {
   /**
-   * The file, made with mode 0600 if it is not there; its directory must exist. Beside it stand
-   * `<path>.lock`, and `<path>.new` while the file is rewritten.
+   * The file, made with mode 0600 if it is not there; its directory must exist, on a local file system.
+   * Beside it stand the directory `<path>.lock`, which keeps other processes of this machine off it, those
+   * of other containers included, and `<path>.new` while the file is rewritten.
    */
   readonly path: string;
   /** The file is not rewritten while it is smaller than this, in bytes; default 1 MiB. */
@@ -41,7 +42,9 @@ export class FileStore implements Store {
   readonly #journal: Journal;
   readonly #lock: FileLock;
   readonly #compactRatio: number;
-  #compactAbove: number;
+  readonly #compactAbove: number;
+  /** Size of the file at which a rewrite that failed is tried again; 0 if none did. */
+  #retryAtBytes = 0;
   #queue: Pending[] = [];
   #writing: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
@@ -62,9 +65,9 @@ export class FileStore implements Store {
   }
 
   /**
-   * Opens the file, or begins it. What a crash left of an unfinished write is cut off.
+   * Opens the file, or begins it if there is none. What a crash left of an unfinished write is cut off.
    *
-   * @throws {StoreError} if the file is open elsewhere, is damaged, or cannot be read or written.
+   * @throws {StoreError} if the file is open elsewhere, is empty or damaged, or cannot be read or written.
    */
   static async open(options: FileStoreOptions): Promise<FileStore> {
     let lock: FileLock | undefined;
@@ -114,8 +117,11 @@ export class FileStore implements Store {
   async #close(): Promise<void> {
     await this.#writing;
     this.#table.unwatchAll();
-    await this.#journal.close();
-    await this.#lock.release();
+    try {
+      await this.#journal.close();
+    } finally {
+      await this.#lock.release();
+    }
   }
 
   async #writeQueue(): Promise<void> {
@@ -165,11 +171,14 @@ export class FileStore implements Store {
   async #compactIfDue(): Promise<void> {
     const { size, liveBytes } = this.#journal;
     if (size <= this.#compactAbove || size <= this.#compactRatio * liveBytes) return;
+    if (size < this.#retryAtBytes) return;
     try {
-      await this.#journal.rewrite(this.#table);
+      await this.#journal.rewrite();
+      this.#retryAtBytes = 0;
     } catch {
-      // The commits are safe in the file as it is; there may be room for a new one later.
-      this.#compactAbove = 2 * size;
+      // The commits are safe in the file as it is. The next attempt waits until as much has been appended
+      // as it would write, so that a fault that lasts costs no more than the commits do.
+      this.#retryAtBytes = size + Math.max(this.#compactAbove, liveBytes);
     }
   }
 

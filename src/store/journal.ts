@@ -13,52 +13,68 @@
  * number of the last commit at the time the file was begun.
  * @module
  */
-import { type FileHandle, open, readFile, rename, rm } from 'node:fs/promises';
+import { type FileHandle, open, readFile, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { StoreError } from '../errors.ts';
-import { syncDirectory } from './durable.ts';
+import { removeNewFile, replaceFile, syncDirectory } from './durable.ts';
 import { frozenJson } from './json.ts';
 import type { Change, Json } from './store.ts';
 import type { EntryTable } from './table.ts';
 
 export class Journal {
   readonly path: string;
-  #handle: FileHandle | undefined;
-  #size = 0;
+  readonly #table: EntryTable;
+  #handle: FileHandle;
+  /** Bytes of whole, durable lines. */
+  #size: number;
+  /** There may be more in the file than that. */
+  #isDirty = false;
+  /** The open file may not be the one that is at `path`, or that will be there after a crash. */
+  #isMisplaced = false;
   /** Bytes that each live entry takes in a fresh file, and their sum. */
   readonly #entryBytes = new Map<string, number>();
   #liveBytes = 0;
-  #fault: Error | undefined;
 
-  private constructor(path: string) {
+  private constructor(path: string, table: EntryTable, handle: FileHandle, size: number) {
     this.path = path;
+    this.#table = table;
+    this.#handle = handle;
+    this.#size = size;
+    for (const { version, key, value } of table.entries()) {
+      this.#account(key, encodeChange({ version, key, value }).length);
+    }
   }
 
   /**
-   * Opens or begins the file and puts its entries into `table`. Returns the journal, and how many
-   * bytes of a torn last line were cut off.
+   * Opens the file and puts its entries into `table`, or begins it if there is none. What is read is
+   * durable when it resolves, also if the process that wrote it was killed. Returns the journal, and how
+   * many bytes of a torn last line were cut off.
    *
-   * @throws {StoreError} if the file is damaged elsewhere or is not a store's.
+   * @throws {StoreError} if the file is empty, is damaged elsewhere, or is not a store's.
    */
   static async open(path: string, table: EntryTable): Promise<[journal: Journal, cut: number]> {
     const bytes = await readFile(path).catch((error: NodeJS.ErrnoException) => {
-      if (error.code === 'ENOENT') return Buffer.alloc(0);
+      if (error.code === 'ENOENT') return undefined;
       throw error;
     });
-    const journal = new Journal(path);
-    const intact = bytes.length === 0 ? 0 : loadLines(path, bytes, table);
-    for (const { version, key, value } of table.entries()) {
-      journal.#account(key, encodeChange({ version, key, value }).length);
+    if (bytes === undefined) {
+      const [handle, size] = await replaceFile(path, snapshotLines(table));
+      return [new Journal(path, table, handle, size), 0];
     }
-    if (intact === 0) {
-      await journal.rewrite(table);
-    } else {
-      journal.#handle = await open(path, 'a', 0o600);
-      journal.#size = intact;
-      if (intact < bytes.length) await journal.#cutTo(intact);
+    const intact = loadLines(path, bytes, table);
+    const handle = await open(path, 'a');
+    try {
+      await removeNewFile(path);
+      const journal = new Journal(path, table, handle, intact);
+      if (intact < bytes.length) await journal.#cutBack();
+      else await handle.sync();
+      await syncDirectory(dirname(path));
+      return [journal, bytes.length - intact];
+    } catch (error) {
+      await handle.close();
+      throw error;
     }
-    return [journal, bytes.length - intact];
   }
 
   /** Bytes of the file. */
@@ -74,19 +90,21 @@ export class Journal {
   /**
    * Appends the changes as one line; durable when it resolves.
    *
-   * @throws {StoreError} if the medium fails; the file is as before, or takes no more lines.
+   * @throws {StoreError} if the medium fails. The line is cut off again, at the latest before the next one,
+   *   so that a later call may succeed.
    */
   async append(changes: readonly Change[]): Promise<void> {
     const texts = changes.map(encodeChange);
     const line = encodeLine(`[${texts.join(',')}]`);
     try {
-      if (this.#fault !== undefined) throw this.#fault;
-      await this.#handle?.appendFile(line);
-      await this.#handle?.datasync();
+      if (this.#isMisplaced) await this.rewrite();
+      if (this.#isDirty) await this.#cutBack();
+      this.#isDirty = true;
+      await this.#handle.appendFile(line);
+      await this.#handle.datasync();
+      this.#isDirty = false;
     } catch (error) {
-      await this.#cutTo(this.#size).catch((fault: Error) => {
-        this.#fault ??= fault;
-      });
+      await this.#cutBackIfDirty();
       throw new StoreError(`cannot write ${this.path}: ${(error as Error).message}`, {
         cause: error,
       });
@@ -97,43 +115,39 @@ export class Journal {
     }
   }
 
-  /** Replaces the file by one that holds the live entries only, or leaves it as it is. */
-  async rewrite(table: EntryTable): Promise<void> {
-    const newPath = `${this.path}.new`;
-    await rm(newPath, { force: true });
-    const handle = await open(newPath, 'ax', 0o600);
-    let size = 0;
+  /**
+   * Replaces the file by one that holds the live entries only. If that fails, the journal goes on: in the
+   * file that is there, or else with another attempt at the next `append`, which fails if that one does.
+   */
+  async rewrite(): Promise<void> {
+    const former = this.#handle;
     try {
-      for (const line of snapshotLines(table)) {
-        await handle.appendFile(line);
-        size += line.length;
-      }
-      await handle.sync();
-      await rename(newPath, this.path);
+      [this.#handle, this.#size] = await replaceFile(this.path, snapshotLines(this.#table));
     } catch (error) {
-      await handle.close();
-      await rm(newPath, { force: true });
+      // A sync of the directory that failed is not repeated alone: the kernel may have dropped what it
+      // could not write, and call the second one a success.
+      this.#isMisplaced = !(await isAt(this.path, former));
       throw error;
     }
-    const former = this.#handle;
-    this.#handle = handle;
-    this.#size = size;
-    await former?.close();
-    await syncDirectory(dirname(this.path)).catch((error: Error) => {
-      // A crash might bring the former file back, without the lines that would follow here.
-      this.#fault = error;
-      throw error;
-    });
+    this.#isMisplaced = false;
+    this.#isDirty = false;
+    await former.close().catch(() => {});
   }
 
   async close(): Promise<void> {
-    await this.#handle?.close();
-    this.#handle = undefined;
+    await this.#cutBackIfDirty();
+    await this.#handle.close();
   }
 
-  async #cutTo(size: number): Promise<void> {
-    await this.#handle?.truncate(size);
-    await this.#handle?.sync();
+  /** If this fails, it is done before the next line. */
+  async #cutBackIfDirty(): Promise<void> {
+    if (this.#isDirty) await this.#cutBack().catch(() => {});
+  }
+
+  async #cutBack(): Promise<void> {
+    await this.#handle.truncate(this.#size);
+    await this.#handle.sync();
+    this.#isDirty = false;
   }
 
   #account(key: string, bytes: number): void {
@@ -143,8 +157,23 @@ export class Journal {
   }
 }
 
+/** Whether the open file is the one at `path`; false also if that cannot be found out. */
+async function isAt(path: string, handle: FileHandle): Promise<boolean> {
+  try {
+    const [there, open] = await Promise.all([stat(path), handle.stat()]);
+    return there.ino === open.ino && there.dev === open.dev;
+  } catch {
+    return false;
+  }
+}
+
 /** Returns how many bytes at the beginning of the file are whole lines. */
 function loadLines(path: string, bytes: Buffer, table: EntryTable): number {
+  if (bytes.length === 0) {
+    throw new StoreError(
+      `${path} is empty, and a store never is: its content was lost, with all revocations in it. Put a copy in its place; remove the file only to begin a new store`
+    );
+  }
   let start = 0;
   for (let number = 1; start < bytes.length; number++) {
     const end = bytes.indexOf(LINE_FEED, start);

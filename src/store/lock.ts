@@ -1,119 +1,217 @@
 /**
- * A lock between processes without native code: a file of claims. A claim is one line, appended in
- * one write, so that all agree on the order of claims; the lock belongs to the first one that is
- * neither released nor of a process that has ended. Nothing is ever "stolen", which is where lock
- * files go wrong when two processes find the same stale one.
+ * A lock between the processes of one machine, without native code: a directory that holds the listening
+ * unix socket of the one process that has the lock. The kernel stops the listening when that process
+ * ends, however it ends. A connection reaches the socket through the file system, so that it is answered
+ * across PID and network namespaces too, and therefore between containers that share the directory. It
+ * does not work between machines that share a file system over the network.
  *
- * A process is told from a later one with the same number by the time it started, where the system
- * says it (Linux). It does not work between machines, nor between containers that do not see each
- * other's processes.
+ * 1. A process makes a directory and in it a listening socket, both under random names. A socket that can
+ *    be seen at the lock's path is therefore one that listens, or one whose process has ended; the latter
+ *    never listens again.
+ * 2. It renames its directory to the path of the lock. The kernel does that in one step, and only if
+ *    there is no directory at the path or an empty one. Of any number of processes one succeeds.
+ * 3. Who does not succeed asks the socket that is there. If it answers, the lock is held. If not, its
+ *    process has ended: the socket is removed, under its own name, which no other socket will ever have,
+ *    and step 2 is tried again. A process that acts late on what it saw can thus remove nothing but what
+ *    it saw.
+ *
+ * A process that is killed within step 1 leaves its directory, `<path>.<random name>`, which may be
+ * removed.
  * @module
  */
-import { randomUUID } from 'node:crypto';
-import { readFileSync } from 'node:fs';
-import { type FileHandle, open, rename, stat } from 'node:fs/promises';
+import { randomBytes } from 'node:crypto';
+import { constants, existsSync } from 'node:fs';
+import { chmod, mkdir, open, readdir, rename, rm, rmdir, unlink } from 'node:fs/promises';
+import { connect, createServer, type Server } from 'node:net';
+import { dirname, join } from 'node:path';
 import { StoreError } from '../errors.ts';
-
-interface Claim {
-  readonly id: string;
-  readonly pid: number;
-  readonly startedAt: string;
-}
+import { removeClaimFile } from './claim-file.ts';
 
 export class FileLock {
-  readonly #handle: FileHandle;
-  readonly #claim: Claim;
+  readonly #path: string;
+  readonly #name: string;
+  readonly #server: Server;
 
-  private constructor(handle: FileHandle, claim: Claim) {
-    this.#handle = handle;
-    this.#claim = claim;
+  private constructor(path: string, name: string, server: Server) {
+    this.#path = path;
+    this.#name = name;
+    this.#server = server;
   }
 
-  /** @throws {StoreError} if another process, or this one, holds the lock. */
+  /**
+   * @param path of the directory that is made, and removed by `release`
+   * @throws {StoreError} if another process, or this one, holds the lock, if something else is at `path`,
+   *   or if the file system takes no unix sockets.
+   */
   static async acquire(path: string): Promise<FileLock> {
-    const claim = { id: randomUUID(), pid: process.pid, startedAt: startOf(process.pid) ?? '' };
-    for (;;) {
-      const handle = await open(path, 'a+', 0o600);
-      try {
-        await handle.appendFile(lineOf(claim));
-        const { claims, lines } = await readClaims(handle);
-        const holder = claims.find(({ id, pid, startedAt }) => {
-          return id === claim.id || startOf(pid) === startedAt;
-        });
-        if (holder?.id !== claim.id) {
-          await handle.appendFile(lineOf({ released: claim.id }));
-          throw new StoreError(`${path} is held by process ${holder?.pid}`);
-        }
-        // Checked last: whoever could replace the file held the lock, so ended before our claim won.
-        if ((await stat(path)).ino === (await handle.stat()).ino) {
-          const kept = lines > MAX_LINES ? await replace(path, claim) : handle;
-          if (kept !== handle) await handle.close();
-          return new FileLock(kept, claim);
-        }
-      } catch (error) {
-        await handle.close();
-        throw error;
-      }
-      await handle.close();
+    const ownDirectory = `${path}.${randomName()}`;
+    const name = `${process.pid}.${randomName()}`;
+    let server: Server | undefined;
+    await mkdir(ownDirectory, { mode: 0o700 });
+    try {
+      server = await listen(ownDirectory, name);
+      await chmod(join(ownDirectory, name), 0o600);
+      await moveTo(path, ownDirectory);
+      return new FileLock(path, name, server);
+    } catch (error) {
+      server?.close();
+      await rm(ownDirectory, { recursive: true, force: true });
+      throw error;
     }
   }
 
+  /** Frees the lock, even where the directory cannot be removed. */
   async release(): Promise<void> {
-    await this.#handle.appendFile(lineOf({ released: this.#claim.id }));
-    await this.#handle.close();
+    await unlink(join(this.#path, this.#name)).catch(() => {});
+    await new Promise((resolve) => this.#server.close(resolve));
+    // It fails if the next process has the lock by now.
+    await rmdir(this.#path).catch(() => {});
   }
 }
 
-/** Begins with a line feed too, so that a line torn by a crash cannot swallow this one. */
-function lineOf(value: Claim | { released: string }): string {
-  return `\n${JSON.stringify(value)}\n`;
-}
-
-async function readClaims(handle: FileHandle): Promise<{ claims: Claim[]; lines: number }> {
-  const bytes = Buffer.alloc((await handle.stat()).size);
-  const { bytesRead } = await handle.read(bytes, 0, bytes.length, 0);
-  const claims = new Map<string, Claim>();
-  const lines = bytes.toString('utf8', 0, bytesRead).split('\n');
-  for (const line of lines) {
-    const value = parseLine(line);
-    if (value === undefined) continue;
-    if ('released' in value) claims.delete(value.released);
-    else claims.set(value.id, value);
-  }
-  return { claims: [...claims.values()], lines: lines.length };
-}
-
-function parseLine(line: string): Claim | { released: string } | undefined {
-  try {
-    return JSON.parse(line);
-  } catch {
-    return undefined;
-  }
-}
-
-/** Starts the file anew with the holder's claim alone. */
-async function replace(path: string, claim: Claim): Promise<FileHandle> {
-  const handle = await open(`${path}.new`, 'w', 0o600);
-  await handle.appendFile(lineOf(claim));
-  await rename(`${path}.new`, path);
-  return handle;
-}
-
-/** When process `pid` was started, in words that no other process shares; undefined: it ended. */
-function startOf(pid: number): string | undefined {
-  try {
-    if (process.platform !== 'linux') {
-      process.kill(pid, 0);
-      return '';
+/** Returns when `ownDirectory` is the one at `path`. */
+async function moveTo(path: string, ownDirectory: string): Promise<void> {
+  for (let round = 0; round < MAX_ROUNDS; round++) {
+    try {
+      await rename(ownDirectory, path);
+      return;
+    } catch (error) {
+      switch ((error as NodeJS.ErrnoException).code) {
+        case 'ENOTEMPTY':
+        case 'EEXIST':
+          await removeStale(path);
+          break;
+        case 'ENOTDIR':
+          await removeClaimFile(path);
+          break;
+        default:
+          throw error;
+      }
     }
-    // proc(5): the name, field 2, ends at the last ')'; field 3 is the state, 22 the start time
-    const text = readFileSync(`/proc/${pid}/stat`, 'latin1');
-    const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
-    const boot = readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim();
-    return fields[0] === 'Z' || fields[0] === 'X' ? undefined : `${boot}/${fields[19]}`;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM' ? '' : undefined;
+  }
+  throw new StoreError(
+    `${path} was taken and left by other processes ${MAX_ROUNDS} times in a row: try again`
+  );
+}
+
+/** @throws {StoreError} if the lock is held, or if the directory holds something else. */
+async function removeStale(path: string): Promise<void> {
+  const names = await readdir(path).catch((error: NodeJS.ErrnoException) => {
+    // It was released, or is the lock file of an earlier version: the next attempt shows it.
+    if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return [];
+    throw error;
+  });
+  for (const name of names) {
+    const pid = SOCKET_NAME.exec(name)?.[1];
+    if (pid === undefined) {
+      throw new StoreError(`${path} holds ${name}, which is not part of a lock: move it away`);
+    }
+    if (await isAnswered(path, name)) {
+      throw new StoreError(
+        `${path} is held by process ${pid}, by the numbers of its container: stop it first`
+      );
+    }
+    await unlink(join(path, name)).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== 'ENOENT' && error.code !== 'ENOTDIR') throw error;
+    });
   }
 }
 
-const MAX_LINES = 256;
+async function listen(directory: string, name: string): Promise<Server> {
+  const server = createServer((socket) => socket.destroy());
+  // A lock keeps no process alive.
+  server.unref();
+  const listening = withSocketPath(directory, name, async (path) => {
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject);
+      // Without `exclusive`, a worker of node:cluster would have its primary listen in its place.
+      server.listen({ path, exclusive: true }, resolve);
+    });
+    server.removeAllListeners('error');
+    // A connection that could not be accepted, for example for want of file descriptors.
+    server.on('error', () => {});
+  });
+  await listening.catch((error: NodeJS.ErrnoException) => {
+    if (!NO_SOCKETS.has(error.code ?? '')) throw error;
+    throw new StoreError(
+      `the file system of ${dirname(directory)} takes no unix sockets (${error.code}), which lock the files there: choose a directory of a local file system`,
+      { cause: error }
+    );
+  });
+  return server;
+}
+
+/**
+ * Whether the process that made the socket still runs.
+ *
+ * @throws {Error} if that cannot be found out, for example for want of permission.
+ */
+async function isAnswered(directory: string, name: string): Promise<boolean> {
+  const answered = withSocketPath(directory, name, (path) => {
+    return new Promise<boolean>((resolve, reject) => {
+      const socket = connect(path, () => {
+        socket.destroy();
+        resolve(true);
+      });
+      socket.on('error', reject);
+    });
+  });
+  return answered.catch((error: NodeJS.ErrnoException) => {
+    switch (error.code) {
+      case 'ECONNREFUSED':
+      // It was removed meanwhile.
+      case 'ENOENT':
+      case 'ENOTDIR':
+        return false;
+      // Its process runs, but accepts nothing just now.
+      case 'EAGAIN':
+        return true;
+      default:
+        throw error;
+    }
+  });
+}
+
+/**
+ * Calls `use` with a path of the socket that fits into a socket's address (unix(7)). A longer path is
+ * replaced by one that begins at an open handle of the directory.
+ */
+async function withSocketPath<T>(
+  directory: string,
+  name: string,
+  use: (path: string) => Promise<T>
+): Promise<T> {
+  const path = join(directory, name);
+  if (Buffer.byteLength(path) <= MAX_SOCKET_PATH_BYTES) return use(path);
+  if (!existsSync(HANDLES)) {
+    throw new StoreError(
+      `the path ${path} of a unix socket is longer than ${MAX_SOCKET_PATH_BYTES} bytes, and there is no ${HANDLES}: choose a shorter path`
+    );
+  }
+  const handle = await open(directory, constants.O_RDONLY | constants.O_DIRECTORY);
+  try {
+    return await use(`${HANDLES}/${handle.fd}/${name}`);
+  } finally {
+    await handle.close();
+  }
+}
+
+function randomName(): string {
+  return randomBytes(9).toString('base64url');
+}
+
+/** The number of the process, and what `randomName` returns. */
+const SOCKET_NAME = /^(\d+)\.[\w-]{12}$/;
+/** Of `sun_path` without its last zero: 108 bytes on Linux, 104 on the BSDs and macOS. */
+const MAX_SOCKET_PATH_BYTES: number = process.platform === 'linux' ? 107 : 103;
+const HANDLES = '/proc/self/fd';
+/** What `bind` says where no socket can be made. */
+const NO_SOCKETS: ReadonlySet<string> = new Set([
+  'EINVAL',
+  'ENOSYS',
+  'ENOTSUP',
+  'EOPNOTSUPP',
+  'EPERM',
+]);
+/** Each round is lost to another process only. */
+const MAX_ROUNDS = 1000;

@@ -1,4 +1,11 @@
-import { appendFileSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  existsSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
@@ -65,23 +72,25 @@ describe('AuditLog', () => {
   });
 
   test('is readable by its owner only', async () => {
-    const { log, path } = await openLog();
-    for (const file of [path, `${path}.lock`]) expect(statSync(file).mode & 0o777).toBe(0o600);
-    await log.close();
+    const { path } = await filledLog(1);
+    expect(statSync(path).mode & 0o777).toBe(0o600);
   });
 
-  test('makes durable that there is a file, when it begins one', async () => {
-    const sync = vi.spyOn(handles, 'sync');
-    const { log, path } = await openLog();
-    expect(sync).toHaveBeenCalledTimes(1);
-    await log.append({ kind: 'start' });
-    await log.close();
+  test('is durable before it is opened, also what a killed process left', async () => {
+    const { path } = await filledLog(1);
+    const synced: boolean[] = [];
+    const { sync } = handles;
+    vi.spyOn(handles, 'sync').mockImplementation(async function (this: FileHandle) {
+      synced.push((await this.stat()).isDirectory());
+      return sync.call(this);
+    });
     await (await AuditLog.open({ path })).close();
-    expect(sync).toHaveBeenCalledTimes(1);
+    expect(synced).toEqual([false, true]);
   });
 
   test('keeps events that arrive together in their order, each on its own line', async () => {
-    const { log, path } = await openLog();
+    const { path } = await filledLog(1);
+    const { log } = await openLog({ path });
     const sync = vi.spyOn(handles, 'datasync');
     const events = Array.from(
       { length: 50 },
@@ -89,13 +98,15 @@ describe('AuditLog', () => {
     );
     await Promise.all(events.map((event) => log.append(event)));
     expect(sync).toHaveBeenCalledTimes(1);
-    expect(recordsOf(path).map(({ site }) => site)).toEqual(events.map(({ site }) => site));
+    const sites = recordsOf(path).map(({ site }) => site);
+    expect(sites).toEqual(['site-1', ...events.map(({ site }) => site)]);
     expect(log.counters).toEqual({ lines: 50, suppressed: 0, failed: 0 });
     await log.close();
   });
 
   test('resolves no line before the fsync', async () => {
-    const { log } = await openLog();
+    const { path } = await filledLog(1);
+    const { log } = await openLog({ path });
     const syncs: (() => void)[] = [];
     vi.spyOn(handles, 'datasync').mockImplementation(
       () => new Promise<void>((resolve) => syncs.push(resolve))
@@ -106,10 +117,10 @@ describe('AuditLog', () => {
     });
     await vi.waitFor(() => expect(syncs).toHaveLength(1));
     await new Promise(setImmediate);
-    expect([isDurable, log.head.seq]).toEqual([false, 0]);
+    expect([isDurable, log.head.seq]).toEqual([false, 1]);
     syncs[0]!();
     await appended;
-    expect(log.head.seq).toBe(1);
+    expect(log.head.seq).toBe(2);
     await log.close();
   });
 
@@ -144,7 +155,7 @@ describe('AuditLog', () => {
       await expect(log.append(event as unknown as AuditEvent)).rejects.toThrow(ApiMisuseError);
     }
     await log.close();
-    expect(linesOf(path)).toEqual([]);
+    expect(existsSync(path)).toBe(false);
   });
 
   test('close waits for the lines under way, and takes no more', async () => {
@@ -174,7 +185,75 @@ describe('AuditLog', () => {
   });
 });
 
+describe('the beginning of an audit log', () => {
+  test('is its first line: until then there is no file', async () => {
+    const { log, path } = await openLog();
+    expect(existsSync(path)).toBe(false);
+    const sync = vi.spyOn(handles, 'sync');
+    await log.append({ kind: 'start' });
+    // Of the file and of its directory.
+    expect(sync).toHaveBeenCalledTimes(2);
+    await log.append({ kind: 'ca' });
+    await log.close();
+    expect(existsSync(`${path}.new`)).toBe(false);
+    expect(await verifyAuditLog(path)).toMatchObject({ ok: true, lines: 2 });
+  });
+
+  test('is not made of a file that has become empty', async () => {
+    const path = fileOf('');
+    const opened = AuditLog.open({ path });
+    await expect(opened).rejects.toThrow(
+      new AuditError(
+        `${path} is empty, and an audit log never is: its lines were lost. Put a copy in its place; move it away only to begin a new log`
+      )
+    );
+    expect(statSync(path).size).toBe(0);
+    expect(await verifyAuditLog(path)).toEqual({
+      ok: false,
+      line: 1,
+      fault: 'truncated',
+      message: 'it is empty, and an audit log never is',
+    });
+  });
+
+  test('is repeated when it fails, whatever fails, and is never half a line', async () => {
+    for (const method of ['appendFile', 'sync'] as const) {
+      for (const failures of [1, 2]) {
+        const { log, path } = await openLog();
+        // The second sync is that of the directory.
+        const { [method]: call } = handles;
+        let calls = 0;
+        const spy = vi.spyOn(handles, method).mockImplementation(async function (
+          this: FileHandle,
+          ...args: unknown[]
+        ) {
+          if (++calls === failures) throw EIO;
+          return (call as (...values: unknown[]) => Promise<void>).apply(this, args);
+        });
+        const lines = [log.append({ kind: 'start' })];
+        const [outcome] = await Promise.allSettled(lines);
+        spy.mockRestore();
+        await log.append({ kind: 'ca' });
+        await log.close();
+        const kinds = outcome!.status === 'fulfilled' ? ['start', 'ca'] : ['ca'];
+        expect(recordsOf(path).map(({ kind }) => kind)).toEqual(kinds);
+        expect(await verifyAuditLog(path)).toMatchObject({ ok: true, lines: kinds.length });
+      }
+    }
+  });
+});
+
 describe('an audit log after a crash', () => {
+  test('has no line that was refused when it was closed', async () => {
+    const { path } = await filledLog(1);
+    const { log } = await openLog({ path });
+    vi.spyOn(handles, 'datasync').mockRejectedValueOnce(EIO);
+    vi.spyOn(handles, 'truncate').mockRejectedValueOnce(EIO);
+    await expect(log.append({ kind: 'ca' })).rejects.toThrow(StoreError);
+    await log.close();
+    expect(linesOf(path)).toHaveLength(1);
+  });
+
   test('keeps its whole lines wherever the last one was torn, and says what it dropped', async () => {
     const { path, lines } = await filledLog(3);
     const bytes = readFileSync(path);
@@ -303,11 +382,11 @@ describe('an audit log whose medium fails', () => {
 
   test('fails all lines that were to be written together', async () => {
     const { log, path } = await openLog();
-    vi.spyOn(handles, 'datasync').mockRejectedValueOnce(EIO);
+    vi.spyOn(handles, 'sync').mockRejectedValueOnce(EIO);
     const both = [log.append({ kind: 'start' }), log.append({ kind: 'ca' })];
     const outcomes = await Promise.allSettled(both);
     expect(outcomes.map(({ status }) => status)).toEqual(['rejected', 'rejected']);
-    expect([linesOf(path), log.counters.failed, log.head.seq]).toEqual([[], 2, 0]);
+    expect([existsSync(path), log.counters.failed, log.head.seq]).toEqual([false, 2, 0]);
     await log.close();
   });
 

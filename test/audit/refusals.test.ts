@@ -1,7 +1,7 @@
 import { type FileHandle, open } from 'node:fs/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
 import { AuditLog, verifyAuditLog } from '../../src/audit/index.ts';
-import { StoreError } from '../../src/errors.ts';
+import { ApiMisuseError, StoreError } from '../../src/errors.ts';
 import { newPath, openLog, recordsOf, removeFiles } from './log-files.ts';
 
 let handles: FileHandle;
@@ -14,6 +14,9 @@ afterEach(() => vi.restoreAllMocks());
 afterAll(removeFiles);
 
 const refusal = (code: string) => ({ kind: 'refused-handshake', detail: { code } }) as const;
+const refusalOf = (site: string) => ({ ...refusal('revoked'), site, serial: '0b' }) as const;
+const countOf = (path: string, name: string) =>
+  recordsOf(path).filter(({ site }) => site === name).length;
 const kindsIn = (path: string) => recordsOf(path).map(({ kind }) => kind);
 
 async function refuse(log: AuditLog, count: number, code = 'no-certificate'): Promise<void> {
@@ -104,11 +107,79 @@ describe('refusals', () => {
     expect(await verifyAuditLog(path)).toMatchObject({ ok: true, lines: 3 });
   });
 
+  test('of a site that is known get lines of their own, however many strangers knock', async () => {
+    const { log, path, timers } = await openLog();
+    await refuse(log, 1000);
+    for (let i = 0; i < 5; i++) await log.append(refusalOf('site-a'));
+    expect(recordsOf(path).filter(({ site }) => site === 'site-a')).toHaveLength(5);
+    // Nor does one site take from another, or from strangers of the next minute.
+    for (let i = 0; i < 1000; i++) await log.append(refusalOf('site-b'));
+    await log.append(refusalOf('site-a'));
+    await log.append({ kind: 'refused-enrolment', serial: '0a', detail: { code: 'renewal' } });
+    expect(countOf(path, 'site-a')).toBe(6);
+    expect(countOf(path, 'site-b')).toBe(10);
+    expect(kindsIn(path).at(-1)).toBe('refused-enrolment');
+    timers.advance(60_000);
+    await linesWritten(log, 60 + 6 + 10 + 1 + 1);
+    expect(recordsOf(path).at(-1)).toMatchObject({
+      kind: 'suppressed',
+      detail: {
+        count: 940 + 990,
+        codes: { 'no-certificate': 940, revoked: 990 },
+        peers: { 'site-b': 990 },
+      },
+    });
+    await log.append(refusalOf('site-b'));
+    expect(countOf(path, 'site-b')).toBe(11);
+    await log.close();
+  });
+
+  test('of known sites have the limit that is set, be it 0', async () => {
+    const { log, path } = await openLog({ maxRefusalsPerMinute: 2, maxSiteRefusalsPerMinute: 0 });
+    await refuse(log, 2);
+    await log.append(refusalOf('site-a'));
+    await log.close();
+    expect(kindsIn(path)).toEqual(['refused-handshake', 'refused-handshake', 'suppressed']);
+    expect(recordsOf(path)[2]).toMatchObject({ detail: { count: 1, peers: { 'site-a': 1 } } });
+  });
+
+  test('of more sites than are kept apart share one limit, which is not that of strangers', async () => {
+    const { log, path } = await openLog({ maxRefusalsPerMinute: 3, maxSiteRefusalsPerMinute: 2 });
+    await refuse(log, 3);
+    for (let i = 0; i < 300; i++) {
+      for (let j = 0; j < 3; j++) await log.append(refusalOf(`site-${i}`));
+    }
+    for (let i = 0; i < 256; i++) expect(countOf(path, `site-${i}`)).toBe(2);
+    expect(recordsOf(path)).toHaveLength(3 + 256 * 2 + 3);
+    await log.close();
+    const { count, peers } = recordsOf(path).at(-1)!.detail as { count: number; peers: object };
+    expect(count).toBe(900 - 256 * 2 - 3);
+    expect(Object.keys(peers)).toHaveLength(257);
+    expect(peers).toMatchObject({ 'site-0': 1, others: 44 * 3 - 3 });
+  });
+
+  test('are summed up in one line, also for sites with names without end', async () => {
+    const { log, path } = await openLog({ maxRefusalsPerMinute: 0, maxSiteRefusalsPerMinute: 0 });
+    for (let i = 0; i < 300; i++) {
+      await log.append({ ...refusal(`${i} ${'x'.repeat(99)}`), site: `${i} ${'€'.repeat(999)}` });
+    }
+    await log.close();
+    expect(recordsOf(path)[0]).toMatchObject({ detail: { count: 300 } });
+  });
+
+  test.each([
+    { maxRefusalsPerMinute: -1 },
+    { maxRefusalsPerMinute: Number.NaN },
+    { maxSiteRefusalsPerMinute: 1.5 },
+  ])('have no limit of %o', async (options) => {
+    await expect(openLog(options)).rejects.toThrow(ApiMisuseError);
+  });
+
   test('set no timer when the log could not be written to its end', async () => {
     const onError = vi.fn();
     const { log, timers } = await openLog({ maxRefusalsPerMinute: 0, onError });
     await refuse(log, 3);
-    vi.spyOn(handles, 'datasync').mockRejectedValueOnce(new Error('EIO: i/o error'));
+    vi.spyOn(handles, 'sync').mockRejectedValueOnce(new Error('EIO: i/o error'));
     await log.close();
     expect(onError).toHaveBeenCalledTimes(1);
     expect(timers.delays).toEqual([]);

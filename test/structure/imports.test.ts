@@ -89,7 +89,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   packet: ['node:crypto'],
   schema: ['valibot'],
   audit: ['node:crypto', 'node:fs', 'node:fs/promises', 'node:path'],
-  store: ['node:crypto', 'node:fs', 'node:fs/promises', 'node:path', 'node:zlib'],
+  store: ['node:crypto', 'node:fs', 'node:fs/promises', 'node:net', 'node:path', 'node:zlib'],
   pki: [
     'eventemitter3',
     'node-forge',

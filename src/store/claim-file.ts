@@ -1,0 +1,99 @@
+/**
+ * The lock files of earlier versions: one line for each claim, and the lock belongs to the first claim
+ * that is neither released nor of a process that has ended. They are read for the upgrade only: a
+ * gateway of an earlier version that still runs on this machine keeps its lock. Such a process cannot be
+ * seen from another container, which is why these files are not written any more.
+ * @module
+ */
+import { randomUUID } from 'node:crypto';
+import { constants, readFileSync } from 'node:fs';
+import { type FileHandle, open, stat, unlink } from 'node:fs/promises';
+import { StoreError } from '../errors.ts';
+
+interface Claim {
+  readonly id: string;
+  readonly pid: number;
+  /** Tells a process from a later one with the same number. */
+  readonly startedAt: string;
+}
+
+/**
+ * Removes the lock file of an earlier version, under a claim of our own, so that a process of an
+ * earlier version that starts at the same moment finds it held. Does nothing if there is no file.
+ *
+ * @throws {StoreError} if a process that runs holds the lock.
+ */
+export async function removeClaimFile(path: string): Promise<void> {
+  const handle = await open(path, constants.O_RDWR | constants.O_APPEND).catch(ignoreGone);
+  if (handle === undefined) return;
+  try {
+    const claim = { id: randomUUID(), pid: process.pid, startedAt: startOf(process.pid) ?? '' };
+    await handle.appendFile(lineOf(claim));
+    const claims = await readClaims(handle);
+    const holder = claims.find(({ id, pid, startedAt }) => {
+      return id === claim.id || startOf(pid) === startedAt;
+    });
+    if (holder?.id !== claim.id) {
+      await handle.appendFile(lineOf({ released: claim.id }));
+      throw new StoreError(
+        `${path} is held by process ${holder?.pid}, which runs an earlier version: stop it first`
+      );
+    }
+    // Whoever could put another file in its place held the lock, and so had ended before our claim won.
+    const current = await stat(path).catch(ignoreGone);
+    if (current?.ino === (await handle.stat()).ino) await unlink(path);
+  } finally {
+    await handle.close();
+  }
+}
+
+/** Begins with a line feed too, so that a line torn by a crash cannot swallow this one. */
+function lineOf(value: Claim | { released: string }): string {
+  return `\n${JSON.stringify(value)}\n`;
+}
+
+async function readClaims(handle: FileHandle): Promise<Claim[]> {
+  const bytes = Buffer.alloc((await handle.stat()).size);
+  const { bytesRead } = await handle.read(bytes, 0, bytes.length, 0);
+  const claims = new Map<string, Claim>();
+  for (const line of bytes.toString('utf8', 0, bytesRead).split('\n')) {
+    const value = parseLine(line);
+    if (value === undefined) continue;
+    if ('released' in value) claims.delete(value.released);
+    else claims.set(value.id, value);
+  }
+  return [...claims.values()];
+}
+
+function parseLine(line: string): Claim | { released: string } | undefined {
+  try {
+    const value: unknown = JSON.parse(line);
+    return typeof value === 'object' && value !== null
+      ? (value as Claim | { released: string })
+      : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** When process `pid` was started, in words that no other process shares; undefined: it has ended. */
+function startOf(pid: number): string | undefined {
+  try {
+    if (process.platform !== 'linux') {
+      process.kill(pid, 0);
+      return '';
+    }
+    // proc(5): the name, field 2, ends at the last ')'; field 3 is the state, 22 the start time
+    const text = readFileSync(`/proc/${pid}/stat`, 'latin1');
+    const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
+    const boot = readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim();
+    return fields[0] === 'Z' || fields[0] === 'X' ? undefined : `${boot}/${fields[19]}`;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM' ? '' : undefined;
+  }
+}
+
+/** Somebody else has removed the file, or has put a lock of today in its place. */
+function ignoreGone(error: NodeJS.ErrnoException): undefined {
+  if (error.code !== 'ENOENT' && error.code !== 'EISDIR') throw error;
+}
