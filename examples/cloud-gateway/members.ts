@@ -18,7 +18,7 @@ import {
   type TunnelCredentials,
   type TunSetup,
 } from 'virtual-presence';
-import { lackOfLan, type TunConfig } from '../program/device.ts';
+import { lackOfLan, lanOf, type TunConfig } from '../program/device.ts';
 import { type Access, type AccessTable, movedTo } from './access.ts';
 import { ChildMember } from './child-member.ts';
 import type { CloudConfig } from './config.ts';
@@ -192,8 +192,11 @@ export class Members implements PlanTarget {
     await Promise.all(this.#list.map((member) => member.close()));
     const { device } = this.#options.config;
     if (this.#partition === undefined || device.type !== 'tun') return;
-    await this.#setup?.close();
-    for (const prefix of device.routes) await forgetRoutes(prefix);
+    try {
+      await this.#setup?.close();
+    } finally {
+      for (const prefix of device.routes) await forgetRoutes(prefix);
+    }
   }
 
   /** The interface of a member may have been made anew, without settings and routes. */
@@ -216,7 +219,7 @@ export class Members implements PlanTarget {
       routes: [],
       unreachable: device.routes,
       proxyArp: device.proxyArp,
-      lan: device.lan ?? [],
+      ...lanOf(device),
     });
     return this.#setup.problems;
   }

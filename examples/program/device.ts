@@ -87,10 +87,10 @@ export async function openDevice(
 ): Promise<PacketDevice> {
   switch (config.type) {
     case 'tun': {
-      const { name, mtu, routes, proxyArp, lan = [] } = config;
+      const { name, mtu, routes, proxyArp } = config;
       const device = await LinuxTun.open({ name, mtu });
       try {
-        const problems = await device.configure({ routes, proxyArp, lan });
+        const problems = await device.configure({ routes, proxyArp, ...lanOf(config) });
         for (const problem of [...problems, ...lackOfLan(config)]) log(`device: ${problem}`);
       } catch (error) {
         await device.close();
@@ -107,6 +107,11 @@ export async function openDevice(
     case 'unix':
       return SocketDevice.unix({ ...config, path: resolve(config.path) });
   }
+}
+
+/** Who names neither routes nor a LAN sets up routes and forwarding himself. */
+export function lanOf({ routes, lan }: TunConfig): { readonly lan?: readonly string[] } {
+  return routes.length === 0 && lan === undefined ? {} : { lan: lan ?? [] };
 }
 
 /** Told to the operator: hosts beyond this machine would wait in vain. */

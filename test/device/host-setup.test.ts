@@ -157,7 +157,7 @@ describe.skipIf(skipReason !== undefined)(titled('the setup of the host', skipRe
     expect(state()).toBe(before);
   });
 
-  test('forwards between the TUNs of one gateway', async () => {
+  test('forwards between the TUNs of one gateway, and takes what is behind one from a TUN alone', async () => {
     const setup = await configureTun({ ...IPV4, otherTuns: ['vp1'] });
     ip('route', 'add', '203.0.113.0/24', 'dev', 'vp1');
     cleanups.push(() => ip('route', 'delete', '203.0.113.0/24'));
@@ -165,8 +165,10 @@ describe.skipIf(skipReason !== undefined)(titled('the setup of the host', skipRe
       await open(4, [
         { from: 'vp0', to: 'vp1' },
         { from: 'vp1', to: 'lan', as: 'vp0' },
+        { from: 'lan', to: 'vp1' },
+        { from: 'lan', to: 'vp1', as: 'vp0' },
       ])
-    ).toEqual(['vp0 to vp1', 'vp1 to lan as vp0']);
+    ).toEqual(['vp0 to vp1', 'vp1 to lan as vp0', 'lan to vp1']);
     await setup.close();
   });
 
