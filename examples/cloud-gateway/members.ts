@@ -16,7 +16,9 @@ import {
   type Presence,
   type TranslationPlan,
   type TunnelCredentials,
+  type TunSetup,
 } from 'virtual-presence';
+import { lackOfLan, lanOf, type TunConfig } from '../program/device.ts';
 import { type Access, type AccessTable, movedTo } from './access.ts';
 import { ChildMember } from './child-member.ts';
 import type { CloudConfig } from './config.ts';
@@ -52,10 +54,13 @@ export class Members implements PlanTarget {
   /** Absent: one member, which has the whole plan. */
   readonly #partition: PlanPartition | undefined;
   readonly #routes: KernelRoutes;
+  readonly #log: (line: string) => void;
+  #setup: TunSetup | undefined;
   #moves: Promise<void> = Promise.resolve();
 
   constructor(options: MembersOptions, hooks: MemberHooks) {
     this.#options = options;
+    this.#log = hooks.log;
     const { config, placement, access, openDevice } = options;
     this.#routes = new KernelRoutes({
       deviceOf: (site) => this.#deviceName(placement.holderOf(site)),
@@ -108,15 +113,9 @@ export class Members implements PlanTarget {
       if (opening.status === 'rejected') throw opening.reason;
     }
     if (this.#partition === undefined || device.type !== 'tun') return;
-    await configureTun({
-      name: this.#deviceName(0),
-      routes: [],
-      unreachable: device.routes,
-      proxyArp: device.proxyArp,
-      // A member takes presences that others hold for hosts of the cloud; they come by TUN only.
-      strictSources: device.proxyArp,
-      forwarding: device.routes.length > 0,
-    });
+    for (const problem of [...(await this.#configure(device)), ...lackOfLan(device)]) {
+      this.#log(`device: ${problem}`);
+    }
     await this.#routes.open();
   }
 
@@ -193,7 +192,36 @@ export class Members implements PlanTarget {
     await Promise.all(this.#list.map((member) => member.close()));
     const { device } = this.#options.config;
     if (this.#partition === undefined || device.type !== 'tun') return;
-    for (const prefix of device.routes) await forgetRoutes(prefix);
+    try {
+      await this.#setup?.close();
+    } finally {
+      for (const prefix of device.routes) await forgetRoutes(prefix);
+    }
+  }
+
+  /** The interface of a member may have been made anew, without settings and routes. */
+  async #restarted(name: string): Promise<void> {
+    const { device } = this.#options.config;
+    try {
+      if (device.type === 'tun') await this.#configure(device);
+    } catch (error) {
+      this.#log(`device: ${(error as Error).message}`);
+    }
+    this.#routes.forget(name);
+  }
+
+  /** Returns what the machine lacks, one sentence each. */
+  async #configure(device: TunConfig): Promise<readonly string[]> {
+    const [name, ...otherTuns] = this.#list.map((_, number) => this.#deviceName(number));
+    this.#setup = await configureTun({
+      name: name!,
+      otherTuns,
+      routes: [],
+      unreachable: device.routes,
+      proxyArp: device.proxyArp,
+      ...lanOf(device),
+    });
+    return this.#setup.problems;
   }
 
   #newChild(number: number, hooks: MemberHooks): ChildMember {
@@ -209,7 +237,7 @@ export class Members implements PlanTarget {
         credentials,
         plan: () => this.#partition!.part(number),
         access: accessTable,
-        onRestart: () => this.#routes.forget(name),
+        onRestart: () => void this.#restarted(name),
       },
       hooks
     );

@@ -5,7 +5,6 @@
 import { isIP } from 'node:net';
 import * as v from 'valibot';
 import {
-  configureTun,
   LinuxTun,
   type PacketDevice,
   PrefixText,
@@ -14,17 +13,22 @@ import {
   wholeNumber,
 } from 'virtual-presence';
 import { AddressPortSchema, type HostPort, PathSchema } from './fields.ts';
+import { log } from './run.ts';
+
+export interface TunConfig {
+  readonly type: 'tun';
+  readonly name: string;
+  readonly mtu: number;
+  /** Prefixes to route to the TUN: the pools of the gateway's own site. */
+  readonly routes: readonly string[];
+  /** LAN interfaces on which the kernel answers ARP for the routes. */
+  readonly proxyArp: readonly string[];
+  /** Further LAN interfaces. The kernel forwards between the LAN and the TUN, and nowhere else. */
+  readonly lan?: readonly string[] | undefined;
+}
 
 export type DeviceConfig =
-  | {
-      readonly type: 'tun';
-      readonly name: string;
-      readonly mtu: number;
-      /** Prefixes to route to the TUN: the pools of the gateway's own site. */
-      readonly routes: readonly string[];
-      /** LAN interfaces on which the kernel answers ARP for the routes. */
-      readonly proxyArp: readonly string[];
-    }
+  | TunConfig
   | {
       readonly type: 'udp';
       readonly local: HostPort;
@@ -51,6 +55,7 @@ export const DeviceSchema: Schema<DeviceConfig> = v.variant('type', [
     mtu,
     routes: v.optional(v.array(PrefixText), []),
     proxyArp: v.optional(v.array(interfaceName), []),
+    lan: v.optional(v.array(interfaceName)),
   }),
   v.pipe(
     v.strictObject({
@@ -82,10 +87,11 @@ export async function openDevice(
 ): Promise<PacketDevice> {
   switch (config.type) {
     case 'tun': {
-      const { name, routes, proxyArp } = config;
-      const device = await LinuxTun.open({ name, mtu: config.mtu });
+      const { name, mtu, routes, proxyArp } = config;
+      const device = await LinuxTun.open({ name, mtu });
       try {
-        await configureTun({ name, routes, proxyArp, forwarding: routes.length > 0 });
+        const problems = await device.configure({ routes, proxyArp, ...lanOf(config) });
+        for (const problem of [...problems, ...lackOfLan(config)]) log(`device: ${problem}`);
       } catch (error) {
         await device.close();
         throw error;
@@ -101,6 +107,19 @@ export async function openDevice(
     case 'unix':
       return SocketDevice.unix({ ...config, path: resolve(config.path) });
   }
+}
+
+/** Who names neither routes nor a LAN sets up routes and forwarding himself. */
+export function lanOf({ routes, lan }: TunConfig): { readonly lan?: readonly string[] } {
+  return routes.length === 0 && lan === undefined ? {} : { lan: lan ?? [] };
+}
+
+/** Told to the operator: hosts beyond this machine would wait in vain. */
+export function lackOfLan({ name, routes, proxyArp, lan = [] }: TunConfig): string[] {
+  const isComplete = routes.length === 0 || proxyArp.length > 0 || lan.length > 0;
+  return isComplete
+    ? []
+    : [`nothing is forwarded to and from ${name}; name the interfaces of the LAN in device.lan`];
 }
 
 function udpEndpoint({ host, port }: HostPort): { address: string; port: number } {

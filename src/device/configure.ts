@@ -1,18 +1,24 @@
 /**
- * Addresses, routes and forwarding for a TUN interface, by `ip` of iproute2 and `/proc/sys/net`.
+ * Addresses and routes for a TUN interface, by `ip` of iproute2, and forwarding between it and the LAN.
  * @module
  */
-import { execFile } from 'node:child_process';
-import { existsSync, writeFileSync } from 'node:fs';
-import { promisify } from 'node:util';
+import { existsSync } from 'node:fs';
 import { IpAddress, IpPrefix } from '../address.ts';
 import { ApiMisuseError, EnvironmentError } from '../errors.ts';
 import { checkMtu } from './contract.ts';
+import { checkRuleName } from './gateway-table.ts';
+import { HostSetup } from './host-setup.ts';
+import { ip, ipBatch } from './ip-command.ts';
 import { checkTunName } from './tun-setup.ts';
 
 export interface TunConfiguration {
   /** The interface, which must be there. */
   readonly name: string;
+  /**
+   * Further TUNs of the same gateway, which must be there too: `changeRoutes` may lead parts of the prefixes
+   * to them. What holds for `name` holds for each of them, except `addresses` and `mtu`.
+   */
+  readonly otherTuns?: readonly string[];
   /** In bytes; unchanged by default. */
   readonly mtu?: number;
   /** The interface's own addresses, each with its prefix length: `192.0.2.1/32`. */
@@ -27,10 +33,31 @@ export interface TunConfiguration {
    * `ip -6 neighbour add proxy ADDRESS dev LAN`.
    */
   readonly proxyArp?: readonly string[];
-  /** Drops IPv4 packets from these interfaces whose source is routed to another one (`rp_filter` 1). */
-  readonly strictSources?: readonly string[];
-  /** Forwards between all interfaces, for the IP versions of the prefixes; false leaves it as it is. */
-  readonly forwarding?: boolean;
+  /**
+   * The interfaces of the LAN, besides those in `proxyArp`. The kernel then forwards between them and the
+   * TUN, for the IP versions of the prefixes, and nothing passes between the TUN and any other interface.
+   * Packets whose source is in one of the prefixes are dropped if they come from an interface other than the
+   * TUN. Between other interfaces the machine forwards what it forwarded before, and no more. An empty list
+   * forwards nothing; without the list, forwarding is left as it is.
+   */
+  readonly lan?: readonly string[];
+}
+
+/** What `configureTun` has set on the machine, besides the addresses and routes of the interface. */
+export interface TunSetup {
+  /**
+   * What the machine lacks, one sentence each. The gateway works without, but its operator has to know:
+   * without nftables nothing but `forwarding` and `rp_filter` of single interfaces protects an IPv4 network.
+   */
+  readonly problems: readonly string[];
+  /**
+   * Removes the rules, and restores the kernel settings that still have the value that was set and that no
+   * other gateway on this machine needs. The same a second time changes nothing.
+   *
+   * @throws {EnvironmentError} if a setting cannot be restored or the rules cannot be removed; the rest is
+   *   done all the same.
+   */
+  close(): Promise<void>;
 }
 
 /** A route that `changeRoutes` sets or removes. */
@@ -42,27 +69,30 @@ export interface RouteSetting {
 
 /**
  * Sets what is asked for and leaves the rest; the same call again changes nothing. Takes the
- * interface up. Needs CAP_NET_ADMIN.
+ * interface up. Needs CAP_NET_ADMIN, and nftables (the command `nft`) if `lan` is given.
+ *
+ * Rules and settings of a process that was killed stay; the next call for the same interface takes them
+ * over. `docs/SECURITY.md` lists everything that is set on the machine.
  *
  * @throws {ApiMisuseError} if a name, address, prefix or the MTU is not one.
  * @throws {EnvironmentError} if a LAN interface is not there (then nothing is changed), `ip` is missing
- *   or refuses, with what it said, or a setting cannot be written.
+ *   or refuses, with what it said, a setting cannot be written, or IPv6 would have to be forwarded without
+ *   rules, on a machine that does not forward it already.
  */
-export async function configureTun(configuration: TunConfiguration): Promise<void> {
-  const { name, mtu, addresses = [], routes, unreachable = [] } = configuration;
-  const { proxyArp = [], strictSources = [], forwarding = false } = configuration;
-  checkTunName(name);
-  const lans = [...proxyArp, ...strictSources];
-  for (const lan of lans) checkTunName(lan);
+export async function configureTun(configuration: TunConfiguration): Promise<TunSetup> {
+  const { name, otherTuns = [], mtu, addresses = [], routes, unreachable = [] } = configuration;
+  const { proxyArp = [], lan } = configuration;
+  const lans = lan && [...new Set([...lan, ...proxyArp])];
+  const tuns = [name, ...otherTuns];
+  for (const each of [...tuns, ...(lans ?? proxyArp)]) {
+    checkTunName(each);
+    if (lans !== undefined) checkRuleName(each);
+  }
   if (mtu !== undefined) checkMtu(mtu);
   for (const address of addresses) checkInterfaceAddress(address);
   const prefixes = routes.map((route) => IpPrefix.parse(route));
   const nowhere = unreachable.map((prefix) => IpPrefix.parse(prefix));
-  for (const lan of lans) {
-    if (!existsSync(`/proc/sys/net/ipv4/conf/${lan}`)) {
-      throw new EnvironmentError(`there is no interface ${lan}`);
-    }
-  }
+  for (const each of lans ?? proxyArp) checkInterface(each);
 
   const mtuArguments = mtu === undefined ? [] : ['mtu', String(mtu)];
   await ip('link', 'set', 'dev', name, ...mtuArguments, 'up');
@@ -73,19 +103,7 @@ export async function configureTun(configuration: TunConfiguration): Promise<voi
   for (const prefix of nowhere) {
     await ip(`-${prefix.family}`, 'route', 'replace', 'unreachable', prefix.toString(), ...OURS);
   }
-  if (forwarding) {
-    const all = [...prefixes, ...nowhere];
-    if (all.some(({ family }) => family === 4)) setKernel('net/ipv4/ip_forward', '1');
-    if (all.some(({ family }) => family === 6)) {
-      setKernel('net/ipv6/conf/all/forwarding', '1');
-    }
-  }
-  for (const lan of proxyArp) {
-    setKernel(`net/ipv4/conf/${lan}/proxy_arp`, '1');
-    // else the kernel waits up to 0.8 s, for the sake of a host that might answer itself
-    setKernel(`net/ipv4/neigh/${lan}/proxy_delay`, '0');
-  }
-  for (const lan of strictSources) setKernel(`net/ipv4/conf/${lan}/rp_filter`, '1');
+  return HostSetup.open({ tuns, lans, proxyArp, prefixes: [...prefixes, ...nowhere] });
 }
 
 /**
@@ -102,14 +120,7 @@ export async function changeRoutes(settings: readonly RouteSetting[]): Promise<v
     return `route replace ${checked} dev ${device} proto ${ROUTE_PROTOCOL}`;
   });
   if (lines.length === 0) return;
-  const running = promisify(execFile)('ip', ['-force', '-batch', '-'], { timeout: IP_TIMEOUT_MS });
-  running.child.stdin!.on('error', () => {});
-  running.child.stdin!.end(`${lines.join('\n')}\n`);
-  await running.catch((cause: ExecFault) => {
-    const faults = (cause.stderr ?? '').trim().split('\n');
-    const isHarmless = faults.every((line) => /No such process|^Command failed -:\d+$/.test(line));
-    if (!isHarmless) throw ipFault(['-batch', ...lines.slice(0, 1)], cause);
-  });
+  await ipBatch(lines, /No such process|^Command failed -:\d+$/);
 }
 
 /** Removes the routes within a prefix that `changeRoutes` and `unreachable` have ever set. */
@@ -127,39 +138,13 @@ function checkInterfaceAddress(text: string): void {
   }
 }
 
-type ExecFault = NodeJS.ErrnoException & { readonly stderr?: string };
-
-async function ip(...args: string[]): Promise<void> {
-  try {
-    await promisify(execFile)('ip', args, { timeout: IP_TIMEOUT_MS });
-  } catch (cause) {
-    throw ipFault(args, cause as ExecFault);
-  }
+/** `all` and `default` have settings, but are no interfaces. */
+function checkInterface(name: string): void {
+  const isOne = name !== 'all' && name !== 'default';
+  if (isOne && existsSync(`/proc/sys/net/ipv4/conf/${name}`)) return;
+  throw new EnvironmentError(`there is no interface ${name}`);
 }
 
-function ipFault(args: readonly string[], cause: ExecFault): EnvironmentError {
-  const { code, stderr, message } = cause;
-  return new EnvironmentError(
-    String(code) === 'ENOENT'
-      ? 'the command ip is missing; install iproute2'
-      : `ip ${args.join(' ')} failed: ${stderr?.trim().replace(/\s*\n\s*/g, '; ') || message}`,
-    { cause }
-  );
-}
-
-/** Synchronous: /proc/sys/net shows the network namespace of the thread that writes, this one. */
-function setKernel(setting: string, value: string): void {
-  try {
-    writeFileSync(`/proc/sys/${setting}`, value);
-  } catch (cause) {
-    throw new EnvironmentError(
-      `kernel setting ${setting.replaceAll('/', '.')} cannot be set to ${value}: ${(cause as Error).message}`,
-      { cause }
-    );
-  }
-}
-
-const IP_TIMEOUT_MS = 10_000;
 /** Says in the kernel's tables whose the routes are, so that no others are removed. */
 const ROUTE_PROTOCOL = '118';
 const OURS: readonly string[] = ['proto', ROUTE_PROTOCOL];

@@ -9,6 +9,7 @@ export {
   forgetRoutes,
   type RouteSetting,
   type TunConfiguration,
+  type TunSetup,
 } from './configure.ts';
 export type { Schedule } from './delivery.ts';
 export type { DeviceCounters, PacketDevice } from './device.ts';

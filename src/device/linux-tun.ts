@@ -12,6 +12,7 @@
 import { closeSync, constants, openSync } from 'node:fs';
 import { ApiMisuseError, EnvironmentError } from '../errors.ts';
 import { VNET_HEADER_LENGTH } from '../packet/virtio.ts';
+import { configureTun, type TunConfiguration, type TunSetup } from './configure.ts';
 import {
   checkMtu,
   checkReadRange,
@@ -57,8 +58,8 @@ export interface LinuxTunOptions {
 /** Not to be made with `new`; the buffers stay the caller's. */
 export class LinuxTun implements PacketDevice {
   /**
-   * Opens the interface, making it if need be, sets its MTU and takes it up. Addresses and routes
-   * are set by `configureTun`. Needs CAP_NET_ADMIN, and koffi, which is loaded here.
+   * Opens the interface, making it if need be, sets its MTU and takes it up. Addresses, routes and
+   * forwarding are set by `configure`. Needs CAP_NET_ADMIN, and koffi, which is loaded here.
    *
    * @throws {ApiMisuseError} if an option is out of range.
    * @throws {EnvironmentError} if this machine has no TUN, or does not let this process use it.
@@ -101,6 +102,7 @@ export class LinuxTun implements PacketDevice {
   #onReadable: (() => void) | undefined;
   #isPaused = false;
   #isGone = false;
+  #setup: TunSetup | undefined;
   #closed: Promise<void> | undefined;
 
   // The buffers last used and where they are: a reader uses the same one for many packets.
@@ -130,6 +132,20 @@ export class LinuxTun implements PacketDevice {
       onBroken: () => this.#gone(),
     });
     this.wakeup = this.#wakeup.kind;
+  }
+
+  /**
+   * Sets the machine up for this interface, as `configureTun` does; `close` undoes it. Returns what the
+   * machine lacks, one sentence each.
+   *
+   * @throws what `configureTun` throws.
+   */
+  async configure(
+    configuration: Omit<TunConfiguration, 'name' | 'mtu'>
+  ): Promise<readonly string[]> {
+    if (this.#closed) throw new ApiMisuseError(`device ${this.name} is closed`);
+    this.#setup = await configureTun({ ...configuration, name: this.name });
+    return this.#setup.problems;
   }
 
   /** Keeps the process alive until `pause` or `close`. */
@@ -188,6 +204,7 @@ export class LinuxTun implements PacketDevice {
     return true;
   }
 
+  /** @throws {EnvironmentError} if what `configure` has set cannot be undone; the interface is closed then too. */
   close(): Promise<void> {
     this.#closed ??= this.#close();
     return this.#closed;
@@ -199,7 +216,11 @@ export class LinuxTun implements PacketDevice {
     this.#readBuffer = undefined;
     this.#writeBuffer = undefined;
     await this.#wakeup.close();
-    closeSync(fd);
+    try {
+      await this.#setup?.close();
+    } finally {
+      closeSync(fd);
+    }
   }
 
   #isDelivering(): boolean {

@@ -1,7 +1,9 @@
 import { readFileSync, writeFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 import { afterEach, describe, expect, test } from 'vitest';
 import { configureTun, LinuxTun } from '../../src/device/index.ts';
 import { ApiMisuseError, EnvironmentError } from '../../src/errors.ts';
+import { outcome, spawnNode } from './child.ts';
 import { ip, titled, useNamespace } from './namespace.ts';
 
 const skipReason = await useNamespace();
@@ -28,10 +30,11 @@ describe.skipIf(skipReason !== undefined)(titled('configureTun', skipReason), ()
       addresses: ['192.0.2.1/32', '192.0.2.9/24'],
       routes: ['198.51.100.0/24', '203.0.113.7/32'],
       proxyArp: ['lan0'],
-      forwarding: true,
+      lan: [],
     };
     await configureTun(configuration);
-    await configureTun(configuration);
+    const setup = await configureTun(configuration);
+    cleanups.push(() => setup.close());
     const [link] = JSON.parse(ip('-j', '-4', 'address', 'show', 'dev', 'conf'));
     expect(link.mtu).toBe(1400);
     expect(
@@ -46,23 +49,25 @@ describe.skipIf(skipReason !== undefined)(titled('configureTun', skipReason), ()
     const routes = ip('route', 'show', 'dev', 'conf');
     expect(routes).toContain('198.51.100.0/24');
     expect(routes).toContain('203.0.113.7');
-    expect(kernelSetting('ipv4/ip_forward')).toBe('1');
+    expect(kernelSetting('ipv4/ip_forward')).toBe('0');
+    for (const name of ['conf', 'lan0']) {
+      expect(kernelSetting(`ipv4/conf/${name}/forwarding`)).toBe('1');
+    }
     expect(kernelSetting('ipv4/conf/lan0/proxy_arp')).toBe('1');
     expect(kernelSetting('ipv4/neigh/lan0/proxy_delay')).toBe('0');
   });
 
-  test('routes IPv6 prefixes and forwards IPv6', async () => {
+  test('routes IPv6 prefixes, and leaves forwarding as it is without a list of LANs', async () => {
     const tun = await openTun('conf6');
     writeFileSync('/proc/sys/net/ipv6/conf/conf6/disable_ipv6', '0');
     await configureTun({
       name: tun.name,
       addresses: ['2001:db8::1/128'],
       routes: ['2001:db8:1::/64'],
-      forwarding: true,
     });
     expect(ip('-6', 'route', 'show', 'dev', 'conf6')).toContain('2001:db8:1::/64');
     expect(ip('-6', 'address', 'show', 'dev', 'conf6')).toContain('2001:db8::1/128');
-    expect(kernelSetting('ipv6/conf/all/forwarding')).toBe('1');
+    expect(kernelSetting('ipv6/conf/all/forwarding')).toBe('0');
   });
 
   test('says what ip said when it refuses', async () => {
@@ -92,12 +97,44 @@ describe.skipIf(skipReason !== undefined)(titled('configureTun', skipReason), ()
     expect(ip('route', 'show', 'dev', 'conf')).toBe('');
   });
 
-  test('says which kernel setting it cannot write', async () => {
+  test.each(['all', 'default'])('takes the settings of "%s" for no interface', async (name) => {
     const tun = await openTun('conf');
-    // Has the settings of an interface, except those about neighbours.
-    await expect(configureTun({ name: tun.name, routes: [], proxyArp: ['all'] })).rejects.toThrow(
-      /^kernel setting net\.ipv4\.neigh\.all\.proxy_delay cannot be set to 0: ENOENT/
-    );
+    const configuring = configureTun({ name: tun.name, routes: [], lan: [name] });
+    await expect(configuring).rejects.toThrow(`there is no interface ${name}`);
+  });
+
+  // In a mount namespace in which nobody can write a setting, as in many containers.
+  const READ_ONLY = 'mount -o bind,ro /proc/sys /proc/sys && exec "$@"';
+
+  test('says which kernel setting it cannot write', async () => {
+    await openTun('conf');
+    ip('link', 'add', 'lan0', 'type', 'veth', 'peer', 'name', 'lan1');
+    cleanups.push(() => ip('link', 'delete', 'lan0'));
+    const configuration = JSON.stringify({ name: 'conf', routes: [], proxyArp: ['lan0'] });
+    const readOnly = ['unshare', '--mount', 'sh', '-c', READ_ONLY, 'sh'];
+    expect(await outcome(spawnNode([CONFIGURE_CHILD, configuration], readOnly))).toMatchObject({
+      output: expect.stringMatching(
+        /^kernel setting net\.ipv4\.conf\.lan0\.proxy_arp cannot be set to 1: EROFS/
+      ),
+    });
+  });
+
+  test('does not have to write what is set already', async () => {
+    await openTun('conf');
+    ip('link', 'add', 'lan0', 'type', 'veth', 'peer', 'name', 'lan1');
+    cleanups.push(() => ip('link', 'delete', 'lan0'));
+    for (const name of ['conf', 'lan0']) {
+      writeFileSync(`/proc/sys/net/ipv4/conf/${name}/forwarding`, '1');
+    }
+    writeFileSync('/proc/sys/net/ipv4/conf/lan0/rp_filter', '1');
+    const configuration = JSON.stringify({
+      name: 'conf',
+      routes: ['198.51.100.0/24'],
+      lan: ['lan0'],
+    });
+    const readOnly = ['unshare', '--mount', 'sh', '-c', READ_ONLY, 'sh'];
+    const { output } = await outcome(spawnNode([CONFIGURE_CHILD, configuration], readOnly));
+    expect(output).toBe('done\n');
   });
 
   test.each([
@@ -107,6 +144,9 @@ describe.skipIf(skipReason !== undefined)(titled('configureTun', skipReason), ()
     ['a route with host bits', { routes: ['192.0.2.1/24'] }],
     ['a path as LAN', { proxyArp: ['../../../kernel'] }],
     ['".." as LAN', { proxyArp: ['..'] }],
+    ['a quotation mark in the name of a LAN', { lan: ['a"b'] }],
+    ['a name that is a pattern', { lan: ['eth*'] }],
+    ['a blank in the name of another TUN', { lan: [], otherTuns: ['vp 1'] }],
     ['an MTU of 0', { mtu: 0 }],
   ])('refuses %s', async (_, part) => {
     await expect(configureTun({ name: 'vp0', routes: [], ...part })).rejects.toThrow(
@@ -118,3 +158,5 @@ describe.skipIf(skipReason !== undefined)(titled('configureTun', skipReason), ()
 function kernelSetting(setting: string): string {
   return readFileSync(`/proc/sys/net/${setting}`, 'utf8').trim();
 }
+
+const CONFIGURE_CHILD = fileURLToPath(new URL('configure-child.ts', import.meta.url));

@@ -1,4 +1,4 @@
-import { execFile, spawn } from 'node:child_process';
+import { execFile, execFileSync, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { createSocket, type Socket as DatagramSocket } from 'node:dgram';
 import { once } from 'node:events';
@@ -50,7 +50,8 @@ async function openTun(options: Partial<LinuxTunOptions> = {}): Promise<LinuxTun
 async function routedPair(options: Partial<LinuxTunOptions>): Promise<DevicePair> {
   const first = await LinuxTun.open({ name: 'first', ...options });
   const second = await LinuxTun.open({ name: 'second', ...options });
-  await configureTun({ name: 'first', routes: ['10.9.1.0/24'], forwarding: true });
+  execFileSync('sysctl', ['-qw', 'net.ipv4.ip_forward=1']);
+  await configureTun({ name: 'first', routes: ['10.9.1.0/24'] });
   await configureTun({ name: 'second', routes: ['10.9.2.0/24'] });
   return { first, second, arrives: forwarded };
 }

@@ -28,6 +28,16 @@ export function titled(title: string, skipReason: string | undefined): string {
   return skipReason === undefined ? title : `${title} (skipped: ${skipReason})`;
 }
 
+/** Why nftables cannot be tested here; undefined if it can. */
+export function nftSkipReason(): string | undefined {
+  try {
+    execFileSync('nft', ['--version'], { stdio: 'ignore' });
+    return undefined;
+  } catch {
+    return 'nft is not installed (Debian package nftables)';
+  }
+}
+
 /** Runs `ip` in the namespace of the calling thread; returns what it printed. */
 export function ip(...args: string[]): string {
   return execFileSync('ip', args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });

@@ -108,7 +108,8 @@ export class Scene {
     await network.root.sh('ip link add wan type bridge && ip link set wan up');
     const lan = { device: { type: 'tun', name: 'vp0', mtu: 1500 } };
     const device4 = { ...lan.device, routes: IPV4_REALM.pools, proxyArp: ['lan0'] };
-    const device6 = { ...lan.device, routes: IPV6_REALM.pools };
+    const device4Narrow = { ...device4, lan: ['narrow0'] };
+    const device6 = { ...lan.device, routes: IPV6_REALM.pools, lan: ['lan0'] };
 
     const gateway = async (name: SiteName, number: number): Promise<Host> => {
       const host = await network.newHost(`gateway-of-${name}`, undefined);
@@ -197,7 +198,7 @@ export class Scene {
       trustDomain: ZONE,
       stateDirectory: './state',
       adminSocket,
-      device: device4,
+      device: device4Narrow,
       tunnel: `${CLOUD_WAN}:7443`,
       enrolment: { listen: `${CLOUD_WAN}:7444`, endpoints: [`https://${CLOUD_WAN}:7444`] },
       dns: { listen: '10.0.0.1:53' },
@@ -222,7 +223,7 @@ export class Scene {
       await new GatewayProcess('edge-gateway', args, host.wrapper).logged(/revision \d+, [1-9]/);
     };
     await Promise.all([
-      edge('site-a', gwA, device4, '10.0.0.1:53'),
+      edge('site-a', gwA, device4Narrow, '10.0.0.1:53'),
       edge('site-b', gwB, device4, '10.0.0.1:53'),
       edge('site-c', gwC, device6, '[fd00::1]:53'),
       ...services,

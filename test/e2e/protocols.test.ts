@@ -22,6 +22,7 @@ import { testData } from './test-data.ts';
 
 const skipReason = whatIsMissing({
   curl: 'curl',
+  nft: 'nftables',
   ping: 'iputils-ping',
   socat: 'socat',
   tcpdump: 'tcpdump',

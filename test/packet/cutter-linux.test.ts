@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
@@ -78,7 +79,8 @@ describe.skipIf(skipReason !== undefined)(titled('PacketCutter and the kernel', 
   test.each(CASES)('cut %s alike', async (_, packet, header) => {
     const from = await openTun('from', true);
     const to = await openTun('to', false);
-    await configureTun({ name: 'from', routes: ['10.9.1.0/24', 'fd09:1::/64'], forwarding: true });
+    execFileSync('sysctl', ['-qw', 'net.ipv4.ip_forward=1', 'net.ipv6.conf.all.forwarding=1']);
+    await configureTun({ name: 'from', routes: ['10.9.1.0/24', 'fd09:1::/64'] });
     await configureTun({ name: 'to', routes: ['10.9.2.0/24', 'fd09:2::/64'] });
     const forwarded = packet.slice();
     forwarded[packet[0]! >> 4 === 4 ? 8 : 7]!--; // one hop less to live

@@ -1,0 +1,51 @@
+/**
+ * The command `ip` of iproute2, run without a shell.
+ * @module
+ */
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
+import { EnvironmentError } from '../errors.ts';
+
+/**
+ * Runs `ip`; returns what it printed.
+ *
+ * @throws {EnvironmentError} if it is missing or refuses, with what it said.
+ */
+export async function ip(...args: string[]): Promise<string> {
+  try {
+    return (await promisify(execFile)('ip', args, { timeout: TIMEOUT_MS })).stdout;
+  } catch (cause) {
+    throw fault(args, cause as ExecFault);
+  }
+}
+
+/**
+ * Has one `ip` do all of the lines, whatever becomes of each.
+ *
+ * @param harmless what it may say about a line that it refuses
+ * @throws {EnvironmentError} if it is missing, or says something else.
+ */
+export async function ipBatch(lines: readonly string[], harmless: RegExp): Promise<void> {
+  const running = promisify(execFile)('ip', ['-force', '-batch', '-'], { timeout: TIMEOUT_MS });
+  running.child.stdin!.on('error', () => {});
+  running.child.stdin!.end(`${lines.join('\n')}\n`);
+  await running.catch((cause: ExecFault) => {
+    const faults = (cause.stderr ?? '').trim().split('\n');
+    const isHarmless = faults.every((line) => harmless.test(line));
+    if (!isHarmless) throw fault(['-batch', ...lines.slice(0, 1)], cause);
+  });
+}
+
+type ExecFault = NodeJS.ErrnoException & { readonly stderr?: string };
+
+function fault(args: readonly string[], cause: ExecFault): EnvironmentError {
+  const { code, stderr, message } = cause;
+  return new EnvironmentError(
+    String(code) === 'ENOENT'
+      ? 'the command ip is missing; install iproute2'
+      : `ip ${args.join(' ')} failed: ${stderr?.trim().replace(/\s*\n\s*/g, '; ') || message}`,
+    { cause }
+  );
+}
+
+const TIMEOUT_MS = 10_000;

@@ -1,0 +1,85 @@
+/**
+ * Settings below `/proc/sys/net` ([ip-sysctl](https://docs.kernel.org/networking/ip-sysctl.html)). All is
+ * synchronous: the directory shows the network namespace of the thread that looks, which is the caller's.
+ * @module
+ */
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { EnvironmentError } from '../errors.ts';
+
+/** A setting of one interface. */
+export interface InterfaceSetting {
+  readonly kind: SettingKind;
+  /** The name of the interface, or `all`. */
+  readonly of: string;
+}
+
+export type SettingKind =
+  | 'ipv4_forwarding'
+  | 'ipv6_forwarding'
+  | 'accept_ra'
+  | 'proxy_arp'
+  | 'proxy_delay'
+  | 'rp_filter';
+
+/** What a gateway sets each to. */
+export const GATEWAY_VALUES: Readonly<Record<SettingKind, number>> = {
+  ipv4_forwarding: 1,
+  ipv6_forwarding: 1,
+  accept_ra: 2,
+  proxy_arp: 1,
+  // Else the kernel waits up to 0.8 s before it answers, for the sake of a host that might answer itself.
+  proxy_delay: 0,
+  rp_filter: 1,
+};
+
+/** The value as it is now; undefined if there is no such setting, for example because the interface is gone. */
+export function readSetting({ kind, of }: InterfaceSetting): number | undefined {
+  try {
+    return Number(readFileSync(`/proc/sys/${pathOf({ kind, of })}`, 'latin1').trim());
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * Sets the value. A setting that has it already is not written, so that the directory may be read-only
+ * where somebody else has set everything.
+ *
+ * @throws {EnvironmentError} if the kernel does not let this process write it.
+ */
+export function writeSetting(setting: InterfaceSetting, value: number): void {
+  if (readSetting(setting) === value) return;
+  const path = pathOf(setting);
+  try {
+    writeFileSync(`/proc/sys/${path}`, String(value));
+  } catch (cause) {
+    const { message } = cause as Error;
+    throw new EnvironmentError(
+      `kernel setting ${path.replaceAll('/', '.')} cannot be set to ${value}: ${message}`,
+      { cause }
+    );
+  }
+}
+
+/** The names of all interfaces that have settings of this IP version. */
+export function interfaceNames(family: 'ipv4' | 'ipv6'): readonly string[] {
+  try {
+    const names = readdirSync(`/proc/sys/net/${family}/conf`);
+    return names.filter((name) => name !== 'all' && name !== 'default');
+  } catch {
+    return [];
+  }
+}
+
+function pathOf({ kind, of }: InterfaceSetting): string {
+  return PATHS[kind].replace('*', () => of);
+}
+
+const PATHS: Readonly<Record<SettingKind, string>> = {
+  ipv4_forwarding: 'net/ipv4/conf/*/forwarding',
+  ipv6_forwarding: 'net/ipv6/conf/*/forwarding',
+  accept_ra: 'net/ipv6/conf/*/accept_ra',
+  proxy_arp: 'net/ipv4/conf/*/proxy_arp',
+  proxy_delay: 'net/ipv4/neigh/*/proxy_delay',
+  rp_filter: 'net/ipv4/conf/*/rp_filter',
+};

@@ -1,0 +1,127 @@
+/**
+ * A neighbour of the gateways in the network between them: it reaches nothing through their machines that it
+ * did not reach before the gateways were started, and it speaks for nobody. Afterwards the machines are as
+ * they were.
+ */
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { killGateways, Workspace } from '../e2e/gateway-process.ts';
+import { Network, whatIsMissing } from '../e2e/network.ts';
+import {
+  type Family,
+  GATEWAY,
+  HOST,
+  NEIGHBOUR,
+  NeighboursScene,
+  requestsAt,
+  type Side,
+  stateOf,
+} from './neighbours-scene.ts';
+
+const skipReason = whatIsMissing({ nft: 'nftables', ping: 'iputils-ping' });
+const isSkipped = skipReason !== undefined && process.env.CI === undefined;
+const workspace = new Workspace();
+
+const BOTH: readonly [Side, Family][] = [
+  ['cloud', 4],
+  ['cloud', 6],
+  ['site-a', 4],
+  ['site-a', 6],
+];
+
+describe.skipIf(isSkipped)(
+  `a neighbour of the gateways${isSkipped ? ` (skipped: ${skipReason})` : ''}`,
+  () => {
+    let network: Network | undefined;
+    let scene: NeighboursScene;
+
+    beforeAll(async () => {
+      if (skipReason !== undefined) throw new Error(skipReason);
+      network = await Network.create(workspace.newDirectory());
+      scene = await NeighboursScene.start(network, workspace.newDirectory());
+    });
+
+    afterAll(async () => {
+      await killGateways();
+      await network?.close();
+      workspace.remove();
+    });
+
+    const other = (side: Side): Side => (side === 'cloud' ? 'site-a' : 'cloud');
+
+    test.each(BOTH)('%s, IPv%i: the host in the LAN is served', async (side, family) => {
+      const { host } = scene.machines[side];
+      const there = scene.machines[other(side)].host;
+      const before = await requestsAt(there);
+      await host.get(['ping', '-c', '3', '-i', '0.2', '-W', '5', scene.presenceOn(side, family)]);
+      expect((await requestsAt(there)) - before).toBe(3);
+    });
+
+    test.each(BOTH)('%s, IPv%i: does not reach the host in the LAN', async (side, family) => {
+      const { host } = scene.machines[side];
+      const before = await requestsAt(host);
+      await scene.knock(side, family, HOST[family]);
+      expect((await requestsAt(host)) - before).toBe(0);
+    });
+
+    test.each(BOTH)(
+      '%s, IPv%i: does not speak for a host of the other side',
+      async (side, family) => {
+        const { gateway, host } = scene.machines[side];
+        const source = scene.presenceOn(side, family);
+        const before = [await requestsAt(host), await requestsAt(gateway)];
+        await scene.knock(side, family, HOST[family], source);
+        await scene.knock(side, family, GATEWAY[family], source);
+        expect([await requestsAt(host), await requestsAt(gateway)]).toEqual(before);
+      }
+    );
+
+    test.each(BOTH)(
+      '%s, IPv%i: does not speak for the host in the LAN to the other side',
+      async (side, family) => {
+        const there = scene.machines[other(side)].host;
+        const before = await requestsAt(there);
+        await scene.knock(side, family, scene.presenceOn(side, family), HOST[family]);
+        expect((await requestsAt(there)) - before).toBe(0);
+      }
+    );
+
+    test.each(BOTH)('%s, IPv%i: is not reached from the LAN either', async (side, family) => {
+      const before = await requestsAt(scene.neighbour);
+      await scene.machines[side].host.run([
+        'ping',
+        '-c',
+        '3',
+        '-i',
+        '0.2',
+        '-W',
+        '1',
+        NEIGHBOUR[family],
+      ]);
+      expect((await requestsAt(scene.neighbour)) - before).toBe(0);
+    });
+
+    test.each(BOTH)(
+      '%s, IPv%i: gains nothing while the gateway is dead by kill -9',
+      async (side, family) => {
+        const { host } = scene.machines[side];
+        if (family === 4) await scene.endGateway(side, 'SIGKILL');
+        try {
+          const before = await requestsAt(host);
+          await scene.knock(side, family, HOST[family]);
+          await scene.knock(side, family, HOST[family], scene.presenceOn(side, family));
+          expect((await requestsAt(host)) - before).toBe(0);
+        } finally {
+          if (family === 6) await scene.startGateway(side);
+        }
+      }
+    );
+
+    test.each(['site-a', 'cloud'] as const)('%s: the machine is as it was', async (side) => {
+      const { gateway, before } = scene.machines[side];
+      expect(await stateOf(gateway)).not.toBe(before);
+      const { code, complaint } = await scene.endGateway(side, 'SIGTERM');
+      expect({ code, complaint }).toEqual({ code: 0, complaint: '' });
+      expect(await stateOf(gateway)).toBe(before);
+    });
+  }
+);
