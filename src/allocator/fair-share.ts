@@ -19,7 +19,7 @@ export interface FairShareRules {
   readonly capacity: number;
   /** How many of them are kept free. */
   readonly reserve: number;
-  /** The parties, and how many addresses each may hold at most for other reasons. */
+  /** The parties, and the most that each can need: none has a larger share than that. */
   readonly parties: ReadonlyMap<string, number>;
   /** The share of each party, in place of the computed one. */
   readonly share?: number | undefined;
@@ -46,7 +46,7 @@ export class FairShare {
     return this.#room;
   }
 
-  /** What each party is sure of, unless it may not have so many for other reasons. */
+  /** What each party is sure of, unless it needs less. */
   get share(): number {
     return this.#share;
   }
@@ -65,19 +65,20 @@ export class FairShare {
     const share = this.#shareOf(party);
     if (held < share) return true;
     const common = this.#room - this.#committed;
-    return held < this.#mostOf(party) && common > 0 && held - share < COMMON_FACTOR * common;
+    const isParty = this.#rules.parties.has(party);
+    return isParty && common > 0 && held - share < COMMON_FACTOR * common;
   }
 
   /** How many addresses a party could hold now if nobody else took any. */
   limitOf(party: string): number {
     const held = this.heldBy(party);
+    if (!this.#rules.parties.has(party)) return held;
     const share = this.#shareOf(party);
     const common = Math.max(0, this.#room - this.#committed);
     const above = Math.max(0, held - share);
     // It takes the next after y more as long as above + y < COMMON_FACTOR * (common - y).
     const more = Math.ceil((COMMON_FACTOR * common - above) / (COMMON_FACTOR + 1));
-    const limit = Math.max(held, share) + Math.min(common, Math.max(0, more));
-    return Math.max(held, Math.min(limit, this.#mostOf(party)));
+    return Math.max(held, share) + Math.min(common, Math.max(0, more));
   }
 
   /** Notes that one more address is held. @param party undefined: by nobody in particular */
@@ -107,11 +108,7 @@ export class FairShare {
 
   /** A party that the rules do not have any more has no share. */
   #shareOf(party: string): number {
-    return Math.min(this.#share, this.#mostOf(party));
-  }
-
-  #mostOf(party: string): number {
-    return this.#rules.parties.get(party) ?? 0;
+    return Math.min(this.#share, this.#rules.parties.get(party) ?? 0);
   }
 
   #compute(): void {

@@ -65,12 +65,18 @@ describe('FairShare', () => {
     expect(sharesOf(3, 'abc').share).toBe(0);
   });
 
-  test('takes another share instead of the computed one, as far as a party may have so many', () => {
+  test('takes another share instead of the computed one, and gives none more than it needs', () => {
     const shares = sharesOf(100, 'ab', { share: 40 });
     expect(takeAll(shares, 'a')).toBe(40);
     expect(takeAll(shares, 'b')).toBe(40);
-    const small = sharesOf(100, 'a', { parties: new Map([['a', 5]]), share: 40 });
-    expect(takeAll(small, 'a')).toBe(5);
+    const parties = new Map([
+      ['a', 5],
+      ['b', 99],
+    ]);
+    const modest = sharesOf(100, '', { parties, share: 30 });
+    takeAll(modest, 'b');
+    expect(takeAll(modest, 'a', 5)).toBe(5);
+    expect(modest.heldBy('b')).toBeGreaterThan(40);
   });
 
   test('gives nothing to who is no party, and takes back what such a one has', () => {
