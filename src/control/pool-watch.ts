@@ -130,7 +130,7 @@ export class PoolWatch {
     const { size } = desired.clientSitesOf(realm, family);
     const { share } = this.#book.realm(realm)!.shares[family];
     const who = size === 1 ? 'the maxClients of 1 site is' : `the maxClients of ${size} sites are`;
-    const more = others === 0 ? '' : `, and so in ${others} other pools`;
+    const more = others === 0 ? '' : `, and so in ${others} other pool${others === 1 ? '' : 's'}`;
     const message = `${who} ${quota} in all, but the IPv${family} pools of "${realm}" have room for ${room} clients, of which each site is sure of ${share}${more}: enlarge the pools, lower maxClients, or set the clientShare of "${realm}"`;
     return this.#warn(key, { kind: 'quotas', realm, message });
   }

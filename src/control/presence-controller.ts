@@ -79,6 +79,7 @@ export class PresenceController extends EventEmitter<PresenceControllerEvents> {
   #isDeriveQueued = false;
   #retryTimer: NodeJS.Timeout | undefined;
   #isClosed = false;
+  #closing: Promise<void> | undefined;
 
   private constructor(options: ResolvedControllerOptions, book: LeaseBook) {
     super();
@@ -218,7 +219,12 @@ export class PresenceController extends EventEmitter<PresenceControllerEvents> {
   }
 
   /** Waits for what is under way and follows the registry no more. */
-  async close(): Promise<void> {
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
     this.#isClosed = true;
     this.#registry.off('change', this.#onChange);
     this.#snapshots.close();
