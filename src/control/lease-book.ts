@@ -11,27 +11,18 @@
  * is old: a lease that is in use costs one write in `storeUseMs`. All times are by the lease clock.
  * @module
  */
-import * as v from 'valibot';
 import { type Family, IpAddress } from '../address.ts';
 import type { Lease } from '../allocator/index.ts';
 import { AllocatorError, PoolExhaustedError, QuotaExceededError, StoreError } from '../errors.ts';
 import type { Site } from '../registry/index.ts';
-import { parseSchema, type Schema } from '../schema.ts';
-import type { Entry, Json, Store } from '../store/index.ts';
+import type { Json, Store } from '../store/index.ts';
 import type { Endpoint, Presence } from '../translator/index.ts';
 import type { DesiredIndex, PresentService } from './desired-index.ts';
-import {
-  endpointKey,
-  endpointOf,
-  familyOfKey,
-  isCanonicalAddress,
-  parseEndpoint,
-  presenceKey,
-  splitAtSlash,
-} from './endpoint.ts';
+import { endpointKey, endpointOf, familyOfKey, parseEndpoint, presenceKey } from './endpoint.ts';
 import { LeaseClock } from './lease-clock.ts';
 import type { PresenceUse } from './presence-uses.ts';
 import { familyOf, RealmLeases } from './realm-leases.ts';
+import { type FoundLease, LEASE_PREFIX, leaseKey, leaseValue, readLease } from './stored-lease.ts';
 
 export interface LeaseBookOptions {
   readonly store: Store;
@@ -71,7 +62,7 @@ export class LeaseBook {
   /** @throws {StoreError} if the store cannot be read, or has what is not a lease. */
   static async open(options: LeaseBookOptions): Promise<LeaseBook> {
     const book = new LeaseBook(options);
-    const entries = await options.store.list(PREFIX);
+    const entries = await options.store.list(LEASE_PREFIX);
     const holders = new Map<string, string>();
     let newestMs = 0;
     for (const entry of entries) {
@@ -167,7 +158,7 @@ export class LeaseBook {
       const key = leases?.holders.get(address);
       if (key !== undefined) this.#touch(realm, leases!, key);
     }
-    this.#writeClock();
+    this.noteClock();
   }
 
   /**
@@ -210,7 +201,9 @@ export class LeaseBook {
 
   /** Has what the clock says stored with the next commit. */
   noteClock(): void {
-    this.#writeClock();
+    const write = this.#clock.write();
+    if (write === undefined) return;
+    this.#pending.set(write.key, { realm: '', lease: undefined, value: write.value });
   }
 
   /**
@@ -419,21 +412,10 @@ export class LeaseBook {
     }
   }
 
-  #writeClock(): void {
-    const write = this.#clock.write();
-    if (write === undefined) return;
-    this.#pending.set(write.key, { realm: '', lease: undefined, value: write.value });
-  }
-
   /** @param usedAtMs of a client's lease in use */
   #write(realm: string, lease: Lease, usedAtMs?: number): void {
-    const { key, address, releasedAt } = lease;
-    const value = {
-      endpoint: endpointOf(key),
-      ...(usedAtMs === undefined ? {} : { usedAt: usedAtMs }),
-      ...(releasedAt === undefined ? {} : { releasedAt }),
-    };
-    this.#pending.set(leaseKey(realm, address), { realm, lease, value });
+    const value = leaseValue(lease, usedAtMs);
+    this.#pending.set(leaseKey(realm, lease.address), { realm, lease, value });
   }
 
   #erase(realm: string, address: string): void {
@@ -443,50 +425,9 @@ export class LeaseBook {
 
 interface PendingWrite {
   readonly realm: string;
-  /** Undefined to delete the entry. */
+  /** Undefined for an entry that is deleted, and for one that is no lease. */
   readonly lease: Lease | undefined;
   readonly value: Json | undefined;
 }
 
-interface StoredLease {
-  readonly endpoint: string;
-  readonly usedAt?: number | undefined;
-  readonly releasedAt?: number | undefined;
-}
-
-interface FoundLease extends Lease {
-  /** Undefined: the store did not say, or it is nobody's any more. */
-  readonly usedAtMs?: number | undefined;
-}
-
-/** @throws {StoreError} if the entry is not a lease. */
-function readLease({ key, value }: Entry): { realm: string; lease: FoundLease } {
-  const [realm, address] = splitAtSlash(key.slice(PREFIX.length));
-  let reason = `"${address}" is not an address`;
-  try {
-    const { endpoint, usedAt, releasedAt } = parseSchema(StoredLeaseSchema, value);
-    const isFree = releasedAt !== undefined;
-    if (!isFree && !isCanonicalAddress(parseEndpoint(endpoint).address)) {
-      reason = `"${endpoint}" is not an endpoint`;
-    } else if (realm !== '' && isCanonicalAddress(address)) {
-      const lease = { key: presenceKey(endpoint, familyOf(address)), address };
-      return { realm, lease: isFree ? { ...lease, releasedAt } : { ...lease, usedAtMs: usedAt } };
-    }
-  } catch (error) {
-    reason = (error as Error).message;
-  }
-  throw new StoreError(`${key} in the store is not a lease: ${reason}`);
-}
-
-function leaseKey(realm: string, address: string): string {
-  return `${PREFIX}${realm}/${address}`;
-}
-
-const PREFIX = 'lease/';
 const NONE: ReadonlyMap<string, string> = new Map();
-
-const StoredLeaseSchema: Schema<StoredLease> = v.strictObject({
-  endpoint: v.string(),
-  usedAt: v.optional(v.number()),
-  releasedAt: v.optional(v.number()),
-}) as Schema<StoredLease>;

@@ -5,8 +5,8 @@
 import { EventEmitter } from 'eventemitter3';
 import { type Family, IpAddress } from '../address.ts';
 import { ApiMisuseError, PresenceError } from '../errors.ts';
-import type { Registry, Site } from '../registry/index.ts';
-import type { Endpoint, Permit, Presence, Realm } from '../translator/index.ts';
+import type { Registry } from '../registry/index.ts';
+import type { Endpoint, Presence } from '../translator/index.ts';
 import {
   type PlanTarget,
   type PresenceControllerOptions,
@@ -17,6 +17,7 @@ import { DesiredIndex } from './desired-index.ts';
 import { endpointKey, parseEndpoint, presenceKey } from './endpoint.ts';
 import { IdleSweep } from './idle-sweep.ts';
 import { LeaseBook } from './lease-book.ts';
+import { planOf } from './plan.ts';
 import { type PoolStatus, type PoolWarning, PoolWatch } from './pool-watch.ts';
 import { type SiteView, viewOf } from './site-view.ts';
 import type { Snapshot } from './snapshot.ts';
@@ -421,23 +422,10 @@ export class PresenceController extends EventEmitter<PresenceControllerEvents> {
 
   /** Gives the translator the plan, and marks every snapshot for renewal. */
   #load(): void {
-    const { sites, exposed } = this.#desired;
-    this.#translator.load({
-      realms: [...sites.values()].filter(({ name }) => this.#isLive(name)).map(realmOf),
-      presences: this.#book
-        .presences()
-        .filter(({ realm, of }) => this.#isLive(realm) && this.#isLive(of.realm)),
-      permits: exposed
-        .filter(({ exposure, home }) => this.#isLive(exposure.site) && this.#isLive(home.realm))
-        .map(
-          ({ exposure: { site: realm, clients }, service: { ports }, home: service }): Permit => {
-            const permit = { realm, service, ports };
-            return clients === undefined ? permit : { ...permit, clients };
-          }
-        ),
-    });
+    const isLive = (site: string) => this.#isLive(site);
+    this.#translator.load(planOf(this.#desired, this.#book.presences(), isLive));
     this.#isStale = this.#book.hasPending;
-    this.#snapshots.markAll(sites.keys());
+    this.#snapshots.markAll(this.#desired.sites.keys());
   }
 
   #viewOf(name: string): SiteView | undefined {
@@ -465,16 +453,6 @@ interface Leased {
   readonly realm: string;
   readonly of: Endpoint;
   readonly family: Family;
-}
-
-function realmOf({ name, sources, pools, mtu, reject }: Site): Realm {
-  return {
-    name,
-    sources,
-    pools,
-    ...(mtu === undefined ? {} : { mtu }),
-    ...(reject === undefined ? {} : { reject }),
-  };
 }
 
 /** For what a listener throws: nobody here can do anything about it. */
