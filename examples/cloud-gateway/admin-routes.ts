@@ -125,9 +125,13 @@ export function adminRoutes(gateway: CloudGateway): Record<string, AdminHandler>
           notAfter: gateway.trust.caNotAfter,
         },
         audit: gateway.audit.head,
+        warnings: controller.warnings,
       };
     },
     'GET /v1/presences': () => controller.presences(),
+    'DELETE /v1/presences': async ({ body }) => ({
+      released: await controller.releaseClients(edgeSite(body)),
+    }),
     'GET /v1/paths': () => members.paths(),
     'GET /v1/desired': () => registry.state,
     'GET /v1/whois': ({ query }) => {

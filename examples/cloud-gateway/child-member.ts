@@ -15,6 +15,7 @@ import {
   type Json,
   type PathStatus,
   type Presence,
+  type PresenceUse,
   type TranslationPlan,
   type TunnelCredentials,
   type TunnelRefusal,
@@ -126,6 +127,10 @@ export class ChildMember implements Member {
 
   async paths(): Promise<readonly PathStatus[]> {
     return (await this.#ask('paths')) ?? [];
+  }
+
+  async presenceUses(): Promise<readonly PresenceUse[]> {
+    return (await this.#ask('presenceUses')) ?? [];
   }
 
   async explain(packet: Uint8Array, realm: string): Promise<Explanation> {

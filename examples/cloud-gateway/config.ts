@@ -40,8 +40,20 @@ export interface CloudConfig {
   /** Of connections to the tunnel port; the library's defaults where absent. */
   readonly limits?: ConnectionLimits | undefined;
   readonly ttlSeconds: number;
+  /** Of clients' addresses; the library's defaults where absent. */
+  readonly leases?: LeasesConfig | undefined;
   /** Sites, services and exposures; the registry checks them. */
   readonly desired: unknown;
+}
+
+/** When the addresses of clients are released. */
+export interface LeasesConfig {
+  /** After so long without a packet. */
+  readonly idleSeconds?: number;
+  /** The same while the client's site holds nearly all that it can have. */
+  readonly pressedIdleSeconds?: number;
+  /** Whether the clients of a revoked site lose theirs at once. */
+  readonly releaseRevoked?: boolean;
 }
 
 export interface TrustConfig {
@@ -116,6 +128,20 @@ export const CloudConfigSchema: Schema<CloudConfig> = v.strictObject({
     })
   ) as Schema<ConnectionLimits | undefined>,
   ttlSeconds: v.optional(wholeNumber(1, 86_400), 30),
+  leases: v.optional(
+    v.pipe(
+      v.strictObject({
+        idleSeconds: v.optional(wholeNumber(60, 10 * YEAR_SECONDS)),
+        pressedIdleSeconds: v.optional(wholeNumber(60, 10 * YEAR_SECONDS)),
+        releaseRevoked: v.optional(v.boolean()),
+      }),
+      v.check(
+        ({ idleSeconds = 30 * DAY_SECONDS, pressedIdleSeconds = 0 }) =>
+          pressedIdleSeconds <= idleSeconds,
+        'pressedIdleSeconds must not be longer than idleSeconds'
+      )
+    )
+  ) as Schema<LeasesConfig | undefined>,
   desired: v.unknown(),
 });
 

@@ -13,6 +13,7 @@ import {
   FileStore,
   type PacketDevice,
   PresenceController,
+  type PresenceControllerOptions,
   Registry,
   Revoker,
   SiteResolver,
@@ -126,10 +127,13 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
       translator: members,
       transit: members.transit,
       ttlSeconds: config.ttlSeconds,
+      presenceUses: () => members.presenceUses(),
+      ...leaseOptions(config),
       blocked: revocations.table.sites,
     });
     opened.push(() => controller.close());
     controller.on('problem', (error) => log(`presence: ${error.message}`));
+    controller.on('warning', ({ message }) => log(`addresses: ${message}`));
 
     const serve = (snapshot: Snapshot) =>
       resolver.setZone(Zone.compile(zoneDataOf(snapshot, [config.dns.listen.host])));
@@ -274,6 +278,15 @@ function checkCloud(desired: unknown): void {
 
 function siteNames({ state }: Registry): string[] {
   return state.sites.map(({ name }) => name);
+}
+
+function leaseOptions({ leases = {} }: CloudConfig): Partial<PresenceControllerOptions> {
+  const { idleSeconds, pressedIdleSeconds, releaseRevoked = false } = leases;
+  return {
+    ...(idleSeconds === undefined ? {} : { clientIdleMs: idleSeconds * 1000 }),
+    ...(pressedIdleSeconds === undefined ? {} : { pressedIdleMs: pressedIdleSeconds * 1000 }),
+    releaseBlocked: releaseRevoked,
+  };
 }
 
 /** An edge renews once in two thirds of the lifetime; this leaves room for some attempts that fail. */

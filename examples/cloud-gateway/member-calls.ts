@@ -41,6 +41,7 @@ export type MemberCalls = {
   gone(): Promise<void>;
   status: Member['status'];
   paths: Member['paths'];
+  presenceUses: Member['presenceUses'];
   explain: Member['explain'];
   close(): Promise<void>;
 };

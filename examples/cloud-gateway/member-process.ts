@@ -95,6 +95,7 @@ export function runMember(): void {
     handOver: (site, code, reason, endpoint) => member!.handOver(site, { code, reason, endpoint }),
     settled: () => {},
     gone: () => member!.gone(),
+    presenceUses: () => member!.presenceUses(),
     status: (sites) => member!.status(sites),
     paths: () => member!.paths(),
     explain: (packet, realm) => member!.explain(packet, realm),

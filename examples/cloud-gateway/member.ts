@@ -21,6 +21,8 @@ import {
   type PathStatus,
   type PlanTarget,
   type Presence,
+  type PresenceUse,
+  PresenceUses,
   type TranslationPlan,
   type Tunnel,
   type TunnelCredentials,
@@ -54,6 +56,8 @@ export interface Member extends PlanTarget {
   gone(): Promise<void>;
   status(sites: readonly string[]): Promise<MemberStatus>;
   paths(): Promise<readonly PathStatus[]>;
+  /** Which presences have carried packets since the last call. */
+  presenceUses(): Promise<readonly PresenceUse[]>;
   explain(packet: Uint8Array, realm: string): Promise<Explanation>;
   close(): Promise<void>;
 }
@@ -116,6 +120,7 @@ export class LocalMember implements Member {
   readonly #options: MemberOptions;
   readonly #hooks: MemberHooks;
   readonly #translator = new PacketTranslator();
+  readonly #uses = new PresenceUses(() => this.#translator.paths());
   #device: PacketDevice | undefined;
   #dataPlane: CloudDataPlane | undefined;
   #listener: TunnelListener | undefined;
@@ -219,6 +224,10 @@ export class LocalMember implements Member {
 
   paths(): Promise<readonly PathStatus[]> {
     return Promise.resolve([...this.#translator.paths()]);
+  }
+
+  presenceUses(): Promise<readonly PresenceUse[]> {
+    return this.#uses.since();
   }
 
   explain(packet: Uint8Array, realm: string): Promise<Explanation> {

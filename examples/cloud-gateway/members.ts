@@ -14,6 +14,7 @@ import {
   PlanPartition,
   type PlanTarget,
   type Presence,
+  type PresenceUse,
   type TranslationPlan,
   type TunnelCredentials,
   type TunSetup,
@@ -175,6 +176,10 @@ export class Members implements PlanTarget {
 
   async paths(): Promise<readonly PathStatus[]> {
     return (await Promise.all(this.#list.map((member) => member.paths()))).flat();
+  }
+
+  async presenceUses(): Promise<readonly PresenceUse[]> {
+    return (await Promise.all(this.#list.map((member) => member.presenceUses()))).flat();
   }
 
   /** Asks the member that a packet of this realm comes to. */

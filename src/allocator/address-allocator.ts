@@ -24,12 +24,20 @@ export interface AddressAllocatorOptions {
   readonly reserved?: readonly string[];
   /** How long a released address rests, in ms. */
   readonly quarantineMs: number;
-  /** Wall clock in ms, since leases outlive the process. */
+  /**
+   * The clock that `releasedAt` is by, in ms: any that never goes back and goes on from one process to the
+   * next; default the wall clock, which is one only while nobody sets it.
+   */
   readonly now?: () => number;
   /** The group a key belongs to, always the same one; without it there are no groups. */
   readonly groupOf?: (key: string) => string;
   /** Addresses in a block of a group, a power of two; default 16, an IPv4 /28 or an IPv6 /124. */
   readonly blockSize?: number;
+  /**
+   * Called when the rest of a released address has ended, unless its key has taken it back meanwhile: within
+   * `allocate` or `endRests`, whichever sees it first.
+   */
+  readonly onRested?: (lease: Lease) => void;
 }
 
 export interface AllocatorStats {
@@ -50,9 +58,13 @@ export class AddressAllocator {
   readonly #quarantineMs: number;
   readonly #now: () => number;
   readonly #groupOf: ((key: string) => string) | undefined;
+  readonly #onRested: ((lease: Lease) => void) | undefined;
   readonly #byKey = new Map<string, Lease>();
   readonly #byAddress = new Map<string, Lease>();
-  #leased = 0;
+  /** Addresses whose rest nobody has seen end, by IP version. */
+  readonly #resting: Readonly<Record<Family, Set<string>>> = { 4: new Set(), 6: new Set() };
+  readonly #leased: Record<Family, number> = { 4: 0, 6: 0 };
+  readonly #capacity: Readonly<Record<Family, number>>;
 
   /**
    * @throws {ApiMisuseError} if a pool or a reservation is not a prefix, two pools overlap, or a
@@ -60,7 +72,7 @@ export class AddressAllocator {
    */
   constructor(options: AddressAllocatorOptions) {
     const { pools, reserved = [], quarantineMs, now = Date.now } = options;
-    const { groupOf, blockSize = DEFAULT_BLOCK_SIZE } = options;
+    const { groupOf, onRested, blockSize = DEFAULT_BLOCK_SIZE } = options;
     if (!(quarantineMs >= 0)) {
       throw new ApiMisuseError(`quarantineMs must not be negative: ${quarantineMs}`);
     }
@@ -76,21 +88,39 @@ export class AddressAllocator {
     this.#quarantineMs = quarantineMs;
     this.#now = now;
     this.#groupOf = groupOf;
+    this.#onRested = onRested;
+    this.#capacity = { 4: this.#count(4), 6: this.#count(6) };
     if (groupOf === undefined) return;
     for (const pool of this.#pools) pool.blocks = new BlockMap(blockSize, pool.last);
   }
 
+  /** Over both IP versions. */
   get stats(): AllocatorStats {
-    const rested = this.#now() - this.#quarantineMs;
-    let quarantined = 0;
-    for (const { releasedAt = 0 } of this.#byAddress.values()) {
-      if (releasedAt > rested) quarantined++;
-    }
+    const [v4, v6] = [this.statsOf(4), this.statsOf(6)];
     return {
-      capacity: this.#pools.reduce((sum, pool) => sum + pool.capacity, 0),
-      leased: this.#leased,
-      quarantined,
+      capacity: v4.capacity + v6.capacity,
+      leased: v4.leased + v6.leased,
+      quarantined: v4.quarantined + v6.quarantined,
     };
+  }
+
+  statsOf(family: Family): AllocatorStats {
+    this.endRests();
+    return {
+      capacity: this.#capacity[family],
+      leased: this.#leased[family],
+      quarantined: this.#resting[family].size,
+    };
+  }
+
+  /** Takes note of the addresses that have rested long enough by now. */
+  endRests(): void {
+    for (const pool of this.#pools) this.#endRests(pool);
+  }
+
+  /** Whether an address, in canonical form, was released and is still at rest, as far as was seen. */
+  isResting(address: string): boolean {
+    return this.#resting[familyOf(address)].has(address);
   }
 
   /** All leases, released ones that nobody else took over included. */
@@ -181,8 +211,11 @@ export class AddressAllocator {
       // The key moves: what it had stays at rest under a name that no key can have.
       this.#byAddress.set(other.address, { ...other, key: `\0${other.address}` });
     }
-    if (inUse(before) !== undefined) this.#leased--;
-    if (inUse(lease) !== undefined) this.#leased++;
+    const family = familyOf(lease.address);
+    if (inUse(before) !== undefined) this.#leased[family]--;
+    if (inUse(lease) !== undefined) this.#leased[family]++;
+    if (lease.releasedAt === undefined) this.#resting[family].delete(lease.address);
+    else this.#resting[family].add(lease.address);
     this.#byKey.set(lease.key, lease);
     this.#byAddress.set(lease.address, lease);
     if (lease.releasedAt !== undefined || this.#groupOf !== undefined) this.#note(lease);
@@ -196,12 +229,12 @@ export class AddressAllocator {
     if (lease.releasedAt !== undefined) pool.rest(lease);
   }
 
-  /** Takes note of the leases that have rested long enough by now. */
   #endRests(pool: Pool): void {
     const before = this.#now() - this.#quarantineMs;
     for (let lease = pool.endRest(before); lease !== undefined; lease = pool.endRest(before)) {
-      if (pool.blocks === undefined || !this.#isStill(lease)) continue;
-      pool.blocks.free(pool.prefix.indexOf(IpAddress.parse(lease.address)));
+      if (!this.#isStill(lease)) continue;
+      pool.blocks?.free(pool.prefix.indexOf(IpAddress.parse(lease.address)));
+      if (this.#resting[pool.prefix.family].delete(lease.address)) this.#onRested?.(lease);
     }
   }
 
@@ -257,14 +290,30 @@ export class AddressAllocator {
     return this.#reserved.some((prefix) => prefix.contains(address));
   }
 
+  /** How many addresses of an IP version the pools hand out. */
+  #count(family: Family): number {
+    const all = this.#reserved.filter((prefix) => prefix.family === family);
+    // Of two that overlap, one contains the other.
+    const reserved = all.filter(
+      (prefix, i) =>
+        !all.some(
+          (other, j) =>
+            other.contains(prefix.base) &&
+            (other.length < prefix.length || (other.length === prefix.length && j < i))
+        )
+    );
+    return this.#pools
+      .filter(({ prefix }) => prefix.family === family)
+      .reduce((sum, pool) => sum + pool.capacity - pool.countIn(reserved), 0);
+  }
+
   #exhausted(family: Family): string {
     const pools = this.#pools.filter(({ prefix }) => prefix.family === family);
     if (pools.length === 0) return `there is no IPv${family} pool`;
-    // Not `stats`: a client that is refused again and again must not cost a walk over all leases.
-    const capacity = this.#pools.reduce((sum, pool) => sum + pool.capacity, 0);
+    const capacity = this.#capacity[family];
+    const leased = this.#leased[family];
     const names = pools.map(({ prefix }) => prefix).join(', ');
-    const others = capacity - this.#leased;
-    return `pool ${names} exhausted: ${this.#leased} of ${capacity} addresses leased, ${others} at rest or reserved`;
+    return `pool ${names} exhausted: ${leased} of ${capacity} addresses leased, ${capacity - leased} at rest`;
   }
 }
 
@@ -278,6 +327,11 @@ function firstOf<T, R>(items: readonly T[], find: (item: T) => R | undefined): R
 
 function inUse(lease: Lease | undefined): Lease | undefined {
   return lease?.releasedAt === undefined ? lease : undefined;
+}
+
+/** Of an address in canonical form. */
+function familyOf(address: string): Family {
+  return address.includes(':') ? 6 : 4;
 }
 
 const DEFAULT_BLOCK_SIZE = 16;

@@ -1,5 +1,5 @@
 /**
- * Pools, sticky leases, quarantine, exhaustion, reservations.
+ * Pools, sticky leases, quarantine, exhaustion, reservations, fair shares.
  * @module
  */
 export {
@@ -7,4 +7,5 @@ export {
   type AddressAllocatorOptions,
   type AllocatorStats,
 } from './address-allocator.ts';
+export { FairShare, type FairShareRules } from './fair-share.ts';
 export type { Lease } from './lease.ts';

@@ -35,6 +35,19 @@ export class Pool {
     return this.last - this.first + 1;
   }
 
+  /** How many of its addresses are in the prefixes, which do not overlap. */
+  countIn(prefixes: readonly IpPrefix[]): number {
+    let count = 0;
+    for (const prefix of prefixes) {
+      const isWithin = this.prefix.contains(prefix.base);
+      if (!isWithin && !prefix.contains(this.prefix.base)) continue;
+      const first = isWithin ? this.prefix.indexOf(prefix.base) : 0;
+      const last = isWithin ? first + prefix.size - 1 : this.last;
+      count += Math.max(0, Math.min(last, this.last) - Math.max(first, this.first) + 1);
+    }
+    return count;
+  }
+
   rest(lease: Lease): void {
     this.#resting.push(lease);
   }

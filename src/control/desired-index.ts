@@ -48,6 +48,8 @@ export class DesiredIndex {
    * By home, clients' site and IP version of the services: the prefixes of those clients.
    */
   readonly #clients = new Map<string, ClientPrefixes>();
+  /** By home and IP version: the sites whose hosts may have presences of that version there. */
+  readonly #clientSites = new Map<string, Map<string, number>>();
   /** Services that have a presence in the transit realm for others than its own hosts. */
   readonly #inTransit: PresentService[] = [];
   /** By clients' site, their own IP version and that in the transit realm. */
@@ -89,6 +91,7 @@ export class DesiredIndex {
       this.#exposedIn.get(each.exposure.site)!.push(each);
       const { exposure, home, family } = each;
       addClients(this.#clients, clientsKey(home.realm, exposure.site, family), exposure);
+      this.#addClientSite(home.realm, family, exposure.site);
       this.#addTransit(each);
     }
   }
@@ -113,6 +116,11 @@ export class DesiredIndex {
     if (addresses === undefined || site === this.transit || other === this.transit)
       return undefined;
     return transitFamily(host, otherHost, addresses.pools);
+  }
+
+  /** The sites whose hosts may have presences of an IP version in a site, and the `maxClients` of each. */
+  clientSitesOf(home: string, family: Family): ReadonlyMap<string, number> {
+    return this.#clientSites.get(`${home} IPv${family}`) ?? NONE;
   }
 
   /** Names of the services at home at an endpoint. */
@@ -149,8 +157,18 @@ export class DesiredIndex {
     const key = presenceKey(endpointKey(home), transit);
     this.#inTransit.push({ service, presenceFamily: transit, presenceKey: key });
     addClients(this.#transitClients, clientsKey(`IPv${own}`, exposure.site, transit), exposure);
+    this.#addClientSite(this.transit!, transit, exposure.site);
+  }
+
+  #addClientSite(home: string, family: Family, site: string): void {
+    const key = `${home} IPv${family}`;
+    const sites = this.#clientSites.get(key) ?? new Map<string, number>();
+    sites.set(site, this.sites.get(site)!.maxClients);
+    this.#clientSites.set(key, sites);
   }
 }
+
+const NONE: ReadonlyMap<string, number> = new Map();
 
 /** Prefixes by their text; undefined: all sources. */
 type ClientPrefixes = Map<string, IpPrefix> | undefined;

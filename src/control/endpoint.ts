@@ -25,6 +25,13 @@ export function presenceKey(endpoint: string, family: Family): string {
   return family === own ? endpoint : `${endpoint} IPv${family}`;
 }
 
+/** IP version of the presence that has this key. */
+export function familyOfKey(presence: string): Family {
+  const [endpoint, version] = presence.split(' ', 2);
+  if (version !== undefined) return version === 'IPv6' ? 6 : 4;
+  return endpoint!.includes(':') ? 6 : 4;
+}
+
 /** The key of the endpoint whose presence has this key. */
 export function endpointOf(presence: string): string {
   const [endpoint] = presence.split(' ', 1);

@@ -6,40 +6,54 @@
  * one of each IP version. `fit` and `admit` change leases in memory; `commit` stores the changes; what is
  * read here is in use *and* stored. What a failed commit has not stored goes with the next one. These
  * three are called one after the other; reading is possible at any time.
+ *
+ * The entry of a client's lease also says when it was last used, `usedAt`, which is stored again only when it
+ * is old: a lease that is in use costs one write in `storeUseMs`. All times are by the lease clock.
  * @module
  */
-import * as v from 'valibot';
 import { type Family, IpAddress } from '../address.ts';
-import { AddressAllocator, type AllocatorStats, type Lease } from '../allocator/index.ts';
+import type { Lease } from '../allocator/index.ts';
 import { AllocatorError, PoolExhaustedError, QuotaExceededError, StoreError } from '../errors.ts';
 import type { Site } from '../registry/index.ts';
-import { parseSchema, type Schema } from '../schema.ts';
-import type { Entry, Json, Store } from '../store/index.ts';
+import type { Json, Store } from '../store/index.ts';
 import type { Endpoint, Presence } from '../translator/index.ts';
 import type { DesiredIndex, PresentService } from './desired-index.ts';
-import {
-  endpointKey,
-  endpointOf,
-  isCanonicalAddress,
-  parseEndpoint,
-  presenceKey,
-  splitAtSlash,
-} from './endpoint.ts';
+import { endpointKey, endpointOf, familyOfKey, parseEndpoint, presenceKey } from './endpoint.ts';
+import { LeaseClock } from './lease-clock.ts';
+import type { PresenceUse } from './presence-uses.ts';
+import { familyOf, RealmLeases } from './realm-leases.ts';
+import { type FoundLease, LEASE_PREFIX, leaseKey, leaseValue, readLease } from './stored-lease.ts';
 
 export interface LeaseBookOptions {
   readonly store: Store;
   readonly quarantineMs: number;
+  /** How old the stored use of a lease may get while it is in use, in ms. */
+  readonly storeUseMs: number;
   /** Wall clock in ms. */
   readonly now: () => number;
+  /** A clock that never goes back, in ms. */
+  readonly elapsedMs: () => number;
+}
+
+export interface IdleRules {
+  /** A client's lease ends when it was not used for so long, in ms. */
+  readonly idleMs: number;
+  /** The same for a site that holds nearly all that it can have; until it is well below that. */
+  readonly pressedIdleMs: number;
+  /** How many leases to end at most. */
+  readonly atMost: number;
 }
 
 export class LeaseBook {
   readonly #options: LeaseBookOptions;
   readonly #realms = new Map<string, RealmLeases>();
   /** What the store had, by realm, until the pools are known. */
-  readonly #found = new Map<string, Lease[]>();
+  readonly #found = new Map<string, FoundLease[]>();
   /** By key in the store: what the next commit brings. */
   readonly #pending = new Map<string, PendingWrite>();
+  /** Opened with the book. */
+  #clock!: LeaseClock;
+  #desired: DesiredIndex | undefined;
 
   private constructor(options: LeaseBookOptions) {
     this.#options = options;
@@ -48,10 +62,12 @@ export class LeaseBook {
   /** @throws {StoreError} if the store cannot be read, or has what is not a lease. */
   static async open(options: LeaseBookOptions): Promise<LeaseBook> {
     const book = new LeaseBook(options);
-    const entries = await options.store.list(PREFIX);
+    const entries = await options.store.list(LEASE_PREFIX);
     const holders = new Map<string, string>();
+    let newestMs = 0;
     for (const entry of entries) {
       const { realm, lease } = readLease(entry);
+      newestMs = Math.max(newestMs, lease.releasedAt ?? 0, lease.usedAtMs ?? 0);
       if (lease.releasedAt === undefined) {
         const holder = `${realm} ${lease.key}`;
         const other = holders.get(holder);
@@ -65,6 +81,8 @@ export class LeaseBook {
       if (found === undefined) book.#found.set(realm, [lease]);
       else found.push(lease);
     }
+    const { store, now, elapsedMs } = options;
+    book.#clock = await LeaseClock.open(store, now, elapsedMs, newestMs);
     return book;
   }
 
@@ -74,6 +92,7 @@ export class LeaseBook {
    * @returns what could not be had, by realm and IP version
    */
   fit(desired: DesiredIndex): ReadonlyMap<string, AllocatorError> {
+    this.#desired = desired;
     const problems = new Map<string, AllocatorError>();
     for (const name of [...this.#realms.keys(), ...this.#found.keys()]) {
       if (!desired.sites.has(name)) this.#drop(name);
@@ -83,33 +102,108 @@ export class LeaseBook {
       const present = desired.presentIn(name);
       realm.services = new Set(present.map((each) => each.presenceKey));
       this.#release(name, realm, desired);
+      this.#fitUses(name, realm);
+      realm.fit(name, desired);
       this.#lease(name, realm, present, problems);
     }
     this.#found.clear();
     if (desired.transit !== undefined) this.#leaseTransit(desired.transit, desired, problems);
-    for (const realm of this.#realms.values()) realm.countClients();
     return problems;
   }
 
   /**
-   * Leases an address of `realm` to a client, in memory, unless it has one of that IP version.
+   * Says whether a client may have a presence of that IP version in `realm`; one that has it may.
    *
-   * @throws {QuotaExceededError} if the client's site has `maxClients` of them there.
+   * @throws {QuotaExceededError} if the client's site has `maxClients` of them there, or as many addresses as
+   *   the shares of the others leave to it.
+   */
+  check(realm: string, client: Endpoint, family: Family, maxClients: number): void {
+    const { allocator, uses, shares } = this.#realms.get(realm)!;
+    const endpoint = endpointKey(client);
+    if (allocator.lookup(presenceKey(endpoint, family)) !== undefined) return;
+    const site = client.realm;
+    const hosts = uses.hostCount(site);
+    if (!uses.hasHost(client, endpoint) && hosts >= maxClients) {
+      throw new QuotaExceededError(
+        `"${site}" has ${hosts} clients in "${realm}", as many as it may`
+      );
+    }
+    const { capacity, leased, quarantined } = allocator.statsOf(family);
+    // A pool without a free address says so itself.
+    if (shares[family].mayTake(site) || leased + quarantined >= capacity) return;
+    throw new QuotaExceededError(
+      `"${site}" has ${shares[family].heldBy(site)} IPv${family} addresses in "${realm}", all that the shares of other sites and the reserve for services leave to it`
+    );
+  }
+
+  /**
+   * Leases an address of `realm` to a client, in memory, unless it has one of that IP version. This counts as
+   * a use of it.
+   *
+   * @throws {QuotaExceededError} as `check` does.
    * @throws {PoolExhaustedError} if no address is free.
    */
   admit(realm: string, client: Endpoint, family: Family, maxClients: number): void {
+    this.check(realm, client, family, maxClients);
     const leases = this.#realms.get(realm)!;
-    const endpoint = endpointKey(client);
-    const key = presenceKey(endpoint, family);
-    if (leases.allocator.lookup(key) !== undefined) return;
-    const clients = leases.clientsOf(client.realm);
-    if (!clients.has(endpoint) && clients.size >= maxClients) {
-      throw new QuotaExceededError(
-        `"${client.realm}" has ${clients.size} clients in "${realm}", as many as it may`
-      );
+    const key = presenceKey(endpointKey(client), family);
+    if (leases.allocator.lookup(key) === undefined) this.#leaseClient(realm, leases, key, family);
+    else this.#touch(realm, leases, key);
+  }
+
+  /** Notes that presences were used since the last call; what is no client's lease is passed over. */
+  touch(uses: Iterable<PresenceUse>): void {
+    for (const { realm, address } of uses) {
+      const leases = this.#realms.get(realm);
+      const key = leases?.holders.get(address);
+      if (key !== undefined) this.#touch(realm, leases!, key);
     }
-    this.#write(realm, leases.allocator.allocate(key, family));
-    clients.add(endpoint);
+    this.noteClock();
+  }
+
+  /**
+   * Ends leases of clients that nobody has used for long, in memory; the longest unused of each site first.
+   * Those of services never end so.
+   *
+   * @returns how many were ended; as many as it may at most, and then there may be more
+   */
+  endIdle({ idleMs, pressedIdleMs, atMost }: IdleRules): number {
+    const nowMs = this.#clock.now();
+    let ended = 0;
+    for (const [name, realm] of this.#realms) {
+      for (const site of realm.uses.sites) {
+        const excess = realm.excessOf(site, this.#desired?.sites.get(site)?.maxClients ?? 0);
+        for (const [key, { usedAtMs }] of realm.uses.of(site)) {
+          if (ended === atMost) return ended;
+          const forMs = nowMs - usedAtMs;
+          if (forMs < pressedIdleMs) break;
+          if (forMs < idleMs && !excess.has(familyOfKey(key))) continue;
+          excess.take(familyOfKey(key));
+          this.#write(name, realm.release(key)!);
+          ended++;
+        }
+      }
+    }
+    return ended;
+  }
+
+  /** Ends all leases that the clients of a site have anywhere, in memory. Returns how many. */
+  releaseClients(site: string): number {
+    let released = 0;
+    for (const [name, realm] of this.#realms) {
+      for (const key of realm.uses.of(site).keys()) {
+        this.#write(name, realm.release(key)!);
+        released++;
+      }
+    }
+    return released;
+  }
+
+  /** Has what the clock says stored with the next commit. */
+  noteClock(): void {
+    const write = this.#clock.write();
+    if (write === undefined) return;
+    this.#pending.set(write.key, { realm: '', lease: undefined, value: write.value });
   }
 
   /**
@@ -160,8 +254,9 @@ export class LeaseBook {
     return presences;
   }
 
-  stats(realm: string): AllocatorStats | undefined {
-    return this.#realms.get(realm)?.allocator.stats;
+  /** The leases of a realm, to be read. */
+  realm(name: string): RealmLeases | undefined {
+    return this.#realms.get(name);
   }
 
   /** The leases of a site, in pools that are as the site says now. */
@@ -169,11 +264,11 @@ export class LeaseBook {
     const definition = JSON.stringify([site.pools, site.reserved]);
     const before = this.#realms.get(site.name);
     if (before?.definition === definition) return before;
-    const { quarantineMs, now } = this.#options;
-    const { pools, reserved } = site;
-    const allocator = new AddressAllocator({ pools, reserved, quarantineMs, now, groupOf });
-    const realm = new RealmLeases(allocator, definition);
-    const leases = before?.allocator.leases() ?? this.#found.get(site.name) ?? [];
+    const { quarantineMs } = this.#options;
+    const realm = new RealmLeases(site, definition, quarantineMs, this.#clock.now);
+    const { allocator } = realm;
+    const found = this.#found.get(site.name) ?? [];
+    const leases = before?.allocator.leases() ?? found;
     for (const lost of allocator.restore(leases)) this.#erase(site.name, lost.address);
     for (const lease of before === undefined ? allocator.leases() : []) {
       if (lease.releasedAt === undefined) realm.use(lease);
@@ -181,8 +276,41 @@ export class LeaseBook {
     for (const [key, address] of before?.addresses ?? []) {
       if (allocator.lookup(key) !== undefined) realm.use({ key, address });
     }
+    this.#restoreUses(realm, before, found);
     this.#realms.set(site.name, realm);
     return realm;
+  }
+
+  #restoreUses(
+    realm: RealmLeases,
+    before: RealmLeases | undefined,
+    found: readonly FoundLease[]
+  ): void {
+    for (const site of before?.uses.sites ?? []) {
+      for (const [key, use] of before!.uses.of(site)) {
+        if (realm.allocator.lookup(key) !== undefined) realm.uses.set(key, use);
+      }
+    }
+    if (before !== undefined) return;
+    const known = found.filter(({ releasedAt }) => releasedAt === undefined);
+    known.sort((a, b) => (a.usedAtMs ?? 0) - (b.usedAtMs ?? 0));
+    const nowMs = this.#clock.now();
+    for (const { key, usedAtMs } of known) {
+      if (usedAtMs === undefined || realm.allocator.lookup(key) === undefined) continue;
+      // It may have been used until the next time that this would have been stored.
+      const atMs = Math.min(nowMs, usedAtMs + this.#options.storeUseMs);
+      realm.uses.set(key, { usedAtMs: atMs, storedAtMs: usedAtMs });
+    }
+  }
+
+  /** Leases of clients have a use from now on if they had none; those of services need none. */
+  #fitUses(name: string, realm: RealmLeases): void {
+    for (const lease of realm.allocator.leases()) {
+      const { key, releasedAt } = lease;
+      if (releasedAt !== undefined) continue;
+      if (realm.services.has(key)) realm.uses.delete(key);
+      else if (realm.uses.get(key) === undefined) this.#use(name, realm, lease);
+    }
   }
 
   #drop(name: string): void {
@@ -197,8 +325,7 @@ export class LeaseBook {
       const client = parseEndpoint(endpointOf(key));
       const real = IpAddress.parse(client.address);
       if (desired.isAdmitted(name, client.realm, real, familyOf(address))) continue;
-      realm.disuse(key);
-      this.#write(name, realm.allocator.release(key)!);
+      this.#write(name, realm.release(key)!);
     }
   }
 
@@ -217,7 +344,7 @@ export class LeaseBook {
         continue;
       }
       try {
-        this.#write(name, realm.allocator.allocate(key, family));
+        this.#write(name, realm.allocate(key, family));
       } catch (error) {
         if (!(error instanceof AllocatorError)) throw error;
         exhausted.set(family, { error, services: [service.name] });
@@ -236,8 +363,8 @@ export class LeaseBook {
     desired: DesiredIndex,
     problems: Map<string, AllocatorError>
   ): void {
-    const { allocator } = this.#realms.get(transit) ?? {};
-    if (allocator === undefined) return;
+    const between = this.#realms.get(transit);
+    if (between === undefined) return;
     for (const [name, realm] of this.#realms) {
       for (const { key, address, releasedAt } of realm.allocator.leases()) {
         if (releasedAt !== undefined || realm.services.has(key)) continue;
@@ -246,27 +373,49 @@ export class LeaseBook {
         const own = familyOf(client.address);
         const family = desired.transitFamily(name, client.realm, familyOf(address), own);
         if (family === undefined) continue;
+        const problem = `${transit} transit of ${client.realm} IPv${family}`;
         const transitKey = presenceKey(endpoint, family);
-        if (allocator.lookup(transitKey) !== undefined) continue;
+        if (problems.has(problem)) continue;
+        if (between.allocator.lookup(transitKey) !== undefined) continue;
         try {
-          this.#write(transit, allocator.allocate(transitKey, family));
+          this.check(transit, client, family, Number.POSITIVE_INFINITY);
+          this.#leaseClient(transit, between, transitKey, family);
         } catch (error) {
           if (!(error instanceof AllocatorError)) throw error;
-          const message = `no presence in "${transit}" for clients of other sites: ${error.message}`;
-          problems.set(`${transit} transit IPv${family}`, new PoolExhaustedError(message));
-          return;
+          const message = `no presence in "${transit}" for clients of "${client.realm}": ${error.message}`;
+          problems.set(problem, new PoolExhaustedError(message));
         }
       }
     }
   }
 
-  #write(realm: string, lease: Lease): void {
-    const { key, address, releasedAt } = lease;
-    const value = {
-      endpoint: endpointOf(key),
-      ...(releasedAt === undefined ? {} : { releasedAt }),
-    };
-    this.#pending.set(leaseKey(realm, address), { realm, lease, value });
+  #leaseClient(name: string, realm: RealmLeases, key: string, family: Family): void {
+    this.#use(name, realm, realm.allocate(key, family));
+  }
+
+  /** Notes a use that is to be stored. */
+  #use(name: string, realm: RealmLeases, lease: Lease): void {
+    const nowMs = this.#clock.now();
+    realm.uses.set(lease.key, { usedAtMs: nowMs, storedAtMs: nowMs });
+    this.#write(name, lease, nowMs);
+  }
+
+  #touch(name: string, realm: RealmLeases, key: string): void {
+    const use = realm.uses.get(key);
+    if (use === undefined) return;
+    const { storedAtMs } = use;
+    const nowMs = this.#clock.now();
+    if (nowMs - storedAtMs < this.#options.storeUseMs) {
+      realm.uses.set(key, { usedAtMs: nowMs, storedAtMs });
+    } else {
+      this.#use(name, realm, realm.allocator.lookup(key)!);
+    }
+  }
+
+  /** @param usedAtMs of a client's lease in use */
+  #write(realm: string, lease: Lease, usedAtMs?: number): void {
+    const value = leaseValue(lease, usedAtMs);
+    this.#pending.set(leaseKey(realm, lease.address), { realm, lease, value });
   }
 
   #erase(realm: string, address: string): void {
@@ -274,104 +423,11 @@ export class LeaseBook {
   }
 }
 
-/** The leases of one realm. */
-class RealmLeases {
-  readonly allocator: AddressAllocator;
-  /** The pools they are of, as text. */
-  readonly definition: string;
-  /** In use and stored: address by the presence's key, and the other way round. */
-  readonly addresses = new Map<string, string>();
-  readonly holders = new Map<string, string>();
-  /** Keys of the presences that are there because a service is exposed. */
-  services: ReadonlySet<string> = new Set();
-  /** By site: the endpoints that have a presence as clients only. */
-  readonly #clients = new Map<string, Set<string>>();
-
-  constructor(allocator: AddressAllocator, definition: string) {
-    this.allocator = allocator;
-    this.definition = definition;
-  }
-
-  use({ key, address }: Lease): void {
-    this.addresses.set(key, address);
-    this.holders.set(address, key);
-  }
-
-  disuse(key: string): void {
-    const address = this.addresses.get(key);
-    if (address === undefined) return;
-    this.addresses.delete(key);
-    this.holders.delete(address);
-  }
-
-  /** The clients of a site, to be read, and to be added to. */
-  clientsOf(site: string): Set<string> {
-    let clients = this.#clients.get(site);
-    if (clients === undefined) {
-      clients = new Set();
-      this.#clients.set(site, clients);
-    }
-    return clients;
-  }
-
-  countClients(): void {
-    this.#clients.clear();
-    for (const { key, releasedAt } of this.allocator.leases()) {
-      if (releasedAt !== undefined || this.services.has(key)) continue;
-      const endpoint = endpointOf(key);
-      this.clientsOf(parseEndpoint(endpoint).realm).add(endpoint);
-    }
-  }
-}
-
 interface PendingWrite {
   readonly realm: string;
-  /** Undefined to delete the entry. */
+  /** Undefined for an entry that is deleted, and for one that is no lease. */
   readonly lease: Lease | undefined;
   readonly value: Json | undefined;
 }
 
-interface StoredLease {
-  readonly endpoint: string;
-  readonly releasedAt?: number | undefined;
-}
-
-/** @throws {StoreError} if the entry is not a lease. */
-function readLease({ key, value }: Entry): { realm: string; lease: Lease } {
-  const [realm, address] = splitAtSlash(key.slice(PREFIX.length));
-  let reason = `"${address}" is not an address`;
-  try {
-    const { endpoint, releasedAt } = parseSchema(StoredLeaseSchema, value);
-    const isFree = releasedAt !== undefined;
-    if (!isFree && !isCanonicalAddress(parseEndpoint(endpoint).address)) {
-      reason = `"${endpoint}" is not an endpoint`;
-    } else if (realm !== '' && isCanonicalAddress(address)) {
-      const lease = { key: presenceKey(endpoint, familyOf(address)), address };
-      return { realm, lease: isFree ? { ...lease, releasedAt } : lease };
-    }
-  } catch (error) {
-    reason = (error as Error).message;
-  }
-  throw new StoreError(`${key} in the store is not a lease: ${reason}`);
-}
-
-function leaseKey(realm: string, address: string): string {
-  return `${PREFIX}${realm}/${address}`;
-}
-
-/** One site's presences in a realm are kept together, so that few routes lead to the site. */
-function groupOf(presence: string): string {
-  return parseEndpoint(presence).realm;
-}
-
-function familyOf(address: string): Family {
-  return IpAddress.parse(address).family;
-}
-
-const PREFIX = 'lease/';
 const NONE: ReadonlyMap<string, string> = new Map();
-
-const StoredLeaseSchema: Schema<StoredLease> = v.strictObject({
-  endpoint: v.string(),
-  releasedAt: v.optional(v.number()),
-}) as Schema<StoredLease>;

@@ -4,10 +4,9 @@
  */
 import { EventEmitter } from 'eventemitter3';
 import { type Family, IpAddress } from '../address.ts';
-import type { AllocatorStats } from '../allocator/index.ts';
 import { ApiMisuseError, PresenceError } from '../errors.ts';
-import type { Registry, Site } from '../registry/index.ts';
-import type { Endpoint, Permit, Presence, Realm } from '../translator/index.ts';
+import type { Registry } from '../registry/index.ts';
+import type { Endpoint, Presence } from '../translator/index.ts';
 import {
   type PlanTarget,
   type PresenceControllerOptions,
@@ -16,7 +15,10 @@ import {
 } from './controller-options.ts';
 import { DesiredIndex } from './desired-index.ts';
 import { endpointKey, parseEndpoint, presenceKey } from './endpoint.ts';
+import { IdleSweep } from './idle-sweep.ts';
 import { LeaseBook } from './lease-book.ts';
+import { planOf } from './plan.ts';
+import { type PoolStatus, type PoolWarning, PoolWatch } from './pool-watch.ts';
 import { type SiteView, viewOf } from './site-view.ts';
 import type { Snapshot } from './snapshot.ts';
 import { SnapshotPublisher } from './snapshot-publisher.ts';
@@ -30,6 +32,11 @@ export interface PresenceControllerEvents {
    * told in the next turn of the event loop.
    */
   problem: [error: Error];
+  /**
+   * Addresses get scarce, or quotas exceed a pool; told once until it is so no more. What was found at the
+   * start is told in the next turn of the event loop.
+   */
+  warning: [warning: PoolWarning];
 }
 
 /** Whom a presence stands for. */
@@ -58,7 +65,10 @@ export class PresenceController extends EventEmitter<PresenceControllerEvents> {
   readonly #ttlSeconds: number;
   readonly #retryMs: number;
   readonly #blocked: Set<string>;
+  readonly #options: ResolvedControllerOptions;
   readonly #book: LeaseBook;
+  readonly #pools: PoolWatch;
+  #sweep: IdleSweep | undefined;
   readonly #snapshots: SnapshotPublisher;
   #desired: DesiredIndex;
   /** The plan in force is not, or when all is stored will not be, what `#desired` and `#book` say. */
@@ -70,9 +80,11 @@ export class PresenceController extends EventEmitter<PresenceControllerEvents> {
   #isDeriveQueued = false;
   #retryTimer: NodeJS.Timeout | undefined;
   #isClosed = false;
+  #closing: Promise<void> | undefined;
 
   private constructor(options: ResolvedControllerOptions, book: LeaseBook) {
     super();
+    this.#options = options;
     this.#registry = options.registry;
     this.#translator = options.translator;
     this.#transit = options.transit;
@@ -80,6 +92,7 @@ export class PresenceController extends EventEmitter<PresenceControllerEvents> {
     this.#retryMs = options.retryMs;
     this.#blocked = new Set(options.blocked);
     this.#book = book;
+    this.#pools = new PoolWatch(book);
     this.#desired = new DesiredIndex({ sites: [], services: [], exposures: [] }, this.#transit);
     this.#snapshots = new SnapshotPublisher({
       ...options,
@@ -96,12 +109,20 @@ export class PresenceController extends EventEmitter<PresenceControllerEvents> {
    */
   static async start(options: PresenceControllerOptions): Promise<PresenceController> {
     const resolved = resolveControllerOptions(options);
-    const controller = new PresenceController(resolved, await LeaseBook.open(resolved));
+    const book = await LeaseBook.open({ ...resolved, storeUseMs: resolved.pressedIdleMs });
+    const controller = new PresenceController(resolved, book);
     // First, so that no change is missed while the leases are being stored.
     options.registry.on('change', controller.#onChange);
     try {
-      const problems = await controller.#enqueue(() => controller.#derive());
-      setImmediate(() => controller.#tell(problems));
+      const { problems, warnings } = await controller.#enqueue(() => controller.#derive());
+      setImmediate(() => {
+        controller.#tell(problems);
+        controller.#warn(warnings);
+      });
+      controller.#beginSweeps();
+      if (resolved.releaseBlocked) {
+        for (const site of controller.#blocked) controller.#releaseLater(site);
+      }
     } catch (error) {
       await controller.close();
       throw error;
@@ -122,7 +143,8 @@ export class PresenceController extends EventEmitter<PresenceControllerEvents> {
    *
    * @param family the version of the service that the host uses there, whatever its own
    * @throws {NotAdmittedError} if the host is no client of such a service there, or a site is blocked.
-   * @throws {QuotaExceededError} if the site has as many clients there as it may.
+   * @throws {QuotaExceededError} if the site has as many clients there as it may, or as many addresses as the
+   *   shares of other sites and the reserve for services leave to it.
    * @throws {PoolExhaustedError} if the egress site has no address left.
    * @throws {StoreError} if it cannot be stored.
    */
@@ -142,14 +164,32 @@ export class PresenceController extends EventEmitter<PresenceControllerEvents> {
   }
 
   /**
-   * Takes a site out of, or back into, the plan: at once, in this call. Its addresses are kept. Also for
-   * one that there is not yet, or no more.
+   * Takes a site out of, or back into, the plan: at once, in this call. Its addresses are kept, unless
+   * `releaseBlocked` is set. Also for one that there is not yet, or no more.
    */
   setBlocked(site: string, isBlocked: boolean): void {
     if (this.#blocked.has(site) === isBlocked) return;
     if (isBlocked) this.#blocked.add(site);
     else this.#blocked.delete(site);
     this.#load();
+    if (isBlocked && this.#options.releaseBlocked) this.#releaseLater(site);
+  }
+
+  /**
+   * Ends the leases that the clients of a site have in other sites; their addresses rest, and are anybody's
+   * then. Presences of its services stay, for those are what exposures say. A site that is not blocked gets new
+   * leases as its clients go on, the same addresses as long as no other site has needed them.
+   *
+   * @returns how many leases were ended
+   * @throws {StoreError} if it cannot be stored; the leases are out of use all the same.
+   */
+  releaseClients(site: string): Promise<number> {
+    if (this.#isClosed) return Promise.reject(new ApiMisuseError('the controller is closed'));
+    return this.#enqueue(async () => {
+      const released = this.#book.releaseClients(site);
+      if (released > 0) await this.#storeEnded();
+      return released;
+    });
   }
 
   /**
@@ -170,17 +210,31 @@ export class PresenceController extends EventEmitter<PresenceControllerEvents> {
     return this.#book.presences();
   }
 
-  poolStats(site: string): AllocatorStats | undefined {
-    return this.#book.stats(site);
+  poolStats(site: string): PoolStatus | undefined {
+    return this.#pools.status(site);
+  }
+
+  /** The warnings that have been told and are still so. */
+  get warnings(): PoolWarning[] {
+    return this.#pools.warnings;
   }
 
   /** Waits for what is under way and follows the registry no more. */
-  async close(): Promise<void> {
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
     this.#isClosed = true;
     this.#registry.off('change', this.#onChange);
     this.#snapshots.close();
+    this.#sweep?.close();
     clearTimeout(this.#retryTimer);
     await this.#work;
+    this.#book.noteClock();
+    // Without it, the clock of leases goes on from where it was stored last: later, never too early.
+    await this.#book.commit().catch(() => {});
   }
 
   /** Changes that come while others are being derived are derived together. */
@@ -190,7 +244,9 @@ export class PresenceController extends EventEmitter<PresenceControllerEvents> {
     this.#enqueue(async () => {
       this.#isDeriveQueued = false;
       try {
-        this.#tell(await this.#derive());
+        const { problems, warnings } = await this.#derive();
+        this.#tell(problems);
+        this.#warn(warnings);
       } catch (error) {
         this.emit('problem', error as Error);
       }
@@ -208,7 +264,7 @@ export class PresenceController extends EventEmitter<PresenceControllerEvents> {
    * Makes leases fit the desired state, stores them, and only then puts them to use. What is no
    * longer wanted is out of use even if that cannot be stored.
    */
-  async #derive(): Promise<ReadonlyMap<string, Error>> {
+  async #derive(): Promise<Derivation> {
     const { state } = this.#registry;
     if (state !== this.#desired.state) {
       this.#desired = new DesiredIndex(state, this.#transit);
@@ -224,7 +280,7 @@ export class PresenceController extends EventEmitter<PresenceControllerEvents> {
     }
     if (this.#isStale) this.#load();
     if (problems.size > 0) this.#retryLater();
-    return problems;
+    return { problems, warnings: this.#pools.checkAll(this.#desired) };
   }
 
   #tell(problems: ReadonlyMap<string, Error>): void {
@@ -232,6 +288,50 @@ export class PresenceController extends EventEmitter<PresenceControllerEvents> {
     this.#problems = problems;
     for (const [key, problem] of problems) {
       if (!before.has(key)) this.emit('problem', problem);
+    }
+  }
+
+  #warn(warnings: readonly PoolWarning[]): void {
+    for (const warning of warnings) this.emit('warning', warning);
+  }
+
+  #beginSweeps(): void {
+    const { presenceUses, clientIdleMs, pressedIdleMs } = this.#options;
+    if (presenceUses === undefined || this.#isClosed) return;
+    this.#sweep = new IdleSweep({
+      everyMs: Math.min(HOUR_MS, pressedIdleMs / 4),
+      ask: presenceUses,
+      touch: (uses) =>
+        this.#enqueue(async () => {
+          this.#book.touch(uses);
+          await this.#book.commit();
+        }),
+      end: () =>
+        this.#enqueue(async () => {
+          const rules = { idleMs: clientIdleMs, pressedIdleMs, atMost: ENDED_PER_TURN };
+          const ended = this.#book.endIdle(rules);
+          if (ended > 0) await this.#storeEnded();
+          return ended === ENDED_PER_TURN;
+        }),
+      onError: (error) => this.emit('problem', error),
+    });
+  }
+
+  #releaseLater(site: string): void {
+    if (this.#isClosed) return;
+    this.releaseClients(site).catch((error: Error) => this.emit('problem', error));
+  }
+
+  /** Stores that leases were ended; they are out of use even if that fails. */
+  async #storeEnded(): Promise<void> {
+    try {
+      await this.#book.commit();
+    } catch (error) {
+      this.#retryLater();
+      throw error;
+    } finally {
+      this.#load();
+      this.#warn(this.#pools.checkAll(this.#desired));
     }
   }
 
@@ -276,6 +376,14 @@ export class PresenceController extends EventEmitter<PresenceControllerEvents> {
         arrival.reject(error);
       }
     }
+    this.#warnOf(admitted.flatMap(({ leased }) => leased));
+  }
+
+  #warnOf(leased: readonly Leased[]): void {
+    for (const { realm, of, family } of leased) {
+      const maxClients = this.#desired.sites.get(of.realm)?.maxClients ?? 0;
+      this.#warn(this.#pools.check(realm, family, of.realm, maxClients));
+    }
   }
 
   /** Returns what was leased: where it goes, after what is needed on the way. */
@@ -297,6 +405,8 @@ export class PresenceController extends EventEmitter<PresenceControllerEvents> {
     const leased = [{ realm: egress, of, family }];
     const between = this.#desired.transitFamily(ingress, egress, address.family, family);
     if (between !== undefined) leased.unshift({ realm: this.#transit!, of, family: between });
+    // All or none: nothing is leased on the way to where there is no room.
+    for (const each of leased) this.#book.check(each.realm, of, each.family, site.maxClients);
     for (const each of leased) this.#book.admit(each.realm, of, each.family, site.maxClients);
     return leased;
   }
@@ -312,23 +422,10 @@ export class PresenceController extends EventEmitter<PresenceControllerEvents> {
 
   /** Gives the translator the plan, and marks every snapshot for renewal. */
   #load(): void {
-    const { sites, exposed } = this.#desired;
-    this.#translator.load({
-      realms: [...sites.values()].filter(({ name }) => this.#isLive(name)).map(realmOf),
-      presences: this.#book
-        .presences()
-        .filter(({ realm, of }) => this.#isLive(realm) && this.#isLive(of.realm)),
-      permits: exposed
-        .filter(({ exposure, home }) => this.#isLive(exposure.site) && this.#isLive(home.realm))
-        .map(
-          ({ exposure: { site: realm, clients }, service: { ports }, home: service }): Permit => {
-            const permit = { realm, service, ports };
-            return clients === undefined ? permit : { ...permit, clients };
-          }
-        ),
-    });
+    const isLive = (site: string) => this.#isLive(site);
+    this.#translator.load(planOf(this.#desired, this.#book.presences(), isLive));
     this.#isStale = this.#book.hasPending;
-    this.#snapshots.markAll(sites.keys());
+    this.#snapshots.markAll(this.#desired.sites.keys());
   }
 
   #viewOf(name: string): SiteView | undefined {
@@ -336,6 +433,11 @@ export class PresenceController extends EventEmitter<PresenceControllerEvents> {
     const isLive = (realm: string) => this.#isLive(realm);
     return site && viewOf(site, this.#ttlSeconds, this.#desired, this.#book, isLive);
   }
+}
+
+interface Derivation {
+  readonly problems: ReadonlyMap<string, Error>;
+  readonly warnings: readonly PoolWarning[];
 }
 
 interface Arrival {
@@ -353,19 +455,13 @@ interface Leased {
   readonly family: Family;
 }
 
-function realmOf({ name, sources, pools, mtu, reject }: Site): Realm {
-  return {
-    name,
-    sources,
-    pools,
-    ...(mtu === undefined ? {} : { mtu }),
-    ...(reject === undefined ? {} : { reject }),
-  };
-}
-
 /** For what a listener throws: nobody here can do anything about it. */
 function throwToProcess(error: unknown): void {
   queueMicrotask(() => {
     throw error;
   });
 }
+
+const HOUR_MS = 3_600_000;
+/** Leases that end in one commit; the plan is loaded once for them. */
+const ENDED_PER_TURN = 512;

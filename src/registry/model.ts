@@ -32,6 +32,17 @@ export interface Site {
   /** How many of the site's hosts may have client presences elsewhere, in each other site. */
   readonly maxClients: number;
   /**
+   * How many addresses of the site's pools, of each IP version, stay free for services that are exposed
+   * later; by default an eighth of the pools.
+   */
+  readonly serviceReserve?: number | undefined;
+  /**
+   * How many addresses of the site's pools, of each IP version, every other site is sure of for its clients;
+   * by default half of what is left beside the services and their reserve, divided by the number of sites
+   * that can have clients there and one more.
+   */
+  readonly clientShare?: number | undefined;
+  /**
    * How many services may be exposed in the site, each of them a name in its zone. Those of clients are
    * bounded by the `maxClients` of their sites.
    */
@@ -96,6 +107,8 @@ export const SiteSchema: Schema<Site> = /* @__PURE__ */ v.strictObject({
   zone: v.pipe(DomainText, v.maxLength(MAX_ZONE_LENGTH)),
   maxClients: v.optional(wholeNumber(0, 1_000_000), 1024),
   maxNames: v.optional(wholeNumber(0, 1_000_000), 4096),
+  serviceReserve: v.optional(wholeNumber(0, 2 ** 32)),
+  clientShare: v.optional(wholeNumber(0, 2 ** 32)),
   mtu: v.optional(wholeNumber(MIN_MTU, MAX_MTU)),
   reject: v.optional(v.picklist(['drop', 'unreachable', 'reset'])),
 }) as Schema<Site>;

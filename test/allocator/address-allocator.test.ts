@@ -46,7 +46,7 @@ describe('AddressAllocator', () => {
     expect(addresses.size).toBe(count);
     expect(allocator.stats.capacity).toBe(count);
     expect(() => allocator.allocate('one-more', family)).toThrow(
-      `pool ${pool} exhausted: ${count} of ${count} addresses leased, 0 at rest or reserved`
+      `pool ${pool} exhausted: ${count} of ${count} addresses leased, 0 at rest`
     );
   });
 

@@ -233,7 +233,7 @@ describe('a change of the desired state', () => {
     await turn();
     expect(translator.addressOf('site-b', 'cloud', '10.0.0.6')).toBeUndefined();
     expect(problems).toEqual([
-      'no presence in "site-b" for "glance": pool 10.0.0.128/32 exhausted: 0 of 1 addresses leased, 1 at rest or reserved',
+      'no presence in "site-b" for "glance": pool 10.0.0.128/32 exhausted: 0 of 1 addresses leased, 1 at rest',
     ]);
     clock.nowMs += 60_000;
     vi.advanceTimersByTime(5000); // it is tried again without any change
@@ -251,7 +251,7 @@ describe('a change of the desired state', () => {
       exposures,
     });
     expect(problems).toEqual([
-      'no presence in "site-a" for "neutron" and 1 more: pool 10.0.0.128/32 exhausted: 1 of 1 addresses leased, 0 at rest or reserved',
+      'no presence in "site-a" for "neutron" and 1 more: pool 10.0.0.128/32 exhausted: 1 of 1 addresses leased, 0 at rest',
     ]);
     expect(translator.addressOf('site-a', 'cloud', '10.0.0.6')).toBe('10.0.0.128');
     expect(translator.addressOf('site-b', 'cloud', '10.0.0.5')).toBeDefined();

@@ -180,6 +180,7 @@ export async function startScene(
     store,
     translator,
     now: () => clock.nowMs,
+    elapsedMs: () => clock.nowMs,
     ...options,
   });
   const problems: string[] = [];

@@ -120,9 +120,7 @@ describe('with a transit realm', () => {
     }
     const { problems, translator } = await startScene({ ...BETWEEN, sites }, TRANSIT, before);
     expect(problems).toEqual([
-      expect.stringMatching(
-        /^no presence in "cloud" for clients of other sites: pool .* exhausted/
-      ),
+      expect.stringMatching(/^no presence in "cloud" for clients of "site-b": pool .* exhausted/),
     ]);
     expect(translator.addressOf('site-a', ...CLIENT)).toBeDefined();
   });

@@ -21,7 +21,10 @@ export const TRUST_DOMAIN = 'openstack.test';
 /** One site may connect so often and no more: those whose attacks take many connections are others. */
 const SITES = ['cloud', ...['a', 'b', 'c', 'd', 'e', 'f', 'g'].map((letter) => `site-${letter}`)];
 
-/** The desired state. The cloud's pool has 62 addresses: one site alone must not have them all. */
+/**
+ * The desired state. The cloud's pool has 62 addresses: one site alone must not have them all. Here its
+ * `maxClients` sees to that; `address-shares.test.ts` tries what the defaults do.
+ */
 export function desired(): object {
   return {
     sites: SITES.map((name, i) => ({
@@ -30,6 +33,7 @@ export function desired(): object {
       pools: [`10.${i + 1}.0.0/26`],
       zone: TRUST_DOMAIN,
       maxClients: MAX_CLIENTS,
+      clientShare: MAX_CLIENTS,
     })),
     services: [BUS, VAULT, CAMERA, SENSOR].map(({ name, site, address, port }) => ({
       name,

@@ -90,6 +90,8 @@ export class Scene {
   readonly siteA: TunnelCredentials;
   readonly #gateway: GatewayProcess;
   readonly #workspace: Workspace;
+  /** The gateway's file, without its desired state. */
+  readonly #config: Readonly<Record<string, unknown>>;
   readonly #report: string[] = [];
 
   private constructor(
@@ -98,9 +100,11 @@ export class Scene {
     ports: Ports,
     gateway: GatewayProcess,
     bystander: Bystander,
-    siteA: TunnelCredentials
+    siteA: TunnelCredentials,
+    config: Readonly<Record<string, unknown>>
   ) {
     this.#workspace = workspace;
+    this.#config = config;
     this.home = home;
     this.ports = ports;
     this.#gateway = gateway;
@@ -108,23 +112,21 @@ export class Scene {
     this.siteA = siteA;
   }
 
-  static async open(): Promise<Scene> {
+  /** @param state the desired state that the gateway starts with */
+  static async open(state: object = desired()): Promise<Scene> {
     const workspace = new Workspace();
     const home = workspace.newDirectory();
     const ports = await freePorts();
     const path = join(home, 'device.sock');
-    writeConfig(home, {
-      ...cloudConfig(ports),
-      device: { type: 'unix', path, role: 'listen' },
-      desired: desired(),
-    });
+    const config = { ...cloudConfig(ports), device: { type: 'unix', path, role: 'listen' } };
+    writeConfig(home, { ...config, desired: state });
     const gateway = new GatewayProcess('cloud-gateway', [join(home, 'gateway.yaml')]);
     let bystander: Bystander | undefined;
     try {
       await gateway.logged(/ready/);
       bystander = await Bystander.start(path, ports.tunnel);
       const siteA = await enrolled(await tokenFor(home, 'site-a'));
-      const scene = new Scene(workspace, home, ports, gateway, bystander, siteA);
+      const scene = new Scene(workspace, home, ports, gateway, bystander, siteA, config);
       const service = await scene.presenceOf(BUS.address, 'site-b');
       await bystander.call('join', await scene.token('site-b'), service);
       await scene.#warmUp();
@@ -147,6 +149,13 @@ export class Scene {
 
   async enrol(site: string): Promise<TunnelCredentials> {
     return enrolled(await this.token(site));
+  }
+
+  /** Brings another desired state in force. */
+  async reload(state: object): Promise<void> {
+    writeConfig(this.home, { ...this.#config, desired: state });
+    const { status, body } = await this.ask('POST', '/v1/reload');
+    if (status !== 200) throw new Error(`the gateway did not reload: ${body.message}`);
   }
 
   async presences(): Promise<readonly Presence[]> {

@@ -1,0 +1,84 @@
+/**
+ * When the client leases of a realm were last used, by the clients' site and the longest unused first.
+ * @module
+ */
+import type { Family } from '../address.ts';
+import { endpointOf, familyOfKey, parseEndpoint, presenceKey } from './endpoint.ts';
+
+export interface ClientUse {
+  /** In ms of the lease clock, as exact as the data plane is asked. */
+  readonly usedAtMs: number;
+  /** The same as it is stored. */
+  readonly storedAtMs: number;
+}
+
+export class ClientUses {
+  /** By site and presence key, the longest unused first. */
+  readonly #uses = new Map<string, Map<string, ClientUse>>();
+  /** By site and IP version: how many leases. */
+  readonly #counts = new Map<string, Record<Family, number>>();
+  /** By site: the hosts, each of which may have a presence of each IP version. */
+  readonly #hosts = new Map<string, Set<string>>();
+
+  get sites(): string[] {
+    return [...this.#uses.keys()];
+  }
+
+  /** The leases of a site's clients, the longest unused first. */
+  of(site: string): ReadonlyMap<string, ClientUse> {
+    return this.#uses.get(site) ?? NONE;
+  }
+
+  get(key: string): ClientUse | undefined {
+    return this.#uses.get(siteOf(key))?.get(key);
+  }
+
+  count(site: string, family: Family): number {
+    return this.#counts.get(site)?.[family] ?? 0;
+  }
+
+  hostCount(site: string): number {
+    return this.#hosts.get(site)?.size ?? 0;
+  }
+
+  hasHost({ realm }: { readonly realm: string }, endpoint: string): boolean {
+    return this.#hosts.get(realm)?.has(endpoint) ?? false;
+  }
+
+  /** Adds a lease, or notes that it was used last of all. */
+  set(key: string, use: ClientUse): void {
+    const site = siteOf(key);
+    let uses = this.#uses.get(site);
+    if (uses === undefined) {
+      uses = new Map();
+      this.#uses.set(site, uses);
+      this.#hosts.set(site, new Set());
+      this.#counts.set(site, { 4: 0, 6: 0 });
+    }
+    if (!uses.delete(key)) this.#counts.get(site)![familyOfKey(key)]++;
+    uses.set(key, use);
+    this.#hosts.get(site)!.add(endpointOf(key));
+  }
+
+  delete(key: string): void {
+    const site = siteOf(key);
+    const uses = this.#uses.get(site);
+    if (uses === undefined || !uses.delete(key)) return;
+    this.#counts.get(site)![familyOfKey(key)]--;
+    const endpoint = endpointOf(key);
+    const hasOther = FAMILIES.some((family) => uses.has(presenceKey(endpoint, family)));
+    if (!hasOther) this.#hosts.get(site)!.delete(endpoint);
+    if (uses.size > 0) return;
+    this.#uses.delete(site);
+    this.#hosts.delete(site);
+    this.#counts.delete(site);
+  }
+}
+
+/** The site of the host that a presence's key is of. */
+export function siteOf(key: string): string {
+  return parseEndpoint(key).realm;
+}
+
+const FAMILIES: readonly Family[] = [4, 6];
+const NONE: ReadonlyMap<string, ClientUse> = new Map();

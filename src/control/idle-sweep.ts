@@ -1,0 +1,71 @@
+/**
+ * Asks the data plane at a slow interval what was used, and then has ended what was not: some at a time, so
+ * that packets and other changes have their turn between.
+ * @module
+ */
+import type { PresenceUse } from './presence-uses.ts';
+
+export interface IdleSweepOptions {
+  readonly everyMs: number;
+  readonly ask: () => Promise<Iterable<PresenceUse>>;
+  /** Notes some uses, and stores that. */
+  readonly touch: (uses: readonly PresenceUse[]) => Promise<void>;
+  /** Ends some leases. Returns whether there may be more to end. */
+  readonly end: () => Promise<boolean>;
+  readonly onError: (error: Error) => void;
+}
+
+export class IdleSweep {
+  readonly #options: IdleSweepOptions;
+  #timer: NodeJS.Timeout | undefined;
+  #isClosed = false;
+
+  constructor(options: IdleSweepOptions) {
+    this.#options = options;
+    this.#schedule(options.everyMs, () => this.#sweep());
+  }
+
+  close(): void {
+    this.#isClosed = true;
+    clearTimeout(this.#timer);
+  }
+
+  #schedule(delayMs: number, work: () => Promise<void>): void {
+    if (this.#isClosed) return;
+    this.#timer = setTimeout(() => void work(), delayMs);
+    this.#timer.unref();
+  }
+
+  /** Nothing is ended as long as the data plane does not say what was used. */
+  async #sweep(): Promise<void> {
+    const { everyMs, ask, touch, onError } = this.#options;
+    try {
+      const uses = [...(await ask())];
+      // Once in any case: the time that has passed is stored with it.
+      for (let at = 0; at === 0 || at < uses.length; at += USES_PER_TURN) {
+        if (this.#isClosed) return;
+        await touch(uses.slice(at, at + USES_PER_TURN));
+      }
+    } catch (error) {
+      onError(error as Error);
+      this.#schedule(everyMs, () => this.#sweep());
+      return;
+    }
+    await this.#end();
+  }
+
+  async #end(): Promise<void> {
+    const { everyMs, end, onError } = this.#options;
+    let isMore = false;
+    try {
+      isMore = !this.#isClosed && (await end());
+    } catch (error) {
+      onError(error as Error);
+    }
+    if (isMore) this.#schedule(PAUSE_MS, () => this.#end());
+    else this.#schedule(everyMs, () => this.#sweep());
+  }
+}
+
+const USES_PER_TURN = 1024;
+const PAUSE_MS = 1000;

@@ -1,0 +1,35 @@
+/**
+ * What a translator has to know: the realms, presences and permits of the sites that take part.
+ * @module
+ */
+import type { Site } from '../registry/index.ts';
+import type { Permit, Presence, Realm, TranslationPlan } from '../translator/index.ts';
+import type { DesiredIndex } from './desired-index.ts';
+
+/** @param isLive whether a site takes part */
+export function planOf(
+  { sites, exposed }: DesiredIndex,
+  presences: readonly Presence[],
+  isLive: (site: string) => boolean
+): TranslationPlan {
+  return {
+    realms: [...sites.values()].filter(({ name }) => isLive(name)).map(realmOf),
+    presences: presences.filter(({ realm, of }) => isLive(realm) && isLive(of.realm)),
+    permits: exposed
+      .filter(({ exposure, home }) => isLive(exposure.site) && isLive(home.realm))
+      .map(({ exposure: { site: realm, clients }, service: { ports }, home: service }): Permit => {
+        const permit = { realm, service, ports };
+        return clients === undefined ? permit : { ...permit, clients };
+      }),
+  };
+}
+
+function realmOf({ name, sources, pools, mtu, reject }: Site): Realm {
+  return {
+    name,
+    sources,
+    pools,
+    ...(mtu === undefined ? {} : { mtu }),
+    ...(reject === undefined ? {} : { reject }),
+  };
+}

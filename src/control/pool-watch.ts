@@ -1,0 +1,187 @@
+/**
+ * Says when addresses get scarce, before anybody is refused one: each warning once, until it has no more
+ * reason.
+ * @module
+ */
+import type { Family } from '../address.ts';
+import type { AllocatorStats } from '../allocator/index.ts';
+import type { DesiredIndex } from './desired-index.ts';
+import type { LeaseBook } from './lease-book.ts';
+import { FAMILIES, isNearly, RELIEVED } from './realm-leases.ts';
+
+/** A warning, for the operator. */
+export interface PoolWarning {
+  /**
+   * `quotas`: the sites may have more clients than a pool has room for, so that `maxClients` is not what
+   * bounds them. `pool`: four fifths of a pool are used. `share`: a site holds four fifths of what it can
+   * have in another one.
+   */
+  readonly kind: 'quotas' | 'pool' | 'share';
+  /** The site whose pool it is. */
+  readonly realm: string;
+  /** The clients' site; for `share` only. */
+  readonly site?: string;
+  /** One sentence that says what is so, and what can be done. */
+  readonly message: string;
+}
+
+/** The pools of a site. */
+export interface PoolStatus extends AllocatorStats {
+  /** By IP version that it has a pool of. */
+  readonly versions: readonly PoolVersionStatus[];
+}
+
+export interface PoolVersionStatus extends AllocatorStats {
+  readonly family: Family;
+  /** Addresses that clients can have in all, beside services and their reserve. */
+  readonly room: number;
+  /** How many of them each site is sure of. */
+  readonly share: number;
+  /** The sites that have, or can have, clients there. */
+  readonly clients: readonly {
+    readonly site: string;
+    /** In use or at rest. */
+    readonly held: number;
+    /** How many it could hold now if nobody else took any. */
+    readonly limit: number;
+  }[];
+}
+
+export class PoolWatch {
+  readonly #book: LeaseBook;
+  /** By what they are about. */
+  readonly #warnings = new Map<string, PoolWarning>();
+
+  constructor(book: LeaseBook) {
+    this.#book = book;
+  }
+
+  /** Those that still have a reason. */
+  get warnings(): PoolWarning[] {
+    return [...this.#warnings.values()];
+  }
+
+  status(realm: string): PoolStatus | undefined {
+    const leases = this.#book.realm(realm);
+    if (leases === undefined) return undefined;
+    const { allocator, shares } = leases;
+    const versions = FAMILIES.flatMap((family): PoolVersionStatus[] => {
+      const stats = allocator.statsOf(family);
+      if (stats.capacity === 0) return [];
+      const { room, share, parties } = shares[family];
+      const clients = [...parties].map((site) => ({
+        site,
+        held: shares[family].heldBy(site),
+        limit: shares[family].limitOf(site),
+      }));
+      return [{ family, ...stats, room, share, clients }];
+    });
+    return { ...allocator.stats, versions };
+  }
+
+  /** Looks at everything. Returns what is new. */
+  checkAll(desired: DesiredIndex): PoolWarning[] {
+    for (const [key, { realm, site }] of this.#warnings) {
+      const isThere = desired.sites.has(realm) && (site === undefined || desired.sites.has(site));
+      if (!isThere) this.#warnings.delete(key);
+    }
+    const found = this.#checkQuotas(desired);
+    for (const realm of desired.sites.keys()) {
+      for (const family of FAMILIES) {
+        found.push(...this.#checkPool(realm, family));
+        for (const [site, maxClients] of desired.clientSitesOf(realm, family)) {
+          found.push(...this.#checkShare(realm, family, site, maxClients));
+        }
+      }
+    }
+    return found;
+  }
+
+  /** Looks at what a site has in a realm, and at its pool. Returns what is new. */
+  check(realm: string, family: Family, site: string, maxClients: number): PoolWarning[] {
+    return [
+      ...this.#checkPool(realm, family),
+      ...this.#checkShare(realm, family, site, maxClients),
+    ];
+  }
+
+  /** One warning for all pools, about the one that is exceeded most. */
+  #checkQuotas(desired: DesiredIndex): PoolWarning[] {
+    let worst: { realm: string; family: Family; quota: number; room: number } | undefined;
+    let others = 0;
+    for (const realm of desired.sites.keys()) {
+      for (const family of FAMILIES) {
+        const sites = desired.clientSitesOf(realm, family);
+        const quota = [...sites.values()].reduce((sum, maxClients) => sum + maxClients, 0);
+        const room = this.#book.realm(realm)?.shares[family].room ?? 0;
+        if (quota <= room) continue;
+        if (worst !== undefined) others++;
+        if (worst === undefined || quota - room > worst.quota - worst.room) {
+          worst = { realm, family, quota, room };
+        }
+      }
+    }
+    const key = 'quotas';
+    if (worst === undefined) {
+      this.#warnings.delete(key);
+      return [];
+    }
+    const { realm, family, quota, room } = worst;
+    const { size } = desired.clientSitesOf(realm, family);
+    const { share } = this.#book.realm(realm)!.shares[family];
+    const who = size === 1 ? 'the maxClients of 1 site is' : `the maxClients of ${size} sites are`;
+    const more = others === 0 ? '' : `, and so in ${others} other pool${others === 1 ? '' : 's'}`;
+    const message = `${who} ${quota} in all, but the IPv${family} pools of "${realm}" have room for ${room} clients, of which each site is sure of ${share}${more}: enlarge the pools, lower maxClients, or set the clientShare of "${realm}"`;
+    return this.#warn(key, { kind: 'quotas', realm, message });
+  }
+
+  #checkPool(realm: string, family: Family): PoolWarning[] {
+    const stats = this.#book.realm(realm)?.allocator.statsOf(family);
+    if (stats === undefined) return [];
+    const { capacity, leased, quarantined } = stats;
+    const used = leased + quarantined;
+    const message = `${used} of the ${capacity} IPv${family} addresses of "${realm}" are used: enlarge its pools, or release the clients of sites that need none any more`;
+    const key = `pool ${realm} IPv${family}`;
+    return this.#judge(key, used, capacity, { kind: 'pool', realm, message });
+  }
+
+  #checkShare(realm: string, family: Family, site: string, maxClients: number): PoolWarning[] {
+    const leases = this.#book.realm(realm);
+    if (leases === undefined) return [];
+    const shares = leases.shares[family];
+    const held = shares.heldBy(site);
+    const limit = shares.limitOf(site);
+    const hosts = leases.uses.hostCount(site);
+    return [
+      ...this.#judge(`share ${realm} IPv${family} ${site}`, held, limit, {
+        kind: 'share',
+        realm,
+        site,
+        message: `"${site}" holds ${held} of the ${limit} IPv${family} addresses that it can have in "${realm}": enlarge the pools of "${realm}", or set its clientShare`,
+      }),
+      ...this.#judge(`clients ${realm} ${site}`, hosts, maxClients, {
+        kind: 'share',
+        realm,
+        site,
+        message: `"${site}" has ${hosts} clients in "${realm}", and its maxClients is ${maxClients}: raise it, or find out why there are so many`,
+      }),
+    ];
+  }
+
+  #judge(key: string, held: number, limit: number, warning: PoolWarning): PoolWarning[] {
+    if (isNearly(held, limit)) {
+      const isKnown = this.#warnings.has(key);
+      this.#warnings.set(key, warning);
+      return isKnown ? [] : [warning];
+    }
+    if (held <= RELIEVED * limit) this.#warnings.delete(key);
+    return [];
+  }
+
+  /** One that is told again when it says something else. */
+  #warn(key: string, warning: PoolWarning): PoolWarning[] {
+    const isKnown = this.#warnings.get(key)?.message === warning.message;
+    this.#warnings.set(key, warning);
+    return isKnown ? [] : [warning];
+  }
+}

@@ -1,0 +1,157 @@
+/**
+ * The leases of one realm: whose the addresses are, what is stored of that, and how many each site holds.
+ * @module
+ */
+import { type Family, IpAddress } from '../address.ts';
+import { AddressAllocator, FairShare, type Lease } from '../allocator/index.ts';
+import type { Site } from '../registry/index.ts';
+import { ClientUses, siteOf } from './client-uses.ts';
+import type { DesiredIndex } from './desired-index.ts';
+
+export class RealmLeases {
+  readonly allocator: AddressAllocator;
+  /** The pools they are of, as text. */
+  readonly definition: string;
+  /** In use and stored: address by the presence's key, and the other way round. */
+  readonly addresses: Map<string, string> = new Map();
+  readonly holders: Map<string, string> = new Map();
+  /** Keys of the presences that are there because a service is exposed. */
+  services: ReadonlySet<string> = new Set();
+  /** Of the leases of clients only. */
+  readonly uses: ClientUses = new ClientUses();
+  /** What the sites hold for their clients. */
+  readonly shares: Readonly<Record<Family, FairShare>> = { 4: new FairShare(), 6: new FairShare() };
+  /** By address in use or at rest: the site that it counts for, undefined for a service's. */
+  readonly #counted = new Map<string, string | undefined>();
+
+  /** @param now the lease clock */
+  constructor(
+    { pools, reserved }: Site,
+    definition: string,
+    quarantineMs: number,
+    now: () => number
+  ) {
+    this.definition = definition;
+    this.allocator = new AddressAllocator({
+      pools,
+      reserved,
+      quarantineMs,
+      now,
+      groupOf: siteOf,
+      onRested: ({ address }) => this.#uncount(address),
+    });
+  }
+
+  use({ key, address }: Lease): void {
+    this.addresses.set(key, address);
+    this.holders.set(address, key);
+  }
+
+  disuse(key: string): void {
+    const address = this.addresses.get(key);
+    if (address === undefined) return;
+    this.addresses.delete(key);
+    this.holders.delete(address);
+  }
+
+  /** Leases an address to a service, or to a client that may have one; in memory only. */
+  allocate(key: string, family: Family): Lease {
+    const lease = this.allocator.allocate(key, family);
+    this.#count(lease);
+    return lease;
+  }
+
+  /** Ends a lease in use, in memory only. Its address goes on to count until it has rested. */
+  release(key: string): Lease | undefined {
+    this.disuse(key);
+    this.uses.delete(key);
+    return this.allocator.release(key);
+  }
+
+  /** How many leases of a site are too many, when it holds nearly all that it can have. */
+  excessOf(site: string, maxClients: number): Excess {
+    const beyond = (held: number, limit: number): number =>
+      isNearly(held, limit) ? held - Math.floor(RELIEVED * limit) : 0;
+    return new Excess(
+      beyond(this.uses.count(site, 4), this.shares[4].limitOf(site)),
+      beyond(this.uses.count(site, 6), this.shares[6].limitOf(site)),
+      beyond(this.uses.hostCount(site), maxClients)
+    );
+  }
+
+  /** The same leases after the desired state has changed: who counts for whom, and what each may have. */
+  fit(name: string, desired: DesiredIndex): void {
+    this.allocator.endRests();
+    const site = desired.sites.get(name)!;
+    for (const family of FAMILIES) {
+      const { capacity } = this.allocator.statsOf(family);
+      this.shares[family].define({
+        capacity,
+        reserve: site.serviceReserve ?? Math.floor(capacity / DEFAULT_RESERVE_PART),
+        parties: desired.clientSitesOf(name, family),
+        share: site.clientShare,
+      });
+    }
+    for (const lease of this.allocator.leases()) {
+      const isHeld = lease.releasedAt === undefined || this.allocator.isResting(lease.address);
+      if (isHeld) this.#count(lease);
+      else this.#uncount(lease.address);
+    }
+  }
+
+  #count({ key, address }: Lease): void {
+    const site = this.services.has(key) ? undefined : siteOf(key);
+    if (this.#counted.has(address)) {
+      if (this.#counted.get(address) === site) return;
+      this.#uncount(address);
+    }
+    this.#counted.set(address, site);
+    this.shares[familyOf(address)].add(site);
+  }
+
+  #uncount(address: string): void {
+    if (!this.#counted.has(address)) return;
+    const site = this.#counted.get(address);
+    this.#counted.delete(address);
+    this.shares[familyOf(address)].remove(site);
+  }
+}
+
+/** Leases that may end earlier than others. */
+class Excess {
+  readonly #counts: Record<Family, number>;
+  #hosts: number;
+
+  constructor(v4: number, v6: number, hosts: number) {
+    this.#counts = { 4: v4, 6: v6 };
+    this.#hosts = hosts;
+  }
+
+  has(family: Family): boolean {
+    return this.#hosts > 0 || this.#counts[family] > 0;
+  }
+
+  /** One of them has ended. */
+  take(family: Family): void {
+    this.#hosts--;
+    this.#counts[family]--;
+  }
+}
+
+/** Whether so much is held that it is time to say so, and to make room. */
+export function isNearly(held: number, limit: number): boolean {
+  return held > 0 && held >= NEARLY * limit;
+}
+
+const NEARLY = 0.8;
+/** Room is made until no more than this is held, and then there is nothing to say any more. */
+export const RELIEVED = 0.7;
+
+export function familyOf(address: string): Family {
+  return IpAddress.parse(address).family;
+}
+
+export const FAMILIES: readonly Family[] = [4, 6];
+
+/** An eighth of a pool is for services, unless a site says otherwise. */
+const DEFAULT_RESERVE_PART = 8;
