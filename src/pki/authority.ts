@@ -27,7 +27,8 @@ import { checkLifetime, DAY_MS, HOUR_MS } from './certificate.ts';
 import { CertificateLedger } from './certificate-ledger.ts';
 import { Certifier } from './certifier.ts';
 import { commitInParts, deletionOf, mustNotExist, refusedAs } from './commits.ts';
-import { encryptPrivateKey, spkiHashOfCertificate } from './keys.ts';
+import { decryptPrivateKey, encryptPrivateKey } from './encrypted-key.ts';
+import { spkiHashOfCertificate } from './keys.ts';
 import {
   checkSite,
   checkTrustDomain,
@@ -59,7 +60,8 @@ import { TokenLedger, unknownToken } from './token-ledger.ts';
  * 3. `retireCa`: the previous CA's root leaves the bundle
  *
  * What was decided by one process is not known to others: keep the CAs' material where all find it, call
- * the steps in each, and `load` with `next` or `previous` after a restart.
+ * the steps in each, and `load` with `next` or `previous` after a restart. Each step takes a function that
+ * stores the material first, so that a full disk leaves the step undone in memory too.
  */
 export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
   readonly trustDomain: string;
@@ -117,8 +119,12 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
    * @throws {ApiMisuseError} if both `next` and `previous` are given.
    */
   static async load(options: LoadAuthorityOptions): Promise<CertificateAuthority> {
-    const { next, previous } = options;
-    return CertificateAuthority.#open({ current: options, next, previous }, options);
+    const [current, next, previous] = await Promise.all([
+      decrypted(options),
+      options.next && decrypted(options.next),
+      options.previous && decrypted(options.previous),
+    ]);
+    return CertificateAuthority.#open({ current, next, previous }, options);
   }
 
   static async #open(
@@ -165,8 +171,12 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
     return privateKey.export({ type: 'pkcs8', format: 'pem' }) as string;
   }
 
-  /** The same under a passphrase, for `load`. */
-  encryptedPrivateKeyPem(passphrase: string): string {
+  /**
+   * The same key under a passphrase, for `load`.
+   *
+   * @throws {ApiMisuseError} if the passphrase is empty or has more than 1,024 bytes.
+   */
+  encryptedPrivateKeyPem(passphrase: string): Promise<string> {
     return encryptPrivateKey(this.privateKeyPem, passphrase);
   }
 
@@ -309,11 +319,16 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
    * With the same root, for a new intermediate, the bundle stays as it is, and `retireCa` takes nobody's
    * trust away.
    *
+   * A key that is encrypted is read on the event loop, where a passphrase that is stretched as it should be
+   * takes about 0.2 s.
+   *
+   * @param keep stores what the step changes. It is called when the step cannot fail any more, before
+   * anything has changed. What it throws is thrown on, nothing has changed then, and the step can be repeated.
    * @throws {ApiMisuseError} if one is prepared already, or the previous one not retired.
    * @throws {CertificateError} as `load`; also if it has run out, or signs with the current one's key.
    */
-  prepareCa(next: CaMaterial): void {
-    this.#ring.prepare(next, this.#now());
+  prepareCa(next: CaMaterial, keep: () => void = () => {}): void {
+    this.#ring.prepare(next, this.#now(), keep);
     this.emit('trust');
   }
 
@@ -326,11 +341,12 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
    * forbids it: of CAs by `generateCa`, where either of the two has an intermediate. Then every gateway
    * must have heard of the new bundle before.
    *
+   * @param keep as of `prepareCa`
    * @throws {ApiMisuseError} if none is prepared.
    * @throws {CertificateError} if it has run out.
    */
-  activateCa(): void {
-    this.#ring.activate(this.#now());
+  activateCa(keep: () => void = () => {}): void {
+    this.#ring.activate(this.#now(), keep);
     this.emit('trust');
   }
 
@@ -338,10 +354,11 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
    * Lets go of the previous CA. Who takes the new bundle refuses certificates of it, and its CRL is
    * signed no more.
    *
+   * @param keep as of `prepareCa`
    * @throws {ApiMisuseError} if there is none.
    */
-  retireCa(): void {
-    this.#ring.retire();
+  retireCa(keep: () => void = () => {}): void {
+    this.#ring.retire(keep);
     this.emit('trust');
   }
 
@@ -374,6 +391,15 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
     this.revocations.close();
     this.removeAllListeners();
   }
+}
+
+/** The same without a passphrase. */
+async function decrypted({
+  certificatePem,
+  privateKeyPem,
+  passphrase,
+}: CaMaterial): Promise<CaMaterial> {
+  return { certificatePem, privateKeyPem: await decryptPrivateKey(privateKeyPem, passphrase) };
 }
 
 function siteRevoked(site: string): CertificateError {

@@ -88,7 +88,7 @@ describe('CertificateAuthority.load', () => {
     const { authority, store } = await scene();
     const options = {
       certificatePem: authority.certificatePem,
-      privateKeyPem: authority.encryptedPrivateKeyPem('correct horse'),
+      privateKeyPem: await authority.encryptedPrivateKeyPem('correct horse'),
       trustDomain: TRUST_DOMAIN,
       store,
     };
