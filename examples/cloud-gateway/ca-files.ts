@@ -9,7 +9,12 @@
  * @module
  */
 import * as v from 'valibot';
-import { type CaMaterial, ConfigError, EnvironmentError, encryptPrivateKey } from 'virtual-presence';
+import {
+  type CaMaterial,
+  ConfigError,
+  EnvironmentError,
+  encryptPrivateKey,
+} from 'virtual-presence';
 import type { StateDirectory } from '../program/files.ts';
 
 /** The CAs by their parts in a rollover. */

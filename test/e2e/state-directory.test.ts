@@ -114,54 +114,59 @@ describe('a change of CA on a disk that is full for a while', () => {
   const steps = ['prepare', 'activate', 'retire'] as const;
   const states = ['none', 'prepared', 'active', 'none'];
 
-  test.each(
-    steps.flatMap((step) => [false, true].map((isInPlace) => [step, isInPlace] as const))
-  )('can repeat "%s" after any write of it has failed, in place or not: %s', async (step, isInPlace) => {
-    const at = steps.indexOf(step);
-    const before = states[at]!;
-    const after = states[at + 1]!;
-    for (let failAfter = 0; ; failAfter++) {
-      const path = join(workspace.newDirectory(), 'state');
-      const state = new FaultyDirectory(path);
-      const trust = await openTrust(state);
-      for (const each of steps.slice(0, at)) await trust[each]();
-      const bundle = trust.authority.trustBundlePem;
+  test.each(steps.flatMap((step) => [false, true].map((isInPlace) => [step, isInPlace] as const)))(
+    'can repeat "%s" after any write of it has failed, in place or not: %s',
+    async (step, isInPlace) => {
+      const at = steps.indexOf(step);
+      const before = states[at]!;
+      const after = states[at + 1]!;
+      for (let failAfter = 0; ; failAfter++) {
+        const path = join(workspace.newDirectory(), 'state');
+        const state = new FaultyDirectory(path);
+        const trust = await openTrust(state);
+        for (const each of steps.slice(0, at)) await trust[each]();
+        const bundle = trust.authority.trustBundlePem;
 
-      state.failAfter = failAfter;
-      state.isInPlace = isInPlace;
-      const failure = await (async () => trust[step]())().catch((error: Error) => error);
-      const hasFailed = failure !== undefined;
-      state.failAfter = undefined;
-      if (hasFailed) {
-        expect(failure.message).toBe('the disk is full');
-        expect(trust.authority.rollover).toBe(before);
-        expect(trust.authority.trustBundlePem).toBe(bundle);
-        expect([before, after]).toContain(await afterRestart(path));
-        await trust[step]();
-      }
-      expect(trust.authority.rollover).toBe(after);
-      expect(await afterRestart(path)).toBe(after);
-      for (const each of steps.slice(at + 1)) await trust[each]();
-      expect(await afterRestart(path)).toBe('none');
-      const again = await openTrust(new StateDirectory(path));
-      expect(again.authority.spkiHash).toBe(trust.authority.spkiHash);
-      expect(again.retired).toHaveLength(1);
-      // The key of a CA that signs no more is gone.
-      expect(readdirSync(path).filter((name) => name.endsWith('-key.pem'))).toEqual(['ca-2-key.pem']);
-      again.close();
-      trust.close();
-      if (!hasFailed) {
-        expect(failAfter).toBeGreaterThan(0);
-        return;
+        state.failAfter = failAfter;
+        state.isInPlace = isInPlace;
+        const failure = await (async () => trust[step]())().catch((error: Error) => error);
+        const hasFailed = failure !== undefined;
+        state.failAfter = undefined;
+        if (hasFailed) {
+          expect(failure.message).toBe('the disk is full');
+          expect(trust.authority.rollover).toBe(before);
+          expect(trust.authority.trustBundlePem).toBe(bundle);
+          expect([before, after]).toContain(await afterRestart(path));
+          await trust[step]();
+        }
+        expect(trust.authority.rollover).toBe(after);
+        expect(await afterRestart(path)).toBe(after);
+        for (const each of steps.slice(at + 1)) await trust[each]();
+        expect(await afterRestart(path)).toBe('none');
+        const again = await openTrust(new StateDirectory(path));
+        expect(again.authority.spkiHash).toBe(trust.authority.spkiHash);
+        expect(again.retired).toHaveLength(1);
+        // The key of a CA that signs no more is gone.
+        expect(readdirSync(path).filter((name) => name.endsWith('-key.pem'))).toEqual([
+          'ca-2-key.pem',
+        ]);
+        again.close();
+        trust.close();
+        if (!hasFailed) {
+          expect(failAfter).toBeGreaterThan(0);
+          return;
+        }
       }
     }
-  });
+  );
 
   test('writes nothing of a next CA that is unfit', async () => {
     const state = new StateDirectory(join(workspace.newDirectory(), 'state'));
     const trust = await openTrust(state);
     const foreign = generateCa({ trustDomain: 'another.test' });
-    await expect((async () => trust.prepare(foreign))()).rejects.toThrow('is for URI:spiffe://another');
+    await expect((async () => trust.prepare(foreign))()).rejects.toThrow(
+      'is for URI:spiffe://another'
+    );
     expect(readdirSync(state.path).sort()).toEqual(['ca-key.pem', 'ca.pem']);
     expect(trust.authority.rollover).toBe('none');
     await trust.prepare();
