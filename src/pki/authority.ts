@@ -45,6 +45,7 @@ import {
 } from './revocation-index.ts';
 import { RevocationLists } from './revocation-list.ts';
 import { type RevocationReport, Revocations, serialOf } from './revocations.ts';
+import { RunningTime } from './running-time.ts';
 import { verifySigningRequest } from './signing-request.ts';
 import { formatToken } from './token.ts';
 import { TokenLedger, unknownToken } from './token-ledger.ts';
@@ -73,12 +74,18 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
   readonly #certificates: CertificateLedger;
   readonly #tokens: TokenLedger;
   readonly #now: () => number;
+  readonly #running: RunningTime;
   readonly #certificateLifetimeMs: number;
   readonly #crlLifetimeMs: number;
   readonly #certifier: Certifier;
   readonly #lists: RevocationLists;
 
-  private constructor(ring: CaRing, revocations: Revocations, options: AuthorityOptions) {
+  private constructor(
+    ring: CaRing,
+    revocations: Revocations,
+    running: RunningTime,
+    options: AuthorityOptions
+  ) {
     super();
     const { trustDomain, store, now = Date.now } = options;
     this.trustDomain = trustDomain;
@@ -86,15 +93,16 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
     this.#ring = ring;
     this.#store = store;
     this.#now = now;
-    this.#certificates = new CertificateLedger(store, now);
-    this.#tokens = new TokenLedger(store, now);
+    this.#running = running;
+    this.#certificates = new CertificateLedger(store, now, running);
+    this.#tokens = new TokenLedger(store, now, running);
     this.#certificateLifetimeMs = checkLifetime(
       'certificateLifetimeMs',
       options.certificateLifetimeMs ?? 30 * DAY_MS
     );
     this.#crlLifetimeMs = checkLifetime('crlLifetimeMs', options.crlLifetimeMs ?? 7 * DAY_MS);
     this.#lists = new RevocationLists(this.#crlLifetimeMs);
-    this.#certifier = new Certifier({ trustDomain, ring, store, revocations, now });
+    this.#certifier = new Certifier({ trustDomain, ring, store, revocations, now, running });
     revocations.on('revoked', (scope) => this.emit('revoked', scope));
   }
 
@@ -133,9 +141,10 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
   ): Promise<CertificateAuthority> {
     checkTrustDomain(options.trustDomain);
     const ring = new CaRing(material, options.trustDomain);
+    const running = await RunningTime.open(options.store, options.monotonicNow);
     const revocations = await Revocations.open(options);
     try {
-      return new CertificateAuthority(ring, revocations, options);
+      return new CertificateAuthority(ring, revocations, running, options);
     } catch (error) {
       revocations.close();
       throw error;
@@ -365,25 +374,32 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
   /**
    * Signs a CRL as of now for each CA that has signed certificates and whose key is here, PEM texts one
    * after the other: the current one's, then the previous one's. Each lists what that CA has issued, and
-   * what was issued before the store kept the issuer. Each has a higher number than the one before,
-   * across restarts.
+   * what was issued before the store kept the issuer. A certificate that has run out is listed for one CRL's
+   * lifetime more, so that every CRL user has seen it (RFC 5280 section 3.3). Each has a higher number than
+   * the one before, across restarts too, unless the clock was set back meanwhile.
    */
   crlPem(): string {
-    return this.#lists.sign(this.#ring.signers, this.revocations.records(), this.#now());
+    const nowMs = this.#now();
+    const listed = this.revocations
+      .records()
+      .filter(({ notAfterMs }) => nowMs < notAfterMs + this.#crlLifetimeMs);
+    return this.#lists.sign(this.#ring.signers, listed, nowMs);
   }
 
   /**
-   * Removes from the store what has lost its meaning by time: expired tokens and certificates. A
-   * revocation stays one CRL's lifetime longer, so that every CRL user has seen it (RFC 5280
-   * section 3.3); that of a key for ever.
+   * Removes from the store what has lost its meaning by time: expired tokens, and the records of certificates
+   * that have certainly run out. Revocations stay for ever, for a clock that is wrong once would take them
+   * back. Call it at the start and every hour: it also stores for how long the gateway has run, and a record
+   * goes only when both that and the clock say that its certificate has run out.
    *
    * @returns how many entries went.
    */
   async prune(): Promise<number> {
+    await this.#running.save();
     const expired = await this.#tokens.expiredKeys();
     expired.push(...(await this.#certificates.expiredKeys()));
     await commitInParts(this.#store, expired.map(deletionOf));
-    return expired.length + (await this.revocations.prune(this.#crlLifetimeMs));
+    return expired.length;
   }
 
   /** Stops following the store, which stays open. Safe to call twice. */

@@ -8,7 +8,6 @@
  * @module
  */
 import crypto from 'node:crypto';
-import { promisify } from 'node:util';
 import { ApiMisuseError } from '../errors.ts';
 import {
   type Asn1,
@@ -124,7 +123,12 @@ function plainPem(pem: string, passphrase?: string): string {
 }
 
 function derive(passphrase: string, salt: Buffer, iterations: number): Promise<Buffer> {
-  return pbkdf2(passphrase, salt, iterations, KEY_BYTES, 'sha256');
+  return new Promise((resolve, reject) => {
+    crypto.pbkdf2(passphrase, salt, iterations, KEY_BYTES, 'sha256', (error, key) => {
+      if (error === null) resolve(key);
+      else reject(error);
+    });
+  });
 }
 
 /** The AlgorithmIdentifier of HMAC with SHA-256, RFC 8018 appendix B.1.2. */
@@ -132,7 +136,6 @@ function prf(): Asn1 {
   return sequence(oid('1.2.840.113549.2.9'), nothing());
 }
 
-const pbkdf2 = promisify(crypto.pbkdf2);
 const PBES2 = '1.2.840.113549.1.5.13';
 const PBKDF2 = '1.2.840.113549.1.5.12';
 const AES_256_CBC = '2.16.840.1.101.3.4.1.42';
