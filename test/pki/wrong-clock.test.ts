@@ -5,9 +5,21 @@ import { X509Certificate } from 'node:crypto';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { EnrolmentError } from '../../src/errors.ts';
-import { CertificateAuthority, type IssuedCertificate } from '../../src/pki/index.ts';
+import {
+  CertificateAuthority,
+  CertificateRenewer,
+  type IssuedCertificate,
+} from '../../src/pki/index.ts';
 import { MemoryStore } from '../../src/store/index.ts';
-import { DAY_MS, HOUR_MS, newRequest, redemptionOf, SITE_A, TRUST_DOMAIN } from './fixtures.ts';
+import {
+  CLOUD,
+  DAY_MS,
+  HOUR_MS,
+  newRequest,
+  redemptionOf,
+  SITE_A,
+  TRUST_DOMAIN,
+} from './fixtures.ts';
 
 const ENDPOINTS = ['https://192.0.2.1:7444'];
 const LIFETIME_MS = 30 * DAY_MS;
@@ -188,6 +200,46 @@ describe('a clock that is set back', () => {
     gateway.aheadMs = -HOUR_MS / 2;
     await gateway.restart();
     expect(await faultOf(gateway.authority.enrol(redemptionOf(token)))).toBe('used');
+  });
+});
+
+describe('a certificate from a clock that was fast', () => {
+  test('is replaced by its holder as soon as the clock is right, not when it would be due', async () => {
+    const gateway = await Gateway.start();
+    gateway.aheadMs = FAST_MS;
+    const { csrPem, privateKeyPem } = newRequest();
+    const { certificatePem } = await gateway.authority.issue(csrPem, CLOUD);
+    const caPem = gateway.authority.trustBundlePem;
+    gateway.aheadMs = 0;
+    let timerMs = 0;
+    const { authority } = gateway;
+    const applied: string[] = [];
+    const renewer = new CertificateRenewer({
+      credentials: { privateKeyPem, certificatePem, caPem },
+      renew: async (request) => {
+        const renewed = await authority.issue(request, CLOUD);
+        return { certificatePem: renewed.certificatePem, caPem };
+      },
+      apply: (credentials) => {
+        applied.push(credentials.certificatePem);
+      },
+      now: () => gateway.trueMs,
+      timers: {
+        now: () => timerMs,
+        after: (delayMs, callback) => {
+          // Only what is to be done at once.
+          if (delayMs === 0) queueMicrotask(callback);
+          timerMs++;
+          return () => {};
+        },
+      },
+    });
+    expect(renewer.state).toBe('due');
+    await new Promise((resolve) => renewer.once('renewed', resolve));
+    expect(renewer.state).toBe('valid');
+    expect(applied).toHaveLength(1);
+    expect(Date.parse(new X509Certificate(applied[0]!).validFrom)).toBeLessThan(gateway.trueMs);
+    renewer.close();
   });
 });
 
