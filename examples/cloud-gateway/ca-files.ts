@@ -1,15 +1,20 @@
 /**
  * The keys and certificates of the CAs in the state directory: `ca.pem` with `ca-key.pem` beside it, the
  * next one as `ca-2.pem`, and so on. Which of them is in which part is said by `ca.json`, once there is
- * more than one; it is replaced as a whole, so a change of parts has happened or not.
+ * more than one; it is replaced as a whole, so a change of parts has happened or not. A step of a change of
+ * CA that has failed half-way can be repeated.
  *
  * An operator who has a CA puts its certificate (and those above it, root last) and its key there before
  * the first start.
  * @module
  */
-import { rmSync } from 'node:fs';
 import * as v from 'valibot';
-import { type CaMaterial, ConfigError, EnvironmentError } from 'virtual-presence';
+import {
+  type CaMaterial,
+  ConfigError,
+  EnvironmentError,
+  encryptPrivateKey,
+} from 'virtual-presence';
 import type { StateDirectory } from '../program/files.ts';
 
 /** The CAs by their parts in a rollover. */
@@ -43,6 +48,29 @@ export class CaFiles {
     };
   }
 
+  /**
+   * Encrypts each private key that is kept in the clear, or under a passphrase that is stretched too little.
+   * Does nothing without a passphrase.
+   *
+   * @returns the paths of the files that were rewritten.
+   * @throws {CertificateError} if a key cannot be read, for example because the passphrase is wrong.
+   */
+  async protectKeys(): Promise<string[]> {
+    const passphrase = this.#passphrase;
+    if (passphrase === undefined) return [];
+    const { current, next, previous } = this.#parts();
+    const names = [current, next, previous].filter((name) => name !== undefined).map(keyOf);
+    const rewritten: string[] = [];
+    for (const name of names) {
+      const before = this.#state.read(name);
+      const after = await encryptPrivateKey(before, passphrase);
+      if (after === before) continue;
+      this.#state.write(name, after);
+      rewritten.push(this.#state.pathOf(name));
+    }
+    return rewritten;
+  }
+
   /** The first CA. */
   write(ca: CaMaterial): void {
     this.#store(FIRST, ca);
@@ -55,25 +83,27 @@ export class CaFiles {
   }
 
   prepare(next: CaMaterial): void {
-    const { current, retired } = this.#parts();
+    const { current, next: unused, retired } = this.#parts();
+    // An attempt that failed at its end may have named its files: they are not named while they are replaced.
+    if (unused !== undefined) this.#write({ current, retired });
     const name = `ca-${Number(/\d+$/.exec(current)?.[0] ?? 1) + 1}`;
     this.#store(name, next);
     this.#write({ current, next: name, retired });
   }
 
   activate(): void {
-    const { current, next, retired } = this.#parts();
-    if (next === undefined)
-      throw new EnvironmentError('the next CA was not kept: prepare it again');
-    this.#write({ current: next, previous: current, retired });
+    const { current, next, previous, retired } = this.#parts();
+    if (next !== undefined) this.#write({ current: next, previous: current, retired });
+    else if (previous !== undefined) this.#write({ current, previous, retired });
+    else throw new EnvironmentError('the next CA was not kept: restart the gateway and prepare it');
   }
 
   /** The key of the previous CA is removed: it signs nothing any more. Its certificate stays known. */
   retire(): void {
-    const { current, previous, retired = [] } = this.#parts();
-    if (previous === undefined) throw new EnvironmentError('the previous CA was not kept');
-    this.#write({ current, retired: [...retired, previous] });
-    rmSync(this.#state.pathOf(keyOf(previous)), { force: true });
+    const { current, previous, retired: before = [] } = this.#parts();
+    const retired = previous === undefined ? before : [...before, previous];
+    this.#write({ current, retired });
+    for (const name of retired) this.#state.remove(keyOf(name));
   }
 
   #material(name: string): CaMaterial {

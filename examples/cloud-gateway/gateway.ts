@@ -212,7 +212,7 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
           throw new ConfigError('step', `not renewed yet: ${sites}; "force" cuts them off`);
         }
       }
-      if (step === 'prepare') trust.prepare(ca);
+      if (step === 'prepare') await trust.prepare(ca);
       else trust[step]();
       audit.ca(step);
       log(`change of CA: ${step}`);

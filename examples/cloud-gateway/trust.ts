@@ -10,6 +10,7 @@ import {
   CertificateAuthority,
   CertificateError,
   CertificateRenewer,
+  ConfigError,
   createSigningRequest,
   encryptPrivateKey,
   type GatewayCredentials,
@@ -91,30 +92,18 @@ export class CloudTrust {
 
   static async open(options: CloudTrustOptions): Promise<CloudTrust> {
     const { trustDomain, config, state, store, log } = options;
-    const { passphraseFile } = config;
-    const passphrase =
-      passphraseFile === undefined
-        ? undefined
-        : readText('the passphrase file', passphraseFile).trimEnd();
+    const passphrase = readPassphrase(config);
     const files = new CaFiles(state, passphrase);
-    let cas = files.read();
-    if (cas === undefined) {
+    if (files.read() === undefined) {
       const { rootPrivateKeyPem, ...made } = generateCa({ trustDomain, ...keysOf(config) });
-      files.write(atRest(made, passphrase));
+      // First: without this key there is never another CA below the root.
       if (config.intermediate) {
-        const path = files.writeRootKey(keyAtRest(rootPrivateKeyPem, passphrase));
+        const path = files.writeRootKey(await keyAtRest(rootPrivateKeyPem, passphrase));
         log(`the key of the root CA is in ${path}: keep it elsewhere, nothing here needs it`);
       }
-      cas = files.read();
+      files.write(await atRest(made, passphrase));
     }
-    const { current, retired, ...others } = cas!;
-    const authority = await CertificateAuthority.load({
-      trustDomain,
-      store,
-      ...current,
-      ...others,
-      certificateLifetimeMs: config.certificateLifetimeSeconds * 1000,
-    }).catch((cause: Error) => {
+    const { authority, retired } = await load(options, files).catch((cause: Error) => {
       if (!(cause instanceof CertificateError)) throw cause;
       throw new CertificateError(`the CA certificates in ${state.path}: ${cause.message}`, {
         cause,
@@ -134,33 +123,32 @@ export class CloudTrust {
   }
 
   /**
-   * The first step of a change of CA: everybody learns to trust the next one, too.
+   * The first step of a change of CA: everybody learns to trust the next one, too. Each step is in the files
+   * before it is in force, and can be repeated when it has failed.
    *
    * @param next the operator's; by default a new one is made
    */
-  prepare(next?: CaMaterial): void {
+  async prepare(next?: CaMaterial): Promise<void> {
     const { trustDomain, config } = this.#options;
     if (this.authority.rollover !== 'none') {
       throw new ApiMisuseError(`a change of CA is under way: ${this.authority.rollover}`);
     }
     const ca = next ?? generateCa({ trustDomain, ...keysOf(config) });
-    this.authority.prepareCa(ca);
-    this.#files.prepare(atRest(ca, this.#passphrase));
+    const kept = await atRest(ca, this.#passphrase);
+    this.authority.prepareCa(ca, () => this.#files.prepare(kept));
   }
 
   /** The second step: the next CA signs from now on, and everybody renews. */
   activate(): void {
-    if (this.authority.rollover !== 'prepared') throw new ApiMisuseError('no CA is prepared');
-    this.#files.activate();
-    this.authority.activateCa();
+    this.authority.activateCa(() => this.#files.activate());
   }
 
   /** The last step: certificates of the old CA are worth nothing any more. */
   retire(): void {
-    if (this.authority.rollover !== 'active') throw new ApiMisuseError('there is no CA to retire');
-    this.#files.retire();
-    this.#retired = this.#files.read()!.retired.map(signingCertificateOf);
-    this.authority.retireCa();
+    this.authority.retireCa(() => {
+      this.#files.retire();
+      this.#retired = this.#files.read()!.retired.map(signingCertificateOf);
+    });
   }
 
   /** Signing certificates of CAs that have gone out of use: what they issued is refused. */
@@ -216,11 +204,39 @@ function keysOf({ keyType, intermediate }: TrustConfig): {
   return { keyType, intermediate };
 }
 
-function atRest({ certificatePem, privateKeyPem }: CaMaterial, passphrase?: string): CaMaterial {
-  return { certificatePem, privateKeyPem: keyAtRest(privateKeyPem, passphrase) };
+/** @throws {ConfigError} if the file is there and empty. */
+function readPassphrase({ passphraseFile }: TrustConfig): string | undefined {
+  if (passphraseFile === undefined) return undefined;
+  const passphrase = readText('the passphrase file', passphraseFile).trimEnd();
+  if (passphrase !== '') return passphrase;
+  throw new ConfigError('trust.passphraseFile', `the passphrase file ${passphraseFile} is empty`);
+}
+
+/** Takes up the CAs of the files. */
+async function load(
+  { trustDomain, config, store, log }: CloudTrustOptions,
+  files: CaFiles
+): Promise<{ authority: CertificateAuthority; retired: readonly string[] }> {
+  for (const path of await files.protectKeys()) log(`${path}: encrypted anew`);
+  const { current, retired, ...others } = files.read()!;
+  const authority = await CertificateAuthority.load({
+    trustDomain,
+    store,
+    ...current,
+    ...others,
+    certificateLifetimeMs: config.certificateLifetimeSeconds * 1000,
+  });
+  return { authority, retired };
+}
+
+async function atRest(
+  { certificatePem, privateKeyPem }: CaMaterial,
+  passphrase?: string
+): Promise<CaMaterial> {
+  return { certificatePem, privateKeyPem: await keyAtRest(privateKeyPem, passphrase) };
 }
 
 /** PKCS#8, under the passphrase if there is one. */
-function keyAtRest(privateKeyPem: string, passphrase: string | undefined): string {
+async function keyAtRest(privateKeyPem: string, passphrase: string | undefined): Promise<string> {
   return passphrase === undefined ? privateKeyPem : encryptPrivateKey(privateKeyPem, passphrase);
 }

@@ -8,6 +8,7 @@ import {
   CloseCode,
   type ControlClient,
   type DialledTunnel,
+  type TunnelCredentials,
 } from 'virtual-presence';
 import { tunnelCredentials } from '../program/credentials.ts';
 import type { EdgeTrust } from './trust.ts';
@@ -23,6 +24,8 @@ export class CertificateKeeper {
   readonly #options: CertificateKeeperOptions;
   readonly #renewer: CertificateRenewer;
   #enrolment: Promise<boolean> | undefined;
+  /** What a token has brought and the tunnel has not taken. */
+  #untaken: TunnelCredentials | undefined;
 
   constructor(options: CertificateKeeperOptions) {
     const { trust, control, tunnel } = options;
@@ -33,6 +36,7 @@ export class CertificateKeeper {
       apply: async (credentials) => {
         trust.save(credentials);
         await tunnel.renew(tunnelCredentials(credentials));
+        this.#untaken = undefined;
       },
     });
     const renewer = this.#renewer;
@@ -51,7 +55,10 @@ export class CertificateKeeper {
     });
   }
 
-  /** Tries the token that is in the file now; returns whether it has brought a certificate. */
+  /**
+   * Tries the token that is in the file now; returns whether it has brought a certificate that the tunnel
+   * takes. If the tunnel could not take one that an earlier token has brought, it is given that one again.
+   */
   enrolAnew(): Promise<boolean> {
     this.#enrolment ??= this.#enrol().finally(() => {
       this.#enrolment = undefined;
@@ -66,10 +73,14 @@ export class CertificateKeeper {
   async #enrol(): Promise<boolean> {
     const { trust, tunnel } = this.#options;
     try {
-      const credentials = await trust.enrolAnew();
-      this.#renewer.replace(credentials);
-      this.#log(`enrolled anew, ${this.#goodUntil}`);
-      await tunnel.renew(tunnelCredentials(credentials));
+      if (this.#untaken === undefined) {
+        const credentials = await trust.enrolAnew();
+        this.#renewer.replace(credentials);
+        this.#log(`enrolled anew, ${this.#goodUntil}`);
+        this.#untaken = tunnelCredentials(credentials);
+      }
+      await tunnel.renew(this.#untaken);
+      this.#untaken = undefined;
       return true;
     } catch (error) {
       this.#log(`not enrolled anew: ${(error as Error).message}`);

@@ -7,7 +7,6 @@
  * @module
  */
 import { createPrivateKey, X509Certificate } from 'node:crypto';
-import { renameSync, rmSync } from 'node:fs';
 import {
   CertificateError,
   EnrolmentError,
@@ -28,6 +27,8 @@ export class EdgeTrust {
   readonly #tokenFile: string;
   /** A token that is no good is not tried twice. */
   #refusedToken = '';
+  /** What a token has brought and the disk did not take: the token is spent. */
+  #unsaved: GatewayCredentials | undefined;
 
   private constructor(
     credentials: GatewayCredentials,
@@ -48,7 +49,11 @@ export class EdgeTrust {
    */
   static async open(state: StateDirectory, tokenFile: string): Promise<EdgeTrust> {
     finishChange(state);
-    if (!state.has(CERTIFICATE)) save(state, await enrol(readText('the token file', tokenFile)));
+    if (!state.has(CERTIFICATE)) {
+      const token = readText('the token file', tokenFile);
+      checkRoom(state);
+      save(state, await enrol(token));
+    }
     const credentials = read(state);
     const trust = new EdgeTrust(credentials, siteOf(credentials, state), state, tokenFile);
     const fault = faultOf(credentials, state);
@@ -66,16 +71,21 @@ export class EdgeTrust {
   /** Keeps what a renewal has brought. */
   save(credentials: GatewayCredentials): void {
     save(this.#state, credentials);
+    this.#unsaved = undefined;
   }
 
   /**
-   * Replaces a certificate that has run out, with the token that is in the file now.
+   * Replaces a certificate that has run out, with the token that is in the file now. If a token has brought a
+   * certificate before that could not be stored, that one is stored.
    *
    * @throws {EnrolmentError} if it is refused, was before, or is for another site.
+   * @throws {EnvironmentError} if the certificate cannot be stored; call again.
    */
   async enrolAnew(): Promise<GatewayCredentials> {
+    if (this.#unsaved !== undefined) return this.#keep(this.#unsaved);
     const token = readText('the token file', this.#tokenFile);
     if (token === this.#refusedToken) throw new EnrolmentError('used', 'no new token is there');
+    checkRoom(this.#state);
     try {
       const enrolment = await enrol(token);
       const { site } = enrolment.identity as SiteIdentity;
@@ -83,29 +93,42 @@ export class EdgeTrust {
         const fault = `the token is for "${site}", not for "${this.identity.site}"`;
         throw new EnrolmentError('wrong-site', fault);
       }
-      save(this.#state, enrolment);
-      return enrolment;
+      return this.#keep(enrolment);
     } catch (error) {
       // Who cannot be reached, or is somebody else, says nothing about the token.
       if (error instanceof EnrolmentError && error.fault !== 'wrong-ca') this.#refusedToken = token;
       throw error;
     }
   }
+
+  #keep(credentials: GatewayCredentials): GatewayCredentials {
+    this.#unsaved = credentials;
+    this.save(credentials);
+    return credentials;
+  }
+}
+
+/** A token is good once: that its certificate can be stored is tried before. */
+function checkRoom(state: StateDirectory): void {
+  state.write(PROBE, ' '.repeat(ROOM_BYTES));
+  state.remove(PROBE);
 }
 
 /** In this order: whenever it is interrupted, `finishChange` finds a key that fits the certificate. */
 function save(state: StateDirectory, credentials: GatewayCredentials): void {
+  // The change before may have been interrupted: its key is not to be written over.
+  finishChange(state);
   state.write(NEXT_KEY, credentials.privateKeyPem);
   state.write(CA, credentials.caPem);
   state.write(CERTIFICATE, credentials.certificatePem);
-  renameSync(state.pathOf(NEXT_KEY), state.pathOf(KEY));
+  state.rename(NEXT_KEY, KEY);
 }
 
 function finishChange(state: StateDirectory): void {
   if (!state.has(NEXT_KEY)) return;
   const isDone = state.has(CERTIFICATE) && fits(state.read(NEXT_KEY), state.read(CERTIFICATE));
-  if (isDone) renameSync(state.pathOf(NEXT_KEY), state.pathOf(KEY));
-  else rmSync(state.pathOf(NEXT_KEY));
+  if (isDone) state.rename(NEXT_KEY, KEY);
+  else state.remove(NEXT_KEY);
 }
 
 function fits(privateKeyPem: string, certificatePem: string): boolean {
@@ -154,3 +177,6 @@ const NEXT_KEY = 'next-key.pem';
 const CA = 'ca.pem';
 /** Written last: where it is, the others are too. */
 const CERTIFICATE = 'certificate.pem';
+const PROBE = 'probe';
+/** More than a key, a certificate with its chain, and the trust anchors take. */
+const ROOM_BYTES = 65_536;

@@ -3,7 +3,18 @@
  * is one sentence with the path and the reason.
  * @module
  */
-import { existsSync, mkdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { dirname, join } from 'node:path';
 import { EnvironmentError } from 'virtual-presence';
 
@@ -17,14 +28,22 @@ export function readText(what: string, path: string): string {
   });
 }
 
-/** A directory for its owner only. */
+/** A directory for its owner only. What its methods have done outlasts a crash. */
 export class StateDirectory {
   readonly path: string;
 
-  /** @throws {EnvironmentError} if it is not there and cannot be made. */
+  /** @throws {EnvironmentError} if it is not there and cannot be made, or others than its owner may use it. */
   constructor(path: string) {
     this.path = path;
     attempt(`the state directory ${path} cannot be made`, () => makeDirectory(path));
+    // The mode is not changed here: the path may be a directory of the system, by mistake.
+    const mode = statSync(path).mode & 0o777;
+    if (process.platform !== 'win32' && (mode & OTHERS) !== 0) {
+      const octal = mode.toString(8).padStart(4, '0');
+      throw new EnvironmentError(
+        `the state directory ${path} is open to others (mode ${octal}): chmod 700 ${path}`
+      );
+    }
   }
 
   pathOf(name: string): string {
@@ -41,16 +60,72 @@ export class StateDirectory {
   }
 
   /**
-   * Writes the whole file or, after a crash, nothing.
+   * Writes the whole file, for its owner only. After a crash the file is the one of before or the new one.
    *
-   * @throws {EnvironmentError} if it cannot be written.
+   * @throws {EnvironmentError} if it cannot be written. In most cases the file is the one of before; it is the
+   * new one if only the directory could not be synced.
    */
   write(name: string, text: string): void {
     const path = this.pathOf(name);
     attempt(`${path} cannot be written`, () => {
-      writeFileSync(`${path}.new`, text, { mode: 0o600, flush: true });
-      renameSync(`${path}.new`, path);
+      const newPath = `${path}.new`;
+      // What an interrupted write has left may be readable by others, or be a link: it is not written to.
+      rmSync(newPath, { force: true });
+      try {
+        writeNew(newPath, text);
+        renameSync(newPath, path);
+      } catch (error) {
+        rmSync(newPath, { force: true });
+        throw error;
+      }
+      syncDirectory(this.path);
     });
+  }
+
+  /**
+   * Renames a file, over another one if there is one.
+   *
+   * @throws {EnvironmentError} if that cannot be done.
+   */
+  rename(name: string, newName: string): void {
+    attempt(`${this.pathOf(name)} cannot be renamed`, () => {
+      renameSync(this.pathOf(name), this.pathOf(newName));
+      syncDirectory(this.path);
+    });
+  }
+
+  /**
+   * Removes a file, if it is there.
+   *
+   * @throws {EnvironmentError} if it cannot be removed.
+   */
+  remove(name: string): void {
+    attempt(`${this.pathOf(name)} cannot be removed`, () => {
+      rmSync(this.pathOf(name), { force: true });
+      syncDirectory(this.path);
+    });
+  }
+}
+
+/** Makes a file that is not there yet, and syncs it. */
+function writeNew(path: string, text: string): void {
+  const file = openSync(path, 'wx', 0o600);
+  try {
+    writeFileSync(file, text);
+    fsyncSync(file);
+  } finally {
+    closeSync(file);
+  }
+}
+
+/** Makes renames and removals in a directory durable. Windows cannot open a directory, and need not. */
+function syncDirectory(path: string): void {
+  if (process.platform === 'win32') return;
+  const directory = openSync(path, 'r');
+  try {
+    fsyncSync(directory);
+  } finally {
+    closeSync(directory);
   }
 }
 
@@ -79,6 +154,8 @@ function attempt<T>(fault: string, use: () => T): T {
   }
 }
 
+/** Bits of a mode: group and others may read, write or enter. */
+const OTHERS = 0o077;
 const REASONS: Readonly<Record<string, string>> = {
   ENOENT: 'it does not exist',
   EACCES: 'this user may not',

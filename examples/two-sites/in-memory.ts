@@ -79,8 +79,8 @@ export async function runInMemoryScene(report: Report, directory: string): Promi
   const edges: Partial<Record<'a' | 'b', EdgeGateway>> = {};
   const startEdge = (site: 'a' | 'b', token: string, home: string) => {
     const stateDirectory = join(directory, home);
-    mkdirSync(stateDirectory, { recursive: true });
-    writeFileSync(join(stateDirectory, 'token'), token);
+    mkdirSync(stateDirectory, { recursive: true, mode: 0o700 });
+    writeFileSync(join(stateDirectory, 'token'), token, { mode: 0o600 });
     return startEdgeGateway({
       config: {
         stateDirectory,

@@ -17,6 +17,8 @@ export interface AuthorityOptions {
   readonly crlLifetimeMs?: number;
   /** Time in ms since 1970; default `Date.now`. */
   readonly now?: () => number;
+  /** In ms, of a clock that never goes back; default `performance.now`. */
+  readonly monotonicNow?: () => number;
 }
 
 export interface CreateAuthorityOptions extends AuthorityOptions, GenerateCaOptions {}

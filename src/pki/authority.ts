@@ -27,7 +27,8 @@ import { checkLifetime, DAY_MS, HOUR_MS } from './certificate.ts';
 import { CertificateLedger } from './certificate-ledger.ts';
 import { Certifier } from './certifier.ts';
 import { commitInParts, deletionOf, mustNotExist, refusedAs } from './commits.ts';
-import { encryptPrivateKey, spkiHashOfCertificate } from './keys.ts';
+import { decryptPrivateKey, encryptPrivateKey } from './encrypted-key.ts';
+import { spkiHashOfCertificate } from './keys.ts';
 import {
   checkSite,
   checkTrustDomain,
@@ -44,6 +45,7 @@ import {
 } from './revocation-index.ts';
 import { RevocationLists } from './revocation-list.ts';
 import { type RevocationReport, Revocations, serialOf } from './revocations.ts';
+import { RunningTime } from './running-time.ts';
 import { verifySigningRequest } from './signing-request.ts';
 import { formatToken } from './token.ts';
 import { TokenLedger, unknownToken } from './token-ledger.ts';
@@ -59,7 +61,8 @@ import { TokenLedger, unknownToken } from './token-ledger.ts';
  * 3. `retireCa`: the previous CA's root leaves the bundle
  *
  * What was decided by one process is not known to others: keep the CAs' material where all find it, call
- * the steps in each, and `load` with `next` or `previous` after a restart.
+ * the steps in each, and `load` with `next` or `previous` after a restart. Each step takes a function that
+ * stores the material first, so that a full disk leaves the step undone in memory too.
  */
 export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
   readonly trustDomain: string;
@@ -71,12 +74,18 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
   readonly #certificates: CertificateLedger;
   readonly #tokens: TokenLedger;
   readonly #now: () => number;
+  readonly #running: RunningTime;
   readonly #certificateLifetimeMs: number;
   readonly #crlLifetimeMs: number;
   readonly #certifier: Certifier;
   readonly #lists: RevocationLists;
 
-  private constructor(ring: CaRing, revocations: Revocations, options: AuthorityOptions) {
+  private constructor(
+    ring: CaRing,
+    revocations: Revocations,
+    running: RunningTime,
+    options: AuthorityOptions
+  ) {
     super();
     const { trustDomain, store, now = Date.now } = options;
     this.trustDomain = trustDomain;
@@ -84,15 +93,16 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
     this.#ring = ring;
     this.#store = store;
     this.#now = now;
-    this.#certificates = new CertificateLedger(store, now);
-    this.#tokens = new TokenLedger(store, now);
+    this.#running = running;
+    this.#certificates = new CertificateLedger(store, now, running);
+    this.#tokens = new TokenLedger(store, now, running);
     this.#certificateLifetimeMs = checkLifetime(
       'certificateLifetimeMs',
       options.certificateLifetimeMs ?? 30 * DAY_MS
     );
     this.#crlLifetimeMs = checkLifetime('crlLifetimeMs', options.crlLifetimeMs ?? 7 * DAY_MS);
     this.#lists = new RevocationLists(this.#crlLifetimeMs);
-    this.#certifier = new Certifier({ trustDomain, ring, store, revocations, now });
+    this.#certifier = new Certifier({ trustDomain, ring, store, revocations, now, running });
     revocations.on('revoked', (scope) => this.emit('revoked', scope));
   }
 
@@ -117,8 +127,12 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
    * @throws {ApiMisuseError} if both `next` and `previous` are given.
    */
   static async load(options: LoadAuthorityOptions): Promise<CertificateAuthority> {
-    const { next, previous } = options;
-    return CertificateAuthority.#open({ current: options, next, previous }, options);
+    const [current, next, previous] = await Promise.all([
+      decrypted(options),
+      options.next && decrypted(options.next),
+      options.previous && decrypted(options.previous),
+    ]);
+    return CertificateAuthority.#open({ current, next, previous }, options);
   }
 
   static async #open(
@@ -127,9 +141,10 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
   ): Promise<CertificateAuthority> {
     checkTrustDomain(options.trustDomain);
     const ring = new CaRing(material, options.trustDomain);
+    const running = await RunningTime.open(options.store, options.monotonicNow);
     const revocations = await Revocations.open(options);
     try {
-      return new CertificateAuthority(ring, revocations, options);
+      return new CertificateAuthority(ring, revocations, running, options);
     } catch (error) {
       revocations.close();
       throw error;
@@ -165,8 +180,12 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
     return privateKey.export({ type: 'pkcs8', format: 'pem' }) as string;
   }
 
-  /** The same under a passphrase, for `load`. */
-  encryptedPrivateKeyPem(passphrase: string): string {
+  /**
+   * The same key under a passphrase, for `load`.
+   *
+   * @throws {ApiMisuseError} if the passphrase is empty or has more than 1,024 bytes.
+   */
+  encryptedPrivateKeyPem(passphrase: string): Promise<string> {
     return encryptPrivateKey(this.privateKeyPem, passphrase);
   }
 
@@ -309,11 +328,16 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
    * With the same root, for a new intermediate, the bundle stays as it is, and `retireCa` takes nobody's
    * trust away.
    *
+   * A key that is encrypted is read on the event loop, where a passphrase that is stretched as it should be
+   * takes about 0.2 s.
+   *
+   * @param keep stores what the step changes. It is called when the step cannot fail any more, before
+   * anything has changed. What it throws is thrown on, nothing has changed then, and the step can be repeated.
    * @throws {ApiMisuseError} if one is prepared already, or the previous one not retired.
    * @throws {CertificateError} as `load`; also if it has run out, or signs with the current one's key.
    */
-  prepareCa(next: CaMaterial): void {
-    this.#ring.prepare(next, this.#now());
+  prepareCa(next: CaMaterial, keep: () => void = () => {}): void {
+    this.#ring.prepare(next, this.#now(), keep);
     this.emit('trust');
   }
 
@@ -326,11 +350,12 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
    * forbids it: of CAs by `generateCa`, where either of the two has an intermediate. Then every gateway
    * must have heard of the new bundle before.
    *
+   * @param keep as of `prepareCa`
    * @throws {ApiMisuseError} if none is prepared.
    * @throws {CertificateError} if it has run out.
    */
-  activateCa(): void {
-    this.#ring.activate(this.#now());
+  activateCa(keep: () => void = () => {}): void {
+    this.#ring.activate(this.#now(), keep);
     this.emit('trust');
   }
 
@@ -338,35 +363,43 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
    * Lets go of the previous CA. Who takes the new bundle refuses certificates of it, and its CRL is
    * signed no more.
    *
+   * @param keep as of `prepareCa`
    * @throws {ApiMisuseError} if there is none.
    */
-  retireCa(): void {
-    this.#ring.retire();
+  retireCa(keep: () => void = () => {}): void {
+    this.#ring.retire(keep);
     this.emit('trust');
   }
 
   /**
    * Signs a CRL as of now for each CA that has signed certificates and whose key is here, PEM texts one
    * after the other: the current one's, then the previous one's. Each lists what that CA has issued, and
-   * what was issued before the store kept the issuer. Each has a higher number than the one before,
-   * across restarts.
+   * what was issued before the store kept the issuer. A certificate that has run out is listed for one CRL's
+   * lifetime more, so that every CRL user has seen it (RFC 5280 section 3.3). Each has a higher number than
+   * the one before, across restarts too, unless the clock was set back meanwhile.
    */
   crlPem(): string {
-    return this.#lists.sign(this.#ring.signers, this.revocations.records(), this.#now());
+    const nowMs = this.#now();
+    const listed = this.revocations
+      .records()
+      .filter(({ notAfterMs }) => nowMs < notAfterMs + this.#crlLifetimeMs);
+    return this.#lists.sign(this.#ring.signers, listed, nowMs);
   }
 
   /**
-   * Removes from the store what has lost its meaning by time: expired tokens and certificates. A
-   * revocation stays one CRL's lifetime longer, so that every CRL user has seen it (RFC 5280
-   * section 3.3); that of a key for ever.
+   * Removes from the store what has lost its meaning by time: expired tokens, and the records of certificates
+   * that have certainly run out. Revocations stay for ever, for a clock that is wrong once would take them
+   * back. Call it at the start and every hour: it also stores for how long the gateway has run, and a record
+   * goes only when both that and the clock say that its certificate has run out.
    *
    * @returns how many entries went.
    */
   async prune(): Promise<number> {
+    await this.#running.save();
     const expired = await this.#tokens.expiredKeys();
     expired.push(...(await this.#certificates.expiredKeys()));
     await commitInParts(this.#store, expired.map(deletionOf));
-    return expired.length + (await this.revocations.prune(this.#crlLifetimeMs));
+    return expired.length;
   }
 
   /** Stops following the store, which stays open. Safe to call twice. */
@@ -374,6 +407,15 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
     this.revocations.close();
     this.removeAllListeners();
   }
+}
+
+/** The same without a passphrase. */
+async function decrypted({
+  certificatePem,
+  privateKeyPem,
+  passphrase,
+}: CaMaterial): Promise<CaMaterial> {
+  return { certificatePem, privateKeyPem: await decryptPrivateKey(privateKeyPem, passphrase) };
 }
 
 function siteRevoked(site: string): CertificateError {

@@ -35,7 +35,10 @@ export class CaRing {
     this.#trustDomain = trustDomain;
     this.#current = new Ca(current, trustDomain);
     if (next !== undefined) this.#next = this.#read(next);
-    if (previous !== undefined) this.#follow(this.#read(previous), this.#current);
+    if (previous !== undefined) {
+      this.#previous = this.#read(previous);
+      this.#crossPem = this.#crossFrom(this.#previous, this.#current);
+    }
   }
 
   /** Signs now. */
@@ -68,25 +71,34 @@ export class CaRing {
     return this.#current.intermediatesPem + this.#crossPem;
   }
 
-  prepare(material: CaMaterial, nowMs: number): void {
+  /** @param keep is called when nothing else can fail, before anything changes. */
+  prepare(material: CaMaterial, nowMs: number, keep: () => void): void {
     const state = this.rollover;
     if (state === 'prepared') throw new ApiMisuseError('a CA is prepared already');
     if (state === 'active') throw new ApiMisuseError('the previous CA is not retired yet');
     const next = this.#read(material);
     next.checkExpiry(nowMs);
+    keep();
     this.#next = next;
   }
 
-  activate(nowMs: number): void {
+  /** @param keep as of `prepare` */
+  activate(nowMs: number, keep: () => void): void {
     const next = this.#next;
     if (next === undefined) throw new ApiMisuseError('no CA is prepared');
     next.checkExpiry(nowMs);
+    const crossPem = this.#crossFrom(this.#current, next);
+    keep();
     this.#next = undefined;
-    this.#follow(this.#current, next);
+    this.#previous = this.#current;
+    this.#current = next;
+    this.#crossPem = crossPem;
   }
 
-  retire(): void {
+  /** @param keep as of `prepare` */
+  retire(keep: () => void): void {
     if (this.#previous === undefined) throw new ApiMisuseError('there is no previous CA');
+    keep();
     this.#previous = undefined;
     this.#crossPem = '';
   }
@@ -96,11 +108,10 @@ export class CaRing {
     return this.all.some((ca) => ca.hasIssued(certificate));
   }
 
-  #follow(previous: Ca, current: Ca): void {
-    this.#previous = previous;
-    this.#current = current;
+  /** The cross certificate, and what leads from it to the root of `previous`; empty if there is none. */
+  #crossFrom(previous: Ca, current: Ca): string {
     const crossPem = previous.crossCertify(current, this.#trustDomain);
-    this.#crossPem = crossPem === undefined ? '' : crossPem + previous.intermediatesPem;
+    return crossPem === undefined ? '' : crossPem + previous.intermediatesPem;
   }
 
   #read(material: CaMaterial): Ca {

@@ -1,10 +1,17 @@
 /**
- * The certificates that were issued, as the store keeps them: `certificate/<serial>`, until they expire.
+ * The certificates that were issued, as the store keeps them: `certificate/<serial>`, until they have
+ * certainly run out.
+ *
+ * What a clock says that is wrong once must not lose them, for a certificate without a record holds all the
+ * same, and is not revoked with its site. So the time for which the gateway has run must agree with the clock.
+ *
  * What adds an entry is returned as a write, for the authority to commit together with its guards.
  * @module
  */
 import { CertificateError } from '../errors.ts';
 import type { Entry, Store, Write } from '../store/store.ts';
+import { DAY_MS } from './certificate.ts';
+import type { RunningTime } from './running-time.ts';
 
 /** What the CA remembers of a certificate it issued. */
 export type CertificateRecord = {
@@ -18,20 +25,26 @@ export type CertificateRecord = {
   readonly issuer?: string;
   readonly notBeforeMs: number;
   readonly notAfterMs: number;
+  /** `RunningTime` when it was recorded, in ms. Entries that are older than this measure have none. */
+  readonly recordedRunMs?: number;
 };
 
 export class CertificateLedger {
   readonly #store: Store;
   readonly #now: () => number;
+  readonly #running: RunningTime;
 
-  constructor(store: Store, now: () => number) {
+  /** @param now wall clock, in ms since 1970 */
+  constructor(store: Store, now: () => number, running: RunningTime) {
     this.#store = store;
     this.#now = now;
+    this.#running = running;
   }
 
   /** The write of a new entry. */
-  entry(record: CertificateRecord): Write {
-    return { key: CERTIFICATES + record.serial, value: record, expect: 0 };
+  entry(record: Omit<CertificateRecord, 'recordedRunMs'>): Write {
+    const value = { ...record, recordedRunMs: Math.floor(this.#running.ms) };
+    return { key: CERTIFICATES + record.serial, value, expect: 0 };
   }
 
   /**
@@ -46,17 +59,30 @@ export class CertificateLedger {
     return recordOf(entry);
   }
 
-  /** All that have not expired. */
+  /** All that have not expired by the clock, right or wrong: to be shown, not to be acted on. */
   async unexpired(): Promise<CertificateRecord[]> {
     const nowMs = this.#now();
-    const records = (await this.#store.list(CERTIFICATES)).map(recordOf);
-    return records.filter(({ notAfterMs }) => notAfterMs > nowMs);
+    return (await this.#all()).filter(({ notAfterMs }) => notAfterMs > nowMs);
   }
 
+  /** All that may hold when the clock is right. */
+  async mayHold(): Promise<CertificateRecord[]> {
+    return (await this.#all()).filter((record) => !this.#hasRunOut(record));
+  }
+
+  /** Keys of the entries of all others. */
   async expiredKeys(): Promise<string[]> {
-    const nowMs = this.#now();
-    const entries = await this.#store.list(CERTIFICATES);
-    return entries.filter((it) => recordOf(it).notAfterMs <= nowMs).map(({ key }) => key);
+    const gone = (await this.#all()).filter((record) => this.#hasRunOut(record));
+    return gone.map(({ serial }) => CERTIFICATES + serial);
+  }
+
+  async #all(): Promise<CertificateRecord[]> {
+    return (await this.#store.list(CERTIFICATES)).map(recordOf);
+  }
+
+  #hasRunOut({ notBeforeMs, notAfterMs, recordedRunMs = 0 }: CertificateRecord): boolean {
+    const ranMs = this.#running.ms - recordedRunMs;
+    return this.#now() >= notAfterMs && ranMs >= notAfterMs - notBeforeMs + MARGIN_MS;
   }
 }
 
@@ -66,3 +92,5 @@ function recordOf(entry: Entry): CertificateRecord {
 
 const CERTIFICATES = 'certificate/';
 const SERIAL = /^[0-9a-f]{1,40}$/;
+/** More than what processes on one store may differ by in their running time: they save it every hour. */
+const MARGIN_MS = DAY_MS;

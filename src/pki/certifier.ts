@@ -15,6 +15,7 @@ import { spkiHashOf } from './keys.ts';
 import { formatIdentity, type GatewayIdentity } from './names.ts';
 import { siteRevocationKey, spkiRevocationKey } from './revocation-index.ts';
 import type { Revocations } from './revocations.ts';
+import type { RunningTime } from './running-time.ts';
 
 export interface CertifierOptions {
   readonly trustDomain: string;
@@ -22,6 +23,7 @@ export interface CertifierOptions {
   readonly store: Store;
   readonly revocations: Revocations;
   readonly now: () => number;
+  readonly running: RunningTime;
 }
 
 /** What is committed together with the record of a certificate. */
@@ -37,7 +39,7 @@ export class Certifier {
 
   constructor(options: CertifierOptions) {
     this.#options = options;
-    this.#certificates = new CertificateLedger(options.store, options.now);
+    this.#certificates = new CertificateLedger(options.store, options.now, options.running);
   }
 
   /**

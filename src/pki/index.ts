@@ -21,6 +21,7 @@ export {
   isIssuedBy,
   type RenewedCertificate,
 } from './credentials-check.ts';
+export { encryptPrivateKey } from './encrypted-key.ts';
 export { type Enrolment, type EnrolOptions, enrol } from './enrolment-client.ts';
 export {
   type EnrolmentCounters,
@@ -28,7 +29,7 @@ export {
   EnrolmentServer,
   type EnrolmentServerOptions,
 } from './enrolment-server.ts';
-export { encryptPrivateKey, type GatewayKey, generateGatewayKey, type KeyType } from './keys.ts';
+export { type GatewayKey, generateGatewayKey, type KeyType } from './keys.ts';
 export {
   formatIdentity,
   type GatewayIdentity,

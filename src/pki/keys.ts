@@ -57,18 +57,6 @@ export function readPrivateKey(pem: string, passphrase?: string): KeyObject {
 }
 
 /**
- * Puts a private key under a passphrase: PKCS#8, AES-256. One that is encrypted already must be so under the
- * same.
- *
- * @throws {CertificateError} if it cannot be read, or is of a kind we do not accept.
- */
-export function encryptPrivateKey(pem: string, passphrase: string): string {
-  const key = readPrivateKey(pem, passphrase);
-  const options = { type: 'pkcs8', format: 'pem', cipher: 'aes-256-cbc', passphrase } as const;
-  return key.export(options) as string;
-}
-
-/**
  * Reads a SubjectPublicKeyInfo, whoever made it, in canonical form.
  *
  * Its bytes are looked at before Node is asked anything about it. OpenSSL reads a P-256 key whose point is

@@ -4,7 +4,8 @@
  * any of that fails. How the question reaches the CA is its owner's matter.
  *
  * 1. It is due at two thirds of its lifetime, or up to a tenth of the lifetime sooner, by chance: a
- *    thousand edges that enrolled together do not renew together.
+ *    thousand edges that enrolled together do not renew together. It is due at once if it is not valid yet,
+ *    as after an issue by a clock that was fast.
  * 2. After a failure it waits a second, then twice as long each time, up to a twentieth of what is
  *    left; again with some chance in it.
  * 3. When the certificate has run out it goes on asking, seldom: the cloud may be lenient, or an
@@ -349,7 +350,8 @@ export class CertificateRenewer extends EventEmitter<RenewalEvents> {
     if (this.#underWay !== undefined) return false;
     const { atMs } = this.#renewalRetry;
     if (atMs !== undefined) return this.#timers.now() >= atMs;
-    return this.#now() >= this.#current.dueAtMs;
+    const nowMs = this.#now();
+    return nowMs >= this.#current.dueAtMs || nowMs < this.#current.notBeforeMs;
   }
 
   #tellState(): void {
@@ -405,9 +407,10 @@ interface Retry {
   atMs: number | undefined;
 }
 
-function stateOf({ dueAtMs, notAfterMs }: Current, nowMs: number): RenewalState {
+/** A certificate that is not valid yet is due: the clock by which it was issued was fast. */
+function stateOf({ notBeforeMs, dueAtMs, notAfterMs }: Current, nowMs: number): RenewalState {
   if (nowMs > notAfterMs) return 'expired';
-  return nowMs < dueAtMs ? 'valid' : 'due';
+  return nowMs >= notBeforeMs && nowMs < dueAtMs ? 'valid' : 'due';
 }
 
 /** @throws {PeerProtocolError} if what was granted is not to be used. */

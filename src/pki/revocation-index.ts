@@ -53,11 +53,9 @@ export class RevocationIndex {
   readonly #records = new Map<string, RevocationRecord>();
   /** Keys with an entry of their own. */
   readonly #named = new Set<string>();
-  /** How many entries make each key a revoked one; a count, for certificates are pruned one by one. */
-  readonly #uses = new Map<string, number>();
   /**
    * The version of each entry; deleted ones stay, so that nothing older brings them back. That is one
-   * number for each revocation that was taken back or pruned since the process began.
+   * number for each site that was reinstated since the process began.
    */
   readonly #versions = new Map<string, number>();
   readonly table: RevocationTable = {
@@ -85,17 +83,18 @@ export class RevocationIndex {
         } else if (value === undefined && this.#sites.delete(name)) {
           changed.push({ reinstated: name });
         }
-      } else if (kind === 'serial') {
-        if (value === undefined) this.#removeSerial(name);
-        else if (!this.#serials.has(name)) {
-          this.#addSerial(value as unknown as RevocationRecord);
-          changed.push({ revoked: { serial: name } });
-        }
       } else if (value === undefined) {
-        if (this.#named.delete(name)) this.#releaseKey(name);
+        // A certificate or a key is revoked for ever: the deletion of its entry does not take that back.
+      } else if (kind === 'serial') {
+        if (this.#serials.has(name)) continue;
+        const record = value as unknown as RevocationRecord;
+        this.#serials.add(name);
+        this.#records.set(name, record);
+        this.#spkis.add(record.spkiHash);
+        changed.push({ revoked: { serial: name } });
       } else if (!this.#named.has(name)) {
         this.#named.add(name);
-        this.#useKey(name);
+        this.#spkis.add(name);
         changed.push({ revoked: { spki: name } });
       }
     }
@@ -113,35 +112,6 @@ export class RevocationIndex {
 
   records(): RevocationRecord[] {
     return [...this.#records.values()];
-  }
-
-  #addSerial(record: RevocationRecord): void {
-    this.#serials.add(record.serial);
-    this.#records.set(record.serial, record);
-    this.#useKey(record.spkiHash);
-  }
-
-  #removeSerial(serial: string): void {
-    const record = this.#records.get(serial);
-    if (record === undefined) return;
-    this.#serials.delete(serial);
-    this.#records.delete(serial);
-    this.#releaseKey(record.spkiHash);
-  }
-
-  #useKey(spkiHash: string): void {
-    this.#spkis.add(spkiHash);
-    this.#uses.set(spkiHash, (this.#uses.get(spkiHash) ?? 0) + 1);
-  }
-
-  #releaseKey(spkiHash: string): void {
-    const left = this.#uses.get(spkiHash)! - 1;
-    if (left > 0) {
-      this.#uses.set(spkiHash, left);
-    } else {
-      this.#uses.delete(spkiHash);
-      this.#spkis.delete(spkiHash);
-    }
   }
 }
 

@@ -3,8 +3,9 @@
  * needs no CA: gateways whose certificates come from elsewhere are revoked by their site or their key.
  *
  * Entries: `revocation/site/<site>` until the site is reinstated; `revocation/serial/<hex>` for a
- * certificate that was issued here, until it is pruned; `revocation/spki/<base64url>` for a key, for
- * ever. An entry is durable before it counts, and counts before anyone is told.
+ * certificate that was issued here, and `revocation/spki/<base64url>` for a key, both for ever: an entry that is
+ * removed because the certificate has run out by the clock is missing when that clock was wrong. An entry is
+ * durable before it counts, and counts before anyone is told.
  *
  * What the watch brings and what this process writes meet here in any order: an entry's version says
  * which is newer. A store whose watch comes late puts nothing back.
@@ -30,12 +31,15 @@ import {
   siteRevocationKey,
   spkiRevocationKey,
 } from './revocation-index.ts';
+import { RunningTime } from './running-time.ts';
 import { TokenLedger } from './token-ledger.ts';
 
 export interface RevocationsOptions {
   readonly store: Store;
   /** Time in ms since 1970; default `Date.now`. */
   readonly now?: () => number;
+  /** In ms, of a clock that never goes back; default `performance.now`. */
+  readonly monotonicNow?: () => number;
 }
 
 export interface RevocationEvents {
@@ -88,17 +92,18 @@ export class Revocations extends EventEmitter<RevocationEvents> {
   readonly #index = new RevocationIndex();
   #unwatch: () => void = () => {};
 
-  private constructor({ store, now = Date.now }: RevocationsOptions) {
+  private constructor({ store, now = Date.now }: RevocationsOptions, running: RunningTime) {
     super();
     this.#store = store;
     this.#now = now;
-    this.#certificates = new CertificateLedger(store, now);
-    this.#tokens = new TokenLedger(store, now);
+    this.#certificates = new CertificateLedger(store, now, running);
+    this.#tokens = new TokenLedger(store, now, running);
   }
 
   /** Resolves when all that the store has is known. */
   static async open(options: RevocationsOptions): Promise<Revocations> {
-    const opened = new Revocations(options);
+    const running = await RunningTime.open(options.store, options.monotonicNow);
+    const opened = new Revocations(options, running);
     opened.#unwatch = options.store.watch(REVOCATIONS, (changes) => opened.#apply(changes));
     try {
       opened.#apply(await options.store.list(REVOCATIONS));
@@ -110,9 +115,9 @@ export class Revocations extends EventEmitter<RevocationEvents> {
   }
 
   /**
-   * Revokes a site, with every unexpired certificate and outstanding token of it: nothing is issued to
-   * it from then on, until `reinstate`. Or a key, known or not, for ever. Or one certificate, and with it
-   * the others on its key: whoever has one has the key to all of them. When it resolves, that is durable,
+   * Revokes a site, with every certificate of it that may still hold and every outstanding token: nothing is
+   * issued to it from then on, until `reinstate`. Or a key, known or not, for ever. Or one certificate, and
+   * with it the others on its key: whoever has one has the key to all of them. When it resolves, that is durable,
    * `isRevoked` knows, and `revoked` has been emitted, unless another process has reinstated the site by
    * then. If it fails, part of it may be in force: call again.
    *
@@ -133,7 +138,7 @@ export class Revocations extends EventEmitter<RevocationEvents> {
     const one = await this.#certificates.find(scope.serial);
     const onSameKey = ({ spkiHash, serial }: CertificateRecord) =>
       spkiHash === one.spkiHash && serial !== one.serial;
-    const others = (await this.#certificates.unexpired()).filter(onSameKey);
+    const others = (await this.#certificates.mayHold()).filter(onSameKey);
     return this.#reportOf(await this.#revokeAll([one, ...others], reason));
   }
 
@@ -180,28 +185,6 @@ export class Revocations extends EventEmitter<RevocationEvents> {
     return this.#index.records();
   }
 
-  /**
-   * Removes from the store certificates that expired at least `keepMs` ago. One stays as long as there
-   * is an unexpired certificate on its key, which is revoked by it. Keys and sites stay.
-   *
-   * @returns how many entries went.
-   */
-  async prune(keepMs: number): Promise<number> {
-    const beforeMs = this.#now() - keepMs;
-    const keysInUse = new Set((await this.#certificates.unexpired()).map((it) => it.spkiHash));
-    const stale = this.records().filter(
-      ({ notAfterMs, spkiHash }) => notAfterMs <= beforeMs && !keysInUse.has(spkiHash)
-    );
-    const gone = stale.map(({ serial }) => deletionOf(serialRevocationKey(serial)));
-    const versions = new Map(gone.map(({ key }) => [key, this.#index.versionOf(key)]));
-    await commitInParts(this.#store, gone, (part) =>
-      this.#apply(
-        part.map(({ key }) => ({ key, value: undefined, version: versions.get(key)! + 1 }))
-      )
-    );
-    return stale.length;
-  }
-
   /** Stops following the store, which stays open. Safe to call twice. */
   close(): void {
     this.#unwatch();
@@ -212,11 +195,11 @@ export class Revocations extends EventEmitter<RevocationEvents> {
     checkSite(site);
     await this.#block(siteRevocationKey(site), reason);
     // From here on no new certificate or token of the site can come, so the lists are complete.
-    const [{ keys, outstanding }, unexpired] = await Promise.all([
+    const [{ keys, outstanding }, issued] = await Promise.all([
       this.#tokens.ofSite(site),
-      this.#certificates.unexpired(),
+      this.#certificates.mayHold(),
     ]);
-    const ofSite = unexpired.filter((it) => siteOf(it) === site);
+    const ofSite = issued.filter((it) => siteOf(it) === site);
     const certificates = await this.#revokeAll(ofSite, reason, keys.map(deletionOf));
     return { certificates, tokensVoided: outstanding, sites: [site], unexpired: [] };
   }
@@ -227,7 +210,7 @@ export class Revocations extends EventEmitter<RevocationEvents> {
     }
     await this.#block(spkiRevocationKey(spki), reason);
     // Likewise for the key.
-    const onKey = (await this.#certificates.unexpired()).filter((it) => it.spkiHash === spki);
+    const onKey = (await this.#certificates.mayHold()).filter((it) => it.spkiHash === spki);
     return this.#reportOf(await this.#revokeAll(onKey, reason));
   }
 

@@ -1,6 +1,7 @@
 /**
  * The certificate that the enrolment server shows: issued by its own authority to the identity
- * `cloud`, and renewed in time and whenever the CA changes.
+ * `cloud`, and renewed in time, whenever the CA changes, and when the clock by which it was issued turns out
+ * to have been wrong.
  * @module
  */
 import type { CertificateAuthority } from './authority.ts';
@@ -63,25 +64,37 @@ export class ShownCertificate {
     if (turn !== this.#turn || !this.#isOpen) return;
     use({ key: privateKeyPem, cert: certificatePem + authority.trustBundlePem });
     // The CA may have less time left than was asked for.
-    this.#renewIn(Math.min(notAfter.getTime() - notBefore.getTime(), lifetimeMs) / 2);
+    const halfMs = Math.min(notAfter.getTime() - notBefore.getTime(), lifetimeMs) / 2;
+    this.#watch(halfMs, () => Date.now() >= notBefore.getTime() && Date.now() < notAfter.getTime());
+  }
+
+  /**
+   * Renews after `delayMs`, or as soon as the certificate does not hold by the clock, which is read every hour.
+   */
+  #watch(delayMs: number, holds: () => boolean): void {
+    const sliceMs = Math.min(delayMs, CHECK_MS);
+    this.#after(sliceMs, () => {
+      if (sliceMs < delayMs && holds()) this.#watch(delayMs - sliceMs, holds);
+      else this.#renewSoon();
+    });
   }
 
   #renewSoon(): void {
     this.renew().catch((error: unknown) => {
       this.#options.onError(error);
-      this.#renewIn(RETRY_MS);
+      this.#after(RETRY_MS, () => this.#renewSoon());
     });
   }
 
-  #renewIn(delayMs: number): void {
+  #after(delayMs: number, callback: () => void): void {
     clearTimeout(this.#timer);
     if (!this.#isOpen) return;
-    this.#timer = setTimeout(() => this.#renewSoon(), Math.min(delayMs, MAX_TIMER_MS));
+    this.#timer = setTimeout(callback, delayMs);
     this.#timer.unref();
   }
 }
 
 /** Before a failed renewal is tried again. */
 const RETRY_MS = 60_000;
-/** Longest delay of `setTimeout`. */
-const MAX_TIMER_MS: number = 2 ** 31 - 1;
+/** How often the clock is read. */
+const CHECK_MS = 3_600_000;

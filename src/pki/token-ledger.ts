@@ -1,11 +1,20 @@
 /**
  * The enrolment tokens that are out, as the store keeps them: `token/<id>` with the hash of the
- * secret, until it expires. What changes an entry is returned as a write, for the authority to
+ * secret, until it expires. A token without an entry is refused, so a clock that is fast once and has an
+ * entry removed early lets nobody in.
+ *
+ * A clock that is set back, or was fast when the token was made, must not give a token more than its lifetime:
+ * the process that made it measures that by a monotonic clock too, and every process refuses one that is from
+ * the future.
+ *
+ * What changes an entry is returned as a write, for the authority to
  * commit together with the certificate that it is about.
  * @module
  */
 import { EnrolmentError } from '../errors.ts';
 import type { Store, Write } from '../store/store.ts';
+import { backdated } from './certificate.ts';
+import type { RunningTime } from './running-time.ts';
 import { hashSecret, isTokenId, randomSecret, randomTokenId, secretMatches } from './token.ts';
 
 /** A new token; it exists once `write` is committed. */
@@ -24,21 +33,31 @@ export interface RedeemableToken {
 export class TokenLedger {
   readonly #store: Store;
   readonly #now: () => number;
+  readonly #running: RunningTime;
+  /** Until which running time the tokens that were made here are good, by their ids. */
+  readonly #endRunMs = new Map<string, number>();
 
-  constructor(store: Store, now: () => number) {
+  /** @param now wall clock, in ms since 1970 */
+  constructor(store: Store, now: () => number, running: RunningTime) {
     this.#store = store;
     this.#now = now;
+    this.#running = running;
   }
 
   draft(site: string, lifetimeMs: number): TokenDraft {
     const id = randomTokenId();
     const secret = randomSecret();
+    const createdAtMs = this.#now();
     const record: TokenRecord = {
       secretHash: hashSecret(secret),
       site,
-      expiresAtMs: this.#now() + lifetimeMs,
+      createdAtMs,
+      expiresAtMs: createdAtMs + lifetimeMs,
       usedAtMs: null,
     };
+    const runMs = this.#running.ms;
+    for (const [each, endMs] of this.#endRunMs) if (endMs <= runMs) this.#endRunMs.delete(each);
+    this.#endRunMs.set(id, runMs + lifetimeMs);
     return { id, secret, write: { key: TOKENS + id, value: record, expect: 0 } };
   }
 
@@ -57,9 +76,17 @@ export class TokenLedger {
       throw new EnrolmentError('used', 'the enrolment token has been used');
     }
     const nowMs = this.#now();
-    if (nowMs >= record.expiresAtMs) {
+    if (this.#isExpired(id, record)) {
       const expiry = new Date(record.expiresAtMs).toISOString();
       throw new EnrolmentError('expired', `the enrolment token expired at ${expiry}`);
+    }
+    const { createdAtMs = 0, expiresAtMs } = record;
+    if (nowMs < backdated(createdAtMs, expiresAtMs - createdAtMs)) {
+      const creation = new Date(createdAtMs).toISOString();
+      throw new EnrolmentError(
+        'expired',
+        `the enrolment token was made at ${creation}, and the clock of the cloud gateway is behind that`
+      );
     }
     const used: TokenRecord = { ...record, usedAtMs: nowMs };
     return { site: record.site, write: { key: entry.key, value: used, expect: entry.version } };
@@ -67,23 +94,29 @@ export class TokenLedger {
 
   /** Keys of all tokens of a site, and how many of them are still good. */
   async ofSite(site: string): Promise<{ keys: string[]; outstanding: number }> {
-    const nowMs = this.#now();
     const found = (await this.#all()).filter(({ record }) => record.site === site);
     const good = found.filter(
-      ({ record }) => record.usedAtMs === null && record.expiresAtMs > nowMs
+      ({ id, record }) => record.usedAtMs === null && !this.#isExpired(id, record)
     );
     return { keys: found.map(({ key }) => key), outstanding: good.length };
   }
 
   async expiredKeys(): Promise<string[]> {
-    const nowMs = this.#now();
-    const expired = (await this.#all()).filter(({ record }) => record.expiresAtMs <= nowMs);
+    const expired = (await this.#all()).filter(({ id, record }) => this.#isExpired(id, record));
     return expired.map(({ key }) => key);
   }
 
-  async #all(): Promise<{ key: string; record: TokenRecord }[]> {
+  /** By the wall clock, or by the monotonic one if it was made here. */
+  #isExpired(id: string, { expiresAtMs }: TokenRecord): boolean {
+    const endRunMs = this.#endRunMs.get(id) ?? Number.POSITIVE_INFINITY;
+    return this.#now() >= expiresAtMs || this.#running.ms >= endRunMs;
+  }
+
+  async #all(): Promise<{ key: string; id: string; record: TokenRecord }[]> {
     const entries = await this.#store.list(TOKENS);
-    return entries.map(({ key, value }) => ({ key, record: value as TokenRecord }));
+    return entries.map(({ key, value }) => {
+      return { key, id: key.slice(TOKENS.length), record: value as TokenRecord };
+    });
   }
 }
 
@@ -96,6 +129,8 @@ type TokenRecord = {
   /** SHA-256, base64url. */
   readonly secretHash: string;
   readonly site: string;
+  /** Entries that are older than this field have none. */
+  readonly createdAtMs?: number;
   readonly expiresAtMs: number;
   readonly usedAtMs: number | null;
 };

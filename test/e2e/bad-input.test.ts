@@ -414,7 +414,7 @@ describe.concurrent('environment', () => {
 
   test('a damaged store is named with its line, and left as it is', async () => {
     const home = workspace.newDirectory();
-    mkdirSync(join(home, 'state'));
+    mkdirSync(join(home, 'state'), { mode: 0o700 });
     const journal = join(home, 'state/store.journal');
     const intact = readFileSync(join(cloudHome, 'state/store.journal'), 'utf8');
     const damaged = intact.replace('site-b', 'site-x');
@@ -427,7 +427,7 @@ describe.concurrent('environment', () => {
 
   test('a damaged CA certificate is told', async () => {
     const home = workspace.newDirectory();
-    mkdirSync(join(home, 'state'));
+    mkdirSync(join(home, 'state'), { mode: 0o700 });
     writeFileSync(join(home, 'state/ca.pem'), 'nonsense');
     writeFileSync(
       join(home, 'state/ca-key.pem'),

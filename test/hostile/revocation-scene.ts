@@ -91,14 +91,22 @@ export class Cloud extends EventEmitter<{ tunnel: [AcceptedTunnel] }> {
     this.#opened = parts.opened;
   }
 
-  /** @param desired absent if another gateway of the store has applied it */
-  static async start(store: Store, ca: CaMaterial, desired?: object): Promise<Cloud> {
+  /**
+   * @param desired absent if another gateway of the store has applied it
+   * @param now its wall clock, in ms since 1970
+   */
+  static async start(
+    store: Store,
+    ca: CaMaterial,
+    desired?: object,
+    now: () => number = Date.now
+  ): Promise<Cloud> {
     const opened: (() => unknown)[] = [];
     const registry = await Registry.open(store);
     opened.push(() => registry.close());
     if (desired !== undefined) await registry.apply(desired, 'file');
     const trustDomain = TRUST_DOMAIN;
-    const authority = await CertificateAuthority.load({ trustDomain, store, ...ca });
+    const authority = await CertificateAuthority.load({ trustDomain, store, now, ...ca });
     opened.push(() => authority.close());
 
     const [device, network] = MemoryDevice.pair({ queueLength: 65_536 });
@@ -108,6 +116,7 @@ export class Cloud extends EventEmitter<{ tunnel: [AcceptedTunnel] }> {
     const controller = await PresenceController.start({
       registry,
       store,
+      now,
       translator: {
         load: (plan: TranslationPlan) => {
           pathsRemoved += translator.load(plan);
@@ -127,6 +136,7 @@ export class Cloud extends EventEmitter<{ tunnel: [AcceptedTunnel] }> {
     const listener = await MtlsTunnel.listen({
       host: '127.0.0.1',
       port: 0,
+      now,
       ...(await issueToCloud(authority)),
       authorize: ({ certificate }) =>
         authority.isRevoked(certificate)

@@ -5,7 +5,7 @@ import { describe, expect, test, vi } from 'vitest';
 import { StoreError } from '../../src/errors.ts';
 import { type EnrolmentOutcome, EnrolmentServer, enrol, generateCa } from '../../src/pki/index.ts';
 import { closers, connect, HOST, post, refused, request, serve } from './enrolment-doors.ts';
-import { DAY_MS, redemptionOf, SITE_A, scene } from './fixtures.ts';
+import { DAY_MS, HOUR_MS, redemptionOf, SITE_A, scene } from './fixtures.ts';
 
 describe('EnrolmentServer', () => {
   test('says that a port is in use, and can be used on another', async () => {
@@ -132,6 +132,30 @@ describe('EnrolmentServer', () => {
       expect(shown).toBe(serial);
     });
   });
+
+  test.each([
+    ['fast', 38 * DAY_MS],
+    ['slow', -400 * DAY_MS],
+  ])(
+    'takes another certificate within an hour after a clock that was %s is set right',
+    async (_, ms) => {
+      let aheadMs = 0;
+      const { authority } = await scene({ now: () => Date.now() + aheadMs });
+      aheadMs = ms;
+      const issue = vi.spyOn(authority, 'issue');
+      vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+      closers.push(() => vi.useRealTimers());
+      await serve(authority);
+      aheadMs = 0;
+      await vi.advanceTimersByTimeAsync(HOUR_MS);
+      expect(issue).toHaveBeenCalledTimes(2);
+      const { notBefore, notAfter } = await issue.mock.results[1]!.value;
+      expect(notBefore.getTime()).toBeLessThan(Date.now());
+      expect(notAfter.getTime()).toBeGreaterThan(Date.now());
+      await vi.advanceTimersByTimeAsync(DAY_MS);
+      expect(issue).toHaveBeenCalledTimes(2);
+    }
+  );
 
   test('finishes the redemption under way before it closes', async () => {
     const { authority } = await scene();

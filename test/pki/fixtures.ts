@@ -35,7 +35,7 @@ export const DAY_MS: number = 24 * HOUR_MS;
 export interface Scene {
   readonly store: MemoryStore;
   readonly authority: CertificateAuthority;
-  /** In ms since 1970; starts at the real time, for OpenSSL has no other. */
+  /** In ms since 1970; starts at the real time, for OpenSSL has no other. The monotonic clock goes with it. */
   readonly clock: { ms: number };
 }
 
@@ -47,6 +47,7 @@ export async function scene(options: Partial<CreateAuthorityOptions> = {}): Prom
     trustDomain: TRUST_DOMAIN,
     store,
     now,
+    monotonicNow: now,
     ...options,
   });
   return { store, authority, clock };
@@ -60,7 +61,8 @@ export function materialOf({ certificatePem, privateKeyPem }: CaMaterial): CaMat
 export function reload({ authority, store, clock }: Scene): Promise<CertificateAuthority> {
   const { certificatePem, privateKeyPem, trustDomain } = authority;
   const now = () => clock.ms;
-  return CertificateAuthority.load({ certificatePem, privateKeyPem, trustDomain, store, now });
+  const material = { certificatePem, privateKeyPem, trustDomain };
+  return CertificateAuthority.load({ ...material, store, now, monotonicNow: now });
 }
 
 export function newRequest(type?: KeyType): { privateKeyPem: string; csrPem: string } {

@@ -153,23 +153,4 @@ describe('a watch that comes late', () => {
     seen.deliver(() => {});
     expect([here.isSiteRevoked(SITE), told]).toEqual([true, [`revoked ${SITE}`]]);
   });
-
-  test('brings back no certificate that was pruned here', async () => {
-    const { seen, shared, here } = await twoProcesses();
-    const record = {
-      serial: 'a1',
-      identity: `spiffe://example.org/site/${SITE}`,
-      spkiHash: 'hash',
-      notBeforeMs: 0,
-      notAfterMs: 1,
-    };
-    await shared.commit([{ key: 'certificate/a1', value: record }]);
-    seen.isWatchLate = true;
-    await here.revoke({ serial: 'a1' });
-    expect(here.records()).toHaveLength(1);
-    expect(await here.prune(0)).toBe(1);
-    const left = [here.records().length];
-    seen.deliver(() => left.push(here.records().length));
-    expect(left).toEqual([0, 0, 0]);
-  });
 });

@@ -55,8 +55,7 @@ export class TestCa {
       trustDomain: this.authority.trustDomain,
       store: new MemoryStore(),
       certificatePem: this.authority.certificatePem,
-      privateKeyPem: this.authority.encryptedPrivateKeyPem(PASSPHRASE),
-      passphrase: PASSPHRASE,
+      privateKeyPem: this.authority.privateKeyPem,
       now: () => Date.now() - 40 * 86_400_000,
     });
     return new TestCa(authority).issue(identity);
@@ -69,14 +68,14 @@ export class TestCa {
     try {
       const { privateKeyPem } = generateGatewayKey();
       writeFileSync(file('leaf.key'), privateKeyPem);
-      writeFileSync(file('ca.key'), this.authority.encryptedPrivateKeyPem(PASSPHRASE));
+      writeFileSync(file('ca.key'), this.authority.privateKeyPem);
       writeFileSync(file('ca.pem'), this.authority.certificatePem);
       writeFileSync(file('extensions'), extensions);
       const run = (...args: string[]) => execFileSync('openssl', args, { stdio: 'pipe' });
       run('req', '-new', '-key', file('leaf.key'), '-subj', '/CN=x', '-out', file('leaf.csr'));
       run(
         ...['x509', '-req', '-in', file('leaf.csr'), '-days', '2', '-out', file('leaf.pem')],
-        ...['-CA', file('ca.pem'), '-CAkey', file('ca.key'), '-passin', `pass:${PASSPHRASE}`],
+        ...['-CA', file('ca.pem'), '-CAkey', file('ca.key')],
         ...['-set_serial', '4242', '-extfile', file('extensions')]
       );
       const cert = readFileSync(file('leaf.pem'), 'utf8');
@@ -95,5 +94,3 @@ export function hasOpenssl(): boolean {
     return false;
   }
 }
-
-const PASSPHRASE = 'secret of the test';

@@ -1,0 +1,138 @@
+/**
+ * A thief waits for the day on which the clock of the cloud gateway is wrong: it starts with one that is fast,
+ * cleans its store up by it, and is started again with one that is right. What was revoked or used before
+ * must be so after.
+ */
+import { X509Certificate } from 'node:crypto';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import {
+  CertificateAuthority,
+  createSigningRequest,
+  EnrolmentServer,
+  enrol,
+  generateCa,
+  generateGatewayKey,
+  parseToken,
+} from '../../src/pki/index.ts';
+import { formatToken } from '../../src/pki/token.ts';
+import { FileStore } from '../../src/store/index.ts';
+import type { TunnelCredentials } from '../../src/tunnel/index.ts';
+import { Workspace } from '../e2e/gateway-process.ts';
+import { dial } from './numbered-traffic.ts';
+import { Cloud, desired, siteName, TRUST_DOMAIN } from './revocation-scene.ts';
+
+const DAY_MS = 86_400_000;
+const [THIEF, HONEST] = [siteName(0), siteName(1)];
+
+/** `up`, or the code with which the cloud refuses who comes with these credentials. */
+async function comesUp(cloud: Cloud, credentials: TunnelCredentials): Promise<string> {
+  const tunnel = dial(cloud, credentials);
+  try {
+    return await new Promise((resolve) => {
+      tunnel.once('refused', (_, code) => resolve(code));
+      tunnel.once('up', () => resolve('up'));
+    });
+  } finally {
+    tunnel.destroy();
+  }
+}
+
+/** Opens an enrolment door, to be closed with all else. @returns its endpoint */
+async function openDoor({ authority }: Cloud, opened: (() => unknown)[]): Promise<string> {
+  const server = new EnrolmentServer({ authority });
+  const { port } = await server.listen({ host: '127.0.0.1', port: 0 });
+  opened.push(() => server.close());
+  return `https://127.0.0.1:${port}`;
+}
+
+/** The same token for a door that has moved. */
+function movedTo(endpoint: string, token: string): string {
+  return formatToken({ ...parseToken(token), endpoints: [endpoint] });
+}
+
+describe.each([
+  ['38 days', 38 * DAY_MS],
+  ['30 years, past the end of the CA', 30 * 365 * DAY_MS],
+])('a clock that was fast by %s', (_, aheadMs) => {
+  const workspace = new Workspace();
+  const ca = generateCa({ trustDomain: TRUST_DOMAIN });
+  const opened: (() => unknown)[] = [];
+  let stolen: TunnelCredentials;
+  let ofKey: TunnelCredentials;
+  let honest: TunnelCredentials;
+  let usedToken: string;
+  let unusedToken: string;
+  let cloud: Cloud;
+
+  beforeAll(async () => {
+    const directory = workspace.newDirectory();
+    const path = join(directory, 'store.journal');
+    const life = async (now: () => number): Promise<Cloud> => {
+      const store = await FileStore.open({ path });
+      opened.push(() => store.close());
+      const trustDomain = TRUST_DOMAIN;
+      const authority = await CertificateAuthority.load({ trustDomain, store, now, ...ca });
+      await authority.prune();
+      authority.close();
+      const gateway = await Cloud.start(store, ca, desired(2), now);
+      opened.push(() => gateway.close());
+      return gateway;
+    };
+    const end = async (): Promise<void> => {
+      for (const each of opened.splice(0).reverse()) await each();
+    };
+
+    const before = await life(Date.now);
+    [stolen, ofKey, honest] = [
+      await before.enrol(THIEF),
+      await before.enrol(THIEF),
+      await before.enrol(HONEST),
+    ];
+    const door = await openDoor(before, opened);
+    usedToken = await before.authority.createToken({ site: THIEF, endpoints: [door] });
+    await enrol(usedToken);
+    unusedToken = await before.authority.createToken({ site: THIEF, endpoints: [door] });
+    for (const { cert } of [stolen, ofKey]) {
+      const { serialNumber: serial } = new X509Certificate(String(cert));
+      await before.revoker.revoke({ serial });
+    }
+    await end();
+
+    const wrong = await life(() => Date.now() + aheadMs).catch((error: Error) => error);
+    // Past the end of its CA a gateway does not come up; it has cleaned up all the same.
+    if (wrong instanceof Error) expect(wrong.message).toMatch(/the CA certificate expired/);
+    await end();
+
+    cloud = await life(Date.now);
+  });
+
+  afterAll(async () => {
+    for (const each of opened.splice(0).reverse()) await each();
+    workspace.remove();
+  });
+
+  test('opens no tunnel to a certificate that was revoked, and renews none', async () => {
+    for (const { cert, ...rest } of [stolen, ofKey]) {
+      expect(await comesUp(cloud, { cert, ...rest })).toBe('revoked');
+      const csrPem = createSigningRequest(generateGatewayKey().privateKeyPem);
+      const renewal = cloud.authority.renew(new X509Certificate(String(cert)), csrPem);
+      await expect(renewal).rejects.toThrow('is revoked');
+    }
+  });
+
+  test('takes no token that was used, or has been given up as expired', async () => {
+    const door = await openDoor(cloud, opened);
+    for (const token of [usedToken, unusedToken]) {
+      await expect(enrol(movedTo(door, token))).rejects.toThrow(/token is not known|has been used/);
+    }
+  });
+
+  test('still knows the certificates that hold: they are revoked with their site, and stay so', async () => {
+    expect(await comesUp(cloud, honest)).toBe('up');
+    await cloud.revoker.revoke({ site: HONEST });
+    await cloud.revoker.reinstate(HONEST);
+    expect(await comesUp(cloud, honest)).toBe('revoked');
+    expect(await comesUp(cloud, await cloud.enrol(HONEST))).toBe('up');
+  });
+});

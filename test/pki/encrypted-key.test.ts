@@ -1,0 +1,132 @@
+/**
+ * Private keys under a passphrase: how long a guess takes, and who can read the file.
+ */
+import crypto from 'node:crypto';
+import { describe, expect, test } from 'vitest';
+import { ApiMisuseError, CertificateError } from '../../src/errors.ts';
+import {
+  CertificateAuthority,
+  encryptPrivateKey,
+  generateGatewayKey,
+  type KeyType,
+} from '../../src/pki/index.ts';
+import { MemoryStore } from '../../src/store/index.ts';
+import { hasOpenssl, openssl, scene, TRUST_DOMAIN } from './fixtures.ts';
+
+const PASSPHRASE = 'correct horse, größer';
+
+/** As Node itself encrypts a key: PBKDF2 with 2,048 iterations. */
+function encryptedByNode(privateKeyPem: string, passphrase: string = PASSPHRASE): string {
+  const options = { type: 'pkcs8', format: 'pem', cipher: 'aes-256-cbc', passphrase } as const;
+  return crypto.createPrivateKey(privateKeyPem).export(options) as string;
+}
+
+const publicKeyOf = (pem: string, passphrase: string = PASSPHRASE): unknown =>
+  crypto.createPublicKey({ key: pem, passphrase } as never).export({ type: 'spki', format: 'pem' });
+
+describe('encryptPrivateKey', () => {
+  test.runIf(hasOpenssl).each<KeyType>(['p256', 'ed25519', 'rsa'])(
+    'stretches the passphrase of a %s key 600,000 times by HMAC-SHA-256, and openssl reads it',
+    async (type) => {
+      const { privateKeyPem, publicKeyPem } = generateGatewayKey(type);
+      const encrypted = await encryptPrivateKey(privateKeyPem, PASSPHRASE);
+      const structure = openssl(['asn1parse', '-in', '@key'], { key: encrypted });
+      expect(structure).toMatch(/:PBES2\n/);
+      expect(structure).toMatch(/:PBKDF2\n/);
+      // 600,000 in hexadecimal.
+      expect(structure).toMatch(/INTEGER +:0927C0\n/);
+      expect(structure).toMatch(/:hmacWithSHA256\n/);
+      expect(structure).toMatch(/:aes-256-cbc\n/);
+      const pass = ['-passin', `pass:${PASSPHRASE}`];
+      const files = { key: encrypted };
+      expect(openssl(['pkey', '-in', '@key', ...pass, '-pubout'], files)).toBe(publicKeyPem);
+      const plain = openssl(['pkcs8', '-in', '@key', ...pass], files);
+      expect(plain).toBe(privateKeyPem);
+      expect(publicKeyOf(encrypted)).toBe(publicKeyPem);
+    }
+  );
+
+  test('leaves the event loop free while it works', async () => {
+    const { privateKeyPem } = generateGatewayKey();
+    let hasTurned = false;
+    setImmediate(() => {
+      hasTurned = true;
+    });
+    await encryptPrivateKey(privateKeyPem, PASSPHRASE);
+    expect(hasTurned).toBe(true);
+  });
+
+  test('encrypts again what was stretched less, and leaves alone what was stretched enough', async () => {
+    const { privateKeyPem, publicKeyPem } = generateGatewayKey();
+    const old = encryptedByNode(privateKeyPem);
+    const once = await encryptPrivateKey(old, PASSPHRASE);
+    expect(once).not.toBe(old);
+    expect(publicKeyOf(once)).toBe(publicKeyPem);
+    expect(await encryptPrivateKey(once, PASSPHRASE)).toBe(once);
+  });
+
+  test.runIf(hasOpenssl)('takes what openssl has encrypted in other ways', async () => {
+    const { privateKeyPem, publicKeyPem } = generateGatewayKey();
+    const pass = ['-passout', `pass:${PASSPHRASE}`];
+    for (const how of [
+      ['pkcs8', '-topk8', '-v2', 'aes-128-cbc', '-v2prf', 'hmacWithSHA512'],
+      ['pkcs8', '-topk8', '-scrypt'],
+      ['ec', '-aes256'],
+    ]) {
+      const theirs = openssl([...how, '-in', '@key', ...pass], { key: privateKeyPem });
+      const ours = await encryptPrivateKey(theirs, PASSPHRASE);
+      expect(ours, how.join(' ')).toMatch(/^-----BEGIN ENCRYPTED PRIVATE KEY-----/);
+      expect(publicKeyOf(ours)).toBe(publicKeyPem);
+    }
+  });
+
+  test('draws a new salt and vector each time', async () => {
+    const { privateKeyPem } = generateGatewayKey();
+    const twice = await Promise.all([1, 2].map(() => encryptPrivateKey(privateKeyPem, PASSPHRASE)));
+    expect(twice[0]).not.toBe(twice[1]);
+  });
+
+  test('refuses a wrong passphrase, a damaged text, and what is no key', async () => {
+    const { privateKeyPem } = generateGatewayKey();
+    const encrypted = await encryptPrivateKey(privateKeyPem, PASSPHRASE);
+    const lines = encrypted.split('\n');
+    const damaged = [lines[0], lines[2], ...lines.slice(3)].join('\n');
+    for (const [pem, passphrase] of [
+      [encrypted, 'wrong'],
+      [encryptedByNode(privateKeyPem), 'wrong'],
+      [damaged, PASSPHRASE],
+      ['no key', PASSPHRASE],
+    ] as const) {
+      await expect(encryptPrivateKey(pem, passphrase)).rejects.toThrow(CertificateError);
+    }
+  });
+
+  test('refuses a passphrase that protects nothing, or that OpenSSL could not take', async () => {
+    const { privateKeyPem } = generateGatewayKey();
+    for (const passphrase of ['', 'x'.repeat(1025), 'ß'.repeat(513)]) {
+      await expect(encryptPrivateKey(privateKeyPem, passphrase)).rejects.toThrow(ApiMisuseError);
+    }
+    const longest = await encryptPrivateKey(privateKeyPem, 'ß'.repeat(512));
+    expect(publicKeyOf(longest, 'ß'.repeat(512))).toEqual(publicKeyOf(privateKeyPem, ''));
+  });
+});
+
+describe('CertificateAuthority', () => {
+  test('is loaded from a key of either age, and from none by a wrong passphrase', async () => {
+    const { authority } = await scene();
+    const { certificatePem, privateKeyPem } = authority;
+    const common = { certificatePem, trustDomain: TRUST_DOMAIN, store: new MemoryStore() };
+    for (const key of [
+      await authority.encryptedPrivateKeyPem(PASSPHRASE),
+      encryptedByNode(privateKeyPem),
+    ]) {
+      const options = { ...common, privateKeyPem: key };
+      const again = await CertificateAuthority.load({ ...options, passphrase: PASSPHRASE });
+      expect(again.spkiHash).toBe(authority.spkiHash);
+      for (const wrong of [{}, { passphrase: 'wrong' }]) {
+        const loading = CertificateAuthority.load({ ...options, ...wrong });
+        await expect(loading).rejects.toThrow(CertificateError);
+      }
+    }
+  });
+});
