@@ -91,7 +91,7 @@ export class CloudTrust {
   }
 
   static async open(options: CloudTrustOptions): Promise<CloudTrust> {
-    const { trustDomain, config, state, store, log } = options;
+    const { trustDomain, config, state, log } = options;
     const passphrase = readPassphrase(config);
     const files = new CaFiles(state, passphrase);
     if (files.read() === undefined) {

@@ -14,6 +14,7 @@ import {
   identityOfCertificate,
   MemoryStore,
 } from '../../src/index.ts';
+import { spkiHashOfCertificate } from '../../src/pki/keys.ts';
 
 describe('Placement', () => {
   test('gives a site to the member with the fewest, and keeps it there', () => {
@@ -31,16 +32,28 @@ describe('Placement', () => {
 describe('refusalOf', () => {
   const certificates = new Map<string, X509Certificate>();
   const revoked = new Set<string>();
+  const revokedKeys = new Set<string>();
   let retiredCa: string;
   beforeAll(async () => {
     const trustDomain = 'openstack.test';
     const authority = await CertificateAuthority.create({ trustDomain, store: new MemoryStore() });
-    for (const site of ['site-a', 'site-b', 'site-c', 'site-r', 'site-a again']) {
+    for (const site of [
+      'site-a',
+      'site-b',
+      'site-c',
+      'site-r',
+      'site-a again',
+      'site-a with a stolen key',
+    ]) {
       const identity = { trustDomain, role: 'site', site: site.split(' ')[0]! } as const;
       const csrPem = createSigningRequest(generateGatewayKey().privateKeyPem);
       const { certificatePem, serial } = await authority.issue(csrPem, identity);
       certificates.set(site, new X509Certificate(certificatePem));
       if (site === 'site-a again') revoked.add(serial);
+      // Another certificate on this key was revoked.
+      if (site === 'site-a with a stolen key') {
+        revokedKeys.add(spkiHashOfCertificate(certificates.get(site)!));
+      }
     }
     const old = await CertificateAuthority.create({ trustDomain, store: new MemoryStore() });
     const identity = { trustDomain, role: 'site', site: 'site-a' } as const;
@@ -58,7 +71,7 @@ describe('refusalOf', () => {
       revocations: {
         sites: new Set(['site-r']),
         serials: revoked,
-        spkis: new Set<string>(),
+        spkis: revokedKeys,
       },
       retired: [retiredCa],
     });
@@ -71,6 +84,7 @@ describe('refusalOf', () => {
   test.each([
     ['site-a', undefined],
     ['site-a again', 'revoked'],
+    ['site-a with a stolen key', 'revoked'],
     ['site-a of before', 'untrusted'],
     ['site-r', 'revoked'],
     ['site-b', 'moved'],

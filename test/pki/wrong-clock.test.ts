@@ -153,6 +153,23 @@ describe('a clock that is fast once, while the store is pruned', () => {
     }
   });
 
+  test('leaves what has run out off the CRL, and lists it again when the clock is right', async () => {
+    const gateway = await Gateway.start();
+    const { serial } = await gateway.issue();
+    await gateway.authority.revoke({ serial });
+    const isListed = () => {
+      const base64 = gateway.authority.crlPem().replace(/-----.*-----/g, '');
+      return Buffer.from(base64, 'base64').toString('hex').includes(serial);
+    };
+    expect(isListed()).toBe(true);
+    gateway.aheadMs = 36 * DAY_MS;
+    expect(isListed()).toBe(true);
+    gateway.aheadMs = FAST_MS;
+    expect(isListed()).toBe(false);
+    await cleanUpWith(gateway, FAST_MS);
+    expect(isListed()).toBe(true);
+  });
+
   test('makes no used or expired token good again', async () => {
     const gateway = await Gateway.start();
     const used = await gateway.token();
