@@ -82,7 +82,14 @@ type Entry = readonly IpPrefix[] | typeof SOURCES;
 function parseEntries(path: string, entries: readonly string[]): Entry[] {
   return entries.map((text, i) => {
     if (text === SOURCES) return SOURCES;
-    return text === 'loopback' ? LOOPBACK : [parsePrefix(`${path}[${i}]`, text)];
+    if (text === 'loopback') return LOOPBACK;
+    if (/^[a-z]*$/i.test(text)) {
+      throw new ConfigError(
+        `${path}[${i}]`,
+        `"${text}" is not an IP prefix, nor "${SOURCES}" or "loopback"`
+      );
+    }
+    return [parsePrefix(`${path}[${i}]`, text)];
   });
 }
 
