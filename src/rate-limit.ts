@@ -15,6 +15,8 @@ export class RateLimit {
   readonly #maxKeys: number;
   /** The one that was seen longest ago first. */
   readonly #buckets = new Map<string, Bucket>();
+  /** The one that was seen last; it need not be moved to the end of the map again. */
+  #newest: string | undefined;
 
   /**
    * @param perSecond averaged
@@ -38,10 +40,14 @@ export class RateLimit {
     if (before === undefined) {
       if (this.#buckets.size >= this.#maxKeys) this.#forgetOldest();
       this.#buckets.set(key, { tokens: this.#burst - 1, atMs: nowMs });
+      this.#newest = key;
       return true;
     }
-    this.#buckets.delete(key);
-    this.#buckets.set(key, before);
+    if (key !== this.#newest) {
+      this.#buckets.delete(key);
+      this.#buckets.set(key, before);
+      this.#newest = key;
+    }
     const tokens = before.tokens + (nowMs - before.atMs) * this.#perMs;
     before.tokens = Math.min(tokens, this.#burst);
     before.atMs = nowMs;

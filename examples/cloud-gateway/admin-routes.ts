@@ -117,6 +117,7 @@ export function adminRoutes(gateway: CloudGateway): Record<string, AdminHandler>
           verdicts: verdicts[name],
         })),
         ...status,
+        dns: gateway.dnsCounters(),
         enrolment: gateway.enrolment.counters,
         renewals: control.renewals,
         ca: {

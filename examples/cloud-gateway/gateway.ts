@@ -54,7 +54,8 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
 
   try {
     checkProcesses(config);
-    const resolver = within('dns', () => new SiteResolver({ forward: config.dns.forward }));
+    const { listen: dnsListen, ...resolverOptions } = config.dns;
+    const resolver = within('dns', () => new SiteResolver(resolverOptions));
     opened.push(() => resolver.close());
 
     const state = new StateDirectory(config.stateDirectory);
@@ -135,13 +136,15 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
     controller.on('problem', (error) => log(`presence: ${error.message}`));
     controller.on('warning', ({ message }) => log(`addresses: ${message}`));
 
-    const serve = (snapshot: Snapshot) =>
-      resolver.setZone(Zone.compile(zoneDataOf(snapshot, [config.dns.listen.host])));
+    const serve = (snapshot: Snapshot) => {
+      resolver.setSources(snapshot.sources);
+      resolver.setZone(Zone.compile(zoneDataOf(snapshot, [dnsListen.host])));
+    };
     controller.on('snapshot', (snapshot) => {
       if (snapshot.site === CLOUD) serve(snapshot);
     });
     serve(controller.snapshot(CLOUD)!);
-    const dns = await DnsListener.listen({ resolver, ...config.dns.listen });
+    const dns = await DnsListener.listen({ resolver, ...dnsListen });
     opened.push(() => dns.close());
 
     const revoker = new Revoker({
@@ -241,6 +244,7 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
       control,
       members,
       placement,
+      dnsCounters: () => ({ ...resolver.counters, ...dns.counters }),
       config,
       reload,
       enrolment,

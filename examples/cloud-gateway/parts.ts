@@ -28,6 +28,8 @@ export interface CloudGateway {
   readonly members: Members;
   /** Which of them holds which site. */
   readonly placement: Placement;
+  /** Of the resolver and the listener for the cloud's own clients. */
+  dnsCounters(): Readonly<Record<string, number>>;
   readonly config: CloudConfig;
   /** Brings the desired state in force that the file has now. */
   reload(): Promise<ReloadReceipt>;

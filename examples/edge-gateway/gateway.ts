@@ -49,7 +49,8 @@ export async function startEdgeGateway(options: EdgeGatewayOptions): Promise<Edg
   };
 
   try {
-    const resolver = within('dns', () => new SiteResolver({ forward: config.dns.forward }));
+    const { listen: dnsListen, ...resolverOptions } = config.dns;
+    const resolver = within('dns', () => new SiteResolver(resolverOptions));
     opened.push(() => resolver.close());
 
     const state = new StateDirectory(config.stateDirectory);
@@ -70,18 +71,19 @@ export async function startEdgeGateway(options: EdgeGatewayOptions): Promise<Edg
     });
     opened.push(() => tunnel.close());
     const dataPlane = new EdgeDataPlane({ device, tunnel });
-    const dns = await DnsListener.listen({ resolver, ...config.dns.listen });
+    const dns = await DnsListener.listen({ resolver, ...dnsListen });
     opened.push(() => dns.close());
 
     const control = await ControlClient.open({
       site,
       store,
-      counters: () => countersOf(dataPlane, tunnel),
+      counters: () => countersOf(dataPlane, tunnel, { ...resolver.counters, ...dns.counters }),
     });
     opened.push(() => control.close());
     const apply = (snapshot: Snapshot) => {
       dataPlane.gate.setAddresses(snapshot);
-      resolver.setZone(Zone.compile(zoneDataOf(snapshot, [config.dns.listen.host])));
+      resolver.setSources(snapshot.sources);
+      resolver.setZone(Zone.compile(zoneDataOf(snapshot, [dnsListen.host])));
       log(`${site}: revision ${snapshot.revision}, ${snapshot.hosts.length} names`);
     };
     control.on('snapshot', apply);
@@ -147,10 +149,15 @@ function follow(
   });
 }
 
-/** What the cloud is told: every counter of this gateway that is not zero. */
-function countersOf({ gate, counters }: EdgeDataPlane, tunnel: Tunnel): Record<string, number> {
+/** What the cloud is told: every counter of this gateway; verdicts and those of DNS, if they are not zero. */
+function countersOf(
+  { gate, counters }: EdgeDataPlane,
+  tunnel: Tunnel,
+  dns: Readonly<Record<string, number>>
+): Record<string, number> {
   const named: Record<string, number> = { ...counters };
   for (const [name, count] of Object.entries(tunnel.counters)) named[`tunnel.${name}`] = count;
+  for (const [name, count] of Object.entries(dns)) if (count > 0) named[`dns.${name}`] = count;
   for (const direction of ['outbound', 'inbound'] as const) {
     for (const [verdict, count] of Object.entries(gate.counters(direction))) {
       if (count > 0) named[`${direction}${verdict}`] = count;

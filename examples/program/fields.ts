@@ -4,7 +4,7 @@
  */
 import { isIP } from 'node:net';
 import * as v from 'valibot';
-import type { ForwardRule, Schema } from 'virtual-presence';
+import type { ForwardRule, ResponseRateOptions, Schema } from 'virtual-presence';
 
 export interface HostPort {
   readonly host: string;
@@ -38,6 +38,10 @@ export const PathSchema: Schema<string> = v.pipe(v.string(), v.regex(/./, 'a pat
 export interface DnsConfig {
   readonly listen: HostPort;
   readonly forward: readonly ForwardRule[];
+  /** Who may ask; the library's default where absent. */
+  readonly allow?: readonly string[] | undefined;
+  /** Of answers by UDP; the library's defaults where absent. */
+  readonly rateLimit?: ResponseRateOptions | undefined;
 }
 
 export const DnsSchema: Schema<DnsConfig> = v.strictObject({
@@ -45,5 +49,15 @@ export const DnsSchema: Schema<DnsConfig> = v.strictObject({
   forward: v.optional(
     v.array(v.strictObject({ suffix: v.string(), upstreams: v.array(v.string()) })),
     []
+  ),
+  // The resolver checks what the prefixes and numbers are.
+  allow: v.optional(v.array(v.string())),
+  rateLimit: v.optional(
+    v.strictObject({
+      responsesPerSecond: v.optional(v.number()),
+      errorsPerSecond: v.optional(v.number()),
+      slip: v.optional(v.number()),
+      exempt: v.optional(v.array(v.string())),
+    })
   ),
 });

@@ -25,6 +25,7 @@ export {
   type SiteResolverCounters,
   type SiteResolverOptions,
 } from './resolver.ts';
+export type { ResponseRateOptions } from './response-rate.ts';
 export { Zone } from './zone.ts';
 export type {
   ZoneAnswer,

@@ -8,6 +8,7 @@ import { once } from 'node:events';
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import { IpAddress } from '../address.ts';
 import { EnvironmentError } from '../errors.ts';
+import { FairShare } from './fair-share.ts';
 import { integerWithin } from './limits.ts';
 import type { SiteResolver } from './resolver.ts';
 import { TcpConnection } from './tcp-connection.ts';
@@ -20,7 +21,11 @@ export interface DnsListenerOptions {
   readonly port?: number;
   /** How long a TCP connection may go without a whole query; default 10 000. */
   readonly tcpIdleTimeoutMs?: number;
-  /** TCP connections at a time; further ones are closed at once. Default 128. */
+  /**
+   * TCP connections at a time; further ones are closed at once. Default 128. Those of one client are
+   * never more than what is free for others: half of them when it is alone. All who may not ask count as
+   * one client.
+   */
   readonly maxTcpConnections?: number;
   /** Queries of one TCP connection that may wait for upstreams at a time; default 16. */
   readonly maxTcpInFlight?: number;
@@ -36,6 +41,8 @@ export interface DnsListenerCounters {
   tcpConnections: number;
   /** Connections over the limit. */
   tcpRefused: number;
+  /** Those of `tcpRefused` whose client had its share, while there was room for other clients. */
+  tcpOverShare: number;
 }
 
 /** Listens until `close`, which leaves the resolver as it is: others may use it too. */
@@ -47,11 +54,14 @@ export class DnsListener {
     udpDrops: 0,
     tcpConnections: 0,
     tcpRefused: 0,
+    tcpOverShare: 0,
   };
   readonly #resolver: SiteResolver;
   readonly #udp: UdpSocket;
   readonly #tcp: Server;
+  readonly #limits: Limits;
   readonly #connections = new Set<Socket>();
+  readonly #places: FairShare;
   readonly #maxUdpSending: number;
   #udpSending = 0;
   #closing: Promise<void> | undefined;
@@ -63,16 +73,11 @@ export class DnsListener {
     this.#resolver = options.resolver;
     this.#udp = udp;
     this.#tcp = tcp;
+    this.#limits = limits;
     this.#maxUdpSending = limits.maxUdpSending;
-    tcp.maxConnections = limits.maxTcpConnections;
-    tcp.on('drop', () => this.#counters.tcpRefused++);
-    tcp.on('connection', (socket) => {
-      this.#counters.tcpConnections++;
-      this.#connections.add(socket);
-      socket.on('close', () => this.#connections.delete(socket));
-      new TcpConnection(socket, this.#resolver, limits);
-    });
-    // accepting may fail for want of file descriptors; the server goes on
+    this.#places = new FairShare(limits.maxTcpConnections);
+    tcp.on('connection', (socket) => this.#onConnection(socket));
+    // Accepting may fail for want of file descriptors; the server goes on.
     tcp.on('error', () => this.#counters.tcpRefused++);
     udp.on('message', (query, client) => this.#onDatagram(query, client));
     udp.on('error', () => this.#counters.udpDrops++);
@@ -120,9 +125,28 @@ export class DnsListener {
     await Promise.all(closed);
   }
 
+  #onConnection(socket: Socket): void {
+    // A client that is gone already has no address.
+    const { remoteAddress: address = '' } = socket;
+    const client = this.#resolver.mayAsk(address) ? address : '';
+    if (!this.#places.take(client)) {
+      this.#counters.tcpRefused++;
+      if (!this.#places.isFull) this.#counters.tcpOverShare++;
+      socket.destroy();
+      return;
+    }
+    this.#counters.tcpConnections++;
+    this.#connections.add(socket);
+    socket.on('close', () => {
+      this.#connections.delete(socket);
+      this.#places.giveBack(client);
+    });
+    new TcpConnection(socket, address, this.#resolver, this.#limits);
+  }
+
   #onDatagram(query: Buffer, client: RemoteInfo): void {
     this.#counters.udpQueries++;
-    const answer = this.#resolver.resolve(query, 'udp');
+    const answer = this.#resolver.resolve(query, 'udp', client.address);
     if (answer instanceof Promise) void answer.then((bytes) => this.#sendDatagram(bytes, client));
     else this.#sendDatagram(answer, client);
   }

@@ -2,14 +2,18 @@
  * `SiteResolver`: one query as bytes to one answer as bytes, for the clients of one site.
  *
  * 1. What is no query is answered with its fault, or not at all.
- * 2. What we do not serve to anybody (EDNS versions, classes, zone transfers) is refused.
- * 3. A name in our zones is answered out of them, and never leaves the site.
- * 4. Any other name is forwarded by the rule of its longest suffix, without one refused.
+ * 2. An answer by UDP beyond the rate of the client's network is truncated or dropped.
+ * 3. A client that may not ask is refused.
+ * 4. What we do not serve to anybody (EDNS versions, classes, zone transfers) is refused.
+ * 5. A name in our zones is answered out of them, and never leaves the site.
+ * 6. Any other name is forwarded by the rule of its longest suffix. It is refused if there is none.
  *
  * Nothing is cached: our own answers are at hand, and the upstreams cache theirs.
  * @module
  */
 
+import { type Client, ClientTable } from './client-table.ts';
+import { FairShare } from './fair-share.ts';
 import { type ForwardRule, ForwardTable, type Upstream } from './forward-rules.ts';
 import { DnsForwarder, type Forwarder } from './forwarder.ts';
 import { integerWithin } from './limits.ts';
@@ -27,6 +31,7 @@ import {
   readUint16,
 } from './message.ts';
 import { RecordType } from './record.ts';
+import { ResponseRate, type ResponseRateOptions } from './response-rate.ts';
 import type { Zone } from './zone.ts';
 import type { ZoneAnswer } from './zone-data.ts';
 
@@ -35,6 +40,14 @@ export type DnsTransport = 'udp' | 'tcp';
 export interface SiteResolverOptions {
   /** Without one, and until `setZone`, every name is foreign. */
   readonly zone?: Zone;
+  /**
+   * Who may ask; all others are refused. Each entry is a prefix (`192.0.2.0/24`), an address, or a word:
+   * `sources` stands for the prefixes that `setSources` was given last, `loopback` for this machine's
+   * loopback. Default `['sources', 'loopback']`: before `setSources`, loopback alone.
+   */
+  readonly allow?: readonly string[] | undefined;
+  /** How many answers may go by UDP to one network. */
+  readonly rateLimit?: ResponseRateOptions | undefined;
   /** Who is asked for foreign names; none by default, so that they are refused. */
   readonly forward?: readonly ForwardRule[];
   /** Asks the upstreams; by default a `DnsForwarder`, which `close` ends. */
@@ -46,11 +59,16 @@ export interface SiteResolverOptions {
   readonly maxUdpBytes?: number;
   /** A longer query is malformed; in bytes, default 4096. */
   readonly maxQueryBytes?: number;
-  /** Queries that may wait for upstreams at a time; beyond, SERVFAIL. Default 512. */
+  /**
+   * Queries that may wait for upstreams at a time; beyond, SERVFAIL. Default 512. Those of one client
+   * are never more than what is free for others: half of them when it is alone.
+   */
   readonly maxForwarding?: number;
+  /** A clock in ms that never goes back, from any fixed point; default `performance.now`. */
+  readonly now?: () => number;
 }
 
-/** Cumulative; one of the first nine for each message, and the others beside it. */
+/** Cumulative; one of the first twelve for each message, and the others beside it. */
 export interface SiteResolverCounters {
   /** Answered out of our zones. */
   success: number;
@@ -68,10 +86,18 @@ export interface SiteResolverCounters {
   unsupported: number;
   /** Not answered: responses, and what is shorter than a header. */
   ignored: number;
-  /** Answers cut down to TC. */
+  /** REFUSED: the client is not one of `allow`. */
+  notAllowed: number;
+  /** Answered with TC alone: beyond the rate of the client's network. */
+  rateSlipped: number;
+  /** Not answered: beyond the rate of the client's network. */
+  rateDropped: number;
+  /** Answers that were too long for UDP, and were cut down to TC. */
   truncated: number;
   /** Those of `failed` that never got to ask. */
   overloaded: number;
+  /** Those of `overloaded` whose client had its share, while there was room for other clients. */
+  overShare: number;
 }
 
 /** Holds no socket: wire it to clients by `DnsListener`, or by your own. */
@@ -86,21 +112,26 @@ export class SiteResolver {
     malformed: 0,
     unsupported: 0,
     ignored: 0,
+    notAllowed: 0,
+    rateSlipped: 0,
+    rateDropped: 0,
     truncated: 0,
     overloaded: 0,
+    overShare: 0,
   };
   readonly #forwardTable: ForwardTable;
   readonly #forwarder: Forwarder;
   readonly #ownForwarder: DnsForwarder | undefined;
   readonly #maxUdpBytes: number;
   readonly #maxQueryBytes: number;
-  readonly #maxForwarding: number;
+  readonly #clients: ClientTable;
+  readonly #rate: ResponseRate;
+  readonly #forwarding: FairShare;
   /** `FLAG_RA` where there is somebody to ask, else 0. */
   readonly #recursion: number;
   #zone: Zone | undefined;
-  #forwarding = 0;
 
-  /** @throws {ConfigError} if a rule cannot be read or a limit is out of its range. */
+  /** @throws {ConfigError} if a rule or a prefix cannot be read or a limit is out of its range. */
   constructor(options: SiteResolverOptions = {}) {
     this.#zone = options.zone;
     this.#forwardTable = new ForwardTable(options.forward ?? []);
@@ -119,7 +150,12 @@ export class SiteResolver {
       MIN_UDP_LENGTH,
       MAX_MESSAGE_LENGTH
     );
-    this.#maxForwarding = integerWithin('maxForwarding', options.maxForwarding ?? 512, 0, 65_535);
+    this.#forwarding = new FairShare(
+      integerWithin('maxForwarding', options.maxForwarding ?? 512, 0, 65_535)
+    );
+    const { allow = ['sources', 'loopback'], rateLimit = {} } = options;
+    this.#clients = new ClientTable(allow, rateLimit.exempt ?? ['loopback']);
+    this.#rate = new ResponseRate(rateLimit, options.now ?? (() => performance.now()));
   }
 
   get counters(): Readonly<SiteResolverCounters> {
@@ -132,24 +168,61 @@ export class SiteResolver {
   }
 
   /**
+   * Replaces the prefixes that `sources` stands for in `allow`: the site's own hosts, as a `Snapshot`
+   * has them. Every query from now on is judged by the new ones.
+   *
+   * @throws {ConfigError} at `sources[i]` if one is no prefix; nothing is changed then.
+   */
+  setSources(prefixes: readonly string[]): void {
+    this.#clients.setSources(prefixes);
+  }
+
+  /** Whether queries from `address`, as `node:dgram` and `node:net` give it, are answered. */
+  mayAsk(address: string): boolean {
+    return this.#clients.find(address).mayAsk;
+  }
+
+  /**
    * Answers one message: at once out of our zones, by a promise when an upstream is asked. Never
    * throws or rejects, whatever the bytes are.
    *
    * @param query must not change until the answer is there.
-   * @returns `undefined` when no answer is owed: to a response, or to less than a header.
+   * @param address where it comes from, as `node:dgram` and `node:net` give it. Text that is no address
+   *   may not ask.
+   * @returns `undefined` when there is no answer: to a response, to less than a header, and by UDP
+   *   beyond the rate of the client's network.
    */
   resolve(
     query: Uint8Array,
-    transport: DnsTransport
+    transport: DnsTransport,
+    address: string
   ): Uint8Array | undefined | Promise<Uint8Array | undefined> {
     const parsed = parseQuery(query, this.#maxQueryBytes);
     if (parsed === undefined) {
       this.#counters.ignored++;
       return undefined;
     }
-    if (typeof parsed === 'number') {
+    const client = this.#clients.find(address);
+    const isFault = typeof parsed === 'number';
+    if (transport === 'udp') {
+      const verdict = this.#rate.judge(client, isFault || !client.mayAsk);
+      if (verdict === 'drop') {
+        this.#counters.rateDropped++;
+        return undefined;
+      }
+      // An error is never truncated: it has nothing that TCP would bring.
+      if (verdict === 'truncate' && !isFault) {
+        this.#counters.rateSlipped++;
+        return this.#slip(parsed);
+      }
+    }
+    if (isFault) {
       this.#counters[parsed === Rcode.FormErr ? 'malformed' : 'unsupported']++;
       return encodeFault(query, parsed);
+    }
+    if (!client.mayAsk) {
+      this.#counters.notAllowed++;
+      return this.#encode(parsed, transport, Rcode.Refused);
     }
     if (parsed.edns !== undefined && parsed.edns.version !== 0) {
       this.#counters.unsupported++;
@@ -166,7 +239,7 @@ export class SiteResolver {
     }
     const upstreams = this.#forwardTable.match(parsed.name);
     if (upstreams === undefined) return this.#refuse(parsed, transport);
-    return this.#forward(parsed, transport, upstreams);
+    return this.#forward(parsed, transport, upstreams, client);
   }
 
   /** Ends the exchanges with upstreams of the resolver's own forwarder; their queries fail. */
@@ -182,13 +255,14 @@ export class SiteResolver {
   async #forward(
     query: Query,
     transport: DnsTransport,
-    upstreams: readonly Upstream[]
+    upstreams: readonly Upstream[],
+    { name }: Client
   ): Promise<Uint8Array> {
-    if (this.#forwarding >= this.#maxForwarding) {
+    if (!this.#forwarding.take(name)) {
       this.#counters.overloaded++;
+      if (!this.#forwarding.isFull) this.#counters.overShare++;
       return this.#fail(query, transport);
     }
-    this.#forwarding++;
     try {
       const reply = await this.#forwarder.exchange(query, upstreams);
       return reply === undefined
@@ -198,8 +272,17 @@ export class SiteResolver {
       // an injected forwarder broke its promise, or gave less than a header
       return this.#fail(query, transport);
     } finally {
-      this.#forwarding--;
+      this.#forwarding.giveBack(name);
     }
+  }
+
+  /**
+   * Answers with TC and no records, so that the client asks again by TCP. RA is always set: glibc takes
+   * an answer without records, AA and RA for that of a server which knows nothing, and never looks at TC.
+   */
+  #slip(query: Query): Uint8Array {
+    const reply = { rcode: Rcode.NoError, flags: FLAG_TC | FLAG_RA, ...NO_RECORDS };
+    return encodeReply(query, reply, this.#maxUdpBytes, this.#maxUdpBytes);
   }
 
   #fail(query: Query, transport: DnsTransport): Uint8Array {

@@ -16,6 +16,7 @@ export interface TcpConnectionLimits {
 /** Takes over a fresh socket, made with `allowHalfOpen`; lives as long as it. */
 export class TcpConnection {
   readonly #socket: Socket;
+  readonly #address: string;
   readonly #resolver: SiteResolver;
   readonly #maxInFlight: number;
   readonly #decoder = new FrameDecoder();
@@ -24,8 +25,15 @@ export class TcpConnection {
   #inFlight = 0;
   #clientEnded = false;
 
-  constructor(socket: Socket, resolver: SiteResolver, limits: TcpConnectionLimits) {
+  /** @param address of the client, which the socket does not say any more once it is closed */
+  constructor(
+    socket: Socket,
+    address: string,
+    resolver: SiteResolver,
+    limits: TcpConnectionLimits
+  ) {
     this.#socket = socket;
+    this.#address = address;
     this.#resolver = resolver;
     this.#maxInFlight = limits.maxInFlight;
     this.#idle = setTimeout(() => this.#onIdle(), limits.idleTimeoutMs);
@@ -63,7 +71,7 @@ export class TcpConnection {
   }
 
   #answer(query: Buffer): void {
-    const answer = this.#resolver.resolve(query, 'tcp');
+    const answer = this.#resolver.resolve(query, 'tcp', this.#address);
     if (!(answer instanceof Promise)) {
       this.#send(answer);
       return;

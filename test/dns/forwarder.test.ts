@@ -13,7 +13,7 @@ import {
   Zone,
 } from '../../src/dns/index.ts';
 import { ConfigError } from '../../src/errors.ts';
-import { type Answer, decodeAnswer, query, ZONE, ZONE_DATA } from './scene.ts';
+import { type Answer, decodeAnswer, LOCAL, query, ZONE, ZONE_DATA } from './scene.ts';
 
 const cleanups: (() => unknown)[] = [];
 afterEach(async () => {
@@ -65,9 +65,10 @@ async function ask(
   resolver: SiteResolver,
   name: string,
   type = 'A',
-  transport: 'udp' | 'tcp' = 'udp'
+  transport: 'udp' | 'tcp' = 'udp',
+  address = LOCAL
 ): Promise<Answer> {
-  return decodeAnswer(await resolver.resolve(query(name, type), transport));
+  return decodeAnswer(await resolver.resolve(query(name, type), transport, address));
 }
 
 /** Turns a query into a reply without records. */
@@ -97,7 +98,7 @@ describe('SiteResolver forwarding', () => {
       ['openstack.test', 'MX'],
       ['7.15.64.100.in-addr.arpa', 'PTR'],
     ] as const) {
-      expect(resolver.resolve(query(name, type), 'udp')).toBeInstanceOf(Uint8Array);
+      expect(resolver.resolve(query(name, type), 'udp', LOCAL)).toBeInstanceOf(Uint8Array);
     }
     expect((await ask(resolver, 'nova.openstack.test')).flag_ra).toBe(true);
     expect(Object.values(upstream.counters).every((count) => count === 0)).toBe(true);
@@ -274,14 +275,39 @@ describe('SiteResolver forwarding', () => {
 
   test('answers SERVFAIL at once when as many as allowed are waiting', async () => {
     const silent = await startFake(() => []);
-    const resolver = site([silent.address], { maxForwarding: 2 });
-    const waiting = [ask(resolver, 'a.example.org'), ask(resolver, 'b.example.org')];
-    expect((await ask(resolver, 'c.example.org')).rcode).toBe('SERVFAIL');
-    expect(resolver.counters).toMatchObject({ overloaded: 1, failed: 1 });
+    const resolver = site([silent.address], { maxForwarding: 2, allow: ['192.0.2.0/24'] });
+    const waiting = ['192.0.2.1', '192.0.2.2'].map((client) =>
+      ask(resolver, 'a.example.org', 'A', 'udp', client)
+    );
+    expect((await ask(resolver, 'c.example.org', 'A', 'udp', '192.0.2.3')).rcode).toBe('SERVFAIL');
+    expect(resolver.counters).toMatchObject({ overloaded: 1, overShare: 0, failed: 1 });
     resolver.close();
     for (const answer of await Promise.all(waiting)) expect(answer.rcode).toBe('SERVFAIL');
     expect(resolver.counters).toMatchObject({ overloaded: 1, failed: 3 });
-    expect((await ask(resolver, 'd.example.org')).rcode).toBe('SERVFAIL');
+    expect((await ask(resolver, 'd.example.org', 'A', 'udp', '192.0.2.3')).rcode).toBe('SERVFAIL');
+  });
+
+  test('leaves room for other clients when one wants every place, and gives places back', async () => {
+    const held: (() => void)[] = [];
+    const forwarder: Forwarder = {
+      exchange: () => new Promise((resolve) => held.push(() => resolve(undefined))),
+    };
+    const resolver = site(['192.0.2.53'], { forwarder, allow: ['192.0.2.0/24'] });
+    const from = (client: string, count: number): Promise<Answer>[] =>
+      Array.from({ length: count }, (_, i) =>
+        ask(resolver, `n${i}.example.org`, 'A', i % 2 === 0 ? 'udp' : 'tcp', client)
+      );
+    const greedy = from('192.0.2.1', 600);
+    expect(held).toHaveLength(256); // half of 512
+    expect(resolver.counters).toMatchObject({ overloaded: 344, overShare: 344 });
+    const honest = from('192.0.2.2', 100);
+    expect(held).toHaveLength(356);
+    for (const end of held.splice(0)) end();
+    await Promise.all([...greedy, ...honest]);
+    const again = from('192.0.2.1', 256);
+    expect(held).toHaveLength(256);
+    for (const end of held) end();
+    await Promise.all(again);
   });
 
   test.each<[string, Forwarder['exchange']]>([
@@ -301,7 +327,7 @@ describe('SiteResolver forwarding', () => {
     });
     const asked = query('x-openstack.test', 'A');
     asked[asked.indexOf('-')] = '.'.charCodeAt(0);
-    await site([echo.address]).resolve(asked, 'udp');
+    await site([echo.address]).resolve(asked, 'udp', LOCAL);
     expect(received!.subarray(2)).toEqual(asked.subarray(2));
   });
 });

@@ -227,6 +227,49 @@ describe('DnsListener over TCP', () => {
       .toBe(1);
   });
 
+  test('leaves room for other clients when one opens all the connections it can', async () => {
+    const listener = await listen({ maxTcpConnections: 8 });
+    const from = async (localAddress: string): Promise<Socket> => {
+      const socket = connect({ port: listener.port, host: listener.host, localAddress });
+      cleanups.push(() => socket.destroy());
+      socket.on('error', () => {});
+      await once(socket, 'connect');
+      socket.resume();
+      return socket;
+    };
+    const greedy: Socket[] = [];
+    for (let i = 0; i < 12; i++) greedy.push(await from('127.0.0.2'));
+    await expect.poll(() => listener.counters.tcpRefused).toBe(8);
+    expect(listener.counters).toMatchObject({ tcpConnections: 4, tcpOverShare: 8 });
+    const asked = encodeFrame(query('keystone.openstack.test', 'A'));
+    expect(await askTcp(listener.port, [asked], '127.0.0.3')).toHaveLength(1);
+    for (const socket of greedy) socket.destroy();
+    await expect
+      .poll(async () => (await askTcp(listener.port, [asked], '127.0.0.2').catch(() => [])).length)
+      .toBe(1);
+  });
+
+  test('counts all who may not ask as one client, and refuses what they ask', async () => {
+    const listener = await listen({ maxTcpConnections: 8, allow: ['127.0.0.3'] });
+    const asked = encodeFrame(query('keystone.openstack.test', 'A'));
+    for (let i = 10; i < 20; i++) {
+      const socket = connect({
+        port: listener.port,
+        host: listener.host,
+        localAddress: `127.0.0.${i}`,
+      });
+      cleanups.push(() => socket.destroy());
+      socket.on('error', () => {});
+      await once(socket, 'connect');
+    }
+    await expect.poll(() => listener.counters.tcpOverShare).toBe(6);
+    const [answer] = await askTcp(listener.port, [asked], '127.0.0.3');
+    expect(decodeAnswer(answer).rcode).toBe('NOERROR');
+    const outsider = await listen({ allow: ['127.0.0.3'] });
+    const [refusal] = await askTcp(outsider.port, [asked], '127.0.0.4');
+    expect(decodeAnswer(refusal).rcode).toBe('REFUSED');
+  });
+
   test('survives a client that resets while its query waits for an upstream', async () => {
     const { forwarder, release, waiting } = heldForwarder();
     const listener = await listen({ zone: ZONE, forward: FORWARD, forwarder });

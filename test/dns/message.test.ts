@@ -3,12 +3,12 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { encodeFrame, FrameDecoder } from '../../src/dns/framing.ts';
 import { SiteResolver } from '../../src/dns/index.ts';
-import { decodeAnswer, query, ZONE } from './scene.ts';
+import { decodeAnswer, LOCAL, query, ZONE } from './scene.ts';
 
 const resolver = new SiteResolver({ zone: ZONE });
 
 function resolve(bytes: Uint8Array, transport: 'udp' | 'tcp' = 'udp'): Buffer | undefined {
-  const answer = resolver.resolve(bytes, transport);
+  const answer = resolver.resolve(bytes, transport, LOCAL);
   if (answer instanceof Promise) throw new Error('nothing is forwarded here');
   return answer && Buffer.from(answer);
 }
@@ -219,7 +219,11 @@ describe('a query', () => {
     ['TCP', undefined, 'tcp', 512, false],
   ] as const)('for 60 addresses over %s', (_, size, transport, maxUdpBytes, truncated) => {
     const small = new SiteResolver({ zone: ZONE, maxUdpBytes });
-    const bytes = small.resolve(query('large.openstack.test', 'A', size), transport) as Buffer;
+    const bytes = small.resolve(
+      query('large.openstack.test', 'A', size),
+      transport,
+      LOCAL
+    ) as Buffer;
     const answer = decodeAnswer(bytes);
     expect(answer.flag_tc).toBe(truncated);
     expect(answer.answers).toHaveLength(truncated ? 0 : 60);

@@ -35,6 +35,9 @@ export const ZONE_DATA: ZoneData = {
   nameserverAddresses: ['100.64.0.1'],
 };
 
+/** A client that may ask, and whose answers have no rate, whatever the resolver was given. */
+export const LOCAL = '127.0.0.1';
+
 export const ZONE: Zone = Zone.compile(ZONE_DATA);
 
 /** What dns-packet decodes besides what its types say. */
@@ -70,8 +73,8 @@ export function decodeAnswer(bytes: Uint8Array | undefined): Answer {
   return decode(Buffer.from(bytes)) as Answer;
 }
 
-/** Sends one datagram and resolves to the first that comes back. */
-export function askUdp(port: number, message: Uint8Array): Promise<Buffer> {
+/** Sends one datagram from `source` and resolves to the first that comes back. */
+export function askUdp(port: number, message: Uint8Array, source: string = LOCAL): Promise<Buffer> {
   return new Promise((resolve, reject) => {
     const socket = createSocket('udp4');
     socket.on('error', reject);
@@ -79,19 +82,29 @@ export function askUdp(port: number, message: Uint8Array): Promise<Buffer> {
       socket.close();
       resolve(reply);
     });
-    socket.send(message, port, '127.0.0.1');
+    socket.bind(0, source, () => socket.send(message, port, '127.0.0.1'));
   });
 }
 
 /**
- * Writes `chunks` to a TCP connection one after the other, then ends its sending half; resolves to
+ * Writes `chunks` to a TCP connection from `source` one after the other, then ends its sending half; resolves to
  * the messages that came until the far side closed.
  */
-export function askTcp(port: number, chunks: readonly Uint8Array[]): Promise<Buffer[]> {
+export function askTcp(
+  port: number,
+  chunks: readonly Uint8Array[],
+  source: string = LOCAL
+): Promise<Buffer[]> {
   return new Promise((resolve, reject) => {
     const decoder = new FrameDecoder();
     const replies: Buffer[] = [];
-    const socket = connect({ port, host: '127.0.0.1', noDelay: true, allowHalfOpen: true });
+    const socket = connect({
+      port,
+      host: '127.0.0.1',
+      localAddress: source,
+      noDelay: true,
+      allowHalfOpen: true,
+    });
     const send = (i: number): void => {
       if (i === chunks.length) socket.end();
       else socket.write(chunks[i]!, () => setImmediate(send, i + 1));

@@ -78,6 +78,20 @@ export const FAULTS_OF_BOTH: readonly ConfigFault[] = [
     says: /"192\.0\.2\.256" is not an address/,
   },
   {
+    fault: 'a client of DNS that is no prefix',
+    spoil: set('dns.allow', ['sources', 'everybody']),
+    line: '- everybody',
+    key: 'dns.allow[1]',
+    says: /"everybody" is not an IP prefix, nor "sources" or "loopback"$/,
+  },
+  {
+    fault: 'a rate of DNS answers out of its range',
+    spoil: set('dns.rateLimit', { slip: 11 }),
+    line: 'slip: 11',
+    key: 'dns.rateLimit.slip',
+    says: /^11 is not an integer from 0 to 10/,
+  },
+  {
     fault: 'a device of a kind that there is not',
     spoil: set('device.type', 'tap'),
     line: 'type: tap',

@@ -21,7 +21,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   audit: ['errors', 'store'],
   allocator: ['address', 'errors'],
   pki: ['connection-gate', 'errors', 'key-exchange', 'store'],
-  dns: ['address', 'errors'],
+  dns: ['address', 'errors', 'rate-limit'],
   registry: ['address', 'errors', 'schema', 'store'],
   translator: ['address', 'errors', 'packet', 'port-range'],
   device: ['address', 'errors', 'packet'],
