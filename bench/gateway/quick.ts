@@ -14,7 +14,7 @@ import { parseArgs } from 'node:util';
 import { MAX_PACKET_LENGTH, MemoryDevice, VNET_HEADER_LENGTH } from 'virtual-presence';
 import { startCloudGateway } from '../../examples/cloud-gateway/gateway.ts';
 import { startEdgeGateway } from '../../examples/edge-gateway/gateway.ts';
-import { eventually, freePorts } from '../../test/e2e/gateway-process.ts';
+import { eventually } from '../../test/e2e/gateway-process.ts';
 import { type Ends, framed, tcpPacket } from '../../test/oracle/packets.ts';
 
 interface Shape {
@@ -99,13 +99,10 @@ async function main(): Promise<void> {
 async function startPair(directory: string): Promise<Pair> {
   const [siteDevice, site] = MemoryDevice.pair();
   const [cloudDevice, cloud] = MemoryDevice.pair();
-  const cloudPorts = await freePorts();
-  const edgePorts = await freePorts();
   const log: string[] = [];
   const logLine = (line: string) => log.push(line);
   // Never opened: the devices are given.
   const device = { type: 'tun', name: 'vp0', mtu: 1500, routes: [], proxyArp: [] } as const;
-  const tunnel = { host: LOOPBACK, port: cloudPorts.tunnel };
   const realm = { sources: ['10.0.0.0/24'], pools: ['10.0.0.128/25'], zone: 'example.test' };
   const desired = {
     sites: [
@@ -120,12 +117,12 @@ async function startPair(directory: string): Promise<Pair> {
       trustDomain: 'example.test',
       stateDirectory: join(directory, 'cloud'),
       device,
-      tunnel,
+      tunnel: ANY_PORT,
       enrolment: {
-        listen: { host: LOOPBACK, port: cloudPorts.enrolment },
-        endpoints: [`https://${LOOPBACK}:${cloudPorts.enrolment}`],
+        listen: ANY_PORT,
+        endpoints: [`https://${LOOPBACK}:0`],
       },
-      dns: { listen: { host: LOOPBACK, port: cloudPorts.dns }, forward: [] },
+      dns: { listen: ANY_PORT, forward: [] },
       adminSocket: join(directory, 'admin.sock'),
       trust: { keyType: 'p256', intermediate: false, certificateLifetimeSeconds: 86_400 },
       ttlSeconds: 30,
@@ -138,15 +135,15 @@ async function startPair(directory: string): Promise<Pair> {
   const home = join(directory, 'edge');
   mkdirSync(home);
   const tokenFile = join(home, 'token');
-  const { endpoints } = gateway.config.enrolment;
+  const { enrolmentEndpoints: endpoints, listening } = gateway;
   writeFileSync(tokenFile, await gateway.authority.createToken({ site: SITE, endpoints }));
   const edge = await startEdgeGateway({
     config: {
       stateDirectory: home,
       tokenFile,
-      cloud: [tunnel],
+      cloud: listening.tunnels,
       device,
-      dns: { listen: { host: LOOPBACK, port: edgePorts.dns }, forward: [] },
+      dns: { listen: ANY_PORT, forward: [] },
     },
     openDevice: async () => siteDevice,
     log: logLine,
@@ -288,6 +285,7 @@ const WARM_UP_MS = 1_000;
 const RUN_MS = 3_000;
 const STALL_MS = 2_000;
 const LOOPBACK = '127.0.0.1';
+const ANY_PORT = { host: LOOPBACK, port: 0 };
 const HOST = '10.0.0.5';
 const SITE = 'site-a';
 const PORT = 5672;

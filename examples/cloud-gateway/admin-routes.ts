@@ -108,6 +108,7 @@ export function adminRoutes(gateway: CloudGateway): Record<string, AdminHandler>
       const { verdicts, ...status } = await members.status(names);
       return {
         pid: process.pid,
+        listening: gateway.listening,
         sites: names.map((name) => ({
           name,
           process: name === CLOUD ? undefined : placement.holderOf(name),
@@ -165,7 +166,7 @@ export function adminRoutes(gateway: CloudGateway): Record<string, AdminHandler>
       const { site, lifetimeSeconds } = parseSchema(TokenSchema, body);
       const token = await authority.createToken({
         site: edgeSite({ site }),
-        endpoints: gateway.config.enrolment.endpoints,
+        endpoints: gateway.enrolmentEndpoints,
         ...(lifetimeSeconds === undefined ? {} : { lifetimeMs: lifetimeSeconds * 1000 }),
       });
       gateway.audit.token(site);

@@ -20,8 +20,9 @@ import {
   type TunnelCredentials,
   type TunnelRefusal,
 } from 'virtual-presence';
+import type { HostPort } from '../program/fields.ts';
 import type { AccessTable } from './access.ts';
-import type { Member, MemberHooks, MemberStatus, SiteTunnel } from './member.ts';
+import type { Member, MemberAddresses, MemberHooks, MemberStatus, SiteTunnel } from './member.ts';
 import type { ControllerCalls, MemberCalls, MemberStart, TunnelDetails } from './member-calls.ts';
 import { type Calls, Wire } from './wire.ts';
 
@@ -45,11 +46,14 @@ export class ChildMember implements Member {
   #wire: Wire<MemberCalls> | undefined;
   readonly #tunnels = new Map<number, RemoteTunnel>();
   #startedMs = 0;
+  /** With the port that it took when it was first open, so that it is found there after a restart. */
+  #tunnelAddress: HostPort;
   #isClosing = false;
 
   constructor(options: ChildMemberOptions, hooks: MemberHooks) {
     this.#options = options;
     this.#hooks = hooks;
+    this.#tunnelAddress = options.tunnel;
   }
 
   load(plan: TranslationPlan): void {
@@ -61,7 +65,7 @@ export class ChildMember implements Member {
   }
 
   /** @throws {EnvironmentError} if it does not come up. */
-  async open(): Promise<void> {
+  async open(): Promise<MemberAddresses> {
     this.#startedMs = performance.now();
     const child = fork(process.argv[1]!, [MEMBER_ARGUMENT], { serialization: 'advanced' });
     this.#child = child;
@@ -75,14 +79,17 @@ export class ChildMember implements Member {
       if (isOpen && !this.#isClosing) void this.#openAgain(`${signal ?? code}`);
     });
     try {
-      const { device, tunnel, limits, plan, access } = this.#options;
+      const { device, limits, plan, access } = this.#options;
+      const tunnel = this.#tunnelAddress;
       const credentials = this.#options.credentials();
       // From here on it hears of what changes.
       this.#wire = wire;
       const known = { plan: plan(), access: access() };
       const start = { number, device, tunnel, limits, credentials, ...known };
-      await wire.ask('open', start);
+      const addresses = await wire.ask('open', start);
+      this.#tunnelAddress = addresses.tunnel;
       isOpen = true;
+      return addresses;
     } catch (error) {
       if (this.#wire === wire) this.#wire = undefined;
       if (child.connected) child.disconnect();

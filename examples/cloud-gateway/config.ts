@@ -17,7 +17,7 @@ import {
   type DnsConfig,
   DnsSchema,
   type HostPort,
-  HostPortSchema,
+  ListenSchema,
   PathSchema,
 } from '../program/fields.ts';
 
@@ -28,11 +28,14 @@ export interface CloudConfig {
   /** How many processes carry packets; with more than one, this one does not. 1 if absent. */
   readonly processes?: number;
   readonly device: DeviceConfig;
-  /** Where edges connect; a second process listens on the port behind, and so on. */
+  /**
+   * Where edges connect. The first process listens on this port, the second one on the next port, and so on;
+   * with port 0 each process takes a free port.
+   */
   readonly tunnel: HostPort;
   readonly enrolment: {
     readonly listen: HostPort;
-    /** The same as edges reach it. */
+    /** The same as edges reach it. Port 0 stands for the port of `listen`. */
     readonly endpoints: readonly string[];
   };
   readonly dns: DnsConfig;
@@ -101,9 +104,9 @@ export const CloudConfigSchema: Schema<CloudConfig> = v.strictObject({
     1
   ),
   device: DeviceSchema,
-  tunnel: HostPortSchema,
+  tunnel: ListenSchema,
   enrolment: v.strictObject({
-    listen: HostPortSchema,
+    listen: ListenSchema,
     endpoints: v.pipe(
       v.array(endpoint),
       v.check(({ length }) => length >= 1 && length <= 8, 'expected 1 to 8 endpoints')
@@ -155,6 +158,7 @@ export function checkProcesses({ processes = 1, device, tunnel, enrolment }: Clo
   if (device.type !== 'tun') {
     throw new ConfigError('processes', `${processes} need a device of type tun, one for each`);
   }
+  if (tunnel.port === 0) return;
   const last = tunnel.port + processes - 1;
   if (last > 65_535) {
     throw new ConfigError('tunnel', `${processes} processes need as many ports, up to ${last}`);

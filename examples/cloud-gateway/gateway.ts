@@ -23,13 +23,14 @@ import {
 } from 'virtual-presence';
 import { within } from '../program/config-file.ts';
 import { StateDirectory } from '../program/files.ts';
+import { readyLine } from '../program/listening.ts';
 import { type Access, isIssuedByOne } from './access.ts';
 import { adminRoutes } from './admin-routes.ts';
 import { AuditTrail } from './audit.ts';
 import { type CloudConfig, checkProcesses } from './config.ts';
 import type { RefusedPeer, SiteTunnel } from './member.ts';
 import { Members } from './members.ts';
-import type { CloudGateway } from './parts.ts';
+import type { CloudGateway, CloudListening } from './parts.ts';
 import { Placement } from './placement.ts';
 import { CloudTrust } from './trust.ts';
 
@@ -97,8 +98,9 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
       isRetired: (certificate) => isIssuedByOne(trust.retired, certificate),
       holderOf: (site) =>
         registry.site(site) === undefined ? undefined : placement.holderOf(site),
+      portOf: (member) => members.portOf(member),
     };
-    const members = new Members(
+    const members: Members = new Members(
       {
         config,
         credentials: () => trust.credentials,
@@ -107,6 +109,7 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
         access: () => access,
         accessTable: () => ({
           holders: new Map(edgeSites().map((site) => [site, placement.holderOf(site)])),
+          ports: members.ports,
           revocations: revocations.table,
           retired: trust.retired.map(String),
         }),
@@ -235,7 +238,13 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
       onOutcome: (outcome) => audit.enrolment(outcome),
     });
     opened.push(() => enrolment.close());
-    await enrolment.listen(config.enrolment.listen);
+    const { port } = await enrolment.listen(config.enrolment.listen);
+    const listening: CloudListening = {
+      tunnels: members.addresses.map(({ tunnel }) => tunnel),
+      enrolment: { host: config.enrolment.listen.host, port },
+      dns: { host: dns.host, port: dns.port },
+      ...(members.addresses[0]?.device && { device: members.addresses[0].device }),
+    };
 
     const gateway: CloudGateway = {
       registry,
@@ -246,6 +255,10 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
       placement,
       dnsCounters: () => ({ ...resolver.counters, ...dns.counters }),
       config,
+      listening,
+      enrolmentEndpoints: config.enrolment.endpoints.map((text) =>
+        text.replace(/:0+$/, `:${port}`)
+      ),
       reload,
       enrolment,
       audit,
@@ -261,7 +274,7 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
     });
     opened.push(() => admin.close());
     members.start();
-    log(`cloud gateway ready, tunnels on ${config.tunnel.host}:${config.tunnel.port}`);
+    log(readyLine('cloud gateway', listening));
     return gateway;
   } catch (error) {
     await close();

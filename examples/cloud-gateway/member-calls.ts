@@ -12,7 +12,7 @@ import type {
 import type { HostPort } from '../program/fields.ts';
 import type { AccessTable } from './access.ts';
 import type { ConnectionLimits } from './config.ts';
-import type { Member, MemberHooks, SiteTunnel } from './member.ts';
+import type { Member, MemberAddresses, MemberHooks, SiteTunnel } from './member.ts';
 
 /** All that a member needs to begin with. */
 export interface MemberStart {
@@ -27,7 +27,7 @@ export interface MemberStart {
 
 /** What the controller may call. */
 export type MemberCalls = {
-  open(start: MemberStart): Promise<void>;
+  open(start: MemberStart): Promise<MemberAddresses>;
   load(plan: TranslationPlan): void;
   bind(presence: Presence): void;
   access(table: AccessTable): void;

@@ -67,8 +67,9 @@ export function runMember(): void {
         }
       );
       member.load(plan);
-      await member.open();
+      const addresses = await member.open();
       member.start();
+      return addresses;
     },
     load: (plan) => member?.load(plan),
     bind: (presence) => member?.bind(presence),

@@ -31,13 +31,14 @@ import {
   type VerdictCounters,
 } from 'virtual-presence';
 import type { HostPort } from '../program/fields.ts';
+import { deviceAddress } from '../program/listening.ts';
 import { type Access, refusalOf } from './access.ts';
 import type { ConnectionLimits } from './config.ts';
 
 /** A member as the controller sees it. What it is told, it does in that order. */
 export interface Member extends PlanTarget {
-  /** Opens the device, and listens for tunnels. */
-  open(): Promise<void>;
+  /** Opens the device, and listens for tunnels. Resolves with where it does. */
+  open(): Promise<MemberAddresses>;
   /** Begins to move packets. */
   start(): void;
   /** What `Access` says has changed. */
@@ -60,6 +61,13 @@ export interface Member extends PlanTarget {
   presenceUses(): Promise<readonly PresenceUse[]>;
   explain(packet: Uint8Array, realm: string): Promise<Explanation>;
   close(): Promise<void>;
+}
+
+/** Where a member listens, with the ports that it has taken. */
+export interface MemberAddresses {
+  readonly tunnel: HostPort;
+  /** Where a UDP device receives; absent for other devices. */
+  readonly device?: HostPort;
 }
 
 export interface MemberStatus {
@@ -106,7 +114,7 @@ export interface RefusedPeer {
 
 export interface MemberOptions {
   readonly number: number;
-  /** Where member 0 listens; the others do on the ports behind. */
+  /** Where this member listens; port 0 takes a free one. */
   readonly tunnel: HostPort;
   readonly limits: ConnectionLimits;
   readonly credentials: () => TunnelCredentials;
@@ -141,7 +149,7 @@ export class LocalMember implements Member {
     this.#translator.bind(presence);
   }
 
-  async open(): Promise<void> {
+  async open(): Promise<MemberAddresses> {
     const { number, tunnel, limits, credentials, access, openDevice } = this.#options;
     const { admit, onRefused } = this.#hooks;
     this.#device = await openDevice();
@@ -154,12 +162,11 @@ export class LocalMember implements Member {
     });
     const limitUnsent = await loadUnsentLimit();
     this.#listener = await MtlsTunnel.listen({
-      host: tunnel.host,
-      port: tunnel.port + number,
+      ...tunnel,
       ...credentials(),
       ...limits,
       ...(limitUnsent === undefined ? {} : { limitUnsent }),
-      authorize: (candidate) => refusalOf(candidate, access(), number, tunnel.port),
+      authorize: (candidate) => refusalOf(candidate, access(), number),
       onRefused: ({ remoteAddress, code, reason, identity, serial }) => {
         const site = identity?.role === 'site' ? identity.site : undefined;
         onRefused({ remoteAddress, code, reason, site, serial });
@@ -168,6 +175,7 @@ export class LocalMember implements Member {
     this.#listener.on('tunnel', (accepted) => this.#onTunnel(accepted));
     // They may have changed while all of that was opened.
     this.#listener.updateCredentials(credentials());
+    return { tunnel: { host: tunnel.host, port: this.#listener.port }, ...deviceAddress(device) };
   }
 
   start(): void {

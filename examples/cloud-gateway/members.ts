@@ -20,11 +20,12 @@ import {
   type TunSetup,
 } from 'virtual-presence';
 import { lackOfLan, lanOf, type TunConfig } from '../program/device.ts';
+import type { HostPort } from '../program/fields.ts';
 import { type Access, type AccessTable, movedTo } from './access.ts';
 import { ChildMember } from './child-member.ts';
 import type { CloudConfig } from './config.ts';
 import { KernelRoutes } from './kernel-routes.ts';
-import { LocalMember, type Member, type MemberHooks } from './member.ts';
+import { LocalMember, type Member, type MemberAddresses, type MemberHooks } from './member.ts';
 import type { Placement } from './placement.ts';
 
 export interface MembersOptions {
@@ -57,6 +58,8 @@ export class Members implements PlanTarget {
   readonly #routes: KernelRoutes;
   readonly #log: (line: string) => void;
   #setup: TunSetup | undefined;
+  /** By member; empty until all of them are open. */
+  #addresses: readonly MemberAddresses[] = [];
   #moves: Promise<void> = Promise.resolve();
 
   constructor(options: MembersOptions, hooks: MemberHooks) {
@@ -68,8 +71,9 @@ export class Members implements PlanTarget {
       log: hooks.log,
     });
     if (config.processes === undefined || config.processes === 1) {
-      const { tunnel, limits = {} } = config;
+      const { limits = {} } = config;
       const { credentials } = options;
+      const tunnel = this.#tunnelAddress(0);
       const member = { number: 0, tunnel, limits, credentials, access, openDevice };
       this.#list = [new LocalMember(member, hooks)];
       return;
@@ -102,6 +106,27 @@ export class Members implements PlanTarget {
     (this.#partition ?? this.#list[0]!).bind(presence);
   }
 
+  /** Where each member listens; empty until all of them are open. */
+  get addresses(): readonly MemberAddresses[] {
+    return this.#addresses;
+  }
+
+  /** The port where a member listens for tunnels; undefined while it is yet to take a free one. */
+  portOf(member: number): number | undefined {
+    const { port } = this.#addresses[member]?.tunnel ?? this.#tunnelAddress(member);
+    return port === 0 ? undefined : port;
+  }
+
+  /** The same for all members, without those whose port is not known yet. */
+  get ports(): ReadonlyMap<number, number> {
+    const ports = new Map<number, number>();
+    for (const member of this.#list.keys()) {
+      const port = this.portOf(member);
+      if (port !== undefined) ports.set(member, port);
+    }
+    return ports;
+  }
+
   /** Opens devices and ports. */
   async open(): Promise<void> {
     const { device } = this.#options.config;
@@ -110,9 +135,12 @@ export class Members implements PlanTarget {
       for (const prefix of device.routes) await forgetRoutes(prefix);
     }
     const openings = await Promise.allSettled(this.#list.map((member) => member.open()));
-    for (const opening of openings) {
+    this.#addresses = openings.map((opening) => {
       if (opening.status === 'rejected') throw opening.reason;
-    }
+      return opening.value;
+    });
+    // Where each of them listens is news to the others if they took free ports.
+    this.refreshAccess();
     if (this.#partition === undefined || device.type !== 'tun') return;
     for (const problem of [...(await this.#configure(device)), ...lackOfLan(device)]) {
       this.#log(`device: ${problem}`);
@@ -231,13 +259,13 @@ export class Members implements PlanTarget {
 
   #newChild(number: number, hooks: MemberHooks): ChildMember {
     const { config, credentials, accessTable } = this.#options;
-    const { mtu, tunnel } = { ...config, ...config.device };
+    const { mtu } = config.device;
     const name = this.#deviceName(number);
     return new ChildMember(
       {
         number,
         device: { name, mtu },
-        tunnel,
+        tunnel: this.#tunnelAddress(number),
         limits: config.limits ?? {},
         credentials,
         plan: () => this.#partition!.part(number),
@@ -246,6 +274,12 @@ export class Members implements PlanTarget {
       },
       hooks
     );
+  }
+
+  /** Where a member is to listen: on the configured port plus its number, or on a free port if that is 0. */
+  #tunnelAddress(member: number): HostPort {
+    const { host, port } = this.#options.config.tunnel;
+    return { host, port: port === 0 ? 0 : port + member };
   }
 
   /** The configured name for member 0; the number at its end counted up for the others. */
@@ -261,7 +295,7 @@ export class Members implements PlanTarget {
    * learn of it. What is on the way meanwhile is dropped silently.
    */
   async #move(site: string, to: number): Promise<void> {
-    const { placement, config } = this.#options;
+    const { placement } = this.#options;
     const from = placement.holderOf(site);
     if (from === to || this.#partition === undefined) return;
     placement.move(site, to);
@@ -269,7 +303,7 @@ export class Members implements PlanTarget {
     this.refreshAccess();
     await this.#list[to]!.settled();
     await this.#routes.sync();
-    await this.#list[from]!.handOver(site, movedTo(site, to, config.tunnel.port));
+    await this.#list[from]!.handOver(site, movedTo(site, to, this.portOf(to)));
     for (const other of this.#list.keys()) {
       if (other !== to) this.#partition.reload(other);
     }

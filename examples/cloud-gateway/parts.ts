@@ -13,6 +13,8 @@ import type {
   RevocationReceipt,
   RevocationScope,
 } from 'virtual-presence';
+import type { HostPort } from '../program/fields.ts';
+import type { Listening } from '../program/listening.ts';
 import type { AuditTrail } from './audit.ts';
 import type { CloudConfig } from './config.ts';
 import type { Members } from './members.ts';
@@ -31,6 +33,9 @@ export interface CloudGateway {
   /** Of the resolver and the listener for the cloud's own clients. */
   dnsCounters(): Readonly<Record<string, number>>;
   readonly config: CloudConfig;
+  readonly listening: CloudListening;
+  /** For tokens: `enrolment.endpoints` of the file, with the port that was taken where the file says 0. */
+  readonly enrolmentEndpoints: readonly string[];
   /** Brings the desired state in force that the file has now. */
   reload(): Promise<ReloadReceipt>;
   readonly enrolment: EnrolmentServer;
@@ -49,6 +54,13 @@ export interface CloudGateway {
     options?: { readonly ca?: CaMaterial | undefined; readonly force?: boolean | undefined }
   ): Promise<void>;
   close(): Promise<void>;
+}
+
+/** Where a cloud gateway listens. */
+export interface CloudListening extends Listening {
+  /** By process. */
+  readonly tunnels: readonly HostPort[];
+  readonly enrolment: HostPort;
 }
 
 export interface ReloadReceipt {

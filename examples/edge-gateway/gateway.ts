@@ -20,6 +20,7 @@ import {
 import { within } from '../program/config-file.ts';
 import { tunnelCredentials } from '../program/credentials.ts';
 import { StateDirectory } from '../program/files.ts';
+import { deviceAddress, type Listening, readyLine } from '../program/listening.ts';
 import { CertificateKeeper, MENDABLE } from './certificate-keeper.ts';
 import type { EdgeConfig } from './config.ts';
 import { EdgeTrust } from './trust.ts';
@@ -35,6 +36,7 @@ export interface EdgeGateway {
   readonly control: ControlClient;
   readonly dataPlane: EdgeDataPlane;
   readonly tunnel: Tunnel;
+  readonly listening: Listening;
   /** Rejects when the cloud refuses this edge before it was ever up: the set-up is wrong. */
   readonly failed: Promise<never>;
   close(): Promise<void>;
@@ -97,8 +99,12 @@ export async function startEdgeGateway(options: EdgeGatewayOptions): Promise<Edg
     failed.catch(() => {});
 
     dataPlane.start();
-    log(`edge gateway of ${site} ready`);
-    return { site, control, dataPlane, tunnel, failed, close };
+    const listening: Listening = {
+      dns: { host: dns.host, port: dns.port },
+      ...deviceAddress(device),
+    };
+    log(readyLine(`edge gateway of ${site}`, listening));
+    return { site, control, dataPlane, tunnel, listening, failed, close };
   } catch (error) {
     await close();
     throw error;

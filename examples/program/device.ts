@@ -12,7 +12,7 @@ import {
   SocketDevice,
   wholeNumber,
 } from 'virtual-presence';
-import { AddressPortSchema, type HostPort, PathSchema } from './fields.ts';
+import { AddressPortSchema, type HostPort, ListenAddressSchema, PathSchema } from './fields.ts';
 import { log } from './run.ts';
 
 export interface TunConfig {
@@ -60,7 +60,7 @@ export const DeviceSchema: Schema<DeviceConfig> = v.variant('type', [
   v.pipe(
     v.strictObject({
       type: v.literal('udp'),
-      local: AddressPortSchema,
+      local: ListenAddressSchema,
       peer: AddressPortSchema,
       mtu,
     }),

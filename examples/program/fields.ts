@@ -11,26 +11,43 @@ export interface HostPort {
   readonly port: number;
 }
 
-/** `192.0.2.1:7443`, `[2001:db8::1]:7443` or `gateway.example.org:7443`. */
-export const HostPortSchema: Schema<HostPort> = v.pipe(
-  v.string(),
-  v.regex(/^(\[[0-9a-f:.]+\]|[a-z0-9.-]+):\d{1,5}$/i, 'a host and port such as 192.0.2.1:7443'),
-  v.transform((text) => {
-    const at = text.lastIndexOf(':');
-    return { host: text.slice(0, at).replace(/^\[|\]$/g, ''), port: Number(text.slice(at + 1)) };
-  }),
-  v.check(({ port }) => port >= 1 && port <= 65_535, 'expected a port from 1 to 65535'),
-  v.check(
-    ({ host }) => isIP(host) !== 0 || !/^[\d.]+$|:/.test(host),
-    'expected an IP address or a host name before the port'
-  )
-);
+/** Where to connect: `192.0.2.1:7443`, `[2001:db8::1]:7443` or `gateway.example.org:7443`. */
+export const HostPortSchema: Schema<HostPort> = hostPort(1);
 
-/** The same without host names: what is bound must not depend on a name server. */
-export const AddressPortSchema: Schema<HostPort> = v.pipe(
-  HostPortSchema,
-  v.check(({ host }) => isIP(host) !== 0, 'expected an IP address, not a name, before the port')
-);
+/** Where to listen: the same, and port 0 takes a free port of the system's choice. */
+export const ListenSchema: Schema<HostPort> = hostPort(0);
+
+/** Where datagrams go: an address, because a lookup would make the device depend on a name server. */
+export const AddressPortSchema: Schema<HostPort> = withAddress(HostPortSchema);
+
+/** Where to bind: an address for the same reason, and port 0 takes a free port. */
+export const ListenAddressSchema: Schema<HostPort> = withAddress(ListenSchema);
+
+function hostPort(leastPort: number): Schema<HostPort> {
+  return v.pipe(
+    v.string(),
+    v.regex(/^(\[[0-9a-f:.]+\]|[a-z0-9.-]+):\d{1,5}$/i, 'a host and port such as 192.0.2.1:7443'),
+    v.transform((text) => {
+      const at = text.lastIndexOf(':');
+      return { host: text.slice(0, at).replace(/^\[|\]$/g, ''), port: Number(text.slice(at + 1)) };
+    }),
+    v.check(
+      ({ port }) => port >= leastPort && port <= 65_535,
+      `expected a port from ${leastPort} to 65535`
+    ),
+    v.check(
+      ({ host }) => isIP(host) !== 0 || !/^[\d.]+$|:/.test(host),
+      'expected an IP address or a host name before the port'
+    )
+  );
+}
+
+function withAddress(schema: Schema<HostPort>): Schema<HostPort> {
+  return v.pipe(
+    schema,
+    v.check(({ host }) => isIP(host) !== 0, 'expected an IP address, not a name, before the port')
+  );
+}
 
 /** Relative to the file that it stands in. */
 export const PathSchema: Schema<string> = v.pipe(v.string(), v.regex(/./, 'a path'));
@@ -45,7 +62,7 @@ export interface DnsConfig {
 }
 
 export const DnsSchema: Schema<DnsConfig> = v.strictObject({
-  listen: AddressPortSchema,
+  listen: ListenAddressSchema,
   forward: v.optional(
     v.array(v.strictObject({ suffix: v.string(), upstreams: v.array(v.string()) })),
     []

@@ -76,7 +76,7 @@ export class Host {
   }
 
   /** Runs a program on the host to its end. */
-  async run(command: readonly string[], timeoutMs = 15_000): Promise<Output> {
+  async run(command: readonly string[], timeoutMs = 60_000): Promise<Output> {
     const child = this.spawn(command);
     const timer = setTimeout(() => child.kill('SIGKILL'), timeoutMs);
     const output = { stdout: '', stderr: '' };

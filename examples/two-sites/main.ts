@@ -22,7 +22,7 @@ const INSIDE = 'VP_DEMO_INSIDE';
 const MISSING = 77;
 const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const;
 /** What the scene may take to end when it is told to, in ms. */
-const END_TIMEOUT_MS = 3_000;
+const END_TIMEOUT_MS = 10_000;
 
 const { [INSIDE]: inside } = process.env;
 if (inside !== undefined) await runInside(inside);

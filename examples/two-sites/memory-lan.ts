@@ -47,7 +47,7 @@ export class MemoryLan {
     from: string,
     to: Address,
     payload: string,
-    timeoutMs = 1000
+    timeoutMs = 10_000
   ): Promise<Buffer | undefined> {
     const port = this.#nextPort++;
     if (this.#nextPort > 60_000) this.#nextPort = 40_000;
@@ -57,7 +57,7 @@ export class MemoryLan {
   }
 
   /** Resolves to the round-trip time in ms, or undefined after `timeoutMs`. */
-  async ping(from: string, to: string, timeoutMs = 1000): Promise<number | undefined> {
+  async ping(from: string, to: string, timeoutMs = 10_000): Promise<number | undefined> {
     const start = performance.now();
     const answer = this.#answerTo(`echo ${from} ${to}`, timeoutMs);
     this.#send(from, to, Protocol.Icmp, echo(ECHO_REQUEST, Buffer.from('virtual presence')));

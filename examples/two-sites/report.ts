@@ -69,11 +69,17 @@ export function expect(condition: boolean, otherwise: string): asserts condition
   if (!condition) throw new Error(otherwise);
 }
 
+/**
+ * How long after a revocation data may still come, in ms: milliseconds where the machine has nothing else to do; this
+ * tells it from a tunnel that was left open.
+ */
+export const LATEST_MS = 5_000;
+
 /** Asks again and again until there is an answer; what it asks may throw meanwhile. */
 export async function eventually<T>(
   what: string,
   ask: () => Promise<T | undefined> | T | undefined,
-  timeoutMs = 10_000
+  timeoutMs = 60_000
 ): Promise<T> {
   const deadline = performance.now() + timeoutMs;
   let last = '';

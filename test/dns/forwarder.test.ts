@@ -13,6 +13,7 @@ import {
   Zone,
 } from '../../src/dns/index.ts';
 import { ConfigError } from '../../src/errors.ts';
+import { refusingUdpPort } from '../refusing-port.ts';
 import { type Answer, decodeAnswer, LOCAL, query, ZONE, ZONE_DATA } from './scene.ts';
 
 const cleanups: (() => unknown)[] = [];
@@ -41,14 +42,11 @@ async function startFake(reply: (query: Buffer) => Buffer[]): Promise<{ address:
   return { address: `127.0.0.1:${(socket.address() as AddressInfo).port}` };
 }
 
-/** An address of loopback that was free a moment ago: UDP there is answered by ICMP. */
+/** An address of loopback where UDP is answered by ICMP. */
 async function deadAddress(): Promise<string> {
-  const socket = createSocket('udp4').bind(0, '127.0.0.1');
-  await once(socket, 'listening');
-  const { port } = socket.address();
-  socket.close();
-  await once(socket, 'close');
-  return `127.0.0.1:${port}`;
+  const nobody = await refusingUdpPort();
+  cleanups.push(() => nobody.close());
+  return `127.0.0.1:${nobody.port}`;
 }
 
 function site(upstreams: string[], options: SiteResolverOptions = {}): SiteResolver {

@@ -14,7 +14,7 @@ import {
 } from '../../src/index.ts';
 import { FrameType, type TunnelCredentials } from '../../src/tunnel/index.ts';
 import { HELLO, RawPeer } from '../tunnel/raw-peer.ts';
-import { admin, desired, freePorts, REALM, Workspace } from './gateway-process.ts';
+import { admin, desired, REALM, Workspace } from './gateway-process.ts';
 
 const workspace = new Workspace();
 const running: CloudGateway[] = [];
@@ -24,6 +24,7 @@ afterEach(async () => {
 afterAll(() => workspace.remove());
 
 const HOST = '127.0.0.1';
+const ANY_PORT = { host: HOST, port: 0 };
 
 interface Scene {
   readonly gateway: CloudGateway;
@@ -35,7 +36,6 @@ interface Scene {
 
 /** @param home keeps the state, also of a gateway that was there before */
 async function start(file: unknown = desired(), home = workspace.newDirectory()): Promise<Scene> {
-  const ports = await freePorts();
   const [device] = MemoryDevice.pair({ mtu: 1500 });
   const log: string[] = [];
   const scene: { file: unknown } = { file };
@@ -46,12 +46,12 @@ async function start(file: unknown = desired(), home = workspace.newDirectory())
       adminSocket: join(home, 'admin.sock'),
       // never opened: the device is given
       device: { type: 'tun', name: 'vp0', mtu: 1500, routes: [], proxyArp: [] },
-      tunnel: { host: HOST, port: ports.tunnel },
+      tunnel: ANY_PORT,
       enrolment: {
-        listen: { host: HOST, port: ports.enrolment },
-        endpoints: [`https://${HOST}:${ports.enrolment}`],
+        listen: ANY_PORT,
+        endpoints: [`https://${HOST}:0`],
       },
-      dns: { listen: { host: HOST, port: ports.dns }, forward: [] },
+      dns: { listen: ANY_PORT, forward: [] },
       trust: { keyType: 'p256', intermediate: false, certificateLifetimeSeconds: 86_400 },
       ttlSeconds: 30,
       desired: file,
@@ -61,7 +61,7 @@ async function start(file: unknown = desired(), home = workspace.newDirectory())
     reread: (apply) => apply(scene.file).then(() => []),
   });
   running.push(gateway);
-  return Object.assign(scene, { gateway, log, tunnelPort: ports.tunnel });
+  return Object.assign(scene, { gateway, log, tunnelPort: gateway.listening.tunnels[0]!.port });
 }
 
 async function certified({ authority }: CloudGateway, site: string): Promise<TunnelCredentials> {
@@ -170,4 +170,14 @@ test('a revoked site that was away and comes back by reload is blocked until rei
   const answer = await admin(socket, 'DELETE', '/v1/revocations', { site: 'site-a' });
   expect(answer.status).toBe(200);
   expect(controller.snapshot('site-a')).toBeDefined();
+});
+
+test('a gateway that is closed listens nowhere: its ports are free', async () => {
+  const listeners = () =>
+    process.getActiveResourcesInfo().filter((each) => /^(TCPServerWrap|UDPWrap)$/.test(each));
+  await start();
+  // Tunnels, enrolment and DNS over TCP, and DNS over UDP.
+  await vi.waitFor(() => expect(listeners()).toHaveLength(4));
+  await running.pop()!.close();
+  expect(listeners()).toEqual([]);
 });

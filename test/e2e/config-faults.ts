@@ -120,7 +120,7 @@ export const FAULTS_OF_CLOUD: readonly ConfigFault[] = [
     spoil: set('tunnel', '127.0.0.1:70000'),
     line: 'tunnel: 127.0.0.1:70000',
     key: 'tunnel',
-    says: /^expected a port from 1 to 65535$/,
+    says: /^expected a port from 0 to 65535$/,
   },
   {
     fault: 'an endpoint at no possible address',
@@ -254,6 +254,20 @@ export const FAULTS_OF_CLOUD: readonly ConfigFault[] = [
 ];
 
 export const FAULTS_OF_EDGE: readonly ConfigFault[] = [
+  {
+    fault: 'port 0 where it is to dial',
+    spoil: set('cloud', ['127.0.0.1:0']),
+    line: '- 127.0.0.1:0',
+    key: 'cloud[0]',
+    says: /^expected a port from 1 to 65535$/,
+  },
+  {
+    fault: 'port 0 where packets are to go',
+    spoil: set('device.peer', '127.0.0.1:0'),
+    line: 'peer: 127.0.0.1:0',
+    key: 'device.peer',
+    says: /^expected a port from 1 to 65535$/,
+  },
   {
     fault: 'no endpoint of the cloud',
     spoil: set('cloud', []),

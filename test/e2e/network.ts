@@ -65,7 +65,7 @@ export class Host {
   }
 
   /** Runs a program to its end. */
-  run(command: readonly string[], seconds: number = 15): Promise<Output> {
+  run(command: readonly string[], seconds: number = 60): Promise<Output> {
     const program = this.start(command, seconds);
     program.child.stdin!.end();
     return program.ended;
@@ -126,7 +126,7 @@ export class Program {
   }
 
   /** Waits until what it has printed matches. */
-  async printed(pattern: RegExp, deadlineMs: number = 10_000): Promise<void> {
+  async printed(pattern: RegExp, deadlineMs: number = 90_000): Promise<void> {
     const { child } = this;
     await eventually(
       `${pattern} of ${child.spawnargs.join(' ')}`,
@@ -165,7 +165,7 @@ export class Network {
   async newHost(name: string, nameServer: string | undefined): Promise<Host> {
     const resolvConf = join(this.#directory, `${name}.resolv.conf`);
     const servers = nameServer === undefined ? '' : `nameserver ${nameServer}\n`;
-    writeFileSync(resolvConf, `${servers}options timeout:2 attempts:2\n`);
+    writeFileSync(resolvConf, `${servers}options timeout:5 attempts:3\n`);
     const script = 'mount --bind "$0" "$(readlink -f /etc/resolv.conf)" && exec "$@"';
     const holder = await startHolder([
       ...enter(this.root.pid, '--mount', '--net', '--pid'),

@@ -32,7 +32,7 @@ const skipReason = whatIsMissing({
 const isSkipped = skipReason !== undefined && process.env.CI === undefined;
 const title = `protocols between sites${isSkipped ? ` (skipped: ${skipReason})` : ''}`;
 
-describe.skipIf(isSkipped)(title, { timeout: 30_000 }, () => {
+describe.skipIf(isSkipped)(title, { timeout: 120_000 }, () => {
   let workspace: Workspace | undefined;
   let network: Network | undefined;
   let scene: Scene;

@@ -10,7 +10,7 @@ test('the first example of the README runs and prints what its comments say', ()
   const [, before, code] = /^([\s\S]*?)```ts\n([\s\S]*?)```/.exec(readme)!;
   expect(before!.split('\n').length).toBeLessThan(30);
   // Inside the repository, so that the package's own name leads to its sources.
-  const file = fileURLToPath(new URL('readme-example.tmp.mts', import.meta.url));
+  const file = fileURLToPath(new URL(`readme-example-${process.pid}.tmp.mts`, import.meta.url));
   writeFileSync(file, code!);
   try {
     const { stdout, stderr } = spawnSync(process.execPath, ['--import', 'tsx', file], {

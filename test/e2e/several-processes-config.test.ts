@@ -5,7 +5,6 @@ import { afterAll, describe, expect, test } from 'vitest';
 import {
   type Config,
   cloudConfig,
-  freePorts,
   killGateways,
   outcome,
   Workspace,
@@ -46,7 +45,7 @@ describe('a cloud gateway’s file', () => {
     ],
   ];
   test.each(faults)('with %j is refused', async (change, says) => {
-    const config = { ...cloudConfig(await freePorts()), ...change };
+    const config = { ...cloudConfig(), ...change };
     const path = writeConfig(workspace.newDirectory(), config);
     const { code, complaint } = await outcome('cloud-gateway', [path]);
     expect(complaint).toMatch(/^cloud-gateway: [^\n]*$/);
@@ -59,7 +58,7 @@ describe('a cloud gateway’s file', () => {
     async () => {
       // The name of the second one, with a number that has grown by a digit, is too long for Linux.
       const device = { ...TUN, name: 'abcdefghijklmn9' };
-      const config = { ...cloudConfig(await freePorts()), processes: 2, device };
+      const config = { ...cloudConfig(), processes: 2, device };
       const path = writeConfig(workspace.newDirectory(), config);
       const user = process.getuid?.() === 0 ? [] : ['--user', '--map-root-user'];
       const wrapper = ['unshare', ...user, '--net'];

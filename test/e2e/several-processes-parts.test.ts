@@ -41,6 +41,7 @@ describe('refusalOf', () => {
       'site-a',
       'site-b',
       'site-c',
+      'site-d',
       'site-r',
       'site-a again',
       'site-a with a stolen key',
@@ -67,6 +68,12 @@ describe('refusalOf', () => {
       holders: new Map([
         ['site-a', 0],
         ['site-b', 1],
+        ['site-d', 2],
+      ]),
+      // Two that are not one behind the other; member 2 has not said yet which one it took.
+      ports: new Map([
+        [0, 7443],
+        [1, 40_123],
       ]),
       revocations: {
         sites: new Set(['site-r']),
@@ -88,20 +95,21 @@ describe('refusalOf', () => {
     ['site-a of before', 'untrusted'],
     ['site-r', 'revoked'],
     ['site-b', 'moved'],
+    ['site-d', 'shutdown'],
     ['site-c', 'unknown-site'],
   ])('at member 0, the certificate of %s: %s', (who, code) => {
-    expect(refusalOf(candidate(who), access(), 0, 7443)?.code).toBe(code);
+    expect(refusalOf(candidate(who), access(), 0)?.code).toBe(code);
   });
 
   test('no site is called as the cloud is', () => {
     const cloud = { trustDomain: 'openstack.test', role: 'site', site: 'cloud' } as const;
     const named = { ...candidate('site-a'), identity: cloud };
-    expect(refusalOf(named, access(), 0, 7443)?.code).toBe('unknown-site');
+    expect(refusalOf(named, access(), 0)?.code).toBe('unknown-site');
   });
 
   test('names the port of the member that holds the site', () => {
-    expect(refusalOf(candidate('site-b'), access(), 0, 7443)?.endpoint).toEqual({ port: 7444 });
-    expect(refusalOf(candidate('site-a'), access(), 1, 7443)?.endpoint).toEqual({ port: 7443 });
+    expect(refusalOf(candidate('site-b'), access(), 0)?.endpoint).toEqual({ port: 40_123 });
+    expect(refusalOf(candidate('site-a'), access(), 1)?.endpoint).toEqual({ port: 7443 });
   });
 });
 

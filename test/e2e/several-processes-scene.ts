@@ -10,6 +10,7 @@
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import type { CloudListening } from '../../examples/cloud-gateway/parts.ts';
 import {
   admin,
   type Config,
@@ -51,6 +52,7 @@ export interface Hosts {
 
 export interface Status {
   readonly pid: number;
+  readonly listening: CloudListening;
   readonly sites: readonly {
     readonly name: string;
     readonly process?: number;
@@ -62,6 +64,8 @@ export interface Status {
 export class Scene {
   readonly hosts: Hosts;
   readonly gateway: Host;
+  /** The machines of the edge gateways. */
+  readonly gateways: Readonly<Record<'a' | 'b', Host>>;
   readonly edges: Readonly<Record<'a' | 'b', GatewayProcess>>;
   cloud: GatewayProcess;
   readonly #home: string;
@@ -69,18 +73,26 @@ export class Scene {
   private constructor(
     hosts: Hosts,
     gateway: Host,
+    gateways: Scene['gateways'],
     edges: Scene['edges'],
     cloud: GatewayProcess,
     home: string
   ) {
     this.hosts = hosts;
     this.gateway = gateway;
+    this.gateways = gateways;
     this.edges = edges;
     this.cloud = cloud;
     this.#home = home;
   }
 
-  static async start(network: Network, directory: string, processes: number): Promise<Scene> {
+  /** @param firstPort of the tunnels; with 0 each process takes a free one */
+  static async start(
+    network: Network,
+    directory: string,
+    processes: number,
+    firstPort: number = FIRST_PORT
+  ): Promise<Scene> {
     await network.root.sh('ip link add wan type bridge && ip link set wan up');
     const device = {
       type: 'tun',
@@ -119,12 +131,13 @@ export class Scene {
       adminSocket: './admin.sock',
       processes,
       device,
-      tunnel: `${CLOUD_WAN}:7443`,
+      tunnel: `${CLOUD_WAN}:${firstPort}`,
       enrolment: { listen: `${CLOUD_WAN}:7440`, endpoints: [`https://${CLOUD_WAN}:7440`] },
       dns: { listen: '10.0.0.1:53' },
       desired: DESIRED,
     });
     const cloud = await startCloud(gateway, home);
+    const { tunnels } = await cloud.listening<CloudListening>();
     const edge = async (site: 'a' | 'b', host: Host): Promise<GatewayProcess> => {
       const path = join(directory, `site-${site}`);
       mkdirSync(path);
@@ -135,7 +148,7 @@ export class Scene {
       const config: Config = {
         stateDirectory: './state',
         tokenFile: './token',
-        cloud: [`${CLOUD_WAN}:7443`],
+        cloud: [`${CLOUD_WAN}:${tunnels[0]!.port}`],
         device,
         dns: { listen: '10.0.0.1:53' },
       };
@@ -144,7 +157,8 @@ export class Scene {
       return process;
     };
     const [edgeA, edgeB] = await Promise.all([edge('a', gatewayA), edge('b', gatewayB)]);
-    return new Scene({ service, a, b }, gateway, { a: edgeA, b: edgeB }, cloud, home);
+    const gateways = { a: gatewayA, b: gatewayB };
+    return new Scene({ service, a, b }, gateway, gateways, { a: edgeA, b: edgeB }, cloud, home);
   }
 
   /** Signals the cloud gateway, not what has started it here, and returns how it ended. */
@@ -237,6 +251,7 @@ const PROGRAM: readonly string[] = [
   'tsx',
   'test/e2e/several-processes-host.ts',
 ];
+const FIRST_PORT = 7443;
 /** Longer than all tests; the programs end with the network. */
 const LIFETIME_SECONDS = 600;
-const START_DEADLINE_MS = 30_000;
+const START_DEADLINE_MS = 90_000;

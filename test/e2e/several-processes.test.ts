@@ -5,7 +5,7 @@
  */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { eventually, killGateways, Workspace } from './gateway-process.ts';
-import { Network, whatIsMissing } from './network.ts';
+import { type Host, Network, whatIsMissing } from './network.ts';
 import {
   CLOSED_PORT,
   type Hosts,
@@ -47,8 +47,10 @@ describe.skipIf(isSkipped).each([1, 2])(`a cloud gateway of %i${reason}`, (proce
     workspace?.remove();
   });
 
-  test('has its sites in as many processes', async () => {
-    const { sites, processes: all } = await scene.status();
+  test('has its sites in as many processes, and their ports one behind the other', async () => {
+    const { sites, processes: all, listening } = await scene.status();
+    const ports = listening.tunnels.map(({ port }) => port);
+    expect(ports).toEqual([7443, 7444].slice(0, processes));
     expect(sites.map(({ process }) => process)).toEqual([undefined, 0, processes - 1]);
     expect(new Set(all.map(({ pid }) => pid)).size).toBe(processes);
     const links = await scene.gateway.sh('ip -o link show type tun');
@@ -224,6 +226,57 @@ describe.skipIf(isSkipped).each([1, 2])(`a cloud gateway of %i${reason}`, (proce
     expect(await scene.killCloud('TERM')).toMatchObject({ code: 0, complaint: '' });
     expect(await scene.gateway.sh('ip -o link show type tun')).toBe('');
     expect(await scene.gateway.sh('ip route')).not.toMatch(/vp\d|unreachable/);
+  });
+});
+
+describe.skipIf(isSkipped)(`a cloud gateway of 2 on ports of the system’s choice${reason}`, () => {
+  let workspace: Workspace | undefined;
+  let network: Network | undefined;
+  let scene: Scene;
+  const portsOf = async () => (await scene.status()).listening.tunnels.map(({ port }) => port);
+  /** Ports of the cloud gateway at which an edge has a connection. */
+  const portsAtCloud = async (edge: Host) => {
+    const connections = await edge.sh('ss -Htn state established');
+    const ports = [...connections.matchAll(/198\.51\.100\.1:(\d+)/g)].map((match) =>
+      Number(match[1])
+    );
+    return [...new Set(ports)];
+  };
+
+  beforeAll(async () => {
+    if (skipReason !== undefined) throw new Error(skipReason);
+    workspace = new Workspace();
+    network = await Network.create(workspace.newDirectory());
+    scene = await Scene.start(network, workspace.newDirectory(), 2, 0);
+  });
+
+  afterAll(async () => {
+    await network?.close();
+    await killGateways();
+    workspace?.remove();
+  });
+
+  test('sends each edge to the port of the process that holds its site', async () => {
+    const [first, second] = await portsOf();
+    expect(first).toBeGreaterThan(0);
+    expect(second).toBeGreaterThan(0);
+    expect(second).not.toBe(first);
+    expect(await portsAtCloud(scene.gateways.a)).toEqual([first]);
+    expect(await portsAtCloud(scene.gateways.b)).toEqual([second]);
+    const since = scene.edges.a.output.length;
+    await scene.ask('POST', '/v1/moves', { site: 'site-a', process: 1 });
+    await scene.edges.a.logged(/: up to /, since);
+    expect(await portsAtCloud(scene.gateways.a)).toEqual([second]);
+  });
+
+  test('has a process that was killed come back on its port', async () => {
+    const ports = await portsOf();
+    const { pid } = (await scene.status()).processes[1]!;
+    const since = scene.edges.b.output.length;
+    await scene.gateway.sh(`kill -KILL ${pid}`);
+    await scene.edges.b.logged(/: up to /, since);
+    expect(await portsOf()).toEqual(ports);
+    expect(await portsAtCloud(scene.gateways.b)).toEqual([ports[1]]);
   });
 });
 

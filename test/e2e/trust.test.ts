@@ -15,35 +15,44 @@ import {
   generateGatewayKey,
   verifyAuditLog,
 } from '../../src/index.ts';
+import { Relay } from '../relay.ts';
 import {
   admin,
   type Config,
   cloudConfig,
   edgeConfig,
   eventually,
-  freePorts,
   GatewayProcess,
   killGateways,
-  type Ports,
+  startCloud,
   Workspace,
   writeConfig,
 } from './gateway-process.ts';
 
 const workspace = new Workspace();
-afterEach(killGateways);
+const relays: Relay[] = [];
+afterEach(async () => {
+  await killGateways();
+  for (const relay of relays.splice(0)) relay.close();
+});
 afterAll(() => workspace.remove());
 
 /** A cloud gateway, and the means to make edges for it. */
 class Cloud {
   readonly home: string = workspace.newDirectory();
   process!: GatewayProcess;
-  ports!: Ports;
+  tunnelPort!: number;
+  /** Where edges dial, also after a restart. */
+  relay!: Relay;
 
   async start(more: Config = {}): Promise<void> {
-    this.ports ??= await freePorts();
-    const path = writeConfig(this.home, { ...cloudConfig(this.ports), ...more });
-    this.process = new GatewayProcess('cloud-gateway', [path]);
-    await this.process.logged(/ready/);
+    if (this.relay === undefined) {
+      this.relay = await Relay.open();
+      relays.push(this.relay);
+    }
+    const path = writeConfig(this.home, { ...cloudConfig(), ...more });
+    ({ process: this.process, tunnelPort: this.tunnelPort } = await startCloud(path));
+    this.relay.target = this.tunnelPort;
   }
 
   async ask<T>(method: string, path: string, body?: unknown): Promise<T> {
@@ -81,8 +90,8 @@ class Edge {
   readonly home: string = workspace.newDirectory();
   process!: GatewayProcess;
 
-  async prepare(cloud: Cloud, token: string): Promise<void> {
-    writeConfig(this.home, edgeConfig(await freePorts(), cloud.ports.tunnel));
+  prepare(cloud: Cloud, token: string): void {
+    writeConfig(this.home, edgeConfig(cloud.relay.port));
     this.putToken(token);
   }
 
@@ -101,7 +110,7 @@ class Edge {
 
 async function edgeOf(cloud: Cloud, site: string): Promise<Edge> {
   const edge = new Edge();
-  await edge.prepare(cloud, await cloud.token(site));
+  edge.prepare(cloud, await cloud.token(site));
   edge.start();
   await edge.process.logged(/: up to /);
   return edge;
@@ -166,7 +175,7 @@ describe('the CA', () => {
     const cloud = new Cloud();
     await cloud.start();
     const edge = new Edge();
-    await edge.prepare(cloud, 'none');
+    edge.prepare(cloud, 'none');
     const state = join(edge.home, 'state');
     execFileSync('mkdir', ['-m', '700', state]);
     const { privateKeyPem } = generateGatewayKey();
@@ -191,7 +200,7 @@ describe('the CA', () => {
 describe('a certificate', () => {
   test('is renewed by itself, with a new key, and the tunnel stays up', async () => {
     const cloud = new Cloud();
-    await cloud.start({ trust: { certificateLifetimeSeconds: 6 } });
+    await cloud.start({ trust: { certificateLifetimeSeconds: 9 } });
     const edge = await edgeOf(cloud, 'site-a');
     const first = edge.certificate;
     await edge.process.logged(/certificate renewed/);
@@ -218,7 +227,7 @@ describe('a certificate', () => {
 
   test('that ran out while the edge was off is told, and a new token gives the site the same addresses', async () => {
     const cloud = new Cloud();
-    await cloud.start({ trust: { certificateLifetimeSeconds: 5 } });
+    await cloud.start({ trust: { certificateLifetimeSeconds: 8 } });
     const edge = await edgeOf(cloud, 'site-a');
     const presences = await cloud.ask('GET', '/v1/presences');
     await edge.process.kill('SIGTERM');
@@ -246,7 +255,7 @@ describe('a certificate', () => {
 
   test('that runs out while the cloud is away is told, and a running edge takes a new token', async () => {
     const cloud = new Cloud();
-    await cloud.start({ trust: { certificateLifetimeSeconds: 5 } });
+    await cloud.start({ trust: { certificateLifetimeSeconds: 8 } });
     const edge = await edgeOf(cloud, 'site-a');
     await cloud.process.kill('SIGTERM');
     await edge.process.logged(/the certificate ran out on .*: enrol with a new token/);
@@ -335,7 +344,7 @@ describe('the audit log', () => {
     await cloud.ask('DELETE', '/v1/revocations', { site: 'site-a' });
     const stranger = execFileSync(
       'sh',
-      ['-c', `openssl s_client -connect 127.0.0.1:${cloud.ports.tunnel} </dev/null 2>&1 || true`],
+      ['-c', `openssl s_client -connect 127.0.0.1:${cloud.tunnelPort} </dev/null 2>&1 || true`],
       { encoding: 'utf8' }
     );
     expect(stranger).toContain('CONNECTED');

@@ -7,6 +7,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { CloudListening } from '../../examples/cloud-gateway/parts.ts';
 import {
   type AdminAnswer,
   admin,
@@ -37,16 +38,15 @@ const skipReason =
 describe.skipIf(skipReason !== '')(`names under attack${skipReason}`, () => {
   const workspace = new Workspace();
   const home = workspace.newDirectory();
-  // The namespace is the gateway's own, and so are all ports in it.
-  const ports = { tunnel: 7443, enrolment: 7440, dns: 53, device: 7000 };
   let gateway: GatewayProcess;
 
   /** @param sources of site-a */
   function configOf(sources: readonly string[]): Config {
     return {
-      ...cloudConfig(ports),
+      ...cloudConfig(),
       dns: {
-        listen: `${GATEWAY}:${ports.dns}`,
+        // The namespace is the gateway's own, and so are all ports in it.
+        listen: `${GATEWAY}:53`,
         forward: [
           { suffix: '.', upstreams: [`${GATEWAY}:${UPSTREAM_PORT}`] },
           // Asked one after the other, they hold a query for half a minute.
@@ -144,8 +144,9 @@ describe.skipIf(skipReason !== '')(`names under attack${skipReason}`, () => {
     const edgeHome = workspace.newDirectory();
     const token = (await ask('POST', '/v1/tokens', { site: 'site-a' })).body.token!;
     writeFileSync(join(edgeHome, 'token'), token);
+    const { tunnels } = await gateway.listening<CloudListening>();
     const path = writeConfig(edgeHome, {
-      ...edgeConfig({ ...ports, device: 7001 }, ports.tunnel),
+      ...edgeConfig(tunnels[0]!.port),
       dns: { listen: `${EDGE}:53` },
     });
     const edge = new GatewayProcess('edge-gateway', [path], inside());

@@ -12,14 +12,15 @@ import {
   type Ending,
   edgeConfig,
   eventually,
-  freePorts,
   GatewayProcess,
   killGateways,
+  startCloud as startCloudGateway,
   Workspace,
   writeConfig,
 } from '../e2e/gateway-process.ts';
 import { type Host, Network, type Program, whatIsMissing } from '../e2e/network.ts';
 import { resolve } from '../e2e/protocols-scene.ts';
+import { Relay } from '../relay.ts';
 import {
   ask,
   type CloudStatus,
@@ -173,12 +174,15 @@ describe.skipIf(isSkipped)(
 
 describe('a change of CA', () => {
   let cloud: GatewayProcess;
+  /** Where the edge dials, also after the cloud was started again. */
+  let relay: Relay;
   let cloudHome: string;
   let edgeHome: string;
 
   const startCloud = async (): Promise<void> => {
-    cloud = new GatewayProcess('cloud-gateway', [join(cloudHome, 'gateway.yaml')]);
-    await cloud.logged(/gateway ready/);
+    const started = await startCloudGateway(join(cloudHome, 'gateway.yaml'));
+    cloud = started.process;
+    relay.target = started.tunnelPort;
   };
   const startEdge = (): GatewayProcess =>
     new GatewayProcess('edge-gateway', [join(edgeHome, 'gateway.yaml')]);
@@ -195,12 +199,13 @@ describe('a change of CA', () => {
   beforeAll(async () => {
     cloudHome = workspace.newDirectory();
     edgeHome = workspace.newDirectory();
-    const ports = await freePorts();
-    writeConfig(cloudHome, cloudConfig(ports));
-    writeConfig(edgeHome, edgeConfig(await freePorts(), ports.tunnel));
+    relay = await Relay.open();
+    writeConfig(cloudHome, cloudConfig());
+    writeConfig(edgeHome, edgeConfig(relay.port));
     await startCloud();
     await newToken();
   });
+  afterAll(() => relay.close());
 
   /** How many CAs the edge trusts, as it has kept it. */
   const trusted = (count: number): Promise<true> =>

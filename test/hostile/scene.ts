@@ -8,15 +8,14 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'vitest';
+import type { CloudListening } from '../../examples/cloud-gateway/parts.ts';
 import { enrol } from '../../src/pki/index.ts';
 import { type DialledTunnel, MtlsTunnel, type TunnelCredentials } from '../../src/tunnel/index.ts';
 import {
   type AdminAnswer,
   admin,
   cloudConfig,
-  freePorts,
   GatewayProcess,
-  type Ports,
   Workspace,
   writeConfig,
 } from '../e2e/gateway-process.ts';
@@ -82,6 +81,12 @@ export class Outcome {
   }
 }
 
+/** Where the gateway listens on 127.0.0.1. */
+interface Ports {
+  readonly tunnel: number;
+  readonly enrolment: number;
+}
+
 export class Scene {
   readonly ports: Ports;
   readonly home: string;
@@ -116,14 +121,15 @@ export class Scene {
   static async open(state: object = desired()): Promise<Scene> {
     const workspace = new Workspace();
     const home = workspace.newDirectory();
-    const ports = await freePorts();
     const path = join(home, 'device.sock');
-    const config = { ...cloudConfig(ports), device: { type: 'unix', path, role: 'listen' } };
+    const device = { type: 'unix', path, role: 'listen' };
+    const config = { ...cloudConfig(), device };
     writeConfig(home, { ...config, desired: state });
     const gateway = new GatewayProcess('cloud-gateway', [join(home, 'gateway.yaml')]);
     let bystander: Bystander | undefined;
     try {
-      await gateway.logged(/ready/);
+      const { tunnels, enrolment } = await gateway.listening<CloudListening>();
+      const ports = { tunnel: tunnels[0]!.port, enrolment: enrolment.port };
       bystander = await Bystander.start(path, ports.tunnel);
       const siteA = await enrolled(await tokenFor(home, 'site-a'));
       const scene = new Scene(workspace, home, ports, gateway, bystander, siteA, config);

@@ -4,7 +4,7 @@
  */
 import { once } from 'node:events';
 import http from 'node:http';
-import net, { type AddressInfo } from 'node:net';
+import type { AddressInfo } from 'node:net';
 import tls, { type TLSSocket } from 'node:tls';
 import { afterEach, expect } from 'vitest';
 import {
@@ -13,6 +13,7 @@ import {
   type EnrolmentServerOptions,
   type GatewayIdentity,
 } from '../../src/pki/index.ts';
+import { refusingTcpPort } from '../refusing-port.ts';
 import { CLOUD, newRequest } from './fixtures.ts';
 
 export const HOST = '127.0.0.1';
@@ -69,13 +70,11 @@ export function httpAnswer(status: number, body: unknown): string {
   return `HTTP/1.1 ${status} X\r\nContent-Length: ${Buffer.byteLength(text)}\r\n\r\n${text}`;
 }
 
+/** A port where nobody listens, until the test is over. */
 export async function closedPort(): Promise<number> {
-  const server = net.createServer().listen(0, HOST);
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
+  const nobody = await refusingTcpPort();
+  closers.push(() => nobody.close());
+  return nobody.port;
 }
 
 export async function connect(port: number): Promise<TLSSocket> {

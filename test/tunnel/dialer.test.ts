@@ -9,6 +9,8 @@ import {
   FrameType,
   MtlsTunnel,
 } from '../../src/tunnel/index.ts';
+import { refusingTcpPort } from '../refusing-port.ts';
+import { Relay } from '../relay.ts';
 import { CLOUD, TestCa } from './certificates.ts';
 import { FakeTimers } from './fake-timers.ts';
 import { frameBytes, type RawPeer, WELCOME } from './raw-peer.ts';
@@ -147,12 +149,9 @@ describe('a dialled tunnel', () => {
       'a port where nobody listens',
       'ECONNREFUSED',
       async () => {
-        const server = createTcpServer().listen(0, '127.0.0.1');
-        await once(server, 'listening');
-        const { port } = server.address() as { port: number };
-        server.close();
-        await once(server, 'close');
-        return port;
+        const nobody = await refusingTcpPort();
+        cleanUp.push(() => nobody.close());
+        return nobody.port;
       },
     ],
   ])('does not come up at %s', async (_, reason, server) => {
@@ -252,13 +251,16 @@ describe('a dialled tunnel', () => {
 
   test('comes back when the listener restarts, and carries packets again', async () => {
     const listener = await MtlsTunnel.listen({ host: '127.0.0.1', port: 0, ...cloud });
-    const tunnel = dial(listener.port, { random: () => 0.01 });
+    const relay = await Relay.open(listener.port);
+    cleanUp.push(() => relay.close());
+    const tunnel = dial(relay.port, { random: () => 0.01 });
     const events: string[] = [];
     tunnel.on('up', () => events.push('up'));
     tunnel.on('down', (cause) => events.push(`down ${cause.by} ${cause.code}`));
     await next(tunnel, 'up');
     await listener.close();
-    const again = await listen({ port: listener.port });
+    const again = await listen();
+    relay.target = again.port;
     const received = new Promise<number>((resolve) => {
       again.once('tunnel', (accepted) => {
         accepted.onPacket = (_, start, end) => resolve(end - start);

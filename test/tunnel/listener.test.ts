@@ -454,7 +454,7 @@ describe('a listener', () => {
     expect((await peer.frame(FrameType.Packet))?.equals(Buffer.alloc(60, 7))).toBe(true);
     expect(await peer.json(FrameType.Close)).toEqual({ code: 'shutdown', reason: '' });
     await Promise.all([closed, muteClosed]);
-    await listen({ port });
+    expect(listeningPorts()).toBe(0);
   });
 
   test('abort drops what waits, delivers nothing more, and says why', async () => {
@@ -500,3 +500,8 @@ describe('a listener', () => {
     await expect(listen(options())).rejects.toThrow(error);
   });
 });
+
+/** How many TCP ports this process listens at. */
+function listeningPorts(): number {
+  return process.getActiveResourcesInfo().filter((each) => each === 'TCPServerWrap').length;
+}

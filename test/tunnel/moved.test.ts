@@ -1,8 +1,10 @@
 import { describe, expect, test, vi } from 'vitest';
 import { CloseCode, FrameType, type TunnelRefusal } from '../../src/tunnel/index.ts';
+import { refusingTcpPort } from '../refusing-port.ts';
+import { Relay } from '../relay.ts';
 import { FakeTimers } from './fake-timers.ts';
 import { RawPeer } from './raw-peer.ts';
-import { dial, listen, next, serve, setUpTunnels, siteA } from './scene.ts';
+import { cleanUp, dial, listen, next, serve, setUpTunnels, siteA } from './scene.ts';
 
 setUpTunnels();
 
@@ -53,12 +55,11 @@ describe('a site that is held elsewhere', () => {
 
   test('is dialled at its own endpoints again when nobody is there', async () => {
     const here = await listen();
-    const nobody = await listen();
-    const { port } = nobody;
-    await nobody.close();
+    const nobody = await refusingTcpPort();
+    cleanUp.push(() => nobody.close());
     const tunnel = dial(here.port, { backoff: { minMs: 1, maxMs: 2 } });
     await next(tunnel, 'up');
-    void [...here.tunnels][0]!.close(CloseCode.Moved, 'elsewhere', { port });
+    void [...here.tunnels][0]!.close(CloseCode.Moved, 'elsewhere', { port: nobody.port });
     await next(tunnel, 'down');
     await next(tunnel, 'up');
     expect(tunnel.info?.remotePort).toBe(here.port);
@@ -84,21 +85,20 @@ describe('a site that is held elsewhere', () => {
   });
 
   test('is followed again after any number of failures where it was said to be', async () => {
-    const there = await listen();
-    const { port } = there;
-    await there.close();
+    const there = await Relay.open();
+    cleanUp.push(() => there.close());
     let refused = 0;
     const here = await listen({
       authorize: () => {
         refused++;
-        return moved(port);
+        return moved(there.port);
       },
     });
     const tunnel = dial(here.port, { backoff: { minMs: 1, maxMs: 2 } });
     await vi.waitFor(() => expect(refused).toBeGreaterThan(12));
-    await listen({ port });
+    there.target = (await listen()).port;
     await next(tunnel, 'up');
-    expect(tunnel.info?.remotePort).toBe(port);
+    expect(tunnel.info?.remotePort).toBe(there.port);
   });
 
   test.each<[string, object]>([

@@ -1,0 +1,25 @@
+/**
+ * Where a gateway listens, with the ports that it has: the file may say 0, which takes a free one. The line
+ * that says that a gateway is ready ends with it as JSON, for programs that start gateways.
+ * @module
+ */
+import { type PacketDevice, SocketDevice } from 'virtual-presence';
+import type { HostPort } from './fields.ts';
+
+/** What both gateways listen at. */
+export interface Listening {
+  readonly dns: HostPort;
+  /** Where a UDP device receives; absent for other devices. */
+  readonly device?: HostPort;
+}
+
+/** Returns where a device receives, as a part of `Listening`. */
+export function deviceAddress(device: PacketDevice): { readonly device?: HostPort } {
+  const local = device instanceof SocketDevice ? device.local : undefined;
+  return local === undefined ? {} : { device: { host: local.address, port: local.port } };
+}
+
+/** Returns the log line that says that a gateway is ready. */
+export function readyLine(gateway: string, listening: Listening): string {
+  return `${gateway} ready, listening on ${JSON.stringify(listening)}`;
+}
