@@ -71,6 +71,7 @@ const SIDE_DOORS: Readonly<Record<string, readonly string[]>> = {
   'src/packet/header.ts': ['translator'],
   'src/packet/ipv6-extensions.ts': ['translator'],
   'src/packet/pcapng.ts': ['translator'],
+  'src/packet/segments.ts': ['translator'],
   'src/packet/view.ts': ['translator'],
   'src/packet/virtio.ts': ['device', 'translator', 'tunnel'],
   // Identities alone: the tunnel needs no authority, and so no node-forge.
