@@ -1,0 +1,166 @@
+/**
+ * A hostile site that has services, and answers nobody with them: segments that open no connection, to
+ * every client of another site that it can name. The cloud's data plane is the real one with its defaults;
+ * the clock is the test's, for it takes two minutes until a start is over.
+ */
+import { describe, expect, test } from 'vitest';
+import { CloudDataPlane } from '../../src/gateway/index.ts';
+import { PacketTranslator, type TranslationPlan } from '../../src/translator/index.ts';
+import { TestDevice } from '../gateway/device.ts';
+import { FakeTunnel } from '../gateway/fake-tunnel.ts';
+import { framed, tcpPacket } from '../oracle/packets.ts';
+
+const SERVICES = 128;
+const CLIENTS = 1024;
+const PORT = 9000;
+const RST = 0x04;
+const ACK = 0x10;
+/** Until a start is over for both sites. */
+const GRACE_MS = 120_000;
+
+const service = (n: number): string => `10.0.1.${n}`;
+const client = (n: number): string => `10.0.${16 + (n >> 8)}.${n & 255}`;
+/** Where a host of one site is in the other one. */
+const serviceAtB = (n: number): string => `10.64.1.${n}`;
+const clientAtA = (n: number): string => `10.64.${16 + (n >> 8)}.${n & 255}`;
+
+const PLAN: TranslationPlan = {
+  realms: ['cloud', 'site-a', 'site-b'].map((name) => ({
+    name,
+    sources: ['10.0.0.0/10'],
+    pools: ['10.64.0.0/10'],
+  })),
+  presences: [
+    ...Array.from({ length: SERVICES }, (_, n) => ({
+      realm: 'site-b',
+      address: serviceAtB(n),
+      of: { realm: 'site-a', address: service(n) },
+    })),
+    ...Array.from({ length: CLIENTS + 1 }, (_, n) => ({
+      realm: 'site-a',
+      address: clientAtA(n),
+      of: { realm: 'site-b', address: client(n) },
+    })),
+  ],
+  permits: Array.from({ length: SERVICES }, (_, n) => ({
+    realm: 'site-b',
+    service: { realm: 'site-a', address: service(n) },
+    ports: [`tcp/${PORT}`],
+  })),
+};
+
+class Scene {
+  readonly translator = new PacketTranslator();
+  nowMs = 1_000_000;
+  /** Packets that came to each site. */
+  readonly received = { 'site-a': 0, 'site-b': 0 };
+  /** The cloud's ends. */
+  readonly #tunnels: Record<'site-a' | 'site-b', FakeTunnel>;
+
+  constructor() {
+    this.translator.load(PLAN);
+    const plane = new CloudDataPlane({
+      cloud: 'cloud',
+      device: new TestDevice().device,
+      translator: this.translator,
+      admit: () => Promise.reject(new Error('nobody is new')),
+      now: () => this.nowMs,
+    });
+    plane.start();
+    const attach = (site: 'site-a' | 'site-b'): FakeTunnel => {
+      const [edge, cloud] = FakeTunnel.pair(site, Number.POSITIVE_INFINITY);
+      plane.attach(site, cloud);
+      edge.onPacket = () => {
+        this.received[site]++;
+      };
+      return cloud;
+    };
+    this.#tunnels = { 'site-a': attach('site-a'), 'site-b': attach('site-b') };
+  }
+
+  send(site: 'site-a' | 'site-b', frames: Iterable<Uint8Array>): void {
+    const { onPacket, onBatchEnd } = this.#tunnels[site];
+    for (const frame of frames) {
+      onPacket(Buffer.from(frame), 0, frame.length);
+      onBatchEnd();
+      for (const tunnel of Object.values(this.#tunnels)) tunnel.deliver();
+    }
+  }
+
+  /** A client of site-b sends something on a connection to a service of site-a. */
+  ask(clientNumber: number, serviceNumber: number): void {
+    const ends = { source: client(clientNumber), destination: serviceAtB(serviceNumber) };
+    const ports = { sourcePort: 40_000, destinationPort: PORT };
+    this.send('site-b', [framed(tcpPacket(ends, { ...ports, flags: ACK }))]);
+  }
+
+  answer(serviceNumber: number, clientNumber: number, flags = ACK): void {
+    this.send('site-a', [segment(serviceNumber, clientNumber, flags)]);
+  }
+
+  verdicts(site: string): Record<string, number> {
+    return this.translator.counters(this.translator.realm(site));
+  }
+}
+
+function segment(serviceNumber: number, clientNumber: number, flags: number): Uint8Array {
+  const ends = { source: service(serviceNumber), destination: clientAtA(clientNumber) };
+  return framed(tcpPacket(ends, { sourcePort: PORT, destinationPort: 40_000, flags }));
+}
+
+/** From each service to each client: as many paths as a realm may have, and what goes beyond. */
+function* resets(services = SERVICES): Generator<Uint8Array> {
+  for (let s = 0; s < services; s++) {
+    for (let c = 0; c < CLIENTS; c++) yield segment(s, c, RST);
+  }
+}
+
+describe('a service that answers nobody', () => {
+  test('takes no path of the clients of another site, neither after a start nor later', () => {
+    const scene = new Scene();
+    scene.send('site-a', resets(4));
+    expect(scene.received['site-b']).toBe(4 * CLIENTS);
+    expect(scene.translator.pathsOf('site-b')).toBe(0);
+    scene.ask(CLIENTS, 0);
+    expect(scene.received['site-a']).toBe(1);
+    scene.answer(0, CLIENTS);
+    expect(scene.translator.pathsOf('site-b')).toBe(2);
+
+    scene.nowMs += GRACE_MS;
+    const before = scene.received['site-b'];
+    scene.send('site-a', resets());
+    expect(scene.received['site-b']).toBe(before);
+    expect(scene.verdicts('site-a')).toMatchObject({
+      DropNoSession: SERVICES * CLIENTS,
+      DropTableFull: 0,
+    });
+    scene.ask(CLIENTS, 1);
+    expect(scene.received['site-a']).toBe(2);
+    expect(scene.verdicts('site-b')).toMatchObject({ Forward: 2, DropTableFull: 0 });
+  });
+});
+
+describe('a connection from before a start', () => {
+  test('goes on when its service speaks first, for as long as the start takes', () => {
+    const scene = new Scene();
+    scene.ask(1, 1); // another client of the site is heard
+    scene.answer(1, 1);
+    scene.nowMs += GRACE_MS - 1;
+    scene.answer(0, 0);
+    expect(scene.received['site-b']).toBe(2);
+  });
+
+  test('that is silent for longer, and whose service then speaks first, waits for its client', () => {
+    const scene = new Scene();
+    scene.ask(1, 1);
+    scene.answer(1, 1);
+    scene.nowMs += 5 * GRACE_MS;
+    scene.answer(0, 0);
+    expect(scene.received['site-b']).toBe(1);
+    expect(scene.verdicts('site-a')).toMatchObject({ DropNoSession: 1 });
+    // Its keepalive, or anything else that the host sends to the service.
+    scene.ask(0, 0);
+    scene.answer(0, 0); // sent again by TCP
+    expect(scene.received['site-b']).toBe(2);
+  });
+});
