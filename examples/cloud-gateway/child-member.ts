@@ -224,6 +224,7 @@ class RemoteTunnel extends EventEmitter<{ control: [message: Json] }> implements
   readonly site: string;
   readonly remoteAddress: string;
   readonly cipher: string;
+  readonly keyExchange: SiteTunnel['keyExchange'];
   certificate: X509Certificate;
   onRenewed: () => void = () => {};
   onDown: (code: string, reason: string) => void = () => {};
@@ -235,13 +236,14 @@ class RemoteTunnel extends EventEmitter<{ control: [message: Json] }> implements
 
   constructor(
     number: number,
-    { site, remoteAddress, cipher, certificate }: TunnelDetails,
+    { site, remoteAddress, cipher, keyExchange, certificate }: TunnelDetails,
     wire: Wire<MemberCalls>
   ) {
     super();
     this.site = site;
     this.remoteAddress = remoteAddress;
     this.cipher = cipher;
+    this.keyExchange = keyExchange;
     this.certificate = new X509Certificate(certificate);
     this.#number = number;
     this.#wire = wire;

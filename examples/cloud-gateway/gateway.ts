@@ -168,13 +168,13 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
     authority.on('trust', () => control.announceTrust());
     const tunnels = new Set<SiteTunnel>();
     const attach = (tunnel: SiteTunnel): void => {
-      const { site, remoteAddress, cipher } = tunnel;
+      const { site, remoteAddress, cipher, keyExchange = 'group not told' } = tunnel;
       const detach = control.attach(site, tunnel, (error) => {
         log(`${site}: ${error.message}`);
         tunnel.close(CloseCode.ProtocolError, error.message);
       });
       tunnels.add(tunnel);
-      log(`${site}: up from ${remoteAddress}, ${cipher}`);
+      log(`${site}: up from ${remoteAddress}, ${cipher}, ${keyExchange}`);
       tunnel.onRenewed = () => log(`${site}: shows a renewed certificate`);
       tunnel.onDown = (code, reason) => {
         tunnels.delete(tunnel);

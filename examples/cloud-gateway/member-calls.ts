@@ -46,7 +46,8 @@ export type MemberCalls = {
   close(): Promise<void>;
 };
 
-export interface TunnelDetails extends Pick<SiteTunnel, 'site' | 'remoteAddress' | 'cipher'> {
+export interface TunnelDetails
+  extends Pick<SiteTunnel, 'site' | 'remoteAddress' | 'cipher' | 'keyExchange'> {
   /** DER. */
   readonly certificate: Uint8Array;
 }

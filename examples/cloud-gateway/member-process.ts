@@ -26,9 +26,9 @@ export function runMember(): void {
   const onTunnel = (tunnel: SiteTunnel): void => {
     const number = ++lastTunnel;
     tunnels.set(number, tunnel);
-    const { site, remoteAddress, cipher } = tunnel;
+    const { site, remoteAddress, cipher, keyExchange } = tunnel;
     const certificate = tunnel.certificate.raw;
-    controller.tell('up', number, { site, remoteAddress, cipher, certificate });
+    controller.tell('up', number, { site, remoteAddress, cipher, keyExchange, certificate });
     tunnel.onRenewed = () => controller.tell('renewed', number, tunnel.certificate.raw);
     tunnel.on('control', (message) => {
       try {

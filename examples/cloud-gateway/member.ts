@@ -14,6 +14,7 @@ import {
   type ControlChannel,
   type CutReport,
   type Explanation,
+  type KeyExchangeGroup,
   loadUnsentLimit,
   MtlsTunnel,
   type PacketDevice,
@@ -85,6 +86,8 @@ export interface SiteTunnel extends ControlChannel {
   readonly site: string;
   readonly remoteAddress: string;
   readonly cipher: string;
+  /** As the edge says; undefined if it says nothing. */
+  readonly keyExchange: KeyExchangeGroup | undefined;
   /** What the edge shows now. */
   readonly certificate: X509Certificate;
   close(code: string, reason: string): void;
@@ -248,7 +251,7 @@ export class LocalMember implements Member {
   }
 
   #onTunnel(tunnel: Tunnel & { readonly info: ConnectionInfo }): void {
-    const { peer, remoteAddress, cipher } = tunnel.info;
+    const { peer, remoteAddress, cipher, keyExchange } = tunnel.info;
     if (peer.role !== 'site') return;
     const { site } = peer;
     for (const other of this.#tunnelsOf(site)) {
@@ -260,6 +263,7 @@ export class LocalMember implements Member {
       site,
       remoteAddress,
       cipher,
+      keyExchange,
       get certificate() {
         return tunnel.info.certificate;
       },
