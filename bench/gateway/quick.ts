@@ -133,7 +133,7 @@ async function startPair(directory: string): Promise<Pair> {
     reread: (apply) => apply(desired).then(() => []),
   });
   const home = join(directory, 'edge');
-  mkdirSync(home);
+  mkdirSync(home, { mode: 0o700 });
   const tokenFile = join(home, 'token');
   const { enrolmentEndpoints: endpoints, listening } = gateway;
   writeFileSync(tokenFile, await gateway.authority.createToken({ site: SITE, endpoints }));
