@@ -126,6 +126,10 @@ export class Bindings {
     if (conflict !== undefined) throw new ApiMisuseError(conflict);
   }
 
+  get realmCount(): number {
+    return this.#realms.size;
+  }
+
   realm(index: number): CompiledRealm | undefined {
     return this.#realms.get(index);
   }

@@ -67,6 +67,7 @@ export class IdlePaths {
       search.inVain = 0;
     }
     const total = v4.size + v6.size;
+    const begin = search.next;
     let longest = TICKS_OF_IDLENESS;
     this.path = -1;
     for (let n = Math.min(total - search.inVain, MAX_STEPS); n > 0; n--) {
@@ -82,8 +83,11 @@ export class IdlePaths {
         this.path = path;
       }
     }
-    if (this.path >= 0) search.inVain = 0;
-    return this.path >= 0;
+    if (this.path < 0) return false;
+    // There may be others, and what was looked for may be rare further on.
+    search.next = begin;
+    search.inVain = 0;
+    return true;
   }
 
   /** Forgets where searches were: the tables are new. */
@@ -105,5 +109,5 @@ const TICKS_OF_IDLENESS = 4;
 /** How often paths are looked at, and how many of them at once: 80,000 a second at most. */
 const LOOK_EVERY_MS = 50;
 const MAX_LOOKS = 4096;
-/** Paths that one packet may have looked at to find room: a few microseconds. */
+/** Paths that one packet may have looked at to find room: some tens of microseconds. */
 const MAX_STEPS = 256;

@@ -113,10 +113,12 @@ export class LongWay {
     vnet: number,
     headroom: number
   ): Verdict {
-    const verdict = this.#judge(realm, view, start, end, vnet, headroom);
-    const paths = this.#paths;
-    if (paths.isOnLoan) paths.giveBack(paths.table(this.header.family));
-    return verdict;
+    try {
+      return this.#judge(realm, view, start, end, vnet, headroom);
+    } finally {
+      // Also if a tap throws.
+      this.#paths.giveBack();
+    }
   }
 
   #judge(

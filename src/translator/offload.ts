@@ -107,7 +107,11 @@ export function moveOffload(
   const newKind = isTcp ? (family === 4 ? VNET_GSO_TCPV4 : VNET_GSO_TCPV6) : kind;
   view.setUint8(to + VNET_GSO_TYPE, (type & VNET_GSO_ECN) | newKind);
   if (headerLength !== 0) {
-    view.setUint16(to + VNET_HDR_LEN, Math.max(headerLength + headerGrowth, 0), true);
+    view.setUint16(
+      to + VNET_HDR_LEN,
+      Math.min(Math.max(headerLength + headerGrowth, 0), 0xffff),
+      true
+    );
   }
   if (isCompleted) {
     view.setUint8(to + VNET_FLAGS, flags & ~VNET_F_NEEDS_CSUM);

@@ -42,7 +42,7 @@ export interface PathOptions {
    */
   readonly pathIdleMs?: number;
   /**
-   * How long after a realm's first path TCP and SCTP replies from and to the realm pass although the client
+   * How long after a realm's first packet TCP and SCTP replies from and to the realm pass although the client
    * has not been heard since the start; in ms, default 120,000, the longest that TCP waits until it sends
    * again (RFC 6298 section 2.5 asks for 60 s at least; Linux has 120 s).
    */
@@ -57,8 +57,6 @@ export class Paths {
   /** What `open` found the source to be lacking: a presence in this realm, of this IP version. */
   lackingIn = 0;
   lackingFamily: 4 | 6 = 4;
-  /** The path that was opened last is for one packet, and is to be given back. */
-  isOnLoan = false;
 
   readonly #indexOf: (realm: string) => number;
   readonly #maxPaths: number;
@@ -66,9 +64,14 @@ export class Paths {
   readonly #replyGraceMs: number;
   readonly #idle: IdlePaths;
   #now = 0;
+  /** The table of the path on loan, which is the last one there. */
+  #loan: PathTable | undefined;
   /** By realm: the paths of both versions that its hosts ask for, there and back. */
   #held: number[] = [];
-  /** By realm: when a packet of it first opened a path, since the realm has been in the plan. */
+  /**
+   * By realm: when a packet of it that may pass first came, since the realm has been in the plan, or since
+   * a realm that it had paths to has gone.
+   */
   readonly #heardAt = new Map<number, number>();
   /** How many pairs of hosts have had a path; see `PATH_PAIR`. */
   #pairs = 0;
@@ -164,19 +167,28 @@ export class Paths {
     }
     const way = this.#wayOf(table, resolution);
     const billed = this.ways.words[way + WAY_BILLED]!;
+    const isKept = !isUnasked && !isDry;
+    // Making room may give the path back another number, so it is asked for its pair before.
+    const pair = this.#pairOf(back, resolution, isKept);
     if (!isUnasked && !this.#hasRoom(table, billed, isDry)) return ~Verdict.DropTableFull;
-    this.isOnLoan = isUnasked || isDry;
-    const opened = table.open(resolution, way, this.#pairOf(back, resolution), this.#idle.tick);
-    if (!this.isOnLoan) {
-      this.#held[billed] = (this.#held[billed] ?? 0) + 1;
-      if (!this.#heardAt.has(ingress)) this.#heardAt.set(ingress, this.#now);
-    }
+    const opened = table.open(resolution, way, pair, this.#idle.tick);
+    if (!isKept) this.#loan = table;
+    else this.#held[billed] = (this.#held[billed] ?? 0) + 1;
+    // Also by a reply that nobody asked for: a realm that sends no others must not stay new.
+    if (!isDry && !this.#heardAt.has(ingress)) this.#heardAt.set(ingress, this.#now);
     return opened;
   }
 
-  /** Takes back the path on loan, which was opened last. */
-  giveBack(table: PathTable): void {
-    this.isOnLoan = false;
+  /** The path that was opened last is for one packet, and is to be given back. */
+  get isOnLoan(): boolean {
+    return this.#loan !== undefined;
+  }
+
+  /** Takes back the path on loan, if there is one. */
+  giveBack(): void {
+    const table = this.#loan;
+    if (table === undefined) return;
+    this.#loan = undefined;
     const path = table.size - 1;
     const way = table.words[path * table.stride + table.keyWords + PATH_WAY]!;
     table.close(path, this.ways.words[way + WAY_FAMILY]! as 4 | 6);
@@ -197,14 +209,19 @@ export class Paths {
 
   /**
    * Whether there is room for one more path of the table that a realm's clients ask for. An idle one is
-   * closed to make it, unless nothing is to change.
+   * closed to make it, unless nothing is to change: one of the realm's own, or, if the table is full, of a
+   * realm that has as many as an even share of the table or more.
    */
   #hasRoom(table: PathTable, realm: number, isDry: boolean): boolean {
     const isShareFull = (this.#held[realm] ?? 0) >= this.#maxPathsOfRealm;
     const isTableFull = table.size >= this.#maxPaths;
     if (!isShareFull && !isTableFull) return true;
-    const isMeant = (each: PathTable, path: number): boolean =>
-      (!isTableFull || each === table) && (!isShareFull || this.#billedTo(each, path) === realm);
+    const evenShare = this.#maxPaths / this.bindings.realmCount;
+    const isMeant = (each: PathTable, path: number): boolean => {
+      if (isTableFull && each !== table) return false;
+      const billed = this.#billedTo(each, path);
+      return billed === realm || (!isShareFull && this.#held[billed]! >= evenShare);
+    };
     const who = isShareFull ? realm : -table.family;
     if (!this.#idle.find(who, this.v4, this.v6, isMeant)) return false;
     if (!isDry) this.#close(this.#idle.table!, this.#idle.path);
@@ -282,12 +299,16 @@ export class Paths {
     return path;
   }
 
-  /** Returns the number that the path back, if there is one, has for its pair of hosts, or a new one. */
-  #pairOf(back: number, { family }: Resolution): number {
+  /**
+   * Returns the number that the path back, if there is one, has for its pair of hosts, or a new one; a path
+   * that is not kept needs none of its own.
+   */
+  #pairOf(back: number, { family }: Resolution, isKept: boolean): number {
     if (back >= 0) {
       const table = this.table(family);
       return table.words[back * table.stride + table.keyWords + PATH_PAIR]! ^ 1;
     }
+    if (!isKept) return NO_PAIR;
     this.#pairs = this.#pairs === MAX_PAIRS ? 1 : this.#pairs + 1;
     return this.#pairs << 1;
   }
@@ -298,8 +319,17 @@ export class Paths {
       old.keyOf(path);
       table.key.set(old.key);
       const resolution = this.bindings.resolve(old.family, table.key);
-      if (resolution.verdict !== Verdict.Forward) continue;
-      if (!leadsTo(old, oldWays, path, resolution)) continue;
+      const isThere =
+        resolution.verdict === Verdict.Forward && leadsTo(old, oldWays, path, resolution);
+      if (!isThere) {
+        // Hosts of a realm that is gone may be reached another way now, where nobody has heard them yet.
+        const way = old.words[path * old.stride + old.keyWords + PATH_WAY]!;
+        const ingress = old.words[path * old.stride]!;
+        const egress = oldWays.words[way + WAY_EGRESS]!;
+        if (this.bindings.realm(ingress) === undefined) this.#beginAnew(egress);
+        if (this.bindings.realm(egress) === undefined) this.#beginAnew(ingress);
+        continue;
+      }
       const pair = old.words[path * old.stride + old.keyWords + PATH_PAIR]!;
       const way = this.#wayOf(table, resolution);
       const kept = table.open(resolution, way, pair, this.#idle.tick);
@@ -308,6 +338,11 @@ export class Paths {
       table.copyUse(kept, old, path);
     }
     return table;
+  }
+
+  /** A realm of the plan that was heard is as if it were heard for the first time now. */
+  #beginAnew(realm: number): void {
+    if (this.#heardAt.has(realm)) this.#heardAt.set(realm, this.#now);
   }
 
   /** One more than may be kept can be on loan. */
@@ -334,5 +369,7 @@ function leadsTo(table: PathTable, ways: WayTable, path: number, to: Resolution)
   return true;
 }
 
+/** No kept path has this number. */
+export const NO_PAIR = 0;
 /** Pairs are numbered anew after this many; by then, the sessions of the first are long over. */
 const MAX_PAIRS = 0x07ff_ffff;

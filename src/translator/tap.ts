@@ -6,11 +6,12 @@
 import { PcapngWriter } from '../packet/pcapng.ts';
 import { PATH_PAIR } from './layout.ts';
 import type { PathStatus, PathTable } from './path-table.ts';
+import { NO_PAIR } from './paths.ts';
 
 export interface PacketTap {
   /**
    * Whether packets of the path are shown; asked once for each path, and again after a new plan or after
-   * very many other paths.
+   * very many other paths. It is asked for each packet that passes without a path that is kept.
    */
   wants(path: PathStatus): boolean;
   /**
@@ -61,7 +62,7 @@ export class TapPoint {
   ): void {
     const known = this.#isWanted;
     const pair = table.words[path * table.stride + table.keyWords + PATH_PAIR]!;
-    let isWanted = known.get(pair);
+    let isWanted = pair === NO_PAIR ? undefined : known.get(pair);
     if (isWanted === undefined) {
       isWanted = this.#tap.wants(this.#statusOf(table, path));
       // Paths come and go; those that went are not told of here.

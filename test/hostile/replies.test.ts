@@ -123,8 +123,8 @@ describe('a service that answers nobody', () => {
     expect(scene.translator.pathsOf('site-b')).toBe(0);
     scene.ask(CLIENTS, 0);
     expect(scene.received['site-a']).toBe(1);
-    scene.answer(0, CLIENTS);
-    expect(scene.translator.pathsOf('site-b')).toBe(2);
+    // The hostile site answers nobody, so it opens no path.
+    expect(scene.translator.pathsOf('site-b')).toBe(1);
 
     scene.nowMs += GRACE_MS;
     const before = scene.received['site-b'];

@@ -28,9 +28,13 @@ export class Paths {
   }
 
   /** Notes the path of a packet, which a request opens, and the reply to one. */
-  open(opened: Opened, now: number): void {
+  open(opened: Opened): void {
     const { realm, source, destination } = opened;
     this.#opened.set(`${realm} ${source} ${destination}`, opened);
+  }
+
+  /** Notes when the first packet of the realm came that may pass. */
+  hear(realm: string, now: number): void {
     if (!this.#heardAt.has(realm)) this.#heardAt.set(realm, now);
   }
 
@@ -42,15 +46,21 @@ export class Paths {
     });
   }
 
-  /** Forgets the paths that a new plan does not have, and the realms. */
-  keep(tables: Tables): void {
+  /** Forgets the paths that a new plan does not have, and realms that are gone; those that had paths to them begin anew. */
+  keep(tables: Tables, now: number): void {
     for (const [key, { realm, source, destination, path }] of this.#opened) {
       if (!tables.hasRealm(realm) || !isSamePath(path, tables.path(realm, source, destination))) {
         this.#opened.delete(key);
+        if (!tables.hasRealm(realm)) this.#beginAnew(path.egress, now);
+        if (!tables.hasRealm(path.egress)) this.#beginAnew(realm, now);
       }
     }
     for (const realm of this.#heardAt.keys()) {
       if (!tables.hasRealm(realm)) this.#heardAt.delete(realm);
     }
+  }
+
+  #beginAnew(realm: string, now: number): void {
+    if (this.#heardAt.has(realm)) this.#heardAt.set(realm, now);
   }
 }

@@ -67,7 +67,7 @@ export class NaiveTranslator {
   load(plan: TranslationPlan): void {
     this.#tables = new Tables(plan);
     this.#sessions.keep(this.#tables);
-    this.#paths.keep(this.#tables);
+    this.#paths.keep(this.#tables, this.#now);
     this.#fragments.keep(this.#tables);
   }
 
@@ -133,9 +133,6 @@ export class NaiveTranslator {
           servicePort: flow.sessionPorts[0],
         };
     const hasSession = packet.kind !== 'error' && protocol !== 'tcp' && protocol !== 'sctp';
-    if (hasSession && !isRequest && !this.#sessions.isOpen(session, this.#now)) {
-      return { verdict: 'DropNoSession' };
-    }
 
     const egress = behind.realm;
     const family = versionOf(behind.address);
@@ -146,11 +143,17 @@ export class NaiveTranslator {
       paths.has(realm, source, destination) ||
       (presence !== undefined && paths.has(egress, behind.address, presence));
     const isUnasked = !isRequest && !isKnown;
-    if (isUnasked && !paths.isGrace(realm, egress, this.#now)) return { verdict: 'DropNoSession' };
+    if (isUnasked && (hasSession || !paths.isGrace(realm, egress, this.#now))) {
+      return { verdict: 'DropNoSession' };
+    }
     if (presence === undefined) return { verdict: 'NeedsPresence', egress, source, family };
 
     const path = { egress, source: presence, destination: behind.address };
-    if (!isUnasked) paths.open({ realm, source, destination, path }, this.#now);
+    paths.hear(realm, this.#now);
+    if (!isUnasked) paths.open({ realm, source, destination, path });
+    if (hasSession && !isRequest && !this.#sessions.isOpen(session, this.#now)) {
+      return { verdict: 'DropNoSession' };
+    }
     const result = this.#sent(realm, frame, packet, path);
     if (result.verdict !== 'Forward') return result;
     if (hasSession && isRequest) {

@@ -51,6 +51,7 @@ describe.each(FAMILIES)('over IPv%i', (family) => {
     scene.forward('site-b', tcpPacket(other.before, { ...ports, flags: ACK }));
     scene.forward('cloud', tcpPacket(way(family, 'cloud', 'site-b', 'reply').before, turned));
     scene.forward('site-a', request);
+    // Its paths are gone, and both realms begin anew.
     scene.translator.load(without('site-a'));
     scene.translator.load(PLAN_ONE_WAY);
     return scene;
@@ -108,7 +109,7 @@ describe.each(FAMILIES)('over IPv%i', (family) => {
     scene.forward('cloud', data);
   });
 
-  test('a realm that was away has its grace anew', () => {
+  test('a realm that was away begins anew', () => {
     const scene = settled();
     scene.forward('site-a', request);
     scene.translator.advance(1000 + 2 * GRACE_MS);

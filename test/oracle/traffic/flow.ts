@@ -171,7 +171,7 @@ export function offloadHeader(random: Random, packet: Uint8Array, isSuper: boole
     flags: random.pick([1, 1, 3]),
     checksumStart: start,
     checksumOffset: protocol === TCP ? 16 : protocol === UDP ? 6 : 2,
-    headerLength: random.pick([0, start + 20]),
+    headerLength: random.pick([0, start + 20, 65_535 - random.below(40)]),
   };
   if (!isSuper) return header;
   const gsoType = protocol === UDP ? 5 : isIpv4 ? 1 : 4;
