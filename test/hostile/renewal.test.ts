@@ -289,8 +289,11 @@ describe('a change of CA', () => {
   });
 
   test('is refused step by step when it is not its turn', async () => {
-    for (const step of ['activate', 'retire']) {
-      await expect(askCloud('POST', '/v1/ca', { step })).rejects.toThrow(/no CA/);
+    for (const [step, refusal] of [
+      ['activate', /no CA is prepared/],
+      ['retire', /there is no previous CA/],
+    ] as const) {
+      await expect(askCloud('POST', '/v1/ca', { step })).rejects.toThrow(refusal);
     }
     await askCloud('POST', '/v1/ca', { step: 'prepare' });
     await expect(askCloud('POST', '/v1/ca', { step: 'prepare' })).rejects.toThrow(/under way/);

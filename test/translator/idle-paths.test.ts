@@ -6,7 +6,7 @@ import { describe, expect, test } from 'vitest';
 import type { PacketTranslatorOptions, TranslationPlan } from '../../src/translator/index.ts';
 import { PathTable } from '../../src/translator/path-table.ts';
 import { Verdict } from '../../src/translator/verdict.ts';
-import { tcpPacket } from '../oracle/packets.ts';
+import { tcpPacket, udpPacket } from '../oracle/packets.ts';
 import { Random } from '../oracle/random.ts';
 import { Scene } from './scene.ts';
 
@@ -15,14 +15,15 @@ const SITES = ['site-a', 'site-b'];
 const PORTS = { sourcePort: 40_000, destinationPort: 5672 };
 
 /** Each site has as many hosts as are asked for; all talk to one service of the cloud. */
-function planOf(hosts: number): TranslationPlan {
+function planOf(hosts: number, crowd = 0): TranslationPlan {
+  const sites = [...SITES, ...Array.from({ length: crowd }, (_, i) => `crowd-${i}`)];
   return {
-    realms: ['cloud', ...SITES].map((name) => ({
+    realms: ['cloud', ...sites].map((name) => ({
       name,
       sources: ['10.0.0.0/8', 'fd00::/16'],
       pools: ['100.64.0.0/10', 'fd64::/16'],
     })),
-    presences: SITES.flatMap((realm, site) => [
+    presences: sites.flatMap((realm, site) => [
       { realm, address: '100.64.0.1', of: { realm: 'cloud', address: '10.0.0.1' } },
       { realm, address: '100.64.0.2', of: { realm: 'cloud', address: 'fd00::1' } },
       ...Array.from({ length: hosts }, (_, i) => [
@@ -34,11 +35,11 @@ function planOf(hosts: number): TranslationPlan {
         },
       ]).flat(),
     ]),
-    permits: SITES.flatMap((realm) =>
+    permits: sites.flatMap((realm) =>
       ['10.0.0.1', 'fd00::1'].map((address) => ({
         realm,
         service: { realm: 'cloud', address },
-        ports: ['tcp/5672'],
+        ports: ['tcp/5672', 'udp/53'],
       }))
     ),
   };
@@ -151,6 +152,63 @@ describe('a full table', () => {
       expect([presenceOf(0, host), `fd64::${host.toString(16)}`]).toContain(newSource);
       expect(['10.0.0.1', 'fd00::1']).toContain(newDestination);
     }
+  });
+
+  test('a realm with few of very many paths makes room out of its own, wherever they are', () => {
+    // One search looks at 256 paths; those of other realms are many more.
+    const scene = sceneOf(300, { maxPathsOfRealm: 20 });
+    for (const site of SITES) for (let host = 0; host < 20; host++) send(scene, site, host);
+    scene.translator.load(planOf(300, 40));
+    for (let site = 0; site < 40; site++) {
+      for (let host = 0; host < 20; host++) send(scene, `crowd-${site}`, host);
+    }
+    pass(scene, 0, 2 * IDLE_MS);
+    const verdicts = Array.from({ length: 20 }, (_, i) => send(scene, 'site-a', 200 + i));
+    expect(verdicts.filter((verdict) => verdict !== 'Forward')).toEqual([]);
+    expect(scene.translator.pathsOf('site-b')).toBe(20);
+  });
+
+  test('a full table makes no room out of a realm that has less than an even share', () => {
+    const scene = sceneOf(300, { maxPaths: 90 });
+    for (let host = 0; host < 5; host++) send(scene, 'site-b', host);
+    for (let host = 0; host < 85; host++) send(scene, 'site-a', host);
+    pass(scene, 0, 2 * IDLE_MS);
+    for (let host = 100; host < 200; host++) send(scene, 'site-a', host);
+    expect(scene.translator.pathsOf('site-b')).toBe(5);
+    // That realm makes room out of its own, which are older, and then out of the others.
+    pass(scene, 2 * IDLE_MS, 4 * IDLE_MS);
+    for (let host = 5; host < 15; host++) expect(send(scene, 'site-b', host)).toBe('Forward');
+    expect(scene.translator.pathsOf('site-b')).toBe(10);
+    expect(scene.translator.pathsOf('site-a')).toBe(80);
+  });
+
+  test('both directions between two hosts stay one pair, so that sessions are their own', () => {
+    const random = new Random(3);
+    const scene = sceneOf(300, { maxPathsOfRealm: 100 });
+    const asked = new Map<number, number>();
+    const ports = { sourcePort: 40_000, destinationPort: 53 };
+    let refused = 0;
+    for (let now = 0, step = 0; step < 20_000; step++, now += random.below(200)) {
+      scene.translator.advance(now);
+      // A part of the hosts is in use at a time, and another one later.
+      const host = (random.below(60) + Math.floor(now / IDLE_MS) * 25) % 300;
+      const request = udpPacket({ source: hostOf(host), destination: '100.64.0.1' }, ports);
+      const verdict = scene.send('site-a', request).verdict;
+      expect(['Forward', 'DropTableFull']).toContain(verdict);
+      if (verdict === 'Forward') asked.set(host, now);
+      const other = random.chance(0.5) ? host : random.below(300);
+      const askedAt = asked.get(other);
+      const reply = udpPacket(
+        { source: '10.0.0.1', destination: presenceOf(0, other) },
+        { sourcePort: 53, destinationPort: 40_000 }
+      );
+      const answer = scene.send('cloud', reply).verdict;
+      const isAsked = askedAt !== undefined && now - askedAt <= IDLE_MS;
+      if (isAsked) expect(['Forward', 'DropTableFull']).toContain(answer);
+      else expect(['DropNoSession', 'DropTableFull']).toContain(answer);
+      if (answer === 'DropNoSession') refused++;
+    }
+    expect(refused).toBeGreaterThan(100);
   });
 
   test.each([999, 86_400_001, Number.NaN])('pathIdleMs cannot be %d', (pathIdleMs) => {

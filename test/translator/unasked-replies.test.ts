@@ -118,6 +118,57 @@ describe.each(FAMILIES)('over IPv%i', (family) => {
     expect(scene.send('cloud', reset(40_000)).verdict).toBe('Forward');
   });
 
+  test('a realm whose clients were reached through another begins anew when that is gone', () => {
+    const scene = settled();
+    scene.forward('site-a', request);
+    scene.translator.advance(1000 + 2 * GRACE_MS);
+    // Another plan takes a client from site-b, which says nothing of site-a.
+    const presences = PLAN_ONE_WAY.presences.filter(({ of }) => of.realm !== 'site-b');
+    const other = { ...PLAN_ONE_WAY, presences };
+    const unknown = { realm: 'cloud', address: family === 4 ? '100.64.0.77' : 'fd64::77' };
+    const host = { realm: 'site-a', address: family === 4 ? '10.0.0.77' : 'fd00::77' };
+    const toUnknown = tcpPacket(
+      { source: back.before.source, destination: unknown.address },
+      { ...turned, flags: ACK }
+    );
+    scene.translator.load(other);
+    scene.translator.bind({ ...unknown, of: host });
+    expect(scene.send('cloud', toUnknown).verdict).toBe('DropNoSession');
+    // site-a is not here any more; its clients come by way of the cloud now, which had a path to it.
+    scene.translator.load(without('site-a'));
+    scene.translator.load(PLAN_ONE_WAY);
+    scene.translator.bind({ ...unknown, of: host });
+    expect(scene.send('cloud', toUnknown).verdict).toBe('Forward');
+  });
+
+  test('a service that only resets, and answers nobody, does not stay new', () => {
+    const scene = sceneAt(1000);
+    scene.forward('site-a', request);
+    scene.forward('cloud', reset(1));
+    scene.translator.advance(1000 + GRACE_MS);
+    const presence = family === 4 ? '100.64.0.77' : 'fd64::77';
+    const address = family === 4 ? '10.0.0.77' : 'fd00::77';
+    scene.translator.bind({ realm: 'cloud', address: presence, of: { realm: 'site-a', address } });
+    const ends = { source: back.before.source, destination: presence };
+    const verdict = scene.send('cloud', tcpPacket(ends, { ...turned, flags: RST })).verdict;
+    expect(verdict).toBe('DropNoSession');
+  });
+
+  test('a tap that throws leaves no path behind', () => {
+    const scene = sceneAt(1000);
+    scene.translator.tap({
+      wants: () => {
+        throw new Error('not today');
+      },
+      packet: () => {},
+    });
+    for (let i = 0; i < 3; i++) expect(() => scene.send('cloud', reset(1))).toThrow('not today');
+    scene.translator.tap(undefined);
+    expect(scene.translator.pathsOf('cloud')).toBe(0);
+    scene.forward('site-a', request);
+    expect(scene.translator.pathsOf('site-a')).toBe(1);
+  });
+
   test('without a grace, no reply passes unasked', () => {
     const scene = sceneAt(1000, { replyGraceMs: 0 });
     scene.forward('site-b', tcpPacket(other.before, { ...ports, flags: ACK }));
