@@ -3,9 +3,8 @@
  * when the plan changes.
  *
  * A path is opened by a client's request, and the path back by the reply to it. A reply to nobody opens
- * nothing: a service cannot fill the table, nor reach the ports of clients that have not spoken to it. One
- * thing is not known after a start: who has spoken before. So for a while (`replyGraceMs`) replies of TCP
- * and SCTP pass without opening a path, until the client's next packet has opened both.
+ * nothing: a service cannot fill the table, nor reach the ports of clients that have not spoken to it. For a
+ * while after a start, such replies pass without opening a path (`reply-grace.ts`).
  * @module
  */
 
@@ -25,6 +24,7 @@ import {
 import { type PathStatus, PathTable, WayTable } from './path-table.ts';
 import type { TranslationPlan } from './plan.ts';
 import { needsSession } from './policy.ts';
+import { ReplyGrace } from './reply-grace.ts';
 import { checkWhole } from './sessions.ts';
 import { Verdict } from './verdict.ts';
 
@@ -61,18 +61,13 @@ export class Paths {
   readonly #indexOf: (realm: string) => number;
   readonly #maxPaths: number;
   readonly #maxPathsOfRealm: number;
-  readonly #replyGraceMs: number;
   readonly #idle: IdlePaths;
+  readonly #grace: ReplyGrace;
   #now = 0;
   /** The table of the path on loan, which is the last one there. */
   #loan: PathTable | undefined;
   /** By realm: the paths of both versions that its hosts ask for, there and back. */
   #held: number[] = [];
-  /**
-   * By realm: when a packet of it that may pass first came, since the realm has been in the plan, or since
-   * a realm that it had paths to has gone.
-   */
-  readonly #heardAt = new Map<number, number>();
   /** How many pairs of hosts have had a path; see `PATH_PAIR`. */
   #pairs = 0;
   readonly #savedKey = new Int32Array(9);
@@ -88,8 +83,8 @@ export class Paths {
     this.#indexOf = indexOf;
     this.#maxPaths = maxPaths;
     this.#maxPathsOfRealm = maxPathsOfRealm;
-    this.#replyGraceMs = replyGraceMs;
     this.#idle = new IdlePaths(pathIdleMs);
+    this.#grace = new ReplyGrace(replyGraceMs);
     this.bindings = new Bindings({ realms: [], presences: [], permits: [] }, indexOf);
     this.v4 = this.#newTable(4);
     this.v6 = this.#newTable(6);
@@ -116,9 +111,7 @@ export class Paths {
     this.ways = new WayTable();
     this.#held = [];
     this.#idle.reset();
-    for (const realm of this.#heardAt.keys()) {
-      if (bindings.realm(realm) === undefined) this.#heardAt.delete(realm);
-    }
+    this.#grace.keep((realm) => bindings.realm(realm) !== undefined);
     this.v4 = this.#carryOver(v4, ways);
     this.v6 = this.#carryOver(v6, ways);
     return gone;
@@ -158,7 +151,8 @@ export class Paths {
     const isUnasked = side === REPLY && back < 0;
     if (isUnasked) {
       const mayHaveBeenAsked = isQuoted || !needsSession(kind);
-      if (!mayHaveBeenAsked || !this.#isGrace(ingress, egress)) return ~Verdict.DropNoSession;
+      const isGrace = this.#grace.isNew(ingress, this.#now) || this.#grace.isNew(egress, this.#now);
+      if (!mayHaveBeenAsked || !isGrace) return ~Verdict.DropNoSession;
     }
     if (verdict === Verdict.NeedsPresence) {
       this.lackingIn = egress;
@@ -175,7 +169,7 @@ export class Paths {
     if (!isKept) this.#loan = table;
     else this.#held[billed] = (this.#held[billed] ?? 0) + 1;
     // Also by a reply that nobody asked for: a realm that sends no others must not stay new.
-    if (!isDry && !this.#heardAt.has(ingress)) this.#heardAt.set(ingress, this.#now);
+    if (!isDry) this.#grace.hear(ingress, this.#now);
     return opened;
   }
 
@@ -192,19 +186,6 @@ export class Paths {
     const path = table.size - 1;
     const way = table.words[path * table.stride + table.keyWords + PATH_WAY]!;
     table.close(path, this.ways.words[way + WAY_FAMILY]! as 4 | 6);
-  }
-
-  /**
-   * Whether a client of one of both realms may have spoken before the start, and had no chance to speak
-   * again since.
-   */
-  #isGrace(ingress: number, egress: number): boolean {
-    return this.#isHeardLately(ingress) || this.#isHeardLately(egress);
-  }
-
-  #isHeardLately(realm: number): boolean {
-    const heardAt = this.#heardAt.get(realm);
-    return heardAt === undefined || this.#now - heardAt < this.#replyGraceMs;
   }
 
   /**
@@ -326,8 +307,8 @@ export class Paths {
         const way = old.words[path * old.stride + old.keyWords + PATH_WAY]!;
         const ingress = old.words[path * old.stride]!;
         const egress = oldWays.words[way + WAY_EGRESS]!;
-        if (this.bindings.realm(ingress) === undefined) this.#beginAnew(egress);
-        if (this.bindings.realm(egress) === undefined) this.#beginAnew(ingress);
+        if (this.bindings.realm(ingress) === undefined) this.#grace.beginAnew(egress, this.#now);
+        if (this.bindings.realm(egress) === undefined) this.#grace.beginAnew(ingress, this.#now);
         continue;
       }
       const pair = old.words[path * old.stride + old.keyWords + PATH_PAIR]!;
@@ -338,11 +319,6 @@ export class Paths {
       table.copyUse(kept, old, path);
     }
     return table;
-  }
-
-  /** A realm of the plan that was heard is as if it were heard for the first time now. */
-  #beginAnew(realm: number): void {
-    if (this.#heardAt.has(realm)) this.#heardAt.set(realm, this.#now);
   }
 
   /** One more than may be kept can be on loan. */
