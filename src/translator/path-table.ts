@@ -59,7 +59,7 @@ export class PathTable extends IntTable {
   #wideLength = 0;
   /** Places in `wide` that are free again. */
   readonly #freeWide: number[] = [];
-  /** By path: the low 16 bits of its packets when it was seen last, and in which tick it had new ones. */
+  /** For each path, the low 16 bits of its packet count when it was looked at last, and the tick in which that had changed. */
   #uses = new Int32Array(16);
 
   constructor(family: Family, maxSize: number) {

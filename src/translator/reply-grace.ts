@@ -9,7 +9,7 @@
 export class ReplyGrace {
   readonly #graceMs: number;
   /**
-   * By realm: when its first packet that may pass came, since the realm has been in the plan, or since a
+   * For each realm, when its first packet that may pass came, since the realm has been in the plan, or since a
    * realm that it had paths to has gone. In ms.
    */
   readonly #heardAt = new Map<number, number>();

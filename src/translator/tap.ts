@@ -32,7 +32,7 @@ export class TapPoint {
   readonly #tap: PacketTap;
   readonly #statusOf: (table: PathTable, path: number) => PathStatus;
   readonly #realmNames: readonly string[];
-  /** By `PATH_PAIR`, which stays a path's own as long as the path is there. */
+  /** The answers by `PATH_PAIR`, which stays a path's own as long as the path is there. */
   readonly #isWanted = new Map<number, boolean>();
 
   constructor(
