@@ -11,6 +11,7 @@
 import * as v from 'valibot';
 import {
   type CaMaterial,
+  CertificateError,
   ConfigError,
   EnvironmentError,
   encryptPrivateKey,
@@ -49,21 +50,26 @@ export class CaFiles {
   }
 
   /**
-   * Encrypts each private key that is kept in the clear, or under a passphrase that is stretched too little.
-   * Does nothing without a passphrase.
+   * Encrypts each private key that is kept in the clear, or under a passphrase that is stretched too little;
+   * also that of the root, if it is still there. Does nothing without a passphrase.
    *
    * @returns the paths of the files that were rewritten.
-   * @throws {CertificateError} if a key cannot be read, for example because the passphrase is wrong.
+   * @throws {CertificateError} if a key cannot be read, for example because the passphrase is wrong. The message
+   *   names the file.
    */
   async protectKeys(): Promise<string[]> {
     const passphrase = this.#passphrase;
     if (passphrase === undefined) return [];
     const { current, next, previous } = this.#parts();
     const names = [current, next, previous].filter((name) => name !== undefined).map(keyOf);
+    if (this.#state.has(ROOT_KEY)) names.push(ROOT_KEY);
     const rewritten: string[] = [];
     for (const name of names) {
       const before = this.#state.read(name);
-      const after = await encryptPrivateKey(before, passphrase);
+      const after = await encryptPrivateKey(before, passphrase).catch((cause: Error) => {
+        if (!(cause instanceof CertificateError)) throw cause;
+        throw new CertificateError(`${this.#state.pathOf(name)}: ${cause.message}`, { cause });
+      });
       if (after === before) continue;
       this.#state.write(name, after);
       rewritten.push(this.#state.pathOf(name));
@@ -103,7 +109,14 @@ export class CaFiles {
     const { current, previous, retired: before = [] } = this.#parts();
     const retired = previous === undefined ? before : [...before, previous];
     this.#write({ current, retired });
-    for (const name of retired) this.#state.remove(keyOf(name));
+    this.removeRetiredKeys();
+  }
+
+  /** Also for a start: a crash may have come between the two steps of `retire`. */
+  removeRetiredKeys(): void {
+    for (const name of (this.#parts().retired ?? []).map(keyOf)) {
+      if (this.#state.has(name)) this.#state.remove(name);
+    }
   }
 
   #material(name: string): CaMaterial {

@@ -217,6 +217,7 @@ async function load(
   { trustDomain, config, store, log }: CloudTrustOptions,
   files: CaFiles
 ): Promise<{ authority: CertificateAuthority; retired: readonly string[] }> {
+  files.removeRetiredKeys();
   for (const path of await files.protectKeys()) log(`${path}: encrypted anew`);
   const { current, retired, ...others } = files.read()!;
   const authority = await CertificateAuthority.load({

@@ -28,17 +28,30 @@ export function readText(what: string, path: string): string {
   });
 }
 
-/** A directory for its owner only. What its methods have done outlasts a crash. */
+/** A directory for the user of this process only. What its methods have done outlasts a crash. */
 export class StateDirectory {
   readonly path: string;
 
-  /** @throws {EnvironmentError} if it is not there and cannot be made, or others than its owner may use it. */
+  /**
+   * @throws {EnvironmentError} if it is not there and cannot be made, if it belongs to another user than that of
+   *   this process, or if others than its owner may use it.
+   */
   constructor(path: string) {
     this.path = path;
     attempt(`the state directory ${path} cannot be made`, () => makeDirectory(path));
+    // Windows has neither owners nor modes of this kind.
+    const user = process.getuid?.();
+    if (user === undefined) return;
+    const { uid, mode: typeAndMode } = statSync(path);
+    // Root may use every directory, but the owner of this one could read the keys.
+    if (uid !== user) {
+      throw new EnvironmentError(
+        `the state directory ${path} belongs to user ${uid}, and the gateway runs as user ${user}: run it as user ${uid}, or chown -R ${user} ${path}`
+      );
+    }
     // The mode is not changed here: the path may be a directory of the system, by mistake.
-    const mode = statSync(path).mode & 0o777;
-    if (process.platform !== 'win32' && (mode & OTHERS) !== 0) {
+    const mode = typeAndMode & 0o777;
+    if ((mode & OTHERS) !== 0) {
       const octal = mode.toString(8).padStart(4, '0');
       throw new EnvironmentError(
         `the state directory ${path} is open to others (mode ${octal}): chmod 700 ${path}`

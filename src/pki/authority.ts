@@ -183,7 +183,7 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
   /**
    * The same key under a passphrase, for `load`.
    *
-   * @throws {ApiMisuseError} if the passphrase is empty or has more than 1,024 bytes.
+   * @throws {ApiMisuseError} if the passphrase is empty or has more than 1,023 bytes.
    */
   encryptedPrivateKeyPem(passphrase: string): Promise<string> {
     return encryptPrivateKey(this.privateKeyPem, passphrase);

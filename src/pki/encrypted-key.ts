@@ -30,7 +30,7 @@ import { readPrivateKey } from './keys.ts';
  * it is.
  *
  * @throws {CertificateError} if the key cannot be read, or is of a kind we do not accept.
- * @throws {ApiMisuseError} if the passphrase is empty, or longer than the 1,024 bytes that OpenSSL reads.
+ * @throws {ApiMisuseError} if the passphrase is empty, or longer than the 1,023 bytes that OpenSSL reads.
  */
 export async function encryptPrivateKey(pem: string, passphrase: string): Promise<string> {
   const bytes = Buffer.byteLength(passphrase);
@@ -147,8 +147,8 @@ const SALT_BYTES = 16;
 const ITERATIONS = 600_000;
 /** Node takes 2^31 - 1; what has more than this is left to OpenSSL. */
 const MAX_ITERATIONS = 10_000_000;
-/** `PEM_BUFSIZE` of OpenSSL. */
-const MAX_PASSPHRASE_BYTES = 1024;
+/** The commands of OpenSSL read a passphrase into a buffer of 1,024 bytes (`APP_PASS_LEN`), which ends with a zero. */
+const MAX_PASSPHRASE_BYTES = 1023;
 const LABEL = 'ENCRYPTED PRIVATE KEY';
 const BLOCK =
   /-----BEGIN ENCRYPTED PRIVATE KEY-----([A-Za-z0-9+/=\s]+)-----END ENCRYPTED PRIVATE KEY-----/;

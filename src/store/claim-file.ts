@@ -21,10 +21,16 @@ interface Claim {
  * Removes the lock file of an earlier version, under a claim of our own, so that a process of an
  * earlier version that starts at the same moment finds it held. Does nothing if there is no file.
  *
- * @throws {StoreError} if a process that runs holds the lock.
+ * @throws {StoreError} if a process that runs holds the lock, or if a symbolic link is at `path`.
  */
 export async function removeClaimFile(path: string): Promise<void> {
-  const handle = await open(path, constants.O_RDWR | constants.O_APPEND).catch(ignoreGone);
+  // No version makes a link, and what it leads to is not ours to write to.
+  const flags = constants.O_RDWR | constants.O_APPEND | constants.O_NOFOLLOW;
+  const handle = await open(path, flags).catch((error: NodeJS.ErrnoException) => {
+    // EMLINK on FreeBSD
+    if (error.code !== 'ELOOP' && error.code !== 'EMLINK') return ignoreGone(error);
+    throw new StoreError(`${path} is a symbolic link, and no lock: remove it`, { cause: error });
+  });
   if (handle === undefined) return;
   try {
     const claim = { id: randomUUID(), pid: process.pid, startedAt: startOf(process.pid) ?? '' };

@@ -21,7 +21,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import { constants, existsSync } from 'node:fs';
-import { chmod, mkdir, open, readdir, rename, rm, rmdir, unlink } from 'node:fs/promises';
+import { chmod, lstat, mkdir, open, readdir, rename, rm, rmdir, unlink } from 'node:fs/promises';
 import { connect, createServer, type Server } from 'node:net';
 import { dirname, join } from 'node:path';
 import { StoreError } from '../errors.ts';
@@ -41,7 +41,8 @@ export class FileLock {
   /**
    * @param path of the directory that is made, and removed by `release`
    * @throws {StoreError} if another process, or this one, holds the lock, if something else is at `path`,
-   *   or if the file system takes no unix sockets.
+   *   if what a process of another user has left there may not be removed, or if the file system takes no
+   *   unix sockets.
    */
   static async acquire(path: string): Promise<FileLock> {
     const ownDirectory = `${path}.${randomName()}`;
@@ -51,7 +52,9 @@ export class FileLock {
     try {
       server = await listen(ownDirectory, name);
       await chmod(join(ownDirectory, name), 0o600);
-      await moveTo(path, ownDirectory);
+      await moveTo(path, ownDirectory).catch(async (error: NodeJS.ErrnoException) => {
+        throw (await refusalByOwner(path, error)) ?? error;
+      });
       return new FileLock(path, name, server);
     } catch (error) {
       server?.close();
@@ -91,6 +94,20 @@ async function moveTo(path: string, ownDirectory: string): Promise<void> {
   }
   throw new StoreError(
     `${path} was taken and left by other processes ${MAX_ROUNDS} times in a row: try again`
+  );
+}
+
+/** Says whose the lock is that this process may not touch. Undefined if the error is about something else. */
+async function refusalByOwner(
+  path: string,
+  error: NodeJS.ErrnoException
+): Promise<StoreError | undefined> {
+  if (error.code !== 'EACCES' && error.code !== 'EPERM') return undefined;
+  const owner = (await lstat(path).catch(() => undefined))?.uid;
+  if (owner === undefined) return undefined;
+  return new StoreError(
+    `the lock ${path} belongs to user ${owner}, and user ${process.getuid?.()} may not take it over (${error.code}): make sure that no process of user ${owner} has it open, then remove ${path}`,
+    { cause: error }
   );
 }
 

@@ -12,10 +12,16 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, describe, expect, test } from 'vitest';
+import { afterAll, describe, expect, test, vi } from 'vitest';
 import { CloudTrust } from '../../examples/cloud-gateway/trust.ts';
 import { StateDirectory } from '../../examples/program/files.ts';
-import { generateCa, MemoryStore } from '../../src/index.ts';
+import {
+  EnvironmentError,
+  encryptPrivateKey,
+  generateCa,
+  generateGatewayKey,
+  MemoryStore,
+} from '../../src/index.ts';
 import { Workspace } from './gateway-process.ts';
 
 const workspace = new Workspace();
@@ -45,10 +51,17 @@ class FaultyDirectory extends StateDirectory {
   }
 }
 
-function openTrust(state: StateDirectory, passphraseFile?: string): Promise<CloudTrust> {
+function openTrust(
+  state: StateDirectory,
+  passphraseFile?: string,
+  intermediate = false
+): Promise<CloudTrust> {
   return CloudTrust.open({
     trustDomain: TRUST_DOMAIN,
-    config: { ...CONFIG, ...(passphraseFile === undefined ? {} : { passphraseFile }) },
+    config: {
+      ...{ ...CONFIG, intermediate },
+      ...(passphraseFile === undefined ? {} : { passphraseFile }),
+    },
     state,
     store: new MemoryStore(),
     log: () => {},
@@ -99,6 +112,29 @@ describe('StateDirectory', () => {
       }
       chmodSync(path, 0o700);
       expect(new StateDirectory(path).path).toBe(path);
+    }
+  );
+
+  test.skipIf(process.getuid === undefined)(
+    'refuses a directory of another user, and says what to do',
+    () => {
+      const path = join(workspace.newDirectory(), 'state');
+      mkdirSync(path, { mode: 0o700 });
+      const owner = statSync(path).uid;
+      const other = owner + 1;
+      const getuid = vi.spyOn(process as Required<typeof process>, 'getuid');
+      try {
+        getuid.mockReturnValue(other);
+        expect(() => new StateDirectory(path)).toThrow(
+          new EnvironmentError(
+            `the state directory ${path} belongs to user ${owner}, and the gateway runs as user ${other}: run it as user ${owner}, or chown -R ${other} ${path}`
+          )
+        );
+        getuid.mockReturnValue(owner);
+        expect(new StateDirectory(path).path).toBe(path);
+      } finally {
+        getuid.mockRestore();
+      }
     }
   );
 
@@ -177,15 +213,7 @@ describe('a change of CA on a disk that is full for a while', () => {
     const state = new FaultyDirectory(join(workspace.newDirectory(), 'state'));
     for (let failAfter = 0; failAfter < 3; failAfter++) {
       state.failAfter = failAfter;
-      const opening = CloudTrust.open({
-        trustDomain: TRUST_DOMAIN,
-        config: { ...CONFIG, intermediate: true },
-        state,
-        store: new MemoryStore(),
-        log: () => {},
-        onRenewal: () => {},
-        onRefusedRenewal: () => {},
-      });
+      const opening = openTrust(state, undefined, true);
       await expect(opening).rejects.toThrow('the disk is full');
       if (state.has('ca.pem')) expect(state.has('root-key.pem')).toBe(true);
     }
@@ -198,10 +226,10 @@ describe('keys at rest', () => {
     const passphraseFile = join(home, 'passphrase');
     writeFileSync(passphraseFile, `${PASSPHRASE}\n`);
     const state = new StateDirectory(join(home, 'state'));
-    const first = await openTrust(state);
+    const first = await openTrust(state, undefined, true);
     await first.prepare();
     first.close();
-    const keys = ['ca-key.pem', 'ca-2-key.pem'];
+    const keys = ['ca-key.pem', 'ca-2-key.pem', 'root-key.pem'];
     for (const name of keys) expect(state.read(name)).toMatch(/^-----BEGIN PRIVATE KEY/);
 
     // A passphrase is given from now on.
@@ -224,4 +252,47 @@ describe('keys at rest', () => {
     await expect(openTrust(state, passphraseFile)).rejects.toThrow(/the CA certificates in .*key/);
     rmSync(passphraseFile);
   });
+
+  test('of a root CA under another passphrase are named', async () => {
+    const home = workspace.newDirectory();
+    const passphraseFile = join(home, 'passphrase');
+    writeFileSync(passphraseFile, PASSPHRASE);
+    const state = new StateDirectory(join(home, 'state'));
+    (await openTrust(state, passphraseFile, true)).close();
+    const foreign = await encryptPrivateKey(generateGatewayKey().privateKeyPem, 'another');
+    state.write('root-key.pem', foreign);
+    await expect(openTrust(state, passphraseFile)).rejects.toThrow(
+      `${state.pathOf('root-key.pem')}: `
+    );
+    // Nothing here needs it.
+    state.remove('root-key.pem');
+    (await openTrust(state, passphraseFile)).close();
+  });
+
+  test.each([undefined, PASSPHRASE])(
+    'of a retired CA are removed at the next start, if a crash has kept them (passphrase: %s)',
+    async (passphrase) => {
+      const home = workspace.newDirectory();
+      const passphraseFile = passphrase === undefined ? undefined : join(home, 'passphrase');
+      if (passphraseFile !== undefined) writeFileSync(passphraseFile, PASSPHRASE);
+      const state = new StateDirectory(join(home, 'state'));
+      const trust = await openTrust(state, passphraseFile);
+      const key = state.read('ca-key.pem');
+      await trust.prepare();
+      trust.activate();
+      trust.retire();
+      trust.close();
+      state.write('ca-key.pem', key);
+
+      const again = await openTrust(state, passphraseFile);
+      again.close();
+      expect(readdirSync(state.path).sort()).toEqual([
+        'ca-2-key.pem',
+        'ca-2.pem',
+        'ca.json',
+        'ca.pem',
+      ]);
+      expect(again.retired).toHaveLength(1);
+    }
+  );
 });

@@ -207,6 +207,16 @@ describe('a change of CA', () => {
   });
   afterAll(() => relay.close());
 
+  /**
+   * Ends the edge, and returns when the cloud knows: `retire` is refused while there is a tunnel whose
+   * certificate is not current.
+   */
+  const stopEdge = async (edge: GatewayProcess): Promise<void> => {
+    const since = cloud.output.length;
+    expect((await edge.kill('SIGTERM')).code).toBe(0);
+    await cloud.logged(/site-a: down/, since);
+  };
+
   /** How many CAs the edge trusts, as it has kept it. */
   const trusted = (count: number): Promise<true> =>
     eventually(
@@ -223,7 +233,7 @@ describe('a change of CA', () => {
     await edge.logged(/revision/);
     await askCloud('POST', '/v1/ca', { step: 'prepare' });
     await trusted(2);
-    expect((await edge.kill('SIGTERM')).code).toBe(0);
+    await stopEdge(edge);
     await restart();
     expect(await rollover()).toBe('prepared');
     await askCloud('POST', '/v1/ca', { step: 'activate' });
@@ -232,12 +242,13 @@ describe('a change of CA', () => {
 
     // Its certificate is of the CA before, which is good until that is retired.
     edge = startEdge();
+    await cloud.logged(/site-a: shows a renewed certificate/);
     await edge.logged(/certificate renewed/);
     await askCloud('POST', '/v1/ca', { step: 'retire' });
     await trusted(1);
     expect(await rollover()).toBe('none');
     expect(edge.output).not.toMatch(/: down,|refused|not renewed/);
-    expect((await edge.kill('SIGTERM')).code).toBe(0);
+    await stopEdge(edge);
   });
 
   /** Ends by itself, before long. */
@@ -258,7 +269,7 @@ describe('a change of CA', () => {
     await newToken();
     const edge = startEdge();
     await edge.logged(/: up to /);
-    expect((await edge.kill('SIGTERM')).code).toBe(0);
+    await stopEdge(edge);
   };
 
   test('that an edge has slept through has it end with a sentence, and a new token brings it back', async () => {
@@ -279,7 +290,7 @@ describe('a change of CA', () => {
     await edge.logged(/: up to /);
     await steps('prepare');
     await trusted(2);
-    expect((await edge.kill('SIGTERM')).code).toBe(0);
+    await stopEdge(edge);
     await steps('activate', 'retire');
     const { code, complaint } = await endingOf(startEdge());
     expect(code).toBe(1);
@@ -289,11 +300,11 @@ describe('a change of CA', () => {
   });
 
   test('is refused step by step when it is not its turn', async () => {
-    for (const [step, refusal] of [
-      ['activate', /no CA is prepared/],
-      ['retire', /there is no previous CA/],
-    ] as const) {
-      await expect(askCloud('POST', '/v1/ca', { step })).rejects.toThrow(refusal);
+    for (const [step, fault] of [
+      ['activate', 'no CA is prepared'],
+      ['retire', 'there is no previous CA'],
+    ]) {
+      await expect(askCloud('POST', '/v1/ca', { step })).rejects.toThrow(fault);
     }
     await askCloud('POST', '/v1/ca', { step: 'prepare' });
     await expect(askCloud('POST', '/v1/ca', { step: 'prepare' })).rejects.toThrow(/under way/);

@@ -78,12 +78,12 @@ export function redemptionOf(tokenText: string, csrPem: string = newRequest().cs
 
 export const hasOpenssl: boolean = spawnSync('openssl', ['version']).status === 0;
 
-/** Runs openssl with `@name` arguments replaced by files of that content; returns its output. */
+/** Runs openssl with `@name` and `file:@name` arguments replaced by files of that content; returns its output. */
 export function openssl(args: readonly string[], files: Record<string, string> = {}): string {
   const folder = mkdtempSync(join(tmpdir(), 'pki-'));
   try {
     for (const [name, content] of Object.entries(files)) writeFileSync(join(folder, name), content);
-    const paths = args.map((arg) => (arg.startsWith('@') ? join(folder, arg.slice(1)) : arg));
+    const paths = args.map((arg) => arg.replace(/^(|file:)@/, `$1${folder}/`));
     return execFileSync('openssl', paths, { encoding: 'utf8', stdio: 'pipe' });
   } finally {
     rmSync(folder, { recursive: true });

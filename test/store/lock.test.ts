@@ -1,6 +1,6 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { readdirSync, readFileSync, statSync } from 'node:fs';
-import { mkdir, mkdtemp, readdir, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { createServer, Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
@@ -155,6 +155,49 @@ describe('FileLock', () => {
     );
     expect(readFileSync(join(path, 'hello'), 'utf8')).toBe('world');
     await rm(path, { recursive: true });
+  });
+
+  test.skipIf(process.platform === 'win32')(
+    'refuses a symbolic link at once, and leaves it and what it leads to as they are',
+    async () => {
+      const target = newPath();
+      await mkdir(`${target}.directory`);
+      await writeFile(`${target}.file`, 'of another');
+      for (const suffix of ['.directory', '.file', '.nothing']) {
+        const path = newPath();
+        await symlink(target + suffix, path);
+        await expect(FileLock.acquire(path)).rejects.toThrow(
+          new StoreError(`${path} is a symbolic link, and no lock: remove it`)
+        );
+        expect(namesBeside(path)).toEqual([basename(path)]);
+      }
+      expect(readFileSync(`${target}.file`, 'utf8')).toBe('of another');
+    }
+  );
+
+  test.skipIf(process.platform === 'win32').each([
+    ['a directory whose names may not be read', 'readdir', 'EACCES'],
+    ['a directory from which nothing may be removed', 'unlink', 'EACCES'],
+    ['a directory below one with the sticky bit', 'rename', 'EPERM'],
+  ])('says whose the left-over is that may not be touched: %s', async (_, step, code) => {
+    const path = newPath();
+    await makeStale(path);
+    steps.before = async (name) => {
+      if (name === step) throw Object.assign(new Error(`${code}: not permitted`), { code });
+    };
+    const [outcome] = await Promise.allSettled([FileLock.acquire(path)]);
+    steps.before = async () => {};
+    const { uid } = statSync(path);
+    const advice = `make sure that no process of user ${uid} has it open, then remove ${path}`;
+    expect(outcome).toEqual({
+      status: 'rejected',
+      reason: new StoreError(
+        `the lock ${path} belongs to user ${uid}, and user ${process.getuid!()} may not take it over (${code}): ${advice}`
+      ),
+    });
+    expect(namesBeside(path)).toEqual([basename(path)]);
+    expect(readdirSync(path)).toHaveLength(1);
+    await (await FileLock.acquire(path)).release();
   });
 
   test('is still held while the process that holds it is stopped', async () => {
