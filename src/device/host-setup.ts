@@ -1,7 +1,8 @@
 /**
  * What a gateway sets on its machine so that the kernel forwards between the LAN and the TUN and nowhere
  * else, and how the machine gets back what it had. Both the kernel's settings and the rules outlive a
- * gateway that is killed: the rules go on to refuse, and the next gateway of the same TUN takes both over.
+ * gateway that is killed: the rules go on to refuse. The next gateway of the same TUN takes both over, and so
+ * does a gateway of any TUN when that TUN is gone.
  * @module
  */
 import type { IpPrefix } from '../address.ts';
@@ -159,8 +160,8 @@ export class HostSetup {
       ...(tables.get(table ?? '')?.replaced ?? remembered),
       ...stale.flatMap((name) => tables.get(name)!.replaced),
     ];
-    const others = [...tables.values()].flatMap(({ replaced }) => replaced);
-    const recorded = new Map([...others, ...left].map((it) => [keyOf(it), it]));
+    const records = [...tables.values()].flatMap(({ replaced }) => replaced);
+    const recorded = new Map([...records, ...left].map((it) => [keyOf(it), it]));
     this.#replaced = wanted.flatMap(({ kind, of, value }) => {
       const before = recorded.get(keyOf({ kind, of }))?.before ?? value;
       const isAsNeeded = before === undefined || before === GATEWAY_VALUES[kind];
@@ -175,7 +176,7 @@ export class HostSetup {
     for (const name of stale) {
       await removeTable(name);
       this.#problems.push(
-        `the rules of a gateway that was killed (table inet ${name}) were removed, for its interface ${tables.get(name)!.tuns.join(', ')} is gone; the settings that it had changed are taken over`
+        `the rules of a gateway that was killed (table inet ${name}) were removed, for none of its interfaces is there any more (${tables.get(name)!.tuns.join(', ')}); the settings that it had changed are taken over`
       );
     }
     for (const it of wanted) writeSetting(it, GATEWAY_VALUES[it.kind]);
@@ -209,8 +210,15 @@ export class HostSetup {
 
   /** Installs the rules again when somebody else has removed them, for example by `nft flush ruleset`. */
   #watch(): void {
-    const check = () => this.#check().catch((error) => this.#reportFault((error as Error).message));
-    this.#timer = setInterval(() => void inTurn(check), CHECK_INTERVAL_MS).unref();
+    let isChecking = false;
+    const check = async () => {
+      // Checks would pile up while nft does not answer.
+      if (isChecking) return;
+      isChecking = true;
+      await inTurn(() => this.#check()).catch((error: Error) => this.#reportFault(error.message));
+      isChecking = false;
+    };
+    this.#timer = setInterval(() => void check(), CHECK_INTERVAL_MS).unref();
   }
 
   #stopWatching(): void {

@@ -240,6 +240,24 @@ describe.skipIf(skipReason !== undefined)(titled('the setup of the host', skipRe
     expect(vi.getTimerCount()).toBe(0);
   });
 
+  test('reports once that it cannot look for the rules, and keeps them if it cannot at the end', async () => {
+    vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] });
+    cleanups.push(() => vi.useRealTimers());
+    const problems: string[] = [];
+    const setup = await configureTun({ ...BOTH, onProblem: (it) => void problems.push(it) });
+    const restoreNft = replaceNft('kill -9 $$');
+    vi.advanceTimersByTime(5000);
+    await until(() => problems.length > 0);
+    vi.advanceTimersByTime(5000);
+    // It waits until the second look is over.
+    await expect(setup.close()).rejects.toThrow(/SIGKILL.*the rules of table inet vp_vp0 stay/);
+    restoreNft();
+    expect(problems).toEqual([expect.stringMatching(/^it is not known whether table inet vp_vp0/)]);
+    expect(await open(4, ALL_WAYS)).toEqual([]);
+    await setup.close();
+    expect(state()).toBe(before);
+  });
+
   test('takes over what a killed gateway has left whose TUN is gone', async () => {
     await killed(configurationOf('vp1'));
     await tuns.vp1.close();
