@@ -61,6 +61,9 @@ export class Members implements PlanTarget {
   /** By member; empty until all of them are open. */
   #addresses: readonly MemberAddresses[] = [];
   #moves: Promise<void> = Promise.resolve();
+  /** The restarts that are being dealt with. */
+  #restarts: Promise<void> = Promise.resolve();
+  #isClosing = false;
 
   constructor(options: MembersOptions, hooks: MemberHooks) {
     this.#options = options;
@@ -220,7 +223,9 @@ export class Members implements PlanTarget {
   }
 
   async close(): Promise<void> {
+    this.#isClosing = true;
     await this.#moves;
+    await this.#restarts;
     await this.#routes.close();
     await Promise.all(this.#list.map((member) => member.close()));
     const { device } = this.#options.config;
@@ -234,6 +239,8 @@ export class Members implements PlanTarget {
 
   /** The interface of a member may have been made anew, without settings and routes. */
   async #restarted(name: string): Promise<void> {
+    // What is set after the last close stays on the machine.
+    if (this.#isClosing) return;
     const { device } = this.#options.config;
     try {
       if (device.type === 'tun') await this.#configure(device);
@@ -253,6 +260,7 @@ export class Members implements PlanTarget {
       unreachable: device.routes,
       proxyArp: device.proxyArp,
       ...lanOf(device),
+      onProblem: (problem) => this.#log(`device: ${problem}`),
     });
     return this.#setup.problems;
   }
@@ -270,7 +278,9 @@ export class Members implements PlanTarget {
         credentials,
         plan: () => this.#partition!.part(number),
         access: accessTable,
-        onRestart: () => void this.#restarted(name),
+        onRestart: () => {
+          this.#restarts = this.#restarts.then(() => this.#restarted(name));
+        },
       },
       hooks
     );

@@ -90,8 +90,10 @@ export async function openDevice(
       const { name, mtu, routes, proxyArp } = config;
       const device = await LinuxTun.open({ name, mtu });
       try {
-        const problems = await device.configure({ routes, proxyArp, ...lanOf(config) });
-        for (const problem of [...problems, ...lackOfLan(config)]) log(`device: ${problem}`);
+        const report = (problem: string) => log(`device: ${problem}`);
+        const lan = lanOf(config);
+        const problems = await device.configure({ routes, proxyArp, ...lan, onProblem: report });
+        for (const problem of [...problems, ...lackOfLan(config)]) report(problem);
       } catch (error) {
         await device.close();
         throw error;

@@ -41,21 +41,28 @@ export interface TunConfiguration {
    * forwards nothing; without the list, forwarding is left as it is.
    */
   readonly lan?: readonly string[];
+  /**
+   * Is called when somebody else has removed the rules while the gateway runs, which is looked for every 5 s, with
+   * one sentence that says what was done; nobody is told by default. The rules are installed again in any case.
+   */
+  readonly onProblem?: (problem: string) => void;
 }
 
 /** What `configureTun` has set on the machine, besides the addresses and routes of the interface. */
 export interface TunSetup {
   /**
-   * What the machine lacks, one sentence each. The gateway works without, but its operator has to know:
-   * without nftables nothing but `forwarding` and `rp_filter` of single interfaces protects an IPv4 network.
+   * What the machine lacks, and what an earlier gateway had left, one sentence each. The gateway works without,
+   * but its operator has to know: without nftables nothing but `forwarding` and `rp_filter` of single interfaces
+   * protects an IPv4 network.
    */
   readonly problems: readonly string[];
   /**
    * Removes the rules, and restores the kernel settings that still have the value that was set and that no
-   * other gateway on this machine needs. The same a second time changes nothing.
+   * other gateway on this machine needs. The same a second time changes nothing, and so does the call when this
+   * process has called `configureTun` for the same interface since: the last setup undoes what all have set.
    *
-   * @throws {EnvironmentError} if a setting cannot be restored or the rules cannot be removed; the rest is
-   *   done all the same.
+   * @throws {EnvironmentError} if a setting cannot be restored or the rules cannot be removed. The other settings
+   *   are restored all the same; the rules stay if one could not be restored. Another call tries again.
    */
   close(): Promise<void>;
 }
@@ -72,16 +79,17 @@ export interface RouteSetting {
  * interface up. Needs CAP_NET_ADMIN, and nftables (the command `nft`) if `lan` is given.
  *
  * Rules and settings of a process that was killed stay; the next call for the same interface takes them
- * over. `docs/SECURITY.md` lists everything that is set on the machine.
+ * over. When a second call in one process fails, the rules and settings of the first stay in force.
+ * `docs/SECURITY.md` lists everything that is set on the machine.
  *
  * @throws {ApiMisuseError} if a name, address, prefix or the MTU is not one.
  * @throws {EnvironmentError} if a LAN interface is not there (then nothing is changed), `ip` is missing
- *   or refuses, with what it said, a setting cannot be written, or IPv6 would have to be forwarded without
- *   rules, on a machine that does not forward it already.
+ *   or refuses, with what it said, a setting cannot be written, `nft` does not answer, or IPv6 would have to be
+ *   forwarded without rules, on a machine that does not forward it already.
  */
 export async function configureTun(configuration: TunConfiguration): Promise<TunSetup> {
   const { name, otherTuns = [], mtu, addresses = [], routes, unreachable = [] } = configuration;
-  const { proxyArp = [], lan } = configuration;
+  const { proxyArp = [], lan, onProblem = () => {} } = configuration;
   const lans = lan && [...new Set([...lan, ...proxyArp])];
   const tuns = [name, ...otherTuns];
   for (const each of [...tuns, ...(lans ?? proxyArp)]) {
@@ -103,7 +111,7 @@ export async function configureTun(configuration: TunConfiguration): Promise<Tun
   for (const prefix of nowhere) {
     await ip(`-${prefix.family}`, 'route', 'replace', 'unreachable', prefix.toString(), ...OURS);
   }
-  return HostSetup.open({ tuns, lans, proxyArp, prefixes: [...prefixes, ...nowhere] });
+  return HostSetup.open({ tuns, lans, proxyArp, prefixes: [...prefixes, ...nowhere], onProblem });
 }
 
 /**

@@ -17,6 +17,12 @@ export interface ReplacedSetting extends InterfaceSetting {
   readonly before: number;
 }
 
+/** What the table of a gateway tells the other gateways of this machine, and the next one of its TUN. */
+export interface GatewayRecord {
+  readonly tuns: readonly string[];
+  readonly replaced: readonly ReplacedSetting[];
+}
+
 export interface GatewayTable {
   readonly tuns: readonly string[];
   /** Packets pass between these interfaces and the TUNs, and between the TUNs. */
@@ -64,19 +70,43 @@ export async function removeTable(name: string): Promise<void> {
 }
 
 /**
- * The settings that the tables of all gateways on this machine record, by name of table.
+ * The records in the tables of all gateways on this machine, by name of table.
  *
- * @throws {EnvironmentError} if `nft` is missing or refuses.
+ * @throws {EnvironmentError} if `nft` is missing, refuses, or is ended before it answers.
  */
-export async function readReplaced(): Promise<ReadonlyMap<string, readonly ReplacedSetting[]>> {
-  const tables = await nft(['list', 'tables', 'inet']);
-  const found = new Map<string, readonly ReplacedSetting[]>();
-  for (const [, name] of tables.matchAll(TABLE_LINE)) {
-    // A table that its gateway has removed meanwhile records nothing.
-    const text = await nft(['-n', 'list', 'table', 'inet', name!]).catch(() => '');
-    found.set(name!, replacedIn(text));
+export async function readTables(): Promise<ReadonlyMap<string, GatewayRecord>> {
+  const found = new Map<string, GatewayRecord>();
+  for (const name of await tableNames()) {
+    try {
+      const text = await nft(['-n', 'list', 'table', 'inet', name]);
+      found.set(name, { tuns: tunsIn(text), replaced: replacedIn(text) });
+    } catch (error) {
+      // Its gateway has removed the table meanwhile. Any other fault says nothing about the table.
+      if (!/No such file or directory/.test((error as Error).message)) throw error;
+    }
   }
   return found;
+}
+
+/**
+ * The names of the tables of all gateways on this machine.
+ *
+ * @throws {EnvironmentError} if `nft` is missing, refuses, or is ended before it answers.
+ */
+export async function tableNames(): Promise<readonly string[]> {
+  const tables = await nft(['list', 'tables', 'inet']);
+  return [...tables.matchAll(TABLE_LINE)].map(([, name]) => name!);
+}
+
+/** Whether the error says that `nft` was ended before it answered, so that nothing is known of the tables. */
+export function isUnanswered(error: unknown): boolean {
+  const cause = (error as Error).cause as { readonly signal?: string | null } | undefined;
+  return typeof cause?.signal === 'string';
+}
+
+function tunsIn(text: string): string[] {
+  const elements = TUNS.exec(text)?.[1] ?? '';
+  return [...elements.matchAll(/"([^"]+)"/g)].map(([, name]) => name!);
 }
 
 function replacedIn(text: string): ReplacedSetting[] {
@@ -161,8 +191,12 @@ async function nft(args: readonly string[], input = ''): Promise<string> {
   try {
     return (await running).stdout;
   } catch (cause) {
-    const { code, stderr, message } = cause as NodeJS.ErrnoException & { stderr?: string };
-    const said = stderr?.trim().split('\n')[0] || message;
+    const { code, stderr, message, signal } = cause as NodeJS.ErrnoException & {
+      stderr?: string;
+      signal?: string | null;
+    };
+    const ended = signal ? `it was ended by ${signal} before it answered` : message;
+    const said = stderr?.trim().split('\n')[0] || ended;
     throw new EnvironmentError(
       String(code) === 'ENOENT' ? 'the command nft is missing' : `nft ${args[0]} failed: ${said}`,
       { cause }
@@ -173,6 +207,7 @@ async function nft(args: readonly string[], input = ''): Promise<string> {
 const NFT_TIMEOUT_MS = 10_000;
 const TABLE_PREFIX = 'vp_';
 const TABLE_LINE = /^table inet (vp_\w+)$/gm;
+const TUNS = /\bset tuns \{[^{}]*?elements = \{([^{}]*)\}/;
 const MAP = /\bmap (\w+) \{[^{}]*?elements = \{([^{}]*)\}/g;
 const ELEMENT = /"([^"]+)" : (\w+)/g;
 /** What is set while there is a table; each kind is a map of the table. */

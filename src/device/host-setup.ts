@@ -1,19 +1,22 @@
 /**
  * What a gateway sets on its machine so that the kernel forwards between the LAN and the TUN and nowhere
  * else, and how the machine gets back what it had. Both the kernel's settings and the rules outlive a
- * gateway that is killed: the rules go on to refuse, and the next gateway of the same TUN takes both over.
+ * gateway that is killed: the rules go on to refuse. The next gateway of the same TUN takes both over, and so
+ * does a gateway of any TUN when that TUN is gone.
  * @module
  */
 import type { IpPrefix } from '../address.ts';
 import { EnvironmentError } from '../errors.ts';
 import {
   GATEWAY_GROUP,
-  type GatewayTable,
+  type GatewayRecord,
   installTable,
+  isUnanswered,
   type ReplacedSetting,
-  readReplaced,
+  readTables,
   removeTable,
   tableNameOf,
+  tableNames,
 } from './gateway-table.ts';
 import { ip } from './ip-command.ts';
 import {
@@ -34,100 +37,213 @@ export interface HostOptions {
   readonly proxyArp: readonly string[];
   /** What is behind the TUNs. */
   readonly prefixes: readonly IpPrefix[];
+  /** Is told what somebody else has done to the rules while the gateway runs, one sentence each time. */
+  readonly onProblem: (problem: string) => void;
 }
 
 export class HostSetup {
   /**
-   * Sets the machine up. The rules come first, so that nothing is ever forwarded that they would refuse.
+   * Sets the machine up. The rules come first, so that nothing is ever forwarded that they would refuse. A
+   * setup that this process has opened for the same first TUN before is replaced.
    *
-   * @throws {EnvironmentError} if a setting cannot be written, or if IPv6 would have to be forwarded without
-   *   rules. What was set before is undone then.
+   * @throws {EnvironmentError} if a setting cannot be written, if `nft` does not answer, or if IPv6 would have
+   *   to be forwarded without rules. What was set before is undone then, and an earlier setup of this process
+   *   stays in force.
    */
-  static async open(options: HostOptions): Promise<HostSetup> {
-    const rulesFault = options.lans === undefined ? undefined : await faultOfRules(options);
-    const setup = new HostSetup(options, rulesFault);
-    try {
-      await setup.#apply();
-    } catch (error) {
-      await setup.close().catch(() => {});
-      throw error;
-    }
-    return setup;
+  static open(options: HostOptions): Promise<HostSetup> {
+    return inTurn(async () => {
+      const earlier = IN_FORCE.get(options.tuns[0]!);
+      const needsProof =
+        options.lans !== undefined && (earlier === undefined || earlier.#table === undefined);
+      const setup = new HostSetup(options, needsProof ? await faultOfRules(options) : undefined);
+      try {
+        await setup.#apply(earlier);
+      } catch (error) {
+        await (earlier === undefined ? setup.#undo() : earlier.#standIn(setup)).catch(() => {});
+        throw error;
+      }
+      IN_FORCE.set(options.tuns[0]!, setup);
+      if (earlier !== undefined) earlier.#stopWatching();
+      if (setup.#table !== undefined) setup.#watch();
+      return setup;
+    });
   }
 
-  /** What the machine lacks, one sentence each; the gateway works without. */
+  /** What the machine lacks, or was found to be wrong with it, one sentence each; the gateway works without. */
   readonly problems: readonly string[];
+  readonly #problems: string[] = [];
   readonly #options: HostOptions;
   readonly #table: string | undefined;
-  /** What this gateway has set; without a table nobody else remembers it. */
+  /** What this gateway has set, whether or not a table records it. */
   #replaced: readonly ReplacedSetting[] = [];
+  #timer: NodeJS.Timeout | undefined;
+  /** The fault that was reported last, so that one that lasts is reported once. */
+  #lastFault = '';
 
   private constructor(options: HostOptions, rulesFault: string | undefined) {
     this.#options = options;
+    this.problems = this.#problems;
     const { tuns, lans } = options;
     const hasTable = lans !== undefined && rulesFault === undefined;
     this.#table = hasTable ? tableNameOf(tuns[0]!) : undefined;
-    this.problems =
-      rulesFault === undefined
-        ? []
-        : [
-            `there are no rules for ${tuns[0]} (${rulesFault}): nothing refuses packets from the LAN and from ${tuns[0]} to other interfaces, nor packets from other interfaces whose source is an address behind ${tuns[0]}; install nftables`,
-          ];
+    if (rulesFault !== undefined) {
+      this.#problems.push(
+        `there are no rules for ${tuns[0]} (${rulesFault}): nothing refuses packets from the LAN and from ${tuns[0]} to other interfaces, nor packets from other interfaces whose source is an address behind ${tuns[0]}; install nftables`
+      );
+    }
   }
 
   /**
    * Restores every setting that still has the value that the gateway gave it and that no other gateway of this
-   * machine needs, and removes the rules. The same a second time changes nothing.
+   * machine needs, and removes the rules. The same a second time changes nothing, and so does the call for a
+   * setup that a later one has replaced.
    *
-   * @throws {EnvironmentError} if a setting cannot be restored, or the rules cannot be removed; the rest is
-   *   done all the same.
+   * @throws {EnvironmentError} if a setting cannot be restored, or the rules cannot be removed. The other
+   *   settings are restored all the same. The rules stay if a setting could not be restored, for the machine
+   *   may still forward; another call tries again.
    */
-  async close(): Promise<void> {
+  close(): Promise<void> {
+    return inTurn(async () => {
+      const [tun] = this.#options.tuns;
+      if (IN_FORCE.get(tun!) !== this) return;
+      this.#stopWatching();
+      await this.#undo();
+      IN_FORCE.delete(tun!);
+    });
+  }
+
+  async #undo(): Promise<void> {
     const table = this.#table;
-    const remembered = this.#replaced;
-    this.#replaced = [];
     if (table === undefined) {
-      restore(remembered);
+      restore(this.#replaced);
       return;
     }
-    const tables = await readReplaced().catch(() => new Map([[table, remembered]]));
-    const replaced = tables.get(table) ?? [];
     try {
-      restore(replaced.filter((it) => !isRecorded(tables, it, table)));
+      const tables = await readTables().catch((error) => {
+        restore(this.#replaced);
+        throw error;
+      });
+      // Somebody else may have removed the table.
+      const replaced = tables.get(table)?.replaced ?? this.#replaced;
+      restore(replaced.filter((it) => !isRecorded(tables, it, [table])));
       // Another gateway may have begun to need one of them in between.
-      const meanwhile = await readReplaced();
+      const meanwhile = await readTables();
       for (const it of replaced) {
-        if (isRecorded(meanwhile, it, table)) writeSetting(it, GATEWAY_VALUES[it.kind]);
+        if (isRecorded(meanwhile, it, [table])) writeSetting(it, GATEWAY_VALUES[it.kind]);
       }
-    } finally {
+    } catch (cause) {
+      throw new EnvironmentError(
+        `${(cause as Error).message}; the rules of table inet ${table} stay, for the machine may still forward: set what it records back, then run "nft delete table inet ${table}"`,
+        { cause }
+      );
+    }
+    await this.#removeRules(table);
+  }
+
+  async #removeRules(table: string): Promise<void> {
+    try {
       await removeTable(table);
+    } finally {
       await setGroup(this.#options.tuns, 0);
     }
   }
 
-  async #apply(): Promise<void> {
+  /** @param earlier the setup of this process that this one replaces */
+  async #apply(earlier: HostSetup | undefined): Promise<void> {
     const table = this.#table;
     // Read before the tables are, so that what another gateway is about to set is found in one of them.
     const wanted = this.#wanted().map((it) => ({ ...it, value: readSetting(it) }));
-    const tables = table === undefined ? NO_TABLES : await readReplaced();
-    const recorded = new Map([...tables.values()].flat().map((it) => [keyOf(it), it]));
+    const tables = table === undefined ? NO_TABLES : await readTables();
+    const stale = table === undefined ? [] : staleTables(tables, table);
+    const remembered = earlier === undefined ? [] : earlier.#replaced;
+    const left = [
+      ...(tables.get(table ?? '')?.replaced ?? remembered),
+      ...stale.flatMap((name) => tables.get(name)!.replaced),
+    ];
+    const records = [...tables.values()].flatMap(({ replaced }) => replaced);
+    const recorded = new Map([...records, ...left].map((it) => [keyOf(it), it]));
     this.#replaced = wanted.flatMap(({ kind, of, value }) => {
       const before = recorded.get(keyOf({ kind, of }))?.before ?? value;
       const isAsNeeded = before === undefined || before === GATEWAY_VALUES[kind];
       return isAsNeeded || isRouterAnyway(kind) ? [] : [{ kind, of, before }];
     });
-    if (table !== undefined) await setGroup(this.#options.tuns, GATEWAY_GROUP);
-    const bridges = table === undefined ? [] : await bridgeNames();
-    const rules = (replaced: readonly ReplacedSetting[]) => this.#rules(bridges, replaced);
-    const earlier = tables.get(table ?? '') ?? [];
-    // Those of an earlier gateway of this TUN stay in the table until they are restored.
+    // Those of an earlier gateway stay in the table until they are restored.
     const isWanted = new Set(wanted.map(keyOf));
-    const obsolete = earlier.filter((it) => !isWanted.has(keyOf(it)));
-    if (table !== undefined) await installTable(table, rules([...this.#replaced, ...obsolete]));
+    const obsolete = [...new Map(left.map((it) => [keyOf(it), it])).values()].filter(
+      (it) => !isWanted.has(keyOf(it))
+    );
+    if (table !== undefined) await this.#install(table, [...this.#replaced, ...obsolete]);
+    for (const name of stale) {
+      await removeTable(name);
+      this.#problems.push(
+        `the rules of a gateway that was killed (table inet ${name}) were removed, for none of its interfaces is there any more (${tables.get(name)!.tuns.join(', ')}); the settings that it had changed are taken over`
+      );
+    }
     for (const it of wanted) writeSetting(it, GATEWAY_VALUES[it.kind]);
-    if (table === undefined || obsolete.length === 0) return;
-    restore(obsolete.filter((it) => !isRecorded(tables, it, table)));
-    await installTable(table, rules(this.#replaced));
+    if (obsolete.length > 0) {
+      restore(obsolete.filter((it) => !isRecorded(tables, it, [table ?? '', ...stale])));
+      if (table !== undefined) await this.#install(table, this.#replaced);
+    }
+    if (table === undefined && earlier !== undefined && earlier.#table !== undefined) {
+      await earlier.#removeRules(earlier.#table);
+    }
+  }
+
+  /** Has this setup in force again after a later one, which was to replace it, has failed. */
+  async #standIn(failed: HostSetup): Promise<void> {
+    const own = new Set(this.#replaced.map(keyOf));
+    if (this.#table !== undefined) await this.#install(this.#table, this.#replaced);
+    for (const it of this.#replaced) writeSetting(it, GATEWAY_VALUES[it.kind]);
+    const tables = this.#table === undefined ? NO_TABLES : await readTables();
+    restore(
+      failed.#replaced.filter(
+        (it) => !own.has(keyOf(it)) && !isRecorded(tables, it, [this.#table ?? ''])
+      )
+    );
+  }
+
+  async #install(table: string, replaced: readonly ReplacedSetting[]): Promise<void> {
+    const { tuns, lans = [], prefixes } = this.#options;
+    await setGroup(tuns, GATEWAY_GROUP);
+    await installTable(table, { tuns, lans, prefixes, bridges: await bridgeNames(), replaced });
+  }
+
+  /** Installs the rules again when somebody else has removed them, for example by `nft flush ruleset`. */
+  #watch(): void {
+    let isChecking = false;
+    const check = async () => {
+      // Checks would pile up while nft does not answer.
+      if (isChecking) return;
+      isChecking = true;
+      await inTurn(() => this.#check()).catch((error: Error) => this.#reportFault(error.message));
+      isChecking = false;
+    };
+    this.#timer = setInterval(() => void check(), CHECK_INTERVAL_MS).unref();
+  }
+
+  #stopWatching(): void {
+    clearInterval(this.#timer);
+    this.#timer = undefined;
+  }
+
+  async #check(): Promise<void> {
+    const table = this.#table!;
+    if (this.#timer === undefined) return;
+    if (!(await tableNames()).includes(table)) {
+      await this.#install(table, this.#replaced);
+      this.#options.onProblem(
+        `table inet ${table} was removed by somebody else, as "nft flush ruleset" and a reload of nftables do; it is installed again, but for up to ${CHECK_INTERVAL_MS / 1000} s nothing refused what the gateway's rules refuse`
+      );
+    }
+    this.#lastFault = '';
+  }
+
+  #reportFault(message: string): void {
+    if (message === this.#lastFault) return;
+    this.#lastFault = message;
+    this.#options.onProblem(
+      `it is not known whether table inet ${this.#table} is still there, or it cannot be installed again (${message}); the gateway goes on trying every ${CHECK_INTERVAL_MS / 1000} s`
+    );
   }
 
   /** The settings that the gateway needs, in the order in which they are to be written. */
@@ -158,11 +274,22 @@ export class HostSetup {
     }
     return settings;
   }
+}
 
-  #rules(bridges: readonly string[], replaced: readonly ReplacedSetting[]): GatewayTable {
-    const { tuns, lans = [], prefixes } = this.#options;
-    return { tuns, lans, prefixes, bridges, replaced };
-  }
+/** Does what reads and changes rules and settings one after the other, so that none undoes half of another. */
+function inTurn<T>(work: () => Promise<T>): Promise<T> {
+  const working = lastTurn.then(work);
+  lastTurn = working.catch(() => {});
+  return working;
+}
+
+/** Tables of gateways of which no TUN is there any more: they ended without closing. */
+function staleTables(tables: ReadonlyMap<string, GatewayRecord>, own: string): string[] {
+  const existing = interfaceNames('ipv4');
+  return [...tables].flatMap(([name, { tuns }]) => {
+    const isGone = tuns.length > 0 && !tuns.some((tun) => existing.includes(tun));
+    return name !== own && isGone ? [name] : [];
+  });
 }
 
 /** Puts those of the interfaces into the group that are there. */
@@ -189,10 +316,12 @@ async function faultOfRules({
 }: HostOptions): Promise<string | undefined> {
   const name = tableNameOf(tuns[0]!);
   try {
-    if ((await readReplaced()).has(name)) return undefined;
+    if ((await tableNames()).includes(name)) return undefined;
     await installTable(name, { tuns, lans, prefixes, bridges: await bridgeNames(), replaced: [] });
     return undefined;
   } catch (error) {
+    // There may be a table all the same, and it would be taken for none.
+    if (isUnanswered(error)) throw error;
     return (error as Error).message;
   }
 }
@@ -228,14 +357,18 @@ function isRouterAnyway(kind: SettingKind): boolean {
   return kind === 'ipv4_forwarding' && readSetting({ kind, of: 'all' }) === 1;
 }
 
-/** Whether another gateway's table records this setting. */
+/**
+ * Whether another gateway's table records this setting.
+ *
+ * @param except the tables that do not count
+ */
 function isRecorded(
-  tables: ReadonlyMap<string, readonly ReplacedSetting[]>,
+  tables: ReadonlyMap<string, GatewayRecord>,
   setting: InterfaceSetting,
-  own: string
+  except: readonly string[]
 ): boolean {
-  for (const [name, replaced] of tables) {
-    if (name !== own && replaced.some((it) => keyOf(it) === keyOf(setting))) return true;
+  for (const [name, { replaced }] of tables) {
+    if (!except.includes(name) && replaced.some((it) => keyOf(it) === keyOf(setting))) return true;
   }
   return false;
 }
@@ -245,4 +378,8 @@ function keyOf({ kind, of }: InterfaceSetting): string {
 }
 
 const ALL_IPV6: InterfaceSetting = { kind: 'ipv6_forwarding', of: 'all' };
-const NO_TABLES: ReadonlyMap<string, readonly ReplacedSetting[]> = new Map();
+const NO_TABLES: ReadonlyMap<string, GatewayRecord> = new Map();
+const CHECK_INTERVAL_MS = 5000;
+/** The setups that this process has opened and not closed, by the first TUN. */
+const IN_FORCE = new Map<string, HostSetup>();
+let lastTurn: Promise<unknown> = Promise.resolve();

@@ -102,7 +102,9 @@ export class LinuxTun implements PacketDevice {
   #onReadable: (() => void) | undefined;
   #isPaused = false;
   #isGone = false;
+  /** The last one undoes what all have set. */
   #setup: TunSetup | undefined;
+  #configuring: Promise<unknown> = Promise.resolve();
   #closed: Promise<void> | undefined;
 
   // The buffers last used and where they are: a reader uses the same one for many packets.
@@ -144,8 +146,12 @@ export class LinuxTun implements PacketDevice {
     configuration: Omit<TunConfiguration, 'name' | 'mtu'>
   ): Promise<readonly string[]> {
     if (this.#closed) throw new ApiMisuseError(`device ${this.name} is closed`);
-    this.#setup = await configureTun({ ...configuration, name: this.name });
-    return this.#setup.problems;
+    const configuring = configureTun({ ...configuration, name: this.name }).then((setup) => {
+      this.#setup = setup;
+      return setup.problems;
+    });
+    this.#configuring = Promise.allSettled([this.#configuring, configuring]);
+    return configuring;
   }
 
   /** Keeps the process alive until `pause` or `close`. */
@@ -216,6 +222,7 @@ export class LinuxTun implements PacketDevice {
     this.#readBuffer = undefined;
     this.#writeBuffer = undefined;
     await this.#wakeup.close();
+    await this.#configuring;
     try {
       await this.#setup?.close();
     } finally {

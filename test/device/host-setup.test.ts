@@ -6,15 +6,19 @@ import { execFileSync } from 'node:child_process';
 import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { fileURLToPath } from 'node:url';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { IpAddress } from '../../src/address.ts';
 import { configureTun, LinuxTun, type TunConfiguration } from '../../src/device/index.ts';
 import { EnvironmentError } from '../../src/errors.ts';
+import { outcome, spawnNode } from './child.ts';
 import { readFrame, turn, until } from './conformance.ts';
 import { ip, nftSkipReason, titled, useNamespace } from './namespace.ts';
 import { plainFrame, udpPacket } from './packets.ts';
 
 const skipReason = (await useNamespace()) ?? nftSkipReason();
+
+const CONFIGURE_CHILD = fileURLToPath(new URL('configure-child.ts', import.meta.url));
 
 type Name = 'vp0' | 'vp1' | 'lan' | 'wan';
 const NAMES: readonly Name[] = ['vp0', 'vp1', 'lan', 'wan'];
@@ -127,8 +131,8 @@ describe.skipIf(skipReason !== undefined)(titled('the setup of the host', skipRe
   );
 
   test('takes over what a gateway that was killed has left', async () => {
-    // Nobody closes this one. The next has another LAN and no IPv6.
-    await configureTun({ ...BOTH, proxyArp: ['lan'] });
+    // The next has another LAN and no IPv6.
+    await killed({ ...BOTH, proxyArp: ['lan'] });
     const setup = await configureTun({ ...IPV4, lan: ['vp1'] });
     expect(kernel('ipv4/conf/lan/forwarding')).toBe('0');
     expect(kernel('ipv4/conf/lan/proxy_arp')).toBe('0');
@@ -208,20 +212,141 @@ describe.skipIf(skipReason !== undefined)(titled('the setup of the host', skipRe
     await expect(tuns.vp0.configure({ ...rest })).rejects.toThrow(`device ${name} is closed`);
   });
 
+  test('restores the settings though somebody else has removed the rules', async () => {
+    const setup = await configureTun({ ...BOTH, proxyArp: ['lan'] });
+    execFileSync('nft', ['flush', 'ruleset']);
+    await setup.close();
+    expect(state()).toBe(before);
+  });
+
+  test('installs the rules again that somebody else has removed, and says so', async () => {
+    vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] });
+    cleanups.push(() => vi.useRealTimers());
+    const problems: string[] = [];
+    const setup = await configureTun({ ...BOTH, onProblem: (it) => void problems.push(it) });
+    execFileSync('nft', ['flush', 'ruleset']);
+    vi.advanceTimersByTime(5000);
+    await until(() => problems.length > 0);
+    expect(problems).toEqual([
+      expect.stringMatching(/^table inet vp_vp0 was removed by somebody else.* installed again/),
+    ]);
+    for (const family of [4, 6] as const) expect(await open(family, ALL_WAYS)).toEqual(OWN_WAYS);
+    // Nothing is said of rules that are there.
+    vi.advanceTimersByTime(5000);
+    await setup.close();
+    expect(problems).toHaveLength(1);
+    expect(state()).toBe(before);
+    vi.advanceTimersByTime(5000);
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
+  test('reports once that it cannot look for the rules, and keeps them if it cannot at the end', async () => {
+    vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] });
+    cleanups.push(() => vi.useRealTimers());
+    const problems: string[] = [];
+    const setup = await configureTun({ ...BOTH, onProblem: (it) => void problems.push(it) });
+    const restoreNft = replaceNft('kill -9 $$');
+    vi.advanceTimersByTime(5000);
+    await until(() => problems.length > 0);
+    vi.advanceTimersByTime(5000);
+    // It waits until the second look is over.
+    await expect(setup.close()).rejects.toThrow(/SIGKILL.*the rules of table inet vp_vp0 stay/);
+    restoreNft();
+    expect(problems).toEqual([expect.stringMatching(/^it is not known whether table inet vp_vp0/)]);
+    expect(await open(4, ALL_WAYS)).toEqual([]);
+    await setup.close();
+    expect(state()).toBe(before);
+  });
+
+  test('takes over what a killed gateway has left whose TUN is gone', async () => {
+    await killed(configurationOf('vp1'));
+    await tuns.vp1.close();
+    const setup = await configureTun(IPV4);
+    expect(setup.problems).toEqual([
+      expect.stringMatching(/^the rules of a gateway that was killed \(table inet vp_vp1\)/),
+    ]);
+    expect(kernel('ipv6/conf/all/forwarding')).toBe('0');
+    expect(await open(4, [{ from: 'vp0', to: 'lan' }])).toEqual(['vp0 to lan']);
+    // The killed gateway had the same prefix.
+    expect(await open(4, [{ from: 'vp0', to: 'lan', as: 'vp1' }])).toEqual(['vp0 to lan as vp1']);
+    await setup.close();
+    expect(kernel('ipv4/conf/lan/forwarding')).toBe('0');
+    expect(execFileSync('nft', ['list', 'tables'], { encoding: 'utf8' })).toBe('');
+  });
+
+  test('keeps the rules when a setting cannot be restored, and says so', async () => {
+    const { output } = await outcome(
+      spawnNode(
+        [CONFIGURE_CHILD, JSON.stringify(BOTH), 'mount -o bind,ro /proc/sys /proc/sys'],
+        ['unshare', '--mount']
+      )
+    );
+    expect(output).toMatch(
+      /^kernel setting net\.ipv6\.conf\.all\.forwarding cannot be set to 0: EROFS.*the rules of table inet vp_vp0 stay/
+    );
+    expect(kernel('ipv6/conf/all/forwarding')).toBe('1');
+    expect(await open(6, ALL_WAYS)).toEqual(OWN_WAYS);
+    // The next gateway takes over what was set before.
+    await (await configureTun(BOTH)).close();
+    expect(state()).toBe(before);
+  });
+
+  test('leaves the first setup in force when a second one fails', async () => {
+    const first = await configureTun(BOTH);
+    const restoreNft = replaceNft('echo "Device or resource busy" >&2; exit 1');
+    await expect(configureTun({ ...BOTH, proxyArp: ['lan'] })).rejects.toThrow(
+      'Device or resource busy'
+    );
+    restoreNft();
+    expect(kernel('ipv4/conf/lan/proxy_arp')).toBe('0');
+    for (const family of [4, 6] as const) expect(await open(family, ALL_WAYS)).toEqual(OWN_WAYS);
+    await first.close();
+    expect(state()).toBe(before);
+  });
+
+  test('leaves the first setup in force when a second one fails once its rules are installed', async () => {
+    const first = await configureTun(BOTH);
+    // Two replacements pass; the third, which follows the restoring of obsolete settings, does not.
+    const count = join(mkdtempSync(join(tmpdir(), 'vp-count-')), 'count');
+    const restoreNft = replaceNft(
+      `if [ "$1" = -f ]; then echo >>${count}; [ "$(wc -l <${count})" = 2 ] && exit 1; fi; exec ${nftPath()} "$@"`
+    );
+    await expect(configureTun(IPV4)).rejects.toThrow('nft -f failed');
+    restoreNft();
+    rmSync(join(count, '..'), { recursive: true });
+    for (const family of [4, 6] as const) expect(await open(family, ALL_WAYS)).toEqual(OWN_WAYS);
+    await first.close();
+    expect(state()).toBe(before);
+  });
+
+  test('does not take a table that cannot be read for one that is not there', async () => {
+    await killed(BOTH);
+    const restoreNft = replaceNft(
+      `case "$*" in *"list table "*) kill -9 $$;; esac; exec ${nftPath()} "$@"`
+    );
+    await expect(configureTun(BOTH)).rejects.toThrow(/nft .*ended by SIGKILL before it answered/);
+    restoreNft();
+    await (await configureTun(BOTH)).close();
+    expect(state()).toBe(before);
+  });
+
+  test('is undone when the device is closed while it is configured', async () => {
+    const { name: _, ...rest } = BOTH;
+    const configuring = tuns.vp0.configure(rest);
+    await tuns.vp0.close();
+    await configuring;
+    expect(kernel('ipv6/conf/all/forwarding')).toBe('0');
+    expect(execFileSync('nft', ['list', 'tables'], { encoding: 'utf8' })).toBe('');
+  });
+
   describe('where nftables refuses', () => {
-    beforeEach(() => {
-      const directory = mkdtempSync(join(tmpdir(), 'vp-nft-'));
-      const path = process.env.PATH;
-      writeFileSync(
-        join(directory, 'nft'),
-        '#!/bin/sh\necho "Operation not supported" >&2\nexit 1\n'
-      );
-      chmodSync(join(directory, 'nft'), 0o755);
-      process.env.PATH = `${directory}:${path}`;
-      cleanups.push(() => {
-        process.env.PATH = path;
-        rmSync(directory, { recursive: true });
-      });
+    beforeEach(() => void replaceNft('echo "Operation not supported" >&2; exit 1'));
+
+    test('restores what all of several setups have set', async () => {
+      await configureTun(IPV4);
+      const setup = await configureTun(IPV4);
+      await setup.close();
+      expect(state(false)).toBe(before.slice(0, state(false).length));
     });
 
     test('forwards IPv4 by the settings of the interfaces, and says what is missing', async () => {
@@ -260,8 +385,38 @@ describe.skipIf(skipReason !== undefined)(titled('the setup of the host', skipRe
   });
 });
 
+/** What a gateway leaves that was configured so and then killed. */
+async function killed(configuration: TunConfiguration): Promise<void> {
+  const child = spawnNode([CONFIGURE_CHILD, JSON.stringify(configuration)]);
+  expect((await outcome(child)).output).toBe('done\n');
+}
+
+/** A gateway like that of `BOTH` with another TUN. */
+function configurationOf(name: Name): TunConfiguration {
+  return { ...BOTH, name, routes: [...BOTH.routes, '203.0.113.0/24'] };
+}
+
+/** Has a shell script stand in for `nft` until the test ends, or until the returned function is called. */
+function replaceNft(script: string): () => void {
+  const directory = mkdtempSync(join(tmpdir(), 'vp-nft-'));
+  const path = process.env.PATH;
+  writeFileSync(join(directory, 'nft'), `#!/bin/sh\n${script}\n`);
+  chmodSync(join(directory, 'nft'), 0o755);
+  process.env.PATH = `${directory}:${path}`;
+  const restore = () => {
+    process.env.PATH = path;
+    rmSync(directory, { recursive: true, force: true });
+  };
+  cleanups.push(restore);
+  return restore;
+}
+
+function nftPath(): string {
+  return execFileSync('sh', ['-c', 'command -v nft'], { encoding: 'utf8' }).trim();
+}
+
 /** Settings and rules; routes and addresses go with the interface. */
-function state(): string {
+function state(withRules = true): string {
   const settings = ['ipv4/ip_forward', 'ipv6/conf/all/forwarding', 'ipv6/conf/default/forwarding'];
   for (const name of NAMES) {
     for (const each of ['forwarding', 'proxy_arp', 'rp_filter'])
@@ -269,7 +424,7 @@ function state(): string {
     for (const each of ['forwarding', 'accept_ra']) settings.push(`ipv6/conf/${name}/${each}`);
     settings.push(`ipv4/neigh/${name}/proxy_delay`);
   }
-  const rules = execFileSync('nft', ['list', 'ruleset'], { encoding: 'utf8' });
+  const rules = withRules ? execFileSync('nft', ['list', 'ruleset'], { encoding: 'utf8' }) : '';
   return `${settings.map((each) => `${each} ${kernel(each)}`).join('\n')}\n${rules}`;
 }
 
