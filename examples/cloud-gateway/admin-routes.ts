@@ -131,9 +131,12 @@ export function adminRoutes(gateway: CloudGateway): Record<string, AdminHandler>
       };
     },
     'GET /v1/presences': () => controller.presences(),
-    'DELETE /v1/presences': async ({ body }) => ({
-      released: await controller.releaseClients(edgeSite(body)),
-    }),
+    'DELETE /v1/presences': async ({ body }) => {
+      const site = edgeSite(body);
+      const released = await controller.releaseClients(site);
+      gateway.audit.release(site, released);
+      return { released };
+    },
     'GET /v1/paths': () => members.paths(),
     'GET /v1/desired': () => registry.state,
     'GET /v1/whois': ({ query }) => {

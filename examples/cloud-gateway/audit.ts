@@ -90,6 +90,11 @@ export class AuditTrail {
     this.#append({ kind: 'reinstatement', site });
   }
 
+  /** The addresses of a site's clients, on request. */
+  release(site: string, released: number): void {
+    this.#append({ kind: 'release', site, detail: { released } });
+  }
+
   ca(step: 'prepare' | 'activate' | 'retire'): void {
     this.#append({ kind: 'ca', detail: { step } });
   }

@@ -32,8 +32,8 @@ export interface ChildMemberOptions
   /** What it is to know, as that is now. */
   readonly plan: () => TranslationPlan;
   readonly access: () => AccessTable;
-  /** It is open again after it had ended. */
-  readonly onRestart: () => void;
+  /** It is open again after it had ended, perhaps on another port. */
+  readonly onRestart: (addresses: MemberAddresses) => void;
 }
 
 /** Tells Node's `fork` what to run: this program, as a member. */
@@ -46,7 +46,7 @@ export class ChildMember implements Member {
   #wire: Wire<MemberCalls> | undefined;
   readonly #tunnels = new Map<number, RemoteTunnel>();
   #startedMs = 0;
-  /** With the port that it took when it was first open, so that it is found there after a restart. */
+  /** With the port that it took when it was last open, so that it is found there after a restart. */
   #tunnelAddress: HostPort;
   #isClosing = false;
 
@@ -137,13 +137,11 @@ export class ChildMember implements Member {
   }
 
   async presenceUses(): Promise<readonly PresenceUse[]> {
-    return (await this.#ask('presenceUses')) ?? [];
+    return (await this.#ask('presenceUses')) ?? this.#isDown();
   }
 
   async explain(packet: Uint8Array, realm: string): Promise<Explanation> {
-    const explanation = await this.#ask('explain', packet, realm);
-    if (explanation !== undefined) return explanation;
-    throw new EnvironmentError(`process ${this.#options.number} is being started again`);
+    return (await this.#ask('explain', packet, realm)) ?? this.#isDown();
   }
 
   async close(): Promise<void> {
@@ -188,6 +186,10 @@ export class ChildMember implements Member {
     }
   }
 
+  #isDown(): never {
+    throw new EnvironmentError(`process ${this.#options.number} is being started again`);
+  }
+
   #onExit(wire: Wire<MemberCalls>): void {
     if (this.#wire === wire) this.#wire = undefined;
     for (const number of [...this.#tunnels.keys()]) {
@@ -201,19 +203,23 @@ export class ChildMember implements Member {
     tunnel?.end(code, reason);
   }
 
-  /** At once, but not more often than once in `RESTART_INTERVAL_MS`. */
+  /**
+   * At once, but not more often than once in `RESTART_INTERVAL_MS`. Where the configured port is 0, the port that
+   * it had may be another program's by now: after an attempt that failed it takes a free one.
+   */
   async #openAgain(how: string): Promise<void> {
-    const { number, onRestart } = this.#options;
+    const { number, tunnel, onRestart } = this.#options;
     this.#hooks.log(`process ${number} has ended (${how}), starting it again`);
     while (!this.#isClosing) {
       await delay(Math.max(0, this.#startedMs + RESTART_INTERVAL_MS - performance.now()));
       if (this.#isClosing) return;
       try {
-        await this.open();
+        const addresses = await this.open();
         this.#hooks.log(`process ${number} is back`);
-        onRestart();
+        onRestart(addresses);
         return;
       } catch (error) {
+        this.#tunnelAddress = tunnel;
         this.#hooks.log(`process ${number}: ${(error as Error).message}`);
       }
     }

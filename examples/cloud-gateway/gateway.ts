@@ -240,7 +240,10 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
     opened.push(() => enrolment.close());
     const { port } = await enrolment.listen(config.enrolment.listen);
     const listening: CloudListening = {
-      tunnels: members.addresses.map(({ tunnel }) => tunnel),
+      // One that is started again may have another port then.
+      get tunnels() {
+        return members.addresses.map(({ tunnel }) => tunnel);
+      },
       enrolment: { host: config.enrolment.listen.host, port },
       dns: { host: dns.host, port: dns.port },
       ...(members.addresses[0]?.device && { device: members.addresses[0].device }),

@@ -58,8 +58,10 @@ export class Members implements PlanTarget {
   readonly #routes: KernelRoutes;
   readonly #log: (line: string) => void;
   #setup: TunSetup | undefined;
-  /** By member; empty until all of them are open. */
-  #addresses: readonly MemberAddresses[] = [];
+  /** By member; absent until it is open. */
+  readonly #addresses: MemberAddresses[] = [];
+  /** What members have said while others could not, by realm and address. */
+  readonly #uses = new Map<string, PresenceUse>();
   #moves: Promise<void> = Promise.resolve();
   /** The restarts that are being dealt with. */
   #restarts: Promise<void> = Promise.resolve();
@@ -109,7 +111,7 @@ export class Members implements PlanTarget {
     (this.#partition ?? this.#list[0]!).bind(presence);
   }
 
-  /** Where each member listens; empty until all of them are open. */
+  /** Where each member listens; without those that are not open yet. */
   get addresses(): readonly MemberAddresses[] {
     return this.#addresses;
   }
@@ -137,11 +139,14 @@ export class Members implements PlanTarget {
       // Of a gateway of this place that was killed.
       for (const prefix of device.routes) await forgetRoutes(prefix);
     }
-    const openings = await Promise.allSettled(this.#list.map((member) => member.open()));
-    this.#addresses = openings.map((opening) => {
+    const openings = await Promise.allSettled(
+      this.#list.map(async (member, number) => {
+        this.#addresses[number] = await member.open();
+      })
+    );
+    for (const opening of openings) {
       if (opening.status === 'rejected') throw opening.reason;
-      return opening.value;
-    });
+    }
     // Where each of them listens is news to the others if they took free ports.
     this.refreshAccess();
     if (this.#partition === undefined || device.type !== 'tun') return;
@@ -209,8 +214,22 @@ export class Members implements PlanTarget {
     return (await Promise.all(this.#list.map((member) => member.paths()))).flat();
   }
 
+  /**
+   * Which presences have carried packets since this was last answered.
+   *
+   * @throws {EnvironmentError} if a member is down; what the others have said comes with the next answer.
+   */
   async presenceUses(): Promise<readonly PresenceUse[]> {
-    return (await Promise.all(this.#list.map((member) => member.presenceUses()))).flat();
+    const answers = await Promise.allSettled(this.#list.map((member) => member.presenceUses()));
+    for (const answer of answers) {
+      if (answer.status === 'rejected') continue;
+      for (const use of answer.value) this.#uses.set(`${use.realm} ${use.address}`, use);
+    }
+    const failure = answers.find((answer) => answer.status === 'rejected');
+    if (failure !== undefined) throw failure.reason;
+    const uses = [...this.#uses.values()];
+    this.#uses.clear();
+    return uses;
   }
 
   /** Asks the member that a packet of this realm comes to. */
@@ -237,17 +256,22 @@ export class Members implements PlanTarget {
     }
   }
 
-  /** The interface of a member may have been made anew, without settings and routes. */
-  async #restarted(name: string): Promise<void> {
+  /**
+   * A member is back. It may listen elsewhere, which the others must know, and its interface may have been made
+   * anew, without settings and routes.
+   */
+  async #restarted(number: number, addresses: MemberAddresses): Promise<void> {
     // What is set after the last close stays on the machine.
     if (this.#isClosing) return;
+    this.#addresses[number] = addresses;
+    this.refreshAccess();
     const { device } = this.#options.config;
     try {
       if (device.type === 'tun') await this.#configure(device);
     } catch (error) {
       this.#log(`device: ${(error as Error).message}`);
     }
-    this.#routes.forget(name);
+    this.#routes.forget(this.#deviceName(number));
   }
 
   /** Returns what the machine lacks, one sentence each. */
@@ -278,8 +302,8 @@ export class Members implements PlanTarget {
         credentials,
         plan: () => this.#partition!.part(number),
         access: accessTable,
-        onRestart: () => {
-          this.#restarts = this.#restarts.then(() => this.#restarted(name));
+        onRestart: (addresses) => {
+          this.#restarts = this.#restarts.then(() => this.#restarted(number, addresses));
         },
       },
       hooks

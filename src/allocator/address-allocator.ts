@@ -133,6 +133,12 @@ export class AddressAllocator {
     return inUse(this.#byKey.get(key));
   }
 
+  /** Returns the lease that a key had last, while its address is at rest, as far as was seen. */
+  resting(key: string): Lease | undefined {
+    const lease = this.#byKey.get(key);
+    return lease !== undefined && this.isResting(lease.address) ? lease : undefined;
+  }
+
   /** Returns the lease that an address is in use under. */
   holder(address: string): Lease | undefined {
     return inUse(this.#byAddress.get(address));

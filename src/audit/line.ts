@@ -23,6 +23,7 @@ export type AuditKind =
   | 'renewal'
   | 'revocation'
   | 'reinstatement'
+  | 'release'
   | 'expose'
   | 'unexpose'
   | 'refused-handshake'
@@ -144,6 +145,7 @@ const KINDS: ReadonlySet<AuditKind> = new Set<AuditKind>([
   'renewal',
   'revocation',
   'reinstatement',
+  'release',
   'expose',
   'unexpose',
   'refused-handshake',

@@ -112,15 +112,18 @@ export class LeaseBook {
   }
 
   /**
-   * Says whether a client may have a presence of that IP version in `realm`; one that has it may.
+   * Says whether a client may have a presence of that IP version in `realm`. One that has it may; one whose last
+   * address is still at rest for its site is not bound by the shares, since that address counts already.
    *
    * @throws {QuotaExceededError} if the client's site has `maxClients` of them there, or as many addresses as
    *   the shares of the others leave to it.
    */
   check(realm: string, client: Endpoint, family: Family, maxClients: number): void {
-    const { allocator, uses, shares } = this.#realms.get(realm)!;
+    const leases = this.#realms.get(realm)!;
+    const { allocator, uses, shares } = leases;
     const endpoint = endpointKey(client);
-    if (allocator.lookup(presenceKey(endpoint, family)) !== undefined) return;
+    const key = presenceKey(endpoint, family);
+    if (allocator.lookup(key) !== undefined) return;
     const site = client.realm;
     const hosts = uses.hostCount(site);
     if (!uses.hasHost(client, endpoint) && hosts >= maxClients) {
@@ -131,6 +134,7 @@ export class LeaseBook {
     const { capacity, leased, quarantined } = allocator.statsOf(family);
     // A pool without a free address says so itself.
     if (shares[family].mayTake(site) || leased + quarantined >= capacity) return;
+    if (leases.isKept(key, site)) return;
     throw new QuotaExceededError(
       `"${site}" has ${shares[family].heldBy(site)} IPv${family} addresses in "${realm}", all that the shares of other sites and the reserve for services leave to it`
     );

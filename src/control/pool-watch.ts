@@ -13,10 +13,11 @@ import { FAMILIES, isNearly, RELIEVED } from './realm-leases.ts';
 export interface PoolWarning {
   /**
    * `quotas`: the sites may have more clients than a pool has room for, so that `maxClients` is not what
-   * bounds them. `pool`: four fifths of a pool are used. `share`: a site holds four fifths of what it can
-   * have in another one.
+   * bounds them. `clientShare`: the one that is set is more than every site can have, so that it is not in force.
+   * `pool`: four fifths of a pool are used. `share`: a site holds four fifths of what it can have in another
+   * one.
    */
-  readonly kind: 'quotas' | 'pool' | 'share';
+  readonly kind: 'quotas' | 'clientShare' | 'pool' | 'share';
   /** The site whose pool it is. */
   readonly realm: string;
   /** The clients' site; for `share` only. */
@@ -88,6 +89,7 @@ export class PoolWatch {
     const found = this.#checkQuotas(desired);
     for (const realm of desired.sites.keys()) {
       for (const family of FAMILIES) {
+        found.push(...this.#checkClientShare(desired, realm, family));
         found.push(...this.#checkPool(realm, family));
         for (const [site, maxClients] of desired.clientSitesOf(realm, family)) {
           found.push(...this.#checkShare(realm, family, site, maxClients));
@@ -133,6 +135,20 @@ export class PoolWatch {
     const more = others === 0 ? '' : `, and so in ${others} other pool${others === 1 ? '' : 's'}`;
     const message = `${who} ${quota} in all, but the IPv${family} pools of "${realm}" have room for ${room} clients, of which each site is sure of ${share}${more}: enlarge the pools, lower maxClients, or set the clientShare of "${realm}"`;
     return this.#warn(key, { kind: 'quotas', realm, message });
+  }
+
+  #checkClientShare(desired: DesiredIndex, realm: string, family: Family): PoolWarning[] {
+    const key = `clientShare ${realm} IPv${family}`;
+    const { allocator, shares } = this.#book.realm(realm)!;
+    const { room, share } = shares[family];
+    const wanted = desired.sites.get(realm)!.clientShare ?? 0;
+    if (wanted <= share || allocator.statsOf(family).capacity === 0) {
+      this.#warnings.delete(key);
+      return [];
+    }
+    const { size } = desired.clientSitesOf(realm, family);
+    const message = `the clientShare of "${realm}" is ${wanted}, but its IPv${family} pools have room for ${room} clients, and with ${size} site${size === 1 ? '' : 's'} and one that may come each is sure of ${share}: enlarge the pools, or lower clientShare to ${share}`;
+    return this.#warn(key, { kind: 'clientShare', realm, message });
   }
 
   #checkPool(realm: string, family: Family): PoolWarning[] {

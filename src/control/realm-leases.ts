@@ -68,6 +68,12 @@ export class RealmLeases {
     return this.allocator.release(key);
   }
 
+  /** Whether a presence's last address is at rest, and counts for a site: to have it again costs that nothing. */
+  isKept(key: string, site: string): boolean {
+    const lease = this.allocator.resting(key);
+    return lease !== undefined && this.#counted.get(lease.address) === site;
+  }
+
   /** How many leases of a site are too many, when it holds nearly all that it can have. */
   excessOf(site: string, maxClients: number): Excess {
     const beyond = (held: number, limit: number): number =>

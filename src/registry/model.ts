@@ -39,7 +39,8 @@ export interface Site {
   /**
    * How many addresses of the site's pools, of each IP version, every other site is sure of for its clients;
    * by default half of what is left beside the services and their reserve, divided by the number of sites
-   * that can have clients there and one more.
+   * that can have clients there and one more. The same part of all that is left, not of its half, is the most that
+   * is in force; a warning names a `clientShare` above that.
    */
   readonly clientShare?: number | undefined;
   /**

@@ -65,10 +65,53 @@ describe('FairShare', () => {
     expect(sharesOf(3, 'abc').share).toBe(0);
   });
 
+  test.each([
+    [126, 15, 111],
+    [6, 0, 6],
+    [6, 0, 20],
+    [2, 0, 2],
+    [2, 0, 1],
+    [1, 0, 2],
+    [0, 0, 2],
+  ])(
+    'of %i addresses, %i in reserve, gives %i parties no second one while one has none',
+    (...of) => {
+      const [capacity, reserve, count] = of;
+      const names = Array.from({ length: count }, (_, i) => `site-${i}`);
+      const parties = new Map(names.map((name) => [name, 1024]));
+      const shares = sharesOf(capacity, '', { reserve, parties });
+      const taken = names.map((name) => takeAll(shares, name));
+      const room = capacity - reserve;
+      expect(taken).toEqual(names.map((_, i) => (i < room ? 1 : 0)));
+    }
+  );
+
+  test.each([27, 200])('never lets a share of %i that is set eat the reserve', (share) => {
+    const shares = sharesOf(126, 'abcde', { reserve: 15, share });
+    expect(shares.share).toBe(18);
+    const taken = [...'abcde'].map((party) => takeAll(shares, party));
+    expect(Math.min(...taken)).toBeGreaterThanOrEqual(18);
+    expect(taken.reduce((sum, count) => sum + count)).toBeLessThanOrEqual(111 - 18);
+  });
+
+  test('keeps the reserve also from those who are below their share, when others are above theirs', () => {
+    const shares = sharesOf(126, 'a', { reserve: 15 });
+    const held = takeAll(shares, 'a');
+    const parties = new Map(Array.from({ length: 100 }, (_, i) => [`site-${i}`, 1024]));
+    shares.define({ capacity: 126, reserve: 15, parties });
+    expect(shares.share).toBe(1);
+    let taken = 0;
+    for (const party of parties.keys()) {
+      expect(shares.limitOf(party)).toBe(shares.mayTake(party) ? 1 : 0);
+      taken += takeAll(shares, party);
+    }
+    expect(held + taken).toBe(111);
+  });
+
   test('takes another share instead of the computed one, and gives none more than it needs', () => {
-    const shares = sharesOf(100, 'ab', { share: 40 });
-    expect(takeAll(shares, 'a')).toBe(40);
-    expect(takeAll(shares, 'b')).toBe(40);
+    const shares = sharesOf(100, 'ab', { share: 33 });
+    expect(takeAll(shares, 'a')).toBe(34); // what one address is common to all
+    expect(takeAll(shares, 'b')).toBe(33);
     const parties = new Map([
       ['a', 5],
       ['b', 99],

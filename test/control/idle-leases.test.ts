@@ -285,13 +285,13 @@ describe('a wall clock that jumps', () => {
       clock.nowMs += 20_000;
       await vi.advanceTimersByTimeAsync(HOUR_MS);
       expect(scene.translator.addressOf('cloud', 'site-b', QUIET)).toBeDefined();
-      // The address of site-a is still at rest.
-      const refused = scene.controller.admit('site-b', BUSY, 'cloud', 4);
+      // The address of site-a is still at rest, and another host of it gets none.
+      const refused = scene.controller.admit('site-a', BUSY, 'cloud', 4);
       await expect(refused).rejects.toThrow('1 of 2 addresses leased, 1 at rest');
       scene = await startScene(desired, options, scene);
     }
     clock.nowMs += 20_000;
-    await scene.controller.admit('site-b', BUSY, 'cloud', 4);
+    await scene.controller.admit('site-a', BUSY, 'cloud', 4);
   });
 });
 

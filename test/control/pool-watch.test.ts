@@ -106,9 +106,42 @@ describe('a site that takes all it can', () => {
   });
 
   test('gets as much as its operator says', async () => {
-    const scene = await scenario({ clientShare: 100, serviceReserve: 0 });
-    expect(await admitAll(scene, 'site-a')).toBe(101); // one of them is a service too
-    expect(await admitAll(scene, 'site-b')).toBeGreaterThan(0);
+    const scene = await scenario({ clientShare: 5 });
+    expect(scene.controller.poolStats('cloud')!.versions[0]!.share).toBe(5);
+    expect(await admitAll(scene, 'site-a')).toBeGreaterThan(61);
+    expect(await admitAll(scene, 'site-b')).toBeGreaterThanOrEqual(5);
+  });
+
+  test('gets no more than there is room for, and leaves the reserve, whatever its operator says', async () => {
+    const scene = await scenario({ clientShare: 200 });
+    const { registry, controller } = scene;
+    const text =
+      'the clientShare of "cloud" is 200, but its IPv4 pools have room for 110 clients, and with 2 sites and one that may come each is sure of 36: enlarge the pools, or lower clientShare to 36';
+    const warning = { kind: 'clientShare', realm: 'cloud', message: text };
+    expect(controller.warnings).toContainEqual(warning);
+    await admitAll(scene, 'site-a');
+    await admitAll(scene, 'site-b');
+    const { leased } = controller.poolStats('cloud')!;
+    expect(leased).toBeLessThanOrEqual(126 - 15 - 36);
+    await registry.apply(withSites({ clientShare: 36 }), 'file');
+    await turn();
+    expect(controller.warnings.filter(({ kind }) => kind === 'clientShare')).toEqual([]);
+  });
+
+  test('finds its own addresses at once after they were released', async () => {
+    const scene = await scenario({}, { quarantineMs: 60_000 });
+    const { controller, clock, translator } = scene;
+    const taken = await admitAll(scene, 'site-a');
+    const addresses = HOSTS.map((host) => translator.addressOf('cloud', 'site-a', host));
+    await controller.releaseClients('site-a');
+    await turn();
+    expect(await admitAll(scene, 'site-a')).toBe(taken);
+    expect(HOSTS.map((host) => translator.addressOf('cloud', 'site-a', host))).toEqual(addresses);
+    // What has rested long enough counts for nobody any more, so it needs a share again.
+    await controller.releaseClients('site-a');
+    clock.nowMs += 60_000;
+    expect(await admitAll(scene, 'site-a', HOSTS.slice(62))).toBe(HOSTS.length - 62);
+    expect(await admitAll(scene, 'site-a')).toBe(taken);
   });
 });
 
@@ -149,8 +182,9 @@ describe('a warning', () => {
   });
 
   test('comes at four fifths of a pool, and of maxClients', async () => {
-    const scene = await scenario({ clientShare: 126, serviceReserve: 0 });
+    const scene = await scenario({ clientShare: 0, serviceReserve: 0 });
     await admitAll(scene, 'site-a');
+    await admitAll(scene, 'site-b');
     expect(scene.controller.warnings.map(({ kind }) => kind)).toContain('pool');
     const sites = DESIRED.sites.map((site) => ({ ...site, maxClients: 10 }));
     const small = await startScene({ ...DESIRED, sites });

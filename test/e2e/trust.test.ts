@@ -342,6 +342,7 @@ describe('the audit log', () => {
     await cloud.ask('POST', '/v1/revocations', { site: 'site-a' });
     await edge.process.logged(/refused, .*\(revoked\)/);
     await cloud.ask('DELETE', '/v1/revocations', { site: 'site-a' });
+    await cloud.ask('DELETE', '/v1/presences', { site: 'site-a' });
     const stranger = execFileSync(
       'sh',
       ['-c', `openssl s_client -connect 127.0.0.1:${cloud.tunnelPort} </dev/null 2>&1 || true`],
@@ -373,7 +374,12 @@ describe('the audit log', () => {
       'revocation',
       'revocation',
       'reinstatement',
+      'release',
     ]);
+    expect(JSON.parse(lines[kinds.indexOf('release')]!)).toMatchObject({
+      site: 'site-a',
+      detail: { released: 0 },
+    });
     expect(kinds).toContain('refused-handshake');
 
     writeFileSync(path, `${lines.map((line) => line.replace('site-a', 'site-b')).join('\n')}\n`);

@@ -22,15 +22,15 @@ export const TRUST_DOMAIN = 'openstack.test';
 const SITES = ['cloud', ...['a', 'b', 'c', 'd', 'e', 'f', 'g'].map((letter) => `site-${letter}`)];
 
 /**
- * The desired state. The cloud's pool has 62 addresses: one site alone must not have them all. Here its
- * `maxClients` sees to that; `address-shares.test.ts` tries what the defaults do.
+ * The desired state. The cloud's pool has 254 addresses, so that every site is sure of as many as its `maxClients`,
+ * which is what bounds it here; `address-shares.test.ts` tries what the defaults do.
  */
 export function desired(): object {
   return {
     sites: SITES.map((name, i) => ({
       name,
       sources: ['10.0.0.0/24'],
-      pools: [`10.${i + 1}.0.0/26`],
+      pools: [`10.${i + 1}.0.0/24`],
       zone: TRUST_DOMAIN,
       maxClients: MAX_CLIENTS,
       clientShare: MAX_CLIENTS,
