@@ -299,4 +299,4 @@ function synTo(destination: string, port: number): string {
 }
 
 /** Edges and TCP have doubled their waits by then. */
-const RESTART_DEADLINE_MS = 60_000;
+const RESTART_DEADLINE_MS = 120_000;
