@@ -1,6 +1,9 @@
 /**
  * A cloud gateway that is killed and started again while TCP connections go through it: none of them ends,
  * whoever of both ends speaks first afterwards.
+ *
+ * With VP_FULL=1 alone: on a busy machine one run in seven found that nothing passed after the restart, not even
+ * a new connection. The cause is not known yet.
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -153,25 +156,21 @@ describe.skipIf(isSkipped)(title, () => {
     await second[0].printed(/received 170\n/, DEADLINE_MS);
     for (const end of [...first, ...second]) expect(end.text).toSatisfy(() => isUnharmed(end));
   });
-
-  // It waits for longer than the start takes, so it is there with VP_FULL=1 alone.
-  if (process.env.VP_FULL === '1') {
-    test('lets a connection that is silent for long wait for its client', async () => {
-      const other = await connection(7003);
-      const silent = await connection(7004, '10.0.0.6');
-      await restart();
-      other[1].write('send 10\n'); // both sides are heard, but not the silent client
-      await other[0].printed(/received 10\n/, DEADLINE_MS);
-      await new Promise((resolve) => setTimeout(resolve, START_MS));
-      silent[0].write('send 50\n');
-      await new Promise((resolve) => setTimeout(resolve, 5_000));
-      expect(silent[1].text).not.toContain('received');
-      silent[1].write('send 70\n');
-      await silent[0].printed(/received 70\n/, DEADLINE_MS);
-      await silent[1].printed(/received 50\n/, 60_000);
-      for (const end of silent) expect(end.text).toSatisfy(() => isUnharmed(end));
-    });
-  }
+  test('lets a connection that is silent for long wait for its client', async () => {
+    const other = await connection(7003);
+    const silent = await connection(7004, '10.0.0.6');
+    await restart();
+    other[1].write('send 10\n'); // both sides are heard, but not the silent client
+    await other[0].printed(/received 10\n/, DEADLINE_MS);
+    await new Promise((resolve) => setTimeout(resolve, START_MS));
+    silent[0].write('send 50\n');
+    await new Promise((resolve) => setTimeout(resolve, 5_000));
+    expect(silent[1].text).not.toContain('received');
+    silent[1].write('send 70\n');
+    await silent[0].printed(/received 70\n/, DEADLINE_MS);
+    await silent[1].printed(/received 50\n/, 60_000);
+    for (const end of silent) expect(end.text).toSatisfy(() => isUnharmed(end));
+  });
 });
 
 /** Longer than all tests; the programs end with the network. */
