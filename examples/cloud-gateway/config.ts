@@ -43,7 +43,7 @@ export interface CloudConfig {
   /** Of connections to the tunnel port; the library's defaults where absent. */
   readonly limits?: ConnectionLimits | undefined;
   readonly ttlSeconds: number;
-  /** Of clients' addresses; the library's defaults where absent. */
+  /** When the leases of clients' addresses end. The library's defaults apply where it is absent. */
   readonly leases?: LeasesConfig | undefined;
   /** Sites, services and exposures; the registry checks them. */
   readonly desired: unknown;

@@ -58,7 +58,7 @@ export class Members implements PlanTarget {
   readonly #routes: KernelRoutes;
   readonly #log: (line: string) => void;
   #setup: TunSetup | undefined;
-  /** By member; absent until it is open. */
+  /** Where each member listens. The entry of a member is absent until it is open. */
   readonly #addresses: MemberAddresses[] = [];
   /** What members have said while others could not, by realm and address. */
   readonly #uses = new Map<string, PresenceUse>();

@@ -30,7 +30,7 @@ export interface CloudGateway {
   readonly members: Members;
   /** Which of them holds which site. */
   readonly placement: Placement;
-  /** Of the resolver and the listener for the cloud's own clients. */
+  /** The counters of the resolver and the listener for the cloud's own clients. */
   dnsCounters(): Readonly<Record<string, number>>;
   readonly config: CloudConfig;
   readonly listening: CloudListening;
@@ -58,7 +58,7 @@ export interface CloudGateway {
 
 /** Where a cloud gateway listens. */
 export interface CloudListening extends Listening {
-  /** By process. */
+  /** One entry for each process. */
   readonly tunnels: readonly HostPort[];
   readonly enrolment: HostPort;
 }

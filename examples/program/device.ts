@@ -111,7 +111,7 @@ export async function openDevice(
   }
 }
 
-/** Who names neither routes nor a LAN sets up routes and forwarding himself. */
+/** An operator who names neither routes nor a LAN sets up routes and forwarding himself. */
 export function lanOf({ routes, lan }: TunConfig): { readonly lan?: readonly string[] } {
   return routes.length === 0 && lan === undefined ? {} : { lan: lan ?? [] };
 }

@@ -55,9 +55,9 @@ export const PathSchema: Schema<string> = v.pipe(v.string(), v.regex(/./, 'a pat
 export interface DnsConfig {
   readonly listen: HostPort;
   readonly forward: readonly ForwardRule[];
-  /** Who may ask; the library's default where absent. */
+  /** The clients that may ask. The library's default applies where it is absent. */
   readonly allow?: readonly string[] | undefined;
-  /** Of answers by UDP; the library's defaults where absent. */
+  /** The rate of answers by UDP. The library's defaults apply where it is absent. */
   readonly rateLimit?: ResponseRateOptions | undefined;
 }
 

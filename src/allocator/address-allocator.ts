@@ -299,7 +299,7 @@ export class AddressAllocator {
   /** How many addresses of an IP version the pools hand out. */
   #count(family: Family): number {
     const all = this.#reserved.filter((prefix) => prefix.family === family);
-    // Of two that overlap, one contains the other.
+    // Where two prefixes overlap, one of them contains the other.
     const reserved = all.filter(
       (prefix, i) =>
         !all.some(
@@ -335,7 +335,7 @@ function inUse(lease: Lease | undefined): Lease | undefined {
   return lease?.releasedAt === undefined ? lease : undefined;
 }
 
-/** Of an address in canonical form. */
+/** Returns the IP version of an address in canonical form. */
 function familyOf(address: string): Family {
   return address.includes(':') ? 6 : 4;
 }

@@ -156,6 +156,7 @@ describe.skipIf(isSkipped)(title, () => {
     await second[0].printed(/received 170\n/, DEADLINE_MS);
     for (const end of [...first, ...second]) expect(end.text).toSatisfy(() => isUnharmed(end));
   });
+
   test('lets a connection that is silent for long wait for its client', async () => {
     const other = await connection(7003);
     const silent = await connection(7004, '10.0.0.6');
