@@ -38,8 +38,6 @@ const config: ViteUserConfig = defineConfig({
         test: {
           name: 'programs',
           include: heavy,
-          // It fails now and then, and is not understood yet.
-          exclude: process.env.VP_FULL === '1' ? [] : ['test/e2e/restart.test.ts'],
           fileParallelism: false,
           testTimeout: 180_000,
           hookTimeout: 180_000,

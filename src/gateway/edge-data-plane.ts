@@ -76,7 +76,8 @@ export class EdgeDataPlane {
     for (let i = 0; i < this.#batch && bytes < BATCH_BYTES; i++) {
       const at = tunnel.reserve();
       if (at < 0) {
-        device.pause();
+        // A tunnel that has gone down in the middle of the batch never drains.
+        if (tunnel.state === 'up') device.pause();
         break;
       }
       const length = device.read(tunnel.buffer, at);

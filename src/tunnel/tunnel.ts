@@ -91,10 +91,13 @@ export interface Tunnel extends EventEmitter<TunnelEvents> {
 
   /**
    * Returns the offset in `buffer` where the next packet may be written, virtio-net header first;
-   * there are `MAX_PACKET_PAYLOAD` bytes of room. Returns -1 when the tunnel is not up, or holds as
-   * much as it may: then `onDrain` will be called. Behind a connection that is too slow for what it
-   * was given there is always room, and the packet dropped. Holds until the next call of another
-   * method, or the return to the event loop.
+   * there are `MAX_PACKET_PAYLOAD` bytes of room. Returns -1 when the tunnel is not up, and when it
+   * holds as much as it may. `onDrain` follows only in the second case: `state` tells which it is. Behind
+   * a connection that is too slow for what it was given there is always room, and the packet is dropped.
+   * The offset holds until the next call of another method, or the return to the event loop.
+   *
+   * The tunnel can go down during a call of `commit`, `flush` or `sendPacket`: the system may say only
+   * then that the peer has reset the connection, and Node may emit that at once.
    */
   reserve(): number;
 

@@ -1,9 +1,6 @@
 /**
  * A cloud gateway that is killed and started again while TCP connections go through it: none of them ends,
  * whoever of both ends speaks first afterwards.
- *
- * With VP_FULL=1 alone: on a busy machine one run in seven found that nothing passed after the restart, not even
- * a new connection. The cause is not known yet.
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';

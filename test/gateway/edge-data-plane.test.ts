@@ -193,6 +193,26 @@ describe('outbound', () => {
     expect(hex(received)).toEqual(hex([packet(OUT, 11)]));
   });
 
+  test('goes on after a tunnel that has broken in the middle of a batch', () => {
+    const { lan, tunnel, received, plane } = startEdge();
+    // A write to a connection that the peer has reset ends the tunnel before `commit` returns.
+    const commit = tunnel.commit.bind(tunnel);
+    tunnel.commit = (...frame) => {
+      const isTaken = commit(...frame);
+      tunnel.break();
+      return isTaken;
+    };
+    lan.send(...packets(OUT, 10));
+    lan.run();
+    expect(plane.counters.dropNoTunnel).toBe(9);
+    tunnel.commit = commit;
+    tunnel.comeUp();
+    lan.send(packet(OUT, 11));
+    lan.run();
+    tunnel.deliver();
+    expect(hex(received)).toEqual(hex([packet(OUT, 11)]));
+  });
+
   test('goes on when the tunnel breaks and is up again before the loop has run', () => {
     const { lan, tunnel, received } = startEdge({ capacity: 2 });
     const sent = packets(OUT, 10);
