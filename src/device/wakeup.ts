@@ -3,10 +3,10 @@
  * refuse: libuv's poll handle on the event loop, or `poll` on another thread.
  *
  * The first costs no change of thread. Node opens no callback scope around it. A write to a connection that the
- * peer has reset, made during the callback, therefore has `error` and `close` emitted before it returns. Up to Node 25 each turn of
- * the event loop ends with one, so that promises and ticks of a wake-up run before the next turn (measured on
- * Node 20, 22 and 24: about 25 µs after the callback). Node 26.10 ends a turn with one only if an immediate is
- * due, so there each wake-up brings one. Timers run as always.
+ * peer has reset, made during the callback, therefore has `error` and `close` emitted before it returns. Up to
+ * Node 25 each turn of the event loop ends with a scope, so that promises and ticks of a wake-up run before the
+ * next turn (measured on Node 20, 22 and 24: about 25 µs after the callback). Node 26.10 ends a turn with one only
+ * if an immediate is due, so there each wake-up brings one. Timers run as always.
  * @module
  */
 import { isMainThread } from 'node:worker_threads';
