@@ -7,8 +7,8 @@
  */
 import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
+import { CloudDataPlane } from '../src/dataplane/index.ts';
 import { LinuxTun, type PacketDevice } from '../src/device/index.ts';
-import { CloudDataPlane } from '../src/gateway/index.ts';
 import { PacketTranslator, type TranslationPlan } from '../src/translator/index.ts';
 import type { Tunnel } from '../src/tunnel/index.ts';
 import {

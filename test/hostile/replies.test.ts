@@ -4,10 +4,10 @@
  * the clock is the test's, for it takes two minutes until a start is over.
  */
 import { describe, expect, test } from 'vitest';
-import { CloudDataPlane } from '../../src/gateway/index.ts';
+import { CloudDataPlane } from '../../src/dataplane/index.ts';
 import { PacketTranslator, type TranslationPlan } from '../../src/translator/index.ts';
-import { TestDevice } from '../gateway/device.ts';
-import { FakeTunnel } from '../gateway/fake-tunnel.ts';
+import { TestDevice } from '../dataplane/device.ts';
+import { FakeTunnel } from '../dataplane/fake-tunnel.ts';
 import { framed, tcpPacket } from '../oracle/packets.ts';
 
 const SERVICES = 128;

@@ -9,8 +9,8 @@
  */
 import { EventEmitter } from 'node:events';
 import { PresenceController } from '../../src/control/index.ts';
+import { CloudDataPlane } from '../../src/dataplane/index.ts';
 import { MemoryDevice } from '../../src/device/index.ts';
-import { CloudDataPlane } from '../../src/gateway/index.ts';
 import {
   type CaMaterial,
   CertificateAuthority,

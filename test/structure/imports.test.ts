@@ -39,7 +39,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
     'translator',
   ],
   trust: ['errors', 'pki'],
-  gateway: ['device', 'packet', 'translator', 'tunnel'],
+  dataplane: ['device', 'packet', 'translator', 'tunnel'],
   index: [
     'address',
     'allocator',
@@ -48,7 +48,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
     'device',
     'dns',
     'errors',
-    'gateway',
+    'dataplane',
     'packet',
     'pki',
     'port-range',

@@ -3,8 +3,8 @@
  * without offloads.
  */
 import { describe, expect, test } from 'vitest';
+import { PacketSender, Sending } from '../../src/dataplane/packet-sender.ts';
 import type { PacketDevice } from '../../src/device/index.ts';
-import { PacketSender, Sending } from '../../src/gateway/packet-sender.ts';
 import { cutPacket } from '../oracle/cut-packet.ts';
 import { type Ends, framed, tcpPacket, udpPacket } from '../oracle/packets.ts';
 import { completed, isTransportRight, naiveSegments, reassembled } from '../packet/pieces.ts';

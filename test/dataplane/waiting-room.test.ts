@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { WaitingRoom } from '../../src/gateway/index.ts';
+import { WaitingRoom } from '../../src/dataplane/index.ts';
 
 const bytes = (length: number, value: number) => Buffer.alloc(length, value);
 

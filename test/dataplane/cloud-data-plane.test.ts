@@ -3,7 +3,7 @@
  * the same addresses; the host of interest is 10.0.0.5 everywhere.
  */
 import { describe, expect, test } from 'vitest';
-import { CloudDataPlane, type WaitingRoomOptions } from '../../src/gateway/index.ts';
+import { CloudDataPlane, type WaitingRoomOptions } from '../../src/dataplane/index.ts';
 import { DESIRED, type Desired, type Scene, startScene, turn } from '../control/scene.ts';
 import { type Ends, framed, SYN, tcpPacket } from '../oracle/packets.ts';
 import { TestDevice } from './device.ts';

@@ -2,8 +2,9 @@
  * The cloud's data plane over a translator whose plan is written out: a cloud of both IP versions, a
  * site of IPv4 and a site of IPv6, each under presences of both in the other realms where it matters.
  */
+
+import { CloudDataPlane } from '../../src/dataplane/index.ts';
 import type { MemoryPairOptions } from '../../src/device/index.ts';
-import { CloudDataPlane } from '../../src/gateway/index.ts';
 import {
   type Endpoint,
   PacketTranslator,

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { EdgeDataPlane } from '../../src/gateway/index.ts';
+import { EdgeDataPlane } from '../../src/dataplane/index.ts';
 import { cutPacket } from '../oracle/cut-packet.ts';
 import { type Ends, framed, tcpPacket, udpPacket } from '../oracle/packets.ts';
 import { naiveSegments } from '../packet/pieces.ts';
