@@ -4,6 +4,7 @@
  */
 import {
   AdminServer,
+  AuditTrail,
   CLOUD,
   CloseCode,
   ConfigError,
@@ -26,7 +27,6 @@ import { StateDirectory } from '../program/files.ts';
 import { readyLine } from '../program/listening.ts';
 import { type Access, isIssuedByOne } from './access.ts';
 import { adminRoutes } from './admin-routes.ts';
-import { AuditTrail } from './audit.ts';
 import { type CloudConfig, checkProcesses } from './config.ts';
 import type { RefusedPeer, SiteTunnel } from './member.ts';
 import { Members } from './members.ts';
@@ -65,7 +65,10 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
     const registry = await Registry.open(store);
     opened.push(() => registry.close());
     registry.on('problem', (error) => log(`desired state: ${error.message}`));
-    const audit = await AuditTrail.open(state.pathOf('audit.jsonl'), log);
+    const audit = await AuditTrail.open({
+      path: state.pathOf('audit.jsonl'),
+      onProblem: (error) => log(`audit log: ${error.message}`),
+    });
     opened.push(() => audit.close());
     audit.follow(registry);
     const apply = (desired: unknown) =>

@@ -3,6 +3,7 @@
  * @module
  */
 import type {
+  AuditTrail,
   CaMaterial,
   CertificateAuthority,
   ControlServer,
@@ -15,7 +16,6 @@ import type {
 } from 'virtual-presence';
 import type { HostPort } from '../program/fields.ts';
 import type { Listening } from '../program/listening.ts';
-import type { AuditTrail } from './audit.ts';
 import type { CloudConfig } from './config.ts';
 import type { Members } from './members.ts';
 import type { Placement } from './placement.ts';

@@ -4,6 +4,7 @@
  * @module
  */
 export { type AuditCounters, AuditLog, type AuditLogOptions } from './audit-log.ts';
+export { AuditTrail, type AuditTrailOptions, type RefusedHandshake } from './audit-trail.ts';
 export type { AuditFault } from './chain.ts';
 export type { AuditEvent, AuditHead, AuditKind } from './line.ts';
 export { type AuditVerdict, type AuditVerifyOptions, verifyAuditLog } from './verify.ts';

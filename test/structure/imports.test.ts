@@ -18,7 +18,6 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   schema: ['address', 'errors', 'port-range'],
   packet: ['errors'],
   store: ['errors'],
-  audit: ['errors', 'store'],
   allocator: ['address', 'errors'],
   pki: ['connection-gate', 'errors', 'key-exchange', 'store'],
   dns: ['address', 'errors', 'rate-limit'],
@@ -39,6 +38,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
     'translator',
   ],
   trust: ['errors', 'pki'],
+  audit: ['errors', 'pki', 'registry', 'store', 'trust'],
   dataplane: ['device', 'packet', 'translator', 'tunnel'],
   index: [
     'address',

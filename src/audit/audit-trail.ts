@@ -1,45 +1,65 @@
 /**
- * What the cloud gateway writes into its audit log: who came in, who was refused, what was exposed to whom.
+ * The events of a cloud gateway as lines of its audit log: who came in, who was refused, what was exposed to whom.
  * @module
  */
 import type { X509Certificate } from 'node:crypto';
 import {
-  type AuditEvent,
-  AuditLog,
   type EnrolmentOutcome,
-  type Exposure,
   identityOfCertificate,
-  type Registry,
   type RevocationReason,
-  type RevocationReceipt,
   type RevocationScope,
-  type Service,
-} from 'virtual-presence';
-import type { RefusedPeer } from './member.ts';
+} from '../pki/index.ts';
+import type { Exposure, Registry, Service } from '../registry/index.ts';
+import type { RevocationReceipt } from '../trust/index.ts';
+import { AuditLog } from './audit-log.ts';
+import type { AuditEvent, AuditHead } from './line.ts';
+
+export interface AuditTrailOptions {
+  /** The file of the log. */
+  readonly path: string;
+  /** Is called when a line could not be written. What the line is about has happened all the same. */
+  readonly onProblem: (error: Error) => void;
+}
+
+/** A connection to the tunnel port that led to no tunnel. */
+export interface RefusedHandshake {
+  readonly remoteAddress: string;
+  readonly code: string;
+  readonly reason: string;
+  /** The site of the peer, if its certificate was verified. */
+  readonly site?: string | undefined;
+  /** The serial number of the certificate, if it was verified. */
+  readonly serial?: string | undefined;
+}
 
 export class AuditTrail {
   readonly #audit: AuditLog;
-  readonly #log: (line: string) => void;
+  readonly #onProblem: (error: Error) => void;
   #exposures: ReadonlyMap<string, Exposed> = new Map();
 
-  private constructor(audit: AuditLog, log: (line: string) => void) {
+  private constructor(audit: AuditLog, onProblem: (error: Error) => void) {
     this.#audit = audit;
-    this.#log = log;
+    this.#onProblem = onProblem;
   }
 
-  /** @throws {StoreError|AuditError} if the file is not to be had, or is not what was written. */
-  static async open(path: string, log: (line: string) => void): Promise<AuditTrail> {
-    const trail = new AuditTrail(await AuditLog.open({ path }), log);
+  /**
+   * Opens the log and writes that the gateway has started.
+   *
+   * @throws {StoreError} if another process has the file, or it cannot be opened.
+   * @throws {AuditError} if the file is not what was written.
+   */
+  static async open({ path, onProblem }: AuditTrailOptions): Promise<AuditTrail> {
+    const trail = new AuditTrail(await AuditLog.open({ path }), onProblem);
     trail.#append({ kind: 'start', detail: { pid: process.pid } });
     return trail;
   }
 
-  /** The last line; who notes it elsewhere finds out when the end of the log is cut off. */
-  get head(): AuditLog['head'] {
+  /** The last line. Whoever keeps a copy elsewhere can tell when the end of the log was cut off. */
+  get head(): AuditHead {
     return this.#audit.head;
   }
 
-  /** Writes what is exposed and unexposed from now on. What there is was written when it came. */
+  /** Writes what is exposed and unexposed from now on. What is exposed already was written when it was. */
   follow(registry: Registry): void {
     this.#exposures = exposuresOf(registry);
     registry.on('change', () => {
@@ -75,7 +95,7 @@ export class AuditTrail {
     this.#append({ kind: 'refused-enrolment', ...who, detail: { code: 'renewal', message } });
   }
 
-  /** Before anything is done: what comes of it is a line of its own. */
+  /** To be called before anything is done; what comes of the revocation is a line of its own. */
   revocationBegins(scope: RevocationScope, reason: RevocationReason = 'unspecified'): void {
     const detail = { scope: { ...scope }, reason };
     this.#append({ kind: 'revocation', ...('site' in scope && { site: scope.site }), detail });
@@ -90,7 +110,7 @@ export class AuditTrail {
     this.#append({ kind: 'reinstatement', site });
   }
 
-  /** The addresses of a site's clients, on request. */
+  /** The addresses of a site's clients were released on request. */
   release(site: string, released: number): void {
     this.#append({ kind: 'release', site, detail: { released } });
   }
@@ -99,7 +119,7 @@ export class AuditTrail {
     this.#append({ kind: 'ca', detail: { step } });
   }
 
-  refusedHandshake({ remoteAddress, code, reason, site, serial }: RefusedPeer): void {
+  refusedHandshake({ remoteAddress, code, reason, site, serial }: RefusedHandshake): void {
     const who = { ...(site && { site }), ...(serial && { serial }), remoteAddress };
     this.#append({ kind: 'refused-handshake', ...who, detail: { code, reason } });
   }
@@ -108,9 +128,8 @@ export class AuditTrail {
     return this.#audit.close();
   }
 
-  /** What happens goes on also when it cannot be written; the operator is told. */
   #append(event: AuditEvent): void {
-    this.#audit.append(event).catch((error: Error) => this.#log(`audit log: ${error.message}`));
+    this.#audit.append(event).catch(this.#onProblem);
   }
 }
 
