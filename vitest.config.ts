@@ -19,6 +19,8 @@ const alias = [
   { find: /^virtual-presence\/(.*)$/, replacement: source('src/$1/index.ts') },
 ];
 
+const setupFiles = [source('test/patience.ts')];
+
 const config: ViteUserConfig = defineConfig({
   test: {
     projects: [
@@ -26,6 +28,7 @@ const config: ViteUserConfig = defineConfig({
         resolve: { alias },
         test: {
           name: 'rooms',
+          setupFiles,
           include: ['test/**/*.test.ts'],
           exclude: [...heavy, ...hostile],
           testTimeout: 30_000,
@@ -37,6 +40,7 @@ const config: ViteUserConfig = defineConfig({
         resolve: { alias },
         test: {
           name: 'programs',
+          setupFiles,
           include: heavy,
           fileParallelism: false,
           testTimeout: 180_000,
@@ -48,6 +52,7 @@ const config: ViteUserConfig = defineConfig({
         resolve: { alias },
         test: {
           name: 'hostile',
+          setupFiles,
           include: hostile,
           fileParallelism: false,
           testTimeout: 300_000,
