@@ -24,11 +24,23 @@ export function checkReadRange(buffer: Buffer, offset: number): void {
   }
 }
 
-/** @throws {ApiMisuseError} if the range is not within the buffer. */
-export function checkWriteRange(buffer: Buffer, offset: number, length: number): void {
+/**
+ * Checks what `write` is given, but for the packet itself.
+ *
+ * @throws {ApiMisuseError} if the range is not within the buffer, or if an IP packet stands where its virtio-net
+ *   header has to be. No frame does that which a translator or a `SiteGate` has let through.
+ */
+export function checkWrite(buffer: Buffer, offset: number, length: number): void {
   if (offset >>> 0 !== offset || length >>> 0 !== length || offset + length > buffer.length) {
     throw new ApiMisuseError(
       `write of ${length} bytes at ${offset} is not within a buffer of ${buffer.length}`
+    );
+  }
+  if (length === 0) return;
+  const version = buffer[offset]! >>> 4;
+  if (version === 4 || version === 6) {
+    throw new ApiMisuseError(
+      `write at ${offset} begins with an IPv${version} packet: a virtio-net header of ${VNET_HEADER_LENGTH} bytes has to stand in front of it, all of them zero for a packet whose checksums are complete`
     );
   }
 }

@@ -56,7 +56,8 @@ export interface PacketDevice {
    * may be reused as soon as the call returns. Returns false, and counts a drop, when the device
    * could not take it. Never throws on the packet's content.
    *
-   * @throws {ApiMisuseError} if the range is not within `buffer`.
+   * @throws {ApiMisuseError} if the range is not within `buffer`, or an IP packet begins where its virtio-net
+   *   header has to.
    */
   write(buffer: Buffer, offset: number, length: number): boolean;
 

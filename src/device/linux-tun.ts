@@ -17,7 +17,7 @@ import {
   checkMtu,
   checkReadRange,
   checkWhole,
-  checkWriteRange,
+  checkWrite,
   DEFAULT_MTU,
   isAcceptable,
   MAX_FRAME_LENGTH,
@@ -192,7 +192,7 @@ export class LinuxTun implements PacketDevice {
 
   /** Keeps a reference to `buffer` until another one is used, or `close`. */
   write(buffer: Buffer, offset: number, length: number): boolean {
-    checkWriteRange(buffer, offset, length);
+    checkWrite(buffer, offset, length);
     if (this.#fd < 0 || !isAcceptable(buffer, offset, length, this.offload, this.mtu)) {
       this.#counters.writeDrops++;
       return false;

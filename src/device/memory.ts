@@ -9,7 +9,7 @@ import {
   checkMtu,
   checkReadRange,
   checkWhole,
-  checkWriteRange,
+  checkWrite,
   DEFAULT_MTU,
   isAcceptable,
   newDeviceCounters,
@@ -101,7 +101,7 @@ export class MemoryDevice implements PacketDevice {
   }
 
   write(buffer: Buffer, offset: number, length: number): boolean {
-    checkWriteRange(buffer, offset, length);
+    checkWrite(buffer, offset, length);
     const peer = this.#peer;
     if (
       this.#delivery.isClosed ||

@@ -13,7 +13,7 @@ import {
   checkMtu,
   checkReadRange,
   checkWhole,
-  checkWriteRange,
+  checkWrite,
   DEFAULT_MTU,
   isAcceptable,
   newDeviceCounters,
@@ -179,7 +179,7 @@ export class SocketDevice implements PacketDevice {
 
   /** Returns false also while there is no peer. */
   write(buffer: Buffer, offset: number, length: number): boolean {
-    checkWriteRange(buffer, offset, length);
+    checkWrite(buffer, offset, length);
     const packetLength = length - VNET_HEADER_LENGTH;
     if (
       this.#closed !== undefined ||

@@ -33,6 +33,8 @@ export const VNET_CSUM_OFFSET = 8;
 export const VNET_F_NEEDS_CSUM = 0x01;
 /** `flags`: the sender has verified the checksums. */
 export const VNET_F_DATA_VALID = 0x02;
+/** `flags`: every bit that a TUN knows. The first byte of an IP packet always has others. */
+export const VNET_F_KNOWN = 0x03;
 
 export const VNET_GSO_NONE = 0;
 export const VNET_GSO_TCPV4 = 1;

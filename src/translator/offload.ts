@@ -9,6 +9,7 @@ import { makesTooManySegments } from '../packet/segments.ts';
 import {
   VNET_CSUM_OFFSET,
   VNET_CSUM_START,
+  VNET_F_KNOWN,
   VNET_F_NEEDS_CSUM,
   VNET_FLAGS,
   VNET_GSO_ECN,
@@ -29,6 +30,7 @@ import { Verdict } from './verdict.ts';
  * @returns Forward if they agree; DropMalformed, DropUnsupported, or DropTooManySegments
  */
 export function checkOffload(view: DataView, vnet: number, header: PacketHeader): Verdict {
+  if ((view.getUint8(vnet + VNET_FLAGS) & ~VNET_F_KNOWN) !== 0) return Verdict.DropMalformed;
   const gsoType = gsoTypeOf(view, vnet);
   if (needsChecksum(view, vnet)) {
     const transport = header.start + view.getUint16(vnet + VNET_CSUM_START, true);

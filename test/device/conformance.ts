@@ -250,6 +250,18 @@ export function describeDevice(
       expect(() => first.write(Buffer.alloc(100), offset, length)).toThrow(ApiMisuseError);
     });
 
+    test.each([4, 6] as const)(
+      'throws ApiMisuseError on an IPv%i packet without a virtio-net header',
+      (family) => {
+        const packet = packetTo2(1);
+        packet[0] = (family << 4) | 5;
+        expect(() => first.write(packet, 0, packet.length)).toThrow(
+          'virtio-net header of 10 bytes'
+        );
+        expect(counted('writtenPackets')).toBe(0);
+      }
+    );
+
     test.each([
       ['a buffer one byte short', READ_LENGTH - 1, 0],
       ['an offset that leaves too little', READ_LENGTH, 1],

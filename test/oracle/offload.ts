@@ -21,6 +21,7 @@ export function segmentSize(frame: Uint8Array): number | undefined {
 /** What the virtio-net header and the packet disagree about. */
 export function offloadFault(frame: Uint8Array, packet: Packet): VerdictName | undefined {
   const view = viewOf(frame);
+  if (frame[0]! > 3) return 'DropMalformed';
   const type = gsoType(frame);
   const { version, protocol, length, fragment } = packet.ip;
   if (fragment !== undefined) {

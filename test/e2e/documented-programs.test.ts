@@ -1,0 +1,49 @@
+/** The programs that the documents show run, and print what they are said to. */
+import { spawnSync } from 'node:child_process';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { expect, test } from 'vitest';
+
+const REPOSITORY = fileURLToPath(new URL('../..', import.meta.url));
+
+/** What a program printed on standard output; it must not fail. */
+function run(code: string): string {
+  // Inside the repository, so that the package's own name leads to its sources.
+  const file = fileURLToPath(new URL(`program-${process.pid}.tmp.mts`, import.meta.url));
+  writeFileSync(file, code);
+  try {
+    const { stdout, stderr, status } = spawnSync(process.execPath, ['--import', 'tsx', file], {
+      cwd: REPOSITORY,
+      encoding: 'utf8',
+    });
+    expect(status, stderr).toBe(0);
+    return stdout;
+  } finally {
+    rmSync(file, { force: true });
+  }
+}
+
+/** The blocks of a document in this language, each without its fences. */
+function blocksOf(document: string, language: string): string[] {
+  const text = readFileSync(`${REPOSITORY}/${document}`, 'utf8');
+  const fenced = new RegExp(`^\`\`\`${language}\\n([\\s\\S]*?)^\`\`\`$`, 'gm');
+  return [...text.matchAll(fenced)].map(([, block]) => block!);
+}
+
+test('the first example of the README', () => {
+  const readme = readFileSync(`${REPOSITORY}/README.md`, 'utf8');
+  expect(readme.slice(0, readme.indexOf('```ts')).split('\n').length).toBeLessThan(30);
+  const [code] = blocksOf('README.md', 'ts');
+  const lines = run(code!).trim().split('\n');
+  const promised = [...code!.matchAll(/\); \/\/ (.*)$/gm)].map(([, comment]) => comment);
+  expect(promised).toHaveLength(2);
+  expect(lines[0]).toBe(`from site-a: ${promised[0]}`);
+  expect(lines[1]!.replace(' to the cloud:', '')).toBe(promised[1]);
+});
+
+test('a gateway pair by hand, in less than 80 lines', () => {
+  const [code] = blocksOf('docs/composing.md', 'ts');
+  expect(code!.trim().split('\n').length).toBeLessThan(80);
+  const [promised] = blocksOf('docs/composing.md', '');
+  expect(run(code!)).toBe(promised);
+});
