@@ -105,7 +105,8 @@ export abstract class LaneTunnel extends EventEmitter<TunnelEvents> implements T
 
   flush(): void {
     this.#nowMs = this.#timers.now();
-    for (let i = 0; i < this.#lanes.length; i++) this.#lanes[i]!.flush();
+    // A lane may break during its flush, and the last one takes its place: that one was flushed before.
+    for (let i = this.#lanes.length - 1; i >= 0; i--) this.#lanes[i]?.flush();
   }
 
   sendPacket(buffer: Buffer, start: number, end: number): boolean {
