@@ -14,12 +14,15 @@ const rooms = [
   'translator',
   'trust',
   'tunnel',
+  'worker',
 ];
 
 const options: Options = {
   entry: {
     index: 'src/index.ts',
     ...Object.fromEntries(rooms.map((room) => [room, `src/${room}/index.ts`])),
+    // The program that a worker's process runs.
+    'worker-main': 'src/worker/worker-main.ts',
   },
   format: ['esm', 'cjs'],
   target: 'node20',
@@ -34,6 +37,8 @@ const options: Options = {
   // makes CommonJS of it would not take the syntax.)
   esbuildOptions: (esbuild, { format }) => {
     esbuild.minifySyntax = format === 'esm';
+    // CommonJS has no `import.meta`; `src/worker/worker-entry.ts` takes a path as well as a URL.
+    if (format === 'cjs') esbuild.define = { ...esbuild.define, 'import.meta.url': '__filename' };
   },
 };
 export default options;

@@ -15,7 +15,7 @@ import {
   type RevocationScope,
   type Service,
 } from 'virtual-presence';
-import type { RefusedPeer } from './member.ts';
+import type { RefusedPeer } from 'virtual-presence/worker';
 
 export class AuditTrail {
   readonly #audit: AuditLog;
