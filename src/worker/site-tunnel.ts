@@ -17,11 +17,40 @@ export interface SiteTunnelEvents {
   down: [cause: { readonly code: string; readonly reason: string }];
 }
 
-export class SiteTunnel extends EventEmitter<SiteTunnelEvents> implements ControlChannel {
+/** A site's tunnel that is up. */
+export interface SiteTunnel extends ControlChannel, Pick<EventEmitter<SiteTunnelEvents>, 'once'> {
   readonly site: string;
   readonly remoteAddress: string;
   readonly cipher: string;
   /** As the edge says; undefined if it says nothing. */
+  readonly keyExchange: TunnelDetails['keyExchange'];
+  /** The certificate that the edge shows now. */
+  readonly certificate: X509Certificate;
+  on<E extends keyof SiteTunnelEvents>(
+    event: E,
+    listener: (...args: SiteTunnelEvents[E]) => void
+  ): unknown;
+  off<E extends keyof SiteTunnelEvents>(
+    event: E,
+    listener: (...args: SiteTunnelEvents[E]) => void
+  ): unknown;
+  /**
+   * Sends a message to the edge. Returns false when the tunnel cannot take it now. Of a worker in another process
+   * that is not known yet: then this returns true, and the last message of each type is sent again until it is taken.
+   *
+   * @throws {ApiMisuseError} if the message is longer than a tunnel takes; of a worker in another process, the log
+   *   says so.
+   */
+  sendControl(message: Json): boolean;
+  /** Sends what the tunnel holds, tells the edge why, and ends the tunnel. */
+  close(code: string, reason: string): void;
+}
+
+/** A tunnel of one worker. */
+class WorkerTunnel extends EventEmitter<SiteTunnelEvents> implements SiteTunnel {
+  readonly site: string;
+  readonly remoteAddress: string;
+  readonly cipher: string;
   readonly keyExchange: TunnelDetails['keyExchange'];
   readonly #number: number;
   readonly #worker: Worker;
@@ -44,18 +73,10 @@ export class SiteTunnel extends EventEmitter<SiteTunnelEvents> implements Contro
     this.#certificate = new X509Certificate(details.certificate);
   }
 
-  /** The certificate that the edge shows now. */
   get certificate(): X509Certificate {
     return this.#certificate;
   }
 
-  /**
-   * Sends a message to the edge. Returns false when the tunnel cannot take it now. Of a worker in another process
-   * that is not known yet: then this returns true, and the last message of each type is sent again until it is taken.
-   *
-   * @throws {ApiMisuseError} if the message is longer than a tunnel takes; of a worker in another process, the log
-   *   says so.
-   */
   sendControl(message: Json): boolean {
     if (!this.#isUp) return false;
     const taken = this.#worker.sendControl(this.#number, message);
@@ -77,7 +98,6 @@ export class SiteTunnel extends EventEmitter<SiteTunnelEvents> implements Contro
     return true;
   }
 
-  /** Sends what the tunnel holds, tells the edge why, and ends the tunnel. */
   close(code: string, reason: string): void {
     if (!this.#isUp) return;
     this.#worker
@@ -85,13 +105,11 @@ export class SiteTunnel extends EventEmitter<SiteTunnelEvents> implements Contro
       .catch((error: Error) => this.#log(`${this.site}: ${error.message}`));
   }
 
-  /** @internal */
   renewed(certificate: Uint8Array): void {
     this.#certificate = new X509Certificate(certificate);
     this.emit('renewed');
   }
 
-  /** @internal */
   end(code: string, reason: string): void {
     this.#isUp = false;
     for (const timer of this.#timers.values()) clearTimeout(timer);
@@ -106,14 +124,14 @@ export class SiteTunnel extends EventEmitter<SiteTunnelEvents> implements Contro
   }
 }
 
-/** The tunnels of one worker: makes `SiteTunnel`s of what the worker says about numbers. */
+/** The tunnels of one worker: makes a `SiteTunnel` of what the worker says about numbers. */
 export class SiteTunnels
   implements Pick<WorkerHost, 'onTunnel' | 'onControl' | 'onRenewed' | 'onDown'>
 {
   readonly #worker: () => Worker;
   readonly #onUp: (tunnel: SiteTunnel) => void;
   readonly #log: (line: string) => void;
-  readonly #tunnels = new Map<number, SiteTunnel>();
+  readonly #tunnels = new Map<number, WorkerTunnel>();
 
   constructor(
     worker: () => Worker,
@@ -126,7 +144,7 @@ export class SiteTunnels
   }
 
   onTunnel(number: number, details: TunnelDetails): void {
-    const tunnel = new SiteTunnel(number, details, this.#worker(), this.#log);
+    const tunnel = new WorkerTunnel(number, details, this.#worker(), this.#log);
     this.#tunnels.set(number, tunnel);
     this.#onUp(tunnel);
   }
