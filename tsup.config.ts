@@ -1,6 +1,7 @@
+import { transform } from 'esbuild';
 import type { Options } from 'tsup';
 
-const rooms = [
+const modules = [
   'allocator',
   'audit',
   'control',
@@ -14,26 +15,57 @@ const rooms = [
   'translator',
   'trust',
   'tunnel',
+  'worker',
 ];
 
-const options: Options = {
+export const options: Options = {
   entry: {
     index: 'src/index.ts',
-    ...Object.fromEntries(rooms.map((room) => [room, `src/${room}/index.ts`])),
+    ...Object.fromEntries(modules.map((name) => [name, `src/${name}/index.ts`])),
+    // The program that a worker's process runs.
+    'worker-main': 'src/worker/worker-main.ts',
   },
-  format: ['esm', 'cjs'],
+  format: 'esm',
   target: 'node20',
-  dts: true,
   sourcemap: true,
   // One copy of each class, whichever entry points a host loads.
   splitting: true,
   // tsup would bundle an optional dependency, whose native part cannot be.
   external: ['koffi'],
-  clean: true,
-  // Puts constants where they are used, across files: the packet path is a third faster for it. (What
-  // makes CommonJS of it would not take the syntax.)
-  esbuildOptions: (esbuild, { format }) => {
-    esbuild.minifySyntax = format === 'esm';
+  // Puts constants where they are used, across files: the packet path is a third faster for it.
+  esbuildOptions: (esbuild) => {
+    esbuild.minifySyntax = true;
   },
 };
-export default options;
+
+/**
+ * The same as CommonJS. esbuild makes it of each file when that is split off as ESM: tsup's own way initialises the
+ * public fields of a class after the private ones, whatever their order is.
+ */
+const commonJs: Options = {
+  ...options,
+  outExtension: () => ({ js: '.cjs' }),
+  // CommonJS has no `import.meta`; `src/worker/worker-entry.ts` takes a path as well as a URL.
+  define: { 'import.meta.url': '__filename' },
+  plugins: [
+    {
+      name: 'commonjs',
+      async renderChunk(code, { path }) {
+        if (!path.endsWith('.cjs')) return;
+        return transform(code, {
+          format: 'cjs',
+          platform: 'node',
+          target: 'node20',
+          sourcefile: path,
+          sourcemap: true,
+        });
+      },
+    },
+  ],
+};
+
+const declarations: Options = { ...options, format: ['esm', 'cjs'], dts: { only: true } };
+
+// They run at the same time, so none of them may empty the folder: `npm run build` does that.
+const builds: Options[] = [options, commonJs, declarations];
+export default builds;

@@ -6,7 +6,7 @@
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { build } from 'tsup';
-import options from '../../tsup.config.ts';
+import { options } from '../../tsup.config.ts';
 
 /** Paths of programs for Node. */
 export interface GatewayPrograms {
@@ -28,6 +28,8 @@ export async function buildGateways(): Promise<GatewayPrograms> {
     entry: {
       cloud: join(root, 'examples/cloud-gateway/main.ts'),
       edge: join(root, 'examples/edge-gateway/main.ts'),
+      // What the cloud gateway runs where it has several processes; it looks for it beside itself.
+      'worker-main': join(root, 'src/worker/worker-main.ts'),
       quick: join(import.meta.dirname, 'quick.ts'),
     },
     external: ['koffi', 'yaml'],

@@ -5,7 +5,7 @@
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { build } from 'tsup';
-import options from '../../tsup.config.ts';
+import { options } from '../../tsup.config.ts';
 
 /** Paths of programs for Node. */
 export interface SitePrograms {

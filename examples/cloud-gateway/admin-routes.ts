@@ -80,7 +80,7 @@ const ExplainSchema: Schema<{ site: string; packet: string }> = v.strictObject({
 }) as Schema<{ site: string; packet: string }>;
 
 export function adminRoutes(gateway: CloudGateway): Record<string, AdminHandler> {
-  const { registry, controller, authority, control, members, placement } = gateway;
+  const { registry, controller, authority, control, workers } = gateway;
 
   /** A site that has an edge gateway. */
   const edgeSite = (body: Json | undefined): string => {
@@ -105,19 +105,20 @@ export function adminRoutes(gateway: CloudGateway): Record<string, AdminHandler>
   return {
     'GET /v1/status': async () => {
       const names = registry.state.sites.map(({ name }) => name);
-      const { verdicts, ...status } = await members.status(names);
+      const { verdicts, workers: processes, ...status } = await workers.status(names);
       return {
         pid: process.pid,
         listening: gateway.listening,
         sites: names.map((name) => ({
           name,
-          process: name === CLOUD ? undefined : placement.holderOf(name),
+          process: name === CLOUD ? undefined : workers.holderOf(name),
           revoked: authority.isSiteRevoked(name),
           edge: control.status(name),
           pool: controller.poolStats(name),
           verdicts: verdicts[name],
         })),
         ...status,
+        processes,
         dns: gateway.dnsCounters(),
         enrolment: gateway.enrolment.counters,
         renewals: control.renewals,
@@ -137,7 +138,7 @@ export function adminRoutes(gateway: CloudGateway): Record<string, AdminHandler>
       gateway.audit.release(site, released);
       return { released };
     },
-    'GET /v1/paths': () => members.paths(),
+    'GET /v1/paths': () => workers.paths(),
     'GET /v1/desired': () => registry.state,
     'GET /v1/whois': ({ query }) => {
       const site = query.get('site') ?? '';
@@ -153,7 +154,7 @@ export function adminRoutes(gateway: CloudGateway): Record<string, AdminHandler>
       if (registry.site(site) === undefined) {
         throw new ConfigError('site', `"${site}" is not a site`);
       }
-      const explanation = await members.explain(Buffer.from(packet, 'hex'), site);
+      const explanation = await workers.explain(Buffer.from(packet, 'hex'), site);
       const result = explanation.packet;
       if (result === undefined) return { ...explanation };
       return { ...explanation, packet: Buffer.from(result).toString('hex') };
@@ -182,11 +183,10 @@ export function adminRoutes(gateway: CloudGateway): Record<string, AdminHandler>
     'DELETE /v1/revocations': ({ body }) => gateway.reinstate(edgeSite(body)),
     'POST /v1/moves': async ({ body }) => {
       const { site, process: to } = parseSchema(MoveSchema, body);
-      const { processes = 1 } = gateway.config;
-      if (to >= processes) {
-        throw new ConfigError('process', `there are ${processes}, numbered from 0`);
+      if (to >= workers.size) {
+        throw new ConfigError('process', `there are ${workers.size}, numbered from 0`);
       }
-      await members.move(edgeSite({ site }), to);
+      await workers.move(edgeSite({ site }), to);
     },
     'POST /v1/reload': () => gateway.reload(),
   };

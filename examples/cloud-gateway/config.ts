@@ -2,16 +2,9 @@
  * The cloud gateway's file: `cloud.yaml` beside this one shows every key.
  * @module
  */
-import { availableParallelism } from 'node:os';
 import * as v from 'valibot';
-import {
-  ConfigError,
-  DomainText,
-  type KeyType,
-  type ListenOptions,
-  type Schema,
-  wholeNumber,
-} from 'virtual-presence';
+import { ConfigError, DomainText, type KeyType, type Schema, wholeNumber } from 'virtual-presence';
+import { type ConnectionLimits, workerCount } from 'virtual-presence/worker';
 import { type DeviceConfig, DeviceSchema } from '../program/device.ts';
 import {
   type DnsConfig,
@@ -70,11 +63,6 @@ export interface TrustConfig {
   readonly passphraseFile?: string | undefined;
 }
 
-export type ConnectionLimits = Pick<
-  ListenOptions,
-  'maxHandshakes' | 'maxConnectionRate' | 'maxTunnelRate' | 'maxTunnelBurst'
->;
-
 const endpoint = v.pipe(
   v.string(),
   v.regex(/^https:\/\/(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(:\d{1,5})?$/i, 'https://HOST:PORT'),
@@ -94,8 +82,7 @@ export const CloudConfigSchema: Schema<CloudConfig> = v.strictObject({
       [
         v.pipe(
           v.literal('auto'),
-          // The controller needs little, the hosts' traffic through the kernel more.
-          v.transform(() => Math.max(1, availableParallelism() - 1))
+          v.transform((auto) => workerCount(auto))
         ),
         wholeNumber(1, MAX_PROCESSES),
       ],

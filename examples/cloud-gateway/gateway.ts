@@ -22,22 +22,20 @@ import {
   Zone,
   zoneDataOf,
 } from 'virtual-presence';
+import { type RefusedPeer, type SiteTunnel, WorkerPool } from 'virtual-presence/worker';
 import { within } from '../program/config-file.ts';
+import type { TunConfig } from '../program/device.ts';
 import { StateDirectory } from '../program/files.ts';
 import { readyLine } from '../program/listening.ts';
-import { type Access, isIssuedByOne } from './access.ts';
 import { adminRoutes } from './admin-routes.ts';
 import { type CloudConfig, checkProcesses } from './config.ts';
-import type { RefusedPeer, SiteTunnel } from './member.ts';
-import { Members } from './members.ts';
 import type { CloudGateway, CloudListening } from './parts.ts';
-import { Placement } from './placement.ts';
 import { CloudTrust } from './trust.ts';
 
 export interface CloudGatewayOptions {
   readonly config: CloudConfig;
-  /** For one process; several open their own. */
-  readonly openDevice: () => Promise<PacketDevice>;
+  /** Opens a device that is no TUN; a TUN of the file's is opened by the workers. */
+  readonly openDevice?: (() => Promise<PacketDevice>) | undefined;
   readonly log: (line: string) => void;
   /** Reads the file again and has its desired state applied. Returns the other keys that have changed. */
   readonly reread: (
@@ -94,47 +92,34 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
     warnOfEnd(trust.caNotAfter, log);
     const { revocations } = authority;
     const logRefusal = refusalLog(log);
-    const placement = new Placement(config.processes ?? 1);
     const edgeSites = () => siteNames(registry).filter((name) => name !== CLOUD);
-    const access: Access = {
-      isRevoked: (certificate) => authority.isRevoked(certificate),
-      isRetired: (certificate) => isIssuedByOne(trust.retired, certificate),
-      holderOf: (site) =>
-        registry.site(site) === undefined ? undefined : placement.holderOf(site),
-      portOf: (member) => members.portOf(member),
-    };
-    const members: Members = new Members(
-      {
-        config,
-        credentials: () => trust.credentials,
-        placement,
-        openDevice: options.openDevice,
-        access: () => access,
-        accessTable: () => ({
-          holders: new Map(edgeSites().map((site) => [site, placement.holderOf(site)])),
-          ports: members.ports,
-          revocations: revocations.table,
-          retired: trust.retired.map(String),
-        }),
-      },
-      {
-        admit: (...client) => controller.admit(...client),
-        onTunnel: (tunnel) => attach(tunnel),
-        onRefused: (refusal) => {
-          logRefusal(refusal);
-          audit.refusedHandshake(refusal);
-        },
-        log,
-      }
-    );
-    trust.onCredentials = (credentials) => members.setCredentials(credentials);
+    const workers = new WorkerPool({
+      workers: config.processes ?? 1,
+      device: options.openDevice ?? tunOf(config),
+      tunnel: config.tunnel,
+      ...(config.limits && { limits: config.limits }),
+      credentials: () => trust.credentials,
+      access: () => ({
+        sites: edgeSites(),
+        revocations: revocations.table,
+        retired: trust.retired.map(String),
+      }),
+      admit: (...client) => controller.admit(...client),
+      log,
+    });
+    workers.on('tunnel', (tunnel) => attach(tunnel));
+    workers.on('refused', (refusal) => {
+      logRefusal(refusal);
+      audit.refusedHandshake(refusal);
+    });
+    trust.onCredentials = (credentials) => workers.setCredentials(credentials);
     const controller = await PresenceController.start({
       registry,
       store,
-      translator: members,
-      transit: members.transit,
+      translator: workers,
+      transit: workers.transit,
       ttlSeconds: config.ttlSeconds,
-      presenceUses: () => members.presenceUses(),
+      presenceUses: () => workers.presenceUses(),
       ...leaseOptions(config),
       blocked: revocations.table.sites,
     });
@@ -156,11 +141,13 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
     const revoker = new Revoker({
       revocations,
       controller,
-      cutRevoked: (reason) => members.cutRevoked(CloseCode.Revoked, reason),
+      cutRevoked: (reason) =>
+        workers.terminate({ unwanted: true }, { code: CloseCode.Revoked, reason }),
       onError: (error) => log(`revocation: ${error.message}`),
     });
     opened.push(() => revoker.close());
-    revocations.on('reinstated', () => members.refreshAccess());
+    revocations.on('reinstated', () => workers.refreshAccess());
+    registry.on('change', () => workers.refreshAccess());
 
     const control = new ControlServer(controller, {
       trust: trust.provider,
@@ -178,28 +165,16 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
       });
       tunnels.add(tunnel);
       log(`${site}: up from ${remoteAddress}, ${cipher}, ${keyExchange}`);
-      tunnel.onRenewed = () => log(`${site}: shows a renewed certificate`);
-      tunnel.onDown = (code, reason) => {
+      tunnel.on('renewed', () => log(`${site}: shows a renewed certificate`));
+      tunnel.on('down', ({ code, reason }) => {
         tunnels.delete(tunnel);
         detach();
         log(`${site}: down, ${code} ${reason}`.trimEnd());
-      };
+      });
     };
-    // Before they are open: one that opens is told what is so then.
-    opened.push(() => members.close());
-    await members.open();
+    opened.push(() => workers.close());
+    await workers.open();
 
-    let known = new Set(siteNames(registry));
-    registry.on('change', () => {
-      const names = new Set(siteNames(registry));
-      members.refreshAccess();
-      for (const name of known) {
-        if (names.has(name)) continue;
-        placement.forget(name);
-        void members.cut(name, CloseCode.UnknownSite, `there is no site "${name}" here any more`);
-      }
-      known = names;
-    });
     const revoke: CloudGateway['revoke'] = async (scope, reason) => {
       audit.revocationBegins(scope, reason);
       const receipt = await revoker.revoke(scope, reason);
@@ -226,7 +201,10 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
       audit.ca(step);
       log(`change of CA: ${step}`);
       if (step !== 'retire') return;
-      await members.cutRevoked(CloseCode.Untrusted, 'the CA of the certificate is retired');
+      await workers.terminate(
+        { unwanted: true },
+        { code: CloseCode.Untrusted, reason: 'the CA of the certificate is retired' }
+      );
     };
 
     const reload = async () => {
@@ -245,11 +223,11 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
     const listening: CloudListening = {
       // One that is started again may have another port then.
       get tunnels() {
-        return members.addresses.map(({ tunnel }) => tunnel);
+        return workers.addresses.map(({ tunnel }) => tunnel);
       },
       enrolment: { host: config.enrolment.listen.host, port },
       dns: { host: dns.host, port: dns.port },
-      ...(members.addresses[0]?.device && { device: members.addresses[0].device }),
+      ...(workers.addresses[0]?.device && { device: workers.addresses[0].device }),
     };
 
     const gateway: CloudGateway = {
@@ -257,8 +235,7 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
       controller,
       authority,
       control,
-      members,
-      placement,
+      workers,
       dnsCounters: () => ({ ...resolver.counters, ...dns.counters }),
       config,
       listening,
@@ -279,7 +256,6 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
       routes: adminRoutes(gateway),
     });
     opened.push(() => admin.close());
-    members.start();
     log(readyLine('cloud gateway', listening));
     return gateway;
   } catch (error) {
@@ -297,6 +273,12 @@ function checkCloud(desired: unknown): void {
   const sites = (desired as { sites?: unknown } | null)?.sites;
   if (!Array.isArray(sites) || sites.some((site) => site?.name === CLOUD)) return;
   throw new ConfigError('sites', `there is none with the name "${CLOUD}"`);
+}
+
+/** @throws {ConfigError} if the file asks for another device, which is for `openDevice`. */
+function tunOf({ device }: CloudConfig): TunConfig {
+  if (device.type === 'tun') return device;
+  throw new ConfigError('device', `expected a TUN, got ${device.type}`);
 }
 
 function siteNames({ state }: Registry): string[] {

@@ -6,13 +6,10 @@ import { isDeepStrictEqual } from 'node:util';
 import { ConfigFile } from '../program/config-file.ts';
 import { openDevice } from '../program/device.ts';
 import { log, type Running, run } from '../program/run.ts';
-import { MEMBER_ARGUMENT } from './child-member.ts';
 import { type CloudConfig, CloudConfigSchema } from './config.ts';
 import { startCloudGateway } from './gateway.ts';
-import { runMember } from './member-process.ts';
 
-if (process.argv[2] === MEMBER_ARGUMENT) runMember();
-else await run('cloud-gateway', startFromFile);
+await run('cloud-gateway', startFromFile);
 
 async function startFromFile(path: string): Promise<Running> {
   const file = new ConfigFile(path);
@@ -29,7 +26,8 @@ async function startFromFile(path: string): Promise<Running> {
           passphraseFile: config.trust.passphraseFile && resolve(config.trust.passphraseFile),
         },
       },
-      openDevice: () => openDevice(config.device, resolve),
+      openDevice:
+        config.device.type === 'tun' ? undefined : () => openDevice(config.device, resolve),
       log,
       reread: async (apply) => {
         const again = new ConfigFile(path);

@@ -14,11 +14,9 @@ import type {
   RevocationReceipt,
   RevocationScope,
 } from 'virtual-presence';
-import type { HostPort } from '../program/fields.ts';
+import type { HostPort, WorkerPool } from 'virtual-presence/worker';
 import type { Listening } from '../program/listening.ts';
 import type { CloudConfig } from './config.ts';
-import type { Members } from './members.ts';
-import type { Placement } from './placement.ts';
 import type { CloudTrust } from './trust.ts';
 
 export interface CloudGateway {
@@ -27,9 +25,7 @@ export interface CloudGateway {
   readonly authority: CertificateAuthority;
   readonly control: ControlServer;
   /** What carries the packets. */
-  readonly members: Members;
-  /** Which of them holds which site. */
-  readonly placement: Placement;
+  readonly workers: WorkerPool;
   /** The counters of the resolver and the listener for the cloud's own clients. */
   dnsCounters(): Readonly<Record<string, number>>;
   readonly config: CloudConfig;

@@ -5,7 +5,7 @@
 import { isIP } from 'node:net';
 import * as v from 'valibot';
 import {
-  LinuxTun,
+  openTun,
   type PacketDevice,
   PrefixText,
   type Schema,
@@ -86,20 +86,8 @@ export async function openDevice(
   resolve: (path: string) => string
 ): Promise<PacketDevice> {
   switch (config.type) {
-    case 'tun': {
-      const { name, mtu, routes, proxyArp } = config;
-      const device = await LinuxTun.open({ name, mtu });
-      try {
-        const report = (problem: string) => log(`device: ${problem}`);
-        const lan = lanOf(config);
-        const problems = await device.configure({ routes, proxyArp, ...lan, onProblem: report });
-        for (const problem of [...problems, ...lackOfLan(config)]) report(problem);
-      } catch (error) {
-        await device.close();
-        throw error;
-      }
-      return device;
-    }
+    case 'tun':
+      return openTun(config, (problem) => log(`device: ${problem}`));
     case 'udp':
       return SocketDevice.udp({
         bind: udpEndpoint(config.local),
@@ -109,19 +97,6 @@ export async function openDevice(
     case 'unix':
       return SocketDevice.unix({ ...config, path: resolve(config.path) });
   }
-}
-
-/** An operator who names neither routes nor a LAN sets up routes and forwarding himself. */
-export function lanOf({ routes, lan }: TunConfig): { readonly lan?: readonly string[] } {
-  return routes.length === 0 && lan === undefined ? {} : { lan: lan ?? [] };
-}
-
-/** Told to the operator: hosts beyond this machine would wait in vain. */
-export function lackOfLan({ name, routes, proxyArp, lan = [] }: TunConfig): string[] {
-  const isComplete = routes.length === 0 || proxyArp.length > 0 || lan.length > 0;
-  return isComplete
-    ? []
-    : [`nothing is forwarded to and from ${name}; name the interfaces of the LAN in device.lan`];
 }
 
 function udpEndpoint({ host, port }: HostPort): { address: string; port: number } {

@@ -97,7 +97,7 @@ export async function runInMemoryScene(report: Report, directory: string): Promi
     return edge;
   };
   const refused = async (site: string) =>
-    (await cloud.members.status([site])).verdicts[site]!.DropNotPermitted!;
+    (await cloud.workers.status([site])).verdicts[site]!.DropNotPermitted!;
 
   await report.step('enrol', 'Both edges enrol with one-time tokens', async () => {
     let used = '';

@@ -16,6 +16,7 @@ export type { DeviceCounters, PacketDevice } from './device.ts';
 export type { FaultCounters, Faults } from './faults.ts';
 export { LinuxTun, type LinuxTunOptions } from './linux-tun.ts';
 export { MemoryDevice, type MemoryPairOptions } from './memory.ts';
+export { openTun, type TunDeviceOptions } from './open-tun.ts';
 export {
   SocketDevice,
   type SocketDeviceCounters,

@@ -13,6 +13,7 @@ import {
   MemoryDevice,
 } from '../../src/index.ts';
 import { FrameType, type TunnelCredentials } from '../../src/tunnel/index.ts';
+import { Access } from '../../src/worker/access.ts';
 import { HELLO, RawPeer } from '../tunnel/raw-peer.ts';
 import { admin, desired, REALM, Workspace } from './gateway-process.ts';
 
@@ -101,10 +102,11 @@ describe('a verified edge that has not said HELLO yet', () => {
     const scene = await start();
     const { gateway, log, tunnelPort } = scene;
     const credentials = await certified(gateway, 'site-a');
-    const asked = vi.spyOn(gateway.authority, 'isRevoked');
+    const asked = vi.spyOn(Access.prototype, 'refusalOf');
     const peer = RawPeer.dial(tunnelPort, credentials);
     await vi.waitFor(() => expect(asked).toHaveBeenCalled());
-    expect(asked).toHaveLastReturnedWith(false);
+    expect(asked).toHaveLastReturnedWith(undefined);
+    asked.mockRestore();
 
     await change(scene);
     peer.send(FrameType.Hello, HELLO);

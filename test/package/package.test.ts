@@ -14,13 +14,18 @@ import {
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
+import { build } from 'tsup';
 import ts from 'typescript';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import manifest from '../../package.json' with { type: 'json' };
+import { Network, whatIsMissing } from '../e2e/network.ts';
 
 const ENTRIES = Object.keys(manifest.exports)
-  .filter((path) => path !== './package.json')
+  // The program of a worker ends where it is loaded by anything but its host.
+  .filter((path) => path !== './package.json' && path !== './worker-main')
   .map((path) => path.replace(/^\./, manifest.name));
+/** Entry points whose names the index does not have. */
+const SUBPATH_ONLY: ReadonlySet<string> = new Set([`${manifest.name}/worker`]);
 const SOURCES = ['package.json', 'README.md', 'LICENSE', 'src', 'tsup.config.ts', 'tsconfig.json'];
 
 const root = mkdtempSync(join(tmpdir(), 'vp-package-'));
@@ -78,6 +83,7 @@ describe('entry points', () => {
       `const all = ${load(manifest.name)};
        const differing = [];
        ${ENTRIES.slice(1)
+         .filter((entry) => !SUBPATH_ONLY.has(entry))
          .map(
            (entry) => `for (const [name, value] of Object.entries(${load(entry)})) {
              if (all[name] !== value) differing.push('${entry} ' + name);
@@ -87,6 +93,20 @@ describe('entry points', () => {
        console.log(JSON.stringify(differing));`
     );
     expect(differing).toEqual([]);
+  });
+
+  test.each([
+    ['import', 'fields.mjs', `await import('${manifest.name}')`],
+    ['require', 'fields.cjs', `require('${manifest.name}')`],
+  ])('classes whose fields are made of one another are whole, by %s', (_, file, load) => {
+    const counters = run<Record<string, number>>(
+      file,
+      `const { PacketTranslator } = ${load};
+       const translator = new PacketTranslator();
+       translator.load({ realms: [{ name: 'cloud', sources: [] }], presences: [], permits: [] });
+       console.log(JSON.stringify(translator.explain(new Uint8Array(20), 'cloud')));`
+    );
+    expect(counters).toMatchObject({ verdict: 'DropMalformed' });
   });
 
   test('the version of the package can be read', () => {
@@ -137,6 +157,108 @@ describe('what a host loads', () => {
     expect(says).toMatch(/^ERR_PRESENCE_ENVIRONMENT .*koffi/);
   });
 });
+
+const skipReason = whatIsMissing({});
+const isSkipped = skipReason !== undefined && process.env.CI === undefined;
+const skipTitle = isSkipped ? ` (skipped: ${skipReason})` : '';
+
+describe.skipIf(isSkipped)(`a program of somebody else with two workers${skipTitle}`, () => {
+  let network: Network | undefined;
+  beforeAll(async () => {
+    if (skipReason !== undefined) throw new Error(skipReason);
+    const directory = join(root, 'network');
+    mkdirSync(directory);
+    network = await Network.create(directory);
+  });
+  afterAll(() => network?.close());
+
+  /** Bundles the program under another name, and returns the path of the bundle. */
+  async function bundle(format: 'esm' | 'cjs', noExternal: RegExp[] = []): Promise<string> {
+    const name = noExternal.length === 0 ? 'their-service' : 'all-in-one';
+    const outDir = join(host, 'built');
+    const workerMain = join(host, 'worker-source.ts');
+    writeFileSync(workerMain, `import '${manifest.name}/worker-main';`);
+    const program = join(host, 'host-program.ts');
+    cpSync('test/package/host-program.ts', program);
+    // As in the folder of the host, whose compiler knows nothing of ours.
+    writeFileSync(join(host, 'tsconfig.bundle.json'), '{}');
+    await build({
+      config: false,
+      tsconfig: join(host, 'tsconfig.bundle.json'),
+      entry: { [name]: program, ...(noExternal.length > 0 && { 'their-worker': workerMain }) },
+      format,
+      outDir,
+      outExtension: () => ({ js: format === 'esm' ? '.mjs' : '.cjs' }),
+      target: 'node20',
+      external: [...(noExternal.length > 0 ? [] : [/^virtual-presence/]), 'koffi'],
+      noExternal,
+      clean: false,
+      silent: true,
+    });
+    return join(outDir, `${name}.${format === 'esm' ? 'mjs' : 'cjs'}`);
+  }
+
+  /** Runs the program to its end, on a host of its own, and returns what it printed. */
+  async function runOn(name: string, args: readonly string[]): Promise<Report> {
+    const machine = await network!.newHost(name, undefined);
+    const { code, stdout, stderr } = await machine.run([process.execPath, ...args], 120);
+    const lines = stdout.split('\n').slice(0, -1);
+    const report = Object.assign({}, ...lines.map((line) => JSON.parse(line))) as Report;
+    const values = (key: string): unknown[] =>
+      lines.map((line) => JSON.parse(line)[key]).filter((value) => value !== undefined);
+    const left = await machine.sh('ip -o link show type tun; ip route show proto 118');
+    const all = { answers: values('answer'), logs: values('log'), commands: values('command') };
+    return { ...report, ...all, code, stderr, left } as Report;
+  }
+
+  function expectBothCameBack(report: Report, program: RegExp): void {
+    expect(report, report.fault ?? report.stderr).toMatchObject({ code: 0, ended: true });
+    const answer = (say: string) => ({ type: 'answer', to: { type: 'question', say } });
+    expect(report.answers).toEqual([answer('before'), answer('after')]);
+    expect(report).toMatchObject({ isNew: true, isOtherTheSame: true, code: 0, left: '' });
+    expect(report.logs).toContain('process 0 has ended (SIGKILL), starting it again');
+    expect(report.commands).toHaveLength(2);
+    for (const command of report.commands) {
+      expect(command[1]).toMatch(program);
+      // Neither the arguments of the host nor its program.
+      expect(command.slice(2)).toEqual(['']);
+    }
+  }
+
+  test.each([
+    ['esm', /\/dist\/worker-main\.js$/],
+    ['cjs', /\/dist\/worker-main\.cjs$/],
+  ] as const)('bundled as %s, has a worker that is killed back', async (format, program) => {
+    const path = await bundle(format);
+    const args = ['serve', '--config', 'their.toml', '--member'];
+    const report = await runOn(`bundled-${format}`, [path, ...args]);
+    expect(report.argv).toEqual(args);
+    expectBothCameBack(report, program);
+  });
+
+  test('with the library in its bundle, has it with a second bundle for the workers alone', async () => {
+    const path = await bundle('cjs', [/^(?!koffi)/]);
+    const lost = await runOn('all-in-one-lost', [path]);
+    expect(lost.fault).toMatch(/ConfigError: workerMain: .*virtual-presence\/worker-main/);
+    expect(lost.code).toBe(1);
+    const main = join(host, 'built', 'their-worker.cjs');
+    const report = await runOn('all-in-one', [path, `--worker-main=${main}`]);
+    expectBothCameBack(report, /\/built\/their-worker\.cjs$/);
+  });
+});
+
+/** What `host-program.ts` has printed, and how it ended. */
+interface Report {
+  readonly argv: readonly string[];
+  readonly answers: readonly unknown[];
+  readonly logs: readonly string[];
+  readonly commands: readonly (readonly string[])[];
+  readonly fault?: string;
+  readonly code: number | null;
+  readonly stderr: string;
+  /** TUNs and routes that are still there. */
+  readonly left: string;
+}
 
 describe('types', () => {
   test('a strict consumer compiles against every entry point, as a module of either kind', async () => {

@@ -1,22 +1,19 @@
 /**
- * What the controller does while a member's process is down, and when it comes back; no process is started:
- * a member is the far end of a wire.
+ * What a pool does while a worker's process is down, and when it comes back; no process is started: a worker is the
+ * far end of a channel.
  */
 import type { ChildProcess } from 'node:child_process';
 import { EventEmitter } from 'node:events';
 import { afterEach, expect, test, vi } from 'vitest';
-import type { AccessTable } from '../../examples/cloud-gateway/access.ts';
-import type { CloudConfig } from '../../examples/cloud-gateway/config.ts';
-import type { MemberStart } from '../../examples/cloud-gateway/member-calls.ts';
-import { Members } from '../../examples/cloud-gateway/members.ts';
-import { Placement } from '../../examples/cloud-gateway/placement.ts';
-import { type Calls, Wire, type WirePort } from '../../examples/cloud-gateway/wire.ts';
 import { EnvironmentError, type PresenceUse } from '../../src/index.ts';
+import { type AccessTable, type WorkerOptions, WorkerPool } from '../../src/worker/index.ts';
+import { Rpc, type RpcPort } from '../../src/worker/rpc.ts';
+import { HOST_NOTIFICATIONS, type WorkerHost } from '../../src/worker/worker.ts';
 
 const HOST = '127.0.0.1';
 
 /** A process that listens nowhere, and says that it does. */
-class FakeMember extends EventEmitter {
+class FakeWorker extends EventEmitter {
   connected = true;
   exitCode: number | null = null;
   readonly signalCode: string | null = null;
@@ -27,25 +24,25 @@ class FakeMember extends EventEmitter {
 
   constructor() {
     super();
-    const port: WirePort = {
+    const port: RpcPort = {
       send: (message) => setImmediate(() => this.emit('message', message)) !== undefined,
       on: (event, listener) => this.#far.on(event, listener),
     };
-    const calls: Calls = {
-      open: ({ number, tunnel: { port: wanted }, access }: MemberStart) => {
+    const calls = {
+      open: ({ number, tunnel: { port: wanted } }: WorkerOptions) => {
         this.number = number;
-        this.tables.push(access);
         if (taken.has(wanted)) {
           throw new EnvironmentError(`cannot listen on ${HOST}:${wanted}: it is in use`);
         }
         return { tunnel: { host: HOST, port: wanted === 0 ? nextPort++ : wanted } };
       },
       load: () => {},
-      access: (table: AccessTable) => this.tables.push(table),
+      setAccess: (table: AccessTable) => this.tables.push(table),
+      setCredentials: () => {},
       presenceUses: () => this.uses.splice(0),
       close: () => {},
     };
-    new Wire(port, calls);
+    new Rpc<WorkerHost>(port, HOST_NOTIFICATIONS).serve(calls);
   }
 
   send(message: unknown): boolean {
@@ -68,72 +65,70 @@ class FakeMember extends EventEmitter {
 const taken = new Set<number>();
 let nextPort = 40_000;
 /** In the order in which they were started. */
-const started: FakeMember[] = [];
-let members: Members | undefined;
+const started: FakeWorker[] = [];
+let pool: WorkerPool | undefined;
 
 vi.mock('node:child_process', async (original) => ({
   ...(await original<typeof import('node:child_process')>()),
   fork: () => {
-    const member = new FakeMember();
-    started.push(member);
-    return member as unknown as ChildProcess;
+    const worker = new FakeWorker();
+    started.push(worker);
+    return worker as unknown as ChildProcess;
   },
 }));
 
 afterEach(async () => {
-  await members?.close();
+  await pool?.close();
   taken.clear();
   started.length = 0;
 });
 
-async function open(): Promise<Members> {
-  const config = {
-    processes: 2,
-    device: { type: 'none', mtu: 1500 },
+vi.mock('../../src/device/index.ts', async (original) => ({
+  ...(await original<typeof import('../../src/device/index.ts')>()),
+  forgetRoutes: async () => {},
+  changeRoutes: async () => {},
+  configureTun: async () => ({ problems: [], close: async () => {} }),
+}));
+
+async function open(): Promise<WorkerPool> {
+  pool = new WorkerPool({
+    workers: 2,
+    device: { name: 'vp0' },
     tunnel: { host: HOST, port: 0 },
-  } as unknown as CloudConfig;
-  const opened: Members = new Members(
-    {
-      config,
-      placement: new Placement(2),
-      credentials: () => ({}) as never,
-      access: () => ({}) as never,
-      accessTable: () => ({
-        holders: new Map(),
-        ports: opened.ports,
-        revocations: { sites: new Set(), serials: new Set(), spkis: new Set() },
-        retired: [],
-      }),
-      openDevice: () => {
-        throw new Error('there is none');
-      },
-    },
-    { admit: async () => {}, onTunnel: () => {}, onRefused: () => {}, log: () => {} }
-  );
-  members = opened;
-  await opened.open();
-  return opened;
+    credentials: () => ({}) as never,
+    access: () => ({
+      sites: [],
+      revocations: { sites: new Set(), serials: new Set(), spkis: new Set() },
+      retired: [],
+    }),
+    admit: async () => {},
+  });
+  await pool.open();
+  return pool;
 }
 
-const memberOf = (number: number): FakeMember =>
-  started.findLast((member) => member.number === number)!;
+/** The ports where the workers listen. */
+const portsOf = (opened: WorkerPool): unknown[] => [0, 1].map((number) => opened.portOf(number));
+
+const workerOf = (number: number): FakeWorker =>
+  started.findLast((worker) => worker.number === number)!;
 
 test('a process that was started again on its port is there for the others as before', async () => {
   const opened = await open();
-  const ports = new Map(opened.ports);
-  memberOf(1).end();
+  const ports = portsOf(opened);
+  workerOf(1).end();
   await vi.waitFor(() => expect(started).toHaveLength(3), 20_000);
-  await vi.waitFor(() => expect(memberOf(1)).toBe(started[2]), 20_000);
-  expect(opened.ports).toEqual(ports);
+  await vi.waitFor(() => expect(workerOf(1)).toBe(started[2]), 20_000);
+  expect(portsOf(opened)).toEqual(ports);
 });
 
 test('a process whose port another program took meanwhile takes a free one, and the others are told', async () => {
   const opened = await open();
   const before = opened.portOf(1)!;
   taken.add(before);
-  memberOf(1).end();
+  workerOf(1).end();
   await vi.waitFor(() => {
-    const known = memberOf(0).tables.at(-1)!.ports.get(1);
+    const known = workerOf(0).tables.at(-1)!.ports.get(1);
     expect(known).toBeGreaterThan(0);
     expect(known).not.toBe(before);
     expect(opened.portOf(1)).toBe(known);
@@ -144,9 +139,9 @@ test('a process whose port another program took meanwhile takes a free one, and 
 test('what was used is not known while a process is down, and nothing of it is lost', async () => {
   const opened = await open();
   const use = { realm: 'cloud', address: '10.0.0.129' };
-  memberOf(0).uses.push(use);
+  workerOf(0).uses.push(use);
   taken.add(opened.portOf(1)!);
-  memberOf(1).end();
+  workerOf(1).end();
   await vi.waitFor(async () => {
     await expect(opened.presenceUses()).rejects.toThrow(/process 1/);
   }, 20_000);

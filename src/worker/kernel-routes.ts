@@ -1,9 +1,10 @@
 /**
- * Keeps the kernel's routes to the presences in the cloud: each leads to the TUN of the member that
- * holds the presence's site. This is what shares the load out, and no packet is passed on by anybody.
+ * Keeps the kernel's routes to the presences in the cloud: each leads to the TUN of the worker that holds the
+ * presence's site. These routes share the load out; no worker passes packets on to another.
  * @module
  */
-import { changeRoutes, type RouteChange, type RouteSetting } from 'virtual-presence';
+import type { RouteChange } from '../control/index.ts';
+import { changeRoutes, type RouteSetting } from '../device/index.ts';
 
 export interface KernelRoutesOptions {
   /** The interface that leads to a site. */
@@ -26,7 +27,7 @@ export class KernelRoutes {
     this.#options = options;
   }
 
-  /** From now on the interfaces are there. */
+  /** To be called when the interfaces are there. */
   open(): Promise<void> {
     this.#isOpen = true;
     return this.sync();
@@ -40,7 +41,7 @@ export class KernelRoutes {
     if (changes.length > 0) void this.sync();
   }
 
-  /** An interface was made anew, and has none. */
+  /** To be called when an interface was made anew: it has no routes. */
   forget(device: string): void {
     for (const [prefix, at] of this.#installed) {
       if (at === device) this.#installed.delete(prefix);

@@ -1,0 +1,24 @@
+/**
+ * The part of a cloud gateway that carries packets: one worker in this process, or several in processes of their
+ * own.
+ * @module
+ */
+export type { AccessRules, AccessTable } from './access.ts';
+export { LocalWorker } from './local-worker.ts';
+export { WorkerPool, type WorkerPoolEvents, type WorkerPoolStatus } from './pool.ts';
+export { WORKER_POOL_DEFAULTS, type WorkerPoolOptions, workerCount } from './pool-options.ts';
+export type { SiteTunnel, SiteTunnelEvents } from './site-tunnel.ts';
+export type {
+  ConnectionLimits,
+  HostPort,
+  RefusedPeer,
+  TerminationReport,
+  TunnelClose,
+  TunnelDetails,
+  TunnelFilter,
+  Worker,
+  WorkerAddresses,
+  WorkerHost,
+  WorkerOptions,
+  WorkerStatus,
+} from './worker.ts';

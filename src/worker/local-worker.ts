@@ -1,0 +1,230 @@
+/**
+ * `LocalWorker`: a worker in the process that calls it. `worker-main.ts` runs one for a host in another process.
+ * @module
+ */
+import type { X509Certificate } from 'node:crypto';
+import { type PresenceUse, PresenceUses } from '../control/index.ts';
+import { CloudDataPlane } from '../dataplane/index.ts';
+import { loadUnsentLimit, type PacketDevice, SocketDevice } from '../device/index.ts';
+import { CLOUD } from '../registry/index.ts';
+import type { Json } from '../store/index.ts';
+import {
+  type Explanation,
+  PacketTranslator,
+  type PathStatus,
+  type Presence,
+  type TranslationPlan,
+} from '../translator/index.ts';
+import {
+  CloseCode,
+  type ConnectionInfo,
+  MtlsTunnel,
+  type Tunnel,
+  type TunnelCredentials,
+  type TunnelListener,
+} from '../tunnel/index.ts';
+import { Access, type AccessTable } from './access.ts';
+import type {
+  TerminationReport,
+  TunnelClose,
+  TunnelFilter,
+  Worker,
+  WorkerAddresses,
+  WorkerHost,
+  WorkerOptions,
+  WorkerStatus,
+} from './worker.ts';
+
+type AcceptedTunnel = Tunnel & { readonly info: ConnectionInfo };
+
+export class LocalWorker implements Worker {
+  readonly #host: WorkerHost;
+  readonly #openDevice: (options: WorkerOptions) => Promise<PacketDevice>;
+  readonly #translator = new PacketTranslator();
+  readonly #uses = new PresenceUses(() => this.#translator.paths());
+  /** By number. */
+  readonly #tunnels = new Map<number, AcceptedTunnel>();
+  #lastTunnel = 0;
+  #access: Access = new Access(NOBODY);
+  #credentials: TunnelCredentials | undefined;
+  #device: PacketDevice | undefined;
+  #dataPlane: CloudDataPlane | undefined;
+  #listener: TunnelListener | undefined;
+  /** Paths that were left when a site went out of the plan, since the last report about unwanted tunnels. */
+  #pathsRemoved = 0;
+
+  /** @param openDevice called once, by `open`; the worker closes the device */
+  constructor(host: WorkerHost, openDevice: (options: WorkerOptions) => Promise<PacketDevice>) {
+    this.#host = host;
+    this.#openDevice = openDevice;
+  }
+
+  load(plan: TranslationPlan): void {
+    this.#pathsRemoved += this.#translator.load(plan);
+  }
+
+  bind(presence: Presence): void {
+    this.#translator.bind(presence);
+  }
+
+  setAccess(table: AccessTable): void {
+    this.#access = new Access(table);
+  }
+
+  setCredentials(credentials: TunnelCredentials): void {
+    this.#credentials = credentials;
+    this.#listener?.updateCredentials(credentials);
+  }
+
+  async open(options: WorkerOptions): Promise<WorkerAddresses> {
+    const { number, tunnel, limits } = options;
+    const host = this.#host;
+    const device = await this.#openDevice(options);
+    this.#device = device;
+    this.#dataPlane = new CloudDataPlane({
+      cloud: CLOUD,
+      device,
+      translator: this.#translator,
+      admit: (...client) => host.admit(...client),
+    });
+    const limitUnsent = await loadUnsentLimit();
+    const credentials = this.#credentials!;
+    const listener = await MtlsTunnel.listen({
+      ...tunnel,
+      ...credentials,
+      ...limits,
+      ...(limitUnsent === undefined ? {} : { limitUnsent }),
+      authorize: (candidate) => this.#access.refusalOf(candidate, number),
+      onRefused: ({ remoteAddress, code, reason, identity, serial }) => {
+        const site = identity?.role === 'site' ? identity.site : undefined;
+        host.onRefused({ remoteAddress, code, reason, site, serial });
+      },
+    });
+    this.#listener = listener;
+    listener.on('tunnel', (accepted) => this.#onTunnel(accepted));
+    // They may have changed while the port was opened.
+    if (this.#credentials !== credentials) listener.updateCredentials(this.#credentials!);
+    this.#dataPlane.start();
+    return { tunnel: { host: tunnel.host, port: listener.port }, ...deviceAddress(device) };
+  }
+
+  sendControl(tunnel: number, message: Json): boolean {
+    return this.#tunnels.get(tunnel)?.sendControl(message) ?? false;
+  }
+
+  terminate(filter: TunnelFilter, close: TunnelClose): Promise<TerminationReport> {
+    if ('unwanted' in filter) return Promise.resolve(this.#terminateUnwanted(close));
+    const tunnels = this.#meantBy(filter);
+    const { code, reason, endpoint, drain = false } = close;
+    for (const tunnel of tunnels) {
+      void (drain ? tunnel.close(code, reason, endpoint) : tunnel.abort(code, reason, endpoint));
+    }
+    return Promise.resolve({ tunnelsClosed: tunnels.length, pathsRemoved: 0 });
+  }
+
+  settled(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  status(sites: readonly string[]): Promise<WorkerStatus> {
+    const translator = this.#translator;
+    return Promise.resolve({
+      pid: process.pid,
+      listener: this.#listener === undefined ? {} : countersOf(this.#listener),
+      dataPlane: { ...this.#dataPlane?.counters },
+      device: { ...this.#device?.counters },
+      verdicts: Object.fromEntries(
+        sites.map((name) => [name, translator.counters(translator.realm(name))])
+      ),
+    });
+  }
+
+  paths(): Promise<readonly PathStatus[]> {
+    return Promise.resolve([...this.#translator.paths()]);
+  }
+
+  presenceUses(): Promise<readonly PresenceUse[]> {
+    return this.#uses.since();
+  }
+
+  explain(packet: Uint8Array, realm: string): Promise<Explanation> {
+    return Promise.resolve(this.#translator.explain(packet, realm));
+  }
+
+  async close(): Promise<void> {
+    await this.#listener?.close();
+    await this.#device?.close();
+  }
+
+  #terminateUnwanted({ code, reason }: TunnelClose): TerminationReport {
+    const isUnwanted = (certificate: X509Certificate) => this.#access.isUnwanted(certificate);
+    const tunnelsClosed = this.#listener?.cut(isUnwanted, code, reason) ?? 0;
+    const pathsRemoved = this.#pathsRemoved;
+    this.#pathsRemoved = 0;
+    return { tunnelsClosed, pathsRemoved };
+  }
+
+  #onTunnel(tunnel: AcceptedTunnel): void {
+    const { peer, remoteAddress, cipher, keyExchange, certificate } = tunnel.info;
+    if (peer.role !== 'site') return;
+    const { site } = peer;
+    for (const other of this.#meantBy({ site })) {
+      if (other === tunnel) continue;
+      void other.close(CloseCode.Replaced, 'a newer tunnel of this site is up');
+    }
+    const number = ++this.#lastTunnel;
+    const host = this.#host;
+    this.#tunnels.set(number, tunnel);
+    const detach = this.#dataPlane!.attach(site, tunnel);
+    const details = { site, remoteAddress, cipher, keyExchange, certificate: certificate.raw };
+    host.onTunnel(number, details);
+    tunnel.on('control', (message) => {
+      try {
+        host.onControl(number, message);
+      } catch {
+        // An edge can send what is nested so deeply that it cannot be passed on to another process.
+        void tunnel.close(CloseCode.ProtocolError, 'the message cannot be taken');
+      }
+    });
+    tunnel.on('renewed', (info) => host.onRenewed(number, info.certificate.raw));
+    tunnel.on('down', ({ code, reason }) => {
+      this.#tunnels.delete(number);
+      detach();
+      host.onDown(number, code, reason);
+    });
+  }
+
+  #meantBy(filter: { readonly site: string } | { readonly tunnel: number }): Tunnel[] {
+    if ('tunnel' in filter) {
+      const tunnel = this.#tunnels.get(filter.tunnel);
+      return tunnel === undefined ? [] : [tunnel];
+    }
+    return [...(this.#listener?.tunnels ?? [])].filter(
+      ({ peer }) => peer.role === 'site' && peer.site === filter.site
+    );
+  }
+}
+
+/** Where a device receives, as a part of `WorkerAddresses`. */
+function deviceAddress(device: PacketDevice): Pick<WorkerAddresses, 'device'> {
+  const local = device instanceof SocketDevice ? device.local : undefined;
+  return local === undefined ? {} : { device: { host: local.address, port: local.port } };
+}
+
+/** The counters that are not zero; refusals by their code. */
+function countersOf({ counters }: TunnelListener): Record<string, number> {
+  const named: Record<string, number> = {};
+  for (const [name, count] of Object.entries(counters)) {
+    if (typeof count === 'number') named[name] = count;
+    else for (const [code, times] of count as Map<string, number>) named[`${name}.${code}`] = times;
+  }
+  return named;
+}
+
+/** Nobody comes up before the host has said who may. */
+const NOBODY: AccessTable = {
+  holders: new Map(),
+  ports: new Map(),
+  revocations: { sites: new Set(), serials: new Set(), spkis: new Set() },
+  retired: [],
+};

@@ -1,0 +1,94 @@
+/**
+ * What a worker pool may be told.
+ * @module
+ */
+import { availableParallelism } from 'node:os';
+import type { CloudDataPlaneOptions } from '../dataplane/index.ts';
+import type { PacketDevice, TunDeviceOptions } from '../device/index.ts';
+import { ConfigError } from '../errors.ts';
+import type { TunnelCredentials } from '../tunnel/index.ts';
+import type { AccessRules } from './access.ts';
+import type { ConnectionLimits, HostPort } from './worker.ts';
+
+export interface WorkerPoolOptions {
+  /**
+   * How many workers carry packets: a whole number from 1 to 64, or `auto` for one less than there are cores. One is
+   * in this process; several are each in a process of their own, and this one carries no packets. Default 1.
+   */
+  readonly workers?: number | 'auto';
+  /**
+   * A TUN that is opened and set up, or a function that opens another device. Several workers need a TUN each, whose
+   * names count up from the one given: `vp0`, `vp1`.
+   */
+  readonly device: TunDeviceOptions | (() => Promise<PacketDevice>);
+  /**
+   * Where edges connect. The first worker listens on this port, the second one on the next port, and so on; with
+   * port 0 each worker takes a free port.
+   */
+  readonly tunnel: HostPort;
+  /** The limits of connections to each worker's port; by default those of `MtlsTunnel.listen`. */
+  readonly limits?: ConnectionLimits;
+  /** What all workers show, and whom they trust. `setCredentials` tells them of a change. */
+  readonly credentials: () => TunnelCredentials;
+  /** Who may come up, as that is now. `refreshAccess` tells the workers of a change. */
+  readonly access: () => AccessRules;
+  /** Gives a client a presence; `PresenceController.admit` is one. */
+  readonly admit: CloudDataPlaneOptions['admit'];
+  /** Is told, in one line each, what became of the workers and of the machine. Default: nobody is told. */
+  readonly log?: (line: string) => void;
+  /**
+   * The program that a worker's process runs. By default it is found beside this library, which does not work where
+   * a bundler has made the library a part of the host's own program: then make a second bundle of the entry
+   * `virtual-presence/worker-main`, and give its path or `file:` URL here.
+   */
+  readonly workerMain?: string | URL;
+}
+
+export interface ResolvedPoolOptions extends WorkerPoolOptions {
+  readonly workers: number;
+  readonly limits: ConnectionLimits;
+  readonly log: (line: string) => void;
+}
+
+/** What holds for options that are left out. */
+export const WORKER_POOL_DEFAULTS: Readonly<Pick<ResolvedPoolOptions, 'workers' | 'limits'>> =
+  Object.freeze({ workers: 1, limits: Object.freeze({}) });
+
+/** @throws {ConfigError} naming the option that is not usable. */
+export function resolvePoolOptions(options: WorkerPoolOptions): ResolvedPoolOptions {
+  const { device, tunnel, log = () => {} } = options;
+  const workers = workerCount(options.workers ?? WORKER_POOL_DEFAULTS.workers);
+  if (!isPort(tunnel.port)) {
+    throw new ConfigError('tunnel', `expected a port from 0 to ${MAX_PORT}, got ${tunnel.port}`);
+  }
+  if (workers > 1) {
+    if (typeof device === 'function') {
+      throw new ConfigError('workers', `${workers} need a device of type tun, one for each`);
+    }
+    const last = tunnel.port + workers - 1;
+    if (tunnel.port !== 0 && last > MAX_PORT) {
+      throw new ConfigError('tunnel', `${workers} workers need as many ports, up to ${last}`);
+    }
+  }
+  return { ...options, workers, limits: options.limits ?? WORKER_POOL_DEFAULTS.limits, log };
+}
+
+/**
+ * Returns how many workers there are to be. `auto` leaves one core to the host, which needs little, and to the
+ * kernel, which needs more.
+ *
+ * @throws {ConfigError} if it is neither a whole number from 1 to 64 nor `auto`.
+ */
+export function workerCount(workers: number | 'auto'): number {
+  if (workers === 'auto') return Math.min(MAX_WORKERS, Math.max(1, availableParallelism() - 1));
+  if (Number.isInteger(workers) && workers >= 1 && workers <= MAX_WORKERS) return workers;
+  const expected = `expected a whole number from 1 to ${MAX_WORKERS}, or auto`;
+  throw new ConfigError('workers', `${expected}, got ${JSON.stringify(workers)}`);
+}
+
+function isPort(port: unknown): boolean {
+  return Number.isInteger(port) && (port as number) >= 0 && (port as number) <= MAX_PORT;
+}
+
+const MAX_WORKERS = 64;
+const MAX_PORT = 65_535;

@@ -1,0 +1,236 @@
+/**
+ * `WorkerProcess`: a worker in a process of its own, as its host sees it. When the process ends without having
+ * been told to, it is started again. Until it is back, what the worker is told goes nowhere, for it is told
+ * everything anew when it opens.
+ * @module
+ */
+import { type ChildProcess, fork } from 'node:child_process';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { PresenceUse } from '../control/index.ts';
+import { EnvironmentError } from '../errors.ts';
+import type { Json } from '../store/index.ts';
+import type { Explanation, PathStatus, Presence, TranslationPlan } from '../translator/index.ts';
+import type { TunnelCredentials } from '../tunnel/index.ts';
+import type { AccessTable } from './access.ts';
+import { type Remote, Rpc } from './rpc.ts';
+import {
+  type HostPort,
+  type TerminationReport,
+  type TunnelClose,
+  type TunnelFilter,
+  WORKER_NOTIFICATIONS,
+  type Worker,
+  type WorkerAddresses,
+  type WorkerHost,
+  type WorkerOptions,
+  type WorkerStatus,
+} from './worker.ts';
+
+export interface WorkerProcessOptions {
+  /** Path of the program, `findWorkerMain`. */
+  readonly program: string;
+  readonly host: WorkerHost;
+  /** Tells a worker that is about to open its credentials, its access table and its plan. */
+  readonly brief: (worker: Worker) => void;
+  /** The process has ended, and every tunnel of the worker with it. */
+  readonly onEnd: () => void;
+  /** The worker is open again, perhaps on another port. */
+  readonly onRestart: (addresses: WorkerAddresses) => void;
+}
+
+/** One process. */
+interface Child {
+  readonly process: ChildProcess;
+  readonly rpc: Rpc<Worker>;
+  readonly ended: Promise<void>;
+}
+
+export class WorkerProcess implements Worker {
+  readonly #options: WorkerProcessOptions;
+  /** As the host has said when it opened the worker. */
+  #opened: WorkerOptions | undefined;
+  /** Where the worker is to listen when it is started again: on the port that it took when it was last open. */
+  #tunnel: HostPort | undefined;
+  #child: Child | undefined;
+  /** Absent while the worker is down: then it holds nothing, and knows nothing. */
+  #remote: Remote<Worker> | undefined;
+  #startedMs = 0;
+  #restarting: Promise<void> = Promise.resolve();
+  readonly #closing = new AbortController();
+
+  constructor(options: WorkerProcessOptions) {
+    this.#options = options;
+  }
+
+  load(plan: TranslationPlan): void {
+    this.#remote?.load(plan);
+  }
+
+  bind(presence: Presence): void {
+    this.#remote?.bind(presence);
+  }
+
+  setAccess(table: AccessTable): void {
+    this.#remote?.setAccess(table);
+  }
+
+  setCredentials(credentials: TunnelCredentials): void {
+    this.#remote?.setCredentials(credentials);
+  }
+
+  /** @throws {EnvironmentError} if the process does not come up. */
+  async open(options: WorkerOptions): Promise<WorkerAddresses> {
+    this.#opened = options;
+    return this.#start(options);
+  }
+
+  async sendControl(tunnel: number, message: Json): Promise<boolean> {
+    return (await this.#ask((worker) => worker.sendControl(tunnel, message))) ?? false;
+  }
+
+  async terminate(filter: TunnelFilter, close: TunnelClose): Promise<TerminationReport> {
+    const report = await this.#ask((worker) => worker.terminate(filter, close));
+    return report ?? { tunnelsClosed: 0, pathsRemoved: 0 };
+  }
+
+  async settled(): Promise<void> {
+    await this.#ask((worker) => worker.settled());
+  }
+
+  async status(sites: readonly string[]): Promise<WorkerStatus> {
+    const status = await this.#ask((worker) => worker.status(sites));
+    return status ?? { pid: 0, listener: {}, dataPlane: {}, device: {}, verdicts: {} };
+  }
+
+  async paths(): Promise<readonly PathStatus[]> {
+    return (await this.#ask((worker) => worker.paths())) ?? [];
+  }
+
+  /** @throws {EnvironmentError} while the worker is down. */
+  async presenceUses(): Promise<readonly PresenceUse[]> {
+    return (await this.#ask((worker) => worker.presenceUses())) ?? this.#isDown();
+  }
+
+  /** @throws {EnvironmentError} while the worker is down. */
+  async explain(packet: Uint8Array, realm: string): Promise<Explanation> {
+    return (await this.#ask((worker) => worker.explain(packet, realm))) ?? this.#isDown();
+  }
+
+  /** Resolves when the process has ended, also one that is being started. */
+  async close(): Promise<void> {
+    this.#closing.abort();
+    if (this.#child !== undefined)
+      await end(
+        this.#child,
+        this.#ask((worker) => worker.close())
+      );
+    await this.#restarting;
+  }
+
+  async #start(options: WorkerOptions): Promise<WorkerAddresses> {
+    this.#startedMs = performance.now();
+    const child = this.#fork(options);
+    this.#child = child;
+    const { remote } = child.rpc;
+    // From here on the worker hears of what changes.
+    this.#remote = remote;
+    try {
+      this.#options.brief(remote);
+      const addresses = await remote.open(options);
+      this.#tunnel = addresses.tunnel;
+      child.process.once('exit', (code, signal) => {
+        if (this.#closing.signal.aborted) return;
+        this.#restarting = this.#startAgain(`${signal ?? code}`);
+      });
+      return addresses;
+    } catch (error) {
+      if (this.#remote === remote) this.#remote = undefined;
+      await end(child, Promise.resolve());
+      throw error;
+    }
+  }
+
+  #fork({ number }: WorkerOptions): Child {
+    const process = fork(this.#options.program, [], { serialization: 'advanced' });
+    const rpc = new Rpc<Worker>(process, WORKER_NOTIFICATIONS);
+    rpc.serve(this.#options.host);
+    const ended = new Promise<void>((resolve) => {
+      const onEnd = (how: string): void => {
+        rpc.close(how);
+        if (this.#remote === rpc.remote) this.#remote = undefined;
+        this.#options.onEnd();
+        resolve();
+      };
+      process.once('exit', (code, signal) => {
+        onEnd(`process ${number} has ended (${signal ?? code})`);
+      });
+      process.on('error', ({ message }) => {
+        // Other errors are about signals and messages to a process that is still there, or that is just ending.
+        if (process.pid === undefined) onEnd(`process ${number} cannot be started: ${message}`);
+      });
+    });
+    return { process, rpc, ended };
+  }
+
+  /**
+   * Starts the process again: at once, but not more often than once in `RESTART_INTERVAL_MS`. The worker listens
+   * where it did before. When an attempt fails, its port may be another program's by now: then the worker listens
+   * where it was to listen at first, which is a free port if that was port 0.
+   */
+  async #startAgain(how: string): Promise<void> {
+    const { host, onRestart } = this.#options;
+    const opened = this.#opened!;
+    const { signal } = this.#closing;
+    const name = `process ${opened.number}`;
+    host.log(`${name} has ended (${how}), starting it again`);
+    while (!signal.aborted) {
+      const waitMs = this.#startedMs + RESTART_INTERVAL_MS - performance.now();
+      await delay(Math.max(0, waitMs), undefined, { signal }).catch(() => {});
+      if (signal.aborted) return;
+      try {
+        const addresses = await this.#start({ ...opened, tunnel: this.#tunnel! });
+        host.log(`${name} is back`);
+        onRestart(addresses);
+        return;
+      } catch (error) {
+        this.#tunnel = opened.tunnel;
+        if (!signal.aborted) host.log(`${name}: ${(error as Error).message}`);
+      }
+    }
+  }
+
+  /** Returns undefined if the worker is down, or has ended before it could answer. */
+  async #ask<R>(call: (worker: Remote<Worker>) => Promise<R>): Promise<R | undefined> {
+    const remote = this.#remote;
+    if (remote === undefined) return undefined;
+    try {
+      return await call(remote);
+    } catch (error) {
+      if (remote !== this.#remote) return undefined;
+      throw error;
+    }
+  }
+
+  #isDown(): never {
+    throw new EnvironmentError(`process ${this.#opened?.number} is being started again`);
+  }
+}
+
+/**
+ * Ends a process when it is ready for that; a process that does not react is killed.
+ *
+ * @param ready what the process was asked to do before; it resolves also when the process ends without it
+ */
+async function end({ process, ended }: Child, ready: Promise<unknown>): Promise<void> {
+  const timer = setTimeout(() => process.kill('SIGKILL'), END_TIMEOUT_MS);
+  try {
+    await ready;
+    if (process.connected) process.disconnect();
+    await ended;
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+const RESTART_INTERVAL_MS = 1000;
+const END_TIMEOUT_MS = 5000;

@@ -1,0 +1,251 @@
+/**
+ * The parts by which the workers of a pool are held together, without processes.
+ */
+import { X509Certificate } from 'node:crypto';
+import { EventEmitter } from 'node:events';
+import { beforeAll, describe, expect, test } from 'vitest';
+import {
+  CertificateAuthority,
+  ConfigError,
+  createSigningRequest,
+  EnrolmentError,
+  generateGatewayKey,
+  identityOfCertificate,
+  MemoryStore,
+  PoolExhaustedError,
+  PresenceError,
+} from '../../src/index.ts';
+import { spkiHashOfCertificate } from '../../src/pki/keys.ts';
+import { Access } from '../../src/worker/access.ts';
+import { Placement } from '../../src/worker/placement.ts';
+import { type Notifications, Rpc, type RpcPort } from '../../src/worker/rpc.ts';
+
+describe('Placement', () => {
+  test('gives a site to the worker with the fewest, and keeps it there', () => {
+    const placement = new Placement(2);
+    expect(['a', 'b', 'c', 'a'].map((site) => placement.holderOf(site))).toEqual([0, 1, 0, 0]);
+    expect(placement.sites()).toEqual([['a', 'c'], ['b']]);
+    placement.move('a', 1);
+    expect(placement.holderOf('a')).toBe(1);
+    expect(placement.holderOf('d')).toBe(0);
+    placement.forget('c');
+    expect(placement.holderOf('e')).toBe(0);
+  });
+});
+
+describe('Access', () => {
+  const certificates = new Map<string, X509Certificate>();
+  const revoked = new Set<string>();
+  const revokedKeys = new Set<string>();
+  let retiredCa: string;
+  beforeAll(async () => {
+    const trustDomain = 'openstack.test';
+    const authority = await CertificateAuthority.create({ trustDomain, store: new MemoryStore() });
+    for (const site of [
+      'site-a',
+      'site-b',
+      'site-c',
+      'site-d',
+      'site-r',
+      'site-a again',
+      'site-a with a stolen key',
+    ]) {
+      const identity = { trustDomain, role: 'site', site: site.split(' ')[0]! } as const;
+      const csrPem = createSigningRequest(generateGatewayKey().privateKeyPem);
+      const { certificatePem, serial } = await authority.issue(csrPem, identity);
+      certificates.set(site, new X509Certificate(certificatePem));
+      if (site === 'site-a again') revoked.add(serial);
+      // Another certificate on this key was revoked.
+      if (site === 'site-a with a stolen key') {
+        revokedKeys.add(spkiHashOfCertificate(certificates.get(site)!));
+      }
+    }
+    const old = await CertificateAuthority.create({ trustDomain, store: new MemoryStore() });
+    const identity = { trustDomain, role: 'site', site: 'site-a' } as const;
+    const csrPem = createSigningRequest(generateGatewayKey().privateKeyPem);
+    const { certificatePem } = await old.issue(csrPem, identity);
+    certificates.set('site-a of before', new X509Certificate(certificatePem));
+    retiredCa = old.certificatePem;
+  });
+  const access = () =>
+    new Access({
+      holders: new Map([
+        ['site-a', 0],
+        ['site-b', 1],
+        ['site-d', 2],
+      ]),
+      // Two that are not one behind the other; worker 2 has not said yet which one it took.
+      ports: new Map([
+        [0, 7443],
+        [1, 40_123],
+      ]),
+      revocations: {
+        sites: new Set(['site-r']),
+        serials: revoked,
+        spkis: revokedKeys,
+      },
+      retired: [retiredCa],
+    });
+  const candidate = (who: string) => {
+    const certificate = certificates.get(who)!;
+    const identity = identityOfCertificate(certificate);
+    return { identity, certificate, remoteAddress: '192.0.2.1' };
+  };
+
+  test.each([
+    ['site-a', undefined],
+    ['site-a again', 'revoked'],
+    ['site-a with a stolen key', 'revoked'],
+    ['site-a of before', 'untrusted'],
+    ['site-r', 'revoked'],
+    ['site-b', 'moved'],
+    ['site-d', 'shutdown'],
+    ['site-c', 'unknown-site'],
+  ])('at worker 0, the certificate of %s: %s', (who, code) => {
+    expect(access().refusalOf(candidate(who), 0)?.code).toBe(code);
+  });
+
+  test('no site is called as the cloud is', () => {
+    const cloud = { trustDomain: 'openstack.test', role: 'site', site: 'cloud' } as const;
+    const named = { ...candidate('site-a'), identity: cloud };
+    expect(access().refusalOf(named, 0)?.code).toBe('unknown-site');
+  });
+
+  test('names the port of the worker that holds the site', () => {
+    expect(access().refusalOf(candidate('site-b'), 0)?.endpoint).toEqual({ port: 40_123 });
+    expect(access().refusalOf(candidate('site-a'), 1)?.endpoint).toEqual({ port: 7443 });
+  });
+});
+
+interface Adder {
+  add(a: number, b: number): Promise<number>;
+  note(text: unknown): void;
+  noted(): Promise<string[]>;
+}
+const NOTIFICATIONS: Notifications<Adder> = { note: true };
+
+/** Two ends; what one sends arrives at the other one in a later turn, in order, as a clone. */
+function ports(): [RpcPort, RpcPort] {
+  const ends = [new EventEmitter(), new EventEmitter()] as const;
+  const port = (own: number): RpcPort => ({
+    send: (message) => {
+      const clone: unknown = structuredClone(message);
+      setImmediate(() => ends[1 - own]!.emit('message', clone));
+      return true;
+    },
+    on: (event, listener) => ends[own]!.on(event, listener),
+  });
+  return [port(0), port(1)];
+}
+
+const connect = (port: RpcPort): Rpc<Adder> => new Rpc<Adder>(port, NOTIFICATIONS);
+
+/** What a call rejects with when the other side throws `error`. */
+async function thrownAcross(error: Error): Promise<unknown> {
+  const [near, far] = ports();
+  connect(far).serve({
+    add: () => {
+      throw error;
+    },
+  });
+  return connect(near)
+    .remote.add(1, 2)
+    .catch((fault) => fault);
+}
+
+describe('Rpc', () => {
+  test('brings calls in their order, and answers back', async () => {
+    const [near, far] = ports();
+    const done: string[] = [];
+    connect(far).serve({
+      add: async (a: number, b: number) => {
+        done.push(`add ${a} ${b}`);
+        return a + b;
+      },
+      note: (text: string) => void done.push(text),
+      noted: async () => done,
+    });
+    const { remote } = connect(near);
+    remote.note('first');
+    const sums = [remote.add(1, 2), remote.add(3, 4)];
+    remote.note('last');
+    expect(await Promise.all(sums)).toEqual([3, 7]);
+    remote.note('end');
+    expect(await remote.noted()).toEqual(['first', 'add 1 2', 'add 3 4', 'last', 'end']);
+  });
+
+  test('begins a call in the turn in which it arrives, whatever an earlier one waits for', async () => {
+    const [near, far] = ports();
+    let finish = () => {};
+    connect(far).serve({
+      add: (a: number, b: number) =>
+        a === 0 ? new Promise((resolve) => (finish = () => resolve(b))) : finish(),
+    });
+    const { remote } = connect(near);
+    const waiting = remote.add(0, 7);
+    await remote.add(1, 1);
+    expect(await waiting).toBe(7);
+  });
+
+  test('brings back what was thrown', async () => {
+    expect(await thrownAcross(new Error('too many'))).toMatchObject({ message: 'too many' });
+  });
+
+  test('brings back the code, the message and the fields of an error, whatever its class', async () => {
+    for (const error of [
+      new PoolExhaustedError('pool 192.0.2.0/30 exhausted: 2 of 2 addresses bound'),
+      new ConfigError('device.name', 'no such interface'),
+      new EnrolmentError('used', 'the token is used'),
+    ]) {
+      const fault = await thrownAcross(error);
+      expect(fault).toBeInstanceOf(PresenceError);
+      const { message, stack } = error;
+      expect(fault).toMatchObject({ ...error, message, stack });
+    }
+    const busy = Object.assign(new Error('address in use'), { code: 'EADDRINUSE', errno: -98 });
+    const fault = await thrownAcross(busy);
+    expect(fault).not.toBeInstanceOf(PresenceError);
+    expect(fault).toMatchObject({ code: 'EADDRINUSE', errno: -98, message: 'address in use' });
+  });
+
+  test('says so when the other side has no such method, or a result that cannot be passed on', async () => {
+    const [near, far] = ports();
+    connect(far).serve({ add: () => () => {} });
+    const { remote } = connect(near);
+    await expect(remote.noted()).rejects.toMatchObject({ code: 'ERR_PRESENCE_API_MISUSE' });
+    await expect(remote.add(1, 2)).rejects.toThrow(/could not be cloned/);
+  });
+
+  test('is no promise, for whoever returns it from an async function', async () => {
+    const [near] = ports();
+    const { remote } = connect(near);
+    expect(await (async () => remote)()).toBe(remote);
+  });
+
+  test('throws to who tells what cannot be told, and goes on', () => {
+    const told: unknown[] = [];
+    const port: RpcPort = {
+      send: (message) => {
+        told.push(structuredClone(message));
+        return true;
+      },
+      on: () => {},
+    };
+    const { remote } = connect(port);
+    // As an edge can send it: Node's channel between processes ends at a few thousand levels.
+    const deep = JSON.parse('['.repeat(60_000) + ']'.repeat(60_000)) as string;
+    expect(() => remote.note(deep)).toThrow(RangeError);
+    remote.note('next');
+    expect(told).toEqual([{ name: 'note', args: ['next'] }]);
+  });
+
+  test('fails what waits when the other side is gone, and what comes later', async () => {
+    const [near] = ports();
+    const rpc = connect(near);
+    const waiting = rpc.remote.add(1, 2);
+    rpc.close('it has ended');
+    await expect(waiting).rejects.toThrow('it has ended');
+    await expect(rpc.remote.add(1, 2)).rejects.toThrow('it has ended');
+    expect(() => rpc.remote.note('nobody hears')).not.toThrow();
+  });
+});
