@@ -8,6 +8,8 @@ export type {
   AuthorityOptions,
   CreateAuthorityOptions,
   IssuedCertificate,
+  IssueOptions,
+  KeepStep,
   LoadAuthorityOptions,
   Redemption,
   TokenOptions,

@@ -10,7 +10,8 @@
  *    left; again with some chance in it.
  * 3. When the certificate has run out it goes on asking, seldom: the cloud may be lenient, or an
  *    operator brings a token (`replace`).
- * 4. A trust bundle that could not be applied is kept and tried again by the rule of 2, until it, or
+ * 4. When the CA changes, `renewIn` has it renewed at the time that its cloud has chosen.
+ * 5. A trust bundle that could not be applied is kept and tried again by the rule of 2, until it, or
  *    one that is newer, is in use.
  *
  * What is in use stays so until what is new has been checked and applied.
@@ -92,6 +93,8 @@ export class CertificateRenewer extends EventEmitter<RenewalEvents> {
   #isInDoubt = false;
   readonly #renewalRetry: Retry = { failures: 0, atMs: undefined };
   readonly #trustRetry: Retry = { failures: 0, atMs: undefined };
+  /** When `renewIn` wants a renewal to begin, by the timers' clock. */
+  #wantedAtMs: number | undefined;
   /** The bundle told last, until it is in use. */
   #wantedTrust: string | undefined;
   /** How often the credentials were replaced, and a trust bundle was told. */
@@ -147,11 +150,27 @@ export class CertificateRenewer extends EventEmitter<RenewalEvents> {
     if (this.#isClosed) return Promise.reject(new ApiMisuseError('the renewer is closed'));
     if (this.#underWay !== undefined) return this.#underWay;
     this.#renewalRetry.atMs = undefined;
+    this.#wantedAtMs = undefined;
     this.#underWay = this.#attempt().finally(() => {
       this.#underWay = undefined;
       this.#plan();
     });
     return this.#underWay;
+  }
+
+  /**
+   * Has a renewal begin after `delayMs` at the latest. One that is under way already does not count, for it
+   * may be of the CA before; one that begins meanwhile does. What goes wrong is told as `failed`.
+   *
+   * @throws {ApiMisuseError} if the delay is not 0 ms to an hour.
+   */
+  renewIn(delayMs: number): void {
+    if (!(delayMs >= 0 && delayMs <= LONGEST_WAIT_MS)) {
+      throw new ApiMisuseError(`delayMs must be 0 to ${LONGEST_WAIT_MS}, not ${delayMs}`);
+    }
+    const atMs = this.#timers.now() + delayMs;
+    this.#wantedAtMs = Math.min(this.#wantedAtMs ?? atMs, atMs);
+    this.#plan();
   }
 
   /**
@@ -163,6 +182,7 @@ export class CertificateRenewer extends EventEmitter<RenewalEvents> {
   replace(credentials: GatewayCredentials): void {
     this.#current = this.#read(credentials);
     this.#replaced++;
+    this.#wantedAtMs = undefined;
     this.#begin();
     this.#settleTrust();
     this.#plan();
@@ -326,7 +346,9 @@ export class CertificateRenewer extends EventEmitter<RenewalEvents> {
     const { dueAtMs, notAfterMs } = this.#current;
     const waits = [dueAtMs - nowMs, notAfterMs - nowMs + 1].filter((ms) => ms > 0);
     if (this.#isTime() || this.#state !== this.state) waits.push(0);
-    for (const { atMs } of [this.#renewalRetry, this.#trustRetry]) {
+    // It waits for the end of a renewal that is under way.
+    const wantedAtMs = this.#underWay === undefined ? this.#wantedAtMs : undefined;
+    for (const atMs of [this.#renewalRetry.atMs, this.#trustRetry.atMs, wantedAtMs]) {
       if (atMs !== undefined) waits.push(atMs - this.#timers.now());
     }
     // Clocks are set and machines sleep, so it looks now and then.
@@ -348,6 +370,7 @@ export class CertificateRenewer extends EventEmitter<RenewalEvents> {
 
   #isTime(): boolean {
     if (this.#underWay !== undefined) return false;
+    if (this.#wantedAtMs !== undefined && this.#timers.now() >= this.#wantedAtMs) return true;
     const { atMs } = this.#renewalRetry;
     if (atMs !== undefined) return this.#timers.now() >= atMs;
     const nowMs = this.#now();

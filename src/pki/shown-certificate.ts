@@ -58,7 +58,8 @@ export class ShownCertificate {
     const { certificatePem, notBefore, notAfter } = await authority.issue(
       createSigningRequest(privateKeyPem),
       { trustDomain: authority.trustDomain, role: 'cloud' },
-      { lifetimeMs }
+      // The port is open also while the CA has run out: the next CA's certificate is shown there.
+      { lifetimeMs, evenIfExpired: true }
     );
     // A later one may know of a later CA.
     if (turn !== this.#turn || !this.#isOpen) return;

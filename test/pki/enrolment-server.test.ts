@@ -176,8 +176,10 @@ describe('EnrolmentServer', () => {
     const { authority, clock } = await scene();
     const { port } = await serve(authority);
     const issue = vi.spyOn(authority, 'issue');
-    authority.prepareCa(generateCa({ trustDomain: authority.trustDomain, now: () => clock.ms }));
-    authority.activateCa();
+    await authority.prepareCa(
+      generateCa({ trustDomain: authority.trustDomain, now: () => clock.ms })
+    );
+    await authority.activateCa();
     expect(issue).toHaveBeenCalledTimes(2);
     await Promise.all(issue.mock.results.map(({ value }) => value));
     await vi.waitFor(async () => {

@@ -184,17 +184,19 @@ describe('enrol', () => {
         expect(issue).toHaveBeenCalledTimes(times);
         await issue.mock.results.at(-1)!.value;
       });
-    authority.prepareCa(generateCa({ trustDomain: authority.trustDomain, now: () => clock.ms }));
+    await authority.prepareCa(
+      generateCa({ trustDomain: authority.trustDomain, now: () => clock.ms })
+    );
     await shownAnew(1);
     expect(readCertificates((await enrol(first)).caPem)).toHaveLength(2);
-    authority.activateCa();
+    await authority.activateCa();
     await shownAnew(2);
     const underNew = await enrol(second);
     expect(underNew.caPem).toBe(authority.trustBundlePem);
     expect(authority.isCurrent(new X509Certificate(underNew.certificatePem))).toBe(true);
     const fourth = await token();
     await enrol(fourth);
-    authority.retireCa();
+    await authority.retireCa();
     await shownAnew(3);
     await expect(enrol(third)).rejects.toThrow(refused('ENROLMENT_WRONG_CA'));
     expect(readCertificates((await enrol(await token())).caPem)).toHaveLength(1);

@@ -215,13 +215,13 @@ describe('CertificateRenewer.setTrust', () => {
     });
     const isCurrent = () =>
       authority.isCurrent(new X509Certificate(renewer.credentials.certificatePem));
-    authority.prepareCa(generateCa({ trustDomain: authority.trustDomain, now }));
+    await authority.prepareCa(generateCa({ trustDomain: authority.trustDomain, now }));
     await renewer.setTrust(authority.trustBundlePem);
-    authority.activateCa();
+    await authority.activateCa();
     expect(isCurrent()).toBe(false);
     await renewer.renewNow();
     expect(isCurrent()).toBe(true);
-    authority.retireCa();
+    await authority.retireCa();
     await renewer.setTrust(authority.trustBundlePem);
     await renewer.renewNow();
     expect(renewer.credentials.caPem).toBe(authority.trustBundlePem);

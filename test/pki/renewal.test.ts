@@ -1,5 +1,6 @@
 import { createPrivateKey, createPublicKey, type KeyObject } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
+import { ApiMisuseError } from '../../src/errors.ts';
 import { type Issuer, randomSerial, signEndEntity, validityOf } from '../../src/pki/certificate.ts';
 import {
   commonName,
@@ -396,5 +397,78 @@ describe('CertificateRenewer', () => {
 
   test.each([0, -1, Number.NaN, 2 ** 31])('refuses a timeout of %d ms', async (timeoutMs) => {
     await expect(trial({ timeoutMs })).rejects.toThrow('timeoutMs must be');
+  });
+});
+
+describe('CertificateRenewer.renewIn', () => {
+  test('begins a renewal after the delay, and the earlier of two', async () => {
+    const { renewer, log } = await trial();
+    renewer.renewIn(50_000);
+    renewer.renewIn(20_000);
+    renewer.renewIn(40_000);
+    await pass(19_999);
+    expect(log).toEqual([]);
+    await pass(1);
+    expect(log).toEqual(['renew', 'apply', 'renewed']);
+    await pass(60_000);
+    expect(log).toHaveLength(3);
+  });
+
+  test('does not renew again if a renewal has begun meanwhile', async () => {
+    const { renewer, log } = await trial();
+    renewer.renewIn(20_000);
+    await pass(10_000);
+    await renewer.renewNow();
+    await pass(20_000);
+    expect(log).toEqual(['renew', 'apply', 'renewed']);
+  });
+
+  test('does not count a renewal that was under way already, and spins not while it waits', async () => {
+    const { renewer, log, answers } = await heldTrial();
+    const first = renewer.renewNow();
+    await pass(0);
+    renewer.renewIn(0);
+    await pass(1000);
+    expect(log).toEqual(['renew']);
+    expect(timers.delays.every((ms) => ms > 0)).toBe(true);
+    answers[0]!();
+    await first;
+    await pass(0);
+    expect(log).toEqual(['renew', 'apply', 'renewed', 'renew']);
+    answers[1]!();
+    await pass(0);
+    expect(log).toEqual(['renew', 'apply', 'renewed', 'renew', 'apply', 'renewed']);
+  });
+
+  test('does not make a certificate wait that is due', async () => {
+    const { renewer, log, credentials } = await trial();
+    await pass(dueIn(credentials) - 1000);
+    expect(renewer.state).toBe('valid');
+    renewer.renewIn(3_600_000);
+    await pass(1000);
+    expect(log).toContain('renewed');
+    const before = log.length;
+    await pass(3_600_000);
+    expect(log).toHaveLength(before);
+  });
+
+  test('is forgotten with the certificate that it was for, and is retried when it fails', async () => {
+    const { renewer, log } = await trial();
+    renewer.renewIn(10_000);
+    renewer.replace(await enrolled());
+    await pass(20_000);
+    expect(log).toEqual([]);
+
+    const failing = await trial({ renew: offline });
+    failing.renewer.renewIn(10_000);
+    await pass(10_000);
+    expect(failing.log).toEqual(['renew', 'failed: no tunnel, again in 1000']);
+    await pass(1000);
+    expect(failing.log).toHaveLength(4);
+  });
+
+  test.each([-1, Number.NaN, 3_600_001])('refuses the delay %s', async (delayMs) => {
+    const { renewer } = await trial();
+    expect(() => renewer.renewIn(delayMs)).toThrow(ApiMisuseError);
   });
 });
