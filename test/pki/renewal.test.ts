@@ -447,9 +447,8 @@ describe('CertificateRenewer.renewIn', () => {
     renewer.renewIn(3_600_000);
     await pass(1000);
     expect(log).toContain('renewed');
-    const before = log.length;
     await pass(3_600_000);
-    expect(log).toHaveLength(before);
+    expect(log.filter((line) => line === 'renew')).toHaveLength(1);
   });
 
   test('is forgotten with the certificate that it was for, and is retried when it fails', async () => {
