@@ -7,6 +7,7 @@ const rooms = [
   'dataplane',
   'device',
   'dns',
+  'gateway',
   'packet',
   'pki',
   'registry',

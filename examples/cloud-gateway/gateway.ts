@@ -2,14 +2,17 @@
  * The reference cloud gateway: how the parts of the library are wired together.
  * @module
  */
+import { join } from 'node:path';
 import {
   AdminServer,
+  AuthorityKeeper,
   CLOUD,
   CloseCode,
   ConfigError,
   ControlServer,
   DnsListener,
   EnrolmentServer,
+  FileSecrets,
   FileStore,
   type PacketDevice,
   PresenceController,
@@ -22,7 +25,7 @@ import {
   zoneDataOf,
 } from 'virtual-presence';
 import { within } from '../program/config-file.ts';
-import { StateDirectory } from '../program/files.ts';
+import { readPassphrase } from '../program/files.ts';
 import { readyLine } from '../program/listening.ts';
 import { type Access, isIssuedByOne } from './access.ts';
 import { adminRoutes } from './admin-routes.ts';
@@ -32,7 +35,6 @@ import type { RefusedPeer, SiteTunnel } from './member.ts';
 import { Members } from './members.ts';
 import type { CloudGateway, CloudListening } from './parts.ts';
 import { Placement } from './placement.ts';
-import { CloudTrust } from './trust.ts';
 
 export interface CloudGatewayOptions {
   readonly config: CloudConfig;
@@ -59,13 +61,13 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
     const resolver = within('dns', () => new SiteResolver(resolverOptions));
     opened.push(() => resolver.close());
 
-    const state = new StateDirectory(config.stateDirectory);
-    const store = await FileStore.open({ path: state.pathOf('store.journal') });
+    const secrets = await FileSecrets.open(config.stateDirectory);
+    const store = await FileStore.open({ path: join(secrets.path, 'store.journal') });
     opened.push(() => store.close());
     const registry = await Registry.open(store);
     opened.push(() => registry.close());
     registry.on('problem', (error) => log(`desired state: ${error.message}`));
-    const audit = await AuditTrail.open(state.pathOf('audit.jsonl'), log);
+    const audit = await AuditTrail.open(join(secrets.path, 'audit.jsonl'), log);
     opened.push(() => audit.close());
     audit.follow(registry);
     const apply = (desired: unknown) =>
@@ -75,20 +77,24 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
       });
     await apply(config.desired);
 
-    const trust = await CloudTrust.open({
+    const { passphraseFile, certificateLifetimeSeconds, ...newCa } = config.trust;
+    const trust = await AuthorityKeeper.open({
+      ...newCa,
       trustDomain: config.trustDomain,
-      config: config.trust,
-      state,
+      certificateLifetimeMs: certificateLifetimeSeconds * 1000,
+      passphrase: passphraseFile && readPassphrase('trust.passphraseFile', passphraseFile),
+      secrets,
       store,
       log,
-      onRenewal: (site, serial) => audit.renewal(site, serial),
-      onRefusedRenewal: (certificate, error) => audit.refusedRenewal(certificate, error),
     });
     opened.push(() => trust.close());
+    trust.on('renewal', ({ site, serial }) => audit.renewal(site, serial));
+    trust.on('refusedRenewal', ({ certificate, error }) =>
+      audit.refusedRenewal(certificate, error)
+    );
     const { authority } = trust;
     await authority.prune();
     opened.push(everyHour(() => authority.prune(), log));
-    warnOfEnd(trust.caNotAfter, log);
     const { revocations } = authority;
     const logRefusal = refusalLog(log);
     const placement = new Placement(config.processes ?? 1);
@@ -124,7 +130,7 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
         log,
       }
     );
-    trust.onCredentials = (credentials) => members.setCredentials(credentials);
+    trust.on('credentials', (credentials) => members.setCredentials(credentials));
     const controller = await PresenceController.start({
       registry,
       store,
@@ -219,7 +225,7 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
         }
       }
       if (step === 'prepare') await trust.prepare(ca);
-      else trust[step]();
+      else await trust[step]();
       audit.ca(step);
       log(`change of CA: ${step}`);
       if (step !== 'retire') return;
@@ -341,13 +347,4 @@ function everyHour(work: () => Promise<unknown>, log: (line: string) => void): (
   return () => clearInterval(timer);
 }
 
-/** All certificates end with their CA's: there must be time to change it. */
-function warnOfEnd(notAfter: Date, log: (line: string) => void): void {
-  if (notAfter.getTime() - Date.now() > WARNING_MS) return;
-  log(
-    `the CA runs out on ${notAfter.toISOString()}, and every certificate with it: change it before`
-  );
-}
-
 const HOUR_MS = 3_600_000;
-const WARNING_MS: number = 60 * 24 * HOUR_MS;

@@ -3,6 +3,7 @@
  * @module
  */
 import type {
+  AuthorityKeeper,
   CaMaterial,
   CertificateAuthority,
   ControlServer,
@@ -19,7 +20,6 @@ import type { AuditTrail } from './audit.ts';
 import type { CloudConfig } from './config.ts';
 import type { Members } from './members.ts';
 import type { Placement } from './placement.ts';
-import type { CloudTrust } from './trust.ts';
 
 export interface CloudGateway {
   readonly registry: Registry;
@@ -40,7 +40,7 @@ export interface CloudGateway {
   reload(): Promise<ReloadReceipt>;
   readonly enrolment: EnrolmentServer;
   readonly audit: AuditTrail;
-  readonly trust: CloudTrust;
+  readonly trust: AuthorityKeeper;
   /** Cuts a site, a certificate or a key off and says what that took. */
   revoke(scope: RevocationScope, reason?: RevocationReason): Promise<RevocationReceipt>;
   /** Lets a revoked site enrol again. */

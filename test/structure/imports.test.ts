@@ -40,6 +40,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   ],
   trust: ['errors', 'pki'],
   dataplane: ['device', 'packet', 'translator', 'tunnel'],
+  gateway: ['control', 'errors', 'pki', 'store', 'tunnel'],
   index: [
     'address',
     'allocator',
@@ -49,6 +50,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
     'dns',
     'errors',
     'dataplane',
+    'gateway',
     'packet',
     'pki',
     'port-range',
@@ -115,6 +117,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
     'node:util',
     'node:worker_threads',
   ],
+  gateway: ['eventemitter3', 'node:crypto', 'valibot'],
   tunnel: ['eventemitter3', 'node:crypto', 'node:net', 'node:stream', 'node:tls', 'valibot'],
   control: [
     'eventemitter3',
