@@ -19,7 +19,6 @@ import {
   SiteResolver,
   type Snapshot,
   type Tunnel,
-  tunnelCredentials,
   Zone,
   zoneDataOf,
 } from 'virtual-presence';
@@ -75,7 +74,7 @@ export async function startEdgeGateway(options: EdgeGatewayOptions): Promise<Edg
     const limitUnsent = await loadUnsentLimit();
     const tunnel = MtlsTunnel.dial({
       endpoints: config.cloud,
-      ...tunnelCredentials(credentials.credentials),
+      ...credentials.credentials,
       ...(limitUnsent === undefined ? {} : { limitUnsent }),
       expectedPeer: { trustDomain, role: 'cloud' },
     });

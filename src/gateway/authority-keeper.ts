@@ -11,9 +11,9 @@ import {
   type CaMaterial,
   CertificateAuthority,
   type CertificateRenewerOptions,
+  type Credentials,
   createSigningRequest,
   encryptPrivateKey,
-  type GatewayCredentials,
   type GeneratedCa,
   generateCa,
   generateGatewayKey,
@@ -22,10 +22,8 @@ import {
   type RenewalTimers,
 } from '../pki/index.ts';
 import type { Secrets, Store } from '../store/index.ts';
-import type { TunnelCredentials } from '../tunnel/index.ts';
 import { CaSecrets } from './ca-secrets.ts';
 import { CertificateKeeper } from './certificate-keeper.ts';
-import { tunnelCredentials } from './credentials.ts';
 import { locationOf } from './secret-text.ts';
 
 export interface AuthorityKeeperOptions
@@ -50,7 +48,7 @@ export interface AuthorityKeeperOptions
 
 export interface AuthorityKeeperEvents {
   /** The cloud gateway has a new certificate, or trusts others than before. */
-  credentials: [credentials: TunnelCredentials];
+  credentials: [credentials: Credentials];
   /** A certificate was issued to the holder of an older one. */
   renewal: [renewal: { readonly site: string; readonly serial: string }];
   refusedRenewal: [refusal: { readonly certificate: X509Certificate; readonly error: Error }];
@@ -74,7 +72,7 @@ export class AuthorityKeeper extends EventEmitter<AuthorityKeeperEvents> {
 
   private constructor(
     authority: CertificateAuthority,
-    credentials: GatewayCredentials,
+    credentials: Credentials,
     cas: CaSecrets,
     options: AuthorityKeeperOptions,
     retired: readonly string[]
@@ -93,7 +91,7 @@ export class AuthorityKeeper extends EventEmitter<AuthorityKeeperEvents> {
         certificatePem: await ownCertificate(authority, csrPem),
         caPem: authority.trustBundlePem,
       }),
-      apply: (renewed) => void this.emit('credentials', tunnelCredentials(renewed)),
+      apply: (renewed) => void this.emit('credentials', renewed),
       log: (line) => log(`own certificate: ${line}`),
       remedy: 'its CA has run out, prepare and activate another one',
       now,
@@ -152,8 +150,8 @@ export class AuthorityKeeper extends EventEmitter<AuthorityKeeperEvents> {
     try {
       const { privateKeyPem } = generateGatewayKey();
       const csrPem = createSigningRequest(privateKeyPem);
-      const certificatePem = await ownCertificate(authority, csrPem, { evenIfExpired: true });
-      const credentials = { privateKeyPem, certificatePem, caPem: authority.trustBundlePem };
+      const cert = await ownCertificate(authority, csrPem, { evenIfExpired: true });
+      const credentials = { key: privateKeyPem, cert, ca: authority.trustBundlePem };
       return new AuthorityKeeper(authority, credentials, cas, options, retired);
     } catch (error) {
       authority.close();
@@ -162,8 +160,8 @@ export class AuthorityKeeper extends EventEmitter<AuthorityKeeperEvents> {
   }
 
   /** What the cloud gateway shows, and whom it trusts. */
-  get credentials(): TunnelCredentials {
-    return tunnelCredentials(this.#certificate.credentials);
+  get credentials(): Credentials {
+    return this.#certificate.credentials;
   }
 
   /**

@@ -7,7 +7,7 @@ import type { TrustMessage } from '../control/index.ts';
 import {
   CertificateRenewer,
   type CertificateRenewerOptions,
-  type GatewayCredentials,
+  type Credentials,
   type RenewalState,
 } from '../pki/index.ts';
 
@@ -46,7 +46,7 @@ export class CertificateKeeper {
   }
 
   /** What is in use. */
-  get credentials(): GatewayCredentials {
+  get credentials(): Credentials {
     return this.#renewer.credentials;
   }
 
@@ -56,7 +56,7 @@ export class CertificateKeeper {
   }
 
   /** Goes on from credentials that are stored and in use already. */
-  replace(credentials: GatewayCredentials): void {
+  replace(credentials: Credentials): void {
     this.#renewer.replace(credentials);
   }
 

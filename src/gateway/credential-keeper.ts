@@ -4,10 +4,9 @@
  * @module
  */
 import type { ControlClient } from '../control/index.ts';
-import type { CertificateRenewerOptions } from '../pki/index.ts';
-import { CloseCode, type DialledTunnel, type TunnelCredentials } from '../tunnel/index.ts';
+import type { CertificateRenewerOptions, Credentials } from '../pki/index.ts';
+import { CloseCode, type DialledTunnel } from '../tunnel/index.ts';
 import { CertificateKeeper } from './certificate-keeper.ts';
-import { tunnelCredentials } from './credentials.ts';
 import type { SiteCredentials } from './site-credentials.ts';
 
 export interface CredentialKeeperOptions
@@ -24,7 +23,7 @@ export class CredentialKeeper {
   readonly #certificate: CertificateKeeper;
   #enrolment: Promise<boolean> | undefined;
   /** What a token has brought and the tunnel has not taken. */
-  #untaken: TunnelCredentials | undefined;
+  #untaken: Credentials | undefined;
 
   constructor(options: CredentialKeeperOptions) {
     const { credentials, control, tunnel, now, random, timers } = options;
@@ -34,7 +33,7 @@ export class CredentialKeeper {
       renew: (csrPem) => control.renew(csrPem),
       apply: async (renewed) => {
         await credentials.save(renewed);
-        await tunnel.renew(tunnelCredentials(renewed));
+        await tunnel.renew(renewed);
         this.#untaken = undefined;
       },
       log: (line) => this.#log(line),
@@ -79,7 +78,7 @@ export class CredentialKeeper {
         const enrolled = await credentials.enrolAnew(token);
         this.#certificate.replace(enrolled);
         this.#log(`enrolled anew, ${this.#certificate.goodUntil}`);
-        this.#untaken = tunnelCredentials(enrolled);
+        this.#untaken = enrolled;
       }
       await tunnel.renew(this.#untaken);
       this.#untaken = undefined;

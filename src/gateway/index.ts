@@ -8,7 +8,6 @@ export {
   type AuthorityKeeperOptions,
 } from './authority-keeper.ts';
 export { CredentialKeeper, type CredentialKeeperOptions, MENDABLE } from './credential-keeper.ts';
-export { tunnelCredentials } from './credentials.ts';
 export {
   SiteCredentials,
   type SiteCredentialsOptions,

@@ -9,9 +9,9 @@
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { CertificateError, EnrolmentError } from '../errors.ts';
 import {
+  type Credentials,
   type Enrolment,
   enrol,
-  type GatewayCredentials,
   type GatewayIdentity,
   identityOfCertificate,
   identityOfCredentials,
@@ -36,14 +36,14 @@ export interface SiteCredentialsOptions {
 export class SiteCredentials {
   readonly identity: SiteIdentity;
   readonly #options: SiteCredentialsOptions;
-  #current: GatewayCredentials;
+  #current: Credentials;
   /** A token that is no good is not tried twice. */
   #refusedToken = '';
   /** What a token has brought and could not be stored: the token is spent. */
-  #unsaved: GatewayCredentials | undefined;
+  #unsaved: Credentials | undefined;
 
   private constructor(
-    credentials: GatewayCredentials,
+    credentials: Credentials,
     identity: SiteIdentity,
     options: SiteCredentialsOptions
   ) {
@@ -82,7 +82,7 @@ export class SiteCredentials {
   }
 
   /** What was stored last. */
-  get credentials(): GatewayCredentials {
+  get credentials(): Credentials {
     return this.#current;
   }
 
@@ -91,7 +91,7 @@ export class SiteCredentials {
    *
    * @throws {EnvironmentError} if it cannot be stored.
    */
-  async save(credentials: GatewayCredentials): Promise<void> {
+  async save(credentials: Credentials): Promise<void> {
     await save(this.#options.secrets, credentials);
     this.#current = credentials;
     this.#unsaved = undefined;
@@ -105,7 +105,7 @@ export class SiteCredentials {
    * @throws {EnrolmentError} if it is refused, was before, or is for another site.
    * @throws {EnvironmentError} if the certificate cannot be stored; call again.
    */
-  async enrolAnew(token?: string): Promise<GatewayCredentials> {
+  async enrolAnew(token?: string): Promise<Credentials> {
     if (this.#unsaved !== undefined) return this.#keep(this.#unsaved);
     const text = token ?? (await this.#options.token());
     if (text === this.#refusedToken) throw new EnrolmentError('used', 'no new token is there');
@@ -125,7 +125,7 @@ export class SiteCredentials {
     }
   }
 
-  async #keep(credentials: GatewayCredentials): Promise<GatewayCredentials> {
+  async #keep(credentials: Credentials): Promise<Credentials> {
     this.#unsaved = credentials;
     await this.save(credentials);
     return credentials;
@@ -138,11 +138,11 @@ async function checkRoom(secrets: Secrets): Promise<void> {
   await secrets.commit({ [PROBE]: undefined });
 }
 
-function save(secrets: Secrets, credentials: GatewayCredentials): Promise<void> {
+function save(secrets: Secrets, credentials: Credentials): Promise<void> {
   return secrets.commit({
-    [KEY]: bytesOf(credentials.privateKeyPem),
-    [CERTIFICATE]: bytesOf(credentials.certificatePem),
-    [CA]: bytesOf(credentials.caPem),
+    [KEY]: bytesOf(credentials.key),
+    [CERTIFICATE]: bytesOf(credentials.cert),
+    [CA]: bytesOf(credentials.ca),
   });
 }
 
@@ -166,20 +166,20 @@ function fits(privateKeyPem: string, certificatePem: string): boolean {
   }
 }
 
-async function read(secrets: Secrets): Promise<GatewayCredentials> {
+async function read(secrets: Secrets): Promise<Credentials> {
   return {
-    privateKeyPem: await requireSecret(secrets, KEY),
-    certificatePem: await requireSecret(secrets, CERTIFICATE),
-    caPem: await requireSecret(secrets, CA),
+    key: await requireSecret(secrets, KEY),
+    cert: await requireSecret(secrets, CERTIFICATE),
+    ca: await requireSecret(secrets, CA),
   };
 }
 
 /** @throws {CertificateError} if the certificate cannot be read, or is not a site's. */
-function siteOf({ certificatePem }: GatewayCredentials, secrets: Secrets): SiteIdentity {
+function siteOf({ cert }: Credentials, secrets: Secrets): SiteIdentity {
   const path = locationOf(secrets, CERTIFICATE);
   let identity: GatewayIdentity;
   try {
-    identity = identityOfCertificate(new X509Certificate(certificatePem));
+    identity = identityOfCertificate(new X509Certificate(cert));
   } catch (cause) {
     throw new CertificateError(`${path} is damaged: ${(cause as Error).message}`, { cause });
   }
@@ -188,11 +188,7 @@ function siteOf({ certificatePem }: GatewayCredentials, secrets: Secrets): SiteI
 }
 
 /** What the cloud would refuse anyway is told here, where it can be mended. */
-function faultOf(
-  credentials: GatewayCredentials,
-  secrets: Secrets,
-  nowMs: number
-): string | undefined {
+function faultOf(credentials: Credentials, secrets: Secrets, nowMs: number): string | undefined {
   const path = locationOf(secrets, CERTIFICATE);
   try {
     identityOfCredentials(credentials);
@@ -200,7 +196,7 @@ function faultOf(
     const files = `${locationOf(secrets, KEY)}, ${path} and ${locationOf(secrets, CA)}`;
     return `${files} do not fit: ${(error as Error).message}`;
   }
-  const { validTo } = new X509Certificate(credentials.certificatePem);
+  const { validTo } = new X509Certificate(credentials.cert);
   return nowMs < Date.parse(validTo) ? undefined : `${path} ran out on ${validTo}`;
 }
 

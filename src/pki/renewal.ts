@@ -20,10 +20,10 @@
 import type { KeyObject } from 'node:crypto';
 import { EventEmitter } from 'eventemitter3';
 import { ApiMisuseError, PeerProtocolError } from '../errors.ts';
+import type { Credentials } from './credentials.ts';
 import {
   checkGranted,
   formatCertificates,
-  type GatewayCredentials,
   type RenewedCertificate,
   readCredentials,
   readTrustBundle,
@@ -34,14 +34,14 @@ import { createSigningRequest } from './signing-request.ts';
 
 export interface CertificateRenewerOptions {
   /** What is in use now. */
-  readonly credentials: GatewayCredentials;
+  readonly credentials: Credentials;
   /** Has the CA answer a signing request, for example over the control channel. */
   readonly renew: (csrPem: string) => Promise<RenewedCertificate>;
   /**
    * Stores credentials, then puts them to use. What it throws is a failure, and it is tried again.
    * It is never called a second time before the first is done, so it must come to an end.
    */
-  readonly apply: (credentials: GatewayCredentials) => Promise<void> | void;
+  readonly apply: (credentials: Credentials) => Promise<void> | void;
   /** Whether each certificate is for a new P-256 key; default true. False keeps the key there is. */
   readonly newKey?: boolean;
   /** How long `renew` may take, in ms; default 30 s. */
@@ -66,7 +66,7 @@ export type RenewalState = 'valid' | 'due' | 'expired';
 
 export interface RenewalEvents {
   /** A new certificate is in use. */
-  renewed: (credentials: GatewayCredentials) => void;
+  renewed: (credentials: Credentials) => void;
   /** A renewal or a trust bundle failed; the next try is in so many ms if nobody asks before. */
   failed: (error: Error, retryInMs: number) => void;
   /** The certificate has run out; once for each. */
@@ -128,7 +128,7 @@ export class CertificateRenewer extends EventEmitter<RenewalEvents> {
   }
 
   /** What is in use. */
-  get credentials(): GatewayCredentials {
+  get credentials(): Credentials {
     return this.#current.credentials;
   }
 
@@ -179,7 +179,7 @@ export class CertificateRenewer extends EventEmitter<RenewalEvents> {
    *
    * @throws {CertificateError} if they cannot be read or do not fit together.
    */
-  replace(credentials: GatewayCredentials): void {
+  replace(credentials: Credentials): void {
     this.#current = this.#read(credentials);
     this.#replaced++;
     this.#wantedAtMs = undefined;
@@ -220,7 +220,7 @@ export class CertificateRenewer extends EventEmitter<RenewalEvents> {
   /** One renewal, from request to use. */
   async #attempt(): Promise<void> {
     const replaced = this.#replaced;
-    let renewed: GatewayCredentials | undefined;
+    let renewed: Credentials | undefined;
     try {
       renewed = await this.#obtain(replaced);
     } catch (error) {
@@ -235,22 +235,20 @@ export class CertificateRenewer extends EventEmitter<RenewalEvents> {
   }
 
   /** Resolves with undefined when other credentials have come in the meantime. */
-  async #obtain(replaced: number): Promise<GatewayCredentials | undefined> {
+  async #obtain(replaced: number): Promise<Credentials | undefined> {
     const { credentials, identity } = this.#current;
     const trusted = this.#trusted;
-    const privateKeyPem = this.#newKey
-      ? generateGatewayKey().privateKeyPem
-      : credentials.privateKeyPem;
-    const answer = await this.#answer(createSigningRequest(privateKeyPem));
-    const granted = usable(answer, readPrivateKey(privateKeyPem), identity, this.#now());
-    let renewed: GatewayCredentials | undefined;
+    const key = this.#newKey ? generateGatewayKey().privateKeyPem : credentials.key;
+    const answer = await this.#answer(createSigningRequest(key));
+    const granted = usable(answer, readPrivateKey(key), identity, this.#now());
+    let renewed: Credentials | undefined;
     await this.#exclusively(async () => {
       if (this.#isClosed || replaced !== this.#replaced) return;
       // Every change of the bundle is told, so one that was told since is no older than the answer's.
-      const told = this.#wantedTrust ?? this.credentials.caPem;
-      const caPem = trusted === this.#trusted ? granted.caPem : told;
+      const told = this.#wantedTrust ?? this.credentials.ca;
+      const ca = trusted === this.#trusted ? granted.caPem : told;
       const trustedNow = this.#trusted;
-      renewed = { privateKeyPem, certificatePem: granted.certificatePem, caPem };
+      renewed = { key, cert: granted.certificatePem, ca };
       await this.#put(renewed);
       if (replaced === this.#replaced) {
         this.#current = this.#read(renewed, true);
@@ -270,9 +268,9 @@ export class CertificateRenewer extends EventEmitter<RenewalEvents> {
       await this.#exclusively(async () => {
         if (bundle !== this.#wantedTrust) return;
         const current = this.#current;
-        const credentials = { ...current.credentials, caPem: bundle };
+        const credentials = { ...current.credentials, ca: bundle };
         const replaced = this.#replaced;
-        if (bundle !== current.credentials.caPem || this.#isInDoubt) await this.#put(credentials);
+        if (bundle !== current.credentials.ca || this.#isInDoubt) await this.#put(credentials);
         if (replaced !== this.#replaced) return this.#put(this.credentials);
         this.#current = { ...current, credentials };
         if (bundle === this.#wantedTrust) this.#settleTrust();
@@ -294,7 +292,7 @@ export class CertificateRenewer extends EventEmitter<RenewalEvents> {
     this.#trustRetry.atMs = undefined;
   }
 
-  async #put(credentials: GatewayCredentials): Promise<void> {
+  async #put(credentials: Credentials): Promise<void> {
     this.#isInDoubt = true;
     await this.#apply(credentials);
     this.#isInDoubt = false;
@@ -392,7 +390,7 @@ export class CertificateRenewer extends EventEmitter<RenewalEvents> {
    * @param isNew came by renewal just now: it is not due again at once, however little time the CA
    * had left to give.
    */
-  #read(credentials: GatewayCredentials, isNew = false): Current {
+  #read(credentials: Credentials, isNew = false): Current {
     const { leaf, chain, anchors } = readCredentials(credentials);
     const notBeforeMs = Date.parse(leaf.validFrom);
     const notAfterMs = Date.parse(leaf.validTo);
@@ -402,9 +400,9 @@ export class CertificateRenewer extends EventEmitter<RenewalEvents> {
     const restMs = Math.max((notAfterMs - nowMs) / 3, bounded(lifetimeMs / 20));
     return {
       credentials: {
-        privateKeyPem: credentials.privateKeyPem,
-        certificatePem: formatCertificates([leaf, ...chain]),
-        caPem: formatCertificates(anchors),
+        key: credentials.key,
+        cert: formatCertificates([leaf, ...chain]),
+        ca: formatCertificates(anchors),
       },
       identity: identityOfCertificate(leaf),
       notBeforeMs,
@@ -416,7 +414,7 @@ export class CertificateRenewer extends EventEmitter<RenewalEvents> {
 
 /** Credentials, and what they say about time; ms since 1970. */
 interface Current {
-  readonly credentials: GatewayCredentials;
+  readonly credentials: Credentials;
   readonly identity: GatewayIdentity;
   readonly notBeforeMs: number;
   readonly notAfterMs: number;

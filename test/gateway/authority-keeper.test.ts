@@ -8,11 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { ApiMisuseError, CertificateError, EnvironmentError } from '../../src/errors.ts';
-import {
-  AuthorityKeeper,
-  type AuthorityKeeperOptions,
-  tunnelCredentials,
-} from '../../src/gateway/index.ts';
+import { AuthorityKeeper, type AuthorityKeeperOptions } from '../../src/gateway/index.ts';
 import {
   createSigningRequest,
   EnrolmentServer,
@@ -383,10 +379,12 @@ describe('a CA that has run out', () => {
 
         const token = await authority.createToken({ site: SITE.site, endpoints });
         const enrolment = await enrol(token);
-        expect(authority.isCurrent(new X509Certificate(enrolment.certificatePem))).toBe(true);
+        expect(authority.isCurrent(new X509Certificate(enrolment.cert))).toBe(true);
         const tunnel = MtlsTunnel.dial({
           endpoints: [{ host: '127.0.0.1', port: listener.port }],
-          ...tunnelCredentials(enrolment),
+          key: enrolment.key,
+          cert: enrolment.cert,
+          ca: enrolment.ca,
           expectedPeer: { trustDomain: TRUST_DOMAIN, role: 'cloud' },
         });
         try {

@@ -21,9 +21,9 @@ import {
 } from '../../src/gateway/index.ts';
 import {
   CertificateAuthority,
+  type Credentials,
   createSigningRequest,
   EnrolmentServer,
-  type GatewayCredentials,
   generateGatewayKey,
   identityOfCredentials,
 } from '../../src/pki/index.ts';
@@ -34,7 +34,7 @@ import {
   MemoryStore,
   type Secrets,
 } from '../../src/store/index.ts';
-import type { DialledTunnel, TunnelCredentials } from '../../src/tunnel/index.ts';
+import type { DialledTunnel } from '../../src/tunnel/index.ts';
 import { FakeTimers } from '../tunnel/fake-timers.ts';
 import { FaultySecrets } from './faulty-secrets.ts';
 
@@ -63,17 +63,16 @@ async function newToken(site: string = SITE.site): Promise<string> {
   return authority.createToken({ site, endpoints: [`https://127.0.0.1:${port}`] });
 }
 
-async function newCredentials(lifetimeMs?: number): Promise<GatewayCredentials> {
+async function newCredentials(lifetimeMs?: number): Promise<Credentials> {
   const { privateKeyPem } = generateGatewayKey();
   const csrPem = createSigningRequest(privateKeyPem);
   const { certificatePem } = await authority.issue(csrPem, SITE, {
     ...(lifetimeMs === undefined ? {} : { lifetimeMs }),
   });
-  return { privateKeyPem, certificatePem, caPem: authority.trustBundlePem };
+  return { key: privateKeyPem, cert: certificatePem, ca: authority.trustBundlePem };
 }
 
-const serialOf = ({ certificatePem }: GatewayCredentials): string =>
-  new X509Certificate(certificatePem).serialNumber;
+const serialOf = ({ cert }: Credentials): string => new X509Certificate(cert).serialNumber;
 
 const noToken = (): never => {
   throw new EnvironmentError('there is no token');
@@ -97,12 +96,12 @@ async function scene(): Promise<Scene> {
 }
 
 /** Secrets that hold these credentials. */
-async function secretsWith(credentials: GatewayCredentials): Promise<Secrets> {
+async function secretsWith(credentials: Credentials): Promise<Secrets> {
   const secrets = new MemorySecrets();
   await secrets.commit({
-    'key.pem': Buffer.from(credentials.privateKeyPem),
-    'certificate.pem': Buffer.from(credentials.certificatePem),
-    'ca.pem': Buffer.from(credentials.caPem),
+    'key.pem': Buffer.from(credentials.key),
+    'certificate.pem': Buffer.from(credentials.cert),
+    'ca.pem': Buffer.from(credentials.ca),
   });
   return secrets;
 }
@@ -160,7 +159,7 @@ describe('SiteCredentials', () => {
     const credentials = await newCredentials(60_000);
     const other = await newCredentials();
     const later = () => Date.now() + 3_600_000;
-    const unfit = { ...credentials, privateKeyPem: other.privateKeyPem };
+    const unfit = { ...credentials, key: other.key };
     for (const [found, now, fault] of [
       [credentials, later, /^certificate\.pem ran out on .*: bring a token \(there is no token\)$/],
       [unfit, Date.now, /^key\.pem, certificate\.pem and ca\.pem do not fit: .*another key.*token/],
@@ -178,15 +177,15 @@ describe('SiteCredentials', () => {
 
   test('refuses a certificate that is damaged, or no site’s, by its name', async () => {
     const credentials = await newCredentials();
-    const { certificatePem } = await authority.issue(
-      createSigningRequest(credentials.privateKeyPem),
-      { trustDomain: SITE.trustDomain, role: 'cloud' }
-    );
+    const { certificatePem } = await authority.issue(createSigningRequest(credentials.key), {
+      trustDomain: SITE.trustDomain,
+      role: 'cloud',
+    });
     for (const [text, fault] of [
       ['damaged', 'certificate.pem is damaged'],
       [certificatePem, 'certificate.pem is not the one of a site'],
     ] as const) {
-      const secrets = await secretsWith({ ...credentials, certificatePem: text });
+      const secrets = await secretsWith({ ...credentials, cert: text });
       await expect(reopen(secrets)).rejects.toThrow(fault);
     }
     const secrets = await secretsWith(credentials);
@@ -232,13 +231,13 @@ class EarlierVersion {
   }
 
   /** @param steps how many are done before it is interrupted */
-  save(credentials: GatewayCredentials, steps = 4): void {
+  save(credentials: Credentials, steps = 4): void {
     this.#finishChange();
     const write = (name: string, text: string) => this.#files.set(name, text);
     const all = [
-      () => write('next-key.pem', credentials.privateKeyPem),
-      () => write('ca.pem', credentials.caPem),
-      () => write('certificate.pem', credentials.certificatePem),
+      () => write('next-key.pem', credentials.key),
+      () => write('ca.pem', credentials.ca),
+      () => write('certificate.pem', credentials.cert),
       () => this.#renameKey(),
     ];
     for (const step of all.slice(0, steps)) step();
@@ -269,10 +268,10 @@ describe('CredentialKeeper', () => {
   test('has the tunnel take what a token has brought, also when it could not at first', async () => {
     const now = await scene();
     now.token = await newToken();
-    const shown: TunnelCredentials[] = [];
+    const shown: Credentials[] = [];
     let isBroken = true;
     const tunnel = Object.assign(new EventEmitter(), {
-      renew: async (credentials: TunnelCredentials) => {
+      renew: async (credentials: Credentials) => {
         if (isBroken) throw new Error('the connection broke');
         shown.push(credentials);
       },
@@ -289,7 +288,7 @@ describe('CredentialKeeper', () => {
     isBroken = false;
     expect(await keeper.enrolAnew()).toBe(true);
     const stored = await reopen(now.secrets);
-    expect(shown.map(({ cert }) => cert)).toEqual([stored.credentials.certificatePem]);
+    expect(shown.map(({ cert }) => cert)).toEqual([stored.credentials.cert]);
     // Once it is taken, the next enrolment needs a token.
     expect(await keeper.enrolAnew()).toBe(false);
     expect(shown).toHaveLength(1);
@@ -315,12 +314,12 @@ describe('CredentialKeeper', () => {
   test('renews a thousand edges one after the other when the CA changes, 20 in a second', async () => {
     const timers = new FakeTimers();
     const credentials = await newCredentials();
-    const certificate = new X509Certificate(credentials.certificatePem);
+    const certificate = new X509Certificate(credentials.cert);
     let renew = false;
     const controller = Object.assign(new EventEmitter(), { snapshot: () => undefined });
     const server = new ControlServer(controller as unknown as PresenceController, {
       trust: {
-        trust: () => ({ caPem: credentials.caPem, renew }),
+        trust: () => ({ caPem: credentials.ca, renew }),
         renew: () => Promise.reject(new Error('it is asked elsewhere')),
       },
     });
@@ -367,7 +366,7 @@ class Edge {
   readonly keeper: CredentialKeeper;
   readonly control = new EventEmitter();
   readonly tunnel = new EventEmitter();
-  readonly shown: TunnelCredentials[] = [];
+  readonly shown: Credentials[] = [];
   readonly onShown: ((value: unknown) => void)[] = [];
   requests = 0;
 
@@ -381,7 +380,7 @@ class Edge {
         },
       }) as unknown as ControlClient,
       tunnel: Object.assign(this.tunnel, {
-        renew: async (shown: TunnelCredentials) => {
+        renew: async (shown: Credentials) => {
           this.shown.push(shown);
           for (const each of this.onShown.splice(0)) each(undefined);
         },

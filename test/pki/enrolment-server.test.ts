@@ -221,7 +221,7 @@ describe('EnrolmentServer', () => {
     const onOutcome = (outcome: EnrolmentOutcome) => void outcomes.push(outcome);
     const { port, endpoint } = await serve(authority, { onOutcome });
     const token = await authority.createToken({ site: 'site-a', endpoints: [endpoint] });
-    const { certificatePem } = await enrol(token);
+    const { cert: certificatePem } = await enrol(token);
     const serial = new X509Certificate(certificatePem).serialNumber.toLowerCase();
     await post(port, JSON.stringify(redemptionOf(token)));
     vi.spyOn(store, 'get').mockRejectedValueOnce(new StoreError('disk /dev/sda is full'));

@@ -16,6 +16,7 @@ import { signatureAlgorithmOf, signed, spkiDigest, spkiOf } from '../../src/pki/
 import { verifySigningRequest } from '../../src/pki/signing-request.ts';
 import { DAY_MS, HOUR_MS, newRequest, SITE_A } from './fixtures.ts';
 import {
+  answerOf,
   authority,
   dueIn,
   enrolled,
@@ -65,7 +66,7 @@ describe('CertificateRenewer', () => {
     await pass(1);
     expect(log).toEqual(['due', 'renew', 'apply', 'renewed']);
     expect(renewer.credentials).toEqual(applied[0]);
-    expect(renewer.credentials.privateKeyPem).not.toBe(credentials.privateKeyPem);
+    expect(renewer.credentials.key).not.toBe(credentials.key);
     expect(renewer.notAfter.getTime()).toBe(now() + LIFETIME_MS);
     await pass(0);
     expect([log.pop(), renewer.state]).toEqual(['valid', 'valid']);
@@ -107,8 +108,8 @@ describe('CertificateRenewer', () => {
   test('keeps the key when it is told to', async () => {
     const { renewer, credentials } = await trial({ newKey: false });
     await renewer.renewNow();
-    expect(renewer.credentials.privateKeyPem).toBe(credentials.privateKeyPem);
-    expect(renewer.credentials.certificatePem).not.toBe(credentials.certificatePem);
+    expect(renewer.credentials.key).toBe(credentials.key);
+    expect(renewer.credentials.cert).not.toBe(credentials.cert);
   });
 
   test('waits twice as long after each failure, up to a twentieth of what is left', async () => {
@@ -178,13 +179,13 @@ describe('CertificateRenewer', () => {
     expect(log).toEqual(['renew']);
     await pass(1);
     expect(await asked).toBe('no certificate within 5000 ms');
-    late[0]!(credentials);
+    late[0]!(answerOf(credentials));
     await pass(0);
     expect(applied).toEqual([]);
   });
 
   test.each<[string, (csrPem: string) => Promise<RenewedCertificate>, string]>([
-    ['for another key', () => enrolled(), 'is for another key'],
+    ['for another key', async () => answerOf(await enrolled()), 'is for another key'],
     [
       'for another site',
       async (csrPem) => ({
@@ -349,11 +350,11 @@ describe('CertificateRenewer', () => {
   test('refuses credentials that do not fit together, at first and as replacement', async () => {
     const { renewer, credentials } = await trial();
     const { privateKeyPem } = newRequest();
-    const bad = { ...credentials, privateKeyPem };
+    const bad = { ...credentials, key: privateKeyPem };
     const code = expect.objectContaining({ code: 'ERR_PRESENCE_CERTIFICATE' });
     expect(() => renewer.replace(bad)).toThrow(code);
     await expect(trial({ credentials: bad })).rejects.toThrow(code);
-    await expect(trial({ credentials: { ...credentials, caPem: '' } })).rejects.toThrow(code);
+    await expect(trial({ credentials: { ...credentials, ca: '' } })).rejects.toThrow(code);
     expect(renewer.credentials).toEqual(credentials);
   });
 
@@ -361,7 +362,7 @@ describe('CertificateRenewer', () => {
     const { renewer, log } = await trial({
       newKey: false,
       // The same certificate again, as if no other could be had.
-      renew: async () => credentials,
+      renew: async () => answerOf(credentials),
     });
     const { credentials } = renewer;
     await pass(dueIn(credentials));

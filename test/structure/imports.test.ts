@@ -76,7 +76,8 @@ const SIDE_DOORS: Readonly<Record<string, readonly string[]>> = {
   'src/packet/segments.ts': ['translator'],
   'src/packet/view.ts': ['translator'],
   'src/packet/virtio.ts': ['device', 'translator', 'tunnel'],
-  // Identities alone: the tunnel needs no authority, and so no node-forge.
+  // Types and identities alone: the tunnel needs no authority, and so no node-forge.
+  'src/pki/credentials.ts': ['tunnel'],
   'src/pki/names.ts': ['tunnel'],
   // A file of another room is kept from other processes in the same way.
   'src/store/durable.ts': ['audit'],
