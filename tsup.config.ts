@@ -8,6 +8,7 @@ const modules = [
   'dataplane',
   'device',
   'dns',
+  'gateway',
   'packet',
   'pki',
   'registry',

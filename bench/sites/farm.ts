@@ -36,7 +36,7 @@ export type FarmLine =
 
 async function startEdge(cloud: FarmConfig['cloud'], { token, tun }: FarmSite): Promise<void> {
   const device = await openDevice(tun);
-  const { privateKeyPem: key, certificatePem: cert, caPem: ca, identity } = await enrol(token);
+  const { key, cert, ca, identity } = await enrol(token);
   if (identity.role !== 'site') throw new Error('the token is not one of a site');
   const { site, trustDomain } = identity;
   const tunnel = MtlsTunnel.dial({

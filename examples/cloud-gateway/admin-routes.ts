@@ -126,6 +126,7 @@ export function adminRoutes(gateway: CloudGateway): Record<string, AdminHandler>
           rollover: authority.rollover,
           spki: authority.spkiHash,
           notAfter: gateway.trust.caNotAfter,
+          warning: gateway.trust.caWarning,
         },
         audit: gateway.audit.head,
         warnings: controller.warnings,

@@ -2,15 +2,18 @@
  * The reference cloud gateway: how the parts of the library are wired together.
  * @module
  */
+import { join } from 'node:path';
 import {
   AdminServer,
   AuditTrail,
+  AuthorityKeeper,
   CLOUD,
   CloseCode,
   ConfigError,
   ControlServer,
   DnsListener,
   EnrolmentServer,
+  FileSecrets,
   FileStore,
   type PacketDevice,
   PresenceController,
@@ -25,12 +28,11 @@ import {
 import { type RefusedPeer, type SiteTunnel, WorkerPool } from 'virtual-presence/worker';
 import { within } from '../program/config-file.ts';
 import type { TunConfig } from '../program/device.ts';
-import { StateDirectory } from '../program/files.ts';
+import { readPassphrase } from '../program/files.ts';
 import { readyLine } from '../program/listening.ts';
 import { adminRoutes } from './admin-routes.ts';
 import { type CloudConfig, checkProcesses } from './config.ts';
 import type { CloudGateway, CloudListening } from './parts.ts';
-import { CloudTrust } from './trust.ts';
 
 export interface CloudGatewayOptions {
   readonly config: CloudConfig;
@@ -57,14 +59,14 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
     const resolver = within('dns', () => new SiteResolver(resolverOptions));
     opened.push(() => resolver.close());
 
-    const state = new StateDirectory(config.stateDirectory);
-    const store = await FileStore.open({ path: state.pathOf('store.journal') });
+    const secrets = await FileSecrets.open(config.stateDirectory);
+    const store = await FileStore.open({ path: join(secrets.path, 'store.journal') });
     opened.push(() => store.close());
     const registry = await Registry.open(store);
     opened.push(() => registry.close());
     registry.on('problem', (error) => log(`desired state: ${error.message}`));
     const audit = await AuditTrail.open({
-      path: state.pathOf('audit.jsonl'),
+      path: join(secrets.path, 'audit.jsonl'),
       onProblem: (error) => log(`audit log: ${error.message}`),
     });
     opened.push(() => audit.close());
@@ -76,20 +78,24 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
       });
     await apply(config.desired);
 
-    const trust = await CloudTrust.open({
+    const { passphraseFile, certificateLifetimeSeconds, ...newCa } = config.trust;
+    const trust = await AuthorityKeeper.open({
+      ...newCa,
       trustDomain: config.trustDomain,
-      config: config.trust,
-      state,
+      certificateLifetimeMs: certificateLifetimeSeconds * 1000,
+      passphrase: passphraseFile && readPassphrase('trust.passphraseFile', passphraseFile),
+      secrets,
       store,
       log,
-      onRenewal: (site, serial) => audit.renewal(site, serial),
-      onRefusedRenewal: (certificate, error) => audit.refusedRenewal(certificate, error),
     });
     opened.push(() => trust.close());
+    trust.on('renewal', ({ site, serial }) => audit.renewal(site, serial));
+    trust.on('refusedRenewal', ({ certificate, error }) =>
+      audit.refusedRenewal(certificate, error)
+    );
     const { authority } = trust;
     await authority.prune();
     opened.push(everyHour(() => authority.prune(), log));
-    warnOfEnd(trust.caNotAfter, log);
     const { revocations } = authority;
     const logRefusal = refusalLog(log);
     const edgeSites = () => siteNames(registry).filter((name) => name !== CLOUD);
@@ -112,7 +118,7 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
       logRefusal(refusal);
       audit.refusedHandshake(refusal);
     });
-    trust.onCredentials = (credentials) => workers.setCredentials(credentials);
+    trust.on('credentials', (credentials) => workers.setCredentials(credentials));
     const controller = await PresenceController.start({
       registry,
       store,
@@ -197,7 +203,7 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
         }
       }
       if (step === 'prepare') await trust.prepare(ca);
-      else trust[step]();
+      else await trust[step]();
       audit.ca(step);
       log(`change of CA: ${step}`);
       if (step !== 'retire') return;
@@ -326,13 +332,4 @@ function everyHour(work: () => Promise<unknown>, log: (line: string) => void): (
   return () => clearInterval(timer);
 }
 
-/** All certificates end with their CA's: there must be time to change it. */
-function warnOfEnd(notAfter: Date, log: (line: string) => void): void {
-  if (notAfter.getTime() - Date.now() > WARNING_MS) return;
-  log(
-    `the CA runs out on ${notAfter.toISOString()}, and every certificate with it: change it before`
-  );
-}
-
 const HOUR_MS = 3_600_000;
-const WARNING_MS: number = 60 * 24 * HOUR_MS;

@@ -4,6 +4,7 @@
  */
 import type {
   AuditTrail,
+  AuthorityKeeper,
   CaMaterial,
   CertificateAuthority,
   ControlServer,
@@ -17,7 +18,6 @@ import type {
 import type { HostPort, WorkerPool } from 'virtual-presence/worker';
 import type { Listening } from '../program/listening.ts';
 import type { CloudConfig } from './config.ts';
-import type { CloudTrust } from './trust.ts';
 
 export interface CloudGateway {
   readonly registry: Registry;
@@ -36,7 +36,7 @@ export interface CloudGateway {
   reload(): Promise<ReloadReceipt>;
   readonly enrolment: EnrolmentServer;
   readonly audit: AuditTrail;
-  readonly trust: CloudTrust;
+  readonly trust: AuthorityKeeper;
   /** Cuts a site, a certificate or a key off and says what that took. */
   revoke(scope: RevocationScope, reason?: RevocationReason): Promise<RevocationReceipt>;
   /** Lets a revoked site enrol again. */

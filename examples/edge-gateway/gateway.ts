@@ -2,15 +2,20 @@
  * The reference edge gateway: how the parts of the library are wired together.
  * @module
  */
+import { join } from 'node:path';
 import {
   CertificateError,
   ControlClient,
+  CredentialKeeper,
   DnsListener,
   EdgeDataPlane,
+  FileSecrets,
   FileStore,
   loadUnsentLimit,
+  MENDABLE,
   MtlsTunnel,
   type PacketDevice,
+  SiteCredentials,
   SiteResolver,
   type Snapshot,
   type Tunnel,
@@ -18,12 +23,9 @@ import {
   zoneDataOf,
 } from 'virtual-presence';
 import { within } from '../program/config-file.ts';
-import { tunnelCredentials } from '../program/credentials.ts';
-import { StateDirectory } from '../program/files.ts';
+import { readText } from '../program/files.ts';
 import { deviceAddress, type Listening, readyLine } from '../program/listening.ts';
-import { CertificateKeeper, MENDABLE } from './certificate-keeper.ts';
 import type { EdgeConfig } from './config.ts';
-import { EdgeTrust } from './trust.ts';
 
 export interface EdgeGatewayOptions {
   readonly config: EdgeConfig;
@@ -55,19 +57,24 @@ export async function startEdgeGateway(options: EdgeGatewayOptions): Promise<Edg
     const resolver = within('dns', () => new SiteResolver(resolverOptions));
     opened.push(() => resolver.close());
 
-    const state = new StateDirectory(config.stateDirectory);
+    const { stateDirectory, tokenFile } = config;
+    const secrets = await FileSecrets.open(stateDirectory);
     // Before the token is spent: what would come of it could not be kept elsewhere.
-    const store = await FileStore.open({ path: state.pathOf('store.journal') });
+    const store = await FileStore.open({ path: join(stateDirectory, 'store.journal') });
     opened.push(() => store.close());
-    const trust = await EdgeTrust.open(state, config.tokenFile);
-    const { site, trustDomain } = trust.identity;
+    const credentials = await SiteCredentials.open({
+      secrets,
+      token: () => readText('the token file', tokenFile),
+      remedy: `put a new token into ${tokenFile}`,
+    });
+    const { site, trustDomain } = credentials.identity;
     const device = await options.openDevice();
     opened.push(() => device.close());
 
     const limitUnsent = await loadUnsentLimit();
     const tunnel = MtlsTunnel.dial({
       endpoints: config.cloud,
-      ...tunnelCredentials(trust.credentials),
+      ...credentials.credentials,
       ...(limitUnsent === undefined ? {} : { limitUnsent }),
       expectedPeer: { trustDomain, role: 'cloud' },
     });
@@ -91,7 +98,7 @@ export async function startEdgeGateway(options: EdgeGatewayOptions): Promise<Edg
     control.on('snapshot', apply);
     control.on('problem', (error) => log(`control: ${error.message}`));
     if (control.snapshot !== undefined) apply(control.snapshot);
-    const keeper = new CertificateKeeper({ trust, control, tunnel, log });
+    const keeper = new CredentialKeeper({ credentials, control, tunnel, log });
     opened.push(() => keeper.close());
     control.attach(tunnel);
 
@@ -118,7 +125,7 @@ export async function startEdgeGateway(options: EdgeGatewayOptions): Promise<Edg
  */
 function follow(
   tunnel: Tunnel,
-  keeper: CertificateKeeper,
+  keeper: CredentialKeeper,
   site: string,
   endpoints: number,
   log: (line: string) => void

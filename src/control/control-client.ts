@@ -36,7 +36,7 @@ export interface ControlClientOptions {
 export interface ControlClientEvents {
   /** A snapshot has come; it is acknowledged when all listeners have returned. */
   snapshot: [snapshot: Snapshot];
-  /** Whom to trust from now on, and whether to renew the own certificate. */
+  /** Whom to trust from now on, and whether, and how soon, to renew the own certificate. */
   trust: [trust: Omit<TrustMessage, 'type'>];
   /** A snapshot could not be kept, or the cloud broke the protocol. */
   problem: [error: Error];
@@ -141,9 +141,11 @@ export class ControlClient extends EventEmitter<ControlClientEvents> {
       case 'snapshot':
         this.#take(message.snapshot);
         break;
-      case 'trust':
-        this.emit('trust', { caPem: message.caPem, renew: message.renew });
+      case 'trust': {
+        const { type: _, ...trust } = message;
+        this.emit('trust', trust);
         break;
+      }
       case 'certificate': {
         // One that comes too late has been asked for again.
         const { certificatePem, caPem } = message;

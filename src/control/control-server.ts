@@ -5,9 +5,9 @@
  */
 import type { X509Certificate } from 'node:crypto';
 import { EventEmitter } from 'eventemitter3';
-import type { PeerProtocolError } from '../errors.ts';
+import { ApiMisuseError, type PeerProtocolError } from '../errors.ts';
 import type { Json } from '../store/index.ts';
-import { type ControlChannel, parseEdgeMessage } from './messages.ts';
+import { type ControlChannel, MAX_RENEWAL_SPREAD_MS, parseEdgeMessage } from './messages.ts';
 import type { PresenceController } from './presence-controller.ts';
 import { type RenewalCounters, RenewalDesk, type TrustProvider } from './renewal-desk.ts';
 import type { Snapshot } from './snapshot.ts';
@@ -25,6 +25,11 @@ export interface ControlServerOptions {
   readonly trust?: TrustProvider;
   /** Renewals that one site may have in an hour; default 12. */
   readonly maxRenewalsPerHour?: number;
+  /**
+   * The longest time over which the edges that are connected renew when the CA changes, in ms, 0 to an hour;
+   * default 300,000. It takes less where there are few of them: 20 renew in a second. With 0 all renew at once.
+   */
+  readonly renewalSpreadMs?: number;
 }
 
 /** What is known of a connected edge. */
@@ -59,11 +64,20 @@ export class ControlServer extends EventEmitter<ControlServerEvents> {
   readonly #retryMs: number;
   readonly #trust: TrustProvider | undefined;
   readonly #desk: RenewalDesk | undefined;
+  readonly #renewalSpreadMs: number;
   readonly #edges = new Map<string, ConnectedEdge>();
 
+  /** @throws {ApiMisuseError} if `renewalSpreadMs` or `maxRenewalsPerHour` is out of its range. */
   constructor(controller: PresenceController, options: ControlServerOptions = {}) {
     super();
-    const { retryMs = 500, trust, maxRenewalsPerHour } = options;
+    const { retryMs = 500, trust, maxRenewalsPerHour, renewalSpreadMs = 300_000 } = options;
+    const isInRange = renewalSpreadMs >= 0 && renewalSpreadMs <= MAX_RENEWAL_SPREAD_MS;
+    if (!Number.isFinite(renewalSpreadMs) || !isInRange) {
+      throw new ApiMisuseError(
+        `renewalSpreadMs must be 0 to ${MAX_RENEWAL_SPREAD_MS}, not ${renewalSpreadMs}`
+      );
+    }
+    this.#renewalSpreadMs = renewalSpreadMs;
     this.#controller = controller;
     this.#retryMs = retryMs;
     this.#trust = trust;
@@ -98,7 +112,8 @@ export class ControlServer extends EventEmitter<ControlServerEvents> {
       onRenew: (csrPem) => void this.#renew(site, edge, csrPem),
     });
     this.#edges.set(site, edge);
-    this.#tellTrust(edge);
+    // One that has just connected renews at once.
+    this.#tellTrust(edge, 0);
     if (snapshot !== undefined) edge.send(snapshot);
     return () => {
       edge.close();
@@ -121,9 +136,19 @@ export class ControlServer extends EventEmitter<ControlServerEvents> {
     };
   }
 
-  /** Tells every connected edge whom to trust from now on. */
+  /**
+   * Tells every connected edge whom to trust from now on. Those whose certificates are by a CA that goes out of
+   * use renew one after the other: `renewalSpreadMs` says how fast.
+   */
   announceTrust(): void {
-    for (const edge of this.#edges.values()) this.#tellTrust(edge);
+    const edges = [...this.#edges.values()];
+    const stale = edges.filter((edge) => this.#isStale(edge));
+    const intervalMs = Math.min(RENEWAL_INTERVAL_MS, this.#renewalSpreadMs / stale.length);
+    stale.forEach((edge, at) => {
+      this.#tellTrust(edge, Math.floor(at * intervalMs));
+    });
+    const told = new Set(stale);
+    for (const edge of edges) if (!told.has(edge)) this.#tellTrust(edge, 0);
   }
 
   close(): void {
@@ -136,11 +161,17 @@ export class ControlServer extends EventEmitter<ControlServerEvents> {
     this.#edges.get(snapshot.site)?.send(snapshot);
   };
 
-  /** One that cannot take it now is told when it connects again, or renews. */
-  #tellTrust({ channel }: ConnectedEdge): void {
+  #isStale({ channel: { certificate } }: ConnectedEdge): boolean {
+    return certificate !== undefined && this.#trust?.trust(certificate).renew === true;
+  }
+
+  /** One that cannot take it now is told when it connects again. */
+  #tellTrust({ channel }: ConnectedEdge, renewInMs: number): void {
     const { certificate } = channel;
     if (this.#trust === undefined || certificate === undefined) return;
-    channel.sendControl({ type: 'trust', ...this.#trust.trust(certificate) });
+    const trust = this.#trust.trust(certificate);
+    const wait = trust.renew && renewInMs > 0 ? { renewInMs } : {};
+    channel.sendControl({ type: 'trust', ...trust, ...wait });
   }
 
   /** An answer that cannot be sent is lost, and the edge asks again. */
@@ -206,3 +237,6 @@ class ConnectedEdge {
     }
   };
 }
+
+/** Between the renewals of two edges, where the time that they may take allows it. */
+const RENEWAL_INTERVAL_MS = 50;

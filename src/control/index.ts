@@ -22,7 +22,7 @@ export {
   type EdgeStatus,
 } from './control-server.ts';
 export type { PlanTarget, PresenceControllerOptions } from './controller-options.ts';
-export type { CloudMessage, ControlChannel, EdgeMessage } from './messages.ts';
+export type { CloudMessage, ControlChannel, EdgeMessage, TrustMessage } from './messages.ts';
 export { PlanPartition, type PlanPartitionOptions } from './plan-partition.ts';
 export type { PoolStatus, PoolVersionStatus, PoolWarning } from './pool-watch.ts';
 export {

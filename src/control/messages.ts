@@ -31,6 +31,8 @@ export interface TrustMessage {
   readonly caPem: string;
   /** The edge's certificate is by a CA that goes out of use. */
   readonly renew: boolean;
+  /** How long the edge waits before it renews, in ms; 0 if absent. An older edge does not wait. */
+  readonly renewInMs?: number | undefined;
 }
 
 /** From the edge, which asks for its next certificate. */
@@ -106,6 +108,8 @@ const MAX_COUNTER_NAME = 64;
 const MAX_COUNTERS = 256;
 /** Longest PEM text in characters; a request for RSA-4096 has about 1,700, a chain a few of these. */
 const MAX_PEM = 65_536;
+/** The longest time over which the renewals of a fleet may be spread. */
+export const MAX_RENEWAL_SPREAD_MS = 3_600_000;
 const PemText = v.pipe(v.string(), v.minLength(1), v.maxLength(MAX_PEM));
 
 const EnvelopeSchema: Schema<{ type: string }> = v.object({ type: v.string() });
@@ -143,7 +147,15 @@ const CLOUD_SCHEMAS: ReadonlyMap<string, Schema<CloudMessage>> = new Map<
   Schema<CloudMessage>
 >([
   ['snapshot', v.object({ type: v.literal('snapshot'), snapshot: SnapshotSchema })],
-  ['trust', v.object({ type: v.literal('trust'), caPem: PemText, renew: v.boolean() })],
+  [
+    'trust',
+    v.object({
+      type: v.literal('trust'),
+      caPem: PemText,
+      renew: v.boolean(),
+      renewInMs: v.optional(wholeNumber(0, MAX_RENEWAL_SPREAD_MS)),
+    }),
+  ],
   [
     'certificate',
     v.object({ type: v.literal('certificate'), certificatePem: PemText, caPem: PemText }),

@@ -40,6 +40,19 @@ export interface IssuedCertificate {
   readonly identity: GatewayIdentity;
 }
 
+export interface IssueOptions {
+  /** In ms, 1 s to 100 years; default `certificateLifetimeMs` of the authority. The CA's end cuts it short. */
+  readonly lifetimeMs?: number;
+  /**
+   * Whether a CA that has run out issues a certificate that ran out with it; default false, which refuses it.
+   * A gateway needs one to open its ports, and shows it to nobody's avail until another CA signs.
+   */
+  readonly evenIfExpired?: boolean;
+}
+
+/** Stores what a step of a change of CA changes; the step is in force when it is done. */
+export type KeepStep = () => Promise<void> | void;
+
 export interface TokenOptions {
   readonly site: string;
   /** Where the site finds an `EnrolmentServer`: `https://host:port`, one to eight. */

@@ -10,13 +10,15 @@
  */
 import type { X509Certificate } from 'node:crypto';
 import { EventEmitter } from 'eventemitter3';
-import { CertificateError, StoreConflictError } from '../errors.ts';
+import { ApiMisuseError, CertificateError, StoreConflictError } from '../errors.ts';
 import type { Store } from '../store/store.ts';
 import type {
   AuthorityEvents,
   AuthorityOptions,
   CreateAuthorityOptions,
   IssuedCertificate,
+  IssueOptions,
+  KeepStep,
   LoadAuthorityOptions,
   Redemption,
   TokenOptions,
@@ -79,6 +81,8 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
   readonly #crlLifetimeMs: number;
   readonly #certifier: Certifier;
   readonly #lists: RevocationLists;
+  /** A step of a change of CA is being stored. */
+  #isChanging = false;
 
   private constructor(
     ring: CaRing,
@@ -156,6 +160,11 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
     return this.#ring.current.intermediatesPem + this.#ring.current.rootPem;
   }
 
+  /** When the CA that signs now runs out, with the first certificate of its chain, and all that it has issued. */
+  get notAfter(): Date {
+    return new Date(this.#ring.current.notAfterMs);
+  }
+
   /** The trust anchors in force: the roots of the current CA and of the next or previous one. */
   get trustBundlePem(): string {
     return this.#ring.trustBundlePem;
@@ -192,17 +201,17 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
   /**
    * Issues a certificate to `identity` for the key of a signing request, whatever else it asks for.
    *
-   * @throws {CertificateError} if the request is not acceptable, its key or the site is revoked, or
-   * the identity is not of this trust domain.
+   * @throws {CertificateError} if the request is not acceptable, its key or the site is revoked, the identity
+   * is not of this trust domain, or the CA has run out and `evenIfExpired` is not set.
    */
   async issue(
     csrPem: string,
     identity: GatewayIdentity,
-    { lifetimeMs = this.#certificateLifetimeMs }: { readonly lifetimeMs?: number } = {}
+    { lifetimeMs = this.#certificateLifetimeMs, evenIfExpired = false }: IssueOptions = {}
   ): Promise<IssuedCertificate> {
     const publicKey = verifySigningRequest(csrPem);
     try {
-      return await this.#certifier.certify(publicKey, identity, lifetimeMs);
+      return await this.#certifier.certify(publicKey, identity, lifetimeMs, { evenIfExpired });
     } catch (error) {
       throw identity.role === 'site' ? refusedAs(error, () => siteRevoked(identity.site)) : error;
     }
@@ -333,12 +342,13 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
    *
    * @param keep stores what the step changes. It is called when the step cannot fail any more, before
    * anything has changed. What it throws is thrown on, nothing has changed then, and the step can be repeated.
-   * @throws {ApiMisuseError} if one is prepared already, or the previous one not retired.
+   * Without it, the step is in force when the method returns, before its promise is looked at.
+   * @throws {ApiMisuseError} if one is prepared already, the previous one is not retired, or another step is
+   * being stored.
    * @throws {CertificateError} as `load`; also if it has run out, or signs with the current one's key.
    */
-  prepareCa(next: CaMaterial, keep: () => void = () => {}): void {
-    this.#ring.prepare(next, this.#now(), keep);
-    this.emit('trust');
+  async prepareCa(next: CaMaterial, keep?: KeepStep): Promise<void> {
+    return this.#change(() => this.#ring.prepare(next, this.#now()), keep);
   }
 
   /**
@@ -351,12 +361,11 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
    * must have heard of the new bundle before.
    *
    * @param keep as of `prepareCa`
-   * @throws {ApiMisuseError} if none is prepared.
+   * @throws {ApiMisuseError} if none is prepared, or another step is being stored.
    * @throws {CertificateError} if it has run out.
    */
-  activateCa(keep: () => void = () => {}): void {
-    this.#ring.activate(this.#now(), keep);
-    this.emit('trust');
+  async activateCa(keep?: KeepStep): Promise<void> {
+    return this.#change(() => this.#ring.activate(this.#now()), keep);
   }
 
   /**
@@ -364,10 +373,27 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
    * signed no more.
    *
    * @param keep as of `prepareCa`
-   * @throws {ApiMisuseError} if there is none.
+   * @throws {ApiMisuseError} if there is none, or another step is being stored.
    */
-  retireCa(keep: () => void = () => {}): void {
-    this.#ring.retire(keep);
+  async retireCa(keep?: KeepStep): Promise<void> {
+    return this.#change(() => this.#ring.retire(), keep);
+  }
+
+  /** One step of a change of CA: checked, then stored, then in force. */
+  async #change(check: () => () => void, keep: KeepStep | undefined): Promise<void> {
+    if (this.#isChanging) {
+      throw new ApiMisuseError('another step of the change of CA is being stored: wait for it');
+    }
+    const putInForce = check();
+    if (keep !== undefined) {
+      this.#isChanging = true;
+      try {
+        await keep();
+      } finally {
+        this.#isChanging = false;
+      }
+    }
+    putInForce();
     this.emit('trust');
   }
 

@@ -71,36 +71,43 @@ export class CaRing {
     return this.#current.intermediatesPem + this.#crossPem;
   }
 
-  /** @param keep is called when nothing else can fail, before anything changes. */
-  prepare(material: CaMaterial, nowMs: number, keep: () => void): void {
+  /**
+   * Checks the next CA.
+   *
+   * @returns a function that takes it in, and cannot fail.
+   */
+  prepare(material: CaMaterial, nowMs: number): () => void {
     const state = this.rollover;
     if (state === 'prepared') throw new ApiMisuseError('a CA is prepared already');
     if (state === 'active') throw new ApiMisuseError('the previous CA is not retired yet');
     const next = this.#read(material);
     next.checkExpiry(nowMs);
-    keep();
-    this.#next = next;
+    return () => {
+      this.#next = next;
+    };
   }
 
-  /** @param keep as of `prepare` */
-  activate(nowMs: number, keep: () => void): void {
+  /** @returns a function that lets the next CA sign, and cannot fail. */
+  activate(nowMs: number): () => void {
     const next = this.#next;
     if (next === undefined) throw new ApiMisuseError('no CA is prepared');
     next.checkExpiry(nowMs);
     const crossPem = this.#crossFrom(this.#current, next);
-    keep();
-    this.#next = undefined;
-    this.#previous = this.#current;
-    this.#current = next;
-    this.#crossPem = crossPem;
+    return () => {
+      this.#next = undefined;
+      this.#previous = this.#current;
+      this.#current = next;
+      this.#crossPem = crossPem;
+    };
   }
 
-  /** @param keep as of `prepare` */
-  retire(keep: () => void): void {
+  /** @returns a function that lets go of the previous CA, and cannot fail. */
+  retire(): () => void {
     if (this.#previous === undefined) throw new ApiMisuseError('there is no previous CA');
-    keep();
-    this.#previous = undefined;
-    this.#crossPem = '';
+    return () => {
+      this.#previous = undefined;
+      this.#crossPem = '';
+    };
   }
 
   /** Whether one of them has issued the certificate. */

@@ -7,6 +7,7 @@ import type { KeyObject } from 'node:crypto';
 import { CertificateError, StoreConflictError } from '../errors.ts';
 import type { Store, Write } from '../store/store.ts';
 import type { IssuedCertificate } from './authority-options.ts';
+import type { Ca } from './ca.ts';
 import type { CaRing } from './ca-ring.ts';
 import { checkLifetime, randomSerial, signEndEntity, validityOf } from './certificate.ts';
 import { CertificateLedger } from './certificate-ledger.ts';
@@ -31,6 +32,8 @@ export interface Conditions {
   readonly write?: Write;
   /** Keys of entries that must be absent. */
   readonly absent?: readonly string[];
+  /** Whether a CA that has run out issues a certificate that ran out with it. */
+  readonly evenIfExpired?: boolean;
 }
 
 export class Certifier {
@@ -51,7 +54,7 @@ export class Certifier {
     publicKey: KeyObject,
     identity: GatewayIdentity,
     lifetimeMs: number,
-    { write, absent = [] }: Conditions = {}
+    { write, absent = [], evenIfExpired = false }: Conditions = {}
   ): Promise<IssuedCertificate> {
     const { trustDomain, ring, store, revocations, now } = this.#options;
     if (identity.trustDomain !== trustDomain) {
@@ -61,7 +64,7 @@ export class Certifier {
     const spkiHash = spkiHashOf(publicKey);
     if (revocations.hasKey(spkiHash)) throw keyRevoked();
     const { current: ca, chainPem } = ring;
-    const nowMs = now();
+    const nowMs = evenIfExpired ? timeToSign(ca, lifetimeMs, now()) : now();
     ca.checkExpiry(nowMs);
     const validity = validityOf(nowMs, lifetimeMs, ca.notAfterMs);
     const serial = randomSerial();
@@ -89,6 +92,12 @@ export class Certifier {
       identity,
     };
   }
+}
+
+/** Now; of a CA that has run out, a time at which it could sign for so long. */
+function timeToSign({ notAfterMs, signing }: Ca, lifetimeMs: number, nowMs: number): number {
+  if (nowMs < notAfterMs) return nowMs;
+  return Math.max(notAfterMs - lifetimeMs, signing.notBeforeMs);
 }
 
 function keyRevoked(): CertificateError {

@@ -7,6 +7,7 @@
  */
 import { type KeyObject, X509Certificate } from 'node:crypto';
 import { CertificateError } from '../errors.ts';
+import type { Credentials } from './credentials.ts';
 import { readPrivateKey } from './keys.ts';
 import { formatIdentity, type GatewayIdentity, identityOfCertificate } from './names.ts';
 
@@ -16,12 +17,6 @@ export interface RenewedCertificate {
   readonly certificatePem: string;
   /** The trust anchors, one or more. */
   readonly caPem: string;
-}
-
-/** What a gateway needs to open its tunnel, as PEM texts. */
-export interface GatewayCredentials extends RenewedCertificate {
-  /** PKCS#8, not encrypted. */
-  readonly privateKeyPem: string;
 }
 
 /**
@@ -111,10 +106,10 @@ export interface ReadCredentials {
  *
  * @throws {CertificateError} if something cannot be read, or the key is another one's.
  */
-export function readCredentials(credentials: GatewayCredentials): ReadCredentials {
-  const anchors = readTrustBundle(credentials.caPem);
-  const [leaf, ...chain] = readCertificates(credentials.certificatePem) as [X509Certificate];
-  if (!leaf.checkPrivateKey(readPrivateKey(credentials.privateKeyPem))) {
+export function readCredentials(credentials: Credentials): ReadCredentials {
+  const anchors = readTrustBundle(credentials.ca);
+  const [leaf, ...chain] = readCertificates(credentials.cert) as [X509Certificate];
+  if (!leaf.checkPrivateKey(readPrivateKey(credentials.key))) {
     throw new CertificateError('the certificate is for another key than the one beside it');
   }
   return { leaf, chain, anchors };
@@ -127,7 +122,7 @@ export function readCredentials(credentials: GatewayCredentials): ReadCredential
  * @throws {CertificateError} if something cannot be read, the key is another one's, or the certificate names
  * no gateway or does not lead to one of its trust anchors.
  */
-export function identityOfCredentials(credentials: GatewayCredentials): GatewayIdentity {
+export function identityOfCredentials(credentials: Credentials): GatewayIdentity {
   const { leaf, chain, anchors } = readCredentials(credentials);
   checkChain(leaf, chain, anchors);
   return identityOfCertificate(leaf);

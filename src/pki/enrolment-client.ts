@@ -22,13 +22,8 @@ import {
   PeerRefusedError,
 } from '../errors.ts';
 import { keyExchangeGroups } from '../key-exchange.ts';
-import {
-  checkGranted,
-  clockFault,
-  type GatewayCredentials,
-  isIssuedBy,
-  readTrustBundle,
-} from './credentials-check.ts';
+import type { Credentials } from './credentials.ts';
+import { checkGranted, clockFault, isIssuedBy, readTrustBundle } from './credentials-check.ts';
 import {
   ENROLMENT_PATH,
   type EnrolmentRequest,
@@ -50,7 +45,7 @@ export interface EnrolOptions {
 }
 
 /** What a gateway needs to open its tunnel. */
-export interface Enrolment extends GatewayCredentials {
+export interface Enrolment extends Credentials {
   readonly identity: GatewayIdentity;
 }
 
@@ -324,8 +319,9 @@ function accept(
       throw new CertificateError('its trust bundle is without the CA that the token pins');
     }
     return {
-      privateKeyPem: privateKey.export({ type: 'pkcs8', format: 'pem' }) as string,
-      ...granted,
+      key: privateKey.export({ type: 'pkcs8', format: 'pem' }) as string,
+      cert: granted.certificatePem,
+      ca: granted.caPem,
       identity,
     };
   } catch (cause) {

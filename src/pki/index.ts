@@ -8,6 +8,8 @@ export type {
   AuthorityOptions,
   CreateAuthorityOptions,
   IssuedCertificate,
+  IssueOptions,
+  KeepStep,
   LoadAuthorityOptions,
   Redemption,
   TokenOptions,
@@ -15,8 +17,8 @@ export type {
 export { type CaMaterial, type GenerateCaOptions, type GeneratedCa, generateCa } from './ca.ts';
 export type { RolloverState } from './ca-ring.ts';
 export type { CertificateRecord } from './certificate-ledger.ts';
+export type { Credentials } from './credentials.ts';
 export {
-  type GatewayCredentials,
   identityOfCredentials,
   isIssuedBy,
   type RenewedCertificate,

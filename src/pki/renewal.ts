@@ -10,7 +10,8 @@
  *    left; again with some chance in it.
  * 3. When the certificate has run out it goes on asking, seldom: the cloud may be lenient, or an
  *    operator brings a token (`replace`).
- * 4. A trust bundle that could not be applied is kept and tried again by the rule of 2, until it, or
+ * 4. When the CA changes, `renewIn` has it renewed at the time that its cloud has chosen.
+ * 5. A trust bundle that could not be applied is kept and tried again by the rule of 2, until it, or
  *    one that is newer, is in use.
  *
  * What is in use stays so until what is new has been checked and applied.
@@ -19,10 +20,10 @@
 import type { KeyObject } from 'node:crypto';
 import { EventEmitter } from 'eventemitter3';
 import { ApiMisuseError, PeerProtocolError } from '../errors.ts';
+import type { Credentials } from './credentials.ts';
 import {
   checkGranted,
   formatCertificates,
-  type GatewayCredentials,
   type RenewedCertificate,
   readCredentials,
   readTrustBundle,
@@ -33,14 +34,14 @@ import { createSigningRequest } from './signing-request.ts';
 
 export interface CertificateRenewerOptions {
   /** What is in use now. */
-  readonly credentials: GatewayCredentials;
+  readonly credentials: Credentials;
   /** Has the CA answer a signing request, for example over the control channel. */
   readonly renew: (csrPem: string) => Promise<RenewedCertificate>;
   /**
    * Stores credentials, then puts them to use. What it throws is a failure, and it is tried again.
    * It is never called a second time before the first is done, so it must come to an end.
    */
-  readonly apply: (credentials: GatewayCredentials) => Promise<void> | void;
+  readonly apply: (credentials: Credentials) => Promise<void> | void;
   /** Whether each certificate is for a new P-256 key; default true. False keeps the key there is. */
   readonly newKey?: boolean;
   /** How long `renew` may take, in ms; default 30 s. */
@@ -65,7 +66,7 @@ export type RenewalState = 'valid' | 'due' | 'expired';
 
 export interface RenewalEvents {
   /** A new certificate is in use. */
-  renewed: (credentials: GatewayCredentials) => void;
+  renewed: (credentials: Credentials) => void;
   /** A renewal or a trust bundle failed; the next try is in so many ms if nobody asks before. */
   failed: (error: Error, retryInMs: number) => void;
   /** The certificate has run out; once for each. */
@@ -92,6 +93,8 @@ export class CertificateRenewer extends EventEmitter<RenewalEvents> {
   #isInDoubt = false;
   readonly #renewalRetry: Retry = { failures: 0, atMs: undefined };
   readonly #trustRetry: Retry = { failures: 0, atMs: undefined };
+  /** When `renewIn` wants a renewal to begin, by the timers' clock. */
+  #wantedAtMs: number | undefined;
   /** The bundle told last, until it is in use. */
   #wantedTrust: string | undefined;
   /** How often the credentials were replaced, and a trust bundle was told. */
@@ -125,7 +128,7 @@ export class CertificateRenewer extends EventEmitter<RenewalEvents> {
   }
 
   /** What is in use. */
-  get credentials(): GatewayCredentials {
+  get credentials(): Credentials {
     return this.#current.credentials;
   }
 
@@ -147,6 +150,7 @@ export class CertificateRenewer extends EventEmitter<RenewalEvents> {
     if (this.#isClosed) return Promise.reject(new ApiMisuseError('the renewer is closed'));
     if (this.#underWay !== undefined) return this.#underWay;
     this.#renewalRetry.atMs = undefined;
+    this.#wantedAtMs = undefined;
     this.#underWay = this.#attempt().finally(() => {
       this.#underWay = undefined;
       this.#plan();
@@ -155,14 +159,30 @@ export class CertificateRenewer extends EventEmitter<RenewalEvents> {
   }
 
   /**
+   * Has a renewal begin after `delayMs` at the latest. One that is under way already does not count, for it
+   * may be of the CA before; one that begins meanwhile does. What goes wrong is told as `failed`.
+   *
+   * @throws {ApiMisuseError} if the delay is not 0 ms to an hour.
+   */
+  renewIn(delayMs: number): void {
+    if (!(delayMs >= 0 && delayMs <= LONGEST_WAIT_MS)) {
+      throw new ApiMisuseError(`delayMs must be 0 to ${LONGEST_WAIT_MS}, not ${delayMs}`);
+    }
+    const atMs = this.#timers.now() + delayMs;
+    this.#wantedAtMs = Math.min(this.#wantedAtMs ?? atMs, atMs);
+    this.#plan();
+  }
+
+  /**
    * Goes on from other credentials, as after an enrolment anew; the caller has stored them and put
    * them to use. A renewal under way is forgotten.
    *
    * @throws {CertificateError} if they cannot be read or do not fit together.
    */
-  replace(credentials: GatewayCredentials): void {
+  replace(credentials: Credentials): void {
     this.#current = this.#read(credentials);
     this.#replaced++;
+    this.#wantedAtMs = undefined;
     this.#begin();
     this.#settleTrust();
     this.#plan();
@@ -200,7 +220,7 @@ export class CertificateRenewer extends EventEmitter<RenewalEvents> {
   /** One renewal, from request to use. */
   async #attempt(): Promise<void> {
     const replaced = this.#replaced;
-    let renewed: GatewayCredentials | undefined;
+    let renewed: Credentials | undefined;
     try {
       renewed = await this.#obtain(replaced);
     } catch (error) {
@@ -215,22 +235,20 @@ export class CertificateRenewer extends EventEmitter<RenewalEvents> {
   }
 
   /** Resolves with undefined when other credentials have come in the meantime. */
-  async #obtain(replaced: number): Promise<GatewayCredentials | undefined> {
+  async #obtain(replaced: number): Promise<Credentials | undefined> {
     const { credentials, identity } = this.#current;
     const trusted = this.#trusted;
-    const privateKeyPem = this.#newKey
-      ? generateGatewayKey().privateKeyPem
-      : credentials.privateKeyPem;
-    const answer = await this.#answer(createSigningRequest(privateKeyPem));
-    const granted = usable(answer, readPrivateKey(privateKeyPem), identity, this.#now());
-    let renewed: GatewayCredentials | undefined;
+    const key = this.#newKey ? generateGatewayKey().privateKeyPem : credentials.key;
+    const answer = await this.#answer(createSigningRequest(key));
+    const granted = usable(answer, readPrivateKey(key), identity, this.#now());
+    let renewed: Credentials | undefined;
     await this.#exclusively(async () => {
       if (this.#isClosed || replaced !== this.#replaced) return;
       // Every change of the bundle is told, so one that was told since is no older than the answer's.
-      const told = this.#wantedTrust ?? this.credentials.caPem;
-      const caPem = trusted === this.#trusted ? granted.caPem : told;
+      const told = this.#wantedTrust ?? this.credentials.ca;
+      const ca = trusted === this.#trusted ? granted.caPem : told;
       const trustedNow = this.#trusted;
-      renewed = { privateKeyPem, certificatePem: granted.certificatePem, caPem };
+      renewed = { key, cert: granted.certificatePem, ca };
       await this.#put(renewed);
       if (replaced === this.#replaced) {
         this.#current = this.#read(renewed, true);
@@ -250,9 +268,9 @@ export class CertificateRenewer extends EventEmitter<RenewalEvents> {
       await this.#exclusively(async () => {
         if (bundle !== this.#wantedTrust) return;
         const current = this.#current;
-        const credentials = { ...current.credentials, caPem: bundle };
+        const credentials = { ...current.credentials, ca: bundle };
         const replaced = this.#replaced;
-        if (bundle !== current.credentials.caPem || this.#isInDoubt) await this.#put(credentials);
+        if (bundle !== current.credentials.ca || this.#isInDoubt) await this.#put(credentials);
         if (replaced !== this.#replaced) return this.#put(this.credentials);
         this.#current = { ...current, credentials };
         if (bundle === this.#wantedTrust) this.#settleTrust();
@@ -274,7 +292,7 @@ export class CertificateRenewer extends EventEmitter<RenewalEvents> {
     this.#trustRetry.atMs = undefined;
   }
 
-  async #put(credentials: GatewayCredentials): Promise<void> {
+  async #put(credentials: Credentials): Promise<void> {
     this.#isInDoubt = true;
     await this.#apply(credentials);
     this.#isInDoubt = false;
@@ -326,7 +344,9 @@ export class CertificateRenewer extends EventEmitter<RenewalEvents> {
     const { dueAtMs, notAfterMs } = this.#current;
     const waits = [dueAtMs - nowMs, notAfterMs - nowMs + 1].filter((ms) => ms > 0);
     if (this.#isTime() || this.#state !== this.state) waits.push(0);
-    for (const { atMs } of [this.#renewalRetry, this.#trustRetry]) {
+    // It waits for the end of a renewal that is under way.
+    const wantedAtMs = this.#underWay === undefined ? this.#wantedAtMs : undefined;
+    for (const atMs of [this.#renewalRetry.atMs, this.#trustRetry.atMs, wantedAtMs]) {
       if (atMs !== undefined) waits.push(atMs - this.#timers.now());
     }
     // Clocks are set and machines sleep, so it looks now and then.
@@ -348,6 +368,7 @@ export class CertificateRenewer extends EventEmitter<RenewalEvents> {
 
   #isTime(): boolean {
     if (this.#underWay !== undefined) return false;
+    if (this.#wantedAtMs !== undefined && this.#timers.now() >= this.#wantedAtMs) return true;
     const { atMs } = this.#renewalRetry;
     if (atMs !== undefined) return this.#timers.now() >= atMs;
     const nowMs = this.#now();
@@ -369,7 +390,7 @@ export class CertificateRenewer extends EventEmitter<RenewalEvents> {
    * @param isNew came by renewal just now: it is not due again at once, however little time the CA
    * had left to give.
    */
-  #read(credentials: GatewayCredentials, isNew = false): Current {
+  #read(credentials: Credentials, isNew = false): Current {
     const { leaf, chain, anchors } = readCredentials(credentials);
     const notBeforeMs = Date.parse(leaf.validFrom);
     const notAfterMs = Date.parse(leaf.validTo);
@@ -379,9 +400,9 @@ export class CertificateRenewer extends EventEmitter<RenewalEvents> {
     const restMs = Math.max((notAfterMs - nowMs) / 3, bounded(lifetimeMs / 20));
     return {
       credentials: {
-        privateKeyPem: credentials.privateKeyPem,
-        certificatePem: formatCertificates([leaf, ...chain]),
-        caPem: formatCertificates(anchors),
+        key: credentials.key,
+        cert: formatCertificates([leaf, ...chain]),
+        ca: formatCertificates(anchors),
       },
       identity: identityOfCertificate(leaf),
       notBeforeMs,
@@ -393,7 +414,7 @@ export class CertificateRenewer extends EventEmitter<RenewalEvents> {
 
 /** Credentials, and what they say about time; ms since 1970. */
 interface Current {
-  readonly credentials: GatewayCredentials;
+  readonly credentials: Credentials;
   readonly identity: GatewayIdentity;
   readonly notBeforeMs: number;
   readonly notAfterMs: number;

@@ -5,22 +5,16 @@
  * @module
  */
 import type { CertificateAuthority } from './authority.ts';
+import type { Credentials } from './credentials.ts';
 import { generateGatewayKey } from './keys.ts';
 import { createSigningRequest } from './signing-request.ts';
-
-/** PEM texts. */
-export interface ShownCredentials {
-  readonly key: string;
-  /** The certificate, what leads from it to the CA, and the roots: a new site knows but a hash. */
-  readonly cert: string;
-}
 
 export interface ShownCertificateOptions {
   readonly authority: CertificateAuthority;
   /** In ms; renewed at half of it. */
   readonly lifetimeMs: number;
-  /** Puts it in the place of the one before. */
-  readonly use: (credentials: ShownCredentials) => void;
+  /** Puts it in the place of the one before. The roots stand behind it, for a new site knows but a hash. */
+  readonly use: (credentials: Pick<Credentials, 'key' | 'cert'>) => void;
   /** Hears why a renewal in time failed; it is tried again. */
   readonly onError: (error: unknown) => void;
 }
@@ -58,7 +52,8 @@ export class ShownCertificate {
     const { certificatePem, notBefore, notAfter } = await authority.issue(
       createSigningRequest(privateKeyPem),
       { trustDomain: authority.trustDomain, role: 'cloud' },
-      { lifetimeMs }
+      // The port is open also while the CA has run out: the next CA's certificate is shown there.
+      { lifetimeMs, evenIfExpired: true }
     );
     // A later one may know of a later CA.
     if (turn !== this.#turn || !this.#isOpen) return;

@@ -1,7 +1,10 @@
 /**
- * Stores: where desired state, leases, tokens and revocations are kept.
+ * Where things are kept: desired state, leases, tokens and revocations in a store, keys in secrets.
  * @module
  */
 export { FileStore, type FileStoreOptions } from './file.ts';
+export { FileSecrets } from './file-secrets.ts';
 export { MemoryStore } from './memory.ts';
+export { MemorySecrets } from './memory-secrets.ts';
+export { checkSecretName, type SecretChanges, type Secrets } from './secrets.ts';
 export type { Change, Entry, Json, Store, Write } from './store.ts';

@@ -6,16 +6,11 @@ import { constants } from 'node:crypto';
 import { createSecureContext, type SecureContext, type SecureContextOptions } from 'node:tls';
 import { CertificateError } from '../errors.ts';
 import { keyExchangeGroups } from '../key-exchange.ts';
+import type { Credentials } from '../pki/credentials.ts';
 import { fastestCiphers } from './ciphers.ts';
 
-/** PEM texts. */
-export interface TunnelCredentials {
-  readonly key: string | Buffer;
-  /** The gateway's certificate; intermediate ones, if any, behind it. */
-  readonly cert: string | Buffer;
-  /** The root that the peer's certificate must lead to; of several, one behind the other, any. */
-  readonly ca: string | Buffer;
-}
+/** `Credentials` by its earlier name. */
+export type TunnelCredentials = Credentials;
 
 export function tlsProfile({ key, cert, ca }: TunnelCredentials): SecureContextOptions {
   return {

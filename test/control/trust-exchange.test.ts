@@ -69,6 +69,36 @@ async function connect(options: ControlServerOptions = {}): Promise<World> {
   return { authority, server, link, client, problems, provider };
 }
 
+/** A server with many edges, and what each was told last to wait before it renews. */
+async function fleet(size: number, options: ControlServerOptions = {}) {
+  const provider: World['provider'] = {
+    trust: () => ({ caPem: 'one', renew: false }),
+    renew: () => Promise.reject(new Error('nobody asks')),
+  };
+  const { controller } = await startScene(DESIRED);
+  vi.runAllTimers();
+  const server = new ControlServer(controller, { trust: provider, ...options });
+  const links: Link[] = [];
+  const authority = await CertificateAuthority.create({ trustDomain, store: new MemoryStore() });
+  const { certificatePem } = await authority.issue(newRequest(), identity);
+  const add = (site: string): X509Certificate => {
+    const link = new Link();
+    link.cloud.certificate = new X509Certificate(certificatePem);
+    server.attach(site, link.cloud, (error) => {
+      throw error;
+    });
+    links.push(link);
+    return link.cloud.certificate;
+  };
+  for (let i = 0; i < size; i++) add(`site-${i}`);
+  const waits = (): (number | undefined)[] =>
+    links.map(({ cloud }) => {
+      const told = cloud.sent.filter((it) => (it as { type: string }).type === 'trust').at(-1);
+      return (told as { renewInMs?: number }).renewInMs;
+    });
+  return { server, provider, waits, add };
+}
+
 /** Delivers until the authority has answered, and that too. */
 async function settle(link: Link): Promise<void> {
   link.deliver();
@@ -190,6 +220,72 @@ describe('trust', () => {
     server.announceTrust();
     link.deliver();
     expect(told[1]).toEqual({ caPem: 'both', renew: true });
+  });
+
+  test('a thousand edges renew one after the other when the CA changes, 20 in a second', async () => {
+    const { server, provider, waits } = await fleet(1000);
+    server.announceTrust();
+    expect(waits().every((ms) => ms === undefined)).toBe(true);
+    provider.trust = () => ({ caPem: 'both', renew: true });
+    server.announceTrust();
+    const inSecond = new Map<number, number>();
+    for (const ms of waits()) {
+      const second = Math.floor((ms ?? 0) / 1000);
+      inSecond.set(second, (inSecond.get(second) ?? 0) + 1);
+    }
+    expect(Math.max(...inSecond.values())).toBe(20);
+    expect(inSecond.size).toBe(50);
+  });
+
+  test.each([
+    [3, undefined, [undefined, 50, 100]],
+    [1, undefined, [undefined]],
+    [3, 0, [undefined, undefined, undefined]],
+    [4, 40, [undefined, 10, 20, 30]],
+  ])('%i edges with renewalSpreadMs %s wait %j ms', async (edges, renewalSpreadMs, expected) => {
+    const { server, provider, waits } = await fleet(
+      edges,
+      renewalSpreadMs === undefined ? {} : { renewalSpreadMs }
+    );
+    provider.trust = () => ({ caPem: 'both', renew: true });
+    server.announceTrust();
+    expect(waits()).toEqual(expected);
+  });
+
+  test('an edge that has renewed takes no place in the row, and one that connects renews at once', async () => {
+    const { server, provider, waits, add } = await fleet(3);
+    const fresh = new Set<unknown>();
+    provider.trust = (certificate) => ({ caPem: 'both', renew: !fresh.has(certificate) });
+    fresh.add(add('site-new'));
+    server.announceTrust();
+    expect(waits()).toEqual([undefined, 50, 100, undefined]);
+    add('site-late');
+    expect(waits().at(-1)).toBeUndefined();
+  });
+
+  test.each([-1, Number.NaN, 3_600_001, '5'])('refuses the spread %s', async (renewalSpreadMs) => {
+    const { controller } = await startScene(DESIRED);
+    const start = () =>
+      new ControlServer(controller, { renewalSpreadMs: renewalSpreadMs as number });
+    expect(start).toThrow(ApiMisuseError);
+  });
+
+  test('an edge hears how long to wait, and an older cloud does not say', async () => {
+    const { link, client } = await connect();
+    link.deliver();
+    const told: unknown[] = [];
+    const problems: Error[] = [];
+    client.on('trust', (trust) => told.push(trust));
+    client.on('problem', (error) => problems.push(error));
+    const message = { type: 'trust', caPem: 'x', renew: true };
+    for (const more of [{}, { renewInMs: 7 }, { renewInMs: -1 }, { renewInMs: 1e9 }]) {
+      link.edge.receive({ ...message, ...more });
+    }
+    expect(told).toEqual([
+      { caPem: 'x', renew: true },
+      { caPem: 'x', renew: true, renewInMs: 7 },
+    ]);
+    expect(problems).toHaveLength(2);
   });
 
   test('the status says which certificate an edge shows, and whether it is of the CA of now', async () => {

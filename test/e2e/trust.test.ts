@@ -12,6 +12,7 @@ import { afterAll, afterEach, describe, expect, test } from 'vitest';
 import {
   createSigningRequest,
   formatIdentity,
+  generateCa,
   generateGatewayKey,
   verifyAuditLog,
 } from '../../src/index.ts';
@@ -154,6 +155,9 @@ describe('the CA', () => {
     const path = join(cloud.home, 'gateway.yaml');
     const wrong = await new GatewayProcess('cloud-gateway', [path]).ended;
     expect(wrong.complaint).toMatch(/^cloud-gateway: the CA certificates in .*private key[^\n]*$/);
+    writeFileSync(join(cloud.home, 'passphrase'), '\n');
+    const empty = await new GatewayProcess('cloud-gateway', [path]).ended;
+    expect(empty.complaint).toMatch(/trust\.passphraseFile: the passphrase file .* is empty$/);
   });
 
   test('may be the operator’s own, made by openssl', async () => {
@@ -170,6 +174,41 @@ describe('the CA', () => {
     const edge = await edgeOf(cloud, 'site-a');
     expect(edge.certificate.issuer).toContain('Example root');
   });
+
+  test.each(['its own', 'the operator’s'])(
+    'may have run out: the cloud starts, says so, and goes over to %s next one',
+    async (whose) => {
+      const cloud = new Cloud();
+      const state = join(cloud.home, 'state');
+      execFileSync('mkdir', ['-m', '700', state]);
+      const old = generateCa({
+        trustDomain: 'openstack.test',
+        rootLifetimeMs: 3_600_000,
+        now: () => Date.now() - 2 * 3_600_000,
+      });
+      writeFileSync(join(state, 'ca.pem'), old.certificatePem);
+      writeFileSync(join(state, 'ca-key.pem'), old.privateKeyPem);
+      await cloud.start();
+      interface Status {
+        readonly ca: { readonly notAfter: string; readonly rollover: string; warning?: string };
+      }
+      const { ca } = await cloud.ask<Status>('GET', '/v1/status');
+      expect(Date.parse(ca.notAfter)).toBeLessThan(Date.now());
+      expect(ca.warning).toMatch(/^the CA ran out on .*: prepare and activate another one/);
+      await cloud.process.logged(/the CA ran out on /);
+
+      const { rootPrivateKeyPem: _, ...next } = generateCa({ trustDomain: 'openstack.test' });
+      const own = whose === 'its own';
+      await cloud.ask('POST', '/v1/ca', own ? { step: 'prepare' } : { step: 'prepare', ca: next });
+      await cloud.ask('POST', '/v1/ca', { step: 'activate' });
+      const edge = await edgeOf(cloud, 'site-a');
+      await cloud.ask('POST', '/v1/ca', { step: 'retire' });
+      const after = await cloud.ask<Status>('GET', '/v1/status');
+      expect(after.ca.rollover).toBe('none');
+      expect(after.ca.warning).toBeUndefined();
+      expect(edge.process.output).not.toMatch(/: down,/);
+    }
+  );
 
   test('may be missing at the edge’s side: a gateway that was given its files needs no token', async () => {
     const cloud = new Cloud();

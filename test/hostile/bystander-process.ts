@@ -29,12 +29,7 @@ const commands = {
   /** Enrols, connects, and has its client known. */
   async join(token: string, at: string): Promise<void> {
     service = at;
-    const enrolment = await enrol(token);
-    credentials = {
-      key: enrolment.privateKeyPem,
-      cert: enrolment.certificatePem,
-      ca: enrolment.caPem,
-    };
+    credentials = await enrol(token);
     await connect();
     await commands.ask([CLIENT]);
   },

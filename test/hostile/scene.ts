@@ -265,8 +265,8 @@ async function tokenFor(home: string, site: string): Promise<string> {
 }
 
 async function enrolled(token: string): Promise<TunnelCredentials> {
-  const { privateKeyPem, certificatePem, caPem } = await enrol(token);
-  return { key: privateKeyPem, cert: certificatePem, ca: caPem };
+  const { key, cert, ca } = await enrol(token);
+  return { key, cert, ca };
 }
 
 /** Asks the service once, from the client that has been there from the start. */

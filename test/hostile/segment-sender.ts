@@ -8,8 +8,7 @@ import { framed, tcpPacket, udpPacket } from '../oracle/packets.ts';
 import { intrude, packetFrame, settled } from './attacker.ts';
 
 const [token, host, port, presence, ...frames] = process.argv.slice(2);
-const { privateKeyPem, certificatePem, caPem } = await enrol(token!);
-const credentials = { key: privateKeyPem, cert: certificatePem, ca: caPem };
+const credentials = await enrol(token!);
 const options = { host, localAddress: undefined };
 const peer = await intrude(Number(port), credentials, undefined, options);
 for (const text of frames) {

@@ -176,8 +176,10 @@ describe('EnrolmentServer', () => {
     const { authority, clock } = await scene();
     const { port } = await serve(authority);
     const issue = vi.spyOn(authority, 'issue');
-    authority.prepareCa(generateCa({ trustDomain: authority.trustDomain, now: () => clock.ms }));
-    authority.activateCa();
+    await authority.prepareCa(
+      generateCa({ trustDomain: authority.trustDomain, now: () => clock.ms })
+    );
+    await authority.activateCa();
     expect(issue).toHaveBeenCalledTimes(2);
     await Promise.all(issue.mock.results.map(({ value }) => value));
     await vi.waitFor(async () => {
@@ -219,7 +221,7 @@ describe('EnrolmentServer', () => {
     const onOutcome = (outcome: EnrolmentOutcome) => void outcomes.push(outcome);
     const { port, endpoint } = await serve(authority, { onOutcome });
     const token = await authority.createToken({ site: 'site-a', endpoints: [endpoint] });
-    const { certificatePem } = await enrol(token);
+    const { cert: certificatePem } = await enrol(token);
     const serial = new X509Certificate(certificatePem).serialNumber.toLowerCase();
     await post(port, JSON.stringify(redemptionOf(token)));
     vi.spyOn(store, 'get').mockRejectedValueOnce(new StoreError('disk /dev/sda is full'));

@@ -52,13 +52,11 @@ describe('enrol', () => {
       const result = await enrol(
         await authority.createToken({ site: 'site-a', endpoints: [endpoint] })
       );
-      const certificate = new X509Certificate(result.certificatePem);
+      const certificate = new X509Certificate(result.cert);
       expect(result.identity).toEqual(SITE_A);
       expect(identityOfCertificate(certificate)).toEqual(SITE_A);
-      expect(certificate.verify(new X509Certificate(result.caPem).publicKey)).toBe(true);
-      expect(
-        tls.createSecureContext({ key: result.privateKeyPem, cert: result.certificatePem })
-      ).toBeDefined();
+      expect(certificate.verify(new X509Certificate(result.ca).publicKey)).toBe(true);
+      expect(tls.createSecureContext({ key: result.key, cert: result.cert })).toBeDefined();
       expect(server.counters).toMatchObject({ connections: 2, enrolled: 1, refused: 0, failed: 0 });
     }
   );
@@ -68,7 +66,7 @@ describe('enrol', () => {
     const { endpoint } = await serve(authority);
     const { privateKeyPem } = newRequest('ed25519');
     const token = await authority.createToken({ site: 'site-a', endpoints: [endpoint] });
-    expect((await enrol(token, { privateKeyPem })).privateKeyPem).toBe(privateKeyPem);
+    expect((await enrol(token, { privateKeyPem })).key).toBe(privateKeyPem);
   });
 
   test('passes over an endpoint that is closed and one of another CA, which hears no secret', async () => {
@@ -164,7 +162,7 @@ describe('enrol', () => {
     const { authority } = await scene({ intermediate: true });
     const { endpoint } = await serve(authority);
     const token = await authority.createToken({ site: 'site-a', endpoints: [endpoint] });
-    const { certificatePem, caPem } = await enrol(token);
+    const { cert: certificatePem, ca: caPem } = await enrol(token);
     const [leaf, intermediate, ...more] = readCertificates(certificatePem);
     const [root] = readCertificates(caPem);
     expect(more).toEqual([]);
@@ -184,20 +182,22 @@ describe('enrol', () => {
         expect(issue).toHaveBeenCalledTimes(times);
         await issue.mock.results.at(-1)!.value;
       });
-    authority.prepareCa(generateCa({ trustDomain: authority.trustDomain, now: () => clock.ms }));
+    await authority.prepareCa(
+      generateCa({ trustDomain: authority.trustDomain, now: () => clock.ms })
+    );
     await shownAnew(1);
-    expect(readCertificates((await enrol(first)).caPem)).toHaveLength(2);
-    authority.activateCa();
+    expect(readCertificates((await enrol(first)).ca)).toHaveLength(2);
+    await authority.activateCa();
     await shownAnew(2);
     const underNew = await enrol(second);
-    expect(underNew.caPem).toBe(authority.trustBundlePem);
-    expect(authority.isCurrent(new X509Certificate(underNew.certificatePem))).toBe(true);
+    expect(underNew.ca).toBe(authority.trustBundlePem);
+    expect(authority.isCurrent(new X509Certificate(underNew.cert))).toBe(true);
     const fourth = await token();
     await enrol(fourth);
-    authority.retireCa();
+    await authority.retireCa();
     await shownAnew(3);
     await expect(enrol(third)).rejects.toThrow(refused('ENROLMENT_WRONG_CA'));
-    expect(readCertificates((await enrol(await token())).caPem)).toHaveLength(1);
+    expect(readCertificates((await enrol(await token())).ca)).toHaveLength(1);
   });
 
   test('works anew with another token when the certificate has run out, and revokes nothing', async () => {
@@ -208,12 +208,12 @@ describe('enrol', () => {
     const { endpoint } = await serve(authority);
     const token = () => authority.createToken({ site: 'site-a', endpoints: [endpoint] });
     const before = await enrol(await token(), { now });
-    const old = new X509Certificate(before.certificatePem);
+    const old = new X509Certificate(before.cert);
     clock.ms += 2 * HOUR_MS;
     await expect(authority.renew(old, newRequest().csrPem)).rejects.toThrow('expired');
     const after = await enrol(await token(), { now });
     expect(after.identity).toEqual(before.identity);
-    expect(Date.parse(new X509Certificate(after.certificatePem).validTo)).toBeGreaterThan(clock.ms);
+    expect(Date.parse(new X509Certificate(after.cert).validTo)).toBeGreaterThan(clock.ms);
     expect(authority.isRevoked(old)).toBe(false);
   });
 

@@ -8,7 +8,7 @@ import {
   type CertificateAuthority,
   CertificateRenewer,
   type CertificateRenewerOptions,
-  type GatewayCredentials,
+  type Credentials,
   type RenewedCertificate,
 } from '../../src/pki/index.ts';
 import { FakeTimers } from '../tunnel/fake-timers.ts';
@@ -32,27 +32,29 @@ beforeEach(async () => {
   ({ authority: other } = await scene({ now }));
 });
 
-export async function enrolled(lifetimeMs: number = LIFETIME_MS): Promise<GatewayCredentials> {
+export async function enrolled(lifetimeMs: number = LIFETIME_MS): Promise<Credentials> {
   const { privateKeyPem, csrPem } = newRequest();
   const { certificatePem } = await authority.issue(csrPem, SITE_A, { lifetimeMs });
-  return { privateKeyPem, certificatePem, caPem: authority.certificatePem };
+  return { key: privateKeyPem, cert: certificatePem, ca: authority.certificatePem };
+}
+
+/** What a renewal would have brought of these. */
+export function answerOf({ cert, ca }: Credentials): RenewedCertificate {
+  return { certificatePem: cert, caPem: ca };
 }
 
 /** As the cloud answers an edge that shows `credentials`. */
-export async function renewed(
-  { certificatePem }: GatewayCredentials,
-  csrPem: string
-): Promise<RenewedCertificate> {
-  const next = await authority.renew(new X509Certificate(certificatePem), csrPem);
+export async function renewed({ cert }: Credentials, csrPem: string): Promise<RenewedCertificate> {
+  const next = await authority.renew(new X509Certificate(cert), csrPem);
   return { certificatePem: next.certificatePem, caPem: authority.certificatePem };
 }
 
 export interface Trial {
   readonly renewer: CertificateRenewer;
-  readonly credentials: GatewayCredentials;
+  readonly credentials: Credentials;
   /** In order: `renew`, `apply`, and the events with what they tell. */
   readonly log: string[];
-  readonly applied: GatewayCredentials[];
+  readonly applied: Credentials[];
 }
 
 /** A renewer without chance in it, unless told otherwise. */
@@ -62,7 +64,7 @@ export async function trial(
 ): Promise<Trial> {
   const credentials = options.credentials ?? (await enrolled(lifetimeMs));
   const log: string[] = [];
-  const applied: GatewayCredentials[] = [];
+  const applied: Credentials[] = [];
   const renew = options.renew ?? ((csrPem) => renewed(renewer.credentials, csrPem));
   const renewer: CertificateRenewer = new CertificateRenewer({
     now,
@@ -90,16 +92,16 @@ export async function trial(
   return { renewer, credentials, log, applied };
 }
 
-function leafOf({ certificatePem }: RenewedCertificate): X509Certificate {
-  return new X509Certificate(certificatePem);
+function leafOf({ cert }: Credentials): X509Certificate {
+  return new X509Certificate(cert);
 }
 
-function notAfterOf(credentials: GatewayCredentials): number {
+function notAfterOf(credentials: Credentials): number {
   return Date.parse(leafOf(credentials).validTo);
 }
 
 /** When it is due without chance, by the clock of the timers. */
-export function dueIn(credentials: GatewayCredentials): number {
+export function dueIn(credentials: Credentials): number {
   const { validFrom, validTo } = leafOf(credentials);
   const [from, to] = [Date.parse(validFrom), Date.parse(validTo)];
   return from + ((to - from) * 2) / 3 - now();

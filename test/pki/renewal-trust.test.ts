@@ -19,18 +19,13 @@ describe('CertificateRenewer.setTrust', () => {
     const caPem = authority.certificatePem + other.certificatePem;
     await renewer.setTrust(caPem);
     await renewer.setTrust(`# the same\n${caPem}`);
-    expect(applied).toEqual([{ ...credentials, caPem }]);
-    expect(renewer.credentials).toEqual({ ...credentials, caPem });
+    expect(applied).toEqual([{ ...credentials, ca: caPem }]);
+    expect(renewer.credentials).toEqual({ ...credentials, ca: caPem });
   });
 
   test('refuses a bundle that is empty or has a certificate of no CA', async () => {
     const { renewer, credentials, applied } = await trial();
-    for (const caPem of [
-      '',
-      'x',
-      credentials.certificatePem,
-      credentials.caPem + credentials.certificatePem,
-    ]) {
+    for (const caPem of ['', 'x', credentials.cert, credentials.ca + credentials.cert]) {
       await expect(renewer.setTrust(caPem)).rejects.toThrow(
         expect.objectContaining({ code: 'ERR_PRESENCE_CERTIFICATE' })
       );
@@ -54,7 +49,7 @@ describe('CertificateRenewer.setTrust', () => {
     await renewer.setTrust(caPem);
     answers[0]!();
     await asked;
-    expect(renewer.credentials.caPem).toBe(caPem);
+    expect(renewer.credentials.ca).toBe(caPem);
   });
 
   test('gives way to other credentials that come while it is being applied', async () => {
@@ -86,7 +81,7 @@ describe('CertificateRenewer.setTrust', () => {
     expect(applied).toEqual([]);
     release[0]!();
     await Promise.all([asked, trusted]);
-    expect(applied.map((it) => it.caPem)).toEqual([authority.certificatePem, caPem]);
+    expect(applied.map((it) => it.ca)).toEqual([authority.certificatePem, caPem]);
     expect(renewer.credentials).toEqual(applied[1]);
   });
 
@@ -108,7 +103,7 @@ describe('CertificateRenewer.setTrust', () => {
     await pass(1999);
     expect(renewer.credentials).toEqual(credentials);
     await pass(1);
-    expect(renewer.credentials).toEqual({ ...credentials, caPem: other.certificatePem });
+    expect(renewer.credentials).toEqual({ ...credentials, ca: other.certificatePem });
     await pass(10_000);
     expect(log.slice(4)).toEqual(['apply']);
   });
@@ -123,7 +118,7 @@ describe('CertificateRenewer.setTrust', () => {
     await expect(renewer.setTrust(other.certificatePem)).rejects.toThrow('disk full');
     isFull = false;
     // Once more, for the store may have the one that failed.
-    await renewer.setTrust(credentials.caPem);
+    await renewer.setTrust(credentials.ca);
     await pass(10_000);
     expect([applied, renewer.credentials]).toEqual([[credentials], credentials]);
     expect(log).toHaveLength(3);
@@ -140,7 +135,7 @@ describe('CertificateRenewer.setTrust', () => {
     isFull = false;
     await renewer.renewNow();
     await pass(10_000);
-    expect(renewer.credentials.caPem).toBe(authority.certificatePem);
+    expect(renewer.credentials.ca).toBe(authority.certificatePem);
     expect(log.slice(2)).toEqual(['renew', 'apply', 'renewed']);
   });
 
@@ -158,7 +153,7 @@ describe('CertificateRenewer.setTrust', () => {
     isFull = false;
     answers[0]!();
     await asked;
-    expect(renewer.credentials.caPem).toBe(caPem);
+    expect(renewer.credentials.ca).toBe(caPem);
     await pass(10_000);
     expect(log.slice(3)).toEqual(['apply', 'renewed']);
   });
@@ -208,23 +203,22 @@ describe('CertificateRenewer.setTrust', () => {
   test('follows the cloud from one CA to the next', async () => {
     const { renewer } = await trial({
       renew: async (csrPem) => {
-        const current = new X509Certificate(renewer.credentials.certificatePem);
+        const current = new X509Certificate(renewer.credentials.cert);
         const { certificatePem } = await authority.renew(current, csrPem);
         return { certificatePem, caPem: authority.trustBundlePem };
       },
     });
-    const isCurrent = () =>
-      authority.isCurrent(new X509Certificate(renewer.credentials.certificatePem));
-    authority.prepareCa(generateCa({ trustDomain: authority.trustDomain, now }));
+    const isCurrent = () => authority.isCurrent(new X509Certificate(renewer.credentials.cert));
+    await authority.prepareCa(generateCa({ trustDomain: authority.trustDomain, now }));
     await renewer.setTrust(authority.trustBundlePem);
-    authority.activateCa();
+    await authority.activateCa();
     expect(isCurrent()).toBe(false);
     await renewer.renewNow();
     expect(isCurrent()).toBe(true);
-    authority.retireCa();
+    await authority.retireCa();
     await renewer.setTrust(authority.trustBundlePem);
     await renewer.renewNow();
-    expect(renewer.credentials.caPem).toBe(authority.trustBundlePem);
-    expect(readCertificates(renewer.credentials.caPem)).toHaveLength(1);
+    expect(renewer.credentials.ca).toBe(authority.trustBundlePem);
+    expect(readCertificates(renewer.credentials.ca)).toHaveLength(1);
   });
 });

@@ -1,5 +1,6 @@
 import { createPrivateKey, createPublicKey, type KeyObject } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
+import { ApiMisuseError } from '../../src/errors.ts';
 import { type Issuer, randomSerial, signEndEntity, validityOf } from '../../src/pki/certificate.ts';
 import {
   commonName,
@@ -15,6 +16,7 @@ import { signatureAlgorithmOf, signed, spkiDigest, spkiOf } from '../../src/pki/
 import { verifySigningRequest } from '../../src/pki/signing-request.ts';
 import { DAY_MS, HOUR_MS, newRequest, SITE_A } from './fixtures.ts';
 import {
+  answerOf,
   authority,
   dueIn,
   enrolled,
@@ -64,7 +66,7 @@ describe('CertificateRenewer', () => {
     await pass(1);
     expect(log).toEqual(['due', 'renew', 'apply', 'renewed']);
     expect(renewer.credentials).toEqual(applied[0]);
-    expect(renewer.credentials.privateKeyPem).not.toBe(credentials.privateKeyPem);
+    expect(renewer.credentials.key).not.toBe(credentials.key);
     expect(renewer.notAfter.getTime()).toBe(now() + LIFETIME_MS);
     await pass(0);
     expect([log.pop(), renewer.state]).toEqual(['valid', 'valid']);
@@ -106,8 +108,8 @@ describe('CertificateRenewer', () => {
   test('keeps the key when it is told to', async () => {
     const { renewer, credentials } = await trial({ newKey: false });
     await renewer.renewNow();
-    expect(renewer.credentials.privateKeyPem).toBe(credentials.privateKeyPem);
-    expect(renewer.credentials.certificatePem).not.toBe(credentials.certificatePem);
+    expect(renewer.credentials.key).toBe(credentials.key);
+    expect(renewer.credentials.cert).not.toBe(credentials.cert);
   });
 
   test('waits twice as long after each failure, up to a twentieth of what is left', async () => {
@@ -177,13 +179,13 @@ describe('CertificateRenewer', () => {
     expect(log).toEqual(['renew']);
     await pass(1);
     expect(await asked).toBe('no certificate within 5000 ms');
-    late[0]!(credentials);
+    late[0]!(answerOf(credentials));
     await pass(0);
     expect(applied).toEqual([]);
   });
 
   test.each<[string, (csrPem: string) => Promise<RenewedCertificate>, string]>([
-    ['for another key', () => enrolled(), 'is for another key'],
+    ['for another key', async () => answerOf(await enrolled()), 'is for another key'],
     [
       'for another site',
       async (csrPem) => ({
@@ -348,11 +350,11 @@ describe('CertificateRenewer', () => {
   test('refuses credentials that do not fit together, at first and as replacement', async () => {
     const { renewer, credentials } = await trial();
     const { privateKeyPem } = newRequest();
-    const bad = { ...credentials, privateKeyPem };
+    const bad = { ...credentials, key: privateKeyPem };
     const code = expect.objectContaining({ code: 'ERR_PRESENCE_CERTIFICATE' });
     expect(() => renewer.replace(bad)).toThrow(code);
     await expect(trial({ credentials: bad })).rejects.toThrow(code);
-    await expect(trial({ credentials: { ...credentials, caPem: '' } })).rejects.toThrow(code);
+    await expect(trial({ credentials: { ...credentials, ca: '' } })).rejects.toThrow(code);
     expect(renewer.credentials).toEqual(credentials);
   });
 
@@ -360,7 +362,7 @@ describe('CertificateRenewer', () => {
     const { renewer, log } = await trial({
       newKey: false,
       // The same certificate again, as if no other could be had.
-      renew: async () => credentials,
+      renew: async () => answerOf(credentials),
     });
     const { credentials } = renewer;
     await pass(dueIn(credentials));
@@ -396,5 +398,77 @@ describe('CertificateRenewer', () => {
 
   test.each([0, -1, Number.NaN, 2 ** 31])('refuses a timeout of %d ms', async (timeoutMs) => {
     await expect(trial({ timeoutMs })).rejects.toThrow('timeoutMs must be');
+  });
+});
+
+describe('CertificateRenewer.renewIn', () => {
+  test('begins a renewal after the delay, and the earlier of two', async () => {
+    const { renewer, log } = await trial();
+    renewer.renewIn(50_000);
+    renewer.renewIn(20_000);
+    renewer.renewIn(40_000);
+    await pass(19_999);
+    expect(log).toEqual([]);
+    await pass(1);
+    expect(log).toEqual(['renew', 'apply', 'renewed']);
+    await pass(60_000);
+    expect(log).toHaveLength(3);
+  });
+
+  test('does not renew again if a renewal has begun meanwhile', async () => {
+    const { renewer, log } = await trial();
+    renewer.renewIn(20_000);
+    await pass(10_000);
+    await renewer.renewNow();
+    await pass(20_000);
+    expect(log).toEqual(['renew', 'apply', 'renewed']);
+  });
+
+  test('does not count a renewal that was under way already, and spins not while it waits', async () => {
+    const { renewer, log, answers } = await heldTrial();
+    const first = renewer.renewNow();
+    await pass(0);
+    renewer.renewIn(0);
+    await pass(1000);
+    expect(log).toEqual(['renew']);
+    expect(timers.delays.every((ms) => ms > 0)).toBe(true);
+    answers[0]!();
+    await first;
+    await pass(0);
+    expect(log).toEqual(['renew', 'apply', 'renewed', 'renew']);
+    answers[1]!();
+    await pass(0);
+    expect(log).toEqual(['renew', 'apply', 'renewed', 'renew', 'apply', 'renewed']);
+  });
+
+  test('does not make a certificate wait that is due', async () => {
+    const { renewer, log, credentials } = await trial();
+    await pass(dueIn(credentials) - 1000);
+    expect(renewer.state).toBe('valid');
+    renewer.renewIn(3_600_000);
+    await pass(1000);
+    expect(log).toContain('renewed');
+    await pass(3_600_000);
+    expect(log.filter((line) => line === 'renew')).toHaveLength(1);
+  });
+
+  test('is forgotten with the certificate that it was for, and is retried when it fails', async () => {
+    const { renewer, log } = await trial();
+    renewer.renewIn(10_000);
+    renewer.replace(await enrolled());
+    await pass(20_000);
+    expect(log).toEqual([]);
+
+    const failing = await trial({ renew: offline });
+    failing.renewer.renewIn(10_000);
+    await pass(10_000);
+    expect(failing.log).toEqual(['renew', 'failed: no tunnel, again in 1000']);
+    await pass(1000);
+    expect(failing.log).toHaveLength(4);
+  });
+
+  test.each([-1, Number.NaN, 3_600_001])('refuses the delay %s', async (delayMs) => {
+    const { renewer } = await trial();
+    expect(() => renewer.renewIn(delayMs)).toThrow(ApiMisuseError);
   });
 });

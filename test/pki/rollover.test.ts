@@ -72,30 +72,32 @@ describe('a rollover', () => {
     authority.on('trust', () => told.push(authority.rollover));
     const spki = authority.spkiHash;
     expect([authority.rollover, authority.trustBundlePem]).toEqual(['none', oldRoot]);
-    authority.prepareCa(next);
+    await authority.prepareCa(next);
     expect(authority.trustBundlePem).toBe(oldRoot + newRoot);
     expect([authority.certificatePem, authority.spkiHash]).toEqual([oldRoot, spki]);
     expect(authority.chainPem).toBe('');
-    authority.activateCa();
+    await authority.activateCa();
     expect(authority.trustBundlePem).toBe(newRoot + oldRoot);
     expect(authority.certificatePem).toBe(newRoot);
     expect(authority.spkiHash).not.toBe(spki);
     expect(pemTexts(authority.chainPem)).toHaveLength(1);
-    authority.retireCa();
+    await authority.retireCa();
     expect([authority.trustBundlePem, authority.chainPem]).toEqual([newRoot, '']);
     expect(told).toEqual(['prepared', 'active', 'none']);
   });
 
   test('refuses its steps in any other order', async () => {
     const { authority, next } = await change();
-    expect(() => authority.activateCa()).toThrow(misuse);
-    expect(() => authority.retireCa()).toThrow(misuse);
-    authority.prepareCa(next);
-    expect(() => authority.prepareCa(next)).toThrow(misuse);
-    expect(() => authority.retireCa()).toThrow(misuse);
-    authority.activateCa();
-    expect(() => authority.activateCa()).toThrow(misuse);
-    expect(() => authority.prepareCa(generateCa({ trustDomain: TRUST_DOMAIN }))).toThrow(misuse);
+    await expect(authority.activateCa()).rejects.toThrow(misuse);
+    await expect(authority.retireCa()).rejects.toThrow(misuse);
+    await authority.prepareCa(next);
+    await expect(authority.prepareCa(next)).rejects.toThrow(misuse);
+    await expect(authority.retireCa()).rejects.toThrow(misuse);
+    await authority.activateCa();
+    await expect(authority.activateCa()).rejects.toThrow(misuse);
+    await expect(authority.prepareCa(generateCa({ trustDomain: TRUST_DOMAIN }))).rejects.toThrow(
+      misuse
+    );
   });
 
   test('refuses a CA that is unfit, and stays as it was', async () => {
@@ -108,18 +110,18 @@ describe('a rollover', () => {
     });
     const mixed = { ...next, privateKeyPem: old.privateKeyPem };
     for (const wrong of [old, other, past, mixed, { ...next, certificatePem: 'x' }]) {
-      expect(() => authority.prepareCa(wrong)).toThrow(unfit);
+      await expect(authority.prepareCa(wrong)).rejects.toThrow(unfit);
     }
-    expect(() => authority.prepareCa(past)).toThrow('the CA certificate expired at');
+    await expect(authority.prepareCa(past)).rejects.toThrow('the CA certificate expired at');
     expect(authority.rollover).toBe('none');
-    authority.prepareCa(next);
+    await authority.prepareCa(next);
   });
 
   test('refuses to activate a CA that has run out since it was prepared', async () => {
     const { authority, clock } = await scene();
-    authority.prepareCa(generateCa({ trustDomain: TRUST_DOMAIN, rootLifetimeMs: DAY_MS }));
+    await authority.prepareCa(generateCa({ trustDomain: TRUST_DOMAIN, rootLifetimeMs: DAY_MS }));
     clock.ms += DAY_MS;
-    expect(() => authority.activateCa()).toThrow('the CA certificate expired at');
+    await expect(authority.activateCa()).rejects.toThrow('the CA certificate expired at');
     expect(authority.rollover).toBe('prepared');
   });
 
@@ -135,9 +137,9 @@ describe('a rollover', () => {
     });
     const { csrPem } = newRequest();
     await expect(again.issue(csrPem, SITE_A)).rejects.toThrow('the CA certificate expired at');
-    expect(() => authority.prepareCa(next)).toThrow('the CA certificate expired at');
-    again.prepareCa(generateCa({ trustDomain: TRUST_DOMAIN, now }));
-    again.activateCa();
+    await expect(authority.prepareCa(next)).rejects.toThrow('the CA certificate expired at');
+    await again.prepareCa(generateCa({ trustDomain: TRUST_DOMAIN, now }));
+    await again.activateCa();
     const issued = certificateOf(await again.issue(csrPem, SITE_A));
     expect(again.isCurrent(issued)).toBe(true);
     expect(again.chainPem).toBe('');
@@ -146,16 +148,16 @@ describe('a rollover', () => {
   test('lets the old CA sign until the new one is activated, and renews certificates of both', async () => {
     const { authority, next } = await change();
     const first = certificateOf(await authority.issue(newRequest().csrPem, SITE_A));
-    authority.prepareCa(next);
+    await authority.prepareCa(next);
     const second = certificateOf(await authority.renew(first, newRequest().csrPem));
     expect(authority.isCurrent(second)).toBe(true);
-    authority.activateCa();
+    await authority.activateCa();
     expect(authority.isCurrent(second)).toBe(false);
     const third = certificateOf(await authority.renew(second, newRequest().csrPem));
     expect(authority.isCurrent(third)).toBe(true);
     const all = [first, second, third];
     expect(all.map((it) => authority.hasIssued(it))).toEqual([true, true, true]);
-    authority.retireCa();
+    await authority.retireCa();
     expect(all.map((it) => authority.hasIssued(it))).toEqual([false, false, true]);
     await authority.renew(third, newRequest().csrPem);
     await expect(authority.renew(second, newRequest().csrPem)).rejects.toThrow('not issued by');
@@ -166,8 +168,8 @@ describe('a rollover', () => {
     const load = (parts: object) =>
       CertificateAuthority.load({ trustDomain: TRUST_DOMAIN, store, ...old, ...parts });
     const there = await load({ next });
-    authority.prepareCa(next);
-    authority.activateCa();
+    await authority.prepareCa(next);
+    await authority.activateCa();
     const early = certificateOf(await authority.issue(newRequest().csrPem, SITE_A));
     expect(there.isCurrent(early)).toBe(false);
     expect(there.isCurrent(certificateOf(await there.renew(early, newRequest().csrPem)))).toBe(
@@ -181,11 +183,11 @@ describe('a rollover', () => {
     const { authority, store, old, next, newRoot, oldRoot } = await change();
     const load = (material: object) =>
       CertificateAuthority.load({ trustDomain: TRUST_DOMAIN, store, ...old, ...material });
-    authority.prepareCa(next);
+    await authority.prepareCa(next);
     const prepared = await load({ next });
     expect(prepared.rollover).toBe('prepared');
     expect(prepared.trustBundlePem).toBe(authority.trustBundlePem);
-    authority.activateCa();
+    await authority.activateCa();
     const active = await load({ ...next, previous: old });
     expect(active.rollover).toBe('active');
     expect(active.trustBundlePem).toBe(newRoot + oldRoot);
@@ -202,9 +204,9 @@ describe('a rollover', () => {
   test('makes a cross certificate that ends with the old root', async () => {
     const { authority, clock } = await scene({ rootLifetimeMs: 100 * DAY_MS });
     const end = certificateOf(authority).validTo;
-    authority.prepareCa(generateCa({ trustDomain: TRUST_DOMAIN }));
+    await authority.prepareCa(generateCa({ trustDomain: TRUST_DOMAIN }));
     clock.ms += HOUR_MS;
-    authority.activateCa();
+    await authority.activateCa();
     expect(new X509Certificate(authority.chainPem).validTo).toBe(end);
   });
 });
@@ -239,14 +241,14 @@ describe.skipIf(!hasOpenssl)(
       async (from, to) => {
         const { authority, next, oldRoot, newRoot } = await change(from, to);
         const old = await authority.issue(newRequest().csrPem, SITE_A);
-        authority.prepareCa(next);
-        authority.activateCa();
+        await authority.prepareCa(next);
+        await authority.activateCa();
         const { certificatePem } = await authority.issue(newRequest().csrPem, SITE_A);
         for (const anchors of [oldRoot, newRoot, oldRoot + newRoot, newRoot + oldRoot]) {
           expect(verdictOf(certificatePem, anchors)).toBe('OK');
         }
         expect(verdictOf(old.certificatePem, authority.trustBundlePem)).toBe('OK');
-        authority.retireCa();
+        await authority.retireCa();
         expect(verdictOf(old.certificatePem, authority.trustBundlePem)).not.toBe('OK');
         expect(verdictOf(certificatePem, authority.trustBundlePem)).toBe('OK');
       }
@@ -256,9 +258,9 @@ describe.skipIf(!hasOpenssl)(
       const { authority, next, oldRoot, newRoot } = await change();
       const issue = () => authority.issue(newRequest().csrPem, SITE_A);
       const [oldLost, oldKept] = [await issue(), await issue()];
-      authority.prepareCa(next);
+      await authority.prepareCa(next);
       expect(pemTexts(authority.crlPem())).toHaveLength(1);
-      authority.activateCa();
+      await authority.activateCa();
       const [newLost, newKept] = [await issue(), await issue()];
       for (const { serial } of [oldLost, newLost]) await authority.revoke({ serial });
       const crlPem = authority.crlPem();
@@ -282,14 +284,14 @@ describe.skipIf(!hasOpenssl)(
       expect(verdictOf(oldLost.certificatePem, oldRoot + newRoot, crlPem)).toBe(
         'certificate revoked'
       );
-      authority.retireCa();
+      await authority.retireCa();
       expect(pemTexts(authority.crlPem())).toHaveLength(1);
     });
 
     test('has both anchors, or none of use, where generated intermediates allow no cross certificate', async () => {
       const { authority, next, oldRoot, newRoot } = await change('p256', 'p256', true);
-      authority.prepareCa(next);
-      authority.activateCa();
+      await authority.prepareCa(next);
+      await authority.activateCa();
       const { certificatePem } = await authority.issue(newRequest().csrPem, SITE_A);
       expect(pemTexts(authority.chainPem)).toHaveLength(1);
       expect(verdictOf(certificatePem, newRoot)).toBe('OK');
@@ -307,8 +309,8 @@ describe.skipIf(!hasOpenssl)(
           ...{ trustDomain: TRUST_DOMAIN, store, certificatePem, privateKeyPem, passphrase: 'x' },
         });
         const next = generateCa({ trustDomain: TRUST_DOMAIN, intermediate });
-        authority.prepareCa(next);
-        authority.activateCa();
+        await authority.prepareCa(next);
+        await authority.activateCa();
         const issued = await authority.issue(newRequest().csrPem, SITE_A);
         const newRoot = pemTexts(next.certificatePem).at(-1)!;
         for (const anchors of [rootPem, newRoot, rootPem + newRoot]) {
@@ -326,15 +328,15 @@ describe.skipIf(!hasOpenssl)(
       });
       const old = certificateOf(await authority.issue(newRequest().csrPem, SITE_A));
       const next = intermediateUnder(root);
-      authority.prepareCa(next);
+      await authority.prepareCa(next);
       expect(authority.trustBundlePem).toBe(rootPem);
-      authority.activateCa();
+      await authority.activateCa();
       expect(authority.trustBundlePem).toBe(rootPem);
       expect(authority.chainPem).toBe(pemTexts(next.certificatePem)[0]);
       expect(authority.isCurrent(old)).toBe(false);
       const renewed = await authority.renew(old, newRequest().csrPem);
       expect(verdictOf(renewed.certificatePem, rootPem)).toBe('OK');
-      authority.retireCa();
+      await authority.retireCa();
       expect(authority.trustBundlePem).toBe(rootPem);
       await expect(authority.renew(old, newRequest().csrPem)).rejects.toThrow('not issued by');
     });
@@ -346,8 +348,8 @@ describe('handshakes in a rollover', () => {
     const { authority, next, oldRoot, newRoot } = await change();
     const oldSite = await gateway(authority, SITE_A);
     const oldCloud = await gateway(authority, CLOUD);
-    authority.prepareCa(next);
-    authority.activateCa();
+    await authority.prepareCa(next);
+    await authority.activateCa();
     const both = authority.trustBundlePem;
     const newSite = await gateway(authority, SITE_A);
     const newCloud = await gateway(authority, CLOUD);
@@ -356,7 +358,7 @@ describe('handshakes in a rollover', () => {
     expect(await handshake({ ...oldCloud, ca: oldRoot }, { ...newSite, ca: both })).toBe('OK');
     expect(await handshake({ ...newCloud, ca: newRoot }, { ...newSite, ca: newRoot })).toBe('OK');
     expect(await handshake({ ...newCloud, ca: newRoot }, { ...oldSite, ca: both })).not.toBe('OK');
-    authority.retireCa();
+    await authority.retireCa();
     const bundle = authority.trustBundlePem;
     expect(await handshake({ ...newCloud, ca: bundle }, { ...newSite, ca: bundle })).toBe('OK');
     expect(await handshake({ ...newCloud, ca: bundle }, { ...oldSite, ca: bundle })).not.toBe('OK');
@@ -365,8 +367,8 @@ describe('handshakes in a rollover', () => {
 
   test('succeed for whoever pins either root of a server that shows its chain and both roots', async () => {
     const { authority, next, oldRoot, newRoot } = await change();
-    authority.prepareCa(next);
-    authority.activateCa();
+    await authority.prepareCa(next);
+    await authority.activateCa();
     const site = await gateway(authority, SITE_A);
     const { key, cert } = await gateway(authority, CLOUD);
     for (const shown of [authority.trustBundlePem, oldRoot + newRoot]) {
@@ -384,8 +386,8 @@ describe('handshakes in a rollover', () => {
       return { key, cert, serial };
     };
     const [oldLost, oldKept] = [await issue(), await issue()];
-    authority.prepareCa(next);
-    authority.activateCa();
+    await authority.prepareCa(next);
+    await authority.activateCa();
     const [newLost, newKept] = [await issue(), await issue()];
     for (const { serial } of [oldLost, newLost]) await authority.revoke({ serial });
     const cloud = await gateway(authority, CLOUD);
@@ -400,8 +402,8 @@ describe('handshakes in a rollover', () => {
   test('give a token of before the change a certificate of the new CA', async () => {
     const { authority, next } = await change();
     const token = await authority.createToken({ site: 'site-a', endpoints: ['https://a.example'] });
-    authority.prepareCa(next);
-    authority.activateCa();
+    await authority.prepareCa(next);
+    await authority.activateCa();
     const issued = certificateOf(await authority.enrol(redemptionOf(token)));
     expect(authority.isCurrent(issued)).toBe(true);
   });

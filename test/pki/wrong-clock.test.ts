@@ -232,13 +232,13 @@ describe('a certificate from a clock that was fast', () => {
     const { authority } = gateway;
     const applied: string[] = [];
     const renewer = new CertificateRenewer({
-      credentials: { privateKeyPem, certificatePem, caPem },
+      credentials: { key: privateKeyPem, cert: certificatePem, ca: caPem },
       renew: async (request) => {
         const renewed = await authority.issue(request, CLOUD);
         return { certificatePem: renewed.certificatePem, caPem };
       },
       apply: (credentials) => {
-        applied.push(credentials.certificatePem);
+        applied.push(credentials.cert);
       },
       now: () => gateway.trueMs,
       timers: {

@@ -51,6 +51,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
     'translator',
     'tunnel',
   ],
+  gateway: ['control', 'errors', 'pki', 'store', 'tunnel'],
   index: [
     'address',
     'allocator',
@@ -60,6 +61,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
     'dns',
     'errors',
     'dataplane',
+    'gateway',
     'packet',
     'pki',
     'port-range',
@@ -87,7 +89,8 @@ const SIDE_DOORS: Readonly<Record<string, readonly string[]>> = {
   'src/packet/segments.ts': ['translator'],
   'src/packet/view.ts': ['translator'],
   'src/packet/virtio.ts': ['device', 'translator', 'tunnel'],
-  // Identities alone: the tunnel needs no authority, and so no node-forge.
+  // Types and identities alone: the tunnel needs no authority, and so no node-forge.
+  'src/pki/credentials.ts': ['tunnel'],
   'src/pki/names.ts': ['tunnel'],
   // A file of another room is kept from other processes in the same way.
   'src/store/durable.ts': ['audit'],
@@ -139,6 +142,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
     'node:timers/promises',
     'node:url',
   ],
+  gateway: ['eventemitter3', 'node:crypto', 'valibot'],
   tunnel: ['eventemitter3', 'node:crypto', 'node:net', 'node:stream', 'node:tls', 'valibot'],
   control: [
     'eventemitter3',

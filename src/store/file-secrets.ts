@@ -1,0 +1,291 @@
+/**
+ * `FileSecrets`: secrets as files of a directory that only its owner may use. An operator may put files
+ * there, for example a key and a certificate of another CA.
+ *
+ * A commit takes these steps:
+ *
+ * 1. It writes each new secret to `<name>.uncommitted`, mode 0600, and syncs it. Then it syncs the directory.
+ * 2. It writes the names of the changes to `commit-journal`, by way of a file that is synced and renamed. When
+ *    the directory is synced after that, the commit is decided.
+ * 3. It renames each `<name>.uncommitted` to `<name>`, removes what is to be removed, and syncs the directory.
+ * 4. It removes the journal and syncs the directory, before anything else is written.
+ *
+ * Whoever opens the directory after a crash finds a journal and repeats the steps 3 and 4, or finds none and
+ * removes what has been left of step 1.
+ * @module
+ */
+import { mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { ApiMisuseError, EnvironmentError } from '../errors.ts';
+import { syncDirectory } from './durable.ts';
+import {
+  checkedChanges,
+  checkSecretName,
+  JOURNAL,
+  type SecretChanges,
+  type Secrets,
+  UNCOMMITTED,
+} from './secrets.ts';
+
+/** One process may use a directory at a time. A gateway makes sure of that by the lock of its `FileStore`. */
+export class FileSecrets implements Secrets {
+  /** Of the directory. */
+  readonly path: string;
+  /** Settles when no operation is under way. */
+  #idle: Promise<unknown> = Promise.resolve();
+  /** Whether nothing is left of an interrupted commit. */
+  #isTidy = false;
+
+  private constructor(path: string) {
+    this.path = path;
+  }
+
+  /**
+   * Makes the directory if it is not there, and changes nothing in one that is. What a crash has left there
+   * is taken up by the first `get` or `commit`, so that a second gateway that is started by mistake can fail
+   * before that.
+   *
+   * @throws {EnvironmentError} if the directory is not there and cannot be made, if it belongs to another
+   *   user than that of this process, or if others than its owner may use it.
+   */
+  static async open(path: string): Promise<FileSecrets> {
+    if (typeof path !== 'string' || path === '') {
+      throw new ApiMisuseError(`the path of a directory must be a text, not ${String(path)}`);
+    }
+    await attempt(`the state directory ${path} cannot be made`, () => makeDirectory(path));
+    await checkOwner(path);
+    return new FileSecrets(path);
+  }
+
+  /** Returns the path of the file that has the secret. */
+  locate(name: string): string {
+    checkSecretName(name);
+    return join(this.path, name);
+  }
+
+  /**
+   * Reads a secret; a commit that was called before is done first.
+   *
+   * @throws {ApiMisuseError} if the name is none.
+   * @throws {EnvironmentError} if the file is there and cannot be read.
+   */
+  async get(name: string): Promise<Uint8Array | undefined> {
+    const path = this.locate(name);
+    return this.#exclusively(async () => {
+      await this.#tidy();
+      return attempt(`the file ${path} cannot be read`, () => readIfThere(path));
+    });
+  }
+
+  /**
+   * Changes secrets, as `Secrets` says. If it rejects, nothing has changed, unless the medium fails in such a
+   * way that the changes can be neither finished nor undone; whichever it is, the next call settles it.
+   *
+   * @throws {ApiMisuseError} if a name or a value is none.
+   * @throws {EnvironmentError} if the files cannot be written or removed.
+   */
+  async commit(changes: SecretChanges): Promise<void> {
+    const list = checkedChanges(changes);
+    if (list.length === 0) return;
+    return this.#exclusively(async () => {
+      await this.#tidy();
+      this.#isTidy = false;
+      try {
+        await this.#prepare(list);
+      } catch (error) {
+        // If the journal is in place already, the changes are finished, and the commit has succeeded.
+        const isFinished = await this.#tidy().catch(() => false);
+        if (!isFinished) throw error;
+        return;
+      }
+      await this.#tidy();
+    });
+  }
+
+  /** The steps 1 and 2. */
+  async #prepare(changes: readonly [string, Uint8Array | undefined][]): Promise<void> {
+    for (const [name, bytes] of changes) {
+      const path = this.locate(name);
+      const fault = `${path} cannot be ${bytes === undefined ? 'removed' : 'written'}`;
+      await attempt(fault, async () => {
+        // Found out only when the commit is decided, it would stand in the way of each start.
+        if (await isDirectory(path)) throw Object.assign(new Error(), { code: 'EISDIR' });
+        if (bytes !== undefined) await writeNew(path + UNCOMMITTED, bytes);
+      });
+    }
+    const journal: Journal = {
+      put: changes.flatMap(([name, bytes]) => (bytes === undefined ? [] : [name])),
+      remove: changes.flatMap(([name, bytes]) => (bytes === undefined ? [name] : [])),
+    };
+    const path = join(this.path, JOURNAL);
+    await attempt(`${path} cannot be written`, async () => {
+      await syncDirectory(this.path);
+      await writeNew(path + UNCOMMITTED, Buffer.from(`${JSON.stringify(journal)}\n`));
+      await rename(path + UNCOMMITTED, path);
+      await syncDirectory(this.path);
+    });
+  }
+
+  /** The steps 3 and 4, if there is a journal. Returns whether there was one. */
+  async #tidy(): Promise<boolean> {
+    if (this.#isTidy) return false;
+    const path = join(this.path, JOURNAL);
+    const bytes = await attempt(`the file ${path} cannot be read`, () => readIfThere(path));
+    if (bytes !== undefined) await this.#finish(journalOf(bytes, path));
+    this.#isTidy = await this.#removeLeftOvers();
+    return bytes !== undefined;
+  }
+
+  /** Returns whether all are gone. On a disk that cannot be written to, what is in force can still be read. */
+  async #removeLeftOvers(): Promise<boolean> {
+    try {
+      for (const name of await readdir(this.path)) {
+        if (LEFT_OVER.test(name)) await rm(join(this.path, name), { force: true });
+      }
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
+  async #finish({ put, remove }: Journal): Promise<void> {
+    await attempt(`the changes of ${join(this.path, JOURNAL)} cannot be finished`, async () => {
+      // It may have come into sight just now, and not be durable: then some renames might be so without it.
+      await syncDirectory(this.path);
+      for (const name of put) {
+        const path = join(this.path, name);
+        await rename(path + UNCOMMITTED, path).catch((error: NodeJS.ErrnoException) => {
+          // It was renamed before the crash.
+          if (error.code !== 'ENOENT') throw error;
+        });
+      }
+      for (const name of remove) await rm(join(this.path, name), { force: true });
+      await syncDirectory(this.path);
+      await rm(join(this.path, JOURNAL));
+      await syncDirectory(this.path);
+    });
+  }
+
+  #exclusively<T>(run: () => Promise<T>): Promise<T> {
+    const result = this.#idle.then(run);
+    this.#idle = result.catch(() => {});
+    return result;
+  }
+}
+
+/** What a commit changes: names. */
+interface Journal {
+  readonly put: readonly string[];
+  readonly remove: readonly string[];
+}
+
+/** @throws {EnvironmentError} if it is not one that a commit has written. */
+function journalOf(bytes: Uint8Array, path: string): Journal {
+  try {
+    const { put, remove } = JSON.parse(Buffer.from(bytes).toString()) as Journal;
+    for (const name of [...put, ...remove]) checkSecretName(name);
+    return { put, remove };
+  } catch (cause) {
+    throw new EnvironmentError(
+      `${path} is damaged, so it is not known which files of ${dirname(path)} belong together: restore the directory from a copy`,
+      { cause }
+    );
+  }
+}
+
+async function checkOwner(path: string): Promise<void> {
+  // Windows has neither owners nor modes of this kind.
+  const user = process.getuid?.();
+  if (user === undefined) return;
+  const { uid, mode: typeAndMode } = await stat(path);
+  // Root may use every directory, but the owner of this one could read the keys.
+  if (uid !== user) {
+    throw new EnvironmentError(
+      `the state directory ${path} belongs to user ${uid}, and the gateway runs as user ${user}: run it as user ${uid}, or chown -R ${user} ${path}`
+    );
+  }
+  // The mode is not changed here: the path may be a directory of the system, by mistake.
+  const mode = typeAndMode & 0o777;
+  if ((mode & OTHERS) === 0) return;
+  const octal = mode.toString(8).padStart(4, '0');
+  throw new EnvironmentError(
+    `the state directory ${path} is open to others (mode ${octal}): chmod 700 ${path}`
+  );
+}
+
+async function readIfThere(path: string): Promise<Uint8Array | undefined> {
+  try {
+    const found = await stat(path);
+    // Reading a FIFO or a device may never end.
+    if (!found.isFile() && !found.isDirectory()) throw new Error('it is not a regular file');
+    return await readFile(path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw error;
+  }
+}
+
+async function isDirectory(path: string): Promise<boolean> {
+  try {
+    return (await stat(path)).isDirectory();
+  } catch {
+    // It is not there, or a link that leads nowhere, which a rename replaces.
+    return false;
+  }
+}
+
+/** Makes a file for its owner only, and syncs it. */
+async function writeNew(path: string, bytes: Uint8Array): Promise<void> {
+  // What an interrupted commit has left may be readable by others, or be a link: it is not written to.
+  await rm(path, { force: true });
+  const file = await open(path, 'wx', 0o600);
+  try {
+    await file.writeFile(bytes);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+}
+
+/**
+ * Makes a directory and those above it. Node's own `recursive` never ends where a file system takes no
+ * directories and says so by ENOENT, as /proc does.
+ */
+async function makeDirectory(path: string): Promise<void> {
+  if (await isDirectory(path)) return;
+  const parent = dirname(path);
+  if (parent !== path) await makeDirectory(parent);
+  try {
+    await mkdir(path, { mode: 0o700 });
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    // Another made it at the same time.
+    if (code === 'EEXIST' && (await isDirectory(path))) return;
+    if (code !== 'ENOENT') throw error;
+    throw new Error(`${parent} takes no directories`, { cause: error });
+  }
+}
+
+async function attempt<T>(fault: string, use: () => Promise<T>): Promise<T> {
+  try {
+    return await use();
+  } catch (cause) {
+    const { code, message } = cause as NodeJS.ErrnoException;
+    throw new EnvironmentError(`${fault}: ${REASONS[code ?? ''] ?? message}`, { cause });
+  }
+}
+
+/** What an interrupted commit leaves, and what a write of an earlier version has left under its names. */
+const LEFT_OVER = /\.uncommitted$|^(.*\.pem|ca\.json|probe)\.new$/;
+/** Bits of a mode: group and others may read, write or enter. */
+const OTHERS = 0o077;
+const REASONS: Readonly<Record<string, string>> = {
+  ENOENT: 'it does not exist',
+  EACCES: 'this user may not',
+  EPERM: 'this user may not',
+  EISDIR: 'it is a directory',
+  ENOTDIR: 'a part of the path is a file',
+  EEXIST: 'it is a file',
+  ENOSPC: 'the disk is full',
+  EROFS: 'the disk is read-only',
+};
