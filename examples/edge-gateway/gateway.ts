@@ -7,7 +7,9 @@ import {
   ControlClient,
   DnsListener,
   EdgeDataPlane,
+  type FailureKind,
   FileStore,
+  failureOf,
   loadUnsentLimit,
   MtlsTunnel,
   type PacketDevice,
@@ -141,9 +143,11 @@ function follow(
       else if (MENDABLE.has(code)) void giveUp(error);
       else reject(error);
     });
-    tunnel.on('waiting', (delayMs, { by, reason }) => {
+    tunnel.on('waiting', (delayMs, cause) => {
+      const { by, reason } = cause;
       log(`${site}: trying again in ${Math.round(delayMs)} ms, ${reason}`);
-      distrusted = by === 'network' && CERTIFICATE_FAULT.test(reason) ? distrusted + 1 : 0;
+      const isDistrust = by === 'network' && DISTRUST.has(failureOf(cause).kind);
+      distrusted = isDistrust ? distrusted + 1 : 0;
       if (distrusted < endpoints) return;
       distrusted = 0;
       if (wasUp) void keeper.enrolAnew();
@@ -172,4 +176,11 @@ function countersOf(
   return named;
 }
 
-const CERTIFICATE_FAULT = /certificate|unknown ca|the server is/i;
+/** A certificate of one side is not accepted by the other one. */
+const DISTRUST: ReadonlySet<FailureKind> = new Set([
+  'peer-untrusted',
+  'peer-identity',
+  'certificate-untrusted',
+  'certificate-expired',
+  'revoked',
+]);

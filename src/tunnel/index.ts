@@ -9,6 +9,7 @@ export { AcceptedTunnel } from './accepted.ts';
 export { type BackoffOptions, backoffDelayMs } from './backoff.ts';
 export type { TunnelCredentials } from './credentials.ts';
 export { DialledTunnel, type DialOptions } from './dialer.ts';
+export { type Failure, type FailureKind, failureOf } from './failure.ts';
 export {
   drainedLimits,
   FRAME_HEADER_LENGTH,
