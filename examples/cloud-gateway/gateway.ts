@@ -18,10 +18,12 @@ import {
   Revoker,
   SiteResolver,
   type Snapshot,
+  type TunnelCredentials,
   Zone,
   zoneDataOf,
 } from 'virtual-presence';
 import { within } from '../program/config-file.ts';
+import type { HostPort } from '../program/fields.ts';
 import { StateDirectory } from '../program/files.ts';
 import { readyLine } from '../program/listening.ts';
 import { type Access, isIssuedByOne } from './access.ts';
@@ -100,10 +102,22 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
         registry.site(site) === undefined ? undefined : placement.holderOf(site),
       portOf: (member) => members.portOf(member),
     };
+    const enrolment = new EnrolmentServer({
+      authority,
+      onError: (error) => log(`enrolment: ${(error as Error).message}`),
+      onOutcome: (outcome) => audit.enrolment(outcome),
+    });
+    const isShared = config.enrolment.listen === 'shared';
+    // A new site knows but the hash of the root, so it has to be shown the root.
+    const shown = (credentials: TunnelCredentials): TunnelCredentials =>
+      isShared ? { ...credentials, cert: `${credentials.cert}${credentials.ca}` } : credentials;
     const members: Members = new Members(
       {
         config,
-        credentials: () => trust.credentials,
+        credentials: () => shown(trust.credentials),
+        otherProtocols: isShared
+          ? { [EnrolmentServer.alpn]: (socket) => enrolment.handle(socket) }
+          : undefined,
         placement,
         openDevice: options.openDevice,
         access: () => access,
@@ -124,7 +138,7 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
         log,
       }
     );
-    trust.onCredentials = (credentials) => members.setCredentials(credentials);
+    trust.onCredentials = (credentials) => members.setCredentials(shown(credentials));
     const controller = await PresenceController.start({
       registry,
       store,
@@ -232,19 +246,19 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
       return { needRestart };
     };
 
-    const enrolment = new EnrolmentServer({
-      authority,
-      onError: (error) => log(`enrolment: ${(error as Error).message}`),
-      onOutcome: (outcome) => audit.enrolment(outcome),
-    });
+    // Before the tunnels are: it waits for redemptions under way.
     opened.push(() => enrolment.close());
-    const { port } = await enrolment.listen(config.enrolment.listen);
+    const { listen } = config.enrolment;
+    const enrolmentListening: HostPort =
+      listen === 'shared'
+        ? members.addresses[0]!.tunnel
+        : { host: listen.host, port: (await enrolment.listen(listen)).port };
     const listening: CloudListening = {
       // One that is started again may have another port then.
       get tunnels() {
         return members.addresses.map(({ tunnel }) => tunnel);
       },
-      enrolment: { host: config.enrolment.listen.host, port },
+      enrolment: enrolmentListening,
       dns: { host: dns.host, port: dns.port },
       ...(members.addresses[0]?.device && { device: members.addresses[0].device }),
     };
@@ -260,7 +274,7 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
       config,
       listening,
       enrolmentEndpoints: config.enrolment.endpoints.map((text) =>
-        text.replace(/:0+$/, `:${port}`)
+        text.replace(/:0+$/, `:${enrolmentListening.port}`)
       ),
       reload,
       enrolment,

@@ -15,6 +15,7 @@ import {
   type CutReport,
   type Explanation,
   type KeyExchangeGroup,
+  type ListenOptions,
   loadUnsentLimit,
   MtlsTunnel,
   type PacketDevice,
@@ -120,6 +121,7 @@ export interface MemberOptions {
   /** Where this member listens; port 0 takes a free one. */
   readonly tunnel: HostPort;
   readonly limits: ConnectionLimits;
+  readonly otherProtocols?: ListenOptions['otherProtocols'];
   readonly credentials: () => TunnelCredentials;
   /** What is known now. */
   readonly access: () => Access;
@@ -153,7 +155,8 @@ export class LocalMember implements Member {
   }
 
   async open(): Promise<MemberAddresses> {
-    const { number, tunnel, limits, credentials, access, openDevice } = this.#options;
+    const { number, tunnel, limits, otherProtocols, credentials, access, openDevice } =
+      this.#options;
     const { admit, onRefused } = this.#hooks;
     this.#device = await openDevice();
     const device = this.#device;
@@ -168,6 +171,7 @@ export class LocalMember implements Member {
       ...tunnel,
       ...credentials(),
       ...limits,
+      otherProtocols,
       ...(limitUnsent === undefined ? {} : { limitUnsent }),
       authorize: (candidate) => refusalOf(candidate, access(), number),
       onRefused: ({ remoteAddress, code, reason, identity, serial }) => {

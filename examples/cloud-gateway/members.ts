@@ -9,6 +9,7 @@ import {
   configureTun,
   type Explanation,
   forgetRoutes,
+  type ListenOptions,
   type PacketDevice,
   type PathStatus,
   PlanPartition,
@@ -32,6 +33,8 @@ export interface MembersOptions {
   readonly config: CloudConfig;
   /** What all members show, and whom they trust. */
   readonly credentials: () => TunnelCredentials;
+  /** What else the tunnel port serves, of one process. */
+  readonly otherProtocols?: ListenOptions['otherProtocols'];
   readonly access: () => Access;
   readonly accessTable: () => AccessTable;
   readonly placement: Placement;
@@ -77,9 +80,9 @@ export class Members implements PlanTarget {
     });
     if (config.processes === undefined || config.processes === 1) {
       const { limits = {} } = config;
-      const { credentials } = options;
+      const { credentials, otherProtocols } = options;
       const tunnel = this.#tunnelAddress(0);
-      const member = { number: 0, tunnel, limits, credentials, access, openDevice };
+      const member = { number: 0, tunnel, limits, otherProtocols, credentials, access, openDevice };
       this.#list = [new LocalMember(member, hooks)];
       return;
     }

@@ -61,7 +61,8 @@ export async function startEdgeGateway(options: EdgeGatewayOptions): Promise<Edg
     // Before the token is spent: what would come of it could not be kept elsewhere.
     const store = await FileStore.open({ path: state.pathOf('store.journal') });
     opened.push(() => store.close());
-    const trust = await EdgeTrust.open(state, config.tokenFile);
+    const { proxy } = config;
+    const trust = await EdgeTrust.open(state, config.tokenFile, proxy);
     const { site, trustDomain } = trust.identity;
     const device = await options.openDevice();
     opened.push(() => device.close());
@@ -69,6 +70,7 @@ export async function startEdgeGateway(options: EdgeGatewayOptions): Promise<Edg
     const limitUnsent = await loadUnsentLimit();
     const tunnel = MtlsTunnel.dial({
       endpoints: config.cloud,
+      proxy,
       ...tunnelCredentials(trust.credentials),
       ...(limitUnsent === undefined ? {} : { limitUnsent }),
       expectedPeer: { trustDomain, role: 'cloud' },
@@ -128,10 +130,14 @@ function follow(
   return new Promise((_, reject) => {
     let wasUp = false;
     let distrusted = 0;
-    tunnel.on('up', ({ remoteAddress, cipher, keyExchange }) => {
+    tunnel.on('up', ({ remoteAddress, proxiedEndpoint, cipher, keyExchange }) => {
       wasUp = true;
       const exchange = keyExchange === undefined ? '' : `, ${keyExchange}`;
-      log(`${site}: up to ${remoteAddress}, ${cipher}${exchange}`);
+      const far =
+        proxiedEndpoint === undefined
+          ? remoteAddress
+          : `${proxiedEndpoint.host} through the proxy ${remoteAddress}`;
+      log(`${site}: up to ${far}, ${cipher}${exchange}`);
     });
     tunnel.on('lanes', (count) => log(`${site}: ${count} ${count === 1 ? 'lane' : 'lanes'}`));
     tunnel.on('down', ({ code, reason }) => log(`${site}: down, ${code} ${reason}`.trimEnd()));

@@ -10,6 +10,7 @@ import { createPrivateKey, X509Certificate } from 'node:crypto';
 import {
   CertificateError,
   EnrolmentError,
+  type EnrolOptions,
   enrol,
   type GatewayCredentials,
   type GatewayIdentity,
@@ -25,6 +26,7 @@ export class EdgeTrust {
   readonly identity: SiteIdentity;
   readonly #state: StateDirectory;
   readonly #tokenFile: string;
+  readonly #proxy: EnrolOptions['proxy'];
   /** A token that is no good is not tried twice. */
   #refusedToken = '';
   /** What a token has brought and the disk did not take: the token is spent. */
@@ -34,12 +36,14 @@ export class EdgeTrust {
     credentials: GatewayCredentials,
     identity: SiteIdentity,
     state: StateDirectory,
-    tokenFile: string
+    tokenFile: string,
+    proxy: EnrolOptions['proxy']
   ) {
     this.credentials = credentials;
     this.identity = identity;
     this.#state = state;
     this.#tokenFile = tokenFile;
+    this.#proxy = proxy;
   }
 
   /**
@@ -47,19 +51,23 @@ export class EdgeTrust {
    * @throws {CertificateError} if the certificate is not a site's; or is of another CA or has run out, and the
    * token file has no new token.
    */
-  static async open(state: StateDirectory, tokenFile: string): Promise<EdgeTrust> {
+  static async open(
+    state: StateDirectory,
+    tokenFile: string,
+    proxy?: EnrolOptions['proxy']
+  ): Promise<EdgeTrust> {
     finishChange(state);
     if (!state.has(CERTIFICATE)) {
       const token = readText('the token file', tokenFile);
       checkRoom(state);
-      save(state, await enrol(token));
+      save(state, await enrol(token, { proxy }));
     }
     const credentials = read(state);
-    const trust = new EdgeTrust(credentials, siteOf(credentials, state), state, tokenFile);
+    const trust = new EdgeTrust(credentials, siteOf(credentials, state), state, tokenFile, proxy);
     const fault = faultOf(credentials, state);
     if (fault === undefined) return trust;
     try {
-      return new EdgeTrust(await trust.enrolAnew(), trust.identity, state, tokenFile);
+      return new EdgeTrust(await trust.enrolAnew(), trust.identity, state, tokenFile, proxy);
     } catch (cause) {
       const reason = (cause as Error).message;
       throw new CertificateError(`${fault}: put a new token into ${tokenFile} (${reason})`, {
@@ -87,7 +95,7 @@ export class EdgeTrust {
     if (token === this.#refusedToken) throw new EnrolmentError('used', 'no new token is there');
     checkRoom(this.#state);
     try {
-      const enrolment = await enrol(token);
+      const enrolment = await enrol(token, { proxy: this.#proxy });
       const { site } = enrolment.identity as SiteIdentity;
       if (site !== this.identity.site) {
         const fault = `the token is for "${site}", not for "${this.identity.site}"`;
