@@ -128,3 +128,35 @@ export class EnvironmentError extends PresenceError {
     super('ERR_PRESENCE_ENVIRONMENT', message, options);
   }
 }
+
+/** Why an HTTP proxy gives no connection to the endpoint behind it. */
+export type ProxyFault =
+  /** It cannot be reached, or it ends the connection before it has answered. */
+  | 'unreachable'
+  /** It asks for credentials, and none were given. */
+  | 'credentials-missing'
+  /** It does not accept the credentials that were given. */
+  | 'credentials-refused'
+  /** It refuses the endpoint. */
+  | 'refused'
+  /** It says that it cannot reach the endpoint. */
+  | 'endpoint-unreachable'
+  /** What it answers is not HTTP, or is longer than is read. */
+  | 'protocol';
+
+/** An HTTP proxy gives no connection to the endpoint behind it. The message never holds the password. */
+export class ProxyError extends PresenceError {
+  readonly fault: ProxyFault;
+  /** The status of the proxy's answer; undefined if there was none. */
+  readonly status: number | undefined;
+
+  constructor(
+    fault: ProxyFault,
+    message: string,
+    options?: ErrorOptions & { readonly status?: number | undefined }
+  ) {
+    super(`ERR_PRESENCE_PROXY_${fault.toUpperCase().replaceAll('-', '_')}`, message, options);
+    this.fault = fault;
+    this.status = options?.status;
+  }
+}

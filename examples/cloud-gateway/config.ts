@@ -27,7 +27,8 @@ export interface CloudConfig {
    */
   readonly tunnel: HostPort;
   readonly enrolment: {
-    readonly listen: HostPort;
+    /** `shared`: on the port of the tunnel, told apart by ALPN; for one process. */
+    readonly listen: HostPort | 'shared';
     /** The same as edges reach it. Port 0 stands for the port of `listen`. */
     readonly endpoints: readonly string[];
   };
@@ -69,6 +70,7 @@ const endpoint = v.pipe(
   v.check((text) => URL.canParse(text), 'expected https://HOST:PORT')
 );
 
+const SHARED = 'shared';
 const MAX_PROCESSES = 64;
 const DAY_SECONDS = 86_400;
 const YEAR_SECONDS: number = 365 * DAY_SECONDS;
@@ -93,7 +95,8 @@ export const CloudConfigSchema: Schema<CloudConfig> = v.strictObject({
   device: DeviceSchema,
   tunnel: ListenSchema,
   enrolment: v.strictObject({
-    listen: ListenSchema,
+    // Another text is told what a host and port looks like.
+    listen: v.lazy((listen) => (listen === SHARED ? v.literal(SHARED) : ListenSchema)),
     endpoints: v.pipe(
       v.array(endpoint),
       v.check(({ length }) => length >= 1 && length <= 8, 'expected 1 to 8 endpoints')
@@ -145,12 +148,17 @@ export function checkProcesses({ processes = 1, device, tunnel, enrolment }: Clo
   if (device.type !== 'tun') {
     throw new ConfigError('processes', `${processes} need a device of type tun, one for each`);
   }
+  const { listen } = enrolment;
+  if (listen === SHARED) {
+    const why = `the tunnel's port can be shared by one process only, not by ${processes}`;
+    throw new ConfigError('enrolment.listen', `${why}: give a host and port`);
+  }
   if (tunnel.port === 0) return;
   const last = tunnel.port + processes - 1;
   if (last > 65_535) {
     throw new ConfigError('tunnel', `${processes} processes need as many ports, up to ${last}`);
   }
-  const { port } = enrolment.listen;
+  const { port } = listen;
   if (port > tunnel.port && port <= last) {
     const range = `${tunnel.port} to ${last}`;
     throw new ConfigError(

@@ -11,6 +11,7 @@ import {
   CloseCode,
   ConfigError,
   ControlServer,
+  type Credentials,
   DnsListener,
   EnrolmentServer,
   FileSecrets,
@@ -25,7 +26,12 @@ import {
   Zone,
   zoneDataOf,
 } from 'virtual-presence';
-import { type RefusedPeer, type SiteTunnel, WorkerPool } from 'virtual-presence/worker';
+import {
+  type HostPort,
+  type RefusedPeer,
+  type SiteTunnel,
+  WorkerPool,
+} from 'virtual-presence/worker';
 import { within } from '../program/config-file.ts';
 import type { TunConfig } from '../program/device.ts';
 import { readPassphrase } from '../program/files.ts';
@@ -99,12 +105,24 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
     const { revocations } = authority;
     const logRefusal = refusalLog(log);
     const edgeSites = () => siteNames(registry).filter((name) => name !== CLOUD);
+    const enrolment = new EnrolmentServer({
+      authority,
+      onError: (error) => log(`enrolment: ${(error as Error).message}`),
+      onOutcome: (outcome) => audit.enrolment(outcome),
+    });
+    const isShared = config.enrolment.listen === 'shared';
+    // A new site knows but the hash of the root, so it has to be shown the root.
+    const shown = (credentials: Credentials): Credentials =>
+      isShared ? { ...credentials, cert: `${credentials.cert}${credentials.ca}` } : credentials;
     const workers = new WorkerPool({
       workers: config.processes ?? 1,
       device: options.openDevice ?? tunOf(config),
       tunnel: config.tunnel,
       ...(config.limits && { limits: config.limits }),
-      credentials: () => trust.credentials,
+      credentials: () => shown(trust.credentials),
+      ...(isShared && {
+        otherProtocols: { [EnrolmentServer.alpn]: (socket) => enrolment.handle(socket) },
+      }),
       access: () => ({
         sites: edgeSites(),
         revocations: revocations.table,
@@ -118,7 +136,7 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
       logRefusal(refusal);
       audit.refusedHandshake(refusal);
     });
-    trust.on('credentials', (credentials) => workers.setCredentials(credentials));
+    trust.on('credentials', (credentials) => workers.setCredentials(shown(credentials)));
     const controller = await PresenceController.start({
       registry,
       store,
@@ -219,19 +237,19 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
       return { needRestart };
     };
 
-    const enrolment = new EnrolmentServer({
-      authority,
-      onError: (error) => log(`enrolment: ${(error as Error).message}`),
-      onOutcome: (outcome) => audit.enrolment(outcome),
-    });
+    // Before the tunnels are: it waits for redemptions under way.
     opened.push(() => enrolment.close());
-    const { port } = await enrolment.listen(config.enrolment.listen);
+    const { listen } = config.enrolment;
+    const enrolmentListening: HostPort =
+      listen === 'shared'
+        ? workers.addresses[0]!.tunnel
+        : { host: listen.host, port: (await enrolment.listen(listen)).port };
     const listening: CloudListening = {
       // One that is started again may have another port then.
       get tunnels() {
         return workers.addresses.map(({ tunnel }) => tunnel);
       },
-      enrolment: { host: config.enrolment.listen.host, port },
+      enrolment: enrolmentListening,
       dns: { host: dns.host, port: dns.port },
       ...(workers.addresses[0]?.device && { device: workers.addresses[0].device }),
     };
@@ -246,7 +264,7 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
       config,
       listening,
       enrolmentEndpoints: config.enrolment.endpoints.map((text) =>
-        text.replace(/:0+$/, `:${port}`)
+        text.replace(/:0+$/, `:${enrolmentListening.port}`)
       ),
       reload,
       enrolment,

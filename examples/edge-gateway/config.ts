@@ -3,7 +3,7 @@
  * @module
  */
 import * as v from 'valibot';
-import type { Schema } from 'virtual-presence';
+import { type ProxyOption, proxyFromEnvironment, type Schema } from 'virtual-presence';
 import { type DeviceConfig, DeviceSchema } from '../program/device.ts';
 import {
   type DnsConfig,
@@ -19,6 +19,8 @@ export interface EdgeConfig {
   readonly tokenFile: string;
   /** The cloud gateways' tunnel endpoints, tried in this order. */
   readonly cloud: readonly HostPort[];
+  /** What leads to those and to the endpoints of the token; without it they are connected to directly. */
+  readonly proxy?: ProxyOption | undefined;
   readonly device: DeviceConfig;
   readonly dns: DnsConfig;
 }
@@ -29,6 +31,16 @@ export const EdgeConfigSchema: Schema<EdgeConfig> = v.strictObject({
   cloud: v.pipe(
     v.array(HostPortSchema),
     v.check(({ length }) => length >= 1, 'expected at least one host and port')
+  ),
+  // The library checks what the URL is.
+  proxy: v.optional(
+    v.union([
+      v.pipe(
+        v.literal('environment'),
+        v.transform((): ProxyOption => proxyFromEnvironment)
+      ),
+      v.string(),
+    ])
   ),
   device: DeviceSchema,
   dns: DnsSchema,

@@ -9,8 +9,11 @@ import {
   CredentialKeeper,
   DnsListener,
   EdgeDataPlane,
+  enrol,
+  type FailureKind,
   FileSecrets,
   FileStore,
+  failureOf,
   loadUnsentLimit,
   MENDABLE,
   MtlsTunnel,
@@ -57,7 +60,7 @@ export async function startEdgeGateway(options: EdgeGatewayOptions): Promise<Edg
     const resolver = within('dns', () => new SiteResolver(resolverOptions));
     opened.push(() => resolver.close());
 
-    const { stateDirectory, tokenFile } = config;
+    const { stateDirectory, tokenFile, proxy } = config;
     const secrets = await FileSecrets.open(stateDirectory);
     // Before the token is spent: what would come of it could not be kept elsewhere.
     const store = await FileStore.open({ path: join(stateDirectory, 'store.journal') });
@@ -65,6 +68,7 @@ export async function startEdgeGateway(options: EdgeGatewayOptions): Promise<Edg
     const credentials = await SiteCredentials.open({
       secrets,
       token: () => readText('the token file', tokenFile),
+      enrol: (token) => enrol(token, { proxy }),
       remedy: `put a new token into ${tokenFile}`,
     });
     const { site, trustDomain } = credentials.identity;
@@ -74,6 +78,7 @@ export async function startEdgeGateway(options: EdgeGatewayOptions): Promise<Edg
     const limitUnsent = await loadUnsentLimit();
     const tunnel = MtlsTunnel.dial({
       endpoints: config.cloud,
+      proxy,
       ...credentials.credentials,
       ...(limitUnsent === undefined ? {} : { limitUnsent }),
       expectedPeer: { trustDomain, role: 'cloud' },
@@ -133,10 +138,14 @@ function follow(
   return new Promise((_, reject) => {
     let wasUp = false;
     let distrusted = 0;
-    tunnel.on('up', ({ remoteAddress, cipher, keyExchange }) => {
+    tunnel.on('up', ({ remoteAddress, proxiedEndpoint, cipher, keyExchange }) => {
       wasUp = true;
       const exchange = keyExchange === undefined ? '' : `, ${keyExchange}`;
-      log(`${site}: up to ${remoteAddress}, ${cipher}${exchange}`);
+      const far =
+        proxiedEndpoint === undefined
+          ? remoteAddress
+          : `${proxiedEndpoint.host} through the proxy ${remoteAddress}`;
+      log(`${site}: up to ${far}, ${cipher}${exchange}`);
     });
     tunnel.on('lanes', (count) => log(`${site}: ${count} ${count === 1 ? 'lane' : 'lanes'}`));
     tunnel.on('down', ({ code, reason }) => log(`${site}: down, ${code} ${reason}`.trimEnd()));
@@ -148,9 +157,11 @@ function follow(
       else if (MENDABLE.has(code)) void giveUp(error);
       else reject(error);
     });
-    tunnel.on('waiting', (delayMs, { by, reason }) => {
+    tunnel.on('waiting', (delayMs, cause) => {
+      const { by, reason } = cause;
       log(`${site}: trying again in ${Math.round(delayMs)} ms, ${reason}`);
-      distrusted = by === 'network' && CERTIFICATE_FAULT.test(reason) ? distrusted + 1 : 0;
+      const isDistrust = by === 'network' && DISTRUST.has(failureOf(cause).kind);
+      distrusted = isDistrust ? distrusted + 1 : 0;
       if (distrusted < endpoints) return;
       distrusted = 0;
       if (wasUp) void keeper.enrolAnew();
@@ -179,4 +190,11 @@ function countersOf(
   return named;
 }
 
-const CERTIFICATE_FAULT = /certificate|unknown ca|the server is/i;
+/** A certificate of one side is not accepted by the other one. */
+const DISTRUST: ReadonlySet<FailureKind> = new Set([
+  'peer-untrusted',
+  'peer-identity',
+  'certificate-untrusted',
+  'certificate-expired',
+  'revoked',
+]);

@@ -12,6 +12,7 @@
  */
 import { type KeyObject, X509Certificate } from 'node:crypto';
 import http from 'node:http';
+import type { Socket } from 'node:net';
 import tls, { type TLSSocket } from 'node:tls';
 import {
   CertificateError,
@@ -20,11 +21,15 @@ import {
   EnvironmentError,
   PeerProtocolError,
   PeerRefusedError,
+  ProxyError,
 } from '../errors.ts';
 import { keyExchangeGroups } from '../key-exchange.ts';
+import { type HttpProxy, type ProxyOption, proxyFor } from '../proxy.ts';
+import { connectThrough } from '../proxy-connect.ts';
 import type { Credentials } from './credentials.ts';
 import { checkGranted, clockFault, isIssuedBy, readTrustBundle } from './credentials-check.ts';
 import {
+  ENROLMENT_ALPN,
   ENROLMENT_PATH,
   type EnrolmentRequest,
   parseAnswer,
@@ -38,10 +43,24 @@ import { type EnrolmentToken, parseToken } from './token.ts';
 export interface EnrolOptions {
   /** For each endpoint of the token, both connections together, in ms; default 10 s. */
   readonly timeoutMs?: number;
+  /**
+   * HTTP proxy to connect through, for example `http://user:password@proxy.example.org:3128`, or a function that
+   * names one for each endpoint. Default: none; the environment is read with `proxyFromEnvironment` only.
+   */
+  readonly proxy?: ProxyOption | undefined;
+  /** Ends the enrolment; `enrol` rejects with its reason then. A token that was sent may be spent. */
+  readonly signal?: AbortSignal | undefined;
   /** PKCS#8; default a new P-256 key. */
   readonly privateKeyPem?: string;
   /** Time in ms since 1970, by which certificates are judged beside OpenSSL's; default `Date.now`. */
   readonly now?: () => number;
+}
+
+interface VisitOptions {
+  readonly timeoutMs: number;
+  readonly proxy: ProxyOption | undefined;
+  readonly signal: AbortSignal | undefined;
+  readonly now: () => number;
 }
 
 /** What a gateway needs to open its tunnel. */
@@ -57,11 +76,14 @@ export interface Enrolment extends Credentials {
  * endpoint that answered was not of the CA that the token pins.
  * @throws {CertificateError} if the key is of a kind that is not accepted.
  * @throws {PeerProtocolError} or {PeerRefusedError} if the server's answer makes no sense.
- * @throws {EnvironmentError} if no endpoint answers.
+ * @throws {ProxyError} if no endpoint answers, and for the first one the proxy is the reason.
+ * @throws {EnvironmentError} if no endpoint answers for another reason.
+ * @throws {ConfigError} if `proxy` names no proxy that can be used.
  */
 export async function enrol(tokenText: string, options: EnrolOptions = {}): Promise<Enrolment> {
   const token = parseToken(tokenText);
-  const now = options.now ?? Date.now;
+  const { proxy, signal, timeoutMs = 10_000, now = Date.now } = options;
+  const visitOptions = { proxy, signal, timeoutMs, now };
   const privateKeyPem = options.privateKeyPem ?? generateGatewayKey().privateKeyPem;
   const request = {
     tokenId: token.id,
@@ -70,8 +92,9 @@ export async function enrol(tokenText: string, options: EnrolOptions = {}): Prom
   };
   const failures: EndpointFailure[] = [];
   for (const endpoint of token.endpoints) {
+    signal?.throwIfAborted();
     try {
-      const reply = await exchange(endpoint, token, request, options.timeoutMs ?? 10_000, now);
+      const reply = await exchange(endpoint, token, request, visitOptions);
       return accept(reply, token, readPrivateKey(privateKeyPem), now());
     } catch (error) {
       if (!(error instanceof EndpointFailure)) throw error;
@@ -79,17 +102,34 @@ export async function enrol(tokenText: string, options: EnrolOptions = {}): Prom
     }
   }
   const reasons = failures.map((it) => it.message).join('; ');
-  if (failures.some((it) => it.wrongCa)) throw new EnrolmentError('wrong-ca', reasons);
-  throw new EnvironmentError(`no enrolment endpoint answers: ${reasons}`, { cause: failures[0] });
+  const [first] = failures;
+  const distrusted = failures.find((it) => it.wrongCa);
+  if (distrusted !== undefined) {
+    throw new EnrolmentError('wrong-ca', reasons, { cause: distrusted });
+  }
+  const text = `no enrolment endpoint answers: ${reasons}`;
+  const { cause } = first!;
+  if (cause instanceof ProxyError) {
+    throw new ProxyError(cause.fault, text, { cause, status: cause.status });
+  }
+  throw new EnvironmentError(text, { cause: first });
 }
 
 /** Why one endpoint was no good and the next is tried. */
 class EndpointFailure extends Error {
   readonly wrongCa: boolean;
+  /** Of the error that is the cause, if there is one. */
+  readonly code: string | undefined;
 
-  constructor(endpoint: string, reason: string, wrongCa: boolean) {
-    super(`${endpoint}: ${reason}`);
+  constructor(
+    endpoint: string,
+    reason: string,
+    wrongCa: boolean,
+    cause?: NodeJS.ErrnoException | undefined
+  ) {
+    super(`${endpoint}: ${reason}`, { cause });
     this.wrongCa = wrongCa;
+    this.code = cause?.code;
   }
 }
 
@@ -102,22 +142,22 @@ interface Reply {
  * One endpoint: both connections, within one time.
  *
  * @throws {EndpointFailure}
+ * @throws {ConfigError} if the proxy for this endpoint is none that can be used.
  */
 async function exchange(
   endpoint: string,
   token: EnrolmentToken,
   request: EnrolmentRequest,
-  timeoutMs: number,
-  now: () => number
+  options: VisitOptions
 ): Promise<Reply> {
-  const visit = new Visit(endpoint, timeoutMs);
+  const visit = new Visit(endpoint, options);
   try {
     const shown = await visit.shownChain();
     const root = shown.find((it) => isPinnedRoot(it, token));
     if (root === undefined) {
       throw visit.failure('shows no root certificate of the CA that the token pins', true);
     }
-    const socket = await visit.verifiedConnection(root, token, shown, now);
+    const socket = await visit.verifiedConnection(root, token, shown, options.now);
     const reply = await visit.post(socket, request);
     if (reply.status >= 500) throw visit.failure(`answered ${reply.status}`);
     return reply;
@@ -130,40 +170,71 @@ async function exchange(
 class Visit {
   readonly #endpoint: string;
   /** Options of both connections. */
-  readonly #server: tls.ConnectionOptions & { readonly host: string };
-  readonly #sockets = new Set<TLSSocket>();
+  readonly #server: tls.ConnectionOptions & { readonly host: string; readonly port: number };
+  readonly #proxy: HttpProxy | undefined;
+  readonly #sockets = new Set<Socket>();
   readonly #deadline: NodeJS.Timeout;
-  #fail: (failure: EndpointFailure) => void = () => {};
+  readonly #signal: AbortSignal | undefined;
+  readonly #onAbort = (): void => this.#fail(this.#signal!.reason);
+  #fail: (error: Error) => void = () => {};
 
-  constructor(endpoint: string, timeoutMs: number) {
-    const { hostname, port } = new URL(endpoint);
+  constructor(endpoint: string, { timeoutMs, proxy, signal }: VisitOptions) {
+    const { hostname, port: portText } = new URL(endpoint);
+    const host = hostname.replace(/^\[|\]$/g, '');
+    const port = Number(portText === '' ? 443 : portText);
     this.#endpoint = endpoint;
+    this.#proxy = proxyFor(proxy, host, port);
     this.#server = {
-      host: hostname.replace(/^\[|\]$/g, ''),
-      port: Number(port === '' ? 443 : port),
+      host,
+      port,
       minVersion: 'TLSv1.3',
       ecdhCurve: keyExchangeGroups(),
-      ALPNProtocols: ['http/1.1'],
+      ALPNProtocols: [ENROLMENT_ALPN],
     };
     this.#deadline = setTimeout(() => {
-      this.#fail(this.failure(`no answer within ${timeoutMs} ms`));
+      const cause = Object.assign(new Error('timed out'), { code: 'ETIMEDOUT' });
+      this.#fail(this.failure(`no answer within ${timeoutMs} ms`, false, cause));
     }, timeoutMs);
+    this.#signal = signal;
+    signal?.addEventListener('abort', this.#onAbort);
   }
 
   /** Closes what is open. */
   end(): void {
     clearTimeout(this.#deadline);
+    this.#signal?.removeEventListener('abort', this.#onAbort);
     for (const socket of this.#sockets) socket.destroy();
   }
 
-  failure(reason: string, wrongCa = false): EndpointFailure {
-    return new EndpointFailure(this.#endpoint, reason, wrongCa);
+  failure(reason: string, wrongCa = false, cause?: NodeJS.ErrnoException): EndpointFailure {
+    return new EndpointFailure(this.#endpoint, reason, wrongCa, cause);
+  }
+
+  #failureBy(error: NodeJS.ErrnoException): EndpointFailure {
+    // An attempt at several addresses of a name has an error without a message.
+    return this.failure(error.message || String(error.code), false, error);
+  }
+
+  /** What TLS is to run over: a connection through the proxy, or one that Node makes itself. */
+  async #transport(): Promise<{ readonly socket?: Socket }> {
+    const proxy = this.#proxy;
+    if (proxy === undefined) return {};
+    const socket = await new Promise<Socket>((resolve, reject) => {
+      this.#fail = reject;
+      const onFailed = (error: Error): void => reject(this.#failureBy(error));
+      this.#keep(connectThrough(proxy, this.#server, { onOpen: resolve, onFailed }));
+    });
+    return { socket };
   }
 
   /** The certificates that the server shows, its own first. Nobody has verified them. */
-  shownChain(): Promise<X509Certificate[]> {
+  async shownChain(): Promise<X509Certificate[]> {
+    const transport = await this.#transport();
     // Every chain is accepted, and none because an anchor of the system verifies it. Nothing may be sent here.
-    const socket = this.#keep(tls.connect({ ...this.#server, ca: [], rejectUnauthorized: false }));
+    const socket = this.#keep(
+      tls.connect({ ...this.#server, ...transport, ca: [], rejectUnauthorized: false }),
+      transport.socket
+    );
     return this.#step(socket, (resolve) => {
       socket.on('secureConnect', () => {
         const shown: X509Certificate[] = [];
@@ -180,16 +251,18 @@ class Visit {
   }
 
   /** A connection to a server whose chain OpenSSL has verified, and which is the token's cloud. */
-  verifiedConnection(
+  async verifiedConnection(
     root: X509Certificate,
     token: EnrolmentToken,
     shown: readonly X509Certificate[],
     now: () => number
   ): Promise<TLSSocket> {
+    const transport = await this.#transport();
     let clock: string | undefined;
     const socket = this.#keep(
       tls.connect({
         ...this.#server,
+        ...transport,
         ca: root.toString(),
         // By default the environment variable NODE_TLS_REJECT_UNAUTHORIZED could switch the verification off.
         rejectUnauthorized: true,
@@ -199,7 +272,8 @@ class Visit {
           clock = clockFault([leaf], now());
           return clock === undefined ? cloudFault(leaf, token) : new CertificateError(clock);
         },
-      })
+      }),
+      transport.socket
     );
     return this.#step(
       socket,
@@ -212,14 +286,15 @@ class Visit {
       (error) => {
         // Null unless a certificate is the reason.
         const fault = socket.authorizationError as unknown as string | null | undefined;
-        if (fault === null || fault === undefined) return this.failure(error.message);
-        if (clock !== undefined) return this.failure(clock);
+        if (fault === null || fault === undefined) return this.#failureBy(error);
+        if (clock !== undefined) return this.failure(clock, false, error);
         if (CLOCK_FAULTS.has(fault)) {
-          return this.failure(clockFault(shown, now()) ?? error.message);
+          return this.failure(clockFault(shown, now()) ?? error.message, false, error);
         }
         return this.failure(
           `its certificate is not one of the cloud by the CA that the token pins: ${error.message}`,
-          true
+          true,
+          error
         );
       }
     );
@@ -234,7 +309,7 @@ class Visit {
         host: this.#server.host,
         headers: { 'content-type': 'application/json' },
       });
-      const fail = (error: Error) => reject(this.failure(error.message));
+      const fail = (error: Error) => reject(this.#failureBy(error));
       request.on('error', fail);
       request.on('response', (response) => {
         const chunks: Buffer[] = [];
@@ -253,8 +328,12 @@ class Visit {
     });
   }
 
-  /** Has a connection closed with the others. */
-  #keep(socket: TLSSocket): TLSSocket {
+  /**
+   * Has a connection closed with the others. One over another socket takes that one with it: Node crashes if that
+   * is destroyed first.
+   */
+  #keep<S extends Socket>(socket: S, below?: Socket): S {
+    if (below !== undefined) this.#sockets.delete(below);
     this.#sockets.add(socket);
     return socket;
   }
@@ -263,7 +342,7 @@ class Visit {
   #step<T>(
     socket: TLSSocket,
     run: (resolve: (value: T) => void, reject: (failure: EndpointFailure) => void) => void,
-    failureOf: (error: Error) => EndpointFailure = (error) => this.failure(error.message)
+    failureOf: (error: Error) => EndpointFailure = (error) => this.#failureBy(error)
   ): Promise<T> {
     return new Promise((resolve, reject) => {
       this.#fail = reject;

@@ -4,6 +4,9 @@
  */
 import * as v from 'valibot';
 
+/** ALPN name of the protocol, by which a server tells it from tunnels on the same port. */
+export const ENROLMENT_ALPN = 'http/1.1';
+
 export const ENROLMENT_PATH = '/v1/enrol';
 
 export interface EnrolmentRequest {

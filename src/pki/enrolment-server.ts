@@ -1,6 +1,6 @@
 /**
- * The door at which new sites enrol: an HTTPS server with one route, `POST /v1/enrol`. Everything
- * that knocks is a stranger, so all that one can take is bounded:
+ * The server where new sites enrol: HTTP over TLS with one route, `POST /v1/enrol`, on a port of its own or on that
+ * of a tunnel listener. Every client is an unauthenticated peer, so all that one can take is bounded:
  *
  * 1. a `ConnectionGate` decides who comes in: by address so many a second, and so many at once, of
  *    whom the slowest of the address that has most make way for others
@@ -8,10 +8,9 @@
  * 3. a body has so many bytes, and the authority is asked about so many at once
  * @module
  */
-import type { IncomingMessage, ServerResponse } from 'node:http';
-import https from 'node:https';
+import http, { type IncomingMessage, type ServerResponse } from 'node:http';
 import net, { type AddressInfo, type Socket } from 'node:net';
-import type { SecureContextOptions } from 'node:tls';
+import tls, { type SecureContextOptions, type TLSSocket } from 'node:tls';
 import { ConnectionGate, type GateLimits, resolveGateLimits } from '../connection-gate.ts';
 import {
   ApiMisuseError,
@@ -24,6 +23,7 @@ import { keyExchangeGroups } from '../key-exchange.ts';
 import type { CertificateAuthority } from './authority.ts';
 import type { IssuedCertificate } from './authority-options.ts';
 import {
+  ENROLMENT_ALPN,
   ENROLMENT_PATH,
   type EnrolmentAnswer,
   type EnrolmentRefusal,
@@ -82,8 +82,11 @@ export interface EnrolmentCounters {
 }
 
 /**
- * Serves enrolment for one CA, under a certificate of identity `cloud` that it has issued to itself.
- * It renews that in time, and when the CA is replaced. `close` waits for redemptions under way.
+ * Serves enrolment for one CA.
+ *
+ * `listen` opens a port of its own, under a certificate of identity `cloud` that the server has issued to itself; it
+ * renews that in time, and when the CA is replaced. `handle` serves a connection of another TLS server instead, for
+ * example of a `TunnelListener` that is told so by `otherProtocols`. `close` waits for redemptions under way.
  */
 export class EnrolmentServer {
   readonly counters: Readonly<EnrolmentCounters>;
@@ -106,12 +109,16 @@ export class EnrolmentServer {
   readonly #timeoutMs: number;
   readonly #onOutcome: (outcome: EnrolmentOutcome) => void;
   readonly #onError: (error: unknown) => void;
-  /** By the far end's address and port. */
+  /** By the addresses and ports of both ends. */
   readonly #connections = new Map<string, Connection>();
   readonly #underWay = new Set<Promise<void>>();
   readonly #certificate: ShownCertificate;
   #redemptions = 0;
-  #open: { readonly door: net.Server; readonly server: https.Server } | undefined;
+  /** It listens on nothing, here or anywhere: it is handed connections whose TLS handshake is done. */
+  readonly #http: http.Server;
+  #open: { readonly door: net.Server; readonly server: tls.Server } | undefined;
+  #isClosed = false;
+  #closing: Promise<void> | undefined;
 
   /** @throws {ApiMisuseError} if a limit is not a positive number. */
   constructor(options: EnrolmentServerOptions) {
@@ -124,6 +131,7 @@ export class EnrolmentServer {
     const { certificateLifetimeMs = 30 * 24 * 3_600_000 } = options;
     this.#onOutcome = options.onOutcome ?? (() => {});
     this.#onError = options.onError ?? (() => {});
+    this.#http = this.#createHttp();
     this.#certificate = new ShownCertificate({
       authority: this.#authority,
       lifetimeMs: positive('certificateLifetimeMs', certificateLifetimeMs),
@@ -132,31 +140,38 @@ export class EnrolmentServer {
     });
   }
 
+  /** Name of the protocol that `handle` serves, as ALPN has it. */
+  static readonly alpn: string = ENROLMENT_ALPN;
+
+  /**
+   * Serves a connection whose TLS handshake another server has done and whose protocol is `EnrolmentServer.alpn`.
+   * That server must show the certificate of the cloud and all that leads from it to the root, the root included:
+   * all that a new site knows is the hash of its key. The limits of this server hold for the connection too; its
+   * deadline begins now. After `close` the connection is destroyed.
+   */
+  handle(socket: TLSSocket): void {
+    if (this.#isClosed) socket.destroy();
+    else if (this.#admit(socket)) this.#http.emit('connection', socket);
+  }
+
   /**
    * Opens the port; 0 takes a free one.
    *
    * @throws {EnvironmentError} if the port is busy or may not be opened.
-   * @throws {ApiMisuseError} if the server listens already.
+   * @throws {ApiMisuseError} if the server listens already, or is closed, also meanwhile.
    */
   async listen(options: { readonly host: string; readonly port: number }): Promise<{
     port: number;
   }> {
     if (this.#open !== undefined) throw new ApiMisuseError('the enrolment server listens already');
-    // It listens on nothing: the door hands it those who may come in, so the others cost no TLS.
-    const server = https.createServer({
-      ...tlsProfile(),
-      handshakeTimeout: this.#timeoutMs,
-      maxHeaderSize: MAX_HEADER_BYTES,
-      keepAlive: false,
-    });
-    server.maxRequestsPerSocket = 1;
-    server.on('tlsClientError', () => this.#counters.handshakeFailures++);
-    server.on('request', (request, response) => void this.#answer(request, response));
-    // No HTTP, or headers without end.
-    server.on('clientError', (_error, socket) => {
-      // What was read with it is still parsed.
-      if (socket.destroyed) return;
-      this.#counters.refused++;
+    this.#checkNotClosed();
+    // It listens on nothing: the TCP server hands it those who may come in, so the others cost no TLS.
+    const server = tls.createServer(
+      { ...tlsProfile(), handshakeTimeout: this.#timeoutMs, ALPNProtocols: [ENROLMENT_ALPN] },
+      (socket) => this.#http.emit('connection', socket)
+    );
+    server.on('tlsClientError', (_error, socket) => {
+      this.#counters.handshakeFailures++;
       socket.destroy();
     });
     const door = net.createServer({ noDelay: true }, (socket) => {
@@ -165,13 +180,17 @@ export class EnrolmentServer {
     this.#open = { door, server };
     try {
       await this.#certificate.open();
+      this.#checkNotClosed();
       await listening(door, options);
-      // Of one connection that could not be accepted.
-      door.on('error', this.#onError);
+      this.#checkNotClosed();
     } catch (error) {
-      await this.close();
+      this.#open = undefined;
+      this.#certificate.close();
+      door.close();
       throw error;
     }
+    // Of one connection that could not be accepted.
+    door.on('error', this.#onError);
     return { port: (door.address() as AddressInfo).port };
   }
 
@@ -181,16 +200,37 @@ export class EnrolmentServer {
   }
 
   /** Closes the port and every connection, after redemptions under way. Safe to call twice. */
-  async close(): Promise<void> {
-    if (this.#open === undefined) return;
-    const { door, server } = this.#open;
-    this.#open = undefined;
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    this.#isClosed = true;
     this.#certificate.close();
-    const closed = new Promise((resolve) => door.close(resolve));
+    const { door } = this.#open ?? {};
+    const closed = door && new Promise((resolve) => door.close(resolve));
     await Promise.allSettled(this.#underWay);
     for (const { socket } of this.#connections.values()) socket.destroy();
     await closed;
-    server.close();
+  }
+
+  #checkNotClosed(): void {
+    if (this.#isClosed) throw new ApiMisuseError('the enrolment server is closed');
+  }
+
+  #createHttp(): http.Server {
+    const server = http.createServer({ maxHeaderSize: MAX_HEADER_BYTES, keepAlive: false });
+    server.maxRequestsPerSocket = 1;
+    server.on('request', (request, response) => void this.#answer(request, response));
+    // What came is no HTTP, or has headers without end.
+    server.on('clientError', (_error, socket) => {
+      // What was read with it is still parsed.
+      if (socket.destroyed) return;
+      this.#counters.refused++;
+      socket.destroy();
+    });
+    return server;
   }
 
   /** Whether the connection may go on; with one deadline for all of it, so no step can be drawn out. */
@@ -331,8 +371,8 @@ interface Connection {
 }
 
 /** The same for a connection and for the TLS socket upon it. */
-function keyOf({ remoteAddress, remotePort }: Socket): string {
-  return `${remoteAddress} ${remotePort}`;
+function keyOf({ remoteAddress, remotePort, localAddress, localPort }: Socket): string {
+  return `${remoteAddress} ${remotePort} ${localAddress} ${localPort}`;
 }
 
 function statusOf(error: unknown): number {
@@ -389,6 +429,8 @@ function listening(
           : `cannot be opened: ${cause.code ?? cause.message}`;
       reject(new EnvironmentError(`${where} ${why}`, { cause }));
     });
+    // It was closed before it listened; the caller sees that.
+    server.once('close', resolve);
     server.listen({ host, port }, resolve);
   });
 }

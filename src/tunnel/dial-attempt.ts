@@ -1,13 +1,17 @@
 /**
- * One attempt of the dialling side to bring up a lane: TCP, TLS, the check of the server's certificate, HELLO, and
- * the wait for WELCOME. Nothing is sent before the certificate is verified.
+ * One attempt of the dialling side to bring up a lane: TCP, CONNECT if there is a proxy, TLS, the check of the
+ * server's certificate, HELLO, and the wait for WELCOME. Nothing is sent to the server before its certificate is
+ * verified.
  * @module
  */
 import { X509Certificate } from 'node:crypto';
+import type { Socket } from 'node:net';
 import { connect, type SecureContext, type TLSSocket } from 'node:tls';
 import { CertificateError } from '../errors.ts';
 import { keyExchangeOf } from '../key-exchange.ts';
 import { formatIdentity, type GatewayIdentity, identityOfCertificate } from '../pki/names.ts';
+import { type ProxyOption, proxyFor } from '../proxy.ts';
+import { connectThrough } from '../proxy-connect.ts';
 import type { Json } from '../store/store.ts';
 import { FrameType } from './frame.ts';
 import { type CloseCause, handshakeOwner, type LaneOptions } from './lane.ts';
@@ -25,6 +29,7 @@ import { type ConnectionInfo, connectionInfo } from './tunnel.ts';
 export interface AttemptOptions {
   readonly host: string;
   readonly port: number;
+  readonly proxy: ProxyOption | undefined;
   readonly context: SecureContext;
   readonly expectedPeer: GatewayIdentity;
   /** Without the group of the key exchange. */
@@ -42,7 +47,9 @@ export interface AttemptOutcome {
 
 export class DialAttempt {
   readonly #options: AttemptOptions;
-  readonly #socket: TLSSocket;
+  /** To the server, or to the proxy as long as that has not answered; undefined if there is neither. */
+  #socket: Socket | undefined;
+  #isProxied = false;
   readonly #cancelTimer: () => void;
   /** Undefined when it is over. */
   #outcome: AttemptOutcome | undefined;
@@ -50,10 +57,44 @@ export class DialAttempt {
   constructor(options: AttemptOptions, outcome: AttemptOutcome) {
     this.#options = options;
     this.#outcome = outcome;
-    const { host, port, context, expectedPeer, timeoutMs } = options;
+    const { timeoutMs } = options;
+    this.#cancelTimer = options.lane.timers.after(timeoutMs, () => {
+      this.#fail(CloseCode.HandshakeTimeout, `no acknowledgement within ${timeoutMs} ms`);
+    });
+    try {
+      this.#connect();
+    } catch (error) {
+      // Nobody is told of the outcome before they have the attempt.
+      process.nextTick(() => this.#failWith(error as Error));
+    }
+  }
+
+  /** @throws {PresenceError} if there is no such proxy, or it cannot be asked for the host. */
+  #connect(): void {
+    const { host, port, proxy: option } = this.#options;
+    const proxy = proxyFor(option, host, port);
+    if (proxy === undefined) {
+      this.#secure({ host, port });
+      return;
+    }
+    this.#isProxied = true;
+    this.#socket = connectThrough(
+      proxy,
+      { host, port },
+      {
+        onOpen: (socket) => {
+          if (this.#outcome !== undefined) this.#secure({ socket });
+        },
+        onFailed: (error) => this.#failWith(error),
+      }
+    );
+  }
+
+  /** Begins TLS: to an endpoint, or over a connection to it that is there. */
+  #secure(transport: { host: string; port: number } | { socket: Socket }): void {
+    const { context, expectedPeer } = this.#options;
     const socket = connect({
-      host,
-      port,
+      ...transport,
       secureContext: context,
       ALPNProtocols: [ALPN_PROTOCOL],
       // No SNI: the peer is known by its identity, and its name is not to be seen on the way.
@@ -63,24 +104,20 @@ export class DialAttempt {
       checkServerIdentity: (_host, { raw }) => serverFault(raw, expectedPeer),
     });
     this.#socket = socket;
-    socket.on('error', (error) => this.#fail(CloseCode.ConnectionLost, error.message));
+    socket.on('error', (error) => this.#failWith(error));
     socket.on('close', () => this.#fail(CloseCode.ConnectionLost, 'the connection was closed'));
-    socket.on('secureConnect', () => this.#onSecure());
-    this.#cancelTimer = options.lane.timers.after(timeoutMs, () => {
-      this.#fail(CloseCode.HandshakeTimeout, `no acknowledgement within ${timeoutMs} ms`);
-    });
+    socket.on('secureConnect', () => this.#onSecure(socket));
   }
 
   /** Ends it; nothing is called any more. */
   cancel(): void {
     this.#finish();
-    this.#socket.destroy();
+    this.#socket?.destroy();
   }
 
   /** TLS is up: who the server is, is read from its certificate again, now that OpenSSL has verified it. */
-  #onSecure(): void {
+  #onSecure(socket: TLSSocket): void {
     if (this.#outcome === undefined) return;
-    const socket = this.#socket;
     const certificate = socket.getPeerX509Certificate();
     if (!socket.authorized || certificate === undefined) {
       this.#fail(CloseCode.Untrusted, 'the certificate of the server is not verified');
@@ -93,14 +130,19 @@ export class DialAttempt {
       this.#fail(CloseCode.WrongIdentity, (error as Error).message);
       return;
     }
-    if (socket.alpnProtocol === ALPN_PROTOCOL)
-      this.#greet(connectionInfo(socket, peer, certificate, keyExchangeOf(socket)));
-    else this.#fail(CloseCode.ProtocolError, `the server does not speak ${ALPN_PROTOCOL}`);
+    if (socket.alpnProtocol !== ALPN_PROTOCOL) {
+      this.#fail(CloseCode.ProtocolError, `the server does not speak ${ALPN_PROTOCOL}`);
+      return;
+    }
+    const { host, port } = this.#options;
+    const proxied = this.#isProxied ? { host, port } : undefined;
+    const info = connectionInfo(socket, peer, certificate, keyExchangeOf(socket), proxied);
+    this.#greet(socket, info);
   }
 
-  #greet(info: ConnectionInfo): void {
+  #greet(socket: TLSSocket, info: ConnectionInfo): void {
     const lane: TlsLane = new TlsLane(
-      this.#socket,
+      socket,
       FrameType.Welcome,
       handshakeOwner({
         onHandshake: (message) => this.#onWelcome(lane, message, info),
@@ -120,13 +162,19 @@ export class DialAttempt {
     return undefined;
   }
 
-  #fail(code: string, reason: string): void {
+  #failWith(error: NodeJS.ErrnoException): void {
+    // An attempt at several addresses of a name has an error without a message.
+    const reason = error.message || String(error.code);
+    this.#fail(CloseCode.ConnectionLost, reason, error.code);
+  }
+
+  #fail(code: string, reason: string, errorCode?: string): void {
     const outcome = this.#finish();
     if (outcome === undefined) return;
-    this.#socket.destroy();
+    this.#socket?.destroy();
     const { host, port } = this.#options;
     const text = `${host} port ${port}: ${printable(reason)}`;
-    outcome.onFailed({ by: 'network', code, reason: text });
+    outcome.onFailed({ by: 'network', code, reason: text, errorCode });
   }
 
   #finish(): AttemptOutcome | undefined {

@@ -7,6 +7,7 @@ import { randomBytes } from 'node:crypto';
 import type { SecureContext } from 'node:tls';
 import { ApiMisuseError, PeerRefusedError } from '../errors.ts';
 import { formatIdentity, type GatewayIdentity } from '../pki/names.ts';
+import { type ProxyOption, proxyFor } from '../proxy.ts';
 import { type BackoffOptions, backoffDelayMs, DEFAULT_BACKOFF } from './backoff.ts';
 import { secureContext, type TunnelCredentials } from './credentials.ts';
 import { type AttemptOutcome, DialAttempt } from './dial-attempt.ts';
@@ -25,19 +26,18 @@ import { Renewal } from './renewal.ts';
 import { SlabPool } from './slab-pool.ts';
 import { systemTimers, type Timers } from './timers.ts';
 import type { TlsLane } from './tls-lane.ts';
-import type { ConnectionInfo, TunnelState } from './tunnel.ts';
-
-export interface TunnelEndpoint {
-  /** Name or address. */
-  readonly host: string;
-  readonly port: number;
-}
+import type { ConnectionInfo, TunnelEndpoint, TunnelState } from './tunnel.ts';
 
 export interface DialOptions extends TunnelCredentials, LaneLimits {
   /** Tried in turn. */
   readonly endpoints: readonly TunnelEndpoint[];
   /** Whom the listening side's certificate must name. Host names are not looked at. */
   readonly expectedPeer: GatewayIdentity;
+  /**
+   * HTTP proxy to connect through, for example `http://user:password@proxy.example.org:3128`, or a function that
+   * names one for each endpoint. Default: none; the environment is read with `proxyFromEnvironment` only.
+   */
+  readonly proxy?: ProxyOption | undefined;
   readonly backoff?: BackoffOptions;
   /** A tunnel that was up so long starts again with the shortest wait, in ms; default 10,000. */
   readonly stableAfterMs?: number;
@@ -93,6 +93,7 @@ export class DialledTunnel extends LaneTunnel {
     const timers = options.timers ?? systemTimers;
     const [first] = options.endpoints;
     if (first === undefined) throw new ApiMisuseError('there is no endpoint to dial');
+    for (const { host, port } of options.endpoints) proxyFor(options.proxy, host, port);
     const { slabBytes, limitUnsent } = options;
     const laneOptions = { ...limits, pool: new SlabPool(slabBytes), timers, limitUnsent };
     super(laneOptions);
@@ -191,10 +192,11 @@ export class DialledTunnel extends LaneTunnel {
     lane: Pick<Hello, 'lane' | 'renews'>,
     outcome: AttemptOutcome
   ): DialAttempt {
-    const { software = 'virtual-presence', handshakeTimeoutMs = 10_000 } = this.#options;
+    const { software = 'virtual-presence', handshakeTimeoutMs = 10_000, proxy } = this.#options;
     const options = {
       host,
       port,
+      proxy,
       context,
       expectedPeer: this.#options.expectedPeer,
       hello: { version: PROTOCOL_VERSION, software, tunnel: this.#tunnelId, ...lane },
@@ -249,11 +251,16 @@ export class DialledTunnel extends LaneTunnel {
     });
   }
 
-  /** To where the first lane has led, whatever the endpoint's name stands for by now. */
+  /**
+   * Dials the address to which the first lane has led, whatever the endpoint's name stands for by now. A proxy is
+   * asked for the endpoint again: it alone knows the address. One that leads elsewhere then brings no lane
+   * (`no-tunnel`), and the tunnel goes on with those that it has.
+   */
   #dialBeside(number: number, context: SecureContext, outcome: AttemptOutcome): void {
-    const { remoteAddress: host, remotePort: port } = this.#info!;
+    const { remoteAddress: host, remotePort: port, proxiedEndpoint } = this.#info!;
+    const endpoint = proxiedEndpoint ?? { host, port };
     const lane = number === 0 ? { lane: 0, renews: true } : { lane: number };
-    const attempt: DialAttempt = this.#dial({ host, port }, context, lane, {
+    const attempt: DialAttempt = this.#dial(endpoint, context, lane, {
       onUp: (...up) => {
         outcome.onUp(...up);
         this.#onDialled(attempt);

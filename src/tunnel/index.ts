@@ -4,10 +4,12 @@
  */
 
 export type { KeyExchangeGroup } from '../key-exchange.ts';
+export { type ProxyChoice, type ProxyOption, proxyFromEnvironment } from '../proxy.ts';
 export { AcceptedTunnel } from './accepted.ts';
 export { type BackoffOptions, backoffDelayMs } from './backoff.ts';
 export type { TunnelCredentials } from './credentials.ts';
-export { DialledTunnel, type DialOptions, type TunnelEndpoint } from './dialer.ts';
+export { DialledTunnel, type DialOptions } from './dialer.ts';
+export { type Failure, type FailureKind, failureOf } from './failure.ts';
 export {
   drainedLimits,
   FRAME_HEADER_LENGTH,
@@ -32,4 +34,10 @@ export { type ListenerEvents, TunnelListener } from './listener.ts';
 export { ALPN_PROTOCOL, CloseCode, type CloseEndpoint, PROTOCOL_VERSION } from './messages.ts';
 export { MtlsTunnel } from './mtls-tunnel.ts';
 export type { Timers } from './timers.ts';
-export type { ConnectionInfo, Tunnel, TunnelEvents, TunnelState } from './tunnel.ts';
+export type {
+  ConnectionInfo,
+  Tunnel,
+  TunnelEndpoint,
+  TunnelEvents,
+  TunnelState,
+} from './tunnel.ts';

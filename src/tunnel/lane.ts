@@ -49,6 +49,12 @@ export function newLaneCounters(): LaneCounters {
 export interface CloseCause extends Close {
   /** Who ended it: this side, the far side by a CLOSE, or neither (the connection broke). */
   readonly by: 'us' | 'peer' | 'network';
+  /**
+   * What the network, OpenSSL or the check of the peer called the fault, for programs: a code of a system error
+   * (`ECONNREFUSED`), of TLS (`CERT_HAS_EXPIRED`, `ERR_SSL_...`) or of an error of this library. It is never sent,
+   * and undefined unless `by` is `network` and there was an error. `failureOf` reads it.
+   */
+  readonly errorCode?: string | undefined;
 }
 
 /** What a lane reports to the tunnel that it serves. */

@@ -3,12 +3,14 @@
  * @module
  */
 import type { X509Certificate } from 'node:crypto';
+import type { TLSSocket } from 'node:tls';
 import type { GateCounters } from '../connection-gate.ts';
+import { ApiMisuseError } from '../errors.ts';
 import type { GatewayIdentity } from '../pki/names.ts';
 import type { TunnelCredentials } from './credentials.ts';
 import type { HandshakeLimits, RefusedConnection } from './handshakes.ts';
 import type { LaneLimits, UnsentLimit } from './lane.ts';
-import type { Close } from './messages.ts';
+import { ALPN_PROTOCOL, type Close } from './messages.ts';
 import type { Timers } from './timers.ts';
 
 /** A peer whose certificate is verified, at the moment when the host decides about it. */
@@ -34,6 +36,14 @@ export interface ListenOptions extends TunnelCredentials, LaneLimits, HandshakeL
    * just before the tunnel is up: what was true then need not be true any more. Default: lets all in.
    */
   readonly authorize?: (candidate: TunnelCandidate) => TunnelRefusal | undefined;
+  /**
+   * What else is served on this port, by its ALPN name; for enrolment that is
+   * `{ [EnrolmentServer.alpn]: (socket) => enrolment.handle(socket) }`. The function gets each connection whose
+   * client has named that protocol, when TLS is done. Nothing is known of the client: it may have no certificate.
+   * Up to there the limits on handshakes hold for it; from there on it is for the function to bound, and `close`
+   * destroys what is left. Default: nothing.
+   */
+  readonly otherProtocols?: Readonly<Record<string, (socket: TLSSocket) => void>> | undefined;
   /** Role that peers must have; default `site`. */
   readonly peerRole?: GatewayIdentity['role'];
   /**
@@ -71,6 +81,8 @@ export interface ListenerCounters {
   accepted: number;
   /** Tunnels whose first lane another one has followed, under a newer certificate. */
   renewed: number;
+  /** Connections that were given to a function of `otherProtocols`. */
+  otherProtocols: number;
   /** Connections cut because `maxHandshakes` were under way. */
   readonly evicted: number;
   /** Connections cut because their address brought more than `maxConnectionRate`. */
@@ -91,6 +103,7 @@ export function newListenerCounters(gate: Readonly<GateCounters>): ListenerCount
   return {
     accepted: 0,
     renewed: 0,
+    otherProtocols: 0,
     get evicted() {
       return gate.evicted;
     },
@@ -103,4 +116,23 @@ export function newListenerCounters(gate: Readonly<GateCounters>): ListenerCount
     controlFloods: 0,
     expired: 0,
   };
+}
+
+/**
+ * Returns the protocols besides that of tunnels, by ALPN name.
+ *
+ * @throws {ApiMisuseError} if a name is not one of 1 to 255 ASCII characters, or is that of tunnels.
+ */
+export function checkOtherProtocols(
+  protocols: NonNullable<ListenOptions['otherProtocols']>
+): ReadonlyMap<string, (socket: TLSSocket) => void> {
+  for (const [name, serve] of Object.entries(protocols)) {
+    const isName = /^[\x21-\x7e]{1,255}$/.test(name) && name !== ALPN_PROTOCOL;
+    if (!isName || typeof serve !== 'function') {
+      throw new ApiMisuseError(
+        `otherProtocols must have ALPN names other than ${ALPN_PROTOCOL} and functions, not ${JSON.stringify(name)}`
+      );
+    }
+  }
+  return new Map(Object.entries(protocols));
 }

@@ -1,6 +1,7 @@
 /**
- * The listening side. A stranger gets no further than OpenSSL: no byte of ours is parsed before the
- * peer's certificate is verified, its identity read from the leaf, and the host has agreed.
+ * The listening side. An unauthenticated peer gets no further than OpenSSL: no byte of ours is parsed before the
+ * peer's certificate is verified, its identity read from the leaf, and the host has agreed. A connection of another
+ * protocol that the host serves on the same port is handed to the host when TLS is done.
  * @module
  */
 import { X509Certificate } from 'node:crypto';
@@ -34,6 +35,7 @@ import {
   resolveLimits,
 } from './lane.ts';
 import {
+  checkOtherProtocols,
   type ListenerCounters,
   type ListenOptions,
   newListenerCounters,
@@ -71,6 +73,9 @@ export class TunnelListener extends EventEmitter<ListenerEvents> {
   readonly #laneOptions: LaneOptions;
   readonly #tcp: Server;
   readonly #tls: TlsServer;
+  readonly #otherProtocols: ReadonlyMap<string, (socket: TLSSocket) => void>;
+  /** Connections of those protocols. */
+  readonly #otherSockets = new Set<TLSSocket>();
   readonly #maxLanes: number;
   readonly #expiryGraceMs: number;
   readonly #tunnels = new Set<AcceptedTunnel>();
@@ -91,6 +96,7 @@ export class TunnelListener extends EventEmitter<ListenerEvents> {
     this.#options = options;
     this.#timers = options.timers ?? systemTimers;
     this.#maxLanes = checkLanes(options.lanes ?? DEFAULT_LANES);
+    this.#otherProtocols = checkOtherProtocols(options.otherProtocols ?? {});
     this.#expiryGraceMs = checkGrace(options.expiryGraceMs ?? DEFAULT_GRACE_MS);
     this.#laneOptions = {
       ...resolveLimits({
@@ -120,7 +126,7 @@ export class TunnelListener extends EventEmitter<ListenerEvents> {
       requestCert: true,
       // `#onSecure` does, with a word to the peer: an edge that was away too long is to know why.
       rejectUnauthorized: false,
-      ALPNProtocols: [ALPN_PROTOCOL],
+      ALPNProtocols: [ALPN_PROTOCOL, ...this.#otherProtocols.keys()],
     });
     this.#tls.on('secureConnection', (socket) => this.#onSecure(socket));
     this.#tls.on('tlsClientError', (error, socket) => this.#handshakes.onTlsError(error, socket));
@@ -193,6 +199,7 @@ export class TunnelListener extends EventEmitter<ListenerEvents> {
   async close(code: string = CloseCode.Shutdown, reason: string = ''): Promise<void> {
     const closed = new Promise<void>((resolve) => this.#tcp.close(() => resolve()));
     this.#handshakes.close({ code: CloseCode.Shutdown, reason: 'the listener is closed' });
+    for (const socket of this.#otherSockets) socket.destroy();
     await Promise.all([...this.#tunnels].map((tunnel) => tunnel.close(code, reason)));
     await closed;
   }
@@ -206,6 +213,11 @@ export class TunnelListener extends EventEmitter<ListenerEvents> {
     const handshake = this.#handshakes.of(socket);
     if (handshake === undefined) {
       socket.destroy();
+      return;
+    }
+    const serveOther = this.#otherProtocols.get(String(socket.alpnProtocol));
+    if (serveOther !== undefined) {
+      this.#handOver(handshake, socket, serveOther);
       return;
     }
     const certificate = socket.getPeerX509Certificate();
@@ -237,6 +249,14 @@ export class TunnelListener extends EventEmitter<ListenerEvents> {
       this.#laneOptions
     );
     handshake.lane = lane;
+  }
+
+  #handOver(handshake: Handshake, socket: TLSSocket, serve: (socket: TLSSocket) => void): void {
+    this.counters.otherProtocols++;
+    this.#handshakes.done(handshake);
+    this.#otherSockets.add(socket);
+    socket.once('close', () => this.#otherSockets.delete(socket));
+    serve(socket);
   }
 
   #distrust(handshake: Handshake, socket: TLSSocket, hasCertificate: boolean): void {

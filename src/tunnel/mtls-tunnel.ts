@@ -13,6 +13,7 @@ export const MtlsTunnel = {
    *
    * @throws {CertificateError} if the credentials are unusable.
    * @throws {ApiMisuseError} if an option is.
+   * @throws {ConfigError} if `proxy` names no proxy that can be used.
    */
   dial(options: DialOptions): DialledTunnel {
     return new DialledTunnel(options);

@@ -94,7 +94,9 @@ export class TlsLane implements Lane {
         if (this.#hear()) this.#onDecoded(decoder.push(piece, this.#onFrame));
       },
     });
-    socket.on('error', (error) => this.#end(lost(printable(error.message))));
+    socket.on('error', (error: NodeJS.ErrnoException) => {
+      this.#end({ ...lost(printable(error.message)), errorCode: error.code });
+    });
     socket.on('end', () => this.#end(lost('the peer ended the connection')));
     this.gone = new Promise((resolve) => {
       socket.on('close', () => {

@@ -13,13 +13,26 @@ import type { FrameType } from './frame.ts';
 import type { CloseCause, LaneCounters } from './lane.ts';
 import type { CloseEndpoint } from './messages.ts';
 
+/** Where a tunnel is dialled. */
+export interface TunnelEndpoint {
+  /** Name or address. */
+  readonly host: string;
+  readonly port: number;
+}
+
 /** `waiting`: until the next attempt to connect. */
 export type TunnelState = 'connecting' | 'up' | 'waiting' | 'closed';
 
 /** About the connection that carries a tunnel. */
 export interface ConnectionInfo {
+  /** The far end of the TCP connection. On the dialling side of a connection through a proxy that is the proxy. */
   readonly remoteAddress: string;
   readonly remotePort: number;
+  /**
+   * The endpoint that the proxy was asked for, as it was dialled: which address that was, only the proxy knows.
+   * Undefined if there is no proxy between, and on the listening side.
+   */
+  readonly proxiedEndpoint: TunnelEndpoint | undefined;
   /** Who the peer is, by its certificate. */
   readonly peer: GatewayIdentity;
   /** The peer's end-entity certificate, verified. */
@@ -140,11 +153,13 @@ export function connectionInfo(
   socket: TLSSocket,
   peer: GatewayIdentity,
   certificate: X509Certificate,
-  keyExchange: KeyExchangeGroup | undefined
+  keyExchange: KeyExchangeGroup | undefined,
+  proxiedEndpoint?: TunnelEndpoint
 ): ConnectionInfo {
   return {
     remoteAddress: socket.remoteAddress ?? '',
     remotePort: socket.remotePort ?? 0,
+    proxiedEndpoint,
     peer,
     certificate,
     cipher: socket.getCipher().name,

@@ -18,6 +18,7 @@ import {
 import {
   CloseCode,
   type ConnectionInfo,
+  type ListenOptions,
   MtlsTunnel,
   type Tunnel,
   type TunnelCredentials,
@@ -40,6 +41,7 @@ type AcceptedTunnel = Tunnel & { readonly info: ConnectionInfo };
 export class LocalWorker implements Worker {
   readonly #host: WorkerHost;
   readonly #openDevice: (options: WorkerOptions) => Promise<PacketDevice>;
+  readonly #otherProtocols: ListenOptions['otherProtocols'];
   readonly #translator = new PacketTranslator();
   readonly #uses = new PresenceUses(() => this.#translator.paths());
   /** By number. */
@@ -53,10 +55,18 @@ export class LocalWorker implements Worker {
   /** Paths that were left when a site went out of the plan, since the last report about unwanted tunnels. */
   #pathsRemoved = 0;
 
-  /** @param openDevice called once, by `open`; the worker closes the device */
-  constructor(host: WorkerHost, openDevice: (options: WorkerOptions) => Promise<PacketDevice>) {
+  /**
+   * @param openDevice called once, by `open`; the worker closes the device
+   * @param otherProtocols what the tunnel port serves besides tunnels
+   */
+  constructor(
+    host: WorkerHost,
+    openDevice: (options: WorkerOptions) => Promise<PacketDevice>,
+    otherProtocols?: ListenOptions['otherProtocols']
+  ) {
     this.#host = host;
     this.#openDevice = openDevice;
+    this.#otherProtocols = otherProtocols;
   }
 
   load(plan: TranslationPlan): void {
@@ -93,6 +103,7 @@ export class LocalWorker implements Worker {
       ...tunnel,
       ...credentials,
       ...limits,
+      otherProtocols: this.#otherProtocols,
       ...(limitUnsent === undefined ? {} : { limitUnsent }),
       authorize: (candidate) => this.#access.refusalOf(candidate, number),
       onRefused: ({ remoteAddress, code, reason, identity, serial }) => {

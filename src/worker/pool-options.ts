@@ -6,7 +6,7 @@ import { availableParallelism } from 'node:os';
 import type { CloudDataPlaneOptions } from '../dataplane/index.ts';
 import type { PacketDevice, TunDeviceOptions } from '../device/index.ts';
 import { ConfigError } from '../errors.ts';
-import type { TunnelCredentials } from '../tunnel/index.ts';
+import type { ListenOptions, TunnelCredentials } from '../tunnel/index.ts';
 import type { AccessRules } from './access.ts';
 import type { ConnectionLimits, HostPort } from './worker.ts';
 
@@ -26,6 +26,8 @@ export interface WorkerPoolOptions {
    * port 0 each worker takes a free port.
    */
   readonly tunnel: HostPort;
+  /** What the tunnel port serves besides tunnels, by ALPN; for one worker alone. */
+  readonly otherProtocols?: ListenOptions['otherProtocols'];
   /** The limits of connections to each worker's port; by default those of `MtlsTunnel.listen`. */
   readonly limits?: ConnectionLimits;
   /** What all workers show, and whom they trust. `setCredentials` tells them of a change. */
@@ -64,6 +66,10 @@ export function resolvePoolOptions(options: WorkerPoolOptions): ResolvedPoolOpti
   if (workers > 1) {
     if (typeof device === 'function') {
       throw new ConfigError('workers', `${workers} need a device of type tun, one for each`);
+    }
+    if (options.otherProtocols !== undefined) {
+      const message = `the port of ${workers} workers serves tunnels alone: let the others have a port of their own`;
+      throw new ConfigError('otherProtocols', message);
     }
     const last = tunnel.port + workers - 1;
     if (tunnel.port !== 0 && last > MAX_PORT) {

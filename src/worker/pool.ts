@@ -95,8 +95,9 @@ export class WorkerPool
       log,
     });
     if (workers === 1) {
-      const { admit } = options;
-      this.#workers = [new LocalWorker(this.#hostOf(0, admit), () => this.#openDevice())];
+      const { admit, otherProtocols } = options;
+      const host = this.#hostOf(0, admit);
+      this.#workers = [new LocalWorker(host, () => this.#openDevice(), otherProtocols)];
       return;
     }
     const program = findWorkerMain(workerMain);

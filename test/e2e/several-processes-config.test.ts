@@ -43,6 +43,14 @@ describe('a cloud gateway’s file', () => {
       },
       /:\d+: enrolment.listen: the tunnels of 2 processes take 7443 to 7444$/,
     ],
+    [
+      {
+        processes: 2,
+        device: TUN,
+        enrolment: { listen: 'shared', endpoints: ['https://127.0.0.1:7443'] },
+      },
+      /: enrolment.listen: the tunnel's port can be shared by one process only, not by 2: give a host and port$/,
+    ],
   ];
   test.each(faults)('with %j is refused', async (change, says) => {
     const config = { ...cloudConfig(), ...change };
