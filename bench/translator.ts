@@ -12,7 +12,7 @@ import { spawnSync } from 'node:child_process';
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { build } from 'tsup';
-import options from '../tsup.config.ts';
+import { options } from '../tsup.config.ts';
 
 const directory = import.meta.dirname;
 // Where Node finds the packages that the built file imports.

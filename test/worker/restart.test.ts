@@ -148,3 +148,28 @@ test('what was used is not known while a process is down, and nothing of it is l
   await vi.waitFor(async () => expect(await opened.presenceUses()).toEqual([use]), 20_000);
   expect(await opened.presenceUses()).toEqual([]);
 });
+
+test.each([
+  ['while it is yet to be started again', 2],
+  ['while it is being started again', 3],
+])('closing %s leaves no process behind', async (_, processes) => {
+  const opened = await open();
+  workerOf(1).end();
+  await vi.waitFor(() => expect(started.length).toBeGreaterThanOrEqual(processes), 20_000);
+  await opened.close();
+  const all = started.length;
+  expect(started.map(({ exitCode }) => exitCode)).toEqual(Array(all).fill(1));
+  await new Promise((resolve) => setImmediate(resolve));
+  expect(started).toHaveLength(all);
+});
+
+test('what a process says when it cannot be opened is said by the pool, with its code', async () => {
+  // Both workers ask for a free port first; port 0 is taken by nobody else.
+  taken.add(0);
+  const fault = await open().catch((error) => error);
+  expect(fault).toMatchObject({
+    code: 'ERR_PRESENCE_ENVIRONMENT',
+    message: `cannot listen on ${HOST}:0: it is in use`,
+  });
+  expect(started.map(({ exitCode }) => exitCode)).toEqual([1, 1]);
+});
