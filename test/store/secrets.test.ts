@@ -207,7 +207,11 @@ describe('the directory of FileSecrets', () => {
     const file = join(newDirectory(), 'file');
     writeFileSync(file, '');
     await expect(FileSecrets.open(file)).rejects.toThrow(`${file} cannot be made: it is a file`);
-    await expect(FileSecrets.open(join(file, 'x'))).rejects.toThrow(EnvironmentError);
+    await expect(FileSecrets.open(join(file, 'x'))).rejects.toThrow(
+      new EnvironmentError(
+        `the state directory ${file}/x cannot be made: a part of the path is a file`
+      )
+    );
     await expect(FileSecrets.open('')).rejects.toThrow(ApiMisuseError);
   });
 
