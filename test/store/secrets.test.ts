@@ -254,7 +254,8 @@ describe('the directory of FileSecrets', () => {
   });
 });
 
-describe('a commit of FileSecrets', () => {
+// Each goes through hundreds of crashes, in directories of their own.
+describe('a commit of FileSecrets', { timeout: 180_000 }, () => {
   const first = { 'a.pem': '1', 'b.pem': '1', 'c.json': '1' };
   const second = { 'a.pem': '22', 'b.pem': '22', d: '22' };
   const third = { 'b.pem': '333', d: '333' };
