@@ -228,9 +228,10 @@ async function readIfThere(path: string): Promise<Uint8Array | undefined> {
 async function isDirectory(path: string): Promise<boolean> {
   try {
     return (await stat(path)).isDirectory();
-  } catch {
+  } catch (error) {
     // It is not there, or a link that leads nowhere, which a rename replaces.
-    return false;
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false;
+    throw error;
   }
 }
 

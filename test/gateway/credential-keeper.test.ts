@@ -311,7 +311,9 @@ describe('CredentialKeeper', () => {
     edge.keeper.close();
   });
 
-  test('renews a thousand edges one after the other when the CA changes, 20 in a second', async () => {
+  test('renews a thousand edges one after the other when the CA changes, 20 in a second', {
+    timeout: 120_000,
+  }, async () => {
     const timers = new FakeTimers();
     const credentials = await newCredentials();
     const certificate = new X509Certificate(credentials.cert);

@@ -207,7 +207,11 @@ describe('the directory of FileSecrets', () => {
     const file = join(newDirectory(), 'file');
     writeFileSync(file, '');
     await expect(FileSecrets.open(file)).rejects.toThrow(`${file} cannot be made: it is a file`);
-    await expect(FileSecrets.open(join(file, 'x'))).rejects.toThrow(EnvironmentError);
+    await expect(FileSecrets.open(join(file, 'x'))).rejects.toThrow(
+      new EnvironmentError(
+        `the state directory ${file}/x cannot be made: a part of the path is a file`
+      )
+    );
     await expect(FileSecrets.open('')).rejects.toThrow(ApiMisuseError);
   });
 
@@ -250,7 +254,8 @@ describe('the directory of FileSecrets', () => {
   });
 });
 
-describe('a commit of FileSecrets', () => {
+// Each goes through hundreds of crashes, in directories of their own.
+describe('a commit of FileSecrets', { timeout: 180_000 }, () => {
   const first = { 'a.pem': '1', 'b.pem': '1', 'c.json': '1' };
   const second = { 'a.pem': '22', 'b.pem': '22', d: '22' };
   const third = { 'b.pem': '333', d: '333' };
