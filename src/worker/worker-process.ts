@@ -54,6 +54,8 @@ export class WorkerProcess implements Worker {
   #child: Child | undefined;
   /** Absent while the worker is down: then it holds nothing, and knows nothing. */
   #remote: Remote<Worker> | undefined;
+  /** A worker that is only opening has carried nothing, and may yet fail to open. */
+  #isOpen = false;
   #startedMs = 0;
   #restarting: Promise<void> = Promise.resolve();
   readonly #closing = new AbortController();
@@ -108,11 +110,13 @@ export class WorkerProcess implements Worker {
 
   /** @throws {EnvironmentError} while the worker is down. */
   async presenceUses(): Promise<readonly PresenceUse[]> {
+    if (!this.#isOpen) this.#isDown();
     return (await this.#ask((worker) => worker.presenceUses())) ?? this.#isDown();
   }
 
   /** @throws {EnvironmentError} while the worker is down. */
   async explain(packet: Uint8Array, realm: string): Promise<Explanation> {
+    if (!this.#isOpen) this.#isDown();
     return (await this.#ask((worker) => worker.explain(packet, realm))) ?? this.#isDown();
   }
 
@@ -138,6 +142,7 @@ export class WorkerProcess implements Worker {
       this.#options.brief(remote);
       const addresses = await remote.open(options);
       this.#tunnel = addresses.tunnel;
+      this.#isOpen = true;
       child.process.once('exit', (code, signal) => {
         if (this.#closing.signal.aborted) return;
         this.#restarting = this.#startAgain(`${signal ?? code}`);
@@ -157,7 +162,10 @@ export class WorkerProcess implements Worker {
     const ended = new Promise<void>((resolve) => {
       const onEnd = (how: string): void => {
         rpc.close(how);
-        if (this.#remote === rpc.remote) this.#remote = undefined;
+        if (this.#remote === rpc.remote) {
+          this.#remote = undefined;
+          this.#isOpen = false;
+        }
         this.#options.onEnd();
         resolve();
       };
