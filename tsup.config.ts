@@ -2,6 +2,7 @@ import { transform } from 'esbuild';
 import type { Options } from 'tsup';
 
 const modules = [
+  'admin',
   'allocator',
   'audit',
   'control',

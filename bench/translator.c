@@ -257,6 +257,7 @@ INLINE enum verdict parse6(struct header *h, uint8_t *ip, uint32_t length) {
 
 INLINE enum verdict check_offload(const uint8_t *vnet, const struct header *h) {
   if (vnet + VNET > h->ip) return MALFORMED;
+  if ((vnet[0] & ~3u) != 0) return MALFORMED; /* flags that no TUN has */
   uint32_t gso = vnet[1] & (uint32_t)~GSO_ECN;
   if (vnet[0] & NEEDS_CSUM) {
     if (h->kind == ICMP) return MALFORMED;

@@ -6,6 +6,7 @@
  * @packageDocumentation
  */
 export { type Family, IpAddress, IpPrefix } from './address.ts';
+export * from './admin/index.ts';
 export * from './allocator/index.ts';
 export * from './audit/index.ts';
 export * from './control/index.ts';

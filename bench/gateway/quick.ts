@@ -135,8 +135,8 @@ async function startPair(directory: string): Promise<Pair> {
   const home = join(directory, 'edge');
   mkdirSync(home, { mode: 0o700 });
   const tokenFile = join(home, 'token');
-  const { enrolmentEndpoints: endpoints, listening } = gateway;
-  writeFileSync(tokenFile, await gateway.authority.createToken({ site: SITE, endpoints }));
+  const { listening } = gateway;
+  writeFileSync(tokenFile, await gateway.createToken({ site: SITE }));
   const edge = await startEdgeGateway({
     config: {
       stateDirectory: home,

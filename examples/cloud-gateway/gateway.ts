@@ -7,6 +7,7 @@ import {
   AdminServer,
   AuditTrail,
   AuthorityKeeper,
+  adminRoutes,
   CLOUD,
   CloseCode,
   ConfigError,
@@ -36,7 +37,6 @@ import { within } from '../program/config-file.ts';
 import type { TunConfig } from '../program/device.ts';
 import { readPassphrase } from '../program/files.ts';
 import { readyLine } from '../program/listening.ts';
-import { adminRoutes } from './admin-routes.ts';
 import { type CloudConfig, checkProcesses } from './config.ts';
 import type { CloudGateway, CloudListening } from './parts.ts';
 
@@ -212,7 +212,7 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
       await revoker.reinstate(site);
       audit.reinstatement(site);
     };
-    const changeCa: CloudGateway['changeCa'] = async (step, { ca, force = false } = {}) => {
+    const rotateCa: CloudGateway['rotateCa'] = async (step, { ca, force = false } = {}) => {
       if (step === 'retire' && !force) {
         const stale = [...tunnels].filter(({ certificate }) => !authority.isCurrent(certificate));
         const sites = stale.map(({ site }) => site).join(', ');
@@ -254,25 +254,62 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
       ...(workers.addresses[0]?.device && { device: workers.addresses[0].device }),
     };
 
+    const endpoints = config.enrolment.endpoints.map((text) =>
+      text.replace(/:0+$/, `:${enrolmentListening.port}`)
+    );
     const gateway: CloudGateway = {
       registry,
       controller,
       authority,
-      control,
       workers,
-      dnsCounters: () => ({ ...resolver.counters, ...dns.counters }),
-      config,
+      workerCount: workers.size,
       listening,
-      enrolmentEndpoints: config.enrolment.endpoints.map((text) =>
-        text.replace(/:0+$/, `:${enrolmentListening.port}`)
-      ),
+      async status() {
+        const names = siteNames(registry);
+        const { verdicts, workers: processes, ...status } = await workers.status(names);
+        return {
+          pid: process.pid,
+          listening,
+          sites: names.map((name) => ({
+            name,
+            process: name === CLOUD ? undefined : workers.holderOf(name),
+            revoked: authority.isSiteRevoked(name),
+            edge: control.status(name),
+            pool: controller.poolStats(name),
+            verdicts: verdicts[name],
+          })),
+          ...status,
+          processes,
+          dns: { ...resolver.counters, ...dns.counters },
+          enrolment: enrolment.counters,
+          renewals: control.renewals,
+          ca: {
+            rollover: authority.rollover,
+            spki: authority.spkiHash,
+            notAfter: trust.caNotAfter,
+            warning: trust.caWarning,
+          },
+          audit: audit.head,
+          warnings: controller.warnings,
+        };
+      },
+      paths: () => workers.paths(),
+      explain: (packet, realm) => workers.explain(packet, realm),
+      async createToken(options) {
+        const token = await authority.createToken({ ...options, endpoints });
+        audit.token(options.site);
+        return token;
+      },
+      async releaseClients(site) {
+        const released = await controller.releaseClients(site);
+        audit.release(site, released);
+        return released;
+      },
+      moveSite: (site, worker) => workers.move(site, worker),
       reload,
-      enrolment,
-      audit,
-      trust,
       revoke,
       reinstate,
-      changeCa,
+      rotateCa,
       close,
     };
     const admin = await AdminServer.listen({

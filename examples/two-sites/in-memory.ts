@@ -102,10 +102,7 @@ export async function runInMemoryScene(report: Report, directory: string): Promi
   await report.step('enrol', 'Both edges enrol with one-time tokens', async () => {
     let used = '';
     for (const site of ['a', 'b'] as const) {
-      const token = await cloud.authority.createToken({
-        site: `site-${site}`,
-        endpoints: cloud.enrolmentEndpoints,
-      });
+      const token = await cloud.createToken({ site: `site-${site}` });
       edges[site] = await startEdge(site, token, `site-${site}`);
       used = token;
       say(await logged(new RegExp(`site-${site}: up to`)));

@@ -3,13 +3,6 @@
  * @module
  */
 export {
-  type AdminHandler,
-  type AdminRequest,
-  AdminServer,
-  type AdminServerOptions,
-  PemText,
-} from './admin-server.ts';
-export {
   ControlClient,
   type ControlClientEvents,
   type ControlClientOptions,

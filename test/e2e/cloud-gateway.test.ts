@@ -86,7 +86,7 @@ describe('a verified edge that has not said HELLO yet', () => {
       'shows a certificate of a CA that is retired meanwhile',
       'untrusted',
       async ({ gateway }) => {
-        for (const step of ['prepare', 'activate', 'retire'] as const) await gateway.changeCa(step);
+        for (const step of ['prepare', 'activate', 'retire'] as const) await gateway.rotateCa(step);
       },
     ],
     [
@@ -124,11 +124,11 @@ test('a CA is not retired under an edge that has not renewed, unless that is for
   const peer = RawPeer.dial(tunnelPort, await certified(gateway, 'site-a'));
   peer.send(FrameType.Hello, HELLO);
   await peer.json(FrameType.Welcome);
-  await gateway.changeCa('prepare');
-  await gateway.changeCa('activate');
-  await expect(gateway.changeCa('retire')).rejects.toThrow(/not renewed yet: site-a/);
+  await gateway.rotateCa('prepare');
+  await gateway.rotateCa('activate');
+  await expect(gateway.rotateCa('retire')).rejects.toThrow(/not renewed yet: site-a/);
   expect(gateway.authority.rollover).toBe('active');
-  await gateway.changeCa('retire', { force: true });
+  await gateway.rotateCa('retire', { force: true });
   expect(await peer.json(FrameType.Close)).toMatchObject({ code: 'untrusted' });
   await vi.waitFor(() =>
     expect(log).toContainEqual(expect.stringMatching(/^site-a: down, untrusted/))

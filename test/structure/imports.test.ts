@@ -64,8 +64,10 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
     'tunnel',
   ],
   gateway: ['control', 'errors', 'pki', 'store', 'tunnel'],
+  admin: ['control', 'errors', 'pki', 'registry', 'schema', 'store', 'translator', 'trust'],
   index: [
     'address',
+    'admin',
     'allocator',
     'audit',
     'control',

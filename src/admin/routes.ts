@@ -8,20 +8,13 @@
  * @module
  */
 import * as v from 'valibot';
-import {
-  type AdminHandler,
-  CLOUD,
-  ConfigError,
-  type Json,
-  NameText,
-  PemText,
-  parseSchema,
-  type RevocationReason,
-  type RevocationScope,
-  type Schema,
-  wholeNumber,
-} from 'virtual-presence';
-import type { CloudGateway } from './parts.ts';
+import { ConfigError } from '../errors.ts';
+import type { RevocationReason, RevocationScope } from '../pki/index.ts';
+import { CLOUD } from '../registry/index.ts';
+import { NameText, parseSchema, type Schema, wholeNumber } from '../schema.ts';
+import type { Json } from '../store/index.ts';
+import { type AdminHandler, PemText } from './admin-server.ts';
+import type { AdminTarget, CaStep } from './target.ts';
 
 const SiteSchema: Schema<{ site: string }> = v.strictObject({ site: NameText });
 const TokenSchema: Schema<{ site: string; lifetimeSeconds?: number | undefined }> = v.strictObject({
@@ -49,7 +42,7 @@ const ScopeSchema: Schema<{
   ),
 });
 const CaSchema: Schema<{
-  step: 'prepare' | 'activate' | 'retire';
+  step: CaStep;
   ca?: { certificatePem: string; privateKeyPem: string } | undefined;
   force?: boolean | undefined;
 }> = v.strictObject({
@@ -79,8 +72,9 @@ const ExplainSchema: Schema<{ site: string; packet: string }> = v.strictObject({
   packet: HexText(65_535),
 }) as Schema<{ site: string; packet: string }>;
 
-export function adminRoutes(gateway: CloudGateway): Record<string, AdminHandler> {
-  const { registry, controller, authority, control, workers } = gateway;
+/** Returns the handlers for an `AdminServer`, by method and path. */
+export function adminRoutes(target: AdminTarget): Record<string, AdminHandler> {
+  const { registry, controller, authority } = target;
 
   /** A site that has an edge gateway. */
   const edgeSite = (body: Json | undefined): string => {
@@ -103,43 +97,12 @@ export function adminRoutes(gateway: CloudGateway): Record<string, AdminHandler>
   };
 
   return {
-    'GET /v1/status': async () => {
-      const names = registry.state.sites.map(({ name }) => name);
-      const { verdicts, workers: processes, ...status } = await workers.status(names);
-      return {
-        pid: process.pid,
-        listening: gateway.listening,
-        sites: names.map((name) => ({
-          name,
-          process: name === CLOUD ? undefined : workers.holderOf(name),
-          revoked: authority.isSiteRevoked(name),
-          edge: control.status(name),
-          pool: controller.poolStats(name),
-          verdicts: verdicts[name],
-        })),
-        ...status,
-        processes,
-        dns: gateway.dnsCounters(),
-        enrolment: gateway.enrolment.counters,
-        renewals: control.renewals,
-        ca: {
-          rollover: authority.rollover,
-          spki: authority.spkiHash,
-          notAfter: gateway.trust.caNotAfter,
-          warning: gateway.trust.caWarning,
-        },
-        audit: gateway.audit.head,
-        warnings: controller.warnings,
-      };
-    },
+    'GET /v1/status': () => target.status(),
     'GET /v1/presences': () => controller.presences(),
     'DELETE /v1/presences': async ({ body }) => {
-      const site = edgeSite(body);
-      const released = await controller.releaseClients(site);
-      gateway.audit.release(site, released);
-      return { released };
+      return { released: await target.releaseClients(edgeSite(body)) };
     },
-    'GET /v1/paths': () => workers.paths(),
+    'GET /v1/paths': () => target.paths(),
     'GET /v1/desired': () => registry.state,
     'GET /v1/whois': ({ query }) => {
       const site = query.get('site') ?? '';
@@ -155,7 +118,7 @@ export function adminRoutes(gateway: CloudGateway): Record<string, AdminHandler>
       if (registry.site(site) === undefined) {
         throw new ConfigError('site', `"${site}" is not a site`);
       }
-      const explanation = await workers.explain(Buffer.from(packet, 'hex'), site);
+      const explanation = await target.explain(Buffer.from(packet, 'hex'), site);
       const result = explanation.packet;
       if (result === undefined) return { ...explanation };
       return { ...explanation, packet: Buffer.from(result).toString('hex') };
@@ -164,31 +127,26 @@ export function adminRoutes(gateway: CloudGateway): Record<string, AdminHandler>
     'GET /v1/ca': () => new PemText(authority.trustBundlePem),
     'POST /v1/ca': async ({ body }) => {
       const { step, ...options } = parseSchema(CaSchema, body);
-      await gateway.changeCa(step, options);
+      await target.rotateCa(step, options);
       return { rollover: authority.rollover };
     },
     'POST /v1/tokens': async ({ body }) => {
       const { site, lifetimeSeconds } = parseSchema(TokenSchema, body);
-      const token = await authority.createToken({
-        site: edgeSite({ site }),
-        endpoints: gateway.enrolmentEndpoints,
-        ...(lifetimeSeconds === undefined ? {} : { lifetimeMs: lifetimeSeconds * 1000 }),
-      });
-      gateway.audit.token(site);
-      return { token };
+      const lifetime = lifetimeSeconds === undefined ? {} : { lifetimeMs: lifetimeSeconds * 1000 };
+      return { token: await target.createToken({ site: edgeSite({ site }), ...lifetime }) };
     },
     'POST /v1/exposures': ({ body }) => registry.expose(body, 'admin'),
     'DELETE /v1/exposures': ({ body }) =>
       registry.unexpose(parseSchema(ExposureKeySchema, body), 'admin'),
-    'POST /v1/revocations': ({ body }) => gateway.revoke(...scopeOf(body)),
-    'DELETE /v1/revocations': ({ body }) => gateway.reinstate(edgeSite(body)),
+    'POST /v1/revocations': ({ body }) => target.revoke(...scopeOf(body)),
+    'DELETE /v1/revocations': ({ body }) => target.reinstate(edgeSite(body)),
     'POST /v1/moves': async ({ body }) => {
       const { site, process: to } = parseSchema(MoveSchema, body);
-      if (to >= workers.size) {
-        throw new ConfigError('process', `there are ${workers.size}, numbered from 0`);
+      if (to >= target.workerCount) {
+        throw new ConfigError('process', `there are ${target.workerCount}, numbered from 0`);
       }
-      await workers.move(edgeSite({ site }), to);
+      await target.moveSite(edgeSite({ site }), to);
     },
-    'POST /v1/reload': () => gateway.reload(),
+    'POST /v1/reload': () => target.reload(),
   };
 }

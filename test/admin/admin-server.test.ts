@@ -6,7 +6,7 @@ import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { type AdminHandler, AdminServer } from '../../src/control/index.ts';
+import { type AdminHandler, AdminServer } from '../../src/admin/index.ts';
 import { ConfigError, EnvironmentError } from '../../src/errors.ts';
 
 let directory: string;

@@ -1,0 +1,13 @@
+/**
+ * The local interface for operators and their scripts.
+ * @module
+ */
+export {
+  type AdminHandler,
+  type AdminRequest,
+  AdminServer,
+  type AdminServerOptions,
+  PemText,
+} from './admin-server.ts';
+export { adminRoutes } from './routes.ts';
+export type { AdminTarget, CaStep, CaStepOptions, SiteTokenOptions } from './target.ts';
