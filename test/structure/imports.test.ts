@@ -146,6 +146,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
     'node:util',
     'node:worker_threads',
   ],
+  admin: ['node:fs', 'node:http', 'node:net', 'node:path', 'valibot'],
   worker: [
     'eventemitter3',
     'node:child_process',
@@ -159,15 +160,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   ],
   gateway: ['eventemitter3', 'node:crypto', 'valibot'],
   tunnel: ['eventemitter3', 'node:crypto', 'node:net', 'node:stream', 'node:tls', 'valibot'],
-  control: [
-    'eventemitter3',
-    'node:crypto',
-    'node:fs',
-    'node:http',
-    'node:net',
-    'valibot',
-    'node:path',
-  ],
+  control: ['eventemitter3', 'node:crypto', 'valibot'],
 };
 
 /** Rooms whose names the index does not have: who needs them imports the entry point of the room. */
