@@ -12,6 +12,7 @@
  */
 import { connect, isIPv6, type Socket } from 'node:net';
 import { ApiMisuseError, ProxyError, type ProxyFault } from './errors.ts';
+import type { HostPort } from './host-port.ts';
 import type { HttpProxy } from './proxy.ts';
 
 /** One of the two is called, once, unless the socket is destroyed before. */
@@ -28,7 +29,7 @@ export interface ProxyOutcome {
  */
 export function connectThrough(
   proxy: HttpProxy,
-  endpoint: { readonly host: string; readonly port: number },
+  endpoint: HostPort,
   outcome: ProxyOutcome
 ): Socket {
   const { host, port, authorization } = proxy;
@@ -133,10 +134,7 @@ function refusalOf(
     : ['refused', `it refuses the endpoint (status ${status})`];
 }
 
-function requestOf(
-  endpoint: { readonly host: string; readonly port: number },
-  authorization: string | undefined
-): string {
+function requestOf(endpoint: HostPort, authorization: string | undefined): string {
   const { host } = endpoint;
   // Anything else could end the line.
   if (!/^[0-9A-Za-z._~:-]+$/.test(host)) {
@@ -148,7 +146,7 @@ function requestOf(
   return `CONNECT ${target} HTTP/1.1\r\n${fields.join('\r\n')}\r\n\r\n`;
 }
 
-function authority({ host, port }: { readonly host: string; readonly port: number }): string {
+function authority({ host, port }: HostPort): string {
   return isIPv6(host) ? `[${host}]:${port}` : `${host}:${port}`;
 }
 

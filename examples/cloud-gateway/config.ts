@@ -3,16 +3,17 @@
  * @module
  */
 import * as v from 'valibot';
-import { ConfigError, DomainText, type KeyType, type Schema, wholeNumber } from 'virtual-presence';
+import {
+  ConfigError,
+  DomainText,
+  type HostPort,
+  type KeyType,
+  type Schema,
+  wholeNumber,
+} from 'virtual-presence';
 import { type ConnectionLimits, workerCount } from 'virtual-presence/worker';
 import { type DeviceConfig, DeviceSchema } from '../program/device.ts';
-import {
-  type DnsConfig,
-  DnsSchema,
-  type HostPort,
-  ListenSchema,
-  PathSchema,
-} from '../program/fields.ts';
+import { type DnsConfig, DnsSchema, ListenSchema, PathSchema } from '../program/fields.ts';
 
 export interface CloudConfig {
   readonly trustDomain: string;

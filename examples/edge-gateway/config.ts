@@ -3,15 +3,14 @@
  * @module
  */
 import * as v from 'valibot';
-import { type ProxyOption, proxyFromEnvironment, type Schema } from 'virtual-presence';
-import { type DeviceConfig, DeviceSchema } from '../program/device.ts';
 import {
-  type DnsConfig,
-  DnsSchema,
   type HostPort,
-  HostPortSchema,
-  PathSchema,
-} from '../program/fields.ts';
+  type ProxyOption,
+  proxyFromEnvironment,
+  type Schema,
+} from 'virtual-presence';
+import { type DeviceConfig, DeviceSchema } from '../program/device.ts';
+import { type DnsConfig, DnsSchema, HostPortSchema, PathSchema } from '../program/fields.ts';
 
 export interface EdgeConfig {
   readonly stateDirectory: string;

@@ -5,6 +5,7 @@
 import { isIP } from 'node:net';
 import * as v from 'valibot';
 import {
+  type HostPort,
   openTun,
   type PacketDevice,
   PrefixText,
@@ -12,7 +13,7 @@ import {
   SocketDevice,
   wholeNumber,
 } from 'virtual-presence';
-import { AddressPortSchema, type HostPort, ListenAddressSchema, PathSchema } from './fields.ts';
+import { AddressPortSchema, ListenAddressSchema, PathSchema } from './fields.ts';
 import { log } from './run.ts';
 
 export interface TunConfig {

@@ -4,12 +4,7 @@
  */
 import { isIP } from 'node:net';
 import * as v from 'valibot';
-import type { ForwardRule, ResponseRateOptions, Schema } from 'virtual-presence';
-
-export interface HostPort {
-  readonly host: string;
-  readonly port: number;
-}
+import type { ForwardRule, HostPort, ResponseRateOptions, Schema } from 'virtual-presence';
 
 /** Where to connect: `192.0.2.1:7443`, `[2001:db8::1]:7443` or `gateway.example.org:7443`. */
 export const HostPortSchema: Schema<HostPort> = hostPort(1);

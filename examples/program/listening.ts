@@ -3,8 +3,7 @@
  * that says that a gateway is ready ends with it as JSON, for programs that start gateways.
  * @module
  */
-import { type PacketDevice, SocketDevice } from 'virtual-presence';
-import type { HostPort } from './fields.ts';
+import { type HostPort, type PacketDevice, SocketDevice } from 'virtual-presence';
 
 /** What both gateways listen at. */
 export interface Listening {

@@ -19,6 +19,7 @@ import {
   EnvironmentError,
   StoreError,
 } from '../errors.ts';
+import type { HostPort } from '../host-port.ts';
 import { keyExchangeGroups } from '../key-exchange.ts';
 import type { CertificateAuthority } from './authority.ts';
 import type { IssuedCertificate } from './authority-options.ts';
@@ -160,7 +161,7 @@ export class EnrolmentServer {
    * @throws {EnvironmentError} if the port is busy or may not be opened.
    * @throws {ApiMisuseError} if the server listens already, or is closed, also meanwhile.
    */
-  async listen(options: { readonly host: string; readonly port: number }): Promise<{
+  async listen(options: HostPort): Promise<{
     port: number;
   }> {
     if (this.#open !== undefined) throw new ApiMisuseError('the enrolment server listens already');
@@ -416,10 +417,7 @@ function send(response: ServerResponse, status: number, body: object): Promise<v
   });
 }
 
-function listening(
-  server: net.Server,
-  { host, port }: { readonly host: string; readonly port: number }
-): Promise<void> {
+function listening(server: net.Server, { host, port }: HostPort): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', (cause: NodeJS.ErrnoException) => {
       const where = `port ${port} on ${host}`;

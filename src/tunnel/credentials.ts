@@ -9,10 +9,7 @@ import { keyExchangeGroups } from '../key-exchange.ts';
 import type { Credentials } from '../pki/credentials.ts';
 import { fastestCiphers } from './ciphers.ts';
 
-/** `Credentials` by its earlier name. */
-export type TunnelCredentials = Credentials;
-
-export function tlsProfile({ key, cert, ca }: TunnelCredentials): SecureContextOptions {
+export function tlsProfile({ key, cert, ca }: Credentials): SecureContextOptions {
   return {
     key,
     cert,
@@ -28,7 +25,7 @@ export function tlsProfile({ key, cert, ca }: TunnelCredentials): SecureContextO
 }
 
 /** @throws {CertificateError} if the texts are no PEM, or key and certificate do not match. */
-export function secureContext(credentials: TunnelCredentials): SecureContext {
+export function secureContext(credentials: Credentials): SecureContext {
   try {
     return createSecureContext(tlsProfile(credentials));
   } catch (error) {

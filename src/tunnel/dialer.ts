@@ -6,10 +6,12 @@
 import { randomBytes } from 'node:crypto';
 import type { SecureContext } from 'node:tls';
 import { ApiMisuseError, PeerRefusedError } from '../errors.ts';
+import type { HostPort } from '../host-port.ts';
+import type { Credentials } from '../pki/credentials.ts';
 import { formatIdentity, type GatewayIdentity } from '../pki/names.ts';
 import { type ProxyOption, proxyFor } from '../proxy.ts';
 import { type BackoffOptions, backoffDelayMs, DEFAULT_BACKOFF } from './backoff.ts';
-import { secureContext, type TunnelCredentials } from './credentials.ts';
+import { secureContext } from './credentials.ts';
 import { type AttemptOutcome, DialAttempt } from './dial-attempt.ts';
 import {
   type CloseCause,
@@ -26,11 +28,11 @@ import { Renewal } from './renewal.ts';
 import { SlabPool } from './slab-pool.ts';
 import { systemTimers, type Timers } from './timers.ts';
 import type { TlsLane } from './tls-lane.ts';
-import type { ConnectionInfo, TunnelEndpoint, TunnelState } from './tunnel.ts';
+import type { ConnectionInfo, TunnelState } from './tunnel.ts';
 
-export interface DialOptions extends TunnelCredentials, LaneLimits {
+export interface DialOptions extends Credentials, LaneLimits {
   /** Tried in turn. */
-  readonly endpoints: readonly TunnelEndpoint[];
+  readonly endpoints: readonly HostPort[];
   /** Whom the listening side's certificate must name. Host names are not looked at. */
   readonly expectedPeer: GatewayIdentity;
   /**
@@ -71,7 +73,7 @@ export class DialledTunnel extends LaneTunnel {
   /** Those of `renew` that are not done yet. */
   #renewals: Promise<unknown> = Promise.resolve();
   #renewal: Renewal | undefined;
-  #endpoint: TunnelEndpoint;
+  #endpoint: HostPort;
   #endpointIndex = 0;
   /** How often in a row the peer has said that the site is elsewhere. */
   #moves = 0;
@@ -130,7 +132,7 @@ export class DialledTunnel extends LaneTunnel {
    * @throws {PeerRefusedError} if the peer does not want a lane under them.
    * @throws {EnvironmentError} if a lane cannot be had.
    */
-  renew(credentials: TunnelCredentials): Promise<void> {
+  renew(credentials: Credentials): Promise<void> {
     const renewal = this.#renewals.then(() => this.#renew(secureContext(credentials)));
     this.#renewals = renewal.catch(() => {});
     return renewal;
@@ -187,7 +189,7 @@ export class DialledTunnel extends LaneTunnel {
   }
 
   #dial(
-    { host, port }: TunnelEndpoint,
+    { host, port }: HostPort,
     context: SecureContext,
     lane: Pick<Hello, 'lane' | 'renews'>,
     outcome: AttemptOutcome

@@ -3,11 +3,12 @@
  * @module
  */
 
+export type { HostPort } from '../host-port.ts';
 export type { KeyExchangeGroup } from '../key-exchange.ts';
+export type { Credentials } from '../pki/credentials.ts';
 export { type ProxyChoice, type ProxyOption, proxyFromEnvironment } from '../proxy.ts';
 export { AcceptedTunnel } from './accepted.ts';
 export { type BackoffOptions, backoffDelayMs } from './backoff.ts';
-export type { TunnelCredentials } from './credentials.ts';
 export { DialledTunnel, type DialOptions } from './dialer.ts';
 export { type Failure, type FailureKind, failureOf } from './failure.ts';
 export {
@@ -37,7 +38,6 @@ export type { Timers } from './timers.ts';
 export type {
   ConnectionInfo,
   Tunnel,
-  TunnelEndpoint,
   TunnelEvents,
   TunnelState,
 } from './tunnel.ts';

@@ -6,8 +6,8 @@ import type { X509Certificate } from 'node:crypto';
 import type { TLSSocket } from 'node:tls';
 import type { GateCounters } from '../connection-gate.ts';
 import { ApiMisuseError } from '../errors.ts';
+import type { Credentials } from '../pki/credentials.ts';
 import type { GatewayIdentity } from '../pki/names.ts';
-import type { TunnelCredentials } from './credentials.ts';
 import type { HandshakeLimits, RefusedConnection } from './handshakes.ts';
 import type { LaneLimits, UnsentLimit } from './lane.ts';
 import { ALPN_PROTOCOL, type Close } from './messages.ts';
@@ -26,7 +26,7 @@ export interface TunnelCandidate {
  */
 export type TunnelRefusal = Close;
 
-export interface ListenOptions extends TunnelCredentials, LaneLimits, HandshakeLimits {
+export interface ListenOptions extends Credentials, LaneLimits, HandshakeLimits {
   /** Address to listen on; default all. */
   readonly host?: string;
   /** 0: any free one, see `TunnelListener.port`. */

@@ -18,11 +18,12 @@ import {
 } from 'node:tls';
 import { EventEmitter } from 'eventemitter3';
 import { EnvironmentError } from '../errors.ts';
+import type { Credentials } from '../pki/credentials.ts';
 import { formatIdentity, type GatewayIdentity, identityOfCertificate } from '../pki/names.ts';
 import { checkRate, RateLimit } from '../rate-limit.ts';
 import type { Json } from '../store/store.ts';
 import { AcceptedTunnel } from './accepted.ts';
-import { secureContext, type TunnelCredentials, tlsProfile } from './credentials.ts';
+import { secureContext, tlsProfile } from './credentials.ts';
 import { checkGrace, DEFAULT_GRACE_MS } from './expiry.ts';
 import { FrameType } from './frame.ts';
 import { type Handshake, Handshakes } from './handshakes.ts';
@@ -172,7 +173,7 @@ export class TunnelListener extends EventEmitter<ListenerEvents> {
    *
    * @throws {CertificateError} if they are unusable; those before are kept then.
    */
-  updateCredentials(credentials: TunnelCredentials): void {
+  updateCredentials(credentials: Credentials): void {
     secureContext(credentials);
     this.#tls.setSecureContext(tlsProfile(credentials));
   }

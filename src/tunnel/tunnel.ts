@@ -6,19 +6,13 @@ import type { X509Certificate } from 'node:crypto';
 import type { TLSSocket } from 'node:tls';
 import type { EventEmitter } from 'eventemitter3';
 import type { PeerRefusedError } from '../errors.ts';
+import type { HostPort } from '../host-port.ts';
 import type { KeyExchangeGroup } from '../key-exchange.ts';
 import type { GatewayIdentity } from '../pki/names.ts';
 import type { Json } from '../store/store.ts';
 import type { FrameType } from './frame.ts';
 import type { CloseCause, LaneCounters } from './lane.ts';
 import type { CloseEndpoint } from './messages.ts';
-
-/** Where a tunnel is dialled. */
-export interface TunnelEndpoint {
-  /** Name or address. */
-  readonly host: string;
-  readonly port: number;
-}
 
 /** `waiting`: until the next attempt to connect. */
 export type TunnelState = 'connecting' | 'up' | 'waiting' | 'closed';
@@ -32,7 +26,7 @@ export interface ConnectionInfo {
    * The endpoint that the proxy was asked for, as it was dialled: which address that was, only the proxy knows.
    * Undefined if there is no proxy between, and on the listening side.
    */
-  readonly proxiedEndpoint: TunnelEndpoint | undefined;
+  readonly proxiedEndpoint: HostPort | undefined;
   /** Who the peer is, by its certificate. */
   readonly peer: GatewayIdentity;
   /** The peer's end-entity certificate, verified. */
@@ -154,7 +148,7 @@ export function connectionInfo(
   peer: GatewayIdentity,
   certificate: X509Certificate,
   keyExchange: KeyExchangeGroup | undefined,
-  proxiedEndpoint?: TunnelEndpoint
+  proxiedEndpoint?: HostPort
 ): ConnectionInfo {
   return {
     remoteAddress: socket.remoteAddress ?? '',

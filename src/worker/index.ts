@@ -3,6 +3,7 @@
  * own.
  * @module
  */
+export type { HostPort } from '../host-port.ts';
 export type { AccessRules, AccessTable } from './access.ts';
 export { LocalWorker } from './local-worker.ts';
 export { WorkerPool, type WorkerPoolEvents, type WorkerPoolStatus } from './pool.ts';
@@ -10,7 +11,6 @@ export { WORKER_POOL_DEFAULTS, type WorkerPoolOptions, workerCount } from './poo
 export type { SiteTunnel, SiteTunnelEvents } from './site-tunnel.ts';
 export type {
   ConnectionLimits,
-  HostPort,
   RefusedPeer,
   TerminationReport,
   TunnelClose,

@@ -18,10 +18,10 @@ import {
 import {
   CloseCode,
   type ConnectionInfo,
+  type Credentials,
   type ListenOptions,
   MtlsTunnel,
   type Tunnel,
-  type TunnelCredentials,
   type TunnelListener,
 } from '../tunnel/index.ts';
 import { Access, type AccessTable } from './access.ts';
@@ -48,7 +48,7 @@ export class LocalWorker implements Worker {
   readonly #tunnels = new Map<number, AcceptedTunnel>();
   #lastTunnel = 0;
   #access: Access = new Access(NOBODY);
-  #credentials: TunnelCredentials | undefined;
+  #credentials: Credentials | undefined;
   #device: PacketDevice | undefined;
   #dataPlane: CloudDataPlane | undefined;
   #listener: TunnelListener | undefined;
@@ -81,7 +81,7 @@ export class LocalWorker implements Worker {
     this.#access = new Access(table);
   }
 
-  setCredentials(credentials: TunnelCredentials): void {
+  setCredentials(credentials: Credentials): void {
     this.#credentials = credentials;
     this.#listener?.updateCredentials(credentials);
   }

@@ -6,9 +6,10 @@ import { availableParallelism } from 'node:os';
 import type { CloudDataPlaneOptions } from '../dataplane/index.ts';
 import type { PacketDevice, TunDeviceOptions } from '../device/index.ts';
 import { ConfigError } from '../errors.ts';
-import type { ListenOptions, TunnelCredentials } from '../tunnel/index.ts';
+import type { HostPort } from '../host-port.ts';
+import type { Credentials, ListenOptions } from '../tunnel/index.ts';
 import type { AccessRules } from './access.ts';
-import type { ConnectionLimits, HostPort } from './worker.ts';
+import type { ConnectionLimits } from './worker.ts';
 
 export interface WorkerPoolOptions {
   /**
@@ -31,7 +32,7 @@ export interface WorkerPoolOptions {
   /** The limits of connections to each worker's port; by default those of `MtlsTunnel.listen`. */
   readonly limits?: ConnectionLimits;
   /** What all workers show, and whom they trust. `setCredentials` tells them of a change. */
-  readonly credentials: () => TunnelCredentials;
+  readonly credentials: () => Credentials;
   /** Who may come up, as that is now. `refreshAccess` tells the workers of a change. */
   readonly access: () => AccessRules;
   /** Gives a client a presence; `PresenceController.admit` is one. */

@@ -16,9 +16,10 @@ import {
 } from '../device/index.ts';
 import { lackOfLan, lanOf, TUN_DEFAULT_MTU } from '../device/open-tun.ts';
 import { ConfigError } from '../errors.ts';
+import type { HostPort } from '../host-port.ts';
 import { CLOUD } from '../registry/index.ts';
 import type { Explanation, PathStatus, Presence, TranslationPlan } from '../translator/index.ts';
-import { CloseCode, type TunnelCredentials } from '../tunnel/index.ts';
+import { CloseCode, type Credentials } from '../tunnel/index.ts';
 import { type AccessTable, redirect } from './access.ts';
 import { KernelRoutes } from './kernel-routes.ts';
 import { LocalWorker } from './local-worker.ts';
@@ -30,7 +31,6 @@ import {
 } from './pool-options.ts';
 import { type SiteTunnel, SiteTunnels } from './site-tunnel.ts';
 import type {
-  HostPort,
   RefusedPeer,
   TerminationReport,
   TunnelClose,
@@ -192,7 +192,7 @@ export class WorkerPool
   }
 
   /** All workers show another certificate, and trust others, from the next connection on. */
-  setCredentials(credentials: TunnelCredentials): void {
+  setCredentials(credentials: Credentials): void {
     for (const worker of this.#workers) worker.setCredentials(credentials);
   }
 

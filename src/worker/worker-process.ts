@@ -8,13 +8,13 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { PresenceUse } from '../control/index.ts';
 import { EnvironmentError } from '../errors.ts';
+import type { HostPort } from '../host-port.ts';
 import type { Json } from '../store/index.ts';
 import type { Explanation, PathStatus, Presence, TranslationPlan } from '../translator/index.ts';
-import type { TunnelCredentials } from '../tunnel/index.ts';
+import type { Credentials } from '../tunnel/index.ts';
 import type { AccessTable } from './access.ts';
 import { type Remote, Rpc } from './rpc.ts';
 import {
-  type HostPort,
   type TerminationReport,
   type TunnelClose,
   type TunnelFilter,
@@ -76,7 +76,7 @@ export class WorkerProcess implements Worker {
     this.#remote?.setAccess(table);
   }
 
-  setCredentials(credentials: TunnelCredentials): void {
+  setCredentials(credentials: Credentials): void {
     this.#remote?.setCredentials(credentials);
   }
 

@@ -6,14 +6,10 @@
  */
 import type { PlanTarget, PresenceUse } from '../control/index.ts';
 import type { CloudDataPlaneOptions } from '../dataplane/index.ts';
+import type { HostPort } from '../host-port.ts';
 import type { Json } from '../store/index.ts';
 import type { Explanation, PathStatus, VerdictCounters } from '../translator/index.ts';
-import type {
-  ConnectionInfo,
-  ListenOptions,
-  TunnelCredentials,
-  TunnelRefusal,
-} from '../tunnel/index.ts';
+import type { ConnectionInfo, Credentials, ListenOptions, TunnelRefusal } from '../tunnel/index.ts';
 import type { AccessTable } from './access.ts';
 import type { Notifications } from './rpc.ts';
 
@@ -32,7 +28,7 @@ export interface Worker extends PlanTarget {
   /** Who may come up from the next handshake on. */
   setAccess(table: AccessTable): void;
   /** The worker shows another certificate, and trusts others, from the next connection on. */
-  setCredentials(credentials: TunnelCredentials): void;
+  setCredentials(credentials: Credentials): void;
   /**
    * Sends a message to the edge. Resolves with whether the tunnel has taken it; a tunnel that is not up takes none.
    *
@@ -85,12 +81,6 @@ export const HOST_NOTIFICATIONS: Notifications<WorkerHost> = {
   onRefused: true,
   log: true,
 };
-
-/** A host and a port. `host` is an IP address or a host name, without brackets. */
-export interface HostPort {
-  readonly host: string;
-  readonly port: number;
-}
 
 /** The limits of connections to a tunnel port that a host may set; `ListenOptions` says what they are. */
 export type ConnectionLimits = Pick<

@@ -12,7 +12,7 @@ import {
   generateGatewayKey,
   MemoryDevice,
 } from '../../src/index.ts';
-import { FrameType, type TunnelCredentials } from '../../src/tunnel/index.ts';
+import { type Credentials, FrameType } from '../../src/tunnel/index.ts';
 import { Access } from '../../src/worker/access.ts';
 import { HELLO, RawPeer } from '../tunnel/raw-peer.ts';
 import { admin, desired, REALM, Workspace } from './gateway-process.ts';
@@ -65,7 +65,7 @@ async function start(file: unknown = desired(), home = workspace.newDirectory())
   return Object.assign(scene, { gateway, log, tunnelPort: gateway.listening.tunnels[0]!.port });
 }
 
-async function certified({ authority }: CloudGateway, site: string): Promise<TunnelCredentials> {
+async function certified({ authority }: CloudGateway, site: string): Promise<Credentials> {
   const { trustDomain, certificatePem: ca } = authority;
   const { privateKeyPem: key } = generateGatewayKey();
   const identity: GatewayIdentity = { trustDomain, role: 'site', site };

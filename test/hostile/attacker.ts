@@ -4,13 +4,13 @@
  */
 import { connect as connectTcp, type Socket } from 'node:net';
 import type { ConnectionOptions } from 'node:tls';
-import { CloseCode, FrameType, type TunnelCredentials } from '../../src/tunnel/index.ts';
+import { CloseCode, type Credentials, FrameType } from '../../src/tunnel/index.ts';
 import { frameBytes, HELLO, RawPeer } from '../tunnel/raw-peer.ts';
 
 /** Connects, and says nothing yet. */
 export function knock(
   port: number,
-  credentials: Partial<TunnelCredentials>,
+  credentials: Partial<Credentials>,
   options: ConnectionOptions = {}
 ): RawPeer {
   const peer = RawPeer.dial(port, credentials, { localAddress: ATTACKER, ...options } as object);
@@ -21,7 +21,7 @@ export function knock(
 /** Connects and has a tunnel; as soon as it may, if its site has had too many of late. */
 export async function intrude(
   port: number,
-  credentials: TunnelCredentials,
+  credentials: Credentials,
   hello: object = HELLO,
   options: ConnectionOptions = {}
 ): Promise<RawPeer> {

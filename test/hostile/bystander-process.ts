@@ -6,7 +6,7 @@
  */
 import { once } from 'node:events';
 import { enrol } from '../../src/pki/index.ts';
-import { type DialledTunnel, MtlsTunnel, type TunnelCredentials } from '../../src/tunnel/index.ts';
+import { type Credentials, type DialledTunnel, MtlsTunnel } from '../../src/tunnel/index.ts';
 import { CloudHosts } from './cloud-hosts.ts';
 import { readDatagram, writeDatagram } from './datagram.ts';
 import { BUS, CLIENT, TRUST_DOMAIN } from './plan.ts';
@@ -15,7 +15,7 @@ import { Traffic, type TrafficReport } from './traffic.ts';
 const [path, port] = process.argv.slice(2);
 const hosts = await CloudHosts.open(path!);
 const traffic = new Traffic((number) => sendRequest(CLIENT, REQUEST_PORT, number));
-let credentials: TunnelCredentials;
+let credentials: Credentials;
 let tunnel: DialledTunnel;
 /** Where the service is, in site-b. */
 let service: string;

@@ -9,7 +9,7 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { FrameType, type TunnelCredentials } from '../../src/tunnel/index.ts';
+import { type Credentials, FrameType } from '../../src/tunnel/index.ts';
 import { HELLO } from '../tunnel/raw-peer.ts';
 import { answerOf, ended, intrude, knock, leave } from './attacker.ts';
 import {
@@ -41,12 +41,12 @@ afterAll(async () => {
 });
 
 /** A good one of site-a, but for what is said. */
-const forged = (but: readonly string[], leaf: Leaf = {}, signer = ca): TunnelCredentials =>
+const forged = (but: readonly string[], leaf: Leaf = {}, signer = ca): Credentials =>
   credentialsOf(forge.leaf(signer, { extensions: [...USES_OF_SITE, ...but], ...leaf }), ca.cert);
 const good = [CLIENT_AUTH, subjectAltName(nameOf('site-a'))];
 
 /** Comes with them, says HELLO, and is told why not. */
-async function turnedAway(credentials: Partial<TunnelCredentials>): Promise<string | undefined> {
+async function turnedAway(credentials: Partial<Credentials>): Promise<string | undefined> {
   const peer = knock(scene.ports.tunnel, credentials);
   peer.send(FrameType.Hello, HELLO);
   const why = await ended(peer);
@@ -59,101 +59,98 @@ describe('a certificate', () => {
   });
 
   const AGO = (days: number): Date => new Date(Date.now() - days * 86_400_000);
-  const wrong: readonly [what: string, counter: string, make: () => Partial<TunnelCredentials>][] =
+  const wrong: readonly [what: string, counter: string, make: () => Partial<Credentials>][] = [
+    ['that is missing', 'failed.no-certificate', () => ({ ca: ca.cert })],
     [
-      ['that is missing', 'failed.no-certificate', () => ({ ca: ca.cert })],
-      [
-        'for servers only',
-        'failed.INVALID_PURPOSE',
-        () => forged(['extendedKeyUsage = serverAuth', good[1]!]),
-      ],
-      ['for no use that it names', 'refused.wrong-identity', () => forged([good[1]!])],
-      [
-        'whose name is a DNS name',
-        'refused.wrong-identity',
-        () => forged([CLIENT_AUTH, subjectAltName('DNS:site-a.openstack.test')]),
-      ],
-      [
-        'of another trust domain',
-        'refused.wrong-identity',
-        () => forged([CLIENT_AUTH, subjectAltName(nameOf('site-a', 'example.org'))]),
-      ],
-      [
-        'of a cloud gateway',
-        'refused.wrong-identity',
-        () => forged([CLIENT_AUTH, subjectAltName('URI:spiffe://openstack.test/cloud')]),
-      ],
-      [
-        'with two names',
-        'refused.wrong-identity',
-        () => forged([CLIENT_AUTH, subjectAltName(nameOf('site-a'), nameOf('site-b'))]),
-      ],
-      [
-        'with a name that has two in it',
-        'refused.wrong-identity',
-        () =>
-          forged([
-            CLIENT_AUTH,
-            'subjectAltName = @names',
-            '[names]',
-            `URI.1 = "spiffe://openstack.test/site/site-a\\, URI:spiffe://openstack.test/site/site-b"`,
-          ]),
-      ],
-      [
-        'whose subject is the name',
-        'refused.wrong-identity',
-        () => forged([CLIENT_AUTH], { subject: '/CN=site-a' }),
-      ],
-      [
-        'of a site that there is not',
-        'refused.unknown-site',
-        () => forged([CLIENT_AUTH, subjectAltName(nameOf('site-x'))]),
-      ],
-      ['of before', 'failed.CERT_HAS_EXPIRED', () => forged(good, { from: AGO(40), to: AGO(10) })],
-      ['of later', 'failed.CERT_NOT_YET_VALID', () => forged(good, { from: AGO(-1), to: AGO(-9) })],
-      [
-        'of a CA that is not known',
-        'failed.UNABLE_TO_VERIFY_LEAF_SIGNATURE',
-        () => forged(good, {}, forge.root('/CN=another CA')),
-      ],
-      [
-        'of a chain of its own, with the names of ours',
-        'failed.SELF_SIGNED_CERT_IN_CHAIN',
-        () => {
-          const root = forge.root(
-            `/CN=${new X509Certificate(ca.cert).subject.replace(/^CN=/, '')}`
-          );
-          const leaf = forge.leaf(root, { extensions: [...USES_OF_SITE, ...good] });
-          return credentialsOf(leaf, ca.cert, root);
-        },
-      ],
-      [
-        'that signs itself',
-        'failed.DEPTH_ZERO_SELF_SIGNED_CERT',
-        () => credentialsOf(forge.root('/CN=site-a', ...good), ca.cert),
-      ],
-      [
-        'signed by that of a site',
-        'failed.(INVALID_CA|UNSPECIFIED)',
-        () => {
-          const { key, cert } = scene.siteA as { key: string; cert: string };
-          const name = subjectAltName(nameOf('site-b'));
-          const leaf = forge.leaf(
-            { key, cert },
-            { extensions: [...USES_OF_SITE, CLIENT_AUTH, name] }
-          );
-          return credentialsOf(leaf, ca.cert, { key, cert });
-        },
-      ],
-      [
-        'whose key the peer has not',
-        'failed.ERR_SSL_(BAD_SIGNATURE|PROVIDER_SIGNATURE_FAILURE)',
-        () => {
-          const { key, cert } = forged([CLIENT_AUTH, subjectAltName(nameOf('site-b'))]);
-          return { key: keyWithPublicHalfOf(forge.newKey(), key as string), cert, ca: ca.cert };
-        },
-      ],
-    ];
+      'for servers only',
+      'failed.INVALID_PURPOSE',
+      () => forged(['extendedKeyUsage = serverAuth', good[1]!]),
+    ],
+    ['for no use that it names', 'refused.wrong-identity', () => forged([good[1]!])],
+    [
+      'whose name is a DNS name',
+      'refused.wrong-identity',
+      () => forged([CLIENT_AUTH, subjectAltName('DNS:site-a.openstack.test')]),
+    ],
+    [
+      'of another trust domain',
+      'refused.wrong-identity',
+      () => forged([CLIENT_AUTH, subjectAltName(nameOf('site-a', 'example.org'))]),
+    ],
+    [
+      'of a cloud gateway',
+      'refused.wrong-identity',
+      () => forged([CLIENT_AUTH, subjectAltName('URI:spiffe://openstack.test/cloud')]),
+    ],
+    [
+      'with two names',
+      'refused.wrong-identity',
+      () => forged([CLIENT_AUTH, subjectAltName(nameOf('site-a'), nameOf('site-b'))]),
+    ],
+    [
+      'with a name that has two in it',
+      'refused.wrong-identity',
+      () =>
+        forged([
+          CLIENT_AUTH,
+          'subjectAltName = @names',
+          '[names]',
+          `URI.1 = "spiffe://openstack.test/site/site-a\\, URI:spiffe://openstack.test/site/site-b"`,
+        ]),
+    ],
+    [
+      'whose subject is the name',
+      'refused.wrong-identity',
+      () => forged([CLIENT_AUTH], { subject: '/CN=site-a' }),
+    ],
+    [
+      'of a site that there is not',
+      'refused.unknown-site',
+      () => forged([CLIENT_AUTH, subjectAltName(nameOf('site-x'))]),
+    ],
+    ['of before', 'failed.CERT_HAS_EXPIRED', () => forged(good, { from: AGO(40), to: AGO(10) })],
+    ['of later', 'failed.CERT_NOT_YET_VALID', () => forged(good, { from: AGO(-1), to: AGO(-9) })],
+    [
+      'of a CA that is not known',
+      'failed.UNABLE_TO_VERIFY_LEAF_SIGNATURE',
+      () => forged(good, {}, forge.root('/CN=another CA')),
+    ],
+    [
+      'of a chain of its own, with the names of ours',
+      'failed.SELF_SIGNED_CERT_IN_CHAIN',
+      () => {
+        const root = forge.root(`/CN=${new X509Certificate(ca.cert).subject.replace(/^CN=/, '')}`);
+        const leaf = forge.leaf(root, { extensions: [...USES_OF_SITE, ...good] });
+        return credentialsOf(leaf, ca.cert, root);
+      },
+    ],
+    [
+      'that signs itself',
+      'failed.DEPTH_ZERO_SELF_SIGNED_CERT',
+      () => credentialsOf(forge.root('/CN=site-a', ...good), ca.cert),
+    ],
+    [
+      'signed by that of a site',
+      'failed.(INVALID_CA|UNSPECIFIED)',
+      () => {
+        const { key, cert } = scene.siteA as { key: string; cert: string };
+        const name = subjectAltName(nameOf('site-b'));
+        const leaf = forge.leaf(
+          { key, cert },
+          { extensions: [...USES_OF_SITE, CLIENT_AUTH, name] }
+        );
+        return credentialsOf(leaf, ca.cert, { key, cert });
+      },
+    ],
+    [
+      'whose key the peer has not',
+      'failed.ERR_SSL_(BAD_SIGNATURE|PROVIDER_SIGNATURE_FAILURE)',
+      () => {
+        const { key, cert } = forged([CLIENT_AUTH, subjectAltName(nameOf('site-b'))]);
+        return { key: keyWithPublicHalfOf(forge.newKey(), key as string), cert, ca: ca.cert };
+      },
+    ],
+  ];
 
   test.each(wrong)('%s is refused, and counted as %s', async (what, counter, make) => {
     const credentials = make();
@@ -174,7 +171,7 @@ describe('a revocation', () => {
     const { status, body } = await scene.ask('POST', '/v1/revocations', scope);
     expect(status, JSON.stringify(body)).toBe(200);
   };
-  const refused = async (what: string, credentials: TunnelCredentials): Promise<void> => {
+  const refused = async (what: string, credentials: Credentials): Promise<void> => {
     const outcome = await scene.attack(what, async () => {
       expect(await turnedAway(credentials)).toBe('revoked');
     });

@@ -8,7 +8,7 @@ import { createPrivateKey, generateKeyPairSync } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { TunnelCredentials } from '../../src/tunnel/index.ts';
+import type { Credentials } from '../../src/tunnel/index.ts';
 
 export interface Signer {
   readonly cert: string;
@@ -140,9 +140,9 @@ export function keyWithPublicHalfOf(key: string, certificateKey: string): string
 
 export function credentialsOf(
   { key, cert }: Signer,
-  ca: TunnelCredentials['ca'],
+  ca: Credentials['ca'],
   ...chain: Signer[]
-): TunnelCredentials {
+): Credentials {
   return { key, cert: [cert, ...chain.map((each) => each.cert)].join(''), ca };
 }
 

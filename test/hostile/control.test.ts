@@ -3,15 +3,15 @@
  */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createSigningRequest, generateGatewayKey } from '../../src/pki/index.ts';
-import { FrameType, type TunnelCredentials } from '../../src/tunnel/index.ts';
+import { type Credentials, FrameType } from '../../src/tunnel/index.ts';
 import { frameBytes, type RawPeer } from '../tunnel/raw-peer.ts';
 import { ended, intrude, leave, pour, settled } from './attacker.ts';
 import { FULL, type Outcome, Scene } from './scene.ts';
 
 let scene: Scene;
 /** Who attacks here; site-a has its connections for the honest edge afterwards. */
-let siteF: TunnelCredentials;
-let siteG: TunnelCredentials;
+let siteF: Credentials;
+let siteG: Credentials;
 
 beforeAll(async () => {
   scene = await Scene.open();

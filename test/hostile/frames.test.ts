@@ -2,7 +2,7 @@
  * Packets and frames that an honest edge would never send, in a tunnel of site-a.
  */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { FrameType, type TunnelCredentials } from '../../src/tunnel/index.ts';
+import { type Credentials, FrameType } from '../../src/tunnel/index.ts';
 import {
   echoPacket,
   framed,
@@ -150,8 +150,8 @@ describe('packets', () => {
 });
 
 describe('frames', () => {
-  let siteF: TunnelCredentials;
-  let siteG: TunnelCredentials;
+  let siteF: Credentials;
+  let siteG: Credentials;
   beforeAll(async () => {
     siteF = await scene.enrol('site-f');
     siteG = await scene.enrol('site-g');

@@ -6,7 +6,7 @@ import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { connect as connectTls } from 'node:tls';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { FrameType, type TunnelCredentials } from '../../src/tunnel/index.ts';
+import { type Credentials, FrameType } from '../../src/tunnel/index.ts';
 import { HELLO, type RawPeer } from '../tunnel/raw-peer.ts';
 import { answerOf, ended, halfOpen, intrude, knock, leave } from './attacker.ts';
 import { FULL, type Outcome, Scene } from './scene.ts';
@@ -196,9 +196,9 @@ describe('holders of a good certificate', () => {
     expect(outcome.differences).toMatchObject({ 'listener.refused.no-tunnel': 2 });
   });
 
-  let others: TunnelCredentials | undefined;
+  let others: Credentials | undefined;
   /** Of site-d: site-a has used up what it may have by now. */
-  async function other(): Promise<TunnelCredentials> {
+  async function other(): Promise<Credentials> {
     others ??= await scene.enrol('site-d');
     return others;
   }

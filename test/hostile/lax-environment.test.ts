@@ -10,7 +10,7 @@ import { createServer, type TLSSocket } from 'node:tls';
 import { fileURLToPath } from 'node:url';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { formatToken, randomSecret, randomTokenId } from '../../src/pki/token.ts';
-import { ALPN_PROTOCOL, FrameType, type TunnelCredentials } from '../../src/tunnel/index.ts';
+import { ALPN_PROTOCOL, type Credentials, FrameType } from '../../src/tunnel/index.ts';
 import { CLOUD, site, TestCa } from '../tunnel/certificates.ts';
 import { frameBytes, WELCOME } from '../tunnel/raw-peer.ts';
 
@@ -18,7 +18,7 @@ import { frameBytes, WELCOME } from '../tunnel/raw-peer.ts';
 const TRUST = { type: 'trust', caPem: 'of the impostor' };
 
 let ca: TestCa;
-let siteA: TunnelCredentials;
+let siteA: Credentials;
 
 beforeAll(async () => {
   ca = await TestCa.create();
@@ -35,7 +35,7 @@ interface Outcome {
 
 /** Starts a gateway before a server that shows this certificate, and whatever it sends answers by `answer`. */
 async function before(
-  { key, cert }: Pick<TunnelCredentials, 'key' | 'cert'>,
+  { key, cert }: Pick<Credentials, 'key' | 'cert'>,
   answer: (socket: TLSSocket) => void,
   argumentsFor: (port: number) => readonly string[]
 ): Promise<Outcome> {
@@ -82,14 +82,14 @@ async function before(
 }
 
 /** A certificate of another CA, and that CA behind it. */
-async function foreign(trustDomain: string): Promise<Pick<TunnelCredentials, 'key' | 'cert'>> {
+async function foreign(trustDomain: string): Promise<Pick<Credentials, 'key' | 'cert'>> {
   const other = await TestCa.create(Date.now, trustDomain);
   const { key, cert } = await other.issue({ trustDomain, role: 'cloud' });
   return { key, cert: `${cert}\n${other.authority.certificatePem}` };
 }
 
 describe('a gateway that dials', () => {
-  const dial = (credentials: Pick<TunnelCredentials, 'key' | 'cert'>): Promise<Outcome> =>
+  const dial = (credentials: Pick<Credentials, 'key' | 'cert'>): Promise<Outcome> =>
     before(
       credentials,
       (socket) => {
@@ -109,7 +109,7 @@ describe('a gateway that dials', () => {
     expect(received).toContain('"software"');
   });
 
-  test.each<[string, string, () => Promise<Pick<TunnelCredentials, 'key' | 'cert'>>]>([
+  test.each<[string, string, () => Promise<Pick<Credentials, 'key' | 'cert'>>]>([
     ['another CA', 'self-signed certificate', () => foreign('example.org')],
     ['another CA and trust domain', 'self-signed certificate', () => foreign('evil.test')],
     ['another CA, without it', 'unable to verify', async () => leafOf(await foreign('evil.test'))],
@@ -124,7 +124,7 @@ describe('a gateway that dials', () => {
 
 describe('a site that enrols', () => {
   const secret = randomSecret();
-  const enrol = (credentials: Pick<TunnelCredentials, 'key' | 'cert'>): Promise<Outcome> =>
+  const enrol = (credentials: Pick<Credentials, 'key' | 'cert'>): Promise<Outcome> =>
     before(
       credentials,
       (socket) => socket.once('data', () => socket.end('HTTP/1.1 500 no\r\n\r\n')),
@@ -151,7 +151,7 @@ describe('a site that enrols', () => {
     expect(received).toContain(secret);
   });
 
-  test.each<[string, number, () => Promise<Pick<TunnelCredentials, 'key' | 'cert'>>]>([
+  test.each<[string, number, () => Promise<Pick<Credentials, 'key' | 'cert'>>]>([
     ['of another CA', 1, () => foreign('example.org')],
     [
       'of another CA, with a copy of the one that the token pins',
@@ -177,7 +177,7 @@ describe('a site that enrols', () => {
   });
 });
 
-function leafOf({ key, cert }: Pick<TunnelCredentials, 'key' | 'cert'>): typeof siteA {
+function leafOf({ key, cert }: Pick<Credentials, 'key' | 'cert'>): typeof siteA {
   const [leaf] = String(cert).split(/(?<=-----END CERTIFICATE-----)/);
   return { key, cert: leaf!, ca: '' };
 }

@@ -3,7 +3,7 @@
  * @module
  */
 import { CLOUD } from '../../src/registry/index.ts';
-import { type DialledTunnel, MtlsTunnel, type TunnelCredentials } from '../../src/tunnel/index.ts';
+import { type Credentials, type DialledTunnel, MtlsTunnel } from '../../src/tunnel/index.ts';
 import { framed, udpPacket, VNET } from '../oracle/packets.ts';
 import { type Cloud, HOST, SERVICE, siteName, TRUST_DOMAIN } from './revocation-scene.ts';
 
@@ -50,7 +50,7 @@ export class Site {
   readonly name: string;
   readonly up: Count = new Count();
   readonly down: Count = new Count();
-  credentials!: TunnelCredentials;
+  credentials!: Credentials;
   tunnel!: DialledTunnel;
   /** While it is cut off: the first packet to its host that may not arrive any more. */
   cutAt: number | undefined;
@@ -74,7 +74,7 @@ export class Site {
   }
 
   /** Resolves when the tunnel is up; from then on the site is not cut off any more. */
-  connect(credentials: TunnelCredentials): Promise<void> {
+  connect(credentials: Credentials): Promise<void> {
     this.credentials = credentials;
     this.tunnel = dial(this.#cloud, credentials);
     this.tunnel.onPacket = (buffer, _, end) => this.#onPacket(buffer.readUInt32BE(end - 4));
@@ -119,7 +119,7 @@ export class Site {
 }
 
 /** A tunnel to the cloud as an honest edge dials it. */
-export function dial(cloud: Cloud, credentials: TunnelCredentials): DialledTunnel {
+export function dial(cloud: Cloud, credentials: Credentials): DialledTunnel {
   return MtlsTunnel.dial({
     endpoints: [{ host: '127.0.0.1', port: cloud.listener.port }],
     ...credentials,

@@ -29,8 +29,8 @@ import { Revoker } from '../../src/trust/index.ts';
 import {
   type AcceptedTunnel,
   CloseCode,
+  type Credentials,
   MtlsTunnel,
-  type TunnelCredentials,
   type TunnelListener,
 } from '../../src/tunnel/index.ts';
 
@@ -172,7 +172,7 @@ export class Cloud extends EventEmitter<{ tunnel: [AcceptedTunnel] }> {
   }
 
   /** A new certificate for a new key of the site, by a new token. */
-  async enrol(site: string): Promise<TunnelCredentials> {
+  async enrol(site: string): Promise<Credentials> {
     const endpoints = ['https://192.0.2.1:7444'];
     const token = await this.authority.createToken({ site, endpoints });
     const { id: tokenId, secret } = parseToken(token);
@@ -196,7 +196,7 @@ export class Cloud extends EventEmitter<{ tunnel: [AcceptedTunnel] }> {
   }
 }
 
-async function issueToCloud(authority: CertificateAuthority): Promise<TunnelCredentials> {
+async function issueToCloud(authority: CertificateAuthority): Promise<Credentials> {
   const { privateKeyPem: key } = generateGatewayKey();
   const identity = { trustDomain: TRUST_DOMAIN, role: 'cloud' } as const;
   const { certificatePem: cert } = await authority.issue(createSigningRequest(key), identity);

@@ -9,7 +9,7 @@ import { generateCa, type RevocationScope } from '../../src/pki/index.ts';
 import { spkiHashOf } from '../../src/pki/keys.ts';
 import { FileStore, MemoryStore } from '../../src/store/index.ts';
 import type { RevocationReceipt } from '../../src/trust/index.ts';
-import { type AcceptedTunnel, FrameType, type TunnelCredentials } from '../../src/tunnel/index.ts';
+import { type AcceptedTunnel, type Credentials, FrameType } from '../../src/tunnel/index.ts';
 import { eventually, Workspace } from '../e2e/gateway-process.ts';
 import { HELLO, RawPeer } from '../tunnel/raw-peer.ts';
 import { packetFrame } from './attacker.ts';
@@ -25,7 +25,7 @@ const WARM = 40;
 const KINDS = ['site', 'serial', 'spki'] as const;
 type Kind = (typeof KINDS)[number];
 
-function scopeOf(kind: Kind, site: string, { cert }: TunnelCredentials): RevocationScope {
+function scopeOf(kind: Kind, site: string, { cert }: Credentials): RevocationScope {
   const certificate = new X509Certificate(String(cert));
   if (kind === 'site') return { site };
   if (kind === 'serial') return { serial: certificate.serialNumber };
@@ -33,7 +33,7 @@ function scopeOf(kind: Kind, site: string, { cert }: TunnelCredentials): Revocat
 }
 
 /** The code with which the cloud refuses who comes with these credentials. */
-async function refusalOf(cloud: Cloud, credentials: TunnelCredentials): Promise<string> {
+async function refusalOf(cloud: Cloud, credentials: Credentials): Promise<string> {
   const tunnel = dial(cloud, credentials);
   try {
     return await new Promise((resolve) => {

@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import { expect } from 'vitest';
 import type { CloudListening } from '../../examples/cloud-gateway/parts.ts';
 import { enrol } from '../../src/pki/index.ts';
-import { type DialledTunnel, MtlsTunnel, type TunnelCredentials } from '../../src/tunnel/index.ts';
+import { type Credentials, type DialledTunnel, MtlsTunnel } from '../../src/tunnel/index.ts';
 import {
   type AdminAnswer,
   admin,
@@ -92,7 +92,7 @@ export class Scene {
   readonly home: string;
   readonly bystander: Bystander;
   /** What the attacker holds. */
-  readonly siteA: TunnelCredentials;
+  readonly siteA: Credentials;
   readonly #gateway: GatewayProcess;
   readonly #workspace: Workspace;
   /** The gateway's file, without its desired state. */
@@ -105,7 +105,7 @@ export class Scene {
     ports: Ports,
     gateway: GatewayProcess,
     bystander: Bystander,
-    siteA: TunnelCredentials,
+    siteA: Credentials,
     config: Readonly<Record<string, unknown>>
   ) {
     this.#workspace = workspace;
@@ -153,7 +153,7 @@ export class Scene {
     return tokenFor(this.home, site);
   }
 
-  async enrol(site: string): Promise<TunnelCredentials> {
+  async enrol(site: string): Promise<Credentials> {
     return enrolled(await this.token(site));
   }
 
@@ -216,7 +216,7 @@ export class Scene {
   }
 
   /** An edge that is honest comes up and is served. */
-  async honest(credentials: TunnelCredentials = this.siteA, site = 'site-a'): Promise<void> {
+  async honest(credentials: Credentials = this.siteA, site = 'site-a'): Promise<void> {
     const tunnel = this.dial(credentials);
     try {
       await within(UP_DEADLINE_MS, 'up again', once(tunnel as never, 'up'));
@@ -227,7 +227,7 @@ export class Scene {
     }
   }
 
-  dial(credentials: TunnelCredentials): DialledTunnel {
+  dial(credentials: Credentials): DialledTunnel {
     return MtlsTunnel.dial({
       endpoints: [{ host: '127.0.0.1', port: this.ports.tunnel }],
       expectedPeer: { trustDomain: TRUST_DOMAIN, role: 'cloud' },
@@ -264,7 +264,7 @@ async function tokenFor(home: string, site: string): Promise<string> {
   return body.token;
 }
 
-async function enrolled(token: string): Promise<TunnelCredentials> {
+async function enrolled(token: string): Promise<Credentials> {
   const { key, cert, ca } = await enrol(token);
   return { key, cert, ca };
 }

@@ -17,7 +17,7 @@ import {
 } from '../../src/pki/index.ts';
 import { formatToken } from '../../src/pki/token.ts';
 import { FileStore } from '../../src/store/index.ts';
-import type { TunnelCredentials } from '../../src/tunnel/index.ts';
+import type { Credentials } from '../../src/tunnel/index.ts';
 import { Workspace } from '../e2e/gateway-process.ts';
 import { dial } from './numbered-traffic.ts';
 import { Cloud, desired, siteName, TRUST_DOMAIN } from './revocation-scene.ts';
@@ -26,7 +26,7 @@ const DAY_MS = 86_400_000;
 const [THIEF, HONEST] = [siteName(0), siteName(1)];
 
 /** `up`, or the code with which the cloud refuses who comes with these credentials. */
-async function comesUp(cloud: Cloud, credentials: TunnelCredentials): Promise<string> {
+async function comesUp(cloud: Cloud, credentials: Credentials): Promise<string> {
   const tunnel = dial(cloud, credentials);
   try {
     return await new Promise((resolve) => {
@@ -58,9 +58,9 @@ describe.each([
   const workspace = new Workspace();
   const ca = generateCa({ trustDomain: TRUST_DOMAIN });
   const opened: (() => unknown)[] = [];
-  let stolen: TunnelCredentials;
-  let ofKey: TunnelCredentials;
-  let honest: TunnelCredentials;
+  let stolen: Credentials;
+  let ofKey: Credentials;
+  let honest: Credentials;
   let usedToken: string;
   let unusedToken: string;
   let cloud: Cloud;

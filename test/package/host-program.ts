@@ -8,12 +8,12 @@ import { readFileSync } from 'node:fs';
 import {
   CertificateAuthority,
   CloseCode,
+  type Credentials,
   createSigningRequest,
   type GatewayIdentity,
   generateGatewayKey,
   MemoryStore,
   MtlsTunnel,
-  type TunnelCredentials,
 } from 'virtual-presence';
 import { type SiteTunnel, WorkerPool } from 'virtual-presence/worker';
 
@@ -30,7 +30,7 @@ async function main(): Promise<void> {
     trustDomain: TRUST_DOMAIN,
     store: new MemoryStore(),
   });
-  const credentialsOf = async (identity: GatewayIdentity): Promise<TunnelCredentials> => {
+  const credentialsOf = async (identity: GatewayIdentity): Promise<Credentials> => {
     const { privateKeyPem: key } = generateGatewayKey();
     const { certificatePem: cert } = await authority.issue(createSigningRequest(key), identity);
     return { key, cert, ca: authority.trustBundlePem };

@@ -14,7 +14,7 @@ import {
   generateGatewayKey,
 } from '../../src/pki/index.ts';
 import { MemoryStore } from '../../src/store/index.ts';
-import type { TunnelCredentials } from '../../src/tunnel/index.ts';
+import type { Credentials } from '../../src/tunnel/index.ts';
 
 export const CLOUD: GatewayIdentity = { trustDomain: 'example.org', role: 'cloud' };
 
@@ -35,7 +35,7 @@ export class TestCa {
     return new TestCa(await CertificateAuthority.create({ trustDomain, store, now }));
   }
 
-  async issue(identity: GatewayIdentity, lifetimeMs?: number): Promise<TunnelCredentials> {
+  async issue(identity: GatewayIdentity, lifetimeMs?: number): Promise<Credentials> {
     const { privateKeyPem } = generateGatewayKey();
     const issued = await this.authority.issue(
       createSigningRequest(privateKeyPem),
@@ -50,7 +50,7 @@ export class TestCa {
   }
 
   /** A certificate of the same CA key, issued 40 days ago for 30. */
-  async issueExpired(identity: GatewayIdentity): Promise<TunnelCredentials> {
+  async issueExpired(identity: GatewayIdentity): Promise<Credentials> {
     const authority = await CertificateAuthority.load({
       trustDomain: this.authority.trustDomain,
       store: new MemoryStore(),
@@ -62,7 +62,7 @@ export class TestCa {
   }
 
   /** A certificate that the authority would not issue, with the extensions given to openssl. */
-  forge(extensions: string): TunnelCredentials {
+  forge(extensions: string): Credentials {
     const directory = mkdtempSync(join(tmpdir(), 'forge-'));
     const file = (name: string): string => join(directory, name);
     try {

@@ -5,9 +5,9 @@ import { ApiMisuseError } from '../../src/errors.ts';
 import {
   type AcceptedTunnel,
   CloseCode,
+  type Credentials,
   type DialledTunnel,
   type ListenOptions,
-  type TunnelCredentials,
   type TunnelListener,
 } from '../../src/tunnel/index.ts';
 import { site } from './certificates.ts';
@@ -19,13 +19,13 @@ setUpTunnels();
 const MINUTE_MS = 60_000;
 const HOUR_MS = 60 * MINUTE_MS;
 
-function endOf({ cert }: TunnelCredentials): number {
+function endOf({ cert }: Credentials): number {
   return Date.parse(new X509Certificate(cert).validTo);
 }
 
 /** A tunnel whose listening side has clocks of the test. */
 async function clocked(
-  credentials: TunnelCredentials,
+  credentials: Credentials,
   options: Partial<ListenOptions> = {}
 ): Promise<{
   dialled: DialledTunnel;

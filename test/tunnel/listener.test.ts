@@ -5,10 +5,10 @@ import { ApiMisuseError, CertificateError, EnvironmentError } from '../../src/er
 import {
   type AcceptedTunnel,
   CloseCode,
+  type Credentials,
   FrameType,
   type ListenOptions,
   MtlsTunnel,
-  type TunnelCredentials,
   type TunnelListener,
 } from '../../src/tunnel/index.ts';
 import { CLOUD, hasOpenssl, site, TestCa } from './certificates.ts';
@@ -16,8 +16,8 @@ import { FakeTimers } from './fake-timers.ts';
 import { HELLO, RawPeer } from './raw-peer.ts';
 
 let ca: TestCa;
-let cloud: TunnelCredentials;
-let siteA: TunnelCredentials;
+let cloud: Credentials;
+let siteA: Credentials;
 const open: TunnelListener[] = [];
 
 beforeAll(async () => {

@@ -12,7 +12,7 @@ import {
   type Server,
   type TLSSocket,
 } from 'node:tls';
-import type { TunnelCredentials } from '../../src/tunnel/index.ts';
+import type { Credentials } from '../../src/tunnel/index.ts';
 
 export const HELLO = { version: 1, software: 'raw' };
 export const WELCOME = {
@@ -53,7 +53,7 @@ export class RawPeer {
 
   static dial(
     port: number,
-    credentials: Partial<TunnelCredentials>,
+    credentials: Partial<Credentials>,
     options?: ConnectionOptions
   ): RawPeer {
     return new RawPeer(
@@ -98,7 +98,7 @@ export class RawPeer {
 
 /** A TLS server that hands out its connections. */
 export async function rawServer(
-  credentials: TunnelCredentials,
+  credentials: Credentials,
   onPeer: (peer: RawPeer) => void,
   options: {
     readonly ALPNProtocols?: string[];

@@ -4,12 +4,12 @@ import { CertificateError, EnvironmentError, PeerRefusedError } from '../../src/
 import {
   type AcceptedTunnel,
   CloseCode,
+  type Credentials,
   type DialledTunnel,
   type DialOptions,
   FrameType,
   type ListenOptions,
   type TunnelCandidate,
-  type TunnelCredentials,
 } from '../../src/tunnel/index.ts';
 import { LANE_CHECK_MS } from '../../src/tunnel/lane-demand.ts';
 import { CLOUD, site, TestCa } from './certificates.ts';
@@ -23,7 +23,7 @@ setUpTunnels();
 
 const WIDE = { maxTunnelBurst: 1_000, maxConnectionRate: 1_000 };
 
-function textOf({ cert }: TunnelCredentials): string {
+function textOf({ cert }: Credentials): string {
   return String(cert).trim();
 }
 

@@ -5,11 +5,11 @@
 import { afterEach, beforeAll } from 'vitest';
 import {
   type AcceptedTunnel,
+  type Credentials,
   type DialledTunnel,
   type DialOptions,
   type ListenOptions,
   MtlsTunnel,
-  type TunnelCredentials,
   type TunnelEvents,
   type TunnelListener,
 } from '../../src/tunnel/index.ts';
@@ -17,9 +17,9 @@ import { CLOUD, site, TestCa } from './certificates.ts';
 import { type RawPeer, rawServer } from './raw-peer.ts';
 
 export let ca: TestCa;
-export let cloud: TunnelCredentials;
-export let siteA: TunnelCredentials;
-export let siteB: TunnelCredentials;
+export let cloud: Credentials;
+export let siteA: Credentials;
+export let siteB: Credentials;
 /** Done in reverse order after each test. */
 export const cleanUp: (() => unknown)[] = [];
 
@@ -56,7 +56,7 @@ export function dial(port: number, options: Partial<DialOptions> = {}): DialledT
 
 export async function serve(
   onPeer: (peer: RawPeer) => void,
-  credentials: TunnelCredentials = cloud,
+  credentials: Credentials = cloud,
   options: Parameters<typeof rawServer>[2] = {}
 ): Promise<number> {
   const peers: RawPeer[] = [];
