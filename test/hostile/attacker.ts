@@ -11,7 +11,7 @@ import { frameBytes, HELLO, RawPeer } from '../tunnel/raw-peer.ts';
 export function knock(
   port: number,
   credentials: Partial<Credentials>,
-  options: ConnectionOptions & { readonly localAddress?: string } = {}
+  options: ConnectionOptions & { readonly localAddress?: string | undefined } = {}
 ): RawPeer {
   const peer = RawPeer.dial(port, credentials, { localAddress: ATTACKER, ...options } as object);
   peer.socket.setNoDelay(true);
@@ -23,7 +23,7 @@ export async function intrude(
   port: number,
   credentials: Credentials,
   hello: object = HELLO,
-  options: ConnectionOptions & { readonly localAddress?: string } = {}
+  options: ConnectionOptions & { readonly localAddress?: string | undefined } = {}
 ): Promise<RawPeer> {
   for (;;) {
     const peer = knock(port, credentials, options);
