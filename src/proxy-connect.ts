@@ -14,6 +14,7 @@ import { connect, isIPv6, type Socket } from 'node:net';
 import { ApiMisuseError, ProxyError, type ProxyFault } from './errors.ts';
 import type { HostPort } from './host-port.ts';
 import type { HttpProxy } from './proxy.ts';
+import { reasonOf } from './socket-error.ts';
 
 /** One of the two is called, once, unless the socket is destroyed before. */
 export interface ProxyOutcome {
@@ -48,8 +49,7 @@ export function connectThrough(
     outcome.onFailed(new ProxyError(fault, `proxy ${authority(proxy)}: ${reason}`, options));
   };
   const onError = (cause: NodeJS.ErrnoException): void => {
-    // An attempt at several addresses has an error without a message.
-    fail('unreachable', cause.message || String(cause.code), { cause });
+    fail('unreachable', reasonOf(cause), { cause });
   };
   const onEnd = (): void => fail('unreachable', 'it ended the connection without an answer');
   const onData = (piece: Buffer): void => {

@@ -8,6 +8,7 @@ import {
   ControlClient,
   CredentialKeeper,
   DnsListener,
+  deviceAddress,
   EdgeDataPlane,
   enrol,
   type FailureKind,
@@ -27,7 +28,7 @@ import {
 } from 'virtual-presence';
 import { within } from '../program/config-file.ts';
 import { readText } from '../program/files.ts';
-import { deviceAddress, type Listening, readyLine } from '../program/listening.ts';
+import { type Listening, readyLine } from '../program/listening.ts';
 import type { EdgeConfig } from './config.ts';
 
 export interface EdgeGatewayOptions {

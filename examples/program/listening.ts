@@ -3,19 +3,13 @@
  * that says that a gateway is ready ends with it as JSON, for programs that start gateways.
  * @module
  */
-import { type HostPort, type PacketDevice, SocketDevice } from 'virtual-presence';
+import type { HostPort } from 'virtual-presence';
 
 /** What both gateways listen at. */
 export interface Listening {
   readonly dns: HostPort;
   /** Where a UDP device receives; absent for other devices. */
   readonly device?: HostPort;
-}
-
-/** Returns where a device receives, as a part of `Listening`. */
-export function deviceAddress(device: PacketDevice): { readonly device?: HostPort } {
-  const local = device instanceof SocketDevice ? device.local : undefined;
-  return local === undefined ? {} : { device: { host: local.address, port: local.port } };
 }
 
 /** Returns the log line that says that a gateway is ready. */

@@ -5,17 +5,17 @@
  * The *room* is what the pool has, less what is kept in reserve and less what is held by nobody in
  * particular. Half of the room is divided evenly among the parties and one that may come later: this is the
  * *share* of each. Another share can be set, up to an even part of the whole room. A party below its share
- * always finds an address. The rest of the room, what is *common*,
+ * always finds an address. The rest of the room is *common*: it
  * goes to whoever asks first, but a party that is above its share by `x` takes one more only while `x` is
  * less than three times what is still common. A single party so takes three quarters of the common part at
  * most, and what it leaves is there for the next one (dynamic thresholds, Choudhury and Hahne 1998).
  *
  * When the parties, the reserve or the pool change, the shares are computed anew. A party that is above its
  * limit then keeps what it holds and gets nothing more. What such parties hold may leave less than the shares
- * of the others; these then find addresses as long as the room has some, and never those of the reserve.
+ * of the others. The others then find addresses as long as the room has some, and never take from the reserve.
  *
- * Where the room has no address for each party and one that may come, the share is zero, and each party can
- * have a single address as long as there is one.
+ * The share is zero if the room has fewer addresses than there are parties and one that may come. Each party can
+ * then have a single address as long as there is one.
  * @module
  */
 
@@ -26,7 +26,7 @@ export interface FairShareRules {
   readonly reserve: number;
   /** The parties, and the most that each can need: none has a larger share than that. */
   readonly parties: ReadonlyMap<string, number>;
-  /** The share of each party, in place of the computed one; an even part of the room if that is less. */
+  /** This share replaces the computed one of each party, but it is never more than an even part of the room. */
   readonly share?: number | undefined;
 }
 

@@ -36,7 +36,7 @@ export interface ControlClientOptions {
 export interface ControlClientEvents {
   /** A snapshot has come; it is acknowledged when all listeners have returned. */
   snapshot: [snapshot: Snapshot];
-  /** Whom to trust from now on, and whether, and how soon, to renew the own certificate. */
+  /** The cloud says which CAs hold from now on, and whether and how soon the own certificate is to be renewed. */
   trust: [trust: Omit<TrustMessage, 'type'>];
   /** A snapshot could not be kept, or the cloud broke the protocol. */
   problem: [error: Error];

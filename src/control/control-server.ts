@@ -141,14 +141,10 @@ export class ControlServer extends EventEmitter<ControlServerEvents> {
    * use renew one after the other: `renewalSpreadMs` says how fast.
    */
   announceTrust(): void {
-    const edges = [...this.#edges.values()];
-    const stale = edges.filter((edge) => this.#isStale(edge));
+    const stale = [...this.#edges.values()].filter((edge) => this.#isStale(edge));
     const intervalMs = Math.min(RENEWAL_INTERVAL_MS, this.#renewalSpreadMs / stale.length);
-    stale.forEach((edge, at) => {
-      this.#tellTrust(edge, Math.floor(at * intervalMs));
-    });
-    const told = new Set(stale);
-    for (const edge of edges) if (!told.has(edge)) this.#tellTrust(edge, 0);
+    const waits = new Map(stale.map((edge, at) => [edge, Math.floor(at * intervalMs)]));
+    for (const edge of this.#edges.values()) this.#tellTrust(edge, waits.get(edge) ?? 0);
   }
 
   close(): void {

@@ -18,6 +18,7 @@ export { LinuxTun, type LinuxTunOptions } from './linux-tun.ts';
 export { MemoryDevice, type MemoryPairOptions } from './memory.ts';
 export { openTun, type TunDeviceOptions } from './open-tun.ts';
 export {
+  deviceAddress,
   SocketDevice,
   type SocketDeviceCounters,
   type SocketDeviceOptions,

@@ -35,7 +35,7 @@ export async function openTun(
   onProblem: (problem: string) => void
 ): Promise<LinuxTun> {
   const { name, mtu = TUN_DEFAULT_MTU, routes = [], proxyArp = [] } = options;
-  // Those of a gateway in this place that was killed.
+  // A gateway with several workers that was killed may have left routes.
   for (const prefix of routes) await forgetRoutes(prefix);
   const device = await LinuxTun.open({ name, mtu });
   try {

@@ -8,6 +8,7 @@
  * @module
  */
 import { ApiMisuseError } from '../errors.ts';
+import type { HostPort } from '../host-port.ts';
 import { VNET_HEADER_LENGTH } from '../packet/virtio.ts';
 import {
   checkMtu,
@@ -210,6 +211,12 @@ export class SocketDevice implements PacketDevice {
     else this.#counters.readDrops++;
     return this.#inbound.length < this.#holdLength;
   };
+}
+
+/** Returns where a device receives datagrams, under the name `device`; nothing for any but a UDP device. */
+export function deviceAddress(device: PacketDevice): { readonly device?: HostPort } {
+  const local = device instanceof SocketDevice ? device.local : undefined;
+  return local === undefined ? {} : { device: { host: local.address, port: local.port } };
 }
 
 const DEFAULT_QUEUE_LENGTH = 1024;

@@ -1,6 +1,6 @@
 /**
- * Whom a cloud gateway trusts, and why it is trusted: its CA, made at the first start and then read from the
- * secrets; its own certificate, renewed in time; the change from one CA to the next.
+ * The trust of a cloud gateway: its CA, which is made at the first start and then read from the secrets; its own
+ * certificate, which is renewed in time; and the change from one CA to the next.
  * @module
  */
 import { X509Certificate } from 'node:crypto';
@@ -36,7 +36,7 @@ export interface AuthorityKeeperOptions
   readonly store: Store;
   /** Encrypts the CAs' private keys at rest. They are kept in the clear without. */
   readonly passphrase?: string | undefined;
-  /** Of a CA that is made; default `p256`. Gateways have P-256. */
+  /** The type of the key of a CA that is made; default `p256`. Gateways always have P-256. */
   readonly keyType?: KeyType;
   /** Whether a CA that is made is signed by a root whose key nothing here needs; default false. */
   readonly intermediate?: boolean;

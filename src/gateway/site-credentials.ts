@@ -119,7 +119,7 @@ export class SiteCredentials {
       }
       return await this.#keep(enrolment);
     } catch (error) {
-      // Who cannot be reached, or is somebody else, says nothing about the token.
+      // An endpoint that cannot be reached, or that is somebody else, says nothing about the token.
       if (error instanceof EnrolmentError && error.fault !== 'wrong-ca') this.#refusedToken = text;
       throw error;
     }

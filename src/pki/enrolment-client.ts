@@ -26,6 +26,7 @@ import {
 import { keyExchangeGroups } from '../key-exchange.ts';
 import { type HttpProxy, type ProxyOption, proxyFor } from '../proxy.ts';
 import { connectThrough } from '../proxy-connect.ts';
+import { reasonOf } from '../socket-error.ts';
 import type { Credentials } from './credentials.ts';
 import { checkGranted, clockFault, isIssuedBy, readTrustBundle } from './credentials-check.ts';
 import {
@@ -118,7 +119,7 @@ export async function enrol(tokenText: string, options: EnrolOptions = {}): Prom
 /** Why one endpoint was no good and the next is tried. */
 class EndpointFailure extends Error {
   readonly wrongCa: boolean;
-  /** Of the error that is the cause, if there is one. */
+  /** The code of the error that is the cause, if there is one. */
   readonly code: string | undefined;
 
   constructor(
@@ -211,8 +212,7 @@ class Visit {
   }
 
   #failureBy(error: NodeJS.ErrnoException): EndpointFailure {
-    // An attempt at several addresses of a name has an error without a message.
-    return this.failure(error.message || String(error.code), false, error);
+    return this.failure(reasonOf(error), false, error);
   }
 
   /** What TLS is to run over: a connection through the proxy, or one that Node makes itself. */

@@ -110,7 +110,7 @@ export class EnrolmentServer {
   readonly #timeoutMs: number;
   readonly #onOutcome: (outcome: EnrolmentOutcome) => void;
   readonly #onError: (error: unknown) => void;
-  /** By the addresses and ports of both ends. */
+  /** The key is the addresses and ports of both ends. */
   readonly #connections = new Map<string, Connection>();
   readonly #underWay = new Set<Promise<void>>();
   readonly #certificate: ShownCertificate;
@@ -146,8 +146,8 @@ export class EnrolmentServer {
 
   /**
    * Serves a connection whose TLS handshake another server has done and whose protocol is `EnrolmentServer.alpn`.
-   * That server must show the certificate of the cloud and all that leads from it to the root, the root included:
-   * all that a new site knows is the hash of its key. The limits of this server hold for the connection too; its
+   * That server must present the certificate of the cloud and all certificates from it up to the root. The root is
+   * needed because a new site knows the hash of its key alone. The limits of this server hold for the connection too; its
    * deadline begins now. After `close` the connection is destroyed.
    */
   handle(socket: TLSSocket): void {

@@ -12,6 +12,7 @@ import { keyExchangeOf } from '../key-exchange.ts';
 import { formatIdentity, type GatewayIdentity, identityOfCertificate } from '../pki/names.ts';
 import { type ProxyOption, proxyFor } from '../proxy.ts';
 import { connectThrough } from '../proxy-connect.ts';
+import { reasonOf } from '../socket-error.ts';
 import type { Json } from '../store/store.ts';
 import { FrameType } from './frame.ts';
 import { type CloseCause, handshakeOwner, type LaneOptions } from './lane.ts';
@@ -163,9 +164,7 @@ export class DialAttempt {
   }
 
   #failWith(error: NodeJS.ErrnoException): void {
-    // An attempt at several addresses of a name has an error without a message.
-    const reason = error.message || String(error.code);
-    this.#fail(CloseCode.ConnectionLost, reason, error.code);
+    this.#fail(CloseCode.ConnectionLost, reasonOf(error), error.code);
   }
 
   #fail(code: string, reason: string, errorCode?: string): void {

@@ -5,7 +5,7 @@
 import type { X509Certificate } from 'node:crypto';
 import { type PresenceUse, PresenceUses } from '../control/index.ts';
 import { CloudDataPlane } from '../dataplane/index.ts';
-import { loadUnsentLimit, type PacketDevice, SocketDevice } from '../device/index.ts';
+import { deviceAddress, loadUnsentLimit, type PacketDevice } from '../device/index.ts';
 import { CLOUD } from '../registry/index.ts';
 import type { Json } from '../store/index.ts';
 import {
@@ -214,12 +214,6 @@ export class LocalWorker implements Worker {
       ({ peer }) => peer.role === 'site' && peer.site === filter.site
     );
   }
-}
-
-/** Where a device receives, as a part of `WorkerAddresses`. */
-function deviceAddress(device: PacketDevice): Pick<WorkerAddresses, 'device'> {
-  const local = device instanceof SocketDevice ? device.local : undefined;
-  return local === undefined ? {} : { device: { host: local.address, port: local.port } };
 }
 
 /** The counters that are not zero; refusals by their code. */

@@ -287,7 +287,7 @@ export class WorkerPool
     if (this.#partition === undefined) this.#brief(0, this.#workers[0]!);
     const { device } = this.#options;
     const tun = this.#partition === undefined || typeof device === 'function' ? undefined : device;
-    // Those of a gateway in this place that was killed.
+    // A gateway in this place that was killed may have left routes.
     for (const prefix of tun?.routes ?? []) await forgetRoutes(prefix);
     const openings = await Promise.allSettled(
       this.#workers.map(async (worker, number) => {
