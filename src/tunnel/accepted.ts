@@ -16,8 +16,6 @@ export interface AcceptedOptions {
   readonly info: ConnectionInfo;
   readonly hello: Hello;
   readonly lane: LaneOptions;
-  /** Wall clock, in ms since 1970. */
-  readonly now: () => number;
   /** How long after the end of its certificate the tunnel may live, in ms. */
   readonly expiryGraceMs: number;
   /** Called before the tunnel ends because the certificate of its first lane has run out. */
@@ -42,8 +40,7 @@ export class AcceptedTunnel extends LaneTunnel {
     this.software = options.hello.software;
     this.#options = options;
     this.#expiry = new Expiry({
-      timers: options.lane.timers,
-      now: options.now,
+      clock: options.lane.clock,
       graceMs: options.expiryGraceMs,
       onExpired: ({ validTo }) => {
         options.onExpired();

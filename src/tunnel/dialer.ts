@@ -5,6 +5,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import type { SecureContext } from 'node:tls';
+import { type Clock, systemClock } from '../clock.ts';
 import { ApiMisuseError, PeerRefusedError } from '../errors.ts';
 import type { HostPort } from '../host-port.ts';
 import type { Credentials } from '../pki/credentials.ts';
@@ -26,7 +27,6 @@ import { LaneTunnel } from './lane-tunnel.ts';
 import { CloseCode, type Hello, PROTOCOL_VERSION, type Welcome } from './messages.ts';
 import { Renewal } from './renewal.ts';
 import { SlabPool } from './slab-pool.ts';
-import { systemTimers, type Timers } from './timers.ts';
 import type { TlsLane } from './tls-lane.ts';
 import type { ConnectionInfo, TunnelState } from './tunnel.ts';
 
@@ -53,7 +53,8 @@ export interface DialOptions extends Credentials, LaneLimits {
   readonly lanes?: number;
   /** Where there is one, the system's own queues are kept as short as the tunnel's. */
   readonly limitUnsent?: UnsentLimit;
-  readonly timers?: Timers;
+  /** By which everything waits; default `systemClock`. */
+  readonly clock?: Clock;
   /** Numbers from 0 to below 1; default `Math.random`. */
   readonly random?: () => number;
 }
@@ -61,7 +62,7 @@ export interface DialOptions extends Credentials, LaneLimits {
 export class DialledTunnel extends LaneTunnel {
   readonly #options: DialOptions;
   readonly #laneOptions: LaneOptions;
-  readonly #timers: Timers;
+  readonly #clock: Clock;
   readonly #maxLanes: number;
   #context: SecureContext;
   #state: TunnelState = 'connecting';
@@ -92,16 +93,16 @@ export class DialledTunnel extends LaneTunnel {
   /** See `MtlsTunnel.dial`. */
   constructor(options: DialOptions) {
     const limits = resolveLimits(options);
-    const timers = options.timers ?? systemTimers;
+    const clock = options.clock ?? systemClock;
     const [first] = options.endpoints;
     if (first === undefined) throw new ApiMisuseError('there is no endpoint to dial');
     for (const { host, port } of options.endpoints) proxyFor(options.proxy, host, port);
     const { slabBytes, limitUnsent } = options;
-    const laneOptions = { ...limits, pool: new SlabPool(slabBytes), timers, limitUnsent };
+    const laneOptions = { ...limits, pool: new SlabPool(slabBytes), clock, limitUnsent };
     super(laneOptions);
     this.#endpoint = first;
     this.#options = options;
-    this.#timers = timers;
+    this.#clock = clock;
     this.#maxLanes = checkLanes(options.lanes ?? DEFAULT_LANES);
     this.#laneOptions = laneOptions;
     this.#context = secureContext(options);
@@ -214,7 +215,7 @@ export class DialledTunnel extends LaneTunnel {
     this.#peer = info.peer;
     this.#info = info;
     this.#moves = 0;
-    this.#upSinceMs = this.#timers.now();
+    this.#upSinceMs = this.#clock.monotonicMs();
     const lanes = Math.min(this.#maxLanes, welcome.lanes ?? 1);
     this.mayGrow = lanes > 1;
     this.begin(lane, info);
@@ -224,11 +225,11 @@ export class DialledTunnel extends LaneTunnel {
 
   /** Opens further lanes, and ends them, as they are needed. */
   #watch(demand: LaneDemand): void {
-    this.#cancelTimer = this.#timers.after(LANE_CHECK_MS, () => {
+    this.#cancelTimer = this.#clock.after(LANE_CHECK_MS, () => {
       this.#watch(demand);
       // Then lanes are counted that are about to go.
       if (this.#renewal !== undefined) return;
-      const nowMs = this.#timers.now();
+      const nowMs = this.#clock.monotonicMs();
       const { sentBytes, receivedBytes } = this.counters;
       const flows = this.spread.active(nowMs);
       const wanted = demand.update(nowMs, sentBytes + receivedBytes, flows);
@@ -248,7 +249,7 @@ export class DialledTunnel extends LaneTunnel {
       onFailed: () => {
         const { backoff, random } = this.#options;
         const delayMs = backoffDelayMs(this.#furtherFailures++, backoff, random);
-        this.#nextFurtherMs = this.#timers.now() + delayMs;
+        this.#nextFurtherMs = this.#clock.monotonicMs() + delayMs;
       },
     });
   }
@@ -310,12 +311,12 @@ export class DialledTunnel extends LaneTunnel {
     if (this.#isFinished) return;
 
     const { stableAfterMs = 10_000 } = this.#options;
-    if (wasUp && this.#timers.now() - this.#upSinceMs >= stableAfterMs) this.#failures = 0;
+    if (wasUp && this.#clock.monotonicMs() - this.#upSinceMs >= stableAfterMs) this.#failures = 0;
     const isRefused =
       cause.by === 'peer' && (wasUp ? REFUSALS.has(cause.code) : !PASSING.has(cause.code));
     const delayMs = this.#follow(cause) ? 0 : this.#nextDelayMs(isRefused);
     // First, so that a listener that closes the tunnel finds it.
-    this.#cancelTimer = this.#timers.after(delayMs, () => this.#connect());
+    this.#cancelTimer = this.#clock.after(delayMs, () => this.#connect());
     if (isRefused && delayMs > 0) {
       const peer = formatIdentity(this.#options.expectedPeer);
       const text = `${peer} refuses the tunnel (${cause.code}): ${cause.reason}`;

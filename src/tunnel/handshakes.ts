@@ -6,12 +6,12 @@
 import type { X509Certificate } from 'node:crypto';
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
+import type { Clock } from '../clock.ts';
 import { type Admission, ConnectionGate, resolveGateLimits } from '../connection-gate.ts';
 import type { GatewayIdentity } from '../pki/names.ts';
 import { checkRate } from '../rate-limit.ts';
 import { checkWhole } from './lane.ts';
 import { type Close, CloseCode, printable } from './messages.ts';
-import type { Timers } from './timers.ts';
 import type { TlsLane } from './tls-lane.ts';
 
 /** A connection that led to no tunnel and no lane. */
@@ -37,12 +37,12 @@ export interface HandshakeLimits {
    * may come at once. Each lane is a connection; raise it where many sites share an address.
    */
   readonly maxConnectionRate?: number;
-  /** From the accept to HELLO, in ms; default 10,000. */
+  /** From the accept to HELLO, and to the host's decision, in ms; default 10,000. */
   readonly handshakeTimeoutMs?: number;
 }
 
 export interface HandshakesOptions extends HandshakeLimits {
-  readonly timers: Timers;
+  readonly clock: Clock;
   /** Called once for each connection that does not become a lane. */
   readonly onRefused: (refused: RefusedConnection) => void;
 }
@@ -56,6 +56,8 @@ export class Handshake {
   lane: TlsLane | undefined;
   /** Why it fails if it ends now; undefined while TLS is at work, whose error says more. */
   failure: Close | undefined;
+  /** Its host is asked whether it may come in, and has not answered. */
+  isDeciding = false;
   /** It became a lane, or has been told of. */
   isSettled = false;
   leave: () => void = () => {};
@@ -92,14 +94,14 @@ export class Handshakes {
 
   /** Returns whether the connection may go on; else it is destroyed. */
   admit(socket: Socket): boolean {
-    const { timers } = this.#options;
+    const { clock } = this.#options;
     socket.on('error', () => {});
     const handshake = new Handshake(socket);
     const cut = (code: string, reason: string): void => {
       this.refuse(handshake, { code, reason });
       socket.destroy();
     };
-    const admission = this.gate.admit(handshake.remoteAddress, timers.now(), () =>
+    const admission = this.gate.admit(handshake.remoteAddress, clock.monotonicMs(), () =>
       cut(CloseCode.Evicted, 'it made way for a newer connection')
     );
     if (admission === undefined) {
@@ -109,8 +111,11 @@ export class Handshakes {
       socket.resetAndDestroy();
       return false;
     }
-    const cancelTimeout = timers.after(this.#timeoutMs, () =>
-      cut(CloseCode.HandshakeTimeout, `no HELLO within ${this.#timeoutMs} ms`)
+    const cancelTimeout = clock.after(this.#timeoutMs, () =>
+      cut(
+        CloseCode.HandshakeTimeout,
+        `${handshake.isDeciding ? 'no decision about it' : 'no HELLO'} within ${this.#timeoutMs} ms`
+      )
     );
     this.#begin(handshake, admission, cancelTimeout);
     return true;

@@ -11,6 +11,7 @@
  * @module
  */
 import { EventEmitter } from 'eventemitter3';
+import type { Clock } from '../clock.ts';
 import { flowHash } from '../packet/flow-hash.ts';
 import { VNET_HEADER_LENGTH } from '../packet/virtio.ts';
 import type { GatewayIdentity } from '../pki/names.ts';
@@ -26,7 +27,6 @@ import {
 } from './lane.ts';
 import { LaneSet, type LaneSetOwner } from './lane-set.ts';
 import { CloseCode, type CloseEndpoint } from './messages.ts';
-import type { Timers } from './timers.ts';
 import type { TlsLane } from './tls-lane.ts';
 import type { ConnectionInfo, Tunnel, TunnelEvents, TunnelState } from './tunnel.ts';
 
@@ -39,7 +39,7 @@ export abstract class LaneTunnel extends EventEmitter<TunnelEvents> implements T
   /** Whether flows are to be told apart also while there is one lane only. */
   protected mayGrow = false;
   protected readonly set: LaneSet;
-  readonly #timers: Timers;
+  readonly #clock: Clock;
   /** Those that carry packets. */
   #lanes: TlsLane[] = [];
   /** That `reserve` pointed into last. */
@@ -51,7 +51,7 @@ export abstract class LaneTunnel extends EventEmitter<TunnelEvents> implements T
 
   constructor(options: LaneOptions) {
     super();
-    this.#timers = options.timers;
+    this.#clock = options.clock;
     this.set = new LaneSet(options, this.#owner());
   }
 
@@ -104,7 +104,7 @@ export abstract class LaneTunnel extends EventEmitter<TunnelEvents> implements T
   }
 
   flush(): void {
-    this.#nowMs = this.#timers.now();
+    this.#nowMs = this.#clock.monotonicMs();
     // A lane may break during its flush, and the last one takes its place: that one was flushed before.
     for (let i = this.#lanes.length - 1; i >= 0; i--) this.#lanes[i]?.flush();
   }
@@ -149,7 +149,7 @@ export abstract class LaneTunnel extends EventEmitter<TunnelEvents> implements T
 
   /** A lane whose handshake is done is the tunnel from now on. */
   protected begin(lane: TlsLane, info: ConnectionInfo): void {
-    this.#nowMs = this.#timers.now();
+    this.#nowMs = this.#clock.monotonicMs();
     this.#spread = undefined;
     this.set.begin(lane, info);
   }
@@ -206,7 +206,7 @@ export abstract class LaneTunnel extends EventEmitter<TunnelEvents> implements T
   #carry(lane: TlsLane): void {
     this.#lanes.push(lane);
     if (this.#lanes.length === 1) return;
-    this.spread.setLanes(this.#lanes.length, this.#timers.now());
+    this.spread.setLanes(this.#lanes.length, this.#clock.monotonicMs());
     this.#onLanes();
   }
 
@@ -215,7 +215,7 @@ export abstract class LaneTunnel extends EventEmitter<TunnelEvents> implements T
     if (at < 0) return;
     const last = this.#lanes.pop()!;
     if (last !== lane) this.#lanes[at] = last;
-    this.spread.removeLane(at, this.#timers.now());
+    this.spread.removeLane(at, this.#clock.monotonicMs());
     this.#onLanes();
   }
 

@@ -5,12 +5,12 @@
  * @module
  */
 import type { TLSSocket } from 'node:tls';
+import type { Clock } from '../clock.ts';
 import { ApiMisuseError } from '../errors.ts';
 import type { Json } from '../store/store.ts';
 import { type FrameType, MAX_FRAME_PAYLOAD } from './frame.ts';
 import { type Close, MAX_LANES } from './messages.ts';
 import { SlabBudget, type SlabPool } from './slab-pool.ts';
-import type { Timers } from './timers.ts';
 
 /** Cumulative. Bytes of packets are counted with their virtio-net header, without the frame's. */
 export interface LaneCounters {
@@ -121,7 +121,7 @@ export type UnsentLimit = (socket: TLSSocket, bytes: number) => void;
 
 export interface LaneOptions extends Required<LaneLimits> {
   readonly pool: SlabPool;
-  readonly timers: Timers;
+  readonly clock: Clock;
   readonly limitUnsent: UnsentLimit | undefined;
 }
 

@@ -2,29 +2,16 @@
  * What a listener may be told, and what it counts.
  * @module
  */
-import type { X509Certificate } from 'node:crypto';
 import type { TLSSocket } from 'node:tls';
+import type { Clock } from '../clock.ts';
 import type { GateCounters } from '../connection-gate.ts';
 import { ApiMisuseError } from '../errors.ts';
 import type { Credentials } from '../pki/credentials.ts';
 import type { GatewayIdentity } from '../pki/names.ts';
+import type { AuthorizeAnswer, TunnelCandidate } from './authorize.ts';
 import type { HandshakeLimits, RefusedConnection } from './handshakes.ts';
 import type { LaneLimits, UnsentLimit } from './lane.ts';
-import { ALPN_PROTOCOL, type Close } from './messages.ts';
-import type { Timers } from './timers.ts';
-
-/** A peer whose certificate is verified, at the moment when the host decides about it. */
-export interface TunnelCandidate {
-  readonly identity: GatewayIdentity;
-  readonly certificate: X509Certificate;
-  readonly remoteAddress: string;
-}
-
-/**
- * Why the host does not want a peer, as it is told: `code` is one of `CloseCode`, or one of the host's
- * own of lower-case letters, digits and hyphens; `endpoint`, with `CloseCode.Moved`, where to dial.
- */
-export type TunnelRefusal = Close;
+import { ALPN_PROTOCOL } from './messages.ts';
 
 export interface ListenOptions extends Credentials, LaneLimits, HandshakeLimits {
   /** Address to listen on; default all. */
@@ -32,10 +19,16 @@ export interface ListenOptions extends Credentials, LaneLimits, HandshakeLimits 
   /** 0: any free one, see `TunnelListener.port`. */
   readonly port: number;
   /**
-   * Decides about a verified peer: undefined lets it in. Asked when TLS is done, and again at HELLO,
-   * just before the tunnel is up: what was true then need not be true any more. Default: lets all in.
+   * Decides about a verified peer: undefined lets it in. It is asked for each connection when TLS is done, and again
+   * at HELLO, just before the tunnel is up: what was true then need not be true any more.
+   *
+   * It may answer by a promise. The peer then waits, and its handshake counts as under way: `maxHandshakes`,
+   * `handshakeTimeoutMs`, `cut` and `close` end it as before, and the answer comes too late. A peer is refused with
+   * `CloseCode.NotAuthorized`, and `problem` is emitted, if this throws, rejects or answers anything else. A
+   * connection that has waited at the step `certificate` is read by way of a copy for good; so answer there at once
+   * where that can be done, and ask others at `hello`. Default: lets all in.
    */
-  readonly authorize?: (candidate: TunnelCandidate) => TunnelRefusal | undefined;
+  readonly authorize?: (candidate: TunnelCandidate) => AuthorizeAnswer;
   /**
    * What else is served on this port, by its ALPN name; for enrolment that is
    * `{ [EnrolmentServer.alpn]: (socket) => enrolment.handle(socket) }`. The function gets each connection whose
@@ -65,14 +58,13 @@ export interface ListenOptions extends Credentials, LaneLimits, HandshakeLimits 
   readonly lanes?: number;
   /** Where there is one, the system's own queues are kept as short as the tunnel's. */
   readonly limitUnsent?: UnsentLimit;
-  readonly timers?: Timers;
+  /** By which everything waits, and certificates run out; default `systemClock`. */
+  readonly clock?: Clock;
   /**
    * How long after the end of its certificate a tunnel that its peer does not renew may live, for clocks
    * differ, in ms; default 60,000. It is ended with `untrusted` then.
    */
   readonly expiryGraceMs?: number;
-  /** Wall clock by which certificates run out, in ms since 1970; default `Date.now`. */
-  readonly now?: () => number;
 }
 
 /** Cumulative. */

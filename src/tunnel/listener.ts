@@ -17,12 +17,14 @@ import {
   type Server as TlsServer,
 } from 'node:tls';
 import { EventEmitter } from 'eventemitter3';
+import { type Clock, systemClock } from '../clock.ts';
 import { EnvironmentError } from '../errors.ts';
 import type { Credentials } from '../pki/credentials.ts';
 import { formatIdentity, type GatewayIdentity, identityOfCertificate } from '../pki/names.ts';
 import { checkRate, RateLimit } from '../rate-limit.ts';
 import type { Json } from '../store/store.ts';
 import { AcceptedTunnel } from './accepted.ts';
+import { askHost, type TunnelCandidate, type TunnelRefusal } from './authorize.ts';
 import { secureContext, tlsProfile } from './credentials.ts';
 import { checkGrace, DEFAULT_GRACE_MS } from './expiry.ts';
 import { FrameType } from './frame.ts';
@@ -40,8 +42,6 @@ import {
   type ListenerCounters,
   type ListenOptions,
   newListenerCounters,
-  type TunnelCandidate,
-  type TunnelRefusal,
 } from './listen-options.ts';
 import {
   ALPN_PROTOCOL,
@@ -54,13 +54,14 @@ import {
   readHello,
 } from './messages.ts';
 import { SlabPool } from './slab-pool.ts';
-import { systemTimers, type Timers } from './timers.ts';
 import { TlsLane } from './tls-lane.ts';
 import { type ConnectionInfo, connectionInfo } from './tunnel.ts';
 
 export interface ListenerEvents {
   /** A tunnel is up. Set its `onPacket` before returning; the first packets may follow at once. */
-  tunnel: (tunnel: AcceptedTunnel) => void;
+  tunnel: [tunnel: AcceptedTunnel];
+  /** `authorize` has failed, and so the peer was refused; `site` is undefined if the peer is not one. */
+  problem: [problem: { readonly error: Error; readonly site: string | undefined }];
 }
 
 export class TunnelListener extends EventEmitter<ListenerEvents> {
@@ -70,7 +71,7 @@ export class TunnelListener extends EventEmitter<ListenerEvents> {
   readonly tunnels: ReadonlySet<AcceptedTunnel>;
   readonly counters: ListenerCounters;
   readonly #options: ListenOptions;
-  readonly #timers: Timers;
+  readonly #clock: Clock;
   readonly #laneOptions: LaneOptions;
   readonly #tcp: Server;
   readonly #tls: TlsServer;
@@ -95,7 +96,7 @@ export class TunnelListener extends EventEmitter<ListenerEvents> {
     this.identity = identityOfCertificate(new X509Certificate(options.cert));
     this.tunnels = this.#tunnels;
     this.#options = options;
-    this.#timers = options.timers ?? systemTimers;
+    this.#clock = options.clock ?? systemClock;
     this.#maxLanes = checkLanes(options.lanes ?? DEFAULT_LANES);
     this.#otherProtocols = checkOtherProtocols(options.otherProtocols ?? {});
     this.#expiryGraceMs = checkGrace(options.expiryGraceMs ?? DEFAULT_GRACE_MS);
@@ -105,7 +106,7 @@ export class TunnelListener extends EventEmitter<ListenerEvents> {
         ...options,
       }),
       pool: new SlabPool(options.slabBytes),
-      timers: this.#timers,
+      clock: this.#clock,
       limitUnsent: options.limitUnsent,
     };
     const { maxTunnelRate = 2, maxTunnelBurst = 20 } = options;
@@ -113,7 +114,7 @@ export class TunnelListener extends EventEmitter<ListenerEvents> {
     this.#rates = new RateLimit(checkRate('maxTunnelRate', maxTunnelRate), maxTunnelBurst);
     this.#handshakes = new Handshakes({
       ...options,
-      timers: this.#timers,
+      clock: this.#clock,
       onRefused: (refused) => {
         count(this.counters.failed, refused.code);
         options.onRefused?.(refused);
@@ -234,17 +235,25 @@ export class TunnelListener extends EventEmitter<ListenerEvents> {
       socket.destroy();
       return;
     }
-    const decision = this.#decide(handshake, certificate);
-    if ('code' in decision) {
-      this.#refuse(handshake, decision);
-      this.#farewell(socket, decision);
+    const candidate = this.#identify(handshake, certificate);
+    if ('code' in candidate) {
+      this.#turnAway(handshake, socket, candidate);
       return;
     }
+    this.#decide(handshake, candidate, (refused) => {
+      const refusal = refused ?? this.#rateFault(candidate);
+      if (refusal === undefined) this.#awaitHello({ handshake, socket, candidate });
+      else this.#turnAway(handshake, socket, refusal);
+    });
+  }
+
+  #awaitHello(peer: Peer): void {
+    const { handshake, socket } = peer;
     const lane: TlsLane = new TlsLane(
       socket,
       FrameType.Hello,
       handshakeOwner({
-        onHandshake: (message) => this.#onHello(lane, message, decision, handshake, socket),
+        onHandshake: (message) => this.#onHello(lane, message, peer),
         onLaneClosed: (cause) => this.#handshakes.refuse(handshake, withoutCode(cause)),
       }),
       this.#laneOptions
@@ -267,54 +276,65 @@ export class TunnelListener extends EventEmitter<ListenerEvents> {
     this.#farewell(socket, { code: CloseCode.Untrusted, reason });
   }
 
+  #turnAway(handshake: Handshake, socket: TLSSocket, refusal: TunnelRefusal): void {
+    this.#refuse(handshake, refusal);
+    this.#farewell(socket, refusal);
+  }
+
   /** Ends a connection with a word. */
   #farewell(socket: TLSSocket, close: Close): void {
     socket.end(closeFrame(close));
     // What the peer has sent would, unread, make the system take the CLOSE back.
     socket.resume();
-    const cancel = this.#timers.after(FAREWELL_MS, () => socket.destroy());
+    const cancel = this.#clock.after(FAREWELL_MS, () => socket.destroy());
     socket.once('close', cancel);
   }
 
-  #onHello(
-    lane: TlsLane,
-    message: Json,
-    candidate: TunnelCandidate,
-    handshake: Handshake,
-    socket: TLSSocket
-  ): string | undefined {
+  #onHello(lane: TlsLane, message: Json, peer: Peer): string | undefined {
     const hello = readHello(message);
     if (hello === undefined) return 'the HELLO is malformed';
-    const { authorize, software = 'virtual-presence', keepaliveMs = 10_000 } = this.#options;
-    const peer = formatIdentity(candidate.identity);
-    const id = hello.tunnel === undefined ? undefined : `${peer} ${hello.tunnel}`;
-    const refused = authorize?.(candidate);
-    // The host may have ended this very connection, or the tunnel, meanwhile.
-    if (handshake.isSettled) return undefined;
-    const tunnel = id === undefined ? undefined : this.#tunnelsById.get(id);
-    const refusal = refused ?? this.#placeFault(hello, tunnel);
-    if (refusal !== undefined) {
+    const { handshake, candidate } = peer;
+    lane.awaitAnswer();
+    this.#decide(handshake, { ...candidate, step: 'hello' }, (refused) => {
+      const name = formatIdentity(candidate.identity);
+      const id = hello.tunnel === undefined ? undefined : `${name} ${hello.tunnel}`;
+      // It may have come or gone while the host decided.
+      const tunnel = id === undefined ? undefined : this.#tunnelsById.get(id);
+      const refusal = refused ?? this.#placeFault(hello, tunnel);
+      if (refusal === undefined) {
+        this.#accept(lane, hello, peer, id, tunnel);
+        return;
+      }
       this.#refuse(handshake, refusal);
       lane.abort(refusal);
-      return undefined;
-    }
+    });
+    return undefined;
+  }
+
+  #accept(
+    lane: TlsLane,
+    hello: Hello,
+    { handshake, socket, candidate }: Peer,
+    id: string | undefined,
+    tunnel: AcceptedTunnel | undefined
+  ): void {
+    const { software = 'virtual-presence', keepaliveMs = 10_000 } = this.#options;
+    const { identity, certificate } = candidate;
     lane.sendHandshake(FrameType.Welcome, {
       version: PROTOCOL_VERSION,
       software,
-      peer,
+      peer: formatIdentity(identity),
       keepaliveMs,
       lanes: this.#maxLanes,
     });
     lane.becomeUp(keepaliveMs);
     this.#handshakes.done(handshake);
-    this.#lanes.set(lane, candidate.certificate);
+    this.#lanes.set(lane, certificate);
     void lane.gone.then(() => this.#lanes.delete(lane));
-    const { identity, certificate } = candidate;
     const info = connectionInfo(socket, identity, certificate, hello.keyExchange);
     if (tunnel === undefined) this.#welcome(lane, hello, id, info);
     else if (isFirst(hello)) tunnel.succeed(lane, info);
     else tunnel.join(lane, info);
-    return undefined;
   }
 
   /** Why there is no place for a lane that is not the first of a new tunnel. */
@@ -329,7 +349,6 @@ export class TunnelListener extends EventEmitter<ListenerEvents> {
       info,
       hello,
       lane: this.#laneOptions,
-      now: this.#options.now ?? Date.now,
       expiryGraceMs: this.#expiryGraceMs,
       onExpired: () => {
         this.counters.expired++;
@@ -346,8 +365,34 @@ export class TunnelListener extends EventEmitter<ListenerEvents> {
     this.emit('tunnel', tunnel);
   }
 
-  #decide(handshake: Handshake, certificate: X509Certificate): TunnelCandidate | TunnelRefusal {
-    const { authorize, peerRole = 'site' } = this.#options;
+  /**
+   * Asks the host. `onAnswer` is called in this turn of the event loop if the host answers in it, and never if the
+   * handshake has come to its end meanwhile.
+   */
+  #decide(
+    handshake: Handshake,
+    candidate: TunnelCandidate,
+    onAnswer: (refusal: TunnelRefusal | undefined) => void
+  ): void {
+    const { authorize } = this.#options;
+    if (authorize === undefined) {
+      onAnswer(undefined);
+      return;
+    }
+    handshake.isDeciding = true;
+    askHost(
+      authorize,
+      candidate,
+      (refusal) => {
+        handshake.isDeciding = false;
+        if (!handshake.isSettled) onAnswer(refusal);
+      },
+      (error) => this.emit('problem', { error, site: siteOf(candidate.identity) })
+    );
+  }
+
+  #identify(handshake: Handshake, certificate: X509Certificate): TunnelCandidate | TunnelRefusal {
+    const { peerRole = 'site' } = this.#options;
     let identity: GatewayIdentity;
     try {
       identity = identityOfCertificate(certificate);
@@ -363,10 +408,12 @@ export class TunnelListener extends EventEmitter<ListenerEvents> {
       const reason = `peers here are of role ${peerRole} in ${this.identity.trustDomain}`;
       return { code: CloseCode.WrongIdentity, reason };
     }
-    const candidate = { identity, certificate, remoteAddress: handshake.remoteAddress };
-    const refusal = authorize?.(candidate);
-    if (refusal !== undefined) return refusal;
-    if (this.#rates.take(formatIdentity(identity), this.#timers.now())) return candidate;
+    const { remoteAddress } = handshake;
+    return { identity, certificate, remoteAddress, step: 'certificate' };
+  }
+
+  #rateFault({ identity }: TunnelCandidate): TunnelRefusal | undefined {
+    if (this.#rates.take(formatIdentity(identity), this.#clock.monotonicMs())) return undefined;
     return { code: CloseCode.TooMany, reason: 'too many connections of this identity' };
   }
 
@@ -384,6 +431,17 @@ export class TunnelListener extends EventEmitter<ListenerEvents> {
     this.#tunnels.delete(tunnel);
     if (id !== undefined && this.#tunnelsById.get(id) === tunnel) this.#tunnelsById.delete(id);
   }
+}
+
+/** A peer that is known, and that is to say HELLO. */
+interface Peer {
+  readonly handshake: Handshake;
+  readonly socket: TLSSocket;
+  readonly candidate: TunnelCandidate;
+}
+
+function siteOf(identity: GatewayIdentity): string | undefined {
+  return identity.role === 'site' ? identity.site : undefined;
 }
 
 function isFirst({ lane = 0 }: Hello): boolean {

@@ -22,7 +22,9 @@ import {
   type ListenOptions,
   MtlsTunnel,
   type Tunnel,
+  type TunnelCandidate,
   type TunnelListener,
+  type TunnelRefusal,
 } from '../tunnel/index.ts';
 import { Access, type AccessTable } from './access.ts';
 import type {
@@ -87,7 +89,7 @@ export class LocalWorker implements Worker {
   }
 
   async open(options: WorkerOptions): Promise<WorkerAddresses> {
-    const { number, tunnel, limits } = options;
+    const { tunnel, limits } = options;
     const host = this.#host;
     const device = await this.#openDevice(options);
     this.#device = device;
@@ -105,7 +107,7 @@ export class LocalWorker implements Worker {
       ...limits,
       otherProtocols: this.#otherProtocols,
       ...(limitUnsent === undefined ? {} : { limitUnsent }),
-      authorize: (candidate) => this.#access.refusalOf(candidate, number),
+      authorize: (candidate) => this.#refusalOf(candidate, options),
       onRefused: ({ remoteAddress, code, reason, identity, serial }) => {
         const site = identity?.role === 'site' ? identity.site : undefined;
         host.onRefused({ remoteAddress, code, reason, site, serial });
@@ -113,6 +115,7 @@ export class LocalWorker implements Worker {
     });
     this.#listener = listener;
     listener.on('tunnel', (accepted) => this.#onTunnel(accepted));
+    listener.on('problem', ({ error, site }) => host.log(`${site}: authorize: ${error.message}`));
     // They may have changed while the port was opened.
     if (this.#credentials !== credentials) listener.updateCredentials(this.#credentials!);
     this.#dataPlane.start();
@@ -165,6 +168,26 @@ export class LocalWorker implements Worker {
   async close(): Promise<void> {
     await this.#listener?.close();
     await this.#device?.close();
+  }
+
+  /** Looks at the access table first. The host is asked last, about who would come up otherwise. */
+  #refusalOf(
+    candidate: TunnelCandidate,
+    { number, authorize }: WorkerOptions
+  ): TunnelRefusal | undefined | Promise<TunnelRefusal | undefined> {
+    const { identity, certificate, remoteAddress, step } = candidate;
+    const refusal = this.#access.refusalOf(candidate, number);
+    if (refusal !== undefined || !authorize || step !== 'hello' || identity.role !== 'site') {
+      return refusal;
+    }
+    const { site } = identity;
+    const answer = this.#host.authorize({ site, certificate: certificate.raw, remoteAddress });
+    if (typeof (answer as Partial<Promise<unknown>> | undefined)?.then !== 'function')
+      return answer;
+    return Promise.resolve(answer).then((refused) =>
+      // The access table may be another one by now.
+      refused === undefined ? this.#access.refusalOf(candidate, number) : refused
+    );
   }
 
   #terminateUnwanted({ code, reason }: TunnelClose): TerminationReport {

@@ -8,6 +8,7 @@
  * @module
  */
 import { EventEmitter } from 'node:events';
+import { systemClock } from '../../src/clock.ts';
 import { PresenceController } from '../../src/control/index.ts';
 import { CloudDataPlane } from '../../src/dataplane/index.ts';
 import { MemoryDevice } from '../../src/device/index.ts';
@@ -136,7 +137,7 @@ export class Cloud extends EventEmitter<{ tunnel: [AcceptedTunnel] }> {
     const listener = await MtlsTunnel.listen({
       host: '127.0.0.1',
       port: 0,
-      now,
+      clock: { ...systemClock, wallMs: now },
       ...(await issueToCloud(authority)),
       authorize: ({ certificate }) =>
         authority.isRevoked(certificate)

@@ -26,9 +26,9 @@ import {
   failureOf,
 } from '../../src/tunnel/index.ts';
 import { ConnectProxy } from '../connect-proxy.ts';
+import { FakeClock } from '../fake-clock.ts';
 import { refusingTcpPort } from '../refusing-port.ts';
 import { CLOUD, hasOpenssl, site, TestCa } from './certificates.ts';
-import { FakeTimers } from './fake-timers.ts';
 import { ca, cleanUp, cloud, dial, listen, next, serve, setUpTunnels } from './scene.ts';
 
 setUpTunnels();
@@ -254,14 +254,14 @@ describe('the failure of a real tunnel', () => {
   });
 
   test('to a server that is silent', async () => {
-    const timers = new FakeTimers();
+    const clock = new FakeClock();
     const server = createServer((socket) => {
       cleanUp.push(() => socket.destroy());
-      timers.advance(10_000);
+      clock.advance(10_000);
     }).listen(0, '127.0.0.1');
     await once(server, 'listening');
     cleanUp.push(() => server.close());
-    const [meaning] = await failed((server.address() as AddressInfo).port, { timers });
+    const [meaning] = await failed((server.address() as AddressInfo).port, { clock });
     expect(meaning).toBe('timeout network wait');
   });
 
@@ -350,7 +350,7 @@ describe('the failure of a real tunnel', () => {
 
   test.each(Object.values(CloseCode))('to a cloud that closes with %s', async (code) => {
     const port = await serve((peer) => peer.send(FrameType.Close, { code, reason: '' }));
-    const tunnel = dial(port, { timers: new FakeTimers() });
+    const tunnel = dial(port, { clock: new FakeClock() });
     const [, cause] = await next(tunnel, 'waiting');
     expect(cause).toMatchObject({ by: 'peer', code });
     expect(meaningOf(cause)).toBe(meaningOf({ by: 'peer', code, reason: '' }));

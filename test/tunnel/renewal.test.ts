@@ -12,8 +12,8 @@ import {
   type TunnelCandidate,
 } from '../../src/tunnel/index.ts';
 import { LANE_CHECK_MS } from '../../src/tunnel/lane-demand.ts';
+import { FakeClock } from '../fake-clock.ts';
 import { CLOUD, site, TestCa } from './certificates.ts';
-import { FakeTimers } from './fake-timers.ts';
 import { numberOf, packetOf, record, sendRound } from './packets.ts';
 import { type RawPeer, WELCOME } from './raw-peer.ts';
 import { ca, cloud, dial, listen, next, pair, serve, setUpTunnels, siteA } from './scene.ts';
@@ -31,22 +31,22 @@ function seenBy(accepted: AcceptedTunnel): string[] {
   return accepted.certificates.map((certificate) => certificate.toString().trim());
 }
 
-/** A tunnel with so many lanes that are up at both ends, on timers that stand still. */
+/** A tunnel with so many lanes that are up at both ends, by a clock that stands still. */
 async function wide(
   lanes: number,
   listenOptions: Partial<ListenOptions> = {},
   dialOptions: Partial<DialOptions> = {}
-): Promise<[DialledTunnel, AcceptedTunnel, FakeTimers]> {
-  const timers = new FakeTimers();
+): Promise<[DialledTunnel, AcceptedTunnel, FakeClock]> {
+  const clock = new FakeClock();
   const [dialled, accepted] = await pair(
-    { timers, ...WIDE, ...listenOptions },
-    { timers, ...dialOptions }
+    { clock, ...WIDE, ...listenOptions },
+    { clock, ...dialOptions }
   );
   for (let number = 0; number < 3; number++) sendRound(dialled, lanes, number, 50_000);
-  timers.advance(LANE_CHECK_MS);
+  clock.advance(LANE_CHECK_MS);
   await vi.waitFor(() => expect([dialled.lanes, accepted.lanes]).toEqual([lanes, lanes]));
   await vi.waitFor(() => expect(accepted.counters.receivedPackets).toBe(3 * lanes));
-  return [dialled, accepted, timers];
+  return [dialled, accepted, clock];
 }
 
 describe('renew', () => {
@@ -157,7 +157,7 @@ describe('renew', () => {
   test.each(['waiting', 'connecting'] as const)(
     'resolves at once while the tunnel is %s, and the next connection uses them',
     async (state) => {
-      const timers = new FakeTimers();
+      const clock = new FakeClock();
       let isReady = false;
       const credentials = await ca.issue(site('site-a'));
       const seen: (string | undefined)[] = [];
@@ -167,13 +167,13 @@ describe('renew', () => {
         seen.push(peer.socket.getPeerX509Certificate()?.toString().trim());
         peer.send(FrameType.Welcome, WELCOME);
       });
-      const tunnel = dial(port, { timers });
+      const tunnel = dial(port, { clock });
       if (state === 'waiting') await next(tunnel, 'waiting');
       expect(tunnel.state).toBe(state);
       isReady = true;
       await tunnel.renew(credentials);
       const up = next(tunnel, 'up');
-      timers.advance(1_000);
+      clock.advance(1_000);
       await up;
       expect(seen).toEqual([textOf(credentials)]);
     }
@@ -219,7 +219,7 @@ describe('renew', () => {
 
 /** A tunnel to a raw peer, of which every connection is welcome. */
 async function rawPair(
-  timers: FakeTimers,
+  clock: FakeClock,
   keepaliveMs = 600_000
 ): Promise<{ tunnel: DialledTunnel; peers: RawPeer[]; peer: (index: number) => Promise<RawPeer> }> {
   const peers: RawPeer[] = [];
@@ -227,7 +227,7 @@ async function rawPair(
     peers.push(peer);
     peer.send(FrameType.Welcome, { ...WELCOME, keepaliveMs, lanes: 8 });
   });
-  const tunnel = dial(port, { timers });
+  const tunnel = dial(port, { clock });
   await next(tunnel, 'up');
   const peer = async (index: number): Promise<RawPeer> => {
     await vi.waitFor(() => expect(peers.length).toBeGreaterThan(index));
@@ -238,7 +238,7 @@ async function rawPair(
 
 describe('a renewal on the wire', () => {
   test('is a first lane of the same tunnel, then DRAIN, its answer, and CLOSE', async () => {
-    const { tunnel, peer } = await rawPair(new FakeTimers());
+    const { tunnel, peer } = await rawPair(new FakeClock());
     const old = await peer(0);
     const { tunnel: id } = (await old.json(FrameType.Hello))!;
     tunnel.sendControl({ when: 'before' });
@@ -266,15 +266,15 @@ describe('a renewal on the wire', () => {
   });
 
   test('a peer that never answers DRAIN is given up after drainTimeoutMs, and dialled again', async () => {
-    const timers = new FakeTimers();
-    const { tunnel, peer } = await rawPair(timers);
+    const clock = new FakeClock();
+    const { tunnel, peer } = await rawPair(clock);
     const renewing = tunnel.renew(siteA);
     const old = await peer(0);
     await old.frame(FrameType.Drain);
     const down = next(tunnel, 'down');
-    timers.advance(9_999);
+    clock.advance(9_999);
     expect(tunnel.state).toBe('up');
-    timers.advance(1);
+    clock.advance(1);
     // What the peer had to say is lost, and the far control layer cannot know: the tunnel begins anew.
     expect((await down)[0]).toMatchObject({ by: 'us', code: CloseCode.Renewed });
     await renewing;
@@ -283,8 +283,8 @@ describe('a renewal on the wire', () => {
   });
 
   test('the new first lane is measured, and watched as the one before was', async () => {
-    const timers = new FakeTimers();
-    const { tunnel, peer } = await rawPair(timers, 1_000);
+    const clock = new FakeClock();
+    const { tunnel, peer } = await rawPair(clock, 1_000);
     const renewing = tunnel.renew(siteA);
     const old = await peer(0);
     await old.frame(FrameType.Drain);
@@ -292,17 +292,17 @@ describe('a renewal on the wire', () => {
     await renewing;
     const young = await peer(1);
     const ping = (await young.frame(FrameType.Ping))!;
-    timers.advance(7);
+    clock.advance(7);
     young.send(FrameType.Pong, ping);
     await vi.waitFor(() => expect(tunnel.rttMs).toBe(7));
     const down = next(tunnel, 'down');
     // The PONG counts for the first interval.
-    timers.advance(3_993);
+    clock.advance(3_993);
     expect((await down)[0]).toMatchObject({ code: CloseCode.KeepaliveTimeout });
   });
 
   test('the old first lane may break when it is drained, and not before', async () => {
-    const { tunnel, peers, peer } = await rawPair(new FakeTimers());
+    const { tunnel, peers, peer } = await rawPair(new FakeClock());
     const renewing = tunnel.renew(siteA);
     const old = await peer(0);
     await old.frame(FrameType.Drain);
@@ -322,17 +322,17 @@ describe('a renewal on the wire', () => {
   });
 
   test('a new first lane that breaks before it takes over changes nothing', async () => {
-    const timers = new FakeTimers();
+    const clock = new FakeClock();
     const peers: RawPeer[] = [];
     const port = await serve((peer) => {
       peers.push(peer);
       // The last one, a further lane of the renewal, waits for an answer.
       if (peers.length < 4) peer.send(FrameType.Welcome, { ...WELCOME, lanes: 2 });
     });
-    const tunnel = dial(port, { timers });
+    const tunnel = dial(port, { clock });
     await next(tunnel, 'up');
     for (let number = 0; number < 3; number++) sendRound(tunnel, 2, number, 50_000);
-    timers.advance(LANE_CHECK_MS);
+    clock.advance(LANE_CHECK_MS);
     await vi.waitFor(() => expect(tunnel.lanes).toBe(2));
     const renewing = tunnel.renew(siteA);
     await vi.waitFor(() => expect(peers).toHaveLength(4));
@@ -347,16 +347,16 @@ describe('a renewal on the wire', () => {
   });
 
   test('lanes that are being opened are not cut for it', async () => {
-    const timers = new FakeTimers();
+    const clock = new FakeClock();
     const peers: RawPeer[] = [];
     const port = await serve((peer) => {
       peers.push(peer);
       if (peers.length !== 2) peer.send(FrameType.Welcome, { ...WELCOME, lanes: 2 });
     });
-    const tunnel = dial(port, { timers });
+    const tunnel = dial(port, { clock });
     await next(tunnel, 'up');
     for (let number = 0; number < 3; number++) sendRound(tunnel, 2, number, 50_000);
-    timers.advance(LANE_CHECK_MS);
+    clock.advance(LANE_CHECK_MS);
     await vi.waitFor(() => expect(peers).toHaveLength(2));
     const renewing = tunnel.renew(siteA);
     await peers[1]!.frame(FrameType.Hello);
@@ -402,7 +402,7 @@ test('a tunnel that waits after a refusal tries other credentials at once', asyn
         ? undefined
         : { code: CloseCode.Revoked, reason: 'stolen' },
   });
-  const tunnel = dial(listener.port, { timers: new FakeTimers() });
+  const tunnel = dial(listener.port, { clock: new FakeClock() });
   await next(tunnel, 'refused');
   expect(tunnel.state).toBe('waiting');
   const up = next(tunnel, 'up');
