@@ -148,17 +148,17 @@ function follow(
           : `${proxiedEndpoint.host} through the proxy ${remoteAddress}`;
       log(`${site}: up to ${far}, ${cipher}${exchange}`);
     });
-    tunnel.on('lanes', (count) => log(`${site}: ${count} ${count === 1 ? 'lane' : 'lanes'}`));
+    tunnel.on('lanes', ({ count }) => log(`${site}: ${count} ${count === 1 ? 'lane' : 'lanes'}`));
     tunnel.on('down', ({ code, reason }) => log(`${site}: down, ${code} ${reason}`.trimEnd()));
     const giveUp = async (error: Error): Promise<void> => {
       if (!(await keeper.enrolAnew())) reject(error);
     };
-    tunnel.on('refused', (error, code) => {
+    tunnel.on('refused', ({ error, code }) => {
       if (wasUp) log(`${site}: refused, ${error.message}`);
       else if (MENDABLE.has(code)) void giveUp(error);
       else reject(error);
     });
-    tunnel.on('waiting', (delayMs, cause) => {
+    tunnel.on('waiting', ({ delayMs, cause }) => {
       const { by, reason } = cause;
       log(`${site}: trying again in ${Math.round(delayMs)} ms, ${reason}`);
       const isDistrust = by === 'network' && DISTRUST.has(failureOf(cause).kind);

@@ -5,7 +5,7 @@
  */
 import type { ControlClient } from '../control/index.ts';
 import type { CertificateRenewerOptions, Credentials } from '../pki/index.ts';
-import { CloseCode, type DialledTunnel } from '../tunnel/index.ts';
+import { CloseCode, type MtlsTunnel } from '../tunnel/index.ts';
 import { CertificateKeeper } from './certificate-keeper.ts';
 import type { SiteCredentials } from './site-credentials.ts';
 
@@ -13,7 +13,7 @@ export interface CredentialKeeperOptions
   extends Pick<CertificateRenewerOptions, 'now' | 'random' | 'timers'> {
   readonly credentials: SiteCredentials;
   readonly control: Pick<ControlClient, 'renew' | 'on'>;
-  readonly tunnel: Pick<DialledTunnel, 'renew' | 'on'>;
+  readonly tunnel: Pick<MtlsTunnel, 'updateCredentials' | 'on'>;
   /** Takes a line for the operator; default none. */
   readonly log?: (line: string) => void;
 }
@@ -33,7 +33,7 @@ export class CredentialKeeper {
       renew: (csrPem) => control.renew(csrPem),
       apply: async (renewed) => {
         await credentials.save(renewed);
-        await tunnel.renew(renewed);
+        await tunnel.updateCredentials(renewed);
         this.#untaken = undefined;
       },
       log: (line) => this.#log(line),
@@ -47,7 +47,7 @@ export class CredentialKeeper {
       ...(timers && { timers }),
     });
     control.on('trust', (trust) => void this.#certificate.follow(trust));
-    tunnel.on('refused', (_error, code) => {
+    tunnel.on('refused', ({ code }) => {
       if (MENDABLE.has(code)) void this.enrolAnew();
     });
   }
@@ -80,7 +80,7 @@ export class CredentialKeeper {
         this.#log(`enrolled anew, ${this.#certificate.goodUntil}`);
         this.#untaken = enrolled;
       }
-      await tunnel.renew(this.#untaken);
+      await tunnel.updateCredentials(this.#untaken);
       this.#untaken = undefined;
       return true;
     } catch (error) {

@@ -7,10 +7,8 @@ import type { X509Certificate } from 'node:crypto';
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import type { Clock } from '../clock.ts';
-import { type Admission, ConnectionGate, resolveGateLimits } from '../connection-gate.ts';
+import type { Admission, ConnectionGate } from '../connection-gate.ts';
 import type { GatewayIdentity } from '../pki/names.ts';
-import { checkRate } from '../rate-limit.ts';
-import { checkWhole } from './lane.ts';
 import { type Close, CloseCode, printable } from './messages.ts';
 import type { TlsLane } from './tls-lane.ts';
 
@@ -41,7 +39,9 @@ export interface HandshakeLimits {
   readonly handshakeTimeoutMs?: number;
 }
 
-export interface HandshakesOptions extends HandshakeLimits {
+export interface HandshakesOptions {
+  readonly gate: ConnectionGate;
+  readonly handshakeTimeoutMs: number;
   readonly clock: Clock;
   /** Called once for each connection that does not become a lane. */
   readonly onRefused: (refused: RefusedConnection) => void;
@@ -69,21 +69,13 @@ export class Handshake {
 }
 
 export class Handshakes {
-  readonly gate: ConnectionGate;
   readonly #options: HandshakesOptions;
-  readonly #timeoutMs: number;
   /** The plain and the TLS socket of a connection have the same addresses and ports. */
   readonly #byKey = new Map<string, Handshake>();
   /** By plain socket, also for a while after it is closed. */
   readonly #bySocket = new WeakMap<object, Handshake>();
 
-  /** @throws {ApiMisuseError} if a limit is not a positive number. */
   constructor(options: HandshakesOptions) {
-    const { maxHandshakes = 128, maxConnectionRate = 50, handshakeTimeoutMs = 10_000 } = options;
-    checkWhole('maxHandshakes', maxHandshakes);
-    const maxRate = checkRate('maxConnectionRate', maxConnectionRate);
-    this.#timeoutMs = checkRate('handshakeTimeoutMs', handshakeTimeoutMs);
-    this.gate = new ConnectionGate(resolveGateLimits({ maxRate }, maxHandshakes));
     this.#options = options;
   }
 
@@ -94,14 +86,14 @@ export class Handshakes {
 
   /** Returns whether the connection may go on; else it is destroyed. */
   admit(socket: Socket): boolean {
-    const { clock } = this.#options;
+    const { clock, gate, handshakeTimeoutMs } = this.#options;
     socket.on('error', () => {});
     const handshake = new Handshake(socket);
     const cut = (code: string, reason: string): void => {
       this.refuse(handshake, { code, reason });
       socket.destroy();
     };
-    const admission = this.gate.admit(handshake.remoteAddress, clock.monotonicMs(), () =>
+    const admission = gate.admit(handshake.remoteAddress, clock.monotonicMs(), () =>
       cut(CloseCode.Evicted, 'it made way for a newer connection')
     );
     if (admission === undefined) {
@@ -111,10 +103,10 @@ export class Handshakes {
       socket.resetAndDestroy();
       return false;
     }
-    const cancelTimeout = clock.after(this.#timeoutMs, () =>
+    const cancelTimeout = clock.after(handshakeTimeoutMs, () =>
       cut(
         CloseCode.HandshakeTimeout,
-        `${handshake.isDeciding ? 'no decision about it' : 'no HELLO'} within ${this.#timeoutMs} ms`
+        `${handshake.isDeciding ? 'no decision about it' : 'no HELLO'} within ${handshakeTimeoutMs} ms`
       )
     );
     this.#begin(handshake, admission, cancelTimeout);

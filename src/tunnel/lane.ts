@@ -180,14 +180,29 @@ export interface Lane {
   destroy(code: string, reason: string): void;
 }
 
+/** What holds for limits that are left out, apart from those that depend on others. */
+export const LANE_DEFAULTS: Readonly<
+  Record<'maxSlabs' | 'maxControlBytes' | 'maxControlRate' | 'drainTimeoutMs', number>
+> = Object.freeze({
+  maxSlabs: 16,
+  maxControlBytes: 4 * 1024 * 1024,
+  maxControlRate: 100,
+  drainTimeoutMs: 10_000,
+});
+
 /**
  * Fills in the defaults.
  *
  * @throws {ApiMisuseError} if a limit is not a positive integer, or too large for the frame format.
  */
 export function resolveLimits(limits: LaneLimits): Required<LaneLimits> {
-  const { maxSlabs = 16, maxControlBytes = 4 * 1024 * 1024, maxControlRate = 100 } = limits;
-  const { maxControlQueueBytes = 2 * maxControlBytes, drainTimeoutMs = 10_000 } = limits;
+  const {
+    maxSlabs = LANE_DEFAULTS.maxSlabs,
+    maxControlBytes = LANE_DEFAULTS.maxControlBytes,
+    maxControlRate = LANE_DEFAULTS.maxControlRate,
+    drainTimeoutMs = LANE_DEFAULTS.drainTimeoutMs,
+  } = limits;
+  const { maxControlQueueBytes = 2 * maxControlBytes } = limits;
   const { maxReceivedControlBytes = maxControlBytes } = limits;
   const { maxControlByteRate = maxReceivedControlBytes } = limits;
   const resolved = {

@@ -50,6 +50,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
     'proxy',
     'proxy-connect',
     'rate-limit',
+    'schema',
     'socket-error',
     'store',
   ],

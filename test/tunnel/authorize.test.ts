@@ -2,11 +2,11 @@ import { connect } from 'node:net';
 import type { ConnectionOptions } from 'node:tls';
 import { describe, expect, test, vi } from 'vitest';
 import {
-  type AcceptedTunnel,
   CloseCode,
   FrameType,
   failureOf,
   type ListenOptions,
+  type MtlsTunnel,
   type TunnelCandidate,
   type TunnelListener,
   type TunnelRefusal,
@@ -26,7 +26,7 @@ class SlowHost {
   readonly asked: TunnelCandidate[] = [];
   readonly refused: string[] = [];
   readonly problems: (readonly [string, string | undefined])[] = [];
-  readonly tunnels: AcceptedTunnel[] = [];
+  readonly tunnels: MtlsTunnel[] = [];
   listener!: TunnelListener;
   answer: (refusal?: TunnelRefusal) => void = () => {};
   fail: (error: unknown) => void = () => {};
@@ -90,7 +90,7 @@ describe.each(STEPS)('a host that answers by a promise at the step "%s"', (step)
     const dialled = dial(host.listener.port);
     await host.isAsked(step);
     host.answer(NO);
-    expect((await next(dialled, 'waiting'))[1]).toMatchObject({ by: 'peer', ...NO });
+    expect((await next(dialled, 'waiting'))[0].cause).toMatchObject({ by: 'peer', ...NO });
     expect(host.refused).toEqual([`${NO.code}: ${NO.reason}`]);
     expect(host.listener.counters.refused).toEqual(new Map([[NO.code, 1]]));
     expect(host.tunnels).toEqual([]);
@@ -101,7 +101,7 @@ describe.each(STEPS)('a host that answers by a promise at the step "%s"', (step)
     const dialled = dial(host.listener.port);
     await host.isAsked(step);
     host.fail(new Error('the identity provider is down'));
-    const [, cause] = await next(dialled, 'waiting');
+    const [{ cause }] = await next(dialled, 'waiting');
     expect(cause).toMatchObject({ by: 'peer', code: CloseCode.NotAuthorized });
     expect(failureOf(cause).kind).toBe('refused');
     expect(host.problems).toEqual([['the identity provider is down', 'site-a']]);
@@ -190,7 +190,7 @@ describe.each(STEPS)('a host that answers by a promise at the step "%s"', (step)
     });
     listener.on('problem', ({ error }) => problems.push(error.message));
     listener.on('tunnel', () => problems.push('a tunnel is up'));
-    const [, cause] = await next(dial(listener.port), 'waiting');
+    const [{ cause }] = await next(dial(listener.port), 'waiting');
     expect(cause).toMatchObject({ by: 'peer', code: CloseCode.NotAuthorized });
     expect(problems).toEqual([
       typeof problem === 'string' ? problem : expect.stringMatching(problem),

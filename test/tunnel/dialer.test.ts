@@ -158,7 +158,7 @@ describe('a dialled tunnel', () => {
     const tunnel = dial(await server());
     const up = vi.fn();
     tunnel.on('up', up);
-    const [delayMs, cause] = await next(tunnel, 'waiting');
+    const [{ delayMs, cause }] = await next(tunnel, 'waiting');
     expect(cause.reason).toContain(reason);
     expect(delayMs).toBe(100);
     expect(tunnel.state).toBe('waiting');
@@ -170,7 +170,7 @@ describe('a dialled tunnel', () => {
     const tunnel = dial(await serve(() => {}), { clock, handshakeTimeoutMs: 3_000 });
     const waiting = next(tunnel, 'waiting');
     clock.advance(3_000);
-    expect((await waiting)[1]).toMatchObject({ code: 'handshake-timeout' });
+    expect((await waiting)[0].cause).toMatchObject({ code: 'handshake-timeout' });
   });
 
   test('reports a refusal with its reason, and tries again after the longest wait', async () => {
@@ -182,13 +182,13 @@ describe('a dialled tunnel', () => {
     const listener = await listen({ authorize: () => verdict });
     const tunnel = dial(listener.port, { clock, backoff: { maxMs: 7_000 } });
     const waiting = next(tunnel, 'waiting');
-    const [error, code] = await next(tunnel, 'refused');
+    const [{ error, code }] = await next(tunnel, 'refused');
     expect(error).toBeInstanceOf(PeerRefusedError);
     expect(error.message).toBe(
       'spiffe://example.org/cloud refuses the tunnel (revoked): stolen?yesterday'
     );
     expect(code).toBe('revoked');
-    expect((await waiting)[0]).toBe(7_000);
+    expect((await waiting)[0].delayMs).toBe(7_000);
     verdict = undefined;
     clock.advance(7_000);
     await next(tunnel, 'up');
@@ -220,9 +220,9 @@ describe('a dialled tunnel', () => {
     const endpoint = (port: number) => ({ host: '127.0.0.1', port });
     const endpoints = [endpoint(deadPort), endpoint(deadPort), endpoint(listener.port)];
     const tunnel = dial(0, { clock, endpoints });
-    expect((await next(tunnel, 'waiting'))[0]).toBe(100);
+    expect((await next(tunnel, 'waiting'))[0].delayMs).toBe(100);
     clock.advance(100);
-    expect((await next(tunnel, 'waiting'))[0]).toBe(200);
+    expect((await next(tunnel, 'waiting'))[0].delayMs).toBe(200);
     clock.advance(200);
     await next(tunnel, 'up');
     expect(tunnel.info?.remotePort).toBe(listener.port);
@@ -242,7 +242,7 @@ describe('a dialled tunnel', () => {
       clock.advance(upMs);
       const waiting = next(tunnel, 'waiting');
       peers.at(-1)!.socket.destroy();
-      const [delayMs] = await waiting;
+      const [{ delayMs }] = await waiting;
       delays.push(delayMs);
       clock.advance(delayMs);
     }

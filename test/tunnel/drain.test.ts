@@ -1,10 +1,9 @@
 import { describe, expect, test, vi } from 'vitest';
 import {
-  type AcceptedTunnel,
   CloseCode,
-  type DialledTunnel,
   FrameType,
   type ListenOptions,
+  type MtlsTunnel,
   type TunnelListener,
 } from '../../src/tunnel/index.ts';
 import { LANE_CHECK_MS } from '../../src/tunnel/lane-demand.ts';
@@ -22,7 +21,7 @@ const TUNNEL = '0123456789abcdef0123456789abcdef';
 const EMPTY = Buffer.alloc(0);
 
 /** So many lanes that are up at both ends. */
-async function wide(lanes: number): Promise<[DialledTunnel, AcceptedTunnel, FakeClock]> {
+async function wide(lanes: number): Promise<[MtlsTunnel, MtlsTunnel, FakeClock]> {
   const clock = new FakeClock();
   const [dialled, accepted] = await pair({ clock }, { clock });
   for (let number = 0; number < 3; number++) sendRound(dialled, lanes, number, 50_000);
@@ -36,9 +35,9 @@ async function wide(lanes: number): Promise<[DialledTunnel, AcceptedTunnel, Fake
 async function rawLanes(
   hellos: readonly object[],
   options: Partial<ListenOptions> = {}
-): Promise<{ peers: RawPeer[]; tunnel: AcceptedTunnel; listener: TunnelListener }> {
+): Promise<{ peers: RawPeer[]; tunnel: MtlsTunnel; listener: TunnelListener }> {
   const listener = await listen(options);
-  const up = new Promise<AcceptedTunnel>((resolve) => listener.once('tunnel', resolve));
+  const up = new Promise<MtlsTunnel>((resolve) => listener.once('tunnel', resolve));
   const peers: RawPeer[] = [];
   for (const hello of hellos) {
     const peer = RawPeer.dial(listener.port, siteA);

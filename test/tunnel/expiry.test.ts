@@ -3,11 +3,10 @@ import { X509Certificate } from 'node:crypto';
 import { describe, expect, test, vi } from 'vitest';
 import { ApiMisuseError } from '../../src/errors.ts';
 import {
-  type AcceptedTunnel,
   CloseCode,
   type Credentials,
-  type DialledTunnel,
   type ListenOptions,
+  type MtlsTunnel,
   type TunnelListener,
 } from '../../src/tunnel/index.ts';
 import { FakeClock } from '../fake-clock.ts';
@@ -28,8 +27,8 @@ async function clocked(
   credentials: Credentials,
   options: Partial<ListenOptions> = {}
 ): Promise<{
-  dialled: DialledTunnel;
-  accepted: AcceptedTunnel;
+  dialled: MtlsTunnel;
+  accepted: MtlsTunnel;
   listener: TunnelListener;
   clock: FakeClock;
   /** Sets the wall clock, and lets all that wait for no longer than `passMs` look at it. */
@@ -72,7 +71,7 @@ describe('a tunnel whose certificate runs out', () => {
     const short = await ca.issue(site('site-a'), HOUR_MS);
     const { dialled, accepted, listener, wallIs } = await clocked(short);
     const longer = await ca.issue(site('site-a'), 2 * HOUR_MS);
-    await dialled.renew(longer);
+    await dialled.updateCredentials(longer);
     wallIs(endOf(short) + HOUR_MS / 2);
     expect([accepted.state, listener.counters.expired]).toEqual(['up', 0]);
     wallIs(endOf(longer) + MINUTE_MS);

@@ -77,7 +77,7 @@ describe.runIf(hasOpenssl())('a certificate that names no purpose', () => {
 
   test('makes no cloud', async () => {
     const port = await serve(() => {}, ca.forge(uri('cloud')));
-    const [, cause] = await next(dial(port), 'waiting');
+    const [{ cause }] = await next(dial(port), 'waiting');
     expect(cause.reason).toMatch(/not for servers/);
   });
 });
@@ -149,7 +149,7 @@ test('a peer that is told to come more slowly does so, and is not refused for go
   const second = dial(listener.port, { backoff: { minMs: 10, maxMs: 60_000 } });
   const refused = vi.fn();
   second.on('refused', refused);
-  const [delayMs, cause] = await next(second, 'waiting');
+  const [{ delayMs, cause }] = await next(second, 'waiting');
   expect(cause).toMatchObject({ by: 'peer', code: CloseCode.TooMany });
   expect(delayMs).toBeLessThan(100);
   expect(refused).not.toHaveBeenCalled();
@@ -168,7 +168,7 @@ test('what a tunnel that is closing still holds does not go out when its peer is
   peer.socket.pause();
   const packet = Buffer.alloc(60_000);
   while (tunnel.sendPacket(packet, 0, packet.length)) tunnel.flush();
-  const closed = tunnel.close(CloseCode.Replaced);
+  const closed = tunnel.close({ code: CloseCode.Replaced });
   expect(listener.tunnels.size).toBe(0);
   expect(listener.cut(() => true, CloseCode.Revoked, 'stolen')).toBe(0);
   // At once, not when what waits is sent or the time for that is over.

@@ -1,10 +1,5 @@
 import { describe, expect, test, vi } from 'vitest';
-import {
-  type AcceptedTunnel,
-  CloseCode,
-  type DialledTunnel,
-  FrameType,
-} from '../../src/tunnel/index.ts';
+import { CloseCode, FrameType, type MtlsTunnel } from '../../src/tunnel/index.ts';
 import { LANE_CHECK_MS } from '../../src/tunnel/lane-demand.ts';
 import { FakeClock } from '../fake-clock.ts';
 import { flowOf, numberOf, record, sendRound } from './packets.ts';
@@ -18,7 +13,7 @@ const TUNNEL = '0123456789abcdef0123456789abcdef';
 const LENGTH = 50_000;
 
 /** A tunnel with so many lanes that are up at both ends. */
-async function wide(flows: number, clock: FakeClock): Promise<[DialledTunnel, AcceptedTunnel]> {
+async function wide(flows: number, clock: FakeClock): Promise<[MtlsTunnel, MtlsTunnel]> {
   const [dialled, accepted] = await pair({ clock }, { clock });
   const received = record(accepted);
   sendRound(dialled, flows, 0, LENGTH);
@@ -131,7 +126,7 @@ describe('lanes', () => {
     const clock = new FakeClock();
     const [dialled, accepted] = await wide(3, clock);
     const downs = Promise.all([next(dialled, 'down'), next(accepted, 'down')]);
-    await accepted.abort(CloseCode.Revoked, 'test');
+    await accepted.abort({ code: CloseCode.Revoked, reason: 'test' });
     const [[atDialler], [atListener]] = await downs;
     expect(atDialler).toMatchObject({ by: 'peer', code: CloseCode.Revoked });
     expect(atListener).toMatchObject({ by: 'us', code: CloseCode.Revoked });
@@ -163,7 +158,7 @@ describe('lanes', () => {
   ])('a lane for %s is refused', async (_, credentials, hello) => {
     const [dialled, , listener] = await pair();
     const first = RawPeer.dial(listener.port, siteA);
-    const up = new Promise<AcceptedTunnel>((resolve) => listener.once('tunnel', resolve));
+    const up = new Promise<MtlsTunnel>((resolve) => listener.once('tunnel', resolve));
     first.send(FrameType.Hello, { ...HELLO, tunnel: TUNNEL, lane: 0 });
     const tunnel = await up;
     const stranger = RawPeer.dial(listener.port, credentials());

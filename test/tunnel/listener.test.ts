@@ -3,7 +3,6 @@ import { connect as connectTcp } from 'node:net';
 import { afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
 import { ApiMisuseError, CertificateError, EnvironmentError } from '../../src/errors.ts';
 import {
-  type AcceptedTunnel,
   CloseCode,
   type Credentials,
   FrameType,
@@ -39,8 +38,8 @@ async function listen(options: Partial<ListenOptions> = {}): Promise<TunnelListe
 async function accepted(
   listener: TunnelListener,
   credentials = siteA
-): Promise<[peer: RawPeer, tunnel: AcceptedTunnel]> {
-  const up = new Promise<AcceptedTunnel>((resolve) => listener.once('tunnel', resolve));
+): Promise<[peer: RawPeer, tunnel: MtlsTunnel]> {
+  const up = new Promise<MtlsTunnel>((resolve) => listener.once('tunnel', resolve));
   const peer = RawPeer.dial(listener.port, credentials);
   peer.send(FrameType.Hello, HELLO);
   return [peer, await up];
@@ -58,12 +57,12 @@ describe('a listener', () => {
       lanes: 8,
     });
     expect(tunnel.peer).toEqual(site('site-a'));
-    expect(tunnel.info.peer).toBe(tunnel.peer);
+    expect(tunnel.info?.peer).toBe(tunnel.peer);
     expect(tunnel.state).toBe('up');
     expect(tunnel.software).toBe('raw');
-    expect(tunnel.info.certificate.toString().trim()).toBe(String(siteA.cert).trim());
-    expect(tunnel.info.remoteAddress).toBe('127.0.0.1');
-    expect(tunnel.info.cipher).toMatch(/^TLS_/);
+    expect(tunnel.info?.certificate.toString().trim()).toBe(String(siteA.cert).trim());
+    expect(tunnel.info?.remoteAddress).toBe('127.0.0.1');
+    expect(tunnel.info?.cipher).toMatch(/^TLS_/);
     expect([...listener.tunnels]).toEqual([tunnel]);
     expect(listener.counters.accepted).toBe(1);
     expect(listener.handshakes).toBe(0);
@@ -467,7 +466,7 @@ describe('a listener', () => {
     tunnel.onPacket = onPacket;
     peer.send(FrameType.Packet, Buffer.alloc(60));
     tunnel.sendPacket(Buffer.alloc(60), 0, 60);
-    const gone = tunnel.abort('revoked', 'stolen');
+    const gone = tunnel.abort({ code: 'revoked', reason: 'stolen' });
     expect(tunnel.state).toBe('closed');
     expect(tunnel.reserve()).toBe(-1);
     expect(tunnel.sendPacket(Buffer.alloc(60), 0, 60)).toBe(false);

@@ -22,7 +22,7 @@ describe('a site that is held elsewhere', () => {
     const tunnel = dial(here.port, { clock });
     const refused = vi.fn();
     tunnel.on('refused', refused);
-    expect((await next(tunnel, 'waiting'))[0]).toBe(0);
+    expect((await next(tunnel, 'waiting'))[0].delayMs).toBe(0);
     clock.advance(0);
     await next(tunnel, 'up');
     expect(tunnel.info?.remotePort).toBe(there.port);
@@ -44,7 +44,11 @@ describe('a site that is held elsewhere', () => {
     await next(tunnel, 'up');
     const [accepted] = here.tunnels;
     const down = next(tunnel, 'down');
-    void accepted!.close(CloseCode.Moved, 'elsewhere', { port: there.port });
+    void accepted!.close({
+      code: CloseCode.Moved,
+      reason: 'elsewhere',
+      endpoint: { port: there.port },
+    });
     expect((await down)[0]).toMatchObject({
       code: CloseCode.Moved,
       endpoint: { port: there.port },
@@ -59,7 +63,11 @@ describe('a site that is held elsewhere', () => {
     cleanUp.push(() => nobody.close());
     const tunnel = dial(here.port, { backoff: { minMs: 1, maxMs: 2 } });
     await next(tunnel, 'up');
-    void [...here.tunnels][0]!.close(CloseCode.Moved, 'elsewhere', { port: nobody.port });
+    void [...here.tunnels][0]!.close({
+      code: CloseCode.Moved,
+      reason: 'elsewhere',
+      endpoint: { port: nobody.port },
+    });
     await next(tunnel, 'down');
     await next(tunnel, 'up');
     expect(tunnel.info?.remotePort).toBe(here.port);
@@ -76,7 +84,7 @@ describe('a site that is held elsewhere', () => {
     const clock = new FakeClock();
     const tunnel = dial(ports[0]!, { clock });
     const waits: number[] = [];
-    tunnel.on('waiting', (delayMs) => {
+    tunnel.on('waiting', ({ delayMs }) => {
       waits.push(delayMs);
       if (delayMs === 0) clock.advance(0);
     });
@@ -110,7 +118,7 @@ describe('a site that is held elsewhere', () => {
       peer.send(FrameType.Close, { code: CloseCode.Moved, reason: 'x', ...members });
     });
     const tunnel = dial(port, { clock: new FakeClock() });
-    expect((await next(tunnel, 'waiting'))[0]).toBeGreaterThan(0);
+    expect((await next(tunnel, 'waiting'))[0].delayMs).toBeGreaterThan(0);
   });
 
   test('a listener tells it before it has read anything', async () => {

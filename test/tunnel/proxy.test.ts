@@ -30,7 +30,7 @@ async function causeOf(
   options: Parameters<typeof dial>[1] = {}
 ): Promise<CloseCause> {
   const tunnel = dial(1, { proxy: `http://user:secret@127.0.0.1:${port}`, ...options });
-  const [, cause] = await next(tunnel, 'waiting');
+  const [{ cause }] = await next(tunnel, 'waiting');
   return cause;
 }
 
@@ -70,7 +70,7 @@ describe('a tunnel through a proxy', () => {
     const proxy = await openProxy();
     const [dialled, accepted] = await pair({}, { proxy: proxy.url });
     const renewed = next(accepted, 'renewed');
-    await dialled.renew(await ca.issue(site('site-a')));
+    await dialled.updateCredentials(await ca.issue(site('site-a')));
     await renewed;
     expect(proxy.targets).toHaveLength(2);
     expect(dialled.info?.proxiedEndpoint).toBeDefined();

@@ -4,10 +4,10 @@ import { connect as connectTcp, type Socket } from 'node:net';
 import { describe, expect, test, vi } from 'vitest';
 import { ApiMisuseError } from '../../src/errors.ts';
 import {
-  type AcceptedTunnel,
   CloseCode,
   FrameType,
   type ListenOptions,
+  type MtlsTunnel,
   type RefusedConnection,
   type TunnelListener,
 } from '../../src/tunnel/index.ts';
@@ -28,7 +28,7 @@ function knock(listener: TunnelListener, localAddress: string): Socket {
   return socket;
 }
 
-function accepted(listener: TunnelListener): Promise<AcceptedTunnel> {
+function accepted(listener: TunnelListener): Promise<MtlsTunnel> {
   return new Promise((resolve) => listener.once('tunnel', resolve));
 }
 
@@ -50,7 +50,7 @@ describe('strangers', () => {
     const up = accepted(listener);
     const tunnel = dial(listener.port);
     await next(tunnel, 'up');
-    expect((await up).info.remoteAddress).toBe('127.0.0.1');
+    expect((await up).info?.remoteAddress).toBe('127.0.0.1');
     // The edge had to make no way, and one stranger more had to.
     expect(listener.counters.evicted).toBe(873);
     expect(refusals).toHaveLength(873);
@@ -231,7 +231,7 @@ function idOf(number: number): string {
 /** A raw peer whose tunnel is up. */
 async function rawPair(
   options: Partial<ListenOptions>
-): Promise<[RawPeer, AcceptedTunnel, TunnelListener]> {
+): Promise<[RawPeer, MtlsTunnel, TunnelListener]> {
   const listener = await listen(options);
   const up = accepted(listener);
   const peer = RawPeer.dial(listener.port, siteA);
@@ -331,7 +331,7 @@ describe('cut', () => {
     for (const tunnel of [b, second]) tunnel.flush();
     expect([tunnelA.state, tunnelB.state]).toEqual(['closed', 'up']);
     expect(tunnelA.reserve()).toBe(-1);
-    expect((await refused)[1]).toBe(CloseCode.Revoked);
+    expect((await refused)[0].code).toBe(CloseCode.Revoked);
     await received;
     expect(onPacket).not.toHaveBeenCalled();
     expect([...listener.tunnels]).toEqual([tunnelB]);

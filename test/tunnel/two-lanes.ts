@@ -1,5 +1,5 @@
 import { expect, vi } from 'vitest';
-import { type DialledTunnel, FrameType } from '../../src/tunnel/index.ts';
+import { FrameType, type MtlsTunnel } from '../../src/tunnel/index.ts';
 import { LANE_CHECK_MS } from '../../src/tunnel/lane-demand.ts';
 import { FakeClock } from '../fake-clock.ts';
 import { sendRound } from './packets.ts';
@@ -11,7 +11,7 @@ import { dial, next, serve } from './scene.ts';
  * one, so that both flows are known, and the new lane takes one.
  */
 export async function twoLanes(): Promise<{
-  tunnel: DialledTunnel;
+  tunnel: MtlsTunnel;
   peers: readonly RawPeer[];
   clock: FakeClock;
 }> {

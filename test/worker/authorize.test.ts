@@ -92,7 +92,7 @@ class Scene {
     cleanUp.push(() => tunnel.destroy());
     return new Promise((resolve) => {
       tunnel.once('up', () => resolve('up'));
-      tunnel.once('waiting', (_delayMs, cause) => resolve(cause));
+      tunnel.once('waiting', ({ cause }) => resolve(cause));
     });
   }
 }
