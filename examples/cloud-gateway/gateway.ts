@@ -114,6 +114,7 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
     // A new site knows but the hash of the root, so it has to be shown the root.
     const shown = (credentials: Credentials): Credentials =>
       isShared ? { ...credentials, cert: `${credentials.cert}${credentials.ca}` } : credentials;
+    const line = (_fields: object, message: string): void => log(message);
     const workers = new WorkerPool({
       workers: config.processes ?? 1,
       device: options.openDevice ?? tunOf(config),
@@ -129,7 +130,7 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
         retired: trust.retired.map(String),
       }),
       admit: (...client) => controller.admit(...client),
-      log,
+      logger: { debug: line, info: line, warn: line, error: line },
     });
     workers.on('tunnel', (tunnel) => attach(tunnel));
     workers.on('refused', (refusal) => {

@@ -3,13 +3,16 @@
  * presence's site. These routes share the load out; no worker passes packets on to another.
  * @module
  */
+import type { Clock } from '../clock.ts';
 import type { RouteChange } from '../control/index.ts';
 import { changeRoutes, type RouteSetting } from '../device/index.ts';
+import type { Logger } from '../logger.ts';
 
 export interface KernelRoutesOptions {
   /** The interface that leads to a site. */
   readonly deviceOf: (site: string) => string;
-  readonly log: (line: string) => void;
+  readonly logger: Logger;
+  readonly clock: Clock;
 }
 
 export class KernelRoutes {
@@ -20,7 +23,7 @@ export class KernelRoutes {
   readonly #installed = new Map<string, string>();
   #work: Promise<void> = Promise.resolve();
   #isQueued = false;
-  #retry: NodeJS.Timeout | undefined;
+  #cancelRetry: () => void = () => {};
   #isOpen = false;
 
   constructor(options: KernelRoutesOptions) {
@@ -63,7 +66,7 @@ export class KernelRoutes {
 
   async close(): Promise<void> {
     this.#isOpen = false;
-    clearTimeout(this.#retry);
+    this.#cancelRetry();
     await this.#work;
   }
 
@@ -84,10 +87,9 @@ export class KernelRoutes {
         else this.#installed.set(prefix, device);
       }
     } catch (error) {
-      this.#options.log(`routes: ${(error as Error).message}`);
-      if (!this.#isOpen) return;
-      this.#retry = setTimeout(() => void this.sync(), RETRY_MS);
-      this.#retry.unref();
+      const { logger, clock } = this.#options;
+      logger.warn({ err: error }, `routes: ${(error as Error).message}`);
+      if (this.#isOpen) this.#cancelRetry = clock.after(RETRY_MS, () => void this.sync(), true);
     }
   }
 }

@@ -36,10 +36,13 @@ import type {
   WorkerStatus,
 } from './worker.ts';
 
+/** What the tunnel port of a worker in this process serves besides tunnels, and by which clock it goes. */
+type LocalListening = Pick<ListenOptions, 'otherProtocols' | 'clock'>;
+
 export class LocalWorker implements Worker {
   readonly #host: WorkerHost;
   readonly #openDevice: (options: WorkerOptions) => Promise<PacketDevice>;
-  readonly #otherProtocols: ListenOptions['otherProtocols'];
+  readonly #listening: LocalListening;
   readonly #translator = new PacketTranslator();
   readonly #uses = new PresenceUses(() => this.#translator.paths());
   /** By number. */
@@ -55,16 +58,16 @@ export class LocalWorker implements Worker {
 
   /**
    * @param openDevice called once, by `open`; the worker closes the device
-   * @param otherProtocols what the tunnel port serves besides tunnels
+   * @param listening what holds for the listener of a worker in this process alone
    */
   constructor(
     host: WorkerHost,
     openDevice: (options: WorkerOptions) => Promise<PacketDevice>,
-    otherProtocols?: ListenOptions['otherProtocols']
+    listening: LocalListening = {}
   ) {
     this.#host = host;
     this.#openDevice = openDevice;
-    this.#otherProtocols = otherProtocols;
+    this.#listening = listening;
   }
 
   load(plan: TranslationPlan): void {
@@ -101,7 +104,7 @@ export class LocalWorker implements Worker {
       ...tunnel,
       ...credentials,
       ...limits,
-      otherProtocols: this.#otherProtocols,
+      ...this.#listening,
       ...(limitUnsent === undefined ? {} : { limitUnsent }),
       authorize: (candidate) => this.#refusalOf(candidate, options),
     });
@@ -111,7 +114,9 @@ export class LocalWorker implements Worker {
     });
     this.#listener = listener;
     listener.on('tunnel', (accepted) => this.#onTunnel(accepted));
-    listener.on('problem', ({ error, site }) => host.log(`${site}: authorize: ${error.message}`));
+    listener.on('problem', ({ error, site }) =>
+      host.log('error', { site }, `${site}: authorize: ${error.message}`)
+    );
     // They may have changed while the port was opened.
     if (this.#credentials !== credentials) listener.updateCredentials(this.#credentials!);
     this.#dataPlane.start();

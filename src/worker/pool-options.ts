@@ -4,10 +4,13 @@
  */
 import type { X509Certificate } from 'node:crypto';
 import { availableParallelism } from 'node:os';
+import { type Clock, systemClock } from '../clock.ts';
 import type { CloudDataPlaneOptions } from '../dataplane/index.ts';
 import type { PacketDevice, TunDeviceOptions } from '../device/index.ts';
 import { ConfigError } from '../errors.ts';
-import type { HostPort } from '../host-port.ts';
+import { type HostPort, type HostPortInput, ListenSchema } from '../host-port.ts';
+import { type Logger, silentLogger } from '../logger.ts';
+import { PrefixText, parseSchema } from '../schema.ts';
 import type { Credentials, ListenOptions, TunnelRefusal } from '../tunnel/index.ts';
 import type { AccessRules } from './access.ts';
 import type { ConnectionLimits, WorkerPeer } from './worker.ts';
@@ -31,9 +34,9 @@ export interface WorkerPoolOptions {
   readonly device: TunDeviceOptions | (() => Promise<PacketDevice>);
   /**
    * Where edges connect. The first worker listens on this port, the second one on the next port, and so on; with
-   * port 0 each worker takes a free port.
+   * port 0 each worker takes a free port. Also as text: `198.51.100.1:7443`.
    */
-  readonly tunnel: HostPort;
+  readonly tunnel: HostPortInput;
   /** What the tunnel port serves besides tunnels, by ALPN; for one worker alone. */
   readonly otherProtocols?: ListenOptions['otherProtocols'];
   /** The limits of connections to each worker's port; by default those of `MtlsTunnel.listen`. */
@@ -53,8 +56,13 @@ export interface WorkerPoolOptions {
   readonly authorize?: (
     peer: CandidateEdge
   ) => TunnelRefusal | undefined | Promise<TunnelRefusal | undefined>;
-  /** Is told, in one line each, what became of the workers and of the machine. Default: nobody is told. */
-  readonly log?: (line: string) => void;
+  /** Is told what became of the workers and of the machine; default `silentLogger`. */
+  readonly logger?: Logger;
+  /**
+   * By which this pool waits, and the worker in this process; default `systemClock`. Workers in processes of their
+   * own go by the system's.
+   */
+  readonly clock?: Clock;
   /**
    * The program that a worker's process runs. By default it is found beside this library, which does not work where
    * a bundler has made the library a part of the host's own program: then make a second bundle of the entry
@@ -65,21 +73,39 @@ export interface WorkerPoolOptions {
 
 export interface ResolvedPoolOptions extends WorkerPoolOptions {
   readonly workers: number;
+  readonly tunnel: HostPort;
   readonly limits: ConnectionLimits;
-  readonly log: (line: string) => void;
+  readonly logger: Logger;
+  readonly clock: Clock;
 }
 
 /** What holds for options that are left out. */
-export const WORKER_POOL_DEFAULTS: Readonly<Pick<ResolvedPoolOptions, 'workers' | 'limits'>> =
-  Object.freeze({ workers: 1, limits: Object.freeze({}) });
+export const WORKER_POOL_DEFAULTS: Readonly<
+  Pick<ResolvedPoolOptions, 'workers' | 'limits' | 'logger' | 'clock'>
+> = Object.freeze({
+  workers: 1,
+  limits: Object.freeze({}),
+  logger: silentLogger,
+  clock: systemClock,
+});
 
 /** @throws {ConfigError} naming the option that is not usable. */
 export function resolvePoolOptions(options: WorkerPoolOptions): ResolvedPoolOptions {
-  const { device, tunnel, log = () => {} } = options;
-  const workers = workerCount(options.workers ?? WORKER_POOL_DEFAULTS.workers);
-  if (!isPort(tunnel.port)) {
-    throw new ConfigError('tunnel', `expected a port from 0 to ${MAX_PORT}, got ${tunnel.port}`);
+  if (typeof options !== 'object' || options === null) {
+    throw new ConfigError('', `expected the options of a worker pool, got ${options}`);
   }
+  const { limits = WORKER_POOL_DEFAULTS.limits, logger = WORKER_POOL_DEFAULTS.logger } = options;
+  const { device, clock = WORKER_POOL_DEFAULTS.clock } = options;
+  const workers = workerCount(options.workers ?? WORKER_POOL_DEFAULTS.workers);
+  checkDevice(device);
+  const tunnel = tunnelOf(options.tunnel);
+  for (const name of ['credentials', 'access', 'admit'] as const) {
+    checkFunction(name, options[name]);
+  }
+  if (options.authorize !== undefined) checkFunction('authorize', options.authorize);
+  checkMethods('logger', logger, ['debug', 'info', 'warn', 'error']);
+  checkMethods('clock', clock, ['wallMs', 'monotonicMs', 'after']);
+  checkLimits(limits);
   if (workers > 1) {
     if (typeof device === 'function') {
       throw new ConfigError('workers', `${workers} need a device of type tun, one for each`);
@@ -93,7 +119,19 @@ export function resolvePoolOptions(options: WorkerPoolOptions): ResolvedPoolOpti
       throw new ConfigError('tunnel', `${workers} workers need as many ports, up to ${last}`);
     }
   }
-  return { ...options, workers, limits: options.limits ?? WORKER_POOL_DEFAULTS.limits, log };
+  return { ...options, workers, tunnel, limits, logger, clock };
+}
+
+/**
+ * Returns the prefixes that a TUN is to have.
+ *
+ * @throws {ConfigError} if it is no list, or one of them is no prefix.
+ */
+export function checkRoutes(path: string, prefixes: unknown): readonly string[] {
+  if (!Array.isArray(prefixes)) {
+    throw new ConfigError(path, `expected a list of prefixes, got ${JSON.stringify(prefixes)}`);
+  }
+  return prefixes.map((prefix, i) => parseSchema(PrefixText, prefix, `${path}[${i}]`));
 }
 
 /**
@@ -109,9 +147,57 @@ export function workerCount(workers: number | 'auto'): number {
   throw new ConfigError('workers', `${expected}, got ${JSON.stringify(workers)}`);
 }
 
-function isPort(port: unknown): boolean {
-  return Number.isInteger(port) && (port as number) >= 0 && (port as number) <= MAX_PORT;
+function checkDevice(device: unknown): void {
+  if (typeof device === 'function') return;
+  const { name, routes } = (device ?? {}) as Readonly<Record<string, unknown>>;
+  if (typeof name !== 'string') {
+    const message = 'expected a TUN with a name, or a function that opens a device';
+    throw new ConfigError('device', `${message}, got ${JSON.stringify(device)}`);
+  }
+  if (routes !== undefined) checkRoutes('device.routes', routes);
 }
 
+function tunnelOf(tunnel: HostPortInput): HostPort {
+  const { port } = (tunnel ?? {}) as { readonly port?: unknown };
+  if (typeof port === 'number' && !(Number.isInteger(port) && port >= 0 && port <= MAX_PORT)) {
+    throw new ConfigError('tunnel', `expected a port from 0 to ${MAX_PORT}, got ${port}`);
+  }
+  return parseSchema(ListenSchema, tunnel, 'tunnel');
+}
+
+function checkFunction(path: string, value: unknown): void {
+  if (typeof value === 'function') return;
+  throw new ConfigError(path, `expected a function, got ${JSON.stringify(value)}`);
+}
+
+function checkMethods(path: string, value: object, names: readonly string[]): void {
+  for (const name of names) {
+    const method = (value as Readonly<Record<string, unknown>> | null)?.[name];
+    if (typeof method !== 'function') throw new ConfigError(path, `has no method ${name}`);
+  }
+}
+
+function checkLimits(limits: ConnectionLimits): void {
+  if (typeof limits !== 'object' || limits === null) {
+    throw new ConfigError('limits', `expected limits by name, got ${limits}`);
+  }
+  for (const name of LIMITS) {
+    const value: unknown = limits[name];
+    if (value === undefined) continue;
+    const isWhole = !name.endsWith('Rate');
+    if (typeof value === 'number' && value > 0 && Number.isFinite(value)) {
+      if (!isWhole || Number.isInteger(value)) continue;
+    }
+    const expected = isWhole ? 'a positive whole number' : 'a number above 0';
+    throw new ConfigError(`limits.${name}`, `expected ${expected}, got ${JSON.stringify(value)}`);
+  }
+}
+
+const LIMITS: readonly (keyof ConnectionLimits)[] = [
+  'maxHandshakes',
+  'maxConnectionRate',
+  'maxTunnelRate',
+  'maxTunnelBurst',
+];
 const MAX_WORKERS = 64;
 const MAX_PORT = 65_535;

@@ -7,29 +7,21 @@
 import { X509Certificate } from 'node:crypto';
 import { EventEmitter } from 'eventemitter3';
 import { PlanPartition, type PlanTarget, type PresenceUse } from '../control/index.ts';
-import {
-  configureTun,
-  forgetRoutes,
-  openTun,
-  type PacketDevice,
-  type TunDeviceOptions,
-  type TunSetup,
-} from '../device/index.ts';
-import { lackOfLan, lanOf, TUN_DEFAULT_MTU } from '../device/open-tun.ts';
 import { ConfigError } from '../errors.ts';
 import type { HostPort } from '../host-port.ts';
 import { CLOUD } from '../registry/index.ts';
 import type { Explanation, PathStatus, Presence, TranslationPlan } from '../translator/index.ts';
 import { CloseCode, type Credentials } from '../tunnel/index.ts';
 import { type AccessTable, redirect } from './access.ts';
-import { KernelRoutes } from './kernel-routes.ts';
 import { LocalWorker } from './local-worker.ts';
 import { Placement } from './placement.ts';
 import {
+  checkRoutes,
   type ResolvedPoolOptions,
   resolvePoolOptions,
   type WorkerPoolOptions,
 } from './pool-options.ts';
+import { PoolTuns } from './pool-tuns.ts';
 import { type SiteTunnel, SiteTunnels } from './site-tunnel.ts';
 import type {
   RefusedPeer,
@@ -49,6 +41,8 @@ export interface WorkerPoolEvents {
   tunnel: [tunnel: SiteTunnel];
   /** A connection has led to no tunnel. */
   refused: [refusal: RefusedPeer];
+  /** The process of a worker has ended, or is back; `total` is how many there are to be. */
+  workers: [workers: { readonly running: number; readonly total: number }];
 }
 
 export interface WorkerPoolStatus {
@@ -72,8 +66,9 @@ export class WorkerPool
   readonly #placement: Placement;
   /** Absent if there is one worker, which has the whole plan. */
   readonly #partition: PlanPartition | undefined;
-  readonly #routes: KernelRoutes;
-  #setup: TunSetup | undefined;
+  readonly #tuns: PoolTuns;
+  /** The workers that are open, by number. */
+  readonly #running = new Set<number>();
   /** Where each worker listens. The entry of a worker is absent until it is open. */
   readonly #addresses: WorkerAddresses[] = [];
   /** The sites that had an edge when the workers were told last. */
@@ -81,30 +76,32 @@ export class WorkerPool
   /** What workers have said while others could not, by realm and address. */
   readonly #uses = new Map<string, PresenceUse>();
   #moves: Promise<void> = Promise.resolve();
-  /** The restarts that are being dealt with. */
-  #restarts: Promise<void> = Promise.resolve();
   #closing: Promise<void> | undefined;
 
   /** @throws {ConfigError} if an option is not usable. */
   constructor(options: WorkerPoolOptions) {
     super();
     this.#options = resolvePoolOptions(options);
-    const { workers, log, workerMain } = this.#options;
+    const { workers, logger, clock, workerMain } = this.#options;
     this.#placement = new Placement(workers);
-    this.#routes = new KernelRoutes({
-      deviceOf: (site) => this.#deviceName(this.holderOf(site)),
-      log,
+    this.#tuns = new PoolTuns({
+      device: options.device,
+      workers,
+      holderOf: (site) => this.holderOf(site),
+      logger,
+      clock,
     });
     if (workers === 1) {
       const { admit, otherProtocols } = options;
       const host = this.#hostOf(0, admit);
-      this.#workers = [new LocalWorker(host, () => this.#openDevice(), otherProtocols)];
+      const listening = { otherProtocols, clock };
+      this.#workers = [new LocalWorker(host, () => this.#tuns.openDevice(), listening)];
       return;
     }
     const program = findWorkerMain(workerMain);
     const admit: WorkerHost['admit'] = async (...client) => {
       await options.admit(...client);
-      await this.#routes.sync();
+      await this.#tuns.sync();
     };
     this.#workers = Array.from({ length: workers }, (_, number) => {
       const host = this.#hostOf(number, admit);
@@ -112,9 +109,14 @@ export class WorkerPool
         program,
         host,
         brief: (worker) => this.#brief(number, worker),
-        onEnd: () => host.endAll(CloseCode.ConnectionLost, 'its process has ended'),
+        onEnd: () => {
+          host.endAll(CloseCode.ConnectionLost, 'its process has ended');
+          if (this.#running.delete(number)) this.#tellWorkers();
+        },
         onRestart: (addresses) => {
-          this.#restarts = this.#restarts.then(() => this.#restarted(number, addresses));
+          this.#restarted(number, addresses).catch((error: Error) =>
+            logger.error({ worker: number, err: error }, `process ${number}: ${error.message}`)
+          );
         },
       });
     });
@@ -122,13 +124,18 @@ export class WorkerPool
       shared: CLOUD,
       targets: this.#workers,
       holderOf: (site) => this.holderOf(site),
-      onRoutes: (changes) => this.#routes.take(changes),
+      onRoutes: (changes) => this.#tuns.take(changes),
     });
   }
 
   /** The realm that packets between sites may cross, for `PresenceController`. */
   get transit(): string | undefined {
     return this.#partition && CLOUD;
+  }
+
+  /** How many workers are open now. */
+  get running(): number {
+    return this.#running.size;
   }
 
   /** How many workers there are. */
@@ -187,7 +194,7 @@ export class WorkerPool
       this.#placement.forget(site);
       const reason = `there is no site "${site}" here any more`;
       this.terminate({ site }, { code: CloseCode.UnknownSite, reason }).catch((error: Error) =>
-        this.#options.log(`${site}: ${error.message}`)
+        this.#options.logger.warn({ site, err: error }, `${site}: ${error.message}`)
       );
     }
   }
@@ -226,6 +233,18 @@ export class WorkerPool
     const moving = this.#moves.then(() => this.#move(site, to));
     this.#moves = moving.catch(() => {});
     return moving;
+  }
+
+  /**
+   * Has these prefixes lead to the TUNs from now on, instead of those of the option `device.routes` or of an earlier
+   * call; `close` undoes it. Resolves when the machine has them. Before `open` it is a note of what to open with. A
+   * device that is no TUN has no routes, and nothing happens.
+   *
+   * @throws {ConfigError} if one of them is no prefix.
+   * @throws {EnvironmentError} if the machine refuses, or the pool is closed; the routes before are in force then.
+   */
+  async setRoutes(prefixes: readonly string[]): Promise<void> {
+    await this.#tuns.setRoutes(checkRoutes('routes', prefixes));
   }
 
   async status(sites: readonly string[]): Promise<WorkerPoolStatus> {
@@ -286,79 +305,41 @@ export class WorkerPool
 
   async #open(): Promise<void> {
     if (this.#partition === undefined) this.#brief(0, this.#workers[0]!);
-    const { device } = this.#options;
-    const tun = this.#partition === undefined || typeof device === 'function' ? undefined : device;
-    // A gateway in this place that was killed may have left routes.
-    for (const prefix of tun?.routes ?? []) await forgetRoutes(prefix);
+    await this.#tuns.forgetFormer();
     const openings = await Promise.allSettled(
       this.#workers.map(async (worker, number) => {
         this.#addresses[number] = await worker.open(this.#optionsOf(number));
+        this.#running.add(number);
       })
     );
     throwFirst(openings);
     // Where each of them listens is news to the others if they took free ports.
     this.refreshAccess();
-    if (tun === undefined) return;
-    for (const problem of [...(await this.#configure(tun)), ...lackOfLan(tun)]) {
-      this.#options.log(`device: ${problem}`);
-    }
-    await this.#routes.open();
+    await this.#tuns.open();
+  }
+
+  #tellWorkers(): void {
+    if (this.#closing !== undefined) return;
+    this.emit('workers', { running: this.#running.size, total: this.#workers.length });
   }
 
   async #close(): Promise<void> {
     await this.#moves;
-    await this.#restarts;
-    await this.#routes.close();
+    await this.#tuns.stop();
     const closings = await Promise.allSettled(this.#workers.map((worker) => worker.close()));
-    const { device } = this.#options;
-    if (this.#partition !== undefined && typeof device !== 'function') {
-      try {
-        await this.#setup?.close();
-      } finally {
-        for (const prefix of device.routes ?? []) await forgetRoutes(prefix);
-      }
-    }
+    await this.#tuns.close();
     throwFirst(closings);
   }
 
-  /**
-   * A worker is back. It may listen elsewhere, which the others must know, and its interface may have been made
-   * anew, without settings and routes.
-   */
+  /** A worker is back. It may listen elsewhere, which the others must know. */
   async #restarted(number: number, addresses: WorkerAddresses): Promise<void> {
-    // What is set after the last close stays on the machine.
     if (this.#closing !== undefined) return;
+    this.#running.add(number);
     this.#addresses[number] = addresses;
     this.refreshAccess();
-    const { device, log } = this.#options;
-    try {
-      if (typeof device !== 'function') await this.#configure(device);
-    } catch (error) {
-      log(`device: ${(error as Error).message}`);
-    }
-    this.#routes.forget(this.#deviceName(number));
-  }
-
-  /** Returns what the machine lacks, one sentence each. */
-  async #configure(tun: TunDeviceOptions): Promise<readonly string[]> {
-    const [name, ...otherTuns] = this.#workers.map((_, number) => this.#deviceName(number));
-    this.#setup = await configureTun({
-      name: name!,
-      otherTuns,
-      routes: [],
-      unreachable: tun.routes ?? [],
-      proxyArp: tun.proxyArp ?? [],
-      ...lanOf(tun),
-      onProblem: (problem) => this.#options.log(`device: ${problem}`),
-    });
-    return this.#setup.problems;
-  }
-
-  /** For the one worker of this process. */
-  #openDevice(): Promise<PacketDevice> {
-    const { device, log } = this.#options;
-    if (typeof device === 'function') return device();
-    return openTun(device, (problem) => log(`device: ${problem}`));
+    await this.#tuns.restarted(number);
+    // Otherwise it has ended again.
+    if (this.#running.has(number)) this.#tellWorkers();
   }
 
   /** What a worker asks and tells this pool. */
@@ -366,17 +347,17 @@ export class WorkerPool
     number: number,
     admit: WorkerHost['admit']
   ): WorkerHost & { endAll: SiteTunnels['endAll'] } {
-    const { authorize, log } = this.#options;
+    const { authorize, logger, clock } = this.#options;
     const tunnels = new SiteTunnels(
       () => this.#workers[number]!,
       (tunnel) => this.emit('tunnel', tunnel),
-      log
+      { logger, clock }
     );
     return {
       admit,
       authorize: ({ certificate, ...peer }) =>
         authorize?.({ ...peer, certificate: new X509Certificate(certificate) }),
-      log,
+      log: (level, fields, message) => logger[level](fields, message),
       onTunnel: (...tunnel) => tunnels.onTunnel(...tunnel),
       onControl: (...message) => tunnels.onControl(...message),
       onRenewed: (...renewal) => tunnels.onRenewed(...renewal),
@@ -406,25 +387,20 @@ export class WorkerPool
   }
 
   #optionsOf(number: number): WorkerOptions {
-    const { device, limits } = this.#options;
-    const asksHost = this.#options.authorize !== undefined;
-    const options = { number, tunnel: this.#tunnelAddress(number), limits, authorize: asksHost };
-    if (this.#partition === undefined || typeof device === 'function') return options;
-    const { mtu = TUN_DEFAULT_MTU } = device;
-    return { ...options, tun: { name: this.#deviceName(number), mtu } };
+    const { authorize, limits } = this.#options;
+    return {
+      number,
+      tunnel: this.#tunnelAddress(number),
+      limits,
+      authorize: authorize !== undefined,
+      ...this.#tuns.tunOf(number),
+    };
   }
 
   /** Where a worker is to listen: on the port given plus its number, or on a free port if that is 0. */
   #tunnelAddress(worker: number): HostPort {
     const { host, port } = this.#options.tunnel;
     return { host, port: port === 0 ? 0 : port + worker };
-  }
-
-  /** The name given for worker 0; the number at its end counted up for the others. */
-  #deviceName(worker: number): string {
-    const { device } = this.#options;
-    const [, stem, first] = /^(.*?)(\d*)$/.exec(typeof device === 'function' ? '' : device.name)!;
-    return worker === 0 ? `${stem}${first}` : `${stem}${Number(first) + worker}`;
   }
 
   /**
@@ -439,7 +415,7 @@ export class WorkerPool
     this.#partition.reload(to);
     this.refreshAccess();
     await this.#workers[to]!.settled();
-    await this.#routes.sync();
+    await this.#tuns.sync();
     const close = { ...redirect(site, to, this.portOf(to)), drain: true };
     await this.#workers[from]!.terminate({ site }, close);
     for (const other of this.#workers.keys()) {

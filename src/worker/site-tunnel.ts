@@ -4,7 +4,9 @@
  */
 import { X509Certificate } from 'node:crypto';
 import { EventEmitter } from 'eventemitter3';
+import type { Clock } from '../clock.ts';
 import type { ControlChannel } from '../control/index.ts';
+import type { Logger } from '../logger.ts';
 import type { Json } from '../store/index.ts';
 import type { TunnelDetails, Worker, WorkerHost } from './worker.ts';
 
@@ -46,6 +48,12 @@ export interface SiteTunnel extends ControlChannel, Pick<EventEmitter<SiteTunnel
   close(code: string, reason: string): void;
 }
 
+/** What the tunnels of a pool have in common. */
+export interface TunnelContext {
+  readonly logger: Logger;
+  readonly clock: Clock;
+}
+
 /** A tunnel of one worker. */
 class WorkerTunnel extends EventEmitter<SiteTunnelEvents> implements SiteTunnel {
   readonly site: string;
@@ -54,18 +62,19 @@ class WorkerTunnel extends EventEmitter<SiteTunnelEvents> implements SiteTunnel 
   readonly keyExchange: TunnelDetails['keyExchange'];
   readonly #number: number;
   readonly #worker: Worker;
-  readonly #log: (line: string) => void;
+  readonly #context: TunnelContext;
   #certificate: X509Certificate;
   #isUp = true;
   /** The messages that no tunnel has taken yet, by type. */
   readonly #last = new Map<string, Json>();
-  readonly #timers = new Map<string, NodeJS.Timeout>();
+  /** What takes back that a message is sent again, by its type. */
+  readonly #retries = new Map<string, () => void>();
 
-  constructor(number: number, details: TunnelDetails, worker: Worker, log: (line: string) => void) {
+  constructor(number: number, details: TunnelDetails, worker: Worker, context: TunnelContext) {
     super();
     this.#number = number;
     this.#worker = worker;
-    this.#log = log;
+    this.#context = context;
     this.site = details.site;
     this.remoteAddress = details.remoteAddress;
     this.cipher = details.cipher;
@@ -82,7 +91,7 @@ class WorkerTunnel extends EventEmitter<SiteTunnelEvents> implements SiteTunnel 
     const taken = this.#worker.sendControl(this.#number, message);
     if (typeof taken === 'boolean') return taken;
     const type = String((message as { readonly type?: Json } | null)?.type);
-    clearTimeout(this.#timers.get(type));
+    this.#retries.get(type)?.();
     // A message makes those of its type before it worthless.
     this.#last.set(type, message);
     taken.then(
@@ -92,7 +101,7 @@ class WorkerTunnel extends EventEmitter<SiteTunnelEvents> implements SiteTunnel 
         else this.#sendAgain(type, message);
       },
       (error: Error) => {
-        if (this.#isUp) this.#log(`${this.site}: ${error.message}`);
+        if (this.#isUp) this.#tell(error);
       }
     );
     return true;
@@ -102,7 +111,7 @@ class WorkerTunnel extends EventEmitter<SiteTunnelEvents> implements SiteTunnel 
     if (!this.#isUp) return;
     this.#worker
       .terminate({ tunnel: this.#number }, { code, reason, drain: true })
-      .catch((error: Error) => this.#log(`${this.site}: ${error.message}`));
+      .catch((error: Error) => this.#tell(error));
   }
 
   renewed(certificate: Uint8Array): void {
@@ -112,15 +121,19 @@ class WorkerTunnel extends EventEmitter<SiteTunnelEvents> implements SiteTunnel 
 
   end(code: string, reason: string): void {
     this.#isUp = false;
-    for (const timer of this.#timers.values()) clearTimeout(timer);
+    for (const cancel of this.#retries.values()) cancel();
     this.emit('down', { code, reason });
   }
 
   #sendAgain(type: string, message: Json): void {
     if (!this.#isUp) return;
-    const timer = setTimeout(() => this.sendControl(message), CONTROL_RETRY_MS);
-    timer.unref();
-    this.#timers.set(type, timer);
+    const again = (): void => void this.sendControl(message);
+    this.#retries.set(type, this.#context.clock.after(CONTROL_RETRY_MS, again, true));
+  }
+
+  #tell(error: Error): void {
+    const { site } = this;
+    this.#context.logger.warn({ site, err: error }, `${site}: ${error.message}`);
   }
 }
 
@@ -130,21 +143,17 @@ export class SiteTunnels
 {
   readonly #worker: () => Worker;
   readonly #onUp: (tunnel: SiteTunnel) => void;
-  readonly #log: (line: string) => void;
+  readonly #context: TunnelContext;
   readonly #tunnels = new Map<number, WorkerTunnel>();
 
-  constructor(
-    worker: () => Worker,
-    onUp: (tunnel: SiteTunnel) => void,
-    log: (line: string) => void
-  ) {
+  constructor(worker: () => Worker, onUp: (tunnel: SiteTunnel) => void, context: TunnelContext) {
     this.#worker = worker;
     this.#onUp = onUp;
-    this.#log = log;
+    this.#context = context;
   }
 
   onTunnel(number: number, details: TunnelDetails): void {
-    const tunnel = new WorkerTunnel(number, details, this.#worker(), this.#log);
+    const tunnel = new WorkerTunnel(number, details, this.#worker(), this.#context);
     this.#tunnels.set(number, tunnel);
     this.#onUp(tunnel);
   }

@@ -190,19 +190,21 @@ export class WorkerProcess implements Worker {
     const opened = this.#opened!;
     const { signal } = this.#closing;
     const name = `process ${opened.number}`;
-    host.log(`${name} has ended (${how}), starting it again`);
+    const fields = { worker: opened.number };
+    host.log('warn', fields, `${name} has ended (${how}), starting it again`);
     while (!signal.aborted) {
       const waitMs = this.#startedMs + RESTART_INTERVAL_MS - performance.now();
       await delay(Math.max(0, waitMs), undefined, { signal }).catch(() => {});
       if (signal.aborted) return;
       try {
         const addresses = await this.#start({ ...opened, tunnel: this.#tunnel! });
-        host.log(`${name} is back`);
+        host.log('info', fields, `${name} is back`);
         onRestart(addresses);
         return;
       } catch (error) {
         this.#tunnel = opened.tunnel;
-        if (!signal.aborted) host.log(`${name}: ${(error as Error).message}`);
+        if (signal.aborted) return;
+        host.log('error', fields, `${name}: ${(error as Error).message}`);
       }
     }
   }

@@ -7,6 +7,7 @@
 import type { PlanTarget, PresenceUse } from '../control/index.ts';
 import type { CloudDataPlaneOptions } from '../dataplane/index.ts';
 import type { HostPort } from '../host-port.ts';
+import type { LogFields, Logger } from '../logger.ts';
 import type { Json } from '../store/index.ts';
 import type { Explanation, PathStatus, VerdictCounters } from '../translator/index.ts';
 import type { ConnectionInfo, Credentials, ListenOptions, TunnelRefusal } from '../tunnel/index.ts';
@@ -63,6 +64,8 @@ export interface WorkerPeer {
   readonly remoteAddress: string;
 }
 
+export type LogLevel = keyof Logger;
+
 /** What a worker asks and tells its host. */
 export interface WorkerHost {
   /** Whether an edge may come up; undefined lets it. Asked last, and only if `WorkerOptions.authorize` says so. */
@@ -79,8 +82,8 @@ export interface WorkerHost {
   onDown(tunnel: number, code: string, reason: string): void;
   /** A connection has led to no tunnel. */
   onRefused(refusal: RefusedPeer): void;
-  /** One line for the operator. */
-  log(line: string): void;
+  /** One line for the operator's log. */
+  log(level: LogLevel, fields: LogFields, message: string): void;
 }
 
 export const HOST_NOTIFICATIONS: Notifications<WorkerHost> = {

@@ -44,6 +44,10 @@ async function main(): Promise<void> {
   const isBack = new Promise<void>((resolve) => {
     onBack = resolve;
   });
+  const log = (_fields: object, message: string): void => {
+    print({ log: message });
+    if (message === 'process 0 is back') onBack();
+  };
   const pool = new WorkerPool({
     workers: 2,
     device: { name: 'vp0', routes: LAN.pools, lan: [] },
@@ -52,10 +56,7 @@ async function main(): Promise<void> {
     access: () => ({ sites: [SITE], revocations: authority.revocations.table, retired: [] }),
     admit: async () => {},
     ...(workerMain === undefined ? {} : { workerMain }),
-    log: (line) => {
-      print({ log: line });
-      if (line === 'process 0 is back') onBack();
-    },
+    logger: { debug: log, info: log, warn: log, error: log },
   });
   /** Answers what the edge says. */
   pool.on('tunnel', (tunnel: SiteTunnel) => {

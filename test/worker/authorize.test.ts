@@ -5,6 +5,7 @@
 import { X509Certificate } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
 import { MemoryDevice } from '../../src/device/index.ts';
+import { silentLogger } from '../../src/logger.ts';
 import {
   type CloseCause,
   CloseCode,
@@ -66,7 +67,7 @@ class Scene {
         retired: [],
       }),
       admit: async () => {},
-      log: (line) => this.log.push(line),
+      logger: { ...silentLogger, error: (_fields, message) => this.log.push(message) },
       workerMain: program.path,
       ...(authorize && { authorize }),
     });
