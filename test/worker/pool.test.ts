@@ -57,6 +57,8 @@ const OPTIONS: WorkerPoolOptions = {
   admit: async () => {},
 };
 
+const A_HOST = '10.0.0.1';
+
 async function openPool(): Promise<WorkerPool> {
   const pool = new WorkerPool(OPTIONS);
   await pool.open();
@@ -119,6 +121,31 @@ test.each<[what: Partial<Record<keyof WorkerPoolOptions, unknown>>, says: string
     'tunnel: 2 workers need as many ports, up to 65536',
   ],
   [{ tunnel: { host: '127.0.0.1', port: -1 } }, 'tunnel: expected a port from 0 to 65535, got -1'],
+  [
+    { tunnel: '127.0.0.1' },
+    'tunnel: expected a host and port such as 192.0.2.1:7443, got "127.0.0.1"',
+  ],
+  [{ tunnel: undefined }, 'tunnel: is missing, expected a string'],
+  [
+    { device: 'vp0' },
+    'device: expected a TUN with a name, or a function that opens a device, got "vp0"',
+  ],
+  [
+    { device: { name: 'vp0', routes: A_HOST } },
+    'device.routes: expected a list of prefixes, got "10.0.0.1"',
+  ],
+  [{ credentials: {} }, 'credentials: expected a function, got {}'],
+  [{ access: undefined }, 'access: expected a function, got undefined'],
+  [{ admit: 1 }, 'admit: expected a function, got 1'],
+  [{ authorize: 'all' }, 'authorize: expected a function, got "all"'],
+  [{ logger: {} }, 'logger: has no method debug'],
+  [{ clock: null }, 'clock: has no method wallMs'],
+  [{ limits: 5 }, 'limits: expected limits by name, got 5'],
+  [
+    { limits: { maxHandshakes: 0.5 } },
+    'limits.maxHandshakes: expected a positive whole number, got 0.5',
+  ],
+  [{ limits: { maxTunnelRate: '2' } }, 'limits.maxTunnelRate: expected a number above 0, got "2"'],
   [{ workerMain: '/no/such/file.js' }, 'workerMain: there is no file /no/such/file.js'],
 ])('refuses %j', (change, says) => {
   const options = { ...OPTIONS, ...change } as WorkerPoolOptions;
@@ -129,4 +156,13 @@ test.each<[what: Partial<Record<keyof WorkerPoolOptions, unknown>>, says: string
     fault = error;
   }
   expect(fault).toMatchObject({ code: 'ERR_PRESENCE_CONFIG', message: says });
+});
+
+test.each([undefined, null, 7])('refuses %j instead of options', (options) => {
+  expect(() => new WorkerPool(options as never)).toThrow('expected the options of a worker pool');
+});
+
+test('may be told where it listens as text', () => {
+  const pool = new WorkerPool({ ...OPTIONS, tunnel: '192.0.2.1:7443' });
+  expect([pool.portOf(0), pool.portOf(1)]).toEqual([7443, 7444]);
 });

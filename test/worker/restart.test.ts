@@ -122,6 +122,22 @@ test('a process that was started again on its port is there for the others as be
   expect(portsOf(opened)).toEqual(ports);
 });
 
+test('a process that has ended is told of, and so is that it is back', async () => {
+  const opened = await open();
+  const told: unknown[] = [];
+  opened.on('workers', (workers) => told.push({ ...workers, now: opened.running }));
+  expect(opened.running).toBe(2);
+  workerOf(1).end();
+  await vi.waitFor(() => expect(told).toHaveLength(2), 20_000);
+  expect(told).toEqual([
+    { running: 1, total: 2, now: 1 },
+    { running: 2, total: 2, now: 2 },
+  ]);
+  await opened.close();
+  // That they end when the pool is closed is no news.
+  expect(told).toHaveLength(2);
+});
+
 test('a process whose port another program took meanwhile takes a free one, and the others are told', async () => {
   const opened = await open();
   const before = opened.portOf(1)!;
