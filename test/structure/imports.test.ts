@@ -22,7 +22,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   'proxy-connect': ['errors', 'host-port', 'proxy', 'socket-error'],
   clock: [],
   logger: [],
-  packet: ['errors'],
+  packet: ['address', 'errors'],
   store: ['errors'],
   allocator: ['address', 'errors'],
   pki: [
