@@ -54,7 +54,7 @@ async function startEdge(cloud: FarmConfig['cloud'], { token, tun }: FarmSite): 
   tunnel.on('down', ({ code, reason }) =>
     say({ event: 'down', site, reason: `${code} ${reason}` })
   );
-  tunnel.on('refused', ({ message }) => say({ event: 'down', site, reason: message }));
+  tunnel.on('refused', ({ error }) => say({ event: 'down', site, reason: error.message }));
   control.attach(tunnel);
   dataPlane.start();
 }

@@ -1,57 +1,59 @@
 /**
- * The listening side's end of one tunnel. It lives as long as its first lane, and goes on when another
+ * The driver of a tunnel on the listening side. Such a tunnel lives as long as its first lane, and goes on when another
  * one has followed that.
  * @module
  */
-import type { X509Certificate } from 'node:crypto';
+import type { Clock } from '../clock.ts';
+import { ApiMisuseError } from '../errors.ts';
 import type { GatewayIdentity } from '../pki/names.ts';
 import { Expiry } from './expiry.ts';
-import type { CloseCause, LaneOptions } from './lane.ts';
-import { LaneTunnel } from './lane-tunnel.ts';
+import type { CloseCause } from './lane.ts';
+import type { ListenerCounters } from './listen-options.ts';
 import { CloseCode, type Hello } from './messages.ts';
 import type { TlsLane } from './tls-lane.ts';
 import type { ConnectionInfo, TunnelState } from './tunnel.ts';
+import type { DrivenTunnel, TunnelDriver } from './tunnel-driver.ts';
 
 export interface AcceptedOptions {
   readonly info: ConnectionInfo;
   readonly hello: Hello;
-  readonly lane: LaneOptions;
-  /** Wall clock, in ms since 1970. */
-  readonly now: () => number;
+  readonly clock: Clock;
   /** How long after the end of its certificate the tunnel may live, in ms. */
   readonly expiryGraceMs: number;
-  /** Called before the tunnel ends because the certificate of its first lane has run out. */
-  readonly onExpired: () => void;
-  readonly onRenewed: () => void;
-  readonly onLaneEnded: (cause: CloseCause) => void;
-  readonly onClosed: (cause: CloseCause) => void;
+  readonly counters: ListenerCounters;
+  readonly onClosed: () => void;
 }
 
-export class AcceptedTunnel extends LaneTunnel {
-  /** What the peer says it runs; not verified. */
+export class AcceptDriver implements TunnelDriver {
   readonly software: string;
+  readonly #tunnel: DrivenTunnel;
+  readonly #first: TlsLane;
   readonly #options: AcceptedOptions;
   readonly #expiry: Expiry;
   #info: ConnectionInfo;
   #state: TunnelState = 'up';
 
-  /** Made by a `TunnelListener`, of a lane that is up. */
-  constructor(first: TlsLane, options: AcceptedOptions) {
-    super(options.lane);
+  /** @param first the lane that is up, and that the tunnel begins with */
+  constructor(tunnel: DrivenTunnel, first: TlsLane, options: AcceptedOptions) {
+    this.#tunnel = tunnel;
+    this.#first = first;
     this.#info = options.info;
     this.software = options.hello.software;
     this.#options = options;
     this.#expiry = new Expiry({
-      timers: options.lane.timers,
-      now: options.now,
+      clock: options.clock,
       graceMs: options.expiryGraceMs,
       onExpired: ({ validTo }) => {
-        options.onExpired();
-        void this.abort(CloseCode.Untrusted, `the certificate ran out on ${validTo}`);
+        options.counters.expired++;
+        const reason = `the certificate ran out on ${validTo}`;
+        void tunnel.abort({ code: CloseCode.Untrusted, reason });
       },
     });
-    this.begin(first, options.info);
-    this.#expiry.watch(options.info.certificate);
+  }
+
+  start(): void {
+    this.#tunnel.begin(this.#first, this.#info, false);
+    this.#expiry.watch(this.#info.certificate);
   }
 
   get peer(): GatewayIdentity {
@@ -67,19 +69,14 @@ export class AcceptedTunnel extends LaneTunnel {
     return this.#info;
   }
 
-  /** The verified end-entity certificates of all lanes: while it is renewed, old and new ones. */
-  get certificates(): readonly X509Certificate[] {
-    return this.set.certificates;
-  }
-
   /** Takes over a further lane that is up. */
   join(lane: TlsLane, info: ConnectionInfo): void {
-    this.set.join(lane, info);
+    this.#tunnel.set.join(lane, info);
   }
 
   /** Takes over a lane that is up, and is to be the first one. */
   succeed(lane: TlsLane, info: ConnectionInfo): void {
-    this.set.succeed(lane, info);
+    this.#tunnel.set.succeed(lane, info);
   }
 
   /**
@@ -87,28 +84,35 @@ export class AcceptedTunnel extends LaneTunnel {
    * about it, there are never more than twice `maxLanes`.
    */
   takesLane(isFirst: boolean, maxLanes: number): boolean {
-    if (this.set.total >= 2 * maxLanes) return false;
-    return isFirst ? !this.set.isRenewing : this.set.size < maxLanes;
+    if (this.#tunnel.set.total >= 2 * maxLanes) return false;
+    return isFirst ? !this.#tunnel.set.isRenewing : this.#tunnel.set.size < maxLanes;
   }
 
-  protected override finish(): void {
+  updateCredentials(): Promise<void> {
+    const message = 'a tunnel of the listening side uses the credentials of its TunnelListener';
+    return Promise.reject(new ApiMisuseError(message));
+  }
+
+  finish(): void {
     this.#expiry.stop();
   }
 
-  protected override onRenewed(info: ConnectionInfo): void {
+  onRenewed(info: ConnectionInfo): void {
     this.#info = info;
     this.#expiry.watch(info.certificate);
-    this.#options.onRenewed();
+    this.#options.counters.renewed++;
   }
 
-  protected override onLaneEnded(cause: CloseCause): void {
-    this.#options.onLaneEnded(cause);
+  onLaneEnded({ by, code }: CloseCause): void {
+    if (by === 'us' && code === CloseCode.ProtocolError) this.#options.counters.protocolErrors++;
   }
 
-  protected override onLost(cause: CloseCause): void {
+  onLost(cause: CloseCause): void {
     this.#state = 'closed';
     this.#expiry.stop();
-    this.#options.onClosed(cause);
-    this.emit('down', cause);
+    const { counters, onClosed } = this.#options;
+    if (cause.by === 'us' && cause.code === CloseCode.ControlRate) counters.controlFloods++;
+    onClosed();
+    this.#tunnel.emit('down', cause);
   }
 }

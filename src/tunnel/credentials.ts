@@ -24,8 +24,9 @@ export function tlsProfile({ key, cert, ca }: Credentials): SecureContextOptions
   };
 }
 
-/** @throws {CertificateError} if the texts are no PEM, or key and certificate do not match. */
+/** @throws {CertificateError} if one of the three is missing or no PEM, or key and certificate do not match. */
 export function secureContext(credentials: Credentials): SecureContext {
+  checkTexts(credentials);
   try {
     return createSecureContext(tlsProfile(credentials));
   } catch (error) {
@@ -33,5 +34,15 @@ export function secureContext(credentials: Credentials): SecureContext {
       `key, certificate or CA certificate of the tunnel is unusable: ${(error as Error).message}`,
       { cause: error }
     );
+  }
+}
+
+/** Node would trust the public CAs of the web if there were no `ca`. */
+function checkTexts(credentials: Credentials): void {
+  for (const name of ['key', 'cert', 'ca'] as const) {
+    const text: unknown = credentials[name];
+    if (typeof text === 'string' && text.trim() !== '') continue;
+    const given = typeof text === 'string' ? 'an empty one' : `a value of type ${typeof text}`;
+    throw new CertificateError(`${name} of the tunnel must be a PEM text, not ${given}`);
   }
 }

@@ -59,7 +59,7 @@ export class DialAttempt {
     this.#options = options;
     this.#outcome = outcome;
     const { timeoutMs } = options;
-    this.#cancelTimer = options.lane.timers.after(timeoutMs, () => {
+    this.#cancelTimer = options.lane.clock.after(timeoutMs, () => {
       this.#fail(CloseCode.HandshakeTimeout, `no acknowledgement within ${timeoutMs} ms`);
     });
     try {

@@ -1,76 +1,41 @@
 /**
- * The dialling side: a tunnel that connects to one of several endpoints, and again when it breaks. Its
- * certificate can be renewed while packets flow.
+ * The driver of a tunnel on the dialling side: it connects to one of several endpoints, and again when the tunnel
+ * breaks. The certificate can be renewed while packets flow.
  * @module
  */
 import { randomBytes } from 'node:crypto';
 import type { SecureContext } from 'node:tls';
-import { ApiMisuseError, PeerRefusedError } from '../errors.ts';
+import type { Clock } from '../clock.ts';
+import { PeerRefusedError } from '../errors.ts';
 import type { HostPort } from '../host-port.ts';
 import type { Credentials } from '../pki/credentials.ts';
 import { formatIdentity, type GatewayIdentity } from '../pki/names.ts';
-import { type ProxyOption, proxyFor } from '../proxy.ts';
-import { type BackoffOptions, backoffDelayMs, DEFAULT_BACKOFF } from './backoff.ts';
+import { backoffDelayMs } from './backoff.ts';
 import { secureContext } from './credentials.ts';
 import { type AttemptOutcome, DialAttempt } from './dial-attempt.ts';
-import {
-  type CloseCause,
-  checkLanes,
-  type LaneLimits,
-  type LaneOptions,
-  resolveLimits,
-  type UnsentLimit,
-} from './lane.ts';
+import type { ResolvedDialOptions } from './dial-options.ts';
+import type { CloseCause, LaneOptions } from './lane.ts';
 import { LANE_CHECK_MS, LaneDemand } from './lane-demand.ts';
-import { LaneTunnel } from './lane-tunnel.ts';
 import { CloseCode, type Hello, PROTOCOL_VERSION, type Welcome } from './messages.ts';
 import { Renewal } from './renewal.ts';
-import { SlabPool } from './slab-pool.ts';
-import { systemTimers, type Timers } from './timers.ts';
 import type { TlsLane } from './tls-lane.ts';
 import type { ConnectionInfo, TunnelState } from './tunnel.ts';
+import type { DrivenTunnel, TunnelDriver } from './tunnel-driver.ts';
 
-export interface DialOptions extends Credentials, LaneLimits {
-  /** Tried in turn. */
-  readonly endpoints: readonly HostPort[];
-  /** Whom the listening side's certificate must name. Host names are not looked at. */
-  readonly expectedPeer: GatewayIdentity;
-  /**
-   * HTTP proxy to connect through, for example `http://user:password@proxy.example.org:3128`, or a function that
-   * names one for each endpoint. Default: none; the environment is read with `proxyFromEnvironment` only.
-   */
-  readonly proxy?: ProxyOption | undefined;
-  readonly backoff?: BackoffOptions;
-  /** A tunnel that was up so long starts again with the shortest wait, in ms; default 10,000. */
-  readonly stableAfterMs?: number;
-  /** From the first packet of TCP to WELCOME, in ms; default 10,000. */
-  readonly handshakeTimeoutMs?: number;
-  /** Told to the peer; default `virtual-presence`. */
-  readonly software?: string;
-  /** Size of the buffers in which packets are collected, in bytes; default 256 KiB. */
-  readonly slabBytes?: number;
-  /** Connections that may carry packets at a time, as far as the listening side agrees; default 8. */
-  readonly lanes?: number;
-  /** Where there is one, the system's own queues are kept as short as the tunnel's. */
-  readonly limitUnsent?: UnsentLimit;
-  readonly timers?: Timers;
-  /** Numbers from 0 to below 1; default `Math.random`. */
-  readonly random?: () => number;
-}
-
-export class DialledTunnel extends LaneTunnel {
-  readonly #options: DialOptions;
+export class DialDriver implements TunnelDriver {
+  readonly #tunnel: DrivenTunnel;
+  readonly #options: ResolvedDialOptions;
   readonly #laneOptions: LaneOptions;
-  readonly #timers: Timers;
-  readonly #maxLanes: number;
+  readonly #clock: Clock;
   #context: SecureContext;
   #state: TunnelState = 'connecting';
   /** Of the connection that was up last. */
   #peer: GatewayIdentity | undefined;
   #info: ConnectionInfo | undefined;
+  #software: string | undefined;
   #attempt: DialAttempt | undefined;
   #cancelTimer: () => void = () => {};
-  /** Those of `renew` that are not done yet. */
+  /** Those of `updateCredentials` that are not done yet. */
   #renewals: Promise<unknown> = Promise.resolve();
   #renewal: Renewal | undefined;
   #endpoint: HostPort;
@@ -89,22 +54,16 @@ export class DialledTunnel extends LaneTunnel {
   #furtherFailures = 0;
   #nextFurtherMs = 0;
 
-  /** See `MtlsTunnel.dial`. */
-  constructor(options: DialOptions) {
-    const limits = resolveLimits(options);
-    const timers = options.timers ?? systemTimers;
-    const [first] = options.endpoints;
-    if (first === undefined) throw new ApiMisuseError('there is no endpoint to dial');
-    for (const { host, port } of options.endpoints) proxyFor(options.proxy, host, port);
-    const { slabBytes, limitUnsent } = options;
-    const laneOptions = { ...limits, pool: new SlabPool(slabBytes), timers, limitUnsent };
-    super(laneOptions);
-    this.#endpoint = first;
+  constructor(tunnel: DrivenTunnel, options: ResolvedDialOptions, laneOptions: LaneOptions) {
+    this.#tunnel = tunnel;
     this.#options = options;
-    this.#timers = timers;
-    this.#maxLanes = checkLanes(options.lanes ?? DEFAULT_LANES);
     this.#laneOptions = laneOptions;
-    this.#context = secureContext(options);
+    this.#clock = options.clock;
+    this.#endpoint = options.endpoints[0]!;
+    this.#context = options.context;
+  }
+
+  start(): void {
     this.#connect();
   }
 
@@ -120,19 +79,11 @@ export class DialledTunnel extends LaneTunnel {
     return this.#info;
   }
 
-  /**
-   * Uses other credentials: for a connection at once if the tunnel is not up. If it is, it opens new lanes
-   * under them and then has the old ones drained, so that no packet and no message is lost, and `renewed`
-   * is emitted. Resolves when the old ones are gone, or when the tunnel has gone down: it comes back
-   * under the new credentials. One renewal follows the other, in the order of the calls.
-   *
-   * When it rejects, everything is as before, and it may be called again.
-   *
-   * @throws {CertificateError} if the credentials are unusable.
-   * @throws {PeerRefusedError} if the peer does not want a lane under them.
-   * @throws {EnvironmentError} if a lane cannot be had.
-   */
-  renew(credentials: Credentials): Promise<void> {
+  get software(): string | undefined {
+    return this.#software;
+  }
+
+  updateCredentials(credentials: Credentials): Promise<void> {
     const renewal = this.#renewals.then(() => this.#renew(secureContext(credentials)));
     this.#renewals = renewal.catch(() => {});
     return renewal;
@@ -143,10 +94,10 @@ export class DialledTunnel extends LaneTunnel {
     if (wasUp) {
       this.#renewal = new Renewal({
         peer: this.#options.expectedPeer,
-        set: this.set,
+        set: this.#tunnel.set,
         // Lanes that the other side may have taken already are not to be cut.
         ready: this.#whenNoneIsDialled(),
-        lanes: () => this.lanes,
+        lanes: () => this.#tunnel.lanes(),
         dial: (number, outcome) => this.#dialBeside(number, context, outcome),
       });
       try {
@@ -164,7 +115,7 @@ export class DialledTunnel extends LaneTunnel {
     this.#connect();
   }
 
-  protected override finish(): void {
+  finish(): void {
     this.#isFinished = true;
     this.#cancelTimer();
     this.#cancelFurther();
@@ -194,7 +145,7 @@ export class DialledTunnel extends LaneTunnel {
     lane: Pick<Hello, 'lane' | 'renews'>,
     outcome: AttemptOutcome
   ): DialAttempt {
-    const { software = 'virtual-presence', handshakeTimeoutMs = 10_000, proxy } = this.#options;
+    const { software, handshakeTimeoutMs, proxy } = this.#options;
     const options = {
       host,
       port,
@@ -214,28 +165,30 @@ export class DialledTunnel extends LaneTunnel {
     this.#peer = info.peer;
     this.#info = info;
     this.#moves = 0;
-    this.#upSinceMs = this.#timers.now();
-    const lanes = Math.min(this.#maxLanes, welcome.lanes ?? 1);
-    this.mayGrow = lanes > 1;
-    this.begin(lane, info);
-    if (this.mayGrow) this.#watch(new LaneDemand(lanes));
-    this.emit('up', info);
+    this.#upSinceMs = this.#clock.monotonicMs();
+    this.#software = welcome.software;
+    const lanes = Math.min(this.#options.lanes, welcome.lanes ?? 1);
+    const mayGrow = lanes > 1;
+    this.#tunnel.begin(lane, info, mayGrow);
+    if (mayGrow) this.#watch(new LaneDemand(lanes));
+    this.#tunnel.emit('up', info);
   }
 
   /** Opens further lanes, and ends them, as they are needed. */
   #watch(demand: LaneDemand): void {
-    this.#cancelTimer = this.#timers.after(LANE_CHECK_MS, () => {
+    this.#cancelTimer = this.#clock.after(LANE_CHECK_MS, () => {
       this.#watch(demand);
       // Then lanes are counted that are about to go.
       if (this.#renewal !== undefined) return;
-      const nowMs = this.#timers.now();
-      const { sentBytes, receivedBytes } = this.counters;
-      const flows = this.spread.active(nowMs);
+      const nowMs = this.#clock.monotonicMs();
+      const { sentBytes, receivedBytes } = this.#tunnel.counters;
+      const flows = this.#tunnel.activeFlows(nowMs);
       const wanted = demand.update(nowMs, sentBytes + receivedBytes, flows);
-      if (wanted < this.lanes) this.shrink(wanted);
-      const missing = wanted - this.lanes - this.#furtherAttempts.size;
+      if (wanted < this.#tunnel.lanes()) this.#tunnel.shrink(wanted);
+      const lanes = this.#tunnel.lanes();
+      const missing = wanted - lanes - this.#furtherAttempts.size;
       if (nowMs < this.#nextFurtherMs) return;
-      for (let i = 0; i < missing; i++) this.#dialFurther(this.lanes + i);
+      for (let i = 0; i < missing; i++) this.#dialFurther(lanes + i);
     });
   }
 
@@ -243,12 +196,12 @@ export class DialledTunnel extends LaneTunnel {
     this.#dialBeside(number, this.#context, {
       onUp: (lane, _welcome, info) => {
         this.#furtherFailures = 0;
-        this.set.join(lane, info);
+        this.#tunnel.set.join(lane, info);
       },
       onFailed: () => {
         const { backoff, random } = this.#options;
         const delayMs = backoffDelayMs(this.#furtherFailures++, backoff, random);
-        this.#nextFurtherMs = this.#timers.now() + delayMs;
+        this.#nextFurtherMs = this.#clock.monotonicMs() + delayMs;
       },
     });
   }
@@ -292,13 +245,15 @@ export class DialledTunnel extends LaneTunnel {
     this.#furtherAttempts.clear();
   }
 
-  protected override onRenewed(info: ConnectionInfo): void {
+  onRenewed(info: ConnectionInfo): void {
     this.#peer = info.peer;
     this.#info = info;
   }
 
+  onLaneEnded(): void {}
+
   /** Both for a connection that could not be made and for one that broke. */
-  protected override onLost(cause: CloseCause): void {
+  onLost(cause: CloseCause): void {
     const wasUp = this.#state === 'up';
     this.#cancelTimer();
     this.#cancelFurther();
@@ -306,22 +261,22 @@ export class DialledTunnel extends LaneTunnel {
     this.#info = undefined;
     this.#state = this.#isFinished ? 'closed' : 'waiting';
     this.#renewal?.cut();
-    if (wasUp) this.emit('down', cause);
+    if (wasUp) this.#tunnel.emit('down', cause);
     if (this.#isFinished) return;
 
-    const { stableAfterMs = 10_000 } = this.#options;
-    if (wasUp && this.#timers.now() - this.#upSinceMs >= stableAfterMs) this.#failures = 0;
+    const { stableAfterMs } = this.#options;
+    if (wasUp && this.#clock.monotonicMs() - this.#upSinceMs >= stableAfterMs) this.#failures = 0;
     const isRefused =
       cause.by === 'peer' && (wasUp ? REFUSALS.has(cause.code) : !PASSING.has(cause.code));
     const delayMs = this.#follow(cause) ? 0 : this.#nextDelayMs(isRefused);
     // First, so that a listener that closes the tunnel finds it.
-    this.#cancelTimer = this.#timers.after(delayMs, () => this.#connect());
+    this.#cancelTimer = this.#clock.after(delayMs, () => this.#connect());
     if (isRefused && delayMs > 0) {
       const peer = formatIdentity(this.#options.expectedPeer);
       const text = `${peer} refuses the tunnel (${cause.code}): ${cause.reason}`;
-      this.emit('refused', new PeerRefusedError(text), cause.code);
+      this.#tunnel.emit('refused', { error: new PeerRefusedError(text), code: cause.code });
     }
-    if (!this.#isFinished) this.emit('waiting', delayMs, cause);
+    if (!this.#isFinished) this.#tunnel.emit('waiting', { delayMs, cause });
   }
 
   /** Turns to where the peer says that the site is; returns whether it has said so. */
@@ -340,9 +295,7 @@ export class DialledTunnel extends LaneTunnel {
   /** Turns to the next endpoint of its own. */
   #nextDelayMs(isRefused: boolean): number {
     const { backoff, random, endpoints } = this.#options;
-    const delayMs = isRefused
-      ? (backoff?.maxMs ?? DEFAULT_BACKOFF.maxMs)
-      : backoffDelayMs(this.#failures, backoff, random);
+    const delayMs = isRefused ? backoff.maxMs : backoffDelayMs(this.#failures, backoff, random);
     this.#failures++;
     this.#endpointIndex = (this.#endpointIndex + 1) % endpoints.length;
     this.#endpoint = endpoints[this.#endpointIndex]!;
@@ -359,5 +312,4 @@ const REFUSALS: ReadonlySet<string> = new Set([
 ]);
 /** Codes by which a listening side says no, but not for long: to be tried again as after any failure. */
 const PASSING: ReadonlySet<string> = new Set([CloseCode.TooMany, CloseCode.Shutdown]);
-const DEFAULT_LANES = 8;
 const MAX_MOVES = 4;

@@ -2,18 +2,16 @@
  * How long the listening side lets a tunnel live on a certificate: TLS looks at it in the handshake only,
  * and without this a peer that never renews would stay for ever.
  *
- * The time that counts is the wall clock's, while timers run on one that never goes back, and stand still
- * while a machine sleeps. So the wall clock is read again at least once a minute.
+ * The time that counts is the wall clock's. Timers run on a clock that never goes back, and that stands still while
+ * a machine sleeps. So the wall clock is read again at least once a minute.
  * @module
  */
 import type { X509Certificate } from 'node:crypto';
+import type { Clock } from '../clock.ts';
 import { ApiMisuseError } from '../errors.ts';
-import type { Timers } from './timers.ts';
 
 export interface ExpiryOptions {
-  readonly timers: Timers;
-  /** Wall clock, in ms since 1970. */
-  readonly now: () => number;
+  readonly clock: Clock;
   /** How long after its end a certificate is good still, in ms. */
   readonly graceMs: number;
   /** Called once, never from within `watch`. */
@@ -43,11 +41,11 @@ export class Expiry {
   }
 
   #wait(certificate: X509Certificate, endMs: number): void {
-    const { timers, now, onExpired } = this.#options;
-    const leftMs = endMs - now();
-    this.#cancelTimer = timers.after(leftMs > 0 ? Math.min(leftMs, CHECK_MS) : 0, () => {
+    const { clock, onExpired } = this.#options;
+    const leftMs = endMs - clock.wallMs();
+    this.#cancelTimer = clock.after(leftMs > 0 ? Math.min(leftMs, CHECK_MS) : 0, () => {
       // Not the other way round: then an end that cannot be read would never come.
-      if (endMs > now()) {
+      if (endMs > clock.wallMs()) {
         this.#wait(certificate, endMs);
         return;
       }

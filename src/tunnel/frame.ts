@@ -68,6 +68,11 @@ export function handshakeLimits(first: FrameType): FrameLimits {
   ]);
 }
 
+/** Limits of a peer that waits for an answer to `first`. */
+export function waitingLimits(): FrameLimits {
+  return limitsOf([[FrameType.Close, 2, MAX_HANDSHAKE_LENGTH]]);
+}
+
 /** Limits of a tunnel that is up. Frames of unknown types are as long as a control message at most. */
 export function openLimits(maxControlBytes: number): FrameLimits {
   const limits = limitsOf([

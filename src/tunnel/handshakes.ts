@@ -6,12 +6,10 @@
 import type { X509Certificate } from 'node:crypto';
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
-import { type Admission, ConnectionGate, resolveGateLimits } from '../connection-gate.ts';
+import type { Clock } from '../clock.ts';
+import type { Admission, ConnectionGate } from '../connection-gate.ts';
 import type { GatewayIdentity } from '../pki/names.ts';
-import { checkRate } from '../rate-limit.ts';
-import { checkWhole } from './lane.ts';
 import { type Close, CloseCode, printable } from './messages.ts';
-import type { Timers } from './timers.ts';
 import type { TlsLane } from './tls-lane.ts';
 
 /** A connection that led to no tunnel and no lane. */
@@ -37,12 +35,14 @@ export interface HandshakeLimits {
    * may come at once. Each lane is a connection; raise it where many sites share an address.
    */
   readonly maxConnectionRate?: number;
-  /** From the accept to HELLO, in ms; default 10,000. */
+  /** From the accept to HELLO, and to the host's decision, in ms; default 10,000. */
   readonly handshakeTimeoutMs?: number;
 }
 
-export interface HandshakesOptions extends HandshakeLimits {
-  readonly timers: Timers;
+export interface HandshakesOptions {
+  readonly gate: ConnectionGate;
+  readonly handshakeTimeoutMs: number;
+  readonly clock: Clock;
   /** Called once for each connection that does not become a lane. */
   readonly onRefused: (refused: RefusedConnection) => void;
 }
@@ -56,6 +56,8 @@ export class Handshake {
   lane: TlsLane | undefined;
   /** Why it fails if it ends now; undefined while TLS is at work, whose error says more. */
   failure: Close | undefined;
+  /** Its host is asked whether it may come in, and has not answered. */
+  isDeciding = false;
   /** It became a lane, or has been told of. */
   isSettled = false;
   leave: () => void = () => {};
@@ -67,21 +69,13 @@ export class Handshake {
 }
 
 export class Handshakes {
-  readonly gate: ConnectionGate;
   readonly #options: HandshakesOptions;
-  readonly #timeoutMs: number;
   /** The plain and the TLS socket of a connection have the same addresses and ports. */
   readonly #byKey = new Map<string, Handshake>();
   /** By plain socket, also for a while after it is closed. */
   readonly #bySocket = new WeakMap<object, Handshake>();
 
-  /** @throws {ApiMisuseError} if a limit is not a positive number. */
   constructor(options: HandshakesOptions) {
-    const { maxHandshakes = 128, maxConnectionRate = 50, handshakeTimeoutMs = 10_000 } = options;
-    checkWhole('maxHandshakes', maxHandshakes);
-    const maxRate = checkRate('maxConnectionRate', maxConnectionRate);
-    this.#timeoutMs = checkRate('handshakeTimeoutMs', handshakeTimeoutMs);
-    this.gate = new ConnectionGate(resolveGateLimits({ maxRate }, maxHandshakes));
     this.#options = options;
   }
 
@@ -92,14 +86,14 @@ export class Handshakes {
 
   /** Returns whether the connection may go on; else it is destroyed. */
   admit(socket: Socket): boolean {
-    const { timers } = this.#options;
+    const { clock, gate, handshakeTimeoutMs } = this.#options;
     socket.on('error', () => {});
     const handshake = new Handshake(socket);
     const cut = (code: string, reason: string): void => {
       this.refuse(handshake, { code, reason });
       socket.destroy();
     };
-    const admission = this.gate.admit(handshake.remoteAddress, timers.now(), () =>
+    const admission = gate.admit(handshake.remoteAddress, clock.monotonicMs(), () =>
       cut(CloseCode.Evicted, 'it made way for a newer connection')
     );
     if (admission === undefined) {
@@ -109,8 +103,11 @@ export class Handshakes {
       socket.resetAndDestroy();
       return false;
     }
-    const cancelTimeout = timers.after(this.#timeoutMs, () =>
-      cut(CloseCode.HandshakeTimeout, `no HELLO within ${this.#timeoutMs} ms`)
+    const cancelTimeout = clock.after(handshakeTimeoutMs, () =>
+      cut(
+        CloseCode.HandshakeTimeout,
+        `${handshake.isDeciding ? 'no decision about it' : 'no HELLO'} within ${handshakeTimeoutMs} ms`
+      )
     );
     this.#begin(handshake, admission, cancelTimeout);
     return true;

@@ -3,13 +3,13 @@
  * @module
  */
 
-export type { HostPort } from '../host-port.ts';
+export type { HostPort, HostPortInput } from '../host-port.ts';
 export type { KeyExchangeGroup } from '../key-exchange.ts';
 export type { Credentials } from '../pki/credentials.ts';
 export { type ProxyChoice, type ProxyOption, proxyFromEnvironment } from '../proxy.ts';
-export { AcceptedTunnel } from './accepted.ts';
+export type { TunnelCandidate, TunnelRefusal } from './authorize.ts';
 export { type BackoffOptions, backoffDelayMs } from './backoff.ts';
-export { DialledTunnel, type DialOptions } from './dialer.ts';
+export { DIAL_DEFAULTS, type DialOptions } from './dial-options.ts';
 export { type Failure, type FailureKind, failureOf } from './failure.ts';
 export {
   drainedLimits,
@@ -25,16 +25,9 @@ export {
 export { FrameDecoder, type FrameHandler } from './frame-decoder.ts';
 export type { HandshakeLimits, RefusedConnection } from './handshakes.ts';
 export type { CloseCause, Lane, LaneCounters, LaneLimits, UnsentLimit } from './lane.ts';
-export type {
-  ListenerCounters,
-  ListenOptions,
-  TunnelCandidate,
-  TunnelRefusal,
-} from './listen-options.ts';
-export { type ListenerEvents, TunnelListener } from './listener.ts';
+export { LISTEN_DEFAULTS, type ListenerCounters, type ListenOptions } from './listen-options.ts';
 export { ALPN_PROTOCOL, CloseCode, type CloseEndpoint, PROTOCOL_VERSION } from './messages.ts';
-export { MtlsTunnel } from './mtls-tunnel.ts';
-export type { Timers } from './timers.ts';
+export { type ListenerEvents, MtlsTunnel, TunnelListener } from './mtls-tunnel.ts';
 export type {
   ConnectionInfo,
   Tunnel,

@@ -137,7 +137,7 @@ export class LaneSet {
   /** Resolves when `done` does, but not after more than half of the time that a lane may take. */
   #within(done: Promise<unknown>): Promise<void> {
     return new Promise((resolve) => {
-      const cancel = this.#options.timers.after(PATIENCE_MS, resolve);
+      const cancel = this.#options.clock.after(PATIENCE_MS, resolve);
       void done.then(() => {
         cancel();
         resolve();
@@ -178,8 +178,8 @@ export class LaneSet {
       const reason = 'a control message came on a further lane';
       return { code: CloseCode.ProtocolError, reason };
     }
-    const { maxControlRate, maxControlByteRate, timers } = this.#options;
-    const nowMs = timers.now();
+    const { maxControlRate, maxControlByteRate, clock } = this.#options;
+    const nowMs = clock.monotonicMs();
     if (nowMs - this.#controlWindowMs >= CONTROL_WINDOW_MS) {
       this.#controlWindowMs = nowMs;
       this.#controlInWindow = 0;
@@ -233,8 +233,8 @@ export class LaneSet {
     member.isDraining = true;
     member.close = close;
     this.#owner.onCarrierGone(member.lane);
-    const { timers, drainTimeoutMs } = this.#options;
-    member.cancelTimer = timers.after(drainTimeoutMs, () => {
+    const { clock, drainTimeoutMs } = this.#options;
+    member.cancelTimer = clock.after(drainTimeoutMs, () => {
       this.#owner.counters.drainTimeouts++;
       const reason = `it was not drained within ${drainTimeoutMs} ms`;
       member.lane.close({ code: (close ?? RENEWED).code, reason });

@@ -5,12 +5,12 @@
  * @module
  */
 import type { TLSSocket } from 'node:tls';
+import type { Clock } from '../clock.ts';
 import { ApiMisuseError } from '../errors.ts';
 import type { Json } from '../store/store.ts';
 import { type FrameType, MAX_FRAME_PAYLOAD } from './frame.ts';
 import { type Close, MAX_LANES } from './messages.ts';
 import { SlabBudget, type SlabPool } from './slab-pool.ts';
-import type { Timers } from './timers.ts';
 
 /** Cumulative. Bytes of packets are counted with their virtio-net header, without the frame's. */
 export interface LaneCounters {
@@ -121,7 +121,7 @@ export type UnsentLimit = (socket: TLSSocket, bytes: number) => void;
 
 export interface LaneOptions extends Required<LaneLimits> {
   readonly pool: SlabPool;
-  readonly timers: Timers;
+  readonly clock: Clock;
   readonly limitUnsent: UnsentLimit | undefined;
 }
 
@@ -180,14 +180,29 @@ export interface Lane {
   destroy(code: string, reason: string): void;
 }
 
+/** What holds for limits that are left out, apart from those that depend on others. */
+export const LANE_DEFAULTS: Readonly<
+  Record<'maxSlabs' | 'maxControlBytes' | 'maxControlRate' | 'drainTimeoutMs', number>
+> = Object.freeze({
+  maxSlabs: 16,
+  maxControlBytes: 4 * 1024 * 1024,
+  maxControlRate: 100,
+  drainTimeoutMs: 10_000,
+});
+
 /**
  * Fills in the defaults.
  *
  * @throws {ApiMisuseError} if a limit is not a positive integer, or too large for the frame format.
  */
 export function resolveLimits(limits: LaneLimits): Required<LaneLimits> {
-  const { maxSlabs = 16, maxControlBytes = 4 * 1024 * 1024, maxControlRate = 100 } = limits;
-  const { maxControlQueueBytes = 2 * maxControlBytes, drainTimeoutMs = 10_000 } = limits;
+  const {
+    maxSlabs = LANE_DEFAULTS.maxSlabs,
+    maxControlBytes = LANE_DEFAULTS.maxControlBytes,
+    maxControlRate = LANE_DEFAULTS.maxControlRate,
+    drainTimeoutMs = LANE_DEFAULTS.drainTimeoutMs,
+  } = limits;
+  const { maxControlQueueBytes = 2 * maxControlBytes } = limits;
   const { maxReceivedControlBytes = maxControlBytes } = limits;
   const { maxControlByteRate = maxReceivedControlBytes } = limits;
   const resolved = {

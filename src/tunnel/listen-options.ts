@@ -2,40 +2,55 @@
  * What a listener may be told, and what it counts.
  * @module
  */
-import type { X509Certificate } from 'node:crypto';
+import { X509Certificate } from 'node:crypto';
 import type { TLSSocket } from 'node:tls';
+import type { Clock } from '../clock.ts';
 import type { GateCounters } from '../connection-gate.ts';
 import { ApiMisuseError } from '../errors.ts';
 import type { Credentials } from '../pki/credentials.ts';
-import type { GatewayIdentity } from '../pki/names.ts';
-import type { HandshakeLimits, RefusedConnection } from './handshakes.ts';
-import type { LaneLimits, UnsentLimit } from './lane.ts';
-import { ALPN_PROTOCOL, type Close } from './messages.ts';
-import type { Timers } from './timers.ts';
+import { type GatewayIdentity, identityOfCertificate } from '../pki/names.ts';
+import { checkRate } from '../rate-limit.ts';
+import type { AuthorizeAnswer, TunnelCandidate } from './authorize.ts';
+import { secureContext } from './credentials.ts';
+import { checkGrace, DEFAULT_GRACE_MS } from './expiry.ts';
+import type { HandshakeLimits } from './handshakes.ts';
+import {
+  checkLanes,
+  checkWhole,
+  LANE_DEFAULTS,
+  type LaneLimits,
+  type LaneOptions,
+  resolveLimits,
+} from './lane.ts';
+import { ALPN_PROTOCOL } from './messages.ts';
+import {
+  checkFunction,
+  checkOptions,
+  checkRange,
+  checkShared,
+  given,
+  SHARED_DEFAULTS,
+  type SharedOptions,
+  show,
+} from './option-checks.ts';
+import { SlabPool } from './slab-pool.ts';
 
-/** A peer whose certificate is verified, at the moment when the host decides about it. */
-export interface TunnelCandidate {
-  readonly identity: GatewayIdentity;
-  readonly certificate: X509Certificate;
-  readonly remoteAddress: string;
-}
-
-/**
- * Why the host does not want a peer, as it is told: `code` is one of `CloseCode`, or one of the host's
- * own of lower-case letters, digits and hyphens; `endpoint`, with `CloseCode.Moved`, where to dial.
- */
-export type TunnelRefusal = Close;
-
-export interface ListenOptions extends Credentials, LaneLimits, HandshakeLimits {
-  /** Address to listen on; default all. */
+export interface ListenOptions extends Credentials, LaneLimits, HandshakeLimits, SharedOptions {
+  /** Address or name to listen on; default all addresses. */
   readonly host?: string;
-  /** 0: any free one, see `TunnelListener.port`. */
+  /** 0 to 65535; 0 takes any free one, see `TunnelListener.port`. */
   readonly port: number;
   /**
-   * Decides about a verified peer: undefined lets it in. Asked when TLS is done, and again at HELLO,
-   * just before the tunnel is up: what was true then need not be true any more. Default: lets all in.
+   * Decides about a verified peer: undefined lets it in. It is asked for each connection when TLS is done, and again
+   * at HELLO, just before the tunnel is up: what was true then need not be true any more.
+   *
+   * It may answer by a promise. The peer then waits, and its handshake counts as under way: `maxHandshakes`,
+   * `handshakeTimeoutMs`, `cut` and `close` end it as before, and the answer comes too late. A peer is refused with
+   * `CloseCode.NotAuthorized`, and `problem` is emitted, if this throws, rejects or answers anything else. A
+   * connection that has waited at the step `certificate` is read by way of a copy for good; so answer there at once
+   * where that can be done, and ask others at `hello`. Default: lets all in.
    */
-  readonly authorize?: (candidate: TunnelCandidate) => TunnelRefusal | undefined;
+  readonly authorize?: (candidate: TunnelCandidate) => AuthorizeAnswer;
   /**
    * What else is served on this port, by its ALPN name; for enrolment that is
    * `{ [EnrolmentServer.alpn]: (socket) => enrolment.handle(socket) }`. The function gets each connection whose
@@ -53,26 +68,119 @@ export interface ListenOptions extends Credentials, LaneLimits, HandshakeLimits 
   readonly maxTunnelRate?: number;
   /** Connections of one identity that may come at once, lanes included; default 20. */
   readonly maxTunnelBurst?: number;
-  /** Called for each connection that led to no tunnel and no lane, for an audit log. */
-  readonly onRefused?: (refused: RefusedConnection) => void;
-  /** Interval of PING of both sides, in ms; default 10,000. */
+  /** Interval of PING of both sides, in ms: 100 to 600,000; default 10,000. */
   readonly keepaliveMs?: number;
-  /** Told to peers; default `virtual-presence`. */
-  readonly software?: string;
-  /** Size of the buffers in which packets are collected, in bytes; default 256 KiB. */
-  readonly slabBytes?: number;
-  /** Connections that may carry the packets of one tunnel; default 8. */
+  /** Connections that may carry the packets of one tunnel: 1 to 64; default 8. */
   readonly lanes?: number;
-  /** Where there is one, the system's own queues are kept as short as the tunnel's. */
-  readonly limitUnsent?: UnsentLimit;
-  readonly timers?: Timers;
   /**
    * How long after the end of its certificate a tunnel that its peer does not renew may live, for clocks
    * differ, in ms; default 60,000. It is ended with `untrusted` then.
    */
   readonly expiryGraceMs?: number;
-  /** Wall clock by which certificates run out, in ms since 1970; default `Date.now`. */
-  readonly now?: () => number;
+}
+
+/** What holds for options that are left out. */
+export const LISTEN_DEFAULTS: Readonly<
+  Required<
+    Pick<
+      ListenOptions,
+      | 'software'
+      | 'slabBytes'
+      | 'lanes'
+      | 'clock'
+      | 'handshakeTimeoutMs'
+      | 'maxHandshakes'
+      | 'maxConnectionRate'
+      | 'peerRole'
+      | 'maxTunnelRate'
+      | 'maxTunnelBurst'
+      | 'keepaliveMs'
+      | 'expiryGraceMs'
+      | 'maxReceivedControlBytes'
+    >
+  > &
+    typeof LANE_DEFAULTS
+> = Object.freeze({
+  ...LANE_DEFAULTS,
+  ...SHARED_DEFAULTS,
+  maxHandshakes: 128,
+  maxConnectionRate: 50,
+  peerRole: 'site',
+  maxTunnelRate: 2,
+  maxTunnelBurst: 20,
+  keepaliveMs: 10_000,
+  expiryGraceMs: DEFAULT_GRACE_MS,
+  // A signing request is 64 KiB at most.
+  maxReceivedControlBytes: 128 * 1024,
+});
+
+export interface ResolvedListenOptions {
+  readonly credentials: Credentials;
+  /** Who this side is, by its own certificate. */
+  readonly identity: GatewayIdentity;
+  readonly host: string | undefined;
+  readonly port: number;
+  readonly authorize: ListenOptions['authorize'];
+  readonly otherProtocols: ReadonlyMap<string, (socket: TLSSocket) => void>;
+  readonly peerRole: GatewayIdentity['role'];
+  readonly maxHandshakes: number;
+  readonly maxConnectionRate: number;
+  readonly handshakeTimeoutMs: number;
+  readonly maxTunnelRate: number;
+  readonly maxTunnelBurst: number;
+  readonly keepaliveMs: number;
+  readonly expiryGraceMs: number;
+  readonly software: string;
+  readonly lanes: number;
+  readonly clock: Clock;
+  readonly lane: LaneOptions;
+}
+
+/**
+ * @throws {ApiMisuseError} naming the option that is not usable.
+ * @throws {CertificateError} if the credentials are unusable or name no gateway.
+ */
+export function resolveListenOptions(options: ListenOptions): ResolvedListenOptions {
+  checkOptions(options);
+  checkShared(options);
+  checkFunction('authorize', options.authorize);
+  const { key, cert, ca, host, authorize, limitUnsent } = options;
+  const all = { ...LISTEN_DEFAULTS, ...given(options) };
+  if (host !== undefined && (typeof host !== 'string' || host === '')) {
+    throw new ApiMisuseError(`host must be an address or a name, not ${show(host)}`);
+  }
+  if (all.peerRole !== 'site' && all.peerRole !== 'cloud') {
+    throw new ApiMisuseError(`peerRole must be site or cloud, not ${show(all.peerRole)}`);
+  }
+  const { maxControlBytes } = all;
+  const limits = resolveLimits({
+    ...options,
+    maxReceivedControlBytes:
+      options.maxReceivedControlBytes ??
+      Math.min(maxControlBytes, LISTEN_DEFAULTS.maxReceivedControlBytes),
+  });
+  secureContext(options);
+  return {
+    credentials: { key, cert, ca },
+    identity: identityOfCertificate(new X509Certificate(cert)),
+    host,
+    port: checkRange('port', options.port, 0, 65_535),
+    authorize,
+    otherProtocols: checkOtherProtocols(options.otherProtocols ?? {}),
+    peerRole: all.peerRole,
+    maxHandshakes: checkWhole('maxHandshakes', all.maxHandshakes),
+    maxConnectionRate: checkRate('maxConnectionRate', all.maxConnectionRate),
+    handshakeTimeoutMs: checkRate('handshakeTimeoutMs', all.handshakeTimeoutMs),
+    maxTunnelRate: checkRate('maxTunnelRate', all.maxTunnelRate),
+    maxTunnelBurst: checkWhole('maxTunnelBurst', all.maxTunnelBurst),
+    // A peer takes no other one.
+    keepaliveMs: checkRange('keepaliveMs', all.keepaliveMs, 100, 600_000),
+    expiryGraceMs: checkGrace(all.expiryGraceMs),
+    software: all.software,
+    lanes: checkLanes(all.lanes),
+    clock: all.clock,
+    lane: { ...limits, pool: new SlabPool(all.slabBytes), clock: all.clock, limitUnsent },
+  };
 }
 
 /** Cumulative. */
@@ -123,9 +231,14 @@ export function newListenerCounters(gate: Readonly<GateCounters>): ListenerCount
  *
  * @throws {ApiMisuseError} if a name is not one of 1 to 255 ASCII characters, or is that of tunnels.
  */
-export function checkOtherProtocols(
+function checkOtherProtocols(
   protocols: NonNullable<ListenOptions['otherProtocols']>
 ): ReadonlyMap<string, (socket: TLSSocket) => void> {
+  if (typeof protocols !== 'object' || protocols === null) {
+    throw new ApiMisuseError(
+      `otherProtocols must be functions by their ALPN names, not ${show(protocols)}`
+    );
+  }
   for (const [name, serve] of Object.entries(protocols)) {
     const isName = /^[\x21-\x7e]{1,255}$/.test(name) && name !== ALPN_PROTOCOL;
     if (!isName || typeof serve !== 'function') {

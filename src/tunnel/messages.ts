@@ -27,6 +27,8 @@ export const CloseCode = {
   Revoked: 'revoked',
   /** The certificate is good, but no such site is configured. */
   UnknownSite: 'unknown-site',
+  /** The gateway could not decide whether the peer may come in, and so lets it not in. */
+  NotAuthorized: 'not-authorized',
   /** The certificate is not one of a site of this cloud. */
   WrongIdentity: 'wrong-identity',
   /** The site is served elsewhere; where, the CLOSE says. */

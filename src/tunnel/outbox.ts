@@ -16,6 +16,7 @@
  * @module
  */
 import type { Writable } from 'node:stream';
+import type { Clock } from '../clock.ts';
 import { DelayBound } from './delay-bound.ts';
 import {
   FRAME_HEADER_LENGTH,
@@ -26,7 +27,6 @@ import {
 } from './frame.ts';
 import { QueueAge } from './queue-age.ts';
 import type { Slab, SlabBudget, SlabPool } from './slab-pool.ts';
-import type { Timers } from './timers.ts';
 
 /** What became of a packet. */
 export const Commit = {
@@ -41,7 +41,7 @@ export type Commit = (typeof Commit)[keyof typeof Commit];
 export interface OutboxOptions {
   readonly pool: SlabPool;
   readonly budget: Pick<SlabBudget, 'take' | 'give'>;
-  readonly timers: Timers;
+  readonly clock: Clock;
   /** Called once after `reserve` was refused, when there is room again. */
   readonly onDrain: () => void;
   /** Told how many bytes the socket takes in a moment, at once and when that has changed. */
@@ -54,7 +54,7 @@ export class Outbox {
   readonly #socket: Writable;
   readonly #pool: SlabPool;
   readonly #options: OutboxOptions;
-  readonly #timers: Timers;
+  readonly #clock: Clock;
   readonly #age: QueueAge = new QueueAge();
   readonly #bound: DelayBound = new DelayBound();
   #nowMs = 0;
@@ -81,7 +81,7 @@ export class Outbox {
     this.#socket = socket;
     this.#pool = options.pool;
     this.#options = options;
-    this.#timers = options.timers;
+    this.#clock = options.clock;
     this.#chunk = MIN_CHUNK;
     options.onPace?.(MIN_CHUNK);
   }
@@ -93,7 +93,7 @@ export class Outbox {
 
   /** How long the packet that goes next has waited, in ms. */
   get waitMs(): number {
-    return this.#age.waitMs(this.#timers.now());
+    return this.#age.waitMs(this.#clock.monotonicMs());
   }
 
   /** Bytes of messages that wait. */
@@ -127,7 +127,7 @@ export class Outbox {
 
   /** See `Lane.flush`. */
   flush(): void {
-    this.#nowMs = this.#timers.now();
+    this.#nowMs = this.#clock.monotonicMs();
     const slab = this.#current;
     if (slab === undefined) return;
     if (slab === this.#pool.sink) this.#leaveCurrent();
@@ -181,7 +181,7 @@ export class Outbox {
   }
 
   #nextSlab(): Slab | undefined {
-    this.#nowMs = this.#timers.now();
+    this.#nowMs = this.#clock.monotonicMs();
     let slab: Slab;
     if (this.#options.budget.take(this.#slabs.length)) {
       slab = this.#pool.take();
@@ -249,7 +249,7 @@ export class Outbox {
   readonly #onWritten = (error?: Error | null): void => {
     if (error) return;
     this.#isWriting = false;
-    this.#nowMs = this.#timers.now();
+    this.#nowMs = this.#clock.monotonicMs();
     const slab = this.#slabs[0];
     if (slab !== undefined && this.#writingTo > 0) {
       const length = this.#writingTo - slab.sent;

@@ -18,6 +18,7 @@ import {
   handshakeLimits,
   openLimits,
   PING_LENGTH,
+  waitingLimits,
   writeFrameHeader,
 } from './frame.ts';
 import { FrameDecoder } from './frame-decoder.ts';
@@ -66,14 +67,14 @@ export class TlsLane implements Lane {
     this.#options = options;
     this.#counters = owner.counters;
     this.#decoder = new FrameDecoder(handshakeLimits(first), options.pool);
-    const { pool, timers, limitUnsent } = options;
+    const { pool, clock, limitUnsent } = options;
     this.#outbox = new Outbox(socket, {
       pool,
       budget: {
         take: (held) => this.#owner.budget.take(held),
         give: () => this.#owner.budget.give(),
       },
-      timers,
+      clock,
       onDrain: () => {
         if (this.#phase === 'up') this.#owner.onDrain();
       },
@@ -133,13 +134,18 @@ export class TlsLane implements Lane {
     this.#outbox.send(jsonFrame(type, message));
   }
 
+  /** The peer has to wait for an answer to its HELLO: it may send nothing until then but a CLOSE. */
+  awaitAnswer(): void {
+    this.#decoder.limits = waitingLimits();
+  }
+
   /** Lets packets and control messages through, and begins to send PING. */
   becomeUp(keepaliveMs: number): void {
     this.#phase = 'up';
     this.#decoder.limits = openLimits(this.#options.maxReceivedControlBytes);
     this.#keepaliveMs = keepaliveMs;
     this.#sendPing();
-    this.#cancelTimer = this.#options.timers.after(keepaliveMs, this.#onTick);
+    this.#cancelTimer = this.#options.clock.after(keepaliveMs, this.#onTick);
   }
 
   reserve(): number {
@@ -249,7 +255,7 @@ export class TlsLane implements Lane {
     } else if (type === FrameType.Pong) {
       // Any other than the answer to our last PING is late or made up.
       if (this.#ping.compare(buffer, start, end) === 0) {
-        this.rttMs = this.#options.timers.now() - this.#pingSentMs;
+        this.rttMs = this.#options.clock.monotonicMs() - this.#pingSentMs;
       }
     } else if (type === FrameType.Drain) {
       this.#decoder.limits = drainedLimits(this.#options.maxReceivedControlBytes);
@@ -295,15 +301,15 @@ export class TlsLane implements Lane {
       this.#end({ by: 'network', code: CloseCode.KeepaliveTimeout, reason });
       return;
     }
-    this.#options.pool.trim(this.#options.timers.now());
+    this.#options.pool.trim(this.#options.clock.monotonicMs());
     this.#sendPing();
-    this.#cancelTimer = this.#options.timers.after(this.#keepaliveMs, this.#onTick);
+    this.#cancelTimer = this.#options.clock.after(this.#keepaliveMs, this.#onTick);
   };
 
   #sendPing(): void {
     // A peer that does not read is sent no more.
     if (this.#outbox.messageBytes > 0) return;
-    this.#pingSentMs = this.#options.timers.now();
+    this.#pingSentMs = this.#options.clock.monotonicMs();
     this.#ping.writeDoubleBE(this.#pingSentMs);
     const frame = pingFrame(FrameType.Ping);
     this.#ping.copy(frame, FRAME_HEADER_LENGTH);
@@ -326,7 +332,7 @@ export class TlsLane implements Lane {
     this.#phase = 'ended';
     this.#cancelTimer();
     if (!this.#socket.destroyed) {
-      this.#cancelTimer = this.#options.timers.after(LINGER_MS, () => this.#socket.destroy());
+      this.#cancelTimer = this.#options.clock.after(LINGER_MS, () => this.#socket.destroy());
       const finish = (): void => {
         this.releaseControl();
         this.#outbox.end(cause.by === 'us' ? closeFrame(cause) : undefined);

@@ -10,9 +10,9 @@ import type { HostPort } from '../host-port.ts';
 import type { KeyExchangeGroup } from '../key-exchange.ts';
 import type { GatewayIdentity } from '../pki/names.ts';
 import type { Json } from '../store/store.ts';
+import type { TunnelRefusal } from './authorize.ts';
 import type { FrameType } from './frame.ts';
 import type { CloseCause, LaneCounters } from './lane.ts';
-import type { CloseEndpoint } from './messages.ts';
 
 /** `waiting`: until the next attempt to connect. */
 export type TunnelState = 'connecting' | 'up' | 'waiting' | 'closed';
@@ -43,22 +43,22 @@ export interface ConnectionInfo {
 
 export interface TunnelEvents {
   /** Acknowledged by the listening side: packets may flow. */
-  up: (info: ConnectionInfo) => void;
+  up: [info: ConnectionInfo];
   /** A further lane has come or gone; so many carry packets now. */
-  lanes: (count: number) => void;
+  lanes: [lanes: { readonly count: number }];
   /**
-   * The first lane is another one, under a newer certificate: on the dialling side after `renew`, on the
+   * The first lane is another one, under a newer certificate: on the dialling side after `updateCredentials`, on the
    * other when its peer has done so. The tunnel has been up all the time.
    */
-  renewed: (info: ConnectionInfo) => void;
+  renewed: [info: ConnectionInfo];
   /** Was up, and is no more. */
-  down: (cause: CloseCause) => void;
+  down: [cause: CloseCause];
   /** A message of the far control layer, not validated beyond being JSON. */
-  control: (message: Json) => void;
+  control: [message: Json];
   /** The peer says no; the dialling side goes on to try at its longest interval. */
-  refused: (error: PeerRefusedError, code: string) => void;
+  refused: [refusal: { readonly error: PeerRefusedError; readonly code: string }];
   /** The dialling side will try again in `delayMs`. */
-  waiting: (delayMs: number, cause: CloseCause) => void;
+  waiting: [wait: { readonly delayMs: number; readonly cause: CloseCause }];
 }
 
 /**
@@ -130,13 +130,14 @@ export interface Tunnel extends EventEmitter<TunnelEvents> {
 
   /**
    * Ends the tunnel for good: delivery stops at once, what was committed is sent, on further lanes for
-   * 1 s at most, then the peer is told why, and with `CloseCode.Moved` where to dial instead. Resolves
-   * when the connections are gone, after 2 s at most.
+   * 1 s at most, then the peer is told why, by default `CloseCode.Shutdown`, and with `CloseCode.Moved` where to dial
+   * instead. Resolves when the connections are gone, after 2 s at most. Each call returns the same promise; what the
+   * first one says is what the peer is told.
    */
-  close(code?: string, reason?: string, endpoint?: CloseEndpoint): Promise<void>;
+  close(close?: Partial<TunnelRefusal>): Promise<void>;
 
   /** The same, but drops what was committed. Nothing passes any more when it returns. */
-  abort(code: string, reason: string, endpoint?: CloseEndpoint): Promise<void>;
+  abort(close: TunnelRefusal): Promise<void>;
 
   /** Ends the tunnel for good and at once, without a word to the peer. */
   destroy(): void;

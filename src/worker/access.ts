@@ -40,7 +40,10 @@ export class Access {
   }
 
   /** Returns why a candidate may not come up at a worker; undefined if it may. */
-  refusalOf({ identity, certificate }: TunnelCandidate, worker: number): TunnelRefusal | undefined {
+  refusalOf(
+    { identity, certificate }: Pick<TunnelCandidate, 'identity' | 'certificate'>,
+    worker: number
+  ): TunnelRefusal | undefined {
     const site = identity.role === 'site' ? identity.site : CLOUD;
     if (isRevokedBy(this.#table.revocations, certificate)) {
       return { code: CloseCode.Revoked, reason: `the certificate of ${site} is revoked` };

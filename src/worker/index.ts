@@ -7,7 +7,12 @@ export type { HostPort } from '../host-port.ts';
 export type { AccessRules, AccessTable } from './access.ts';
 export { LocalWorker } from './local-worker.ts';
 export { WorkerPool, type WorkerPoolEvents, type WorkerPoolStatus } from './pool.ts';
-export { WORKER_POOL_DEFAULTS, type WorkerPoolOptions, workerCount } from './pool-options.ts';
+export {
+  type CandidateEdge,
+  WORKER_POOL_DEFAULTS,
+  type WorkerPoolOptions,
+  workerCount,
+} from './pool-options.ts';
 export type { SiteTunnel, SiteTunnelEvents } from './site-tunnel.ts';
 export type {
   ConnectionLimits,
@@ -20,5 +25,6 @@ export type {
   WorkerAddresses,
   WorkerHost,
   WorkerOptions,
+  WorkerPeer,
   WorkerStatus,
 } from './worker.ts';

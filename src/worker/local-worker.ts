@@ -17,12 +17,12 @@ import {
 } from '../translator/index.ts';
 import {
   CloseCode,
-  type ConnectionInfo,
   type Credentials,
   type ListenOptions,
   MtlsTunnel,
-  type Tunnel,
+  type TunnelCandidate,
   type TunnelListener,
+  type TunnelRefusal,
 } from '../tunnel/index.ts';
 import { Access, type AccessTable } from './access.ts';
 import type {
@@ -36,8 +36,6 @@ import type {
   WorkerStatus,
 } from './worker.ts';
 
-type AcceptedTunnel = Tunnel & { readonly info: ConnectionInfo };
-
 export class LocalWorker implements Worker {
   readonly #host: WorkerHost;
   readonly #openDevice: (options: WorkerOptions) => Promise<PacketDevice>;
@@ -45,7 +43,7 @@ export class LocalWorker implements Worker {
   readonly #translator = new PacketTranslator();
   readonly #uses = new PresenceUses(() => this.#translator.paths());
   /** By number. */
-  readonly #tunnels = new Map<number, AcceptedTunnel>();
+  readonly #tunnels = new Map<number, MtlsTunnel>();
   #lastTunnel = 0;
   #access: Access = new Access(NOBODY);
   #credentials: Credentials | undefined;
@@ -87,7 +85,7 @@ export class LocalWorker implements Worker {
   }
 
   async open(options: WorkerOptions): Promise<WorkerAddresses> {
-    const { number, tunnel, limits } = options;
+    const { tunnel, limits } = options;
     const host = this.#host;
     const device = await this.#openDevice(options);
     this.#device = device;
@@ -105,14 +103,15 @@ export class LocalWorker implements Worker {
       ...limits,
       otherProtocols: this.#otherProtocols,
       ...(limitUnsent === undefined ? {} : { limitUnsent }),
-      authorize: (candidate) => this.#access.refusalOf(candidate, number),
-      onRefused: ({ remoteAddress, code, reason, identity, serial }) => {
-        const site = identity?.role === 'site' ? identity.site : undefined;
-        host.onRefused({ remoteAddress, code, reason, site, serial });
-      },
+      authorize: (candidate) => this.#refusalOf(candidate, options),
+    });
+    listener.on('refused', ({ remoteAddress, code, reason, identity, serial }) => {
+      const site = identity?.role === 'site' ? identity.site : undefined;
+      host.onRefused({ remoteAddress, code, reason, site, serial });
     });
     this.#listener = listener;
     listener.on('tunnel', (accepted) => this.#onTunnel(accepted));
+    listener.on('problem', ({ error, site }) => host.log(`${site}: authorize: ${error.message}`));
     // They may have changed while the port was opened.
     if (this.#credentials !== credentials) listener.updateCredentials(this.#credentials!);
     this.#dataPlane.start();
@@ -128,7 +127,8 @@ export class LocalWorker implements Worker {
     const tunnels = this.#meantBy(filter);
     const { code, reason, endpoint, drain = false } = close;
     for (const tunnel of tunnels) {
-      void (drain ? tunnel.close(code, reason, endpoint) : tunnel.abort(code, reason, endpoint));
+      const told = { code, reason, endpoint };
+      void (drain ? tunnel.close(told) : tunnel.abort(told));
     }
     return Promise.resolve({ tunnelsClosed: tunnels.length, pathsRemoved: 0 });
   }
@@ -167,6 +167,26 @@ export class LocalWorker implements Worker {
     await this.#device?.close();
   }
 
+  /** Looks at the access table first. The host is asked last, about who would come up otherwise. */
+  #refusalOf(
+    candidate: TunnelCandidate,
+    { number, authorize }: WorkerOptions
+  ): TunnelRefusal | undefined | Promise<TunnelRefusal | undefined> {
+    const { identity, certificate, remoteAddress, step } = candidate;
+    const refusal = this.#access.refusalOf(candidate, number);
+    if (refusal !== undefined || !authorize || step !== 'hello' || identity.role !== 'site') {
+      return refusal;
+    }
+    const { site } = identity;
+    const answer = this.#host.authorize({ site, certificate: certificate.raw, remoteAddress });
+    if (typeof (answer as Partial<Promise<unknown>> | undefined)?.then !== 'function')
+      return answer;
+    return Promise.resolve(answer).then((refused) =>
+      // The access table may be another one by now.
+      refused === undefined ? this.#access.refusalOf(candidate, number) : refused
+    );
+  }
+
   #terminateUnwanted({ code, reason }: TunnelClose): TerminationReport {
     const isUnwanted = (certificate: X509Certificate) => this.#access.isUnwanted(certificate);
     const tunnelsClosed = this.#listener?.cut(isUnwanted, code, reason) ?? 0;
@@ -175,13 +195,13 @@ export class LocalWorker implements Worker {
     return { tunnelsClosed, pathsRemoved };
   }
 
-  #onTunnel(tunnel: AcceptedTunnel): void {
-    const { peer, remoteAddress, cipher, keyExchange, certificate } = tunnel.info;
+  #onTunnel(tunnel: MtlsTunnel): void {
+    const { peer, remoteAddress, cipher, keyExchange, certificate } = tunnel.info!;
     if (peer.role !== 'site') return;
     const { site } = peer;
     for (const other of this.#meantBy({ site })) {
       if (other === tunnel) continue;
-      void other.close(CloseCode.Replaced, 'a newer tunnel of this site is up');
+      void other.close({ code: CloseCode.Replaced, reason: 'a newer tunnel of this site is up' });
     }
     const number = ++this.#lastTunnel;
     const host = this.#host;
@@ -194,7 +214,7 @@ export class LocalWorker implements Worker {
         host.onControl(number, message);
       } catch {
         // An edge can send what is nested so deeply that it cannot be passed on to another process.
-        void tunnel.close(CloseCode.ProtocolError, 'the message cannot be taken');
+        void tunnel.close({ code: CloseCode.ProtocolError, reason: 'the message cannot be taken' });
       }
     });
     tunnel.on('renewed', (info) => host.onRenewed(number, info.certificate.raw));
@@ -205,13 +225,13 @@ export class LocalWorker implements Worker {
     });
   }
 
-  #meantBy(filter: { readonly site: string } | { readonly tunnel: number }): Tunnel[] {
+  #meantBy(filter: { readonly site: string } | { readonly tunnel: number }): MtlsTunnel[] {
     if ('tunnel' in filter) {
       const tunnel = this.#tunnels.get(filter.tunnel);
       return tunnel === undefined ? [] : [tunnel];
     }
     return [...(this.#listener?.tunnels ?? [])].filter(
-      ({ peer }) => peer.role === 'site' && peer.site === filter.site
+      ({ peer }) => peer?.role === 'site' && peer.site === filter.site
     );
   }
 }

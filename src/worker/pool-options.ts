@@ -2,14 +2,21 @@
  * What a worker pool may be told.
  * @module
  */
+import type { X509Certificate } from 'node:crypto';
 import { availableParallelism } from 'node:os';
 import type { CloudDataPlaneOptions } from '../dataplane/index.ts';
 import type { PacketDevice, TunDeviceOptions } from '../device/index.ts';
 import { ConfigError } from '../errors.ts';
 import type { HostPort } from '../host-port.ts';
-import type { Credentials, ListenOptions } from '../tunnel/index.ts';
+import type { Credentials, ListenOptions, TunnelRefusal } from '../tunnel/index.ts';
 import type { AccessRules } from './access.ts';
-import type { ConnectionLimits } from './worker.ts';
+import type { ConnectionLimits, WorkerPeer } from './worker.ts';
+
+/** The edge of a site that is about to come up. */
+export interface CandidateEdge extends Omit<WorkerPeer, 'certificate'> {
+  /** Verified, and not revoked. */
+  readonly certificate: X509Certificate;
+}
 
 export interface WorkerPoolOptions {
   /**
@@ -37,6 +44,15 @@ export interface WorkerPoolOptions {
   readonly access: () => AccessRules;
   /** Gives a client a presence; `PresenceController.admit` is one. */
   readonly admit: CloudDataPlaneOptions['admit'];
+  /**
+   * Decides about an edge that is about to come up, after everything else has let it in; undefined lets it. It may
+   * ask others and answer by a promise, within the 10,000 ms that a handshake may take. An edge is refused with
+   * `not-authorized`, and the log says so, if this throws, rejects or answers anything else. It is asked for each
+   * connection of a tunnel. Default: lets all in.
+   */
+  readonly authorize?: (
+    peer: CandidateEdge
+  ) => TunnelRefusal | undefined | Promise<TunnelRefusal | undefined>;
   /** Is told, in one line each, what became of the workers and of the machine. Default: nobody is told. */
   readonly log?: (line: string) => void;
   /**

@@ -4,6 +4,7 @@
  * kernel's routes lead to the TUNs.
  * @module
  */
+import { X509Certificate } from 'node:crypto';
 import { EventEmitter } from 'eventemitter3';
 import { PlanPartition, type PlanTarget, type PresenceUse } from '../control/index.ts';
 import {
@@ -365,7 +366,7 @@ export class WorkerPool
     number: number,
     admit: WorkerHost['admit']
   ): WorkerHost & { endAll: SiteTunnels['endAll'] } {
-    const { log } = this.#options;
+    const { authorize, log } = this.#options;
     const tunnels = new SiteTunnels(
       () => this.#workers[number]!,
       (tunnel) => this.emit('tunnel', tunnel),
@@ -373,6 +374,8 @@ export class WorkerPool
     );
     return {
       admit,
+      authorize: ({ certificate, ...peer }) =>
+        authorize?.({ ...peer, certificate: new X509Certificate(certificate) }),
       log,
       onTunnel: (...tunnel) => tunnels.onTunnel(...tunnel),
       onControl: (...message) => tunnels.onControl(...message),
@@ -404,7 +407,8 @@ export class WorkerPool
 
   #optionsOf(number: number): WorkerOptions {
     const { device, limits } = this.#options;
-    const options = { number, tunnel: this.#tunnelAddress(number), limits };
+    const asksHost = this.#options.authorize !== undefined;
+    const options = { number, tunnel: this.#tunnelAddress(number), limits, authorize: asksHost };
     if (this.#partition === undefined || typeof device === 'function') return options;
     const { mtu = TUN_DEFAULT_MTU } = device;
     return { ...options, tun: { name: this.#deviceName(number), mtu } };

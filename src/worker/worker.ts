@@ -55,8 +55,18 @@ export const WORKER_NOTIFICATIONS: Notifications<Worker> = {
   setCredentials: true,
 };
 
+/** The edge of a site that is about to come up: its certificate is verified, and the access table lets it in. */
+export interface WorkerPeer {
+  readonly site: string;
+  /** DER. */
+  readonly certificate: Uint8Array;
+  readonly remoteAddress: string;
+}
+
 /** What a worker asks and tells its host. */
 export interface WorkerHost {
+  /** Whether an edge may come up; undefined lets it. Asked last, and only if `WorkerOptions.authorize` says so. */
+  authorize(peer: WorkerPeer): TunnelRefusal | undefined | Promise<TunnelRefusal | undefined>;
   /** Gives a client a presence, as `CloudDataPlaneOptions.admit` says. */
   admit: CloudDataPlaneOptions['admit'];
   /** The tunnel of a site is up. The worker has chosen the number; it is not used again. */
@@ -94,6 +104,8 @@ export interface WorkerOptions {
   /** Where the worker listens for tunnels; port 0 takes a free one. */
   readonly tunnel: HostPort;
   readonly limits: ConnectionLimits;
+  /** Whether the host is to be asked about every edge that is about to come up. */
+  readonly authorize: boolean;
   /** The TUN that a worker in another process opens; absent for a worker that is given its device. */
   readonly tun?: { readonly name: string; readonly mtu: number };
 }

@@ -34,7 +34,7 @@ import {
   MemoryStore,
   type Secrets,
 } from '../../src/store/index.ts';
-import type { DialledTunnel } from '../../src/tunnel/index.ts';
+import type { MtlsTunnel } from '../../src/tunnel/index.ts';
 import { FakeTimers } from '../tunnel/fake-timers.ts';
 import { FaultySecrets } from './faulty-secrets.ts';
 
@@ -271,7 +271,7 @@ describe('CredentialKeeper', () => {
     const shown: Credentials[] = [];
     let isBroken = true;
     const tunnel = Object.assign(new EventEmitter(), {
-      renew: async (credentials: Credentials) => {
+      updateCredentials: async (credentials: Credentials) => {
         if (isBroken) throw new Error('the connection broke');
         shown.push(credentials);
       },
@@ -280,7 +280,7 @@ describe('CredentialKeeper', () => {
     const keeper = new CredentialKeeper({
       credentials: now.site,
       control: new EventEmitter() as unknown as ControlClient,
-      tunnel: tunnel as unknown as DialledTunnel,
+      tunnel: tunnel as unknown as MtlsTunnel,
       log: (line) => log.push(line),
     });
     expect(await keeper.enrolAnew()).toBe(false);
@@ -301,11 +301,11 @@ describe('CredentialKeeper', () => {
     const now = await scene();
     const edge = new Edge(now.site, new FakeTimers());
     now.token = await newToken();
-    edge.tunnel.emit('refused', new Error('refused'), 'unknown-site');
+    edge.tunnel.emit('refused', { error: new Error('refused'), code: 'unknown-site' });
     await settle();
     expect(edge.shown).toEqual([]);
     const enrolled = new Promise((resolve) => edge.onShown.push(resolve));
-    edge.tunnel.emit('refused', new Error('refused'), 'revoked');
+    edge.tunnel.emit('refused', { error: new Error('refused'), code: 'revoked' });
     await enrolled;
     expect(edge.shown).toHaveLength(1);
     edge.keeper.close();
@@ -382,11 +382,11 @@ class Edge {
         },
       }) as unknown as ControlClient,
       tunnel: Object.assign(this.tunnel, {
-        renew: async (shown: Credentials) => {
+        updateCredentials: async (shown: Credentials) => {
           this.shown.push(shown);
           for (const each of this.onShown.splice(0)) each(undefined);
         },
-      }) as unknown as DialledTunnel,
+      }) as unknown as MtlsTunnel,
       random: () => 0,
       timers,
     });

@@ -6,7 +6,7 @@
  */
 import { once } from 'node:events';
 import { enrol } from '../../src/pki/index.ts';
-import { type Credentials, type DialledTunnel, MtlsTunnel } from '../../src/tunnel/index.ts';
+import { type Credentials, MtlsTunnel } from '../../src/tunnel/index.ts';
 import { CloudHosts } from './cloud-hosts.ts';
 import { readDatagram, writeDatagram } from './datagram.ts';
 import { BUS, CLIENT, TRUST_DOMAIN } from './plan.ts';
@@ -16,7 +16,7 @@ const [path, port] = process.argv.slice(2);
 const hosts = await CloudHosts.open(path!);
 const traffic = new Traffic((number) => sendRequest(CLIENT, REQUEST_PORT, number));
 let credentials: Credentials;
-let tunnel: DialledTunnel;
+let tunnel: MtlsTunnel;
 /** Where the service is, in site-b. */
 let service: string;
 /** Packets that came to site-b, and answer no request. */

@@ -33,7 +33,7 @@ import { SlabBudget, SlabPool } from '../../src/tunnel/slab-pool.ts';
 import { TlsLane } from '../../src/tunnel/tls-lane.ts';
 import { FakeChannel } from '../control/link.ts';
 import { DESIRED, startScene } from '../control/scene.ts';
-import { FakeTimers } from '../tunnel/fake-timers.ts';
+import { FakeClock } from '../fake-clock.ts';
 import { decodeNaively } from '../tunnel/naive-decoder.ts';
 import { check, fuzz, TIMEOUT_MS } from './fuzz-cases.ts';
 import { anyJson, spoil, spoilText } from './fuzz-json.ts';
@@ -98,7 +98,7 @@ test('a lane takes what is in order of any stream, and ends at what is not', {
     const stream = edgeStream(random);
     const socket = new FakeSocket();
     const endings: string[] = [];
-    const timers = new FakeTimers();
+    const clock = new FakeClock();
     const counters = newLaneCounters();
     const up: LaneOwner = {
       ...handshakeOwner({
@@ -125,7 +125,7 @@ test('a lane takes what is in order of any stream, and ends at what is not', {
         },
         onLaneClosed: ({ by, code }) => endings.push(`${by} ${code}`),
       }),
-      { ...limits, pool, timers, limitUnsent: undefined }
+      { ...limits, pool, clock, limitUnsent: undefined }
     );
     for (const piece of cut(random, stream)) socket.emit('data', piece);
     // PONGs take one another's place; the CLOSE of ours is short.

@@ -23,7 +23,7 @@ function dial(options: DialOptions): void {
     say({ control: message });
     void tunnel.close();
   });
-  tunnel.on('waiting', (_delayMs, { reason }) => {
+  tunnel.on('waiting', ({ cause: { reason } }) => {
     say({ failed: reason });
     void tunnel.close();
   });

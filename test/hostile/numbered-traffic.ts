@@ -3,7 +3,7 @@
  * @module
  */
 import { CLOUD } from '../../src/registry/index.ts';
-import { type Credentials, type DialledTunnel, MtlsTunnel } from '../../src/tunnel/index.ts';
+import { type Credentials, MtlsTunnel } from '../../src/tunnel/index.ts';
 import { framed, udpPacket, VNET } from '../oracle/packets.ts';
 import { type Cloud, HOST, SERVICE, siteName, TRUST_DOMAIN } from './revocation-scene.ts';
 
@@ -51,7 +51,7 @@ export class Site {
   readonly up: Count = new Count();
   readonly down: Count = new Count();
   credentials!: Credentials;
-  tunnel!: DialledTunnel;
+  tunnel!: MtlsTunnel;
   /** While it is cut off: the first packet to its host that may not arrive any more. */
   cutAt: number | undefined;
   /** Packets that passed though it was cut off. */
@@ -119,7 +119,7 @@ export class Site {
 }
 
 /** A tunnel to the cloud as an honest edge dials it. */
-export function dial(cloud: Cloud, credentials: Credentials): DialledTunnel {
+export function dial(cloud: Cloud, credentials: Credentials): MtlsTunnel {
   return MtlsTunnel.dial({
     endpoints: [{ host: '127.0.0.1', port: cloud.listener.port }],
     ...credentials,

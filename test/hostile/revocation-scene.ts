@@ -8,6 +8,7 @@
  * @module
  */
 import { EventEmitter } from 'node:events';
+import { systemClock } from '../../src/clock.ts';
 import { PresenceController } from '../../src/control/index.ts';
 import { CloudDataPlane } from '../../src/dataplane/index.ts';
 import { MemoryDevice } from '../../src/device/index.ts';
@@ -27,7 +28,6 @@ import {
 } from '../../src/translator/index.ts';
 import { Revoker } from '../../src/trust/index.ts';
 import {
-  type AcceptedTunnel,
   CloseCode,
   type Credentials,
   MtlsTunnel,
@@ -65,7 +65,7 @@ export function desired(count: number): object {
 }
 
 /** One cloud gateway, as an embedding program wires it. */
-export class Cloud extends EventEmitter<{ tunnel: [AcceptedTunnel] }> {
+export class Cloud extends EventEmitter<{ tunnel: [MtlsTunnel] }> {
   readonly authority: CertificateAuthority;
   readonly controller: PresenceController;
   readonly translator: PacketTranslator;
@@ -136,7 +136,7 @@ export class Cloud extends EventEmitter<{ tunnel: [AcceptedTunnel] }> {
     const listener = await MtlsTunnel.listen({
       host: '127.0.0.1',
       port: 0,
-      now,
+      clock: { ...systemClock, wallMs: now },
       ...(await issueToCloud(authority)),
       authorize: ({ certificate }) =>
         authority.isRevoked(certificate)
@@ -162,7 +162,7 @@ export class Cloud extends EventEmitter<{ tunnel: [AcceptedTunnel] }> {
     const parts = { authority, controller, translator, listener, revoker, network, opened };
     const cloud = new Cloud(parts);
     listener.on('tunnel', (tunnel) => {
-      if (tunnel.peer.role !== 'site') return;
+      if (tunnel.peer?.role !== 'site') return;
       const detach = dataPlane.attach(tunnel.peer.site, tunnel);
       tunnel.on('down', detach);
       cloud.emit('tunnel', tunnel);

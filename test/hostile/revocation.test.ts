@@ -9,7 +9,7 @@ import { generateCa, type RevocationScope } from '../../src/pki/index.ts';
 import { spkiHashOf } from '../../src/pki/keys.ts';
 import { FileStore, MemoryStore } from '../../src/store/index.ts';
 import type { RevocationReceipt } from '../../src/trust/index.ts';
-import { type AcceptedTunnel, type Credentials, FrameType } from '../../src/tunnel/index.ts';
+import { type Credentials, FrameType, type MtlsTunnel } from '../../src/tunnel/index.ts';
 import { eventually, Workspace } from '../e2e/gateway-process.ts';
 import { HELLO, RawPeer } from '../tunnel/raw-peer.ts';
 import { packetFrame } from './attacker.ts';
@@ -37,7 +37,7 @@ async function refusalOf(cloud: Cloud, credentials: Credentials): Promise<string
   const tunnel = dial(cloud, credentials);
   try {
     return await new Promise((resolve) => {
-      tunnel.once('refused', (_, code) => resolve(code));
+      tunnel.once('refused', ({ code }) => resolve(code));
       tunnel.once('up', () => resolve('it is up'));
     });
   } finally {
@@ -45,8 +45,10 @@ async function refusalOf(cloud: Cloud, credentials: Credentials): Promise<string
   }
 }
 
-function tunnelOf(cloud: Cloud, site: string): AcceptedTunnel | undefined {
-  return [...cloud.listener.tunnels].find(({ peer }) => peer.role === 'site' && peer.site === site);
+function tunnelOf(cloud: Cloud, site: string): MtlsTunnel | undefined {
+  return [...cloud.listener.tunnels].find(
+    ({ peer }) => peer?.role === 'site' && peer.site === site
+  );
 }
 
 describe(`of one of ${SITES} sites under traffic`, () => {

@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import { expect } from 'vitest';
 import type { CloudAddresses } from '../../src/gateway/index.ts';
 import { enrol } from '../../src/pki/index.ts';
-import { type Credentials, type DialledTunnel, MtlsTunnel } from '../../src/tunnel/index.ts';
+import { type Credentials, MtlsTunnel } from '../../src/tunnel/index.ts';
 import {
   type AdminAnswer,
   admin,
@@ -227,7 +227,7 @@ export class Scene {
     }
   }
 
-  dial(credentials: Credentials): DialledTunnel {
+  dial(credentials: Credentials): MtlsTunnel {
     return MtlsTunnel.dial({
       endpoints: [{ host: '127.0.0.1', port: this.ports.tunnel }],
       expectedPeer: { trustDomain: TRUST_DOMAIN, role: 'cloud' },
@@ -270,7 +270,7 @@ async function enrolled(token: string): Promise<Credentials> {
 }
 
 /** Asks the service once, from the client that has been there from the start. */
-async function exchange(tunnel: DialledTunnel, service: string): Promise<void> {
+async function exchange(tunnel: MtlsTunnel, service: string): Promise<void> {
   const answered = new Promise<void>((resolve) => {
     tunnel.onPacket = (buffer, start, end) => {
       if (readDatagram(buffer, start, end)?.source === service) resolve();

@@ -30,7 +30,7 @@ async function comesUp(cloud: Cloud, credentials: Credentials): Promise<string> 
   const tunnel = dial(cloud, credentials);
   try {
     return await new Promise((resolve) => {
-      tunnel.once('refused', (_, code) => resolve(code));
+      tunnel.once('refused', ({ code }) => resolve(code));
       tunnel.once('up', () => resolve('up'));
     });
   } finally {

@@ -7,7 +7,6 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import {
   CertificateAuthority,
-  CloseCode,
   type Credentials,
   createSigningRequest,
   type GatewayIdentity,
@@ -96,7 +95,7 @@ async function main(): Promise<void> {
   await exchange('after');
   const [after, same] = await workers();
   print({ isNew: after!.pid !== before!.pid, isOtherTheSame: other!.pid === same!.pid });
-  await edge.close(CloseCode.Shutdown, '');
+  await edge.close();
   await pool.close();
   authority.close();
   // Whatever keeps this program running now is the library's.

@@ -40,6 +40,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   translator: ['address', 'errors', 'packet', 'port-range'],
   device: ['address', 'errors', 'host-port', 'packet'],
   tunnel: [
+    'clock',
     'connection-gate',
     'errors',
     'host-port',
@@ -49,6 +50,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
     'proxy',
     'proxy-connect',
     'rate-limit',
+    'schema',
     'socket-error',
     'store',
   ],

@@ -1,14 +1,13 @@
 import { describe, expect, test, vi } from 'vitest';
 import {
-  type AcceptedTunnel,
   CloseCode,
-  type DialledTunnel,
   FrameType,
   type ListenOptions,
+  type MtlsTunnel,
   type TunnelListener,
 } from '../../src/tunnel/index.ts';
 import { LANE_CHECK_MS } from '../../src/tunnel/lane-demand.ts';
-import { FakeTimers } from './fake-timers.ts';
+import { FakeClock } from '../fake-clock.ts';
 import { decodeNaively } from './naive-decoder.ts';
 import { packetOf, record, sendRound } from './packets.ts';
 import { HELLO, RawPeer, WELCOME } from './raw-peer.ts';
@@ -22,23 +21,23 @@ const TUNNEL = '0123456789abcdef0123456789abcdef';
 const EMPTY = Buffer.alloc(0);
 
 /** So many lanes that are up at both ends. */
-async function wide(lanes: number): Promise<[DialledTunnel, AcceptedTunnel, FakeTimers]> {
-  const timers = new FakeTimers();
-  const [dialled, accepted] = await pair({ timers }, { timers });
+async function wide(lanes: number): Promise<[MtlsTunnel, MtlsTunnel, FakeClock]> {
+  const clock = new FakeClock();
+  const [dialled, accepted] = await pair({ clock }, { clock });
   for (let number = 0; number < 3; number++) sendRound(dialled, lanes, number, 50_000);
-  timers.advance(LANE_CHECK_MS);
+  clock.advance(LANE_CHECK_MS);
   await vi.waitFor(() => expect([dialled.lanes, accepted.lanes]).toEqual([lanes, lanes]));
   await vi.waitFor(() => expect(accepted.counters.receivedPackets).toBe(3 * lanes));
-  return [dialled, accepted, timers];
+  return [dialled, accepted, clock];
 }
 
 /** A raw peer says HELLO for each of these lanes, and has WELCOME. */
 async function rawLanes(
   hellos: readonly object[],
   options: Partial<ListenOptions> = {}
-): Promise<{ peers: RawPeer[]; tunnel: AcceptedTunnel; listener: TunnelListener }> {
+): Promise<{ peers: RawPeer[]; tunnel: MtlsTunnel; listener: TunnelListener }> {
   const listener = await listen(options);
-  const up = new Promise<AcceptedTunnel>((resolve) => listener.once('tunnel', resolve));
+  const up = new Promise<MtlsTunnel>((resolve) => listener.once('tunnel', resolve));
   const peers: RawPeer[] = [];
   for (const hello of hellos) {
     const peer = RawPeer.dial(listener.port, siteA);
@@ -51,12 +50,12 @@ async function rawLanes(
 
 describe('lanes that are not needed', () => {
   test('are drained: nothing is lost that either side had sent on them', async () => {
-    const [dialled, accepted, timers] = await wide(4);
+    const [dialled, accepted, clock] = await wide(4);
     await whileTrafficFlows([dialled, accepted], 12, async () => {
       // Little moves by this clock, of which half a minute passes.
       for (let i = 0; i < 125 && dialled.lanes > 1; i++) {
         await new Promise(setImmediate);
-        timers.advance(LANE_CHECK_MS);
+        clock.advance(LANE_CHECK_MS);
       }
       expect(dialled.lanes).toBe(1);
       await vi.waitFor(() => expect(accepted.lanes).toBe(1));
@@ -72,13 +71,13 @@ describe('lanes that are not needed', () => {
       peers.push(peer);
       peer.send(FrameType.Welcome, { ...WELCOME, keepaliveMs: 600_000, lanes: 3 });
     });
-    const timers = new FakeTimers();
-    const tunnel = dial(port, { timers, drainTimeoutMs: 3_000 });
+    const clock = new FakeClock();
+    const tunnel = dial(port, { clock, drainTimeoutMs: 3_000 });
     await next(tunnel, 'up');
     for (let number = 0; number < 3; number++) sendRound(tunnel, 3, number, 50_000);
-    timers.advance(LANE_CHECK_MS);
+    clock.advance(LANE_CHECK_MS);
     await vi.waitFor(() => expect(tunnel.lanes).toBe(3));
-    timers.advance(30_000);
+    clock.advance(30_000);
     expect(tunnel.lanes).toBe(1);
     const [, answers, mute] = peers as [RawPeer, RawPeer, RawPeer];
     const received = record(tunnel);
@@ -89,9 +88,9 @@ describe('lanes that are not needed', () => {
     expect(received.get(3)).toEqual([9]);
 
     await mute.frame(FrameType.Drain);
-    timers.advance(2_999);
+    clock.advance(2_999);
     expect(tunnel.counters.drainTimeouts).toBe(0);
-    timers.advance(1);
+    clock.advance(1);
     expect(await mute.json(FrameType.Close)).toMatchObject({ code: CloseCode.Idle });
     expect(tunnel.counters.drainTimeouts).toBe(1);
     expect([tunnel.state, tunnel.lanes]).toEqual(['up', 1]);
@@ -103,11 +102,11 @@ describe('lanes that are not needed', () => {
       peers.push(peer);
       peer.send(FrameType.Welcome, { ...WELCOME, keepaliveMs: 600_000, lanes: 2 });
     });
-    const timers = new FakeTimers();
-    const tunnel = dial(port, { timers, drainTimeoutMs: 60_000 });
+    const clock = new FakeClock();
+    const tunnel = dial(port, { clock, drainTimeoutMs: 60_000 });
     await next(tunnel, 'up');
     for (let number = 0; number < 3; number++) sendRound(tunnel, 2, number, 50_000);
-    timers.advance(LANE_CHECK_MS);
+    clock.advance(LANE_CHECK_MS);
     await vi.waitFor(() => expect(tunnel.lanes).toBe(2));
     const slow = peers[1]!;
     slow.socket.pause();
@@ -116,7 +115,7 @@ describe('lanes that are not needed', () => {
     slow.socket.pause();
     // More than the system takes: the rest waits in the lane.
     while (tunnel.reserve() >= 0) sendRound(tunnel, 2, 3, 60_000);
-    timers.advance(31_000);
+    clock.advance(31_000);
     expect(tunnel.lanes).toBe(1);
     slow.socket.resume();
     expect(await slow.frame(FrameType.Drain)).toBeDefined();
@@ -149,15 +148,15 @@ describe('a lane that the peer drains', () => {
   });
 
   test('is cut when the peer does not end it', async () => {
-    const timers = new FakeTimers();
+    const clock = new FakeClock();
     const { peers, tunnel } = await rawLanes([{ lane: 0 }, { lane: 1 }], {
-      timers,
+      clock,
       drainTimeoutMs: 500,
     });
     const further = peers[1]!;
     further.send(FrameType.Drain, EMPTY);
     await further.frame(FrameType.Drain);
-    timers.advance(500);
+    clock.advance(500);
     expect(await further.frame(FrameType.Close)).toBeDefined();
     await further.closed;
     expect(tunnel.counters.drainTimeouts).toBe(1);
@@ -296,12 +295,12 @@ test('a tunnel of several lanes that is closed loses nothing of what it had sent
 });
 
 test('a further lane that does not move keeps a tunnel from closing for a second at most', async () => {
-  const { tunnel, peers, timers } = await twoLanes();
+  const { tunnel, peers, clock } = await twoLanes();
   peers[1]!.socket.pause();
   const closed = tunnel.close();
   expect(tunnel.state).toBe('closed');
-  timers.advance(1_000);
+  clock.advance(1_000);
   expect(await peers[0]!.json(FrameType.Close)).toMatchObject({ code: CloseCode.Shutdown });
-  timers.advance(1_000);
+  clock.advance(1_000);
   await closed;
 });

@@ -3,15 +3,14 @@ import { X509Certificate } from 'node:crypto';
 import { describe, expect, test, vi } from 'vitest';
 import { ApiMisuseError } from '../../src/errors.ts';
 import {
-  type AcceptedTunnel,
   CloseCode,
   type Credentials,
-  type DialledTunnel,
   type ListenOptions,
+  type MtlsTunnel,
   type TunnelListener,
 } from '../../src/tunnel/index.ts';
+import { FakeClock } from '../fake-clock.ts';
 import { site } from './certificates.ts';
-import { FakeTimers } from './fake-timers.ts';
 import { ca, listen, next, pair, setUpTunnels, siteA } from './scene.ts';
 
 setUpTunnels();
@@ -28,24 +27,23 @@ async function clocked(
   credentials: Credentials,
   options: Partial<ListenOptions> = {}
 ): Promise<{
-  dialled: DialledTunnel;
-  accepted: AcceptedTunnel;
+  dialled: MtlsTunnel;
+  accepted: MtlsTunnel;
   listener: TunnelListener;
-  timers: FakeTimers;
+  clock: FakeClock;
   /** Sets the wall clock, and lets all that wait for no longer than `passMs` look at it. */
   wallIs: (ms: number, passMs?: number) => void;
 }> {
-  const timers = new FakeTimers();
-  let wallMs = Date.now();
+  const clock = new FakeClock({ wallMs: Date.now() });
   const [dialled, accepted, listener] = await pair(
-    { timers, now: () => wallMs, keepaliveMs: 600_000, ...options },
+    { clock, keepaliveMs: 600_000, ...options },
     credentials
   );
   const wallIs = (ms: number, passMs = MINUTE_MS): void => {
-    wallMs = ms;
-    timers.advance(passMs);
+    clock.setWall(ms - passMs);
+    clock.advance(passMs);
   };
-  return { dialled, accepted, listener, timers, wallIs };
+  return { dialled, accepted, listener, clock, wallIs };
 }
 
 describe('a tunnel whose certificate runs out', () => {
@@ -73,7 +71,7 @@ describe('a tunnel whose certificate runs out', () => {
     const short = await ca.issue(site('site-a'), HOUR_MS);
     const { dialled, accepted, listener, wallIs } = await clocked(short);
     const longer = await ca.issue(site('site-a'), 2 * HOUR_MS);
-    await dialled.renew(longer);
+    await dialled.updateCredentials(longer);
     wallIs(endOf(short) + HOUR_MS / 2);
     expect([accepted.state, listener.counters.expired]).toEqual(['up', 0]);
     wallIs(endOf(longer) + MINUTE_MS);
@@ -82,11 +80,11 @@ describe('a tunnel whose certificate runs out', () => {
 });
 
 test('no timer waits longer than Node can, and none is left when the tunnel is closed', async () => {
-  const { dialled, listener, timers } = await clocked(siteA);
-  expect(timers.delays).toContain(MINUTE_MS);
+  const { dialled, listener, clock } = await clocked(siteA);
+  expect(clock.delays).toContain(MINUTE_MS);
   await dialled.close();
   await vi.waitFor(() => expect(listener.tunnels.size).toBe(0));
-  await vi.waitFor(() => expect(timers.delays).toEqual([]));
+  await vi.waitFor(() => expect(clock.delays).toEqual([]));
 });
 
 test.each([-1, 0.5, Number.NaN, Infinity])('there is no grace of %d ms', async (expiryGraceMs) => {

@@ -26,9 +26,9 @@ import {
   failureOf,
 } from '../../src/tunnel/index.ts';
 import { ConnectProxy } from '../connect-proxy.ts';
+import { FakeClock } from '../fake-clock.ts';
 import { refusingTcpPort } from '../refusing-port.ts';
 import { CLOUD, hasOpenssl, site, TestCa } from './certificates.ts';
-import { FakeTimers } from './fake-timers.ts';
 import { ca, cleanUp, cloud, dial, listen, next, serve, setUpTunnels } from './scene.ts';
 
 setUpTunnels();
@@ -106,6 +106,7 @@ describe('failureOf', () => {
     [CloseCode.Replaced]: 'replaced operator configuration',
     [CloseCode.Revoked]: 'revoked operator token',
     [CloseCode.UnknownSite]: 'unknown-site operator configuration',
+    [CloseCode.NotAuthorized]: 'refused operator report',
     [CloseCode.WrongIdentity]: 'certificate-untrusted operator token',
     [CloseCode.Moved]: 'unreachable peer wait',
     [CloseCode.Idle]: 'unreachable peer wait',
@@ -217,7 +218,7 @@ async function failed(
   options: Parameters<typeof dial>[1] = {}
 ): Promise<[Meaning, CloseCause]> {
   const tunnel = dial(port, options);
-  const [, cause] = await next(tunnel, 'waiting');
+  const [{ cause }] = await next(tunnel, 'waiting');
   return [meaningOf(cause), cause];
 }
 
@@ -247,21 +248,21 @@ describe('the failure of a real tunnel', () => {
 
   test('to a name that does not exist', async () => {
     // No name server is asked for a name of this form.
-    const endpoints = [{ host: 'no such name', port: 7443 }];
+    const endpoints = [{ host: 'no..such.name', port: 7443 }];
     const [meaning, { errorCode }] = await failed(0, { endpoints });
     expect(meaning).toBe('unreachable network wait');
     expect(errorCode).toMatch(/^(ENOTFOUND|EAI_AGAIN)$/);
   });
 
   test('to a server that is silent', async () => {
-    const timers = new FakeTimers();
+    const clock = new FakeClock();
     const server = createServer((socket) => {
       cleanUp.push(() => socket.destroy());
-      timers.advance(10_000);
+      clock.advance(10_000);
     }).listen(0, '127.0.0.1');
     await once(server, 'listening');
     cleanUp.push(() => server.close());
-    const [meaning] = await failed((server.address() as AddressInfo).port, { timers });
+    const [meaning] = await failed((server.address() as AddressInfo).port, { clock });
     expect(meaning).toBe('timeout network wait');
   });
 
@@ -350,8 +351,8 @@ describe('the failure of a real tunnel', () => {
 
   test.each(Object.values(CloseCode))('to a cloud that closes with %s', async (code) => {
     const port = await serve((peer) => peer.send(FrameType.Close, { code, reason: '' }));
-    const tunnel = dial(port, { timers: new FakeTimers() });
-    const [, cause] = await next(tunnel, 'waiting');
+    const tunnel = dial(port, { clock: new FakeClock() });
+    const [{ cause }] = await next(tunnel, 'waiting');
     expect(cause).toMatchObject({ by: 'peer', code });
     expect(meaningOf(cause)).toBe(meaningOf({ by: 'peer', code, reason: '' }));
   });

@@ -2,7 +2,6 @@
  * Time that passes only when told to.
  * @module
  */
-import type { Timers } from '../../src/tunnel/index.ts';
 
 interface Entry {
   readonly at: number;
@@ -10,7 +9,7 @@ interface Entry {
   readonly callback: () => void;
 }
 
-export class FakeTimers implements Timers {
+export class FakeTimers {
   #nowMs = 1_000_000;
   readonly #entries = new Set<Entry>();
 

@@ -2,8 +2,8 @@
 import { describe, expect, test, vi } from 'vitest';
 import { ApiMisuseError } from '../../src/errors.ts';
 import { CloseCode, FrameType } from '../../src/tunnel/index.ts';
+import { FakeClock } from '../fake-clock.ts';
 import { hasOpenssl } from './certificates.ts';
-import { FakeTimers } from './fake-timers.ts';
 import { packetOf, record } from './packets.ts';
 import { HELLO, RawPeer } from './raw-peer.ts';
 import { ca, cleanUp, dial, listen, next, pair, serve, setUpTunnels, siteA } from './scene.ts';
@@ -26,13 +26,13 @@ describe('control messages', () => {
   });
 
   test('of a peer have a number of bytes a second, over ten seconds', async () => {
-    const timers = new FakeTimers();
-    const [dialled, accepted, listener] = await pair({ maxControlByteRate: 1_000, timers });
+    const clock = new FakeClock();
+    const [dialled, accepted, listener] = await pair({ maxControlByteRate: 1_000, clock });
     const sizes: number[] = [];
     accepted.on('control', (message) => sizes.push((message as string).length));
     for (let i = 0; i < 10; i++) dialled.sendControl('x'.repeat(998));
     await vi.waitFor(() => expect(sizes).toHaveLength(10));
-    timers.advance(10_000);
+    clock.advance(10_000);
     const down = next(dialled, 'down');
     for (let i = 0; i < 11; i++) dialled.sendControl('x'.repeat(998));
     expect((await down)[0]).toMatchObject({
@@ -77,7 +77,7 @@ describe.runIf(hasOpenssl())('a certificate that names no purpose', () => {
 
   test('makes no cloud', async () => {
     const port = await serve(() => {}, ca.forge(uri('cloud')));
-    const [, cause] = await next(dial(port), 'waiting');
+    const [{ cause }] = await next(dial(port), 'waiting');
     expect(cause.reason).toMatch(/not for servers/);
   });
 });
@@ -85,10 +85,10 @@ describe.runIf(hasOpenssl())('a certificate that names no purpose', () => {
 describe('a renewal that is begun and dropped', () => {
   const TUNNEL = 'a'.repeat(32);
 
-  /** A tunnel of a peer that may come as often as it likes, on timers that stand still. */
+  /** A tunnel of a peer that may come as often as it likes, by a clock that stands still. */
   async function begin() {
-    const timers = new FakeTimers();
-    const listener = await listen({ timers, maxTunnelBurst: 1_000, keepaliveMs: 600_000 });
+    const clock = new FakeClock();
+    const listener = await listen({ clock, maxTunnelBurst: 1_000, keepaliveMs: 600_000 });
     const lane = async (number: number, renews?: boolean): Promise<RawPeer | undefined> => {
       const peer = RawPeer.dial(listener.port, siteA);
       cleanUp.push(() => peer.socket.destroy());
@@ -97,11 +97,11 @@ describe('a renewal that is begun and dropped', () => {
     };
     const first = (await lane(0))!;
     const [tunnel] = listener.tunnels;
-    return { timers, listener, lane, first, tunnel: tunnel! };
+    return { clock, listener, lane, first, tunnel: tunnel! };
   }
 
   test('over and over brings no more lanes than a tunnel may have while it is renewed', async () => {
-    const { timers, lane, tunnel } = await begin();
+    const { clock, lane, tunnel } = await begin();
     const seen: number[] = [];
     for (let round = 0; round < 5; round++) {
       const successor = (await lane(0, true))!;
@@ -112,7 +112,7 @@ describe('a renewal that is begun and dropped', () => {
     }
     expect(Math.max(...seen)).toBe(16);
     // It has answered no DRAIN.
-    timers.advance(10_000);
+    clock.advance(10_000);
     expect([tunnel.state, tunnel.certificates.length]).toEqual(['up', 1]);
   });
 
@@ -149,7 +149,7 @@ test('a peer that is told to come more slowly does so, and is not refused for go
   const second = dial(listener.port, { backoff: { minMs: 10, maxMs: 60_000 } });
   const refused = vi.fn();
   second.on('refused', refused);
-  const [delayMs, cause] = await next(second, 'waiting');
+  const [{ delayMs, cause }] = await next(second, 'waiting');
   expect(cause).toMatchObject({ by: 'peer', code: CloseCode.TooMany });
   expect(delayMs).toBeLessThan(100);
   expect(refused).not.toHaveBeenCalled();
@@ -168,7 +168,7 @@ test('what a tunnel that is closing still holds does not go out when its peer is
   peer.socket.pause();
   const packet = Buffer.alloc(60_000);
   while (tunnel.sendPacket(packet, 0, packet.length)) tunnel.flush();
-  const closed = tunnel.close(CloseCode.Replaced);
+  const closed = tunnel.close({ code: CloseCode.Replaced });
   expect(listener.tunnels.size).toBe(0);
   expect(listener.cut(() => true, CloseCode.Revoked, 'stolen')).toBe(0);
   // At once, not when what waits is sent or the time for that is over.

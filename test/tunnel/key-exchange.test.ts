@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { connect, createServer } from 'node:net';
 import { createSecureContext } from 'node:tls';
 import { describe, expect, test, vi } from 'vitest';
-import { type AcceptedTunnel, FrameType } from '../../src/tunnel/index.ts';
+import { FrameType, type MtlsTunnel } from '../../src/tunnel/index.ts';
 import { HELLO, RawPeer, WELCOME } from './raw-peer.ts';
 import { cloud, dial, listen, next, pair, serve, setUpTunnels, siteA } from './scene.ts';
 
@@ -30,22 +30,22 @@ describe('the key exchange of a tunnel', () => {
   test('uses the best group that both sides have, and both say which', async () => {
     const [dialled, accepted] = await pair();
     expect(dialled.info?.keyExchange).toBe(BEST);
-    expect(accepted.info.keyExchange).toBe(BEST);
+    expect(accepted.info?.keyExchange).toBe(BEST);
   });
 
   test('is told anew for the lane that follows the first one', async () => {
     const [dialled, accepted] = await pair();
     const renewed = next(accepted, 'renewed');
-    await dialled.renew(siteA);
+    await dialled.updateCredentials(siteA);
     expect((await renewed)[0].keyExchange).toBe(BEST);
     expect(dialled.info?.keyExchange).toBe(BEST);
   });
 });
 
 describe('a listener', () => {
-  async function accept(hello: object, groups?: string): Promise<[RawPeer, AcceptedTunnel]> {
+  async function accept(hello: object, groups?: string): Promise<[RawPeer, MtlsTunnel]> {
     const listener = await listen();
-    const up = new Promise<AcceptedTunnel>((resolve) => listener.once('tunnel', resolve));
+    const up = new Promise<MtlsTunnel>((resolve) => listener.once('tunnel', resolve));
     const peer = RawPeer.dial(
       listener.port,
       siteA,
@@ -61,7 +61,7 @@ describe('a listener', () => {
   ])('serves a peer that has %s only', async (group, name) => {
     const [peer, accepted] = await accept({ ...HELLO, keyExchange: group }, group);
     expect(peer.socket.getEphemeralKeyInfo()).toMatchObject({ name });
-    expect(accepted.info.keyExchange).toBe(group);
+    expect(accepted.info?.keyExchange).toBe(group);
   });
 
   testPostQuantum('prefers the post-quantum group to what a peer has begun with', async () => {
@@ -75,7 +75,7 @@ describe('a listener', () => {
     ['no text', { keyExchange: 7 }],
   ])('does not know the group of a peer that says %s', async (_, said) => {
     const [, accepted] = await accept({ ...HELLO, ...said });
-    expect(accepted.info.keyExchange).toBeUndefined();
+    expect(accepted.info?.keyExchange).toBeUndefined();
   });
 
   test.each(REFUSED)('refuses a peer that has %s only, and counts it', async (group) => {
@@ -125,7 +125,7 @@ describe('a tunnel that dials', () => {
     const tunnel = dial(port);
     const up = vi.fn();
     tunnel.on('up', up);
-    const [, cause] = await next(tunnel, 'waiting');
+    const [{ cause }] = await next(tunnel, 'waiting');
     expect(cause.reason).toMatch(/handshake failure/i);
     expect(up).not.toHaveBeenCalled();
   });

@@ -1,12 +1,7 @@
 import { describe, expect, test, vi } from 'vitest';
-import {
-  type AcceptedTunnel,
-  CloseCode,
-  type DialledTunnel,
-  FrameType,
-} from '../../src/tunnel/index.ts';
+import { CloseCode, FrameType, type MtlsTunnel } from '../../src/tunnel/index.ts';
 import { LANE_CHECK_MS } from '../../src/tunnel/lane-demand.ts';
-import { FakeTimers } from './fake-timers.ts';
+import { FakeClock } from '../fake-clock.ts';
 import { flowOf, numberOf, record, sendRound } from './packets.ts';
 import { HELLO, RawPeer, WELCOME } from './raw-peer.ts';
 import { dial, next, pair, serve, setUpTunnels, siteA, siteB } from './scene.ts';
@@ -18,11 +13,11 @@ const TUNNEL = '0123456789abcdef0123456789abcdef';
 const LENGTH = 50_000;
 
 /** A tunnel with so many lanes that are up at both ends. */
-async function wide(flows: number, timers: FakeTimers): Promise<[DialledTunnel, AcceptedTunnel]> {
-  const [dialled, accepted] = await pair({ timers }, { timers });
+async function wide(flows: number, clock: FakeClock): Promise<[MtlsTunnel, MtlsTunnel]> {
+  const [dialled, accepted] = await pair({ clock }, { clock });
   const received = record(accepted);
   sendRound(dialled, flows, 0, LENGTH);
-  timers.advance(LANE_CHECK_MS);
+  clock.advance(LANE_CHECK_MS);
   await vi.waitFor(() => {
     expect([dialled.lanes, accepted.lanes]).toEqual([flows, flows]);
     expect(received.size).toBe(flows);
@@ -36,18 +31,18 @@ function latest(flows: ReadonlyMap<number, readonly number[]>): number {
 
 describe('lanes', () => {
   test('a tunnel has one while little moves', async () => {
-    const timers = new FakeTimers();
-    const [dialled, accepted] = await pair({ timers }, { timers });
+    const clock = new FakeClock();
+    const [dialled, accepted] = await pair({ clock }, { clock });
     for (let i = 0; i < 20; i++) {
       sendRound(dialled, 8, i, 200);
-      timers.advance(LANE_CHECK_MS);
+      clock.advance(LANE_CHECK_MS);
     }
     expect([dialled.lanes, accepted.lanes]).toEqual([1, 1]);
   });
 
   test('carry each flow in order, both ways', async () => {
-    const timers = new FakeTimers();
-    const [dialled, accepted] = await wide(6, timers);
+    const clock = new FakeClock();
+    const [dialled, accepted] = await wide(6, clock);
     for (const [from, to] of [
       [dialled, accepted],
       [accepted, dialled],
@@ -70,11 +65,11 @@ describe('lanes', () => {
   });
 
   test('end when they have not been needed for half a minute', async () => {
-    const timers = new FakeTimers();
-    const [dialled, accepted] = await wide(4, timers);
-    timers.advance(29_000);
+    const clock = new FakeClock();
+    const [dialled, accepted] = await wide(4, clock);
+    clock.advance(29_000);
     expect(dialled.lanes).toBe(4);
-    timers.advance(2_000);
+    clock.advance(2_000);
     expect(dialled.lanes).toBe(1);
     await vi.waitFor(() => expect(accepted.lanes).toBe(1));
     expect([dialled.state, accepted.state]).toEqual(['up', 'up']);
@@ -115,23 +110,23 @@ describe('lanes', () => {
   });
 
   test('a lane that breaks is dialled again, and the tunnel stays up', async () => {
-    const { tunnel, peers, timers } = await twoLanes();
+    const { tunnel, peers, clock } = await twoLanes();
     const down = vi.fn();
     tunnel.on('down', down);
     peers[1]!.socket.destroy();
     await vi.waitFor(() => expect(tunnel.lanes).toBe(1));
     sendRound(tunnel, 2, 3, LENGTH);
-    timers.advance(LANE_CHECK_MS);
+    clock.advance(LANE_CHECK_MS);
     await vi.waitFor(() => expect(tunnel.lanes).toBe(2));
     expect(peers).toHaveLength(3);
     expect(down).not.toHaveBeenCalled();
   });
 
   test('the first lane is the tunnel: when it ends, all do', async () => {
-    const timers = new FakeTimers();
-    const [dialled, accepted] = await wide(3, timers);
+    const clock = new FakeClock();
+    const [dialled, accepted] = await wide(3, clock);
     const downs = Promise.all([next(dialled, 'down'), next(accepted, 'down')]);
-    await accepted.abort(CloseCode.Revoked, 'test');
+    await accepted.abort({ code: CloseCode.Revoked, reason: 'test' });
     const [[atDialler], [atListener]] = await downs;
     expect(atDialler).toMatchObject({ by: 'peer', code: CloseCode.Revoked });
     expect(atListener).toMatchObject({ by: 'us', code: CloseCode.Revoked });
@@ -145,12 +140,12 @@ describe('lanes', () => {
       peers.push(peer);
       peer.send(FrameType.Welcome, WELCOME);
     });
-    const timers = new FakeTimers();
-    const tunnel = dial(port, { timers });
+    const clock = new FakeClock();
+    const tunnel = dial(port, { clock });
     await next(tunnel, 'up');
     for (let i = 0; i < 5; i++) {
       sendRound(tunnel, 5, i, LENGTH);
-      timers.advance(LANE_CHECK_MS);
+      clock.advance(LANE_CHECK_MS);
     }
     expect(tunnel.lanes).toBe(1);
     expect(peers).toHaveLength(1);
@@ -163,7 +158,7 @@ describe('lanes', () => {
   ])('a lane for %s is refused', async (_, credentials, hello) => {
     const [dialled, , listener] = await pair();
     const first = RawPeer.dial(listener.port, siteA);
-    const up = new Promise<AcceptedTunnel>((resolve) => listener.once('tunnel', resolve));
+    const up = new Promise<MtlsTunnel>((resolve) => listener.once('tunnel', resolve));
     first.send(FrameType.Hello, { ...HELLO, tunnel: TUNNEL, lane: 0 });
     const tunnel = await up;
     const stranger = RawPeer.dial(listener.port, credentials());

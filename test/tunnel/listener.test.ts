@@ -3,7 +3,6 @@ import { connect as connectTcp } from 'node:net';
 import { afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
 import { ApiMisuseError, CertificateError, EnvironmentError } from '../../src/errors.ts';
 import {
-  type AcceptedTunnel,
   CloseCode,
   type Credentials,
   FrameType,
@@ -11,8 +10,8 @@ import {
   MtlsTunnel,
   type TunnelListener,
 } from '../../src/tunnel/index.ts';
+import { FakeClock } from '../fake-clock.ts';
 import { CLOUD, hasOpenssl, site, TestCa } from './certificates.ts';
-import { FakeTimers } from './fake-timers.ts';
 import { HELLO, RawPeer } from './raw-peer.ts';
 
 let ca: TestCa;
@@ -39,8 +38,8 @@ async function listen(options: Partial<ListenOptions> = {}): Promise<TunnelListe
 async function accepted(
   listener: TunnelListener,
   credentials = siteA
-): Promise<[peer: RawPeer, tunnel: AcceptedTunnel]> {
-  const up = new Promise<AcceptedTunnel>((resolve) => listener.once('tunnel', resolve));
+): Promise<[peer: RawPeer, tunnel: MtlsTunnel]> {
+  const up = new Promise<MtlsTunnel>((resolve) => listener.once('tunnel', resolve));
   const peer = RawPeer.dial(listener.port, credentials);
   peer.send(FrameType.Hello, HELLO);
   return [peer, await up];
@@ -58,12 +57,12 @@ describe('a listener', () => {
       lanes: 8,
     });
     expect(tunnel.peer).toEqual(site('site-a'));
-    expect(tunnel.info.peer).toBe(tunnel.peer);
+    expect(tunnel.info?.peer).toBe(tunnel.peer);
     expect(tunnel.state).toBe('up');
     expect(tunnel.software).toBe('raw');
-    expect(tunnel.info.certificate.toString().trim()).toBe(String(siteA.cert).trim());
-    expect(tunnel.info.remoteAddress).toBe('127.0.0.1');
-    expect(tunnel.info.cipher).toMatch(/^TLS_/);
+    expect(tunnel.info?.certificate.toString().trim()).toBe(String(siteA.cert).trim());
+    expect(tunnel.info?.remoteAddress).toBe('127.0.0.1');
+    expect(tunnel.info?.cipher).toMatch(/^TLS_/);
     expect([...listener.tunnels]).toEqual([tunnel]);
     expect(listener.counters.accepted).toBe(1);
     expect(listener.handshakes).toBe(0);
@@ -148,8 +147,8 @@ describe('a listener', () => {
   });
 
   test('tells a peer that it does not trust why, and does not wait for it for long', async () => {
-    const timers = new FakeTimers();
-    const listener = await listen({ timers });
+    const clock = new FakeClock();
+    const listener = await listen({ clock });
     const peer = RawPeer.dial(listener.port, await ca.issueExpired(site('site-a')), {
       allowHalfOpen: true,
     } as object);
@@ -160,7 +159,7 @@ describe('a listener', () => {
     });
     peer.send(FrameType.Control, { type: 'ack', revision: 1 });
     expect(listener.handshakes).toBe(1);
-    timers.advance(1_000);
+    clock.advance(1_000);
     await vi.waitFor(() => expect(listener.handshakes).toBe(0));
     peer.socket.destroy();
     expect(listener.counters).toMatchObject({ accepted: 0, protocolErrors: 0 });
@@ -208,6 +207,7 @@ describe('a listener', () => {
       identity: site('site-a'),
       certificate: expect.objectContaining({ serialNumber: expect.any(String) }),
       remoteAddress: '127.0.0.1',
+      step: 'certificate',
     });
     await vi.waitFor(() => expect([...listener.counters.refused]).toEqual([['revoked', 1]]));
     await vi.waitFor(() => expect([...listener.counters.failed]).toEqual([['revoked', 1]]));
@@ -230,7 +230,9 @@ describe('a listener', () => {
     await peer.closed;
     await vi.waitFor(() => expect(listener.handshakes).toBe(0));
     expect(authorize).toHaveBeenCalledTimes(2);
-    expect(authorize.mock.calls[1]).toEqual(authorize.mock.calls[0]);
+    const [[atTls], [atHello]] = authorize.mock.calls as unknown as [[object], [object]];
+    expect(atTls).toMatchObject({ step: 'certificate' });
+    expect(atHello).toEqual({ ...atTls, step: 'hello' });
     expect(onTunnel).not.toHaveBeenCalled();
     expect(listener.tunnels.size).toBe(0);
     expect([...listener.counters.refused]).toEqual([['revoked', 1]]);
@@ -295,19 +297,19 @@ describe('a listener', () => {
   });
 
   test('cuts a peer that does not finish in time, in TLS and before HELLO', async () => {
-    const timers = new FakeTimers();
-    const listener = await listen({ timers, handshakeTimeoutMs: 5_000 });
+    const clock = new FakeClock();
+    const listener = await listen({ clock, handshakeTimeoutMs: 5_000 });
     const mute = connectTcp(listener.port, '127.0.0.1');
     const muteClosed = once(mute, 'close');
     mute.on('error', () => {});
     const silent = RawPeer.dial(listener.port, siteA);
     await once(silent.socket, 'secureConnect');
     await vi.waitFor(() => expect(listener.handshakes).toBe(2));
-    timers.advance(4_999);
+    clock.advance(4_999);
     expect(listener.handshakes).toBe(2);
     // The server learns a moment after the client that the TLS handshake is done.
     await new Promise(setImmediate);
-    timers.advance(1);
+    clock.advance(1);
     await Promise.all([muteClosed, silent.closed]);
     await vi.waitFor(() => expect(listener.handshakes).toBe(0));
     await vi.waitFor(() => {
@@ -395,7 +397,7 @@ describe('a listener', () => {
   });
 
   test('closes a tunnel that sends more control messages than maxControlRate', async () => {
-    const listener = await listen({ timers: new FakeTimers(), maxControlRate: 2 });
+    const listener = await listen({ clock: new FakeClock(), maxControlRate: 2 });
     const [peer, tunnel] = await accepted(listener);
     let messages = 0;
     tunnel.on('control', () => messages++);
@@ -417,21 +419,21 @@ describe('a listener', () => {
   });
 
   test('takes a silent peer for dead after three intervals, and not while it answers', async () => {
-    const timers = new FakeTimers();
-    const listener = await listen({ timers, keepaliveMs: 1_000 });
+    const clock = new FakeClock();
+    const listener = await listen({ clock, keepaliveMs: 1_000 });
     const [peer, tunnel] = await accepted(listener);
     const down = vi.fn();
     tunnel.on('down', down);
     for (let i = 0; i < 5; i++) {
       const ping = (await peer.frame(FrameType.Ping))!;
-      timers.advance(7 + i);
+      clock.advance(7 + i);
       peer.send(FrameType.Pong, ping);
       await vi.waitFor(() => expect(tunnel.rttMs).toBe(7 + i));
-      timers.advance(1_000 - 7 - i);
+      clock.advance(1_000 - 7 - i);
     }
-    timers.advance(2_000);
+    clock.advance(2_000);
     expect(down).not.toHaveBeenCalled();
-    timers.advance(1_000);
+    clock.advance(1_000);
     expect(down).toHaveBeenCalledWith({
       by: 'network',
       code: 'keepalive-timeout',
@@ -464,7 +466,7 @@ describe('a listener', () => {
     tunnel.onPacket = onPacket;
     peer.send(FrameType.Packet, Buffer.alloc(60));
     tunnel.sendPacket(Buffer.alloc(60), 0, 60);
-    const gone = tunnel.abort('revoked', 'stolen');
+    const gone = tunnel.abort({ code: 'revoked', reason: 'stolen' });
     expect(tunnel.state).toBe('closed');
     expect(tunnel.reserve()).toBe(-1);
     expect(tunnel.sendPacket(Buffer.alloc(60), 0, 60)).toBe(false);

@@ -1,8 +1,8 @@
 import { describe, expect, test, vi } from 'vitest';
 import { CloseCode, FrameType, type TunnelRefusal } from '../../src/tunnel/index.ts';
+import { FakeClock } from '../fake-clock.ts';
 import { refusingTcpPort } from '../refusing-port.ts';
 import { Relay } from '../relay.ts';
-import { FakeTimers } from './fake-timers.ts';
 import { RawPeer } from './raw-peer.ts';
 import { cleanUp, dial, listen, next, serve, setUpTunnels, siteA } from './scene.ts';
 
@@ -18,12 +18,12 @@ describe('a site that is held elsewhere', () => {
   test('is found there at once, without a wait', async () => {
     const there = await listen();
     const here = await listen({ authorize: () => moved(there.port) });
-    const timers = new FakeTimers();
-    const tunnel = dial(here.port, { timers });
+    const clock = new FakeClock();
+    const tunnel = dial(here.port, { clock });
     const refused = vi.fn();
     tunnel.on('refused', refused);
-    expect((await next(tunnel, 'waiting'))[0]).toBe(0);
-    timers.advance(0);
+    expect((await next(tunnel, 'waiting'))[0].delayMs).toBe(0);
+    clock.advance(0);
     await next(tunnel, 'up');
     expect(tunnel.info?.remotePort).toBe(there.port);
     expect(refused).not.toHaveBeenCalled();
@@ -44,7 +44,11 @@ describe('a site that is held elsewhere', () => {
     await next(tunnel, 'up');
     const [accepted] = here.tunnels;
     const down = next(tunnel, 'down');
-    void accepted!.close(CloseCode.Moved, 'elsewhere', { port: there.port });
+    void accepted!.close({
+      code: CloseCode.Moved,
+      reason: 'elsewhere',
+      endpoint: { port: there.port },
+    });
     expect((await down)[0]).toMatchObject({
       code: CloseCode.Moved,
       endpoint: { port: there.port },
@@ -59,7 +63,11 @@ describe('a site that is held elsewhere', () => {
     cleanUp.push(() => nobody.close());
     const tunnel = dial(here.port, { backoff: { minMs: 1, maxMs: 2 } });
     await next(tunnel, 'up');
-    void [...here.tunnels][0]!.close(CloseCode.Moved, 'elsewhere', { port: nobody.port });
+    void [...here.tunnels][0]!.close({
+      code: CloseCode.Moved,
+      reason: 'elsewhere',
+      endpoint: { port: nobody.port },
+    });
     await next(tunnel, 'down');
     await next(tunnel, 'up');
     expect(tunnel.info?.remotePort).toBe(here.port);
@@ -73,12 +81,12 @@ describe('a site that is held elsewhere', () => {
       peer.send(FrameType.Close, moved(ports[count % 2]!));
     };
     ports.push(await serve(send), await serve(send));
-    const timers = new FakeTimers();
-    const tunnel = dial(ports[0]!, { timers });
+    const clock = new FakeClock();
+    const tunnel = dial(ports[0]!, { clock });
     const waits: number[] = [];
-    tunnel.on('waiting', (delayMs) => {
+    tunnel.on('waiting', ({ delayMs }) => {
       waits.push(delayMs);
-      if (delayMs === 0) timers.advance(0);
+      if (delayMs === 0) clock.advance(0);
     });
     await vi.waitFor(() => expect(waits.at(-1)).toBeGreaterThan(0));
     expect(waits).toEqual([0, 0, 0, 0, 30_000]);
@@ -109,8 +117,8 @@ describe('a site that is held elsewhere', () => {
     const port = await serve((peer) => {
       peer.send(FrameType.Close, { code: CloseCode.Moved, reason: 'x', ...members });
     });
-    const tunnel = dial(port, { timers: new FakeTimers() });
-    expect((await next(tunnel, 'waiting'))[0]).toBeGreaterThan(0);
+    const tunnel = dial(port, { clock: new FakeClock() });
+    expect((await next(tunnel, 'waiting'))[0].delayMs).toBeGreaterThan(0);
   });
 
   test('a listener tells it before it has read anything', async () => {

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { FrameType, MAX_PACKET_PAYLOAD } from '../../src/tunnel/index.ts';
 import { Commit, Outbox } from '../../src/tunnel/outbox.ts';
 import { SlabBudget, SlabPool } from '../../src/tunnel/slab-pool.ts';
-import { FakeTimers } from './fake-timers.ts';
+import { FakeClock } from '../fake-clock.ts';
 import { decodeNaively } from './naive-decoder.ts';
 
 /** A socket that takes a write only when told to. */
@@ -43,17 +43,17 @@ function setUp(maxSlabs = 2) {
   const socket = new SlowSocket();
   const pool = new SlabPool();
   const drains: number[] = [];
-  const timers = new FakeTimers();
+  const clock = new FakeClock();
   const paces: number[] = [];
   const outbox = new Outbox(socket, {
     pool,
     // One outbox alone gets half of the budget.
     budget: new SlabBudget(2 * maxSlabs),
-    timers,
+    clock,
     onDrain: () => drains.push(socket.taken.length),
     onPace: (bytes) => paces.push(bytes),
   });
-  return { socket, pool, drains, outbox, timers, paces };
+  return { socket, pool, drains, outbox, clock, paces };
 }
 
 function put(outbox: Outbox, length: number, fill: number): boolean {
@@ -148,10 +148,10 @@ describe('Outbox', () => {
   });
 
   test('drops what does not fit when packets have waited for long, until some have left', async () => {
-    const { outbox, socket, timers } = setUp(2);
+    const { outbox, socket, clock } = setUp(2);
     let sent = 0;
     while (put(outbox, 60_000, sent & 0xff)) sent++;
-    timers.advance(51);
+    clock.advance(51);
     const before = outbox.packetBytes;
     for (let i = 0; i < 10; i++) {
       expect(outbox.reserve()).toBeGreaterThan(0);
@@ -171,7 +171,7 @@ describe('Outbox', () => {
   });
 
   test('drops single packets while packets wait for more than a moment', async () => {
-    const { outbox, socket, timers } = setUp(8);
+    const { outbox, socket, clock } = setUp(8);
     let late = 0;
     let sent = 0;
     // Each packet waits for 12 ms or more: four are there while the socket takes one in 4 ms.
@@ -182,7 +182,7 @@ describe('Outbox', () => {
         else sent++;
         outbox.flush();
       }
-      timers.advance(4);
+      clock.advance(4);
       await socket.take();
     }
     expect(late).toBeGreaterThan(10);
@@ -191,25 +191,25 @@ describe('Outbox', () => {
   });
 
   test('never drops the packet that waits alone, however slow the socket', async () => {
-    const { outbox, socket, timers } = setUp(2);
+    const { outbox, socket, clock } = setUp(2);
     for (let i = 0; i < 20; i++) {
       outbox.reserve();
       expect(outbox.commit(FrameType.Packet, 60_000)).toBe(Commit.Taken);
       outbox.flush();
-      timers.advance(500);
+      clock.advance(500);
       await socket.take();
     }
   });
 
   test('gives a socket as much at a time as it takes in a moment', async () => {
-    const { outbox, socket, timers, paces } = setUp(4);
+    const { outbox, socket, clock, paces } = setUp(4);
     /** The socket takes so many bytes a ms, for so long. */
     const run = async (rate: number, ms: number): Promise<void> => {
-      const end = timers.now() + ms;
-      while (timers.now() < end) {
+      const end = clock.monotonicMs() + ms;
+      while (clock.monotonicMs() < end) {
         while (outbox.packetBytes < 400_000) put(outbox, 5_000, 1);
         outbox.flush();
-        timers.advance(socket.taken.at(-1)!.length / rate);
+        clock.advance(socket.taken.at(-1)!.length / rate);
         await socket.take();
       }
     };
@@ -228,11 +228,11 @@ describe('Outbox', () => {
   });
 
   test('a message waits for no more than a slow socket takes at a time', async () => {
-    const { outbox, socket, timers } = setUp(4);
+    const { outbox, socket, clock } = setUp(4);
     for (let i = 0; i < 12; i++) {
       while (outbox.packetBytes < 400_000) put(outbox, 5_000, 1);
       outbox.flush();
-      timers.advance(5);
+      clock.advance(5);
       await socket.take();
     }
     const before = socket.taken.length;

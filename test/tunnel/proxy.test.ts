@@ -5,9 +5,9 @@ import { type CloseCause, CloseCode, MtlsTunnel } from '../../src/tunnel/index.t
 import { LANE_CHECK_MS } from '../../src/tunnel/lane-demand.ts';
 import { readInto } from '../../src/tunnel/socket-reader.ts';
 import { ConnectProxy, scriptedProxy } from '../connect-proxy.ts';
+import { FakeClock } from '../fake-clock.ts';
 import { refusingTcpPort } from '../refusing-port.ts';
 import { CLOUD, site } from './certificates.ts';
-import { FakeTimers } from './fake-timers.ts';
 import { record, sendRound } from './packets.ts';
 import { ca, cleanUp, dial, listen, next, pair, setUpTunnels, siteA } from './scene.ts';
 
@@ -30,7 +30,7 @@ async function causeOf(
   options: Parameters<typeof dial>[1] = {}
 ): Promise<CloseCause> {
   const tunnel = dial(1, { proxy: `http://user:secret@127.0.0.1:${port}`, ...options });
-  const [, cause] = await next(tunnel, 'waiting');
+  const [{ cause }] = await next(tunnel, 'waiting');
   return cause;
 }
 
@@ -56,11 +56,11 @@ describe('a tunnel through a proxy', () => {
 
   test('opens its further lanes through the proxy, to the same endpoint', async () => {
     const proxy = await openProxy();
-    const timers = new FakeTimers();
-    const [dialled, accepted, listener] = await pair({ timers }, { timers, proxy: proxy.url });
+    const clock = new FakeClock();
+    const [dialled, accepted, listener] = await pair({ clock }, { clock, proxy: proxy.url });
     const received = record(accepted);
     sendRound(dialled, 3, 0, 50_000);
-    timers.advance(LANE_CHECK_MS);
+    clock.advance(LANE_CHECK_MS);
     await vi.waitFor(() => expect([dialled.lanes, accepted.lanes]).toEqual([3, 3]));
     await vi.waitFor(() => expect(received.size).toBe(3));
     expect(proxy.targets).toEqual(Array(3).fill(`127.0.0.1:${listener.port}`));
@@ -70,7 +70,7 @@ describe('a tunnel through a proxy', () => {
     const proxy = await openProxy();
     const [dialled, accepted] = await pair({}, { proxy: proxy.url });
     const renewed = next(accepted, 'renewed');
-    await dialled.renew(await ca.issue(site('site-a')));
+    await dialled.updateCredentials(await ca.issue(site('site-a')));
     await renewed;
     expect(proxy.targets).toHaveLength(2);
     expect(dialled.info?.proxiedEndpoint).toBeDefined();
@@ -171,16 +171,16 @@ describe('a proxy that gives no connection', () => {
   });
 
   test('is silent until the time is over', async () => {
-    const timers = new FakeTimers();
+    const clock = new FakeClock();
     let asked = (): void => {};
     const request = new Promise<void>((resolve) => {
       asked = resolve;
     });
     const proxy = await scriptedProxy(() => asked());
     cleanUp.push(() => proxy.close());
-    const cause = causeOf(proxy.port, { timers });
+    const cause = causeOf(proxy.port, { clock });
     await request;
-    timers.advance(10_000);
+    clock.advance(10_000);
     expect(await cause).toMatchObject({ code: CloseCode.HandshakeTimeout, errorCode: undefined });
     await proxy.idle();
   });

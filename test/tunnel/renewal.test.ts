@@ -2,18 +2,17 @@ import { X509Certificate } from 'node:crypto';
 import { describe, expect, test, vi } from 'vitest';
 import { CertificateError, EnvironmentError, PeerRefusedError } from '../../src/errors.ts';
 import {
-  type AcceptedTunnel,
   CloseCode,
   type Credentials,
-  type DialledTunnel,
   type DialOptions,
   FrameType,
   type ListenOptions,
+  type MtlsTunnel,
   type TunnelCandidate,
 } from '../../src/tunnel/index.ts';
 import { LANE_CHECK_MS } from '../../src/tunnel/lane-demand.ts';
+import { FakeClock } from '../fake-clock.ts';
 import { CLOUD, site, TestCa } from './certificates.ts';
-import { FakeTimers } from './fake-timers.ts';
 import { numberOf, packetOf, record, sendRound } from './packets.ts';
 import { type RawPeer, WELCOME } from './raw-peer.ts';
 import { ca, cloud, dial, listen, next, pair, serve, setUpTunnels, siteA } from './scene.ts';
@@ -27,26 +26,26 @@ function textOf({ cert }: Credentials): string {
   return String(cert).trim();
 }
 
-function seenBy(accepted: AcceptedTunnel): string[] {
+function seenBy(accepted: MtlsTunnel): string[] {
   return accepted.certificates.map((certificate) => certificate.toString().trim());
 }
 
-/** A tunnel with so many lanes that are up at both ends, on timers that stand still. */
+/** A tunnel with so many lanes that are up at both ends, by a clock that stands still. */
 async function wide(
   lanes: number,
   listenOptions: Partial<ListenOptions> = {},
   dialOptions: Partial<DialOptions> = {}
-): Promise<[DialledTunnel, AcceptedTunnel, FakeTimers]> {
-  const timers = new FakeTimers();
+): Promise<[MtlsTunnel, MtlsTunnel, FakeClock]> {
+  const clock = new FakeClock();
   const [dialled, accepted] = await pair(
-    { timers, ...WIDE, ...listenOptions },
-    { timers, ...dialOptions }
+    { clock, ...WIDE, ...listenOptions },
+    { clock, ...dialOptions }
   );
   for (let number = 0; number < 3; number++) sendRound(dialled, lanes, number, 50_000);
-  timers.advance(LANE_CHECK_MS);
+  clock.advance(LANE_CHECK_MS);
   await vi.waitFor(() => expect([dialled.lanes, accepted.lanes]).toEqual([lanes, lanes]));
   await vi.waitFor(() => expect(accepted.counters.receivedPackets).toBe(3 * lanes));
-  return [dialled, accepted, timers];
+  return [dialled, accepted, clock];
 }
 
 describe('renew', () => {
@@ -60,7 +59,7 @@ describe('renew', () => {
     const renewed = [next(dialled, 'renewed'), next(accepted, 'renewed')];
     const credentials = await ca.issue(site('site-a'));
     await whileTrafficFlows([dialled, accepted], 4, async () => {
-      await dialled.renew(credentials);
+      await dialled.updateCredentials(credentials);
       expect(dialled.lanes).toBe(1);
     });
     const [own, far] = (await Promise.all(renewed)).map((args) => args![0]);
@@ -79,7 +78,7 @@ describe('renew', () => {
   test('changes all lanes of a tunnel that has several, and loses nothing', async () => {
     const [dialled, accepted] = await wide(5);
     const credentials = await ca.issue(site('site-a'));
-    await whileTrafficFlows([dialled, accepted], 12, () => dialled.renew(credentials));
+    await whileTrafficFlows([dialled, accepted], 12, () => dialled.updateCredentials(credentials));
     expect([dialled.lanes, accepted.lanes]).toEqual([5, 5]);
     expect(seenBy(accepted)).toEqual(Array(5).fill(textOf(credentials)));
   });
@@ -90,7 +89,7 @@ describe('renew', () => {
     const all = await Promise.all([1, 2, 3, 4].map(() => ca.issue(site('site-a'))));
     await whileTrafficFlows([dialled, accepted], 6, async () => {
       for (const credentials of all) {
-        await dialled.renew(credentials);
+        await dialled.updateCredentials(credentials);
         seen.push(seenBy(accepted));
       }
     });
@@ -100,7 +99,7 @@ describe('renew', () => {
   test('called twice at once, does one after the other', async () => {
     const [dialled, accepted, listener] = await pair(WIDE);
     const [first, second] = await Promise.all([1, 2].map(() => ca.issue(site('site-a'))));
-    await Promise.all([dialled.renew(first!), dialled.renew(second!)]);
+    await Promise.all([dialled.updateCredentials(first!), dialled.updateCredentials(second!)]);
     expect(seenBy(accepted)).toEqual([textOf(second!)]);
     expect(listener.counters.renewed).toBe(2);
   });
@@ -114,13 +113,13 @@ describe('renew', () => {
         : undefined;
     const [dialled, accepted] = await wide(2, { authorize });
     await whileTrafficFlows([dialled, accepted], 4, async () => {
-      await expect(dialled.renew(bad)).rejects.toThrow(
+      await expect(dialled.updateCredentials(bad)).rejects.toThrow(
         new PeerRefusedError(
           'spiffe://example.org/cloud refuses a lane to renew the tunnel (revoked): issued by mistake'
         )
       );
       expect(seenBy(accepted)).toEqual([textOf(siteA), textOf(siteA)]);
-      await dialled.renew(good);
+      await dialled.updateCredentials(good);
     });
     expect(seenBy(accepted)).toEqual([textOf(good), textOf(good)]);
   });
@@ -129,15 +128,17 @@ describe('renew', () => {
     const bad = await ca.issue(site('site-b'));
     const [dialled, accepted, listener] = await pair(WIDE, { random: () => 0 });
     // Of another site: there is no tunnel of it that the lane could follow.
-    await expect(dialled.renew(bad)).rejects.toThrow(/no-tunnel/);
-    const again = new Promise<AcceptedTunnel>((resolve) => listener.once('tunnel', resolve));
+    await expect(dialled.updateCredentials(bad)).rejects.toThrow(/no-tunnel/);
+    const again = new Promise<MtlsTunnel>((resolve) => listener.once('tunnel', resolve));
     accepted.destroy();
     expect(seenBy(await again)).toEqual([textOf(siteA)]);
   });
 
   test('credentials that are unusable change nothing', async () => {
     const [dialled, accepted] = await pair();
-    await expect(dialled.renew({ ...siteA, cert: cloud.cert })).rejects.toThrow(CertificateError);
+    await expect(dialled.updateCredentials({ ...siteA, cert: cloud.cert })).rejects.toThrow(
+      CertificateError
+    );
     expect([dialled.state, seenBy(accepted)]).toEqual(['up', [textOf(siteA)]]);
   });
 
@@ -150,14 +151,16 @@ describe('renew', () => {
     });
     const tunnel = dial(port);
     await next(tunnel, 'up');
-    await expect(tunnel.renew(await ca.issue(site('site-a')))).rejects.toThrow(EnvironmentError);
+    await expect(tunnel.updateCredentials(await ca.issue(site('site-a')))).rejects.toThrow(
+      EnvironmentError
+    );
     expect([tunnel.state, tunnel.lanes]).toEqual(['up', 1]);
   });
 
   test.each(['waiting', 'connecting'] as const)(
     'resolves at once while the tunnel is %s, and the next connection uses them',
     async (state) => {
-      const timers = new FakeTimers();
+      const clock = new FakeClock();
       let isReady = false;
       const credentials = await ca.issue(site('site-a'));
       const seen: (string | undefined)[] = [];
@@ -167,13 +170,13 @@ describe('renew', () => {
         seen.push(peer.socket.getPeerX509Certificate()?.toString().trim());
         peer.send(FrameType.Welcome, WELCOME);
       });
-      const tunnel = dial(port, { timers });
+      const tunnel = dial(port, { clock });
       if (state === 'waiting') await next(tunnel, 'waiting');
       expect(tunnel.state).toBe(state);
       isReady = true;
-      await tunnel.renew(credentials);
+      await tunnel.updateCredentials(credentials);
       const up = next(tunnel, 'up');
-      timers.advance(1_000);
+      clock.advance(1_000);
       await up;
       expect(seen).toEqual([textOf(credentials)]);
     }
@@ -182,8 +185,8 @@ describe('renew', () => {
   test('when the tunnel goes down in the middle, it comes back with the new credentials', async () => {
     const [dialled, accepted, listener] = await pair(WIDE, { random: () => 0 });
     const credentials = await ca.issue(site('site-a'));
-    const again = new Promise<AcceptedTunnel>((resolve) => listener.once('tunnel', resolve));
-    const renewing = dialled.renew(credentials);
+    const again = new Promise<MtlsTunnel>((resolve) => listener.once('tunnel', resolve));
+    const renewing = dialled.updateCredentials(credentials);
     const down = next(dialled, 'down');
     accepted.destroy();
     await down;
@@ -193,11 +196,11 @@ describe('renew', () => {
 
   test('when the tunnel is closed in the middle, it does not hang', async () => {
     const [dialled] = await wide(3);
-    const renewing = dialled.renew(await ca.issue(site('site-a')));
+    const renewing = dialled.updateCredentials(await ca.issue(site('site-a')));
     await dialled.close();
     await renewing;
     expect(dialled.state).toBe('closed');
-    await dialled.renew(siteA);
+    await dialled.updateCredentials(siteA);
   });
 
   test('a gateway with two anchors takes certificates of both, and one of them on its own', async () => {
@@ -205,29 +208,32 @@ describe('renew', () => {
     const both = `${ca.authority.certificatePem}\n${other.authority.certificatePem}`;
     const [dialled, accepted, listener] = await pair({ ...cloud, ca: both, ...WIDE });
     const credentials = { ...(await other.issue(site('site-a'))), ca: both };
-    await dialled.renew(credentials);
+    await dialled.updateCredentials(credentials);
     expect(seenBy(accepted)).toEqual([textOf(credentials)]);
     // The cloud changes next, and then nobody needs the old authority.
     const { authority } = other;
     listener.updateCredentials({ ...(await other.issue(CLOUD)), ca: authority.certificatePem });
-    await dialled.renew({ ...(await other.issue(site('site-a'))), ca: authority.certificatePem });
+    await dialled.updateCredentials({
+      ...(await other.issue(site('site-a'))),
+      ca: authority.certificatePem,
+    });
     expect(dialled.state).toBe('up');
-    await expect(dialled.renew(siteA)).rejects.toThrow();
+    await expect(dialled.updateCredentials(siteA)).rejects.toThrow();
     expect(dialled.state).toBe('up');
   });
 });
 
 /** A tunnel to a raw peer, of which every connection is welcome. */
 async function rawPair(
-  timers: FakeTimers,
+  clock: FakeClock,
   keepaliveMs = 600_000
-): Promise<{ tunnel: DialledTunnel; peers: RawPeer[]; peer: (index: number) => Promise<RawPeer> }> {
+): Promise<{ tunnel: MtlsTunnel; peers: RawPeer[]; peer: (index: number) => Promise<RawPeer> }> {
   const peers: RawPeer[] = [];
   const port = await serve((peer) => {
     peers.push(peer);
     peer.send(FrameType.Welcome, { ...WELCOME, keepaliveMs, lanes: 8 });
   });
-  const tunnel = dial(port, { timers });
+  const tunnel = dial(port, { clock });
   await next(tunnel, 'up');
   const peer = async (index: number): Promise<RawPeer> => {
     await vi.waitFor(() => expect(peers.length).toBeGreaterThan(index));
@@ -238,12 +244,12 @@ async function rawPair(
 
 describe('a renewal on the wire', () => {
   test('is a first lane of the same tunnel, then DRAIN, its answer, and CLOSE', async () => {
-    const { tunnel, peer } = await rawPair(new FakeTimers());
+    const { tunnel, peer } = await rawPair(new FakeClock());
     const old = await peer(0);
     const { tunnel: id } = (await old.json(FrameType.Hello))!;
     tunnel.sendControl({ when: 'before' });
     const renewed = next(tunnel, 'renewed');
-    const renewing = tunnel.renew(siteA);
+    const renewing = tunnel.updateCredentials(siteA);
     const young = await peer(1);
     expect(await young.json(FrameType.Hello)).toMatchObject({ tunnel: id, lane: 0, renews: true });
     expect(await old.json(FrameType.Control)).toEqual({ when: 'before' });
@@ -266,15 +272,15 @@ describe('a renewal on the wire', () => {
   });
 
   test('a peer that never answers DRAIN is given up after drainTimeoutMs, and dialled again', async () => {
-    const timers = new FakeTimers();
-    const { tunnel, peer } = await rawPair(timers);
-    const renewing = tunnel.renew(siteA);
+    const clock = new FakeClock();
+    const { tunnel, peer } = await rawPair(clock);
+    const renewing = tunnel.updateCredentials(siteA);
     const old = await peer(0);
     await old.frame(FrameType.Drain);
     const down = next(tunnel, 'down');
-    timers.advance(9_999);
+    clock.advance(9_999);
     expect(tunnel.state).toBe('up');
-    timers.advance(1);
+    clock.advance(1);
     // What the peer had to say is lost, and the far control layer cannot know: the tunnel begins anew.
     expect((await down)[0]).toMatchObject({ by: 'us', code: CloseCode.Renewed });
     await renewing;
@@ -283,27 +289,27 @@ describe('a renewal on the wire', () => {
   });
 
   test('the new first lane is measured, and watched as the one before was', async () => {
-    const timers = new FakeTimers();
-    const { tunnel, peer } = await rawPair(timers, 1_000);
-    const renewing = tunnel.renew(siteA);
+    const clock = new FakeClock();
+    const { tunnel, peer } = await rawPair(clock, 1_000);
+    const renewing = tunnel.updateCredentials(siteA);
     const old = await peer(0);
     await old.frame(FrameType.Drain);
     old.send(FrameType.Drain, Buffer.alloc(0));
     await renewing;
     const young = await peer(1);
     const ping = (await young.frame(FrameType.Ping))!;
-    timers.advance(7);
+    clock.advance(7);
     young.send(FrameType.Pong, ping);
     await vi.waitFor(() => expect(tunnel.rttMs).toBe(7));
     const down = next(tunnel, 'down');
     // The PONG counts for the first interval.
-    timers.advance(3_993);
+    clock.advance(3_993);
     expect((await down)[0]).toMatchObject({ code: CloseCode.KeepaliveTimeout });
   });
 
   test('the old first lane may break when it is drained, and not before', async () => {
-    const { tunnel, peers, peer } = await rawPair(new FakeTimers());
-    const renewing = tunnel.renew(siteA);
+    const { tunnel, peers, peer } = await rawPair(new FakeClock());
+    const renewing = tunnel.updateCredentials(siteA);
     const old = await peer(0);
     await old.frame(FrameType.Drain);
     old.send(FrameType.Drain, Buffer.alloc(0));
@@ -312,7 +318,7 @@ describe('a renewal on the wire', () => {
     await renewing;
     expect([tunnel.state, tunnel.lanes]).toEqual(['up', 1]);
 
-    const again = tunnel.renew(siteA);
+    const again = tunnel.updateCredentials(siteA);
     await peer(2);
     await peers[1]!.frame(FrameType.Drain);
     const down = next(tunnel, 'down');
@@ -322,19 +328,19 @@ describe('a renewal on the wire', () => {
   });
 
   test('a new first lane that breaks before it takes over changes nothing', async () => {
-    const timers = new FakeTimers();
+    const clock = new FakeClock();
     const peers: RawPeer[] = [];
     const port = await serve((peer) => {
       peers.push(peer);
       // The last one, a further lane of the renewal, waits for an answer.
       if (peers.length < 4) peer.send(FrameType.Welcome, { ...WELCOME, lanes: 2 });
     });
-    const tunnel = dial(port, { timers });
+    const tunnel = dial(port, { clock });
     await next(tunnel, 'up');
     for (let number = 0; number < 3; number++) sendRound(tunnel, 2, number, 50_000);
-    timers.advance(LANE_CHECK_MS);
+    clock.advance(LANE_CHECK_MS);
     await vi.waitFor(() => expect(tunnel.lanes).toBe(2));
-    const renewing = tunnel.renew(siteA);
+    const renewing = tunnel.updateCredentials(siteA);
     await vi.waitFor(() => expect(peers).toHaveLength(4));
     peers[2]!.socket.destroy();
     await vi.waitFor(() => expect(tunnel.lanes).toBe(2));
@@ -347,18 +353,18 @@ describe('a renewal on the wire', () => {
   });
 
   test('lanes that are being opened are not cut for it', async () => {
-    const timers = new FakeTimers();
+    const clock = new FakeClock();
     const peers: RawPeer[] = [];
     const port = await serve((peer) => {
       peers.push(peer);
       if (peers.length !== 2) peer.send(FrameType.Welcome, { ...WELCOME, lanes: 2 });
     });
-    const tunnel = dial(port, { timers });
+    const tunnel = dial(port, { clock });
     await next(tunnel, 'up');
     for (let number = 0; number < 3; number++) sendRound(tunnel, 2, number, 50_000);
-    timers.advance(LANE_CHECK_MS);
+    clock.advance(LANE_CHECK_MS);
     await vi.waitFor(() => expect(peers).toHaveLength(2));
-    const renewing = tunnel.renew(siteA);
+    const renewing = tunnel.updateCredentials(siteA);
     await peers[1]!.frame(FrameType.Hello);
     expect([peers.length, peers[1]!.socket.destroyed]).toEqual([2, false]);
     peers[1]!.send(FrameType.Welcome, { ...WELCOME, lanes: 2 });
@@ -377,7 +383,7 @@ test('the listening side hands messages on in order when its peer renews', async
   dialled.on('control', (message) => messages.push(message));
   accepted.sendControl(1);
   accepted.once('renewed', () => accepted.sendControl(2));
-  await dialled.renew(siteA);
+  await dialled.updateCredentials(siteA);
   accepted.sendControl(3);
   await vi.waitFor(() => expect(messages).toEqual([1, 2, 3]));
 });
@@ -387,7 +393,7 @@ test('leaves nothing behind: ten renewals of one tunnel', async () => {
   const tunnel = dial(listener.port);
   await next(tunnel, 'up');
   for (let i = 0; i < 10; i++)
-    await tunnel.renew(i % 2 === 0 ? siteA : await ca.issue(site('site-a')));
+    await tunnel.updateCredentials(i % 2 === 0 ? siteA : await ca.issue(site('site-a')));
   expect(listener.tunnels.size).toBe(1);
   expect(listener.counters).toMatchObject({ accepted: 1, renewed: 10 });
   expect(listener.handshakes).toBe(0);
@@ -402,10 +408,10 @@ test('a tunnel that waits after a refusal tries other credentials at once', asyn
         ? undefined
         : { code: CloseCode.Revoked, reason: 'stolen' },
   });
-  const tunnel = dial(listener.port, { timers: new FakeTimers() });
+  const tunnel = dial(listener.port, { clock: new FakeClock() });
   await next(tunnel, 'refused');
   expect(tunnel.state).toBe('waiting');
   const up = next(tunnel, 'up');
-  await tunnel.renew(other);
+  await tunnel.updateCredentials(other);
   await up;
 });

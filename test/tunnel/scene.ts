@@ -3,13 +3,14 @@
  * @module
  */
 import { afterEach, beforeAll } from 'vitest';
+import type { GatewayIdentity } from '../../src/pki/index.ts';
 import {
-  type AcceptedTunnel,
+  type ConnectionInfo,
   type Credentials,
-  type DialledTunnel,
   type DialOptions,
   type ListenOptions,
   MtlsTunnel,
+  type RefusedConnection,
   type TunnelEvents,
   type TunnelListener,
 } from '../../src/tunnel/index.ts';
@@ -36,13 +37,25 @@ export function setUpTunnels(): void {
   });
 }
 
-export async function listen(options: Partial<ListenOptions> = {}): Promise<TunnelListener> {
-  const listener = await MtlsTunnel.listen({ host: '127.0.0.1', port: 0, ...cloud, ...options });
+/** A tunnel of the listening side that is up: who the peer is, is known. */
+export type AcceptedTunnel = MtlsTunnel & {
+  readonly peer: GatewayIdentity;
+  readonly info: ConnectionInfo;
+};
+
+export async function listen(
+  options: Partial<ListenOptions> & {
+    readonly onRefused?: (refused: RefusedConnection) => void;
+  } = {}
+): Promise<TunnelListener> {
+  const { onRefused, ...rest } = options;
+  const listener = await MtlsTunnel.listen({ host: '127.0.0.1', port: 0, ...cloud, ...rest });
+  if (onRefused !== undefined) listener.on('refused', onRefused);
   cleanUp.push(() => listener.close());
   return listener;
 }
 
-export function dial(port: number, options: Partial<DialOptions> = {}): DialledTunnel {
+export function dial(port: number, options: Partial<DialOptions> = {}): MtlsTunnel {
   const tunnel = MtlsTunnel.dial({
     endpoints: [{ host: '127.0.0.1', port }],
     expectedPeer: CLOUD,
@@ -76,12 +89,11 @@ export async function serve(
 }
 
 export function next<E extends keyof TunnelEvents>(
-  tunnel: DialledTunnel | AcceptedTunnel,
+  tunnel: MtlsTunnel,
   event: E
-): Promise<Parameters<TunnelEvents[E]>> {
+): Promise<TunnelEvents[E]> {
   return new Promise((resolve) => {
-    (tunnel as DialledTunnel).once(event, ((...args: Parameters<TunnelEvents[E]>) =>
-      resolve(args)) as never);
+    tunnel.once(event, ((...args: TunnelEvents[E]) => resolve(args)) as never);
   });
 }
 
@@ -89,9 +101,11 @@ export function next<E extends keyof TunnelEvents>(
 export async function pair(
   listenOptions: Partial<ListenOptions> = {},
   dialOptions: Partial<DialOptions> = {}
-): Promise<[DialledTunnel, AcceptedTunnel, TunnelListener]> {
+): Promise<[MtlsTunnel, AcceptedTunnel, TunnelListener]> {
   const listener = await listen(listenOptions);
-  const accepted = new Promise<AcceptedTunnel>((resolve) => listener.once('tunnel', resolve));
+  const accepted = new Promise<AcceptedTunnel>((resolve) =>
+    listener.once('tunnel', (tunnel) => resolve(tunnel as AcceptedTunnel))
+  );
   const dialled = dial(listener.port, dialOptions);
   await next(dialled, 'up');
   return [dialled, await accepted, listener];

@@ -4,15 +4,15 @@ import { connect as connectTcp, type Socket } from 'node:net';
 import { describe, expect, test, vi } from 'vitest';
 import { ApiMisuseError } from '../../src/errors.ts';
 import {
-  type AcceptedTunnel,
   CloseCode,
   FrameType,
   type ListenOptions,
+  type MtlsTunnel,
   type RefusedConnection,
   type TunnelListener,
 } from '../../src/tunnel/index.ts';
+import { FakeClock } from '../fake-clock.ts';
 import { site } from './certificates.ts';
-import { FakeTimers } from './fake-timers.ts';
 import { HELLO, RawPeer } from './raw-peer.ts';
 import { ca, cleanUp, dial, listen, next, setUpTunnels, siteA, siteB } from './scene.ts';
 
@@ -28,7 +28,7 @@ function knock(listener: TunnelListener, localAddress: string): Socket {
   return socket;
 }
 
-function accepted(listener: TunnelListener): Promise<AcceptedTunnel> {
+function accepted(listener: TunnelListener): Promise<MtlsTunnel> {
   return new Promise((resolve) => listener.once('tunnel', resolve));
 }
 
@@ -36,8 +36,8 @@ describe('strangers', () => {
   test('a thousand half-open connections of one address keep no edge of another out', async () => {
     const refusals: RefusedConnection[] = [];
     const onRefused = (refused: RefusedConnection) => refusals.push(refused);
-    const timers = new FakeTimers();
-    const listener = await listen({ onRefused, maxConnectionRate: 400, timers });
+    const clock = new FakeClock();
+    const listener = await listen({ onRefused, maxConnectionRate: 400, clock });
     const strangers: Socket[] = [];
     // The system itself keeps no more than 511 that nobody has accepted.
     for (let round = 0; round < 10; round++) {
@@ -50,7 +50,7 @@ describe('strangers', () => {
     const up = accepted(listener);
     const tunnel = dial(listener.port);
     await next(tunnel, 'up');
-    expect((await up).info.remoteAddress).toBe('127.0.0.1');
+    expect((await up).info?.remoteAddress).toBe('127.0.0.1');
     // The edge had to make no way, and one stranger more had to.
     expect(listener.counters.evicted).toBe(873);
     expect(refusals).toHaveLength(873);
@@ -63,17 +63,17 @@ describe('strangers', () => {
   });
 
   test('nor do they keep one of their own address out for longer than they go on', async () => {
-    const timers = new FakeTimers();
-    const listener = await listen({ timers, maxHandshakes: 5, maxConnectionRate: 10 });
+    const clock = new FakeClock();
+    const listener = await listen({ clock, maxHandshakes: 5, maxConnectionRate: 10 });
     for (let i = 0; i < 100; i++) knock(listener, '127.0.0.1');
     await vi.waitFor(() => expect(listener.counters.rateLimited).toBe(60));
     expect(listener.counters.failed.get('rate-limited')).toBe(60);
     expect([listener.counters.evicted, listener.handshakes]).toEqual([35, 5]);
-    const tunnel = dial(listener.port, { timers });
+    const tunnel = dial(listener.port, { clock });
     await next(tunnel, 'waiting');
     expect(listener.counters.rateLimited).toBe(61);
     const up = next(tunnel, 'up');
-    timers.advance(200);
+    clock.advance(200);
     await up;
   });
 
@@ -161,10 +161,10 @@ describe('strangers', () => {
 
 describe('a peer with a good certificate', () => {
   test('that connects in a loop is refused with too-many, and others are not', async () => {
-    const timers = new FakeTimers();
+    const clock = new FakeClock();
     const refusals: RefusedConnection[] = [];
     const listener = await listen({
-      timers,
+      clock,
       maxTunnelRate: 1,
       maxTunnelBurst: 3,
       onRefused: (refused) => refusals.push(refused),
@@ -178,9 +178,9 @@ describe('a peer with a good certificate', () => {
       ['too-many', site('site-a')],
     ]);
     expect(await outcome(listener, siteB, idOf(5))).toBe('up');
-    timers.advance(999);
+    clock.advance(999);
     expect(await outcome(listener, siteA, idOf(6))).toBe('too-many');
-    timers.advance(1);
+    clock.advance(1);
     expect(await outcome(listener, siteA, idOf(7))).toBe('up');
   });
 
@@ -197,7 +197,7 @@ describe('a peer with a good certificate', () => {
   });
 
   test('that opens lanes in a loop is held by the same rate', async () => {
-    const listener = await listen({ timers: new FakeTimers(), maxTunnelBurst: 4 });
+    const listener = await listen({ clock: new FakeClock(), maxTunnelBurst: 4 });
     const outcomes: string[] = [];
     for (let lane = 0; lane < 6; lane++)
       outcomes.push(await outcome(listener, siteA, TUNNEL, lane));
@@ -205,7 +205,7 @@ describe('a peer with a good certificate', () => {
   });
 
   test('floods with messages over all its lanes no faster than over one', async () => {
-    const listener = await listen({ timers: new FakeTimers(), maxControlRate: 2 });
+    const listener = await listen({ clock: new FakeClock(), maxControlRate: 2 });
     const up = accepted(listener);
     const peers: RawPeer[] = [];
     for (const hello of [{ lane: 0 }, { lane: 0, renews: true }]) {
@@ -231,7 +231,7 @@ function idOf(number: number): string {
 /** A raw peer whose tunnel is up. */
 async function rawPair(
   options: Partial<ListenOptions>
-): Promise<[RawPeer, AcceptedTunnel, TunnelListener]> {
+): Promise<[RawPeer, MtlsTunnel, TunnelListener]> {
   const listener = await listen(options);
   const up = accepted(listener);
   const peer = RawPeer.dial(listener.port, siteA);
@@ -256,8 +256,8 @@ async function outcome(
 
 describe('a hostile peer whose tunnel is up', () => {
   test('that reads nothing holds a bounded number of packets, and the rest is dropped', async () => {
-    const timers = new FakeTimers();
-    const options = { timers, maxSlabs: 8, maxControlQueueBytes: 10_000, keepaliveMs: 600_000 };
+    const clock = new FakeClock();
+    const options = { clock, maxSlabs: 8, maxControlQueueBytes: 10_000, keepaliveMs: 600_000 };
     const [peer, tunnel] = await rawPair(options);
     peer.socket.pause();
     const packet = Buffer.alloc(60_000);
@@ -268,7 +268,7 @@ describe('a hostile peer whose tunnel is up', () => {
       for (let i = 0; i < 100; i++) tunnel.sendPacket(packet, 0, packet.length);
       tunnel.flush();
       for (let turn = 0; turn < 20; turn++) await new Promise(setImmediate);
-      timers.advance(1_000);
+      clock.advance(1_000);
     }
     const { sentPackets, droppedFull, droppedLate } = tunnel.counters;
     expect(droppedFull + droppedLate).toBeGreaterThan(500);
@@ -331,7 +331,7 @@ describe('cut', () => {
     for (const tunnel of [b, second]) tunnel.flush();
     expect([tunnelA.state, tunnelB.state]).toEqual(['closed', 'up']);
     expect(tunnelA.reserve()).toBe(-1);
-    expect((await refused)[1]).toBe(CloseCode.Revoked);
+    expect((await refused)[0].code).toBe(CloseCode.Revoked);
     await received;
     expect(onPacket).not.toHaveBeenCalled();
     expect([...listener.tunnels]).toEqual([tunnelB]);

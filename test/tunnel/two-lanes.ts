@@ -1,7 +1,7 @@
 import { expect, vi } from 'vitest';
-import { type DialledTunnel, FrameType } from '../../src/tunnel/index.ts';
+import { FrameType, type MtlsTunnel } from '../../src/tunnel/index.ts';
 import { LANE_CHECK_MS } from '../../src/tunnel/lane-demand.ts';
-import { FakeTimers } from './fake-timers.ts';
+import { FakeClock } from '../fake-clock.ts';
 import { sendRound } from './packets.ts';
 import { type RawPeer, WELCOME } from './raw-peer.ts';
 import { dial, next, serve } from './scene.ts';
@@ -11,22 +11,22 @@ import { dial, next, serve } from './scene.ts';
  * one, so that both flows are known, and the new lane takes one.
  */
 export async function twoLanes(): Promise<{
-  tunnel: DialledTunnel;
+  tunnel: MtlsTunnel;
   peers: readonly RawPeer[];
-  timers: FakeTimers;
+  clock: FakeClock;
 }> {
   const peers: RawPeer[] = [];
   const port = await serve((peer) => {
     peers.push(peer);
     peer.send(FrameType.Welcome, { ...WELCOME, lanes: 2 });
   });
-  const timers = new FakeTimers();
-  const tunnel = dial(port, { timers });
+  const clock = new FakeClock();
+  const tunnel = dial(port, { clock });
   await next(tunnel, 'up');
   for (let number = 0; number < 3; number++) sendRound(tunnel, 2, number, PACKET_BYTES);
-  timers.advance(LANE_CHECK_MS);
+  clock.advance(LANE_CHECK_MS);
   await vi.waitFor(() => expect(tunnel.lanes).toBe(2));
-  return { tunnel, peers, timers };
+  return { tunnel, peers, clock };
 }
 
 const PACKET_BYTES = 50_000;

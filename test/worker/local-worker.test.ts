@@ -86,7 +86,7 @@ test.each<[what: string, filter: () => Exclude<TunnelFilter, { tunnel: number }>
   ],
 ])('terminates the tunnels %s, and no other', async (_, filter) => {
   const told = new Promise((resolve) =>
-    edges.get('site-a')!.once('refused', (_e, code) => resolve(code))
+    edges.get('site-a')!.once('refused', ({ code }) => resolve(code))
   );
   const report = await pool.terminate(filter(), { code: CloseCode.Revoked, reason: 'for a test' });
   expect(report).toEqual({ tunnelsClosed: 1, pathsRemoved: 0 });
@@ -107,7 +107,7 @@ test('closes one tunnel, whose edge learns why', async () => {
 
 test('ends the tunnels of a site that there is no more, and places another one anew', async () => {
   const told = new Promise((resolve) =>
-    edges.get('site-a')!.once('refused', (_e, code) => resolve(code))
+    edges.get('site-a')!.once('refused', ({ code }) => resolve(code))
   );
   sites = ['site-b'];
   pool.refreshAccess();
