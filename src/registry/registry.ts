@@ -4,19 +4,32 @@
  */
 import { EventEmitter } from 'eventemitter3';
 import { ApiMisuseError, ConfigError } from '../errors.ts';
-import { parseSchema } from '../schema.ts';
+import { NameText, parseSchema, type Schema } from '../schema.ts';
 import type { Change, Json, Store, Write } from '../store/index.ts';
 import { checkFit } from './check.ts';
 import {
+  CLOUD,
   type DesiredRecord,
   type DesiredState,
   DesiredStateSchema,
   type Exposure,
   ExposureSchema,
   type Owner,
+  type Service,
+  ServiceSchema,
   type Site,
+  SiteSchema,
 } from './model.ts';
-import { describe, exposureKey, PREFIX, readRecord, stateOf, wantedSpecs } from './records.ts';
+import {
+  describe,
+  exposureKey,
+  PREFIX,
+  readRecord,
+  serviceKey,
+  siteKey,
+  stateOf,
+  wantedSpecs,
+} from './records.ts';
 
 export interface RegistryEvents {
   /** The desired state has changed, by whomever; read it anew. */
@@ -98,23 +111,70 @@ export class Registry extends EventEmitter<RegistryEvents> {
   }
 
   /**
+   * Adds one site, or changes the one of that name.
+   *
+   * @param site as `Site`; returned with its defaults
+   * @throws {ConfigError} naming the field that is wrong, or the record that would no longer fit; or if the site is
+   *   not the owner's to change. Nothing changed then.
+   * @throws {StoreError} if it cannot be stored; nothing changed then.
+   */
+  putSite(site: unknown, owner: Owner): Promise<Site> {
+    return this.#put(SiteSchema, site, siteKey, owner);
+  }
+
+  /**
+   * Removes a site that no service and no exposure needs any more. The leases of its addresses end with it.
+   *
+   * @throws {ConfigError} if there is none, it is the cloud, it is not the owner's to remove, or something needs it:
+   *   the message lists that. Nothing changed then.
+   * @throws {StoreError} if that cannot be stored; nothing changed then.
+   */
+  removeSite(name: string, owner: Owner): Promise<void> {
+    return this.#serialise(async () => {
+      parseSchema(NameText, name, 'name');
+      if (name === CLOUD) {
+        throw new ConfigError('name', `"${name}" cannot be removed: every other site needs it`);
+      }
+      const needs = ({ spec }: DesiredRecord) => !isSite(spec) && spec.site === name;
+      await this.#removeUnneeded(siteKey({ name }), `"${name}" is not a site`, needs, owner);
+    });
+  }
+
+  /**
+   * Adds one service, or changes the one of that name.
+   *
+   * @param service as `Service`
+   * @throws {ConfigError} naming the field that is wrong, or the record that would no longer fit; or if the service is
+   *   not the owner's to change. Nothing changed then.
+   * @throws {StoreError} if it cannot be stored; nothing changed then.
+   */
+  putService(service: unknown, owner: Owner): Promise<Service> {
+    return this.#put(ServiceSchema, service, serviceKey, owner);
+  }
+
+  /**
+   * Removes a service that is exposed to no site any more.
+   *
+   * @throws {ConfigError} if there is none, it is not the owner's to remove, or it is exposed: the message lists to
+   *   whom. Nothing changed then.
+   * @throws {StoreError} if that cannot be stored; nothing changed then.
+   */
+  removeService(name: string, owner: Owner): Promise<void> {
+    return this.#serialise(async () => {
+      parseSchema(NameText, name, 'name');
+      const needs = ({ spec }: DesiredRecord) => 'service' in spec && spec.service === name;
+      await this.#removeUnneeded(serviceKey({ name }), `"${name}" is not a service`, needs, owner);
+    });
+  }
+
+  /**
    * Adds one exposure, or changes the one of the same service in the same site.
    *
    * @throws {ConfigError} if it is not a possible exposure, or is not the owner's to change.
    * @throws {StoreError} if it cannot be stored; nothing changed then.
    */
   expose(exposure: unknown, owner: Owner): Promise<Exposure> {
-    return this.#serialise(async () => {
-      const spec = parseSchema(ExposureSchema, exposure);
-      const key = exposureKey(spec);
-      this.#assertOwned(spec, owner);
-      const records = new Map(this.#records);
-      records.delete(key);
-      records.set(key, { owner, spec });
-      checkFit(records, new Map([[spec, '']]));
-      await this.#commit(records);
-      return spec;
-    });
+    return this.#put(ExposureSchema, exposure, exposureKey, owner);
   }
 
   /**
@@ -125,9 +185,10 @@ export class Registry extends EventEmitter<RegistryEvents> {
    */
   unexpose(exposure: Pick<Exposure, 'site' | 'service'>, owner: Owner): Promise<void> {
     return this.#serialise(async () => {
+      const key = exposureKey(exposure);
+      this.#assertOwned(key, owner);
       const records = new Map(this.#records);
-      this.#assertOwned(exposure, owner);
-      if (!records.delete(exposureKey(exposure))) {
+      if (!records.delete(key)) {
         throw new ConfigError('', `"${exposure.service}" is not exposed to "${exposure.site}"`);
       }
       await this.#commit(records);
@@ -173,8 +234,51 @@ export class Registry extends EventEmitter<RegistryEvents> {
     this.#sites = new Map(this.#state.sites.map((site) => [site.name, site]));
   }
 
-  #assertOwned(exposure: Pick<Exposure, 'site' | 'service'>, owner: Owner): void {
-    const record = this.#records.get(exposureKey(exposure));
+  /** Adds or changes one record. */
+  #put<T extends Site | Service | Exposure>(
+    schema: Schema<T>,
+    value: unknown,
+    keyOf: (spec: T) => string,
+    owner: Owner
+  ): Promise<T> {
+    return this.#serialise(async () => {
+      const spec = parseSchema(schema, value);
+      const key = keyOf(spec);
+      this.#assertOwned(key, owner);
+      const records = new Map(this.#records);
+      // It comes last, so that of two in conflict this one is at fault.
+      records.delete(key);
+      records.set(key, { owner, spec });
+      checkFit(records, new Map([[spec, '']]));
+      await this.#commit(records);
+      return spec;
+    });
+  }
+
+  /** @param needs whether a record cannot be without the one that is to be removed */
+  async #removeUnneeded(
+    key: string,
+    absent: string,
+    needs: (record: DesiredRecord) => boolean,
+    owner: Owner
+  ): Promise<void> {
+    const record = this.#records.get(key);
+    if (record === undefined) throw new ConfigError('name', absent);
+    this.#assertOwned(key, owner);
+    const needing = [...this.#records.values()].filter(needs);
+    if (needing.length > 0) {
+      throw new ConfigError(
+        'name',
+        `${describe(record.spec)} cannot be removed while it is needed by ${listOf(needing)}: remove these first, each where it is kept`
+      );
+    }
+    const records = new Map(this.#records);
+    records.delete(key);
+    await this.#commit(records);
+  }
+
+  #assertOwned(key: string, owner: Owner): void {
+    const record = this.#records.get(key);
     if (record !== undefined && record.owner !== owner) {
       throw new ConfigError(
         '',
@@ -203,3 +307,18 @@ export class Registry extends EventEmitter<RegistryEvents> {
     if (writes.length > 0) await this.#store.commit(writes);
   }
 }
+
+function isSite(spec: DesiredRecord['spec']): spec is Site {
+  return 'zone' in spec;
+}
+
+/** Names records in a sentence, with who keeps them; the first few of many. */
+function listOf(records: readonly DesiredRecord[]): string {
+  const named = records
+    .slice(0, MAX_LISTED)
+    .map(({ owner, spec }) => `${describe(spec)} (kept by the ${owner})`);
+  const more = records.length - named.length;
+  return `${named.join(', ')}${more === 0 ? '' : ` and ${more} more`}`;
+}
+
+const MAX_LISTED = 5;

@@ -89,6 +89,36 @@ describe('server and client', () => {
     expect(b.cloud.sent).toHaveLength(1);
   });
 
+  test('a change of pools reaches the edge of that site, however small', async () => {
+    const { scene, server } = await startServer();
+    const [link, other] = [new Link(), new Link()];
+    const client = await ControlClient.open({ site: 'site-a' });
+    client.attach(link.edge);
+    server.attach('site-a', link.cloud, noFault);
+    server.attach('site-b', other.cloud, noFault);
+    link.deliver();
+    other.deliver();
+    const seen: (readonly string[])[] = [];
+    client.on('snapshot', ({ pools }) => seen.push(pools));
+    const changes = [
+      ['10.0.0.128/26', 'fd00::/64'],
+      ['fd00::/64', '10.0.0.128/26'],
+      ['fd00::/64'],
+      [],
+    ];
+    for (const pools of changes) {
+      const site = { ...DESIRED.sites[1]!, pools };
+      await scene.registry.apply({ sites: [DESIRED.sites[0], site, DESIRED.sites[2]] }, 'file');
+      await turn();
+      vi.runOnlyPendingTimers();
+      link.deliver();
+    }
+    expect(seen).toEqual(changes);
+    expect(other.cloud.sent.every((each) => !JSON.stringify(each).includes('"fd00::/64"'))).toBe(
+      true
+    );
+  });
+
   test('a channel that is full is offered the newest snapshot again', async () => {
     const { scene, server } = await startServer();
     const link = new Link();
