@@ -70,7 +70,7 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
     opened.push(() => store.close());
     const registry = await Registry.open(store);
     opened.push(() => registry.close());
-    registry.on('problem', (error) => log(`desired state: ${error.message}`));
+    registry.on('problem', ({ error }) => log(`desired state: ${error.message}`));
     const audit = await AuditTrail.open({
       path: join(secrets.path, 'audit.jsonl'),
       onProblem: (error) => log(`audit log: ${error.message}`),
@@ -148,7 +148,7 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
       blocked: revocations.table.sites,
     });
     opened.push(() => controller.close());
-    controller.on('problem', (error) => log(`presence: ${error.message}`));
+    controller.on('problem', ({ error }) => log(`presence: ${error.message}`));
     controller.on('warning', ({ message }) => log(`addresses: ${message}`));
 
     const serve = (snapshot: Snapshot) => {
@@ -178,7 +178,7 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
       maxRenewalsPerHour: renewalsPerHour(config),
     });
     opened.push(() => control.close());
-    control.on('problem', (site, error) => log(`${site}: ${error.message}`));
+    control.on('problem', ({ site, error }) => log(`${site}: ${error.message}`));
     authority.on('trust', () => control.announceTrust());
     const tunnels = new Set<SiteTunnel>();
     const attach = (tunnel: SiteTunnel): void => {

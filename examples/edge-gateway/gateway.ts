@@ -102,7 +102,7 @@ export async function startEdgeGateway(options: EdgeGatewayOptions): Promise<Edg
       log(`${site}: revision ${snapshot.revision}, ${snapshot.hosts.length} names`);
     };
     control.on('snapshot', apply);
-    control.on('problem', (error) => log(`control: ${error.message}`));
+    control.on('problem', ({ error }) => log(`control: ${error.message}`));
     if (control.snapshot !== undefined) apply(control.snapshot);
     const keeper = new CredentialKeeper({ credentials, control, tunnel, log });
     opened.push(() => keeper.close());

@@ -4,6 +4,7 @@
  */
 import { EventEmitter } from 'eventemitter3';
 import { ApiMisuseError, ConfigError } from '../errors.ts';
+import { checkMethods } from '../option-check.ts';
 import { NameText, parseSchema, type Schema } from '../schema.ts';
 import type { Change, Json, Store, Write } from '../store/index.ts';
 import { checkFit } from './check.ts';
@@ -35,14 +36,14 @@ export interface RegistryEvents {
   /** The desired state has changed, by whomever; read it anew. */
   change: [];
   /** Another writer has stored what is not a record; it counts as absent. */
-  problem: [error: Error];
+  problem: [problem: { readonly error: Error }];
 }
 
 /**
  * The registry of one store. What it returns is immutable. Writes are serialised; when one resolves,
  * it is durable and `change` has been emitted.
  */
-export class Registry extends EventEmitter<RegistryEvents> {
+export class Registry extends EventEmitter<RegistryEvents> implements AsyncDisposable {
   readonly #store: Store;
   readonly #unwatch: () => void;
   #records: ReadonlyMap<string, DesiredRecord> = new Map();
@@ -51,7 +52,7 @@ export class Registry extends EventEmitter<RegistryEvents> {
   #writes: Promise<unknown> = Promise.resolve();
   /** Changes that came before the store had been read. */
   #early: Change[] | undefined = [];
-  #closed = false;
+  #closing: Promise<void> | undefined;
 
   private constructor(store: Store) {
     super();
@@ -62,8 +63,14 @@ export class Registry extends EventEmitter<RegistryEvents> {
     });
   }
 
-  /** Reads what the store has. @throws {StoreError} if it cannot be read, or is not a desired state. */
+  /**
+   * Reads what the store has.
+   *
+   * @throws {ApiMisuseError} if it is not a store.
+   * @throws {StoreError} if it cannot be read, or is not a desired state.
+   */
   static async open(store: Store): Promise<Registry> {
+    checkMethods('store', store, ['list', 'commit', 'watch']);
     const registry = new Registry(store);
     try {
       await registry.#read();
@@ -196,10 +203,13 @@ export class Registry extends EventEmitter<RegistryEvents> {
   }
 
   /** Waits for writes under way and ends the watch of the store, which stays open. */
-  async close(): Promise<void> {
-    this.#closed = true;
-    await this.#writes;
-    this.#unwatch();
+  close(): Promise<void> {
+    this.#closing ??= this.#writes.then(this.#unwatch);
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
   }
 
   async #read(): Promise<void> {
@@ -220,7 +230,7 @@ export class Registry extends EventEmitter<RegistryEvents> {
       try {
         records.set(key, readRecord(key, value));
       } catch (error) {
-        this.emit('problem', error as Error);
+        this.emit('problem', { error: error as Error });
       }
     }
     this.#use(records);
@@ -288,7 +298,8 @@ export class Registry extends EventEmitter<RegistryEvents> {
   }
 
   #serialise<T>(write: () => Promise<T>): Promise<T> {
-    if (this.#closed) return Promise.reject(new ApiMisuseError('the registry is closed'));
+    if (this.#closing !== undefined)
+      return Promise.reject(new ApiMisuseError('the registry is closed'));
     const result = this.#writes.then(write);
     this.#writes = result.catch(() => {});
     return result;

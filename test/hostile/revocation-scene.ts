@@ -8,6 +8,7 @@
  * @module
  */
 import { EventEmitter } from 'node:events';
+import { systemClock } from '../../src/clock.ts';
 import { PresenceController } from '../../src/control/index.ts';
 import { CloudDataPlane } from '../../src/dataplane/index.ts';
 import { MemoryDevice } from '../../src/device/index.ts';
@@ -116,7 +117,7 @@ export class Cloud extends EventEmitter<{ tunnel: [AcceptedTunnel] }> {
     const controller = await PresenceController.start({
       registry,
       store,
-      now,
+      clock: { ...systemClock, wallMs: now },
       translator: {
         load: (plan: TranslationPlan) => {
           pathsRemoved += translator.load(plan);

@@ -901,7 +901,7 @@ describe('the store', () => {
   test('with a record that somebody breaks at run time goes on without that one', async () => {
     const { store, registry } = await open();
     const problems: string[] = [];
-    registry.on('problem', (error) => problems.push(error.message));
+    registry.on('problem', ({ error }) => problems.push(error.message));
     await registry.apply(DESIRED, 'file');
     await store.commit([{ key: 'desired/exposure/site-a/rabbitmq', value: 7 }]);
     expect(registry.state.exposures).toEqual([]);

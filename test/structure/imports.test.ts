@@ -22,9 +22,10 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   'proxy-connect': ['errors', 'host-port', 'proxy', 'socket-error'],
   clock: [],
   logger: [],
+  'option-check': ['clock', 'errors'],
   packet: ['errors'],
   store: ['errors'],
-  allocator: ['address', 'errors'],
+  allocator: ['address', 'clock', 'errors', 'option-check'],
   pki: [
     'connection-gate',
     'errors',
@@ -36,7 +37,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
     'store',
   ],
   dns: ['address', 'errors', 'rate-limit'],
-  registry: ['address', 'errors', 'schema', 'store'],
+  registry: ['address', 'errors', 'option-check', 'schema', 'store'],
   translator: ['address', 'errors', 'packet', 'port-range'],
   device: ['address', 'errors', 'host-port', 'packet'],
   tunnel: [
@@ -55,8 +56,10 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   control: [
     'address',
     'allocator',
+    'clock',
     'dns',
     'errors',
+    'option-check',
     'port-range',
     'rate-limit',
     'registry',
