@@ -5,15 +5,17 @@
 import * as v from 'valibot';
 import {
   ConfigError,
+  DnsOptionsSchema,
   DomainText,
   type HostPort,
   type KeyType,
+  type ResolvedDnsOptions,
   type Schema,
   wholeNumber,
 } from 'virtual-presence';
 import { type ConnectionLimits, workerCount } from 'virtual-presence/worker';
 import { type DeviceConfig, DeviceSchema } from '../program/device.ts';
-import { type DnsConfig, DnsSchema, ListenSchema, PathSchema } from '../program/fields.ts';
+import { ListenSchema, PathSchema } from '../program/fields.ts';
 
 export interface CloudConfig {
   readonly trustDomain: string;
@@ -33,7 +35,7 @@ export interface CloudConfig {
     /** The same as edges reach it. Port 0 stands for the port of `listen`. */
     readonly endpoints: readonly string[];
   };
-  readonly dns: DnsConfig;
+  readonly dns: ResolvedDnsOptions;
   readonly trust: TrustConfig;
   /** Of connections to the tunnel port; the library's defaults where absent. */
   readonly limits?: ConnectionLimits | undefined;
@@ -103,7 +105,7 @@ export const CloudConfigSchema: Schema<CloudConfig> = v.strictObject({
       v.check(({ length }) => length >= 1 && length <= 8, 'expected 1 to 8 endpoints')
     ),
   }),
-  dns: DnsSchema,
+  dns: DnsOptionsSchema,
   trust: v.optional(
     v.strictObject({
       keyType: v.optional(v.picklist(['p256', 'ed25519', 'rsa']), 'p256'),

@@ -159,7 +159,7 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
       if (snapshot.site === CLOUD) serve(snapshot);
     });
     serve(controller.snapshot(CLOUD)!);
-    const dns = await DnsListener.listen({ resolver, ...dnsListen });
+    const dns = await DnsListener.listen({ resolver, listen: dnsListen });
     opened.push(() => dns.close());
 
     const revoker = new Revoker({
@@ -250,7 +250,7 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
         return workers.addresses.map(({ tunnel }) => tunnel);
       },
       enrolment: enrolmentListening,
-      dns: { host: dns.host, port: dns.port },
+      dns: dns.address,
       ...(workers.addresses[0]?.device && { device: workers.addresses[0].device }),
     };
 

@@ -4,13 +4,15 @@
  */
 import * as v from 'valibot';
 import {
+  DnsOptionsSchema,
   type HostPort,
   type ProxyOption,
   proxyFromEnvironment,
+  type ResolvedDnsOptions,
   type Schema,
 } from 'virtual-presence';
 import { type DeviceConfig, DeviceSchema } from '../program/device.ts';
-import { type DnsConfig, DnsSchema, HostPortSchema, PathSchema } from '../program/fields.ts';
+import { HostPortSchema, PathSchema } from '../program/fields.ts';
 
 export interface EdgeConfig {
   readonly stateDirectory: string;
@@ -21,7 +23,7 @@ export interface EdgeConfig {
   /** What leads to those and to the endpoints of the token; without it they are connected to directly. */
   readonly proxy?: ProxyOption | undefined;
   readonly device: DeviceConfig;
-  readonly dns: DnsConfig;
+  readonly dns: ResolvedDnsOptions;
 }
 
 export const EdgeConfigSchema: Schema<EdgeConfig> = v.strictObject({
@@ -42,5 +44,5 @@ export const EdgeConfigSchema: Schema<EdgeConfig> = v.strictObject({
     ])
   ),
   device: DeviceSchema,
-  dns: DnsSchema,
+  dns: DnsOptionsSchema,
 });

@@ -86,7 +86,7 @@ export async function startEdgeGateway(options: EdgeGatewayOptions): Promise<Edg
     });
     opened.push(() => tunnel.close());
     const dataPlane = new EdgeDataPlane({ device, tunnel });
-    const dns = await DnsListener.listen({ resolver, ...dnsListen });
+    const dns = await DnsListener.listen({ resolver, listen: dnsListen });
     opened.push(() => dns.close());
 
     const control = await ControlClient.open({
@@ -113,7 +113,7 @@ export async function startEdgeGateway(options: EdgeGatewayOptions): Promise<Edg
 
     dataPlane.start();
     const listening: Listening = {
-      dns: { host: dns.host, port: dns.port },
+      dns: dns.address,
       ...deviceAddress(device),
     };
     log(readyLine(`edge gateway of ${site}`, listening));

@@ -1,10 +1,10 @@
 /**
- * What both gateways' files have in common: endpoints, paths, DNS.
+ * What both gateways' files have in common: endpoints and paths.
  * @module
  */
 import { isIP } from 'node:net';
 import * as v from 'valibot';
-import type { ForwardRule, HostPort, ResponseRateOptions, Schema } from 'virtual-presence';
+import type { HostPort, Schema } from 'virtual-presence';
 
 /** Where to connect: `192.0.2.1:7443`, `[2001:db8::1]:7443` or `gateway.example.org:7443`. */
 export const HostPortSchema: Schema<HostPort> = hostPort(1);
@@ -46,30 +46,3 @@ function withAddress(schema: Schema<HostPort>): Schema<HostPort> {
 
 /** Relative to the file that it stands in. */
 export const PathSchema: Schema<string> = v.pipe(v.string(), v.regex(/./, 'a path'));
-
-export interface DnsConfig {
-  readonly listen: HostPort;
-  readonly forward: readonly ForwardRule[];
-  /** The clients that may ask. The library's default applies where it is absent. */
-  readonly allow?: readonly string[] | undefined;
-  /** The rate of answers by UDP. The library's defaults apply where it is absent. */
-  readonly rateLimit?: ResponseRateOptions | undefined;
-}
-
-export const DnsSchema: Schema<DnsConfig> = v.strictObject({
-  listen: ListenAddressSchema,
-  forward: v.optional(
-    v.array(v.strictObject({ suffix: v.string(), upstreams: v.array(v.string()) })),
-    []
-  ),
-  // The resolver checks what the prefixes and numbers are.
-  allow: v.optional(v.array(v.string())),
-  rateLimit: v.optional(
-    v.strictObject({
-      responsesPerSecond: v.optional(v.number()),
-      errorsPerSecond: v.optional(v.number()),
-      slip: v.optional(v.number()),
-      exempt: v.optional(v.array(v.string())),
-    })
-  ),
-});

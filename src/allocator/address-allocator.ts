@@ -181,7 +181,8 @@ export class AddressAllocator {
     const holder = this.#byAddress.get(wanted);
     if (holder !== undefined && holder.key !== key) {
       const isFree =
-        holder.releasedAt !== undefined && holder.releasedAt <= this.#clock.wallMs() - this.#quarantineMs;
+        holder.releasedAt !== undefined &&
+        holder.releasedAt <= this.#clock.wallMs() - this.#quarantineMs;
       if (!isFree) throw new AddressUnavailableError(`${wanted} belongs to ${holder.key}`);
     }
     const present = this.lookup(key);
@@ -325,7 +326,9 @@ export class AddressAllocator {
   }
 }
 
-type ResolvedOptions = Required<Omit<AddressAllocatorOptions, 'groupOf' | 'onRested' | 'pools' | 'reserved'>> &
+type ResolvedOptions = Required<
+  Omit<AddressAllocatorOptions, 'groupOf' | 'onRested' | 'pools' | 'reserved'>
+> &
   Pick<AddressAllocatorOptions, 'groupOf' | 'onRested'> & {
     readonly pools: readonly IpPrefix[];
     readonly reserved: readonly IpPrefix[];

@@ -36,7 +36,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
     'socket-error',
     'store',
   ],
-  dns: ['address', 'errors', 'rate-limit'],
+  dns: ['address', 'clock', 'errors', 'host-port', 'option-check', 'rate-limit', 'schema'],
   registry: ['address', 'errors', 'option-check', 'schema', 'store'],
   translator: ['address', 'errors', 'packet', 'port-range'],
   device: ['address', 'errors', 'host-port', 'packet'],
@@ -153,7 +153,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
     'node:tls',
     'valibot',
   ],
-  dns: ['dns-packet', 'node:crypto', 'node:dgram', 'node:events', 'node:net'],
+  dns: ['dns-packet', 'node:crypto', 'node:dgram', 'node:events', 'node:net', 'valibot'],
   registry: ['eventemitter3', 'valibot'],
   device: [
     'koffi',
