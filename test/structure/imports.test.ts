@@ -22,9 +22,10 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   'proxy-connect': ['errors', 'host-port', 'proxy', 'socket-error'],
   clock: [],
   logger: [],
+  'option-check': ['clock', 'errors'],
   packet: ['address', 'errors'],
   store: ['errors'],
-  allocator: ['address', 'errors'],
+  allocator: ['address', 'clock', 'errors', 'option-check'],
   pki: [
     'connection-gate',
     'errors',
@@ -35,8 +36,8 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
     'socket-error',
     'store',
   ],
-  dns: ['address', 'errors', 'rate-limit'],
-  registry: ['address', 'errors', 'schema', 'store'],
+  dns: ['address', 'clock', 'errors', 'host-port', 'option-check', 'rate-limit', 'schema'],
+  registry: ['address', 'errors', 'option-check', 'schema', 'store'],
   translator: ['address', 'errors', 'packet', 'port-range'],
   device: ['address', 'errors', 'host-port', 'packet'],
   tunnel: [
@@ -57,8 +58,10 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   control: [
     'address',
     'allocator',
+    'clock',
     'dns',
     'errors',
+    'option-check',
     'port-range',
     'rate-limit',
     'registry',
@@ -152,7 +155,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
     'node:tls',
     'valibot',
   ],
-  dns: ['dns-packet', 'node:crypto', 'node:dgram', 'node:events', 'node:net'],
+  dns: ['dns-packet', 'node:crypto', 'node:dgram', 'node:events', 'node:net', 'valibot'],
   registry: ['eventemitter3', 'valibot'],
   device: [
     'koffi',
