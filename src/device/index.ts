@@ -9,7 +9,6 @@ export {
   forgetRoutes,
   type RouteSetting,
   type TunConfiguration,
-  type TunSetup,
 } from './configure.ts';
 export type { Schedule } from './delivery.ts';
 export type { DeviceCounters, PacketDevice } from './device.ts';
@@ -25,6 +24,7 @@ export {
   type UdpDeviceOptions,
   type UnixDeviceOptions,
 } from './socket.ts';
+export type { TunRoutes, TunSetup } from './tun-routes.ts';
 export type { TunOffload } from './tun-setup.ts';
 export type { UdpEndpoint } from './udp-transport.ts';
 export { loadUnsentLimit } from './unsent-limit.ts';

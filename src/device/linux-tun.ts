@@ -12,7 +12,7 @@
 import { closeSync, constants, openSync } from 'node:fs';
 import { ApiMisuseError, EnvironmentError } from '../errors.ts';
 import { VNET_HEADER_LENGTH } from '../packet/virtio.ts';
-import { configureTun, type TunConfiguration, type TunSetup } from './configure.ts';
+import { configureTun, type TunConfiguration } from './configure.ts';
 import {
   checkMtu,
   checkReadRange,
@@ -25,6 +25,7 @@ import {
 } from './contract.ts';
 import type { DeviceCounters, PacketDevice } from './device.ts';
 import { loadSyscalls, type Syscalls } from './syscalls.ts';
+import type { TunSetup } from './tun-routes.ts';
 import { attachTun, bringUp, checkTunName, type TunOffload } from './tun-setup.ts';
 import { createWakeup, type Wakeup, type WakeupKind } from './wakeup.ts';
 
@@ -104,7 +105,7 @@ export class LinuxTun implements PacketDevice {
   #isGone = false;
   /** The last one undoes what all have set. */
   #setup: TunSetup | undefined;
-  #configuring: Promise<unknown> = Promise.resolve();
+  #lastTurn: Promise<unknown> = Promise.resolve();
   #closed: Promise<void> | undefined;
 
   // The buffers last used and where they are: a reader uses the same one for many packets.
@@ -145,13 +146,18 @@ export class LinuxTun implements PacketDevice {
   async configure(
     configuration: Omit<TunConfiguration, 'name' | 'mtu'>
   ): Promise<readonly string[]> {
-    if (this.#closed) throw new ApiMisuseError(`device ${this.name} is closed`);
-    const configuring = configureTun({ ...configuration, name: this.name }).then((setup) => {
-      this.#setup = setup;
-      return setup.problems;
-    });
-    this.#configuring = Promise.allSettled([this.#configuring, configuring]);
-    return configuring;
+    return this.#inTurn(() => this.#configure(configuration));
+  }
+
+  /**
+   * Has these prefixes lead to this interface, instead of those that `configure` and this method have set before,
+   * and adapts the rules and the forwarding that `configure` has set; `close` undoes it. Calls run one after the
+   * other. The same call again changes nothing. Returns what the machine lacks, one sentence each.
+   *
+   * @throws what `TunSetup.setRoutes` throws; then the former state is in force.
+   */
+  async setRoutes(routes: readonly string[]): Promise<readonly string[]> {
+    return this.#inTurn(() => this.#setup?.setRoutes({ routes }) ?? this.#configure({ routes }));
   }
 
   /** Keeps the process alive until `pause` or `close`. */
@@ -222,12 +228,27 @@ export class LinuxTun implements PacketDevice {
     this.#readBuffer = undefined;
     this.#writeBuffer = undefined;
     await this.#wakeup.close();
-    await this.#configuring;
+    await this.#lastTurn;
     try {
       await this.#setup?.close();
     } finally {
       closeSync(fd);
     }
+  }
+
+  async #configure(
+    configuration: Omit<TunConfiguration, 'name' | 'mtu'>
+  ): Promise<readonly string[]> {
+    this.#setup = await configureTun({ ...configuration, name: this.name });
+    return this.#setup.problems;
+  }
+
+  /** @throws {ApiMisuseError} if the device is closed. */
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#closed) throw new ApiMisuseError(`device ${this.name} is closed`);
+    const working = this.#lastTurn.then(work);
+    this.#lastTurn = working.catch(() => {});
+    return working;
   }
 
   #isDelivering(): boolean {
