@@ -5,14 +5,15 @@
 import * as v from 'valibot';
 import {
   ConfigError,
+  DeviceOptionsSchema,
   DomainText,
   type HostPort,
   type KeyType,
+  type ResolvedDeviceOptions,
   type Schema,
   wholeNumber,
 } from 'virtual-presence';
 import { type ConnectionLimits, workerCount } from 'virtual-presence/worker';
-import { type DeviceConfig, DeviceSchema } from '../program/device.ts';
 import { type DnsConfig, DnsSchema, ListenSchema, PathSchema } from '../program/fields.ts';
 
 export interface CloudConfig {
@@ -21,7 +22,7 @@ export interface CloudConfig {
   readonly adminSocket: string;
   /** How many processes carry packets; with more than one, this one does not. 1 if absent. */
   readonly processes?: number;
-  readonly device: DeviceConfig;
+  readonly device: ResolvedDeviceOptions;
   /**
    * Where edges connect. The first process listens on this port, the second one on the next port, and so on;
    * with port 0 each process takes a free port.
@@ -93,7 +94,7 @@ export const CloudConfigSchema: Schema<CloudConfig> = v.strictObject({
     ),
     1
   ),
-  device: DeviceSchema,
+  device: DeviceOptionsSchema,
   tunnel: ListenSchema,
   enrolment: v.strictObject({
     // Another text is told what a host and port looks like.

@@ -24,6 +24,7 @@ import {
   Revoker,
   SiteResolver,
   type Snapshot,
+  type TunDeviceOptions,
   Zone,
   zoneDataOf,
 } from 'virtual-presence';
@@ -34,7 +35,6 @@ import {
   WorkerPool,
 } from 'virtual-presence/worker';
 import { within } from '../program/config-file.ts';
-import type { TunConfig } from '../program/device.ts';
 import { readPassphrase } from '../program/files.ts';
 import { readyLine } from '../program/listening.ts';
 import { type CloudConfig, checkProcesses } from './config.ts';
@@ -337,7 +337,7 @@ function checkCloud(desired: unknown): void {
 }
 
 /** @throws {ConfigError} if the file asks for another device, which is for `openDevice`. */
-function tunOf({ device }: CloudConfig): TunConfig {
+function tunOf({ device }: CloudConfig): TunDeviceOptions {
   if (device.type === 'tun') return device;
   throw new ConfigError('device', `expected a TUN, got ${device.type}`);
 }

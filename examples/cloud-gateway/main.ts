@@ -3,8 +3,9 @@
  * @module
  */
 import { isDeepStrictEqual } from 'node:util';
+import { openDevice } from 'virtual-presence';
 import { ConfigFile } from '../program/config-file.ts';
-import { openDevice } from '../program/device.ts';
+import { deviceOf } from '../program/device.ts';
 import { log, type Running, run } from '../program/run.ts';
 import { type CloudConfig, CloudConfigSchema } from './config.ts';
 import { startCloudGateway } from './gateway.ts';
@@ -15,10 +16,12 @@ async function startFromFile(path: string): Promise<Running> {
   const file = new ConfigFile(path);
   const config = file.read(CloudConfigSchema);
   const resolve = (text: string) => file.resolve(text);
+  const device = deviceOf(config.device, resolve);
   return file.locate(() =>
     startCloudGateway({
       config: {
         ...config,
+        device,
         stateDirectory: resolve(config.stateDirectory),
         adminSocket: resolve(config.adminSocket),
         trust: {
@@ -27,7 +30,9 @@ async function startFromFile(path: string): Promise<Running> {
         },
       },
       openDevice:
-        config.device.type === 'tun' ? undefined : () => openDevice(config.device, resolve),
+        device.type === 'tun'
+          ? undefined
+          : () => openDevice(device, (problem) => log(`device: ${problem}`)),
       log,
       reread: async (apply) => {
         const again = new ConfigFile(path);

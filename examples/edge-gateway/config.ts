@@ -4,12 +4,13 @@
  */
 import * as v from 'valibot';
 import {
+  DeviceOptionsSchema,
   type HostPort,
   type ProxyOption,
   proxyFromEnvironment,
+  type ResolvedDeviceOptions,
   type Schema,
 } from 'virtual-presence';
-import { type DeviceConfig, DeviceSchema } from '../program/device.ts';
 import { type DnsConfig, DnsSchema, HostPortSchema, PathSchema } from '../program/fields.ts';
 
 export interface EdgeConfig {
@@ -20,7 +21,7 @@ export interface EdgeConfig {
   readonly cloud: readonly HostPort[];
   /** What leads to those and to the endpoints of the token; without it they are connected to directly. */
   readonly proxy?: ProxyOption | undefined;
-  readonly device: DeviceConfig;
+  readonly device: ResolvedDeviceOptions;
   readonly dns: DnsConfig;
 }
 
@@ -41,6 +42,6 @@ export const EdgeConfigSchema: Schema<EdgeConfig> = v.strictObject({
       v.string(),
     ])
   ),
-  device: DeviceSchema,
+  device: DeviceOptionsSchema,
   dns: DnsSchema,
 });

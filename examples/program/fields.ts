@@ -12,11 +12,11 @@ export const HostPortSchema: Schema<HostPort> = hostPort(1);
 /** Where to listen: the same, and port 0 takes a free port of the system's choice. */
 export const ListenSchema: Schema<HostPort> = hostPort(0);
 
-/** Where datagrams go: an address, because a lookup would make the device depend on a name server. */
-export const AddressPortSchema: Schema<HostPort> = withAddress(HostPortSchema);
-
-/** Where to bind: an address for the same reason, and port 0 takes a free port. */
-export const ListenAddressSchema: Schema<HostPort> = withAddress(ListenSchema);
+/** Where to bind: an address, because a lookup would make the gateway depend on a name server, and port 0 takes a free port. */
+export const ListenAddressSchema: Schema<HostPort> = v.pipe(
+  ListenSchema,
+  v.check(({ host }) => isIP(host) !== 0, 'expected an IP address, not a name, before the port')
+);
 
 function hostPort(leastPort: number): Schema<HostPort> {
   return v.pipe(
@@ -34,13 +34,6 @@ function hostPort(leastPort: number): Schema<HostPort> {
       ({ host }) => isIP(host) !== 0 || !/^[\d.]+$|:/.test(host),
       'expected an IP address or a host name before the port'
     )
-  );
-}
-
-function withAddress(schema: Schema<HostPort>): Schema<HostPort> {
-  return v.pipe(
-    schema,
-    v.check(({ host }) => isIP(host) !== 0, 'expected an IP address, not a name, before the port')
   );
 }
 

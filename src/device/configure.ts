@@ -5,7 +5,7 @@
 import { existsSync } from 'node:fs';
 import { IpAddress, IpPrefix } from '../address.ts';
 import { ApiMisuseError, EnvironmentError } from '../errors.ts';
-import { checkMtu } from './contract.ts';
+import { checkMtu, checkTexts, checkType } from './contract.ts';
 import { checkRuleName } from './gateway-table.ts';
 import { ip, ipBatch } from './ip-command.ts';
 import {
@@ -74,6 +74,10 @@ export interface RouteSetting {
 export async function configureTun(configuration: TunConfiguration): Promise<TunSetup> {
   const { name, otherTuns = [], mtu, addresses = [], proxyArp = [], lan } = configuration;
   const { onProblem = () => {} } = configuration;
+  for (const [option, value] of Object.entries({ otherTuns, addresses, proxyArp, lan })) {
+    checkTexts(option, value);
+  }
+  checkType('onProblem', onProblem, 'function');
   const lans = lan && [...new Set([...lan, ...proxyArp])];
   const tuns = [name, ...otherTuns];
   for (const each of [...tuns, ...(lans ?? proxyArp)]) {

@@ -25,6 +25,9 @@ export interface TunDeviceOptions {
 
 export const TUN_DEFAULT_MTU = 1500;
 
+export const TUN_DEVICE_DEFAULTS: Readonly<Required<Pick<TunDeviceOptions, 'mtu' | 'proxyArp'>>> =
+  Object.freeze({ mtu: TUN_DEFAULT_MTU, proxyArp: Object.freeze([]) });
+
 /**
  * Opens the TUN, routes the prefixes to it and has the kernel forward between it and the LAN. Closing the device
  * undoes that.
@@ -36,7 +39,8 @@ export async function openTun(
   options: TunDeviceOptions,
   onProblem: (problem: string) => void
 ): Promise<LinuxTun> {
-  const { name, mtu = TUN_DEFAULT_MTU, routes = [], proxyArp = [] } = options;
+  const { name, mtu = TUN_DEVICE_DEFAULTS.mtu, routes = [] } = options;
+  const { proxyArp = TUN_DEVICE_DEFAULTS.proxyArp } = options;
   const device = await LinuxTun.open({ name, mtu });
   try {
     const problems = await device.configure({ routes, proxyArp, ...lanOf(options), onProblem });

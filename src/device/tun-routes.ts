@@ -5,6 +5,7 @@
  */
 import { IpPrefix } from '../address.ts';
 import { ApiMisuseError } from '../errors.ts';
+import { checkGiven, checkTexts } from './contract.ts';
 import { type HostOptions, HostSetup } from './host-setup.ts';
 import { ip, ipBatch } from './ip-command.ts';
 
@@ -164,6 +165,9 @@ export class HostRoutes implements TunSetup {
   }
 
   #parse({ routes, unreachable = [] }: TunRoutes): Routes {
+    checkGiven('routes', routes, 'array');
+    checkTexts('routes', routes);
+    checkTexts('unreachable', unreachable);
     const parsed = new Map<string, IpPrefix>();
     for (const text of routes) {
       const prefix = IpPrefix.parse(text);

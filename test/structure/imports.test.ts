@@ -38,7 +38,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   dns: ['address', 'errors', 'rate-limit'],
   registry: ['address', 'errors', 'schema', 'store'],
   translator: ['address', 'errors', 'packet', 'port-range'],
-  device: ['address', 'errors', 'host-port', 'packet'],
+  device: ['address', 'clock', 'errors', 'host-port', 'packet', 'schema'],
   tunnel: [
     'connection-gate',
     'errors',
@@ -162,6 +162,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
     'node:net',
     'node:util',
     'node:worker_threads',
+    'valibot',
   ],
   admin: ['node:fs', 'node:http', 'node:net', 'node:path', 'valibot'],
   worker: [
