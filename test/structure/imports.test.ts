@@ -20,6 +20,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   schema: ['address', 'errors', 'port-range'],
   'host-port': ['schema'],
   'proxy-connect': ['errors', 'host-port', 'proxy', 'socket-error'],
+  version: [],
   clock: [],
   logger: [],
   packet: ['errors'],
@@ -101,6 +102,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
     'translator',
     'trust',
     'tunnel',
+    'version',
   ],
 };
 
@@ -180,9 +182,6 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   tunnel: ['eventemitter3', 'node:crypto', 'node:net', 'node:stream', 'node:tls', 'valibot'],
   control: ['eventemitter3', 'node:crypto', 'valibot'],
 };
-
-/** Rooms whose names the index does not have: who needs them imports the entry point of the room. */
-const SUBPATH_ONLY: ReadonlySet<string> = new Set(['worker']);
 
 const EXAMPLE_ARROWS: Readonly<Record<string, readonly string[]>> = {
   program: [],
@@ -281,16 +280,23 @@ describe('entry points', () => {
     .filter((path) => path.endsWith('/index.ts') && path !== 'src/index.ts')
     .map(roomOf);
 
-  test.each(rooms)(
-    'every name of %s is the same one in the index, or none of them is there',
-    async (room) => {
-      const all = (await import('../../src/index.ts')) as Record<string, unknown>;
-      const own = (await import(`../../src/${room}/index.ts`)) as Record<string, unknown>;
-      for (const [name, value] of Object.entries(own)) {
-        expect(all[name], name).toBe(SUBPATH_ONLY.has(room) ? undefined : value);
+  test('every name of the index is the same one in its module', async () => {
+    const all = (await import('../../src/index.ts')) as Record<string, unknown>;
+    const found = new Set<string>();
+    const singles = ARROWS.index!.filter((room) => !rooms.includes(room));
+    const modules = [
+      ...rooms.map((room) => import(`../../src/${room}/index.ts`)),
+      ...singles.map((file) => import(`../../src/${file}.ts`)),
+    ];
+    for (const module of await Promise.all(modules)) {
+      for (const [name, value] of Object.entries(module as Record<string, unknown>)) {
+        if (!(name in all)) continue;
+        expect(all[name], name).toBe(value);
+        found.add(name);
       }
     }
-  );
+    expect([...found].sort()).toEqual(Object.keys(all).sort());
+  });
 
   test('every room with a folder has one', () => {
     const folders = new Set(
