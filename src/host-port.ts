@@ -17,6 +17,9 @@ export interface HostPort {
 /** Takes also `192.0.2.1:7443`, `[2001:db8::1]:7443` and `gateway.example.org:7443`. */
 export type HostPortInput = HostPort | string;
 
+// The schemas below read it when the module is loaded.
+const MAX_PORT = 65_535;
+
 /** Where to connect. */
 export const HostPortSchema: Schema<HostPort> = /* @__PURE__ */ hostPort(1);
 
@@ -70,5 +73,3 @@ function isPlainObject(value: unknown): boolean {
 function isHost(host: string): boolean {
   return isIP(host) !== 0 || /^(?![\d.]+$)[a-z0-9.-]+$/i.test(host);
 }
-
-const MAX_PORT = 65_535;

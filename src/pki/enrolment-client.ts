@@ -23,6 +23,7 @@ import {
   PeerRefusedError,
   ProxyError,
 } from '../errors.ts';
+import type { HostPort } from '../host-port.ts';
 import { keyExchangeGroups } from '../key-exchange.ts';
 import { type HttpProxy, type ProxyOption, proxyFor } from '../proxy.ts';
 import { connectThrough } from '../proxy-connect.ts';
@@ -67,6 +68,8 @@ interface VisitOptions {
 /** What a gateway needs to open its tunnel. */
 export interface Enrolment extends Credentials {
   readonly identity: GatewayIdentity;
+  /** Where the cloud takes tunnels; empty if it has said nothing about that. */
+  readonly tunnels: readonly HostPort[];
 }
 
 /**
@@ -402,6 +405,7 @@ function accept(
       cert: granted.certificatePem,
       ca: granted.caPem,
       identity,
+      tunnels: answer.tunnels,
     };
   } catch (cause) {
     const reason = (cause as Error).message;

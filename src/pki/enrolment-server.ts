@@ -29,6 +29,7 @@ import {
   type EnrolmentAnswer,
   type EnrolmentRefusal,
   type EnrolmentRequest,
+  formatTunnels,
   parseRequest,
 } from './enrolment-message.ts';
 import { ShownCertificate } from './shown-certificate.ts';
@@ -44,6 +45,12 @@ export interface EnrolmentServerOptions extends GateLimits {
   readonly timeoutMs?: number;
   /** Lifetime of the server's own certificate in ms, renewed at half of it; default 30 days. */
   readonly certificateLifetimeMs?: number;
+  /**
+   * Names the endpoints at which the cloud takes tunnels, 16 at most, for the answer to a site that has enrolled. It
+   * is asked at each redemption. What it throws is a fault of the server's, and the token stays good then. Default:
+   * none.
+   */
+  readonly tunnels?: () => readonly HostPort[];
   /** Hears of every token that was redeemed or refused, before the site does. */
   readonly onOutcome?: (outcome: EnrolmentOutcome) => void;
   /** Hears of faults that are ours, which the client is told only as "internal error". */
@@ -108,6 +115,7 @@ export class EnrolmentServer {
   readonly #maxRedemptions: number;
   readonly #maxBodyBytes: number;
   readonly #timeoutMs: number;
+  readonly #tunnels: () => readonly HostPort[];
   readonly #onOutcome: (outcome: EnrolmentOutcome) => void;
   readonly #onError: (error: unknown) => void;
   /** The key is the addresses and ports of both ends. */
@@ -130,6 +138,7 @@ export class EnrolmentServer {
     this.#maxBodyBytes = positive('maxBodyBytes', options.maxBodyBytes ?? 32_768);
     this.#timeoutMs = positive('timeoutMs', options.timeoutMs ?? 10_000);
     const { certificateLifetimeMs = 30 * 24 * 3_600_000 } = options;
+    this.#tunnels = options.tunnels ?? (() => []);
     this.#onOutcome = options.onOutcome ?? (() => {});
     this.#onError = options.onError ?? (() => {});
     this.#http = this.#createHttp();
@@ -303,7 +312,10 @@ export class EnrolmentServer {
     this.#redemptions++;
     connection.isRedeeming = true;
     let issued: IssuedCertificate;
+    let tunnels: string[];
     try {
+      // The token would be spent if these were asked for later and could not be told.
+      tunnels = formatTunnels(this.#tunnels());
       issued = await this.#authority.enrol(redemption);
     } catch (error) {
       connection.isRedeeming = false;
@@ -320,6 +332,7 @@ export class EnrolmentServer {
       certificatePem,
       caPem: this.#authority.trustBundlePem,
       notAfter: notAfter.toISOString(),
+      ...(tunnels.length > 0 && { tunnels }),
     };
     await send(response, 200, answer);
   }

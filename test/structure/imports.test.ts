@@ -32,6 +32,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
     'key-exchange',
     'proxy',
     'proxy-connect',
+    'schema',
     'socket-error',
     'store',
   ],
