@@ -110,7 +110,9 @@ export type EnrolmentFault =
   | 'expired'
   | 'used'
   | 'wrong-ca'
-  | 'wrong-site';
+  | 'wrong-site'
+  /** The token is good and stays so, but the host of the cloud gateway does not let the site in. */
+  | 'not-authorized';
 
 /** An enrolment token is not, or no longer, good for a certificate. */
 export class EnrolmentError extends PresenceError {

@@ -105,11 +105,9 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
     const { revocations } = authority;
     const logRefusal = refusalLog(log);
     const edgeSites = () => siteNames(registry).filter((name) => name !== CLOUD);
-    const enrolment = new EnrolmentServer({
-      authority,
-      onError: (error) => log(`enrolment: ${(error as Error).message}`),
-      onOutcome: (outcome) => audit.enrolment(outcome),
-    });
+    const enrolment = new EnrolmentServer({ authority });
+    enrolment.on('problem', ({ error }) => log(`enrolment: ${error.message}`));
+    enrolment.on('outcome', (outcome) => audit.enrolment(outcome));
     const isShared = config.enrolment.listen === 'shared';
     // A new site knows but the hash of the root, so it has to be shown the root.
     const shown = (credentials: Credentials): Credentials =>

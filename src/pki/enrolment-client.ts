@@ -77,7 +77,8 @@ export interface Enrolment extends Credentials {
  * passed over, and never sees the secret.
  *
  * @throws {EnrolmentError} if the token is malformed or refused; with fault `wrong-ca` if an
- * endpoint that answered was not of the CA that the token pins.
+ * endpoint that answered was not of the CA that the token pins; with fault `not-authorized` if the cloud gateway
+ * does not let the site in, which leaves the token good.
  * @throws {CertificateError} if the key is of a kind that is not accepted.
  * @throws {PeerProtocolError} or {PeerRefusedError} if the server's answer makes no sense.
  * @throws {ProxyError} if no endpoint answers, and for the first one the proxy is the reason.
@@ -427,4 +428,10 @@ const MAX_SHOWN = 16;
 /** How OpenSSL says that a certificate does not hold at this time. */
 const CLOCK_FAULTS: ReadonlySet<string> = new Set(['CERT_HAS_EXPIRED', 'CERT_NOT_YET_VALID']);
 /** What a server may answer; the others are ours alone to find. */
-const FAULTS: readonly EnrolmentFault[] = ['malformed', 'unknown', 'expired', 'used'];
+const FAULTS: readonly EnrolmentFault[] = [
+  'malformed',
+  'unknown',
+  'expired',
+  'used',
+  'not-authorized',
+];

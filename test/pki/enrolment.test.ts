@@ -371,8 +371,8 @@ describe('enrol', () => {
     let isFaulty = true;
     const { endpoint, server } = await serve(authority, {
       tunnels: () => (isFaulty ? (tunnels() as never) : []),
-      onError: (error) => errors.push(error as Error),
     });
+    server.on('problem', ({ error }) => errors.push(error));
     const token = await authority.createToken({ site: 'site-a', endpoints: [endpoint] });
     await expect(enrol(token)).rejects.toThrow('answered 500');
     expect(errors).toHaveLength(1);
