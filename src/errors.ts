@@ -131,6 +131,23 @@ export class EnvironmentError extends PresenceError {
   }
 }
 
+/** Why encrypted secrets cannot be read. */
+export type PassphraseFault =
+  /** They are encrypted, and no passphrase was given. */
+  | 'missing'
+  /** They are encrypted under another passphrase. */
+  | 'wrong';
+
+/** Secrets are encrypted at rest and cannot be read; nothing was changed. */
+export class PassphraseError extends PresenceError {
+  readonly fault: PassphraseFault;
+
+  constructor(fault: PassphraseFault, message: string) {
+    super(`ERR_PRESENCE_PASSPHRASE_${fault.toUpperCase()}`, message);
+    this.fault = fault;
+  }
+}
+
 /** Why an HTTP proxy gives no connection to the endpoint behind it. */
 export type ProxyFault =
   /** It cannot be reached, or it ends the connection before it has answered. */

@@ -24,7 +24,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   logger: [],
   'option-check': ['clock', 'errors'],
   packet: ['errors'],
-  store: ['errors'],
+  store: ['errors', 'option-check'],
   allocator: ['address', 'errors'],
   pki: [
     'clock',
