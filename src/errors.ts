@@ -105,6 +105,7 @@ export class CertificateError extends PresenceError {
 
 /** Why an enrolment was refused. */
 export type EnrolmentFault =
+  | 'missing'
   | 'malformed'
   | 'unknown'
   | 'expired'

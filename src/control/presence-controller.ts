@@ -133,6 +133,11 @@ export class PresenceController
     return controller;
   }
 
+  /** Resolves when all that the registry has changed so far is derived and told. */
+  settled(): Promise<void> {
+    return this.#enqueue(async () => {});
+  }
+
   /** Returns a site's view as it is now; undefined for a site that is not there, or is blocked. */
   snapshot(site: string): Snapshot | undefined {
     this.#snapshots.publish();

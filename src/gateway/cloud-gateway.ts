@@ -21,7 +21,7 @@ import { CloseStack } from '../close-stack.ts';
 import type { PresenceController, Whois } from '../control/index.ts';
 import { ApiMisuseError, ConfigError } from '../errors.ts';
 import type { CertificateAuthority, RevocationReason, RevocationScope } from '../pki/index.ts';
-import { CLOUD, type Exposure, type Registry } from '../registry/index.ts';
+import { CLOUD, type DesiredInput, type Exposure, type Registry } from '../registry/index.ts';
 import type { Explanation, PathStatus } from '../translator/index.ts';
 import type { RevocationReceipt } from '../trust/index.ts';
 import { CloseCode } from '../tunnel/index.ts';

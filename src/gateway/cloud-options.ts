@@ -3,6 +3,7 @@
  * @module
  */
 import * as v from 'valibot';
+import { isPacketDevice } from '../device/index.ts';
 import { ConfigError } from '../errors.ts';
 import { formatHostPort, type HostPort, type HostPortInput, ListenSchema } from '../host-port.ts';
 import type { KeyType } from '../pki/index.ts';
@@ -14,7 +15,6 @@ import {
   type CommonOptions,
   type ResolvedCommonOptions,
 } from './common-options.ts';
-import { isPacketDevice } from './device-options.ts';
 
 /** Who asks to be let in, when everything else has been checked. */
 export interface AuthorizeRequest {

@@ -13,7 +13,13 @@ import { join } from 'node:path';
 import { AuditTrail } from '../audit/index.ts';
 import type { CloseStack } from '../close-stack.ts';
 import { ControlServer, PresenceController, type Snapshot } from '../control/index.ts';
-import type { PacketDevice, TunDeviceOptions } from '../device/index.ts';
+import {
+  isPacketDevice,
+  openDevice,
+  type PacketDevice,
+  type TunDeviceOptions,
+} from '../device/index.ts';
+import { DnsServer } from '../dns/index.ts';
 import { ConfigError } from '../errors.ts';
 import type { HostPort } from '../host-port.ts';
 import { type Credentials, EnrolmentServer } from '../pki/index.ts';
@@ -24,9 +30,8 @@ import { WorkerPool } from '../worker/index.ts';
 import { AuthorityKeeper } from './authority-keeper.ts';
 import type { ResolvedCloudOptions } from './cloud-options.ts';
 import { siteNames } from './cloud-status.ts';
-import { isPacketDevice, openDevice } from './device-options.ts';
 import { type EdgeChange, EdgeTunnels } from './edge-tunnels.ts';
-import { SiteNames } from './site-names.ts';
+import { serveNames } from './site-names.ts';
 import { openState } from './state.ts';
 
 export interface CloudParts {
@@ -41,7 +46,7 @@ export interface CloudParts {
   readonly revoker: Revoker;
   /** Absent where there is no state directory. */
   readonly audit: AuditTrail | undefined;
-  readonly names: SiteNames | undefined;
+  readonly names: DnsServer | undefined;
 }
 
 /** What the gateway is told. */
@@ -140,11 +145,11 @@ export async function openCloudParts(
   controller.on('problem', ({ error }) => problemOf('presence')(error));
   controller.on('warning', ({ message }) => logger.warn({}, `addresses: ${message}`));
 
-  const names = options.dns && (await SiteNames.open(options.dns));
+  const names = options.dns && (await DnsServer.listen({ ...options.dns, clock }));
   if (names !== undefined) {
     closing.add(() => names.close());
     const serve = (snapshot: Snapshot | undefined): void => {
-      if (snapshot?.site === CLOUD) names.serve(snapshot);
+      if (snapshot?.site === CLOUD) serveNames(names, snapshot);
     };
     controller.on('snapshot', serve);
     serve(controller.snapshot(CLOUD));

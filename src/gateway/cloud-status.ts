@@ -86,7 +86,7 @@ export async function statusOf(parts: CloudParts): Promise<CloudStatus> {
     })),
     ...status,
     processes,
-    dns: names?.counters ?? {},
+    dns: { ...names?.counters },
     enrolment: { ...enrolment.counters },
     renewals: control.renewals,
     ca: {

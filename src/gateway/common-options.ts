@@ -4,12 +4,17 @@
  */
 import * as v from 'valibot';
 import { type Clock, systemClock } from '../clock.ts';
-import type { PacketDevice } from '../device/index.ts';
+import {
+  type DeviceOptions,
+  DeviceOptionsSchema,
+  isPacketDevice,
+  type PacketDevice,
+  type ResolvedDeviceOptions,
+} from '../device/index.ts';
+import { type DnsOptions, DnsOptionsSchema, type ResolvedDnsOptions } from '../dns/index.ts';
 import { type Logger, silentLogger } from '../logger.ts';
 import { hostObject, type Schema } from '../schema.ts';
 import type { Secrets, Store } from '../store/index.ts';
-import { type DeviceOptions, DeviceOptionsSchema, isPacketDevice } from './device-options.ts';
-import { type DnsOptions, DnsOptionsSchema, type ResolvedDns } from './dns-options.ts';
 import type { StateOptions } from './state.ts';
 
 export interface CommonOptions extends StateOptions {
@@ -29,8 +34,8 @@ export interface CommonOptions extends StateOptions {
 }
 
 export interface ResolvedCommonOptions extends StateOptions {
-  readonly device: DeviceOptions | PacketDevice;
-  readonly dns: ResolvedDns | undefined;
+  readonly device: ResolvedDeviceOptions | PacketDevice;
+  readonly dns: ResolvedDnsOptions | undefined;
   readonly logger: Logger;
   readonly clock: Clock;
   readonly signal: AbortSignal | undefined;
@@ -43,8 +48,8 @@ export const COMMON_ENTRIES = {
   secrets: v.optional(hostObject<Secrets>('secrets', ['get', 'commit'])),
   device: v.lazy((device) =>
     isPacketDevice(device) ? v.custom<PacketDevice>(() => true) : DeviceOptionsSchema
-  ) as Schema<DeviceOptions | PacketDevice>,
-  dns: v.optional(DnsOptionsSchema) as Schema<ResolvedDns | undefined>,
+  ) as Schema<ResolvedDeviceOptions | PacketDevice>,
+  dns: v.optional(DnsOptionsSchema) as Schema<ResolvedDnsOptions | undefined>,
   logger: v.optional(
     hostObject<Logger>('a logger', ['debug', 'info', 'warn', 'error']),
     () => silentLogger

@@ -6,7 +6,7 @@
 import type { ControlClient } from '../control/index.ts';
 import { type Logger, silentLogger } from '../logger.ts';
 import type { CertificateRenewerOptions, Credentials } from '../pki/index.ts';
-import { type DialledTunnel, failureOf } from '../tunnel/index.ts';
+import { failureOf, type MtlsTunnel } from '../tunnel/index.ts';
 import { CertificateKeeper } from './certificate-keeper.ts';
 import type { SiteCredentials } from './site-credentials.ts';
 
@@ -14,7 +14,7 @@ export interface CredentialKeeperOptions
   extends Pick<CertificateRenewerOptions, 'clock' | 'random'> {
   readonly credentials: SiteCredentials;
   readonly control: Pick<ControlClient, 'renew' | 'on'>;
-  readonly tunnel: Pick<DialledTunnel, 'updateCredentials' | 'on'>;
+  readonly tunnel: Pick<MtlsTunnel, 'updateCredentials' | 'on'>;
   /** Takes the lines for an operator. Default: nobody is told. */
   readonly logger?: Logger | undefined;
 }

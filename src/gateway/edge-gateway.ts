@@ -14,12 +14,18 @@
 import { EventEmitter } from 'eventemitter3';
 import { CloseStack } from '../close-stack.ts';
 import type { Snapshot, SnapshotHost } from '../control/index.ts';
-import { deviceAddress, LinuxTun, type PacketDevice } from '../device/index.ts';
+import {
+  deviceAddress,
+  isPacketDevice,
+  LinuxTun,
+  openDevice,
+  type PacketDevice,
+} from '../device/index.ts';
+import { DnsServer } from '../dns/index.ts';
 import { ApiMisuseError, EnrolmentError, EnvironmentError, PresenceError } from '../errors.ts';
 import type { HostPort } from '../host-port.ts';
 import { enrol } from '../pki/index.ts';
 import { backoffDelayMs, type Failure, failureOf } from '../tunnel/index.ts';
-import { isPacketDevice, openDevice } from './device-options.ts';
 import {
   type EdgeGatewayOptions,
   type ResolvedEdgeOptions,
@@ -27,7 +33,7 @@ import {
 } from './edge-options.ts';
 import { EdgeSession } from './edge-session.ts';
 import { SiteCredentials, type SiteCredentialsOptions } from './site-credentials.ts';
-import { SiteNames } from './site-names.ts';
+import { serveNames } from './site-names.ts';
 import { type GatewayState, openState } from './state.ts';
 
 export type EdgeState = 'enrolling' | 'connecting' | 'online' | 'rejected' | 'closed';
@@ -85,7 +91,7 @@ export class EdgeGateway extends EventEmitter<EdgeEvents> implements AsyncDispos
   readonly #aborting: AbortController = new AbortController();
   #kept!: GatewayState;
   #device!: PacketDevice;
-  #names: SiteNames | undefined;
+  #names: DnsServer | undefined;
   #session: EdgeSession | undefined;
   #state: EdgeState = 'connecting';
   #failure: Failure | undefined;
@@ -233,7 +239,7 @@ export class EdgeGateway extends EventEmitter<EdgeEvents> implements AsyncDispos
   }
 
   async #open(): Promise<void> {
-    const { device, dns, logger, signal } = this.#options;
+    const { device, dns, logger, clock, signal } = this.#options;
     const given = isPacketDevice(device);
     if (given) {
       this.#device = device;
@@ -250,7 +256,7 @@ export class EdgeGateway extends EventEmitter<EdgeEvents> implements AsyncDispos
       signal?.throwIfAborted();
     }
     if (dns !== undefined) {
-      const names = await SiteNames.open(dns);
+      const names = await DnsServer.listen({ ...dns, clock });
       this.#names = names;
       this.#closing.add(() => names.close());
       signal?.throwIfAborted();
@@ -325,7 +331,7 @@ export class EdgeGateway extends EventEmitter<EdgeEvents> implements AsyncDispos
   }
 
   #onSnapshot(snapshot: Snapshot): void {
-    this.#names?.serve(snapshot);
+    if (this.#names !== undefined) serveNames(this.#names, snapshot);
     this.#routing = this.#routing.then(() => this.#route(snapshot.pools));
     this.emit('snapshot', snapshot);
   }

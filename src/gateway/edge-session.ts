@@ -23,7 +23,6 @@ import type { Store } from '../store/index.ts';
 import {
   type CloseCause,
   type ConnectionInfo,
-  type DialledTunnel,
   type Failure,
   failureOf,
   MtlsTunnel,
@@ -52,7 +51,7 @@ export interface EdgeSessionOptions {
 export class EdgeSession {
   readonly site: string;
   readonly #options: EdgeSessionOptions;
-  readonly #tunnel: DialledTunnel;
+  readonly #tunnel: MtlsTunnel;
   readonly #dataPlane: EdgeDataPlane;
   readonly #control: ControlClient;
   readonly #keeper: CredentialKeeper;
@@ -67,7 +66,7 @@ export class EdgeSession {
     options: EdgeSessionOptions,
     endpoints: number,
     parts: {
-      readonly tunnel: DialledTunnel;
+      readonly tunnel: MtlsTunnel;
       readonly dataPlane: EdgeDataPlane;
       readonly control: ControlClient;
     },

@@ -8,8 +8,8 @@ export {
   type AuthorityKeeperOptions,
 } from './authority-keeper.ts';
 export {
-  CloudGateway,
   type CloudEvents,
+  CloudGateway,
   type CloudState,
   type CloudStateChange,
 } from './cloud-gateway.ts';

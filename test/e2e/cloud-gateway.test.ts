@@ -11,6 +11,7 @@ import {
   generateGatewayKey,
   MemoryDevice,
 } from '../../src/index.ts';
+import type { DesiredInput } from '../../src/registry/index.ts';
 import { type Credentials, FrameType } from '../../src/tunnel/index.ts';
 import { Access } from '../../src/worker/access.ts';
 import { HELLO, RawPeer } from '../tunnel/raw-peer.ts';
