@@ -24,6 +24,7 @@ export const options: Options = {
   entry: {
     index: 'src/index.ts',
     ...Object.fromEntries(modules.map((name) => [name, `src/${name}/index.ts`])),
+    errors: 'src/errors.ts',
     // The program that a worker's process runs.
     'worker-main': 'src/worker/worker-main.ts',
   },

@@ -16,6 +16,7 @@ const hostile = ['test/hostile/**/*.test.ts'];
 
 const alias = [
   { find: /^virtual-presence$/, replacement: source('src/index.ts') },
+  { find: /^virtual-presence\/errors$/, replacement: source('src/errors.ts') },
   { find: /^virtual-presence\/(.*)$/, replacement: source('src/$1/index.ts') },
 ];
 

@@ -105,12 +105,15 @@ export class CertificateError extends PresenceError {
 
 /** Why an enrolment was refused. */
 export type EnrolmentFault =
+  | 'missing'
   | 'malformed'
   | 'unknown'
   | 'expired'
   | 'used'
   | 'wrong-ca'
-  | 'wrong-site';
+  | 'wrong-site'
+  /** The token is good and stays so, but the host of the cloud gateway does not let the site in. */
+  | 'not-authorized';
 
 /** An enrolment token is not, or no longer, good for a certificate. */
 export class EnrolmentError extends PresenceError {
@@ -126,6 +129,23 @@ export class EnrolmentError extends PresenceError {
 export class EnvironmentError extends PresenceError {
   constructor(message: string, options?: ErrorOptions) {
     super('ERR_PRESENCE_ENVIRONMENT', message, options);
+  }
+}
+
+/** Why encrypted secrets cannot be read. */
+export type PassphraseFault =
+  /** They are encrypted, and no passphrase was given. */
+  | 'missing'
+  /** They are encrypted under another passphrase. */
+  | 'wrong';
+
+/** Secrets are encrypted at rest and cannot be read; nothing was changed. */
+export class PassphraseError extends PresenceError {
+  readonly fault: PassphraseFault;
+
+  constructor(fault: PassphraseFault, message: string) {
+    super(`ERR_PRESENCE_PASSPHRASE_${fault.toUpperCase()}`, message);
+    this.fault = fault;
   }
 }
 

@@ -24,3 +24,4 @@ export * from './store/index.ts';
 export * from './translator/index.ts';
 export * from './trust/index.ts';
 export * from './tunnel/index.ts';
+export { VERSION } from './version.ts';

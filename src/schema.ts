@@ -127,6 +127,32 @@ export function wholeNumber(first: number, last: number): Schema<number> {
   ) as Schema<number>;
 }
 
+/** An object of the host's that is known by its methods, for example a logger. */
+export function hostObject<T>(what: string, methods: readonly string[]): Schema<T> {
+  const isOne = (value: unknown) =>
+    typeof value === 'object' &&
+    value !== null &&
+    methods.every((name) => typeof (value as Record<string, unknown>)[name] === 'function');
+  return v.pipe(
+    v.unknown(),
+    v.check(isOne, ({ input }) => {
+      const names = `${methods.slice(0, -1).join(', ')} and ${methods.at(-1)}`;
+      return `expected ${what} with the methods ${names}, got ${show(input)}`;
+    })
+  ) as unknown as Schema<T>;
+}
+
+/** A function of the host's. */
+export function hostFunction<T>(): Schema<T> {
+  return v.pipe(
+    v.unknown(),
+    v.check(
+      (value) => typeof value === 'function',
+      ({ input }) => `expected a function, got ${show(input)}`
+    )
+  ) as unknown as Schema<T>;
+}
+
 const PLAIN_KEY = /^[\w-]{1,64}$/;
 /** How valibot's own messages begin. */
 const INVALID = 'Invalid ';

@@ -7,13 +7,11 @@
  * as a window allows, so none may be missing.
  * @module
  */
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { MAX_PACKET_LENGTH, MemoryDevice, VNET_HEADER_LENGTH } from 'virtual-presence';
-import { startCloudGateway } from '../../examples/cloud-gateway/gateway.ts';
-import { startEdgeGateway } from '../../examples/edge-gateway/gateway.ts';
+import { CloudGateway, EdgeGateway, MAX_PACKET_LENGTH, MemoryDevice, VNET_HEADER_LENGTH } from 'virtual-presence';
 import { eventually } from '../../test/e2e/gateway-process.ts';
 import { type Ends, framed, tcpPacket } from '../../test/oracle/packets.ts';
 
@@ -99,10 +97,6 @@ async function main(): Promise<void> {
 async function startPair(directory: string): Promise<Pair> {
   const [siteDevice, site] = MemoryDevice.pair();
   const [cloudDevice, cloud] = MemoryDevice.pair();
-  const log: string[] = [];
-  const logLine = (line: string) => log.push(line);
-  // Never opened: the devices are given.
-  const device = { type: 'tun', name: 'vp0', mtu: 1500, routes: [], proxyArp: [] } as const;
   const realm = { sources: ['10.0.0.0/24'], pools: ['10.0.0.128/25'], zone: 'example.test' };
   const desired = {
     sites: [
@@ -112,51 +106,27 @@ async function startPair(directory: string): Promise<Pair> {
     services: [{ name: 'service', site: 'cloud', address: HOST, ports: [`tcp/${PORT}`] }],
     exposures: [{ service: 'service', site: SITE }],
   };
-  const gateway = await startCloudGateway({
-    config: {
-      trustDomain: 'example.test',
-      stateDirectory: join(directory, 'cloud'),
-      device,
-      tunnel: ANY_PORT,
-      enrolment: {
-        listen: ANY_PORT,
-        endpoints: [`https://${LOOPBACK}:0`],
-      },
-      dns: { listen: ANY_PORT, forward: [] },
-      adminSocket: join(directory, 'admin.sock'),
-      trust: { keyType: 'p256', intermediate: false, certificateLifetimeSeconds: 86_400 },
-      ttlSeconds: 30,
-      desired,
-    },
-    openDevice: async () => cloudDevice,
-    log: logLine,
-    reread: (apply) => apply(desired).then(() => []),
+  const gateway = await CloudGateway.start({
+    trustDomain: 'example.test',
+    stateDirectory: join(directory, 'cloud'),
+    device: cloudDevice,
+    tunnel: ANY_PORT,
+    dns: { listen: ANY_PORT },
+    desired,
   });
-  const home = join(directory, 'edge');
-  mkdirSync(home, { mode: 0o700 });
-  const tokenFile = join(home, 'token');
-  const { listening } = gateway;
-  writeFileSync(tokenFile, await gateway.createToken({ site: SITE }));
-  const edge = await startEdgeGateway({
-    config: {
-      stateDirectory: home,
-      tokenFile,
-      cloud: listening.tunnels,
-      device,
-      dns: { listen: ANY_PORT, forward: [] },
-    },
-    openDevice: async () => siteDevice,
-    log: logLine,
+  const edge = await EdgeGateway.start({
+    stateDirectory: join(directory, 'edge'),
+    token: await gateway.createToken({ site: SITE }),
+    device: siteDevice,
+    dns: { listen: ANY_PORT },
   });
-  await eventually('the site has its names', () =>
-    log.find((line) => /revision \d+, [1-9]/.test(line))
-  );
+  await edge.ready({ signal: AbortSignal.timeout(90_000) });
   return {
     site,
     cloud,
-    presence: edge.control.snapshot!.hosts[0]!.addresses[0]!,
+    presence: edge.lookup('service')[0]!.addresses[0]!,
     whois: (address) => {
-      const found = gateway.controller.whois('cloud', address);
+      const found = gateway.whois('cloud', address);
       return `${found?.address} of ${found?.site}`;
     },
     close: async () => {
@@ -284,8 +254,7 @@ const TEMPLATES = 61;
 const WARM_UP_MS = 1_000;
 const RUN_MS = 3_000;
 const STALL_MS = 2_000;
-const LOOPBACK = '127.0.0.1';
-const ANY_PORT = { host: LOOPBACK, port: 0 };
+const ANY_PORT = '127.0.0.1:0';
 const HOST = '10.0.0.5';
 const SITE = 'site-a';
 const PORT = 5672;

@@ -1,26 +1,55 @@
 /**
- * `edge-gateway CONFIG.yaml`: runs until SIGTERM.
+ * `edge-gateway CONFIG.yaml`: runs until SIGTERM. `edge.yaml` beside this file shows every key.
  * @module
  */
+import * as v from 'valibot';
+import { EdgeGateway } from 'virtual-presence';
+import { proxyFromEnvironment } from 'virtual-presence/tunnel';
 import { ConfigFile } from '../program/config-file.ts';
-import { openDevice } from '../program/device.ts';
-import { log, run } from '../program/run.ts';
-import { EdgeConfigSchema } from './config.ts';
-import { startEdgeGateway } from './gateway.ts';
+import { readText } from '../program/files.ts';
+import { logger, readyLine, run } from '../program/run.ts';
+
+/** The keys that the file has, and the library has not. The library checks all others. */
+const EdgeFile = v.looseObject({
+  stateDirectory: v.string(),
+  tokenFile: v.string(),
+  proxy: v.optional(v.string()),
+  device: v.looseObject({ path: v.optional(v.string()) }),
+});
 
 await run('edge-gateway', async (path) => {
   const file = new ConfigFile(path);
-  const config = file.read(EdgeConfigSchema);
-  const resolve = (text: string) => file.resolve(text);
-  return file.locate(() =>
-    startEdgeGateway({
-      config: {
-        ...config,
-        stateDirectory: resolve(config.stateDirectory),
-        tokenFile: resolve(config.tokenFile),
-      },
-      openDevice: () => openDevice(config.device, resolve),
-      log,
-    })
-  );
+  const { tokenFile, proxy, ...rest } = file.read(EdgeFile);
+  const tokenPath = file.resolve(tokenFile);
+  const options = {
+    ...rest,
+    stateDirectory: file.resolve(rest.stateDirectory),
+    device: file.withPath(rest.device),
+    token: () => readText('the token file', tokenPath),
+    proxy: proxy === 'environment' ? proxyFromEnvironment : proxy,
+    logger,
+  };
+  const gateway = await file.locate(() => EdgeGateway.start(options as never));
+
+  // An edge that is refused before it was ever up is set up wrongly; later, a token mends it while it runs.
+  const failed = new Promise<never>((_, reject) => {
+    let wasOnline = false;
+    let isTold = false;
+    const follow = (): void => {
+      const { state, failure, site } = gateway;
+      wasOnline ||= state === 'online';
+      if (site !== undefined && !isTold) {
+        isTold = true;
+        logger.info({ site }, readyLine(`edge gateway of ${site}`, gateway.addresses));
+      }
+      if (state !== 'rejected' || wasOnline) return;
+      const { error, remedy } = failure!;
+      if (remedy === 'token') error.message += `; put a new token into ${tokenPath}`;
+      reject(error);
+    };
+    gateway.on('state', follow);
+    follow();
+  });
+  failed.catch(() => {});
+  return { failed, close: () => gateway.close() };
 });

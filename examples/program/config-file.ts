@@ -3,7 +3,9 @@
  * @module
  */
 import { dirname, resolve } from 'node:path';
-import { ConfigError, parseSchema, type Schema } from 'virtual-presence';
+import type * as v from 'valibot';
+import { ConfigError } from 'virtual-presence/errors';
+import { parseSchema } from 'virtual-presence/registry';
 import { isMap, isNode, isScalar, isSeq, LineCounter, parseDocument } from 'yaml';
 import { readText } from './files.ts';
 
@@ -38,18 +40,45 @@ export class ConfigFile {
   }
 
   /** Returns the file's values as the schema's type. @throws {ConfigError} if they are not. */
-  read<T>(schema: Schema<T>): T {
-    return this.locate(() => parseSchema(schema, this.#values));
+  read<T>(schema: v.GenericSchema<unknown, T>): T {
+    try {
+      return parseSchema(schema, this.#values);
+    } catch (error) {
+      const { path, message } = error as ConfigError;
+      throw new ConfigError(this.#lineOf(path), message);
+    }
   }
 
-  /** Runs `use`, putting file and line in front of the configuration errors it throws. */
-  locate<T>(use: () => T): T {
-    return mapFaults(use, (error) => new ConfigError(this.#lineOf(error.path), error.message));
+  /**
+   * Runs `use`, putting file and line in front of the configuration errors that it throws.
+   *
+   * @param within the key that `use` is about: errors name their place from there
+   * @param renamed what the file calls the places that an error names
+   */
+  async locate<T>(
+    use: () => T | Promise<T>,
+    { within = '', renamed = {} }: Locating = {}
+  ): Promise<T> {
+    try {
+      return await use();
+    } catch (error) {
+      if (!(error instanceof ConfigError)) throw error;
+      const { path } = error;
+      const reason = path === '' ? error.message : error.message.slice(`${path}: `.length);
+      const place = [within, renamed[path] ?? path].filter((part) => part !== '').join('.');
+      throw new ConfigError(this.#lineOf(place), place === '' ? reason : `${place}: ${reason}`);
+    }
   }
 
   /** A path in the file is relative to the file. */
   resolve(path: string): string {
     return resolve(dirname(this.path), path);
+  }
+
+  /** The same for a mapping that may have a path. */
+  withPath<T extends { readonly path?: string | undefined }>(mapping: T): T {
+    const { path } = mapping;
+    return path === undefined ? mapping : { ...mapping, path: this.resolve(path) };
   }
 
   /** The key itself may be what is missing: then the line of what it is missing from is told. */
@@ -76,22 +105,7 @@ export class ConfigFile {
   }
 }
 
-/** Runs `use` on what stands under `key`: configuration errors it throws name their place from there. */
-export function within<T>(key: string, use: () => T): T {
-  return mapFaults(use, ({ path, message }) => {
-    const reason = path === '' ? message : message.slice(`${path}: `.length);
-    return new ConfigError(path === '' ? key : `${key}.${path}`, reason);
-  });
-}
-
-function mapFaults<T>(use: () => T, map: (error: ConfigError) => ConfigError): T {
-  const rethrow = (error: unknown): never => {
-    throw error instanceof ConfigError ? map(error) : error;
-  };
-  try {
-    const result = use();
-    return result instanceof Promise ? (result.catch(rethrow) as T) : result;
-  } catch (error) {
-    return rethrow(error);
-  }
+interface Locating {
+  readonly within?: string;
+  readonly renamed?: Readonly<Record<string, string>>;
 }

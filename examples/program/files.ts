@@ -3,7 +3,7 @@
  * @module
  */
 import { readFileSync, statSync } from 'node:fs';
-import { ConfigError, EnvironmentError } from 'virtual-presence';
+import { ConfigError, EnvironmentError } from 'virtual-presence/errors';
 
 /** @throws {EnvironmentError} if the file is not to be had. */
 export function readText(what: string, path: string): string {

@@ -4,11 +4,18 @@
  * @module
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import { PresenceError } from 'virtual-presence';
+import { type Logger, PresenceError } from 'virtual-presence';
 
-/** Writes one line to standard error, with the time. */
-export function log(line: string): void {
-  process.stderr.write(`${new Date().toISOString()} ${line}\n`);
+/** Writes lines to standard error, each with the time. */
+export const logger: Logger = { debug: () => {}, info: write, warn: write, error: write };
+
+function write(_fields: object, message: string): void {
+  process.stderr.write(`${new Date().toISOString()} ${message}\n`);
+}
+
+/** The line that says that a gateway is ready. It ends with where it listens as JSON, for programs that start it. */
+export function readyLine(gateway: string, addresses: object): string {
+  return `${gateway} ready, listening on ${JSON.stringify(addresses)}`;
 }
 
 export interface Running {
@@ -44,12 +51,12 @@ export async function run(name: string, start: (file: string) => Promise<Running
       .then(async (running) => {
         if (running.reload === undefined) return;
         await running.reload();
-        log('reloaded');
+        logger.info({}, 'reloaded');
       })
-      .catch((error: Error) => log(`not reloaded: ${error.message}`));
+      .catch((error: Error) => logger.error({}, `not reloaded: ${error.message}`));
   });
   try {
-    log(`${await Promise.race([told, failed])}: shutting down`);
+    logger.info({}, `${await Promise.race([told, failed])}: shutting down`);
     await end();
     process.exit(0);
   } catch (error) {

@@ -3,9 +3,11 @@
  * @module
  */
 
+import type { DesiredInput } from 'virtual-presence';
+
 const realm = { sources: ['10.0.0.0/24'], pools: ['10.0.0.128/25'], zone: 'openstack.test' };
 
-export const DESIRED: object = {
+export const DESIRED: DesiredInput = {
   sites: [
     { name: 'cloud', ...realm },
     { name: 'site-a', ...realm },

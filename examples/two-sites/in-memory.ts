@@ -5,17 +5,14 @@
  */
 import { createHash, randomBytes } from 'node:crypto';
 import { Resolver } from 'node:dns/promises';
-import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { MemoryDevice } from 'virtual-presence';
-import { startCloudGateway } from '../cloud-gateway/gateway.ts';
-import { type EdgeGateway, startEdgeGateway } from '../edge-gateway/gateway.ts';
+import { CloudGateway, EdgeGateway, MemoryDevice } from 'virtual-presence';
 import { DESIRED } from './desired.ts';
 import { MemoryLan } from './memory-lan.ts';
 import { eventually, expect, LATEST_MS, LeftOut, type Report } from './report.ts';
 
 const LOOPBACK = '127.0.0.1';
-const ANY_PORT = { host: LOOPBACK, port: 0 };
+const ANY_PORT = `${LOOPBACK}:0`;
 const ZONE = 'openstack.test';
 const HOST = '10.0.0.5';
 const CONTROL = '10.0.0.9';
@@ -55,49 +52,36 @@ export async function runInMemoryScene(report: Report, directory: string): Promi
     lans[site].lan.serve(HOST, 6081, () => answer);
   }
 
-  const cloud = await startCloudGateway({
-    config: {
-      trustDomain: ZONE,
-      stateDirectory: join(directory, 'cloud'),
-      // never opened: the device is given
-      device: { type: 'tun', name: 'vp0', mtu: 1500, routes: [], proxyArp: [] },
-      tunnel: ANY_PORT,
-      enrolment: {
-        listen: ANY_PORT,
-        endpoints: [`https://${LOOPBACK}:0`],
-      },
-      dns: { listen: ANY_PORT, forward: [] },
-      adminSocket: join(directory, 'admin.sock'),
-      trust: { keyType: 'p256', intermediate: false, certificateLifetimeSeconds: 86_400 },
-      ttlSeconds: 30,
-      desired: DESIRED,
-    },
-    openDevice: async () => cloudLan.device,
-    log: (line) => log.push(line),
-    reread: (apply) => apply(DESIRED).then(() => []),
+  const line = (_fields: object, message: string): void => void log.push(message);
+  const logger = { debug: () => {}, info: line, warn: line, error: line };
+  const cloud = await CloudGateway.start({
+    trustDomain: ZONE,
+    stateDirectory: join(directory, 'cloud'),
+    device: cloudLan.device,
+    tunnel: ANY_PORT,
+    dns: { listen: ANY_PORT },
+    desired: DESIRED,
+    logger,
   });
-  cloudLan.dnsPort = cloud.listening.dns.port;
+  cloudLan.dnsPort = cloud.addresses.dns!.port;
   const edges: Partial<Record<'a' | 'b', EdgeGateway>> = {};
   const startEdge = async (site: 'a' | 'b', token: string, home: string) => {
     const stateDirectory = join(directory, home);
-    mkdirSync(stateDirectory, { recursive: true, mode: 0o700 });
-    writeFileSync(join(stateDirectory, 'token'), token, { mode: 0o600 });
-    const edge = await startEdgeGateway({
-      config: {
-        stateDirectory,
-        tokenFile: join(stateDirectory, 'token'),
-        cloud: cloud.listening.tunnels,
-        device: { type: 'tun', name: 'vp0', mtu: 1500, routes: [], proxyArp: [] },
-        dns: { listen: ANY_PORT, forward: [] },
-      },
-      openDevice: async () => lans[site].device,
-      log: (line) => log.push(line),
+    const { device } = lans[site];
+    const edge = await EdgeGateway.start({
+      stateDirectory,
+      token,
+      device,
+      dns: { listen: ANY_PORT },
+      logger,
     });
-    lans[site].dnsPort = edge.listening.dns.port;
+    lans[site].dnsPort = edge.addresses.dns!.port;
     return edge;
   };
-  const refused = async (site: string) =>
-    (await cloud.workers.status([site])).verdicts[site]!.DropNotPermitted!;
+  const refused = async (site: string) => {
+    const { sites } = await cloud.status();
+    return sites.find(({ name }) => name === site)!.verdicts!.DropNotPermitted!;
+  };
 
   await report.step('enrol', 'Both edges enrol with one-time tokens', async () => {
     let used = '';
@@ -108,10 +92,14 @@ export async function runInMemoryScene(report: Report, directory: string): Promi
       say(await logged(new RegExp(`site-${site}: up to`)));
       await logged(new RegExp(`site-${site}: revision \\d+, [1-9]`));
     }
-    const refusal = await startEdge('a', used, 'impostor').then(
+    const [impostorDevice] = MemoryDevice.pair();
+    const stateDirectory = join(directory, 'impostor');
+    const impostor = await EdgeGateway.start({ stateDirectory, token: used, device: impostorDevice });
+    const refusal = await impostor.ready().then(
       () => '',
       (error: Error) => error.message
     );
+    await impostor.close();
     say(`a used token: ${refusal}`);
     expect(/used/.test(refusal), 'a used token was not refused');
     return 'two certificates, two tunnels; a used token is refused';
@@ -135,7 +123,7 @@ export async function runInMemoryScene(report: Report, directory: string): Promi
       const seen = new Set<string>();
       for (const site of ['a', 'b'] as const) {
         const client = await ask(lans[site], HOST, `neutron.${ZONE}`, 9696, 'whoami');
-        const whois = cloud.controller.whois('cloud', client);
+        const whois = cloud.whois('cloud', client);
         say(
           `the client at site ${site.toUpperCase()} is ${client}: ${whois?.address} of ${whois?.site}`
         );
@@ -194,7 +182,7 @@ export async function runInMemoryScene(report: Report, directory: string): Promi
 
   await report.step('refused-source', 'A spoofed source is refused', async () => {
     const host = await resolve(lans.a, `neutron.${ZONE}`);
-    const spoofed = () => edges.a!.dataPlane.gate.counters('outbound').DropSpoofed;
+    const spoofed = () => edges.a!.status().counters.outboundDropSpoofed ?? 0;
     const before = spoofed();
     const answer = await lans.a.lan.request('192.0.2.66', { host, port: 9696 }, 'hello', 300);
     expect(answer === undefined, `192.0.2.66 was answered: ${answer}`);
@@ -224,7 +212,7 @@ export async function runInMemoryScene(report: Report, directory: string): Promi
 
   await report.step('expose', 'An exposure at run time reaches the edge', async () => {
     const start = performance.now();
-    await cloud.registry.expose({ service: 'keystone', site: 'site-b' }, 'admin');
+    await cloud.expose({ service: 'keystone', site: 'site-b' });
     const name = `keystone.${ZONE}`;
     await eventually('the new name at site B', () => resolve(lans.b, name));
     const elapsedMs = performance.now() - start;

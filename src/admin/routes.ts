@@ -54,6 +54,7 @@ const MoveSchema: Schema<{ site: string; process: number }> = v.strictObject({
   site: NameText,
   process: wholeNumber(0, Number.MAX_SAFE_INTEGER),
 });
+const NamedSchema: Schema<{ name: string }> = v.strictObject({ name: NameText });
 const ExposureKeySchema: Schema<{ site: string; service: string }> = v.strictObject({
   site: NameText,
   service: NameText,
@@ -135,6 +136,12 @@ export function adminRoutes(target: AdminTarget): Record<string, AdminHandler> {
       const lifetime = lifetimeSeconds === undefined ? {} : { lifetimeMs: lifetimeSeconds * 1000 };
       return { token: await target.createToken({ site: edgeSite({ site }), ...lifetime }) };
     },
+    'PUT /v1/sites': ({ body }) => registry.putSite(body, 'admin'),
+    'DELETE /v1/sites': ({ body }) =>
+      registry.removeSite(parseSchema(NamedSchema, body).name, 'admin'),
+    'PUT /v1/services': ({ body }) => registry.putService(body, 'admin'),
+    'DELETE /v1/services': ({ body }) =>
+      registry.removeService(parseSchema(NamedSchema, body).name, 'admin'),
     'POST /v1/exposures': ({ body }) => registry.expose(body, 'admin'),
     'DELETE /v1/exposures': ({ body }) =>
       registry.unexpose(parseSchema(ExposureKeySchema, body), 'admin'),

@@ -12,7 +12,9 @@
  * @module
  */
 import { type Family, IpAddress, IpPrefix } from '../address.ts';
+import { type Clock, systemClock } from '../clock.ts';
 import { AddressUnavailableError, ApiMisuseError, PoolExhaustedError } from '../errors.ts';
+import { checkFunction, checkMethods, checkObject, checkText, checkThat } from '../option-check.ts';
 import { BlockMap } from './block-map.ts';
 import type { Lease } from './lease.ts';
 import { Pool } from './pool.ts';
@@ -20,25 +22,31 @@ import { Pool } from './pool.ts';
 export interface AddressAllocatorOptions {
   /** Prefixes to hand out from, in order of preference within each IP version; they are disjoint. */
   readonly pools: readonly string[];
-  /** Addresses and prefixes within the pools that are never handed out. */
+  /** Addresses and prefixes within the pools that are never handed out; default none. */
   readonly reserved?: readonly string[];
   /** How long a released address rests, in ms. */
   readonly quarantineMs: number;
   /**
-   * The clock that `releasedAt` is by, in ms: any that never goes back and goes on from one process to the
-   * next; default the wall clock, which is one only while nobody sets it.
+   * Its wall clock is what `releasedAt` is by: any that never goes back and goes on from one process to the
+   * next; default that of the system, which is one only while nobody sets it.
    */
-  readonly now?: () => number;
+  readonly clock?: Pick<Clock, 'wallMs'>;
   /** The group a key belongs to, always the same one; without it there are no groups. */
-  readonly groupOf?: (key: string) => string;
+  readonly groupOf?: ((key: string) => string) | undefined;
   /** Addresses in a block of a group, a power of two; default 16, an IPv4 /28 or an IPv6 /124. */
   readonly blockSize?: number;
   /**
    * Called when the rest of a released address has ended, unless its key has taken it back meanwhile: within
    * `allocate` or `endRests`, whichever sees it first.
    */
-  readonly onRested?: (lease: Lease) => void;
+  readonly onRested?: ((lease: Lease) => void) | undefined;
 }
+
+/** What is used where an option is absent. */
+export const ADDRESS_ALLOCATOR_DEFAULTS: Readonly<{
+  reserved: readonly string[];
+  blockSize: number;
+}> = Object.freeze({ reserved: Object.freeze([]), blockSize: 16 });
 
 export interface AllocatorStats {
   /** Addresses the pools hand out in all. */
@@ -56,7 +64,7 @@ export class AddressAllocator {
   readonly #pools: readonly Pool[];
   readonly #reserved: readonly IpPrefix[];
   readonly #quarantineMs: number;
-  readonly #now: () => number;
+  readonly #clock: Pick<Clock, 'wallMs'>;
   readonly #groupOf: ((key: string) => string) | undefined;
   readonly #onRested: ((lease: Lease) => void) | undefined;
   readonly #byKey = new Map<string, Lease>();
@@ -67,26 +75,20 @@ export class AddressAllocator {
   readonly #capacity: Readonly<Record<Family, number>>;
 
   /**
-   * @throws {ApiMisuseError} if a pool or a reservation is not a prefix, two pools overlap, or a
-   *   number is out of range.
+   * @throws {ApiMisuseError} naming the option that is wrong: a pool or a reservation is not a prefix, two pools
+   *   overlap, a number is out of range.
    */
   constructor(options: AddressAllocatorOptions) {
-    const { pools, reserved = [], quarantineMs, now = Date.now } = options;
-    const { groupOf, onRested, blockSize = DEFAULT_BLOCK_SIZE } = options;
-    if (!(quarantineMs >= 0)) {
-      throw new ApiMisuseError(`quarantineMs must not be negative: ${quarantineMs}`);
-    }
-    if (!(Number.isSafeInteger(blockSize) && Number.isInteger(Math.log2(blockSize)))) {
-      throw new ApiMisuseError(`blockSize must be a power of two: ${blockSize}`);
-    }
-    this.#pools = pools.map((text) => new Pool(IpPrefix.parse(text)));
+    const { pools, reserved, quarantineMs, clock, groupOf, onRested, blockSize } =
+      resolveOptions(options);
+    this.#pools = pools.map((prefix) => new Pool(prefix));
     for (const [i, { prefix }] of this.#pools.entries()) {
       const other = this.#pools.slice(0, i).find((pool) => pool.prefix.overlaps(prefix));
       if (other) throw new ApiMisuseError(`pools ${other.prefix} and ${prefix} overlap`);
     }
-    this.#reserved = reserved.map((text) => IpPrefix.parse(text));
+    this.#reserved = reserved;
     this.#quarantineMs = quarantineMs;
-    this.#now = now;
+    this.#clock = clock;
     this.#groupOf = groupOf;
     this.#onRested = onRested;
     this.#capacity = { 4: this.#count(4), 6: this.#count(6) };
@@ -179,7 +181,8 @@ export class AddressAllocator {
     const holder = this.#byAddress.get(wanted);
     if (holder !== undefined && holder.key !== key) {
       const isFree =
-        holder.releasedAt !== undefined && holder.releasedAt <= this.#now() - this.#quarantineMs;
+        holder.releasedAt !== undefined &&
+        holder.releasedAt <= this.#clock.wallMs() - this.#quarantineMs;
       if (!isFree) throw new AddressUnavailableError(`${wanted} belongs to ${holder.key}`);
     }
     const present = this.lookup(key);
@@ -192,7 +195,7 @@ export class AddressAllocator {
   /** Ends the lease of a key; its address rests from now on. Returns undefined if it has none. */
   release(key: string): Lease | undefined {
     const lease = this.lookup(key);
-    return lease && this.#put({ ...lease, releasedAt: this.#now() });
+    return lease && this.#put({ ...lease, releasedAt: this.#clock.wallMs() });
   }
 
   /**
@@ -236,7 +239,7 @@ export class AddressAllocator {
   }
 
   #endRests(pool: Pool): void {
-    const before = this.#now() - this.#quarantineMs;
+    const before = this.#clock.wallMs() - this.#quarantineMs;
     for (let lease = pool.endRest(before); lease !== undefined; lease = pool.endRest(before)) {
       if (!this.#isStill(lease)) continue;
       pool.blocks?.free(pool.prefix.indexOf(IpAddress.parse(lease.address)));
@@ -248,7 +251,7 @@ export class AddressAllocator {
   #grouped(pool: Pool, key: string): string | undefined {
     return pool.blocks?.search(this.#groupOf!(key), (first, last) => {
       const end = Math.min(last, pool.last);
-      const before = this.#now() - this.#quarantineMs;
+      const before = this.#clock.wallMs() - this.#quarantineMs;
       let oldest: Lease | undefined;
       for (let index = Math.max(first, pool.first); index <= end; index++) {
         const address = pool.prefix.at(index);
@@ -323,6 +326,57 @@ export class AddressAllocator {
   }
 }
 
+type ResolvedOptions = Required<
+  Omit<AddressAllocatorOptions, 'groupOf' | 'onRested' | 'pools' | 'reserved'>
+> &
+  Pick<AddressAllocatorOptions, 'groupOf' | 'onRested'> & {
+    readonly pools: readonly IpPrefix[];
+    readonly reserved: readonly IpPrefix[];
+  };
+
+/** Checks what a caller gives, and fills in the defaults. */
+function resolveOptions(options: AddressAllocatorOptions): ResolvedOptions {
+  const {
+    pools,
+    quarantineMs,
+    groupOf,
+    onRested,
+    reserved = ADDRESS_ALLOCATOR_DEFAULTS.reserved,
+    blockSize = ADDRESS_ALLOCATOR_DEFAULTS.blockSize,
+    clock = systemClock,
+  } = checkObject('options', options);
+  if (!(typeof quarantineMs === 'number' && quarantineMs >= 0)) {
+    throw new ApiMisuseError(`quarantineMs must not be negative: ${quarantineMs}`);
+  }
+  if (!(Number.isSafeInteger(blockSize) && Number.isInteger(Math.log2(blockSize)))) {
+    throw new ApiMisuseError(`blockSize must be a power of two: ${blockSize}`);
+  }
+  checkMethods('clock', clock, ['wallMs']);
+  if (groupOf !== undefined) checkFunction('groupOf', groupOf);
+  if (onRested !== undefined) checkFunction('onRested', onRested);
+  return {
+    pools: prefixesOf('pools', pools),
+    reserved: prefixesOf('reserved', reserved),
+    quarantineMs,
+    clock,
+    groupOf,
+    onRested,
+    blockSize,
+  };
+}
+
+function prefixesOf(name: string, texts: readonly string[]): IpPrefix[] {
+  checkThat(name, texts, Array.isArray(texts), 'a list of IP prefixes');
+  return texts.map((text, i) => {
+    checkText(`${name}[${i}]`, text);
+    try {
+      return IpPrefix.parse(text);
+    } catch (error) {
+      throw new ApiMisuseError(`${name}[${i}]: ${(error as Error).message}`, { cause: error });
+    }
+  });
+}
+
 function firstOf<T, R>(items: readonly T[], find: (item: T) => R | undefined): R | undefined {
   for (const item of items) {
     const found = find(item);
@@ -339,5 +393,3 @@ function inUse(lease: Lease | undefined): Lease | undefined {
 function familyOf(address: string): Family {
   return address.includes(':') ? 6 : 4;
 }
-
-const DEFAULT_BLOCK_SIZE = 16;

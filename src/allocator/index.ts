@@ -3,6 +3,7 @@
  * @module
  */
 export {
+  ADDRESS_ALLOCATOR_DEFAULTS,
   AddressAllocator,
   type AddressAllocatorOptions,
   type AllocatorStats,

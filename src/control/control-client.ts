@@ -4,12 +4,22 @@
  * @module
  */
 import { EventEmitter } from 'eventemitter3';
+import type { Clock } from '../clock.ts';
 import {
   ApiMisuseError,
   EnvironmentError,
   PeerProtocolError,
   PeerRefusedError,
 } from '../errors.ts';
+import {
+  checkClock,
+  checkFunction,
+  checkMethods,
+  checkObject,
+  checkSignal,
+  checkText,
+  checkWhole,
+} from '../option-check.ts';
 import { parseSchema } from '../schema.ts';
 import type { Json, Store } from '../store/index.ts';
 import {
@@ -27,11 +37,18 @@ export interface ControlClientOptions {
   readonly store?: Store;
   /** The counters that the cloud is told. */
   readonly counters?: () => Readonly<Record<string, number>>;
-  /** How often counters are told, if they have changed, in ms. */
+  /** How often counters are told, if they have changed, in ms; default 1000. */
   readonly statusIntervalMs?: number;
   /** How long the cloud may take to answer a request for a certificate, in ms; default 10,000. */
   readonly renewalTimeoutMs?: number;
+  readonly clock?: Clock;
 }
+
+/** What is used where an option is absent; times are in ms. */
+export const CONTROL_CLIENT_DEFAULTS: Readonly<{
+  statusIntervalMs: number;
+  renewalTimeoutMs: number;
+}> = Object.freeze({ statusIntervalMs: 1000, renewalTimeoutMs: 10_000 });
 
 export interface ControlClientEvents {
   /** A snapshot has come; it is acknowledged when all listeners have returned. */
@@ -39,31 +56,35 @@ export interface ControlClientEvents {
   /** The cloud says which CAs hold from now on, and whether and how soon the own certificate is to be renewed. */
   trust: [trust: Omit<TrustMessage, 'type'>];
   /** A snapshot could not be kept, or the cloud broke the protocol. */
-  problem: [error: Error];
+  problem: [problem: { readonly error: Error }];
 }
 
-export class ControlClient extends EventEmitter<ControlClientEvents> {
-  readonly #options: ControlClientOptions;
-  readonly #timer: NodeJS.Timeout;
+export class ControlClient extends EventEmitter<ControlClientEvents> implements AsyncDisposable {
+  readonly #options: ResolvedOptions;
+  #endTimer: () => void;
   #snapshot: Snapshot | undefined;
   #channel: ControlChannel | undefined;
   #told = '';
   #request: CertificateRequest | undefined;
+  /** The snapshots that are being kept. */
+  #keeping: Promise<unknown> = Promise.resolve();
+  #closing: Promise<void> | undefined;
 
-  private constructor(options: ControlClientOptions, snapshot: Snapshot | undefined) {
+  private constructor(options: ResolvedOptions, snapshot: Snapshot | undefined) {
     super();
     this.#options = options;
     this.#snapshot = snapshot;
-    this.#timer = setInterval(() => this.#tellCounters(), options.statusIntervalMs ?? 1000);
-    this.#timer.unref();
+    this.#endTimer = this.#tellLater();
   }
 
   /**
    * Reads the snapshot that was kept, if any.
    *
+   * @throws {ApiMisuseError} naming the option that is wrong.
    * @throws {StoreError} if the store cannot be read.
    */
   static async open(options: ControlClientOptions): Promise<ControlClient> {
+    const resolved = resolveOptions(options);
     const kept = await options.store?.get(SNAPSHOT_KEY);
     let snapshot: Snapshot | undefined;
     try {
@@ -71,7 +92,7 @@ export class ControlClient extends EventEmitter<ControlClientEvents> {
     } catch {
       // Written by another version: the cloud sends a new one.
     }
-    return new ControlClient(options, snapshot?.site === options.site ? snapshot : undefined);
+    return new ControlClient(resolved, snapshot?.site === options.site ? snapshot : undefined);
   }
 
   /** The newest snapshot; undefined before the first. */
@@ -81,6 +102,8 @@ export class ControlClient extends EventEmitter<ControlClientEvents> {
 
   /** Takes messages from a tunnel, through all its reconnects. */
   attach(channel: ControlChannel): void {
+    checkMethods('channel', channel, ['sendControl', 'on', 'off']);
+    if (this.#closing !== undefined) throw new ApiMisuseError('the control client is closed');
     this.#channel?.off('control', this.#onMessage);
     this.#channel = channel;
     channel.on('control', this.#onMessage);
@@ -90,13 +113,20 @@ export class ControlClient extends EventEmitter<ControlClientEvents> {
    * Asks the cloud for the next certificate, one request at a time.
    *
    * @param csrPem a signing request, PEM
+   * @param options `signal` ends the wait; the promise rejects with its reason then
    * @returns the certificate, with what stands between it and the trust anchors, and these.
    * @throws {PeerRefusedError} if the cloud says no.
    * @throws {EnvironmentError} if the tunnel cannot take the request, or no answer comes in time.
    * @throws {ApiMisuseError} if one is under way.
    */
-  renew(csrPem: string): Promise<Omit<CertificateMessage, 'type'>> {
-    return new Promise((resolve, reject) => {
+  async renew(
+    csrPem: string,
+    options: { readonly signal?: AbortSignal | undefined } = {}
+  ): Promise<Omit<CertificateMessage, 'type'>> {
+    checkText('csrPem', csrPem);
+    const signal = checkSignal(checkObject('options', options).signal);
+    signal?.throwIfAborted();
+    return await new Promise((resolve, reject) => {
       if (this.#request !== undefined) {
         reject(new ApiMisuseError('a certificate has been asked for already'));
         return;
@@ -107,24 +137,41 @@ export class ControlClient extends EventEmitter<ControlClientEvents> {
         );
         return;
       }
-      const { renewalTimeoutMs = 10_000 } = this.#options;
+      const { renewalTimeoutMs, clock } = this.#options;
       const fail = (reason: string): void => {
         this.#settle()?.reject(new EnvironmentError(`no certificate has come: ${reason}`));
       };
-      const timeout = setTimeout(
+      const onAbort = (): void => this.#settle()?.reject(signal!.reason);
+      signal?.addEventListener('abort', onAbort);
+      const endTimeout = clock.after(
+        renewalTimeoutMs,
         () => fail(`the cloud did not answer within ${renewalTimeoutMs} ms`),
-        renewalTimeoutMs
+        true
       );
-      timeout.unref();
-      this.#request = { resolve, reject, timeout, fail };
+      const end = (): void => {
+        endTimeout();
+        signal?.removeEventListener('abort', onAbort);
+      };
+      this.#request = { resolve, reject, end, fail };
     });
   }
 
-  close(): void {
+  /** Takes no message any more, and waits until the last snapshot is kept. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #close(): Promise<void> {
     this.#request?.fail('the client was closed');
-    clearInterval(this.#timer);
+    this.#endTimer();
     this.#channel?.off('control', this.#onMessage);
     this.#channel = undefined;
+    await this.#keeping;
   }
 
   readonly #onMessage = (json: Json): void => {
@@ -132,7 +179,7 @@ export class ControlClient extends EventEmitter<ControlClientEvents> {
       const message = parseCloudMessage(json);
       if (message !== undefined) this.#onKnown(message);
     } catch (error) {
-      this.emit('problem', error as Error);
+      this.emit('problem', { error: error as Error });
     }
   };
 
@@ -162,7 +209,7 @@ export class ControlClient extends EventEmitter<ControlClientEvents> {
 
   #settle(): CertificateRequest | undefined {
     const request = this.#request;
-    clearTimeout(request?.timeout);
+    request?.end();
     this.#request = undefined;
     return request;
   }
@@ -174,11 +221,25 @@ export class ControlClient extends EventEmitter<ControlClientEvents> {
     }
     this.#snapshot = snapshot;
     this.emit('snapshot', snapshot);
-    store
-      ?.commit([{ key: SNAPSHOT_KEY, value: snapshot as unknown as Json }])
-      .catch((error: Error) => this.emit('problem', error));
+    if (store !== undefined) this.#keep(store, snapshot);
     this.#channel?.sendControl({ type: 'ack', revision: snapshot.revision });
     this.#told = '';
+  }
+
+  #keep(store: Store, snapshot: Snapshot): void {
+    const kept = store
+      .commit([{ key: SNAPSHOT_KEY, value: snapshot as unknown as Json }])
+      .catch((error: Error) => this.emit('problem', { error }));
+    this.#keeping = Promise.all([this.#keeping, kept]);
+  }
+
+  #tellLater(): () => void {
+    const { clock, statusIntervalMs } = this.#options;
+    const tell = (): void => {
+      this.#endTimer = this.#tellLater();
+      this.#tellCounters();
+    };
+    return clock.after(statusIntervalMs, tell, true);
   }
 
   #tellCounters(): void {
@@ -192,9 +253,30 @@ export class ControlClient extends EventEmitter<ControlClientEvents> {
 
 interface CertificateRequest {
   readonly resolve: (message: Omit<CertificateMessage, 'type'>) => void;
-  readonly reject: (error: Error) => void;
-  readonly timeout: NodeJS.Timeout;
+  readonly reject: (reason: unknown) => void;
+  /** Ends the wait. */
+  readonly end: () => void;
   readonly fail: (reason: string) => void;
 }
 
+type ResolvedOptions = ControlClientOptions &
+  typeof CONTROL_CLIENT_DEFAULTS & { readonly clock: Clock };
+
+/** Checks what a caller gives, and fills in the defaults. */
+function resolveOptions(options: ControlClientOptions): ResolvedOptions {
+  const { site, store, counters } = checkObject('options', options);
+  const {
+    statusIntervalMs = CONTROL_CLIENT_DEFAULTS.statusIntervalMs,
+    renewalTimeoutMs = CONTROL_CLIENT_DEFAULTS.renewalTimeoutMs,
+  } = options;
+  checkText('site', site);
+  if (store !== undefined) checkMethods('store', store, ['get', 'commit']);
+  if (counters !== undefined) checkFunction('counters', counters);
+  checkWhole('statusIntervalMs', statusIntervalMs, 1, MAX_TIMER_MS);
+  checkWhole('renewalTimeoutMs', renewalTimeoutMs, 1, MAX_TIMER_MS);
+  return { ...options, statusIntervalMs, renewalTimeoutMs, clock: checkClock(options.clock) };
+}
+
+/** The longest a timer of Node takes. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
 const SNAPSHOT_KEY = 'snapshot';

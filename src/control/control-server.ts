@@ -5,7 +5,15 @@
  */
 import type { X509Certificate } from 'node:crypto';
 import { EventEmitter } from 'eventemitter3';
+import type { Clock } from '../clock.ts';
 import { ApiMisuseError, type PeerProtocolError } from '../errors.ts';
+import {
+  checkClock,
+  checkFunction,
+  checkMethods,
+  checkObject,
+  checkThat,
+} from '../option-check.ts';
 import type { Json } from '../store/index.ts';
 import { type ControlChannel, MAX_RENEWAL_SPREAD_MS, parseEdgeMessage } from './messages.ts';
 import type { PresenceController } from './presence-controller.ts';
@@ -30,7 +38,15 @@ export interface ControlServerOptions {
    * default 300,000. It takes less where there are few of them: 20 renew in a second. With 0 all renew at once.
    */
   readonly renewalSpreadMs?: number;
+  readonly clock?: Clock;
 }
+
+/** What is used where an option is absent; times are in ms. */
+export const CONTROL_SERVER_DEFAULTS: Readonly<{
+  retryMs: number;
+  maxRenewalsPerHour: number;
+  renewalSpreadMs: number;
+}> = Object.freeze({ retryMs: 500, maxRenewalsPerHour: 12, renewalSpreadMs: 300_000 });
 
 /** What is known of a connected edge. */
 export interface EdgeStatus {
@@ -54,23 +70,38 @@ export interface ControlServerEvents {
    * A snapshot cannot be sent, not even later: typically it is longer than the tunnel takes. Or a
    * certificate could not be renewed for a fault on this side.
    */
-  problem: [site: string, error: Error];
+  problem: [problem: { readonly site: string; readonly error: Error }];
 }
 
-export class ControlServer extends EventEmitter<ControlServerEvents> {
+export class ControlServer extends EventEmitter<ControlServerEvents> implements AsyncDisposable {
   /** Of certificates. */
   readonly renewals: Readonly<RenewalCounters> | undefined;
   readonly #controller: PresenceController;
+  readonly #clock: Clock;
   readonly #retryMs: number;
   readonly #trust: TrustProvider | undefined;
   readonly #desk: RenewalDesk | undefined;
   readonly #renewalSpreadMs: number;
   readonly #edges = new Map<string, ConnectedEdge>();
+  readonly #renewing = new Set<Promise<void>>();
+  #closing: Promise<void> | undefined;
 
-  /** @throws {ApiMisuseError} if `renewalSpreadMs` or `maxRenewalsPerHour` is out of its range. */
+  /** @throws {ApiMisuseError} naming the option that is wrong. */
   constructor(controller: PresenceController, options: ControlServerOptions = {}) {
     super();
-    const { retryMs = 500, trust, maxRenewalsPerHour, renewalSpreadMs = 300_000 } = options;
+    const { trust } = checkObject('options', options);
+    const {
+      retryMs = CONTROL_SERVER_DEFAULTS.retryMs,
+      maxRenewalsPerHour = CONTROL_SERVER_DEFAULTS.maxRenewalsPerHour,
+      renewalSpreadMs = CONTROL_SERVER_DEFAULTS.renewalSpreadMs,
+    } = options;
+    checkMethods('controller', controller, ['snapshot', 'on', 'off']);
+    checkThat('retryMs', retryMs, isTimer(retryMs), `a number from 0 to ${MAX_TIMER_MS}`);
+    if (trust !== undefined) checkMethods('trust', trust, ['trust', 'renew']);
+    this.#clock = checkClock(options.clock);
+    if (!(maxRenewalsPerHour >= 1 && Number.isFinite(maxRenewalsPerHour))) {
+      throw new ApiMisuseError(`maxRenewalsPerHour must be 1 or more, not ${maxRenewalsPerHour}`);
+    }
     const isInRange = renewalSpreadMs >= 0 && renewalSpreadMs <= MAX_RENEWAL_SPREAD_MS;
     if (!Number.isFinite(renewalSpreadMs) || !isInRange) {
       throw new ApiMisuseError(
@@ -83,8 +114,9 @@ export class ControlServer extends EventEmitter<ControlServerEvents> {
     this.#trust = trust;
     if (trust !== undefined) {
       this.#desk = new RenewalDesk(trust, {
-        ...(maxRenewalsPerHour === undefined ? {} : { maxRenewalsPerHour }),
-        onFailure: (site, error) => this.emit('problem', site, error),
+        maxRenewalsPerHour,
+        clock: this.#clock,
+        onFailure: (site, error) => this.emit('problem', { site, error }),
       });
     }
     this.renewals = this.#desk?.counters;
@@ -93,7 +125,7 @@ export class ControlServer extends EventEmitter<ControlServerEvents> {
 
   /**
    * Serves the edge of a site on a tunnel that is up, in place of any earlier one. Returns the
-   * function that ends it.
+   * function that ends it. A server that is closed serves nobody.
    *
    * @param onFault called when the edge breaks the protocol; the host closes the tunnel then
    */
@@ -102,14 +134,17 @@ export class ControlServer extends EventEmitter<ControlServerEvents> {
     channel: EdgeChannel,
     onFault: (error: PeerProtocolError) => void
   ): () => void {
+    checkMethods('channel', channel, ['sendControl', 'on', 'off']);
+    checkFunction('onFault', onFault);
+    if (this.#closing !== undefined) return () => {};
     this.#edges.get(site)?.close();
     this.#edges.delete(site);
     // Before the edge is entered: what is published only now would be sent twice.
     const snapshot = this.#controller.snapshot(site);
-    const edge: ConnectedEdge = new ConnectedEdge(channel, this.#retryMs, {
+    const edge: ConnectedEdge = new ConnectedEdge(channel, this.#clock, this.#retryMs, {
       onFault,
-      onProblem: (error) => this.emit('problem', site, error),
-      onRenew: (csrPem) => void this.#renew(site, edge, csrPem),
+      onProblem: (error) => this.emit('problem', { site, error }),
+      onRenew: (csrPem) => this.#renewLater(site, edge, csrPem),
     });
     this.#edges.set(site, edge);
     // One that has just connected renews at once.
@@ -147,10 +182,21 @@ export class ControlServer extends EventEmitter<ControlServerEvents> {
     for (const edge of this.#edges.values()) this.#tellTrust(edge, waits.get(edge) ?? 0);
   }
 
-  close(): void {
+  /** Serves no edge any more, and waits for renewals of certificates that are under way. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #close(): Promise<void> {
     this.#controller.off('snapshot', this.#onSnapshot);
     for (const edge of this.#edges.values()) edge.close();
     this.#edges.clear();
+    await Promise.all(this.#renewing);
   }
 
   readonly #onSnapshot = (snapshot: Snapshot): void => {
@@ -168,6 +214,11 @@ export class ControlServer extends EventEmitter<ControlServerEvents> {
     const trust = this.#trust.trust(certificate);
     const wait = trust.renew && renewInMs > 0 ? { renewInMs } : {};
     channel.sendControl({ type: 'trust', ...trust, ...wait });
+  }
+
+  #renewLater(site: string, edge: ConnectedEdge, csrPem: string): void {
+    const renewal = this.#renew(site, edge, csrPem).finally(() => this.#renewing.delete(renewal));
+    this.#renewing.add(renewal);
   }
 
   /** An answer that cannot be sent is lost, and the edge asks again. */
@@ -188,12 +239,14 @@ interface EdgeHooks {
 class ConnectedEdge {
   status: EdgeStatus = { sentRevision: 0, appliedRevision: 0, counters: {} };
   readonly channel: EdgeChannel;
+  readonly #clock: Clock;
   readonly #retryMs: number;
   readonly #hooks: EdgeHooks;
-  #retry: NodeJS.Timeout | undefined;
+  #endRetry: (() => void) | undefined;
 
-  constructor(channel: EdgeChannel, retryMs: number, hooks: EdgeHooks) {
+  constructor(channel: EdgeChannel, clock: Clock, retryMs: number, hooks: EdgeHooks) {
     this.channel = channel;
+    this.#clock = clock;
     this.#retryMs = retryMs;
     this.#hooks = hooks;
     channel.on('control', this.#onMessage);
@@ -201,7 +254,7 @@ class ConnectedEdge {
 
   /** Sends a snapshot, in place of any older one that could not be sent yet. */
   send(snapshot: Snapshot): void {
-    clearTimeout(this.#retry);
+    this.#endRetry?.();
     try {
       if (this.channel.sendControl({ type: 'snapshot', snapshot } as unknown as Json)) {
         this.status = { ...this.status, sentRevision: snapshot.revision };
@@ -211,12 +264,11 @@ class ConnectedEdge {
       this.#hooks.onProblem(error as Error);
       return;
     }
-    this.#retry = setTimeout(() => this.send(snapshot), this.#retryMs);
-    this.#retry.unref();
+    this.#endRetry = this.#clock.after(this.#retryMs, () => this.send(snapshot), true);
   }
 
   close(): void {
-    clearTimeout(this.#retry);
+    this.#endRetry?.();
     this.channel.off('control', this.#onMessage);
   }
 
@@ -234,5 +286,11 @@ class ConnectedEdge {
   };
 }
 
+function isTimer(ms: number): boolean {
+  return typeof ms === 'number' && ms >= 0 && ms <= MAX_TIMER_MS;
+}
+
+/** The longest a timer of Node takes. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
 /** Between the renewals of two edges, where the time that they may take allows it. */
 const RENEWAL_INTERVAL_MS = 50;

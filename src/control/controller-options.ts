@@ -2,7 +2,18 @@
  * What a `PresenceController` is given, and its defaults.
  * @module
  */
+import type { Clock } from '../clock.ts';
 import { ApiMisuseError } from '../errors.ts';
+import {
+  checkClock,
+  checkFlag,
+  checkFunction,
+  checkMethods,
+  checkObject,
+  checkText,
+  checkThat,
+  checkWhole,
+} from '../option-check.ts';
 import type { Registry } from '../registry/index.ts';
 import type { Store } from '../store/index.ts';
 import type { Presence, TranslationPlan } from '../translator/index.ts';
@@ -56,11 +67,36 @@ export interface PresenceControllerOptions {
    * exposed to, get a presence in it too, without a name there. By default no packet crosses a realm.
    */
   readonly transit?: string | undefined;
-  /** Wall clock in ms, for the revisions of snapshots. */
-  readonly now?: () => number;
-  /** A clock that never goes back, in ms, which leases and their rest are judged by; default `performance.now`. */
-  readonly elapsedMs?: () => number;
+  /**
+   * Snapshots have their revisions by its wall clock; leases and their rest are judged by its monotonic one.
+   * Default that of the system.
+   */
+  readonly clock?: Clock;
 }
+
+/** What is used where an option is absent. */
+export const PRESENCE_CONTROLLER_DEFAULTS: Readonly<{
+  ttlSeconds: number;
+  /** In ms; at a TTL of 30 s. It is twice the TTL in any case. */
+  quarantineMs: number;
+  /** In ms. */
+  clientIdleMs: number;
+  /** In ms; `clientIdleMs` if that is less. */
+  pressedIdleMs: number;
+  releaseBlocked: boolean;
+  /** In ms. */
+  coalesceMs: number;
+  /** In ms. */
+  retryMs: number;
+}> = Object.freeze({
+  ttlSeconds: 30,
+  quarantineMs: 60_000,
+  clientIdleMs: 30 * 86_400_000,
+  pressedIdleMs: 86_400_000,
+  releaseBlocked: false,
+  coalesceMs: 20,
+  retryMs: 5000,
+});
 
 export type ResolvedControllerOptions = Required<
   Omit<PresenceControllerOptions, 'transit' | 'presenceUses'>
@@ -68,26 +104,37 @@ export type ResolvedControllerOptions = Required<
   Pick<PresenceControllerOptions, 'transit' | 'presenceUses'>;
 
 /**
- * Fills in the defaults.
+ * Checks what a caller gives, and fills in the defaults.
  *
- * @throws {ApiMisuseError} if the quarantine is shorter than the TTL, or a time is out of range.
+ * @throws {ApiMisuseError} naming the option that is wrong: something is not what it has to be, the quarantine is
+ *   shorter than the TTL, or a time is out of range.
  */
 export function resolveControllerOptions(
   options: PresenceControllerOptions
 ): ResolvedControllerOptions {
-  const { ttlSeconds = 30, quarantineMs = 2000 * ttlSeconds } = options;
-  const { coalesceMs = 20, retryMs = 5000, blocked = [], now = Date.now } = options;
-  if (!(quarantineMs >= 1000 * ttlSeconds)) {
+  const defaults = PRESENCE_CONTROLLER_DEFAULTS;
+  const { registry, store, translator, presenceUses, transit } = checkObject('options', options);
+  checkMethods('registry', registry, ['site', 'on', 'off']);
+  checkMethods('store', store, ['get', 'list', 'commit']);
+  checkMethods('translator', translator, ['load', 'bind']);
+  if (presenceUses !== undefined) checkFunction('presenceUses', presenceUses);
+  if (transit !== undefined) checkText('transit', transit);
+  const { ttlSeconds = defaults.ttlSeconds, quarantineMs = 2000 * ttlSeconds } = options;
+  const { coalesceMs = defaults.coalesceMs, retryMs = defaults.retryMs, blocked = [] } = options;
+  checkWhole('ttlSeconds', ttlSeconds, 0, MAX_TTL_SECONDS);
+  if (!(typeof quarantineMs === 'number' && quarantineMs >= 1000 * ttlSeconds)) {
     throw new ApiMisuseError(
       `quarantineMs ${quarantineMs} is shorter than the TTL of ${ttlSeconds} s: cached names would lead to other hosts`
     );
   }
-  const { clientIdleMs = 30 * DAY_MS, pressedIdleMs = Math.min(DAY_MS, clientIdleMs) } = options;
-  const { releaseBlocked = false, elapsedMs = () => performance.now() } = options;
-  if (!(pressedIdleMs > 0)) {
+  checkTime('coalesceMs', coalesceMs, MAX_TIMER_MS);
+  checkTime('retryMs', retryMs, MAX_TIMER_MS);
+  const { clientIdleMs = defaults.clientIdleMs } = options;
+  const { pressedIdleMs = Math.min(defaults.pressedIdleMs, clientIdleMs) } = options;
+  if (!(typeof pressedIdleMs === 'number' && pressedIdleMs > 0)) {
     throw new ApiMisuseError(`pressedIdleMs must be more than 0: ${pressedIdleMs}`);
   }
-  if (!(clientIdleMs >= pressedIdleMs)) {
+  if (!(typeof clientIdleMs === 'number' && clientIdleMs >= pressedIdleMs)) {
     throw new ApiMisuseError(
       `clientIdleMs ${clientIdleMs} is shorter than pressedIdleMs, ${pressedIdleMs}`
     );
@@ -98,13 +145,26 @@ export function resolveControllerOptions(
     quarantineMs,
     clientIdleMs,
     pressedIdleMs,
-    releaseBlocked,
+    releaseBlocked: checkFlag('releaseBlocked', options.releaseBlocked ?? defaults.releaseBlocked),
     coalesceMs,
     retryMs,
-    blocked,
-    now,
-    elapsedMs,
+    blocked: checkNames('blocked', blocked),
+    clock: checkClock(options.clock),
   };
 }
 
-const DAY_MS = 86_400_000;
+function checkTime(name: string, value: number, most: number): void {
+  const isOk = typeof value === 'number' && value >= 0 && value <= most;
+  checkThat(name, value, isOk, `a number from 0 to ${most}`);
+}
+
+function checkNames(name: string, value: Iterable<string>): readonly string[] {
+  const isList = typeof value === 'object' && value !== null && Symbol.iterator in value;
+  checkThat(name, value, isList, 'a list of names');
+  return Array.from(value, (each, i) => checkText(`${name}[${i}]`, each));
+}
+
+/** RFC 2181 section 8. */
+const MAX_TTL_SECONDS = 0x7fffffff;
+/** The longest a timer of Node takes. */
+const MAX_TIMER_MS = 2 ** 31 - 1;

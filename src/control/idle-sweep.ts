@@ -3,9 +3,11 @@
  * that packets and other changes have their turn between.
  * @module
  */
+import type { Clock } from '../clock.ts';
 import type { PresenceUse } from './presence-uses.ts';
 
 export interface IdleSweepOptions {
+  readonly clock: Clock;
   readonly everyMs: number;
   readonly ask: () => Promise<Iterable<PresenceUse>>;
   /** Notes some uses, and stores that. */
@@ -17,7 +19,7 @@ export interface IdleSweepOptions {
 
 export class IdleSweep {
   readonly #options: IdleSweepOptions;
-  #timer: NodeJS.Timeout | undefined;
+  #endTimer: (() => void) | undefined;
   #isClosed = false;
 
   constructor(options: IdleSweepOptions) {
@@ -27,13 +29,12 @@ export class IdleSweep {
 
   close(): void {
     this.#isClosed = true;
-    clearTimeout(this.#timer);
+    this.#endTimer?.();
   }
 
   #schedule(delayMs: number, work: () => Promise<void>): void {
     if (this.#isClosed) return;
-    this.#timer = setTimeout(() => void work(), delayMs);
-    this.#timer.unref();
+    this.#endTimer = this.#options.clock.after(delayMs, () => void work(), true);
   }
 
   /** Nothing is ended as long as the data plane does not say what was used. */

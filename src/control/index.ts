@@ -3,18 +3,24 @@
  * @module
  */
 export {
+  CONTROL_CLIENT_DEFAULTS,
   ControlClient,
   type ControlClientEvents,
   type ControlClientOptions,
 } from './control-client.ts';
 export {
+  CONTROL_SERVER_DEFAULTS,
   ControlServer,
   type ControlServerEvents,
   type ControlServerOptions,
   type EdgeChannel,
   type EdgeStatus,
 } from './control-server.ts';
-export type { PlanTarget, PresenceControllerOptions } from './controller-options.ts';
+export {
+  type PlanTarget,
+  PRESENCE_CONTROLLER_DEFAULTS,
+  type PresenceControllerOptions,
+} from './controller-options.ts';
 export type { CloudMessage, ControlChannel, EdgeMessage, TrustMessage } from './messages.ts';
 export { PlanPartition, type PlanPartitionOptions } from './plan-partition.ts';
 export type { PoolStatus, PoolVersionStatus, PoolWarning } from './pool-watch.ts';

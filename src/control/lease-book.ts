@@ -13,6 +13,7 @@
  */
 import { type Family, IpAddress } from '../address.ts';
 import type { Lease } from '../allocator/index.ts';
+import type { Clock } from '../clock.ts';
 import { AllocatorError, PoolExhaustedError, QuotaExceededError, StoreError } from '../errors.ts';
 import type { Site } from '../registry/index.ts';
 import type { Json, Store } from '../store/index.ts';
@@ -29,10 +30,7 @@ export interface LeaseBookOptions {
   readonly quarantineMs: number;
   /** How old the stored use of a lease may get while it is in use, in ms. */
   readonly storeUseMs: number;
-  /** Wall clock in ms. */
-  readonly now: () => number;
-  /** A clock that never goes back, in ms. */
-  readonly elapsedMs: () => number;
+  readonly clock: Clock;
 }
 
 export interface IdleRules {
@@ -81,8 +79,7 @@ export class LeaseBook {
       if (found === undefined) book.#found.set(realm, [lease]);
       else found.push(lease);
     }
-    const { store, now, elapsedMs } = options;
-    book.#clock = await LeaseClock.open(store, now, elapsedMs, newestMs);
+    book.#clock = await LeaseClock.open(options.store, options.clock, newestMs);
     return book;
   }
 

@@ -11,34 +11,29 @@
  * @module
  */
 import * as v from 'valibot';
+import type { Clock } from '../clock.ts';
 import { StoreError } from '../errors.ts';
 import { parseSchema, type Schema } from '../schema.ts';
 import type { Store, Write } from '../store/index.ts';
 
 export class LeaseClock {
-  readonly #elapsedMs: () => number;
+  readonly #clock: Clock;
   readonly #startMs: number;
   readonly #baseMs: number;
   #storedMs: number | undefined;
 
-  private constructor(elapsedMs: () => number, baseMs: number, storedMs: number | undefined) {
-    this.#elapsedMs = elapsedMs;
-    this.#startMs = elapsedMs();
+  private constructor(clock: Clock, baseMs: number, storedMs: number | undefined) {
+    this.#clock = clock;
+    this.#startMs = clock.monotonicMs();
     this.#baseMs = baseMs;
     this.#storedMs = storedMs;
   }
 
   /**
-   * @param elapsedMs a clock that never goes back, in ms from wherever it likes
    * @param newestMs the newest stamp of this clock that there is
    * @throws {StoreError} if the store cannot be read, or has something else in its place.
    */
-  static async open(
-    store: Store,
-    wallMs: () => number,
-    elapsedMs: () => number,
-    newestMs: number
-  ): Promise<LeaseClock> {
+  static async open(store: Store, clock: Clock, newestMs: number): Promise<LeaseClock> {
     const entry = await store.get(KEY);
     let storedMs: number | undefined;
     if (entry !== undefined) {
@@ -48,12 +43,12 @@ export class LeaseClock {
         throw new StoreError(`${KEY} in the store is not a clock: ${(error as Error).message}`);
       }
     }
-    const baseMs = Math.max(storedMs ?? Math.floor(wallMs()), newestMs);
-    return new LeaseClock(elapsedMs, baseMs, storedMs);
+    const baseMs = Math.max(storedMs ?? Math.floor(clock.wallMs()), newestMs);
+    return new LeaseClock(clock, baseMs, storedMs);
   }
 
   /** In ms, whole. */
-  readonly now = (): number => this.#baseMs + Math.floor(this.#elapsedMs() - this.#startMs);
+  readonly now = (): number => this.#baseMs + Math.floor(this.#clock.monotonicMs() - this.#startMs);
 
   /** What it says, as an entry for the store; undefined if the store has that. */
   write(): Write | undefined {

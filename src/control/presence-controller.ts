@@ -31,7 +31,7 @@ export interface PresenceControllerEvents {
    * same. A full pool is told once until it was seen with room again. What was found at the start is
    * told in the next turn of the event loop.
    */
-  problem: [error: Error];
+  problem: [problem: { readonly error: Error }];
   /**
    * Addresses get scarce, or quotas exceed a pool; told once until it is so no more. What was found at the
    * start is told in the next turn of the event loop.
@@ -58,7 +58,10 @@ export class NotAdmittedError extends PresenceError {
  * One per cloud. Changes are serialised, and derived anew from the whole desired state; a client that
  * appears is added alone. Only presences that are stored get into the plan, a snapshot or an answer.
  */
-export class PresenceController extends EventEmitter<PresenceControllerEvents> {
+export class PresenceController
+  extends EventEmitter<PresenceControllerEvents>
+  implements AsyncDisposable
+{
   readonly #registry: Registry;
   readonly #translator: PlanTarget;
   readonly #transit: string | undefined;
@@ -78,7 +81,7 @@ export class PresenceController extends EventEmitter<PresenceControllerEvents> {
   #problems: ReadonlyMap<string, Error> = new Map();
   #work: Promise<unknown> = Promise.resolve();
   #isDeriveQueued = false;
-  #retryTimer: NodeJS.Timeout | undefined;
+  #endRetry: (() => void) | undefined;
   #isClosed = false;
   #closing: Promise<void> | undefined;
 
@@ -104,7 +107,7 @@ export class PresenceController extends EventEmitter<PresenceControllerEvents> {
   /**
    * Reads the leases and derives everything once; then follows the registry.
    *
-   * @throws {ApiMisuseError} if the quarantine is shorter than the TTL.
+   * @throws {ApiMisuseError} naming the option that is wrong; nothing was read or written then.
    * @throws {StoreError} if the store cannot be read or written, or has what is not a lease.
    */
   static async start(options: PresenceControllerOptions): Promise<PresenceController> {
@@ -128,6 +131,11 @@ export class PresenceController extends EventEmitter<PresenceControllerEvents> {
       throw error;
     }
     return controller;
+  }
+
+  /** Resolves when all that the registry has changed so far is derived and told. */
+  settled(): Promise<void> {
+    return this.#enqueue(async () => {});
   }
 
   /** Returns a site's view as it is now; undefined for a site that is not there, or is blocked. */
@@ -225,12 +233,16 @@ export class PresenceController extends EventEmitter<PresenceControllerEvents> {
     return this.#closing;
   }
 
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
   async #close(): Promise<void> {
     this.#isClosed = true;
     this.#registry.off('change', this.#onChange);
     this.#snapshots.close();
     this.#sweep?.close();
-    clearTimeout(this.#retryTimer);
+    this.#endRetry?.();
     await this.#work;
     this.#book.noteClock();
     // Without it, the clock of leases goes on from where it was stored last: later, never too early.
@@ -248,7 +260,7 @@ export class PresenceController extends EventEmitter<PresenceControllerEvents> {
         this.#tell(problems);
         this.#warn(warnings);
       } catch (error) {
-        this.emit('problem', error as Error);
+        this.emit('problem', { error: error as Error });
       }
     }).catch(throwToProcess);
   };
@@ -286,8 +298,8 @@ export class PresenceController extends EventEmitter<PresenceControllerEvents> {
   #tell(problems: ReadonlyMap<string, Error>): void {
     const before = this.#problems;
     this.#problems = problems;
-    for (const [key, problem] of problems) {
-      if (!before.has(key)) this.emit('problem', problem);
+    for (const [key, error] of problems) {
+      if (!before.has(key)) this.emit('problem', { error });
     }
   }
 
@@ -296,9 +308,10 @@ export class PresenceController extends EventEmitter<PresenceControllerEvents> {
   }
 
   #beginSweeps(): void {
-    const { presenceUses, clientIdleMs, pressedIdleMs } = this.#options;
+    const { presenceUses, clientIdleMs, pressedIdleMs, clock } = this.#options;
     if (presenceUses === undefined || this.#isClosed) return;
     this.#sweep = new IdleSweep({
+      clock,
       everyMs: Math.min(HOUR_MS, pressedIdleMs / 4),
       ask: presenceUses,
       touch: (uses) =>
@@ -313,13 +326,13 @@ export class PresenceController extends EventEmitter<PresenceControllerEvents> {
           if (ended > 0) await this.#storeEnded();
           return ended === ENDED_PER_TURN;
         }),
-      onError: (error) => this.emit('problem', error),
+      onError: (error) => this.emit('problem', { error }),
     });
   }
 
   #releaseLater(site: string): void {
     if (this.#isClosed) return;
-    this.releaseClients(site).catch((error: Error) => this.emit('problem', error));
+    this.releaseClients(site).catch((error: Error) => this.emit('problem', { error }));
   }
 
   /** Stores that leases were ended; they are out of use even if that fails. */
@@ -337,9 +350,8 @@ export class PresenceController extends EventEmitter<PresenceControllerEvents> {
 
   #retryLater(): void {
     if (this.#isClosed) return;
-    clearTimeout(this.#retryTimer);
-    this.#retryTimer = setTimeout(this.#onChange, this.#retryMs);
-    this.#retryTimer.unref();
+    this.#endRetry?.();
+    this.#endRetry = this.#options.clock.after(this.#retryMs, this.#onChange, true);
   }
 
   /** Leases addresses to the clients that have arrived since the last turn, in one commit. */

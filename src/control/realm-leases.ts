@@ -36,7 +36,7 @@ export class RealmLeases {
       pools,
       reserved,
       quarantineMs,
-      now,
+      clock: { wallMs: now },
       groupOf: siteOf,
       onRested: ({ address }) => this.#uncount(address),
     });

@@ -4,7 +4,8 @@
  * @module
  */
 import type { X509Certificate } from 'node:crypto';
-import { ApiMisuseError, CertificateError } from '../errors.ts';
+import type { Clock } from '../clock.ts';
+import { CertificateError } from '../errors.ts';
 import { RateLimit } from '../rate-limit.ts';
 import type { CertificateMessage, RefusalMessage } from './messages.ts';
 
@@ -35,10 +36,9 @@ export interface RenewalCounters {
 }
 
 export interface RenewalDeskOptions {
-  /** Renewals that one site may have in an hour, and how many of them at once; default 12. */
-  readonly maxRenewalsPerHour?: number;
-  /** In ms, of a clock that never goes back. */
-  readonly now?: () => number;
+  /** Renewals that one site may have in an hour, and how many of them at once. */
+  readonly maxRenewalsPerHour: number;
+  readonly clock: Clock;
   readonly onFailure: (site: string, error: Error) => void;
 }
 
@@ -48,15 +48,11 @@ export class RenewalDesk {
   readonly #perHour: number;
   /** By site. Kept when the edge goes: to connect anew does not make good. */
   readonly #rate: RateLimit;
-  readonly #now: () => number;
+  readonly #clock: Clock;
   readonly #onFailure: RenewalDeskOptions['onFailure'];
 
-  /** @throws {ApiMisuseError} if the limit is not a positive number. */
   constructor(provider: TrustProvider, options: RenewalDeskOptions) {
-    const { maxRenewalsPerHour = 12, now = () => performance.now(), onFailure } = options;
-    if (!(maxRenewalsPerHour >= 1 && Number.isFinite(maxRenewalsPerHour))) {
-      throw new ApiMisuseError(`maxRenewalsPerHour must be 1 or more, not ${maxRenewalsPerHour}`);
-    }
+    const { maxRenewalsPerHour, clock, onFailure } = options;
     this.#provider = provider;
     this.#perHour = maxRenewalsPerHour;
     // Sites are the operator's: there are no more than there are.
@@ -65,7 +61,7 @@ export class RenewalDesk {
       maxRenewalsPerHour,
       Number.POSITIVE_INFINITY
     );
-    this.#now = now;
+    this.#clock = clock;
     this.#onFailure = onFailure;
   }
 
@@ -75,7 +71,7 @@ export class RenewalDesk {
     certificate: X509Certificate,
     csrPem: string
   ): Promise<CertificateMessage | RefusalMessage> {
-    if (!this.#rate.take(site, this.#now())) {
+    if (!this.#rate.take(site, this.#clock.monotonicMs())) {
       this.counters.limited++;
       return this.#refuse(
         TOO_MANY,

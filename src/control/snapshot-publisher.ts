@@ -3,6 +3,7 @@
  * together make one.
  * @module
  */
+import type { Clock } from '../clock.ts';
 import type { SiteView } from './site-view.ts';
 import type { Snapshot } from './snapshot.ts';
 
@@ -12,8 +13,7 @@ export interface SnapshotPublisherOptions {
   readonly onSnapshot: (snapshot: Snapshot) => void;
   /** How long changes of one site are gathered, in ms. */
   readonly coalesceMs: number;
-  /** Wall clock in ms. */
-  readonly now: () => number;
+  readonly clock: Clock;
 }
 
 export class SnapshotPublisher {
@@ -21,22 +21,21 @@ export class SnapshotPublisher {
   readonly #published = new Map<string, Published>();
   readonly #dirty = new Set<string>();
   #revision: number;
-  #timer: NodeJS.Timeout | undefined;
+  #endTimer: (() => void) | undefined;
   #pauseMs = 0;
   #isClosed = false;
 
   constructor(options: SnapshotPublisherOptions) {
     this.#options = options;
-    this.#revision = Math.floor(options.now());
+    this.#revision = Math.floor(options.clock.wallMs());
   }
 
   /** Marks a site whose view may have changed. */
   mark(site: string): void {
     this.#dirty.add(site);
-    if (this.#timer !== undefined || this.#isClosed) return;
+    if (this.#endTimer !== undefined || this.#isClosed) return;
     const delayMs = Math.max(this.#options.coalesceMs, this.#pauseMs);
-    this.#timer = setTimeout(() => this.publish(), delayMs);
-    this.#timer.unref();
+    this.#endTimer = this.#options.clock.after(delayMs, () => this.publish(), true);
   }
 
   /** Marks these sites, and all that have a snapshot. */
@@ -53,19 +52,20 @@ export class SnapshotPublisher {
    * long as this one took, listeners included: many names must not keep packets from being moved.
    */
   publish(): void {
-    clearTimeout(this.#timer);
-    this.#timer = undefined;
+    this.#endTimer?.();
+    this.#endTimer = undefined;
     const sites = [...this.#dirty];
     this.#dirty.clear();
-    const startMs = this.#options.now();
+    const { clock } = this.#options;
+    const startMs = clock.monotonicMs();
     for (const name of sites) this.#publishSite(name);
-    const tookMs = this.#options.now() - startMs;
+    const tookMs = clock.monotonicMs() - startMs;
     this.#pauseMs = Math.min(PAUSE_FACTOR * tookMs, MAX_PAUSE_MS);
   }
 
   close(): void {
     this.#isClosed = true;
-    clearTimeout(this.#timer);
+    this.#endTimer?.();
   }
 
   #publishSite(name: string): void {

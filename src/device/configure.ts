@@ -5,13 +5,20 @@
 import { existsSync } from 'node:fs';
 import { IpAddress, IpPrefix } from '../address.ts';
 import { ApiMisuseError, EnvironmentError } from '../errors.ts';
-import { checkMtu } from './contract.ts';
+import { checkMtu, checkTexts, checkType } from './contract.ts';
 import { checkRuleName } from './gateway-table.ts';
-import { HostSetup } from './host-setup.ts';
 import { ip, ipBatch } from './ip-command.ts';
+import {
+  flushRoutes,
+  HostRoutes,
+  NO_SUCH_ROUTE,
+  ROUTE_PROTOCOL,
+  type TunRoutes,
+  type TunSetup,
+} from './tun-routes.ts';
 import { checkTunName } from './tun-setup.ts';
 
-export interface TunConfiguration {
+export interface TunConfiguration extends TunRoutes {
   /** The interface, which must be there. */
   readonly name: string;
   /**
@@ -23,10 +30,6 @@ export interface TunConfiguration {
   readonly mtu?: number;
   /** The interface's own addresses, each with its prefix length: `192.0.2.1/32`. */
   readonly addresses?: readonly string[];
-  /** Prefixes to route to the interface. */
-  readonly routes: readonly string[];
-  /** Prefixes that lead nowhere as a whole; parts of them may be routed with `changeRoutes`. */
-  readonly unreachable?: readonly string[];
   /**
    * LAN interfaces at which the kernel answers ARP for whatever it routes elsewhere, at once. For
    * IPv4 routes only: for IPv6 the kernel answers for single addresses, to be named one by one with
@@ -46,25 +49,6 @@ export interface TunConfiguration {
    * one sentence that says what was done; nobody is told by default. The rules are installed again in any case.
    */
   readonly onProblem?: (problem: string) => void;
-}
-
-/** What `configureTun` has set on the machine, besides the addresses and routes of the interface. */
-export interface TunSetup {
-  /**
-   * What the machine lacks, and what an earlier gateway had left, one sentence each. The gateway works without,
-   * but its operator has to know: without nftables nothing but `forwarding` and `rp_filter` of single interfaces
-   * protects an IPv4 network.
-   */
-  readonly problems: readonly string[];
-  /**
-   * Removes the rules, and restores the kernel settings that still have the value that was set and that no
-   * other gateway on this machine needs. The same a second time changes nothing, and so does the call when this
-   * process has called `configureTun` for the same interface since: the last setup undoes what all have set.
-   *
-   * @throws {EnvironmentError} if a setting cannot be restored or the rules cannot be removed. The other settings
-   *   are restored all the same; the rules stay if one could not be restored. Another call tries again.
-   */
-  close(): Promise<void>;
 }
 
 /** A route that `changeRoutes` sets or removes. */
@@ -88,8 +72,12 @@ export interface RouteSetting {
  *   forwarded without rules, on a machine that does not forward it already.
  */
 export async function configureTun(configuration: TunConfiguration): Promise<TunSetup> {
-  const { name, otherTuns = [], mtu, addresses = [], routes, unreachable = [] } = configuration;
-  const { proxyArp = [], lan, onProblem = () => {} } = configuration;
+  const { name, otherTuns = [], mtu, addresses = [], proxyArp = [], lan } = configuration;
+  const { onProblem = () => {} } = configuration;
+  for (const [option, value] of Object.entries({ otherTuns, addresses, proxyArp, lan })) {
+    checkTexts(option, value);
+  }
+  checkType('onProblem', onProblem, 'function');
   const lans = lan && [...new Set([...lan, ...proxyArp])];
   const tuns = [name, ...otherTuns];
   for (const each of [...tuns, ...(lans ?? proxyArp)]) {
@@ -98,20 +86,14 @@ export async function configureTun(configuration: TunConfiguration): Promise<Tun
   }
   if (mtu !== undefined) checkMtu(mtu);
   for (const address of addresses) checkInterfaceAddress(address);
-  const prefixes = routes.map((route) => IpPrefix.parse(route));
-  const nowhere = unreachable.map((prefix) => IpPrefix.parse(prefix));
+  const routes = new HostRoutes({ tuns, lans, proxyArp, onProblem }, configuration);
   for (const each of lans ?? proxyArp) checkInterface(each);
 
   const mtuArguments = mtu === undefined ? [] : ['mtu', String(mtu)];
   await ip('link', 'set', 'dev', name, ...mtuArguments, 'up');
   for (const address of addresses) await ip('address', 'replace', address, 'dev', name);
-  for (const prefix of prefixes) {
-    await ip(`-${prefix.family}`, 'route', 'replace', prefix.toString(), 'dev', name);
-  }
-  for (const prefix of nowhere) {
-    await ip(`-${prefix.family}`, 'route', 'replace', 'unreachable', prefix.toString(), ...OURS);
-  }
-  return HostSetup.open({ tuns, lans, proxyArp, prefixes: [...prefixes, ...nowhere], onProblem });
+  await routes.open();
+  return routes;
 }
 
 /**
@@ -128,13 +110,13 @@ export async function changeRoutes(settings: readonly RouteSetting[]): Promise<v
     return `route replace ${checked} dev ${device} proto ${ROUTE_PROTOCOL}`;
   });
   if (lines.length === 0) return;
-  await ipBatch(lines, /No such process|^Command failed -:\d+$/);
+  await ipBatch(lines, NO_SUCH_ROUTE);
 }
 
 /** Removes the routes within a prefix that `changeRoutes` and `unreachable` have ever set. */
 export async function forgetRoutes(within: string): Promise<void> {
   const prefix = IpPrefix.parse(within);
-  await ip(`-${prefix.family}`, 'route', 'flush', 'root', prefix.toString(), ...OURS);
+  await flushRoutes(prefix);
 }
 
 /** An address with host bits: `IpPrefix` alone would refuse them. */
@@ -152,7 +134,3 @@ function checkInterface(name: string): void {
   if (isOne && existsSync(`/proc/sys/net/ipv4/conf/${name}`)) return;
   throw new EnvironmentError(`there is no interface ${name}`);
 }
-
-/** Says in the kernel's tables whose the routes are, so that no others are removed. */
-const ROUTE_PROTOCOL = '118';
-const OURS: readonly string[] = ['proto', ROUTE_PROTOCOL];

@@ -71,9 +71,38 @@ export function checkWhole(name: string, value: number, min: number, max: number
   }
 }
 
+/** @throws {ApiMisuseError} if the value is there and has another type, as a program in plain JavaScript may give it. */
+export function checkType(name: string, value: unknown, type: TypeName): void {
+  if (value !== undefined) checkGiven(name, value, type);
+}
+
+/** @throws {ApiMisuseError} if the value is missing or has another type. */
+export function checkGiven(name: string, value: unknown, type: TypeName): void {
+  const isOfType = type === 'array' ? Array.isArray(value) : typeof value === type;
+  if (isOfType && value !== null) return;
+  const given = value === null || typeof value !== 'object' ? String(value) : 'an object';
+  throw new ApiMisuseError(`${name} must be ${TYPE_NAMES[type]}, not ${given}`);
+}
+
+/** @throws {ApiMisuseError} if the value is there and is not a list of texts. */
+export function checkTexts(name: string, value: unknown): void {
+  checkType(name, value, 'array');
+  for (const [index, each] of ((value ?? []) as unknown[]).entries()) {
+    checkGiven(`${name}[${index}]`, each, 'string');
+  }
+}
+
 /** @throws {ApiMisuseError} if no IPv4 network could have this MTU ([RFC 791](https://www.rfc-editor.org/rfc/rfc791#section-3.2)). */
 export function checkMtu(mtu: number, max: number = MAX_PACKET_LENGTH): void {
   checkWhole('mtu', mtu, MIN_MTU, max);
 }
 
 const MIN_MTU = 68;
+type TypeName = keyof typeof TYPE_NAMES;
+const TYPE_NAMES = {
+  array: 'a list',
+  boolean: 'true or false',
+  function: 'a function',
+  object: 'an object',
+  string: 'a text',
+} as const;

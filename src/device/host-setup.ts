@@ -104,12 +104,16 @@ export class HostSetup {
    */
   close(): Promise<void> {
     return inTurn(async () => {
-      const [tun] = this.#options.tuns;
-      if (IN_FORCE.get(tun!) !== this) return;
+      if (!this.isInForce) return;
       this.#stopWatching();
       await this.#undo();
-      IN_FORCE.delete(tun!);
+      IN_FORCE.delete(this.#options.tuns[0]!);
     });
+  }
+
+  /** Whether it is not closed, and no later setup of this process has replaced it. */
+  get isInForce(): boolean {
+    return IN_FORCE.get(this.#options.tuns[0]!) === this;
   }
 
   async #undo(): Promise<void> {

@@ -9,23 +9,30 @@ export {
   forgetRoutes,
   type RouteSetting,
   type TunConfiguration,
-  type TunSetup,
 } from './configure.ts';
 export type { Schedule } from './delivery.ts';
 export type { DeviceCounters, PacketDevice } from './device.ts';
+export {
+  type DeviceOptions,
+  DeviceOptionsSchema,
+  isPacketDevice,
+  openDevice,
+  type ResolvedDeviceOptions,
+} from './device-options.ts';
 export type { FaultCounters, Faults } from './faults.ts';
-export { LinuxTun, type LinuxTunOptions } from './linux-tun.ts';
-export { MemoryDevice, type MemoryPairOptions } from './memory.ts';
-export { openTun, type TunDeviceOptions } from './open-tun.ts';
+export { LINUX_TUN_DEFAULTS, LinuxTun, type LinuxTunOptions } from './linux-tun.ts';
+export { MEMORY_DEVICE_DEFAULTS, MemoryDevice, type MemoryPairOptions } from './memory.ts';
+export { openTun, TUN_DEVICE_DEFAULTS, type TunDeviceOptions } from './open-tun.ts';
 export {
   deviceAddress,
+  SOCKET_DEVICE_DEFAULTS,
   SocketDevice,
   type SocketDeviceCounters,
   type SocketDeviceOptions,
   type UdpDeviceOptions,
   type UnixDeviceOptions,
 } from './socket.ts';
+export type { TunRoutes, TunSetup } from './tun-routes.ts';
 export type { TunOffload } from './tun-setup.ts';
-export type { UdpEndpoint } from './udp-transport.ts';
 export { loadUnsentLimit } from './unsent-limit.ts';
 export type { WakeupKind } from './wakeup.ts';

@@ -12,10 +12,12 @@
 import { closeSync, constants, openSync } from 'node:fs';
 import { ApiMisuseError, EnvironmentError } from '../errors.ts';
 import { VNET_HEADER_LENGTH } from '../packet/virtio.ts';
-import { configureTun, type TunConfiguration, type TunSetup } from './configure.ts';
+import { configureTun, type TunConfiguration } from './configure.ts';
 import {
+  checkGiven,
   checkMtu,
   checkReadRange,
+  checkType,
   checkWhole,
   checkWrite,
   DEFAULT_MTU,
@@ -25,8 +27,9 @@ import {
 } from './contract.ts';
 import type { DeviceCounters, PacketDevice } from './device.ts';
 import { loadSyscalls, type Syscalls } from './syscalls.ts';
+import type { TunSetup } from './tun-routes.ts';
 import { attachTun, bringUp, checkTunName, type TunOffload } from './tun-setup.ts';
-import { createWakeup, type Wakeup, type WakeupKind } from './wakeup.ts';
+import { createWakeup, WAKEUP_KINDS, type Wakeup, type WakeupKind } from './wakeup.ts';
 
 export interface LinuxTunOptions {
   /** Name of the interface, at most 15 characters; `%d` in it stands for the first free number. */
@@ -47,6 +50,7 @@ export interface LinuxTunOptions {
    * was made persistent before.
    */
   readonly persist?: boolean;
+  /** How the device learns that packets wait; `auto` by default. */
   readonly wakeup?: WakeupKind;
   /**
    * Called once if the interface is gone, for example by `ip link delete`; nothing is read any more
@@ -55,8 +59,17 @@ export interface LinuxTunOptions {
   readonly onGone?: (error: EnvironmentError) => void;
 }
 
+export const LINUX_TUN_DEFAULTS: Readonly<Required<Omit<LinuxTunOptions, 'name' | 'onGone'>>> =
+  Object.freeze({
+    mtu: DEFAULT_MTU,
+    queueLength: 10_000,
+    offload: true,
+    persist: false,
+    wakeup: 'auto',
+  });
+
 /** Not to be made with `new`; the buffers stay the caller's. */
-export class LinuxTun implements PacketDevice {
+export class LinuxTun implements PacketDevice, AsyncDisposable {
   /**
    * Opens the interface, making it if need be, sets its MTU and takes it up. Addresses, routes and
    * forwarding are set by `configure`. Needs CAP_NET_ADMIN, and koffi, which is loaded here.
@@ -65,20 +78,17 @@ export class LinuxTun implements PacketDevice {
    * @throws {EnvironmentError} if this machine has no TUN, or does not let this process use it.
    */
   static async open(options: LinuxTunOptions): Promise<LinuxTun> {
-    checkTunName(options.name);
-    checkMtu(options.mtu ?? DEFAULT_MTU);
-    checkWhole('queueLength', options.queueLength ?? DEFAULT_QUEUE_LENGTH, 1, MAX_QUEUE_LENGTH);
+    const resolved = resolveOptions(options);
     if (process.platform !== 'linux') {
       throw new EnvironmentError(`a Linux TUN cannot be opened on ${process.platform}`);
     }
     const syscalls = await loadSyscalls();
     const fd = openTunFile();
     try {
-      const { mtu = DEFAULT_MTU, offload = true, persist = false } = options;
-      const { queueLength = DEFAULT_QUEUE_LENGTH } = options;
-      const { name, offloads } = attachTun(syscalls, fd, options.name, offload, persist);
+      const { mtu, offload, persist, queueLength } = resolved;
+      const { name, offloads } = attachTun(syscalls, fd, resolved.name, offload, persist);
       bringUp(syscalls, name, mtu, queueLength);
-      return new LinuxTun(syscalls, fd, name, mtu, offloads, options);
+      return new LinuxTun(syscalls, fd, name, offloads, resolved);
     } catch (error) {
       closeSync(fd);
       throw error;
@@ -104,7 +114,7 @@ export class LinuxTun implements PacketDevice {
   #isGone = false;
   /** The last one undoes what all have set. */
   #setup: TunSetup | undefined;
-  #configuring: Promise<unknown> = Promise.resolve();
+  #lastTurn: Promise<unknown> = Promise.resolve();
   #closed: Promise<void> | undefined;
 
   // The buffers last used and where they are: a reader uses the same one for many packets.
@@ -117,19 +127,18 @@ export class LinuxTun implements PacketDevice {
     syscalls: Syscalls,
     fd: number,
     name: string,
-    mtu: number,
     offloads: readonly TunOffload[],
-    options: LinuxTunOptions
+    options: ResolvedOptions
   ) {
     this.#syscalls = syscalls;
     this.#fd = fd;
     this.name = name;
-    this.mtu = mtu;
-    this.offload = options.offload ?? true;
+    this.mtu = options.mtu;
+    this.offload = options.offload;
     this.offloads = offloads;
     this.counters = this.#counters;
     this.#onGone = options.onGone;
-    this.#wakeup = createWakeup(options.wakeup ?? 'auto', fd, syscalls, {
+    this.#wakeup = createWakeup(options.wakeup, fd, syscalls, {
       onReadable: () => this.#onReadable!(),
       onBroken: () => this.#gone(),
     });
@@ -145,13 +154,18 @@ export class LinuxTun implements PacketDevice {
   async configure(
     configuration: Omit<TunConfiguration, 'name' | 'mtu'>
   ): Promise<readonly string[]> {
-    if (this.#closed) throw new ApiMisuseError(`device ${this.name} is closed`);
-    const configuring = configureTun({ ...configuration, name: this.name }).then((setup) => {
-      this.#setup = setup;
-      return setup.problems;
-    });
-    this.#configuring = Promise.allSettled([this.#configuring, configuring]);
-    return configuring;
+    return this.#inTurn(() => this.#configure(configuration));
+  }
+
+  /**
+   * Has these prefixes lead to this interface, instead of those that `configure` and this method have set before,
+   * and adapts the rules and the forwarding that `configure` has set; `close` undoes it. Calls run one after the
+   * other. The same call again changes nothing. Returns what the machine lacks, one sentence each.
+   *
+   * @throws what `TunSetup.setRoutes` throws; then the former state is in force.
+   */
+  async setRoutes(routes: readonly string[]): Promise<readonly string[]> {
+    return this.#inTurn(() => this.#setup?.setRoutes({ routes }) ?? this.#configure({ routes }));
   }
 
   /** Keeps the process alive until `pause` or `close`. */
@@ -216,18 +230,37 @@ export class LinuxTun implements PacketDevice {
     return this.#closed;
   }
 
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
   async #close(): Promise<void> {
     const fd = this.#fd;
     this.#fd = -1;
     this.#readBuffer = undefined;
     this.#writeBuffer = undefined;
     await this.#wakeup.close();
-    await this.#configuring;
+    await this.#lastTurn;
     try {
       await this.#setup?.close();
     } finally {
       closeSync(fd);
     }
+  }
+
+  async #configure(
+    configuration: Omit<TunConfiguration, 'name' | 'mtu'>
+  ): Promise<readonly string[]> {
+    this.#setup = await configureTun({ ...configuration, name: this.name });
+    return this.#setup.problems;
+  }
+
+  /** @throws {ApiMisuseError} if the device is closed. */
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#closed) throw new ApiMisuseError(`device ${this.name} is closed`);
+    const working = this.#lastTurn.then(work);
+    this.#lastTurn = working.catch(() => {});
+    return working;
   }
 
   #isDelivering(): boolean {
@@ -242,6 +275,28 @@ export class LinuxTun implements PacketDevice {
   }
 }
 
+type ResolvedOptions = Required<Omit<LinuxTunOptions, 'onGone'>> & Pick<LinuxTunOptions, 'onGone'>;
+
+/** @throws {ApiMisuseError} if an option is not what it has to be. */
+function resolveOptions(options: LinuxTunOptions): ResolvedOptions {
+  checkGiven('options', options, 'object');
+  const given = Object.entries(options).filter(([, value]) => value !== undefined);
+  const { name } = options;
+  const resolved: ResolvedOptions = { ...LINUX_TUN_DEFAULTS, name, ...Object.fromEntries(given) };
+  checkTunName(name);
+  checkMtu(resolved.mtu);
+  checkWhole('queueLength', resolved.queueLength, 1, MAX_QUEUE_LENGTH);
+  checkType('offload', resolved.offload, 'boolean');
+  checkType('persist', resolved.persist, 'boolean');
+  checkType('onGone', resolved.onGone, 'function');
+  if (!WAKEUP_KINDS.includes(resolved.wakeup)) {
+    throw new ApiMisuseError(
+      `wakeup must be one of ${WAKEUP_KINDS.join(', ')}, not ${resolved.wakeup}`
+    );
+  }
+  return resolved;
+}
+
 /** Opens without blocking; Node adds O_CLOEXEC. */
 function openTunFile(): number {
   try {
@@ -253,7 +308,6 @@ function openTunFile(): number {
   }
 }
 
-const DEFAULT_QUEUE_LENGTH = 10_000;
 const MAX_QUEUE_LENGTH = 100_000;
 const TUN_FILE = '/dev/net/tun';
 

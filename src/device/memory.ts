@@ -8,6 +8,8 @@ import { VNET_HEADER_LENGTH } from '../packet/virtio.ts';
 import {
   checkMtu,
   checkReadRange,
+  checkTexts,
+  checkType,
   checkWhole,
   checkWrite,
   DEFAULT_MTU,
@@ -34,16 +36,25 @@ export interface MemoryPairOptions {
   readonly schedule?: Schedule;
 }
 
-export class MemoryDevice implements PacketDevice {
+export const MEMORY_DEVICE_DEFAULTS: Readonly<
+  Required<Pick<MemoryPairOptions, 'names' | 'mtu' | 'offload' | 'queueLength'>>
+> = Object.freeze({
+  names: Object.freeze(['memory0', 'memory1'] as const),
+  mtu: DEFAULT_MTU,
+  offload: true,
+  queueLength: 1024,
+});
+
+export class MemoryDevice implements PacketDevice, AsyncDisposable {
   /**
    * Makes two linked devices.
    *
    * @throws {ApiMisuseError} if an option is out of range.
    */
   static pair(options: MemoryPairOptions = {}): [MemoryDevice, MemoryDevice] {
-    const [firstName, secondName] = options.names ?? ['memory0', 'memory1'];
-    const first = new MemoryDevice(firstName, options, options.faults?.first);
-    const second = new MemoryDevice(secondName, options, options.faults?.second);
+    const { names = MEMORY_DEVICE_DEFAULTS.names, faults } = checkOptions(options);
+    const first = new MemoryDevice(names[0], options, faults?.first);
+    const second = new MemoryDevice(names[1], options, faults?.second);
     first.#peer = second;
     second.#peer = first;
     return [first, second];
@@ -62,9 +73,11 @@ export class MemoryDevice implements PacketDevice {
   #peer!: MemoryDevice;
 
   private constructor(name: string, options: MemoryPairOptions, faults: Faults = {}) {
-    const { mtu = DEFAULT_MTU, offload = true, queueLength = DEFAULT_QUEUE_LENGTH } = options;
-    checkMtu(mtu);
-    checkWhole('queueLength', queueLength, 1, MAX_QUEUE_LENGTH);
+    const {
+      mtu = MEMORY_DEVICE_DEFAULTS.mtu,
+      offload = MEMORY_DEVICE_DEFAULTS.offload,
+      queueLength = MEMORY_DEVICE_DEFAULTS.queueLength,
+    } = options;
     this.name = name;
     this.mtu = mtu;
     this.offload = offload;
@@ -122,7 +135,23 @@ export class MemoryDevice implements PacketDevice {
     this.#delivery.close();
     this.#queue.clear();
   }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
 }
 
-const DEFAULT_QUEUE_LENGTH = 1024;
+function checkOptions(options: MemoryPairOptions): MemoryPairOptions {
+  checkType('options', options, 'object');
+  const { names, mtu, offload, queueLength, faults, schedule } = options;
+  checkTexts('names', names);
+  if (names !== undefined) checkWhole('length of names', names.length, 2, 2);
+  if (mtu !== undefined) checkMtu(mtu);
+  if (queueLength !== undefined) checkWhole('queueLength', queueLength, 1, MAX_QUEUE_LENGTH);
+  checkType('offload', offload, 'boolean');
+  checkType('faults', faults, 'object');
+  checkType('schedule', schedule, 'function');
+  return options;
+}
+
 const MAX_QUEUE_LENGTH = 1_048_576;

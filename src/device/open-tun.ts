@@ -2,7 +2,6 @@
  * A TUN as a gateway's operator asks for it: opened, and the machine's kernel set up around it.
  * @module
  */
-import { forgetRoutes } from './configure.ts';
 import { LinuxTun } from './linux-tun.ts';
 
 export interface TunDeviceOptions {
@@ -10,18 +9,24 @@ export interface TunDeviceOptions {
   readonly name: string;
   /** In bytes; default 1500. */
   readonly mtu?: number;
-  /** Prefixes to route to the TUN: the pools of the gateway's own site. Default: none. */
+  /**
+   * Prefixes to route to the TUN: the pools of the gateway's own site. Without them they are not known yet, and
+   * `LinuxTun.setRoutes` tells them; an empty list means that there are none.
+   */
   readonly routes?: readonly string[];
   /** LAN interfaces on which the kernel answers ARP for the routes. Default: none. */
   readonly proxyArp?: readonly string[];
   /**
-   * Further LAN interfaces. The kernel forwards between the LAN and the TUN, and nowhere else. An operator who names
-   * neither routes nor a LAN sets up routes and forwarding himself.
+   * Further LAN interfaces. The kernel forwards between the LAN and the TUN, and nowhere else. An operator who gives
+   * an empty list of routes and no LAN sets up routes and forwarding himself.
    */
   readonly lan?: readonly string[] | undefined;
 }
 
 export const TUN_DEFAULT_MTU = 1500;
+
+export const TUN_DEVICE_DEFAULTS: Readonly<Required<Pick<TunDeviceOptions, 'mtu' | 'proxyArp'>>> =
+  Object.freeze({ mtu: TUN_DEFAULT_MTU, proxyArp: Object.freeze([]) });
 
 /**
  * Opens the TUN, routes the prefixes to it and has the kernel forward between it and the LAN. Closing the device
@@ -34,9 +39,8 @@ export async function openTun(
   options: TunDeviceOptions,
   onProblem: (problem: string) => void
 ): Promise<LinuxTun> {
-  const { name, mtu = TUN_DEFAULT_MTU, routes = [], proxyArp = [] } = options;
-  // A gateway with several workers that was killed may have left routes.
-  for (const prefix of routes) await forgetRoutes(prefix);
+  const { name, mtu = TUN_DEVICE_DEFAULTS.mtu, routes = [] } = options;
+  const { proxyArp = TUN_DEVICE_DEFAULTS.proxyArp } = options;
   const device = await LinuxTun.open({ name, mtu });
   try {
     const problems = await device.configure({ routes, proxyArp, ...lanOf(options), onProblem });
@@ -49,20 +53,13 @@ export async function openTun(
 }
 
 /** The interfaces of the LAN as `configureTun` takes them. */
-export function lanOf({ routes = [], lan }: TunDeviceOptions): {
-  readonly lan?: readonly string[];
-} {
-  return routes.length === 0 && lan === undefined ? {} : { lan: lan ?? [] };
+export function lanOf({ routes, lan }: TunDeviceOptions): { readonly lan?: readonly string[] } {
+  return routes?.length === 0 && lan === undefined ? {} : { lan: lan ?? [] };
 }
 
 /** Says that hosts beyond this machine would wait in vain, if that is so. */
-export function lackOfLan({
-  name,
-  routes = [],
-  proxyArp = [],
-  lan = [],
-}: TunDeviceOptions): string[] {
-  const isComplete = routes.length === 0 || proxyArp.length > 0 || lan.length > 0;
+export function lackOfLan({ name, routes, proxyArp = [], lan = [] }: TunDeviceOptions): string[] {
+  const isComplete = routes?.length === 0 || proxyArp.length > 0 || lan.length > 0;
   return isComplete
     ? []
     : [`nothing is forwarded to and from ${name}; name the interfaces of the LAN in device.lan`];

@@ -7,12 +7,21 @@
  * (Datagrams over a unix socket are not offered: `node:dgram` has none.)
  * @module
  */
+import { type Clock, systemClock } from '../clock.ts';
 import { ApiMisuseError } from '../errors.ts';
-import type { HostPort } from '../host-port.ts';
-import { VNET_HEADER_LENGTH } from '../packet/virtio.ts';
 import {
+  AddressPortSchema,
+  type HostPort,
+  type HostPortInput,
+  ListenAddressSchema,
+} from '../host-port.ts';
+import { VNET_HEADER_LENGTH } from '../packet/virtio.ts';
+import { parseSchema, type Schema } from '../schema.ts';
+import {
+  checkGiven,
   checkMtu,
   checkReadRange,
+  checkType,
   checkWhole,
   checkWrite,
   DEFAULT_MTU,
@@ -23,10 +32,12 @@ import { Delivery, type Schedule } from './delivery.ts';
 import type { DeviceCounters, PacketDevice } from './device.ts';
 import { PacketQueue } from './packet-queue.ts';
 import type { Receiver, SocketFaultCounters, Transport } from './transport.ts';
-import { MAX_DATAGRAM_LENGTH, type UdpEndpoint, UdpTransport } from './udp-transport.ts';
+import { MAX_DATAGRAM_LENGTH, UdpTransport } from './udp-transport.ts';
 import { UnixTransport } from './unix-transport.ts';
 
-export interface SocketDeviceOptions {
+export type SocketDeviceOptions = UdpDeviceOptions | UnixDeviceOptions;
+
+interface QueueOptions {
   /** For messages; the local address or path by default. */
   readonly name?: string;
   /** In bytes; 1500 by default. Longer packets are not written; they are read. */
@@ -37,11 +48,13 @@ export interface SocketDeviceOptions {
   readonly schedule?: Schedule;
 }
 
-export interface UdpDeviceOptions extends SocketDeviceOptions {
-  /** Where to receive; port 0 takes a free one, see `SocketDevice.local`. */
-  readonly bind: UdpEndpoint;
-  /** Where packets go; those from elsewhere are dropped. */
-  readonly peer?: UdpEndpoint;
+/** Packets over UDP, one in each datagram. */
+export interface UdpDeviceOptions extends QueueOptions {
+  readonly type: 'udp';
+  /** The IP address and port where to receive; port 0 takes a free one, see `SocketDevice.local`. */
+  readonly local: HostPortInput;
+  /** The IP address and port where packets go; those from elsewhere are dropped. */
+  readonly peer?: HostPortInput;
   /**
    * Instead of `peer`: the source of the first datagram is the peer from then on, whoever it is.
    * False by default.
@@ -49,7 +62,12 @@ export interface UdpDeviceOptions extends SocketDeviceOptions {
   readonly learnPeer?: boolean;
 }
 
-export interface UnixDeviceOptions extends SocketDeviceOptions {
+/**
+ * Packets over a unix stream socket; each stands behind its length as 32-bit big-endian number, as with QEMU's
+ * `-netdev stream` and passt (which carry Ethernet frames; here it is IP packets).
+ */
+export interface UnixDeviceOptions extends QueueOptions {
+  readonly type: 'unix';
   /** At most 107 bytes. */
   readonly path: string;
   /**
@@ -60,50 +78,65 @@ export interface UnixDeviceOptions extends SocketDeviceOptions {
   readonly role: 'listen' | 'connect';
   /** For `connect`: how long to wait before each new try, in milliseconds; 1000 by default. */
   readonly reconnectMs?: number;
-  /** `setTimeout` by default. */
-  readonly setTimer?: (callback: () => void, delayMs: number) => NodeJS.Timeout;
+  /** The system's by default. */
+  readonly clock?: Clock;
 }
+
+export const SOCKET_DEVICE_DEFAULTS: Readonly<{
+  mtu: number;
+  queueLength: number;
+  learnPeer: boolean;
+  reconnectMs: number;
+}> = Object.freeze({
+  mtu: DEFAULT_MTU,
+  queueLength: 1024,
+  learnPeer: false,
+  reconnectMs: 1000,
+});
 
 export interface SocketDeviceCounters extends DeviceCounters, SocketFaultCounters {}
 
-export class SocketDevice implements PacketDevice {
+export class SocketDevice implements PacketDevice, AsyncDisposable {
   /**
-   * Opens a device over UDP, one packet in each datagram.
+   * Opens the socket.
    *
-   * @throws {ApiMisuseError} if an option is out of range, or not exactly one of `peer` and
-   *   `learnPeer` is given.
-   * @throws {EnvironmentError} if the address cannot be had, for example because it is in use.
+   * @throws {ApiMisuseError} if an option is not what it has to be, or not exactly one of `peer` and `learnPeer` is
+   *   given.
+   * @throws {EnvironmentError} if the address or path cannot be had, for example because it is in use, or nobody
+   *   listens at the path.
    */
-  static async udp(options: UdpDeviceOptions): Promise<SocketDevice> {
-    const { bind, peer, learnPeer = false } = options;
-    if ((peer !== undefined) === learnPeer) {
+  static async open(options: SocketDeviceOptions): Promise<SocketDevice> {
+    checkGiven('options', options, 'object');
+    const { type } = options;
+    if (type === 'udp') return SocketDevice.#openUdp(options);
+    if (type === 'unix') return SocketDevice.#openUnix(options);
+    throw new ApiMisuseError(`type must be udp or unix, not ${type}`);
+  }
+
+  static async #openUdp(options: UdpDeviceOptions): Promise<SocketDevice> {
+    const { learnPeer = SOCKET_DEVICE_DEFAULTS.learnPeer } = options;
+    checkType('learnPeer', learnPeer, 'boolean');
+    if ((options.peer !== undefined) === learnPeer) {
       throw new ApiMisuseError('a UDP device needs either peer or learnPeer');
     }
-    checkMtu(options.mtu ?? DEFAULT_MTU, MAX_DATAGRAM_LENGTH);
-    const device = new SocketDevice(`udp:${bind.address}:${bind.port}`, options);
-    const transport = await UdpTransport.open(
-      bind,
-      peer,
-      device.#inbound.capacity,
-      device.#receiver
-    );
+    const local = endpoint(ListenAddressSchema, 'local', options.local);
+    const peer = learnPeer ? undefined : endpoint(AddressPortSchema, 'peer', options.peer!);
+    if (options.mtu !== undefined) checkMtu(options.mtu, MAX_DATAGRAM_LENGTH);
+    const device = new SocketDevice(`udp:${local.host}:${local.port}`, options);
+    const { capacity } = device.#inbound;
+    const transport = await UdpTransport.open(local, peer, capacity, device.#receiver);
     device.#transport = transport;
     device.#local = transport.local;
     return device;
   }
 
-  /**
-   * Opens a device over a unix stream socket; each packet stands behind its length as 32-bit
-   * big-endian number, as with QEMU's `-netdev stream` and passt (which carry Ethernet frames; here
-   * it is IP packets).
-   *
-   * @throws {ApiMisuseError} if an option is out of range.
-   * @throws {EnvironmentError} if the path is in use, or nobody listens there.
-   */
-  static async unix(options: UnixDeviceOptions): Promise<SocketDevice> {
-    const device = new SocketDevice(`unix:${options.path}`, options);
+  static async #openUnix(options: UnixDeviceOptions): Promise<SocketDevice> {
+    const { path, role, clock = systemClock } = options;
+    const { reconnectMs = SOCKET_DEVICE_DEFAULTS.reconnectMs } = options;
+    checkType('clock', clock, 'object');
+    const device = new SocketDevice(`unix:${path}`, options);
     device.#transport = await UnixTransport.open(
-      options,
+      { path, role, reconnectMs, clock },
       device.#inbound.capacity,
       device.#receiver
     );
@@ -122,11 +155,14 @@ export class SocketDevice implements PacketDevice {
   readonly #holdLength: number;
   readonly #drainedLength: number;
   #transport!: Transport;
-  #local: UdpEndpoint | undefined;
+  #local: HostPort | undefined;
   #closed: Promise<void> | undefined;
 
-  private constructor(name: string, options: SocketDeviceOptions) {
-    const { mtu = DEFAULT_MTU, queueLength = DEFAULT_QUEUE_LENGTH } = options;
+  private constructor(name: string, options: QueueOptions) {
+    const { mtu = SOCKET_DEVICE_DEFAULTS.mtu } = options;
+    const { queueLength = SOCKET_DEVICE_DEFAULTS.queueLength } = options;
+    checkType('name', options.name, 'string');
+    checkType('schedule', options.schedule, 'function');
     checkMtu(mtu);
     checkWhole('queueLength', queueLength, 1, MAX_QUEUE_LENGTH);
     this.name = options.name ?? name;
@@ -151,7 +187,7 @@ export class SocketDevice implements PacketDevice {
   }
 
   /** Where a UDP device receives; undefined for a unix socket. */
-  get local(): UdpEndpoint | undefined {
+  get local(): HostPort | undefined {
     return this.#local;
   }
 
@@ -200,6 +236,10 @@ export class SocketDevice implements PacketDevice {
     return this.#closed;
   }
 
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
   async #close(): Promise<void> {
     this.#delivery.close();
     await this.#transport.close();
@@ -216,8 +256,16 @@ export class SocketDevice implements PacketDevice {
 /** Returns where a device receives datagrams, under the name `device`; nothing for any but a UDP device. */
 export function deviceAddress(device: PacketDevice): { readonly device?: HostPort } {
   const local = device instanceof SocketDevice ? device.local : undefined;
-  return local === undefined ? {} : { device: { host: local.address, port: local.port } };
+  return local === undefined ? {} : { device: local };
 }
 
-const DEFAULT_QUEUE_LENGTH = 1024;
+/** @throws {ApiMisuseError} if the value is none. */
+function endpoint(schema: Schema<HostPort>, name: string, value: HostPortInput): HostPort {
+  try {
+    return parseSchema(schema, value, name);
+  } catch (cause) {
+    throw new ApiMisuseError((cause as Error).message, { cause });
+  }
+}
+
 const MAX_QUEUE_LENGTH = 1_048_576;

@@ -12,7 +12,14 @@ export type TunOffload = 'csum' | 'tso' | 'tso-ecn' | 'uso';
 
 /** @throws {ApiMisuseError} if Linux would refuse the name (`dev_valid_name`). */
 export function checkTunName(name: string): void {
-  if (!/^[\x21-\x7e]{1,15}$/.test(name) || /[/:]/.test(name) || name === '.' || name === '..') {
+  const isText = typeof name === 'string';
+  if (
+    !isText ||
+    !/^[\x21-\x7e]{1,15}$/.test(name) ||
+    /[/:]/.test(name) ||
+    name === '.' ||
+    name === '..'
+  ) {
     throw new ApiMisuseError(
       `"${name}" is not an interface name: 1 to 15 printable characters without blank, "/" and ":"`
     );

@@ -5,18 +5,10 @@
  */
 import { createSocket, type RemoteInfo, type Socket } from 'node:dgram';
 import { once } from 'node:events';
-import type { AddressInfo } from 'node:net';
-import { IpAddress } from '../address.ts';
+import { type AddressInfo, isIP } from 'node:net';
 import { ApiMisuseError, EnvironmentError } from '../errors.ts';
-import { checkWhole } from './contract.ts';
+import type { HostPort } from '../host-port.ts';
 import type { Receiver, Transport } from './transport.ts';
-
-/** One end of a UDP path. */
-export interface UdpEndpoint {
-  /** IPv4 or IPv6 address, no host name. */
-  readonly address: string;
-  readonly port: number;
-}
 
 /** Longest payload of a datagram over IPv4, in bytes: 65,535 without the IP and UDP headers. */
 export const MAX_DATAGRAM_LENGTH: number = 65_535 - 20 - 8;
@@ -26,38 +18,34 @@ export class UdpTransport implements Transport {
    * Binds, and connects if the peer is known.
    *
    * @param peer `undefined` takes the source of the first datagram for it.
-   * @throws {ApiMisuseError} if an address or a port is not one, or their families differ.
+   * @throws {ApiMisuseError} if the two addresses are not of one family.
    * @throws {EnvironmentError} if the address cannot be had.
    */
   static async open(
-    bind: UdpEndpoint,
-    peer: UdpEndpoint | undefined,
+    local: HostPort,
+    peer: HostPort | undefined,
     queueLength: number,
     receiver: Receiver
   ): Promise<UdpTransport> {
-    const { family } = IpAddress.parse(bind.address);
-    checkWhole('bind.port', bind.port, 0, 65_535);
-    if (peer) {
-      checkWhole('peer.port', peer.port, 1, 65_535);
-      if (IpAddress.parse(peer.address).family !== family) {
-        throw new ApiMisuseError(
-          `bind.address ${bind.address} and peer.address ${peer.address} are not of one family`
-        );
-      }
+    const family = isIP(local.host);
+    if (peer && isIP(peer.host) !== family) {
+      throw new ApiMisuseError(
+        `local ${local.host} and peer ${peer.host} are not addresses of one IP version`
+      );
     }
     const socket = createSocket({ type: family === 6 ? 'udp6' : 'udp4' });
     try {
-      socket.bind({ address: bind.address, port: bind.port, exclusive: true });
+      socket.bind({ address: local.host, port: local.port, exclusive: true });
       await once(socket, 'listening');
       if (peer) {
-        socket.connect(peer.port, peer.address);
+        socket.connect(peer.port, peer.host);
         await once(socket, 'connect');
       }
     } catch (cause) {
       socket.close();
-      const to = peer ? ` with peer ${peer.address} port ${peer.port}` : '';
+      const to = peer ? ` with peer ${peer.host} port ${peer.port}` : '';
       throw new EnvironmentError(
-        `UDP ${bind.address} port ${bind.port}${to} cannot be had: ${(cause as Error).message}`,
+        `UDP ${local.host} port ${local.port}${to} cannot be had: ${(cause as Error).message}`,
         { cause }
       );
     }
@@ -91,9 +79,9 @@ export class UdpTransport implements Transport {
     });
   }
 
-  get local(): UdpEndpoint {
+  get local(): HostPort {
     const { address, port } = this.#socket.address();
-    return { address, port };
+    return { host: address, port };
   }
 
   send(buffer: Buffer, offset: number, length: number): boolean {

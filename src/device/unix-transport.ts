@@ -9,17 +9,18 @@
 import { once } from 'node:events';
 import { unlink } from 'node:fs/promises';
 import { createServer, type Server, Socket } from 'node:net';
+import type { Clock } from '../clock.ts';
 import { ApiMisuseError, EnvironmentError } from '../errors.ts';
 import { MAX_PACKET_LENGTH } from '../packet/virtio.ts';
-import { checkWhole } from './contract.ts';
+import { checkGiven, checkWhole } from './contract.ts';
 import { LENGTH_PREFIX, LengthPrefixReader } from './length-prefix.ts';
 import type { Receiver, Transport } from './transport.ts';
 
 export interface UnixTransportOptions {
   readonly path: string;
   readonly role: 'listen' | 'connect';
-  readonly reconnectMs?: number;
-  readonly setTimer?: (callback: () => void, delayMs: number) => NodeJS.Timeout;
+  readonly reconnectMs: number;
+  readonly clock: Clock;
 }
 
 export class UnixTransport implements Transport {
@@ -34,7 +35,11 @@ export class UnixTransport implements Transport {
     queueLength: number,
     receiver: Receiver
   ): Promise<UnixTransport> {
-    const { path, reconnectMs = DEFAULT_RECONNECT_MS, setTimer = setTimeout } = options;
+    const { path, role, reconnectMs, clock } = options;
+    checkGiven('path', path, 'string');
+    if (role !== 'listen' && role !== 'connect') {
+      throw new ApiMisuseError(`role must be listen or connect, not ${role}`);
+    }
     const pathLength = Buffer.byteLength(path);
     // Node would cut a longer path silently
     if (pathLength === 0 || pathLength > MAX_PATH_LENGTH || path.includes('\0')) {
@@ -44,13 +49,13 @@ export class UnixTransport implements Transport {
     }
     checkWhole('reconnectMs', reconnectMs, 1, 2 ** 31 - 1);
     const transport = new UnixTransport(path, queueLength, receiver, (callback) =>
-      setTimer(callback, reconnectMs)
+      clock.after(reconnectMs, callback)
     );
     try {
-      if (options.role === 'listen') await transport.#listen();
+      if (role === 'listen') await transport.#listen();
       else transport.#attach(await connect(path));
     } catch (cause) {
-      const what = options.role === 'listen' ? 'listened at' : 'connected to';
+      const what = role === 'listen' ? 'listened at' : 'connected to';
       throw new EnvironmentError(
         `unix socket ${path} cannot be ${what}: ${(cause as Error).message}`,
         { cause }
@@ -62,10 +67,10 @@ export class UnixTransport implements Transport {
   readonly #path: string;
   readonly #queueLength: number;
   readonly #receiver: Receiver;
-  readonly #setRetryTimer: (callback: () => void) => NodeJS.Timeout;
+  readonly #setRetryTimer: (callback: () => void) => () => void;
   #server: Server | undefined;
   #socket: Socket | undefined;
-  #retryTimer: NodeJS.Timeout | undefined;
+  #stopRetrying: (() => void) | undefined;
   #isClosed = false;
 
   /** Packets in `#batch` and on their way to the kernel. */
@@ -77,7 +82,7 @@ export class UnixTransport implements Transport {
     path: string,
     queueLength: number,
     receiver: Receiver,
-    setRetryTimer: (callback: () => void) => NodeJS.Timeout
+    setRetryTimer: (callback: () => void) => () => void
   ) {
     this.#path = path;
     this.#queueLength = queueLength;
@@ -108,7 +113,7 @@ export class UnixTransport implements Transport {
 
   async close(): Promise<void> {
     this.#isClosed = true;
-    clearTimeout(this.#retryTimer);
+    this.#stopRetrying?.();
     const server = this.#server;
     const closed = server && new Promise((resolve) => server.close(resolve));
     this.#socket?.destroy();
@@ -166,7 +171,7 @@ export class UnixTransport implements Transport {
 
   #retry(): void {
     if (this.#isClosed) return;
-    this.#retryTimer = this.#setRetryTimer(() => {
+    this.#stopRetrying = this.#setRetryTimer(() => {
       connect(this.#path).then(
         (socket) => {
           if (this.#isClosed) socket.destroy();
@@ -230,7 +235,6 @@ async function isAbandoned(path: string, error: unknown): Promise<boolean> {
 
 /** Bytes of `sun_path` without its closing zero, see unix(7). */
 const MAX_PATH_LENGTH = 107;
-const DEFAULT_RECONNECT_MS = 1000;
 /** Two of the longest packets; so one always fits behind a flush. */
 const BATCH_LENGTH: number = 2 * (LENGTH_PREFIX + MAX_PACKET_LENGTH);
 const MAX_SPARE_BATCHES = 4;

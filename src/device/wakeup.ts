@@ -17,7 +17,8 @@ import type { Syscalls } from './syscalls.ts';
  * `auto` takes `libuv` on the main thread if koffi offers it, else `thread-pool`, which occupies one
  * thread of the process's pool (UV_THREADPOOL_SIZE, 4 by default) for each device.
  */
-export type WakeupKind = 'libuv' | 'thread-pool' | 'auto';
+export type WakeupKind = (typeof WAKEUP_KINDS)[number];
+export const WAKEUP_KINDS = ['libuv', 'thread-pool', 'auto'] as const;
 
 /** Calls back once in each turn of the event loop while it is on and the descriptor readable. */
 export interface Wakeup {

@@ -12,6 +12,7 @@
 import { randomInt } from 'node:crypto';
 import { createSocket } from 'node:dgram';
 import { connect } from 'node:net';
+import { checkFunction, checkObject } from '../option-check.ts';
 import type { Upstream } from './forward-rules.ts';
 import { encodeFrame, FrameDecoder } from './framing.ts';
 import { integerWithin } from './limits.ts';
@@ -36,11 +37,17 @@ export interface Forwarder {
 }
 
 export interface DnsForwarderOptions {
-  /** How long each try, by UDP or by TCP, may take; default 2000. */
+  /** How long each try, by UDP or by TCP, may take, in ms; default 2000. */
   readonly timeoutMs?: number;
-  /** Gives ids, 0 to 65535; must not be predictable. */
+  /** Gives ids, 0 to 65535, which nobody may be able to predict; default random ones. */
   readonly randomId?: () => number;
 }
+
+/** What is used where an option is absent. */
+export const DNS_FORWARDER_DEFAULTS: Readonly<{
+  /** In ms. */
+  timeoutMs: number;
+}> = Object.freeze({ timeoutMs: 2000 });
 
 export interface DnsForwarderCounters {
   /** Tries by UDP and by TCP. */
@@ -53,7 +60,7 @@ export interface DnsForwarderCounters {
 }
 
 /** Forwards over sockets of its own, one for each try; holds none in between. */
-export class DnsForwarder implements Forwarder {
+export class DnsForwarder implements Forwarder, AsyncDisposable {
   readonly counters: DnsForwarderCounters = {
     udpTries: 0,
     tcpTries: 0,
@@ -63,18 +70,32 @@ export class DnsForwarder implements Forwarder {
   readonly #timeoutMs: number;
   readonly #randomId: () => number;
   readonly #tries = new Set<Settle>();
-  #closed = false;
+  readonly #exchanges = new Set<Promise<unknown>>();
+  #closing: Promise<void> | undefined;
 
-  /** @throws {ConfigError} if the timeout is not a positive integer. */
+  /**
+   * @throws {ConfigError} if the timeout is not a positive integer.
+   * @throws {ApiMisuseError} if `randomId` is no function.
+   */
   constructor(options: DnsForwarderOptions = {}) {
-    this.#timeoutMs = integerWithin('timeoutMs', options.timeoutMs ?? 2000, 1, MAX_TIMEOUT_MS);
-    this.#randomId = options.randomId ?? (() => randomInt(0x1_0000));
+    const { timeoutMs = DNS_FORWARDER_DEFAULTS.timeoutMs, randomId = () => randomInt(0x1_0000) } =
+      checkObject('options', options);
+    this.#timeoutMs = integerWithin('timeoutMs', timeoutMs, 1, MAX_TIMEOUT_MS);
+    this.#randomId = checkFunction('randomId', randomId);
   }
 
-  async exchange(query: Query, upstreams: readonly Upstream[]): Promise<Uint8Array | undefined> {
+  exchange(query: Query, upstreams: readonly Upstream[]): Promise<Uint8Array | undefined> {
+    const exchange = this.#exchange(query, upstreams).finally(() =>
+      this.#exchanges.delete(exchange)
+    );
+    this.#exchanges.add(exchange);
+    return exchange;
+  }
+
+  async #exchange(query: Query, upstreams: readonly Upstream[]): Promise<Uint8Array | undefined> {
     let refusal: Buffer | undefined;
     for (const upstream of upstreams) {
-      if (this.#closed) return undefined;
+      if (this.#closing !== undefined) return undefined;
       const request = Buffer.from(query.bytes);
       request.writeUInt16BE(this.#randomId());
       let reply = await this.#tryUdp(request, query.questionEnd, upstream);
@@ -89,9 +110,16 @@ export class DnsForwarder implements Forwarder {
   }
 
   /** Ends all exchanges, now and to come, without a reply. */
-  close(): void {
-    this.#closed = true;
-    for (const settle of this.#tries) settle(undefined);
+  close(): Promise<void> {
+    if (this.#closing === undefined) {
+      this.#closing = Promise.allSettled(this.#exchanges).then(() => {});
+      for (const settle of this.#tries) settle(undefined);
+    }
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
   }
 
   #tryUdp(request: Buffer, questionEnd: number, upstream: Upstream): Promise<Buffer | undefined> {

@@ -1,17 +1,29 @@
 /**
- * Names at a site: a zone of what is exposed there, the resolver that answers its clients, and the
- * listener that brings it their queries.
+ * Names at a site: a zone of what is exposed there, the resolver that answers its clients, the
+ * listener that brings it their queries, and the server that is both.
  * @module
  */
 export type { ForwardRule, Upstream } from './forward-rules.ts';
 export {
+  DNS_FORWARDER_DEFAULTS,
   DnsForwarder,
   type DnsForwarderCounters,
   type DnsForwarderOptions,
   type Forwarder,
 } from './forwarder.ts';
-export { DnsListener, type DnsListenerCounters, type DnsListenerOptions } from './listener.ts';
+export {
+  DNS_LISTENER_DEFAULTS,
+  DnsListener,
+  type DnsListenerCounters,
+  type DnsListenerOptions,
+} from './listener.ts';
 export type { Edns, Query } from './message.ts';
+export {
+  type DnsOptions,
+  DnsOptionsSchema,
+  type ResolvedDnsOptions,
+  type ResolverRules,
+} from './options.ts';
 export {
   type RecordContent,
   RecordType,
@@ -21,11 +33,13 @@ export {
 } from './record.ts';
 export {
   type DnsTransport,
+  SITE_RESOLVER_DEFAULTS,
   SiteResolver,
   type SiteResolverCounters,
   type SiteResolverOptions,
 } from './resolver.ts';
-export type { ResponseRateOptions } from './response-rate.ts';
+export { RESPONSE_RATE_DEFAULTS, type ResponseRateOptions } from './response-rate.ts';
+export { DnsServer, type DnsServerOptions } from './server.ts';
 export { Zone } from './zone.ts';
 export type {
   ZoneAnswer,

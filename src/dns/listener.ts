@@ -8,6 +8,9 @@ import { once } from 'node:events';
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import { IpAddress } from '../address.ts';
 import { EnvironmentError } from '../errors.ts';
+import { type HostPort, type HostPortInput, ListenAddressSchema } from '../host-port.ts';
+import { checkMethods, checkObject } from '../option-check.ts';
+import { parseSchema } from '../schema.ts';
 import { FairShare } from './fair-share.ts';
 import { integerWithin } from './limits.ts';
 import type { SiteResolver } from './resolver.ts';
@@ -15,11 +18,9 @@ import { TcpConnection } from './tcp-connection.ts';
 
 export interface DnsListenerOptions {
   readonly resolver: SiteResolver;
-  /** Address to listen on, `0.0.0.0` or `::` for all. */
-  readonly host: string;
-  /** Default 53; 0 takes a free one. */
-  readonly port?: number;
-  /** How long a TCP connection may go without a whole query; default 10 000. */
+  /** An address and a port, `10.0.0.1:53`; `0.0.0.0` or `::` for all addresses, port 0 takes a free one. */
+  readonly listen: HostPortInput;
+  /** How long a TCP connection may go without a whole query, in ms; default 10,000. */
   readonly tcpIdleTimeoutMs?: number;
   /**
    * TCP connections at a time; further ones are closed at once. Default 128. Those of one client are
@@ -32,6 +33,20 @@ export interface DnsListenerOptions {
   /** Answers that may wait for the UDP socket at a time; further ones are dropped. Default 1024. */
   readonly maxUdpSending?: number;
 }
+
+/** What is used where an option is absent. */
+export const DNS_LISTENER_DEFAULTS: Readonly<{
+  /** In ms. */
+  tcpIdleTimeoutMs: number;
+  maxTcpConnections: number;
+  maxTcpInFlight: number;
+  maxUdpSending: number;
+}> = Object.freeze({
+  tcpIdleTimeoutMs: 10_000,
+  maxTcpConnections: 128,
+  maxTcpInFlight: 16,
+  maxUdpSending: 1024,
+});
 
 /** Cumulative since the listener was opened. */
 export interface DnsListenerCounters {
@@ -46,9 +61,9 @@ export interface DnsListenerCounters {
 }
 
 /** Listens until `close`, which leaves the resolver as it is: others may use it too. */
-export class DnsListener {
-  readonly host: string;
-  readonly port: number;
+export class DnsListener implements AsyncDisposable {
+  /** With the port that was taken. */
+  readonly address: HostPort;
   readonly #counters: DnsListenerCounters = {
     udpQueries: 0,
     udpDrops: 0,
@@ -68,8 +83,7 @@ export class DnsListener {
 
   private constructor(options: DnsListenerOptions, limits: Limits, udp: UdpSocket, tcp: Server) {
     const { address, port } = tcp.address() as AddressInfo;
-    this.host = address;
-    this.port = port;
+    this.address = { host: address, port };
     this.#resolver = options.resolver;
     this.#udp = udp;
     this.#tcp = tcp;
@@ -87,12 +101,15 @@ export class DnsListener {
    * Begins to answer on both transports.
    *
    * @throws {EnvironmentError} if the port is busy or not permitted, or the address not this host's.
-   * @throws {ApiMisuseError} if `host` is not an address.
-   * @throws {ConfigError} if a limit is out of its range.
+   * @throws {ConfigError} if `listen` is not an address and a port, or a limit is out of its range.
+   * @throws {ApiMisuseError} if `resolver` is none.
    */
   static async listen(options: DnsListenerOptions): Promise<DnsListener> {
-    const host = IpAddress.parse(options.host);
-    const port = integerWithin('port', options.port ?? DNS_PORT, 0, 65_535);
+    const { resolver, listen } = checkObject('options', options);
+    checkMethods('resolver', resolver, ['resolve', 'mayAsk']);
+    const endpoint = parseSchema(ListenAddressSchema, listen, 'listen');
+    const host = IpAddress.parse(endpoint.host);
+    const { port } = endpoint;
     const limits = checkLimits(options);
     for (let attempt = 1; ; attempt++) {
       const tcp = await openTcp(host, port);
@@ -115,6 +132,10 @@ export class DnsListener {
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
   }
 
   async #close(): Promise<void> {
@@ -176,15 +197,13 @@ interface Limits {
 }
 
 function checkLimits(options: DnsListenerOptions): Limits {
-  const limit = (
-    name: 'tcpIdleTimeoutMs' | 'maxTcpConnections' | 'maxTcpInFlight' | 'maxUdpSending',
-    fallback: number
-  ): number => integerWithin(name, options[name] ?? fallback, 1, 2 ** 31 - 1);
+  const limit = (name: keyof typeof DNS_LISTENER_DEFAULTS): number =>
+    integerWithin(name, options[name] ?? DNS_LISTENER_DEFAULTS[name], 1, 2 ** 31 - 1);
   return {
-    idleTimeoutMs: limit('tcpIdleTimeoutMs', 10_000),
-    maxInFlight: limit('maxTcpInFlight', 16),
-    maxTcpConnections: limit('maxTcpConnections', 128),
-    maxUdpSending: limit('maxUdpSending', 1024),
+    idleTimeoutMs: limit('tcpIdleTimeoutMs'),
+    maxInFlight: limit('maxTcpInFlight'),
+    maxTcpConnections: limit('maxTcpConnections'),
+    maxUdpSending: limit('maxUdpSending'),
   };
 }
 
@@ -227,7 +246,6 @@ function codeOf(error: unknown): string {
   return (error as NodeJS.ErrnoException).code ?? '';
 }
 
-const DNS_PORT = 53;
 /** How many free TCP ports are tried for one that UDP has too. */
 const MAX_ATTEMPTS = 16;
 const BIND_FAULTS: Readonly<Record<string, string>> = {

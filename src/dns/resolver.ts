@@ -12,6 +12,9 @@
  * @module
  */
 
+import type { Clock } from '../clock.ts';
+import { checkClock, checkMethods, checkObject } from '../option-check.ts';
+import { parseSchema } from '../schema.ts';
 import { type Client, ClientTable } from './client-table.ts';
 import { FairShare } from './fair-share.ts';
 import { type ForwardRule, ForwardTable, type Upstream } from './forward-rules.ts';
@@ -30,28 +33,19 @@ import {
   Rcode,
   readUint16,
 } from './message.ts';
+import { type ResolverRules, ResolverRulesSchema } from './options.ts';
 import { RecordType } from './record.ts';
-import { ResponseRate, type ResponseRateOptions } from './response-rate.ts';
+import { RESPONSE_RATE_DEFAULTS, ResponseRate } from './response-rate.ts';
 import type { Zone } from './zone.ts';
 import type { ZoneAnswer } from './zone-data.ts';
 
 export type DnsTransport = 'udp' | 'tcp';
 
-export interface SiteResolverOptions {
+export interface SiteResolverOptions extends ResolverRules {
   /** Without one, and until `setZone`, every name is foreign. */
-  readonly zone?: Zone;
-  /**
-   * Who may ask; all others are refused. Each entry is a prefix (`192.0.2.0/24`), an address, or a word:
-   * `sources` stands for the prefixes that `setSources` was given last, `loopback` for this machine's
-   * loopback. Default `['sources', 'loopback']`: before `setSources`, loopback alone.
-   */
-  readonly allow?: readonly string[] | undefined;
-  /** How many answers may go by UDP to one network. */
-  readonly rateLimit?: ResponseRateOptions | undefined;
-  /** Who is asked for foreign names; none by default, so that they are refused. */
-  readonly forward?: readonly ForwardRule[];
+  readonly zone?: Zone | undefined;
   /** Asks the upstreams; by default a `DnsForwarder`, which `close` ends. */
-  readonly forwarder?: Forwarder;
+  readonly forwarder?: Forwarder | undefined;
   /**
    * The longest UDP answer in bytes, however much a client takes; default 1232, which no path
    * fragments. 512 to 4096.
@@ -64,9 +58,23 @@ export interface SiteResolverOptions {
    * are never more than what is free for others: half of them when it is alone.
    */
   readonly maxForwarding?: number;
-  /** A clock in ms that never goes back, from any fixed point; default `performance.now`. */
-  readonly now?: () => number;
+  readonly clock?: Clock;
 }
+
+/** What is used where an option is absent; `RESPONSE_RATE_DEFAULTS` has those of `rateLimit`. */
+export const SITE_RESOLVER_DEFAULTS: Readonly<{
+  allow: readonly string[];
+  forward: readonly ForwardRule[];
+  maxUdpBytes: number;
+  maxQueryBytes: number;
+  maxForwarding: number;
+}> = Object.freeze({
+  allow: Object.freeze(['sources', 'loopback']),
+  forward: Object.freeze([]),
+  maxUdpBytes: 1232,
+  maxQueryBytes: 4096,
+  maxForwarding: 512,
+});
 
 /** Cumulative; one of the first twelve for each message, and the others beside it. */
 export interface SiteResolverCounters {
@@ -101,7 +109,7 @@ export interface SiteResolverCounters {
 }
 
 /** Holds no socket: wire it to clients by `DnsListener`, or by your own. */
-export class SiteResolver {
+export class SiteResolver implements AsyncDisposable {
   readonly #counters: SiteResolverCounters = {
     success: 0,
     nodata: 0,
@@ -130,40 +138,63 @@ export class SiteResolver {
   /** `FLAG_RA` where there is somebody to ask, else 0. */
   readonly #recursion: number;
   #zone: Zone | undefined;
+  #closing: Promise<void> | undefined;
 
-  /** @throws {ConfigError} if a rule or a prefix cannot be read or a limit is out of its range. */
+  /**
+   * @throws {ConfigError} naming the option that is wrong: a rule or a prefix cannot be read, a limit is out of its
+   *   range.
+   * @throws {ApiMisuseError} if a zone, a forwarder or a clock is none.
+   */
   constructor(options: SiteResolverOptions = {}) {
-    this.#zone = options.zone;
-    this.#forwardTable = new ForwardTable(options.forward ?? []);
+    const { zone, forwarder } = checkObject('options', options);
+    if (zone !== undefined) checkZone(zone);
+    if (forwarder !== undefined) checkMethods('forwarder', forwarder, ['exchange']);
+    const clock = checkClock(options.clock);
+    const {
+      forward = SITE_RESOLVER_DEFAULTS.forward,
+      allow = SITE_RESOLVER_DEFAULTS.allow,
+      rateLimit = {},
+    } = parseSchema(ResolverRulesSchema, options);
+    this.#zone = zone;
+    this.#forwardTable = new ForwardTable(forward);
     this.#recursion = this.#forwardTable.size > 0 ? FLAG_RA : 0;
-    this.#ownForwarder = options.forwarder === undefined ? new DnsForwarder() : undefined;
-    this.#forwarder = options.forwarder ?? this.#ownForwarder!;
+    this.#ownForwarder = forwarder === undefined ? new DnsForwarder() : undefined;
+    this.#forwarder = forwarder ?? this.#ownForwarder!;
     this.#maxUdpBytes = integerWithin(
       'maxUdpBytes',
-      options.maxUdpBytes ?? 1232,
+      options.maxUdpBytes ?? SITE_RESOLVER_DEFAULTS.maxUdpBytes,
       MIN_UDP_LENGTH,
       4096
     );
     this.#maxQueryBytes = integerWithin(
       'maxQueryBytes',
-      options.maxQueryBytes ?? 4096,
+      options.maxQueryBytes ?? SITE_RESOLVER_DEFAULTS.maxQueryBytes,
       MIN_UDP_LENGTH,
       MAX_MESSAGE_LENGTH
     );
     this.#forwarding = new FairShare(
-      integerWithin('maxForwarding', options.maxForwarding ?? 512, 0, 65_535)
+      integerWithin(
+        'maxForwarding',
+        options.maxForwarding ?? SITE_RESOLVER_DEFAULTS.maxForwarding,
+        0,
+        65_535
+      )
     );
-    const { allow = ['sources', 'loopback'], rateLimit = {} } = options;
-    this.#clients = new ClientTable(allow, rateLimit.exempt ?? ['loopback']);
-    this.#rate = new ResponseRate(rateLimit, options.now ?? (() => performance.now()));
+    this.#clients = new ClientTable(allow, rateLimit.exempt ?? RESPONSE_RATE_DEFAULTS.exempt);
+    this.#rate = new ResponseRate(rateLimit, clock);
   }
 
   get counters(): Readonly<SiteResolverCounters> {
     return this.#counters;
   }
 
-  /** Replaces the zone; every query from now on is answered out of the new one. */
+  /**
+   * Replaces the zone; every query from now on is answered out of the new one.
+   *
+   * @throws {ApiMisuseError} if it is no zone.
+   */
   setZone(zone: Zone): void {
+    checkZone(zone);
     this.#zone = zone;
   }
 
@@ -243,8 +274,13 @@ export class SiteResolver {
   }
 
   /** Ends the exchanges with upstreams of the resolver's own forwarder; their queries fail. */
-  close(): void {
-    this.#ownForwarder?.close();
+  close(): Promise<void> {
+    this.#closing ??= this.#ownForwarder?.close() ?? Promise.resolve();
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
   }
 
   #refuse(query: Query, transport: DnsTransport): Uint8Array {
@@ -322,6 +358,10 @@ export class SiteResolver {
     const wanted = query.edns?.udpPayloadSize ?? MIN_UDP_LENGTH;
     return Math.min(Math.max(wanted, MIN_UDP_LENGTH), this.#maxUdpBytes);
   }
+}
+
+function checkZone(zone: Zone): void {
+  checkMethods('zone', zone, ['lookup']);
 }
 
 /**

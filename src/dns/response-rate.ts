@@ -10,6 +10,7 @@
  * 3. The other answers are dropped, and so are errors without a token, as in BIND.
  * @module
  */
+import type { Clock } from '../clock.ts';
 import { RateLimit } from '../rate-limit.ts';
 import type { Client } from './client-table.ts';
 import { integerWithin } from './limits.ts';
@@ -36,32 +37,46 @@ export interface ResponseRateOptions {
   readonly exempt?: readonly string[] | undefined;
 }
 
+/** What is used where an option is absent. */
+export const RESPONSE_RATE_DEFAULTS: Readonly<{
+  responsesPerSecond: number;
+  errorsPerSecond: number;
+  slip: number;
+  exempt: readonly string[];
+}> = Object.freeze({
+  responsesPerSecond: 1000,
+  errorsPerSecond: 50,
+  slip: 1,
+  exempt: Object.freeze(['loopback']),
+});
+
 export type RateVerdict = 'answer' | 'truncate' | 'drop';
 
 export class ResponseRate {
   readonly #responses: RateLimit;
   readonly #errors: RateLimit;
   readonly #slip: number;
-  readonly #now: () => number;
+  readonly #clock: Clock;
   #limited = 0;
 
-  /**
-   * @param now a clock in ms, from any fixed point, which never goes back
-   * @throws {ConfigError} if a limit is out of its range.
-   */
-  constructor(options: ResponseRateOptions, now: () => number) {
-    const { responsesPerSecond = 1000, errorsPerSecond = 50, slip = 1 } = options;
+  /** @throws {ConfigError} if a limit is out of its range. */
+  constructor(options: ResponseRateOptions, clock: Clock) {
+    const {
+      responsesPerSecond = RESPONSE_RATE_DEFAULTS.responsesPerSecond,
+      errorsPerSecond = RESPONSE_RATE_DEFAULTS.errorsPerSecond,
+      slip = RESPONSE_RATE_DEFAULTS.slip,
+    } = options;
     this.#responses = perBlock('responsesPerSecond', responsesPerSecond);
     this.#errors = perBlock('errorsPerSecond', errorsPerSecond);
     this.#slip = integerWithin('rateLimit.slip', slip, 0, MAX_SLIP);
-    this.#now = now;
+    this.#clock = clock;
   }
 
   /** Says what may become of an answer by UDP to `client`. */
   judge(client: Client, isError: boolean): RateVerdict {
     if (client.isExempt) return 'answer';
     const rate = isError ? this.#errors : this.#responses;
-    if (rate.take(client.block, this.#now())) return 'answer';
+    if (rate.take(client.block, this.#clock.monotonicMs())) return 'answer';
     if (isError || this.#slip === 0) return 'drop';
     this.#limited = (this.#limited + 1) % this.#slip;
     return this.#limited === 0 ? 'truncate' : 'drop';

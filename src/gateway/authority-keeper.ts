@@ -5,8 +5,10 @@
  */
 import { X509Certificate } from 'node:crypto';
 import { EventEmitter } from 'eventemitter3';
+import { type Clock, systemClock } from '../clock.ts';
 import type { TrustProvider } from '../control/index.ts';
 import { ApiMisuseError, CertificateError } from '../errors.ts';
+import { type Logger, silentLogger } from '../logger.ts';
 import {
   type CaMaterial,
   CertificateAuthority,
@@ -19,7 +21,6 @@ import {
   generateGatewayKey,
   type IssueOptions,
   type KeyType,
-  type RenewalTimers,
 } from '../pki/index.ts';
 import type { Secrets, Store } from '../store/index.ts';
 import { CaSecrets } from './ca-secrets.ts';
@@ -27,7 +28,7 @@ import { CertificateKeeper } from './certificate-keeper.ts';
 import { locationOf } from './secret-text.ts';
 
 export interface AuthorityKeeperOptions
-  extends Pick<CertificateRenewerOptions, 'now' | 'random' | 'timers'> {
+  extends Pick<CertificateRenewerOptions, 'clock' | 'random'> {
   /** Lower-case DNS name that stands in every identity. */
   readonly trustDomain: string;
   /** Keeps the CAs. */
@@ -42,8 +43,8 @@ export interface AuthorityKeeperOptions
   readonly intermediate?: boolean;
   /** Lifetime of gateways' certificates, in ms; default 30 days. */
   readonly certificateLifetimeMs?: number;
-  /** Takes a line for the operator; default none. */
-  readonly log?: (line: string) => void;
+  /** Takes the lines for an operator. Default: nobody is told. */
+  readonly logger?: Logger | undefined;
 }
 
 export interface AuthorityKeeperEvents {
@@ -57,14 +58,17 @@ export interface AuthorityKeeperEvents {
 }
 
 /** Keeps the CA of a cloud gateway. One whose CA has run out can be given another. */
-export class AuthorityKeeper extends EventEmitter<AuthorityKeeperEvents> {
+export class AuthorityKeeper
+  extends EventEmitter<AuthorityKeeperEvents>
+  implements AsyncDisposable
+{
   readonly authority: CertificateAuthority;
   /** For a `ControlServer`. */
   readonly provider: TrustProvider;
   readonly #cas: CaSecrets;
   readonly #options: AuthorityKeeperOptions;
-  readonly #log: (line: string) => void;
-  readonly #now: () => number;
+  readonly #logger: Logger;
+  readonly #clock: Clock;
   #retired: readonly X509Certificate[];
   readonly #certificate: CertificateKeeper;
   #cancelWatch: () => void = () => {};
@@ -78,13 +82,13 @@ export class AuthorityKeeper extends EventEmitter<AuthorityKeeperEvents> {
     retired: readonly string[]
   ) {
     super();
-    const { log = () => {}, now = Date.now, random, timers } = options;
+    const { logger = silentLogger, clock = systemClock, random } = options;
     this.authority = authority;
     this.#retired = retired.map(signingCertificateOf);
     this.#cas = cas;
     this.#options = options;
-    this.#log = log;
-    this.#now = now;
+    this.#logger = logger;
+    this.#clock = clock;
     this.#certificate = new CertificateKeeper({
       credentials,
       renew: async (csrPem) => ({
@@ -92,11 +96,11 @@ export class AuthorityKeeper extends EventEmitter<AuthorityKeeperEvents> {
         caPem: authority.trustBundlePem,
       }),
       apply: (renewed) => void this.emit('credentials', renewed),
-      log: (line) => log(`own certificate: ${line}`),
+      logger,
+      about: 'own certificate: ',
       remedy: 'its CA has run out, prepare and activate another one',
-      now,
+      clock,
       ...(random && { random }),
-      ...(timers && { timers }),
     });
     authority.on('trust', () => {
       this.#certificate.renew();
@@ -130,7 +134,7 @@ export class AuthorityKeeper extends EventEmitter<AuthorityKeeperEvents> {
    * @throws {ApiMisuseError} if an option is out of its range.
    */
   static async open(options: AuthorityKeeperOptions): Promise<AuthorityKeeper> {
-    const { secrets, passphrase, intermediate = false, log = () => {} } = options;
+    const { secrets, passphrase, intermediate = false, logger = silentLogger } = options;
     if (passphrase === '') throw new ApiMisuseError('the passphrase of a CA must not be empty');
     const cas = new CaSecrets(secrets, passphrase);
     if ((await cas.read()) === undefined) {
@@ -139,7 +143,10 @@ export class AuthorityKeeper extends EventEmitter<AuthorityKeeperEvents> {
       const rootKey = intermediate ? await keyAtRest(rootPrivateKeyPem, passphrase) : undefined;
       const path = await cas.begin(await atRest(made, passphrase), rootKey);
       if (path !== undefined) {
-        log(`the key of the root CA is in ${path}: keep it elsewhere, nothing here needs it`);
+        logger.warn(
+          { path },
+          `the key of the root CA is in ${path}: keep it elsewhere, nothing here needs it`
+        );
       }
     }
     const { authority, retired } = await load(options, cas).catch((cause: Error) => {
@@ -154,7 +161,7 @@ export class AuthorityKeeper extends EventEmitter<AuthorityKeeperEvents> {
       const credentials = { key: privateKeyPem, cert, ca: authority.trustBundlePem };
       return new AuthorityKeeper(authority, credentials, cas, options, retired);
     } catch (error) {
-      authority.close();
+      await authority.close();
       throw error;
     }
   }
@@ -205,7 +212,7 @@ export class AuthorityKeeper extends EventEmitter<AuthorityKeeperEvents> {
   /** What an operator has to know about the end of the CA, from 60 days before it on. */
   get caWarning(): string | undefined {
     const { caNotAfter } = this;
-    const leftMs = caNotAfter.getTime() - this.#now();
+    const leftMs = caNotAfter.getTime() - this.#clock.wallMs();
     const end = caNotAfter.toISOString();
     if (leftMs > WARNING_MS) return undefined;
     return leftMs > 0
@@ -214,11 +221,15 @@ export class AuthorityKeeper extends EventEmitter<AuthorityKeeperEvents> {
   }
 
   /** Stops. Safe to call twice. */
-  close(): void {
+  async close(): Promise<void> {
     this.#cancelWatch();
-    this.#certificate.close();
-    this.authority.close();
+    await this.#certificate.close();
+    await this.authority.close();
     this.removeAllListeners();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
   }
 
   /** Tells of the end of the CA, once for each warning. */
@@ -226,21 +237,20 @@ export class AuthorityKeeper extends EventEmitter<AuthorityKeeperEvents> {
     this.#cancelWatch();
     const { caWarning } = this;
     if (caWarning !== undefined && caWarning !== this.#toldWarning) {
-      this.#log(caWarning);
+      this.#logger.warn({}, caWarning);
       this.emit('problem', { error: new CertificateError(caWarning) });
     }
     this.#toldWarning = caWarning;
-    const { timers = hourly } = this.#options;
-    this.#cancelWatch = timers.after(HOUR_MS, () => this.#watch());
+    this.#cancelWatch = this.#clock.after(HOUR_MS, () => this.#watch(), true);
   }
 }
 
-function newCa({ trustDomain, keyType, intermediate, now }: AuthorityKeeperOptions): GeneratedCa {
+function newCa({ trustDomain, keyType, intermediate, clock }: AuthorityKeeperOptions): GeneratedCa {
   return generateCa({
     trustDomain,
     ...(keyType && { keyType }),
     ...(intermediate && { intermediate }),
-    ...(now && { now }),
+    ...(clock && { clock }),
   });
 }
 
@@ -255,19 +265,25 @@ async function ownCertificate(
 
 /** Takes up the CAs of the secrets. */
 async function load(
-  { trustDomain, store, certificateLifetimeMs, now, log = () => {} }: AuthorityKeeperOptions,
+  {
+    trustDomain,
+    store,
+    certificateLifetimeMs,
+    clock,
+    logger = silentLogger,
+  }: AuthorityKeeperOptions,
   cas: CaSecrets
 ): Promise<{ authority: CertificateAuthority; retired: readonly string[] }> {
   await cas.removeRetiredKeys();
-  for (const path of await cas.protectKeys()) log(`${path}: encrypted anew`);
+  for (const path of await cas.protectKeys()) logger.info({ path }, `${path}: encrypted anew`);
   const { current, retired, ...others } = (await cas.read())!;
-  const authority = await CertificateAuthority.load({
+  const authority = await CertificateAuthority.open({
     trustDomain,
     store,
     ...current,
     ...others,
     ...(certificateLifetimeMs === undefined ? {} : { certificateLifetimeMs }),
-    ...(now && { now }),
+    ...(clock && { clock }),
   });
   return { authority, retired };
 }
@@ -288,14 +304,6 @@ async function atRest(
 async function keyAtRest(privateKeyPem: string, passphrase: string | undefined): Promise<string> {
   return passphrase === undefined ? privateKeyPem : encryptPrivateKey(privateKeyPem, passphrase);
 }
-
-const hourly: Pick<RenewalTimers, 'after'> = {
-  after: (delayMs, callback) => {
-    const timer = setTimeout(callback, delayMs);
-    timer.unref();
-    return () => clearTimeout(timer);
-  },
-};
 
 const HOUR_MS = 3_600_000;
 const WARNING_MS: number = 60 * 24 * HOUR_MS;

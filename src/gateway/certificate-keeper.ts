@@ -4,6 +4,7 @@
  * @module
  */
 import type { TrustMessage } from '../control/index.ts';
+import type { LogFields, Logger } from '../logger.ts';
 import {
   CertificateRenewer,
   type CertificateRenewerOptions,
@@ -12,12 +13,13 @@ import {
 } from '../pki/index.ts';
 
 export interface CertificateKeeperOptions
-  extends Pick<
-    CertificateRenewerOptions,
-    'credentials' | 'renew' | 'apply' | 'now' | 'random' | 'timers'
-  > {
-  /** Takes a line for the operator. */
-  readonly log: (line: string) => void;
+  extends Pick<CertificateRenewerOptions, 'credentials' | 'renew' | 'apply' | 'clock' | 'random'> {
+  /** Takes the lines for the operator. */
+  readonly logger: Logger;
+  /** Whose certificate it is, before each line; it ends with a colon and a blank. */
+  readonly about: string;
+  /** The site, as a field of each line; absent for the cloud. */
+  readonly fields?: LogFields;
   /** What an operator does about a certificate that has run out. */
   readonly remedy: string;
   /** Called when a new certificate is in use. */
@@ -28,19 +30,24 @@ export interface CertificateKeeperOptions
 
 export class CertificateKeeper {
   readonly #renewer: CertificateRenewer;
-  readonly #log: (line: string) => void;
+  readonly #logger: Logger;
+  readonly #about: string;
+  readonly #fields: LogFields;
 
   /** @throws {CertificateError} if the credentials cannot be read or do not fit together. */
-  constructor({ log, remedy, onRenewed, onFailure, ...options }: CertificateKeeperOptions) {
-    this.#log = log;
+  constructor(keeperOptions: CertificateKeeperOptions) {
+    const { logger, about, fields = {}, remedy, onRenewed, onFailure, ...options } = keeperOptions;
+    this.#logger = logger;
+    this.#about = about;
+    this.#fields = fields;
     this.#renewer = new CertificateRenewer(options);
     this.#renewer.on('renewed', () => onRenewed?.());
-    this.#renewer.on('expired', (notAfter) => {
-      log(`the certificate ran out on ${notAfter.toISOString()}: ${remedy}`);
+    this.#renewer.on('expired', ({ notAfter }) => {
+      this.#warn(`the certificate ran out on ${notAfter.toISOString()}: ${remedy}`);
     });
-    this.#renewer.on('failed', (error, retryInMs) => {
+    this.#renewer.on('failed', ({ error, retryInMs }) => {
       const seconds = Math.round(retryInMs / 1000);
-      log(`certificate not renewed, trying again in ${seconds} s: ${error.message}`);
+      this.#warn(`certificate not renewed, trying again in ${seconds} s: ${error.message}`, error);
       onFailure?.(this.#renewer.state);
     });
   }
@@ -63,7 +70,7 @@ export class CertificateKeeper {
   /** Takes a trust bundle, and renews the certificate when it is told to. */
   async follow({ caPem, renew, renewInMs = 0 }: Omit<TrustMessage, 'type'>): Promise<void> {
     // What fails is told as `failed`, and tried again.
-    await this.#renewer.setTrust(caPem).catch((error: Error) => this.#log(error.message));
+    await this.#renewer.setTrust(caPem).catch((error: Error) => this.#warn(error.message, error));
     if (renew) this.#renewer.renewIn(renewInMs);
   }
 
@@ -73,7 +80,11 @@ export class CertificateKeeper {
   }
 
   /** Stops. Safe to call twice. */
-  close(): void {
-    this.#renewer.close();
+  close(): Promise<void> {
+    return this.#renewer.close();
+  }
+
+  #warn(text: string, err?: Error): void {
+    this.#logger.warn({ ...this.#fields, ...(err && { err }) }, `${this.#about}${text}`);
   }
 }

@@ -4,30 +4,34 @@
  * @module
  */
 import type { ControlClient } from '../control/index.ts';
+import { type Logger, silentLogger } from '../logger.ts';
 import type { CertificateRenewerOptions, Credentials } from '../pki/index.ts';
-import { CloseCode, type MtlsTunnel } from '../tunnel/index.ts';
+import { failureOf, type MtlsTunnel } from '../tunnel/index.ts';
 import { CertificateKeeper } from './certificate-keeper.ts';
 import type { SiteCredentials } from './site-credentials.ts';
 
 export interface CredentialKeeperOptions
-  extends Pick<CertificateRenewerOptions, 'now' | 'random' | 'timers'> {
+  extends Pick<CertificateRenewerOptions, 'clock' | 'random'> {
   readonly credentials: SiteCredentials;
   readonly control: Pick<ControlClient, 'renew' | 'on'>;
   readonly tunnel: Pick<MtlsTunnel, 'updateCredentials' | 'on'>;
-  /** Takes a line for the operator; default none. */
-  readonly log?: (line: string) => void;
+  /** Takes the lines for an operator. Default: nobody is told. */
+  readonly logger?: Logger | undefined;
 }
 
-export class CredentialKeeper {
+export class CredentialKeeper implements AsyncDisposable {
   readonly #options: CredentialKeeperOptions;
+  readonly #logger: Logger;
   readonly #certificate: CertificateKeeper;
-  #enrolment: Promise<boolean> | undefined;
+  #enrolment: Promise<void> | undefined;
   /** What a token has brought and the tunnel has not taken. */
   #untaken: Credentials | undefined;
 
   constructor(options: CredentialKeeperOptions) {
-    const { credentials, control, tunnel, now, random, timers } = options;
+    const { credentials, control, tunnel, clock, random, logger = silentLogger } = options;
+    const { site } = credentials.identity;
     this.#options = options;
+    this.#logger = logger;
     this.#certificate = new CertificateKeeper({
       credentials: credentials.credentials,
       renew: (csrPem) => control.renew(csrPem),
@@ -36,20 +40,33 @@ export class CredentialKeeper {
         await tunnel.updateCredentials(renewed);
         this.#untaken = undefined;
       },
-      log: (line) => this.#log(line),
+      logger,
+      about: `${site}: `,
+      fields: { site },
       remedy: 'enrol with a new token',
       onRenewed: () => this.#log(`certificate renewed, ${this.#certificate.goodUntil}`),
       onFailure: (state) => {
         if (state === 'expired') void this.enrolAnew();
       },
-      ...(now && { now }),
+      ...(clock && { clock }),
       ...(random && { random }),
-      ...(timers && { timers }),
     });
     control.on('trust', (trust) => void this.#certificate.follow(trust));
     tunnel.on('refused', ({ code }) => {
-      if (MENDABLE.has(code)) void this.enrolAnew();
+      if (failureOf({ by: 'peer', code, reason: '' }).remedy === 'token') void this.enrolAnew();
     });
+  }
+
+  /**
+   * Tries the token that there is now, and logs what comes of it.
+   *
+   * @returns whether it has brought a certificate that the tunnel takes.
+   */
+  enrolAnew(): Promise<boolean> {
+    return this.enrol().then(
+      () => true,
+      () => false
+    );
   }
 
   /**
@@ -57,9 +74,10 @@ export class CredentialKeeper {
    * earlier token has brought, it is given that one again.
    *
    * @param token by default the one there is now
-   * @returns whether it has brought a certificate that the tunnel takes.
+   * @throws {EnrolmentError} if the token is refused.
+   * @throws {PresenceError} what else `SiteCredentials.enrolAnew` or the tunnel has thrown.
    */
-  enrolAnew(token?: string): Promise<boolean> {
+  enrol(token?: string): Promise<void> {
     this.#enrolment ??= this.#enrol(token).finally(() => {
       this.#enrolment = undefined;
     });
@@ -67,11 +85,15 @@ export class CredentialKeeper {
   }
 
   /** Stops. Safe to call twice. */
-  close(): void {
-    this.#certificate.close();
+  close(): Promise<void> {
+    return this.#certificate.close();
   }
 
-  async #enrol(token: string | undefined): Promise<boolean> {
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #enrol(token: string | undefined): Promise<void> {
     const { credentials, tunnel } = this.#options;
     try {
       if (this.#untaken === undefined) {
@@ -82,17 +104,14 @@ export class CredentialKeeper {
       }
       await tunnel.updateCredentials(this.#untaken);
       this.#untaken = undefined;
-      return true;
     } catch (error) {
       this.#log(`not enrolled anew: ${(error as Error).message}`);
-      return false;
+      throw error;
     }
   }
 
   #log(text: string): void {
-    this.#options.log?.(`${this.#options.credentials.identity.site}: ${text}`);
+    const { site } = this.#options.credentials.identity;
+    this.#logger.info({ site }, `${site}: ${text}`);
   }
 }
-
-/** Refusals that another certificate would mend, and so a new token. */
-export const MENDABLE: ReadonlySet<string> = new Set([CloseCode.Untrusted, CloseCode.Revoked]);

@@ -1,5 +1,5 @@
 /**
- * What a gateway keeps of its trust: the CA of a cloud, the credentials of an edge.
+ * The two gateways as objects of a host program, and what a gateway keeps of its trust.
  * @module
  */
 export {
@@ -7,9 +7,36 @@ export {
   type AuthorityKeeperEvents,
   type AuthorityKeeperOptions,
 } from './authority-keeper.ts';
-export { CredentialKeeper, type CredentialKeeperOptions, MENDABLE } from './credential-keeper.ts';
+export {
+  type CloudEvents,
+  CloudGateway,
+  type CloudState,
+  type CloudStateChange,
+} from './cloud-gateway.ts';
+export {
+  type AuthorizeRequest,
+  CLOUD_GATEWAY_DEFAULTS,
+  type CloudGatewayOptions,
+  type CloudTrustOptions,
+  type EnrolmentOptions,
+  type LeaseOptions,
+} from './cloud-options.ts';
+export type { CloudAddresses, CloudSiteStatus, CloudStatus } from './cloud-status.ts';
+export type { CommonOptions } from './common-options.ts';
+export { CredentialKeeper, type CredentialKeeperOptions } from './credential-keeper.ts';
+export {
+  type EdgeAddresses,
+  type EdgeEvents,
+  EdgeGateway,
+  type EdgeState,
+  type EdgeStateChange,
+  type EdgeStatus,
+} from './edge-gateway.ts';
+export type { EdgeGatewayOptions } from './edge-options.ts';
+export type { EdgeChange } from './edge-tunnels.ts';
 export {
   SiteCredentials,
   type SiteCredentialsOptions,
   type SiteIdentity,
 } from './site-credentials.ts';
+export type { StateOptions } from './state.ts';

@@ -2,12 +2,17 @@
  * The key and certificate of an edge gateway among its secrets: fetched with the token at the first start, then
  * read, and replaced whenever there are newer ones. Those that have run out are replaced with a new token.
  *
+ * With them, `cloud.json` keeps where the cloud has said that its tunnel is.
+ *
  * An operator who has certificates of another CA puts `key.pem`, `certificate.pem` (the gateway's, then those
  * between it and the root) and `ca.pem` (the roots) there instead, and needs no token.
  * @module
  */
 import { createPrivateKey, X509Certificate } from 'node:crypto';
+import * as v from 'valibot';
+import { type Clock, systemClock } from '../clock.ts';
 import { CertificateError, EnrolmentError } from '../errors.ts';
+import { formatHostPort, type HostPort, HostPortSchema } from '../host-port.ts';
 import {
   type Credentials,
   type Enrolment,
@@ -16,6 +21,7 @@ import {
   identityOfCertificate,
   identityOfCredentials,
 } from '../pki/index.ts';
+import { parseSchema, type Schema } from '../schema.ts';
 import type { Secrets } from '../store/index.ts';
 import { bytesOf, locationOf, readSecret, requireSecret } from './secret-text.ts';
 
@@ -29,27 +35,46 @@ export interface SiteCredentialsOptions {
   readonly remedy?: string;
   /** Redeems a token; default `enrol` of the library. */
   readonly enrol?: (token: string) => Promise<Enrolment>;
-  /** Time in ms since 1970, by which certificates hold; default `Date.now`. */
-  readonly now?: () => number;
+  /** Default: the clocks of the system. */
+  readonly clock?: Clock | undefined;
 }
 
 export class SiteCredentials {
   readonly identity: SiteIdentity;
   readonly #options: SiteCredentialsOptions;
   #current: Credentials;
+  #tunnels: readonly HostPort[];
   /** A token that is no good is not tried twice. */
   #refusedToken = '';
   /** What a token has brought and could not be stored: the token is spent. */
-  #unsaved: Credentials | undefined;
+  #unsaved: Enrolment | undefined;
 
   private constructor(
     credentials: Credentials,
     identity: SiteIdentity,
+    tunnels: readonly HostPort[],
     options: SiteCredentialsOptions
   ) {
     this.#current = credentials;
     this.identity = identity;
+    this.#tunnels = tunnels;
     this.#options = options;
+  }
+
+  /**
+   * Reads the credentials. They may have run out, or not fit together: `fault` says so.
+   *
+   * @returns undefined if there are none.
+   * @throws {CertificateError} if the certificate cannot be read, or is not a site's.
+   * @throws {EnvironmentError} if secrets cannot be read.
+   */
+  static async read(options: SiteCredentialsOptions): Promise<SiteCredentials | undefined> {
+    const { secrets } = options;
+    await finishEarlierChange(secrets);
+    if ((await secrets.get(CERTIFICATE)) === undefined) return undefined;
+    const credentials = await read(secrets);
+    const identity = siteOf(credentials, secrets);
+    return new SiteCredentials(credentials, identity, await readTunnels(secrets), options);
   }
 
   /**
@@ -62,15 +87,14 @@ export class SiteCredentials {
    */
   static async open(options: SiteCredentialsOptions): Promise<SiteCredentials> {
     const { secrets, remedy = 'enrol with a new token' } = options;
-    await finishEarlierChange(secrets);
-    if ((await secrets.get(CERTIFICATE)) === undefined) {
+    let site = await SiteCredentials.read(options);
+    if (site === undefined) {
       const token = await options.token();
       await checkRoom(secrets);
-      await save(secrets, await (options.enrol ?? enrol)(token));
+      await saveEnrolment(secrets, await (options.enrol ?? enrol)(token));
+      site = (await SiteCredentials.read(options))!;
     }
-    const credentials = await read(secrets);
-    const site = new SiteCredentials(credentials, siteOf(credentials, secrets), options);
-    const fault = faultOf(credentials, secrets, (options.now ?? Date.now)());
+    const { fault } = site;
     if (fault === undefined) return site;
     try {
       await site.enrolAnew();
@@ -79,6 +103,17 @@ export class SiteCredentials {
       const reason = (cause as Error).message;
       throw new CertificateError(`${fault}: ${remedy} (${reason})`, { cause });
     }
+  }
+
+  /** Why the credentials do not serve, which a new token mends; undefined if they do. */
+  get fault(): string | undefined {
+    const { secrets, clock = systemClock } = this.#options;
+    return faultOf(this.#current, secrets, clock.wallMs());
+  }
+
+  /** The tunnel endpoints that the cloud told at the last enrolment; empty if it told none. */
+  get tunnels(): readonly HostPort[] {
+    return this.#tunnels;
   }
 
   /** What was stored last. */
@@ -125,10 +160,14 @@ export class SiteCredentials {
     }
   }
 
-  async #keep(credentials: Credentials): Promise<Credentials> {
-    this.#unsaved = credentials;
-    await this.save(credentials);
-    return credentials;
+  async #keep(enrolment: Enrolment): Promise<Credentials> {
+    this.#unsaved = enrolment;
+    await saveEnrolment(this.#options.secrets, enrolment);
+    const { key, cert, ca, tunnels } = enrolment;
+    this.#current = { key, cert, ca };
+    if (tunnels.length > 0) this.#tunnels = tunnels;
+    this.#unsaved = undefined;
+    return this.#current;
   }
 }
 
@@ -139,11 +178,33 @@ async function checkRoom(secrets: Secrets): Promise<void> {
 }
 
 function save(secrets: Secrets, credentials: Credentials): Promise<void> {
+  return secrets.commit(changesOf(credentials));
+}
+
+/** What an enrolment has brought is kept in one commit. A cloud that tells no endpoints leaves those of before. */
+function saveEnrolment(secrets: Secrets, { tunnels, ...credentials }: Enrolment): Promise<void> {
+  const json = JSON.stringify({ tunnels: tunnels.map(formatHostPort) });
   return secrets.commit({
-    [KEY]: bytesOf(credentials.key),
-    [CERTIFICATE]: bytesOf(credentials.cert),
-    [CA]: bytesOf(credentials.ca),
+    ...changesOf(credentials),
+    ...(tunnels.length > 0 ? { [CLOUD]: bytesOf(json) } : {}),
   });
+}
+
+function changesOf({ key, cert, ca }: Credentials): Record<string, Uint8Array> {
+  return { [KEY]: bytesOf(key), [CERTIFICATE]: bytesOf(cert), [CA]: bytesOf(ca) };
+}
+
+/** @throws {ConfigError} if what is kept is no list of endpoints. */
+async function readTunnels(secrets: Secrets): Promise<readonly HostPort[]> {
+  const text = await readSecret(secrets, CLOUD);
+  if (text === undefined) return [];
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch {
+    // It is refused below.
+  }
+  return parseSchema(CloudSchema, json, locationOf(secrets, CLOUD)).tunnels;
 }
 
 /** Earlier versions wrote one file after the other, and left the new key under a name of its own meanwhile. */
@@ -204,6 +265,10 @@ const KEY = 'key.pem';
 const NEXT_KEY = 'next-key.pem';
 const CA = 'ca.pem';
 const CERTIFICATE = 'certificate.pem';
+const CLOUD = 'cloud.json';
 const PROBE = 'probe';
+const CloudSchema: Schema<{ readonly tunnels: readonly HostPort[] }> = /* @__PURE__ */ v.object({
+  tunnels: v.array(HostPortSchema),
+});
 /** More than a key, a certificate with its chain, and the trust anchors take. */
 const ROOM_BYTES = 65_536;

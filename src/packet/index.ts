@@ -17,4 +17,5 @@ export { PacketKind, Parse, Protocol } from './fields.ts';
 export { flowHash } from './flow-hash.ts';
 export { PacketHeader } from './header.ts';
 export { type PcapngDirection, type PcapngOptions, PcapngWriter } from './pcapng.ts';
+export { readUdpFrame, type UdpDatagram, udpFrame } from './udp-frame.ts';
 export * from './virtio.ts';

@@ -67,6 +67,14 @@ export interface Redemption {
   readonly csrPem: string;
 }
 
+export interface RedeemOptions {
+  /**
+   * Is asked about the site when everything else has passed, before the token is spent and the certificate is signed.
+   * What it rejects with is thrown on, and the token stays good. Default: every site may enrol.
+   */
+  readonly authorize?: ((site: string) => Promise<void>) | undefined;
+}
+
 export interface AuthorityEvents {
   /**
    * A site or a certificate was revoked, here or by another process on the same store; `isRevoked`

@@ -20,6 +20,7 @@ import type {
   IssueOptions,
   KeepStep,
   LoadAuthorityOptions,
+  RedeemOptions,
   Redemption,
   TokenOptions,
 } from './authority-options.ts';
@@ -241,16 +242,27 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
 
   /**
    * Redeems a token: issues a certificate for the site that the token names. A request that is not
-   * acceptable leaves the token as it was.
+   * acceptable, or is not authorized, leaves the token as it was.
    *
    * @throws {CertificateError} if the signing request is not acceptable, or its key is revoked.
    * @throws {EnrolmentError} with fault `unknown` (also for a wrong secret, and when the site has
    * been revoked since), `expired` or `used`.
+   * @throws what `authorize` rejects with.
    */
-  async enrol({ tokenId, secret, csrPem }: Redemption): Promise<IssuedCertificate> {
-    const { site, write } = await this.#tokens.redeemable(tokenId, secret);
+  async enrol(
+    { tokenId, secret, csrPem }: Redemption,
+    { authorize }: RedeemOptions = {}
+  ): Promise<IssuedCertificate> {
+    let { site, write } = await this.#tokens.redeemable(tokenId, secret);
     // Behind the token: what a stranger sends is not even looked at.
     const publicKey = verifySigningRequest(csrPem);
+    if (authorize !== undefined) {
+      if (this.isSiteRevoked(site)) throw unknownToken();
+      this.#certifier.check(publicKey);
+      await authorize(site);
+      // The token may have expired or been used meanwhile.
+      ({ site, write } = await this.#tokens.redeemable(tokenId, secret));
+    }
     try {
       const identity: GatewayIdentity = { trustDomain: this.trustDomain, role: 'site', site };
       return await this.#certifier.certify(publicKey, identity, this.#certificateLifetimeMs, {

@@ -46,6 +46,17 @@ export class Certifier {
   }
 
   /**
+   * Checks, as far as this process knows, what `certify` checks of the key and the CA.
+   *
+   * @throws {CertificateError} if the key is revoked, or the CA has run out.
+   */
+  check(publicKey: KeyObject): void {
+    const { ring, revocations, now } = this.#options;
+    if (revocations.hasKey(spkiHashOf(publicKey))) throw keyRevoked();
+    ring.current.checkExpiry(now());
+  }
+
+  /**
    * @throws {CertificateError} if the identity is not of the trust domain, the key is revoked, or the CA
    * has run out.
    * @throws {StoreConflictError} if the site is revoked or a condition does not hold.

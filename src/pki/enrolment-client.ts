@@ -23,6 +23,7 @@ import {
   PeerRefusedError,
   ProxyError,
 } from '../errors.ts';
+import type { HostPort } from '../host-port.ts';
 import { keyExchangeGroups } from '../key-exchange.ts';
 import { type HttpProxy, type ProxyOption, proxyFor } from '../proxy.ts';
 import { connectThrough } from '../proxy-connect.ts';
@@ -67,6 +68,8 @@ interface VisitOptions {
 /** What a gateway needs to open its tunnel. */
 export interface Enrolment extends Credentials {
   readonly identity: GatewayIdentity;
+  /** Where the cloud takes tunnels; empty if it has said nothing about that. */
+  readonly tunnels: readonly HostPort[];
 }
 
 /**
@@ -74,7 +77,8 @@ export interface Enrolment extends Credentials {
  * passed over, and never sees the secret.
  *
  * @throws {EnrolmentError} if the token is malformed or refused; with fault `wrong-ca` if an
- * endpoint that answered was not of the CA that the token pins.
+ * endpoint that answered was not of the CA that the token pins; with fault `not-authorized` if the cloud gateway
+ * does not let the site in, which leaves the token good.
  * @throws {CertificateError} if the key is of a kind that is not accepted.
  * @throws {PeerProtocolError} or {PeerRefusedError} if the server's answer makes no sense.
  * @throws {ProxyError} if no endpoint answers, and for the first one the proxy is the reason.
@@ -402,6 +406,7 @@ function accept(
       cert: granted.certificatePem,
       ca: granted.caPem,
       identity,
+      tunnels: answer.tunnels,
     };
   } catch (cause) {
     const reason = (cause as Error).message;
@@ -423,4 +428,10 @@ const MAX_SHOWN = 16;
 /** How OpenSSL says that a certificate does not hold at this time. */
 const CLOCK_FAULTS: ReadonlySet<string> = new Set(['CERT_HAS_EXPIRED', 'CERT_NOT_YET_VALID']);
 /** What a server may answer; the others are ours alone to find. */
-const FAULTS: readonly EnrolmentFault[] = ['malformed', 'unknown', 'expired', 'used'];
+const FAULTS: readonly EnrolmentFault[] = [
+  'malformed',
+  'unknown',
+  'expired',
+  'used',
+  'not-authorized',
+];

@@ -3,6 +3,8 @@
  * @module
  */
 import * as v from 'valibot';
+import { formatHostPort, type HostPort, HostPortSchema } from '../host-port.ts';
+import { parseSchema, type Schema } from '../schema.ts';
 
 /** ALPN name of the protocol, by which a server tells it from tunnels on the same port. */
 export const ENROLMENT_ALPN = 'http/1.1';
@@ -20,6 +22,14 @@ export interface EnrolmentAnswer {
   readonly caPem: string;
   /** ISO 8601. */
   readonly notAfter: string;
+  /** Where the cloud takes tunnels, as `formatHostPort` writes it; an older server does not say it. */
+  readonly tunnels?: readonly string[];
+}
+
+/** What `parseAnswer` has found. */
+export interface ParsedAnswer extends Omit<EnrolmentAnswer, 'tunnels'> {
+  /** Empty if the cloud has said none. */
+  readonly tunnels: readonly HostPort[];
 }
 
 /** The body of every answer that is not 200. */
@@ -35,8 +45,20 @@ export function parseRequest(body: string): EnrolmentRequest | undefined {
 }
 
 /** @returns the answer, or undefined if it is none. */
-export function parseAnswer(body: string): EnrolmentAnswer | undefined {
+export function parseAnswer(body: string): ParsedAnswer | undefined {
   return parse(AnswerSchema, body);
+}
+
+/**
+ * Writes the endpoints of tunnels for an answer.
+ *
+ * @throws {ConfigError} if there are more than an answer may have, or one is not an endpoint.
+ */
+export function formatTunnels(tunnels: readonly HostPort[]): string[] {
+  const texts = parseSchema(TunnelsSchema, tunnels, 'tunnels').map(formatHostPort);
+  // Of an address with a zone, for example, the other side would find that it is not an endpoint.
+  parseSchema(TunnelTextsSchema, texts, 'tunnels');
+  return texts;
 }
 
 /** @returns the refusal, or undefined if it is none. */
@@ -53,17 +75,32 @@ function parse<T extends v.GenericSchema>(schema: T, body: string): v.InferOutpu
   }
 }
 
+function isShortText(value: unknown): boolean {
+  return typeof value === 'string' && value.length <= MAX_ENDPOINT_LENGTH;
+}
+
+const MAX_TUNNELS = 16;
+/** A domain name has 253 characters, a port 5. */
+const MAX_ENDPOINT_LENGTH = 259;
 const text = (maxLength: number) => v.pipe(v.string(), v.minLength(1), v.maxLength(maxLength));
 const RequestSchema = v.strictObject({
   tokenId: text(64),
   secret: text(64),
   csrPem: text(16_384),
 });
+const TunnelsSchema = v.pipe(v.array(HostPortSchema), v.maxLength(MAX_TUNNELS)) as Schema<
+  HostPort[]
+>;
+const TunnelTextsSchema = v.pipe(
+  v.array(v.pipe(v.unknown(), v.check(isShortText), HostPortSchema)),
+  v.maxLength(MAX_TUNNELS)
+) as Schema<HostPort[]>;
 // Looser than the request: a newer server may say more.
 const AnswerSchema = v.object({
   certificatePem: text(16_384),
   caPem: text(16_384),
   notAfter: text(64),
+  tunnels: v.optional(TunnelTextsSchema, []),
 });
 const RefusalSchema = v.object({
   code: v.pipe(v.string(), v.regex(/^ERR_[A-Z_]{1,60}$/)),

@@ -11,7 +11,9 @@
 import http, { type IncomingMessage, type ServerResponse } from 'node:http';
 import net, { type AddressInfo, type Socket } from 'node:net';
 import tls, { type SecureContextOptions, type TLSSocket } from 'node:tls';
-import { ConnectionGate, type GateLimits, resolveGateLimits } from '../connection-gate.ts';
+import { EventEmitter } from 'eventemitter3';
+import type { Clock } from '../clock.ts';
+import { ConnectionGate } from '../connection-gate.ts';
 import {
   ApiMisuseError,
   CertificateError,
@@ -23,64 +25,24 @@ import type { HostPort } from '../host-port.ts';
 import { keyExchangeGroups } from '../key-exchange.ts';
 import type { CertificateAuthority } from './authority.ts';
 import type { IssuedCertificate } from './authority-options.ts';
+import { authorizeEnrolment } from './enrolment-authorization.ts';
 import {
   ENROLMENT_ALPN,
   ENROLMENT_PATH,
   type EnrolmentAnswer,
-  type EnrolmentRefusal,
   type EnrolmentRequest,
+  formatTunnels,
   parseRequest,
 } from './enrolment-message.ts';
+import {
+  type AuthorizeEnrolment,
+  type EnrolmentCounters,
+  type EnrolmentOutcome,
+  type EnrolmentServerEvents,
+  type EnrolmentServerOptions,
+  resolveEnrolmentServer,
+} from './enrolment-server-options.ts';
 import { ShownCertificate } from './shown-certificate.ts';
-
-/** Of the gate's limits, `maxPending` is 64 by default. */
-export interface EnrolmentServerOptions extends GateLimits {
-  readonly authority: CertificateAuthority;
-  /** Redemptions that the authority works on at once; more are answered 503. Default 32. */
-  readonly maxRedemptions?: number;
-  /** Bytes of a request's body; default 32 KiB. */
-  readonly maxBodyBytes?: number;
-  /** From connection to answer, handshake included, in ms; default 10 s. */
-  readonly timeoutMs?: number;
-  /** Lifetime of the server's own certificate in ms, renewed at half of it; default 30 days. */
-  readonly certificateLifetimeMs?: number;
-  /** Hears of every token that was redeemed or refused, before the site does. */
-  readonly onOutcome?: (outcome: EnrolmentOutcome) => void;
-  /** Hears of faults that are ours, which the client is told only as "internal error". */
-  readonly onError?: (error: unknown) => void;
-}
-
-/** What became of a request that was one; for an audit log. */
-export interface EnrolmentOutcome {
-  readonly remoteAddress: string;
-  /** The site that has a certificate now; a token that is refused names nobody. */
-  readonly site?: string;
-  /** Of that certificate; lower-case hex. */
-  readonly serial?: string;
-  /** Why not, as the client is told. */
-  readonly refused?: EnrolmentRefusal;
-}
-
-/** Cumulative since the server was made. */
-export interface EnrolmentCounters {
-  /** All that came, those refused by the gate among them. */
-  connections: number;
-  /** Closed unheard because their address brought more than `maxRate`. */
-  rateLimited: number;
-  /** Closed because `maxPending` others were under way. */
-  evicted: number;
-  /** Closed because they took too long. */
-  timeouts: number;
-  /** Of those that were let in. */
-  handshakeFailures: number;
-  enrolled: number;
-  /** Answered 4xx: not a request we know, or a token or signing request that is not acceptable. */
-  refused: number;
-  /** Answered 503 because `maxRedemptions` were under way. */
-  busy: number;
-  /** Answered 5xx for another reason. */
-  failed: number;
-}
 
 /**
  * Serves enrolment for one CA.
@@ -89,7 +51,7 @@ export interface EnrolmentCounters {
  * renews that in time, and when the CA is replaced. `handle` serves a connection of another TLS server instead, for
  * example of a `TunnelListener` that is told so by `otherProtocols`. `close` waits for redemptions under way.
  */
-export class EnrolmentServer {
+export class EnrolmentServer extends EventEmitter<EnrolmentServerEvents> {
   readonly counters: Readonly<EnrolmentCounters>;
 
   readonly #counters: EnrolmentCounters = {
@@ -108,8 +70,9 @@ export class EnrolmentServer {
   readonly #maxRedemptions: number;
   readonly #maxBodyBytes: number;
   readonly #timeoutMs: number;
-  readonly #onOutcome: (outcome: EnrolmentOutcome) => void;
-  readonly #onError: (error: unknown) => void;
+  readonly #tunnels: () => readonly HostPort[];
+  readonly #authorize: AuthorizeEnrolment | undefined;
+  readonly #clock: Clock;
   /** The key is the addresses and ports of both ends. */
   readonly #connections = new Map<string, Connection>();
   readonly #underWay = new Set<Promise<void>>();
@@ -121,23 +84,26 @@ export class EnrolmentServer {
   #isClosed = false;
   #closing: Promise<void> | undefined;
 
-  /** @throws {ApiMisuseError} if a limit is not a positive number. */
+  /** @throws {ApiMisuseError} if an option is not what it must be; the message names it. */
   constructor(options: EnrolmentServerOptions) {
+    super();
+    const settings = resolveEnrolmentServer(options);
     this.counters = this.#counters;
-    this.#authority = options.authority;
-    this.#gate = new ConnectionGate(resolveGateLimits(options, 64));
-    this.#maxRedemptions = positive('maxRedemptions', options.maxRedemptions ?? 32);
-    this.#maxBodyBytes = positive('maxBodyBytes', options.maxBodyBytes ?? 32_768);
-    this.#timeoutMs = positive('timeoutMs', options.timeoutMs ?? 10_000);
-    const { certificateLifetimeMs = 30 * 24 * 3_600_000 } = options;
-    this.#onOutcome = options.onOutcome ?? (() => {});
-    this.#onError = options.onError ?? (() => {});
+    this.#authority = settings.authority;
+    this.#gate = new ConnectionGate(settings.gate);
+    this.#maxRedemptions = settings.maxRedemptions;
+    this.#maxBodyBytes = settings.maxBodyBytes;
+    this.#timeoutMs = settings.timeoutMs;
+    this.#tunnels = settings.tunnels;
+    this.#authorize = settings.authorize;
+    this.#clock = settings.clock;
     this.#http = this.#createHttp();
     this.#certificate = new ShownCertificate({
       authority: this.#authority,
-      lifetimeMs: positive('certificateLifetimeMs', certificateLifetimeMs),
+      lifetimeMs: settings.certificateLifetimeMs,
+      clock: this.#clock,
       use: (shown) => this.#open?.server.setSecureContext({ ...shown, ...tlsProfile() }),
-      onError: this.#onError,
+      onError: (error) => this.#fault(error),
     });
   }
 
@@ -191,7 +157,7 @@ export class EnrolmentServer {
       throw error;
     }
     // Of one connection that could not be accepted.
-    door.on('error', this.#onError);
+    door.on('error', (error) => this.#fault(error));
     return { port: (door.address() as AddressInfo).port };
   }
 
@@ -206,11 +172,20 @@ export class EnrolmentServer {
     return this.#closing;
   }
 
+  /** The same as `close`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
   async #close(): Promise<void> {
     this.#isClosed = true;
     this.#certificate.close();
     const { door } = this.#open ?? {};
     const closed = door && new Promise((resolve) => door.close(resolve));
+    // A site whose token is not spent yet can come again.
+    for (const { socket, isAwaitingHost } of this.#connections.values()) {
+      if (isAwaitingHost) socket.destroy();
+    }
     await Promise.allSettled(this.#underWay);
     for (const { socket } of this.#connections.values()) socket.destroy();
     await closed;
@@ -243,20 +218,26 @@ export class EnrolmentServer {
     const admission =
       remoteAddress === undefined // gone already
         ? undefined
-        : this.#gate.admit(remoteAddress, performance.now(), () => this.#cut(key));
+        : this.#gate.admit(remoteAddress, this.#clock.monotonicMs(), () => this.#cut(key));
     this.#counters.rateLimited = this.#gate.counters.rateLimited;
     if (remoteAddress === undefined || admission === undefined) {
       socket.destroy();
       return false;
     }
-    const connection = { socket, remoteAddress, isRedeeming: false, isCut: false };
+    const connection: Connection = {
+      socket,
+      remoteAddress,
+      isCut: false,
+      isRedeeming: false,
+      isAwaitingHost: false,
+    };
     this.#connections.set(key, connection);
-    const deadline = setTimeout(() => {
+    const cancelDeadline = this.#clock.after(this.#timeoutMs, () => {
       this.#counters.timeouts++;
       socket.destroy();
-    }, this.#timeoutMs);
+    });
     socket.on('close', () => {
-      clearTimeout(deadline);
+      cancelDeadline();
       admission.leave();
       this.#connections.delete(key);
     });
@@ -303,8 +284,13 @@ export class EnrolmentServer {
     this.#redemptions++;
     connection.isRedeeming = true;
     let issued: IssuedCertificate;
+    let tunnels: string[];
     try {
-      issued = await this.#authority.enrol(redemption);
+      // The token would be spent if these were asked for later and could not be told.
+      tunnels = formatTunnels(this.#tunnels());
+      issued = await this.#authority.enrol(redemption, {
+        authorize: this.#authorize && ((site) => this.#askHost(site, connection)),
+      });
     } catch (error) {
       connection.isRedeeming = false;
       return this.#refuseRedemption(error, connection, response);
@@ -320,13 +306,27 @@ export class EnrolmentServer {
       certificatePem,
       caPem: this.#authority.trustBundlePem,
       notAfter: notAfter.toISOString(),
+      ...(tunnels.length > 0 && { tunnels }),
     };
     await send(response, 200, answer);
   }
 
+  async #askHost(site: string, connection: Connection): Promise<void> {
+    const { socket, remoteAddress } = connection;
+    connection.isAwaitingHost = true;
+    connection.site = site;
+    try {
+      await authorizeEnrolment(this.#authorize!, { site, remoteAddress }, socket, (error) =>
+        this.#fault(error)
+      );
+    } finally {
+      connection.isAwaitingHost = false;
+    }
+  }
+
   async #refuseRedemption(
     error: unknown,
-    { remoteAddress, socket, isCut }: Connection,
+    { remoteAddress, socket, isCut, site }: Connection,
     response: ServerResponse
   ): Promise<void> {
     const isTheirs = error instanceof EnrolmentError || error instanceof CertificateError;
@@ -336,9 +336,10 @@ export class EnrolmentServer {
     if (isTheirs) this.#counters.refused++;
     else {
       this.#counters.failed++;
-      this.#onError(error);
+      this.#fault(error);
     }
-    this.#tell({ remoteAddress, refused });
+    const isKnown = error instanceof EnrolmentError && error.fault === 'not-authorized';
+    this.#tell({ remoteAddress, ...(isKnown && site !== undefined && { site }), refused });
     if (isCut) {
       this.#counters.evicted++;
       socket.destroy();
@@ -347,12 +348,17 @@ export class EnrolmentServer {
     await send(response, statusOf(error), refused);
   }
 
+  /** A listener that throws must not keep the site from its answer. */
   #tell(outcome: EnrolmentOutcome): void {
     try {
-      this.#onOutcome(outcome);
+      this.emit('outcome', outcome);
     } catch (error) {
-      this.#onError(error);
+      this.#fault(error);
     }
+  }
+
+  #fault(error: unknown): void {
+    this.emit('problem', { error: error instanceof Error ? error : new Error(String(error)) });
   }
 
   async #refuse(response: ServerResponse, status: number, message: string): Promise<void> {
@@ -367,6 +373,10 @@ interface Connection {
   readonly remoteAddress: string;
   /** The authority has its token; or has granted a certificate, which is on its way. */
   isRedeeming: boolean;
+  /** The host has not decided yet, and the token is not spent. */
+  isAwaitingHost: boolean;
+  /** About which the host was asked. */
+  site?: string;
   /** It has had to make way. */
   isCut: boolean;
 }
@@ -431,13 +441,6 @@ function listening(server: net.Server, { host, port }: HostPort): Promise<void> 
     server.once('close', resolve);
     server.listen({ host, port }, resolve);
   });
-}
-
-function positive(name: string, value: number): number {
-  if (!(value > 0 && Number.isFinite(value))) {
-    throw new ApiMisuseError(`${name} must be positive, not ${value}`);
-  }
-  return value;
 }
 
 const INTERNAL = 'ERR_PRESENCE_INTERNAL';

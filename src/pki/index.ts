@@ -11,6 +11,7 @@ export type {
   IssueOptions,
   KeepStep,
   LoadAuthorityOptions,
+  RedeemOptions,
   Redemption,
   TokenOptions,
 } from './authority-options.ts';
@@ -25,12 +26,16 @@ export {
 } from './credentials-check.ts';
 export { encryptPrivateKey } from './encrypted-key.ts';
 export { type Enrolment, type EnrolOptions, enrol } from './enrolment-client.ts';
+export { EnrolmentServer } from './enrolment-server.ts';
 export {
+  type AuthorizeEnrolment,
+  ENROLMENT_SERVER_DEFAULTS,
+  type EnrolmentCandidate,
   type EnrolmentCounters,
   type EnrolmentOutcome,
-  EnrolmentServer,
+  type EnrolmentServerEvents,
   type EnrolmentServerOptions,
-} from './enrolment-server.ts';
+} from './enrolment-server-options.ts';
 export { type GatewayKey, generateGatewayKey, type KeyType } from './keys.ts';
 export {
   formatIdentity,

@@ -4,6 +4,7 @@
  * to have been wrong.
  * @module
  */
+import type { Clock } from '../clock.ts';
 import type { CertificateAuthority } from './authority.ts';
 import type { Credentials } from './credentials.ts';
 import { generateGatewayKey } from './keys.ts';
@@ -13,6 +14,7 @@ export interface ShownCertificateOptions {
   readonly authority: CertificateAuthority;
   /** In ms; renewed at half of it. */
   readonly lifetimeMs: number;
+  readonly clock: Clock;
   /** Puts it in the place of the one before. The roots stand behind it, for a new site knows but a hash. */
   readonly use: (credentials: Pick<Credentials, 'key' | 'cert'>) => void;
   /** Hears why a renewal in time failed; it is tried again. */
@@ -22,7 +24,7 @@ export interface ShownCertificateOptions {
 export class ShownCertificate {
   readonly #options: ShownCertificateOptions;
   readonly #onTrust = (): void => this.#renewSoon();
-  #timer: NodeJS.Timeout | undefined;
+  #cancelTimer: () => void = () => {};
   /** Counts up; the last one decides. */
   #turn = 0;
   #isOpen = false;
@@ -40,14 +42,14 @@ export class ShownCertificate {
 
   close(): void {
     this.#isOpen = false;
-    clearTimeout(this.#timer);
+    this.#cancelTimer();
     this.#options.authority.off('trust', this.#onTrust);
   }
 
   /** Takes a new key and certificate now. */
   async renew(): Promise<void> {
     const turn = ++this.#turn;
-    const { authority, lifetimeMs, use } = this.#options;
+    const { authority, lifetimeMs, clock, use } = this.#options;
     const { privateKeyPem } = generateGatewayKey();
     const { certificatePem, notBefore, notAfter } = await authority.issue(
       createSigningRequest(privateKeyPem),
@@ -60,7 +62,10 @@ export class ShownCertificate {
     use({ key: privateKeyPem, cert: certificatePem + authority.trustBundlePem });
     // The CA may have less time left than was asked for.
     const halfMs = Math.min(notAfter.getTime() - notBefore.getTime(), lifetimeMs) / 2;
-    this.#watch(halfMs, () => Date.now() >= notBefore.getTime() && Date.now() < notAfter.getTime());
+    this.#watch(halfMs, () => {
+      const nowMs = clock.wallMs();
+      return nowMs >= notBefore.getTime() && nowMs < notAfter.getTime();
+    });
   }
 
   /**
@@ -82,10 +87,8 @@ export class ShownCertificate {
   }
 
   #after(delayMs: number, callback: () => void): void {
-    clearTimeout(this.#timer);
-    if (!this.#isOpen) return;
-    this.#timer = setTimeout(callback, delayMs);
-    this.#timer.unref();
+    this.#cancelTimer();
+    if (this.#isOpen) this.#cancelTimer = this.#options.clock.after(delayMs, callback, true);
   }
 }
 

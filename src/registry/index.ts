@@ -4,6 +4,7 @@
  */
 export {
   CLOUD,
+  type DesiredInput,
   type DesiredState,
   type Exposure,
   exposureName,
@@ -11,5 +12,6 @@ export {
   presenceFamily,
   type Service,
   type Site,
+  type SiteInput,
 } from './model.ts';
 export { Registry, type RegistryEvents } from './registry.ts';

@@ -90,6 +90,16 @@ export interface DesiredState {
   readonly exposures: readonly Exposure[];
 }
 
+/** A site as somebody asks for it: what is left out has its default. */
+export type SiteInput = Pick<Site, 'name' | 'sources' | 'pools' | 'zone'> & Partial<Site>;
+
+/** A desired state as somebody asks for it. */
+export interface DesiredInput {
+  readonly sites: readonly SiteInput[];
+  readonly services?: readonly Service[] | undefined;
+  readonly exposures?: readonly Exposure[] | undefined;
+}
+
 /**
  * Longest zone, in characters: a name of 253 (RFC 1035 section 2.3.4) has room for the longest name
  * that is made for a client, its IPv6 address and its site.

@@ -82,11 +82,11 @@ export function exposureKey({ site, service }: Pick<Exposure, 'site' | 'service'
   return `${EXPOSURES}${site}/${service}`;
 }
 
-function siteKey({ name }: Pick<Site, 'name'>): string {
+export function siteKey({ name }: Pick<Site, 'name'>): string {
   return `${SITES}${name}`;
 }
 
-function serviceKey({ name }: Pick<Service, 'name'>): string {
+export function serviceKey({ name }: Pick<Service, 'name'>): string {
   return `${SERVICES}${name}`;
 }
 

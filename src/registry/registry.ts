@@ -4,32 +4,46 @@
  */
 import { EventEmitter } from 'eventemitter3';
 import { ApiMisuseError, ConfigError } from '../errors.ts';
-import { parseSchema } from '../schema.ts';
+import { checkMethods } from '../option-check.ts';
+import { NameText, parseSchema, type Schema } from '../schema.ts';
 import type { Change, Json, Store, Write } from '../store/index.ts';
 import { checkFit } from './check.ts';
 import {
+  CLOUD,
   type DesiredRecord,
   type DesiredState,
   DesiredStateSchema,
   type Exposure,
   ExposureSchema,
   type Owner,
+  type Service,
+  ServiceSchema,
   type Site,
+  SiteSchema,
 } from './model.ts';
-import { describe, exposureKey, PREFIX, readRecord, stateOf, wantedSpecs } from './records.ts';
+import {
+  describe,
+  exposureKey,
+  PREFIX,
+  readRecord,
+  serviceKey,
+  siteKey,
+  stateOf,
+  wantedSpecs,
+} from './records.ts';
 
 export interface RegistryEvents {
   /** The desired state has changed, by whomever; read it anew. */
   change: [];
   /** Another writer has stored what is not a record; it counts as absent. */
-  problem: [error: Error];
+  problem: [problem: { readonly error: Error }];
 }
 
 /**
  * The registry of one store. What it returns is immutable. Writes are serialised; when one resolves,
  * it is durable and `change` has been emitted.
  */
-export class Registry extends EventEmitter<RegistryEvents> {
+export class Registry extends EventEmitter<RegistryEvents> implements AsyncDisposable {
   readonly #store: Store;
   readonly #unwatch: () => void;
   #records: ReadonlyMap<string, DesiredRecord> = new Map();
@@ -38,7 +52,7 @@ export class Registry extends EventEmitter<RegistryEvents> {
   #writes: Promise<unknown> = Promise.resolve();
   /** Changes that came before the store had been read. */
   #early: Change[] | undefined = [];
-  #closed = false;
+  #closing: Promise<void> | undefined;
 
   private constructor(store: Store) {
     super();
@@ -49,8 +63,14 @@ export class Registry extends EventEmitter<RegistryEvents> {
     });
   }
 
-  /** Reads what the store has. @throws {StoreError} if it cannot be read, or is not a desired state. */
+  /**
+   * Reads what the store has.
+   *
+   * @throws {ApiMisuseError} if it is not a store.
+   * @throws {StoreError} if it cannot be read, or is not a desired state.
+   */
   static async open(store: Store): Promise<Registry> {
+    checkMethods('store', store, ['list', 'commit', 'watch']);
     const registry = new Registry(store);
     try {
       await registry.#read();
@@ -98,23 +118,70 @@ export class Registry extends EventEmitter<RegistryEvents> {
   }
 
   /**
+   * Adds one site, or changes the one of that name.
+   *
+   * @param site as `Site`; returned with its defaults
+   * @throws {ConfigError} naming the field that is wrong, or the record that would no longer fit; or if the site is
+   *   not the owner's to change. Nothing changed then.
+   * @throws {StoreError} if it cannot be stored; nothing changed then.
+   */
+  putSite(site: unknown, owner: Owner): Promise<Site> {
+    return this.#put(SiteSchema, site, siteKey, owner);
+  }
+
+  /**
+   * Removes a site that no service and no exposure needs any more. The leases of its addresses end with it.
+   *
+   * @throws {ConfigError} if there is none, it is the cloud, it is not the owner's to remove, or something needs it:
+   *   the message lists that. Nothing changed then.
+   * @throws {StoreError} if that cannot be stored; nothing changed then.
+   */
+  removeSite(name: string, owner: Owner): Promise<void> {
+    return this.#serialise(async () => {
+      parseSchema(NameText, name, 'name');
+      if (name === CLOUD) {
+        throw new ConfigError('name', `"${name}" cannot be removed: every other site needs it`);
+      }
+      const needs = ({ spec }: DesiredRecord) => !isSite(spec) && spec.site === name;
+      await this.#removeUnneeded(siteKey({ name }), `"${name}" is not a site`, needs, owner);
+    });
+  }
+
+  /**
+   * Adds one service, or changes the one of that name.
+   *
+   * @param service as `Service`
+   * @throws {ConfigError} naming the field that is wrong, or the record that would no longer fit; or if the service is
+   *   not the owner's to change. Nothing changed then.
+   * @throws {StoreError} if it cannot be stored; nothing changed then.
+   */
+  putService(service: unknown, owner: Owner): Promise<Service> {
+    return this.#put(ServiceSchema, service, serviceKey, owner);
+  }
+
+  /**
+   * Removes a service that is exposed to no site any more.
+   *
+   * @throws {ConfigError} if there is none, it is not the owner's to remove, or it is exposed: the message lists to
+   *   whom. Nothing changed then.
+   * @throws {StoreError} if that cannot be stored; nothing changed then.
+   */
+  removeService(name: string, owner: Owner): Promise<void> {
+    return this.#serialise(async () => {
+      parseSchema(NameText, name, 'name');
+      const needs = ({ spec }: DesiredRecord) => 'service' in spec && spec.service === name;
+      await this.#removeUnneeded(serviceKey({ name }), `"${name}" is not a service`, needs, owner);
+    });
+  }
+
+  /**
    * Adds one exposure, or changes the one of the same service in the same site.
    *
    * @throws {ConfigError} if it is not a possible exposure, or is not the owner's to change.
    * @throws {StoreError} if it cannot be stored; nothing changed then.
    */
   expose(exposure: unknown, owner: Owner): Promise<Exposure> {
-    return this.#serialise(async () => {
-      const spec = parseSchema(ExposureSchema, exposure);
-      const key = exposureKey(spec);
-      this.#assertOwned(spec, owner);
-      const records = new Map(this.#records);
-      records.delete(key);
-      records.set(key, { owner, spec });
-      checkFit(records, new Map([[spec, '']]));
-      await this.#commit(records);
-      return spec;
-    });
+    return this.#put(ExposureSchema, exposure, exposureKey, owner);
   }
 
   /**
@@ -125,9 +192,10 @@ export class Registry extends EventEmitter<RegistryEvents> {
    */
   unexpose(exposure: Pick<Exposure, 'site' | 'service'>, owner: Owner): Promise<void> {
     return this.#serialise(async () => {
+      const key = exposureKey(exposure);
+      this.#assertOwned(key, owner);
       const records = new Map(this.#records);
-      this.#assertOwned(exposure, owner);
-      if (!records.delete(exposureKey(exposure))) {
+      if (!records.delete(key)) {
         throw new ConfigError('', `"${exposure.service}" is not exposed to "${exposure.site}"`);
       }
       await this.#commit(records);
@@ -135,10 +203,13 @@ export class Registry extends EventEmitter<RegistryEvents> {
   }
 
   /** Waits for writes under way and ends the watch of the store, which stays open. */
-  async close(): Promise<void> {
-    this.#closed = true;
-    await this.#writes;
-    this.#unwatch();
+  close(): Promise<void> {
+    this.#closing ??= this.#writes.then(this.#unwatch);
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
   }
 
   async #read(): Promise<void> {
@@ -159,7 +230,7 @@ export class Registry extends EventEmitter<RegistryEvents> {
       try {
         records.set(key, readRecord(key, value));
       } catch (error) {
-        this.emit('problem', error as Error);
+        this.emit('problem', { error: error as Error });
       }
     }
     this.#use(records);
@@ -173,8 +244,51 @@ export class Registry extends EventEmitter<RegistryEvents> {
     this.#sites = new Map(this.#state.sites.map((site) => [site.name, site]));
   }
 
-  #assertOwned(exposure: Pick<Exposure, 'site' | 'service'>, owner: Owner): void {
-    const record = this.#records.get(exposureKey(exposure));
+  /** Adds or changes one record. */
+  #put<T extends Site | Service | Exposure>(
+    schema: Schema<T>,
+    value: unknown,
+    keyOf: (spec: T) => string,
+    owner: Owner
+  ): Promise<T> {
+    return this.#serialise(async () => {
+      const spec = parseSchema(schema, value);
+      const key = keyOf(spec);
+      this.#assertOwned(key, owner);
+      const records = new Map(this.#records);
+      // It comes last, so that of two in conflict this one is at fault.
+      records.delete(key);
+      records.set(key, { owner, spec });
+      checkFit(records, new Map([[spec, '']]));
+      await this.#commit(records);
+      return spec;
+    });
+  }
+
+  /** @param needs whether a record cannot be without the one that is to be removed */
+  async #removeUnneeded(
+    key: string,
+    absent: string,
+    needs: (record: DesiredRecord) => boolean,
+    owner: Owner
+  ): Promise<void> {
+    const record = this.#records.get(key);
+    if (record === undefined) throw new ConfigError('name', absent);
+    this.#assertOwned(key, owner);
+    const needing = [...this.#records.values()].filter(needs);
+    if (needing.length > 0) {
+      throw new ConfigError(
+        'name',
+        `${describe(record.spec)} cannot be removed while it is needed by ${listOf(needing)}: remove these first, each where it is kept`
+      );
+    }
+    const records = new Map(this.#records);
+    records.delete(key);
+    await this.#commit(records);
+  }
+
+  #assertOwned(key: string, owner: Owner): void {
+    const record = this.#records.get(key);
     if (record !== undefined && record.owner !== owner) {
       throw new ConfigError(
         '',
@@ -184,7 +298,8 @@ export class Registry extends EventEmitter<RegistryEvents> {
   }
 
   #serialise<T>(write: () => Promise<T>): Promise<T> {
-    if (this.#closed) return Promise.reject(new ApiMisuseError('the registry is closed'));
+    if (this.#closing !== undefined)
+      return Promise.reject(new ApiMisuseError('the registry is closed'));
     const result = this.#writes.then(write);
     this.#writes = result.catch(() => {});
     return result;
@@ -203,3 +318,18 @@ export class Registry extends EventEmitter<RegistryEvents> {
     if (writes.length > 0) await this.#store.commit(writes);
   }
 }
+
+function isSite(spec: DesiredRecord['spec']): spec is Site {
+  return 'zone' in spec;
+}
+
+/** Names records in a sentence, with who keeps them; the first few of many. */
+function listOf(records: readonly DesiredRecord[]): string {
+  const named = records
+    .slice(0, MAX_LISTED)
+    .map(({ owner, spec }) => `${describe(spec)} (kept by the ${owner})`);
+  const more = records.length - named.length;
+  return `${named.join(', ')}${more === 0 ? '' : ` and ${more} more`}`;
+}
+
+const MAX_LISTED = 5;

@@ -12,20 +12,43 @@
  *
  * Whoever opens the directory after a crash finds a journal and repeats the steps 3 and 4, or finds none and
  * removes what has been left of step 1.
+ *
+ * With a passphrase each file is encrypted (`secret-cipher.ts`), under the name that it has without one; the journal,
+ * which holds names alone, is not. Files in the clear are encrypted by a commit too.
  * @module
  */
-import { mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
+import {
+  type FileHandle,
+  mkdir,
+  open,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  stat,
+} from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { ApiMisuseError, EnvironmentError } from '../errors.ts';
+import { ApiMisuseError, EnvironmentError, PassphraseError } from '../errors.ts';
+import { checkObject } from '../option-check.ts';
 import { syncDirectory } from './durable.ts';
+import { HEADER_BYTES, isEncrypted, SecretCipher } from './secret-cipher.ts';
 import {
   checkedChanges,
   checkSecretName,
+  isSecretName,
   JOURNAL,
   type SecretChanges,
   type Secrets,
   UNCOMMITTED,
 } from './secrets.ts';
+
+export interface FileSecretsOptions {
+  /**
+   * Encrypts the secrets at rest, 1 to 1,023 bytes. Default: they are kept in the clear, which only the mode of the
+   * files protects.
+   */
+  readonly passphrase?: string | undefined;
+}
 
 /** One process may use a directory at a time. A gateway makes sure of that by the lock of its `FileStore`. */
 export class FileSecrets implements Secrets {
@@ -35,9 +58,13 @@ export class FileSecrets implements Secrets {
   #idle: Promise<unknown> = Promise.resolve();
   /** Whether nothing is left of an interrupted commit. */
   #isTidy = false;
+  readonly #cipher: SecretCipher | undefined;
+  /** Whether what was in the clear has been encrypted. */
+  #isTakenUp = false;
 
-  private constructor(path: string) {
+  private constructor(path: string, cipher: SecretCipher | undefined) {
     this.path = path;
+    this.#cipher = cipher;
   }
 
   /**
@@ -45,16 +72,27 @@ export class FileSecrets implements Secrets {
    * is taken up by the first `get` or `commit`, so that a second gateway that is started by mistake can fail
    * before that.
    *
+   * With a passphrase, the same call encrypts the files that are there in the clear and whose names end in `.pem`, and
+   * `ca.json`, in one commit: all or none of them, also when it is interrupted. The directory holds files of others
+   * too, so any other secret in the clear is encrypted when it is first read by its name. A symbolic link makes way
+   * for a file. What was in the clear may still be found in blocks of the disk that are free now.
+   *
    * @throws {EnvironmentError} if the directory is not there and cannot be made, if it belongs to another
    *   user than that of this process, or if others than its owner may use it.
+   * @throws {PassphraseError} if secrets there are encrypted, and there is no passphrase, or it is another one.
+   * @throws {ApiMisuseError} if the path is none, or the passphrase has not 1 to 1,023 bytes.
    */
-  static async open(path: string): Promise<FileSecrets> {
+  static async open(path: string, options: FileSecretsOptions = {}): Promise<FileSecrets> {
     if (typeof path !== 'string' || path === '') {
       throw new ApiMisuseError(`the path of a directory must be a text, not ${String(path)}`);
     }
+    const { passphrase } = checkObject('the options of FileSecrets', options);
+    const cipher = passphrase === undefined ? undefined : new SecretCipher(passphrase);
     await attempt(`the state directory ${path} cannot be made`, () => makeDirectory(path));
     await checkOwner(path);
-    return new FileSecrets(path);
+    const secrets = new FileSecrets(path, cipher);
+    await secrets.#checkPassphrase();
+    return secrets;
   }
 
   /** Returns the path of the file that has the secret. */
@@ -67,13 +105,18 @@ export class FileSecrets implements Secrets {
    * Reads a secret; a commit that was called before is done first.
    *
    * @throws {ApiMisuseError} if the name is none.
-   * @throws {EnvironmentError} if the file is there and cannot be read.
+   * @throws {EnvironmentError} if the file is there and cannot be read, or is in the clear and cannot be encrypted.
+   * @throws {PassphraseError} if it is encrypted, and there is no passphrase, or it is another one.
    */
   async get(name: string): Promise<Uint8Array | undefined> {
     const path = this.locate(name);
     return this.#exclusively(async () => {
-      await this.#tidy();
-      return attempt(`the file ${path} cannot be read`, () => readIfThere(path));
+      await this.#beReady();
+      const file = await attempt(`the file ${path} cannot be read`, () => readIfThere(path));
+      if (file === undefined) return undefined;
+      if (isEncrypted(file)) return this.#cipherFor(path).decrypt(name, file, path);
+      if (this.#cipher !== undefined) await this.#write([[name, file]]);
+      return file;
     });
   }
 
@@ -81,25 +124,76 @@ export class FileSecrets implements Secrets {
    * Changes secrets, as `Secrets` says. If it rejects, nothing has changed, unless the medium fails in such a
    * way that the changes can be neither finished nor undone; whichever it is, the next call settles it.
    *
-   * @throws {ApiMisuseError} if a name or a value is none.
+   * @throws {ApiMisuseError} if a name or a value is none, or a secret in the clear begins as an encrypted file does.
    * @throws {EnvironmentError} if the files cannot be written or removed.
    */
   async commit(changes: SecretChanges): Promise<void> {
     const list = checkedChanges(changes);
     if (list.length === 0) return;
+    for (const [name, bytes] of list) {
+      if (this.#cipher !== undefined || bytes === undefined || !isEncrypted(bytes)) continue;
+      throw new ApiMisuseError(`the secret "${name}" begins as an encrypted file does`);
+    }
     return this.#exclusively(async () => {
-      await this.#tidy();
-      this.#isTidy = false;
-      try {
-        await this.#prepare(list);
-      } catch (error) {
-        // If the journal is in place already, the changes are finished, and the commit has succeeded.
-        const isFinished = await this.#tidy().catch(() => false);
-        if (!isFinished) throw error;
-        return;
-      }
-      await this.#tidy();
+      await this.#beReady();
+      await this.#write(list);
     });
+  }
+
+  /**
+   * Looks whether the passphrase is that of the files. It changes nothing.
+   *
+   * @throws {PassphraseError} if it is not.
+   */
+  async #checkPassphrase(): Promise<void> {
+    const names = await attempt(`${this.path} cannot be read`, () => readdir(this.path));
+    for (const name of names) {
+      const path = join(this.path, name);
+      const start = await readStart(path);
+      if (start === undefined || !isEncrypted(start)) continue;
+      const cipher = this.#cipherFor(path);
+      // What a crash has left may be less than that.
+      if (start.length >= HEADER_BYTES) await cipher.checkPassphrase(start, path);
+    }
+  }
+
+  #cipherFor(path: string): SecretCipher {
+    if (this.#cipher !== undefined) return this.#cipher;
+    throw new PassphraseError('missing', `${path} is encrypted, and no passphrase was given`);
+  }
+
+  /** Takes up what a crash has left, and what is in the clear. */
+  async #beReady(): Promise<void> {
+    await this.#tidy();
+    if (this.#cipher === undefined || this.#isTakenUp) return;
+    const clear: [string, Uint8Array][] = [];
+    for (const name of await attempt(`${this.path} cannot be read`, () => readdir(this.path))) {
+      if (!TAKEN_UP.test(name) || !isSecretName(name)) continue;
+      const path = join(this.path, name);
+      if (await attempt(`the file ${path} cannot be read`, () => isDirectory(path))) continue;
+      const file = await attempt(`the file ${path} cannot be read`, () => readIfThere(path));
+      if (file !== undefined && !isEncrypted(file)) clear.push([name, file]);
+    }
+    if (clear.length > 0) await this.#write(clear);
+    this.#isTakenUp = true;
+  }
+
+  /** All of the steps; nothing may be left of an earlier commit. */
+  async #write(list: readonly [string, Uint8Array | undefined][]): Promise<void> {
+    const changes: [string, Uint8Array | undefined][] = [];
+    for (const [name, bytes] of list) {
+      changes.push([name, bytes && ((await this.#cipher?.encrypt(name, bytes)) ?? bytes)]);
+    }
+    this.#isTidy = false;
+    try {
+      await this.#prepare(changes);
+    } catch (error) {
+      // If the journal is in place already, the changes are finished, and the commit has succeeded.
+      const isFinished = await this.#tidy().catch(() => false);
+      if (!isFinished) throw error;
+      return;
+    }
+    await this.#tidy();
   }
 
   /** The steps 1 and 2. */
@@ -225,6 +319,22 @@ async function readIfThere(path: string): Promise<Uint8Array | undefined> {
   }
 }
 
+/** Returns the first bytes of a file that is there and can be read. */
+async function readStart(path: string): Promise<Uint8Array | undefined> {
+  let file: FileHandle | undefined;
+  try {
+    if (!(await stat(path)).isFile()) return undefined;
+    file = await open(path, 'r');
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(HEADER_BYTES), 0, HEADER_BYTES, 0);
+    return buffer.subarray(0, bytesRead);
+  } catch {
+    // It has gone, or is not for this user: whoever asks for it by its name is told.
+    return undefined;
+  } finally {
+    await file?.close();
+  }
+}
+
 async function isDirectory(path: string): Promise<boolean> {
   try {
     return (await stat(path)).isDirectory();
@@ -278,6 +388,8 @@ async function attempt<T>(fault: string, use: () => Promise<T>): Promise<T> {
 
 /** What an interrupted commit leaves, and what a write of an earlier version has left under its names. */
 const LEFT_OVER = /\.uncommitted$|^(.*\.pem|ca\.json|probe)\.new$/;
+/** What gateways keep here, of all versions; the certificates are no secrets, but whom to trust is theirs to say. */
+const TAKEN_UP = /\.pem$|^ca\.json$/;
 /** Bits of a mode: group and others may read, write or enter. */
 const OTHERS = 0o077;
 const REASONS: Readonly<Record<string, string>> = {

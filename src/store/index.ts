@@ -3,7 +3,7 @@
  * @module
  */
 export { FileStore, type FileStoreOptions } from './file.ts';
-export { FileSecrets } from './file-secrets.ts';
+export { FileSecrets, type FileSecretsOptions } from './file-secrets.ts';
 export { MemoryStore } from './memory.ts';
 export { MemorySecrets } from './memory-secrets.ts';
 export { checkSecretName, type SecretChanges, type Secrets } from './secrets.ts';

@@ -38,10 +38,15 @@ export type SecretChanges = Readonly<Record<string, Uint8Array | undefined>>;
  * @throws {ApiMisuseError} if it is another one.
  */
 export function checkSecretName(name: string): void {
-  if (typeof name === 'string' && NAME.test(name) && !FORBIDDEN.test(name)) return;
+  if (isSecretName(name)) return;
   throw new ApiMisuseError(
     `the name of a secret must be 1 to 100 letters, digits, dots, hyphens and underscores, begin with a letter or digit, have no ".." and no "${UNCOMMITTED}" at its end, and not be "${JOURNAL}": it is ${JSON.stringify(name)}`
   );
+}
+
+/** Whether it is one, as `checkSecretName` says. */
+export function isSecretName(name: unknown): boolean {
+  return typeof name === 'string' && NAME.test(name) && !FORBIDDEN.test(name);
 }
 
 /** Returns the changes in a list, with copies of the bytes. */

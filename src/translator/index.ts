@@ -2,6 +2,7 @@
  * Presences to paths, packets to verdicts.
  * @module
  */
+export { type PortRange, parsePortRange } from '../port-range.ts';
 export type { Explanation, ExplanationStep } from './explain.ts';
 export {
   PacketTranslator,

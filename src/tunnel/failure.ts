@@ -89,7 +89,8 @@ function meaningOfCause({ by, code, errorCode }: CloseCause): Meaning {
 
 function meaningOfError(error: PresenceError): Meaning {
   if (error instanceof EnrolmentError) {
-    return error.fault === 'wrong-ca' ? WRONG_CA : TOKEN;
+    if (error.fault === 'wrong-ca') return WRONG_CA;
+    return error.fault === 'not-authorized' ? REFUSED : TOKEN;
   }
   const known = OF_ERRORS.get(error.code);
   if (known !== undefined) return known;

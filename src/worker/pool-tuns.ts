@@ -8,6 +8,7 @@ import type { RouteChange } from '../control/index.ts';
 import {
   configureTun,
   forgetRoutes,
+  type LinuxTun,
   openTun,
   type PacketDevice,
   type TunDeviceOptions,
@@ -35,9 +36,9 @@ export class PoolTuns {
   readonly #tun: TunDeviceOptions | undefined;
   readonly #routes: KernelRoutes;
   /** Of the one worker in this process. */
-  #device: RoutesSetter<readonly string[]> | undefined;
+  #device: LinuxTun | undefined;
   /** Of several TUNs. */
-  #setup: (TunSetup & RoutesSetter<TunRoutes>) | undefined;
+  #setup: TunSetup | undefined;
   /** What leads to the TUNs. */
   #prefixes: readonly string[];
   /** All that have ever led to several TUNs: `close` leaves nothing of them behind. */
@@ -116,8 +117,8 @@ export class PoolTuns {
     return this.#inTurn(async () => {
       if (this.#isClosing) throw new EnvironmentError('the worker pool is closed');
       const problems = this.#isShared
-        ? await this.#setup?.setRoutes?.({ routes: [], unreachable: prefixes })
-        : await this.#device?.setRoutes?.(prefixes);
+        ? await this.#setup?.setRoutes({ routes: [], unreachable: prefixes })
+        : await this.#device?.setRoutes(prefixes);
       this.#prefixes = prefixes;
       if (this.#setup !== undefined) for (const prefix of prefixes) this.#everRouted.add(prefix);
       for (const problem of problems ?? []) this.#tell(problem);
@@ -148,9 +149,8 @@ export class PoolTuns {
     // Without the option, the device waits to be told, unless there are routes by now.
     const isKnown = device.routes !== undefined || this.#prefixes.length > 0;
     const routes = isKnown ? { routes: this.#prefixes } : {};
-    const tun = await openTun({ ...device, ...routes }, (problem) => this.#tell(problem));
-    this.#device = tun as PacketDevice & RoutesSetter<readonly string[]>;
-    return tun;
+    this.#device = await openTun({ ...device, ...routes }, (problem) => this.#tell(problem));
+    return this.#device;
   }
 
   /** Returns what the machine lacks, one sentence each. */
@@ -190,13 +190,3 @@ export class PoolTuns {
 }
 
 function ignore(): void {}
-
-/** What a device, or the setup of several, offers if its routes can be changed. */
-interface RoutesSetter<T> {
-  setRoutes?(routes: T): Promise<readonly string[]>;
-}
-
-interface TunRoutes {
-  readonly routes: readonly string[];
-  readonly unreachable: readonly string[];
-}

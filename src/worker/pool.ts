@@ -247,6 +247,11 @@ export class WorkerPool
     await this.#tuns.setRoutes(checkRoutes('routes', prefixes));
   }
 
+  /** Resolves when every worker has done what it was told so far. */
+  async settled(): Promise<void> {
+    await Promise.all(this.#workers.map((worker) => worker.settled()));
+  }
+
   async status(sites: readonly string[]): Promise<WorkerPoolStatus> {
     const held = this.#placement.sites();
     const all = await Promise.all(this.#workers.map((worker) => worker.status(sites)));

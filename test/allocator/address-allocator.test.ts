@@ -2,14 +2,15 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { AddressAllocator, type Lease } from '../../src/allocator/index.ts';
 import { AddressUnavailableError, ApiMisuseError, PoolExhaustedError } from '../../src/errors.ts';
+import { FakeClock } from '../fake-clock.ts';
 
 function allocatorOf(pool: string, options: { reserved?: string[]; quarantineMs?: number } = {}) {
-  const clock = { now: 1_000_000 };
+  const clock = new FakeClock({ wallMs: 1_000_000 });
   const allocator = new AddressAllocator({
     pools: [pool],
     quarantineMs: options.quarantineMs ?? 1000,
     reserved: options.reserved ?? [],
-    now: () => clock.now,
+    clock,
   });
   return { allocator, clock };
 }
@@ -53,11 +54,11 @@ describe('AddressAllocator', () => {
   test('hands a released address to another key only after its quarantine', () => {
     const { allocator, clock } = allocatorOf('192.0.2.1/32');
     allocator.allocate('a');
-    expect(allocator.release('a')?.releasedAt).toBe(clock.now);
+    expect(allocator.release('a')?.releasedAt).toBe(clock.wallMs());
     expect(allocator.stats).toEqual({ capacity: 1, leased: 0, quarantined: 1 });
-    clock.now += 999;
+    clock.advance(999);
     expect(() => allocator.allocate('b')).toThrow(PoolExhaustedError);
-    clock.now += 1;
+    clock.advance(1);
     expect(allocator.allocate('b').address).toBe('192.0.2.1');
     expect(allocator.lookup('a')).toBeUndefined();
   });
@@ -68,7 +69,7 @@ describe('AddressAllocator', () => {
     allocator.release('a');
     expect(allocator.allocate('a').address).toBe(address);
     allocator.release('a');
-    clock.now += 10_000;
+    clock.advance(10_000);
     expect(allocator.allocate('b').address).not.toBe(address);
     expect(allocator.allocate('a').address).toBe(address);
   });
@@ -78,9 +79,9 @@ describe('AddressAllocator', () => {
     allocator.allocate('a');
     allocator.allocate('b');
     allocator.release('b');
-    clock.now += 10;
+    clock.advance(10);
     allocator.release('a');
-    clock.now += 5000;
+    clock.advance(5000);
     expect(allocator.allocate('c').address).toBe('192.0.2.2');
     expect(allocator.allocate('d').address).toBe('192.0.2.1');
   });
@@ -89,10 +90,10 @@ describe('AddressAllocator', () => {
     const { allocator, clock } = allocatorOf('192.0.2.1/32');
     allocator.allocate('a');
     allocator.release('a');
-    clock.now += 500;
+    clock.advance(500);
     expect(allocator.release('a')).toBeUndefined();
     expect(allocator.release('never')).toBeUndefined();
-    clock.now += 500;
+    clock.advance(500);
     expect(allocator.allocate('b').address).toBe('192.0.2.1');
   });
 
@@ -107,7 +108,7 @@ describe('AddressAllocator', () => {
     }
     allocator.release('a');
     expect(() => allocator.assign('b', '192.0.2.3')).toThrow(AddressUnavailableError);
-    clock.now += 1000;
+    clock.advance(1000);
     expect(allocator.assign('b', '192.0.2.3').key).toBe('b');
   });
 
@@ -121,7 +122,7 @@ describe('AddressAllocator', () => {
     expect(allocator.restore([...before.allocator.leases(), foreign])).toEqual([foreign]);
     expect(allocator.lookup('a')?.address).toBe('192.0.2.1');
     expect(() => allocator.allocate('c')).toThrow(PoolExhaustedError);
-    clock.now += 1000;
+    clock.advance(1000);
     expect(allocator.allocate('c').address).toBe('192.0.2.2');
   });
 
@@ -157,16 +158,16 @@ describe('AddressAllocator', () => {
         let { allocator, clock } = allocatorOf('192.0.2.0/29');
         const lastUse = new Map<string, { key: string; releasedAt: number | undefined }>();
         for (const { what, key, waitMs } of steps) {
-          if (what === 'wait') clock.now += waitMs;
+          if (what === 'wait') clock.advance(waitMs);
           if (what === 'restart') {
             const next = allocatorOf('192.0.2.0/29');
-            next.clock.now = clock.now;
+            next.clock.setWall(clock.wallMs());
             expect(next.allocator.restore(allocator.leases())).toEqual([]);
             ({ allocator, clock } = next);
           }
           if (what === 'release') {
             const lease = allocator.release(key);
-            if (lease) lastUse.set(lease.address, { key, releasedAt: clock.now });
+            if (lease) lastUse.set(lease.address, { key, releasedAt: clock.wallMs() });
           }
           if (what === 'allocate') {
             let lease: Lease;
@@ -179,7 +180,7 @@ describe('AddressAllocator', () => {
             const last = lastUse.get(lease.address);
             if (last && last.key !== key) {
               expect(last.releasedAt).toBeDefined();
-              expect(clock.now - last.releasedAt!).toBeGreaterThanOrEqual(1000);
+              expect(clock.wallMs() - last.releasedAt!).toBeGreaterThanOrEqual(1000);
             }
             lastUse.set(lease.address, { key, releasedAt: undefined });
           }

@@ -6,13 +6,14 @@ import { describe, expect, test } from 'vitest';
 import { IpAddress, IpPrefix } from '../../src/address.ts';
 import { AddressAllocator, type AddressAllocatorOptions } from '../../src/allocator/index.ts';
 import { ApiMisuseError, PoolExhaustedError } from '../../src/errors.ts';
+import { FakeClock } from '../fake-clock.ts';
 
 const QUARANTINE_MS = 1000;
 const groupOf = (key: string): string => key.split('/')[0]!;
 
 function allocatorOf(pools: readonly string[], options: Partial<AddressAllocatorOptions> = {}) {
-  const clock = { now: 1_000_000 };
-  const settings = { pools, quarantineMs: QUARANTINE_MS, now: () => clock.now, groupOf };
+  const clock = new FakeClock({ wallMs: 1_000_000 });
+  const settings = { pools, quarantineMs: QUARANTINE_MS, clock, groupOf };
   return { allocator: new AddressAllocator({ ...settings, ...options }), clock };
 }
 
@@ -47,10 +48,10 @@ describe('groups', () => {
     allocator.allocate('a/1');
     allocator.allocate('b/1');
     allocator.release('a/1');
-    clock.now += QUARANTINE_MS - 1;
+    clock.advance(QUARANTINE_MS - 1);
     expect(allocator.allocate('c/1').address).toBe('192.0.2.2');
     allocator.release('c/1');
-    clock.now += QUARANTINE_MS;
+    clock.advance(QUARANTINE_MS);
     // Both are empty now; in the one that is c's, what was never used goes first.
     expect(allocator.allocate('c/2').address).toBe('192.0.2.3');
     expect(allocator.allocate('b/2').address).toBe('192.0.2.9');
@@ -61,7 +62,7 @@ describe('groups', () => {
     allocator.allocate('a/1');
     allocator.allocate('b/1');
     allocator.release('b/1');
-    clock.now += QUARANTINE_MS;
+    clock.advance(QUARANTINE_MS);
     const order: string[] = [];
     for (let i = 2; i <= 6; i++) order.push(allocator.allocate(`a/${i}`).address);
     expect(order).toEqual(['192.0.2.3', '192.0.2.4', '192.0.2.5', '192.0.2.6', '192.0.2.2']);
@@ -162,13 +163,13 @@ test('whatever the history, a group shares a block only when no other address is
       fc.array(step, { maxLength: 120 }),
       fc.option(fc.nat({ max: 119 }), { nil: undefined }),
       (steps, restartAt) => {
-        const clock = { now: 1_000_000 };
+        const clock = new FakeClock({ wallMs: 1_000_000 });
         const start = () =>
           new AddressAllocator({
             pools,
             reserved: [reserved],
             quarantineMs: QUARANTINE_MS,
-            now: () => clock.now,
+            clock,
             groupOf,
             blockSize: BLOCK_SIZE,
           });
@@ -179,9 +180,9 @@ test('whatever the history, a group shares a block only when no other address is
             allocator = start();
             expect(allocator.restore(leases)).toEqual([]);
           }
-          clock.now++;
+          clock.advance(1);
           if ('wait' in each) {
-            clock.now += each.wait;
+            clock.advance(each.wait);
             continue;
           }
           const { key } = each;
@@ -190,7 +191,7 @@ test('whatever the history, a group shares a block only when no other address is
             continue;
           }
           const last = allocator.leases().find((lease) => lease.key === key);
-          const free = new Naive(allocator, pools, reserved, () => clock.now).free();
+          const free = new Naive(allocator, pools, reserved, () => clock.wallMs()).free();
           if (last !== undefined) {
             expect(allocator.allocate(key).address).toBe(last.address);
           } else if (free.length === 0) {

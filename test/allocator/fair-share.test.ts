@@ -4,6 +4,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { AddressAllocator, FairShare, type FairShareRules } from '../../src/allocator/index.ts';
+import { FakeClock } from '../fake-clock.ts';
 
 function sharesOf(capacity: number, names: string, more: Partial<FairShareRules> = {}): FairShare {
   const shares = new FairShare();
@@ -183,12 +184,12 @@ describe('AddressAllocator', () => {
   });
 
   test('tells once when the rest of an address has ended, and not if its key has taken it back', () => {
-    let nowMs = 0;
+    const clock = new FakeClock({ wallMs: 0 });
     const rested: string[] = [];
     const allocator = new AddressAllocator({
       pools: ['192.0.2.0/28'],
       quarantineMs: 100,
-      now: () => nowMs,
+      clock,
       onRested: ({ key }) => rested.push(key),
     });
     for (const key of ['a', 'b']) {
@@ -196,9 +197,9 @@ describe('AddressAllocator', () => {
       allocator.release(key);
       expect(allocator.isResting(address)).toBe(true);
     }
-    nowMs = 50;
+    clock.setWall(50);
     allocator.allocate('a');
-    nowMs = 100;
+    clock.setWall(100);
     expect(allocator.stats).toMatchObject({ leased: 1, quarantined: 0 });
     expect(rested).toEqual(['b']);
     allocator.endRests();

@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import {
   ControlClient,
   ControlServer,
@@ -9,14 +9,7 @@ import { RecordType, Zone } from '../../src/dns/index.ts';
 import { PeerProtocolError, StoreError } from '../../src/errors.ts';
 import { type Json, MemoryStore } from '../../src/store/index.ts';
 import { FakeChannel, Link } from './link.ts';
-import { DESIRED, type Scene, startScene, turn } from './scene.ts';
-
-beforeEach(() => {
-  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'setInterval', 'clearInterval'] });
-});
-afterEach(() => {
-  vi.useRealTimers();
-});
+import { DESIRED, type Scene, SceneClock, startScene, turn } from './scene.ts';
 
 function snapshotOf(more: Partial<Snapshot> = {}): Snapshot {
   return {
@@ -36,8 +29,9 @@ const message = (snapshot: unknown): Json => ({ type: 'snapshot', snapshot: snap
 
 async function startServer(): Promise<{ scene: Scene; server: ControlServer }> {
   const scene = await startScene(DESIRED);
-  vi.runAllTimers();
-  return { scene, server: new ControlServer(scene.controller) };
+  const { controller, clock } = scene;
+  clock.advance(5000);
+  return { scene, server: new ControlServer(controller, { clock }) };
 }
 
 const noFault = (error: Error): never => {
@@ -70,7 +64,7 @@ describe('server and client', () => {
     await turn();
     const link = new Link();
     server.attach('site-a', link.cloud, noFault);
-    vi.runAllTimers();
+    scene.clock.advance(5000);
     expect(link.cloud.sent).toHaveLength(1);
     expect(JSON.stringify(link.cloud.sent)).toContain('glance');
   });
@@ -84,9 +78,39 @@ describe('server and client', () => {
     b.deliver();
     await scene.registry.expose({ service: 'glance', site: 'site-b' }, 'admin');
     await turn();
-    vi.runAllTimers();
+    scene.clock.advance(5000);
     expect(a.cloud.sent).toHaveLength(0);
     expect(b.cloud.sent).toHaveLength(1);
+  });
+
+  test('a change of pools reaches the edge of that site, however small', async () => {
+    const { scene, server } = await startServer();
+    const [link, other] = [new Link(), new Link()];
+    const client = await ControlClient.open({ site: 'site-a' });
+    client.attach(link.edge);
+    server.attach('site-a', link.cloud, noFault);
+    server.attach('site-b', other.cloud, noFault);
+    link.deliver();
+    other.deliver();
+    const seen: (readonly string[])[] = [];
+    client.on('snapshot', ({ pools }) => seen.push(pools));
+    const changes = [
+      ['10.0.0.128/26', 'fd00::/64'],
+      ['fd00::/64', '10.0.0.128/26'],
+      ['fd00::/64'],
+      [],
+    ];
+    for (const pools of changes) {
+      const site = { ...DESIRED.sites[1]!, pools };
+      await scene.registry.apply({ sites: [DESIRED.sites[0], site, DESIRED.sites[2]] }, 'file');
+      await turn();
+      scene.clock.advance(5000);
+      link.deliver();
+    }
+    expect(seen).toEqual(changes);
+    expect(other.cloud.sent.every((each) => !JSON.stringify(each).includes('"fd00::/64"'))).toBe(
+      true
+    );
   });
 
   test('a channel that is full is offered the newest snapshot again', async () => {
@@ -94,17 +118,17 @@ describe('server and client', () => {
     const link = new Link();
     link.cloud.isFull = true;
     server.attach('site-b', link.cloud, noFault);
-    vi.advanceTimersByTime(5000);
+    scene.clock.advance(5000);
     expect(server.status('site-b')).toMatchObject({ sentRevision: 0 });
     await scene.registry.expose({ service: 'glance', site: 'site-b' }, 'admin');
     await turn();
-    vi.advanceTimersByTime(100);
+    scene.clock.advance(100);
     link.cloud.isFull = false;
-    vi.advanceTimersByTime(500);
+    scene.clock.advance(500);
     expect(link.cloud.sent).toEqual([
       { type: 'snapshot', snapshot: scene.controller.snapshot('site-b') },
     ]);
-    vi.advanceTimersByTime(5000);
+    scene.clock.advance(5000);
     expect(link.cloud.sent).toHaveLength(1);
   });
 
@@ -112,16 +136,16 @@ describe('server and client', () => {
     const { scene, server } = await startServer();
     const link = new Link();
     const problems: string[] = [];
-    server.on('problem', (site, error) => problems.push(`${site}: ${error.message}`));
+    server.on('problem', ({ site, error }) => problems.push(`${site}: ${error.message}`));
     link.cloud.maxBytes = 100;
     server.attach('site-b', link.cloud, noFault);
     expect(problems).toEqual(['site-b: the message is too long']);
-    vi.advanceTimersByTime(5000);
+    scene.clock.advance(5000);
     expect(problems).toHaveLength(1);
     link.cloud.maxBytes = 1e6;
     await scene.registry.expose({ service: 'glance', site: 'site-b' }, 'admin');
     await turn();
-    vi.runAllTimers();
+    scene.clock.advance(5000);
     expect(link.cloud.sent).toHaveLength(1);
   });
 
@@ -134,11 +158,11 @@ describe('server and client', () => {
     expect(older.cloud.listeners).toBe(0);
     endOlder();
     older.cloud.isFull = false;
-    vi.advanceTimersByTime(5000);
+    scene.clock.advance(5000);
     expect(older.cloud.sent).toEqual([]);
     await scene.registry.expose({ service: 'glance', site: 'site-a' }, 'admin');
     await turn();
-    vi.runAllTimers();
+    scene.clock.advance(5000);
     expect(newer.cloud.sent).toHaveLength(2);
     endNewer();
     expect(server.status('site-a')).toBeUndefined();
@@ -162,10 +186,10 @@ describe('server and client', () => {
     scene.controller.setBlocked('site-a', true);
     const link = new Link();
     server.attach('site-a', link.cloud, noFault);
-    vi.runAllTimers();
+    scene.clock.advance(5000);
     expect(link.cloud.sent).toEqual([]);
     scene.controller.setBlocked('site-a', false);
-    vi.advanceTimersByTime(2000);
+    scene.clock.advance(2000);
     expect(link.cloud.sent).toHaveLength(1);
   });
 
@@ -174,11 +198,11 @@ describe('server and client', () => {
     const link = new Link();
     link.cloud.isFull = true;
     server.attach('site-a', link.cloud, noFault);
-    server.close();
+    await server.close();
     await scene.controller.close();
     expect(link.cloud.listeners).toBe(0);
     expect(scene.controller.listenerCount('snapshot')).toBe(0);
-    expect(vi.getTimerCount()).toBe(0);
+    expect(scene.clock.delays).toEqual([]);
   });
 });
 
@@ -253,7 +277,7 @@ describe('ControlClient', () => {
     const client = await ControlClient.open({ site: 'site-a' });
     const channel = new FakeChannel();
     const problems: string[] = [];
-    client.on('problem', (error) => problems.push(error.message));
+    client.on('problem', ({ error }) => problems.push(error.message));
     client.attach(channel);
     let sentBefore = -1;
     client.once('snapshot', () => {
@@ -311,7 +335,7 @@ describe('ControlClient', () => {
     const client = await ControlClient.open({ site: 'site-a', store });
     const channel = new FakeChannel();
     const problems: Error[] = [];
-    client.on('problem', (error) => problems.push(error));
+    client.on('problem', ({ error }) => problems.push(error));
     client.attach(channel);
     channel.receive(message(snapshotOf()));
     channel.receive(message(snapshot));
@@ -351,7 +375,7 @@ describe('ControlClient', () => {
     const client = await ControlClient.open({ site: 'site-a', store });
     await store.close();
     const problems: Error[] = [];
-    client.on('problem', (error) => problems.push(error));
+    client.on('problem', ({ error }) => problems.push(error));
     const channel = new FakeChannel();
     client.attach(channel);
     channel.receive(message(snapshotOf()));
@@ -361,37 +385,40 @@ describe('ControlClient', () => {
   });
 
   test('tells counters when they have changed, and all of them to a new cloud', async () => {
+    const clock = new SceneClock();
     const counters = { dropNoTunnel: 0 };
     const client = await ControlClient.open({
       site: 'site-a',
       counters: () => counters,
       statusIntervalMs: 100,
+      clock,
     });
     const channel = new FakeChannel();
     client.attach(channel);
-    vi.advanceTimersByTime(300);
+    clock.advance(300);
     expect(channel.sent).toEqual([{ type: 'status', counters: { dropNoTunnel: 0 } }]);
     counters.dropNoTunnel = 5;
     channel.isFull = true;
-    vi.advanceTimersByTime(300);
+    clock.advance(300);
     channel.isFull = false;
-    vi.advanceTimersByTime(300);
+    clock.advance(300);
     expect(channel.sent.slice(1)).toEqual([{ type: 'status', counters: { dropNoTunnel: 5 } }]);
     channel.sent.length = 0;
     channel.receive(message(snapshotOf())); // a cloud that has just come up knows nothing
-    vi.advanceTimersByTime(300);
+    clock.advance(300);
     expect(channel.sent.map((each) => (each as { type: string }).type)).toEqual(['ack', 'status']);
   });
 
   test('listens to the newest channel only, and after close to none', async () => {
-    const client = await ControlClient.open({ site: 'site-a', counters: () => ({}) });
+    const clock = new SceneClock();
+    const client = await ControlClient.open({ site: 'site-a', counters: () => ({}), clock });
     const [first, second] = [new FakeChannel(), new FakeChannel()];
     client.attach(first);
     client.attach(second);
     expect([first.listeners, second.listeners]).toEqual([0, 1]);
-    client.close();
+    await client.close();
     expect(second.listeners).toBe(0);
-    expect(vi.getTimerCount()).toBe(0);
+    expect(clock.delays).toEqual([]);
   });
 });
 

@@ -1,7 +1,7 @@
 /**
  * Client leases that end because nobody has used them for long, by an injected clock.
  */
-import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { type PresenceUse, PresenceUses } from '../../src/control/index.ts';
 import { ApiMisuseError } from '../../src/errors.ts';
 import { type PathStatus, Verdict } from '../../src/translator/index.ts';
@@ -9,19 +9,13 @@ import { framed, tcpPacket, VNET } from '../oracle/packets.ts';
 import {
   DESIRED,
   type Scene,
+  SceneClock,
   type SceneOptions,
   ScriptedStore,
   SITE,
   startScene,
   turn,
 } from './scene.ts';
-
-beforeEach(() => {
-  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
-});
-afterEach(() => {
-  vi.useRealTimers();
-});
 
 const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
@@ -51,7 +45,7 @@ describe('a year', () => {
     async (pool, hostCount, aliveDays) => {
       const inUse = new Map<string, number>();
       const used: PresenceUse[] = [];
-      const clock = { nowMs: 1_700_000_000_000 };
+      const clock = new SceneClock();
       const { controller, translator, problems } = await startScene(
         cloudOf(pool),
         { presenceUses: async () => used.splice(0) },
@@ -79,8 +73,7 @@ describe('a year', () => {
           else used.push({ realm: 'cloud', address: addresses.get(host)! });
         }
         if (refusals.length > 0) break;
-        clock.nowMs += STEP_MS;
-        await vi.advanceTimersByTimeAsync(STEP_MS);
+        await clock.pass(STEP_MS);
       }
       expect(refusals, `after ${made} addresses`).toEqual([]);
       expect(made).toBe(2000);
@@ -113,8 +106,7 @@ async function idleScene(options: SceneOptions = {}, from?: Partial<Scene>) {
   const pass = async (hours: number, ...hosts: string[]): Promise<void> => {
     for (let i = 0; i < hours; i++) {
       for (const host of hosts) used.push({ realm: 'cloud', address: addressOf(host)! });
-      clock.nowMs += HOUR_MS;
-      await vi.advanceTimersByTimeAsync(HOUR_MS);
+      await clock.pass(HOUR_MS);
     }
   };
   return { ...scene, asked, addressOf, pass };
@@ -170,7 +162,7 @@ describe('a lease that nobody uses', () => {
   test('does not end because the gateway was away for long', async () => {
     const scene = await twoClients();
     await scene.controller.close();
-    scene.clock.nowMs += 400 * DAY_MS;
+    scene.clock.advance(400 * DAY_MS);
     const again = await idleScene({}, scene);
     await again.pass(9 * 24);
     expect(again.addressOf(QUIET)).toBeDefined();
@@ -190,8 +182,7 @@ describe('a lease that nobody uses', () => {
   test('never ends where nobody can say what was used', async () => {
     const { controller, clock, translator } = await startScene();
     await controller.admit('site-a', QUIET, 'cloud', 4);
-    clock.nowMs += 1000 * DAY_MS;
-    await vi.advanceTimersByTimeAsync(1000 * DAY_MS);
+    await clock.pass(1000 * DAY_MS);
     expect(translator.addressOf('cloud', 'site-a', QUIET)).toBeDefined();
   });
 
@@ -240,20 +231,20 @@ describe('a lease that nobody uses', () => {
       pools: ['10.128.0.0/16'],
       maxClients: 5000,
     }));
-    const clock = { nowMs: 1_700_000_000_000 };
+    const clock = new SceneClock();
     const options = { presenceUses: async () => [], clientIdleMs: DAY_MS };
     const scene = await startScene({ ...DESIRED, sites }, options, { clock });
     const { controller, translator, store } = scene;
     const hosts = Array.from({ length: 1200 }, (_, i) => `10.1.${i >> 8}.${i & 255}`);
     await Promise.all(hosts.map((host) => controller.admit('site-a', host, 'cloud', 4)));
-    clock.nowMs += DAY_MS;
+    await clock.pass(DAY_MS - HOUR_MS);
     const commits = store.leaseCommits;
     const held = () => translator.presences.length - 3;
-    await vi.advanceTimersByTimeAsync(HOUR_MS);
+    await clock.pass(HOUR_MS);
     expect([held(), store.leaseCommits - commits]).toEqual([1200 - 512, 1]);
-    await vi.advanceTimersByTimeAsync(1000);
+    await clock.pass(1000);
     expect(held()).toBe(1200 - 2 * 512);
-    await vi.advanceTimersByTimeAsync(1000);
+    await clock.pass(1000);
     expect([held(), store.leaseCommits - commits]).toEqual([0, 3]);
   });
 });
@@ -263,11 +254,9 @@ describe('a wall clock that jumps', () => {
     ['forward', 400 * DAY_MS],
     ['back', -400 * DAY_MS],
   ])('%s ends no lease and no quarantine, also over a restart', async (_what, jumpMs) => {
-    const wall = { offMs: 0 };
-    const clock = { nowMs: 1_700_000_000_000 };
+    const clock = new SceneClock();
     const options = {
-      now: () => clock.nowMs + wall.offMs,
-      quarantineMs: 60_000,
+      quarantineMs: 3 * HOUR_MS,
       clientIdleMs: 10 * DAY_MS,
       presenceUses: async () => [],
     };
@@ -280,17 +269,16 @@ describe('a wall clock that jumps', () => {
     await scene.controller.admit('site-a', QUIET, 'cloud', 4);
     await scene.controller.admit('site-b', QUIET, 'cloud', 4);
     await scene.controller.releaseClients('site-a');
-    wall.offMs = jumpMs;
+    clock.setWall(clock.wallMs() + jumpMs);
     for (let round = 0; round < 2; round++) {
-      clock.nowMs += 20_000;
-      await vi.advanceTimersByTimeAsync(HOUR_MS);
+      await clock.pass(HOUR_MS);
       expect(scene.translator.addressOf('cloud', 'site-b', QUIET)).toBeDefined();
       // The address of site-a is still at rest, and another host of it gets none.
       const refused = scene.controller.admit('site-a', BUSY, 'cloud', 4);
       await expect(refused).rejects.toThrow('1 of 2 addresses leased, 1 at rest');
       scene = await startScene(desired, options, scene);
     }
-    clock.nowMs += 20_000;
+    await clock.pass(HOUR_MS);
     await scene.controller.admit('site-a', BUSY, 'cloud', 4);
   });
 });

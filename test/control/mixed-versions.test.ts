@@ -2,7 +2,7 @@
  * A cloud of both IP versions, a site of IPv6 and a site of IPv4: who gets a presence of which
  * version where.
  */
-import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { NotAdmittedError, zoneDataOf } from '../../src/control/index.ts';
 import { RecordType, Zone } from '../../src/dns/index.ts';
 import { PoolExhaustedError, QuotaExceededError, StoreError } from '../../src/errors.ts';
@@ -36,13 +36,6 @@ const MIXED: Desired = {
 };
 const HOST_6 = '2001:db8::7';
 const HOST_4 = '10.0.0.7';
-
-beforeEach(() => {
-  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
-});
-afterEach(() => {
-  vi.useRealTimers();
-});
 
 const exposures = (...indexes: number[]) => indexes.map((i) => MIXED.exposures[i]!);
 
@@ -225,7 +218,7 @@ describe('a client', () => {
     expect(translator.addressesOf('cloud', 'site-6', HOST_6)).toEqual(['fd00::2']);
     expect(store.leases.get('lease/cloud/10.0.0.129')).toEqual({
       endpoint: `site-6/${HOST_6}`,
-      releasedAt: clock.nowMs,
+      releasedAt: clock.wallMs(),
     });
     await registry.apply(MIXED, 'file');
     await turn();
@@ -272,7 +265,7 @@ describe('a change of pools', () => {
     expect(translator.addressesOf('site-6', 'cloud', '2001:db8::5')).toEqual(['fd00::2']);
     expect(store.leases.get('lease/site-6/fd00::1')).toEqual({
       endpoint: 'cloud/10.0.0.5',
-      releasedAt: clock.nowMs,
+      releasedAt: clock.wallMs(),
     });
     // An IPv6 host cannot send to an IPv4 presence.
     expect(translator.addressesOf('cloud', 'site-6', HOST_6)).toEqual(['fd00::2']);

@@ -1,19 +1,12 @@
 /**
  * The shares of a pool as the controller keeps them, and the warnings before anybody is refused.
  */
-import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { AddressAllocator } from '../../src/allocator/index.ts';
 import type { PoolWarning } from '../../src/control/index.ts';
 import { AllocatorError } from '../../src/errors.ts';
 import type { Site } from '../../src/registry/index.ts';
 import { DESIRED, type Scene, type SceneOptions, startScene, turn } from './scene.ts';
-
-beforeEach(() => {
-  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
-});
-afterEach(() => {
-  vi.useRealTimers();
-});
 
 /** Hosts outside of the pools. */
 const HOSTS = Array.from({ length: 120 }, (_, i) => `10.0.0.${i + 1}`);
@@ -100,7 +93,7 @@ describe('a site that takes all it can', () => {
     // Others than before: what is at rest counts for the site that had it.
     expect(await admitAll(scene, 'site-a', HOSTS.slice(62))).toBe(0);
     expect(await admitAll(scene, 'site-b', HOSTS.slice(0, 18))).toBe(18);
-    clock.nowMs += 60_000;
+    clock.advance(60_000);
     expect(await admitAll(scene, 'site-a', HOSTS.slice(62))).toBe(HOSTS.length - 62);
     expect(taken).toBeGreaterThan(HOSTS.length - 62 - 10);
   });
@@ -139,7 +132,7 @@ describe('a site that takes all it can', () => {
     expect(HOSTS.map((host) => translator.addressOf('cloud', 'site-a', host))).toEqual(addresses);
     // What has rested long enough counts for nobody any more, so it needs a share again.
     await controller.releaseClients('site-a');
-    clock.nowMs += 60_000;
+    clock.advance(60_000);
     expect(await admitAll(scene, 'site-a', HOSTS.slice(62))).toBe(HOSTS.length - 62);
     expect(await admitAll(scene, 'site-a')).toBe(taken);
   });
@@ -174,7 +167,7 @@ describe('a warning', () => {
     expect(warnings[0]!.message).toMatch(/^"site-a" holds \d+ of the \d+ IPv4 addresses/);
     expect(controller.warnings.map(({ kind }) => kind)).toEqual(['quotas', 'share']);
     await controller.releaseClients('site-a');
-    clock.nowMs += 60_000;
+    clock.advance(60_000);
     await admitAll(scene, 'site-a', ['10.0.0.1']);
     expect(controller.warnings.map(({ kind }) => kind)).toEqual(['quotas']);
     await admitAll(scene, 'site-a');

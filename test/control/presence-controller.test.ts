@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { NotAdmittedError, PresenceController, type Snapshot } from '../../src/control/index.ts';
 import {
   ApiMisuseError,
@@ -13,18 +13,12 @@ import {
   DESIRED,
   type Desired,
   ObservedTranslator,
+  SceneClock,
   ScriptedStore,
   SITE,
   startScene,
   turn,
 } from './scene.ts';
-
-beforeEach(() => {
-  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
-});
-afterEach(() => {
-  vi.useRealTimers();
-});
 
 const CLIENT = ['site-a', '10.0.0.7', 'cloud', 4] as const;
 
@@ -110,12 +104,13 @@ describe('start', () => {
     await registry.apply(DESIRED, 'file');
     store.isFailing = true;
     const translator = new ObservedTranslator(store);
-    await expect(PresenceController.start({ registry, store, translator })).rejects.toThrow(
+    const clock = new SceneClock();
+    await expect(PresenceController.start({ registry, store, translator, clock })).rejects.toThrow(
       StoreError
     );
     expect(translator.presences).toEqual([]);
     expect(registry.listenerCount('change')).toBe(0);
-    expect(vi.getTimerCount()).toBe(0);
+    expect(clock.delays).toEqual([]);
   });
 
   test.each([
@@ -203,7 +198,7 @@ describe('a change of the desired state', () => {
     expect(translator.addressOf('site-b', 'cloud', '10.0.0.5')).toBeUndefined();
     expect(store.leases.get(`lease/site-b/${before}`)).toEqual({
       endpoint: 'cloud/10.0.0.5',
-      releasedAt: clock.nowMs,
+      releasedAt: clock.wallMs(),
     });
     await registry.expose({ service: 'glance', site: 'site-b' }, 'admin');
     await turn();
@@ -235,8 +230,7 @@ describe('a change of the desired state', () => {
     expect(problems).toEqual([
       'no presence in "site-b" for "glance": pool 10.0.0.128/32 exhausted: 0 of 1 addresses leased, 1 at rest',
     ]);
-    clock.nowMs += 60_000;
-    vi.advanceTimersByTime(5000); // it is tried again without any change
+    clock.advance(60_000); // it is tried again without any change
     await turn();
     expect(translator.addressOf('site-b', 'cloud', '10.0.0.6')).toBe('10.0.0.128');
     expect(problems).toHaveLength(1);
@@ -390,15 +384,15 @@ describe('a store that fails', () => {
   });
 
   test('is tried again, and heals without a change', async () => {
-    const { registry, translator, store } = await startScene();
+    const { registry, translator, store, clock } = await startScene();
     store.isFailing = true;
     await registry.expose({ service: 'glance', site: 'site-b' }, 'admin');
     await turn();
-    vi.advanceTimersByTime(5000);
+    clock.advance(5000);
     await turn();
     expect(translator.addressOf('site-b', 'cloud', '10.0.0.6')).toBeUndefined();
     store.isFailing = false;
-    vi.advanceTimersByTime(5000);
+    clock.advance(5000);
     await turn();
     expect(translator.addressOf('site-b', 'cloud', '10.0.0.6')).toBeDefined();
     expect(translator.unstored).toEqual([]);
@@ -645,13 +639,13 @@ describe('admit', () => {
   });
 
   test('is refused after close, which waits for those under way', async () => {
-    const { controller, translator } = await startScene();
+    const { controller, translator, clock } = await startScene();
     const admission = controller.admit(...CLIENT);
     await controller.close();
     await admission;
     expect(translator.addressOf('cloud', 'site-a', '10.0.0.7')).toBeDefined();
     await expect(controller.admit(...CLIENT)).rejects.toThrow(ApiMisuseError);
-    expect(vi.getTimerCount()).toBe(0);
+    expect(clock.delays).toEqual([]);
   });
 });
 
@@ -747,29 +741,29 @@ describe('a snapshot', () => {
   });
 
   test('is told once for changes that come together, within the time for that', async () => {
-    const { controller, registry } = await startScene(DESIRED, { coalesceMs: 20 });
-    vi.advanceTimersByTime(20);
+    const { controller, registry, clock } = await startScene(DESIRED, { coalesceMs: 20 });
+    clock.advance(20);
     const told: Snapshot[] = [];
     controller.on('snapshot', (snapshot) => told.push(snapshot));
     await registry.expose({ service: 'glance', site: 'site-b' }, 'admin');
     await turn();
     for (const host of hosts(5)) await controller.admit('site-b', host, 'cloud', 4);
-    vi.advanceTimersByTime(19);
+    clock.advance(19);
     expect(told).toEqual([]);
-    vi.advanceTimersByTime(1);
+    clock.advance(1);
     expect(told.map(({ site }) => site).sort()).toEqual(['cloud', 'site-b']);
-    vi.runAllTimers();
+    clock.advance(5000);
     expect(told).toHaveLength(2);
   });
 
   test('is not told again when nothing in it has changed', async () => {
-    const { controller } = await startScene();
-    vi.runAllTimers();
+    const { controller, clock } = await startScene();
+    clock.advance(5000);
     const told: Snapshot[] = [];
     controller.on('snapshot', (snapshot) => told.push(snapshot));
     const before = controller.snapshot('site-b');
     controller.setBlocked('site-x', true);
-    vi.runAllTimers();
+    clock.advance(5000);
     expect(told).toEqual([]);
     expect(controller.snapshot('site-b')).toBe(before);
   });
@@ -784,7 +778,7 @@ describe('a snapshot', () => {
     await registry.unexpose({ service: 'glance', site: 'site-b' }, 'admin');
     await turn();
     revisions.push(scene.controller.snapshot('site-b')!.revision);
-    scene.clock.nowMs += 1000;
+    scene.clock.advance(1000);
     const again = await startScene(DESIRED, {}, scene);
     revisions.push(again.controller.snapshot('site-b')!.revision);
     expect(revisions).toEqual([...new Set(revisions)].sort((a, b) => a - b));
@@ -792,20 +786,22 @@ describe('a snapshot', () => {
 
   test('is made less often when making it takes long', async () => {
     const { controller, clock } = await startScene(DESIRED, { coalesceMs: 20 });
-    vi.runAllTimers();
+    clock.advance(5000);
     let told = 0;
     controller.on('snapshot', () => {
       told++;
-      clock.nowMs += 50; // a listener that compiles a large zone
+      clock.advance(50); // a listener that compiles a large zone
     });
     const [first, second] = hosts(2) as [string, string];
     await controller.admit('site-a', first, 'cloud', 4);
-    vi.advanceTimersByTime(20);
+    clock.advance(19);
+    expect(told).toBe(0);
+    controller.snapshot('cloud');
     expect(told).toBe(1);
     await controller.admit('site-a', second, 'cloud', 4);
-    vi.advanceTimersByTime(449);
+    clock.advance(449);
     expect(told).toBe(1);
-    vi.advanceTimersByTime(1);
+    clock.advance(1);
     expect(told).toBe(2);
   });
 });
@@ -814,7 +810,7 @@ describe('names of clients', () => {
   test('fit one control message, and no site takes those of another', async () => {
     const zone = `${'a'.repeat(60)}.${'b'.repeat(60)}.test`;
     const sites = WIDE.sites.map((site) => ({ ...site, zone, maxClients: 10_000 }));
-    const { controller } = await startScene({ ...WIDE, sites });
+    const { controller, clock } = await startScene({ ...WIDE, sites });
     const admitted = Array.from({ length: 9000 }, (_, i) =>
       controller.admit('site-a', `10.1.${i >> 8}.${i & 0xff}`, 'cloud', 4)
     );
@@ -822,7 +818,7 @@ describe('names of clients', () => {
       admitted.push(controller.admit('site-b', `10.1.0.${i}`, 'cloud', 4));
     }
     await Promise.all(admitted);
-    vi.runAllTimers();
+    clock.advance(5000);
     const snapshot = controller.snapshot('cloud')!;
     expect(Buffer.byteLength(JSON.stringify(snapshot))).toBeLessThan(4 * 1024 * 1024);
     const named = (site: string) =>

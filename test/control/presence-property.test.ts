@@ -4,7 +4,7 @@
  * What must always hold is checked after each step.
  */
 import fc from 'fast-check';
-import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { expect, test } from 'vitest';
 import { DESIRED, type Desired, type Scene, startScene, turn } from './scene.ts';
 
 const TTL_SECONDS = 30;
@@ -97,13 +97,6 @@ const FIRST_STEPS = ['rabbitmq', 'web'].map((name): Step => {
   return { do: 'expose', service: SERVICES.indexOf(name), site: SITES.indexOf('site-b') };
 });
 
-beforeEach(() => {
-  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
-});
-afterEach(() => {
-  vi.useRealTimers();
-});
-
 const familyOf = (text: string): 4 | 6 => (text.includes(':') ? 6 : 4);
 
 /** What is desired, what has been blocked, and when each address was last in use, and for whom. */
@@ -169,8 +162,7 @@ class World {
         store.isFailing = step.isFailing;
         break;
       case 'wait':
-        clock.nowMs += step.ms;
-        vi.advanceTimersByTime(step.ms);
+        clock.advance(step.ms);
         break;
       case 'restart': {
         const wasFailing = store.isFailing;
@@ -207,9 +199,9 @@ class World {
       expect(this.blocked.has(realm) || this.blocked.has(of.realm)).toBe(false);
       const last = this.lastUse.get(key);
       if (last !== undefined && last.of !== holder) {
-        expect(clock.nowMs - last.atMs).toBeGreaterThanOrEqual(QUARANTINE_MS);
+        expect(clock.monotonicMs() - last.atMs).toBeGreaterThanOrEqual(QUARANTINE_MS);
       }
-      this.lastUse.set(key, { of: holder, atMs: clock.nowMs });
+      this.lastUse.set(key, { of: holder, atMs: clock.monotonicMs() });
       // Nobody has a presence whom no exposure wants there, or lets in.
       const wanted = registry.state.exposures.some((exposure) => {
         const home = MIXED.services.find(({ name }) => name === exposure.service)!;
@@ -231,7 +223,7 @@ class World {
     // An address that a translator no longer has may still be in use by a lease that is kept.
     for (const { realm, address, of } of controller.presences()) {
       const holder = `${of.realm}/${of.address}`;
-      this.lastUse.set(`${realm} ${address}`, { of: holder, atMs: clock.nowMs });
+      this.lastUse.set(`${realm} ${address}`, { of: holder, atMs: clock.monotonicMs() });
     }
     for (const name of SITES) {
       const snapshot = controller.snapshot(name);

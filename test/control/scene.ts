@@ -10,6 +10,7 @@ import {
   type Presence,
   type TranslationPlan,
 } from '../../src/translator/index.ts';
+import { FakeClock } from '../fake-clock.ts';
 
 export interface Desired {
   readonly sites: readonly (Pick<Site, 'name' | 'sources' | 'pools' | 'zone'> & Partial<Site>)[];
@@ -44,6 +45,36 @@ export const DESIRED: Desired = {
 /** Lets everything run that does not wait for a timer: promises of a memory store, `setImmediate`. */
 export function turn(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
+}
+
+/** A clock of which an asynchronous part of a test may let promises settle between two timers. */
+export class SceneClock extends FakeClock {
+  readonly #due = new Set<{ readonly atMs: number }>();
+
+  override after(delayMs: number, callback: () => void): () => void {
+    const due = { atMs: this.monotonicMs() + delayMs };
+    this.#due.add(due);
+    const end = super.after(delayMs, () => {
+      this.#due.delete(due);
+      callback();
+    });
+    return () => {
+      this.#due.delete(due);
+      end();
+    };
+  }
+
+  async pass(ms: number): Promise<void> {
+    const endMs = this.monotonicMs() + ms;
+    for (;;) {
+      const nextMs = Math.min(...[...this.#due].map(({ atMs }) => atMs));
+      if (nextMs > endMs) break;
+      this.advance(Math.max(nextMs - this.monotonicMs(), 0));
+      await turn();
+    }
+    this.advance(endMs - this.monotonicMs());
+    await turn();
+  }
 }
 
 /** A store whose commits can fail, or be held up. */
@@ -155,7 +186,7 @@ export interface Scene {
   readonly translator: ObservedTranslator;
   readonly controller: PresenceController;
   readonly problems: string[];
-  readonly clock: { nowMs: number };
+  readonly clock: SceneClock;
 }
 
 export type SceneOptions = Partial<
@@ -171,7 +202,7 @@ export async function startScene(
   await from?.controller?.close();
   await from?.registry?.close();
   const store = from?.store ?? new ScriptedStore();
-  const clock = from?.clock ?? { nowMs: 1_700_000_000_000 };
+  const clock = from?.clock ?? new SceneClock();
   const registry = await Registry.open(store);
   if (desired !== undefined) await registry.apply(desired, 'file');
   const translator = new ObservedTranslator(store);
@@ -179,12 +210,11 @@ export async function startScene(
     registry,
     store,
     translator,
-    now: () => clock.nowMs,
-    elapsedMs: () => clock.nowMs,
+    clock,
     ...options,
   });
   const problems: string[] = [];
-  controller.on('problem', (error) => problems.push(error.message));
+  controller.on('problem', ({ error }) => problems.push(error.message));
   await turn();
   return { store, registry, translator, controller, problems, clock };
 }

@@ -1,5 +1,5 @@
 import { X509Certificate } from 'node:crypto';
-import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import {
   ControlClient,
   ControlServer,
@@ -18,15 +18,9 @@ import {
   generateGatewayKey,
 } from '../../src/pki/index.ts';
 import { MemoryStore } from '../../src/store/index.ts';
+import type { FakeClock } from '../fake-clock.ts';
 import { Link } from './link.ts';
 import { DESIRED, startScene, turn } from './scene.ts';
-
-beforeEach(() => {
-  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'setInterval', 'clearInterval'] });
-});
-afterEach(() => {
-  vi.useRealTimers();
-});
 
 const trustDomain = 'openstack.test';
 const identity = { trustDomain, role: 'site', site: 'site-a' } as const;
@@ -37,6 +31,7 @@ interface World {
   readonly server: ControlServer;
   readonly link: Link;
   readonly client: ControlClient;
+  readonly clock: FakeClock;
   readonly problems: Error[];
   /** What the provider says and does; tests change it. */
   readonly provider: { -readonly [K in keyof TrustProvider]: TrustProvider[K] };
@@ -52,21 +47,21 @@ async function connect(options: ControlServerOptions = {}): Promise<World> {
       caPem: authority.certificatePem,
     }),
   };
-  const scene = await startScene(DESIRED);
-  vi.runAllTimers();
-  const server = new ControlServer(scene.controller, { trust: provider, ...options });
+  const { controller, clock } = await startScene(DESIRED);
+  clock.advance(5000);
+  const server = new ControlServer(controller, { trust: provider, clock, ...options });
   const problems: Error[] = [];
-  server.on('problem', (_site, error) => problems.push(error));
+  server.on('problem', ({ error }) => problems.push(error));
   const link = new Link();
   link.cloud.certificate = new X509Certificate(
     (await authority.issue(newRequest(), identity)).certificatePem
   );
-  const client = await ControlClient.open({ site: 'site-a', renewalTimeoutMs: 5000 });
+  const client = await ControlClient.open({ site: 'site-a', renewalTimeoutMs: 5000, clock });
   client.attach(link.edge);
   server.attach('site-a', link.cloud, (error) => {
     throw error;
   });
-  return { authority, server, link, client, problems, provider };
+  return { authority, server, link, client, problems, provider, clock };
 }
 
 /** A server with many edges, and what each was told last to wait before it renews. */
@@ -75,9 +70,9 @@ async function fleet(size: number, options: ControlServerOptions = {}) {
     trust: () => ({ caPem: 'one', renew: false }),
     renew: () => Promise.reject(new Error('nobody asks')),
   };
-  const { controller } = await startScene(DESIRED);
-  vi.runAllTimers();
-  const server = new ControlServer(controller, { trust: provider, ...options });
+  const { controller, clock } = await startScene(DESIRED);
+  clock.advance(5000);
+  const server = new ControlServer(controller, { trust: provider, clock, ...options });
   const links: Link[] = [];
   const authority = await CertificateAuthority.create({ trustDomain, store: new MemoryStore() });
   const { certificatePem } = await authority.issue(newRequest(), identity);
@@ -174,11 +169,11 @@ describe('renewal', () => {
   });
 
   test("an answer that does not come is not waited for, and one that comes late is nobody's", async () => {
-    const { link, client } = await connect();
+    const { link, client, clock } = await connect();
     const renewal = client.renew(newRequest());
     const failed = expect(renewal).rejects.toThrow(/did not answer within 5000 ms/);
     await expect(client.renew(newRequest())).rejects.toThrow(ApiMisuseError);
-    vi.advanceTimersByTime(5000);
+    clock.advance(5000);
     await failed;
     await settle(link);
     const again = client.renew(newRequest());
@@ -276,7 +271,7 @@ describe('trust', () => {
     const told: unknown[] = [];
     const problems: Error[] = [];
     client.on('trust', (trust) => told.push(trust));
-    client.on('problem', (error) => problems.push(error));
+    client.on('problem', ({ error }) => problems.push(error));
     const message = { type: 'trust', caPem: 'x', renew: true };
     for (const more of [{}, { renewInMs: 7 }, { renewInMs: -1 }, { renewInMs: 1e9 }]) {
       link.edge.receive({ ...message, ...more });

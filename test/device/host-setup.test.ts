@@ -3,106 +3,40 @@
  * what it had. The LAN, the WAN and the gateway's interface are TUNs, so that the test can send and receive.
  */
 import { execFileSync } from 'node:child_process';
-import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import { IpAddress } from '../../src/address.ts';
-import { configureTun, LinuxTun, type TunConfiguration } from '../../src/device/index.ts';
+import { beforeEach, describe, expect, test, vi } from 'vitest';
+import { configureTun } from '../../src/device/index.ts';
 import { EnvironmentError } from '../../src/errors.ts';
 import { outcome, spawnNode } from './child.ts';
-import { readFrame, turn, until } from './conformance.ts';
+import { until } from './conformance.ts';
+import {
+  ALL_WAYS,
+  BOTH,
+  before,
+  CONFIGURE_CHILD,
+  cleanups,
+  configurationOf,
+  IPV4,
+  kernel,
+  killed,
+  nftPath,
+  OWN_WAYS,
+  open,
+  replaceNft,
+  routerAdvertisement,
+  setKernel,
+  state,
+  tuns,
+  useHostScene,
+  type Way,
+} from './host-scene.ts';
 import { ip, nftSkipReason, titled, useNamespace } from './namespace.ts';
-import { plainFrame, udpPacket } from './packets.ts';
+import { plainFrame } from './packets.ts';
 
 const skipReason = (await useNamespace()) ?? nftSkipReason();
-
-const CONFIGURE_CHILD = fileURLToPath(new URL('configure-child.ts', import.meta.url));
-
-type Name = 'vp0' | 'vp1' | 'lan' | 'wan';
-const NAMES: readonly Name[] = ['vp0', 'vp1', 'lan', 'wan'];
-let tuns: Record<Name, LinuxTun>;
-let before: string;
-const cleanups: (() => unknown)[] = [];
-
-beforeEach(async () => {
-  if (skipReason !== undefined) return;
-  const opened = await Promise.all(NAMES.map((name) => LinuxTun.open({ name })));
-  tuns = Object.fromEntries(NAMES.map((name, i) => [name, opened[i]!])) as typeof tuns;
-  for (const name of NAMES) setKernel(`ipv6/conf/${name}/disable_ipv6`, '0');
-  ip('route', 'add', '10.0.0.0/25', 'dev', 'lan');
-  ip('route', 'add', '198.51.100.0/24', 'dev', 'wan');
-  ip('-6', 'route', 'add', 'fd00::/64', 'dev', 'lan');
-  ip('-6', 'route', 'add', '2001:db8::/64', 'dev', 'wan');
-  before = state();
-});
-
-afterEach(async () => {
-  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
-  if (skipReason !== undefined) return;
-  await Promise.all(Object.values(tuns).map((tun) => tun.close()));
-  // A test that has failed must not spoil those behind it.
-  execFileSync('nft', ['flush', 'ruleset']);
-  setKernel('ipv4/ip_forward', '0');
-  setKernel('ipv6/conf/all/forwarding', '0');
-});
-
-const IPV4: Pick<TunConfiguration, 'name' | 'routes' | 'lan'> = {
-  name: 'vp0',
-  routes: ['10.0.0.128/25'],
-  lan: ['lan'],
-};
-const BOTH = { ...IPV4, routes: ['10.0.0.128/25', 'fd00:0:0:1::/64'] };
-
-/** An address behind each interface. */
-const AT: Record<Name, { 4: string; 6: string }> = {
-  vp0: { 4: '10.0.0.129', 6: 'fd00:0:0:1::9' },
-  vp1: { 4: '203.0.113.9', 6: '2001:db8:1::9' },
-  lan: { 4: '10.0.0.5', 6: 'fd00::5' },
-  wan: { 4: '198.51.100.9', 6: '2001:db8::9' },
-};
-
-interface Way {
-  readonly from: Name;
-  readonly to: Name;
-  /** Behind which interface the address of the sender is; `from` by default. */
-  readonly as?: Name;
-}
-
-/** The ways on which a packet that the kernel is given by one interface comes out of the other. */
-async function open(family: 4 | 6, ways: readonly Way[]): Promise<string[]> {
-  const passed: string[] = [];
-  for (const { from, to, as = from } of ways) {
-    while (readFrame(tuns[to]).length > 0);
-    const packet = packetFrom(family, AT[as][family], AT[to][family]);
-    const frame = plainFrame(packet);
-    expect(tuns[from].write(frame, 0, frame.length)).toBe(true);
-    for (let turns = 0; turns < 20; turns++) {
-      const read = readFrame(tuns[to]).subarray(10);
-      // Past the hop limit and the checksum of the header, which a router changes.
-      if (read.length > 0 && read.subarray(12).equals(packet.subarray(12))) {
-        passed.push(as === from ? `${from} to ${to}` : `${from} to ${to} as ${as}`);
-        break;
-      }
-      await turn();
-    }
-  }
-  return passed;
-}
-
-const ALL_WAYS: readonly Way[] = [
-  { from: 'lan', to: 'vp0' },
-  { from: 'vp0', to: 'lan' },
-  { from: 'lan', to: 'wan' },
-  { from: 'wan', to: 'lan' },
-  { from: 'wan', to: 'vp0' },
-  { from: 'vp0', to: 'wan' },
-  { from: 'wan', to: 'lan', as: 'vp0' },
-  { from: 'wan', to: 'vp0', as: 'lan' },
-  { from: 'lan', to: 'wan', as: 'vp0' },
-];
-const OWN_WAYS = ['lan to vp0', 'vp0 to lan'];
+if (skipReason === undefined) useHostScene();
 
 describe.skipIf(skipReason !== undefined)(titled('the setup of the host', skipReason), () => {
   test.each([4, 6] as const)('forwards IPv%i between the LAN and the TUN alone', async (family) => {
@@ -121,12 +55,12 @@ describe.skipIf(skipReason !== undefined)(titled('the setup of the host', skipRe
     async (family) => {
       setKernel('ipv4/ip_forward', '1');
       setKernel('ipv6/conf/all/forwarding', '1');
-      before = state();
+      const asBefore = state();
       const setup = await configureTun(BOTH);
       const others = ['lan to wan', 'wan to lan'];
       expect(await open(family, ALL_WAYS)).toEqual([...OWN_WAYS, ...others]);
       await setup.close();
-      expect(state()).toBe(before);
+      expect(state()).toBe(asBefore);
     }
   );
 
@@ -378,94 +312,9 @@ describe.skipIf(skipReason !== undefined)(titled('the setup of the host', skipRe
       setKernel('ipv6/conf/all/forwarding', '1');
       const setup = await configureTun(BOTH);
       expect(setup.problems).toHaveLength(1);
-      expect(await open(6, ALL_WAYS)).toEqual(expect.arrayContaining(OWN_WAYS));
+      expect(await open(6, ALL_WAYS)).toEqual(expect.arrayContaining([...OWN_WAYS]));
       await setup.close();
       expect(kernel('ipv6/conf/all/forwarding')).toBe('1');
     });
   });
 });
-
-/** What a gateway leaves that was configured so and then killed. */
-async function killed(configuration: TunConfiguration): Promise<void> {
-  const child = spawnNode([CONFIGURE_CHILD, JSON.stringify(configuration)]);
-  expect((await outcome(child)).output).toBe('done\n');
-}
-
-/** A gateway like that of `BOTH` with another TUN. */
-function configurationOf(name: Name): TunConfiguration {
-  return { ...BOTH, name, routes: [...BOTH.routes, '203.0.113.0/24'] };
-}
-
-/** Has a shell script stand in for `nft` until the test ends, or until the returned function is called. */
-function replaceNft(script: string): () => void {
-  const directory = mkdtempSync(join(tmpdir(), 'vp-nft-'));
-  const path = process.env.PATH;
-  writeFileSync(join(directory, 'nft'), `#!/bin/sh\n${script}\n`);
-  chmodSync(join(directory, 'nft'), 0o755);
-  process.env.PATH = `${directory}:${path}`;
-  const restore = () => {
-    process.env.PATH = path;
-    rmSync(directory, { recursive: true, force: true });
-  };
-  cleanups.push(restore);
-  return restore;
-}
-
-function nftPath(): string {
-  return execFileSync('sh', ['-c', 'command -v nft'], { encoding: 'utf8' }).trim();
-}
-
-/** Settings and rules; routes and addresses go with the interface. */
-function state(withRules = true): string {
-  const settings = ['ipv4/ip_forward', 'ipv6/conf/all/forwarding', 'ipv6/conf/default/forwarding'];
-  for (const name of NAMES) {
-    for (const each of ['forwarding', 'proxy_arp', 'rp_filter'])
-      settings.push(`ipv4/conf/${name}/${each}`);
-    for (const each of ['forwarding', 'accept_ra']) settings.push(`ipv6/conf/${name}/${each}`);
-    settings.push(`ipv4/neigh/${name}/proxy_delay`);
-  }
-  const rules = withRules ? execFileSync('nft', ['list', 'ruleset'], { encoding: 'utf8' }) : '';
-  return `${settings.map((each) => `${each} ${kernel(each)}`).join('\n')}\n${rules}`;
-}
-
-function kernel(setting: string): string {
-  return readFileSync(`/proc/sys/net/${setting}`, 'utf8').trim();
-}
-
-function setKernel(setting: string, value: string): void {
-  writeFileSync(`/proc/sys/net/${setting}`, value);
-}
-
-function packetFrom(family: 4 | 6, source: string, destination: string): Buffer {
-  if (family === 4) return udpPacket({ source, destination });
-  const payload = Buffer.from('03e807d000100000' + '0123456789abcdef', 'hex');
-  return ipv6Packet(17, 64, source, destination, payload);
-}
-
-/** A router that is the way to everywhere (RFC 4861 section 4.2). */
-function routerAdvertisement(): Buffer {
-  const message = Buffer.from('86000000400007080000000000000000', 'hex');
-  const packet = ipv6Packet(58, 255, 'fe80::9', 'ff02::1', message);
-  let sum = 58 + message.length;
-  for (let at = 8; at < packet.length; at += 2) sum += packet.readUInt16BE(at);
-  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16);
-  packet.writeUInt16BE(~sum & 0xffff, 42);
-  return packet;
-}
-
-function ipv6Packet(
-  nextHeader: number,
-  hopLimit: number,
-  source: string,
-  destination: string,
-  payload: Buffer
-): Buffer {
-  const header = Buffer.alloc(40);
-  header[0] = 0x60;
-  header.writeUInt16BE(payload.length, 4);
-  header[6] = nextHeader;
-  header[7] = hopLimit;
-  IpAddress.parse(source).writeTo(header, 8);
-  IpAddress.parse(destination).writeTo(header, 24);
-  return Buffer.concat([header, payload]);
-}

@@ -6,8 +6,13 @@ import { type AddressInfo, connect, createServer, type Server, type Socket } fro
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { SocketDevice, type UnixDeviceOptions } from '../../src/device/index.ts';
+import {
+  SocketDevice,
+  type UdpDeviceOptions,
+  type UnixDeviceOptions,
+} from '../../src/device/index.ts';
 import { ApiMisuseError, EnvironmentError } from '../../src/errors.ts';
+import { FakeClock } from '../fake-clock.ts';
 import { refusingUdpPort } from '../refusing-port.ts';
 import { type DevicePair, describeDevice, nextFrame, readFrame, until } from './conformance.ts';
 import { plainFrame, udpPacket } from './packets.ts';
@@ -27,9 +32,19 @@ afterEach(async () => {
 
 /** Two UDP devices of which the first has learned the second from one packet, read already. */
 async function udpPair(loopback: string): Promise<DevicePair> {
-  const bind = { address: loopback, port: 0 };
-  const first = await SocketDevice.udp({ bind, learnPeer: true, queueLength: QUEUE_LENGTH });
-  const second = await SocketDevice.udp({ bind, peer: first.local!, queueLength: QUEUE_LENGTH });
+  const local = { host: loopback, port: 0 };
+  const first = await SocketDevice.open({
+    type: 'udp',
+    local,
+    learnPeer: true,
+    queueLength: QUEUE_LENGTH,
+  });
+  const second = await SocketDevice.open({
+    type: 'udp',
+    local,
+    peer: first.local!,
+    queueLength: QUEUE_LENGTH,
+  });
   await learn(first, second);
   return { first, second };
 }
@@ -49,25 +64,38 @@ function write(device: SocketDevice, packet: Buffer): boolean {
 
 async function unixPair(): Promise<DevicePair> {
   const path = join(mkdtempSync(join(directory, 'pair-')), 's');
-  const first = await SocketDevice.unix({ path, role: 'listen', queueLength: QUEUE_LENGTH });
-  const second = await SocketDevice.unix({ path, role: 'connect', queueLength: QUEUE_LENGTH });
+  const first = await SocketDevice.open({
+    type: 'unix',
+    path,
+    role: 'listen',
+    queueLength: QUEUE_LENGTH,
+  });
+  const second = await SocketDevice.open({
+    type: 'unix',
+    path,
+    role: 'connect',
+    queueLength: QUEUE_LENGTH,
+  });
   await until(() => write(first, PACKET));
   await nextFrame(second);
   return { first, second };
 }
 
-describeDevice('SocketDevice.udp on 127.0.0.1', () => udpPair('127.0.0.1'), {
+describeDevice('SocketDevice over UDP on 127.0.0.1', () => udpPair('127.0.0.1'), {
   offload: false,
   queueLength: QUEUE_LENGTH,
 });
-describeDevice('SocketDevice.udp on ::1', () => udpPair('::1'), {
+describeDevice('SocketDevice over UDP on ::1', () => udpPair('::1'), {
   offload: false,
   queueLength: QUEUE_LENGTH,
 });
-describeDevice('SocketDevice.unix', unixPair, { offload: false, queueLength: QUEUE_LENGTH });
+describeDevice('SocketDevice over a unix socket', unixPair, {
+  offload: false,
+  queueLength: QUEUE_LENGTH,
+});
 
-describe('SocketDevice.udp', () => {
-  const bind = { address: '127.0.0.1', port: 0 };
+describe('SocketDevice over UDP', () => {
+  const local = { host: '127.0.0.1', port: 0 };
 
   async function datagramSocket(): Promise<DatagramSocket & { port: number }> {
     const socket = createSocket('udp4').bind(0, '127.0.0.1');
@@ -75,21 +103,19 @@ describe('SocketDevice.udp', () => {
     await once(socket, 'listening');
     return Object.assign(socket, { port: (socket.address() as AddressInfo).port });
   }
-  async function udpDevice(
-    options: Partial<Parameters<typeof SocketDevice.udp>[0]>
-  ): Promise<SocketDevice> {
-    const device = await SocketDevice.udp({ bind, ...options });
+  async function udpDevice(options: Partial<UdpDeviceOptions>): Promise<SocketDevice> {
+    const device = await SocketDevice.open({ type: 'udp', local, ...options });
     cleanups.push(() => device.close());
     return device;
   }
 
   test('sends the bare packet, and reads it behind a header of zeros', async () => {
     const peer = await datagramSocket();
-    const device = await udpDevice({ peer: { address: '127.0.0.1', port: peer.port } });
+    const device = await udpDevice({ peer: { host: '127.0.0.1', port: peer.port } });
     write(device, PACKET);
     const [message, from] = await once(peer, 'message');
     expect(message).toEqual(PACKET);
-    expect(from).toMatchObject(device.local!);
+    expect(from).toMatchObject({ address: '127.0.0.1', port: device.local!.port });
     peer.send(PACKET, device.local!.port, '127.0.0.1');
     expect(await nextFrame(device)).toEqual(plainFrame(PACKET));
   });
@@ -97,7 +123,7 @@ describe('SocketDevice.udp', () => {
   test('never reads a datagram of anybody but the peer', async () => {
     const peer = await datagramSocket();
     const stranger = await datagramSocket();
-    const device = await udpDevice({ peer: { address: '127.0.0.1', port: peer.port } });
+    const device = await udpDevice({ peer: { host: '127.0.0.1', port: peer.port } });
     stranger.send('stranger', device.local!.port, '127.0.0.1');
     await until(() => stranger.getSendQueueCount() === 0);
     peer.send(PACKET, device.local!.port, '127.0.0.1');
@@ -125,7 +151,7 @@ describe('SocketDevice.udp', () => {
 
   test('counts an empty datagram as malformed', async () => {
     const peer = await datagramSocket();
-    const device = await udpDevice({ peer: { address: '127.0.0.1', port: peer.port } });
+    const device = await udpDevice({ peer: { host: '127.0.0.1', port: peer.port } });
     peer.send('', device.local!.port, '127.0.0.1');
     await until(() => device.counters.malformed === 1);
     expect(readFrame(device)).toHaveLength(0);
@@ -134,7 +160,7 @@ describe('SocketDevice.udp', () => {
   test('drops and counts what arrives while its queue is full', async () => {
     const peer = await datagramSocket();
     const device = await udpDevice({
-      peer: { address: '127.0.0.1', port: peer.port },
+      peer: { host: '127.0.0.1', port: peer.port },
       queueLength: 2,
     });
     for (let i = 0; i < 5; i++) peer.send(PACKET, device.local!.port, '127.0.0.1');
@@ -145,7 +171,7 @@ describe('SocketDevice.udp', () => {
   test('survives a peer where nobody listens, and counts that', async () => {
     const nobody = await refusingUdpPort();
     cleanups.push(() => nobody.close());
-    const device = await udpDevice({ peer: { address: '127.0.0.1', port: nobody.port } });
+    const device = await udpDevice({ peer: { host: '127.0.0.1', port: nobody.port } });
     await until(() => {
       write(device, PACKET);
       return device.counters.socketErrors > 0;
@@ -154,8 +180,12 @@ describe('SocketDevice.udp', () => {
 
   test('refuses a busy address with an EnvironmentError that names it', async () => {
     const other = await datagramSocket();
-    const taken = { address: '127.0.0.1', port: other.port };
-    const opening = SocketDevice.udp({ bind: taken, peer: { address: '127.0.0.1', port: 9 } });
+    const taken = { host: '127.0.0.1', port: other.port };
+    const opening = SocketDevice.open({
+      type: 'udp',
+      local: taken,
+      peer: { host: '127.0.0.1', port: 9 },
+    });
     await expect(opening).rejects.toThrow(EnvironmentError);
     await expect(opening).rejects.toThrow(
       new RegExp(`^UDP 127.0.0.1 port ${other.port} .*EADDRINUSE`)
@@ -163,24 +193,28 @@ describe('SocketDevice.udp', () => {
   });
 
   test.each([
-    ['neither peer nor learnPeer', { bind }],
-    ['both', { bind, learnPeer: true, peer: { address: '127.0.0.1', port: 9 } }],
-    ['a peer of another family', { bind, peer: { address: '::1', port: 9 } }],
-    ['a host name', { bind: { address: 'localhost', port: 0 }, learnPeer: true }],
-    ['peer port 0', { bind, peer: { address: '127.0.0.1', port: 0 } }],
-    ['bind port 65536', { bind: { address: '127.0.0.1', port: 65_536 }, learnPeer: true }],
-    ['an MTU no datagram has', { bind, learnPeer: true, mtu: 65_508 }],
-    ['queueLength 0', { bind, learnPeer: true, queueLength: 0 }],
+    ['neither peer nor learnPeer', { local }],
+    ['both', { local, learnPeer: true, peer: { host: '127.0.0.1', port: 9 } }],
+    ['a peer of another family', { local, peer: { host: '::1', port: 9 } }],
+    ['a host name', { local: { host: 'localhost', port: 0 }, learnPeer: true }],
+    ['peer port 0', { local, peer: { host: '127.0.0.1', port: 0 } }],
+    ['local port 65536', { local: { host: '127.0.0.1', port: 65_536 }, learnPeer: true }],
+    ['an MTU no datagram has', { local, learnPeer: true, mtu: 65_508 }],
+    ['queueLength 0', { local, learnPeer: true, queueLength: 0 }],
   ])('refuses %s', async (_, options) => {
-    await expect(SocketDevice.udp(options)).rejects.toThrow(ApiMisuseError);
+    await expect(SocketDevice.open({ type: 'udp', ...options })).rejects.toThrow(ApiMisuseError);
   });
 });
 
-describe('SocketDevice.unix', () => {
+describe('SocketDevice over a unix socket', () => {
   async function unixDevice(
     options: Partial<UnixDeviceOptions> & { role: 'listen' | 'connect' }
   ): Promise<SocketDevice> {
-    const device = await SocketDevice.unix({ path: join(directory, 's'), ...options });
+    const device = await SocketDevice.open({
+      type: 'unix',
+      path: join(directory, 's'),
+      ...options,
+    });
     cleanups.push(() => device.close());
     return device;
   }
@@ -230,7 +264,12 @@ describe('SocketDevice.unix', () => {
   test('holds its sender back instead of dropping when the reader is slow', async () => {
     const path = join(directory, 's');
     const slow = await unixDevice({ role: 'listen', queueLength: 200 });
-    const sender = await SocketDevice.unix({ path, role: 'connect', queueLength: 1024 });
+    const sender = await SocketDevice.open({
+      type: 'unix',
+      path,
+      role: 'connect',
+      queueLength: 1024,
+    });
     cleanups.push(() => sender.close());
     const big = Buffer.alloc(1500, 1);
     let sent = 0;
@@ -258,7 +297,7 @@ describe('SocketDevice.unix', () => {
 
   test('connects again, after the time it was given, when its listener comes back', async () => {
     const path = join(directory, 's');
-    const retries: { callback: () => void; delayMs: number }[] = [];
+    const clock = new FakeClock();
     const listen = async (onSocket: (socket: Socket) => void): Promise<Server> => {
       const server = createServer(onSocket).listen(path);
       cleanups.push(() => server.close());
@@ -272,26 +311,25 @@ describe('SocketDevice.unix', () => {
     const device = await unixDevice({
       role: 'connect',
       reconnectMs: 250,
-      setTimer: (callback, delayMs) => {
-        retries.push({ callback, delayMs });
-        return setTimeout(() => {}, 0);
-      },
+      clock,
     });
     await until(() => peer !== undefined);
     peer!.destroy();
     server.close();
-    await until(() => retries.length === 1);
-    expect(retries[0]!.delayMs).toBe(250);
+    await until(() => clock.delays.length === 1);
+    expect(clock.delays).toEqual([250]);
     expect(write(device, PACKET)).toBe(false);
-    retries[0]!.callback();
-    await until(() => retries.length === 2); // nobody listens: it waits once more
+    clock.advance(249);
+    expect(clock.delays).toEqual([250]);
+    clock.advance(1);
+    await until(() => clock.delays.length === 1); // nobody listens: it waits once more
     let received = Buffer.alloc(0);
     await listen((socket) => {
       socket.on('data', (data) => {
         received = Buffer.concat([received, data as Buffer]);
       });
     });
-    retries[1]!.callback();
+    clock.advance(250);
     await until(() => write(device, PACKET));
     await until(() => received.length === PACKET.length + 4);
     expect(received).toEqual(prefixed(PACKET));
@@ -300,7 +338,7 @@ describe('SocketDevice.unix', () => {
   test('refuses a path at which somebody listens, and leaves it to them', async () => {
     const path = join(directory, 's');
     await unixDevice({ role: 'listen' });
-    const opening = SocketDevice.unix({ path, role: 'listen' });
+    const opening = SocketDevice.open({ type: 'unix', path, role: 'listen' });
     await expect(opening).rejects.toThrow(EnvironmentError);
     await expect(opening).rejects.toThrow(`unix socket ${path} cannot be listened at`);
     await plainClient();
@@ -311,14 +349,14 @@ describe('SocketDevice.unix', () => {
     const script = `require('net').createServer().listen(${JSON.stringify(path)}, () => process.kill(process.pid, 'SIGKILL'))`;
     await once(spawn(process.execPath, ['-e', script]), 'exit');
     expect(existsSync(path)).toBe(true);
-    const device = await SocketDevice.unix({ path, role: 'listen' });
+    const device = await SocketDevice.open({ type: 'unix', path, role: 'listen' });
     await device.close();
     expect(existsSync(path)).toBe(false);
   });
 
   test('refuses to connect where nobody listens', async () => {
     const path = join(directory, 's');
-    const opening = SocketDevice.unix({ path, role: 'connect' });
+    const opening = SocketDevice.open({ type: 'unix', path, role: 'connect' });
     await expect(opening).rejects.toThrow(EnvironmentError);
     await expect(opening).rejects.toThrow(`unix socket ${path} cannot be connected to`);
   });
@@ -328,7 +366,9 @@ describe('SocketDevice.unix', () => {
     ['a path of 108 bytes', `/tmp/${'x'.repeat(103)}`],
     ['a zero byte', '/tmp/a\0b'],
   ])('refuses %s', async (_, path) => {
-    await expect(SocketDevice.unix({ path, role: 'listen' })).rejects.toThrow(ApiMisuseError);
+    await expect(SocketDevice.open({ type: 'unix', path, role: 'listen' })).rejects.toThrow(
+      ApiMisuseError
+    );
   });
 
   test('takes packets up to the MTU, the virtio-net header not counted', async () => {

@@ -19,12 +19,11 @@ describe.skipIf(!hasDig)('dig (skipped where the Debian package bind9-dnsutils i
     });
     const upstream = await DnsListener.listen({
       resolver: new SiteResolver({ zone: elsewhere }),
-      host: '127.0.0.1',
-      port: 0,
+      listen: '127.0.0.1:0',
     });
-    const forward = [{ suffix: 'example.org', upstreams: [`127.0.0.1:${upstream.port}`] }];
+    const forward = [{ suffix: 'example.org', upstreams: [`127.0.0.1:${upstream.address.port}`] }];
     resolver = new SiteResolver({ zone: ZONE, forward });
-    open.push(upstream, await DnsListener.listen({ resolver, host: '127.0.0.1', port: 0 }));
+    open.push(upstream, await DnsListener.listen({ resolver, listen: '127.0.0.1:0' }));
   });
 
   afterAll(async () => {
@@ -35,7 +34,7 @@ describe.skipIf(!hasDig)('dig (skipped where the Debian package bind9-dnsutils i
     const { stdout } = await promisify(execFile)('dig', [
       '@127.0.0.1',
       '-p',
-      `${open[1]!.port}`,
+      `${open[1]!.address.port}`,
       '+tries=1',
       ...args,
     ]);

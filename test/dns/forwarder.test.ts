@@ -25,9 +25,9 @@ afterEach(async () => {
 async function startUpstream(): Promise<{ address: string; resolver: SiteResolver }> {
   const zone = Zone.compile({ ...ZONE_DATA, origin: 'example.org', reverse: [], pointers: [] });
   const resolver = new SiteResolver({ zone });
-  const listener = await DnsListener.listen({ resolver, host: '127.0.0.1', port: 0 });
+  const listener = await DnsListener.listen({ resolver, listen: '127.0.0.1:0' });
   cleanups.push(() => listener.close());
-  return { address: `127.0.0.1:${listener.port}`, resolver };
+  return { address: `127.0.0.1:${listener.address.port}`, resolver };
 }
 
 /** A socket that answers each query by the datagrams `reply` makes of it. */

@@ -12,7 +12,7 @@ import {
   type SiteResolverOptions,
   Zone,
 } from '../../src/dns/index.ts';
-import { ApiMisuseError, ConfigError, EnvironmentError } from '../../src/errors.ts';
+import { ConfigError, EnvironmentError } from '../../src/errors.ts';
 import { askTcp, askUdp, decodeAnswer, query, ZONE, ZONE_DATA } from './scene.ts';
 
 const cleanups: (() => unknown)[] = [];
@@ -24,14 +24,14 @@ async function listen(
   options: SiteResolverOptions & Partial<DnsListenerOptions> = {}
 ): Promise<DnsListener> {
   const resolver = options.resolver ?? new SiteResolver({ zone: ZONE, ...options });
-  const listener = await DnsListener.listen({ host: '127.0.0.1', port: 0, ...options, resolver });
+  const listener = await DnsListener.listen({ listen: '127.0.0.1:0', ...options, resolver });
   cleanups.push(() => listener.close());
   return listener;
 }
 
 /** A connected client. */
 async function dial(listener: DnsListener): Promise<Socket> {
-  const socket = connect({ port: listener.port, host: listener.host });
+  const socket = connect(listener.address);
   cleanups.push(() => socket.destroy());
   socket.on('error', () => {});
   await once(socket, 'connect');
@@ -60,7 +60,9 @@ const FORWARD = [{ suffix: '.', upstreams: ['192.0.2.1'] }];
 describe('DnsListener over UDP', () => {
   test('answers out of the zone, and out of the next one after setZone', async () => {
     const resolver = new SiteResolver({ zone: ZONE });
-    const { port } = await listen({ resolver });
+    const {
+      address: { port },
+    } = await listen({ resolver });
     const asked = query('keystone.openstack.test', 'A');
     expect(decodeAnswer(await askUdp(port, asked)).answers[0]!.data).toBe('100.64.0.2');
     resolver.setZone(
@@ -70,17 +72,19 @@ describe('DnsListener over UDP', () => {
   });
 
   test('answers on IPv6', async () => {
-    const listener = await listen({ host: '::1' });
+    const listener = await listen({ listen: '[::1]:0' });
     const client = createSocket('udp6');
     cleanups.push(() => client.close());
-    client.send(query('keystone.openstack.test', 'A'), listener.port, '::1');
+    client.send(query('keystone.openstack.test', 'A'), listener.address.port, '::1');
     const [reply] = await once(client, 'message');
     expect(decodeAnswer(reply).answers).toHaveLength(1);
   });
 
   test('keeps silent on garbage and responses, and answers the query that follows', async () => {
     const resolver = new SiteResolver({ zone: ZONE });
-    const { port } = await listen({ resolver });
+    const {
+      address: { port },
+    } = await listen({ resolver });
     const client = createSocket('udp4');
     cleanups.push(() => client.close());
     const response = query('keystone.openstack.test', 'A');
@@ -102,7 +106,7 @@ describe('DnsListener over UDP', () => {
     const listener = await listen({ resolver });
     const client = createSocket('udp4');
     cleanups.push(() => client.close());
-    client.send(query('example.org', 'A'), listener.port, '127.0.0.1');
+    client.send(query('example.org', 'A'), listener.address.port, '127.0.0.1');
     await expect.poll(waiting).toBe(1);
     await listener.close();
     release();
@@ -124,7 +128,9 @@ describe('DnsListener over TCP', () => {
   ];
 
   test('answers pipelined queries, whole or in single bytes, and a client that has ended', async () => {
-    const { port } = await listen();
+    const {
+      address: { port },
+    } = await listen();
     expect(outcome(await askTcp(port, [pipelined]))).toEqual(EXPECTED);
     expect(
       outcome(
@@ -142,7 +148,9 @@ describe('DnsListener over TCP', () => {
     ['a response', encodeFrame(Buffer.from('123480000000000000000000', 'hex'))],
   ])('hangs up on %s, and answers nothing that comes after', async (_, bytes) => {
     const resolver = new SiteResolver({ zone: ZONE });
-    const { port } = await listen({ resolver });
+    const {
+      address: { port },
+    } = await listen({ resolver });
     const asked = encodeFrame(query('keystone.openstack.test', 'A'));
     // what was on its way when the connection was closed may reset it
     await askTcp(port, [asked, bytes, asked]).catch(() => {});
@@ -151,7 +159,9 @@ describe('DnsListener over TCP', () => {
 
   test('answers out of order, and the rest when an upstream has replied', async () => {
     const { forwarder, release, waiting } = heldForwarder();
-    const { port } = await listen({ forward: FORWARD, forwarder });
+    const {
+      address: { port },
+    } = await listen({ forward: FORWARD, forwarder });
     const foreign = query('example.org', 'A');
     foreign.writeUInt16BE(1, 0);
     const replies = askTcp(port, [encodeFrame(foreign), pipelined]);
@@ -163,7 +173,9 @@ describe('DnsListener over TCP', () => {
 
   test('lets no more queries of a connection wait than allowed, and answers all in the end', async () => {
     const { forwarder, release, waiting } = heldForwarder();
-    const { port } = await listen({ forward: FORWARD, forwarder, maxTcpInFlight: 2 });
+    const {
+      address: { port },
+    } = await listen({ forward: FORWARD, forwarder, maxTcpInFlight: 2 });
     const burst = Buffer.concat(Array.from({ length: 5 }, () => encodeFrame(query('a.test', 'A'))));
     const replies = askTcp(port, [burst]);
     for (const expected of [2, 2, 1]) {
@@ -223,14 +235,14 @@ describe('DnsListener over TCP', () => {
     first.destroy();
     const asked = encodeFrame(query('keystone.openstack.test', 'A'));
     await expect
-      .poll(async () => (await askTcp(listener.port, [asked]).catch(() => [])).length)
+      .poll(async () => (await askTcp(listener.address.port, [asked]).catch(() => [])).length)
       .toBe(1);
   });
 
   test('leaves room for other clients when one opens all the connections it can', async () => {
     const listener = await listen({ maxTcpConnections: 8 });
     const from = async (localAddress: string): Promise<Socket> => {
-      const socket = connect({ port: listener.port, host: listener.host, localAddress });
+      const socket = connect({ ...listener.address, localAddress });
       cleanups.push(() => socket.destroy());
       socket.on('error', () => {});
       await once(socket, 'connect');
@@ -242,10 +254,13 @@ describe('DnsListener over TCP', () => {
     await expect.poll(() => listener.counters.tcpRefused).toBe(8);
     expect(listener.counters).toMatchObject({ tcpConnections: 4, tcpOverShare: 8 });
     const asked = encodeFrame(query('keystone.openstack.test', 'A'));
-    expect(await askTcp(listener.port, [asked], '127.0.0.3')).toHaveLength(1);
+    expect(await askTcp(listener.address.port, [asked], '127.0.0.3')).toHaveLength(1);
     for (const socket of greedy) socket.destroy();
     await expect
-      .poll(async () => (await askTcp(listener.port, [asked], '127.0.0.2').catch(() => [])).length)
+      .poll(
+        async () =>
+          (await askTcp(listener.address.port, [asked], '127.0.0.2').catch(() => [])).length
+      )
       .toBe(1);
   });
 
@@ -254,8 +269,7 @@ describe('DnsListener over TCP', () => {
     const asked = encodeFrame(query('keystone.openstack.test', 'A'));
     for (let i = 10; i < 20; i++) {
       const socket = connect({
-        port: listener.port,
-        host: listener.host,
+        ...listener.address,
         localAddress: `127.0.0.${i}`,
       });
       cleanups.push(() => socket.destroy());
@@ -263,10 +277,10 @@ describe('DnsListener over TCP', () => {
       await once(socket, 'connect');
     }
     await expect.poll(() => listener.counters.tcpOverShare).toBe(6);
-    const [answer] = await askTcp(listener.port, [asked], '127.0.0.3');
+    const [answer] = await askTcp(listener.address.port, [asked], '127.0.0.3');
     expect(decodeAnswer(answer).rcode).toBe('NOERROR');
     const outsider = await listen({ allow: ['127.0.0.3'] });
-    const [refusal] = await askTcp(outsider.port, [asked], '127.0.0.4');
+    const [refusal] = await askTcp(outsider.address.port, [asked], '127.0.0.4');
     expect(decodeAnswer(refusal).rcode).toBe('REFUSED');
   });
 
@@ -279,7 +293,7 @@ describe('DnsListener over TCP', () => {
     client.resetAndDestroy();
     await once(client, 'close');
     release();
-    expect(outcome(await askTcp(listener.port, [pipelined]))).toEqual(EXPECTED);
+    expect(outcome(await askTcp(listener.address.port, [pipelined]))).toEqual(EXPECTED);
   });
 
   test('ends open connections on close, and frees the port', async () => {
@@ -309,15 +323,17 @@ async function takeUdpPort(): Promise<number> {
 
 describe('DnsListener.listen', () => {
   test('says which transport is busy', async () => {
-    const { port } = await listen();
-    await expect(listen({ port })).rejects.toThrow(
+    const {
+      address: { port },
+    } = await listen();
+    await expect(listen({ listen: { host: '127.0.0.1', port } })).rejects.toThrow(
       `cannot answer DNS at 127.0.0.1 on TCP port ${port}: another program listens there`
     );
-    await expect(listen({ port })).rejects.toThrow(EnvironmentError);
+    await expect(listen({ listen: { host: '127.0.0.1', port } })).rejects.toThrow(EnvironmentError);
 
     for (;;) {
       const taken = await takeUdpPort();
-      const error = await listen({ port: taken }).catch((fault: Error) => fault);
+      const error = await listen({ listen: `127.0.0.1:${taken}` }).catch((fault: Error) => fault);
       // Another program on this machine has the same port of TCP at this moment.
       if (error instanceof Error && error.message.includes(`on TCP port ${taken}: another`))
         continue;
@@ -329,12 +345,17 @@ describe('DnsListener.listen', () => {
   });
 
   test('says when no interface has the address', async () => {
-    await expect(listen({ host: '192.0.2.1' })).rejects.toThrow('no interface has that address');
+    await expect(listen({ listen: '192.0.2.1:0' })).rejects.toThrow(
+      'no interface has that address'
+    );
   });
 
   test('refuses a host name and limits out of range', async () => {
-    await expect(listen({ host: 'localhost' })).rejects.toThrow(ApiMisuseError);
-    await expect(listen({ port: 65_536 })).rejects.toThrow(ConfigError);
+    await expect(listen({ listen: 'localhost:0' })).rejects.toThrow(ConfigError);
+    await expect(listen({ listen: 'localhost:0' })).rejects.toThrow(
+      'listen: expected an IP address, not a name, before the port'
+    );
+    await expect(listen({ listen: '127.0.0.1:65536' })).rejects.toThrow(ConfigError);
     await expect(listen({ maxTcpConnections: 0 })).rejects.toThrow('maxTcpConnections: 0');
     expect(() => new SiteResolver({ maxUdpBytes: 511 })).toThrow(ConfigError);
   });
@@ -342,7 +363,9 @@ describe('DnsListener.listen', () => {
 
 describe("Node's own resolver", () => {
   test('gets every type, and tells a missing name from missing data', async () => {
-    const { port } = await listen();
+    const {
+      address: { port },
+    } = await listen();
     const client = new Resolver({ tries: 1 });
     client.setServers([`127.0.0.1:${port}`]);
     expect(await client.resolve4('rabbit.mq.openstack.test', { ttl: true })).toEqual([

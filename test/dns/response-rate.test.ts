@@ -7,6 +7,7 @@ import {
   type SiteResolverOptions,
 } from '../../src/dns/index.ts';
 import { ConfigError } from '../../src/errors.ts';
+import { FakeClock } from '../fake-clock.ts';
 import { decodeAnswer, query, ZONE } from './scene.ts';
 
 const open: DnsListener[] = [];
@@ -19,7 +20,7 @@ type Outcome = 'whole' | 'truncated' | 'refused' | 'formerr' | 'silence';
 /** A resolver for 10.0.0.0/8 and 2001:db8::/32, and a clock that stands until it is moved. */
 class Site {
   readonly resolver: SiteResolver;
-  nowMs = 1000;
+  readonly clock = new FakeClock();
 
   constructor(rateLimit: ResponseRateOptions, options: SiteResolverOptions = {}) {
     const allow = ['10.0.0.0/8', '2001:db8::/32', 'loopback'];
@@ -27,7 +28,7 @@ class Site {
       zone: ZONE,
       allow,
       rateLimit,
-      now: () => this.nowMs,
+      clock: this.clock,
       ...options,
     });
   }
@@ -65,9 +66,9 @@ describe('the rate of answers by UDP', () => {
   test('lets a second’s worth through at once, then as many as the time brings', () => {
     const site = new Site({ responsesPerSecond: 10 });
     expect(site.flood('10.0.0.5', 30)).toEqual({ whole: 10, truncated: 20 });
-    site.nowMs += 300;
+    site.clock.advance(300);
     expect(site.flood('10.0.0.5', 30)).toEqual({ whole: 3, truncated: 27 });
-    site.nowMs += 3_600_000;
+    site.clock.advance(3_600_000);
     expect(site.flood('10.0.0.5', 30)).toEqual({ whole: 10, truncated: 20 });
     expect(site.resolver.counters).toMatchObject({ success: 23, rateSlipped: 67, rateDropped: 0 });
   });
@@ -162,10 +163,10 @@ describe('the rate of answers by UDP', () => {
 
   test("brings Node's own resolver to TCP, where it gets the whole answer", async () => {
     const { resolver } = new Site({ responsesPerSecond: 1, exempt: [] });
-    const listener = await DnsListener.listen({ resolver, host: '127.0.0.1', port: 0 });
+    const listener = await DnsListener.listen({ resolver, listen: '127.0.0.1:0' });
     open.push(listener);
     const client = new Resolver({ tries: 1 });
-    client.setServers([`127.0.0.1:${listener.port}`]);
+    client.setServers([`127.0.0.1:${listener.address.port}`]);
     for (let i = 0; i < 5; i++) {
       expect(await client.resolve4('keystone.openstack.test')).toEqual(['100.64.0.2']);
     }

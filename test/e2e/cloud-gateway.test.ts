@@ -1,17 +1,17 @@
 /**
- * The reference cloud gateway in this process, where moments can be chosen that a process would hide.
+ * The cloud gateway in this process, where moments can be chosen that a process would hide.
  */
 import { join } from 'node:path';
 import { afterAll, afterEach, describe, expect, test, vi } from 'vitest';
-import { startCloudGateway } from '../../examples/cloud-gateway/gateway.ts';
-import type { CloudGateway } from '../../examples/cloud-gateway/parts.ts';
 import { ConfigError } from '../../src/errors.ts';
+import { CloudGateway } from '../../src/gateway/index.ts';
 import {
   createSigningRequest,
   type GatewayIdentity,
   generateGatewayKey,
   MemoryDevice,
 } from '../../src/index.ts';
+import type { DesiredInput } from '../../src/registry/index.ts';
 import { type Credentials, FrameType } from '../../src/tunnel/index.ts';
 import { Access } from '../../src/worker/access.ts';
 import { HELLO, RawPeer } from '../tunnel/raw-peer.ts';
@@ -25,7 +25,7 @@ afterEach(async () => {
 afterAll(() => workspace.remove());
 
 const HOST = '127.0.0.1';
-const ANY_PORT = { host: HOST, port: 0 };
+const ANY_PORT = `${HOST}:0`;
 
 interface Scene {
   readonly gateway: CloudGateway;
@@ -40,29 +40,19 @@ async function start(file: unknown = desired(), home = workspace.newDirectory())
   const [device] = MemoryDevice.pair({ mtu: 1500 });
   const log: string[] = [];
   const scene: { file: unknown } = { file };
-  const gateway = await startCloudGateway({
-    config: {
-      trustDomain: 'openstack.test',
-      stateDirectory: join(home, 'state'),
-      adminSocket: join(home, 'admin.sock'),
-      // never opened: the device is given
-      device: { type: 'tun', name: 'vp0', mtu: 1500, routes: [], proxyArp: [] },
-      tunnel: ANY_PORT,
-      enrolment: {
-        listen: ANY_PORT,
-        endpoints: [`https://${HOST}:0`],
-      },
-      dns: { listen: ANY_PORT, forward: [] },
-      trust: { keyType: 'p256', intermediate: false, certificateLifetimeSeconds: 86_400 },
-      ttlSeconds: 30,
-      desired: file,
-    },
-    openDevice: async () => device,
-    log: (line) => log.push(line),
-    reread: (apply) => apply(scene.file).then(() => []),
+  const line = (_fields: object, message: string): void => void log.push(message);
+  const gateway = await CloudGateway.start({
+    trustDomain: 'openstack.test',
+    stateDirectory: join(home, 'state'),
+    adminSocket: join(home, 'admin.sock'),
+    device,
+    tunnel: ANY_PORT,
+    dns: { listen: ANY_PORT },
+    desired: file as DesiredInput,
+    logger: { debug: () => {}, info: line, warn: line, error: line },
   });
   running.push(gateway);
-  return Object.assign(scene, { gateway, log, tunnelPort: gateway.listening.tunnels[0]!.port });
+  return Object.assign(scene, { gateway, log, tunnelPort: gateway.addresses.tunnels[0]!.port });
 }
 
 async function certified({ authority }: CloudGateway, site: string): Promise<Credentials> {
@@ -94,7 +84,7 @@ describe('a verified edge that has not said HELLO yet', () => {
       'unknown-site',
       (scene) => {
         scene.file = withSites(['cloud', 'site-b']);
-        return scene.gateway.reload();
+        return scene.gateway.apply(scene.file as DesiredInput);
       },
     ],
   ];
@@ -136,14 +126,17 @@ test('a CA is not retired under an edge that has not renewed, unless that is for
 });
 
 describe('a desired state without the cloud', () => {
-  const fault = new ConfigError('desired.sites', 'there is none with the name "cloud"');
+  const reason = 'there is none with the name "cloud"';
+  const fault = new ConfigError('desired.sites', reason);
 
-  test('is refused by reload, and nothing changes', async () => {
+  test('is refused by apply, and nothing changes', async () => {
     const scene = await start();
     const { gateway } = scene;
     const { state } = gateway.registry;
     scene.file = withSites(['site-a', 'site-b']);
-    await expect(gateway.reload()).rejects.toThrow(fault);
+    await expect(gateway.apply(scene.file as DesiredInput)).rejects.toThrow(
+      new ConfigError('sites', reason)
+    );
     expect(gateway.registry.state).toBe(state);
   });
 
@@ -155,7 +148,7 @@ describe('a desired state without the cloud', () => {
   });
 });
 
-test('a revoked site that was away and comes back by reload is blocked until reinstated', async () => {
+test('a revoked site that was away and comes back is blocked until reinstated', async () => {
   const home = workspace.newDirectory();
   const first = await start(desired(), home);
   await first.gateway.revoke({ site: 'site-a' });
@@ -164,7 +157,7 @@ test('a revoked site that was away and comes back by reload is blocked until rei
   const scene = await start(withSites(['cloud']), home);
   const { controller } = scene.gateway;
   scene.file = withSites(['cloud', 'site-a', 'site-b']);
-  await scene.gateway.reload();
+  await scene.gateway.apply(scene.file as DesiredInput);
   await vi.waitFor(() => expect(controller.snapshot('site-b')).toBeDefined());
   expect(controller.snapshot('site-a')).toBeUndefined();
 

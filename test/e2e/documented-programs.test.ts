@@ -30,15 +30,19 @@ function blocksOf(document: string, language: string): string[] {
   return [...text.matchAll(fenced)].map(([, block]) => block!);
 }
 
-test('the first example of the README', () => {
+/** What the comments behind its `console.log` say that a program prints. */
+function promisedBy(code: string): string[] {
+  return [...code.matchAll(/\); \/\/ (.*)$/gm)].map(([, comment]) => comment!);
+}
+
+test('the first example of the README: a cloud and an edge in one process, in less than 30 lines', () => {
   const readme = readFileSync(`${REPOSITORY}/README.md`, 'utf8');
   expect(readme.slice(0, readme.indexOf('```ts')).split('\n').length).toBeLessThan(30);
   const [code] = blocksOf('README.md', 'ts');
-  const lines = run(code!).trim().split('\n');
-  const promised = [...code!.matchAll(/\); \/\/ (.*)$/gm)].map(([, comment]) => comment);
+  expect(code!.trim().split('\n').length).toBeLessThan(30);
+  const promised = promisedBy(code!);
   expect(promised).toHaveLength(2);
-  expect(lines[0]).toBe(`from site-a: ${promised[0]}`);
-  expect(lines[1]!.replace(' to the cloud:', '')).toBe(promised[1]);
+  expect(run(code!).trim().split('\n')).toEqual(promised);
 });
 
 test('a gateway pair by hand, in less than 80 lines', () => {
@@ -46,4 +50,13 @@ test('a gateway pair by hand, in less than 80 lines', () => {
   expect(code!.trim().split('\n').length).toBeLessThan(80);
   const [promised] = blocksOf('docs/composing.md', '');
   expect(run(code!)).toBe(promised);
+});
+
+test('the translator alone', () => {
+  const [, code] = blocksOf('docs/composing.md', 'ts');
+  const lines = run(code!).trim().split('\n');
+  const promised = promisedBy(code!);
+  expect(promised).toHaveLength(2);
+  expect(lines[0]).toBe(`from site-a: ${promised[0]}`);
+  expect(lines[1]!.replace(' to the cloud:', '')).toBe(promised[1]);
 });

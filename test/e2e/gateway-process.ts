@@ -12,8 +12,8 @@ import { join } from 'node:path';
 import { json } from 'node:stream/consumers';
 import { setTimeout as delay } from 'node:timers/promises';
 import { stringify } from 'yaml';
-import type { CloudListening } from '../../examples/cloud-gateway/parts.ts';
-import type { Listening } from '../../examples/program/listening.ts';
+import type { CloudAddresses, EdgeAddresses } from '../../src/gateway/index.ts';
+import type { HostPort } from '../../src/host-port.ts';
 
 export type Program = 'cloud-gateway' | 'edge-gateway';
 
@@ -91,10 +91,10 @@ export class GatewayProcess {
     });
   }
 
-  /** Waits until the gateway is ready, and returns where it listens; `T` is `CloudListening` of a cloud's. */
-  async listening<T extends Listening = Listening>(): Promise<T> {
+  /** Waits until the gateway is ready, and returns where it listens; `T` is `CloudAddresses` of a cloud's. */
+  async listening<T extends object = EdgeAddresses>(): Promise<T & { readonly dns: HostPort }> {
     const line = await this.logged(/ ready, listening on /);
-    return JSON.parse(line.slice(line.indexOf('{'))) as T;
+    return JSON.parse(line.slice(line.indexOf('{'))) as T & { readonly dns: HostPort };
   }
 
   kill(signal: NodeJS.Signals): Promise<Ending> {
@@ -140,7 +140,7 @@ export async function startCloud(
   configPath: string
 ): Promise<{ readonly process: GatewayProcess; readonly tunnelPort: number }> {
   const process = new GatewayProcess('cloud-gateway', [configPath]);
-  const { tunnels } = await process.listening<CloudListening>();
+  const { tunnels } = await process.listening<CloudAddresses>();
   return { process, tunnelPort: tunnels[0]!.port };
 }
 

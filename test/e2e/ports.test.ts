@@ -6,7 +6,7 @@ import { Resolver } from 'node:dns/promises';
 import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
-import type { CloudListening } from '../../examples/cloud-gateway/parts.ts';
+import type { CloudAddresses } from '../../src/gateway/index.ts';
 import {
   admin,
   cloudConfig,
@@ -27,7 +27,7 @@ describe('port 0', () => {
   test('takes a free port for each listener, which the gateway says, and an edge comes up by it', async () => {
     const home = workspace.newDirectory();
     const cloud = new GatewayProcess('cloud-gateway', [writeConfig(home, cloudConfig())]);
-    const listening = await cloud.listening<CloudListening>();
+    const listening = await cloud.listening<CloudAddresses>();
     const { tunnels, enrolment, dns, device } = listening;
     const ports = [...tunnels, enrolment, dns].map(({ port }) => port);
     expect(tunnels).toHaveLength(1);

@@ -5,7 +5,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { CloudListening } from '../../examples/cloud-gateway/parts.ts';
+import type { CloudAddresses } from '../../src/gateway/index.ts';
 import {
   admin,
   cloudConfig,
@@ -73,7 +73,7 @@ describe.skipIf(missing !== undefined)('an edge behind a proxy', () => {
       [writeConfig(directory, config)],
       cloudHost.wrapper
     );
-    const listening = await cloud.listening<CloudListening>();
+    const listening = await cloud.listening<CloudAddresses>();
     cloudPort = listening.tunnels[0]!.port;
     expect(listening.enrolment).toEqual({ host: CLOUD_ADDRESS, port: cloudPort });
   });

@@ -10,7 +10,7 @@
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { CloudListening } from '../../examples/cloud-gateway/parts.ts';
+import type { CloudAddresses } from '../../src/gateway/index.ts';
 import {
   admin,
   type Config,
@@ -52,7 +52,7 @@ export interface Hosts {
 
 export interface Status {
   readonly pid: number;
-  readonly listening: CloudListening;
+  readonly listening: CloudAddresses;
   readonly sites: readonly {
     readonly name: string;
     readonly process?: number;
@@ -137,7 +137,7 @@ export class Scene {
       desired: DESIRED,
     });
     const cloud = await startCloud(gateway, home);
-    const { tunnels } = await cloud.listening<CloudListening>();
+    const { tunnels } = await cloud.listening<CloudAddresses>();
     const edge = async (site: 'a' | 'b', host: Host): Promise<GatewayProcess> => {
       const path = join(directory, `site-${site}`);
       mkdirSync(path);

@@ -23,7 +23,7 @@ export class CloudHosts {
   }
 
   static async open(path: string): Promise<CloudHosts> {
-    return new CloudHosts(await SocketDevice.unix({ path, role: 'connect' }));
+    return new CloudHosts(await SocketDevice.open({ type: 'unix', path, role: 'connect' }));
   }
 
   /** Packets by source since the last call. */

@@ -202,7 +202,7 @@ test('a control message is one, or is told to be none; other sites and this proc
     },
   });
   const problems: Error[] = [];
-  server.on('problem', (_site, error) => problems.push(error));
+  server.on('problem', ({ error }) => problems.push(error));
   const certificate = await anyCertificate();
   const faults: Error[] = [];
   const attach = (site: string): FakeChannel => {

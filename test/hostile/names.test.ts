@@ -7,7 +7,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { CloudListening } from '../../examples/cloud-gateway/parts.ts';
+import type { CloudAddresses } from '../../src/gateway/index.ts';
 import {
   type AdminAnswer,
   admin,
@@ -144,7 +144,7 @@ describe.skipIf(skipReason !== '')(`names under attack${skipReason}`, () => {
     const edgeHome = workspace.newDirectory();
     const token = (await ask('POST', '/v1/tokens', { site: 'site-a' })).body.token!;
     writeFileSync(join(edgeHome, 'token'), token);
-    const { tunnels } = await gateway.listening<CloudListening>();
+    const { tunnels } = await gateway.listening<CloudAddresses>();
     const path = writeConfig(edgeHome, {
       ...edgeConfig(tunnels[0]!.port),
       dns: { listen: `${EDGE}:53` },

@@ -116,7 +116,7 @@ export class Cloud extends EventEmitter<{ tunnel: [MtlsTunnel] }> {
     const controller = await PresenceController.start({
       registry,
       store,
-      now,
+      clock: { ...systemClock, wallMs: now },
       translator: {
         load: (plan: TranslationPlan) => {
           pathsRemoved += translator.load(plan);

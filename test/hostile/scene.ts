@@ -8,7 +8,7 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'vitest';
-import type { CloudListening } from '../../examples/cloud-gateway/parts.ts';
+import type { CloudAddresses } from '../../src/gateway/index.ts';
 import { enrol } from '../../src/pki/index.ts';
 import { type Credentials, MtlsTunnel } from '../../src/tunnel/index.ts';
 import {
@@ -128,7 +128,7 @@ export class Scene {
     const gateway = new GatewayProcess('cloud-gateway', [join(home, 'gateway.yaml')]);
     let bystander: Bystander | undefined;
     try {
-      const { tunnels, enrolment } = await gateway.listening<CloudListening>();
+      const { tunnels, enrolment } = await gateway.listening<CloudAddresses>();
       const ports = { tunnel: tunnels[0]!.port, enrolment: enrolment.port };
       bystander = await Bystander.start(path, ports.tunnel);
       const siteA = await enrolled(await tokenFor(home, 'site-a'));

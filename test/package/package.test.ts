@@ -19,14 +19,16 @@ import ts from 'typescript';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import manifest from '../../package.json' with { type: 'json' };
 import { Network, whatIsMissing } from '../e2e/network.ts';
+import pinned from './exports.json' with { type: 'json' };
 
 const ENTRIES = Object.keys(manifest.exports)
   // The program of a worker ends where it is loaded by anything but its host.
   .filter((path) => path !== './package.json' && path !== './worker-main')
   .map((path) => path.replace(/^\./, manifest.name));
-/** Entry points whose names the index does not have. */
-const SUBPATH_ONLY: ReadonlySet<string> = new Set([`${manifest.name}/worker`]);
 const SOURCES = ['package.json', 'README.md', 'LICENSE', 'src', 'tsup.config.ts', 'tsconfig.json'];
+
+/** What the package needs in any case: `koffi` is not among it. */
+const PURE_DEPENDENCIES = [...Object.keys(manifest.dependencies), '@leichtgewicht/ip-codec'];
 
 const root = mkdtempSync(join(tmpdir(), 'vp-package-'));
 const host = join(root, 'host');
@@ -71,7 +73,11 @@ describe('entry points', () => {
     );
     expect(esm).toEqual(cjs);
     expect(Object.keys(esm)).toEqual(ENTRIES);
-    for (const entry of ENTRIES) expect(esm[entry]!.length, entry).toBeGreaterThan(0);
+    const names = Object.entries(pinned).map(([path, of]) => [
+      path.replace(/^\./, manifest.name),
+      of,
+    ]);
+    expect(esm).toEqual(Object.fromEntries(names));
   });
 
   test.each([
@@ -80,16 +86,14 @@ describe('entry points', () => {
   ])('a class is the same one through all of them, by %s', (_, file, load) => {
     const differing = run<string[]>(
       file,
-      `const all = ${load(manifest.name)};
+      `const all = {};
        const differing = [];
-       ${ENTRIES.slice(1)
-         .filter((entry) => !SUBPATH_ONLY.has(entry))
-         .map(
-           (entry) => `for (const [name, value] of Object.entries(${load(entry)})) {
-             if (all[name] !== value) differing.push('${entry} ' + name);
-           }`
-         )
-         .join('\n')}
+       ${ENTRIES.map(
+         (entry) => `for (const [name, value] of Object.entries(${load(entry)})) {
+           all[name] ??= value;
+           if (all[name] !== value) differing.push('${entry} ' + name);
+         }`
+       ).join('\n')}
        console.log(JSON.stringify(differing));`
     );
     expect(differing).toEqual([]);
@@ -143,9 +147,22 @@ describe('what a host loads', () => {
     expect(run('b.mjs', `await import('${entry}'); ${loaded}`, folder)).toEqual(plain);
   });
 
+  test.each([
+    ['import', 'root.mjs', (entry: string) => `await import('${entry}')`],
+    ['require', 'root.cjs', (entry: string) => `require('${entry}')`],
+  ])('everything loads without yaml, koffi and the program of a worker, by %s', (_, file, load) => {
+    const folder = hostWith('bare-host', PURE_DEPENDENCIES);
+    for (const extension of ['js', 'cjs']) {
+      const dist = join(folder, 'node_modules', manifest.name, 'dist');
+      rmSync(join(dist, `worker-main.${extension}`), { force: true });
+    }
+    expect(readdirSync(join(folder, 'node_modules'))).not.toContain('yaml');
+    const loading = ENTRIES.map((entry) => load(entry)).join(';\n');
+    expect(run<string>(file, `${loading};\nconsole.log('"loaded"');`, folder)).toBe('loaded');
+  });
+
   test('everything loads without koffi, which a TUN alone needs', () => {
-    const dependencies = Object.keys(manifest.dependencies);
-    const folder = hostWith('no-koffi-host', [...dependencies, '@leichtgewicht/ip-codec']);
+    const folder = hostWith('no-koffi-host', PURE_DEPENDENCIES);
     const says = run<string>(
       'tun.mjs',
       `const { LinuxTun, MemoryDevice } = await import('${manifest.name}');

@@ -62,7 +62,8 @@ describe('EnrolmentServer', () => {
   test('keeps its own faults to itself and tells the host', async () => {
     const { authority, store } = await scene();
     const errors: unknown[] = [];
-    const { port, server } = await serve(authority, { onError: (error) => errors.push(error) });
+    const { port, server } = await serve(authority);
+    server.on('problem', ({ error }) => errors.push(error));
     const fault = new StoreError('disk /dev/sda is full');
     const token = await authority.createToken({ site: 'site-a', endpoints: ['https://a'] });
     vi.spyOn(store, 'commit').mockRejectedValueOnce(fault);
@@ -218,8 +219,8 @@ describe('EnrolmentServer', () => {
   test('tells of each token that is redeemed or refused, by whom and why', async () => {
     const { authority, store } = await scene();
     const outcomes: EnrolmentOutcome[] = [];
-    const onOutcome = (outcome: EnrolmentOutcome) => void outcomes.push(outcome);
-    const { port, endpoint } = await serve(authority, { onOutcome });
+    const { port, endpoint, server } = await serve(authority);
+    server.on('outcome', (outcome) => outcomes.push(outcome));
     const token = await authority.createToken({ site: 'site-a', endpoints: [endpoint] });
     const { cert: certificatePem } = await enrol(token);
     const serial = new X509Certificate(certificatePem).serialNumber.toLowerCase();
@@ -245,12 +246,11 @@ describe('EnrolmentServer', () => {
     const { authority } = await scene();
     const errors: unknown[] = [];
     const fault = new Error('audit log is full');
-    const { endpoint } = await serve(authority, {
-      onOutcome: () => {
-        throw fault;
-      },
-      onError: (error) => errors.push(error),
+    const { endpoint, server } = await serve(authority);
+    server.on('outcome', () => {
+      throw fault;
     });
+    server.on('problem', ({ error }) => errors.push(error));
     await enrol(await authority.createToken({ site: 'site-a', endpoints: [endpoint] }));
     expect(errors).toEqual([fault]);
   });

@@ -302,6 +302,29 @@ describe('enrol', () => {
       ['no certificate', { certificatePem: 'x', caPem, notAfter }, false],
       ['no JSON', '<html>', false],
       ['nothing', {}, false],
+      ['a member that nobody knows', { ...own, caPem, notAfter, later: [{}] }, true],
+      ['no endpoints of tunnels', { ...own, caPem, notAfter, tunnels: [] }, true],
+      [
+        'sixteen endpoints',
+        { ...own, caPem, notAfter, tunnels: Array(16).fill('192.0.2.1:1') },
+        true,
+      ],
+      [
+        'seventeen endpoints',
+        { ...own, caPem, notAfter, tunnels: Array(17).fill('192.0.2.1:1') },
+        false,
+      ],
+      ...[
+        ...['', '192.0.2.1', '192.0.2.1:0', '192.0.2.1:65536', '2001:db8::1:7443', ':7443', 7443],
+        ...['192.0.2.256:1', 'https://192.0.2.1:7443', 'a b:1', `${'a'.repeat(300)}:1`, null, []],
+        { host: '192.0.2.1', port: 7443 },
+      ].map((tunnel): [string, unknown, boolean] => [
+        `the endpoint ${JSON.stringify(tunnel)}`,
+        { ...own, caPem, notAfter, tunnels: ['192.0.2.1:7443', tunnel] },
+        false,
+      ]),
+      ['endpoints as one text', { ...own, caPem, notAfter, tunnels: '192.0.2.1:7443' }, false],
+      ['null for endpoints', { ...own, caPem, notAfter, tunnels: null }, false],
     ];
     for (const [name, body, good] of bodies) {
       const { endpoint } = await genuine(authority, httpAnswer(200, body));
@@ -310,6 +333,53 @@ describe('enrol', () => {
       if (good) await expect(outcome, name).resolves.toMatchObject({ identity: SITE_A });
       else await expect(outcome, name).rejects.toThrow(refused('PEER_PROTOCOL'));
     }
+  });
+
+  test('learns where the cloud takes tunnels, as it is at the time', async () => {
+    const { authority } = await scene();
+    let tunnels = [
+      { host: '198.51.100.1', port: 7443 },
+      { host: '2001:db8::1', port: 443 },
+      { host: 'gateway.example.org', port: 7444 },
+    ];
+    const { endpoint } = await serve(authority, { tunnels: () => tunnels });
+    const token = () => authority.createToken({ site: 'site-a', endpoints: [endpoint] });
+    expect((await enrol(await token())).tunnels).toEqual(tunnels);
+    tunnels = [];
+    expect((await enrol(await token())).tunnels).toEqual([]);
+    const silent = await serve(authority);
+    const endpoints = [silent.endpoint];
+    const other = await authority.createToken({ site: 'site-a', endpoints });
+    expect((await enrol(other)).tunnels).toEqual([]);
+  });
+
+  test.each<[string, () => unknown]>([
+    [
+      'throws',
+      () => {
+        throw new Error('not yet');
+      },
+    ],
+    ['names no list', () => undefined],
+    ['names seventeen', () => Array(17).fill({ host: '192.0.2.1', port: 1 })],
+    ['names port 0', () => [{ host: '192.0.2.1', port: 0 }]],
+    ['names an address with a zone', () => [{ host: 'fe80::1%eth0', port: 7443 }]],
+    ['names a host that is too long', () => [{ host: 'a'.repeat(300), port: 7443 }]],
+  ])('spends no token when the function that names the tunnels %s', async (_, tunnels) => {
+    const { authority } = await scene();
+    const errors: Error[] = [];
+    let isFaulty = true;
+    const { endpoint, server } = await serve(authority, {
+      tunnels: () => (isFaulty ? (tunnels() as never) : []),
+    });
+    server.on('problem', ({ error }) => errors.push(error));
+    const token = await authority.createToken({ site: 'site-a', endpoints: [endpoint] });
+    await expect(enrol(token)).rejects.toThrow('answered 500');
+    expect(errors).toHaveLength(1);
+    expect(errors[0]!.message).toMatch(/^(tunnels|not yet)/);
+    isFaulty = false;
+    await enrol(token);
+    expect(server.counters).toMatchObject({ failed: 1, enrolled: 1 });
   });
 
   test('gives up on an answer that never ends', async () => {

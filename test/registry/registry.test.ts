@@ -572,6 +572,248 @@ describe('writes at the same time', () => {
   });
 });
 
+describe('sites and services at run time', () => {
+  const SITE_C = site('site-c');
+  const CAMERA = service('camera', { site: 'site-c', address: '10.0.0.7', ports: ['tcp/554'] });
+
+  test('are added, changed and removed, each in one change', async () => {
+    const { registry, changes, store } = await open();
+    await registry.apply(DESIRED, 'file');
+    expect(await registry.putSite(SITE_C, 'admin')).toEqual({
+      ...SITE_C,
+      reserved: [],
+      maxClients: 1024,
+      maxNames: 4096,
+    });
+    expect(await registry.putService(CAMERA, 'admin')).toEqual(CAMERA);
+    expect(await store.get('desired/service/camera')).toMatchObject({
+      value: { owner: 'admin', spec: CAMERA },
+    });
+    await registry.putSite({ ...SITE_C, mtu: 1400 }, 'admin');
+    expect(registry.site('site-c')).toHaveProperty('mtu', 1400);
+    await registry.putService({ ...CAMERA, address: '10.0.0.8' }, 'admin');
+    expect(registry.state.services.find(({ name }) => name === 'camera')).toHaveProperty(
+      'address',
+      '10.0.0.8'
+    );
+    await registry.removeService('camera', 'admin');
+    await registry.removeSite('site-c', 'admin');
+    expect(registry.site('site-c')).toBeUndefined();
+    expect(changes()).toBe(7);
+    const keys = (await store.list('desired/')).map(({ key }) => key);
+    expect(keys.filter((key) => /site-c|camera/.test(key))).toEqual([]);
+  });
+
+  test('change nothing and tell nobody when they are as they were', async () => {
+    const { registry, changes } = await open();
+    await registry.apply(DESIRED, 'file');
+    await registry.putSite(SITE_C, 'admin');
+    await registry.putSite(structuredClone(SITE_C), 'admin');
+    expect(changes()).toBe(2);
+  });
+
+  test('stay when the file is applied again', async () => {
+    const { registry } = await open();
+    await registry.apply(DESIRED, 'file');
+    await registry.putSite(SITE_C, 'admin');
+    await registry.putService(CAMERA, 'admin');
+    await registry.apply({ ...DESIRED, exposures: [] }, 'file');
+    expect(registry.site('site-c')).toBeDefined();
+    const twice = { ...DESIRED, sites: [...SITES, SITE_C] };
+    expect((await faultOf(registry.apply(twice, 'file'))).message).toBe(
+      'sites[3]: the site "site-c" is kept by the admin already'
+    );
+  });
+
+  test('are there after a restart, with their owner', async () => {
+    const { registry, store } = await open();
+    await registry.apply(DESIRED, 'file');
+    await registry.putSite(SITE_C, 'admin');
+    await registry.putService(CAMERA, 'admin');
+    await registry.close();
+    const reopened = await Registry.open(store);
+    expect(reopened.state).toEqual(registry.state);
+    await reopened.removeService('camera', 'admin');
+    await reopened.removeSite('site-c', 'admin');
+    expect(reopened.site('site-c')).toBeUndefined();
+  });
+
+  type Ask = (registry: Registry) => Promise<unknown>;
+  const REFUSED: readonly (readonly [
+    situation: string,
+    ask: Ask,
+    message: string,
+    path: string,
+  ])[] = [
+    [
+      'a site that is none',
+      (registry) => registry.putSite(undefined, 'admin'),
+      'is missing, expected a mapping',
+      '',
+    ],
+    [
+      'a site without a zone',
+      (registry) => registry.putSite({ ...SITE_C, zone: undefined }, 'admin'),
+      'zone: is missing, expected a string',
+      'zone',
+    ],
+    [
+      'a site with a name that would leave its place in the store',
+      (registry) => registry.putSite({ ...SITE_C, name: '../x' }, 'admin'),
+      'name: expected a name of lower-case letters, digits and hyphens, got "../x"',
+      'name',
+    ],
+    [
+      'a site with overlapping pools',
+      (registry) => registry.putSite({ ...SITE_C, pools: ['10.0.0.0/24', '10.0.0.0/8'] }, 'admin'),
+      'pools[1]: 10.0.0.0/8 overlaps 10.0.0.0/24',
+      'pools[1]',
+    ],
+    [
+      'a site that the file keeps',
+      (registry) => registry.putSite(site('site-a'), 'admin'),
+      'the site "site-a" is kept by the file; change it there',
+      '',
+    ],
+    [
+      'a site that no longer holds a service of another owner',
+      (registry) => registry.putSite(site('cloud', { sources: ['10.9.0.0/24'] }), 'file'),
+      'the service "rabbitmq", kept by the file, would no longer fit: 10.0.0.5 is not in the sources of "cloud"',
+      '',
+    ],
+    [
+      'a service that is none',
+      (registry) => registry.putService(5, 'admin'),
+      'expected a mapping, got 5',
+      '',
+    ],
+    [
+      'a service of no site',
+      (registry) => registry.putService(service('new', { site: 'nowhere' }), 'admin'),
+      'site: "nowhere" is not a site',
+      'site',
+    ],
+    [
+      'a service outside of the sources',
+      (registry) => registry.putService(service('new', { address: '192.0.2.1' }), 'admin'),
+      'address: 192.0.2.1 is not in the sources of "cloud"',
+      'address',
+    ],
+    [
+      'a service with a port that is none',
+      (registry) => registry.putService(service('new', { ports: ['tcp/0'] }), 'admin'),
+      'ports[0]: "tcp/0" is not a port such as tcp/5672, udp/8000-8100, icmp or ip/47',
+      'ports[0]',
+    ],
+    [
+      'a service that the file keeps',
+      (registry) => registry.putService(service('rabbitmq'), 'admin'),
+      'the service "rabbitmq" is kept by the file; change it there',
+      '',
+    ],
+    [
+      'a service that moves to where it is exposed',
+      (registry) => registry.putService(service('rabbitmq', { site: 'site-a' }), 'file'),
+      'the exposure of "rabbitmq" to "site-a", kept by the file, would no longer fit: "rabbitmq" is at home in "site-a"',
+      '',
+    ],
+    [
+      'the removal of no site',
+      (registry) => registry.removeSite('nowhere', 'admin'),
+      'name: "nowhere" is not a site',
+      'name',
+    ],
+    [
+      'the removal of a site without a name',
+      (registry) => registry.removeSite(undefined as unknown as string, 'admin'),
+      'name: is missing, expected a string',
+      'name',
+    ],
+    [
+      'the removal of the cloud',
+      (registry) => registry.removeSite('cloud', 'file'),
+      'name: "cloud" cannot be removed: every other site needs it',
+      'name',
+    ],
+    [
+      'the removal of a site that the file keeps',
+      (registry) => registry.removeSite('site-b', 'admin'),
+      'the site "site-b" is kept by the file; change it there',
+      '',
+    ],
+    [
+      'the removal of a site that is needed',
+      (registry) => registry.removeSite('site-a', 'file'),
+      'name: the site "site-a" cannot be removed while it is needed by the exposure of "rabbitmq" to "site-a" (kept by the file): remove these first, each where it is kept',
+      'name',
+    ],
+    [
+      'the removal of no service',
+      (registry) => registry.removeService('none', 'admin'),
+      'name: "none" is not a service',
+      'name',
+    ],
+    [
+      'the removal of a service that the file keeps',
+      (registry) => registry.removeService('metrics', 'admin'),
+      'the service "metrics" is kept by the file; change it there',
+      '',
+    ],
+    [
+      'the removal of a service that is exposed',
+      (registry) => registry.removeService('rabbitmq', 'file'),
+      'name: the service "rabbitmq" cannot be removed while it is needed by the exposure of "rabbitmq" to "site-a" (kept by the file): remove these first, each where it is kept',
+      'name',
+    ],
+  ];
+
+  test.each(REFUSED)(
+    '%s is refused, and nothing changed',
+    async (_situation, ask, message, path) => {
+      const { registry, changes, store } = await open();
+      await registry.apply(DESIRED, 'file');
+      const before = await store.list('');
+      const fault = await faultOf(ask(registry));
+      expect(fault.message).toBe(message);
+      expect(fault.path).toBe(path);
+      expect(changes()).toBe(1);
+      expect(await store.list('')).toEqual(before);
+    }
+  );
+
+  test('a site that much needs is told with the first of it', async () => {
+    const { registry } = await open();
+    await registry.apply(DESIRED, 'file');
+    await registry.putSite(SITE_C, 'admin');
+    for (let i = 0; i < 4; i++) {
+      const name = `camera-${i}`;
+      await registry.putService({ ...CAMERA, name }, 'admin');
+      await registry.expose({ service: name, site: 'cloud' }, 'admin');
+    }
+    for (const name of ['rabbitmq', 'metrics']) {
+      await registry.expose({ service: name, site: 'site-c' }, 'admin');
+    }
+    const { message } = await faultOf(registry.removeSite('site-c', 'admin'));
+    expect(message).toBe(
+      'name: the site "site-c" cannot be removed while it is needed by the service "camera-0" (kept by the admin), the service "camera-1" (kept by the admin), the service "camera-2" (kept by the admin), the service "camera-3" (kept by the admin), the exposure of "rabbitmq" to "site-c" (kept by the admin) and 1 more: remove these first, each where it is kept'
+    );
+  });
+
+  test('change nothing when the store fails', async () => {
+    const store = new ScriptedStore();
+    const registry = await Registry.open(store);
+    await registry.apply(DESIRED, 'file');
+    store.isFailing = true;
+    await expect(registry.putSite(SITE_C, 'admin')).rejects.toThrow(StoreError);
+    await expect(registry.removeSite('site-b', 'file')).rejects.toThrow(StoreError);
+    expect(registry.state.sites.map(({ name }) => name)).toEqual(['cloud', 'site-a', 'site-b']);
+    store.isFailing = false;
+    await registry.removeSite('site-b', 'file');
+    await registry.putSite(SITE_C, 'admin');
+    expect(registry.state.sites.map(({ name }) => name)).toEqual(['cloud', 'site-a', 'site-c']);
+  });
+});
+
 describe('the store', () => {
   test('has everything after a restart', async () => {
     const directory = await mkdtemp(join(tmpdir(), 'registry-'));
@@ -659,7 +901,7 @@ describe('the store', () => {
   test('with a record that somebody breaks at run time goes on without that one', async () => {
     const { store, registry } = await open();
     const problems: string[] = [];
-    registry.on('problem', (error) => problems.push(error.message));
+    registry.on('problem', ({ error }) => problems.push(error.message));
     await registry.apply(DESIRED, 'file');
     await store.commit([{ key: 'desired/exposure/site-a/rabbitmq', value: 7 }]);
     expect(registry.state.exposures).toEqual([]);

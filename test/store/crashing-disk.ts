@@ -48,6 +48,7 @@ export class CrashingDisk {
   readonly fileSystem: Pick<FileSystem, 'open' | 'rename' | 'rm'> = {
     open: (async (path: string, flags: string, mode?: number) => {
       if (path === this.directory) return this.#directoryHandle(path, flags);
+      if (flags === 'r') return this.#original.open(path, flags);
       this.#count(`open ${basename(path)}`);
       const handle = await this.#original.open(path, flags, mode);
       const content: Content = { bytes: new Uint8Array(), isSynced: false };

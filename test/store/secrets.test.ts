@@ -65,6 +65,7 @@ async function contentOf(secrets: Secrets): Promise<Record<string, string>> {
 describe.each<[string, () => Promise<Secrets>]>([
   ['MemorySecrets', async () => new MemorySecrets()],
   ['FileSecrets', () => FileSecrets.open(newPath())],
+  ['FileSecrets with a passphrase', () => FileSecrets.open(newPath(), { passphrase: 'x' })],
 ])('%s', (_, open) => {
   test('keeps bytes under names, changes several at once and removes them', async () => {
     const secrets = await open();

@@ -1,0 +1,124 @@
+/**
+ * The packet device that an operator or a host program asks for by options.
+ * @module
+ */
+import { isIP } from 'node:net';
+import * as v from 'valibot';
+import {
+  AddressPortSchema,
+  type HostPort,
+  type HostPortInput,
+  ListenAddressSchema,
+} from '../host-port.ts';
+import { PrefixText, parseSchema, type Schema, wholeNumber } from '../schema.ts';
+import type { PacketDevice } from './device.ts';
+import { openTun, TUN_DEVICE_DEFAULTS, type TunDeviceOptions } from './open-tun.ts';
+import { SocketDevice } from './socket.ts';
+
+/** Which device to open. `mtu` is in bytes, from 1280 to 65,535; 1500 by default. */
+export type DeviceOptions =
+  | ({ readonly type: 'tun' } & TunDeviceOptions)
+  | {
+      readonly type: 'udp';
+      /** The IP address and port where to receive; port 0 takes a free one. */
+      readonly local: HostPortInput;
+      /** The IP address and port where packets go; those from elsewhere are dropped. */
+      readonly peer: HostPortInput;
+      readonly mtu?: number;
+    }
+  | {
+      readonly type: 'unix';
+      /** At most 107 bytes. */
+      readonly path: string;
+      readonly role: 'listen' | 'connect';
+      readonly mtu?: number;
+    };
+
+/** `DeviceOptions` with the defaults, and endpoints as objects. */
+export type ResolvedDeviceOptions =
+  | ({ readonly type: 'tun' } & Pick<TunDeviceOptions, 'routes' | 'lan'> &
+      Required<Omit<TunDeviceOptions, 'routes' | 'lan'>>)
+  | {
+      readonly type: 'udp';
+      readonly local: HostPort;
+      readonly peer: HostPort;
+      readonly mtu: number;
+    }
+  | {
+      readonly type: 'unix';
+      readonly path: string;
+      readonly role: 'listen' | 'connect';
+      readonly mtu: number;
+    };
+
+const mtu = /* @__PURE__ */ v.optional(
+  /* @__PURE__ */ wholeNumber(1280, 65_535),
+  TUN_DEVICE_DEFAULTS.mtu
+);
+const interfaceName = /* @__PURE__ */ v.pipe(
+  v.string(),
+  v.regex(/^[^\s/:]{1,15}$/, 'an interface name of 1 to 15 characters')
+);
+
+/** Reads `DeviceOptions`, from a file too: what is wrong is named by its place. */
+export const DeviceOptionsSchema: Schema<ResolvedDeviceOptions> = /* @__PURE__ */ v.variant(
+  'type',
+  [
+    v.strictObject({
+      type: v.literal('tun'),
+      name: interfaceName,
+      mtu,
+      routes: v.optional(v.array(PrefixText)),
+      proxyArp: v.optional(v.array(interfaceName), [...TUN_DEVICE_DEFAULTS.proxyArp]),
+      lan: v.optional(v.array(interfaceName)),
+    }),
+    v.pipe(
+      v.strictObject({
+        type: v.literal('udp'),
+        local: ListenAddressSchema,
+        peer: AddressPortSchema,
+        mtu,
+      }),
+      v.check(
+        ({ local, peer }) => isIP(local.host) === isIP(peer.host),
+        'expected addresses of one IP version as local and peer'
+      )
+    ),
+    v.strictObject({
+      type: v.literal('unix'),
+      path: v.pipe(v.string(), v.regex(/./, 'a path')),
+      role: v.picklist(['listen', 'connect']),
+      mtu,
+    }),
+  ]
+) as Schema<ResolvedDeviceOptions>;
+
+/**
+ * Opens the device; a TUN as `openTun` does.
+ *
+ * @param onProblem is told what the machine lacks for a TUN, and what was mended, one sentence each; nobody is told
+ *   by default
+ * @throws {ConfigError} naming the option that is not what it has to be.
+ * @throws {EnvironmentError} if the device cannot be had; then nothing is left open.
+ */
+export async function openDevice(
+  options: DeviceOptions,
+  onProblem: (problem: string) => void = () => {}
+): Promise<PacketDevice> {
+  const resolved = parseSchema(DeviceOptionsSchema, options);
+  return resolved.type === 'tun' ? openTun(resolved, onProblem) : SocketDevice.open(resolved);
+}
+
+/** Whether the value has what a `PacketDevice` has, so that it can be told from options for one. */
+export function isPacketDevice(value: unknown): value is PacketDevice {
+  if (typeof value !== 'object' || value === null) return false;
+  const device = value as Readonly<Record<string, unknown>>;
+  return (
+    METHODS.every((method) => typeof device[method] === 'function') &&
+    typeof device.mtu === 'number' &&
+    typeof device.offload === 'boolean' &&
+    typeof device.counters === 'object'
+  );
+}
+
+const METHODS: readonly string[] = ['start', 'pause', 'resume', 'read', 'write', 'close'];

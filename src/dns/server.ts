@@ -1,0 +1,78 @@
+/**
+ * `DnsServer`: a `SiteResolver` and the `DnsListener` that brings it its queries, as a gateway has them.
+ * @module
+ */
+import type { Clock } from '../clock.ts';
+import type { HostPort } from '../host-port.ts';
+import { checkObject } from '../option-check.ts';
+import { parseSchema } from '../schema.ts';
+import { DnsListener, type DnsListenerCounters } from './listener.ts';
+import { type DnsOptions, DnsOptionsSchema } from './options.ts';
+import { SiteResolver, type SiteResolverCounters } from './resolver.ts';
+import type { Zone } from './zone.ts';
+
+export interface DnsServerOptions extends DnsOptions {
+  /** Measures the rate of answers; default that of the system. */
+  readonly clock?: Clock | undefined;
+}
+
+/** Answers from `listen` to `close`; until `setZone`, every name is foreign. */
+export class DnsServer implements AsyncDisposable {
+  readonly #resolver: SiteResolver;
+  readonly #listener: DnsListener;
+  #closing: Promise<void> | undefined;
+
+  private constructor(resolver: SiteResolver, listener: DnsListener) {
+    this.#resolver = resolver;
+    this.#listener = listener;
+  }
+
+  /**
+   * Begins to answer on both transports.
+   *
+   * @throws {ApiMisuseError} if the options are not an object, or `clock` is none.
+   * @throws {ConfigError} naming the option that is wrong; nothing was opened then.
+   * @throws {EnvironmentError} if the port is busy or not permitted, or the address not this host's.
+   */
+  static async listen(options: DnsServerOptions): Promise<DnsServer> {
+    const { clock, ...dns } = checkObject('options', options);
+    const { listen, ...rules } = parseSchema(DnsOptionsSchema, dns);
+    const resolver = new SiteResolver({ ...rules, ...(clock === undefined ? {} : { clock }) });
+    try {
+      return new DnsServer(resolver, await DnsListener.listen({ resolver, listen }));
+    } catch (error) {
+      await resolver.close();
+      throw error;
+    }
+  }
+
+  /** Where it listens, with the port that was taken. */
+  get address(): HostPort {
+    return this.#listener.address;
+  }
+
+  /** Of the resolver and the listener; cumulative. */
+  get counters(): Readonly<SiteResolverCounters & DnsListenerCounters> {
+    return { ...this.#resolver.counters, ...this.#listener.counters };
+  }
+
+  /** As `SiteResolver.setZone`. */
+  setZone(zone: Zone): void {
+    this.#resolver.setZone(zone);
+  }
+
+  /** As `SiteResolver.setSources`. @throws {ConfigError} at `sources[i]` if one is no prefix. */
+  setSources(prefixes: readonly string[]): void {
+    this.#resolver.setSources(prefixes);
+  }
+
+  /** Closes every connection and ends what was asked upstream; resolves when the port is free again. */
+  close(): Promise<void> {
+    this.#closing ??= this.#listener.close().then(() => this.#resolver.close());
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}

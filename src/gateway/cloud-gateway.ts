@@ -1,0 +1,334 @@
+/**
+ * `CloudGateway`: the gateway of the cloud, which also controls, as an object of the host program.
+ *
+ * ```
+ *   ready <--> degraded      a worker is down, or the CA has run out; the rest works
+ *     \          /
+ *      \-> closed            by close()
+ * ```
+ * @module
+ */
+import { EventEmitter } from 'eventemitter3';
+import {
+  AdminServer,
+  type AdminTarget,
+  adminRoutes,
+  type CaStep,
+  type CaStepOptions,
+  type SiteTokenOptions,
+} from '../admin/index.ts';
+import { CloseStack } from '../close-stack.ts';
+import type { PresenceController, Whois } from '../control/index.ts';
+import { ApiMisuseError, ConfigError } from '../errors.ts';
+import type { CertificateAuthority, RevocationReason, RevocationScope } from '../pki/index.ts';
+import { CLOUD, type DesiredInput, type Exposure, type Registry } from '../registry/index.ts';
+import type { Explanation, PathStatus } from '../translator/index.ts';
+import type { RevocationReceipt } from '../trust/index.ts';
+import { CloseCode } from '../tunnel/index.ts';
+import {
+  type CloudGatewayOptions,
+  type ResolvedCloudOptions,
+  resolveCloudOptions,
+} from './cloud-options.ts';
+import { applyDesired, type CloudParts, openCloudParts } from './cloud-parts.ts';
+import { addressesOf, type CloudAddresses, type CloudStatus, statusOf } from './cloud-status.ts';
+import type { EdgeChange } from './edge-tunnels.ts';
+
+export type CloudState = 'ready' | 'degraded' | 'closed';
+
+export interface CloudStateChange {
+  readonly state: CloudState;
+  readonly previous: CloudState;
+  /** What is amiss, one sentence each; empty unless the state is `degraded`. */
+  readonly reasons: readonly string[];
+}
+
+export interface CloudEvents {
+  state: [change: CloudStateChange];
+  /** The tunnel of a site has come up or gone down. */
+  edge: [change: EdgeChange];
+  /** Something has failed; the gateway goes on. */
+  problem: [problem: { readonly error: Error; readonly site?: string }];
+}
+
+/** Runs from `start` to `close`. */
+export class CloudGateway
+  extends EventEmitter<CloudEvents>
+  implements AdminTarget, AsyncDisposable
+{
+  readonly #options: ResolvedCloudOptions;
+  readonly #closing: CloseStack = new CloseStack();
+  /** What is amiss, by what it is about. */
+  readonly #faults = new Map<string, string>();
+  #opened: CloudParts | undefined;
+  #state: CloudState = 'ready';
+
+  private constructor(options: ResolvedCloudOptions) {
+    super();
+    this.#options = options;
+  }
+
+  /**
+   * Opens everything and begins to serve.
+   *
+   * @throws {ConfigError} if an option, or the desired state, is not usable; the error names the place.
+   * @throws {EnvironmentError} if a device, a port or a file cannot be had.
+   * @throws {CertificateError} if a CA is unfit, or its key cannot be read. A CA that has run out is no error.
+   * @throws {StoreError} if what is stored cannot be read.
+   * @throws the reason of `options.signal`, if that is aborted. Whatever is thrown, nothing is left open.
+   */
+  static async start(options: CloudGatewayOptions): Promise<CloudGateway> {
+    const gateway = new CloudGateway(resolveCloudOptions(options));
+    try {
+      await gateway.#open();
+    } catch (error) {
+      await gateway.close().catch(() => {});
+      throw error;
+    }
+    return gateway;
+  }
+
+  get state(): CloudState {
+    return this.#state;
+  }
+
+  /** The sites, services and exposures that are asked for. */
+  get registry(): Registry {
+    return this.#parts.registry;
+  }
+
+  /** The presences that were made of them. */
+  get controller(): PresenceController {
+    return this.#parts.controller;
+  }
+
+  get authority(): CertificateAuthority {
+    return this.#parts.trust.authority;
+  }
+
+  /** How many workers carry packets. */
+  get workerCount(): number {
+    return this.#parts.workers.size;
+  }
+
+  /** Where it listens, with the ports that were taken. */
+  get addresses(): CloudAddresses {
+    return addressesOf(this.#parts);
+  }
+
+  /**
+   * Replaces all that this method and `expose` have asked for so far: sites, services and exposures. Resolves when it
+   * is stored and in force.
+   *
+   * @throws {ConfigError} naming the place in `desired` that is wrong; nothing has changed then.
+   * @throws {StoreError} if it cannot be stored; nothing has changed then.
+   */
+  async apply(desired: DesiredInput): Promise<void> {
+    await applyDesired(this.#parts.registry, desired);
+    await this.#settled();
+  }
+
+  /**
+   * Exposes a service to a site, or changes how.
+   *
+   * @throws {ConfigError} if it is not a possible exposure, or is the admin interface's.
+   * @throws {StoreError} if it cannot be stored; nothing has changed then.
+   */
+  async expose(exposure: Exposure): Promise<void> {
+    await this.#parts.registry.expose(exposure, 'file');
+    await this.#settled();
+  }
+
+  /** Ends an exposure. @throws as `expose`, and {ConfigError} if there is none. */
+  async unexpose(exposure: Pick<Exposure, 'site' | 'service'>): Promise<void> {
+    await this.#parts.registry.unexpose(exposure, 'file');
+    await this.#settled();
+  }
+
+  /**
+   * Returns a token with which the edge gateway of a site enrols once.
+   *
+   * @throws {ConfigError} if there is no such site, or it is the cloud.
+   * @throws {CertificateError} if the site is revoked.
+   */
+  async createToken(options: SiteTokenOptions): Promise<string> {
+    this.#assertEdge(options.site);
+    const { endpoints } = this.#options.enrolment;
+    const { port } = this.addresses.enrolment;
+    const token = await this.authority.createToken({
+      ...options,
+      endpoints: endpoints.map((text) => text.replace(/:0+$/, `:${port}`)),
+    });
+    this.#parts.audit?.token(options.site);
+    return token;
+  }
+
+  /**
+   * Cuts a site, a certificate or a key off. When it resolves, nothing of them passes any more.
+   *
+   * @returns what that took.
+   */
+  async revoke(scope: RevocationScope, reason?: RevocationReason): Promise<RevocationReceipt> {
+    this.#parts.audit?.revocationBegins(scope, reason);
+    const receipt = await this.#parts.revoker.revoke(scope, reason);
+    this.#parts.audit?.revocation(receipt);
+    const { tunnelsClosed, elapsedMs } = receipt;
+    const what = Object.values(scope)[0];
+    const took = `${tunnelsClosed} tunnels closed in ${elapsedMs.toFixed(1)} ms`;
+    this.#options.logger.info({ ...scope }, `${what}: revoked, ${took}`);
+    return receipt;
+  }
+
+  /** Lets a revoked site enrol again. */
+  async reinstate(site: string): Promise<void> {
+    await this.#parts.revoker.reinstate(site);
+    this.#parts.audit?.reinstatement(site);
+  }
+
+  /**
+   * Does one step of a change of CA. After `prepare` everybody trusts the next CA too, after `activate` it signs and
+   * everybody renews, after `retire` the former one is worth nothing.
+   *
+   * @throws {ConfigError} if edges that are connected have not renewed, with `retire` and without `force`.
+   * @throws {ApiMisuseError} if it is not the step's turn.
+   */
+  async rotateCa(step: CaStep, { ca, force = false }: CaStepOptions = {}): Promise<void> {
+    if (step === 'retire' && !force) {
+      const stale = this.#parts.tunnels.sitesThat((shown) => !this.authority.isCurrent(shown));
+      if (stale.length > 0) {
+        const sites = stale.join(', ');
+        throw new ConfigError('step', `not renewed yet: ${sites}; "force" cuts them off`);
+      }
+    }
+    if (step === 'prepare') await this.#parts.trust.prepare(ca);
+    else await this.#parts.trust[step]();
+    this.#parts.audit?.ca(step);
+    this.#options.logger.info({ step }, `change of CA: ${step}`);
+    if (step !== 'retire') return;
+    const reason = 'the CA of the certificate is retired';
+    await this.#parts.workers.terminate({ unwanted: true }, { code: CloseCode.Untrusted, reason });
+  }
+
+  /** Says whom an address of a site stands for. */
+  whois(site: string, address: string): Whois | undefined {
+    return this.#parts.controller.whois(site, address);
+  }
+
+  /** Says what would become of a packet that comes out of the site `site`, and why. */
+  explain(packet: Uint8Array, site: string): Promise<Explanation> {
+    return this.#parts.workers.explain(packet, site);
+  }
+
+  paths(): Promise<readonly PathStatus[]> {
+    return this.#parts.workers.paths();
+  }
+
+  /** Releases the addresses of a site's clients; returns how many there were. */
+  async releaseClients(site: string): Promise<number> {
+    const released = await this.#parts.controller.releaseClients(site);
+    this.#parts.audit?.release(site, released);
+    return released;
+  }
+
+  /** Gives a site to another worker. Its addresses stay, so its connections go on. */
+  moveSite(site: string, worker: number): Promise<void> {
+    return this.#parts.workers.move(site, worker);
+  }
+
+  /** Does what the option `reload` says. */
+  async reload(): Promise<object> {
+    const { reload } = this.#options;
+    if (reload === undefined)
+      throw new ConfigError('', 'this gateway has no configuration to read');
+    return reload();
+  }
+
+  status(): Promise<CloudStatus> {
+    return statusOf(this.#parts);
+  }
+
+  /**
+   * Resolves when nothing is amiss.
+   *
+   * @throws the reason of `signal`, if that is aborted before.
+   * @throws {ApiMisuseError} if the gateway is closed, or gets closed.
+   */
+  ready({ signal }: { readonly signal?: AbortSignal } = {}): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const settle = (): void => {
+        if (signal?.aborted) reject(signal.reason);
+        else if (this.#state === 'ready') resolve();
+        else if (this.#state === 'closed') reject(new ApiMisuseError('the gateway is closed'));
+        else return;
+        signal?.removeEventListener('abort', settle);
+        this.off('state', settle);
+      };
+      signal?.addEventListener('abort', settle);
+      this.on('state', settle);
+      settle();
+    });
+  }
+
+  /** Ends everything: the edges are told, devices, ports and processes are closed. Safe to call twice. */
+  close(): Promise<void> {
+    const closing = this.#closing.close();
+    if (this.#state !== 'closed') {
+      const previous = this.#state;
+      this.#state = 'closed';
+      this.emit('state', { state: 'closed', previous, reasons: [] });
+      this.removeAllListeners();
+    }
+    return closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #open(): Promise<void> {
+    const { signal, adminSocket, logger } = this.#options;
+    this.#opened = await openCloudParts(this.#options, this.#closing, {
+      onEdge: (change) => void this.emit('edge', change),
+      onProblem: (error, site) => void this.emit('problem', { error, ...(site && { site }) }),
+      onFault: (about, fault) => this.#setFault(about, fault),
+    });
+    if (adminSocket !== undefined) {
+      const routes = adminRoutes(this);
+      const admin = await AdminServer.listen({ socketPath: adminSocket, routes });
+      this.#closing.add(() => admin.close());
+    }
+    signal?.throwIfAborted();
+    logger.debug({}, 'the cloud gateway is open');
+  }
+
+  /** @param fault what is amiss, or undefined if it is mended */
+  #setFault(about: string, fault: string | undefined): void {
+    if (fault === undefined) this.#faults.delete(about);
+    else this.#faults.set(about, fault);
+    const previous = this.#state;
+    if (previous === 'closed') return;
+    const reasons = [...this.#faults.values()];
+    this.#state = reasons.length === 0 ? 'ready' : 'degraded';
+    if (this.#state !== previous) this.emit('state', { state: this.#state, previous, reasons });
+  }
+
+  async #settled(): Promise<void> {
+    await this.#parts.controller.settled();
+    await this.#parts.workers.settled();
+  }
+
+  get #parts(): CloudParts {
+    if (this.#opened === undefined || this.#closing.isClosed) {
+      throw new ApiMisuseError('the gateway is closed');
+    }
+    return this.#opened;
+  }
+
+  /** @throws {ConfigError} if the site has no edge gateway. */
+  #assertEdge(site: string): void {
+    if (this.registry.site(site) === undefined) {
+      throw new ConfigError('site', `"${site}" is not a site`);
+    }
+    if (site === CLOUD) throw new ConfigError('site', `"${site}" has no edge gateway`);
+  }
+}

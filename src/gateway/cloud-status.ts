@@ -1,0 +1,105 @@
+/**
+ * What a running cloud gateway says of itself.
+ * @module
+ */
+import type { AuditHead } from '../audit/index.ts';
+import type {
+  EdgeStatus as ConnectedEdgeStatus,
+  PoolStatus,
+  PoolWarning,
+  RenewalCounters,
+} from '../control/index.ts';
+import type { HostPort } from '../host-port.ts';
+import { CLOUD, type Registry } from '../registry/index.ts';
+import type { WorkerPoolStatus } from '../worker/index.ts';
+import type { CloudParts } from './cloud-parts.ts';
+
+/** Where a cloud gateway listens. */
+export interface CloudAddresses {
+  /** Where edges connect, one entry for each worker. */
+  readonly tunnels: readonly HostPort[];
+  readonly enrolment: HostPort;
+  /** Undefined without the option `dns`. */
+  readonly dns?: HostPort;
+  /** Where a UDP device receives; undefined for other devices. */
+  readonly device?: HostPort;
+}
+
+export interface CloudSiteStatus {
+  readonly name: string;
+  /** The number of the worker that holds the site; undefined for the cloud, which all of them hold. */
+  readonly process: number | undefined;
+  readonly revoked: boolean;
+  /** Undefined while its edge is not connected. */
+  readonly edge: ConnectedEdgeStatus | undefined;
+  readonly pool: PoolStatus | undefined;
+  readonly verdicts: Readonly<Record<string, number>> | undefined;
+}
+
+export interface CloudStatus {
+  readonly pid: number;
+  readonly listening: CloudAddresses;
+  readonly sites: readonly CloudSiteStatus[];
+  readonly listener: WorkerPoolStatus['listener'];
+  readonly dataPlane: WorkerPoolStatus['dataPlane'];
+  readonly device: WorkerPoolStatus['device'];
+  readonly processes: WorkerPoolStatus['workers'];
+  readonly dns: Readonly<Record<string, number>>;
+  readonly enrolment: Readonly<Record<string, number>>;
+  readonly renewals: Readonly<RenewalCounters> | undefined;
+  readonly ca: {
+    readonly rollover: string;
+    readonly spki: string;
+    readonly notAfter: Date;
+    readonly warning: string | undefined;
+  };
+  /** The last line of the audit log; undefined if there is none. */
+  readonly audit: AuditHead | undefined;
+  readonly warnings: readonly PoolWarning[];
+}
+
+export function addressesOf({ workers, names, enrolmentAddress }: CloudParts): CloudAddresses {
+  const device = workers.addresses[0]?.device;
+  return {
+    tunnels: workers.addresses.map(({ tunnel }) => tunnel),
+    enrolment: enrolmentAddress(),
+    ...(names && { dns: names.address }),
+    ...(device && { device }),
+  };
+}
+
+export async function statusOf(parts: CloudParts): Promise<CloudStatus> {
+  const { registry, controller, control, enrolment, trust, workers, names, audit } = parts;
+  const { authority } = trust;
+  const sites = siteNames(registry);
+  const { verdicts, workers: processes, ...status } = await workers.status(sites);
+  return {
+    pid: process.pid,
+    listening: addressesOf(parts),
+    sites: sites.map((name) => ({
+      name,
+      process: name === CLOUD ? undefined : workers.holderOf(name),
+      revoked: authority.isSiteRevoked(name),
+      edge: control.status(name),
+      pool: controller.poolStats(name),
+      verdicts: verdicts[name],
+    })),
+    ...status,
+    processes,
+    dns: { ...names?.counters },
+    enrolment: { ...enrolment.counters },
+    renewals: control.renewals,
+    ca: {
+      rollover: authority.rollover,
+      spki: authority.spkiHash,
+      notAfter: trust.caNotAfter,
+      warning: trust.caWarning,
+    },
+    audit: audit?.head,
+    warnings: controller.warnings,
+  };
+}
+
+export function siteNames({ state }: Registry): string[] {
+  return state.sites.map(({ name }) => name);
+}

@@ -1,0 +1,288 @@
+/**
+ * What an edge gateway does once it has a certificate: it keeps a tunnel to the cloud, moves packets, takes
+ * snapshots, and keeps the certificate good. It judges what a failure of the tunnel means:
+ *
+ * 1. The tunnel tries again by itself, whatever the failure is.
+ * 2. What time alone may mend is told as `connecting`. So is what one of several endpoints has shown, for another one
+ *    may be right.
+ * 3. Where a token helps, the one that there is now is tried.
+ * 4. What is left is told as `rejected`.
+ * @module
+ */
+import { X509Certificate } from 'node:crypto';
+import type { Clock } from '../clock.ts';
+import { CloseStack } from '../close-stack.ts';
+import { ControlClient, type Snapshot } from '../control/index.ts';
+import { EdgeDataPlane } from '../dataplane/index.ts';
+import { loadUnsentLimit, type PacketDevice } from '../device/index.ts';
+import { ConfigError, type PresenceError } from '../errors.ts';
+import type { HostPort } from '../host-port.ts';
+import type { Logger } from '../logger.ts';
+import type { ProxyOption } from '../proxy.ts';
+import type { Store } from '../store/index.ts';
+import {
+  type CloseCause,
+  type ConnectionInfo,
+  type Failure,
+  failureOf,
+  MtlsTunnel,
+} from '../tunnel/index.ts';
+import { CredentialKeeper } from './credential-keeper.ts';
+import type { SiteCredentials } from './site-credentials.ts';
+
+export interface EdgeSessionOptions {
+  readonly credentials: SiteCredentials;
+  readonly store: Store;
+  readonly device: PacketDevice;
+  /** What the operator has said; by default what the cloud has told at the enrolment. */
+  readonly cloud: readonly HostPort[] | undefined;
+  readonly proxy: ProxyOption | undefined;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** What is told to the cloud beside the counters of the session's own parts. */
+  readonly counters: () => Readonly<Record<string, number>>;
+  /** A snapshot is in force from now on; the one of an earlier run is told within `open`. */
+  readonly onSnapshot: (snapshot: Snapshot) => void;
+  /** Packets can flow, or cannot, and why. */
+  readonly onState: (state: 'connecting' | 'online' | 'rejected', failure?: Failure) => void;
+  readonly onProblem: (error: Error) => void;
+}
+
+export class EdgeSession {
+  readonly site: string;
+  readonly #options: EdgeSessionOptions;
+  readonly #tunnel: MtlsTunnel;
+  readonly #dataPlane: EdgeDataPlane;
+  readonly #control: ControlClient;
+  readonly #keeper: CredentialKeeper;
+  readonly #endpoints: number;
+  readonly #closing: CloseStack;
+  /** Failures in a row that another endpoint may not show. */
+  #unfit = 0;
+  /** What the peer has said, until the failure is judged. */
+  #refusal: PresenceError | undefined;
+
+  private constructor(
+    options: EdgeSessionOptions,
+    endpoints: number,
+    parts: {
+      readonly tunnel: MtlsTunnel;
+      readonly dataPlane: EdgeDataPlane;
+      readonly control: ControlClient;
+    },
+    closing: CloseStack
+  ) {
+    const { credentials, clock, logger } = options;
+    this.site = credentials.identity.site;
+    this.#options = options;
+    this.#endpoints = endpoints;
+    this.#tunnel = parts.tunnel;
+    this.#dataPlane = parts.dataPlane;
+    this.#control = parts.control;
+    this.#closing = closing;
+    const { tunnel, control } = parts;
+    this.#keeper = new CredentialKeeper({ credentials, control, tunnel, clock, logger });
+    closing.add(() => this.#keeper.close());
+  }
+
+  /**
+   * Begins to connect.
+   *
+   * @throws {ConfigError} if nobody has said where the cloud is.
+   * @throws {StoreError} if the store cannot be read.
+   */
+  static async open(options: EdgeSessionOptions): Promise<EdgeSession> {
+    const { credentials, store, device, proxy, clock } = options;
+    const { site, trustDomain } = credentials.identity;
+    const endpoints = options.cloud ?? credentials.tunnels;
+    if (endpoints.length === 0) {
+      throw new ConfigError('cloud', 'is missing, and the cloud has not told where its tunnel is');
+    }
+    const closing = new CloseStack();
+    try {
+      const limitUnsent = await loadUnsentLimit();
+      let session: EdgeSession | undefined;
+      const control = await ControlClient.open({
+        site,
+        store,
+        clock,
+        counters: () => session?.counters ?? {},
+      });
+      closing.add(() => control.close());
+      const tunnel = MtlsTunnel.dial({
+        endpoints,
+        proxy,
+        clock,
+        ...credentials.credentials,
+        ...(limitUnsent === undefined ? {} : { limitUnsent }),
+        expectedPeer: { trustDomain, role: 'cloud' },
+      });
+      closing.add(() => tunnel.close());
+      const dataPlane = new EdgeDataPlane({ device, tunnel });
+      session = new EdgeSession(options, endpoints.length, { tunnel, dataPlane, control }, closing);
+      session.#begin();
+      return session;
+    } catch (error) {
+      await closing.close().catch(() => {});
+      throw error;
+    }
+  }
+
+  /** All of this gateway: verdicts, and what is named by the options, if it is not zero. */
+  get counters(): Readonly<Record<string, number>> {
+    const { gate, counters } = this.#dataPlane;
+    const named: Record<string, number> = { ...counters };
+    for (const [name, count] of Object.entries(this.#tunnel.counters)) {
+      named[`tunnel.${name}`] = count;
+    }
+    for (const [name, count] of Object.entries(this.#options.counters())) {
+      if (count > 0) named[name] = count;
+    }
+    for (const direction of ['outbound', 'inbound'] as const) {
+      for (const [verdict, count] of Object.entries(gate.counters(direction))) {
+        if (count > 0) named[`${direction}${verdict}`] = count;
+      }
+    }
+    return named;
+  }
+
+  get snapshot(): Snapshot | undefined {
+    return this.#control.snapshot;
+  }
+
+  /** The connection that carries the tunnel; undefined while it is down. */
+  get connection(): ConnectionInfo | undefined {
+    return this.#tunnel.info;
+  }
+
+  /** How many connections carry packets. */
+  get connections(): number {
+    return this.#tunnel.lanes;
+  }
+
+  /** The round-trip time that was measured last, in ms. */
+  get rttMs(): number | undefined {
+    return this.#tunnel.rttMs;
+  }
+
+  /** Redeems a token for another certificate. @throws what `CredentialKeeper.enrol` throws. */
+  async enrol(token: string): Promise<void> {
+    await this.#keeper.enrol(token);
+    this.#onEnrolled();
+  }
+
+  /** Tells the cloud, and ends. */
+  close(): Promise<void> {
+    return this.#closing.close();
+  }
+
+  #begin(): void {
+    const { onSnapshot, onProblem, logger } = this.#options;
+    const { site } = this;
+    const control = this.#control;
+    const apply = (snapshot: Snapshot): void => {
+      this.#dataPlane.gate.setAddresses(snapshot);
+      onSnapshot(snapshot);
+      const { revision, hosts } = snapshot;
+      logger.info({ site, revision }, `${site}: revision ${revision}, ${hosts.length} names`);
+      this.#tell();
+    };
+    control.on('snapshot', apply);
+    control.on('problem', ({ error }) => {
+      logger.warn({ site, err: error }, `control: ${error.message}`);
+      onProblem(error);
+    });
+    if (control.snapshot !== undefined) apply(control.snapshot);
+    control.attach(this.#tunnel);
+    this.#follow();
+    this.#dataPlane.start();
+    this.#closing.add(() => this.#dataPlane.stop());
+  }
+
+  #follow(): void {
+    const { logger } = this.#options;
+    const { site } = this;
+    const tunnel = this.#tunnel;
+    tunnel.on('up', (info) => {
+      logger.info({ site }, `${site}: up to ${describe(info)}`);
+      this.#unfit = 0;
+      this.#tell();
+    });
+    tunnel.on('lanes', ({ count }) => {
+      logger.info({ site }, `${site}: ${count} ${count === 1 ? 'lane' : 'lanes'}`);
+    });
+    tunnel.on('down', (cause) => {
+      logger.warn({ site }, `${site}: down, ${cause.code} ${cause.reason}`.trimEnd());
+      this.#options.onState('connecting', this.#failureOf(cause));
+    });
+    tunnel.on('refused', ({ error }) => {
+      logger.warn({ site, err: error }, `${site}: refused, ${error.message}`);
+      this.#refusal = error;
+    });
+    tunnel.on('waiting', ({ delayMs, cause }) => {
+      const waitMs = Math.round(delayMs);
+      logger.info({ site }, `${site}: trying again in ${waitMs} ms, ${cause.reason}`);
+      void this.#judge(cause);
+    });
+  }
+
+  /** The tunnel dials again under the new certificate, if it is not up. */
+  #onEnrolled(): void {
+    this.#unfit = 0;
+    if (this.#tunnel.state === 'up') this.#tell();
+    else if (!this.#closing.isClosed) this.#options.onState('connecting');
+  }
+
+  /** Says whether packets can flow, if they can. */
+  #tell(): void {
+    if (this.#tunnel.state === 'up' && this.#control.snapshot !== undefined) {
+      this.#options.onState('online');
+    }
+  }
+
+  async #judge(cause: CloseCause): Promise<void> {
+    const failure = this.#failureOf(cause);
+    const isFinal = failure.remedy !== 'wait' && !this.#mayBeOneEndpoint(cause, failure);
+    if (!isFinal) {
+      this.#options.onState('connecting', failure);
+      return;
+    }
+    if (failure.remedy === 'token' && (await this.#keeper.enrolAnew())) {
+      this.#onEnrolled();
+      return;
+    }
+    if (!this.#closing.isClosed && this.#tunnel.state !== 'up') {
+      this.#options.onState('rejected', failure);
+    }
+  }
+
+  /** Whether not all endpoints have been tried in turn since the first failure of this kind. */
+  #mayBeOneEndpoint({ by }: CloseCause, { remedy }: Failure): boolean {
+    if (by === 'peer' || remedy === 'wait') {
+      this.#unfit = 0;
+      return false;
+    }
+    this.#unfit = (this.#unfit + 1) % this.#endpoints;
+    return this.#unfit !== 0;
+  }
+
+  #failureOf(cause: CloseCause): Failure {
+    const { credentials, clock } = this.#options;
+    const { validTo } = new X509Certificate(credentials.credentials.cert);
+    const isExpired = Date.parse(validTo) <= clock.wallMs();
+    const failure = failureOf(cause, { isExpired });
+    const error = this.#refusal ?? failure.error;
+    this.#refusal = undefined;
+    return { ...failure, error };
+  }
+}
+
+function describe(info: ConnectionInfo): string {
+  const { remoteAddress, proxiedEndpoint, cipher, keyExchange } = info;
+  const exchange = keyExchange === undefined ? '' : `, ${keyExchange}`;
+  const far =
+    proxiedEndpoint === undefined
+      ? remoteAddress
+      : `${proxiedEndpoint.host} through the proxy ${remoteAddress}`;
+  return `${far}, ${cipher}${exchange}`;
+}

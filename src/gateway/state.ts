@@ -1,0 +1,49 @@
+/**
+ * Where a gateway keeps what must outlive it: files in a directory, or a store and secrets of the host's own.
+ * @module
+ */
+import { join } from 'node:path';
+import type { CloseStack } from '../close-stack.ts';
+import { ConfigError } from '../errors.ts';
+import { FileSecrets, FileStore, type Secrets, type Store } from '../store/index.ts';
+
+export interface StateOptions {
+  /**
+   * A directory with mode 0700, which is made if it is not there: `store.journal` and the secrets are in it. It is
+   * locked while the gateway runs.
+   */
+  readonly stateDirectory?: string | undefined;
+  /** Used in place of `store.journal`. It stays open when the gateway is closed. */
+  readonly store?: Store | undefined;
+  /** Used in place of the files of the directory. */
+  readonly secrets?: Secrets | undefined;
+}
+
+export interface GatewayState {
+  readonly store: Store;
+  readonly secrets: Secrets;
+}
+
+/**
+ * Opens what was asked for, and has it closed with the gateway.
+ *
+ * @throws {ConfigError} if there is neither a directory nor both a store and secrets.
+ * @throws {EnvironmentError} if the directory cannot be used, or another process has it.
+ * @throws {StoreError} if the journal is damaged.
+ */
+export async function openState(
+  { stateDirectory, store, secrets }: StateOptions,
+  closing: CloseStack
+): Promise<GatewayState> {
+  if (store !== undefined && secrets !== undefined) return { store, secrets };
+  if (stateDirectory === undefined) {
+    const given = store === undefined ? (secrets === undefined ? 'neither' : 'secrets') : 'a store';
+    const message = `is missing: expected a directory, or both store and secrets, got ${given}`;
+    throw new ConfigError('stateDirectory', message);
+  }
+  const files = await FileSecrets.open(stateDirectory);
+  if (store !== undefined) return { store, secrets: files };
+  const journal = await FileStore.open({ path: join(stateDirectory, 'store.journal') });
+  closing.add(() => journal.close());
+  return { store: journal, secrets: secrets ?? files };
+}

@@ -1,0 +1,111 @@
+/**
+ * Single UDP datagrams ([RFC 768](https://www.rfc-editor.org/rfc/rfc768)) as a packet device takes and gives them: an
+ * IPv4 or IPv6 packet behind its virtio-net header. For hosts that speak UDP over a `MemoryDevice` or a device of
+ * their own, and for tests; gateways do not need it.
+ * @module
+ */
+import { IpAddress } from '../address.ts';
+import { ApiMisuseError } from '../errors.ts';
+import { fold, sumBytes } from './checksum.ts';
+import { MAX_PACKET_LENGTH, VNET_HEADER_LENGTH } from './virtio.ts';
+
+export interface UdpDatagram {
+  /** The IP address that it comes from. */
+  readonly source: string;
+  readonly sourcePort: number;
+  /** The IP address that it goes to, of the same IP version. */
+  readonly destination: string;
+  readonly destinationPort: number;
+  readonly payload: Uint8Array;
+}
+
+/**
+ * Writes a datagram with all checksums and a hop limit of 64.
+ *
+ * @returns the virtio-net header (`VNET_HEADER_LENGTH` zero bytes) and the packet.
+ * @throws {ApiMisuseError} if an address or a port is not one, the addresses differ in their IP version, or the packet
+ *   would be longer than `MAX_PACKET_LENGTH`.
+ */
+export function udpFrame(datagram: UdpDatagram): Buffer {
+  const { sourcePort, destinationPort, payload } = datagram;
+  const source = IpAddress.parse(datagram.source);
+  const destination = IpAddress.parse(datagram.destination);
+  if (source.family !== destination.family) {
+    throw new ApiMisuseError(`${source} and ${destination} are not of one IP version`);
+  }
+  checkPort(sourcePort);
+  checkPort(destinationPort);
+  const ipLength = source.family === 4 ? IPV4_HEADER_LENGTH : IPV6_HEADER_LENGTH;
+  const udpLength = UDP_HEADER_LENGTH + payload.length;
+  if (ipLength + udpLength > MAX_PACKET_LENGTH) {
+    const most = MAX_PACKET_LENGTH - ipLength - UDP_HEADER_LENGTH;
+    throw new ApiMisuseError(`a datagram has at most ${most} bytes, not ${payload.length}`);
+  }
+  const frame = Buffer.alloc(VNET_HEADER_LENGTH + ipLength + udpLength);
+  const ip = frame.subarray(VNET_HEADER_LENGTH);
+  const addressesAt = source.family === 4 ? 12 : 8;
+  const words = [...source.words, ...destination.words];
+  for (const [i, word] of words.entries()) ip.writeInt32BE(word, addressesAt + 4 * i);
+  if (source.family === 4) {
+    ip[0] = 0x45;
+    ip.writeUInt16BE(ip.length, 2);
+    ip[8] = HOP_LIMIT;
+    ip[9] = UDP;
+    ip.writeUInt16BE(~fold(sumBytes(ip, 0, ipLength, 0)) & 0xffff, 10);
+  } else {
+    ip[0] = 0x60;
+    ip.writeUInt16BE(udpLength, 4);
+    ip[6] = UDP;
+    ip[7] = HOP_LIMIT;
+  }
+  const udp = ip.subarray(ipLength);
+  udp.writeUInt16BE(sourcePort, 0);
+  udp.writeUInt16BE(destinationPort, 2);
+  udp.writeUInt16BE(udpLength, 4);
+  udp.set(payload, UDP_HEADER_LENGTH);
+  const pseudoHeader = sumBytes(ip, addressesAt, ipLength, UDP + udpLength);
+  const checksum = ~fold(sumBytes(udp, 0, udp.length, pseudoHeader)) & 0xffff;
+  // Zero means that there is none.
+  udp.writeUInt16BE(checksum === 0 ? 0xffff : checksum, 6);
+  return frame;
+}
+
+/**
+ * Reads a frame as `udpFrame` writes it. The checksums are not looked at: a device may leave them to its reader.
+ *
+ * @returns undefined if it is no datagram, a fragment, a super-packet, or has IPv6 extension headers.
+ */
+export function readUdpFrame(frame: Uint8Array): UdpDatagram | undefined {
+  const ip = Buffer.from(frame.buffer, frame.byteOffset, frame.length).subarray(VNET_HEADER_LENGTH);
+  if (ip.length < IPV4_HEADER_LENGTH || frame[1] !== 0) return undefined;
+  const family = ip[0]! >>> 4;
+  const ipLength = family === 4 ? 4 * (ip[0]! & 0xf) : IPV6_HEADER_LENGTH;
+  const isUdp =
+    family === 4
+      ? ipLength >= IPV4_HEADER_LENGTH && ip[9] === UDP && (ip.readUInt16BE(6) & 0x3fff) === 0
+      : family === 6 && ip[6] === UDP;
+  if (!isUdp || ip.length < ipLength + UDP_HEADER_LENGTH) return undefined;
+  const udp = ip.subarray(ipLength);
+  const length = udp.readUInt16BE(4);
+  if (length < UDP_HEADER_LENGTH || length > udp.length) return undefined;
+  const version = family === 4 ? 4 : 6;
+  const [sourceAt, destinationAt] = version === 4 ? [12, 16] : [8, 24];
+  return {
+    source: IpAddress.fromBytes(version, ip, sourceAt).toString(),
+    sourcePort: udp.readUInt16BE(0),
+    destination: IpAddress.fromBytes(version, ip, destinationAt).toString(),
+    destinationPort: udp.readUInt16BE(2),
+    payload: udp.subarray(UDP_HEADER_LENGTH, length),
+  };
+}
+
+function checkPort(port: number): void {
+  if (Number.isInteger(port) && port >= 0 && port <= 65_535) return;
+  throw new ApiMisuseError(`a port is a whole number from 0 to 65535, not ${port}`);
+}
+
+const UDP = 17;
+const HOP_LIMIT = 64;
+const IPV4_HEADER_LENGTH = 20;
+const IPV6_HEADER_LENGTH = 40;
+const UDP_HEADER_LENGTH = 8;

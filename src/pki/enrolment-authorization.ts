@@ -1,0 +1,71 @@
+/**
+ * Asks the host whether a site may enrol. Nothing but a clear yes lets it in.
+ * @module
+ */
+import type { Socket } from 'node:net';
+import { ApiMisuseError, EnrolmentError } from '../errors.ts';
+import type { AuthorizeEnrolment, EnrolmentCandidate } from './enrolment-server-options.ts';
+
+/**
+ * Resolves if the host lets the site in.
+ *
+ * @param socket the connection by which the site waits for the answer
+ * @param onFault hears what the host has thrown, or that it has given what is no answer
+ * @throws {EnrolmentError} with fault `not-authorized` if the host refuses it, has thrown, or has not decided before
+ *   the connection has ended.
+ */
+export async function authorizeEnrolment(
+  authorize: AuthorizeEnrolment,
+  candidate: EnrolmentCandidate,
+  socket: Socket,
+  onFault: (error: unknown) => void
+): Promise<void> {
+  let onClose = (): void => {};
+  const ended = new Promise<never>((_resolve, reject) => {
+    onClose = () => reject(notAuthorized(candidate, 'the connection ended before it was decided'));
+    socket.once('close', onClose);
+  });
+  if (socket.closed) onClose();
+  try {
+    // Both are waited for, so a host that fails after the connection has ended is still heard.
+    await Promise.race([ended, ask(authorize, candidate, onFault)]);
+  } finally {
+    socket.off('close', onClose);
+  }
+}
+
+async function ask(
+  authorize: AuthorizeEnrolment,
+  candidate: EnrolmentCandidate,
+  onFault: (error: unknown) => void
+): Promise<void> {
+  let reason: unknown;
+  try {
+    reason = await authorize(candidate);
+    if (reason !== undefined && typeof reason !== 'string') {
+      throw new ApiMisuseError(
+        `authorize must return undefined or a reason in text, not a value of type ${typeof reason}`
+      );
+    }
+  } catch (error) {
+    onFault(error);
+    throw notAuthorized(candidate, 'it could not be decided');
+  }
+  if (reason !== undefined) throw notAuthorized(candidate, printable(reason as string));
+}
+
+function notAuthorized({ site }: EnrolmentCandidate, reason: string): EnrolmentError {
+  const text = `site "${site}" is not authorized to enrol`;
+  return new EnrolmentError('not-authorized', reason === '' ? text : `${text}: ${reason}`);
+}
+
+/** One line that a terminal shows as it is, of limited length. */
+function printable(text: string): string {
+  return text
+    .slice(0, MAX_REASON_LENGTH)
+    .replace(/[\p{C}\p{Zl}\p{Zp}]+/gu, ' ')
+    .trim();
+}
+
+/** In UTF-16 units. */
+const MAX_REASON_LENGTH = 300;

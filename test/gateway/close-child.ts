@@ -1,0 +1,158 @@
+/**
+ * Closes gateways at many moments of their life, and counts what is left: every handle and timer that Node knows of,
+ * those too that do not keep the process alive. Prints one line of JSON, and must then end by itself.
+ * @module
+ */
+import { createHook } from 'node:async_hooks';
+import { setTimeout as delay } from 'node:timers/promises';
+import { MemoryDevice } from '../../src/device/index.ts';
+import { CloudGateway, EdgeGateway } from '../../src/gateway/index.ts';
+import { desired, memory } from './scene.ts';
+
+/** What a gateway must give back, as `async_hooks` calls it. */
+const COUNTED = new Set([
+  'Timeout',
+  'TCPWRAP',
+  'TCPSERVERWRAP',
+  'UDPWRAP',
+  'PIPEWRAP',
+  'PIPESERVERWRAP',
+  'PROCESSWRAP',
+  'FILEHANDLE',
+]);
+const alive = new Map<number, string>();
+createHook({
+  init: (id, type) => void (COUNTED.has(type) && alive.set(id, type)),
+  destroy: (id) => void alive.delete(id),
+}).enable();
+
+const options = () => ({ device: MemoryDevice.pair()[0], ...memory() });
+const dns = { listen: '127.0.0.1:0' };
+
+async function startCloud(signal?: AbortSignal): Promise<CloudGateway> {
+  return CloudGateway.start({
+    trustDomain: 'example.test',
+    tunnel: '127.0.0.1:0',
+    desired: desired('site-a'),
+    dns,
+    signal,
+    ...options(),
+  });
+}
+
+/** So many turns of the event loop. */
+async function turns(count: number): Promise<void> {
+  for (let i = 0; i < count; i++) await new Promise((resolve) => setImmediate(resolve));
+}
+
+/** The counts after everything that was closed has had its turn. */
+async function left(): Promise<Record<string, number>> {
+  let counts: Record<string, number> = {};
+  for (let i = 0; i < 200; i++) {
+    global.gc?.();
+    counts = {};
+    for (const type of alive.values()) counts[type] = (counts[type] ?? 0) + 1;
+    if (Object.keys(counts).length === 0) break;
+    // This wait is a timer itself, and is over when the counts are taken.
+    await delay(25);
+  }
+  return counts;
+}
+
+const results: Record<string, { readonly reached: string; readonly left: Record<string, number> }> =
+  {};
+
+/** Runs a scene to its end, and notes what it has reached and what is left of it. */
+async function scene(name: string, run: () => Promise<string>): Promise<void> {
+  const reached = await run();
+  results[name] = { reached, left: await left() };
+}
+
+const MOMENTS = [0, 1, 2, 5, 10, 20, 50, 100, 300, 1000];
+
+for (const moment of MOMENTS) {
+  await scene(`the start of a cloud is aborted after ${moment} turns`, async () => {
+    const aborting = new AbortController();
+    const starting = startCloud(aborting.signal);
+    await Promise.race([turns(moment), starting]);
+    aborting.abort(new Error('enough'));
+    return starting.then(
+      async (cloud) => {
+        await cloud.close();
+        return 'started';
+      },
+      (error: Error) => error.message
+    );
+  });
+}
+
+for (const moment of MOMENTS) {
+  await scene(`an edge is closed ${moment} turns after its start`, async () => {
+    const cloud = await startCloud();
+    const token = await cloud.createToken({ site: 'site-a' });
+    const edge = await EdgeGateway.start({ token, dns, ...options() });
+    await turns(moment);
+    const { state } = edge;
+    await Promise.all([edge.close(), edge.close()]);
+    await cloud.close();
+    return state;
+  });
+  await scene(`a cloud is closed ${moment} turns after an edge has started`, async () => {
+    const cloud = await startCloud();
+    const token = await cloud.createToken({ site: 'site-a' });
+    const edge = await EdgeGateway.start({ token, dns, ...options() });
+    await turns(moment);
+    const { state } = edge;
+    await Promise.all([cloud.close(), cloud.close()]);
+    await edge.close();
+    return state;
+  });
+}
+
+await scene('both are closed when packets can flow', async () => {
+  await using cloud = await startCloud();
+  const token = await cloud.createToken({ site: 'site-a' });
+  await using edge = await EdgeGateway.start({ token, dns, ...options() });
+  await edge.ready();
+  return edge.state;
+});
+
+await scene('an edge is closed while it waits to enrol again', async () => {
+  const cloud = await startCloud();
+  const token = await cloud.createToken({ site: 'site-a' });
+  await cloud.close();
+  const edge = await EdgeGateway.start({ token, dns, ...options() });
+  while (edge.failure === undefined) await turns(1);
+  const { state } = edge;
+  const enrolling = edge.enrol(token).catch((error: Error) => error);
+  await edge.close();
+  await enrolling;
+  return state;
+});
+
+await scene('an edge is closed while a token is asked for', async () => {
+  const edge = await EdgeGateway.start({ token: () => new Promise(() => {}), dns, ...options() });
+  await turns(10);
+  const { state } = edge;
+  await edge.close();
+  return state;
+});
+
+await scene('a start fails because the port is taken', async () => {
+  const cloud = await startCloud();
+  const { port } = cloud.addresses.tunnels[0]!;
+  const failing = CloudGateway.start({
+    trustDomain: 'example.test',
+    tunnel: `127.0.0.1:${port}`,
+    dns,
+    ...options(),
+  });
+  const message = await failing.then(
+    () => 'started',
+    (error: Error) => error.message
+  );
+  await cloud.close();
+  return message.replace(/\d{4,}/, 'PORT');
+});
+
+console.log(JSON.stringify(results));
