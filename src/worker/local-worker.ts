@@ -24,6 +24,7 @@ import {
   type TunnelListener,
   type TunnelRefusal,
 } from '../tunnel/index.ts';
+import { VERSION } from '../version.ts';
 import { Access, type AccessTable } from './access.ts';
 import type {
   TerminationReport,
@@ -68,6 +69,10 @@ export class LocalWorker implements Worker {
     this.#host = host;
     this.#openDevice = openDevice;
     this.#listening = listening;
+  }
+
+  version(): string {
+    return VERSION;
   }
 
   load(plan: TranslationPlan): void {

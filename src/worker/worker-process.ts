@@ -7,11 +7,12 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { PresenceUse } from '../control/index.ts';
-import { EnvironmentError } from '../errors.ts';
+import { ApiMisuseError, ConfigError, EnvironmentError, type PresenceError } from '../errors.ts';
 import type { HostPort } from '../host-port.ts';
 import type { Json } from '../store/index.ts';
 import type { Explanation, PathStatus, Presence, TranslationPlan } from '../translator/index.ts';
 import type { Credentials } from '../tunnel/index.ts';
+import { VERSION } from '../version.ts';
 import type { AccessTable } from './access.ts';
 import { type Remote, Rpc } from './rpc.ts';
 import {
@@ -64,6 +65,11 @@ export class WorkerProcess implements Worker {
     this.#options = options;
   }
 
+  /** That of the process is the same, or it does not open. */
+  version(): string {
+    return VERSION;
+  }
+
   load(plan: TranslationPlan): void {
     this.#remote?.load(plan);
   }
@@ -80,7 +86,10 @@ export class WorkerProcess implements Worker {
     this.#remote?.setCredentials(credentials);
   }
 
-  /** @throws {EnvironmentError} if the process does not come up. */
+  /**
+   * @throws {EnvironmentError} if the process does not come up.
+   * @throws {ConfigError} if its program is of another version than this.
+   */
   async open(options: WorkerOptions): Promise<WorkerAddresses> {
     this.#opened = options;
     return this.#start(options);
@@ -136,9 +145,10 @@ export class WorkerProcess implements Worker {
     const child = this.#fork(options);
     this.#child = child;
     const { remote } = child.rpc;
-    // From here on the worker hears of what changes.
-    this.#remote = remote;
     try {
+      await this.#checkVersion(remote);
+      // From here on the worker hears of what changes.
+      this.#remote = remote;
       this.#options.brief(remote);
       const addresses = await remote.open(options);
       this.#tunnel = addresses.tunnel;
@@ -153,6 +163,21 @@ export class WorkerProcess implements Worker {
       await end(child, Promise.resolve());
       throw error;
     }
+  }
+
+  /** @throws {ConfigError} if the program is of another version than this. */
+  async #checkVersion(remote: Remote<Worker>): Promise<void> {
+    let version: string;
+    try {
+      version = await remote.version();
+    } catch (error) {
+      // A program of before this check does not know the question.
+      if ((error as PresenceError).code !== new ApiMisuseError('').code) throw error;
+      version = 'an older one';
+    }
+    if (version === VERSION) return;
+    const message = `${this.#options.program} is of another version of the library: ${version}, not ${VERSION}`;
+    throw new ConfigError('workerMain', message);
   }
 
   #fork({ number }: WorkerOptions): Child {

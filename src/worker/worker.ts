@@ -19,6 +19,8 @@ import type { Notifications } from './rpc.ts';
  * notification: the host does not learn when it is done, except by `settled`.
  */
 export interface Worker extends PlanTarget {
+  /** Of the library that the worker is a part of. The host asks for it first: both must be of one version. */
+  version(): string | Promise<string>;
   /**
    * Opens the device, listens for tunnels and begins to move packets. Resolves with where it listens. The host has
    * told the worker its credentials, its access table and its plan before.

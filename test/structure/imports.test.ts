@@ -90,6 +90,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
     'store',
     'translator',
     'tunnel',
+    'version',
   ],
   gateway: ['control', 'errors', 'pki', 'store', 'tunnel'],
   admin: ['control', 'errors', 'pki', 'registry', 'schema', 'store', 'translator', 'trust'],

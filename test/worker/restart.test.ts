@@ -5,7 +5,7 @@
 import type { ChildProcess } from 'node:child_process';
 import { EventEmitter } from 'node:events';
 import { afterEach, expect, test, vi } from 'vitest';
-import { EnvironmentError, type PresenceUse } from '../../src/index.ts';
+import { EnvironmentError, type PresenceUse, VERSION } from '../../src/index.ts';
 import { type AccessTable, type WorkerOptions, WorkerPool } from '../../src/worker/index.ts';
 import { Rpc, type RpcPort } from '../../src/worker/rpc.ts';
 import { HOST_NOTIFICATIONS, type WorkerHost } from '../../src/worker/worker.ts';
@@ -29,6 +29,7 @@ class FakeWorker extends EventEmitter {
       on: (event, listener) => this.#far.on(event, listener),
     };
     const calls = {
+      version: () => VERSION,
       open: ({ number, tunnel: { port: wanted } }: WorkerOptions) => {
         this.number = number;
         if (taken.has(wanted)) {
