@@ -71,10 +71,8 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
     const registry = await Registry.open(store);
     opened.push(() => registry.close());
     registry.on('problem', (error) => log(`desired state: ${error.message}`));
-    const audit = await AuditTrail.open({
-      path: join(secrets.path, 'audit.jsonl'),
-      onProblem: (error) => log(`audit log: ${error.message}`),
-    });
+    const audit = await AuditTrail.open({ path: join(secrets.path, 'audit.jsonl') });
+    audit.on('problem', ({ error }) => log(`audit log: ${error.message}`));
     opened.push(() => audit.close());
     audit.follow(registry);
     const apply = (desired: unknown) =>
@@ -165,8 +163,8 @@ export async function startCloudGateway(options: CloudGatewayOptions): Promise<C
       controller,
       cutRevoked: (reason) =>
         workers.terminate({ unwanted: true }, { code: CloseCode.Revoked, reason }),
-      onError: (error) => log(`revocation: ${error.message}`),
     });
+    revoker.on('problem', ({ error }) => log(`revocation: ${error.message}`));
     opened.push(() => revoker.close());
     revocations.on('reinstated', () => workers.refreshAccess());
     registry.on('change', () => workers.refreshAccess());

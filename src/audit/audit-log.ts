@@ -13,7 +13,10 @@
 import { constants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { EventEmitter } from 'eventemitter3';
+import type { Clock } from '../clock.ts';
 import { PresenceError, StoreError } from '../errors.ts';
+import { checkClock, checkObject, checkText } from '../option-check.ts';
 import { realPathOf, removeNewFile, replaceFile, syncDirectory } from '../store/durable.ts';
 import { FileLock } from '../store/lock.ts';
 import {
@@ -25,13 +28,7 @@ import {
   encodeLine,
   hashOf,
 } from './line.ts';
-import {
-  type After,
-  RefusalLimit,
-  type RefusalLimits,
-  type Suppressed,
-  systemAfter,
-} from './refusals.ts';
+import { RefusalLimit, type RefusalLimits, type Suppressed } from './refusals.ts';
 import { readTail, type Tail } from './tail.ts';
 
 export interface AuditLogOptions extends RefusalLimits {
@@ -41,12 +38,13 @@ export interface AuditLogOptions extends RefusalLimits {
    * of other containers included.
    */
   readonly path: string;
-  /** Is told when a line that nobody waits for, that of the refusals summed up, cannot be written. */
-  readonly onError?: ((error: StoreError) => void) | undefined;
-  /** Milliseconds since 1970; default `Date.now`. */
-  readonly now?: (() => number) | undefined;
-  /** Calls once after a delay, and returns what cancels it; default `setTimeout`, unref'd. */
-  readonly after?: After | undefined;
+  /** Default: that of the system. It keeps no process alive. */
+  readonly clock?: Clock | undefined;
+}
+
+export interface AuditLogEvents {
+  /** A line that nobody waits for, that of the refusals summed up, cannot be written. */
+  problem: [problem: { readonly error: StoreError }];
 }
 
 /** Cumulative, since the log was opened. */
@@ -66,7 +64,7 @@ interface Pending {
 }
 
 /** The one writer of a file; other processes are kept off it until it is closed. */
-export class AuditLog {
+export class AuditLog extends EventEmitter<AuditLogEvents> {
   readonly path: string;
   /** Bytes of an unfinished line that were cut off when the file was opened, after a crash. */
   readonly recoveredBytes: number;
@@ -74,9 +72,8 @@ export class AuditLog {
   /** Undefined while there is no file: the first lines make it, so that it is never empty. */
   #handle: FileHandle | undefined;
   readonly #lock: FileLock;
-  readonly #now: () => number;
+  readonly #clock: Clock;
   readonly #refusals: RefusalLimit;
-  readonly #onError: (error: StoreError) => void;
   #head: AuditHead;
   /** Bytes of whole, durable lines. */
   #size: number;
@@ -93,6 +90,7 @@ export class AuditLog {
     lock: FileLock,
     tail: Tail
   ) {
+    super();
     this.path = path;
     this.recoveredBytes = tail.tornBytes;
     this.#handle = handle;
@@ -100,9 +98,8 @@ export class AuditLog {
     this.#head = tail.head;
     this.#size = tail.intactBytes;
     this.#isDirty = handle !== undefined && tail.tornBytes > 0;
-    this.#now = options.now ?? Date.now;
-    this.#onError = options.onError ?? (() => {});
-    this.#refusals = new RefusalLimit(options, options.after ?? systemAfter, (suppressed) =>
+    this.#clock = checkClock(options.clock);
+    this.#refusals = new RefusalLimit(options, this.#clock, (suppressed) =>
       this.#sumUp(suppressed)
     );
   }
@@ -115,9 +112,10 @@ export class AuditLog {
    * @throws {AuditError} if the file is empty, or if its last lines do not hang together or are none of an
    *   audit log.
    * @throws {StoreError} if the file is open elsewhere, or cannot be read or written.
-   * @throws {ApiMisuseError} if a limit is not a whole number from 0.
+   * @throws {ApiMisuseError} if an option is not what it must be, for example a limit not a whole number from 0.
    */
   static async open(options: AuditLogOptions): Promise<AuditLog> {
+    checkText('path', checkObject('the options of AuditLog', options).path);
     let lock: FileLock | undefined;
     let handle: FileHandle | undefined;
     try {
@@ -168,7 +166,7 @@ export class AuditLog {
    */
   async append(event: AuditEvent): Promise<void> {
     if (this.#closing !== undefined) throw new StoreError('the audit log is closed');
-    const body = encodeEvent(event, this.#now());
+    const body = encodeEvent(event, this.#clock.wallMs());
     if (isRefusal(event) && !this.#refusals.admit(codeOf(event), event.site ?? event.serial)) {
       this.#counters.suppressed++;
       return;
@@ -180,6 +178,11 @@ export class AuditLog {
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
+  }
+
+  /** The same as `close`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
   }
 
   async #close(): Promise<void> {
@@ -198,13 +201,13 @@ export class AuditLog {
     kind: 'recovered' | 'suppressed',
     detail: NonNullable<AuditEvent['detail']>
   ): Promise<void> {
-    return this.#write(encodeBody(kind, { detail }, this.#now()));
+    return this.#write(encodeBody(kind, { detail }, this.#clock.wallMs()));
   }
 
   #sumUp(suppressed: Suppressed): void {
     this.#note('suppressed', { ...suppressed }).catch((error: StoreError) => {
       this.#refusals.restore(suppressed);
-      this.#onError(error);
+      this.emit('problem', { error });
     });
   }
 

@@ -5,6 +5,7 @@
  */
 import { X509Certificate } from 'node:crypto';
 import { EventEmitter } from 'eventemitter3';
+import { type Clock, systemClock } from '../clock.ts';
 import type { TrustProvider } from '../control/index.ts';
 import { ApiMisuseError, CertificateError } from '../errors.ts';
 import {
@@ -19,7 +20,6 @@ import {
   generateGatewayKey,
   type IssueOptions,
   type KeyType,
-  type RenewalTimers,
 } from '../pki/index.ts';
 import type { Secrets, Store } from '../store/index.ts';
 import { CaSecrets } from './ca-secrets.ts';
@@ -27,7 +27,7 @@ import { CertificateKeeper } from './certificate-keeper.ts';
 import { locationOf } from './secret-text.ts';
 
 export interface AuthorityKeeperOptions
-  extends Pick<CertificateRenewerOptions, 'now' | 'random' | 'timers'> {
+  extends Pick<CertificateRenewerOptions, 'clock' | 'random'> {
   /** Lower-case DNS name that stands in every identity. */
   readonly trustDomain: string;
   /** Keeps the CAs. */
@@ -64,7 +64,7 @@ export class AuthorityKeeper extends EventEmitter<AuthorityKeeperEvents> {
   readonly #cas: CaSecrets;
   readonly #options: AuthorityKeeperOptions;
   readonly #log: (line: string) => void;
-  readonly #now: () => number;
+  readonly #clock: Clock;
   #retired: readonly X509Certificate[];
   readonly #certificate: CertificateKeeper;
   #cancelWatch: () => void = () => {};
@@ -78,13 +78,13 @@ export class AuthorityKeeper extends EventEmitter<AuthorityKeeperEvents> {
     retired: readonly string[]
   ) {
     super();
-    const { log = () => {}, now = Date.now, random, timers } = options;
+    const { log = () => {}, clock = systemClock, random } = options;
     this.authority = authority;
     this.#retired = retired.map(signingCertificateOf);
     this.#cas = cas;
     this.#options = options;
     this.#log = log;
-    this.#now = now;
+    this.#clock = clock;
     this.#certificate = new CertificateKeeper({
       credentials,
       renew: async (csrPem) => ({
@@ -94,9 +94,8 @@ export class AuthorityKeeper extends EventEmitter<AuthorityKeeperEvents> {
       apply: (renewed) => void this.emit('credentials', renewed),
       log: (line) => log(`own certificate: ${line}`),
       remedy: 'its CA has run out, prepare and activate another one',
-      now,
+      clock,
       ...(random && { random }),
-      ...(timers && { timers }),
     });
     authority.on('trust', () => {
       this.#certificate.renew();
@@ -154,7 +153,7 @@ export class AuthorityKeeper extends EventEmitter<AuthorityKeeperEvents> {
       const credentials = { key: privateKeyPem, cert, ca: authority.trustBundlePem };
       return new AuthorityKeeper(authority, credentials, cas, options, retired);
     } catch (error) {
-      authority.close();
+      await authority.close();
       throw error;
     }
   }
@@ -205,7 +204,7 @@ export class AuthorityKeeper extends EventEmitter<AuthorityKeeperEvents> {
   /** What an operator has to know about the end of the CA, from 60 days before it on. */
   get caWarning(): string | undefined {
     const { caNotAfter } = this;
-    const leftMs = caNotAfter.getTime() - this.#now();
+    const leftMs = caNotAfter.getTime() - this.#clock.wallMs();
     const end = caNotAfter.toISOString();
     if (leftMs > WARNING_MS) return undefined;
     return leftMs > 0
@@ -214,11 +213,10 @@ export class AuthorityKeeper extends EventEmitter<AuthorityKeeperEvents> {
   }
 
   /** Stops. Safe to call twice. */
-  close(): void {
+  async close(): Promise<void> {
     this.#cancelWatch();
-    this.#certificate.close();
-    this.authority.close();
     this.removeAllListeners();
+    await Promise.all([this.#certificate.close(), this.authority.close()]);
   }
 
   /** Tells of the end of the CA, once for each warning. */
@@ -230,17 +228,16 @@ export class AuthorityKeeper extends EventEmitter<AuthorityKeeperEvents> {
       this.emit('problem', { error: new CertificateError(caWarning) });
     }
     this.#toldWarning = caWarning;
-    const { timers = hourly } = this.#options;
-    this.#cancelWatch = timers.after(HOUR_MS, () => this.#watch());
+    this.#cancelWatch = this.#clock.after(HOUR_MS, () => this.#watch(), true);
   }
 }
 
-function newCa({ trustDomain, keyType, intermediate, now }: AuthorityKeeperOptions): GeneratedCa {
+function newCa({ trustDomain, keyType, intermediate, clock }: AuthorityKeeperOptions): GeneratedCa {
   return generateCa({
     trustDomain,
     ...(keyType && { keyType }),
     ...(intermediate && { intermediate }),
-    ...(now && { now }),
+    ...(clock && { clock }),
   });
 }
 
@@ -255,19 +252,19 @@ async function ownCertificate(
 
 /** Takes up the CAs of the secrets. */
 async function load(
-  { trustDomain, store, certificateLifetimeMs, now, log = () => {} }: AuthorityKeeperOptions,
+  { trustDomain, store, certificateLifetimeMs, clock, log = () => {} }: AuthorityKeeperOptions,
   cas: CaSecrets
 ): Promise<{ authority: CertificateAuthority; retired: readonly string[] }> {
   await cas.removeRetiredKeys();
   for (const path of await cas.protectKeys()) log(`${path}: encrypted anew`);
   const { current, retired, ...others } = (await cas.read())!;
-  const authority = await CertificateAuthority.load({
+  const authority = await CertificateAuthority.open({
     trustDomain,
     store,
     ...current,
     ...others,
     ...(certificateLifetimeMs === undefined ? {} : { certificateLifetimeMs }),
-    ...(now && { now }),
+    ...(clock && { clock }),
   });
   return { authority, retired };
 }
@@ -288,14 +285,6 @@ async function atRest(
 async function keyAtRest(privateKeyPem: string, passphrase: string | undefined): Promise<string> {
   return passphrase === undefined ? privateKeyPem : encryptPrivateKey(privateKeyPem, passphrase);
 }
-
-const hourly: Pick<RenewalTimers, 'after'> = {
-  after: (delayMs, callback) => {
-    const timer = setTimeout(callback, delayMs);
-    timer.unref();
-    return () => clearTimeout(timer);
-  },
-};
 
 const HOUR_MS = 3_600_000;
 const WARNING_MS: number = 60 * 24 * HOUR_MS;

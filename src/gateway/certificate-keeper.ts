@@ -12,10 +12,7 @@ import {
 } from '../pki/index.ts';
 
 export interface CertificateKeeperOptions
-  extends Pick<
-    CertificateRenewerOptions,
-    'credentials' | 'renew' | 'apply' | 'now' | 'random' | 'timers'
-  > {
+  extends Pick<CertificateRenewerOptions, 'credentials' | 'renew' | 'apply' | 'clock' | 'random'> {
   /** Takes a line for the operator. */
   readonly log: (line: string) => void;
   /** What an operator does about a certificate that has run out. */
@@ -35,10 +32,10 @@ export class CertificateKeeper {
     this.#log = log;
     this.#renewer = new CertificateRenewer(options);
     this.#renewer.on('renewed', () => onRenewed?.());
-    this.#renewer.on('expired', (notAfter) => {
+    this.#renewer.on('expired', ({ notAfter }) => {
       log(`the certificate ran out on ${notAfter.toISOString()}: ${remedy}`);
     });
-    this.#renewer.on('failed', (error, retryInMs) => {
+    this.#renewer.on('problem', ({ error, retryInMs }) => {
       const seconds = Math.round(retryInMs / 1000);
       log(`certificate not renewed, trying again in ${seconds} s: ${error.message}`);
       onFailure?.(this.#renewer.state);
@@ -62,7 +59,7 @@ export class CertificateKeeper {
 
   /** Takes a trust bundle, and renews the certificate when it is told to. */
   async follow({ caPem, renew, renewInMs = 0 }: Omit<TrustMessage, 'type'>): Promise<void> {
-    // What fails is told as `failed`, and tried again.
+    // What fails is told as `problem`, and tried again.
     await this.#renewer.setTrust(caPem).catch((error: Error) => this.#log(error.message));
     if (renew) this.#renewer.renewIn(renewInMs);
   }
@@ -73,7 +70,7 @@ export class CertificateKeeper {
   }
 
   /** Stops. Safe to call twice. */
-  close(): void {
-    this.#renewer.close();
+  close(): Promise<void> {
+    return this.#renewer.close();
   }
 }

@@ -10,7 +10,7 @@ import { CertificateKeeper } from './certificate-keeper.ts';
 import type { SiteCredentials } from './site-credentials.ts';
 
 export interface CredentialKeeperOptions
-  extends Pick<CertificateRenewerOptions, 'now' | 'random' | 'timers'> {
+  extends Pick<CertificateRenewerOptions, 'clock' | 'random'> {
   readonly credentials: SiteCredentials;
   readonly control: Pick<ControlClient, 'renew' | 'on'>;
   readonly tunnel: Pick<DialledTunnel, 'renew' | 'on'>;
@@ -26,7 +26,7 @@ export class CredentialKeeper {
   #untaken: Credentials | undefined;
 
   constructor(options: CredentialKeeperOptions) {
-    const { credentials, control, tunnel, now, random, timers } = options;
+    const { credentials, control, tunnel, clock, random } = options;
     this.#options = options;
     this.#certificate = new CertificateKeeper({
       credentials: credentials.credentials,
@@ -42,9 +42,8 @@ export class CredentialKeeper {
       onFailure: (state) => {
         if (state === 'expired') void this.enrolAnew();
       },
-      ...(now && { now }),
+      ...(clock && { clock }),
       ...(random && { random }),
-      ...(timers && { timers }),
     });
     control.on('trust', (trust) => void this.#certificate.follow(trust));
     tunnel.on('refused', (_error, code) => {
@@ -67,8 +66,8 @@ export class CredentialKeeper {
   }
 
   /** Stops. Safe to call twice. */
-  close(): void {
-    this.#certificate.close();
+  close(): Promise<void> {
+    return this.#certificate.close();
   }
 
   async #enrol(token: string | undefined): Promise<boolean> {
