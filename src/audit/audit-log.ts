@@ -28,7 +28,13 @@ import {
   encodeLine,
   hashOf,
 } from './line.ts';
-import { RefusalLimit, type RefusalLimits, type Suppressed } from './refusals.ts';
+import {
+  RefusalLimit,
+  type RefusalLimits,
+  type ResolvedLimits,
+  resolveRefusalLimits,
+  type Suppressed,
+} from './refusals.ts';
 import { readTail, type Tail } from './tail.ts';
 
 export interface AuditLogOptions extends RefusalLimits {
@@ -85,7 +91,8 @@ export class AuditLog extends EventEmitter<AuditLogEvents> {
 
   private constructor(
     path: string,
-    options: AuditLogOptions,
+    clock: Clock,
+    limits: ResolvedLimits,
     handle: FileHandle | undefined,
     lock: FileLock,
     tail: Tail
@@ -98,10 +105,8 @@ export class AuditLog extends EventEmitter<AuditLogEvents> {
     this.#head = tail.head;
     this.#size = tail.intactBytes;
     this.#isDirty = handle !== undefined && tail.tornBytes > 0;
-    this.#clock = checkClock(options.clock);
-    this.#refusals = new RefusalLimit(options, this.#clock, (suppressed) =>
-      this.#sumUp(suppressed)
-    );
+    this.#clock = clock;
+    this.#refusals = new RefusalLimit(limits, clock, (suppressed) => this.#sumUp(suppressed));
   }
 
   /**
@@ -116,6 +121,8 @@ export class AuditLog extends EventEmitter<AuditLogEvents> {
    */
   static async open(options: AuditLogOptions): Promise<AuditLog> {
     checkText('path', checkObject('the options of AuditLog', options).path);
+    const clock = checkClock(options.clock);
+    const limits = resolveRefusalLimits(options);
     let lock: FileLock | undefined;
     let handle: FileHandle | undefined;
     try {
@@ -134,7 +141,7 @@ export class AuditLog extends EventEmitter<AuditLogEvents> {
         await syncDirectory(dirname(path));
       }
       await removeNewFile(path);
-      const log = new AuditLog(path, options, handle, lock, tail);
+      const log = new AuditLog(path, clock, limits, handle, lock, tail);
       if (tail.tornBytes > 0) await log.#note('recovered', { droppedBytes: tail.tornBytes });
       return log;
     } catch (error) {

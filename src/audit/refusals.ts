@@ -27,6 +27,22 @@ export const REFUSAL_DEFAULTS: Readonly<{
   maxSiteRefusalsPerMinute: number;
 }> = Object.freeze({ maxRefusalsPerMinute: 60, maxSiteRefusalsPerMinute: 10 });
 
+export interface ResolvedLimits {
+  readonly maxRefusalsPerMinute: number;
+  readonly maxSiteRefusalsPerMinute: number;
+}
+
+/** @throws {ApiMisuseError} if a limit is not a whole number from 0. */
+export function resolveRefusalLimits(limits: RefusalLimits): ResolvedLimits {
+  const {
+    maxRefusalsPerMinute = REFUSAL_DEFAULTS.maxRefusalsPerMinute,
+    maxSiteRefusalsPerMinute = REFUSAL_DEFAULTS.maxSiteRefusalsPerMinute,
+  } = limits;
+  checkLimit('maxRefusalsPerMinute', maxRefusalsPerMinute);
+  checkLimit('maxSiteRefusalsPerMinute', maxSiteRefusalsPerMinute);
+  return { maxRefusalsPerMinute, maxSiteRefusalsPerMinute };
+}
+
 /** Refusals that got no line of their own. */
 export interface Suppressed {
   readonly count: number;
@@ -50,14 +66,9 @@ export class RefusalLimit {
   #cancel: (() => void) | undefined;
   #isStopped = false;
 
-  /** @throws {ApiMisuseError} if a limit is not a whole number from 0. */
-  constructor(limits: RefusalLimits, clock: Clock, sumUp: (suppressed: Suppressed) => void) {
-    const {
-      maxRefusalsPerMinute = REFUSAL_DEFAULTS.maxRefusalsPerMinute,
-      maxSiteRefusalsPerMinute = REFUSAL_DEFAULTS.maxSiteRefusalsPerMinute,
-    } = limits;
-    this.#maxOfStrangers = checkLimit('maxRefusalsPerMinute', maxRefusalsPerMinute);
-    this.#maxOfPeer = checkLimit('maxSiteRefusalsPerMinute', maxSiteRefusalsPerMinute);
+  constructor(limits: ResolvedLimits, clock: Clock, sumUp: (suppressed: Suppressed) => void) {
+    this.#maxOfStrangers = limits.maxRefusalsPerMinute;
+    this.#maxOfPeer = limits.maxSiteRefusalsPerMinute;
     this.#clock = clock;
     this.#sumUp = sumUp;
   }

@@ -57,7 +57,10 @@ export function resolveCertificateRenewer(
     random = Math.random,
     clock,
   } = checkObject('the options of CertificateRenewer', options);
-  checkObject('credentials', credentials);
+  const { key, cert, ca } = checkObject('credentials', credentials);
+  for (const [name, text] of Object.entries({ key, cert, ca })) {
+    checkThat(`credentials.${name}`, text, typeof text === 'string', 'a text');
+  }
   checkFunction('renew', renew);
   checkFunction('apply', apply);
   checkFlag('newKey', newKey);
