@@ -13,7 +13,10 @@
 import { constants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { EventEmitter } from 'eventemitter3';
+import type { Clock } from '../clock.ts';
 import { PresenceError, StoreError } from '../errors.ts';
+import { checkClock, checkObject, checkText } from '../option-check.ts';
 import { realPathOf, removeNewFile, replaceFile, syncDirectory } from '../store/durable.ts';
 import { FileLock } from '../store/lock.ts';
 import {
@@ -26,11 +29,11 @@ import {
   hashOf,
 } from './line.ts';
 import {
-  type After,
   RefusalLimit,
   type RefusalLimits,
+  type ResolvedLimits,
+  resolveRefusalLimits,
   type Suppressed,
-  systemAfter,
 } from './refusals.ts';
 import { readTail, type Tail } from './tail.ts';
 
@@ -41,12 +44,13 @@ export interface AuditLogOptions extends RefusalLimits {
    * of other containers included.
    */
   readonly path: string;
-  /** Is told when a line that nobody waits for, that of the refusals summed up, cannot be written. */
-  readonly onError?: ((error: StoreError) => void) | undefined;
-  /** Milliseconds since 1970; default `Date.now`. */
-  readonly now?: (() => number) | undefined;
-  /** Calls once after a delay, and returns what cancels it; default `setTimeout`, unref'd. */
-  readonly after?: After | undefined;
+  /** Default: that of the system. It keeps no process alive. */
+  readonly clock?: Clock | undefined;
+}
+
+export interface AuditLogEvents {
+  /** A line that nobody waits for, that of the refusals summed up, cannot be written. */
+  problem: [problem: { readonly error: StoreError }];
 }
 
 /** Cumulative, since the log was opened. */
@@ -66,7 +70,7 @@ interface Pending {
 }
 
 /** The one writer of a file; other processes are kept off it until it is closed. */
-export class AuditLog {
+export class AuditLog extends EventEmitter<AuditLogEvents> {
   readonly path: string;
   /** Bytes of an unfinished line that were cut off when the file was opened, after a crash. */
   readonly recoveredBytes: number;
@@ -74,9 +78,8 @@ export class AuditLog {
   /** Undefined while there is no file: the first lines make it, so that it is never empty. */
   #handle: FileHandle | undefined;
   readonly #lock: FileLock;
-  readonly #now: () => number;
+  readonly #clock: Clock;
   readonly #refusals: RefusalLimit;
-  readonly #onError: (error: StoreError) => void;
   #head: AuditHead;
   /** Bytes of whole, durable lines. */
   #size: number;
@@ -88,11 +91,13 @@ export class AuditLog {
 
   private constructor(
     path: string,
-    options: AuditLogOptions,
+    clock: Clock,
+    limits: ResolvedLimits,
     handle: FileHandle | undefined,
     lock: FileLock,
     tail: Tail
   ) {
+    super();
     this.path = path;
     this.recoveredBytes = tail.tornBytes;
     this.#handle = handle;
@@ -100,11 +105,8 @@ export class AuditLog {
     this.#head = tail.head;
     this.#size = tail.intactBytes;
     this.#isDirty = handle !== undefined && tail.tornBytes > 0;
-    this.#now = options.now ?? Date.now;
-    this.#onError = options.onError ?? (() => {});
-    this.#refusals = new RefusalLimit(options, options.after ?? systemAfter, (suppressed) =>
-      this.#sumUp(suppressed)
-    );
+    this.#clock = clock;
+    this.#refusals = new RefusalLimit(limits, clock, (suppressed) => this.#sumUp(suppressed));
   }
 
   /**
@@ -115,9 +117,12 @@ export class AuditLog {
    * @throws {AuditError} if the file is empty, or if its last lines do not hang together or are none of an
    *   audit log.
    * @throws {StoreError} if the file is open elsewhere, or cannot be read or written.
-   * @throws {ApiMisuseError} if a limit is not a whole number from 0.
+   * @throws {ApiMisuseError} if an option is not what it must be, for example a limit not a whole number from 0.
    */
   static async open(options: AuditLogOptions): Promise<AuditLog> {
+    checkText('path', checkObject('the options of AuditLog', options).path);
+    const clock = checkClock(options.clock);
+    const limits = resolveRefusalLimits(options);
     let lock: FileLock | undefined;
     let handle: FileHandle | undefined;
     try {
@@ -136,7 +141,7 @@ export class AuditLog {
         await syncDirectory(dirname(path));
       }
       await removeNewFile(path);
-      const log = new AuditLog(path, options, handle, lock, tail);
+      const log = new AuditLog(path, clock, limits, handle, lock, tail);
       if (tail.tornBytes > 0) await log.#note('recovered', { droppedBytes: tail.tornBytes });
       return log;
     } catch (error) {
@@ -168,7 +173,7 @@ export class AuditLog {
    */
   async append(event: AuditEvent): Promise<void> {
     if (this.#closing !== undefined) throw new StoreError('the audit log is closed');
-    const body = encodeEvent(event, this.#now());
+    const body = encodeEvent(event, this.#clock.wallMs());
     if (isRefusal(event) && !this.#refusals.admit(codeOf(event), event.site ?? event.serial)) {
       this.#counters.suppressed++;
       return;
@@ -180,6 +185,11 @@ export class AuditLog {
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
+  }
+
+  /** The same as `close`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
   }
 
   async #close(): Promise<void> {
@@ -198,13 +208,13 @@ export class AuditLog {
     kind: 'recovered' | 'suppressed',
     detail: NonNullable<AuditEvent['detail']>
   ): Promise<void> {
-    return this.#write(encodeBody(kind, { detail }, this.#now()));
+    return this.#write(encodeBody(kind, { detail }, this.#clock.wallMs()));
   }
 
   #sumUp(suppressed: Suppressed): void {
     this.#note('suppressed', { ...suppressed }).catch((error: StoreError) => {
       this.#refusals.restore(suppressed);
-      this.#onError(error);
+      this.emit('problem', { error });
     });
   }
 

@@ -3,6 +3,8 @@
  * @module
  */
 import type { X509Certificate } from 'node:crypto';
+import { EventEmitter } from 'eventemitter3';
+import type { Clock } from '../clock.ts';
 import {
   type EnrolmentOutcome,
   identityOfCertificate,
@@ -15,10 +17,15 @@ import { AuditLog } from './audit-log.ts';
 import type { AuditEvent, AuditHead } from './line.ts';
 
 export interface AuditTrailOptions {
-  /** The file of the log. */
+  /** The file of the log; see `AuditLogOptions`. */
   readonly path: string;
-  /** Is called when a line could not be written. What the line is about has happened all the same. */
-  readonly onProblem: (error: Error) => void;
+  /** Default: that of the system. */
+  readonly clock?: Clock | undefined;
+}
+
+export interface AuditTrailEvents {
+  /** A line could not be written. What the line is about has happened all the same. */
+  problem: [problem: { readonly error: Error }];
 }
 
 /** A connection to the tunnel port that led to no tunnel. */
@@ -32,14 +39,16 @@ export interface RefusedHandshake {
   readonly serial?: string | undefined;
 }
 
-export class AuditTrail {
+export class AuditTrail extends EventEmitter<AuditTrailEvents> {
   readonly #audit: AuditLog;
-  readonly #onProblem: (error: Error) => void;
   #exposures: ReadonlyMap<string, Exposed> = new Map();
 
-  private constructor(audit: AuditLog, onProblem: (error: Error) => void) {
+  #unfollow: () => void = () => {};
+
+  private constructor(audit: AuditLog) {
+    super();
     this.#audit = audit;
-    this.#onProblem = onProblem;
+    audit.on('problem', (problem) => this.emit('problem', problem));
   }
 
   /**
@@ -47,9 +56,10 @@ export class AuditTrail {
    *
    * @throws {StoreError} if another process has the file, or it cannot be opened.
    * @throws {AuditError} if the file is not what was written.
+   * @throws {ApiMisuseError} if an option is not what it must be.
    */
-  static async open({ path, onProblem }: AuditTrailOptions): Promise<AuditTrail> {
-    const trail = new AuditTrail(await AuditLog.open({ path }), onProblem);
+  static async open(options: AuditTrailOptions): Promise<AuditTrail> {
+    const trail = new AuditTrail(await AuditLog.open(options));
     trail.#append({ kind: 'start', detail: { pid: process.pid } });
     return trail;
   }
@@ -61,8 +71,9 @@ export class AuditTrail {
 
   /** Writes what is exposed and unexposed from now on. What is exposed already was written when it was. */
   follow(registry: Registry): void {
+    this.#unfollow();
     this.#exposures = exposuresOf(registry);
-    registry.on('change', () => {
+    const onChange = (): void => {
       const now = exposuresOf(registry);
       for (const [key, exposure] of this.#exposures) {
         if (!now.has(key)) this.#append({ kind: 'unexpose', ...told(exposure) });
@@ -71,7 +82,9 @@ export class AuditTrail {
         if (!this.#exposures.has(key)) this.#append({ kind: 'expose', ...told(exposure) });
       }
       this.#exposures = now;
-    });
+    };
+    registry.on('change', onChange);
+    this.#unfollow = () => registry.off('change', onChange);
   }
 
   token(site: string): void {
@@ -124,12 +137,19 @@ export class AuditTrail {
     this.#append({ kind: 'refused-handshake', ...who, detail: { code, reason } });
   }
 
+  /** Follows the registry no more, waits for lines under way, and frees the file. Safe to call twice. */
   close(): Promise<void> {
+    this.#unfollow();
     return this.#audit.close();
   }
 
+  /** The same as `close`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
   #append(event: AuditEvent): void {
-    this.#audit.append(event).catch(this.#onProblem);
+    this.#audit.append(event).catch((error: Error) => this.emit('problem', { error }));
   }
 }
 

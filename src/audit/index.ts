@@ -3,8 +3,19 @@
  * a trace.
  * @module
  */
-export { type AuditCounters, AuditLog, type AuditLogOptions } from './audit-log.ts';
-export { AuditTrail, type AuditTrailOptions, type RefusedHandshake } from './audit-trail.ts';
+export {
+  type AuditCounters,
+  AuditLog,
+  type AuditLogEvents,
+  type AuditLogOptions,
+} from './audit-log.ts';
+export {
+  AuditTrail,
+  type AuditTrailEvents,
+  type AuditTrailOptions,
+  type RefusedHandshake,
+} from './audit-trail.ts';
 export type { AuditFault } from './chain.ts';
 export type { AuditEvent, AuditHead, AuditKind } from './line.ts';
+export { REFUSAL_DEFAULTS } from './refusals.ts';
 export { type AuditVerdict, type AuditVerifyOptions, verifyAuditLog } from './verify.ts';

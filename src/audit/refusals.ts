@@ -4,7 +4,8 @@
  * of their own, so that strangers cannot keep a known offender out of the log.
  * @module
  */
-import { ApiMisuseError } from '../errors.ts';
+import type { Clock } from '../clock.ts';
+import { checkWhole } from '../option-check.ts';
 
 export interface RefusalLimits {
   /**
@@ -20,6 +21,28 @@ export interface RefusalLimits {
   readonly maxSiteRefusalsPerMinute?: number | undefined;
 }
 
+/** What is used where a limit is absent. */
+export const REFUSAL_DEFAULTS: Readonly<{
+  maxRefusalsPerMinute: number;
+  maxSiteRefusalsPerMinute: number;
+}> = Object.freeze({ maxRefusalsPerMinute: 60, maxSiteRefusalsPerMinute: 10 });
+
+export interface ResolvedLimits {
+  readonly maxRefusalsPerMinute: number;
+  readonly maxSiteRefusalsPerMinute: number;
+}
+
+/** @throws {ApiMisuseError} if a limit is not a whole number from 0. */
+export function resolveRefusalLimits(limits: RefusalLimits): ResolvedLimits {
+  const {
+    maxRefusalsPerMinute = REFUSAL_DEFAULTS.maxRefusalsPerMinute,
+    maxSiteRefusalsPerMinute = REFUSAL_DEFAULTS.maxSiteRefusalsPerMinute,
+  } = limits;
+  checkLimit('maxRefusalsPerMinute', maxRefusalsPerMinute);
+  checkLimit('maxSiteRefusalsPerMinute', maxSiteRefusalsPerMinute);
+  return { maxRefusalsPerMinute, maxSiteRefusalsPerMinute };
+}
+
 /** Refusals that got no line of their own. */
 export interface Suppressed {
   readonly count: number;
@@ -33,7 +56,7 @@ export interface Suppressed {
 export class RefusalLimit {
   readonly #maxOfStrangers: number;
   readonly #maxOfPeer: number;
-  readonly #after: After;
+  readonly #clock: Clock;
   readonly #sumUp: (suppressed: Suppressed) => void;
   /** How many got a line, by peer. */
   readonly #admitted = new Tally(MAX_PEERS);
@@ -43,12 +66,10 @@ export class RefusalLimit {
   #cancel: (() => void) | undefined;
   #isStopped = false;
 
-  /** @throws {ApiMisuseError} if a limit is not a whole number from 0. */
-  constructor(limits: RefusalLimits, after: After, sumUp: (suppressed: Suppressed) => void) {
-    const { maxRefusalsPerMinute = 60, maxSiteRefusalsPerMinute = 10 } = limits;
-    this.#maxOfStrangers = checkLimit('maxRefusalsPerMinute', maxRefusalsPerMinute);
-    this.#maxOfPeer = checkLimit('maxSiteRefusalsPerMinute', maxSiteRefusalsPerMinute);
-    this.#after = after;
+  constructor(limits: ResolvedLimits, clock: Clock, sumUp: (suppressed: Suppressed) => void) {
+    this.#maxOfStrangers = limits.maxRefusalsPerMinute;
+    this.#maxOfPeer = limits.maxSiteRefusalsPerMinute;
+    this.#clock = clock;
     this.#sumUp = sumUp;
   }
 
@@ -93,7 +114,7 @@ export class RefusalLimit {
 
   #startMinute(): void {
     if (this.#isStopped) return;
-    this.#cancel ??= this.#after(MINUTE_MS, () => this.flush());
+    this.#cancel ??= this.#clock.after(MINUTE_MS, () => this.flush(), true);
   }
 
   #admitStranger(): boolean {
@@ -146,18 +167,8 @@ class Tally {
 }
 
 function checkLimit(name: string, value: number): number {
-  if (Number.isSafeInteger(value) && value >= 0) return value;
-  throw new ApiMisuseError(`${name} must be a whole number from 0, not ${value}`);
+  return checkWhole(name, value, 0, Number.MAX_SAFE_INTEGER);
 }
-
-/** Calls once after `delayMs`, unless the function it returns is called before. */
-export type After = (delayMs: number, callback: () => void) => () => void;
-
-/** Keeps no process alive. */
-export const systemAfter: After = (delayMs, callback) => {
-  const timer = setTimeout(callback, delayMs).unref();
-  return () => clearTimeout(timer);
-};
 
 const MINUTE_MS = 60_000;
 /** Codes are this program's words; should a stranger's be among them, they take no more room than this. */

@@ -45,7 +45,7 @@ export class CertificateKeeper {
     this.#renewer.on('expired', ({ notAfter }) => {
       this.#warn(`the certificate ran out on ${notAfter.toISOString()}: ${remedy}`);
     });
-    this.#renewer.on('failed', ({ error, retryInMs }) => {
+    this.#renewer.on('problem', ({ error, retryInMs }) => {
       const seconds = Math.round(retryInMs / 1000);
       this.#warn(`certificate not renewed, trying again in ${seconds} s: ${error.message}`, error);
       onFailure?.(this.#renewer.state);
@@ -69,7 +69,7 @@ export class CertificateKeeper {
 
   /** Takes a trust bundle, and renews the certificate when it is told to. */
   async follow({ caPem, renew, renewInMs = 0 }: Omit<TrustMessage, 'type'>): Promise<void> {
-    // What fails is told as `failed`, and tried again.
+    // What fails is told as `problem`, and tried again.
     await this.#renewer.setTrust(caPem).catch((error: Error) => this.#warn(error.message, error));
     if (renew) this.#renewer.renewIn(renewInMs);
   }

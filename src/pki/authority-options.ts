@@ -2,12 +2,15 @@
  * What `CertificateAuthority` is given, what it gives back, and what it tells.
  * @module
  */
+import type { Clock } from '../clock.ts';
+import { checkClock, checkMethods, checkObject, checkThat } from '../option-check.ts';
 import type { Store } from '../store/store.ts';
-import type { CaMaterial, GenerateCaOptions } from './ca.ts';
-import type { GatewayIdentity } from './names.ts';
+import type { CaMaterial } from './ca.ts';
+import { checkLifetime, DAY_MS, HOUR_MS } from './certificate.ts';
+import { checkTrustDomain, type GatewayIdentity } from './names.ts';
 import type { RevocationScope } from './revocation-index.ts';
 
-export interface AuthorityOptions {
+export interface AuthorityOptions extends CaMaterial {
   /** Lower-case DNS name that stands in every identity. */
   readonly trustDomain: string;
   readonly store: Store;
@@ -15,20 +18,24 @@ export interface AuthorityOptions {
   readonly certificateLifetimeMs?: number;
   /** How long a CRL holds, in ms; default 7 days. */
   readonly crlLifetimeMs?: number;
-  /** Time in ms since 1970; default `Date.now`. */
-  readonly now?: () => number;
-  /** In ms, of a clock that never goes back; default `performance.now`. */
-  readonly monotonicNow?: () => number;
-}
-
-export interface CreateAuthorityOptions extends AuthorityOptions, GenerateCaOptions {}
-
-export interface LoadAuthorityOptions extends AuthorityOptions, CaMaterial {
-  /** The CA that was prepared to follow. */
+  /** The CA that was prepared to follow; default none. */
   readonly next?: CaMaterial;
-  /** The CA that was followed and is not retired. */
+  /** The CA that was followed and is not retired; default none. */
   readonly previous?: CaMaterial;
+  /** Default: that of the system. */
+  readonly clock?: Clock;
 }
+
+/** What is used where an option is absent; times are in ms. */
+export const CERTIFICATE_AUTHORITY_DEFAULTS: Readonly<{
+  certificateLifetimeMs: number;
+  crlLifetimeMs: number;
+}> = Object.freeze({ certificateLifetimeMs: 30 * DAY_MS, crlLifetimeMs: 7 * DAY_MS });
+
+/** What is used where an option is absent; times are in ms. */
+export const TOKEN_DEFAULTS: Readonly<{ lifetimeMs: number }> = Object.freeze({
+  lifetimeMs: HOUR_MS,
+});
 
 export interface IssuedCertificate {
   /** The gateway's certificate, and behind it what leads to the trust anchors. */
@@ -80,7 +87,48 @@ export interface AuthorityEvents {
    * A site or a certificate was revoked, here or by another process on the same store; `isRevoked`
    * knows already. Close what it has open.
    */
-  revoked: (scope: RevocationScope) => void;
+  revoked: [scope: RevocationScope];
   /** Who signs, who is trusted or what is shown has changed: by a step of a rollover in this process. */
-  trust: () => void;
+  trust: [];
+}
+
+/** The options with defaults filled in. */
+export interface AuthoritySettings {
+  readonly trustDomain: string;
+  readonly store: Store;
+  readonly certificateLifetimeMs: number;
+  readonly crlLifetimeMs: number;
+  readonly clock: Clock;
+}
+
+/**
+ * @throws {CertificateError} if the trust domain is not a lower-case DNS name.
+ * @throws {ApiMisuseError} if an option is not what it must be.
+ */
+export function resolveAuthority(options: AuthorityOptions): AuthoritySettings {
+  const {
+    trustDomain,
+    store,
+    next,
+    previous,
+    certificateLifetimeMs = CERTIFICATE_AUTHORITY_DEFAULTS.certificateLifetimeMs,
+    crlLifetimeMs = CERTIFICATE_AUTHORITY_DEFAULTS.crlLifetimeMs,
+  } = checkObject('the options of CertificateAuthority', options);
+  checkTrustDomain(trustDomain);
+  checkMethods('store', store, ['get', 'list', 'commit', 'watch']);
+  checkMaterial('', options);
+  if (next !== undefined) checkMaterial('next.', checkObject('next', next));
+  if (previous !== undefined) checkMaterial('previous.', checkObject('previous', previous));
+  checkLifetime('certificateLifetimeMs', certificateLifetimeMs);
+  checkLifetime('crlLifetimeMs', crlLifetimeMs);
+  const clock = checkClock(options.clock);
+  return { trustDomain, store, certificateLifetimeMs, crlLifetimeMs, clock };
+}
+
+/** @throws {ApiMisuseError} if a part of it is no text; what the texts say is looked at later. */
+export function checkMaterial(at: string, material: CaMaterial): void {
+  const { certificatePem, privateKeyPem, passphrase = '' } = material;
+  for (const [name, value] of Object.entries({ certificatePem, privateKeyPem, passphrase })) {
+    checkThat(`${at}${name}`, value, typeof value === 'string', 'a text');
+  }
 }

@@ -10,35 +10,33 @@
  */
 import type { X509Certificate } from 'node:crypto';
 import { EventEmitter } from 'eventemitter3';
+import type { Clock } from '../clock.ts';
 import { ApiMisuseError, CertificateError, StoreConflictError } from '../errors.ts';
+import { checkObject } from '../option-check.ts';
 import type { Store } from '../store/store.ts';
-import type {
-  AuthorityEvents,
-  AuthorityOptions,
-  CreateAuthorityOptions,
-  IssuedCertificate,
-  IssueOptions,
-  KeepStep,
-  LoadAuthorityOptions,
-  RedeemOptions,
-  Redemption,
-  TokenOptions,
+import {
+  type AuthorityEvents,
+  type AuthorityOptions,
+  type AuthoritySettings,
+  checkMaterial,
+  type IssuedCertificate,
+  type IssueOptions,
+  type KeepStep,
+  type RedeemOptions,
+  type Redemption,
+  resolveAuthority,
+  TOKEN_DEFAULTS,
+  type TokenOptions,
 } from './authority-options.ts';
-import { type CaMaterial, generateCa } from './ca.ts';
-import { CaRing, type CaRingMaterial, type RolloverState } from './ca-ring.ts';
-import { checkLifetime, DAY_MS, HOUR_MS } from './certificate.ts';
+import type { CaMaterial } from './ca.ts';
+import { CaRing, type RolloverState } from './ca-ring.ts';
+import { checkLifetime } from './certificate.ts';
 import { CertificateLedger } from './certificate-ledger.ts';
 import { Certifier } from './certifier.ts';
 import { commitInParts, deletionOf, mustNotExist, refusedAs } from './commits.ts';
 import { decryptPrivateKey, encryptPrivateKey } from './encrypted-key.ts';
 import { spkiHashOfCertificate } from './keys.ts';
-import {
-  checkSite,
-  checkTrustDomain,
-  formatIdentity,
-  type GatewayIdentity,
-  identityOfCertificate,
-} from './names.ts';
+import { checkSite, formatIdentity, type GatewayIdentity, identityOfCertificate } from './names.ts';
 import {
   type RevocationReason,
   type RevocationScope,
@@ -64,7 +62,7 @@ import { TokenLedger, unknownToken } from './token-ledger.ts';
  * 3. `retireCa`: the previous CA's root leaves the bundle
  *
  * What was decided by one process is not known to others: keep the CAs' material where all find it, call
- * the steps in each, and `load` with `next` or `previous` after a restart. Each step takes a function that
+ * the steps in each, and `open` with `next` or `previous` after a restart. Each step takes a function that
  * stores the material first, so that a full disk leaves the step undone in memory too.
  */
 export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
@@ -76,7 +74,7 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
   readonly #store: Store;
   readonly #certificates: CertificateLedger;
   readonly #tokens: TokenLedger;
-  readonly #now: () => number;
+  readonly #clock: Clock;
   readonly #running: RunningTime;
   readonly #certificateLifetimeMs: number;
   readonly #crlLifetimeMs: number;
@@ -89,71 +87,44 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
     ring: CaRing,
     revocations: Revocations,
     running: RunningTime,
-    options: AuthorityOptions
+    settings: AuthoritySettings
   ) {
     super();
-    const { trustDomain, store, now = Date.now } = options;
+    const { trustDomain, store, clock, certificateLifetimeMs, crlLifetimeMs } = settings;
     this.trustDomain = trustDomain;
     this.revocations = revocations;
     this.#ring = ring;
     this.#store = store;
-    this.#now = now;
+    this.#clock = clock;
     this.#running = running;
-    this.#certificates = new CertificateLedger(store, now, running);
-    this.#tokens = new TokenLedger(store, now, running);
-    this.#certificateLifetimeMs = checkLifetime(
-      'certificateLifetimeMs',
-      options.certificateLifetimeMs ?? 30 * DAY_MS
-    );
-    this.#crlLifetimeMs = checkLifetime('crlLifetimeMs', options.crlLifetimeMs ?? 7 * DAY_MS);
-    this.#lists = new RevocationLists(this.#crlLifetimeMs);
-    this.#certifier = new Certifier({ trustDomain, ring, store, revocations, now, running });
+    this.#certificates = new CertificateLedger(store, clock, running);
+    this.#tokens = new TokenLedger(store, clock, running);
+    this.#certificateLifetimeMs = certificateLifetimeMs;
+    this.#crlLifetimeMs = crlLifetimeMs;
+    this.#lists = new RevocationLists(crlLifetimeMs);
+    this.#certifier = new Certifier({ trustDomain, ring, store, revocations, clock, running });
     revocations.on('revoked', (scope) => this.emit('revoked', scope));
   }
 
   /**
-   * Makes a CA by `generateCa`. Keep `certificatePem` and `privateKeyPem`, the latter readable by nobody
-   * else, and `load` them next time. With an intermediate the root's key is forgotten; to keep it, call
-   * `generateCa` and `load` what it returns.
-   *
-   * @throws {CertificateError} if the trust domain is not a lower-case DNS name.
-   * @throws {ApiMisuseError} if a lifetime is not 1 s to 100 years.
-   */
-  static async create(options: CreateAuthorityOptions): Promise<CertificateAuthority> {
-    return CertificateAuthority.#open({ current: generateCa(options) }, options);
-  }
-
-  /**
-   * Takes up an existing CA, ours or an operator's own. One that has run out is taken up too, so that it
-   * can be followed by another, but signs no certificates.
+   * Takes up a CA: one that `generateCa` has made, or an operator's own. One that has run out is taken up too, so
+   * that it can be followed by another, but signs no certificates.
    *
    * @throws {CertificateError} if a certificate is not a CA's, or of another key or trust domain; if the
-   * chain does not lead to a root; or if the key cannot be read.
-   * @throws {ApiMisuseError} if both `next` and `previous` are given.
+   * chain does not lead to a root; if the key cannot be read; or if the trust domain is not a lower-case DNS name.
+   * @throws {ApiMisuseError} if an option is not what it must be, or both `next` and `previous` are given.
    */
-  static async load(options: LoadAuthorityOptions): Promise<CertificateAuthority> {
+  static async open(options: AuthorityOptions): Promise<CertificateAuthority> {
+    const settings = resolveAuthority(options);
     const [current, next, previous] = await Promise.all([
       decrypted(options),
       options.next && decrypted(options.next),
       options.previous && decrypted(options.previous),
     ]);
-    return CertificateAuthority.#open({ current, next, previous }, options);
-  }
-
-  static async #open(
-    material: CaRingMaterial,
-    options: AuthorityOptions
-  ): Promise<CertificateAuthority> {
-    checkTrustDomain(options.trustDomain);
-    const ring = new CaRing(material, options.trustDomain);
-    const running = await RunningTime.open(options.store, options.monotonicNow);
-    const revocations = await Revocations.open(options);
-    try {
-      return new CertificateAuthority(ring, revocations, running, options);
-    } catch (error) {
-      revocations.close();
-      throw error;
-    }
+    const ring = new CaRing({ current, next, previous }, settings.trustDomain);
+    const running = await RunningTime.open(settings.store, settings.clock);
+    const revocations = await Revocations.open(settings);
+    return new CertificateAuthority(ring, revocations, running, settings);
   }
 
   /** Of the CA that signs now: the signing certificate, then upwards, the root last. */
@@ -191,7 +162,7 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
   }
 
   /**
-   * The same key under a passphrase, for `load`.
+   * The same key under a passphrase, for `open`.
    *
    * @throws {ApiMisuseError} if the passphrase is empty or has more than 1,023 bytes.
    */
@@ -226,9 +197,13 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
    * @throws {ApiMisuseError} if an endpoint or the lifetime is not usable.
    */
   async createToken(options: TokenOptions): Promise<string> {
-    const { site, endpoints } = options;
+    const {
+      site,
+      endpoints,
+      lifetimeMs = TOKEN_DEFAULTS.lifetimeMs,
+    } = checkObject('the options of createToken', options);
     checkSite(site);
-    const lifetimeMs = checkLifetime('lifetimeMs', options.lifetimeMs ?? HOUR_MS);
+    checkLifetime('lifetimeMs', lifetimeMs);
     const { id, secret, write } = this.#tokens.draft(site, lifetimeMs);
     const { trustDomain, spkiHash: caSpkiHash } = this;
     const text = formatToken({ endpoints, caSpkiHash, trustDomain, site, id, secret });
@@ -289,7 +264,7 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
     const identity = identityOfCertificate(current);
     const refused = () => new CertificateError(`${formatIdentity(identity)} is revoked`);
     if (this.isRevoked(current)) throw refused();
-    if (!(this.#now() <= Date.parse(current.validTo))) {
+    if (!(this.#clock.wallMs() <= Date.parse(current.validTo))) {
       throw new CertificateError(`the certificate to renew expired at ${current.validTo}`);
     }
     const publicKey = verifySigningRequest(csrPem);
@@ -357,10 +332,11 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
    * Without it, the step is in force when the method returns, before its promise is looked at.
    * @throws {ApiMisuseError} if one is prepared already, the previous one is not retired, or another step is
    * being stored.
-   * @throws {CertificateError} as `load`; also if it has run out, or signs with the current one's key.
+   * @throws {CertificateError} as `open`; also if it has run out, or signs with the current one's key.
    */
   async prepareCa(next: CaMaterial, keep?: KeepStep): Promise<void> {
-    return this.#change(() => this.#ring.prepare(next, this.#now()), keep);
+    checkMaterial('next.', checkObject('next', next));
+    return this.#change(() => this.#ring.prepare(next, this.#clock.wallMs()), keep);
   }
 
   /**
@@ -377,7 +353,7 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
    * @throws {CertificateError} if it has run out.
    */
   async activateCa(keep?: KeepStep): Promise<void> {
-    return this.#change(() => this.#ring.activate(this.#now()), keep);
+    return this.#change(() => this.#ring.activate(this.#clock.wallMs()), keep);
   }
 
   /**
@@ -417,7 +393,7 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
    * the one before, across restarts too, unless the clock was set back meanwhile.
    */
   crlPem(): string {
-    const nowMs = this.#now();
+    const nowMs = this.#clock.wallMs();
     const listed = this.revocations
       .records()
       .filter(({ notAfterMs }) => nowMs < notAfterMs + this.#crlLifetimeMs);
@@ -441,9 +417,14 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
   }
 
   /** Stops following the store, which stays open. Safe to call twice. */
-  close(): void {
-    this.revocations.close();
+  close(): Promise<void> {
     this.removeAllListeners();
+    return this.revocations.close();
+  }
+
+  /** The same as `close`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
   }
 }
 

@@ -4,7 +4,9 @@
  * @module
  */
 import crypto, { type KeyObject, type X509Certificate } from 'node:crypto';
+import type { Clock } from '../clock.ts';
 import { CertificateError } from '../errors.ts';
+import { checkClock, checkFlag, checkObject } from '../option-check.ts';
 import { CaCertificate, fitsPathLengths } from './ca-certificate.ts';
 import {
   type CaSubject,
@@ -48,9 +50,22 @@ export interface GenerateCaOptions {
   readonly rootLifetimeMs?: number;
   /** Lifetime of the intermediate's in ms, which ends with the root at the latest; default 3 years. */
   readonly intermediateLifetimeMs?: number;
-  /** Time in ms since 1970; default `Date.now`. */
-  readonly now?: () => number;
+  /** Default: that of the system. */
+  readonly clock?: Clock;
 }
+
+/** What is used where an option is absent; times are in ms. */
+export const GENERATE_CA_DEFAULTS: Readonly<{
+  keyType: KeyType;
+  intermediate: boolean;
+  rootLifetimeMs: number;
+  intermediateLifetimeMs: number;
+}> = Object.freeze({
+  keyType: 'p256',
+  intermediate: false,
+  rootLifetimeMs: 3650 * DAY_MS,
+  intermediateLifetimeMs: 1095 * DAY_MS,
+});
 
 /** Keys are PKCS#8, not encrypted. */
 export interface GeneratedCa extends CaMaterial {
@@ -160,14 +175,18 @@ export class Ca {
  * @throws {ApiMisuseError} if a lifetime is not 1 s to 100 years, or the key type none.
  */
 export function generateCa(options: GenerateCaOptions): GeneratedCa {
-  const { trustDomain, intermediate = false, keyType } = options;
+  const {
+    trustDomain,
+    keyType = GENERATE_CA_DEFAULTS.keyType,
+    intermediate = GENERATE_CA_DEFAULTS.intermediate,
+    rootLifetimeMs = GENERATE_CA_DEFAULTS.rootLifetimeMs,
+    intermediateLifetimeMs = GENERATE_CA_DEFAULTS.intermediateLifetimeMs,
+  } = checkObject('the options of generateCa', options);
   checkTrustDomain(trustDomain);
-  const rootLifetimeMs = checkLifetime('rootLifetimeMs', options.rootLifetimeMs ?? 3650 * DAY_MS);
-  const intermediateLifetimeMs = checkLifetime(
-    'intermediateLifetimeMs',
-    options.intermediateLifetimeMs ?? 1095 * DAY_MS
-  );
-  const nowMs = (options.now ?? Date.now)();
+  checkFlag('intermediate', intermediate);
+  checkLifetime('rootLifetimeMs', rootLifetimeMs);
+  checkLifetime('intermediateLifetimeMs', intermediateLifetimeMs);
+  const nowMs = checkClock(options.clock).wallMs();
   const root = newKey(keyType);
   const rootSubject = subjectOf(
     root.key,
@@ -214,7 +233,7 @@ function checkChain(chain: readonly CaCertificate[]): void {
   }
 }
 
-function newKey(type: KeyType | undefined): { pem: string; key: KeyObject } {
+function newKey(type: KeyType): { pem: string; key: KeyObject } {
   const { privateKeyPem } = generateGatewayKey(type);
   return { pem: privateKeyPem, key: readPrivateKey(privateKeyPem) };
 }

@@ -8,6 +8,7 @@
  * What adds an entry is returned as a write, for the authority to commit together with its guards.
  * @module
  */
+import type { Clock } from '../clock.ts';
 import { CertificateError } from '../errors.ts';
 import type { Entry, Store, Write } from '../store/store.ts';
 import { DAY_MS } from './certificate.ts';
@@ -31,13 +32,12 @@ export type CertificateRecord = {
 
 export class CertificateLedger {
   readonly #store: Store;
-  readonly #now: () => number;
+  readonly #clock: Clock;
   readonly #running: RunningTime;
 
-  /** @param now wall clock, in ms since 1970 */
-  constructor(store: Store, now: () => number, running: RunningTime) {
+  constructor(store: Store, clock: Clock, running: RunningTime) {
     this.#store = store;
-    this.#now = now;
+    this.#clock = clock;
     this.#running = running;
   }
 
@@ -61,7 +61,7 @@ export class CertificateLedger {
 
   /** All that have not expired by the clock, right or wrong: to be shown, not to be acted on. */
   async unexpired(): Promise<CertificateRecord[]> {
-    const nowMs = this.#now();
+    const nowMs = this.#clock.wallMs();
     return (await this.#all()).filter(({ notAfterMs }) => notAfterMs > nowMs);
   }
 
@@ -82,7 +82,7 @@ export class CertificateLedger {
 
   #hasRunOut({ notBeforeMs, notAfterMs, recordedRunMs = 0 }: CertificateRecord): boolean {
     const ranMs = this.#running.ms - recordedRunMs;
-    return this.#now() >= notAfterMs && ranMs >= notAfterMs - notBeforeMs + MARGIN_MS;
+    return this.#clock.wallMs() >= notAfterMs && ranMs >= notAfterMs - notBeforeMs + MARGIN_MS;
   }
 }
 

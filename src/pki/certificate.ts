@@ -4,7 +4,7 @@
  * @module
  */
 import crypto, { type KeyObject } from 'node:crypto';
-import { ApiMisuseError } from '../errors.ts';
+import { checkThat } from '../option-check.ts';
 import {
   type Asn1,
   bitString,
@@ -65,10 +65,8 @@ export function backdated(nowMs: number, lifetimeMs: number): number {
 
 /** @throws {ApiMisuseError} unless it is 1 s to 100 years. */
 export function checkLifetime(name: string, ms: number): number {
-  if (!(ms >= SECOND_MS && ms <= MAX_LIFETIME_MS)) {
-    throw new ApiMisuseError(`${name} must be 1 s to 100 years, in ms, not ${ms}`);
-  }
-  return ms;
+  const isOk = typeof ms === 'number' && ms >= SECOND_MS && ms <= MAX_LIFETIME_MS;
+  return checkThat(name, ms, isOk, '1 s to 100 years, in ms');
 }
 
 /** Draws a positive serial number of 16 bytes, 126 bits of them random, as lower-case hex. */

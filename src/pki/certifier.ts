@@ -4,6 +4,7 @@
  * @module
  */
 import type { KeyObject } from 'node:crypto';
+import type { Clock } from '../clock.ts';
 import { CertificateError, StoreConflictError } from '../errors.ts';
 import type { Store, Write } from '../store/store.ts';
 import type { IssuedCertificate } from './authority-options.ts';
@@ -23,7 +24,7 @@ export interface CertifierOptions {
   readonly ring: CaRing;
   readonly store: Store;
   readonly revocations: Revocations;
-  readonly now: () => number;
+  readonly clock: Clock;
   readonly running: RunningTime;
 }
 
@@ -42,7 +43,7 @@ export class Certifier {
 
   constructor(options: CertifierOptions) {
     this.#options = options;
-    this.#certificates = new CertificateLedger(options.store, options.now, options.running);
+    this.#certificates = new CertificateLedger(options.store, options.clock, options.running);
   }
 
   /**
@@ -51,9 +52,9 @@ export class Certifier {
    * @throws {CertificateError} if the key is revoked, or the CA has run out.
    */
   check(publicKey: KeyObject): void {
-    const { ring, revocations, now } = this.#options;
+    const { ring, revocations, clock } = this.#options;
     if (revocations.hasKey(spkiHashOf(publicKey))) throw keyRevoked();
-    ring.current.checkExpiry(now());
+    ring.current.checkExpiry(clock.wallMs());
   }
 
   /**
@@ -67,7 +68,7 @@ export class Certifier {
     lifetimeMs: number,
     { write, absent = [], evenIfExpired = false }: Conditions = {}
   ): Promise<IssuedCertificate> {
-    const { trustDomain, ring, store, revocations, now } = this.#options;
+    const { trustDomain, ring, store, revocations, clock } = this.#options;
     if (identity.trustDomain !== trustDomain) {
       throw new CertificateError(`this CA is for ${trustDomain}, not for ${identity.trustDomain}`);
     }
@@ -75,7 +76,8 @@ export class Certifier {
     const spkiHash = spkiHashOf(publicKey);
     if (revocations.hasKey(spkiHash)) throw keyRevoked();
     const { current: ca, chainPem } = ring;
-    const nowMs = evenIfExpired ? timeToSign(ca, lifetimeMs, now()) : now();
+    const clockMs = clock.wallMs();
+    const nowMs = evenIfExpired ? timeToSign(ca, lifetimeMs, clockMs) : clockMs;
     ca.checkExpiry(nowMs);
     const validity = validityOf(nowMs, lifetimeMs, ca.notAfterMs);
     const serial = randomSerial();

@@ -14,6 +14,7 @@ import { type KeyObject, X509Certificate } from 'node:crypto';
 import http from 'node:http';
 import type { Socket } from 'node:net';
 import tls, { type TLSSocket } from 'node:tls';
+import type { Clock } from '../clock.ts';
 import {
   CertificateError,
   EnrolmentError,
@@ -25,6 +26,7 @@ import {
 } from '../errors.ts';
 import type { HostPort } from '../host-port.ts';
 import { keyExchangeGroups } from '../key-exchange.ts';
+import { checkClock, checkDuration, checkObject, checkSignal, checkText } from '../option-check.ts';
 import { type HttpProxy, type ProxyOption, proxyFor } from '../proxy.ts';
 import { connectThrough } from '../proxy-connect.ts';
 import { reasonOf } from '../socket-error.ts';
@@ -54,15 +56,33 @@ export interface EnrolOptions {
   readonly signal?: AbortSignal | undefined;
   /** PKCS#8; default a new P-256 key. */
   readonly privateKeyPem?: string;
-  /** Time in ms since 1970, by which certificates are judged beside OpenSSL's; default `Date.now`. */
-  readonly now?: () => number;
+  /** By which certificates are judged beside OpenSSL's clock; default that of the system. */
+  readonly clock?: Clock;
 }
+
+/** What is used where an option is absent; times are in ms. */
+export const ENROL_DEFAULTS: Readonly<{ timeoutMs: number }> = Object.freeze({ timeoutMs: 10_000 });
 
 interface VisitOptions {
   readonly timeoutMs: number;
   readonly proxy: ProxyOption | undefined;
   readonly signal: AbortSignal | undefined;
-  readonly now: () => number;
+  readonly clock: Clock;
+}
+
+/** @throws {ApiMisuseError} if an option is not what it must be; the proxy is looked at for each endpoint. */
+function resolveEnrol(
+  options: EnrolOptions
+): VisitOptions & { readonly privateKeyPem: string | undefined } {
+  const {
+    timeoutMs = ENROL_DEFAULTS.timeoutMs,
+    proxy,
+    privateKeyPem,
+  } = checkObject('the options of enrol', options);
+  checkDuration('timeoutMs', timeoutMs);
+  if (privateKeyPem !== undefined) checkText('privateKeyPem', privateKeyPem);
+  const signal = checkSignal(options.signal);
+  return { timeoutMs, proxy, signal, privateKeyPem, clock: checkClock(options.clock) };
 }
 
 /** What a gateway needs to open its tunnel. */
@@ -83,13 +103,14 @@ export interface Enrolment extends Credentials {
  * @throws {PeerProtocolError} or {PeerRefusedError} if the server's answer makes no sense.
  * @throws {ProxyError} if no endpoint answers, and for the first one the proxy is the reason.
  * @throws {EnvironmentError} if no endpoint answers for another reason.
+ * @throws {ApiMisuseError} if another option is not what it must be; the message names it.
  * @throws {ConfigError} if `proxy` names no proxy that can be used.
  */
 export async function enrol(tokenText: string, options: EnrolOptions = {}): Promise<Enrolment> {
   const token = parseToken(tokenText);
-  const { proxy, signal, timeoutMs = 10_000, now = Date.now } = options;
-  const visitOptions = { proxy, signal, timeoutMs, now };
-  const privateKeyPem = options.privateKeyPem ?? generateGatewayKey().privateKeyPem;
+  const settings = resolveEnrol(options);
+  const { signal, clock } = settings;
+  const privateKeyPem = settings.privateKeyPem ?? generateGatewayKey().privateKeyPem;
   const request = {
     tokenId: token.id,
     secret: token.secret,
@@ -99,8 +120,8 @@ export async function enrol(tokenText: string, options: EnrolOptions = {}): Prom
   for (const endpoint of token.endpoints) {
     signal?.throwIfAborted();
     try {
-      const reply = await exchange(endpoint, token, request, visitOptions);
-      return accept(reply, token, readPrivateKey(privateKeyPem), now());
+      const reply = await exchange(endpoint, token, request, settings);
+      return accept(reply, token, readPrivateKey(privateKeyPem), clock.wallMs());
     } catch (error) {
       if (!(error instanceof EndpointFailure)) throw error;
       failures.push(error);
@@ -162,7 +183,7 @@ async function exchange(
     if (root === undefined) {
       throw visit.failure('shows no root certificate of the CA that the token pins', true);
     }
-    const socket = await visit.verifiedConnection(root, token, shown, options.now);
+    const socket = await visit.verifiedConnection(root, token, shown, options.clock);
     const reply = await visit.post(socket, request);
     if (reply.status >= 500) throw visit.failure(`answered ${reply.status}`);
     return reply;
@@ -178,12 +199,12 @@ class Visit {
   readonly #server: tls.ConnectionOptions & { readonly host: string; readonly port: number };
   readonly #proxy: HttpProxy | undefined;
   readonly #sockets = new Set<Socket>();
-  readonly #deadline: NodeJS.Timeout;
+  readonly #cancelDeadline: () => void;
   readonly #signal: AbortSignal | undefined;
   readonly #onAbort = (): void => this.#fail(this.#signal!.reason);
   #fail: (error: Error) => void = () => {};
 
-  constructor(endpoint: string, { timeoutMs, proxy, signal }: VisitOptions) {
+  constructor(endpoint: string, { timeoutMs, proxy, signal, clock }: VisitOptions) {
     const { hostname, port: portText } = new URL(endpoint);
     const host = hostname.replace(/^\[|\]$/g, '');
     const port = Number(portText === '' ? 443 : portText);
@@ -196,17 +217,17 @@ class Visit {
       ecdhCurve: keyExchangeGroups(),
       ALPNProtocols: [ENROLMENT_ALPN],
     };
-    this.#deadline = setTimeout(() => {
+    this.#cancelDeadline = clock.after(timeoutMs, () => {
       const cause = Object.assign(new Error('timed out'), { code: 'ETIMEDOUT' });
       this.#fail(this.failure(`no answer within ${timeoutMs} ms`, false, cause));
-    }, timeoutMs);
+    });
     this.#signal = signal;
     signal?.addEventListener('abort', this.#onAbort);
   }
 
   /** Closes what is open. */
   end(): void {
-    clearTimeout(this.#deadline);
+    this.#cancelDeadline();
     this.#signal?.removeEventListener('abort', this.#onAbort);
     for (const socket of this.#sockets) socket.destroy();
   }
@@ -259,10 +280,10 @@ class Visit {
     root: X509Certificate,
     token: EnrolmentToken,
     shown: readonly X509Certificate[],
-    now: () => number
+    clock: Clock
   ): Promise<TLSSocket> {
     const transport = await this.#transport();
-    let clock: string | undefined;
+    let wrongTime: string | undefined;
     const socket = this.#keep(
       tls.connect({
         ...this.#server,
@@ -273,8 +294,10 @@ class Visit {
         // Called when the chain is verified. The host's name is no matter, the identity is.
         checkServerIdentity: (_host, { raw }) => {
           const leaf = new X509Certificate(raw);
-          clock = clockFault([leaf], now());
-          return clock === undefined ? cloudFault(leaf, token) : new CertificateError(clock);
+          wrongTime = clockFault([leaf], clock.wallMs());
+          return wrongTime === undefined
+            ? cloudFault(leaf, token)
+            : new CertificateError(wrongTime);
         },
       }),
       transport.socket
@@ -291,9 +314,9 @@ class Visit {
         // Null unless a certificate is the reason.
         const fault = socket.authorizationError as unknown as string | null | undefined;
         if (fault === null || fault === undefined) return this.#failureBy(error);
-        if (clock !== undefined) return this.failure(clock, false, error);
+        if (wrongTime !== undefined) return this.failure(wrongTime, false, error);
         if (CLOCK_FAULTS.has(fault)) {
-          return this.failure(clockFault(shown, now()) ?? error.message, false, error);
+          return this.failure(clockFault(shown, clock.wallMs()) ?? error.message, false, error);
         }
         return this.failure(
           `its certificate is not one of the cloud by the CA that the token pins: ${error.message}`,

@@ -7,6 +7,7 @@ import { type GateLimits, resolveGateLimits } from '../connection-gate.ts';
 import type { HostPort } from '../host-port.ts';
 import {
   checkClock,
+  checkDuration,
   checkFunction,
   checkMethods,
   checkObject,
@@ -140,7 +141,7 @@ export function resolveEnrolmentServer(options: EnrolmentServerOptions): Enrolme
     gate: resolveGateLimits(options, ENROLMENT_SERVER_DEFAULTS.maxPending),
     maxRedemptions: checkPositive('maxRedemptions', maxRedemptions),
     maxBodyBytes: checkPositive('maxBodyBytes', maxBodyBytes),
-    timeoutMs: checkPositive('timeoutMs', timeoutMs),
+    timeoutMs: checkDuration('timeoutMs', timeoutMs),
     certificateLifetimeMs: checkPositive('certificateLifetimeMs', certificateLifetimeMs),
     tunnels: checkFunction('tunnels', tunnels),
     // Null for it, say, must not let everybody in.

@@ -3,19 +3,25 @@
  * @module
  */
 export { CertificateAuthority } from './authority.ts';
-export type {
-  AuthorityEvents,
-  AuthorityOptions,
-  CreateAuthorityOptions,
-  IssuedCertificate,
-  IssueOptions,
-  KeepStep,
-  LoadAuthorityOptions,
-  RedeemOptions,
-  Redemption,
-  TokenOptions,
+export {
+  type AuthorityEvents,
+  type AuthorityOptions,
+  CERTIFICATE_AUTHORITY_DEFAULTS,
+  type IssuedCertificate,
+  type IssueOptions,
+  type KeepStep,
+  type RedeemOptions,
+  type Redemption,
+  TOKEN_DEFAULTS,
+  type TokenOptions,
 } from './authority-options.ts';
-export { type CaMaterial, type GenerateCaOptions, type GeneratedCa, generateCa } from './ca.ts';
+export {
+  type CaMaterial,
+  GENERATE_CA_DEFAULTS,
+  type GenerateCaOptions,
+  type GeneratedCa,
+  generateCa,
+} from './ca.ts';
 export type { RolloverState } from './ca-ring.ts';
 export type { CertificateRecord } from './certificate-ledger.ts';
 export type { Credentials } from './credentials.ts';
@@ -25,7 +31,7 @@ export {
   type RenewedCertificate,
 } from './credentials-check.ts';
 export { encryptPrivateKey } from './encrypted-key.ts';
-export { type Enrolment, type EnrolOptions, enrol } from './enrolment-client.ts';
+export { ENROL_DEFAULTS, type Enrolment, type EnrolOptions, enrol } from './enrolment-client.ts';
 export { EnrolmentServer } from './enrolment-server.ts';
 export {
   type AuthorizeEnrolment,
@@ -43,13 +49,13 @@ export {
   identityOfCertificate,
   parseIdentity,
 } from './names.ts';
+export { CertificateRenewer } from './renewal.ts';
 export {
-  CertificateRenewer,
+  CERTIFICATE_RENEWER_DEFAULTS,
   type CertificateRenewerOptions,
   type RenewalEvents,
   type RenewalState,
-  type RenewalTimers,
-} from './renewal.ts';
+} from './renewal-options.ts';
 export type {
   RevocationReason,
   RevocationRecord,

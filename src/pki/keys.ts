@@ -6,7 +6,8 @@
  * @module
  */
 import crypto, { type KeyObject, type X509Certificate } from 'node:crypto';
-import { ApiMisuseError, CertificateError } from '../errors.ts';
+import { CertificateError } from '../errors.ts';
+import { checkThat } from '../option-check.ts';
 import {
   type Asn1,
   bitString,
@@ -198,7 +199,7 @@ function generate(type: KeyType): { privateKey: KeyObject; publicKey: KeyObject 
     case 'rsa':
       return crypto.generateKeyPairSync('rsa', { modulusLength: GENERATED_RSA_BITS });
     default:
-      throw new ApiMisuseError(`"${type as string}" is not a key type`);
+      return checkThat('keyType', type, false, 'p256, ed25519 or rsa');
   }
 }
 

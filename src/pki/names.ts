@@ -60,7 +60,7 @@ export function identityOfCertificate(certificate: X509Certificate): GatewayIden
 
 /** @throws {CertificateError} if `site` is not a site id. */
 export function checkSite(site: string): void {
-  if (!SITE.test(site)) {
+  if (typeof site !== 'string' || !SITE.test(site)) {
     throw new CertificateError(
       `${quote(site)} is not a site id: 1 to 63 of a-z, 0-9 and inner hyphens`
     );
@@ -69,13 +69,18 @@ export function checkSite(site: string): void {
 
 /** @throws {CertificateError} if `name` is not a lower-case DNS name. */
 export function checkTrustDomain(name: string): void {
-  if (name.length > MAX_DNS_NAME || !name.split('.').every((label) => SITE.test(label))) {
+  const isName =
+    typeof name === 'string' &&
+    name.length <= MAX_DNS_NAME &&
+    name.split('.').every((label) => SITE.test(label));
+  if (!isName) {
     throw new CertificateError(`${quote(name)} is not a lower-case DNS name`);
   }
 }
 
 /** Keeps a stranger's text short and on one line. */
-function quote(text: string): string {
+function quote(value: unknown): string {
+  const text = String(value);
   return JSON.stringify(text.length <= MAX_QUOTED ? text : `${text.slice(0, MAX_QUOTED)}...`);
 }
 

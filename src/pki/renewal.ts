@@ -19,6 +19,7 @@
  */
 import type { KeyObject } from 'node:crypto';
 import { EventEmitter } from 'eventemitter3';
+import type { Clock } from '../clock.ts';
 import { ApiMisuseError, PeerProtocolError } from '../errors.ts';
 import type { Credentials } from './credentials.ts';
 import {
@@ -30,58 +31,22 @@ import {
 } from './credentials-check.ts';
 import { generateGatewayKey, readPrivateKey } from './keys.ts';
 import { type GatewayIdentity, identityOfCertificate } from './names.ts';
+import {
+  type CertificateRenewerOptions,
+  LONGEST_WAIT_MS,
+  type RenewalEvents,
+  type RenewalState,
+  resolveCertificateRenewer,
+} from './renewal-options.ts';
 import { createSigningRequest } from './signing-request.ts';
-
-export interface CertificateRenewerOptions {
-  /** What is in use now. */
-  readonly credentials: Credentials;
-  /** Has the CA answer a signing request, for example over the control channel. */
-  readonly renew: (csrPem: string) => Promise<RenewedCertificate>;
-  /**
-   * Stores credentials, then puts them to use. What it throws is a failure, and it is tried again.
-   * It is never called a second time before the first is done, so it must come to an end.
-   */
-  readonly apply: (credentials: Credentials) => Promise<void> | void;
-  /** Whether each certificate is for a new P-256 key; default true. False keeps the key there is. */
-  readonly newKey?: boolean;
-  /** How long `renew` may take, in ms; default 30 s. */
-  readonly timeoutMs?: number;
-  /** Time in ms since 1970, by which certificates hold; default `Date.now`. */
-  readonly now?: () => number;
-  /** Numbers from 0 to below 1; default `Math.random`. */
-  readonly random?: () => number;
-  /** Time by which it waits; default `performance.now` and `setTimeout`, which keeps no process alive. */
-  readonly timers?: RenewalTimers;
-}
-
-export interface RenewalTimers {
-  /** Milliseconds from any fixed point; never goes back. */
-  now(): number;
-  /** Calls once after `delayMs`, unless the function it returns is called before. */
-  after(delayMs: number, callback: () => void): () => void;
-}
-
-/** `due`: it ought to be renewed, and that is under way or waits to be tried again. */
-export type RenewalState = 'valid' | 'due' | 'expired';
-
-export interface RenewalEvents {
-  /** A new certificate is in use. */
-  renewed: (credentials: Credentials) => void;
-  /** A renewal or a trust bundle failed; the next try is in so many ms if nobody asks before. */
-  failed: (error: Error, retryInMs: number) => void;
-  /** The certificate has run out; once for each. */
-  expired: (notAfter: Date) => void;
-  state: (state: RenewalState) => void;
-}
 
 export class CertificateRenewer extends EventEmitter<RenewalEvents> {
   readonly #renew: CertificateRenewerOptions['renew'];
   readonly #apply: CertificateRenewerOptions['apply'];
   readonly #newKey: boolean;
   readonly #timeoutMs: number;
-  readonly #now: () => number;
   readonly #random: () => number;
-  readonly #timers: RenewalTimers;
+  readonly #clock: Clock;
   #current: Current;
   /** As it was told last. */
   #state: RenewalState = 'valid';
@@ -93,7 +58,7 @@ export class CertificateRenewer extends EventEmitter<RenewalEvents> {
   #isInDoubt = false;
   readonly #renewalRetry: Retry = { failures: 0, atMs: undefined };
   readonly #trustRetry: Retry = { failures: 0, atMs: undefined };
-  /** When `renewIn` wants a renewal to begin, by the timers' clock. */
+  /** When `renewIn` wants a renewal to begin, by the monotonic clock. */
   #wantedAtMs: number | undefined;
   /** The bundle told last, until it is in use. */
   #wantedTrust: string | undefined;
@@ -102,28 +67,25 @@ export class CertificateRenewer extends EventEmitter<RenewalEvents> {
   #trusted = 0;
   #cancelTimer: () => void = () => {};
   #isClosed = false;
+  #closing: Promise<void> | undefined;
 
   /**
    * Begins at once: a certificate that is due already is renewed as soon as the caller is done.
    *
    * @throws {CertificateError} if the credentials cannot be read or do not fit together. That they
    * have run out is no error.
-   * @throws {ApiMisuseError} if `timeoutMs` is not positive, or more than an hour.
+   * @throws {ApiMisuseError} if an option is not what it must be; the message names it.
    */
   constructor(options: CertificateRenewerOptions) {
     super();
-    const { timeoutMs = 30_000 } = options;
-    if (!(timeoutMs > 0 && timeoutMs <= LONGEST_WAIT_MS)) {
-      throw new ApiMisuseError(`timeoutMs must be above 0 and at most an hour, not ${timeoutMs}`);
-    }
-    this.#renew = options.renew;
-    this.#apply = options.apply;
-    this.#newKey = options.newKey ?? true;
-    this.#timeoutMs = timeoutMs;
-    this.#now = options.now ?? Date.now;
-    this.#random = options.random ?? Math.random;
-    this.#timers = options.timers ?? systemTimers;
-    this.#current = this.#read(options.credentials);
+    const settings = resolveCertificateRenewer(options);
+    this.#renew = settings.renew;
+    this.#apply = settings.apply;
+    this.#newKey = settings.newKey;
+    this.#timeoutMs = settings.timeoutMs;
+    this.#random = settings.random;
+    this.#clock = settings.clock;
+    this.#current = this.#read(settings.credentials);
     this.#plan();
   }
 
@@ -137,12 +99,12 @@ export class CertificateRenewer extends EventEmitter<RenewalEvents> {
   }
 
   get state(): RenewalState {
-    return stateOf(this.#current, this.#now());
+    return stateOf(this.#current, this.#clock.wallMs());
   }
 
   /**
    * Renews now, due or not; joins a renewal that is under way. It rejects with what went wrong,
-   * which `failed` tells too, and is tried again all the same.
+   * which `problem` tells too, and is tried again all the same.
    *
    * @throws {ApiMisuseError} if it is closed.
    */
@@ -160,7 +122,7 @@ export class CertificateRenewer extends EventEmitter<RenewalEvents> {
 
   /**
    * Has a renewal begin after `delayMs` at the latest. One that is under way already does not count, for it
-   * may be of the CA before; one that begins meanwhile does. What goes wrong is told as `failed`.
+   * may be of the CA before; one that begins meanwhile does. What goes wrong is told as `problem`.
    *
    * @throws {ApiMisuseError} if the delay is not 0 ms to an hour.
    */
@@ -168,7 +130,7 @@ export class CertificateRenewer extends EventEmitter<RenewalEvents> {
     if (!(delayMs >= 0 && delayMs <= LONGEST_WAIT_MS)) {
       throw new ApiMisuseError(`delayMs must be 0 to ${LONGEST_WAIT_MS}, not ${delayMs}`);
     }
-    const atMs = this.#timers.now() + delayMs;
+    const atMs = this.#clock.monotonicMs() + delayMs;
     this.#wantedAtMs = Math.min(this.#wantedAtMs ?? atMs, atMs);
     this.#plan();
   }
@@ -193,7 +155,7 @@ export class CertificateRenewer extends EventEmitter<RenewalEvents> {
    * certificate itself need not lead to it: when a CA is retired, one that has not been renewed does
    * not, and the bundle is about whom this gateway trusts.
    *
-   * What cannot be applied is told as `failed` too, and tried again until it is, or until a newer bundle
+   * What cannot be applied is told as `problem` too, and tried again until it is, or until a newer bundle
    * comes: by this call, by `replace`, or with a renewal. So a renewal that is wanted besides may be
    * asked for whether or not this rejects.
    *
@@ -209,12 +171,26 @@ export class CertificateRenewer extends EventEmitter<RenewalEvents> {
     return this.#applyTrust(bundle);
   }
 
-  /** Stops; what is under way is forgotten, unless it is being applied. Safe to call twice. */
-  close(): void {
+  /**
+   * Stops, and resolves when nothing is being applied any more. Any other renewal that is under way is forgotten. Safe
+   * to call twice.
+   */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  /** The same as `close`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #close(): Promise<void> {
     this.#isClosed = true;
     this.#wantedTrust = undefined;
     this.#cancelTimer();
     this.removeAllListeners();
+    await this.#applied;
   }
 
   /** One renewal, from request to use. */
@@ -226,7 +202,7 @@ export class CertificateRenewer extends EventEmitter<RenewalEvents> {
     } catch (error) {
       if (this.#isClosed || replaced !== this.#replaced) return;
       const delayMs = this.#failed(this.#renewalRetry);
-      this.emit('failed', error as Error, delayMs);
+      this.emit('problem', { error: error as Error, retryInMs: delayMs });
       throw error;
     }
     if (renewed === undefined) return;
@@ -240,7 +216,7 @@ export class CertificateRenewer extends EventEmitter<RenewalEvents> {
     const trusted = this.#trusted;
     const key = this.#newKey ? generateGatewayKey().privateKeyPem : credentials.key;
     const answer = await this.#answer(createSigningRequest(key));
-    const granted = usable(answer, readPrivateKey(key), identity, this.#now());
+    const granted = usable(answer, readPrivateKey(key), identity, this.#clock.wallMs());
     let renewed: Credentials | undefined;
     await this.#exclusively(async () => {
       if (this.#isClosed || replaced !== this.#replaced) return;
@@ -279,7 +255,7 @@ export class CertificateRenewer extends EventEmitter<RenewalEvents> {
       if (bundle === this.#wantedTrust) {
         const delayMs = this.#failed(this.#trustRetry);
         this.#plan();
-        this.emit('failed', error as Error, delayMs);
+        this.emit('problem', { error: error as Error, retryInMs: delayMs });
       }
       throw error;
     }
@@ -301,9 +277,11 @@ export class CertificateRenewer extends EventEmitter<RenewalEvents> {
   /** What `renew` says, or that it says nothing for too long. */
   #answer(csrPem: string): Promise<RenewedCertificate> {
     return new Promise((resolve, reject) => {
-      const cancel = this.#timers.after(this.#timeoutMs, () => {
-        reject(new PeerProtocolError(`no certificate within ${this.#timeoutMs} ms`));
-      });
+      const cancel = this.#clock.after(
+        this.#timeoutMs,
+        () => reject(new PeerProtocolError(`no certificate within ${this.#timeoutMs} ms`)),
+        true
+      );
       // A throw before there is a promise is a failure like any other.
       (async () => this.#renew(csrPem))().then(resolve, reject).finally(cancel);
     });
@@ -326,13 +304,13 @@ export class CertificateRenewer extends EventEmitter<RenewalEvents> {
   /** Returns after how many ms it is tried again. */
   #failed(retry: Retry): number {
     const { notBeforeMs, notAfterMs } = this.#current;
-    const leftMs = notAfterMs - this.#now();
+    const leftMs = notAfterMs - this.#clock.wallMs();
     // Run out: seldom, but by the measure of its lifetime.
     const longestMs = bounded((leftMs > 0 ? leftMs : notAfterMs - notBeforeMs) / 20);
     const wishedMs = leftMs > 0 ? MIN_RETRY_MS * 2 ** retry.failures : longestMs;
     const delayMs = Math.min(wishedMs, longestMs) * (1 - this.#random() / 2);
     retry.failures++;
-    retry.atMs = this.#timers.now() + delayMs;
+    retry.atMs = this.#clock.monotonicMs() + delayMs;
     return delayMs;
   }
 
@@ -340,26 +318,30 @@ export class CertificateRenewer extends EventEmitter<RenewalEvents> {
   #plan(): void {
     this.#cancelTimer();
     if (this.#isClosed) return;
-    const nowMs = this.#now();
+    const nowMs = this.#clock.wallMs();
     const { dueAtMs, notAfterMs } = this.#current;
     const waits = [dueAtMs - nowMs, notAfterMs - nowMs + 1].filter((ms) => ms > 0);
     if (this.#isTime() || this.#state !== this.state) waits.push(0);
     // It waits for the end of a renewal that is under way.
     const wantedAtMs = this.#underWay === undefined ? this.#wantedAtMs : undefined;
     for (const atMs of [this.#renewalRetry.atMs, this.#trustRetry.atMs, wantedAtMs]) {
-      if (atMs !== undefined) waits.push(atMs - this.#timers.now());
+      if (atMs !== undefined) waits.push(atMs - this.#clock.monotonicMs());
     }
     // Clocks are set and machines sleep, so it looks now and then.
     const delayMs = Math.max(0, Math.min(LONGEST_WAIT_MS, ...waits));
-    this.#cancelTimer = this.#timers.after(delayMs, () => this.#look());
+    this.#cancelTimer = this.#clock.after(delayMs, () => this.#look(), true);
   }
 
   #look(): void {
     this.#tellState();
     if (this.#isClosed) return;
-    // What goes wrong is told as `failed`.
+    // What goes wrong is told as `problem`.
     const { atMs } = this.#trustRetry;
-    if (this.#wantedTrust !== undefined && atMs !== undefined && this.#timers.now() >= atMs) {
+    if (
+      this.#wantedTrust !== undefined &&
+      atMs !== undefined &&
+      this.#clock.monotonicMs() >= atMs
+    ) {
       this.#applyTrust(this.#wantedTrust).catch(() => {});
     }
     if (this.#isTime()) this.renewNow().catch(() => {});
@@ -368,22 +350,24 @@ export class CertificateRenewer extends EventEmitter<RenewalEvents> {
 
   #isTime(): boolean {
     if (this.#underWay !== undefined) return false;
-    if (this.#wantedAtMs !== undefined && this.#timers.now() >= this.#wantedAtMs) return true;
+    if (this.#wantedAtMs !== undefined && this.#clock.monotonicMs() >= this.#wantedAtMs)
+      return true;
     const { atMs } = this.#renewalRetry;
-    if (atMs !== undefined) return this.#timers.now() >= atMs;
-    const nowMs = this.#now();
+    if (atMs !== undefined) return this.#clock.monotonicMs() >= atMs;
+    const nowMs = this.#clock.wallMs();
     return nowMs >= this.#current.dueAtMs || nowMs < this.#current.notBeforeMs;
   }
 
   #tellState(): void {
     const { state } = this;
     if (state !== this.#state) {
+      const previous = this.#state;
       this.#state = state;
-      this.emit('state', state);
+      this.emit('state', { state, previous });
     }
     if (state !== 'expired' || this.#hasToldExpiry) return;
     this.#hasToldExpiry = true;
-    this.emit('expired', this.notAfter);
+    this.emit('expired', { notAfter: this.notAfter });
   }
 
   /**
@@ -396,7 +380,7 @@ export class CertificateRenewer extends EventEmitter<RenewalEvents> {
     const notAfterMs = Date.parse(leaf.validTo);
     const lifetimeMs = notAfterMs - notBeforeMs;
     const dueAtMs = notBeforeMs + (lifetimeMs * 2) / 3 - (this.#random() * lifetimeMs) / 10;
-    const nowMs = this.#now();
+    const nowMs = this.#clock.wallMs();
     const restMs = Math.max((notAfterMs - nowMs) / 3, bounded(lifetimeMs / 20));
     return {
       credentials: {
@@ -424,7 +408,7 @@ interface Current {
 /** What failed and is to be tried again. */
 interface Retry {
   failures: number;
-  /** By the timers' clock; undefined when nothing has failed, or it is being tried again. */
+  /** By the monotonic clock; undefined when nothing has failed, or it is being tried again. */
   atMs: number | undefined;
 }
 
@@ -453,16 +437,5 @@ function bounded(ms: number): number {
   return Math.min(MAX_RETRY_MS, Math.max(MIN_RETRY_MS, ms));
 }
 
-const systemTimers: RenewalTimers = {
-  now: () => performance.now(),
-  after: (delayMs, callback) => {
-    const timer = setTimeout(callback, delayMs);
-    timer.unref();
-    return () => clearTimeout(timer);
-  },
-};
-
 const MIN_RETRY_MS = 1000;
 const MAX_RETRY_MS = 3_600_000;
-/** Far below what `setTimeout` can count, 2^31 ms. */
-const LONGEST_WAIT_MS = 3_600_000;

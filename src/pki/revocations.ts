@@ -13,7 +13,9 @@
  */
 import type { X509Certificate } from 'node:crypto';
 import { EventEmitter } from 'eventemitter3';
+import type { Clock } from '../clock.ts';
 import { ApiMisuseError, CertificateError, StoreConflictError } from '../errors.ts';
+import { checkClock, checkMethods, checkObject } from '../option-check.ts';
 import type { Change, Entry, Store, Write } from '../store/store.ts';
 import { CertificateLedger, type CertificateRecord } from './certificate-ledger.ts';
 import { commitInParts, deletionOf } from './commits.ts';
@@ -36,17 +38,15 @@ import { TokenLedger } from './token-ledger.ts';
 
 export interface RevocationsOptions {
   readonly store: Store;
-  /** Time in ms since 1970; default `Date.now`. */
-  readonly now?: () => number;
-  /** In ms, of a clock that never goes back; default `performance.now`. */
-  readonly monotonicNow?: () => number;
+  /** Default: that of the system. */
+  readonly clock?: Clock;
 }
 
 export interface RevocationEvents {
   /** Revoked here or by another process on the same store; `isRevoked` knows already. */
-  revoked: (scope: RevocationScope) => void;
+  revoked: [scope: RevocationScope];
   /** The site may enrol again. */
-  reinstated: (site: string) => void;
+  reinstated: [site: { readonly site: string }];
 }
 
 /** What a revocation took. */
@@ -86,29 +86,36 @@ export function serialOf(certificate: X509Certificate): string {
 
 export class Revocations extends EventEmitter<RevocationEvents> {
   readonly #store: Store;
-  readonly #now: () => number;
+  readonly #clock: Clock;
   readonly #certificates: CertificateLedger;
   readonly #tokens: TokenLedger;
   readonly #index = new RevocationIndex();
   #unwatch: () => void = () => {};
 
-  private constructor({ store, now = Date.now }: RevocationsOptions, running: RunningTime) {
+  private constructor(store: Store, clock: Clock, running: RunningTime) {
     super();
     this.#store = store;
-    this.#now = now;
-    this.#certificates = new CertificateLedger(store, now, running);
-    this.#tokens = new TokenLedger(store, now, running);
+    this.#clock = clock;
+    this.#certificates = new CertificateLedger(store, clock, running);
+    this.#tokens = new TokenLedger(store, clock, running);
   }
 
-  /** Resolves when all that the store has is known. */
+  /**
+   * Resolves when all that the store has is known.
+   *
+   * @throws {StoreError} if the store cannot be read.
+   * @throws {ApiMisuseError} if an option is not what it must be.
+   */
   static async open(options: RevocationsOptions): Promise<Revocations> {
-    const running = await RunningTime.open(options.store, options.monotonicNow);
-    const opened = new Revocations(options, running);
-    opened.#unwatch = options.store.watch(REVOCATIONS, (changes) => opened.#apply(changes));
+    const { store } = checkObject('the options of Revocations', options);
+    checkMethods('store', store, ['get', 'list', 'commit', 'watch']);
+    const clock = checkClock(options.clock);
+    const opened = new Revocations(store, clock, await RunningTime.open(store, clock));
+    opened.#unwatch = store.watch(REVOCATIONS, (changes) => opened.#apply(changes));
     try {
-      opened.#apply(await options.store.list(REVOCATIONS));
+      opened.#apply(await store.list(REVOCATIONS));
     } catch (error) {
-      opened.close();
+      await opened.close();
       throw error;
     }
     return opened;
@@ -186,9 +193,15 @@ export class Revocations extends EventEmitter<RevocationEvents> {
   }
 
   /** Stops following the store, which stays open. Safe to call twice. */
-  close(): void {
+  close(): Promise<void> {
     this.#unwatch();
     this.removeAllListeners();
+    return CLOSED;
+  }
+
+  /** The same as `close`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
   }
 
   async #revokeSite(site: string, reason: RevocationReason): Promise<RevocationReport> {
@@ -238,7 +251,11 @@ export class Revocations extends EventEmitter<RevocationEvents> {
       there = await this.#store.get(key);
       if (there !== undefined) return this.#apply([there]);
     } while (
-      !(await this.#isCommitted({ key, value: { revokedAtMs: this.#now(), reason }, expect: 0 }))
+      !(await this.#isCommitted({
+        key,
+        value: { revokedAtMs: this.#clock.wallMs(), reason },
+        expect: 0,
+      }))
     );
     await this.#readBack([key]);
   }
@@ -249,7 +266,7 @@ export class Revocations extends EventEmitter<RevocationEvents> {
     reason: RevocationReason,
     besides: readonly Write[] = []
   ): Promise<RevocationRecord[]> {
-    const revokedAtMs = this.#now();
+    const revokedAtMs = this.#clock.wallMs();
     const fresh = certificates
       .filter(({ serial }) => this.#index.get(serial) === undefined)
       .map((record): RevocationRecord => ({ ...record, revokedAtMs, reason }));
@@ -288,7 +305,7 @@ export class Revocations extends EventEmitter<RevocationEvents> {
   #apply(changes: readonly Change[]): void {
     for (const change of this.#index.apply(changes)) {
       if ('revoked' in change) this.emit('revoked', change.revoked);
-      else this.emit('reinstated', change.reinstated);
+      else this.emit('reinstated', { site: change.reinstated });
     }
   }
 }
@@ -298,5 +315,6 @@ function siteOf({ identity }: CertificateRecord): string | undefined {
   return parsed.role === 'site' ? parsed.site : undefined;
 }
 
+const CLOSED: Promise<void> = /* @__PURE__ */ Promise.resolve();
 /** 32 bytes as base64url. */
 const SPKI = /^[A-Za-z0-9_-]{43}$/;

@@ -8,37 +8,32 @@
  * are; only between processes that run at once may they be, by what one of them has not saved yet.
  * @module
  */
+import type { Clock } from '../clock.ts';
 import { StoreConflictError } from '../errors.ts';
 import type { Entry, Store } from '../store/store.ts';
 
 export class RunningTime {
   readonly #store: Store;
-  readonly #monotonicNow: () => number;
+  readonly #clock: Clock;
   /** The running time when this process read it, and the monotonic clock then. */
   readonly #readMs: number;
   readonly #startMs: number;
 
-  private constructor(store: Store, monotonicNow: () => number, readMs: number) {
+  private constructor(store: Store, clock: Clock, readMs: number) {
     this.#store = store;
-    this.#monotonicNow = monotonicNow;
+    this.#clock = clock;
     this.#readMs = readMs;
-    this.#startMs = monotonicNow();
+    this.#startMs = clock.monotonicMs();
   }
 
-  /**
-   * @param monotonicNow in ms, of a clock that never goes back
-   * @throws {StoreError} if the store cannot be read.
-   */
-  static async open(
-    store: Store,
-    monotonicNow: () => number = () => performance.now()
-  ): Promise<RunningTime> {
-    return new RunningTime(store, monotonicNow, runMsOf(await store.get(RUNNING)));
+  /** @throws {StoreError} if the store cannot be read. */
+  static async open(store: Store, clock: Clock): Promise<RunningTime> {
+    return new RunningTime(store, clock, runMsOf(await store.get(RUNNING)));
   }
 
   /** In ms. */
   get ms(): number {
-    return this.#readMs + this.#monotonicNow() - this.#startMs;
+    return this.#readMs + this.#clock.monotonicMs() - this.#startMs;
   }
 
   /**

@@ -11,6 +11,7 @@
  * commit together with the certificate that it is about.
  * @module
  */
+import type { Clock } from '../clock.ts';
 import { EnrolmentError } from '../errors.ts';
 import type { Store, Write } from '../store/store.ts';
 import { backdated } from './certificate.ts';
@@ -32,22 +33,21 @@ export interface RedeemableToken {
 
 export class TokenLedger {
   readonly #store: Store;
-  readonly #now: () => number;
+  readonly #clock: Clock;
   readonly #running: RunningTime;
   /** Until which running time the tokens that were made here are good, by their ids. */
   readonly #endRunMs = new Map<string, number>();
 
-  /** @param now wall clock, in ms since 1970 */
-  constructor(store: Store, now: () => number, running: RunningTime) {
+  constructor(store: Store, clock: Clock, running: RunningTime) {
     this.#store = store;
-    this.#now = now;
+    this.#clock = clock;
     this.#running = running;
   }
 
   draft(site: string, lifetimeMs: number): TokenDraft {
     const id = randomTokenId();
     const secret = randomSecret();
-    const createdAtMs = this.#now();
+    const createdAtMs = this.#clock.wallMs();
     const record: TokenRecord = {
       secretHash: hashSecret(secret),
       site,
@@ -75,7 +75,7 @@ export class TokenLedger {
     if (record.usedAtMs !== null) {
       throw new EnrolmentError('used', 'the enrolment token has been used');
     }
-    const nowMs = this.#now();
+    const nowMs = this.#clock.wallMs();
     if (this.#isExpired(id, record)) {
       const expiry = new Date(record.expiresAtMs).toISOString();
       throw new EnrolmentError('expired', `the enrolment token expired at ${expiry}`);
@@ -109,7 +109,7 @@ export class TokenLedger {
   /** By the wall clock, or by the monotonic one if it was made here. */
   #isExpired(id: string, { expiresAtMs }: TokenRecord): boolean {
     const endRunMs = this.#endRunMs.get(id) ?? Number.POSITIVE_INFINITY;
-    return this.#now() >= expiresAtMs || this.#running.ms >= endRunMs;
+    return this.#clock.wallMs() >= expiresAtMs || this.#running.ms >= endRunMs;
   }
 
   async #all(): Promise<{ key: string; id: string; record: TokenRecord }[]> {

@@ -8,6 +8,7 @@
 import crypto from 'node:crypto';
 import * as v from 'valibot';
 import { ApiMisuseError, EnrolmentError } from '../errors.ts';
+import { checkThat } from '../option-check.ts';
 import { checkSite, checkTrustDomain } from './names.ts';
 
 export interface EnrolmentToken {
@@ -29,9 +30,12 @@ export interface EnrolmentToken {
  * eight, or the text would be longer than 4 KiB.
  */
 export function formatToken(token: EnrolmentToken): string {
-  const wrong = token.endpoints.find((endpoint) => !isEndpoint(endpoint));
-  if (wrong !== undefined) {
-    throw new ApiMisuseError(`"${wrong}" is not an endpoint: expected https://host:port`);
+  checkThat('endpoints', token.endpoints, Array.isArray(token.endpoints), 'a list of texts');
+  const wrong = token.endpoints.findIndex((endpoint) => !isEndpoint(endpoint));
+  if (wrong >= 0) {
+    throw new ApiMisuseError(
+      `"${String(token.endpoints[wrong])}" is not an endpoint: expected https://host:port`
+    );
   }
   if (token.endpoints.length < 1 || token.endpoints.length > MAX_ENDPOINTS) {
     throw new ApiMisuseError(
@@ -51,7 +55,8 @@ export function formatToken(token: EnrolmentToken): string {
  * @throws {EnrolmentError} with fault `malformed` if it is not one.
  */
 export function parseToken(text: string): EnrolmentToken {
-  const body = text.length <= MAX_TOKEN_LENGTH ? TOKEN.exec(text.trim())?.[1] : undefined;
+  const isShort = typeof text === 'string' && text.length <= MAX_TOKEN_LENGTH;
+  const body = isShort ? TOKEN.exec(text.trim())?.[1] : undefined;
   if (body === undefined) throw new EnrolmentError('malformed', 'not an enrolment token');
   let json: unknown;
   try {
@@ -90,7 +95,7 @@ export function secretMatches(secret: string, hash: string): boolean {
 }
 
 function isEndpoint(text: string): boolean {
-  return ENDPOINT.test(text) && URL.canParse(text);
+  return typeof text === 'string' && ENDPOINT.test(text) && URL.canParse(text);
 }
 
 /** Whether a checker of `names.ts` lets the text pass. */

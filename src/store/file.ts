@@ -5,6 +5,7 @@
  * @module
  */
 import { PresenceError, StoreError } from '../errors.ts';
+import { checkObject, checkText, checkThat } from '../option-check.ts';
 import { realPathOf } from './durable.ts';
 import { Journal } from './journal.ts';
 import { FileLock } from './lock.ts';
@@ -22,6 +23,27 @@ export interface FileStoreOptions {
   readonly compactAboveBytes?: number;
   /** ... nor while it is smaller than this many times its live entries; default 4. */
   readonly compactRatio?: number;
+}
+
+/** What is used where an option is absent. */
+export const FILE_STORE_DEFAULTS: Readonly<{ compactAboveBytes: number; compactRatio: number }> =
+  Object.freeze({ compactAboveBytes: 1024 * 1024, compactRatio: 4 });
+
+/** @throws {ApiMisuseError} if an option is not what it must be. */
+function resolveFileStore(options: FileStoreOptions): Required<FileStoreOptions> {
+  const {
+    path,
+    compactAboveBytes = FILE_STORE_DEFAULTS.compactAboveBytes,
+    compactRatio = FILE_STORE_DEFAULTS.compactRatio,
+  } = checkObject('the options of FileStore', options);
+  checkText('path', path);
+  checkThat('compactAboveBytes', compactAboveBytes, isFromZero(compactAboveBytes), 'a number from 0');
+  checkThat('compactRatio', compactRatio, isFromZero(compactRatio), 'a number from 0');
+  return { path, compactAboveBytes, compactRatio };
+}
+
+function isFromZero(value: unknown): boolean {
+  return typeof value === 'number' && value >= 0;
 }
 
 interface Pending {
@@ -50,7 +72,7 @@ export class FileStore implements Store {
   #closing: Promise<void> | undefined;
 
   private constructor(
-    options: FileStoreOptions,
+    options: Required<FileStoreOptions>,
     table: EntryTable,
     [journal, cutBytes]: [Journal, number],
     lock: FileLock
@@ -60,22 +82,24 @@ export class FileStore implements Store {
     this.#table = table;
     this.#journal = journal;
     this.#lock = lock;
-    this.#compactAbove = options.compactAboveBytes ?? 1024 * 1024;
-    this.#compactRatio = options.compactRatio ?? 4;
+    this.#compactAbove = options.compactAboveBytes;
+    this.#compactRatio = options.compactRatio;
   }
 
   /**
    * Opens the file, or begins it if there is none. What a crash left of an unfinished write is cut off.
    *
    * @throws {StoreError} if the file is open elsewhere, is empty or damaged, or cannot be read or written.
+   * @throws {ApiMisuseError} if an option is not what it must be.
    */
   static async open(options: FileStoreOptions): Promise<FileStore> {
+    const settings = resolveFileStore(options);
     let lock: FileLock | undefined;
     try {
       const path = await realPathOf(options.path);
       lock = await FileLock.acquire(`${path}.lock`);
       const table = new EntryTable();
-      return new FileStore(options, table, await Journal.open(path, table), lock);
+      return new FileStore(settings, table, await Journal.open(path, table), lock);
     } catch (error) {
       await lock?.release();
       if (error instanceof PresenceError) throw error;
@@ -112,6 +136,11 @@ export class FileStore implements Store {
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
+  }
+
+  /** The same as `close`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
   }
 
   async #close(): Promise<void> {

@@ -2,7 +2,7 @@
  * Where things are kept: desired state, leases, tokens and revocations in a store, keys in secrets.
  * @module
  */
-export { FileStore, type FileStoreOptions } from './file.ts';
+export { FILE_STORE_DEFAULTS, FileStore, type FileStoreOptions } from './file.ts';
 export { FileSecrets, type FileSecretsOptions } from './file-secrets.ts';
 export { MemoryStore } from './memory.ts';
 export { MemorySecrets } from './memory-secrets.ts';

@@ -10,7 +10,7 @@ import { changesOf, EntryTable, frozenWrites } from './table.ts';
 /** Watchers have been told when `commit` resolves. Values that come out are frozen. */
 export class MemoryStore implements Store {
   readonly #table = new EntryTable();
-  #closed = false;
+  #closing: Promise<void> | undefined;
 
   async get(key: string): Promise<Entry | undefined> {
     this.#assertOpen();
@@ -34,12 +34,19 @@ export class MemoryStore implements Store {
     return this.#table.watch(prefix, listener);
   }
 
-  async close(): Promise<void> {
-    this.#closed = true;
+  /** Ends all watches. Safe to call twice. */
+  close(): Promise<void> {
     this.#table.unwatchAll();
+    this.#closing ??= Promise.resolve();
+    return this.#closing;
+  }
+
+  /** The same as `close`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
   }
 
   #assertOpen(): void {
-    if (this.#closed) throw new StoreError('the store is closed');
+    if (this.#closing !== undefined) throw new StoreError('the store is closed');
   }
 }

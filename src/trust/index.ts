@@ -6,5 +6,6 @@ export {
   type CutReport,
   type RevocationReceipt,
   Revoker,
+  type RevokerEvents,
   type RevokerOptions,
 } from './revoker.ts';

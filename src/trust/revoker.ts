@@ -11,7 +11,10 @@
  * By serial number or key only those tunnels end; the site stays, for it may hold another certificate.
  * @module
  */
+import { EventEmitter } from 'eventemitter3';
+import type { Clock } from '../clock.ts';
 import { ApiMisuseError, CertificateError } from '../errors.ts';
+import { checkClock, checkFunction, checkMethods, checkObject } from '../option-check.ts';
 import type { RevocationReason, RevocationScope, Revocations } from '../pki/index.ts';
 
 /** What the tunnels of revoked certificates left behind. */
@@ -32,10 +35,13 @@ export interface RevokerOptions {
    * @param reason to tell the peers
    */
   readonly cutRevoked: (reason: string) => Promise<CutReport>;
-  /** Hears of what could not be cut after a revocation by another process. */
-  readonly onError?: (error: Error) => void;
-  /** In ms, of a clock that never goes back. */
-  readonly now?: () => number;
+  /** By which the times of a receipt are measured; default that of the system. */
+  readonly clock?: Clock;
+}
+
+export interface RevokerEvents {
+  /** After a revocation, the tunnels of this one could not be ended. The revocation itself is in force. */
+  problem: [problem: { readonly error: Error; readonly scope: RevocationScope }];
 }
 
 /**
@@ -61,17 +67,24 @@ export interface RevocationReceipt extends CutReport {
   readonly elapsedMs: number;
 }
 
-export class Revoker {
+export class Revoker extends EventEmitter<RevokerEvents> {
   readonly #options: RevokerOptions;
-  readonly #now: () => number;
+  readonly #clock: Clock;
   /** The cuts since each call of `revoke` that is under way. */
   readonly #receipts = new Set<Promise<CutReport>[]>();
   #nextCut: Promise<CutReport> | undefined;
+  readonly #underWay = new Set<Promise<CutReport>>();
+  #closing: Promise<void> | undefined;
 
+  /** @throws {ApiMisuseError} if an option is not what it must be; the message names it. */
   constructor(options: RevokerOptions) {
+    super();
+    const { revocations, controller, cutRevoked } = checkObject('the options of Revoker', options);
+    checkMethods('revocations', revocations, ['revoke', 'reinstate', 'isSiteRevoked', 'on', 'off']);
+    checkMethods('controller', controller, ['setBlocked']);
+    checkFunction('cutRevoked', cutRevoked);
     this.#options = options;
-    this.#now = options.now ?? (() => performance.now());
-    const { revocations, controller } = options;
+    this.#clock = checkClock(options.clock);
     for (const site of revocations.table.sites) controller.setBlocked(site, true);
     revocations.on('revoked', this.#onRevoked);
     revocations.on('reinstated', this.#onReinstated);
@@ -88,14 +101,14 @@ export class Revoker {
    */
   async revoke(scope: RevocationScope, reason?: RevocationReason): Promise<RevocationReceipt> {
     const { revocations, controller } = this.#options;
-    const startMs = this.#now();
+    const startMs = this.#clock.monotonicMs();
     const wasBlocked = 'site' in scope && revocations.isSiteRevoked(scope.site);
     if ('site' in scope) controller.setBlocked(scope.site, true);
     const cuts: Promise<CutReport>[] = [];
     this.#receipts.add(cuts);
     try {
       const { certificates, ...report } = await revocations.revoke(scope, reason);
-      const storedMs = this.#now() - startMs;
+      const storedMs = this.#clock.monotonicMs() - startMs;
       // It was cut when the event came, unless all was revoked before.
       if (cuts.length === 0) void this.#cut(scope);
       const done = await Promise.all(cuts);
@@ -106,7 +119,7 @@ export class Revoker {
         tunnelsClosed: done.reduce((sum, { tunnelsClosed }) => sum + tunnelsClosed, 0),
         pathsRemoved: done.reduce((sum, { pathsRemoved }) => sum + pathsRemoved, 0),
         storedMs,
-        elapsedMs: this.#now() - startMs,
+        elapsedMs: this.#clock.monotonicMs() - startMs,
       };
     } catch (error) {
       // What cannot be stored may come true all the same; what makes no sense never did.
@@ -124,19 +137,31 @@ export class Revoker {
     this.#options.controller.setBlocked(site, false);
   }
 
-  /** Follows the store no more. */
-  close(): void {
+  /** Follows the store no more, and resolves when what is being ended has ended. Safe to call twice. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  /** The same as `close`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #close(): Promise<void> {
     const { revocations } = this.#options;
     revocations.off('revoked', this.#onRevoked);
     revocations.off('reinstated', this.#onReinstated);
+    await Promise.allSettled(this.#underWay);
+    this.removeAllListeners();
   }
 
   readonly #onRevoked = (scope: RevocationScope): void => {
     if ('site' in scope) this.#options.controller.setBlocked(scope.site, true);
-    this.#cut(scope).catch((error: Error) => this.#options.onError?.(error));
+    this.#cut(scope).catch((error: Error) => this.emit('problem', { error, scope }));
   };
 
-  readonly #onReinstated = (site: string): void => {
+  readonly #onReinstated = ({ site }: { readonly site: string }): void => {
     this.#options.controller.setBlocked(site, false);
   };
 
@@ -151,9 +176,13 @@ export class Revoker {
 
   #cutInTurn(scope: RevocationScope): Promise<CutReport> {
     const reason = 'site' in scope ? `site ${scope.site} is revoked` : 'the certificate is revoked';
-    return Promise.resolve().then(() => {
+    const cut = Promise.resolve().then(() => {
       this.#nextCut = undefined;
       return this.#options.cutRevoked(reason);
     });
+    this.#underWay.add(cut);
+    const done = (): void => void this.#underWay.delete(cut);
+    cut.then(done, done);
+    return cut;
   }
 }

@@ -36,9 +36,9 @@ const FULL = new Error('ENOSPC: no space left on device');
 
 describe('AuditLog', () => {
   test('writes what happened, when, and in what order', async () => {
-    const { log, path, timers } = await openLog();
+    const { log, path, clock } = await openLog();
     await log.append({ kind: 'start', actor: 'root', detail: { version: '1.0' } });
-    timers.advance(1500);
+    clock.advance(1500);
     const event = { site: 'site-a', serial: '0a', remoteAddress: '192.0.2.1' };
     await log.append({ kind: 'enrolment', ...event });
     expect(recordsOf(path)).toEqual([

@@ -6,7 +6,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { AuditLog, type AuditLogOptions } from '../../src/audit/index.ts';
-import { FakeTimers } from '../tunnel/fake-timers.ts';
+import { FakeClock } from '../fake-clock.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'audit-'));
 let files = 0;
@@ -26,16 +26,11 @@ export function fileOf(content: string | Uint8Array): string {
 
 export async function openLog(
   options: Partial<AuditLogOptions> = {}
-): Promise<{ log: AuditLog; path: string; timers: FakeTimers }> {
-  const timers = new FakeTimers();
+): Promise<{ log: AuditLog; path: string; clock: FakeClock }> {
+  const clock = new FakeClock({ wallMs: 1_000_000 });
   const path = options.path ?? newPath();
-  const log = await AuditLog.open({
-    now: () => timers.now(),
-    after: (delayMs, callback) => timers.after(delayMs, callback),
-    ...options,
-    path,
-  });
-  return { log, path, timers };
+  const log = await AuditLog.open({ clock, ...options, path });
+  return { log, path, clock };
 }
 
 /** The lines of a log, without their line feeds. */

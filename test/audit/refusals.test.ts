@@ -30,14 +30,14 @@ async function linesWritten(log: AuditLog, count: number): Promise<void> {
 
 describe('refusals', () => {
   test('above the limit of a minute get one line together when it is over', async () => {
-    const { log, path, timers } = await openLog({ maxRefusalsPerMinute: 3 });
+    const { log, path, clock } = await openLog({ maxRefusalsPerMinute: 3 });
     await refuse(log, 5);
     await refuse(log, 1000, 'revoked');
     await log.append({ kind: 'refused-enrolment', detail: { other: 1 } });
-    timers.advance(59_999);
+    clock.advance(59_999);
     expect(kindsIn(path)).toEqual(Array(3).fill('refused-handshake'));
     expect(log.counters).toEqual({ lines: 3, suppressed: 1003, failed: 0 });
-    timers.advance(1);
+    clock.advance(1);
     await linesWritten(log, 4);
     expect(recordsOf(path)[3]).toMatchObject({
       kind: 'suppressed',
@@ -51,15 +51,15 @@ describe('refusals', () => {
   });
 
   test('get lines again in the next minute, which begins with the first of them', async () => {
-    const { log, path, timers } = await openLog({ maxRefusalsPerMinute: 2 });
+    const { log, path, clock } = await openLog({ maxRefusalsPerMinute: 2 });
     await refuse(log, 2);
-    timers.advance(60_000);
-    expect(timers.delays).toEqual([]);
-    timers.advance(45_000);
+    clock.advance(60_000);
+    expect(clock.delays).toEqual([]);
+    clock.advance(45_000);
     await refuse(log, 3);
-    timers.advance(59_999);
+    clock.advance(59_999);
     expect(log.counters).toEqual({ lines: 4, suppressed: 1, failed: 0 });
-    timers.advance(1);
+    clock.advance(1);
     await linesWritten(log, 5);
     await log.close();
     expect(kindsIn(path).at(-1)).toBe('suppressed');
@@ -81,24 +81,24 @@ describe('refusals', () => {
   });
 
   test('are summed up when the log is closed', async () => {
-    const { log, path, timers } = await openLog({ maxRefusalsPerMinute: 1 });
+    const { log, path, clock } = await openLog({ maxRefusalsPerMinute: 1 });
     await refuse(log, 5);
     await log.close();
     expect(recordsOf(path)[1]).toMatchObject({ kind: 'suppressed', detail: { count: 4 } });
-    expect(timers.delays).toEqual([]);
+    expect(clock.delays).toEqual([]);
   });
 
   test('are summed up later if the line cannot be written, and somebody is told', async () => {
     const errors: StoreError[] = [];
-    const onError = (error: StoreError) => errors.push(error);
-    const { log, path, timers } = await openLog({ maxRefusalsPerMinute: 1, onError });
+    const { log, path, clock } = await openLog({ maxRefusalsPerMinute: 1 });
+    log.on('problem', ({ error }) => errors.push(error));
     await refuse(log, 3);
     vi.spyOn(handles, 'datasync').mockRejectedValueOnce(new Error('EIO: i/o error'));
-    timers.advance(60_000);
+    clock.advance(60_000);
     await vi.waitFor(() => expect(errors).toHaveLength(1));
     expect(errors[0]).toBeInstanceOf(StoreError);
     await refuse(log, 2);
-    timers.advance(60_000);
+    clock.advance(60_000);
     await linesWritten(log, 3);
     expect(recordsOf(path)[2]).toMatchObject({
       detail: { count: 3, codes: { 'no-certificate': 3 } },
@@ -108,7 +108,7 @@ describe('refusals', () => {
   });
 
   test('of a site that is known get lines of their own, however many strangers knock', async () => {
-    const { log, path, timers } = await openLog();
+    const { log, path, clock } = await openLog();
     await refuse(log, 1000);
     for (let i = 0; i < 5; i++) await log.append(refusalOf('site-a'));
     expect(recordsOf(path).filter(({ site }) => site === 'site-a')).toHaveLength(5);
@@ -119,7 +119,7 @@ describe('refusals', () => {
     expect(countOf(path, 'site-a')).toBe(6);
     expect(countOf(path, 'site-b')).toBe(10);
     expect(kindsIn(path).at(-1)).toBe('refused-enrolment');
-    timers.advance(60_000);
+    clock.advance(60_000);
     await linesWritten(log, 60 + 6 + 10 + 1 + 1);
     expect(recordsOf(path).at(-1)).toMatchObject({
       kind: 'suppressed',
@@ -176,13 +176,14 @@ describe('refusals', () => {
   });
 
   test('set no timer when the log could not be written to its end', async () => {
-    const onError = vi.fn();
-    const { log, timers } = await openLog({ maxRefusalsPerMinute: 0, onError });
+    const onProblem = vi.fn();
+    const { log, clock } = await openLog({ maxRefusalsPerMinute: 0 });
+    log.on('problem', onProblem);
     await refuse(log, 3);
     vi.spyOn(handles, 'sync').mockRejectedValueOnce(new Error('EIO: i/o error'));
     await log.close();
-    expect(onError).toHaveBeenCalledTimes(1);
-    expect(timers.delays).toEqual([]);
+    expect(onProblem).toHaveBeenCalledTimes(1);
+    expect(clock.delays).toEqual([]);
   });
 
   test('take no more room for codes without end', async () => {

@@ -15,6 +15,7 @@ import {
 import {
   CertificateAuthority,
   createSigningRequest,
+  generateCa,
   generateGatewayKey,
 } from '../../src/pki/index.ts';
 import { MemoryStore } from '../../src/store/index.ts';
@@ -39,7 +40,11 @@ interface World {
 
 /** An edge of site-a with a certificate, connected to a server that can renew it. */
 async function connect(options: ControlServerOptions = {}): Promise<World> {
-  const authority = await CertificateAuthority.create({ trustDomain, store: new MemoryStore() });
+  const authority = await CertificateAuthority.open({
+    ...generateCa({ trustDomain }),
+    trustDomain,
+    store: new MemoryStore(),
+  });
   const provider: World['provider'] = {
     trust: () => ({ caPem: authority.certificatePem, renew: false }),
     renew: async (certificate, csrPem) => ({
@@ -74,7 +79,11 @@ async function fleet(size: number, options: ControlServerOptions = {}) {
   clock.advance(5000);
   const server = new ControlServer(controller, { trust: provider, clock, ...options });
   const links: Link[] = [];
-  const authority = await CertificateAuthority.create({ trustDomain, store: new MemoryStore() });
+  const authority = await CertificateAuthority.open({
+    ...generateCa({ trustDomain }),
+    trustDomain,
+    store: new MemoryStore(),
+  });
   const { certificatePem } = await authority.issue(newRequest(), identity);
   const add = (site: string): X509Certificate => {
     const link = new Link();

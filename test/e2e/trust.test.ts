@@ -16,6 +16,7 @@ import {
   generateGatewayKey,
   verifyAuditLog,
 } from '../../src/index.ts';
+import { clockOf } from '../clock-of.ts';
 import { Relay } from '../relay.ts';
 import {
   admin,
@@ -184,7 +185,7 @@ describe('the CA', () => {
       const old = generateCa({
         trustDomain: 'openstack.test',
         rootLifetimeMs: 3_600_000,
-        now: () => Date.now() - 2 * 3_600_000,
+        clock: clockOf(() => Date.now() - 2 * 3_600_000),
       });
       writeFileSync(join(state, 'ca.pem'), old.certificatePem);
       writeFileSync(join(state, 'ca-key.pem'), old.privateKeyPem);

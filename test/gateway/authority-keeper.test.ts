@@ -20,7 +20,8 @@ import {
 } from '../../src/pki/index.ts';
 import { FileSecrets, MemorySecrets, MemoryStore, type Secrets } from '../../src/store/index.ts';
 import { MtlsTunnel } from '../../src/tunnel/index.ts';
-import { FakeTimers } from '../tunnel/fake-timers.ts';
+import { clockOf } from '../clock-of.ts';
+import { FakeClock } from '../fake-clock.ts';
 import { FaultySecrets } from './faulty-secrets.ts';
 
 const TRUST_DOMAIN = 'openstack.test';
@@ -319,7 +320,7 @@ describe('a CA that has run out', () => {
   const expired = (options: Partial<GenerateCaOptions> = {}) =>
     generateCa({
       trustDomain: TRUST_DOMAIN,
-      now: () => Date.now() - 2 * DAY_MS,
+      clock: clockOf(() => Date.now() - 2 * DAY_MS),
       rootLifetimeMs: DAY_MS,
       intermediateLifetimeMs: DAY_MS,
       ...options,
@@ -409,19 +410,17 @@ describe('a CA that has run out', () => {
   );
 
   test('is told 60 days before, and again when it happens, once each', async () => {
-    const timers = new FakeTimers();
-    const startMs = Math.floor(Date.now() / 1000) * 1000;
-    const now = () => startMs + timers.now();
+    const clock = new FakeClock({ wallMs: Math.floor(Date.now() / 1000) * 1000 });
     const secrets = await secretsWith(
-      generateCa({ trustDomain: TRUST_DOMAIN, now, rootLifetimeMs: 62 * DAY_MS })
+      generateCa({ trustDomain: TRUST_DOMAIN, clock, rootLifetimeMs: 62 * DAY_MS })
     );
-    const keeper = await open(secrets, { now, timers, random: () => 0 });
+    const keeper = await open(secrets, { clock, random: () => 0 });
     const told: string[] = [];
     keeper.on('problem', ({ error }) => told.push(error.message));
     expect(keeper.caWarning).toBeUndefined();
     const pass = async (hours: number) => {
       for (let hour = 0; hour < hours; hour++) {
-        timers.advance(3_600_000);
+        clock.advance(3_600_000);
         await new Promise((resolve) => setImmediate(resolve));
       }
     };
@@ -435,8 +434,8 @@ describe('a CA that has run out', () => {
     await keeper.prepare();
     await keeper.activate();
     expect(keeper.caWarning).toBeUndefined();
-    keeper.close();
-    expect(timers.delays).toEqual([]);
+    await keeper.close();
+    expect(clock.delays).toEqual([]);
   });
 });
 

@@ -24,6 +24,7 @@ import {
   type Credentials,
   createSigningRequest,
   EnrolmentServer,
+  generateCa,
   generateGatewayKey,
   identityOfCredentials,
 } from '../../src/pki/index.ts';
@@ -35,7 +36,7 @@ import {
   type Secrets,
 } from '../../src/store/index.ts';
 import type { MtlsTunnel } from '../../src/tunnel/index.ts';
-import { FakeTimers } from '../tunnel/fake-timers.ts';
+import { FakeClock } from '../fake-clock.ts';
 import { FaultySecrets } from './faulty-secrets.ts';
 
 const SITE = { trustDomain: 'openstack.test', role: 'site', site: 'site-a' } as const;
@@ -48,7 +49,11 @@ let port: number;
 
 beforeAll(async () => {
   const { trustDomain } = SITE;
-  authority = await CertificateAuthority.create({ trustDomain, store: new MemoryStore() });
+  authority = await CertificateAuthority.open({
+    ...generateCa({ trustDomain }),
+    trustDomain,
+    store: new MemoryStore(),
+  });
   server = new EnrolmentServer({ authority });
   ({ port } = await server.listen({ host: '127.0.0.1', port: 0 }));
 });
@@ -299,7 +304,7 @@ describe('CredentialKeeper', () => {
 
   test('takes a new token when the tunnel is refused for its certificate, and for no other reason', async () => {
     const now = await scene();
-    const edge = new Edge(now.site, new FakeTimers());
+    const edge = new Edge(now.site, new FakeClock({ wallMs: Date.now() }));
     now.token = await newToken();
     edge.tunnel.emit('refused', { error: new Error('refused'), code: 'unknown-site' });
     await settle();
@@ -314,7 +319,7 @@ describe('CredentialKeeper', () => {
   test('renews a thousand edges one after the other when the CA changes, 20 in a second', {
     timeout: 120_000,
   }, async () => {
-    const timers = new FakeTimers();
+    const clock = new FakeClock({ wallMs: Date.now() });
     const credentials = await newCredentials();
     const certificate = new X509Certificate(credentials.cert);
     let renew = false;
@@ -328,7 +333,7 @@ describe('CredentialKeeper', () => {
     const secrets = await secretsWith(credentials);
     const edges: Edge[] = [];
     for (let i = 0; i < 1000; i++) {
-      const edge = new Edge(await reopen(secrets), timers);
+      const edge = new Edge(await reopen(secrets), clock);
       edges.push(edge);
       server.attach(`site-${i}`, edge.channel(certificate), () => {});
     }
@@ -342,7 +347,7 @@ describe('CredentialKeeper', () => {
     let before = 0;
     for (let second = 1; second <= 50; second++) {
       for (let step = 0; step < 4; step++) {
-        timers.advance(250);
+        clock.advance(250);
         await settle();
       }
       const count = renewed();
@@ -352,10 +357,10 @@ describe('CredentialKeeper', () => {
     expect(before).toBe(1000);
 
     // One that connects meanwhile does not wait.
-    const late = new Edge(await reopen(secrets), timers);
+    const late = new Edge(await reopen(secrets), clock);
     server.attach('site-late', late.channel(certificate), () => {});
     await settle();
-    timers.advance(0);
+    clock.advance(0);
     await settle();
     expect(late.requests).toBe(1);
     for (const { keeper } of [...edges, late]) keeper.close();
@@ -372,7 +377,7 @@ class Edge {
   readonly onShown: ((value: unknown) => void)[] = [];
   requests = 0;
 
-  constructor(credentials: SiteCredentials, timers: FakeTimers) {
+  constructor(credentials: SiteCredentials, clock: FakeClock) {
     this.keeper = new CredentialKeeper({
       credentials,
       control: Object.assign(this.control, {
@@ -388,7 +393,7 @@ class Edge {
         },
       }) as unknown as MtlsTunnel,
       random: () => 0,
-      timers,
+      clock,
     });
   }
 

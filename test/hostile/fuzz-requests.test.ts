@@ -9,6 +9,7 @@ import { parseRequest } from '../../src/pki/enrolment-message.ts';
 import {
   CertificateAuthority,
   createSigningRequest,
+  generateCa,
   generateGatewayKey,
   parseToken,
 } from '../../src/pki/index.ts';
@@ -119,7 +120,11 @@ class ForgetfulStore extends MemoryStore {
 }
 
 function newAuthority(): Promise<CertificateAuthority> {
-  return CertificateAuthority.create({ trustDomain, store: new ForgetfulStore() });
+  return CertificateAuthority.open({
+    ...generateCa({ trustDomain }),
+    trustDomain,
+    store: new ForgetfulStore(),
+  });
 }
 
 /** A token that is good, and the request that redeems it. */

@@ -12,6 +12,7 @@ import { CertificateError, PeerProtocolError } from '../../src/errors.ts';
 import {
   CertificateAuthority,
   createSigningRequest,
+  generateCa,
   generateGatewayKey,
 } from '../../src/pki/index.ts';
 import { type Json, MemoryStore } from '../../src/store/index.ts';
@@ -276,7 +277,11 @@ const OUTCOMES: readonly string[] = [
 ];
 
 async function anyCertificate(): Promise<X509Certificate> {
-  const authority = await CertificateAuthority.create({ trustDomain, store: new MemoryStore() });
+  const authority = await CertificateAuthority.open({
+    ...generateCa({ trustDomain }),
+    trustDomain,
+    store: new MemoryStore(),
+  });
   const csrPem = createSigningRequest(generateGatewayKey().privateKeyPem);
   return new X509Certificate((await authority.issue(csrPem, identity)).certificatePem);
 }

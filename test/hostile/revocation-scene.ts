@@ -33,6 +33,7 @@ import {
   MtlsTunnel,
   type TunnelListener,
 } from '../../src/tunnel/index.ts';
+import { clockOf } from '../clock-of.ts';
 
 export const TRUST_DOMAIN = 'openstack.test';
 /** In the cloud, and of the host in each site. */
@@ -106,7 +107,10 @@ export class Cloud extends EventEmitter<{ tunnel: [MtlsTunnel] }> {
     opened.push(() => registry.close());
     if (desired !== undefined) await registry.apply(desired, 'file');
     const trustDomain = TRUST_DOMAIN;
-    const authority = await CertificateAuthority.load({ trustDomain, store, now, ...ca });
+    const authority = await CertificateAuthority.open({
+      ...{ trustDomain, store, clock: clockOf(now) },
+      ...ca,
+    });
     opened.push(() => authority.close());
 
     const [device, network] = MemoryDevice.pair({ queueLength: 65_536 });

@@ -18,6 +18,7 @@ import {
 import { formatToken } from '../../src/pki/token.ts';
 import { FileStore } from '../../src/store/index.ts';
 import type { Credentials } from '../../src/tunnel/index.ts';
+import { clockOf } from '../clock-of.ts';
 import { Workspace } from '../e2e/gateway-process.ts';
 import { dial } from './numbered-traffic.ts';
 import { Cloud, desired, siteName, TRUST_DOMAIN } from './revocation-scene.ts';
@@ -72,7 +73,10 @@ describe.each([
       const store = await FileStore.open({ path });
       opened.push(() => store.close());
       const trustDomain = TRUST_DOMAIN;
-      const authority = await CertificateAuthority.load({ trustDomain, store, now, ...ca });
+      const authority = await CertificateAuthority.open({
+        ...{ trustDomain, store, clock: clockOf(now) },
+        ...ca,
+      });
       await authority.prune();
       authority.close();
       const gateway = await Cloud.start(store, ca, desired(2), now);

@@ -10,6 +10,7 @@ import {
   type Credentials,
   createSigningRequest,
   type GatewayIdentity,
+  generateCa,
   generateGatewayKey,
   MemoryStore,
   MtlsTunnel,
@@ -25,7 +26,8 @@ function print(what: Readonly<Record<string, unknown>>): void {
 }
 
 async function main(): Promise<void> {
-  const authority = await CertificateAuthority.create({
+  const authority = await CertificateAuthority.open({
+    ...generateCa({ trustDomain: TRUST_DOMAIN }),
     trustDomain: TRUST_DOMAIN,
     store: new MemoryStore(),
   });

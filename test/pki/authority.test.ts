@@ -4,6 +4,7 @@ import { StoreError } from '../../src/errors.ts';
 import {
   CertificateAuthority,
   createSigningRequest,
+  generateCa,
   generateGatewayKey,
   type RevocationScope,
 } from '../../src/pki/index.ts';
@@ -83,7 +84,7 @@ describe('CertificateAuthority.issue', () => {
   });
 });
 
-describe('CertificateAuthority.load', () => {
+describe('CertificateAuthority.open', () => {
   test('takes up a key under a passphrase, and refuses a wrong one', async () => {
     const { authority, store } = await scene();
     const options = {
@@ -92,10 +93,10 @@ describe('CertificateAuthority.load', () => {
       trustDomain: TRUST_DOMAIN,
       store,
     };
-    const again = await CertificateAuthority.load({ ...options, passphrase: 'correct horse' });
+    const again = await CertificateAuthority.open({ ...options, passphrase: 'correct horse' });
     expect(again.spkiHash).toBe(authority.spkiHash);
     for (const wrong of [{}, { passphrase: 'x' }]) {
-      await expect(CertificateAuthority.load({ ...options, ...wrong })).rejects.toThrow(
+      await expect(CertificateAuthority.open({ ...options, ...wrong })).rejects.toThrow(
         refused('CERTIFICATE')
       );
     }
@@ -114,7 +115,7 @@ describe('CertificateAuthority.load', () => {
       { certificatePem: 'x' },
     ];
     for (const part of wrong) {
-      await expect(CertificateAuthority.load({ ...own, ...part })).rejects.toThrow(
+      await expect(CertificateAuthority.open({ ...own, ...part })).rejects.toThrow(
         refused('CERTIFICATE')
       );
     }
@@ -368,7 +369,10 @@ describe('revocation', () => {
 
   test('is known when revoke resolves even if the watch of the store lags', async () => {
     const store: Store = Object.assign(new MemoryStore(), { watch: () => () => {} });
-    const authority = await CertificateAuthority.create({ trustDomain: TRUST_DOMAIN, store });
+    const authority = await CertificateAuthority.open({
+      ...generateCa({ trustDomain: TRUST_DOMAIN }),
+      ...{ trustDomain: TRUST_DOMAIN, store },
+    });
     const issued = await authority.issue(newRequest().csrPem, SITE_A);
     await authority.revoke({ site: 'site-a' });
     expect(authority.isRevoked(certificateOf(issued))).toBe(true);

@@ -7,6 +7,7 @@ import {
   type KeyType,
 } from '../../src/pki/index.ts';
 import { MemoryStore } from '../../src/store/index.ts';
+import { clockOf } from '../clock-of.ts';
 import {
   CLOUD,
   crlVerdictOf,
@@ -27,8 +28,8 @@ const KEY_TYPES: readonly KeyType[] = ['p256', 'ed25519', 'rsa'];
 const unfit = expect.objectContaining({ code: 'ERR_PRESENCE_CERTIFICATE' });
 
 function load(material: CaMaterial, now: () => number = Date.now): Promise<CertificateAuthority> {
-  return CertificateAuthority.load({
-    ...{ trustDomain: TRUST_DOMAIN, store: new MemoryStore(), now },
+  return CertificateAuthority.open({
+    ...{ trustDomain: TRUST_DOMAIN, store: new MemoryStore(), clock: clockOf(now) },
     ...material,
   });
 }
@@ -36,7 +37,7 @@ function load(material: CaMaterial, now: () => number = Date.now): Promise<Certi
 describe('generateCa', () => {
   test('makes a root of ten years, backdated by five minutes, whose key is the one that signs', () => {
     const nowMs = Date.now();
-    const ca = generateCa({ trustDomain: TRUST_DOMAIN, now: () => nowMs });
+    const ca = generateCa({ trustDomain: TRUST_DOMAIN, clock: clockOf(() => nowMs) });
     expect(pemTexts(ca.certificatePem)).toHaveLength(1);
     expect(ca.rootPrivateKeyPem).toBe(ca.privateKeyPem);
     const root = new X509Certificate(ca.certificatePem);
@@ -47,7 +48,11 @@ describe('generateCa', () => {
 
   test('makes an intermediate of three years below a root, with a key of its own', () => {
     const nowMs = Date.now();
-    const ca = generateCa({ trustDomain: TRUST_DOMAIN, intermediate: true, now: () => nowMs });
+    const ca = generateCa({
+      trustDomain: TRUST_DOMAIN,
+      intermediate: true,
+      clock: clockOf(() => nowMs),
+    });
     const [signing, root] = pemTexts(ca.certificatePem).map((it) => new X509Certificate(it));
     expect(ca.rootPrivateKeyPem).not.toBe(ca.privateKeyPem);
     expect(signing!.checkIssued(root!) && signing!.verify(root!.publicKey)).toBe(true);
@@ -75,11 +80,12 @@ describe('generateCa', () => {
   });
 });
 
-describe('CertificateAuthority.create', () => {
+describe('CertificateAuthority.open with a CA of generateCa', () => {
   test('with an intermediate shows it behind every certificate, and pins and trusts the root', async () => {
     const store = new MemoryStore();
-    const authority = await CertificateAuthority.create({
-      ...{ trustDomain: TRUST_DOMAIN, store, intermediate: true },
+    const authority = await CertificateAuthority.open({
+      ...generateCa({ trustDomain: TRUST_DOMAIN, intermediate: true }),
+      ...{ trustDomain: TRUST_DOMAIN, store },
     });
     const [signing, root] = pemTexts(authority.certificatePem);
     expect(authority.chainPem).toBe(signing);
@@ -114,7 +120,7 @@ describe('certificates', () => {
   test('end with the first certificate of the chain, in their shape', async () => {
     const nowMs = Math.floor(Date.now() / 1000) * 1000;
     const ca = generateCa({
-      ...{ trustDomain: TRUST_DOMAIN, intermediate: true, now: () => nowMs },
+      ...{ trustDomain: TRUST_DOMAIN, intermediate: true, clock: clockOf(() => nowMs) },
       intermediateLifetimeMs: 60_000,
     });
     const authority = await load(ca, () => nowMs);
@@ -199,7 +205,7 @@ describe.skipIf(!hasOpenssl)('openssl (skipped where the openssl command is miss
   );
 });
 
-describe.skipIf(!hasOpenssl)('CertificateAuthority.load (skipped where openssl is missing)', () => {
+describe.skipIf(!hasOpenssl)('CertificateAuthority.open (skipped where openssl is missing)', () => {
   let made: ReturnType<typeof operatorCa> | undefined;
   const operator = () => {
     made ??= operatorCa('p256', 'x');

@@ -128,10 +128,10 @@ describe('CertificateAuthority', () => {
       encryptedByNode(privateKeyPem),
     ]) {
       const options = { ...common, privateKeyPem: key };
-      const again = await CertificateAuthority.load({ ...options, passphrase: PASSPHRASE });
+      const again = await CertificateAuthority.open({ ...options, passphrase: PASSPHRASE });
       expect(again.spkiHash).toBe(authority.spkiHash);
       for (const wrong of [{}, { passphrase: 'wrong' }]) {
-        const loading = CertificateAuthority.load({ ...options, ...wrong });
+        const loading = CertificateAuthority.open({ ...options, ...wrong });
         await expect(loading).rejects.toThrow(CertificateError);
       }
     }

@@ -4,6 +4,7 @@ import tls from 'node:tls';
 import { describe, expect, test, vi } from 'vitest';
 import { StoreError } from '../../src/errors.ts';
 import { type EnrolmentOutcome, EnrolmentServer, enrol, generateCa } from '../../src/pki/index.ts';
+import { clockOf } from '../clock-of.ts';
 import { closers, connect, HOST, post, refused, request, serve } from './enrolment-doors.ts';
 import { DAY_MS, HOUR_MS, redemptionOf, SITE_A, scene } from './fixtures.ts';
 
@@ -141,7 +142,7 @@ describe('EnrolmentServer', () => {
     'takes another certificate within an hour after a clock that was %s is set right',
     async (_, ms) => {
       let aheadMs = 0;
-      const { authority } = await scene({ now: () => Date.now() + aheadMs });
+      const { authority } = await scene({ clock: clockOf(() => Date.now() + aheadMs) });
       aheadMs = ms;
       const issue = vi.spyOn(authority, 'issue');
       vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
@@ -178,7 +179,7 @@ describe('EnrolmentServer', () => {
     const { port } = await serve(authority);
     const issue = vi.spyOn(authority, 'issue');
     await authority.prepareCa(
-      generateCa({ trustDomain: authority.trustDomain, now: () => clock.ms })
+      generateCa({ trustDomain: authority.trustDomain, clock: clockOf(() => clock.ms) })
     );
     await authority.activateCa();
     expect(issue).toHaveBeenCalledTimes(2);

@@ -15,6 +15,7 @@ import {
 } from '../../src/pki/index.ts';
 import { spkiDigest } from '../../src/pki/keys.ts';
 import { formatToken } from '../../src/pki/token.ts';
+import { clockOf } from '../clock-of.ts';
 import {
   closedPort,
   closers,
@@ -135,8 +136,8 @@ describe('enrol', () => {
     const { endpoint } = await serve(authority);
     const token = await authority.createToken({ site: 'site-a', endpoints: [endpoint] });
     for (const days of [-1, 31]) {
-      const now = () => Date.now() + days * DAY_MS;
-      const error = await enrol(token, { now }).catch((it) => it);
+      const clock = clockOf(() => Date.now() + days * DAY_MS);
+      const error = await enrol(token, { clock }).catch((it) => it);
       expect(error).toEqual(refused('ENVIRONMENT'));
       expect(error.message).toContain('but the clock here says');
     }
@@ -149,7 +150,7 @@ describe('enrol', () => {
   ])(
     'names the clock when OpenSSL finds that the certificate of the server %s',
     async (_, days) => {
-      const { authority } = await scene({ now: () => Date.now() + days * DAY_MS });
+      const { authority } = await scene({ clock: clockOf(() => Date.now() + days * DAY_MS) });
       const { endpoint } = await serve(authority);
       const token = await authority.createToken({ site: 'site-a', endpoints: [endpoint] });
       const error = await enrol(token).catch((it) => it);
@@ -183,7 +184,7 @@ describe('enrol', () => {
         await issue.mock.results.at(-1)!.value;
       });
     await authority.prepareCa(
-      generateCa({ trustDomain: authority.trustDomain, now: () => clock.ms })
+      generateCa({ trustDomain: authority.trustDomain, clock: clockOf(() => clock.ms) })
     );
     await shownAnew(1);
     expect(readCertificates((await enrol(first)).ca)).toHaveLength(2);
@@ -202,18 +203,18 @@ describe('enrol', () => {
 
   test('works anew with another token when the certificate has run out, and revokes nothing', async () => {
     // Three hours ago by the clock of the CA, but now for OpenSSL.
-    const clock = { ms: Date.now() - 3 * HOUR_MS };
-    const now = () => clock.ms;
-    const { authority } = await scene({ now, certificateLifetimeMs: HOUR_MS });
+    const time = { ms: Date.now() - 3 * HOUR_MS };
+    const clock = clockOf(() => time.ms);
+    const { authority } = await scene({ clock, certificateLifetimeMs: HOUR_MS });
     const { endpoint } = await serve(authority);
     const token = () => authority.createToken({ site: 'site-a', endpoints: [endpoint] });
-    const before = await enrol(await token(), { now });
+    const before = await enrol(await token(), { clock });
     const old = new X509Certificate(before.cert);
-    clock.ms += 2 * HOUR_MS;
+    time.ms += 2 * HOUR_MS;
     await expect(authority.renew(old, newRequest().csrPem)).rejects.toThrow('expired');
-    const after = await enrol(await token(), { now });
+    const after = await enrol(await token(), { clock });
     expect(after.identity).toEqual(before.identity);
-    expect(Date.parse(new X509Certificate(after.cert).validTo)).toBeGreaterThan(clock.ms);
+    expect(Date.parse(new X509Certificate(after.cert).validTo)).toBeGreaterThan(time.ms);
     expect(authority.isRevoked(old)).toBe(false);
   });
 

@@ -10,17 +10,20 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import tls from 'node:tls';
 import {
+  type AuthorityOptions,
   type CaMaterial,
   CertificateAuthority,
-  type CreateAuthorityOptions,
   createSigningRequest,
   type GatewayIdentity,
+  type GenerateCaOptions,
+  generateCa,
   generateGatewayKey,
   type KeyType,
   parseToken,
   type Redemption,
 } from '../../src/pki/index.ts';
 import { MemoryStore } from '../../src/store/index.ts';
+import { clockOf } from '../clock-of.ts';
 
 export const TRUST_DOMAIN = 'example.org';
 export const SITE_A: GatewayIdentity & { role: 'site' } = {
@@ -39,17 +42,14 @@ export interface Scene {
   readonly clock: { ms: number };
 }
 
-export async function scene(options: Partial<CreateAuthorityOptions> = {}): Promise<Scene> {
+export async function scene(
+  options: Partial<AuthorityOptions & GenerateCaOptions> = {}
+): Promise<Scene> {
   const store = new MemoryStore();
   const clock = { ms: Date.now() };
   const now = () => clock.ms;
-  const authority = await CertificateAuthority.create({
-    trustDomain: TRUST_DOMAIN,
-    store,
-    now,
-    monotonicNow: now,
-    ...options,
-  });
+  const given = { trustDomain: TRUST_DOMAIN, store, clock: clockOf(now, now), ...options };
+  const authority = await CertificateAuthority.open({ ...generateCa(given), ...given });
   return { store, authority, clock };
 }
 
@@ -62,7 +62,7 @@ export function reload({ authority, store, clock }: Scene): Promise<CertificateA
   const { certificatePem, privateKeyPem, trustDomain } = authority;
   const now = () => clock.ms;
   const material = { certificatePem, privateKeyPem, trustDomain };
-  return CertificateAuthority.load({ ...material, store, now, monotonicNow: now });
+  return CertificateAuthority.open({ ...material, store, clock: clockOf(now, now) });
 }
 
 export function newRequest(type?: KeyType): { privateKeyPem: string; csrPem: string } {

@@ -127,7 +127,7 @@ describe.skipIf(!hasOpenssl)('openssl (skipped where the openssl command is miss
         'keyUsage=keyCertSign,cRLSign',
       ],
     ]);
-    const authority = await CertificateAuthority.load({
+    const authority = await CertificateAuthority.open({
       certificatePem: folder.slice(folder.indexOf('-----BEGIN CERTIFICATE')),
       privateKeyPem: folder.slice(0, folder.indexOf('-----BEGIN CERTIFICATE')),
       trustDomain: 'example.org',

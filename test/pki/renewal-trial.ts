@@ -4,6 +4,7 @@
  */
 import { X509Certificate } from 'node:crypto';
 import { beforeEach } from 'vitest';
+import type { Clock } from '../../src/clock.ts';
 import {
   type CertificateAuthority,
   CertificateRenewer,
@@ -11,25 +12,33 @@ import {
   type Credentials,
   type RenewedCertificate,
 } from '../../src/pki/index.ts';
-import { FakeTimers } from '../tunnel/fake-timers.ts';
+import { FakeClock } from '../fake-clock.ts';
 import { DAY_MS, newRequest, SITE_A, scene } from './fixtures.ts';
 
 export const LIFETIME_MS: number = 30 * DAY_MS;
 export const MINUTE_MS = 60_000;
 
 /** One clock for the CA, the renewer and its timers; whole seconds, as certificates have. */
-export const timers: FakeTimers = new FakeTimers();
-export const now = (): number => START_MS + timers.now();
-const START_MS = Math.floor(Date.now() / 1000) * 1000;
+export const clock: FakeClock = new FakeClock({ wallMs: Math.floor(Date.now() / 1000) * 1000 });
+export const now = (): number => clock.wallMs();
+
+/** The same clock with another time of day. */
+export function ahead(ms: () => number): Clock {
+  return {
+    wallMs: () => clock.wallMs() + ms(),
+    monotonicMs: () => clock.monotonicMs(),
+    after: (delayMs, callback) => clock.after(delayMs, callback),
+  };
+}
 
 export let authority: CertificateAuthority;
 export let other: CertificateAuthority;
 let renewers: CertificateRenewer[] = [];
 beforeEach(async () => {
-  for (const renewer of renewers) renewer.close();
+  for (const renewer of renewers) void renewer.close();
   renewers = [];
-  ({ authority } = await scene({ now, certificateLifetimeMs: LIFETIME_MS }));
-  ({ authority: other } = await scene({ now }));
+  ({ authority } = await scene({ clock, certificateLifetimeMs: LIFETIME_MS }));
+  ({ authority: other } = await scene({ clock }));
 });
 
 export async function enrolled(lifetimeMs: number = LIFETIME_MS): Promise<Credentials> {
@@ -67,9 +76,8 @@ export async function trial(
   const applied: Credentials[] = [];
   const renew = options.renew ?? ((csrPem) => renewed(renewer.credentials, csrPem));
   const renewer: CertificateRenewer = new CertificateRenewer({
-    now,
+    clock,
     random: () => 0,
-    timers,
     ...options,
     credentials,
     renew: (csrPem) => {
@@ -84,11 +92,13 @@ export async function trial(
   });
   renewers.push(renewer);
   renewer.on('renewed', () => log.push('renewed'));
-  renewer.on('failed', (error, ms) => log.push(`failed: ${error.message}, again in ${ms}`));
-  renewer.on('expired', (notAfter) =>
+  renewer.on('problem', ({ error, retryInMs }) =>
+    log.push(`failed: ${error.message}, again in ${retryInMs}`)
+  );
+  renewer.on('expired', ({ notAfter }) =>
     log.push(`expired ${notAfter.getTime() === notAfterOf(credentials)}`)
   );
-  renewer.on('state', (state) => log.push(state));
+  renewer.on('state', ({ state }) => log.push(state));
   return { renewer, credentials, log, applied };
 }
 
@@ -100,7 +110,7 @@ function notAfterOf(credentials: Credentials): number {
   return Date.parse(leafOf(credentials).validTo);
 }
 
-/** When it is due without chance, by the clock of the timers. */
+/** When it is due without chance, by the clock. */
 export function dueIn(credentials: Credentials): number {
   const { validFrom, validTo } = leafOf(credentials);
   const [from, to] = [Date.parse(validFrom), Date.parse(validTo)];
@@ -109,7 +119,7 @@ export function dueIn(credentials: Credentials): number {
 
 /** Lets time pass in steps, and what it sets going come to its end. */
 export async function pass(ms: number): Promise<void> {
-  timers.advance(ms);
+  clock.advance(ms);
   for (let turn = 0; turn < 4; turn++) await new Promise((resolve) => setImmediate(resolve));
 }
 

@@ -4,9 +4,9 @@ import { readCertificates } from '../../src/pki/credentials-check.ts';
 import { generateCa } from '../../src/pki/index.ts';
 import {
   authority,
+  clock,
   enrolled,
   heldTrial,
-  now,
   offline,
   other,
   pass,
@@ -209,7 +209,7 @@ describe('CertificateRenewer.setTrust', () => {
       },
     });
     const isCurrent = () => authority.isCurrent(new X509Certificate(renewer.credentials.cert));
-    await authority.prepareCa(generateCa({ trustDomain: authority.trustDomain, now }));
+    await authority.prepareCa(generateCa({ trustDomain: authority.trustDomain, clock }));
     await renewer.setTrust(authority.trustBundlePem);
     await authority.activateCa();
     expect(isCurrent()).toBe(false);

@@ -16,8 +16,10 @@ import { signatureAlgorithmOf, signed, spkiDigest, spkiOf } from '../../src/pki/
 import { verifySigningRequest } from '../../src/pki/signing-request.ts';
 import { DAY_MS, HOUR_MS, newRequest, SITE_A } from './fixtures.ts';
 import {
+  ahead,
   answerOf,
   authority,
+  clock,
   dueIn,
   enrolled,
   heldTrial,
@@ -28,7 +30,6 @@ import {
   other,
   pass,
   renewed,
-  timers,
   trial,
 } from './renewal-trial.ts';
 
@@ -84,9 +85,9 @@ describe('CertificateRenewer', () => {
   });
 
   test('sets no timer that is longer than an hour', async () => {
-    const before = timers.delays.length;
+    const before = clock.delays.length;
     await trial({}, 36_000 * DAY_MS);
-    expect(timers.delays.slice(before)).toEqual([HOUR_MS]);
+    expect(clock.delays.slice(before)).toEqual([HOUR_MS]);
   });
 
   test('begins again with a second after a success', async () => {
@@ -95,7 +96,7 @@ describe('CertificateRenewer', () => {
       renew: (csrPem) => (isDown ? offline() : renewed(renewer.credentials, csrPem)),
     });
     const waits: number[] = [];
-    renewer.on('failed', (_, ms) => waits.push(ms));
+    renewer.on('problem', ({ retryInMs }) => waits.push(retryInMs));
     await renewer.renewNow().catch(() => {});
     await renewer.renewNow().catch(() => {});
     isDown = false;
@@ -116,7 +117,7 @@ describe('CertificateRenewer', () => {
     const { renewer, credentials, log } = await trial({ renew: offline }, HOUR_MS);
     await pass(dueIn(credentials));
     const waits: number[] = [];
-    renewer.on('failed', (_, ms) => waits.push(ms));
+    renewer.on('problem', ({ retryInMs }) => waits.push(retryInMs));
     waits.push(Number(/in (\d+)$/.exec(log.at(-1)!)![1]));
     for (let turn = 0; turn < 7; turn++) await pass(waits.at(-1)!);
     const leftMs = renewer.notAfter.getTime() - now();
@@ -205,8 +206,12 @@ describe('CertificateRenewer', () => {
     [
       'of a CA that has run out',
       async (csrPem) => {
-        const before = () => now() - 2 * HOUR_MS;
-        const ca = generateCa({ trustDomain: 'example.org', rootLifetimeMs: HOUR_MS, now: before });
+        const before = ahead(() => -2 * HOUR_MS);
+        const ca = generateCa({
+          trustDomain: 'example.org',
+          rootLifetimeMs: HOUR_MS,
+          clock: before,
+        });
         const issuer = issuerOf(ca.privateKeyPem, 'example.org gateways');
         return { certificatePem: signedBy(issuer, csrPem), caPem: ca.certificatePem };
       },
@@ -215,7 +220,7 @@ describe('CertificateRenewer', () => {
     [
       'under one that may be used for anything, but is no CA',
       async (csrPem) => {
-        const ca = generateCa({ trustDomain: 'example.org', now });
+        const ca = generateCa({ trustDomain: 'example.org', clock });
         const { privateKeyPem } = newRequest();
         const middle = withoutExtensions(
           issuerOf(ca.privateKeyPem, 'example.org gateways'),
@@ -270,7 +275,7 @@ describe('CertificateRenewer', () => {
 
   test('names the clock when the new certificate does not hold at it', async () => {
     let aheadMs = 0;
-    const { renewer } = await trial({ now: () => now() + aheadMs });
+    const { renewer } = await trial({ clock: ahead(() => aheadMs) });
     aheadMs = -DAY_MS;
     await expect(renewer.renewNow()).rejects.toThrow('but the clock here says');
   });
@@ -376,19 +381,19 @@ describe('CertificateRenewer', () => {
 
   test('follows the wall clock when it is set forward', async () => {
     let aheadMs = 0;
-    const { log } = await trial({ now: () => now() + aheadMs });
+    const { log } = await trial({ clock: ahead(() => aheadMs) });
     aheadMs = 25 * DAY_MS;
     await pass(HOUR_MS);
     expect(log[0]).toBe('due');
   });
 
   test('is quiet once it is closed', async () => {
-    const before = timers.delays.length;
+    const before = clock.delays.length;
     const { renewer, log, applied } = await trial();
     const asked = renewer.renewNow();
     renewer.close();
     await asked;
-    expect(timers.delays).toHaveLength(before);
+    expect(clock.delays).toHaveLength(before);
     await pass(LIFETIME_MS);
     expect([log, applied]).toEqual([['renew'], []]);
     await expect(renewer.renewNow()).rejects.toThrow('closed');
@@ -431,7 +436,7 @@ describe('CertificateRenewer.renewIn', () => {
     renewer.renewIn(0);
     await pass(1000);
     expect(log).toEqual(['renew']);
-    expect(timers.delays.every((ms) => ms > 0)).toBe(true);
+    expect(clock.delays.every((ms) => ms > 0)).toBe(true);
     answers[0]!();
     await first;
     await pass(0);

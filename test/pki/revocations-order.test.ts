@@ -58,7 +58,7 @@ async function twoProcesses() {
   const there = await Revocations.open({ store: shared });
   const told: string[] = [];
   here.on('revoked', (scope) => told.push(`revoked ${Object.values(scope)[0]}`));
-  here.on('reinstated', (site) => told.push(`reinstated ${site}`));
+  here.on('reinstated', ({ site }) => told.push(`reinstated ${site}`));
   return { shared, seen, here, there, told };
 }
 

@@ -397,7 +397,7 @@ describe('reinstatement', () => {
     const there = await reload(here);
     const told: [string, string, boolean][] = [];
     for (const [name, { revocations }] of Object.entries({ here: here.authority, there })) {
-      revocations.on('reinstated', (site) => {
+      revocations.on('reinstated', ({ site }) => {
         told.push([name, site, revocations.isSiteRevoked(site)]);
       });
     }

@@ -7,6 +7,7 @@ import {
   generateCa,
   type KeyType,
 } from '../../src/pki/index.ts';
+import { clockOf } from '../clock-of.ts';
 import {
   CLOUD,
   crlVerdictOf,
@@ -106,7 +107,7 @@ describe('a rollover', () => {
     const past = generateCa({
       trustDomain: TRUST_DOMAIN,
       rootLifetimeMs: DAY_MS,
-      now: () => Date.now() - 2 * DAY_MS,
+      clock: clockOf(() => Date.now() - 2 * DAY_MS),
     });
     const mixed = { ...next, privateKeyPem: old.privateKeyPem };
     for (const wrong of [old, other, past, mixed, { ...next, certificatePem: 'x' }]) {
@@ -128,17 +129,17 @@ describe('a rollover', () => {
   test('rescues a CA that has run out', async () => {
     const { authority, clock, next, store, old } = await change();
     clock.ms += 3651 * DAY_MS;
-    const now = () => clock.ms;
-    const again = await CertificateAuthority.load({
+    const wallClock = clockOf(() => clock.ms);
+    const again = await CertificateAuthority.open({
       trustDomain: TRUST_DOMAIN,
       store,
-      now,
+      clock: wallClock,
       ...old,
     });
     const { csrPem } = newRequest();
     await expect(again.issue(csrPem, SITE_A)).rejects.toThrow('the CA certificate expired at');
     await expect(authority.prepareCa(next)).rejects.toThrow('the CA certificate expired at');
-    await again.prepareCa(generateCa({ trustDomain: TRUST_DOMAIN, now }));
+    await again.prepareCa(generateCa({ trustDomain: TRUST_DOMAIN, clock: wallClock }));
     await again.activateCa();
     const issued = certificateOf(await again.issue(csrPem, SITE_A));
     expect(again.isCurrent(issued)).toBe(true);
@@ -166,7 +167,7 @@ describe('a rollover', () => {
   test('takes certificates of a CA that another process has activated before', async () => {
     const { authority, store, old, next } = await change();
     const load = (parts: object) =>
-      CertificateAuthority.load({ trustDomain: TRUST_DOMAIN, store, ...old, ...parts });
+      CertificateAuthority.open({ trustDomain: TRUST_DOMAIN, store, ...old, ...parts });
     const there = await load({ next });
     await authority.prepareCa(next);
     await authority.activateCa();
@@ -182,7 +183,7 @@ describe('a rollover', () => {
   test('goes on after a restart where it stood', async () => {
     const { authority, store, old, next, newRoot, oldRoot } = await change();
     const load = (material: object) =>
-      CertificateAuthority.load({ trustDomain: TRUST_DOMAIN, store, ...old, ...material });
+      CertificateAuthority.open({ trustDomain: TRUST_DOMAIN, store, ...old, ...material });
     await authority.prepareCa(next);
     const prepared = await load({ next });
     expect(prepared.rollover).toBe('prepared');
@@ -305,7 +306,7 @@ describe.skipIf(!hasOpenssl)(
         const { store } = await scene();
         const { intermediatePem, rootPem, privateKeyPem } = operatorCa('p256', 'x');
         const certificatePem = intermediatePem + rootPem;
-        const authority = await CertificateAuthority.load({
+        const authority = await CertificateAuthority.open({
           ...{ trustDomain: TRUST_DOMAIN, store, certificatePem, privateKeyPem, passphrase: 'x' },
         });
         const next = generateCa({ trustDomain: TRUST_DOMAIN, intermediate });
@@ -323,7 +324,7 @@ describe.skipIf(!hasOpenssl)(
       const { store } = await scene();
       const { intermediatePem, rootPem, privateKeyPem, root } = operatorCa('p256', 'x');
       const certificatePem = intermediatePem + rootPem;
-      const authority = await CertificateAuthority.load({
+      const authority = await CertificateAuthority.open({
         ...{ trustDomain: TRUST_DOMAIN, store, certificatePem, privateKeyPem, passphrase: 'x' },
       });
       const old = certificateOf(await authority.issue(newRequest().csrPem, SITE_A));

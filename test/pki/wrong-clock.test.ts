@@ -8,9 +8,11 @@ import { EnrolmentError } from '../../src/errors.ts';
 import {
   CertificateAuthority,
   CertificateRenewer,
+  generateCa,
   type IssuedCertificate,
 } from '../../src/pki/index.ts';
 import { MemoryStore } from '../../src/store/index.ts';
+import { clockOf } from '../clock-of.ts';
 import {
   CLOUD,
   DAY_MS,
@@ -42,7 +44,7 @@ class Gateway {
     const gateway = new Gateway();
     gateway.#startedMs = gateway.trueMs;
     const options = { trustDomain: TRUST_DOMAIN, ...gateway.#options() };
-    gateway.authority = await CertificateAuthority.create(options);
+    gateway.authority = await CertificateAuthority.open({ ...generateCa(options), ...options });
     return gateway;
   }
 
@@ -53,7 +55,7 @@ class Gateway {
     this.trueMs += downMs;
     this.#startedMs = this.trueMs;
     const material = { certificatePem, privateKeyPem, trustDomain };
-    this.authority = await CertificateAuthority.load({ ...material, ...this.#options() });
+    this.authority = await CertificateAuthority.open({ ...material, ...this.#options() });
   }
 
   /** Runs on, with the hourly work that a gateway does. */
@@ -82,8 +84,10 @@ class Gateway {
     const startedMs = this.#startedMs;
     return {
       store: this.store,
-      now: () => this.trueMs + this.aheadMs,
-      monotonicNow: () => this.trueMs - startedMs,
+      clock: clockOf(
+        () => this.trueMs + this.aheadMs,
+        () => this.trueMs - startedMs
+      ),
     };
   }
 }
@@ -240,9 +244,9 @@ describe('a certificate from a clock that was fast', () => {
       apply: (credentials) => {
         applied.push(credentials.cert);
       },
-      now: () => gateway.trueMs,
-      timers: {
-        now: () => timerMs,
+      clock: {
+        wallMs: () => gateway.trueMs,
+        monotonicMs: () => timerMs,
         after: (delayMs, callback) => {
           // Only what is to be done at once.
           if (delayMs === 0) queueMicrotask(callback);

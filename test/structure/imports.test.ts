@@ -73,8 +73,8 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
     'store',
     'translator',
   ],
-  trust: ['errors', 'pki'],
-  audit: ['errors', 'pki', 'registry', 'store', 'trust'],
+  trust: ['clock', 'errors', 'option-check', 'pki'],
+  audit: ['clock', 'errors', 'option-check', 'pki', 'registry', 'store', 'trust'],
   dataplane: ['device', 'packet', 'translator', 'tunnel'],
   worker: [
     'clock',
@@ -92,7 +92,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
     'tunnel',
     'version',
   ],
-  gateway: ['control', 'errors', 'pki', 'store', 'tunnel'],
+  gateway: ['clock', 'control', 'errors', 'pki', 'store', 'tunnel'],
   admin: ['control', 'errors', 'pki', 'registry', 'schema', 'store', 'translator', 'trust'],
   index: [
     'address',
@@ -152,7 +152,8 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   'proxy-connect': ['node:net'],
   packet: ['node:crypto'],
   schema: ['valibot'],
-  audit: ['node:crypto', 'node:fs', 'node:fs/promises', 'node:path'],
+  trust: ['eventemitter3'],
+  audit: ['eventemitter3', 'node:crypto', 'node:fs', 'node:fs/promises', 'node:path'],
   store: ['node:crypto', 'node:fs', 'node:fs/promises', 'node:net', 'node:path', 'node:zlib'],
   pki: [
     'eventemitter3',

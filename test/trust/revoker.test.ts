@@ -4,6 +4,7 @@ import type { CertificateRecord } from '../../src/pki/certificate-ledger.ts';
 import { Revocations } from '../../src/pki/revocations.ts';
 import { MemoryStore, type Write } from '../../src/store/index.ts';
 import { type CutReport, Revoker } from '../../src/trust/index.ts';
+import { clockOf } from '../clock-of.ts';
 
 const cleanUp: (() => void)[] = [];
 afterEach(() => {
@@ -39,7 +40,7 @@ interface World {
 }
 
 async function newWorld(store = new ObservedStore()): Promise<World> {
-  const revocations = await Revocations.open({ store, now: () => NOW_MS });
+  const revocations = await Revocations.open({ store, clock: clockOf(() => NOW_MS) });
   const blocked = new Set<string>();
   const steps: string[] = [];
   const errors: Error[] = [];
@@ -61,9 +62,9 @@ async function newWorld(store = new ObservedStore()): Promise<World> {
       steps.push(`cut: ${reason}`);
       return cuts.shift() ?? NOTHING_CUT;
     },
-    onError: (error) => errors.push(error),
-    now: () => clock.nowMs,
+    clock: clockOf(Date.now, () => clock.nowMs),
   });
+  revoker.on('problem', ({ error }) => errors.push(error));
   cleanUp.push(() => {
     revoker.close();
     revocations.close();

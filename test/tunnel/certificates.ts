@@ -11,10 +11,12 @@ import {
   CertificateAuthority,
   createSigningRequest,
   type GatewayIdentity,
+  generateCa,
   generateGatewayKey,
 } from '../../src/pki/index.ts';
 import { MemoryStore } from '../../src/store/index.ts';
 import type { Credentials } from '../../src/tunnel/index.ts';
+import { clockOf } from '../clock-of.ts';
 
 export const CLOUD: GatewayIdentity = { trustDomain: 'example.org', role: 'cloud' };
 
@@ -32,7 +34,9 @@ export class TestCa {
 
   static async create(now: () => number = Date.now, trustDomain = 'example.org'): Promise<TestCa> {
     const store = new MemoryStore();
-    return new TestCa(await CertificateAuthority.create({ trustDomain, store, now }));
+    const clock = clockOf(now);
+    const ca = generateCa({ trustDomain, clock });
+    return new TestCa(await CertificateAuthority.open({ ...ca, trustDomain, store, clock }));
   }
 
   async issue(identity: GatewayIdentity, lifetimeMs?: number): Promise<Credentials> {
@@ -51,12 +55,12 @@ export class TestCa {
 
   /** A certificate of the same CA key, issued 40 days ago for 30. */
   async issueExpired(identity: GatewayIdentity): Promise<Credentials> {
-    const authority = await CertificateAuthority.load({
+    const authority = await CertificateAuthority.open({
       trustDomain: this.authority.trustDomain,
       store: new MemoryStore(),
       certificatePem: this.authority.certificatePem,
       privateKeyPem: this.authority.privateKeyPem,
-      now: () => Date.now() - 40 * 86_400_000,
+      clock: clockOf(() => Date.now() - 40 * 86_400_000),
     });
     return new TestCa(authority).issue(identity);
   }

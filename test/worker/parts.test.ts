@@ -9,6 +9,7 @@ import {
   ConfigError,
   createSigningRequest,
   EnrolmentError,
+  generateCa,
   generateGatewayKey,
   identityOfCertificate,
   MemoryStore,
@@ -40,7 +41,11 @@ describe('Access', () => {
   let retiredCa: string;
   beforeAll(async () => {
     const trustDomain = 'openstack.test';
-    const authority = await CertificateAuthority.create({ trustDomain, store: new MemoryStore() });
+    const authority = await CertificateAuthority.open({
+      ...generateCa({ trustDomain }),
+      trustDomain,
+      store: new MemoryStore(),
+    });
     for (const site of [
       'site-a',
       'site-b',
@@ -60,7 +65,11 @@ describe('Access', () => {
         revokedKeys.add(spkiHashOfCertificate(certificates.get(site)!));
       }
     }
-    const old = await CertificateAuthority.create({ trustDomain, store: new MemoryStore() });
+    const old = await CertificateAuthority.open({
+      ...generateCa({ trustDomain }),
+      trustDomain,
+      store: new MemoryStore(),
+    });
     const identity = { trustDomain, role: 'site', site: 'site-a' } as const;
     const csrPem = createSigningRequest(generateGatewayKey().privateKeyPem);
     const { certificatePem } = await old.issue(csrPem, identity);
