@@ -4,6 +4,7 @@
  */
 export type { Explanation, ExplanationStep } from './explain.ts';
 export {
+  PACKET_TRANSLATOR_DEFAULTS,
   PacketTranslator,
   type PacketTranslatorOptions,
   TRANSLATION_HEADROOM,

@@ -38,7 +38,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   ],
   dns: ['address', 'clock', 'errors', 'host-port', 'option-check', 'rate-limit', 'schema'],
   registry: ['address', 'errors', 'option-check', 'schema', 'store'],
-  translator: ['address', 'errors', 'packet', 'port-range'],
+  translator: ['address', 'clock', 'errors', 'option-check', 'packet', 'port-range'],
   device: ['address', 'errors', 'host-port', 'packet'],
   tunnel: [
     'connection-gate',
@@ -69,7 +69,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   ],
   trust: ['errors', 'pki'],
   audit: ['errors', 'pki', 'registry', 'store', 'trust'],
-  dataplane: ['device', 'packet', 'translator', 'tunnel'],
+  dataplane: ['clock', 'device', 'errors', 'option-check', 'packet', 'translator', 'tunnel'],
   worker: [
     'control',
     'dataplane',
@@ -83,7 +83,17 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
     'tunnel',
   ],
   gateway: ['control', 'errors', 'pki', 'store', 'tunnel'],
-  admin: ['control', 'errors', 'pki', 'registry', 'schema', 'store', 'translator', 'trust'],
+  admin: [
+    'control',
+    'errors',
+    'option-check',
+    'pki',
+    'registry',
+    'schema',
+    'store',
+    'translator',
+    'trust',
+  ],
   index: [
     'address',
     'admin',
