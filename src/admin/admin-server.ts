@@ -8,6 +8,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { connect } from 'node:net';
 import { dirname } from 'node:path';
 import { EnvironmentError, PresenceError } from '../errors.ts';
+import { checkFunction, checkObject, checkThat, checkWhole } from '../option-check.ts';
 import type { Json } from '../store/index.ts';
 
 /** An answer that is sent as it is, for programs such as `openssl`. */
@@ -35,21 +36,39 @@ export interface AdminServerOptions {
   readonly routes: Readonly<Record<string, AdminHandler>>;
   /** Longest body, in bytes; default 256 KiB. */
   readonly maxBodyBytes?: number;
-  /** How long a client may take to send its request, in ms; default 10,000. */
+  /** How long a client may take to send its request, and at the end to take its answer, in ms; default 10,000. */
   readonly timeoutMs?: number;
 }
 
-export class AdminServer {
+/** What is used where an option is absent. */
+export const ADMIN_SERVER_DEFAULTS: Readonly<{
+  maxBodyBytes: number;
+  /** In ms. */
+  timeoutMs: number;
+}> = Object.freeze({ maxBodyBytes: 256 * 1024, timeoutMs: 10_000 });
+
+export class AdminServer implements AsyncDisposable {
   readonly #server: Server;
   readonly #routes: ReadonlyMap<string, AdminHandler>;
   readonly #maxBodyBytes: number;
-  /** Requests that have come whole and are not answered yet. */
+  readonly #timeoutMs: number;
+  /** Requests that have come whole and whose handlers are at work. */
   readonly #underWay = new Set<Promise<void>>();
+  /** Answers that their clients have not taken yet. */
+  readonly #untaken = new Set<Promise<void>>();
+  #closing: Promise<void> | undefined;
 
   private constructor(options: AdminServerOptions) {
-    const { routes, maxBodyBytes = 256 * 1024, timeoutMs = 10_000 } = options;
-    this.#routes = new Map(Object.entries(routes));
-    this.#maxBodyBytes = maxBodyBytes;
+    const { socketPath, routes } = options;
+    const {
+      maxBodyBytes = ADMIN_SERVER_DEFAULTS.maxBodyBytes,
+      timeoutMs = ADMIN_SERVER_DEFAULTS.timeoutMs,
+    } = options;
+    checkThat('socketPath', socketPath, typeof socketPath === 'string', 'a text');
+    this.#routes = new Map(Object.entries(checkObject('routes', routes)));
+    for (const [route, handler] of this.#routes) checkFunction(`routes["${route}"]`, handler);
+    this.#maxBodyBytes = checkWhole('maxBodyBytes', maxBodyBytes, 0, MAX_BODY_BYTES);
+    this.#timeoutMs = checkWhole('timeoutMs', timeoutMs, 1, MAX_TIMER_MS);
     const limits = {
       requestTimeout: timeoutMs,
       headersTimeout: timeoutMs,
@@ -61,10 +80,11 @@ export class AdminServer {
   /**
    * Listens on the socket, in place of one that a process left behind.
    *
+   * @throws {ApiMisuseError} naming the option that is wrong.
    * @throws {EnvironmentError} if the path is not free or cannot be used.
    */
   static async listen(options: AdminServerOptions): Promise<AdminServer> {
-    const { socketPath } = options;
+    const { socketPath } = checkObject('options', options);
     const admin = new AdminServer(options);
     try {
       checkPath(socketPath);
@@ -80,10 +100,28 @@ export class AdminServer {
     return admin;
   }
 
-  /** Takes no more requests, waits for the handlers of those that have come whole, ends the rest. */
-  async close(): Promise<void> {
+  /**
+   * Takes no more requests, waits for the handlers of those that have come whole, and for `timeoutMs` at most until
+   * their answers are taken; ends the rest.
+   */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #close(): Promise<void> {
     const closed = new Promise((resolve) => this.#server.close(resolve));
     await Promise.all(this.#underWay);
+    let timer: NodeJS.Timeout | undefined;
+    const timeout = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, this.#timeoutMs);
+    });
+    await Promise.race([Promise.all(this.#untaken), timeout]);
+    clearTimeout(timer);
     this.#server.closeAllConnections();
     await closed;
   }
@@ -115,10 +153,13 @@ export class AdminServer {
       respond(response, ...failure(error));
       return;
     }
-    const answered = this.#answer(request, response, body).then(() => closed);
+    const answered = this.#answer(request, response, body);
+    this.#untaken.add(closed);
     this.#underWay.add(answered);
     await answered;
     this.#underWay.delete(answered);
+    await closed;
+    this.#untaken.delete(closed);
   }
 
   async #answer(
@@ -240,5 +281,9 @@ function isAnswered(socketPath: string): Promise<boolean> {
   });
 }
 
+/** More would not fit a string. */
+const MAX_BODY_BYTES = 2 ** 29;
+/** The longest a timer of Node takes. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
 /** Bytes of `sun_path` without its closing zero, see unix(7). */
 const MAX_PATH_LENGTH = 107;

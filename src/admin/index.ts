@@ -3,6 +3,7 @@
  * @module
  */
 export {
+  ADMIN_SERVER_DEFAULTS,
   type AdminHandler,
   type AdminRequest,
   AdminServer,

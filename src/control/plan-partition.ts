@@ -22,6 +22,7 @@
  * @module
  */
 import { type Family, IpPrefix } from '../address.ts';
+import { checkFunction, checkMethods, checkObject, checkText, checkThat } from '../option-check.ts';
 import type { Endpoint, Permit, Presence, Realm, TranslationPlan } from '../translator/index.ts';
 import type { PlanTarget } from './controller-options.ts';
 import { endpointKey } from './endpoint.ts';
@@ -35,7 +36,7 @@ export interface PlanPartitionOptions {
   readonly targets: readonly PlanTarget[];
   /** Index of the target that holds a site; it may change, see `reload`. */
   readonly holderOf: (site: string) => number;
-  /** Told where presences in the shared realm lead to, before the targets know of them. */
+  /** Told where presences in the shared realm lead to, before the targets know of them; default nobody. */
   readonly onRoutes?: (changes: readonly RouteChange[]) => void;
 }
 
@@ -59,7 +60,16 @@ export class PlanPartition implements PlanTarget {
   /** By endpoint: its presences in other realms. */
   #elsewhere = new Map<string, Presence[]>();
 
-  constructor({ shared, targets, holderOf, onRoutes = () => {} }: PlanPartitionOptions) {
+  /** @throws {ApiMisuseError} naming the option that is wrong. */
+  constructor(options: PlanPartitionOptions) {
+    const { shared, targets, holderOf, onRoutes = () => {} } = checkObject('options', options);
+    checkText('shared', shared);
+    checkThat('targets', targets, Array.isArray(targets), 'a list');
+    for (const [i, target] of targets.entries()) {
+      checkMethods(`targets[${i}]`, target, ['load', 'bind']);
+    }
+    checkFunction('holderOf', holderOf);
+    checkFunction('onRoutes', onRoutes);
     this.#shared = shared;
     this.#targets = targets;
     this.#holderOf = holderOf;

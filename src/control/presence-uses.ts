@@ -3,6 +3,7 @@
  * the counters of the paths are read, once in a while and some at a time.
  * @module
  */
+import { checkFunction } from '../option-check.ts';
 import type { PathStatus } from '../translator/index.ts';
 
 /** A presence that was used. */
@@ -18,9 +19,12 @@ export class PresenceUses {
   #counted: ReadonlyMap<string, number> = new Map();
   #asked: Promise<unknown> = Promise.resolve();
 
-  /** @param paths all paths of the translator, as `PacketTranslator.paths` gives them */
+  /**
+   * @param paths all paths of the translator, as `PacketTranslator.paths` gives them
+   * @throws {ApiMisuseError} if it is no function.
+   */
   constructor(paths: () => Iterable<PathStatus>) {
-    this.#paths = paths;
+    this.#paths = checkFunction('paths', paths);
   }
 
   /**

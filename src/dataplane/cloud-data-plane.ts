@@ -15,12 +15,23 @@
  * 5. the answer to a packet that is refused, if there is one, goes back to where that came from
  * @module
  */
+import type { Clock } from '../clock.ts';
 import type { PacketDevice } from '../device/index.ts';
+import { ApiMisuseError } from '../errors.ts';
+import {
+  checkClock,
+  checkFunction,
+  checkMethods,
+  checkObject,
+  checkText,
+  checkWhole,
+} from '../option-check.ts';
 import { MAX_PACKET_LENGTH, VNET_HEADER_LENGTH } from '../packet/index.ts';
 import { type PacketTranslator, TRANSLATION_HEADROOM, Verdict } from '../translator/index.ts';
 import { FrameType, MAX_PACKET_PAYLOAD, type Tunnel } from '../tunnel/index.ts';
-import { BATCH_BYTES, DEFAULT_BATCH } from './batch.ts';
+import { BATCH_BYTES, DEFAULT_BATCH, MAX_BATCH } from './batch.ts';
 import { type CutCounters, PacketSender, Sending } from './packet-sender.ts';
+import { ignore, startReading } from './reader.ts';
 import { WaitingRoom, type WaitingRoomOptions } from './waiting-room.ts';
 
 export interface CloudDataPlaneOptions {
@@ -33,12 +44,18 @@ export interface CloudDataPlaneOptions {
    * it resolves.
    */
   readonly admit: (ingress: string, source: string, egress: string, family: 4 | 6) => Promise<void>;
-  /** Packets read at most in one turn of the event loop. */
+  /** Packets read at most in one turn of the event loop; default 128. */
   readonly batch?: number;
+  /** How much of new clients may wait for their presence. */
   readonly waiting?: WaitingRoomOptions;
-  /** In ms, of a clock that never goes back; `performance.now` by default. Asked once for a batch. */
-  readonly now?: () => number;
+  /** Its monotonic clock is asked once for a batch. */
+  readonly clock?: Clock;
 }
+
+/** What is used where an option is absent; `WAITING_ROOM_DEFAULTS` has those of `waiting`. */
+export const CLOUD_DATA_PLANE_DEFAULTS: Readonly<{ batch: number }> = Object.freeze({
+  batch: DEFAULT_BATCH,
+});
 
 /** Cumulative; verdicts are counted by the translator. */
 export interface CloudDataPlaneCounters extends CutCounters {
@@ -56,6 +73,7 @@ export interface CloudDataPlaneCounters extends CutCounters {
   dropNotAdmitted: number;
 }
 
+/** Moves packets from `start` to `stop`; the device and the tunnels stay the host's to close. */
 export class CloudDataPlane {
   readonly counters: CloudDataPlaneCounters = {
     cut: 0,
@@ -72,7 +90,7 @@ export class CloudDataPlane {
   readonly #translator: PacketTranslator;
   readonly #admit: CloudDataPlaneOptions['admit'];
   readonly #batch: number;
-  readonly #now: () => number;
+  readonly #clock: Clock;
   readonly #waiting: WaitingRoom;
   readonly #sender: PacketSender = new PacketSender(this.counters);
   /** The translator's, as the buffer that a device and a tunnel take. */
@@ -88,29 +106,57 @@ export class CloudDataPlane {
   #likely: Tunnel | undefined;
   /** Tunnels with frames that are not flushed yet. */
   readonly #unflushed: Tunnel[] = [];
+  #stopReading: () => void = ignore;
+  #isStopped = false;
 
+  /** @throws {ApiMisuseError} naming the option that is wrong. */
   constructor(options: CloudDataPlaneOptions) {
-    this.#device = options.device;
-    this.#translator = options.translator;
-    this.#admit = options.admit;
-    this.#batch = options.batch ?? DEFAULT_BATCH;
-    this.#now = options.now ?? (() => performance.now());
-    this.#waiting = new WaitingRoom(options.waiting, TRANSLATION_HEADROOM);
-    this.#cloud = options.translator.realm(options.cloud);
-    const { buffer, byteOffset, byteLength } = options.translator.reply;
+    const { cloud, device, translator, admit, waiting } = checkObject('options', options);
+    const { batch = CLOUD_DATA_PLANE_DEFAULTS.batch } = options;
+    checkMethods('device', device, ['start', 'pause', 'resume', 'read', 'write']);
+    checkMethods('translator', translator, ['translate', 'advance', 'realm', 'realmName']);
+    this.#device = device;
+    this.#translator = translator;
+    this.#admit = checkFunction('admit', admit);
+    this.#batch = checkWhole('batch', batch, 1, MAX_BATCH);
+    this.#clock = checkClock(options.clock);
+    this.#waiting = new WaitingRoom(waiting, TRANSLATION_HEADROOM);
+    this.#cloud = translator.realm(checkText('cloud', cloud));
+    const { buffer, byteOffset, byteLength } = translator.reply;
     this.#reply = Buffer.from(buffer, byteOffset, byteLength);
   }
 
-  /** Begins to move packets. */
+  /**
+   * Begins to move packets.
+   *
+   * @throws {ApiMisuseError} on a second call, after `stop`, and if the device was started before or is closed.
+   */
   start(): void {
-    this.#device.start(this.#onReadable);
+    if (this.#isStopped) throw new ApiMisuseError('the data plane was stopped');
+    this.#stopReading = startReading(this.#device, this.#onReadable);
+  }
+
+  /**
+   * Moves no packet any more: takes what it listens with off the device, which is paused, and off every tunnel. What
+   * waits for a presence is dropped. Within a batch it holds from the end of that. Safe to call twice.
+   */
+  stop(): void {
+    if (this.#isStopped) return;
+    this.#isStopped = true;
+    this.#stopReading();
+    for (const [realm, tunnel] of this.#tunnels.entries()) {
+      if (tunnel !== undefined) this.#detach(realm, tunnel);
+    }
   }
 
   /**
    * Makes a tunnel the way to and from a site, in place of any earlier one. Returns the function that
-   * ends it.
+   * ends it. A data plane that was stopped takes no tunnel.
    */
   attach(site: string, tunnel: Tunnel): () => void {
+    checkText('site', site);
+    checkMethods('tunnel', tunnel, ['reserve', 'commit', 'flush', 'sendPacket']);
+    if (this.#isStopped) return ignore;
     const realm = this.#translator.realm(site);
     const before = this.#tunnels[realm];
     if (before !== undefined) this.#detach(realm, before);
@@ -119,7 +165,7 @@ export class CloudDataPlane {
     tunnel.onPacket = (buffer, start, end) => {
       if (!isTimeTold) {
         isTimeTold = true;
-        this.#translator.advance(this.#now());
+        this.#translator.advance(this.#clock.monotonicMs());
       }
       const headroom = Math.min(start, TRANSLATION_HEADROOM);
       const verdict = this.#translate(realm, buffer, start, end, headroom);
@@ -133,8 +179,8 @@ export class CloudDataPlane {
   }
 
   #detach(realm: number, tunnel: Tunnel): void {
-    tunnel.onPacket = discard;
-    tunnel.onBatchEnd = discard;
+    tunnel.onPacket = ignore;
+    tunnel.onBatchEnd = ignore;
     if (this.#likely === tunnel) this.#likely = undefined;
     if (this.#tunnels[realm] === tunnel) this.#tunnels[realm] = undefined;
     // What its batch led to, if it is in the middle of one.
@@ -143,7 +189,7 @@ export class CloudDataPlane {
 
   readonly #onReadable = (): void => {
     const translator = this.#translator;
-    translator.advance(this.#now());
+    translator.advance(this.#clock.monotonicMs());
     let bytes = 0;
     for (let i = 0; i < this.#batch && bytes < BATCH_BYTES; i++) {
       const guess = this.#likely;
@@ -261,7 +307,11 @@ export class CloudDataPlane {
   }
 
   #release(realm: number, key: string): void {
-    this.#translator.advance(this.#now());
+    if (this.#isStopped) {
+      this.#waiting.release(realm, key);
+      return;
+    }
+    this.#translator.advance(this.#clock.monotonicMs());
     for (const packet of this.#waiting.release(realm, key)) {
       const start = TRANSLATION_HEADROOM;
       const verdict = this.#translate(realm, packet, start, packet.length, start);
@@ -281,5 +331,3 @@ export class CloudDataPlane {
     this.#unflushed.length = 0;
   }
 }
-
-function discard(): void {}

@@ -12,18 +12,26 @@
  * @module
  */
 import type { PacketDevice } from '../device/index.ts';
+import { ApiMisuseError } from '../errors.ts';
+import { checkMethods, checkObject, checkWhole } from '../option-check.ts';
 import { MAX_PACKET_LENGTH, VNET_HEADER_LENGTH } from '../packet/index.ts';
 import { SiteGate, Verdict } from '../translator/index.ts';
 import { FrameType, type Tunnel } from '../tunnel/index.ts';
-import { BATCH_BYTES, DEFAULT_BATCH } from './batch.ts';
+import { BATCH_BYTES, DEFAULT_BATCH, MAX_BATCH } from './batch.ts';
 import { type CutCounters, PacketSender, Sending } from './packet-sender.ts';
+import { ignore, startReading } from './reader.ts';
 
 export interface EdgeDataPlaneOptions {
   readonly device: PacketDevice;
   readonly tunnel: Tunnel;
-  /** Packets read at most in one turn of the event loop. */
+  /** Packets read at most in one turn of the event loop; default 128. */
   readonly batch?: number;
 }
+
+/** What is used where an option is absent. */
+export const EDGE_DATA_PLANE_DEFAULTS: Readonly<{ batch: number }> = Object.freeze({
+  batch: DEFAULT_BATCH,
+});
 
 /** Cumulative; what the gate refused is counted there. */
 export interface EdgeDataPlaneCounters extends CutCounters {
@@ -33,6 +41,7 @@ export interface EdgeDataPlaneCounters extends CutCounters {
   dropDeviceFull: number;
 }
 
+/** Moves packets from `start` to `stop`; the device and the tunnel stay the host's to close. */
 export class EdgeDataPlane {
   readonly gate: SiteGate = new SiteGate();
   readonly counters: EdgeDataPlaneCounters = {
@@ -47,23 +56,62 @@ export class EdgeDataPlane {
   readonly #batch: number;
   readonly #sender: PacketSender = new PacketSender(this.counters);
   readonly #refuse: Buffer;
+  #stopReading: (() => void) | undefined;
+  #isStopped = false;
 
+  /** @throws {ApiMisuseError} naming the option that is wrong. */
   constructor(options: EdgeDataPlaneOptions) {
-    this.#device = options.device;
-    this.#tunnel = options.tunnel;
-    this.#batch = options.batch ?? DEFAULT_BATCH;
+    const { device, tunnel } = checkObject('options', options);
+    const { batch = EDGE_DATA_PLANE_DEFAULTS.batch } = options;
+    checkMethods('device', device, ['start', 'pause', 'resume', 'read', 'write']);
+    checkMethods('tunnel', tunnel, ['reserve', 'commit', 'flush', 'on', 'off']);
+    this.#device = device;
+    this.#tunnel = tunnel;
+    this.#batch = checkWhole('batch', batch, 1, MAX_BATCH);
     this.#refuse = Buffer.allocUnsafeSlow(VNET_HEADER_LENGTH + MAX_PACKET_LENGTH);
   }
 
-  /** Begins to move packets. */
+  /**
+   * Begins to move packets.
+   *
+   * @throws {ApiMisuseError} on a second call, after `stop`, and if the device was started before or is closed.
+   */
   start(): void {
-    this.#tunnel.onPacket = this.#onPacket;
-    const resume = () => this.#device.resume();
-    this.#tunnel.onDrain = resume;
+    if (this.#isStopped) throw new ApiMisuseError('the data plane was stopped');
+    if (this.#stopReading !== undefined)
+      throw new ApiMisuseError('the data plane was started before');
+    const tunnel = this.#tunnel;
+    tunnel.onPacket = this.#onPacket;
+    tunnel.onDrain = this.#resume;
     // A tunnel that was full when it broke never drains.
-    this.#tunnel.on('down', resume);
-    this.#device.start(this.#onReadable);
+    tunnel.on('down', this.#resume);
+    try {
+      this.#stopReading = startReading(this.#device, this.#onReadable);
+    } catch (error) {
+      this.#leaveTunnel();
+      throw error;
+    }
   }
+
+  /**
+   * Moves no packet any more: takes what it listens with off the device, which is paused, and off the tunnel. Safe to
+   * call twice.
+   */
+  stop(): void {
+    if (this.#isStopped) return;
+    this.#isStopped = true;
+    this.#stopReading?.();
+    this.#leaveTunnel();
+  }
+
+  #leaveTunnel(): void {
+    const tunnel = this.#tunnel;
+    if (tunnel.onPacket === this.#onPacket) tunnel.onPacket = ignore;
+    if (tunnel.onDrain === this.#resume) tunnel.onDrain = ignore;
+    tunnel.off('down', this.#resume);
+  }
+
+  readonly #resume = (): void => this.#device.resume();
 
   readonly #onReadable = (): void => {
     const device = this.#device;

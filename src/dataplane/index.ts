@@ -3,14 +3,16 @@
  * @module
  */
 export {
+  CLOUD_DATA_PLANE_DEFAULTS,
   CloudDataPlane,
   type CloudDataPlaneCounters,
   type CloudDataPlaneOptions,
 } from './cloud-data-plane.ts';
 export {
+  EDGE_DATA_PLANE_DEFAULTS,
   EdgeDataPlane,
   type EdgeDataPlaneCounters,
   type EdgeDataPlaneOptions,
 } from './edge-data-plane.ts';
 export type { CutCounters } from './packet-sender.ts';
-export { WaitingRoom, type WaitingRoomOptions } from './waiting-room.ts';
+export { WAITING_ROOM_DEFAULTS, WaitingRoom, type WaitingRoomOptions } from './waiting-room.ts';

@@ -2,13 +2,18 @@
  * Keeps the packets of clients whose presence is being stored, and hands them back in order.
  * @module
  */
+import { checkObject, checkWhole } from '../option-check.ts';
 
 export interface WaitingRoomOptions {
-  /** Packets kept at most for each ingress realm. */
+  /** Packets kept at most for each ingress realm; default 256. */
   readonly maxPackets?: number;
-  /** Bytes kept at most for each ingress realm, virtio-net headers included. */
+  /** Bytes kept at most for each ingress realm, virtio-net headers included; default 4 MiB. */
   readonly maxBytes?: number;
 }
+
+/** What is used where an option is absent. */
+export const WAITING_ROOM_DEFAULTS: Readonly<{ maxPackets: number; maxBytes: number }> =
+  Object.freeze({ maxPackets: 256, maxBytes: 4 * 1024 * 1024 });
 
 /** Copies what it keeps: the caller's buffers are free again at once. */
 export class WaitingRoom {
@@ -19,10 +24,15 @@ export class WaitingRoom {
   /** Packets and bytes kept, by ingress realm. */
   readonly #kept = new Map<number, { packets: number; bytes: number }>();
 
-  /** @param headroom bytes that are free in front of each packet that is handed back */
+  /**
+   * @param headroom bytes that are free in front of each packet that is handed back
+   * @throws {ApiMisuseError} naming the option that is wrong.
+   */
   constructor(options: WaitingRoomOptions = {}, headroom: number = 0) {
-    this.#maxPackets = options.maxPackets ?? 256;
-    this.#maxBytes = options.maxBytes ?? 4 * 1024 * 1024;
+    const { maxPackets, maxBytes } = checkObject('waiting', options);
+    const defaults = WAITING_ROOM_DEFAULTS;
+    this.#maxPackets = checkWhole('maxPackets', maxPackets ?? defaults.maxPackets, 0, MAX_KEPT);
+    this.#maxBytes = checkWhole('maxBytes', maxBytes ?? defaults.maxBytes, 0, MAX_KEPT);
     this.#headroom = headroom;
   }
 
@@ -71,3 +81,5 @@ export class WaitingRoom {
     return queue;
   }
 }
+
+const MAX_KEPT = 2 ** 31 - 1;

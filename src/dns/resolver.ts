@@ -11,7 +11,6 @@
  * Nothing is cached: our own answers are at hand, and the upstreams cache theirs.
  * @module
  */
-
 import type { Clock } from '../clock.ts';
 import { checkClock, checkMethods, checkObject } from '../option-check.ts';
 import { parseSchema } from '../schema.ts';

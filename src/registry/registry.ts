@@ -130,7 +130,8 @@ export class Registry extends EventEmitter<RegistryEvents> implements AsyncDispo
   }
 
   /**
-   * Removes a site that no service and no exposure needs any more. The leases of its addresses end with it.
+   * Removes a site that no service and no exposure needs any more. Its addresses are forgotten with it: if it is added again
+   * sooner than names may be cached (`ttlSeconds`), an address there may stand for another host than before.
    *
    * @throws {ConfigError} if there is none, it is the cloud, it is not the owner's to remove, or something needs it:
    *   the message lists that. Nothing changed then.

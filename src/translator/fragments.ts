@@ -5,11 +5,11 @@
  * [RFC 5722](https://www.rfc-editor.org/rfc/rfc5722)). Each ingress realm has a table of its own.
  * @module
  */
+import { checkWhole } from '../option-check.ts';
 import { FragmentPart } from '../packet/fields.ts';
 import type { PacketHeader } from '../packet/header.ts';
 import type { PathTable } from './path-table.ts';
 import { RecencyTable } from './recency-table.ts';
-import { checkWhole } from './sessions.ts';
 
 export interface FragmentOptions {
   /** Datagrams remembered at most of each ingress realm; rounded up to a power of two; default 1024. */
@@ -17,6 +17,12 @@ export interface FragmentOptions {
   /** How long after its first fragment later ones pass, in ms; default 15,000. */
   readonly fragmentTimeoutMs?: number;
 }
+
+/** What is used where an option is absent. */
+export const FRAGMENT_DEFAULTS: Readonly<Required<FragmentOptions>> = Object.freeze({
+  maxFragments: 1024,
+  fragmentTimeoutMs: 15_000,
+});
 
 /** What `Fragments.admit` says of a fragment. */
 export const Admission = {
@@ -35,7 +41,11 @@ export class Fragments {
   readonly #timeoutMs: number;
 
   /** @throws {ApiMisuseError} if an option is out of range. */
-  constructor({ maxFragments = 1024, fragmentTimeoutMs = 15_000 }: FragmentOptions) {
+  constructor(options: FragmentOptions) {
+    const {
+      maxFragments = FRAGMENT_DEFAULTS.maxFragments,
+      fragmentTimeoutMs = FRAGMENT_DEFAULTS.fragmentTimeoutMs,
+    } = options;
     checkWhole('maxFragments', maxFragments, 1, 2 ** 20);
     checkWhole('fragmentTimeoutMs', fragmentTimeoutMs, 1, 120_000);
     this.#maxFragments = maxFragments;

@@ -5,6 +5,7 @@
 export { type PortRange, parsePortRange } from '../port-range.ts';
 export type { Explanation, ExplanationStep } from './explain.ts';
 export {
+  PACKET_TRANSLATOR_DEFAULTS,
   PacketTranslator,
   type PacketTranslatorOptions,
   TRANSLATION_HEADROOM,

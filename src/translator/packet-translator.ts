@@ -12,18 +12,19 @@
  */
 import { IpAddress } from '../address.ts';
 import { ApiMisuseError } from '../errors.ts';
+import { checkObject } from '../option-check.ts';
 import type { PacketHeader } from '../packet/header.ts';
 import { PacketView } from '../packet/view.ts';
 import { VNET_HEADER_LENGTH } from '../packet/virtio.ts';
 import { type Explanation, explain } from './explain.ts';
-import { type FragmentOptions, Fragments, setPathKey } from './fragments.ts';
+import { FRAGMENT_DEFAULTS, type FragmentOptions, Fragments, setPathKey } from './fragments.ts';
 import { VersionChange } from './ip-version.ts';
 import { LongWay } from './long-way.ts';
 import type { PathStatus, PathTable } from './path-table.ts';
-import { type PathOptions, Paths } from './paths.ts';
+import { PATH_DEFAULTS, type PathOptions, Paths } from './paths.ts';
 import type { Presence, TranslationPlan } from './plan.ts';
-import { Replies, type ReplyOptions } from './reply.ts';
-import { type SessionOptions, Sessions } from './sessions.ts';
+import { REPLY_DEFAULTS, Replies, type ReplyOptions } from './reply.ts';
+import { SESSION_DEFAULTS, type SessionOptions, Sessions } from './sessions.ts';
 import { ShortWay } from './short-way.ts';
 import { type PacketTap, TapPoint } from './tap.ts';
 import { nameCounters, VERDICT_NAMES, Verdict, type VerdictCounters } from './verdict.ts';
@@ -33,6 +34,10 @@ export interface PacketTranslatorOptions
     SessionOptions,
     FragmentOptions,
     ReplyOptions {}
+
+/** What is used where an option is absent. */
+export const PACKET_TRANSLATOR_DEFAULTS: Readonly<Required<PacketTranslatorOptions>> =
+  Object.freeze({ ...PATH_DEFAULTS, ...SESSION_DEFAULTS, ...FRAGMENT_DEFAULTS, ...REPLY_DEFAULTS });
 
 /**
  * Twice NAT between realms that may use the same addresses (RFC 2663 section 4.3). The caller owns
@@ -75,8 +80,9 @@ export class PacketTranslator {
   /** Counters by realm and verdict. */
   #verdicts = new Float64Array(0);
 
-  /** @throws {ApiMisuseError} if an option is out of range. */
+  /** @throws {ApiMisuseError} naming the option that is wrong. */
   constructor(options: PacketTranslatorOptions = {}) {
+    checkObject('options', options);
     const sessions = new Sessions(options);
     const fragments = new Fragments(options);
     const paths = new Paths(this.#indexOf, options);

@@ -7,8 +7,8 @@
  * while after a start, such replies pass without opening a path (`reply-grace.ts`).
  * @module
  */
-
 import { IpAddress } from '../address.ts';
+import { checkWhole } from '../option-check.ts';
 import type { PacketKind } from '../packet/fields.ts';
 import { Bindings, type Resolution } from './bindings.ts';
 import { IdlePaths } from './idle-paths.ts';
@@ -25,7 +25,6 @@ import { type PathStatus, PathTable, WayTable } from './path-table.ts';
 import type { TranslationPlan } from './plan.ts';
 import { needsSession } from './policy.ts';
 import { ReplyGrace } from './reply-grace.ts';
-import { checkWhole } from './sessions.ts';
 import { Verdict } from './verdict.ts';
 
 export interface PathOptions {
@@ -48,6 +47,14 @@ export interface PathOptions {
    */
   readonly replyGraceMs?: number;
 }
+
+/** What is used where an option is absent. */
+export const PATH_DEFAULTS: Readonly<Required<PathOptions>> = Object.freeze({
+  maxPaths: 1_000_000,
+  maxPathsOfRealm: 131_072,
+  pathIdleMs: 300_000,
+  replyGraceMs: 120_000,
+});
 
 export class Paths {
   v4: PathTable;
@@ -74,8 +81,12 @@ export class Paths {
 
   /** @throws {ApiMisuseError} if an option is out of range. */
   constructor(indexOf: (realm: string) => number, options: PathOptions) {
-    const { maxPaths = 1_000_000, maxPathsOfRealm = 131_072 } = options;
-    const { pathIdleMs = 300_000, replyGraceMs = 120_000 } = options;
+    const {
+      maxPaths = PATH_DEFAULTS.maxPaths,
+      maxPathsOfRealm = PATH_DEFAULTS.maxPathsOfRealm,
+      pathIdleMs = PATH_DEFAULTS.pathIdleMs,
+      replyGraceMs = PATH_DEFAULTS.replyGraceMs,
+    } = options;
     checkWhole('maxPaths', maxPaths, 1, 2 ** 24);
     checkWhole('maxPathsOfRealm', maxPathsOfRealm, 1, 2 ** 25);
     checkWhole('pathIdleMs', pathIdleMs, 1000, 86_400_000);

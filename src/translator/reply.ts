@@ -5,6 +5,7 @@
  * that is used again and again, and no faster than allowed.
  * @module
  */
+import { checkWhole } from '../option-check.ts';
 import { fold, sumBytes } from '../packet/checksum.ts';
 import {
   FragmentPart,
@@ -41,12 +42,16 @@ import {
 import type { PacketHeader } from '../packet/header.ts';
 import { VNET_HEADER_LENGTH } from '../packet/virtio.ts';
 import type { Reject } from './plan.ts';
-import { checkWhole } from './sessions.ts';
 
 export interface ReplyOptions {
   /** Answers to one ingress realm in a second at most, and at once; default 1000. */
   readonly maxRepliesPerSecond?: number;
 }
+
+/** What is used where an option is absent. */
+export const REPLY_DEFAULTS: Readonly<Required<ReplyOptions>> = Object.freeze({
+  maxRepliesPerSecond: 1000,
+});
 
 export class Replies {
   /** A virtio-net header of zeros, and the packet made last. */
@@ -60,7 +65,8 @@ export class Replies {
   readonly #sinceMs: number[] = [];
 
   /** @throws {ApiMisuseError} if an option is out of range. */
-  constructor({ maxRepliesPerSecond = 1000 }: ReplyOptions) {
+  constructor(options: ReplyOptions) {
+    const { maxRepliesPerSecond = REPLY_DEFAULTS.maxRepliesPerSecond } = options;
     checkWhole('maxRepliesPerSecond', maxRepliesPerSecond, 0, 2 ** 30);
     this.#perSecond = maxRepliesPerSecond;
   }

@@ -6,8 +6,7 @@
  * opens again what was lost.
  * @module
  */
-
-import { ApiMisuseError } from '../errors.ts';
+import { checkWhole } from '../option-check.ts';
 import { ICMP_IDENTIFIER, KIND_ECHO, type PacketKind } from '../packet/fields.ts';
 import type { PacketHeader } from '../packet/header.ts';
 import { REQUEST } from './layout.ts';
@@ -25,6 +24,13 @@ export interface SessionOptions {
   readonly icmpTimeoutMs?: number;
 }
 
+/** What is used where an option is absent. */
+export const SESSION_DEFAULTS: Readonly<Required<SessionOptions>> = Object.freeze({
+  maxSessions: 65_536,
+  udpTimeoutMs: 300_000,
+  icmpTimeoutMs: 60_000,
+});
+
 export class Sessions {
   /** By index of the clients' realm. */
   readonly #tables: (RecencyTable | undefined)[] = [];
@@ -35,7 +41,11 @@ export class Sessions {
 
   /** @throws {ApiMisuseError} if an option is out of range. */
   constructor(options: SessionOptions) {
-    const { maxSessions = 65_536, udpTimeoutMs = 300_000, icmpTimeoutMs = 60_000 } = options;
+    const {
+      maxSessions = SESSION_DEFAULTS.maxSessions,
+      udpTimeoutMs = SESSION_DEFAULTS.udpTimeoutMs,
+      icmpTimeoutMs = SESSION_DEFAULTS.icmpTimeoutMs,
+    } = options;
     checkWhole('maxSessions', maxSessions, 1, 2 ** 24);
     checkWhole('udpTimeoutMs', udpTimeoutMs, 1, MAX_TIMEOUT_MS);
     checkWhole('icmpTimeoutMs', icmpTimeoutMs, 1, MAX_TIMEOUT_MS);
@@ -104,13 +114,6 @@ export function sessionPorts(view: DataView, header: PacketHeader, side: number)
   return side === REQUEST
     ? (sourcePort << 16) | destinationPort
     : (destinationPort << 16) | sourcePort;
-}
-
-/** @throws {ApiMisuseError} if the value is not a whole number from `min` to `max`. */
-export function checkWhole(name: string, value: number, min: number, max: number): void {
-  if (!Number.isInteger(value) || value < min || value > max) {
-    throw new ApiMisuseError(`${name} must be a whole number from ${min} to ${max}, not ${value}`);
-  }
 }
 
 /** Four records are a cache line. */

@@ -3,6 +3,8 @@
  * writes them down as pcapng, which Wireshark opens.
  * @module
  */
+import type { Clock } from '../clock.ts';
+import { checkClock, checkFunction, checkObject } from '../option-check.ts';
 import { PcapngWriter } from '../packet/pcapng.ts';
 import { PATH_PAIR } from './layout.ts';
 import type { PathStatus, PathTable } from './path-table.ts';
@@ -84,22 +86,24 @@ export interface PcapngTapOptions {
   readonly wants?: (path: PathStatus) => boolean;
   /** Bytes of each packet that are written at most; all of them by default. */
   readonly snapLength?: number;
-  /** Wall clock in ms. */
-  readonly now?: () => number;
+  /** Its wall clock is what the packets of the file have as their time. */
+  readonly clock?: Clock;
 }
 
 /** Each realm is an interface of the file; a packet is in it twice, as it came and as it goes. */
 export class PcapngTap implements PacketTap {
   readonly wants: (path: PathStatus) => boolean;
   readonly #writer: PcapngWriter;
-  readonly #now: () => number;
+  readonly #clock: Clock;
   readonly #interfaces = new Map<string, number>();
 
+  /** @throws {ApiMisuseError} naming the option that is wrong. */
   constructor(options: PcapngTapOptions) {
-    const { write, snapLength, wants = () => true, now = Date.now } = options;
-    this.wants = wants;
+    const { write, snapLength, wants = () => true } = checkObject('options', options);
+    checkFunction('write', write);
+    this.wants = checkFunction('wants', wants);
     this.#writer = new PcapngWriter(snapLength === undefined ? { write } : { write, snapLength });
-    this.#now = now;
+    this.#clock = checkClock(options.clock);
   }
 
   packet(
@@ -114,6 +118,6 @@ export class PcapngTap implements PacketTap {
       number = this.#writer.interface(realm);
       this.#interfaces.set(realm, number);
     }
-    this.#writer.packet(number, this.#now(), direction, bytes, start, end);
+    this.#writer.packet(number, this.#clock.wallMs(), direction, bytes, start, end);
   }
 }

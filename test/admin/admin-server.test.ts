@@ -6,8 +6,13 @@ import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { type AdminHandler, AdminServer } from '../../src/admin/index.ts';
-import { ConfigError, EnvironmentError } from '../../src/errors.ts';
+import {
+  ADMIN_SERVER_DEFAULTS,
+  type AdminHandler,
+  AdminServer,
+  type AdminServerOptions,
+} from '../../src/admin/index.ts';
+import { ApiMisuseError, ConfigError, EnvironmentError } from '../../src/errors.ts';
 
 let directory: string;
 let socketPath: string;
@@ -350,5 +355,37 @@ describe('close', () => {
   test('may be called twice', async () => {
     const admin = await listen();
     await Promise.all([admin.close(), admin.close()]);
+  });
+});
+
+describe('AdminServer', () => {
+  test.each<[options: object | undefined, message: string]>([
+    [undefined, 'options must be an object, not undefined'],
+    [{ socketPath: 5 }, 'socketPath must be a text, not 5'],
+    [{ routes: undefined }, 'routes must be an object, not undefined'],
+    [{ routes: { 'GET /': 5 } }, 'routes["GET /"] must be a function, not 5'],
+    [{ maxBodyBytes: -1 }, 'maxBodyBytes must be a whole number from 0 to 536870912, not -1'],
+    [{ timeoutMs: 0 }, 'timeoutMs must be a whole number from 1 to 2147483647, not 0'],
+  ])('refuses %j before a socket is there', async (options, message) => {
+    const whole = options && { socketPath, routes: {}, ...options };
+    const listening = AdminServer.listen(whole as unknown as AdminServerOptions);
+    await expect(listening).rejects.toThrow(new ApiMisuseError(message));
+    expect(lstatSync(socketPath, { throwIfNoEntry: false })).toBeUndefined();
+  });
+
+  test('tells its defaults', () => {
+    expect(ADMIN_SERVER_DEFAULTS).toEqual({ maxBodyBytes: 262_144, timeoutMs: 10_000 });
+  });
+
+  test('ends once, also while a client does not take its answer', async () => {
+    const text = 'x'.repeat(16 * 1024 * 1024);
+    const admin = await listen({ 'GET /long': () => ({ text }) }, { timeoutMs: 500 });
+    const client = await open('GET /long HTTP/1.1\r\nhost: admin\r\n\r\n');
+    client.pause();
+    await once(client, 'readable');
+    const closing = admin.close();
+    expect(admin.close()).toBe(closing);
+    expect(admin[Symbol.asyncDispose]()).toBe(closing);
+    await closing;
   });
 });

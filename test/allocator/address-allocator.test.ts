@@ -1,6 +1,11 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { AddressAllocator, type Lease } from '../../src/allocator/index.ts';
+import {
+  ADDRESS_ALLOCATOR_DEFAULTS,
+  AddressAllocator,
+  type AddressAllocatorOptions,
+  type Lease,
+} from '../../src/allocator/index.ts';
 import { AddressUnavailableError, ApiMisuseError, PoolExhaustedError } from '../../src/errors.ts';
 import { FakeClock } from '../fake-clock.ts';
 
@@ -137,14 +142,30 @@ describe('AddressAllocator', () => {
     expect(() => v4Only.allocate('a', 6)).toThrow('there is no IPv6 pool');
   });
 
-  test.each([
+  test('tells its defaults', () => {
+    expect(ADDRESS_ALLOCATOR_DEFAULTS).toEqual({ reserved: [], blockSize: 16 });
+  });
+
+  test.each<[options: object | undefined, message: string]>([
     [{ pools: ['192.0.2.0/24', '192.0.2.128/25'], quarantineMs: 0 }, 'overlap'],
     [{ pools: ['192.0.2.0'.repeat(2)], quarantineMs: 0 }, 'not an IP prefix'],
     [{ pools: [], quarantineMs: -1 }, 'quarantineMs'],
     [{ pools: [], quarantineMs: Number.NaN }, 'quarantineMs'],
+    [undefined, 'options must be an object, not undefined'],
+    [{ quarantineMs: 0 }, 'pools must be a list of IP prefixes, not undefined'],
+    [{ pools: '192.0.2.0/24', quarantineMs: 0 }, 'pools must be a list of IP prefixes, not "'],
+    [{ pools: [5], quarantineMs: 0 }, 'pools[0] must be a text, not 5'],
+    [{ pools: ['x'], quarantineMs: 0 }, 'pools[0]: "x" is not an IP prefix'],
+    [{ pools: [], reserved: ['x'], quarantineMs: 0 }, 'reserved[0]: "x" is not an IP prefix'],
+    [{ pools: [], quarantineMs: '5' }, 'quarantineMs must not be negative: 5'],
+    [{ pools: [], quarantineMs: 0, blockSize: '8' }, 'blockSize must be a power of two: 8'],
+    [{ pools: [], quarantineMs: 0, groupOf: 5 }, 'groupOf must be a function, not 5'],
+    [{ pools: [], quarantineMs: 0, onRested: 5 }, 'onRested must be a function, not 5'],
+    [{ pools: [], quarantineMs: 0, clock: 5 }, 'clock must be an object with the methods wallMs'],
   ])('refuses the options %j', (options, message) => {
-    expect(() => new AddressAllocator(options)).toThrow(ApiMisuseError);
-    expect(() => new AddressAllocator(options)).toThrow(message);
+    const make = () => new AddressAllocator(options as unknown as AddressAllocatorOptions);
+    expect(make).toThrow(ApiMisuseError);
+    expect(make).toThrow(message);
   });
 
   test('never leases one address to two keys, nor re-uses one in quarantine, whatever happens', () => {

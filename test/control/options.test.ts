@@ -10,9 +10,12 @@ import {
   type ControlClientOptions,
   ControlServer,
   type ControlServerOptions,
+  PlanPartition,
+  type PlanPartitionOptions,
   PRESENCE_CONTROLLER_DEFAULTS,
   PresenceController,
   type PresenceControllerOptions,
+  PresenceUses,
 } from '../../src/control/index.ts';
 import { ApiMisuseError, EnvironmentError } from '../../src/errors.ts';
 import { Registry } from '../../src/registry/index.ts';
@@ -109,6 +112,29 @@ test('Registry refuses what is no store', async () => {
   expect(await open(undefined)).toBe(
     'store must be an object with the methods list, commit, watch, not undefined'
   );
+});
+
+describe('PlanPartition', () => {
+  test.each<[options: object | undefined, message: string]>([
+    [undefined, 'options must be an object, not undefined'],
+    [{ shared: 5 }, 'shared must be a text, not 5'],
+    [{ targets: {} }, 'targets must be a list, not an object of another kind'],
+    [
+      { targets: [{}] },
+      'targets[0] must be an object with the methods load, bind, not an object of another kind',
+    ],
+    [{ holderOf: 5 }, 'holderOf must be a function, not 5'],
+    [{ onRoutes: 5 }, 'onRoutes must be a function, not 5'],
+  ])('refuses %j', async (options, message) => {
+    const whole = options && { shared: 'cloud', targets: [], holderOf: () => 0, ...options };
+    const make = () => new PlanPartition(whole as unknown as PlanPartitionOptions);
+    expect(await misuseOf(make)).toBe(message);
+  });
+});
+
+test('PresenceUses refuses what gives no paths', async () => {
+  const make = () => new PresenceUses(5 as unknown as () => []);
+  expect(await misuseOf(make)).toBe('paths must be a function, not 5');
 });
 
 describe('ControlServer', () => {

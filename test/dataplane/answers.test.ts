@@ -83,7 +83,7 @@ describe('a refused client', () => {
     };
     burst();
     expect(cloud.plane.counters.replies).toBe(1000);
-    cloud.clock.nowMs += 1000;
+    cloud.clock.advance(1000);
     burst();
     expect(cloud.plane.counters.replies).toBe(2000);
   });

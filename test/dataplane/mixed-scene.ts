@@ -12,6 +12,7 @@ import {
   type Presence,
   type Realm,
 } from '../../src/translator/index.ts';
+import { FakeClock } from '../fake-clock.ts';
 import type { Ends } from '../oracle/packets.ts';
 import { TestDevice } from './device.ts';
 import { FakeTunnel } from './fake-tunnel.ts';
@@ -95,7 +96,7 @@ export interface MixedCloud {
   readonly lan: TestDevice;
   readonly plane: CloudDataPlane;
   readonly translator: PacketTranslator;
-  readonly clock: { nowMs: number };
+  readonly clock: FakeClock;
   /** The cloud's ends. */
   readonly tunnels: Readonly<Record<Site, FakeTunnel>>;
   /** Has the site's edge send these frames to the cloud, as one batch. */
@@ -124,14 +125,14 @@ export function startMixedCloud(options: MixedOptions = {}): MixedCloud {
     presences: PRESENCES,
     permits: PERMITS,
   });
-  const clock = { nowMs: 1000 };
+  const clock = new FakeClock();
   const lan = new TestDevice(options.device);
   const plane = new CloudDataPlane({
     cloud: 'cloud',
     device: lan.device,
     translator,
     admit: (...asked) => admit?.(translator, ...asked) ?? Promise.reject(new Error('nobody')),
-    now: () => clock.nowMs,
+    clock,
   });
   const [edge4, cloud4] = FakeTunnel.pair('site-4', options.capacity);
   const [edge6, cloud6] = FakeTunnel.pair('site-6', options.capacity);

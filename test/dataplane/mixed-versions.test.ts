@@ -190,10 +190,10 @@ describe('time', () => {
     cloud.sendFromLan(reply);
     expect(cloud.takenAt('site-4')).toHaveLength(0);
     cloud.send('site-4', request);
-    cloud.clock.nowMs += 300_000;
+    cloud.clock.advance(300_000);
     cloud.sendFromLan(reply);
     expect(cloud.takenAt('site-4')).toHaveLength(1);
-    cloud.clock.nowMs += 1;
+    cloud.clock.advance(1);
     cloud.sendFromLan(reply);
     expect(cloud.takenAt('site-4')).toHaveLength(0);
   });
@@ -201,9 +201,9 @@ describe('time', () => {
   test('is told at the first packet of each batch of a tunnel', () => {
     const cloud = startMixedCloud();
     cloud.send('site-4', request);
-    cloud.clock.nowMs += 200_000;
+    cloud.clock.advance(200_000);
     cloud.send('site-4', request);
-    cloud.clock.nowMs += 200_000;
+    cloud.clock.advance(200_000);
     cloud.sendFromLan(reply);
     expect(cloud.takenAt('site-4')).toHaveLength(1);
   });
@@ -220,10 +220,10 @@ describe('time', () => {
     });
     const ports = { sourcePort: 40_000, destinationPort: 53 };
     cloud.send('site-4', framed(udpPacket({ ...atSite, source: '10.0.0.9' }, ports)));
-    cloud.clock.nowMs += 200_000;
+    cloud.clock.advance(200_000);
     open();
     await turn();
-    cloud.clock.nowMs += 200_000;
+    cloud.clock.advance(200_000);
     const back = { ...turned(atCloud), destination: '100.64.0.70' };
     cloud.sendFromLan(framed(udpPacket(back, { sourcePort: 53, destinationPort: 40_000 })));
     expect(cloud.takenAt('site-4')).toHaveLength(1);

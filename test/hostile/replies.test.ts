@@ -8,6 +8,7 @@ import { CloudDataPlane } from '../../src/dataplane/index.ts';
 import { PacketTranslator, type TranslationPlan } from '../../src/translator/index.ts';
 import { TestDevice } from '../dataplane/device.ts';
 import { FakeTunnel } from '../dataplane/fake-tunnel.ts';
+import { FakeClock } from '../fake-clock.ts';
 import { framed, tcpPacket } from '../oracle/packets.ts';
 
 const SERVICES = 128;
@@ -51,7 +52,7 @@ const PLAN: TranslationPlan = {
 
 class Scene {
   readonly translator = new PacketTranslator();
-  nowMs = 1_000_000;
+  readonly clock = new FakeClock();
   /** Packets that came to each site. */
   readonly received = { 'site-a': 0, 'site-b': 0 };
   /** The cloud's ends. */
@@ -64,7 +65,7 @@ class Scene {
       device: new TestDevice().device,
       translator: this.translator,
       admit: () => Promise.reject(new Error('nobody is new')),
-      now: () => this.nowMs,
+      clock: this.clock,
     });
     plane.start();
     const attach = (site: 'site-a' | 'site-b'): FakeTunnel => {
@@ -126,7 +127,7 @@ describe('a service that answers nobody', () => {
     // The hostile site answers nobody, so it opens no path.
     expect(scene.translator.pathsOf('site-b')).toBe(1);
 
-    scene.nowMs += GRACE_MS;
+    scene.clock.advance(GRACE_MS);
     const before = scene.received['site-b'];
     scene.send('site-a', resets());
     expect(scene.received['site-b']).toBe(before);
@@ -145,7 +146,7 @@ describe('a connection from before a start', () => {
     const scene = new Scene();
     scene.ask(1, 1); // another client of the site is heard
     scene.answer(1, 1);
-    scene.nowMs += GRACE_MS - 1;
+    scene.clock.advance(GRACE_MS - 1);
     scene.answer(0, 0);
     expect(scene.received['site-b']).toBe(2);
   });
@@ -154,7 +155,7 @@ describe('a connection from before a start', () => {
     const scene = new Scene();
     scene.ask(1, 1);
     scene.answer(1, 1);
-    scene.nowMs += 5 * GRACE_MS;
+    scene.clock.advance(5 * GRACE_MS);
     scene.answer(0, 0);
     expect(scene.received['site-b']).toBe(1);
     expect(scene.verdicts('site-a')).toMatchObject({ DropNoSession: 1 });

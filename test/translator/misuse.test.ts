@@ -1,5 +1,13 @@
 import { describe, expect, test } from 'vitest';
-import { Verdict } from '../../src/translator/index.ts';
+import { ApiMisuseError } from '../../src/errors.ts';
+import {
+  PACKET_TRANSLATOR_DEFAULTS,
+  PacketTranslator,
+  type PacketTranslatorOptions,
+  PcapngTap,
+  type PcapngTapOptions,
+  Verdict,
+} from '../../src/translator/index.ts';
 import { framed, tcpPacket } from '../oracle/packets.ts';
 import { verifyChecksums } from '../oracle/verify.ts';
 import { PLAN, Scene, way } from './scene.ts';
@@ -66,5 +74,66 @@ describe('what is no packet of a realm', () => {
     buffer.set(packet, 10);
     expect(translator.translate(1, buffer, 10, buffer.length, -1)).toBe(Verdict.Forward);
     expect(verifyChecksums(framed(buffer.subarray(10)))).toEqual([]);
+  });
+});
+
+describe('options', () => {
+  test.each<[options: unknown, message: string]>([
+    [5, 'options must be an object, not 5'],
+    [null, 'options must be an object, not null'],
+    [{ maxPaths: '5' }, 'maxPaths must be a whole number from 1 to 16777216, not "5"'],
+    [{ maxPathsOfRealm: 0 }, 'maxPathsOfRealm must be a whole number from 1 to 33554432, not 0'],
+    [{ pathIdleMs: 1.5 }, 'pathIdleMs must be a whole number from 1000 to 86400000, not 1.5'],
+    [{ replyGraceMs: -1 }, 'replyGraceMs must be a whole number from 0 to 86400000, not -1'],
+    [
+      { maxSessions: {} },
+      'maxSessions must be a whole number from 1 to 16777216, not an object of another kind',
+    ],
+    [{ udpTimeoutMs: 0 }, 'udpTimeoutMs must be a whole number from 1 to '],
+    [{ icmpTimeoutMs: Number.NaN }, 'icmpTimeoutMs must be a whole number from 1 to '],
+    [{ maxFragments: 0 }, 'maxFragments must be a whole number from 1 to 1048576, not 0'],
+    [
+      { fragmentTimeoutMs: 120_001 },
+      'fragmentTimeoutMs must be a whole number from 1 to 120000, not 120001',
+    ],
+    [
+      { maxRepliesPerSecond: [] },
+      'maxRepliesPerSecond must be a whole number from 0 to 1073741824, not a list',
+    ],
+  ])('of a translator, %j, are refused', (options, message) => {
+    const make = () => new PacketTranslator(options as PacketTranslatorOptions);
+    expect(make).toThrow(ApiMisuseError);
+    expect(make).toThrow(message);
+  });
+
+  test.each<[options: unknown, message: string]>([
+    [undefined, 'options must be an object, not undefined'],
+    [{}, 'write must be a function, not undefined'],
+    [{ write() {}, wants: true }, 'wants must be a function, not true'],
+    [{ write() {}, snapLength: 0 }, 'snapLength must be a whole number from 1 to 65535, not 0'],
+    [
+      { write() {}, clock: 5 },
+      'clock must be an object with the methods wallMs, monotonicMs, after, not 5',
+    ],
+  ])('of a tap, %j, are refused', (options, message) => {
+    const make = () => new PcapngTap(options as PcapngTapOptions);
+    expect(make).toThrow(ApiMisuseError);
+    expect(make).toThrow(message);
+  });
+
+  test('have the defaults that are told', () => {
+    expect(PACKET_TRANSLATOR_DEFAULTS).toEqual({
+      maxPaths: 1_000_000,
+      maxPathsOfRealm: 131_072,
+      pathIdleMs: 300_000,
+      replyGraceMs: 120_000,
+      maxSessions: 65_536,
+      udpTimeoutMs: 300_000,
+      icmpTimeoutMs: 60_000,
+      maxFragments: 1024,
+      fragmentTimeoutMs: 15_000,
+      maxRepliesPerSecond: 1000,
+    });
+    expect(Object.isFrozen(PACKET_TRANSLATOR_DEFAULTS)).toBe(true);
   });
 });

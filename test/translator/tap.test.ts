@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { type PacketTap, type PathStatus, PcapngTap } from '../../src/translator/index.ts';
+import { FakeClock } from '../fake-clock.ts';
 import { type Ends, icmpError, ipPacket, tcpPacket, udpPacket } from '../oracle/packets.ts';
 import { MIXED_WAYS, mixedPlan, mixedScene, mixedWay } from './mixed.ts';
 import type { Scene } from './scene.ts';
@@ -13,6 +14,15 @@ const tcp = (ends: Ends, more: object = {}): Uint8Array =>
   tcpPacket(ends, { sourcePort: 40_000, destinationPort: 5672, ...more });
 
 type Shown = [direction: string, realm: string, packet: Uint8Array];
+
+/** A clock that is a millisecond later each time it is asked. */
+class TickingClock extends FakeClock {
+  override wallMs(): number {
+    const nowMs = super.wallMs();
+    this.setWall(nowMs + 1);
+    return nowMs;
+  }
+}
 
 /** Notes what it is shown, and which paths it was asked about. */
 class NotingTap implements PacketTap {
@@ -208,12 +218,11 @@ describe.skipIf(!hasTshark && !process.env.CI)(
 
     test('chosen paths alone, each packet as it came and as it goes', () => {
       const pieces: Uint8Array[] = [];
-      let now = 1_767_322_800_000;
       const scene = tapped(
         new PcapngTap({
           write: (bytes) => pieces.push(bytes),
           wants: ({ newDestination }) => newDestination === 'fd00::9',
-          now: () => now++,
+          clock: new TickingClock({ wallMs: 1_767_322_800_000 }),
           snapLength: 100,
         })
       );
