@@ -30,7 +30,8 @@ export const options: Options = {
   },
   format: 'esm',
   target: 'node20',
-  sourcemap: true,
+  // Names and lines of what is built can be read, and the sources are not in the package.
+  sourcemap: false,
   // One copy of each class, whichever entry points a host loads.
   splitting: true,
   // tsup would bundle an optional dependency, whose native part cannot be.
@@ -60,7 +61,6 @@ const commonJs: Options = {
           platform: 'node',
           target: 'node20',
           sourcefile: path,
-          sourcemap: true,
         });
       },
     },

@@ -3,7 +3,7 @@
  * networks stay apart. Each room is also an entry point of its own, `virtual-presence/translator`
  * and so on, for a host that needs only that.
  *
- * @packageDocumentation
+ * @module virtual-presence
  */
 export { type Family, IpAddress, IpPrefix } from './address.ts';
 export * from './admin/index.ts';

@@ -23,17 +23,17 @@ export interface TunConfiguration extends TunRoutes {
   readonly name: string;
   /**
    * Further TUNs of the same gateway, which must be there too: `changeRoutes` may lead parts of the prefixes
-   * to them. What holds for `name` holds for each of them, except `addresses` and `mtu`.
+   * to them. What holds for `name` holds for each of them, except `addresses` and `mtu`. Default: none.
    */
   readonly otherTuns?: readonly string[];
   /** In bytes; unchanged by default. */
   readonly mtu?: number;
-  /** The interface's own addresses, each with its prefix length: `192.0.2.1/32`. */
+  /** The interface's own addresses, each with its prefix length: `192.0.2.1/32`. Default: none. */
   readonly addresses?: readonly string[];
   /**
    * LAN interfaces at which the kernel answers ARP for whatever it routes elsewhere, at once. For
    * IPv4 routes only: for IPv6 the kernel answers for single addresses, to be named one by one with
-   * `ip -6 neighbour add proxy ADDRESS dev LAN`.
+   * `ip -6 neighbour add proxy ADDRESS dev LAN`. Default: none.
    */
   readonly proxyArp?: readonly string[];
   /**

@@ -18,7 +18,7 @@ export interface TunDeviceOptions {
   readonly proxyArp?: readonly string[];
   /**
    * Further LAN interfaces. The kernel forwards between the LAN and the TUN, and nowhere else. An operator who gives
-   * an empty list of routes and no LAN sets up routes and forwarding himself.
+   * an empty list of routes and no LAN sets up routes and forwarding himself. Default: none.
    */
   readonly lan?: readonly string[] | undefined;
 }

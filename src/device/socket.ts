@@ -53,7 +53,7 @@ export interface UdpDeviceOptions extends QueueOptions {
   readonly type: 'udp';
   /** The IP address and port where to receive; port 0 takes a free one, see `SocketDevice.local`. */
   readonly local: HostPortInput;
-  /** The IP address and port where packets go; those from elsewhere are dropped. */
+  /** The IP address and port where packets go; those from elsewhere are dropped. Not given with `learnPeer`. */
   readonly peer?: HostPortInput;
   /**
    * Instead of `peer`: the source of the first datagram is the peer from then on, whoever it is.

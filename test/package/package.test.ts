@@ -7,6 +7,7 @@ import {
   mkdirSync,
   mkdtempSync,
   readdirSync,
+  readFileSync,
   rmSync,
   symlinkSync,
   writeFileSync,
@@ -25,7 +26,27 @@ const ENTRIES = Object.keys(manifest.exports)
   // The program of a worker ends where it is loaded by anything but its host.
   .filter((path) => path !== './package.json' && path !== './worker-main')
   .map((path) => path.replace(/^\./, manifest.name));
-const SOURCES = ['package.json', 'README.md', 'LICENSE', 'src', 'tsup.config.ts', 'tsconfig.json'];
+const SOURCES = [
+  'package.json',
+  'README.md',
+  'LICENSE',
+  'CHANGELOG.md',
+  'docs',
+  'src',
+  'tsup.config.ts',
+  'tsconfig.json',
+];
+/** Files of the tarball; there are no others, and of each kind there is one. */
+const CONTENTS: readonly RegExp[] = [
+  /^package\.json$/,
+  /^README\.md$/,
+  /^LICENSE$/,
+  /^CHANGELOG\.md$/,
+  /^docs\/[A-Za-z-]+\.md$/,
+  // Entry points and what they share; `chunk-` is what esbuild calls that.
+  /^dist\/[\w-]+\.c?js$/,
+  /^dist\/[\w-]+\.d\.c?ts$/,
+];
 
 /** What the package needs in any case: `koffi` is not among it. */
 const PURE_DEPENDENCIES = [...Object.keys(manifest.dependencies), '@leichtgewicht/ip-codec'];
@@ -38,6 +59,9 @@ beforeAll(() => {
   const copy = join(root, 'copy');
   mkdirSync(copy);
   for (const name of SOURCES) cpSync(name, join(copy, name), { recursive: true });
+  // What `npm run docs` leaves.
+  mkdirSync(join(copy, 'docs/api'), { recursive: true });
+  writeFileSync(join(copy, 'docs/api/index.html'), '');
   symlinkSync(resolve('node_modules'), join(copy, 'node_modules'));
   // Runs "prepare", and so the build, as publishing does.
   execFileSync('npm', ['pack', '--pack-destination', root], { cwd: copy, stdio: 'pipe' });
@@ -49,6 +73,30 @@ beforeAll(() => {
 });
 
 afterAll(() => rmSync(root, { recursive: true, force: true }));
+
+test('the package has the documents and what is needed to run, and nothing else', () => {
+  const listing = execFileSync('tar', ['-tzf', tarball], { encoding: 'utf8' });
+  const files = listing.split('\n').filter((line) => line !== '' && !line.endsWith('/'));
+  const paths = files.map((line) => line.replace(/^package\//, ''));
+  expect(paths.filter((path) => !CONTENTS.some((pattern) => pattern.test(path)))).toEqual([]);
+  for (const pattern of CONTENTS)
+    expect(
+      paths.some((path) => pattern.test(path)),
+      `${pattern}`
+    ).toBe(true);
+  const documents = readdirSync('docs').filter((name) => name.endsWith('.md'));
+  expect(paths.filter((path) => path.startsWith('docs/')).sort()).toEqual(
+    documents.map((name) => `docs/${name}`).sort()
+  );
+  // The built files name no source map, for there is none.
+  const built = paths.filter((path) => /^dist\/.*js$/.test(path));
+  const mapped = built.filter((path) =>
+    readFileSync(join(host, 'node_modules', manifest.name, path), 'utf8').includes(
+      'sourceMappingURL'
+    )
+  );
+  expect(mapped).toEqual([]);
+});
 
 /** Runs a script of the host and returns what it prints as JSON. */
 function run<T>(name: string, script: string, cwd = host): T {
@@ -278,26 +326,43 @@ interface Report {
 }
 
 describe('types', () => {
-  test('a strict consumer compiles against every entry point, as a module of either kind', async () => {
+  test.each([
+    // As Node reads it, as a module of either kind; and as a bundler does.
+    ['nodenext', { module: 'nodenext' }, ['consumer.mts', 'consumer.cts']],
+    ['bundler', { module: 'esnext', moduleResolution: 'bundler' }, ['consumer.ts']],
+  ])('a strict consumer compiles against every entry point, by %s', async (name, kind, files) => {
     const names = ENTRIES.map((_, i) => `entry${i}`);
     const imports = ENTRIES.map((entry, i) => `import * as entry${i} from '${entry}';`).join('\n');
     const consumer = `${imports}
-      import { IpAddress, PacketTranslator, Verdict } from '${manifest.name}';
+      import { IpAddress, MemoryDevice, PacketTranslator, PresenceError, SocketDevice, VERSION, Verdict } from '${manifest.name}';
+      import { openDevice, type DeviceOptions, type PacketDevice } from '${manifest.name}/device';
       import { PacketTranslator as Same, type TranslationPlan } from '${manifest.name}/translator';
+      import { ConfigError } from '${manifest.name}/errors';
       const plan: TranslationPlan = { realms: [], presences: [], permits: [] };
       const translator: Same = new PacketTranslator();
       translator.load(plan);
       const text: string = IpAddress.parse('192.0.2.1').toString();
-      export const all: object[] = [${names.join(', ')}, { text, none: Verdict.Forward }];
+      export const all: object[] = [${names.join(', ')}, { text, VERSION, none: Verdict.Forward }];
       // @ts-expect-error an option that there is not
       new PacketTranslator({ colour: 'red' });
+      // @ts-expect-error undefined is no value of an option
+      MemoryDevice.pair({ mtu: undefined });
+      const first: PacketDevice | undefined = [...MemoryDevice.pair()][0];
+      const options: DeviceOptions = { type: 'udp', local: '127.0.0.1:0', peer: { host: '127.0.0.1', port: 9 } };
+      export async function open(): Promise<PacketDevice> {
+        try {
+          return first ?? (await openDevice(options, (problem: string) => void problem));
+        } catch (error) {
+          if (error instanceof PresenceError && error instanceof ConfigError) throw new Error(error.path);
+          return SocketDevice.open({ type: 'unix', path: '/run/vp', role: 'connect' });
+        }
+      }
     `;
-    writeFileSync(join(host, 'consumer.mts'), consumer);
-    writeFileSync(join(host, 'consumer.cts'), consumer);
-    const options = {
+    for (const file of files) writeFileSync(join(host, file), consumer);
+    const compilerOptions = {
       strict: true,
       noEmit: true,
-      module: 'nodenext',
+      ...kind,
       target: 'es2022',
       exactOptionalPropertyTypes: true,
       noUncheckedIndexedAccess: true,
@@ -305,9 +370,9 @@ describe('types', () => {
       typeRoots: [resolve('node_modules/@types')],
       skipLibCheck: false,
     };
-    const project = { compilerOptions: options, files: ['consumer.mts', 'consumer.cts'] };
-    writeFileSync(join(host, 'tsconfig.json'), JSON.stringify(project));
-    expect(await tool('tsc', ['-p', host])).toBe('');
+    const project = `tsconfig.${name}.json`;
+    writeFileSync(join(host, project), JSON.stringify({ compilerOptions, files }));
+    expect(await tool('tsc', ['-p', join(host, project)])).toBe('');
   });
 
   test.each([
