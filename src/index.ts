@@ -14,7 +14,7 @@ export * from './dataplane/index.ts';
 export * from './device/index.ts';
 export * from './dns/index.ts';
 export * from './errors.ts';
-export * from './gateway/index.ts';
+export { CloudGateway, EdgeGateway } from './gateway/index.ts';
 export * from './packet/index.ts';
 export * from './pki/index.ts';
 export { type PortRange, parsePortRange } from './port-range.ts';

@@ -41,7 +41,7 @@ await run('cloud-gateway', async (path) => {
   const reload = async () => {
     const again = new ConfigFile(path);
     const next = again.read(CloudFile);
-    await again.locate(() => gateway.apply(next.desired), { within: 'desired' });
+    await again.locate(() => gateway.apply(next.desired as never), { within: 'desired' });
     const needRestart = Object.keys(config).filter(
       (key) => key !== 'desired' && !isDeepStrictEqual(next[key], config[key])
     );

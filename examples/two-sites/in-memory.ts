@@ -94,7 +94,11 @@ export async function runInMemoryScene(report: Report, directory: string): Promi
     }
     const [impostorDevice] = MemoryDevice.pair();
     const stateDirectory = join(directory, 'impostor');
-    const impostor = await EdgeGateway.start({ stateDirectory, token: used, device: impostorDevice });
+    const impostor = await EdgeGateway.start({
+      stateDirectory,
+      token: used,
+      device: impostorDevice,
+    });
     const refusal = await impostor.ready().then(
       () => '',
       (error: Error) => error.message

@@ -23,6 +23,7 @@ import { MtlsTunnel } from '../../src/tunnel/index.ts';
 import { clockOf } from '../clock-of.ts';
 import { FakeClock } from '../fake-clock.ts';
 import { FaultySecrets } from './faulty-secrets.ts';
+import { logTo } from './scene.ts';
 
 const TRUST_DOMAIN = 'openstack.test';
 const SITE = { trustDomain: TRUST_DOMAIN, role: 'site', site: 'site-a' } as const;
@@ -155,7 +156,7 @@ describe('keys at rest', () => {
 
     // A passphrase is given from now on.
     const log: string[] = [];
-    const second = await open(secrets, { passphrase: PASSPHRASE, log: (line) => log.push(line) });
+    const second = await open(secrets, { passphrase: PASSPHRASE, logger: logTo(log) });
     second.close();
     expect(log).toEqual(keys.map((name) => `${secrets.locate(name)}: encrypted anew`));
     const kept = await Promise.all(keys.map((name) => textOf(secrets, name)));
@@ -345,7 +346,7 @@ describe('a CA that has run out', () => {
       const old = expired({ intermediate });
       const log: string[] = [];
       const secrets = await secretsWith(old);
-      const keeper = await open(secrets, { intermediate, log: (line) => log.push(line) });
+      const keeper = await open(secrets, { intermediate, logger: logTo(log) });
       const { authority } = keeper;
       expect(keeper.caNotAfter.getTime()).toBeLessThan(Date.now());
       expect(keeper.caWarning).toMatch(/^the CA ran out on .*: prepare and activate another one/);

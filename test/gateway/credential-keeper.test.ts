@@ -8,6 +8,7 @@ import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { systemClock } from '../../src/clock.ts';
 import {
   type ControlClient,
   ControlServer,
@@ -38,6 +39,7 @@ import {
 import type { MtlsTunnel } from '../../src/tunnel/index.ts';
 import { FakeClock } from '../fake-clock.ts';
 import { FaultySecrets } from './faulty-secrets.ts';
+import { logTo } from './scene.ts';
 
 const SITE = { trustDomain: 'openstack.test', role: 'site', site: 'site-a' } as const;
 
@@ -163,18 +165,22 @@ describe('SiteCredentials', () => {
   test('replaces one that has run out, or does not fit, by the token; else it says what to do', async () => {
     const credentials = await newCredentials(60_000);
     const other = await newCredentials();
-    const later = () => Date.now() + 3_600_000;
+    const later = new FakeClock({ wallMs: Date.now() + 3_600_000 });
     const unfit = { ...credentials, key: other.key };
-    for (const [found, now, fault] of [
+    for (const [found, clock, fault] of [
       [credentials, later, /^certificate\.pem ran out on .*: bring a token \(there is no token\)$/],
-      [unfit, Date.now, /^key\.pem, certificate\.pem and ca\.pem do not fit: .*another key.*token/],
+      [
+        unfit,
+        systemClock,
+        /^key\.pem, certificate\.pem and ca\.pem do not fit: .*another key.*token/,
+      ],
     ] as const) {
       const secrets = await secretsWith(found);
-      const opening = reopen(secrets, { now, remedy: 'bring a token' });
+      const opening = reopen(secrets, { clock, remedy: 'bring a token' });
       await expect(opening).rejects.toThrow(CertificateError);
       await expect(opening).rejects.toThrow(fault);
       const token = await newToken();
-      const site = await reopen(secrets, { now, token: () => token });
+      const site = await reopen(secrets, { clock, token: () => token });
       expect(serialOf(site.credentials)).not.toBe(serialOf(found));
       expect(serialOf((await reopen(secrets)).credentials)).toBe(serialOf(site.credentials));
     }
@@ -286,7 +292,7 @@ describe('CredentialKeeper', () => {
       credentials: now.site,
       control: new EventEmitter() as unknown as ControlClient,
       tunnel: tunnel as unknown as MtlsTunnel,
-      log: (line) => log.push(line),
+      logger: logTo(log),
     });
     expect(await keeper.enrolAnew()).toBe(false);
     expect(log.at(-1)).toMatch(/^site-a: not enrolled anew: the connection broke/);
@@ -297,9 +303,9 @@ describe('CredentialKeeper', () => {
     // Once it is taken, the next enrolment needs a token.
     expect(await keeper.enrolAnew()).toBe(false);
     expect(shown).toHaveLength(1);
-    expect(await keeper.enrolAnew(await newToken())).toBe(true);
+    await keeper.enrol(await newToken());
     expect(shown).toHaveLength(2);
-    keeper.close();
+    await keeper.close();
   });
 
   test('takes a new token when the tunnel is refused for its certificate, and for no other reason', async () => {
