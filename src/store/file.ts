@@ -37,7 +37,12 @@ function resolveFileStore(options: FileStoreOptions): Required<FileStoreOptions>
     compactRatio = FILE_STORE_DEFAULTS.compactRatio,
   } = checkObject('the options of FileStore', options);
   checkText('path', path);
-  checkThat('compactAboveBytes', compactAboveBytes, isFromZero(compactAboveBytes), 'a number from 0');
+  checkThat(
+    'compactAboveBytes',
+    compactAboveBytes,
+    isFromZero(compactAboveBytes),
+    'a number from 0'
+  );
   checkThat('compactRatio', compactRatio, isFromZero(compactRatio), 'a number from 0');
   return { path, compactAboveBytes, compactRatio };
 }
