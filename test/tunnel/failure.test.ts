@@ -162,6 +162,7 @@ describe('failureOf', () => {
     ['malformed', 'token operator token'],
     ['unknown', 'token operator token'],
     ['expired', 'token operator token'],
+    ['not-authorized', 'refused operator report'],
     ['used', 'token operator token'],
     ['wrong-site', 'token operator token'],
     ['wrong-ca', 'peer-untrusted operator token'],
