@@ -45,6 +45,12 @@ export function checkPositive(name: string, value: number): number {
   return checkThat(name, value, Number.isFinite(value) && value > 0, 'positive');
 }
 
+/** @throws {ApiMisuseError} if it is not a time in ms that a timer can count, which is some 24 days. */
+export function checkDuration(name: string, ms: number): number {
+  const isOk = typeof ms === 'number' && ms > 0 && ms <= MAX_TIMER_MS;
+  return checkThat(name, ms, isOk, `above 0 and at most ${MAX_TIMER_MS}, in ms`);
+}
+
 /** @throws {ApiMisuseError} if it is not a whole number from `first` to `last`. */
 export function checkWhole(name: string, value: number, first: number, last: number): number {
   const isOk = Number.isInteger(value) && value >= first && value <= last;
@@ -75,5 +81,7 @@ function shown(value: unknown): string {
   return typeof value === 'function' ? 'a function' : String(value);
 }
 
+/** `setTimeout` calls at once when it is given more. */
+const MAX_TIMER_MS: number = 2 ** 31 - 1;
 /** Characters of a text. */
 const MAX_SHOWN = 60;
