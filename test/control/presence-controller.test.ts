@@ -804,6 +804,21 @@ describe('a snapshot', () => {
     clock.advance(1);
     expect(told).toBe(2);
   });
+
+  test('is made no less often because somebody sets the wall clock meanwhile', async () => {
+    const { controller, clock } = await startScene(DESIRED, { coalesceMs: 20 });
+    clock.advance(5000);
+    let told = 0;
+    controller.on('snapshot', () => {
+      told++;
+      clock.setWall(clock.wallMs() + 86_400_000);
+    });
+    for (const host of hosts(2)) {
+      await controller.admit('site-a', host, 'cloud', 4);
+      clock.advance(20);
+    }
+    expect(told).toBe(2);
+  });
 });
 
 describe('names of clients', () => {
