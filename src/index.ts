@@ -1,27 +1,193 @@
 /**
  * virtual-presence: services of a cloud and of its edge sites talk as if each were local, while the
- * networks stay apart. Each room is also an entry point of its own, `virtual-presence/translator`
- * and so on, for a host that needs only that.
+ * networks stay apart. Here are the two gateways, the classes that they are made of, and the types of their options,
+ * results and events. Everything else is in the entry point of its module: `virtual-presence/dns` and so on.
  *
  * @module virtual-presence
  */
 export { type Family, IpAddress, IpPrefix } from './address.ts';
-export * from './admin/index.ts';
-export * from './allocator/index.ts';
-export * from './audit/index.ts';
-export * from './control/index.ts';
-export * from './dataplane/index.ts';
-export * from './device/index.ts';
-export * from './dns/index.ts';
-export * from './errors.ts';
-export { CloudGateway, EdgeGateway } from './gateway/index.ts';
-export * from './packet/index.ts';
-export * from './pki/index.ts';
-export { type PortRange, parsePortRange } from './port-range.ts';
-export * from './registry/index.ts';
-export * from './schema.ts';
-export * from './store/index.ts';
-export * from './translator/index.ts';
-export * from './trust/index.ts';
-export * from './tunnel/index.ts';
+export type { AdminTarget, CaStep, CaStepOptions, SiteTokenOptions } from './admin/index.ts';
+export {
+  AddressAllocator,
+  type AddressAllocatorOptions,
+  type AllocatorStats,
+  type Lease,
+} from './allocator/index.ts';
+export type { AuditHead } from './audit/index.ts';
+export type { Clock } from './clock.ts';
+export {
+  type ConnectedEdgeStatus,
+  type PlanTarget,
+  type PoolStatus,
+  type PoolVersionStatus,
+  type PoolWarning,
+  PresenceController,
+  type PresenceControllerEvents,
+  type PresenceControllerOptions,
+  type PresenceUse,
+  type RenewalCounters,
+  type Snapshot,
+  type SnapshotHost,
+  type Whois,
+} from './control/index.ts';
+export type { CloudDataPlaneOptions, WaitingRoomOptions } from './dataplane/index.ts';
+export {
+  type DeviceCounters,
+  type DeviceOptions,
+  type FaultCounters,
+  type Faults,
+  LinuxTun,
+  type LinuxTunOptions,
+  MemoryDevice,
+  type MemoryPairOptions,
+  type PacketDevice,
+  type Schedule,
+  SocketDevice,
+  type SocketDeviceCounters,
+  type SocketDeviceOptions,
+  type TunConfiguration,
+  type TunDeviceOptions,
+  type TunOffload,
+  type TunRoutes,
+  type UdpDeviceOptions,
+  type UnixDeviceOptions,
+  type WakeupKind,
+} from './device/index.ts';
+export {
+  type DnsOptions,
+  type DnsTransport,
+  type Edns,
+  type Forwarder,
+  type ForwardRule,
+  type Query,
+  type ResolverRules,
+  type ResponseRateOptions,
+  SiteResolver,
+  type SiteResolverCounters,
+  type SiteResolverOptions,
+  type Upstream,
+} from './dns/index.ts';
+export { PresenceError } from './errors.ts';
+export {
+  type AuthorizeRequest,
+  type CloudAddresses,
+  type CloudEvents,
+  CloudGateway,
+  type CloudGatewayOptions,
+  type CloudSiteStatus,
+  type CloudState,
+  type CloudStateChange,
+  type CloudStatus,
+  type CloudTrustOptions,
+  type CommonOptions,
+  type EdgeAddresses,
+  type EdgeChange,
+  type EdgeEvents,
+  EdgeGateway,
+  type EdgeGatewayOptions,
+  type EdgeState,
+  type EdgeStateChange,
+  type EdgeStatus,
+  type EnrolmentOptions,
+  type LeaseOptions,
+  type StateOptions,
+} from './gateway/index.ts';
+export type { HostPort, HostPortInput } from './host-port.ts';
+export type { KeyExchangeGroup } from './key-exchange.ts';
+export type { LogFields, Logger } from './logger.ts';
+export {
+  type AuthorityEvents,
+  type AuthorityOptions,
+  type CaMaterial,
+  CertificateAuthority,
+  type CertificateRecord,
+  type Credentials,
+  type GatewayIdentity,
+  type IssuedCertificate,
+  type IssueOptions,
+  type KeepStep,
+  type KeyType,
+  type RedeemOptions,
+  type Redemption,
+  type RevocationReason,
+  type RevocationRecord,
+  type RevocationReport,
+  type RevocationScope,
+  type RevocationTable,
+  type RolloverState,
+  type TokenOptions,
+} from './pki/index.ts';
+export type { ProxyChoice, ProxyOption } from './proxy.ts';
+export {
+  type DesiredInput,
+  type DesiredState,
+  type Exposure,
+  type Owner,
+  Registry,
+  type RegistryEvents,
+  type Service,
+  type Site,
+  type SiteInput,
+} from './registry/index.ts';
+export {
+  type Change,
+  type Entry,
+  FileSecrets,
+  type FileSecretsOptions,
+  FileStore,
+  type FileStoreOptions,
+  type Json,
+  MemorySecrets,
+  MemoryStore,
+  type SecretChanges,
+  type Secrets,
+  type Store,
+  type Write,
+} from './store/index.ts';
+export {
+  type Endpoint,
+  type Explanation,
+  type ExplanationStep,
+  type PacketTap,
+  PacketTranslator,
+  type PacketTranslatorOptions,
+  type PathStatus,
+  type Permit,
+  type Presence,
+  type Realm,
+  type Reject,
+  type TranslationPlan,
+  Verdict,
+  type VerdictCounters,
+  type VerdictName,
+} from './translator/index.ts';
+export type { CutReport, RevocationReceipt } from './trust/index.ts';
+export {
+  type BackoffOptions,
+  type CloseCause,
+  type CloseEndpoint,
+  type ConnectionInfo,
+  type DialOptions,
+  type Failure,
+  type FailureKind,
+  type HandshakeLimits,
+  type LaneCounters,
+  type LaneLimits,
+  type ListenOptions,
+  MtlsTunnel,
+  type Tunnel,
+  type TunnelCandidate,
+  type TunnelEvents,
+  type TunnelRefusal,
+  type TunnelState,
+  type UnsentLimit,
+} from './tunnel/index.ts';
 export { VERSION } from './version.ts';
+export type {
+  AccessRules,
+  CandidateEdge,
+  ConnectionLimits,
+  WorkerPeer,
+  WorkerPoolOptions,
+  WorkerPoolStatus,
+} from './worker/index.ts';

@@ -11,7 +11,8 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { CloudGateway, EdgeGateway, MAX_PACKET_LENGTH, MemoryDevice, VNET_HEADER_LENGTH } from 'virtual-presence';
+import { CloudGateway, EdgeGateway, MemoryDevice } from 'virtual-presence';
+import { MAX_PACKET_LENGTH, VNET_HEADER_LENGTH } from 'virtual-presence/packet';
 import { eventually } from '../../test/e2e/gateway-process.ts';
 import { type Ends, framed, tcpPacket } from '../../test/oracle/packets.ts';
 

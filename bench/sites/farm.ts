@@ -4,15 +4,10 @@
  * @module
  */
 import { readFileSync } from 'node:fs';
-import {
-  ControlClient,
-  EdgeDataPlane,
-  enrol,
-  LinuxTun,
-  MemoryDevice,
-  MtlsTunnel,
-  type PacketDevice,
-} from 'virtual-presence';
+import { LinuxTun, MemoryDevice, MtlsTunnel, type PacketDevice } from 'virtual-presence';
+import { ControlClient } from 'virtual-presence/control';
+import { EdgeDataPlane } from 'virtual-presence/dataplane';
+import { enrol } from 'virtual-presence/pki';
 
 /** Read from the file that is the only argument. */
 export interface FarmConfig {

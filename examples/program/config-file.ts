@@ -5,7 +5,7 @@
 import { dirname, resolve } from 'node:path';
 import type * as v from 'valibot';
 import { ConfigError } from 'virtual-presence/errors';
-import { parseSchema } from 'virtual-presence/registry';
+import { parseSchema } from 'virtual-presence/gateway';
 import { isMap, isNode, isScalar, isSeq, LineCounter, parseDocument } from 'yaml';
 import { readText } from './files.ts';
 

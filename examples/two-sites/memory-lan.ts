@@ -3,15 +3,14 @@
  * more, as there is no TCP without a kernel.
  * @module
  */
+import { IpAddress, type PacketDevice } from 'virtual-presence';
 import {
   fold,
-  IpAddress,
   MAX_PACKET_LENGTH,
-  type PacketDevice,
   Protocol,
   sumBytes,
   VNET_HEADER_LENGTH,
-} from 'virtual-presence';
+} from 'virtual-presence/packet';
 
 /** Answers a datagram; undefined for no answer. */
 export type UdpService = (payload: Buffer, client: string) => Buffer | undefined;

@@ -8,7 +8,6 @@ export {
   type AdminRequest,
   AdminServer,
   type AdminServerOptions,
-  PemText,
 } from './admin-server.ts';
 export { adminRoutes } from './routes.ts';
 export type { AdminTarget, CaStep, CaStepOptions, SiteTokenOptions } from './target.ts';

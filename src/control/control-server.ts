@@ -49,7 +49,7 @@ export const CONTROL_SERVER_DEFAULTS: Readonly<{
 }> = Object.freeze({ retryMs: 500, maxRenewalsPerHour: 12, renewalSpreadMs: 300_000 });
 
 /** What is known of a connected edge. */
-export interface EdgeStatus {
+export interface ConnectedEdgeStatus {
   /** The revision sent last, and the one acknowledged last; 0 for none. */
   readonly sentRevision: number;
   readonly appliedRevision: number;
@@ -157,7 +157,7 @@ export class ControlServer extends EventEmitter<ControlServerEvents> implements 
   }
 
   /** Returns undefined for a site that is not connected. */
-  status(site: string): EdgeStatus | undefined {
+  status(site: string): ConnectedEdgeStatus | undefined {
     const edge = this.#edges.get(site);
     const certificate = edge?.channel.certificate;
     if (edge === undefined || certificate === undefined) return edge?.status;
@@ -237,7 +237,7 @@ interface EdgeHooks {
 }
 
 class ConnectedEdge {
-  status: EdgeStatus = { sentRevision: 0, appliedRevision: 0, counters: {} };
+  status: ConnectedEdgeStatus = { sentRevision: 0, appliedRevision: 0, counters: {} };
   readonly channel: EdgeChannel;
   readonly #clock: Clock;
   readonly #retryMs: number;

@@ -10,11 +10,11 @@ export {
 } from './control-client.ts';
 export {
   CONTROL_SERVER_DEFAULTS,
+  type ConnectedEdgeStatus,
   ControlServer,
   type ControlServerEvents,
   type ControlServerOptions,
   type EdgeChannel,
-  type EdgeStatus,
 } from './control-server.ts';
 export {
   type PlanTarget,

@@ -28,7 +28,8 @@ import {
 } from '../option-check.ts';
 import { MAX_PACKET_LENGTH, VNET_HEADER_LENGTH } from '../packet/index.ts';
 import { type PacketTranslator, TRANSLATION_HEADROOM, Verdict } from '../translator/index.ts';
-import { FrameType, MAX_PACKET_PAYLOAD, type Tunnel } from '../tunnel/index.ts';
+import { MAX_PACKET_PAYLOAD } from '../tunnel/frame.ts';
+import { FrameType, type Tunnel } from '../tunnel/index.ts';
 import { BATCH_BYTES, DEFAULT_BATCH, MAX_BATCH } from './batch.ts';
 import { type CutCounters, PacketSender, Sending } from './packet-sender.ts';
 import { ignore, startReading } from './reader.ts';

@@ -13,7 +13,8 @@ import {
   VNET_GSO_TYPE,
   VNET_HEADER_LENGTH,
 } from '../packet/index.ts';
-import { MAX_PACKET_PAYLOAD, type Tunnel } from '../tunnel/index.ts';
+import { MAX_PACKET_PAYLOAD } from '../tunnel/frame.ts';
+import type { Tunnel } from '../tunnel/index.ts';
 
 /** Cumulative. */
 export interface CutCounters {

@@ -29,7 +29,6 @@ import { CloseCode } from '../tunnel/index.ts';
 import { WorkerPool } from '../worker/index.ts';
 import { AuthorityKeeper } from './authority-keeper.ts';
 import type { ResolvedCloudOptions } from './cloud-options.ts';
-import { siteNames } from './cloud-status.ts';
 import { type EdgeChange, EdgeTunnels } from './edge-tunnels.ts';
 import { serveNames } from './site-names.ts';
 import { openState } from './state.ts';
@@ -283,7 +282,7 @@ function openPool(
     logger,
     credentials: () => shown(trust.credentials),
     access: () => ({
-      sites: siteNames(registry).filter((name) => name !== CLOUD),
+      sites: registry.state.sites.map(({ name }) => name).filter((name) => name !== CLOUD),
       revocations: trust.authority.revocations.table,
       retired: trust.retired.map(String),
     }),

@@ -4,13 +4,13 @@
  */
 import type { AuditHead } from '../audit/index.ts';
 import type {
-  EdgeStatus as ConnectedEdgeStatus,
+  ConnectedEdgeStatus,
   PoolStatus,
   PoolWarning,
   RenewalCounters,
 } from '../control/index.ts';
 import type { HostPort } from '../host-port.ts';
-import { CLOUD, type Registry } from '../registry/index.ts';
+import { CLOUD } from '../registry/index.ts';
 import type { WorkerPoolStatus } from '../worker/index.ts';
 import type { CloudParts } from './cloud-parts.ts';
 
@@ -71,7 +71,7 @@ export function addressesOf({ workers, names, enrolmentAddress }: CloudParts): C
 export async function statusOf(parts: CloudParts): Promise<CloudStatus> {
   const { registry, controller, control, enrolment, trust, workers, names, audit } = parts;
   const { authority } = trust;
-  const sites = siteNames(registry);
+  const sites = registry.state.sites.map(({ name }) => name);
   const { verdicts, workers: processes, ...status } = await workers.status(sites);
   return {
     pid: process.pid,
@@ -98,8 +98,4 @@ export async function statusOf(parts: CloudParts): Promise<CloudStatus> {
     audit: audit?.head,
     warnings: controller.warnings,
   };
-}
-
-export function siteNames({ state }: Registry): string[] {
-  return state.sites.map(({ name }) => name);
 }

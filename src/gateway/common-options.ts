@@ -42,7 +42,7 @@ export interface ResolvedCommonOptions extends StateOptions {
 }
 
 /** What both gateways' schemas have. */
-export const COMMON_ENTRIES = {
+export const COMMON_ENTRIES: v.ObjectEntries = {
   stateDirectory: v.optional(v.pipe(v.string(), v.regex(/./, 'the path of a directory'))),
   store: v.optional(hostObject<Store>('a store', ['get', 'list', 'commit', 'watch'])),
   secrets: v.optional(hostObject<Secrets>('secrets', ['get', 'commit'])),

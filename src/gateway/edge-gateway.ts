@@ -25,7 +25,8 @@ import { DnsServer } from '../dns/index.ts';
 import { ApiMisuseError, EnrolmentError, EnvironmentError, PresenceError } from '../errors.ts';
 import type { HostPort } from '../host-port.ts';
 import { enrol } from '../pki/index.ts';
-import { backoffDelayMs, type Failure, failureOf } from '../tunnel/index.ts';
+import { backoffDelayMs } from '../tunnel/backoff.ts';
+import { type Failure, failureOf } from '../tunnel/index.ts';
 import {
   type EdgeGatewayOptions,
   type ResolvedEdgeOptions,

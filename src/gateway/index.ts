@@ -2,6 +2,8 @@
  * The two gateways as objects of a host program, and what a gateway keeps of its trust.
  * @module
  */
+
+export { parseSchema, type Schema } from '../schema.ts';
 export {
   AuthorityKeeper,
   type AuthorityKeeperEvents,

@@ -11,7 +11,7 @@
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import * as v from 'valibot';
 import { type Clock, systemClock } from '../clock.ts';
-import { CertificateError, EnrolmentError } from '../errors.ts';
+import { CertificateError, EnrolmentError, type EnrolmentFault } from '../errors.ts';
 import { formatHostPort, type HostPort, HostPortSchema } from '../host-port.ts';
 import {
   type Credentials,
@@ -154,8 +154,7 @@ export class SiteCredentials {
       }
       return await this.#keep(enrolment);
     } catch (error) {
-      // An endpoint that cannot be reached, or that is somebody else, says nothing about the token.
-      if (error instanceof EnrolmentError && error.fault !== 'wrong-ca') this.#refusedToken = text;
+      if (error instanceof EnrolmentError && !SPARING.has(error.fault)) this.#refusedToken = text;
       throw error;
     }
   }
@@ -261,6 +260,8 @@ function faultOf(credentials: Credentials, secrets: Secrets, nowMs: number): str
   return nowMs < Date.parse(validTo) ? undefined : `${path} ran out on ${validTo}`;
 }
 
+/** Faults after which the token may still be good: it was not shown, or the host of the cloud has decided against it. */
+const SPARING: ReadonlySet<EnrolmentFault> = new Set(['wrong-ca', 'not-authorized']);
 const KEY = 'key.pem';
 const NEXT_KEY = 'next-key.pem';
 const CA = 'ca.pem';

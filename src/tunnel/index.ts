@@ -8,25 +8,15 @@ export type { KeyExchangeGroup } from '../key-exchange.ts';
 export type { Credentials } from '../pki/credentials.ts';
 export { type ProxyChoice, type ProxyOption, proxyFromEnvironment } from '../proxy.ts';
 export type { TunnelCandidate, TunnelRefusal } from './authorize.ts';
-export { type BackoffOptions, backoffDelayMs } from './backoff.ts';
+export type { BackoffOptions } from './backoff.ts';
 export { DIAL_DEFAULTS, type DialOptions } from './dial-options.ts';
 export { type Failure, type FailureKind, failureOf } from './failure.ts';
-export {
-  drainedLimits,
-  FRAME_HEADER_LENGTH,
-  FrameFault,
-  type FrameLimits,
-  FrameType,
-  handshakeLimits,
-  MAX_PACKET_PAYLOAD,
-  openLimits,
-  writeFrameHeader,
-} from './frame.ts';
-export { FrameDecoder, type FrameHandler } from './frame-decoder.ts';
+export { FrameType } from './frame.ts';
+
 export type { HandshakeLimits, RefusedConnection } from './handshakes.ts';
 export type { CloseCause, Lane, LaneCounters, LaneLimits, UnsentLimit } from './lane.ts';
 export { LISTEN_DEFAULTS, type ListenerCounters, type ListenOptions } from './listen-options.ts';
-export { ALPN_PROTOCOL, CloseCode, type CloseEndpoint, PROTOCOL_VERSION } from './messages.ts';
+export { CloseCode, type CloseEndpoint } from './messages.ts';
 export { type ListenerEvents, MtlsTunnel, TunnelListener } from './mtls-tunnel.ts';
 export type {
   ConnectionInfo,

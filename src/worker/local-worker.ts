@@ -174,6 +174,7 @@ export class LocalWorker implements Worker {
 
   async close(): Promise<void> {
     await this.#listener?.close();
+    this.#dataPlane?.stop();
     await this.#device?.close();
   }
 

@@ -4,12 +4,11 @@
  */
 import { EventEmitter } from 'eventemitter3';
 import type { Json } from '../../src/store/index.ts';
+import { FRAME_HEADER_LENGTH, MAX_PACKET_PAYLOAD } from '../../src/tunnel/frame.ts';
 import {
   type ConnectionInfo,
-  FRAME_HEADER_LENGTH,
   FrameType,
   type LaneCounters,
-  MAX_PACKET_PAYLOAD,
   type Tunnel,
   type TunnelEvents,
   type TunnelState,

@@ -5,12 +5,8 @@ import { join } from 'node:path';
 import { afterAll, afterEach, describe, expect, test, vi } from 'vitest';
 import { ConfigError } from '../../src/errors.ts';
 import { CloudGateway } from '../../src/gateway/index.ts';
-import {
-  createSigningRequest,
-  type GatewayIdentity,
-  generateGatewayKey,
-  MemoryDevice,
-} from '../../src/index.ts';
+import { type GatewayIdentity, MemoryDevice } from '../../src/index.ts';
+import { createSigningRequest, generateGatewayKey } from '../../src/pki/index.ts';
 import type { DesiredInput } from '../../src/registry/index.ts';
 import { type Credentials, FrameType } from '../../src/tunnel/index.ts';
 import { Access } from '../../src/worker/access.ts';

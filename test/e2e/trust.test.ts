@@ -9,13 +9,13 @@ import { request } from 'node:http';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { afterAll, afterEach, describe, expect, test } from 'vitest';
+import { verifyAuditLog } from '../../src/audit/index.ts';
 import {
   createSigningRequest,
   formatIdentity,
   generateCa,
   generateGatewayKey,
-  verifyAuditLog,
-} from '../../src/index.ts';
+} from '../../src/pki/index.ts';
 import { clockOf } from '../clock-of.ts';
 import { Relay } from '../relay.ts';
 import {

@@ -318,7 +318,7 @@ describe('options that are not usable', () => {
     ],
     [{ enrolment: { endpoints: ['http://a'] } }, 'enrolment.endpoints[0]', /https:\/\/HOST:PORT/],
     [{ enrolment: { tunnels: [] } }, 'enrolment.tunnels', /1 to 16 endpoints/],
-    [{ workers: 0 }, 'workers', /a whole number from 1 to 64, or auto/],
+    [{ workers: 0 }, 'workers', /a whole number from 1 to 64/],
     [{ workers: 2 }, 'workers', /2 need a device of type tun, one for each/],
     [{ limits: { maxHandshakes: 0 } }, 'limits.maxHandshakes', /whole number from 1/],
     [{ ttlSeconds: 0 }, 'ttlSeconds', /whole number from 1 to 86400, got 0/],
@@ -328,7 +328,7 @@ describe('options that are not usable', () => {
     [{ authorize: 'everybody' }, 'authorize', /expected a function, got "everybody"/],
     [{ reload: true }, 'reload', /expected a function, got true/],
     [{ desired: { sites: [] } }, 'desired.sites', /none with the name "cloud"/],
-    [{ desired: [] }, 'desired', /./],
+    [{ desired: [] }, 'desired.sites', /is missing/],
   ];
   const ofEdge: typeof both = [
     [{ token: 7 }, 'token', /expected a string, got 7/],

@@ -16,13 +16,9 @@ import {
   generateGatewayKey,
 } from '../../src/pki/index.ts';
 import { type Json, MemoryStore } from '../../src/store/index.ts';
-import {
-  FrameDecoder,
-  FrameFault,
-  FrameType,
-  handshakeLimits,
-  openLimits,
-} from '../../src/tunnel/index.ts';
+import { FrameFault, handshakeLimits, openLimits } from '../../src/tunnel/frame.ts';
+import { FrameDecoder } from '../../src/tunnel/frame-decoder.ts';
+import { FrameType } from '../../src/tunnel/index.ts';
 import {
   handshakeOwner,
   type LaneOwner,

@@ -10,7 +10,8 @@ import { createServer, type TLSSocket } from 'node:tls';
 import { fileURLToPath } from 'node:url';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { formatToken, randomSecret, randomTokenId } from '../../src/pki/token.ts';
-import { ALPN_PROTOCOL, type Credentials, FrameType } from '../../src/tunnel/index.ts';
+import { type Credentials, FrameType } from '../../src/tunnel/index.ts';
+import { ALPN_PROTOCOL } from '../../src/tunnel/messages.ts';
 import { CLOUD, site, TestCa } from '../tunnel/certificates.ts';
 import { frameBytes, WELCOME } from '../tunnel/raw-peer.ts';
 

@@ -8,13 +8,11 @@ import { readFileSync } from 'node:fs';
 import {
   CertificateAuthority,
   type Credentials,
-  createSigningRequest,
   type GatewayIdentity,
-  generateCa,
-  generateGatewayKey,
   MemoryStore,
   MtlsTunnel,
 } from 'virtual-presence';
+import { createSigningRequest, generateCa, generateGatewayKey } from 'virtual-presence/pki';
 import { type SiteTunnel, WorkerPool } from 'virtual-presence/worker';
 
 const TRUST_DOMAIN = 'example.test';

@@ -131,27 +131,32 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
     'admin',
     'allocator',
     'audit',
+    'clock',
     'control',
+    'dataplane',
     'device',
     'dns',
     'errors',
-    'dataplane',
     'gateway',
-    'packet',
+    'host-port',
+    'key-exchange',
+    'logger',
     'pki',
-    'port-range',
+    'proxy',
     'registry',
-    'schema',
     'store',
     'translator',
     'trust',
     'tunnel',
     'version',
+    'worker',
   ],
 };
 
 /** Files other than `index.ts` that rooms may be entered by, and who may. */
 const SIDE_DOORS: Readonly<Record<string, readonly string[]>> = {
+  'src/tunnel/frame.ts': ['dataplane'],
+  'src/tunnel/backoff.ts': ['gateway'],
   // What an operator's options for a TUN mean, for TUNs that several workers open.
   'src/device/open-tun.ts': ['worker'],
   // The offsets and sums of packets are for the rooms on the packet path, and not public. A translator
@@ -223,7 +228,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
     'node:timers/promises',
     'node:url',
   ],
-  gateway: ['eventemitter3', 'node:crypto', 'valibot'],
+  gateway: ['eventemitter3', 'node:crypto', 'node:path', 'valibot'],
   tunnel: ['eventemitter3', 'node:crypto', 'node:net', 'node:stream', 'node:tls', 'valibot'],
   control: ['eventemitter3', 'node:crypto', 'valibot'],
 };

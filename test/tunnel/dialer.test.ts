@@ -2,8 +2,8 @@ import { once } from 'node:events';
 import { createServer as createTcpServer } from 'node:net';
 import { describe, expect, test, vi } from 'vitest';
 import { ApiMisuseError, CertificateError, PeerRefusedError } from '../../src/errors.ts';
+import { backoffDelayMs } from '../../src/tunnel/backoff.ts';
 import {
-  backoffDelayMs,
   type CloseCause,
   type DialOptions,
   FrameType,

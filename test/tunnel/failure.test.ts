@@ -18,13 +18,13 @@ import {
 } from '../../src/errors.ts';
 import { enrol } from '../../src/pki/index.ts';
 import {
-  ALPN_PROTOCOL,
   type CloseCause,
   CloseCode,
   type Failure,
   FrameType,
   failureOf,
 } from '../../src/tunnel/index.ts';
+import { ALPN_PROTOCOL } from '../../src/tunnel/messages.ts';
 import { ConnectProxy } from '../connect-proxy.ts';
 import { FakeClock } from '../fake-clock.ts';
 import { refusingTcpPort } from '../refusing-port.ts';

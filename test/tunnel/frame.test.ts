@@ -2,13 +2,13 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import {
   drainedLimits,
-  FrameDecoder,
   FrameFault,
-  FrameType,
   handshakeLimits,
   openLimits,
   writeFrameHeader,
-} from '../../src/tunnel/index.ts';
+} from '../../src/tunnel/frame.ts';
+import { FrameDecoder } from '../../src/tunnel/frame-decoder.ts';
+import { FrameType } from '../../src/tunnel/index.ts';
 import { SlabPool } from '../../src/tunnel/slab-pool.ts';
 import { type Decoded, decodeNaively } from './naive-decoder.ts';
 

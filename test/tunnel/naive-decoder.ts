@@ -3,7 +3,7 @@
  * `FrameDecoder`.
  * @module
  */
-import { FrameFault } from '../../src/tunnel/index.ts';
+import { FrameFault } from '../../src/tunnel/frame.ts';
 
 export interface Decoded {
   readonly frames: readonly (readonly [type: number, payload: string])[];

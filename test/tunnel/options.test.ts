@@ -1,10 +1,6 @@
 import { expect, test } from 'vitest';
-import {
-  ApiMisuseError,
-  CertificateError,
-  ConfigError,
-  type PresenceError,
-} from '../../src/index.ts';
+import { ApiMisuseError, CertificateError, ConfigError } from '../../src/errors.ts';
+import type { PresenceError } from '../../src/index.ts';
 import {
   DIAL_DEFAULTS,
   LISTEN_DEFAULTS,

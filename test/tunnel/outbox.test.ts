@@ -1,6 +1,7 @@
 import { Writable } from 'node:stream';
 import { describe, expect, test } from 'vitest';
-import { FrameType, MAX_PACKET_PAYLOAD } from '../../src/tunnel/index.ts';
+import { MAX_PACKET_PAYLOAD } from '../../src/tunnel/frame.ts';
+import { FrameType } from '../../src/tunnel/index.ts';
 import { Commit, Outbox } from '../../src/tunnel/outbox.ts';
 import { SlabBudget, SlabPool } from '../../src/tunnel/slab-pool.ts';
 import { FakeClock } from '../fake-clock.ts';

@@ -3,7 +3,8 @@ import { connect, type TLSSocket } from 'node:tls';
 import { describe, expect, test, vi } from 'vitest';
 import { ApiMisuseError } from '../../src/errors.ts';
 import { EnrolmentServer, type EnrolmentServerOptions, enrol } from '../../src/pki/index.ts';
-import { ALPN_PROTOCOL, MtlsTunnel, type TunnelListener } from '../../src/tunnel/index.ts';
+import { MtlsTunnel, type TunnelListener } from '../../src/tunnel/index.ts';
+import { ALPN_PROTOCOL } from '../../src/tunnel/messages.ts';
 import { ca, cleanUp, cloud, dial, listen, next, setUpTunnels, siteA } from './scene.ts';
 
 setUpTunnels();

@@ -4,18 +4,14 @@
 import { X509Certificate } from 'node:crypto';
 import { EventEmitter } from 'node:events';
 import { beforeAll, describe, expect, test } from 'vitest';
+import { ConfigError, EnrolmentError, PoolExhaustedError } from '../../src/errors.ts';
+import { CertificateAuthority, MemoryStore, PresenceError } from '../../src/index.ts';
 import {
-  CertificateAuthority,
-  ConfigError,
   createSigningRequest,
-  EnrolmentError,
   generateCa,
   generateGatewayKey,
   identityOfCertificate,
-  MemoryStore,
-  PoolExhaustedError,
-  PresenceError,
-} from '../../src/index.ts';
+} from '../../src/pki/index.ts';
 import { spkiHashOfCertificate } from '../../src/pki/keys.ts';
 import { Access } from '../../src/worker/access.ts';
 import { Placement } from '../../src/worker/placement.ts';

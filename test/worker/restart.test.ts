@@ -5,7 +5,8 @@
 import type { ChildProcess } from 'node:child_process';
 import { EventEmitter } from 'node:events';
 import { afterEach, expect, test, vi } from 'vitest';
-import { EnvironmentError, type PresenceUse, VERSION } from '../../src/index.ts';
+import { EnvironmentError } from '../../src/errors.ts';
+import { type PresenceUse, VERSION } from '../../src/index.ts';
 import { type AccessTable, type WorkerOptions, WorkerPool } from '../../src/worker/index.ts';
 import { Rpc, type RpcPort } from '../../src/worker/rpc.ts';
 import { HOST_NOTIFICATIONS, type WorkerHost } from '../../src/worker/worker.ts';

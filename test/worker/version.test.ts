@@ -5,7 +5,8 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
-import { ConfigError, EnvironmentError, VERSION } from '../../src/index.ts';
+import { ConfigError, EnvironmentError } from '../../src/errors.ts';
+import { VERSION } from '../../src/index.ts';
 import { WorkerPool } from '../../src/worker/index.ts';
 
 vi.mock('../../src/device/index.ts', async (original) => ({
