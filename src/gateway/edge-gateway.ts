@@ -22,7 +22,6 @@ import {
 } from '../device/index.ts';
 import { DnsServer } from '../dns/index.ts';
 import { Emitter } from '../emitter.ts';
-import { EnrolmentError } from '../errors.ts';
 import type { HostPort } from '../host-port.ts';
 import { checkText } from '../option-check.ts';
 import type { Failure } from '../tunnel/index.ts';
@@ -33,11 +32,11 @@ import {
   resolveEdgeOptions,
 } from './edge-options.ts';
 import { EdgeSession } from './edge-session.ts';
-import { FirstEnrolment, type GivenToken } from './first-enrolment.ts';
+import { FirstEnrolment } from './first-enrolment.ts';
 import { SiteCredentials, type SiteCredentialsOptions } from './site-credentials.ts';
 import { serveNames } from './site-names.ts';
 import { type GatewayState, openState } from './state.ts';
-import { TokenSource } from './token-source.ts';
+import { type GivenToken, TokenSource } from './token-source.ts';
 import { closedError, type ReadyOptions, whenReady } from './when-ready.ts';
 
 export type EdgeState = 'enrolling' | 'connecting' | 'online' | 'rejected' | 'closed';
@@ -163,8 +162,6 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
   async enrol(token: string): Promise<void> {
     if (this.#isClosed) throw closedError();
     checkText('token', token);
-    // A host that is asked for a token is not waited for: here is one.
-    this.#tokens.interrupt(new EnrolmentError('missing', 'another token has come meanwhile'));
     const enrolling = new Promise<void>((resolve, reject) => {
       const given = { token, resolve, reject };
       if (this.#session === undefined) this.#enrolment!.give(given);
@@ -290,11 +287,14 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
       logger,
       signal: this.#aborting.signal,
     });
-    const left = await this.#enrolment.run(credentials);
-    for (const given of left) this.#passOn(given);
+    await this.#enrolment.run(credentials);
+    if (this.#session === undefined) return;
+    while (this.#tokens.hasOffer) this.#passOn(this.#tokens.take()!);
+    this.#tokens.drop();
   }
 
   #passOn({ token, resolve, reject }: GivenToken): void {
+    this.#tokens.interrupt();
     this.#session!.enrol(token).then(resolve, reject);
   }
 

@@ -9,7 +9,7 @@ import type { Logger } from '../logger.ts';
 import { backoffDelayMs, DEFAULT_BACKOFF } from '../tunnel/backoff.ts';
 import { type Failure, failureOf } from '../tunnel/index.ts';
 import { SiteCredentials, type SiteCredentialsOptions } from './site-credentials.ts';
-import type { TokenSource } from './token-source.ts';
+import type { GivenToken, TokenSource } from './token-source.ts';
 
 export interface FirstEnrolmentOptions {
   readonly credentials: SiteCredentialsOptions;
@@ -24,17 +24,8 @@ export interface FirstEnrolmentOptions {
   readonly signal: AbortSignal;
 }
 
-/** A token that was given, and who waits for what becomes of it. */
-export interface GivenToken {
-  readonly token: string;
-  readonly resolve: () => void;
-  readonly reject: (error: Error) => void;
-}
-
 export class FirstEnrolment {
   readonly #options: FirstEnrolmentOptions;
-  /** The oldest first. */
-  readonly #given: GivenToken[] = [];
   #wake: () => void = () => {};
 
   constructor(options: FirstEnrolmentOptions) {
@@ -44,39 +35,35 @@ export class FirstEnrolment {
 
   /** Has a token tried, after those that were given before, and before any other. */
   give(token: GivenToken): void {
-    this.#given.push(token);
+    this.#options.tokens.offer(token);
     this.#wake();
   }
 
   /**
-   * Tries until a certificate is in use, or `signal` is aborted. Never rejects.
+   * Tries until a certificate is in use, or `signal` is aborted. Never rejects. Tokens that were given meanwhile are
+   * still to be taken from the source then.
    *
    * @param credentials those that there are, which do not serve
-   * @returns the tokens that were given and are not needed any more.
    */
-  async run(credentials: SiteCredentials | undefined): Promise<readonly GivenToken[]> {
+  async run(credentials: SiteCredentials | undefined): Promise<void> {
     const { tokens, signal, begin } = this.#options;
     let current = credentials;
     for (let attempt = 0; !signal.aborted; attempt++) {
-      const given = this.#given.shift();
-      if (given !== undefined) {
-        tokens.give(given.token);
-        attempt = 0;
-      }
+      const given = tokens.take();
+      if (given !== undefined) attempt = 0;
       try {
         current = await this.#fetch(current, given !== undefined);
-        if (signal.aborted) break;
+        if (signal.aborted) return;
         await begin(current);
-        tokens.give(undefined);
+        tokens.drop();
         tokens.forget();
         given?.resolve();
-        return this.#given;
+        return;
       } catch (error) {
-        if (signal.aborted) break;
+        if (signal.aborted) return;
         await this.#onFailed(asPresenceError(error), given, current, attempt);
       }
     }
-    return [];
   }
 
   async #fetch(
@@ -101,14 +88,14 @@ export class FirstEnrolment {
     const { tokens, clock, logger, signal, onFailure } = this.#options;
     const failure = failureToEnrol(error, credentials);
     const isPassing = failure.remedy === 'wait';
-    if (!isPassing) tokens.give(undefined);
+    if (!isPassing) tokens.drop();
     given?.reject(error);
     // Another token is there: that this one is no good is old news.
-    if (this.#given.length > 0) return;
+    if (tokens.hasOffer) return;
     logger.warn({ err: error }, `not enrolled: ${failure.error.message}`);
     onFailure(failure);
     // What has heard of it may have given a token, or have ended it all.
-    if (this.#given.length > 0 || signal.aborted) return;
+    if (tokens.hasOffer || signal.aborted) return;
     // The host may let the site in later, have another token, or be able again to keep what there is.
     const delayMs = isPassing ? backoffDelayMs(attempt) : DEFAULT_BACKOFF.maxMs;
     await new Promise<void>((resolve) => {

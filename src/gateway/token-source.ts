@@ -18,9 +18,19 @@ export interface TokenSourceOptions {
   readonly signal: AbortSignal;
 }
 
+/** A token that was given, and who waits for what becomes of it. */
+export interface GivenToken {
+  readonly token: string;
+  readonly resolve: () => void;
+  readonly reject: (error: Error) => void;
+}
+
 export class TokenSource {
   readonly #options: TokenSourceOptions;
-  #given: string | undefined;
+  /** Those that are still to be tried, the oldest first. */
+  readonly #given: GivenToken[] = [];
+  /** The one among those given that is the one that there is now. */
+  #current: string | undefined;
   #stopAsking: (reason: Error) => void = () => {};
   #isRemembering = true;
   /** What a token has brought, as long as it is not kept. */
@@ -30,17 +40,35 @@ export class TokenSource {
 
   constructor(options: TokenSourceOptions) {
     this.#options = options;
-    options.signal.addEventListener('abort', () => this.interrupt(options.signal.reason));
+    options.signal.addEventListener('abort', () => this.#stopAsking(options.signal.reason));
   }
 
-  /** From now on this one is the one that there is, until it is undefined again. */
-  give(token: string | undefined): void {
-    this.#given = token;
+  /** Keeps a token that is to be tried; the host is not waited for then. */
+  offer(given: GivenToken): void {
+    this.#given.push(given);
+    this.interrupt();
+  }
+
+  /** Whether there is one that was offered and not taken. */
+  get hasOffer(): boolean {
+    return this.#given.length > 0;
+  }
+
+  /** Takes the oldest one that was offered. It is the token that there is now, until `drop` is called. */
+  take(): GivenToken | undefined {
+    const given = this.#given.shift();
+    if (given !== undefined) this.#current = given.token;
+    return given;
+  }
+
+  /** The token that was taken is spent, or no good: the host is asked again. */
+  drop(): void {
+    this.#current = undefined;
   }
 
   /** Ends the question that the host has not answered yet. */
-  interrupt(reason: Error): void {
-    this.#stopAsking(reason);
+  interrupt(): void {
+    this.#stopAsking(new EnrolmentError('missing', 'another token has come meanwhile'));
   }
 
   /**
@@ -54,7 +82,8 @@ export class TokenSource {
       this.#stopAsking = reject;
       const { signal } = this.#options;
       if (signal.aborted) reject(signal.reason);
-      else this.#current().then(resolve, reject);
+      else if (this.#current === undefined && this.hasOffer) this.interrupt();
+      else this.#askNow().then(resolve, reject);
     });
   }
 
@@ -85,8 +114,8 @@ export class TokenSource {
     this.#brought = undefined;
   }
 
-  async #current(): Promise<string> {
-    const token = this.#given ?? (await this.#options.token?.());
+  async #askNow(): Promise<string> {
+    const token = this.#current ?? (await this.#options.token?.());
     if (token === undefined) {
       throw new EnrolmentError('missing', 'there is no enrolment token: give one to enrol()');
     }
