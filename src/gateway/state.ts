@@ -5,6 +5,7 @@
 import { join } from 'node:path';
 import type { CloseStack } from '../close-stack.ts';
 import { ConfigError } from '../errors.ts';
+import { openStateDirectory } from '../store/file-secrets.ts';
 import { FileSecrets, FileStore, type Secrets, type Store } from '../store/index.ts';
 
 export interface StateOptions {
@@ -41,9 +42,11 @@ export async function openState(
     const message = `is missing: expected a directory, or both store and secrets, got ${given}`;
     throw new ConfigError('stateDirectory', message);
   }
-  const files = await FileSecrets.open(stateDirectory);
-  if (store !== undefined) return { store, secrets: files };
+  // The host's secrets may be the files of this directory, under a passphrase that is not known here.
+  const kept = secrets ?? (await FileSecrets.open(stateDirectory));
+  if (store !== undefined) return { store, secrets: kept };
+  await openStateDirectory(stateDirectory);
   const journal = await FileStore.open({ path: join(stateDirectory, 'store.journal') });
   closing.add(() => journal.close());
-  return { store: journal, secrets: secrets ?? files };
+  return { store: journal, secrets: kept };
 }

@@ -88,8 +88,7 @@ export class FileSecrets implements Secrets {
     }
     const { passphrase } = checkObject('the options of FileSecrets', options);
     const cipher = passphrase === undefined ? undefined : new SecretCipher(passphrase);
-    await attempt(`the state directory ${path} cannot be made`, () => makeDirectory(path));
-    await checkOwner(path);
+    await openStateDirectory(path);
     const secrets = new FileSecrets(path, cipher);
     await secrets.#checkPassphrase();
     return secrets;
@@ -356,6 +355,16 @@ async function writeNew(path: string, bytes: Uint8Array): Promise<void> {
   } finally {
     await file.close();
   }
+}
+
+/**
+ * Makes a directory for its owner alone, if it is not there.
+ *
+ * @throws {EnvironmentError} if it cannot be made, or others can get at it.
+ */
+export async function openStateDirectory(path: string): Promise<void> {
+  await attempt(`the state directory ${path} cannot be made`, () => makeDirectory(path));
+  await checkOwner(path);
 }
 
 /**
