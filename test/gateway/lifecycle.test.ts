@@ -435,12 +435,8 @@ describe('what a host keeps', () => {
           const told: string[] = [];
           try {
             const gateway = await start({ ...state, [which]: faulty });
-            gateway.on(
-              'problem' as never,
-              (({ error }: { error: Error }) => {
-                told.push(error.message);
-              }) as never
-            );
+            const listen = gateway.on.bind(gateway) as CloudGateway['on'];
+            listen('problem', ({ error }) => void told.push(error.message));
             await gateway.ready(PATIENCE).catch((error: Error) => told.push(error.message));
             await gateway.close();
           } catch (error) {
