@@ -274,7 +274,7 @@ describe.concurrent('environment', () => {
     const other = await startCloud(otherPath);
     writeConfig(home, edgeConfig(other.tunnelPort));
     expect(await refusedEdge(home)).toMatch(
-      /^no tunnel as site-b, certificates do not fit: 127\.0\.0\.1 port \d+: .*certificate/
+      /^no tunnel, the certificates do not fit: .*127\.0\.0\.1 port \d+: .*certificate.*; put a new token into /
     );
 
     await other.process.kill('SIGTERM');
