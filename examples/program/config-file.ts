@@ -10,7 +10,7 @@ import { isMap, isNode, isScalar, isSeq, LineCounter, parseDocument } from 'yaml
 import { readText } from './files.ts';
 
 /** For a key that the library has and a file has not. */
-export const notInFiles: v.GenericSchema<unknown, unknown> = v.optional(
+export const notInFiles: v.OptionalSchema<v.GenericSchema, undefined> = v.optional(
   v.pipe(
     v.unknown(),
     v.check(() => false, 'is not a known key')
