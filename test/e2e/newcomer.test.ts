@@ -6,6 +6,7 @@ import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
+import * as root from '../../src/index.ts';
 
 const REPOSITORY = fileURLToPath(new URL('../..', import.meta.url));
 const PROGRAM = fileURLToPath(new URL('newcomer-program.ts', import.meta.url));
@@ -33,4 +34,21 @@ test('a cloud and two sites in one process, in less than 60 lines: the program s
 
 test('docs/embedding.md shows that program', () => {
   expect(embedding).toContain(`\`\`\`ts\n${source}\`\`\`\n`);
+});
+
+test('docs/embedding.md says of every kind of failure what helps', () => {
+  const code = readFileSync(`${REPOSITORY}/src/tunnel/failure.ts`, 'utf8');
+  const [, union] = /export type FailureKind =([^;]*);/.exec(code)!;
+  const kinds = [...union!.matchAll(/'([a-z-]+)'/g)].map(([, kind]) => kind);
+  const [, table] = /\| `kind` \|.*\n((?:\|.*\n)+)/.exec(embedding)!;
+  const rows = table!.split('\n').map((row) => row.split('|')[1] ?? '');
+  const told = rows.flatMap((cell) => [...cell.matchAll(/`([a-z-]+)`/g)].map(([, kind]) => kind));
+  expect(told.sort()).toEqual(kinds.sort());
+});
+
+test('docs/entry-points.md names the values of the root entry point', () => {
+  const text = readFileSync(`${REPOSITORY}/docs/entry-points.md`, 'utf8');
+  const [, list] = /The values of `virtual-presence` are:\n([^|]*)\n\|/.exec(text)!;
+  const named = [...list!.matchAll(/`(\w+)`/g)].map(([, name]) => name);
+  expect(named.sort()).toEqual(Object.keys(root).sort());
 });
