@@ -51,7 +51,7 @@ export interface CloudEvents {
   problem: [problem: { readonly error: Error; readonly site?: string }];
 }
 
-/** Runs from `start` to `close`. */
+/** Runs from `start` to `close`. `createToken` gives each site what its `EdgeGateway` enrols with. */
 export class CloudGateway
   extends EventEmitter<CloudEvents>
   implements AdminTarget, AsyncDisposable
@@ -117,8 +117,9 @@ export class CloudGateway
   }
 
   /**
-   * Replaces all that this method and `expose` have asked for so far: sites, services and exposures. Resolves when it
-   * is stored and in force.
+   * Replaces all that this method, `expose` and the option `desired` have asked for so far: sites, services and
+   * exposures. A site with the name `cloud` has to be among them. Resolves when it is stored and in force at the cloud;
+   * each edge is told then, and says so by its event `snapshot`.
    *
    * @throws {ConfigError} naming the place in `desired` that is wrong; nothing has changed then.
    * @throws {StoreError} if it cannot be stored; nothing has changed then.
@@ -129,9 +130,10 @@ export class CloudGateway
   }
 
   /**
-   * Exposes a service to a site, or changes how.
+   * Exposes a service to a site, or changes how. Resolves as `apply` does.
    *
-   * @throws {ConfigError} if it is not a possible exposure, or is the admin interface's.
+   * @throws {ConfigError} if it is not a possible exposure, or was made through the admin interface, which alone may
+   * change it then.
    * @throws {StoreError} if it cannot be stored; nothing has changed then.
    */
   async expose(exposure: Exposure): Promise<void> {
@@ -146,10 +148,11 @@ export class CloudGateway
   }
 
   /**
-   * Returns a token with which the edge gateway of a site enrols once.
+   * Returns a token with which the edge gateway of a site enrols once, within an hour unless `lifetimeMs` says
+   * otherwise.
    *
    * @throws {ConfigError} if there is no such site, or it is the cloud.
-   * @throws {CertificateError} if the site is revoked.
+   * @throws {CertificateError} if the site is revoked; `reinstate` has to be called first.
    */
   async createToken(options: SiteTokenOptions): Promise<string> {
     this.#assertEdge(options.site);
@@ -164,9 +167,14 @@ export class CloudGateway
   }
 
   /**
-   * Cuts a site, a certificate or a key off. When it resolves, nothing of them passes any more.
+   * Cuts a site, a certificate or a key off: `revoke({ site: 'site-a' }, 'keyCompromise')`. When it resolves, nothing
+   * of them passes any more. Their edges may not have heard of it by then; they get to `rejected`, with a failure of
+   * the kind `revoked`. A name that no site has is revoked too: it may come to be one.
    *
    * @returns what that took.
+   * @throws {CertificateError} if there is no such certificate, or the name cannot be a site's.
+   * @throws {ApiMisuseError} if there is no such reason.
+   * @throws {StoreError} if it cannot be stored.
    */
   async revoke(scope: RevocationScope, reason?: RevocationReason): Promise<RevocationReceipt> {
     this.#parts.audit?.revocationBegins(scope, reason);
@@ -179,7 +187,7 @@ export class CloudGateway
     return receipt;
   }
 
-  /** Lets a revoked site enrol again. */
+  /** Lets a revoked site enrol again, with a new token. */
   async reinstate(site: string): Promise<void> {
     await this.#parts.revoker.reinstate(site);
     this.#parts.audit?.reinstatement(site);
@@ -209,7 +217,13 @@ export class CloudGateway
     await this.#parts.workers.terminate({ unwanted: true }, { code: CloseCode.Untrusted, reason });
   }
 
-  /** Says whom an address of a site stands for. */
+  /**
+   * Says whom a presence stands for.
+   *
+   * @param site where the address was seen: `cloud`, for a client that a service in the cloud hears from
+   * @returns undefined if the address is no presence there.
+   * @throws {ApiMisuseError} if it is not an IP address.
+   */
   whois(site: string, address: string): Whois | undefined {
     return this.#parts.controller.whois(site, address);
   }
@@ -230,7 +244,7 @@ export class CloudGateway
     return released;
   }
 
-  /** Gives a site to another worker. Its addresses stay, so its connections go on. */
+  /** Gives a site to another worker, by its number from 0. Its addresses stay, so its connections go on. */
   moveSite(site: string, worker: number): Promise<void> {
     return this.#parts.workers.move(site, worker);
   }
@@ -248,7 +262,7 @@ export class CloudGateway
   }
 
   /**
-   * Resolves when nothing is amiss.
+   * Resolves when nothing is amiss: the state is `ready`, as it is after `start` unless the CA has run out.
    *
    * @throws the reason of `signal`, if that is aborted before.
    * @throws {ApiMisuseError} if the gateway is closed, or gets closed.
@@ -269,7 +283,10 @@ export class CloudGateway
     });
   }
 
-  /** Ends everything: the edges are told, devices, ports and processes are closed. Safe to call twice. */
+  /**
+   * Ends everything: the edges are told, devices, ports and processes are closed. A store that was given stays open.
+   * Safe to call twice.
+   */
   close(): Promise<void> {
     const closing = this.#closing.close();
     if (this.#state !== 'closed') {

@@ -57,7 +57,7 @@ export interface EdgeEvents {
   state: [change: EdgeStateChange];
   /** What is exposed to the site, and under which names, has changed. */
   snapshot: [snapshot: Snapshot];
-  /** Something has failed beside the connection to the cloud; the gateway goes on. */
+  /** Something other than the connection to the cloud has failed; the gateway goes on. */
   problem: [problem: { readonly error: Error }];
 }
 
@@ -91,7 +91,10 @@ export interface EdgeStatus {
   readonly counters: Readonly<Record<string, number>>;
 }
 
-/** Runs from `start` to `close`. What is not named by an option is kept from everybody. */
+/**
+ * Runs from `start` to `close`. It opens nothing that an option does not name: no DNS port without `dns`, no connection
+ * but those to the cloud and to its proxy.
+ */
 export class EdgeGateway extends EventEmitter<EdgeEvents> implements AsyncDisposable {
   readonly #options: ResolvedEdgeOptions;
   readonly #closing: CloseStack = new CloseStack();
@@ -139,7 +142,7 @@ export class EdgeGateway extends EventEmitter<EdgeEvents> implements AsyncDispos
     return this.#state;
   }
 
-  /** Why packets cannot flow, and what helps; undefined in `online`. */
+  /** Why packets cannot flow, and what helps; undefined in `online` and `closed`, and where nothing has failed yet. */
   get failure(): Failure | undefined {
     return this.#failure;
   }
@@ -155,7 +158,7 @@ export class EdgeGateway extends EventEmitter<EdgeEvents> implements AsyncDispos
 
   /**
    * Redeems a token, for the first certificate or for another one. It is tried at once, in place of the option
-   * `token`.
+   * `token`. Until it resolves the state may still be `rejected`, so await it before `ready`.
    *
    * @throws {EnrolmentError} if the token is refused.
    * @throws {EnvironmentError} if no enrolment endpoint answers; a first enrolment goes on to try.
@@ -173,8 +176,9 @@ export class EdgeGateway extends EventEmitter<EdgeEvents> implements AsyncDispos
   }
 
   /**
-   * Returns the hosts that a name stands for at the site: a full domain name, or one within the site's zone. It
-   * answers by the last snapshot, also while the cloud is away.
+   * Returns the hosts that a name stands for at the site: a full domain name, or one within the site's zone. There are
+   * none if the name is not known. It answers by the last snapshot, also while the cloud is away; a change at the cloud
+   * is known here when the event `snapshot` tells it.
    */
   lookup(name: string): readonly SnapshotHost[] {
     const snapshot = this.#session?.snapshot;
@@ -205,7 +209,8 @@ export class EdgeGateway extends EventEmitter<EdgeEvents> implements AsyncDispos
   }
 
   /**
-   * Resolves when packets can flow: the tunnel is up, and a snapshot is in force.
+   * Resolves when packets can flow: the tunnel is up, and a snapshot is in force. It resolves at once in `online`, and
+   * waits in `enrolling` and `connecting`, without an end unless `signal` gives it one.
    *
    * @throws the error of `failure` in `rejected`.
    * @throws the reason of `signal`, if that is aborted before.
@@ -228,7 +233,10 @@ export class EdgeGateway extends EventEmitter<EdgeEvents> implements AsyncDispos
     });
   }
 
-  /** Ends everything: the cloud is told, the device and the ports are closed. Safe to call at any time, and twice. */
+  /**
+   * Ends everything: the cloud is told, the device and the ports are closed. A store that was given stays open. Safe to
+   * call at any time, and twice.
+   */
   close(): Promise<void> {
     if (!this.#closing.isClosed) {
       const closed = new ApiMisuseError('the gateway is closed');
