@@ -22,13 +22,7 @@ import {
   type PacketDevice,
 } from '../device/index.ts';
 import { DnsServer } from '../dns/index.ts';
-import {
-  ApiMisuseError,
-  CertificateError,
-  EnrolmentError,
-  EnvironmentError,
-  PresenceError,
-} from '../errors.ts';
+import { ApiMisuseError, EnrolmentError, EnvironmentError, PresenceError } from '../errors.ts';
 import type { HostPort } from '../host-port.ts';
 import { enrol } from '../pki/index.ts';
 import { backoffDelayMs } from '../tunnel/backoff.ts';
@@ -301,7 +295,7 @@ export class EdgeGateway extends EventEmitter<EdgeEvents> implements AsyncDispos
         return;
       } catch (error) {
         if (signal.aborted) return;
-        const failure = failureOfEnrolment(asPresenceError(error));
+        const failure = failureOf(asPresenceError(error));
         logger.warn({ err: error }, `not enrolled: ${failure.error.message}`);
         const isPassing = failure.remedy === 'wait';
         this.#set(isPassing ? 'enrolling' : 'rejected', failure);
@@ -420,13 +414,6 @@ function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> 
     promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
     if (signal.aborted) abort();
   });
-}
-
-/** A certificate that does not serve wants a token: why that brings no other one says what helps. */
-function failureOfEnrolment(error: PresenceError): Failure {
-  const { cause } = error;
-  const isUnmended = error instanceof CertificateError && cause instanceof PresenceError;
-  return isUnmended ? { ...failureOf(cause), error } : failureOf(error);
 }
 
 /** What a host's function throws, for example the one that is asked for a token, may be anything. */
