@@ -332,6 +332,7 @@ export class CloudGateway
   async #settled(): Promise<void> {
     await this.#parts.controller.settled();
     await this.#parts.workers.settled();
+    await this.#parts.routed();
   }
 
   get #parts(): CloudParts {

@@ -105,6 +105,8 @@ export class EdgeGateway extends EventEmitter<EdgeEvents> implements AsyncDispos
   /** Who waits for the enrolment under way. */
   #enrolment: PromiseWithResolvers | undefined;
   #routing: Promise<void> = Promise.resolve();
+  /** The pools that were brought to the device last. */
+  #routed = '';
 
   private constructor(options: ResolvedEdgeOptions) {
     super();
@@ -350,8 +352,11 @@ export class EdgeGateway extends EventEmitter<EdgeEvents> implements AsyncDispos
     const { device, logger } = this.#options;
     const isOurs = !isPacketDevice(device) && device.type === 'tun' && device.routes === undefined;
     if (!isOurs || !(this.#device instanceof LinuxTun) || this.#closing.isClosed) return;
+    // Snapshots are many, and each call runs programs.
+    if (pools.join() === this.#routed) return;
     try {
       const problems = await this.#device.setRoutes(pools);
+      this.#routed = pools.join();
       for (const problem of problems) logger.warn({}, `device: ${problem}`);
     } catch (error) {
       logger.error({ err: error }, `device: ${(error as Error).message}`);
