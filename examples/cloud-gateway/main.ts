@@ -6,7 +6,8 @@
 import { isDeepStrictEqual } from 'node:util';
 import * as v from 'valibot';
 import { CloudGateway } from 'virtual-presence';
-import { ConfigFile } from '../program/config-file.ts';
+import { resolveCloudOptions } from 'virtual-presence/gateway';
+import { ConfigFile, notInFiles } from '../program/config-file.ts';
 import { readPassphrase } from '../program/files.ts';
 import { logger, readyLine, run } from '../program/run.ts';
 
@@ -21,6 +22,8 @@ const CloudFile = v.looseObject({
     v.looseObject({
       certificateLifetimeSeconds: v.optional(seconds(5)),
       passphraseFile: v.optional(v.string()),
+      certificateLifetimeMs: notInFiles,
+      passphrase: notInFiles,
     }),
     {}
   ),
@@ -28,51 +31,71 @@ const CloudFile = v.looseObject({
     v.looseObject({
       idleSeconds: v.optional(seconds(60)),
       pressedIdleSeconds: v.optional(seconds(60)),
+      idleMs: notInFiles,
+      pressedIdleMs: notInFiles,
     }),
     {}
   ),
   desired: v.looseObject({}),
+  workers: notInFiles,
+  logger: notInFiles,
+  reload: notInFiles,
 });
+const RENAMED = { workers: 'processes', 'leases.pressedIdleMs': 'leases.pressedIdleSeconds' };
 
 await run('cloud-gateway', async (path) => {
   const file = new ConfigFile(path);
   const config = file.read(CloudFile);
+  const passphrase = await file.locate(() => {
+    const { passphraseFile } = config.trust;
+    return passphraseFile && readPassphrase('trust.passphraseFile', file.resolve(passphraseFile));
+  });
+
+  const optionsOf = ({ processes, trust, leases, ...rest }: typeof config): never => {
+    const { certificateLifetimeSeconds, passphraseFile: _, ...otherTrust } = trust;
+    const { idleSeconds, pressedIdleSeconds, ...otherLeases } = leases;
+    const options = {
+      ...rest,
+      stateDirectory: file.resolve(rest.stateDirectory),
+      adminSocket: file.resolve(rest.adminSocket),
+      device: file.withPath(rest.device),
+      workers: processes,
+      trust: { ...otherTrust, passphrase, certificateLifetimeMs: inMs(certificateLifetimeSeconds) },
+      leases: {
+        ...otherLeases,
+        idleMs: inMs(idleSeconds),
+        pressedIdleMs: inMs(pressedIdleSeconds),
+      },
+      reload,
+      logger,
+    };
+    // The library checks what it is.
+    return options as never;
+  };
 
   const reload = async () => {
     const again = new ConfigFile(path);
     const next = again.read(CloudFile);
+    const resolved = await again.locate(() => resolveCloudOptions(optionsOf(next)), {
+      renamed: RENAMED,
+    });
     await again.locate(() => gateway.apply(next.desired as never), { within: 'desired' });
-    const needRestart = Object.keys(config).filter(
-      (key) => key !== 'desired' && !isDeepStrictEqual(next[key], config[key])
-    );
+    const inForce: Record<string, unknown> = { ...resolveCloudOptions(optionsOf(config)) };
+    const wanted: Record<string, unknown> = { ...resolved };
+    const needRestart = Object.keys({ ...config, ...next }).filter((key) => {
+      // A key that is spelled out with its default has not changed.
+      const option = key === 'processes' ? 'workers' : key;
+      const isSame = isDeepStrictEqual(next[key], config[key]);
+      return key !== 'desired' && !isSame && !isDeepStrictEqual(wanted[option], inForce[option]);
+    });
     if (needRestart.length > 0) {
       logger.warn({}, `changed, and needs a restart: ${needRestart.join(', ')}`);
     }
     return { needRestart };
   };
 
-  const { processes, trust, leases, ...rest } = config;
-  const { certificateLifetimeSeconds, passphraseFile, ...otherTrust } = trust;
-  const { idleSeconds, pressedIdleSeconds, ...otherLeases } = leases;
-  const passphrase =
-    passphraseFile && readPassphrase('trust.passphraseFile', file.resolve(passphraseFile));
-  const options = {
-    ...rest,
-    stateDirectory: file.resolve(config.stateDirectory),
-    adminSocket: file.resolve(config.adminSocket),
-    device: file.withPath(config.device),
-    workers: processes,
-    trust: { ...otherTrust, passphrase, certificateLifetimeMs: inMs(certificateLifetimeSeconds) },
-    leases: {
-      ...otherLeases,
-      idleMs: inMs(idleSeconds),
-      pressedIdleMs: inMs(pressedIdleSeconds),
-    },
-    reload,
-    logger,
-  };
-  const gateway = await file.locate(() => CloudGateway.start(options as never), {
-    renamed: { workers: 'processes', 'leases.pressedIdleMs': 'leases.pressedIdleSeconds' },
+  const gateway = await file.locate(() => CloudGateway.start(optionsOf(config)), {
+    renamed: RENAMED,
   });
   logger.info({}, readyLine('cloud gateway', gateway.addresses));
   return { reload, close: () => gateway.close() };

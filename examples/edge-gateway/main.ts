@@ -5,7 +5,7 @@
 import * as v from 'valibot';
 import { EdgeGateway } from 'virtual-presence';
 import { proxyFromEnvironment } from 'virtual-presence/tunnel';
-import { ConfigFile } from '../program/config-file.ts';
+import { ConfigFile, notInFiles } from '../program/config-file.ts';
 import { readText } from '../program/files.ts';
 import { logger, readyLine, run } from '../program/run.ts';
 
@@ -15,6 +15,8 @@ const EdgeFile = v.looseObject({
   tokenFile: v.string(),
   proxy: v.optional(v.string()),
   device: v.looseObject({ path: v.optional(v.string()) }),
+  token: notInFiles,
+  logger: notInFiles,
 });
 
 await run('edge-gateway', async (path) => {

@@ -3,11 +3,19 @@
  * @module
  */
 import { dirname, resolve } from 'node:path';
-import type * as v from 'valibot';
+import * as v from 'valibot';
 import { ConfigError } from 'virtual-presence/errors';
 import { parseSchema } from 'virtual-presence/gateway';
 import { isMap, isNode, isScalar, isSeq, LineCounter, parseDocument } from 'yaml';
 import { readText } from './files.ts';
+
+/** For a key that the library has and a file has not. */
+export const notInFiles: v.OptionalSchema<v.GenericSchema, undefined> = v.optional(
+  v.pipe(
+    v.unknown(),
+    v.check(() => false, 'is not a known key')
+  )
+);
 
 /** A file as it was read: its values, and the way from a fault back to its line. */
 export class ConfigFile {

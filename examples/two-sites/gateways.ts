@@ -113,12 +113,13 @@ export class CloudProcess extends GatewayProcess {
   }
 }
 
-/** Starts a site's edge gateway with the token it was given. */
+/** Starts a site's edge gateway with the token it was given, and with what it opens on its machine. */
 export function startEdge(
   topology: Topology,
   site: 'a' | 'b',
   token: string,
-  directory: string
+  directory: string,
+  local: object = { device, dns }
 ): GatewayProcess {
   const home = join(directory, `site-${site}`);
   mkdirSync(home, { recursive: true });
@@ -127,8 +128,7 @@ export function startEdge(
     stateDirectory: './state',
     tokenFile: './token',
     cloud: [`${CLOUD_WAN}:7443`],
-    device,
-    dns,
+    ...local,
   };
   writeFileSync(join(home, 'edge.yaml'), stringify(config));
   return new GatewayProcess(topology.sites[site].gateway, 'edge-gateway', join(home, 'edge.yaml'));

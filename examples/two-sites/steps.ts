@@ -241,9 +241,11 @@ export async function runScene(report: Report, directory: string): Promise<void>
     return 'exit code 0 from all three';
   });
 
-  /** An impostor with a token somebody else has used, in the place of site B's gateway. */
+  /** An impostor with a token somebody else has used, on the machine of site B's gateway. */
   function startEdgeElsewhere(token: string): GatewayProcess {
-    return startEdge(topology, 'b', token, `${directory}/impostor`);
+    // That gateway has the TUN and the DNS port.
+    const device = { type: 'udp', local: '127.0.0.1:0', peer: '127.0.0.1:9' };
+    return startEdge(topology, 'b', token, `${directory}/impostor`, { device });
   }
 }
 

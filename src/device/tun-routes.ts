@@ -190,7 +190,12 @@ export class HostRoutes implements TunSetup {
 /** Removes the routes within a prefix that `changeRoutes` and `unreachable` have ever set. */
 export async function flushRoutes(prefix: IpPrefix): Promise<void> {
   const within = ['root', prefix.toString(), 'proto', ROUTE_PROTOCOL];
-  await ip(`-${prefix.family}`, 'route', 'flush', ...within);
+  try {
+    await ip(`-${prefix.family}`, 'route', 'flush', ...within);
+  } catch (error) {
+    // A machine that has never had a route has no table of routes either.
+    if (!NO_ROUTE_YET.test((error as Error).message)) throw error;
+  }
 }
 
 /** To remove a route that is not there, for example because another one has replaced it, is no fault. */
@@ -206,5 +211,6 @@ async function removeRoutes(routes: readonly string[]): Promise<void> {
 export const ROUTE_PROTOCOL = '118';
 /** What `ip -batch` says about a route that is not there. */
 export const NO_SUCH_ROUTE: RegExp = /No such process|^Command failed -:\d+$/;
+const NO_ROUTE_YET = /FIB table does not exist/;
 const NOWHERE = 'unreachable';
 const NO_ROUTES: Routes = new Map();

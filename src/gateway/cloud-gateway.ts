@@ -63,7 +63,10 @@ export interface CloudEvents {
   problem: [problem: { readonly error: Error; readonly site?: string }];
 }
 
-/** Runs from `start` to `close`. Its methods reject with an `ApiMisuseError` when it is closed. */
+/**
+ * Runs from `start` to `close`. `createToken` gives each site what its `EdgeGateway` enrols with. Its methods reject
+ * with an `ApiMisuseError` when it is closed.
+ */
 export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, AsyncDisposable {
   readonly #options: ResolvedCloudOptions;
   readonly #closing: CloseStack = new CloseStack();
@@ -127,8 +130,9 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
   }
 
   /**
-   * Replaces all that this method and `expose` have asked for so far: sites, services and exposures. Resolves when it
-   * is stored and in force.
+   * Replaces all that this method, `expose` and the option `desired` have asked for so far: sites, services and
+   * exposures. A site with the name `cloud` has to be among them. Resolves when it is stored and in force at the cloud;
+   * each edge is told then, and says so by its event `snapshot`.
    *
    * @throws {ConfigError} naming the place in `desired` that is wrong; nothing has changed then.
    * @throws {StoreError} if it cannot be stored; nothing has changed then.
@@ -139,9 +143,10 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
   }
 
   /**
-   * Exposes a service to a site, or changes how.
+   * Exposes a service to a site, or changes how. Resolves as `apply` does.
    *
-   * @throws {ConfigError} if it is not a possible exposure, or is the admin interface's.
+   * @throws {ConfigError} if it is not a possible exposure, or was made through the admin interface, which alone may
+   * change it then.
    * @throws {StoreError} if it cannot be stored; nothing has changed then.
    */
   async expose(exposure: Exposure): Promise<void> {
@@ -156,10 +161,11 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
   }
 
   /**
-   * Returns a token with which the edge gateway of a site enrols once.
+   * Returns a token with which the edge gateway of a site enrols once, within an hour unless `lifetimeMs` says
+   * otherwise.
    *
    * @throws {ConfigError} if there is no such site, or it is the cloud.
-   * @throws {CertificateError} if the site is revoked.
+   * @throws {CertificateError} if the site is revoked; `reinstate` has to be called first.
    * @throws {ApiMisuseError} if the lifetime is out of its range.
    */
   async createToken(options: SiteTokenOptions): Promise<string> {
@@ -177,11 +183,15 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
   }
 
   /**
-   * Cuts a site, a certificate or a key off. When it resolves, nothing of them passes any more.
+   * Cuts a site, a certificate or a key off: `revoke({ site: 'site-a' }, 'keyCompromise')`. When it resolves, nothing
+   * of them passes any more. Their edges may not have heard of it by then; they get to `rejected`, with a failure of
+   * the kind `revoked`. A name that no site has is revoked too: it may come to be one.
    *
    * @returns what that took.
    * @throws {ConfigError} if the scope is none.
-   * @throws as `Revoker.revoke`.
+   * @throws {CertificateError} if there is no such certificate, or the name cannot be a site's.
+   * @throws {ApiMisuseError} if there is no such reason.
+   * @throws {StoreError} if it cannot be stored.
    */
   async revoke(scope: RevocationScope, reason?: RevocationReason): Promise<RevocationReceipt> {
     const { audit, revoker } = this.#parts;
@@ -196,7 +206,7 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
     return receipt;
   }
 
-  /** Lets a revoked site enrol again. @throws {ConfigError} if that is no name of a site. */
+  /** Lets a revoked site enrol again, with a new token. @throws {ConfigError} if that is no name of a site. */
   async reinstate(site: string): Promise<void> {
     const { audit, revoker } = this.#parts;
     await revoker.reinstate(siteNameOf(site));
@@ -231,7 +241,13 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
     await workers.terminate({ unwanted: true }, { code: CloseCode.Untrusted, reason });
   }
 
-  /** Says whom an address of a site stands for. @throws {ApiMisuseError} if the address is none. */
+  /**
+   * Says whom a presence stands for.
+   *
+   * @param site where the address was seen: `cloud`, for a client that a service in the cloud hears from
+   * @returns undefined if the address is no presence there.
+   * @throws {ApiMisuseError} if it is not an IP address.
+   */
   whois(site: string, address: string): Whois | undefined {
     return this.#parts.controller.whois(checkText('site', site), checkText('address', address));
   }
@@ -254,7 +270,7 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
   }
 
   /**
-   * Gives a site to another worker. Its addresses stay, so its connections go on.
+   * Gives a site to another worker, by its number from 0. Its addresses stay, so its connections go on.
    *
    * @throws {ConfigError} if there is no such site, or no such worker.
    */
@@ -277,7 +293,7 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
   }
 
   /**
-   * Resolves when nothing is amiss.
+   * Resolves when nothing is amiss: the state is `ready`, as it is after `start` unless the CA has run out.
    *
    * @throws the reason of `signal`, if that is aborted before.
    * @throws {ApiMisuseError} if the gateway is closed, or gets closed.
@@ -289,7 +305,10 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
     });
   }
 
-  /** Ends everything: the edges are told, devices, ports and processes are closed. Safe to call twice. */
+  /**
+   * Ends everything: the edges are told, devices, ports and processes are closed. A store that was given stays open.
+   * Safe to call twice.
+   */
   close(): Promise<void> {
     if (this.#state !== 'closed') {
       const previous = this.#state;
@@ -334,6 +353,7 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
   async #settled(): Promise<void> {
     await this.#parts.controller.settled();
     await this.#parts.workers.settled();
+    await this.#parts.routed();
   }
 
   get #parts(): CloudParts {

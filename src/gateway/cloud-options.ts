@@ -25,21 +25,27 @@ export interface AuthorizeRequest {
 }
 
 export interface CloudGatewayOptions extends CommonOptions {
-  /** A lower-case DNS name that stands in every certificate: `spiffe://<trustDomain>/site/<name>`. */
+  /**
+   * A lower-case DNS name that stands in every certificate: `spiffe://<trustDomain>/site/<name>`. It has nothing to do
+   * with the zones of the sites, and is looked up nowhere.
+   */
   readonly trustDomain: string;
   /**
    * Where edges connect, a `HostPort` or `198.51.100.1:7443`. The first worker listens on this port, the second one on
    * the next, and so on; with port 0 each takes a free port.
    */
   readonly tunnel: HostPortInput;
-  /** Where edges enrol. Default: beside the tunnel. */
+  /** Where edges enrol. Default: port 7440 of the tunnel's host, or a free port if the tunnel's port is 0. */
   readonly enrolment?: EnrolmentOptions | undefined;
   /**
-   * What is to be in force before anything is opened, as `apply` takes it. Default: what was in force when the
-   * gateway ended.
+   * What is to be in force before anything is opened, as `apply` takes it. Default: what the store has, which is what
+   * was in force when the gateway ended.
    */
   readonly desired?: DesiredInput | undefined;
-  /** How many workers carry packets, 1 to 64, or `auto`: one less than there are cores. Default 1. */
+  /**
+   * How many workers carry packets, 1 to 64, or `auto`: one less than there are cores. Default 1, in this process; more
+   * have a process each, and need a device of the type `tun`.
+   */
   readonly workers?: number | 'auto' | undefined;
   /** The program of a worker's process, as `WorkerPoolOptions` says. */
   readonly workerMain?: WorkerPoolOptions['workerMain'] | undefined;
@@ -51,8 +57,9 @@ export interface CloudGatewayOptions extends CommonOptions {
   readonly leases?: LeaseOptions | undefined;
   /**
    * Is asked whether a site may enrol, and whether a connection of its tunnel may come up, after everything else has
-   * passed. It returns why not, in a sentence that the edge is told, or undefined. What throws, or does not answer in
-   * the time of a handshake, refuses. Default: everybody who passes is let in.
+   * passed. It returns undefined to let the site in, or why not: a sentence that the edge gets as a failure of the kind
+   * `refused`. What throws, or does not answer in the time of a handshake, refuses. A token that was refused so is
+   * still good. Default: everybody who passes is let in.
    */
   readonly authorize?:
     | ((request: AuthorizeRequest) => string | undefined | Promise<string | undefined>)
@@ -65,19 +72,19 @@ export interface CloudGatewayOptions extends CommonOptions {
 
 export interface EnrolmentOptions {
   /**
-   * `shared`: on the port of the tunnel, told apart by ALPN; for one worker. Default: port 7440 of the tunnel's
-   * host, or a free one if the tunnel's port is 0.
+   * An endpoint, or `shared`: the port of the tunnel, where the two are told apart by ALPN; for one worker. Default:
+   * port 7440 of the tunnel's host, or a free one if the tunnel's port is 0.
    */
   readonly listen?: HostPortInput | 'shared' | undefined;
   /**
    * Where edges reach it, each `https://HOST:PORT`, 1 to 8; they go into each token. Port 0 stands for the one that
-   * was taken. Default: where it listens.
+   * was taken. Default: where it listens; they must be given if that is any address (`0.0.0.0`, `::`).
    */
   readonly endpoints?: readonly string[] | undefined;
   /**
    * Where edges reach the tunnel, 1 to 16; they are told so when they enrol. Port 0 stands for the one that the first
    * worker has taken. Default: where the workers listen, at most 16 of them, or nothing if edges cannot connect to
-   * that host: any address, or one with a zone.
+   * that host (any address, or one with a zone): each edge needs the option `cloud` then.
    */
   readonly tunnels?: readonly HostPortInput[] | undefined;
 }
@@ -89,7 +96,7 @@ export interface CloudTrustOptions {
   readonly intermediate?: boolean | undefined;
   /** Lifetime of gateways' certificates in ms, 5,000 to ten years; default 30 days. */
   readonly certificateLifetimeMs?: number | undefined;
-  /** Encrypts the private keys of the CAs at rest. Default: they are kept as they are. */
+  /** Encrypts the private keys of the CAs at rest, and no other secrets. Default: they are kept as they are. */
   readonly passphrase?: string | undefined;
 }
 

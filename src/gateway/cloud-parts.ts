@@ -34,6 +34,8 @@ export interface CloudParts {
   readonly controller: PresenceController;
   readonly trust: AuthorityKeeper;
   readonly workers: WorkerPool;
+  /** Resolves when the pools of the cloud's site, as they are now, lead to its devices, or that has failed. */
+  readonly routed: () => Promise<void>;
   readonly control: ControlServer;
   readonly tunnels: EdgeTunnels;
   readonly enrolment: EnrolmentServer;
@@ -132,6 +134,7 @@ export async function openCloudParts(
     admit: (...client) => controller.admit(...client),
     onProblem: hooks.onProblem,
   });
+  const routePools = poolRouter(options, registry, workers);
   const controller = await PresenceController.start({
     registry,
     store,
@@ -189,9 +192,10 @@ export async function openCloudParts(
     hooks.onFault('workers', fault);
   });
   revocations.on('reinstated', () => workers.refreshAccess());
+  let routing = Promise.resolve();
   registry.on('change', () => {
     workers.refreshAccess();
-    void routePools(options, registry, workers).catch(problemOf('device'));
+    routing = routing.then(routePools).catch(problemOf('device'));
   });
   signal?.throwIfAborted();
   closing.add(() => workers.close());
@@ -211,6 +215,7 @@ export async function openCloudParts(
     controller,
     trust,
     workers,
+    routed: () => routing,
     control,
     tunnels,
     enrolment,
@@ -357,13 +362,27 @@ class GivenDevice {
   }
 }
 
-async function routePools(
+/**
+ * Returns the function that brings the pools of the cloud's site to the devices if they are others than before,
+ * unless the operator has said what is to be routed.
+ */
+function poolRouter(
   { device }: ResolvedCloudOptions,
   registry: Registry,
   workers: WorkerPool
-): Promise<void> {
-  if (isPacketDevice(device) || device.type !== 'tun' || device.routes !== undefined) return;
-  await workers.setRoutes(registry.site(CLOUD)?.pools ?? []);
+): () => Promise<void> {
+  if (isPacketDevice(device) || device.type !== 'tun' || device.routes !== undefined) {
+    return async () => {};
+  }
+  // What `deviceOf` has told the workers.
+  let routed = registry.site(CLOUD)?.pools ?? [];
+  return async () => {
+    const pools = registry.site(CLOUD)?.pools ?? [];
+    // Changes are many, and each call runs programs.
+    if (pools.join() === routed.join()) return;
+    await workers.setRoutes(pools);
+    routed = pools;
+  };
 }
 
 function leaseOptions({ leases }: ResolvedCloudOptions): {

@@ -19,13 +19,13 @@ import type { StateOptions } from './state.ts';
 
 export interface CommonOptions extends StateOptions {
   /**
-   * The way to the hosts of the gateway's own site: what is to be opened, or a device of the host's. The gateway
-   * closes it in the end, a given one too.
+   * The way to the hosts of the gateway's own site: what is to be opened, or a device of the program's own, for example
+   * one half of `MemoryDevice.pair()`. The gateway closes it in the end, a given one too.
    */
   readonly device: DeviceOptions | PacketDevice;
-  /** Answers the names of the site by DNS. Default: nobody is answered. */
+  /** Where the names of the gateway's own site are answered by DNS, and for whom. Default: nobody is answered. */
   readonly dns?: DnsOptions | undefined;
-  /** Takes the lines for an operator. Default: nobody is told. */
+  /** Takes the lines for an operator; its shape is that of pino. Default: nothing is logged. */
   readonly logger?: Logger | undefined;
   /** Default: the clocks of the system. */
   readonly clock?: Clock | undefined;

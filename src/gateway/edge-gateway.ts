@@ -53,7 +53,7 @@ export interface EdgeEvents {
   state: [change: EdgeStateChange];
   /** What is exposed to the site, and under which names, has changed. */
   snapshot: [snapshot: Snapshot];
-  /** Something has failed beside the connection to the cloud; the gateway goes on. */
+  /** Something other than the connection to the cloud has failed; the gateway goes on. */
   problem: [problem: { readonly error: Error }];
 }
 
@@ -87,7 +87,10 @@ export interface EdgeStatus {
   readonly counters: Readonly<Record<string, number>>;
 }
 
-/** Runs from `start` to `close`. What is not named by an option is kept from everybody. */
+/**
+ * Runs from `start` to `close`. It opens nothing that an option does not name: no DNS port without `dns`, no connection
+ * but those to the cloud and to its proxy.
+ */
 export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable {
   readonly #options: ResolvedEdgeOptions;
   readonly #closing: CloseStack = new CloseStack();
@@ -105,6 +108,8 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
   /** Under way until there is a session. */
   #enrolment: FirstEnrolment | undefined;
   #routing: Promise<void> = Promise.resolve();
+  /** The pools that were brought to the device last. */
+  #routed = '';
 
   private constructor(options: ResolvedEdgeOptions) {
     super();
@@ -137,7 +142,7 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
     return this.#state;
   }
 
-  /** Why packets cannot flow, and what helps; undefined in `online`. */
+  /** Why packets cannot flow, and what helps; undefined in `online` and `closed`, and where nothing has failed yet. */
   get failure(): Failure | undefined {
     return this.#failure;
   }
@@ -153,7 +158,8 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
 
   /**
    * Redeems a token, for the first certificate or for another one. It is tried at once, in place of the option
-   * `token`; several are tried one after the other.
+   * `token`; several are tried one after the other. Until it resolves the state may still be `rejected`, so await it
+   * before `ready`.
    *
    * @throws {EnrolmentError} if the token is refused.
    * @throws {EnvironmentError} if no enrolment endpoint answers; a first enrolment goes on to try.
@@ -171,8 +177,9 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
   }
 
   /**
-   * Returns the hosts that a name stands for at the site: a full domain name, or one within the site's zone. It
-   * answers by the last snapshot, also while the cloud is away.
+   * Returns the hosts that a name stands for at the site: a full domain name, or one within the site's zone. There are
+   * none if the name is not known. It answers by the last snapshot, also while the cloud is away; a change at the cloud
+   * is known here when the event `snapshot` tells it.
    */
   lookup(name: string): readonly SnapshotHost[] {
     const snapshot = this.#snapshot;
@@ -203,7 +210,8 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
   }
 
   /**
-   * Resolves when packets can flow: the tunnel is up, and a snapshot is in force.
+   * Resolves when packets can flow: the tunnel is up, and a snapshot is in force. It resolves at once in `online`, and
+   * waits in `enrolling` and `connecting`, without an end unless `signal` gives it one.
    *
    * @throws the error of `failure` in `rejected`.
    * @throws the reason of `signal`, if that is aborted before.
@@ -217,7 +225,10 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
     });
   }
 
-  /** Ends everything: the cloud is told, the device and the ports are closed. Safe to call at any time, and twice. */
+  /**
+   * Ends everything: the cloud is told, the device and the ports are closed. A store that was given stays open. Safe to
+   * call at any time, and twice.
+   */
   close(): Promise<void> {
     if (!this.#isClosed) {
       // First, so that nothing of what ends below is told as a failure.
@@ -341,8 +352,11 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
     const { device, logger } = this.#options;
     const isOurs = !isPacketDevice(device) && device.type === 'tun' && device.routes === undefined;
     if (!isOurs || !(this.#device instanceof LinuxTun) || this.#isClosed) return;
+    // Snapshots are many, and each call runs programs.
+    if (pools.join() === this.#routed) return;
     try {
       const problems = await this.#device.setRoutes(pools);
+      this.#routed = pools.join();
       for (const problem of problems) logger.warn({}, `device: ${problem}`);
     } catch (error) {
       logger.error({ err: error }, `device: ${(error as Error).message}`);

@@ -14,8 +14,9 @@ import {
 
 export interface EdgeGatewayOptions extends CommonOptions {
   /**
-   * The enrolment token, or a function that returns the one there is now. It is asked for when there is no
-   * certificate yet, and when the one there is does not serve any more. Default: there is none; `enrol` takes one.
+   * The token that `CloudGateway.createToken` has made, or a function that returns the one there is now. It is asked
+   * for when there is no certificate yet, and when the one there is does not serve any more. Default: there is none,
+   * and a gateway without a certificate is `rejected` until `enrol` is given one.
    */
   readonly token?: string | (() => string | Promise<string>) | undefined;
   /**
@@ -26,7 +27,7 @@ export interface EdgeGatewayOptions extends CommonOptions {
   /**
    * The HTTP proxy that leads to the cloud's tunnel and to its enrolment, for example
    * `http://user:password@proxy.example.org:3128`, or a function that names one for each endpoint, such as
-   * `proxyFromEnvironment`. Default: none.
+   * `proxyFromEnvironment` of `virtual-presence/tunnel`. Default: none, and the environment is not read.
    */
   readonly proxy?: ProxyOption | undefined;
 }

@@ -22,6 +22,8 @@ export {
   type CloudTrustOptions,
   type EnrolmentOptions,
   type LeaseOptions,
+  type ResolvedCloudOptions,
+  resolveCloudOptions,
 } from './cloud-options.ts';
 export type { CloudAddresses, CloudSiteStatus, CloudStatus } from './cloud-status.ts';
 export type { CommonOptions } from './common-options.ts';

@@ -173,7 +173,10 @@ describe.concurrent('environment', () => {
     const token = await newToken({ site: 'site-a' });
     const first = startEdge(edgeHome(token));
     await first.logged(/: up to /);
-    expect(await refusedEdge(edgeHome(token))).toBe('the enrolment token has been used');
+    const home = edgeHome(token);
+    expect(await refusedEdge(home)).toBe(
+      `the enrolment token has been used; put a new token into ${join(home, 'token')}`
+    );
     await first.kill('SIGTERM');
   });
 
@@ -200,17 +203,19 @@ describe.concurrent('environment', () => {
     );
   });
 
-  test('a token whose endpoint nobody listens at names the endpoint', async () => {
+  test('a token whose endpoint nobody listens at names the endpoint, and the edge goes on trying', async () => {
     const nobody = await refusingTcpPort();
     const token = await newToken({ site: 'site-a' });
     const moved = withToken(token, (json) => {
       json.endpoints = [`https://127.0.0.1:${nobody.port}`];
     });
-    expect(await refusedEdge(edgeHome(moved))).toMatch(
+    const patient = startEdge(edgeHome(moved));
+    await patient.logged(
       new RegExp(
-        `^no enrolment endpoint answers: https://127\\.0\\.0\\.1:${nobody.port}: .*REFUSED`
+        ` not enrolled: no enrolment endpoint answers: https://127\\.0\\.0\\.1:${nobody.port}: .*REFUSED`
       )
     );
+    expect(await patient.kill('SIGTERM')).toMatchObject({ code: 0, complaint: '' });
     nobody.close();
   });
 
@@ -269,7 +274,7 @@ describe.concurrent('environment', () => {
     const other = await startCloud(otherPath);
     writeConfig(home, edgeConfig(other.tunnelPort));
     expect(await refusedEdge(home)).toMatch(
-      /^no tunnel as site-b, certificates do not fit: 127\.0\.0\.1 port \d+: .*certificate/
+      /^no tunnel, the certificates do not fit: .*127\.0\.0\.1 port \d+: .*certificate.*; put a new token into /
     );
 
     await other.process.kill('SIGTERM');

@@ -109,6 +109,20 @@ export const FAULTS_OF_BOTH: readonly ConfigFault[] = [
 
 export const FAULTS_OF_CLOUD: readonly ConfigFault[] = [
   {
+    fault: 'a key that a program has and a file has not',
+    spoil: set('workers', 2),
+    line: 'workers: 2',
+    key: 'workers',
+    says: /^is not a known key$/,
+  },
+  {
+    fault: 'a passphrase in place of its file',
+    spoil: set('trust', { passphrase: 'correct horse' }),
+    line: 'passphrase: correct horse',
+    key: 'trust.passphrase',
+    says: /^is not a known key$/,
+  },
+  {
     fault: 'an endpoint without a port',
     spoil: set('tunnel', 'cloud'),
     line: 'tunnel: cloud',
@@ -254,6 +268,13 @@ export const FAULTS_OF_CLOUD: readonly ConfigFault[] = [
 ];
 
 export const FAULTS_OF_EDGE: readonly ConfigFault[] = [
+  {
+    fault: 'a token in place of its file',
+    spoil: set('token', 'vp1.e30'),
+    line: 'token: vp1.e30',
+    key: 'token',
+    says: /^is not a known key$/,
+  },
   {
     fault: 'port 0 where it is to dial',
     spoil: set('cloud', ['127.0.0.1:0']),

@@ -107,13 +107,10 @@ describe.skipIf(missing !== undefined)('an edge behind a proxy', () => {
   }
 
   test('has no other way out', async () => {
-    const { code, complaint } = await outcome(
-      'edge-gateway',
-      [await edgeFile(undefined)],
-      edgeHost.wrapper
-    );
-    expect(code).not.toBe(0);
-    expect(complaint).toMatch(/no enrolment endpoint answers: /);
+    const file = await edgeFile(undefined);
+    // It goes on to try until the network ends.
+    const edge = new GatewayProcess('edge-gateway', [file], edgeHost.wrapper);
+    await edge.logged(/ not enrolled: no enrolment endpoint answers: /);
   });
 
   test.each([

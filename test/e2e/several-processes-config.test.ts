@@ -32,7 +32,7 @@ describe('a cloud gateway’s file', () => {
     [{ processes: 2 }, /:\d+: processes: 2 need a device of type tun, one for each$/],
     [
       { processes: 3, device: TUN, tunnel: '127.0.0.1:65534' },
-      /:\d+: tunnel: 3 processes need as many ports, up to 65536$/,
+      /:\d+: tunnel: 3 workers need as many ports, up to 65536$/,
     ],
     [
       {
@@ -41,7 +41,7 @@ describe('a cloud gateway’s file', () => {
         tunnel: '127.0.0.1:7443',
         enrolment: { listen: '127.0.0.1:7444', endpoints: ['https://127.0.0.1:7444'] },
       },
-      /:\d+: enrolment.listen: the tunnels of 2 processes take 7443 to 7444$/,
+      /:\d+: enrolment.listen: the tunnels of 2 workers take 7443 to 7444$/,
     ],
     [
       {
@@ -49,7 +49,7 @@ describe('a cloud gateway’s file', () => {
         device: TUN,
         enrolment: { listen: 'shared', endpoints: ['https://127.0.0.1:7443'] },
       },
-      /: enrolment.listen: the tunnel's port can be shared by one process only, not by 2: give a host and port$/,
+      /: enrolment.listen: the tunnel's port can be shared by one worker only, not by 2: give a host and port$/,
     ],
   ];
   test.each(faults)('with %j is refused', async (change, says) => {

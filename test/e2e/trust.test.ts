@@ -258,6 +258,7 @@ describe('a certificate', () => {
       [
         'ca.pem',
         'certificate.pem',
+        'cloud.json',
         'key.pem',
         'store.journal',
         ...readdirSync(join(edge.home, 'state')).filter((name) => name.endsWith('.lock')),
@@ -278,7 +279,7 @@ describe('a certificate', () => {
     const { complaint, code } = await edge.process.ended;
     expect(code).toBe(1);
     expect(complaint).toMatch(
-      /certificate\.pem ran out on .*: put a new token into .*token \(.*used\)$/
+      /certificate\.pem ran out on .*: enrol with a new token \(.*used\); put a new token into .*token$/
     );
 
     edge.putToken(await cloud.token('site-b'));

@@ -278,7 +278,7 @@ describe('a change of CA', () => {
     const { code, complaint } = await endingOf(startEdge());
     expect(code).toBe(1);
     expect(complaint).toMatch(
-      /^edge-gateway: no tunnel as site-a, certificates do not fit: [^\n]+$/
+      /^edge-gateway: no tunnel, the certificates do not fit: [^\n]+; put a new token into \S+$/
     );
     await comeBack();
     expect(await presences()).toEqual(before);

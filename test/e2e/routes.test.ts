@@ -1,0 +1,195 @@
+/**
+ * The kernel's routes to a gateway's TUN, where the file names none: they are the pools of the gateway's own site, and
+ * follow when those change. The edge's file says neither where the cloud is nor what is to be routed. All networks are
+ * 10.0.0.0/24:
+ *
+ * ```
+ *  service .5 -- gateway of the cloud .1 ---- 198.51.100.0/24 ---- gateway of site-a .1 -- client .5
+ * ```
+ */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import {
+  admin,
+  type Config,
+  eventually,
+  GatewayProcess,
+  killGateways,
+  Workspace,
+  writeConfig,
+} from './gateway-process.ts';
+import { type Host, Network, whatIsMissing } from './network.ts';
+import { OPEN_PORT, resolve, whoami, ZONE } from './several-processes-scene.ts';
+
+const skipReason = whatIsMissing({ bash: 'bash' });
+const isSkipped = skipReason !== undefined && process.env.CI === undefined;
+const reason = isSkipped ? ` (skipped: ${skipReason})` : '';
+
+const CLOUD_WAN = '198.51.100.1';
+/** Both leave the hosts' own addresses alone. */
+const FIRST_POOL = '10.0.0.128/25';
+const NEXT_POOL = '10.0.0.64/26';
+const IN_FIRST_POOL = /^10\.0\.0\.(12[89]|1[3-9]\d|2\d\d)$/;
+const IN_NEXT_POOL = /^10\.0\.0\.(6[4-9]|[7-9]\d|1[01]\d|12[0-7])$/;
+
+describe.skipIf(isSkipped).each([1, 2])(
+  `routes from pools, %i processes at the cloud${reason}`,
+  (processes) => {
+    const workspace = new Workspace();
+    let network: Network | undefined;
+    let service: Host;
+    let client: Host;
+    let cloudGateway: Host;
+    let edgeGateway: Host;
+    let cloud: GatewayProcess;
+    let edge: GatewayProcess;
+    let home: string;
+    const pools = { cloud: FIRST_POOL, 'site-a': FIRST_POOL };
+
+    const device = { type: 'tun', name: 'vp0', proxyArp: ['lan0'] };
+    const configOfCloud = (): Config => ({
+      trustDomain: ZONE,
+      stateDirectory: './state',
+      adminSocket: './admin.sock',
+      processes,
+      device,
+      tunnel: `${CLOUD_WAN}:7443`,
+      desired: {
+        sites: Object.entries(pools).map(([name, pool]) => ({
+          name,
+          sources: ['10.0.0.0/26'],
+          pools: [pool],
+          zone: ZONE,
+        })),
+        services: [
+          { name: 'service', site: 'cloud', address: '10.0.0.5', ports: [`tcp/${OPEN_PORT}`] },
+        ],
+        exposures: [{ service: 'service', site: 'site-a' }],
+      },
+    });
+
+    /** What the kernel routes to a gateway's TUNs, or nowhere. */
+    async function routesOf(host: Host): Promise<string[]> {
+      const lines = (await host.sh('ip -4 route show')).trim().split('\n');
+      return lines
+        .filter((line) => !/ dev (wan0|lan0) /.test(line))
+        .map((line) => line.split(/ (?:proto|scope|metric|linkdown)\b/)[0]!.trim());
+    }
+
+    async function expectRoutes(host: Host, expected: readonly string[]): Promise<void> {
+      let routes: string[] = [];
+      await eventually(`routes of ${host.name}`, async () => {
+        routes = await routesOf(host);
+        return isDeepStrictEqual(routes, expected) || undefined;
+      }).catch(() => expect(routes).toEqual(expected));
+    }
+
+    /** With several processes, a pool leads nowhere as a whole, and the block of the site's clients to a TUN. */
+    const routesOfCloud = (pool: string, hasClients: boolean): string[] => {
+      if (processes === 1) return [`${pool} dev vp0`];
+      const block = pool.replace(/\d+$/, '28');
+      return [...(hasClients ? [`${block} dev vp0`] : []), `unreachable ${pool}`];
+    };
+
+    /** Has the client call the service by its name; returns what each is to the other. */
+    async function call(): Promise<{ readonly service: string; readonly client: string }> {
+      const address = await resolve(client, 'service');
+      return { service: address, client: await whoami(client, address) };
+    }
+
+    /** Changes the pool of a site in the cloud's file. */
+    function writePool(site: keyof typeof pools, pool: string): void {
+      pools[site] = pool;
+      writeConfig(home, configOfCloud());
+    }
+
+    const ask = (method: string, path: string, body?: unknown) =>
+      admin(join(home, 'admin.sock'), method, path, body);
+
+    beforeAll(async () => {
+      if (skipReason !== undefined) throw new Error(skipReason);
+      network = await Network.create(workspace.newDirectory());
+      const realm = async (name: string): Promise<[gateway: Host, host: Host]> => {
+        const gateway = await network!.newHost(`gateway-of-${name}`, undefined);
+        const host = await network!.newHost(name, '10.0.0.1');
+        await network!.cable(host, 'eth0', gateway, 'lan0');
+        await gateway.sh('ip address add 10.0.0.1/24 dev lan0');
+        await host.sh('ip address add 10.0.0.5/24 dev eth0');
+        return [gateway, host];
+      };
+      [[cloudGateway, service], [edgeGateway, client]] = await Promise.all([
+        realm('service'),
+        realm('client'),
+      ]);
+      await network.cable(edgeGateway, 'wan0', cloudGateway, 'wan0');
+      await cloudGateway.sh(`ip address add ${CLOUD_WAN}/24 dev wan0`);
+      await edgeGateway.sh('ip address add 198.51.100.11/24 dev wan0');
+      await service
+        .start([process.execPath, '--import', 'tsx', PROGRAM, '10.0.0.5', `${OPEN_PORT}`], 600)
+        .printed(/ready/);
+
+      home = workspace.newDirectory();
+      const cloudFile = writeConfig(home, configOfCloud());
+      cloud = new GatewayProcess('cloud-gateway', [cloudFile], cloudGateway.wrapper);
+      await cloud.logged(/gateway ready/);
+      const { body } = await admin(join(home, 'admin.sock'), 'POST', '/v1/tokens', {
+        site: 'site-a',
+      });
+      const edgeHome = workspace.newDirectory();
+      writeFileSync(join(edgeHome, 'token'), body.token!, { mode: 0o600 });
+      const edgeFile = writeConfig(edgeHome, {
+        stateDirectory: './state',
+        tokenFile: './token',
+        device,
+        dns: { listen: '10.0.0.1:53' },
+      });
+      edge = new GatewayProcess('edge-gateway', [edgeFile], edgeGateway.wrapper);
+      await edge.logged(/revision \d+, 1 names/);
+    });
+
+    afterAll(async () => {
+      await network?.close();
+      await killGateways();
+      workspace.remove();
+    });
+
+    test('a token alone brings an edge up, and a client behind it reaches the service by name', async () => {
+      await expectRoutes(edgeGateway, [`${FIRST_POOL} dev vp0`]);
+      await expectRoutes(cloudGateway, routesOfCloud(FIRST_POOL, false));
+      const seen = await call();
+      expect(seen.service).toMatch(IN_FIRST_POOL);
+      expect(seen.client).toMatch(IN_FIRST_POOL);
+      await expectRoutes(cloudGateway, routesOfCloud(FIRST_POOL, true));
+    });
+
+    test('the routes at the edge follow the pools of its site, which SIGHUP has changed', async () => {
+      writePool('site-a', NEXT_POOL);
+      const { body } = await ask('GET', '/v1/status');
+      // Not what has started it here.
+      await cloudGateway.sh(`kill -HUP ${body.pid}`);
+      await cloud.logged(/ reloaded$/);
+      await expectRoutes(edgeGateway, [`${NEXT_POOL} dev vp0`]);
+      const seen = await call();
+      expect(seen.service).toMatch(IN_NEXT_POOL);
+      expect(seen.client).toMatch(IN_FIRST_POOL);
+      await expectRoutes(cloudGateway, routesOfCloud(FIRST_POOL, true));
+    });
+
+    test('the routes at the cloud follow its own pools, which a reload has changed', async () => {
+      writePool('cloud', NEXT_POOL);
+      const answer = await ask('POST', '/v1/reload');
+      expect(answer).toMatchObject({ status: 200, body: { needRestart: [] } });
+      // It answers when the change is in force.
+      expect(await routesOf(cloudGateway)).toEqual(routesOfCloud(NEXT_POOL, false));
+      const seen = await call();
+      expect(seen.service).toMatch(IN_NEXT_POOL);
+      expect(seen.client).toMatch(IN_NEXT_POOL);
+      await expectRoutes(cloudGateway, routesOfCloud(NEXT_POOL, true));
+      await expectRoutes(edgeGateway, [`${NEXT_POOL} dev vp0`]);
+    });
+  }
+);
+
+const PROGRAM = 'test/e2e/several-processes-host.ts';
