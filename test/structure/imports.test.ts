@@ -160,6 +160,8 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
 const SIDE_DOORS: Readonly<Record<string, readonly string[]>> = {
   'src/tunnel/frame.ts': ['dataplane'],
   'src/tunnel/backoff.ts': ['gateway'],
+  // For a state directory whose secrets are the host's own.
+  'src/store/file-secrets.ts': ['gateway'],
   // What an operator's options for a TUN mean, for TUNs that several workers open.
   'src/device/open-tun.ts': ['worker'],
   // The offsets and sums of packets are for the rooms on the packet path, and not public. A translator
