@@ -8,7 +8,6 @@
  * ```
  * @module
  */
-import { EventEmitter } from 'eventemitter3';
 import {
   AdminServer,
   type AdminTarget,
@@ -19,9 +18,11 @@ import {
 } from '../admin/index.ts';
 import { CloseStack } from '../close-stack.ts';
 import type { PresenceController, Whois } from '../control/index.ts';
-import { ApiMisuseError, ConfigError } from '../errors.ts';
+import { Emitter } from '../emitter.ts';
+import { ConfigError } from '../errors.ts';
+import { checkText } from '../option-check.ts';
 import type { CertificateAuthority, RevocationReason, RevocationScope } from '../pki/index.ts';
-import { CLOUD, type DesiredInput, type Exposure, type Registry } from '../registry/index.ts';
+import type { DesiredInput, Exposure, Registry } from '../registry/index.ts';
 import type { Explanation, PathStatus } from '../translator/index.ts';
 import type { RevocationReceipt } from '../trust/index.ts';
 import { CloseCode } from '../tunnel/index.ts';
@@ -31,8 +32,19 @@ import {
   resolveCloudOptions,
 } from './cloud-options.ts';
 import { applyDesired, type CloudParts, openCloudParts } from './cloud-parts.ts';
+import {
+  caStepOf,
+  caStepOptionsOf,
+  edgeSiteOf,
+  exposureKeyOf,
+  scopeOf,
+  siteNameOf,
+  tokenOptionsOf,
+} from './cloud-requests.ts';
 import { addressesOf, type CloudAddresses, type CloudStatus, statusOf } from './cloud-status.ts';
+import { closeGivenDevice } from './common-options.ts';
 import type { EdgeChange } from './edge-tunnels.ts';
+import { closedError, type ReadyOptions, whenReady } from './when-ready.ts';
 
 export type CloudState = 'ready' | 'degraded' | 'closed';
 
@@ -51,11 +63,11 @@ export interface CloudEvents {
   problem: [problem: { readonly error: Error; readonly site?: string }];
 }
 
-/** Runs from `start` to `close`. `createToken` gives each site what its `EdgeGateway` enrols with. */
-export class CloudGateway
-  extends EventEmitter<CloudEvents>
-  implements AdminTarget, AsyncDisposable
-{
+/**
+ * Runs from `start` to `close`. `createToken` gives each site what its `EdgeGateway` enrols with. Its methods reject
+ * with an `ApiMisuseError` when it is closed.
+ */
+export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, AsyncDisposable {
   readonly #options: ResolvedCloudOptions;
   readonly #closing: CloseStack = new CloseStack();
   /** What is amiss, by what it is about. */
@@ -75,10 +87,11 @@ export class CloudGateway
    * @throws {EnvironmentError} if a device, a port or a file cannot be had.
    * @throws {CertificateError} if a CA is unfit, or its key cannot be read. A CA that has run out is no error.
    * @throws {StoreError} if what is stored cannot be read.
-   * @throws the reason of `options.signal`, if that is aborted. Whatever is thrown, nothing is left open.
+   * @throws the reason of `options.signal`, if that is aborted. Whatever is thrown, nothing is left open: a device that
+   *   was given is closed.
    */
   static async start(options: CloudGatewayOptions): Promise<CloudGateway> {
-    const gateway = new CloudGateway(resolveCloudOptions(options));
+    const gateway = new CloudGateway(await closeGivenDevice(options, resolveCloudOptions));
     try {
       await gateway.#open();
     } catch (error) {
@@ -143,7 +156,7 @@ export class CloudGateway
 
   /** Ends an exposure. @throws as `expose`, and {ConfigError} if there is none. */
   async unexpose(exposure: Pick<Exposure, 'site' | 'service'>): Promise<void> {
-    await this.#parts.registry.unexpose(exposure, 'file');
+    await this.#parts.registry.unexpose(exposureKeyOf(exposure), 'file');
     await this.#settled();
   }
 
@@ -153,16 +166,19 @@ export class CloudGateway
    *
    * @throws {ConfigError} if there is no such site, or it is the cloud.
    * @throws {CertificateError} if the site is revoked; `reinstate` has to be called first.
+   * @throws {ApiMisuseError} if the lifetime is out of its range.
    */
   async createToken(options: SiteTokenOptions): Promise<string> {
-    this.#assertEdge(options.site);
+    const { registry, trust, audit } = this.#parts;
+    const { site, lifetimeMs } = tokenOptionsOf(options);
     const { endpoints } = this.#options.enrolment;
     const { port } = this.addresses.enrolment;
-    const token = await this.authority.createToken({
-      ...options,
+    const token = await trust.authority.createToken({
+      site: edgeSiteOf(registry, site),
+      ...(lifetimeMs !== undefined && { lifetimeMs }),
       endpoints: endpoints.map((text) => text.replace(/:0+$/, `:${port}`)),
     });
-    this.#parts.audit?.token(options.site);
+    audit?.token(site);
     return token;
   }
 
@@ -172,14 +188,17 @@ export class CloudGateway
    * the kind `revoked`. A name that no site has is revoked too: it may come to be one.
    *
    * @returns what that took.
+   * @throws {ConfigError} if the scope is none.
    * @throws {CertificateError} if there is no such certificate, or the name cannot be a site's.
    * @throws {ApiMisuseError} if there is no such reason.
    * @throws {StoreError} if it cannot be stored.
    */
   async revoke(scope: RevocationScope, reason?: RevocationReason): Promise<RevocationReceipt> {
-    this.#parts.audit?.revocationBegins(scope, reason);
-    const receipt = await this.#parts.revoker.revoke(scope, reason);
-    this.#parts.audit?.revocation(receipt);
+    const { audit, revoker } = this.#parts;
+    scopeOf(scope);
+    audit?.revocationBegins(scope, reason);
+    const receipt = await revoker.revoke(scope, reason);
+    audit?.revocation(receipt);
     const { tunnelsClosed, elapsedMs } = receipt;
     const what = Object.values(scope)[0];
     const took = `${tunnelsClosed} tunnels closed in ${elapsedMs.toFixed(1)} ms`;
@@ -187,34 +206,39 @@ export class CloudGateway
     return receipt;
   }
 
-  /** Lets a revoked site enrol again, with a new token. */
+  /** Lets a revoked site enrol again, with a new token. @throws {ConfigError} if that is no name of a site. */
   async reinstate(site: string): Promise<void> {
-    await this.#parts.revoker.reinstate(site);
-    this.#parts.audit?.reinstatement(site);
+    const { audit, revoker } = this.#parts;
+    await revoker.reinstate(siteNameOf(site));
+    audit?.reinstatement(site);
   }
 
   /**
    * Does one step of a change of CA. After `prepare` everybody trusts the next CA too, after `activate` it signs and
    * everybody renews, after `retire` the former one is worth nothing.
    *
-   * @throws {ConfigError} if edges that are connected have not renewed, with `retire` and without `force`.
+   * @throws {ConfigError} if there is no such step, or an option is not usable; if edges that are connected have not
+   *   renewed, with `retire` and without `force`.
    * @throws {ApiMisuseError} if it is not the step's turn.
    */
-  async rotateCa(step: CaStep, { ca, force = false }: CaStepOptions = {}): Promise<void> {
+  async rotateCa(step: CaStep, options: CaStepOptions = {}): Promise<void> {
+    const { trust, tunnels, audit, workers } = this.#parts;
+    caStepOf(step);
+    const { ca, force = false } = caStepOptionsOf(options);
     if (step === 'retire' && !force) {
-      const stale = this.#parts.tunnels.sitesThat((shown) => !this.authority.isCurrent(shown));
+      const stale = tunnels.sitesThat((shown) => !trust.authority.isCurrent(shown));
       if (stale.length > 0) {
         const sites = stale.join(', ');
         throw new ConfigError('step', `not renewed yet: ${sites}; "force" cuts them off`);
       }
     }
-    if (step === 'prepare') await this.#parts.trust.prepare(ca);
-    else await this.#parts.trust[step]();
-    this.#parts.audit?.ca(step);
+    if (step === 'prepare') await trust.prepare(ca);
+    else await trust[step]();
+    audit?.ca(step);
     this.#options.logger.info({ step }, `change of CA: ${step}`);
     if (step !== 'retire') return;
     const reason = 'the CA of the certificate is retired';
-    await this.#parts.workers.terminate({ unwanted: true }, { code: CloseCode.Untrusted, reason });
+    await workers.terminate({ unwanted: true }, { code: CloseCode.Untrusted, reason });
   }
 
   /**
@@ -225,39 +249,46 @@ export class CloudGateway
    * @throws {ApiMisuseError} if it is not an IP address.
    */
   whois(site: string, address: string): Whois | undefined {
-    return this.#parts.controller.whois(site, address);
+    return this.#parts.controller.whois(checkText('site', site), checkText('address', address));
   }
 
   /** Says what would become of a packet that comes out of the site `site`, and why. */
-  explain(packet: Uint8Array, site: string): Promise<Explanation> {
+  async explain(packet: Uint8Array, site: string): Promise<Explanation> {
     return this.#parts.workers.explain(packet, site);
   }
 
-  paths(): Promise<readonly PathStatus[]> {
+  async paths(): Promise<readonly PathStatus[]> {
     return this.#parts.workers.paths();
   }
 
-  /** Releases the addresses of a site's clients; returns how many there were. */
+  /** Releases the addresses of a site's clients; returns how many there were. @throws {ConfigError} as `createToken`. */
   async releaseClients(site: string): Promise<number> {
-    const released = await this.#parts.controller.releaseClients(site);
-    this.#parts.audit?.release(site, released);
+    const { registry, controller, audit } = this.#parts;
+    const released = await controller.releaseClients(edgeSiteOf(registry, site));
+    audit?.release(site, released);
     return released;
   }
 
-  /** Gives a site to another worker, by its number from 0. Its addresses stay, so its connections go on. */
-  moveSite(site: string, worker: number): Promise<void> {
-    return this.#parts.workers.move(site, worker);
+  /**
+   * Gives a site to another worker, by its number from 0. Its addresses stay, so its connections go on.
+   *
+   * @throws {ConfigError} if there is no such site, or no such worker.
+   */
+  async moveSite(site: string, worker: number): Promise<void> {
+    const { registry, workers } = this.#parts;
+    await workers.move(edgeSiteOf(registry, site), worker);
   }
 
   /** Does what the option `reload` says. */
   async reload(): Promise<object> {
+    this.#assertOpen();
     const { reload } = this.#options;
     if (reload === undefined)
       throw new ConfigError('', 'this gateway has no configuration to read');
     return reload();
   }
 
-  status(): Promise<CloudStatus> {
+  async status(): Promise<CloudStatus> {
     return statusOf(this.#parts);
   }
 
@@ -267,19 +298,10 @@ export class CloudGateway
    * @throws the reason of `signal`, if that is aborted before.
    * @throws {ApiMisuseError} if the gateway is closed, or gets closed.
    */
-  ready({ signal }: { readonly signal?: AbortSignal } = {}): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const settle = (): void => {
-        if (signal?.aborted) reject(signal.reason);
-        else if (this.#state === 'ready') resolve();
-        else if (this.#state === 'closed') reject(new ApiMisuseError('the gateway is closed'));
-        else return;
-        signal?.removeEventListener('abort', settle);
-        this.off('state', settle);
-      };
-      signal?.addEventListener('abort', settle);
-      this.on('state', settle);
-      settle();
+  ready(options: ReadyOptions = {}): Promise<void> {
+    return whenReady(this, options, () => {
+      if (this.#state === 'closed') return closedError();
+      return this.#state === 'ready' ? 'ready' : 'not yet';
     });
   }
 
@@ -288,14 +310,13 @@ export class CloudGateway
    * Safe to call twice.
    */
   close(): Promise<void> {
-    const closing = this.#closing.close();
     if (this.#state !== 'closed') {
       const previous = this.#state;
       this.#state = 'closed';
       this.emit('state', { state: 'closed', previous, reasons: [] });
       this.removeAllListeners();
     }
-    return closing;
+    return this.#closing.close();
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -336,17 +357,11 @@ export class CloudGateway
   }
 
   get #parts(): CloudParts {
-    if (this.#opened === undefined || this.#closing.isClosed) {
-      throw new ApiMisuseError('the gateway is closed');
-    }
-    return this.#opened;
+    this.#assertOpen();
+    return this.#opened!;
   }
 
-  /** @throws {ConfigError} if the site has no edge gateway. */
-  #assertEdge(site: string): void {
-    if (this.registry.site(site) === undefined) {
-      throw new ConfigError('site', `"${site}" is not a site`);
-    }
-    if (site === CLOUD) throw new ConfigError('site', `"${site}" has no edge gateway`);
+  #assertOpen(): void {
+    if (this.#opened === undefined || this.#state === 'closed') throw closedError();
   }
 }

@@ -11,14 +11,10 @@
  */
 import { join } from 'node:path';
 import { AuditTrail } from '../audit/index.ts';
+import type { Clock } from '../clock.ts';
 import type { CloseStack } from '../close-stack.ts';
 import { ControlServer, PresenceController, type Snapshot } from '../control/index.ts';
-import {
-  isPacketDevice,
-  openDevice,
-  type PacketDevice,
-  type TunDeviceOptions,
-} from '../device/index.ts';
+import { isPacketDevice, openDevice, type PacketDevice } from '../device/index.ts';
 import { DnsServer } from '../dns/index.ts';
 import { ConfigError } from '../errors.ts';
 import type { HostPort } from '../host-port.ts';
@@ -26,7 +22,7 @@ import { type Credentials, EnrolmentServer } from '../pki/index.ts';
 import { CLOUD, Registry } from '../registry/index.ts';
 import { Revoker } from '../trust/index.ts';
 import { CloseCode } from '../tunnel/index.ts';
-import { WorkerPool } from '../worker/index.ts';
+import { WorkerPool, type WorkerPoolOptions } from '../worker/index.ts';
 import { AuthorityKeeper } from './authority-keeper.ts';
 import type { ResolvedCloudOptions } from './cloud-options.ts';
 import { type EdgeChange, EdgeTunnels } from './edge-tunnels.ts';
@@ -69,7 +65,8 @@ export async function openCloudParts(
   hooks: CloudHooks
 ): Promise<CloudParts> {
   const { device, logger, clock, signal } = options;
-  if (isPacketDevice(device)) closing.add(() => device.close());
+  const given = isPacketDevice(device) ? new GivenDevice(device) : undefined;
+  if (given !== undefined) closing.add(() => given.close());
   /** Logs a fault and tells the host. */
   const problemOf = (what: string) => (error: Error) => {
     logger.warn({ err: error }, `${what}: ${error.message}`);
@@ -108,7 +105,7 @@ export async function openCloudParts(
   authority.on('trust', watchCa);
   watchCa();
   await authority.prune();
-  closing.add(everyHour(() => authority.prune().catch(problemOf('pruning'))));
+  closing.add(everyHour(clock, () => authority.prune().catch(problemOf('pruning'))));
 
   signal?.throwIfAborted();
   const tunnelEndpoints = (): readonly HostPort[] => {
@@ -126,6 +123,7 @@ export async function openCloudParts(
   enrolment.on('problem', ({ error }) => problemOf('enrolment')(error));
   enrolment.on('outcome', (outcome) => audit?.enrolment(outcome));
   const workers = openPool(options, {
+    device: given === undefined ? deviceOf(options, registry) : async () => given.take(),
     registry,
     trust,
     enrolment,
@@ -266,13 +264,14 @@ async function openAudit(
 function openPool(
   options: ResolvedCloudOptions,
   parts: {
+    readonly device: WorkerPoolOptions['device'];
     readonly registry: Registry;
     readonly trust: AuthorityKeeper;
     readonly enrolment: EnrolmentServer;
     readonly admit: PresenceController['admit'];
   }
 ): WorkerPool {
-  const { registry, trust, enrolment, admit } = parts;
+  const { device, registry, trust, enrolment, admit } = parts;
   const { authorize, clock, logger, limits, tunnel, workers, workerMain } = options;
   const isShared = options.enrolment.listen === 'shared';
   // A new site knows but the hash of the root, so it has to be shown the root.
@@ -280,7 +279,7 @@ function openPool(
     isShared ? { ...credentials, cert: `${credentials.cert}${credentials.ca}` } : credentials;
   const pool = new WorkerPool({
     workers,
-    device: deviceOf(options, registry),
+    device,
     tunnel,
     limits,
     clock,
@@ -311,13 +310,32 @@ function openPool(
 function deviceOf(
   { device, logger }: ResolvedCloudOptions,
   registry: Registry
-): TunDeviceOptions | (() => Promise<PacketDevice>) {
+): WorkerPoolOptions['device'] {
   if (isPacketDevice(device)) return async () => device;
   if (device.type !== 'tun') {
     return () => openDevice(device, (problem) => logger.warn({}, `device: ${problem}`));
   }
   const { type: _, ...tun } = device;
   return { ...tun, routes: tun.routes ?? registry.site(CLOUD)?.pools ?? [] };
+}
+
+/** A device of the host's, which is closed once: by the worker, as soon as that has it. */
+class GivenDevice {
+  readonly #device: PacketDevice;
+  #isTaken = false;
+
+  constructor(device: PacketDevice) {
+    this.#device = device;
+  }
+
+  take(): PacketDevice {
+    this.#isTaken = true;
+    return this.#device;
+  }
+
+  async close(): Promise<void> {
+    if (!this.#isTaken) await this.#device.close();
+  }
 }
 
 /**
@@ -362,10 +380,20 @@ function renewalsPerHour({ trust }: ResolvedCloudOptions): number {
 }
 
 /** Returns the function that ends it. */
-function everyHour(work: () => Promise<unknown>): () => void {
-  const timer = setInterval(() => void work(), HOUR_MS);
-  timer.unref();
-  return () => clearInterval(timer);
+function everyHour(clock: Clock, work: () => Promise<unknown>): () => void {
+  let cancel = (): void => {};
+  const wait = (): void => {
+    cancel = clock.after(
+      HOUR_MS,
+      () => {
+        wait();
+        void work();
+      },
+      true
+    );
+  };
+  wait();
+  return () => cancel();
 }
 
 const HOUR_MS = 3_600_000;

@@ -41,6 +41,26 @@ export interface ResolvedCommonOptions extends StateOptions {
   readonly signal: AbortSignal | undefined;
 }
 
+/**
+ * Resolves options. A device that was given belongs to the gateway from the moment it is started, so it is closed if
+ * they are not usable.
+ *
+ * @throws what `resolve` throws.
+ */
+export async function closeGivenDevice<Given, Resolved>(
+  options: Given,
+  resolve: (options: Given) => Resolved
+): Promise<Resolved> {
+  try {
+    return resolve(options);
+  } catch (error) {
+    const { device } = (options ?? {}) as { readonly device?: unknown };
+    // Why the options are not usable is what the caller has to know.
+    if (isPacketDevice(device)) await device.close().catch(() => {});
+    throw error;
+  }
+}
+
 /** What both gateways' schemas have. */
 export const COMMON_ENTRIES: v.ObjectEntries = {
   stateDirectory: v.optional(v.pipe(v.string(), v.regex(/./, 'the path of a directory'))),

@@ -23,7 +23,8 @@ export class CredentialKeeper implements AsyncDisposable {
   readonly #options: CredentialKeeperOptions;
   readonly #logger: Logger;
   readonly #certificate: CertificateKeeper;
-  #enrolment: Promise<void> | undefined;
+  /** The attempt under way, or the last one of those that are to come. */
+  #enrolment: { readonly token: string | undefined; readonly done: Promise<void> } | undefined;
   /** What a token has brought and the tunnel has not taken. */
   #untaken: Credentials | undefined;
 
@@ -70,23 +71,35 @@ export class CredentialKeeper implements AsyncDisposable {
   }
 
   /**
-   * Tries a token; joins an attempt that is under way. If the tunnel could not take the certificate that an
-   * earlier token has brought, it is given that one again.
+   * Tries a token. It joins an attempt that is under way, unless that is with another token than the one given: then
+   * this one follows. If the tunnel could not take the certificate that an earlier token has brought, it is given that
+   * one again.
    *
    * @param token by default the one there is now
    * @throws {EnrolmentError} if the token is refused.
    * @throws {PresenceError} what else `SiteCredentials.enrolAnew` or the tunnel has thrown.
    */
   enrol(token?: string): Promise<void> {
-    this.#enrolment ??= this.#enrol(token).finally(() => {
-      this.#enrolment = undefined;
-    });
-    return this.#enrolment;
+    const before = this.#enrolment;
+    if (before !== undefined && (token === undefined || token === before.token)) return before.done;
+    // What becomes of that one, others are told.
+    const turn = before?.done.catch(() => {}) ?? Promise.resolve();
+    const enrolment = {
+      token,
+      done: turn
+        .then(() => this.#enrol(token))
+        .finally(() => {
+          if (this.#enrolment === enrolment) this.#enrolment = undefined;
+        }),
+    };
+    this.#enrolment = enrolment;
+    return enrolment.done;
   }
 
-  /** Stops. Safe to call twice. */
-  close(): Promise<void> {
-    return this.#certificate.close();
+  /** Stops, when what is under way has ended. Safe to call twice. */
+  async close(): Promise<void> {
+    await this.#certificate.close();
+    await this.#enrolment?.done.catch(() => {});
   }
 
   [Symbol.asyncDispose](): Promise<void> {

@@ -11,9 +11,8 @@
  * `rejected` is not final: a token that is given to `enrol`, or an attempt that succeeds, leaves it.
  * @module
  */
-import { EventEmitter } from 'eventemitter3';
 import { CloseStack } from '../close-stack.ts';
-import type { Snapshot, SnapshotHost } from '../control/index.ts';
+import { ControlClient, type Snapshot, type SnapshotHost } from '../control/index.ts';
 import {
   deviceAddress,
   isPacketDevice,
@@ -22,20 +21,23 @@ import {
   type PacketDevice,
 } from '../device/index.ts';
 import { DnsServer } from '../dns/index.ts';
-import { ApiMisuseError, EnrolmentError, EnvironmentError, PresenceError } from '../errors.ts';
+import { Emitter } from '../emitter.ts';
 import type { HostPort } from '../host-port.ts';
-import { enrol } from '../pki/index.ts';
-import { backoffDelayMs } from '../tunnel/backoff.ts';
-import { type Failure, failureOf } from '../tunnel/index.ts';
+import { checkText } from '../option-check.ts';
+import type { Failure } from '../tunnel/index.ts';
+import { closeGivenDevice } from './common-options.ts';
 import {
   type EdgeGatewayOptions,
   type ResolvedEdgeOptions,
   resolveEdgeOptions,
 } from './edge-options.ts';
 import { EdgeSession } from './edge-session.ts';
+import { FirstEnrolment } from './first-enrolment.ts';
 import { SiteCredentials, type SiteCredentialsOptions } from './site-credentials.ts';
 import { serveNames } from './site-names.ts';
 import { type GatewayState, openState } from './state.ts';
+import { type GivenToken, TokenSource } from './token-source.ts';
+import { closedError, type ReadyOptions, whenReady } from './when-ready.ts';
 
 export type EdgeState = 'enrolling' | 'connecting' | 'online' | 'rejected' | 'closed';
 
@@ -89,21 +91,22 @@ export interface EdgeStatus {
  * Runs from `start` to `close`. It opens nothing that an option does not name: no DNS port without `dns`, no connection
  * but those to the cloud and to its proxy.
  */
-export class EdgeGateway extends EventEmitter<EdgeEvents> implements AsyncDisposable {
+export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable {
   readonly #options: ResolvedEdgeOptions;
   readonly #closing: CloseStack = new CloseStack();
   readonly #aborting: AbortController = new AbortController();
   #kept!: GatewayState;
   #device!: PacketDevice;
   #names: DnsServer | undefined;
+  #site: string | undefined;
   #session: EdgeSession | undefined;
+  /** The one in force. */
+  #snapshot: Snapshot | undefined;
   #state: EdgeState = 'connecting';
   #failure: Failure | undefined;
-  /** The token that `enrol` was given last. */
-  #token: string | undefined;
-  #wake: () => void = () => {};
-  /** Who waits for the enrolment under way. */
-  #enrolment: PromiseWithResolvers | undefined;
+  #tokens!: TokenSource;
+  /** Under way until there is a session. */
+  #enrolment: FirstEnrolment | undefined;
   #routing: Promise<void> = Promise.resolve();
   /** The pools that were brought to the device last. */
   #routed = '';
@@ -121,10 +124,11 @@ export class EdgeGateway extends EventEmitter<EdgeEvents> implements AsyncDispos
    * @throws {EnvironmentError} if a device, a port or a file cannot be had.
    * @throws {CertificateError} if there is a certificate, and it is not a site's.
    * @throws {StoreError} if what is stored cannot be read.
-   * @throws the reason of `options.signal`, if that is aborted. Whatever is thrown, nothing is left open.
+   * @throws the reason of `options.signal`, if that is aborted. Whatever is thrown, nothing is left open: a device that
+   *   was given is closed.
    */
   static async start(options: EdgeGatewayOptions): Promise<EdgeGateway> {
-    const gateway = new EdgeGateway(resolveEdgeOptions(options));
+    const gateway = new EdgeGateway(await closeGivenDevice(options, resolveEdgeOptions));
     try {
       await gateway.#open();
     } catch (error) {
@@ -145,7 +149,7 @@ export class EdgeGateway extends EventEmitter<EdgeEvents> implements AsyncDispos
 
   /** The name of the site; undefined before the first enrolment. */
   get site(): string | undefined {
-    return this.#session?.site;
+    return this.#site;
   }
 
   get addresses(): EdgeAddresses {
@@ -154,21 +158,22 @@ export class EdgeGateway extends EventEmitter<EdgeEvents> implements AsyncDispos
 
   /**
    * Redeems a token, for the first certificate or for another one. It is tried at once, in place of the option
-   * `token`. Until it resolves the state may still be `rejected`, so await it before `ready`.
+   * `token`; several are tried one after the other. Until it resolves the state may still be `rejected`, so await it
+   * before `ready`.
    *
    * @throws {EnrolmentError} if the token is refused.
    * @throws {EnvironmentError} if no enrolment endpoint answers; a first enrolment goes on to try.
-   * @throws {ApiMisuseError} if the gateway is closed, or the token is no text.
+   * @throws {ApiMisuseError} if the token is no text, or the gateway is closed, also meanwhile.
    */
   async enrol(token: string): Promise<void> {
-    this.#assertOpen();
-    if (typeof token !== 'string')
-      throw new ApiMisuseError(`a token is a text, not ${typeof token}`);
-    if (this.#session !== undefined) return this.#session.enrol(token);
-    this.#token = token;
-    this.#enrolment ??= promiseWithResolvers();
-    this.#wake();
-    return this.#enrolment.promise;
+    if (this.#isClosed) throw closedError();
+    checkText('token', token);
+    const enrolling = new Promise<void>((resolve, reject) => {
+      const given = { token, resolve, reject };
+      if (this.#session === undefined) this.#enrolment!.give(given);
+      else this.#passOn(given);
+    });
+    await unlessAborted(enrolling, this.#aborting.signal);
   }
 
   /**
@@ -177,7 +182,7 @@ export class EdgeGateway extends EventEmitter<EdgeEvents> implements AsyncDispos
    * is known here when the event `snapshot` tells it.
    */
   lookup(name: string): readonly SnapshotHost[] {
-    const snapshot = this.#session?.snapshot;
+    const snapshot = this.#snapshot;
     if (snapshot === undefined) return [];
     const wanted = String(name).toLowerCase().replace(/\.$/, '');
     return snapshot.hosts.filter(
@@ -193,8 +198,8 @@ export class EdgeGateway extends EventEmitter<EdgeEvents> implements AsyncDispos
       state: this.#state,
       failure: this.#failure,
       addresses: this.addresses,
-      revision: session?.snapshot?.revision,
-      names: session?.snapshot?.hosts.length ?? 0,
+      revision: this.#snapshot?.revision,
+      names: this.#snapshot?.hosts.length ?? 0,
       tunnel: connection && {
         remoteAddress: connection.remoteAddress,
         connections: session!.connections,
@@ -212,20 +217,11 @@ export class EdgeGateway extends EventEmitter<EdgeEvents> implements AsyncDispos
    * @throws the reason of `signal`, if that is aborted before.
    * @throws {ApiMisuseError} if the gateway is closed, or gets closed.
    */
-  ready({ signal }: { readonly signal?: AbortSignal } = {}): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const settle = (): void => {
-        if (signal?.aborted) reject(signal.reason);
-        else if (this.#state === 'online') resolve();
-        else if (this.#state === 'rejected') reject(this.#failure!.error);
-        else if (this.#state === 'closed') reject(new ApiMisuseError('the gateway is closed'));
-        else return;
-        signal?.removeEventListener('abort', settle);
-        this.off('state', settle);
-      };
-      signal?.addEventListener('abort', settle);
-      this.on('state', settle);
-      settle();
+  ready(options: ReadyOptions = {}): Promise<void> {
+    return whenReady(this, options, () => {
+      if (this.#state === 'closed') return closedError();
+      if (this.#state === 'rejected') return this.#failure!.error;
+      return this.#state === 'online' ? 'ready' : 'not yet';
     });
   }
 
@@ -234,12 +230,10 @@ export class EdgeGateway extends EventEmitter<EdgeEvents> implements AsyncDispos
    * call at any time, and twice.
    */
   close(): Promise<void> {
-    if (!this.#closing.isClosed) {
-      const closed = new ApiMisuseError('the gateway is closed');
-      this.#aborting.abort(closed);
-      this.#wake();
-      this.#enrolment?.reject(closed);
+    if (!this.#isClosed) {
+      // First, so that nothing of what ends below is told as a failure.
       this.#set('closed', undefined);
+      this.#aborting.abort(closedError());
       this.removeAllListeners();
     }
     return this.#closing.close();
@@ -260,12 +254,15 @@ export class EdgeGateway extends EventEmitter<EdgeEvents> implements AsyncDispos
     this.#kept = await openState(this.#options, this.#closing);
     signal?.throwIfAborted();
     // Before a token is spent: everything that what comes of it needs.
-    const credentials = await SiteCredentials.read(this.#credentialsOptions());
+    const options = this.#credentialsOptions();
+    const credentials = await SiteCredentials.read(options);
     if (!given) {
       this.#device = await openDevice(device, (problem) => logger.warn({}, `device: ${problem}`));
       this.#closing.add(() => this.#device.close());
       signal?.throwIfAborted();
     }
+    // Before the device is closed.
+    this.#closing.add(() => this.#routing);
     if (dns !== undefined) {
       const names = await DnsServer.listen({ ...dns, clock });
       this.#names = names;
@@ -277,51 +274,53 @@ export class EdgeGateway extends EventEmitter<EdgeEvents> implements AsyncDispos
       signal?.throwIfAborted();
       return;
     }
+    if (credentials !== undefined) await this.#serveKept(credentials.identity.site);
+    signal?.throwIfAborted();
     this.#set('enrolling', undefined);
-    const enrolling = this.#enrol();
+    const enrolling = this.#enrol(options, credentials);
     this.#closing.add(() => enrolling);
   }
 
-  /** Tries until there is a certificate. Never rejects. */
-  async #enrol(): Promise<void> {
-    const { signal } = this.#aborting;
+  /** Never rejects. */
+  async #enrol(
+    options: SiteCredentialsOptions,
+    credentials: SiteCredentials | undefined
+  ): Promise<void> {
     const { clock, logger } = this.#options;
-    for (let attempt = 0; !signal.aborted; attempt++) {
-      const waiting = this.#enrolment;
-      try {
-        const credentials = await SiteCredentials.open(this.#credentialsOptions());
-        if (signal.aborted) return;
-        await this.#begin(credentials);
-        this.#enrolment?.resolve();
-        this.#enrolment = undefined;
-        return;
-      } catch (error) {
-        if (signal.aborted) return;
-        const failure = failureOf(asPresenceError(error));
-        logger.warn({ err: error }, `not enrolled: ${failure.error.message}`);
-        const isPassing = failure.remedy === 'wait';
-        this.#set(isPassing ? 'enrolling' : 'rejected', failure);
-        if (waiting !== undefined) {
-          waiting.reject(failure.error);
-          if (this.#enrolment === waiting) this.#enrolment = undefined;
-        }
-        // A token that has come meanwhile is tried at once.
-        if (this.#enrolment !== undefined) continue;
-        await new Promise<void>((resolve) => {
-          const cancel = isPassing ? clock.after(backoffDelayMs(attempt), resolve) : () => {};
-          this.#wake = () => {
-            cancel();
-            resolve();
-          };
-        });
-        this.#wake = () => {};
-        if (this.#enrolment !== undefined) attempt = -1;
-      }
-    }
+    this.#enrolment = new FirstEnrolment({
+      credentials: options,
+      tokens: this.#tokens,
+      begin: (brought) => this.#begin(brought),
+      onFailure: (failure) => {
+        this.#set(failure.remedy === 'wait' ? 'enrolling' : 'rejected', failure);
+      },
+      clock,
+      logger,
+      signal: this.#aborting.signal,
+    });
+    await this.#enrolment.run(credentials);
+    if (this.#session === undefined) return;
+    while (this.#tokens.hasOffer) this.#passOn(this.#tokens.take()!);
+    this.#tokens.drop();
+  }
+
+  #passOn({ token, resolve, reject }: GivenToken): void {
+    this.#tokens.interrupt();
+    this.#session!.enrol(token).then(resolve, reject);
+  }
+
+  /** Answers by the snapshot of an earlier run, also while there is no certificate that serves. */
+  async #serveKept(site: string): Promise<void> {
+    const { clock } = this.#options;
+    this.#site = site;
+    const control = await ControlClient.open({ site, store: this.#kept.store, clock });
+    if (control.snapshot !== undefined) this.#onSnapshot(control.snapshot);
+    await control.close();
   }
 
   async #begin(credentials: SiteCredentials): Promise<void> {
     const { cloud, proxy, clock, logger } = this.#options;
+    this.#site = credentials.identity.site;
     const session = await EdgeSession.open({
       credentials,
       store: this.#kept.store,
@@ -335,13 +334,14 @@ export class EdgeGateway extends EventEmitter<EdgeEvents> implements AsyncDispos
       onState: (state, failure) => this.#set(state, failure),
       onProblem: (error) => void this.emit('problem', { error }),
     });
-    this.#session = session;
     this.#closing.add(() => session.close());
+    this.#session = session;
     if (this.#state === 'enrolling' || this.#state === 'rejected')
       this.#set('connecting', undefined);
   }
 
   #onSnapshot(snapshot: Snapshot): void {
+    this.#snapshot = snapshot;
     if (this.#names !== undefined) serveNames(this.#names, snapshot);
     this.#routing = this.#routing.then(() => this.#route(snapshot.pools));
     this.emit('snapshot', snapshot);
@@ -351,7 +351,7 @@ export class EdgeGateway extends EventEmitter<EdgeEvents> implements AsyncDispos
   async #route(pools: readonly string[]): Promise<void> {
     const { device, logger } = this.#options;
     const isOurs = !isPacketDevice(device) && device.type === 'tun' && device.routes === undefined;
-    if (!isOurs || !(this.#device instanceof LinuxTun) || this.#closing.isClosed) return;
+    if (!isOurs || !(this.#device instanceof LinuxTun) || this.#isClosed) return;
     // Snapshots are many, and each call runs programs.
     if (pools.join() === this.#routed) return;
     try {
@@ -365,20 +365,20 @@ export class EdgeGateway extends EventEmitter<EdgeEvents> implements AsyncDispos
   }
 
   #credentialsOptions(): SiteCredentialsOptions {
-    const { proxy, clock } = this.#options;
+    const { token, proxy, clock } = this.#options;
+    const { signal } = this.#aborting;
+    const tokens = new TokenSource({ token, proxy, clock, signal });
+    this.#tokens = tokens;
     return {
       secrets: this.#kept.secrets,
-      // The host may never answer, and a gateway can be closed all the same.
-      token: () => unlessAborted(this.#currentToken(), this.#aborting.signal),
-      enrol: (token) => enrol(token, { proxy, clock, signal: this.#aborting.signal }),
+      token: () => tokens.ask(),
+      enrol: (text) => tokens.redeem(text),
       clock,
     };
   }
 
-  async #currentToken(): Promise<string> {
-    const token = this.#token ?? (await this.#options.token?.());
-    if (token !== undefined) return token;
-    throw new EnrolmentError('missing', 'there is no enrolment token: give one to enrol()');
+  get #isClosed(): boolean {
+    return this.#state === 'closed';
   }
 
   #set(state: EdgeState, failure: Failure | undefined): void {
@@ -389,26 +389,6 @@ export class EdgeGateway extends EventEmitter<EdgeEvents> implements AsyncDispos
     this.#failure = failure;
     if (isNews) this.emit('state', { state, previous, failure });
   }
-
-  #assertOpen(): void {
-    if (this.#closing.isClosed) throw new ApiMisuseError('the gateway is closed');
-  }
-}
-
-interface PromiseWithResolvers {
-  readonly promise: Promise<void>;
-  readonly resolve: () => void;
-  readonly reject: (error: Error) => void;
-}
-
-function promiseWithResolvers(): PromiseWithResolvers {
-  let resolve!: () => void;
-  let reject!: (error: Error) => void;
-  const promise = new Promise<void>((onResolve, onReject) => {
-    resolve = onResolve;
-    reject = onReject;
-  });
-  return { promise, resolve, reject };
 }
 
 /** What the promise resolves with, unless the signal is aborted before. */
@@ -419,13 +399,6 @@ function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> 
     promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
     if (signal.aborted) abort();
   });
-}
-
-/** What a host's function throws, for example the one that is asked for a token, may be anything. */
-function asPresenceError(error: unknown): PresenceError {
-  if (error instanceof PresenceError) return error;
-  const { message } = error instanceof Error ? error : new Error(String(error));
-  return new EnvironmentError(message, { cause: error });
 }
 
 function prefixed(

@@ -59,6 +59,8 @@ export class EdgeSession {
   readonly #closing: CloseStack;
   /** Failures in a row that another endpoint may not show. */
   #unfit = 0;
+  /** Why the tunnel was lost last, or could not come up. */
+  #judged: CloseCause | undefined;
   /** What the peer has said, until the failure is judged. */
   #refusal: PresenceError | undefined;
 
@@ -82,7 +84,6 @@ export class EdgeSession {
     this.#closing = closing;
     const { tunnel, control } = parts;
     this.#keeper = new CredentialKeeper({ credentials, control, tunnel, clock, logger });
-    closing.add(() => this.#keeper.close());
   }
 
   /**
@@ -102,6 +103,10 @@ export class EdgeSession {
     try {
       const limitUnsent = await loadUnsentLimit();
       let session: EdgeSession | undefined;
+      // Last: a renewal under way ends with the tunnel and the control channel.
+      closing.add(async () => {
+        if (session !== undefined) await session.#keeper.close();
+      });
       const control = await ControlClient.open({
         site,
         store,
@@ -241,6 +246,7 @@ export class EdgeSession {
   }
 
   async #judge(cause: CloseCause): Promise<void> {
+    this.#judged = cause;
     const failure = this.#failureOf(cause);
     const isFinal = failure.remedy !== 'wait' && !this.#mayBeOneEndpoint(cause, failure);
     if (!isFinal) {
@@ -251,9 +257,9 @@ export class EdgeSession {
       this.#onEnrolled();
       return;
     }
-    if (!this.#closing.isClosed && this.#tunnel.state !== 'up') {
-      this.#options.onState('rejected', failure);
-    }
+    // The tunnel may have tried again meanwhile.
+    const isStale = this.#judged !== cause || this.#tunnel.state === 'up';
+    if (!isStale && !this.#closing.isClosed) this.#options.onState('rejected', failure);
   }
 
   /** Whether not all endpoints have been tried in turn since the first failure of this kind. */

@@ -111,6 +111,12 @@ export class SiteCredentials {
     return faultOf(this.#current, secrets, clock.wallMs());
   }
 
+  /** Whether the certificate has run out. */
+  get hasRunOut(): boolean {
+    const { clock = systemClock } = this.#options;
+    return Date.parse(new X509Certificate(this.#current.cert).validTo) <= clock.wallMs();
+  }
+
   /** The tunnel endpoints that the cloud told at the last enrolment; empty if it told none. */
   get tunnels(): readonly HostPort[] {
     return this.#tunnels;

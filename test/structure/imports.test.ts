@@ -24,6 +24,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   clock: [],
   logger: [],
   'close-stack': [],
+  emitter: [],
   'option-check': ['clock', 'errors'],
   packet: ['address', 'errors'],
   store: ['errors', 'option-check'],
@@ -113,9 +114,11 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
     'dataplane',
     'device',
     'dns',
+    'emitter',
     'errors',
     'host-port',
     'logger',
+    'option-check',
     'pki',
     'proxy',
     'registry',
@@ -183,6 +186,7 @@ const SIDE_DOORS: Readonly<Record<string, readonly string[]>> = {
 /** What each room may take from outside; a room that is missing takes nothing. */
 const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   address: ['ip-num'],
+  emitter: ['eventemitter3'],
   'host-port': ['node:net', 'valibot'],
   'key-exchange': ['node:tls'],
   proxy: ['node:net'],

@@ -1,0 +1,80 @@
+/**
+ * What the methods of a cloud gateway are given by their callers, also from plain JavaScript, and how that is checked.
+ * Each function throws a `ConfigError` that names the place.
+ * @module
+ */
+import * as v from 'valibot';
+import type { CaStep, CaStepOptions, SiteTokenOptions } from '../admin/index.ts';
+import { ConfigError } from '../errors.ts';
+import type { CaMaterial, RevocationScope } from '../pki/index.ts';
+import { CLOUD, type Exposure, type Registry } from '../registry/index.ts';
+import { NameText, parseSchema, type Schema } from '../schema.ts';
+
+export function exposureKeyOf(key: unknown): Pick<Exposure, 'site' | 'service'> {
+  return parseSchema(ExposureKeySchema, key);
+}
+
+export function tokenOptionsOf(options: unknown): SiteTokenOptions {
+  return parseSchema(TokenSchema, options);
+}
+
+export function scopeOf(scope: unknown): RevocationScope {
+  const given = parseSchema(ScopeSchema, scope);
+  const names = Object.keys(given).filter(
+    (name) => given[name as keyof typeof given] !== undefined
+  );
+  if (names.length === 1) return given as RevocationScope;
+  const what = names.length === 0 ? 'none of them' : names.join(' and ');
+  throw new ConfigError('scope', `expected one of site, serial and spki, got ${what}`);
+}
+
+export function caStepOf(step: unknown): CaStep {
+  return parseSchema(StepSchema, step, 'step');
+}
+
+export function caStepOptionsOf(options: unknown): CaStepOptions {
+  return parseSchema(StepOptionsSchema, options);
+}
+
+/** The name of a site, whether there is one or not: one that is gone can still be revoked. */
+export function siteNameOf(site: unknown): string {
+  return parseSchema(NameText, site, 'site');
+}
+
+/** The name of a site that is there, and has an edge gateway. */
+export function edgeSiteOf(registry: Registry, site: unknown): string {
+  const name = parseSchema(NameText, site, 'site');
+  if (registry.site(name) === undefined) throw new ConfigError('site', `"${name}" is not a site`);
+  if (name === CLOUD) throw new ConfigError('site', `"${name}" has no edge gateway`);
+  return name;
+}
+
+function isCa(value: unknown): boolean {
+  const { certificatePem, privateKeyPem } = (value ?? {}) as Partial<CaMaterial>;
+  return typeof certificatePem === 'string' && typeof privateKeyPem === 'string';
+}
+
+const ExposureKeySchema: Schema<Pick<Exposure, 'site' | 'service'>> = v.object({
+  site: NameText,
+  service: NameText,
+});
+const TokenSchema: Schema<SiteTokenOptions> = v.strictObject({
+  site: NameText,
+  lifetimeMs: v.optional(v.number()),
+}) as Schema<SiteTokenOptions>;
+const ScopeSchema: Schema<{ site?: string; serial?: string; spki?: string }> = v.strictObject({
+  site: v.optional(NameText),
+  serial: v.optional(v.string()),
+  spki: v.optional(v.string()),
+}) as Schema<{ site?: string; serial?: string; spki?: string }>;
+const StepSchema: Schema<CaStep> = v.picklist(['prepare', 'activate', 'retire']);
+const StepOptionsSchema: Schema<CaStepOptions> = v.strictObject({
+  // What is given is not shown: it may be a private key.
+  ca: v.optional(
+    v.pipe(
+      v.unknown(),
+      v.check(isCa, 'expected a CA with certificatePem and privateKeyPem, both PEM texts')
+    )
+  ),
+  force: v.optional(v.boolean()),
+}) as Schema<CaStepOptions>;
