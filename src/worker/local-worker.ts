@@ -38,9 +38,9 @@ import type {
 } from './worker.ts';
 
 /** What the tunnel port of a worker in this process serves besides tunnels, and by which clock it goes. */
-type LocalListening = Pick<ListenOptions, 'otherProtocols' | 'clock'>;
+export type LocalListening = Pick<ListenOptions, 'otherProtocols' | 'clock'>;
 
-export class LocalWorker implements Worker {
+export class LocalWorker implements Worker, AsyncDisposable {
   readonly #host: WorkerHost;
   readonly #openDevice: (options: WorkerOptions) => Promise<PacketDevice>;
   readonly #listening: LocalListening;
@@ -176,6 +176,10 @@ export class LocalWorker implements Worker {
     await this.#listener?.close();
     this.#dataPlane?.stop();
     await this.#device?.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
   }
 
   /** Looks at the access table first. The host is asked last, about who would come up otherwise. */

@@ -10,7 +10,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import tls from 'node:tls';
 import {
-  type AuthorityOptions,
+  type CertificateAuthorityOptions,
   type CaMaterial,
   CertificateAuthority,
   createSigningRequest,
@@ -43,7 +43,7 @@ export interface Scene {
 }
 
 export async function scene(
-  options: Partial<AuthorityOptions & GenerateCaOptions> = {}
+  options: Partial<CertificateAuthorityOptions & GenerateCaOptions> = {}
 ): Promise<Scene> {
   const store = new MemoryStore();
   const clock = { ms: Date.now() };
