@@ -71,6 +71,7 @@ export class MemoryDevice implements PacketDevice, AsyncDisposable {
   readonly #delivery: Delivery;
   readonly #injector: FaultInjector;
   #peer!: MemoryDevice;
+  #closing: Promise<void> | undefined;
 
   private constructor(name: string, options: MemoryDeviceOptions, faults: Faults = {}) {
     const {
@@ -131,9 +132,11 @@ export class MemoryDevice implements PacketDevice, AsyncDisposable {
     return true;
   }
 
-  async close(): Promise<void> {
+  close(): Promise<void> {
     this.#delivery.close();
     this.#queue.clear();
+    this.#closing ??= Promise.resolve();
+    return this.#closing;
   }
 
   [Symbol.asyncDispose](): Promise<void> {

@@ -54,6 +54,7 @@ export class LocalWorker implements Worker, AsyncDisposable {
   #device: PacketDevice | undefined;
   #dataPlane: CloudDataPlane | undefined;
   #listener: TunnelListener | undefined;
+  #closing: Promise<void> | undefined;
   /** Paths that were left when a site went out of the plan, since the last report about unwanted tunnels. */
   #pathsRemoved = 0;
 
@@ -172,14 +173,19 @@ export class LocalWorker implements Worker, AsyncDisposable {
     return Promise.resolve(this.#translator.explain(packet, realm));
   }
 
-  async close(): Promise<void> {
-    await this.#listener?.close();
-    this.#dataPlane?.stop();
-    await this.#device?.close();
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
   }
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
+  }
+
+  async #close(): Promise<void> {
+    await this.#listener?.close();
+    this.#dataPlane?.stop();
+    await this.#device?.close();
   }
 
   /** Looks at the access table first. The host is asked last, about who would come up otherwise. */
