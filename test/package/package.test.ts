@@ -358,7 +358,7 @@ describe('types', () => {
     const names = ENTRIES.map((_, i) => `entry${i}`);
     const imports = ENTRIES.map((entry, i) => `import * as entry${i} from '${entry}';`).join('\n');
     const consumer = `${imports}
-      import { IpAddress, MemoryDevice, PacketTranslator, PresenceError, SocketDevice, VERSION, Verdict } from '${manifest.name}';
+      import { CloudGateway, type CloudGatewayOptions, EdgeGateway, IpAddress, MemoryDevice, PacketTranslator, PresenceError, SocketDevice, VERSION, Verdict } from '${manifest.name}';
       import { openDevice, type DeviceOptions, type PacketDevice } from '${manifest.name}/device';
       import { PacketTranslator as Same, type TranslationPlan } from '${manifest.name}/translator';
       import { ConfigError } from '${manifest.name}/errors';
@@ -367,6 +367,17 @@ describe('types', () => {
       translator.load(plan);
       const text: string = IpAddress.parse('192.0.2.1').toString();
       export const all: object[] = [${names.join(', ')}, { text, VERSION, none: Verdict.Forward }];
+      export async function pair(options: Omit<CloudGatewayOptions, 'device'>): Promise<string | undefined> {
+        const [near, far] = [MemoryDevice.pair(), MemoryDevice.pair()];
+        const cloud = await CloudGateway.start({ ...options, device: near[0] });
+        cloud.on('state', ({ state, previous, reasons }) => console.log(state, previous, reasons.join()));
+        const token = await cloud.createToken({ site: 'site-a' });
+        const edge: AsyncDisposable & EdgeGateway = await EdgeGateway.start({ stateDirectory: '.', token, device: far[0] });
+        await edge.ready({ signal: AbortSignal.timeout(30_000) });
+        return edge.failure?.kind;
+      }
+      // @ts-expect-error a cloud gateway has a device
+      export const incomplete: CloudGatewayOptions = { trustDomain: 'example.test', tunnel: '192.0.2.1:7443' };
       // @ts-expect-error an option that there is not
       new PacketTranslator({ colour: 'red' });
       // @ts-expect-error undefined is no value of an option
