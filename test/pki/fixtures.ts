@@ -10,9 +10,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import tls from 'node:tls';
 import {
-  type CertificateAuthorityOptions,
   type CaMaterial,
   CertificateAuthority,
+  type CertificateAuthorityOptions,
   createSigningRequest,
   type GatewayIdentity,
   type GenerateCaOptions,

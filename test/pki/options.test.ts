@@ -2,7 +2,7 @@
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { AuditLog, AuditTrail, AUDIT_LOG_DEFAULTS } from '../../src/audit/index.ts';
+import { AUDIT_LOG_DEFAULTS, AuditLog, AuditTrail } from '../../src/audit/index.ts';
 import { ApiMisuseError, PresenceError } from '../../src/errors.ts';
 import {
   CERTIFICATE_AUTHORITY_DEFAULTS,
