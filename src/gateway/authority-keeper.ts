@@ -11,11 +11,13 @@ import { ApiMisuseError, CertificateError } from '../errors.ts';
 import { type Logger, silentLogger } from '../logger.ts';
 import {
   type CaMaterial,
+  CERTIFICATE_AUTHORITY_DEFAULTS,
   CertificateAuthority,
   type CertificateRenewerOptions,
   type Credentials,
   createSigningRequest,
   encryptPrivateKey,
+  GENERATE_CA_DEFAULTS,
   type GeneratedCa,
   generateCa,
   generateGatewayKey,
@@ -46,6 +48,17 @@ export interface AuthorityKeeperOptions
   /** Takes the lines for an operator. Default: nobody is told. */
   readonly logger?: Logger | undefined;
 }
+
+/** What holds for options that are left out: what `generateCa` and `CertificateAuthority` have. */
+export const AUTHORITY_KEEPER_DEFAULTS: Readonly<{
+  keyType: KeyType;
+  intermediate: boolean;
+  certificateLifetimeMs: number;
+}> = Object.freeze({
+  keyType: GENERATE_CA_DEFAULTS.keyType,
+  intermediate: GENERATE_CA_DEFAULTS.intermediate,
+  certificateLifetimeMs: CERTIFICATE_AUTHORITY_DEFAULTS.certificateLifetimeMs,
+});
 
 export interface AuthorityKeeperEvents {
   /** The cloud gateway has a new certificate, or trusts others than before. */
@@ -134,7 +147,8 @@ export class AuthorityKeeper
    * @throws {ApiMisuseError} if an option is out of its range.
    */
   static async open(options: AuthorityKeeperOptions): Promise<AuthorityKeeper> {
-    const { secrets, passphrase, intermediate = false, logger = silentLogger } = options;
+    const { secrets, passphrase, logger = silentLogger } = options;
+    const { intermediate = AUTHORITY_KEEPER_DEFAULTS.intermediate } = options;
     if (passphrase === '') throw new ApiMisuseError('the passphrase of a CA must not be empty');
     const cas = new CaSecrets(secrets, passphrase);
     if ((await cas.read()) === undefined) {

@@ -5,6 +5,7 @@
 
 export { parseSchema, type Schema } from '../schema.ts';
 export {
+  AUTHORITY_KEEPER_DEFAULTS,
   AuthorityKeeper,
   type AuthorityKeeperEvents,
   type AuthorityKeeperOptions,

@@ -10,12 +10,12 @@ import { FileSecrets, FileStore, type Secrets, type Store } from '../store/index
 export interface StateOptions {
   /**
    * A directory with mode 0700, which is made if it is not there: `store.journal` and the secrets are in it. It is
-   * locked while the gateway runs.
+   * locked while the gateway runs. Default: there is none, and `store` and `secrets` are both given.
    */
   readonly stateDirectory?: string | undefined;
-  /** Used in place of `store.journal`. It stays open when the gateway is closed. */
+  /** Used in place of `store.journal`, which is the default. It stays open when the gateway is closed. */
   readonly store?: Store | undefined;
-  /** Used in place of the files of the directory. */
+  /** Used in place of the files of the directory, which are the default. */
   readonly secrets?: Secrets | undefined;
 }
 
