@@ -84,6 +84,7 @@ export class AuthorityKeeper
   readonly #clock: Clock;
   #retired: readonly X509Certificate[];
   readonly #certificate: CertificateKeeper;
+  #closing: Promise<void> | undefined;
   #cancelWatch: () => void = () => {};
   #toldWarning: string | undefined;
 
@@ -235,15 +236,20 @@ export class AuthorityKeeper
   }
 
   /** Stops. Safe to call twice. */
-  async close(): Promise<void> {
-    this.#cancelWatch();
-    await this.#certificate.close();
-    await this.authority.close();
-    this.removeAllListeners();
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
   }
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
+  }
+
+  async #close(): Promise<void> {
+    this.#cancelWatch();
+    await this.#certificate.close();
+    await this.authority.close();
+    this.removeAllListeners();
   }
 
   /** Tells of the end of the CA, once for each warning. */

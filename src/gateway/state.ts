@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import type { CloseStack } from '../close-stack.ts';
 import { ConfigError } from '../errors.ts';
 import { FileSecrets, FileStore, type Secrets, type Store } from '../store/index.ts';
+import { preparePrivateDirectory } from '../store/private-directory.ts';
 
 export interface StateOptions {
   /**
@@ -35,15 +36,17 @@ export async function openState(
   { stateDirectory, store, secrets }: StateOptions,
   closing: CloseStack
 ): Promise<GatewayState> {
-  if (store !== undefined && secrets !== undefined) return { store, secrets };
   if (stateDirectory === undefined) {
+    if (store !== undefined && secrets !== undefined) return { store, secrets };
     const given = store === undefined ? (secrets === undefined ? 'neither' : 'secrets') : 'a store';
     const message = `is missing: expected a directory, or both store and secrets, got ${given}`;
     throw new ConfigError('stateDirectory', message);
   }
-  const files = await FileSecrets.open(stateDirectory);
-  if (store !== undefined) return { store, secrets: files };
+  await preparePrivateDirectory(stateDirectory);
+  // Secrets of the host may lie in the same directory, encrypted: they are the host's to read.
+  const kept = secrets ?? (await FileSecrets.open(stateDirectory));
+  if (store !== undefined) return { store, secrets: kept };
   const journal = await FileStore.open({ path: join(stateDirectory, 'store.journal') });
   closing.add(() => journal.close());
-  return { store: journal, secrets: secrets ?? files };
+  return { store: journal, secrets: kept };
 }

@@ -178,6 +178,8 @@ const SIDE_DOORS: Readonly<Record<string, readonly string[]>> = {
   'src/pki/names.ts': ['tunnel'],
   // A file of another room is kept from other processes in the same way.
   'src/store/durable.ts': ['audit'],
+  // The directory is made before it is known whose secrets are in it.
+  'src/store/private-directory.ts': ['gateway'],
   'src/store/lock.ts': ['audit'],
   // The interface alone.
   'src/store/store.ts': ['audit', 'pki', 'tunnel'],
