@@ -227,107 +227,104 @@ const skipReason = whatIsMissing({});
 const isSkipped = skipReason !== undefined && process.env.CI === undefined;
 const skipTitle = isSkipped ? ` (skipped: ${skipReason})` : '';
 
-describe.skipIf(isSkipped)(
-  `a program of somebody else with two workers, of a pool and of a gateway${skipTitle}`,
-  () => {
-    let network: Network | undefined;
-    beforeAll(async () => {
-      if (skipReason !== undefined) throw new Error(skipReason);
-      const directory = join(root, 'network');
-      mkdirSync(directory);
-      network = await Network.create(directory);
+describe.skipIf(isSkipped)(`a program of somebody else with two workers${skipTitle}`, () => {
+  let network: Network | undefined;
+  beforeAll(async () => {
+    if (skipReason !== undefined) throw new Error(skipReason);
+    const directory = join(root, 'network');
+    mkdirSync(directory);
+    network = await Network.create(directory);
+  });
+  afterAll(() => network?.close());
+
+  /** Bundles the program under another name, and returns the path of the bundle. */
+  async function bundle(format: 'esm' | 'cjs', noExternal: RegExp[] = []): Promise<string> {
+    const name = noExternal.length === 0 ? 'their-service' : 'all-in-one';
+    const outDir = join(host, 'built');
+    const workerMain = join(host, 'worker-source.ts');
+    writeFileSync(workerMain, `import '${manifest.name}/worker-main';`);
+    const program = join(host, 'host-program.ts');
+    cpSync('test/package/host-program.ts', program);
+    // As in the folder of the host, whose compiler knows nothing of ours.
+    writeFileSync(join(host, 'tsconfig.bundle.json'), '{}');
+    await build({
+      config: false,
+      tsconfig: join(host, 'tsconfig.bundle.json'),
+      entry: { [name]: program, ...(noExternal.length > 0 && { 'their-worker': workerMain }) },
+      format,
+      outDir,
+      outExtension: () => ({ js: format === 'esm' ? '.mjs' : '.cjs' }),
+      target: 'node20',
+      external: [...(noExternal.length > 0 ? [] : [/^virtual-presence/]), 'koffi'],
+      noExternal,
+      clean: false,
+      silent: true,
     });
-    afterAll(() => network?.close());
-
-    /** Bundles the program under another name, and returns the path of the bundle. */
-    async function bundle(format: 'esm' | 'cjs', noExternal: RegExp[] = []): Promise<string> {
-      const name = noExternal.length === 0 ? 'their-service' : 'all-in-one';
-      const outDir = join(host, 'built');
-      const workerMain = join(host, 'worker-source.ts');
-      writeFileSync(workerMain, `import '${manifest.name}/worker-main';`);
-      const program = join(host, 'host-program.ts');
-      cpSync('test/package/host-program.ts', program);
-      // As in the folder of the host, whose compiler knows nothing of ours.
-      writeFileSync(join(host, 'tsconfig.bundle.json'), '{}');
-      await build({
-        config: false,
-        tsconfig: join(host, 'tsconfig.bundle.json'),
-        entry: { [name]: program, ...(noExternal.length > 0 && { 'their-worker': workerMain }) },
-        format,
-        outDir,
-        outExtension: () => ({ js: format === 'esm' ? '.mjs' : '.cjs' }),
-        target: 'node20',
-        external: [...(noExternal.length > 0 ? [] : [/^virtual-presence/]), 'koffi'],
-        noExternal,
-        clean: false,
-        silent: true,
-      });
-      return join(outDir, `${name}.${format === 'esm' ? 'mjs' : 'cjs'}`);
-    }
-
-    /** Runs the program to its end, on a host of its own, and returns what it printed. */
-    async function runOn(name: string, args: readonly string[]): Promise<Report> {
-      const machine = await network!.newHost(name, undefined);
-      const { code, stdout, stderr } = await machine.run([process.execPath, ...args], 120);
-      const lines = stdout.split('\n').slice(0, -1);
-      const report = Object.assign({}, ...lines.map((line) => JSON.parse(line))) as Report;
-      const values = (key: string): unknown[] =>
-        lines.map((line) => JSON.parse(line)[key]).filter((value) => value !== undefined);
-      const left = await machine.sh('ip -o link show type tun; ip route show proto 118');
-      const all = {
-        answers: values('answer'),
-        logs: values('log'),
-        commands: values('command'),
-        states: values('state'),
-        heard: values('heard'),
-      };
-      return { ...report, ...all, code, stderr, left } as Report;
-    }
-
-    function expectBothCameBack(report: Report, program: RegExp): void {
-      expect(report, report.fault ?? report.stderr).toMatchObject({ code: 0, ended: true });
-      const answer = (say: string) => ({ type: 'answer', to: { type: 'question', say } });
-      expect(report.answers).toEqual([answer('before'), answer('after')]);
-      expect(report).toMatchObject({ isNew: true, isOtherTheSame: true, code: 0, left: '' });
-      expect(report.logs).toContain('process 0 has ended (SIGKILL), starting it again');
-      expect(report.heard).toEqual(['heard before', 'heard after']);
-      expect(report.states).toEqual([
-        ['ready', 'degraded'],
-        ['degraded', 'ready'],
-        ['ready', 'closed'],
-      ]);
-      expect(report.areNew).toEqual([0, 1].map((worker) => worker === report.holder));
-      // Two of the pool and two of the gateway.
-      expect(report.commands).toHaveLength(4);
-      for (const command of report.commands) {
-        expect(command[1]).toMatch(program);
-        // Neither the arguments of the host nor its program.
-        expect(command.slice(2)).toEqual(['']);
-      }
-    }
-
-    test.each([
-      ['esm', /\/dist\/worker-main\.js$/],
-      ['cjs', /\/dist\/worker-main\.cjs$/],
-    ] as const)('bundled as %s, has a worker that is killed back', async (format, program) => {
-      const path = await bundle(format);
-      const args = ['serve', '--config', 'their.toml', '--member'];
-      const report = await runOn(`bundled-${format}`, [path, ...args]);
-      expect(report.argv).toEqual(args);
-      expectBothCameBack(report, program);
-    });
-
-    test('with the library in its bundle, has it with a second bundle for the workers alone', async () => {
-      const path = await bundle('cjs', [/^(?!koffi)/]);
-      const lost = await runOn('all-in-one-lost', [path]);
-      expect(lost.fault).toMatch(/ConfigError: workerMain: .*virtual-presence\/worker-main/);
-      expect(lost.code).toBe(1);
-      const main = join(host, 'built', 'their-worker.cjs');
-      const report = await runOn('all-in-one', [path, `--worker-main=${main}`]);
-      expectBothCameBack(report, /\/built\/their-worker\.cjs$/);
-    });
+    return join(outDir, `${name}.${format === 'esm' ? 'mjs' : 'cjs'}`);
   }
-);
+
+  /** Runs the program to its end, on a host of its own, and returns what it printed. */
+  async function runOn(name: string, args: readonly string[]): Promise<Report> {
+    const machine = await network!.newHost(name, undefined);
+    const { code, stdout, stderr } = await machine.run([process.execPath, ...args], 120);
+    const lines = stdout.split('\n').slice(0, -1);
+    const report = Object.assign({}, ...lines.map((line) => JSON.parse(line))) as Report;
+    const values = (key: string): unknown[] =>
+      lines.map((line) => JSON.parse(line)[key]).filter((value) => value !== undefined);
+    const left = await machine.sh('ip -o link show type tun; ip route show proto 118');
+    const all = {
+      answers: values('answer'),
+      logs: values('log'),
+      commands: values('command'),
+      states: values('state'),
+      heard: values('heard'),
+    };
+    return { ...report, ...all, code, stderr, left } as Report;
+  }
+
+  function expectBothCameBack(report: Report, program: RegExp): void {
+    expect(report, report.fault ?? report.stderr).toMatchObject({ code: 0, ended: true });
+    const answer = (say: string) => ({ type: 'answer', to: { type: 'question', say } });
+    expect(report.answers).toEqual([answer('before'), answer('after')]);
+    expect(report).toMatchObject({ isNew: true, isOtherTheSame: true, code: 0, left: '' });
+    expect(report.logs).toContain('process 0 has ended (SIGKILL), starting it again');
+    expect(report.heard).toEqual(['heard before', 'heard after']);
+    expect(report.states).toEqual([
+      ['ready', 'degraded'],
+      ['degraded', 'ready'],
+      ['ready', 'closed'],
+    ]);
+    expect(report.areNew).toEqual([0, 1].map((worker) => worker === report.holder));
+    // Two of the pool and two of the gateway.
+    expect(report.commands).toHaveLength(4);
+    for (const command of report.commands) {
+      expect(command[1]).toMatch(program);
+      // Neither the arguments of the host nor its program.
+      expect(command.slice(2)).toEqual(['']);
+    }
+  }
+
+  test.each([
+    ['esm', /\/dist\/worker-main\.js$/],
+    ['cjs', /\/dist\/worker-main\.cjs$/],
+  ] as const)('bundled as %s, has a worker that is killed back', async (format, program) => {
+    const path = await bundle(format);
+    const args = ['serve', '--config', 'their.toml', '--member'];
+    const report = await runOn(`bundled-${format}`, [path, ...args]);
+    expect(report.argv).toEqual(args);
+    expectBothCameBack(report, program);
+  });
+
+  test('with the library in its bundle, has it with a second bundle for the workers alone', async () => {
+    const path = await bundle('cjs', [/^(?!koffi)/]);
+    const lost = await runOn('all-in-one-lost', [path]);
+    expect(lost.fault).toMatch(/ConfigError: workerMain: .*virtual-presence\/worker-main/);
+    expect(lost.code).toBe(1);
+    const main = join(host, 'built', 'their-worker.cjs');
+    const report = await runOn('all-in-one', [path, `--worker-main=${main}`]);
+    expectBothCameBack(report, /\/built\/their-worker\.cjs$/);
+  });
+});
 
 /** What `host-program.ts` has printed, and how it ended. */
 interface Report {
