@@ -113,7 +113,7 @@ export class FirstEnrolment {
 function failureToEnrol(error: PresenceError, credentials: SiteCredentials | undefined): Failure {
   const failure = failureOf(error);
   const fault = credentials?.fault;
-  if (fault === undefined || failure.kind !== 'token') return failure;
+  if (fault === undefined || failure.remedy !== 'token') return failure;
   const kind = credentials!.hasRunOut ? 'certificate-expired' : 'certificate-untrusted';
   const text = `${fault}: enrol with a new token (${error.message})`;
   return { ...failure, kind, error: new CertificateError(text, { cause: error }) };

@@ -119,6 +119,7 @@ export class TokenSource {
     if (token === undefined) {
       throw new EnrolmentError('missing', 'there is no enrolment token: give one to enrol()');
     }
-    return checkText('the token that the option `token` returns', token);
+    // That an empty text is no token is for the redemption to say, as of any other text.
+    return token === '' ? token : checkText('the token that the option `token` returns', token);
   }
 }
