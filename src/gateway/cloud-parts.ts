@@ -16,12 +16,12 @@ import type { CloseStack } from '../close-stack.ts';
 import { ControlServer, PresenceController, type Snapshot } from '../control/index.ts';
 import { isPacketDevice, openDevice, type PacketDevice } from '../device/index.ts';
 import { DnsServer } from '../dns/index.ts';
-import { ConfigError } from '../errors.ts';
+import { ApiMisuseError, ConfigError } from '../errors.ts';
 import type { HostPort } from '../host-port.ts';
 import { type Credentials, EnrolmentServer } from '../pki/index.ts';
 import { CLOUD, Registry } from '../registry/index.ts';
 import { Revoker } from '../trust/index.ts';
-import { CloseCode } from '../tunnel/index.ts';
+import { CloseCode, type TunnelRefusal } from '../tunnel/index.ts';
 import { WorkerPool, type WorkerPoolOptions } from '../worker/index.ts';
 import { AuthorityKeeper } from './authority-keeper.ts';
 import type { ResolvedCloudOptions } from './cloud-options.ts';
@@ -128,6 +128,7 @@ export async function openCloudParts(
     trust,
     enrolment,
     admit: (...client) => controller.admit(...client),
+    onProblem: hooks.onProblem,
   });
   const routePools = poolRouter(options, registry, workers);
   const controller = await PresenceController.start({
@@ -269,6 +270,7 @@ function openPool(
     readonly trust: AuthorityKeeper;
     readonly enrolment: EnrolmentServer;
     readonly admit: PresenceController['admit'];
+    readonly onProblem: CloudHooks['onProblem'];
   }
 ): WorkerPool {
   const { device, registry, trust, enrolment, admit } = parts;
@@ -293,10 +295,12 @@ function openPool(
     admit,
     ...(workerMain && { workerMain }),
     ...(authorize && {
-      authorize: async ({ site, remoteAddress }) => {
-        const reason = await authorize({ site, remoteAddress, at: 'handshake' });
-        return reason === undefined ? undefined : { code: NOT_AUTHORIZED, reason };
-      },
+      // The worker logs what is thrown, and lets nobody in.
+      authorize: ({ site, remoteAddress }) =>
+        askAtHandshake(authorize, { site, remoteAddress }).catch((error: Error) => {
+          parts.onProblem(error, site);
+          throw error;
+        }),
     }),
     ...(isShared && {
       otherProtocols: { [EnrolmentServer.alpn]: (socket) => enrolment.handle(socket) },
@@ -304,6 +308,22 @@ function openPool(
   });
   trust.on('credentials', (credentials) => pool.setCredentials(shown(credentials)));
   return pool;
+}
+
+/**
+ * Asks the host whether a connection of a tunnel may come up.
+ *
+ * @throws what the host throws; or {ApiMisuseError} if its answer is none.
+ */
+async function askAtHandshake(
+  authorize: NonNullable<ResolvedCloudOptions['authorize']>,
+  peer: { readonly site: string; readonly remoteAddress: string }
+): Promise<TunnelRefusal | undefined> {
+  const reason: unknown = await authorize({ ...peer, at: 'handshake' });
+  if (reason === undefined) return undefined;
+  if (typeof reason === 'string') return { code: NOT_AUTHORIZED, reason };
+  const text = `authorize must return undefined or a reason in text, not ${typeof reason}`;
+  throw new ApiMisuseError(text);
 }
 
 /** What the pool opens; the routes of a TUN are the pools of the cloud's site unless the operator has named some. */

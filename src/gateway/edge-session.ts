@@ -89,7 +89,7 @@ export class EdgeSession {
   /**
    * Begins to connect.
    *
-   * @throws {ConfigError} if nobody has said where the cloud is.
+   * @throws {ConfigError} if nobody has said where the cloud is, or what is kept of that is damaged.
    * @throws {StoreError} if the store cannot be read.
    */
   static async open(options: EdgeSessionOptions): Promise<EdgeSession> {
@@ -248,8 +248,8 @@ export class EdgeSession {
   async #judge(cause: CloseCause): Promise<void> {
     this.#judged = cause;
     const failure = this.#failureOf(cause);
-    const isFinal = failure.remedy !== 'wait' && !this.#mayBeOneEndpoint(cause, failure);
-    if (!isFinal) {
+    const mayPass = this.#mayBeOneEndpoint(cause, failure) || failure.remedy === 'wait';
+    if (mayPass) {
       this.#options.onState('connecting', failure);
       return;
     }

@@ -11,7 +11,7 @@
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import * as v from 'valibot';
 import { type Clock, systemClock } from '../clock.ts';
-import { CertificateError, EnrolmentError, type EnrolmentFault } from '../errors.ts';
+import { CertificateError, ConfigError, EnrolmentError, type EnrolmentFault } from '../errors.ts';
 import { formatHostPort, type HostPort, HostPortSchema } from '../host-port.ts';
 import {
   type Credentials,
@@ -43,7 +43,8 @@ export class SiteCredentials {
   readonly identity: SiteIdentity;
   readonly #options: SiteCredentialsOptions;
   #current: Credentials;
-  #tunnels: readonly HostPort[];
+  /** What `cloud.json` says. */
+  #cloudText: string | undefined;
   /** A token that is no good is not tried twice. */
   #refusedToken = '';
   /** What a token has brought and could not be stored: the token is spent. */
@@ -52,12 +53,12 @@ export class SiteCredentials {
   private constructor(
     credentials: Credentials,
     identity: SiteIdentity,
-    tunnels: readonly HostPort[],
+    cloudText: string | undefined,
     options: SiteCredentialsOptions
   ) {
     this.#current = credentials;
     this.identity = identity;
-    this.#tunnels = tunnels;
+    this.#cloudText = cloudText;
     this.#options = options;
   }
 
@@ -74,7 +75,7 @@ export class SiteCredentials {
     if ((await secrets.get(CERTIFICATE)) === undefined) return undefined;
     const credentials = await read(secrets);
     const identity = siteOf(credentials, secrets);
-    return new SiteCredentials(credentials, identity, await readTunnels(secrets), options);
+    return new SiteCredentials(credentials, identity, await readSecret(secrets, CLOUD), options);
   }
 
   /**
@@ -117,9 +118,15 @@ export class SiteCredentials {
     return Date.parse(new X509Certificate(this.#current.cert).validTo) <= clock.wallMs();
   }
 
-  /** The tunnel endpoints that the cloud told at the last enrolment; empty if it told none. */
+  /**
+   * The tunnel endpoints that the cloud told at the last enrolment; empty if it told none.
+   *
+   * @throws {ConfigError} if what is kept of that is damaged; the error names it.
+   */
   get tunnels(): readonly HostPort[] {
-    return this.#tunnels;
+    return this.#cloudText === undefined
+      ? []
+      : tunnelsOf(this.#cloudText, locationOf(this.#options.secrets, CLOUD));
   }
 
   /** What was stored last. */
@@ -170,7 +177,7 @@ export class SiteCredentials {
     await saveEnrolment(this.#options.secrets, enrolment);
     const { key, cert, ca, tunnels } = enrolment;
     this.#current = { key, cert, ca };
-    if (tunnels.length > 0) this.#tunnels = tunnels;
+    if (tunnels.length > 0) this.#cloudText = cloudTextOf(tunnels);
     this.#unsaved = undefined;
     return this.#current;
   }
@@ -188,28 +195,32 @@ function save(secrets: Secrets, credentials: Credentials): Promise<void> {
 
 /** What an enrolment has brought is kept in one commit. A cloud that tells no endpoints leaves those of before. */
 function saveEnrolment(secrets: Secrets, { tunnels, ...credentials }: Enrolment): Promise<void> {
-  const json = JSON.stringify({ tunnels: tunnels.map(formatHostPort) });
   return secrets.commit({
     ...changesOf(credentials),
-    ...(tunnels.length > 0 ? { [CLOUD]: bytesOf(json) } : {}),
+    ...(tunnels.length > 0 ? { [CLOUD]: bytesOf(cloudTextOf(tunnels)) } : {}),
   });
+}
+
+function cloudTextOf(tunnels: readonly HostPort[]): string {
+  return JSON.stringify({ tunnels: tunnels.map(formatHostPort) });
 }
 
 function changesOf({ key, cert, ca }: Credentials): Record<string, Uint8Array> {
   return { [KEY]: bytesOf(key), [CERTIFICATE]: bytesOf(cert), [CA]: bytesOf(ca) };
 }
 
-/** @throws {ConfigError} if what is kept is no list of endpoints. */
-async function readTunnels(secrets: Secrets): Promise<readonly HostPort[]> {
-  const text = await readSecret(secrets, CLOUD);
-  if (text === undefined) return [];
+/** @throws {ConfigError} if the text is no list of endpoints. */
+function tunnelsOf(text: string, path: string): readonly HostPort[] {
   let json: unknown;
   try {
     json = JSON.parse(text);
-  } catch {
-    // It is refused below.
+  } catch (cause) {
+    const fault = `is damaged: ${(cause as Error).message}`;
+    throw new ConfigError(path, `${fault}; name the tunnel endpoints by the option cloud`, {
+      cause,
+    });
   }
-  return parseSchema(CloudSchema, json, locationOf(secrets, CLOUD)).tunnels;
+  return parseSchema(CloudSchema, json, path).tunnels;
 }
 
 /** Earlier versions wrote one file after the other, and left the new key under a name of its own meanwhile. */

@@ -317,7 +317,11 @@ class Visit {
         // Null unless a certificate is the reason.
         const fault = socket.authorizationError as unknown as string | null | undefined;
         if (fault === null || fault === undefined) return this.#failureBy(error);
-        if (wrongTime !== undefined) return this.failure(wrongTime, false, error);
+        if (wrongTime !== undefined) {
+          // As OpenSSL says it, which goes by the system's clock: the certificate is the cloud's.
+          const cause = Object.assign(new Error(wrongTime), { code: 'CERT_HAS_EXPIRED' });
+          return this.failure(wrongTime, false, cause);
+        }
         if (CLOCK_FAULTS.has(fault)) {
           return this.failure(clockFault(shown, clock.wallMs()) ?? error.message, false, error);
         }

@@ -117,8 +117,12 @@ export function readClose(message: Json): Close | undefined {
   return read(closeSchema, message);
 }
 
-/** A whole CLOSE frame, of what else is known of the end too. */
-export function closeFrame({ code, reason, endpoint }: Close): Buffer {
+/**
+ * A whole CLOSE frame, of what else is known of the end too. A reason may be the host's own: what is too long for a
+ * frame, or no plain text, is left out of it.
+ */
+export function closeFrame({ code, reason: text, endpoint }: Close): Buffer {
+  const reason = printable(text);
   const close = endpoint === undefined ? { code, reason } : { code, reason, endpoint };
   return jsonFrame(FrameType.Close, close);
 }

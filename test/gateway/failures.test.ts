@@ -1,0 +1,310 @@
+/**
+ * What an edge says of each kind of failure, and what a cloud says of itself.
+ */
+import { createServer as createHttpServer } from 'node:http';
+import type { AddressInfo, Server } from 'node:net';
+import { afterEach, describe, expect, test, vi } from 'vitest';
+import { ConfigError } from '../../src/errors.ts';
+import type { CloudGateway, EdgeGateway, EdgeStateChange } from '../../src/gateway/index.ts';
+import { generateCa } from '../../src/pki/index.ts';
+import { clockOf } from '../clock-of.ts';
+import { FakeClock } from '../fake-clock.ts';
+import { refusingTcpPort } from '../refusing-port.ts';
+import { desired, Gateways, memory } from './scene.ts';
+
+const gateways = new Gateways();
+const servers: Server[] = [];
+afterEach(async () => {
+  await gateways.close();
+  for (const server of servers.splice(0)) server.close();
+});
+
+const PATIENCE = { signal: AbortSignal.timeout(600_000) };
+const DAY_MS = 86_400_000;
+
+async function portOf(server: Server): Promise<number> {
+  servers.push(server);
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  return (server.address() as AddressInfo).port;
+}
+
+/** What an edge has kept that was enrolled with this cloud as `site-a`, and is not running. */
+async function enrolled(cloud: CloudGateway): Promise<ReturnType<typeof memory>> {
+  const state = memory();
+  const edge = await gateways.edge({
+    ...state,
+    token: await cloud.createToken({ site: 'site-a' }),
+  });
+  await edge.ready(PATIENCE);
+  await edge.close();
+  return state;
+}
+
+function changesOf(edge: EdgeGateway): EdgeStateChange[] {
+  const changes: EdgeStateChange[] = [];
+  edge.on('state', (change) => changes.push(change));
+  return changes;
+}
+
+describe('a cloud that cannot be reached as it should', () => {
+  test('is no TLS server, or one of another protocol', async () => {
+    const cloud = await gateways.cloud({ desired: desired('site-a') });
+    const state = await enrolled(cloud);
+    const port = await portOf(createHttpServer((_request, response) => void response.end()));
+    const edge = await gateways.edge({ ...state, cloud: [{ host: '127.0.0.1', port }] });
+    await expect(edge.ready(PATIENCE)).rejects.toThrow(/wrong version number/);
+    expect(edge.failure).toMatchObject({
+      kind: 'not-tls',
+      party: 'operator',
+      remedy: 'configuration',
+    });
+    await edge.close();
+    const other = await gateways.edge({ ...state, cloud: [cloud.addresses.enrolment] });
+    await expect(other.ready(PATIENCE)).rejects.toThrow();
+    expect(other.failure).toMatchObject({ kind: 'protocol', remedy: 'configuration' });
+  });
+
+  test('is of another CA; beside the right one that is passed over', async () => {
+    const cloud = await gateways.cloud({ desired: desired('site-a') });
+    const stranger = await gateways.cloud({ desired: desired('site-a') });
+    const state = await enrolled(cloud);
+    const wrong = await gateways.edge({ ...state, cloud: stranger.addresses.tunnels });
+    await expect(wrong.ready(PATIENCE)).rejects.toThrow(/self-signed certificate/);
+    expect(wrong.failure).toMatchObject({ kind: 'peer-untrusted', remedy: 'token' });
+    await wrong.close();
+    const both = await gateways.edge({
+      ...state,
+      cloud: [...stranger.addresses.tunnels, ...cloud.addresses.tunnels],
+    });
+    const changes = changesOf(both);
+    await both.ready(PATIENCE);
+    expect(changes.map(({ state, failure }) => [state, failure?.kind])).toEqual([
+      ['connecting', 'peer-untrusted'],
+      ['online', undefined],
+    ]);
+  });
+
+  test('is not given up for one endpoint that is wrong while another one is away', async () => {
+    const cloud = await gateways.cloud({ desired: desired('site-a') });
+    const state = await enrolled(cloud);
+    const port = await portOf(createHttpServer((_request, response) => void response.end()));
+    const away = await refusingTcpPort();
+    const edge = await gateways.edge({
+      ...state,
+      cloud: [
+        { host: '127.0.0.1', port },
+        { host: '127.0.0.1', port: away.port },
+      ],
+    });
+    const changes = changesOf(edge);
+    const seen = (kind: string) => changes.filter(({ failure }) => failure?.kind === kind).length;
+    await vi.waitFor(() => expect(seen('not-tls')).toBeGreaterThan(2));
+    expect(changes.map((change) => change.state)).not.toContain('rejected');
+    away.close();
+  });
+
+  test('has a certificate that has run out by the clock here, when a token is redeemed', async () => {
+    const cloud = await gateways.cloud({ desired: desired('site-a') });
+    const edge = await gateways.edge({
+      token: await cloud.createToken({ site: 'site-a' }),
+      clock: clockOf(() => Date.now() + 40 * DAY_MS),
+    });
+    await expect(edge.ready(PATIENCE)).rejects.toThrow(/the clock here/);
+    expect(edge.failure).toMatchObject({
+      kind: 'peer-untrusted',
+      party: 'peer',
+      remedy: 'report',
+    });
+  });
+});
+
+describe('a certificate that has run out before the start', () => {
+  const later = clockOf(() => Date.now() + 40 * DAY_MS);
+
+  test('is told as that, and names are answered meanwhile', async () => {
+    const cloud = await gateways.cloud({ desired: desired('site-a') });
+    const state = await enrolled(cloud);
+    const edge = await gateways.edge({ ...state, clock: later });
+    expect(edge.lookup('bus')).toHaveLength(1);
+    expect(edge.site).toBe('site-a');
+    await expect(edge.ready(PATIENCE)).rejects.toThrow(/ran out on .*enrol with a new token/);
+    expect(edge.failure).toMatchObject({
+      kind: 'certificate-expired',
+      party: 'operator',
+      remedy: 'token',
+    });
+  });
+
+  test('and a cloud that is away is waited for', async () => {
+    const cloud = await gateways.cloud({ desired: desired('site-a') });
+    const state = await enrolled(cloud);
+    const token = await cloud.createToken({ site: 'site-a' });
+    const away = await refusingTcpPort();
+    const edge = await gateways.edge({
+      ...state,
+      token: withEndpoint(token, `https://127.0.0.1:${away.port}`),
+      clock: later,
+    });
+    await vi.waitFor(() => expect(edge.failure?.kind).toBe('unreachable'));
+    expect(edge.state).toBe('enrolling');
+    away.close();
+  });
+});
+
+describe('an edge that was refused', () => {
+  test('at its enrolment comes up by itself when the host lets it in', async () => {
+    let answer: string | undefined = 'not yet';
+    const cloud = await gateways.cloud({ desired: desired('site-a'), authorize: () => answer });
+    const clock = new FakeClock({ wallMs: Date.now() });
+    const edge = await gateways.edge({ clock, token: await cloud.createToken({ site: 'site-a' }) });
+    await expect(edge.ready(PATIENCE)).rejects.toThrow(/not yet/);
+    answer = undefined;
+    clock.advance(30_000);
+    await vi.waitFor(() => expect(edge.state).toBe('online'));
+    expect(edge.failure).toBeUndefined();
+  });
+
+  test('at its handshake comes up by itself when the host lets it in', async () => {
+    let answer: string | undefined;
+    const cloud = await gateways.cloud({ desired: desired('site-a'), authorize: () => answer });
+    const state = await enrolled(cloud);
+    answer = 'not yet';
+    const clock = new FakeClock({ wallMs: Date.now() });
+    const edge = await gateways.edge({ ...state, clock });
+    const changes = changesOf(edge);
+    await expect(edge.ready(PATIENCE)).rejects.toThrow(/not yet/);
+    answer = undefined;
+    clock.advance(30_000);
+    await vi.waitFor(() => expect(edge.state).toBe('online'));
+    expect(changes.map(({ state }) => state)).toEqual(['rejected', 'online']);
+  });
+});
+
+describe('a host that decides about handshakes', () => {
+  test.each([
+    [
+      'throws',
+      () => Promise.reject(new Error('the identity provider is away')),
+      /provider is away/,
+    ],
+    ['answers what is no answer', () => true, /authorize must return undefined or a reason/],
+  ])('and %s lets nobody in, and is told', async (_what, answer, says) => {
+    const problems: { error: Error; site?: string }[] = [];
+    const cloud = await gateways.cloud({
+      desired: desired('site-a'),
+      authorize: ({ at }) => (at === 'enrolment' ? undefined : (answer() as never)),
+    });
+    cloud.on('problem', (problem) => problems.push(problem));
+    const edge = await gateways.edge({ token: await cloud.createToken({ site: 'site-a' }) });
+    await expect(edge.ready(PATIENCE)).rejects.toThrow(/could not be decided/);
+    expect(edge.failure).toMatchObject({ kind: 'refused', party: 'operator', remedy: 'report' });
+    expect(problems).toContainEqual({
+      error: expect.objectContaining({ message: expect.stringMatching(says) }),
+      site: 'site-a',
+    });
+  });
+
+  test('and gives a reason of any length tells the edge its beginning', async () => {
+    const cloud = await gateways.cloud({
+      desired: desired('site-a'),
+      authorize: ({ at }) => (at === 'enrolment' ? undefined : `no: ${'x\n'.repeat(100_000)}`),
+    });
+    const edge = await gateways.edge({ token: await cloud.createToken({ site: 'site-a' }) });
+    await expect(edge.ready(PATIENCE)).rejects.toThrow(/no: x\?x/);
+    expect(edge.failure).toMatchObject({ kind: 'refused' });
+  });
+});
+
+describe('where the tunnel of the cloud is', () => {
+  test('is asked of the operator if nobody has said it', async () => {
+    const cloud = await gateways.cloud({ desired: desired('site-a') });
+    const state = await enrolled(cloud);
+    await state.secrets.commit({ 'cloud.json': undefined });
+    const starting = gateways.edge(state);
+    await expect(starting).rejects.toThrow(ConfigError);
+    await expect(starting).rejects.toMatchObject({ path: 'cloud' });
+  });
+
+  test.each(['', '{', 'null', '{}', '{"tunnels":["x"]}', '{"tunnels":7}'])(
+    'is damaged: %j; the file is named, and the option serves in its place',
+    async (text) => {
+      const cloud = await gateways.cloud({ desired: desired('site-a') });
+      const state = await enrolled(cloud);
+      await state.secrets.commit({ 'cloud.json': Buffer.from(text) });
+      const starting = gateways.edge(state);
+      await expect(starting).rejects.toThrow(ConfigError);
+      await expect(starting).rejects.toThrow(/^cloud\.json/);
+      const edge = await gateways.edge({ ...state, cloud: cloud.addresses.tunnels });
+      await edge.ready(PATIENCE);
+    }
+  );
+
+  test('is told at a shared port, and not at all if the cloud listens everywhere', async () => {
+    const shared = await gateways.cloud({
+      desired: desired('site-a'),
+      enrolment: { listen: 'shared' },
+    });
+    expect(shared.addresses.enrolment).toEqual(shared.addresses.tunnels[0]);
+    await enrolled(shared);
+    const everywhere = await gateways.cloud({
+      desired: desired('site-a'),
+      tunnel: '0.0.0.0:0',
+      enrolment: { endpoints: ['https://127.0.0.1:0'] },
+    });
+    const token = await everywhere.createToken({ site: 'site-a' });
+    const lost = await gateways.edge({ token });
+    await expect(lost.ready(PATIENCE)).rejects.toMatchObject({ path: 'cloud' });
+    expect(lost.failure).toMatchObject({ kind: 'local', remedy: 'configuration' });
+    const { port } = everywhere.addresses.tunnels[0]!;
+    const found = await gateways.edge({
+      token: await everywhere.createToken({ site: 'site-a' }),
+      cloud: [{ host: '127.0.0.1', port }],
+    });
+    await found.ready(PATIENCE);
+  });
+});
+
+describe('a cloud whose CA runs out', () => {
+  test('is degraded, says so, and is ready again with another CA', async () => {
+    const clock = new FakeClock({ wallMs: Date.now() });
+    const state = memory();
+    const ca = generateCa({
+      trustDomain: 'example.test',
+      rootLifetimeMs: 100 * DAY_MS,
+      clock,
+    } as never);
+    await state.secrets.commit({
+      'ca.pem': Buffer.from(ca.certificatePem),
+      'ca-key.pem': Buffer.from(ca.privateKeyPem),
+    });
+    const cloud = await gateways.cloud({ ...state, clock, desired: desired('site-a') });
+    const changes: unknown[] = [];
+    const problems: string[] = [];
+    cloud.on('state', ({ state, previous, reasons }) => changes.push([previous, state, reasons]));
+    cloud.on('problem', ({ error }) => problems.push(error.message));
+    expect(cloud.state).toBe('ready');
+    clock.setWall(clock.wallMs() + 50 * DAY_MS);
+    clock.advance(3_600_000);
+    expect(cloud.state).toBe('ready');
+    expect(problems.at(-1)).toMatch(/the CA runs out on/);
+    clock.setWall(clock.wallMs() + 60 * DAY_MS);
+    clock.advance(3_600_000);
+    expect(cloud.state).toBe('degraded');
+    const ready = cloud.ready(PATIENCE);
+    await cloud.rotateCa('prepare');
+    expect(cloud.state).toBe('degraded');
+    await cloud.rotateCa('activate');
+    await ready;
+    expect(changes).toEqual([
+      ['ready', 'degraded', [expect.stringMatching(/the CA ran out on .*prepare and activate/)]],
+      ['degraded', 'ready', []],
+    ]);
+  });
+});
+
+/** The same token, for another place to enrol. */
+function withEndpoint(token: string, endpoint: string): string {
+  const json = JSON.parse(Buffer.from(token.slice(4), 'base64url').toString()) as object;
+  const changed = JSON.stringify({ ...json, endpoints: [endpoint] });
+  return `vp1.${Buffer.from(changed).toString('base64url')}`;
+}
