@@ -2,7 +2,10 @@
  * What hosts do to gateways at odd moments: close them while they start, give tokens at the same time, throw in
  * listeners, pass what is no option.
  */
+import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { createServer, type Server } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { ApiMisuseError, ConfigError, EnrolmentError } from '../../src/errors.ts';
 import {
@@ -11,7 +14,7 @@ import {
   EdgeGateway,
   type EdgeGatewayOptions,
 } from '../../src/gateway/index.ts';
-import { MemorySecrets } from '../../src/store/index.ts';
+import { FileSecrets, MemorySecrets } from '../../src/store/index.ts';
 import { FakeClock } from '../fake-clock.ts';
 import { FaultySecrets } from './faulty-secrets.ts';
 import { desired, Gateways, Hosts, memory } from './scene.ts';
@@ -325,14 +328,6 @@ describe('a device that is given', () => {
     return { hosts, closings: () => close.mock.calls.length };
   }
 
-  const cloudOptions = (options: Partial<CloudGatewayOptions>) => ({
-    trustDomain: 'example.test',
-    tunnel: '127.0.0.1:0',
-    device: new Hosts().device,
-    ...memory(),
-    ...options,
-  });
-
   test('is closed once with the gateway', async () => {
     const ofCloud = counted();
     const cloud = await gateways.cloud({ device: ofCloud.hosts.device });
@@ -385,6 +380,107 @@ describe('a device that is given', () => {
     expect(uncaught).toEqual([]);
   });
 });
+
+describe('what a host keeps', () => {
+  test('is encrypted files in the very state directory, at the second start too', async () => {
+    const stateDirectory = mkdtempSync(join(tmpdir(), 'vp-state-'));
+    try {
+      const of = async (name: string) => {
+        const path = join(stateDirectory, name);
+        const secrets = await FileSecrets.open(path, { passphrase: 'correct horse' });
+        return { stateDirectory: path, secrets };
+      };
+      for (let start = 0; start < 2; start++) {
+        const cloud = await gateways.cloud({
+          ...(await of('cloud')),
+          desired: desired('site-a'),
+        });
+        const edge = await gateways.edge({
+          ...(await of('edge')),
+          cloud: cloud.addresses.tunnels,
+          ...(start === 0 && { token: await cloud.createToken({ site: 'site-a' }) }),
+        });
+        await edge.ready(PATIENCE);
+        await edge.close();
+        await cloud.close();
+      }
+      for (const path of ['cloud/ca-key.pem', 'edge/key.pem']) {
+        expect(readFileSync(join(stateDirectory, path), 'latin1')).not.toContain('PRIVATE KEY');
+      }
+      // A directory that is not there is made, also without secrets of its own.
+      const path = join(stateDirectory, 'other');
+      await gateways.cloud({ stateDirectory: path, secrets: new MemorySecrets() });
+      expect(statSync(path).mode & 0o777).toBe(0o700);
+    } finally {
+      await gateways.close();
+      rmSync(stateDirectory, { recursive: true, force: true });
+    }
+  });
+
+  test.each(['store', 'secrets'] as const)(
+    'in a %s that fails at any step: a start rejects, or the gateway says so, and it closes',
+    async (which) => {
+      const cloud = await gateways.cloud({ desired: desired('site-a') });
+      const outcomes = new Set<string>();
+      for (let step = 0; step < 12; step++) {
+        for (const start of [
+          async (state: ReturnType<typeof memory>) => CloudGateway.start(cloudOptions(state)),
+          async (state: ReturnType<typeof memory>) => {
+            const token = await cloud.createToken({ site: 'site-a' });
+            return EdgeGateway.start({ device: new Hosts().device, ...state, token });
+          },
+        ]) {
+          const state = memory();
+          const faulty = failingAt(step, state[which]);
+          const told: string[] = [];
+          try {
+            const gateway = await start({ ...state, [which]: faulty });
+            gateway.on(
+              'problem' as never,
+              (({ error }: { error: Error }) => {
+                told.push(error.message);
+              }) as never
+            );
+            await gateway.ready(PATIENCE).catch((error: Error) => told.push(error.message));
+            await gateway.close();
+          } catch (error) {
+            told.push((error as Error).message);
+          }
+          outcomes.add(told.join());
+        }
+      }
+      // Some steps come after the one that was looked at; then nothing is amiss.
+      outcomes.delete('');
+      expect([...outcomes]).toEqual(['failed on purpose']);
+      expect(uncaught).toEqual([]);
+    }
+  );
+});
+
+function cloudOptions(options: Partial<CloudGatewayOptions>): CloudGatewayOptions {
+  return {
+    trustDomain: 'example.test',
+    tunnel: '127.0.0.1:0',
+    device: new Hosts().device,
+    ...memory(),
+    ...options,
+  };
+}
+
+/** The same, but one call of a method fails. */
+function failingAt<T extends object>(step: number, target: T): T {
+  let calls = 0;
+  return new Proxy(target, {
+    get: (_target, name) => {
+      const value = Reflect.get(target, name) as unknown;
+      if (typeof value !== 'function') return value;
+      const method = value.bind(target) as (...args: unknown[]) => unknown;
+      if (!['get', 'list', 'commit'].includes(String(name))) return method;
+      return (...args: unknown[]) =>
+        calls++ === step ? Promise.reject(new Error('failed on purpose')) : method(...args);
+    },
+  });
+}
 
 describe('what plain JavaScript passes', () => {
   const cases: [method: string, args: unknown[], path: string, says: RegExp][] = [
