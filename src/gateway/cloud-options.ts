@@ -94,9 +94,9 @@ export interface EnrolmentOptions {
    */
   readonly endpoints?: readonly string[] | undefined;
   /**
-   * Where edges reach the tunnel; they are told so when they enrol. Port 0 stands for the one that the first worker
-   * has taken. Default: where the workers listen, or nothing if that is any address: each edge needs the option `cloud`
-   * then.
+   * Where edges reach the tunnel, 1 to 16; they are told so when they enrol. Port 0 stands for the one that the first
+   * worker has taken. Default: where the workers listen, at most 16 of them, or nothing if edges cannot connect to
+   * that host (any address, or one with a zone): each edge needs the option `cloud` then.
    */
   readonly tunnels?: readonly HostPortInput[] | undefined;
 }
@@ -152,7 +152,8 @@ export interface ResolvedCloudOptions
   readonly enrolment: {
     readonly listen: HostPort | 'shared';
     readonly endpoints: readonly string[];
-    readonly tunnels: readonly HostPort[];
+    /** Undefined if they are those of the workers. */
+    readonly tunnels: readonly HostPort[] | undefined;
   };
   readonly desired: unknown;
   readonly workers: number;
@@ -214,19 +215,20 @@ function withEndpoints(
   tunnel: HostPort
 ): ResolvedCloudOptions['enrolment'] {
   const at = listen === 'shared' ? tunnel : listen;
-  if (endpoints === undefined && isAny(at.host)) {
+  if (endpoints === undefined && !isReachable(at.host)) {
     const message = `is missing: edges cannot connect to ${at.host}, so expected https://HOST:PORT as they reach it`;
     throw new ConfigError('enrolment.endpoints', message);
   }
   return {
     listen,
     endpoints: endpoints ?? [`https://${formatHostPort(at)}`],
-    tunnels: tunnels ?? (isAny(tunnel.host) ? [] : [tunnel]),
+    tunnels: tunnels ?? (isReachable(tunnel.host) ? undefined : []),
   };
 }
 
-function isAny(host: string): boolean {
-  return host === '0.0.0.0' || /^[0:]+$/.test(host);
+/** Whether another machine can connect to this host as it stands: not to any address, nor to one with a zone. */
+function isReachable(host: string): boolean {
+  return host !== '0.0.0.0' && !/^[0:]+$/.test(host) && !host.includes('%');
 }
 
 type Parsed = Omit<ResolvedCloudOptions, 'enrolment' | 'workers'> & {
@@ -244,6 +246,8 @@ const enrolmentEndpoint = v.pipe(
   v.check((text) => URL.canParse(text), 'expected https://HOST:PORT')
 );
 const MAX_WORKERS = 64;
+/** What the answer to an enrolment may have. */
+export const MAX_TOLD_TUNNELS = 16;
 const YEAR_MS: number = 365 * 86_400_000;
 const MINUTE_MS = 60_000;
 const { trust: TRUST } = CLOUD_GATEWAY_DEFAULTS;
@@ -268,8 +272,16 @@ export const CloudOptionsSchema: Schema<Parsed> = v.strictObject({
       ),
       tunnels: v.optional(
         v.pipe(
-          v.array(ListenSchema),
-          v.check(({ length }) => length >= 1 && length <= 16, 'expected 1 to 16 endpoints')
+          v.array(
+            v.pipe(
+              ListenSchema,
+              v.check(({ host }) => isReachable(host), 'expected a host that edges can connect to')
+            )
+          ),
+          v.check(
+            ({ length }) => length >= 1 && length <= MAX_TOLD_TUNNELS,
+            `expected 1 to ${MAX_TOLD_TUNNELS} endpoints`
+          )
         )
       ),
     }),

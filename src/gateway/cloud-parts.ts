@@ -24,7 +24,7 @@ import { Revoker } from '../trust/index.ts';
 import { CloseCode, type TunnelRefusal } from '../tunnel/index.ts';
 import { WorkerPool, type WorkerPoolOptions } from '../worker/index.ts';
 import { AuthorityKeeper } from './authority-keeper.ts';
-import type { ResolvedCloudOptions } from './cloud-options.ts';
+import { MAX_TOLD_TUNNELS, type ResolvedCloudOptions } from './cloud-options.ts';
 import { type EdgeChange, EdgeTunnels } from './edge-tunnels.ts';
 import { serveNames } from './site-names.ts';
 import { openState } from './state.ts';
@@ -109,8 +109,12 @@ export async function openCloudParts(
 
   signal?.throwIfAborted();
   const tunnelEndpoints = (): readonly HostPort[] => {
+    // Where a worker is not open yet, there is a hole.
+    const listening = workers.addresses.flatMap(({ tunnel }) => [tunnel]);
+    const { tunnels } = options.enrolment;
+    if (tunnels === undefined) return listening.slice(0, MAX_TOLD_TUNNELS);
     const taken = workers.portOf(0) ?? 0;
-    return options.enrolment.tunnels.map(({ host, port }) => ({ host, port: port || taken }));
+    return tunnels.map(({ host, port }) => ({ host, port: port || taken }));
   };
   const enrolment = new EnrolmentServer({
     authority,

@@ -346,6 +346,17 @@ describe('options that are not usable', () => {
       'enrolment.endpoints',
       /is missing: edges cannot connect to 0\.0\.0\.0/,
     ],
+    [
+      { tunnel: { host: 'fe80::1%eth0', port: 0 } },
+      'enrolment.endpoints',
+      /is missing: edges cannot connect to fe80::1%eth0/,
+    ],
+    [
+      { enrolment: { tunnels: [{ host: 'fe80::1%eth0', port: 7443 }] } },
+      'enrolment.tunnels[0]',
+      /a host that edges can connect to/,
+    ],
+    [{ enrolment: { tunnels: ['0.0.0.0:7443'] } }, 'enrolment.tunnels[0]', /can connect to/],
     [{ enrolment: { endpoints: ['http://a'] } }, 'enrolment.endpoints[0]', /https:\/\/HOST:PORT/],
     [{ enrolment: { tunnels: [] } }, 'enrolment.tunnels', /1 to 16 endpoints/],
     [{ workers: 0 }, 'workers', /a whole number from 1 to 64/],

@@ -1,0 +1,59 @@
+/**
+ * A cloud gateway with two workers, each a process with a TUN, in a network namespace of its own.
+ */
+import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest';
+import { MemorySecrets } from '../../src/store/index.ts';
+import { ip, titled, useNamespace } from '../device/namespace.ts';
+import { desired, Gateways, memory } from './scene.ts';
+
+const skipReason = await useNamespace();
+const gateways = new Gateways();
+// The workers' program is TypeScript here.
+beforeAll(() => void vi.stubEnv('NODE_OPTIONS', '--import tsx'));
+afterAll(() => void vi.unstubAllEnvs());
+afterEach(() => gateways.close());
+const PATIENCE = { signal: AbortSignal.timeout(600_000) };
+
+const title =
+  'a worker that is killed makes the cloud degraded until it is back; nothing is left at the end';
+test.skipIf(skipReason !== undefined)(titled(title, skipReason), async () => {
+  ip('link', 'set', 'lo', 'up');
+  const cloud = await gateways.cloud({
+    device: { type: 'tun', name: 'vp' },
+    workers: 2,
+    desired: desired('site-a'),
+  });
+  expect(cloud).toMatchObject({ state: 'ready', workerCount: 2 });
+  const { tunnels } = cloud.addresses;
+  expect(tunnels).toHaveLength(2);
+  const secrets = new MemorySecrets();
+  const edge = await gateways.edge({
+    store: memory().store,
+    secrets,
+    token: await cloud.createToken({ site: 'site-a' }),
+  });
+  await edge.ready(PATIENCE);
+  // An edge is told of all workers: while one is away, the others say where its site is.
+  const told = JSON.parse(Buffer.from((await secrets.get('cloud.json'))!).toString());
+  expect(told).toEqual({ tunnels: tunnels.map(({ host, port }) => `${host}:${port}`) });
+
+  const changes: unknown[] = [];
+  cloud.on('state', ({ state, reasons }) => changes.push([state, reasons]));
+  const { processes } = await cloud.status();
+  process.kill(processes[1]!.pid, 'SIGKILL');
+  await vi.waitFor(() => expect(changes).toHaveLength(2));
+  expect(changes).toEqual([
+    ['degraded', ['1 of 2 workers are down']],
+    ['ready', []],
+  ]);
+  await edge.ready(PATIENCE);
+  await cloud.moveSite('site-a', 1);
+  await edge.ready(PATIENCE);
+  await expect(cloud.moveSite('site-a', 2)).rejects.toMatchObject({ path: 'worker' });
+
+  const pids = (await cloud.status()).processes.map(({ pid }) => pid);
+  await cloud.close();
+  expect(ip('-o', 'link')).not.toMatch(/vp/);
+  expect(ip('route')).toBe('');
+  for (const pid of pids) expect(() => process.kill(pid, 0)).toThrow(/ESRCH/);
+});
