@@ -16,12 +16,13 @@ import { IpAddress } from './address.ts';
 import { ApiMisuseError } from './errors.ts';
 import { checkRate, RateLimit } from './rate-limit.ts';
 
+/** How many connections may come before it is known whose they are. */
 export interface GateLimits {
-  /** Connections that are not known yet, at once. The default is that of the gate's user. */
+  /** Connections that are not known yet, at once; default 64. */
   readonly maxPending?: number;
   /** New connections a second of one address, averaged; default 50. */
   readonly maxRate?: number;
-  /** New connections of one address that may come at once; default 4 * `maxRate`. */
+  /** New connections of one address that may come at once; default four times `maxRate`. */
   readonly burst?: number;
 }
 

@@ -173,7 +173,10 @@ export class ProxyError extends PresenceError {
   constructor(
     fault: ProxyFault,
     message: string,
-    options?: ErrorOptions & { readonly status?: number | undefined }
+    options?: ErrorOptions & {
+      /** Default: there was no answer. */
+      readonly status?: number | undefined;
+    }
   ) {
     super(`ERR_PRESENCE_PROXY_${fault.toUpperCase().replaceAll('-', '_')}`, message, options);
     this.fault = fault;

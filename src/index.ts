@@ -39,7 +39,7 @@ export {
   LinuxTun,
   type LinuxTunOptions,
   MemoryDevice,
-  type MemoryPairOptions,
+  type MemoryDeviceOptions,
   type PacketDevice,
   type Schedule,
   SocketDevice,
@@ -97,9 +97,9 @@ export type { KeyExchangeGroup } from './key-exchange.ts';
 export type { LogFields, Logger } from './logger.ts';
 export {
   type AuthorityEvents,
-  type AuthorityOptions,
   type CaMaterial,
   CertificateAuthority,
+  type CertificateAuthorityOptions,
   type CertificateRecord,
   type Credentials,
   type GatewayIdentity,

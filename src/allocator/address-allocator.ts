@@ -37,7 +37,7 @@ export interface AddressAllocatorOptions {
   readonly blockSize?: number;
   /**
    * Called when the rest of a released address has ended, unless its key has taken it back meanwhile: within
-   * `allocate` or `endRests`, whichever sees it first.
+   * `allocate` or `endRests`, whichever sees it first. Default: nobody is told.
    */
   readonly onRested?: ((lease: Lease) => void) | undefined;
 }

@@ -17,5 +17,5 @@ export {
 } from './audit-trail.ts';
 export type { AuditFault } from './chain.ts';
 export type { AuditEvent, AuditHead, AuditKind } from './line.ts';
-export { REFUSAL_DEFAULTS } from './refusals.ts';
+export { AUDIT_LOG_DEFAULTS, type RefusalLimits } from './refusals.ts';
 export { type AuditVerdict, type AuditVerifyOptions, verifyAuditLog } from './verify.ts';

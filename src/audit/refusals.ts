@@ -21,8 +21,8 @@ export interface RefusalLimits {
   readonly maxSiteRefusalsPerMinute?: number | undefined;
 }
 
-/** What is used where a limit is absent. */
-export const REFUSAL_DEFAULTS: Readonly<{
+/** What holds for options of `AuditLog` that are left out. */
+export const AUDIT_LOG_DEFAULTS: Readonly<{
   maxRefusalsPerMinute: number;
   maxSiteRefusalsPerMinute: number;
 }> = Object.freeze({ maxRefusalsPerMinute: 60, maxSiteRefusalsPerMinute: 10 });
@@ -35,8 +35,8 @@ export interface ResolvedLimits {
 /** @throws {ApiMisuseError} if a limit is not a whole number from 0. */
 export function resolveRefusalLimits(limits: RefusalLimits): ResolvedLimits {
   const {
-    maxRefusalsPerMinute = REFUSAL_DEFAULTS.maxRefusalsPerMinute,
-    maxSiteRefusalsPerMinute = REFUSAL_DEFAULTS.maxSiteRefusalsPerMinute,
+    maxRefusalsPerMinute = AUDIT_LOG_DEFAULTS.maxRefusalsPerMinute,
+    maxSiteRefusalsPerMinute = AUDIT_LOG_DEFAULTS.maxSiteRefusalsPerMinute,
   } = limits;
   checkLimit('maxRefusalsPerMinute', maxRefusalsPerMinute);
   checkLimit('maxSiteRefusalsPerMinute', maxSiteRefusalsPerMinute);

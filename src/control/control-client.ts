@@ -33,14 +33,15 @@ import { type Snapshot, SnapshotSchema } from './snapshot.ts';
 
 export interface ControlClientOptions {
   readonly site: string;
-  /** Keeps the last snapshot, so that the edge answers after a restart without the cloud. */
+  /** Keeps the last snapshot, so that the edge answers after a restart without the cloud. Default: it is not kept. */
   readonly store?: Store;
-  /** The counters that the cloud is told. */
+  /** The counters that the cloud is told. Default: it is told none. */
   readonly counters?: () => Readonly<Record<string, number>>;
   /** How often counters are told, if they have changed, in ms; default 1000. */
   readonly statusIntervalMs?: number;
   /** How long the cloud may take to answer a request for a certificate, in ms; default 10,000. */
   readonly renewalTimeoutMs?: number;
+  /** Default: that of the system. */
   readonly clock?: Clock;
 }
 

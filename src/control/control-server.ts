@@ -29,7 +29,7 @@ export interface EdgeChannel extends ControlChannel {
 export interface ControlServerOptions {
   /** When a snapshot is offered again to an edge that could not take it, in ms; default 500. */
   readonly retryMs?: number;
-  /** Renews certificates, and says whom to trust; edges that ask are ignored without. */
+  /** Renews certificates, and says whom to trust; without it, edges that ask are ignored. */
   readonly trust?: TrustProvider;
   /** Renewals that one site may have in an hour; default 12. */
   readonly maxRenewalsPerHour?: number;
@@ -38,6 +38,7 @@ export interface ControlServerOptions {
    * default 300,000. It takes less where there are few of them: 20 renew in a second. With 0 all renew at once.
    */
   readonly renewalSpreadMs?: number;
+  /** Default: that of the system. */
   readonly clock?: Clock;
 }
 

@@ -32,7 +32,7 @@ export interface PresenceControllerOptions {
   readonly translator: PlanTarget;
   /** TTL of the names' addresses in DNS; default 30. */
   readonly ttlSeconds?: number;
-  /** How long a released address rests, in ms; at least the TTL, by default twice that. */
+  /** How long a released address rests, in ms, at least the TTL; default 60,000, or twice the TTL where that is given. */
   readonly quarantineMs?: number;
   /**
    * Says which presences have carried packets since it was last called. It is called once an hour, or more
@@ -59,7 +59,7 @@ export interface PresenceControllerOptions {
   readonly coalesceMs?: number;
   /** When what could not be had or stored is tried again, in ms; default 5000. */
   readonly retryMs?: number;
-  /** Sites whose certificates are revoked at the start. */
+  /** Sites whose certificates are revoked at the start; default none. */
   readonly blocked?: Iterable<string>;
   /**
    * The realm that packets between other sites cross where these are held by different translators

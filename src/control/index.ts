@@ -21,7 +21,18 @@ export {
   PRESENCE_CONTROLLER_DEFAULTS,
   type PresenceControllerOptions,
 } from './controller-options.ts';
-export type { CloudMessage, ControlChannel, EdgeMessage, TrustMessage } from './messages.ts';
+export type {
+  AckMessage,
+  CertificateMessage,
+  CloudMessage,
+  ControlChannel,
+  EdgeMessage,
+  RefusalMessage,
+  RenewMessage,
+  SnapshotMessage,
+  StatusMessage,
+  TrustMessage,
+} from './messages.ts';
 export { PlanPartition, type PlanPartitionOptions } from './plan-partition.ts';
 export type { PoolStatus, PoolVersionStatus, PoolWarning } from './pool-watch.ts';
 export {

@@ -8,16 +8,19 @@ import { parseSchema, type Schema, wholeNumber } from '../schema.ts';
 import type { Json } from '../store/index.ts';
 import { type Snapshot, SnapshotSchema } from './snapshot.ts';
 
+/** From the cloud: what the site is to see from now on. */
 export interface SnapshotMessage {
   readonly type: 'snapshot';
   readonly snapshot: Snapshot;
 }
 
+/** From the edge: the snapshot of this revision is in force. */
 export interface AckMessage {
   readonly type: 'ack';
   readonly revision: number;
 }
 
+/** From the edge: its counters. */
 export interface StatusMessage {
   readonly type: 'status';
   /** Counters by name; cumulative since the edge was started. */

@@ -47,9 +47,9 @@ export interface CloudDataPlaneOptions {
   readonly admit: (ingress: string, source: string, egress: string, family: 4 | 6) => Promise<void>;
   /** Packets read at most in one turn of the event loop; default 128. */
   readonly batch?: number;
-  /** How much of new clients may wait for their presence. */
+  /** How much of new clients may wait for their presence. Default: `WAITING_ROOM_DEFAULTS`. */
   readonly waiting?: WaitingRoomOptions;
-  /** Its monotonic clock is asked once for a batch. */
+  /** Its monotonic clock is asked once for a batch. Default: that of the system. */
   readonly clock?: Clock;
 }
 

@@ -15,7 +15,7 @@ import type { PacketDevice } from './device.ts';
 import { openTun, TUN_DEVICE_DEFAULTS, type TunDeviceOptions } from './open-tun.ts';
 import { SocketDevice } from './socket.ts';
 
-/** Which device to open. `mtu` is in bytes, from 1280 to 65,535; 1500 by default. */
+/** Which device to open. */
 export type DeviceOptions =
   | ({ readonly type: 'tun' } & TunDeviceOptions)
   | {
@@ -24,6 +24,7 @@ export type DeviceOptions =
       readonly local: HostPortInput;
       /** The IP address and port where packets go; those from elsewhere are dropped. */
       readonly peer: HostPortInput;
+      /** In bytes, from 1280 to 65,535; default 1500. */
       readonly mtu?: number;
     }
   | {
@@ -31,6 +32,7 @@ export type DeviceOptions =
       /** At most 107 bytes. */
       readonly path: string;
       readonly role: 'listen' | 'connect';
+      /** In bytes, from 1280 to 65,535; default 1500. */
       readonly mtu?: number;
     };
 

@@ -21,9 +21,10 @@ export {
 } from './device-options.ts';
 export type { FaultCounters, Faults } from './faults.ts';
 export { LINUX_TUN_DEFAULTS, LinuxTun, type LinuxTunOptions } from './linux-tun.ts';
-export { MEMORY_DEVICE_DEFAULTS, MemoryDevice, type MemoryPairOptions } from './memory.ts';
+export { MEMORY_DEVICE_DEFAULTS, MemoryDevice, type MemoryDeviceOptions } from './memory.ts';
 export { openTun, TUN_DEVICE_DEFAULTS, type TunDeviceOptions } from './open-tun.ts';
 export {
+  type CommonSocketOptions,
   deviceAddress,
   SOCKET_DEVICE_DEFAULTS,
   SocketDevice,
@@ -32,6 +33,7 @@ export {
   type UdpDeviceOptions,
   type UnixDeviceOptions,
 } from './socket.ts';
+export type { SocketFaultCounters } from './transport.ts';
 export type { TunRoutes, TunSetup } from './tun-routes.ts';
 export type { TunOffload } from './tun-setup.ts';
 export { loadUnsentLimit } from './unsent-limit.ts';

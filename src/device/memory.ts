@@ -21,7 +21,7 @@ import type { DeviceCounters, PacketDevice } from './device.ts';
 import { type FaultCounters, FaultInjector, type Faults } from './faults.ts';
 import { PacketQueue } from './packet-queue.ts';
 
-export interface MemoryPairOptions {
+export interface MemoryDeviceOptions {
   /** Names of the two devices; `memory0` and `memory1` by default. */
   readonly names?: readonly [string, string];
   /** In bytes; 1500 by default. */
@@ -37,7 +37,7 @@ export interface MemoryPairOptions {
 }
 
 export const MEMORY_DEVICE_DEFAULTS: Readonly<
-  Required<Pick<MemoryPairOptions, 'names' | 'mtu' | 'offload' | 'queueLength'>>
+  Required<Pick<MemoryDeviceOptions, 'names' | 'mtu' | 'offload' | 'queueLength'>>
 > = Object.freeze({
   names: Object.freeze(['memory0', 'memory1'] as const),
   mtu: DEFAULT_MTU,
@@ -51,7 +51,7 @@ export class MemoryDevice implements PacketDevice, AsyncDisposable {
    *
    * @throws {ApiMisuseError} if an option is out of range.
    */
-  static pair(options: MemoryPairOptions = {}): [MemoryDevice, MemoryDevice] {
+  static pair(options: MemoryDeviceOptions = {}): [MemoryDevice, MemoryDevice] {
     const { names = MEMORY_DEVICE_DEFAULTS.names, faults } = checkOptions(options);
     const first = new MemoryDevice(names[0], options, faults?.first);
     const second = new MemoryDevice(names[1], options, faults?.second);
@@ -71,8 +71,9 @@ export class MemoryDevice implements PacketDevice, AsyncDisposable {
   readonly #delivery: Delivery;
   readonly #injector: FaultInjector;
   #peer!: MemoryDevice;
+  #closing: Promise<void> | undefined;
 
-  private constructor(name: string, options: MemoryPairOptions, faults: Faults = {}) {
+  private constructor(name: string, options: MemoryDeviceOptions, faults: Faults = {}) {
     const {
       mtu = MEMORY_DEVICE_DEFAULTS.mtu,
       offload = MEMORY_DEVICE_DEFAULTS.offload,
@@ -131,9 +132,11 @@ export class MemoryDevice implements PacketDevice, AsyncDisposable {
     return true;
   }
 
-  async close(): Promise<void> {
+  close(): Promise<void> {
     this.#delivery.close();
     this.#queue.clear();
+    this.#closing ??= Promise.resolve();
+    return this.#closing;
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -141,7 +144,7 @@ export class MemoryDevice implements PacketDevice, AsyncDisposable {
   }
 }
 
-function checkOptions(options: MemoryPairOptions): MemoryPairOptions {
+function checkOptions(options: MemoryDeviceOptions): MemoryDeviceOptions {
   checkType('options', options, 'object');
   const { names, mtu, offload, queueLength, faults, schedule } = options;
   checkTexts('names', names);

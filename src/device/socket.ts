@@ -37,7 +37,8 @@ import { UnixTransport } from './unix-transport.ts';
 
 export type SocketDeviceOptions = UdpDeviceOptions | UnixDeviceOptions;
 
-interface QueueOptions {
+/** What a device has, over whichever socket. */
+export interface CommonSocketOptions {
   /** For messages; the local address or path by default. */
   readonly name?: string;
   /** In bytes; 1500 by default. Longer packets are not written; they are read. */
@@ -49,15 +50,15 @@ interface QueueOptions {
 }
 
 /** Packets over UDP, one in each datagram. */
-export interface UdpDeviceOptions extends QueueOptions {
+export interface UdpDeviceOptions extends CommonSocketOptions {
   readonly type: 'udp';
   /** The IP address and port where to receive; port 0 takes a free one, see `SocketDevice.local`. */
   readonly local: HostPortInput;
   /** The IP address and port where packets go; those from elsewhere are dropped. Not given with `learnPeer`. */
   readonly peer?: HostPortInput;
   /**
-   * Instead of `peer`: the source of the first datagram is the peer from then on, whoever it is.
-   * False by default.
+   * Instead of `peer`: the source of the first datagram is the peer from then on, whoever it is;
+   * false by default.
    */
   readonly learnPeer?: boolean;
 }
@@ -66,7 +67,7 @@ export interface UdpDeviceOptions extends QueueOptions {
  * Packets over a unix stream socket; each stands behind its length as 32-bit big-endian number, as with QEMU's
  * `-netdev stream` and passt (which carry Ethernet frames; here it is IP packets).
  */
-export interface UnixDeviceOptions extends QueueOptions {
+export interface UnixDeviceOptions extends CommonSocketOptions {
   readonly type: 'unix';
   /** At most 107 bytes. */
   readonly path: string;
@@ -158,7 +159,7 @@ export class SocketDevice implements PacketDevice, AsyncDisposable {
   #local: HostPort | undefined;
   #closed: Promise<void> | undefined;
 
-  private constructor(name: string, options: QueueOptions) {
+  private constructor(name: string, options: CommonSocketOptions) {
     const { mtu = SOCKET_DEVICE_DEFAULTS.mtu } = options;
     const { queueLength = SOCKET_DEVICE_DEFAULTS.queueLength } = options;
     checkType('name', options.name, 'string');

@@ -21,7 +21,7 @@ export interface ResolverRules {
    * loopback. Default `['sources', 'loopback']`: before `setSources`, loopback alone.
    */
   readonly allow?: readonly string[] | undefined;
-  /** How many answers may go by UDP to one network. */
+  /** How many answers may go by UDP to one network. Default: `RESPONSE_RATE_DEFAULTS`. */
   readonly rateLimit?: ResponseRateOptions | undefined;
 }
 

@@ -57,6 +57,7 @@ export interface SiteResolverOptions extends ResolverRules {
    * are never more than what is free for others: half of them when it is alone.
    */
   readonly maxForwarding?: number;
+  /** Default: that of the system. */
   readonly clock?: Clock;
 }
 

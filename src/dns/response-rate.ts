@@ -26,8 +26,8 @@ export interface ResponseRateOptions {
    */
   readonly errorsPerSecond?: number | undefined;
   /**
-   * Every how many answers beyond the rate one is sent truncated instead of none. 1, the default (as in
-   * Knot DNS), is all of them, so that no honest client has to wait; 0 is none.
+   * Every how many answers beyond the rate one is sent truncated instead of none; default 1 (as in Knot
+   * DNS), which is all of them, so that no honest client has to wait. With 0 none is.
    */
   readonly slip?: number | undefined;
   /**

@@ -11,11 +11,13 @@ import { ApiMisuseError, CertificateError } from '../errors.ts';
 import { type Logger, silentLogger } from '../logger.ts';
 import {
   type CaMaterial,
+  CERTIFICATE_AUTHORITY_DEFAULTS,
   CertificateAuthority,
   type CertificateRenewerOptions,
   type Credentials,
   createSigningRequest,
   encryptPrivateKey,
+  GENERATE_CA_DEFAULTS,
   type GeneratedCa,
   generateCa,
   generateGatewayKey,
@@ -47,6 +49,17 @@ export interface AuthorityKeeperOptions
   readonly logger?: Logger | undefined;
 }
 
+/** What holds for options that are left out: what `generateCa` and `CertificateAuthority` have. */
+export const AUTHORITY_KEEPER_DEFAULTS: Readonly<{
+  keyType: KeyType;
+  intermediate: boolean;
+  certificateLifetimeMs: number;
+}> = Object.freeze({
+  keyType: GENERATE_CA_DEFAULTS.keyType,
+  intermediate: GENERATE_CA_DEFAULTS.intermediate,
+  certificateLifetimeMs: CERTIFICATE_AUTHORITY_DEFAULTS.certificateLifetimeMs,
+});
+
 export interface AuthorityKeeperEvents {
   /** The cloud gateway has a new certificate, or trusts others than before. */
   credentials: [credentials: Credentials];
@@ -71,6 +84,7 @@ export class AuthorityKeeper
   readonly #clock: Clock;
   #retired: readonly X509Certificate[];
   readonly #certificate: CertificateKeeper;
+  #closing: Promise<void> | undefined;
   #cancelWatch: () => void = () => {};
   #toldWarning: string | undefined;
 
@@ -134,7 +148,8 @@ export class AuthorityKeeper
    * @throws {ApiMisuseError} if an option is out of its range.
    */
   static async open(options: AuthorityKeeperOptions): Promise<AuthorityKeeper> {
-    const { secrets, passphrase, intermediate = false, logger = silentLogger } = options;
+    const { secrets, passphrase, logger = silentLogger } = options;
+    const { intermediate = AUTHORITY_KEEPER_DEFAULTS.intermediate } = options;
     if (passphrase === '') throw new ApiMisuseError('the passphrase of a CA must not be empty');
     const cas = new CaSecrets(secrets, passphrase);
     if ((await cas.read()) === undefined) {
@@ -221,15 +236,20 @@ export class AuthorityKeeper
   }
 
   /** Stops. Safe to call twice. */
-  async close(): Promise<void> {
-    this.#cancelWatch();
-    await this.#certificate.close();
-    await this.authority.close();
-    this.removeAllListeners();
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
   }
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
+  }
+
+  async #close(): Promise<void> {
+    this.#cancelWatch();
+    await this.#certificate.close();
+    await this.authority.close();
+    this.removeAllListeners();
   }
 
   /** Tells of the end of the CA, once for each warning. */

@@ -17,12 +17,12 @@ import {
   type SiteTokenOptions,
 } from '../admin/index.ts';
 import { CloseStack } from '../close-stack.ts';
-import type { PresenceController, Whois } from '../control/index.ts';
+import type { PresenceController, SnapshotHost, Whois } from '../control/index.ts';
 import { Emitter } from '../emitter.ts';
 import { ConfigError } from '../errors.ts';
 import { checkText } from '../option-check.ts';
 import type { CertificateAuthority, RevocationReason, RevocationScope } from '../pki/index.ts';
-import type { DesiredInput, Exposure, Registry } from '../registry/index.ts';
+import { CLOUD, type DesiredInput, type Exposure, type Registry } from '../registry/index.ts';
 import type { Explanation, PathStatus } from '../translator/index.ts';
 import type { RevocationReceipt } from '../trust/index.ts';
 import { CloseCode } from '../tunnel/index.ts';
@@ -44,6 +44,7 @@ import {
 import { addressesOf, type CloudAddresses, type CloudStatus, statusOf } from './cloud-status.ts';
 import { closeGivenDevice } from './common-options.ts';
 import type { EdgeChange } from './edge-tunnels.ts';
+import { hostsNamed } from './site-names.ts';
 import { closedError, type ReadyOptions, whenReady } from './when-ready.ts';
 
 export type CloudState = 'ready' | 'degraded' | 'closed';
@@ -250,6 +251,14 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
    */
   whois(site: string, address: string): Whois | undefined {
     return this.#parts.controller.whois(checkText('site', site), checkText('address', address));
+  }
+
+  /**
+   * Returns the hosts that a name stands for at the cloud's own site: a full domain name, or one within its zone. There
+   * are none if the name is not known.
+   */
+  lookup(name: string): readonly SnapshotHost[] {
+    return hostsNamed(this.#parts.controller.snapshot(CLOUD), checkText('name', name));
   }
 
   /** Says what would become of a packet that comes out of the site `site`, and why. */

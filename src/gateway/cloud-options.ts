@@ -3,13 +3,20 @@
  * @module
  */
 import * as v from 'valibot';
+import { PRESENCE_CONTROLLER_DEFAULTS } from '../control/index.ts';
 import { isPacketDevice } from '../device/index.ts';
 import { ConfigError } from '../errors.ts';
 import { formatHostPort, type HostPort, type HostPortInput, ListenSchema } from '../host-port.ts';
 import type { KeyType } from '../pki/index.ts';
 import type { DesiredInput } from '../registry/index.ts';
 import { DomainText, hostFunction, parseSchema, type Schema, wholeNumber } from '../schema.ts';
-import { type ConnectionLimits, type WorkerPoolOptions, workerCount } from '../worker/index.ts';
+import {
+  type ConnectionLimits,
+  WORKER_POOL_DEFAULTS,
+  type WorkerPoolOptions,
+  workerCount,
+} from '../worker/index.ts';
+import { AUTHORITY_KEEPER_DEFAULTS } from './authority-keeper.ts';
 import {
   COMMON_ENTRIES,
   type CommonOptions,
@@ -47,13 +54,15 @@ export interface CloudGatewayOptions extends CommonOptions {
    * have a process each, and need a device of the type `tun`.
    */
   readonly workers?: number | 'auto' | undefined;
-  /** The program of a worker's process, as `WorkerPoolOptions` says. */
+  /** The program of a worker's process, as `WorkerPoolOptions` says. Default: the library's own. */
   readonly workerMain?: WorkerPoolOptions['workerMain'] | undefined;
   /** Of connections to the tunnel ports. Default: those of `MtlsTunnel.listen`. */
   readonly limits?: ConnectionLimits | undefined;
+  /** The CA that is made where there is none, and what it issues. Default: that of `CloudTrustOptions`. */
   readonly trust?: CloudTrustOptions | undefined;
   /** How long clients may keep a name's address, in seconds, 1 to 86,400; default 30. */
   readonly ttlSeconds?: number | undefined;
+  /** When the addresses of clients are released. Default: that of `LeaseOptions`. */
   readonly leases?: LeaseOptions | undefined;
   /**
    * Is asked whether a site may enrol, and whether a connection of its tunnel may come up, after everything else has
@@ -66,7 +75,10 @@ export interface CloudGatewayOptions extends CommonOptions {
     | undefined;
   /** The path of a unix socket for the admin interface (`adminRoutes`). Default: there is none. */
   readonly adminSocket?: string | undefined;
-  /** Reads the host's configuration again when the admin interface is told to; returns what it answers. */
+  /**
+   * Reads the host's configuration again when the admin interface is told to; returns what it answers. Default: it
+   * cannot be told to.
+   */
   readonly reload?: (() => Promise<object>) | undefined;
 }
 
@@ -114,18 +126,21 @@ export interface LeaseOptions {
 export const CLOUD_GATEWAY_DEFAULTS: Readonly<{
   workers: number;
   ttlSeconds: number;
-  trust: Readonly<Omit<ResolvedTrust, 'passphrase'>>;
-  enrolmentPort: number;
+  trust: typeof AUTHORITY_KEEPER_DEFAULTS;
+  leases: Readonly<{ idleMs: number; pressedIdleMs: number; releaseRevoked: boolean }>;
 }> = Object.freeze({
-  workers: 1,
-  ttlSeconds: 30,
-  trust: Object.freeze({
-    keyType: 'p256',
-    intermediate: false,
-    certificateLifetimeMs: 30 * 86_400_000,
+  workers: WORKER_POOL_DEFAULTS.workers,
+  ttlSeconds: PRESENCE_CONTROLLER_DEFAULTS.ttlSeconds,
+  trust: AUTHORITY_KEEPER_DEFAULTS,
+  leases: Object.freeze({
+    idleMs: PRESENCE_CONTROLLER_DEFAULTS.clientIdleMs,
+    pressedIdleMs: PRESENCE_CONTROLLER_DEFAULTS.pressedIdleMs,
+    releaseRevoked: PRESENCE_CONTROLLER_DEFAULTS.releaseBlocked,
   }),
-  enrolmentPort: 7440,
 });
+
+/** The port for enrolments where none is given. */
+const ENROLMENT_PORT = 7440;
 
 export interface ResolvedCloudOptions
   extends ResolvedCommonOptions,
@@ -164,7 +179,7 @@ export function resolveCloudOptions(options: CloudGatewayOptions): ResolvedCloud
   const { workers: given, enrolment, ...rest } = parseSchema(CloudOptionsSchema, options);
   const { tunnel, device } = rest;
   const workers = workerCount(given);
-  const port = tunnel.port === 0 ? 0 : CLOUD_GATEWAY_DEFAULTS.enrolmentPort;
+  const port = tunnel.port === 0 ? 0 : ENROLMENT_PORT;
   const listen = enrolment.listen ?? { host: tunnel.host, port };
   const resolved = { ...rest, workers, enrolment: withEndpoints({ ...enrolment, listen }, tunnel) };
   if (workers === 1) return resolved;
@@ -320,7 +335,8 @@ export const CloudOptionsSchema: Schema<Parsed> = v.strictObject({
         releaseRevoked: v.optional(v.boolean()),
       }),
       v.check(
-        ({ idleMs = 30 * 86_400_000, pressedIdleMs = 0 }) => pressedIdleMs <= idleMs,
+        ({ idleMs = CLOUD_GATEWAY_DEFAULTS.leases.idleMs, pressedIdleMs = 0 }) =>
+          pressedIdleMs <= idleMs,
         'pressedIdleMs must not be longer than idleMs'
       )
     ),

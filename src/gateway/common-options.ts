@@ -29,7 +29,10 @@ export interface CommonOptions extends StateOptions {
   readonly logger?: Logger | undefined;
   /** Default: the clocks of the system. */
   readonly clock?: Clock | undefined;
-  /** Ends a start that is under way: `start` rejects with its reason then, and nothing is left open. */
+  /**
+   * Ends a start that is under way: `start` rejects with its reason then, and nothing is left open. Default: nothing
+   * ends it.
+   */
   readonly signal?: AbortSignal | undefined;
 }
 

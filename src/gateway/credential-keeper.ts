@@ -23,6 +23,7 @@ export class CredentialKeeper implements AsyncDisposable {
   readonly #options: CredentialKeeperOptions;
   readonly #logger: Logger;
   readonly #certificate: CertificateKeeper;
+  #closing: Promise<void> | undefined;
   /** The attempt under way, or the last one of those that are to come. */
   #enrolment: { readonly token: string | undefined; readonly done: Promise<void> } | undefined;
   /** What a token has brought and the tunnel has not taken. */
@@ -97,13 +98,18 @@ export class CredentialKeeper implements AsyncDisposable {
   }
 
   /** Stops, when what is under way has ended. Safe to call twice. */
-  async close(): Promise<void> {
-    await this.#certificate.close();
-    await this.#enrolment?.done.catch(() => {});
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
   }
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
+  }
+
+  async #close(): Promise<void> {
+    await this.#certificate.close();
+    await this.#enrolment?.done.catch(() => {});
   }
 
   async #enrol(token: string | undefined): Promise<void> {

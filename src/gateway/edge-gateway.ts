@@ -34,7 +34,7 @@ import {
 import { EdgeSession } from './edge-session.ts';
 import { FirstEnrolment } from './first-enrolment.ts';
 import { SiteCredentials, type SiteCredentialsOptions } from './site-credentials.ts';
-import { serveNames } from './site-names.ts';
+import { hostsNamed, serveNames } from './site-names.ts';
 import { type GatewayState, openState } from './state.ts';
 import { type GivenToken, TokenSource } from './token-source.ts';
 import { closedError, type ReadyOptions, whenReady } from './when-ready.ts';
@@ -158,8 +158,8 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
 
   /**
    * Redeems a token, for the first certificate or for another one. It is tried at once, in place of the option
-   * `token`; several are tried one after the other. Until it resolves the state may still be `rejected`, so await it
-   * before `ready`.
+   * `token`; several are tried one after the other. It leaves `rejected` at once, so that `ready` waits for what comes
+   * of it.
    *
    * @throws {EnrolmentError} if the token is refused.
    * @throws {EnvironmentError} if no enrolment endpoint answers; a first enrolment goes on to try.
@@ -168,12 +168,21 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
   async enrol(token: string): Promise<void> {
     if (this.#isClosed) throw closedError();
     checkText('token', token);
+    const { state, failure } = this;
+    if (state === 'rejected') this.#set(this.#session ? 'connecting' : 'enrolling', failure);
     const enrolling = new Promise<void>((resolve, reject) => {
       const given = { token, resolve, reject };
       if (this.#session === undefined) this.#enrolment!.give(given);
       else this.#passOn(given);
     });
-    await unlessAborted(enrolling, this.#aborting.signal);
+    try {
+      await unlessAborted(enrolling, this.#aborting.signal);
+    } catch (error) {
+      // What was the matter before still is, if nothing else has become of it meanwhile.
+      const isAsBefore = this.#failure === failure && this.#state !== 'online';
+      if (state === 'rejected' && isAsBefore) this.#set('rejected', failure);
+      throw error;
+    }
   }
 
   /**
@@ -182,12 +191,7 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
    * is known here when the event `snapshot` tells it.
    */
   lookup(name: string): readonly SnapshotHost[] {
-    const snapshot = this.#snapshot;
-    if (snapshot === undefined) return [];
-    const wanted = String(name).toLowerCase().replace(/\.$/, '');
-    return snapshot.hosts.filter(
-      (host) => host.name === wanted || host.name === `${wanted}.${snapshot.zone}`
-    );
+    return hostsNamed(this.#snapshot, checkText('name', name));
   }
 
   status(): EdgeStatus {

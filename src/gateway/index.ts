@@ -5,6 +5,7 @@
 
 export { parseSchema, type Schema } from '../schema.ts';
 export {
+  AUTHORITY_KEEPER_DEFAULTS,
   AuthorityKeeper,
   type AuthorityKeeperEvents,
   type AuthorityKeeperOptions,
@@ -23,10 +24,11 @@ export {
   type EnrolmentOptions,
   type LeaseOptions,
   type ResolvedCloudOptions,
+  type ResolvedTrust,
   resolveCloudOptions,
 } from './cloud-options.ts';
 export type { CloudAddresses, CloudSiteStatus, CloudStatus } from './cloud-status.ts';
-export type { CommonOptions } from './common-options.ts';
+export type { CommonOptions, ResolvedCommonOptions } from './common-options.ts';
 export { CredentialKeeper, type CredentialKeeperOptions } from './credential-keeper.ts';
 export {
   type EdgeAddresses,
@@ -44,3 +46,4 @@ export {
   type SiteIdentity,
 } from './site-credentials.ts';
 export type { StateOptions } from './state.ts';
+export type { ReadyOptions } from './when-ready.ts';

@@ -5,18 +5,18 @@
 import { join } from 'node:path';
 import type { CloseStack } from '../close-stack.ts';
 import { ConfigError } from '../errors.ts';
-import { openStateDirectory } from '../store/file-secrets.ts';
 import { FileSecrets, FileStore, type Secrets, type Store } from '../store/index.ts';
+import { preparePrivateDirectory } from '../store/private-directory.ts';
 
 export interface StateOptions {
   /**
    * A directory with mode 0700, which is made if it is not there: `store.journal` and the secrets are in it. It is
-   * locked while the gateway runs.
+   * locked while the gateway runs. Default: there is none, and `store` and `secrets` are both given.
    */
   readonly stateDirectory?: string | undefined;
-  /** Used in place of `store.journal`. It stays open when the gateway is closed. */
+  /** Used in place of `store.journal`, which is the default. It stays open when the gateway is closed. */
   readonly store?: Store | undefined;
-  /** Used in place of the files of the directory. */
+  /** Used in place of the files of the directory, which are the default. */
   readonly secrets?: Secrets | undefined;
 }
 
@@ -36,16 +36,16 @@ export async function openState(
   { stateDirectory, store, secrets }: StateOptions,
   closing: CloseStack
 ): Promise<GatewayState> {
-  if (store !== undefined && secrets !== undefined) return { store, secrets };
   if (stateDirectory === undefined) {
+    if (store !== undefined && secrets !== undefined) return { store, secrets };
     const given = store === undefined ? (secrets === undefined ? 'neither' : 'secrets') : 'a store';
     const message = `is missing: expected a directory, or both store and secrets, got ${given}`;
     throw new ConfigError('stateDirectory', message);
   }
-  // The host's secrets may be the files of this directory, under a passphrase that is not known here.
+  await preparePrivateDirectory(stateDirectory);
+  // Secrets of the host may lie in the same directory, encrypted: they are the host's to read.
   const kept = secrets ?? (await FileSecrets.open(stateDirectory));
   if (store !== undefined) return { store, secrets: kept };
-  await openStateDirectory(stateDirectory);
   const journal = await FileStore.open({ path: join(stateDirectory, 'store.journal') });
   closing.add(() => journal.close());
   return { store: journal, secrets: kept };

@@ -12,7 +12,7 @@ interface HasState {
 }
 
 export interface ReadyOptions {
-  /** Ends the wait; `ready` rejects with its reason then. */
+  /** Ends the wait; `ready` rejects with its reason then. Default: it waits without an end. */
   readonly signal?: AbortSignal | undefined;
 }
 

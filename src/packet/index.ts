@@ -13,7 +13,7 @@ export {
   wordDelta,
 } from './checksum.ts';
 export { Cut, PacketCutter } from './cutter.ts';
-export { PacketKind, Parse, Protocol } from './fields.ts';
+export { FragmentPart, PacketKind, Parse, Protocol } from './fields.ts';
 export { flowHash } from './flow-hash.ts';
 export { PacketHeader } from './header.ts';
 export { type PcapngDirection, type PcapngOptions, PcapngWriter } from './pcapng.ts';

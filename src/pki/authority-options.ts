@@ -10,7 +10,7 @@ import { checkLifetime, DAY_MS, HOUR_MS } from './certificate.ts';
 import { checkTrustDomain, type GatewayIdentity } from './names.ts';
 import type { RevocationScope } from './revocation-index.ts';
 
-export interface AuthorityOptions extends CaMaterial {
+export interface CertificateAuthorityOptions extends CaMaterial {
   /** Lower-case DNS name that stands in every identity. */
   readonly trustDomain: string;
   readonly store: Store;
@@ -105,7 +105,7 @@ export interface AuthoritySettings {
  * @throws {CertificateError} if the trust domain is not a lower-case DNS name.
  * @throws {ApiMisuseError} if an option is not what it must be.
  */
-export function resolveAuthority(options: AuthorityOptions): AuthoritySettings {
+export function resolveAuthority(options: CertificateAuthorityOptions): AuthoritySettings {
   const {
     trustDomain,
     store,

@@ -16,8 +16,8 @@ import { checkObject } from '../option-check.ts';
 import type { Store } from '../store/store.ts';
 import {
   type AuthorityEvents,
-  type AuthorityOptions,
   type AuthoritySettings,
+  type CertificateAuthorityOptions,
   checkMaterial,
   type IssuedCertificate,
   type IssueOptions,
@@ -114,7 +114,7 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
    * chain does not lead to a root; if the key cannot be read; or if the trust domain is not a lower-case DNS name.
    * @throws {ApiMisuseError} if an option is not what it must be, or both `next` and `previous` are given.
    */
-  static async open(options: AuthorityOptions): Promise<CertificateAuthority> {
+  static async open(options: CertificateAuthorityOptions): Promise<CertificateAuthority> {
     const settings = resolveAuthority(options);
     const [current, next, previous] = await Promise.all([
       decrypted(options),

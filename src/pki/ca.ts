@@ -36,6 +36,7 @@ export interface CaMaterial {
   readonly certificatePem: string;
   /** PKCS#8, encrypted or not. */
   readonly privateKeyPem: string;
+  /** What the private key is encrypted with. Default: it is not encrypted. */
   readonly passphrase?: string;
 }
 
@@ -44,7 +45,7 @@ export interface GenerateCaOptions {
   readonly trustDomain: string;
   /** Default `p256`. */
   readonly keyType?: KeyType;
-  /** Whether an intermediate CA signs for the gateways, so that the root's key can be kept off line. */
+  /** Whether an intermediate CA signs for the gateways, so that the root's key can be kept off line; default false. */
   readonly intermediate?: boolean;
   /** Lifetime of the root certificate in ms; default 10 years. */
   readonly rootLifetimeMs?: number;

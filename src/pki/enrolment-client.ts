@@ -52,7 +52,10 @@ export interface EnrolOptions {
    * names one for each endpoint. Default: none; the environment is read with `proxyFromEnvironment` only.
    */
   readonly proxy?: ProxyOption | undefined;
-  /** Ends the enrolment; `enrol` rejects with its reason then. A token that was sent may be spent. */
+  /**
+   * Ends the enrolment; `enrol` rejects with its reason then. A token that was sent may be spent. Default: nothing ends
+   * it before its time.
+   */
   readonly signal?: AbortSignal | undefined;
   /** PKCS#8; default a new P-256 key. */
   readonly privateKeyPem?: string;

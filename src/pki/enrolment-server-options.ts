@@ -40,6 +40,7 @@ export interface EnrolmentServerOptions extends GateLimits {
    * may.
    */
   readonly authorize?: AuthorizeEnrolment;
+  /** Default: that of the system. */
   readonly clock?: Clock;
 }
 

@@ -2,11 +2,12 @@
  * Trust: the certificate authority of a trust domain, and how a site gets its first certificate.
  * @module
  */
+export type { GateLimits } from '../connection-gate.ts';
 export { CertificateAuthority } from './authority.ts';
 export {
   type AuthorityEvents,
-  type AuthorityOptions,
   CERTIFICATE_AUTHORITY_DEFAULTS,
+  type CertificateAuthorityOptions,
   type IssuedCertificate,
   type IssueOptions,
   type KeepStep,
@@ -32,6 +33,7 @@ export {
 } from './credentials-check.ts';
 export { encryptPrivateKey } from './encrypted-key.ts';
 export { ENROL_DEFAULTS, type Enrolment, type EnrolOptions, enrol } from './enrolment-client.ts';
+export type { EnrolmentRefusal } from './enrolment-message.ts';
 export { EnrolmentServer } from './enrolment-server.ts';
 export {
   type AuthorizeEnrolment,

@@ -17,20 +17,12 @@
  * which holds names alone, is not. Files in the clear are encrypted by a commit too.
  * @module
  */
-import {
-  type FileHandle,
-  mkdir,
-  open,
-  readdir,
-  readFile,
-  rename,
-  rm,
-  stat,
-} from 'node:fs/promises';
+import { type FileHandle, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { ApiMisuseError, EnvironmentError, PassphraseError } from '../errors.ts';
 import { checkObject } from '../option-check.ts';
 import { syncDirectory } from './durable.ts';
+import { attempt, isDirectory, preparePrivateDirectory } from './private-directory.ts';
 import { HEADER_BYTES, isEncrypted, SecretCipher } from './secret-cipher.ts';
 import {
   checkedChanges,
@@ -88,7 +80,7 @@ export class FileSecrets implements Secrets {
     }
     const { passphrase } = checkObject('the options of FileSecrets', options);
     const cipher = passphrase === undefined ? undefined : new SecretCipher(passphrase);
-    await openStateDirectory(path);
+    await preparePrivateDirectory(path);
     const secrets = new FileSecrets(path, cipher);
     await secrets.#checkPassphrase();
     return secrets;
@@ -286,26 +278,6 @@ function journalOf(bytes: Uint8Array, path: string): Journal {
   }
 }
 
-async function checkOwner(path: string): Promise<void> {
-  // Windows has neither owners nor modes of this kind.
-  const user = process.getuid?.();
-  if (user === undefined) return;
-  const { uid, mode: typeAndMode } = await stat(path);
-  // Root may use every directory, but the owner of this one could read the keys.
-  if (uid !== user) {
-    throw new EnvironmentError(
-      `the state directory ${path} belongs to user ${uid}, and the gateway runs as user ${user}: run it as user ${uid}, or chown -R ${user} ${path}`
-    );
-  }
-  // The mode is not changed here: the path may be a directory of the system, by mistake.
-  const mode = typeAndMode & 0o777;
-  if ((mode & OTHERS) === 0) return;
-  const octal = mode.toString(8).padStart(4, '0');
-  throw new EnvironmentError(
-    `the state directory ${path} is open to others (mode ${octal}): chmod 700 ${path}`
-  );
-}
-
 async function readIfThere(path: string): Promise<Uint8Array | undefined> {
   try {
     const found = await stat(path);
@@ -334,16 +306,6 @@ async function readStart(path: string): Promise<Uint8Array | undefined> {
   }
 }
 
-async function isDirectory(path: string): Promise<boolean> {
-  try {
-    return (await stat(path)).isDirectory();
-  } catch (error) {
-    // It is not there, or a link that leads nowhere, which a rename replaces.
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false;
-    throw error;
-  }
-}
-
 /** Makes a file for its owner only, and syncs it. */
 async function writeNew(path: string, bytes: Uint8Array): Promise<void> {
   // What an interrupted commit has left may be readable by others, or be a link: it is not written to.
@@ -357,57 +319,7 @@ async function writeNew(path: string, bytes: Uint8Array): Promise<void> {
   }
 }
 
-/**
- * Makes a directory for its owner alone, if it is not there.
- *
- * @throws {EnvironmentError} if it cannot be made, or others can get at it.
- */
-export async function openStateDirectory(path: string): Promise<void> {
-  await attempt(`the state directory ${path} cannot be made`, () => makeDirectory(path));
-  await checkOwner(path);
-}
-
-/**
- * Makes a directory and those above it. Node's own `recursive` never ends where a file system takes no
- * directories and says so by ENOENT, as /proc does.
- */
-async function makeDirectory(path: string): Promise<void> {
-  if (await isDirectory(path)) return;
-  const parent = dirname(path);
-  if (parent !== path) await makeDirectory(parent);
-  try {
-    await mkdir(path, { mode: 0o700 });
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    // Another made it at the same time.
-    if (code === 'EEXIST' && (await isDirectory(path))) return;
-    if (code !== 'ENOENT') throw error;
-    throw new Error(`${parent} takes no directories`, { cause: error });
-  }
-}
-
-async function attempt<T>(fault: string, use: () => Promise<T>): Promise<T> {
-  try {
-    return await use();
-  } catch (cause) {
-    const { code, message } = cause as NodeJS.ErrnoException;
-    throw new EnvironmentError(`${fault}: ${REASONS[code ?? ''] ?? message}`, { cause });
-  }
-}
-
 /** What an interrupted commit leaves, and what a write of an earlier version has left under its names. */
 const LEFT_OVER = /\.uncommitted$|^(.*\.pem|ca\.json|probe)\.new$/;
 /** What gateways keep here, of all versions; the certificates are no secrets, but whom to trust is theirs to say. */
 const TAKEN_UP = /\.pem$|^ca\.json$/;
-/** Bits of a mode: group and others may read, write or enter. */
-const OTHERS = 0o077;
-const REASONS: Readonly<Record<string, string>> = {
-  ENOENT: 'it does not exist',
-  EACCES: 'this user may not',
-  EPERM: 'this user may not',
-  EISDIR: 'it is a directory',
-  ENOTDIR: 'a part of the path is a file',
-  EEXIST: 'it is a file',
-  ENOSPC: 'the disk is full',
-  EROFS: 'the disk is read-only',
-};

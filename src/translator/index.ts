@@ -2,8 +2,9 @@
  * Presences to paths, packets to verdicts.
  * @module
  */
-export { type PortRange, parsePortRange } from '../port-range.ts';
+export { type NamedProtocol, type PortRange, parsePortRange } from '../port-range.ts';
 export type { Explanation, ExplanationStep } from './explain.ts';
+export type { FragmentOptions } from './fragments.ts';
 export {
   PACKET_TRANSLATOR_DEFAULTS,
   PacketTranslator,
@@ -11,6 +12,7 @@ export {
   TRANSLATION_HEADROOM,
 } from './packet-translator.ts';
 export type { PathStatus } from './path-table.ts';
+export type { PathOptions } from './paths.ts';
 export type {
   Endpoint,
   Permit,
@@ -19,6 +21,8 @@ export type {
   Reject,
   TranslationPlan,
 } from './plan.ts';
+export type { ReplyOptions } from './reply.ts';
+export type { SessionOptions } from './sessions.ts';
 export { type SiteAddresses, SiteGate } from './site-gate.ts';
 export { type PacketTap, PcapngTap, type PcapngTapOptions } from './tap.ts';
 export { VERDICT_NAMES, Verdict, type VerdictCounters, type VerdictName } from './verdict.ts';

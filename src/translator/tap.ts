@@ -86,7 +86,7 @@ export interface PcapngTapOptions {
   readonly wants?: (path: PathStatus) => boolean;
   /** Bytes of each packet that are written at most; all of them by default. */
   readonly snapLength?: number;
-  /** Its wall clock is what the packets of the file have as their time. */
+  /** Its wall clock is what the packets of the file have as their time. Default: that of the system. */
   readonly clock?: Clock;
 }
 

@@ -27,11 +27,11 @@ import {
   checkShared,
   given,
   SHARED_DEFAULTS,
-  type SharedOptions,
   show,
+  type TunnelOptions,
 } from './option-checks.ts';
 
-export interface DialOptions extends Credentials, LaneLimits, SharedOptions {
+export interface DialOptions extends Credentials, LaneLimits, TunnelOptions {
   /** Where to connect, tried in turn: one or more. */
   readonly endpoints: readonly HostPortInput[];
   /** Whom the listening side's certificate must name. Host names are not looked at. */

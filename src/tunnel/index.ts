@@ -7,7 +7,7 @@ export type { HostPort, HostPortInput } from '../host-port.ts';
 export type { KeyExchangeGroup } from '../key-exchange.ts';
 export type { Credentials } from '../pki/credentials.ts';
 export { type ProxyChoice, type ProxyOption, proxyFromEnvironment } from '../proxy.ts';
-export type { TunnelCandidate, TunnelRefusal } from './authorize.ts';
+export type { AuthorizeAnswer, TunnelCandidate, TunnelRefusal } from './authorize.ts';
 export type { BackoffOptions } from './backoff.ts';
 export { DIAL_DEFAULTS, type DialOptions } from './dial-options.ts';
 export { type Failure, type FailureKind, failureOf } from './failure.ts';
@@ -16,8 +16,9 @@ export { FrameType } from './frame.ts';
 export type { HandshakeLimits, RefusedConnection } from './handshakes.ts';
 export type { CloseCause, Lane, LaneCounters, LaneLimits, UnsentLimit } from './lane.ts';
 export { LISTEN_DEFAULTS, type ListenerCounters, type ListenOptions } from './listen-options.ts';
-export { CloseCode, type CloseEndpoint } from './messages.ts';
+export { type Close, CloseCode, type CloseEndpoint } from './messages.ts';
 export { type ListenerEvents, MtlsTunnel, TunnelListener } from './mtls-tunnel.ts';
+export type { TunnelOptions } from './option-checks.ts';
 export type {
   ConnectionInfo,
   Tunnel,

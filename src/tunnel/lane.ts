@@ -99,8 +99,8 @@ export interface LaneLimits {
   /** Longest control message, in bytes of JSON; at most 16 MiB - 1; default 4 MiB. */
   readonly maxControlBytes?: number;
   /**
-   * Longest control message taken from the peer, in bytes of JSON; default `maxControlBytes` where this side
-   * dials, and 128 KiB where it listens, if that is less: reading one takes all other tunnels' time.
+   * Longest control message taken from the peer, in bytes of JSON; default 128 KiB where this side listens, for
+   * reading one takes all other tunnels' time, and never more than `maxControlBytes`, the default where it dials.
    */
   readonly maxReceivedControlBytes?: number;
   /**

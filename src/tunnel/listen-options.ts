@@ -30,12 +30,12 @@ import {
   checkShared,
   given,
   SHARED_DEFAULTS,
-  type SharedOptions,
   show,
+  type TunnelOptions,
 } from './option-checks.ts';
 import { SlabPool } from './slab-pool.ts';
 
-export interface ListenOptions extends Credentials, LaneLimits, HandshakeLimits, SharedOptions {
+export interface ListenOptions extends Credentials, LaneLimits, HandshakeLimits, TunnelOptions {
   /** Address or name to listen on; default all addresses. */
   readonly host?: string;
   /** 0 to 65535; 0 takes any free one, see `TunnelListener.port`. */

@@ -85,13 +85,17 @@ export interface Welcome extends Greeting {
   readonly lanes?: number | undefined;
 }
 
+/** Why a tunnel ends, as its peer is told. */
 export interface Close {
+  /** One of `CloseCode`, or a code of the host's own. */
   readonly code: string;
+  /** For an operator. */
   readonly reason: string;
   /** Where to dial instead, with `moved`. */
   readonly endpoint?: CloseEndpoint | undefined;
 }
 
+/** Where to dial instead. */
 export interface CloseEndpoint {
   /** Name or address; the one that was dialled if absent. */
   readonly host?: string | undefined;

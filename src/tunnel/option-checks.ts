@@ -8,7 +8,7 @@ import { ApiMisuseError } from '../errors.ts';
 import type { UnsentLimit } from './lane.ts';
 
 /** What both sides of a tunnel may be told besides the limits of their lanes. */
-export interface SharedOptions {
+export interface TunnelOptions {
   /** Told to the peer, as text of 1 to 256 characters; default `virtual-presence`. */
   readonly software?: string;
   /** Size of the buffers in which packets are collected, in bytes; default 256 KiB. */
@@ -41,7 +41,7 @@ export function checkOptions(options: unknown): void {
 }
 
 /** @throws {ApiMisuseError} if one of them is of another type than it must be. */
-export function checkShared(options: SharedOptions): void {
+export function checkShared(options: TunnelOptions): void {
   const { software, clock, limitUnsent, slabBytes } = options;
   checkSoftware(software);
   checkFunction('limitUnsent', limitUnsent);

@@ -5,7 +5,7 @@
  */
 export type { HostPort } from '../host-port.ts';
 export type { AccessRules, AccessTable } from './access.ts';
-export { LocalWorker } from './local-worker.ts';
+export { type LocalListening, LocalWorker } from './local-worker.ts';
 export { WorkerPool, type WorkerPoolEvents, type WorkerPoolStatus } from './pool.ts';
 export {
   type CandidateEdge,
@@ -16,6 +16,7 @@ export {
 export type { SiteTunnel, SiteTunnelEvents } from './site-tunnel.ts';
 export type {
   ConnectionLimits,
+  LogLevel,
   RefusedPeer,
   TerminationReport,
   TunnelClose,

@@ -38,9 +38,9 @@ import type {
 } from './worker.ts';
 
 /** What the tunnel port of a worker in this process serves besides tunnels, and by which clock it goes. */
-type LocalListening = Pick<ListenOptions, 'otherProtocols' | 'clock'>;
+export type LocalListening = Pick<ListenOptions, 'otherProtocols' | 'clock'>;
 
-export class LocalWorker implements Worker {
+export class LocalWorker implements Worker, AsyncDisposable {
   readonly #host: WorkerHost;
   readonly #openDevice: (options: WorkerOptions) => Promise<PacketDevice>;
   readonly #listening: LocalListening;
@@ -54,6 +54,7 @@ export class LocalWorker implements Worker {
   #device: PacketDevice | undefined;
   #dataPlane: CloudDataPlane | undefined;
   #listener: TunnelListener | undefined;
+  #closing: Promise<void> | undefined;
   /** Paths that were left when a site went out of the plan, since the last report about unwanted tunnels. */
   #pathsRemoved = 0;
 
@@ -172,7 +173,16 @@ export class LocalWorker implements Worker {
     return Promise.resolve(this.#translator.explain(packet, realm));
   }
 
-  async close(): Promise<void> {
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #close(): Promise<void> {
     await this.#listener?.close();
     this.#dataPlane?.stop();
     await this.#device?.close();

@@ -37,7 +37,7 @@ export interface WorkerPoolOptions {
    * port 0 each worker takes a free port. Also as text: `198.51.100.1:7443`.
    */
   readonly tunnel: HostPortInput;
-  /** What the tunnel port serves besides tunnels, by ALPN; for one worker alone. */
+  /** What the tunnel port serves besides tunnels, by ALPN; for one worker alone. Default: nothing. */
   readonly otherProtocols?: ListenOptions['otherProtocols'];
   /** The limits of connections to each worker's port; by default those of `MtlsTunnel.listen`. */
   readonly limits?: ConnectionLimits;
@@ -80,9 +80,12 @@ export interface ResolvedPoolOptions extends WorkerPoolOptions {
 }
 
 /** What holds for options that are left out. */
-export const WORKER_POOL_DEFAULTS: Readonly<
-  Pick<ResolvedPoolOptions, 'workers' | 'limits' | 'logger' | 'clock'>
-> = Object.freeze({
+export const WORKER_POOL_DEFAULTS: Readonly<{
+  workers: number;
+  limits: ConnectionLimits;
+  logger: Logger;
+  clock: Clock;
+}> = Object.freeze({
   workers: 1,
   limits: Object.freeze({}),
   logger: silentLogger,

@@ -2,7 +2,7 @@
  * A device whose far side is in the test's hands: it sends packets in and collects what comes out,
  * and each turn of the event loop is taken by hand.
  */
-import { MemoryDevice, type MemoryPairOptions } from '../../src/device/index.ts';
+import { MemoryDevice, type MemoryDeviceOptions } from '../../src/device/index.ts';
 import { MAX_PACKET_LENGTH, VNET_HEADER_LENGTH } from '../../src/packet/index.ts';
 
 export class TestDevice {
@@ -10,7 +10,7 @@ export class TestDevice {
   readonly #far: MemoryDevice;
   readonly #turns: (() => void)[] = [];
 
-  constructor(options: MemoryPairOptions = {}) {
+  constructor(options: MemoryDeviceOptions = {}) {
     const schedule = (callback: () => void) => this.#turns.push(callback);
     [this.device, this.#far] = MemoryDevice.pair({ ...options, schedule });
   }

@@ -4,7 +4,7 @@
  */
 
 import { CloudDataPlane } from '../../src/dataplane/index.ts';
-import type { MemoryPairOptions } from '../../src/device/index.ts';
+import type { MemoryDeviceOptions } from '../../src/device/index.ts';
 import {
   type Endpoint,
   PacketTranslator,
@@ -110,7 +110,7 @@ export interface MixedCloud {
 export interface MixedOptions {
   /** What is said of a realm besides its addresses. */
   readonly realms?: Readonly<Record<string, Pick<Realm, 'mtu' | 'reject'>>>;
-  readonly device?: MemoryPairOptions;
+  readonly device?: MemoryDeviceOptions;
   readonly capacity?: number;
   readonly admit?: (translator: PacketTranslator, ...asked: Asked) => Promise<void>;
 }

@@ -15,7 +15,7 @@ import {
   eventually,
   GatewayProcess,
   killGateways,
-  startCloud as startCloudGateway,
+  startCloud as startCloudProgram,
   Workspace,
   writeConfig,
 } from './gateway-process.ts';
@@ -33,7 +33,7 @@ const ask = (method: string, path: string, body?: unknown): Promise<AdminAnswer>
   admin(join(cloudHome, 'admin.sock'), method, path, body);
 
 async function startCloud(): Promise<void> {
-  const started = await startCloudGateway(join(cloudHome, 'gateway.yaml'));
+  const started = await startCloudProgram(join(cloudHome, 'gateway.yaml'));
   cloud = started.process;
   relay.target = started.tunnelPort;
 }

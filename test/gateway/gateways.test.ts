@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { ApiMisuseError, ConfigError, EnrolmentError } from '../../src/errors.ts';
 import { CloudGateway, EdgeGateway, type EdgeStateChange } from '../../src/gateway/index.ts';
+import { FileSecrets } from '../../src/store/index.ts';
 import { desired, Gateways, Hosts, LAN, memory, SERVICE } from './scene.ts';
 
 const gateways = new Gateways();
@@ -71,7 +72,9 @@ describe('an edge without a certificate', () => {
       code: 'ERR_PRESENCE_ENROLMENT_USED',
     });
     expect(second.failure).toMatchObject({ kind: 'token', remedy: 'token' });
-    await expect(second.enrol('vp1.nonsense')).rejects.toThrow(EnrolmentError);
+    const enrolling = second.enrol('vp1.nonsense');
+    expect(second.state).toBe('enrolling');
+    await expect(enrolling).rejects.toThrow(EnrolmentError);
     expect(second.state).toBe('rejected');
     await expect(second.enrol(7 as never)).rejects.toThrow(ApiMisuseError);
   });
@@ -115,8 +118,10 @@ describe('an edge that is revoked', () => {
     expect(edge.failure).toMatchObject({ kind: 'revoked', party: 'operator', remedy: 'token' });
     await expect(edge.ready()).rejects.toBe(edge.failure!.error);
     await cloud.reinstate('site-a');
-    await edge.enrol(await cloud.createToken({ site: 'site-a' }));
+    const enrolling = edge.enrol(await cloud.createToken({ site: 'site-a' }));
+    // What was the matter is not what is waited for any more.
     await edge.ready(PATIENCE);
+    await enrolling;
     expect(edge.failure).toBeUndefined();
   });
 
@@ -214,6 +219,31 @@ describe('a function of the host', () => {
     await expect(edge.ready(PATIENCE)).rejects.toThrow();
     expect(edge.state).toBe('rejected');
   });
+});
+
+test('the names at the cloud are those that are exposed to it', async () => {
+  const service = { name: 'console', site: 'site-a', address: '10.0.0.5', ports: ['tcp/6080'] };
+  const { sites } = desired('site-a');
+  const cloud = await gateways.cloud();
+  expect(cloud.lookup('console')).toEqual([]);
+  const exposures = [{ service: 'console', site: 'cloud' }];
+  await cloud.apply({ sites, services: [service], exposures });
+  expect(cloud.lookup('console')).toEqual([
+    { name: 'console.example.test', addresses: [expect.any(String)], ports: ['tcp/6080'] },
+  ]);
+});
+
+test('secrets of the host may be in the state directory, encrypted', async () => {
+  const stateDirectory = mkdtempSync(join(tmpdir(), 'vp-state-'));
+  try {
+    for (let start = 0; start < 2; start++) {
+      const secrets = await FileSecrets.open(stateDirectory, { passphrase: 'open sesame' });
+      await gateways.cloud({ stateDirectory, secrets, desired: desired('site-a') });
+      await gateways.close();
+    }
+  } finally {
+    rmSync(stateDirectory, { recursive: true, force: true });
+  }
 });
 
 describe('a gateway that was there before', () => {

@@ -14,7 +14,7 @@ import {
   eventually,
   GatewayProcess,
   killGateways,
-  startCloud as startCloudGateway,
+  startCloud as startCloudProgram,
   Workspace,
   writeConfig,
 } from '../e2e/gateway-process.ts';
@@ -180,7 +180,7 @@ describe('a change of CA', () => {
   let edgeHome: string;
 
   const startCloud = async (): Promise<void> => {
-    const started = await startCloudGateway(join(cloudHome, 'gateway.yaml'));
+    const started = await startCloudProgram(join(cloudHome, 'gateway.yaml'));
     cloud = started.process;
     relay.target = started.tunnelPort;
   };

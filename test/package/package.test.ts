@@ -272,7 +272,13 @@ describe.skipIf(isSkipped)(`a program of somebody else with two workers${skipTit
     const values = (key: string): unknown[] =>
       lines.map((line) => JSON.parse(line)[key]).filter((value) => value !== undefined);
     const left = await machine.sh('ip -o link show type tun; ip route show proto 118');
-    const all = { answers: values('answer'), logs: values('log'), commands: values('command') };
+    const all = {
+      answers: values('answer'),
+      logs: values('log'),
+      commands: values('command'),
+      states: values('state'),
+      heard: values('heard'),
+    };
     return { ...report, ...all, code, stderr, left } as Report;
   }
 
@@ -282,7 +288,15 @@ describe.skipIf(isSkipped)(`a program of somebody else with two workers${skipTit
     expect(report.answers).toEqual([answer('before'), answer('after')]);
     expect(report).toMatchObject({ isNew: true, isOtherTheSame: true, code: 0, left: '' });
     expect(report.logs).toContain('process 0 has ended (SIGKILL), starting it again');
-    expect(report.commands).toHaveLength(2);
+    expect(report.heard).toEqual(['heard before', 'heard after']);
+    expect(report.states).toEqual([
+      ['ready', 'degraded'],
+      ['degraded', 'ready'],
+      ['ready', 'closed'],
+    ]);
+    expect(report.areNew).toEqual([0, 1].map((worker) => worker === report.holder));
+    // Two of the pool and two of the gateway.
+    expect(report.commands).toHaveLength(4);
     for (const command of report.commands) {
       expect(command[1]).toMatch(program);
       // Neither the arguments of the host nor its program.
@@ -318,6 +332,13 @@ interface Report {
   readonly answers: readonly unknown[];
   readonly logs: readonly string[];
   readonly commands: readonly (readonly string[])[];
+  /** Each change of the gateway's state, from what to what. */
+  readonly states: readonly (readonly [string, string])[];
+  /** What the service behind the gateway has answered. */
+  readonly heard: readonly string[];
+  /** Which workers of the gateway are other processes in the end; the one that was killed has this number. */
+  readonly areNew?: readonly boolean[];
+  readonly holder?: number;
   readonly fault?: string;
   readonly code: number | null;
   readonly stderr: string;
@@ -334,7 +355,7 @@ describe('types', () => {
     const names = ENTRIES.map((_, i) => `entry${i}`);
     const imports = ENTRIES.map((entry, i) => `import * as entry${i} from '${entry}';`).join('\n');
     const consumer = `${imports}
-      import { IpAddress, MemoryDevice, PacketTranslator, PresenceError, SocketDevice, VERSION, Verdict } from '${manifest.name}';
+      import { CloudGateway, type CloudGatewayOptions, EdgeGateway, IpAddress, MemoryDevice, PacketTranslator, PresenceError, SocketDevice, VERSION, Verdict } from '${manifest.name}';
       import { openDevice, type DeviceOptions, type PacketDevice } from '${manifest.name}/device';
       import { PacketTranslator as Same, type TranslationPlan } from '${manifest.name}/translator';
       import { ConfigError } from '${manifest.name}/errors';
@@ -343,6 +364,17 @@ describe('types', () => {
       translator.load(plan);
       const text: string = IpAddress.parse('192.0.2.1').toString();
       export const all: object[] = [${names.join(', ')}, { text, VERSION, none: Verdict.Forward }];
+      export async function pair(options: Omit<CloudGatewayOptions, 'device'>): Promise<string | undefined> {
+        const [near, far] = [MemoryDevice.pair(), MemoryDevice.pair()];
+        const cloud = await CloudGateway.start({ ...options, device: near[0] });
+        cloud.on('state', ({ state, previous, reasons }) => console.log(state, previous, reasons.join()));
+        const token = await cloud.createToken({ site: 'site-a' });
+        const edge: AsyncDisposable & EdgeGateway = await EdgeGateway.start({ stateDirectory: '.', token, device: far[0] });
+        await edge.ready({ signal: AbortSignal.timeout(30_000) });
+        return edge.failure?.kind;
+      }
+      // @ts-expect-error a cloud gateway has a device
+      export const incomplete: CloudGatewayOptions = { trustDomain: 'example.test', tunnel: '192.0.2.1:7443' };
       // @ts-expect-error an option that there is not
       new PacketTranslator({ colour: 'red' });
       // @ts-expect-error undefined is no value of an option

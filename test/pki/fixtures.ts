@@ -10,9 +10,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import tls from 'node:tls';
 import {
-  type AuthorityOptions,
   type CaMaterial,
   CertificateAuthority,
+  type CertificateAuthorityOptions,
   createSigningRequest,
   type GatewayIdentity,
   type GenerateCaOptions,
@@ -43,7 +43,7 @@ export interface Scene {
 }
 
 export async function scene(
-  options: Partial<AuthorityOptions & GenerateCaOptions> = {}
+  options: Partial<CertificateAuthorityOptions & GenerateCaOptions> = {}
 ): Promise<Scene> {
   const store = new MemoryStore();
   const clock = { ms: Date.now() };

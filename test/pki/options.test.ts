@@ -2,7 +2,7 @@
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { AuditLog, AuditTrail, REFUSAL_DEFAULTS } from '../../src/audit/index.ts';
+import { AUDIT_LOG_DEFAULTS, AuditLog, AuditTrail } from '../../src/audit/index.ts';
 import { ApiMisuseError, PresenceError } from '../../src/errors.ts';
 import {
   CERTIFICATE_AUTHORITY_DEFAULTS,
@@ -205,7 +205,7 @@ test.each(
     ENROLMENT_SERVER_DEFAULTS,
     FILE_STORE_DEFAULTS,
     GENERATE_CA_DEFAULTS,
-    REFUSAL_DEFAULTS,
+    AUDIT_LOG_DEFAULTS,
     TOKEN_DEFAULTS,
   })
 )('%s cannot be changed', (_, defaults) => {

@@ -160,8 +160,6 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
 const SIDE_DOORS: Readonly<Record<string, readonly string[]>> = {
   'src/tunnel/frame.ts': ['dataplane'],
   'src/tunnel/backoff.ts': ['gateway'],
-  // For a state directory whose secrets are the host's own.
-  'src/store/file-secrets.ts': ['gateway'],
   // What an operator's options for a TUN mean, for TUNs that several workers open.
   'src/device/open-tun.ts': ['worker'],
   // The offsets and sums of packets are for the rooms on the packet path, and not public. A translator
@@ -180,6 +178,8 @@ const SIDE_DOORS: Readonly<Record<string, readonly string[]>> = {
   'src/pki/names.ts': ['tunnel'],
   // A file of another room is kept from other processes in the same way.
   'src/store/durable.ts': ['audit'],
+  // The directory is made before it is known whose secrets are in it.
+  'src/store/private-directory.ts': ['gateway'],
   'src/store/lock.ts': ['audit'],
   // The interface alone.
   'src/store/store.ts': ['audit', 'pki', 'tunnel'],

@@ -38,7 +38,7 @@ export function setUpTunnels(): void {
 }
 
 /** A tunnel of the listening side that is up: who the peer is, is known. */
-export type AcceptedTunnel = MtlsTunnel & {
+export type ConnectedTunnel = MtlsTunnel & {
   readonly peer: GatewayIdentity;
   readonly info: ConnectionInfo;
 };
@@ -101,10 +101,10 @@ export function next<E extends keyof TunnelEvents>(
 export async function pair(
   listenOptions: Partial<ListenOptions> = {},
   dialOptions: Partial<DialOptions> = {}
-): Promise<[MtlsTunnel, AcceptedTunnel, TunnelListener]> {
+): Promise<[MtlsTunnel, ConnectedTunnel, TunnelListener]> {
   const listener = await listen(listenOptions);
-  const accepted = new Promise<AcceptedTunnel>((resolve) =>
-    listener.once('tunnel', (tunnel) => resolve(tunnel as AcceptedTunnel))
+  const accepted = new Promise<ConnectedTunnel>((resolve) =>
+    listener.once('tunnel', (tunnel) => resolve(tunnel as ConnectedTunnel))
   );
   const dialled = dial(listener.port, dialOptions);
   await next(dialled, 'up');

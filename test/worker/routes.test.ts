@@ -22,6 +22,8 @@ vi.mock('../../src/worker/worker-process.ts', () => ({
     async open() {
       return { tunnel: { host: '127.0.0.1', port: 1 } };
     }
+    load() {}
+    bind() {}
     setAccess() {}
     async close() {}
   },
