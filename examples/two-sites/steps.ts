@@ -243,7 +243,7 @@ export async function runScene(report: Report, directory: string): Promise<void>
 
   /** An impostor with a token somebody else has used, on the machine of site B's gateway. */
   function startEdgeElsewhere(token: string): GatewayProcess {
-    // That gateway has the TUN and the DNS port.
+    // The TUN and the DNS port of this machine are in use by the gateway of site B.
     const device = { type: 'udp', local: '127.0.0.1:0', peer: '127.0.0.1:9' };
     return startEdge(topology, 'b', token, `${directory}/impostor`, { device });
   }

@@ -4,6 +4,7 @@
  */
 import { EventEmitter } from 'eventemitter3';
 import { type Family, IpAddress } from '../address.ts';
+import { throwToProcess } from '../emitter.ts';
 import { ApiMisuseError, PresenceError } from '../errors.ts';
 import type { Registry } from '../registry/index.ts';
 import type { Endpoint, Presence } from '../translator/index.ts';
@@ -465,13 +466,6 @@ interface Leased {
   readonly realm: string;
   readonly of: Endpoint;
   readonly family: Family;
-}
-
-/** For what a listener throws: nobody here can do anything about it. */
-function throwToProcess(error: unknown): void {
-  queueMicrotask(() => {
-    throw error;
-  });
 }
 
 const HOUR_MS = 3_600_000;

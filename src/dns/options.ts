@@ -11,12 +11,12 @@ import { ClientTable } from './client-table.ts';
 import { type ForwardRule, ForwardTable } from './forward-rules.ts';
 import { ResponseRate, type ResponseRateOptions } from './response-rate.ts';
 
-/** Who may ask, who is asked for foreign names, and how many answers go by UDP. */
+/** The rules of a resolver: the clients that may ask, the upstreams, and the rate of answers by UDP. */
 export interface ResolverRules {
-  /** Who is asked for foreign names; none by default, so that they are refused. */
+  /** The servers that are asked for foreign names; none by default, so that such names are refused. */
   readonly forward?: readonly ForwardRule[] | undefined;
   /**
-   * Who may ask; all others are refused. Each entry is a prefix (`192.0.2.0/24`), an address, or a word:
+   * The clients that may ask; all others are refused. Each entry is a prefix (`192.0.2.0/24`), an address, or a word:
    * `sources` stands for the prefixes that `setSources` was given last, `loopback` for this machine's
    * loopback. Default `['sources', 'loopback']`: before `setSources`, loopback alone.
    */
@@ -55,7 +55,7 @@ const RULES = {
   ),
 };
 
-/** Of the rules among other options. It checks their types; the resolver checks what they say. */
+/** Reads the rules among other options. It checks their types; the resolver checks what they say. */
 export const ResolverRulesSchema: Schema<ResolverRules> = /* @__PURE__ */ v.object(
   RULES
 ) as Schema<ResolverRules>;

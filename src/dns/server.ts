@@ -51,7 +51,7 @@ export class DnsServer implements AsyncDisposable {
     return this.#listener.address;
   }
 
-  /** Of the resolver and the listener; cumulative. */
+  /** The counters of the resolver and of the listener, cumulative. */
   get counters(): Readonly<SiteResolverCounters & DnsListenerCounters> {
     return { ...this.#resolver.counters, ...this.#listener.counters };
   }

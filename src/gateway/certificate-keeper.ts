@@ -16,7 +16,7 @@ export interface CertificateKeeperOptions
   extends Pick<CertificateRenewerOptions, 'credentials' | 'renew' | 'apply' | 'clock' | 'random'> {
   /** Takes the lines for the operator. */
   readonly logger: Logger;
-  /** Whose certificate it is, before each line; it ends with a colon and a blank. */
+  /** The text before each line, which says whose certificate it is. It ends with a colon and a blank. */
   readonly about: string;
   /** The site, as a field of each line; absent for the cloud. */
   readonly fields?: LogFields;

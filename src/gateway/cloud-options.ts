@@ -23,7 +23,7 @@ import {
   type ResolvedCommonOptions,
 } from './common-options.ts';
 
-/** Who asks to be let in, when everything else has been checked. */
+/** A site that asks to be let in, when everything else has been checked. */
 export interface AuthorizeRequest {
   readonly site: string;
   readonly remoteAddress: string;
@@ -56,7 +56,7 @@ export interface CloudGatewayOptions extends CommonOptions {
   readonly workers?: number | 'auto' | undefined;
   /** The program of a worker's process, as `WorkerPoolOptions` says. Default: the library's own. */
   readonly workerMain?: WorkerPoolOptions['workerMain'] | undefined;
-  /** Of connections to the tunnel ports. Default: those of `MtlsTunnel.listen`. */
+  /** The limits of connections to each tunnel port. Default: those of `MtlsTunnel.listen`. */
   readonly limits?: ConnectionLimits | undefined;
   /** The CA that is made where there is none, and what it issues. Default: that of `CloudTrustOptions`. */
   readonly trust?: CloudTrustOptions | undefined;

@@ -14,10 +14,16 @@ import { AuditTrail } from '../audit/index.ts';
 import type { Clock } from '../clock.ts';
 import type { CloseStack } from '../close-stack.ts';
 import { ControlServer, PresenceController, type Snapshot } from '../control/index.ts';
-import { isPacketDevice, openDevice, type PacketDevice } from '../device/index.ts';
+import {
+  isPacketDevice,
+  openDevice,
+  type PacketDevice,
+  type ResolvedDeviceOptions,
+} from '../device/index.ts';
 import { DnsServer } from '../dns/index.ts';
 import { ApiMisuseError, ConfigError } from '../errors.ts';
 import type { HostPort } from '../host-port.ts';
+import type { Logger } from '../logger.ts';
 import { type Credentials, EnrolmentServer } from '../pki/index.ts';
 import { CLOUD, Registry } from '../registry/index.ts';
 import { Revoker } from '../trust/index.ts';
@@ -127,7 +133,7 @@ export async function openCloudParts(
   enrolment.on('problem', ({ error }) => problemOf('enrolment')(error));
   enrolment.on('outcome', (outcome) => audit?.enrolment(outcome));
   const workers = openPool(options, {
-    device: given === undefined ? deviceOf(options, registry) : async () => given.take(),
+    device: isPacketDevice(device) ? async () => given!.take() : deviceOf(device, logger, registry),
     registry,
     trust,
     enrolment,
@@ -332,15 +338,19 @@ async function askAtHandshake(
 
 /** What the pool opens; the routes of a TUN are the pools of the cloud's site unless the operator has named some. */
 function deviceOf(
-  { device, logger }: ResolvedCloudOptions,
+  device: ResolvedDeviceOptions,
+  logger: Logger,
   registry: Registry
 ): WorkerPoolOptions['device'] {
-  if (isPacketDevice(device)) return async () => device;
   if (device.type !== 'tun') {
     return () => openDevice(device, (problem) => logger.warn({}, `device: ${problem}`));
   }
   const { type: _, ...tun } = device;
-  return { ...tun, routes: tun.routes ?? registry.site(CLOUD)?.pools ?? [] };
+  return { ...tun, routes: tun.routes ?? cloudPools(registry) };
+}
+
+function cloudPools(registry: Registry): readonly string[] {
+  return registry.site(CLOUD)?.pools ?? [];
 }
 
 /** A device of the host's, which is closed once: by the worker, as soon as that has it. */
@@ -375,9 +385,9 @@ function poolRouter(
     return async () => {};
   }
   // What `deviceOf` has told the workers.
-  let routed = registry.site(CLOUD)?.pools ?? [];
+  let routed = cloudPools(registry);
   return async () => {
-    const pools = registry.site(CLOUD)?.pools ?? [];
+    const pools = cloudPools(registry);
     // Changes are many, and each call runs programs.
     if (pools.join() === routed.join()) return;
     await workers.setRoutes(pools);

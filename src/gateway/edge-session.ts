@@ -133,7 +133,7 @@ export class EdgeSession {
     }
   }
 
-  /** All of this gateway: verdicts, and what is named by the options, if it is not zero. */
+  /** The counters of this gateway. Verdicts, and those that the options name, are left out while they are zero. */
   get counters(): Readonly<Record<string, number>> {
     const { gate, counters } = this.#dataPlane;
     const named: Record<string, number> = { ...counters };

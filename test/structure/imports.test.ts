@@ -66,6 +66,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
     'allocator',
     'clock',
     'dns',
+    'emitter',
     'errors',
     'option-check',
     'port-range',
