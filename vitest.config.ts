@@ -20,7 +20,7 @@ const alias = [
   { find: /^virtual-presence\/(.*)$/, replacement: source('src/$1/index.ts') },
 ];
 
-const setupFiles = [source('test/patience.ts')];
+const setupFiles = [source('test/support/patience.ts')];
 
 const config: ViteUserConfig = defineConfig({
   test: {
@@ -28,7 +28,7 @@ const config: ViteUserConfig = defineConfig({
       {
         resolve: { alias },
         test: {
-          name: 'rooms',
+          name: 'modules',
           setupFiles,
           include: ['test/**/*.test.ts'],
           exclude: [...heavy, ...hostile],

@@ -3,7 +3,7 @@
  * the realm `far`.
  * @module
  */
-import { formatIPv4 } from '../src/address.ts';
+import { formatIPv4 } from '../src/base/address.ts';
 import { PacketTranslator, type TranslationPlan } from '../src/translator/index.ts';
 import { Random } from '../test/oracle/random.ts';
 import { MAX_CLASSES } from './layout.ts';

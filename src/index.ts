@@ -5,7 +5,7 @@
  *
  * @module virtual-presence
  */
-export { type Family, IpAddress, IpPrefix } from './address.ts';
+
 export type { AdminTarget, CaStep, CaStepOptions, SiteTokenOptions } from './admin/index.ts';
 export {
   AddressAllocator,
@@ -14,7 +14,12 @@ export {
   type Lease,
 } from './allocator/index.ts';
 export type { AuditHead } from './audit/index.ts';
-export type { Clock } from './clock.ts';
+export { type Family, IpAddress, IpPrefix } from './base/address.ts';
+export type { Clock } from './base/clock.ts';
+export type { HostPort, HostPortInput } from './base/host-port.ts';
+export type { KeyExchangeGroup } from './base/key-exchange.ts';
+export type { ProxyChoice, ProxyOption } from './base/proxy.ts';
+export { VERSION } from './base/version.ts';
 export {
   type ConnectedEdgeStatus,
   type PlanTarget,
@@ -30,7 +35,7 @@ export {
   type SnapshotHost,
   type Whois,
 } from './control/index.ts';
-export type { CloudDataPlaneOptions, WaitingRoomOptions } from './dataplane/index.ts';
+export type { CloudDataPlaneOptions, PendingQueueOptions } from './dataplane/index.ts';
 export {
   type DeviceCounters,
   type DeviceOptions,
@@ -92,9 +97,7 @@ export {
   type LeaseOptions,
   type StateOptions,
 } from './gateway/index.ts';
-export type { HostPort, HostPortInput } from './host-port.ts';
-export type { KeyExchangeGroup } from './key-exchange.ts';
-export type { LogFields, Logger } from './logger.ts';
+export type { LogFields, Logger } from './observe/index.ts';
 export {
   type AuthorityEvents,
   type CaMaterial,
@@ -117,7 +120,6 @@ export {
   type RolloverState,
   type TokenOptions,
 } from './pki/index.ts';
-export type { ProxyChoice, ProxyOption } from './proxy.ts';
 export {
   type DesiredInput,
   type DesiredState,
@@ -148,7 +150,7 @@ export {
   type Endpoint,
   type Explanation,
   type ExplanationStep,
-  type PacketTap,
+  type PacketCapture,
   PacketTranslator,
   type PacketTranslatorOptions,
   type PathStatus,
@@ -161,28 +163,27 @@ export {
   type VerdictCounters,
   type VerdictName,
 } from './translator/index.ts';
-export type { CutReport, RevocationReceipt } from './trust/index.ts';
+export type { RevocationReceipt, TerminationReport } from './trust/index.ts';
 export {
   type BackoffOptions,
   type CloseCause,
   type CloseEndpoint,
+  type ConnectionCounters,
   type ConnectionInfo,
   type DialOptions,
   type Failure,
   type FailureKind,
   type HandshakeLimits,
-  type LaneCounters,
-  type LaneLimits,
   type ListenOptions,
   MtlsTunnel,
+  type NotSentLowat,
   type Tunnel,
   type TunnelCandidate,
+  type TunnelConnectionLimits,
   type TunnelEvents,
   type TunnelRefusal,
   type TunnelState,
-  type UnsentLimit,
 } from './tunnel/index.ts';
-export { VERSION } from './version.ts';
 export type {
   AccessRules,
   CandidateEdge,

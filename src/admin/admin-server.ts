@@ -7,8 +7,8 @@ import { lstatSync, statSync, unlinkSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { connect } from 'node:net';
 import { dirname } from 'node:path';
+import { checkFunction, checkObject, checkThat, checkWhole } from '../base/option-check.ts';
 import { EnvironmentError, PresenceError } from '../errors.ts';
-import { checkFunction, checkObject, checkThat, checkWhole } from '../option-check.ts';
 import type { Json } from '../store/index.ts';
 
 /** An answer that is sent as it is, for programs such as `openssl`. */

@@ -8,10 +8,10 @@
  * @module
  */
 import * as v from 'valibot';
+import { NameText, parseSchema, type Schema, wholeNumber } from '../base/schema.ts';
 import { ConfigError } from '../errors.ts';
 import type { RevocationReason, RevocationScope } from '../pki/index.ts';
 import { CLOUD } from '../registry/index.ts';
-import { NameText, parseSchema, type Schema, wholeNumber } from '../schema.ts';
 import type { Json } from '../store/index.ts';
 import { type AdminHandler, PemText } from './admin-server.ts';
 import type { AdminTarget, CaStep } from './target.ts';

@@ -11,10 +11,16 @@
  * which block is whose follows from the leases alone.
  * @module
  */
-import { type Family, IpAddress, IpPrefix } from '../address.ts';
-import { type Clock, systemClock } from '../clock.ts';
+import { type Family, IpAddress, IpPrefix } from '../base/address.ts';
+import { type Clock, systemClock } from '../base/clock.ts';
+import {
+  checkFunction,
+  checkMethods,
+  checkObject,
+  checkText,
+  checkThat,
+} from '../base/option-check.ts';
 import { AddressUnavailableError, ApiMisuseError, PoolExhaustedError } from '../errors.ts';
-import { checkFunction, checkMethods, checkObject, checkText, checkThat } from '../option-check.ts';
 import { BlockMap } from './block-map.ts';
 import type { Lease } from './lease.ts';
 import { Pool } from './pool.ts';

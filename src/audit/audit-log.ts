@@ -14,9 +14,9 @@ import { constants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { EventEmitter } from 'eventemitter3';
-import type { Clock } from '../clock.ts';
+import type { Clock } from '../base/clock.ts';
+import { checkClock, checkObject, checkText } from '../base/option-check.ts';
 import { PresenceError, StoreError } from '../errors.ts';
-import { checkClock, checkObject, checkText } from '../option-check.ts';
 import { realPathOf, removeNewFile, replaceFile, syncDirectory } from '../store/durable.ts';
 import { FileLock } from '../store/lock.ts';
 import {

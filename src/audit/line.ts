@@ -34,7 +34,7 @@ export interface AuditEvent {
   readonly kind: AuditKind;
   /**
    * Name of the site that it is about. In a refusal, `site` and `serial` are for a peer that has proved who
-   * it is, and never what a stranger says: such a peer has a number of lines of its own.
+   * it is, and never what an unauthenticated peer says: such a peer has a number of lines of its own.
    */
   readonly site?: string | undefined;
   /** Serial number of the certificate, in hexadecimal digits. */

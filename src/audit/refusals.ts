@@ -1,22 +1,22 @@
 /**
  * Limits the lines that refused peers can cause: anybody who reaches the port can have a handshake refused,
- * as often as they like. Strangers share one limit. Peers that have proved who they are each have a limit
- * of their own, so that strangers cannot keep a known offender out of the log.
+ * as often as they like. Unauthenticated peers share one limit. Peers that have proved who they are each have a limit
+ * of their own, so that unauthenticated peers cannot keep a known offender out of the log.
  * @module
  */
-import type { Clock } from '../clock.ts';
-import { checkWhole } from '../option-check.ts';
+import type { Clock } from '../base/clock.ts';
+import { checkWhole } from '../base/option-check.ts';
 
 export interface RefusalLimits {
   /**
-   * Lines for refused handshakes and enrolments of strangers in a minute, all together; the others are
+   * Lines for refused handshakes and enrolments of unauthenticated peers in a minute, all together; the others are
    * summed up in one line when it is over. Default 60.
    */
   readonly maxRefusalsPerMinute?: number | undefined;
   /**
    * The same for each peer that has proved who it is, by the event's `site`, or `serial` if there is no
    * site; default 10. The first 256 such peers of a minute are kept apart; all further ones share a limit
-   * of `maxRefusalsPerMinute`, which is not that of strangers.
+   * of `maxRefusalsPerMinute`, which is not that of unauthenticated peers.
    */
   readonly maxSiteRefusalsPerMinute?: number | undefined;
 }
@@ -54,20 +54,20 @@ export interface Suppressed {
 
 /** Admits so many in a minute, which begins with its first refusal, and sums up the others when it is over. */
 export class RefusalLimit {
-  readonly #maxOfStrangers: number;
+  readonly #maxOfUnauthenticated: number;
   readonly #maxOfPeer: number;
   readonly #clock: Clock;
   readonly #sumUp: (suppressed: Suppressed) => void;
   /** How many got a line, by peer. */
   readonly #admitted = new Tally(MAX_PEERS);
-  #admittedStrangers = 0;
+  #admittedUnauthenticated = 0;
   readonly #codes = new Tally(MAX_CODES);
   readonly #peers = new Tally(MAX_PEERS);
   #cancel: (() => void) | undefined;
   #isStopped = false;
 
   constructor(limits: ResolvedLimits, clock: Clock, sumUp: (suppressed: Suppressed) => void) {
-    this.#maxOfStrangers = limits.maxRefusalsPerMinute;
+    this.#maxOfUnauthenticated = limits.maxRefusalsPerMinute;
     this.#maxOfPeer = limits.maxSiteRefusalsPerMinute;
     this.#clock = clock;
     this.#sumUp = sumUp;
@@ -80,7 +80,7 @@ export class RefusalLimit {
    */
   admit(code: string, peer: string | undefined): boolean {
     this.#startMinute();
-    if (peer === undefined ? this.#admitStranger() : this.#admitPeer(peer)) return true;
+    if (peer === undefined ? this.#admitUnauthenticated() : this.#admitPeer(peer)) return true;
     this.#codes.add(code, 1);
     if (peer !== undefined) this.#peers.add(peer, 1);
     return false;
@@ -97,7 +97,7 @@ export class RefusalLimit {
   flush(): void {
     this.#cancel?.();
     this.#cancel = undefined;
-    this.#admittedStrangers = 0;
+    this.#admittedUnauthenticated = 0;
     this.#admitted.takeAll();
     const codes = this.#codes.takeAll();
     const peers = this.#peers.takeAll();
@@ -117,14 +117,14 @@ export class RefusalLimit {
     this.#cancel ??= this.#clock.after(MINUTE_MS, () => this.flush(), true);
   }
 
-  #admitStranger(): boolean {
-    if (this.#admittedStrangers >= this.#maxOfStrangers) return false;
-    this.#admittedStrangers++;
+  #admitUnauthenticated(): boolean {
+    if (this.#admittedUnauthenticated >= this.#maxOfUnauthenticated) return false;
+    this.#admittedUnauthenticated++;
     return true;
   }
 
   #admitPeer(peer: string): boolean {
-    const max = this.#admitted.isApart(peer) ? this.#maxOfPeer : this.#maxOfStrangers;
+    const max = this.#admitted.isApart(peer) ? this.#maxOfPeer : this.#maxOfUnauthenticated;
     if (this.#admitted.of(peer) >= max) return false;
     this.#admitted.add(peer, 1);
     return true;
@@ -171,7 +171,7 @@ function checkLimit(name: string, value: number): number {
 }
 
 const MINUTE_MS = 60_000;
-/** Codes are this program's words; should a stranger's be among them, they take no more room than this. */
+/** Codes are this program's words; should an unauthenticated peer's be among them, they take no more room than this. */
 const MAX_CODES = 32;
 /** One line has room for them. */
 const MAX_PEERS = 256;

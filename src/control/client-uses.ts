@@ -2,7 +2,7 @@
  * When the client leases of a realm were last used, by the clients' site and the longest unused first.
  * @module
  */
-import type { Family } from '../address.ts';
+import type { Family } from '../base/address.ts';
 import { endpointOf, familyOfKey, parseEndpoint, presenceKey } from './endpoint.ts';
 
 export interface ClientUse {

@@ -4,13 +4,7 @@
  * @module
  */
 import { EventEmitter } from 'eventemitter3';
-import type { Clock } from '../clock.ts';
-import {
-  ApiMisuseError,
-  EnvironmentError,
-  PeerProtocolError,
-  PeerRefusedError,
-} from '../errors.ts';
+import type { Clock } from '../base/clock.ts';
 import {
   checkClock,
   checkFunction,
@@ -19,8 +13,14 @@ import {
   checkSignal,
   checkText,
   checkWhole,
-} from '../option-check.ts';
-import { parseSchema } from '../schema.ts';
+} from '../base/option-check.ts';
+import { parseSchema } from '../base/schema.ts';
+import {
+  ApiMisuseError,
+  EnvironmentError,
+  PeerProtocolError,
+  PeerRefusedError,
+} from '../errors.ts';
 import type { Json, Store } from '../store/index.ts';
 import {
   type CertificateMessage,

@@ -5,19 +5,19 @@
  */
 import type { X509Certificate } from 'node:crypto';
 import { EventEmitter } from 'eventemitter3';
-import type { Clock } from '../clock.ts';
-import { ApiMisuseError, type PeerProtocolError } from '../errors.ts';
+import type { Clock } from '../base/clock.ts';
 import {
   checkClock,
   checkFunction,
   checkMethods,
   checkObject,
   checkThat,
-} from '../option-check.ts';
+} from '../base/option-check.ts';
+import { ApiMisuseError, type PeerProtocolError } from '../errors.ts';
 import type { Json } from '../store/index.ts';
 import { type ControlChannel, MAX_RENEWAL_SPREAD_MS, parseEdgeMessage } from './messages.ts';
 import type { PresenceController } from './presence-controller.ts';
-import { type RenewalCounters, RenewalDesk, type TrustProvider } from './renewal-desk.ts';
+import { type RenewalCounters, RenewalService, type TrustProvider } from './renewal-service.ts';
 import type { Snapshot } from './snapshot.ts';
 
 /** A tunnel's control channel, and who is behind it. */
@@ -81,7 +81,7 @@ export class ControlServer extends EventEmitter<ControlServerEvents> implements 
   readonly #clock: Clock;
   readonly #retryMs: number;
   readonly #trust: TrustProvider | undefined;
-  readonly #desk: RenewalDesk | undefined;
+  readonly #renewals: RenewalService | undefined;
   readonly #renewalSpreadMs: number;
   readonly #edges = new Map<string, ConnectedEdge>();
   readonly #renewing = new Set<Promise<void>>();
@@ -114,13 +114,13 @@ export class ControlServer extends EventEmitter<ControlServerEvents> implements 
     this.#retryMs = retryMs;
     this.#trust = trust;
     if (trust !== undefined) {
-      this.#desk = new RenewalDesk(trust, {
+      this.#renewals = new RenewalService(trust, {
         maxRenewalsPerHour,
         clock: this.#clock,
         onFailure: (site, error) => this.emit('problem', { site, error }),
       });
     }
-    this.renewals = this.#desk?.counters;
+    this.renewals = this.#renewals?.counters;
     controller.on('snapshot', this.#onSnapshot);
   }
 
@@ -225,8 +225,8 @@ export class ControlServer extends EventEmitter<ControlServerEvents> implements 
   /** An answer that cannot be sent is lost, and the edge asks again. */
   async #renew(site: string, edge: ConnectedEdge, csrPem: string): Promise<void> {
     const { certificate } = edge.channel;
-    if (this.#desk === undefined || certificate === undefined) return;
-    const answer = await this.#desk.answer(site, certificate, csrPem);
+    if (this.#renewals === undefined || certificate === undefined) return;
+    const answer = await this.#renewals.answer(site, certificate, csrPem);
     if (this.#edges.get(site) === edge) edge.channel.sendControl({ ...answer });
   }
 }

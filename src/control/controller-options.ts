@@ -2,8 +2,7 @@
  * What a `PresenceController` is given, and its defaults.
  * @module
  */
-import type { Clock } from '../clock.ts';
-import { ApiMisuseError } from '../errors.ts';
+import type { Clock } from '../base/clock.ts';
 import {
   checkClock,
   checkFlag,
@@ -13,7 +12,8 @@ import {
   checkText,
   checkThat,
   checkWhole,
-} from '../option-check.ts';
+} from '../base/option-check.ts';
+import { ApiMisuseError } from '../errors.ts';
 import type { Registry } from '../registry/index.ts';
 import type { Store } from '../store/index.ts';
 import type { Presence, TranslationPlan } from '../translator/index.ts';
@@ -54,13 +54,13 @@ export interface PresenceControllerOptions {
    * Whether the clients of a blocked site lose their leases at once; default false: they are kept, so that a
    * reinstated site finds its addresses, until they have been idle for long. `releaseClients` does it on request.
    */
-  readonly releaseBlocked?: boolean;
+  readonly releaseSuspended?: boolean;
   /** How long changes of one site are gathered before its snapshot is made, in ms; default 20. */
   readonly coalesceMs?: number;
   /** When what could not be had or stored is tried again, in ms; default 5000. */
   readonly retryMs?: number;
   /** Sites whose certificates are revoked at the start; default none. */
-  readonly blocked?: Iterable<string>;
+  readonly suspended?: Iterable<string>;
   /**
    * The realm that packets between other sites cross where these are held by different translators
    * (`PlanPartition`). Services that are exposed from one site to another, and the clients they are
@@ -83,7 +83,7 @@ export const PRESENCE_CONTROLLER_DEFAULTS: Readonly<{
   clientIdleMs: number;
   /** In ms; `clientIdleMs` if that is less. */
   pressedIdleMs: number;
-  releaseBlocked: boolean;
+  releaseSuspended: boolean;
   /** In ms. */
   coalesceMs: number;
   /** In ms. */
@@ -93,7 +93,7 @@ export const PRESENCE_CONTROLLER_DEFAULTS: Readonly<{
   quarantineMs: 60_000,
   clientIdleMs: 30 * 86_400_000,
   pressedIdleMs: 86_400_000,
-  releaseBlocked: false,
+  releaseSuspended: false,
   coalesceMs: 20,
   retryMs: 5000,
 });
@@ -120,7 +120,7 @@ export function resolveControllerOptions(
   if (presenceUses !== undefined) checkFunction('presenceUses', presenceUses);
   if (transit !== undefined) checkText('transit', transit);
   const { ttlSeconds = defaults.ttlSeconds, quarantineMs = 2000 * ttlSeconds } = options;
-  const { coalesceMs = defaults.coalesceMs, retryMs = defaults.retryMs, blocked = [] } = options;
+  const { coalesceMs = defaults.coalesceMs, retryMs = defaults.retryMs, suspended = [] } = options;
   checkWhole('ttlSeconds', ttlSeconds, 0, MAX_TTL_SECONDS);
   if (!(typeof quarantineMs === 'number' && quarantineMs >= 1000 * ttlSeconds)) {
     throw new ApiMisuseError(
@@ -145,10 +145,13 @@ export function resolveControllerOptions(
     quarantineMs,
     clientIdleMs,
     pressedIdleMs,
-    releaseBlocked: checkFlag('releaseBlocked', options.releaseBlocked ?? defaults.releaseBlocked),
+    releaseSuspended: checkFlag(
+      'releaseSuspended',
+      options.releaseSuspended ?? defaults.releaseSuspended
+    ),
     coalesceMs,
     retryMs,
-    blocked: checkNames('blocked', blocked),
+    suspended: checkNames('suspended', suspended),
     clock: checkClock(options.clock),
   };
 }

@@ -3,7 +3,7 @@
  * a client there.
  * @module
  */
-import { type Family, IpAddress, IpPrefix } from '../address.ts';
+import { type Family, IpAddress, IpPrefix } from '../base/address.ts';
 import {
   type DesiredState,
   type Exposure,

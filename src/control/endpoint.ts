@@ -6,7 +6,7 @@
  * `<site>/<address> IPv6`.
  * @module
  */
-import { type Family, IpAddress } from '../address.ts';
+import { type Family, IpAddress } from '../base/address.ts';
 import type { Endpoint } from '../translator/index.ts';
 
 /** The address must be in its canonical form, as `IpAddress` prints it. */

@@ -3,7 +3,7 @@
  * that packets and other changes have their turn between.
  * @module
  */
-import type { Clock } from '../clock.ts';
+import type { Clock } from '../base/clock.ts';
 import type { PresenceUse } from './presence-uses.ts';
 
 export interface IdleSweepOptions {

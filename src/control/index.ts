@@ -42,6 +42,6 @@ export {
   type Whois,
 } from './presence-controller.ts';
 export { type PresenceUse, PresenceUses } from './presence-uses.ts';
-export type { RenewalCounters, TrustProvider } from './renewal-desk.ts';
+export type { RenewalCounters, TrustProvider } from './renewal-service.ts';
 export { type RouteChange, SiteRoutes } from './site-routes.ts';
 export { type Snapshot, type SnapshotHost, zoneDataOf } from './snapshot.ts';

@@ -11,9 +11,9 @@
  * @module
  */
 import * as v from 'valibot';
-import type { Clock } from '../clock.ts';
+import type { Clock } from '../base/clock.ts';
+import { parseSchema, type Schema } from '../base/schema.ts';
 import { StoreError } from '../errors.ts';
-import { parseSchema, type Schema } from '../schema.ts';
 import type { Store, Write } from '../store/index.ts';
 
 export class LeaseClock {

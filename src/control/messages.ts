@@ -3,8 +3,8 @@
  * @module
  */
 import * as v from 'valibot';
+import { parseSchema, type Schema, wholeNumber } from '../base/schema.ts';
 import { PeerProtocolError } from '../errors.ts';
-import { parseSchema, type Schema, wholeNumber } from '../schema.ts';
 import type { Json } from '../store/index.ts';
 import { type Snapshot, SnapshotSchema } from './snapshot.ts';
 

@@ -21,8 +21,14 @@
  * stay out of what is meant for them, as permits name their prefixes.
  * @module
  */
-import { type Family, IpPrefix } from '../address.ts';
-import { checkFunction, checkMethods, checkObject, checkText, checkThat } from '../option-check.ts';
+import { type Family, IpPrefix } from '../base/address.ts';
+import {
+  checkFunction,
+  checkMethods,
+  checkObject,
+  checkText,
+  checkThat,
+} from '../base/option-check.ts';
 import type { Endpoint, Permit, Presence, Realm, TranslationPlan } from '../translator/index.ts';
 import type { PlanTarget } from './controller-options.ts';
 import { endpointKey } from './endpoint.ts';

@@ -3,10 +3,11 @@
  * reason.
  * @module
  */
-import type { Family } from '../address.ts';
+
 import type { AllocatorStats } from '../allocator/index.ts';
+import type { Family } from '../base/address.ts';
 import type { DesiredIndex } from './desired-index.ts';
-import type { LeaseBook } from './lease-book.ts';
+import type { LeaseTable } from './lease-table.ts';
 import { FAMILIES, isNearly, RELIEVED } from './realm-leases.ts';
 
 /** A warning, for the operator. */
@@ -49,11 +50,11 @@ export interface PoolVersionStatus extends AllocatorStats {
 }
 
 export class PoolWatch {
-  readonly #book: LeaseBook;
+  readonly #book: LeaseTable;
   /** By what they are about. */
   readonly #warnings = new Map<string, PoolWarning>();
 
-  constructor(book: LeaseBook) {
+  constructor(book: LeaseTable) {
     this.#book = book;
   }
 

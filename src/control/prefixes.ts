@@ -2,7 +2,7 @@
  * Prefixes cut into smaller ones.
  * @module
  */
-import { IpAddress, IpPrefix } from '../address.ts';
+import { IpAddress, IpPrefix } from '../base/address.ts';
 
 /** The prefix of this length that an address is in. */
 export function prefixOf(address: IpAddress, length: number): IpPrefix {

@@ -3,8 +3,8 @@
  * @module
  */
 import { EventEmitter } from 'eventemitter3';
-import { type Family, IpAddress } from '../address.ts';
-import { throwToProcess } from '../emitter.ts';
+import { type Family, IpAddress } from '../base/address.ts';
+import { throwToProcess } from '../base/emitter.ts';
 import { ApiMisuseError, PresenceError } from '../errors.ts';
 import type { Registry } from '../registry/index.ts';
 import type { Endpoint, Presence } from '../translator/index.ts';
@@ -17,7 +17,7 @@ import {
 import { DesiredIndex } from './desired-index.ts';
 import { endpointKey, parseEndpoint, presenceKey } from './endpoint.ts';
 import { IdleSweep } from './idle-sweep.ts';
-import { LeaseBook } from './lease-book.ts';
+import { LeaseTable } from './lease-table.ts';
 import { planOf } from './plan.ts';
 import { type PoolStatus, type PoolWarning, PoolWatch } from './pool-watch.ts';
 import { type SiteView, viewOf } from './site-view.ts';
@@ -68,9 +68,9 @@ export class PresenceController
   readonly #transit: string | undefined;
   readonly #ttlSeconds: number;
   readonly #retryMs: number;
-  readonly #blocked: Set<string>;
+  readonly #suspended: Set<string>;
   readonly #options: ResolvedControllerOptions;
-  readonly #book: LeaseBook;
+  readonly #book: LeaseTable;
   readonly #pools: PoolWatch;
   #sweep: IdleSweep | undefined;
   readonly #snapshots: SnapshotPublisher;
@@ -86,7 +86,7 @@ export class PresenceController
   #isClosed = false;
   #closing: Promise<void> | undefined;
 
-  private constructor(options: ResolvedControllerOptions, book: LeaseBook) {
+  private constructor(options: ResolvedControllerOptions, book: LeaseTable) {
     super();
     this.#options = options;
     this.#registry = options.registry;
@@ -94,7 +94,7 @@ export class PresenceController
     this.#transit = options.transit;
     this.#ttlSeconds = options.ttlSeconds;
     this.#retryMs = options.retryMs;
-    this.#blocked = new Set(options.blocked);
+    this.#suspended = new Set(options.suspended);
     this.#book = book;
     this.#pools = new PoolWatch(book);
     this.#desired = new DesiredIndex({ sites: [], services: [], exposures: [] }, this.#transit);
@@ -113,7 +113,7 @@ export class PresenceController
    */
   static async start(options: PresenceControllerOptions): Promise<PresenceController> {
     const resolved = resolveControllerOptions(options);
-    const book = await LeaseBook.open({ ...resolved, storeUseMs: resolved.pressedIdleMs });
+    const book = await LeaseTable.open({ ...resolved, storeUseMs: resolved.pressedIdleMs });
     const controller = new PresenceController(resolved, book);
     // First, so that no change is missed while the leases are being stored.
     options.registry.on('change', controller.#onChange);
@@ -124,8 +124,8 @@ export class PresenceController
         controller.#warn(warnings);
       });
       controller.#beginSweeps();
-      if (resolved.releaseBlocked) {
-        for (const site of controller.#blocked) controller.#releaseLater(site);
+      if (resolved.releaseSuspended) {
+        for (const site of controller.#suspended) controller.#releaseLater(site);
       }
     } catch (error) {
       await controller.close();
@@ -174,14 +174,14 @@ export class PresenceController
 
   /**
    * Takes a site out of, or back into, the plan: at once, in this call. Its addresses are kept, unless
-   * `releaseBlocked` is set. Also for one that there is not yet, or no more.
+   * `releaseSuspended` is set. Also for one that there is not yet, or no more.
    */
-  setBlocked(site: string, isBlocked: boolean): void {
-    if (this.#blocked.has(site) === isBlocked) return;
-    if (isBlocked) this.#blocked.add(site);
-    else this.#blocked.delete(site);
+  suspend(site: string, isSuspended: boolean): void {
+    if (this.#suspended.has(site) === isSuspended) return;
+    if (isSuspended) this.#suspended.add(site);
+    else this.#suspended.delete(site);
     this.#load();
-    if (isBlocked && this.#options.releaseBlocked) this.#releaseLater(site);
+    if (isSuspended && this.#options.releaseSuspended) this.#releaseLater(site);
   }
 
   /**
@@ -430,7 +430,7 @@ export class PresenceController
   }
 
   #isLive(site: string): boolean {
-    return this.#desired.sites.has(site) && !this.#blocked.has(site);
+    return this.#desired.sites.has(site) && !this.#suspended.has(site);
   }
 
   /** Gives the translator the plan, and marks every snapshot for renewal. */

@@ -3,7 +3,7 @@
  * the counters of the paths are read, once in a while and some at a time.
  * @module
  */
-import { checkFunction } from '../option-check.ts';
+import { checkFunction } from '../base/option-check.ts';
 import type { PathStatus } from '../translator/index.ts';
 
 /** A presence that was used. */

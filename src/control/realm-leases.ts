@@ -2,8 +2,9 @@
  * The leases of one realm: whose the addresses are, what is stored of that, and how many each site holds.
  * @module
  */
-import { type Family, IpAddress } from '../address.ts';
+
 import { AddressAllocator, FairShare, type Lease } from '../allocator/index.ts';
+import { type Family, IpAddress } from '../base/address.ts';
 import type { Site } from '../registry/index.ts';
 import { ClientUses, siteOf } from './client-uses.ts';
 import type { DesiredIndex } from './desired-index.ts';

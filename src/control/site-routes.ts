@@ -5,7 +5,7 @@
  * site; one that several sites share is a route for each presence.
  * @module
  */
-import { IpAddress, IpPrefix } from '../address.ts';
+import { IpAddress, IpPrefix } from '../base/address.ts';
 import type { Presence, TranslationPlan } from '../translator/index.ts';
 import { prefixOf } from './prefixes.ts';
 

@@ -3,12 +3,12 @@
  * names and addresses.
  * @module
  */
-import { IpAddress } from '../address.ts';
+import { IpAddress } from '../base/address.ts';
 import type { Site } from '../registry/index.ts';
 import type { Endpoint } from '../translator/index.ts';
 import type { DesiredIndex } from './desired-index.ts';
 import { endpointOf, parseEndpoint } from './endpoint.ts';
-import type { LeaseBook } from './lease-book.ts';
+import type { LeaseTable } from './lease-table.ts';
 import type { Snapshot, SnapshotHost } from './snapshot.ts';
 
 /** A snapshot before it has a revision. */
@@ -19,7 +19,7 @@ export function viewOf(
   site: Site,
   ttlSeconds: number,
   desired: DesiredIndex,
-  book: LeaseBook,
+  book: LeaseTable,
   isLive: (site: string) => boolean
 ): SiteView {
   const zone = site.zone.toLowerCase();

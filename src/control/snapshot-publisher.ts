@@ -3,7 +3,7 @@
  * together make one.
  * @module
  */
-import type { Clock } from '../clock.ts';
+import type { Clock } from '../base/clock.ts';
 import type { SiteView } from './site-view.ts';
 import type { Snapshot } from './snapshot.ts';
 

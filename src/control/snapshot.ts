@@ -3,8 +3,7 @@
  * @module
  */
 import * as v from 'valibot';
-import type { ZoneData } from '../dns/index.ts';
-import { parsePortRange } from '../port-range.ts';
+import { parsePortRange } from '../base/port-range.ts';
 import {
   AddressText,
   DomainText,
@@ -13,7 +12,8 @@ import {
   PrefixText,
   type Schema,
   wholeNumber,
-} from '../schema.ts';
+} from '../base/schema.ts';
+import type { ZoneData } from '../dns/index.ts';
 
 export interface Snapshot {
   /** Grows with every change. */

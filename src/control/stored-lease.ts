@@ -5,8 +5,8 @@
  */
 import * as v from 'valibot';
 import type { Lease } from '../allocator/index.ts';
+import { parseSchema, type Schema } from '../base/schema.ts';
 import { StoreError } from '../errors.ts';
-import { parseSchema, type Schema } from '../schema.ts';
 import type { Entry, Json } from '../store/index.ts';
 import {
   endpointOf,

@@ -4,7 +4,7 @@
  * are presences.
  * @module
  */
-import type { Family, IpPrefix } from '../address.ts';
+import type { Family, IpPrefix } from '../base/address.ts';
 import { presenceFamily } from '../registry/index.ts';
 
 /**

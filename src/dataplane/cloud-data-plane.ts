@@ -15,9 +15,7 @@
  * 5. the answer to a packet that is refused, if there is one, goes back to where that came from
  * @module
  */
-import type { Clock } from '../clock.ts';
-import type { PacketDevice } from '../device/index.ts';
-import { ApiMisuseError } from '../errors.ts';
+import type { Clock } from '../base/clock.ts';
 import {
   checkClock,
   checkFunction,
@@ -25,15 +23,17 @@ import {
   checkObject,
   checkText,
   checkWhole,
-} from '../option-check.ts';
+} from '../base/option-check.ts';
+import type { PacketDevice } from '../device/index.ts';
+import { ApiMisuseError } from '../errors.ts';
 import { MAX_PACKET_LENGTH, VNET_HEADER_LENGTH } from '../packet/index.ts';
 import { type PacketTranslator, TRANSLATION_HEADROOM, Verdict } from '../translator/index.ts';
 import { MAX_PACKET_PAYLOAD } from '../tunnel/frame.ts';
 import { FrameType, type Tunnel } from '../tunnel/index.ts';
 import { BATCH_BYTES, DEFAULT_BATCH, MAX_BATCH } from './batch.ts';
-import { type CutCounters, PacketSender, Sending } from './packet-sender.ts';
+import { PacketSender, type SegmentCounters, Sending } from './packet-sender.ts';
+import { PendingQueue, type PendingQueueOptions } from './pending-queue.ts';
 import { ignore, startReading } from './reader.ts';
-import { WaitingRoom, type WaitingRoomOptions } from './waiting-room.ts';
 
 export interface CloudDataPlaneOptions {
   /** The name of the realm behind the device. */
@@ -47,19 +47,19 @@ export interface CloudDataPlaneOptions {
   readonly admit: (ingress: string, source: string, egress: string, family: 4 | 6) => Promise<void>;
   /** Packets read at most in one turn of the event loop; default 128. */
   readonly batch?: number;
-  /** How much of new clients may wait for their presence. Default: `WAITING_ROOM_DEFAULTS`. */
-  readonly waiting?: WaitingRoomOptions;
+  /** How much of new clients may wait for their presence. Default: `PENDING_QUEUE_DEFAULTS`. */
+  readonly waiting?: PendingQueueOptions;
   /** Its monotonic clock is asked once for a batch. Default: that of the system. */
   readonly clock?: Clock;
 }
 
-/** What is used where an option is absent; `WAITING_ROOM_DEFAULTS` has those of `waiting`. */
+/** What is used where an option is absent; `PENDING_QUEUE_DEFAULTS` has those of `waiting`. */
 export const CLOUD_DATA_PLANE_DEFAULTS: Readonly<{ batch: number }> = Object.freeze({
   batch: DEFAULT_BATCH,
 });
 
 /** Cumulative; verdicts are counted by the translator. */
-export interface CloudDataPlaneCounters extends CutCounters {
+export interface CloudDataPlaneCounters extends SegmentCounters {
   /** Answers to packets that were refused. */
   replies: number;
   /** Packets for a site whose tunnel is not up. */
@@ -92,7 +92,7 @@ export class CloudDataPlane {
   readonly #admit: CloudDataPlaneOptions['admit'];
   readonly #batch: number;
   readonly #clock: Clock;
-  readonly #waiting: WaitingRoom;
+  readonly #waiting: PendingQueue;
   readonly #sender: PacketSender = new PacketSender(this.counters);
   /** The translator's, as the buffer that a device and a tunnel take. */
   readonly #reply: Buffer;
@@ -121,7 +121,7 @@ export class CloudDataPlane {
     this.#admit = checkFunction('admit', admit);
     this.#batch = checkWhole('batch', batch, 1, MAX_BATCH);
     this.#clock = checkClock(options.clock);
-    this.#waiting = new WaitingRoom(waiting, TRANSLATION_HEADROOM);
+    this.#waiting = new PendingQueue(waiting, TRANSLATION_HEADROOM);
     this.#cloud = translator.realm(checkText('cloud', cloud));
     const { buffer, byteOffset, byteLength } = translator.reply;
     this.#reply = Buffer.from(buffer, byteOffset, byteLength);
@@ -208,7 +208,7 @@ export class CloudDataPlane {
       const verdict = this.#translate(this.#cloud, buffer, start, end, headroom);
       if (verdict === Verdict.Forward) {
         const tunnel = this.#tunnels[translator.egress];
-        const isInPlace = translator.vnet === start && translator.cutTo === 0;
+        const isInPlace = translator.vnet === start && translator.segmentTo === 0;
         this.#likely = isInPlace ? tunnel : undefined;
         if (isInFrame && tunnel === guess) {
           if (isInPlace) this.#commit(guess!, translator.end - start);
@@ -232,7 +232,7 @@ export class CloudDataPlane {
   #settle(realm: number, buffer: Buffer, start: number, end: number, verdict: Verdict): void {
     const translator = this.#translator;
     if (verdict === Verdict.Forward) {
-      this.#send(translator.egress, buffer, translator.vnet, translator.end, translator.cutTo);
+      this.#send(translator.egress, buffer, translator.vnet, translator.end, translator.segmentTo);
     } else if (verdict === Verdict.NeedsHeadroom) {
       this.#settleCopy(realm, buffer, start, end);
     } else if (verdict === Verdict.NeedsPresence) {
@@ -258,23 +258,23 @@ export class CloudDataPlane {
 
   /** Sends the translated packet out of the frame of the tunnel that it goes to. */
   #forwardCopy(buffer: Buffer): void {
-    const { egress, vnet, end, cutTo } = this.#translator;
+    const { egress, vnet, end, segmentTo } = this.#translator;
     buffer.copy(this.#scratch, 0, vnet, end);
-    this.#send(egress, this.#scratch, 0, end - vnet, cutTo);
+    this.#send(egress, this.#scratch, 0, end - vnet, segmentTo);
   }
 
   /** Returns whether all of the packet was taken; counts it otherwise. */
-  #send(realm: number, buffer: Buffer, vnet: number, end: number, cutTo: number): boolean {
+  #send(realm: number, buffer: Buffer, vnet: number, end: number, segmentTo: number): boolean {
     const { counters } = this;
     if (realm === this.#cloud) {
       const device = this.#device;
       // The way of nearly all packets; asking the sender would cost them a tenth.
-      if (cutTo === 0 && device.offload && end - vnet <= MAX_PACKET_PAYLOAD) {
+      if (segmentTo === 0 && device.offload && end - vnet <= MAX_PACKET_PAYLOAD) {
         const isTaken = device.write(buffer, vnet, end - vnet);
         if (!isTaken) counters.dropDeviceFull++;
         return isTaken;
       }
-      const sending = this.#sender.toDevice(device, buffer, vnet, end, cutTo);
+      const sending = this.#sender.toDevice(device, buffer, vnet, end, segmentTo);
       if (sending === Sending.Refused) counters.dropDeviceFull++;
       return sending === Sending.Done;
     }
@@ -283,7 +283,7 @@ export class CloudDataPlane {
       counters.dropNoTunnel++;
       return false;
     }
-    const sending = this.#sender.toTunnel(tunnel, buffer, vnet, end, cutTo);
+    const sending = this.#sender.toTunnel(tunnel, buffer, vnet, end, segmentTo);
     if (sending === Sending.Refused) counters.dropTunnelFull++;
     // Of one that was cut and refused, some pieces may have been taken.
     if (sending !== Sending.Uncut) this.#flushLater(tunnel);

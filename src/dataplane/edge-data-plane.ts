@@ -4,21 +4,22 @@
  * A packet's way out:
  *
  * 1. the device has it: it is read straight into the tunnel's next frame
- * 2. `SiteGate` checks it there; a refused one is simply not committed
+ * 2. `SiteFilter` checks it there; a refused one is simply not committed
  * 3. the frame is committed; the batch is flushed when the device runs dry
  *
  * and in: the tunnel shows the packet where it was received, the gate checks it, the device takes it, cut
  * if it has no offloads (`packet-sender.ts`).
  * @module
  */
+
+import { checkMethods, checkObject, checkWhole } from '../base/option-check.ts';
 import type { PacketDevice } from '../device/index.ts';
 import { ApiMisuseError } from '../errors.ts';
-import { checkMethods, checkObject, checkWhole } from '../option-check.ts';
 import { MAX_PACKET_LENGTH, VNET_HEADER_LENGTH } from '../packet/index.ts';
-import { SiteGate, Verdict } from '../translator/index.ts';
+import { SiteFilter, Verdict } from '../translator/index.ts';
 import { FrameType, type Tunnel } from '../tunnel/index.ts';
 import { BATCH_BYTES, DEFAULT_BATCH, MAX_BATCH } from './batch.ts';
-import { type CutCounters, PacketSender, Sending } from './packet-sender.ts';
+import { PacketSender, type SegmentCounters, Sending } from './packet-sender.ts';
 import { ignore, startReading } from './reader.ts';
 
 export interface EdgeDataPlaneOptions {
@@ -34,7 +35,7 @@ export const EDGE_DATA_PLANE_DEFAULTS: Readonly<{ batch: number }> = Object.free
 });
 
 /** Cumulative; what the gate refused is counted there. */
-export interface EdgeDataPlaneCounters extends CutCounters {
+export interface EdgeDataPlaneCounters extends SegmentCounters {
   /** Packets read while the tunnel was down. */
   dropNoTunnel: number;
   /** Packets that the device could not take. */
@@ -43,7 +44,7 @@ export interface EdgeDataPlaneCounters extends CutCounters {
 
 /** Moves packets from `start` to `stop`; the device and the tunnel stay the host's to close. */
 export class EdgeDataPlane {
-  readonly gate: SiteGate = new SiteGate();
+  readonly gate: SiteFilter = new SiteFilter();
   readonly counters: EdgeDataPlaneCounters = {
     cut: 0,
     dropUncut: 0,

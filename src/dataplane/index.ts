@@ -14,5 +14,5 @@ export {
   type EdgeDataPlaneCounters,
   type EdgeDataPlaneOptions,
 } from './edge-data-plane.ts';
-export type { CutCounters } from './packet-sender.ts';
-export { WAITING_ROOM_DEFAULTS, WaitingRoom, type WaitingRoomOptions } from './waiting-room.ts';
+export type { SegmentCounters } from './packet-sender.ts';
+export { PENDING_QUEUE_DEFAULTS, PendingQueue, type PendingQueueOptions } from './pending-queue.ts';

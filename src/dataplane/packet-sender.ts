@@ -1,13 +1,13 @@
 /**
  * Sends a packet to a device or a tunnel in the form that is taken there: most as they are, the others
- * cut into pieces that fit, or with their checksum completed (`packet/cutter.ts`).
+ * cut into pieces that fit, or with their checksum completed (`packet/segmenter.ts`).
  * @module
  */
 import type { PacketDevice } from '../device/index.ts';
 import {
-  Cut,
   MAX_PACKET_LENGTH,
-  PacketCutter,
+  PacketSegmenter,
+  Segmenting,
   VNET_GSO_ECN,
   VNET_GSO_NONE,
   VNET_GSO_TYPE,
@@ -17,7 +17,7 @@ import { MAX_PACKET_PAYLOAD } from '../tunnel/frame.ts';
 import type { Tunnel } from '../tunnel/index.ts';
 
 /** Cumulative. */
-export interface CutCounters {
+export interface SegmentCounters {
   /** Packets that were cut, or had their checksum completed, before they left. */
   cut: number;
   /**
@@ -38,14 +38,14 @@ export const Sending = {
 export type Sending = (typeof Sending)[keyof typeof Sending];
 
 /**
- * Packets are `buffer[vnet .. end)`, virtio-net header first; `cutTo` is the size that their realm
+ * Packets are `buffer[vnet .. end)`, virtio-net header first; `segmentTo` is the size that their realm
  * takes, or 0 if they fit.
  */
 export class PacketSender {
-  readonly #counters: CutCounters;
-  readonly #cutter = new PacketCutter();
+  readonly #counters: SegmentCounters;
+  readonly #segmenter = new PacketSegmenter();
 
-  constructor(counters: CutCounters) {
+  constructor(counters: SegmentCounters) {
     this.#counters = counters;
   }
 
@@ -54,59 +54,71 @@ export class PacketSender {
     buffer: Buffer,
     vnet: number,
     end: number,
-    cutTo: number
+    segmentTo: number
   ): Sending {
     const isTaken =
-      cutTo === 0 &&
+      segmentTo === 0 &&
       (device.offload
         ? end - vnet <= VNET_HEADER_LENGTH + MAX_PACKET_LENGTH
         : isPlain(buffer, vnet, end, device.mtu));
-    if (!isTaken) return this.#cutToDevice(device, buffer, vnet, end, cutTo);
+    if (!isTaken) return this.#segmentToDevice(device, buffer, vnet, end, segmentTo);
     return device.write(buffer, vnet, end - vnet) ? Sending.Done : Sending.Refused;
   }
 
   /** Commits the packet, in so many frames as it takes. The buffer is not the tunnel's own. */
-  toTunnel(tunnel: Tunnel, buffer: Buffer, vnet: number, end: number, cutTo: number): Sending {
-    const isTaken = cutTo === 0 && end - vnet <= MAX_PACKET_PAYLOAD;
-    if (!isTaken) return this.#cutToTunnel(tunnel, buffer, vnet, end, cutTo);
+  toTunnel(tunnel: Tunnel, buffer: Buffer, vnet: number, end: number, segmentTo: number): Sending {
+    const isTaken = segmentTo === 0 && end - vnet <= MAX_PACKET_PAYLOAD;
+    if (!isTaken) return this.#segmentToTunnel(tunnel, buffer, vnet, end, segmentTo);
     return tunnel.sendPacket(buffer, vnet, end) ? Sending.Done : Sending.Refused;
   }
 
-  #cutToDevice(
+  #segmentToDevice(
     device: PacketDevice,
     buffer: Buffer,
     vnet: number,
     end: number,
-    cutTo: number
+    segmentTo: number
   ): Sending {
     const limit = device.offload ? MAX_PACKET_LENGTH : device.mtu;
-    if (!this.#beginCut(buffer, vnet, end, cutTo, limit)) return Sending.Uncut;
-    const cutter = this.#cutter;
-    for (let length = cutter.next(); length > 0; length = cutter.next()) {
-      if (!device.write(cutter.frame, 0, length)) return Sending.Refused;
+    if (!this.#beginSegments(buffer, vnet, end, segmentTo, limit)) return Sending.Uncut;
+    const segmenter = this.#segmenter;
+    for (let length = segmenter.next(); length > 0; length = segmenter.next()) {
+      if (!device.write(segmenter.frame, 0, length)) return Sending.Refused;
     }
     return Sending.Done;
   }
 
-  #cutToTunnel(tunnel: Tunnel, buffer: Buffer, vnet: number, end: number, cutTo: number): Sending {
-    if (!this.#beginCut(buffer, vnet, end, cutTo, MAX_PACKET_LENGTH)) return Sending.Uncut;
-    const cutter = this.#cutter;
-    for (let length = cutter.next(); length > 0; length = cutter.next()) {
-      if (!tunnel.sendPacket(cutter.frame, 0, length)) return Sending.Refused;
+  #segmentToTunnel(
+    tunnel: Tunnel,
+    buffer: Buffer,
+    vnet: number,
+    end: number,
+    segmentTo: number
+  ): Sending {
+    if (!this.#beginSegments(buffer, vnet, end, segmentTo, MAX_PACKET_LENGTH)) return Sending.Uncut;
+    const segmenter = this.#segmenter;
+    for (let length = segmenter.next(); length > 0; length = segmenter.next()) {
+      if (!tunnel.sendPacket(segmenter.frame, 0, length)) return Sending.Refused;
     }
     return Sending.Done;
   }
 
-  #beginCut(buffer: Buffer, vnet: number, end: number, cutTo: number, limit: number): boolean {
+  #beginSegments(
+    buffer: Buffer,
+    vnet: number,
+    end: number,
+    segmentTo: number,
+    limit: number
+  ): boolean {
     const start = vnet + VNET_HEADER_LENGTH;
-    const size = cutTo > 0 ? Math.min(cutTo, limit) : limit;
+    const size = segmentTo > 0 ? Math.min(segmentTo, limit) : limit;
     // Without leave only senders make fragments of IPv6 (RFC 8200 section 5).
     const isAllowed =
-      cutTo > 0 ||
+      segmentTo > 0 ||
       end - start <= size ||
       buffer[start]! >>> 4 === 4 ||
       (buffer[vnet + VNET_GSO_TYPE]! & ~VNET_GSO_ECN) !== VNET_GSO_NONE;
-    if (isAllowed && this.#cutter.begin(buffer, vnet, start, end, size) === Cut.Ready) {
+    if (isAllowed && this.#segmenter.begin(buffer, vnet, start, end, size) === Segmenting.Ready) {
       this.#counters.cut++;
       return true;
     }

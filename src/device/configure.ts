@@ -3,7 +3,7 @@
  * @module
  */
 import { existsSync } from 'node:fs';
-import { IpAddress, IpPrefix } from '../address.ts';
+import { IpAddress, IpPrefix } from '../base/address.ts';
 import { ApiMisuseError, EnvironmentError } from '../errors.ts';
 import { checkMtu, checkTexts, checkType } from './contract.ts';
 import { checkRuleName } from './gateway-table.ts';

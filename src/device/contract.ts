@@ -28,7 +28,7 @@ export function checkReadRange(buffer: Buffer, offset: number): void {
  * Checks what `write` is given, but for the packet itself.
  *
  * @throws {ApiMisuseError} if the range is not within the buffer, or if an IP packet stands where its virtio-net
- *   header has to be. No frame does that which a translator or a `SiteGate` has let through.
+ *   header has to be. No frame does that which a translator or a `SiteFilter` has let through.
  */
 export function checkWrite(buffer: Buffer, offset: number, length: number): void {
   if (offset >>> 0 !== offset || length >>> 0 !== length || offset + length > buffer.length) {

@@ -9,8 +9,8 @@ import {
   type HostPort,
   type HostPortInput,
   ListenAddressSchema,
-} from '../host-port.ts';
-import { PrefixText, parseSchema, type Schema, wholeNumber } from '../schema.ts';
+} from '../base/host-port.ts';
+import { PrefixText, parseSchema, type Schema, wholeNumber } from '../base/schema.ts';
 import type { PacketDevice } from './device.ts';
 import { openTun, TUN_DEVICE_DEFAULTS, type TunDeviceOptions } from './open-tun.ts';
 import { SocketDevice } from './socket.ts';

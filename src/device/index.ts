@@ -22,6 +22,7 @@ export {
 export type { FaultCounters, Faults } from './faults.ts';
 export { LINUX_TUN_DEFAULTS, LinuxTun, type LinuxTunOptions } from './linux-tun.ts';
 export { MEMORY_DEVICE_DEFAULTS, MemoryDevice, type MemoryDeviceOptions } from './memory.ts';
+export { loadNotSentLowat } from './not-sent-lowat.ts';
 export { openTun, TUN_DEVICE_DEFAULTS, type TunDeviceOptions } from './open-tun.ts';
 export {
   type CommonSocketOptions,
@@ -36,5 +37,4 @@ export {
 export type { SocketFaultCounters } from './transport.ts';
 export type { TunRoutes, TunSetup } from './tun-routes.ts';
 export type { TunOffload } from './tun-setup.ts';
-export { loadUnsentLimit } from './unsent-limit.ts';
 export type { WakeupKind } from './wakeup.ts';

@@ -7,16 +7,16 @@
  * (Datagrams over a unix socket are not offered: `node:dgram` has none.)
  * @module
  */
-import { type Clock, systemClock } from '../clock.ts';
-import { ApiMisuseError } from '../errors.ts';
+import { type Clock, systemClock } from '../base/clock.ts';
 import {
   AddressPortSchema,
   type HostPort,
   type HostPortInput,
   ListenAddressSchema,
-} from '../host-port.ts';
+} from '../base/host-port.ts';
+import { parseSchema, type Schema } from '../base/schema.ts';
+import { ApiMisuseError } from '../errors.ts';
 import { VNET_HEADER_LENGTH } from '../packet/virtio.ts';
-import { parseSchema, type Schema } from '../schema.ts';
 import {
   checkGiven,
   checkMtu,

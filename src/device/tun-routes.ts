@@ -3,7 +3,7 @@
  * changed while it runs.
  * @module
  */
-import { IpPrefix } from '../address.ts';
+import { IpPrefix } from '../base/address.ts';
 import { ApiMisuseError } from '../errors.ts';
 import { checkGiven, checkTexts } from './contract.ts';
 import { type HostOptions, HostSetup } from './host-setup.ts';

@@ -6,8 +6,8 @@
 import { createSocket, type RemoteInfo, type Socket } from 'node:dgram';
 import { once } from 'node:events';
 import { type AddressInfo, isIP } from 'node:net';
+import type { HostPort } from '../base/host-port.ts';
 import { ApiMisuseError, EnvironmentError } from '../errors.ts';
-import type { HostPort } from '../host-port.ts';
 import type { Receiver, Transport } from './transport.ts';
 
 /** Longest payload of a datagram over IPv4, in bytes: 65,535 without the IP and UDP headers. */

@@ -9,7 +9,7 @@
 import { once } from 'node:events';
 import { unlink } from 'node:fs/promises';
 import { createServer, type Server, Socket } from 'node:net';
-import type { Clock } from '../clock.ts';
+import type { Clock } from '../base/clock.ts';
 import { ApiMisuseError, EnvironmentError } from '../errors.ts';
 import { MAX_PACKET_LENGTH } from '../packet/virtio.ts';
 import { checkGiven, checkWhole } from './contract.ts';

@@ -3,7 +3,7 @@
  * rules are those of an access list of BIND (`allow-query`, `exempt-clients`) or CoreDNS (`acl`).
  * @module
  */
-import { IpAddress, IpPrefix } from '../address.ts';
+import { IpAddress, IpPrefix } from '../base/address.ts';
 import { ConfigError } from '../errors.ts';
 
 /** What is known of the address that a query comes from. */

@@ -3,7 +3,7 @@
  * suffix wins.
  * @module
  */
-import { type Family, IpAddress } from '../address.ts';
+import { type Family, IpAddress } from '../base/address.ts';
 import { ConfigError } from '../errors.ts';
 import { integerWithin } from './limits.ts';
 import { parentOf, parseName } from './name.ts';

@@ -12,7 +12,7 @@
 import { randomInt } from 'node:crypto';
 import { createSocket } from 'node:dgram';
 import { connect } from 'node:net';
-import { checkFunction, checkObject } from '../option-check.ts';
+import { checkFunction, checkObject } from '../base/option-check.ts';
 import type { Upstream } from './forward-rules.ts';
 import { encodeFrame, FrameDecoder } from './framing.ts';
 import { integerWithin } from './limits.ts';

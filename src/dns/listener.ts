@@ -6,11 +6,11 @@
 import { createSocket, type RemoteInfo, type Socket as UdpSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
-import { IpAddress } from '../address.ts';
+import { IpAddress } from '../base/address.ts';
+import { type HostPort, type HostPortInput, ListenAddressSchema } from '../base/host-port.ts';
+import { checkMethods, checkObject } from '../base/option-check.ts';
+import { parseSchema } from '../base/schema.ts';
 import { EnvironmentError } from '../errors.ts';
-import { type HostPort, type HostPortInput, ListenAddressSchema } from '../host-port.ts';
-import { checkMethods, checkObject } from '../option-check.ts';
-import { parseSchema } from '../schema.ts';
 import { FairShare } from './fair-share.ts';
 import { integerWithin } from './limits.ts';
 import type { SiteResolver } from './resolver.ts';

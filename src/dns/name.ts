@@ -5,7 +5,7 @@
  * ([RFC 4343 section 2.1](https://www.rfc-editor.org/rfc/rfc4343#section-2.1)).
  * @module
  */
-import type { IpAddress, IpPrefix } from '../address.ts';
+import type { IpAddress, IpPrefix } from '../base/address.ts';
 import { ConfigError } from '../errors.ts';
 
 /** Brings text to the inner form without checking it: for lookups, where a bad name is just absent. */

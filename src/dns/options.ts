@@ -3,10 +3,10 @@
  * @module
  */
 import * as v from 'valibot';
-import { systemClock } from '../clock.ts';
+import { systemClock } from '../base/clock.ts';
+import { type HostPort, type HostPortInput, ListenAddressSchema } from '../base/host-port.ts';
+import type { Schema } from '../base/schema.ts';
 import { ConfigError } from '../errors.ts';
-import { type HostPort, type HostPortInput, ListenAddressSchema } from '../host-port.ts';
-import type { Schema } from '../schema.ts';
 import { ClientTable } from './client-table.ts';
 import { type ForwardRule, ForwardTable } from './forward-rules.ts';
 import { ResponseRate, type ResponseRateOptions } from './response-rate.ts';

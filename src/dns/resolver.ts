@@ -11,9 +11,9 @@
  * Nothing is cached: our own answers are at hand, and the upstreams cache theirs.
  * @module
  */
-import type { Clock } from '../clock.ts';
-import { checkClock, checkMethods, checkObject } from '../option-check.ts';
-import { parseSchema } from '../schema.ts';
+import type { Clock } from '../base/clock.ts';
+import { checkClock, checkMethods, checkObject } from '../base/option-check.ts';
+import { parseSchema } from '../base/schema.ts';
 import { type Client, ClientTable } from './client-table.ts';
 import { FairShare } from './fair-share.ts';
 import { type ForwardRule, ForwardTable, type Upstream } from './forward-rules.ts';

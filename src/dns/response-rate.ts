@@ -10,8 +10,8 @@
  * 3. The other answers are dropped, and so are errors without a token, as in BIND.
  * @module
  */
-import type { Clock } from '../clock.ts';
-import { RateLimit } from '../rate-limit.ts';
+import type { Clock } from '../base/clock.ts';
+import { RateLimit } from '../base/rate-limit.ts';
 import type { Client } from './client-table.ts';
 import { integerWithin } from './limits.ts';
 

@@ -2,10 +2,10 @@
  * `DnsServer`: a `SiteResolver` and the `DnsListener` that brings it its queries, as a gateway has them.
  * @module
  */
-import type { Clock } from '../clock.ts';
-import type { HostPort } from '../host-port.ts';
-import { checkObject } from '../option-check.ts';
-import { parseSchema } from '../schema.ts';
+import type { Clock } from '../base/clock.ts';
+import type { HostPort } from '../base/host-port.ts';
+import { checkObject } from '../base/option-check.ts';
+import { parseSchema } from '../base/schema.ts';
 import { DnsListener, type DnsListenerCounters } from './listener.ts';
 import { type DnsOptions, DnsOptionsSchema } from './options.ts';
 import { SiteResolver, type SiteResolverCounters } from './resolver.ts';

@@ -7,7 +7,7 @@
  * 3. each RRset becomes an answer, with the addresses of the names it points to.
  * @module
  */
-import { IpAddress, IpPrefix } from '../address.ts';
+import { IpAddress, IpPrefix } from '../base/address.ts';
 import { ConfigError } from '../errors.ts';
 import { integerWithin } from './limits.ts';
 import {

@@ -5,10 +5,10 @@
  */
 import { X509Certificate } from 'node:crypto';
 import { EventEmitter } from 'eventemitter3';
-import { type Clock, systemClock } from '../clock.ts';
+import { type Clock, systemClock } from '../base/clock.ts';
 import type { TrustProvider } from '../control/index.ts';
 import { ApiMisuseError, CertificateError } from '../errors.ts';
-import { type Logger, silentLogger } from '../logger.ts';
+import { type Logger, silentLogger } from '../observe/index.ts';
 import {
   type CaMaterial,
   CERTIFICATE_AUTHORITY_DEFAULTS,

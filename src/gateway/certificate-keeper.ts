@@ -4,7 +4,7 @@
  * @module
  */
 import type { TrustMessage } from '../control/index.ts';
-import type { LogFields, Logger } from '../logger.ts';
+import type { LogFields, Logger } from '../observe/index.ts';
 import {
   CertificateRenewer,
   type CertificateRenewerOptions,

@@ -16,11 +16,11 @@ import {
   type CaStepOptions,
   type SiteTokenOptions,
 } from '../admin/index.ts';
-import { CloseStack } from '../close-stack.ts';
+import { CloseStack } from '../base/close-stack.ts';
+import { Emitter } from '../base/emitter.ts';
+import { checkText } from '../base/option-check.ts';
 import type { PresenceController, SnapshotHost, Whois } from '../control/index.ts';
-import { Emitter } from '../emitter.ts';
 import { ConfigError } from '../errors.ts';
-import { checkText } from '../option-check.ts';
 import type { CertificateAuthority, RevocationReason, RevocationScope } from '../pki/index.ts';
 import { CLOUD, type DesiredInput, type Exposure, type Registry } from '../registry/index.ts';
 import type { Explanation, PathStatus } from '../translator/index.ts';

@@ -3,13 +3,18 @@
  * @module
  */
 import * as v from 'valibot';
+import {
+  formatHostPort,
+  type HostPort,
+  type HostPortInput,
+  ListenSchema,
+} from '../base/host-port.ts';
+import { DomainText, hostFunction, parseSchema, type Schema, wholeNumber } from '../base/schema.ts';
 import { PRESENCE_CONTROLLER_DEFAULTS } from '../control/index.ts';
 import { isPacketDevice } from '../device/index.ts';
 import { ConfigError } from '../errors.ts';
-import { formatHostPort, type HostPort, type HostPortInput, ListenSchema } from '../host-port.ts';
 import type { KeyType } from '../pki/index.ts';
 import type { DesiredInput } from '../registry/index.ts';
-import { DomainText, hostFunction, parseSchema, type Schema, wholeNumber } from '../schema.ts';
 import {
   type ConnectionLimits,
   WORKER_POOL_DEFAULTS,
@@ -135,7 +140,7 @@ export const CLOUD_GATEWAY_DEFAULTS: Readonly<{
   leases: Object.freeze({
     idleMs: PRESENCE_CONTROLLER_DEFAULTS.clientIdleMs,
     pressedIdleMs: PRESENCE_CONTROLLER_DEFAULTS.pressedIdleMs,
-    releaseRevoked: PRESENCE_CONTROLLER_DEFAULTS.releaseBlocked,
+    releaseRevoked: PRESENCE_CONTROLLER_DEFAULTS.releaseSuspended,
   }),
 });
 

@@ -11,8 +11,9 @@
  */
 import { join } from 'node:path';
 import { AuditTrail } from '../audit/index.ts';
-import type { Clock } from '../clock.ts';
-import type { CloseStack } from '../close-stack.ts';
+import type { Clock } from '../base/clock.ts';
+import type { CloseStack } from '../base/close-stack.ts';
+import type { HostPort } from '../base/host-port.ts';
 import { ControlServer, PresenceController, type Snapshot } from '../control/index.ts';
 import {
   isPacketDevice,
@@ -22,8 +23,7 @@ import {
 } from '../device/index.ts';
 import { DnsServer } from '../dns/index.ts';
 import { ApiMisuseError, ConfigError } from '../errors.ts';
-import type { HostPort } from '../host-port.ts';
-import type { Logger } from '../logger.ts';
+import type { Logger } from '../observe/index.ts';
 import { type Credentials, EnrolmentServer } from '../pki/index.ts';
 import { CLOUD, Registry } from '../registry/index.ts';
 import { Revoker } from '../trust/index.ts';
@@ -150,7 +150,7 @@ export async function openCloudParts(
     ttlSeconds: options.ttlSeconds,
     presenceUses: () => workers.presenceUses(),
     ...leaseOptions(options),
-    blocked: revocations.table.sites,
+    suspended: revocations.table.sites,
   });
   closing.add(() => controller.close());
   controller.on('problem', ({ error }) => problemOf('presence')(error));
@@ -170,7 +170,7 @@ export async function openCloudParts(
     revocations,
     controller,
     clock,
-    cutRevoked: (reason) =>
+    terminateRevoked: (reason) =>
       workers.terminate({ unwanted: true }, { code: CloseCode.Revoked, reason }),
   });
   closing.add(() => revoker.close());
@@ -398,13 +398,13 @@ function poolRouter(
 function leaseOptions({ leases }: ResolvedCloudOptions): {
   readonly clientIdleMs?: number;
   readonly pressedIdleMs?: number;
-  readonly releaseBlocked: boolean;
+  readonly releaseSuspended: boolean;
 } {
   const { idleMs, pressedIdleMs, releaseRevoked = false } = leases;
   return {
     ...(idleMs === undefined ? {} : { clientIdleMs: idleMs }),
     ...(pressedIdleMs === undefined ? {} : { pressedIdleMs }),
-    releaseBlocked: releaseRevoked,
+    releaseSuspended: releaseRevoked,
   };
 }
 

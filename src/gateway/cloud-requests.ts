@@ -5,10 +5,10 @@
  */
 import * as v from 'valibot';
 import type { CaStep, CaStepOptions, SiteTokenOptions } from '../admin/index.ts';
+import { NameText, parseSchema, type Schema } from '../base/schema.ts';
 import { ConfigError } from '../errors.ts';
 import type { CaMaterial, RevocationScope } from '../pki/index.ts';
 import { CLOUD, type Exposure, type Registry } from '../registry/index.ts';
-import { NameText, parseSchema, type Schema } from '../schema.ts';
 
 export function exposureKeyOf(key: unknown): Pick<Exposure, 'site' | 'service'> {
   return parseSchema(ExposureKeySchema, key);

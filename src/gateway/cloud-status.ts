@@ -3,13 +3,13 @@
  * @module
  */
 import type { AuditHead } from '../audit/index.ts';
+import type { HostPort } from '../base/host-port.ts';
 import type {
   ConnectedEdgeStatus,
   PoolStatus,
   PoolWarning,
   RenewalCounters,
 } from '../control/index.ts';
-import type { HostPort } from '../host-port.ts';
 import { CLOUD } from '../registry/index.ts';
 import type { WorkerPoolStatus } from '../worker/index.ts';
 import type { CloudParts } from './cloud-parts.ts';

@@ -3,7 +3,8 @@
  * @module
  */
 import * as v from 'valibot';
-import { type Clock, systemClock } from '../clock.ts';
+import { type Clock, systemClock } from '../base/clock.ts';
+import { hostObject, type Schema } from '../base/schema.ts';
 import {
   type DeviceOptions,
   DeviceOptionsSchema,
@@ -12,8 +13,7 @@ import {
   type ResolvedDeviceOptions,
 } from '../device/index.ts';
 import { type DnsOptions, DnsOptionsSchema, type ResolvedDnsOptions } from '../dns/index.ts';
-import { type Logger, silentLogger } from '../logger.ts';
-import { hostObject, type Schema } from '../schema.ts';
+import { type Logger, silentLogger } from '../observe/index.ts';
 import type { Secrets, Store } from '../store/index.ts';
 import type { StateOptions } from './state.ts';
 

@@ -4,7 +4,7 @@
  * @module
  */
 import type { ControlClient } from '../control/index.ts';
-import { type Logger, silentLogger } from '../logger.ts';
+import { type Logger, silentLogger } from '../observe/index.ts';
 import type { CertificateRenewerOptions, Credentials } from '../pki/index.ts';
 import { failureOf, type MtlsTunnel } from '../tunnel/index.ts';
 import { CertificateKeeper } from './certificate-keeper.ts';

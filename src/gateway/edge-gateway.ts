@@ -11,7 +11,10 @@
  * `rejected` is not final: a token that is given to `enrol`, or an attempt that succeeds, leaves it.
  * @module
  */
-import { CloseStack } from '../close-stack.ts';
+import { CloseStack } from '../base/close-stack.ts';
+import { Emitter } from '../base/emitter.ts';
+import type { HostPort } from '../base/host-port.ts';
+import { checkText } from '../base/option-check.ts';
 import { ControlClient, type Snapshot, type SnapshotHost } from '../control/index.ts';
 import {
   deviceAddress,
@@ -21,9 +24,6 @@ import {
   type PacketDevice,
 } from '../device/index.ts';
 import { DnsServer } from '../dns/index.ts';
-import { Emitter } from '../emitter.ts';
-import type { HostPort } from '../host-port.ts';
-import { checkText } from '../option-check.ts';
 import type { Failure } from '../tunnel/index.ts';
 import { closeGivenDevice } from './common-options.ts';
 import {

@@ -3,9 +3,9 @@
  * @module
  */
 import * as v from 'valibot';
-import { type HostPort, type HostPortInput, HostPortSchema } from '../host-port.ts';
-import { type ProxyOption, proxyFor } from '../proxy.ts';
-import { hostFunction, parseSchema, type Schema } from '../schema.ts';
+import { type HostPort, type HostPortInput, HostPortSchema } from '../base/host-port.ts';
+import { type ProxyOption, proxyFor } from '../base/proxy.ts';
+import { hostFunction, parseSchema, type Schema } from '../base/schema.ts';
 import {
   COMMON_ENTRIES,
   type CommonOptions,

@@ -10,15 +10,15 @@
  * @module
  */
 import { X509Certificate } from 'node:crypto';
-import type { Clock } from '../clock.ts';
-import { CloseStack } from '../close-stack.ts';
+import type { Clock } from '../base/clock.ts';
+import { CloseStack } from '../base/close-stack.ts';
+import type { HostPort } from '../base/host-port.ts';
+import type { ProxyOption } from '../base/proxy.ts';
 import { ControlClient, type Snapshot } from '../control/index.ts';
 import { EdgeDataPlane } from '../dataplane/index.ts';
-import { loadUnsentLimit, type PacketDevice } from '../device/index.ts';
+import { loadNotSentLowat, type PacketDevice } from '../device/index.ts';
 import { ConfigError, type PresenceError } from '../errors.ts';
-import type { HostPort } from '../host-port.ts';
-import type { Logger } from '../logger.ts';
-import type { ProxyOption } from '../proxy.ts';
+import type { Logger } from '../observe/index.ts';
 import type { Store } from '../store/index.ts';
 import {
   type CloseCause,
@@ -101,7 +101,7 @@ export class EdgeSession {
     }
     const closing = new CloseStack();
     try {
-      const limitUnsent = await loadUnsentLimit();
+      const limitUnsent = await loadNotSentLowat();
       let session: EdgeSession | undefined;
       // Last: a renewal under way ends with the tunnel and the control channel.
       closing.add(async () => {
@@ -162,7 +162,7 @@ export class EdgeSession {
 
   /** How many connections carry packets. */
   get connections(): number {
-    return this.#tunnel.lanes;
+    return this.#tunnel.connections;
   }
 
   /** The round-trip time that was measured last, in ms. */
@@ -213,8 +213,8 @@ export class EdgeSession {
       this.#unfit = 0;
       this.#tell();
     });
-    tunnel.on('lanes', ({ count }) => {
-      logger.info({ site }, `${site}: ${count} ${count === 1 ? 'lane' : 'lanes'}`);
+    tunnel.on('connections', ({ count }) => {
+      logger.info({ site }, `${site}: ${count} ${count === 1 ? 'connection' : 'connections'}`);
     });
     tunnel.on('down', (cause) => {
       logger.warn({ site }, `${site}: down, ${cause.code} ${cause.reason}`.trimEnd());

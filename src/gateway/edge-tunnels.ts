@@ -6,7 +6,7 @@
 import type { X509Certificate } from 'node:crypto';
 import { EventEmitter } from 'eventemitter3';
 import type { ControlServer } from '../control/index.ts';
-import type { Logger } from '../logger.ts';
+import type { Logger } from '../observe/index.ts';
 import { CloseCode } from '../tunnel/index.ts';
 import type { RefusedPeer, SiteTunnel } from '../worker/index.ts';
 

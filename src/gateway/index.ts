@@ -3,7 +3,7 @@
  * @module
  */
 
-export { parseSchema, type Schema } from '../schema.ts';
+export { parseSchema, type Schema } from '../base/schema.ts';
 export {
   AUTHORITY_KEEPER_DEFAULTS,
   AuthorityKeeper,

@@ -10,9 +10,10 @@
  */
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import * as v from 'valibot';
-import { type Clock, systemClock } from '../clock.ts';
+import { type Clock, systemClock } from '../base/clock.ts';
+import { formatHostPort, type HostPort, HostPortSchema } from '../base/host-port.ts';
+import { parseSchema, type Schema } from '../base/schema.ts';
 import { CertificateError, ConfigError, EnrolmentError, type EnrolmentFault } from '../errors.ts';
-import { formatHostPort, type HostPort, HostPortSchema } from '../host-port.ts';
 import {
   type Credentials,
   type Enrolment,
@@ -21,7 +22,6 @@ import {
   identityOfCertificate,
   identityOfCredentials,
 } from '../pki/index.ts';
-import { parseSchema, type Schema } from '../schema.ts';
 import type { Secrets } from '../store/index.ts';
 import { bytesOf, locationOf, readSecret, requireSecret } from './secret-text.ts';
 

@@ -3,7 +3,7 @@
  * @module
  */
 import { join } from 'node:path';
-import type { CloseStack } from '../close-stack.ts';
+import type { CloseStack } from '../base/close-stack.ts';
 import { ConfigError } from '../errors.ts';
 import { FileSecrets, FileStore, type Secrets, type Store } from '../store/index.ts';
 import { preparePrivateDirectory } from '../store/private-directory.ts';

@@ -2,11 +2,11 @@
  * Where an edge gateway gets its enrolment tokens from, and what becomes of each: they are good once.
  * @module
  */
-import type { Clock } from '../clock.ts';
+import type { Clock } from '../base/clock.ts';
+import { checkText } from '../base/option-check.ts';
+import type { ProxyOption } from '../base/proxy.ts';
 import { EnrolmentError } from '../errors.ts';
-import { checkText } from '../option-check.ts';
 import { type Enrolment, enrol } from '../pki/index.ts';
-import type { ProxyOption } from '../proxy.ts';
 import { failureOf } from '../tunnel/index.ts';
 
 export interface TokenSourceOptions {

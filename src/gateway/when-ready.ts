@@ -2,8 +2,9 @@
  * The promise of `ready`, which both gateways have.
  * @module
  */
+
+import { checkObject, checkSignal } from '../base/option-check.ts';
 import { ApiMisuseError } from '../errors.ts';
-import { checkObject, checkSignal } from '../option-check.ts';
 
 /** Both gateways, as far as it matters here. */
 interface HasState {

@@ -12,10 +12,10 @@ export {
   sumBytes,
   wordDelta,
 } from './checksum.ts';
-export { Cut, PacketCutter } from './cutter.ts';
 export { FragmentPart, PacketKind, Parse, Protocol } from './fields.ts';
 export { flowHash } from './flow-hash.ts';
 export { PacketHeader } from './header.ts';
 export { type PcapngDirection, type PcapngOptions, PcapngWriter } from './pcapng.ts';
+export { PacketSegmenter, Segmenting } from './segmenter.ts';
 export { readUdpFrame, type UdpDatagram, udpFrame } from './udp-frame.ts';
 export * from './virtio.ts';

@@ -4,7 +4,7 @@
  * their own, and for tests; gateways do not need it.
  * @module
  */
-import { IpAddress } from '../address.ts';
+import { IpAddress } from '../base/address.ts';
 import { ApiMisuseError } from '../errors.ts';
 import { fold, sumBytes } from './checksum.ts';
 import { MAX_PACKET_LENGTH, VNET_HEADER_LENGTH } from './virtio.ts';

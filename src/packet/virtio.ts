@@ -19,7 +19,7 @@
 /** Bytes of the header, without `num_buffers`. */
 export const VNET_HEADER_LENGTH = 10;
 
-/** Longest packet a device hands over, in bytes, without the virtio-net header. */
+/** Longest packet a device redirects, in bytes, without the virtio-net header. */
 export const MAX_PACKET_LENGTH = 65_535;
 
 export const VNET_FLAGS = 0;

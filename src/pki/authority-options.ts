@@ -2,8 +2,8 @@
  * What `CertificateAuthority` is given, what it gives back, and what it tells.
  * @module
  */
-import type { Clock } from '../clock.ts';
-import { checkClock, checkMethods, checkObject, checkThat } from '../option-check.ts';
+import type { Clock } from '../base/clock.ts';
+import { checkClock, checkMethods, checkObject, checkThat } from '../base/option-check.ts';
 import type { Store } from '../store/store.ts';
 import type { CaMaterial } from './ca.ts';
 import { checkLifetime, DAY_MS, HOUR_MS } from './certificate.ts';

@@ -10,9 +10,9 @@
  */
 import type { X509Certificate } from 'node:crypto';
 import { EventEmitter } from 'eventemitter3';
-import type { Clock } from '../clock.ts';
+import type { Clock } from '../base/clock.ts';
+import { checkObject } from '../base/option-check.ts';
 import { ApiMisuseError, CertificateError, StoreConflictError } from '../errors.ts';
-import { checkObject } from '../option-check.ts';
 import type { Store } from '../store/store.ts';
 import {
   type AuthorityEvents,
@@ -29,7 +29,7 @@ import {
   type TokenOptions,
 } from './authority-options.ts';
 import type { CaMaterial } from './ca.ts';
-import { CaRing, type RolloverState } from './ca-ring.ts';
+import { CaRollover, type RolloverState } from './ca-rollover.ts';
 import { checkLifetime } from './certificate.ts';
 import { CertificateLedger } from './certificate-ledger.ts';
 import { Certifier } from './certifier.ts';
@@ -70,7 +70,7 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
   /** What is revoked; follows the store as long as the authority does. */
   readonly revocations: Revocations;
 
-  readonly #ring: CaRing;
+  readonly #ring: CaRollover;
   readonly #store: Store;
   readonly #certificates: CertificateLedger;
   readonly #tokens: TokenLedger;
@@ -84,7 +84,7 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
   #isChanging = false;
 
   private constructor(
-    ring: CaRing,
+    ring: CaRollover,
     revocations: Revocations,
     running: RunningTime,
     settings: AuthoritySettings
@@ -121,7 +121,7 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
       options.next && decrypted(options.next),
       options.previous && decrypted(options.previous),
     ]);
-    const ring = new CaRing({ current, next, previous }, settings.trustDomain);
+    const ring = new CaRollover({ current, next, previous }, settings.trustDomain);
     const running = await RunningTime.open(settings.store, settings.clock);
     const revocations = await Revocations.open(settings);
     return new CertificateAuthority(ring, revocations, running, settings);
@@ -229,7 +229,7 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
     { authorize }: RedeemOptions = {}
   ): Promise<IssuedCertificate> {
     let { site, write } = await this.#tokens.redeemable(tokenId, secret);
-    // Behind the token: what a stranger sends is not even looked at.
+    // Behind the token: what an unauthenticated peer sends is not even looked at.
     const publicKey = verifySigningRequest(csrPem);
     if (authorize !== undefined) {
       if (this.isSiteRevoked(site)) throw unknownToken();

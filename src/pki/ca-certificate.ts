@@ -1,6 +1,6 @@
 /**
  * A CA certificate as it is read: what a CA may sign, and how it is referred to. Node tells neither, so
- * the extensions are taken from the DER; the bytes are an operator's, never a stranger's.
+ * the extensions are taken from the DER; the bytes are an operator's, never an unauthenticated peer's.
  * @module
  */
 import type { X509Certificate } from 'node:crypto';

@@ -4,9 +4,9 @@
  * @module
  */
 import crypto, { type KeyObject, type X509Certificate } from 'node:crypto';
-import type { Clock } from '../clock.ts';
+import type { Clock } from '../base/clock.ts';
+import { checkClock, checkFlag, checkObject } from '../base/option-check.ts';
 import { CertificateError } from '../errors.ts';
-import { checkClock, checkFlag, checkObject } from '../option-check.ts';
 import { CaCertificate, fitsPathLengths } from './ca-certificate.ts';
 import {
   type CaSubject,

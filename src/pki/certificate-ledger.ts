@@ -8,7 +8,7 @@
  * What adds an entry is returned as a write, for the authority to commit together with its guards.
  * @module
  */
-import type { Clock } from '../clock.ts';
+import type { Clock } from '../base/clock.ts';
 import { CertificateError } from '../errors.ts';
 import type { Entry, Store, Write } from '../store/store.ts';
 import { DAY_MS } from './certificate.ts';

@@ -4,7 +4,7 @@
  * @module
  */
 import crypto, { type KeyObject } from 'node:crypto';
-import { checkThat } from '../option-check.ts';
+import { checkThat } from '../base/option-check.ts';
 import {
   type Asn1,
   bitString,

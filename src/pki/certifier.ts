@@ -4,12 +4,12 @@
  * @module
  */
 import type { KeyObject } from 'node:crypto';
-import type { Clock } from '../clock.ts';
+import type { Clock } from '../base/clock.ts';
 import { CertificateError, StoreConflictError } from '../errors.ts';
 import type { Store, Write } from '../store/store.ts';
 import type { IssuedCertificate } from './authority-options.ts';
 import type { Ca } from './ca.ts';
-import type { CaRing } from './ca-ring.ts';
+import type { CaRollover } from './ca-rollover.ts';
 import { checkLifetime, randomSerial, signEndEntity, validityOf } from './certificate.ts';
 import { CertificateLedger } from './certificate-ledger.ts';
 import { mustNotExist } from './commits.ts';
@@ -21,7 +21,7 @@ import type { RunningTime } from './running-time.ts';
 
 export interface CertifierOptions {
   readonly trustDomain: string;
-  readonly ring: CaRing;
+  readonly ring: CaRollover;
   readonly store: Store;
   readonly revocations: Revocations;
   readonly clock: Clock;

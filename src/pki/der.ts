@@ -2,7 +2,7 @@
  * DER, the encoding of certificates ([X.690](https://www.itu.int/rec/T-REC-X.690)): short names for
  * building it with `forge.asn1`, and a strict splitter for reading it.
  *
- * Reading is kept apart from forge on purpose: a signing request comes from a stranger, and all we
+ * Reading is kept apart from forge on purpose: a signing request comes from an unauthenticated peer, and all we
  * need of one is where its outer elements begin and end. What is inside them goes to OpenSSL.
  * @module
  */
@@ -71,7 +71,7 @@ export function taggedBytes(tag: number, content: Uint8Array): Asn1 {
   return asn1.create(Class.CONTEXT_SPECIFIC, tag, false, binary(content));
 }
 
-/** Takes in DER that OpenSSL wrote or that we trust; never bytes of a stranger. */
+/** Takes in DER that OpenSSL wrote or that we trust; never bytes of an unauthenticated peer. */
 export function embed(der: Uint8Array): Asn1 {
   return asn1.fromDer(binary(der));
 }

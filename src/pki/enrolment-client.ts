@@ -14,7 +14,19 @@ import { type KeyObject, X509Certificate } from 'node:crypto';
 import http from 'node:http';
 import type { Socket } from 'node:net';
 import tls, { type TLSSocket } from 'node:tls';
-import type { Clock } from '../clock.ts';
+import type { Clock } from '../base/clock.ts';
+import type { HostPort } from '../base/host-port.ts';
+import { keyExchangeGroups } from '../base/key-exchange.ts';
+import {
+  checkClock,
+  checkDuration,
+  checkObject,
+  checkSignal,
+  checkText,
+} from '../base/option-check.ts';
+import { type HttpProxy, type ProxyOption, proxyFor } from '../base/proxy.ts';
+import { connectThrough } from '../base/proxy-connect.ts';
+import { reasonOf } from '../base/socket-error.ts';
 import {
   CertificateError,
   EnrolmentError,
@@ -24,12 +36,6 @@ import {
   PeerRefusedError,
   ProxyError,
 } from '../errors.ts';
-import type { HostPort } from '../host-port.ts';
-import { keyExchangeGroups } from '../key-exchange.ts';
-import { checkClock, checkDuration, checkObject, checkSignal, checkText } from '../option-check.ts';
-import { type HttpProxy, type ProxyOption, proxyFor } from '../proxy.ts';
-import { connectThrough } from '../proxy-connect.ts';
-import { reasonOf } from '../socket-error.ts';
 import type { Credentials } from './credentials.ts';
 import { checkGranted, clockFault, isIssuedBy, readTrustBundle } from './credentials-check.ts';
 import {

@@ -3,8 +3,8 @@
  * @module
  */
 import * as v from 'valibot';
-import { formatHostPort, type HostPort, HostPortSchema } from '../host-port.ts';
-import { parseSchema, type Schema } from '../schema.ts';
+import { formatHostPort, type HostPort, HostPortSchema } from '../base/host-port.ts';
+import { parseSchema, type Schema } from '../base/schema.ts';
 
 /** ALPN name of the protocol, by which a server tells it from tunnels on the same port. */
 export const ENROLMENT_ALPN = 'http/1.1';

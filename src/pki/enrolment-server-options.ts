@@ -2,9 +2,9 @@
  * What `EnrolmentServer` is given, and what it tells.
  * @module
  */
-import type { Clock } from '../clock.ts';
-import { type GateLimits, resolveGateLimits } from '../connection-gate.ts';
-import type { HostPort } from '../host-port.ts';
+import type { Clock } from '../base/clock.ts';
+import { type GateLimits, resolveGateLimits } from '../base/connection-limiter.ts';
+import type { HostPort } from '../base/host-port.ts';
 import {
   checkClock,
   checkDuration,
@@ -12,7 +12,7 @@ import {
   checkMethods,
   checkObject,
   checkPositive,
-} from '../option-check.ts';
+} from '../base/option-check.ts';
 import type { CertificateAuthority } from './authority.ts';
 import type { EnrolmentRefusal } from './enrolment-message.ts';
 

@@ -2,7 +2,7 @@
  * The server where new sites enrol: HTTP over TLS with one route, `POST /v1/enrol`, on a port of its own or on that
  * of a tunnel listener. Every client is an unauthenticated peer, so all that one can take is bounded:
  *
- * 1. a `ConnectionGate` decides who comes in: by address so many a second, and so many at once, of
+ * 1. a `ConnectionLimiter` decides who comes in: by address so many a second, and so many at once, of
  *    whom the slowest of the address that has most make way for others
  * 2. one deadline holds for handshake, request and answer together
  * 3. a body has so many bytes, and the authority is asked about so many at once
@@ -12,8 +12,10 @@ import http, { type IncomingMessage, type ServerResponse } from 'node:http';
 import net, { type AddressInfo, type Socket } from 'node:net';
 import tls, { type SecureContextOptions, type TLSSocket } from 'node:tls';
 import { EventEmitter } from 'eventemitter3';
-import type { Clock } from '../clock.ts';
-import { ConnectionGate } from '../connection-gate.ts';
+import type { Clock } from '../base/clock.ts';
+import { ConnectionLimiter } from '../base/connection-limiter.ts';
+import type { HostPort } from '../base/host-port.ts';
+import { keyExchangeGroups } from '../base/key-exchange.ts';
 import {
   ApiMisuseError,
   CertificateError,
@@ -21,8 +23,6 @@ import {
   EnvironmentError,
   StoreError,
 } from '../errors.ts';
-import type { HostPort } from '../host-port.ts';
-import { keyExchangeGroups } from '../key-exchange.ts';
 import type { CertificateAuthority } from './authority.ts';
 import type { IssuedCertificate } from './authority-options.ts';
 import { authorizeEnrolment } from './enrolment-authorization.ts';
@@ -42,7 +42,7 @@ import {
   type EnrolmentServerOptions,
   resolveEnrolmentServer,
 } from './enrolment-server-options.ts';
-import { ShownCertificate } from './shown-certificate.ts';
+import { ServerCertificate } from './server-certificate.ts';
 
 /**
  * Serves enrolment for one CA.
@@ -66,7 +66,7 @@ export class EnrolmentServer extends EventEmitter<EnrolmentServerEvents> {
     failed: 0,
   };
   readonly #authority: CertificateAuthority;
-  readonly #gate: ConnectionGate;
+  readonly #gate: ConnectionLimiter;
   readonly #maxRedemptions: number;
   readonly #maxBodyBytes: number;
   readonly #timeoutMs: number;
@@ -76,7 +76,7 @@ export class EnrolmentServer extends EventEmitter<EnrolmentServerEvents> {
   /** The key is the addresses and ports of both ends. */
   readonly #connections = new Map<string, Connection>();
   readonly #underWay = new Set<Promise<void>>();
-  readonly #certificate: ShownCertificate;
+  readonly #certificate: ServerCertificate;
   #redemptions = 0;
   /** It listens on nothing, here or anywhere: it is handed connections whose TLS handshake is done. */
   readonly #http: http.Server;
@@ -90,7 +90,7 @@ export class EnrolmentServer extends EventEmitter<EnrolmentServerEvents> {
     const settings = resolveEnrolmentServer(options);
     this.counters = this.#counters;
     this.#authority = settings.authority;
-    this.#gate = new ConnectionGate(settings.gate);
+    this.#gate = new ConnectionLimiter(settings.gate);
     this.#maxRedemptions = settings.maxRedemptions;
     this.#maxBodyBytes = settings.maxBodyBytes;
     this.#timeoutMs = settings.timeoutMs;
@@ -98,7 +98,7 @@ export class EnrolmentServer extends EventEmitter<EnrolmentServerEvents> {
     this.#authorize = settings.authorize;
     this.#clock = settings.clock;
     this.#http = this.#createHttp();
-    this.#certificate = new ShownCertificate({
+    this.#certificate = new ServerCertificate({
       authority: this.#authority,
       lifetimeMs: settings.certificateLifetimeMs,
       clock: this.#clock,

@@ -2,7 +2,7 @@
  * Trust: the certificate authority of a trust domain, and how a site gets its first certificate.
  * @module
  */
-export type { GateLimits } from '../connection-gate.ts';
+export type { GateLimits } from '../base/connection-limiter.ts';
 export { CertificateAuthority } from './authority.ts';
 export {
   type AuthorityEvents,
@@ -23,7 +23,7 @@ export {
   type GeneratedCa,
   generateCa,
 } from './ca.ts';
-export type { RolloverState } from './ca-ring.ts';
+export type { RolloverState } from './ca-rollover.ts';
 export type { CertificateRecord } from './certificate-ledger.ts';
 export type { Credentials } from './credentials.ts';
 export {

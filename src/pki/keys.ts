@@ -6,8 +6,8 @@
  * @module
  */
 import crypto, { type KeyObject, type X509Certificate } from 'node:crypto';
+import { checkThat } from '../base/option-check.ts';
 import { CertificateError } from '../errors.ts';
-import { checkThat } from '../option-check.ts';
 import {
   type Asn1,
   bitString,
@@ -227,7 +227,7 @@ const VERSION = 0xa0;
 const HASHES = new WeakMap<X509Certificate, string>();
 const GENERATED_RSA_BITS = 3072;
 const MIN_RSA_BITS = 2048;
-/** A bound on what it costs us to verify with a stranger's key. */
+/** A bound on what it costs us to verify with an unauthenticated peer's key. */
 const MAX_RSA_BITS = 4096;
 const MIN_RSA_EXPONENT = 65_537n;
 const MAX_RSA_EXPONENT = 0xffff_ffffn;

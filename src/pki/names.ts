@@ -78,7 +78,7 @@ export function checkTrustDomain(name: string): void {
   }
 }
 
-/** Keeps a stranger's text short and on one line. */
+/** Keeps an unauthenticated peer's text short and on one line. */
 function quote(value: unknown): string {
   const text = String(value);
   return JSON.stringify(text.length <= MAX_QUOTED ? text : `${text.slice(0, MAX_QUOTED)}...`);

@@ -2,8 +2,14 @@
  * What `CertificateRenewer` is given, and what it tells.
  * @module
  */
-import type { Clock } from '../clock.ts';
-import { checkClock, checkFlag, checkFunction, checkObject, checkThat } from '../option-check.ts';
+import type { Clock } from '../base/clock.ts';
+import {
+  checkClock,
+  checkFlag,
+  checkFunction,
+  checkObject,
+  checkThat,
+} from '../base/option-check.ts';
 import type { Credentials } from './credentials.ts';
 import type { RenewedCertificate } from './credentials-check.ts';
 

@@ -19,7 +19,7 @@
  */
 import type { KeyObject } from 'node:crypto';
 import { EventEmitter } from 'eventemitter3';
-import type { Clock } from '../clock.ts';
+import type { Clock } from '../base/clock.ts';
 import { ApiMisuseError, PeerProtocolError } from '../errors.ts';
 import type { Credentials } from './credentials.ts';
 import {

@@ -13,9 +13,9 @@
  */
 import type { X509Certificate } from 'node:crypto';
 import { EventEmitter } from 'eventemitter3';
-import type { Clock } from '../clock.ts';
+import type { Clock } from '../base/clock.ts';
+import { checkClock, checkMethods, checkObject } from '../base/option-check.ts';
 import { ApiMisuseError, CertificateError, StoreConflictError } from '../errors.ts';
-import { checkClock, checkMethods, checkObject } from '../option-check.ts';
 import type { Change, Entry, Store, Write } from '../store/store.ts';
 import { CertificateLedger, type CertificateRecord } from './certificate-ledger.ts';
 import { commitInParts, deletionOf } from './commits.ts';

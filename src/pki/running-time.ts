@@ -8,7 +8,7 @@
  * are; only between processes that run at once may they be, by what one of them has not saved yet.
  * @module
  */
-import type { Clock } from '../clock.ts';
+import type { Clock } from '../base/clock.ts';
 import { StoreConflictError } from '../errors.ts';
 import type { Entry, Store } from '../store/store.ts';
 

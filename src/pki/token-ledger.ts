@@ -11,7 +11,7 @@
  * commit together with the certificate that it is about.
  * @module
  */
-import type { Clock } from '../clock.ts';
+import type { Clock } from '../base/clock.ts';
 import { EnrolmentError } from '../errors.ts';
 import type { Store, Write } from '../store/store.ts';
 import { backdated } from './certificate.ts';

@@ -7,8 +7,8 @@
  */
 import crypto from 'node:crypto';
 import * as v from 'valibot';
+import { checkThat } from '../base/option-check.ts';
 import { ApiMisuseError, EnrolmentError } from '../errors.ts';
-import { checkThat } from '../option-check.ts';
 import { checkSite, checkTrustDomain } from './names.ts';
 
 export interface EnrolmentToken {

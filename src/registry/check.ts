@@ -2,7 +2,7 @@
  * Checks what no schema can: that the records of a desired state fit together.
  * @module
  */
-import { type Family, IpAddress, IpPrefix } from '../address.ts';
+import { type Family, IpAddress, IpPrefix } from '../base/address.ts';
 import { ConfigError } from '../errors.ts';
 import {
   type DesiredRecord,

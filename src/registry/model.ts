@@ -4,7 +4,7 @@
  * @module
  */
 import * as v from 'valibot';
-import type { Family, IpPrefix } from '../address.ts';
+import type { Family, IpPrefix } from '../base/address.ts';
 import {
   AddressText,
   DomainText,
@@ -13,7 +13,7 @@ import {
   PrefixText,
   type Schema,
   wholeNumber,
-} from '../schema.ts';
+} from '../base/schema.ts';
 
 /** The cloud is a site like the others, under this name. */
 export const CLOUD = 'cloud';

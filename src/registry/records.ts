@@ -4,8 +4,8 @@
  * @module
  */
 import * as v from 'valibot';
+import { parseSchema, type Schema } from '../base/schema.ts';
 import { StoreError } from '../errors.ts';
-import { parseSchema, type Schema } from '../schema.ts';
 import {
   type DesiredRecord,
   type DesiredState,

@@ -3,9 +3,9 @@
  * @module
  */
 import { EventEmitter } from 'eventemitter3';
+import { checkMethods } from '../base/option-check.ts';
+import { NameText, parseSchema, type Schema } from '../base/schema.ts';
 import { ApiMisuseError, ConfigError } from '../errors.ts';
-import { checkMethods } from '../option-check.ts';
-import { NameText, parseSchema, type Schema } from '../schema.ts';
 import type { Change, Json, Store, Write } from '../store/index.ts';
 import { checkFit } from './check.ts';
 import {

@@ -19,8 +19,8 @@
  */
 import { type FileHandle, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { checkObject } from '../base/option-check.ts';
 import { ApiMisuseError, EnvironmentError, PassphraseError } from '../errors.ts';
-import { checkObject } from '../option-check.ts';
 import { syncDirectory } from './durable.ts';
 import { attempt, isDirectory, preparePrivateDirectory } from './private-directory.ts';
 import { HEADER_BYTES, isEncrypted, SecretCipher } from './secret-cipher.ts';

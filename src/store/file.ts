@@ -4,8 +4,9 @@
  * that arrive during an fsync share the next one.
  * @module
  */
+
+import { checkObject, checkText, checkThat } from '../base/option-check.ts';
 import { PresenceError, StoreError } from '../errors.ts';
-import { checkObject, checkText, checkThat } from '../option-check.ts';
 import { realPathOf } from './durable.ts';
 import { Journal } from './journal.ts';
 import { FileLock } from './lock.ts';

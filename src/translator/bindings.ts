@@ -5,7 +5,7 @@
  * @module
  */
 
-import { type Family, IpAddress, type IpPrefix } from '../address.ts';
+import { type Family, IpAddress, type IpPrefix } from '../base/address.ts';
 import { ApiMisuseError, ConfigError } from '../errors.ts';
 import { IntTable } from './int-table.ts';
 import { REPLY, REQUEST } from './layout.ts';

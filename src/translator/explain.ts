@@ -2,7 +2,7 @@
  * A verdict in words: which step of the rule decided, and on what grounds.
  * @module
  */
-import { IpAddress } from '../address.ts';
+import { IpAddress } from '../base/address.ts';
 import { FragmentPart, PacketKind } from '../packet/fields.ts';
 import type { PacketHeader } from '../packet/header.ts';
 import type { Bindings } from './bindings.ts';
@@ -31,7 +31,7 @@ export interface Explanation {
   /** The packet as it would leave. With Forward. */
   readonly packet?: Uint8Array;
   /** With Forward: the size that it has to be cut to, if it is too large. */
-  readonly cutTo?: number;
+  readonly segmentTo?: number;
 }
 
 export interface ExplanationContext {
@@ -46,19 +46,19 @@ export interface ExplanationContext {
   readonly bindings: Bindings;
   readonly egress: string | undefined;
   readonly result: Uint8Array | undefined;
-  readonly cutTo: number;
+  readonly segmentTo: number;
 }
 
 export function explain(verdict: Verdict, context: ExplanationContext): Explanation {
   const step = context.isBoundToVersion ? 'room' : STEPS[verdict]!;
-  const { egress, result, cutTo } = context;
+  const { egress, result, segmentTo } = context;
   return {
     verdict: VERDICT_NAMES[verdict]!,
     step,
     reason: reasonOf(verdict, context),
     ...(egress === undefined ? {} : { egress }),
     ...(result === undefined ? {} : { packet: result }),
-    ...(cutTo === 0 ? {} : { cutTo }),
+    ...(segmentTo === 0 ? {} : { segmentTo }),
   };
 }
 

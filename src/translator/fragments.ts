@@ -5,7 +5,7 @@
  * [RFC 5722](https://www.rfc-editor.org/rfc/rfc5722)). Each ingress realm has a table of its own.
  * @module
  */
-import { checkWhole } from '../option-check.ts';
+import { checkWhole } from '../base/option-check.ts';
 import { FragmentPart } from '../packet/fields.ts';
 import type { PacketHeader } from '../packet/header.ts';
 import type { PathTable } from './path-table.ts';

@@ -2,7 +2,8 @@
  * Presences to paths, packets to verdicts.
  * @module
  */
-export { type NamedProtocol, type PortRange, parsePortRange } from '../port-range.ts';
+export { type NamedProtocol, type PortRange, parsePortRange } from '../base/port-range.ts';
+export { type PacketCapture, PcapngCapture, type PcapngCaptureOptions } from './capture.ts';
 export type { Explanation, ExplanationStep } from './explain.ts';
 export type { FragmentOptions } from './fragments.ts';
 export {
@@ -23,6 +24,5 @@ export type {
 } from './plan.ts';
 export type { ReplyOptions } from './reply.ts';
 export type { SessionOptions } from './sessions.ts';
-export { type SiteAddresses, SiteGate } from './site-gate.ts';
-export { type PacketTap, PcapngTap, type PcapngTapOptions } from './tap.ts';
+export { type SiteAddresses, SiteFilter } from './site-filter.ts';
 export { VERDICT_NAMES, Verdict, type VerdictCounters, type VerdictName } from './verdict.ts';

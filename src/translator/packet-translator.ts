@@ -3,30 +3,30 @@
  *
  * A packet's way through `translate`:
  *
- * 1. the short way, if it is plainly in order (`short-way.ts`): nearly all are
- * 2. else the long way, which judges any packet (`long-way.ts`)
+ * 1. the fast path, if it is plainly in order (`fast-path.ts`): nearly all are
+ * 2. else the slow path, which judges any packet (`slow-path.ts`)
  * 3. the verdict is counted; what is refused may be answered (`reply.ts`)
  *
  * The steps of the rule and their order are a promise; the room's README states them exactly.
  * @module
  */
-import { IpAddress } from '../address.ts';
+import { IpAddress } from '../base/address.ts';
+import { checkObject } from '../base/option-check.ts';
 import { ApiMisuseError } from '../errors.ts';
-import { checkObject } from '../option-check.ts';
 import type { PacketHeader } from '../packet/header.ts';
 import { PacketView } from '../packet/view.ts';
 import { VNET_HEADER_LENGTH } from '../packet/virtio.ts';
+import { type PacketCapture, TapPoint } from './capture.ts';
 import { type Explanation, explain } from './explain.ts';
+import { FastPath } from './fast-path.ts';
 import { FRAGMENT_DEFAULTS, type FragmentOptions, Fragments, setPathKey } from './fragments.ts';
-import { VersionChange } from './ip-version.ts';
-import { LongWay } from './long-way.ts';
 import type { PathStatus, PathTable } from './path-table.ts';
 import { PATH_DEFAULTS, type PathOptions, Paths } from './paths.ts';
 import type { Presence, TranslationPlan } from './plan.ts';
 import { REPLY_DEFAULTS, Replies, type ReplyOptions } from './reply.ts';
 import { SESSION_DEFAULTS, type SessionOptions, Sessions } from './sessions.ts';
-import { ShortWay } from './short-way.ts';
-import { type PacketTap, TapPoint } from './tap.ts';
+import { Siit } from './siit.ts';
+import { SlowPath } from './slow-path.ts';
 import { nameCounters, VERDICT_NAMES, Verdict, type VerdictCounters } from './verdict.ts';
 
 export interface PacketTranslatorOptions
@@ -55,7 +55,7 @@ export class PacketTranslator {
   end = 0;
   vnet = -1;
   /** The size to cut the packet to before it leaves; 0: it fits. Valid iff Forward. */
-  cutTo = 0;
+  segmentTo = 0;
   /** IP version of the presence that is lacking. Valid iff NeedsPresence. */
   lackingFamily: 4 | 6 = 4;
   /**
@@ -69,9 +69,9 @@ export class PacketTranslator {
   readonly #realmIndexes = new Map<string, number>();
   readonly #paths: Paths;
   readonly #fragments: Fragments;
-  readonly #versionChange = new VersionChange();
-  readonly #shortWay: ShortWay;
-  readonly #longWay: LongWay;
+  readonly #siit = new Siit();
+  readonly #fastPath: FastPath;
+  readonly #slowPath: SlowPath;
   readonly #replies: Replies;
   readonly #views = new PacketView();
   /** The address that lacked a presence last, in `#lackingWords` words. */
@@ -88,8 +88,8 @@ export class PacketTranslator {
     const paths = new Paths(this.#indexOf, options);
     this.#paths = paths;
     this.#fragments = fragments;
-    this.#shortWay = new ShortWay(paths, sessions, this.#versionChange);
-    this.#longWay = new LongWay(paths, sessions, fragments, this.#versionChange);
+    this.#fastPath = new FastPath(paths, sessions, this.#siit);
+    this.#slowPath = new SlowPath(paths, sessions, fragments, this.#siit);
     this.#replies = new Replies(options);
   }
 
@@ -108,7 +108,7 @@ export class PacketTranslator {
       return table.find() >= 0;
     });
     this.#replies.setRealms((realm) => paths.bindings.realm(realm)?.reject ?? 'drop');
-    this.#longWay.tap?.forget();
+    this.#slowPath.capture?.forget();
     return gone;
   }
 
@@ -130,7 +130,7 @@ export class PacketTranslator {
    * @param nowMs of a clock that never goes back, such as `performance.now()`
    */
   advance(nowMs: number): void {
-    this.#longWay.now = nowMs | 0;
+    this.#slowPath.now = nowMs | 0;
     this.#paths.advance(nowMs);
     this.#replies.advance(nowMs);
   }
@@ -188,9 +188,10 @@ export class PacketTranslator {
   }
 
   /** Shows the packets of chosen paths to `tap`, in place of any before; `undefined` ends that. */
-  tap(tap: PacketTap | undefined): void {
-    this.#longWay.tap =
-      tap && new TapPoint(tap, (table, path) => this.#statusOf(table, path), this.#realmNames);
+  capture(capture: PacketCapture | undefined): void {
+    this.#slowPath.capture =
+      capture &&
+      new TapPoint(capture, (table, path) => this.#statusOf(table, path), this.#realmNames);
   }
 
   /**
@@ -207,14 +208,14 @@ export class PacketTranslator {
     copy.set(packet, start);
     if (vnet !== undefined) copy.set(vnet, TRANSLATION_HEADROOM);
     const view = new DataView(copy.buffer);
-    const { identification } = this.#versionChange;
-    const way = this.#longWay;
+    const { identification } = this.#siit;
+    const way = this.#slowPath;
     way.isDry = true;
     way.isBoundToVersion = false;
     const at = vnet === undefined ? -1 : TRANSLATION_HEADROOM;
     const verdict = way.run(index, view, start, copy.length, at, TRANSLATION_HEADROOM);
     way.isDry = false;
-    this.#versionChange.identification = identification;
+    this.#siit.identification = identification;
     return explain(verdict, {
       realm,
       packet,
@@ -225,7 +226,7 @@ export class PacketTranslator {
       realmIndex: index,
       egress: verdict <= Verdict.NeedsPresence ? this.realmName(way.egress) : undefined,
       result: verdict === Verdict.Forward ? copy.slice(way.start, way.end) : undefined,
-      cutTo: verdict === Verdict.Forward ? way.cutTo : 0,
+      segmentTo: verdict === Verdict.Forward ? way.segmentTo : 0,
     });
   }
 
@@ -254,18 +255,18 @@ export class PacketTranslator {
       return Verdict.DropNoPresence;
     }
     const view = this.#views.of(buffer);
-    const way = this.#longWay;
+    const way = this.#slowPath;
     if (
-      way.tap === undefined &&
+      way.capture === undefined &&
       end <= buffer.length &&
-      this.#shortWay.forward(realm, view, start, end, vnet, headroom, way.now)
+      this.#fastPath.forward(realm, view, start, end, vnet, headroom, way.now)
     ) {
-      const { egress, growth } = this.#shortWay;
+      const { egress, growth } = this.#fastPath;
       this.egress = egress;
       this.start = start - growth;
       this.end = end;
       this.vnet = vnet < 0 ? vnet : vnet - growth;
-      this.cutTo = 0;
+      this.segmentTo = 0;
       this.#verdicts[realm * VERDICT_COUNT]!++;
       return Verdict.Forward;
     }
@@ -276,7 +277,7 @@ export class PacketTranslator {
       this.start = way.start;
       this.end = way.end;
       this.vnet = way.vnet;
-      this.cutTo = way.cutTo;
+      this.segmentTo = way.segmentTo;
     } else if (verdict === Verdict.NeedsPresence) {
       this.lackingFamily = way.lackingFamily;
       this.#lackingWords = way.lackingWords;
@@ -289,7 +290,7 @@ export class PacketTranslator {
 
   /** Makes the answer to a packet that was refused, if there is to be one; returns its length. */
   #replyTo(realm: number, verdict: Verdict, view: DataView): number {
-    const { header, tellMtu } = this.#longWay;
+    const { header, tellMtu } = this.#slowPath;
     switch (verdict) {
       case Verdict.DropTooBig:
         return this.#replies.tooBig(realm, view, header, tellMtu);

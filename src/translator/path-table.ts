@@ -11,7 +11,7 @@
  * was last seen in use stands in a word of its own, apart from the records, for no packet needs it.
  * @module
  */
-import type { Family } from '../address.ts';
+import type { Family } from '../base/address.ts';
 import { foldDelta, longDelta } from '../packet/checksum.ts';
 import { MAX_PACKET_LENGTH } from '../packet/virtio.ts';
 import type { CompiledRealm, Resolution } from './bindings.ts';

@@ -7,8 +7,8 @@
  * while after a start, such replies pass without opening a path (`reply-grace.ts`).
  * @module
  */
-import { IpAddress } from '../address.ts';
-import { checkWhole } from '../option-check.ts';
+import { IpAddress } from '../base/address.ts';
+import { checkWhole } from '../base/option-check.ts';
 import type { PacketKind } from '../packet/fields.ts';
 import { Bindings, type Resolution } from './bindings.ts';
 import { IdlePaths } from './idle-paths.ts';

@@ -2,9 +2,9 @@
  * What the translator is told: realms, presences and permits, as text, and their compiled form.
  * @module
  */
-import { type Family, IpAddress, IpPrefix } from '../address.ts';
+import { type Family, IpAddress, IpPrefix } from '../base/address.ts';
+import { type PortRange, parsePortRange } from '../base/port-range.ts';
 import { ConfigError } from '../errors.ts';
-import { type PortRange, parsePortRange } from '../port-range.ts';
 
 /** A real host: an address and the realm in which it means that host. */
 export interface Endpoint {

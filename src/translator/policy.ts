@@ -4,8 +4,9 @@
  * are refused have no path, so for each of them it is found anew.
  * @module
  */
+
+import type { PortRange } from '../base/port-range.ts';
 import { KIND_ECHO, PacketKind } from '../packet/fields.ts';
-import type { PortRange } from '../port-range.ts';
 import { IntTable } from './int-table.ts';
 import { REPLY, REQUEST, SIDE_BITS, SIDE_WIDTH } from './layout.ts';
 import type { CompiledPermit } from './plan.ts';

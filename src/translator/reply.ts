@@ -5,7 +5,7 @@
  * that is used again and again, and no faster than allowed.
  * @module
  */
-import { checkWhole } from '../option-check.ts';
+import { checkWhole } from '../base/option-check.ts';
 import { fold, sumBytes } from '../packet/checksum.ts';
 import {
   FragmentPart,

@@ -6,7 +6,7 @@
  * opens again what was lost.
  * @module
  */
-import { checkWhole } from '../option-check.ts';
+import { checkWhole } from '../base/option-check.ts';
 import { ICMP_IDENTIFIER, KIND_ECHO, type PacketKind } from '../packet/fields.ts';
 import type { PacketHeader } from '../packet/header.ts';
 import { REQUEST } from './layout.ts';

@@ -3,9 +3,9 @@
  * @module
  */
 export {
-  type CutReport,
   type RevocationReceipt,
   Revoker,
   type RevokerEvents,
   type RevokerOptions,
+  type TerminationReport,
 } from './revoker.ts';

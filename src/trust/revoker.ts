@@ -12,13 +12,13 @@
  * @module
  */
 import { EventEmitter } from 'eventemitter3';
-import type { Clock } from '../clock.ts';
+import type { Clock } from '../base/clock.ts';
+import { checkClock, checkFunction, checkMethods, checkObject } from '../base/option-check.ts';
 import { ApiMisuseError, CertificateError } from '../errors.ts';
-import { checkClock, checkFunction, checkMethods, checkObject } from '../option-check.ts';
 import type { RevocationReason, RevocationScope, Revocations } from '../pki/index.ts';
 
 /** What the tunnels of revoked certificates left behind. */
-export interface CutReport {
+export interface TerminationReport {
   readonly tunnelsClosed: number;
   /** Paths of the translator that were left when a site went out of the plan. */
   readonly pathsRemoved: number;
@@ -27,14 +27,14 @@ export interface CutReport {
 export interface RevokerOptions {
   readonly revocations: Revocations;
   /** Takes a site out of the plan, and back; `PresenceController` is one. */
-  readonly controller: { setBlocked(site: string, isBlocked: boolean): void };
+  readonly controller: { suspend(site: string, isSuspended: boolean): void };
   /**
    * Ends every tunnel, and every handshake under way, whose certificate is revoked by now. Nothing of
    * them passes when it resolves.
    *
    * @param reason to tell the peers
    */
-  readonly cutRevoked: (reason: string) => Promise<CutReport>;
+  readonly terminateRevoked: (reason: string) => Promise<TerminationReport>;
   /** By which the times of a receipt are measured; default that of the system. */
   readonly clock?: Clock;
 }
@@ -48,7 +48,7 @@ export interface RevokerEvents {
  * What a revocation took. Times are in ms from the call of `revoke`; tunnels and paths are all that were
  * cut in that time, those of revocations that ran beside this one too.
  */
-export interface RevocationReceipt extends CutReport {
+export interface RevocationReceipt extends TerminationReport {
   readonly scope: RevocationScope;
   /** Whom the certificates named, as far as they are known. */
   readonly sites: readonly string[];
@@ -71,21 +71,24 @@ export class Revoker extends EventEmitter<RevokerEvents> {
   readonly #options: RevokerOptions;
   readonly #clock: Clock;
   /** The cuts since each call of `revoke` that is under way. */
-  readonly #receipts = new Set<Promise<CutReport>[]>();
-  #nextCut: Promise<CutReport> | undefined;
-  readonly #underWay = new Set<Promise<CutReport>>();
+  readonly #receipts = new Set<Promise<TerminationReport>[]>();
+  #nextCut: Promise<TerminationReport> | undefined;
+  readonly #underWay = new Set<Promise<TerminationReport>>();
   #closing: Promise<void> | undefined;
 
   /** @throws {ApiMisuseError} if an option is not what it must be; the message names it. */
   constructor(options: RevokerOptions) {
     super();
-    const { revocations, controller, cutRevoked } = checkObject('the options of Revoker', options);
+    const { revocations, controller, terminateRevoked } = checkObject(
+      'the options of Revoker',
+      options
+    );
     checkMethods('revocations', revocations, ['revoke', 'reinstate', 'isSiteRevoked', 'on', 'off']);
-    checkMethods('controller', controller, ['setBlocked']);
-    checkFunction('cutRevoked', cutRevoked);
+    checkMethods('controller', controller, ['suspend']);
+    checkFunction('cutRevoked', terminateRevoked);
     this.#options = options;
     this.#clock = checkClock(options.clock);
-    for (const site of revocations.table.sites) controller.setBlocked(site, true);
+    for (const site of revocations.table.sites) controller.suspend(site, true);
     revocations.on('revoked', this.#onRevoked);
     revocations.on('reinstated', this.#onReinstated);
   }
@@ -102,9 +105,9 @@ export class Revoker extends EventEmitter<RevokerEvents> {
   async revoke(scope: RevocationScope, reason?: RevocationReason): Promise<RevocationReceipt> {
     const { revocations, controller } = this.#options;
     const startMs = this.#clock.monotonicMs();
-    const wasBlocked = 'site' in scope && revocations.isSiteRevoked(scope.site);
-    if ('site' in scope) controller.setBlocked(scope.site, true);
-    const cuts: Promise<CutReport>[] = [];
+    const wasSuspended = 'site' in scope && revocations.isSiteRevoked(scope.site);
+    if ('site' in scope) controller.suspend(scope.site, true);
+    const cuts: Promise<TerminationReport>[] = [];
     this.#receipts.add(cuts);
     try {
       const { certificates, ...report } = await revocations.revoke(scope, reason);
@@ -124,7 +127,7 @@ export class Revoker extends EventEmitter<RevokerEvents> {
     } catch (error) {
       // What cannot be stored may come true all the same; what makes no sense never did.
       const isNonsense = error instanceof CertificateError || error instanceof ApiMisuseError;
-      if ('site' in scope && isNonsense && !wasBlocked) controller.setBlocked(scope.site, false);
+      if ('site' in scope && isNonsense && !wasSuspended) controller.suspend(scope.site, false);
       throw error;
     } finally {
       this.#receipts.delete(cuts);
@@ -134,7 +137,7 @@ export class Revoker extends EventEmitter<RevokerEvents> {
   /** Lets a revoked site enrol again, with a new token and a new key; what was revoked stays so. */
   async reinstate(site: string): Promise<void> {
     await this.#options.revocations.reinstate(site);
-    this.#options.controller.setBlocked(site, false);
+    this.#options.controller.suspend(site, false);
   }
 
   /** Follows the store no more, and resolves when what is being ended has ended. Safe to call twice. */
@@ -157,16 +160,16 @@ export class Revoker extends EventEmitter<RevokerEvents> {
   }
 
   readonly #onRevoked = (scope: RevocationScope): void => {
-    if ('site' in scope) this.#options.controller.setBlocked(scope.site, true);
+    if ('site' in scope) this.#options.controller.suspend(scope.site, true);
     this.#cut(scope).catch((error: Error) => this.emit('problem', { error, scope }));
   };
 
   readonly #onReinstated = ({ site }: { readonly site: string }): void => {
-    this.#options.controller.setBlocked(site, false);
+    this.#options.controller.suspend(site, false);
   };
 
   /** One for all that is revoked in this turn: a site goes with many certificates. */
-  #cut(scope: RevocationScope): Promise<CutReport> {
+  #cut(scope: RevocationScope): Promise<TerminationReport> {
     this.#nextCut ??= this.#cutInTurn(scope);
     for (const cuts of this.#receipts) {
       if (!cuts.includes(this.#nextCut)) cuts.push(this.#nextCut);
@@ -174,11 +177,11 @@ export class Revoker extends EventEmitter<RevokerEvents> {
     return this.#nextCut;
   }
 
-  #cutInTurn(scope: RevocationScope): Promise<CutReport> {
+  #cutInTurn(scope: RevocationScope): Promise<TerminationReport> {
     const reason = 'site' in scope ? `site ${scope.site} is revoked` : 'the certificate is revoked';
     const cut = Promise.resolve().then(() => {
       this.#nextCut = undefined;
-      return this.#options.cutRevoked(reason);
+      return this.#options.terminateRevoked(reason);
     });
     this.#underWay.add(cut);
     const done = (): void => void this.#underWay.delete(cut);

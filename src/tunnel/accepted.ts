@@ -1,16 +1,16 @@
 /**
- * The driver of a tunnel on the listening side. Such a tunnel lives as long as its first lane, and goes on when another
+ * The driver of a tunnel on the listening side. Such a tunnel lives as long as its first connection, and goes on when another
  * one has followed that.
  * @module
  */
-import type { Clock } from '../clock.ts';
+import type { Clock } from '../base/clock.ts';
 import { ApiMisuseError } from '../errors.ts';
 import type { GatewayIdentity } from '../pki/names.ts';
+import type { TunnelConnection } from './connection.ts';
+import type { CloseCause } from './connection-types.ts';
 import { Expiry } from './expiry.ts';
-import type { CloseCause } from './lane.ts';
 import type { ListenerCounters } from './listen-options.ts';
 import { CloseCode, type Hello } from './messages.ts';
-import type { TlsLane } from './tls-lane.ts';
 import type { ConnectionInfo, TunnelState } from './tunnel.ts';
 import type { DrivenTunnel, TunnelDriver } from './tunnel-driver.ts';
 
@@ -27,14 +27,14 @@ export interface AcceptedOptions {
 export class AcceptDriver implements TunnelDriver {
   readonly software: string;
   readonly #tunnel: DrivenTunnel;
-  readonly #first: TlsLane;
+  readonly #first: TunnelConnection;
   readonly #options: AcceptedOptions;
   readonly #expiry: Expiry;
   #info: ConnectionInfo;
   #state: TunnelState = 'up';
 
-  /** @param first the lane that is up, and that the tunnel begins with */
-  constructor(tunnel: DrivenTunnel, first: TlsLane, options: AcceptedOptions) {
+  /** @param first the connection that is up, and that the tunnel begins with */
+  constructor(tunnel: DrivenTunnel, first: TunnelConnection, options: AcceptedOptions) {
     this.#tunnel = tunnel;
     this.#first = first;
     this.#info = options.info;
@@ -64,28 +64,28 @@ export class AcceptDriver implements TunnelDriver {
     return this.#state;
   }
 
-  /** Of the first lane; of the last one when the tunnel is closed. */
+  /** Of the first connection; of the last one when the tunnel is closed. */
   get info(): ConnectionInfo {
     return this.#info;
   }
 
-  /** Takes over a further lane that is up. */
-  join(lane: TlsLane, info: ConnectionInfo): void {
-    this.#tunnel.set.join(lane, info);
+  /** Takes over a further connection that is up. */
+  join(connection: TunnelConnection, info: ConnectionInfo): void {
+    this.#tunnel.set.join(connection, info);
   }
 
-  /** Takes over a lane that is up, and is to be the first one. */
-  succeed(lane: TlsLane, info: ConnectionInfo): void {
-    this.#tunnel.set.succeed(lane, info);
+  /** Takes over a connection that is up, and is to be the first one. */
+  succeed(connection: TunnelConnection, info: ConnectionInfo): void {
+    this.#tunnel.set.succeed(connection, info);
   }
 
   /**
-   * Whether a further lane may come, or with `isFirst` one that is to be the first. However the peer goes
-   * about it, there are never more than twice `maxLanes`.
+   * Whether a further connection may come, or with `isFirst` one that is to be the first. However the peer goes
+   * about it, there are never more than twice `maxConnections`.
    */
-  takesLane(isFirst: boolean, maxLanes: number): boolean {
-    if (this.#tunnel.set.total >= 2 * maxLanes) return false;
-    return isFirst ? !this.#tunnel.set.isRenewing : this.#tunnel.set.size < maxLanes;
+  takesConnection(isFirst: boolean, maxConnections: number): boolean {
+    if (this.#tunnel.set.total >= 2 * maxConnections) return false;
+    return isFirst ? !this.#tunnel.set.isRenewing : this.#tunnel.set.size < maxConnections;
   }
 
   updateCredentials(): Promise<void> {
@@ -103,7 +103,7 @@ export class AcceptDriver implements TunnelDriver {
     this.#options.counters.renewed++;
   }
 
-  onLaneEnded({ by, code }: CloseCause): void {
+  onConnectionEnded({ by, code }: CloseCause): void {
     if (by === 'us' && code === CloseCode.ProtocolError) this.#options.counters.protocolErrors++;
   }
 

@@ -16,17 +16,18 @@ import {
   type TLSSocket,
   type Server as TlsServer,
 } from 'node:tls';
-import type { ConnectionGate } from '../connection-gate.ts';
+import type { ConnectionLimiter } from '../base/connection-limiter.ts';
+import { RateLimit } from '../base/rate-limit.ts';
 import { EnvironmentError } from '../errors.ts';
 import type { Credentials } from '../pki/credentials.ts';
 import { formatIdentity, type GatewayIdentity, identityOfCertificate } from '../pki/names.ts';
-import { RateLimit } from '../rate-limit.ts';
 import type { Json } from '../store/store.ts';
 import { askHost, type TunnelCandidate, type TunnelRefusal } from './authorize.ts';
+import { TunnelConnection } from './connection.ts';
+import { type CloseCause, handshakeOwner } from './connection-types.ts';
 import { secureContext, tlsProfile } from './credentials.ts';
 import { FrameType } from './frame.ts';
 import { type Handshake, Handshakes, type RefusedConnection } from './handshakes.ts';
-import { type CloseCause, handshakeOwner } from './lane.ts';
 import type { ListenerCounters, ResolvedListenOptions } from './listen-options.ts';
 import {
   ALPN_PROTOCOL,
@@ -38,17 +39,21 @@ import {
   printable,
   readHello,
 } from './messages.ts';
-import { TlsLane } from './tls-lane.ts';
 import { type ConnectionInfo, connectionInfo } from './tunnel.ts';
 
 /** What the listener does with a peer that has come so far. */
 export interface AcceptorHooks {
   readonly counters: Pick<ListenerCounters, 'failed' | 'refused' | 'otherProtocols'>;
-  /** Why there is no place for the lane; `id` says which tunnel it is of, if the peer has said so. */
+  /** Why there is no place for the connection; `id` says which tunnel it is of, if the peer has said so. */
   placeFault(hello: Hello, id: string | undefined): TunnelRefusal | undefined;
-  /** The lane is up. To be taken over in this turn of the event loop. */
-  onLane(lane: TlsLane, hello: Hello, id: string | undefined, info: ConnectionInfo): void;
-  /** A connection has led to no tunnel and no lane. */
+  /** The connection is up. To be taken over in this turn of the event loop. */
+  onConnection(
+    connection: TunnelConnection,
+    hello: Hello,
+    id: string | undefined,
+    info: ConnectionInfo
+  ): void;
+  /** A connection has led to no tunnel and no connection. */
   onRefused(refused: RefusedConnection): void;
   /** `authorize` has failed. */
   onProblem(error: Error, identity: GatewayIdentity): void;
@@ -66,7 +71,7 @@ export class Acceptor {
   readonly #rates: RateLimit;
   #port = 0;
 
-  constructor(options: ResolvedListenOptions, gate: ConnectionGate, hooks: AcceptorHooks) {
+  constructor(options: ResolvedListenOptions, gate: ConnectionLimiter, hooks: AcceptorHooks) {
     this.#options = options;
     this.#hooks = hooks;
     const { clock, handshakeTimeoutMs, maxTunnelRate, maxTunnelBurst } = options;
@@ -136,7 +141,7 @@ export class Acceptor {
     this.#handshakes.cut(isMeant, close);
   }
 
-  /** Takes no more connections, and ends those that are no lanes. Resolves when there is none left at all. */
+  /** Takes no more connections, and ends those that are no connections. Resolves when there is none left at all. */
   close(): Promise<void> {
     const closed = new Promise<void>((resolve) => this.#tcp.close(() => resolve()));
     this.#handshakes.close({ code: CloseCode.Shutdown, reason: 'the listener is closed' });
@@ -157,7 +162,7 @@ export class Acceptor {
     }
     const serveOther = this.#options.otherProtocols.get(String(socket.alpnProtocol));
     if (serveOther !== undefined) {
-      this.#handOver(handshake, socket, serveOther);
+      this.#redirect(handshake, socket, serveOther);
       return;
     }
     const certificate = socket.getPeerX509Certificate();
@@ -187,19 +192,19 @@ export class Acceptor {
 
   #awaitHello(peer: Peer): void {
     const { handshake, socket } = peer;
-    const lane: TlsLane = new TlsLane(
+    const connection: TunnelConnection = new TunnelConnection(
       socket,
       FrameType.Hello,
       handshakeOwner({
-        onHandshake: (message) => this.#onHello(lane, message, peer),
-        onLaneClosed: (cause) => this.#handshakes.refuse(handshake, withoutCode(cause)),
+        onHandshake: (message) => this.#onHello(connection, message, peer),
+        onConnectionClosed: (cause) => this.#handshakes.refuse(handshake, withoutCode(cause)),
       }),
-      this.#options.lane
+      this.#options.connection
     );
-    handshake.lane = lane;
+    handshake.connection = connection;
   }
 
-  #handOver(handshake: Handshake, socket: TLSSocket, serve: (socket: TLSSocket) => void): void {
+  #redirect(handshake: Handshake, socket: TLSSocket, serve: (socket: TLSSocket) => void): void {
     this.#hooks.counters.otherProtocols++;
     this.#handshakes.done(handshake);
     this.#otherSockets.add(socket);
@@ -228,45 +233,45 @@ export class Acceptor {
     socket.once('close', cancel);
   }
 
-  #onHello(lane: TlsLane, message: Json, peer: Peer): string | undefined {
+  #onHello(connection: TunnelConnection, message: Json, peer: Peer): string | undefined {
     const hello = readHello(message);
     if (hello === undefined) return 'the HELLO is malformed';
     const { handshake, candidate } = peer;
-    lane.awaitAnswer();
+    connection.awaitAnswer();
     this.#decide(handshake, { ...candidate, step: 'hello' }, (refused) => {
       const name = formatIdentity(candidate.identity);
       const id = hello.tunnel === undefined ? undefined : `${name} ${hello.tunnel}`;
       // The tunnel may have come or gone while the host decided.
       const refusal = refused ?? this.#hooks.placeFault(hello, id);
       if (refusal === undefined) {
-        this.#accept(lane, hello, peer, id);
+        this.#accept(connection, hello, peer, id);
         return;
       }
       this.#refuse(handshake, refusal);
-      lane.abort(refusal);
+      connection.abort(refusal);
     });
     return undefined;
   }
 
   #accept(
-    lane: TlsLane,
+    connection: TunnelConnection,
     hello: Hello,
     { handshake, socket, candidate }: Peer,
     id: string | undefined
   ): void {
-    const { software, keepaliveMs, lanes } = this.#options;
+    const { software, keepaliveMs, connections } = this.#options;
     const { identity, certificate } = candidate;
-    lane.sendHandshake(FrameType.Welcome, {
+    connection.sendHandshake(FrameType.Welcome, {
       version: PROTOCOL_VERSION,
       software,
       peer: formatIdentity(identity),
       keepaliveMs,
-      lanes,
+      lanes: connections,
     });
-    lane.becomeUp(keepaliveMs);
+    connection.becomeUp(keepaliveMs);
     this.#handshakes.done(handshake);
     const info = connectionInfo(socket, identity, certificate, hello.keyExchange);
-    this.#hooks.onLane(lane, hello, id, info);
+    this.#hooks.onConnection(connection, hello, id, info);
   }
 
   /**

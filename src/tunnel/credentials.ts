@@ -4,8 +4,8 @@
  */
 import { constants } from 'node:crypto';
 import { createSecureContext, type SecureContext, type SecureContextOptions } from 'node:tls';
+import { keyExchangeGroups } from '../base/key-exchange.ts';
 import { CertificateError } from '../errors.ts';
-import { keyExchangeGroups } from '../key-exchange.ts';
 import type { Credentials } from '../pki/credentials.ts';
 import { fastestCiphers } from './ciphers.ts';
 

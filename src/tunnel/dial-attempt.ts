@@ -1,5 +1,5 @@
 /**
- * One attempt of the dialling side to bring up a lane: TCP, CONNECT if there is a proxy, TLS, the check of the
+ * One attempt of the dialling side to bring up a connection: TCP, CONNECT if there is a proxy, TLS, the check of the
  * server's certificate, HELLO, and the wait for WELCOME. Nothing is sent to the server before its certificate is
  * verified.
  * @module
@@ -7,15 +7,16 @@
 import { X509Certificate } from 'node:crypto';
 import type { Socket } from 'node:net';
 import { connect, type SecureContext, type TLSSocket } from 'node:tls';
+import { keyExchangeOf } from '../base/key-exchange.ts';
+import { type ProxyOption, proxyFor } from '../base/proxy.ts';
+import { connectThrough } from '../base/proxy-connect.ts';
+import { reasonOf } from '../base/socket-error.ts';
 import { CertificateError } from '../errors.ts';
-import { keyExchangeOf } from '../key-exchange.ts';
 import { formatIdentity, type GatewayIdentity, identityOfCertificate } from '../pki/names.ts';
-import { type ProxyOption, proxyFor } from '../proxy.ts';
-import { connectThrough } from '../proxy-connect.ts';
-import { reasonOf } from '../socket-error.ts';
 import type { Json } from '../store/store.ts';
+import { TunnelConnection } from './connection.ts';
+import { type CloseCause, type ConnectionOptions, handshakeOwner } from './connection-types.ts';
 import { FrameType } from './frame.ts';
-import { type CloseCause, handshakeOwner, type LaneOptions } from './lane.ts';
 import {
   ALPN_PROTOCOL,
   CloseCode,
@@ -24,7 +25,6 @@ import {
   readWelcome,
   type Welcome,
 } from './messages.ts';
-import { TlsLane } from './tls-lane.ts';
 import { type ConnectionInfo, connectionInfo } from './tunnel.ts';
 
 export interface AttemptOptions {
@@ -36,13 +36,13 @@ export interface AttemptOptions {
   /** Without the group of the key exchange. */
   readonly hello: Hello;
   readonly timeoutMs: number;
-  readonly lane: LaneOptions;
+  readonly connection: ConnectionOptions;
 }
 
 /** One of the two is called, once, unless the attempt is cancelled. */
 export interface AttemptOutcome {
-  /** Take the lane over before returning: the first packets may follow at once. */
-  onUp(lane: TlsLane, welcome: Welcome, info: ConnectionInfo): void;
+  /** Take the connection over before returning: the first packets may follow at once. */
+  onUp(connection: TunnelConnection, welcome: Welcome, info: ConnectionInfo): void;
   onFailed(cause: CloseCause): void;
 }
 
@@ -59,7 +59,7 @@ export class DialAttempt {
     this.#options = options;
     this.#outcome = outcome;
     const { timeoutMs } = options;
-    this.#cancelTimer = options.lane.clock.after(timeoutMs, () => {
+    this.#cancelTimer = options.connection.clock.after(timeoutMs, () => {
       this.#fail(CloseCode.HandshakeTimeout, `no acknowledgement within ${timeoutMs} ms`);
     });
     try {
@@ -142,24 +142,28 @@ export class DialAttempt {
   }
 
   #greet(socket: TLSSocket, info: ConnectionInfo): void {
-    const lane: TlsLane = new TlsLane(
+    const connection: TunnelConnection = new TunnelConnection(
       socket,
       FrameType.Welcome,
       handshakeOwner({
-        onHandshake: (message) => this.#onWelcome(lane, message, info),
-        onLaneClosed: (cause) => this.#finish()?.onFailed(cause),
+        onHandshake: (message) => this.#onWelcome(connection, message, info),
+        onConnectionClosed: (cause) => this.#finish()?.onFailed(cause),
       }),
-      this.#options.lane
+      this.#options.connection
     );
     const { keyExchange } = info;
-    lane.sendHandshake(FrameType.Hello, { ...this.#options.hello, keyExchange });
+    connection.sendHandshake(FrameType.Hello, { ...this.#options.hello, keyExchange });
   }
 
-  #onWelcome(lane: TlsLane, message: Json, info: ConnectionInfo): string | undefined {
+  #onWelcome(
+    connection: TunnelConnection,
+    message: Json,
+    info: ConnectionInfo
+  ): string | undefined {
     const welcome = readWelcome(message);
     if (welcome === undefined) return 'the WELCOME is malformed';
-    lane.becomeUp(welcome.keepaliveMs);
-    this.#finish()?.onUp(lane, welcome, info);
+    connection.becomeUp(welcome.keepaliveMs);
+    this.#finish()?.onUp(connection, welcome, info);
     return undefined;
   }
 

@@ -3,23 +3,23 @@
  * @module
  */
 import type { SecureContext } from 'node:tls';
-import type { Clock } from '../clock.ts';
+import type { Clock } from '../base/clock.ts';
+import { type HostPort, type HostPortInput, HostPortSchema } from '../base/host-port.ts';
+import { type ProxyOption, proxyFor } from '../base/proxy.ts';
+import { checkRate } from '../base/rate-limit.ts';
+import { parseSchema } from '../base/schema.ts';
 import { ApiMisuseError } from '../errors.ts';
-import { type HostPort, type HostPortInput, HostPortSchema } from '../host-port.ts';
 import type { Credentials } from '../pki/credentials.ts';
 import { formatIdentity, type GatewayIdentity } from '../pki/names.ts';
-import { type ProxyOption, proxyFor } from '../proxy.ts';
-import { checkRate } from '../rate-limit.ts';
-import { parseSchema } from '../schema.ts';
 import { type BackoffOptions, DEFAULT_BACKOFF } from './backoff.ts';
-import { secureContext } from './credentials.ts';
 import {
-  checkLanes,
-  LANE_DEFAULTS,
-  type LaneLimits,
+  CONNECTION_DEFAULTS,
+  checkConnections,
+  type NotSentLowat,
   resolveLimits,
-  type UnsentLimit,
-} from './lane.ts';
+  type TunnelConnectionLimits,
+} from './connection-types.ts';
+import { secureContext } from './credentials.ts';
 import {
   checkFunction,
   checkOptions,
@@ -31,7 +31,7 @@ import {
   type TunnelOptions,
 } from './option-checks.ts';
 
-export interface DialOptions extends Credentials, LaneLimits, TunnelOptions {
+export interface DialOptions extends Credentials, TunnelConnectionLimits, TunnelOptions {
   /** Where to connect, tried in turn: one or more. */
   readonly endpoints: readonly HostPortInput[];
   /** Whom the listening side's certificate must name. Host names are not looked at. */
@@ -48,18 +48,20 @@ export interface DialOptions extends Credentials, LaneLimits, TunnelOptions {
   /** From the first packet of TCP to WELCOME, in ms; default 10,000. */
   readonly handshakeTimeoutMs?: number;
   /** Connections that may carry packets at a time, as far as the listening side agrees: 1 to 64; default 8. */
-  readonly lanes?: number;
+  readonly connections?: number;
   /** Numbers from 0 to below 1; default `Math.random`. */
   readonly random?: () => number;
 }
 
 /** What holds for options that are left out. */
 export const DIAL_DEFAULTS: Readonly<
-  Required<Pick<DialOptions, 'software' | 'slabBytes' | 'lanes' | 'clock' | 'stableAfterMs'>> &
+  Required<
+    Pick<DialOptions, 'software' | 'slabBytes' | 'connections' | 'clock' | 'stableAfterMs'>
+  > &
     Required<Pick<DialOptions, 'handshakeTimeoutMs' | 'random' | 'backoff'>> &
-    typeof LANE_DEFAULTS
+    typeof CONNECTION_DEFAULTS
 > = Object.freeze({
-  ...LANE_DEFAULTS,
+  ...CONNECTION_DEFAULTS,
   ...SHARED_DEFAULTS,
   backoff: Object.freeze({ ...DEFAULT_BACKOFF }),
   stableAfterMs: 10_000,
@@ -76,9 +78,9 @@ export interface ResolvedDialOptions {
   readonly handshakeTimeoutMs: number;
   readonly software: string;
   readonly slabBytes: number;
-  readonly lanes: number;
-  readonly limits: Required<LaneLimits>;
-  readonly limitUnsent: UnsentLimit | undefined;
+  readonly connections: number;
+  readonly limits: Required<TunnelConnectionLimits>;
+  readonly limitUnsent: NotSentLowat | undefined;
   readonly clock: Clock;
   readonly random: () => number;
 }
@@ -97,7 +99,10 @@ export function resolveDialOptions(options: DialOptions): ResolvedDialOptions {
   checkPeer(options.expectedPeer);
   for (const { host, port } of endpoints) proxyFor(proxy, host, port);
   const { software, slabBytes, clock, random } = { ...DIAL_DEFAULTS, ...given(options) };
-  const { stableAfterMs, handshakeTimeoutMs, lanes } = { ...DIAL_DEFAULTS, ...given(options) };
+  const { stableAfterMs, handshakeTimeoutMs, connections } = {
+    ...DIAL_DEFAULTS,
+    ...given(options),
+  };
   return {
     context: secureContext(options),
     endpoints,
@@ -108,7 +113,7 @@ export function resolveDialOptions(options: DialOptions): ResolvedDialOptions {
     handshakeTimeoutMs: checkRate('handshakeTimeoutMs', handshakeTimeoutMs),
     software,
     slabBytes,
-    lanes: checkLanes(lanes),
+    connections: checkConnections(connections),
     limits: resolveLimits(options),
     limitUnsent,
     clock,

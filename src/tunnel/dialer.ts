@@ -5,27 +5,27 @@
  */
 import { randomBytes } from 'node:crypto';
 import type { SecureContext } from 'node:tls';
-import type { Clock } from '../clock.ts';
+import type { Clock } from '../base/clock.ts';
+import type { HostPort } from '../base/host-port.ts';
 import { PeerRefusedError } from '../errors.ts';
-import type { HostPort } from '../host-port.ts';
 import type { Credentials } from '../pki/credentials.ts';
 import { formatIdentity, type GatewayIdentity } from '../pki/names.ts';
 import { backoffDelayMs } from './backoff.ts';
+import type { TunnelConnection } from './connection.ts';
+import { CONNECTION_CHECK_MS, ConnectionScaler } from './connection-scaler.ts';
+import type { CloseCause, ConnectionOptions } from './connection-types.ts';
 import { secureContext } from './credentials.ts';
 import { type AttemptOutcome, DialAttempt } from './dial-attempt.ts';
 import type { ResolvedDialOptions } from './dial-options.ts';
-import type { CloseCause, LaneOptions } from './lane.ts';
-import { LANE_CHECK_MS, LaneDemand } from './lane-demand.ts';
 import { CloseCode, type Hello, PROTOCOL_VERSION, type Welcome } from './messages.ts';
 import { Renewal } from './renewal.ts';
-import type { TlsLane } from './tls-lane.ts';
 import type { ConnectionInfo, TunnelState } from './tunnel.ts';
 import type { DrivenTunnel, TunnelDriver } from './tunnel-driver.ts';
 
 export class DialDriver implements TunnelDriver {
   readonly #tunnel: DrivenTunnel;
   readonly #options: ResolvedDialOptions;
-  readonly #laneOptions: LaneOptions;
+  readonly #connectionOptions: ConnectionOptions;
   readonly #clock: Clock;
   #context: SecureContext;
   #state: TunnelState = 'connecting';
@@ -47,17 +47,21 @@ export class DialDriver implements TunnelDriver {
   #upSinceMs = 0;
   #isFinished = false;
 
-  /** Tells the listening side which connections are lanes of one tunnel. */
+  /** Tells the listening side which connections are connections of one tunnel. */
   #tunnelId = '';
   readonly #furtherAttempts = new Set<DialAttempt>();
   #onNoneDialled: () => void = () => {};
   #furtherFailures = 0;
   #nextFurtherMs = 0;
 
-  constructor(tunnel: DrivenTunnel, options: ResolvedDialOptions, laneOptions: LaneOptions) {
+  constructor(
+    tunnel: DrivenTunnel,
+    options: ResolvedDialOptions,
+    connectionOptions: ConnectionOptions
+  ) {
     this.#tunnel = tunnel;
     this.#options = options;
-    this.#laneOptions = laneOptions;
+    this.#connectionOptions = connectionOptions;
     this.#clock = options.clock;
     this.#endpoint = options.endpoints[0]!;
     this.#context = options.context;
@@ -95,9 +99,9 @@ export class DialDriver implements TunnelDriver {
       this.#renewal = new Renewal({
         peer: this.#options.expectedPeer,
         set: this.#tunnel.set,
-        // Lanes that the other side may have taken already are not to be cut.
+        // Connections that the other side may have taken already are not to be cut.
         ready: this.#whenNoneIsDialled(),
-        lanes: () => this.#tunnel.lanes(),
+        connections: () => this.#tunnel.connections(),
         dial: (number, outcome) => this.#dialBeside(number, context, outcome),
       });
       try {
@@ -119,7 +123,7 @@ export class DialDriver implements TunnelDriver {
     this.#isFinished = true;
     this.#cancelTimer();
     this.#cancelFurther();
-    // One that is up is closed when its first lane is.
+    // One that is up is closed when its first connection is.
     if (this.#state === 'up') return;
     this.#state = 'closed';
     this.#attempt?.cancel();
@@ -133,7 +137,7 @@ export class DialDriver implements TunnelDriver {
       this.#context,
       { lane: 0 },
       {
-        onUp: (lane, welcome, info) => this.#onUp(lane, welcome, info),
+        onUp: (connection, welcome, info) => this.#onUp(connection, welcome, info),
         onFailed: (cause) => this.onLost(cause),
       }
     );
@@ -142,7 +146,7 @@ export class DialDriver implements TunnelDriver {
   #dial(
     { host, port }: HostPort,
     context: SecureContext,
-    lane: Pick<Hello, 'lane' | 'renews'>,
+    connection: Pick<Hello, 'lane' | 'renews'>,
     outcome: AttemptOutcome
   ): DialAttempt {
     const { software, handshakeTimeoutMs, proxy } = this.#options;
@@ -152,14 +156,14 @@ export class DialDriver implements TunnelDriver {
       proxy,
       context,
       expectedPeer: this.#options.expectedPeer,
-      hello: { version: PROTOCOL_VERSION, software, tunnel: this.#tunnelId, ...lane },
+      hello: { version: PROTOCOL_VERSION, software, tunnel: this.#tunnelId, ...connection },
       timeoutMs: handshakeTimeoutMs,
-      lane: this.#laneOptions,
+      connection: this.#connectionOptions,
     };
     return new DialAttempt(options, outcome);
   }
 
-  #onUp(lane: TlsLane, welcome: Welcome, info: ConnectionInfo): void {
+  #onUp(connection: TunnelConnection, welcome: Welcome, info: ConnectionInfo): void {
     this.#attempt = undefined;
     this.#state = 'up';
     this.#peer = info.peer;
@@ -167,36 +171,36 @@ export class DialDriver implements TunnelDriver {
     this.#moves = 0;
     this.#upSinceMs = this.#clock.monotonicMs();
     this.#software = welcome.software;
-    const lanes = Math.min(this.#options.lanes, welcome.lanes ?? 1);
-    const mayGrow = lanes > 1;
-    this.#tunnel.begin(lane, info, mayGrow);
-    if (mayGrow) this.#watch(new LaneDemand(lanes));
+    const connections = Math.min(this.#options.connections, welcome.lanes ?? 1);
+    const mayGrow = connections > 1;
+    this.#tunnel.begin(connection, info, mayGrow);
+    if (mayGrow) this.#watch(new ConnectionScaler(connections));
     this.#tunnel.emit('up', info);
   }
 
-  /** Opens further lanes, and ends them, as they are needed. */
-  #watch(demand: LaneDemand): void {
-    this.#cancelTimer = this.#clock.after(LANE_CHECK_MS, () => {
+  /** Opens further connections, and ends them, as they are needed. */
+  #watch(demand: ConnectionScaler): void {
+    this.#cancelTimer = this.#clock.after(CONNECTION_CHECK_MS, () => {
       this.#watch(demand);
-      // Then lanes are counted that are about to go.
+      // Then connections are counted that are about to go.
       if (this.#renewal !== undefined) return;
       const nowMs = this.#clock.monotonicMs();
       const { sentBytes, receivedBytes } = this.#tunnel.counters;
       const flows = this.#tunnel.activeFlows(nowMs);
       const wanted = demand.update(nowMs, sentBytes + receivedBytes, flows);
-      if (wanted < this.#tunnel.lanes()) this.#tunnel.shrink(wanted);
-      const lanes = this.#tunnel.lanes();
-      const missing = wanted - lanes - this.#furtherAttempts.size;
+      if (wanted < this.#tunnel.connections()) this.#tunnel.shrink(wanted);
+      const connections = this.#tunnel.connections();
+      const missing = wanted - connections - this.#furtherAttempts.size;
       if (nowMs < this.#nextFurtherMs) return;
-      for (let i = 0; i < missing; i++) this.#dialFurther(lanes + i);
+      for (let i = 0; i < missing; i++) this.#dialFurther(connections + i);
     });
   }
 
   #dialFurther(number: number): void {
     this.#dialBeside(number, this.#context, {
-      onUp: (lane, _welcome, info) => {
+      onUp: (connection, _welcome, info) => {
         this.#furtherFailures = 0;
-        this.#tunnel.set.join(lane, info);
+        this.#tunnel.set.join(connection, info);
       },
       onFailed: () => {
         const { backoff, random } = this.#options;
@@ -207,15 +211,15 @@ export class DialDriver implements TunnelDriver {
   }
 
   /**
-   * Dials the address to which the first lane has led, whatever the endpoint's name stands for by now. A proxy is
-   * asked for the endpoint again: it alone knows the address. One that leads elsewhere then brings no lane
+   * Dials the address to which the first connection has led, whatever the endpoint's name stands for by now. A proxy is
+   * asked for the endpoint again: it alone knows the address. One that leads elsewhere then brings no connection
    * (`no-tunnel`), and the tunnel goes on with those that it has.
    */
   #dialBeside(number: number, context: SecureContext, outcome: AttemptOutcome): void {
     const { remoteAddress: host, remotePort: port, proxiedEndpoint } = this.#info!;
     const endpoint = proxiedEndpoint ?? { host, port };
-    const lane = number === 0 ? { lane: 0, renews: true } : { lane: number };
-    const attempt: DialAttempt = this.#dial(endpoint, context, lane, {
+    const connection = number === 0 ? { lane: 0, renews: true } : { lane: number };
+    const attempt: DialAttempt = this.#dial(endpoint, context, connection, {
       onUp: (...up) => {
         outcome.onUp(...up);
         this.#onDialled(attempt);
@@ -250,7 +254,7 @@ export class DialDriver implements TunnelDriver {
     this.#info = info;
   }
 
-  onLaneEnded(): void {}
+  onConnectionEnded(): void {}
 
   /** Both for a connection that could not be made and for one that broke. */
   onLost(cause: CloseCause): void {

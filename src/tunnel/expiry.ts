@@ -7,7 +7,7 @@
  * @module
  */
 import type { X509Certificate } from 'node:crypto';
-import type { Clock } from '../clock.ts';
+import type { Clock } from '../base/clock.ts';
 import { ApiMisuseError } from '../errors.ts';
 
 export interface ExpiryOptions {

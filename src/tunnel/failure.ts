@@ -15,7 +15,7 @@ import {
   ProxyError,
   type ProxyFault,
 } from '../errors.ts';
-import type { CloseCause } from './lane.ts';
+import type { CloseCause } from './connection-types.ts';
 import { CloseCode } from './messages.ts';
 
 export type FailureKind =

@@ -4,9 +4,9 @@
  * The stream's way:
  * 1. its bytes are put where `space` says, one behind the other, so that a frame is in one piece however
  *    it was cut on the way: by whoever reads the socket, or by `push`
- * 2. `filled` hands over the frames that are whole, where they are
+ * 2. `filled` redirects the frames that are whole, where they are
  * 3. as long as a frame is not whole, the decoder has a buffer of its own for it and what follows; else
- *    the next bytes come to the inlet that all decoders share, so that an idle lane holds nothing
+ *    the next bytes come to the inlet that all decoders share, so that an idle connection holds nothing
  * @module
  */
 import {
@@ -23,7 +23,7 @@ import { type Slab, SlabPool } from './slab-pool.ts';
 export type FrameHandler = (type: number, buffer: Buffer, start: number, end: number) => boolean;
 
 /**
- * It never throws, and holds one frame and what has come behind it. A payload is handed over with
+ * It never throws, and holds one frame and what has come behind it. A payload is redirected with
  * `FRAME_HEADER_LENGTH` bytes or more in front of it; all bytes of the buffer up to its end may be
  * overwritten, and belong to the decoder again when the handler returns.
  */
@@ -167,5 +167,5 @@ function faultOf(type: number, size: number, { min, max }: FrameLimits): FrameFa
 
 /** Writable bytes in front of the first frame; others have the frame before them there. */
 const HEADROOM = 128;
-/** TLS hands over as much at a time. */
+/** TLS redirects as much at a time. */
 const LEAST_ROOM = 16 * 1024;

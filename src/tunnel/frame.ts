@@ -27,7 +27,7 @@ export const FrameType = {
   Pong: 0x06,
   /** Last frame of either side: why it ends. */
   Close: 0x07,
-  /** The sender gives this lane no packets or messages any more. */
+  /** The sender gives this connection no packets or messages any more. */
   Drain: 0x08,
 } as const;
 export type FrameType = (typeof FrameType)[keyof typeof FrameType];
@@ -87,7 +87,7 @@ export function openLimits(maxControlBytes: number): FrameLimits {
   return limits;
 }
 
-/** Limits of a lane on which DRAIN has come. */
+/** Limits of a connection on which DRAIN has come. */
 export function drainedLimits(maxControlBytes: number): FrameLimits {
   const limits = openLimits(maxControlBytes);
   for (const type of [FrameType.Packet, FrameType.Control, FrameType.Drain]) {
@@ -126,5 +126,5 @@ function limitsOf(rows: readonly (readonly [FrameType, min: number, max: number]
 
 /** Below every length. */
 const REFUSED = -1;
-/** HELLO, WELCOME and CLOSE are small, so that a stranger cannot make us hold much. */
+/** HELLO, WELCOME and CLOSE are small, so that an unauthenticated peer cannot make us hold much. */
 export const MAX_HANDSHAKE_LENGTH = 4096;

@@ -6,13 +6,13 @@
 import type { X509Certificate } from 'node:crypto';
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
-import type { Clock } from '../clock.ts';
-import type { Admission, ConnectionGate } from '../connection-gate.ts';
+import type { Clock } from '../base/clock.ts';
+import type { Admission, ConnectionLimiter } from '../base/connection-limiter.ts';
 import type { GatewayIdentity } from '../pki/names.ts';
+import type { TunnelConnection } from './connection.ts';
 import { type Close, CloseCode, printable } from './messages.ts';
-import type { TlsLane } from './tls-lane.ts';
 
-/** A connection that led to no tunnel and no lane. */
+/** A connection that led to no tunnel and no connection. */
 export interface RefusedConnection {
   readonly remoteAddress: string;
   /** As `ListenerCounters.failed` counts it. */
@@ -32,7 +32,7 @@ export interface HandshakeLimits {
   readonly maxHandshakes?: number;
   /**
    * New connections a second of one IPv4 address or IPv6 /64, averaged; default 50. Four times as many
-   * may come at once. Each lane is a connection; raise it where many sites share an address.
+   * may come at once. Each connection is a connection; raise it where many sites share an address.
    */
   readonly maxConnectionRate?: number;
   /** From the accept to HELLO, and to the host's decision, in ms; default 10,000. */
@@ -40,10 +40,10 @@ export interface HandshakeLimits {
 }
 
 export interface HandshakesOptions {
-  readonly gate: ConnectionGate;
+  readonly gate: ConnectionLimiter;
   readonly handshakeTimeoutMs: number;
   readonly clock: Clock;
-  /** Called once for each connection that does not become a lane. */
+  /** Called once for each connection that does not become a connection. */
   readonly onRefused: (refused: RefusedConnection) => void;
 }
 
@@ -53,12 +53,12 @@ export class Handshake {
   /** When they are known. */
   identity: GatewayIdentity | undefined;
   certificate: X509Certificate | undefined;
-  lane: TlsLane | undefined;
+  connection: TunnelConnection | undefined;
   /** Why it fails if it ends now; undefined while TLS is at work, whose error says more. */
   failure: Close | undefined;
   /** Its host is asked whether it may come in, and has not answered. */
   isDeciding = false;
-  /** It became a lane, or has been told of. */
+  /** It became a connection, or has been told of. */
   isSettled = false;
   leave: () => void = () => {};
 
@@ -118,7 +118,7 @@ export class Handshakes {
     return this.#byKey.get(keyOf(socket));
   }
 
-  /** It is a lane now. */
+  /** It is a connection now. */
   done(handshake: Handshake): void {
     handshake.isSettled = true;
     handshake.leave();
@@ -150,10 +150,10 @@ export class Handshakes {
   /** Destroys those whose certificate is one of these. */
   cut(isMeant: (certificate: X509Certificate) => boolean, close: Close): void {
     for (const handshake of [...this.#byKey.values()]) {
-      const { certificate, lane, socket } = handshake;
+      const { certificate, connection, socket } = handshake;
       if (certificate === undefined || !isMeant(certificate)) continue;
       this.refuse(handshake, close);
-      lane?.destroy(close.code, close.reason);
+      connection?.destroy(close.code, close.reason);
       socket.destroy();
     }
   }

@@ -4,24 +4,24 @@
  */
 import { X509Certificate } from 'node:crypto';
 import type { TLSSocket } from 'node:tls';
-import type { Clock } from '../clock.ts';
-import type { GateCounters } from '../connection-gate.ts';
+import type { Clock } from '../base/clock.ts';
+import type { GateCounters } from '../base/connection-limiter.ts';
+import { checkRate } from '../base/rate-limit.ts';
 import { ApiMisuseError } from '../errors.ts';
 import type { Credentials } from '../pki/credentials.ts';
 import { type GatewayIdentity, identityOfCertificate } from '../pki/names.ts';
-import { checkRate } from '../rate-limit.ts';
 import type { AuthorizeAnswer, TunnelCandidate } from './authorize.ts';
+import {
+  CONNECTION_DEFAULTS,
+  type ConnectionOptions,
+  checkConnections,
+  checkWhole,
+  resolveLimits,
+  type TunnelConnectionLimits,
+} from './connection-types.ts';
 import { secureContext } from './credentials.ts';
 import { checkGrace, DEFAULT_GRACE_MS } from './expiry.ts';
 import type { HandshakeLimits } from './handshakes.ts';
-import {
-  checkLanes,
-  checkWhole,
-  LANE_DEFAULTS,
-  type LaneLimits,
-  type LaneOptions,
-  resolveLimits,
-} from './lane.ts';
 import { ALPN_PROTOCOL } from './messages.ts';
 import {
   checkFunction,
@@ -35,7 +35,11 @@ import {
 } from './option-checks.ts';
 import { SlabPool } from './slab-pool.ts';
 
-export interface ListenOptions extends Credentials, LaneLimits, HandshakeLimits, TunnelOptions {
+export interface ListenOptions
+  extends Credentials,
+    TunnelConnectionLimits,
+    HandshakeLimits,
+    TunnelOptions {
   /** Address or name to listen on; default all addresses. */
   readonly host?: string;
   /** 0 to 65535; 0 takes any free one, see `TunnelListener.port`. */
@@ -66,12 +70,12 @@ export interface ListenOptions extends Credentials, LaneLimits, HandshakeLimits,
    * two gateways with one certificate replace one another no faster.
    */
   readonly maxTunnelRate?: number;
-  /** Connections of one identity that may come at once, lanes included; default 20. */
+  /** Connections of one identity that may come at once, connections included; default 20. */
   readonly maxTunnelBurst?: number;
   /** Interval of PING of both sides, in ms: 100 to 600,000; default 10,000. */
   readonly keepaliveMs?: number;
   /** Connections that may carry the packets of one tunnel: 1 to 64; default 8. */
-  readonly lanes?: number;
+  readonly connections?: number;
   /**
    * How long after the end of its certificate a tunnel that its peer does not renew may live, for clocks
    * differ, in ms; default 60,000. It is ended with `untrusted` then.
@@ -86,7 +90,7 @@ export const LISTEN_DEFAULTS: Readonly<
       ListenOptions,
       | 'software'
       | 'slabBytes'
-      | 'lanes'
+      | 'connections'
       | 'clock'
       | 'handshakeTimeoutMs'
       | 'maxHandshakes'
@@ -99,9 +103,9 @@ export const LISTEN_DEFAULTS: Readonly<
       | 'maxReceivedControlBytes'
     >
   > &
-    typeof LANE_DEFAULTS
+    typeof CONNECTION_DEFAULTS
 > = Object.freeze({
-  ...LANE_DEFAULTS,
+  ...CONNECTION_DEFAULTS,
   ...SHARED_DEFAULTS,
   maxHandshakes: 128,
   maxConnectionRate: 50,
@@ -131,9 +135,9 @@ export interface ResolvedListenOptions {
   readonly keepaliveMs: number;
   readonly expiryGraceMs: number;
   readonly software: string;
-  readonly lanes: number;
+  readonly connections: number;
   readonly clock: Clock;
-  readonly lane: LaneOptions;
+  readonly connection: ConnectionOptions;
 }
 
 /**
@@ -177,9 +181,9 @@ export function resolveListenOptions(options: ListenOptions): ResolvedListenOpti
     keepaliveMs: checkRange('keepaliveMs', all.keepaliveMs, 100, 600_000),
     expiryGraceMs: checkGrace(all.expiryGraceMs),
     software: all.software,
-    lanes: checkLanes(all.lanes),
+    connections: checkConnections(all.connections),
     clock: all.clock,
-    lane: { ...limits, pool: new SlabPool(all.slabBytes), clock: all.clock, limitUnsent },
+    connection: { ...limits, pool: new SlabPool(all.slabBytes), clock: all.clock, limitUnsent },
   };
 }
 
@@ -187,7 +191,7 @@ export function resolveListenOptions(options: ListenOptions): ResolvedListenOpti
 export interface ListenerCounters {
   /** Tunnels that came up. */
   accepted: number;
-  /** Tunnels whose first lane another one has followed, under a newer certificate. */
+  /** Tunnels whose first connection another one has followed, under a newer certificate. */
   renewed: number;
   /** Connections that were given to a function of `otherProtocols`. */
   otherProtocols: number;
@@ -203,7 +207,7 @@ export interface ListenerCounters {
   protocolErrors: number;
   /** Tunnels that were closed because the peer sent more control messages than `maxControlRate`. */
   controlFloods: number;
-  /** Tunnels that were closed because the certificate of their first lane had run out. */
+  /** Tunnels that were closed because the certificate of their first connection had run out. */
   expired: number;
 }
 

@@ -4,7 +4,7 @@
  * @module
  */
 import * as v from 'valibot';
-import { KEY_EXCHANGE_GROUPS, type KeyExchangeGroup } from '../key-exchange.ts';
+import { KEY_EXCHANGE_GROUPS, type KeyExchangeGroup } from '../base/key-exchange.ts';
 import type { Json } from '../store/store.ts';
 import { FRAME_HEADER_LENGTH, FrameType, writeFrameHeader } from './frame.ts';
 
@@ -15,7 +15,7 @@ export const ALPN_PROTOCOL = 'virtual-presence/1';
 export const PROTOCOL_VERSION = 1;
 
 /** Lanes of a tunnel, at most. */
-export const MAX_LANES = 64;
+export const MAX_CONNECTIONS = 64;
 
 /** Why a tunnel was closed, for programs. An `authorize` function may bring codes of its own. */
 export const CloseCode = {
@@ -165,7 +165,7 @@ const greeting = {
 const helloSchema = v.object({
   ...greeting,
   tunnel: v.optional(v.pipe(v.string(), v.regex(/^[0-9a-f]{32}$/))),
-  lane: v.optional(whole(0, MAX_LANES - 1)),
+  lane: v.optional(whole(0, MAX_CONNECTIONS - 1)),
   renews: v.optional(v.boolean()),
   // Any other cannot have been used, so it is as good as none.
   keyExchange: v.fallback(v.optional(v.picklist(KEY_EXCHANGE_GROUPS)), undefined),
@@ -174,7 +174,7 @@ const welcomeSchema = v.object({
   ...greeting,
   peer: v.pipe(v.string(), v.maxLength(2048)),
   keepaliveMs: whole(100, 600_000),
-  lanes: v.optional(whole(1, MAX_LANES)),
+  lanes: v.optional(whole(1, MAX_CONNECTIONS)),
 });
 const closeSchema = v.object({
   code: v.pipe(v.string(), v.regex(/^[a-z0-9-]{1,64}$/)),

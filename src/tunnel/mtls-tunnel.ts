@@ -2,20 +2,20 @@
  * `MtlsTunnel`, a tunnel between gateways that know each other by certificate, and `TunnelListener`, which makes those
  * of the listening side. They are in one file because each names the other.
  *
- * Packets go over several lanes, each flow on one of them. `lane-set.ts` knows which lanes there are; this file has
- * those that carry what this side sends. A driver for each side (`dialer.ts`, `accepted.ts`) brings the lanes.
+ * Packets go over several connections, each flow on one of them. `connection-set.ts` knows which connections there are; this file has
+ * those that carry what this side sends. A driver for each side (`dialer.ts`, `accepted.ts`) brings the connections.
  *
  * A packet's way out:
- * 1. `reserve` points into the lane of the packet before, for the next one is likely of the same flow
- * 2. `commit` finds the lane of the flow (`flow-spread.ts`), and copies the packet there if that is
+ * 1. `reserve` points into the connection of the packet before, for the next one is likely of the same flow
+ * 2. `commit` finds the connection of the flow (`flow-steering.ts`), and copies the packet there if that is
  *    another one
- * 3. `flush` has every lane that got something send it
+ * 3. `flush` has every connection that got something send it
  * @module
  */
 import type { X509Certificate } from 'node:crypto';
 import { EventEmitter } from 'eventemitter3';
-import type { Clock } from '../clock.ts';
-import { ConnectionGate, resolveGateLimits } from '../connection-gate.ts';
+import type { Clock } from '../base/clock.ts';
+import { ConnectionLimiter, resolveGateLimits } from '../base/connection-limiter.ts';
 import { flowHash } from '../packet/flow-hash.ts';
 import { VNET_HEADER_LENGTH } from '../packet/virtio.ts';
 import type { Credentials } from '../pki/credentials.ts';
@@ -24,13 +24,19 @@ import type { Json } from '../store/store.ts';
 import { AcceptDriver } from './accepted.ts';
 import { Acceptor } from './acceptor.ts';
 import type { TunnelRefusal } from './authorize.ts';
+import type { TunnelConnection } from './connection.ts';
+import { ConnectionSet, type ConnectionSetOwner } from './connection-set.ts';
+import {
+  type Connection,
+  type ConnectionCounters,
+  type ConnectionOptions,
+  newConnectionCounters,
+} from './connection-types.ts';
 import { type DialOptions, resolveDialOptions } from './dial-options.ts';
 import { DialDriver } from './dialer.ts';
-import { FlowSpread } from './flow-spread.ts';
+import { FlowSteering } from './flow-steering.ts';
 import { FrameType } from './frame.ts';
 import type { RefusedConnection } from './handshakes.ts';
-import { type Lane, type LaneCounters, type LaneOptions, newLaneCounters } from './lane.ts';
-import { LaneSet, type LaneSetOwner } from './lane-set.ts';
 import {
   type ListenerCounters,
   type ListenOptions,
@@ -40,27 +46,29 @@ import {
 } from './listen-options.ts';
 import { CloseCode, type Hello } from './messages.ts';
 import { SlabPool } from './slab-pool.ts';
-import type { TlsLane } from './tls-lane.ts';
 import type { ConnectionInfo, Tunnel, TunnelEvents, TunnelState } from './tunnel.ts';
 import type { DrivenTunnel, TunnelDriver } from './tunnel-driver.ts';
 
 /** Makes a tunnel; only this file can. */
-let newTunnel: (options: LaneOptions, driver: (tunnel: DrivenTunnel) => TunnelDriver) => MtlsTunnel;
+let newTunnel: (
+  options: ConnectionOptions,
+  driver: (tunnel: DrivenTunnel) => TunnelDriver
+) => MtlsTunnel;
 
 export class MtlsTunnel extends EventEmitter<TunnelEvents> implements Tunnel, AsyncDisposable {
-  readonly counters: LaneCounters = newLaneCounters();
+  readonly counters: ConnectionCounters = newConnectionCounters();
   onPacket: (buffer: Buffer, start: number, end: number) => void = ignore;
   onBatchEnd: () => void = ignore;
   onDrain: () => void = ignore;
-  #spread: FlowSpread | undefined;
-  /** Whether flows are to be told apart also while there is one lane only. */
+  #spread: FlowSteering | undefined;
+  /** Whether flows are to be told apart also while there is one connection only. */
   #mayGrow = false;
-  readonly #set: LaneSet;
+  readonly #set: ConnectionSet;
   readonly #driver: TunnelDriver;
   #closing: Promise<void> | undefined;
   readonly #clock: Clock;
   /** Those that carry packets. */
-  #lanes: TlsLane[] = [];
+  #connections: TunnelConnection[] = [];
   /** That `reserve` pointed into last. */
   #reserved = 0;
   #reservedAt = 0;
@@ -72,10 +80,10 @@ export class MtlsTunnel extends EventEmitter<TunnelEvents> implements Tunnel, As
     newTunnel = (options, driver) => new MtlsTunnel(options, driver);
   }
 
-  private constructor(options: LaneOptions, driver: (tunnel: DrivenTunnel) => TunnelDriver) {
+  private constructor(options: ConnectionOptions, driver: (tunnel: DrivenTunnel) => TunnelDriver) {
     super();
     this.#clock = options.clock;
-    this.#set = new LaneSet(options, this.#owner());
+    this.#set = new ConnectionSet(options, this.#owner());
     this.#driver = driver(this.#driven());
     this.#driver.start();
   }
@@ -91,8 +99,8 @@ export class MtlsTunnel extends EventEmitter<TunnelEvents> implements Tunnel, As
   static dial(options: DialOptions): MtlsTunnel {
     const resolved = resolveDialOptions(options);
     const { slabBytes, clock, limitUnsent, limits } = resolved;
-    const lane = { ...limits, pool: new SlabPool(slabBytes), clock, limitUnsent };
-    return newTunnel(lane, (tunnel) => new DialDriver(tunnel, resolved, lane));
+    const connection = { ...limits, pool: new SlabPool(slabBytes), clock, limitUnsent };
+    return newTunnel(connection, (tunnel) => new DialDriver(tunnel, resolved, connection));
   }
 
   /**
@@ -123,7 +131,7 @@ export class MtlsTunnel extends EventEmitter<TunnelEvents> implements Tunnel, As
     return this.#driver.software;
   }
 
-  /** The verified end-entity certificates of the peer on all lanes: while it is renewed, old and new ones. */
+  /** The verified end-entity certificates of the peer on all connections: while it is renewed, old and new ones. */
   get certificates(): readonly X509Certificate[] {
     return this.#set.certificates;
   }
@@ -132,49 +140,49 @@ export class MtlsTunnel extends EventEmitter<TunnelEvents> implements Tunnel, As
     return this.#set.first?.rttMs;
   }
 
-  get lanes(): number {
-    return this.#lanes.length;
+  get connections(): number {
+    return this.#connections.length;
   }
 
   get buffer(): Buffer {
-    return this.#lanes[this.#reserved]?.buffer ?? EMPTY;
+    return this.#connections[this.#reserved]?.buffer ?? EMPTY;
   }
 
   reserve(): number {
-    const lanes = this.#lanes;
-    for (let i = 0; i < lanes.length; i++) {
-      const at = lanes[this.#reserved]!.reserve();
+    const connections = this.#connections;
+    for (let i = 0; i < connections.length; i++) {
+      const at = connections[this.#reserved]!.reserve();
       if (at >= 0) {
         this.#reservedAt = at;
         return at;
       }
-      this.#reserved = this.#reserved + 1 < lanes.length ? this.#reserved + 1 : 0;
+      this.#reserved = this.#reserved + 1 < connections.length ? this.#reserved + 1 : 0;
     }
     this.#wasRefused = true;
     return -1;
   }
 
   commit(type: FrameType, payloadLength: number): boolean {
-    const lanes = this.#lanes;
-    const from = lanes[this.#reserved];
+    const connections = this.#connections;
+    const from = connections[this.#reserved];
     if (from === undefined) return false;
     const start = this.#reservedAt;
-    const lane = this.#laneOf(from.buffer, start, start + payloadLength);
-    if (lane === this.#reserved) return from.commit(type, payloadLength);
+    const connection = this.#connectionOf(from.buffer, start, start + payloadLength);
+    if (connection === this.#reserved) return from.commit(type, payloadLength);
     const { buffer } = from;
-    this.#reserved = lane;
-    return this.#copy(lanes[lane]!, type, buffer, start, start + payloadLength);
+    this.#reserved = connection;
+    return this.#copy(connections[connection]!, type, buffer, start, start + payloadLength);
   }
 
   flush(): void {
     this.#nowMs = this.#clock.monotonicMs();
-    // A lane may break during its flush, and the last one takes its place: that one was flushed before.
-    for (let i = this.#lanes.length - 1; i >= 0; i--) this.#lanes[i]?.flush();
+    // A connection may break during its flush, and the last one takes its place: that one was flushed before.
+    for (let i = this.#connections.length - 1; i >= 0; i--) this.#connections[i]?.flush();
   }
 
   sendPacket(buffer: Buffer, start: number, end: number): boolean {
-    const lane = this.#lanes[this.#laneOf(buffer, start, end)];
-    return lane !== undefined && this.#copy(lane, FrameType.Packet, buffer, start, end);
+    const connection = this.#connections[this.#connectionOf(buffer, start, end)];
+    return connection !== undefined && this.#copy(connection, FrameType.Packet, buffer, start, end);
   }
 
   sendControl(message: Json): boolean {
@@ -183,7 +191,7 @@ export class MtlsTunnel extends EventEmitter<TunnelEvents> implements Tunnel, As
 
   /**
    * Uses other credentials on the side that dialled: for a connection at once if the tunnel is not up. If it is, it
-   * opens new lanes under them and then has the old ones drained, so that no packet and no message is lost, and
+   * opens new connections under them and then has the old ones drained, so that no packet and no message is lost, and
    * `renewed` is emitted. Resolves when the old ones are gone, or when the tunnel has gone down: it comes back under
    * the new credentials. One renewal follows the other, in the order of the calls.
    *
@@ -191,8 +199,8 @@ export class MtlsTunnel extends EventEmitter<TunnelEvents> implements Tunnel, As
    *
    * @throws {ApiMisuseError} on the side that listens: `TunnelListener.updateCredentials` is for that.
    * @throws {CertificateError} if the credentials are unusable.
-   * @throws {PeerRefusedError} if the peer does not want a lane under them.
-   * @throws {EnvironmentError} if a lane cannot be had.
+   * @throws {PeerRefusedError} if the peer does not want a connection under them.
+   * @throws {EnvironmentError} if a connection cannot be had.
    */
   updateCredentials(credentials: Credentials): Promise<void> {
     return this.#driver.updateCredentials(credentials);
@@ -231,30 +239,31 @@ export class MtlsTunnel extends EventEmitter<TunnelEvents> implements Tunnel, As
     return {
       set: this.#set,
       counters,
-      lanes: () => this.#lanes.length,
+      connections: () => this.#connections.length,
       activeFlows: (nowMs) => this.#flows().active(nowMs),
-      begin: (lane, info, mayGrow) => {
+      begin: (connection, info, mayGrow) => {
         this.#nowMs = this.#clock.monotonicMs();
         this.#spread = undefined;
         this.#mayGrow = mayGrow;
-        this.#set.begin(lane, info);
+        this.#set.begin(connection, info);
       },
       shrink: (count) => {
-        const further = this.#lanes.filter((lane) => lane !== this.#set.first);
-        for (const lane of further.slice(Math.max(count - 1, 0))) this.#set.retire(lane);
+        const further = this.#connections.filter((connection) => connection !== this.#set.first);
+        for (const connection of further.slice(Math.max(count - 1, 0)))
+          this.#set.retire(connection);
       },
       abort: (close) => this.abort(close),
       emit: (event, payload) => this.emit(event, ...([payload] as never)),
     };
   }
 
-  /** Made when it is first needed: most tunnels have one lane. */
-  #flows(): FlowSpread {
-    this.#spread ??= new FlowSpread();
+  /** Made when it is first needed: most tunnels have one connection. */
+  #flows(): FlowSteering {
+    this.#spread ??= new FlowSteering();
     return this.#spread;
   }
 
-  #owner(): LaneSetOwner {
+  #owner(): ConnectionSetOwner {
     return {
       counters: this.counters,
       onPacket: (buffer, start, end) => this.onPacket(buffer, start, end),
@@ -265,57 +274,63 @@ export class MtlsTunnel extends EventEmitter<TunnelEvents> implements Tunnel, As
         this.onDrain();
       },
       onControl: (message) => this.emit('control', message),
-      onCarrier: (lane) => this.#carry(lane),
-      onCarrierGone: (lane) => this.#remove(lane),
+      onCarrier: (connection) => this.#carry(connection),
+      onCarrierGone: (connection) => this.#remove(connection),
       onRenewed: (info) => {
         this.#driver.onRenewed(info);
         this.emit('renewed', info);
       },
-      onLaneEnded: (cause) => this.#driver.onLaneEnded(cause),
+      onConnectionEnded: (cause) => this.#driver.onConnectionEnded(cause),
       onLost: (cause) => {
-        this.#lanes = [];
+        this.#connections = [];
         this.#reserved = 0;
         this.#driver.onLost(cause);
       },
     };
   }
 
-  #laneOf(buffer: Buffer, start: number, end: number): number {
-    if (this.#lanes.length <= 1 && !this.#mayGrow) return 0;
+  #connectionOf(buffer: Buffer, start: number, end: number): number {
+    if (this.#connections.length <= 1 && !this.#mayGrow) return 0;
     const hash = flowHash(buffer, start + VNET_HEADER_LENGTH, end);
-    return this.#flows().laneOf(hash, end - start, this.#nowMs);
+    return this.#flows().connectionOf(hash, end - start, this.#nowMs);
   }
 
-  #copy(lane: Lane, type: FrameType, buffer: Buffer, start: number, end: number): boolean {
-    const at = lane.reserve();
+  #copy(
+    connection: Connection,
+    type: FrameType,
+    buffer: Buffer,
+    start: number,
+    end: number
+  ): boolean {
+    const at = connection.reserve();
     if (at < 0) {
       this.#wasRefused = true;
       this.counters.droppedFull++;
       return false;
     }
-    buffer.copy(lane.buffer, at, start, end);
-    return lane.commit(type, end - start);
+    buffer.copy(connection.buffer, at, start, end);
+    return connection.commit(type, end - start);
   }
 
-  #carry(lane: TlsLane): void {
-    this.#lanes.push(lane);
-    if (this.#lanes.length === 1) return;
-    this.#flows().setLanes(this.#lanes.length, this.#clock.monotonicMs());
-    this.#onLanes();
+  #carry(connection: TunnelConnection): void {
+    this.#connections.push(connection);
+    if (this.#connections.length === 1) return;
+    this.#flows().setConnections(this.#connections.length, this.#clock.monotonicMs());
+    this.#onConnections();
   }
 
-  #remove(lane: TlsLane): void {
-    const at = this.#lanes.indexOf(lane);
+  #remove(connection: TunnelConnection): void {
+    const at = this.#connections.indexOf(connection);
     if (at < 0) return;
-    const last = this.#lanes.pop()!;
-    if (last !== lane) this.#lanes[at] = last;
-    this.#flows().removeLane(at, this.#clock.monotonicMs());
-    this.#onLanes();
+    const last = this.#connections.pop()!;
+    if (last !== connection) this.#connections[at] = last;
+    this.#flows().removeConnection(at, this.#clock.monotonicMs());
+    this.#onConnections();
   }
 
-  #onLanes(): void {
+  #onConnections(): void {
     this.#reserved = 0;
-    this.emit('lanes', { count: this.#lanes.length });
+    this.emit('connections', { count: this.#connections.length });
   }
 }
 
@@ -325,7 +340,7 @@ export interface ListenerEvents {
    * at once.
    */
   tunnel: [tunnel: MtlsTunnel];
-  /** A connection has led to no tunnel and no lane; for an audit log. */
+  /** A connection has led to no tunnel and no connection; for an audit log. */
   refused: [refused: RefusedConnection];
   /** `authorize` has failed, and so the peer was refused; `site` is undefined if the peer is not one. */
   problem: [problem: { readonly error: Error; readonly site: string | undefined }];
@@ -344,7 +359,7 @@ export class TunnelListener extends EventEmitter<ListenerEvents> implements Asyn
   /** By the peer's identity and what it calls the tunnel. */
   readonly #drivers = new Map<string, AcceptDriver>();
   /** All whose connection is there, with the peer's certificate. */
-  readonly #lanes = new Map<TlsLane, X509Certificate>();
+  readonly #connections = new Map<TunnelConnection, X509Certificate>();
   #closing: Promise<void> | undefined;
 
   private constructor(options: ResolvedListenOptions) {
@@ -353,12 +368,12 @@ export class TunnelListener extends EventEmitter<ListenerEvents> implements Asyn
     this.tunnels = this.#tunnels;
     this.#options = options;
     const { maxConnectionRate: maxRate, maxHandshakes } = options;
-    const gate = new ConnectionGate(resolveGateLimits({ maxRate }, maxHandshakes));
+    const gate = new ConnectionLimiter(resolveGateLimits({ maxRate }, maxHandshakes));
     this.counters = newListenerCounters(gate.counters);
     this.#acceptor = new Acceptor(options, gate, {
       counters: this.counters,
       placeFault: (hello, id) => this.#placeFault(hello, id),
-      onLane: (...lane) => this.#onLane(...lane),
+      onConnection: (...connection) => this.#onConnection(...connection),
       onRefused: (refused) => this.emit('refused', refused),
       onProblem: (error, identity) => {
         const site = identity.role === 'site' ? identity.site : undefined;
@@ -395,7 +410,7 @@ export class TunnelListener extends EventEmitter<ListenerEvents> implements Asyn
   }
 
   /**
-   * Ends every tunnel that has a lane with one of these certificates, and every connection whose handshake
+   * Ends every tunnel that has a connection with one of these certificates, and every connection whose handshake
    * is under way with one. Nothing of them passes any more when it returns. A connection of which no
    * certificate is known yet is left to `authorize`, which ought to refuse it by then.
    *
@@ -404,8 +419,8 @@ export class TunnelListener extends EventEmitter<ListenerEvents> implements Asyn
   cut(isRevoked: (certificate: X509Certificate) => boolean, code: string, reason: string): number {
     const tunnels = [...this.#tunnels].filter(({ certificates }) => certificates.some(isRevoked));
     // Of a tunnel that is being closed, what waits may still be under way to the peer.
-    for (const [lane, certificate] of this.#lanes) {
-      if (lane.isClosing && isRevoked(certificate)) lane.destroy(code, reason);
+    for (const [connection, certificate] of this.#connections) {
+      if (connection.isClosing && isRevoked(certificate)) connection.destroy(code, reason);
     }
     for (const tunnel of tunnels) void tunnel.abort({ code, reason });
     this.#acceptor.cut(isRevoked, { code, reason });
@@ -428,29 +443,40 @@ export class TunnelListener extends EventEmitter<ListenerEvents> implements Asyn
     await closed;
   }
 
-  /** Why there is no place for a lane that is not the first of a new tunnel. */
+  /** Why there is no place for a connection that is not the first of a new tunnel. */
   #placeFault(hello: Hello, id: string | undefined): TunnelRefusal | undefined {
     const driver = id === undefined ? undefined : this.#drivers.get(id);
     const isNew = driver === undefined && isFirst(hello) && hello.renews !== true;
-    if (isNew || driver?.takesLane(isFirst(hello), this.#options.lanes) === true) return undefined;
-    return { code: CloseCode.NoTunnel, reason: 'there is no tunnel that takes the lane' };
+    if (isNew || driver?.takesConnection(isFirst(hello), this.#options.connections) === true)
+      return undefined;
+    return { code: CloseCode.NoTunnel, reason: 'there is no tunnel that takes the connection' };
   }
 
-  #onLane(lane: TlsLane, hello: Hello, id: string | undefined, info: ConnectionInfo): void {
-    this.#lanes.set(lane, info.certificate);
-    void lane.gone.then(() => this.#lanes.delete(lane));
+  #onConnection(
+    connection: TunnelConnection,
+    hello: Hello,
+    id: string | undefined,
+    info: ConnectionInfo
+  ): void {
+    this.#connections.set(connection, info.certificate);
+    void connection.gone.then(() => this.#connections.delete(connection));
     const driver = id === undefined ? undefined : this.#drivers.get(id);
-    if (driver === undefined) this.#welcome(lane, hello, id, info);
-    else if (isFirst(hello)) driver.succeed(lane, info);
-    else driver.join(lane, info);
+    if (driver === undefined) this.#welcome(connection, hello, id, info);
+    else if (isFirst(hello)) driver.succeed(connection, info);
+    else driver.join(connection, info);
   }
 
-  #welcome(lane: TlsLane, hello: Hello, id: string | undefined, info: ConnectionInfo): void {
+  #welcome(
+    connection: TunnelConnection,
+    hello: Hello,
+    id: string | undefined,
+    info: ConnectionInfo
+  ): void {
     const { counters } = this;
     const { clock, expiryGraceMs } = this.#options;
     let driver: AcceptDriver;
-    const tunnel = newTunnel(this.#options.lane, (driven) => {
-      driver = new AcceptDriver(driven, lane, {
+    const tunnel = newTunnel(this.#options.connection, (driven) => {
+      driver = new AcceptDriver(driven, connection, {
         info,
         hello,
         clock,

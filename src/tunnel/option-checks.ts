@@ -3,18 +3,18 @@
  * has no types.
  * @module
  */
-import { type Clock, systemClock } from '../clock.ts';
+import { type Clock, systemClock } from '../base/clock.ts';
 import { ApiMisuseError } from '../errors.ts';
-import type { UnsentLimit } from './lane.ts';
+import type { NotSentLowat } from './connection-types.ts';
 
-/** What both sides of a tunnel may be told besides the limits of their lanes. */
+/** What both sides of a tunnel may be told besides the limits of their connections. */
 export interface TunnelOptions {
   /** Told to the peer, as text of 1 to 256 characters; default `virtual-presence`. */
   readonly software?: string;
   /** Size of the buffers in which packets are collected, in bytes; default 256 KiB. */
   readonly slabBytes?: number;
   /** Where there is one, the system's own queues are kept as short as the tunnel's. Default: none. */
-  readonly limitUnsent?: UnsentLimit | undefined;
+  readonly limitUnsent?: NotSentLowat | undefined;
   /** By which everything waits, and certificates run out; default `systemClock`. */
   readonly clock?: Clock;
 }
@@ -22,13 +22,13 @@ export interface TunnelOptions {
 export const SHARED_DEFAULTS: Readonly<{
   software: string;
   slabBytes: number;
-  lanes: number;
+  connections: number;
   clock: Clock;
   handshakeTimeoutMs: number;
 }> = Object.freeze({
   software: 'virtual-presence',
   slabBytes: 256 * 1024,
-  lanes: 8,
+  connections: 8,
   clock: systemClock,
   handshakeTimeoutMs: 10_000,
 });

@@ -1,12 +1,12 @@
 /**
- * What a lane has to send: packets, collected in slabs that the sender fills in place, and messages,
+ * What a connection has to send: packets, collected in slabs that the sender fills in place, and messages,
  * which overtake them.
  *
  * A packet's way out:
  * 1. `reserve()` tells where in `buffer` its bytes may be written, or that no slab is to be had
  * 2. the caller writes them there, and `commit()` puts the frame header in front, unless packets wait
- *    too long already (`delay-bound.ts`)
- * 3. `flush()` hands over all that was committed; while the socket is busy it is only marked
+ *    too long already (`codel.ts`)
+ * 3. `flush()` redirects all that was committed; while the socket is busy it is only marked
  * 4. one write at a time goes to the socket: PONG, then messages, then the marked part of the oldest
  *    slab, as much of it as the socket takes in a moment (`#chunk`). So a message waits for little,
  *    and TLS gets one piece of memory, which it need not copy together first. A frame that is to go
@@ -16,8 +16,8 @@
  * @module
  */
 import type { Writable } from 'node:stream';
-import type { Clock } from '../clock.ts';
-import { DelayBound } from './delay-bound.ts';
+import type { Clock } from '../base/clock.ts';
+import { CoDel } from './codel.ts';
 import {
   FRAME_HEADER_LENGTH,
   type FrameType,
@@ -56,7 +56,7 @@ export class Outbox {
   readonly #options: OutboxOptions;
   readonly #clock: Clock;
   readonly #age: QueueAge = new QueueAge();
-  readonly #bound: DelayBound = new DelayBound();
+  readonly #bound: CoDel = new CoDel();
   #nowMs = 0;
   /** What the socket has taken in the window that began then. */
   #takenBytes = 0;
@@ -101,7 +101,7 @@ export class Outbox {
     return this.#messageBytes;
   }
 
-  /** See `Lane.reserve`. */
+  /** See `Connection.reserve`. */
   reserve(): number {
     let slab = this.#current;
     if (slab === undefined || !hasRoom(slab)) {
@@ -111,7 +111,7 @@ export class Outbox {
     return slab.head + FRAME_HEADER_LENGTH;
   }
 
-  /** See `Lane.commit`. */
+  /** See `Connection.commit`. */
   commit(type: FrameType, payloadLength: number): Commit {
     const slab = this.#current!;
     if (slab === this.#pool.sink) return Commit.Full;
@@ -125,7 +125,7 @@ export class Outbox {
     return Commit.Taken;
   }
 
-  /** See `Lane.flush`. */
+  /** See `Connection.flush`. */
   flush(): void {
     this.#nowMs = this.#clock.monotonicMs();
     const slab = this.#current;
@@ -154,7 +154,7 @@ export class Outbox {
     this.#pump();
   }
 
-  /** Sends what was handed over, then `frame` if there is one, then ends the stream. */
+  /** Sends what was redirected, then `frame` if there is one, then ends the stream. */
   end(frame: Buffer = EMPTY): void {
     this.#last = frame;
     this.#pump();
@@ -257,7 +257,7 @@ export class Outbox {
       this.#writingTo = 0;
       this.#age.remove(length);
       this.#measurePace(length);
-      // Also the one that is being filled, if it is all sent: an idle lane holds no slab.
+      // Also the one that is being filled, if it is all sent: an idle connection holds no slab.
       if (slab.sent === slab.head) this.#release(slab);
     }
     this.#pump();

@@ -1,14 +1,14 @@
 /**
  * Slabs: the large buffers in which frames are collected before they go to a socket in one write, and in
- * which those that come in pieces are put together. One pool serves all lanes of an endpoint, so that
- * idle lanes hold none.
+ * which those that come in pieces are put together. One pool serves all connections of an endpoint, so that
+ * idle connections hold none.
  * @module
  */
 
 import { ApiMisuseError } from '../errors.ts';
 import { FRAME_HEADER_LENGTH, MAX_PACKET_PAYLOAD } from './frame.ts';
 
-/** `sent <= flushed <= head`: written to the socket, handed over for that, committed. */
+/** `sent <= flushed <= head`: written to the socket, redirected for that, committed. */
 export interface Slab {
   readonly buffer: Buffer;
   head: number;
@@ -70,7 +70,7 @@ export class SlabPool {
 }
 
 /**
- * How many slabs the lanes of a tunnel hold together. A lane may hold as many as are left for the
+ * How many slabs the connections of a tunnel hold together. A connection may hold as many as are left for the
  * others ([Choudhury and Hahne](https://doi.org/10.1109/90.664262), with a factor of 1): one alone gets
  * half of all, and one that is stalled never keeps the others from going on. Each may have one.
  */
@@ -82,7 +82,7 @@ export class SlabBudget {
     this.#max = max;
   }
 
-  /** Whether a lane that holds `held` slabs takes one more; `give` returns it. */
+  /** Whether a connection that holds `held` slabs takes one more; `give` returns it. */
   take(held: number): boolean {
     if (held > 0 && held >= this.#max - this.#held) return false;
     this.#held++;

@@ -5,14 +5,14 @@
 import type { X509Certificate } from 'node:crypto';
 import type { TLSSocket } from 'node:tls';
 import type { EventEmitter } from 'eventemitter3';
+import type { HostPort } from '../base/host-port.ts';
+import type { KeyExchangeGroup } from '../base/key-exchange.ts';
 import type { PeerRefusedError } from '../errors.ts';
-import type { HostPort } from '../host-port.ts';
-import type { KeyExchangeGroup } from '../key-exchange.ts';
 import type { GatewayIdentity } from '../pki/names.ts';
 import type { Json } from '../store/store.ts';
 import type { TunnelRefusal } from './authorize.ts';
+import type { CloseCause, ConnectionCounters } from './connection-types.ts';
 import type { FrameType } from './frame.ts';
-import type { CloseCause, LaneCounters } from './lane.ts';
 
 /** `waiting`: until the next attempt to connect. */
 export type TunnelState = 'connecting' | 'up' | 'waiting' | 'closed';
@@ -44,10 +44,10 @@ export interface ConnectionInfo {
 export interface TunnelEvents {
   /** Acknowledged by the listening side: packets may flow. */
   up: [info: ConnectionInfo];
-  /** A further lane has come or gone; so many carry packets now. */
-  lanes: [lanes: { readonly count: number }];
+  /** A further connection has come or gone; so many carry packets now. */
+  connections: [connections: { readonly count: number }];
   /**
-   * The first lane is another one, under a newer certificate: on the dialling side after `updateCredentials`, on the
+   * The first connection is another one, under a newer certificate: on the dialling side after `updateCredentials`, on the
    * other when its peer has done so. The tunnel has been up all the time.
    */
   renewed: [info: ConnectionInfo];
@@ -67,18 +67,18 @@ export interface TunnelEvents {
  */
 export interface Tunnel extends EventEmitter<TunnelEvents> {
   /**
-   * Who the peer is, by the verified certificate of the first lane. A dialled tunnel does not know before it has
+   * Who the peer is, by the verified certificate of the first connection. A dialled tunnel does not know before it has
    * been up, and keeps what it knows when it goes down.
    */
   readonly peer: GatewayIdentity | undefined;
   readonly state: TunnelState;
-  /** Of the first lane of the tunnel that is up. */
+  /** Of the first connection of the tunnel that is up. */
   readonly info: ConnectionInfo | undefined;
-  readonly counters: Readonly<LaneCounters>;
-  /** Round-trip time of the last PING that was answered on the first lane, in ms. */
+  readonly counters: Readonly<ConnectionCounters>;
+  /** Round-trip time of the last PING that was answered on the first connection, in ms. */
   readonly rttMs: number | undefined;
   /** How many connections carry packets; 0 unless the tunnel is up. */
-  readonly lanes: number;
+  readonly connections: number;
 
   /**
    * Takes each packet: its virtio-net header begins at `start`, it ends before `end`. The bytes, and
@@ -110,7 +110,7 @@ export interface Tunnel extends EventEmitter<TunnelEvents> {
 
   /**
    * Makes a frame of the `payloadLength` bytes that were written where `reserve` said. Returns false,
-   * and counts it, if the packet is dropped because too much waits already on the lane of its flow.
+   * and counts it, if the packet is dropped because too much waits already on the connection of its flow.
    */
   commit(type: FrameType, payloadLength: number): boolean;
 
@@ -129,7 +129,7 @@ export interface Tunnel extends EventEmitter<TunnelEvents> {
   sendControl(message: Json): boolean;
 
   /**
-   * Ends the tunnel for good: delivery stops at once, what was committed is sent, on further lanes for
+   * Ends the tunnel for good: delivery stops at once, what was committed is sent, on further connections for
    * 1 s at most, then the peer is told why, by default `CloseCode.Shutdown`, and with `CloseCode.Moved` where to dial
    * instead. Resolves when the connections are gone, after 2 s at most. Each call returns the same promise; what the
    * first one says is what the peer is told.

@@ -3,10 +3,10 @@
  * presence's site. These routes share the load out; no worker passes packets on to another.
  * @module
  */
-import type { Clock } from '../clock.ts';
+import type { Clock } from '../base/clock.ts';
 import type { RouteChange } from '../control/index.ts';
 import { changeRoutes, type RouteSetting } from '../device/index.ts';
-import type { Logger } from '../logger.ts';
+import type { Logger } from '../observe/index.ts';
 
 export interface KernelRoutesOptions {
   /** The interface that leads to a site. */

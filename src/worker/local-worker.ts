@@ -3,9 +3,10 @@
  * @module
  */
 import type { X509Certificate } from 'node:crypto';
+import { VERSION } from '../base/version.ts';
 import { type PresenceUse, PresenceUses } from '../control/index.ts';
 import { CloudDataPlane } from '../dataplane/index.ts';
-import { deviceAddress, loadUnsentLimit, type PacketDevice } from '../device/index.ts';
+import { deviceAddress, loadNotSentLowat, type PacketDevice } from '../device/index.ts';
 import { CLOUD } from '../registry/index.ts';
 import type { Json } from '../store/index.ts';
 import {
@@ -24,7 +25,6 @@ import {
   type TunnelListener,
   type TunnelRefusal,
 } from '../tunnel/index.ts';
-import { VERSION } from '../version.ts';
 import { Access, type AccessTable } from './access.ts';
 import type {
   TerminationReport,
@@ -104,7 +104,7 @@ export class LocalWorker implements Worker, AsyncDisposable {
       translator: this.#translator,
       admit: (...client) => host.admit(...client),
     });
-    const limitUnsent = await loadUnsentLimit();
+    const limitUnsent = await loadNotSentLowat();
     const credentials = this.#credentials!;
     const listener = await MtlsTunnel.listen({
       ...tunnel,

@@ -4,13 +4,13 @@
  */
 import type { X509Certificate } from 'node:crypto';
 import { availableParallelism } from 'node:os';
-import { type Clock, systemClock } from '../clock.ts';
+import { type Clock, systemClock } from '../base/clock.ts';
+import { type HostPort, type HostPortInput, ListenSchema } from '../base/host-port.ts';
+import { PrefixText, parseSchema } from '../base/schema.ts';
 import type { CloudDataPlaneOptions } from '../dataplane/index.ts';
 import type { PacketDevice, TunDeviceOptions } from '../device/index.ts';
 import { ConfigError } from '../errors.ts';
-import { type HostPort, type HostPortInput, ListenSchema } from '../host-port.ts';
-import { type Logger, silentLogger } from '../logger.ts';
-import { PrefixText, parseSchema } from '../schema.ts';
+import { type Logger, silentLogger } from '../observe/index.ts';
 import type { Credentials, ListenOptions, TunnelRefusal } from '../tunnel/index.ts';
 import type { AccessRules } from './access.ts';
 import type { ConnectionLimits, WorkerPeer } from './worker.ts';

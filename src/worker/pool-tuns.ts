@@ -3,7 +3,7 @@
  * several workers, with the kernel's routes between them. A device that is no TUN needs nothing of this.
  * @module
  */
-import type { Clock } from '../clock.ts';
+import type { Clock } from '../base/clock.ts';
 import type { RouteChange } from '../control/index.ts';
 import {
   configureTun,
@@ -16,7 +16,7 @@ import {
 } from '../device/index.ts';
 import { lackOfLan, lanOf, TUN_DEFAULT_MTU } from '../device/open-tun.ts';
 import { EnvironmentError } from '../errors.ts';
-import type { Logger } from '../logger.ts';
+import type { Logger } from '../observe/index.ts';
 import { KernelRoutes } from './kernel-routes.ts';
 import type { WorkerPoolOptions } from './pool-options.ts';
 import type { WorkerOptions } from './worker.ts';

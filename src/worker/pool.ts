@@ -6,9 +6,9 @@
  */
 import { X509Certificate } from 'node:crypto';
 import { EventEmitter } from 'eventemitter3';
+import type { HostPort } from '../base/host-port.ts';
 import { PlanPartition, type PlanTarget, type PresenceUse } from '../control/index.ts';
 import { ConfigError } from '../errors.ts';
-import type { HostPort } from '../host-port.ts';
 import { CLOUD } from '../registry/index.ts';
 import type { Explanation, PathStatus, Presence, TranslationPlan } from '../translator/index.ts';
 import { CloseCode, type Credentials } from '../tunnel/index.ts';

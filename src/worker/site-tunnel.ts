@@ -4,9 +4,9 @@
  */
 import { X509Certificate } from 'node:crypto';
 import { EventEmitter } from 'eventemitter3';
-import type { Clock } from '../clock.ts';
+import type { Clock } from '../base/clock.ts';
 import type { ControlChannel } from '../control/index.ts';
-import type { Logger } from '../logger.ts';
+import type { Logger } from '../observe/index.ts';
 import type { Json } from '../store/index.ts';
 import type { TunnelDetails, Worker, WorkerHost } from './worker.ts';
 

@@ -6,13 +6,13 @@
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { setTimeout as delay } from 'node:timers/promises';
+import type { HostPort } from '../base/host-port.ts';
+import { VERSION } from '../base/version.ts';
 import type { PresenceUse } from '../control/index.ts';
 import { ApiMisuseError, ConfigError, EnvironmentError, type PresenceError } from '../errors.ts';
-import type { HostPort } from '../host-port.ts';
 import type { Json } from '../store/index.ts';
 import type { Explanation, PathStatus, Presence, TranslationPlan } from '../translator/index.ts';
 import type { Credentials } from '../tunnel/index.ts';
-import { VERSION } from '../version.ts';
 import type { AccessTable } from './access.ts';
 import { type Remote, Rpc } from './rpc.ts';
 import {

@@ -4,10 +4,11 @@
  * (structured clone), so that a worker may be in another process (`rpc.ts`).
  * @module
  */
+
+import type { HostPort } from '../base/host-port.ts';
 import type { PlanTarget, PresenceUse } from '../control/index.ts';
 import type { CloudDataPlaneOptions } from '../dataplane/index.ts';
-import type { HostPort } from '../host-port.ts';
-import type { LogFields, Logger } from '../logger.ts';
+import type { LogFields, Logger } from '../observe/index.ts';
 import type { Json } from '../store/index.ts';
 import type { Explanation, PathStatus, VerdictCounters } from '../translator/index.ts';
 import type { ConnectionInfo, Credentials, ListenOptions, TunnelRefusal } from '../tunnel/index.ts';

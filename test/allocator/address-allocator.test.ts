@@ -7,7 +7,7 @@ import {
   type Lease,
 } from '../../src/allocator/index.ts';
 import { AddressUnavailableError, ApiMisuseError, PoolExhaustedError } from '../../src/errors.ts';
-import { FakeClock } from '../fake-clock.ts';
+import { FakeClock } from '../support/fake-clock.ts';
 
 function allocatorOf(pool: string, options: { reserved?: string[]; quarantineMs?: number } = {}) {
   const clock = new FakeClock({ wallMs: 1_000_000 });

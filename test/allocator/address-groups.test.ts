@@ -3,10 +3,10 @@
  */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { IpAddress, IpPrefix } from '../../src/address.ts';
 import { AddressAllocator, type AddressAllocatorOptions } from '../../src/allocator/index.ts';
+import { IpAddress, IpPrefix } from '../../src/base/address.ts';
 import { ApiMisuseError, PoolExhaustedError } from '../../src/errors.ts';
-import { FakeClock } from '../fake-clock.ts';
+import { FakeClock } from '../support/fake-clock.ts';
 
 const QUARANTINE_MS = 1000;
 const groupOf = (key: string): string => key.split('/')[0]!;

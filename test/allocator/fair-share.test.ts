@@ -4,7 +4,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { AddressAllocator, FairShare, type FairShareRules } from '../../src/allocator/index.ts';
-import { FakeClock } from '../fake-clock.ts';
+import { FakeClock } from '../support/fake-clock.ts';
 
 function sharesOf(capacity: number, names: string, more: Partial<FairShareRules> = {}): FairShare {
   const shares = new FairShare();

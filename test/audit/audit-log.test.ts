@@ -124,7 +124,7 @@ describe('AuditLog', () => {
     await log.close();
   });
 
-  test('keeps what a stranger says on the one line', async () => {
+  test('keeps what an unauthenticated peer says on the one line', async () => {
     const { log, path } = await openLog();
     const text = '\n{"seq":2}\r\u2028\ud800"\\\0';
     await log.append({ kind: 'refused-enrolment', remoteAddress: text, detail: { text } });

@@ -107,12 +107,12 @@ describe('refusals', () => {
     expect(await verifyAuditLog(path)).toMatchObject({ ok: true, lines: 3 });
   });
 
-  test('of a site that is known get lines of their own, however many strangers knock', async () => {
+  test('of a site that is known get lines of their own, however many unauthenticated peers knock', async () => {
     const { log, path, clock } = await openLog();
     await refuse(log, 1000);
     for (let i = 0; i < 5; i++) await log.append(refusalOf('site-a'));
     expect(recordsOf(path).filter(({ site }) => site === 'site-a')).toHaveLength(5);
-    // Nor does one site take from another, or from strangers of the next minute.
+    // Nor does one site take from another, or from unauthenticated peers of the next minute.
     for (let i = 0; i < 1000; i++) await log.append(refusalOf('site-b'));
     await log.append(refusalOf('site-a'));
     await log.append({ kind: 'refused-enrolment', serial: '0a', detail: { code: 'renewal' } });
@@ -143,7 +143,7 @@ describe('refusals', () => {
     expect(recordsOf(path)[2]).toMatchObject({ detail: { count: 1, peers: { 'site-a': 1 } } });
   });
 
-  test('of more sites than are kept apart share one limit, which is not that of strangers', async () => {
+  test('of more sites than are kept apart share one limit, which is not that of unauthenticated peers', async () => {
     const { log, path } = await openLog({ maxRefusalsPerMinute: 3, maxSiteRefusalsPerMinute: 2 });
     await refuse(log, 3);
     for (let i = 0; i < 300; i++) {

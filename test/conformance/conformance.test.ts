@@ -109,7 +109,7 @@ function send(translator: PacketTranslator, step: Step): Expectation {
     ...(isForward
       ? {
           packet: hexOf(buffer.subarray(translator.start, translator.end)),
-          cutTo: translator.cutTo,
+          segmentTo: translator.segmentTo,
           ...(step.vnet === undefined
             ? {}
             : { vnet: hexOf(buffer.subarray(translator.vnet, translator.vnet + VNET)) }),
@@ -127,7 +127,7 @@ function comparable(expectation: Expectation): Expectation {
   const isForward = verdict === 'Forward';
   return {
     ...expectation,
-    ...(isForward ? { cutTo: expectation.cutTo ?? 0 } : {}),
+    ...(isForward ? { segmentTo: expectation.segmentTo ?? 0 } : {}),
     ...(vnet === undefined ? {} : { vnet: meaningful(vnet) }),
   };
 }

@@ -39,7 +39,7 @@ export interface Expectation {
   readonly lackingFamily?: 4 | 6;
   readonly vnet?: string;
   readonly packet?: string;
-  readonly cutTo?: number;
+  readonly segmentTo?: number;
   readonly reply?: string;
 }
 

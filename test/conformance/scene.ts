@@ -154,7 +154,7 @@ export interface Extras {
   readonly headroom?: number;
   readonly vnet?: Vnet;
   readonly vnetAfter?: Vnet;
-  readonly cutTo?: number;
+  readonly segmentTo?: number;
 }
 
 /** A packet that is forwarded, given as it enters and as it leaves. */
@@ -171,7 +171,7 @@ export function forward(
       ? {}
       : { vnet: hex(vnetHeader(extras.vnetAfter ?? extras.vnet)) }),
     packet: hex(after),
-    ...(extras.cutTo === undefined ? {} : { cutTo: extras.cutTo }),
+    ...(extras.segmentTo === undefined ? {} : { segmentTo: extras.segmentTo }),
   });
 }
 

@@ -183,12 +183,12 @@ describe('server and client', () => {
 
   test('a blocked site gets no snapshot, and one when it is let in again', async () => {
     const { scene, server } = await startServer();
-    scene.controller.setBlocked('site-a', true);
+    scene.controller.suspend('site-a', true);
     const link = new Link();
     server.attach('site-a', link.cloud, noFault);
     scene.clock.advance(5000);
     expect(link.cloud.sent).toEqual([]);
-    scene.controller.setBlocked('site-a', false);
+    scene.controller.suspend('site-a', false);
     scene.clock.advance(2000);
     expect(link.cloud.sent).toHaveLength(1);
   });

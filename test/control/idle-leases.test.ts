@@ -286,7 +286,7 @@ describe('a wall clock that jumps', () => {
 describe('the leases of a blocked site', () => {
   test('are kept, until they have been idle for long', async () => {
     const { controller, store, pass } = await twoClients();
-    controller.setBlocked('site-a', true);
+    controller.suspend('site-a', true);
     const ofClients = () =>
       controller.presences().filter(({ of }) => [BUSY, QUIET].includes(of.address));
     await pass(9 * 24);
@@ -297,15 +297,15 @@ describe('the leases of a blocked site', () => {
   });
 
   test('are released at once when that is wished, also those from before the start', async () => {
-    const scene = await twoClients({ releaseBlocked: true });
+    const scene = await twoClients({ releaseSuspended: true });
     const { controller, translator } = scene;
-    controller.setBlocked('site-a', true);
+    controller.suspend('site-a', true);
     await turn();
     expect(controller.presences().map(({ of }) => of.address)).not.toContain(QUIET);
-    controller.setBlocked('site-a', false);
+    controller.suspend('site-a', false);
     expect(translator.addressOf('cloud', 'site-a', '10.0.0.5')).toBeDefined();
     await controller.admit('site-a', QUIET, 'cloud', 4);
-    const again = await idleScene({ releaseBlocked: true, blocked: ['site-a'] }, scene);
+    const again = await idleScene({ releaseSuspended: true, suspended: ['site-a'] }, scene);
     await turn();
     expect(again.controller.presences().map(({ of }) => of.address)).not.toContain(QUIET);
   });

@@ -2,7 +2,7 @@
  * A cloud's plan in one translator, and in several with the kernel between them: what passes must be
  * the same. The controller is the real one, and so are all the translators.
  */
-import { IpAddress, IpPrefix } from '../../src/address.ts';
+import { IpAddress, IpPrefix } from '../../src/base/address.ts';
 import { PlanPartition, PresenceController } from '../../src/control/index.ts';
 import { Registry } from '../../src/registry/index.ts';
 import { MemoryStore } from '../../src/store/index.ts';

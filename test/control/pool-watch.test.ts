@@ -70,7 +70,7 @@ describe('a site that takes all it can', () => {
     for (const { address } of services) {
       expect(translator.addressOf('cloud', 'site-b', address)).toBeDefined();
     }
-    controller.setBlocked('site-a', true);
+    controller.suspend('site-a', true);
     for (const site of ['site-c', 'site-d']) {
       expect(await admitAll(scene, site, HOSTS.slice(0, 5)), site).toBe(5);
     }

@@ -375,7 +375,7 @@ describe('a store that fails', () => {
     await registry.expose({ service: 'glance', site: 'site-b' }, 'admin');
     await turn();
     expect(problems).toEqual(['the disk is full']);
-    controller.setBlocked('site-a', true);
+    controller.suspend('site-a', true);
     expect(translator.addressOf('site-b', 'cloud', '10.0.0.6')).toBeUndefined();
     expect(controller.presences().some(({ of }) => of.address === '10.0.0.6')).toBe(false);
     expect(controller.whois('site-b', '10.0.0.130')).toBeUndefined();
@@ -403,7 +403,7 @@ describe('a store that fails', () => {
     store.isFailing = true;
     await registry.expose({ service: 'glance', site: 'site-b' }, 'admin');
     await turn();
-    controller.setBlocked('site-x', true); // loads the plan as it is meanwhile
+    controller.suspend('site-x', true); // loads the plan as it is meanwhile
     store.isFailing = false;
     await controller.admit(...CLIENT);
     expect(translator.addressOf('site-b', 'cloud', '10.0.0.6')).toBeDefined();
@@ -463,8 +463,8 @@ describe('a store that fails', () => {
     const open = store.hold();
     const admission = controller.admit(...CLIENT);
     await turn();
-    controller.setBlocked('site-b', true);
-    controller.setBlocked('site-b', false);
+    controller.suspend('site-b', true);
+    controller.suspend('site-b', false);
     expect(translator.addressOf('cloud', 'site-a', '10.0.0.7')).toBeUndefined();
     expect(controller.snapshot('cloud')!.pointers).toHaveLength(1);
     await registry.expose({ service: 'glance', site: 'site-b' }, 'admin');
@@ -592,7 +592,7 @@ describe('admit', () => {
   });
 
   test('refuses a client of a blocked site, and to a blocked site', async () => {
-    const { controller, store } = await startScene(DESIRED, { blocked: ['site-a'] });
+    const { controller, store } = await startScene(DESIRED, { suspended: ['site-a'] });
     const before = store.leaseCommits;
     await expect(controller.admit(...CLIENT)).rejects.toThrow(
       '10.0.0.7 of "site-a" is no client of an IPv4 service of "cloud"'
@@ -601,7 +601,7 @@ describe('admit', () => {
       NotAdmittedError
     );
     expect(store.leaseCommits).toBe(before);
-    controller.setBlocked('site-a', false);
+    controller.suspend('site-a', false);
     await controller.admit(...CLIENT);
   });
 
@@ -610,11 +610,11 @@ describe('admit', () => {
     const open = store.hold();
     const admission = controller.admit(...CLIENT);
     await turn();
-    controller.setBlocked('site-a', true);
+    controller.suspend('site-a', true);
     open();
     await expect(admission).rejects.toThrow(ConfigError);
     expect(JSON.stringify(translator.presences)).not.toContain('site-a');
-    controller.setBlocked('site-a', false);
+    controller.suspend('site-a', false);
     expect(translator.addressOf('cloud', 'site-a', '10.0.0.7')).toBe('10.0.0.130');
   });
 
@@ -649,12 +649,12 @@ describe('admit', () => {
   });
 });
 
-describe('setBlocked', () => {
+describe('suspend', () => {
   test('takes the site out in the call, and keeps its addresses', async () => {
     const { controller, translator } = await startScene();
     await controller.admit(...CLIENT);
     const before = translator.presences;
-    controller.setBlocked('site-a', true);
+    controller.suspend('site-a', true);
     expect(translator.plan.realms.map(({ name }) => name)).toEqual(['cloud', 'site-b']);
     expect(translator.presences.map(({ realm, of }) => [realm, of.realm])).toEqual([
       ['site-b', 'cloud'],
@@ -662,7 +662,7 @@ describe('setBlocked', () => {
     expect(translator.plan.permits).toHaveLength(1);
     expect(controller.snapshot('site-a')).toBeUndefined();
     expect(controller.snapshot('cloud')!.hosts).toEqual([]);
-    controller.setBlocked('site-a', false);
+    controller.suspend('site-a', false);
     expect(new Set(translator.presences)).toEqual(new Set(before));
     expect(controller.snapshot('cloud')!.hosts).toHaveLength(2);
   });
@@ -673,16 +673,16 @@ describe('setBlocked', () => {
     const isOther = ({ name }: { name: string }) => name !== 'site-b';
     const exposures = DESIRED.exposures.filter(({ site }) => site !== 'site-b');
     await registry.apply({ ...DESIRED, sites: DESIRED.sites.filter(isOther), exposures }, 'file');
-    controller.setBlocked('site-b', true);
+    controller.suspend('site-b', true);
     await turn();
-    controller.setBlocked('site-b', true);
+    controller.suspend('site-b', true);
     open();
     await turn();
     expect(JSON.stringify(translator.plan)).not.toContain('site-b');
   });
 
   test('of the start holds from the first plan on', async () => {
-    const { translator } = await startScene(DESIRED, { blocked: ['site-a'] });
+    const { translator } = await startScene(DESIRED, { suspended: ['site-a'] });
     expect(translator.loads).toBe(1);
     expect(JSON.stringify(translator.plan)).not.toContain('site-a');
   });
@@ -762,7 +762,7 @@ describe('a snapshot', () => {
     const told: Snapshot[] = [];
     controller.on('snapshot', (snapshot) => told.push(snapshot));
     const before = controller.snapshot('site-b');
-    controller.setBlocked('site-x', true);
+    controller.suspend('site-x', true);
     clock.advance(5000);
     expect(told).toEqual([]);
     expect(controller.snapshot('site-b')).toBe(before);

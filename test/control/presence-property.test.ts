@@ -103,7 +103,7 @@ const familyOf = (text: string): 4 | 6 => (text.includes(':') ? 6 : 4);
 class World {
   scene!: Scene;
   readonly sites = MIXED.sites.map((each) => ({ ...each, maxClients: 3 }));
-  readonly blocked = new Set<string>();
+  readonly suspended = new Set<string>();
   readonly lastUse = new Map<string, { of: string; atMs: number }>();
 
   desired(): object {
@@ -112,7 +112,11 @@ class World {
 
   async start(): Promise<void> {
     const from = this.scene as Scene | undefined;
-    const options = { ttlSeconds: TTL_SECONDS, quarantineMs: QUARANTINE_MS, blocked: this.blocked };
+    const options = {
+      ttlSeconds: TTL_SECONDS,
+      quarantineMs: QUARANTINE_MS,
+      suspended: this.suspended,
+    };
     this.scene = await startScene(this.desired(), options, from);
   }
 
@@ -154,9 +158,9 @@ class World {
         break;
       }
       case 'block':
-        if (step.is) this.blocked.add(SITES[step.site]!);
-        else this.blocked.delete(SITES[step.site]!);
-        controller.setBlocked(SITES[step.site]!, step.is);
+        if (step.is) this.suspended.add(SITES[step.site]!);
+        else this.suspended.delete(SITES[step.site]!);
+        controller.suspend(SITES[step.site]!, step.is);
         break;
       case 'store':
         store.isFailing = step.isFailing;
@@ -196,7 +200,7 @@ class World {
       const host = `${realm} ${holder} ${familyOf(address)}`;
       expect(hosts.has(host)).toBe(false);
       hosts.add(host);
-      expect(this.blocked.has(realm) || this.blocked.has(of.realm)).toBe(false);
+      expect(this.suspended.has(realm) || this.suspended.has(of.realm)).toBe(false);
       const last = this.lastUse.get(key);
       if (last !== undefined && last.of !== holder) {
         expect(clock.monotonicMs() - last.atMs).toBeGreaterThanOrEqual(QUARANTINE_MS);
@@ -227,7 +231,7 @@ class World {
     }
     for (const name of SITES) {
       const snapshot = controller.snapshot(name);
-      expect(snapshot === undefined).toBe(this.blocked.has(name));
+      expect(snapshot === undefined).toBe(this.suspended.has(name));
       for (const { address } of snapshot?.pointers ?? []) {
         expect(addresses.has(`${name} ${address}`)).toBe(true);
       }

@@ -10,7 +10,7 @@ import {
   type Presence,
   type TranslationPlan,
 } from '../../src/translator/index.ts';
-import { FakeClock } from '../fake-clock.ts';
+import { FakeClock } from '../support/fake-clock.ts';
 
 export interface Desired {
   readonly sites: readonly (Pick<Site, 'name' | 'sources' | 'pools' | 'zone'> & Partial<Site>)[];

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { IpAddress, IpPrefix } from '../../src/address.ts';
+import { IpAddress, IpPrefix } from '../../src/base/address.ts';
 import { type RouteChange, SiteRoutes } from '../../src/control/index.ts';
 import type { Presence, TranslationPlan } from '../../src/translator/index.ts';
 

@@ -19,7 +19,7 @@ import {
   generateGatewayKey,
 } from '../../src/pki/index.ts';
 import { MemoryStore } from '../../src/store/index.ts';
-import type { FakeClock } from '../fake-clock.ts';
+import type { FakeClock } from '../support/fake-clock.ts';
 import { Link } from './link.ts';
 import { DESIRED, startScene, turn } from './scene.ts';
 

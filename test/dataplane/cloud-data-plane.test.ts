@@ -3,7 +3,7 @@
  * the same addresses; the host of interest is 10.0.0.5 everywhere.
  */
 import { describe, expect, test } from 'vitest';
-import { CloudDataPlane, type WaitingRoomOptions } from '../../src/dataplane/index.ts';
+import { CloudDataPlane, type PendingQueueOptions } from '../../src/dataplane/index.ts';
 import { DESIRED, type Desired, type Scene, startScene, turn } from '../control/scene.ts';
 import { type Ends, framed, SYN, tcpPacket } from '../oracle/packets.ts';
 import { TestDevice } from './device.ts';
@@ -37,7 +37,7 @@ interface CloudOptions {
   readonly capacity?: number;
   readonly batch?: number;
   readonly queueLength?: number;
-  readonly waiting?: WaitingRoomOptions;
+  readonly waiting?: PendingQueueOptions;
 }
 
 async function startCloud(options: CloudOptions = {}): Promise<Cloud> {
@@ -262,7 +262,7 @@ describe('between cloud and sites', () => {
     const [out, back] = [ask(cloud, 'site-a', 1), reply(cloud, 'site-a', 1)];
     send(cloud.edges['site-a'], out);
     expect(cloud.lan.taken()).toHaveLength(1);
-    cloud.scene.controller.setBlocked('site-a', true);
+    cloud.scene.controller.suspend('site-a', true);
     send(cloud.edges['site-a'], out);
     cloud.lan.send(back);
     cloud.lan.run();
@@ -385,7 +385,7 @@ describe('a new client', () => {
     const open = cloud.scene.store.hold();
     send(cloud.edges['site-a'], ask(cloud, 'site-a', 0, NEW));
     await turn();
-    cloud.scene.controller.setBlocked('site-a', true);
+    cloud.scene.controller.suspend('site-a', true);
     open();
     await turn();
     expect(cloud.lan.taken()).toEqual([]);

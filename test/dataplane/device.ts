@@ -15,7 +15,7 @@ export class TestDevice {
     [this.device, this.#far] = MemoryDevice.pair({ ...options, schedule });
   }
 
-  /** Has the device hand over these frames, each with its virtio-net header. */
+  /** Has the device redirect these frames, each with its virtio-net header. */
   send(...frames: Uint8Array[]): void {
     for (const frame of frames) {
       if (!this.#far.write(Buffer.from(frame), 0, frame.length)) throw new Error('not taken');

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { EdgeDataPlane } from '../../src/dataplane/index.ts';
-import { cutPacket } from '../oracle/cut-packet.ts';
 import { type Ends, framed, tcpPacket, udpPacket } from '../oracle/packets.ts';
+import { cutPacket } from '../oracle/segment-packet.ts';
 import { naiveSegments } from '../packet/pieces.ts';
 import { TestDevice } from './device.ts';
 import { FakeTunnel } from './fake-tunnel.ts';

@@ -4,16 +4,16 @@
  */
 import { EventEmitter } from 'eventemitter3';
 import type { Json } from '../../src/store/index.ts';
+import { newConnectionCounters } from '../../src/tunnel/connection-types.ts';
 import { FRAME_HEADER_LENGTH, MAX_PACKET_PAYLOAD } from '../../src/tunnel/frame.ts';
 import {
+  type ConnectionCounters,
   type ConnectionInfo,
   FrameType,
-  type LaneCounters,
   type Tunnel,
   type TunnelEvents,
   type TunnelState,
 } from '../../src/tunnel/index.ts';
-import { newLaneCounters } from '../../src/tunnel/lane.ts';
 
 export class FakeTunnel extends EventEmitter<TunnelEvents> implements Tunnel {
   /** @param capacity packets that may be on their way in each direction */
@@ -28,14 +28,14 @@ export class FakeTunnel extends EventEmitter<TunnelEvents> implements Tunnel {
   readonly peer: Tunnel['peer'];
   readonly info: ConnectionInfo | undefined = undefined;
   readonly rttMs: number | undefined = undefined;
-  readonly counters: Readonly<LaneCounters> = newLaneCounters();
-  readonly lanes = 1;
+  readonly counters: Readonly<ConnectionCounters> = newConnectionCounters();
+  readonly connections = 1;
   state: TunnelState = 'up';
   onPacket: Tunnel['onPacket'] = () => {};
   onBatchEnd: () => void = () => {};
   onDrain: () => void = () => {};
   buffer: Buffer = Buffer.alloc(0);
-  /** A slab was reserved or filled, and not handed over since. */
+  /** A slab was reserved or filled, and not redirected since. */
   isHoldingSlab = false;
   flushes = 0;
   readonly #capacity: number;

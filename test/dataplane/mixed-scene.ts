@@ -12,8 +12,8 @@ import {
   type Presence,
   type Realm,
 } from '../../src/translator/index.ts';
-import { FakeClock } from '../fake-clock.ts';
 import type { Ends } from '../oracle/packets.ts';
+import { FakeClock } from '../support/fake-clock.ts';
 import { TestDevice } from './device.ts';
 import { FakeTunnel } from './fake-tunnel.ts';
 
@@ -101,7 +101,7 @@ export interface MixedCloud {
   readonly tunnels: Readonly<Record<Site, FakeTunnel>>;
   /** Has the site's edge send these frames to the cloud, as one batch. */
   send(site: Site, ...frames: Uint8Array[]): void;
-  /** Has the device hand over these frames. */
+  /** Has the device redirect these frames. */
   sendFromLan(...frames: Uint8Array[]): void;
   /** What has come to the site's edge since the last call. */
   takenAt(site: Site): Buffer[];

@@ -3,7 +3,6 @@
  */
 import { describe, expect, test } from 'vitest';
 import { turn } from '../control/scene.ts';
-import { cutPacket } from '../oracle/cut-packet.ts';
 import {
   type Ends,
   echoPacket,
@@ -12,6 +11,7 @@ import {
   tcpPacket,
   udpPacket,
 } from '../oracle/packets.ts';
+import { cutPacket } from '../oracle/segment-packet.ts';
 import { isTransportRight, naiveSegments } from '../packet/pieces.ts';
 import { type Asked, bytes, FLOWS, hex, startMixedCloud, turned, unframed } from './mixed-scene.ts';
 

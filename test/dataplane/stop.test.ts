@@ -11,8 +11,8 @@ import {
   EDGE_DATA_PLANE_DEFAULTS,
   EdgeDataPlane,
   type EdgeDataPlaneOptions,
-  WAITING_ROOM_DEFAULTS,
-  WaitingRoom,
+  PENDING_QUEUE_DEFAULTS,
+  PendingQueue,
 } from '../../src/dataplane/index.ts';
 import { ApiMisuseError } from '../../src/errors.ts';
 import { PacketTranslator } from '../../src/translator/index.ts';
@@ -254,7 +254,7 @@ describe('options', () => {
   test('tell their defaults', () => {
     expect(CLOUD_DATA_PLANE_DEFAULTS).toEqual({ batch: 128 });
     expect(EDGE_DATA_PLANE_DEFAULTS).toEqual({ batch: 128 });
-    expect(WAITING_ROOM_DEFAULTS).toEqual({ maxPackets: 256, maxBytes: 4 * 1024 * 1024 });
-    expect(() => new WaitingRoom()).not.toThrow();
+    expect(PENDING_QUEUE_DEFAULTS).toEqual({ maxPackets: 256, maxBytes: 4 * 1024 * 1024 });
+    expect(() => new PendingQueue()).not.toThrow();
   });
 });

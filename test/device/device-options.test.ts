@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
+import { parseSchema } from '../../src/base/schema.ts';
 import {
   configureTun,
   DeviceOptionsSchema,
@@ -17,7 +18,6 @@ import {
   TUN_DEVICE_DEFAULTS,
 } from '../../src/device/index.ts';
 import { ApiMisuseError, ConfigError } from '../../src/errors.ts';
-import { parseSchema } from '../../src/schema.ts';
 import { ip, titled, useNamespace } from './namespace.ts';
 
 const skipReason = await useNamespace();

@@ -9,7 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, expect } from 'vitest';
-import { IpAddress } from '../../src/address.ts';
+import { IpAddress } from '../../src/base/address.ts';
 import { LinuxTun, type TunConfiguration } from '../../src/device/index.ts';
 import { outcome, spawnNode } from './child.ts';
 import { readFrame, turn } from './conformance.ts';

@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import { readdirSync, readlinkSync } from 'node:fs';
 import { createConnection } from 'node:net';
 import { afterEach, describe, expect, test } from 'vitest';
-import { formatIPv4 } from '../../src/address.ts';
+import { formatIPv4 } from '../../src/base/address.ts';
 import {
   configureTun,
   LinuxTun,

@@ -2,7 +2,7 @@
  * Packets for the device tests, made and checked the slow way.
  * @module
  */
-import { IpAddress } from '../../src/address.ts';
+import { IpAddress } from '../../src/base/address.ts';
 import { VNET_HEADER_LENGTH } from '../../src/packet/virtio.ts';
 
 export interface UdpPacketFields {

@@ -12,8 +12,8 @@ import {
   type UnixDeviceOptions,
 } from '../../src/device/index.ts';
 import { ApiMisuseError, EnvironmentError } from '../../src/errors.ts';
-import { FakeClock } from '../fake-clock.ts';
-import { refusingUdpPort } from '../refusing-port.ts';
+import { FakeClock } from '../support/fake-clock.ts';
+import { refusingUdpPort } from '../support/refusing-port.ts';
 import { type DevicePair, describeDevice, nextFrame, readFrame, until } from './conformance.ts';
 import { plainFrame, udpPacket } from './packets.ts';
 

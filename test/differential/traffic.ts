@@ -217,22 +217,22 @@ export class Traffic {
 
   /** An opening packet, perhaps a reply, and errors about the last of them, sent back. */
   #errors(way: Way): Unnamed[] {
-    const { items, quotable, errorWay } = this.#opening(way, { longest: 700 });
+    const { items, quotable, errorPath } = this.#opening(way, { longest: 700 });
     for (let i = 0; i < 3; i++) {
-      const quoted = this.#quotedPacket(errorWay, quotable);
-      items.push(this.#error(errorWay, quotable, quoted, this.#quoteLength(quoted, quotable)));
+      const quoted = this.#quotedPacket(errorPath, quotable);
+      items.push(this.#error(errorPath, quotable, quoted, this.#quoteLength(quoted, quotable)));
     }
     return items;
   }
 
   /** The same with an error for each length that a quote may have. */
   #quotes(way: Way): Unnamed[] {
-    const { items, quotable, errorWay } = this.#opening(way, { longest: 40 });
-    const quoted = this.#quotedPacket(errorWay, quotable);
+    const { items, quotable, errorPath } = this.#opening(way, { longest: 40 });
+    const quoted = this.#quotedPacket(errorPath, quotable);
     const transport = transportOffset(quoted, quotable);
     for (let length = transport + 8; length <= quoted.length; length++) {
       if (isComparable(quotable, transport, length, quoted.length)) {
-        items.push(this.#error(errorWay, quotable, quoted, length));
+        items.push(this.#error(errorPath, quotable, quoted, length));
       }
     }
     return items;
@@ -242,7 +242,7 @@ export class Traffic {
   #opening(
     way: Way,
     options: RecipeOptions
-  ): { readonly items: Unnamed[]; readonly quotable: Recipe; readonly errorWay: Way } {
+  ): { readonly items: Unnamed[]; readonly quotable: Recipe; readonly errorPath: Way } {
     const random = this.#random;
     const protocol = random.pick(PROTOCOLS);
     const session = this.#session(protocol, way, { isStrict: true, ...options });
@@ -252,7 +252,7 @@ export class Traffic {
       item(way, recipe, recipe.make(way.before, randomIp(random)), 'conntrack')
     );
     const last = sent.at(-1)!;
-    return { items, quotable: last.recipe, errorWay: reversed(last.way) };
+    return { items, quotable: last.recipe, errorPath: reversed(last.way) };
   }
 
   /** The recipe's packet as the sender of an error about it has seen it. */

@@ -13,7 +13,7 @@ import {
   Zone,
 } from '../../src/dns/index.ts';
 import { ConfigError } from '../../src/errors.ts';
-import { refusingUdpPort } from '../refusing-port.ts';
+import { refusingUdpPort } from '../support/refusing-port.ts';
 import { type Answer, decodeAnswer, LOCAL, query, ZONE, ZONE_DATA } from './scene.ts';
 
 const cleanups: (() => unknown)[] = [];

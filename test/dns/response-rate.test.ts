@@ -7,7 +7,7 @@ import {
   type SiteResolverOptions,
 } from '../../src/dns/index.ts';
 import { ConfigError } from '../../src/errors.ts';
-import { FakeClock } from '../fake-clock.ts';
+import { FakeClock } from '../support/fake-clock.ts';
 import { decodeAnswer, query, ZONE } from './scene.ts';
 
 const open: DnsListener[] = [];

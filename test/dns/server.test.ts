@@ -5,6 +5,7 @@ import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { createServer } from 'node:net';
 import { afterEach, describe, expect, test } from 'vitest';
+import { parseSchema } from '../../src/base/schema.ts';
 import {
   DNS_FORWARDER_DEFAULTS,
   DNS_LISTENER_DEFAULTS,
@@ -20,8 +21,7 @@ import {
   type SiteResolverOptions,
 } from '../../src/dns/index.ts';
 import { ConfigError, EnvironmentError, PresenceError } from '../../src/errors.ts';
-import { parseSchema } from '../../src/schema.ts';
-import { FakeClock } from '../fake-clock.ts';
+import { FakeClock } from '../support/fake-clock.ts';
 import { askTcp, askUdp, decodeAnswer, query, ZONE } from './scene.ts';
 
 const cleanups: (() => unknown)[] = [];

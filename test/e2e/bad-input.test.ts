@@ -7,7 +7,7 @@ import { once } from 'node:events';
 import { chmodSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { refusingTcpPort } from '../refusing-port.ts';
+import { refusingTcpPort } from '../support/refusing-port.ts';
 import {
   type ConfigFault,
   FAULTS_OF_BOTH,

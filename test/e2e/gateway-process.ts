@@ -12,8 +12,8 @@ import { join } from 'node:path';
 import { json } from 'node:stream/consumers';
 import { setTimeout as delay } from 'node:timers/promises';
 import { stringify } from 'yaml';
+import type { HostPort } from '../../src/base/host-port.ts';
 import type { CloudAddresses, EdgeAddresses } from '../../src/gateway/index.ts';
-import type { HostPort } from '../../src/host-port.ts';
 
 export type Program = 'cloud-gateway' | 'edge-gateway';
 

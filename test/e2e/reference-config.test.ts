@@ -6,11 +6,11 @@ import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
 import { parse } from 'yaml';
+import { parseSchema } from '../../src/base/schema.ts';
 import { DeviceOptionsSchema } from '../../src/device/index.ts';
 import { CloudOptionsSchema } from '../../src/gateway/cloud-options.ts';
 import { EdgeOptionsSchema } from '../../src/gateway/edge-options.ts';
 import { DesiredStateSchema } from '../../src/registry/model.ts';
-import { parseSchema } from '../../src/schema.ts';
 
 const pathOf = (name: string): string =>
   fileURLToPath(new URL(`../../examples/${name}`, import.meta.url));

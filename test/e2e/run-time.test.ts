@@ -5,7 +5,7 @@ import { Resolver } from 'node:dns/promises';
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { Relay } from '../relay.ts';
+import { Relay } from '../support/relay.ts';
 import {
   type AdminAnswer,
   admin,

@@ -16,8 +16,8 @@ import {
   generateCa,
   generateGatewayKey,
 } from '../../src/pki/index.ts';
-import { clockOf } from '../clock-of.ts';
-import { Relay } from '../relay.ts';
+import { clockOf } from '../support/clock-of.ts';
+import { Relay } from '../support/relay.ts';
 import {
   admin,
   type Config,
@@ -390,7 +390,7 @@ describe('the audit log', () => {
       { encoding: 'utf8' }
     );
     expect(stranger).toContain('CONNECTED');
-    const { audit } = await eventually('the stranger in the log', async () => {
+    const { audit } = await eventually('the unauthenticated peer in the log', async () => {
       const { audit: head } = await cloud.ask<{ audit: { seq: number; hash: string } }>(
         'GET',
         '/v1/status'

@@ -20,8 +20,8 @@ import {
 } from '../../src/pki/index.ts';
 import { FileSecrets, MemorySecrets, MemoryStore, type Secrets } from '../../src/store/index.ts';
 import { MtlsTunnel } from '../../src/tunnel/index.ts';
-import { clockOf } from '../clock-of.ts';
-import { FakeClock } from '../fake-clock.ts';
+import { clockOf } from '../support/clock-of.ts';
+import { FakeClock } from '../support/fake-clock.ts';
 import { FaultySecrets } from './faulty-secrets.ts';
 import { logTo } from './scene.ts';
 

@@ -8,7 +8,7 @@ import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { systemClock } from '../../src/clock.ts';
+import { systemClock } from '../../src/base/clock.ts';
 import {
   type ControlClient,
   ControlServer,
@@ -37,7 +37,7 @@ import {
   type Secrets,
 } from '../../src/store/index.ts';
 import type { MtlsTunnel } from '../../src/tunnel/index.ts';
-import { FakeClock } from '../fake-clock.ts';
+import { FakeClock } from '../support/fake-clock.ts';
 import { FaultySecrets } from './faulty-secrets.ts';
 import { logTo } from './scene.ts';
 

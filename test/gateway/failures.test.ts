@@ -7,9 +7,9 @@ import { afterEach, describe, expect, test, vi } from 'vitest';
 import { ConfigError } from '../../src/errors.ts';
 import type { CloudGateway, EdgeGateway, EdgeStateChange } from '../../src/gateway/index.ts';
 import { generateCa } from '../../src/pki/index.ts';
-import { clockOf } from '../clock-of.ts';
-import { FakeClock } from '../fake-clock.ts';
-import { refusingTcpPort } from '../refusing-port.ts';
+import { clockOf } from '../support/clock-of.ts';
+import { FakeClock } from '../support/fake-clock.ts';
+import { refusingTcpPort } from '../support/refusing-port.ts';
 import { desired, Gateways, memory } from './scene.ts';
 
 const gateways = new Gateways();

@@ -15,7 +15,7 @@ import {
   type EdgeGatewayOptions,
 } from '../../src/gateway/index.ts';
 import { FileSecrets, MemorySecrets } from '../../src/store/index.ts';
-import { FakeClock } from '../fake-clock.ts';
+import { FakeClock } from '../support/fake-clock.ts';
 import { FaultySecrets } from './faulty-secrets.ts';
 import { desired, Gateways, Hosts, memory } from './scene.ts';
 

@@ -9,7 +9,7 @@ import {
   EdgeGateway,
   type EdgeGatewayOptions,
 } from '../../src/gateway/index.ts';
-import type { Logger } from '../../src/logger.ts';
+import type { Logger } from '../../src/observe/index.ts';
 import {
   MAX_PACKET_LENGTH,
   readUdpFrame,

@@ -1,5 +1,5 @@
 /**
- * The door at which new sites enrol, which is open to every stranger.
+ * The door at which new sites enrol, which is open to every unauthenticated peer.
  */
 import { execFileSync } from 'node:child_process';
 import { X509Certificate } from 'node:crypto';
@@ -36,7 +36,7 @@ interface Answer {
   readonly body: string;
 }
 
-/** A request as a stranger would make it. */
+/** A request as an unauthenticated peer would make it. */
 function post(body: string | Buffer, localAddress = '127.0.0.66'): Promise<Answer> {
   return new Promise((resolve) => {
     const outgoing = request({

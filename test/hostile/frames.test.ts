@@ -193,7 +193,7 @@ describe('frames', () => {
         frameBytes(FrameType.Control, Buffer.from([0x22, 0xff, 0xfe, 0x22])),
         frameBytes(FrameType.Close, Buffer.from('[]')),
         header(FrameType.Drain, 1),
-        // There is no lane to follow the first one.
+        // There is no connection to follow the first one.
         frameBytes(FrameType.Drain, Buffer.alloc(0)),
       ]) {
         expect(await up(bytes), bytes.toString('hex')).toBe('protocol-error');
@@ -220,19 +220,19 @@ describe('frames', () => {
     expect(outcome.differences).toMatchObject({ 'listener.failed.protocol-error': 6 });
   });
 
-  test('that do not belong on a further lane end it', async () => {
+  test('that do not belong on a further connection end it', async () => {
     const tunnel = 'f'.repeat(32);
     const drain = frameBytes(FrameType.Drain, Buffer.alloc(0));
-    const outcome = await scene.attack('further lanes', async () => {
+    const outcome = await scene.attack('further connections', async () => {
       const main = await intrude(scene.ports.tunnel, siteG, { ...HELLO, tunnel, lane: 0 });
       for (const bytes of [
         frameBytes(FrameType.Control, { type: 'status', counters: {} }),
         Buffer.concat([drain, packetFrame(datagram(CLIENT, bus))]),
         Buffer.concat([drain, drain]),
       ]) {
-        const lane = await intrude(scene.ports.tunnel, siteG, { ...HELLO, tunnel, lane: 1 });
-        lane.socket.write(bytes);
-        expect(await ended(lane), bytes.toString('hex')).toBe('protocol-error');
+        const connection = await intrude(scene.ports.tunnel, siteG, { ...HELLO, tunnel, lane: 1 });
+        connection.socket.write(bytes);
+        expect(await ended(connection), bytes.toString('hex')).toBe('protocol-error');
       }
       await leave(main);
     });

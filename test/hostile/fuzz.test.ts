@@ -16,21 +16,21 @@ import {
   generateGatewayKey,
 } from '../../src/pki/index.ts';
 import { type Json, MemoryStore } from '../../src/store/index.ts';
+import { TunnelConnection } from '../../src/tunnel/connection.ts';
+import {
+  type ConnectionOwner,
+  handshakeOwner,
+  newConnectionCounters,
+  resolveLimits,
+} from '../../src/tunnel/connection-types.ts';
 import { FrameFault, handshakeLimits, openLimits } from '../../src/tunnel/frame.ts';
 import { FrameDecoder } from '../../src/tunnel/frame-decoder.ts';
 import { FrameType } from '../../src/tunnel/index.ts';
-import {
-  handshakeOwner,
-  type LaneOwner,
-  newLaneCounters,
-  resolveLimits,
-} from '../../src/tunnel/lane.ts';
 import { readHello } from '../../src/tunnel/messages.ts';
 import { SlabBudget, SlabPool } from '../../src/tunnel/slab-pool.ts';
-import { TlsLane } from '../../src/tunnel/tls-lane.ts';
 import { FakeChannel } from '../control/link.ts';
 import { DESIRED, startScene } from '../control/scene.ts';
-import { FakeClock } from '../fake-clock.ts';
+import { FakeClock } from '../support/fake-clock.ts';
 import { decodeNaively } from '../tunnel/naive-decoder.ts';
 import { check, fuzz, TIMEOUT_MS } from './fuzz-cases.ts';
 import { anyJson, spoil, spoilText } from './fuzz-json.ts';
@@ -39,7 +39,7 @@ import { cut, edgeStream, MAX_CONTROL_BYTES, openStream } from './fuzz-streams.t
 const trustDomain = 'example.org';
 const identity = { trustDomain, role: 'site', site: 'site-a' } as const;
 
-/** Of a tunnel's connection, what a lane asks of it; takes all that is written. */
+/** Of a tunnel's connection, what a connection asks of it; takes all that is written. */
 class FakeSocket extends EventEmitter {
   readonly readableLength = 0;
   destroyed = false;
@@ -86,21 +86,21 @@ test('a decoder finds in any stream the frames of the plain way, and stops where
   if (process.env.VP_CASE === undefined) expect(Object.keys(tally)).toHaveLength(3);
 });
 
-test('a lane takes what is in order of any stream, and ends at what is not', {
+test('a connection takes what is in order of any stream, and ends at what is not', {
   timeout: TIMEOUT_MS,
 }, async () => {
   const pool = new SlabPool();
   const limits = resolveLimits({ maxControlBytes: MAX_CONTROL_BYTES });
-  const tally = await fuzz('lanes', async (random) => {
+  const tally = await fuzz('connections', async (random) => {
     const stream = edgeStream(random);
     const socket = new FakeSocket();
     const endings: string[] = [];
     const clock = new FakeClock();
-    const counters = newLaneCounters();
-    const up: LaneOwner = {
+    const counters = newConnectionCounters();
+    const up: ConnectionOwner = {
       ...handshakeOwner({
         onHandshake: () => 'the handshake is done already',
-        onLaneClosed: ({ by, code }) => endings.push(`${by} ${code}`),
+        onConnectionClosed: ({ by, code }) => endings.push(`${by} ${code}`),
       }),
       counters,
       budget: new SlabBudget(4),
@@ -110,17 +110,17 @@ test('a lane takes what is in order of any stream, and ends at what is not', {
         buffer.fill(0, start, end);
       },
     };
-    const lane: TlsLane = new TlsLane(
+    const connection: TunnelConnection = new TunnelConnection(
       socket as unknown as TLSSocket,
       FrameType.Hello,
       handshakeOwner({
         onHandshake: (message) => {
           if (readHello(message) === undefined) return 'the HELLO is malformed';
-          lane.becomeUp(1_000);
-          lane.handTo(up);
+          connection.becomeUp(1_000);
+          connection.handTo(up);
           return undefined;
         },
-        onLaneClosed: ({ by, code }) => endings.push(`${by} ${code}`),
+        onConnectionClosed: ({ by, code }) => endings.push(`${by} ${code}`),
       }),
       { ...limits, pool, clock, limitUnsent: undefined }
     );
@@ -133,7 +133,7 @@ test('a lane takes what is in order of any stream, and ends at what is not', {
       `it wrote ${socket.writtenBytes} bytes`
     );
     socket.emit('close');
-    await lane.gone;
+    await connection.gone;
     // What a peer's CLOSE says is its own matter.
     return endings[0]!.startsWith('peer') ? 'peer' : endings[0]!;
   });
@@ -144,7 +144,7 @@ test('a lane takes what is in order of any stream, and ends at what is not', {
   }
 });
 
-test('a stranger that has not said HELLO is held to one short frame', {
+test('an unauthenticated peer that has not said HELLO is held to one short frame', {
   timeout: TIMEOUT_MS,
 }, async () => {
   const pool = new SlabPool();

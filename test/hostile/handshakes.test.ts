@@ -1,5 +1,5 @@
 /**
- * Strangers who knock and do not come in, and holders of a good certificate who knock without end.
+ * Unauthenticated peers who knock and do not come in, and holders of a good certificate who knock without end.
  */
 import { once } from 'node:events';
 import { type AddressInfo, createServer, type Socket } from 'node:net';
@@ -76,9 +76,9 @@ describe('half-open connections', () => {
     });
   });
 
-  test('of strangers who are told to go, and stay and talk on, are cut off', async () => {
+  test('of unauthenticated peers who are told to go, and stay and talk on, are cut off', async () => {
     const { tunnel } = scene.ports;
-    const outcome = await scene.attack('strangers who stay', async () => {
+    const outcome = await scene.attack('unauthenticated peers who stay', async () => {
       const peers = Array.from({ length: COUNT / 4 }, (_, i) =>
         // None of them has a certificate.
         knock(tunnel, { ca: scene.siteA.ca }, {
@@ -136,23 +136,23 @@ describe('holders of a good certificate', () => {
     expect(outcome.counted('listener.refused.too-many')).toBeGreaterThan(0);
   });
 
-  test('who open lanes without end get as many as a tunnel may have', async () => {
+  test('who open connections without end get as many as a tunnel may have', async () => {
     const one = await scene.enrol('site-d');
     // The address of the test before may have used up its rate of connections.
     const from = { localAddress: '127.0.0.78' };
     const codes: (string | undefined)[] = [];
-    const outcome = await scene.attack('lanes without end', async () => {
+    const outcome = await scene.attack('connections without end', async () => {
       const tunnel = tunnelId(1000);
       const hello = { ...HELLO, tunnel, lane: 0 };
       const first = await intrude(scene.ports.tunnel, one, hello, from);
-      const lanes: RawPeer[] = [first];
-      for (let lane = 1; lane < 40; lane++) {
+      const connections: RawPeer[] = [first];
+      for (let connection = 1; connection < 40; connection++) {
         const peer = knock(scene.ports.tunnel, one, from);
-        peer.send(FrameType.Hello, { ...HELLO, tunnel, lane });
+        peer.send(FrameType.Hello, { ...HELLO, tunnel, lane: connection });
         codes.push(await answerOf(peer));
-        lanes.push(peer);
+        connections.push(peer);
       }
-      await Promise.all(lanes.map(leave));
+      await Promise.all(connections.map(leave));
     });
     expect(codes.filter((code) => code === 'welcome')).toHaveLength(7);
     expect(codes.filter((code) => code === 'no-tunnel' || code === 'too-many')).toHaveLength(32);
@@ -180,9 +180,9 @@ describe('holders of a good certificate', () => {
     expect(outcome.counted('listener.refused.too-many')).toBeGreaterThan(0);
   });
 
-  test('lanes to the tunnel of another site are refused', async () => {
+  test('connections to the tunnel of another site are refused', async () => {
     const one = await scene.enrol('site-c');
-    const outcome = await scene.attack('lanes of another site', async () => {
+    const outcome = await scene.attack('connections of another site', async () => {
       const tunnel = tunnelId(2000);
       const theirs = await intrude(scene.ports.tunnel, one, { ...HELLO, tunnel, lane: 0 });
       for (const hello of [

@@ -1,5 +1,5 @@
 /**
- * The resolver of the reference cloud gateway, with its defaults and a rule for ".", where strangers reach
+ * The resolver of the reference cloud gateway, with its defaults and a rule for ".", where unauthenticated peers reach
  * it (the edge gateway's is the same): nobody makes an amplifier of it, and no client takes what others need.
  */
 import { execFile, spawnSync } from 'node:child_process';
@@ -132,7 +132,7 @@ describe.skipIf(skipReason !== '')(`names under attack${skipReason}`, () => {
 
   test.each([
     ['a client of the site', VICTIM],
-    ['a stranger', STRANGER],
+    ['an unauthenticated peer', STRANGER],
   ])('%s that opens all the connections it can leaves room for others', async (_, source) => {
     expect(await attack<GreedReport>('connections', source)).toEqual({
       wasBounded: true,

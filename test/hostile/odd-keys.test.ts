@@ -1,6 +1,6 @@
 /**
  * Public keys that OpenSSL reads, and that are none: Node 20 and 22 abort when they are asked what such a
- * key is, which no `catch` helps against. A stranger can show one in a signing request, and a man in the
+ * key is, which no `catch` helps against. An unauthenticated peer can show one in a signing request, and a man in the
  * middle in the chain of an enrolment server.
  */
 import { spawn } from 'node:child_process';

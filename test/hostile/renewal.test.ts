@@ -20,7 +20,7 @@ import {
 } from '../e2e/gateway-process.ts';
 import { type Host, Network, type Program, whatIsMissing } from '../e2e/network.ts';
 import { resolve } from '../e2e/protocols-scene.ts';
-import { Relay } from '../relay.ts';
+import { Relay } from '../support/relay.ts';
 import {
   ask,
   type CloudStatus,

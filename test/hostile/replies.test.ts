@@ -8,8 +8,8 @@ import { CloudDataPlane } from '../../src/dataplane/index.ts';
 import { PacketTranslator, type TranslationPlan } from '../../src/translator/index.ts';
 import { TestDevice } from '../dataplane/device.ts';
 import { FakeTunnel } from '../dataplane/fake-tunnel.ts';
-import { FakeClock } from '../fake-clock.ts';
 import { framed, tcpPacket } from '../oracle/packets.ts';
+import { FakeClock } from '../support/fake-clock.ts';
 
 const SERVICES = 128;
 const CLIENTS = 1024;

@@ -8,7 +8,7 @@
  * @module
  */
 import { EventEmitter } from 'node:events';
-import { systemClock } from '../../src/clock.ts';
+import { systemClock } from '../../src/base/clock.ts';
 import { PresenceController } from '../../src/control/index.ts';
 import { CloudDataPlane } from '../../src/dataplane/index.ts';
 import { MemoryDevice } from '../../src/device/index.ts';
@@ -33,7 +33,7 @@ import {
   MtlsTunnel,
   type TunnelListener,
 } from '../../src/tunnel/index.ts';
-import { clockOf } from '../clock-of.ts';
+import { clockOf } from '../support/clock-of.ts';
 
 export const TRUST_DOMAIN = 'openstack.test';
 /** In the cloud, and of the host in each site. */
@@ -154,7 +154,7 @@ export class Cloud extends EventEmitter<{ tunnel: [MtlsTunnel] }> {
     const revoker = new Revoker({
       revocations: authority.revocations,
       controller,
-      cutRevoked: async (reason) => {
+      terminateRevoked: async (reason) => {
         const isRevoked = authority.isRevoked.bind(authority);
         const tunnelsClosed = listener.cut(isRevoked, CloseCode.Revoked, reason);
         const removed = pathsRemoved;

@@ -4,7 +4,6 @@
  */
 import { describe, expect, test } from 'vitest';
 import type { TranslationPlan } from '../../src/translator/plan.ts';
-import { cutPacket } from './cut-packet.ts';
 import {
   ACK,
   echoPacket,
@@ -19,6 +18,7 @@ import {
   udpPacket,
   VNET,
 } from './packets.ts';
+import { cutPacket } from './segment-packet.ts';
 import { type NaiveResult, NaiveTranslator } from './translate.ts';
 import { verifyChecksums } from './verify.ts';
 
@@ -211,8 +211,8 @@ describe('size', () => {
         'office',
         udpPacket(ends, { ...QUESTION, payload, fragment })
       );
-    expect(sent(TO_4, 0).cutTo).toBe(0);
-    expect(sent(TO_6, 0).cutTo).toBe(1400);
+    expect(sent(TO_4, 0).segmentTo).toBe(0);
+    expect(sent(TO_6, 0).segmentTo).toBe(1400);
     expect(sent(TO_4, 0x4000).verdict).toBe('Forward');
     const { verdict, reply } = sent(TO_6, 0x4000);
     expect(verdict).toBe('DropTooBig');

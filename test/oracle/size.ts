@@ -16,7 +16,7 @@ export interface Leaving {
 }
 
 /** The size to cut the packet to, 0 if it fits; or, where it may not be cut, the size that would fit. */
-export type Fit = { readonly cutTo: number } | { readonly wouldFit: number };
+export type Fit = { readonly segmentTo: number } | { readonly wouldFit: number };
 
 /** @param mtu of the realm that it goes into */
 export function fitOf(packet: Packet, leaving: Leaving, mtu: number | undefined): Fit {
@@ -31,13 +31,13 @@ export function fitOf(packet: Packet, leaving: Leaving, mtu: number | undefined)
     most = Math.min(most, LONGEST_IPV4);
     isLarge = true;
   }
-  if (!isLarge) return { cutTo: 0 };
+  if (!isLarge) return { segmentTo: 0 };
   const mayBeCut =
     before === 4
       ? !packet.ip.dontFragment
       : // IPv6 routers cut nothing.
         after === 4 && (bytes[6]! & DONT_FRAGMENT) === 0;
-  if (mayBeCut && segment === undefined) return { cutTo: most };
+  if (mayBeCut && segment === undefined) return { segmentTo: most };
   const wouldFit = most + HEADER_LENGTH[before] - HEADER_LENGTH[after];
   return { wouldFit: before === 6 ? Math.max(LEAST_IPV6_MTU, wouldFit) : wouldFit };
 }

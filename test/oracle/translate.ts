@@ -29,7 +29,7 @@ export interface NaiveResult {
   /** With `Forward`: the virtio-net header and the packet as they leave. */
   readonly frame?: Uint8Array;
   /** With `Forward`: the size to cut the packet to, or 0. */
-  readonly cutTo?: number;
+  readonly segmentTo?: number;
   /** With a drop that is answered: a virtio-net header of zeros and a packet. */
   readonly reply?: Uint8Array;
 }
@@ -203,7 +203,7 @@ export class NaiveTranslator {
       verdict: 'Forward',
       egress: path.egress,
       frame: joined(header, packetAfter),
-      cutTo: fit.cutTo,
+      segmentTo: fit.segmentTo,
     };
   }
 }

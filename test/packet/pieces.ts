@@ -3,7 +3,7 @@
  * together, and every checksum computed anew.
  * @module
  */
-import { Cut, PacketCutter } from '../../src/packet/index.ts';
+import { PacketSegmenter, Segmenting } from '../../src/packet/index.ts';
 import { checksumOf, isRight, pseudoHeader, wordsOf } from '../oracle/checksum.ts';
 import {
   FIN,
@@ -102,7 +102,7 @@ export function checksumOffset(protocol: number): number {
 }
 
 /**
- * The segments of a super-packet, each made as a packet of its own; the counterpart of `PacketCutter`
+ * The segments of a super-packet, each made as a packet of its own; the counterpart of `PacketSegmenter`
  * that takes its time.
  */
 export function naiveSegments(packet: Uint8Array, size: number): Uint8Array[] {
@@ -205,7 +205,7 @@ export function partialHeader(packet: Uint8Array, more: VnetHeader = {}): VnetHe
 }
 
 export interface CutResult {
-  readonly outcome: Cut;
+  readonly outcome: Segmenting;
   /** Without virtio-net headers, which were zeros. */
   readonly packets: Uint8Array[];
 }
@@ -218,7 +218,7 @@ export function cut(
   packet: Uint8Array,
   size: number,
   header: VnetHeader = {},
-  cutter: PacketCutter = new PacketCutter(1)
+  segmenter: PacketSegmenter = new PacketSegmenter(1)
 ): CutResult {
   const gap = 3;
   const start = gap + 10 + gap;
@@ -226,15 +226,15 @@ export function cut(
   buffer.set(framed(packet, header).subarray(0, 10), gap);
   buffer.set(packet, start);
   const before = buffer.slice();
-  const outcome = cutter.begin(buffer, gap, start, start + packet.length, size);
+  const outcome = segmenter.begin(buffer, gap, start, start + packet.length, size);
   const packets: Uint8Array[] = [];
-  for (let length = cutter.next(); length > 0; length = cutter.next()) {
-    const frame = cutter.frame.subarray(0, length);
+  for (let length = segmenter.next(); length > 0; length = segmenter.next()) {
+    const frame = segmenter.frame.subarray(0, length);
     equal('virtio-net header', Buffer.alloc(10).equals(frame.subarray(0, 10)), true);
     packets.push(new Uint8Array(frame.subarray(10)));
   }
   equal('bytes of the buffer', Buffer.compare(buffer, before), 0);
-  equal('frames', packets.length > 0, outcome === Cut.Ready);
+  equal('frames', packets.length > 0, outcome === Segmenting.Ready);
   return { outcome, packets };
 }
 
@@ -243,10 +243,10 @@ export function pieces(
   packet: Uint8Array,
   size: number,
   header: VnetHeader = {},
-  cutter?: PacketCutter
+  segmenter?: PacketSegmenter
 ): Uint8Array[] {
-  const { outcome, packets } = cut(packet, size, header, cutter);
-  equal('outcome', outcome, Cut.Ready);
+  const { outcome, packets } = cut(packet, size, header, segmenter);
+  equal('outcome', outcome, Segmenting.Ready);
   for (const piece of packets) equal('fits', piece.length <= size, true);
   return packets;
 }

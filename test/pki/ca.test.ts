@@ -7,7 +7,7 @@ import {
   type KeyType,
 } from '../../src/pki/index.ts';
 import { MemoryStore } from '../../src/store/index.ts';
-import { clockOf } from '../clock-of.ts';
+import { clockOf } from '../support/clock-of.ts';
 import {
   CLOUD,
   crlVerdictOf,

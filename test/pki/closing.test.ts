@@ -14,8 +14,8 @@ import {
 } from '../../src/pki/index.ts';
 import { Registry } from '../../src/registry/index.ts';
 import { FileStore, MemoryStore } from '../../src/store/index.ts';
-import { type CutReport, Revoker } from '../../src/trust/index.ts';
-import { FakeClock } from '../fake-clock.ts';
+import { Revoker, type TerminationReport } from '../../src/trust/index.ts';
+import { FakeClock } from '../support/fake-clock.ts';
 import { HOST } from './enrolment-doors.ts';
 import { newRequest, SITE_A, scene, TRUST_DOMAIN } from './fixtures.ts';
 
@@ -66,8 +66,8 @@ test.each<[string, () => Promise<Closable>]>([
     async () =>
       new Revoker({
         revocations: await Revocations.open({ store: new MemoryStore() }),
-        controller: { setBlocked: () => {} },
-        cutRevoked: async () => ({ tunnelsClosed: 0, pathsRemoved: 0 }),
+        controller: { suspend: () => {} },
+        terminateRevoked: async () => ({ tunnelsClosed: 0, pathsRemoved: 0 }),
       }),
   ],
   ['AuditLog', () => AuditLog.open({ path: newPath() })],
@@ -117,11 +117,11 @@ describe('close', () => {
 
   test('of a revoker waits for the tunnels that are being ended', async () => {
     const revocations = await Revocations.open({ store: new MemoryStore() });
-    const ends: ((report: CutReport) => void)[] = [];
+    const ends: ((report: TerminationReport) => void)[] = [];
     const revoker = new Revoker({
       revocations,
-      controller: { setBlocked: () => {} },
-      cutRevoked: () => new Promise((resolve) => ends.push(resolve)),
+      controller: { suspend: () => {} },
+      terminateRevoked: () => new Promise((resolve) => ends.push(resolve)),
     });
     const revoking = revoker.revoke({ site: 'site-a' });
     while (ends.length === 0) await new Promise((resolve) => setImmediate(resolve));

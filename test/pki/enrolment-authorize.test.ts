@@ -11,7 +11,7 @@ import {
 } from '../../src/pki/index.ts';
 import { formatToken } from '../../src/pki/token.ts';
 import { failureOf } from '../../src/tunnel/index.ts';
-import { FakeClock } from '../fake-clock.ts';
+import { FakeClock } from '../support/fake-clock.ts';
 import { HOST, post, refused, serve } from './enrolment-doors.ts';
 import { DAY_MS, newRequest, redemptionOf, SITE_A, scene } from './fixtures.ts';
 

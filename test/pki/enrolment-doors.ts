@@ -13,7 +13,7 @@ import {
   type EnrolmentServerOptions,
   type GatewayIdentity,
 } from '../../src/pki/index.ts';
-import { refusingTcpPort } from '../refusing-port.ts';
+import { refusingTcpPort } from '../support/refusing-port.ts';
 import { CLOUD, newRequest } from './fixtures.ts';
 
 export const HOST = '127.0.0.1';

@@ -34,7 +34,7 @@ async function fullDoor(change: { readonly secret?: string } = {}) {
   return { server, port, token };
 }
 
-describe('EnrolmentServer, to strangers', () => {
+describe('EnrolmentServer, to unauthenticated peers', () => {
   test.each<[string, Partial<EnrolmentServerOptions>]>([
     ['as many as the rate allows', {}],
     ['all let in, so that they fill the place', { maxRate: 10_000 }],

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import net, { type AddressInfo } from 'node:net';
 import { describe, expect, test, vi } from 'vitest';
 import { enrol } from '../../src/pki/index.ts';
-import { ConnectProxy, scriptedProxy } from '../connect-proxy.ts';
+import { ConnectProxy, scriptedProxy } from '../support/connect-proxy.ts';
 import { closedPort, closers, genuine, HOST, refused, serve } from './enrolment-doors.ts';
 import { SITE_A, scene } from './fixtures.ts';
 

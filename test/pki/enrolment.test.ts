@@ -15,7 +15,7 @@ import {
 } from '../../src/pki/index.ts';
 import { spkiDigest } from '../../src/pki/keys.ts';
 import { formatToken } from '../../src/pki/token.ts';
-import { clockOf } from '../clock-of.ts';
+import { clockOf } from '../support/clock-of.ts';
 import {
   closedPort,
   closers,

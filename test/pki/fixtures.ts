@@ -23,7 +23,7 @@ import {
   type Redemption,
 } from '../../src/pki/index.ts';
 import { MemoryStore } from '../../src/store/index.ts';
-import { clockOf } from '../clock-of.ts';
+import { clockOf } from '../support/clock-of.ts';
 
 export const TRUST_DOMAIN = 'example.org';
 export const SITE_A: GatewayIdentity & { role: 'site' } = {

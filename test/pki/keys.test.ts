@@ -1,5 +1,5 @@
 /**
- * Public keys of strangers. What Node does with some of them ends the process, so a fault here is seen as a
+ * Public keys of unauthenticated peers. What Node does with some of them ends the process, so a fault here is seen as a
  * test run that breaks off.
  */
 import crypto, { X509Certificate } from 'node:crypto';

@@ -20,7 +20,7 @@ import {
 } from '../../src/pki/index.ts';
 import { FILE_STORE_DEFAULTS, FileStore, MemoryStore } from '../../src/store/index.ts';
 import { Revoker } from '../../src/trust/index.ts';
-import { FakeClock } from '../fake-clock.ts';
+import { FakeClock } from '../support/fake-clock.ts';
 import { newRequest, SITE_A, scene, TRUST_DOMAIN } from './fixtures.ts';
 
 type Options = Readonly<Record<string, unknown>>;
@@ -134,7 +134,7 @@ const CLASSES: readonly [
     (options) => new Revoker(options),
     {
       revocations: authority.revocations,
-      controller: { setBlocked: () => {} },
+      controller: { suspend: () => {} },
       cutRevoked: never,
     },
     { revocations: nothing, controller: nothing, cutRevoked: nothing, clock: nothing },

@@ -4,7 +4,7 @@
  */
 import { X509Certificate } from 'node:crypto';
 import { beforeEach } from 'vitest';
-import type { Clock } from '../../src/clock.ts';
+import type { Clock } from '../../src/base/clock.ts';
 import {
   type CertificateAuthority,
   CertificateRenewer,
@@ -12,7 +12,7 @@ import {
   type Credentials,
   type RenewedCertificate,
 } from '../../src/pki/index.ts';
-import { FakeClock } from '../fake-clock.ts';
+import { FakeClock } from '../support/fake-clock.ts';
 import { DAY_MS, newRequest, SITE_A, scene } from './fixtures.ts';
 
 export const LIFETIME_MS: number = 30 * DAY_MS;

@@ -7,7 +7,7 @@ import {
   generateCa,
   type KeyType,
 } from '../../src/pki/index.ts';
-import { clockOf } from '../clock-of.ts';
+import { clockOf } from '../support/clock-of.ts';
 import {
   CLOUD,
   crlVerdictOf,

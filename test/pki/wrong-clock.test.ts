@@ -12,7 +12,7 @@ import {
   type IssuedCertificate,
 } from '../../src/pki/index.ts';
 import { MemoryStore } from '../../src/store/index.ts';
-import { clockOf } from '../clock-of.ts';
+import { clockOf } from '../support/clock-of.ts';
 import {
   CLOUD,
   DAY_MS,

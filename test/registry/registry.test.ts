@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { IpPrefix } from '../../src/address.ts';
+import { IpPrefix } from '../../src/base/address.ts';
 import { ApiMisuseError, ConfigError, StoreError } from '../../src/errors.ts';
 import {
   exposureName,

@@ -5,125 +5,52 @@
 import { existsSync } from 'node:fs';
 import { basename } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { findCycle, readTree, roomOf, type SourceFile } from './source-tree.ts';
+import { findCycle, moduleOf, readTree, type SourceFile } from './source-tree.ts';
 
-/** Lowest first: every arrow leads to a room above it in this table. */
+/** Lowest first: every arrow leads to a module above it in this table. */
 const ARROWS: Readonly<Record<string, readonly string[]>> = {
   errors: [],
-  address: ['errors'],
-  'port-range': ['errors'],
-  'rate-limit': ['errors'],
-  'connection-gate': ['address', 'errors', 'rate-limit'],
-  'key-exchange': [],
-  proxy: ['errors'],
-  'socket-error': [],
-  schema: ['address', 'errors', 'port-range'],
-  'host-port': ['schema'],
-  'proxy-connect': ['errors', 'host-port', 'proxy', 'socket-error'],
-  version: [],
-  clock: [],
-  logger: [],
-  'close-stack': [],
-  emitter: [],
-  'option-check': ['clock', 'errors'],
-  packet: ['address', 'errors'],
-  store: ['errors', 'option-check'],
-  allocator: ['address', 'clock', 'errors', 'option-check'],
-  pki: [
-    'clock',
-    'connection-gate',
-    'errors',
-    'host-port',
-    'key-exchange',
-    'option-check',
-    'proxy',
-    'proxy-connect',
-    'schema',
-    'socket-error',
-    'store',
-  ],
-  dns: ['address', 'clock', 'errors', 'host-port', 'option-check', 'rate-limit', 'schema'],
-  registry: ['address', 'errors', 'option-check', 'schema', 'store'],
-  translator: ['address', 'clock', 'errors', 'option-check', 'packet', 'port-range'],
-  device: ['address', 'clock', 'errors', 'host-port', 'packet', 'schema'],
-  tunnel: [
-    'clock',
-    'connection-gate',
-    'errors',
-    'host-port',
-    'key-exchange',
-    'packet',
-    'pki',
-    'proxy',
-    'proxy-connect',
-    'rate-limit',
-    'schema',
-    'socket-error',
-    'store',
-  ],
-  control: [
-    'address',
-    'allocator',
-    'clock',
-    'dns',
-    'emitter',
-    'errors',
-    'option-check',
-    'port-range',
-    'rate-limit',
-    'registry',
-    'schema',
-    'store',
-    'translator',
-  ],
-  trust: ['clock', 'errors', 'option-check', 'pki'],
-  audit: ['clock', 'errors', 'option-check', 'pki', 'registry', 'store', 'trust'],
-  dataplane: ['clock', 'device', 'errors', 'option-check', 'packet', 'translator', 'tunnel'],
+  base: ['errors'],
+  packet: ['base', 'errors'],
+  store: ['base', 'errors'],
+  observe: [],
+  allocator: ['base', 'errors'],
+  pki: ['base', 'errors', 'store'],
+  dns: ['base', 'errors'],
+  registry: ['base', 'errors', 'store'],
+  translator: ['base', 'errors', 'packet'],
+  device: ['base', 'errors', 'packet'],
+  tunnel: ['base', 'errors', 'packet', 'pki', 'store'],
+  control: ['allocator', 'base', 'dns', 'errors', 'registry', 'store', 'translator'],
+  trust: ['base', 'errors', 'pki'],
+  audit: ['base', 'errors', 'pki', 'registry', 'store', 'trust'],
+  dataplane: ['base', 'device', 'errors', 'packet', 'translator', 'tunnel'],
   worker: [
-    'clock',
+    'base',
     'control',
     'dataplane',
     'device',
     'errors',
-    'host-port',
-    'logger',
+    'observe',
     'pki',
     'registry',
-    'schema',
     'store',
     'translator',
     'tunnel',
-    'version',
   ],
-  admin: [
-    'control',
-    'errors',
-    'option-check',
-    'pki',
-    'registry',
-    'schema',
-    'store',
-    'translator',
-    'trust',
-  ],
+  admin: ['base', 'control', 'errors', 'pki', 'registry', 'store', 'translator', 'trust'],
   gateway: [
     'admin',
     'audit',
-    'clock',
-    'close-stack',
+    'base',
     'control',
     'dataplane',
     'device',
     'dns',
-    'emitter',
     'errors',
-    'host-port',
-    'logger',
-    'option-check',
+    'observe',
     'pki',
-    'proxy',
     'registry',
-    'schema',
     'store',
     'translator',
     'trust',
@@ -131,40 +58,35 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
     'worker',
   ],
   index: [
-    'address',
     'admin',
     'allocator',
     'audit',
-    'clock',
+    'base',
     'control',
     'dataplane',
     'device',
     'dns',
     'errors',
     'gateway',
-    'host-port',
-    'key-exchange',
-    'logger',
+    'observe',
     'pki',
-    'proxy',
     'registry',
     'store',
     'translator',
     'trust',
     'tunnel',
-    'version',
     'worker',
   ],
 };
 
-/** Files other than `index.ts` that rooms may be entered by, and who may. */
+/** Files other than `index.ts` that modules may be entered by, and who may. */
 const SIDE_DOORS: Readonly<Record<string, readonly string[]>> = {
   'src/tunnel/frame.ts': ['dataplane'],
   'src/tunnel/backoff.ts': ['gateway'],
   // What an operator's options for a TUN mean, for TUNs that several workers open.
   'src/device/open-tun.ts': ['worker'],
-  // The offsets and sums of packets are for the rooms on the packet path, and not public. A translator
-  // needs no cutter either.
+  // The offsets and sums of packets are for the modules on the packet path, and not public. A translator
+  // needs no segmenter either.
   'src/packet/checksum.ts': ['translator'],
   'src/packet/fields.ts': ['translator'],
   'src/packet/flow-hash.ts': ['tunnel'],
@@ -177,7 +99,7 @@ const SIDE_DOORS: Readonly<Record<string, readonly string[]>> = {
   // Types and identities alone: the tunnel needs no authority, and so no node-forge.
   'src/pki/credentials.ts': ['tunnel'],
   'src/pki/names.ts': ['tunnel'],
-  // A file of another room is kept from other processes in the same way.
+  // A file of another module is kept from other processes in the same way.
   'src/store/durable.ts': ['audit'],
   // The directory is made before it is known whose secrets are in it.
   'src/store/private-directory.ts': ['gateway'],
@@ -186,16 +108,10 @@ const SIDE_DOORS: Readonly<Record<string, readonly string[]>> = {
   'src/store/store.ts': ['audit', 'pki', 'tunnel'],
 };
 
-/** What each room may take from outside; a room that is missing takes nothing. */
+/** What each module may take from outside; a module that is missing takes nothing. */
 const PACKAGES: Readonly<Record<string, readonly string[]>> = {
-  address: ['ip-num'],
-  emitter: ['eventemitter3'],
-  'host-port': ['node:net', 'valibot'],
-  'key-exchange': ['node:tls'],
-  proxy: ['node:net'],
-  'proxy-connect': ['node:net'],
+  base: ['eventemitter3', 'ip-num', 'node:net', 'node:tls', 'valibot'],
   packet: ['node:crypto'],
-  schema: ['valibot'],
   trust: ['eventemitter3'],
   audit: ['eventemitter3', 'node:crypto', 'node:fs', 'node:fs/promises', 'node:path'],
   store: ['node:crypto', 'node:fs', 'node:fs/promises', 'node:net', 'node:path', 'node:zlib'],
@@ -247,75 +163,85 @@ const EXAMPLE_ARROWS: Readonly<Record<string, readonly string[]>> = {
   'two-sites': ['cloud-gateway', 'edge-gateway', 'program'],
 };
 
+/** Its files have nothing in common but their place, so each is imported by its own name. */
+const NO_INDEX = 'base';
+
 const source = readTree('src');
 const examples = readTree('examples');
 
-/** The arrows out of a room, without those within it. */
-function arrowsOf(room: string, files: readonly SourceFile[]): string[] {
-  const targets = files.filter((file) => file.room === room).flatMap((file) => file.files);
-  return [...new Set(targets.map(roomOf))].filter((target) => target !== room).sort();
+/** The arrows out of a module, without those within it. */
+function arrowsOf(module: string, files: readonly SourceFile[]): string[] {
+  const targets = files.filter((file) => file.module === module).flatMap((file) => file.files);
+  return [...new Set(targets.map(moduleOf))].filter((target) => target !== module).sort();
 }
 
-describe('rooms', () => {
-  test('the table is in order: every arrow leads to a room above', () => {
-    const rooms = Object.keys(ARROWS);
-    for (const [room, targets] of Object.entries(ARROWS)) {
+describe('modules', () => {
+  test('the table is in order: every arrow leads to a module above', () => {
+    const modules = Object.keys(ARROWS);
+    for (const [module, targets] of Object.entries(ARROWS)) {
       for (const target of targets) {
-        expect(rooms.indexOf(target), `${room} -> ${target}`).toBeLessThan(rooms.indexOf(room));
-        expect(rooms).toContain(target);
+        expect(modules.indexOf(target), `${module} -> ${target}`).toBeLessThan(
+          modules.indexOf(module)
+        );
+        expect(modules).toContain(target);
       }
     }
   });
 
-  test('there are no other rooms than those of the table', () => {
-    expect([...new Set(source.map(({ room }) => room))].sort()).toEqual(Object.keys(ARROWS).sort());
+  test('there are no other modules than those of the table', () => {
+    expect([...new Set(source.map(({ module }) => module))].sort()).toEqual(
+      Object.keys(ARROWS).sort()
+    );
   });
 
   test.each(Object.entries(ARROWS))(
-    '%s imports from no other rooms than it may',
-    (room, allowed) => {
+    '%s imports from no other modules than it may',
+    (module, allowed) => {
       const forbidden = source
-        .filter((file) => file.room === room)
+        .filter((file) => file.module === module)
         .flatMap(({ path, files }) => files.map((target) => `${path} -> ${target}`))
         .filter((arrow) => {
-          const target = roomOf(arrow.split(' -> ')[1]!);
-          return target !== room && !allowed.includes(target);
+          const target = moduleOf(arrow.split(' -> ')[1]!);
+          return target !== module && !allowed.includes(target);
         });
       expect(forbidden).toEqual([]);
     }
   );
 
   test('no arrow of the table is unused', () => {
-    for (const [room, allowed] of Object.entries(ARROWS)) {
-      expect(arrowsOf(room, source), room).toEqual([...allowed].sort());
+    for (const [module, allowed] of Object.entries(ARROWS)) {
+      expect(arrowsOf(module, source), module).toEqual([...allowed].sort());
     }
   });
 
   test('the translator reaches neither tunnel nor dns nor device, by no way round', () => {
     const reached = new Set(['translator']);
-    for (const room of reached) for (const next of arrowsOf(room, source)) reached.add(next);
-    for (const room of ['tunnel', 'dns', 'device', 'pki', 'control', 'store']) {
-      expect(reached).not.toContain(room);
+    for (const module of reached) for (const next of arrowsOf(module, source)) reached.add(next);
+    for (const module of ['tunnel', 'dns', 'device', 'pki', 'control', 'store']) {
+      expect(reached).not.toContain(module);
     }
   });
 
-  test('a room is entered by its index.ts, or by a side door that stands in the table', () => {
-    const broken = source.flatMap(({ path, room, files }) =>
+  test('a module is entered by its index.ts, or by a side door that stands in the table', () => {
+    const broken = source.flatMap(({ path, module, files }) =>
       files
-        .filter((target) => roomOf(target) !== room && target.split('/').length > 2)
+        .filter((target) => moduleOf(target) !== module && target.split('/').length > 2)
+        .filter((target) => moduleOf(target) !== NO_INDEX)
         .filter((target) => basename(target) !== 'index.ts')
-        .filter((target) => SIDE_DOORS[target]?.includes(room) !== true)
+        .filter((target) => SIDE_DOORS[target]?.includes(module) !== true)
         .map((target) => `${path} -> ${target}`)
     );
     expect(broken).toEqual([]);
   });
 
   test('no side door is unused', () => {
-    for (const [door, rooms] of Object.entries(SIDE_DOORS)) {
+    for (const [door, modules] of Object.entries(SIDE_DOORS)) {
       const users = source.filter(
-        ({ room, files }) => room !== roomOf(door) && files.includes(door)
+        ({ module, files }) => module !== moduleOf(door) && files.includes(door)
       );
-      expect([...new Set(users.map(({ room }) => room))].sort(), door).toEqual([...rooms].sort());
+      expect([...new Set(users.map(({ module }) => module))].sort(), door).toEqual(
+        [...modules].sort()
+      );
     }
   });
 
@@ -324,28 +250,30 @@ describe('rooms', () => {
     expect(findCycle(examples)).toBeUndefined();
   });
 
-  test('packages and Node’s modules are used in the rooms that are meant to', () => {
-    const broken = source.flatMap(({ path, room, packages }) =>
-      packages.filter((name) => !PACKAGES[room]?.includes(name)).map((name) => `${path} -> ${name}`)
+  test('packages and Node’s modules are used in the modules that are meant to', () => {
+    const broken = source.flatMap(({ path, module, packages }) =>
+      packages
+        .filter((name) => !PACKAGES[module]?.includes(name))
+        .map((name) => `${path} -> ${name}`)
     );
     expect(broken).toEqual([]);
   });
 });
 
 describe('entry points', () => {
-  const rooms = [...new Set(source.map(({ path }) => path))]
+  const modules = [...new Set(source.map(({ path }) => path))]
     .filter((path) => path.endsWith('/index.ts') && path !== 'src/index.ts')
-    .map(roomOf);
+    .map(moduleOf);
 
   test('every name of the index is the same one in its module', async () => {
     const all = (await import('../../src/index.ts')) as Record<string, unknown>;
     const found = new Set<string>();
-    const singles = ARROWS.index!.filter((room) => !rooms.includes(room));
-    const modules = [
-      ...rooms.map((room) => import(`../../src/${room}/index.ts`)),
-      ...singles.map((file) => import(`../../src/${file}.ts`)),
+    const singles = source.filter(({ module }) => module === NO_INDEX || module === 'errors');
+    const imported = [
+      ...modules.map((module) => import(`../../src/${module}/index.ts`)),
+      ...singles.map(({ path }) => import(`../../${path}`)),
     ];
-    for (const module of await Promise.all(modules)) {
+    for (const module of await Promise.all(imported)) {
       for (const [name, value] of Object.entries(module as Record<string, unknown>)) {
         if (!(name in all)) continue;
         expect(all[name], name).toBe(value);
@@ -355,18 +283,20 @@ describe('entry points', () => {
     expect([...found].sort()).toEqual(Object.keys(all).sort());
   });
 
-  test('every room with a folder has one', () => {
+  test('every module with a folder has one', () => {
     const folders = new Set(
-      source.filter(({ path }) => path.split('/').length > 2).map(({ room }) => room)
+      source
+        .filter(({ path, module }) => path.split('/').length > 2 && module !== NO_INDEX)
+        .map(({ module }) => module)
     );
-    for (const room of folders) expect(existsSync(`src/${room}/index.ts`), room).toBe(true);
-    expect(rooms.sort()).toEqual([...folders].sort());
+    for (const module of folders) expect(existsSync(`src/${module}/index.ts`), module).toBe(true);
+    expect(modules.sort()).toEqual([...folders].sort());
   });
 });
 
 describe('examples', () => {
-  test.each(Object.keys(EXAMPLE_ARROWS))('%s takes the library by its public name', (room) => {
-    const files = examples.filter((file) => file.room === room);
+  test.each(Object.keys(EXAMPLE_ARROWS))('%s takes the library by its public name', (module) => {
+    const files = examples.filter((file) => file.module === module);
     expect(files.length).toBeGreaterThan(0);
     for (const { path, packages } of files) {
       for (const name of packages) {
@@ -375,8 +305,8 @@ describe('examples', () => {
         );
       }
     }
-    for (const target of arrowsOf(room, examples)) {
-      expect(EXAMPLE_ARROWS[room], `${room} -> ${target}`).toContain(target);
+    for (const target of arrowsOf(module, examples)) {
+      expect(EXAMPLE_ARROWS[module], `${module} -> ${target}`).toContain(target);
     }
   });
 });

@@ -10,7 +10,7 @@ export interface SourceFile {
   /** From the repository's root: `src/dns/zone.ts`. */
   readonly path: string;
   /** The folder directly below `src` or `examples`, or the file's own name there. */
-  readonly room: string;
+  readonly module: string;
   readonly lines: number;
   /** Paths of the files that it imports, for types alone too. */
   readonly files: readonly string[];
@@ -25,24 +25,24 @@ export function readTree(root: string): SourceFile[] {
     .map((name) => readSource(join(root, name)));
 }
 
-export function roomOf(path: string): string {
+export function moduleOf(path: string): string {
   return path.split('/')[1]!.replace(/\.ts$/, '');
 }
 
-/** The first cycle of imports among the files, as a way back to where it began. */
+/** The first cycle of imports among the files, as a path back to where it began. */
 export function findCycle(files: readonly SourceFile[]): string[] | undefined {
   const byPath = new Map(files.map((file) => [file.path, file]));
   const done = new Set<string>();
-  const way: string[] = [];
+  const trail: string[] = [];
   const visit = (path: string): string[] | undefined => {
-    if (way.includes(path)) return [...way.slice(way.indexOf(path)), path];
+    if (trail.includes(path)) return [...trail.slice(trail.indexOf(path)), path];
     if (done.has(path)) return undefined;
-    way.push(path);
+    trail.push(path);
     for (const next of byPath.get(path)?.files ?? []) {
       const cycle = visit(next);
       if (cycle !== undefined) return cycle;
     }
-    way.pop();
+    trail.pop();
     done.add(path);
     return undefined;
   };
@@ -60,7 +60,7 @@ function readSource(path: string): SourceFile {
   const isFile = (specifier: string) => specifier.startsWith('.');
   return {
     path,
-    room: roomOf(path),
+    module: moduleOf(path),
     lines: text.split('\n').length - 1,
     files: specifiers.filter(isFile).map((specifier) => normalize(join(dirname(path), specifier))),
     packages: specifiers.filter((specifier) => !isFile(specifier)),

@@ -10,7 +10,7 @@ import { PerformanceObserver, performance } from 'node:perf_hooks';
 import { setTimeout as delay } from 'node:timers/promises';
 import {
   type PacketTranslator,
-  SiteGate,
+  SiteFilter,
   TRANSLATION_HEADROOM,
   VERDICT_NAMES,
   type VerdictName,
@@ -27,7 +27,7 @@ import {
   udpPacket,
   VNET,
 } from '../oracle/packets.ts';
-import { MIXED_WAYS, type MixedWay, mixedScene } from './mixed.ts';
+import { MIXED_WAYS, type MixedPath, mixedScene } from './mixed.ts';
 import { ADDRESSES, FAMILIES, Scene, way } from './scene.ts';
 
 /** `bytes` is all that was allocated, unless the heap was collected meanwhile. */
@@ -74,7 +74,7 @@ const BATCH = 16_384;
 let nowMs = 1000;
 
 function measure(): Sample[] {
-  const gate = new SiteGate();
+  const gate = new SiteFilter();
   gate.setAddresses({
     sources: ['10.0.0.0/24', 'fd00::/64'],
     pools: ['100.64.0.0/24', 'fd64::/64'],
@@ -196,7 +196,7 @@ function loadsOf(family: 4 | 6): Omit<Load, 'translator'>[] {
 }
 
 /** What a way of a plan with limits, replies and both IP versions can meet. */
-function mixedLoadsOf({ from, to, name, request, reply }: MixedWay): Load[] {
+function mixedLoadsOf({ from, to, name, request, reply }: MixedPath): Load[] {
   const { translator } = mixedScene({
     site: { reject: 'reset' },
     cloud: { mtu: 1400 },

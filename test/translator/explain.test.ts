@@ -8,10 +8,10 @@ import {
   tcpPacket,
   udpPacket,
 } from '../oracle/packets.ts';
-import { mixedScene, mixedWay, UNBOUND } from './mixed.ts';
+import { mixedPath, mixedScene, UNBOUND } from './mixed.ts';
 import type { Scene } from './scene.ts';
 
-const { request, reply } = mixedWay(4, 4);
+const { request, reply } = mixedPath(4, 4);
 const OPEN = { sourcePort: 40_000, destinationPort: 5672 };
 const tcp = (ends: Ends, more: object = {}): Uint8Array => tcpPacket(ends, { ...OPEN, ...more });
 const udp = (ends: Ends, more: object = {}): Uint8Array =>
@@ -53,7 +53,7 @@ const ROWS: Record<string, Row> = {
     egress: 'cloud',
   },
   'IPv6 that leaves as IPv4': {
-    packet: tcp(mixedWay(6, 4).request.before),
+    packet: tcp(mixedPath(6, 4).request.before),
     verdict: 'Forward',
     step: 'rewrite',
     reason:
@@ -149,20 +149,20 @@ const ROWS: Record<string, Row> = {
       scene.forward('site', tcp(request.before));
       return scene;
     },
-    packet: tcp(mixedWay(4, 6).request.before),
+    packet: tcp(mixedPath(4, 6).request.before),
     verdict: 'DropTableFull',
     step: 'room',
     reason: 'the table of paths is full',
   },
   'an authentication header between IP versions': {
-    packet: ipPacket(mixedWay(4, 6).request.before, 51, new Uint8Array(24)),
+    packet: ipPacket(mixedPath(4, 6).request.before, 51, new Uint8Array(24)),
     verdict: 'DropUnsupported',
     step: 'room',
     reason: 'the packet cannot change its IP version',
   },
   'a fragment of an echo between IP versions': {
     packet: ipPacket(
-      mixedWay(4, 6).request.before,
+      mixedPath(4, 6).request.before,
       1,
       echoPacket(request.before, {}).subarray(20),
       {
@@ -206,8 +206,8 @@ test('the size that a packet is to be cut to', () => {
       udp(request.before, { payload: new Uint8Array(length), fragment: 0 }),
       'site'
     );
-  expect(explain(1400)).toMatchObject({ verdict: 'Forward', cutTo: 1280 });
-  expect(explain(100)).not.toHaveProperty('cutTo');
+  expect(explain(1400)).toMatchObject({ verdict: 'Forward', segmentTo: 1280 });
+  expect(explain(100)).not.toHaveProperty('segmentTo');
 });
 
 test('a virtio-net header tells of a partial checksum', () => {
@@ -243,7 +243,7 @@ describe('explaining has no effect', () => {
 
   test('on the paths: none is opened', () => {
     const scene = mixedScene({ maxPaths: 1 });
-    scene.translator.explain(tcp(mixedWay(4, 6).request.before), 'site');
+    scene.translator.explain(tcp(mixedPath(4, 6).request.before), 'site');
     expect(scene.paths()).toEqual([]);
     // So the table has room still.
     expect(scene.send('site', tcp(request.before)).verdict).toBe('Forward');
@@ -276,7 +276,7 @@ describe('explaining has no effect', () => {
   });
 
   test('on the identification of packets that become IPv4', () => {
-    const way = mixedWay(6, 4);
+    const way = mixedPath(6, 4);
     const scene = mixedScene();
     for (let i = 0; i < 3; i++) scene.translator.explain(udp(way.request.before), 'site');
     const explained = scene.translator.explain(udp(way.request.before), 'site').packet;
@@ -294,7 +294,7 @@ describe('explaining has no effect', () => {
   test('on the tap, which is shown nothing', () => {
     const scene = mixedScene();
     const shown: string[] = [];
-    scene.translator.tap({
+    scene.translator.capture({
       wants: () => true,
       packet: (direction) => shown.push(direction),
     });
@@ -311,7 +311,7 @@ describe('explaining has no effect', () => {
     const { translator } = scene;
     scene.send('site', tcp({ ...request.before, source: '10.0.0.6' }));
     translator.explain(tcp({ ...reply.before, source: '10.0.0.7' }), 'cloud');
-    translator.explain(tcp({ ...mixedWay(6, 6).request.before, source: 'fd00::7' }), 'site');
+    translator.explain(tcp({ ...mixedPath(6, 6).request.before, source: 'fd00::7' }), 'site');
     expect(translator.realmName(translator.egress)).toBe('cloud');
     expect([translator.lackingPresence().toString(), translator.lackingFamily]).toEqual([
       '10.0.0.6',
@@ -319,7 +319,7 @@ describe('explaining has no effect', () => {
     ]);
     const forwarded = scene.send('site', tcp(request.before));
     const { start, end, egress } = translator;
-    translator.explain(tcp(mixedWay(6, 4).request.before), 'site');
+    translator.explain(tcp(mixedPath(6, 4).request.before), 'site');
     expect([translator.start, translator.end, translator.egress]).toEqual([start, end, egress]);
     expect(forwarded.verdict).toBe('Forward');
   });

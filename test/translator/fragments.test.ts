@@ -10,7 +10,7 @@ import {
   udpLitePacket,
   udpPacket,
 } from '../oracle/packets.ts';
-import { MIXED_WAYS, mixedPlan, mixedScene, mixedWay, VERSIONS } from './mixed.ts';
+import { MIXED_WAYS, mixedPath, mixedPlan, mixedScene, VERSIONS } from './mixed.ts';
 import type { Scene } from './scene.ts';
 
 /** Which piece of a datagram, and whose. */
@@ -55,7 +55,7 @@ function piece(ends: Ends, from: number, to: number, options: Piece = {}): Uint8
 }
 
 describe.each(VERSIONS)('IPv%i', (version) => {
-  const { request, reply } = mixedWay(version, version);
+  const { request, reply } = mixedPath(version, version);
   const { before, after } = request;
   const send = (scene: Scene, from: number, to: number, options?: Piece): string =>
     scene.send('site', piece(before, from, to, options)).verdict;
@@ -111,7 +111,7 @@ describe.each(VERSIONS)('IPv%i', (version) => {
   test('one that goes to another address is an orphan', () => {
     const scene = mixedScene();
     send(scene, 0, 64);
-    const other = mixedWay(version, version === 4 ? 6 : 4).request.before;
+    const other = mixedPath(version, version === 4 ? 6 : 4).request.before;
     expect(scene.send('site', piece(other, 64, 128)).verdict).toBe('DropFragmentOrphan');
     const stranger = { ...before, source: version === 4 ? '10.0.0.6' : 'fd00::6' };
     expect(scene.send('site', piece(stranger, 64, 128)).verdict).toBe('DropFragmentOrphan');
@@ -499,7 +499,7 @@ describe.each(VERSIONS)('IPv%i', (version) => {
 });
 
 test('over IPv4 the protocol belongs to what tells datagrams apart', () => {
-  const { before } = mixedWay(4, 4).request;
+  const { before } = mixedPath(4, 4).request;
   const scene = mixedScene();
   scene.forward('site', piece(before, 0, 64));
   const packets = [
@@ -510,14 +510,14 @@ test('over IPv4 the protocol belongs to what tells datagrams apart', () => {
 });
 
 test('over IPv6 it does not: what a later one says of it may be wrong', () => {
-  const { before } = mixedWay(6, 6).request;
+  const { before } = mixedPath(6, 6).request;
   const scene = mixedScene();
   scene.forward('site', piece(before, 0, 64));
   expect(scene.send('site', piece(before, 64, 72, { protocol: UDPLITE })).verdict).toBe('Forward');
 });
 
 test('the identification of IPv6 is 32 bits', () => {
-  const { before } = mixedWay(6, 6).request;
+  const { before } = mixedPath(6, 6).request;
   const scene = mixedScene();
   scene.forward('site', piece(before, 0, 64, { identification: 0x80000001 }));
   const verdict = (identification: number): string =>
@@ -546,7 +546,7 @@ test.each(MIXED_WAYS)('a datagram of 64 KiB comes through $name', ({ request, fr
 });
 
 test('a whole packet with a fragment header is no fragment (RFC 6946)', () => {
-  const { before, after } = mixedWay(6, 6).request;
+  const { before, after } = mixedPath(6, 6).request;
   const build = (ends: Ends): Uint8Array =>
     udpPacket(ends, {
       sourcePort: 40_000,

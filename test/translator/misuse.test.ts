@@ -4,8 +4,8 @@ import {
   PACKET_TRANSLATOR_DEFAULTS,
   PacketTranslator,
   type PacketTranslatorOptions,
-  PcapngTap,
-  type PcapngTapOptions,
+  PcapngCapture,
+  type PcapngCaptureOptions,
   Verdict,
 } from '../../src/translator/index.ts';
 import { framed, tcpPacket } from '../oracle/packets.ts';
@@ -116,7 +116,7 @@ describe('options', () => {
       'clock must be an object with the methods wallMs, monotonicMs, after, not 5',
     ],
   ])('of a tap, %j, are refused', (options, message) => {
-    const make = () => new PcapngTap(options as PcapngTapOptions);
+    const make = () => new PcapngCapture(options as PcapngCaptureOptions);
     expect(make).toThrow(ApiMisuseError);
     expect(make).toThrow(message);
   });

@@ -78,7 +78,7 @@ export function mixedPlan(options: PlanOptions = {}): TranslationPlan {
 }
 
 /** Both directions between a client of version `from` and a service of version `to`. */
-export interface MixedWay {
+export interface MixedPath {
   readonly from: Version;
   readonly to: Version;
   readonly name: string;
@@ -88,7 +88,7 @@ export interface MixedWay {
   readonly reply: { readonly before: Ends; readonly after: Ends };
 }
 
-export function mixedWay(from: Version, to: Version): MixedWay {
+export function mixedPath(from: Version, to: Version): MixedPath {
   const before = { source: CLIENT[from], destination: SERVICE_PRESENCE[to][from] };
   const after = { source: CLIENT_PRESENCE[from][to], destination: SERVICE[to] };
   return {
@@ -100,14 +100,14 @@ export function mixedWay(from: Version, to: Version): MixedWay {
   };
 }
 
-export const MIXED_WAYS: readonly MixedWay[] = VERSIONS.flatMap((from) =>
-  VERSIONS.map((to) => mixedWay(from, to))
+export const MIXED_WAYS: readonly MixedPath[] = VERSIONS.flatMap((from) =>
+  VERSIONS.map((to) => mixedPath(from, to))
 );
 
 /** The ways that keep the IP version. */
-export const SAME_WAYS: readonly MixedWay[] = MIXED_WAYS.filter(({ from, to }) => from === to);
+export const SAME_WAYS: readonly MixedPath[] = MIXED_WAYS.filter(({ from, to }) => from === to);
 /** Those that change it. */
-export const OTHER_WAYS: readonly MixedWay[] = MIXED_WAYS.filter(({ from, to }) => from !== to);
+export const OTHER_WAYS: readonly MixedPath[] = MIXED_WAYS.filter(({ from, to }) => from !== to);
 
 export function reversed({ source, destination }: Ends): Ends {
   return { source: destination, destination: source };

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import type { PathStatus, TranslationPlan } from '../../src/translator/index.ts';
 import { type Ends, ipPacket, tcpPacket, udpPacket } from '../oracle/packets.ts';
-import { mixedScene, mixedWay } from './mixed.ts';
+import { mixedPath, mixedScene } from './mixed.ts';
 import { PAYLOAD, PLAN, Scene, way, without } from './scene.ts';
 
 describe('counters and paths', () => {
@@ -98,7 +98,7 @@ describe('counters and paths', () => {
 });
 
 describe('a packet that is permitted but not forwarded has taken no path', () => {
-  const { request, reply } = mixedWay(4, 6);
+  const { request, reply } = mixedPath(4, 6);
   const udp = (ends: Ends, sourcePort: number, destinationPort: number, length = 0): Uint8Array =>
     udpPacket(ends, { sourcePort, destinationPort, payload: new Uint8Array(length) });
 

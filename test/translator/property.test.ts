@@ -98,7 +98,7 @@ interface Outcome {
   readonly start: number;
   readonly end: number;
   readonly vnet: number;
-  readonly cutTo: number;
+  readonly segmentTo: number;
   readonly reply?: string;
   readonly buffer: Uint8Array;
 }
@@ -193,7 +193,7 @@ class Pair {
     const { translator } = this;
     const { hasHeader, header, start, end, headroom } = layout;
     const buffer = inBuffer(layout, frame);
-    const nowhere = { start, end, vnet: -1, cutTo: 0, buffer };
+    const nowhere = { start, end, vnet: -1, segmentTo: 0, buffer };
     try {
       const number = translator.translate(
         translator.realm(realm),
@@ -211,7 +211,7 @@ class Pair {
           start: translator.start,
           end: translator.end,
           vnet: translator.vnet,
-          cutTo: translator.cutTo,
+          segmentTo: translator.segmentTo,
           buffer,
         };
       }
@@ -259,11 +259,11 @@ class Pair {
       return expected;
     }
 
-    if (outcome.cutTo !== expected.cutTo) fail('cut to another size');
+    if (outcome.segmentTo !== expected.segmentTo) fail('cut to another size');
     this.#mustHold(packet, layout, outcome, expected);
     const [before, after] = [packet.frame[VNET]! >> 4, expected.frame[VNET]! >> 4];
     this.effects.add(`forwarded from IPv${before} to IPv${after}`);
-    if (expected.cutTo !== 0) this.effects.add('cut');
+    if (expected.segmentTo !== 0) this.effects.add('cut');
     // Right checksums stay right, and damaged ones stay damaged: the same ones as before. In another IP
     // version a quote has another header, may be cut, or filled up with zeros.
     const isSure = (name: string): boolean => before === after || !name.startsWith('quoted');

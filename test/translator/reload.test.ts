@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import type { Presence, TranslationPlan } from '../../src/translator/index.ts';
 import { type Ends, tcpPacket, udpPacket } from '../oracle/packets.ts';
-import { mixedPlan, mixedScene, mixedWay, SERVICE } from './mixed.ts';
+import { mixedPath, mixedPlan, mixedScene, SERVICE } from './mixed.ts';
 import { Scene } from './scene.ts';
 
 const tcp = (ends: Ends): Uint8Array =>
@@ -82,9 +82,9 @@ describe('100,000 paths', () => {
 });
 
 describe('a new plan between two packets', () => {
-  const { request, reply } = mixedWay(4, 4);
+  const { request, reply } = mixedPath(4, 4);
 
-  test('holds for the very next one, that goes the short way', () => {
+  test('holds for the very next one, that goes the fast path', () => {
     const scene = mixedScene();
     scene.forward('site', tcp(request.before));
     const { presences, ...plan } = mixedPlan();
@@ -125,7 +125,7 @@ describe('a new plan between two packets', () => {
     });
     scene.translator.load({ ...plan, presences: turned });
     const left = scene.forward('site', tcp(request.before));
-    expect(left).toEqual(tcp(mixedWay(4, 6).request.after));
+    expect(left).toEqual(tcp(mixedPath(4, 6).request.after));
   });
 
   test('does not count twice, nor lose, what came before', () => {

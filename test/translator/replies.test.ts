@@ -15,7 +15,7 @@ import {
   udpPacket,
 } from '../oracle/packets.ts';
 import { verifyChecksums } from '../oracle/verify.ts';
-import { CLIENT, mixedScene, mixedWay, UNBOUND, VERSIONS, type Version } from './mixed.ts';
+import { CLIENT, mixedPath, mixedScene, UNBOUND, VERSIONS, type Version } from './mixed.ts';
 import { PAYLOAD, type Scene } from './scene.ts';
 
 const RST = 0x04;
@@ -31,7 +31,7 @@ function rejecting(reject: Reject, options: object = {}): Scene {
 
 /** The packet goes to the service, which does not expose it; the reply comes from its presence. */
 function ends(version: Version): { readonly there: Ends; readonly back: Ends } {
-  const there = mixedWay(version, version).request.before;
+  const there = mixedPath(version, version).request.before;
   return { there, back: { source: there.destination, destination: there.source } };
 }
 
@@ -164,7 +164,7 @@ describe.each(VERSIONS)('IPv%i', (version) => {
   });
 
   describe('what is never answered', () => {
-    const { reply, request } = mixedWay(version, version);
+    const { reply, request } = mixedPath(version, version);
     const chunk = (type: number): Uint8Array =>
       sctpPacket(there, { ...CLOSED, payload: Uint8Array.of(type, 0, 0, 4) });
     const foreign = version === 4 ? '192.0.2.9' : '2001:db8::9';

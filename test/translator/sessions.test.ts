@@ -8,7 +8,7 @@ import {
   udpLitePacket,
   udpPacket,
 } from '../oracle/packets.ts';
-import { CLIENT, MIXED_WAYS, mixedPlan, mixedScene, mixedWay, SERVICE } from './mixed.ts';
+import { CLIENT, MIXED_WAYS, mixedPath, mixedPlan, mixedScene, SERVICE } from './mixed.ts';
 import { Scene } from './scene.ts';
 
 const MINUTE = 60_000;
@@ -82,7 +82,7 @@ describe.each(CASES)('$kind $way.name', ({ way, timeoutMs, request, reply }) => 
 });
 
 describe('what belongs to a session', () => {
-  const { request, reply } = mixedWay(4, 4);
+  const { request, reply } = mixedPath(4, 4);
 
   test.each<[name: string, packet: Uint8Array, verdict: string]>([
     ['the very ports', datagram(reply.before, 53, 40_000), 'Forward'],
@@ -124,13 +124,13 @@ describe('what belongs to a session', () => {
 
   test('a session of one IP version is none of the other, between the same hosts', () => {
     const scene = mixedScene();
-    scene.forward('site', datagram(mixedWay(6, 6).request.before, 40_000, 53));
+    scene.forward('site', datagram(mixedPath(6, 6).request.before, 40_000, 53));
     expect(scene.send('cloud', datagram(reply.before, 53, 40_000)).verdict).toBe('DropNoSession');
   });
 });
 
 describe('what needs none', () => {
-  const { reply } = mixedWay(4, 4);
+  const { reply } = mixedPath(4, 4);
   test.each([
     ['TCP', tcpPacket(reply.before, { sourcePort: 5672, destinationPort: 40_000 })],
     [
@@ -166,7 +166,7 @@ describe('a packet that may be a request or a reply', () => {
     };
     return { realms, presences, permits: [...permits, back] };
   })();
-  const { request, reply } = mixedWay(4, 4);
+  const { request, reply } = mixedPath(4, 4);
 
   test('is a request: it needs no session, and opens one', () => {
     const scene = new Scene({ plan });
@@ -185,7 +185,7 @@ describe('a packet that may be a request or a reply', () => {
 });
 
 describe('only forwarded requests open a session', () => {
-  const { request, reply } = mixedWay(4, 6);
+  const { request, reply } = mixedPath(4, 6);
   const large = udpPacket(request.before, {
     sourcePort: 40_000,
     destinationPort: 53,
@@ -217,7 +217,7 @@ describe('only forwarded requests open a session', () => {
 });
 
 test('a client without a presence has not been asked for either', () => {
-  const { request, reply } = mixedWay(4, 4);
+  const { request, reply } = mixedPath(4, 4);
   const presences = mixedPlan().presences.filter(
     ({ realm, of }) => realm === 'cloud' || of.address !== SERVICE[4]
   );
@@ -229,14 +229,14 @@ test('a client without a presence has not been asked for either', () => {
 
 test('a reply without a request is that, even where the table of paths is full', () => {
   const scene = mixedScene({ maxPaths: 1 });
-  const { request } = mixedWay(4, 4);
+  const { request } = mixedPath(4, 4);
   scene.forward('site', tcpPacket(request.before, { sourcePort: 1, destinationPort: 5672 }));
-  const { reply } = mixedWay(6, 4);
+  const { reply } = mixedPath(6, 4);
   expect(scene.verdicts('cloud', datagram(reply.before, 53, 40_000))).toEqual(['DropNoSession']);
 });
 
 describe('the table of sessions', () => {
-  const { request, reply } = mixedWay(4, 4);
+  const { request, reply } = mixedPath(4, 4);
 
   test('keeps the latest when it is full, so that a flood ends no session of now', () => {
     const scene = mixedScene({ maxSessions: 4 });
@@ -292,7 +292,7 @@ describe('the table of sessions', () => {
 });
 
 describe('times', () => {
-  const { request, reply } = mixedWay(4, 4);
+  const { request, reply } = mixedPath(4, 4);
 
   test('are options', () => {
     const scene = mixedScene({ udpTimeoutMs: 10, icmpTimeoutMs: 20 });
@@ -333,7 +333,7 @@ describe('times', () => {
 });
 
 describe('a new plan', () => {
-  const { request, reply } = mixedWay(4, 4);
+  const { request, reply } = mixedPath(4, 4);
   const answer = datagram(reply.before, 53, 40_000);
 
   test.each([

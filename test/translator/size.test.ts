@@ -11,7 +11,7 @@ import {
   type VnetHeader,
 } from '../oracle/packets.ts';
 import { verifyChecksums } from '../oracle/verify.ts';
-import { MIXED_WAYS, mixedScene, mixedWay, VERSIONS, type Version } from './mixed.ts';
+import { MIXED_WAYS, mixedPath, mixedScene, VERSIONS, type Version } from './mixed.ts';
 import type { Scene } from './scene.ts';
 
 const DF = 0x4000;
@@ -44,10 +44,10 @@ describe('what does not fit', () => {
     [6, 4, 1280, 1300, 1300],
   ])('IPv%i to IPv%i, MTU %i: %i bytes pass, one more is answered with %i', (...row) => {
     const [from, to, mtu, most, told] = row;
-    const { before } = mixedWay(from, to).request;
+    const { before } = mixedPath(from, to).request;
     const scene = mixedScene({ cloud: { mtu } });
     expect(scene.send('site', datagram(before, most)).verdict).toBe('Forward');
-    expect(scene.translator.cutTo).toBe(0);
+    expect(scene.translator.segmentTo).toBe(0);
     if (told === 0) return;
     const large = datagram(before, most + 1);
     expect(scene.send('site', large).verdict).toBe('DropTooBig');
@@ -62,10 +62,14 @@ describe('what does not fit', () => {
 
   test('a small IPv6 packet that leaves without DF is cut, not refused: its sender is never told less than 1280', () => {
     const scene = mixedScene({ cloud: { mtu: 576 } });
-    const { before } = mixedWay(6, 4).request;
+    const { before } = mixedPath(6, 4).request;
     const verdicts = [596, 597, 1280, 1281].map((length) => {
       const { verdict } = scene.send('site', datagram(before, length));
-      return [length, verdict, verdict === 'Forward' ? scene.translator.cutTo : scene.reply?.[47]];
+      return [
+        length,
+        verdict,
+        verdict === 'Forward' ? scene.translator.segmentTo : scene.reply?.[47],
+      ];
     });
     expect(verdicts).toEqual([
       [596, 'Forward', 0],
@@ -81,11 +85,11 @@ describe('what does not fit', () => {
     // The longest that both length fields can say: that of IPv6 does not count the header.
     const most = from === 4 ? 65_535 : to === 4 ? 65_555 : 65_575;
     expect(scene.send('site', datagram(request.before, most)).verdict).toBe('Forward');
-    expect(scene.translator.cutTo).toBe(0);
+    expect(scene.translator.segmentTo).toBe(0);
   });
 
   test('an IPv6 packet that would be longer than any IPv4 packet is too big', () => {
-    const { before } = mixedWay(6, 4).request;
+    const { before } = mixedPath(6, 4).request;
     const scene = mixedScene();
     const large = datagram(before, 65_556);
     expect(scene.send('site', large).verdict).toBe('DropTooBig');
@@ -94,12 +98,12 @@ describe('what does not fit', () => {
 
   test('the realm it came from does not matter', () => {
     const scene = mixedScene({ site: { mtu: 576 } });
-    const { request } = mixedWay(4, 4);
+    const { request } = mixedPath(4, 4);
     expect(scene.send('site', datagram(request.before, 1500)).verdict).toBe('Forward');
   });
 
   test('is what headers that are left out do not count to', () => {
-    const { before, after } = mixedWay(6, 4).request;
+    const { before, after } = mixedPath(6, 4).request;
     const options = { type: 60, bytes: Uint8Array.of(0, 0, 1, 4, 0, 0, 0, 0) };
     const build = (ends: Ends, extensions: (typeof options)[]): Uint8Array =>
       udpPacket(ends, {
@@ -115,7 +119,7 @@ describe('what does not fit', () => {
   });
 
   test('an ICMP error is dropped, and not answered', () => {
-    const { request, reply } = mixedWay(6, 6);
+    const { request, reply } = mixedPath(6, 6);
     const error = icmpError(reply.before, {
       type: 1,
       code: 4,
@@ -128,39 +132,39 @@ describe('what does not fit', () => {
 
   test('an error that changes its version fits: it is cut to what every realm takes', () => {
     const scene = mixedScene({ site: { mtu: 576 } });
-    const { request, reply } = mixedWay(4, 6);
+    const { request, reply } = mixedPath(4, 6);
     const error = icmpError(reply.before, {
       type: 1,
       code: 4,
       quoted: datagram(request.after, 1232),
     });
     const left = scene.forward('cloud', error);
-    expect([left.length, scene.translator.cutTo]).toEqual([576, 0]);
+    expect([left.length, scene.translator.segmentTo]).toEqual([576, 0]);
   });
 });
 
 describe('what may be cut', () => {
   test.each<
-    [name: string, from: Version, to: Version, length: number, fragment: number, cutTo: number]
+    [name: string, from: Version, to: Version, length: number, fragment: number, segmentTo: number]
   >([
     ['IPv4 without DF', 4, 4, 1401, 0, 1400],
     ['IPv4 without DF that fits', 4, 4, 1400, 0, 0],
     ['IPv4 without DF, to IPv6', 4, 6, 1381, 0, 1400],
     ['IPv4 without DF that fits, to IPv6', 4, 6, 1380, 0, 0],
     ['64 KiB without DF', 4, 4, 65_535, 0, 1400],
-  ])('%s', (_name, from, to, length, fragment, cutTo) => {
+  ])('%s', (_name, from, to, length, fragment, segmentTo) => {
     const scene = mixedScene({ cloud: { mtu: 1400 } });
-    const { before, after } = mixedWay(from, to).request;
+    const { before, after } = mixedPath(from, to).request;
     const left = scene.forward('site', datagram(before, length, fragment));
-    expect(scene.translator.cutTo).toBe(cutTo);
+    expect(scene.translator.segmentTo).toBe(segmentTo);
     if (from === to) expect(left).toEqual(datagram(after, length, fragment));
   });
 
   test('towards IPv6 an MTU under 1280 is 1280', () => {
     const scene = mixedScene({ cloud: { mtu: 1000 } });
-    const { before } = mixedWay(4, 6).request;
+    const { before } = mixedPath(4, 6).request;
     scene.forward('site', datagram(before, 1300, 0));
-    expect(scene.translator.cutTo).toBe(1280);
+    expect(scene.translator.segmentTo).toBe(1280);
   });
 
   test.each([
@@ -169,7 +173,7 @@ describe('what may be cut', () => {
     ['an IPv6 fragment, to IPv4', 6, 4],
   ] as const)('%s', (_name, from, to) => {
     const scene = mixedScene({ cloud: { mtu: 600 } });
-    const { before } = mixedWay(from, to).request;
+    const { before } = mixedPath(from, to).request;
     const bytes = datagram(before, 1700).slice(from === 4 ? 20 : 40, -100);
     const packet =
       from === 4
@@ -178,7 +182,7 @@ describe('what may be cut', () => {
             extensions: [{ type: 44, bytes: Uint8Array.of(0, 0, 0, 1, 0, 0, 0, 7) }],
           });
     scene.forward('site', packet);
-    expect(scene.translator.cutTo).toBe(to === 6 ? 1280 : 600);
+    expect(scene.translator.segmentTo).toBe(to === 6 ? 1280 : 600);
   });
 
   test.each([
@@ -186,24 +190,24 @@ describe('what may be cut', () => {
     ['IPv6 to IPv4, which gets DF', 6, 4],
   ] as const)('not %s', (_name, from, to) => {
     const scene = mixedScene({ cloud: { mtu: 1400 } });
-    const { before } = mixedWay(from, to).request;
+    const { before } = mixedPath(from, to).request;
     expect(scene.send('site', datagram(before, 1500)).verdict).toBe('DropTooBig');
   });
 
   test('an ICMP error without DF', () => {
-    const { request, reply } = mixedWay(4, 4);
+    const { request, reply } = mixedPath(4, 4);
     const scene = mixedScene({ site: { mtu: 576 } });
     const quoted = datagram(request.after, 1000);
     scene.forward('cloud', icmpError(reply.before, { type: 3, code: 3, quoted, fragment: 0 }));
-    expect(scene.translator.cutTo).toBe(576);
+    expect(scene.translator.segmentTo).toBe(576);
   });
 
   test('the next packet that fits is not', () => {
     const scene = mixedScene({ cloud: { mtu: 1400 } });
-    const { before } = mixedWay(4, 4).request;
+    const { before } = mixedPath(4, 4).request;
     scene.forward('site', datagram(before, 1500, 0));
     scene.forward('site', datagram(before, 1400, 0));
-    expect(scene.translator.cutTo).toBe(0);
+    expect(scene.translator.segmentTo).toBe(0);
   });
 });
 
@@ -251,11 +255,11 @@ describe('super-packets', () => {
     '%s, IPv%i to IPv%i: the size is that of a segment',
     (_name, from, to, isTcp, options, most) => {
       const scene = mixedScene({ cloud: { mtu: 1400 } });
-      const { before } = mixedWay(from, to).request;
+      const { before } = mixedPath(from, to).request;
       const packet = isTcp ? tcp(before, 40_000, options) : udp(before, 40_000);
       const verdict = (size: number): string => {
         const { verdict } = scene.send('site', packet, header(from, isTcp, size));
-        return `${verdict} ${verdict === 'Forward' ? scene.translator.cutTo : ''}`;
+        return `${verdict} ${verdict === 'Forward' ? scene.translator.segmentTo : ''}`;
       };
       expect([most, most + 1, 500, 65_535].map(verdict)).toEqual([
         'Forward 0',
@@ -268,7 +272,7 @@ describe('super-packets', () => {
 
   test('is told in the answer what fits, as any other', () => {
     const scene = mixedScene({ cloud: { mtu: 1400 } });
-    const { before } = mixedWay(6, 6).request;
+    const { before } = mixedPath(6, 6).request;
     scene.send('site', tcp(before, 40_000), header(6, true, 1341));
     expect(scene.reply?.subarray(40, 42)).toEqual(Uint8Array.of(2, 0));
     expect(new DataView(scene.reply!.buffer).getUint32(44)).toBe(1400);
@@ -277,7 +281,7 @@ describe('super-packets', () => {
 
   test('of less than one segment has its own size', () => {
     const scene = mixedScene({ cloud: { mtu: 1400 } });
-    const { before } = mixedWay(4, 4).request;
+    const { before } = mixedPath(4, 4).request;
     expect(scene.send('site', tcp(before, 100), header(4, true, 60_000)).verdict).toBe('Forward');
   });
 });
@@ -316,7 +320,7 @@ describe('MSS', () => {
       site: site === undefined ? {} : { mtu: site },
       cloud: cloud === undefined ? {} : { mtu: cloud },
     });
-    const { request, reply } = mixedWay(from, to);
+    const { request, reply } = mixedPath(from, to);
     const identification = from === to ? 0xbeef : 0;
     const fragment = to === 4 && from === 6 ? 0 : DF;
     const manner = { identification, fragment };
@@ -373,7 +377,7 @@ describe('MSS', () => {
     ['twice: hosts take the last one', [...mss(1460), ...mss(1460)], [...mss(1360), ...mss(1360)]],
     ['twice, the first of them small', [...mss(500), ...mss(1460)], [...mss(500), ...mss(1360)]],
   ])('%s', (_name, before, after) => {
-    const { request } = mixedWay(4, 4);
+    const { request } = mixedPath(4, 4);
     const left = limited().forward('site', syn(request.before, before));
     expect(left).toEqual(syn(request.after, after));
     expect(verifyChecksums(framed(left))).toEqual([]);
@@ -386,13 +390,13 @@ describe('MSS', () => {
   });
 
   test('a wrong checksum stays wrong by as much', () => {
-    const { request } = mixedWay(4, 4);
+    const { request } = mixedPath(4, 4);
     const left = limited().forward('site', syn(request.before, mss(1460), { checksum: 0x1234 }));
     expect(verifyChecksums(framed(left))).toEqual(['tcp']);
   });
 
   test.each(VERSIONS)('of a segment with a partial checksum, IPv%i', (version) => {
-    const { request } = mixedWay(version, version);
+    const { request } = mixedPath(version, version);
     const header = { flags: 1, checksumStart: version === 4 ? 20 : 40, checksumOffset: 16 };
     const left = limited().forward(
       'site',
@@ -404,7 +408,7 @@ describe('MSS', () => {
   });
 
   test('of a SYN with data that comes in pieces', () => {
-    const { request } = mixedWay(4, 4);
+    const { request } = mixedPath(4, 4);
     const whole = (ends: Ends, value: number): Uint8Array =>
       ipPacket(ends, 6, syn(ends, mss(value), { payload: new Uint8Array(40) }).slice(20, 60), {
         fragment: 0x2000,
@@ -420,14 +424,14 @@ describe('MSS', () => {
     ['FIN and ACK', 0x11],
     ['no flag', 0],
   ])('is left alone in a segment with %s', (_name, flags) => {
-    const { request } = mixedWay(4, 4);
+    const { request } = mixedPath(4, 4);
     expect(limited().forward('site', syn(request.before, mss(1460), { flags }))).toEqual(
       syn(request.after, mss(1460), { flags })
     );
   });
 
   test('is left alone in a quote', () => {
-    const { request, reply } = mixedWay(4, 4);
+    const { request, reply } = mixedPath(4, 4);
     const error = (ends: Ends, quoted: Ends): Uint8Array =>
       icmpError(ends, { type: 3, code: 3, quoted: syn(quoted, mss(1460)) });
     expect(limited().forward('cloud', error(reply.before, request.after))).toEqual(
@@ -436,7 +440,7 @@ describe('MSS', () => {
   });
 
   test('what looks like one in another protocol is left alone', () => {
-    const { request } = mixedWay(4, 4);
+    const { request } = mixedPath(4, 4);
     const build = (ends: Ends): Uint8Array =>
       echoPacket(ends, { payload: Uint8Array.from([...Array(12).fill(0x52), ...mss(1460)]) });
     expect(limited().forward('site', build(request.before))).toEqual(build(request.after));

@@ -156,14 +156,14 @@ describe.each(FAMILIES)('over IPv%i', (family) => {
 
   test('a tap that throws leaves no path behind', () => {
     const scene = sceneAt(1000);
-    scene.translator.tap({
+    scene.translator.capture({
       wants: () => {
         throw new Error('not today');
       },
       packet: () => {},
     });
     for (let i = 0; i < 3; i++) expect(() => scene.send('cloud', reset(1))).toThrow('not today');
-    scene.translator.tap(undefined);
+    scene.translator.capture(undefined);
     expect(scene.translator.pathsOf('cloud')).toBe(0);
     scene.forward('site-a', request);
     expect(scene.translator.pathsOf('site-a')).toBe(1);

@@ -3,8 +3,8 @@ import { ApiMisuseError, CertificateError, StoreError } from '../../src/errors.t
 import type { CertificateRecord } from '../../src/pki/certificate-ledger.ts';
 import { Revocations } from '../../src/pki/revocations.ts';
 import { MemoryStore, type Write } from '../../src/store/index.ts';
-import { type CutReport, Revoker } from '../../src/trust/index.ts';
-import { clockOf } from '../clock-of.ts';
+import { Revoker, type TerminationReport } from '../../src/trust/index.ts';
+import { clockOf } from '../support/clock-of.ts';
 
 const cleanUp: (() => void)[] = [];
 afterEach(() => {
@@ -28,12 +28,12 @@ interface World {
   readonly revocations: Revocations;
   readonly revoker: Revoker;
   /** Sites that are out of the plan. */
-  readonly blocked: Set<string>;
+  readonly suspended: Set<string>;
   /** What was done, in order. */
   readonly steps: string[];
   readonly errors: Error[];
   /** What cuts report next; nothing closed when there is no more. */
-  readonly cuts: CutReport[];
+  readonly cuts: TerminationReport[];
   /** What tests change of a cut. */
   readonly hook: { onCut: () => Promise<void> | void };
   readonly clock: { nowMs: number };
@@ -41,23 +41,23 @@ interface World {
 
 async function newWorld(store = new ObservedStore()): Promise<World> {
   const revocations = await Revocations.open({ store, clock: clockOf(() => NOW_MS) });
-  const blocked = new Set<string>();
+  const suspended = new Set<string>();
   const steps: string[] = [];
   const errors: Error[] = [];
-  const cuts: CutReport[] = [];
+  const cuts: TerminationReport[] = [];
   const hook: World['hook'] = { onCut: () => {} };
   const clock = { nowMs: 0 };
   const revoker = new Revoker({
     revocations,
     controller: {
-      setBlocked: (site, isBlocked) => {
-        if (isBlocked === blocked.has(site)) return;
-        steps.push(`${site} ${isBlocked ? 'out of' : 'back in'} the plan`);
-        if (isBlocked) blocked.add(site);
-        else blocked.delete(site);
+      suspend: (site, isSuspended) => {
+        if (isSuspended === suspended.has(site)) return;
+        steps.push(`${site} ${isSuspended ? 'out of' : 'back in'} the plan`);
+        if (isSuspended) suspended.add(site);
+        else suspended.delete(site);
       },
     },
-    cutRevoked: async (reason) => {
+    terminateRevoked: async (reason) => {
       await hook.onCut();
       steps.push(`cut: ${reason}`);
       return cuts.shift() ?? NOTHING_CUT;
@@ -69,7 +69,7 @@ async function newWorld(store = new ObservedStore()): Promise<World> {
     revoker.close();
     revocations.close();
   });
-  return { store, revocations, revoker, blocked, steps, errors, cuts, hook, clock };
+  return { store, revocations, revoker, suspended, steps, errors, cuts, hook, clock };
 }
 
 function certificate(serial: string, site: string, key = `key of ${serial}`): CertificateRecord {
@@ -88,11 +88,11 @@ function issue(store: MemoryStore, ...records: readonly CertificateRecord[]): Pr
 
 describe('Revoker.revoke', () => {
   test('takes the site out of the plan in the call itself, before anything is stored', async () => {
-    const { revoker, blocked, store } = await newWorld();
+    const { revoker, suspended, store } = await newWorld();
     let stored = 0;
     store.onStored = () => stored++;
     const revoking = revoker.revoke({ site: 'site-a' });
-    expect([...blocked]).toEqual(['site-a']);
+    expect([...suspended]).toEqual(['site-a']);
     expect(stored).toBe(0);
     await revoking;
     expect(stored).toBeGreaterThan(0);
@@ -159,13 +159,13 @@ describe('Revoker.revoke', () => {
     ['serial number', { serial: 'a1' }],
     ['key', { spki: KEY() }],
   ])('by %s cuts and leaves the site in the plan', async (_, scope) => {
-    const { revoker, store, steps, cuts, blocked } = await newWorld();
+    const { revoker, store, steps, cuts, suspended } = await newWorld();
     await issue(store, certificate('a1', 'site-a', KEY()), certificate('a2', 'site-a'));
     cuts.push({ tunnelsClosed: 1, pathsRemoved: 0 });
     const receipt = await revoker.revoke(scope);
     expect(receipt).toMatchObject({ scope, sites: ['site-a'], serials: ['a1'], tunnelsClosed: 1 });
     expect(receipt.unexpired).toEqual(['a2']);
-    expect(blocked.size).toBe(0);
+    expect(suspended.size).toBe(0);
     expect(new Set(steps)).toEqual(new Set(['cut: the certificate is revoked']));
   });
 
@@ -206,57 +206,57 @@ describe('Revoker.revoke', () => {
 
 describe('Revoker.revoke that fails', () => {
   test('for the store leaves the site cut off, and can be called again', async () => {
-    const { revoker, store, blocked, revocations, steps } = await newWorld();
+    const { revoker, store, suspended, revocations, steps } = await newWorld();
     store.isFailing = true;
     await expect(revoker.revoke({ site: 'site-a' })).rejects.toThrow(StoreError);
-    expect([...blocked]).toEqual(['site-a']);
+    expect([...suspended]).toEqual(['site-a']);
     expect(revocations.isSiteRevoked('site-a')).toBe(false);
     store.isFailing = false;
     await revoker.revoke({ site: 'site-a' });
     expect(revocations.isSiteRevoked('site-a')).toBe(true);
     expect(steps.at(-1)).toBe('cut: site site-a is revoked');
     await revoker.reinstate('site-a');
-    expect(blocked.size).toBe(0);
+    expect(suspended.size).toBe(0);
   });
 
   test('for the store is undone by reinstate alone', async () => {
-    const { revoker, store, blocked } = await newWorld();
+    const { revoker, store, suspended } = await newWorld();
     store.isFailing = true;
     await expect(revoker.revoke({ site: 'site-a' })).rejects.toThrow(StoreError);
     store.isFailing = false;
     await revoker.reinstate('site-a');
-    expect(blocked.size).toBe(0);
+    expect(suspended.size).toBe(0);
   });
 
   test('for it makes no sense puts back what it took out', async () => {
-    const { revoker, blocked, steps } = await newWorld();
+    const { revoker, suspended, steps } = await newWorld();
     await expect(revoker.revoke({ site: 'no site!' })).rejects.toThrow(CertificateError);
     await expect(revoker.revoke({ serial: 'aa' })).rejects.toThrow(CertificateError);
     await expect(revoker.revoke({ spki: 'short' })).rejects.toThrow(CertificateError);
-    expect(blocked.size).toBe(0);
+    expect(suspended.size).toBe(0);
     expect(steps.filter((step) => step.startsWith('cut'))).toEqual([]);
   });
 
   test('for a reason that is none puts back what it took out', async () => {
-    const { revoker, blocked } = await newWorld();
+    const { revoker, suspended } = await newWorld();
     await expect(revoker.revoke({ site: 'site-a' }, 'whim' as never)).rejects.toThrow(
       ApiMisuseError
     );
-    expect(blocked.size).toBe(0);
+    expect(suspended.size).toBe(0);
   });
 
   test('for a reason that is none leaves a site out that is revoked', async () => {
-    const { revoker, blocked } = await newWorld();
+    const { revoker, suspended } = await newWorld();
     await revoker.revoke({ site: 'site-a' });
     await expect(revoker.revoke({ site: 'site-a' }, 'whim' as never)).rejects.toThrow();
-    expect([...blocked]).toEqual(['site-a']);
+    expect([...suspended]).toEqual(['site-a']);
   });
 
   test('for the tunnels cannot be cut is no receipt, and the site stays out', async () => {
-    const { revoker, blocked, hook, errors, revocations } = await newWorld();
+    const { revoker, suspended, hook, errors, revocations } = await newWorld();
     hook.onCut = () => Promise.reject(new Error('a process is gone'));
     await expect(revoker.revoke({ site: 'site-a' })).rejects.toThrow('a process is gone');
-    expect([...blocked]).toEqual(['site-a']);
+    expect([...suspended]).toEqual(['site-a']);
     expect(revocations.isSiteRevoked('site-a')).toBe(true);
     expect(errors.map(({ message }) => message)).toContain('a process is gone');
   });
@@ -268,7 +268,7 @@ describe('Revoker', () => {
     const { revoker } = await newWorld(store);
     await revoker.revoke({ site: 'site-a' });
     const later = await newWorld(store);
-    expect([...later.blocked]).toEqual(['site-a']);
+    expect([...later.suspended]).toEqual(['site-a']);
   });
 
   test('enforces what another process on the same store revokes', async () => {
@@ -278,13 +278,13 @@ describe('Revoker', () => {
     await issue(store, certificate('b1', 'site-b'));
     await there.revoker.revoke({ site: 'site-a' });
     await turn();
-    expect([...here.blocked]).toEqual(['site-a']);
+    expect([...here.suspended]).toEqual(['site-a']);
     expect(here.steps.at(-1)).toBe('cut: site site-a is revoked');
     here.steps.length = 0;
     await there.revoker.revoke({ serial: 'b1' });
     await turn();
     expect(here.steps).toEqual(['cut: the certificate is revoked']);
-    expect([...here.blocked]).toEqual(['site-a']);
+    expect([...here.suspended]).toEqual(['site-a']);
   });
 
   test('tells its host when it cannot cut what another process has revoked', async () => {
@@ -295,7 +295,7 @@ describe('Revoker', () => {
     await there.revoker.revoke({ site: 'site-a' });
     await turn();
     expect(here.errors.map(({ message }) => message)).toContain('a process is gone');
-    expect([...here.blocked]).toEqual(['site-a']);
+    expect([...here.suspended]).toEqual(['site-a']);
   });
 
   test('puts a reinstated site back into the plan, whoever reinstates it', async () => {
@@ -304,16 +304,16 @@ describe('Revoker', () => {
     const there = await newWorld(store);
     await here.revoker.revoke({ site: 'site-a' });
     await there.revoker.reinstate('site-a');
-    expect([here.blocked.size, there.blocked.size]).toEqual([0, 0]);
+    expect([here.suspended.size, there.suspended.size]).toEqual([0, 0]);
     expect(here.revocations.isSiteRevoked('site-a')).toBe(false);
   });
 
   test('leaves a site out whose reinstatement cannot be stored', async () => {
-    const { revoker, store, blocked } = await newWorld();
+    const { revoker, store, suspended } = await newWorld();
     await revoker.revoke({ site: 'site-a' });
     store.isFailing = true;
     await expect(revoker.reinstate('site-a')).rejects.toThrow(StoreError);
-    expect([...blocked]).toEqual(['site-a']);
+    expect([...suspended]).toEqual(['site-a']);
   });
 
   test('follows the store no more when it is closed', async () => {
@@ -338,4 +338,4 @@ function KEY(): string {
 }
 
 const NOW_MS = 1_700_000_000_000;
-const NOTHING_CUT: CutReport = { tunnelsClosed: 0, pathsRemoved: 0 };
+const NOTHING_CUT: TerminationReport = { tunnelsClosed: 0, pathsRemoved: 0 };

@@ -11,7 +11,7 @@ import {
   type TunnelListener,
   type TunnelRefusal,
 } from '../../src/tunnel/index.ts';
-import { FakeClock } from '../fake-clock.ts';
+import { FakeClock } from '../support/fake-clock.ts';
 import { HELLO, RawPeer } from './raw-peer.ts';
 import { cleanUp, dial, listen, next, setUpTunnels, siteA } from './scene.ts';
 
@@ -226,7 +226,7 @@ describe('while the host decides about a HELLO', () => {
     expect(host.tunnels).toEqual([]);
   });
 
-  test('the place of a further lane is looked at after it has', async () => {
+  test('the place of a further connection is looked at after it has', async () => {
     const host = await SlowHost.start('hello');
     const tunnel = '0123456789abcdef'.repeat(2);
     const first = RawPeer.dial(host.listener.port, siteA);

@@ -9,9 +9,9 @@ import {
   FrameType,
   MtlsTunnel,
 } from '../../src/tunnel/index.ts';
-import { FakeClock } from '../fake-clock.ts';
-import { refusingTcpPort } from '../refusing-port.ts';
-import { Relay } from '../relay.ts';
+import { FakeClock } from '../support/fake-clock.ts';
+import { refusingTcpPort } from '../support/refusing-port.ts';
+import { Relay } from '../support/relay.ts';
 import { CLOUD, TestCa } from './certificates.ts';
 import { frameBytes, type RawPeer, WELCOME } from './raw-peer.ts';
 import {

@@ -1,4 +1,5 @@
 import { describe, expect, test, vi } from 'vitest';
+import { CONNECTION_CHECK_MS } from '../../src/tunnel/connection-scaler.ts';
 import {
   CloseCode,
   FrameType,
@@ -6,33 +7,34 @@ import {
   type MtlsTunnel,
   type TunnelListener,
 } from '../../src/tunnel/index.ts';
-import { LANE_CHECK_MS } from '../../src/tunnel/lane-demand.ts';
-import { FakeClock } from '../fake-clock.ts';
+import { FakeClock } from '../support/fake-clock.ts';
 import { decodeNaively } from './naive-decoder.ts';
 import { packetOf, record, sendRound } from './packets.ts';
 import { HELLO, RawPeer, WELCOME } from './raw-peer.ts';
 import { dial, listen, next, pair, serve, setUpTunnels, siteA } from './scene.ts';
 import { whileTrafficFlows } from './traffic.ts';
-import { twoLanes } from './two-lanes.ts';
+import { twoConnections } from './two-connections.ts';
 
 setUpTunnels();
 
 const TUNNEL = '0123456789abcdef0123456789abcdef';
 const EMPTY = Buffer.alloc(0);
 
-/** So many lanes that are up at both ends. */
-async function wide(lanes: number): Promise<[MtlsTunnel, MtlsTunnel, FakeClock]> {
+/** So many connections that are up at both ends. */
+async function wide(connections: number): Promise<[MtlsTunnel, MtlsTunnel, FakeClock]> {
   const clock = new FakeClock();
   const [dialled, accepted] = await pair({ clock }, { clock });
-  for (let number = 0; number < 3; number++) sendRound(dialled, lanes, number, 50_000);
-  clock.advance(LANE_CHECK_MS);
-  await vi.waitFor(() => expect([dialled.lanes, accepted.lanes]).toEqual([lanes, lanes]));
-  await vi.waitFor(() => expect(accepted.counters.receivedPackets).toBe(3 * lanes));
+  for (let number = 0; number < 3; number++) sendRound(dialled, connections, number, 50_000);
+  clock.advance(CONNECTION_CHECK_MS);
+  await vi.waitFor(() =>
+    expect([dialled.connections, accepted.connections]).toEqual([connections, connections])
+  );
+  await vi.waitFor(() => expect(accepted.counters.receivedPackets).toBe(3 * connections));
   return [dialled, accepted, clock];
 }
 
-/** A raw peer says HELLO for each of these lanes, and has WELCOME. */
-async function rawLanes(
+/** A raw peer says HELLO for each of these connections, and has WELCOME. */
+async function rawConnections(
   hellos: readonly object[],
   options: Partial<ListenOptions> = {}
 ): Promise<{ peers: RawPeer[]; tunnel: MtlsTunnel; listener: TunnelListener }> {
@@ -48,17 +50,17 @@ async function rawLanes(
   return { peers, tunnel: await up, listener };
 }
 
-describe('lanes that are not needed', () => {
+describe('connections that are not needed', () => {
   test('are drained: nothing is lost that either side had sent on them', async () => {
     const [dialled, accepted, clock] = await wide(4);
     await whileTrafficFlows([dialled, accepted], 12, async () => {
       // Little moves by this clock, of which half a minute passes.
-      for (let i = 0; i < 125 && dialled.lanes > 1; i++) {
+      for (let i = 0; i < 125 && dialled.connections > 1; i++) {
         await new Promise(setImmediate);
-        clock.advance(LANE_CHECK_MS);
+        clock.advance(CONNECTION_CHECK_MS);
       }
-      expect(dialled.lanes).toBe(1);
-      await vi.waitFor(() => expect(accepted.lanes).toBe(1));
+      expect(dialled.connections).toBe(1);
+      await vi.waitFor(() => expect(accepted.connections).toBe(1));
     });
     expect([dialled.state, accepted.state]).toEqual(['up', 'up']);
     expect(accepted.certificates).toHaveLength(1);
@@ -75,10 +77,10 @@ describe('lanes that are not needed', () => {
     const tunnel = dial(port, { clock, drainTimeoutMs: 3_000 });
     await next(tunnel, 'up');
     for (let number = 0; number < 3; number++) sendRound(tunnel, 3, number, 50_000);
-    clock.advance(LANE_CHECK_MS);
-    await vi.waitFor(() => expect(tunnel.lanes).toBe(3));
+    clock.advance(CONNECTION_CHECK_MS);
+    await vi.waitFor(() => expect(tunnel.connections).toBe(3));
     clock.advance(30_000);
-    expect(tunnel.lanes).toBe(1);
+    expect(tunnel.connections).toBe(1);
     const [, answers, mute] = peers as [RawPeer, RawPeer, RawPeer];
     const received = record(tunnel);
     await answers.frame(FrameType.Drain);
@@ -93,7 +95,7 @@ describe('lanes that are not needed', () => {
     clock.advance(1);
     expect(await mute.json(FrameType.Close)).toMatchObject({ code: CloseCode.Idle });
     expect(tunnel.counters.drainTimeouts).toBe(1);
-    expect([tunnel.state, tunnel.lanes]).toEqual(['up', 1]);
+    expect([tunnel.state, tunnel.connections]).toEqual(['up', 1]);
   });
 
   test('send what waits before DRAIN, however much that is', async () => {
@@ -106,17 +108,17 @@ describe('lanes that are not needed', () => {
     const tunnel = dial(port, { clock, drainTimeoutMs: 60_000 });
     await next(tunnel, 'up');
     for (let number = 0; number < 3; number++) sendRound(tunnel, 2, number, 50_000);
-    clock.advance(LANE_CHECK_MS);
-    await vi.waitFor(() => expect(tunnel.lanes).toBe(2));
+    clock.advance(CONNECTION_CHECK_MS);
+    await vi.waitFor(() => expect(tunnel.connections).toBe(2));
     const slow = peers[1]!;
     slow.socket.pause();
     const pieces: Buffer[] = [];
     slow.socket.on('data', (piece) => pieces.push(piece));
     slow.socket.pause();
-    // More than the system takes: the rest waits in the lane.
+    // More than the system takes: the rest waits in the connection.
     while (tunnel.reserve() >= 0) sendRound(tunnel, 2, 3, 60_000);
     clock.advance(31_000);
-    expect(tunnel.lanes).toBe(1);
+    expect(tunnel.connections).toBe(1);
     slow.socket.resume();
     expect(await slow.frame(FrameType.Drain)).toBeDefined();
     const types = decodeNaively(Buffer.concat(pieces), 1_000).frames.map(([type]) => type);
@@ -129,16 +131,16 @@ describe('lanes that are not needed', () => {
   });
 });
 
-describe('a lane that the peer drains', () => {
+describe('a connection that the peer drains', () => {
   test('takes what comes before DRAIN, is answered, and gets nothing after it', async () => {
-    const { peers, tunnel } = await rawLanes([{ lane: 0 }, { lane: 1 }]);
+    const { peers, tunnel } = await rawConnections([{ lane: 0 }, { lane: 1 }]);
     const [first, further] = peers as [RawPeer, RawPeer];
     const received = record(tunnel);
     further.send(FrameType.Packet, packetOf(1, 5, 100));
     further.send(FrameType.Drain, EMPTY);
     expect(await further.frame(FrameType.Drain)).toHaveLength(0);
     expect(received.get(1)).toEqual([5]);
-    expect(tunnel.lanes).toBe(1);
+    expect(tunnel.connections).toBe(1);
     for (let flow = 0; flow < 20; flow++) tunnel.sendPacket(packetOf(flow, 1, 100), 0, 100);
     tunnel.flush();
     for (let flow = 0; flow < 20; flow++) await first.frame(FrameType.Packet);
@@ -149,7 +151,7 @@ describe('a lane that the peer drains', () => {
 
   test('is cut when the peer does not end it', async () => {
     const clock = new FakeClock();
-    const { peers, tunnel } = await rawLanes([{ lane: 0 }, { lane: 1 }], {
+    const { peers, tunnel } = await rawConnections([{ lane: 0 }, { lane: 1 }], {
       clock,
       drainTimeoutMs: 500,
     });
@@ -166,19 +168,19 @@ describe('a lane that the peer drains', () => {
   test.each<[string, number, Buffer]>([
     ['a packet', FrameType.Packet, packetOf(1, 1, 100)],
     ['a second DRAIN', FrameType.Drain, EMPTY],
-  ])('%s behind DRAIN is a protocol error, of that lane', async (_, type, payload) => {
-    const { peers, tunnel, listener } = await rawLanes([{ lane: 0 }, { lane: 1 }]);
+  ])('%s behind DRAIN is a protocol error, of that connection', async (_, type, payload) => {
+    const { peers, tunnel, listener } = await rawConnections([{ lane: 0 }, { lane: 1 }]);
     const received = record(tunnel);
     peers[1]!.send(FrameType.Drain, EMPTY);
     peers[1]!.send(type, payload);
     expect(await peers[1]!.json(FrameType.Close)).toMatchObject({ code: 'protocol-error' });
     expect(received.size).toBe(0);
-    expect([tunnel.state, tunnel.lanes]).toEqual(['up', 1]);
+    expect([tunnel.state, tunnel.connections]).toEqual(['up', 1]);
     expect(listener.counters.protocolErrors).toBe(1);
   });
 
   test('is not to be the first one, unless another is there to follow it', async () => {
-    const { peers, tunnel, listener } = await rawLanes([{ lane: 0 }, { lane: 1 }]);
+    const { peers, tunnel, listener } = await rawConnections([{ lane: 0 }, { lane: 1 }]);
     const down = next(tunnel, 'down');
     peers[0]!.send(FrameType.Drain, EMPTY);
     expect(await peers[0]!.json(FrameType.Close)).toMatchObject({ code: 'protocol-error' });
@@ -188,11 +190,14 @@ describe('a lane that the peer drains', () => {
   });
 });
 
-describe('a first lane that follows another', () => {
+describe('a first connection that follows another', () => {
   test('carries packets at once, and messages when the peer has ended the old one', async () => {
-    const { peers, tunnel, listener } = await rawLanes([{ lane: 0 }, { lane: 0, renews: true }]);
+    const { peers, tunnel, listener } = await rawConnections([
+      { lane: 0 },
+      { lane: 0, renews: true },
+    ]);
     const [old, young] = peers as [RawPeer, RawPeer];
-    expect(tunnel.lanes).toBe(2);
+    expect(tunnel.connections).toBe(2);
     tunnel.sendControl({ number: 1 });
     expect(await old.json(FrameType.Control)).toEqual({ number: 1 });
     const renewed = next(tunnel, 'renewed');
@@ -210,7 +215,7 @@ describe('a first lane that follows another', () => {
   });
 
   test('messages that wait for the old one are bounded', async () => {
-    const { peers, tunnel } = await rawLanes([{ lane: 0 }, { lane: 0 }], {
+    const { peers, tunnel } = await rawConnections([{ lane: 0 }, { lane: 0 }], {
       maxControlQueueBytes: 1_000,
     });
     const renewed = next(tunnel, 'renewed');
@@ -228,17 +233,17 @@ describe('a first lane that follows another', () => {
     ['breaks', 1],
     ['is drained', 2],
   ])('that %s before it is the first one is gone, and the old one stays', async (_, which) => {
-    const { peers, tunnel } = await rawLanes([{ lane: 0 }, { lane: 0 }]);
+    const { peers, tunnel } = await rawConnections([{ lane: 0 }, { lane: 0 }]);
     if (which === 1) peers[1]!.socket.destroy();
     else peers[1]!.send(FrameType.Drain, EMPTY);
-    await vi.waitFor(() => expect(tunnel.lanes).toBe(1));
+    await vi.waitFor(() => expect(tunnel.connections).toBe(1));
     expect(tunnel.certificates).toHaveLength(1);
     tunnel.sendControl({ still: 'there' });
     expect(await peers[0]!.json(FrameType.Control)).toEqual({ still: 'there' });
   });
 
   test('the old one ends the tunnel if it breaks while messages may be on their way', async () => {
-    const { peers, tunnel } = await rawLanes([{ lane: 0 }, { lane: 0 }]);
+    const { peers, tunnel } = await rawConnections([{ lane: 0 }, { lane: 0 }]);
     peers[0]!.send(FrameType.Drain, EMPTY);
     await peers[0]!.frame(FrameType.Drain);
     const down = next(tunnel, 'down');
@@ -252,26 +257,26 @@ describe('a first lane that follows another', () => {
     ['of a tunnel that is not there', { tunnel: 'f'.repeat(32), lane: 0, renews: true }],
     ['of no tunnel', { lane: 0, renews: true }],
   ])('is refused %s', async (_, hello) => {
-    const { tunnel, listener } = await rawLanes([{ lane: 0 }, { lane: 0 }]);
+    const { tunnel, listener } = await rawConnections([{ lane: 0 }, { lane: 0 }]);
     const peer = RawPeer.dial(listener.port, siteA);
     peer.send(FrameType.Hello, { ...HELLO, ...hello });
     expect(await peer.json(FrameType.Close)).toMatchObject({ code: CloseCode.NoTunnel });
-    expect([tunnel.lanes, listener.tunnels.size]).toEqual([2, 1]);
+    expect([tunnel.connections, listener.tunnels.size]).toEqual([2, 1]);
   });
 
   test('brings as many further ones as there may be, and no more', async () => {
-    const { tunnel, listener } = await rawLanes(
+    const { tunnel, listener } = await rawConnections(
       [{ lane: 0 }, { lane: 1 }, { lane: 0 }, { lane: 1 }],
-      { lanes: 2 }
+      { connections: 2 }
     );
-    expect(tunnel.lanes).toBe(4);
+    expect(tunnel.connections).toBe(4);
     const peer = RawPeer.dial(listener.port, siteA);
     peer.send(FrameType.Hello, { ...HELLO, tunnel: TUNNEL, lane: 1 });
     expect(await peer.json(FrameType.Close)).toMatchObject({ code: CloseCode.NoTunnel });
   });
 
-  test('messages on a further lane are a protocol error', async () => {
-    const { peers, tunnel, listener } = await rawLanes([{ lane: 0 }, { lane: 1 }]);
+  test('messages on a further connection are a protocol error', async () => {
+    const { peers, tunnel, listener } = await rawConnections([{ lane: 0 }, { lane: 1 }]);
     const control = vi.fn();
     tunnel.on('control', control);
     peers[1]!.send(FrameType.Control, {});
@@ -281,7 +286,7 @@ describe('a first lane that follows another', () => {
   });
 });
 
-test('a tunnel of several lanes that is closed loses nothing of what it had sent on any', async () => {
+test('a tunnel of several connections that is closed loses nothing of what it had sent on any', async () => {
   for (let round = 0; round < 5; round++) {
     const [dialled, accepted] = await wide(5);
     const received = record(accepted);
@@ -294,8 +299,8 @@ test('a tunnel of several lanes that is closed loses nothing of what it had sent
   }
 });
 
-test('a further lane that does not move keeps a tunnel from closing for a second at most', async () => {
-  const { tunnel, peers, clock } = await twoLanes();
+test('a further connection that does not move keeps a tunnel from closing for a second at most', async () => {
+  const { tunnel, peers, clock } = await twoConnections();
   peers[1]!.socket.pause();
   const closed = tunnel.close();
   expect(tunnel.state).toBe('closed');

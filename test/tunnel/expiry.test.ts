@@ -9,7 +9,7 @@ import {
   type MtlsTunnel,
   type TunnelListener,
 } from '../../src/tunnel/index.ts';
-import { FakeClock } from '../fake-clock.ts';
+import { FakeClock } from '../support/fake-clock.ts';
 import { site } from './certificates.ts';
 import { ca, listen, next, pair, setUpTunnels, siteA } from './scene.ts';
 

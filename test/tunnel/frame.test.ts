@@ -202,7 +202,7 @@ describe('FrameDecoder', () => {
     expect(pool.idle).toBe(1);
   });
 
-  test('holds a small buffer only for a stranger, and none when it is freed', () => {
+  test('holds a small buffer only for an unauthenticated peer, and none when it is freed', () => {
     const pool = new SlabPool();
     const stranger = new FrameDecoder(handshakeLimits(FrameType.Hello), pool);
     stranger.push(frame(FrameType.Hello, pattern(4096)).subarray(0, 4000), () => true);

@@ -2,7 +2,7 @@
 import { describe, expect, test, vi } from 'vitest';
 import { ApiMisuseError } from '../../src/errors.ts';
 import { CloseCode, FrameType } from '../../src/tunnel/index.ts';
-import { FakeClock } from '../fake-clock.ts';
+import { FakeClock } from '../support/fake-clock.ts';
 import { hasOpenssl } from './certificates.ts';
 import { packetOf, record } from './packets.ts';
 import { HELLO, RawPeer } from './raw-peer.ts';
@@ -89,26 +89,26 @@ describe('a renewal that is begun and dropped', () => {
   async function begin() {
     const clock = new FakeClock();
     const listener = await listen({ clock, maxTunnelBurst: 1_000, keepaliveMs: 600_000 });
-    const lane = async (number: number, renews?: boolean): Promise<RawPeer | undefined> => {
+    const connection = async (number: number, renews?: boolean): Promise<RawPeer | undefined> => {
       const peer = RawPeer.dial(listener.port, siteA);
       cleanUp.push(() => peer.socket.destroy());
       peer.send(FrameType.Hello, { ...HELLO, tunnel: TUNNEL, lane: number, renews });
       return (await peer.json(FrameType.Welcome)) && peer;
     };
-    const first = (await lane(0))!;
+    const first = (await connection(0))!;
     const [tunnel] = listener.tunnels;
-    return { clock, listener, lane, first, tunnel: tunnel! };
+    return { clock, listener, lane: connection, first, tunnel: tunnel! };
   }
 
-  test('over and over brings no more lanes than a tunnel may have while it is renewed', async () => {
-    const { clock, lane, tunnel } = await begin();
+  test('over and over brings no more connections than a tunnel may have while it is renewed', async () => {
+    const { clock, lane: connection, tunnel } = await begin();
     const seen: number[] = [];
     for (let round = 0; round < 5; round++) {
-      const successor = (await lane(0, true))!;
-      for (let number = 1; number < 8; number++) await lane(number);
+      const successor = (await connection(0, true))!;
+      for (let number = 1; number < 8; number++) await connection(number);
       seen.push(tunnel.certificates.length);
       successor.socket.destroy();
-      await vi.waitFor(() => expect(tunnel.lanes).toBe(1));
+      await vi.waitFor(() => expect(tunnel.connections).toBe(1));
     }
     expect(Math.max(...seen)).toBe(16);
     // It has answered no DRAIN.
@@ -116,11 +116,11 @@ describe('a renewal that is begun and dropped', () => {
     expect([tunnel.state, tunnel.certificates.length]).toEqual(['up', 1]);
   });
 
-  test('takes its further lanes with it without a loss, and the next one is welcome', async () => {
-    const { lane, first, tunnel, listener } = await begin();
+  test('takes its further connections with it without a loss, and the next one is welcome', async () => {
+    const { lane: connection, first, tunnel, listener } = await begin();
     const received = record(tunnel);
-    const successor = (await lane(0, true))!;
-    const further = (await lane(1))!;
+    const successor = (await connection(0, true))!;
+    const further = (await connection(1))!;
     successor.socket.destroy();
     expect(await further.frame(FrameType.Drain)).toHaveLength(0);
     further.send(FrameType.Packet, packetOf(1, 5, 100));
@@ -129,7 +129,7 @@ describe('a renewal that is begun and dropped', () => {
     first.send(FrameType.Packet, packetOf(2, 6, 100));
     await vi.waitFor(() => expect([received.get(1), received.get(2)]).toEqual([[5], [6]]));
 
-    const again = (await lane(0, true))!;
+    const again = (await connection(0, true))!;
     const renewed = next(tunnel, 'renewed');
     first.send(FrameType.Drain, Buffer.alloc(0));
     await renewed;

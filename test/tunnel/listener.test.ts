@@ -10,7 +10,7 @@ import {
   MtlsTunnel,
   type TunnelListener,
 } from '../../src/tunnel/index.ts';
-import { FakeClock } from '../fake-clock.ts';
+import { FakeClock } from '../support/fake-clock.ts';
 import { CLOUD, hasOpenssl, site, TestCa } from './certificates.ts';
 import { HELLO, RawPeer } from './raw-peer.ts';
 

@@ -1,8 +1,8 @@
 import { describe, expect, test, vi } from 'vitest';
 import { CloseCode, FrameType, type TunnelRefusal } from '../../src/tunnel/index.ts';
-import { FakeClock } from '../fake-clock.ts';
-import { refusingTcpPort } from '../refusing-port.ts';
-import { Relay } from '../relay.ts';
+import { FakeClock } from '../support/fake-clock.ts';
+import { refusingTcpPort } from '../support/refusing-port.ts';
+import { Relay } from '../support/relay.ts';
 import { RawPeer } from './raw-peer.ts';
 import { cleanUp, dial, listen, next, serve, setUpTunnels, siteA } from './scene.ts';
 

@@ -4,7 +4,7 @@ import { MAX_PACKET_PAYLOAD } from '../../src/tunnel/frame.ts';
 import { FrameType } from '../../src/tunnel/index.ts';
 import { Commit, Outbox } from '../../src/tunnel/outbox.ts';
 import { SlabBudget, SlabPool } from '../../src/tunnel/slab-pool.ts';
-import { FakeClock } from '../fake-clock.ts';
+import { FakeClock } from '../support/fake-clock.ts';
 import { decodeNaively } from './naive-decoder.ts';
 
 /** A socket that takes a write only when told to. */
@@ -305,12 +305,12 @@ describe('Outbox', () => {
 });
 
 describe('SlabBudget', () => {
-  test('gives a lane half of what the others have left', () => {
+  test('gives a connection half of what the others have left', () => {
     const budget = new SlabBudget(16);
     const held = [0, 0, 0];
-    const fill = (lane: number): number => {
-      while (budget.take(held[lane]!)) held[lane]!++;
-      return held[lane]!;
+    const fill = (connection: number): number => {
+      while (budget.take(held[connection]!)) held[connection]!++;
+      return held[connection]!;
     };
     expect([fill(0), fill(1), fill(2)]).toEqual([8, 4, 2]);
     expect(fill(0)).toBe(8);
@@ -318,11 +318,11 @@ describe('SlabBudget', () => {
     expect([fill(1), fill(0)]).toEqual([7, 4]);
   });
 
-  test('leaves every lane one, however much the others hold', () => {
+  test('leaves every connection one, however much the others hold', () => {
     const budget = new SlabBudget(2);
     expect(budget.take(0)).toBe(true);
     expect(budget.take(1)).toBe(false);
-    for (let lane = 1; lane < 8; lane++) {
+    for (let connection = 1; connection < 8; connection++) {
       expect(budget.take(0)).toBe(true);
       expect(budget.take(1)).toBe(false);
     }

@@ -1,12 +1,12 @@
 import { describe, expect, test, vi } from 'vitest';
-import { loadUnsentLimit } from '../../src/device/index.ts';
+import { loadNotSentLowat } from '../../src/device/index.ts';
 import { ConfigError } from '../../src/errors.ts';
+import { CONNECTION_CHECK_MS } from '../../src/tunnel/connection-scaler.ts';
 import { type CloseCause, CloseCode, MtlsTunnel } from '../../src/tunnel/index.ts';
-import { LANE_CHECK_MS } from '../../src/tunnel/lane-demand.ts';
 import { readInto } from '../../src/tunnel/socket-reader.ts';
-import { ConnectProxy, scriptedProxy } from '../connect-proxy.ts';
-import { FakeClock } from '../fake-clock.ts';
-import { refusingTcpPort } from '../refusing-port.ts';
+import { ConnectProxy, scriptedProxy } from '../support/connect-proxy.ts';
+import { FakeClock } from '../support/fake-clock.ts';
+import { refusingTcpPort } from '../support/refusing-port.ts';
 import { CLOUD, site } from './certificates.ts';
 import { record, sendRound } from './packets.ts';
 import { ca, cleanUp, dial, listen, next, pair, setUpTunnels, siteA } from './scene.ts';
@@ -54,14 +54,14 @@ describe('a tunnel through a proxy', () => {
     expect([...listener.tunnels][0]!.info?.proxiedEndpoint).toBeUndefined();
   });
 
-  test('opens its further lanes through the proxy, to the same endpoint', async () => {
+  test('opens its further connections through the proxy, to the same endpoint', async () => {
     const proxy = await openProxy();
     const clock = new FakeClock();
     const [dialled, accepted, listener] = await pair({ clock }, { clock, proxy: proxy.url });
     const received = record(accepted);
     sendRound(dialled, 3, 0, 50_000);
-    clock.advance(LANE_CHECK_MS);
-    await vi.waitFor(() => expect([dialled.lanes, accepted.lanes]).toEqual([3, 3]));
+    clock.advance(CONNECTION_CHECK_MS);
+    await vi.waitFor(() => expect([dialled.connections, accepted.connections]).toEqual([3, 3]));
     await vi.waitFor(() => expect(received.size).toBe(3));
     expect(proxy.targets).toEqual(Array(3).fill(`127.0.0.1:${listener.port}`));
   });
@@ -123,7 +123,7 @@ describe('a tunnel through a proxy', () => {
 
   test('reads and paces the connection as one without a proxy', async () => {
     const proxy = await openProxy();
-    const limit = await loadUnsentLimit();
+    const limit = await loadNotSentLowat();
     const descriptors: number[] = [];
     const reads = vi.mocked(readInto);
     reads.mockClear();

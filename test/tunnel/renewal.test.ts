@@ -1,6 +1,7 @@
 import { X509Certificate } from 'node:crypto';
 import { describe, expect, test, vi } from 'vitest';
 import { CertificateError, EnvironmentError, PeerRefusedError } from '../../src/errors.ts';
+import { CONNECTION_CHECK_MS } from '../../src/tunnel/connection-scaler.ts';
 import {
   CloseCode,
   type Credentials,
@@ -10,8 +11,7 @@ import {
   type MtlsTunnel,
   type TunnelCandidate,
 } from '../../src/tunnel/index.ts';
-import { LANE_CHECK_MS } from '../../src/tunnel/lane-demand.ts';
-import { FakeClock } from '../fake-clock.ts';
+import { FakeClock } from '../support/fake-clock.ts';
 import { CLOUD, site, TestCa } from './certificates.ts';
 import { numberOf, packetOf, record, sendRound } from './packets.ts';
 import { type RawPeer, WELCOME } from './raw-peer.ts';
@@ -30,9 +30,9 @@ function seenBy(accepted: MtlsTunnel): string[] {
   return accepted.certificates.map((certificate) => certificate.toString().trim());
 }
 
-/** A tunnel with so many lanes that are up at both ends, by a clock that stands still. */
+/** A tunnel with so many connections that are up at both ends, by a clock that stands still. */
 async function wide(
-  lanes: number,
+  connections: number,
   listenOptions: Partial<ListenOptions> = {},
   dialOptions: Partial<DialOptions> = {}
 ): Promise<[MtlsTunnel, MtlsTunnel, FakeClock]> {
@@ -41,10 +41,12 @@ async function wide(
     { clock, ...WIDE, ...listenOptions },
     { clock, ...dialOptions }
   );
-  for (let number = 0; number < 3; number++) sendRound(dialled, lanes, number, 50_000);
-  clock.advance(LANE_CHECK_MS);
-  await vi.waitFor(() => expect([dialled.lanes, accepted.lanes]).toEqual([lanes, lanes]));
-  await vi.waitFor(() => expect(accepted.counters.receivedPackets).toBe(3 * lanes));
+  for (let number = 0; number < 3; number++) sendRound(dialled, connections, number, 50_000);
+  clock.advance(CONNECTION_CHECK_MS);
+  await vi.waitFor(() =>
+    expect([dialled.connections, accepted.connections]).toEqual([connections, connections])
+  );
+  await vi.waitFor(() => expect(accepted.counters.receivedPackets).toBe(3 * connections));
   return [dialled, accepted, clock];
 }
 
@@ -60,14 +62,14 @@ describe('renew', () => {
     const credentials = await ca.issue(site('site-a'));
     await whileTrafficFlows([dialled, accepted], 4, async () => {
       await dialled.updateCredentials(credentials);
-      expect(dialled.lanes).toBe(1);
+      expect(dialled.connections).toBe(1);
     });
     const [own, far] = (await Promise.all(renewed)).map((args) => args![0]);
     expect(dialled.info).toBe(own);
     expect(accepted.info).toBe(far);
     expect(own).not.toBe(before);
     expect(accepted.info.certificate.toString().trim()).toBe(textOf(credentials));
-    // The far end learns a moment later that the lanes of before are gone.
+    // The far end learns a moment later that the connections of before are gone.
     await vi.waitFor(() => expect(seenBy(accepted)).toEqual([textOf(credentials)]), 20_000);
     expect(changes).not.toHaveBeenCalled();
     expect([...listener.tunnels]).toEqual([accepted]);
@@ -75,16 +77,16 @@ describe('renew', () => {
     expect(dialled.counters.drainTimeouts + accepted.counters.drainTimeouts).toBe(0);
   });
 
-  test('changes all lanes of a tunnel that has several, and loses nothing', async () => {
+  test('changes all connections of a tunnel that has several, and loses nothing', async () => {
     const [dialled, accepted] = await wide(5);
     const credentials = await ca.issue(site('site-a'));
     await whileTrafficFlows([dialled, accepted], 12, () => dialled.updateCredentials(credentials));
-    expect([dialled.lanes, accepted.lanes]).toEqual([5, 5]);
+    expect([dialled.connections, accepted.connections]).toEqual([5, 5]);
     expect(seenBy(accepted)).toEqual(Array(5).fill(textOf(credentials)));
   });
 
-  test('several times in a row, as many lanes as there may be each time', async () => {
-    const [dialled, accepted] = await wide(3, { lanes: 3 });
+  test('several times in a row, as many connections as there may be each time', async () => {
+    const [dialled, accepted] = await wide(3, { connections: 3 });
     const seen: string[][] = [];
     const all = await Promise.all([1, 2, 3, 4].map(() => ca.issue(site('site-a'))));
     await whileTrafficFlows([dialled, accepted], 6, async () => {
@@ -115,7 +117,7 @@ describe('renew', () => {
     await whileTrafficFlows([dialled, accepted], 4, async () => {
       await expect(dialled.updateCredentials(bad)).rejects.toThrow(
         new PeerRefusedError(
-          'spiffe://example.org/cloud refuses a lane to renew the tunnel (revoked): issued by mistake'
+          'spiffe://example.org/cloud refuses a connection to renew the tunnel (revoked): issued by mistake'
         )
       );
       expect(seenBy(accepted)).toEqual([textOf(siteA), textOf(siteA)]);
@@ -127,7 +129,7 @@ describe('renew', () => {
   test('after a refusal the next connection uses the credentials there were', async () => {
     const bad = await ca.issue(site('site-b'));
     const [dialled, accepted, listener] = await pair(WIDE, { random: () => 0 });
-    // Of another site: there is no tunnel of it that the lane could follow.
+    // Of another site: there is no tunnel of it that the connection could follow.
     await expect(dialled.updateCredentials(bad)).rejects.toThrow(/no-tunnel/);
     const again = new Promise<MtlsTunnel>((resolve) => listener.once('tunnel', resolve));
     accepted.destroy();
@@ -154,7 +156,7 @@ describe('renew', () => {
     await expect(tunnel.updateCredentials(await ca.issue(site('site-a')))).rejects.toThrow(
       EnvironmentError
     );
-    expect([tunnel.state, tunnel.lanes]).toEqual(['up', 1]);
+    expect([tunnel.state, tunnel.connections]).toEqual(['up', 1]);
   });
 
   test.each(['waiting', 'connecting'] as const)(
@@ -243,7 +245,7 @@ async function rawPair(
 }
 
 describe('a renewal on the wire', () => {
-  test('is a first lane of the same tunnel, then DRAIN, its answer, and CLOSE', async () => {
+  test('is a first connection of the same tunnel, then DRAIN, its answer, and CLOSE', async () => {
     const { tunnel, peer } = await rawPair(new FakeClock());
     const old = await peer(0);
     const { tunnel: id } = (await old.json(FrameType.Hello))!;
@@ -256,7 +258,7 @@ describe('a renewal on the wire', () => {
     expect(await old.frame(FrameType.Drain)).toHaveLength(0);
     await renewed;
 
-    // Nothing of the control layer goes over the new lane before the old one is empty on both sides.
+    // Nothing of the control layer goes over the new connection before the old one is empty on both sides.
     tunnel.sendControl({ when: 'after' });
     tunnel.sendPacket(packetOf(1, 77, 100), 0, 100);
     tunnel.flush();
@@ -288,7 +290,7 @@ describe('a renewal on the wire', () => {
     expect(tunnel.state).toBe('waiting');
   });
 
-  test('the new first lane is measured, and watched as the one before was', async () => {
+  test('the new first connection is measured, and watched as the one before was', async () => {
     const clock = new FakeClock();
     const { tunnel, peer } = await rawPair(clock, 1_000);
     const renewing = tunnel.updateCredentials(siteA);
@@ -307,7 +309,7 @@ describe('a renewal on the wire', () => {
     expect((await down)[0]).toMatchObject({ code: CloseCode.KeepaliveTimeout });
   });
 
-  test('the old first lane may break when it is drained, and not before', async () => {
+  test('the old first connection may break when it is drained, and not before', async () => {
     const { tunnel, peers, peer } = await rawPair(new FakeClock());
     const renewing = tunnel.updateCredentials(siteA);
     const old = await peer(0);
@@ -316,7 +318,7 @@ describe('a renewal on the wire', () => {
     await old.frame(FrameType.Close);
     old.socket.destroy();
     await renewing;
-    expect([tunnel.state, tunnel.lanes]).toEqual(['up', 1]);
+    expect([tunnel.state, tunnel.connections]).toEqual(['up', 1]);
 
     const again = tunnel.updateCredentials(siteA);
     await peer(2);
@@ -327,32 +329,34 @@ describe('a renewal on the wire', () => {
     await again;
   });
 
-  test('a new first lane that breaks before it takes over changes nothing', async () => {
+  test('a new first connection that breaks before it takes over changes nothing', async () => {
     const clock = new FakeClock();
     const peers: RawPeer[] = [];
     const port = await serve((peer) => {
       peers.push(peer);
-      // The last one, a further lane of the renewal, waits for an answer.
+      // The last one, a further connection of the renewal, waits for an answer.
       if (peers.length < 4) peer.send(FrameType.Welcome, { ...WELCOME, lanes: 2 });
     });
     const tunnel = dial(port, { clock });
     await next(tunnel, 'up');
     for (let number = 0; number < 3; number++) sendRound(tunnel, 2, number, 50_000);
-    clock.advance(LANE_CHECK_MS);
-    await vi.waitFor(() => expect(tunnel.lanes).toBe(2));
+    clock.advance(CONNECTION_CHECK_MS);
+    await vi.waitFor(() => expect(tunnel.connections).toBe(2));
     const renewing = tunnel.updateCredentials(siteA);
     await vi.waitFor(() => expect(peers).toHaveLength(4));
     peers[2]!.socket.destroy();
-    await vi.waitFor(() => expect(tunnel.lanes).toBe(2));
+    await vi.waitFor(() => expect(tunnel.connections).toBe(2));
     peers[3]!.socket.destroy();
-    await expect(renewing).rejects.toThrow('the new first lane was lost before it could take over');
-    expect([tunnel.state, tunnel.lanes]).toEqual(['up', 2]);
+    await expect(renewing).rejects.toThrow(
+      'the new first connection was lost before it could take over'
+    );
+    expect([tunnel.state, tunnel.connections]).toEqual(['up', 2]);
     const received = record(tunnel);
     peers[0]!.send(FrameType.Packet, packetOf(1, 5, 100));
     await vi.waitFor(() => expect(received.get(1)).toEqual([5]));
   });
 
-  test('lanes that are being opened are not cut for it', async () => {
+  test('connections that are being opened are not cut for it', async () => {
     const clock = new FakeClock();
     const peers: RawPeer[] = [];
     const port = await serve((peer) => {
@@ -362,7 +366,7 @@ describe('a renewal on the wire', () => {
     const tunnel = dial(port, { clock });
     await next(tunnel, 'up');
     for (let number = 0; number < 3; number++) sendRound(tunnel, 2, number, 50_000);
-    clock.advance(LANE_CHECK_MS);
+    clock.advance(CONNECTION_CHECK_MS);
     await vi.waitFor(() => expect(peers).toHaveLength(2));
     const renewing = tunnel.updateCredentials(siteA);
     await peers[1]!.frame(FrameType.Hello);
@@ -373,7 +377,7 @@ describe('a renewal on the wire', () => {
       old.send(FrameType.Drain, Buffer.alloc(0));
     }
     await renewing;
-    expect([peers.length, tunnel.lanes]).toEqual([4, 2]);
+    expect([peers.length, tunnel.connections]).toEqual([4, 2]);
   });
 });
 

@@ -5,7 +5,7 @@
 import { X509Certificate } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
 import { MemoryDevice } from '../../src/device/index.ts';
-import { silentLogger } from '../../src/logger.ts';
+import { silentLogger } from '../../src/observe/index.ts';
 import {
   type CloseCause,
   CloseCode,

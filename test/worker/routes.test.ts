@@ -5,7 +5,7 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { MemoryDevice } from '../../src/device/index.ts';
 import { ConfigError, EnvironmentError } from '../../src/errors.ts';
-import { type LogFields, silentLogger } from '../../src/logger.ts';
+import { type LogFields, silentLogger } from '../../src/observe/index.ts';
 import { WorkerPool, type WorkerPoolOptions } from '../../src/worker/index.ts';
 
 const { calls, machine, restarts } = vi.hoisted(() => ({

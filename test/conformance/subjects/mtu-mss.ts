@@ -74,8 +74,8 @@ function fits(way: Way, size: number, ip: Ip = {}, after: Ip = {}): Step {
   return pass(way, sized(way, size), ip, after);
 }
 
-function cut(way: Way, size: number, cutTo: number, ip: Ip = {}): Step {
-  return pass(way, sized(way, size), ip, {}, { cutTo });
+function cut(way: Way, size: number, segmentTo: number, ip: Ip = {}): Step {
+  return pass(way, sized(way, size), ip, {}, { segmentTo });
 }
 
 function tooBig(way: Way, size: number, told: number, ip: Ip = {}): Step {
@@ -161,7 +161,7 @@ function largeFragments(way: Way): Step[] {
     ] as const
   ).map((range) =>
     forward(way, fragment(way.before, datagram, range), fragment(way.after, datagram, range), {
-      cutTo: 1400,
+      segmentTo: 1400,
     })
   );
 }
@@ -270,7 +270,7 @@ function sizes64(): Case[] {
     test(
       '6 to 4: a packet that has no DF is to be cut to the mtu',
       ['RFC 7915 section 5.1', 'RFC 791 section 3.2'],
-      [fits(way, 1020), pass(way, sized(way, 1021), {}, { id: 1 }, { cutTo: 1000 })],
+      [fits(way, 1020), pass(way, sized(way, 1021), {}, { id: 1 }, { segmentTo: 1000 })],
       { plan: 'cloud 1000' }
     ),
     test(
@@ -292,7 +292,7 @@ function sizes64(): Case[] {
         way,
         fragment(way.before, datagram, [0, 1440]),
         fragment(way.after, datagram, [0, 1440]),
-        { cutTo: 1400 }
+        { segmentTo: 1400 }
       ),
       { plan: 'cloud 1400' }
     ),

@@ -156,7 +156,7 @@ function hosts(name: WayName) {
     : { foreign: ROUTER6, pool: 'fd64::9', unbound: UNBOUND6, stranger: STRANGER6 };
 }
 
-/** The way of the stranger, once it has a presence. */
+/** The way of the unauthenticated peer, once it has a presence. */
 function strangersWay(name: WayName): Way {
   const way = request(name);
   const source = hosts(name).stranger;

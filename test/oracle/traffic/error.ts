@@ -3,7 +3,6 @@
  * @module
  */
 
-import { fragmentHeader } from '../cut-packet.ts';
 import { versionOf } from '../headers.ts';
 import {
   type ChecksumFill,
@@ -13,6 +12,7 @@ import {
   type VnetHeader,
 } from '../packets.ts';
 import type { Random } from '../random.ts';
+import { fragmentHeader } from '../segment-packet.ts';
 import { authentication } from './extension.ts';
 import {
   anyAddress,

@@ -3,10 +3,10 @@
  * @module
  */
 import { textOf } from '../address.ts';
-import { cutPacket, fragmentHeader, fragmentOf } from '../cut-packet.ts';
 import { type Ends, framed, icmpError, ipPacket } from '../packets.ts';
 import type { Flow, World } from '../plans.ts';
 import type { Random } from '../random.ts';
+import { cutPacket, fragmentHeader, fragmentOf } from '../segment-packet.ts';
 import { destinationOptions } from './extension.ts';
 import {
   type Draft,

@@ -2,9 +2,10 @@
  * Allowed packets with bytes flipped, cut or told wrong, and noise.
  * @module
  */
-import { fragmentHeader } from '../cut-packet.ts';
+
 import { framed, repairIpv4Checksum, transportOf, transportStart, UDP, VNET } from '../packets.ts';
 import type { Random } from '../random.ts';
+import { fragmentHeader } from '../segment-packet.ts';
 import { error } from './error.ts';
 import { type Draft, type Draw, harmlessExtensions, type Kinds, offloadHeader } from './flow.ts';
 import { partial, valid } from './session.ts';

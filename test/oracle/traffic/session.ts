@@ -3,10 +3,11 @@
  * too late, and of every size.
  * @module
  */
-import { fragmentHeader } from '../cut-packet.ts';
+
 import { versionOf } from '../headers.ts';
 import { SYN, transportOf, VNET } from '../packets.ts';
 import type { Random } from '../random.ts';
+import { fragmentHeader } from '../segment-packet.ts';
 import { authentication } from './extension.ts';
 import {
   type Draw,

@@ -1,0 +1,248 @@
+/**
+ * IP addresses and prefixes: text at the edge of the API, 32-bit words inside.
+ *
+ * Text is parsed by ip-num, plain text by a shorter way that only ever accepts, and printed in the canonical form of
+ * [RFC 5952](https://www.rfc-editor.org/rfc/rfc5952#section-4). Inside, an address is one (IPv4) or
+ * four (IPv6) words in network order, each a *signed* 32-bit integer: V8 keeps those unboxed, which
+ * it does not do for values above 2^31 - 1.
+ * @module
+ */
+import { IPv4, IPv6 } from 'ip-num';
+import { ApiMisuseError } from '../errors.ts';
+
+/** IP version. */
+export type Family = 4 | 6;
+
+/** An IPv4 or IPv6 address; immutable, compared by `equals` or by its text. */
+export class IpAddress {
+  readonly family: Family;
+  /** One word (IPv4) or four (IPv6), signed, most significant first. */
+  readonly words: readonly number[];
+
+  private constructor(family: Family, words: readonly number[]) {
+    this.family = family;
+    this.words = words;
+  }
+
+  /**
+   * Parses dotted-quad IPv4 or any RFC 4291 form of IPv6. Zones (`fe80::1%eth0`) are refused: they
+   * mean nothing on another host.
+   *
+   * @throws {ApiMisuseError} if the text is not an address.
+   */
+  static parse(text: string): IpAddress {
+    const words = parsePlain(text);
+    if (words !== undefined) return new IpAddress(words.length === 1 ? 4 : 6, words);
+    if (text.length <= MAX_TEXT_LENGTH && ADDRESS_CHARACTERS.test(text)) {
+      try {
+        const family = text.includes(':') ? 6 : 4;
+        const value = family === 6 ? new IPv6(text).getValue() : new IPv4(text).getValue();
+        return IpAddress.fromBigInt(family, value);
+      } catch {
+        // falls through to the one message below: ip-num's own do not name the value
+      }
+    }
+    throw new ApiMisuseError(`"${text}" is not an IP address`);
+  }
+
+  /** Takes words as `words` gives them; one for IPv4, four for IPv6. */
+  static fromWords(words: readonly number[]): IpAddress {
+    if (words.length !== 1 && words.length !== 4) {
+      throw new ApiMisuseError(`an address has 1 or 4 words, not ${words.length}`);
+    }
+    return new IpAddress(
+      words.length === 1 ? 4 : 6,
+      words.map((word) => word | 0)
+    );
+  }
+
+  static fromBigInt(family: Family, value: bigint): IpAddress {
+    const words: number[] = [];
+    for (let shift = family === 4 ? 0n : 96n; shift >= 0n; shift -= 32n) {
+      words.push(Number(BigInt.asIntN(32, value >> shift)));
+    }
+    return new IpAddress(family, words);
+  }
+
+  /** Reads 4 or 16 bytes in network order at `offset`. */
+  static fromBytes(family: Family, bytes: Uint8Array, offset: number): IpAddress {
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    const words: number[] = [];
+    for (let i = 0; i < (family === 4 ? 1 : 4); i++) words.push(view.getInt32(offset + 4 * i));
+    return new IpAddress(family, words);
+  }
+
+  toBigInt(): bigint {
+    let value = 0n;
+    for (const word of this.words) value = (value << 32n) | BigInt(word >>> 0);
+    return value;
+  }
+
+  /** Writes 4 or 16 bytes in network order at `offset`. */
+  writeTo(bytes: Uint8Array, offset: number): void {
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    for (let i = 0; i < this.words.length; i++) view.setInt32(offset + 4 * i, this.words[i]!);
+  }
+
+  equals(other: IpAddress): boolean {
+    return (
+      this.words.length === other.words.length &&
+      this.words.every((word, i) => word === other.words[i])
+    );
+  }
+
+  toString(): string {
+    return this.family === 4 ? formatIPv4(this.words[0]!) : formatIPv6(this.words);
+  }
+}
+
+/** An address prefix; the bits behind `length` are zero. */
+export class IpPrefix {
+  readonly base: IpAddress;
+  /** Prefix length in bits, 0 to 32 or 128. */
+  readonly length: number;
+  readonly #masks: readonly number[];
+
+  private constructor(base: IpAddress, length: number) {
+    this.base = base;
+    this.length = length;
+    this.#masks = base.words.map((_, i) => maskWord(length - 32 * i));
+  }
+
+  /**
+   * Parses `address/length`; a bare address is the prefix of that one address.
+   *
+   * @throws {ApiMisuseError} if the text is not a prefix, or has bits set behind its length.
+   */
+  static parse(text: string): IpPrefix {
+    const [addressText, lengthText, ...rest] = text.split('/');
+    let base: IpAddress;
+    try {
+      base = IpAddress.parse(addressText!);
+    } catch {
+      throw new ApiMisuseError(`"${text}" is not an IP prefix`);
+    }
+    const bits = base.family === 4 ? 32 : 128;
+    const length = lengthText === undefined ? bits : Number(lengthText);
+    if (rest.length > 0 || !/^\d{1,3}$/.test(lengthText ?? '0') || length > bits) {
+      throw new ApiMisuseError(`"${text}" is not an IP prefix`);
+    }
+    const prefix = new IpPrefix(base, length);
+    if (!prefix.network().equals(base)) {
+      throw new ApiMisuseError(
+        `"${text}" has bits set behind its length; did you mean ${prefix.network()}/${length}?`
+      );
+    }
+    return prefix;
+  }
+
+  get family(): Family {
+    return this.base.family;
+  }
+
+  /** Number of addresses; up to 2^128, so a float for the large ones. */
+  get size(): number {
+    return 2 ** ((this.family === 4 ? 32 : 128) - this.length);
+  }
+
+  contains(address: IpAddress): boolean {
+    return address.family === this.family && this.containsWords(address.words);
+  }
+
+  /** The same for the bare words `words[at]` on, of the same family; for use per packet. */
+  containsWords(words: ArrayLike<number>, at = 0): boolean {
+    const base = this.base.words;
+    for (let i = 0; i < base.length; i++) {
+      if ((words[at + i]! & this.#masks[i]!) !== base[i]!) return false;
+    }
+    return true;
+  }
+
+  overlaps(other: IpPrefix): boolean {
+    return this.contains(other.base) || other.contains(this.base);
+  }
+
+  /** The address `index` steps behind the base. */
+  at(index: number): IpAddress {
+    return IpAddress.fromBigInt(this.family, this.base.toBigInt() + BigInt(index));
+  }
+
+  /** How many steps `address`, which the prefix contains, is behind the base. */
+  indexOf(address: IpAddress): number {
+    return Number(address.toBigInt() - this.base.toBigInt());
+  }
+
+  toString(): string {
+    return `${this.base}/${this.length}`;
+  }
+
+  private network(): IpAddress {
+    return IpAddress.fromWords(this.base.words.map((word, i) => word & this.#masks[i]!));
+  }
+}
+
+/** `bits` is how many of this word's bits the prefix covers, clamped to 0..32. */
+function maskWord(bits: number): number {
+  if (bits <= 0) return 0;
+  return bits >= 32 ? -1 : -1 << (32 - bits);
+}
+
+/**
+ * Parses what is plainly an address: four decimal numbers without leading zeros, or groups of
+ * hexadecimal digits with at most one `::`. Plans have addresses by the hundred thousand, for which
+ * ip-num's big integers take seconds. Undefined for all other text: that is ip-num's to judge.
+ */
+function parsePlain(text: string): readonly number[] | undefined {
+  const isIPv6 = text.includes(':');
+  if (text.length > MAX_TEXT_LENGTH || !(isIPv6 ? PLAIN_IPV6 : PLAIN_IPV4).test(text))
+    return undefined;
+  if (!isIPv6) {
+    const [a, b, c, d] = text.split('.').map(Number) as [number, number, number, number];
+    return (a | b | c | d) > 255 ? undefined : [(a << 24) | (b << 16) | (c << 8) | d];
+  }
+  const [head, tail, ...rest] = text.split('::');
+  const front = groupsOf(head!);
+  const back = tail === undefined ? [] : groupsOf(tail);
+  const missing = 8 - front.length - back.length;
+  if (rest.length > 0 || (tail === undefined ? missing !== 0 : missing < 1)) return undefined;
+  const groups = [...front, ...Array<number>(missing).fill(0), ...back];
+  return [0, 2, 4, 6].map((i) => (groups[i]! << 16) | groups[i + 1]!);
+}
+
+function groupsOf(text: string): number[] {
+  return text === '' ? [] : text.split(':').map((group) => Number.parseInt(group, 16));
+}
+
+/** Dotted quad of one word. */
+export function formatIPv4(word: number): string {
+  return `${word >>> 24}.${(word >>> 16) & 255}.${(word >>> 8) & 255}.${word & 255}`;
+}
+
+/** RFC 5952: lower case, no leading zeros, the longest run of two or more zero groups as `::`. */
+function formatIPv6(words: readonly number[]): string {
+  if (words[0] === 0 && words[1] === 0 && words[2] === 0xffff) {
+    return `::ffff:${formatIPv4(words[3]!)}`;
+  }
+  const groups = words.flatMap((word) => [word >>> 16, word & 0xffff]);
+  let runStart = -1;
+  let runLength = 1;
+  for (let start = 0; start < 8; start++) {
+    let end = start;
+    while (end < 8 && groups[end] === 0) end++;
+    if (end - start > runLength) {
+      runStart = start;
+      runLength = end - start;
+    }
+  }
+  const hex = groups.map((group) => group.toString(16));
+  if (runStart < 0) return hex.join(':');
+  return `${hex.slice(0, runStart).join(':')}::${hex.slice(runStart + runLength).join(':')}`;
+}
+
+/** Longest text form: six groups and a dotted quad, `ffff:...:255.255.255.255`. */
+const MAX_TEXT_LENGTH = 45;
+const ADDRESS_CHARACTERS = /^[0-9a-fA-F:.]+$/;
+const PLAIN_IPV4 = /^(?:(?:0|[1-9]\d{0,2})\.){3}(?:0|[1-9]\d{0,2})$/;
+/** Groups of one to four digits between single colons, with `::` where it may stand. */
+const PLAIN_IPV6 =
+  /^(?:[0-9a-fA-F]{1,4}(?::[0-9a-fA-F]{1,4})*)?(?:::(?:[0-9a-fA-F]{1,4}(?::[0-9a-fA-F]{1,4})*)?)?$/;

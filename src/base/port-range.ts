@@ -1,0 +1,60 @@
+/**
+ * What a service offers, as text: `tcp/5672`, `udp/8000-8100`, `icmp` or `ip/47`.
+ * @module
+ */
+import { ConfigError } from '../errors.ts';
+
+/** A protocol that is known by name. */
+export type NamedProtocol = 'tcp' | 'udp' | 'udplite' | 'sctp' | 'icmp';
+
+/**
+ * A protocol and an inclusive range of ports. `icmp` (echo) has the range 0 to 0; `ip` is any protocol
+ * without a name here, whose number is both `first` and `last`.
+ */
+export interface PortRange {
+  readonly protocol: NamedProtocol | 'ip';
+  readonly first: number;
+  readonly last: number;
+}
+
+/**
+ * Parses `tcp/5672`, `udp/8000-8100` (likewise `udplite` and `sctp`), `icmp` or `ip/47`.
+ *
+ * @param path where the text stands, for the message
+ * @throws {ConfigError} if the text is none of these.
+ */
+export function parsePortRange(text: string, path = ''): PortRange {
+  if (text === 'icmp') return { protocol: 'icmp', first: 0, last: 0 };
+  const [, number] = /^ip\/(\d{1,3})$/.exec(text) ?? [];
+  if (number !== undefined) return parseNumber(text, Number(number), path);
+  const match = /^(tcp|udp|udplite|sctp)\/(\d{1,5})(?:-(\d{1,5}))?$/.exec(text);
+  const first = Number(match?.[2]);
+  const last = Number(match?.[3] ?? match?.[2]);
+  if (match === null || first < 1 || last > 65_535 || first > last) {
+    throw new ConfigError(
+      path,
+      `"${text}" is not a port such as tcp/5672, udp/8000-8100, icmp or ip/47`
+    );
+  }
+  return { protocol: match[1] as NamedProtocol, first, last };
+}
+
+function parseNumber(text: string, number: number, path: string): PortRange {
+  const reason = number > 255 ? 'protocol numbers end at 255' : UNUSABLE_NUMBERS.get(number);
+  if (reason !== undefined) throw new ConfigError(path, `"${text}" cannot be exposed: ${reason}`);
+  return { protocol: 'ip', first: number, last: number };
+}
+
+/** [Protocol numbers](https://www.iana.org/assignments/protocol-numbers) that `ip/` does not take. */
+const UNUSABLE_NUMBERS: ReadonlyMap<number, string> = new Map([
+  [1, 'write icmp'],
+  [6, 'write tcp/ and a port'],
+  [17, 'write udp/ and a port'],
+  [58, 'write icmp'],
+  [132, 'write sctp/ and a port'],
+  [136, 'write udplite/ and a port'],
+  [33, 'the checksum of DCCP covers the addresses, which is not supported'],
+  ...[0, 43, 44, 60, 135, 139, 140, 253, 254].map(
+    (number) => [number, 'it is an IPv6 extension header, or experimental'] as const
+  ),
+]);

@@ -1,0 +1,167 @@
+/**
+ * Turns what a schema finds wrong with foreign data into one clear sentence that names the place.
+ * @module
+ */
+import * as v from 'valibot';
+import { ConfigError } from '../errors.ts';
+import { IpAddress, IpPrefix } from './address.ts';
+import { parsePortRange } from './port-range.ts';
+
+/** A schema whose output is `T`, whatever it is fed. */
+export type Schema<T> = v.GenericSchema<unknown, T>;
+
+/**
+ * Returns `value` as the schema's type.
+ *
+ * @param path where `value` stands in what the user wrote, '' for the whole
+ * @throws {ConfigError} naming the first place that is wrong, what was expected and what was there.
+ */
+export function parseSchema<T>(schema: Schema<T>, value: unknown, path = ''): T {
+  const result = v.safeParse(schema, value, { abortEarly: true });
+  if (result.success) return result.output;
+  const issue = result.issues[0];
+  throw new ConfigError((issue.path ?? []).reduce(placeOf, path), sentence(issue));
+}
+
+/** Keys are foreign too: one that is not plain is quoted and cut. */
+function placeOf(parent: string, { key }: { readonly key: unknown }): string {
+  if (typeof key === 'number') return `${parent}[${key}]`;
+  if (!PLAIN_KEY.test(String(key))) return `${parent}[${show(String(key))}]`;
+  return parent === '' ? `${key}` : `${parent}.${key}`;
+}
+
+function sentence(issue: v.BaseIssue<unknown>): string {
+  const { kind, type, expected, received, message, input } = issue;
+  if (type === 'strict_object' && expected === 'never') return 'is not a known key';
+  if (received === 'undefined') {
+    const isMissingKey = type.endsWith('object') && expected !== 'Object';
+    return isMissingKey ? 'is missing' : `is missing, expected ${expectation(issue)}`;
+  }
+  // A schema of ours says it in its own words, as a whole sentence; a `regex` as a noun.
+  const isOwnSentence = kind === 'validation' && type !== 'regex' && !message.startsWith(INVALID);
+  return isOwnSentence ? message : `expected ${expectation(issue)}, got ${show(input)}`;
+}
+
+function expectation({ type, expected, message, input }: v.BaseIssue<unknown>): string {
+  if (type === 'regex') return message;
+  if (expected === null) return message.replace(/^Invalid ([^:]+).*$/s, 'a valid $1');
+  if (type.endsWith('_length')) {
+    return `${bound(expected)} ${typeof input === 'string' ? 'characters' : 'entries'}`;
+  }
+  return bound(expected)
+    .replace(/^\((.*)\)$/, '$1')
+    .replaceAll(' | ', ' or ')
+    .replace(/(?<!")\b(?:string|number|boolean|Object|Array)\b(?!")/g, (name) => TYPE_NAMES[name]!);
+}
+
+function bound(expected: string): string {
+  return expected.replace(/^>=/, 'at least ').replace(/^<=/, 'at most ');
+}
+
+function show(value: unknown): string {
+  const text = typeof value === 'object' || typeof value === 'string' ? quote(value) : `${value}`;
+  return cut(text);
+}
+
+function quote(value: unknown): string {
+  try {
+    return JSON.stringify(value);
+  } catch {
+    return 'a value that refers to itself';
+  }
+}
+
+function cut(text: string): string {
+  return text.length > MAX_SHOWN ? `${text.slice(0, MAX_SHOWN - 3)}...` : text;
+}
+
+/** A check that says what is wrong by throwing a sentence that quotes the text. */
+function textThat(parse: (text: string) => unknown): Schema<string> {
+  return v.pipe(
+    v.string(),
+    v.rawCheck(({ dataset, addIssue }) => {
+      if (!dataset.typed) return;
+      const text = dataset.value;
+      try {
+        parse(text);
+      } catch (error) {
+        addIssue({ message: (error as Error).message.replace(text, () => cut(text)) });
+      }
+    })
+  ) as Schema<string>;
+}
+
+export const AddressText: Schema<string> = /* @__PURE__ */ textThat((text) =>
+  IpAddress.parse(text)
+);
+export const PrefixText: Schema<string> = /* @__PURE__ */ textThat((text) => IpPrefix.parse(text));
+export const PortText: Schema<string> = /* @__PURE__ */ textThat((text) => parsePortRange(text));
+
+/** Name of a site, a service: one DNS label. */
+export const NameText: Schema<string> = /* @__PURE__ */ v.pipe(
+  v.string(),
+  v.regex(
+    /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/,
+    'a name of lower-case letters, digits and hyphens'
+  )
+) as Schema<string>;
+
+/** A domain name of one or more labels. */
+export const DomainText: Schema<string> = /* @__PURE__ */ v.pipe(
+  v.string(),
+  v.maxLength(253),
+  v.regex(
+    /^[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9])?)*$/i,
+    'a domain name such as rabbitmq.example.org'
+  )
+) as Schema<string>;
+
+/** Whole number within bounds, both included. */
+export function wholeNumber(first: number, last: number): Schema<number> {
+  return v.pipe(
+    v.number(),
+    v.check(
+      (value) => Number.isInteger(value) && value >= first && value <= last,
+      ({ input }) => `expected a whole number from ${first} to ${last}, got ${input}`
+    )
+  ) as Schema<number>;
+}
+
+/** An object of the host's that is known by its methods, for example a logger. */
+export function hostObject<T>(what: string, methods: readonly string[]): Schema<T> {
+  const isOne = (value: unknown) =>
+    typeof value === 'object' &&
+    value !== null &&
+    methods.every((name) => typeof (value as Record<string, unknown>)[name] === 'function');
+  return v.pipe(
+    v.unknown(),
+    v.check(isOne, ({ input }) => {
+      const names = `${methods.slice(0, -1).join(', ')} and ${methods.at(-1)}`;
+      return `expected ${what} with the methods ${names}, got ${show(input)}`;
+    })
+  ) as unknown as Schema<T>;
+}
+
+/** A function of the host's. */
+export function hostFunction<T>(): Schema<T> {
+  return v.pipe(
+    v.unknown(),
+    v.check(
+      (value) => typeof value === 'function',
+      ({ input }) => `expected a function, got ${show(input)}`
+    )
+  ) as unknown as Schema<T>;
+}
+
+const PLAIN_KEY = /^[\w-]{1,64}$/;
+/** How valibot's own messages begin. */
+const INVALID = 'Invalid ';
+const TYPE_NAMES: Readonly<Record<string, string>> = {
+  string: 'a string',
+  number: 'a number',
+  boolean: 'true or false',
+  Object: 'a mapping',
+  Array: 'a list',
+};
+/** Longest quotation of a foreign value, in characters. */
+const MAX_SHOWN = 60;

@@ -1,0 +1,435 @@
+/**
+ * The leases of all realms, and which of them are stored: only those may be used.
+ *
+ * An entry of the store, `lease/<realm>/<address>`, says which endpoint's the address is, and since when
+ * it is nobody's any more. In memory a lease is under the key of the presence, for an endpoint may have
+ * one of each IP version. `fit` and `admit` change leases in memory; `commit` stores the changes; what is
+ * read here is in use *and* stored. What a failed commit has not stored goes with the next one. These
+ * three are called one after the other; reading is possible at any time.
+ *
+ * The entry of a client's lease also says when it was last used, `usedAt`, which is stored again only when it
+ * is old: a lease that is in use costs one write in `storeUseMs`. All times are by the lease clock.
+ * @module
+ */
+
+import type { Lease } from '../allocator/index.ts';
+import { type Family, IpAddress } from '../base/address.ts';
+import type { Clock } from '../base/clock.ts';
+import { AllocatorError, PoolExhaustedError, QuotaExceededError, StoreError } from '../errors.ts';
+import type { Site } from '../registry/index.ts';
+import type { Json, Store } from '../store/index.ts';
+import type { Endpoint, Presence } from '../translator/index.ts';
+import type { DesiredIndex, PresentService } from './desired-index.ts';
+import { endpointKey, endpointOf, familyOfKey, parseEndpoint, presenceKey } from './endpoint.ts';
+import { LeaseClock } from './lease-clock.ts';
+import type { PresenceUse } from './presence-uses.ts';
+import { familyOf, RealmLeases } from './realm-leases.ts';
+import { type FoundLease, LEASE_PREFIX, leaseKey, leaseValue, readLease } from './stored-lease.ts';
+
+export interface LeaseTableOptions {
+  readonly store: Store;
+  readonly quarantineMs: number;
+  /** How old the stored use of a lease may get while it is in use, in ms. */
+  readonly storeUseMs: number;
+  readonly clock: Clock;
+}
+
+export interface IdleRules {
+  /** A client's lease ends when it was not used for so long, in ms. */
+  readonly idleMs: number;
+  /** The same for a site that holds nearly all that it can have; until it is well below that. */
+  readonly pressedIdleMs: number;
+  /** How many leases to end at most. */
+  readonly atMost: number;
+}
+
+export class LeaseTable {
+  readonly #options: LeaseTableOptions;
+  readonly #realms = new Map<string, RealmLeases>();
+  /** What the store had, by realm, until the pools are known. */
+  readonly #found = new Map<string, FoundLease[]>();
+  /** By key in the store: what the next commit brings. */
+  readonly #pending = new Map<string, PendingWrite>();
+  /** Opened with the book. */
+  #clock!: LeaseClock;
+  #desired: DesiredIndex | undefined;
+
+  private constructor(options: LeaseTableOptions) {
+    this.#options = options;
+  }
+
+  /** @throws {StoreError} if the store cannot be read, or has what is not a lease. */
+  static async open(options: LeaseTableOptions): Promise<LeaseTable> {
+    const book = new LeaseTable(options);
+    const entries = await options.store.list(LEASE_PREFIX);
+    const holders = new Map<string, string>();
+    let newestMs = 0;
+    for (const entry of entries) {
+      const { realm, lease } = readLease(entry);
+      newestMs = Math.max(newestMs, lease.releasedAt ?? 0, lease.usedAtMs ?? 0);
+      if (lease.releasedAt === undefined) {
+        const holder = `${realm} ${lease.key}`;
+        const other = holders.get(holder);
+        if (other !== undefined) {
+          const endpoint = endpointOf(lease.key);
+          throw new StoreError(`${other} and ${entry.key} in the store are both of ${endpoint}`);
+        }
+        holders.set(holder, entry.key);
+      }
+      const found = book.#found.get(realm);
+      if (found === undefined) book.#found.set(realm, [lease]);
+      else found.push(lease);
+    }
+    book.#clock = await LeaseClock.open(options.store, options.clock, newestMs);
+    return book;
+  }
+
+  /**
+   * Leases what the desired state asks for and releases what it does not, in memory.
+   *
+   * @returns what could not be had, by realm and IP version
+   */
+  fit(desired: DesiredIndex): ReadonlyMap<string, AllocatorError> {
+    this.#desired = desired;
+    const problems = new Map<string, AllocatorError>();
+    for (const name of [...this.#realms.keys(), ...this.#found.keys()]) {
+      if (!desired.sites.has(name)) this.#drop(name);
+    }
+    for (const [name, site] of desired.sites) {
+      const realm = this.#realmOf(site);
+      const present = desired.presentIn(name);
+      realm.services = new Set(present.map((each) => each.presenceKey));
+      this.#release(name, realm, desired);
+      this.#fitUses(name, realm);
+      realm.fit(name, desired);
+      this.#lease(name, realm, present, problems);
+    }
+    this.#found.clear();
+    if (desired.transit !== undefined) this.#leaseTransit(desired.transit, desired, problems);
+    return problems;
+  }
+
+  /**
+   * Says whether a client may have a presence of that IP version in `realm`. One that has it may; one whose last
+   * address is still at rest for its site is not bound by the shares, since that address counts already.
+   *
+   * @throws {QuotaExceededError} if the client's site has `maxClients` of them there, or as many addresses as
+   *   the shares of the others leave to it.
+   */
+  check(realm: string, client: Endpoint, family: Family, maxClients: number): void {
+    const leases = this.#realms.get(realm)!;
+    const { allocator, uses, shares } = leases;
+    const endpoint = endpointKey(client);
+    const key = presenceKey(endpoint, family);
+    if (allocator.lookup(key) !== undefined) return;
+    const site = client.realm;
+    const hosts = uses.hostCount(site);
+    if (!uses.hasHost(client, endpoint) && hosts >= maxClients) {
+      throw new QuotaExceededError(
+        `"${site}" has ${hosts} clients in "${realm}", as many as it may`
+      );
+    }
+    const { capacity, leased, quarantined } = allocator.statsOf(family);
+    // A pool without a free address says so itself.
+    if (shares[family].mayTake(site) || leased + quarantined >= capacity) return;
+    if (leases.isKept(key, site)) return;
+    throw new QuotaExceededError(
+      `"${site}" has ${shares[family].heldBy(site)} IPv${family} addresses in "${realm}", all that the shares of other sites and the reserve for services leave to it`
+    );
+  }
+
+  /**
+   * Leases an address of `realm` to a client, in memory, unless it has one of that IP version. This counts as
+   * a use of it.
+   *
+   * @throws {QuotaExceededError} as `check` does.
+   * @throws {PoolExhaustedError} if no address is free.
+   */
+  admit(realm: string, client: Endpoint, family: Family, maxClients: number): void {
+    this.check(realm, client, family, maxClients);
+    const leases = this.#realms.get(realm)!;
+    const key = presenceKey(endpointKey(client), family);
+    if (leases.allocator.lookup(key) === undefined) this.#leaseClient(realm, leases, key, family);
+    else this.#touch(realm, leases, key);
+  }
+
+  /** Notes that presences were used since the last call; what is no client's lease is passed over. */
+  touch(uses: Iterable<PresenceUse>): void {
+    for (const { realm, address } of uses) {
+      const leases = this.#realms.get(realm);
+      const key = leases?.holders.get(address);
+      if (key !== undefined) this.#touch(realm, leases!, key);
+    }
+    this.noteClock();
+  }
+
+  /**
+   * Ends leases of clients that nobody has used for long, in memory; the longest unused of each site first.
+   * Those of services never end so.
+   *
+   * @returns how many were ended; as many as it may at most, and then there may be more
+   */
+  endIdle({ idleMs, pressedIdleMs, atMost }: IdleRules): number {
+    const nowMs = this.#clock.now();
+    let ended = 0;
+    for (const [name, realm] of this.#realms) {
+      for (const site of realm.uses.sites) {
+        const excess = realm.excessOf(site, this.#desired?.sites.get(site)?.maxClients ?? 0);
+        for (const [key, { usedAtMs }] of realm.uses.of(site)) {
+          if (ended === atMost) return ended;
+          const forMs = nowMs - usedAtMs;
+          if (forMs < pressedIdleMs) break;
+          if (forMs < idleMs && !excess.has(familyOfKey(key))) continue;
+          excess.take(familyOfKey(key));
+          this.#write(name, realm.release(key)!);
+          ended++;
+        }
+      }
+    }
+    return ended;
+  }
+
+  /** Ends all leases that the clients of a site have anywhere, in memory. Returns how many. */
+  releaseClients(site: string): number {
+    let released = 0;
+    for (const [name, realm] of this.#realms) {
+      for (const key of realm.uses.of(site).keys()) {
+        this.#write(name, realm.release(key)!);
+        released++;
+      }
+    }
+    return released;
+  }
+
+  /** Has what the clock says stored with the next commit. */
+  noteClock(): void {
+    const write = this.#clock.write();
+    if (write === undefined) return;
+    this.#pending.set(write.key, { realm: '', lease: undefined, value: write.value });
+  }
+
+  /**
+   * Stores all changes, in one commit. Returns false if there were none.
+   *
+   * @throws {StoreError} if that fails; they go with the next commit then.
+   */
+  async commit(): Promise<boolean> {
+    const batch = [...this.#pending];
+    if (batch.length === 0) return false;
+    await this.#options.store.commit(batch.map(([key, { value }]) => ({ key, value })));
+    for (const [key, { realm, lease }] of batch) {
+      this.#pending.delete(key);
+      if (lease !== undefined && lease.releasedAt === undefined)
+        this.#realms.get(realm)?.use(lease);
+    }
+    return true;
+  }
+
+  /** Whether there are changes that no commit has stored yet. */
+  get hasPending(): boolean {
+    return this.#pending.size > 0;
+  }
+
+  /** The address in a realm of the presence that has this key. */
+  address(realm: string, key: string): string | undefined {
+    return this.#realms.get(realm)?.addresses.get(key);
+  }
+
+  /** Key of the endpoint that an address, in canonical form, stands for in a realm. */
+  holder(realm: string, address: string): string | undefined {
+    const key = this.#realms.get(realm)?.holders.get(address);
+    return key === undefined ? undefined : endpointOf(key);
+  }
+
+  /** The presences in a realm: address by their key. */
+  addressesIn(realm: string): ReadonlyMap<string, string> {
+    return this.#realms.get(realm)?.addresses ?? NONE;
+  }
+
+  presences(): Presence[] {
+    const presences: Presence[] = [];
+    for (const [realm, { addresses }] of this.#realms) {
+      for (const [key, address] of addresses) {
+        presences.push({ realm, address, of: parseEndpoint(endpointOf(key)) });
+      }
+    }
+    return presences;
+  }
+
+  /** The leases of a realm, to be read. */
+  realm(name: string): RealmLeases | undefined {
+    return this.#realms.get(name);
+  }
+
+  /** The leases of a site, in pools that are as the site says now. */
+  #realmOf(site: Site): RealmLeases {
+    const definition = JSON.stringify([site.pools, site.reserved]);
+    const before = this.#realms.get(site.name);
+    if (before?.definition === definition) return before;
+    const { quarantineMs } = this.#options;
+    const realm = new RealmLeases(site, definition, quarantineMs, this.#clock.now);
+    const { allocator } = realm;
+    const found = this.#found.get(site.name) ?? [];
+    const leases = before?.allocator.leases() ?? found;
+    for (const lost of allocator.restore(leases)) this.#erase(site.name, lost.address);
+    for (const lease of before === undefined ? allocator.leases() : []) {
+      if (lease.releasedAt === undefined) realm.use(lease);
+    }
+    for (const [key, address] of before?.addresses ?? []) {
+      if (allocator.lookup(key) !== undefined) realm.use({ key, address });
+    }
+    this.#restoreUses(realm, before, found);
+    this.#realms.set(site.name, realm);
+    return realm;
+  }
+
+  #restoreUses(
+    realm: RealmLeases,
+    before: RealmLeases | undefined,
+    found: readonly FoundLease[]
+  ): void {
+    for (const site of before?.uses.sites ?? []) {
+      for (const [key, use] of before!.uses.of(site)) {
+        if (realm.allocator.lookup(key) !== undefined) realm.uses.set(key, use);
+      }
+    }
+    if (before !== undefined) return;
+    const known = found.filter(({ releasedAt }) => releasedAt === undefined);
+    known.sort((a, b) => (a.usedAtMs ?? 0) - (b.usedAtMs ?? 0));
+    const nowMs = this.#clock.now();
+    for (const { key, usedAtMs } of known) {
+      if (usedAtMs === undefined || realm.allocator.lookup(key) === undefined) continue;
+      // It may have been used until the next time that this would have been stored.
+      const atMs = Math.min(nowMs, usedAtMs + this.#options.storeUseMs);
+      realm.uses.set(key, { usedAtMs: atMs, storedAtMs: usedAtMs });
+    }
+  }
+
+  /** Leases of clients have a use from now on if they had none; those of services need none. */
+  #fitUses(name: string, realm: RealmLeases): void {
+    for (const lease of realm.allocator.leases()) {
+      const { key, releasedAt } = lease;
+      if (releasedAt !== undefined) continue;
+      if (realm.services.has(key)) realm.uses.delete(key);
+      else if (realm.uses.get(key) === undefined) this.#use(name, realm, lease);
+    }
+  }
+
+  #drop(name: string): void {
+    const leases = this.#realms.get(name)?.allocator.leases() ?? this.#found.get(name) ?? [];
+    for (const { address } of leases) this.#erase(name, address);
+    this.#realms.delete(name);
+  }
+
+  #release(name: string, realm: RealmLeases, desired: DesiredIndex): void {
+    for (const { key, address, releasedAt } of realm.allocator.leases()) {
+      if (releasedAt !== undefined || realm.services.has(key)) continue;
+      const client = parseEndpoint(endpointOf(key));
+      const real = IpAddress.parse(client.address);
+      if (desired.isAdmitted(name, client.realm, real, familyOf(address))) continue;
+      this.#write(name, realm.release(key)!);
+    }
+  }
+
+  #lease(
+    name: string,
+    realm: RealmLeases,
+    present: readonly PresentService[],
+    problems: Map<string, AllocatorError>
+  ): void {
+    const exhausted = new Map<Family, { readonly error: Error; readonly services: string[] }>();
+    for (const { presenceKey: key, presenceFamily: family, service } of present) {
+      if (realm.allocator.lookup(key) !== undefined) continue;
+      const known = exhausted.get(family);
+      if (known !== undefined) {
+        known.services.push(service.name);
+        continue;
+      }
+      try {
+        this.#write(name, realm.allocate(key, family));
+      } catch (error) {
+        if (!(error instanceof AllocatorError)) throw error;
+        exhausted.set(family, { error, services: [service.name] });
+      }
+    }
+    for (const [family, { error, services }] of exhausted) {
+      const more = services.length === 1 ? '' : ` and ${services.length - 1} more`;
+      const message = `no presence in "${name}" for "${services[0]}"${more}: ${error.message}`;
+      problems.set(`${name} IPv${family}`, new PoolExhaustedError(message));
+    }
+  }
+
+  /** What has a presence in another site needs one on the way there too, so that the site may move. */
+  #leaseTransit(
+    transit: string,
+    desired: DesiredIndex,
+    problems: Map<string, AllocatorError>
+  ): void {
+    const between = this.#realms.get(transit);
+    if (between === undefined) return;
+    for (const [name, realm] of this.#realms) {
+      for (const { key, address, releasedAt } of realm.allocator.leases()) {
+        if (releasedAt !== undefined || realm.services.has(key)) continue;
+        const endpoint = endpointOf(key);
+        const client = parseEndpoint(endpoint);
+        const own = familyOf(client.address);
+        const family = desired.transitFamily(name, client.realm, familyOf(address), own);
+        if (family === undefined) continue;
+        const problem = `${transit} transit of ${client.realm} IPv${family}`;
+        const transitKey = presenceKey(endpoint, family);
+        if (problems.has(problem)) continue;
+        if (between.allocator.lookup(transitKey) !== undefined) continue;
+        try {
+          this.check(transit, client, family, Number.POSITIVE_INFINITY);
+          this.#leaseClient(transit, between, transitKey, family);
+        } catch (error) {
+          if (!(error instanceof AllocatorError)) throw error;
+          const message = `no presence in "${transit}" for clients of "${client.realm}": ${error.message}`;
+          problems.set(problem, new PoolExhaustedError(message));
+        }
+      }
+    }
+  }
+
+  #leaseClient(name: string, realm: RealmLeases, key: string, family: Family): void {
+    this.#use(name, realm, realm.allocate(key, family));
+  }
+
+  /** Notes a use that is to be stored. */
+  #use(name: string, realm: RealmLeases, lease: Lease): void {
+    const nowMs = this.#clock.now();
+    realm.uses.set(lease.key, { usedAtMs: nowMs, storedAtMs: nowMs });
+    this.#write(name, lease, nowMs);
+  }
+
+  #touch(name: string, realm: RealmLeases, key: string): void {
+    const use = realm.uses.get(key);
+    if (use === undefined) return;
+    const { storedAtMs } = use;
+    const nowMs = this.#clock.now();
+    if (nowMs - storedAtMs < this.#options.storeUseMs) {
+      realm.uses.set(key, { usedAtMs: nowMs, storedAtMs });
+    } else {
+      this.#use(name, realm, realm.allocator.lookup(key)!);
+    }
+  }
+
+  /** @param usedAtMs of a client's lease in use */
+  #write(realm: string, lease: Lease, usedAtMs?: number): void {
+    const value = leaseValue(lease, usedAtMs);
+    this.#pending.set(leaseKey(realm, lease.address), { realm, lease, value });
+  }
+
+  #erase(realm: string, address: string): void {
+    this.#pending.set(leaseKey(realm, address), { realm, lease: undefined, value: undefined });
+  }
+}
+
+interface PendingWrite {
+  readonly realm: string;
+  /** Undefined for an entry that is deleted, and for one that is no lease. */
+  readonly lease: Lease | undefined;
+  readonly value: Json | undefined;
+}
+
+const NONE: ReadonlyMap<string, string> = new Map();

@@ -1,0 +1,387 @@
+/**
+ * The fast path: whole TCP segments and UDP datagrams without options and extension headers, by far the
+ * most packets, and ICMP errors about them, in one pass over the bytes. It only ever forwards. Whatever is not plainly in order goes
+ * the slow path (`slow-path.ts`), which alone refuses, and does the same with these packets, in
+ * more steps: that both agree is tested by sending packets both ways.
+ *
+ * 1. the IP header is plain, its length and checksum are right, it is no fragment
+ * 2. the path is known
+ * 3. the transport header is whole; a segment with SYN goes the slow path
+ * 4. the virtio-net header is all zero, or says no more than that the checksum is partial, and that
+ *    this is a TCP super-packet
+ * 5. the packet fits, and so does the headroom if it changes its IP version
+ * 6. the policy lets it pass, and a UDP reply was asked for
+ * 7. checksums and addresses, or a whole new header, are written; session and path are brought up to date
+ * @module
+ */
+import { adjustChecksum, fold, foldDelta, longDelta, wordDelta } from '../packet/checksum.ts';
+import {
+  ICMP_CHECKSUM,
+  ICMP_HEADER,
+  ICMP_LENGTH_V4,
+  IPV4_CHECKSUM,
+  IPV4_DESTINATION,
+  IPV4_DONT_FRAGMENT,
+  IPV4_FRAGMENT_OFFSET,
+  IPV4_IDENTIFICATION,
+  IPV4_MIN_HEADER,
+  IPV4_MORE_FRAGMENTS,
+  IPV4_SOURCE,
+  IPV4_TTL,
+  IPV6_HEADER,
+  IPV6_PAYLOAD_LENGTH,
+  IPV6_SOURCE,
+  KIND_TCP,
+  KIND_UDP,
+  PROTOCOL_ICMP,
+  PROTOCOL_TCP,
+  PROTOCOL_UDP,
+  TCP_CHECKSUM,
+  TCP_DATA_OFFSET,
+  TCP_FLAG_SYN,
+  TCP_MIN_HEADER,
+  UDP_CHECKSUM,
+  UDP_HEADER,
+  UDP_LENGTH,
+} from '../packet/fields.ts';
+import { MAX_SHORT_SEGMENTS, MIN_LONG_SEGMENT } from '../packet/segments.ts';
+import {
+  VNET_CSUM_OFFSET,
+  VNET_CSUM_START,
+  VNET_F_NEEDS_CSUM,
+  VNET_GSO_SIZE,
+  VNET_GSO_TCPV4,
+  VNET_GSO_TCPV6,
+  VNET_HEADER_LENGTH,
+} from '../packet/virtio.ts';
+import {
+  PATH_ADDRESSES,
+  PATH_DELTA,
+  PATH_PAIR,
+  PATH_WAY,
+  REPLY,
+  REQUEST,
+  WAY_EGRESS,
+  WAY_FAMILY,
+  WAY_MTU,
+  WAY_POLICY,
+} from './layout.ts';
+import { moveOffload } from './offload.ts';
+import { MIN_IPV6_MTU } from './path-table.ts';
+import type { Paths } from './paths.ts';
+import { followedChecksum } from './rewrite.ts';
+import type { Sessions } from './sessions.ts';
+import { MAX_CUTTABLE, type Siit, VERSION_GROWTH, writeIpv4, writeIpv6 } from './siit.ts';
+
+export class FastPath {
+  /** Realm of the packet that was forwarded, and how far it has grown in front. */
+  egress = 0;
+  growth = 0;
+  readonly #paths: Paths;
+  readonly #sessions: Sessions;
+  readonly #siit: Siit;
+
+  constructor(paths: Paths, sessions: Sessions, siit: Siit) {
+    this.#paths = paths;
+    this.#sessions = sessions;
+    this.#siit = siit;
+  }
+
+  /**
+   * Forwards the packet, or leaves it as it is and returns false. Parameters as of `translate`; `end` is
+   * within the view.
+   */
+  forward(
+    realm: number,
+    view: DataView,
+    start: number,
+    end: number,
+    vnet: number,
+    headroom: number,
+    now: number
+  ): boolean {
+    const length = end - start;
+    if (!(start >= 0 && length >= IPV4_MIN_HEADER + UDP_HEADER)) return false;
+    const first = view.getInt32(start);
+    const third = view.getInt32(start + IPV4_TTL);
+    const paths = this.#paths;
+    let table = paths.v4;
+    let path: number;
+    let protocol: number;
+    let ipHeader = IPV4_MIN_HEADER;
+    if (first >>> 24 === 0x45) {
+      if ((first & 0xffff) !== length) return false;
+      const second = view.getInt32(start + IPV4_IDENTIFICATION);
+      if ((second & (IPV4_MORE_FRAGMENTS | IPV4_FRAGMENT_OFFSET)) !== 0) return false;
+      const source = view.getInt32(start + IPV4_SOURCE);
+      const destination = view.getInt32(start + IPV4_DESTINATION);
+      let sum = (first >>> 16) + length + (second >>> 16) + (second & 0xffff);
+      sum += (third >>> 16) + (third & 0xffff) + (source >>> 16) + (source & 0xffff);
+      sum += (destination >>> 16) + (destination & 0xffff);
+      if (fold(sum) !== 0xffff) return false;
+      protocol = (third >>> 16) & 0xff;
+      if (protocol === PROTOCOL_ICMP) return this.#forwardError(realm, view, start, end, vnet);
+      path = table.find3(realm, source, destination);
+    } else {
+      if (first >>> 28 !== 6 || length < IPV6_HEADER + UDP_HEADER) return false;
+      const lengthAndNext = view.getInt32(start + IPV6_PAYLOAD_LENGTH);
+      if (lengthAndNext >>> 16 !== length - IPV6_HEADER) return false;
+      ipHeader = IPV6_HEADER;
+      protocol = (lengthAndNext >>> 8) & 0xff;
+      table = paths.v6;
+      path = table.find9(realm, view, start + IPV6_SOURCE);
+    }
+    if (path < 0) return false;
+
+    const transport = start + ipHeader;
+    const isTcp = protocol === PROTOCOL_TCP;
+    let headers = ipHeader + UDP_HEADER;
+    let checksumAt = transport + UDP_CHECKSUM;
+    if (isTcp) {
+      if (length < ipHeader + TCP_MIN_HEADER) return false;
+      const offsetAndFlags = view.getUint16(transport + TCP_DATA_OFFSET);
+      const headerLength = (offsetAndFlags >>> 12) << 2;
+      headers = ipHeader + headerLength;
+      if (headerLength < TCP_MIN_HEADER || headers > length) return false;
+      if ((offsetAndFlags & TCP_FLAG_SYN) !== 0) return false;
+      checksumAt = transport + TCP_CHECKSUM;
+    } else {
+      if (protocol !== PROTOCOL_UDP) return false;
+      if (view.getUint16(transport + UDP_LENGTH) !== length - ipHeader) return false;
+    }
+
+    let size = length;
+    let isPartial = false;
+    if (vnet >= 0) {
+      if (vnet + VNET_HEADER_LENGTH > start) return false;
+      const offload = view.getUint16(vnet);
+      if (offload !== 0) {
+        const segment = this.#segmentOf(view, vnet, offload, ipHeader, checksumAt - transport);
+        if (segment < 0) return false;
+        // Short segments are counted by the slow path.
+        if (segment < MIN_LONG_SEGMENT && length - headers > segment * MAX_SHORT_SEGMENTS) {
+          return false;
+        }
+        size = Math.min(length, headers + segment);
+        isPartial = true;
+      }
+    }
+    const checksum = view.getUint16(checksumAt);
+    const isBare = checksum === 0 && !isTcp && !isPartial;
+
+    const { words } = table;
+    const at = path * table.stride;
+    const value = at + table.keyWords;
+    const ways = paths.ways.words;
+    const way = words[value + PATH_WAY]!;
+    const isToIpv4 = ways[way + WAY_FAMILY] === 4;
+    const isFromIpv4 = ipHeader === IPV4_MIN_HEADER;
+    let growth = 0;
+    if (isToIpv4 !== isFromIpv4) {
+      growth = isFromIpv4 ? VERSION_GROWTH : -VERSION_GROWTH;
+      if (isBare || growth > headroom || length + growth > MAX_TRANSLATED) return false;
+      size += growth;
+      if (isFromIpv4 && size > MIN_IPV6_MTU) {
+        // Without DF it may have to be cut.
+        if ((view.getInt32(start + IPV4_IDENTIFICATION) & IPV4_DONT_FRAGMENT) === 0) return false;
+      }
+    }
+    if (size > ways[way + WAY_MTU]! || (isBare && !isFromIpv4)) return false;
+
+    const ports = view.getInt32(transport);
+    const side = paths.bindings.policies.sideOf(
+      ways[way + WAY_POLICY]!,
+      isTcp ? KIND_TCP : KIND_UDP,
+      REQUEST | REPLY,
+      ports >>> 16,
+      ports & 0xffff
+    );
+    if (side === 0) return false;
+    const egress = ways[way + WAY_EGRESS]!;
+    if (!isTcp) {
+      const pair = words[value + PATH_PAIR]!;
+      if (side === REQUEST) {
+        this.#sessions.touch(realm, pair, KIND_UDP, ports, now);
+      } else {
+        const turned = (ports << 16) | (ports >>> 16);
+        if (!this.#sessions.isOpen(egress, pair ^ 1, KIND_UDP, turned, now)) return false;
+      }
+    }
+
+    const delta = words[value + PATH_DELTA]!;
+    if (isPartial) {
+      view.setUint16(checksumAt, fold(checksum + delta));
+    } else if (!isBare) {
+      const after = ~fold((~checksum & 0xffff) + delta) & 0xffff;
+      view.setUint16(checksumAt, after === 0 && !isTcp ? 0xffff : after);
+    }
+    if (growth !== 0) {
+      this.#changeVersion(
+        view,
+        start,
+        end,
+        vnet,
+        protocol,
+        table.wide,
+        words[value + PATH_ADDRESSES]!
+      );
+    } else if (isFromIpv4) {
+      view.setInt32(start + IPV4_SOURCE, words[value + PATH_ADDRESSES]!);
+      view.setInt32(start + IPV4_DESTINATION, words[value + PATH_ADDRESSES + 1]!);
+      view.setUint16(start + IPV4_CHECKSUM, ~fold((~third & 0xffff) + delta));
+    } else {
+      for (let i = 0; i < 8; i++) {
+        view.setInt32(start + IPV6_SOURCE + 4 * i, words[value + PATH_ADDRESSES + i]!);
+      }
+    }
+    const counter = (at >>> 1) + table.counters;
+    table.floats[counter]!++;
+    table.floats[counter + 1]! += length;
+    this.egress = egress;
+    this.growth = growth;
+    return true;
+  }
+
+  /**
+   * Returns the payload of each segment, or as much as there may be of a packet that is none, whose
+   * virtio-net header says that the checksum is partial; -1 if it says more, or other places.
+   */
+  #segmentOf(
+    view: DataView,
+    vnet: number,
+    offload: number,
+    ipHeader: number,
+    checksumOffset: number
+  ): number {
+    if (view.getUint16(vnet + VNET_CSUM_START, true) !== ipHeader) return -1;
+    if (view.getUint16(vnet + VNET_CSUM_OFFSET, true) !== checksumOffset) return -1;
+    if (offload === PARTIAL) return 0xffff;
+    const superPacket = ipHeader === IPV4_MIN_HEADER ? PARTIAL_TCPV4 : PARTIAL_TCPV6;
+    if (offload !== superPacket || checksumOffset !== TCP_CHECKSUM) return -1;
+    const segment = view.getUint16(vnet + VNET_GSO_SIZE, true);
+    return segment === 0 ? -1 : segment;
+  }
+
+  /**
+   * The same for an ICMP error over IPv4 that quotes a plain segment or datagram and has no extensions; its
+   * IP header was checked.
+   */
+  #forwardError(realm: number, view: DataView, start: number, end: number, vnet: number): boolean {
+    const length = end - start;
+    const icmp = start + IPV4_MIN_HEADER;
+    const quote = icmp + ICMP_HEADER;
+    const transport = quote + IPV4_MIN_HEADER;
+    if (end - transport < UDP_HEADER) return false;
+    const type = view.getUint8(icmp);
+    if (type !== 3 && type !== 11 && type !== 12) return false;
+    if (view.getUint8(icmp + ICMP_LENGTH_V4) !== 0) return false;
+    if (vnet >= 0 && (vnet + VNET_HEADER_LENGTH > start || view.getUint16(vnet) !== 0)) {
+      return false;
+    }
+    const first = view.getInt32(quote);
+    const quotedLength = first & 0xffff;
+    if (first >>> 24 !== 0x45 || quotedLength < IPV4_MIN_HEADER + UDP_HEADER) return false;
+    const second = view.getInt32(quote + IPV4_IDENTIFICATION);
+    if ((second & (IPV4_MORE_FRAGMENTS | IPV4_FRAGMENT_OFFSET)) !== 0) return false;
+    const third = view.getInt32(quote + IPV4_TTL);
+    const protocol = (third >>> 16) & 0xff;
+    const isTcp = protocol === PROTOCOL_TCP;
+    if (!isTcp && protocol !== PROTOCOL_UDP) return false;
+    const source = view.getInt32(start + IPV4_SOURCE);
+    const destination = view.getInt32(start + IPV4_DESTINATION);
+    if (view.getInt32(quote + IPV4_SOURCE) !== destination) return false;
+
+    const paths = this.#paths;
+    const table = paths.v4;
+    const path = table.find3(realm, view.getInt32(quote + IPV4_DESTINATION), destination);
+    if (path < 0) return false;
+    const { words } = table;
+    const value = path * table.stride + table.keyWords;
+    const ways = paths.ways.words;
+    const way = words[value + PATH_WAY]!;
+    if (ways[way + WAY_FAMILY] !== 4 || length > ways[way + WAY_MTU]!) return false;
+    const kind = isTcp ? KIND_TCP : KIND_UDP;
+    const ports = view.getInt32(transport);
+    const side = paths.bindings.policies.sideOf(
+      ways[way + WAY_POLICY]!,
+      kind,
+      REQUEST | REPLY,
+      ports & 0xffff,
+      ports >>> 16
+    );
+    if (side === 0) return false;
+
+    const delta = words[value + PATH_DELTA]!;
+    const newSource = words[value + PATH_ADDRESSES]!;
+    const newDestination = words[value + PATH_ADDRESSES + 1]!;
+    view.setInt32(quote + IPV4_SOURCE, newDestination);
+    view.setInt32(quote + IPV4_DESTINATION, newSource);
+    const quotedHeader = third & 0xffff;
+    const newQuotedHeader = adjustChecksum(quotedHeader, delta);
+    view.setUint16(quote + IPV4_CHECKSUM, newQuotedHeader);
+    let change = delta + wordDelta(quotedHeader, newQuotedHeader);
+    const checksumAt = transport + (isTcp ? TCP_CHECKSUM : UDP_CHECKSUM);
+    if (checksumAt + 2 <= Math.min(end, quote + quotedLength)) {
+      const quoted = view.getUint16(checksumAt);
+      const newQuoted = followedChecksum(kind, quoted, delta, false);
+      view.setUint16(checksumAt, newQuoted);
+      change += wordDelta(quoted, newQuoted);
+    }
+    const checksum = view.getUint16(icmp + ICMP_CHECKSUM);
+    view.setUint16(icmp + ICMP_CHECKSUM, adjustChecksum(checksum, foldDelta(change)));
+    const outerDelta = foldDelta(
+      longDelta(source, newSource) + longDelta(destination, newDestination)
+    );
+    const outer = view.getUint16(start + IPV4_CHECKSUM);
+    view.setUint16(start + IPV4_CHECKSUM, adjustChecksum(outer, outerDelta));
+    view.setInt32(start + IPV4_SOURCE, newSource);
+    view.setInt32(start + IPV4_DESTINATION, newDestination);
+    table.count(path, 1, length);
+    this.egress = ways[way + WAY_EGRESS]!;
+    this.growth = 0;
+    return true;
+  }
+
+  /** Writes the header of the other version, which ends where the old one does. */
+  #changeVersion(
+    view: DataView,
+    start: number,
+    end: number,
+    vnet: number,
+    protocol: number,
+    addresses: Int32Array,
+    at: number
+  ): void {
+    const first = view.getInt32(start);
+    if (first >>> 28 === 4) {
+      const classAndLimit = ((first >>> 8) & 0xff00) | view.getUint8(start + IPV4_TTL);
+      const to = start - VERSION_GROWTH;
+      if (vnet >= 0) moveOffload(view, vnet, VERSION_GROWTH, VERSION_GROWTH, 6, false);
+      writeIpv6(view, to, classAndLimit, end - to - IPV6_HEADER, protocol, addresses, at, at + 4);
+      return;
+    }
+    const classAndLimit = ((first >>> 12) & 0xff00) | (view.getInt32(start + 4) & 0xff);
+    const to = start + VERSION_GROWTH;
+    const length = end - to;
+    const fragment =
+      length > MAX_CUTTABLE ? IPV4_DONT_FRAGMENT : this.#siit.nextIdentification() << 16;
+    if (vnet >= 0) moveOffload(view, vnet, -VERSION_GROWTH, -VERSION_GROWTH, 4, false);
+    writeIpv4(
+      view,
+      to,
+      classAndLimit,
+      length,
+      fragment,
+      protocol,
+      addresses[at]!,
+      addresses[at + 4]!
+    );
+  }
+}
+
+/** `flags` and `gso_type`, the first two bytes of a virtio-net header. */
+const PARTIAL: number = VNET_F_NEEDS_CSUM << 8;
+const PARTIAL_TCPV4: number = (VNET_F_NEEDS_CSUM << 8) | VNET_GSO_TCPV4;
+const PARTIAL_TCPV6: number = (VNET_F_NEEDS_CSUM << 8) | VNET_GSO_TCPV6;
+/** Longest packet that changes its version here; the length fields of both can say it. */
+const MAX_TRANSLATED = 65_535;

@@ -1,0 +1,415 @@
+/**
+ * The slow path: what becomes of any packet, step by step, as the room's README has it.
+ *
+ * 1. its headers are checked, and its virtio-net header against them (`packet/header.ts`, `offload.ts`)
+ * 2. (realm, source, destination) finds its path: one look-up (`path-table.ts`)
+ * 3. the first packet of a path has none yet: it is derived from the plan and kept (`paths.ts`); a later
+ *    fragment takes the path of its first one (`fragments.ts`)
+ * 4. the path's policy says whether this protocol and these ports pass (`policy.ts`), and of a reply
+ *    without flags of its own, whether it was asked for (`sessions.ts`)
+ * 5. the realm it goes to says whether it fits (`size.ts`)
+ * 6. what later packets are to know of it is noted
+ * 7. addresses are written and the checksums follow by increment (`rewrite.ts`), or the packet changes
+ *    its IP version (`siit.ts`)
+ *
+ * An ICMP error takes the path of a reply to the packet it quotes.
+ * @module
+ */
+import { foldDelta, longDelta } from '../packet/checksum.ts';
+import {
+  FragmentPart,
+  ICMP_HEADER,
+  PacketKind,
+  Parse,
+  TCP_FLAG_SYN,
+  TCP_FLAGS,
+} from '../packet/fields.ts';
+import { PacketHeader } from '../packet/header.ts';
+import { MAX_PACKET_LENGTH, VNET_HEADER_LENGTH } from '../packet/virtio.ts';
+import type { TapPoint } from './capture.ts';
+import { Admission, type Fragments } from './fragments.ts';
+import {
+  MAX_MSS,
+  PATH_ADDRESSES,
+  PATH_DELTA,
+  PATH_PAIR,
+  PATH_WAY,
+  REPLY,
+  REQUEST,
+  WAY_CUT,
+  WAY_EGRESS,
+  WAY_FAMILY,
+  WAY_MSS,
+  WAY_MTU,
+} from './layout.ts';
+import { checkOffload, needsChecksum, segmentPayload } from './offload.ts';
+import { MIN_IPV6_MTU, type PathTable } from './path-table.ts';
+import type { Paths } from './paths.ts';
+import { needsSession, sidesOf } from './policy.ts';
+import {
+  rewriteAddresses,
+  rewriteHeaderChecksum,
+  rewriteQuote,
+  rewriteTransportChecksum,
+} from './rewrite.ts';
+import { type Sessions, sessionPorts } from './sessions.ts';
+import { type Siit, setsDontFragment, VERSION_GROWTH } from './siit.ts';
+import { clampMss, headersLength } from './size.ts';
+import { Verdict, verdictOfParse } from './verdict.ts';
+
+export class SlowPath {
+  // What became of the last packet; see the fields of `PacketTranslator` of the same names.
+  egress = 0;
+  start = 0;
+  end = 0;
+  vnet = -1;
+  segmentTo = 0;
+  lackingFamily: 4 | 6 = 4;
+  /** The address that lacked a presence last, in `lackingWords` words. */
+  readonly lacking: Int32Array = new Int32Array(4);
+  lackingWords = 1;
+  /** Valid unless the headers were refused. */
+  readonly header: PacketHeader = new PacketHeader();
+  /** The size that the sender of a packet that is too big is told. Valid iff DropTooBig. */
+  tellMtu = 0;
+
+  /** In ms, modulo 2^32. */
+  now = 0;
+  capture: TapPoint | undefined;
+  /** Nothing is to be remembered of the packet. */
+  isDry = false;
+
+  /** Of the packet that an ICMP error quotes. */
+  readonly quote: PacketHeader = new PacketHeader();
+  /** The packet was refused because it cannot change its IP version. */
+  isBoundToVersion = false;
+
+  readonly #paths: Paths;
+  readonly #sessions: Sessions;
+  readonly #fragments: Fragments;
+  readonly #siit: Siit;
+  #isPartial = false;
+  /** Payload bytes of the segments of a super-packet; 0 if it is none. */
+  #segment = 0;
+
+  constructor(paths: Paths, sessions: Sessions, fragments: Fragments, siit: Siit) {
+    this.#paths = paths;
+    this.#sessions = sessions;
+    this.#fragments = fragments;
+    this.#siit = siit;
+  }
+
+  /** Judges the packet and, with the verdict Forward, rewrites it. Parameters as of `translate`. */
+  run(
+    realm: number,
+    view: DataView,
+    start: number,
+    end: number,
+    vnet: number,
+    headroom: number
+  ): Verdict {
+    try {
+      return this.#judge(realm, view, start, end, vnet, headroom);
+    } finally {
+      // Also if a tap throws.
+      this.#paths.giveBack();
+    }
+  }
+
+  #judge(
+    realm: number,
+    view: DataView,
+    start: number,
+    end: number,
+    vnet: number,
+    headroom: number
+  ): Verdict {
+    const header = this.header;
+    const outcome = header.parse(view, start, end);
+    if (outcome !== Parse.Ok) return verdictOfParse(outcome);
+    this.#isPartial = false;
+    this.#segment = 0;
+    if (vnet >= 0) {
+      if (vnet + VNET_HEADER_LENGTH > start) return Verdict.DropMalformed;
+      // Its first two bytes say whether anything was left undone.
+      if (view.getUint16(vnet) !== 0) {
+        const verdict = checkOffload(view, vnet, header);
+        if (verdict !== Verdict.Forward) return verdict;
+        this.#isPartial = needsChecksum(view, vnet);
+        this.#segment = segmentPayload(view, vnet);
+      }
+    }
+    const { kind, source, part } = header;
+    if (kind === PacketKind.IcmpError) return this.#runError(realm, view, vnet, headroom);
+
+    let table: PathTable;
+    let path: number;
+    if (header.family === 4) {
+      table = this.#paths.v4;
+      path = table.find3(realm, view.getInt32(source), view.getInt32(source + 4));
+    } else {
+      table = this.#paths.v6;
+      // RFC 8200 section 8.1: UDP over IPv6 has a checksum.
+      if (kind === PacketKind.Udp && !this.#isPartial && view.getUint16(header.checksum) === 0) {
+        return Verdict.DropMalformed;
+      }
+      path = table.find9(realm, view, source);
+    }
+
+    let side = 0;
+    if (part !== FragmentPart.Whole) {
+      const admission = this.#fragments.admit(realm, view, header, this.now, this.isDry);
+      if (admission === Admission.Refused) return Verdict.DropFragment;
+      if (admission === Admission.Orphan) return Verdict.DropFragmentOrphan;
+    }
+    if (part === FragmentPart.Later) {
+      if (path < 0) return Verdict.DropFragmentOrphan;
+    } else {
+      const sides = sidesOf(kind, header.opensSession);
+      const { sourcePort, destinationPort } = header;
+      if (path < 0) {
+        setKey(table, realm, view, source);
+        path = this.#open(table, kind, sides, sourcePort, destinationPort, false);
+        if (path < 0) return ~path as Verdict;
+      }
+      const policy = this.#paths.policyOf(table, path);
+      side = this.#paths.bindings.policies.sideOf(policy, kind, sides, sourcePort, destinationPort);
+      if (side === 0) return Verdict.DropNotPermitted;
+      if (side === REPLY && needsSession(kind) && !this.#isAskedFor(table, path, view)) {
+        return Verdict.DropNoSession;
+      }
+    }
+    return this.#forward(realm, table, path, side, view, vnet, headroom);
+  }
+
+  /** Steps 7 to 9: whether the packet fits, then what is remembered of it, then the rewrite. */
+  #forward(
+    realm: number,
+    table: PathTable,
+    path: number,
+    side: number,
+    view: DataView,
+    vnet: number,
+    headroom: number
+  ): Verdict {
+    const header = this.header;
+    const { words } = table;
+    const value = path * table.stride + table.keyWords;
+    const way = words[value + PATH_WAY]!;
+    const ways = this.#paths.ways.words;
+    const family = ways[way + WAY_FAMILY]!;
+    const change = this.#siit;
+    const growth = family === header.family ? 0 : change.growthOf(header);
+    if (family !== header.family) {
+      const fault = change.faultOf(view, header, this.#isPartial);
+      this.isBoundToVersion = fault !== Verdict.Forward;
+      if (fault !== Verdict.Forward) return fault;
+      if (growth > headroom) return Verdict.NeedsHeadroom;
+    }
+    this.segmentTo = 0;
+    const isCuttable = !header.dontFragment && this.#segment === 0;
+    const mtu = ways[way + (isCuttable ? WAY_CUT : WAY_MTU)]!;
+    const { start, end } = header;
+    if (end - start + growth > mtu && !this.#fits(view, mtu, family, growth)) {
+      this.tellMtu = mtu;
+      if (family === 6 && header.family === 4) this.tellMtu = mtu - VERSION_GROWTH;
+      if (family === 4 && header.family === 6) {
+        this.tellMtu = Math.max(mtu + VERSION_GROWTH, MIN_IPV6_MTU);
+      }
+      return Verdict.DropTooBig;
+    }
+
+    this.egress = ways[way + WAY_EGRESS]!;
+    if (!this.isDry) {
+      if (side === REQUEST && needsSession(header.kind)) {
+        const ports = sessionPorts(view, header, REQUEST);
+        this.#sessions.touch(realm, words[value + PATH_PAIR]!, header.kind, ports, this.now);
+      }
+      if (header.part !== FragmentPart.Whole && !this.#paths.isOnLoan) {
+        this.#fragments.note(realm, view, header, this.now);
+      }
+      if (this.capture !== undefined)
+        this.capture.show('inbound', table, path, realm, view, start, end);
+    }
+
+    const mss = ways[way + WAY_MSS]!;
+    if (mss !== MAX_MSS && isSyn(view, header)) clampMss(view, header, mss, this.#isPartial);
+    const delta = words[value + PATH_DELTA]!;
+    this.start = start - growth;
+    this.end = end;
+    this.vnet = vnet;
+    if (family !== header.family) {
+      const at = words[value + PATH_ADDRESSES]!;
+      change.rewrite(view, header, table.wide, at, delta, this.#isPartial, vnet);
+      if (vnet >= 0) this.vnet = vnet - growth;
+    } else {
+      rewriteAddresses(view, header, words, value + PATH_ADDRESSES);
+      rewriteHeaderChecksum(view, header, delta);
+      if (header.part !== FragmentPart.Later) {
+        rewriteTransportChecksum(view, header, delta, this.#isPartial);
+      }
+    }
+    if (!this.isDry) {
+      this.capture?.show('outbound', table, path, this.egress, view, this.start, this.end);
+      table.count(path, 1, end - start);
+    }
+    return Verdict.Forward;
+  }
+
+  /** The error (r, d) quotes (d, q): it takes the path of (q, d) and leaves as if q had sent it. */
+  #runError(realm: number, view: DataView, vnet: number, headroom: number): Verdict {
+    const header = this.header;
+    const quote = this.quote;
+    const quoteEnd = header.findQuoteEnd(view);
+    if (quoteEnd < 0) return Verdict.DropMalformed;
+    const outcome = quote.parseQuote(view, header.transport + ICMP_HEADER, quoteEnd);
+    if (outcome !== Parse.Ok) return verdictOfParse(outcome);
+    if (quote.family !== header.family) return Verdict.DropMalformed;
+    if (quote.kind === PacketKind.IcmpError) return Verdict.DropUnsupported;
+
+    const table = this.#paths.table(header.family);
+    const { width } = table;
+    for (let i = 0; i < width; i++) {
+      const quoted = view.getInt32(quote.source + 4 * i);
+      if (quoted !== view.getInt32(header.source + 4 * (width + i))) return Verdict.DropMalformed;
+    }
+    const { source, sourcePort, destinationPort, kind } = quote;
+    let path =
+      width === 1 ? table.find3(realm, view.getInt32(source + 4), view.getInt32(source)) : -1;
+    if (path < 0) {
+      const { key } = table;
+      key[0] = realm;
+      for (let i = 0; i < width; i++) {
+        key[1 + i] = view.getInt32(source + 4 * (width + i));
+        key[1 + width + i] = view.getInt32(source + 4 * i);
+      }
+      path = table.find();
+    }
+    if (path < 0) {
+      path = this.#open(table, kind, REQUEST | REPLY, destinationPort, sourcePort, true);
+      if (path < 0) return ~path as Verdict;
+    }
+    const policy = this.#paths.policyOf(table, path);
+    const sides = REQUEST | REPLY;
+    const { policies } = this.#paths.bindings;
+    if (policies.sideOf(policy, kind, sides, destinationPort, sourcePort) === 0) {
+      return Verdict.DropNotPermitted;
+    }
+    return this.#forwardError(realm, table, path, view, vnet, headroom);
+  }
+
+  #forwardError(
+    realm: number,
+    table: PathTable,
+    path: number,
+    view: DataView,
+    vnet: number,
+    headroom: number
+  ): Verdict {
+    const header = this.header;
+    const quote = this.quote;
+    const { words, width } = table;
+    const value = path * table.stride + table.keyWords;
+    const way = words[value + PATH_WAY]!;
+    const family = this.#paths.ways.words[way + WAY_FAMILY]! as 4 | 6;
+    const mtu = this.#paths.ways.words[way + WAY_MTU]!;
+    const change = this.#siit;
+    const { start, end } = header;
+    const isChange = family !== header.family;
+    this.segmentTo = 0;
+    if (isChange) {
+      // As long as it may get, it fits any realm.
+      const fault = change.prepareError(view, header, quote);
+      this.isBoundToVersion = fault !== Verdict.Forward;
+      if (fault !== Verdict.Forward) return fault;
+      if (change.errorGrowth > headroom) return Verdict.NeedsHeadroom;
+    } else if (end - start > mtu && !this.#fits(view, mtu, family, 0)) {
+      return Verdict.DropTooBig;
+    }
+
+    this.egress = this.#paths.ways.words[way + WAY_EGRESS]!;
+    const capture = this.isDry ? undefined : this.capture;
+    capture?.show('inbound', table, path, realm, view, start, end);
+    this.start = start;
+    this.end = end;
+    this.vnet = vnet;
+    if (isChange) {
+      const at = words[value + PATH_ADDRESSES]!;
+      change.rewriteError(view, header, quote, table.wide, at, words[value + PATH_DELTA]!, vnet);
+      this.start = start - change.errorGrowth;
+      this.end = change.errorEnd;
+      if (vnet >= 0) this.vnet = vnet - change.errorGrowth;
+    } else {
+      const addresses = value + PATH_ADDRESSES;
+      let outerDelta = 0;
+      for (let i = 0; i < 2 * width; i++) {
+        const before = view.getInt32(header.source + 4 * i);
+        outerDelta += longDelta(before, words[addresses + i]!);
+      }
+      outerDelta = foldDelta(outerDelta);
+      const delta = words[value + PATH_DELTA]!;
+      rewriteQuote(view, header, quote, words, addresses, delta, outerDelta);
+      rewriteAddresses(view, header, words, addresses);
+      rewriteHeaderChecksum(view, header, outerDelta);
+    }
+    capture?.show('outbound', table, path, this.egress, view, this.start, this.end);
+    if (!this.isDry) table.count(path, 1, end - start);
+    return Verdict.Forward;
+  }
+
+  /** Whether the packet may go on, cut if need be, though it is larger than the realm takes. */
+  #fits(view: DataView, mtu: number, family: number, growth: number): boolean {
+    const header = this.header;
+    const length = header.end - header.start + growth;
+    if (this.#segment > 0) {
+      const headers = headersLength(view, header, header.kind === PacketKind.Tcp) + growth;
+      return this.#segment + headers <= mtu && (family === 6 || length <= MAX_PACKET_LENGTH);
+    }
+    const mayCut =
+      header.family === 4
+        ? !header.dontFragment
+        : family === 4 && !setsDontFragment(header, length);
+    if (mayCut) this.segmentTo = mtu;
+    return mayCut;
+  }
+
+  /** `Paths.open`, and what is to be said of a source that lacks a presence. */
+  #open(
+    table: PathTable,
+    kind: PacketKind,
+    sides: number,
+    sourcePort: number,
+    destinationPort: number,
+    isQuoted: boolean
+  ): number {
+    const paths = this.#paths;
+    const path = paths.open(table, kind, sides, sourcePort, destinationPort, isQuoted, this.isDry);
+    if (path !== ~Verdict.NeedsPresence) return path;
+    this.egress = paths.lackingIn;
+    this.lackingFamily = paths.lackingFamily;
+    this.lackingWords = table.width;
+    for (let i = 0; i < table.width; i++) this.lacking[i] = table.key[1 + i]!;
+    return path;
+  }
+
+  #isAskedFor(table: PathTable, path: number, view: DataView): boolean {
+    const value = path * table.stride + table.keyWords;
+    const client = this.#paths.ways.words[table.words[value + PATH_WAY]! + WAY_EGRESS]!;
+    const pair = table.words[value + PATH_PAIR]!;
+    const header = this.header;
+    const ports = sessionPorts(view, header, REPLY);
+    return this.#sessions.isOpen(client, pair ^ 1, header.kind, ports, this.now);
+  }
+}
+
+/** Puts (realm, source, destination) in the table's key. */
+function setKey(table: PathTable, realm: number, view: DataView, source: number): void {
+  const { key, keyWords } = table;
+  key[0] = realm;
+  for (let i = 1; i < keyWords; i++) key[i] = view.getInt32(source + 4 * i - 4);
+}
+
+function isSyn(view: DataView, header: PacketHeader): boolean {
+  if (header.kind !== PacketKind.Tcp) return false;
+  return (view.getUint8(header.transport + TCP_FLAGS) & TCP_FLAG_SYN) !== 0;
+}

@@ -1,0 +1,165 @@
+import fc from 'fast-check';
+import { describe, expect, test, vi } from 'vitest';
+import { ConnectionLimiter, resolveGateLimits } from '../../src/base/connection-limiter.ts';
+import { ApiMisuseError } from '../../src/errors.ts';
+
+const WIDE = { maxPending: 1000, maxRate: 1e6, burst: 1e6 };
+
+function address(index: number): string {
+  return `192.0.${index >> 8}.${index & 255}`;
+}
+
+describe('resolveGateLimits', () => {
+  test('fills in 50 a second and four times as much at once', () => {
+    expect(resolveGateLimits({}, 128)).toEqual({ maxPending: 128, maxRate: 50, burst: 200 });
+    expect(resolveGateLimits({ maxRate: 3 }, 64)).toMatchObject({ maxPending: 64, burst: 12 });
+    expect(resolveGateLimits({ maxRate: 0.1 }, 1).burst).toBe(1);
+  });
+
+  test.each([
+    { maxPending: 0 },
+    { maxPending: 1.5 },
+    { maxPending: Number.NaN },
+    { maxRate: 0 },
+    { maxRate: Number.POSITIVE_INFINITY },
+    { burst: 0.5 },
+  ])('refuses %o', (limits) => {
+    expect(() => resolveGateLimits(limits, 128)).toThrow(ApiMisuseError);
+  });
+});
+
+describe('a gate', () => {
+  test('admits a burst of one address, and then no more than its rate', () => {
+    const gate = new ConnectionLimiter({ maxPending: 1000, maxRate: 10, burst: 40 });
+    const admitted = (times: number, nowMs: number): number => {
+      let count = 0;
+      for (let i = 0; i < times; i++) {
+        if (gate.admit('192.0.2.1', nowMs, () => {}) !== undefined) count++;
+      }
+      return count;
+    };
+    expect(admitted(100, 0)).toBe(40);
+    expect(admitted(100, 99)).toBe(0);
+    expect(admitted(100, 100)).toBe(1);
+    expect(admitted(100, 1_100)).toBe(10);
+    expect(admitted(100, 3_600_000)).toBe(40);
+    expect(gate.counters).toEqual({ admitted: 91, rateLimited: 409, evicted: 0 });
+  });
+
+  test('a flood of one address costs another nothing', () => {
+    const gate = new ConnectionLimiter({ maxPending: 8, maxRate: 10, burst: 40 });
+    for (let i = 0; i < 1000; i++) gate.admit('192.0.2.1', 0, () => {});
+    const cut = vi.fn();
+    expect(gate.admit('192.0.2.2', 0, cut)).toBeDefined();
+    for (let i = 0; i < 1000; i++) gate.admit('192.0.2.1', 1_000, () => {});
+    expect(cut).not.toHaveBeenCalled();
+  });
+
+  test.each([
+    ['192.0.2.1', '::ffff:192.0.2.1'],
+    ['2001:db8:1:2::1', '2001:db8:1:2:ffff:ffff:ffff:ffff'],
+    ['fe80::1%eth0', 'fe80::2%eth1'],
+    ['', 'no address'],
+  ])('%s and %s are one address', (one, other) => {
+    const gate = new ConnectionLimiter({ maxPending: 8, maxRate: 1, burst: 1 });
+    expect(gate.admit(one, 0, () => {})).toBeDefined();
+    expect(gate.admit(other, 0, () => {})).toBeUndefined();
+  });
+
+  test.each([
+    ['192.0.2.1', '192.0.2.2'],
+    ['2001:db8:1:2::1', '2001:db8:1:3::1'],
+    ['192.0.2.1', '::192.0.2.1'],
+    ['0.0.0.0', 'no address'],
+  ])('%s and %s are two', (one, other) => {
+    const gate = new ConnectionLimiter({ maxPending: 8, maxRate: 1, burst: 1 });
+    expect(gate.admit(one, 0, () => {})).toBeDefined();
+    expect(gate.admit(other, 0, () => {})).toBeDefined();
+  });
+
+  test('when it is full, the oldest connection of the address that has most makes way', () => {
+    const gate = new ConnectionLimiter({ ...WIDE, maxPending: 4 });
+    const cuts: string[] = [];
+    const admit = (who: string, name: string, nowMs: number) =>
+      gate.admit(who, nowMs, () => cuts.push(name));
+    admit('192.0.2.1', 'a1', 0);
+    admit('192.0.2.2', 'b1', 1);
+    admit('192.0.2.2', 'b2', 2);
+    admit('192.0.2.3', 'c1', 3);
+    admit('192.0.2.4', 'd1', 4);
+    expect(cuts).toEqual(['b1']);
+    expect(gate.pending).toBe(4);
+    expect(gate.counters).toEqual({ admitted: 5, rateLimited: 0, evicted: 1 });
+    // All have one now: the one that has taken longest.
+    admit('192.0.2.5', 'e1', 5);
+    admit('192.0.2.5', 'e2', 6);
+    expect(cuts).toEqual(['b1', 'a1', 'b2']);
+    admit('192.0.2.6', 'f1', 7);
+    expect(cuts).toEqual(['b1', 'a1', 'b2', 'e1']);
+  });
+
+  test('of two addresses with as many, the one with the oldest connection makes way', () => {
+    const gate = new ConnectionLimiter({ ...WIDE, maxPending: 3 });
+    const cuts: string[] = [];
+    const first = gate.admit('192.0.2.1', 0, () => cuts.push('a1'));
+    gate.admit('192.0.2.2', 1, () => cuts.push('b1'));
+    gate.admit('192.0.2.1', 2, () => cuts.push('a2'));
+    first?.leave();
+    gate.admit('192.0.2.3', 3, () => cuts.push('c1'));
+    gate.admit('192.0.2.4', 4, () => cuts.push('d1'));
+    expect(cuts).toEqual(['b1']);
+  });
+
+  test('one that has left makes no way, takes no room, and may leave twice', () => {
+    const gate = new ConnectionLimiter({ ...WIDE, maxPending: 2 });
+    const cut = vi.fn();
+    const first = gate.admit('192.0.2.1', 0, cut)!;
+    gate.admit('192.0.2.1', 1, () => {});
+    first.leave();
+    first.leave();
+    expect(gate.pending).toBe(1);
+    gate.admit('192.0.2.1', 2, () => {});
+    gate.admit('192.0.2.1', 3, () => {});
+    expect(cut).not.toHaveBeenCalled();
+    expect(gate.pending).toBe(2);
+  });
+
+  test('one that is cut has left already, whatever its owner does then', () => {
+    const gate = new ConnectionLimiter({ ...WIDE, maxPending: 1 });
+    const first = gate.admit('192.0.2.1', 0, () => first?.leave());
+    const second = gate.admit('192.0.2.1', 1, () => {});
+    expect(gate.pending).toBe(1);
+    first?.leave();
+    expect(gate.pending).toBe(1);
+    second?.leave();
+    expect(gate.pending).toBe(0);
+  });
+
+  test('never holds more than maxPending, whatever comes and goes', () => {
+    const step = fc.tuple(fc.nat(5), fc.nat(3));
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 200 }), (steps) => {
+        const gate = new ConnectionLimiter({ ...WIDE, maxPending: 7 });
+        const open = new Set<() => void>();
+        let cuts = 0;
+        for (const [nowMs, [host, action]] of steps.entries()) {
+          const [oldest] = [...open];
+          if (action === 0 && oldest !== undefined) {
+            oldest();
+            open.delete(oldest);
+            continue;
+          }
+          const leave = () => admission.leave();
+          const admission = gate.admit(address(host), nowMs, () => {
+            open.delete(leave);
+            cuts++;
+          })!;
+          open.add(leave);
+          expect(gate.pending).toBe(open.size);
+          expect(open.size).toBeLessThanOrEqual(7);
+        }
+        expect(gate.counters.evicted).toBe(cuts);
+      })
+    );
+  });
+});
