@@ -1,10 +1,16 @@
-/** The programs that the documents show run, and print what they are said to. */
+/** The programs that the documents show are run from the sources, and print what the documents say. */
 import { spawnSync } from 'node:child_process';
-import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { rmSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
-
-const REPOSITORY = fileURLToPath(new URL('../..', import.meta.url));
+import {
+  codeOf,
+  NAMED_PROGRAMS,
+  outputOf,
+  PROGRAMS,
+  REPOSITORY,
+  read,
+} from '../documents/snippets.ts';
 
 /** What a program printed on standard output; it must not fail. */
 function run(code: string): string {
@@ -24,40 +30,19 @@ function run(code: string): string {
   }
 }
 
-/** The blocks of a document in this language, each without its fences. */
-function blocksOf(document: string, language: string): string[] {
-  const text = readFileSync(`${REPOSITORY}/${document}`, 'utf8');
-  const fenced = new RegExp(`^\`\`\`${language}\\n([\\s\\S]*?)^\`\`\`$`, 'gm');
-  return [...text.matchAll(fenced)].map(([, block]) => block!);
-}
+test.each(NAMED_PROGRAMS)('%s prints what the document says', (_, program) => {
+  const promised = outputOf(program);
+  expect(promised).not.toBe('');
+  expect(run(codeOf(program))).toBe(promised);
+});
 
-/** What the comments behind its `console.log` say that a program prints. */
-function promisedBy(code: string): string[] {
-  return [...code.matchAll(/console\.log\(.*\); \/\/ (.*)$/gm)].map(([, comment]) => comment!);
-}
-
-test('the first example of the README: a cloud and an edge in one process, in less than 30 lines', () => {
-  const readme = readFileSync(`${REPOSITORY}/README.md`, 'utf8');
+test('the example of the README begins before line 30 and is shorter than 30 lines', () => {
+  const readme = read('README.md');
   expect(readme.slice(0, readme.indexOf('```ts')).split('\n').length).toBeLessThan(30);
-  const [code] = blocksOf('README.md', 'ts');
-  expect(code!.trim().split('\n').length).toBeLessThan(30);
-  const promised = promisedBy(code!);
-  expect(promised).toHaveLength(2);
-  expect(run(code!).trim().split('\n')).toEqual(promised);
+  expect(codeOf(PROGRAMS[0]!).trim().split('\n').length).toBeLessThan(30);
+  expect(outputOf(PROGRAMS[0]!).trim().split('\n')).toHaveLength(2);
 });
 
-test('a gateway pair by hand, in less than 80 lines', () => {
-  const [code] = blocksOf('docs/composing.md', 'ts');
-  expect(code!.trim().split('\n').length).toBeLessThan(80);
-  const [promised] = blocksOf('docs/composing.md', '');
-  expect(run(code!)).toBe(promised);
-});
-
-test('the translator alone', () => {
-  const [, code] = blocksOf('docs/composing.md', 'ts');
-  const lines = run(code!).trim().split('\n');
-  const promised = promisedBy(code!);
-  expect(promised).toHaveLength(2);
-  expect(lines[0]).toBe(`from site-a: ${promised[0]}`);
-  expect(lines[1]!.replace(' to the cloud:', '')).toBe(promised[1]);
+test('the gateway pair by hand is shorter than 80 lines', () => {
+  expect(codeOf(PROGRAMS[1]!).trim().split('\n').length).toBeLessThan(80);
 });

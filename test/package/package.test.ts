@@ -19,6 +19,7 @@ import { build } from 'tsup';
 import ts from 'typescript';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import manifest from '../../package.json' with { type: 'json' };
+import { codeOf, compile, NAMED_PROGRAMS, outputOf } from '../documents/snippets.ts';
 import { Network, whatIsMissing } from '../e2e/network.ts';
 import pinned from './exports.json' with { type: 'json' };
 
@@ -167,6 +168,18 @@ describe('entry points', () => {
       `console.log(JSON.stringify(require('${manifest.name}/package.json').version));`
     );
     expect(version).toBe(manifest.version);
+  });
+});
+
+describe.each([
+  ['import', 'esm', 'mjs'],
+  ['require', 'cjs', 'cjs'],
+] as const)('by %s', (_, format, extension) => {
+  test.each(NAMED_PROGRAMS)('%s prints what the document says', async (_, program) => {
+    const file = `documented.${extension}`;
+    writeFileSync(join(host, file), await compile(codeOf(program), format));
+    const stdout = execFileSync(process.execPath, [file], { cwd: host, encoding: 'utf8' });
+    expect(stdout).toBe(outputOf(program));
   });
 });
 
