@@ -8,6 +8,7 @@ import ts from 'typescript';
 import { describe, expect, test } from 'vitest';
 import manifest from '../../package.json' with { type: 'json' };
 import { readClose, readHello, readWelcome } from '../../src/tunnel/messages.ts';
+import { moduleOf, readTree } from '../structure/source-tree.ts';
 import { blocksOf, codeOf, DOCUMENTS, EXCERPTS, PROGRAMS, REPOSITORY, read } from './snippets.ts';
 
 const all = DOCUMENTS.flatMap((document) =>
@@ -118,17 +119,40 @@ describe('tables', () => {
 
   test('docs/embedding.md names options that the gateways have', () => {
     const text = read('docs/embedding.md');
-    const [table] = /\| option \| gateway \|[\s\S]*?\n\n[\s\S]*?\n\n/.exec(text)!;
-    const rows = table.split('\n').map((line) => line.split('|')[1] ?? line);
-    const named = rows.flatMap((cell) => [...cell.matchAll(/`(\w+)`/g)].map(([, name]) => name!));
+    const [, table] = /\| option \| gateway \|.*\n((?:\|.*\n)+)/.exec(text)!;
+    const [, others] = /have defaults that suit most programs: ([^.]*)\./.exec(text)!;
+    const cells = table!.split('\n').map((row) => row.split('|')[1] ?? '');
+    const named = [...[...cells, others!].join().matchAll(/`(\w+)`/g)].map(([, name]) => name!);
     expect(named.length).toBeGreaterThan(15);
     const files = ['cloud-options', 'edge-options', 'common-options', 'state'];
-    const sources = files.map((file) => read(`src/gateway/${file}.ts`));
-    const options = new Set(
-      [...sources.join('\n').matchAll(/^ {2}readonly (\w+)\??:/gm)].map(([, name]) => name!)
+    const sources = files.map((file) => read(`src/gateway/${file}.ts`)).join('\n');
+    const options = [...sources.matchAll(/^ {2}readonly (\w+)\??:/gm)].map(([, name]) => name!);
+    expect(named.filter((name) => !options.includes(name))).toEqual([]);
+  });
+
+  test('docs/architecture.md draws every module in a row below all that it imports from', () => {
+    const drawing = blocksOf('docs/architecture.md').find(({ language }) => language === '')!.text;
+    const rows = drawing.replace('->  examples/', '').trim().split('\n');
+    const rowOf = new Map(
+      rows.flatMap((row, i) =>
+        row
+          .trim()
+          .split(/\s+/)
+          .map((name) => [name, i])
+      )
     );
-    const unknown = named.filter((name) => !options.has(name));
-    expect(unknown).toEqual(['start', 'ConfigError']);
+    const source = readTree('src');
+    expect([...rowOf.keys()].sort()).toEqual(
+      [...new Set(source.map(({ module }) => module))].sort()
+    );
+    const upwards = source.flatMap(({ path, module, files }) =>
+      files
+        .filter(
+          (file) => moduleOf(file) !== module && rowOf.get(moduleOf(file))! >= rowOf.get(module)!
+        )
+        .map((file) => `${path} -> ${file}`)
+    );
+    expect(upwards).toEqual([]);
   });
 
   test('docs/architecture.md describes every module', () => {
