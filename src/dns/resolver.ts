@@ -11,6 +11,7 @@
  * Nothing is cached: our own answers are at hand, and the upstreams cache theirs.
  * @module
  */
+import { AUTHORITATIVE_ANSWER, RECURSION_AVAILABLE, TRUNCATED_RESPONSE } from 'dns-packet';
 import type { Clock } from '../base/clock.ts';
 import { checkClock, checkMethods, checkObject } from '../base/option-check.ts';
 import { parseSchema } from '../base/schema.ts';
@@ -22,9 +23,6 @@ import { integerWithin } from './limits.ts';
 import {
   encodeFault,
   encodeReply,
-  FLAG_AA,
-  FLAG_RA,
-  FLAG_TC,
   MAX_MESSAGE_LENGTH,
   MIN_UDP_LENGTH,
   parseQuery,
@@ -32,6 +30,7 @@ import {
   Rcode,
   readUint16,
 } from './message.ts';
+import { OptRecords } from './opt-records.ts';
 import { type ResolverRules, ResolverRulesSchema } from './options.ts';
 import { RecordType } from './record.ts';
 import { RESPONSE_RATE_DEFAULTS, ResponseRate } from './response-rate.ts';
@@ -131,11 +130,12 @@ export class SiteResolver implements AsyncDisposable {
   readonly #forwarder: Forwarder;
   readonly #ownForwarder: DnsForwarder | undefined;
   readonly #maxUdpBytes: number;
+  readonly #optRecords: OptRecords;
   readonly #maxQueryBytes: number;
   readonly #clients: ClientTable;
   readonly #rate: ResponseRate;
   readonly #forwarding: FairShare;
-  /** `FLAG_RA` where there is somebody to ask, else 0. */
+  /** `RECURSION_AVAILABLE` where there is somebody to ask, else 0. */
   readonly #recursion: number;
   #zone: Zone | undefined;
   #closing: Promise<void> | undefined;
@@ -157,7 +157,7 @@ export class SiteResolver implements AsyncDisposable {
     } = parseSchema(ResolverRulesSchema, options);
     this.#zone = zone;
     this.#forwardTable = new ForwardTable(forward);
-    this.#recursion = this.#forwardTable.size > 0 ? FLAG_RA : 0;
+    this.#recursion = this.#forwardTable.size > 0 ? RECURSION_AVAILABLE : 0;
     this.#ownForwarder = forwarder === undefined ? new DnsForwarder() : undefined;
     this.#forwarder = forwarder ?? this.#ownForwarder!;
     this.#maxUdpBytes = integerWithin(
@@ -166,6 +166,7 @@ export class SiteResolver implements AsyncDisposable {
       MIN_UDP_LENGTH,
       4096
     );
+    this.#optRecords = new OptRecords(this.#maxUdpBytes);
     this.#maxQueryBytes = integerWithin(
       'maxQueryBytes',
       options.maxQueryBytes ?? SITE_RESOLVER_DEFAULTS.maxQueryBytes,
@@ -266,7 +267,7 @@ export class SiteResolver implements AsyncDisposable {
     if (found !== undefined && found.outcome !== 'not-authoritative') {
       this.#counters[found.outcome]++;
       const rcode = found.outcome === 'nxdomain' ? Rcode.NxDomain : Rcode.NoError;
-      return this.#encode(parsed, transport, rcode, FLAG_AA, found);
+      return this.#encode(parsed, transport, rcode, AUTHORITATIVE_ANSWER, found);
     }
     const upstreams = this.#forwardTable.match(parsed.name);
     if (upstreams === undefined) return this.#refuse(parsed, transport);
@@ -317,8 +318,12 @@ export class SiteResolver implements AsyncDisposable {
    * an answer without records, AA and RA for that of a server which knows nothing, and never looks at TC.
    */
   #slip(query: Query): Uint8Array {
-    const reply = { rcode: Rcode.NoError, flags: FLAG_TC | FLAG_RA, ...NO_RECORDS };
-    return encodeReply(query, reply, this.#maxUdpBytes, this.#maxUdpBytes);
+    const reply = {
+      rcode: Rcode.NoError,
+      flags: TRUNCATED_RESPONSE | RECURSION_AVAILABLE,
+      ...NO_RECORDS,
+    };
+    return encodeReply(query, reply, this.#maxUdpBytes, this.#optRecords);
   }
 
   #fail(query: Query, transport: DnsTransport): Uint8Array {
@@ -330,10 +335,10 @@ export class SiteResolver implements AsyncDisposable {
   #relay(query: Query, transport: DnsTransport, reply: Uint8Array): Uint8Array {
     const answer = Buffer.from(reply);
     answer.writeUInt16BE(readUint16(query.bytes, 0), 0);
-    answer.writeUInt16BE(answer.readUInt16BE(2) | FLAG_RA, 2);
+    answer.writeUInt16BE(answer.readUInt16BE(2) | RECURSION_AVAILABLE, 2);
     this.#counters.forwarded++;
     if (answer.length <= this.#limit(query, transport)) return answer;
-    return this.#encode(query, transport, Rcode.NoError, FLAG_TC);
+    return this.#encode(query, transport, Rcode.NoError, TRUNCATED_RESPONSE);
   }
 
   #encode(
@@ -348,8 +353,8 @@ export class SiteResolver implements AsyncDisposable {
     }: Pick<ZoneAnswer, 'answers' | 'authority' | 'additional'> = NO_RECORDS
   ): Uint8Array {
     const reply = { rcode, flags: flags | this.#recursion, answers, authority, additional };
-    const bytes = encodeReply(query, reply, this.#limit(query, transport), this.#maxUdpBytes);
-    if ((readUint16(bytes, 2) & FLAG_TC) !== 0) this.#counters.truncated++;
+    const bytes = encodeReply(query, reply, this.#limit(query, transport), this.#optRecords);
+    if ((readUint16(bytes, 2) & TRUNCATED_RESPONSE) !== 0) this.#counters.truncated++;
     return bytes;
   }
 
