@@ -20,7 +20,7 @@ describe.skipIf(skipReason !== undefined)(titled('a process with a LinuxTun', sk
     ['reader throws, nobody listens', ['exit 1']],
     ['interface deleted', ['exit 1']],
   ];
-  test('survives that a worker with a TUN of its own is terminated', async () => {
+  test('survives the end of a worker that has its own TUN', async () => {
     const { output, signal } = await outcome(spawnNode([TUN_CHILD, 'auto', 'worker terminated']));
     expect(output).toBe('started thread-pool\nterminated\nexit 0\n');
     expect(signal).toBeNull();
