@@ -10,8 +10,8 @@ export interface TunDeviceOptions {
   /** In bytes; default 1500. */
   readonly mtu?: number;
   /**
-   * Prefixes to route to the TUN: the pools of the gateway's own site. Without this option the prefixes are not
-   * known yet, and `LinuxTun.setRoutes` sets them later. An empty list means that there are none.
+   * Prefixes to route to the TUN: the pools of the gateway's own site. By default they are
+   * not known yet, and `LinuxTun.setRoutes` sets them later. An empty list means that there are none.
    */
   readonly routes?: readonly string[];
   /** LAN interfaces on which the kernel answers ARP for the routes. Default none. */

@@ -54,7 +54,10 @@ export interface UdpDeviceOptions extends CommonSocketOptions {
   readonly type: 'udp';
   /** The IP address and port that receive; port 0 takes a free port, see `SocketDevice.local`. */
   readonly local: HostPortInput;
-  /** The IP address and port of the peer; datagrams from other sources are dropped. Not allowed with `learnPeer`. */
+  /**
+   * The IP address and port of the peer; datagrams from other sources are dropped. Must be absent with `learnPeer`, and
+   * given otherwise.
+   */
   readonly peer?: HostPortInput;
   /**
    * Replaces `peer`: the source of the first datagram becomes the peer, and any host may be that source.
