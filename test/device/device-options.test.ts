@@ -109,7 +109,7 @@ describe('openDevice', () => {
   });
 
   test.skipIf(skipReason !== undefined)(
-    titled('opens a TUN, sets the machine up, and tells what it lacks', skipReason),
+    titled('opens a TUN, sets up the machine, and reports what it lacks', skipReason),
     async () => {
       const problems: string[] = [];
       const routes = ['198.51.100.0/24'];

@@ -64,7 +64,7 @@ const AT: Record<Name, { 4: string; 6: string }> = {
   wan: { 4: '198.51.100.9', 6: '2001:db8::9' },
 };
 
-export interface Way {
+export interface Direction {
   readonly from: Name;
   readonly to: Name;
   /** The interface behind which the address of the sender is; default `from`. */
@@ -72,9 +72,9 @@ export interface Way {
 }
 
 /** Returns the pairs of interfaces between which the kernel forwards a packet. */
-export async function open(family: 4 | 6, ways: readonly Way[]): Promise<string[]> {
+export async function open(family: 4 | 6, directions: readonly Direction[]): Promise<string[]> {
   const passed: string[] = [];
-  for (const { from, to, as = from } of ways) {
+  for (const { from, to, as = from } of directions) {
     while (readFrame(tuns[to]).length > 0);
     const packet = packetFrom(family, AT[as][family], AT[to][family]);
     const frame = plainFrame(packet);
@@ -92,7 +92,7 @@ export async function open(family: 4 | 6, ways: readonly Way[]): Promise<string[
   return passed;
 }
 
-export const ALL_WAYS: readonly Way[] = [
+export const ALL_DIRECTIONS: readonly Direction[] = [
   { from: 'lan', to: 'vp0' },
   { from: 'vp0', to: 'lan' },
   { from: 'lan', to: 'wan' },
@@ -103,7 +103,7 @@ export const ALL_WAYS: readonly Way[] = [
   { from: 'wan', to: 'vp0', as: 'lan' },
   { from: 'lan', to: 'wan', as: 'vp0' },
 ];
-export const OWN_WAYS: readonly string[] = ['lan to vp0', 'vp0 to lan'];
+export const OWN_DIRECTIONS: readonly string[] = ['lan to vp0', 'vp0 to lan'];
 
 /** Configures a gateway that is then killed, so that its setup stays. */
 export async function killed(configuration: TunConfiguration): Promise<void> {

@@ -12,17 +12,18 @@ import { EnvironmentError } from '../../src/errors.ts';
 import { outcome, spawnNode } from './child.ts';
 import { until } from './conformance.ts';
 import {
-  ALL_WAYS,
+  ALL_DIRECTIONS,
   BOTH,
   before,
   CONFIGURE_CHILD,
   cleanups,
   configurationOf,
+  type Direction,
   IPV4,
   kernel,
   killed,
   nftPath,
-  OWN_WAYS,
+  OWN_DIRECTIONS,
   open,
   replaceNft,
   routerAdvertisement,
@@ -30,7 +31,6 @@ import {
   state,
   tuns,
   useHostScene,
-  type Way,
 } from './host-scene.ts';
 import { ip, nftSkipReason, titled, useNamespace } from './namespace.ts';
 import { plainFrame } from './packets.ts';
@@ -40,14 +40,14 @@ if (skipReason === undefined) useHostScene();
 
 describe.skipIf(skipReason !== undefined)(titled('the setup of the host', skipReason), () => {
   test.each([4, 6] as const)('forwards IPv%i between the LAN and the TUN only', async (family) => {
-    expect(await open(family, ALL_WAYS)).toEqual([]);
+    expect(await open(family, ALL_DIRECTIONS)).toEqual([]);
     const setup = await configureTun(BOTH);
     expect(setup.problems).toEqual([]);
-    expect(await open(family, ALL_WAYS)).toEqual(OWN_WAYS);
+    expect(await open(family, ALL_DIRECTIONS)).toEqual(OWN_DIRECTIONS);
     await setup.close();
     await setup.close();
     expect(state()).toBe(before);
-    expect(await open(family, ALL_WAYS)).toEqual([]);
+    expect(await open(family, ALL_DIRECTIONS)).toEqual([]);
   });
 
   test.each([4, 6] as const)(
@@ -58,7 +58,7 @@ describe.skipIf(skipReason !== undefined)(titled('the setup of the host', skipRe
       const asBefore = state();
       const setup = await configureTun(BOTH);
       const others = ['lan to wan', 'wan to lan'];
-      expect(await open(family, ALL_WAYS)).toEqual([...OWN_WAYS, ...others]);
+      expect(await open(family, ALL_DIRECTIONS)).toEqual([...OWN_DIRECTIONS, ...others]);
       await setup.close();
       expect(state()).toBe(asBefore);
     }
@@ -80,17 +80,17 @@ describe.skipIf(skipReason !== undefined)(titled('the setup of the host', skipRe
     const other = { ...BOTH, name: 'vp1', routes: ['203.0.113.0/24', '2001:db8:1::/64'] };
     const first = await configureTun(BOTH);
     const second = await configureTun(other);
-    const ways: readonly Way[] = [
-      ...ALL_WAYS,
+    const directions: readonly Direction[] = [
+      ...ALL_DIRECTIONS,
       { from: 'lan', to: 'vp1' },
       { from: 'vp1', to: 'lan' },
     ];
     const ofSecond = ['lan to vp1', 'vp1 to lan'];
     for (const family of [4, 6] as const) {
-      expect(await open(family, ways)).toEqual([...OWN_WAYS, ...ofSecond]);
+      expect(await open(family, directions)).toEqual([...OWN_DIRECTIONS, ...ofSecond]);
     }
     await first.close();
-    for (const family of [4, 6] as const) expect(await open(family, ways)).toEqual(ofSecond);
+    for (const family of [4, 6] as const) expect(await open(family, directions)).toEqual(ofSecond);
     await second.close();
     expect(state()).toBe(before);
   });
@@ -138,7 +138,7 @@ describe.skipIf(skipReason !== undefined)(titled('the setup of the host', skipRe
   test('is undone when the device is closed', async () => {
     const { name, ...rest } = BOTH;
     expect(await tuns.vp0.configure({ ...rest, proxyArp: ['lan'] })).toEqual([]);
-    expect(await open(4, ALL_WAYS)).toEqual(OWN_WAYS);
+    expect(await open(4, ALL_DIRECTIONS)).toEqual(OWN_DIRECTIONS);
     await tuns.vp0.close();
     expect(kernel('ipv4/conf/lan/forwarding')).toBe('0');
     expect(kernel('ipv6/conf/all/forwarding')).toBe('0');
@@ -164,7 +164,8 @@ describe.skipIf(skipReason !== undefined)(titled('the setup of the host', skipRe
     expect(problems).toEqual([
       expect.stringMatching(/^table inet vp_vp0 was removed by another program.* installed again/),
     ]);
-    for (const family of [4, 6] as const) expect(await open(family, ALL_WAYS)).toEqual(OWN_WAYS);
+    for (const family of [4, 6] as const)
+      expect(await open(family, ALL_DIRECTIONS)).toEqual(OWN_DIRECTIONS);
     // Nothing is reported while the rules exist.
     vi.advanceTimersByTime(5000);
     await setup.close();
@@ -189,7 +190,7 @@ describe.skipIf(skipReason !== undefined)(titled('the setup of the host', skipRe
     expect(problems).toEqual([
       expect.stringMatching(/^table inet vp_vp0 cannot be checked or installed again/),
     ]);
-    expect(await open(4, ALL_WAYS)).toEqual([]);
+    expect(await open(4, ALL_DIRECTIONS)).toEqual([]);
     await setup.close();
     expect(state()).toBe(before);
   });
@@ -221,7 +222,7 @@ describe.skipIf(skipReason !== undefined)(titled('the setup of the host', skipRe
       /^kernel setting net\.ipv6\.conf\.all\.forwarding cannot be set to 0: EROFS.*the rules of table inet vp_vp0 stay/
     );
     expect(kernel('ipv6/conf/all/forwarding')).toBe('1');
-    expect(await open(6, ALL_WAYS)).toEqual(OWN_WAYS);
+    expect(await open(6, ALL_DIRECTIONS)).toEqual(OWN_DIRECTIONS);
     // The next gateway takes over the recorded values.
     await (await configureTun(BOTH)).close();
     expect(state()).toBe(before);
@@ -235,7 +236,8 @@ describe.skipIf(skipReason !== undefined)(titled('the setup of the host', skipRe
     );
     restoreNft();
     expect(kernel('ipv4/conf/lan/proxy_arp')).toBe('0');
-    for (const family of [4, 6] as const) expect(await open(family, ALL_WAYS)).toEqual(OWN_WAYS);
+    for (const family of [4, 6] as const)
+      expect(await open(family, ALL_DIRECTIONS)).toEqual(OWN_DIRECTIONS);
     await first.close();
     expect(state()).toBe(before);
   });
@@ -250,7 +252,8 @@ describe.skipIf(skipReason !== undefined)(titled('the setup of the host', skipRe
     await expect(configureTun(IPV4)).rejects.toThrow('nft -f failed');
     restoreNft();
     rmSync(join(count, '..'), { recursive: true });
-    for (const family of [4, 6] as const) expect(await open(family, ALL_WAYS)).toEqual(OWN_WAYS);
+    for (const family of [4, 6] as const)
+      expect(await open(family, ALL_DIRECTIONS)).toEqual(OWN_DIRECTIONS);
     await first.close();
     expect(state()).toBe(before);
   });
@@ -293,7 +296,11 @@ describe.skipIf(skipReason !== undefined)(titled('the setup of the host', skipRe
         ),
       ]);
       // The interface that a packet comes from decides, wherever the packet goes.
-      expect(await open(4, ALL_WAYS)).toEqual([...OWN_WAYS, 'lan to wan', 'vp0 to wan']);
+      expect(await open(4, ALL_DIRECTIONS)).toEqual([
+        ...OWN_DIRECTIONS,
+        'lan to wan',
+        'vp0 to wan',
+      ]);
       await setup.close();
       expect(kernel('ipv4/conf/lan/forwarding')).toBe('0');
       expect(kernel('ipv4/conf/lan/rp_filter')).toBe('0');
@@ -314,7 +321,7 @@ describe.skipIf(skipReason !== undefined)(titled('the setup of the host', skipRe
       setKernel('ipv6/conf/all/forwarding', '1');
       const setup = await configureTun(BOTH);
       expect(setup.problems).toHaveLength(1);
-      expect(await open(6, ALL_WAYS)).toEqual(expect.arrayContaining([...OWN_WAYS]));
+      expect(await open(6, ALL_DIRECTIONS)).toEqual(expect.arrayContaining([...OWN_DIRECTIONS]));
       await setup.close();
       expect(kernel('ipv6/conf/all/forwarding')).toBe('1');
     });

@@ -223,7 +223,7 @@ describeTun(titled('LinuxTun and the kernel', skipReason), () => {
   });
 
   test.each(['libuv', 'thread-pool'] as const)(
-    'by %s, tells once when somebody deletes the interface',
+    'reports once by %s that the interface was deleted',
     async (wakeup) => {
       const errors: Error[] = [];
       const tun = await openTun({ name: 'lost', wakeup, onGone: (error) => errors.push(error) });

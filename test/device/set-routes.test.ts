@@ -10,7 +10,7 @@ import { describe, expect, test } from 'vitest';
 import { configureTun, openTun, type TunConfiguration } from '../../src/device/index.ts';
 import { ApiMisuseError, EnvironmentError } from '../../src/errors.ts';
 import {
-  ALL_WAYS,
+  ALL_DIRECTIONS,
   BOTH,
   before,
   cleanups,
@@ -18,7 +18,7 @@ import {
   kernel,
   killed,
   nftPath,
-  OWN_WAYS,
+  OWN_DIRECTIONS,
   open,
   replaceNft,
   setKernel,
@@ -54,11 +54,12 @@ function everything(): string {
 describe.skipIf(skipReason !== undefined)(titled('setRoutes', skipReason), () => {
   test('forwards nothing before there is a route, and then between the LAN and the TUN only', async () => {
     const setup = await configureTun({ ...LATER, proxyArp: ['lan'] });
-    for (const family of [4, 6] as const) expect(await open(family, ALL_WAYS)).toEqual([]);
+    for (const family of [4, 6] as const) expect(await open(family, ALL_DIRECTIONS)).toEqual([]);
     expect(kernel('ipv4/conf/lan/forwarding')).toBe('0');
     expect(await setup.setRoutes(BOTH)).toEqual([]);
     expect(routes()).toEqual(['10.0.0.128/25', 'fd00:0:0:1::/64']);
-    for (const family of [4, 6] as const) expect(await open(family, ALL_WAYS)).toEqual(OWN_WAYS);
+    for (const family of [4, 6] as const)
+      expect(await open(family, ALL_DIRECTIONS)).toEqual(OWN_DIRECTIONS);
     await setup.close();
     expect(state()).toBe(before);
   });
@@ -75,7 +76,7 @@ describe.skipIf(skipReason !== undefined)(titled('setRoutes', skipReason), () =>
     await setup.setRoutes({ routes: [] });
     expect(routes()).toEqual([]);
     expect(kernel('ipv4/conf/lan/forwarding')).toBe('0');
-    for (const family of [4, 6] as const) expect(await open(family, ALL_WAYS)).toEqual([]);
+    for (const family of [4, 6] as const) expect(await open(family, ALL_DIRECTIONS)).toEqual([]);
     await setup.close();
     expect(state()).toBe(before);
   });
@@ -141,7 +142,7 @@ describe.skipIf(skipReason !== undefined)(titled('setRoutes', skipReason), () =>
 
   test.each([
     ['a route that the kernel refuses', ['203.0.113.0/24', '2001:db8:1::/64'], EnvironmentError],
-    ['a text that is no prefix', ['203.0.113.0/24', 'nonsense'], ApiMisuseError],
+    ['a text that is not a prefix', ['203.0.113.0/24', 'nonsense'], ApiMisuseError],
   ] as const)('keeps the former state after %s', async (_, wanted, kind) => {
     const setup = await configureTun(IPV4);
     setKernel('ipv6/conf/vp0/disable_ipv6', '1');
@@ -203,7 +204,7 @@ describe.skipIf(skipReason !== undefined)(titled('setRoutes', skipReason), () =>
     expect(await setup.setRoutes({ routes: ['10.0.0.128/26'] })).toEqual([
       expect.stringMatching(/^there are no rules for vp0/),
     ]);
-    expect(await open(4, ALL_WAYS)).toEqual(expect.arrayContaining([...OWN_WAYS]));
+    expect(await open(4, ALL_DIRECTIONS)).toEqual(expect.arrayContaining([...OWN_DIRECTIONS]));
     await setup.close();
     expect(kernel('ipv4/conf/lan/forwarding')).toBe('0');
   });
@@ -228,7 +229,7 @@ describe.skipIf(skipReason !== undefined)(titled('LinuxTun.setRoutes', skipReaso
     const { vp0 } = tuns;
     expect(await vp0.configure({ routes: [], lan: ['lan'] })).toEqual([]);
     expect(await vp0.setRoutes(BOTH.routes)).toEqual([]);
-    expect(await open(4, ALL_WAYS)).toEqual(OWN_WAYS);
+    expect(await open(4, ALL_DIRECTIONS)).toEqual(OWN_DIRECTIONS);
     const setting = vp0.setRoutes(IPV4.routes);
     await vp0.close();
     await setting;
@@ -241,7 +242,7 @@ describe.skipIf(skipReason !== undefined)(titled('LinuxTun.setRoutes', skipReaso
     const { vp0, vp1 } = tuns;
     await Promise.all([vp0.configure(LATER), vp0.setRoutes(['10.0.0.128/25'])]);
     expect(routes()).toEqual(['10.0.0.128/25']);
-    expect(await open(4, ALL_WAYS)).toEqual(OWN_WAYS);
+    expect(await open(4, ALL_DIRECTIONS)).toEqual(OWN_DIRECTIONS);
     await vp1.setRoutes(['203.0.113.0/24']);
     expect(ip('route', 'show', 'dev', 'vp1')).toContain('203.0.113.0/24');
   });
@@ -262,15 +263,13 @@ describe.skipIf(skipReason !== undefined)(titled('openTun', skipReason), () => {
   test.each([
     ['a LAN', { lan: ['lan'] }],
     ['a LAN where it answers ARP', { proxyArp: ['lan'] }],
-  ])(
-    'with %s and no routes yet, forwards between both alone when they come',
-    async (_, options) => {
-      expect(await opened(options)).toEqual([]);
-      for (const family of [4, 6] as const) expect(await open(family, ALL_WAYS)).toEqual([]);
-      await tuns.vp0.setRoutes(BOTH.routes);
-      for (const family of [4, 6] as const) expect(await open(family, ALL_WAYS)).toEqual(OWN_WAYS);
-    }
-  );
+  ])('forwards between %s and the TUN only, as soon as there are routes', async (_, options) => {
+    expect(await opened(options)).toEqual([]);
+    for (const family of [4, 6] as const) expect(await open(family, ALL_DIRECTIONS)).toEqual([]);
+    await tuns.vp0.setRoutes(BOTH.routes);
+    for (const family of [4, 6] as const)
+      expect(await open(family, ALL_DIRECTIONS)).toEqual(OWN_DIRECTIONS);
+  });
 
   test('reports without a LAN that nothing is forwarded, and forwards nothing', async () => {
     expect(await opened({}, BOTH.routes)).toEqual([

@@ -122,10 +122,10 @@ describe('SocketDevice over UDP', () => {
 
   test('reads datagrams of the peer only', async () => {
     const peer = await datagramSocket();
-    const stranger = await datagramSocket();
+    const outsider = await datagramSocket();
     const device = await udpDevice({ peer: { host: '127.0.0.1', port: peer.port } });
-    stranger.send('stranger', device.local!.port, '127.0.0.1');
-    await until(() => stranger.getSendQueueCount() === 0);
+    outsider.send('outsider', device.local!.port, '127.0.0.1');
+    await until(() => outsider.getSendQueueCount() === 0);
     peer.send(PACKET, device.local!.port, '127.0.0.1');
     await until(() => device.counters.readPackets > 0 || readFrame(device).length > 0);
     expect(device.counters).toMatchObject({ readPackets: 1, readBytes: PACKET.length });
@@ -133,13 +133,13 @@ describe('SocketDevice over UDP', () => {
 
   test('has no peer until the first datagram, whose source stays its peer, with learnPeer', async () => {
     const peer = await datagramSocket();
-    const stranger = await datagramSocket();
+    const outsider = await datagramSocket();
     const device = await udpDevice({ learnPeer: true });
     expect(write(device, PACKET)).toBe(false);
     peer.send(PACKET, device.local!.port, '127.0.0.1');
     // These two arrive before the socket is connected to the peer, or the kernel drops them.
-    stranger.send('stranger', device.local!.port, '127.0.0.1');
-    stranger.send('stranger', device.local!.port, '127.0.0.1');
+    outsider.send('outsider', device.local!.port, '127.0.0.1');
+    outsider.send('outsider', device.local!.port, '127.0.0.1');
     await nextFrame(device);
     await until(() => write(device, PACKET));
     await once(peer, 'message');

@@ -27,13 +27,16 @@ describe.skipIf(skipReason !== undefined)(titled('a process with a LinuxTun', sk
   });
 
   for (const wakeup of ['libuv', 'thread-pool'] as const) {
-    test.each(scenes)(`by ${wakeup}: %s`, async (scene, expected) => {
-      const child = spawnNode([TUN_CHILD, wakeup, scene]);
-      const { output, code, signal } = await outcome(child);
-      expect(output.trim().split('\n')).toEqual(expected);
-      expect(signal).toBeNull();
-      expect(`exit ${code}`).toBe(expected.at(-1));
-    });
+    test.each(scenes)(
+      `ends as expected with the wake-up ${wakeup}: %s`,
+      async (scene, expected) => {
+        const child = spawnNode([TUN_CHILD, wakeup, scene]);
+        const { output, code, signal } = await outcome(child);
+        expect(output.trim().split('\n')).toEqual(expected);
+        expect(signal).toBeNull();
+        expect(`exit ${code}`).toBe(expected.at(-1));
+      }
+    );
   }
 });
 
