@@ -1,6 +1,6 @@
 /**
- * `cloud-gateway CONFIG.yaml`: runs until SIGTERM; SIGHUP, and the admin interface, read the file's desired state anew.
- * `cloud.yaml` beside this file shows every key.
+ * `cloud-gateway CONFIG.yaml`: runs until SIGTERM. SIGHUP and the admin interface read the file's desired state again.
+ * `cloud.yaml` in this folder shows every key.
  * @module
  */
 import { isDeepStrictEqual } from 'node:util';
@@ -11,12 +11,12 @@ import { ConfigFile, notInFiles } from '../program/config-file.ts';
 import { readPassphrase } from '../program/files.ts';
 import { logger, readyLine, run } from '../program/run.ts';
 
-/** The keys that the file has, and the library has not, or has in another unit. The library checks all others. */
+/** The keys that differ from the library's options in name or unit. The library checks all other keys. */
 const CloudFile = v.looseObject({
   stateDirectory: v.string(),
   adminSocket: v.string(),
   device: v.looseObject({ path: v.optional(v.string()) }),
-  /** The library calls them workers. */
+  /** The library's option is `workers`. */
   processes: v.optional(v.unknown()),
   trust: v.optional(
     v.looseObject({
@@ -69,7 +69,7 @@ await run('cloud-gateway', async (path) => {
       reload,
       logger,
     };
-    // The library checks what it is.
+    // The library checks the options.
     return options as never;
   };
 
@@ -83,7 +83,7 @@ await run('cloud-gateway', async (path) => {
     const inForce: Record<string, unknown> = { ...resolveCloudOptions(optionsOf(config)) };
     const wanted: Record<string, unknown> = { ...resolved };
     const needRestart = Object.keys({ ...config, ...next }).filter((key) => {
-      // A key that is spelled out with its default has not changed.
+      // A key that is now given with its default value has not changed.
       const option = key === 'processes' ? 'workers' : key;
       const isSame = isDeepStrictEqual(next[key], config[key]);
       return key !== 'desired' && !isSame && !isDeepStrictEqual(wanted[option], inForce[option]);

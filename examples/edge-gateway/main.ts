@@ -1,5 +1,5 @@
 /**
- * `edge-gateway CONFIG.yaml`: runs until SIGTERM. `edge.yaml` beside this file shows every key.
+ * `edge-gateway CONFIG.yaml`: runs until SIGTERM. `edge.yaml` in this folder shows every key.
  * @module
  */
 import * as v from 'valibot';
@@ -9,7 +9,7 @@ import { ConfigFile, notInFiles } from '../program/config-file.ts';
 import { readText } from '../program/files.ts';
 import { logger, readyLine, run } from '../program/run.ts';
 
-/** The keys that the file has, and the library has not. The library checks all others. */
+/** The keys that differ from the library's options in name. The library checks all other keys. */
 const EdgeFile = v.looseObject({
   stateDirectory: v.string(),
   tokenFile: v.string(),
@@ -33,15 +33,16 @@ await run('edge-gateway', async (path) => {
   };
   const gateway = await file.locate(() => EdgeGateway.start(options as never));
 
-  // An edge that is refused before it was ever up is set up wrongly; later, a token mends it while it runs.
+  // An edge that is rejected before it was ever online has a wrong configuration, and the program ends. Later the
+  // program goes on, because a new token is enough.
   const failed = new Promise<never>((_, reject) => {
     let wasOnline = false;
-    let isTold = false;
+    let isLogged = false;
     const follow = (): void => {
       const { state, failure, site } = gateway;
       wasOnline ||= state === 'online';
-      if (site !== undefined && !isTold) {
-        isTold = true;
+      if (site !== undefined && !isLogged) {
+        isLogged = true;
         logger.info({ site }, readyLine(`edge gateway of ${site}`, gateway.addresses));
       }
       if (state !== 'rejected' || wasOnline) return;

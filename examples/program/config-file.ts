@@ -9,7 +9,7 @@ import { parseSchema } from 'virtual-presence/gateway';
 import { isMap, isNode, isScalar, isSeq, LineCounter, parseDocument } from 'yaml';
 import { readText } from './files.ts';
 
-/** For a key that the library has and a file has not. */
+/** The schema of an option of the library that is not a key of the file. */
 export const notInFiles: v.OptionalSchema<v.GenericSchema, undefined> = v.optional(
   v.pipe(
     v.unknown(),
@@ -17,7 +17,7 @@ export const notInFiles: v.OptionalSchema<v.GenericSchema, undefined> = v.option
   )
 );
 
-/** A file as it was read: its values, and the way from a fault back to its line. */
+/** A configuration file: its values, and the line of each key for the messages of errors. */
 export class ConfigFile {
   readonly path: string;
   readonly #document: ReturnType<typeof parseDocument>;
@@ -47,7 +47,11 @@ export class ConfigFile {
     }
   }
 
-  /** Returns the file's values as the schema's type. @throws {ConfigError} if they are not. */
+  /**
+   * Reads the file's values by the schema.
+   *
+   * @throws {ConfigError} with file, line and key, if a value does not fit.
+   */
   read<T>(schema: v.GenericSchema<unknown, T>): T {
     try {
       return parseSchema(schema, this.#values);
@@ -58,10 +62,10 @@ export class ConfigFile {
   }
 
   /**
-   * Runs `use`, putting file and line in front of the configuration errors that it throws.
+   * Runs `use`, and puts file and line in front of its configuration errors.
    *
-   * @param within the key that `use` is about: errors name their place from there
-   * @param renamed what the file calls the places that an error names
+   * @param within the key whose value `use` reads; the paths of errors are relative to it.
+   * @param renamed from the path in an error to the key of the file.
    */
   async locate<T>(
     use: () => T | Promise<T>,
@@ -78,18 +82,18 @@ export class ConfigFile {
     }
   }
 
-  /** A path in the file is relative to the file. */
+  /** Returns the absolute form of a path, which is relative to the file. */
   resolve(path: string): string {
     return resolve(dirname(this.path), path);
   }
 
-  /** The same for a mapping that may have a path. */
+  /** Returns the mapping with the absolute form of its `path`, if it has one. */
   withPath<T extends { readonly path?: string | undefined }>(mapping: T): T {
     const { path } = mapping;
     return path === undefined ? mapping : { ...mapping, path: this.resolve(path) };
   }
 
-  /** The key itself may be what is missing: then the line of what it is missing from is told. */
+  /** Returns file and line of a key. If the key is missing, it is the line of the mapping around it. */
   #lineOf(path: string): string {
     let node: unknown = this.#document.contents;
     let place = this.path;

@@ -1,11 +1,11 @@
 /**
- * The files that a gateway was given. A fault is one sentence with the path and the reason.
+ * Reads the files that a configuration names. An error is one sentence with the path and the reason.
  * @module
  */
 import { readFileSync, statSync } from 'node:fs';
 import { ConfigError, EnvironmentError } from 'virtual-presence/errors';
 
-/** @throws {EnvironmentError} if the file is not to be had. */
+/** @throws {EnvironmentError} if the file cannot be read. */
 export function readText(what: string, path: string): string {
   return attempt(`${what} ${path} cannot be read`, () => {
     const stat = statSync(path);
@@ -16,9 +16,9 @@ export function readText(what: string, path: string): string {
 }
 
 /**
- * @param key of the configuration, for the message
- * @throws {EnvironmentError} if the file is not to be had.
- * @throws {ConfigError} if it is there and empty.
+ * @param key the key of the configuration, for the message.
+ * @throws {EnvironmentError} if the file cannot be read.
+ * @throws {ConfigError} if the file is empty.
  */
 export function readPassphrase(key: string, path: string): string {
   const passphrase = readText('the passphrase file', path).trimEnd();

@@ -1,6 +1,6 @@
 /**
- * What both gateways do around their work: arguments, log lines, signals, and the one sentence they
- * end with when they cannot go on.
+ * Runs a gateway as a program: arguments, log lines, signals, exit codes, and the one sentence at the end when the
+ * gateway cannot go on.
  * @module
  */
 import { setTimeout as delay } from 'node:timers/promises';
@@ -13,37 +13,38 @@ function write(_fields: object, message: string): void {
   process.stderr.write(`${new Date().toISOString()} ${message}\n`);
 }
 
-/** The line that says that a gateway is ready. It ends with where it listens as JSON, for programs that start it. */
+/** Returns the log line of a ready gateway. It ends with its addresses as JSON, for programs that start it. */
 export function readyLine(gateway: string, addresses: object): string {
   return `${gateway} ready, listening on ${JSON.stringify(addresses)}`;
 }
 
+/** A gateway that runs. */
 export interface Running {
-  /** Ends the work; called once. */
+  /** Closes the gateway; called once. */
   close(): Promise<void>;
   /** Called on SIGHUP. */
   reload?(): Promise<unknown>;
-  /** Rejects when the work cannot go on. */
+  /** Rejects when the gateway cannot go on. */
   readonly failed?: Promise<never>;
 }
 
 /**
- * Runs a gateway until SIGTERM or SIGINT, also while it starts, and then ends the process: with 0 if
- * it was told to, with 1 and one sentence if it could not go on.
+ * Runs a gateway until SIGTERM or SIGINT, also during the start, and then ends the process: with exit code 0
+ * after a signal, or with 1 and one sentence if the gateway could not go on.
  */
 export async function run(name: string, start: (file: string) => Promise<Running>): Promise<void> {
-  // What fails with nobody waiting for it, for example a TUN that was deleted under way.
+  // A fault that no promise reports, for example a TUN that was deleted while the gateway runs.
   process.on('uncaughtException', (error) => fail(name, error));
   const [file, ...rest] = process.argv.slice(2);
   if (file === undefined || rest.length > 0) fail(name, new UsageError(`${name} CONFIG.yaml`));
 
-  const told = new Promise<string>((resolve) => {
+  const signalled = new Promise<string>((resolve) => {
     process.once('SIGTERM', resolve);
     process.once('SIGINT', resolve);
   });
   const starting = start(file);
   const failed = starting.then((running) => running.failed ?? new Promise<never>(() => {}));
-  // A start or an end that hangs must not keep the process: the kernel frees what it holds.
+  // A start or an end that hangs must not keep the process; the kernel then frees its resources.
   const end = () =>
     Promise.race([starting.then((running) => running.close(), ignore), delay(CLOSE_TIMEOUT_MS)]);
   process.on('SIGHUP', () => {
@@ -56,7 +57,7 @@ export async function run(name: string, start: (file: string) => Promise<Running
       .catch((error: Error) => logger.error({}, `not reloaded: ${error.message}`));
   });
   try {
-    logger.info({}, `${await Promise.race([told, failed])}: shutting down`);
+    logger.info({}, `${await Promise.race([signalled, failed])}: shutting down`);
     await end();
     process.exit(0);
   } catch (error) {
@@ -73,7 +74,7 @@ class UsageError extends PresenceError {
 
 function ignore(): void {}
 
-/** Faults with a code are the user's to mend: a sentence is enough. Others are ours: show the stack. */
+/** Prints one sentence for an error that the user can repair, and the stack of any other error. */
 function fail(name: string, error: Error): never {
   const text = error instanceof PresenceError ? error.message : error.stack;
   process.stderr.write(`${name}: ${text}\n`);

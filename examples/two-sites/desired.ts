@@ -1,5 +1,5 @@
 /**
- * What the scene exposes, as the cloud gateway's file says it.
+ * The desired state of the scene: its sites, services and exposures.
  * @module
  */
 
@@ -19,7 +19,7 @@ export const DESIRED: DesiredInput = {
     { name: 'neutron', site: 'cloud', address: '10.0.0.5', ports: ['tcp/9696-9697', 'udp/9696'] },
     { name: 'glance', site: 'cloud', address: '10.0.0.5', ports: ['tcp/9292', 'udp/9292'] },
     { name: 'keystone', site: 'cloud', address: '10.0.0.5', ports: ['tcp/5000', 'udp/5000'] },
-    // The compute hosts have the same address as that one, and as each other.
+    // Both compute hosts have the same address as the host of the cloud.
     { name: 'console-a', site: 'site-a', address: '10.0.0.5', ports: ['tcp/6080', 'udp/6080'] },
     { name: 'console-b', site: 'site-b', address: '10.0.0.5', ports: ['tcp/6080', 'udp/6080'] },
     { name: 'migration-b', site: 'site-b', address: '10.0.0.5', ports: ['tcp/6081', 'udp/6081'] },

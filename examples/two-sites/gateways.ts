@@ -1,5 +1,5 @@
 /**
- * The scene's gateways: the reference programs, each in its own process and namespace.
+ * The gateways of the scene: the reference programs, each in its own process and namespace.
  * @module
  */
 import type { ChildProcess } from 'node:child_process';
@@ -31,7 +31,7 @@ export interface SiteStatus {
   readonly verdicts: Readonly<Record<string, number>>;
 }
 
-/** A gateway's process and what it has logged. */
+/** The process of a gateway, and its log. */
 export class GatewayProcess {
   readonly child: ChildProcess;
   log = '';
@@ -65,6 +65,7 @@ export class GatewayProcess {
   }
 }
 
+/** The process of the cloud gateway. */
 export class CloudProcess extends GatewayProcess {
   readonly #adminSocket: string;
 
@@ -88,7 +89,7 @@ export class CloudProcess extends GatewayProcess {
     this.#adminSocket = adminSocket;
   }
 
-  /** Asks the admin interface. */
+  /** Sends a request to the admin interface. */
   admin<T>(method: string, path: string, body?: unknown): Promise<T> {
     return new Promise((resolve, reject) => {
       const outgoing = request({ socketPath: this.#adminSocket, method, path }, (response) => {
@@ -113,7 +114,7 @@ export class CloudProcess extends GatewayProcess {
   }
 }
 
-/** Starts a site's edge gateway with the token it was given, and with what it opens on its machine. */
+/** Starts the edge gateway of a site with a token; `local` has the device and DNS of its machine. */
 export function startEdge(
   topology: Topology,
   site: 'a' | 'b',

@@ -1,6 +1,6 @@
 /**
- * A host of the scene: a network namespace of its own, with its own `resolv.conf`. It lives as long as
- * the process that holds the namespace, and all of them die with the scene (one PID namespace).
+ * A host of the scene: a network namespace with its own `resolv.conf`. It exists as long as the process that
+ * holds the namespace. All processes of hosts end with the scene, because they are in one PID namespace.
  * @module
  */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
@@ -48,7 +48,7 @@ export class Host {
     await run('nsenter', [`--net=/proc/${this.pid}/ns/net`, 'ip', ...args]);
   }
 
-  /** Gives the host an end of a cable, whose other end the peer gets. */
+  /** Connects the host to the peer by a cable (a veth pair). */
   async cable(name: string, peer: Host | undefined, peerName: string): Promise<void> {
     const far = peer === undefined ? '1' : String(peer.pid);
     await run('ip', ['link', 'add', 'vp-a', 'type', 'veth', 'peer', 'name', 'vp-b']);
@@ -60,7 +60,7 @@ export class Host {
     else await peer.ip('link', 'set', peerName, 'up');
   }
 
-  /** Lets the host ask this name server and no other. */
+  /** Makes this address the host's only name server. */
   useNameserver(address: string, directory: string): void {
     this.#resolvConf = join(directory, `${this.name}.resolv.conf`);
     writeFileSync(this.#resolvConf, `nameserver ${address}\noptions timeout:1 attempts:1\n`);
@@ -75,7 +75,7 @@ export class Host {
     });
   }
 
-  /** Runs a program on the host to its end. */
+  /** Runs a program on the host and waits for its end. */
   async run(command: readonly string[], timeoutMs = 60_000): Promise<Output> {
     const child = this.spawn(command);
     const timer = setTimeout(() => child.kill('SIGKILL'), timeoutMs);
@@ -91,7 +91,7 @@ export class Host {
     return { code: code ?? -1, ...output };
   }
 
-  /** Runs one of the programs in `hosts/`. */
+  /** Returns the command of one of the programs in `hosts/`. */
   script(name: string, ...args: string[]): string[] {
     return [
       process.execPath,

@@ -1,6 +1,6 @@
 /**
- * The scene without namespaces: the same gateways, in this process, over devices in memory. Tunnels,
- * enrolment and DNS are the real ones, on loopback; the hosts behind the gateways speak UDP and ping.
+ * The scene without namespaces: the same gateways in this process, over devices in memory. Tunnels, enrolment and
+ * DNS are real and use loopback; the hosts behind the gateways support only UDP and ping.
  * @module
  */
 import { createHash, randomBytes } from 'node:crypto';
@@ -23,7 +23,7 @@ const WINDOW = 16;
 interface Lan {
   readonly lan: MemoryLan;
   readonly device: MemoryDevice;
-  /** Where the gateway of the LAN answers DNS; 0 until it is up. */
+  /** The port at which the LAN's gateway answers DNS; 0 until it has started. */
   dnsPort: number;
 }
 
@@ -265,7 +265,7 @@ async function resolve({ dnsPort }: Lan, name: string): Promise<string> {
   return (await resolver.resolve4(name))[0]!;
 }
 
-/** Asks by name, and fails when there is no answer. */
+/** Sends a request to a name, and fails if there is no answer. */
 async function ask(
   lan: Lan,
   from: string,
@@ -284,7 +284,7 @@ interface Transfer {
   readonly lastMs: number;
 }
 
-/** Fetches blocks, some at a time, until one is missing. */
+/** Fetches blocks, `WINDOW` at a time, until one is missing. */
 function transfer(
   lan: Lan,
   count: number,

@@ -1,12 +1,11 @@
 /**
  * `npm run demo`: two sites and a cloud with the same addresses, on this machine.
  *
- * It runs itself in namespaces of its own (user, network, mount, PID), so it needs no root, changes
- * nothing outside and leaves nothing behind. Where the system forbids that, it says what is missing
- * and runs the same gateways in one process, over devices in memory; so it does with `--in-memory`.
- * With `--json` standard output is one JSON object; `VP_DEMO_PROCESSES=2` in the environment spreads the
- * cloud gateway over two processes. SIGTERM, SIGINT or
- * SIGHUP ends it with all it has started.
+ * It runs itself in new namespaces (user, network, mount, PID), so it needs no root, changes nothing outside and
+ * leaves nothing behind. If the system forbids that, it prints what is missing and runs the same gateways in one
+ * process, over devices in memory; `--in-memory` does the same. With `--json`, standard output is one JSON object.
+ * `VP_DEMO_PROCESSES=2` in the environment spreads the cloud gateway over two processes. SIGTERM, SIGINT or
+ * SIGHUP ends the demo with all processes that it has started.
  * @module
  */
 import { spawn, spawnSync } from 'node:child_process';
@@ -17,11 +16,11 @@ import { join } from 'node:path';
 import { LinuxTun } from 'virtual-presence';
 import { Report } from './report.ts';
 
-/** Names the directory of the scene to the program inside the namespaces. */
+/** The environment variable with the scene's directory, for the program inside the namespaces. */
 const INSIDE = 'VP_DEMO_INSIDE';
 const MISSING = 77;
 const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const;
-/** What the scene may take to end when it is told to, in ms. */
+/** The longest time that the scene may take to end after a signal, in ms. */
 const END_TIMEOUT_MS = 10_000;
 
 const { [INSIDE]: inside } = process.env;
@@ -44,19 +43,19 @@ async function runOutside(): Promise<void> {
   await runInMemory();
 }
 
-/** Returns the exit code. Signals go on to the scene, which ends with its first process. */
+/** Returns the exit code. Signals are forwarded to the scene, which ends with its first process. */
 async function runInNamespaces(flags: readonly string[]): Promise<number> {
   const again = [process.execPath, ...process.execArgv, ...process.argv.slice(1)];
   const child = spawn('unshare', [...flags, ...again], {
     stdio: 'inherit',
     env: { ...process.env, [INSIDE]: newDirectory() },
-    // A process group of its own: unshare itself ignores these signals.
+    // The scene gets its own process group, because unshare itself ignores these signals.
     detached: true,
   });
   let timer: NodeJS.Timeout | undefined;
   const forward = (signal: NodeJS.Signals) => {
     process.kill(-child.pid!, signal);
-    // Also one that has just begun, and does not listen yet.
+    // A scene that has just started may not handle signals yet.
     timer ??= setTimeout(() => process.kill(-child.pid!, 'SIGKILL'), END_TIMEOUT_MS);
   };
   for (const signal of SIGNALS) process.on(signal, forward);
@@ -101,14 +100,14 @@ async function runInMemory(): Promise<void> {
   await run((report) => runInMemoryScene(report, directory));
 }
 
-/** A directory that is removed when this process exits. */
+/** Creates a directory that is removed when this process exits. */
 function newDirectory(): string {
   const directory = mkdtempSync(join(tmpdir(), 'two-sites-'));
   process.on('exit', () => rmSync(directory, { recursive: true, force: true, maxRetries: 5 }));
   return directory;
 }
 
-/** Without it the first process of a PID namespace would not hear them, and others not clean up. */
+/** Ends on signals, which the first process of a PID namespace ignores by default; exit handlers then run. */
 function endOnSignals(): void {
   for (const signal of SIGNALS) {
     process.once(signal, () => process.exit(128 + constants.signals[signal]));

@@ -1,6 +1,6 @@
 /**
- * A LAN in memory, behind the packet device of a gateway: hosts that speak ICMP echo and UDP, nothing
- * more, as there is no TCP without a kernel.
+ * A LAN in memory, behind the packet device of a gateway. Its hosts support ICMP echo and UDP only, because there
+ * is no TCP without a kernel.
  * @module
  */
 import { IpAddress, type PacketDevice } from 'virtual-presence';
@@ -12,7 +12,7 @@ import {
   VNET_HEADER_LENGTH,
 } from 'virtual-presence/packet';
 
-/** Answers a datagram; undefined for no answer. */
+/** Returns the answer to a datagram, or undefined for no answer. */
 export type UdpService = (payload: Buffer, client: string) => Buffer | undefined;
 
 interface Address {
@@ -27,7 +27,7 @@ export class MemoryLan {
   readonly #frame: Buffer = Buffer.alloc(VNET_HEADER_LENGTH + MAX_PACKET_LENGTH);
   #nextPort = 40_000;
 
-  /** @param device the far end of the gateway's device */
+  /** @param device the other end of the gateway's device. */
   constructor(device: PacketDevice) {
     this.#device = device;
     device.start(() => {
@@ -141,7 +141,7 @@ function echo(type: number, data: Buffer): Buffer {
   return message;
 }
 
-/** Over the datagram and its pseudo-header (RFC 768): 0xffff for one with a right checksum. */
+/** Returns the sum of the datagram and its pseudo-header (RFC 768), which is 0xffff for a correct checksum. */
 function udpSum(from: string, to: string, datagram: Buffer): number {
   const pseudo = Buffer.alloc(12);
   IpAddress.parse(from).writeTo(pseudo, 0);

@@ -1,5 +1,5 @@
 /**
- * RabbitMQ itself, on a host of the scene, with all its files in a directory of ours.
+ * Starts RabbitMQ on a host of the scene, with all its files in the scene's directory.
  * @module
  */
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
@@ -7,10 +7,10 @@ import { join } from 'node:path';
 import type { Host } from './host.ts';
 import { eventually, LeftOut } from './report.ts';
 
-/** Debian's place for the script that its wrapper in /usr/sbin would start as another user. */
+/** The script in Debian; its wrapper in /usr/sbin would start it as another user. */
 const SERVER = '/usr/lib/rabbitmq/bin/rabbitmq-server';
 
-/** Begins to start it; the promise resolves when it listens. */
+/** Starts RabbitMQ; resolves when it listens. */
 export async function startRabbitMq(host: Host, directory: string): Promise<void> {
   if (!existsSync(SERVER)) {
     throw new LeftOut('RabbitMQ is not installed (Debian package rabbitmq-server)');

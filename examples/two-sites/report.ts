@@ -1,5 +1,5 @@
 /**
- * Runs the steps of the scene, tells them as they happen, and sums them up.
+ * Runs the steps of the scene, prints them, and prints a table at the end.
  * @module
  */
 
@@ -11,7 +11,7 @@ export interface StepResult {
   readonly detail: string;
 }
 
-/** Thrown by a step that this machine has not the means for. */
+/** Thrown by a step that this machine cannot run. */
 export class LeftOut extends Error {}
 
 export class Report {
@@ -26,12 +26,12 @@ export class Report {
     return this.results.length > 0 && this.results.every(({ ok }) => ok);
   }
 
-  /** One line for the reader; nothing with `--json`, where standard output is one object. */
+  /** Prints a line; with `--json` to standard error, because standard output is one object then. */
   say(line = ''): void {
     (this.#isJson ? process.stderr : process.stdout).write(`${line}\n`);
   }
 
-  /** Runs one step. What it returns is the detail shown; a step that throws has failed. */
+  /** Runs one step and prints the detail that it returns; a step that throws has failed. */
   async step(name: string, title: string, run: () => Promise<string>): Promise<void> {
     this.say();
     this.say(`== ${title}`);
@@ -51,7 +51,7 @@ export class Report {
     }
   }
 
-  /** The table at the end, and with `--json` the object on the last line. */
+  /** Prints the table and, with `--json`, the object. */
   close(): void {
     this.say();
     const width = Math.max(...this.results.map(({ name }) => name.length));
@@ -70,12 +70,12 @@ export function expect(condition: boolean, otherwise: string): asserts condition
 }
 
 /**
- * How long after a revocation data may still come, in ms: milliseconds where the machine has nothing else to do; this
- * tells it from a tunnel that was left open.
+ * How long data may still arrive after a revocation, in ms. On an idle machine it is a few milliseconds; this limit
+ * only excludes a tunnel that was left open.
  */
 export const LATEST_MS = 5_000;
 
-/** Asks again and again until there is an answer; what it asks may throw meanwhile. */
+/** Calls `ask` again and again until it returns an answer; before that it may throw. */
 export async function eventually<T>(
   what: string,
   ask: () => Promise<T | undefined> | T | undefined,

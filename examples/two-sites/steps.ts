@@ -1,5 +1,5 @@
 /**
- * The scene, step by step, in network namespaces.
+ * The steps of the scene in network namespaces.
  * @module
  */
 import { spawnSync } from 'node:child_process';
@@ -173,7 +173,7 @@ export async function runScene(report: Report, directory: string): Promise<void>
     const before = await spoofed();
     const { stdout } = await a.run(a.script('connect', presence, '9696', '192.0.2.66'));
     expect(stdout.trim() === 'timeout', `192.0.2.66 was answered: ${stdout}`);
-    // The edge reports its counters from time to time.
+    // The edge reports its counters at intervals.
     const after = await eventually('a rise of the counter of spoofed packets', async () => {
       const count = await spoofed();
       return count > before ? count : undefined;
@@ -241,7 +241,7 @@ export async function runScene(report: Report, directory: string): Promise<void>
     return 'exit code 0 from all three';
   });
 
-  /** An impostor with a token somebody else has used, on the machine of site B's gateway. */
+  /** Starts an impostor with a used token, on the machine of site B's gateway. */
   function startEdgeElsewhere(token: string): GatewayProcess {
     // The TUN and the DNS port of this machine are in use by the gateway of site B.
     const device = { type: 'udp', local: '127.0.0.1:0', peer: '127.0.0.1:9' };
@@ -264,7 +264,7 @@ async function started(host: Host, program: string, ...args: string[]): Promise<
   });
 }
 
-/** Asks by dig, and by libc as any program would. */
+/** Resolves a name by libc, as most programs do, and checks it by dig. */
 async function resolve(host: Host, name: string): Promise<string> {
   const { stdout } = await host.run(['getent', 'ahostsv4', name]);
   const address = stdout.split(/\s+/)[0] ?? '';
@@ -304,7 +304,7 @@ async function talk(host: Host, name: string, port: number): Promise<string> {
   return stdout.trim();
 }
 
-/** A download, while other things happen. */
+/** Starts a download that runs in the background. */
 function flowing(
   host: Host,
   mebibytes: number

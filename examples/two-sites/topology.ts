@@ -1,5 +1,5 @@
 /**
- * The scene's networks: three realms with one address plan, and a wan between their gateways.
+ * The networks of the scene: three realms with one address plan, and a WAN between their gateways.
  *
  * ```
  *  site A 10.0.0.0/24         cloud 10.0.0.0/24             site B 10.0.0.0/24
@@ -8,8 +8,8 @@
  *                   +----------------- wan (a bridge) ---------------+
  * ```
  *
- * In each realm 10.0.0.128/25 are the presences. They are on the LAN's own prefix, and the gateway's
- * kernel answers ARP for them: no host has a route or any other trace of the gateways.
+ * In each realm the presences are in 10.0.0.128/25. This is a part of the LAN's own prefix, and the gateway's
+ * kernel answers ARP for it, so no host needs a route or other configuration for the gateways.
  * @module
  */
 import { execFile } from 'node:child_process';

@@ -1,5 +1,6 @@
 /**
- * Addresses and routes for a TUN interface, by `ip` of iproute2, and forwarding between it and the LAN.
+ * Sets the addresses and routes of a TUN interface with the command `ip` of iproute2, and forwarding between the
+ * TUN and the LAN.
  * @module
  */
 import { existsSync } from 'node:fs';
@@ -19,34 +20,34 @@ import {
 import { checkTunName } from './tun-setup.ts';
 
 export interface TunConfiguration extends TunRoutes {
-  /** The interface, which must be there. */
+  /** The interface, which must exist. */
   readonly name: string;
   /**
-   * Further TUNs of the same gateway, which must be there too: `changeRoutes` may lead parts of the prefixes
-   * to them. What holds for `name` holds for each of them, except `addresses` and `mtu`. Default: none.
+   * Further TUNs of the same gateway, which must exist too: `changeRoutes` may route parts of the prefixes
+   * to them. All options except `addresses` and `mtu` apply to them as to `name`. Default none.
    */
   readonly otherTuns?: readonly string[];
-  /** In bytes; unchanged by default. */
+  /** The MTU in bytes. Default: it is not changed. */
   readonly mtu?: number;
-  /** The interface's own addresses, each with its prefix length: `192.0.2.1/32`. Default: none. */
+  /** The addresses of the interface, each with its prefix length: `192.0.2.1/32`. Default none. */
   readonly addresses?: readonly string[];
   /**
-   * LAN interfaces at which the kernel answers ARP for whatever it routes elsewhere, at once. For
-   * IPv4 routes only: for IPv6 the kernel answers for single addresses, to be named one by one with
-   * `ip -6 neighbour add proxy ADDRESS dev LAN`. Default: none.
+   * LAN interfaces at which the kernel answers ARP, without a delay, for all addresses that it routes to other
+   * interfaces. This holds for IPv4 only. For IPv6 the kernel answers for single addresses, which
+   * `ip -6 neighbour add proxy ADDRESS dev LAN` adds. Default none.
    */
   readonly proxyArp?: readonly string[];
   /**
    * The interfaces of the LAN, besides those in `proxyArp`. The kernel then forwards between them and the
    * TUN, for the IP versions of the prefixes, and nothing passes between the TUN and any other interface.
    * Packets whose source is in one of the prefixes are dropped if they come from an interface other than the
-   * TUN. Between other interfaces the machine forwards what it forwarded before, and no more. An empty list
-   * forwards nothing; without the list, forwarding is left as it is.
+   * TUN. Forwarding between other interfaces does not change. With an empty list nothing is forwarded to and
+   * from the TUN; without the list, forwarding is not changed at all.
    */
   readonly lan?: readonly string[];
   /**
-   * Is called when somebody else has removed the rules while the gateway runs, which is looked for every 5 s, with
-   * one sentence that says what was done; nobody is told by default. The rules are installed again in any case.
+   * Called with one sentence when another program has removed the rules while the gateway runs, which is checked
+   * every 5 s. The rules are installed again in any case. By default nothing is called.
    */
   readonly onProblem?: (problem: string) => void;
 }
@@ -54,22 +55,22 @@ export interface TunConfiguration extends TunRoutes {
 /** A route that `changeRoutes` sets or removes. */
 export interface RouteSetting {
   readonly prefix: string;
-  /** The interface it leads to; undefined: the route is removed. */
+  /** The interface of the route; `undefined` removes the route. */
   readonly device: string | undefined;
 }
 
 /**
- * Sets what is asked for and leaves the rest; the same call again changes nothing. Takes the
- * interface up. Needs CAP_NET_ADMIN, and nftables (the command `nft`) if `lan` is given.
+ * Sets what the configuration lists, changes nothing else, and sets the interface up. The same call again
+ * changes nothing. Needs CAP_NET_ADMIN, and nftables (the command `nft`) if `lan` is given.
  *
  * Rules and settings of a process that was killed stay; the next call for the same interface takes them
  * over. When a second call in one process fails, the rules and settings of the first stay in force.
  * `docs/SECURITY.md` lists everything that is set on the machine.
  *
- * @throws {ApiMisuseError} if a name, address, prefix or the MTU is not one.
- * @throws {EnvironmentError} if a LAN interface is not there (then nothing is changed), `ip` is missing
- *   or refuses, with what it said, a setting cannot be written, `nft` does not answer, or IPv6 would have to be
- *   forwarded without rules, on a machine that does not forward it already.
+ * @throws {ApiMisuseError} if a name, an address, a prefix or the MTU is invalid.
+ * @throws {EnvironmentError} if a LAN interface does not exist (nothing is changed then), `ip` is missing or fails
+ *   (the message has what it printed), a setting cannot be written, `nft` does not answer, or IPv6 would have to be
+ *   forwarded without rules on a machine that does not forward it yet.
  */
 export async function configureTun(configuration: TunConfiguration): Promise<TunSetup> {
   const { name, otherTuns = [], mtu, addresses = [], proxyArp = [], lan } = configuration;
@@ -97,10 +98,10 @@ export async function configureTun(configuration: TunConfiguration): Promise<Tun
 }
 
 /**
- * Sets and removes routes in this order, all in one go. To remove one that is not there is no fault.
+ * Sets and removes routes in this order, with one command. Removing a route that does not exist is no error.
  *
- * @throws {ApiMisuseError} if a name or prefix is not one; then nothing is changed.
- * @throws {EnvironmentError} if `ip` is missing, or refuses one; the others are changed then.
+ * @throws {ApiMisuseError} if a name or a prefix is invalid; nothing is changed then.
+ * @throws {EnvironmentError} if `ip` is missing or refuses a route; the others are changed then.
  */
 export async function changeRoutes(settings: readonly RouteSetting[]): Promise<void> {
   const lines = settings.map(({ prefix, device }) => {
@@ -113,13 +114,13 @@ export async function changeRoutes(settings: readonly RouteSetting[]): Promise<v
   await ipBatch(lines, NO_SUCH_ROUTE);
 }
 
-/** Removes the routes within a prefix that `changeRoutes` and `unreachable` have ever set. */
+/** Removes all routes within a prefix that `changeRoutes` and `unreachable` have set. */
 export async function forgetRoutes(within: string): Promise<void> {
   const prefix = IpPrefix.parse(within);
   await flushRoutes(prefix);
 }
 
-/** An address with host bits: `IpPrefix` alone would refuse them. */
+/** Checks an address with its prefix length; `IpPrefix` does not accept host bits. */
 function checkInterfaceAddress(text: string): void {
   const [address, length, ...rest] = text.split('/');
   const bits = IpAddress.parse(address!).family === 4 ? 32 : 128;
@@ -128,9 +129,9 @@ function checkInterfaceAddress(text: string): void {
   }
 }
 
-/** `all` and `default` have settings, but are no interfaces. */
+/** Checks that the interface exists. `all` and `default` have settings, but are no interfaces. */
 function checkInterface(name: string): void {
-  const isOne = name !== 'all' && name !== 'default';
-  if (isOne && existsSync(`/proc/sys/net/ipv4/conf/${name}`)) return;
+  const isName = name !== 'all' && name !== 'default';
+  if (isName && existsSync(`/proc/sys/net/ipv4/conf/${name}`)) return;
   throw new EnvironmentError(`there is no interface ${name}`);
 }

@@ -1,12 +1,12 @@
 /**
- * The parts of the `PacketDevice` contract that every device checks in the same way.
+ * The checks of the `PacketDevice` contract that all devices share.
  * @module
  */
 import { ApiMisuseError } from '../errors.ts';
 import { MAX_PACKET_LENGTH, VNET_HEADER_LENGTH } from '../packet/virtio.ts';
 import type { DeviceCounters } from './device.ts';
 
-/** Bytes that must be free for `read`: the longest packet behind its virtio-net header. */
+/** Bytes that `read` needs: the virtio-net header and the longest packet. */
 export const MAX_FRAME_LENGTH: number = VNET_HEADER_LENGTH + MAX_PACKET_LENGTH;
 
 export const DEFAULT_MTU = 1500;
@@ -15,7 +15,7 @@ export function newDeviceCounters(): DeviceCounters {
   return { readPackets: 0, readBytes: 0, writtenPackets: 0, writtenBytes: 0, writeDrops: 0 };
 }
 
-/** @throws {ApiMisuseError} if a packet read to `offset` might not fit. */
+/** @throws {ApiMisuseError} if the longest packet does not fit behind `offset`. */
 export function checkReadRange(buffer: Buffer, offset: number): void {
   if (offset >>> 0 !== offset || offset + MAX_FRAME_LENGTH > buffer.length) {
     throw new ApiMisuseError(
@@ -25,10 +25,10 @@ export function checkReadRange(buffer: Buffer, offset: number): void {
 }
 
 /**
- * Checks what `write` is given, but for the packet itself.
+ * Checks the range that `write` gets, and that it begins with a virtio-net header.
  *
- * @throws {ApiMisuseError} if the range is not within the buffer, or if an IP packet stands where its virtio-net
- *   header has to be. No frame does that which a translator or a `SiteFilter` has let through.
+ * @throws {ApiMisuseError} if the range is not within the buffer, or begins with an IP packet. A frame that a
+ *   translator or a `SiteFilter` has passed never begins so.
  */
 export function checkWrite(buffer: Buffer, offset: number, length: number): void {
   if (offset >>> 0 !== offset || length >>> 0 !== length || offset + length > buffer.length) {
@@ -40,14 +40,14 @@ export function checkWrite(buffer: Buffer, offset: number, length: number): void
   const version = buffer[offset]! >>> 4;
   if (version === 4 || version === 6) {
     throw new ApiMisuseError(
-      `write at ${offset} begins with an IPv${version} packet: a virtio-net header of ${VNET_HEADER_LENGTH} bytes has to stand in front of it, all of them zero for a packet whose checksums are complete`
+      `write at ${offset} begins with an IPv${version} packet: put a virtio-net header of ${VNET_HEADER_LENGTH} bytes in front of it, all zero for a packet whose checksums are complete`
     );
   }
 }
 
 /**
- * Whether the frame (virtio-net header and packet) holds a packet at all, and one that the device
- * can take: without offload no longer than the MTU, and with nothing left undone.
+ * Returns whether the device can take a frame (virtio-net header and packet). The packet must not be
+ * empty. Without offload it must not be longer than the MTU, and its virtio-net header must be zero.
  */
 export function isAcceptable(
   buffer: Buffer,
@@ -71,7 +71,7 @@ export function checkWhole(name: string, value: number, min: number, max: number
   }
 }
 
-/** @throws {ApiMisuseError} if the value is there and has another type, as a program in plain JavaScript may give it. */
+/** @throws {ApiMisuseError} if the value is given and has another type, which plain JavaScript allows. */
 export function checkType(name: string, value: unknown, type: TypeName): void {
   if (value !== undefined) checkGiven(name, value, type);
 }
@@ -84,7 +84,7 @@ export function checkGiven(name: string, value: unknown, type: TypeName): void {
   throw new ApiMisuseError(`${name} must be ${TYPE_NAMES[type]}, not ${given}`);
 }
 
-/** @throws {ApiMisuseError} if the value is there and is not a list of texts. */
+/** @throws {ApiMisuseError} if the value is given and is not a list of texts. */
 export function checkTexts(name: string, value: unknown): void {
   checkType(name, value, 'array');
   for (const [index, each] of ((value ?? []) as unknown[]).entries()) {

@@ -1,13 +1,14 @@
 /**
- * The level-triggered calls of `onReadable` for devices that keep their packets in a queue: one call
- * in each turn of the event loop while packets wait.
+ * Calls `onReadable` for devices that keep their packets in a queue: once in each turn of the event loop
+ * while packets wait (level-triggered).
  * @module
  */
 import { ApiMisuseError } from '../errors.ts';
 
-/** Has `callback` called in the next turn of the event loop, as `setImmediate` does. */
+/** Calls `callback` in the next turn of the event loop, as `setImmediate` does. */
 export type Schedule = (callback: () => void) => unknown;
 
+/** Calls one reader from `start` to `close`, except while it is paused. */
 export class Delivery {
   readonly #name: string;
   readonly #isWaiting: () => boolean;
@@ -17,7 +18,7 @@ export class Delivery {
   #isPaused = false;
   #isClosed = false;
 
-  /** @param isWaiting tells whether packets wait. */
+  /** @param isWaiting returns whether packets wait. */
   constructor(name: string, isWaiting: () => boolean, schedule: Schedule) {
     this.#name = name;
     this.#isWaiting = isWaiting;
@@ -49,7 +50,7 @@ export class Delivery {
     this.#isClosed = true;
   }
 
-  /** To be called when a packet was queued. */
+  /** Must be called after a packet was queued. */
   wake(): void {
     if (this.#isScheduled || !this.#isDue()) return;
     this.#isScheduled = true;

@@ -1,5 +1,5 @@
 /**
- * The packet device that an operator or a host program asks for by options.
+ * The options of the packet device of a gateway, and the function that opens the device.
  * @module
  */
 import { isIP } from 'node:net';
@@ -20,9 +20,9 @@ export type DeviceOptions =
   | ({ readonly type: 'tun' } & TunDeviceOptions)
   | {
       readonly type: 'udp';
-      /** The IP address and port where to receive; port 0 takes a free one. */
+      /** The IP address and port that receive; port 0 takes a free port. */
       readonly local: HostPortInput;
-      /** The IP address and port where packets go; those from elsewhere are dropped. */
+      /** The IP address and port of the peer; datagrams from other sources are dropped. */
       readonly peer: HostPortInput;
       /** In bytes, from 1280 to 65,535; default 1500. */
       readonly mtu?: number;
@@ -36,7 +36,7 @@ export type DeviceOptions =
       readonly mtu?: number;
     };
 
-/** `DeviceOptions` with the defaults, and endpoints as objects. */
+/** `DeviceOptions` with defaults, and with endpoints as objects. */
 export type ResolvedDeviceOptions =
   | ({ readonly type: 'tun' } & Pick<TunDeviceOptions, 'routes' | 'lan'> &
       Required<Omit<TunDeviceOptions, 'routes' | 'lan'>>)
@@ -62,7 +62,7 @@ const interfaceName = /* @__PURE__ */ v.pipe(
   v.regex(/^[^\s/:]{1,15}$/, 'an interface name of 1 to 15 characters')
 );
 
-/** Reads `DeviceOptions`, from a file too: what is wrong is named by its place. */
+/** Reads `DeviceOptions`, also from a file: an error has the path of the option. */
 export const DeviceOptionsSchema: Schema<ResolvedDeviceOptions> = /* @__PURE__ */ v.variant(
   'type',
   [
@@ -96,12 +96,12 @@ export const DeviceOptionsSchema: Schema<ResolvedDeviceOptions> = /* @__PURE__ *
 ) as Schema<ResolvedDeviceOptions>;
 
 /**
- * Opens the device; a TUN as `openTun` does.
+ * Opens the device. A TUN is opened and configured by `openTun`.
  *
- * @param onProblem is told what the machine lacks for a TUN, and what was mended, one sentence each; nobody is told
- *   by default
- * @throws {ConfigError} naming the option that is not what it has to be.
- * @throws {EnvironmentError} if the device cannot be had; then nothing is left open.
+ * @param onProblem called with one sentence for each thing that the machine lacks for a TUN, and for each repair. By
+ *   default nothing is called.
+ * @throws {ConfigError} with the path of the option that is wrong.
+ * @throws {EnvironmentError} if the device cannot be opened; nothing is left open then.
  */
 export async function openDevice(
   options: DeviceOptions,
@@ -111,7 +111,7 @@ export async function openDevice(
   return resolved.type === 'tun' ? openTun(resolved, onProblem) : SocketDevice.open(resolved);
 }
 
-/** Whether the value has what a `PacketDevice` has, so that it can be told from options for one. */
+/** Returns whether the value has the members of a `PacketDevice`, and so is not an options object. */
 export function isPacketDevice(value: unknown): value is PacketDevice {
   if (typeof value !== 'object' || value === null) return false;
   const device = value as Readonly<Record<string, unknown>>;

@@ -1,66 +1,68 @@
 /**
- * What the library needs of a packet device: something that gives and takes IP packets, each behind
- * a virtio-net header (`packet/virtio.ts`). Implement it to bring a device of your own.
+ * The interface of a packet device, which receives and sends IP packets, each behind a virtio-net header
+ * (`packet/virtio.ts`). Implement it to use a device of your own.
  * @module
  */
 
-/** Cumulative since the device was opened; packets and bytes without the virtio-net header. */
+/** Cumulative since the device was opened. Bytes do not include the virtio-net header. */
 export interface DeviceCounters {
   readPackets: number;
   readBytes: number;
   writtenPackets: number;
   writtenBytes: number;
-  /** Packets the device could not take: its queue was full, or it refused them. */
+  /** Packets that `write` did not take: the queue was full, or the device refused them. */
   writeDrops: number;
 }
 
 export interface PacketDevice {
-  /** For messages, for example `vp0`. */
+  /** The name in messages, for example `vp0`. */
   readonly name: string;
 
-  /** Largest packet the realm behind the device takes, in bytes; super-packets are cut to it. */
+  /** The longest packet that the realm behind the device takes, in bytes; super-packets are split to it. */
   readonly mtu: number;
 
   /**
-   * Whether the device gives and takes super-packets and partial checksums. To one that does not,
-   * only packets with an all-zero virtio-net header may be written.
+   * Whether the device reads and writes super-packets and partial checksums. If it does not, only packets
+   * whose virtio-net header is all zero may be written.
    */
   readonly offload: boolean;
 
   readonly counters: Readonly<DeviceCounters>;
 
   /**
-   * Begins delivery. While reading is not paused and packets wait, `onReadable` is called once in
-   * each turn of the event loop (level-triggered), so a reader may stop after a bounded batch. What
-   * it throws becomes an uncaught exception of the process, and delivery goes on.
+   * Begins delivery. While packets wait and delivery is not paused, `onReadable` is called once in
+   * each turn of the event loop (level-triggered), so a reader may stop after a bounded batch. An error
+   * that it throws becomes an uncaught exception of the process, and delivery goes on.
    *
    * @throws {ApiMisuseError} on a second call, and after `close`.
    */
   start(onReadable: () => void): void;
 
-  /** Turns the calls of `onReadable` off and on; packets wait in the device meanwhile. */
+  /** Stops the calls of `onReadable`; packets wait in the device. */
   pause(): void;
+
+  /** Starts the calls of `onReadable` again. */
   resume(): void;
 
   /**
-   * Takes one packet: writes its virtio-net header and its bytes to `buffer` from `offset` on, where
-   * `VNET_HEADER_LENGTH + MAX_PACKET_LENGTH` bytes must be free. Returns how many bytes were
-   * written, or 0 when no packet waits.
+   * Reads one packet: copies its virtio-net header and its bytes to `buffer` at `offset`, where
+   * `VNET_HEADER_LENGTH + MAX_PACKET_LENGTH` bytes must be free. Returns the number of bytes, or 0 if no
+   * packet waits.
    *
-   * @throws {ApiMisuseError} if that room is not there.
+   * @throws {ApiMisuseError} if too few bytes are free.
    */
   read(buffer: Buffer, offset: number): number;
 
   /**
-   * Gives one packet, virtio-net header first, from `buffer[offset .. offset + length)`. The bytes
-   * may be reused as soon as the call returns. Returns false, and counts a drop, when the device
-   * could not take it. Never throws on the packet's content.
+   * Writes one packet, which is behind its virtio-net header in `buffer[offset .. offset + length)`. The
+   * caller may reuse the bytes as soon as the call returns. Returns false, and counts a drop, if the device
+   * did not take the packet. It never throws because of the content of the packet.
    *
-   * @throws {ApiMisuseError} if the range is not within `buffer`, or an IP packet begins where its virtio-net
-   *   header has to.
+   * @throws {ApiMisuseError} if the range is not within `buffer`, or begins with an IP packet instead of a
+   *   virtio-net header.
    */
   write(buffer: Buffer, offset: number, length: number): boolean;
 
-  /** Ends delivery and frees the device; safe to call twice. */
+  /** Ends delivery and frees the device. Can be called twice. */
   close(): Promise<void>;
 }

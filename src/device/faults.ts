@@ -1,6 +1,6 @@
 /**
- * What a bad network does to packets, on purpose and the same in every run: loses, doubles, reorders
- * and damages them by a seeded random sequence.
+ * Simulates a bad network: loses, duplicates, reorders and corrupts packets by a seeded random sequence,
+ * so that every run is the same.
  * @module
  */
 import { ApiMisuseError } from '../errors.ts';
@@ -11,7 +11,7 @@ import type { PacketQueue } from './packet-queue.ts';
 export interface Faults {
   readonly loss?: number;
   readonly duplicate?: number;
-  /** The packet changes places with the one before it, if that one still waits. */
+  /** The packet changes places with the packet before it, if that packet still waits. */
   readonly reorder?: number;
   /** One bit of the packet, not of its virtio-net header, is inverted. */
   readonly corrupt?: number;
@@ -19,7 +19,7 @@ export interface Faults {
   readonly seed?: number;
 }
 
-/** How often each fault was done. */
+/** The number of packets with each fault. */
 export interface FaultCounters {
   lost: number;
   duplicated: number;
@@ -27,6 +27,7 @@ export interface FaultCounters {
   corrupted: number;
 }
 
+/** Puts packets into a queue, with faults. */
 export class FaultInjector {
   readonly counters: FaultCounters = { lost: 0, duplicated: 0, reordered: 0, corrupted: 0 };
   readonly #loss: number;
@@ -35,7 +36,7 @@ export class FaultInjector {
   readonly #corrupt: number;
   #state: number;
 
-  /** @throws {ApiMisuseError} if a probability is not one. */
+  /** @throws {ApiMisuseError} if a probability is not from 0 to 1. */
   constructor(faults: Faults) {
     this.#loss = probability('loss', faults.loss);
     this.#duplicate = probability('duplicate', faults.duplicate);
@@ -45,8 +46,8 @@ export class FaultInjector {
   }
 
   /**
-   * Queues the frame `buffer[offset .. offset + length)`, or what becomes of it on its way. Returns
-   * false if the queue was full; a lost packet counts as taken.
+   * Queues the frame `buffer[offset .. offset + length)`, with faults. Returns false if the queue was
+   * full; a lost packet counts as taken.
    */
   push(queue: PacketQueue, buffer: Buffer, offset: number, length: number): boolean {
     if (this.#happens(this.#loss)) {
@@ -66,12 +67,12 @@ export class FaultInjector {
     return true;
   }
 
-  /** Takes nothing from the random sequence when the fault is switched off. */
+  /** Draws no random number when the fault is switched off. */
   #happens(chance: number): boolean {
     return chance > 0 && this.#random() < chance;
   }
 
-  /** The next number of mulberry32, from 0 up to but not 1. */
+  /** Returns the next number of mulberry32, which is at least 0 and less than 1. */
   #random(): number {
     this.#state = (this.#state + 0x6d2b79f5) | 0;
     let z = Math.imul(this.#state ^ (this.#state >>> 15), this.#state | 1);

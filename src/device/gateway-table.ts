@@ -1,8 +1,8 @@
 /**
- * The nftables table of a gateway, `inet vp_<TUN>`: it refuses packets between interfaces that the gateway
- * does not forward between, and packets whose source is an address behind the TUN but that do not come
- * from there. The kernel keeps it when the gateway is killed, so it also records the kernel settings that
- * the gateway has changed, with the values before; nft(8) describes the language.
+ * The nftables table of a gateway, `inet vp_<TUN>`. It drops packets between interfaces that the gateway does
+ * not forward between, and packets whose source is an address behind the TUN but that come from another
+ * interface. The kernel keeps the table when the gateway is killed. Therefore the table also records the
+ * kernel settings that the gateway has changed, with their values before; nft(8) describes the language.
  * @module
  */
 import { execFile } from 'node:child_process';
@@ -13,11 +13,11 @@ import type { InterfaceSetting, SettingKind } from './kernel-settings.ts';
 
 /** A setting that a gateway has changed. */
 export interface ReplacedSetting extends InterfaceSetting {
-  /** The value from before the first gateway changed it. */
+  /** The value before the first gateway changed it. */
   readonly before: number;
 }
 
-/** What the table of a gateway tells the other gateways of this machine, and the next one of its TUN. */
+/** The part of a table that other gateways of this machine read, and the next gateway of the same TUN. */
 export interface GatewayRecord {
   readonly tuns: readonly string[];
   readonly replaced: readonly ReplacedSetting[];
@@ -25,54 +25,54 @@ export interface GatewayRecord {
 
 export interface GatewayTable {
   readonly tuns: readonly string[];
-  /** Packets pass between these interfaces and the TUNs, and between the TUNs. */
+  /** The interfaces that the gateway forwards to and from. Packets also pass between the TUNs. */
   readonly lans: readonly string[];
-  /** What is behind the TUNs. */
+  /** The prefixes behind the TUNs. */
   readonly prefixes: readonly IpPrefix[];
   /**
-   * The machine's bridges. With `bridge-nf-call-iptables` the frames that a bridge passes between its ports
-   * run through the rules as packets from the bridge to itself, and the gateway must leave those alone.
+   * The bridges of the machine. With `bridge-nf-call-iptables`, frames between the ports of a bridge pass the
+   * rules as packets from the bridge to itself. The gateway must not drop them.
    */
   readonly bridges: readonly string[];
   readonly replaced: readonly ReplacedSetting[];
 }
 
-/** The group (`ip link set group`) of all TUNs of gateways: how a table knows those of other gateways. */
+/** The group (`ip link set group`) of all TUNs of gateways, by which a table recognises the TUNs of other gateways. */
 export const GATEWAY_GROUP = 118;
 
-/** The name of a gateway's table, whatever characters the name of its TUN has. */
+/** Returns the name of a gateway's table; characters of the TUN's name that nftables forbids are escaped. */
 export function tableNameOf(tun: string): string {
   const escaped = tun.replace(/[^A-Za-z0-9]/g, (it) => `_${it.charCodeAt(0).toString(16)}`);
   return `${TABLE_PREFIX}${escaped}`;
 }
 
-/** @throws {ApiMisuseError} if a rule cannot hold the name of the interface. */
+/** @throws {ApiMisuseError} if a rule cannot have the name of the interface. */
 export function checkRuleName(name: string): void {
   if (isRuleName(name)) return;
   throw new ApiMisuseError(
-    `interface "${name}" cannot stand in a rule: its name has other characters than letters, digits and . _ @ + -`
+    `interface "${name}" cannot be used in a rule: its name has other characters than letters, digits and . _ @ + -`
   );
 }
 
 /**
- * Creates the table, or replaces the one of this name, all in one go.
+ * Creates the table, or replaces the one of this name, in one transaction.
  *
- * @throws {EnvironmentError} if `nft` is missing or refuses, with what it said.
+ * @throws {EnvironmentError} if `nft` is missing or fails; the message has what it printed.
  */
 export async function installTable(name: string, table: GatewayTable): Promise<void> {
   await nft(['-f', '-'], textOf(name, table));
 }
 
-/** Removes the table; one that is not there is no fault. */
+/** Removes the table; it is no error if it does not exist. */
 export async function removeTable(name: string): Promise<void> {
-  // The first line creates it if need be, so that the second one finds it.
+  // The first line creates the table if it does not exist, so that the second line does not fail.
   await nft(['-f', '-'], `table inet ${name} {}\ndelete table inet ${name}\n`);
 }
 
 /**
- * The records in the tables of all gateways on this machine, by name of table.
+ * Reads the records in the tables of all gateways on this machine; the keys are the names of the tables.
  *
- * @throws {EnvironmentError} if `nft` is missing, refuses, or is ended before it answers.
+ * @throws {EnvironmentError} if `nft` is missing, fails, or is ended before it answers.
  */
 export async function readTables(): Promise<ReadonlyMap<string, GatewayRecord>> {
   const found = new Map<string, GatewayRecord>();
@@ -81,7 +81,7 @@ export async function readTables(): Promise<ReadonlyMap<string, GatewayRecord>> 
       const text = await nft(['-n', 'list', 'table', 'inet', name]);
       found.set(name, { tuns: tunsIn(text), replaced: replacedIn(text) });
     } catch (error) {
-      // Its gateway has removed the table meanwhile. Any other fault says nothing about the table.
+      // Its gateway has removed the table in between. After any other fault the table may still exist.
       if (!/No such file or directory/.test((error as Error).message)) throw error;
     }
   }
@@ -89,16 +89,16 @@ export async function readTables(): Promise<ReadonlyMap<string, GatewayRecord>> 
 }
 
 /**
- * The names of the tables of all gateways on this machine.
+ * Lists the names of the tables of all gateways on this machine.
  *
- * @throws {EnvironmentError} if `nft` is missing, refuses, or is ended before it answers.
+ * @throws {EnvironmentError} if `nft` is missing, fails, or is ended before it answers.
  */
 export async function tableNames(): Promise<readonly string[]> {
   const tables = await nft(['list', 'tables', 'inet']);
   return [...tables.matchAll(TABLE_LINE)].map(([, name]) => name!);
 }
 
-/** Whether the error says that `nft` was ended before it answered, so that nothing is known of the tables. */
+/** Returns whether the error says that `nft` was ended before it answered: the tables are unknown then. */
 export function isUnanswered(error: unknown): boolean {
   const cause = (error as Error).cause as { readonly signal?: string | null } | undefined;
   return typeof cause?.signal === 'string';
@@ -130,7 +130,7 @@ function textOf(name: string, table: GatewayTable): string {
     const elements = of(kind).map((it) => `"${it.of}" : ${it.before}`);
     return `map ${kind} { type ifname : mark; ${elementsOf(elements)} }`;
   });
-  // What the gateway has switched on serves the gateway alone.
+  // Forwarding that the gateway has switched on must not serve others.
   const others = [
     'meta nfproto ipv4 iifname @ipv4_forwarding counter drop',
     ...(of('ipv6_forwarding').length > 0 ? ['meta nfproto ipv6 counter drop'] : []),
@@ -172,7 +172,7 @@ function quoted(name: string): string {
   return `"${name}"`;
 }
 
-/** An empty list of elements is a fault of syntax. */
+/** Returns the elements of a set; nft refuses an empty list. */
 function elementsOf(elements: readonly string[]): string {
   return elements.length === 0 ? '' : `elements = { ${elements.join(', ')} }`;
 }
@@ -181,9 +181,9 @@ function isRuleName(name: string): boolean {
   return /^[\w.@+-]{1,15}$/.test(name);
 }
 
-/** Runs `nft` without a shell; returns what it printed. */
+/** Runs `nft` without a shell and returns its output. */
 async function nft(args: readonly string[], input = ''): Promise<string> {
-  // The command is for administrators, and not everybody who may use it has this directory in the path.
+  // The command is in a directory that not every user has in the path.
   const env = { ...process.env, PATH: `${process.env.PATH ?? ''}:/usr/sbin:/sbin`, LC_ALL: 'C' };
   const running = promisify(execFile)('nft', args, { env, timeout: NFT_TIMEOUT_MS });
   running.child.stdin!.on('error', () => {});
@@ -210,7 +210,7 @@ const TABLE_LINE = /^table inet (vp_\w+)$/gm;
 const TUNS = /\bset tuns \{[^{}]*?elements = \{([^{}]*)\}/;
 const MAP = /\bmap (\w+) \{[^{}]*?elements = \{([^{}]*)\}/g;
 const ELEMENT = /"([^"]+)" : (\w+)/g;
-/** What is set while there is a table; each kind is a map of the table. */
+/** The kinds that a table records; each is a map of the table. */
 const RECORDED: readonly SettingKind[] = [
   'accept_ra',
   'ipv4_forwarding',

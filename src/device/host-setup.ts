@@ -1,8 +1,8 @@
 /**
- * What a gateway sets on its machine so that the kernel forwards between the LAN and the TUN and nowhere
- * else, and how the machine gets back what it had. Both the kernel's settings and the rules outlive a
- * gateway that is killed: the rules go on to refuse. The next gateway of the same TUN takes both over, and so
- * does a gateway of any TUN when that TUN is gone.
+ * `HostSetup`: sets up a machine so that the kernel forwards between the LAN and the TUN and nowhere else, and
+ * restores it afterwards. Kernel settings and rules stay when a gateway is killed, and the rules go on to drop
+ * packets. The next gateway of the same TUN takes both over. If the TUN does not exist any more, the next
+ * gateway of any TUN does.
  * @module
  */
 import type { IpPrefix } from '../base/address.ts';
@@ -29,26 +29,27 @@ import {
 } from './kernel-settings.ts';
 
 export interface HostOptions {
-  /** The TUNs of one gateway; the first gives the table its name. */
+  /** The TUNs of one gateway; the table is named after the first. */
   readonly tuns: readonly string[];
-  /** Interfaces that are forwarded to and from the TUNs; undefined: neither forwarding nor rules are touched. */
+  /** The interfaces of the LAN; with `undefined`, neither forwarding nor rules are changed. */
   readonly lans: readonly string[] | undefined;
   /** Interfaces at which the kernel answers ARP. */
   readonly proxyArp: readonly string[];
-  /** What is behind the TUNs. */
+  /** The prefixes behind the TUNs. */
   readonly prefixes: readonly IpPrefix[];
-  /** Is told what somebody else has done to the rules while the gateway runs, one sentence each time. */
+  /** Called with one sentence when another program has removed the rules while the gateway runs. */
   readonly onProblem: (problem: string) => void;
 }
 
+/** The settings and rules of one gateway, from `open` to `close`. */
 export class HostSetup {
   /**
-   * Sets the machine up. The rules come first, so that nothing is ever forwarded that they would refuse. A
-   * setup that this process has opened for the same first TUN before is replaced.
+   * Sets up the machine. The rules come first, so that nothing is forwarded that they would drop. An earlier
+   * setup of this process for the same first TUN is replaced.
    *
    * @throws {EnvironmentError} if a setting cannot be written, if `nft` does not answer, or if IPv6 would have
-   *   to be forwarded without rules. What was set before is undone then, and an earlier setup of this process
-   *   stays in force.
+   *   to be forwarded without rules. Everything that was set is undone then, and an earlier setup of this
+   *   process stays in force.
    */
   static open(options: HostOptions): Promise<HostSetup> {
     return inTurn(async () => {
@@ -59,7 +60,7 @@ export class HostSetup {
       try {
         await setup.#apply(earlier);
       } catch (error) {
-        await (earlier === undefined ? setup.#undo() : earlier.#standIn(setup)).catch(() => {});
+        await (earlier === undefined ? setup.#undo() : earlier.#reinstate(setup)).catch(() => {});
         throw error;
       }
       IN_FORCE.set(options.tuns[0]!, setup);
@@ -69,15 +70,15 @@ export class HostSetup {
     });
   }
 
-  /** What the machine lacks, or was found to be wrong with it, one sentence each; the gateway works without. */
+  /** One sentence for each thing that the machine lacks, or that was repaired; the gateway works all the same. */
   readonly problems: readonly string[];
   readonly #problems: string[] = [];
   readonly #options: HostOptions;
   readonly #table: string | undefined;
-  /** What this gateway has set, whether or not a table records it. */
+  /** The settings that this gateway has changed, whether or not a table records them. */
   #replaced: readonly ReplacedSetting[] = [];
   #timer: NodeJS.Timeout | undefined;
-  /** The fault that was reported last, so that one that lasts is reported once. */
+  /** The fault that was reported last, so that a lasting fault is reported once. */
   #lastFault = '';
 
   private constructor(options: HostOptions, rulesFault: string | undefined) {
@@ -88,19 +89,19 @@ export class HostSetup {
     this.#table = hasTable ? tableNameOf(tuns[0]!) : undefined;
     if (rulesFault !== undefined) {
       this.#problems.push(
-        `there are no rules for ${tuns[0]} (${rulesFault}): nothing refuses packets from the LAN and from ${tuns[0]} to other interfaces, nor packets from other interfaces whose source is an address behind ${tuns[0]}; install nftables`
+        `there are no rules for ${tuns[0]} (${rulesFault}): nothing drops packets from the LAN and from ${tuns[0]} to other interfaces, nor packets from other interfaces whose source is an address behind ${tuns[0]}; install nftables`
       );
     }
   }
 
   /**
-   * Restores every setting that still has the value that the gateway gave it and that no other gateway of this
-   * machine needs, and removes the rules. The same a second time changes nothing, and so does the call for a
-   * setup that a later one has replaced.
+   * Restores every setting that still has the value of the gateway and that no other gateway of this machine
+   * needs, and removes the rules. A second call changes nothing; neither does a call for a setup that a later
+   * one has replaced.
    *
    * @throws {EnvironmentError} if a setting cannot be restored, or the rules cannot be removed. The other
-   *   settings are restored all the same. The rules stay if a setting could not be restored, for the machine
-   *   may still forward; another call tries again.
+   *   settings are restored all the same. If a setting could not be restored, the rules stay, because the
+   *   machine may still forward. Another call tries again.
    */
   close(): Promise<void> {
     return inTurn(async () => {
@@ -111,7 +112,7 @@ export class HostSetup {
     });
   }
 
-  /** Whether it is not closed, and no later setup of this process has replaced it. */
+  /** Whether this setup is neither closed nor replaced by a later one of this process. */
   get isInForce(): boolean {
     return IN_FORCE.get(this.#options.tuns[0]!) === this;
   }
@@ -127,17 +128,17 @@ export class HostSetup {
         restore(this.#replaced);
         throw error;
       });
-      // Somebody else may have removed the table.
+      // Another program may have removed the table.
       const replaced = tables.get(table)?.replaced ?? this.#replaced;
       restore(replaced.filter((it) => !isRecorded(tables, it, [table])));
-      // Another gateway may have begun to need one of them in between.
+      // Another gateway may have started to need one of them in between.
       const meanwhile = await readTables();
       for (const it of replaced) {
         if (isRecorded(meanwhile, it, [table])) writeSetting(it, GATEWAY_VALUES[it.kind]);
       }
     } catch (cause) {
       throw new EnvironmentError(
-        `${(cause as Error).message}; the rules of table inet ${table} stay, for the machine may still forward: set what it records back, then run "nft delete table inet ${table}"`,
+        `${(cause as Error).message}; the rules of table inet ${table} stay because the machine may still forward: restore the settings that it records, then run "nft delete table inet ${table}"`,
         { cause }
       );
     }
@@ -152,10 +153,10 @@ export class HostSetup {
     }
   }
 
-  /** @param earlier the setup of this process that this one replaces */
+  /** @param earlier the setup of this process that this one replaces. */
   async #apply(earlier: HostSetup | undefined): Promise<void> {
     const table = this.#table;
-    // Read before the tables are, so that what another gateway is about to set is found in one of them.
+    // The settings are read before the tables: a table then records every value that another gateway has set.
     const wanted = this.#wanted().map((it) => ({ ...it, value: readSetting(it) }));
     const tables = table === undefined ? NO_TABLES : await readTables();
     const stale = table === undefined ? [] : staleTables(tables, table);
@@ -171,7 +172,7 @@ export class HostSetup {
       const isAsNeeded = before === undefined || before === GATEWAY_VALUES[kind];
       return isAsNeeded || isRouterAnyway(kind) ? [] : [{ kind, of, before }];
     });
-    // Those of an earlier gateway stay in the table until they are restored.
+    // Settings of an earlier gateway stay in the table until they are restored.
     const isWanted = new Set(wanted.map(keyOf));
     const obsolete = [...new Map(left.map((it) => [keyOf(it), it])).values()].filter(
       (it) => !isWanted.has(keyOf(it))
@@ -180,7 +181,7 @@ export class HostSetup {
     for (const name of stale) {
       await removeTable(name);
       this.#problems.push(
-        `the rules of a gateway that was killed (table inet ${name}) were removed, for none of its interfaces is there any more (${tables.get(name)!.tuns.join(', ')}); the settings that it had changed are taken over`
+        `the rules of a gateway that was killed (table inet ${name}) were removed because none of its interfaces exists any more (${tables.get(name)!.tuns.join(', ')}); the settings that it had changed are taken over`
       );
     }
     for (const it of wanted) writeSetting(it, GATEWAY_VALUES[it.kind]);
@@ -193,8 +194,8 @@ export class HostSetup {
     }
   }
 
-  /** Has this setup in force again after a later one, which was to replace it, has failed. */
-  async #standIn(failed: HostSetup): Promise<void> {
+  /** Puts this setup in force again after a later one failed to replace it. */
+  async #reinstate(failed: HostSetup): Promise<void> {
     const own = new Set(this.#replaced.map(keyOf));
     if (this.#table !== undefined) await this.#install(this.#table, this.#replaced);
     for (const it of this.#replaced) writeSetting(it, GATEWAY_VALUES[it.kind]);
@@ -212,7 +213,7 @@ export class HostSetup {
     await installTable(table, { tuns, lans, prefixes, bridges: await bridgeNames(), replaced });
   }
 
-  /** Installs the rules again when somebody else has removed them, for example by `nft flush ruleset`. */
+  /** Installs the rules again when another program has removed them, for example by `nft flush ruleset`. */
   #watch(): void {
     let isChecking = false;
     const check = async () => {
@@ -236,7 +237,7 @@ export class HostSetup {
     if (!(await tableNames()).includes(table)) {
       await this.#install(table, this.#replaced);
       this.#options.onProblem(
-        `table inet ${table} was removed by somebody else, as "nft flush ruleset" and a reload of nftables do; it is installed again, but for up to ${CHECK_INTERVAL_MS / 1000} s nothing refused what the gateway's rules refuse`
+        `table inet ${table} was removed by another program, as "nft flush ruleset" and a reload of nftables do; it is installed again, but for up to ${CHECK_INTERVAL_MS / 1000} s the gateway's rules did not drop anything`
       );
     }
     this.#lastFault = '';
@@ -246,11 +247,11 @@ export class HostSetup {
     if (message === this.#lastFault) return;
     this.#lastFault = message;
     this.#options.onProblem(
-      `it is not known whether table inet ${this.#table} is still there, or it cannot be installed again (${message}); the gateway goes on trying every ${CHECK_INTERVAL_MS / 1000} s`
+      `table inet ${this.#table} cannot be checked or installed again (${message}); the gateway tries again every ${CHECK_INTERVAL_MS / 1000} s`
     );
   }
 
-  /** The settings that the gateway needs, in the order in which they are to be written. */
+  /** Returns the settings that the gateway needs, in the order in which they must be written. */
   #wanted(): InterfaceSetting[] {
     const { tuns, lans = [], proxyArp, prefixes } = this.#options;
     const settings: InterfaceSetting[] = [];
@@ -263,11 +264,11 @@ export class HostSetup {
     if (lans.length > 0 && prefixes.some(({ family }) => family === 6)) {
       if (this.#table === undefined && readSetting(ALL_IPV6) !== 1) {
         throw new EnvironmentError(
-          `IPv6 cannot be forwarded between ${lans.join(', ')} and ${tuns[0]} alone, for there are no rules: install nftables, or set net.ipv6.conf.all.forwarding to 1 and see to it yourself what is forwarded`
+          `IPv6 cannot be forwarded between ${lans.join(', ')} and ${tuns[0]} only, because there are no rules: install nftables, or set net.ipv6.conf.all.forwarding to 1 and filter what is forwarded yourself`
         );
       }
       for (const each of interfaceNames('ipv6')) {
-        if (each !== 'lo' && !tuns.includes(each) && mustTellToAcceptRa(each))
+        if (each !== 'lo' && !tuns.includes(each) && mustKeepAcceptingRa(each))
           want('accept_ra', each);
       }
       want('ipv6_forwarding', 'all');
@@ -280,14 +281,14 @@ export class HostSetup {
   }
 }
 
-/** Does what reads and changes rules and settings one after the other, so that none undoes half of another. */
+/** Runs everything that reads or changes rules and settings one after the other. */
 function inTurn<T>(work: () => Promise<T>): Promise<T> {
   const working = lastTurn.then(work);
   lastTurn = working.catch(() => {});
   return working;
 }
 
-/** Tables of gateways of which no TUN is there any more: they ended without closing. */
+/** Returns the tables of gateways whose TUNs do not exist any more: they ended without `close`. */
 function staleTables(tables: ReadonlyMap<string, GatewayRecord>, own: string): string[] {
   const existing = interfaceNames('ipv4');
   return [...tables].flatMap(([name, { tuns }]) => {
@@ -296,7 +297,7 @@ function staleTables(tables: ReadonlyMap<string, GatewayRecord>, own: string): s
   });
 }
 
-/** Puts those of the interfaces into the group that are there. */
+/** Puts the interfaces that exist into the group. */
 async function setGroup(tuns: readonly string[], group: number): Promise<void> {
   const existing = interfaceNames('ipv4');
   for (const tun of tuns) {
@@ -310,8 +311,8 @@ async function bridgeNames(): Promise<string[]> {
 }
 
 /**
- * Why there can be no rules; undefined if there can be. Whether the kernel takes them is known only when it
- * has them, so they are there then, unless an earlier gateway of this TUN has left its own.
+ * Returns why rules are not possible, or undefined if they are. It is known only after a try whether the kernel
+ * takes the rules, so this function installs them, unless an earlier gateway of this TUN has left its own.
  */
 async function faultOfRules({
   tuns,
@@ -324,29 +325,29 @@ async function faultOfRules({
     await installTable(name, { tuns, lans, prefixes, bridges: await bridgeNames(), replaced: [] });
     return undefined;
   } catch (error) {
-    // There may be a table all the same, and it would be taken for none.
+    // There may be a table, which must not be treated as missing.
     if (isUnanswered(error)) throw error;
     return (error as Error).message;
   }
 }
 
 /**
- * Whether the interface takes router advertisements as a host does. It would take none any more when the
- * machine becomes a router, and lose its addresses and routes. The value 2 is there already if a gateway
- * has told it before.
+ * Returns whether the interface accepts router advertisements as a host does. When the machine becomes a
+ * router, the interface would ignore them and lose its addresses and routes, unless the setting is 2. It has
+ * this value already if a gateway has set it before.
  */
-function mustTellToAcceptRa(name: string): boolean {
+function mustKeepAcceptingRa(name: string): boolean {
   const acceptRa = readSetting({ kind: 'accept_ra', of: name });
   if (acceptRa === 2) return true;
   return acceptRa === 1 && readSetting({ kind: 'ipv6_forwarding', of: name }) === 0;
 }
 
-/** Last set, first restored: a machine is no router any more before it takes advertisements as a host. */
+/** Restores in reverse order: the machine must stop to be a router before it accepts advertisements as a host. */
 function restore(replaced: readonly ReplacedSetting[]): void {
   const faults: unknown[] = [];
   for (const it of [...replaced].reverse()) {
-    const isOurs = readSetting(it) === GATEWAY_VALUES[it.kind];
-    if (!isOurs || isRouterAnyway(it.kind)) continue;
+    const isUnchanged = readSetting(it) === GATEWAY_VALUES[it.kind];
+    if (!isUnchanged || isRouterAnyway(it.kind)) continue;
     try {
       writeSetting(it, it.before);
     } catch (fault) {
@@ -356,15 +357,15 @@ function restore(replaced: readonly ReplacedSetting[]): void {
   if (faults.length > 0) throw faults[0];
 }
 
-/** Whether the operator has the machine forward IPv4 between all interfaces, which no gateway does. */
+/** Returns whether the machine forwards IPv4 between all interfaces, which only an operator sets. */
 function isRouterAnyway(kind: SettingKind): boolean {
   return kind === 'ipv4_forwarding' && readSetting({ kind, of: 'all' }) === 1;
 }
 
 /**
- * Whether another gateway's table records this setting.
+ * Returns whether the table of another gateway records this setting.
  *
- * @param except the tables that do not count
+ * @param except the tables that do not count.
  */
 function isRecorded(
   tables: ReadonlyMap<string, GatewayRecord>,

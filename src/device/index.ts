@@ -1,6 +1,6 @@
 /**
- * Packet devices: the interface, a linked pair in memory, UDP and unix sockets, and Linux TUN. Only
- * opening a TUN loads native code.
+ * Packet devices: the interface, a linked pair in memory, UDP and unix sockets, and a Linux TUN. Native code
+ * is loaded only when a TUN is opened.
  * @module
  */
 export {

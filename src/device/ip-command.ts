@@ -1,5 +1,5 @@
 /**
- * The command `ip` of iproute2, run without a shell.
+ * Runs the command `ip` of iproute2 without a shell.
  * @module
  */
 import { execFile } from 'node:child_process';
@@ -7,9 +7,9 @@ import { promisify } from 'node:util';
 import { EnvironmentError } from '../errors.ts';
 
 /**
- * Runs `ip`; returns what it printed.
+ * Runs `ip` and returns its output.
  *
- * @throws {EnvironmentError} if it is missing or refuses, with what it said.
+ * @throws {EnvironmentError} if it is missing or fails; the message has what it printed.
  */
 export async function ip(...args: string[]): Promise<string> {
   try {
@@ -20,10 +20,10 @@ export async function ip(...args: string[]): Promise<string> {
 }
 
 /**
- * Has one `ip` do all of the lines, whatever becomes of each.
+ * Runs all lines with one `ip`, which goes on after a line that fails.
  *
- * @param harmless what it may say about a line that it refuses
- * @throws {EnvironmentError} if it is missing, or says something else.
+ * @param harmless matches the error messages that are no fault.
+ * @throws {EnvironmentError} if `ip` is missing, or prints another error.
  */
 export async function ipBatch(lines: readonly string[], harmless: RegExp): Promise<void> {
   const running = promisify(execFile)('ip', ['-force', '-batch', '-'], { timeout: TIMEOUT_MS });

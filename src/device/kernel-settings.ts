@@ -1,6 +1,7 @@
 /**
- * Settings below `/proc/sys/net` ([ip-sysctl](https://docs.kernel.org/networking/ip-sysctl.html)). All is
- * synchronous: the directory shows the network namespace of the thread that looks, which is the caller's.
+ * Settings below `/proc/sys/net` ([ip-sysctl](https://docs.kernel.org/networking/ip-sysctl.html)). All functions
+ * are synchronous, because the directory shows the network namespace of the thread that reads it, and this must
+ * be the caller's thread.
  * @module
  */
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -21,18 +22,18 @@ export type SettingKind =
   | 'proxy_delay'
   | 'rp_filter';
 
-/** What a gateway sets each to. */
+/** The values that a gateway sets. */
 export const GATEWAY_VALUES: Readonly<Record<SettingKind, number>> = {
   ipv4_forwarding: 1,
   ipv6_forwarding: 1,
   accept_ra: 2,
   proxy_arp: 1,
-  // Else the kernel waits up to 0.8 s before it answers, for the sake of a host that might answer itself.
+  // By default the kernel waits up to 0.8 s before it answers, because the host itself might answer.
   proxy_delay: 0,
   rp_filter: 1,
 };
 
-/** The value as it is now; undefined if there is no such setting, for example because the interface is gone. */
+/** Returns the current value, or undefined if the setting does not exist, for example without the interface. */
 export function readSetting({ kind, of }: InterfaceSetting): number | undefined {
   try {
     return Number(readFileSync(`/proc/sys/${pathOf({ kind, of })}`, 'latin1').trim());
@@ -42,10 +43,10 @@ export function readSetting({ kind, of }: InterfaceSetting): number | undefined 
 }
 
 /**
- * Sets the value. A setting that has it already is not written, so that the directory may be read-only
- * where somebody else has set everything.
+ * Sets the value. A setting that has the value already is not written, so that the directory may be read-only
+ * if everything was set before.
  *
- * @throws {EnvironmentError} if the kernel does not let this process write it.
+ * @throws {EnvironmentError} if the kernel does not let this process write the setting.
  */
 export function writeSetting(setting: InterfaceSetting, value: number): void {
   if (readSetting(setting) === value) return;
@@ -61,7 +62,7 @@ export function writeSetting(setting: InterfaceSetting, value: number): void {
   }
 }
 
-/** The names of all interfaces that have settings of this IP version. */
+/** Returns the names of all interfaces that have settings of this IP version. */
 export function interfaceNames(family: 'ipv4' | 'ipv6'): readonly string[] {
   try {
     const names = readdirSync(`/proc/sys/net/${family}/conf`);

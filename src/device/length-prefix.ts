@@ -1,5 +1,5 @@
 /**
- * Packets in a byte stream, each behind its length as 32-bit big-endian number: the framing of QEMU's
+ * Packets in a byte stream, each behind its length as a 32-bit big-endian number. This is the framing of QEMU's
  * [`-netdev stream`](https://www.qemu.org/docs/master/system/invocation.html) and of passt.
  * @module
  */
@@ -8,19 +8,19 @@ import { MAX_PACKET_LENGTH } from '../packet/virtio.ts';
 /** Bytes of the length in front of each packet. */
 export const LENGTH_PREFIX = 4;
 
-/** Takes a stream apart, wherever its chunks are cut. */
+/** Splits a stream into packets, wherever its chunks begin and end. */
 export class LengthPrefixReader {
   readonly #onPacket: (buffer: Buffer, offset: number, length: number) => void;
-  /** A packet, with its prefix, that began in one chunk and did not end there; made when needed. */
+  /** A packet, with its prefix, that began in one chunk and does not end there; allocated when needed. */
   #partial: Buffer | undefined;
   #partialLength = 0;
 
-  /** @param onPacket gets a range of a chunk, or of memory that is used again after the call. */
+  /** @param onPacket gets a range of a chunk, or of memory that is reused after the call. */
   constructor(onPacket: (buffer: Buffer, offset: number, length: number) => void) {
     this.#onPacket = onPacket;
   }
 
-  /** Takes the next chunk; false if it holds a length of 0 or above 65,535: the stream is lost. */
+  /** Takes the next chunk. Returns false if a length is 0 or above 65,535: the stream cannot be read on. */
   push(chunk: Buffer): boolean {
     let at = 0;
     while (at < chunk.length) {
@@ -39,7 +39,7 @@ export class LengthPrefixReader {
     return true;
   }
 
-  /** Adds to the partial packet; returns where the chunk goes on, -1 if its length is not one. */
+  /** Adds to the partial packet. Returns the offset where the chunk goes on, or -1 if the length is invalid. */
   #collect(chunk: Buffer, at: number): number {
     this.#partial ??= Buffer.allocUnsafeSlow(LENGTH_PREFIX + MAX_PACKET_LENGTH);
     const partial = this.#partial;

@@ -1,12 +1,12 @@
 /**
  * A Linux TUN interface ([tuntap](https://docs.kernel.org/networking/tuntap.html)) with virtio-net
- * headers: super-packets and partial checksums pass between the kernel and the library as they are.
+ * headers: super-packets and partial checksums pass unchanged between the kernel and the library.
  *
- * A packet's way:
+ * The path of a packet:
  * 1. The event loop finds the TUN readable and calls `onReadable` (`wakeup.ts`).
- * 2. The reader calls `read`, a read(2) straight into its buffer, as often as it likes.
- * 3. What it does not take, the kernel queues, and drops above `queueLength` packets.
- * 4. `write` is a write(2) straight from the buffer; the kernel takes the packet or refuses it.
+ * 2. The reader calls `read` as often as it likes; each call is a read(2) into the reader's buffer.
+ * 3. The kernel queues packets that are not read, and drops them above `queueLength` packets.
+ * 4. `write` is a write(2) from the caller's buffer; the kernel takes the packet or refuses it.
  * @module
  */
 import { closeSync, constants, openSync } from 'node:fs';
@@ -32,28 +32,28 @@ import { attachTun, bringUp, checkTunName, type TunOffload } from './tun-setup.t
 import { createWakeup, WAKEUP_KINDS, type Wakeup, type WakeupKind } from './wakeup.ts';
 
 export interface LinuxTunOptions {
-  /** Name of the interface, at most 15 characters; `%d` in it stands for the first free number. */
+  /** Name of the interface, at most 15 characters; the kernel replaces `%d` by the first free number. */
   readonly name: string;
   /** In bytes; 1500 by default. */
   readonly mtu?: number;
   /**
-   * Packets that may wait to be read, from 1 to 100,000; 10,000 by default. The kernel's own default,
-   * 500, is less than one burst of many connections: those that lose all of it starve. In a user
-   * namespace it stays as it is.
+   * The number of packets that may wait to be read, from 1 to 100,000; default 10,000. The kernel's own
+   * default, 500, is less than one burst of many connections, and a connection that loses a whole burst
+   * stalls. In a user namespace the kernel keeps its own value.
    */
   readonly queueLength?: number;
-  /** Whether super-packets and partial checksums pass; true by default. */
+  /** Whether super-packets and partial checksums pass; default true. */
   readonly offload?: boolean;
   /**
-   * Keeps the interface, its addresses and routes when the device is closed, so that a restart is
-   * not seen as "network unreachable"; false by default, which leaves as it is an interface that
-   * was made persistent before.
+   * Keeps the interface, its addresses and routes when the device is closed, so that programs do not get
+   * "network unreachable" during a restart. Default false, which does not change an interface that is
+   * persistent already.
    */
   readonly persist?: boolean;
-  /** How the device learns that packets wait; `auto` by default. */
+  /** How the device learns that packets wait; default `auto`. */
   readonly wakeup?: WakeupKind;
   /**
-   * Called once if the interface is gone, for example by `ip link delete`; nothing is read any more
+   * Called once if the interface was deleted, for example by `ip link delete`; nothing is read any more
    * then. By default the error becomes an uncaught exception.
    */
   readonly onGone?: (error: EnvironmentError) => void;
@@ -68,13 +68,13 @@ export const LINUX_TUN_DEFAULTS: Readonly<Required<Omit<LinuxTunOptions, 'name' 
     wakeup: 'auto',
   });
 
-/** Not to be made with `new`; the buffers stay the caller's. */
+/** A TUN of this process; created by `open`. Buffers belong to the caller. */
 export class LinuxTun implements PacketDevice, AsyncDisposable {
   /**
-   * Opens the interface, making it if need be, sets its MTU and takes it up. Addresses, routes and
-   * forwarding are set by `configure`. Needs CAP_NET_ADMIN, and koffi, which is loaded here.
+   * Opens the interface, or creates it, sets its MTU and sets it up. `configure` sets addresses, routes and
+   * forwarding. Needs CAP_NET_ADMIN, and koffi, which is loaded here.
    *
-   * @throws {ApiMisuseError} if an option is out of range.
+   * @throws {ApiMisuseError} if an option is invalid.
    * @throws {EnvironmentError} if this machine has no TUN, or does not let this process use it.
    */
   static async open(options: LinuxTunOptions): Promise<LinuxTun> {
@@ -98,26 +98,26 @@ export class LinuxTun implements PacketDevice, AsyncDisposable {
   readonly name: string;
   readonly mtu: number;
   readonly offload: boolean;
-  /** What the kernel accepted; a peer's kernel may accept less (`uso` came with Linux 6.2). */
+  /** The offloads that the kernel accepted; older kernels accept fewer (`uso` came with Linux 6.2). */
   readonly offloads: readonly TunOffload[];
-  /** How the device learns that packets wait. */
+  /** How this device learns that packets wait. */
   readonly wakeup: 'libuv' | 'thread-pool';
   readonly counters: Readonly<DeviceCounters>;
   readonly #counters: DeviceCounters = newDeviceCounters();
   readonly #syscalls: Syscalls;
   readonly #wakeup: Wakeup;
   readonly #onGone: ((error: EnvironmentError) => void) | undefined;
-  /** -1 when closed. */
+  /** -1 when the device is closed. */
   #fd: number;
   #onReadable: (() => void) | undefined;
   #isPaused = false;
   #isGone = false;
-  /** The last one undoes what all have set. */
+  /** The last setup, which undoes what all setups have set. */
   #setup: TunSetup | undefined;
   #lastTurn: Promise<unknown> = Promise.resolve();
   #closed: Promise<void> | undefined;
 
-  // The buffers last used and where they are: a reader uses the same one for many packets.
+  // The buffers last used and their addresses: a reader uses the same buffer for many packets.
   #readBuffer: Buffer | undefined;
   #readAddress = 0;
   #writeBuffer: Buffer | undefined;
@@ -146,10 +146,10 @@ export class LinuxTun implements PacketDevice, AsyncDisposable {
   }
 
   /**
-   * Sets the machine up for this interface, as `configureTun` does; `close` undoes it. Returns what the
-   * machine lacks, one sentence each.
+   * Sets up the machine for this interface, as `configureTun` does; `close` undoes it. Returns one sentence
+   * for each thing that the machine lacks.
    *
-   * @throws what `configureTun` throws.
+   * @throws the errors of `configureTun`.
    */
   async configure(
     configuration: Omit<TunConfiguration, 'name' | 'mtu'>
@@ -158,11 +158,11 @@ export class LinuxTun implements PacketDevice, AsyncDisposable {
   }
 
   /**
-   * Has these prefixes lead to this interface, instead of those that `configure` and this method have set before,
-   * and adapts the rules and the forwarding that `configure` has set; `close` undoes it. Calls run one after the
-   * other. The same call again changes nothing. Returns what the machine lacks, one sentence each.
+   * Routes these prefixes to this interface, instead of those that `configure` and this method have set before,
+   * and adapts the rules and the forwarding of `configure`; `close` undoes it. Calls run one after the other. The
+   * same call again changes nothing. Returns one sentence for each thing that the machine lacks.
    *
-   * @throws what `TunSetup.setRoutes` throws; then the former state is in force.
+   * @throws the errors of `TunSetup.setRoutes`; the former state is in force then.
    */
   async setRoutes(routes: readonly string[]): Promise<readonly string[]> {
     return this.#inTurn(() => this.#setup?.setRoutes({ routes }) ?? this.#configure({ routes }));
@@ -186,7 +186,7 @@ export class LinuxTun implements PacketDevice, AsyncDisposable {
     if (this.#isDelivering()) this.#wakeup.on();
   }
 
-  /** Keeps a reference to `buffer` until another one is used, or `close`. */
+  /** Keeps a reference to `buffer` until another buffer is used or the device is closed. */
   read(buffer: Buffer, offset: number): number {
     checkReadRange(buffer, offset);
     if (this.#fd < 0) return 0;
@@ -195,16 +195,16 @@ export class LinuxTun implements PacketDevice, AsyncDisposable {
       this.#readAddress = this.#syscalls.addressOf(buffer);
     }
     const length = this.#syscalls.read(this.#fd, this.#readAddress + offset, MAX_FRAME_LENGTH);
-    // -1: nothing waits, or the interface is gone, which the wake-up tells
+    // -1: nothing waits, or the interface was deleted, which the wake-up reports.
     if (length <= VNET_HEADER_LENGTH) return 0;
-    // the kernel may still say that it has verified the checksums
+    // The kernel may still set the flag that it has verified the checksums.
     if (!this.offload) buffer.fill(0, offset, offset + VNET_HEADER_LENGTH);
     this.#counters.readPackets++;
     this.#counters.readBytes += length - VNET_HEADER_LENGTH;
     return length;
   }
 
-  /** Keeps a reference to `buffer` until another one is used, or `close`. */
+  /** Keeps a reference to `buffer` until another buffer is used or the device is closed. */
   write(buffer: Buffer, offset: number, length: number): boolean {
     checkWrite(buffer, offset, length);
     if (this.#fd < 0 || !isAcceptable(buffer, offset, length, this.offload, this.mtu)) {
@@ -224,7 +224,7 @@ export class LinuxTun implements PacketDevice, AsyncDisposable {
     return true;
   }
 
-  /** @throws {EnvironmentError} if what `configure` has set cannot be undone; the interface is closed then too. */
+  /** @throws {EnvironmentError} if the setup of `configure` cannot be undone; the interface is closed all the same. */
   close(): Promise<void> {
     this.#closed ??= this.#close();
     return this.#closed;
@@ -277,7 +277,7 @@ export class LinuxTun implements PacketDevice, AsyncDisposable {
 
 type ResolvedOptions = Required<Omit<LinuxTunOptions, 'onGone'>> & Pick<LinuxTunOptions, 'onGone'>;
 
-/** @throws {ApiMisuseError} if an option is not what it has to be. */
+/** @throws {ApiMisuseError} if an option is invalid. */
 function resolveOptions(options: LinuxTunOptions): ResolvedOptions {
   checkGiven('options', options, 'object');
   const given = Object.entries(options).filter(([, value]) => value !== undefined);
@@ -297,7 +297,7 @@ function resolveOptions(options: LinuxTunOptions): ResolvedOptions {
   return resolved;
 }
 
-/** Opens without blocking; Node adds O_CLOEXEC. */
+/** Opens the file in non-blocking mode; Node adds O_CLOEXEC. */
 function openTunFile(): number {
   try {
     return openSync(TUN_FILE, constants.O_RDWR | constants.O_NONBLOCK);

@@ -1,6 +1,6 @@
 /**
- * Two packet devices in memory, linked: what is written to one is read from the other. For tests and
- * examples without root, optionally with the faults of a bad network.
+ * A pair of linked packet devices in memory: a packet that is written to one is read from the other. They are
+ * for tests and examples without root, and can simulate the faults of a bad network.
  * @module
  */
 
@@ -22,17 +22,17 @@ import { type FaultCounters, FaultInjector, type Faults } from './faults.ts';
 import { PacketQueue } from './packet-queue.ts';
 
 export interface MemoryDeviceOptions {
-  /** Names of the two devices; `memory0` and `memory1` by default. */
+  /** Names of the two devices; default `memory0` and `memory1`. */
   readonly names?: readonly [string, string];
-  /** In bytes; 1500 by default. */
+  /** In bytes; default 1500. */
   readonly mtu?: number;
-  /** Whether super-packets and partial checksums pass; true by default. */
+  /** Whether super-packets and partial checksums pass; default true. */
   readonly offload?: boolean;
-  /** How many packets may wait in each direction; 1024 by default. */
+  /** The number of packets that may wait in each direction; default 1024. */
   readonly queueLength?: number;
-  /** What happens to the packets that the first and the second device write; nothing by default. */
+  /** The faults of the packets that the first and the second device write; default none. */
   readonly faults?: { readonly first?: Faults; readonly second?: Faults };
-  /** `setImmediate` by default. */
+  /** Default `setImmediate`. */
   readonly schedule?: Schedule;
 }
 
@@ -45,11 +45,12 @@ export const MEMORY_DEVICE_DEFAULTS: Readonly<
   queueLength: 1024,
 });
 
+/** One end of a pair. */
 export class MemoryDevice implements PacketDevice, AsyncDisposable {
   /**
-   * Makes two linked devices.
+   * Creates two linked devices.
    *
-   * @throws {ApiMisuseError} if an option is out of range.
+   * @throws {ApiMisuseError} if an option is invalid.
    */
   static pair(options: MemoryDeviceOptions = {}): [MemoryDevice, MemoryDevice] {
     const { names = MEMORY_DEVICE_DEFAULTS.names, faults } = checkOptions(options);
@@ -64,7 +65,7 @@ export class MemoryDevice implements PacketDevice, AsyncDisposable {
   readonly mtu: number;
   readonly offload: boolean;
   readonly counters: Readonly<DeviceCounters>;
-  /** What the injected faults did to the packets that this device wrote. */
+  /** The faults of the packets that this device has written. */
   readonly faults: Readonly<FaultCounters>;
   readonly #counters: DeviceCounters = newDeviceCounters();
   readonly #queue: PacketQueue;

@@ -1,5 +1,5 @@
 /**
- * A TUN as a gateway's operator asks for it: opened, and the machine's kernel set up around it.
+ * Opens the TUN of a gateway and sets up the kernel for it, as the operator's options say.
  * @module
  */
 import { LinuxTun } from './linux-tun.ts';
@@ -10,15 +10,15 @@ export interface TunDeviceOptions {
   /** In bytes; default 1500. */
   readonly mtu?: number;
   /**
-   * Prefixes to route to the TUN: the pools of the gateway's own site. Without them they are not known yet, and
-   * `LinuxTun.setRoutes` tells them; an empty list means that there are none.
+   * Prefixes to route to the TUN: the pools of the gateway's own site. By default they are
+   * not known yet, and `LinuxTun.setRoutes` sets them later. An empty list means that there are none.
    */
   readonly routes?: readonly string[];
-  /** LAN interfaces on which the kernel answers ARP for the routes. Default: none. */
+  /** LAN interfaces on which the kernel answers ARP for the routes. Default none. */
   readonly proxyArp?: readonly string[];
   /**
-   * Further LAN interfaces. The kernel forwards between the LAN and the TUN, and nowhere else. An operator who gives
-   * an empty list of routes and no LAN sets up routes and forwarding himself. Default: none.
+   * Further LAN interfaces. The kernel forwards between the LAN and the TUN, and nowhere else. With an empty list of
+   * routes and no LAN, the operator sets up routes and forwarding. Default none.
    */
   readonly lan?: readonly string[] | undefined;
 }
@@ -29,11 +29,12 @@ export const TUN_DEVICE_DEFAULTS: Readonly<Required<Pick<TunDeviceOptions, 'mtu'
   Object.freeze({ mtu: TUN_DEFAULT_MTU, proxyArp: Object.freeze([]) });
 
 /**
- * Opens the TUN, routes the prefixes to it and has the kernel forward between it and the LAN. Closing the device
- * undoes that.
+ * Opens the TUN, routes the prefixes to it and makes the kernel forward between it and the LAN. `close` of the
+ * device undoes that.
  *
- * @param onProblem is told what the machine lacks, and what was mended, one sentence each
- * @throws {EnvironmentError} if the device cannot be had, or the machine cannot be set up; then nothing is left open.
+ * @param onProblem called with one sentence for each thing that the machine lacks, and for each repair.
+ * @throws {EnvironmentError} if the device cannot be opened or the machine cannot be set up; nothing is left open
+ *   then.
  */
 export async function openTun(
   options: TunDeviceOptions,
@@ -52,12 +53,12 @@ export async function openTun(
   return device;
 }
 
-/** The interfaces of the LAN as `configureTun` takes them. */
+/** Returns the interfaces of the LAN in the form of `configureTun`. */
 export function lanOf({ routes, lan }: TunDeviceOptions): { readonly lan?: readonly string[] } {
   return routes?.length === 0 && lan === undefined ? {} : { lan: lan ?? [] };
 }
 
-/** Says that hosts beyond this machine would wait in vain, if that is so. */
+/** Returns a sentence if no LAN interface is given, so that only this machine can use the TUN. */
 export function lackOfLan({ name, routes, proxyArp = [], lan = [] }: TunDeviceOptions): string[] {
   const isComplete = routes?.length === 0 || proxyArp.length > 0 || lan.length > 0;
   return isComplete

@@ -1,6 +1,6 @@
 /**
- * A bounded first-in first-out queue of byte strings, which it copies in and out. Its slots are
- * made when first used and kept, so that a queue in steady use allocates nothing.
+ * A bounded first-in first-out queue of packets, which are copied in and out. A slot is allocated at its
+ * first use and then kept, so that a queue in steady use allocates nothing.
  * @module
  */
 export class PacketQueue {
@@ -14,12 +14,12 @@ export class PacketQueue {
     this.capacity = capacity;
   }
 
-  /** Packets that wait. */
+  /** The number of packets that wait. */
   get length(): number {
     return this.#length;
   }
 
-  /** Copies `buffer[offset .. offset + length)` to the end; false if the queue is full. */
+  /** Copies `buffer[offset .. offset + length)` to the end. Returns false if the queue is full. */
   push(buffer: Buffer, offset: number, length: number): boolean {
     if (this.#length === this.capacity) return false;
     const index = this.#index(this.#length);
@@ -34,7 +34,7 @@ export class PacketQueue {
     return true;
   }
 
-  /** Moves the first packet to `buffer` at `offset`; returns its length, 0 if none waits. */
+  /** Moves the first packet to `buffer` at `offset`. Returns its length, or 0 if none waits. */
   shift(buffer: Buffer, offset: number): number {
     if (this.#length === 0) return 0;
     const length = this.#lengths[this.#head]!;
@@ -44,7 +44,7 @@ export class PacketQueue {
     return length;
   }
 
-  /** Exchanges the last two packets; false if fewer wait. */
+  /** Exchanges the last two packets. Returns false if fewer wait. */
   swapLast(): boolean {
     if (this.#length < 2) return false;
     const last = this.#index(this.#length - 1);
@@ -58,24 +58,24 @@ export class PacketQueue {
     return true;
   }
 
-  /** Inverts one bit of the last packet, which must be there and have that bit. */
+  /** Inverts one bit of the last packet, which must exist and have that bit. */
   flipLast(bit: number): void {
     this.#slots[this.#index(this.#length - 1)]![bit >>> 3]! ^= 1 << (bit & 7);
   }
 
-  /** Drops what waits and frees the slots. */
+  /** Drops all packets and frees the slots. */
   clear(): void {
     this.#length = 0;
     this.#head = 0;
     this.#slots.length = 0;
   }
 
-  /** The slot `steps` behind the head. The slots appear in order, so the arrays have no holes. */
+  /** Returns the slot `steps` behind the head. Slots are created in order, so the arrays have no holes. */
   #index(steps: number): number {
     const index = this.#head + steps;
     return index < this.capacity ? index : index - this.capacity;
   }
 }
 
-/** Holds a packet of the usual MTU of 1500; longer ones get a slot of their own length. */
+/** Enough for a packet of the usual MTU of 1500; a longer packet gets a slot of its own length. */
 const SLOT_LENGTH = 2048;

@@ -1,10 +1,10 @@
 /**
- * A packet device without a kernel interface: bare IP packets over UDP or over a unix stream socket,
- * for a host program that has a network stack of its own, or a virtual machine.
+ * A packet device without a kernel interface: it carries bare IP packets over UDP or over a unix stream socket,
+ * for a virtual machine or a program that has its own network stack.
  *
- * There is no virtio-net header on the wire, so packets must be whole: `offload` is false.
- * Neither transport authenticates or encrypts; keep it on one machine or within a trusted network.
- * (Datagrams over a unix socket are not offered: `node:dgram` has none.)
+ * There is no virtio-net header on the wire, so packets must be complete: `offload` is false.
+ * Neither transport authenticates or encrypts; use it on one machine or within a trusted network.
+ * (Unix datagram sockets are not supported, because `node:dgram` has none.)
  * @module
  */
 import { type Clock, systemClock } from '../base/clock.ts';
@@ -37,49 +37,52 @@ import { UnixTransport } from './unix-transport.ts';
 
 export type SocketDeviceOptions = UdpDeviceOptions | UnixDeviceOptions;
 
-/** What a device has, over whichever socket. */
+/** The options that both kinds of socket have. */
 export interface CommonSocketOptions {
-  /** For messages; the local address or path by default. */
+  /** The name in messages; default the local address or path. */
   readonly name?: string;
-  /** In bytes; 1500 by default. Longer packets are not written; they are read. */
+  /** In bytes; default 1500. Longer packets are read, but not written. */
   readonly mtu?: number;
-  /** How many packets may wait in each direction; 1024 by default. */
+  /** The number of packets that may wait in each direction; default 1024. */
   readonly queueLength?: number;
-  /** `setImmediate` by default. */
+  /** Default `setImmediate`. */
   readonly schedule?: Schedule;
 }
 
-/** Packets over UDP, one in each datagram. */
+/** A device that carries each packet in a UDP datagram. */
 export interface UdpDeviceOptions extends CommonSocketOptions {
   readonly type: 'udp';
-  /** The IP address and port where to receive; port 0 takes a free one, see `SocketDevice.local`. */
+  /** The IP address and port that receive; port 0 takes a free port, see `SocketDevice.local`. */
   readonly local: HostPortInput;
-  /** The IP address and port where packets go; those from elsewhere are dropped. Not given with `learnPeer`. */
+  /**
+   * The IP address and port of the peer; datagrams from other sources are dropped. Must be absent with `learnPeer`, and
+   * given otherwise.
+   */
   readonly peer?: HostPortInput;
   /**
-   * Instead of `peer`: the source of the first datagram is the peer from then on, whoever it is;
-   * false by default.
+   * Replaces `peer`: the source of the first datagram becomes the peer, and any host may be that source.
+   * Default false.
    */
   readonly learnPeer?: boolean;
 }
 
 /**
- * Packets over a unix stream socket; each stands behind its length as 32-bit big-endian number, as with QEMU's
- * `-netdev stream` and passt (which carry Ethernet frames; here it is IP packets).
+ * A device that carries packets over a unix stream socket, each behind its length as a 32-bit big-endian number.
+ * QEMU's `-netdev stream` and passt use the same framing, but carry Ethernet frames.
  */
 export interface UnixDeviceOptions extends CommonSocketOptions {
   readonly type: 'unix';
   /** At most 107 bytes. */
   readonly path: string;
   /**
-   * `listen` takes one connection at a time and removes a socket file that nobody listens at any
-   * more; who may connect is a matter of the file's directory. `connect` comes back when the
+   * `listen` takes one connection at a time, and first removes a socket file at which nobody listens any
+   * more. The permissions of the directory decide who may connect. `connect` connects again when the
    * connection is lost.
    */
   readonly role: 'listen' | 'connect';
-  /** For `connect`: how long to wait before each new try, in milliseconds; 1000 by default. */
+  /** The time that `connect` waits before each new try, in ms; default 1000. */
   readonly reconnectMs?: number;
-  /** The system's by default. */
+  /** Default: the clock of the system. */
   readonly clock?: Clock;
 }
 
@@ -97,14 +100,14 @@ export const SOCKET_DEVICE_DEFAULTS: Readonly<{
 
 export interface SocketDeviceCounters extends DeviceCounters, SocketFaultCounters {}
 
+/** A device over one socket, from `open` to `close`. */
 export class SocketDevice implements PacketDevice, AsyncDisposable {
   /**
    * Opens the socket.
    *
-   * @throws {ApiMisuseError} if an option is not what it has to be, or not exactly one of `peer` and `learnPeer` is
-   *   given.
-   * @throws {EnvironmentError} if the address or path cannot be had, for example because it is in use, or nobody
-   *   listens at the path.
+   * @throws {ApiMisuseError} if an option is invalid, or not exactly one of `peer` and `learnPeer` is given.
+   * @throws {EnvironmentError} if the address or path cannot be used, for example because another program has it, or
+   *   nobody listens at the path.
    */
   static async open(options: SocketDeviceOptions): Promise<SocketDevice> {
     checkGiven('options', options, 'object');
@@ -152,8 +155,9 @@ export class SocketDevice implements PacketDevice, AsyncDisposable {
   readonly #inbound: PacketQueue;
   readonly #delivery: Delivery;
   readonly #receiver: Receiver;
-  /** Queue lengths at which the transport is asked to hold back, and to go on. */
+  /** The transport must stop at this queue length. */
   readonly #holdLength: number;
+  /** The transport may go on at this queue length. */
   readonly #drainedLength: number;
   #transport!: Transport;
   #local: HostPort | undefined;
@@ -187,7 +191,7 @@ export class SocketDevice implements PacketDevice, AsyncDisposable {
     this.#receiver = { counters: this.#counters, receive: this.#receive };
   }
 
-  /** Where a UDP device receives; undefined for a unix socket. */
+  /** The address and port at which a UDP device receives; undefined for a unix socket. */
   get local(): HostPort | undefined {
     return this.#local;
   }
@@ -215,7 +219,7 @@ export class SocketDevice implements PacketDevice, AsyncDisposable {
     return VNET_HEADER_LENGTH + length;
   }
 
-  /** Returns false also while there is no peer. */
+  /** Also returns false while there is no peer. */
   write(buffer: Buffer, offset: number, length: number): boolean {
     checkWrite(buffer, offset, length);
     const packetLength = length - VNET_HEADER_LENGTH;
@@ -254,13 +258,13 @@ export class SocketDevice implements PacketDevice, AsyncDisposable {
   };
 }
 
-/** Returns where a device receives datagrams, under the name `device`; nothing for any but a UDP device. */
+/** Returns the address at which a UDP device receives, as the property `device`; `{}` for other devices. */
 export function deviceAddress(device: PacketDevice): { readonly device?: HostPort } {
   const local = device instanceof SocketDevice ? device.local : undefined;
   return local === undefined ? {} : { device: local };
 }
 
-/** @throws {ApiMisuseError} if the value is none. */
+/** @throws {ApiMisuseError} if the value is not an address and a port. */
 function endpoint(schema: Schema<HostPort>, name: string, value: HostPortInput): HostPort {
   try {
     return parseSchema(schema, value, name);

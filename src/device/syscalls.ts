@@ -1,6 +1,5 @@
 /**
- * The system calls that Node has no function for, by koffi. Nothing here loads koffi before
- * `loadSyscalls` is called.
+ * The system calls that Node does not offer, through koffi, which only `loadSyscalls` loads.
  * @module
  */
 import { EnvironmentError } from '../errors.ts';
@@ -8,20 +7,20 @@ import { EnvironmentError } from '../errors.ts';
 export type Koffi = typeof import('koffi');
 
 /**
- * Pointers are passed as numbers: user addresses have 47 bits, and unlike a `Buffer.subarray` for
- * each packet a number costs no allocation. `errno` holds right after a call only.
+ * Pointers are numbers: a user address has 47 bits, and a number needs no allocation, while a
+ * `Buffer.subarray` for each packet does. `errno` is valid only directly after a call.
  */
 export interface Syscalls {
   readonly koffi: Koffi;
   read(fd: number, address: number, length: number): number;
   write(fd: number, address: number, length: number): number;
-  /** `argument` is a number, or the memory it points to. */
+  /** `argument` is a number, or memory whose address is passed. */
   ioctl(fd: number, request: number, argument: number | Buffer): number;
   socket(domain: number, type: number, protocol: number): number;
   close(fd: number): number;
   setsockopt(fd: number, level: number, option: number, value: Buffer, length: number): number;
   poll: {
-    /** Calls `poll` on another thread. The memory at `address` must stay until `done`. */
+    /** Calls `poll` on another thread. The memory at `address` must exist until `done` is called. */
     async(
       address: number,
       count: number,
@@ -29,9 +28,9 @@ export interface Syscalls {
       done: (error: unknown, ready: number) => void
     ): void;
   };
-  /** Of the last call, as name: `EPERM`; or as number if it has none. */
+  /** Returns the name of the error of the last call, such as `EPERM`, or its number if it has no name. */
   errnoName(): string;
-  /** Where the bytes of `buffer` are; they stay there as long as it is referenced. */
+  /** Returns the address of the bytes of `buffer`; it is valid as long as `buffer` is referenced. */
   addressOf(buffer: Buffer): number;
 }
 

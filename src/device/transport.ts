@@ -1,25 +1,24 @@
 /**
- * What `SocketDevice` and the sockets below it ask of each other. Packets here are bare: no
- * virtio-net header.
+ * The interfaces between `SocketDevice` and the sockets below it. Packets have no virtio-net header here.
  * @module
  */
 
 /** A socket that carries whole packets. */
 export interface Transport {
-  /** Copies and sends one packet; false if it has no peer now, or its queue is full. */
+  /** Copies and sends one packet. Returns false if there is no peer, or the queue is full. */
   send(buffer: Buffer, offset: number, length: number): boolean;
 
-  /** The reader has taken most of what waited, after `receive` had asked to hold back. */
+  /** Called when the reader has taken most packets, after `receive` has returned false. */
   drained(): void;
 
   close(): Promise<void>;
 }
 
-/** Where a transport puts what arrives. */
+/** Takes the packets that arrive at a transport. */
 export interface Receiver {
   readonly counters: SocketFaultCounters;
 
-  /** Copies one packet that arrived; false asks to hold back until `drained` if that is possible. */
+  /** Copies one packet. Returns false to stop the transport, if it can stop, until `drained`. */
   receive(buffer: Buffer, offset: number, length: number): boolean;
 }
 
@@ -27,9 +26,9 @@ export interface Receiver {
 export interface SocketFaultCounters {
   /** Packets that arrived while the queue to the reader was full. */
   readDrops: number;
-  /** Datagrams and connections that were not the peer's. */
+  /** Datagrams and connections that did not come from the peer. */
   strangers: number;
-  /** Empty datagrams; lengths in a stream that no packet has, each of which ends the connection. */
+  /** Empty datagrams, and invalid lengths in a stream; an invalid length ends the connection. */
   malformed: number;
   /** Failures that the socket reported later, for example that nobody listens at the peer. */
   socketErrors: number;

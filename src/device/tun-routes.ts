@@ -1,6 +1,6 @@
 /**
- * The routes that lead to a TUN, with the rules and the forwarding that they need: set when the gateway starts, and
- * changed while it runs.
+ * The routes to a TUN, with the rules and the forwarding that they need. They are set when the gateway starts, and
+ * can change while it runs.
  * @module
  */
 import { IpPrefix } from '../base/address.ts';
@@ -12,57 +12,58 @@ import { ip, ipBatch } from './ip-command.ts';
 export interface TunRoutes {
   /** Prefixes to route to the interface, for example `10.0.0.128/25`. */
   readonly routes: readonly string[];
-  /** Prefixes that lead nowhere as a whole; parts of them may be routed with `changeRoutes`. Default: none. */
+  /** Prefixes with an unreachable route; `changeRoutes` may route parts of them. Default none. */
   readonly unreachable?: readonly string[];
 }
 
-/** What `configureTun` has set on the machine, besides the addresses of the interface. */
+/** The routes, rules and settings that `configureTun` has set on the machine. */
 export interface TunSetup extends AsyncDisposable {
   /**
-   * What the machine lacks, and what an earlier gateway had left, one sentence each. The gateway works without,
-   * but its operator has to know: without nftables nothing but `forwarding` and `rp_filter` of single interfaces
-   * protects an IPv4 network.
+   * One sentence for each thing that the machine lacks, and for each thing that an earlier gateway had left. The
+   * gateway works all the same, but its operator has to know: without nftables, only `forwarding` and `rp_filter`
+   * of single interfaces protect an IPv4 network.
    */
   readonly problems: readonly string[];
   /**
-   * Puts these routes in the place of all that this setup has set, and adapts the rules and the forwarding. A route
-   * that stays is there all the time, and no route is there without its rules. Calls run one after the other. The
-   * same call again changes nothing, and mends what somebody else has removed.
+   * Replaces all routes of this setup, and adapts the rules and the forwarding. A route that stays is never removed
+   * in between, and no route exists without its rules. Calls run one after the other. The same call again changes
+   * nothing, and restores what another program has removed.
    *
-   * @returns what the machine lacks now, as `problems` says it from then on.
-   * @throws {ApiMisuseError} if a prefix is not one, or this setup is closed or was replaced by a later one of the
-   *   same interface; then nothing is changed.
-   * @throws {EnvironmentError} for the reasons of `configureTun`; then the former routes, rules and settings are in
-   *   force again.
+   * @returns the new value of `problems`.
+   * @throws {ApiMisuseError} if a prefix is invalid, or this setup is closed or was replaced by a later one of the
+   *   same interface; nothing is changed then.
+   * @throws {EnvironmentError} for the reasons of `configureTun`; the former routes, rules and settings are in force
+   *   again then.
    */
   setRoutes(routes: TunRoutes): Promise<readonly string[]>;
   /**
-   * Removes the rules and the routes that lead nowhere, and restores the kernel settings that still have the value
-   * that was set and that no other gateway on this machine needs. The other routes go with the interface. The same a
-   * second time changes nothing, and so does the call when this process has called `configureTun` for the same
-   * interface since: the last setup undoes what all have set.
+   * Removes the rules and the unreachable routes, and restores the kernel settings that still have the value of the
+   * gateway and that no other gateway on this machine needs. The other routes end with the interface. A second call
+   * changes nothing. Neither does a call after this process has called `configureTun` again for the same interface:
+   * the last setup undoes what all have set.
    *
    * @throws {EnvironmentError} if a setting cannot be restored or the rules cannot be removed. The other settings
-   *   are restored all the same; the rules stay if one could not be restored. Another call tries again.
+   *   are restored all the same; the rules stay if a setting could not be restored. Another call tries again.
    */
   close(): Promise<void>;
 }
 
-/** Prefixes by the words with which `ip route` sets and removes their routes. */
+/** The prefixes of routes; a key has the arguments of `ip route` that set and remove the route. */
 type Routes = ReadonlyMap<string, IpPrefix>;
 
+/** The setup of one gateway: its routes, and a `HostSetup` for the rules and settings. */
 export class HostRoutes implements TunSetup {
   readonly #options: Omit<HostOptions, 'prefixes'>;
   #routes: Routes;
-  /** Routes of a change that has failed, which could not be taken back. */
+  /** Routes of a failed change that could not be removed again. */
   #leftovers: readonly string[] = [];
   #host: HostSetup | undefined;
   #problems: readonly string[] = [];
-  /** Whether `close` has undone the rules and settings; a setup that was replaced has nothing to undo. */
+  /** Whether `close` has undone the rules and settings; a setup that was replaced undoes nothing. */
   #isUndone = false;
   #lastTurn: Promise<unknown> = Promise.resolve();
 
-  /** @throws {ApiMisuseError} if a prefix is not one. */
+  /** @throws {ApiMisuseError} if a prefix is invalid. */
   constructor(options: Omit<HostOptions, 'prefixes'>, routes: TunRoutes) {
     this.#options = options;
     this.#routes = this.#parse(routes);
@@ -72,7 +73,7 @@ export class HostRoutes implements TunSetup {
     return this.#problems;
   }
 
-  /** Sets everything; to be called once, before the other methods. */
+  /** Sets everything. Must be called once, before the other methods. */
   open(): Promise<void> {
     return this.#inTurn(async () => {
       await this.#addRoutes(NO_ROUTES, this.#routes);
@@ -95,9 +96,9 @@ export class HostRoutes implements TunSetup {
         this.#problems = await this.#change(former, wanted);
         this.#routes = wanted;
       } catch (error) {
-        const added = [...wanted.keys()].filter((words) => !former.has(words));
+        const added = [...wanted.keys()].filter((args) => !former.has(args));
         this.#leftovers = [...this.#leftovers, ...added];
-        await this.#takeBack(former).catch(() => {});
+        await this.#rollBack(former).catch(() => {});
         throw error;
       }
       return this.#problems;
@@ -112,7 +113,7 @@ export class HostRoutes implements TunSetup {
       }
       if (!this.#isUndone) return;
       await this.#removeLeftovers();
-      await removeRoutes([...this.#routes.keys()].filter((words) => words.startsWith(NOWHERE)));
+      await removeRoutes([...this.#routes.keys()].filter((args) => args.startsWith(UNREACHABLE)));
       this.#routes = NO_ROUTES;
     });
   }
@@ -121,20 +122,20 @@ export class HostRoutes implements TunSetup {
     return this.close();
   }
 
-  /** Leads from one state to another; returns what the machine lacks. */
+  /** Changes the routes and returns the problems of the machine. */
   async #change(from: Routes, to: Routes): Promise<readonly string[]> {
     const all = new Map([...from, ...to]);
-    // Rules before routes, and routes before rules when they go.
+    // Rules are added before routes, and removed after routes.
     const problems = await this.#openHost(all);
     await this.#addRoutes(from, to);
-    const gone = [...all.keys()].filter((words) => !to.has(words));
+    const gone = [...all.keys()].filter((args) => !to.has(args));
     await removeRoutes(gone);
     if (gone.length > 0) problems.push(...(await this.#openHost(to)));
     return [...new Set(problems)];
   }
 
-  /** What fails here is done by the next call. */
-  async #takeBack(former: Routes): Promise<void> {
+  /** Restores the former routes. If this fails, the next call does it. */
+  async #rollBack(former: Routes): Promise<void> {
     await this.#removeLeftovers();
     await this.#openHost(former);
     await this.#addRoutes(former, former);
@@ -151,17 +152,17 @@ export class HostRoutes implements TunSetup {
   }
 
   async #addRoutes(from: Routes, to: Routes): Promise<void> {
-    for (const [words, prefix] of to) {
-      // A gateway with several TUNs that was killed may have left routes within the prefix.
-      if (!from.has(words) && this.#isForOneTun(to)) await flushRoutes(prefix);
-      await ip(`-${prefix.family}`, 'route', 'replace', ...words.split(' '));
+    for (const [args, prefix] of to) {
+      // A killed gateway with several TUNs may have left routes within the prefix.
+      if (!from.has(args) && this.#isForOneTun(to)) await flushRoutes(prefix);
+      await ip(`-${prefix.family}`, 'route', 'replace', ...args.split(' '));
     }
   }
 
-  /** Whether `changeRoutes` has nothing to share out within these routes. */
+  /** Returns whether no routes within these can belong to `changeRoutes`. */
   #isForOneTun(routes: Routes): boolean {
-    const isNowhere = [...routes.keys()].some((words) => words.startsWith(NOWHERE));
-    return this.#options.tuns.length === 1 && !isNowhere;
+    const hasUnreachable = [...routes.keys()].some((args) => args.startsWith(UNREACHABLE));
+    return this.#options.tuns.length === 1 && !hasUnreachable;
   }
 
   #parse({ routes, unreachable = [] }: TunRoutes): Routes {
@@ -175,7 +176,7 @@ export class HostRoutes implements TunSetup {
     }
     for (const text of unreachable) {
       const prefix = IpPrefix.parse(text);
-      parsed.set(`${NOWHERE} ${prefix} proto ${ROUTE_PROTOCOL}`, prefix);
+      parsed.set(`${UNREACHABLE} ${prefix} proto ${ROUTE_PROTOCOL}`, prefix);
     }
     return parsed;
   }
@@ -187,30 +188,30 @@ export class HostRoutes implements TunSetup {
   }
 }
 
-/** Removes the routes within a prefix that `changeRoutes` and `unreachable` have ever set. */
+/** Removes all routes within a prefix that `changeRoutes` and `unreachable` have set. */
 export async function flushRoutes(prefix: IpPrefix): Promise<void> {
   const within = ['root', prefix.toString(), 'proto', ROUTE_PROTOCOL];
   try {
     await ip(`-${prefix.family}`, 'route', 'flush', ...within);
   } catch (error) {
-    // A machine that has never had a route has no table of routes either.
+    // A machine that has never had a route has no routing table.
     if (!NO_ROUTE_YET.test((error as Error).message)) throw error;
   }
 }
 
-/** To remove a route that is not there, for example because another one has replaced it, is no fault. */
+/** Removes routes. It is no error if one does not exist, for example because another has replaced it. */
 async function removeRoutes(routes: readonly string[]): Promise<void> {
   if (routes.length === 0) return;
   await ipBatch(
-    routes.map((words) => `route delete ${words}`),
+    routes.map((args) => `route delete ${args}`),
     NO_SUCH_ROUTE
   );
 }
 
-/** Says in the kernel's tables whose the routes are, so that no others are removed. */
+/** Marks the routes of gateways in the kernel's tables, so that no others are removed. */
 export const ROUTE_PROTOCOL = '118';
-/** What `ip -batch` says about a route that is not there. */
+/** Matches what `ip -batch` prints about a route that does not exist. */
 export const NO_SUCH_ROUTE: RegExp = /No such process|^Command failed -:\d+$/;
 const NO_ROUTE_YET = /FIB table does not exist/;
-const NOWHERE = 'unreachable';
+const UNREACHABLE = 'unreachable';
 const NO_ROUTES: Routes = new Map();

@@ -1,5 +1,5 @@
 /**
- * The ioctls that make a TUN interface of an open `/dev/net/tun` and take it up
+ * The ioctls that attach an open `/dev/net/tun` to a TUN interface and set it up
  * ([tuntap](https://docs.kernel.org/networking/tuntap.html), netdevice(7)).
  * @module
  */
@@ -27,8 +27,8 @@ export function checkTunName(name: string): void {
 }
 
 /**
- * Attaches `fd` to the interface, made if need be, and switches its offloads on. Returns the
- * interface's real name and what the kernel accepted.
+ * Attaches `fd` to the interface, which is created if it does not exist, and switches its offloads on. Returns
+ * the real name of the interface and the offloads that the kernel accepted.
  *
  * @throws {EnvironmentError} if the kernel refuses.
  */
@@ -45,7 +45,7 @@ export function attachTun(
     const code = syscalls.errnoName();
     const reason = ATTACH_FAULTS[code];
     throw new EnvironmentError(
-      reason ? `TUN ${wantedName}: ${reason}` : `TUN ${wantedName} cannot be made (${code})`
+      reason ? `TUN ${wantedName}: ${reason}` : `TUN ${wantedName} cannot be created (${code})`
     );
   }
   const name = request.toString('latin1', 0, request.indexOf(0));
@@ -53,7 +53,7 @@ export function attachTun(
   const headerLength = Buffer.alloc(4);
   headerLength.writeInt32LE(VNET_HEADER_LENGTH);
   check(syscalls, syscalls.ioctl(fd, TUNSETVNETHDRSZ, headerLength), name, 'virtio-net headers');
-  // also without: an interface that was kept may have them on
+  // Offloads are set even if there are none: a persistent interface may have them switched on.
   const choices = offload ? OFFLOAD_CHOICES : [[]];
   const offloads = choices.find(
     (choice) => syscalls.ioctl(fd, TUNSETOFFLOAD, offloadBits(choice)) === 0
@@ -64,7 +64,7 @@ export function attachTun(
 }
 
 /**
- * Sets the interface's MTU and how many packets may wait to be read, and takes it up.
+ * Sets the MTU of the interface and the length of its queue, and sets it up.
  *
  * @throws {EnvironmentError} if the kernel refuses.
  */
@@ -77,7 +77,7 @@ export function bringUp(syscalls: Syscalls, name: string, mtu: number, queueLeng
     check(syscalls, syscalls.ioctl(socket, SIOCSIFMTU, request), name, `an MTU of ${mtu}`);
     request.writeInt32LE(queueLength, IFREQ_VALUE);
     const result = syscalls.ioctl(socket, SIOCSIFTXQLEN, request);
-    // In a user namespace the kernel lets nobody change it, and the TUN is good without.
+    // In a user namespace nobody may change the length, and the TUN works all the same.
     const isForbidden = result < 0 && syscalls.errnoName() === 'EPERM';
     if (!isForbidden) check(syscalls, result, name, `a queue of ${queueLength}`);
     check(syscalls, syscalls.ioctl(socket, SIOCGIFFLAGS, request), name, 'its flags');
@@ -88,13 +88,13 @@ export function bringUp(syscalls: Syscalls, name: string, mtu: number, queueLeng
   }
 }
 
-/** @throws {EnvironmentError} if `result` says that the call just made has failed. */
+/** @throws {EnvironmentError} if `result` is that of a call that has failed. */
 function check(syscalls: Syscalls, result: number, name: string, what: string): void {
   if (result >= 0) return;
   throw new EnvironmentError(`TUN ${name}: the kernel refuses ${what} (${syscalls.errnoName()})`);
 }
 
-/** `struct ifreq`: the name, then a union of which the first bytes are used. */
+/** Returns a `struct ifreq`: the name, then a union whose first bytes are used. */
 function interfaceRequest(name: string): Buffer {
   const request = Buffer.alloc(40);
   request.write(name, 'latin1');
@@ -132,7 +132,7 @@ const AF_INET = 2;
 const SOCK_DGRAM = 2;
 const SOCK_CLOEXEC = 0o2000000;
 
-/** Best first; the kernel takes all of a set or none. */
+/** The best set first; the kernel accepts all of a set or none. */
 const OFFLOAD_CHOICES: readonly (readonly TunOffload[])[] = [
   ['csum', 'tso', 'tso-ecn', 'uso'],
   ['csum', 'tso', 'tso-ecn'],

@@ -1,6 +1,6 @@
 /**
- * Packets over UDP, one in each datagram, to and from one peer. The socket is connected to the peer,
- * so the kernel drops what others send.
+ * Carries packets over UDP, one in each datagram, to and from one peer. The socket is connected to the peer,
+ * so the kernel drops datagrams from other sources.
  * @module
  */
 import { createSocket, type RemoteInfo, type Socket } from 'node:dgram';
@@ -10,16 +10,17 @@ import type { HostPort } from '../base/host-port.ts';
 import { ApiMisuseError, EnvironmentError } from '../errors.ts';
 import type { Receiver, Transport } from './transport.ts';
 
-/** Longest payload of a datagram over IPv4, in bytes: 65,535 without the IP and UDP headers. */
+/** The longest payload of a datagram over IPv4, in bytes: 65,535 without the IP and UDP headers. */
 export const MAX_DATAGRAM_LENGTH: number = 65_535 - 20 - 8;
 
+/** A UDP socket with its peer. */
 export class UdpTransport implements Transport {
   /**
-   * Binds, and connects if the peer is known.
+   * Binds the socket, and connects it if the peer is known.
    *
-   * @param peer `undefined` takes the source of the first datagram for it.
+   * @param peer with `undefined`, the source of the first datagram becomes the peer.
    * @throws {ApiMisuseError} if the two addresses are not of one family.
-   * @throws {EnvironmentError} if the address cannot be had.
+   * @throws {EnvironmentError} if the address cannot be used.
    */
   static async open(
     local: HostPort,
@@ -45,7 +46,7 @@ export class UdpTransport implements Transport {
       socket.close();
       const to = peer ? ` with peer ${peer.host} port ${peer.port}` : '';
       throw new EnvironmentError(
-        `UDP ${local.host} port ${local.port}${to} cannot be had: ${(cause as Error).message}`,
+        `UDP ${local.host} port ${local.port}${to} cannot be opened: ${(cause as Error).message}`,
         { cause }
       );
     }
@@ -56,8 +57,8 @@ export class UdpTransport implements Transport {
   readonly #receiver: Receiver;
   readonly #queueLength: number;
   readonly #spare: OutgoingDatagram[] = [];
-  #made = 0;
-  /** `learning`: on its way from no peer to the one just learned. */
+  #created = 0;
+  /** `learning`: the socket is being connected to the peer that it has just learned. */
   #state: 'peerless' | 'learning' | 'connected' | 'closed';
   #peer: AddressInfo | undefined;
 
@@ -93,7 +94,7 @@ export class UdpTransport implements Transport {
     return true;
   }
 
-  /** A datagram socket cannot hold its sender back. */
+  /** Does nothing, because a datagram socket cannot stop its sender. */
   drained(): void {}
 
   close(): Promise<void> {
@@ -104,7 +105,7 @@ export class UdpTransport implements Transport {
   readonly #onMessage = (data: Buffer, from: RemoteInfo): void => {
     if (this.#state === 'peerless') this.#learn(from);
     const peer = this.#peer;
-    // the kernel checks too, but not what arrived before the socket was connected
+    // The kernel does not check datagrams that arrived before the socket was connected.
     if (peer === undefined || from.port !== peer.port || from.address !== peer.address) {
       this.#receiver.counters.strangers++;
     } else if (data.length === 0) {
@@ -123,13 +124,13 @@ export class UdpTransport implements Transport {
   }
 
   #newOutgoing(): OutgoingDatagram | undefined {
-    if (this.#made === this.#queueLength) return undefined;
-    this.#made++;
+    if (this.#created === this.#queueLength) return undefined;
+    this.#created++;
     return new OutgoingDatagram(this.#spare, this.#receiver);
   }
 }
 
-/** A buffer for a packet on its way to the kernel, used again when it has arrived there. */
+/** The buffer of a packet until the kernel has taken it; it is used again then. */
 class OutgoingDatagram {
   buffer: Buffer = Buffer.allocUnsafeSlow(2048);
   readonly onSent: (error: Error | null) => void;
@@ -141,7 +142,7 @@ class OutgoingDatagram {
     };
   }
 
-  /** The buffer, with room for `length` bytes. */
+  /** Returns the buffer, enlarged to `length` bytes if necessary. */
   fit(length: number): Buffer {
     if (this.buffer.length < length) this.buffer = Buffer.allocUnsafeSlow(length);
     return this.buffer;

@@ -1,9 +1,9 @@
 /**
- * Packets over a unix stream socket, with the framing of `length-prefix.ts`, to and from one peer at
+ * Carries packets over a unix stream socket, with the framing of `length-prefix.ts`, to and from one peer at
  * a time.
  *
- * Out: `send` copies packets into a batch, which goes to the socket when the current job of the event
- * loop is done. In: the stream is held back while the reader has much to read.
+ * `send` copies packets into a batch, which goes to the socket in the next microtask. Reading from the stream
+ * pauses while the reader has many packets to read.
  * @module
  */
 import { once } from 'node:events';
@@ -23,12 +23,13 @@ export interface UnixTransportOptions {
   readonly clock: Clock;
 }
 
+/** A unix socket, with at most one connection. */
 export class UnixTransport implements Transport {
   /**
-   * Listens, or connects.
+   * Listens or connects, as the role says.
    *
-   * @throws {ApiMisuseError} if the path is too long or an option is out of range.
-   * @throws {EnvironmentError} if the path cannot be listened at, or nobody does so.
+   * @throws {ApiMisuseError} if the path is too long or an option is invalid.
+   * @throws {EnvironmentError} if the socket cannot be opened at the path, or nobody listens there.
    */
   static async open(
     options: UnixTransportOptions,
@@ -41,7 +42,7 @@ export class UnixTransport implements Transport {
       throw new ApiMisuseError(`role must be listen or connect, not ${role}`);
     }
     const pathLength = Buffer.byteLength(path);
-    // Node would cut a longer path silently
+    // Node would truncate a longer path silently.
     if (pathLength === 0 || pathLength > MAX_PATH_LENGTH || path.includes('\0')) {
       throw new ApiMisuseError(
         `path of a unix socket must have 1 to ${MAX_PATH_LENGTH} bytes, not ${pathLength}: "${path}"`
@@ -73,7 +74,7 @@ export class UnixTransport implements Transport {
   #stopRetrying: (() => void) | undefined;
   #isClosed = false;
 
-  /** Packets in `#batch` and on their way to the kernel. */
+  /** Packets in `#batch` and in batches that the kernel has not taken yet. */
   #pending = 0;
   #batch: Batch | undefined;
   readonly #spareBatches: Batch[] = [];
@@ -147,16 +148,16 @@ export class UnixTransport implements Transport {
 
   #attach(socket: Socket): void {
     this.#socket = socket;
-    let holdsBack = false;
+    let mustPause = false;
     const reader = new LengthPrefixReader((buffer, offset, length) => {
-      if (!this.#receiver.receive(buffer, offset, length)) holdsBack = true;
+      if (!this.#receiver.receive(buffer, offset, length)) mustPause = true;
     });
     socket.on('data', (chunk) => {
-      holdsBack = false;
+      mustPause = false;
       if (!reader.push(chunk as Buffer)) {
         this.#receiver.counters.malformed++;
         socket.destroy();
-      } else if (holdsBack) {
+      } else if (mustPause) {
         socket.pause();
       }
     });
@@ -204,7 +205,7 @@ export class UnixTransport implements Transport {
   }
 }
 
-/** Packets, each behind its length, that go to the socket in one call. */
+/** Packets, each behind its length, that are written to the socket in one call. */
 interface Batch {
   readonly buffer: Buffer;
   length: number;
@@ -222,7 +223,7 @@ async function connect(path: string): Promise<Socket> {
   return socket;
 }
 
-/** Whether the path is a socket that a process left behind which has ended. */
+/** Returns whether the path is a socket file of a process that has ended. */
 async function isAbandoned(path: string, error: unknown): Promise<boolean> {
   if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE') return false;
   try {
@@ -233,8 +234,8 @@ async function isAbandoned(path: string, error: unknown): Promise<boolean> {
   }
 }
 
-/** Bytes of `sun_path` without its closing zero, see unix(7). */
+/** Bytes of `sun_path` without its terminating zero, see unix(7). */
 const MAX_PATH_LENGTH = 107;
-/** Two of the longest packets; so one always fits behind a flush. */
+/** Two of the longest packets, so that one always fits after a flush. */
 const BATCH_LENGTH: number = 2 * (LENGTH_PREFIX + MAX_PACKET_LENGTH);
 const MAX_SPARE_BATCHES = 4;

@@ -1,12 +1,12 @@
 /**
- * Two ways to learn that a file descriptor is readable, for descriptors that Node's own streams
- * refuse: libuv's poll handle on the event loop, or `poll` on another thread.
+ * Reports that a file descriptor is readable, for descriptors that Node's own streams refuse. There are two
+ * ways: libuv's poll handle on the event loop, or `poll` on another thread.
  *
- * The first costs no change of thread. Node opens no callback scope around it. A write to a connection that the
- * peer has reset, made during the callback, therefore has `error` and `close` emitted before it returns. Up to
- * Node 25 each turn of the event loop ends with a scope, so that promises and ticks of a wake-up run before the
- * next turn (measured on Node 20, 22 and 24: about 25 µs after the callback). Node 26.10 ends a turn with one only
- * if an immediate is due, so there each wake-up brings one. Timers run as always.
+ * The poll handle needs no change of thread, but Node opens no callback scope around its callback. Therefore a
+ * write during the callback, to a connection that the peer has reset, emits `error` and `close` before the write
+ * returns. Up to Node 25 each turn of the event loop ends with a scope, so that promises and ticks of a wake-up run
+ * before the next turn (measured on Node 20, 22 and 24: about 25 µs after the callback). Node 26.10 ends a turn
+ * with a scope only if an immediate is due, so each wake-up adds one there. Timers run as always.
  * @module
  */
 import { isMainThread } from 'node:worker_threads';
@@ -14,29 +14,30 @@ import { EnvironmentError } from '../errors.ts';
 import type { Syscalls } from './syscalls.ts';
 
 /**
- * `auto` takes `libuv` on the main thread if koffi offers it, else `thread-pool`, which occupies one
+ * `auto` means `libuv` on the main thread if koffi offers it, else `thread-pool`, which occupies one
  * thread of the process's pool (UV_THREADPOOL_SIZE, 4 by default) for each device.
  */
 export type WakeupKind = (typeof WAKEUP_KINDS)[number];
 export const WAKEUP_KINDS = ['libuv', 'thread-pool', 'auto'] as const;
 
-/** Calls back once in each turn of the event loop while it is on and the descriptor readable. */
+/** Calls `onReadable` once in each turn of the event loop while it is on and the descriptor is readable. */
 export interface Wakeup {
   readonly kind: Exclude<WakeupKind, 'auto'>;
-  /** Keeps the process alive while it is on. Both may be called at any time before `close`. */
+  /** Starts the calls; the process stays alive while it is on. May be called at any time before `close`. */
   on(): void;
+  /** Stops the calls. May be called at any time before `close`. */
   off(): void;
-  /** When it resolves, the descriptor is no longer used. Called once. */
+  /** Resolves when the descriptor is no longer used. Called once. */
   close(): Promise<void>;
 }
 
 export interface WakeupHandler {
   onReadable(): void;
-  /** The descriptor will not become readable again; not called twice. */
+  /** Called once if the descriptor cannot become readable again. */
   onBroken(): void;
 }
 
-/** @throws {EnvironmentError} if `libuv` is asked for where it cannot be had. */
+/** @throws {EnvironmentError} if the kind is `libuv` and it cannot be used here. */
 export function createWakeup(
   kind: WakeupKind,
   fd: number,
@@ -56,14 +57,14 @@ export function createWakeup(
     : new LibuvWakeup(fd, syscalls, guarded);
 }
 
-/** Why `LibuvWakeup` cannot be used; undefined if it can. */
+/** Returns why `LibuvWakeup` cannot be used, or undefined if it can. */
 function libuvObstacle({ koffi }: Syscalls): string | undefined {
   if (typeof koffi.node?.poll !== 'function') return `koffi ${koffi.version} has no poll handles`;
-  // a worker that is terminated while koffi's handle is active takes the process down with it
+  // Terminating a worker while koffi's handle is active ends the whole process.
   return isMainThread ? undefined : 'poll handles are safe on the main thread only';
 }
 
-/** Makes what `callback` throws an uncaught exception; native code below would swallow it. */
+/** Turns an error of `callback` into an uncaught exception; the native code would swallow it. */
 function guard(callback: () => void): void {
   try {
     callback();
@@ -74,13 +75,10 @@ function guard(callback: () => void): void {
   }
 }
 
-/** What koffi's poll handle passes, which its type declarations leave out: libuv's status. */
+/** The callback of koffi's poll handle. It gets libuv's status, which the type declarations leave out. */
 type PollCallback = (status: unknown) => void;
 
-/**
- * `uv_poll_*` of the event loop of this thread. koffi owns the native memory and frees it when libuv
- * has closed the handle.
- */
+/** Uses `uv_poll_*` on this thread. koffi frees the native memory when libuv has closed the handle. */
 class LibuvWakeup implements Wakeup {
   readonly kind = 'libuv';
   readonly #handle: ReturnType<Syscalls['koffi']['node']['poll']>;
@@ -88,7 +86,7 @@ class LibuvWakeup implements Wakeup {
 
   constructor(fd: number, { koffi }: Syscalls, handler: WakeupHandler) {
     this.#onPoll = (status) => {
-      // libuv has stopped the handle by itself if the status is an error
+      // After an error status libuv has stopped the handle itself.
       if (typeof status === 'number' && status < 0) handler.onBroken();
       else handler.onReadable();
       if (!TURN_ENDS_WITH_TICKS) setImmediate(nothing);
@@ -110,7 +108,7 @@ class LibuvWakeup implements Wakeup {
   }
 }
 
-/** `poll` by a thread of koffi's, which calls back after each. */
+/** Calls `poll` on a thread of koffi's again and again. */
 class ThreadPoolWakeup implements Wakeup {
   readonly kind = 'thread-pool';
   readonly #syscalls: Syscalls;
@@ -173,7 +171,7 @@ function nothing(): void {}
 
 /**
  * Whether promises and ticks run at the end of each turn of the event loop. Node 26.0 does that too, but not
- * every 26: an immediate costs 0.4 µs of CPU, which is little, and older versions need none.
+ * every later 26, so every 26 gets an immediate, which costs 0.4 µs of CPU.
  */
 const TURN_ENDS_WITH_TICKS: boolean = Number.parseInt(process.versions.node, 10) < 26;
 
@@ -181,5 +179,5 @@ const POLLIN = 0x001;
 const POLLERR = 0x008;
 const POLLNVAL = 0x020;
 
-/** A poll under way delays the end of the process and `close` by up to this. */
+/** A running poll delays the end of the process and `close` by up to this time. */
 const POLL_MS = 100;

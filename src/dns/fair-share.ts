@@ -1,18 +1,19 @@
 /**
- * `FairShare`: places that many clients share. A client gets another place only while more of them are
- * free than it has. So one that is alone gets half of them, each of n that want all gets one in n + 1,
- * and as many stay free for the next that comes. No client can keep another out, and no number has to be
- * chosen for each. It is the dynamic threshold of Choudhury and Hahne
+ * `FairShare`: a number of places that many clients share. A client gets another place only while more
+ * places are free than it holds. A client that is alone gets half of the places; if n clients want as
+ * many as they can get, each gets one part in n + 1, and one part stays free for the next client. No client can
+ * shut another out, and no limit for a single client has to be chosen. This is the dynamic threshold of
+ * Choudhury and Hahne
  * ([IEEE/ACM Transactions on Networking 6(2), 1998](https://doi.org/10.1109/90.664262)).
  * @module
  */
 export class FairShare {
   readonly #max: number;
   #taken = 0;
-  /** Of clients that have any. */
+  /** The places of each client that has any. */
   readonly #byClient = new Map<string, number>();
 
-  /** @param max places in all */
+  /** @param max the number of places. */
   constructor(max: number) {
     this.#max = max;
   }
@@ -21,7 +22,7 @@ export class FairShare {
     return this.#taken >= this.#max;
   }
 
-  /** Takes a place for `client`; returns false if there is none for it. */
+  /** Takes a place for `client`; returns false if it gets none. */
   take(client: string): boolean {
     const own = this.#byClient.get(client) ?? 0;
     if (own >= this.#max - this.#taken) return false;
@@ -30,8 +31,8 @@ export class FairShare {
     return true;
   }
 
-  /** Gives back a place that `client` has taken. */
-  giveBack(client: string): void {
+  /** Returns a place that `client` has taken. */
+  release(client: string): void {
     const own = this.#byClient.get(client)!;
     if (own === 1) this.#byClient.delete(client);
     else this.#byClient.set(client, own - 1);

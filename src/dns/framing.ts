@@ -1,10 +1,10 @@
 /**
- * Messages on a TCP stream, each behind its length in two bytes
+ * Messages on a TCP stream: each follows its length in two bytes
  * ([RFC 7766 section 8](https://www.rfc-editor.org/rfc/rfc7766#section-8)).
  * @module
  */
 
-/** Puts the length in front of `message`, in one buffer so that both leave in one segment. */
+/** Puts the length in front of `message`; both are in one buffer, so that they leave in one segment. */
 export function encodeFrame(message: Uint8Array): Uint8Array {
   const frame = Buffer.allocUnsafe(LENGTH_BYTES + message.length);
   frame.writeUInt16BE(message.length);
@@ -13,8 +13,8 @@ export function encodeFrame(message: Uint8Array): Uint8Array {
 }
 
 /**
- * Cuts a stream, which arrives in arbitrary pieces, into messages. Holds what `push` gave until
- * `next` has taken it: stop pushing while messages wait.
+ * Splits a stream, which arrives in arbitrary pieces, into messages. It keeps all bytes from `push`
+ * until `next` takes them, so stop pushing while messages wait.
  */
 export class FrameDecoder {
   #chunks: Buffer[] = [];
@@ -25,12 +25,12 @@ export class FrameDecoder {
     this.#length += chunk.length;
   }
 
-  /** Takes the next whole message, `undefined` if it has not arrived. */
+  /** Takes the next whole message; returns `undefined` if it has not arrived yet. */
   next(): Buffer | undefined {
     if (this.#length < LENGTH_BYTES) return undefined;
     const frameLength = LENGTH_BYTES + this.#peekLength();
     if (this.#length < frameLength) return undefined;
-    // joined only when a frame is whole, so that a stream in single bytes is not copied for each
+    // The chunks are joined only when a frame is whole: single bytes would else be copied again and again.
     const buffer = this.#chunks.length === 1 ? this.#chunks[0]! : Buffer.concat(this.#chunks);
     this.#length -= frameLength;
     this.#chunks = this.#length === 0 ? [] : [buffer.subarray(frameLength)];

@@ -1,6 +1,6 @@
 /**
- * Names at a site: a zone of what is exposed there, the resolver that answers its clients, the
- * listener that brings it their queries, and the server that is both.
+ * The DNS service of a site: the zone with the names of the exposed services, the resolver that answers
+ * clients, the listener that takes their queries, and the server that has both.
  * @module
  */
 export type { ForwardRule, Upstream } from './forward-rules.ts';

@@ -1,5 +1,5 @@
 /**
- * The one check that every number of the DNS configuration passes.
+ * The check of every number in the DNS configuration.
  * @module
  */
 import { ConfigError } from '../errors.ts';

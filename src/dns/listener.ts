@@ -1,6 +1,6 @@
 /**
- * `DnsListener`: takes queries for a `SiteResolver` over UDP and TCP on one address and port
- * ([RFC 7766 section 5](https://www.rfc-editor.org/rfc/rfc7766#section-5): both are a must).
+ * `DnsListener`: takes queries for a `SiteResolver` over UDP and TCP on one address and port; a server
+ * must offer both ([RFC 7766 section 5](https://www.rfc-editor.org/rfc/rfc7766#section-5)).
  * @module
  */
 import { createSocket, type RemoteInfo, type Socket as UdpSocket } from 'node:dgram';
@@ -18,23 +18,23 @@ import { TcpConnection } from './tcp-connection.ts';
 
 export interface DnsListenerOptions {
   readonly resolver: SiteResolver;
-  /** An address and a port, `10.0.0.1:53`; `0.0.0.0` or `::` for all addresses, port 0 takes a free one. */
+  /** An address and a port, `10.0.0.1:53`. `0.0.0.0` and `::` mean all addresses; port 0 takes a free port. */
   readonly listen: HostPortInput;
-  /** How long a TCP connection may go without a whole query, in ms; default 10,000. */
+  /** The longest time that a TCP connection may stay open without a whole query, in ms; default 10,000. */
   readonly tcpIdleTimeoutMs?: number;
   /**
-   * TCP connections at a time; further ones are closed at once. Default 128. Those of one client are
-   * never more than what is free for others: half of them when it is alone. All who may not ask count as
-   * one client.
+   * The number of TCP connections at a time; further ones are closed at once. Default 128. One client
+   * never holds more than are free for others, so that it gets half of them when it is alone. All
+   * clients that may not ask count as one.
    */
   readonly maxTcpConnections?: number;
-  /** Queries of one TCP connection that may wait for upstreams at a time; default 16. */
+  /** The number of queries of one TCP connection that may wait for upstreams at a time; default 16. */
   readonly maxTcpInFlight?: number;
-  /** Answers that may wait for the UDP socket at a time; further ones are dropped. Default 1024. */
+  /** The number of answers that may wait for the UDP socket; further ones are dropped. Default 1024. */
   readonly maxUdpSending?: number;
 }
 
-/** What is used where an option is absent. */
+/** The default of each option. */
 export const DNS_LISTENER_DEFAULTS: Readonly<{
   /** In ms. */
   tcpIdleTimeoutMs: number;
@@ -51,18 +51,18 @@ export const DNS_LISTENER_DEFAULTS: Readonly<{
 /** Cumulative since the listener was opened. */
 export interface DnsListenerCounters {
   udpQueries: number;
-  /** Answers the socket did not take, and errors it reported. */
+  /** Answers that the socket did not take, and errors that it reported. */
   udpDrops: number;
   tcpConnections: number;
   /** Connections over the limit. */
   tcpRefused: number;
-  /** Those of `tcpRefused` whose client had its share, while there was room for other clients. */
+  /** The part of `tcpRefused` whose client had its share, while there were free places for others. */
   tcpOverShare: number;
 }
 
-/** Listens until `close`, which leaves the resolver as it is: others may use it too. */
+/** Listens until `close`, which does not close the resolver: others may use it too. */
 export class DnsListener implements AsyncDisposable {
-  /** With the port that was taken. */
+  /** The address and the port that it listens at. */
   readonly address: HostPort;
   readonly #counters: DnsListenerCounters = {
     udpQueries: 0,
@@ -76,7 +76,7 @@ export class DnsListener implements AsyncDisposable {
   readonly #tcp: Server;
   readonly #limits: Limits;
   readonly #connections = new Set<Socket>();
-  readonly #places: FairShare;
+  readonly #shares: FairShare;
   readonly #maxUdpSending: number;
   #udpSending = 0;
   #closing: Promise<void> | undefined;
@@ -89,9 +89,9 @@ export class DnsListener implements AsyncDisposable {
     this.#tcp = tcp;
     this.#limits = limits;
     this.#maxUdpSending = limits.maxUdpSending;
-    this.#places = new FairShare(limits.maxTcpConnections);
+    this.#shares = new FairShare(limits.maxTcpConnections);
     tcp.on('connection', (socket) => this.#onConnection(socket));
-    // Accepting may fail for want of file descriptors; the server goes on.
+    // Accepting fails when there are no file descriptors left; the server goes on.
     tcp.on('error', () => this.#counters.tcpRefused++);
     udp.on('message', (query, client) => this.#onDatagram(query, client));
     udp.on('error', () => this.#counters.udpDrops++);
@@ -100,9 +100,9 @@ export class DnsListener implements AsyncDisposable {
   /**
    * Begins to answer on both transports.
    *
-   * @throws {EnvironmentError} if the port is busy or not permitted, or the address not this host's.
+   * @throws {EnvironmentError} if the port is busy or not permitted, or no interface has the address.
    * @throws {ConfigError} if `listen` is not an address and a port, or a limit is out of its range.
-   * @throws {ApiMisuseError} if `resolver` is none.
+   * @throws {ApiMisuseError} if `resolver` is not a resolver.
    */
   static async listen(options: DnsListenerOptions): Promise<DnsListener> {
     const { resolver, listen } = checkObject('options', options);
@@ -118,7 +118,7 @@ export class DnsListener implements AsyncDisposable {
         return new DnsListener(options, limits, udp, tcp);
       } catch (error) {
         tcp.close();
-        // a port that is free for TCP may be taken for UDP
+        // A port that is free for TCP may be taken for UDP.
         if (port !== 0 || !isBusy(error) || attempt === MAX_ATTEMPTS) throw error;
       }
     }
@@ -128,7 +128,7 @@ export class DnsListener implements AsyncDisposable {
     return this.#counters;
   }
 
-  /** Closes every connection; resolves when the port is free again. Safe to call twice. */
+  /** Closes every connection; resolves when the port is free again. Can be called twice. */
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
@@ -147,12 +147,12 @@ export class DnsListener implements AsyncDisposable {
   }
 
   #onConnection(socket: Socket): void {
-    // A client that is gone already has no address.
+    // The socket of a client that has gone has no address.
     const { remoteAddress: address = '' } = socket;
     const client = this.#resolver.mayAsk(address) ? address : '';
-    if (!this.#places.take(client)) {
+    if (!this.#shares.take(client)) {
       this.#counters.tcpRefused++;
-      if (!this.#places.isFull) this.#counters.tcpOverShare++;
+      if (!this.#shares.isFull) this.#counters.tcpOverShare++;
       socket.destroy();
       return;
     }
@@ -160,7 +160,7 @@ export class DnsListener implements AsyncDisposable {
     this.#connections.add(socket);
     socket.on('close', () => {
       this.#connections.delete(socket);
-      this.#places.giveBack(client);
+      this.#shares.release(client);
     });
     new TcpConnection(socket, address, this.#resolver, this.#limits);
   }
@@ -174,7 +174,7 @@ export class DnsListener implements AsyncDisposable {
 
   #sendDatagram(answer: Uint8Array | undefined, client: RemoteInfo): void {
     if (answer === undefined || this.#closing !== undefined) return;
-    // a forged datagram may come from port 0, to which Node refuses to send by throwing
+    // A forged datagram may come from port 0; Node throws if it is told to send there.
     if (client.port === 0 || this.#udpSending >= this.#maxUdpSending) {
       this.#counters.udpDrops++;
       return;
@@ -246,7 +246,7 @@ function codeOf(error: unknown): string {
   return (error as NodeJS.ErrnoException).code ?? '';
 }
 
-/** How many free TCP ports are tried for one that UDP has too. */
+/** How many free TCP ports are tried to find one that is free for UDP too. */
 const MAX_ATTEMPTS = 16;
 const BIND_FAULTS: Readonly<Record<string, string>> = {
   EADDRINUSE: 'another program listens there',

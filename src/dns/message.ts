@@ -1,10 +1,12 @@
 /**
- * Queries as bytes to their fields, and answers to bytes: the message format of
+ * Reads queries and writes answers in the message format of
  * [RFC 1035 section 4](https://www.rfc-editor.org/rfc/rfc1035#section-4) with EDNS(0) of
  * [RFC 6891](https://www.rfc-editor.org/rfc/rfc6891).
  *
- * A query is read by hand, in one pass over at most one question and one OPT record, so that no
- * crafted message costs more than its length; records come ready encoded from the zone.
+ * `dns-packet` encodes records, OPT records and messages without a question. Queries are read here,
+ * in one pass over one question and at most one OPT record: no message costs more than its length,
+ * and no octet of a name is lost. Answers are put together here, because `dns-packet` does not
+ * compress names.
  *
  * ```
  *  0      2       4         6         8         10        12
@@ -14,9 +16,17 @@
  * ```
  * @module
  */
+import {
+  CHECKING_DISABLED,
+  DNSSEC_OK,
+  encode,
+  RECURSION_DESIRED,
+  TRUNCATED_RESPONSE,
+} from 'dns-packet';
+import type { OptRecords } from './opt-records.ts';
 import { RecordType, type ZoneRecord } from './record.ts';
 
-/** Response codes, those above 15 extended by EDNS. */
+/** Response codes; those above 15 need EDNS. */
 export const Rcode = {
   NoError: 0,
   FormErr: 1,
@@ -30,24 +40,25 @@ export type Rcode = (typeof Rcode)[keyof typeof Rcode];
 
 export const HEADER_LENGTH = 12;
 export const MAX_MESSAGE_LENGTH = 65_535;
-/** What every client takes over UDP, in bytes; the limit of one that sends no OPT. */
+/** The longest UDP answer in bytes for a client that sends no OPT record; every client takes as much. */
 export const MIN_UDP_LENGTH = 512;
 
-export const FLAG_QR = 0x8000;
-export const FLAG_AA = 0x0400;
-export const FLAG_TC = 0x0200;
-export const FLAG_RD = 0x0100;
-export const FLAG_RA = 0x0080;
-export const FLAG_CD = 0x0010;
-export const OPCODE_MASK = 0x7800;
-export const RCODE_MASK = 0x000f;
+/** One question, read by `readQuestion`. */
+export interface Question {
+  /** In the inner form of `name.ts`: lower case, and without a loss of octets. */
+  readonly name: string;
+  readonly type: number;
+  readonly class: number;
+  /** Offset of the first byte behind the question. */
+  readonly end: number;
+}
 
 /** A well-formed message with the opcode QUERY and one question. */
 export interface Query {
   /** The whole message; not copied. */
   readonly bytes: Uint8Array;
   readonly flags: number;
-  /** In the inner form of `name.ts`; the case it was asked in stays in `bytes`. */
+  /** In the inner form of `name.ts`; `bytes` has the name in the case of the client. */
   readonly name: string;
   readonly type: number;
   readonly class: number;
@@ -58,14 +69,14 @@ export interface Query {
 
 export interface Edns {
   readonly version: number;
-  /** Longest UDP answer the client takes, in bytes. */
+  /** Longest UDP answer that the client takes, in bytes. */
   readonly udpPayloadSize: number;
   readonly dnssecOk: boolean;
 }
 
 /**
- * Reads a query. What is not one gives the code to answer it with by `encodeFault`, or `undefined`
- * when no answer is owed: it has no whole header, or is a response.
+ * Reads a query. Returns a response code for `encodeFault` if the message is malformed or has another
+ * opcode, and `undefined` if it gets no answer: it has no whole header, or is a response itself.
  *
  * @param maxBytes a longer message is malformed.
  */
@@ -84,10 +95,9 @@ export function parseQuery(bytes: Uint8Array, maxBytes: number): Query | Rcode |
   ) {
     return Rcode.FormErr;
   }
-
-  const nameEnd = skipName(bytes, HEADER_LENGTH);
-  const questionEnd = nameEnd + 4;
-  if (nameEnd === 0 || questionEnd > bytes.length) return Rcode.FormErr;
+  const question = readQuestion(bytes);
+  if (question === undefined) return Rcode.FormErr;
+  const { name, type, class: qclass, end: questionEnd } = question;
 
   let edns: Edns | undefined;
   if (additionals === 0) {
@@ -96,21 +106,29 @@ export function parseQuery(bytes: Uint8Array, maxBytes: number): Query | Rcode |
     edns = parseOpt(bytes, questionEnd);
     if (edns === undefined) return Rcode.FormErr;
   }
+  return { bytes, flags, name, type, class: qclass, questionEnd, edns };
+}
+
+/**
+ * Reads the first question of a message with a whole header. Returns `undefined` if the question is
+ * cut off, or its name is too long or not made of plain labels.
+ */
+export function readQuestion(bytes: Uint8Array): Question | undefined {
+  const nameEnd = skipName(bytes, HEADER_LENGTH);
+  const end = nameEnd + 4;
+  if (nameEnd === 0 || end > bytes.length) return undefined;
   return {
-    bytes,
-    flags,
     name: readName(bytes, HEADER_LENGTH),
     type: readUint16(bytes, nameEnd),
     class: readUint16(bytes, nameEnd + 2),
-    questionEnd,
-    edns,
+    end,
   };
 }
 
-/** What an answer says besides the question and the OPT record, which are the query's. */
+/** The parts of an answer that do not come from the query. */
 export interface Reply {
   readonly rcode: Rcode;
-  /** `FLAG_AA`, `FLAG_TC` and `FLAG_RA` as they apply. */
+  /** The bits AA, TC and RA, as they apply. */
   readonly flags: number;
   readonly answers: readonly ZoneRecord[];
   readonly authority: readonly ZoneRecord[];
@@ -118,26 +136,27 @@ export interface Reply {
 }
 
 /**
- * Encodes the answer to `query`, its question copied byte for byte. Owners that end the question's
- * name are compressed. If it would be longer than `limit`, the additional records go first; if that
- * is not enough, all records do and TC is set, since part of an RRset is worth nothing
- * (RFC 2181 section 9).
+ * Encodes the answer to `query`, with a copy of its question. An owner that the question's name ends
+ * with becomes a compression pointer. An answer longer than `limit` loses its additional records; if
+ * it is still too long, it loses all records and gets the TC bit, because clients must not use a part
+ * of an RRset (RFC 2181 section 9).
  *
  * @param limit in bytes, at least `MIN_UDP_LENGTH`.
- * @param udpPayloadSize what our OPT record says we take.
+ * @param optRecords has the OPT record for a query that has one.
  */
 export function encodeReply(
   query: Query,
   reply: Reply,
   limit: number,
-  udpPayloadSize: number
+  optRecords: OptRecords
 ): Uint8Array {
   let { flags, answers, authority, additional } = reply;
-  const optLength = query.edns === undefined ? 0 : OPT_LENGTH;
+  const opt = query.edns && optRecords.find(reply.rcode, query.edns.dnssecOk);
+  const optLength = opt === undefined ? 0 : OPT_LENGTH;
   let length =
     query.questionEnd + optLength + recordsLength(query, answers) + recordsLength(query, authority);
   if (length > limit) {
-    flags |= FLAG_TC;
+    flags |= TRUNCATED_RESPONSE;
     answers = authority = additional = [];
     length = query.questionEnd + optLength;
   }
@@ -147,26 +166,25 @@ export function encodeReply(
 
   const bytes = Buffer.allocUnsafe(length);
   bytes.set(query.bytes.subarray(0, query.questionEnd));
-  bytes.writeUInt16BE(
-    FLAG_QR | flags | (query.flags & (FLAG_RD | FLAG_CD)) | (reply.rcode & RCODE_MASK),
-    2
-  );
+  const copied = query.flags & (RECURSION_DESIRED | CHECKING_DISABLED);
+  bytes.writeUInt16BE(FLAG_QR | flags | copied | (reply.rcode & RCODE_MASK), 2);
   bytes.writeUInt16BE(answers.length, 6);
   bytes.writeUInt16BE(authority.length, 8);
-  bytes.writeUInt16BE(additional.length + (query.edns === undefined ? 0 : 1), 10);
+  bytes.writeUInt16BE(additional.length + (opt === undefined ? 0 : 1), 10);
   let offset = writeRecords(query, answers, bytes, query.questionEnd);
   offset = writeRecords(query, authority, bytes, offset);
   offset = writeRecords(query, additional, bytes, offset);
-  if (query.edns !== undefined) writeOpt(bytes, offset, reply.rcode, udpPayloadSize, query.edns);
+  if (opt !== undefined) bytes.set(opt, offset);
   return bytes;
 }
 
-/** Answers a message that has a whole header but is no query: its id and a code, no question. */
+/**
+ * Encodes the answer to a message that has a whole header but is no query: its id, its opcode and a
+ * response code below 16, without a question.
+ */
 export function encodeFault(bytes: Uint8Array, rcode: Rcode): Uint8Array {
-  const reply = Buffer.alloc(HEADER_LENGTH);
-  reply.set(bytes.subarray(0, 2));
-  reply.writeUInt16BE(FLAG_QR | (readUint16(bytes, 2) & (OPCODE_MASK | FLAG_RD)) | rcode, 2);
-  return reply;
+  const flags = (readUint16(bytes, 2) & (OPCODE_MASK | RECURSION_DESIRED)) | rcode;
+  return encode({ id: readUint16(bytes, 0), type: 'response', flags });
 }
 
 export function readUint16(bytes: Uint8Array, offset: number): number {
@@ -174,8 +192,8 @@ export function readUint16(bytes: Uint8Array, offset: number): number {
 }
 
 /**
- * Returns the offset behind the name, 0 if it is cut off, too long or not made of plain labels: a
- * compression pointer has nothing to point to in the first name of a message.
+ * Returns the offset behind the name, or 0 if the name is cut off, too long or not made of plain
+ * labels. The first name of a message has nothing that a compression pointer could point to.
  */
 function skipName(bytes: Uint8Array, start: number): number {
   let offset = start;
@@ -200,7 +218,7 @@ function readName(bytes: Uint8Array, offset: number): string {
   return name;
 }
 
-/** Reads an OPT record that ends the message; `undefined` if anything else is there. */
+/** Reads an OPT record that ends the message; returns `undefined` if anything else is there. */
 function parseOpt(bytes: Uint8Array, offset: number): Edns | undefined {
   if (
     offset + OPT_LENGTH > bytes.length ||
@@ -213,23 +231,8 @@ function parseOpt(bytes: Uint8Array, offset: number): Edns | undefined {
   return {
     udpPayloadSize: readUint16(bytes, offset + 3),
     version: bytes[offset + 6]!,
-    dnssecOk: (bytes[offset + 7]! & EDNS_DO) !== 0,
+    dnssecOk: (readUint16(bytes, offset + 7) & DNSSEC_OK) !== 0,
   };
-}
-
-function writeOpt(
-  bytes: Buffer,
-  offset: number,
-  rcode: Rcode,
-  udpPayloadSize: number,
-  edns: Edns
-): void {
-  bytes.fill(0, offset);
-  bytes.writeUInt16BE(RecordType.OPT, offset + 1);
-  bytes.writeUInt16BE(udpPayloadSize, offset + 3);
-  bytes[offset + 5] = rcode >> 4;
-  // the DO bit is copied though nothing is signed (RFC 3225 section 3)
-  bytes[offset + 7] = edns.dnssecOk ? EDNS_DO : 0;
 }
 
 function recordsLength(query: Query, records: readonly ZoneRecord[]): number {
@@ -261,22 +264,24 @@ function writeRecords(
   return offset;
 }
 
-/** Where in the question `name` stands as the end of its name; 0 if it does not. */
+/** Returns the offset in the message where the question's name ends with `name`, or 0 if it does not. */
 function suffixOffset(query: Query, name: string): number {
   if (query.name !== name && !query.name.endsWith(`.${name}`)) return 0;
   // a name of the zone has no escapes: it is one byte longer on the wire than as text
   return query.questionEnd - 4 - (name.length + 1);
 }
 
+const FLAG_QR = 0x8000;
+const OPCODE_MASK = 0x7800;
+const RCODE_MASK = 0x000f;
 const MAX_LABEL_LENGTH = 63;
 /** On the wire, the root's zero byte included. */
 const MAX_NAME_LENGTH = 255;
 const POINTER = 0xc000;
 /** An OPT record without options. */
 const OPT_LENGTH = 11;
-const EDNS_DO = 0x80;
 
-/** How each octet of a label is written in a name: see `name.ts`. */
+/** The text of each octet of a label: see `name.ts`. */
 const CHARACTERS: readonly string[] = Array.from({ length: 256 }, (_, octet) => {
   const character = String.fromCharCode(octet);
   return /[!-~]/.test(character) && !/[.\\]/.test(character)

@@ -1,36 +1,36 @@
 /**
- * Domain names in the one form used inside this folder: lower case, fully qualified, with the
- * trailing dot (`keystone.openstack.test.`); the root is `.`. A dot in it always separates labels,
- * because every octet of the wire that is not a plain printable character is written `\DDD`
+ * Domain names in the inner form of this module: lower case, fully qualified, with the trailing dot
+ * (`keystone.openstack.test.`). The root is `.`. A dot always separates labels, because an octet of a
+ * message that is a dot, a backslash or not printable becomes `\DDD`
  * ([RFC 4343 section 2.1](https://www.rfc-editor.org/rfc/rfc4343#section-2.1)).
  * @module
  */
 import type { IpAddress, IpPrefix } from '../base/address.ts';
 import { ConfigError } from '../errors.ts';
 
-/** Brings text to the inner form without checking it: for lookups, where a bad name is just absent. */
+/** Converts a text to the inner form without a check; a lookup of a bad name finds nothing. */
 export function canonicalName(text: string): string {
   const lower = text.toLowerCase();
   return lower.endsWith('.') ? lower : `${lower}.`;
 }
 
-/** The name without its first label; `undefined` for the root. */
+/** Returns the name without its first label, or `undefined` for the root. */
 export function parentOf(name: string): string | undefined {
   if (name === '.') return undefined;
   const dot = name.indexOf('.');
   return dot === name.length - 1 ? '.' : name.slice(dot + 1);
 }
 
-/** Whether `name` is `ancestor` or below it; both in the inner form. */
+/** Returns whether `name` is `ancestor` or below it; both are in the inner form. */
 export function isWithin(name: string, ancestor: string): boolean {
   return name === ancestor || ancestor === '.' || name.endsWith(`.${ancestor}`);
 }
 
 /**
- * Reads a name out of the configuration. Only letters, digits, hyphens and underscores are taken: a
- * name that a client could not type, or that would need escapes in a zone file, is a mistake.
+ * Reads a name of the configuration. It may have letters, digits, hyphens and underscores only: a name
+ * that needs escapes in a zone file is a mistake.
  *
- * @throws {ConfigError} at `path` if a label or the whole is empty, too long or has other characters.
+ * @throws {ConfigError} at `path` if the name or a label is empty, too long or has other characters.
  */
 export function parseName(path: string, text: string): string {
   const name = canonicalName(text);
@@ -59,25 +59,25 @@ export function parseName(path: string, text: string): string {
 }
 
 /**
- * The same for a name that may be relative to `origin`: `keystone`, `keystone.openstack.test` and
- * `keystone.openstack.test.` are one name in `openstack.test.`; only the trailing dot makes a name
- * outside of the origin.
+ * Reads a name that may be relative to `origin`: `keystone`, `keystone.openstack.test` and
+ * `keystone.openstack.test.` are the same name in `openstack.test.`. A name outside of the origin needs
+ * the trailing dot.
  *
- * @throws {ConfigError} as `parseName`.
+ * @throws {ConfigError} as `parseName` does.
  */
 export function parseRelativeName(path: string, text: string, origin: string): string {
   const absolute = text.endsWith('.') || isWithin(canonicalName(text), origin);
   return parseName(path, absolute ? text : `${text}.${origin}`);
 }
 
-/** The name that a PTR query for `address` asks (RFC 1035 section 3.5, RFC 3596 section 2.5). */
+/** Returns the name of the PTR records of `address` (RFC 1035 section 3.5, RFC 3596 section 2.5). */
 export function reverseName(address: IpAddress): string {
   return `${reverseLabels(address).join('.')}.${REVERSE_ROOT[address.family]}`;
 }
 
 /**
- * The reverse zones that cover `prefix` exactly: one where its length is on a label's boundary (8
- * bits for IPv4, 4 for IPv6), else up to 128 or 8 at the next boundary.
+ * Returns the reverse zones that cover `prefix` exactly: one zone if the prefix ends at a label (every 8
+ * bits for IPv4, every 4 for IPv6), else up to 128 (IPv4) or 8 (IPv6) zones one label longer.
  */
 export function reverseZones(prefix: IpPrefix): string[] {
   const labelBits = prefix.family === 4 ? 8 : 4;
@@ -94,7 +94,7 @@ export function reverseZones(prefix: IpPrefix): string[] {
   );
 }
 
-/** Octets (IPv4) or nibbles (IPv6), least significant first. */
+/** Returns the octets (IPv4) or nibbles (IPv6), the least significant first. */
 function reverseLabels(address: IpAddress): string[] {
   const [step, radix, perWord] = address.family === 4 ? [8, 10, 4] : [4, 16, 8];
   return address.words
@@ -106,7 +106,7 @@ function reverseLabels(address: IpAddress): string[] {
     .reverse();
 }
 
-/** Longest name as text without the trailing dot: 255 bytes on the wire (RFC 1035 section 2.3.4). */
+/** Characters of a name without the trailing dot: 255 bytes on the wire (RFC 1035 section 2.3.4). */
 const MAX_NAME_LENGTH = 253;
 const MAX_LABEL_LENGTH = 63;
 const LABEL = /^[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?$/;

@@ -1,5 +1,5 @@
 /**
- * How a gateway serves names, as an operator says it: in a configuration file, or to a gateway of a program.
+ * The options of the DNS service, as an operator writes them in a file or a program gives them to a gateway.
  * @module
  */
 import * as v from 'valibot';
@@ -13,27 +13,27 @@ import { ResponseRate, type ResponseRateOptions } from './response-rate.ts';
 
 /** The rules of a resolver: the clients that may ask, the upstreams, and the rate of answers by UDP. */
 export interface ResolverRules {
-  /** The servers that are asked for foreign names; none by default, so that such names are refused. */
+  /** The servers that are asked for foreign names. Default none: foreign names are refused. */
   readonly forward?: readonly ForwardRule[] | undefined;
   /**
    * The clients that may ask; all others are refused. Each entry is a prefix (`192.0.2.0/24`), an address, or a word:
-   * `sources` stands for the prefixes that `setSources` was given last, `loopback` for this machine's
-   * loopback. Default `['sources', 'loopback']`: before `setSources`, loopback alone.
+   * `sources` means the prefixes of the last `setSources`, `loopback` means this machine's loopback addresses.
+   * Default `['sources', 'loopback']`; before the first `setSources` that is loopback only.
    */
   readonly allow?: readonly string[] | undefined;
-  /** How many answers may go by UDP to one network. Default: `RESPONSE_RATE_DEFAULTS`. */
+  /** Limits the rate of answers by UDP to one network. Default `RESPONSE_RATE_DEFAULTS`. */
   readonly rateLimit?: ResponseRateOptions | undefined;
 }
 
 export interface DnsOptions extends ResolverRules {
   /**
-   * Where queries are taken, by UDP and TCP: an address and a port, `10.0.0.1:53`. The address `0.0.0.0` or `::`
-   * stands for all of the machine; port 0 takes a free one.
+   * The address and port that take queries by UDP and TCP: `10.0.0.1:53`. `0.0.0.0` and `::` mean all addresses
+   * of the machine; port 0 takes a free port.
    */
   readonly listen: HostPortInput;
 }
 
-/** The same after `DnsOptionsSchema`. */
+/** The options after `DnsOptionsSchema` has checked them. */
 export interface ResolvedDnsOptions extends ResolverRules {
   readonly listen: HostPort;
   readonly forward: readonly ForwardRule[];
@@ -55,12 +55,12 @@ const RULES = {
   ),
 };
 
-/** Reads the rules among other options. It checks their types; the resolver checks what they say. */
+/** Reads the rules among other options and checks their types. The resolver checks their values. */
 export const ResolverRulesSchema: Schema<ResolverRules> = /* @__PURE__ */ v.object(
   RULES
 ) as Schema<ResolverRules>;
 
-/** Checks all that can be known before the port is opened. */
+/** Checks everything that can be checked before the port is opened. */
 export const DnsOptionsSchema: Schema<ResolvedDnsOptions> = /* @__PURE__ */ v.pipe(
   v.strictObject({ listen: ListenAddressSchema, ...RULES }),
   v.rawCheck(({ dataset, addIssue }) => {
@@ -78,7 +78,7 @@ export const DnsOptionsSchema: Schema<ResolvedDnsOptions> = /* @__PURE__ */ v.pi
   })
 ) as Schema<ResolvedDnsOptions>;
 
-/** @throws {ConfigError} naming the first rule that cannot be. */
+/** @throws {ConfigError} with the path of the first invalid rule. */
 function checkRules({ forward = [], allow = [], rateLimit = {} }: ResolverRules): void {
   new ForwardTable(forward);
   new ClientTable(allow, rateLimit.exempt ?? []);

@@ -1,11 +1,11 @@
 /**
- * Resource records, encoded once when a zone is compiled
+ * Resource records, which `dns-packet` encodes once when a zone is compiled
  * ([RFC 1035 section 3.2](https://www.rfc-editor.org/rfc/rfc1035#section-3.2)).
  * @module
  */
 import { type Answer, encode } from 'dns-packet';
 
-/** The types this library serves, and those it treats apart. */
+/** The types that a zone serves, and the two that get a special treatment: OPT and ANY. */
 export const RecordType = {
   A: 1,
   NS: 2,
@@ -19,7 +19,7 @@ export const RecordType = {
   ANY: 255,
 } as const;
 
-/** Type and data of a record; names in it are fully qualified, with the trailing dot. */
+/** The type and the data of a record. Names in the data are fully qualified, with the trailing dot. */
 export type RecordContent =
   | { readonly type: 'A' | 'AAAA' | 'NS' | 'PTR' | 'TXT'; readonly data: string }
   | { readonly type: 'HINFO'; readonly data: { readonly cpu: string; readonly os: string } }
@@ -48,17 +48,17 @@ export interface SoaData {
 
 /** A record of class IN. */
 export interface ZoneRecord {
-  /** Owner: lower case, with the trailing dot. */
+  /** The owner, in lower case and with the trailing dot. */
   readonly name: string;
   readonly ttlSeconds: number;
   readonly content: RecordContent;
-  /** All of it as on the wire, the owner uncompressed. */
+  /** The whole record as it is in a message, with the owner uncompressed. */
   readonly wire: Uint8Array;
-  /** Where in `wire` the type begins, right behind the owner. */
+  /** Offset of the type in `wire`; the owner ends there. */
   readonly bodyOffset: number;
 }
 
-/** Makes a record of a name that `parseName` gave. */
+/** Encodes a record. `name` is a result of `parseName`, so that it has as many bytes as characters. */
 export function makeRecord(name: string, ttlSeconds: number, content: RecordContent): ZoneRecord {
   const data = content.type === 'TXT' ? characterStrings(content.data) : content.data;
   const answer = { name, ttl: ttlSeconds, type: content.type, data } as Answer;
@@ -66,7 +66,7 @@ export function makeRecord(name: string, ttlSeconds: number, content: RecordCont
   return { name, ttlSeconds, content, wire, bodyOffset: name.length + 1 };
 }
 
-/** Cuts a text into strings of at most 255 bytes; at least one (RFC 1035 section 3.3.14). */
+/** Splits a text into one or more strings of at most 255 bytes each (RFC 1035 section 3.3.14). */
 function characterStrings(text: string): Buffer[] {
   const bytes = Buffer.from(text);
   const count = Math.max(1, Math.ceil(bytes.length / MAX_STRING_LENGTH));

@@ -1,16 +1,17 @@
 /**
- * `SiteResolver`: one query as bytes to one answer as bytes, for the clients of one site.
+ * `SiteResolver`: takes one query as bytes and returns one answer as bytes, for the clients of one site.
  *
- * 1. What is no query is answered with its fault, or not at all.
+ * 1. A message that is no query gets an error, or no answer.
  * 2. An answer by UDP beyond the rate of the client's network is truncated or dropped.
  * 3. A client that may not ask is refused.
- * 4. What we do not serve to anybody (EDNS versions, classes, zone transfers) is refused.
- * 5. A name in our zones is answered out of them, and never leaves the site.
- * 6. Any other name is forwarded by the rule of its longest suffix. It is refused if there is none.
+ * 4. A query for another EDNS version, for another class or for a zone transfer is refused.
+ * 5. A name in the site's zones is answered from them, and never leaves the site.
+ * 6. Any other name is forwarded by the rule with the longest suffix, or refused if there is no rule.
  *
- * Nothing is cached: our own answers are at hand, and the upstreams cache theirs.
+ * Nothing is cached: the site's own answers are in memory, and the upstreams cache theirs.
  * @module
  */
+import { AUTHORITATIVE_ANSWER, RECURSION_AVAILABLE, TRUNCATED_RESPONSE } from 'dns-packet';
 import type { Clock } from '../base/clock.ts';
 import { checkClock, checkMethods, checkObject } from '../base/option-check.ts';
 import { parseSchema } from '../base/schema.ts';
@@ -22,9 +23,6 @@ import { integerWithin } from './limits.ts';
 import {
   encodeFault,
   encodeReply,
-  FLAG_AA,
-  FLAG_RA,
-  FLAG_TC,
   MAX_MESSAGE_LENGTH,
   MIN_UDP_LENGTH,
   parseQuery,
@@ -32,6 +30,7 @@ import {
   Rcode,
   readUint16,
 } from './message.ts';
+import { OptRecords } from './opt-records.ts';
 import { type ResolverRules, ResolverRulesSchema } from './options.ts';
 import { RecordType } from './record.ts';
 import { RESPONSE_RATE_DEFAULTS, ResponseRate } from './response-rate.ts';
@@ -41,27 +40,28 @@ import type { ZoneAnswer } from './zone-data.ts';
 export type DnsTransport = 'udp' | 'tcp';
 
 export interface SiteResolverOptions extends ResolverRules {
-  /** Without one, and until `setZone`, every name is foreign. */
+  /** Default none: every name is foreign until `setZone`. */
   readonly zone?: Zone | undefined;
-  /** Asks the upstreams; by default a `DnsForwarder`, which `close` ends. */
+  /** Asks the upstreams; by default a `DnsForwarder`, which `close` closes. */
   readonly forwarder?: Forwarder | undefined;
   /**
-   * The longest UDP answer in bytes, however much a client takes; default 1232, which no path
-   * fragments. 512 to 4096.
+   * The longest UDP answer in bytes, from 512 to 4096, even if a client takes more. Default 1232, which no
+   * path fragments.
    */
   readonly maxUdpBytes?: number;
-  /** A longer query is malformed; in bytes, default 4096. */
+  /** The longest query in bytes; a longer one is malformed. Default 4096. */
   readonly maxQueryBytes?: number;
   /**
-   * Queries that may wait for upstreams at a time; beyond, SERVFAIL. Default 512. Those of one client
-   * are never more than what is free for others: half of them when it is alone.
+   * The number of queries that may wait for upstreams at a time; further ones get SERVFAIL. Default 512.
+   * One client never holds more places than are free for others, so that it gets half of them when it
+   * is alone.
    */
   readonly maxForwarding?: number;
-  /** Default: that of the system. */
+  /** Measures the rate of answers; default the clock of the system. */
   readonly clock?: Clock;
 }
 
-/** What is used where an option is absent; `RESPONSE_RATE_DEFAULTS` has those of `rateLimit`. */
+/** The default of each option; `RESPONSE_RATE_DEFAULTS` has those of `rateLimit`. */
 export const SITE_RESOLVER_DEFAULTS: Readonly<{
   allow: readonly string[];
   forward: readonly ForwardRule[];
@@ -76,11 +76,13 @@ export const SITE_RESOLVER_DEFAULTS: Readonly<{
   maxForwarding: 512,
 });
 
-/** Cumulative; one of the first twelve for each message, and the others beside it. */
+/** Cumulative. Each message counts in exactly one of the first twelve, and in the others where they apply. */
 export interface SiteResolverCounters {
-  /** Answered out of our zones. */
+  /** Answered from the site's zones with records. */
   success: number;
+  /** Answered from the site's zones: the name has no record of the type. */
   nodata: number;
+  /** Answered from the site's zones: the name does not exist. */
   nxdomain: number;
   /** Answered by an upstream. */
   forwarded: number;
@@ -92,23 +94,23 @@ export interface SiteResolverCounters {
   malformed: number;
   /** NOTIMP and BADVERS: another opcode than QUERY, an EDNS version other than 0. */
   unsupported: number;
-  /** Not answered: responses, and what is shorter than a header. */
+  /** Not answered: responses, and messages that are shorter than a header. */
   ignored: number;
   /** REFUSED: the client is not one of `allow`. */
   notAllowed: number;
-  /** Answered with TC alone: beyond the rate of the client's network. */
+  /** Answered with TC and no records: beyond the rate of the client's network. */
   rateSlipped: number;
   /** Not answered: beyond the rate of the client's network. */
   rateDropped: number;
-  /** Answers that were too long for UDP, and were cut down to TC. */
+  /** Answers that were too long for UDP, and got TC instead of records. */
   truncated: number;
-  /** Those of `failed` that never got to ask. */
+  /** The part of `failed` for which no upstream was asked. */
   overloaded: number;
-  /** Those of `overloaded` whose client had its share, while there was room for other clients. */
+  /** The part of `overloaded` whose client had its share, while there were free places for others. */
   overShare: number;
 }
 
-/** Holds no socket: wire it to clients by `DnsListener`, or by your own. */
+/** Answers queries without a socket; `DnsListener`, or a listener of your own, brings the queries. */
 export class SiteResolver implements AsyncDisposable {
   readonly #counters: SiteResolverCounters = {
     success: 0,
@@ -131,19 +133,20 @@ export class SiteResolver implements AsyncDisposable {
   readonly #forwarder: Forwarder;
   readonly #ownForwarder: DnsForwarder | undefined;
   readonly #maxUdpBytes: number;
+  readonly #optRecords: OptRecords;
   readonly #maxQueryBytes: number;
   readonly #clients: ClientTable;
   readonly #rate: ResponseRate;
   readonly #forwarding: FairShare;
-  /** `FLAG_RA` where there is somebody to ask, else 0. */
+  /** `RECURSION_AVAILABLE` if there are upstreams, else 0. */
   readonly #recursion: number;
   #zone: Zone | undefined;
   #closing: Promise<void> | undefined;
 
   /**
-   * @throws {ConfigError} naming the option that is wrong: a rule or a prefix cannot be read, a limit is out of its
-   *   range.
-   * @throws {ApiMisuseError} if a zone, a forwarder or a clock is none.
+   * @throws {ConfigError} with the path of the option that is wrong: a rule or a prefix that cannot be read, or a
+   *   limit out of its range.
+   * @throws {ApiMisuseError} if `zone`, `forwarder` or `clock` lacks the methods that it needs.
    */
   constructor(options: SiteResolverOptions = {}) {
     const { zone, forwarder } = checkObject('options', options);
@@ -157,7 +160,7 @@ export class SiteResolver implements AsyncDisposable {
     } = parseSchema(ResolverRulesSchema, options);
     this.#zone = zone;
     this.#forwardTable = new ForwardTable(forward);
-    this.#recursion = this.#forwardTable.size > 0 ? FLAG_RA : 0;
+    this.#recursion = this.#forwardTable.size > 0 ? RECURSION_AVAILABLE : 0;
     this.#ownForwarder = forwarder === undefined ? new DnsForwarder() : undefined;
     this.#forwarder = forwarder ?? this.#ownForwarder!;
     this.#maxUdpBytes = integerWithin(
@@ -166,6 +169,7 @@ export class SiteResolver implements AsyncDisposable {
       MIN_UDP_LENGTH,
       4096
     );
+    this.#optRecords = new OptRecords(this.#maxUdpBytes);
     this.#maxQueryBytes = integerWithin(
       'maxQueryBytes',
       options.maxQueryBytes ?? SITE_RESOLVER_DEFAULTS.maxQueryBytes,
@@ -189,9 +193,9 @@ export class SiteResolver implements AsyncDisposable {
   }
 
   /**
-   * Replaces the zone; every query from now on is answered out of the new one.
+   * Replaces the zone. All later queries are answered from the new one.
    *
-   * @throws {ApiMisuseError} if it is no zone.
+   * @throws {ApiMisuseError} if `zone` is not a zone.
    */
   setZone(zone: Zone): void {
     checkZone(zone);
@@ -200,28 +204,28 @@ export class SiteResolver implements AsyncDisposable {
 
   /**
    * Replaces the prefixes that `sources` stands for in `allow`: the site's own hosts, as a `Snapshot`
-   * has them. Every query from now on is judged by the new ones.
+   * lists them. They apply to all later queries.
    *
-   * @throws {ConfigError} at `sources[i]` if one is no prefix; nothing is changed then.
+   * @throws {ConfigError} at `sources[i]` if an entry is not a prefix; nothing is changed then.
    */
   setSources(prefixes: readonly string[]): void {
     this.#clients.setSources(prefixes);
   }
 
-  /** Whether queries from `address`, as `node:dgram` and `node:net` give it, are answered. */
+  /** Returns whether a client may ask; `address` is the text that `node:dgram` and `node:net` give. */
   mayAsk(address: string): boolean {
     return this.#clients.find(address).mayAsk;
   }
 
   /**
-   * Answers one message: at once out of our zones, by a promise when an upstream is asked. Never
-   * throws or rejects, whatever the bytes are.
+   * Answers one message: at once from the site's zones, or by a promise when an upstream is asked. It
+   * never throws or rejects, whatever the bytes are.
    *
-   * @param query must not change until the answer is there.
-   * @param address where it comes from, as `node:dgram` and `node:net` give it. Text that is no address
+   * @param query must not change before the answer is there.
+   * @param address of the client, as `node:dgram` and `node:net` give it. A text that is no address
    *   may not ask.
-   * @returns `undefined` when there is no answer: to a response, to less than a header, and by UDP
-   *   beyond the rate of the client's network.
+   * @returns `undefined` if the message gets no answer: it is a response, is shorter than a header, or
+   *   came by UDP beyond the rate of the client's network.
    */
   resolve(
     query: Uint8Array,
@@ -241,7 +245,7 @@ export class SiteResolver implements AsyncDisposable {
         this.#counters.rateDropped++;
         return undefined;
       }
-      // An error is never truncated: it has nothing that TCP would bring.
+      // An error is never truncated: TCP would bring nothing more.
       if (verdict === 'truncate' && !isFault) {
         this.#counters.rateSlipped++;
         return this.#slip(parsed);
@@ -266,14 +270,14 @@ export class SiteResolver implements AsyncDisposable {
     if (found !== undefined && found.outcome !== 'not-authoritative') {
       this.#counters[found.outcome]++;
       const rcode = found.outcome === 'nxdomain' ? Rcode.NxDomain : Rcode.NoError;
-      return this.#encode(parsed, transport, rcode, FLAG_AA, found);
+      return this.#encode(parsed, transport, rcode, AUTHORITATIVE_ANSWER, found);
     }
     const upstreams = this.#forwardTable.match(parsed.name);
     if (upstreams === undefined) return this.#refuse(parsed, transport);
     return this.#forward(parsed, transport, upstreams, client);
   }
 
-  /** Ends the exchanges with upstreams of the resolver's own forwarder; their queries fail. */
+  /** Closes the resolver's own forwarder; queries that wait for upstreams get SERVFAIL. */
   close(): Promise<void> {
     this.#closing ??= this.#ownForwarder?.close() ?? Promise.resolve();
     return this.#closing;
@@ -305,20 +309,24 @@ export class SiteResolver implements AsyncDisposable {
         ? this.#fail(query, transport)
         : this.#relay(query, transport, reply);
     } catch {
-      // an injected forwarder broke its promise, or gave less than a header
+      // An injected forwarder rejected, or returned less than a header.
       return this.#fail(query, transport);
     } finally {
-      this.#forwarding.giveBack(name);
+      this.#forwarding.release(name);
     }
   }
 
   /**
-   * Answers with TC and no records, so that the client asks again by TCP. RA is always set: glibc takes
-   * an answer without records, AA and RA for that of a server which knows nothing, and never looks at TC.
+   * Answers with TC and no records, so that the client asks again by TCP. RA is always set: if an answer
+   * has no records and neither AA nor RA, glibc ignores TC and asks the next server.
    */
   #slip(query: Query): Uint8Array {
-    const reply = { rcode: Rcode.NoError, flags: FLAG_TC | FLAG_RA, ...NO_RECORDS };
-    return encodeReply(query, reply, this.#maxUdpBytes, this.#maxUdpBytes);
+    const reply = {
+      rcode: Rcode.NoError,
+      flags: TRUNCATED_RESPONSE | RECURSION_AVAILABLE,
+      ...NO_RECORDS,
+    };
+    return encodeReply(query, reply, this.#maxUdpBytes, this.#optRecords);
   }
 
   #fail(query: Query, transport: DnsTransport): Uint8Array {
@@ -326,14 +334,14 @@ export class SiteResolver implements AsyncDisposable {
     return this.#encode(query, transport, Rcode.ServFail);
   }
 
-  /** Hands an upstream's reply on under the id of the client, as one who has asked for it. */
+  /** Returns an upstream's reply with the id of the client's query and RA set. */
   #relay(query: Query, transport: DnsTransport, reply: Uint8Array): Uint8Array {
     const answer = Buffer.from(reply);
     answer.writeUInt16BE(readUint16(query.bytes, 0), 0);
-    answer.writeUInt16BE(answer.readUInt16BE(2) | FLAG_RA, 2);
+    answer.writeUInt16BE(answer.readUInt16BE(2) | RECURSION_AVAILABLE, 2);
     this.#counters.forwarded++;
     if (answer.length <= this.#limit(query, transport)) return answer;
-    return this.#encode(query, transport, Rcode.NoError, FLAG_TC);
+    return this.#encode(query, transport, Rcode.NoError, TRUNCATED_RESPONSE);
   }
 
   #encode(
@@ -348,8 +356,8 @@ export class SiteResolver implements AsyncDisposable {
     }: Pick<ZoneAnswer, 'answers' | 'authority' | 'additional'> = NO_RECORDS
   ): Uint8Array {
     const reply = { rcode, flags: flags | this.#recursion, answers, authority, additional };
-    const bytes = encodeReply(query, reply, this.#limit(query, transport), this.#maxUdpBytes);
-    if ((readUint16(bytes, 2) & FLAG_TC) !== 0) this.#counters.truncated++;
+    const bytes = encodeReply(query, reply, this.#limit(query, transport), this.#optRecords);
+    if ((readUint16(bytes, 2) & TRUNCATED_RESPONSE) !== 0) this.#counters.truncated++;
     return bytes;
   }
 
@@ -365,8 +373,8 @@ function checkZone(zone: Zone): void {
 }
 
 /**
- * Types that ask for something else than records of a name: transfers, the obsolete mail types, keys
- * (RFC 6895 section 3.1). ANY is served minimally.
+ * Returns whether a type asks for something else than the records of a name: transfers, the obsolete
+ * mail types, keys (RFC 6895 section 3.1). ANY is not one of them: it gets a minimal answer.
  */
 function isMetaType(type: number): boolean {
   return type === RecordType.OPT || (type >= 128 && type < RecordType.ANY);

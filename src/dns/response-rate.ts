@@ -1,13 +1,14 @@
 /**
- * How many answers may go by UDP to one network. The source of a datagram may be forged, and its owner
- * then gets answers it has not asked for; with this limit it gets few, and those beyond are no longer
- * than the queries. It works as response rate limiting does in BIND, Knot DNS and NSD:
+ * Limits the rate of answers by UDP to one network. The source address of a datagram may be forged, and
+ * the owner of that address then gets answers that it has not asked for. This limit makes them few, and
+ * the answers beyond it are no longer than the queries. It works as response rate limiting does in BIND,
+ * Knot DNS and NSD:
  *
- * 1. An answer takes a token of its network, a /24 of IPv4 or a /56 of IPv6. Errors have tokens of
- *    their own, since anybody may cause them.
- * 2. Without a token, every `slip`-th answer is cut down to its question, with TC set. Who has really
- *    asked asks again by TCP, which has no limit here: its sources cannot be forged.
- * 3. The other answers are dropped, and so are errors without a token, as in BIND.
+ * 1. An answer takes a token of the client's network, a /24 of IPv4 or a /56 of IPv6. Errors have tokens
+ *    of their own, because anybody can cause them.
+ * 2. If there is no token, every `slip`-th answer has only the question and TC. A real client asks again
+ *    by TCP, which has no limit here because the source of a connection cannot be forged.
+ * 3. The other answers without a token are dropped. Errors without a token are all dropped, as in BIND.
  * @module
  */
 import type { Clock } from '../base/clock.ts';
@@ -17,27 +18,26 @@ import { integerWithin } from './limits.ts';
 
 export interface ResponseRateOptions {
   /**
-   * Answers a second by UDP to one /24 of IPv4 or /56 of IPv6, averaged; a second's worth may come at
-   * once. Default 1000.
+   * Answers per second by UDP to one /24 of IPv4 or /56 of IPv6, on average; a burst may have as many as
+   * one second brings. Default 1000.
    */
   readonly responsesPerSecond?: number | undefined;
-  /**
-   * The same for errors: REFUSED to those who may not ask, FORMERR, NOTIMP. Default 50.
-   */
+  /** Errors per second: REFUSED to clients that may not ask, FORMERR and NOTIMP. Default 50. */
   readonly errorsPerSecond?: number | undefined;
   /**
-   * Every how many answers beyond the rate one is sent truncated instead of none; default 1 (as in Knot
-   * DNS), which is all of them, so that no honest client has to wait. With 0 none is.
+   * Of this many answers beyond the rate, one is sent truncated and the others are dropped. Default 1, as
+   * in Knot DNS: all of them are sent truncated, so that no real client has to wait. With 0, all are
+   * dropped.
    */
   readonly slip?: number | undefined;
   /**
-   * Whose answers have no rate: prefixes, addresses, `sources` and `loopback` as in `allow`. Default
-   * `loopback`.
+   * The clients without a limit: prefixes, addresses, `sources` and `loopback` as in `allow`. Default
+   * `['loopback']`.
    */
   readonly exempt?: readonly string[] | undefined;
 }
 
-/** What is used where an option is absent. */
+/** The default of each option. */
 export const RESPONSE_RATE_DEFAULTS: Readonly<{
   responsesPerSecond: number;
   errorsPerSecond: number;
@@ -72,7 +72,7 @@ export class ResponseRate {
     this.#clock = clock;
   }
 
-  /** Says what may become of an answer by UDP to `client`. */
+  /** Decides what happens to an answer by UDP to `client`. */
   judge(client: Client, isError: boolean): RateVerdict {
     if (client.isExempt) return 'answer';
     const rate = isError ? this.#errors : this.#responses;
@@ -89,7 +89,7 @@ function perBlock(name: string, perSecond: number): RateLimit {
 }
 
 const MAX_PER_SECOND = 1_000_000;
-/** As in BIND. */
+/** The same limit as in BIND. */
 const MAX_SLIP = 10;
-/** Networks that each of the two rates remembers: some 2 MiB. BIND's `max-table-size` is 20,000. */
+/** The number of networks that each of the two rates remembers, about 2 MiB. BIND's `max-table-size` is 20,000. */
 const MAX_BLOCKS = 16_384;

@@ -1,5 +1,5 @@
 /**
- * `DnsServer`: a `SiteResolver` and the `DnsListener` that brings it its queries, as a gateway has them.
+ * `DnsServer`: the DNS service of a gateway, a `SiteResolver` with a `DnsListener`.
  * @module
  */
 import type { Clock } from '../base/clock.ts';
@@ -12,7 +12,7 @@ import { SiteResolver, type SiteResolverCounters } from './resolver.ts';
 import type { Zone } from './zone.ts';
 
 export interface DnsServerOptions extends DnsOptions {
-  /** Measures the rate of answers; default that of the system. */
+  /** Measures the rate of answers; default the clock of the system. */
   readonly clock?: Clock | undefined;
 }
 
@@ -30,9 +30,9 @@ export class DnsServer implements AsyncDisposable {
   /**
    * Begins to answer on both transports.
    *
-   * @throws {ApiMisuseError} if the options are not an object, or `clock` is none.
-   * @throws {ConfigError} naming the option that is wrong; nothing was opened then.
-   * @throws {EnvironmentError} if the port is busy or not permitted, or the address not this host's.
+   * @throws {ApiMisuseError} if `options` is not an object, or `clock` is not a clock.
+   * @throws {ConfigError} with the path of the option that is wrong; nothing was opened then.
+   * @throws {EnvironmentError} if the port is busy or not permitted, or no interface has the address.
    */
   static async listen(options: DnsServerOptions): Promise<DnsServer> {
     const { clock, ...dns } = checkObject('options', options);
@@ -46,7 +46,7 @@ export class DnsServer implements AsyncDisposable {
     }
   }
 
-  /** Where it listens, with the port that was taken. */
+  /** The address and the port that it listens at. */
   get address(): HostPort {
     return this.#listener.address;
   }
@@ -56,17 +56,21 @@ export class DnsServer implements AsyncDisposable {
     return { ...this.#resolver.counters, ...this.#listener.counters };
   }
 
-  /** As `SiteResolver.setZone`. */
+  /** Replaces the zone, as `SiteResolver.setZone` does. */
   setZone(zone: Zone): void {
     this.#resolver.setZone(zone);
   }
 
-  /** As `SiteResolver.setSources`. @throws {ConfigError} at `sources[i]` if one is no prefix. */
+  /**
+   * Replaces the site's prefixes, as `SiteResolver.setSources` does.
+   *
+   * @throws {ConfigError} at `sources[i]` if an entry is not a prefix.
+   */
   setSources(prefixes: readonly string[]): void {
     this.#resolver.setSources(prefixes);
   }
 
-  /** Closes every connection and ends what was asked upstream; resolves when the port is free again. */
+  /** Closes every connection and every exchange with an upstream; resolves when the port is free again. */
   close(): Promise<void> {
     this.#closing ??= this.#listener.close().then(() => this.#resolver.close());
     return this.#closing;

@@ -1,7 +1,7 @@
 /**
- * One client's TCP connection: pipelined queries in, answers out as they are ready
- * ([RFC 7766 section 6](https://www.rfc-editor.org/rfc/rfc7766#section-6)), and bounds on what the
- * client can make us hold.
+ * The TCP connection of one client. It takes pipelined queries, sends each answer when it is ready
+ * ([RFC 7766 section 6](https://www.rfc-editor.org/rfc/rfc7766#section-6)), and bounds the memory that
+ * the client can occupy.
  * @module
  */
 import type { Socket } from 'node:net';
@@ -13,19 +13,19 @@ export interface TcpConnectionLimits {
   readonly maxInFlight: number;
 }
 
-/** Takes over a fresh socket, made with `allowHalfOpen`; lives as long as it. */
+/** Owns a new socket, which was created with `allowHalfOpen`, until the socket closes. */
 export class TcpConnection {
   readonly #socket: Socket;
   readonly #address: string;
   readonly #resolver: SiteResolver;
   readonly #maxInFlight: number;
   readonly #decoder = new FrameDecoder();
-  /** Restarted by every whole query and by every answer sent, not by a trickle of bytes. */
+  /** Restarted by every whole query and every answer from an upstream, not by single bytes. */
   readonly #idle: NodeJS.Timeout;
   #inFlight = 0;
   #clientEnded = false;
 
-  /** @param address of the client, which the socket does not say any more once it is closed */
+  /** @param address of the client; a closed socket does not have it any more. */
   constructor(
     socket: Socket,
     address: string,
@@ -46,14 +46,14 @@ export class TcpConnection {
       this.#clientEnded = true;
       this.#pump();
     });
-    // a client that is gone needs no answer; 'close' follows
+    // A client that has gone needs no answer; 'close' follows.
     socket.on('error', () => {});
     socket.on('close', () => clearTimeout(this.#idle));
   }
 
   /**
-   * Answers the queries that have arrived whole. Pauses the socket while as many as allowed wait for
-   * upstreams or the client does not read its answers; goes on when that has changed.
+   * Answers the queries that have arrived whole. Pauses the socket while too many queries wait for
+   * upstreams or the client does not read its answers; it is called again when that has changed.
    */
   #pump(): void {
     while (!this.#socket.destroyed) {
@@ -85,7 +85,7 @@ export class TcpConnection {
     });
   }
 
-  /** A client that sends what no answer is owed to is not one: it is hung up on. */
+  /** Closes the connection after a message that gets no answer: its sender is no DNS client. */
   #send(answer: Uint8Array | undefined): void {
     if (answer === undefined) this.#socket.destroy();
     else if (this.#socket.writable) this.#socket.write(encodeFrame(answer));

@@ -6,7 +6,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { onTestFinished } from 'vitest';
 
-/** Starts Node, which understands TypeScript then, behind the words of `prefix`; it ends with the test. */
+/** Starts Node with TypeScript support, by the command `prefix` if there is one; it ends with the test. */
 export function spawnNode(args: string[], prefix: string[] = []): ChildProcess {
   const [command, ...rest] = [...prefix, process.execPath, '--import', 'tsx', ...args];
   const child = spawn(command!, rest, { stdio: ['ignore', 'pipe', 'ignore'] });

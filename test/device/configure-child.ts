@@ -1,7 +1,7 @@
 /**
- * A process for the tests of `configureTun` that calls it with the configuration of its argument, as JSON, and
- * prints `done` or the message of the error. With a second argument it runs that as a command of the shell
- * and then closes the setup; without, it ends as a process that was killed, and leaves the setup.
+ * A process for the tests of `configureTun`. It calls it with the configuration of its first argument, which is
+ * JSON, and prints `done` or the message of the error. If there is a second argument, it runs that as a shell
+ * command and then closes the setup. Otherwise it ends like a process that was killed, and leaves the setup.
  * @module
  */
 import { execFileSync } from 'node:child_process';

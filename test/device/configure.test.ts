@@ -20,7 +20,7 @@ async function openTun(name: string): Promise<LinuxTun> {
 }
 
 describe.skipIf(skipReason !== undefined)(titled('configureTun', skipReason), () => {
-  test('does the same a second time without complaint', async () => {
+  test('changes nothing when it is called a second time', async () => {
     const tun = await openTun('conf');
     ip('link', 'add', 'lan0', 'type', 'veth', 'peer', 'name', 'lan1');
     cleanups.push(() => ip('link', 'delete', 'lan0'));
@@ -57,7 +57,7 @@ describe.skipIf(skipReason !== undefined)(titled('configureTun', skipReason), ()
     expect(kernelSetting('ipv4/neigh/lan0/proxy_delay')).toBe('0');
   });
 
-  test('routes IPv6 prefixes, and leaves forwarding as it is without a list of LANs', async () => {
+  test('routes IPv6 prefixes, and does not change forwarding without a list of LANs', async () => {
     const tun = await openTun('conf6');
     writeFileSync('/proc/sys/net/ipv6/conf/conf6/disable_ipv6', '0');
     await configureTun({
@@ -70,7 +70,7 @@ describe.skipIf(skipReason !== undefined)(titled('configureTun', skipReason), ()
     expect(kernelSetting('ipv6/conf/all/forwarding')).toBe('0');
   });
 
-  test('says what ip said when it refuses', async () => {
+  test('reports what ip prints when ip fails', async () => {
     const configuring = configureTun({ name: 'nowhere', routes: [] });
     await expect(configuring).rejects.toThrow(EnvironmentError);
     await expect(configuring).rejects.toThrow(
@@ -78,7 +78,7 @@ describe.skipIf(skipReason !== undefined)(titled('configureTun', skipReason), ()
     );
   });
 
-  test('says that ip is missing', async () => {
+  test('reports that ip is missing', async () => {
     const path = process.env.PATH;
     process.env.PATH = '/nonexistent';
     cleanups.push(() => {
@@ -89,7 +89,7 @@ describe.skipIf(skipReason !== undefined)(titled('configureTun', skipReason), ()
     );
   });
 
-  test('says that a LAN interface is not there, and changes nothing', async () => {
+  test('reports that a LAN interface does not exist, and changes nothing', async () => {
     const tun = await openTun('conf');
     const routes = ['198.51.100.0/24'];
     const configuring = configureTun({ name: tun.name, routes, proxyArp: ['nolan0'] });
@@ -97,16 +97,16 @@ describe.skipIf(skipReason !== undefined)(titled('configureTun', skipReason), ()
     expect(ip('route', 'show', 'dev', 'conf')).toBe('');
   });
 
-  test.each(['all', 'default'])('takes the settings of "%s" for no interface', async (name) => {
+  test.each(['all', 'default'])('does not accept "%s" as an interface', async (name) => {
     const tun = await openTun('conf');
     const configuring = configureTun({ name: tun.name, routes: [], lan: [name] });
     await expect(configuring).rejects.toThrow(`there is no interface ${name}`);
   });
 
-  // In a mount namespace in which nobody can write a setting, as in many containers.
+  // Runs in a mount namespace in which nobody can write a setting, as in many containers.
   const READ_ONLY = 'mount -o bind,ro /proc/sys /proc/sys && exec "$@"';
 
-  test('says which kernel setting it cannot write', async () => {
+  test('names the kernel setting that it cannot write', async () => {
     await openTun('conf');
     ip('link', 'add', 'lan0', 'type', 'veth', 'peer', 'name', 'lan1');
     cleanups.push(() => ip('link', 'delete', 'lan0'));
@@ -119,7 +119,7 @@ describe.skipIf(skipReason !== undefined)(titled('configureTun', skipReason), ()
     });
   });
 
-  test('does not have to write what is set already', async () => {
+  test('does not write a setting that has its value already', async () => {
     await openTun('conf');
     ip('link', 'add', 'lan0', 'type', 'veth', 'peer', 'name', 'lan1');
     cleanups.push(() => ip('link', 'delete', 'lan0'));

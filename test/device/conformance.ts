@@ -1,5 +1,5 @@
 /**
- * What every packet device must do, whatever is behind it.
+ * The tests that every packet device must pass.
  * @module
  */
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -9,7 +9,7 @@ import { MAX_PACKET_LENGTH, VNET_HEADER_LENGTH } from '../../src/packet/virtio.t
 import { titled } from './namespace.ts';
 import { plainFrame, udpPacket } from './packets.ts';
 
-/** Two devices of which each reads what the other is given, and what the way does to a packet. */
+/** Two devices, each of which reads what is written to the other, and how a packet changes in between. */
 export interface DevicePair {
   readonly first: PacketDevice;
   readonly second: PacketDevice;
@@ -20,15 +20,15 @@ export interface DevicePair {
 export interface ConformanceOptions {
   /** Whether the devices of `open` have offload. */
   readonly offload: boolean;
-  /** How many packets the devices of `open` take in one go; undefined if the kernel decides. */
+  /** The number of packets that the queues of `open` hold; undefined if the kernel decides. */
   readonly queueLength?: number;
-  /** Why the device cannot be had here; skips the suite. */
+  /** Why the device cannot be opened here; skips the suite. */
   readonly skipReason?: string | undefined;
 }
 
 export const READ_LENGTH: number = VNET_HEADER_LENGTH + MAX_PACKET_LENGTH;
 
-/** Reads one frame; an empty buffer if none waits. */
+/** Reads one frame; returns an empty buffer if none waits. */
 export function readFrame(device: PacketDevice): Buffer {
   const buffer = Buffer.alloc(READ_LENGTH);
   return buffer.subarray(0, device.read(buffer, 0));
@@ -44,7 +44,7 @@ export async function nextFrame(device: PacketDevice): Promise<Buffer> {
   return frame;
 }
 
-/** Turns the event loop until `condition` holds; the test's own time limit ends it. */
+/** Waits turns of the event loop until `condition` holds; the time limit of the test ends it otherwise. */
 export async function until(condition: () => boolean): Promise<void> {
   while (!condition()) await turn();
 }
@@ -73,7 +73,7 @@ export function describeDevice(
       await Promise.all([first.close(), second.close()]);
     });
 
-    /** What the first device has counted since the test began. */
+    /** Returns what the first device has counted since the test began. */
     const counted = (counter: keyof DeviceCounters): number =>
       first.counters[counter] - countersBefore[counter];
     const packetTo2 = (id: number, length = 60): Buffer =>
@@ -106,7 +106,7 @@ export function describeDevice(
       expect(seen.frames[0]).toEqual(arrived(packetTo2(1, length)));
     });
 
-    test('carries packets both ways, in order, and counts them', async () => {
+    test('carries packets in both directions, in order, and counts them', async () => {
       const there = collect(second, 16);
       const back = collect(first, 16);
       const ids = Array.from({ length: 7 }, (_, i) => i + 1);
@@ -124,7 +124,7 @@ export function describeDevice(
       expect(counted('writeDrops')).toBe(0);
     });
 
-    test('calls a reader that takes one packet a call until it has all', async () => {
+    test('calls a reader that takes one packet per call until it has all packets', async () => {
       for (let id = 1; id <= 7; id++) write(first, packetTo2(id));
       const seen = collect(second, 1);
       await until(() => seen.frames.length === 7);
@@ -132,7 +132,7 @@ export function describeDevice(
       expect(seen.calls).toBeGreaterThanOrEqual(7);
     });
 
-    test('calls again a reader that takes nothing, at most once a turn', async () => {
+    test('calls a reader that takes nothing again, at most once in each turn', async () => {
       let calls = 0;
       let turns = 0;
       let isCounting = true;
@@ -165,7 +165,7 @@ export function describeDevice(
       expect(seen.frames).toEqual([arrived(packetTo2(2)), arrived(packetTo2(3))]);
     });
 
-    test('delivers nothing if paused before it is started, until resumed', async () => {
+    test('delivers nothing until it is resumed, if it was paused before start', async () => {
       second.pause();
       const seen = collect(second, 8);
       write(first, packetTo2(1));
@@ -175,7 +175,7 @@ export function describeDevice(
       await until(() => seen.frames.length === 1);
     });
 
-    test('reads 0 bytes when nothing waits, and touches nothing', async () => {
+    test('reads 0 bytes when nothing waits, and changes no byte of the buffer', async () => {
       const buffer = Buffer.alloc(READ_LENGTH, 0xa5);
       expect(second.read(buffer, 0)).toBe(0);
       const seen = collect(second, 8);
@@ -185,7 +185,7 @@ export function describeDevice(
       expect(buffer.equals(Buffer.alloc(READ_LENGTH, 0xa5))).toBe(true);
     });
 
-    test('leaves the bytes around a packet that was read as they were', async () => {
+    test('does not change the bytes around a packet that it reads', async () => {
       const buffer = Buffer.alloc(READ_LENGTH + 100, 0xa5);
       write(first, packetTo2(1));
       let length = 0;
@@ -210,7 +210,7 @@ export function describeDevice(
     });
 
     if (queueLength !== undefined) {
-      test('refuses and counts what its queue cannot hold', async () => {
+      test('refuses and counts packets that its queue cannot hold', async () => {
         const accepted: boolean[] = [];
         for (let id = 0; id < queueLength + 5; id++) accepted.push(write(first, packetTo2(id)));
         expect(accepted.filter((ok) => !ok)).toHaveLength(5);
@@ -228,7 +228,7 @@ export function describeDevice(
     });
 
     if (!offload) {
-      test('refuses and counts a packet above the MTU or with work left to do', () => {
+      test('refuses and counts a packet that is longer than the MTU or not complete', () => {
         expect([first.offload, second.offload]).toEqual([false, false]);
         expect(write(first, packetTo2(1, first.mtu + 1))).toBe(false);
         for (let i = 0; i < VNET_HEADER_LENGTH; i++) {
@@ -291,7 +291,7 @@ export function describeDevice(
       expect(calls).toBe(1);
     });
 
-    test('when closed, twice, reads nothing, takes nothing and cannot start', async () => {
+    test('reads nothing, takes nothing and cannot start after it was closed twice', async () => {
       await Promise.all([first.close(), first.close()]);
       await first.close();
       expect(readFrame(first)).toHaveLength(0);

@@ -27,7 +27,7 @@ afterEach(async () => {
   for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
 });
 
-/** The peer of a device that sends nothing. */
+/** A peer at which nobody listens, for a device that sends nothing. */
 const PEER = { host: '127.0.0.1', port: 9 };
 const UDP = { type: 'udp', local: '127.0.0.1:0', peer: '127.0.0.1:9' } as const;
 
@@ -38,7 +38,7 @@ async function opened(options: Parameters<typeof openDevice>[0]): Promise<Packet
 }
 
 describe('DeviceOptionsSchema', () => {
-  test('fills in the defaults, and leaves it open which routes there are', () => {
+  test('fills in the defaults, except for the routes', () => {
     const read = (options: unknown) => parseSchema(DeviceOptionsSchema, options);
     expect(read({ type: 'tun', name: 'vp0' })).toEqual({
       type: 'tun',
@@ -109,7 +109,7 @@ describe('openDevice', () => {
   });
 
   test.skipIf(skipReason !== undefined)(
-    titled('opens a TUN, sets the machine up, and tells what it lacks', skipReason),
+    titled('opens a TUN, sets up the machine, and reports what it lacks', skipReason),
     async () => {
       const problems: string[] = [];
       const routes = ['198.51.100.0/24'];
@@ -134,7 +134,7 @@ describe('openDevice', () => {
 });
 
 describe('isPacketDevice', () => {
-  test('tells a device, of the library or of somebody else, from options', () => {
+  test('distinguishes a device, of the library or of a program, from options', () => {
     const [device] = MemoryDevice.pair();
     expect(isPacketDevice(device)).toBe(true);
     const { read, write, start, pause, resume, close, mtu, offload, counters } = device;
@@ -147,7 +147,7 @@ describe('isPacketDevice', () => {
 });
 
 describe('devices', () => {
-  test('have their defaults, which nobody can change', () => {
+  test('have frozen defaults', () => {
     expect(LINUX_TUN_DEFAULTS).toEqual({
       mtu: 1500,
       queueLength: 10_000,
@@ -218,7 +218,7 @@ describe('devices', () => {
     ['routes[0] must be a text, not 7', () => configured({ routes: [7] })],
     ['unreachable must be a list, not 7', () => configured({ unreachable: 7 })],
     ['onProblem must be a function, not 7', () => configured({ onProblem: 7 })],
-  ])('say to a program in plain JavaScript: %s', async (message, call) => {
+  ])('report to a program in plain JavaScript: %s', async (message, call) => {
     const calling = (async () => call())();
     await expect(calling).rejects.toThrow(ApiMisuseError);
     await expect(calling).rejects.toThrow(message);

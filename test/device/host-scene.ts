@@ -1,6 +1,6 @@
 /**
- * A machine between a LAN and a WAN for the tests of what a gateway sets on it: the LAN, the WAN and the gateway's
- * interfaces are TUNs, so that a test can send and receive.
+ * A machine between a LAN and a WAN, for the tests of the host setup of a gateway. The LAN, the WAN and the
+ * interfaces of the gateway are TUNs, so that a test can send and receive.
  * @module
  */
 import { execFileSync } from 'node:child_process';
@@ -26,7 +26,7 @@ export let tuns: Record<Name, LinuxTun>;
 export let before: string;
 export const cleanups: (() => unknown)[] = [];
 
-/** Makes the machine before each test of the calling file, and has it as it was afterwards. */
+/** Builds the machine before each test of the calling file, and restores it afterwards. */
 export function useHostScene(): void {
   beforeEach(async () => {
     const opened = await Promise.all(NAMES.map((name) => LinuxTun.open({ name })));
@@ -42,7 +42,7 @@ export function useHostScene(): void {
   afterEach(async () => {
     for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
     await Promise.all(Object.values(tuns).map((tun) => tun.close()));
-    // A test that has failed must not spoil those behind it.
+    // A failed test must not affect the tests after it.
     execFileSync('nft', ['flush', 'ruleset']);
     setKernel('ipv4/ip_forward', '0');
     setKernel('ipv6/conf/all/forwarding', '0');
@@ -64,24 +64,24 @@ const AT: Record<Name, { 4: string; 6: string }> = {
   wan: { 4: '198.51.100.9', 6: '2001:db8::9' },
 };
 
-export interface Way {
+export interface Direction {
   readonly from: Name;
   readonly to: Name;
-  /** Behind which interface the address of the sender is; `from` by default. */
+  /** The interface behind which the address of the sender is; default `from`. */
   readonly as?: Name;
 }
 
-/** The ways on which a packet that the kernel is given by one interface comes out of the other. */
-export async function open(family: 4 | 6, ways: readonly Way[]): Promise<string[]> {
+/** Returns the pairs of interfaces between which the kernel forwards a packet. */
+export async function open(family: 4 | 6, directions: readonly Direction[]): Promise<string[]> {
   const passed: string[] = [];
-  for (const { from, to, as = from } of ways) {
+  for (const { from, to, as = from } of directions) {
     while (readFrame(tuns[to]).length > 0);
     const packet = packetFrom(family, AT[as][family], AT[to][family]);
     const frame = plainFrame(packet);
     expect(tuns[from].write(frame, 0, frame.length)).toBe(true);
     for (let turns = 0; turns < 20; turns++) {
       const read = readFrame(tuns[to]).subarray(10);
-      // Past the hop limit and the checksum of the header, which a router changes.
+      // The bytes behind the hop limit and the header checksum, which a router changes.
       if (read.length > 0 && read.subarray(12).equals(packet.subarray(12))) {
         passed.push(as === from ? `${from} to ${to}` : `${from} to ${to} as ${as}`);
         break;
@@ -92,7 +92,7 @@ export async function open(family: 4 | 6, ways: readonly Way[]): Promise<string[
   return passed;
 }
 
-export const ALL_WAYS: readonly Way[] = [
+export const ALL_DIRECTIONS: readonly Direction[] = [
   { from: 'lan', to: 'vp0' },
   { from: 'vp0', to: 'lan' },
   { from: 'lan', to: 'wan' },
@@ -103,20 +103,20 @@ export const ALL_WAYS: readonly Way[] = [
   { from: 'wan', to: 'vp0', as: 'lan' },
   { from: 'lan', to: 'wan', as: 'vp0' },
 ];
-export const OWN_WAYS: readonly string[] = ['lan to vp0', 'vp0 to lan'];
+export const OWN_DIRECTIONS: readonly string[] = ['lan to vp0', 'vp0 to lan'];
 
-/** What a gateway leaves that was configured so and then killed. */
+/** Configures a gateway that is then killed, so that its setup stays. */
 export async function killed(configuration: TunConfiguration): Promise<void> {
   const child = spawnNode([CONFIGURE_CHILD, JSON.stringify(configuration)]);
   expect((await outcome(child)).output).toBe('done\n');
 }
 
-/** A gateway like that of `BOTH` with another TUN. */
+/** A gateway like that of `BOTH`, with another TUN. */
 export function configurationOf(name: Name): TunConfiguration {
   return { ...BOTH, name, routes: [...BOTH.routes, '203.0.113.0/24'] };
 }
 
-/** Has a shell script stand in for `nft` until the test ends, or until the returned function is called. */
+/** Replaces `nft` by a shell script until the test ends or the returned function is called. */
 export function replaceNft(script: string): () => void {
   const directory = mkdtempSync(join(tmpdir(), 'vp-nft-'));
   const path = process.env.PATH;
@@ -135,7 +135,7 @@ export function nftPath(): string {
   return execFileSync('sh', ['-c', 'command -v nft'], { encoding: 'utf8' }).trim();
 }
 
-/** Settings and rules; routes and addresses go with the interface. */
+/** Returns the settings and rules; routes and addresses end with the interface. */
 export function state(withRules = true): string {
   const settings = ['ipv4/ip_forward', 'ipv6/conf/all/forwarding', 'ipv6/conf/default/forwarding'];
   for (const name of NAMES) {
@@ -162,7 +162,7 @@ function packetFrom(family: 4 | 6, source: string, destination: string): Buffer 
   return ipv6Packet(17, 64, source, destination, payload);
 }
 
-/** A router that is the way to everywhere (RFC 4861 section 4.2). */
+/** Returns the advertisement of a default router (RFC 4861 section 4.2). */
 export function routerAdvertisement(): Buffer {
   const message = Buffer.from('86000000400007080000000000000000', 'hex');
   const packet = ipv6Packet(58, 255, 'fe80::9', 'ff02::1', message);

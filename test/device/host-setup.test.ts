@@ -1,6 +1,6 @@
 /**
- * What a gateway sets on its machine: which packets the kernel forwards then, and that the machine gets back
- * what it had. The LAN, the WAN and the gateway's interface are TUNs, so that the test can send and receive.
+ * The setup of a gateway's machine: which packets the kernel forwards, and that the machine is restored. The LAN,
+ * the WAN and the interface of the gateway are TUNs, so that the test can send and receive.
  */
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -12,17 +12,18 @@ import { EnvironmentError } from '../../src/errors.ts';
 import { outcome, spawnNode } from './child.ts';
 import { until } from './conformance.ts';
 import {
-  ALL_WAYS,
+  ALL_DIRECTIONS,
   BOTH,
   before,
   CONFIGURE_CHILD,
   cleanups,
   configurationOf,
+  type Direction,
   IPV4,
   kernel,
   killed,
   nftPath,
-  OWN_WAYS,
+  OWN_DIRECTIONS,
   open,
   replaceNft,
   routerAdvertisement,
@@ -30,7 +31,6 @@ import {
   state,
   tuns,
   useHostScene,
-  type Way,
 } from './host-scene.ts';
 import { ip, nftSkipReason, titled, useNamespace } from './namespace.ts';
 import { plainFrame } from './packets.ts';
@@ -39,15 +39,15 @@ const skipReason = (await useNamespace()) ?? nftSkipReason();
 if (skipReason === undefined) useHostScene();
 
 describe.skipIf(skipReason !== undefined)(titled('the setup of the host', skipReason), () => {
-  test.each([4, 6] as const)('forwards IPv%i between the LAN and the TUN alone', async (family) => {
-    expect(await open(family, ALL_WAYS)).toEqual([]);
+  test.each([4, 6] as const)('forwards IPv%i between the LAN and the TUN only', async (family) => {
+    expect(await open(family, ALL_DIRECTIONS)).toEqual([]);
     const setup = await configureTun(BOTH);
     expect(setup.problems).toEqual([]);
-    expect(await open(family, ALL_WAYS)).toEqual(OWN_WAYS);
+    expect(await open(family, ALL_DIRECTIONS)).toEqual(OWN_DIRECTIONS);
     await setup.close();
     await setup.close();
     expect(state()).toBe(before);
-    expect(await open(family, ALL_WAYS)).toEqual([]);
+    expect(await open(family, ALL_DIRECTIONS)).toEqual([]);
   });
 
   test.each([4, 6] as const)(
@@ -58,14 +58,14 @@ describe.skipIf(skipReason !== undefined)(titled('the setup of the host', skipRe
       const asBefore = state();
       const setup = await configureTun(BOTH);
       const others = ['lan to wan', 'wan to lan'];
-      expect(await open(family, ALL_WAYS)).toEqual([...OWN_WAYS, ...others]);
+      expect(await open(family, ALL_DIRECTIONS)).toEqual([...OWN_DIRECTIONS, ...others]);
       await setup.close();
       expect(state()).toBe(asBefore);
     }
   );
 
-  test('takes over what a gateway that was killed has left', async () => {
-    // The next has another LAN and no IPv6.
+  test('takes over the setup of a gateway that was killed', async () => {
+    // The next gateway has another LAN and no IPv6.
     await killed({ ...BOTH, proxyArp: ['lan'] });
     const setup = await configureTun({ ...IPV4, lan: ['vp1'] });
     expect(kernel('ipv4/conf/lan/forwarding')).toBe('0');
@@ -76,26 +76,26 @@ describe.skipIf(skipReason !== undefined)(titled('the setup of the host', skipRe
     expect(state()).toBe(before);
   });
 
-  test('keeps what another gateway on the machine needs, until that one is closed too', async () => {
+  test('keeps settings that another gateway on the machine needs, until that is closed too', async () => {
     const other = { ...BOTH, name: 'vp1', routes: ['203.0.113.0/24', '2001:db8:1::/64'] };
     const first = await configureTun(BOTH);
     const second = await configureTun(other);
-    const ways: readonly Way[] = [
-      ...ALL_WAYS,
+    const directions: readonly Direction[] = [
+      ...ALL_DIRECTIONS,
       { from: 'lan', to: 'vp1' },
       { from: 'vp1', to: 'lan' },
     ];
     const ofSecond = ['lan to vp1', 'vp1 to lan'];
     for (const family of [4, 6] as const) {
-      expect(await open(family, ways)).toEqual([...OWN_WAYS, ...ofSecond]);
+      expect(await open(family, directions)).toEqual([...OWN_DIRECTIONS, ...ofSecond]);
     }
     await first.close();
-    for (const family of [4, 6] as const) expect(await open(family, ways)).toEqual(ofSecond);
+    for (const family of [4, 6] as const) expect(await open(family, directions)).toEqual(ofSecond);
     await second.close();
     expect(state()).toBe(before);
   });
 
-  test('forwards between the TUNs of one gateway, and takes what is behind one from a TUN alone', async () => {
+  test('forwards between the TUNs of one gateway, and accepts sources behind them from a TUN only', async () => {
     const setup = await configureTun({ ...IPV4, otherTuns: ['vp1'] });
     ip('route', 'add', '203.0.113.0/24', 'dev', 'vp1');
     cleanups.push(() => ip('route', 'delete', '203.0.113.0/24'));
@@ -110,7 +110,7 @@ describe.skipIf(skipReason !== undefined)(titled('the setup of the host', skipRe
     await setup.close();
   });
 
-  test('leaves what somebody else has set since', async () => {
+  test('does not restore a setting that another program has changed since', async () => {
     const setup = await configureTun({ ...IPV4, proxyArp: ['lan'] });
     setKernel('ipv4/neigh/lan/proxy_delay', '50');
     setKernel('ipv4/ip_forward', '1');
@@ -138,7 +138,7 @@ describe.skipIf(skipReason !== undefined)(titled('the setup of the host', skipRe
   test('is undone when the device is closed', async () => {
     const { name, ...rest } = BOTH;
     expect(await tuns.vp0.configure({ ...rest, proxyArp: ['lan'] })).toEqual([]);
-    expect(await open(4, ALL_WAYS)).toEqual(OWN_WAYS);
+    expect(await open(4, ALL_DIRECTIONS)).toEqual(OWN_DIRECTIONS);
     await tuns.vp0.close();
     expect(kernel('ipv4/conf/lan/forwarding')).toBe('0');
     expect(kernel('ipv6/conf/all/forwarding')).toBe('0');
@@ -146,14 +146,14 @@ describe.skipIf(skipReason !== undefined)(titled('the setup of the host', skipRe
     await expect(tuns.vp0.configure({ ...rest })).rejects.toThrow(`device ${name} is closed`);
   });
 
-  test('restores the settings though somebody else has removed the rules', async () => {
+  test('restores the settings after another program has removed the rules', async () => {
     const setup = await configureTun({ ...BOTH, proxyArp: ['lan'] });
     execFileSync('nft', ['flush', 'ruleset']);
     await setup.close();
     expect(state()).toBe(before);
   });
 
-  test('installs the rules again that somebody else has removed, and says so', async () => {
+  test('installs rules again that another program has removed, and reports it', async () => {
     vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] });
     cleanups.push(() => vi.useRealTimers());
     const problems: string[] = [];
@@ -162,10 +162,11 @@ describe.skipIf(skipReason !== undefined)(titled('the setup of the host', skipRe
     vi.advanceTimersByTime(5000);
     await until(() => problems.length > 0);
     expect(problems).toEqual([
-      expect.stringMatching(/^table inet vp_vp0 was removed by somebody else.* installed again/),
+      expect.stringMatching(/^table inet vp_vp0 was removed by another program.* installed again/),
     ]);
-    for (const family of [4, 6] as const) expect(await open(family, ALL_WAYS)).toEqual(OWN_WAYS);
-    // Nothing is said of rules that are there.
+    for (const family of [4, 6] as const)
+      expect(await open(family, ALL_DIRECTIONS)).toEqual(OWN_DIRECTIONS);
+    // Nothing is reported while the rules exist.
     vi.advanceTimersByTime(5000);
     await setup.close();
     expect(problems).toHaveLength(1);
@@ -174,7 +175,7 @@ describe.skipIf(skipReason !== undefined)(titled('the setup of the host', skipRe
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  test('reports once that it cannot look for the rules, and keeps them if it cannot at the end', async () => {
+  test('reports once that it cannot check the rules, and keeps them if it cannot at the end', async () => {
     vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] });
     cleanups.push(() => vi.useRealTimers());
     const problems: string[] = [];
@@ -183,16 +184,18 @@ describe.skipIf(skipReason !== undefined)(titled('the setup of the host', skipRe
     vi.advanceTimersByTime(5000);
     await until(() => problems.length > 0);
     vi.advanceTimersByTime(5000);
-    // It waits until the second look is over.
+    // Waits until the second check is over.
     await expect(setup.close()).rejects.toThrow(/SIGKILL.*the rules of table inet vp_vp0 stay/);
     restoreNft();
-    expect(problems).toEqual([expect.stringMatching(/^it is not known whether table inet vp_vp0/)]);
-    expect(await open(4, ALL_WAYS)).toEqual([]);
+    expect(problems).toEqual([
+      expect.stringMatching(/^table inet vp_vp0 cannot be checked or installed again/),
+    ]);
+    expect(await open(4, ALL_DIRECTIONS)).toEqual([]);
     await setup.close();
     expect(state()).toBe(before);
   });
 
-  test('takes over what a killed gateway has left whose TUN is gone', async () => {
+  test('takes over the setup of a killed gateway whose TUN does not exist any more', async () => {
     await killed(configurationOf('vp1'));
     await tuns.vp1.close();
     const setup = await configureTun(IPV4);
@@ -208,7 +211,7 @@ describe.skipIf(skipReason !== undefined)(titled('the setup of the host', skipRe
     expect(execFileSync('nft', ['list', 'tables'], { encoding: 'utf8' })).toBe('');
   });
 
-  test('keeps the rules when a setting cannot be restored, and says so', async () => {
+  test('keeps the rules when a setting cannot be restored, and reports it', async () => {
     const { output } = await outcome(
       spawnNode(
         [CONFIGURE_CHILD, JSON.stringify(BOTH), 'mount -o bind,ro /proc/sys /proc/sys'],
@@ -219,13 +222,13 @@ describe.skipIf(skipReason !== undefined)(titled('the setup of the host', skipRe
       /^kernel setting net\.ipv6\.conf\.all\.forwarding cannot be set to 0: EROFS.*the rules of table inet vp_vp0 stay/
     );
     expect(kernel('ipv6/conf/all/forwarding')).toBe('1');
-    expect(await open(6, ALL_WAYS)).toEqual(OWN_WAYS);
-    // The next gateway takes over what was set before.
+    expect(await open(6, ALL_DIRECTIONS)).toEqual(OWN_DIRECTIONS);
+    // The next gateway takes over the recorded values.
     await (await configureTun(BOTH)).close();
     expect(state()).toBe(before);
   });
 
-  test('leaves the first setup in force when a second one fails', async () => {
+  test('keeps the first setup in force when a second one fails', async () => {
     const first = await configureTun(BOTH);
     const restoreNft = replaceNft('echo "Device or resource busy" >&2; exit 1');
     await expect(configureTun({ ...BOTH, proxyArp: ['lan'] })).rejects.toThrow(
@@ -233,14 +236,15 @@ describe.skipIf(skipReason !== undefined)(titled('the setup of the host', skipRe
     );
     restoreNft();
     expect(kernel('ipv4/conf/lan/proxy_arp')).toBe('0');
-    for (const family of [4, 6] as const) expect(await open(family, ALL_WAYS)).toEqual(OWN_WAYS);
+    for (const family of [4, 6] as const)
+      expect(await open(family, ALL_DIRECTIONS)).toEqual(OWN_DIRECTIONS);
     await first.close();
     expect(state()).toBe(before);
   });
 
-  test('leaves the first setup in force when a second one fails once its rules are installed', async () => {
+  test('keeps the first setup in force when a second one fails after its rules were installed', async () => {
     const first = await configureTun(BOTH);
-    // Two replacements pass; the third, which follows the restoring of obsolete settings, does not.
+    // Two replacements succeed; the third, after obsolete settings were restored, fails.
     const count = join(mkdtempSync(join(tmpdir(), 'vp-count-')), 'count');
     const restoreNft = replaceNft(
       `if [ "$1" = -f ]; then echo >>${count}; [ "$(wc -l <${count})" = 2 ] && exit 1; fi; exec ${nftPath()} "$@"`
@@ -248,12 +252,13 @@ describe.skipIf(skipReason !== undefined)(titled('the setup of the host', skipRe
     await expect(configureTun(IPV4)).rejects.toThrow('nft -f failed');
     restoreNft();
     rmSync(join(count, '..'), { recursive: true });
-    for (const family of [4, 6] as const) expect(await open(family, ALL_WAYS)).toEqual(OWN_WAYS);
+    for (const family of [4, 6] as const)
+      expect(await open(family, ALL_DIRECTIONS)).toEqual(OWN_DIRECTIONS);
     await first.close();
     expect(state()).toBe(before);
   });
 
-  test('does not take a table that cannot be read for one that is not there', async () => {
+  test('does not treat a table that cannot be read as missing', async () => {
     await killed(BOTH);
     const restoreNft = replaceNft(
       `case "$*" in *"list table "*) kill -9 $$;; esac; exec ${nftPath()} "$@"`
@@ -273,46 +278,50 @@ describe.skipIf(skipReason !== undefined)(titled('the setup of the host', skipRe
     expect(execFileSync('nft', ['list', 'tables'], { encoding: 'utf8' })).toBe('');
   });
 
-  describe('where nftables refuses', () => {
+  describe('without nftables', () => {
     beforeEach(() => void replaceNft('echo "Operation not supported" >&2; exit 1'));
 
-    test('restores what all of several setups have set', async () => {
+    test('restores the settings of several setups', async () => {
       await configureTun(IPV4);
       const setup = await configureTun(IPV4);
       await setup.close();
       expect(state(false)).toBe(before.slice(0, state(false).length));
     });
 
-    test('forwards IPv4 by the settings of the interfaces, and says what is missing', async () => {
+    test('forwards IPv4 by the settings of the interfaces, and reports what is missing', async () => {
       const setup = await configureTun(IPV4);
       expect(setup.problems).toEqual([
         expect.stringMatching(
           /^there are no rules for vp0 \(nft list failed: Operation not supported\)/
         ),
       ]);
-      // The interface that a packet comes from decides, and none asks where it goes.
-      expect(await open(4, ALL_WAYS)).toEqual([...OWN_WAYS, 'lan to wan', 'vp0 to wan']);
+      // The interface that a packet comes from decides, wherever the packet goes.
+      expect(await open(4, ALL_DIRECTIONS)).toEqual([
+        ...OWN_DIRECTIONS,
+        'lan to wan',
+        'vp0 to wan',
+      ]);
       await setup.close();
       expect(kernel('ipv4/conf/lan/forwarding')).toBe('0');
       expect(kernel('ipv4/conf/lan/rp_filter')).toBe('0');
     });
 
-    test('does not make a router of IPv6 of the machine, and changes no setting', async () => {
+    test('does not make the machine an IPv6 router, and changes no setting', async () => {
       const configuring = configureTun({ ...BOTH, proxyArp: ['lan'] });
       await expect(configuring).rejects.toThrow(EnvironmentError);
       await expect(configuring).rejects.toThrow(
-        /^IPv6 cannot be forwarded between lan and vp0 alone, for there are no rules: install nftables/
+        /^IPv6 cannot be forwarded between lan and vp0 only, because there are no rules: install nftables/
       );
       for (const setting of ['ipv6/conf/all/forwarding', 'ipv4/conf/lan/proxy_arp']) {
         expect(kernel(setting)).toBe('0');
       }
     });
 
-    test('uses a machine that is a router of IPv6 already', async () => {
+    test('uses a machine that is an IPv6 router already', async () => {
       setKernel('ipv6/conf/all/forwarding', '1');
       const setup = await configureTun(BOTH);
       expect(setup.problems).toHaveLength(1);
-      expect(await open(6, ALL_WAYS)).toEqual(expect.arrayContaining([...OWN_WAYS]));
+      expect(await open(6, ALL_DIRECTIONS)).toEqual(expect.arrayContaining([...OWN_DIRECTIONS]));
       await setup.close();
       expect(kernel('ipv6/conf/all/forwarding')).toBe('1');
     });

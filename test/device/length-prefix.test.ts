@@ -21,7 +21,7 @@ function newReader(): { packets: Buffer[]; reader: LengthPrefixReader } {
 }
 
 describe('LengthPrefixReader', () => {
-  test('finds the packets wherever the stream is cut', () => {
+  test('finds the packets wherever the stream is split', () => {
     const packet = fc.uint8Array({ minLength: 1, maxLength: 40 });
     fc.assert(
       fc.property(
@@ -43,7 +43,7 @@ describe('LengthPrefixReader', () => {
     );
   });
 
-  test('takes the longest packet, whole and in two pieces', () => {
+  test('accepts the longest packet, in one piece and in two', () => {
     const longest = Buffer.alloc(65_535, 7);
     const stream = framed(longest, longest);
     const { packets, reader } = newReader();
@@ -56,7 +56,7 @@ describe('LengthPrefixReader', () => {
     ['a length of 0', '00000000'],
     ['a length of 65,536', '00010000'],
     ['the greatest length', 'ffffffff'],
-  ])('gives up at %s, however it is cut', (_, hex) => {
+  ])('refuses %s, wherever the stream is split', (_, hex) => {
     const stream = Buffer.concat([framed(Buffer.from('ok')), Buffer.from(hex, 'hex')]);
     for (let cut = 0; cut <= stream.length; cut++) {
       const { packets, reader } = newReader();

@@ -46,7 +46,7 @@ async function openTun(options: Partial<LinuxTunOptions> = {}): Promise<LinuxTun
   return tun;
 }
 
-/** Two TUNs; the kernel routes what is written to one to the other. */
+/** Opens two TUNs; the kernel routes a packet that is written to one to the other. */
 async function routedPair(options: Partial<LinuxTunOptions>): Promise<DevicePair> {
   const first = await LinuxTun.open({ name: 'first', ...options });
   const second = await LinuxTun.open({ name: 'second', ...options });
@@ -94,7 +94,7 @@ describeTun(titled('LinuxTun and the kernel', skipReason), () => {
     expect(packet.toString('utf8', 28)).toBe('to the far side');
   });
 
-  test('brings a packet that is written to the socket it is for', async () => {
+  test('delivers a packet that is written to the socket of its destination', async () => {
     const tun = await openTun();
     await configureTun({
       name: tun.name,
@@ -116,7 +116,7 @@ describeTun(titled('LinuxTun and the kernel', skipReason), () => {
     expect(from).toMatchObject({ address: '198.51.100.7', port: 4242 });
   });
 
-  test('without offload, reads whole packets of a local socket behind a header of zeros', async () => {
+  test('reads complete packets of a local socket behind a header of zeros, without offload', async () => {
     const tun = await openTun({ offload: false });
     await configureTun({
       name: tun.name,
@@ -130,7 +130,7 @@ describeTun(titled('LinuxTun and the kernel', skipReason), () => {
     expect(udpSum(frame.subarray(VNET_HEADER_LENGTH))).toBe(0xffff);
   });
 
-  test('counts as dropped what the kernel refuses', async () => {
+  test('counts a packet that the kernel refuses as dropped', async () => {
     const tun = await openTun();
     const frame = plainFrame(udpPacket({ source: '10.9.1.1', destination: '10.9.1.2' }));
     frame[VNET_GSO_TYPE] = 0x7f; // no such kind
@@ -183,13 +183,13 @@ describeTun(titled('LinuxTun and the kernel', skipReason), () => {
     expect(near.counters.writeDrops + far.counters.writeDrops).toBe(0);
   });
 
-  test('asks for every offload this kernel has', async () => {
+  test('switches on every offload that this kernel has', async () => {
     const tun = await openTun();
     expect(tun.offloads.slice(0, 3)).toEqual(['csum', 'tso', 'tso-ecn']);
     expect((await openTun({ offload: false })).offloads).toEqual([]);
   });
 
-  test('gives the interface its MTU and takes it up', async () => {
+  test('sets the MTU of the interface and sets it up', async () => {
     const tun = await openTun({ mtu: 1380, queueLength: 2_000 });
     const [link] = JSON.parse(ip('-j', 'link', 'show', 'dev', tun.name));
     expect(link).toMatchObject({
@@ -200,18 +200,18 @@ describeTun(titled('LinuxTun and the kernel', skipReason), () => {
     expect(tun.mtu).toBe(1380);
   });
 
-  test('numbers the interface where the name says so', async () => {
+  test('numbers the interface if the name has %d', async () => {
     expect((await openTun({ name: 'num%d' })).name).toBe('num0');
     expect((await openTun({ name: 'num%d' })).name).toBe('num1');
   });
 
-  test('takes its interface along when closed', async () => {
+  test('removes its interface when it is closed', async () => {
     const tun = await openTun({ name: 'passing' });
     await tun.close();
     expect(() => ip('link', 'show', 'dev', 'passing')).toThrow();
   });
 
-  test('leaves a persistent interface with its routes, and takes it over', async () => {
+  test('keeps a persistent interface with its routes, and opens it again', async () => {
     const tun = await openTun({ name: 'kept', persist: true });
     await configureTun({ name: 'kept', routes: ['198.51.100.0/24'] });
     await tun.close();
@@ -223,7 +223,7 @@ describeTun(titled('LinuxTun and the kernel', skipReason), () => {
   });
 
   test.each(['libuv', 'thread-pool'] as const)(
-    'by %s, tells once when somebody deletes the interface',
+    'reports once by %s that the interface was deleted',
     async (wakeup) => {
       const errors: Error[] = [];
       const tun = await openTun({ name: 'lost', wakeup, onGone: (error) => errors.push(error) });
@@ -260,14 +260,14 @@ describeTun(titled('LinuxTun.open', skipReason), () => {
     await expect(LinuxTun.open({ name: 'vp0', mtu })).rejects.toThrow(ApiMisuseError);
   });
 
-  test('says that another process has the interface', async () => {
+  test('reports that another process has the interface', async () => {
     await openTun({ name: 'busy' });
     const opening = LinuxTun.open({ name: 'busy' });
     await expect(opening).rejects.toThrow(EnvironmentError);
     await expect(opening).rejects.toThrow('TUN busy: another process has this interface open');
   });
 
-  test('says that the name belongs to an interface of another kind', async () => {
+  test('reports that an interface of another kind has the name', async () => {
     await expect(LinuxTun.open({ name: 'lo' })).rejects.toThrow(
       'TUN lo: an interface of another kind has this name'
     );
@@ -298,19 +298,19 @@ describeTun(titled('LinuxTun.open', skipReason), () => {
       ['unshare', '-m', 'sh', '-c', 'mount -t tmpfs none /dev/net && exec "$0" "$@"'],
       '/dev/net/tun is missing; load the kernel module tun, or pass the device into the container',
     ],
-  ])('in a process that %s, says so in one sentence', async (_, prefix, sentence) => {
+  ])('reports in one sentence that the process %s', async (_, prefix, sentence) => {
     const { output } = await outcome(spawnNode(['-e', OPEN_SCRIPT], prefix));
     expect(output).toBe(`EnvironmentError ${sentence}\n`);
   });
 
-  test('leaves no descriptor behind when it fails', async () => {
+  test('leaves no descriptor open when it fails', async () => {
     await openTun({ name: 'busy' });
     for (let i = 0; i < 5; i++) await LinuxTun.open({ name: 'busy' }).catch(() => {});
     expect(openTuns()).toBe(1);
   });
 });
 
-/** One's complement sum of the UDP checksum's pseudo-header and datagram; 0xffff if it is right. */
+/** Returns the one's complement sum of pseudo-header and datagram, which is 0xffff for a correct UDP checksum. */
 function udpSum(packet: Buffer): number {
   let sum = 17 + packet.length - 20;
   for (let i = 12; i < packet.length; i += 2) {
@@ -320,7 +320,7 @@ function udpSum(packet: Buffer): number {
   return sum;
 }
 
-/** How many descriptors of /dev/net/tun this process has. */
+/** Returns the number of open descriptors of /dev/net/tun in this process. */
 function openTuns(): number {
   return readdirSync('/proc/self/fd').filter((fd) => {
     try {
@@ -343,7 +343,7 @@ import(${JSON.stringify(new URL('../../src/device/index.ts', import.meta.url).hr
   .then(() => console.log('opened'), (error) => console.log(error.name, error.message));
 `;
 
-/** Answers each connection with the SHA-256 of what it sent. */
+/** Answers each connection with the SHA-256 of the bytes that it sent. */
 const DIGEST_SERVER = `
 const { createServer } = require('node:net');
 const { createHash } = require('node:crypto');

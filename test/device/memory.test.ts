@@ -27,7 +27,7 @@ function frameNumber(id: number): Buffer {
   return plainFrame(udpPacket({ source: '10.0.0.1', destination: '10.0.0.2', id }));
 }
 
-/** Writes `count` packets through the faults and reads each `batch` of them. */
+/** Writes `count` packets through the faults, and reads after each `batch` of them. */
 function transfer(
   faults: Faults,
   count: number,
@@ -49,7 +49,7 @@ function idOf(frame: Buffer): number {
 }
 
 describe('MemoryDevice', () => {
-  test('hands on a super-packet with its header as it is', () => {
+  test('passes a super-packet with its header unchanged', () => {
     const [first, second] = MemoryDevice.pair();
     const frame = plainFrame(Buffer.alloc(65_535, 0x42));
     frame[VNET_GSO_TYPE] = VNET_GSO_TCPV4;
@@ -57,7 +57,7 @@ describe('MemoryDevice', () => {
     expect(readFrame(second).equals(frame)).toBe(true);
   });
 
-  test('keeps order and bytes while its ring wraps round and slots grow', () => {
+  test('keeps order and bytes while its queue wraps around and slots grow', () => {
     const [first, second] = MemoryDevice.pair({ queueLength: 3 });
     const frames = Array.from({ length: 50 }, (_, id) =>
       plainFrame(
@@ -71,12 +71,12 @@ describe('MemoryDevice', () => {
     );
     for (const [id, frame] of frames.entries()) {
       expect(first.write(frame, 0, frame.length)).toBe(true);
-      // one packet always stays behind
+      // One packet always stays in the queue.
       if (id > 0) expect(readFrame(second)).toEqual(frames[id - 1]);
     }
   });
 
-  test('gives a turn to the schedule it was passed, one at a time', () => {
+  test('uses the schedule that it was given, for one turn at a time', () => {
     const due: (() => void)[] = [];
     const [first, second] = MemoryDevice.pair({ schedule: (callback) => due.push(callback) });
     let calls = 0;
@@ -95,7 +95,7 @@ describe('MemoryDevice', () => {
     expect([calls, due.length]).toEqual([1, 0]);
   });
 
-  test('goes on with delivery after the reader has thrown', () => {
+  test('continues delivery after the reader has thrown', () => {
     const due: (() => void)[] = [];
     const [first, second] = MemoryDevice.pair({ schedule: (callback) => due.push(callback) });
     second.start(() => {
@@ -107,7 +107,7 @@ describe('MemoryDevice', () => {
     expect(due).toHaveLength(1);
   });
 
-  test('takes nothing for a peer that is closed', async () => {
+  test('takes no packets after its peer was closed', async () => {
     const [first, second] = MemoryDevice.pair();
     await second.close();
     const frame = frameNumber(1);
@@ -131,13 +131,13 @@ describe('MemoryDevice', () => {
 describe('fault injection', () => {
   const faults: Faults = { loss: 0.1, duplicate: 0.1, reorder: 0.1, corrupt: 0.1, seed: 7 };
 
-  test('does nothing unless asked', () => {
+  test('does nothing by default', () => {
     const { device, frames } = transfer({}, 100);
     expect(frames.map(idOf)).toEqual(Array.from({ length: 100 }, (_, id) => id));
     expect(device.faults).toEqual({ lost: 0, duplicated: 0, reordered: 0, corrupted: 0 });
   });
 
-  test('is the same for the same seed, and another for another', () => {
+  test('gives the same faults for the same seed, and others for another seed', () => {
     const once = transfer(faults, 500);
     const again = transfer(faults, 500);
     const other = transfer({ ...faults, seed: 8 }, 500);
@@ -146,7 +146,7 @@ describe('fault injection', () => {
     expect(other.frames).not.toEqual(once.frames);
   });
 
-  test('hits about as often as the probability says', () => {
+  test('happens about as often as the probability says', () => {
     const { device } = transfer(faults, 5000);
     for (const count of Object.values(device.faults)) {
       expect(count).toBeGreaterThan(350);
@@ -154,31 +154,31 @@ describe('fault injection', () => {
     }
   });
 
-  test('loses the packets it counts as lost, and says that they were taken', () => {
+  test('loses the packets that it counts as lost, and reports that they were taken', () => {
     const { device, frames } = transfer({ loss: 0.5 }, 200);
     expect(frames).toHaveLength(200 - device.faults.lost);
     expect(device.counters).toMatchObject({ writtenPackets: 200, writeDrops: 0 });
   });
 
-  test('doubles every packet with probability 1', () => {
+  test('duplicates every packet with probability 1', () => {
     const { device, frames } = transfer({ duplicate: 1 }, 3);
     expect(frames.map(idOf)).toEqual([0, 0, 1, 1, 2, 2]);
     expect(device.faults.duplicated).toBe(3);
   });
 
-  test('lets every packet overtake the one before it with probability 1', () => {
+  test('moves every packet before the previous one with probability 1', () => {
     const { device, frames } = transfer({ reorder: 1 }, 4);
     expect(frames.map(idOf)).toEqual([1, 2, 3, 0]);
     expect(device.faults.reordered).toBe(3);
   });
 
-  test('cannot reorder a packet that waits alone, and does not count it', () => {
+  test('does not reorder a packet that waits alone, and does not count it', () => {
     const { device, frames } = transfer({ reorder: 1 }, 4, 1);
     expect(frames.map(idOf)).toEqual([0, 1, 2, 3]);
     expect(device.faults.reordered).toBe(0);
   });
 
-  test('inverts one bit of a damaged packet, never of its virtio-net header', () => {
+  test('inverts one bit of a corrupted packet, never of its virtio-net header', () => {
     const { device, frames } = transfer({ corrupt: 1 }, 200);
     expect(device.faults.corrupted).toBe(200);
     for (const [id, frame] of frames.entries()) {

@@ -1,6 +1,7 @@
 /**
- * Network namespaces for tests of the Linux TUN: the test's thread goes into a new, empty one and
- * back. Sockets, TUNs and child processes made meanwhile are in it; it ends with the last of them.
+ * Network namespaces for tests of the Linux TUN. The thread of the test enters a new, empty namespace and leaves
+ * it again. Sockets, TUNs and child processes that are created in between belong to the namespace, which ends
+ * with the last of them.
  * @module
  */
 import { execFileSync } from 'node:child_process';
@@ -8,8 +9,8 @@ import { closeSync, existsSync, openSync } from 'node:fs';
 import { afterAll, beforeAll } from 'vitest';
 
 /**
- * Runs the tests of the calling file in a namespace of their own. Returns why they must be skipped;
- * undefined if they can run.
+ * Runs the tests of the calling file in their own namespace. Returns why they must be skipped, or undefined if
+ * they can run.
  */
 export async function useNamespace(): Promise<string | undefined> {
   const skipReason = await tunSkipReason();
@@ -23,12 +24,12 @@ export async function useNamespace(): Promise<string | undefined> {
   return skipReason;
 }
 
-/** The title, with the reason why it is skipped. */
+/** Returns the title, with the reason why it is skipped. */
 export function titled(title: string, skipReason: string | undefined): string {
   return skipReason === undefined ? title : `${title} (skipped: ${skipReason})`;
 }
 
-/** Why nftables cannot be tested here; undefined if it can. */
+/** Returns why nftables cannot be tested here, or undefined if it can. */
 export function nftSkipReason(): string | undefined {
   try {
     execFileSync('nft', ['--version'], { stdio: 'ignore' });
@@ -38,12 +39,12 @@ export function nftSkipReason(): string | undefined {
   }
 }
 
-/** Runs `ip` in the namespace of the calling thread; returns what it printed. */
+/** Runs `ip` in the namespace of the calling thread and returns its output. */
 export function ip(...args: string[]): string {
   return execFileSync('ip', args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
 }
 
-/** Why no TUN can be tested here; undefined if it can. */
+/** Returns why no TUN can be tested here, or undefined if one can. */
 async function tunSkipReason(): Promise<string | undefined> {
   if (process.platform !== 'linux') return 'not Linux';
   if (process.getuid?.() !== 0) return 'not root';
@@ -70,7 +71,7 @@ async function tunSkipReason(): Promise<string | undefined> {
   return undefined;
 }
 
-/** Enters a new network namespace with loopback up and IPv6 off; returns the function that leaves. */
+/** Enters a new network namespace with loopback up and IPv6 off. Returns the function that leaves it. */
 async function enterNamespace(): Promise<() => void> {
   const koffi = await import('koffi');
   const libc = koffi.load(null);
@@ -79,7 +80,7 @@ async function enterNamespace(): Promise<() => void> {
   const home = openSync('/proc/thread-self/ns/net', 'r');
   if (unshare(CLONE_NEWNET) !== 0) throw new Error('unshare failed');
   ip('link', 'set', 'dev', 'lo', 'up');
-  // else the kernel sends packets of its own to every TUN
+  // With IPv6 on, the kernel sends its own packets to every TUN.
   execFileSync('sysctl', ['-qw', 'net.ipv6.conf.default.disable_ipv6=1']);
   execFileSync('sysctl', ['-qw', 'net.ipv4.conf.all.rp_filter=0']);
   execFileSync('sysctl', ['-qw', 'net.ipv4.conf.default.rp_filter=0']);

@@ -1,5 +1,5 @@
 /**
- * Packets for the device tests, made and checked the slow way.
+ * Builds and checks packets for the device tests in a simple way.
  * @module
  */
 import { IpAddress } from '../../src/base/address.ts';
@@ -11,11 +11,11 @@ export interface UdpPacketFields {
   readonly id?: number;
   readonly sourcePort?: number;
   readonly destinationPort?: number;
-  /** Whole packet, in bytes; the payload counts up from `id`. */
+  /** Length of the whole packet in bytes; the payload counts up from `id`. */
   readonly length?: number;
 }
 
-/** An IPv4 UDP packet without UDP checksum (RFC 768: zero means none). */
+/** Builds an IPv4 UDP packet without UDP checksum (RFC 768: zero means none). */
 export function udpPacket({
   source,
   destination,
@@ -39,14 +39,14 @@ export function udpPacket({
   return withHeaderChecksum(packet);
 }
 
-/** The packet as a router passes it on: one hop less to live. */
+/** Returns the packet as a router forwards it: the time to live is one less. */
 export function forwarded(packet: Buffer): Buffer {
   const copy = Buffer.from(packet);
   copy[8]!--;
   return withHeaderChecksum(copy);
 }
 
-/** The packet behind an all-zero virtio-net header. */
+/** Returns the packet behind an all-zero virtio-net header. */
 export function plainFrame(packet: Buffer): Buffer {
   return Buffer.concat([Buffer.alloc(VNET_HEADER_LENGTH), packet]);
 }

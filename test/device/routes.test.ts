@@ -11,7 +11,7 @@ afterEach(() => {
   for (const cleanup of cleanups.splice(0).reverse()) cleanup();
 });
 
-/** An interface that is up. */
+/** Creates an interface that is up. */
 function link(name: string): string {
   ip('link', 'add', name, 'type', 'veth', 'peer', 'name', `${name}-far`);
   cleanups.push(() => ip('link', 'delete', name));
@@ -39,7 +39,7 @@ describe.skipIf(skipReason !== undefined)(titled('changeRoutes', skipReason), ()
     expect(ip('-6', 'route', 'show', 'dev', 'one')).not.toContain('2001:db8:7');
   });
 
-  test('takes no offence at a route that is not there', async () => {
+  test('reports no error for a route that does not exist', async () => {
     link('one');
     await changeRoutes([
       { prefix: '198.51.100.16/28', device: undefined },
@@ -48,7 +48,7 @@ describe.skipIf(skipReason !== undefined)(titled('changeRoutes', skipReason), ()
     expect(ip('route', 'show', 'dev', 'one')).toContain('198.51.100.32/28');
   });
 
-  test('says what is refused, and has done the rest', async () => {
+  test('reports a route that is refused, and sets the others', async () => {
     link('one');
     const settings = [
       { prefix: '198.51.100.16/28', device: 'nowhere' },
@@ -70,7 +70,7 @@ describe.skipIf(skipReason !== undefined)(titled('changeRoutes', skipReason), ()
     expect(ip('route', 'show', 'dev', 'one')).not.toContain('198.51.100.32');
   });
 
-  test('lets the rest of an unreachable prefix lead nowhere, until all is forgotten', async () => {
+  test('keeps the rest of an unreachable prefix unreachable until all routes are forgotten', async () => {
     link('one');
     const configuration = {
       name: 'one',
@@ -84,7 +84,7 @@ describe.skipIf(skipReason !== undefined)(titled('changeRoutes', skipReason), ()
     expect(() => ip('route', 'get', '198.51.100.1')).toThrow();
     await forgetRoutes('198.51.100.0/24');
     await forgetRoutes('198.51.100.0/24');
-    // Somebody else's stays.
+    // A route of another program stays.
     expect(ip('route', 'show', 'root', '198.51.100.0/24').trim()).toMatch(
       /^198\.51\.100\.64\/28[^\n]*$/
     );

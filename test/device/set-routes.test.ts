@@ -1,5 +1,5 @@
 /**
- * Routes of a gateway that change while it runs: where they lead, what the kernel forwards then, and what is left
+ * Routes of a gateway that change while it runs: which routes exist, what the kernel forwards, and what remains
  * when a change fails.
  */
 import { execFileSync } from 'node:child_process';
@@ -10,7 +10,7 @@ import { describe, expect, test } from 'vitest';
 import { configureTun, openTun, type TunConfiguration } from '../../src/device/index.ts';
 import { ApiMisuseError, EnvironmentError } from '../../src/errors.ts';
 import {
-  ALL_WAYS,
+  ALL_DIRECTIONS,
   BOTH,
   before,
   cleanups,
@@ -18,7 +18,7 @@ import {
   kernel,
   killed,
   nftPath,
-  OWN_WAYS,
+  OWN_DIRECTIONS,
   open,
   replaceNft,
   setKernel,
@@ -34,7 +34,7 @@ if (skipReason === undefined) useHostScene();
 /** A gateway that does not know its routes yet. */
 const LATER: TunConfiguration = { name: 'vp0', routes: [], lan: ['lan'] };
 
-/** What leads to the TUN and what leads nowhere, without the routes that the kernel has made itself. */
+/** Returns the routes to the TUN and the unreachable routes, without those that the kernel has created itself. */
 function routes(): string[] {
   return (['-4', '-6'] as const)
     .flatMap((family) => [
@@ -46,24 +46,25 @@ function routes(): string[] {
     .sort();
 }
 
-/** Everything that a gateway sets. */
+/** Returns everything that a gateway sets. */
 function everything(): string {
   return `${routes().join('\n')}\n${state()}`;
 }
 
 describe.skipIf(skipReason !== undefined)(titled('setRoutes', skipReason), () => {
-  test('forwards nothing before there is a route, and then between the LAN and the TUN alone', async () => {
+  test('forwards nothing before there is a route, and then between the LAN and the TUN only', async () => {
     const setup = await configureTun({ ...LATER, proxyArp: ['lan'] });
-    for (const family of [4, 6] as const) expect(await open(family, ALL_WAYS)).toEqual([]);
+    for (const family of [4, 6] as const) expect(await open(family, ALL_DIRECTIONS)).toEqual([]);
     expect(kernel('ipv4/conf/lan/forwarding')).toBe('0');
     expect(await setup.setRoutes(BOTH)).toEqual([]);
     expect(routes()).toEqual(['10.0.0.128/25', 'fd00:0:0:1::/64']);
-    for (const family of [4, 6] as const) expect(await open(family, ALL_WAYS)).toEqual(OWN_WAYS);
+    for (const family of [4, 6] as const)
+      expect(await open(family, ALL_DIRECTIONS)).toEqual(OWN_DIRECTIONS);
     await setup.close();
     expect(state()).toBe(before);
   });
 
-  test('removes routes that are gone, and the rules and the forwarding that they needed', async () => {
+  test('removes routes that are not listed any more, and the rules and the forwarding that they needed', async () => {
     const setup = await configureTun(BOTH);
     await setup.setRoutes({ routes: ['10.0.0.192/26'] });
     expect(routes()).toEqual(['10.0.0.192/26']);
@@ -75,12 +76,12 @@ describe.skipIf(skipReason !== undefined)(titled('setRoutes', skipReason), () =>
     await setup.setRoutes({ routes: [] });
     expect(routes()).toEqual([]);
     expect(kernel('ipv4/conf/lan/forwarding')).toBe('0');
-    for (const family of [4, 6] as const) expect(await open(family, ALL_WAYS)).toEqual([]);
+    for (const family of [4, 6] as const) expect(await open(family, ALL_DIRECTIONS)).toEqual([]);
     await setup.close();
     expect(state()).toBe(before);
   });
 
-  test('leaves routes of others and those that stay', async () => {
+  test('does not touch routes of others and routes that stay', async () => {
     const setup = await configureTun(BOTH);
     ip('route', 'add', '203.0.113.0/24', 'dev', 'vp0');
     await setup.setRoutes({ routes: ['10.0.0.128/25'] });
@@ -88,7 +89,7 @@ describe.skipIf(skipReason !== undefined)(titled('setRoutes', skipReason), () =>
     await setup.close();
   });
 
-  test('changes nothing the second time, and mends what somebody else has removed', async () => {
+  test('changes nothing the second time, and restores what another program has removed', async () => {
     const setup = await configureTun(LATER);
     await setup.setRoutes(BOTH);
     const once = everything();
@@ -102,7 +103,7 @@ describe.skipIf(skipReason !== undefined)(titled('setRoutes', skipReason), () =>
     expect(state()).toBe(before);
   });
 
-  test('lets a prefix lead nowhere that led to the TUN, and back', async () => {
+  test('makes a prefix of the TUN unreachable, and routes it to the TUN again', async () => {
     const prefixes = ['10.0.0.128/25', 'fd00:0:0:1::/64'];
     const nowhere = prefixes.map((prefix) => `unreachable ${prefix}`);
     const setup = await configureTun(BOTH);
@@ -117,7 +118,7 @@ describe.skipIf(skipReason !== undefined)(titled('setRoutes', skipReason), () =>
     expect(state()).toBe(before);
   });
 
-  test('takes the place of what a gateway with several TUNs has left that was killed', async () => {
+  test('replaces the routes of a killed gateway with several TUNs', async () => {
     const unreachable = ['10.0.0.128/26', 'fd00:0:0:1::/64'];
     await killed({ ...IPV4, routes: [], unreachable, otherTuns: ['vp1'] });
     const left = ['unreachable 10.0.0.128/26', 'unreachable fd00:0:0:1::/64'];
@@ -130,7 +131,7 @@ describe.skipIf(skipReason !== undefined)(titled('setRoutes', skipReason), () =>
     expect(state()).toBe(before);
   });
 
-  test('does what it is told in turn, and undoes the last of it', async () => {
+  test('runs calls one after the other, and undoes the last of them', async () => {
     const setup = await configureTun(LATER);
     const changes = [BOTH, { routes: ['203.0.113.0/24'] }, { routes: ['203.0.113.0/25'] }];
     const setting = changes.map((change) => setup.setRoutes(change));
@@ -141,8 +142,8 @@ describe.skipIf(skipReason !== undefined)(titled('setRoutes', skipReason), () =>
 
   test.each([
     ['a route that the kernel refuses', ['203.0.113.0/24', '2001:db8:1::/64'], EnvironmentError],
-    ['a text that is no prefix', ['203.0.113.0/24', 'nonsense'], ApiMisuseError],
-  ] as const)('keeps the former state because of %s', async (_, wanted, kind) => {
+    ['a text that is not a prefix', ['203.0.113.0/24', 'nonsense'], ApiMisuseError],
+  ] as const)('keeps the former state after %s', async (_, wanted, kind) => {
     const setup = await configureTun(IPV4);
     setKernel('ipv6/conf/vp0/disable_ipv6', '1');
     const former = everything();
@@ -175,10 +176,10 @@ describe.skipIf(skipReason !== undefined)(titled('setRoutes', skipReason), () =>
     expect(state()).toBe(before);
   });
 
-  test('removes with the next call what a failure has left, if it could not be taken back', async () => {
+  test('removes with the next call what a failed change has left and could not remove', async () => {
     const setup = await configureTun(IPV4);
     setKernel('ipv6/conf/vp0/disable_ipv6', '1');
-    // From the second change of the rules on all are refused, so that nothing can be taken back.
+    // All changes of the rules from the second on are refused, so that nothing can be rolled back.
     const count = join(mkdtempSync(join(tmpdir(), 'vp-count-')), 'count');
     cleanups.push(() => rmSync(join(count, '..'), { recursive: true }));
     const restoreNft = replaceNft(
@@ -194,7 +195,7 @@ describe.skipIf(skipReason !== undefined)(titled('setRoutes', skipReason), () =>
     expect(state()).toBe(before);
   });
 
-  test('does not make a router of IPv6 of the machine where nftables refuses', async () => {
+  test('does not make the machine an IPv6 router without nftables', async () => {
     replaceNft('echo "Operation not supported" >&2; exit 1');
     const setup = await configureTun(IPV4);
     await expect(setup.setRoutes(BOTH)).rejects.toThrow(/^IPv6 cannot be forwarded/);
@@ -203,7 +204,7 @@ describe.skipIf(skipReason !== undefined)(titled('setRoutes', skipReason), () =>
     expect(await setup.setRoutes({ routes: ['10.0.0.128/26'] })).toEqual([
       expect.stringMatching(/^there are no rules for vp0/),
     ]);
-    expect(await open(4, ALL_WAYS)).toEqual(expect.arrayContaining([...OWN_WAYS]));
+    expect(await open(4, ALL_DIRECTIONS)).toEqual(expect.arrayContaining([...OWN_DIRECTIONS]));
     await setup.close();
     expect(kernel('ipv4/conf/lan/forwarding')).toBe('0');
   });
@@ -228,7 +229,7 @@ describe.skipIf(skipReason !== undefined)(titled('LinuxTun.setRoutes', skipReaso
     const { vp0 } = tuns;
     expect(await vp0.configure({ routes: [], lan: ['lan'] })).toEqual([]);
     expect(await vp0.setRoutes(BOTH.routes)).toEqual([]);
-    expect(await open(4, ALL_WAYS)).toEqual(OWN_WAYS);
+    expect(await open(4, ALL_DIRECTIONS)).toEqual(OWN_DIRECTIONS);
     const setting = vp0.setRoutes(IPV4.routes);
     await vp0.close();
     await setting;
@@ -237,18 +238,18 @@ describe.skipIf(skipReason !== undefined)(titled('LinuxTun.setRoutes', skipReaso
     await expect(vp0.setRoutes([])).rejects.toThrow(new ApiMisuseError('device vp0 is closed'));
   });
 
-  test('waits for the configuration, and needs none', async () => {
+  test('waits for a running configuration, and works without one', async () => {
     const { vp0, vp1 } = tuns;
     await Promise.all([vp0.configure(LATER), vp0.setRoutes(['10.0.0.128/25'])]);
     expect(routes()).toEqual(['10.0.0.128/25']);
-    expect(await open(4, ALL_WAYS)).toEqual(OWN_WAYS);
+    expect(await open(4, ALL_DIRECTIONS)).toEqual(OWN_DIRECTIONS);
     await vp1.setRoutes(['203.0.113.0/24']);
     expect(ip('route', 'show', 'dev', 'vp1')).toContain('203.0.113.0/24');
   });
 });
 
 describe.skipIf(skipReason !== undefined)(titled('openTun', skipReason), () => {
-  /** Opens the TUN in the place of the scene's, and returns what it told. */
+  /** Opens the TUN instead of the scene's, and returns the problems that it reported. */
   async function opened(options: object, later: readonly string[] = []): Promise<string[]> {
     await tuns.vp0.close();
     const problems: string[] = [];
@@ -262,17 +263,15 @@ describe.skipIf(skipReason !== undefined)(titled('openTun', skipReason), () => {
   test.each([
     ['a LAN', { lan: ['lan'] }],
     ['a LAN where it answers ARP', { proxyArp: ['lan'] }],
-  ])(
-    'with %s and no routes yet, forwards between both alone when they come',
-    async (_, options) => {
-      expect(await opened(options)).toEqual([]);
-      for (const family of [4, 6] as const) expect(await open(family, ALL_WAYS)).toEqual([]);
-      await tuns.vp0.setRoutes(BOTH.routes);
-      for (const family of [4, 6] as const) expect(await open(family, ALL_WAYS)).toEqual(OWN_WAYS);
-    }
-  );
+  ])('forwards between %s and the TUN only, as soon as there are routes', async (_, options) => {
+    expect(await opened(options)).toEqual([]);
+    for (const family of [4, 6] as const) expect(await open(family, ALL_DIRECTIONS)).toEqual([]);
+    await tuns.vp0.setRoutes(BOTH.routes);
+    for (const family of [4, 6] as const)
+      expect(await open(family, ALL_DIRECTIONS)).toEqual(OWN_DIRECTIONS);
+  });
 
-  test('without a LAN, says that nothing is forwarded, and refuses what comes', async () => {
+  test('reports without a LAN that nothing is forwarded, and forwards nothing', async () => {
     expect(await opened({}, BOTH.routes)).toEqual([
       'nothing is forwarded to and from vp0; name the interfaces of the LAN in device.lan',
     ]);
@@ -280,7 +279,7 @@ describe.skipIf(skipReason !== undefined)(titled('openTun', skipReason), () => {
     expect(await open(4, [{ from: 'lan', to: 'vp0' }])).toEqual([]);
   });
 
-  test('leaves routes and forwarding to the operator who gives an empty list', async () => {
+  test('leaves routes and forwarding to the operator if the list is empty', async () => {
     expect(await opened({ routes: [] })).toEqual([]);
     expect(execFileSync('nft', ['list', 'tables'], { encoding: 'utf8' })).toBe('');
   });

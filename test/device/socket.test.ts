@@ -30,7 +30,7 @@ afterEach(async () => {
   rmSync(directory, { recursive: true });
 });
 
-/** Two UDP devices of which the first has learned the second from one packet, read already. */
+/** Opens two UDP devices. The first has learned the second from a packet, which was read already. */
 async function udpPair(loopback: string): Promise<DevicePair> {
   const local = { host: loopback, port: 0 };
   const first = await SocketDevice.open({
@@ -52,7 +52,7 @@ async function udpPair(loopback: string): Promise<DevicePair> {
 async function learn(learner: SocketDevice, peer: SocketDevice): Promise<void> {
   write(peer, PACKET);
   await nextFrame(learner);
-  // the connection to the peer may take another turn
+  // The connection to the peer may take another turn.
   await until(() => write(learner, PACKET));
   await nextFrame(peer);
 }
@@ -109,7 +109,7 @@ describe('SocketDevice over UDP', () => {
     return device;
   }
 
-  test('sends the bare packet, and reads it behind a header of zeros', async () => {
+  test('sends the packet without a header, and reads it behind a header of zeros', async () => {
     const peer = await datagramSocket();
     const device = await udpDevice({ peer: { host: '127.0.0.1', port: peer.port } });
     write(device, PACKET);
@@ -120,26 +120,26 @@ describe('SocketDevice over UDP', () => {
     expect(await nextFrame(device)).toEqual(plainFrame(PACKET));
   });
 
-  test('never reads a datagram of anybody but the peer', async () => {
+  test('reads datagrams of the peer only', async () => {
     const peer = await datagramSocket();
-    const stranger = await datagramSocket();
+    const outsider = await datagramSocket();
     const device = await udpDevice({ peer: { host: '127.0.0.1', port: peer.port } });
-    stranger.send('stranger', device.local!.port, '127.0.0.1');
-    await until(() => stranger.getSendQueueCount() === 0);
+    outsider.send('outsider', device.local!.port, '127.0.0.1');
+    await until(() => outsider.getSendQueueCount() === 0);
     peer.send(PACKET, device.local!.port, '127.0.0.1');
     await until(() => device.counters.readPackets > 0 || readFrame(device).length > 0);
     expect(device.counters).toMatchObject({ readPackets: 1, readBytes: PACKET.length });
   });
 
-  test('with learnPeer, has no peer until the first datagram and then keeps to its source', async () => {
+  test('has no peer until the first datagram, whose source stays its peer, with learnPeer', async () => {
     const peer = await datagramSocket();
-    const stranger = await datagramSocket();
+    const outsider = await datagramSocket();
     const device = await udpDevice({ learnPeer: true });
     expect(write(device, PACKET)).toBe(false);
     peer.send(PACKET, device.local!.port, '127.0.0.1');
-    // these two arrive before the socket is connected to the peer, or the kernel drops them
-    stranger.send('stranger', device.local!.port, '127.0.0.1');
-    stranger.send('stranger', device.local!.port, '127.0.0.1');
+    // These two arrive before the socket is connected to the peer, or the kernel drops them.
+    outsider.send('outsider', device.local!.port, '127.0.0.1');
+    outsider.send('outsider', device.local!.port, '127.0.0.1');
     await nextFrame(device);
     await until(() => write(device, PACKET));
     await once(peer, 'message');
@@ -157,7 +157,7 @@ describe('SocketDevice over UDP', () => {
     expect(readFrame(device)).toHaveLength(0);
   });
 
-  test('drops and counts what arrives while its queue is full', async () => {
+  test('drops and counts packets that arrive while its queue is full', async () => {
     const peer = await datagramSocket();
     const device = await udpDevice({
       peer: { host: '127.0.0.1', port: peer.port },
@@ -168,7 +168,7 @@ describe('SocketDevice over UDP', () => {
     expect([1, 2, 3].map(() => readFrame(device).length > 0)).toEqual([true, true, false]);
   });
 
-  test('survives a peer where nobody listens, and counts that', async () => {
+  test('survives a peer at which nobody listens, and counts the errors', async () => {
     const nobody = await refusingUdpPort();
     cleanups.push(() => nobody.close());
     const device = await udpDevice({ peer: { host: '127.0.0.1', port: nobody.port } });
@@ -238,7 +238,7 @@ describe('SocketDevice over a unix socket', () => {
     expect(await nextFrame(device)).toEqual(plainFrame(PACKET));
   });
 
-  test('drops the connection at a length that no packet has, and takes the next', async () => {
+  test('closes the connection after an invalid length, and accepts the next connection', async () => {
     const device = await unixDevice({ role: 'listen' });
     const hostile = await plainClient();
     hostile.on('error', () => {});
@@ -250,7 +250,7 @@ describe('SocketDevice over a unix socket', () => {
     await nextFrame(device);
   });
 
-  test('turns a second connection away while it has one', async () => {
+  test('refuses a second connection while it has one', async () => {
     const device = await unixDevice({ role: 'listen' });
     const client = await plainClient();
     await until(() => write(device, PACKET));
@@ -261,7 +261,7 @@ describe('SocketDevice over a unix socket', () => {
     await nextFrame(device);
   });
 
-  test('holds its sender back instead of dropping when the reader is slow', async () => {
+  test('stops its sender instead of dropping packets when the reader is slow', async () => {
     const path = join(directory, 's');
     const slow = await unixDevice({ role: 'listen', queueLength: 200 });
     const sender = await SocketDevice.open({
@@ -277,7 +277,7 @@ describe('SocketDevice over a unix socket', () => {
       for (let i = 0; i < 500; i++) if (write(sender, big)) sent++;
       return sender.counters.writeDrops > 3000;
     });
-    // the sender's own queue was the one that overflowed
+    // The sender's own queue has overflowed.
     let received = 0;
     await until(() => {
       while (readFrame(slow).length > 0) received++;
@@ -287,7 +287,7 @@ describe('SocketDevice over a unix socket', () => {
     expect(sent).toBeGreaterThan(200);
   });
 
-  test('drops and counts tiny packets that one read of the stream brings above its queue', async () => {
+  test('drops and counts tiny packets that one read of the stream brings beyond its queue', async () => {
     const device = await unixDevice({ role: 'listen', queueLength: 2 });
     const client = await plainClient();
     client.write(Buffer.concat(Array.from({ length: 5 }, () => prefixed(PACKET))));
@@ -295,7 +295,7 @@ describe('SocketDevice over a unix socket', () => {
     expect([1, 2, 3].map(() => readFrame(device).length > 0)).toEqual([true, true, false]);
   });
 
-  test('connects again, after the time it was given, when its listener comes back', async () => {
+  test('connects again when its listener is back, after the time that it was given', async () => {
     const path = join(directory, 's');
     const clock = new FakeClock();
     const listen = async (onSocket: (socket: Socket) => void): Promise<Server> => {
@@ -335,7 +335,7 @@ describe('SocketDevice over a unix socket', () => {
     expect(received).toEqual(prefixed(PACKET));
   });
 
-  test('refuses a path at which somebody listens, and leaves it to them', async () => {
+  test('refuses a path at which another process listens, and does not remove it', async () => {
     const path = join(directory, 's');
     await unixDevice({ role: 'listen' });
     const opening = SocketDevice.open({ type: 'unix', path, role: 'listen' });
@@ -354,7 +354,7 @@ describe('SocketDevice over a unix socket', () => {
     expect(existsSync(path)).toBe(false);
   });
 
-  test('refuses to connect where nobody listens', async () => {
+  test('refuses to connect to a path at which nobody listens', async () => {
     const path = join(directory, 's');
     const opening = SocketDevice.open({ type: 'unix', path, role: 'connect' });
     await expect(opening).rejects.toThrow(EnvironmentError);
@@ -371,7 +371,7 @@ describe('SocketDevice over a unix socket', () => {
     );
   });
 
-  test('takes packets up to the MTU, the virtio-net header not counted', async () => {
+  test('takes packets up to the MTU, which does not include the virtio-net header', async () => {
     const device = await unixDevice({ role: 'listen', mtu: 100 });
     await plainClient();
     await until(() => write(device, Buffer.alloc(100)));

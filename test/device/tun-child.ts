@@ -1,6 +1,6 @@
 /**
- * A process with an open TUN, for `linux-tun.test.ts`: opens one with the wake-up of the first
- * argument, plays the scene of the second and prints what it saw, one word a line.
+ * A process with an open TUN, for `tun-process.test.ts`. It opens a TUN with the wake-up of the first argument,
+ * runs the scene of the second, and prints one word for each thing that happened.
  * @module
  */
 import { execFileSync } from 'node:child_process';
@@ -14,17 +14,17 @@ const tun = await LinuxTun.open({ name: isMainThread ? 'child0' : 'child1', wake
 const PING = 'ping -c 1 -W 0.01 10.77.0.2 >/dev/null 2>&1';
 const buffer = Buffer.alloc(VNET_HEADER_LENGTH + MAX_PACKET_LENGTH);
 
-/** Synchronous, so that it is out even if the process ends badly right after. */
+/** Prints synchronously, so that nothing is lost if the process crashes directly after. */
 function say(word: string): void {
   writeSync(1, `${word}\n`);
 }
 
-/** Makes the kernel send one packet to the TUN: an echo request that nobody answers. */
+/** Makes the kernel send one packet to the TUN, an echo request that nobody answers. */
 function provoke(): void {
   execFileSync('sh', ['-c', `${PING} || true`]);
 }
 
-/** The same after a while, from a process of its own that this one does not wait for. */
+/** Does the same a moment later, from another process for which this one does not wait. */
 function provokeLater(): void {
   execFileSync('sh', ['-c', `(sleep 0.3; ${PING}) >/dev/null 2>&1 &`]);
 }
@@ -57,14 +57,14 @@ const scenes: Record<string, () => void> = {
       say('read');
       tun.pause();
     });
-    // nothing but the TUN keeps the process alive until then
+    // Only the TUN keeps the process alive until then.
     provokeLater();
   },
   'promises and timers'() {
     let events = 0;
     let ticksOfLast = 0;
     tun.start(() => {
-      // nothing is read: the next call comes with the next turn
+      // Nothing is read, so the next call comes in the next turn.
       events++;
       if (events > 1) say(`ticks ${ticksOfLast}`);
       ticksOfLast = 0;
@@ -73,7 +73,7 @@ const scenes: Record<string, () => void> = {
       Promise.resolve().then(() => ticksOfLast++);
       if (events === 4) {
         tun.pause();
-        // no other event is due: neither may wait for one
+        // No other event is due, and neither may wait for one.
         process.nextTick(() => say('tick'));
         queueMicrotask(() => say('microtask'));
         setTimeout(() => say('timer'), 1);
@@ -98,7 +98,7 @@ const scenes: Record<string, () => void> = {
     provoke();
   },
   'worker terminated'() {
-    // Node 20 does not pass a loader on to workers
+    // Node 20 does not pass a loader to workers.
     const loader = JSON.stringify(import.meta.resolve('tsx/esm/api'));
     const script = `import(${loader}).then(({ register }) => {
       register();

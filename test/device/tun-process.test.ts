@@ -20,20 +20,23 @@ describe.skipIf(skipReason !== undefined)(titled('a process with a LinuxTun', sk
     ['reader throws, nobody listens', ['exit 1']],
     ['interface deleted', ['exit 1']],
   ];
-  test('survives that a worker with a TUN of its own is terminated', async () => {
+  test('survives the end of a worker that has its own TUN', async () => {
     const { output, signal } = await outcome(spawnNode([TUN_CHILD, 'auto', 'worker terminated']));
     expect(output).toBe('started thread-pool\nterminated\nexit 0\n');
     expect(signal).toBeNull();
   });
 
   for (const wakeup of ['libuv', 'thread-pool'] as const) {
-    test.each(scenes)(`by ${wakeup}: %s`, async (scene, expected) => {
-      const child = spawnNode([TUN_CHILD, wakeup, scene]);
-      const { output, code, signal } = await outcome(child);
-      expect(output.trim().split('\n')).toEqual(expected);
-      expect(signal).toBeNull();
-      expect(`exit ${code}`).toBe(expected.at(-1));
-    });
+    test.each(scenes)(
+      `ends as expected with the wake-up ${wakeup}: %s`,
+      async (scene, expected) => {
+        const child = spawnNode([TUN_CHILD, wakeup, scene]);
+        const { output, code, signal } = await outcome(child);
+        expect(output.trim().split('\n')).toEqual(expected);
+        expect(signal).toBeNull();
+        expect(`exit ${code}`).toBe(expected.at(-1));
+      }
+    );
   }
 });
 

@@ -3,7 +3,7 @@ import { SiteResolver, type SiteResolverOptions } from '../../src/dns/index.ts';
 import { ConfigError } from '../../src/errors.ts';
 import { type Answer, decodeAnswer, query, ZONE } from './scene.ts';
 
-/** What a client gets for a name of the zone; undefined for no answer. */
+/** Asks for a name of the zone; returns undefined if there is no answer. */
 function ask(
   resolver: SiteResolver,
   address: string,
@@ -18,8 +18,8 @@ function rcodes(resolver: SiteResolver, addresses: readonly string[]): Record<st
   return Object.fromEntries(addresses.map((address) => [address, ask(resolver, address)?.rcode]));
 }
 
-describe('who may ask', () => {
-  test('is loopback alone before the sources are known, and the sources as they are then', () => {
+describe('the clients that may ask', () => {
+  test('are loopback only before the sources are set, then also the current sources', () => {
     const resolver = new SiteResolver({ zone: ZONE });
     const clients = ['127.0.0.1', '127.8.8.8', '::1', '10.0.0.5', '10.0.1.5', '2001:db8::5'];
     expect(rcodes(resolver, clients)).toEqual({
@@ -47,7 +47,7 @@ describe('who may ask', () => {
     expect(resolver.counters).toMatchObject({ notAllowed: 3 + 1 + 2, refused: 0 });
   });
 
-  test('is who `allow` names and nobody else', () => {
+  test('are those of `allow` and no others', () => {
     const fixed = new SiteResolver({ zone: ZONE, allow: ['192.0.2.0/24', '2001:db8::5'] });
     fixed.setSources(['10.0.0.0/24']);
     const clients = ['192.0.2.9', '2001:db8::5', '2001:db8::6', '10.0.0.5', '127.0.0.1', '::1'];
@@ -60,7 +60,7 @@ describe('who may ask', () => {
     expect(clients.filter((address) => more.mayAsk(address))).toEqual(['192.0.2.9', '10.0.0.5']);
   });
 
-  test('is judged by the IPv4 address of a mapped one, and without the interface of a link-local one', () => {
+  test('are found by the IPv4 part of a mapped address, and without the interface of a link-local one', () => {
     const resolver = new SiteResolver({ zone: ZONE, allow: ['10.0.0.0/24', 'fe80::/64'] });
     expect(resolver.mayAsk('::ffff:10.0.0.5')).toBe(true);
     expect(resolver.mayAsk('::ffff:10.0.1.5')).toBe(false);
@@ -70,7 +70,7 @@ describe('who may ask', () => {
     }
   });
 
-  test('is told by REFUSED, in no more bytes than were asked, before the zone or an upstream is', () => {
+  test('are the only ones: others get REFUSED, no longer than the query, and neither zone nor upstream is asked', () => {
     const resolver = new SiteResolver({
       zone: ZONE,
       forward: [{ suffix: '.', upstreams: ['192.0.2.53'] }],
@@ -86,19 +86,19 @@ describe('who may ask', () => {
   });
 
   test.each<[string, SiteResolverOptions, string]>([
-    ['a word that there is not', { allow: ['sources', 'everybody'] }, 'allow[1]'],
+    ['an unknown word', { allow: ['sources', 'everybody'] }, 'allow[1]'],
     ['host bits', { allow: ['10.0.0.5/24'] }, 'allow[0]'],
     [
       'an exemption that is no prefix',
       { rateLimit: { exempt: ['10.0.0.0/33'] } },
       'rateLimit.exempt[0]',
     ],
-  ])('cannot be configured by %s', (_, options, path) => {
+  ])('cannot be configured with %s', (_, options, path) => {
     expect(() => new SiteResolver(options)).toThrow(ConfigError);
     expect(() => new SiteResolver(options)).toThrow(expect.objectContaining({ path }));
   });
 
-  test('stays as it was when a source is no prefix', () => {
+  test('stay the same when a new source is not a prefix', () => {
     const resolver = new SiteResolver({ zone: ZONE });
     resolver.setSources(['10.0.0.0/24']);
     expect(() => resolver.setSources(['10.0.1.0/24', '10.0.0'])).toThrow(
@@ -108,7 +108,7 @@ describe('who may ask', () => {
     expect(resolver.mayAsk('10.0.1.5')).toBe(false);
   });
 
-  test('is right for more addresses than are remembered', () => {
+  test('are right for more addresses than the table remembers', () => {
     const resolver = new SiteResolver({ zone: ZONE, allow: ['10.0.0.0/17'] });
     for (let round = 0; round < 2; round++) {
       for (let i = 0; i < 10_000; i++) {

@@ -108,7 +108,7 @@ describe.skipIf(!hasDig)('dig (skipped where the Debian package bind9-dnsutils i
     ['512 bytes', ['+bufsize=512', 'large.openstack.test']],
     ['no EDNS', ['+noedns', 'large.openstack.test']],
     ['512 bytes, forwarded', ['+bufsize=512', 'large.example.org']],
-  ])('is truncated at %s, and gets all of it by TCP', async (_, args) => {
+  ])('gets a truncated answer at %s, and the whole answer by TCP', async (_, args) => {
     expect(await dig('+ignore', ...args)).toMatch(/flags: qr (aa )?tc rd ra;.*ANSWER: 0/);
     const whole = await dig(...args);
     expect(whole).toContain('Truncated, retrying in TCP mode');
@@ -121,7 +121,7 @@ describe.skipIf(!hasDig)('dig (skipped where the Debian package bind9-dnsutils i
     expect(whole).toContain('MSG SIZE  rcvd: 1009');
   });
 
-  test('is refused a zone transfer', async () => {
+  test('gets no zone transfer', async () => {
     expect(await dig('openstack.test', 'AXFR')).toContain('Transfer failed');
   });
 });

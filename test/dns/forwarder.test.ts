@@ -21,7 +21,7 @@ afterEach(async () => {
   for (const cleanup of cleanups.splice(0)) await cleanup();
 });
 
-/** The zone of somebody else, served on a free port of loopback. */
+/** Serves another zone on a free port of loopback. */
 async function startUpstream(): Promise<{ address: string; resolver: SiteResolver }> {
   const zone = Zone.compile({ ...ZONE_DATA, origin: 'example.org', reverse: [], pointers: [] });
   const resolver = new SiteResolver({ zone });
@@ -30,7 +30,7 @@ async function startUpstream(): Promise<{ address: string; resolver: SiteResolve
   return { address: `127.0.0.1:${listener.address.port}`, resolver };
 }
 
-/** A socket that answers each query by the datagrams `reply` makes of it. */
+/** Opens a socket that answers each query with the datagrams that `reply` returns. */
 async function startFake(reply: (query: Buffer) => Buffer[]): Promise<{ address: string }> {
   const socket: Socket = createSocket('udp4');
   socket.on('message', (message, client) => {
@@ -42,7 +42,7 @@ async function startFake(reply: (query: Buffer) => Buffer[]): Promise<{ address:
   return { address: `127.0.0.1:${(socket.address() as AddressInfo).port}` };
 }
 
-/** An address of loopback where UDP is answered by ICMP. */
+/** An address of loopback where ICMP reports that nobody listens. */
 async function deadAddress(): Promise<string> {
   const nobody = await refusingUdpPort();
   cleanups.push(() => nobody.close());
@@ -77,7 +77,7 @@ function replyTo(message: Buffer, flags = 0x8180): Buffer {
 }
 
 describe('SiteResolver forwarding', () => {
-  test('hands an upstream answer on under the id of the client, with RA set', async () => {
+  test('returns the answer of an upstream with the id of the client and RA set', async () => {
     const { address } = await startUpstream();
     const answer = await ask(site([address]), 'KEYSTONE.example.org');
     expect(answer).toMatchObject({
@@ -102,7 +102,7 @@ describe('SiteResolver forwarding', () => {
     expect(Object.values(upstream.counters).every((count) => count === 0)).toBe(true);
   });
 
-  test('asks the upstream of the longest suffix, at a label boundary', async () => {
+  test('asks the upstream of the longest suffix that ends at a label', async () => {
     const asked: string[] = [];
     const forwarder: Forwarder = {
       exchange: async (_: unknown, [upstream]: readonly Upstream[]) => {
@@ -136,7 +136,7 @@ describe('SiteResolver forwarding', () => {
     expect(await ask(resolver, 'example.com')).toMatchObject({ rcode: 'REFUSED', flag_ra: true });
   });
 
-  test('goes on to the next upstream when nobody listens at the first', async () => {
+  test('asks the next upstream when nobody listens at the first', async () => {
     const { address } = await startUpstream();
     const forwarder = new DnsForwarder();
     const resolver = site([await deadAddress(), address], { forwarder });
@@ -144,7 +144,7 @@ describe('SiteResolver forwarding', () => {
     expect(forwarder.counters).toMatchObject({ udpTries: 2, failedTries: 1 });
   });
 
-  test('goes on to the next upstream when the first keeps silent', async () => {
+  test('asks the next upstream when the first does not answer', async () => {
     const silent = await startFake(() => []);
     const { address } = await startUpstream();
     const resolver = site([silent.address, address], {
@@ -158,19 +158,16 @@ describe('SiteResolver forwarding', () => {
     ['SERVFAIL', 0x8182],
     ['NOTIMP', 0x8184],
     ['REFUSED', 0x8185],
-  ])(
-    'goes on to the next upstream after %s, and hands it on after the last',
-    async (rcode, flags) => {
-      const helpless = await startFake((message) => [replyTo(message, flags)]);
-      const { address } = await startUpstream();
-      expect((await ask(site([helpless.address, address]), 'keystone.example.org')).rcode).toBe(
-        'NOERROR'
-      );
-      expect((await ask(site([helpless.address]), 'keystone.example.org')).rcode).toBe(rcode);
-    }
-  );
+  ])('asks the next upstream after %s, and returns it after the last', async (rcode, flags) => {
+    const helpless = await startFake((message) => [replyTo(message, flags)]);
+    const { address } = await startUpstream();
+    expect((await ask(site([helpless.address, address]), 'keystone.example.org')).rcode).toBe(
+      'NOERROR'
+    );
+    expect((await ask(site([helpless.address]), 'keystone.example.org')).rcode).toBe(rcode);
+  });
 
-  test('takes NXDOMAIN for an answer', async () => {
+  test('accepts NXDOMAIN as an answer', async () => {
     const { address } = await startUpstream();
     const silent = await startFake(() => []);
     expect((await ask(site([address, silent.address]), 'nova.example.org')).rcode).toBe('NXDOMAIN');
@@ -186,7 +183,7 @@ describe('SiteResolver forwarding', () => {
     expect(resolver.counters).toMatchObject({ failed: 1, overloaded: 0, forwarded: 0 });
   });
 
-  test('ignores replies with another id, question, type or without QR, and takes the right one', async () => {
+  test('ignores replies with another id, name or type or without QR, and accepts the right one', async () => {
     const forged = await startFake((message) => {
       const wrongId = replyTo(message);
       wrongId.writeUInt16BE(message.readUInt16BE(0) ^ 1, 0);
@@ -198,7 +195,7 @@ describe('SiteResolver forwarding', () => {
       emptyQuestion.writeUInt16BE(0, 4);
       const notAReply = message;
       const right = replyTo(message, 0x8183);
-      right[13]! ^= 0x20; // another case is no other name
+      right[13]! ^= 0x20; // a name in another case is the same name
       return [wrongId, wrongName, wrongType, emptyQuestion, notAReply, Buffer.alloc(5), right];
     });
     const forwarder = new DnsForwarder();
@@ -207,17 +204,46 @@ describe('SiteResolver forwarding', () => {
     expect(forwarder.counters.strayReplies).toBe(6);
   });
 
+  // dns-packet decodes both names of each pair to the same text.
+  test.each([
+    ['x.y as one label', [3, 0x78, 0x2e, 0x79], [1, 0x78, 1, 0x79]],
+    ['an octet that is not UTF-8', [3, 0x78, 0xff, 0x79], [3, 0x78, 0xfe, 0x79]],
+  ])('ignores a reply for another name than one with %s', async (_, asked, other) => {
+    const upstream = await startFake((message) => {
+      const stray = replyTo(message, 0x8180);
+      stray.set(other, 12);
+      return [stray, replyTo(message, 0x8183)];
+    });
+    const forwarder = new DnsForwarder();
+    const bytes = query('x-y.example.org', 'A');
+    bytes.set(asked, 12);
+    const answer = await site([upstream.address], { forwarder }).resolve(bytes, 'udp', LOCAL);
+    expect(decodeAnswer(answer).rcode).toBe('NXDOMAIN');
+    expect(forwarder.counters.strayReplies).toBe(1);
+  });
+
+  test('returns a reply whose records cannot be decoded, byte for byte', async () => {
+    let sent: Buffer | undefined;
+    const upstream = await startFake((message) => {
+      sent = replyTo(message);
+      sent.fill(0xff, 6, 12);
+      return [sent];
+    });
+    const answer = await site([upstream.address]).resolve(query('a.test', 'A'), 'udp', LOCAL);
+    expect(Buffer.from(answer!.subarray(2))).toEqual(sent!.subarray(2));
+  });
+
   test('ignores a reply from another source than the upstream', async () => {
     let forgery = Promise.resolve();
     const upstream = createSocket('udp4');
-    const stranger = createSocket('udp4');
+    const other = createSocket('udp4');
     cleanups.push(
       () => upstream.close(),
-      () => stranger.close()
+      () => other.close()
     );
     upstream.on('message', (message, client) => {
       forgery = new Promise((resolve) => {
-        stranger.send(replyTo(message, 0x8183), client.port, client.address, () => {
+        other.send(replyTo(message, 0x8183), client.port, client.address, () => {
           upstream.send(replyTo(message, 0x8180), client.port, client.address);
           resolve();
         });
@@ -233,7 +259,7 @@ describe('SiteResolver forwarding', () => {
     expect(answer.rcode).toBe('NOERROR');
   });
 
-  test('uses a fresh id and source port for every try', async () => {
+  test('uses a new id and a new source port for every try', async () => {
     const seen: string[] = [];
     const socket = createSocket('udp4').bind(0, '127.0.0.1');
     cleanups.push(() => socket.close());
@@ -251,7 +277,7 @@ describe('SiteResolver forwarding', () => {
     expect(seen.includes('1') && seen.includes('2')).toBe(true);
   });
 
-  test('fetches a truncated reply by TCP, and truncates it for a client of UDP', async () => {
+  test('fetches a truncated reply by TCP, and truncates it for a client that asked by UDP', async () => {
     const { address, resolver: upstream } = await startUpstream();
     const forwarder = new DnsForwarder();
     const resolver = site([address], { forwarder });
@@ -264,14 +290,14 @@ describe('SiteResolver forwarding', () => {
     expect([resolver.counters.truncated, upstream.counters.truncated]).toEqual([1, 2]);
   });
 
-  test('takes a truncated reply whose TCP port is closed for a failed try', async () => {
+  test('counts a truncated reply as a failed try when the TCP port is closed', async () => {
     const udpOnly = await startFake((message) => [replyTo(message, 0x8380)]);
     const { address } = await startUpstream();
     const answer = await ask(site([udpOnly.address, address]), 'large.example.org', 'A', 'tcp');
     expect(answer.answers).toHaveLength(60);
   });
 
-  test('answers SERVFAIL at once when as many as allowed are waiting', async () => {
+  test('answers SERVFAIL at once when the allowed number of queries is waiting', async () => {
     const silent = await startFake(() => []);
     const resolver = site([silent.address], { maxForwarding: 2, allow: ['192.0.2.0/24'] });
     const waiting = ['192.0.2.1', '192.0.2.2'].map((client) =>
@@ -285,7 +311,7 @@ describe('SiteResolver forwarding', () => {
     expect((await ask(resolver, 'd.example.org', 'A', 'udp', '192.0.2.3')).rcode).toBe('SERVFAIL');
   });
 
-  test('leaves room for other clients when one wants every place, and gives places back', async () => {
+  test('keeps places free for other clients when one wants all of them, and releases places', async () => {
     const held: (() => void)[] = [];
     const forwarder: Forwarder = {
       exchange: () => new Promise((resolve) => held.push(() => resolve(undefined))),
@@ -298,10 +324,10 @@ describe('SiteResolver forwarding', () => {
     const greedy = from('192.0.2.1', 600);
     expect(held).toHaveLength(256); // half of 512
     expect(resolver.counters).toMatchObject({ overloaded: 344, overShare: 344 });
-    const honest = from('192.0.2.2', 100);
+    const modest = from('192.0.2.2', 100);
     expect(held).toHaveLength(356);
     for (const end of held.splice(0)) end();
-    await Promise.all([...greedy, ...honest]);
+    await Promise.all([...greedy, ...modest]);
     const again = from('192.0.2.1', 256);
     expect(held).toHaveLength(256);
     for (const end of held) end();
@@ -310,14 +336,14 @@ describe('SiteResolver forwarding', () => {
 
   test.each<[string, Forwarder['exchange']]>([
     ['rejects', () => Promise.reject(new Error('broken'))],
-    ['gives less than a header', () => Promise.resolve(Buffer.alloc(3))],
+    ['returns less than a header', () => Promise.resolve(Buffer.alloc(3))],
   ])('answers SERVFAIL when an injected forwarder %s', async (_, exchange) => {
     const resolver = site(['192.0.2.1'], { forwarder: { exchange } });
     expect((await ask(resolver, 'a.example.org')).rcode).toBe('SERVFAIL');
     expect(resolver.counters).toMatchObject({ failed: 1, forwarded: 0 });
   });
 
-  test('forwards a label holding a dot byte for byte', async () => {
+  test('forwards a label with a dot byte for byte', async () => {
     let received: Buffer | undefined;
     const echo = await startFake((message) => {
       received = message;
@@ -337,7 +363,7 @@ describe('forward rules', () => {
     ['2001:DB8::53', '2001:db8::53', 53],
     ['[2001:db8::53]', '2001:db8::53', 53],
     ['[::1]:5353', '::1', 5353],
-  ])('read the upstream %s', async (text, address, port) => {
+  ])('accept the upstream %s', async (text, address, port) => {
     let seen: Upstream | undefined;
     const exchange: Forwarder['exchange'] = async (_, upstreams) => {
       seen = upstreams[0];

@@ -13,7 +13,16 @@ import {
   Zone,
 } from '../../src/dns/index.ts';
 import { ConfigError, EnvironmentError } from '../../src/errors.ts';
-import { askTcp, askUdp, decodeAnswer, query, ZONE, ZONE_DATA } from './scene.ts';
+import {
+  type Answer,
+  askTcp,
+  askUdp,
+  decodeAnswer,
+  framedQuery,
+  query,
+  ZONE,
+  ZONE_DATA,
+} from './scene.ts';
 
 const cleanups: (() => unknown)[] = [];
 afterEach(async () => {
@@ -38,7 +47,7 @@ async function dial(listener: DnsListener): Promise<Socket> {
   return socket;
 }
 
-/** A forwarder whose exchanges end when the test says so. */
+/** A forwarder whose exchanges end when the test calls `release`. */
 function heldForwarder(): { forwarder: Forwarder; release: () => void; waiting: () => number } {
   const held: (() => void)[] = [];
   const exchange: Forwarder['exchange'] = ({ bytes }) =>
@@ -58,7 +67,7 @@ function heldForwarder(): { forwarder: Forwarder; release: () => void; waiting: 
 const FORWARD = [{ suffix: '.', upstreams: ['192.0.2.1'] }];
 
 describe('DnsListener over UDP', () => {
-  test('answers out of the zone, and out of the next one after setZone', async () => {
+  test('answers from the zone, and from the next zone after setZone', async () => {
     const resolver = new SiteResolver({ zone: ZONE });
     const {
       address: { port },
@@ -80,7 +89,7 @@ describe('DnsListener over UDP', () => {
     expect(decodeAnswer(reply).answers).toHaveLength(1);
   });
 
-  test('keeps silent on garbage and responses, and answers the query that follows', async () => {
+  test('does not answer garbage and responses, and answers the query that follows', async () => {
     const resolver = new SiteResolver({ zone: ZONE });
     const {
       address: { port },
@@ -100,7 +109,7 @@ describe('DnsListener over UDP', () => {
     expect(resolver.counters).toMatchObject({ ignored: 3, nxdomain: 1 });
   });
 
-  test('drops an answer that is ready only after it was closed', async () => {
+  test('drops an answer that is ready only after close', async () => {
     const { forwarder, release, waiting } = heldForwarder();
     const resolver = new SiteResolver({ forward: FORWARD, forwarder });
     const listener = await listen({ resolver });
@@ -117,17 +126,17 @@ describe('DnsListener over UDP', () => {
 
 describe('DnsListener over TCP', () => {
   const pipelined = Buffer.concat(
-    ['keystone', 'nova', 'large'].map((name) => encodeFrame(query(`${name}.openstack.test`, 'A')))
+    ['keystone', 'nova', 'large'].map((name) => framedQuery(`${name}.openstack.test`, 'A'))
   );
-  const outcome = (replies: readonly Buffer[]): [string, number][] =>
-    replies.map(decodeAnswer).map(({ rcode, answers }) => [rcode, answers.length]);
+  const outcome = (replies: readonly Answer[]): [string, number][] =>
+    replies.map(({ rcode, answers }) => [rcode, answers.length]);
   const EXPECTED = [
     ['NOERROR', 1],
     ['NXDOMAIN', 0],
     ['NOERROR', 60],
   ];
 
-  test('answers pipelined queries, whole or in single bytes, and a client that has ended', async () => {
+  test('answers pipelined queries, in one piece or in single bytes, also after the client has ended its half', async () => {
     const {
       address: { port },
     } = await listen();
@@ -146,13 +155,13 @@ describe('DnsListener over TCP', () => {
     ['a message shorter than a header', encodeFrame(Buffer.from('GET / HTTP'))],
     ['an empty message', Buffer.alloc(2)],
     ['a response', encodeFrame(Buffer.from('123480000000000000000000', 'hex'))],
-  ])('hangs up on %s, and answers nothing that comes after', async (_, bytes) => {
+  ])('closes the connection after %s, and answers nothing that follows', async (_, bytes) => {
     const resolver = new SiteResolver({ zone: ZONE });
     const {
       address: { port },
     } = await listen({ resolver });
-    const asked = encodeFrame(query('keystone.openstack.test', 'A'));
-    // what was on its way when the connection was closed may reset it
+    const asked = framedQuery('keystone.openstack.test', 'A');
+    // Bytes that arrive after the connection was closed may reset it.
     await askTcp(port, [asked, bytes, asked]).catch(() => {});
     expect(resolver.counters).toMatchObject({ success: 1, ignored: 1 });
   });
@@ -167,16 +176,16 @@ describe('DnsListener over TCP', () => {
     const replies = askTcp(port, [encodeFrame(foreign), pipelined]);
     await expect.poll(waiting).toBe(1);
     setImmediate(release);
-    const ids = (await replies).map((reply) => decodeAnswer(reply).id);
+    const ids = (await replies).map(({ id }) => id);
     expect(ids.toSorted((a, b) => a! - b!)).toEqual([1, 0x1234, 0x1234, 0x1234]);
   });
 
-  test('lets no more queries of a connection wait than allowed, and answers all in the end', async () => {
+  test('lets at most the allowed number of queries of a connection wait, and answers all in the end', async () => {
     const { forwarder, release, waiting } = heldForwarder();
     const {
       address: { port },
     } = await listen({ forward: FORWARD, forwarder, maxTcpInFlight: 2 });
-    const burst = Buffer.concat(Array.from({ length: 5 }, () => encodeFrame(query('a.test', 'A'))));
+    const burst = Buffer.concat(Array.from({ length: 5 }, () => framedQuery('a.test', 'A')));
     const replies = askTcp(port, [burst]);
     for (const expected of [2, 2, 1]) {
       await expect.poll(waiting).toBe(expected);
@@ -192,9 +201,7 @@ describe('DnsListener over TCP', () => {
     const count = 20_000; // 20 MB of answers
     client.pause();
     client.write(
-      Buffer.concat(
-        Array.from({ length: count }, () => encodeFrame(query('large.openstack.test', 'A')))
-      )
+      Buffer.concat(Array.from({ length: count }, () => framedQuery('large.openstack.test', 'A')))
     );
     let answered = -1;
     await expect
@@ -215,7 +222,7 @@ describe('DnsListener over TCP', () => {
     expect(received).toBe(count * (2 + 38 + 60 * 16));
   });
 
-  test('closes a connection that sends no whole query, however it trickles', async () => {
+  test('closes a connection that sends single bytes but no whole query', async () => {
     const listener = await listen({ tcpIdleTimeoutMs: 60 });
     const client = await dial(listener);
     const trickle = setInterval(() => client.write('\0'), 10);
@@ -225,7 +232,7 @@ describe('DnsListener over TCP', () => {
     await once(client, 'close');
   });
 
-  test('closes a connection beyond the limit at once, and takes one when there is room', async () => {
+  test('closes a connection beyond the limit at once, and takes one when another has ended', async () => {
     const listener = await listen({ maxTcpConnections: 1 });
     const first = await dial(listener);
     const second = await dial(listener);
@@ -233,13 +240,13 @@ describe('DnsListener over TCP', () => {
     await once(second, 'close');
     expect(listener.counters.tcpRefused).toBe(1);
     first.destroy();
-    const asked = encodeFrame(query('keystone.openstack.test', 'A'));
+    const asked = framedQuery('keystone.openstack.test', 'A');
     await expect
       .poll(async () => (await askTcp(listener.address.port, [asked]).catch(() => [])).length)
       .toBe(1);
   });
 
-  test('leaves room for other clients when one opens all the connections it can', async () => {
+  test('keeps places free for other clients when one opens as many connections as it can', async () => {
     const listener = await listen({ maxTcpConnections: 8 });
     const from = async (localAddress: string): Promise<Socket> => {
       const socket = connect({ ...listener.address, localAddress });
@@ -253,7 +260,7 @@ describe('DnsListener over TCP', () => {
     for (let i = 0; i < 12; i++) greedy.push(await from('127.0.0.2'));
     await expect.poll(() => listener.counters.tcpRefused).toBe(8);
     expect(listener.counters).toMatchObject({ tcpConnections: 4, tcpOverShare: 8 });
-    const asked = encodeFrame(query('keystone.openstack.test', 'A'));
+    const asked = framedQuery('keystone.openstack.test', 'A');
     expect(await askTcp(listener.address.port, [asked], '127.0.0.3')).toHaveLength(1);
     for (const socket of greedy) socket.destroy();
     await expect
@@ -264,9 +271,9 @@ describe('DnsListener over TCP', () => {
       .toBe(1);
   });
 
-  test('counts all who may not ask as one client, and refuses what they ask', async () => {
+  test('counts all clients that may not ask as one, and refuses their queries', async () => {
     const listener = await listen({ maxTcpConnections: 8, allow: ['127.0.0.3'] });
-    const asked = encodeFrame(query('keystone.openstack.test', 'A'));
+    const asked = framedQuery('keystone.openstack.test', 'A');
     for (let i = 10; i < 20; i++) {
       const socket = connect({
         ...listener.address,
@@ -278,17 +285,17 @@ describe('DnsListener over TCP', () => {
     }
     await expect.poll(() => listener.counters.tcpOverShare).toBe(6);
     const [answer] = await askTcp(listener.address.port, [asked], '127.0.0.3');
-    expect(decodeAnswer(answer).rcode).toBe('NOERROR');
+    expect(answer!.rcode).toBe('NOERROR');
     const outsider = await listen({ allow: ['127.0.0.3'] });
     const [refusal] = await askTcp(outsider.address.port, [asked], '127.0.0.4');
-    expect(decodeAnswer(refusal).rcode).toBe('REFUSED');
+    expect(refusal!.rcode).toBe('REFUSED');
   });
 
   test('survives a client that resets while its query waits for an upstream', async () => {
     const { forwarder, release, waiting } = heldForwarder();
     const listener = await listen({ zone: ZONE, forward: FORWARD, forwarder });
     const client = await dial(listener);
-    client.write(encodeFrame(query('example.org', 'A')));
+    client.write(framedQuery('example.org', 'A'));
     await expect.poll(waiting).toBe(1);
     client.resetAndDestroy();
     await once(client, 'close');
@@ -307,13 +314,13 @@ describe('DnsListener over TCP', () => {
   });
 });
 
-/** How many ports of TCP and UDP this process listens at. */
+/** Returns the number of TCP and UDP ports at which this process listens. */
 function listeningPorts(): number {
   return process.getActiveResourcesInfo().filter((each) => /^(TCPServerWrap|UDPWrap)$/.test(each))
     .length;
 }
 
-/** Takes a port of UDP and keeps it. */
+/** Binds a UDP port and keeps it. */
 async function takeUdpPort(): Promise<number> {
   const udp = createSocket('udp4').bind(0, '127.0.0.1');
   cleanups.push(() => udp.close());
@@ -322,7 +329,7 @@ async function takeUdpPort(): Promise<number> {
 }
 
 describe('DnsListener.listen', () => {
-  test('says which transport is busy', async () => {
+  test('names the transport whose port is busy', async () => {
     const {
       address: { port },
     } = await listen();
@@ -334,7 +341,7 @@ describe('DnsListener.listen', () => {
     for (;;) {
       const taken = await takeUdpPort();
       const error = await listen({ listen: `127.0.0.1:${taken}` }).catch((fault: Error) => fault);
-      // Another program on this machine has the same port of TCP at this moment.
+      // Another program on this machine has the same TCP port at this moment.
       if (error instanceof Error && error.message.includes(`on TCP port ${taken}: another`))
         continue;
       expect(error).toMatchObject({
@@ -344,7 +351,7 @@ describe('DnsListener.listen', () => {
     }
   });
 
-  test('says when no interface has the address', async () => {
+  test('reports that no interface has the address', async () => {
     await expect(listen({ listen: '192.0.2.1:0' })).rejects.toThrow(
       'no interface has that address'
     );
@@ -362,7 +369,7 @@ describe('DnsListener.listen', () => {
 });
 
 describe("Node's own resolver", () => {
-  test('gets every type, and tells a missing name from missing data', async () => {
+  test('gets every type, and distinguishes a missing name from missing data', async () => {
     const {
       address: { port },
     } = await listen();

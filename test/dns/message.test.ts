@@ -13,7 +13,7 @@ function resolve(bytes: Uint8Array, transport: 'udp' | 'tcp' = 'udp'): Buffer | 
   return answer && Buffer.from(answer);
 }
 
-/** A message with the id 0x1234, in hexadecimal, blanks ignored. */
+/** A message with the id 0x1234, given in hexadecimal; blanks are ignored. */
 function message(hex: string): Buffer {
   return Buffer.from(`1234${hex.replaceAll(' ', '')}`, 'hex');
 }
@@ -77,7 +77,7 @@ describe('a message that is no query', () => {
     );
   });
 
-  test('is answered FORMERR wherever a query is cut, or not at all within the header', () => {
+  test('is answered FORMERR wherever it is cut off, and not at all when the header is', () => {
     const whole = query('rabbit.mq.openstack.test', 'AAAA', 1232);
     for (let length = 0; length < whole.length; length++) {
       const answer = resolve(whole.subarray(0, length));
@@ -100,8 +100,8 @@ describe('a query', () => {
   test.each([
     ['a dot', '0a6b657973746f6e652e61'],
     ['a NUL', '0a6b657973746f6e650061'],
-    ['a dot that would end in our zone', '036e6f76 12612e6f70656e737461636b2e74657374612e'],
-  ])('with %s in a label does not match any name of ours', (_, labels) => {
+    ['a dot that would end in the zone', '036e6f76 12612e6f70656e737461636b2e74657374612e'],
+  ])('with %s in a label does not match any name of the zone', (_, labels) => {
     const inside = `${labels} 096f70656e737461636b 0474657374 00 0001 0001`;
     expect(decodeAnswer(resolve(message(`${ONE_QUESTION} ${inside}`))).rcode).toBe('NXDOMAIN');
   });
@@ -111,7 +111,7 @@ describe('a query', () => {
     expect(decodeAnswer(resolve(message(`${ONE_QUESTION} ${hex}`))).rcode).toBe('REFUSED');
   });
 
-  test('has its question copied in its own case, and the answer named alike (0x20)', () => {
+  test('gets its question back in its own case, and an answer with the same name (0x20)', () => {
     const answer = decodeAnswer(resolve(query('kEySTOne.OPENstack.teST', 'A')));
     expect(answer.questions![0]!.name).toBe('kEySTOne.OPENstack.teST');
     expect(answer.answers).toMatchObject([
@@ -119,7 +119,7 @@ describe('a query', () => {
     ]);
   });
 
-  test('has RD and CD copied, AA set and RA clear where nothing is forwarded', () => {
+  test('gets RD and CD back, AA set, and RA clear if there are no upstreams', () => {
     const asked = query('keystone.openstack.test', 'A');
     asked.writeUInt16BE(0x0130, 2); // RD, AD, CD
     const answer = decodeAnswer(resolve(asked));
@@ -137,7 +137,7 @@ describe('a query', () => {
     expect(decodeAnswer(resolve(asked))).toMatchObject({ flag_rd: false, flag_cd: false });
   });
 
-  test('without EDNS gets no OPT record, one with it gets ours with its DO bit', () => {
+  test('gets an OPT record with its DO bit if it has one, and none otherwise', () => {
     expect(decodeAnswer(resolve(query('keystone.openstack.test', 'A'))).additionals).toEqual([]);
     const asked = query('keystone.openstack.test', 'A', 4096);
     expect(decodeAnswer(resolve(asked)).additionals).toMatchObject([
@@ -147,17 +147,17 @@ describe('a query', () => {
     expect(decodeAnswer(resolve(asked)).additionals).toMatchObject([{ flag_do: true }]);
   });
 
-  test('may carry EDNS options, which are not answered', () => {
+  test('may have EDNS options, which are ignored', () => {
     const cookie = '00 0029 04d0 00000000 000c 000a 0008 0102030405060708';
     const answer = decodeAnswer(resolve(message(`${ONE_OPT} ${NOVA} ${cookie}`)));
     expect(answer.additionals).toMatchObject([{ type: 'OPT', options: [] }]);
   });
 
-  test('of EDNS version 1 is answered BADVERS', () => {
+  test('with EDNS version 1 is answered BADVERS', () => {
     const asked = query('keystone.openstack.test', 'A', 1232);
     asked[asked.length - 5] = 1;
     const answer = decodeAnswer(resolve(asked));
-    expect(answer.rcode).toBe('NOERROR'); // its lower four bits
+    expect(answer.rcode).toBe('NOERROR'); // the lower four bits of the code
     expect(answer.answers).toEqual([]);
     expect(answer.additionals).toMatchObject([{ extendedRcode: 1, ednsVersion: 0 }]);
   });
@@ -169,7 +169,7 @@ describe('a query', () => {
     ['type AXFR', 'openstack.test', 'AXFR', 1],
     ['type OPT', 'openstack.test', 'OPT', 1],
     ['a foreign name', 'example.org', 'A', 1],
-  ])('of %s is refused', (_, name, type, klass) => {
+  ])('for %s is refused', (_, name, type, klass) => {
     const asked = query(name, type);
     asked.writeUInt16BE(klass, asked.length - 2);
     const answer = decodeAnswer(resolve(asked));
@@ -197,7 +197,7 @@ describe('a query', () => {
     }
   });
 
-  test('for SRV gets the addresses of the target beside the answer', () => {
+  test('for SRV gets the addresses of the target as additional records', () => {
     const answer = decodeAnswer(resolve(query('_amqp._tcp.rabbit.mq.openstack.test', 'SRV', 1232)));
     expect(answer.answers).toMatchObject([
       { type: 'SRV', data: { port: 5672, target: 'rabbit.mq.openstack.test' } },
@@ -217,19 +217,22 @@ describe('a query', () => {
     ['exactly what it takes', 1009, 'udp', 1232, false],
     ['more than we send', 4096, 'udp', 1008, true],
     ['TCP', undefined, 'tcp', 512, false],
-  ] as const)('for 60 addresses over %s', (_, size, transport, maxUdpBytes, truncated) => {
-    const small = new SiteResolver({ zone: ZONE, maxUdpBytes });
-    const bytes = small.resolve(
-      query('large.openstack.test', 'A', size),
-      transport,
-      LOCAL
-    ) as Buffer;
-    const answer = decodeAnswer(bytes);
-    expect(answer.flag_tc).toBe(truncated);
-    expect(answer.answers).toHaveLength(truncated ? 0 : 60);
-    expect(answer.additionals).toHaveLength(size === undefined ? 0 : 1);
-    expect(small.counters.truncated).toBe(truncated ? 1 : 0);
-  });
+  ] as const)(
+    'for 60 addresses is truncated or not with %s',
+    (_, size, transport, maxUdpBytes, truncated) => {
+      const small = new SiteResolver({ zone: ZONE, maxUdpBytes });
+      const bytes = small.resolve(
+        query('large.openstack.test', 'A', size),
+        transport,
+        LOCAL
+      ) as Buffer;
+      const answer = decodeAnswer(bytes);
+      expect(answer.flag_tc).toBe(truncated);
+      expect(answer.answers).toHaveLength(truncated ? 0 : 60);
+      expect(answer.additionals).toHaveLength(size === undefined ? 0 : 1);
+      expect(small.counters.truncated).toBe(truncated ? 1 : 0);
+    }
+  );
 });
 
 describe('any bytes', () => {
@@ -254,7 +257,7 @@ describe('any bytes', () => {
     });
   const random = fc.uint8Array({ maxLength: 600 });
 
-  test('are answered with what dns-packet decodes, within the limit, or not at all', () => {
+  test('get an answer that dns-packet decodes and that is within the limit, or none', () => {
     let answered = 0;
     fc.assert(
       fc.property(
@@ -299,7 +302,7 @@ describe('FrameDecoder', () => {
     return found;
   }
 
-  test('gives the same messages from single bytes, from one piece and from every cut in two', () => {
+  test('returns the same messages from single bytes, from one piece and from any two pieces', () => {
     expect(decodeAll([...stream].map((byte) => Buffer.of(byte)))).toEqual(messages);
     expect(decodeAll([stream])).toEqual(messages);
     for (let cut = 1; cut < stream.length; cut++) {
@@ -307,7 +310,7 @@ describe('FrameDecoder', () => {
     }
   });
 
-  test('gives the messages that were pushed while others waited', () => {
+  test('returns messages that were pushed while others waited', () => {
     const decoder = new FrameDecoder();
     for (const byte of stream) decoder.push(Buffer.of(byte));
     expect(messages.map(() => decoder.next())).toEqual(messages);

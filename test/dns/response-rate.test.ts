@@ -17,7 +17,7 @@ afterEach(async () => {
 
 type Outcome = 'whole' | 'truncated' | 'refused' | 'formerr' | 'silence';
 
-/** A resolver for 10.0.0.0/8 and 2001:db8::/32, and a clock that stands until it is moved. */
+/** A resolver for 10.0.0.0/8 and 2001:db8::/32, and a clock that only the test advances. */
 class Site {
   readonly resolver: SiteResolver;
   readonly clock = new FakeClock();
@@ -47,7 +47,7 @@ class Site {
     return 'truncated';
   }
 
-  /** Asks `count` times. Returns how often each outcome was seen. */
+  /** Asks `count` times. Returns the number of times of each outcome. */
   flood(address: string, count: number, bytes = ASKED): Partial<Record<Outcome, number>> {
     const seen: Partial<Record<Outcome, number>> = {};
     for (let i = 0; i < count; i++) {
@@ -63,7 +63,7 @@ const ASKED = query('large.openstack.test', 'A', 4096);
 const MALFORMED = Buffer.from('12340100000200000000000000000100010000010001', 'hex');
 
 describe('the rate of answers by UDP', () => {
-  test('lets a second’s worth through at once, then as many as the time brings', () => {
+  test('allows a burst of one second, then as many answers as the time brings', () => {
     const site = new Site({ responsesPerSecond: 10 });
     expect(site.flood('10.0.0.5', 30)).toEqual({ whole: 10, truncated: 20 });
     site.clock.advance(300);
@@ -78,12 +78,12 @@ describe('the rate of answers by UDP', () => {
     [1, { whole: 10, truncated: 60 }],
     [2, { whole: 10, truncated: 30, silence: 30 }],
     [10, { whole: 10, truncated: 6, silence: 54 }],
-  ])('with a slip of %d', (slip, expected) => {
+  ])('truncates and drops answers by a slip of %d', (slip, expected) => {
     const site = new Site({ responsesPerSecond: 10, slip });
     expect(site.flood('10.0.0.5', 70)).toEqual(expected);
   });
 
-  test('is that of an IPv4 /24 or an IPv6 /56, and mapped addresses are IPv4', () => {
+  test('counts an IPv4 /24 or an IPv6 /56, and a mapped address as IPv4', () => {
     const site = new Site({ responsesPerSecond: 1 });
     for (const [address, expected] of [
       ['10.0.0.5', 'whole'],
@@ -98,7 +98,7 @@ describe('the rate of answers by UDP', () => {
     }
   });
 
-  test('does not hold TCP, nor loopback, nor who is exempt', () => {
+  test('does not limit TCP, loopback and exempt clients', () => {
     const site = new Site({ responsesPerSecond: 1 });
     for (let i = 0; i < 100; i++) {
       expect(site.ask('10.0.0.5', 'tcp')).toBe('whole');
@@ -110,7 +110,7 @@ describe('the rate of answers by UDP', () => {
     expect(exempt.flood('127.0.0.1', 100)).toEqual({ whole: 1, truncated: 99 });
   });
 
-  test('is one of its own for errors, which are dropped beyond it and never truncated', () => {
+  test('counts errors separately, and drops them beyond the rate without truncation', () => {
     const site = new Site({ responsesPerSecond: 10, errorsPerSecond: 3 });
     expect(site.flood('192.0.2.1', 20)).toEqual({ refused: 3, silence: 17 });
     expect(site.flood('10.0.0.5', 20, MALFORMED)).toEqual({ formerr: 3, silence: 17 });
@@ -139,13 +139,13 @@ describe('the rate of answers by UDP', () => {
     expect(asked).toBe(5);
   });
 
-  test('by default is 1000 a second, and 50 for errors', () => {
+  test('is 1000 answers and 50 errors per second by default', () => {
     const site = new Site({});
     expect(site.flood('10.0.0.5', 2000)).toEqual({ whole: 1000, truncated: 1000 });
     expect(site.flood('192.0.2.1', 100)).toEqual({ refused: 50, silence: 50 });
   });
 
-  test('holds nobody who comes while more networks flood than are remembered', () => {
+  test('does not limit a new network while more networks flood than it remembers', () => {
     const site = new Site({ responsesPerSecond: 2, errorsPerSecond: 1 });
     for (let i = 0; i < 40_000; i++) site.ask(`172.${16 + (i >> 16)}.${(i >> 8) & 255}.${i & 255}`);
     for (let i = 0; i < 40_000; i++) site.ask(`11.${i >> 8}.${i & 255}.1`);
@@ -161,7 +161,7 @@ describe('the rate of answers by UDP', () => {
     expect(() => new SiteResolver({ rateLimit })).toThrow(expect.objectContaining({ path }));
   });
 
-  test("brings Node's own resolver to TCP, where it gets the whole answer", async () => {
+  test("makes Node's own resolver ask by TCP, where it gets the whole answer", async () => {
     const { resolver } = new Site({ responsesPerSecond: 1, exempt: [] });
     const listener = await DnsListener.listen({ resolver, listen: '127.0.0.1:0' });
     open.push(listener);

@@ -1,8 +1,16 @@
-/** The zone most DNS tests ask, and the client's side of a message. */
+/** The zone that most DNS tests ask, and clients that encode and decode by `dns-packet` alone. */
 import { createSocket } from 'node:dgram';
 import { connect } from 'node:net';
-import { type DecodedPacket, decode, encode, type Question, RECURSION_DESIRED } from 'dns-packet';
-import { FrameDecoder } from '../../src/dns/framing.ts';
+import {
+  type DecodedPacket,
+  decode,
+  encode,
+  type Packet,
+  type Question,
+  RECURSION_DESIRED,
+  streamDecode,
+  streamEncode,
+} from 'dns-packet';
 import { Zone, type ZoneData } from '../../src/dns/index.ts';
 
 export const ZONE_DATA: ZoneData = {
@@ -35,18 +43,27 @@ export const ZONE_DATA: ZoneData = {
   nameserverAddresses: ['100.64.0.1'],
 };
 
-/** A client that may ask, and whose answers have no rate, whatever the resolver was given. */
+/** A client that may ask and has no rate, whatever the options of the resolver are. */
 export const LOCAL = '127.0.0.1';
 
 export const ZONE: Zone = Zone.compile(ZONE_DATA);
 
-/** What dns-packet decodes besides what its types say. */
+/** A decoded answer, with the fields that the types of dns-packet leave out. */
 export type Answer = DecodedPacket & { rcode: string; answers: Section; authorities: Section };
 type Section = { name: string; type: string; ttl: number; data: unknown }[];
 
 /** A query with RD set and id 0x1234; `udpPayloadSize` adds an OPT record. */
 export function query(name: string, type: string, udpPayloadSize?: number): Buffer {
-  return encode({
+  return encode(packet(name, type, udpPayloadSize));
+}
+
+/** A query as `query` makes it, with its length in front for TCP. */
+export function framedQuery(name: string, type: string): Buffer {
+  return streamEncode(packet(name, type));
+}
+
+function packet(name: string, type: string, udpPayloadSize?: number): Packet {
+  return {
     id: 0x1234,
     flags: RECURSION_DESIRED,
     questions: [{ name, type } as Question],
@@ -65,7 +82,7 @@ export function query(name: string, type: string, udpPayloadSize?: number): Buff
               options: [],
             },
           ],
-  });
+  };
 }
 
 export function decodeAnswer(bytes: Uint8Array | undefined): Answer {
@@ -88,16 +105,15 @@ export function askUdp(port: number, message: Uint8Array, source: string = LOCAL
 
 /**
  * Writes `chunks` to a TCP connection from `source` one after the other, then ends its sending half; resolves to
- * the messages that came until the far side closed.
+ * the answers that came until the far side closed.
  */
 export function askTcp(
   port: number,
   chunks: readonly Uint8Array[],
   source: string = LOCAL
-): Promise<Buffer[]> {
+): Promise<Answer[]> {
   return new Promise((resolve, reject) => {
-    const decoder = new FrameDecoder();
-    const replies: Buffer[] = [];
+    const received: Buffer[] = [];
     const socket = connect({
       port,
       host: '127.0.0.1',
@@ -110,13 +126,18 @@ export function askTcp(
       else socket.write(chunks[i]!, () => setImmediate(send, i + 1));
     };
     socket.on('connect', () => send(0));
-    socket.on('data', (chunk) => {
-      decoder.push(chunk);
-      for (let reply = decoder.next(); reply !== undefined; reply = decoder.next()) {
-        replies.push(reply);
-      }
-    });
+    socket.on('data', (chunk) => received.push(chunk));
     socket.on('error', reject);
-    socket.on('close', () => resolve(replies));
+    socket.on('close', () => resolve(decodeStream(Buffer.concat(received))));
   });
+}
+
+/** Decodes the whole answers of a stream; the end of it may be cut off. */
+function decodeStream(stream: Buffer): Answer[] {
+  const answers: Answer[] = [];
+  while (stream.length >= 2 && stream.length >= 2 + stream.readUInt16BE()) {
+    answers.push(streamDecode(stream) as Answer);
+    stream = stream.subarray(2 + stream.readUInt16BE());
+  }
+  return answers;
 }

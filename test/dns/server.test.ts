@@ -1,5 +1,5 @@
 /**
- * The server of a gateway, and the options that it has in common with a configuration file.
+ * The DNS server of a gateway, and its options, which a configuration file has too.
  */
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
@@ -22,7 +22,7 @@ import {
 } from '../../src/dns/index.ts';
 import { ConfigError, EnvironmentError, PresenceError } from '../../src/errors.ts';
 import { FakeClock } from '../support/fake-clock.ts';
-import { askTcp, askUdp, decodeAnswer, query, ZONE } from './scene.ts';
+import { askTcp, askUdp, decodeAnswer, framedQuery, query, ZONE } from './scene.ts';
 
 const cleanups: (() => unknown)[] = [];
 afterEach(async () => {
@@ -36,17 +36,18 @@ async function listen(options: Partial<DnsServerOptions> = {}): Promise<DnsServe
 }
 
 const ASKED = query('rabbit.mq.openstack.test', 'A');
+const FRAMED = framedQuery('rabbit.mq.openstack.test', 'A');
 
 describe('DnsServer', () => {
-  test('answers on both transports out of the zone that it is given', async () => {
+  test('answers on both transports from the zone that it was given', async () => {
     const server = await listen({ listen: { host: '127.0.0.1', port: 0 } });
     const { port } = server.address;
     expect(server.address).toEqual({ host: '127.0.0.1', port: expect.any(Number) });
     expect(port).toBeGreaterThan(0);
-    expect(decodeAnswer((await askTcp(port, [framedQuery()]))[0]!).rcode).toBe('REFUSED');
+    expect((await askTcp(port, [FRAMED]))[0]!.rcode).toBe('REFUSED');
     server.setZone(ZONE);
     expect(decodeAnswer(await askUdp(port, ASKED)).answers).toHaveLength(1);
-    expect(decodeAnswer((await askTcp(port, [framedQuery()]))[0]!).answers).toHaveLength(1);
+    expect((await askTcp(port, [FRAMED]))[0]!.answers).toHaveLength(1);
     expect(server.counters).toMatchObject({
       success: 2,
       refused: 1,
@@ -55,7 +56,7 @@ describe('DnsServer', () => {
     });
   });
 
-  test('answers those who may ask, by the sources of now', async () => {
+  test('answers clients by the sources that were set last', async () => {
     const server = await listen({ allow: ['sources'] });
     server.setZone(ZONE);
     const rcode = async () => decodeAnswer(await askUdp(server.address.port, ASKED)).rcode;
@@ -65,7 +66,7 @@ describe('DnsServer', () => {
     expect(() => server.setSources(['everybody'])).toThrow(ConfigError);
   });
 
-  test('ends once, frees the port and keeps nothing open', async () => {
+  test('closes once, frees the port and leaves nothing open', async () => {
     const server = await listen();
     const { address } = server;
     const closing = server.close();
@@ -78,7 +79,7 @@ describe('DnsServer', () => {
     else expect(again.message).toContain('another program listens there');
   });
 
-  test('ends an exchange that is under way', async () => {
+  test('ends an exchange that is running when it closes', async () => {
     const upstream = createSocket('udp4');
     upstream.bind(0, '127.0.0.1');
     await once(upstream, 'listening');
@@ -103,7 +104,7 @@ describe('DnsServer', () => {
     await expect(opening).rejects.toThrow(EnvironmentError);
   });
 
-  test('measures its rate by the clock that it is given', async () => {
+  test('measures its rate by the clock that it was given', async () => {
     const clock = new FakeClock();
     const rateLimit = { responsesPerSecond: 1, slip: 1, exempt: [] };
     const server = await listen({ clock, rateLimit });
@@ -153,23 +154,23 @@ const FAULTS: readonly Fault[] = [
   ],
 ];
 
-describe('options', () => {
+describe('the options of the DNS service', () => {
   test.each(FAULTS)(
     '%j are refused by the schema and by the server alike',
     async (options, message) => {
       const hasListen = 'listen' in (options as object) || message.startsWith('listen: is missing');
       const whole = hasListen ? options : { listen: '127.0.0.1:0', ...(options as object) };
-      const of = (use: () => unknown) =>
+      const messageOf = (use: () => unknown) =>
         Promise.resolve()
           .then(use)
           .then(
             () => 'was accepted',
             (error: unknown) => (error instanceof ConfigError ? error.message : error)
           );
-      expect(await of(() => parseSchema(DnsOptionsSchema, whole))).toBe(message);
-      expect(await of(() => DnsServer.listen(whole as DnsOptions))).toBe(message);
+      expect(await messageOf(() => parseSchema(DnsOptionsSchema, whole))).toBe(message);
+      expect(await messageOf(() => DnsServer.listen(whole as DnsOptions))).toBe(message);
       const inFile = `dns.${message}`;
-      expect(await of(() => parseSchema(DnsOptionsSchema, whole, 'dns'))).toBe(inFile);
+      expect(await messageOf(() => parseSchema(DnsOptionsSchema, whole, 'dns'))).toBe(inFile);
     }
   );
 
@@ -225,7 +226,7 @@ describe('options', () => {
     await expect(made).rejects.toThrow(message);
   });
 
-  test('tell their defaults', () => {
+  test('have the defaults that the documentation gives', () => {
     expect(SITE_RESOLVER_DEFAULTS).toEqual({
       allow: ['sources', 'loopback'],
       forward: [],
@@ -248,15 +249,8 @@ describe('options', () => {
     expect(DNS_FORWARDER_DEFAULTS).toEqual({ timeoutMs: 2000 });
   });
 
-  test('may say undefined for what is absent', () => {
+  test('may be undefined', () => {
     const options = { zone: undefined, forward: undefined, allow: undefined, rateLimit: undefined };
     expect(() => new SiteResolver(options satisfies SiteResolverOptions)).not.toThrow();
   });
 });
-
-/** With its length in front, as TCP has it. */
-function framedQuery(): Buffer {
-  const length = Buffer.alloc(2);
-  length.writeUInt16BE(ASKED.length);
-  return Buffer.concat([length, ASKED]);
-}

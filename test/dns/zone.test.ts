@@ -6,7 +6,7 @@ import { ZONE, ZONE_DATA } from './scene.ts';
 const { A, AAAA, NS, PTR, SOA, SRV, TXT, ANY } = RecordType;
 const HTTPS = 65;
 
-/** Outcome and the data of all answers, for one line a case. */
+/** Returns the outcome and the data of all answers, so that a case fits on a line. */
 function ask(name: string, type: number, zone: Zone = ZONE): [string, ...unknown[]] {
   const { outcome, answers } = zone.lookup(name, type);
   return [outcome, ...answers.map(({ content }) => content.data)];
@@ -24,8 +24,8 @@ describe('Zone', () => {
     ['IPv6', 'rabbit.mq.openstack.test', AAAA, ['success', '2001:db8:64::3']],
     ['AAAA of an IPv4-only name', 'keystone.openstack.test', AAAA, ['nodata']],
     ['A of an IPv6-only name', 'v6only.openstack.test', A, ['nodata']],
-    ['HTTPS of an own name', 'keystone.openstack.test', HTTPS, ['nodata']],
-    ['an unknown type of an own name', 'keystone.openstack.test', 65_280, ['nodata']],
+    ['HTTPS of a name of the zone', 'keystone.openstack.test', HTTPS, ['nodata']],
+    ['an unknown type of a name of the zone', 'keystone.openstack.test', 65_280, ['nodata']],
     ['TXT', 'rabbit.mq.openstack.test', TXT, ['success', 'vhost=/nova']],
     ['the nameserver', 'ns.openstack.test', A, ['success', '100.64.0.1']],
     ['NS at the apex', 'openstack.test', NS, ['success', 'ns.openstack.test.']],
@@ -39,7 +39,7 @@ describe('Zone', () => {
     ['the parent of the origin', 'test', A, ['not-authoritative']],
     ['the root', '.', NS, ['not-authoritative']],
     ['another zone', 'example.org', A, ['not-authoritative']],
-    ['a name that only ends alike', 'myopenstack.test', A, ['not-authoritative']],
+    ['a name that ends in the same letters', 'myopenstack.test', A, ['not-authoritative']],
     [
       'PTR of an IPv4 presence',
       '2.0.64.100.in-addr.arpa',
@@ -77,7 +77,7 @@ describe('Zone', () => {
     expect(ask(name, type)).toEqual(expected);
   });
 
-  test('answers SRV with the port, and the target with its addresses beside it', () => {
+  test('answers SRV with the port and the target, and adds the addresses of the target', () => {
     const { outcome, answers, additional } = ZONE.lookup(
       '_amqp._tcp.rabbit.mq.openstack.test',
       SRV
@@ -93,7 +93,7 @@ describe('Zone', () => {
     expect(ask('rabbit.mq.openstack.test', ANY)).toEqual(['success', { cpu: 'RFC8482', os: '' }]);
   });
 
-  test('answers SOA at the apex with the full TTL, beside a negative answer with the lesser (RFC 2308)', () => {
+  test('gives the SOA its own TTL at the apex, and the lesser TTL in a negative answer (RFC 2308)', () => {
     const [soa] = ZONE.lookup('openstack.test', SOA).answers;
     expect(soa).toMatchObject({
       name: 'openstack.test.',
@@ -116,7 +116,7 @@ describe('Zone', () => {
     expect(shortLived.lookup('nova.openstack.test', A).authority[0]!.ttlSeconds).toBe(5);
   });
 
-  test('names the reverse zone, not its parent, in the SOA of a negative answer', () => {
+  test('gives a negative answer the SOA of the reverse zone, not of its parent', () => {
     expect(ZONE.lookup('7.15.64.100.in-addr.arpa', PTR).authority[0]!.name).toBe(
       '15.64.100.in-addr.arpa.'
     );
@@ -134,13 +134,13 @@ describe('Zone', () => {
     expect(ask('nova.openstack.test', AAAA, zone)).toEqual(['success', '2001:db8::1']);
   });
 
-  test('knows a host without records as a name without data', () => {
+  test('answers for a host without records that it has no data', () => {
     const zone = compile({ hosts: [{ name: 'bare', addresses: [] }] });
     expect(ask('bare.openstack.test', A, zone)).toEqual(['nodata']);
     expect(ask('bare.openstack.test', ANY, zone)).toEqual(['nodata']);
   });
 
-  test('serves a pointer outside of every reverse prefix as a zone of its own', () => {
+  test('serves a pointer outside of every reverse prefix as its own zone', () => {
     const zone = compile({ reverse: [], pointers: [{ address: '192.0.2.7', name: 'nova' }] });
     expect(ask('7.2.0.192.in-addr.arpa', PTR, zone)).toEqual(['success', 'nova.openstack.test.']);
     expect(ask('8.2.0.192.in-addr.arpa', PTR, zone)).toEqual(['not-authoritative']);
@@ -155,7 +155,7 @@ describe('Zone', () => {
     ['2001:db8::/32', '8.b.d.0.1.0.0.2.ip6.arpa', 1],
     ['2001:db8::/33', '7.8.b.d.0.1.0.0.2.ip6.arpa', 8],
     ['::/1', '7.ip6.arpa', 8],
-  ])('cuts %s into reverse zones, the last one %s', (prefix, lastZone, count) => {
+  ])('splits %s into reverse zones, the last one %s', (prefix, lastZone, count) => {
     const zone = compile({ reverse: [prefix], pointers: [] });
     expect(zone.lookup(lastZone, SOA).outcome).toBe('success');
     const [first, ...rest] = lastZone.split('.');
@@ -169,13 +169,13 @@ describe('Zone', () => {
     if (served.length > 0) expect(served.at(-1)).toBe(first);
   });
 
-  test('keeps names between two nested reverse zones in existence (RFC 8020)', () => {
+  test('answers for names between two nested reverse zones that they exist (RFC 8020)', () => {
     const zone = compile({ reverse: ['100.64.0.0/16', '100.64.5.7/32'], pointers: [] });
     expect(ask('5.64.100.in-addr.arpa', PTR, zone)).toEqual(['nodata']);
     expect(ask('6.64.100.in-addr.arpa', PTR, zone)).toEqual(['nxdomain']);
   });
 
-  test('cuts a text longer than 255 bytes into strings of one record', () => {
+  test('splits a text longer than 255 bytes into strings of one record', () => {
     const zone = compile({
       hosts: [{ name: 'nova', addresses: [], texts: ['x'.repeat(600), ''] }],
     });
@@ -231,7 +231,7 @@ describe('Zone', () => {
       'münchen',
     ],
     [
-      'a name out of the zone',
+      'a name outside of the zone',
       { hosts: [{ name: 'nova.example.org.', addresses: [] }] },
       'hosts[0].name',
       'not within the zone openstack.test.',
@@ -276,7 +276,12 @@ describe('Zone', () => {
       'reverse[0]',
       'did you mean 10.0.0.0/8',
     ],
-    ['a nameserver elsewhere', { nameserver: 'ns.example.org.' }, 'nameserver', 'not within'],
+    [
+      'a nameserver outside of the zone',
+      { nameserver: 'ns.example.org.' },
+      'nameserver',
+      'not within',
+    ],
     [
       'a bad nameserver address',
       { nameserverAddresses: ['::g'] },

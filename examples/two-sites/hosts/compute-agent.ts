@@ -1,6 +1,5 @@
 /**
- * `compute-agent BROKER-URL QUEUE`: what nova-compute does: waits at the broker for requests and
- * answers them.
+ * `compute-agent BROKER-URL QUEUE`: waits at the broker for requests and answers them, as nova-compute does.
  * @module
  */
 import { hostname } from 'node:os';

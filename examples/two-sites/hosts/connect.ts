@@ -1,5 +1,5 @@
 /**
- * `connect HOST PORT [SOURCE]`: connects by name, prints what it is told; gives up after two seconds.
+ * `connect HOST PORT [SOURCE]`: connects by name and prints what it receives; gives up after two seconds.
  * @module
  */
 import { connect } from 'node:net';

@@ -1,5 +1,5 @@
 /**
- * `console NAME PORT...`: says its name to whoever connects, and who that seems to be.
+ * `console NAME PORT...`: sends its name and the address of the client to each connection.
  * @module
  */
 import { createServer } from 'node:net';

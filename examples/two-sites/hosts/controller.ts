@@ -1,6 +1,6 @@
 /**
- * `controller BROKER-URL QUEUE...`: what nova-conductor does: sends each queue a request, waits for the
- * reply, and prints it. Fails when a reply is missing after five seconds.
+ * `controller BROKER-URL QUEUE...`: sends a request to each queue, waits for the reply and prints it, as
+ * nova-conductor does. Fails if a reply is missing after five seconds.
  * @module
  */
 import { randomUUID } from 'node:crypto';

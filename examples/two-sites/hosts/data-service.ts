@@ -1,7 +1,6 @@
 /**
- * `data-service PORT`: for a line with a number, sends that many MiB: first a line with their SHA-256,
- * then the bytes. It does as little work for each byte as it can, since it shares the machine with the
- * gateways.
+ * `data-service PORT`: takes a line with a number and sends that many MiB: first a line with their SHA-256, then
+ * the bytes. It does as little work per byte as possible, because it shares the machine with the gateways.
  * @module
  */
 import { createHash, randomBytes } from 'node:crypto';
@@ -10,7 +9,7 @@ import { createServer, type Socket } from 'node:net';
 const MAX_MEBIBYTES = 1024;
 const block = randomBytes(1 << 20);
 
-/** Prefixes of one endless file: the hash after each MiB. */
+/** The hash of the first 1, 2, 3, ... MiB of an endless file. */
 const hashes: string[] = [];
 const running = createHash('sha256');
 for (let i = 0; i < MAX_MEBIBYTES; i++) {

@@ -1,13 +1,12 @@
 /**
- * `download HOST PORT MEBIBYTES`: fetches into memory from a data service, then checks the hash. Prints
- * a line when data begins to flow, and one JSON line at the end, however it ends; with nothing
- * received for two seconds it gives up.
+ * `download HOST PORT MEBIBYTES`: downloads from a data service into memory, then checks the hash. It prints a line
+ * when data begins to flow, and one JSON line at the end in any case. It gives up after two seconds without data.
  * @module
  */
 import { createHash } from 'node:crypto';
 import { connect } from 'node:net';
 
-/** Bytes of a SHA-256 in hex and a line feed. */
+/** The length of a SHA-256 in hexadecimal and a line feed. */
 const HASH_LINE = 65;
 
 const [host, port, mebibytes] = process.argv.slice(2);
@@ -34,7 +33,7 @@ const socket = connect({
   host: host!,
   port: Number(port),
   family: 4,
-  // Read into one buffer again and again: the client is not what is to be measured.
+  // All reads use one buffer, because the client must not limit the measured speed.
   onread: {
     buffer: Buffer.alloc(1 << 20),
     callback: (bytes, buffer) => {

@@ -1,5 +1,5 @@
 /**
- * `rest-service PORT...`: a small REST service that says who it thinks its client is.
+ * `rest-service PORT...`: a small REST service that returns the address of its client.
  * @module
  */
 import { createServer } from 'node:http';
