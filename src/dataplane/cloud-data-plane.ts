@@ -31,7 +31,7 @@ import { type PacketTranslator, TRANSLATION_HEADROOM, Verdict } from '../transla
 import { MAX_PACKET_PAYLOAD } from '../tunnel/frame.ts';
 import { FrameType, type Tunnel } from '../tunnel/index.ts';
 import { BATCH_BYTES, DEFAULT_BATCH, MAX_BATCH } from './batch.ts';
-import { PacketSender, type SegmentCounters, Sending } from './packet-sender.ts';
+import { PacketSender, type SegmentCounters, SendResult } from './packet-sender.ts';
 import { PendingQueue, type PendingQueueOptions } from './pending-queue.ts';
 import { ignore, startReading } from './reader.ts';
 
@@ -92,7 +92,7 @@ export class CloudDataPlane {
   readonly #admit: CloudDataPlaneOptions['admit'];
   readonly #batch: number;
   readonly #clock: Clock;
-  readonly #waiting: PendingQueue;
+  readonly #pending: PendingQueue;
   readonly #sender: PacketSender = new PacketSender(this.counters);
   /** The translator's, as the buffer that a device and a tunnel take. */
   readonly #reply: Buffer;
@@ -104,7 +104,7 @@ export class CloudDataPlane {
     TRANSLATION_HEADROOM + VNET_HEADER_LENGTH + MAX_PACKET_LENGTH
   );
   /** The tunnel that got a packet of the device last, if that left where it had been read to. */
-  #likely: Tunnel | undefined;
+  #likelyTunnel: Tunnel | undefined;
   /** Tunnels with frames that are not flushed yet. */
   readonly #unflushed: Tunnel[] = [];
   #stopReading: () => void = ignore;
@@ -121,7 +121,7 @@ export class CloudDataPlane {
     this.#admit = checkFunction('admit', admit);
     this.#batch = checkWhole('batch', batch, 1, MAX_BATCH);
     this.#clock = checkClock(options.clock);
-    this.#waiting = new PendingQueue(waiting, TRANSLATION_HEADROOM);
+    this.#pending = new PendingQueue(waiting, TRANSLATION_HEADROOM);
     this.#cloud = translator.realm(checkText('cloud', cloud));
     const { buffer, byteOffset, byteLength } = translator.reply;
     this.#reply = Buffer.from(buffer, byteOffset, byteLength);
@@ -162,18 +162,18 @@ export class CloudDataPlane {
     const before = this.#tunnels[realm];
     if (before !== undefined) this.#detach(realm, before);
     this.#tunnels[realm] = tunnel;
-    let isTimeTold = false;
+    let isTimeSet = false;
     tunnel.onPacket = (buffer, start, end) => {
-      if (!isTimeTold) {
-        isTimeTold = true;
+      if (!isTimeSet) {
+        isTimeSet = true;
         this.#translator.advance(this.#clock.monotonicMs());
       }
       const headroom = Math.min(start, TRANSLATION_HEADROOM);
       const verdict = this.#translate(realm, buffer, start, end, headroom);
-      this.#settle(realm, buffer, start, end, verdict);
+      this.#handleVerdict(realm, buffer, start, end, verdict);
     };
     tunnel.onBatchEnd = () => {
-      isTimeTold = false;
+      isTimeSet = false;
       this.#flush();
     };
     return () => this.#detach(realm, tunnel);
@@ -182,7 +182,7 @@ export class CloudDataPlane {
   #detach(realm: number, tunnel: Tunnel): void {
     tunnel.onPacket = ignore;
     tunnel.onBatchEnd = ignore;
-    if (this.#likely === tunnel) this.#likely = undefined;
+    if (this.#likelyTunnel === tunnel) this.#likelyTunnel = undefined;
     if (this.#tunnels[realm] === tunnel) this.#tunnels[realm] = undefined;
     // What its batch led to, if it is in the middle of one.
     this.#flush();
@@ -193,7 +193,7 @@ export class CloudDataPlane {
     translator.advance(this.#clock.monotonicMs());
     let bytes = 0;
     for (let i = 0; i < this.#batch && bytes < BATCH_BYTES; i++) {
-      const guess = this.#likely;
+      const guess = this.#likelyTunnel;
       const at = guess?.reserve() ?? -1;
       const isInFrame = at >= 0;
       // Also if nothing comes of the guess: a tunnel gives back what was reserved when it is flushed.
@@ -209,16 +209,16 @@ export class CloudDataPlane {
       if (verdict === Verdict.Forward) {
         const tunnel = this.#tunnels[translator.egress];
         const isInPlace = translator.vnet === start && translator.segmentTo === 0;
-        this.#likely = isInPlace ? tunnel : undefined;
+        this.#likelyTunnel = isInPlace ? tunnel : undefined;
         if (isInFrame && tunnel === guess) {
           if (isInPlace) this.#commit(guess!, translator.end - start);
           else this.#forwardCopy(buffer);
           continue;
         }
       } else if (verdict === Verdict.NeedsHeadroom) {
-        this.#likely = undefined;
+        this.#likelyTunnel = undefined;
       }
-      this.#settle(this.#cloud, buffer, start, end, verdict);
+      this.#handleVerdict(this.#cloud, buffer, start, end, verdict);
     }
     this.#flush();
   };
@@ -229,12 +229,18 @@ export class CloudDataPlane {
   }
 
   /** Does what the verdict of the last `#translate` says. */
-  #settle(realm: number, buffer: Buffer, start: number, end: number, verdict: Verdict): void {
+  #handleVerdict(
+    realm: number,
+    buffer: Buffer,
+    start: number,
+    end: number,
+    verdict: Verdict
+  ): void {
     const translator = this.#translator;
     if (verdict === Verdict.Forward) {
       this.#send(translator.egress, buffer, translator.vnet, translator.end, translator.segmentTo);
     } else if (verdict === Verdict.NeedsHeadroom) {
-      this.#settleCopy(realm, buffer, start, end);
+      this.#retryWithHeadroom(realm, buffer, start, end);
     } else if (verdict === Verdict.NeedsPresence) {
       this.#hold(realm, buffer, start, end);
     } else if (translator.replyLength > 0) {
@@ -244,12 +250,13 @@ export class CloudDataPlane {
   }
 
   /** Translates the packet again where there is enough room in front, and settles it. */
-  #settleCopy(realm: number, buffer: Buffer, start: number, end: number): void {
+  #retryWithHeadroom(realm: number, buffer: Buffer, start: number, end: number): void {
     const at = TRANSLATION_HEADROOM;
     const behind = at + end - start;
     buffer.copy(this.#scratch, at, start, end);
     const verdict = this.#translate(realm, this.#scratch, at, behind, at);
-    if (verdict !== Verdict.NeedsHeadroom) this.#settle(realm, this.#scratch, at, behind, verdict);
+    if (verdict !== Verdict.NeedsHeadroom)
+      this.#handleVerdict(realm, this.#scratch, at, behind, verdict);
   }
 
   #commit(tunnel: Tunnel, length: number): void {
@@ -274,20 +281,20 @@ export class CloudDataPlane {
         if (!isTaken) counters.dropDeviceFull++;
         return isTaken;
       }
-      const sending = this.#sender.toDevice(device, buffer, vnet, end, segmentTo);
-      if (sending === Sending.Refused) counters.dropDeviceFull++;
-      return sending === Sending.Done;
+      const result = this.#sender.toDevice(device, buffer, vnet, end, segmentTo);
+      if (result === SendResult.Refused) counters.dropDeviceFull++;
+      return result === SendResult.Sent;
     }
     const tunnel = this.#tunnels[realm];
     if (tunnel === undefined) {
       counters.dropNoTunnel++;
       return false;
     }
-    const sending = this.#sender.toTunnel(tunnel, buffer, vnet, end, segmentTo);
-    if (sending === Sending.Refused) counters.dropTunnelFull++;
+    const result = this.#sender.toTunnel(tunnel, buffer, vnet, end, segmentTo);
+    if (result === SendResult.Refused) counters.dropTunnelFull++;
     // Of one that was cut and refused, some pieces may have been taken.
-    if (sending !== Sending.Uncut) this.#flushLater(tunnel);
-    return sending === Sending.Done;
+    if (result !== SendResult.NotSegmented) this.#flushLater(tunnel);
+    return result === SendResult.Sent;
   }
 
   #hold(realm: number, buffer: Buffer, start: number, end: number): void {
@@ -296,28 +303,28 @@ export class CloudDataPlane {
     const source = this.#translator.lackingPresence().toString();
     const family = this.#translator.lackingFamily;
     const key = `${ingress}/${source}>${egress} IPv${family}`;
-    const outcome = this.#waiting.hold(realm, key, buffer, start, end);
+    const outcome = this.#pending.hold(realm, key, buffer, start, end);
     if (outcome === 'full') this.counters.dropWaitingFull++;
     if (outcome !== 'first') return;
     this.#admit(ingress, source, egress, family).then(
       () => this.#release(realm, key),
       () => {
-        this.counters.dropNotAdmitted += this.#waiting.release(realm, key).length;
+        this.counters.dropNotAdmitted += this.#pending.release(realm, key).length;
       }
     );
   }
 
   #release(realm: number, key: string): void {
     if (this.#isStopped) {
-      this.#waiting.release(realm, key);
+      this.#pending.release(realm, key);
       return;
     }
     this.#translator.advance(this.#clock.monotonicMs());
-    for (const packet of this.#waiting.release(realm, key)) {
+    for (const packet of this.#pending.release(realm, key)) {
       const start = TRANSLATION_HEADROOM;
       const verdict = this.#translate(realm, packet, start, packet.length, start);
       if (verdict === Verdict.NeedsPresence) this.counters.dropNotAdmitted++;
-      else this.#settle(realm, packet, start, packet.length, verdict);
+      else this.#handleVerdict(realm, packet, start, packet.length, verdict);
     }
     this.#flush();
   }

@@ -19,7 +19,7 @@ import { MAX_PACKET_LENGTH, VNET_HEADER_LENGTH } from '../packet/index.ts';
 import { SiteFilter, Verdict } from '../translator/index.ts';
 import { FrameType, type Tunnel } from '../tunnel/index.ts';
 import { BATCH_BYTES, DEFAULT_BATCH, MAX_BATCH } from './batch.ts';
-import { PacketSender, type SegmentCounters, Sending } from './packet-sender.ts';
+import { PacketSender, type SegmentCounters, SendResult } from './packet-sender.ts';
 import { ignore, startReading } from './reader.ts';
 
 export interface EdgeDataPlaneOptions {
@@ -44,7 +44,7 @@ export interface EdgeDataPlaneCounters extends SegmentCounters {
 
 /** Moves packets from `start` to `stop`; the device and the tunnel stay the host's to close. */
 export class EdgeDataPlane {
-  readonly gate: SiteFilter = new SiteFilter();
+  readonly filter: SiteFilter = new SiteFilter();
   readonly counters: EdgeDataPlaneCounters = {
     cut: 0,
     dropUncut: 0,
@@ -132,7 +132,7 @@ export class EdgeDataPlane {
       const length = device.read(tunnel.buffer, at);
       if (length === 0) break;
       bytes += length;
-      const verdict = this.gate.checkOutbound(
+      const verdict = this.filter.checkOutbound(
         tunnel.buffer,
         at + VNET_HEADER_LENGTH,
         at + length,
@@ -144,7 +144,7 @@ export class EdgeDataPlane {
   };
 
   readonly #onPacket = (buffer: Buffer, start: number, end: number): void => {
-    const verdict = this.gate.checkInbound(buffer, start + VNET_HEADER_LENGTH, end, start);
+    const verdict = this.filter.checkInbound(buffer, start + VNET_HEADER_LENGTH, end, start);
     if (verdict !== Verdict.Forward) return;
     const device = this.#device;
     // No frame of a tunnel is longer than what such a device takes.
@@ -152,8 +152,8 @@ export class EdgeDataPlane {
       if (!device.write(buffer, start, end - start)) this.counters.dropDeviceFull++;
       return;
     }
-    const sending = this.#sender.toDevice(device, buffer, start, end, 0);
-    if (sending === Sending.Refused) this.counters.dropDeviceFull++;
+    const result = this.#sender.toDevice(device, buffer, start, end, 0);
+    if (result === SendResult.Refused) this.counters.dropDeviceFull++;
   };
 
   /** Without a tunnel nothing may wait: an old packet is worth less than a new one. */

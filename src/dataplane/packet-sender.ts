@@ -7,7 +7,7 @@ import type { PacketDevice } from '../device/index.ts';
 import {
   MAX_PACKET_LENGTH,
   PacketSegmenter,
-  Segmenting,
+  SegmentResult,
   VNET_GSO_ECN,
   VNET_GSO_NONE,
   VNET_GSO_TYPE,
@@ -28,14 +28,14 @@ export interface SegmentCounters {
 }
 
 /** What became of a packet. */
-export const Sending = {
-  Done: 0,
+export const SendResult = {
+  Sent: 0,
   /** The device or the tunnel did not take it, or not all of its pieces: they stop at the first. */
   Refused: 1,
   /** It may not be cut, or not into so many pieces; counted as `dropUncut`. */
-  Uncut: 2,
+  NotSegmented: 2,
 } as const;
-export type Sending = (typeof Sending)[keyof typeof Sending];
+export type SendResult = (typeof SendResult)[keyof typeof SendResult];
 
 /**
  * Packets are `buffer[vnet .. end)`, virtio-net header first; `segmentTo` is the size that their realm
@@ -55,21 +55,27 @@ export class PacketSender {
     vnet: number,
     end: number,
     segmentTo: number
-  ): Sending {
+  ): SendResult {
     const isTaken =
       segmentTo === 0 &&
       (device.offload
         ? end - vnet <= VNET_HEADER_LENGTH + MAX_PACKET_LENGTH
         : isPlain(buffer, vnet, end, device.mtu));
     if (!isTaken) return this.#segmentToDevice(device, buffer, vnet, end, segmentTo);
-    return device.write(buffer, vnet, end - vnet) ? Sending.Done : Sending.Refused;
+    return device.write(buffer, vnet, end - vnet) ? SendResult.Sent : SendResult.Refused;
   }
 
   /** Commits the packet, in so many frames as it takes. The buffer is not the tunnel's own. */
-  toTunnel(tunnel: Tunnel, buffer: Buffer, vnet: number, end: number, segmentTo: number): Sending {
+  toTunnel(
+    tunnel: Tunnel,
+    buffer: Buffer,
+    vnet: number,
+    end: number,
+    segmentTo: number
+  ): SendResult {
     const isTaken = segmentTo === 0 && end - vnet <= MAX_PACKET_PAYLOAD;
     if (!isTaken) return this.#segmentToTunnel(tunnel, buffer, vnet, end, segmentTo);
-    return tunnel.sendPacket(buffer, vnet, end) ? Sending.Done : Sending.Refused;
+    return tunnel.sendPacket(buffer, vnet, end) ? SendResult.Sent : SendResult.Refused;
   }
 
   #segmentToDevice(
@@ -78,14 +84,14 @@ export class PacketSender {
     vnet: number,
     end: number,
     segmentTo: number
-  ): Sending {
+  ): SendResult {
     const limit = device.offload ? MAX_PACKET_LENGTH : device.mtu;
-    if (!this.#beginSegments(buffer, vnet, end, segmentTo, limit)) return Sending.Uncut;
+    if (!this.#beginSegments(buffer, vnet, end, segmentTo, limit)) return SendResult.NotSegmented;
     const segmenter = this.#segmenter;
     for (let length = segmenter.next(); length > 0; length = segmenter.next()) {
-      if (!device.write(segmenter.frame, 0, length)) return Sending.Refused;
+      if (!device.write(segmenter.frame, 0, length)) return SendResult.Refused;
     }
-    return Sending.Done;
+    return SendResult.Sent;
   }
 
   #segmentToTunnel(
@@ -94,13 +100,14 @@ export class PacketSender {
     vnet: number,
     end: number,
     segmentTo: number
-  ): Sending {
-    if (!this.#beginSegments(buffer, vnet, end, segmentTo, MAX_PACKET_LENGTH)) return Sending.Uncut;
+  ): SendResult {
+    if (!this.#beginSegments(buffer, vnet, end, segmentTo, MAX_PACKET_LENGTH))
+      return SendResult.NotSegmented;
     const segmenter = this.#segmenter;
     for (let length = segmenter.next(); length > 0; length = segmenter.next()) {
-      if (!tunnel.sendPacket(segmenter.frame, 0, length)) return Sending.Refused;
+      if (!tunnel.sendPacket(segmenter.frame, 0, length)) return SendResult.Refused;
     }
-    return Sending.Done;
+    return SendResult.Sent;
   }
 
   #beginSegments(
@@ -118,7 +125,10 @@ export class PacketSender {
       end - start <= size ||
       buffer[start]! >>> 4 === 4 ||
       (buffer[vnet + VNET_GSO_TYPE]! & ~VNET_GSO_ECN) !== VNET_GSO_NONE;
-    if (isAllowed && this.#segmenter.begin(buffer, vnet, start, end, size) === Segmenting.Ready) {
+    if (
+      isAllowed &&
+      this.#segmenter.begin(buffer, vnet, start, end, size) === SegmentResult.Ready
+    ) {
       this.#counters.cut++;
       return true;
     }

@@ -16,6 +16,6 @@ export { FragmentPart, PacketKind, Parse, Protocol } from './fields.ts';
 export { flowHash } from './flow-hash.ts';
 export { PacketHeader } from './header.ts';
 export { type PcapngDirection, type PcapngOptions, PcapngWriter } from './pcapng.ts';
-export { PacketSegmenter, Segmenting } from './segmenter.ts';
+export { PacketSegmenter, SegmentResult } from './segmenter.ts';
 export { readUdpFrame, type UdpDatagram, udpFrame } from './udp-frame.ts';
 export * from './virtio.ts';

@@ -58,7 +58,7 @@ import {
 } from './virtio.ts';
 
 /** Outcome of `begin`. */
-export const Segmenting = {
+export const SegmentResult = {
   /** `next` gives the frames, at least one. */
   Ready: 0,
   /** The packet, or its virtio-net header, contradicts itself, or is of an unknown kind. */
@@ -68,7 +68,7 @@ export const Segmenting = {
   /** It would make more segments than one packet may (`segments.ts`). */
   TooMany: 3,
 } as const;
-export type Segmenting = (typeof Segmenting)[keyof typeof Segmenting];
+export type SegmentResult = (typeof SegmentResult)[keyof typeof SegmentResult];
 
 const Piece = { None: 0, Whole: 1, Tcp: 2, Udp: 3, Fragment: 4 } as const;
 type Piece = (typeof Piece)[keyof typeof Piece];
@@ -80,7 +80,7 @@ type Piece = (typeof Piece)[keyof typeof Piece];
  * one, and needs no function made for each packet.
  *
  * ```ts
- * if (segmenter.begin(buffer, vnet, start, end, device.mtu) === Segmenting.Ready) {
+ * if (segmenter.begin(buffer, vnet, start, end, device.mtu) === SegmentResult.Ready) {
  *   for (let length = segmenter.next(); length > 0; length = segmenter.next()) {
  *     device.write(segmenter.frame, 0, length);
  *   }
@@ -141,23 +141,23 @@ export class PacketSegmenter {
    *
    * @param vnet offset of the virtio-net header, somewhere in front of the packet; -1: none.
    */
-  begin(buffer: Uint8Array, vnet: number, start: number, end: number, size: number): Segmenting {
+  begin(buffer: Uint8Array, vnet: number, start: number, end: number, size: number): SegmentResult {
     this.#piece = Piece.None;
-    if (start < (vnet < 0 ? 0 : vnet + VNET_HEADER_LENGTH)) return Segmenting.Malformed;
-    if (end > buffer.length) return Segmenting.Malformed;
+    if (start < (vnet < 0 ? 0 : vnet + VNET_HEADER_LENGTH)) return SegmentResult.Malformed;
+    if (end > buffer.length) return SegmentResult.Malformed;
     if (buffer !== this.#buffer) {
       this.#buffer = buffer;
       this.#view = new DataView(buffer.buffer, buffer.byteOffset, buffer.byteLength);
     }
     const view = this.#view;
     const layout = this.#layout;
-    if (!layout.read(view, start, end)) return Segmenting.Malformed;
+    if (!layout.read(view, start, end)) return SegmentResult.Malformed;
 
     this.#isPartial = vnet >= 0 && (view.getUint8(vnet + VNET_FLAGS) & VNET_F_NEEDS_CSUM) !== 0;
-    if (this.#isPartial && !this.#readPartial(vnet, end - start)) return Segmenting.Malformed;
+    if (this.#isPartial && !this.#readPartial(vnet, end - start)) return SegmentResult.Malformed;
     const type = vnet < 0 ? VNET_GSO_NONE : view.getUint8(vnet + VNET_GSO_TYPE) & ~VNET_GSO_ECN;
     if (type !== VNET_GSO_NONE) {
-      if (!this.#isPartial) return Segmenting.Malformed;
+      if (!this.#isPartial) return SegmentResult.Malformed;
       const segment = view.getUint16(vnet + VNET_GSO_SIZE, true);
       return this.#beginSegments(type, segment, start, end, size);
     }
@@ -165,7 +165,7 @@ export class PacketSegmenter {
 
     const headers = this.#isPartial ? this.#covered : layout.perFragment;
     this.#beginPieces(Piece.Whole, headers, headers, MAX_PACKET_LENGTH, start, end);
-    return Segmenting.Ready;
+    return SegmentResult.Ready;
   }
 
   /** Puts the next frame into `frame`; returns its length, or 0 after the last one. */
@@ -210,38 +210,39 @@ export class PacketSegmenter {
     start: number,
     end: number,
     size: number
-  ): Segmenting {
+  ): SegmentResult {
     const { family, protocol, transport } = this.#layout;
     const view = this.#view;
     const length = end - start - transport;
-    if (segment === 0 || this.#covered !== transport) return Segmenting.Malformed;
+    if (segment === 0 || this.#covered !== transport) return SegmentResult.Malformed;
 
     let headers = transport;
     if (type === VNET_GSO_UDP_L4) {
-      if (protocol !== Protocol.Udp || length < UDP_HEADER) return Segmenting.Malformed;
-      if (this.#checksum !== transport + UDP_CHECKSUM) return Segmenting.Malformed;
-      if (view.getUint16(start + transport + UDP_LENGTH) !== length) return Segmenting.Malformed;
+      if (protocol !== Protocol.Udp || length < UDP_HEADER) return SegmentResult.Malformed;
+      if (this.#checksum !== transport + UDP_CHECKSUM) return SegmentResult.Malformed;
+      if (view.getUint16(start + transport + UDP_LENGTH) !== length) return SegmentResult.Malformed;
       headers += UDP_HEADER;
     } else {
-      if (type !== (family === 4 ? VNET_GSO_TCPV4 : VNET_GSO_TCPV6)) return Segmenting.Malformed;
-      if (protocol !== Protocol.Tcp || length < TCP_MIN_HEADER) return Segmenting.Malformed;
-      if (this.#checksum !== transport + TCP_CHECKSUM) return Segmenting.Malformed;
+      if (type !== (family === 4 ? VNET_GSO_TCPV4 : VNET_GSO_TCPV6)) return SegmentResult.Malformed;
+      if (protocol !== Protocol.Tcp || length < TCP_MIN_HEADER) return SegmentResult.Malformed;
+      if (this.#checksum !== transport + TCP_CHECKSUM) return SegmentResult.Malformed;
       const header = (view.getUint8(start + transport + TCP_DATA_OFFSET) >>> 4) << 2;
-      if (header < TCP_MIN_HEADER || header > length) return Segmenting.Malformed;
+      if (header < TCP_MIN_HEADER || header > length) return SegmentResult.Malformed;
       this.#tcpFlags = view.getUint8(start + transport + TCP_FLAGS);
       // It would take a sequence number of its own.
-      if ((this.#tcpFlags & TCP_FLAG_SYN) !== 0) return Segmenting.Malformed;
+      if ((this.#tcpFlags & TCP_FLAG_SYN) !== 0) return SegmentResult.Malformed;
       headers += header;
     }
     const payload = end - start - headers;
-    if (headers + Math.min(segment, payload) > size) return Segmenting.TooBig;
-    if (makesTooManySegments(type === VNET_GSO_UDP_L4, payload, segment)) return Segmenting.TooMany;
+    if (headers + Math.min(segment, payload) > size) return SegmentResult.TooBig;
+    if (makesTooManySegments(type === VNET_GSO_UDP_L4, payload, segment))
+      return SegmentResult.TooMany;
 
     const partial = view.getUint16(start + this.#checksum);
     this.#sum = fold(partial + (~length & 0xffff));
     const piece = type === VNET_GSO_UDP_L4 ? Piece.Udp : Piece.Tcp;
     this.#beginPieces(piece, headers, headers, segment, start, end);
-    return Segmenting.Ready;
+    return SegmentResult.Ready;
   }
 
   #setSegment(length: number, payloadSum: number, isLast: boolean): void {
@@ -272,20 +273,20 @@ export class PacketSegmenter {
     out.setUint16(this.#checksum, this.#complete(fold(sum)));
   }
 
-  #beginFragments(start: number, end: number, size: number): Segmenting {
+  #beginFragments(start: number, end: number, size: number): SegmentResult {
     const layout = this.#layout;
     const length = end - start;
     const common = layout.perFragment;
     const needsFragmentHeader = layout.family === 6 && !layout.hasFragmentHeader;
     const headers = common + (needsFragmentHeader ? FRAGMENT_HEADER : 0);
-    if (layout.offset + length - common > MAX_DATAGRAM) return Segmenting.Malformed;
-    if (layout.moreFragments && ((length - common) & 7) !== 0) return Segmenting.Malformed;
+    if (layout.offset + length - common > MAX_DATAGRAM) return SegmentResult.Malformed;
+    if (layout.moreFragments && ((length - common) & 7) !== 0) return SegmentResult.Malformed;
     const pieceLength = (size - headers) & ~7;
-    if (layout.dontFragment || pieceLength <= 0) return Segmenting.TooBig;
+    if (layout.dontFragment || pieceLength <= 0) return SegmentResult.TooBig;
     // The first fragment of IPv6 has all the headers (RFC 7112).
     if (layout.family === 6 && layout.offset === 0) {
       const chain = Math.min(layout.transport + MAX_TRANSPORT_HEADER, length);
-      if (chain > common + pieceLength) return Segmenting.TooBig;
+      if (chain > common + pieceLength) return SegmentResult.TooBig;
     }
 
     if (this.#isPartial) {
@@ -303,7 +304,7 @@ export class PacketSegmenter {
       out.setInt32(common + 4, this.#identification++);
       out.setUint8(layout.nextHeader, Extension.Fragment);
     }
-    return Segmenting.Ready;
+    return SegmentResult.Ready;
   }
 
   #setFragment(length: number, isLast: boolean): void {

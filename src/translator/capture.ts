@@ -30,7 +30,7 @@ export interface PacketCapture {
 }
 
 /** Where the translator calls its tap; costs nothing while there is none. */
-export class TapPoint {
+export class CapturePoint {
   readonly #capture: PacketCapture;
   readonly #statusOf: (table: PathTable, path: number) => PathStatus;
   readonly #realmNames: readonly string[];

@@ -42,7 +42,7 @@ export interface ExplanationContext {
   readonly header: PacketHeader;
   /** Of the packet that it quotes, if it is an ICMP error. */
   readonly quote: PacketHeader;
-  readonly isBoundToVersion: boolean;
+  readonly isRefusedBySiit: boolean;
   readonly bindings: Bindings;
   readonly egress: string | undefined;
   readonly result: Uint8Array | undefined;
@@ -50,7 +50,7 @@ export interface ExplanationContext {
 }
 
 export function explain(verdict: Verdict, context: ExplanationContext): Explanation {
-  const step = context.isBoundToVersion ? 'room' : STEPS[verdict]!;
+  const step = context.isRefusedBySiit ? 'room' : STEPS[verdict]!;
   const { egress, result, segmentTo } = context;
   return {
     verdict: VERDICT_NAMES[verdict]!,
@@ -80,7 +80,7 @@ const STEPS: readonly ExplanationStep[] = [
 ];
 
 function reasonOf(verdict: Verdict, context: ExplanationContext): string {
-  if (context.isBoundToVersion) return 'the packet cannot change its IP version';
+  if (context.isRefusedBySiit) return 'the packet cannot change its IP version';
   switch (verdict) {
     case Verdict.DropMalformed:
       return `the ${context.packet.length} bytes are no packet whose lengths and checksums agree`;

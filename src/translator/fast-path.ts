@@ -2,7 +2,7 @@
  * The fast path: whole TCP segments and UDP datagrams without options and extension headers, by far the
  * most packets, and ICMP errors about them, in one pass over the bytes. It only ever forwards. Whatever is not plainly in order goes
  * the slow path (`slow-path.ts`), which alone refuses, and does the same with these packets, in
- * more steps: that both agree is tested by sending packets both ways.
+ * more steps: that both agree is tested by sending packets both routes.
  *
  * 1. the IP header is plain, its length and checksum are right, it is no fragment
  * 2. the path is known
@@ -58,20 +58,20 @@ import {
   PATH_ADDRESSES,
   PATH_DELTA,
   PATH_PAIR,
-  PATH_WAY,
+  PATH_ROUTE,
   REPLY,
   REQUEST,
-  WAY_EGRESS,
-  WAY_FAMILY,
-  WAY_MTU,
-  WAY_POLICY,
+  ROUTE_EGRESS,
+  ROUTE_FAMILY,
+  ROUTE_MTU,
+  ROUTE_POLICY,
 } from './layout.ts';
 import { moveOffload } from './offload.ts';
 import { MIN_IPV6_MTU } from './path-table.ts';
 import type { Paths } from './paths.ts';
-import { followedChecksum } from './rewrite.ts';
+import { updatedChecksum } from './rewrite.ts';
 import type { Sessions } from './sessions.ts';
-import { MAX_CUTTABLE, type Siit, VERSION_GROWTH, writeIpv4, writeIpv6 } from './siit.ts';
+import { MAX_WITHOUT_DF, type Siit, VERSION_GROWTH, writeIpv4, writeIpv6 } from './siit.ts';
 
 export class FastPath {
   /** Realm of the packet that was forwarded, and how far it has grown in front. */
@@ -167,37 +167,37 @@ export class FastPath {
       }
     }
     const checksum = view.getUint16(checksumAt);
-    const isBare = checksum === 0 && !isTcp && !isPartial;
+    const lacksChecksum = checksum === 0 && !isTcp && !isPartial;
 
     const { words } = table;
     const at = path * table.stride;
     const value = at + table.keyWords;
-    const ways = paths.ways.words;
-    const way = words[value + PATH_WAY]!;
-    const isToIpv4 = ways[way + WAY_FAMILY] === 4;
+    const routes = paths.routes.words;
+    const route = words[value + PATH_ROUTE]!;
+    const isToIpv4 = routes[route + ROUTE_FAMILY] === 4;
     const isFromIpv4 = ipHeader === IPV4_MIN_HEADER;
     let growth = 0;
     if (isToIpv4 !== isFromIpv4) {
       growth = isFromIpv4 ? VERSION_GROWTH : -VERSION_GROWTH;
-      if (isBare || growth > headroom || length + growth > MAX_TRANSLATED) return false;
+      if (lacksChecksum || growth > headroom || length + growth > MAX_TRANSLATED) return false;
       size += growth;
       if (isFromIpv4 && size > MIN_IPV6_MTU) {
         // Without DF it may have to be cut.
         if ((view.getInt32(start + IPV4_IDENTIFICATION) & IPV4_DONT_FRAGMENT) === 0) return false;
       }
     }
-    if (size > ways[way + WAY_MTU]! || (isBare && !isFromIpv4)) return false;
+    if (size > routes[route + ROUTE_MTU]! || (lacksChecksum && !isFromIpv4)) return false;
 
     const ports = view.getInt32(transport);
     const side = paths.bindings.policies.sideOf(
-      ways[way + WAY_POLICY]!,
+      routes[route + ROUTE_POLICY]!,
       isTcp ? KIND_TCP : KIND_UDP,
       REQUEST | REPLY,
       ports >>> 16,
       ports & 0xffff
     );
     if (side === 0) return false;
-    const egress = ways[way + WAY_EGRESS]!;
+    const egress = routes[route + ROUTE_EGRESS]!;
     if (!isTcp) {
       const pair = words[value + PATH_PAIR]!;
       if (side === REQUEST) {
@@ -211,12 +211,12 @@ export class FastPath {
     const delta = words[value + PATH_DELTA]!;
     if (isPartial) {
       view.setUint16(checksumAt, fold(checksum + delta));
-    } else if (!isBare) {
+    } else if (!lacksChecksum) {
       const after = ~fold((~checksum & 0xffff) + delta) & 0xffff;
       view.setUint16(checksumAt, after === 0 && !isTcp ? 0xffff : after);
     }
     if (growth !== 0) {
-      this.#changeVersion(
+      this.#writeSiitHeader(
         view,
         start,
         end,
@@ -297,13 +297,13 @@ export class FastPath {
     if (path < 0) return false;
     const { words } = table;
     const value = path * table.stride + table.keyWords;
-    const ways = paths.ways.words;
-    const way = words[value + PATH_WAY]!;
-    if (ways[way + WAY_FAMILY] !== 4 || length > ways[way + WAY_MTU]!) return false;
+    const routes = paths.routes.words;
+    const route = words[value + PATH_ROUTE]!;
+    if (routes[route + ROUTE_FAMILY] !== 4 || length > routes[route + ROUTE_MTU]!) return false;
     const kind = isTcp ? KIND_TCP : KIND_UDP;
     const ports = view.getInt32(transport);
     const side = paths.bindings.policies.sideOf(
-      ways[way + WAY_POLICY]!,
+      routes[route + ROUTE_POLICY]!,
       kind,
       REQUEST | REPLY,
       ports & 0xffff,
@@ -323,7 +323,7 @@ export class FastPath {
     const checksumAt = transport + (isTcp ? TCP_CHECKSUM : UDP_CHECKSUM);
     if (checksumAt + 2 <= Math.min(end, quote + quotedLength)) {
       const quoted = view.getUint16(checksumAt);
-      const newQuoted = followedChecksum(kind, quoted, delta, false);
+      const newQuoted = updatedChecksum(kind, quoted, delta, false);
       view.setUint16(checksumAt, newQuoted);
       change += wordDelta(quoted, newQuoted);
     }
@@ -337,13 +337,13 @@ export class FastPath {
     view.setInt32(start + IPV4_SOURCE, newSource);
     view.setInt32(start + IPV4_DESTINATION, newDestination);
     table.count(path, 1, length);
-    this.egress = ways[way + WAY_EGRESS]!;
+    this.egress = routes[route + ROUTE_EGRESS]!;
     this.growth = 0;
     return true;
   }
 
   /** Writes the header of the other version, which ends where the old one does. */
-  #changeVersion(
+  #writeSiitHeader(
     view: DataView,
     start: number,
     end: number,
@@ -364,7 +364,7 @@ export class FastPath {
     const to = start + VERSION_GROWTH;
     const length = end - to;
     const fragment =
-      length > MAX_CUTTABLE ? IPV4_DONT_FRAGMENT : this.#siit.nextIdentification() << 16;
+      length > MAX_WITHOUT_DF ? IPV4_DONT_FRAGMENT : this.#siit.nextIdentification() << 16;
     if (vnet >= 0) moveOffload(view, vnet, -VERSION_GROWTH, -VERSION_GROWTH, 4, false);
     writeIpv4(
       view,

@@ -54,14 +54,14 @@ export class Fragments {
 
   /**
    * Judges a fragment by what has come of its datagram; changes nothing, but that a datagram whose
-   * fragments overlap is refused from now on (not if `isDry`).
+   * fragments overlap is refused from now on (not if `isDryRun`).
    */
   admit(
     realm: number,
     view: DataView,
     header: PacketHeader,
     now: number,
-    isDry: boolean
+    isDryRun: boolean
   ): Admission {
     const isFirst = header.part === FragmentPart.First;
     const table = this.#tables[realm];
@@ -82,7 +82,7 @@ export class Fragments {
     const overlap = isFirst
       ? Overlap.Harmful
       : overlapOf(words, value, from, to, header.moreFragments);
-    if (overlap === Overlap.Harmful && !isDry) words[value + STATE] = REFUSED;
+    if (overlap === Overlap.Harmful && !isDryRun) words[value + STATE] = REFUSED;
     return overlap === Overlap.None ? Admission.Pass : Admission.Refused;
   }
 
@@ -90,7 +90,7 @@ export class Fragments {
   note(realm: number, view: DataView, header: PacketHeader, now: number): void {
     let table = this.#tables[realm];
     if (table === undefined) {
-      table = new RecencyTable(KEY_WORDS, VALUE_WORDS, this.#maxFragments, REACH);
+      table = new RecencyTable(KEY_WORDS, VALUE_WORDS, this.#maxFragments, MAX_PROBES);
       this.#tables[realm] = table;
     }
     setKey(table, view, header);
@@ -215,7 +215,7 @@ function setInterval(words: Int32Array, value: number, i: number, from: number, 
   words[value + INTERVALS + i] = (from << 16) | to;
 }
 
-const REACH = 16;
+const MAX_PROBES = 16;
 const KEY_WORDS = 10;
 /** Where in the key the addresses begin. */
 const KEY_ADDRESSES = 2;

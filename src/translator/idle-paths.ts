@@ -19,7 +19,7 @@ export class IdlePaths {
   tick = 0;
 
   readonly #tickMs: number;
-  #lookedAtMs = 0;
+  #scannedAtMs = 0;
   /** The next path to look at, of all tables one behind the other. */
   #next = 0;
   readonly #searches = new Map<number, Search>();
@@ -30,17 +30,17 @@ export class IdlePaths {
   }
 
   /** Tells the time, and looks at as many paths as it is time for. */
-  look(nowMs: number, v4: PathTable, v6: PathTable): void {
-    const elapsedMs = nowMs - this.#lookedAtMs;
-    if (elapsedMs < LOOK_EVERY_MS) return;
-    this.#lookedAtMs = nowMs;
+  scan(nowMs: number, v4: PathTable, v6: PathTable): void {
+    const elapsedMs = nowMs - this.#scannedAtMs;
+    if (elapsedMs < SCAN_INTERVAL_MS) return;
+    this.#scannedAtMs = nowMs;
     this.tick = Math.floor(nowMs / this.#tickMs);
     const total = v4.size + v6.size;
-    const due = Math.min(Math.ceil((total * elapsedMs) / this.#tickMs), total, MAX_LOOKS);
+    const due = Math.min(Math.ceil((total * elapsedMs) / this.#tickMs), total, MAX_SCANNED);
     for (let n = 0; n < due; n++) {
       if (this.#next >= total) this.#next = 0;
       const table = this.#next < v4.size ? v4 : v6;
-      table.look(table === v4 ? this.#next : this.#next - v4.size, this.tick);
+      table.noteUse(table === v4 ? this.#next : this.#next - v4.size, this.tick);
       this.#next++;
     }
   }
@@ -49,35 +49,35 @@ export class IdlePaths {
    * Looks for a path of one of the tables that may end; `table` and `path` name it.
    *
    * @param who tells searches apart: what is looked for, as a number
-   * @param isMeant whether the path is one of those that are looked for
+   * @param isCandidate whether the path is one of those that are looked for
    */
   find(
     who: number,
     v4: PathTable,
     v6: PathTable,
-    isMeant: (table: PathTable, path: number) => boolean
+    isCandidate: (table: PathTable, path: number) => boolean
   ): boolean {
     let search = this.#searches.get(who);
     if (search === undefined) {
-      search = { next: 0, inVain: 0, tick: this.tick };
+      search = { next: 0, failedChecks: 0, tick: this.tick };
       this.#searches.set(who, search);
     }
     if (search.tick !== this.tick) {
       search.tick = this.tick;
-      search.inVain = 0;
+      search.failedChecks = 0;
     }
     const total = v4.size + v6.size;
     const begin = search.next;
     let longest = TICKS_OF_IDLENESS;
     this.path = -1;
-    for (let n = Math.min(total - search.inVain, MAX_STEPS); n > 0; n--) {
+    for (let n = Math.min(total - search.failedChecks, MAX_STEPS); n > 0; n--) {
       if (search.next >= total) search.next = 0;
       const table = search.next < v4.size ? v4 : v6;
       const path = table === v4 ? search.next : search.next - v4.size;
       search.next++;
-      search.inVain++;
+      search.failedChecks++;
       const idle = table.idleTicks(path, this.tick);
-      if (idle > longest && isMeant(table, path)) {
+      if (idle > longest && isCandidate(table, path)) {
         longest = idle;
         this.table = table;
         this.path = path;
@@ -86,7 +86,7 @@ export class IdlePaths {
     if (this.path < 0) return false;
     // There may be others, and what was looked for may be rare further on.
     search.next = begin;
-    search.inVain = 0;
+    search.failedChecks = 0;
     return true;
   }
 
@@ -100,14 +100,14 @@ interface Search {
   /** The next path to look at. */
   next: number;
   /** How many were looked at without a result in this tick. */
-  inVain: number;
+  failedChecks: number;
   tick: number;
 }
 
 /** A path is idle when more ticks than these have passed, so for `pathIdleMs` at least. */
 const TICKS_OF_IDLENESS = 4;
 /** How often paths are looked at, and how many of them at once: 80,000 a second at most. */
-const LOOK_EVERY_MS = 50;
-const MAX_LOOKS = 4096;
+const SCAN_INTERVAL_MS = 50;
+const MAX_SCANNED = 4096;
 /** Paths that one packet may have looked at to find room: some tens of microseconds. */
 const MAX_STEPS = 256;

@@ -5,7 +5,7 @@
  */
 
 /** Words of a path's value, behind its key. */
-export const PATH_WAY = 0;
+export const PATH_ROUTE = 0;
 /** The checksum delta of both addresses. */
 export const PATH_DELTA = 1;
 /** The same number for both directions between two hosts, but for its lowest bit. */
@@ -14,19 +14,19 @@ export const PATH_PAIR = 2;
 export const PATH_ADDRESSES = 3;
 
 /** Words of a way's value. */
-export const WAY_EGRESS = 0;
-export const WAY_POLICY = 1;
+export const ROUTE_EGRESS = 0;
+export const ROUTE_POLICY = 1;
 /** IP version that packets leave with. */
-export const WAY_FAMILY = 2;
+export const ROUTE_FAMILY = 2;
 /** Largest packet, as it leaves. */
-export const WAY_MTU = 3;
+export const ROUTE_MTU = 3;
 /** Largest MSS of a TCP segment with SYN; `MAX_MSS` if any fits. */
-export const WAY_MSS = 4;
+export const ROUTE_MSS = 4;
 export const MAX_MSS = 65_535;
 /** Largest packet that was to be cut anyway, as it leaves. */
-export const WAY_CUT = 5;
+export const ROUTE_FRAGMENT_MTU = 5;
 /** The realm whose share of the table the path takes: that of the client. */
-export const WAY_BILLED = 6;
+export const ROUTE_CLIENT_REALM = 6;
 
 /** Which of the two things a packet may be to a permit; or-ed when it may be either. */
 export const REQUEST = 1;

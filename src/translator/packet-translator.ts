@@ -1,7 +1,7 @@
 /**
  * Translates packets between realms, in place: the public face of the room.
  *
- * A packet's way through `translate`:
+ * A packet's slowPath through `translate`:
  *
  * 1. the fast path, if it is plainly in order (`fast-path.ts`): nearly all are
  * 2. else the slow path, which judges any packet (`slow-path.ts`)
@@ -16,7 +16,7 @@ import { ApiMisuseError } from '../errors.ts';
 import type { PacketHeader } from '../packet/header.ts';
 import { PacketView } from '../packet/view.ts';
 import { VNET_HEADER_LENGTH } from '../packet/virtio.ts';
-import { type PacketCapture, TapPoint } from './capture.ts';
+import { CapturePoint, type PacketCapture } from './capture.ts';
 import { type Explanation, explain } from './explain.ts';
 import { FastPath } from './fast-path.ts';
 import { FRAGMENT_DEFAULTS, type FragmentOptions, Fragments, setPathKey } from './fragments.ts';
@@ -191,7 +191,7 @@ export class PacketTranslator {
   capture(capture: PacketCapture | undefined): void {
     this.#slowPath.capture =
       capture &&
-      new TapPoint(capture, (table, path) => this.#statusOf(table, path), this.#realmNames);
+      new CapturePoint(capture, (table, path) => this.#statusOf(table, path), this.#realmNames);
   }
 
   /**
@@ -209,24 +209,24 @@ export class PacketTranslator {
     if (vnet !== undefined) copy.set(vnet, TRANSLATION_HEADROOM);
     const view = new DataView(copy.buffer);
     const { identification } = this.#siit;
-    const way = this.#slowPath;
-    way.isDry = true;
-    way.isBoundToVersion = false;
+    const slowPath = this.#slowPath;
+    slowPath.isDryRun = true;
+    slowPath.isRefusedBySiit = false;
     const at = vnet === undefined ? -1 : TRANSLATION_HEADROOM;
-    const verdict = way.run(index, view, start, copy.length, at, TRANSLATION_HEADROOM);
-    way.isDry = false;
+    const verdict = slowPath.run(index, view, start, copy.length, at, TRANSLATION_HEADROOM);
+    slowPath.isDryRun = false;
     this.#siit.identification = identification;
     return explain(verdict, {
       realm,
       packet,
-      header: way.header,
-      quote: way.quote,
-      isBoundToVersion: way.isBoundToVersion,
+      header: slowPath.header,
+      quote: slowPath.quote,
+      isRefusedBySiit: slowPath.isRefusedBySiit,
       bindings: this.#paths.bindings,
       realmIndex: index,
-      egress: verdict <= Verdict.NeedsPresence ? this.realmName(way.egress) : undefined,
-      result: verdict === Verdict.Forward ? copy.slice(way.start, way.end) : undefined,
-      segmentTo: verdict === Verdict.Forward ? way.segmentTo : 0,
+      egress: verdict <= Verdict.NeedsPresence ? this.realmName(slowPath.egress) : undefined,
+      result: verdict === Verdict.Forward ? copy.slice(slowPath.start, slowPath.end) : undefined,
+      segmentTo: verdict === Verdict.Forward ? slowPath.segmentTo : 0,
     });
   }
 
@@ -255,11 +255,11 @@ export class PacketTranslator {
       return Verdict.DropNoPresence;
     }
     const view = this.#views.of(buffer);
-    const way = this.#slowPath;
+    const slowPath = this.#slowPath;
     if (
-      way.capture === undefined &&
+      slowPath.capture === undefined &&
       end <= buffer.length &&
-      this.#fastPath.forward(realm, view, start, end, vnet, headroom, way.now)
+      this.#fastPath.forward(realm, view, start, end, vnet, headroom, slowPath.now)
     ) {
       const { egress, growth } = this.#fastPath;
       this.egress = egress;
@@ -270,18 +270,18 @@ export class PacketTranslator {
       this.#verdicts[realm * VERDICT_COUNT]!++;
       return Verdict.Forward;
     }
-    const verdict = way.run(realm, view, start, end, vnet, headroom);
+    const verdict = slowPath.run(realm, view, start, end, vnet, headroom);
     this.#verdicts[realm * VERDICT_COUNT + verdict]!++;
-    this.egress = way.egress;
+    this.egress = slowPath.egress;
     if (verdict === Verdict.Forward) {
-      this.start = way.start;
-      this.end = way.end;
-      this.vnet = way.vnet;
-      this.segmentTo = way.segmentTo;
+      this.start = slowPath.start;
+      this.end = slowPath.end;
+      this.vnet = slowPath.vnet;
+      this.segmentTo = slowPath.segmentTo;
     } else if (verdict === Verdict.NeedsPresence) {
-      this.lackingFamily = way.lackingFamily;
-      this.#lackingWords = way.lackingWords;
-      this.#lacking.set(way.lacking);
+      this.lackingFamily = slowPath.lackingFamily;
+      this.#lackingWords = slowPath.lackingWords;
+      this.#lacking.set(slowPath.lacking);
     } else if (verdict > Verdict.NeedsHeadroom) {
       this.replyLength = this.#replyTo(realm, verdict, view);
     }
@@ -290,10 +290,10 @@ export class PacketTranslator {
 
   /** Makes the answer to a packet that was refused, if there is to be one; returns its length. */
   #replyTo(realm: number, verdict: Verdict, view: DataView): number {
-    const { header, tellMtu } = this.#slowPath;
+    const { header, reportedMtu } = this.#slowPath;
     switch (verdict) {
       case Verdict.DropTooBig:
-        return this.#replies.tooBig(realm, view, header, tellMtu);
+        return this.#replies.tooBig(realm, view, header, reportedMtu);
       case Verdict.DropNotPermitted:
         return this.#replies.refused(realm, view, header);
       case Verdict.DropNoPresence:

@@ -3,11 +3,11 @@
  * source, destination). A record of the IPv4 table is 48 bytes, so that it costs about one cache line:
  *
  * ```
- *  realm | source | destination | way | delta | pair | new source | new destination | packets | bytes
+ *  realm | source | destination | route | delta | pair | new source | new destination | packets | bytes
  * ```
  *
  * Addresses are one word each, or four in the IPv6 table; `packets` and `bytes` are floats of two words.
- * What many paths have in common (where they lead, what may pass, what fits) is one *way*. When each path
+ * What many paths have in common (where they lead, what may pass, what fits) is one *route*. When each path
  * was last seen in use stands in a word of its own, apart from the records, for no packet needs it.
  * @module
  */
@@ -21,14 +21,14 @@ import {
   PATH_ADDRESSES,
   PATH_DELTA,
   PATH_PAIR,
-  PATH_WAY,
-  WAY_BILLED,
-  WAY_CUT,
-  WAY_EGRESS,
-  WAY_FAMILY,
-  WAY_MSS,
-  WAY_MTU,
-  WAY_POLICY,
+  PATH_ROUTE,
+  ROUTE_CLIENT_REALM,
+  ROUTE_EGRESS,
+  ROUTE_FAMILY,
+  ROUTE_FRAGMENT_MTU,
+  ROUTE_MSS,
+  ROUTE_MTU,
+  ROUTE_POLICY,
 } from './layout.ts';
 
 /** One direction between two hosts, as it is reported. */
@@ -71,7 +71,7 @@ export class PathTable extends IntTable {
   }
 
   /** Adds the path of the key in `key`, in use since `tick`; -1 when the table is full. */
-  open(resolution: Resolution, way: number, pair: number, tick: number): number {
+  open(resolution: Resolution, route: number, pair: number, tick: number): number {
     const path = this.insert();
     if (path < 0) return -1;
     if (path >= this.#uses.length) {
@@ -88,7 +88,7 @@ export class PathTable extends IntTable {
     for (let i = value - 2 * width; i < value; i++) delta += longDelta(words[i]!, 0);
     for (let i = 0; i < newWidth; i++) delta += longDelta(0, source[i]!);
     for (let i = 0; i < newWidth; i++) delta += longDelta(0, destination[i]!);
-    words[value + PATH_WAY] = way;
+    words[value + PATH_ROUTE] = route;
     words[value + PATH_DELTA] = foldDelta(delta);
     words[value + PATH_PAIR] = pair;
     if (family === this.family) {
@@ -146,7 +146,7 @@ export class PathTable extends IntTable {
   }
 
   /** Notes that the path was used since it was looked at last, if it was. Ticks are modulo 2^16. */
-  look(path: number, tick: number): void {
+  noteUse(path: number, tick: number): void {
     const use = this.#uses[path]!;
     const packets = this.packets(path) & 0xffff;
     if (use >>> 16 !== packets) this.#uses[path] = (packets << 16) | (tick & 0xffff);
@@ -192,19 +192,19 @@ export class PathTable extends IntTable {
   }
 }
 
-/** What paths have in common; a way is the index in `words` of its value. */
-export class WayTable extends IntTable {
+/** What paths have in common; a route is the index in `words` of its value. */
+export class RouteTable extends IntTable {
   constructor() {
-    super(4, 7, MAX_WAYS);
+    super(4, 7, MAX_ROUTES);
   }
 
-  wayOf(
+  routeOf(
     family: Family,
     ingress: number,
     from: CompiledRealm,
     { egress, family: newFamily, policy }: Resolution,
     to: CompiledRealm,
-    billed: number
+    clientRealm: number
   ): number {
     const { key } = this;
     key[0] = ingress;
@@ -215,16 +215,18 @@ export class WayTable extends IntTable {
     if (record < 0) {
       record = this.insert();
       const value = record * this.stride + this.keyWords;
-      this.words[value + WAY_EGRESS] = egress;
-      this.words[value + WAY_POLICY] = policy;
-      this.words[value + WAY_BILLED] = billed;
-      this.words[value + WAY_FAMILY] = newFamily;
-      this.words[value + WAY_MTU] = Math.min(mtuTo(newFamily, to.mtu), LARGEST[newFamily]);
+      this.words[value + ROUTE_EGRESS] = egress;
+      this.words[value + ROUTE_POLICY] = policy;
+      this.words[value + ROUTE_CLIENT_REALM] = clientRealm;
+      this.words[value + ROUTE_FAMILY] = newFamily;
+      this.words[value + ROUTE_MTU] = Math.min(mtuTo(newFamily, to.mtu), LARGEST[newFamily]);
       // RFC 7915 section 4: nobody says what the links behind take, so what they all do.
       const isUnknown = family === 4 && newFamily === 6 && to.mtu === Number.POSITIVE_INFINITY;
-      this.words[value + WAY_CUT] = isUnknown ? MIN_IPV6_MTU : this.words[value + WAY_MTU]!;
+      this.words[value + ROUTE_FRAGMENT_MTU] = isUnknown
+        ? MIN_IPV6_MTU
+        : this.words[value + ROUTE_MTU]!;
       const mss = Math.min(segmentIn(family, from.mtu), segmentIn(newFamily, to.mtu));
-      this.words[value + WAY_MSS] = Math.min(mss, MAX_MSS);
+      this.words[value + ROUTE_MSS] = Math.min(mss, MAX_MSS);
     }
     return record * this.stride + this.keyWords;
   }
@@ -249,4 +251,4 @@ const COUNTER_WORDS = 4;
 /** What the length fields can say, by IP version. */
 const LARGEST = { 4: MAX_PACKET_LENGTH, 6: 40 + 65_535 } as const;
 /** Ways come from plans, which the host bounds. */
-const MAX_WAYS = 2 ** 26;
+const MAX_ROUTES = 2 ** 26;

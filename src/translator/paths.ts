@@ -3,7 +3,7 @@
  * when the plan changes.
  *
  * A path is opened by a client's request, and the path back by the reply to it. A reply to nobody opens
- * nothing: a service cannot fill the table, nor reach the ports of clients that have not spoken to it. For a
+ * nothing: a service cannot fill the table, nor maxProbes the ports of clients that have not spoken to it. For a
  * while after a start, such replies pass without opening a path (`reply-grace.ts`).
  * @module
  */
@@ -14,14 +14,14 @@ import { Bindings, type Resolution } from './bindings.ts';
 import { IdlePaths } from './idle-paths.ts';
 import {
   PATH_PAIR,
-  PATH_WAY,
+  PATH_ROUTE,
   REPLY,
-  WAY_BILLED,
-  WAY_EGRESS,
-  WAY_FAMILY,
-  WAY_POLICY,
+  ROUTE_CLIENT_REALM,
+  ROUTE_EGRESS,
+  ROUTE_FAMILY,
+  ROUTE_POLICY,
 } from './layout.ts';
-import { type PathStatus, PathTable, WayTable } from './path-table.ts';
+import { type PathStatus, PathTable, RouteTable } from './path-table.ts';
 import type { TranslationPlan } from './plan.ts';
 import { needsSession } from './policy.ts';
 import { ReplyGrace } from './reply-grace.ts';
@@ -59,7 +59,7 @@ export const PATH_DEFAULTS: Readonly<Required<PathOptions>> = Object.freeze({
 export class Paths {
   v4: PathTable;
   v6: PathTable;
-  ways: WayTable = new WayTable();
+  routes: RouteTable = new RouteTable();
   bindings: Bindings;
   /** What `open` found the source to be lacking: a presence in this realm, of this IP version. */
   lackingIn = 0;
@@ -72,9 +72,9 @@ export class Paths {
   readonly #grace: ReplyGrace;
   #now = 0;
   /** The table of the path on loan, which is the last one there. */
-  #loan: PathTable | undefined;
+  #temporaryTable: PathTable | undefined;
   /** By realm: the paths of both versions that its hosts ask for, there and back. */
-  #held: number[] = [];
+  #pathCounts: number[] = [];
   /** How many pairs of hosts have had a path; see `PATH_PAIR`. */
   #pairs = 0;
   readonly #savedKey = new Int32Array(9);
@@ -104,7 +104,7 @@ export class Paths {
   /** Tells the time, of a clock that never goes back; to be called often. */
   advance(nowMs: number): void {
     this.#now = nowMs;
-    this.#idle.look(nowMs, this.v4, this.v6);
+    this.#idle.scan(nowMs, this.v4, this.v6);
   }
 
   /**
@@ -118,13 +118,13 @@ export class Paths {
     const bindings = new Bindings(plan, this.#indexOf);
     const gone = this.countOf((realm) => bindings.realm(realm) === undefined);
     this.bindings = bindings;
-    const { v4, v6, ways } = this;
-    this.ways = new WayTable();
-    this.#held = [];
+    const { v4, v6, routes } = this;
+    this.routes = new RouteTable();
+    this.#pathCounts = [];
     this.#idle.reset();
     this.#grace.keep((realm) => bindings.realm(realm) !== undefined);
-    this.v4 = this.#carryOver(v4, ways);
-    this.v6 = this.#carryOver(v6, ways);
+    this.v4 = this.#carryOver(v4, routes);
+    this.v6 = this.#carryOver(v6, routes);
     return gone;
   }
 
@@ -135,11 +135,11 @@ export class Paths {
   /**
    * Derives the path of the key in the table and keeps it, if its policy lets a packet like this one
    * through; else returns the complement of a verdict. A path that is not to be kept is on loan
-   * (`isOnLoan`): it is there for this packet, until `giveBack`.
+   * (`isTemporary`): it is there for this packet, until `releaseTemporary`.
    *
    * @param sides that the packet may be on (`policy.ts`)
    * @param isQuoted it is the quote of an ICMP error, which needs no session
-   * @param isDry nothing is to be kept
+   * @param isDryRun nothing is to be kept
    */
   open(
     table: PathTable,
@@ -148,7 +148,7 @@ export class Paths {
     sourcePort: number,
     destinationPort: number,
     isQuoted: boolean,
-    isDry: boolean
+    isDryRun: boolean
   ): number {
     const resolution = this.bindings.resolve(table.family, table.key);
     const { verdict, policy, egress } = resolution;
@@ -159,44 +159,45 @@ export class Paths {
     const ingress = table.key[0]!;
     // Who has no presence has not been asked, nor has who is answered by no path of the request.
     const back = verdict === Verdict.Forward ? this.#pathBack(table, resolution) : -1;
-    const isUnasked = side === REPLY && back < 0;
-    if (isUnasked) {
-      const mayHaveBeenAsked = isQuoted || !needsSession(kind);
+    const isUnsolicited = side === REPLY && back < 0;
+    if (isUnsolicited) {
+      const mayBeSolicited = isQuoted || !needsSession(kind);
       const isGrace = this.#grace.isNew(ingress, this.#now) || this.#grace.isNew(egress, this.#now);
-      if (!mayHaveBeenAsked || !isGrace) return ~Verdict.DropNoSession;
+      if (!mayBeSolicited || !isGrace) return ~Verdict.DropNoSession;
     }
     if (verdict === Verdict.NeedsPresence) {
       this.lackingIn = egress;
       this.lackingFamily = resolution.family;
       return ~Verdict.NeedsPresence;
     }
-    const way = this.#wayOf(table, resolution);
-    const billed = this.ways.words[way + WAY_BILLED]!;
-    const isKept = !isUnasked && !isDry;
+    const route = this.#routeOf(table, resolution);
+    const clientRealm = this.routes.words[route + ROUTE_CLIENT_REALM]!;
+    const isKept = !isUnsolicited && !isDryRun;
     // Making room may give the path back another number, so it is asked for its pair before.
     const pair = this.#pairOf(back, resolution, isKept);
-    if (!isUnasked && !this.#hasRoom(table, billed, isDry)) return ~Verdict.DropTableFull;
-    const opened = table.open(resolution, way, pair, this.#idle.tick);
-    if (!isKept) this.#loan = table;
-    else this.#held[billed] = (this.#held[billed] ?? 0) + 1;
+    if (!isUnsolicited && !this.#hasRoom(table, clientRealm, isDryRun))
+      return ~Verdict.DropTableFull;
+    const opened = table.open(resolution, route, pair, this.#idle.tick);
+    if (!isKept) this.#temporaryTable = table;
+    else this.#pathCounts[clientRealm] = (this.#pathCounts[clientRealm] ?? 0) + 1;
     // Also by a reply that nobody asked for: a realm that sends no others must not stay new.
-    if (!isDry) this.#grace.hear(ingress, this.#now);
+    if (!isDryRun) this.#grace.noteTraffic(ingress, this.#now);
     return opened;
   }
 
   /** The path that was opened last is for one packet, and is to be given back. */
-  get isOnLoan(): boolean {
-    return this.#loan !== undefined;
+  get isTemporary(): boolean {
+    return this.#temporaryTable !== undefined;
   }
 
   /** Takes back the path on loan, if there is one. */
-  giveBack(): void {
-    const table = this.#loan;
+  releaseTemporary(): void {
+    const table = this.#temporaryTable;
     if (table === undefined) return;
-    this.#loan = undefined;
+    this.#temporaryTable = undefined;
     const path = table.size - 1;
-    const way = table.words[path * table.stride + table.keyWords + PATH_WAY]!;
-    table.close(path, this.ways.words[way + WAY_FAMILY]! as 4 | 6);
+    const route = table.words[path * table.stride + table.keyWords + PATH_ROUTE]!;
+    table.close(path, this.routes.words[route + ROUTE_FAMILY]! as 4 | 6);
   }
 
   /**
@@ -204,61 +205,62 @@ export class Paths {
    * closed to make it, unless nothing is to change: one of the realm's own, or, if the table is full, of a
    * realm that has as many as an even share of the table or more.
    */
-  #hasRoom(table: PathTable, realm: number, isDry: boolean): boolean {
-    const isShareFull = (this.#held[realm] ?? 0) >= this.#maxPathsOfRealm;
+  #hasRoom(table: PathTable, realm: number, isDryRun: boolean): boolean {
+    const isShareFull = (this.#pathCounts[realm] ?? 0) >= this.#maxPathsOfRealm;
     const isTableFull = table.size >= this.#maxPaths;
     if (!isShareFull && !isTableFull) return true;
     const evenShare = this.#maxPaths / this.bindings.realmCount;
-    const isMeant = (each: PathTable, path: number): boolean => {
+    const isCandidate = (each: PathTable, path: number): boolean => {
       if (isTableFull && each !== table) return false;
-      const billed = this.#billedTo(each, path);
-      return billed === realm || (!isShareFull && this.#held[billed]! >= evenShare);
+      const clientRealm = this.#clientRealmOf(each, path);
+      return clientRealm === realm || (!isShareFull && this.#pathCounts[clientRealm]! >= evenShare);
     };
     const who = isShareFull ? realm : -table.family;
-    if (!this.#idle.find(who, this.v4, this.v6, isMeant)) return false;
-    if (!isDry) this.#close(this.#idle.table!, this.#idle.path);
+    if (!this.#idle.find(who, this.v4, this.v6, isCandidate)) return false;
+    if (!isDryRun) this.#close(this.#idle.table!, this.#idle.path);
     return true;
   }
 
   #close(table: PathTable, path: number): void {
-    const billed = this.#billedTo(table, path);
-    const way = table.words[path * table.stride + table.keyWords + PATH_WAY]!;
-    this.#held[billed]!--;
-    table.close(path, this.ways.words[way + WAY_FAMILY]! as 4 | 6);
+    const clientRealm = this.#clientRealmOf(table, path);
+    const route = table.words[path * table.stride + table.keyWords + PATH_ROUTE]!;
+    this.#pathCounts[clientRealm]!--;
+    table.close(path, this.routes.words[route + ROUTE_FAMILY]! as 4 | 6);
   }
 
-  #billedTo(table: PathTable, path: number): number {
-    const way = table.words[path * table.stride + table.keyWords + PATH_WAY]!;
-    return this.ways.words[way + WAY_BILLED]!;
+  #clientRealmOf(table: PathTable, path: number): number {
+    const route = table.words[path * table.stride + table.keyWords + PATH_ROUTE]!;
+    return this.routes.words[route + ROUTE_CLIENT_REALM]!;
   }
 
   /** How many paths have such a realm at either end. */
-  countOf(isMeant: (realm: number) => boolean): number {
+  countOf(isCandidate: (realm: number) => boolean): number {
     let count = 0;
     for (const table of [this.v4, this.v6]) {
       for (let at = 0; at < table.size * table.stride; at += table.stride) {
-        const way = table.words[at + table.keyWords + PATH_WAY]!;
-        if (isMeant(table.words[at]!) || isMeant(this.ways.words[way + WAY_EGRESS]!)) count++;
+        const route = table.words[at + table.keyWords + PATH_ROUTE]!;
+        if (isCandidate(table.words[at]!) || isCandidate(this.routes.words[route + ROUTE_EGRESS]!))
+          count++;
       }
     }
     return count;
   }
 
   policyOf(table: PathTable, path: number): number {
-    const way = table.words[path * table.stride + table.keyWords + PATH_WAY]!;
-    return this.ways.words[way + WAY_POLICY]!;
+    const route = table.words[path * table.stride + table.keyWords + PATH_ROUTE]!;
+    return this.routes.words[route + ROUTE_POLICY]!;
   }
 
   status(table: PathTable, path: number, realmName: (index: number) => string): PathStatus {
     const key = path * table.stride;
-    const way = table.words[key + table.keyWords + PATH_WAY]!;
-    const family = this.ways.words[way + WAY_FAMILY]! as 4 | 6;
+    const route = table.words[key + table.keyWords + PATH_ROUTE]!;
+    const family = this.routes.words[route + ROUTE_FAMILY]! as 4 | 6;
     const { words, at, width } = table.newAddresses(path, family);
     return {
       ingress: realmName(table.words[key]!),
       source: addressOf(table.family, table.words, key + 1).toString(),
       destination: addressOf(table.family, table.words, key + 1 + table.width).toString(),
-      egress: realmName(this.ways.words[way + WAY_EGRESS]!),
+      egress: realmName(this.routes.words[route + ROUTE_EGRESS]!),
       newSource: addressOf(family, words, at).toString(),
       newDestination: addressOf(family, words, at + width).toString(),
       packets: table.packets(path),
@@ -266,14 +268,14 @@ export class Paths {
     };
   }
 
-  #wayOf(table: PathTable, resolution: Resolution): number {
+  #routeOf(table: PathTable, resolution: Resolution): number {
     const ingress = table.key[0]!;
     const { egress, policy } = resolution;
     const from = this.bindings.realm(ingress)!;
     const to = this.bindings.realm(egress)!;
     // Where hosts at both ends are clients, each direction is its own's.
-    const billed = this.bindings.policies.hasRequests(policy) ? ingress : egress;
-    return this.ways.wayOf(table.family, ingress, from, resolution, to, billed);
+    const clientRealm = this.bindings.policies.hasRequests(policy) ? ingress : egress;
+    return this.routes.routeOf(table.family, ingress, from, resolution, to, clientRealm);
   }
 
   /** Returns the path in the other direction, -1 if it has not been opened. */
@@ -305,28 +307,28 @@ export class Paths {
     return this.#pairs << 1;
   }
 
-  #carryOver(old: PathTable, oldWays: WayTable): PathTable {
+  #carryOver(old: PathTable, oldRoutes: RouteTable): PathTable {
     const table = this.#newTable(old.family);
     for (let path = 0; path < old.size; path++) {
       old.keyOf(path);
       table.key.set(old.key);
       const resolution = this.bindings.resolve(old.family, table.key);
       const isThere =
-        resolution.verdict === Verdict.Forward && leadsTo(old, oldWays, path, resolution);
+        resolution.verdict === Verdict.Forward && leadsTo(old, oldRoutes, path, resolution);
       if (!isThere) {
-        // Hosts of a realm that is gone may be reached another way now, where nobody has heard them yet.
-        const way = old.words[path * old.stride + old.keyWords + PATH_WAY]!;
+        // Hosts of a realm that is gone may be reached another route now, where nobody has heard them yet.
+        const route = old.words[path * old.stride + old.keyWords + PATH_ROUTE]!;
         const ingress = old.words[path * old.stride]!;
-        const egress = oldWays.words[way + WAY_EGRESS]!;
-        if (this.bindings.realm(ingress) === undefined) this.#grace.beginAnew(egress, this.#now);
-        if (this.bindings.realm(egress) === undefined) this.#grace.beginAnew(ingress, this.#now);
+        const egress = oldRoutes.words[route + ROUTE_EGRESS]!;
+        if (this.bindings.realm(ingress) === undefined) this.#grace.restart(egress, this.#now);
+        if (this.bindings.realm(egress) === undefined) this.#grace.restart(ingress, this.#now);
         continue;
       }
       const pair = old.words[path * old.stride + old.keyWords + PATH_PAIR]!;
-      const way = this.#wayOf(table, resolution);
-      const kept = table.open(resolution, way, pair, this.#idle.tick);
-      const billed = this.ways.words[way + WAY_BILLED]!;
-      this.#held[billed] = (this.#held[billed] ?? 0) + 1;
+      const route = this.#routeOf(table, resolution);
+      const kept = table.open(resolution, route, pair, this.#idle.tick);
+      const clientRealm = this.routes.words[route + ROUTE_CLIENT_REALM]!;
+      this.#pathCounts[clientRealm] = (this.#pathCounts[clientRealm] ?? 0) + 1;
       table.copyUse(kept, old, path);
     }
     return table;
@@ -344,9 +346,12 @@ function addressOf(family: 4 | 6, words: Int32Array, at: number): IpAddress {
 }
 
 /** Whether a path leads where the resolution says: to the same hosts as it did. */
-function leadsTo(table: PathTable, ways: WayTable, path: number, to: Resolution): boolean {
-  const way = table.words[path * table.stride + table.keyWords + PATH_WAY]!;
-  if (ways.words[way + WAY_EGRESS] !== to.egress || ways.words[way + WAY_FAMILY] !== to.family) {
+function leadsTo(table: PathTable, routes: RouteTable, path: number, to: Resolution): boolean {
+  const route = table.words[path * table.stride + table.keyWords + PATH_ROUTE]!;
+  if (
+    routes.words[route + ROUTE_EGRESS] !== to.egress ||
+    routes.words[route + ROUTE_FAMILY] !== to.family
+  ) {
     return false;
   }
   const { words, at, width } = table.newAddresses(path, to.family);

@@ -15,21 +15,21 @@ export class RecencyTable {
   readonly stride: number;
   readonly #keyWords: number;
   readonly #maxRecords: number;
-  readonly #reach: number;
+  readonly #maxProbes: number;
   /** The number of places, a power of two, less one. */
   #mask: number;
   readonly #seed = (Math.random() * 0x1_0000_0000) | 0;
 
   /**
    * @param maxRecords rounded up to a power of two; forgets hardly any too early while half of it is free
-   * @param reach how many places a record may stand at; at most as many as there are
+   * @param maxProbes how many places a record may stand at; at most as many as there are
    */
-  constructor(keyWords: number, valueWords: number, maxRecords: number, reach: number) {
+  constructor(keyWords: number, valueWords: number, maxRecords: number, maxProbes: number) {
     this.key = new Int32Array(keyWords);
     this.#keyWords = keyWords;
     this.stride = 1 + keyWords + valueWords;
     this.#maxRecords = 2 ** Math.ceil(Math.log2(maxRecords));
-    this.#reach = Math.min(reach, this.#maxRecords);
+    this.#maxProbes = Math.min(maxProbes, this.#maxRecords);
     const records = Math.min(INITIAL_RECORDS, this.#maxRecords);
     this.words = new Int32Array(records * this.stride);
     this.#mask = records - 1;
@@ -40,7 +40,7 @@ export class RecencyTable {
     const { words, key, stride } = this;
     const keyWords = this.#keyWords;
     let place = this.#hash();
-    for (let n = this.#reach; n > 0; n--) {
+    for (let n = this.#maxProbes; n > 0; n--) {
       const at = (place++ & this.#mask) * stride;
       if (words[at + 1] === FREE) return -1;
       let i = 0;
@@ -55,7 +55,7 @@ export class RecencyTable {
     const { words, stride } = this;
     const mask = this.#mask;
     let place = mix(mix(this.#seed, a), b);
-    for (let n = this.#reach; n > 0; n--) {
+    for (let n = this.#maxProbes; n > 0; n--) {
       const at = (place++ & mask) * stride;
       const first = words[at + 1]!;
       if (first === a && words[at + 2] === b) return at;
@@ -94,7 +94,7 @@ export class RecencyTable {
   }
 
   remove(at: number): void {
-    this.words[at + 1] = GONE;
+    this.words[at + 1] = REMOVED;
   }
 
   /** Where each record begins, those out of date included. Removing is allowed meanwhile. */
@@ -122,7 +122,7 @@ export class RecencyTable {
   #placeOf(now: number, timeoutMs: number): number {
     let place = this.#hash();
     let oldest = -1;
-    for (let n = this.#reach; n > 0; n--) {
+    for (let n = this.#maxProbes; n > 0; n--) {
       const at = (place++ & this.#mask) * this.stride;
       if (this.#isUsable(at, now, timeoutMs)) return at;
       if (oldest < 0 || age(this.words, at, now) > age(this.words, oldest, now)) oldest = at;
@@ -151,4 +151,4 @@ const INITIAL_RECORDS = 64;
 /** In place of the first word of a key: nothing was ever here, so a search ends. */
 const FREE = 0;
 /** A record was here. */
-const GONE = -1;
+const REMOVED = -1;

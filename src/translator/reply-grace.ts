@@ -12,7 +12,7 @@ export class ReplyGrace {
    * For each realm, when its first packet that may pass came, since the realm has been in the plan, or since a
    * realm that it had paths to has gone. In ms.
    */
-  readonly #heardAt = new Map<number, number>();
+  readonly #firstPacketAtMs = new Map<number, number>();
 
   constructor(graceMs: number) {
     this.#graceMs = graceMs;
@@ -20,22 +20,23 @@ export class ReplyGrace {
 
   /** Whether the realm was not heard yet, or lately for the first time. */
   isNew(realm: number, nowMs: number): boolean {
-    const heardAt = this.#heardAt.get(realm);
-    return heardAt === undefined || nowMs - heardAt < this.#graceMs;
+    const firstPacketAtMs = this.#firstPacketAtMs.get(realm);
+    return firstPacketAtMs === undefined || nowMs - firstPacketAtMs < this.#graceMs;
   }
 
   /** Notes that a packet of the realm has come which may pass. */
-  hear(realm: number, nowMs: number): void {
-    if (!this.#heardAt.has(realm)) this.#heardAt.set(realm, nowMs);
+  noteTraffic(realm: number, nowMs: number): void {
+    if (!this.#firstPacketAtMs.has(realm)) this.#firstPacketAtMs.set(realm, nowMs);
   }
 
   /** Treats a realm that was heard as if it were heard for the first time now. */
-  beginAnew(realm: number, nowMs: number): void {
-    if (this.#heardAt.has(realm)) this.#heardAt.set(realm, nowMs);
+  restart(realm: number, nowMs: number): void {
+    if (this.#firstPacketAtMs.has(realm)) this.#firstPacketAtMs.set(realm, nowMs);
   }
 
   /** Forgets the realms that are not there any more: they are new when they come back. */
   keep(isThere: (realm: number) => boolean): void {
-    for (const realm of this.#heardAt.keys()) if (!isThere(realm)) this.#heardAt.delete(realm);
+    for (const realm of this.#firstPacketAtMs.keys())
+      if (!isThere(realm)) this.#firstPacketAtMs.delete(realm);
   }
 }

@@ -61,7 +61,7 @@ export class Replies {
   #rejectOf: (realm: number) => Reject = () => 'drop';
   #nowMs = 0;
   /** By index of the realm: how many answers it may have now, and since when that is so. */
-  readonly #allowance: number[] = [];
+  readonly #tokens: number[] = [];
   readonly #sinceMs: number[] = [];
 
   /** @throws {ApiMisuseError} if an option is out of range. */
@@ -87,7 +87,7 @@ export class Replies {
   /** Answers a packet that is not permitted, as its realm has it. Returns the frame's length, or 0. */
   refused(realm: number, view: DataView, header: PacketHeader): number {
     const reject = this.#rejectOf(realm);
-    if (reject === 'drop' || !mayBeAnswered(view, header) || !this.#spend(realm)) return 0;
+    if (reject === 'drop' || !mayBeAnswered(view, header) || !this.#takeToken(realm)) return 0;
     if (reject === 'reset' && header.kind === PacketKind.Tcp) return this.#reset(view, header);
     const isIpv4 = header.family === 4;
     if (reject === 'reset') {
@@ -98,18 +98,18 @@ export class Replies {
 
   /** Answers a packet that is larger than `mtu`. Returns the frame's length, or 0. */
   tooBig(realm: number, view: DataView, header: PacketHeader, mtu: number): number {
-    if (!mayBeAnswered(view, header) || !this.#spend(realm)) return 0;
+    if (!mayBeAnswered(view, header) || !this.#takeToken(realm)) return 0;
     return header.family === 4
       ? this.#error(view, header, 3, 4, mtu)
       : this.#error(view, header, 2, 0, mtu);
   }
 
-  #spend(realm: number): boolean {
+  #takeToken(realm: number): boolean {
     const elapsedMs = this.#nowMs - (this.#sinceMs[realm] ?? Number.NEGATIVE_INFINITY);
-    const before = this.#allowance[realm] ?? 0;
+    const before = this.#tokens[realm] ?? 0;
     const allowance = Math.min(this.#perSecond, before + (elapsedMs * this.#perSecond) / 1000);
     this.#sinceMs[realm] = this.#nowMs;
-    this.#allowance[realm] = allowance < 1 ? allowance : allowance - 1;
+    this.#tokens[realm] = allowance < 1 ? allowance : allowance - 1;
     return allowance >= 1;
   }
 

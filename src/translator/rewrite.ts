@@ -43,11 +43,11 @@ export function rewriteTransportChecksum(
   // ICMP over IPv4 has no pseudo-header.
   if (header.family === 4 && header.kind >= PacketKind.EchoRequest) return;
   const before = view.getUint16(offset);
-  view.setUint16(offset, followedChecksum(header.kind, before, delta, isPartial));
+  view.setUint16(offset, updatedChecksum(header.kind, before, delta, isPartial));
 }
 
 /** Returns the transport checksum after a change of the pseudo-header. */
-export function followedChecksum(
+export function updatedChecksum(
   kind: PacketKind,
   before: number,
   delta: number,

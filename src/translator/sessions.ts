@@ -85,7 +85,7 @@ export class Sessions {
   }
 
   #newTable(realm: number): RecencyTable {
-    const table = new RecencyTable(2, 1, 2 * this.#maxSessions, REACH);
+    const table = new RecencyTable(2, 1, 2 * this.#maxSessions, MAX_PROBES);
     this.#tables[realm] = table;
     return table;
   }
@@ -117,7 +117,7 @@ export function sessionPorts(view: DataView, header: PacketHeader, side: number)
 }
 
 /** Four records are a cache line. */
-const REACH = 32;
+const MAX_PROBES = 32;
 /** Kinds fit in this, so that a key is never 0. */
 const KIND_BITS = 3;
 /** A day; times are kept modulo 49 days. */

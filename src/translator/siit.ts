@@ -33,7 +33,7 @@ import type { PacketHeader } from '../packet/header.ts';
 import { FRAGMENT_HEADER } from '../packet/ipv6-extensions.ts';
 import { ErrorMapping, hasLengthAttribute } from './icmp-mapping.ts';
 import { moveOffload } from './offload.ts';
-import { followedChecksum } from './rewrite.ts';
+import { updatedChecksum } from './rewrite.ts';
 import { Verdict } from './verdict.ts';
 
 /** How much longer the plain IPv6 header is. */
@@ -44,7 +44,7 @@ export const VERSION_GROWTH: number = IPV6_HEADER - IPV4_MIN_HEADER;
  * link whose MTU no IPv6 sender would go down to (RFC 7915 section 5.1).
  */
 export function setsDontFragment(header: PacketHeader, length: number): boolean {
-  return header.part === FragmentPart.Whole && length > MAX_CUTTABLE;
+  return header.part === FragmentPart.Whole && length > MAX_WITHOUT_DF;
 }
 
 export class Siit {
@@ -109,12 +109,12 @@ export class Siit {
       this.#rewriteEcho(view, header, addresses, at, isPartial);
     } else if (header.part !== FragmentPart.Later && header.checksum >= 0) {
       const before = view.getUint16(header.checksum);
-      const isBare = before === 0 && header.kind === PacketKind.Udp && !isPartial;
+      const lacksChecksum = before === 0 && header.kind === PacketKind.Udp && !isPartial;
       view.setUint16(
         header.checksum,
-        isBare
+        lacksChecksum
           ? udpChecksum(view, header, addresses, at)
-          : followedChecksum(header.kind, before, delta, isPartial)
+          : updatedChecksum(header.kind, before, delta, isPartial)
       );
     }
     this.#readOld(view, header);
@@ -122,8 +122,8 @@ export class Siit {
     if (family === 6) {
       this.#writeIpv6(view, start, header, length - IPV6_HEADER, addresses, at, at + 4);
     } else {
-      const isCuttable = header.part === FragmentPart.Whole && length <= MAX_CUTTABLE;
-      const identification = isCuttable ? this.nextIdentification() : -1;
+      const mayFragment = header.part === FragmentPart.Whole && length <= MAX_WITHOUT_DF;
+      const identification = mayFragment ? this.nextIdentification() : -1;
       this.#writeIpv4(view, start, header, length, identification, addresses, at, at + 4);
     }
   }
@@ -185,7 +185,7 @@ export class Siit {
       this.#rewriteEcho(view, quote, addresses, at, false);
     } else if (isQuotedChecksum) {
       const before = view.getUint16(quote.checksum);
-      view.setUint16(quote.checksum, followedChecksum(quote.kind, before, delta, false));
+      view.setUint16(quote.checksum, updatedChecksum(quote.kind, before, delta, false));
     }
 
     // All that is still to be read of the old headers, before anything moves over them.
@@ -226,7 +226,7 @@ export class Siit {
       this.#writeIpv6(view, start, header, length - IPV6_HEADER, addresses, at, at + 4);
       pseudo = addressSum(addresses, at) + Protocol.Icmpv6 + length - IPV6_HEADER;
     } else {
-      const identification = length <= MAX_CUTTABLE ? this.nextIdentification() : -1;
+      const identification = length <= MAX_WITHOUT_DF ? this.nextIdentification() : -1;
       this.#writeIpv4(view, start, header, length, identification, addresses, at, at + 4);
     }
     const sum = fold(sumView(view, icmp, this.errorEnd, pseudo));
@@ -442,7 +442,7 @@ function udpChecksum(
 }
 
 /** Larger packets leave with DF (RFC 7915 section 5.1). */
-export const MAX_CUTTABLE = 1260;
+export const MAX_WITHOUT_DF = 1260;
 /** RFC 1812 section 4.3.2.3 and RFC 4443 section 2.4. */
 const MAX_IPV4_ERROR = 576;
 const MAX_IPV6_ERROR = 1280;

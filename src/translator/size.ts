@@ -40,7 +40,7 @@ export function clampMss(
       const before = view.getUint16(at + 2);
       if (before > limit) {
         view.setUint16(at + 2, limit);
-        if (!isPartial) followOption(view, header, at + 2, before, limit);
+        if (!isPartial) updateOptionChecksum(view, header, at + 2, before, limit);
       }
     }
     at += length;
@@ -48,7 +48,7 @@ export function clampMss(
 }
 
 /** An option may stand at an odd offset: then its bytes are in two words of the sum, the other way round. */
-function followOption(
+function updateOptionChecksum(
   view: DataView,
   header: PacketHeader,
   at: number,

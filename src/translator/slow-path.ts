@@ -26,21 +26,21 @@ import {
 } from '../packet/fields.ts';
 import { PacketHeader } from '../packet/header.ts';
 import { MAX_PACKET_LENGTH, VNET_HEADER_LENGTH } from '../packet/virtio.ts';
-import type { TapPoint } from './capture.ts';
+import type { CapturePoint } from './capture.ts';
 import { Admission, type Fragments } from './fragments.ts';
 import {
   MAX_MSS,
   PATH_ADDRESSES,
   PATH_DELTA,
   PATH_PAIR,
-  PATH_WAY,
+  PATH_ROUTE,
   REPLY,
   REQUEST,
-  WAY_CUT,
-  WAY_EGRESS,
-  WAY_FAMILY,
-  WAY_MSS,
-  WAY_MTU,
+  ROUTE_EGRESS,
+  ROUTE_FAMILY,
+  ROUTE_FRAGMENT_MTU,
+  ROUTE_MSS,
+  ROUTE_MTU,
 } from './layout.ts';
 import { checkOffload, needsChecksum, segmentPayload } from './offload.ts';
 import { MIN_IPV6_MTU, type PathTable } from './path-table.ts';
@@ -71,18 +71,18 @@ export class SlowPath {
   /** Valid unless the headers were refused. */
   readonly header: PacketHeader = new PacketHeader();
   /** The size that the sender of a packet that is too big is told. Valid iff DropTooBig. */
-  tellMtu = 0;
+  reportedMtu = 0;
 
   /** In ms, modulo 2^32. */
   now = 0;
-  capture: TapPoint | undefined;
+  capture: CapturePoint | undefined;
   /** Nothing is to be remembered of the packet. */
-  isDry = false;
+  isDryRun = false;
 
   /** Of the packet that an ICMP error quotes. */
   readonly quote: PacketHeader = new PacketHeader();
   /** The packet was refused because it cannot change its IP version. */
-  isBoundToVersion = false;
+  isRefusedBySiit = false;
 
   readonly #paths: Paths;
   readonly #sessions: Sessions;
@@ -112,7 +112,7 @@ export class SlowPath {
       return this.#judge(realm, view, start, end, vnet, headroom);
     } finally {
       // Also if a tap throws.
-      this.#paths.giveBack();
+      this.#paths.releaseTemporary();
     }
   }
 
@@ -158,7 +158,7 @@ export class SlowPath {
 
     let side = 0;
     if (part !== FragmentPart.Whole) {
-      const admission = this.#fragments.admit(realm, view, header, this.now, this.isDry);
+      const admission = this.#fragments.admit(realm, view, header, this.now, this.isDryRun);
       if (admission === Admission.Refused) return Verdict.DropFragment;
       if (admission === Admission.Orphan) return Verdict.DropFragmentOrphan;
     }
@@ -175,7 +175,7 @@ export class SlowPath {
       const policy = this.#paths.policyOf(table, path);
       side = this.#paths.bindings.policies.sideOf(policy, kind, sides, sourcePort, destinationPort);
       if (side === 0) return Verdict.DropNotPermitted;
-      if (side === REPLY && needsSession(kind) && !this.#isAskedFor(table, path, view)) {
+      if (side === REPLY && needsSession(kind) && !this.#hasSession(table, path, view)) {
         return Verdict.DropNoSession;
       }
     }
@@ -195,44 +195,44 @@ export class SlowPath {
     const header = this.header;
     const { words } = table;
     const value = path * table.stride + table.keyWords;
-    const way = words[value + PATH_WAY]!;
-    const ways = this.#paths.ways.words;
-    const family = ways[way + WAY_FAMILY]!;
-    const change = this.#siit;
-    const growth = family === header.family ? 0 : change.growthOf(header);
+    const route = words[value + PATH_ROUTE]!;
+    const routes = this.#paths.routes.words;
+    const family = routes[route + ROUTE_FAMILY]!;
+    const siit = this.#siit;
+    const growth = family === header.family ? 0 : siit.growthOf(header);
     if (family !== header.family) {
-      const fault = change.faultOf(view, header, this.#isPartial);
-      this.isBoundToVersion = fault !== Verdict.Forward;
+      const fault = siit.faultOf(view, header, this.#isPartial);
+      this.isRefusedBySiit = fault !== Verdict.Forward;
       if (fault !== Verdict.Forward) return fault;
       if (growth > headroom) return Verdict.NeedsHeadroom;
     }
     this.segmentTo = 0;
-    const isCuttable = !header.dontFragment && this.#segment === 0;
-    const mtu = ways[way + (isCuttable ? WAY_CUT : WAY_MTU)]!;
+    const mayFragment = !header.dontFragment && this.#segment === 0;
+    const mtu = routes[route + (mayFragment ? ROUTE_FRAGMENT_MTU : ROUTE_MTU)]!;
     const { start, end } = header;
     if (end - start + growth > mtu && !this.#fits(view, mtu, family, growth)) {
-      this.tellMtu = mtu;
-      if (family === 6 && header.family === 4) this.tellMtu = mtu - VERSION_GROWTH;
+      this.reportedMtu = mtu;
+      if (family === 6 && header.family === 4) this.reportedMtu = mtu - VERSION_GROWTH;
       if (family === 4 && header.family === 6) {
-        this.tellMtu = Math.max(mtu + VERSION_GROWTH, MIN_IPV6_MTU);
+        this.reportedMtu = Math.max(mtu + VERSION_GROWTH, MIN_IPV6_MTU);
       }
       return Verdict.DropTooBig;
     }
 
-    this.egress = ways[way + WAY_EGRESS]!;
-    if (!this.isDry) {
+    this.egress = routes[route + ROUTE_EGRESS]!;
+    if (!this.isDryRun) {
       if (side === REQUEST && needsSession(header.kind)) {
         const ports = sessionPorts(view, header, REQUEST);
         this.#sessions.touch(realm, words[value + PATH_PAIR]!, header.kind, ports, this.now);
       }
-      if (header.part !== FragmentPart.Whole && !this.#paths.isOnLoan) {
+      if (header.part !== FragmentPart.Whole && !this.#paths.isTemporary) {
         this.#fragments.note(realm, view, header, this.now);
       }
       if (this.capture !== undefined)
         this.capture.show('inbound', table, path, realm, view, start, end);
     }
 
-    const mss = ways[way + WAY_MSS]!;
+    const mss = routes[route + ROUTE_MSS]!;
     if (mss !== MAX_MSS && isSyn(view, header)) clampMss(view, header, mss, this.#isPartial);
     const delta = words[value + PATH_DELTA]!;
     this.start = start - growth;
@@ -240,7 +240,7 @@ export class SlowPath {
     this.vnet = vnet;
     if (family !== header.family) {
       const at = words[value + PATH_ADDRESSES]!;
-      change.rewrite(view, header, table.wide, at, delta, this.#isPartial, vnet);
+      siit.rewrite(view, header, table.wide, at, delta, this.#isPartial, vnet);
       if (vnet >= 0) this.vnet = vnet - growth;
     } else {
       rewriteAddresses(view, header, words, value + PATH_ADDRESSES);
@@ -249,7 +249,7 @@ export class SlowPath {
         rewriteTransportChecksum(view, header, delta, this.#isPartial);
       }
     }
-    if (!this.isDry) {
+    if (!this.isDryRun) {
       this.capture?.show('outbound', table, path, this.egress, view, this.start, this.end);
       table.count(path, 1, end - start);
     }
@@ -310,35 +310,35 @@ export class SlowPath {
     const quote = this.quote;
     const { words, width } = table;
     const value = path * table.stride + table.keyWords;
-    const way = words[value + PATH_WAY]!;
-    const family = this.#paths.ways.words[way + WAY_FAMILY]! as 4 | 6;
-    const mtu = this.#paths.ways.words[way + WAY_MTU]!;
-    const change = this.#siit;
+    const route = words[value + PATH_ROUTE]!;
+    const family = this.#paths.routes.words[route + ROUTE_FAMILY]! as 4 | 6;
+    const mtu = this.#paths.routes.words[route + ROUTE_MTU]!;
+    const siit = this.#siit;
     const { start, end } = header;
-    const isChange = family !== header.family;
+    const isSiit = family !== header.family;
     this.segmentTo = 0;
-    if (isChange) {
+    if (isSiit) {
       // As long as it may get, it fits any realm.
-      const fault = change.prepareError(view, header, quote);
-      this.isBoundToVersion = fault !== Verdict.Forward;
+      const fault = siit.prepareError(view, header, quote);
+      this.isRefusedBySiit = fault !== Verdict.Forward;
       if (fault !== Verdict.Forward) return fault;
-      if (change.errorGrowth > headroom) return Verdict.NeedsHeadroom;
+      if (siit.errorGrowth > headroom) return Verdict.NeedsHeadroom;
     } else if (end - start > mtu && !this.#fits(view, mtu, family, 0)) {
       return Verdict.DropTooBig;
     }
 
-    this.egress = this.#paths.ways.words[way + WAY_EGRESS]!;
-    const capture = this.isDry ? undefined : this.capture;
+    this.egress = this.#paths.routes.words[route + ROUTE_EGRESS]!;
+    const capture = this.isDryRun ? undefined : this.capture;
     capture?.show('inbound', table, path, realm, view, start, end);
     this.start = start;
     this.end = end;
     this.vnet = vnet;
-    if (isChange) {
+    if (isSiit) {
       const at = words[value + PATH_ADDRESSES]!;
-      change.rewriteError(view, header, quote, table.wide, at, words[value + PATH_DELTA]!, vnet);
-      this.start = start - change.errorGrowth;
-      this.end = change.errorEnd;
-      if (vnet >= 0) this.vnet = vnet - change.errorGrowth;
+      siit.rewriteError(view, header, quote, table.wide, at, words[value + PATH_DELTA]!, vnet);
+      this.start = start - siit.errorGrowth;
+      this.end = siit.errorEnd;
+      if (vnet >= 0) this.vnet = vnet - siit.errorGrowth;
     } else {
       const addresses = value + PATH_ADDRESSES;
       let outerDelta = 0;
@@ -353,7 +353,7 @@ export class SlowPath {
       rewriteHeaderChecksum(view, header, outerDelta);
     }
     capture?.show('outbound', table, path, this.egress, view, this.start, this.end);
-    if (!this.isDry) table.count(path, 1, end - start);
+    if (!this.isDryRun) table.count(path, 1, end - start);
     return Verdict.Forward;
   }
 
@@ -365,12 +365,12 @@ export class SlowPath {
       const headers = headersLength(view, header, header.kind === PacketKind.Tcp) + growth;
       return this.#segment + headers <= mtu && (family === 6 || length <= MAX_PACKET_LENGTH);
     }
-    const mayCut =
+    const mayFragment =
       header.family === 4
         ? !header.dontFragment
         : family === 4 && !setsDontFragment(header, length);
-    if (mayCut) this.segmentTo = mtu;
-    return mayCut;
+    if (mayFragment) this.segmentTo = mtu;
+    return mayFragment;
   }
 
   /** `Paths.open`, and what is to be said of a source that lacks a presence. */
@@ -383,7 +383,15 @@ export class SlowPath {
     isQuoted: boolean
   ): number {
     const paths = this.#paths;
-    const path = paths.open(table, kind, sides, sourcePort, destinationPort, isQuoted, this.isDry);
+    const path = paths.open(
+      table,
+      kind,
+      sides,
+      sourcePort,
+      destinationPort,
+      isQuoted,
+      this.isDryRun
+    );
     if (path !== ~Verdict.NeedsPresence) return path;
     this.egress = paths.lackingIn;
     this.lackingFamily = paths.lackingFamily;
@@ -392,9 +400,9 @@ export class SlowPath {
     return path;
   }
 
-  #isAskedFor(table: PathTable, path: number, view: DataView): boolean {
+  #hasSession(table: PathTable, path: number, view: DataView): boolean {
     const value = path * table.stride + table.keyWords;
-    const client = this.#paths.ways.words[table.words[value + PATH_WAY]! + WAY_EGRESS]!;
+    const client = this.#paths.routes.words[table.words[value + PATH_ROUTE]! + ROUTE_EGRESS]!;
     const pair = table.words[value + PATH_PAIR]!;
     const header = this.header;
     const ports = sessionPorts(view, header, REPLY);

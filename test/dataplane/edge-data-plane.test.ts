@@ -39,7 +39,7 @@ function startEdge(
     tunnel,
     ...(batch === undefined ? {} : { batch }),
   });
-  plane.gate.setAddresses(SITE);
+  plane.filter.setAddresses(SITE);
   plane.start();
   const received: Buffer[] = [];
   cloud.onPacket = (buffer, start, end) => {
@@ -87,7 +87,7 @@ describe('outbound', () => {
     lan.run();
     tunnel.deliver();
     expect(hex(received)).toEqual(hex(good));
-    expect(plane.gate.counters('outbound')).toMatchObject({
+    expect(plane.filter.counters('outbound')).toMatchObject({
       Forward: 2,
       DropNoPresence: 1,
       DropSpoofed: 1,
@@ -108,14 +108,14 @@ describe('outbound', () => {
     lan.run();
     tunnel.deliver();
     expect(hex(received)).toEqual(hex(out.slice(0, 1)));
-    expect(plane.gate.counters('outbound')).toMatchObject({ Forward: 1, DropTooManySegments: 2 });
+    expect(plane.filter.counters('outbound')).toMatchObject({ Forward: 1, DropTooManySegments: 2 });
 
     const into = [superPacket(IN, 128), superPacket(IN, 129), superPacket(IN, 65_495)];
     for (const frame of into) cloud.sendPacket(Buffer.from(frame), 0, frame.length);
     cloud.flush();
     cloud.deliver();
     expect(hex(lan.taken())).toEqual(hex(into.slice(0, 1)));
-    expect(plane.gate.counters('inbound')).toMatchObject({ Forward: 1, DropTooManySegments: 2 });
+    expect(plane.filter.counters('inbound')).toMatchObject({ Forward: 1, DropTooManySegments: 2 });
   });
 
   test('lets nothing through before the site is known', () => {
@@ -252,7 +252,7 @@ describe('inbound', () => {
     cloud.flush();
     cloud.deliver();
     expect(lan.taken()).toEqual([]);
-    expect(plane.gate.counters('inbound')).toMatchObject({
+    expect(plane.filter.counters('inbound')).toMatchObject({
       Forward: 0,
       DropSpoofed: 1,
       DropNoPresence: 2,
@@ -298,7 +298,7 @@ describe('inbound', () => {
       deliver(cloud, packet(IN, 1, 1473), framed(stream, { ...offload, gsoSize: 0 }));
       expect(lan.taken()).toEqual([]);
       expect(plane.counters).toMatchObject({ cut: 0, dropUncut: 1, dropDeviceFull: 0 });
-      expect(plane.gate.counters('inbound')).toMatchObject({ Forward: 1, DropMalformed: 1 });
+      expect(plane.filter.counters('inbound')).toMatchObject({ Forward: 1, DropMalformed: 1 });
     });
 
     test('passes fragments on', () => {

@@ -3,7 +3,7 @@
  * without offloads.
  */
 import { describe, expect, test } from 'vitest';
-import { PacketSender, Sending } from '../../src/dataplane/packet-sender.ts';
+import { PacketSender, SendResult } from '../../src/dataplane/packet-sender.ts';
 import type { PacketDevice } from '../../src/device/index.ts';
 import { type Ends, framed, tcpPacket, udpPacket } from '../oracle/packets.ts';
 import { cutPacket } from '../oracle/segment-packet.ts';
@@ -186,20 +186,20 @@ describe('PacketSender', () => {
     const counters = { cut: 0, dropUncut: 0 };
     const buffer = Buffer.concat([Buffer.alloc(7, 0xee), frame, Buffer.alloc(5, 0xee)]);
     const sender = new PacketSender(counters);
-    const sending = sender.toDevice(device, buffer, 7, 7 + frame.length, segmentTo);
-    return { sending, counters };
+    const result = sender.toDevice(device, buffer, 7, 7 + frame.length, segmentTo);
+    return { result, counters };
   }
 
   test('fragments IPv6 with leave, and not without', () => {
     const lan = new TestDevice({ offload: false, mtu: MTU });
     const frame = framed(udpPacket(ends, { ...PORTS, payload: bytes(1400) }));
     expect(sendOf(frame, 0, lan.device)).toEqual({
-      sending: Sending.Uncut,
+      result: SendResult.NotSegmented,
       counters: { cut: 0, dropUncut: 1 },
     });
     expect(lan.taken()).toEqual([]);
     expect(sendOf(frame, 1420, lan.device)).toEqual({
-      sending: Sending.Done,
+      result: SendResult.Sent,
       counters: { cut: 1, dropUncut: 0 },
     });
     expect(lan.taken()).toHaveLength(2);
@@ -209,13 +209,13 @@ describe('PacketSender', () => {
     const lan = new TestDevice({ offload: false, mtu: MTU });
     const packet = udpPacket(ends, { ...PORTS, payload: bytes(100) });
     const offload = { flags: 1, gsoType: 1, gsoSize: 100, checksumStart: 40, checksumOffset: 16 };
-    expect(sendOf(framed(packet, offload), 0, lan.device).sending).toBe(Sending.Uncut);
+    expect(sendOf(framed(packet, offload), 0, lan.device).result).toBe(SendResult.NotSegmented);
   });
 
   test('clears a virtio-net header that says nothing to a device that takes only zeros', () => {
     const lan = new TestDevice({ offload: false, mtu: MTU });
     const packet = udpPacket(ends, { ...PORTS, payload: bytes(100) });
-    expect(sendOf(framed(packet, { flags: 2 }), 0, lan.device).sending).toBe(Sending.Done);
+    expect(sendOf(framed(packet, { flags: 2 }), 0, lan.device).result).toBe(SendResult.Sent);
     expect(hex(unframed(lan.taken()))).toEqual(hex([packet]));
   });
 
@@ -223,7 +223,7 @@ describe('PacketSender', () => {
     const lan = new TestDevice({ offload: false, mtu: MTU });
     const packet = (length: number) =>
       framed(udpPacket(ends, { ...PORTS, payload: bytes(length - 48) }));
-    expect(sendOf(packet(MTU), 0, lan.device).sending).toBe(Sending.Done);
-    expect(sendOf(packet(MTU + 1), 0, lan.device).sending).toBe(Sending.Uncut);
+    expect(sendOf(packet(MTU), 0, lan.device).result).toBe(SendResult.Sent);
+    expect(sendOf(packet(MTU + 1), 0, lan.device).result).toBe(SendResult.NotSegmented);
   });
 });

@@ -30,7 +30,7 @@ function startEdge() {
   const lan = new TestDevice();
   const [tunnel, cloud] = FakeTunnel.pair('site-a', 2);
   const plane = new EdgeDataPlane({ device: lan.device, tunnel });
-  plane.gate.setAddresses(LAN);
+  plane.filter.setAddresses(LAN);
   plane.start();
   return { lan, tunnel, cloud, plane };
 }

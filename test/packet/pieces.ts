@@ -3,7 +3,7 @@
  * together, and every checksum computed anew.
  * @module
  */
-import { PacketSegmenter, Segmenting } from '../../src/packet/index.ts';
+import { PacketSegmenter, SegmentResult } from '../../src/packet/index.ts';
 import { checksumOf, isRight, pseudoHeader, wordsOf } from '../oracle/checksum.ts';
 import {
   FIN,
@@ -205,7 +205,7 @@ export function partialHeader(packet: Uint8Array, more: VnetHeader = {}): VnetHe
 }
 
 export interface CutResult {
-  readonly outcome: Segmenting;
+  readonly outcome: SegmentResult;
   /** Without virtio-net headers, which were zeros. */
   readonly packets: Uint8Array[];
 }
@@ -234,7 +234,7 @@ export function cut(
     packets.push(new Uint8Array(frame.subarray(10)));
   }
   equal('bytes of the buffer', Buffer.compare(buffer, before), 0);
-  equal('frames', packets.length > 0, outcome === Segmenting.Ready);
+  equal('frames', packets.length > 0, outcome === SegmentResult.Ready);
   return { outcome, packets };
 }
 
@@ -246,7 +246,7 @@ export function pieces(
   segmenter?: PacketSegmenter
 ): Uint8Array[] {
   const { outcome, packets } = cut(packet, size, header, segmenter);
-  equal('outcome', outcome, Segmenting.Ready);
+  equal('outcome', outcome, SegmentResult.Ready);
   for (const piece of packets) equal('fits', piece.length <= size, true);
   return packets;
 }

@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { PacketSegmenter, Segmenting } from '../../src/packet/index.ts';
+import { PacketSegmenter, SegmentResult } from '../../src/packet/index.ts';
 import {
   type Ends,
   framed,
@@ -131,11 +131,11 @@ describe('malformed', () => {
     for (const size of [100, 65_535]) {
       // what is wrong with a fragment shows only when it is cut
       if (size > packet.length && header.flags === undefined && isFragment(packet)) continue;
-      expect(cut(packet, size, header)).toEqual({ outcome: Segmenting.Malformed, packets: [] });
+      expect(cut(packet, size, header)).toEqual({ outcome: SegmentResult.Malformed, packets: [] });
       // a buffer of these bytes alone: a read of any other would throw
       const frame = framed(packet, header);
       const outcome = new PacketSegmenter().begin(frame, 0, 10, frame.length, size);
-      expect(outcome).toBe(Segmenting.Malformed);
+      expect(outcome).toBe(SegmentResult.Malformed);
     }
   });
 
@@ -150,7 +150,7 @@ describe('malformed', () => {
       [1, 10, frame.length],
       [-1, -1, frame.length],
     ] as const) {
-      expect(segmenter.begin(frame, vnet, start, end, 1500)).toBe(Segmenting.Malformed);
+      expect(segmenter.begin(frame, vnet, start, end, 1500)).toBe(SegmentResult.Malformed);
       expect(segmenter.next()).toBe(0);
     }
   });
@@ -197,7 +197,7 @@ describe('a PacketSegmenter', () => {
             lengths.push(length);
             if (lengths.length > packet.length) break;
           }
-          expect(lengths.length > 0).toBe(outcome === Segmenting.Ready);
+          expect(lengths.length > 0).toBe(outcome === SegmentResult.Ready);
           expect(lengths.length).toBeLessThanOrEqual(Math.max(128, packet.length / 8));
           expect(Math.max(0, ...lengths)).toBeLessThanOrEqual(10 + size);
         }
@@ -211,14 +211,14 @@ describe('a PacketSegmenter', () => {
     const frame = framed(TCP4, SUPER_TCP4);
     segmenter.begin(frame, 0, 10, frame.length, 1500);
     expect(segmenter.next()).toBe(150);
-    expect(segmenter.begin(frame, 0, 10, frame.length - 1, 1500)).toBe(Segmenting.Malformed);
+    expect(segmenter.begin(frame, 0, 10, frame.length - 1, 1500)).toBe(SegmentResult.Malformed);
     expect(segmenter.next()).toBe(0);
     expect(cut(UDP4, 1500, {}, segmenter).packets).toEqual([UDP4]);
   });
 
   test('takes a packet without a virtio-net header', () => {
     const segmenter = new PacketSegmenter();
-    expect(segmenter.begin(UDP4, -1, 0, UDP4.length, 1500)).toBe(Segmenting.Ready);
+    expect(segmenter.begin(UDP4, -1, 0, UDP4.length, 1500)).toBe(SegmentResult.Ready);
     expect(segmenter.next()).toBe(10 + UDP4.length);
     expect(segmenter.frame.subarray(0, 10 + UDP4.length)).toEqual(Buffer.from(framed(UDP4)));
   });
