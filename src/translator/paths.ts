@@ -1,10 +1,10 @@
 /**
- * All paths of both IP versions, and the plan they are derived from: each at its first packet, and anew
- * when the plan changes.
+ * Keeps all paths of both IP versions. A path is derived from the plan at its first packet, and again when
+ * the plan changes.
  *
- * A path is opened by a client's request, and the path back by the reply to it. A reply to nobody opens
- * nothing: a service cannot fill the table, nor maxProbes the ports of clients that have not spoken to it. For a
- * while after a start, such replies pass without opening a path (`reply-grace.ts`).
+ * A client's request opens a path, and the reply to it opens the path back. An unsolicited reply opens no
+ * path, so a service can neither fill the table nor reach the ports of clients that have not contacted it.
+ * After a start such replies pass for a while without opening a path (`reply-grace.ts`).
  * @module
  */
 import { IpAddress } from '../base/address.ts';
@@ -28,27 +28,27 @@ import { ReplyGrace } from './reply-grace.ts';
 import { Verdict } from './verdict.ts';
 
 export interface PathOptions {
-  /** Paths kept at most, of each IP version; default 1,000,000. */
+  /** The number of paths of each IP version to keep at most; default 1,000,000. */
   readonly maxPaths?: number;
   /**
-   * Of these, paths that the hosts of one realm ask for as clients, there and back and of both IP versions
-   * together; default 131,072. So no site fills the tables for the others.
+   * The number of paths to keep at most for the clients of one realm, in both directions and of both IP
+   * versions together; default 131,072. So no site can fill the tables for the others.
    */
   readonly maxPathsOfRealm?: number;
   /**
-   * How long a path must have been idle before it makes room for another one when the table, or its
-   * realm's share of it, is full; in ms, default 300,000. While there is room, paths are kept.
+   * How long a path must have been idle before another one may replace it when the table, or its realm's
+   * share of it, is full; in ms, default 300,000. While there is room, idle paths are kept.
    */
   readonly pathIdleMs?: number;
   /**
-   * How long after a realm's first packet TCP and SCTP replies from and to the realm pass although the client
-   * has not been heard since the start; in ms, default 120,000, the longest that TCP waits until it sends
-   * again (RFC 6298 section 2.5 asks for 60 s at least; Linux has 120 s).
+   * How long after a realm's first packet unsolicited TCP and SCTP replies from and to the realm pass; in
+   * ms, default 120,000. That is the longest time that TCP waits before it retransmits (RFC 6298 section
+   * 2.5 asks for at least 60 s, Linux has 120 s).
    */
   readonly replyGraceMs?: number;
 }
 
-/** What is used where an option is absent. */
+/** The defaults of the options. */
 export const PATH_DEFAULTS: Readonly<Required<PathOptions>> = Object.freeze({
   maxPaths: 1_000_000,
   maxPathsOfRealm: 131_072,
@@ -61,8 +61,9 @@ export class Paths {
   v6: PathTable;
   routes: RouteTable = new RouteTable();
   bindings: Bindings;
-  /** What `open` found the source to be lacking: a presence in this realm, of this IP version. */
+  /** The realm in which the source has no presence. Valid iff `open` returned NeedsPresence. */
   lackingIn = 0;
+  /** The IP version of that presence. */
   lackingFamily: 4 | 6 = 4;
 
   readonly #indexOf: (realm: string) => number;
@@ -71,11 +72,11 @@ export class Paths {
   readonly #idle: IdlePaths;
   readonly #grace: ReplyGrace;
   #now = 0;
-  /** The table of the path on loan, which is the last one there. */
+  /** The table whose last path is temporary; undefined if there is no temporary path. */
   #temporaryTable: PathTable | undefined;
-  /** By realm: the paths of both versions that its hosts ask for, there and back. */
+  /** The number of paths that count against each realm's share. */
   #pathCounts: number[] = [];
-  /** How many pairs of hosts have had a path; see `PATH_PAIR`. */
+  /** The number that the last pair of hosts got; see `PATH_PAIR`. */
   #pairs = 0;
   readonly #savedKey = new Int32Array(9);
 
@@ -101,18 +102,17 @@ export class Paths {
     this.v6 = this.#newTable(6);
   }
 
-  /** Tells the time, of a clock that never goes back; to be called often. */
+  /** Sets the time, of a clock that never goes back. Call it often: it also looks for idle paths. */
   advance(nowMs: number): void {
     this.#now = nowMs;
     this.#idle.scan(nowMs, this.v4, this.v6);
   }
 
   /**
-   * Takes a new plan, and derives from it the paths that were there; those it no longer has are left
-   * behind.
+   * Replaces the plan and derives the existing paths again. Paths that it no longer allows end.
    *
-   * @returns how many of these led from or to a realm that it no longer has either.
-   * @throws {ConfigError} naming the place in the plan that is wrong; all stays as it was then.
+   * @returns how many of the ended paths led from or to a realm that the new plan does not have
+   * @throws {ConfigError} if the plan is invalid; it names the place. Nothing has changed then.
    */
   load(plan: TranslationPlan): number {
     const bindings = new Bindings(plan, this.#indexOf);
@@ -128,18 +128,19 @@ export class Paths {
     return gone;
   }
 
+  /** Returns the table of an IP version. */
   table(family: 4 | 6): PathTable {
     return family === 4 ? this.v4 : this.v6;
   }
 
   /**
-   * Derives the path of the key in the table and keeps it, if its policy lets a packet like this one
-   * through; else returns the complement of a verdict. A path that is not to be kept is on loan
-   * (`isTemporary`): it is there for this packet, until `releaseTemporary`.
+   * Derives the path of the table's key and keeps it, if its policy allows the packet. A path that is not
+   * kept is temporary (`isTemporary`): it exists for this packet, until `releaseTemporary`.
    *
-   * @param sides that the packet may be on (`policy.ts`)
-   * @param isQuoted it is the quote of an ICMP error, which needs no session
-   * @param isDryRun nothing is to be kept
+   * @param sides the sides that the packet may be on (`policy.ts`)
+   * @param isQuoted whether the packet is the quote of an ICMP error, which needs no session
+   * @param isDryRun whether to keep nothing
+   * @returns the number of the path, or the complement of a verdict (negative)
    */
   open(
     table: PathTable,
@@ -157,7 +158,7 @@ export class Paths {
     const side = policies.sideOf(policy, kind, sides, sourcePort, destinationPort);
     if (side === 0) return ~Verdict.DropNotPermitted;
     const ingress = table.key[0]!;
-    // Who has no presence has not been asked, nor has who is answered by no path of the request.
+    // A source without a presence cannot have got a request, nor can one to which no path leads.
     const back = verdict === Verdict.Forward ? this.#pathBack(table, resolution) : -1;
     const isUnsolicited = side === REPLY && back < 0;
     if (isUnsolicited) {
@@ -173,24 +174,24 @@ export class Paths {
     const route = this.#routeOf(table, resolution);
     const clientRealm = this.routes.words[route + ROUTE_CLIENT_REALM]!;
     const isKept = !isUnsolicited && !isDryRun;
-    // Making room may give the path back another number, so it is asked for its pair before.
+    // `#hasRoom` may change the number of the path back, so read its pair before.
     const pair = this.#pairOf(back, resolution, isKept);
     if (!isUnsolicited && !this.#hasRoom(table, clientRealm, isDryRun))
       return ~Verdict.DropTableFull;
     const opened = table.open(resolution, route, pair, this.#idle.tick);
     if (!isKept) this.#temporaryTable = table;
     else this.#pathCounts[clientRealm] = (this.#pathCounts[clientRealm] ?? 0) + 1;
-    // Also by a reply that nobody asked for: a realm that sends no others must not stay new.
+    // An unsolicited reply counts too: a realm that sends nothing else must not stay new.
     if (!isDryRun) this.#grace.noteTraffic(ingress, this.#now);
     return opened;
   }
 
-  /** The path that was opened last is for one packet, and is to be given back. */
+  /** Whether the path that was opened last exists for one packet only. */
   get isTemporary(): boolean {
     return this.#temporaryTable !== undefined;
   }
 
-  /** Takes back the path on loan, if there is one. */
+  /** Removes the temporary path, if there is one. */
   releaseTemporary(): void {
     const table = this.#temporaryTable;
     if (table === undefined) return;
@@ -201,9 +202,9 @@ export class Paths {
   }
 
   /**
-   * Whether there is room for one more path of the table that a realm's clients ask for. An idle one is
-   * closed to make it, unless nothing is to change: one of the realm's own, or, if the table is full, of a
-   * realm that has as many as an even share of the table or more.
+   * Returns whether there is room for one more path of a client realm. If not, it closes an idle path
+   * (except in a dry run): one of the same realm or, if the table is full, one of a realm that has at least
+   * an even share of the table.
    */
   #hasRoom(table: PathTable, realm: number, isDryRun: boolean): boolean {
     const isShareFull = (this.#pathCounts[realm] ?? 0) >= this.#maxPathsOfRealm;
@@ -215,8 +216,8 @@ export class Paths {
       const clientRealm = this.#clientRealmOf(each, path);
       return clientRealm === realm || (!isShareFull && this.#pathCounts[clientRealm]! >= evenShare);
     };
-    const who = isShareFull ? realm : -table.family;
-    if (!this.#idle.find(who, this.v4, this.v6, isCandidate)) return false;
+    const searchKey = isShareFull ? realm : -table.family;
+    if (!this.#idle.find(searchKey, this.v4, this.v6, isCandidate)) return false;
     if (!isDryRun) this.#close(this.#idle.table!, this.#idle.path);
     return true;
   }
@@ -233,14 +234,13 @@ export class Paths {
     return this.routes.words[route + ROUTE_CLIENT_REALM]!;
   }
 
-  /** How many paths have such a realm at either end. */
-  countOf(isCandidate: (realm: number) => boolean): number {
+  /** Counts the paths from or to a realm for which `matches` is true. */
+  countOf(matches: (realm: number) => boolean): number {
     let count = 0;
     for (const table of [this.v4, this.v6]) {
       for (let at = 0; at < table.size * table.stride; at += table.stride) {
         const route = table.words[at + table.keyWords + PATH_ROUTE]!;
-        if (isCandidate(table.words[at]!) || isCandidate(this.routes.words[route + ROUTE_EGRESS]!))
-          count++;
+        if (matches(table.words[at]!) || matches(this.routes.words[route + ROUTE_EGRESS]!)) count++;
       }
     }
     return count;
@@ -273,12 +273,12 @@ export class Paths {
     const { egress, policy } = resolution;
     const from = this.bindings.realm(ingress)!;
     const to = this.bindings.realm(egress)!;
-    // Where hosts at both ends are clients, each direction is its own's.
+    // If hosts at both ends are clients, each direction counts against its ingress realm.
     const clientRealm = this.bindings.policies.hasRequests(policy) ? ingress : egress;
     return this.routes.routeOf(table.family, ingress, from, resolution, to, clientRealm);
   }
 
-  /** Returns the path in the other direction, -1 if it has not been opened. */
+  /** Returns the path in the other direction, or -1 if it is not open. */
   #pathBack(table: PathTable, { egress, family, source, destination }: Resolution): number {
     const saved = this.#savedKey;
     saved.set(table.key);
@@ -294,8 +294,8 @@ export class Paths {
   }
 
   /**
-   * Returns the number that the path back, if there is one, has for its pair of hosts, or a new one; a path
-   * that is not kept needs none of its own.
+   * Returns the number for the pair of hosts: that of the path back if it is open, otherwise a new one. A
+   * path that is not kept gets `NO_PAIR`.
    */
   #pairOf(back: number, { family }: Resolution, isKept: boolean): number {
     if (back >= 0) {
@@ -316,7 +316,8 @@ export class Paths {
       const isThere =
         resolution.verdict === Verdict.Forward && leadsTo(old, oldRoutes, path, resolution);
       if (!isThere) {
-        // Hosts of a realm that is gone may be reached another route now, where nobody has heard them yet.
+        // The hosts of a removed realm may be reached through another realm now, so replies to their
+        // earlier requests may come unsolicited.
         const route = old.words[path * old.stride + old.keyWords + PATH_ROUTE]!;
         const ingress = old.words[path * old.stride]!;
         const egress = oldRoutes.words[route + ROUTE_EGRESS]!;
@@ -334,18 +335,18 @@ export class Paths {
     return table;
   }
 
-  /** One more than may be kept can be on loan. */
+  /** The table has room for one more path than may be kept: the temporary one. */
   #newTable(family: 4 | 6): PathTable {
     return new PathTable(family, this.#maxPaths + 1);
   }
 }
 
-/** The address `words[at]` on. */
+/** Returns the address at `words[at]`. */
 function addressOf(family: 4 | 6, words: Int32Array, at: number): IpAddress {
   return IpAddress.fromWords(Array.from(words.subarray(at, at + (family === 4 ? 1 : 4))));
 }
 
-/** Whether a path leads where the resolution says: to the same hosts as it did. */
+/** Returns whether a path leads to the same hosts as the resolution. */
 function leadsTo(table: PathTable, routes: RouteTable, path: number, to: Resolution): boolean {
   const route = table.words[path * table.stride + table.keyWords + PATH_ROUTE]!;
   if (
@@ -361,7 +362,7 @@ function leadsTo(table: PathTable, routes: RouteTable, path: number, to: Resolut
   return true;
 }
 
-/** No kept path has this number. */
+/** The pair number of a path that is not kept. */
 export const NO_PAIR = 0;
-/** Pairs are numbered anew after this many; by then, the sessions of the first are long over. */
+/** After this many pairs the numbers start again; the sessions of the first pairs have ended by then. */
 const MAX_PAIRS = 0x07ff_ffff;

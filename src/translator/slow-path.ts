@@ -1,16 +1,16 @@
 /**
- * The slow path: what becomes of any packet, step by step, as the room's README has it.
+ * The slow path: judges any packet, step by step, in the order of the module's README.
  *
- * 1. its headers are checked, and its virtio-net header against them (`packet/header.ts`, `offload.ts`)
- * 2. (realm, source, destination) finds its path: one look-up (`path-table.ts`)
- * 3. the first packet of a path has none yet: it is derived from the plan and kept (`paths.ts`); a later
- *    fragment takes the path of its first one (`fragments.ts`)
- * 4. the path's policy says whether this protocol and these ports pass (`policy.ts`), and of a reply
- *    without flags of its own, whether it was asked for (`sessions.ts`)
- * 5. the realm it goes to says whether it fits (`size.ts`)
- * 6. what later packets are to know of it is noted
- * 7. addresses are written and the checksums follow by increment (`rewrite.ts`), or the packet changes
- *    its IP version (`siit.ts`)
+ * 1. Check the headers, and the virtio-net header against them (`packet/header.ts`, `offload.ts`).
+ * 2. Look up the path of (realm, source, destination) (`path-table.ts`).
+ * 3. If there is none, derive it from the plan and keep it (`paths.ts`). A later fragment takes the path of
+ *    its first one (`fragments.ts`).
+ * 4. Ask the path's policy whether this protocol and these ports pass (`policy.ts`), and for a reply,
+ *    except of TCP and SCTP, whether there was a recent request (`sessions.ts`).
+ * 5. Check the size against the egress realm's MTU.
+ * 6. Remember what later packets need: the session and the fragment.
+ * 7. Write the addresses and update the checksums (`rewrite.ts`), or translate the packet to the other IP
+ *    version (`siit.ts`).
  *
  * An ICMP error takes the path of a reply to the packet it quotes.
  * @module
@@ -58,30 +58,30 @@ import { clampMss, headersLength } from './size.ts';
 import { Verdict, verdictOfParse } from './verdict.ts';
 
 export class SlowPath {
-  // What became of the last packet; see the fields of `PacketTranslator` of the same names.
+  // The result for the last packet; see the fields of the same names in `PacketTranslator`.
   egress = 0;
   start = 0;
   end = 0;
   vnet = -1;
   segmentTo = 0;
   lackingFamily: 4 | 6 = 4;
-  /** The address that lacked a presence last, in `lackingWords` words. */
+  /** The address that last had no presence, in `lackingWords` words. */
   readonly lacking: Int32Array = new Int32Array(4);
   lackingWords = 1;
-  /** Valid unless the headers were refused. */
+  /** The header of the last packet. Valid unless its headers were refused. */
   readonly header: PacketHeader = new PacketHeader();
-  /** The size that the sender of a packet that is too big is told. Valid iff DropTooBig. */
+  /** The MTU to report to the sender of the packet. Valid iff DropTooBig. */
   reportedMtu = 0;
 
-  /** In ms, modulo 2^32. */
+  /** The time in ms, modulo 2^32. */
   now = 0;
   capture: CapturePoint | undefined;
-  /** Nothing is to be remembered of the packet. */
+  /** Whether to change nothing but the packet: no path, session, fragment or counter. */
   isDryRun = false;
 
-  /** Of the packet that an ICMP error quotes. */
+  /** The header of the packet that the ICMP error quotes. */
   readonly quote: PacketHeader = new PacketHeader();
-  /** The packet was refused because it cannot change its IP version. */
+  /** Whether the packet was refused because it cannot be translated between IPv4 and IPv6. */
   isRefusedBySiit = false;
 
   readonly #paths: Paths;
@@ -89,7 +89,7 @@ export class SlowPath {
   readonly #fragments: Fragments;
   readonly #siit: Siit;
   #isPartial = false;
-  /** Payload bytes of the segments of a super-packet; 0 if it is none. */
+  /** The payload of each segment of a super-packet in bytes; 0 for other packets. */
   #segment = 0;
 
   constructor(paths: Paths, sessions: Sessions, fragments: Fragments, siit: Siit) {
@@ -99,7 +99,7 @@ export class SlowPath {
     this.#siit = siit;
   }
 
-  /** Judges the packet and, with the verdict Forward, rewrites it. Parameters as of `translate`. */
+  /** Judges the packet and, with the verdict Forward, rewrites it. The parameters are those of `translate`. */
   run(
     realm: number,
     view: DataView,
@@ -111,7 +111,7 @@ export class SlowPath {
     try {
       return this.#judge(realm, view, start, end, vnet, headroom);
     } finally {
-      // Also if a tap throws.
+      // A capture may throw.
       this.#paths.releaseTemporary();
     }
   }
@@ -131,7 +131,7 @@ export class SlowPath {
     this.#segment = 0;
     if (vnet >= 0) {
       if (vnet + VNET_HEADER_LENGTH > start) return Verdict.DropMalformed;
-      // Its first two bytes say whether anything was left undone.
+      // `flags` and `gso_type` are zero for a plain packet.
       if (view.getUint16(vnet) !== 0) {
         const verdict = checkOffload(view, vnet, header);
         if (verdict !== Verdict.Forward) return verdict;
@@ -182,7 +182,7 @@ export class SlowPath {
     return this.#forward(realm, table, path, side, view, vnet, headroom);
   }
 
-  /** Steps 7 to 9: whether the packet fits, then what is remembered of it, then the rewrite. */
+  /** Takes the steps 5 to 7 for a permitted packet. */
   #forward(
     realm: number,
     table: PathTable,
@@ -256,7 +256,7 @@ export class SlowPath {
     return Verdict.Forward;
   }
 
-  /** The error (r, d) quotes (d, q): it takes the path of (q, d) and leaves as if q had sent it. */
+  /** Judges an ICMP error. From (r, d), quoting (d, q), it takes the path of (q, d), as if q had sent it. */
   #runError(realm: number, view: DataView, vnet: number, headroom: number): Verdict {
     const header = this.header;
     const quote = this.quote;
@@ -318,7 +318,7 @@ export class SlowPath {
     const isSiit = family !== header.family;
     this.segmentTo = 0;
     if (isSiit) {
-      // As long as it may get, it fits any realm.
+      // A translated error never exceeds the least MTU of its version, so it fits every realm.
       const fault = siit.prepareError(view, header, quote);
       this.isRefusedBySiit = fault !== Verdict.Forward;
       if (fault !== Verdict.Forward) return fault;
@@ -357,7 +357,10 @@ export class SlowPath {
     return Verdict.Forward;
   }
 
-  /** Whether the packet may go on, cut if need be, though it is larger than the realm takes. */
+  /**
+   * Returns whether a packet larger than `mtu` may leave, because it is a super-packet with segments that
+   * fit, or may be fragmented (then sets `segmentTo`).
+   */
   #fits(view: DataView, mtu: number, family: number, growth: number): boolean {
     const header = this.header;
     const length = header.end - header.start + growth;
@@ -373,7 +376,7 @@ export class SlowPath {
     return mayFragment;
   }
 
-  /** `Paths.open`, and what is to be said of a source that lacks a presence. */
+  /** Calls `Paths.open`, and copies the result for a source without a presence. */
   #open(
     table: PathTable,
     kind: PacketKind,
@@ -410,7 +413,7 @@ export class SlowPath {
   }
 }
 
-/** Puts (realm, source, destination) in the table's key. */
+/** Sets the table's key to (realm, source, destination). */
 function setKey(table: PathTable, realm: number, view: DataView, source: number): void {
   const { key, keyWords } = table;
   key[0] = realm;
