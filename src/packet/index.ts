@@ -1,6 +1,5 @@
 /**
- * IP packets as bytes: headers, checksums and the virtio-net header in front; packets cut to the size
- * that a device takes, and packets written down.
+ * IP packets as bytes: headers, checksums, the virtio-net header, segmentation and pcapng files.
  * @module
  */
 export {
