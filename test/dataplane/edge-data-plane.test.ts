@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { EdgeDataPlane } from '../../src/dataplane/index.ts';
+import { fragmentPacket } from '../oracle/fragment-packet.ts';
 import { type Ends, framed, tcpPacket, udpPacket } from '../oracle/packets.ts';
-import { cutPacket } from '../oracle/segment-packet.ts';
 import { naiveSegments } from '../packet/pieces.ts';
 import { TestDevice } from './device.ts';
 import { FakeTunnel } from './fake-tunnel.ts';
@@ -74,7 +74,7 @@ describe('outbound', () => {
     expect(tunnel.isHoldingSlab).toBe(false);
   });
 
-  test('commits nothing that the gate refuses', () => {
+  test('commits nothing that the filter refuses', () => {
     const { lan, tunnel, received, plane } = startEdge();
     const good = packets(OUT, 2);
     lan.send(
@@ -236,7 +236,7 @@ describe('inbound', () => {
     expect(hex(lan.taken())).toEqual(hex(sent));
   });
 
-  test('gives the device nothing that the gate refuses, however short', () => {
+  test('gives the device nothing that the filter refuses, however short', () => {
     const { lan, cloud, plane } = startEdge();
     const refused = [
       packet({ source: '192.0.2.1', destination: '10.0.0.5' }, 1),
@@ -308,7 +308,7 @@ describe('inbound', () => {
         destinationPort: 2,
         payload: new Uint8Array(3000).fill(3),
       });
-      const fragments = cutPacket(whole, [1400, 2800], 5).map((fragment) => framed(fragment));
+      const fragments = fragmentPacket(whole, [1400, 2800], 5).map((fragment) => framed(fragment));
       deliver(cloud, ...fragments);
       expect(hex(lan.taken())).toEqual(hex(fragments));
     });

@@ -3,6 +3,7 @@
  */
 import { describe, expect, test } from 'vitest';
 import { turn } from '../control/scene.ts';
+import { fragmentPacket } from '../oracle/fragment-packet.ts';
 import {
   type Ends,
   echoPacket,
@@ -11,7 +12,6 @@ import {
   tcpPacket,
   udpPacket,
 } from '../oracle/packets.ts';
-import { cutPacket } from '../oracle/segment-packet.ts';
 import { isTransportRight, naiveSegments } from '../packet/pieces.ts';
 import { type Asked, bytes, FLOWS, hex, startMixedCloud, turned, unframed } from './mixed-scene.ts';
 
@@ -91,7 +91,7 @@ describe('an IPv4 site and an IPv6 service of the cloud', () => {
   test('a UDP datagram in fragments passes in fragments', () => {
     const cloud = startMixedCloud();
     const datagram = { sourcePort: 40_000, destinationPort: 53, payload: bytes(3000) };
-    const fragments = (ends: Ends) => cutPacket(udpPacket(ends, datagram), [1200, 2400], 7);
+    const fragments = (ends: Ends) => fragmentPacket(udpPacket(ends, datagram), [1200, 2400], 7);
     cloud.send('site-4', ...fragments(atSite).map((packet) => framed(packet)));
     expect(hex(unframed(cloud.lan.taken()))).toEqual(hex(fragments(atCloud)));
   });

@@ -5,8 +5,8 @@
 import { describe, expect, test } from 'vitest';
 import { PacketSender, SendResult } from '../../src/dataplane/packet-sender.ts';
 import type { PacketDevice } from '../../src/device/index.ts';
+import { fragmentPacket } from '../oracle/fragment-packet.ts';
 import { type Ends, framed, tcpPacket, udpPacket } from '../oracle/packets.ts';
-import { cutPacket } from '../oracle/segment-packet.ts';
 import { completed, isTransportRight, naiveSegments, reassembled } from '../packet/pieces.ts';
 import { TestDevice } from './device.ts';
 import { bytes, FLOWS, hex, startMixedCloud, turned, unframed } from './mixed-scene.ts';
@@ -99,7 +99,7 @@ describe('a packet larger than the MTU of its realm that may be cut', () => {
   test('passes as the fragments that it came in', () => {
     const cloud = startMixedCloud({ device: PLAIN_DEVICE });
     const [from, to] = FLOWS['4 to cloud 4'];
-    const fragments = (ends: Ends) => cutPacket(datagram(ends), [1400, 2800], 9);
+    const fragments = (ends: Ends) => fragmentPacket(datagram(ends), [1400, 2800], 9);
     cloud.send('site-4', ...fragments(from).map((packet) => framed(packet)));
     expect(hex(unframed(cloud.lan.taken()))).toEqual(hex(fragments(to)));
     expect(cloud.plane.counters).toMatchObject({ cut: 0, dropDeviceFull: 0 });

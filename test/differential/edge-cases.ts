@@ -4,10 +4,10 @@
  * @module
  */
 import { echoPacket, SYN, tcpPacket, udpPacket } from '../oracle/packets.ts';
-import type { Way } from './scene.ts';
+import type { PacketPath } from './scene.ts';
 
 /** All of them with right checksums. */
-export function edgeCases({ family, before }: Way): Uint8Array[] {
+export function edgeCases({ family, before }: PacketPath): Uint8Array[] {
   const ports = { sourcePort: 65_535, destinationPort: 1 };
   const payloads = [[], [0], [0xff], [0, 0], [0xff, 0xff], [0xff, 0xff, 0xff]].map((bytes) =>
     Uint8Array.from(bytes)

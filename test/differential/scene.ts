@@ -25,7 +25,7 @@ export interface Scene {
 }
 
 /** The way of a packet: where it enters, and its addresses there and where it leaves. */
-export interface Way {
+export interface PacketPath {
   readonly family: Family;
   readonly from: 'near' | 'far';
   readonly before: Ends;
@@ -64,7 +64,7 @@ export function randomScene(random: Random): Scene {
 }
 
 /** A client's way to a service. */
-export function randomWay(random: Random, scene: Scene, family: Family): Way {
+export function randomPath(random: Random, scene: Scene, family: Family): PacketPath {
   const client = random.pick(scene.clients[family]);
   const service = random.pick(scene.services[family]);
   return {
@@ -76,7 +76,7 @@ export function randomWay(random: Random, scene: Scene, family: Family): Way {
 }
 
 /** The way of the reply. */
-export function reversed({ family, from, before, after }: Way): Way {
+export function reversed({ family, from, before, after }: PacketPath): PacketPath {
   return {
     family,
     from: from === 'near' ? 'far' : 'near',

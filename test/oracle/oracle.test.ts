@@ -4,6 +4,7 @@
  */
 import { describe, expect, test } from 'vitest';
 import type { TranslationPlan } from '../../src/translator/plan.ts';
+import { fragmentPacket } from './fragment-packet.ts';
 import {
   ACK,
   echoPacket,
@@ -18,7 +19,6 @@ import {
   udpPacket,
   VNET,
 } from './packets.ts';
-import { cutPacket } from './segment-packet.ts';
 import { type NaiveResult, NaiveTranslator } from './translate.ts';
 import { verifyChecksums } from './verify.ts';
 
@@ -271,7 +271,7 @@ describe('sessions', () => {
 
 describe('fragments', () => {
   const datagram = udpPacket(TO_4, { ...QUESTION, payload: new Uint8Array(92), fragment: 0 });
-  const [first, second, third] = cutPacket(datagram, [24, 56], 77) as [
+  const [first, second, third] = fragmentPacket(datagram, [24, 56], 77) as [
     Uint8Array,
     Uint8Array,
     Uint8Array,
@@ -293,7 +293,7 @@ describe('fragments', () => {
 
   test('one that overlaps ends the datagram until its time is over', () => {
     const translator = new NaiveTranslator(PLAN);
-    const [, overlap] = cutPacket(datagram, [16, 48], 77);
+    const [, overlap] = fragmentPacket(datagram, [16, 48], 77);
     expect(verdicts(translator, first, overlap!, third, first)).toEqual([
       'Forward',
       'DropFragment',
@@ -310,7 +310,7 @@ describe('fragments', () => {
 
   test('a first one without its whole transport header is dropped (RFC 1858)', () => {
     const segment = tcpPacket(TO_4, { sourcePort: 1, destinationPort: 80, fragment: 0 });
-    const tiny = cutPacket(segment, [8], 1);
+    const tiny = fragmentPacket(segment, [8], 1);
     expect(verdicts(new NaiveTranslator(PLAN), ...tiny)).toEqual(['DropFragment', 'DropFragment']);
   });
 
@@ -318,7 +318,7 @@ describe('fragments', () => {
     const ends = { ...TO_4, destination: '100.64.0.6' };
     const whole = ipPacket(ends, 47, new Uint8Array(32).fill(1), { fragment: 0 });
     const translator = new NaiveTranslator(PLAN);
-    const leave = cutPacket(whole, [16], 0x8123).map((packet) =>
+    const leave = fragmentPacket(whole, [16], 0x8123).map((packet) =>
       leaving(send(translator, 'office', packet))
     );
     expect(leave.map((packet) => [...packet.subarray(40, 48)])).toEqual([

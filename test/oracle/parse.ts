@@ -110,16 +110,16 @@ function portsOf(transport: Uint8Array): { sourcePort: number; destinationPort: 
 }
 
 /** Of a header that is not whole: a first fragment may have been cut short on purpose. */
-function cutShort(ip: IpHeader): VerdictName {
+function truncated(ip: IpHeader): VerdictName {
   return ip.fragment === undefined ? 'DropMalformed' : 'DropFragment';
 }
 
 function parseTcp(ip: IpHeader, segment: Uint8Array, quoted: boolean): Packet | VerdictName {
   if (quoted) return packetOf(ip, 'tcp', portsOf(segment));
-  if (segment.length < 20) return cutShort(ip);
+  if (segment.length < 20) return truncated(ip);
   const headerLength = (segment[12]! >> 4) * 4;
   if (headerLength < 20) return 'DropMalformed';
-  if (headerLength > segment.length) return cutShort(ip);
+  if (headerLength > segment.length) return truncated(ip);
   return packetOf(ip, 'tcp', {
     ...portsOf(segment),
     opensSession: (segment[13]! & 0x12) === 0x02,
@@ -128,7 +128,7 @@ function parseTcp(ip: IpHeader, segment: Uint8Array, quoted: boolean): Packet | 
 }
 
 function parseUdp(ip: IpHeader, datagram: Uint8Array, quoted: boolean): Packet | VerdictName {
-  if (datagram.length < 8) return cutShort(ip);
+  if (datagram.length < 8) return truncated(ip);
   const told = uint16(datagram, 4);
   if (!quoted) {
     const agrees = ip.fragment === undefined ? told === datagram.length : told > datagram.length;
@@ -138,7 +138,7 @@ function parseUdp(ip: IpHeader, datagram: Uint8Array, quoted: boolean): Packet |
 }
 
 function parseUdpLite(ip: IpHeader, datagram: Uint8Array, quoted: boolean): Packet | VerdictName {
-  if (datagram.length < 8) return cutShort(ip);
+  if (datagram.length < 8) return truncated(ip);
   const coverage = uint16(datagram, 4);
   if (!quoted && ip.fragment === undefined && coverage !== 0) {
     if (coverage < 8 || coverage > datagram.length) return 'DropMalformed';
@@ -148,7 +148,7 @@ function parseUdpLite(ip: IpHeader, datagram: Uint8Array, quoted: boolean): Pack
 
 function parseSctp(ip: IpHeader, packet: Uint8Array, quoted: boolean): Packet | VerdictName {
   if (quoted) return packetOf(ip, 'sctp', portsOf(packet));
-  if (packet.length < 12) return cutShort(ip);
+  if (packet.length < 12) return truncated(ip);
   return packetOf(ip, 'sctp', {
     ...portsOf(packet),
     opensSession: packet[12] === SCTP_INIT,
@@ -157,7 +157,7 @@ function parseSctp(ip: IpHeader, packet: Uint8Array, quoted: boolean): Packet | 
 }
 
 function parseIcmp(ip: IpHeader, message: Uint8Array, quoted: boolean): Packet | VerdictName {
-  if (message.length < 8) return cutShort(ip);
+  if (message.length < 8) return truncated(ip);
   const type = message[0]!;
   const types = ip.version === 4 ? ICMPV4_TYPES : ICMPV6_TYPES;
   const echo = uint16(message, 4);

@@ -204,7 +204,7 @@ export function partialHeader(packet: Uint8Array, more: VnetHeader = {}): VnetHe
   };
 }
 
-export interface CutResult {
+export interface SplitResult {
   readonly outcome: SegmentResult;
   /** Without virtio-net headers, which were zeros. */
   readonly packets: Uint8Array[];
@@ -214,12 +214,12 @@ export interface CutResult {
  * Cuts a packet that stands between bytes nobody may read or change, the virtio-net header apart
  * from it.
  */
-export function cut(
+export function split(
   packet: Uint8Array,
   size: number,
   header: VnetHeader = {},
   segmenter: PacketSegmenter = new PacketSegmenter(1)
-): CutResult {
+): SplitResult {
   const gap = 3;
   const start = gap + 10 + gap;
   const buffer = new Uint8Array(start + packet.length + gap).fill(0xa5);
@@ -245,7 +245,7 @@ export function pieces(
   header: VnetHeader = {},
   segmenter?: PacketSegmenter
 ): Uint8Array[] {
-  const { outcome, packets } = cut(packet, size, header, segmenter);
+  const { outcome, packets } = split(packet, size, header, segmenter);
   equal('outcome', outcome, SegmentResult.Ready);
   for (const piece of packets) equal('fits', piece.length <= size, true);
   return packets;

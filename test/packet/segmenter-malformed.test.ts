@@ -14,7 +14,6 @@ import {
 } from '../oracle/packets.ts';
 import {
   AUTHENTICATION,
-  cut,
   DESTINATION,
   extended,
   FRAGMENT,
@@ -22,6 +21,7 @@ import {
   MAY_FRAGMENT,
   partialHeader,
   ROUTER_ALERT,
+  split,
   UNCOPIED_OPTION,
 } from './pieces.ts';
 
@@ -131,7 +131,10 @@ describe('malformed', () => {
     for (const size of [100, 65_535]) {
       // what is wrong with a fragment shows only when it is cut
       if (size > packet.length && header.flags === undefined && isFragment(packet)) continue;
-      expect(cut(packet, size, header)).toEqual({ outcome: SegmentResult.Malformed, packets: [] });
+      expect(split(packet, size, header)).toEqual({
+        outcome: SegmentResult.Malformed,
+        packets: [],
+      });
       // a buffer of these bytes alone: a read of any other would throw
       const frame = framed(packet, header);
       const outcome = new PacketSegmenter().begin(frame, 0, 10, frame.length, size);
@@ -213,7 +216,7 @@ describe('a PacketSegmenter', () => {
     expect(segmenter.next()).toBe(150);
     expect(segmenter.begin(frame, 0, 10, frame.length - 1, 1500)).toBe(SegmentResult.Malformed);
     expect(segmenter.next()).toBe(0);
-    expect(cut(UDP4, 1500, {}, segmenter).packets).toEqual([UDP4]);
+    expect(split(UDP4, 1500, {}, segmenter).packets).toEqual([UDP4]);
   });
 
   test('takes a packet without a virtio-net header', () => {

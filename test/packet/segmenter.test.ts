@@ -18,7 +18,6 @@ import {
   AUTHENTICATION,
   CWR,
   completed,
-  cut,
   DESTINATION,
   extended,
   FRAGMENT,
@@ -34,6 +33,7 @@ import {
   ROUTER_ALERT,
   ROUTING,
   reassembled,
+  split,
   UNCOPIED_OPTION,
 } from './pieces.ts';
 
@@ -148,7 +148,7 @@ describe('super-packets', () => {
       const { packet, header } = make(payloadOf(most * gsoSize), gsoSize);
       expect(isSame(pieces(packet, 1500, header), naiveSegments(packet, gsoSize))).toBe(true);
       const more = make(payloadOf(most * gsoSize + 1), gsoSize);
-      expect(cut(more.packet, 1500, more.header)).toEqual({
+      expect(split(more.packet, 1500, more.header)).toEqual({
         outcome: SegmentResult.TooMany,
         packets: [],
       });
@@ -198,8 +198,8 @@ describe('super-packets', () => {
 
   test('segments may be as large as the size, and no larger', () => {
     const { packet, header } = superTcp(payloadOf(5000), 1460);
-    expect(cut(packet, 1500, header).outcome).toBe(SegmentResult.Ready);
-    expect(cut(packet, 1499, header)).toEqual({ outcome: SegmentResult.TooBig, packets: [] });
+    expect(split(packet, 1500, header).outcome).toBe(SegmentResult.Ready);
+    expect(split(packet, 1499, header)).toEqual({ outcome: SegmentResult.TooBig, packets: [] });
   });
 });
 
@@ -292,14 +292,14 @@ describe('IPv4 fragments', () => {
 
   test('are not made of a packet with DF', () => {
     const packet = udpPacket(ENDS4, { ...PORTS, payload: payloadOf(100) });
-    expect(cut(packet, 127)).toEqual({ outcome: SegmentResult.TooBig, packets: [] });
+    expect(split(packet, 127)).toEqual({ outcome: SegmentResult.TooBig, packets: [] });
     expect(pieces(packet, 128)).toEqual([packet]);
   });
 
   test('need room for eight bytes', () => {
     const packet = udpPacket(ENDS4, { ...PORTS, payload: payloadOf(100), ...MAY_FRAGMENT });
-    expect(cut(packet, 27).outcome).toBe(SegmentResult.TooBig);
-    expect(cut(packet, 0).outcome).toBe(SegmentResult.TooBig);
+    expect(split(packet, 27).outcome).toBe(SegmentResult.TooBig);
+    expect(split(packet, 0).outcome).toBe(SegmentResult.TooBig);
     expect(pieces(packet, 28)).toHaveLength(14);
   });
 });
@@ -382,7 +382,7 @@ describe('IPv6 fragments', () => {
   test('are not made where the first could not have all headers (RFC 7112)', () => {
     const long = [DESTINATION, new Uint8Array(254)] as const; // 256 bytes
     const packet = extended(udpPacket(ENDS6, { ...PORTS, payload: payloadOf(300) }), [long]);
-    expect(cut(packet, 300).outcome).toBe(SegmentResult.TooBig);
+    expect(split(packet, 300).outcome).toBe(SegmentResult.TooBig);
     expect(pieces(packet, 376)).toHaveLength(2);
   });
 });

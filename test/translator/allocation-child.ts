@@ -27,8 +27,8 @@ import {
   udpPacket,
   VNET,
 } from '../oracle/packets.ts';
-import { MIXED_WAYS, type MixedPath, mixedScene } from './mixed.ts';
-import { ADDRESSES, FAMILIES, Scene, way } from './scene.ts';
+import { MIXED_PATHS, type MixedPath, mixedScene } from './mixed.ts';
+import { ADDRESSES, FAMILIES, pathOf, Scene } from './scene.ts';
 
 /** `bytes` is all that was allocated, unless the heap was collected meanwhile. */
 export interface Cost {
@@ -74,15 +74,15 @@ const BATCH = 16_384;
 let nowMs = 1000;
 
 function measure(): Sample[] {
-  const gate = new SiteFilter();
-  gate.setAddresses({
+  const filter = new SiteFilter();
+  filter.setAddresses({
     sources: ['10.0.0.0/24', 'fd00::/64'],
     pools: ['100.64.0.0/24', 'fd64::/64'],
   });
   const { translator } = new Scene();
   const loads = [
     ...FAMILIES.flatMap(loadsOf).map((load) => ({ ...load, translator })),
-    ...MIXED_WAYS.flatMap(mixedLoadsOf),
+    ...MIXED_PATHS.flatMap(mixedLoadsOf),
   ];
   const buffer = new Uint8Array(START + 4096);
 
@@ -98,11 +98,11 @@ function measure(): Sample[] {
       const end = START + frame.length;
       buffer.set(frame, START);
       if (sent % BATCH === 0) translator.advance(nowMs++);
-      gate.checkOutbound(buffer, start, end);
+      filter.checkOutbound(buffer, start, end);
       const number = translator.translate(realm, buffer, start, end, START, TRANSLATION_HEADROOM);
       if (number !== expected || (isAnswered && translator.replyLength === 0)) others++;
-      if (number === 0) gate.checkInbound(buffer, translator.start, translator.end);
-      else gate.checkInbound(buffer, start, end);
+      if (number === 0) filter.checkInbound(buffer, translator.start, translator.end);
+      else filter.checkInbound(buffer, start, end);
     }
     return others;
   };
@@ -139,7 +139,7 @@ function costOf({ from, to, bytes }: Sample, collections: readonly number[]): Co
 
 function loadsOf(family: 4 | 6): Omit<Load, 'translator'>[] {
   const { cloud, unbound, foreign, router, host } = ADDRESSES[family];
-  const toCloud = way(family, 'site-a', 'cloud');
+  const toCloud = pathOf(family, 'site-a', 'cloud');
   const strangers = Array.from({ length: 64 }, (_, i) =>
     family === 4 ? `10.0.0.${i + 100}` : `fd00::${(i + 100).toString(16)}`
   );
@@ -171,7 +171,7 @@ function loadsOf(family: 4 | 6): Omit<Load, 'translator'>[] {
     { name: 'TCP', verdict: 'Forward', frames: from([host], cloud, 5672) },
     { name: 'TCP super-packet', verdict: 'Forward', frames: [partial(toCloud.before)] },
     { name: 'UDP', verdict: 'Forward', frames: [framed(query(toCloud.before))] },
-    { name: 'cut off', verdict: 'DropMalformed', frames: [framed(new Uint8Array(30))] },
+    { name: 'truncated', verdict: 'DropMalformed', frames: [framed(new Uint8Array(30))] },
     { name: 'to nobody', verdict: 'DropNoPresence', frames: from(strangers, unbound, 5672) },
     { name: 'spoofed', verdict: 'DropSpoofed', frames: from([foreign], cloud, 5672) },
     { name: 'refused on a path', verdict: 'DropNotPermitted', frames: from([host], cloud, 22) },

@@ -6,7 +6,7 @@ import { afterAll, describe, expect, test } from 'vitest';
 import { type PacketCapture, type PathStatus, PcapngCapture } from '../../src/translator/index.ts';
 import { type Ends, icmpError, ipPacket, tcpPacket, udpPacket } from '../oracle/packets.ts';
 import { FakeClock } from '../support/fake-clock.ts';
-import { MIXED_WAYS, mixedPath, mixedPlan, mixedScene } from './mixed.ts';
+import { MIXED_PATHS, mixedPath, mixedPlan, mixedScene } from './mixed.ts';
 import type { Scene } from './scene.ts';
 
 const { request, reply } = mixedPath(4, 4);
@@ -51,10 +51,10 @@ function tapped(capture: PacketCapture): Scene {
 }
 
 describe('a packet capture', () => {
-  test.each(MIXED_WAYS)('is shown a packet $name as it came and as it goes', (way) => {
+  test.each(MIXED_PATHS)('is shown a packet $name as it came and as it goes', (path) => {
     const capture = new NotingCapture();
     const scene = tapped(capture);
-    const before = tcp(way.request.before);
+    const before = tcp(path.request.before);
     const after = scene.forward('site', before);
     expect(capture.shown).toEqual([
       ['inbound', 'site', before],
@@ -62,11 +62,11 @@ describe('a packet capture', () => {
     ]);
   });
 
-  test.each(MIXED_WAYS)('is shown an ICMP error the way back $name', (way) => {
+  test.each(MIXED_PATHS)('is shown an ICMP error the way back $name', (path) => {
     const capture = new NotingCapture();
     const scene = tapped(capture);
-    const kind = way.to === 4 ? { type: 3, code: 3 } : { type: 1, code: 4 };
-    const before = icmpError(way.reply.before, { ...kind, quoted: tcp(way.request.after) });
+    const kind = path.to === 4 ? { type: 3, code: 3 } : { type: 1, code: 4 };
+    const before = icmpError(path.reply.before, { ...kind, quoted: tcp(path.request.after) });
     const after = scene.forward('cloud', before);
     expect(capture.shown).toEqual([
       ['inbound', 'cloud', before],
@@ -234,7 +234,7 @@ describe.skipIf(!hasTshark && !process.env.CI)(
           destinationPort: 53,
           payload: new Uint8Array(100),
         });
-      for (const { request } of MIXED_WAYS) scene.forward('site', datagram(request.before));
+      for (const { request } of MIXED_PATHS) scene.forward('site', datagram(request.before));
       expect(read(pieces)).toEqual([
         '1767322800.000000000|site|0x00000001|128|100|10.0.0.5|100.64.0.6|||53',
         '1767322800.001000000|cloud|0x00000002|148|100|||fd64::46|fd00::9|53',
@@ -247,7 +247,7 @@ describe.skipIf(!hasTshark && !process.env.CI)(
       const pieces: Uint8Array[] = [];
       const from = Date.now() / 1000;
       const scene = tapped(new PcapngCapture({ write: (bytes) => pieces.push(bytes) }));
-      for (const { request } of MIXED_WAYS) {
+      for (const { request } of MIXED_PATHS) {
         scene.forward('site', tcp(request.before, { payload: new Uint8Array(1000) }));
       }
       const rows = read(pieces).map((row) => row.split('|'));

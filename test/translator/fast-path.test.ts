@@ -12,7 +12,7 @@ import {
 } from '../oracle/packets.ts';
 import { Random } from '../oracle/random.ts';
 import {
-  MIXED_WAYS,
+  MIXED_PATHS,
   type MixedPath,
   mixedPath,
   mixedPlan,
@@ -36,16 +36,16 @@ interface Sample {
 /** Mostly packets that are plainly in order; now and then one that is not, in one point. */
 function randomSample(random: Random): Sample {
   const isRequest = random.chance(0.5);
-  const way = random.pick(MIXED_WAYS);
+  const path = random.pick(MIXED_PATHS);
   const realm = isRequest ? 'site' : 'cloud';
   const headroom = random.pick([128, 128, 128, 20, 19, 10, 0]);
   if (random.chance(0.15)) {
-    const packet = randomError(random, way, isRequest);
+    const packet = randomError(random, path, isRequest);
     mutate(random, packet, 72);
     const header = random.pick<VnetHeader | undefined>([undefined, {}, {}, { flags: 2 }]);
     return { realm, packet, header, headroom };
   }
-  const { before } = isRequest ? way.request : way.reply;
+  const { before } = isRequest ? path.request : path.reply;
   const version = before.source.includes(':') ? 6 : 4;
   const strangers = version === 4 ? ['10.0.0.6', '192.0.2.9'] : ['fd00::6', '2001:db8::9'];
   const ends: Ends = {

@@ -10,7 +10,7 @@ import {
   udpLitePacket,
   udpPacket,
 } from '../oracle/packets.ts';
-import { MIXED_WAYS, mixedPath, mixedPlan, mixedScene, VERSIONS } from './mixed.ts';
+import { MIXED_PATHS, mixedPath, mixedPlan, mixedScene, VERSIONS } from './mixed.ts';
 import type { Scene } from './scene.ts';
 
 /** Which piece of a datagram, and whose. */
@@ -529,7 +529,7 @@ test('the identification of IPv6 is 32 bits', () => {
   ]);
 });
 
-test.each(MIXED_WAYS)('a datagram of 64 KiB comes through $name', ({ request, from }) => {
+test.each(MIXED_PATHS)('a datagram of 64 KiB comes through $name', ({ request, from }) => {
   const scene = mixedScene();
   const datagram = (ends: Ends): Uint8Array =>
     udpPacket(ends, {

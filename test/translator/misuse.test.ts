@@ -10,10 +10,10 @@ import {
 } from '../../src/translator/index.ts';
 import { framed, tcpPacket } from '../oracle/packets.ts';
 import { verifyChecksums } from '../oracle/verify.ts';
-import { PLAN, Scene, way } from './scene.ts';
+import { PLAN, pathOf, Scene } from './scene.ts';
 
 describe('what is no packet of a realm', () => {
-  const packet = tcpPacket(way(4, 'site-a', 'cloud').before, {
+  const packet = tcpPacket(pathOf(4, 'site-a', 'cloud').before, {
     sourcePort: 49_500,
     destinationPort: 5672,
   });

@@ -100,14 +100,16 @@ export function mixedPath(from: Version, to: Version): MixedPath {
   };
 }
 
-export const MIXED_WAYS: readonly MixedPath[] = VERSIONS.flatMap((from) =>
+export const MIXED_PATHS: readonly MixedPath[] = VERSIONS.flatMap((from) =>
   VERSIONS.map((to) => mixedPath(from, to))
 );
 
 /** The ways that keep the IP version. */
-export const SAME_WAYS: readonly MixedPath[] = MIXED_WAYS.filter(({ from, to }) => from === to);
+export const SAME_WAYS: readonly MixedPath[] = MIXED_PATHS.filter(({ from, to }) => from === to);
 /** Those that change it. */
-export const OTHER_WAYS: readonly MixedPath[] = MIXED_WAYS.filter(({ from, to }) => from !== to);
+export const CROSS_VERSION_PATHS: readonly MixedPath[] = MIXED_PATHS.filter(
+  ({ from, to }) => from !== to
+);
 
 export function reversed({ source, destination }: Ends): Ends {
   return { source: destination, destination: source };

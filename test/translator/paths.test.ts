@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import type { PathStatus, TranslationPlan } from '../../src/translator/index.ts';
 import { type Ends, ipPacket, tcpPacket, udpPacket } from '../oracle/packets.ts';
 import { mixedPath, mixedScene } from './mixed.ts';
-import { PAYLOAD, PLAN, Scene, way, without } from './scene.ts';
+import { PAYLOAD, PLAN, pathOf, Scene, without } from './scene.ts';
 
 describe('counters and paths', () => {
   const build = (ends: Ends): Uint8Array =>
@@ -10,9 +10,9 @@ describe('counters and paths', () => {
 
   test('verdicts are counted in the realm that the packet entered from', () => {
     const scene = new Scene();
-    scene.send('site-a', build(way(4, 'site-a', 'cloud').before));
+    scene.send('site-a', build(pathOf(4, 'site-a', 'cloud').before));
     scene.send('site-a', new Uint8Array(3));
-    scene.send('site-b', build(way(6, 'site-b', 'cloud').before));
+    scene.send('site-b', build(pathOf(6, 'site-b', 'cloud').before));
     expect(scene.counters('site-a')).toEqual({ Forward: 1, DropMalformed: 1 });
     expect(scene.counters('site-b')).toEqual({ Forward: 1 });
     expect(scene.counters('cloud')).toEqual({});
@@ -42,14 +42,14 @@ describe('counters and paths', () => {
 
   test('paths list both directions of both IP versions with packets and bytes', () => {
     const scene = new Scene();
-    const request = build(way(4, 'site-a', 'cloud').before);
+    const request = build(pathOf(4, 'site-a', 'cloud').before);
     scene.forward('site-a', request);
     scene.forward('site-a', request);
     const reply = { sourcePort: 5672, destinationPort: 49_500 };
-    scene.forward('site-b', build(way(6, 'site-b', 'cloud').before));
-    scene.forward('cloud', tcpPacket(way(6, 'cloud', 'site-b').before, reply));
+    scene.forward('site-b', build(pathOf(6, 'site-b', 'cloud').before));
+    scene.forward('cloud', tcpPacket(pathOf(6, 'cloud', 'site-b').before, reply));
     // Refused packets of a known path are not the path's.
-    scene.send('site-a', tcpPacket(way(4, 'site-a', 'cloud').before, { ...reply }));
+    scene.send('site-a', tcpPacket(pathOf(4, 'site-a', 'cloud').before, { ...reply }));
     expect(scene.paths()).toEqual([
       {
         ingress: 'site-a',
@@ -117,7 +117,7 @@ describe('a packet that is permitted but not forwarded has taken no path', () =>
 
 describe('a full table of paths', () => {
   const packet = (family: 4 | 6, realm: 'site-a' | 'site-b', destinationPort = 5672): Uint8Array =>
-    tcpPacket(way(family, realm, 'cloud').before, { sourcePort: 49_500, destinationPort });
+    tcpPacket(pathOf(family, realm, 'cloud').before, { sourcePort: 49_500, destinationPort });
 
   test('drops what would open one more path, and still forwards on those it has', () => {
     const scene = new Scene({ maxPaths: 1 });
@@ -158,12 +158,12 @@ describe('a full table of paths', () => {
     scene.translator.explain(packet(4, 'site-a'), 'site-a'); // keeps nothing
     scene.forward('site-a', packet(4, 'site-a'));
     // The way back is the client's, too.
-    scene.forward('cloud', tcpPacket(way(4, 'cloud', 'site-a').before, reply));
+    scene.forward('cloud', tcpPacket(pathOf(4, 'cloud', 'site-a').before, reply));
     expect(scene.translator.pathsOf('site-a')).toBe(2);
     expect(scene.send('site-a', packet(6, 'site-a')).verdict).toBe('DropTableFull');
     expect(scene.send('site-a', packet(4, 'site-a')).verdict).toBe('Forward');
     scene.forward('site-b', packet(4, 'site-b'));
-    scene.forward('cloud', tcpPacket(way(4, 'cloud', 'site-b').before, reply));
+    scene.forward('cloud', tcpPacket(pathOf(4, 'cloud', 'site-b').before, reply));
     expect(scene.translator.pathsOf('cloud')).toBe(4);
 
     expect(scene.translator.load(oneWay(PLAN))).toBe(0);

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { ApiMisuseError, ConfigError } from '../../src/errors.ts';
 import type { Permit, Presence, Realm, TranslationPlan } from '../../src/translator/index.ts';
 import { type Ends, tcpPacket } from '../oracle/packets.ts';
-import { ADDRESSES, FAMILIES, PLAN, Scene, way, without } from './scene.ts';
+import { ADDRESSES, FAMILIES, PLAN, pathOf, Scene, without } from './scene.ts';
 
 const build = (ends: Ends, destinationPort = 5672): Uint8Array =>
   tcpPacket(ends, { sourcePort: 49_500, destinationPort });
@@ -45,7 +45,7 @@ describe('a client without a presence', () => {
 
   test('is still named after a new plan', () => {
     const { translator, send } = bound(new Scene());
-    send('site-a', build(way(4, 'site-a', 'cloud').before));
+    send('site-a', build(pathOf(4, 'site-a', 'cloud').before));
     send('site-a', build(newcomers[0]!.before));
     translator.load(PLAN);
     expect(translator.lackingPresence().toString()).toBe(newcomers[0]!.before.source);
@@ -70,7 +70,7 @@ describe('bind', () => {
   test('the same presence again changes nothing', () => {
     const scene = new Scene();
     for (const known of [presence, presence, ...PLAN.presences]) scene.translator.bind(known);
-    const { before, after } = way(4, 'site-a', 'cloud');
+    const { before, after } = pathOf(4, 'site-a', 'cloud');
     expect(scene.forward('site-a', build(before))).toEqual(build(after));
   });
 
@@ -93,7 +93,7 @@ describe('bind', () => {
   ])('is refused: %s', (_name, wrong, message) => {
     const scene = new Scene();
     expect(() => scene.translator.bind(wrong)).toThrow(new ApiMisuseError(message));
-    const { before, after } = way(4, 'site-a', 'cloud');
+    const { before, after } = pathOf(4, 'site-a', 'cloud');
     expect(scene.forward('site-a', build(before))).toEqual(build(after));
   });
 
@@ -202,7 +202,7 @@ describe('a plan that is wrong', () => {
     ['permits[0].clients[0]', permit({ clients: ['10.0.0.1/24'] }), 'bits set behind its length'],
   ])('is refused naming %s, and the old plan stays', (path, plan, message) => {
     const scene = new Scene();
-    const { before, after } = way(4, 'site-a', 'cloud');
+    const { before, after } = pathOf(4, 'site-a', 'cloud');
     scene.forward('site-a', build(before));
     const paths = scene.paths();
 
@@ -214,7 +214,9 @@ describe('a plan that is wrong', () => {
 
     expect(scene.paths()).toEqual(paths);
     expect(scene.forward('site-a', build(before))).toEqual(build(after));
-    expect(scene.send('site-b', build(way(6, 'site-b', 'cloud').before)).verdict).toBe('Forward');
+    expect(scene.send('site-b', build(pathOf(6, 'site-b', 'cloud').before)).verdict).toBe(
+      'Forward'
+    );
     expect(scene.counters('site-a')).toEqual({ Forward: 2 });
   });
 });
@@ -228,7 +230,7 @@ describe('presences of both IP versions', () => {
   test('one host has one of each in a realm', () => {
     const presences = [...PLAN.presences, ...both];
     const scene = new Scene({ plan: { ...PLAN, presences } });
-    const { before, after } = way(4, 'site-a', 'cloud');
+    const { before, after } = pathOf(4, 'site-a', 'cloud');
     expect(scene.forward('site-a', build(before))).toEqual(build(after));
   });
 
@@ -255,8 +257,8 @@ describe('a new plan', () => {
   const sendAll = (scene: Scene): void => {
     for (const family of FAMILIES) {
       for (const site of ['site-a', 'site-b'] as const) {
-        scene.send(site, build(way(family, site, 'cloud').before));
-        scene.send('cloud', reply(way(family, 'cloud', site).before));
+        scene.send(site, build(pathOf(family, site, 'cloud').before));
+        scene.send('cloud', reply(pathOf(family, 'cloud', site).before));
       }
     }
   };
@@ -295,9 +297,9 @@ describe('a new plan', () => {
     const scene = new Scene();
     sendAll(scene);
     scene.translator.load(without('site-b'));
-    const toCloud = way(4, 'site-b', 'cloud');
+    const toCloud = pathOf(4, 'site-b', 'cloud');
     expect(scene.send('site-b', build(toCloud.before)).verdict).toBe('DropNoPresence');
-    expect(scene.send('cloud', reply(way(4, 'cloud', 'site-b').before)).verdict).toBe(
+    expect(scene.send('cloud', reply(pathOf(4, 'cloud', 'site-b').before)).verdict).toBe(
       'DropNoPresence'
     );
     expect(scene.counters('site-b')).toEqual({ Forward: 2, DropNoPresence: 1 });
@@ -313,7 +315,7 @@ describe('a new plan', () => {
     const permits = PLAN.permits.filter(({ realm }) => realm !== 'site-a');
     // The other direction has a permit of its own, on another port.
     scene.translator.load({ ...PLAN, permits });
-    const verdict = scene.send('site-a', build(way(4, 'site-a', 'cloud').before)).verdict;
+    const verdict = scene.send('site-a', build(pathOf(4, 'site-a', 'cloud').before)).verdict;
     expect(verdict).toBe('DropNotPermitted');
     scene.translator.load({ ...PLAN, permits: [] });
     expect(scene.paths()).toEqual([]);
@@ -328,11 +330,11 @@ describe('a new plan', () => {
       presence.address === '100.64.0.11' ? { ...presence, address: '100.64.0.99' } : presence
     );
     scene.translator.load({ ...PLAN, presences });
-    const { before, after } = way(4, 'site-a', 'cloud');
+    const { before, after } = pathOf(4, 'site-a', 'cloud');
     expect(scene.forward('site-a', build(before))).toEqual(
       build({ ...after, source: '100.64.0.99' })
     );
-    expect(scene.send('cloud', reply(way(4, 'cloud', 'site-a').before)).verdict).toBe(
+    expect(scene.send('cloud', reply(pathOf(4, 'cloud', 'site-a').before)).verdict).toBe(
       'DropNoPresence'
     );
   });
@@ -349,7 +351,7 @@ describe('a new plan', () => {
       address: swapped[presence.address] ?? presence.address,
     }));
     scene.translator.load({ ...PLAN, presences });
-    const sent = scene.send('cloud', reply(way(4, 'cloud', 'site-a').before));
+    const sent = scene.send('cloud', reply(pathOf(4, 'cloud', 'site-a').before));
     expect([sent.verdict, sent.egress]).toEqual(['Forward', 'site-b']);
   });
 
@@ -387,7 +389,9 @@ describe('realms', () => {
     expect(scene.counters('site-b')).toEqual({});
     scene.translator.load(PLAN);
     expect(scene.translator.realm('site-b')).toBe(index);
-    expect(scene.send('site-b', build(way(4, 'site-b', 'cloud').before)).verdict).toBe('Forward');
+    expect(scene.send('site-b', build(pathOf(4, 'site-b', 'cloud').before)).verdict).toBe(
+      'Forward'
+    );
   });
 
   test.each([
@@ -413,7 +417,7 @@ describe('realms', () => {
 
   test('before any plan every packet has no presence to go to', () => {
     const scene = new Scene({ plan: { realms: [], presences: [], permits: [] } });
-    expect(scene.send('site-a', build(way(4, 'site-a', 'cloud').before)).verdict).toBe(
+    expect(scene.send('site-a', build(pathOf(4, 'site-a', 'cloud').before)).verdict).toBe(
       'DropNoPresence'
     );
   });

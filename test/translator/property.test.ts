@@ -263,7 +263,7 @@ class Pair {
     this.#mustHold(packet, layout, outcome, expected);
     const [before, after] = [packet.frame[VNET]! >> 4, expected.frame[VNET]! >> 4];
     this.effects.add(`forwarded from IPv${before} to IPv${after}`);
-    if (expected.segmentTo !== 0) this.effects.add('cut');
+    if (expected.segmentTo !== 0) this.effects.add('fragmented');
     // Right checksums stay right, and damaged ones stay damaged: the same ones as before. In another IP
     // version a quote has another header, may be cut, or filled up with zeros.
     const isSure = (name: string): boolean => before === after || !name.startsWith('quoted');
@@ -376,7 +376,7 @@ const EFFECTS = [
   'forwarded from IPv4 to IPv6',
   'forwarded from IPv6 to IPv4',
   'forwarded from IPv6 to IPv6',
-  'cut',
+  'fragmented',
   'DropNoPresence answered',
   'DropNotPermitted answered',
   'DropTooBig answered',

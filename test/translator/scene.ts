@@ -82,7 +82,7 @@ export const PLAN: TranslationPlan = {
 };
 
 /** A packet's addresses where it enters and where it leaves. */
-export interface Way {
+export interface PacketPath {
   readonly name: string;
   readonly ingress: RealmName;
   readonly egress: RealmName;
@@ -100,12 +100,12 @@ export function without(name: RealmName): TranslationPlan {
 }
 
 /** The way of a client's packets to a service; `reply` gives the way back. */
-export function way(
+export function pathOf(
   family: 4 | 6,
   ingress: RealmName,
   egress: RealmName,
   side: 'request' | 'reply' = 'request'
-): Way {
+): PacketPath {
   const { host } = ADDRESSES[family];
   return {
     name: `${side} from ${ingress} to ${egress} over IPv${family}`,
@@ -213,7 +213,7 @@ export class Scene {
 /** Expects what is built for the addresses before to leave as what is built for those after. */
 export function expectForwarded(
   scene: Scene,
-  { ingress, egress, before, after }: Way,
+  { ingress, egress, before, after }: PacketPath,
   build: (ends: Ends) => Uint8Array,
   header?: VnetHeader
 ): void {

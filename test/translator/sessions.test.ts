@@ -8,7 +8,7 @@ import {
   udpLitePacket,
   udpPacket,
 } from '../oracle/packets.ts';
-import { CLIENT, MIXED_WAYS, mixedPath, mixedPlan, mixedScene, SERVICE } from './mixed.ts';
+import { CLIENT, MIXED_PATHS, mixedPath, mixedPlan, mixedScene, SERVICE } from './mixed.ts';
 import { Scene } from './scene.ts';
 
 const MINUTE = 60_000;
@@ -47,14 +47,14 @@ const KINDS = [
   },
 ];
 
-const CASES = MIXED_WAYS.flatMap((way) => KINDS.map((kind) => ({ ...kind, way })));
+const CASES = MIXED_PATHS.flatMap((path) => KINDS.map((kind) => ({ ...kind, path })));
 
-describe.each(CASES)('$kind $way.name', ({ way, timeoutMs, request, reply }) => {
+describe.each(CASES)('$kind $path.name', ({ path, timeoutMs, request, reply }) => {
   test('a reply passes if it was asked for, and not before', () => {
     const scene = mixedScene();
-    const answer = reply(way.reply.before);
+    const answer = reply(path.reply.before);
     expect(scene.verdicts('cloud', answer)).toEqual(['DropNoSession']);
-    expect(scene.verdicts('site', request(way.request.before))).toEqual(['Forward']);
+    expect(scene.verdicts('site', request(path.request.before))).toEqual(['Forward']);
     expect(scene.verdicts('cloud', answer, answer)).toEqual(['Forward', 'Forward']);
     expect(scene.counters('cloud')).toEqual({ DropNoSession: 1, Forward: 2 });
   });
@@ -64,11 +64,11 @@ describe.each(CASES)('$kind $way.name', ({ way, timeoutMs, request, reply }) => 
     const { translator } = scene;
     const at = (now: number): string => {
       translator.advance(now);
-      return scene.send('cloud', reply(way.reply.before)).verdict;
+      return scene.send('cloud', reply(path.reply.before)).verdict;
     };
     const ask = (now: number): void => {
       translator.advance(now);
-      scene.forward('site', request(way.request.before));
+      scene.forward('site', request(path.request.before));
     };
     ask(1000);
     // Replies do not refresh it.

@@ -16,7 +16,7 @@ import {
 } from '../oracle/packets.ts';
 import { NaiveTranslator } from '../oracle/translate.ts';
 import { verifyChecksums } from '../oracle/verify.ts';
-import { mixedPath, mixedPlan, mixedScene, OTHER_WAYS, type Version } from './mixed.ts';
+import { CROSS_VERSION_PATHS, mixedPath, mixedPlan, mixedScene, type Version } from './mixed.ts';
 import { PAYLOAD, type Scene } from './scene.ts';
 
 const INTO6 = mixedPath(4, 6);
@@ -25,9 +25,9 @@ const UDP_PORTS = { sourcePort: 40_000, destinationPort: 53 };
 const TCP_PORTS = { sourcePort: 40_000, destinationPort: 5672 };
 
 /** As a small IPv6 packet leaves: without DF, with the number of its turn. */
-const cuttable = (identification = 0): object => ({ fragment: 0, identification });
+const withoutDf = (identification = 0): object => ({ fragment: 0, identification });
 /** As a larger one leaves. */
-const uncuttable = { fragment: 0x4000, identification: 0 };
+const withDf = { fragment: 0x4000, identification: 0 };
 
 describe('whole packets, byte by byte', () => {
   test('a datagram from IPv4 to IPv6', () => {
@@ -155,9 +155,9 @@ describe('whole packets, byte by byte', () => {
   });
 });
 
-describe.each(OTHER_WAYS)('$name', ({ from, to, request, reply }) => {
+describe.each(CROSS_VERSION_PATHS)('$name', ({ from, to, request, reply }) => {
   const into4 = to === 4;
-  const small = into4 ? cuttable() : {};
+  const small = into4 ? withoutDf() : {};
   const builders: [string, (ends: Ends, more?: object) => Uint8Array][] = [
     ['TCP', (ends, more) => tcpPacket(ends, { ...TCP_PORTS, payload: PAYLOAD, ...more })],
     ['UDP', (ends, more) => udpPacket(ends, { ...UDP_PORTS, payload: PAYLOAD, ...more })],
@@ -193,7 +193,7 @@ describe.each(OTHER_WAYS)('$name', ({ from, to, request, reply }) => {
     scene.forward('site', echoPacket(request.before, echo));
     const left = scene.forward('cloud', echoPacket(reply.before, { ...echo, reply: true }));
     expect(left).toEqual(
-      echoPacket(reply.after, { ...echo, reply: true, ...(into4 ? {} : cuttable()) })
+      echoPacket(reply.after, { ...echo, reply: true, ...(into4 ? {} : withoutDf()) })
     );
   });
 
@@ -401,8 +401,8 @@ describe('IPv4 to IPv6', () => {
 
     test('none is needed by a packet that keeps its version or shrinks', () => {
       const scene = mixedScene();
-      for (const way of [mixedPath(4, 4), mixedPath(6, 6), INTO4]) {
-        const packet = udpPacket(way.request.before, UDP_PORTS);
+      for (const path of [mixedPath(4, 4), mixedPath(6, 6), INTO4]) {
+        const packet = udpPacket(path.request.before, UDP_PORTS);
         expect(scene.send('site', packet, {}, 0).verdict).toBe('Forward');
       }
     });
@@ -428,7 +428,7 @@ describe('IPv6 to IPv4', () => {
     ],
   ])('%s are left out', (_name, extensions) => {
     expect(mixedScene().forward('site', udp(before, { extensions }))).toEqual(
-      udp(after, cuttable())
+      udp(after, withoutDf())
     );
   });
 
@@ -437,11 +437,11 @@ describe('IPv6 to IPv4', () => {
       udp(ends, { payload: new Uint8Array(length - 28), ...manner });
     const scene = mixedScene();
     const sizes: [number, object][] = [
-      [1260, cuttable(0)],
-      [1261, uncuttable],
-      [100, cuttable(1)],
-      [1480, uncuttable],
-      [28, cuttable(2)],
+      [1260, withoutDf(0)],
+      [1261, withDf],
+      [100, withoutDf(1)],
+      [1480, withDf],
+      [28, withoutDf(2)],
     ];
     for (const [length, manner] of sizes) {
       expect(scene.forward('site', build(before, length, {}))).toEqual(
@@ -454,15 +454,15 @@ describe('IPv6 to IPv4', () => {
     const scene = mixedScene();
     const packet = udp(before, {});
     for (let i = 0; i < 0x10000; i++) scene.send('site', packet);
-    expect(scene.forward('site', packet)).toEqual(udp(after, cuttable(0)));
-    expect(scene.forward('site', packet)).toEqual(udp(after, cuttable(1)));
+    expect(scene.forward('site', packet)).toEqual(udp(after, withoutDf(0)));
+    expect(scene.forward('site', packet)).toEqual(udp(after, withoutDf(1)));
   });
 
   test('what is refused takes no identification', () => {
     const scene = mixedScene();
     scene.send('site', udpPacket(before, { sourcePort: 1, destinationPort: 1 }));
     scene.send('site', authenticated(before, 6));
-    expect(scene.forward('site', udp(before, {}))).toEqual(udp(after, cuttable(0)));
+    expect(scene.forward('site', udp(before, {}))).toEqual(udp(after, withoutDf(0)));
   });
 
   test('fragments have the low 16 bits of theirs, and take none', () => {
@@ -478,7 +478,7 @@ describe('IPv6 to IPv4', () => {
     expect(
       scene.forward('site', ipPacket(before, 17, bytes(before).subarray(72), extension(32)))
     ).toEqual(ipPacket(after, 17, bytes(after).subarray(52), manner(4)));
-    expect(scene.forward('site', udp(before, {}))).toEqual(udp(after, cuttable(0)));
+    expect(scene.forward('site', udp(before, {}))).toEqual(udp(after, withoutDf(0)));
   });
 
   test('a first fragment with options behind its fragment header cannot: the offsets would be others', () => {
@@ -501,7 +501,7 @@ describe('the virtio-net header follows', () => {
     ...more,
   });
 
-  test.each(OTHER_WAYS)('a TCP super-packet $name', ({ from, to, request }) => {
+  test.each(CROSS_VERSION_PATHS)('a TCP super-packet $name', ({ from, to, request }) => {
     const scene = mixedScene();
     const header = (version: Version): VnetHeader =>
       partial(version, {
@@ -510,11 +510,11 @@ describe('the virtio-net header follows', () => {
         headerLength: version === 4 ? 40 : 60,
       });
     const left = scene.forward('site', tcp(request.before, 'partial'), header(from));
-    expect(left).toEqual(tcp(request.after, 'partial', to === 4 ? uncuttable : {}));
+    expect(left).toEqual(tcp(request.after, 'partial', to === 4 ? withDf : {}));
     expect(scene.vnet).toEqual(framed(left, header(to)).slice(0, 10));
   });
 
-  test.each(OTHER_WAYS)(
+  test.each(CROSS_VERSION_PATHS)(
     'a partial checksum of UDP $name, header length 0',
     ({ from, to, request }) => {
       const scene = mixedScene();
@@ -525,7 +525,7 @@ describe('the virtio-net header follows', () => {
         build(request.before),
         partial(from, { checksumOffset: 6 })
       );
-      expect(left).toEqual(build(request.after, to === 4 ? cuttable() : {}));
+      expect(left).toEqual(build(request.after, to === 4 ? withoutDf() : {}));
       expect(scene.vnet).toEqual(framed(left, partial(to, { checksumOffset: 6 })).slice(0, 10));
     }
   );
@@ -538,13 +538,13 @@ describe('the virtio-net header follows', () => {
       echoPacket(before, { payload: PAYLOAD, checksum: 'partial' }),
       { flags: 1, checksumStart: 40, checksumOffset: 2 }
     );
-    expect(left).toEqual(echoPacket(after, { payload: PAYLOAD, ...cuttable() }));
+    expect(left).toEqual(echoPacket(after, { payload: PAYLOAD, ...withoutDf() }));
     expect(scene.vnet[0]).toBe(0);
   });
 
   test('one of zeros stays', () => {
     const scene = mixedScene();
-    for (const { request } of OTHER_WAYS) {
+    for (const { request } of CROSS_VERSION_PATHS) {
       scene.forward('site', tcp(request.before, 'complete'), {});
       expect(scene.vnet).toEqual(new Uint8Array(10));
     }
@@ -583,10 +583,10 @@ describe('ICMP errors', () => {
   ])('%s, to IPv%i', (_name, to, before, after) => {
     const { request, reply } = into(to);
     const left = error(mixedScene(), to, before);
-    const quoted = udpPacket(request.before, { ...UDP_PORTS, payload: PAYLOAD, ...uncuttable });
+    const quoted = udpPacket(request.before, { ...UDP_PORTS, payload: PAYLOAD, ...withDf });
     const kind = after as { type: number };
     expect(left.packet).toEqual(
-      icmpError(reply.after, { ...kind, quoted, ...(to === 4 ? cuttable() : {}) })
+      icmpError(reply.after, { ...kind, quoted, ...(to === 4 ? withoutDf() : {}) })
     );
     expect(verifyChecksums(framed(left.packet))).toEqual([]);
   });
@@ -606,7 +606,7 @@ describe('ICMP errors', () => {
     const { request, reply } = into(to);
     const headers = to === 6 ? 28 : 48;
     const full = udpPacket(request.after, { ...UDP_PORTS, payload: PAYLOAD }).length;
-    const after = udpPacket(request.before, { ...UDP_PORTS, payload: PAYLOAD, ...uncuttable });
+    const after = udpPacket(request.before, { ...UDP_PORTS, payload: PAYLOAD, ...withDf });
     for (let length = headers; length <= full; length++) {
       const kind = to === 6 ? { type: 3, code: 3 } : { type: 1, code: 4 };
       const left = error(mixedScene(), to, kind, {}, { quoteLength: length });
@@ -616,7 +616,7 @@ describe('ICMP errors', () => {
           ...(to === 6 ? { type: 1, code: 4 } : { type: 3, code: 3 }),
           quoted: after,
           quoteLength,
-          ...(to === 4 ? cuttable() : {}),
+          ...(to === 4 ? withoutDf() : {}),
         })
       );
     }
@@ -654,7 +654,7 @@ describe('ICMP errors', () => {
           ];
     const payload = new Uint8Array(99).fill(5);
     const left = error(mixedScene(), to, before, { payload }, { icmpExtensions: extensions });
-    const quoted = udpPacket(request.before, { ...UDP_PORTS, payload, ...uncuttable });
+    const quoted = udpPacket(request.before, { ...UDP_PORTS, payload, ...withDf });
     // The quote was filled up before, with zeros that are a part of it now.
     const filled = filledUp(to === 6 ? 28 : 48, 107, to === 6 ? 4 : 8, quoted);
     expect(left.packet).toEqual(
@@ -662,15 +662,15 @@ describe('ICMP errors', () => {
         ...after,
         quoted: filled,
         icmpExtensions: extensions,
-        ...(to === 4 ? cuttable() : {}),
+        ...(to === 4 ? withoutDf() : {}),
       })
     );
     expect(verifyChecksums(framed(left.packet))).toEqual([]);
   });
 
   test.each([
-    ['a whole packet', { fragment: 0x4000, identification: 7 }, uncuttable],
-    ['one without DF', { fragment: 0, identification: 7 }, uncuttable],
+    ['a whole packet', { fragment: 0x4000, identification: 7 }, withDf],
+    ['one without DF', { fragment: 0, identification: 7 }, withDf],
   ])('a quote of %s', (_name, before, after) => {
     const left = error(mixedScene(), 6, { type: 3, code: 3 }, before);
     const { request, reply } = into(6);
@@ -704,9 +704,9 @@ describe('ICMP errors', () => {
     const options = { type: 60, bytes: Uint8Array.of(0, 0, 1, 4, 0, 0, 0, 0) };
     const left = error(mixedScene(), 4, { type: 1, code: 4 }, { extensions: [options, options] });
     const { request, reply } = into(4);
-    const quoted = udpPacket(request.before, { ...UDP_PORTS, payload: PAYLOAD, ...uncuttable });
+    const quoted = udpPacket(request.before, { ...UDP_PORTS, payload: PAYLOAD, ...withDf });
     expect(left.packet).toEqual(
-      icmpError(reply.after, { type: 3, code: 3, quoted, ...cuttable() })
+      icmpError(reply.after, { type: 3, code: 3, quoted, ...withoutDf() })
     );
   });
 
@@ -730,8 +730,8 @@ describe('ICMP errors', () => {
       const packet = icmpError(reply.before, { ...before, quoted: build(request.after, {}) });
       const expected = icmpError(reply.after, {
         ...after,
-        quoted: build(request.before, uncuttable),
-        ...(to === 4 ? cuttable() : {}),
+        quoted: build(request.before, withDf),
+        ...(to === 4 ? withoutDf() : {}),
       });
       expect(mixedScene().forward('cloud', packet)).toEqual(expected);
     }

@@ -11,7 +11,7 @@ import {
   type VnetHeader,
 } from '../oracle/packets.ts';
 import { verifyChecksums } from '../oracle/verify.ts';
-import { MIXED_WAYS, mixedPath, mixedScene, VERSIONS, type Version } from './mixed.ts';
+import { MIXED_PATHS, mixedPath, mixedScene, VERSIONS, type Version } from './mixed.ts';
 import type { Scene } from './scene.ts';
 
 const DF = 0x4000;
@@ -80,7 +80,7 @@ describe('what does not fit', () => {
     ]);
   });
 
-  test.each(MIXED_WAYS)('$name: where no MTU is told, any size fits', ({ request, from, to }) => {
+  test.each(MIXED_PATHS)('$name: where no MTU is told, any size fits', ({ request, from, to }) => {
     const scene = mixedScene();
     // The longest that both length fields can say: that of IPv6 does not count the header.
     const most = from === 4 ? 65_535 : to === 4 ? 65_555 : 65_575;
@@ -383,7 +383,7 @@ describe('MSS', () => {
     expect(verifyChecksums(framed(left))).toEqual([]);
   });
 
-  test.each(MIXED_WAYS)('$name: at an odd offset the checksum follows', ({ request }) => {
+  test.each(MIXED_PATHS)('$name: at an odd offset the checksum follows', ({ request }) => {
     const left = limited().forward('site', syn(request.before, [1, ...mss(0xfedc)]));
     expect(verifyChecksums(framed(left))).toEqual([]);
     expect(left.at(-5)).toBeLessThan(6);

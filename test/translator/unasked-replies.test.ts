@@ -5,7 +5,7 @@
 import { describe, expect, test } from 'vitest';
 import type { PacketTranslatorOptions } from '../../src/translator/index.ts';
 import { icmpError, sctpPacket, tcpPacket, udpPacket } from '../oracle/packets.ts';
-import { FAMILIES, PLAN, Scene, way, without } from './scene.ts';
+import { FAMILIES, PLAN, pathOf, Scene, without } from './scene.ts';
 
 const GRACE_MS = 120_000;
 const ACK = 0x10;
@@ -26,9 +26,9 @@ function sceneAt(nowMs: number, options: PacketTranslatorOptions = {}): Scene {
 }
 
 describe.each(FAMILIES)('over IPv%i', (family) => {
-  const toCloud = way(family, 'site-a', 'cloud');
-  const back = way(family, 'cloud', 'site-a', 'reply');
-  const other = way(family, 'site-b', 'cloud');
+  const toCloud = pathOf(family, 'site-a', 'cloud');
+  const back = pathOf(family, 'cloud', 'site-a', 'reply');
+  const other = pathOf(family, 'site-b', 'cloud');
   const ports = { sourcePort: 40_000, destinationPort: 5672 };
   const turned = { sourcePort: 5672, destinationPort: 40_000 };
   const request = tcpPacket(toCloud.before, { ...ports, flags: ACK });
@@ -49,7 +49,7 @@ describe.each(FAMILIES)('over IPv%i', (family) => {
   function settled(): Scene {
     const scene = sceneAt(1000);
     scene.forward('site-b', tcpPacket(other.before, { ...ports, flags: ACK }));
-    scene.forward('cloud', tcpPacket(way(family, 'cloud', 'site-b', 'reply').before, turned));
+    scene.forward('cloud', tcpPacket(pathOf(family, 'cloud', 'site-b', 'reply').before, turned));
     scene.forward('site-a', request);
     // Its paths are gone, and both realms begin anew.
     scene.translator.load(without('site-a'));
@@ -176,7 +176,8 @@ describe.each(FAMILIES)('over IPv%i', (family) => {
     scene.translator.load(PLAN_ONE_WAY);
     expect(scene.send('cloud', reset(40_000)).verdict).toBe('Forward');
     expect(
-      scene.send('cloud', tcpPacket(way(family, 'cloud', 'site-b', 'reply').before, turned)).verdict
+      scene.send('cloud', tcpPacket(pathOf(family, 'cloud', 'site-b', 'reply').before, turned))
+        .verdict
     ).toBe('Forward');
   });
 });

@@ -3,6 +3,7 @@
  * @module
  */
 
+import { fragmentHeader } from '../fragment-packet.ts';
 import { versionOf } from '../headers.ts';
 import {
   type ChecksumFill,
@@ -12,7 +13,6 @@ import {
   type VnetHeader,
 } from '../packets.ts';
 import type { Random } from '../random.ts';
-import { fragmentHeader } from '../segment-packet.ts';
 import { authentication } from './extension.ts';
 import {
   anyAddress,

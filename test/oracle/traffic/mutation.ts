@@ -3,9 +3,9 @@
  * @module
  */
 
+import { fragmentHeader } from '../fragment-packet.ts';
 import { framed, repairIpv4Checksum, transportOf, transportStart, UDP, VNET } from '../packets.ts';
 import type { Random } from '../random.ts';
-import { fragmentHeader } from '../segment-packet.ts';
 import { error } from './error.ts';
 import { type Draft, type Draw, harmlessExtensions, type Kinds, offloadHeader } from './flow.ts';
 import { partial, valid } from './session.ts';

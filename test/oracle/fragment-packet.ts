@@ -9,18 +9,18 @@ import { ipPacket } from './packets.ts';
 /**
  * Fragments of an IPv4 packet without options or an IPv6 packet without extension headers.
  *
- * @param cuts where in the payload the second fragment begins, the third, and so on; multiples of 8
+ * @param boundaries where in the payload the second fragment begins, the third, and so on; multiples of 8
  */
-export function cutPacket(
+export function fragmentPacket(
   packet: Uint8Array,
-  cuts: readonly number[],
+  boundaries: readonly number[],
   identification: number
 ): Uint8Array[] {
   const payload = packet.subarray(packet[0]! >> 4 === 4 ? 20 : 40);
-  const edges = [0, ...cuts, payload.length];
-  return cuts
+  const edges = [0, ...boundaries, payload.length];
+  return boundaries
     .map((_, i) => i)
-    .concat(cuts.length)
+    .concat(boundaries.length)
     .map((i) => {
       const [from, to] = [edges[i]!, edges[i + 1]!];
       const more = to < payload.length;
