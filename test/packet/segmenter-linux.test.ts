@@ -78,7 +78,7 @@ const CASES: readonly (readonly [string, Uint8Array, VnetHeader])[] = [
 describe.skipIf(skipReason !== undefined)(
   titled('PacketSegmenter and the kernel', skipReason),
   () => {
-    test.each(CASES)('cut %s alike', async (_, packet, header) => {
+    test.each(CASES)('split %s alike', async (_, packet, header) => {
       const from = await openTun('from', true);
       const to = await openTun('to', false);
       execFileSync('sysctl', ['-qw', 'net.ipv4.ip_forward=1', 'net.ipv6.conf.all.forwarding=1']);

@@ -142,7 +142,7 @@ describe('malformed', () => {
     }
   });
 
-  test('a range that is not within the buffer, or runs into the virtio-net header', () => {
+  test('a range outside of the buffer, or that overlaps the virtio-net header', () => {
     const segmenter = new PacketSegmenter();
     const frame = framed(UDP4);
     for (const [vnet, start, end] of [
@@ -181,7 +181,7 @@ describe('a PacketSegmenter', () => {
   ];
   const edits = fc.array(fc.tuple(fc.nat(80), fc.nat(255)), { maxLength: 4 });
 
-  test('gives an outcome for any bytes, and reads none around them', () => {
+  test('returns a result for any bytes, and reads none around them', () => {
     const segmenter = new PacketSegmenter(1);
     fc.assert(
       fc.property(
@@ -209,7 +209,7 @@ describe('a PacketSegmenter', () => {
     );
   });
 
-  test('forgets a packet that was not given out to its end', () => {
+  test('forgets a packet whose frames were not all taken', () => {
     const segmenter = new PacketSegmenter();
     const frame = framed(TCP4, SUPER_TCP4);
     segmenter.begin(frame, 0, 10, frame.length, 1500);

@@ -9,7 +9,7 @@ import type { Cost } from './allocation-child.ts';
  */
 const MOST_BYTES = 256 * 1024;
 
-test('very many packets, forwarded or refused, of any kind and IP version, allocate nothing', {
+test('translate allocates nothing for packets of any kind and IP version, forwarded or refused', {
   timeout: 300_000,
 }, () => {
   const child = fileURLToPath(new URL('allocation-child.ts', import.meta.url));

@@ -177,32 +177,36 @@ test.each<[name: string, seed: number, plan: PlanOptions]>([
   ['no MTU', 1, {}],
   ['an MTU', 2, { cloud: { mtu: 1400 }, site: { mtu: 1500 } }],
   ['replies', 3, { site: { reject: 'reset' }, cloud: { reject: 'unreachable', mtu: 1000 } }],
-])('plain packets get the same either way: verdict, bytes, counters; %s', (_name, seed, plan) => {
-  const random = new Random(seed);
-  const short = mixedScene(plan);
-  const long = mixedScene(plan);
-  long.translator.capture(WANTS_NOTHING);
-  let now = 0;
-  for (let i = 0; i < 15_000; i++) {
-    now += random.pick([0, 0, 1, 10, 20_000]);
-    const sample = randomSample(random);
-    for (const { translator } of [short, long]) translator.advance(now);
-    const [a, b] = [outcomeOf(short, sample), outcomeOf(long, sample)];
-    if (a.join() !== b.join()) expect({ i, sample, outcome: a }).toEqual({ i, sample, outcome: b });
-    if (i % 1000 === 999) {
-      for (const { translator } of [short, long]) translator.load(mixedPlan(plan));
+])(
+  'both paths give plain packets the same verdict, bytes and counters: %s',
+  (_name, seed, plan) => {
+    const random = new Random(seed);
+    const short = mixedScene(plan);
+    const long = mixedScene(plan);
+    long.translator.capture(WANTS_NOTHING);
+    let now = 0;
+    for (let i = 0; i < 15_000; i++) {
+      now += random.pick([0, 0, 1, 10, 20_000]);
+      const sample = randomSample(random);
+      for (const { translator } of [short, long]) translator.advance(now);
+      const [a, b] = [outcomeOf(short, sample), outcomeOf(long, sample)];
+      if (a.join() !== b.join())
+        expect({ i, sample, outcome: a }).toEqual({ i, sample, outcome: b });
+      if (i % 1000 === 999) {
+        for (const { translator } of [short, long]) translator.load(mixedPlan(plan));
+      }
     }
+    for (const realm of ['site', 'cloud'])
+      expect(short.counters(realm)).toEqual(long.counters(realm));
+    expect(short.paths()).toEqual(long.paths());
+    // Enough of each kind came by.
+    expect(short.counters('site').Forward).toBeGreaterThan(1000);
+    expect(short.counters('cloud').Forward).toBeGreaterThan(500);
+    expect(short.counters('cloud').DropNoSession).toBeGreaterThan(10);
   }
-  for (const realm of ['site', 'cloud'])
-    expect(short.counters(realm)).toEqual(long.counters(realm));
-  expect(short.paths()).toEqual(long.paths());
-  // Enough of each kind came by.
-  expect(short.counters('site').Forward).toBeGreaterThan(1000);
-  expect(short.counters('cloud').Forward).toBeGreaterThan(500);
-  expect(short.counters('cloud').DropNoSession).toBeGreaterThan(10);
-});
+);
 
-test('a short packet at the very end of the buffer is not read beyond it', () => {
+test('does not read behind a short packet at the end of the buffer', () => {
   const scene = mixedScene();
   const { request } = mixedPath(4, 4);
   const packet = udpPacket(request.before, { sourcePort: 40_000, destinationPort: 53 });
@@ -219,7 +223,7 @@ test('a short packet at the very end of the buffer is not read beyond it', () =>
   }
 });
 
-test('the way changes nothing for what comes after: a path opened by one is used by the other', () => {
+test('fast path and slow path use the paths and sessions that the other has opened', () => {
   const scene = mixedScene();
   const { request, reply } = mixedPath(4, 4);
   const ask = udpPacket(request.before, { sourcePort: 40_000, destinationPort: 53 });

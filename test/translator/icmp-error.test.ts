@@ -45,7 +45,7 @@ describe.each(FAMILIES)('ICMP errors over IPv%i', (family) => {
     expect(verifyChecksums(framed(error))).toEqual([]);
   });
 
-  test('a quote that has come some hops comes back as it was sent, but for the hops', () => {
+  test('a quote that has passed some hops returns as it was sent, except for its hop limit', () => {
     const scene = new Scene();
     const received = scene.forward('site-a', query(toCloud.before, { hopLimit: 64 }));
     received[family === 4 ? 8 : 7] = 61;
@@ -85,7 +85,7 @@ describe.each(FAMILIES)('ICMP errors over IPv%i', (family) => {
     expect(left).toEqual(icmpError(toCloud.after, { ...UNREACHABLE[family], quoted: sent }));
   });
 
-  test('an error about a SYN passes, which as a packet that way would not', () => {
+  test('an error about a SYN passes, although the SYN itself would not pass in that direction', () => {
     const scene = new Scene();
     const sent = segment(toCloud.before, { flags: 0x02 });
     const received = scene.forward('site-a', sent);
@@ -95,7 +95,7 @@ describe.each(FAMILIES)('ICMP errors over IPv%i', (family) => {
     );
   });
 
-  test('an error from site to site', () => {
+  test('an error passes from site to site', () => {
     const scene = new Scene();
     const over = pathOf(family, 'site-b', 'site-a');
     const build = (ends: Ends): Uint8Array => segment(ends, { destinationPort: 49_200 });
@@ -143,7 +143,7 @@ describe.each(FAMILIES)('ICMP errors over IPv%i', (family) => {
     }
   });
 
-  test('padding and extensions (RFC 4884) behind the quote stay', () => {
+  test('padding and extensions (RFC 4884) behind the quote do not change', () => {
     const extension = Uint8Array.of(0x20, 0, 0xdf, 0xff, 0, 8, 1, 1, 0, 1, 1, 1);
     const padded = (quoted: Uint8Array): Uint8Array => {
       const bytes = new Uint8Array(128 + extension.length);
@@ -171,7 +171,7 @@ describe.each(FAMILIES)('ICMP errors over IPv%i', (family) => {
     expect(verifyChecksums(framed(new Scene().forward('cloud', error)))).toEqual(['icmp']);
   });
 
-  test('a wrong checksum in the quote stays wrong, and the ICMP checksum right', () => {
+  test('a wrong checksum in the quote stays wrong, and the ICMP checksum stays correct', () => {
     const quoted = query(toCloud.after, { checksum: 0x1234 });
     const error = icmpError(back.before, { ...UNREACHABLE[family], quoted });
     expect(verifyChecksums(framed(new Scene().forward('cloud', error)))).toEqual(['quoted udp']);
@@ -235,7 +235,7 @@ describe.each(FAMILIES)('ICMP errors over IPv%i', (family) => {
     expect(new Scene().send('cloud', error, header).verdict).toBe('DropMalformed');
   });
 
-  test('the path is the one of replies: one entry for both, both counted', () => {
+  test('an error takes the path of replies, and is counted there', () => {
     const scene = new Scene();
     const error = icmpError(
       { source: router, destination: back.before.destination },
@@ -259,7 +259,7 @@ describe.each(FAMILIES)('ICMP errors over IPv%i', (family) => {
     ]);
   });
 
-  test('the host that lacks a presence is the quoted destination, not the router', () => {
+  test('the host that needs a presence is the quoted destination, not the router', () => {
     const presences = PLAN.presences.filter(({ realm }) => realm !== 'site-a');
     const scene = new Scene({ plan: { ...PLAN, presences } });
     const error = icmpError(
@@ -294,7 +294,7 @@ test('a quoted UDP checksum of 0 stays 0', () => {
   );
 });
 
-test('an error about a first fragment is forwarded as one about a whole packet', () => {
+test('an error about a first fragment is forwarded like one about an unfragmented packet', () => {
   const { before, after } = pathOf(4, 'cloud', 'site-a', 'reply');
   const build = (ends: Ends): Uint8Array =>
     query(ends, { fragment: 0x2000, payload: new Uint8Array(16) });
@@ -317,7 +317,7 @@ test.each([
   expect(new Scene().send('cloud', error).verdict).toBe('DropFragment');
 });
 
-test.each(FAMILIES)('errors need no session: before any packet, IPv%i', (family) => {
+test.each(FAMILIES)('an error before any packet needs no session, IPv%i', (family) => {
   const scene = new Scene();
   const toCloud = pathOf(family, 'site-a', 'cloud');
   const error = icmpError(pathOf(family, 'cloud', 'site-a', 'reply').before, {

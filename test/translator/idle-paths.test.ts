@@ -95,7 +95,7 @@ describe('a full table', () => {
     expect(scene.paths()).toHaveLength(100);
   });
 
-  test('the share of one realm makes no room out of the paths of another', () => {
+  test('a full share of one realm never ends a path of another realm', () => {
     const scene = sceneOf(300, { maxPathsOfRealm: 100 });
     for (let host = 0; host < 100; host++) send(scene, 'site-b', host);
     pass(scene, 0, IDLE_MS);
@@ -118,7 +118,7 @@ describe('a full table', () => {
     expect(sources.size).toBe(50);
   });
 
-  test('a new plan does not make idle paths young', () => {
+  test('a new plan does not make idle paths look used', () => {
     const scene = sceneOf(300, { maxPaths: 100 });
     for (let host = 0; host < 100; host++) send(scene, 'site-a', host);
     pass(scene, 0, 2 * IDLE_MS);
@@ -126,7 +126,7 @@ describe('a full table', () => {
     expect(send(scene, 'site-a', 100)).toBe('Forward');
   });
 
-  test('what explain says of a path that needs room changes nothing', () => {
+  test('explain changes nothing for a path that needs room', () => {
     const scene = sceneOf(300, { maxPaths: 10 });
     const packet = tcpPacket({ source: hostOf(10), destination: '100.64.0.1' }, PORTS);
     for (let host = 0; host < 10; host++) send(scene, 'site-a', host);
@@ -137,7 +137,7 @@ describe('a full table', () => {
     expect(scene.paths()).toEqual(before);
   });
 
-  test('paths that lead to the other IP version give their place back', () => {
+  test('paths that change the IP version free their addresses', () => {
     const scene = sceneOf(300, { maxPaths: 20 });
     for (let round = 0; round < 10; round++) {
       for (let host = 0; host < 20; host++) {
@@ -154,7 +154,7 @@ describe('a full table', () => {
     }
   });
 
-  test('a realm with few of very many paths makes room out of its own, wherever they are', () => {
+  test('a realm with few of very many paths replaces its own, wherever they are', () => {
     // One search looks at 256 paths; those of other realms are many more.
     const scene = sceneOf(300, { maxPathsOfRealm: 20 });
     for (const site of SITES) for (let host = 0; host < 20; host++) send(scene, site, host);
@@ -168,7 +168,7 @@ describe('a full table', () => {
     expect(scene.translator.pathsOf('site-b')).toBe(20);
   });
 
-  test('a full table makes no room out of a realm that has less than an even share', () => {
+  test('a full table never ends a path of a realm with less than an even share', () => {
     const scene = sceneOf(300, { maxPaths: 90 });
     for (let host = 0; host < 5; host++) send(scene, 'site-b', host);
     for (let host = 0; host < 85; host++) send(scene, 'site-a', host);
@@ -182,7 +182,7 @@ describe('a full table', () => {
     expect(scene.translator.pathsOf('site-a')).toBe(80);
   });
 
-  test('both directions between two hosts stay one pair, so that sessions are their own', () => {
+  test('both directions between two hosts keep one pair number and their sessions', () => {
     const random = new Random(3);
     const scene = sceneOf(300, { maxPathsOfRealm: 100 });
     const asked = new Map<number, number>();
@@ -216,7 +216,7 @@ describe('a full table', () => {
   });
 });
 
-test('a table of paths finds what it holds and nothing else, whatever is opened and closed', () => {
+test('a table of paths finds exactly its paths after any opening and closing', () => {
   const random = new Random(7);
   const table = new PathTable(4, 4096);
   const held = new Map<number, string>();

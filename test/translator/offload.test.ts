@@ -80,7 +80,7 @@ describe('offloads', () => {
     expect(left.subarray(46, 48)).not.toEqual(Uint8Array.of(0, 0));
   });
 
-  test('verified checksums are complete ones', () => {
+  test('checksums marked as verified are complete', () => {
     expectForwarded(
       new Scene(),
       pathOf(4, 'site-a', 'cloud'),
@@ -89,7 +89,7 @@ describe('offloads', () => {
     );
   });
 
-  test('a partial checksum behind extension headers', () => {
+  test('a partial checksum behind extension headers stays partial', () => {
     expectForwarded(
       new Scene(),
       pathOf(6, 'site-a', 'cloud'),

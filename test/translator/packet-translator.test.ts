@@ -39,7 +39,7 @@ describe('a packet that is permitted leaves with both addresses and all checksum
     }
   });
 
-  test.each(FAMILIES)('UDP over IPv%i: a query and its answer', (family) => {
+  test.each(FAMILIES)('UDP over IPv%i: translates a query and its answer', (family) => {
     const scene = new Scene();
     const query = { sourcePort: 40_000, destinationPort: 53, payload: PAYLOAD };
     const answer = { sourcePort: 53, destinationPort: 40_000, payload: PAYLOAD.toReversed() };
@@ -47,7 +47,7 @@ describe('a packet that is permitted leaves with both addresses and all checksum
     expectForwarded(scene, pathOf(family, 'cloud', 'site-a'), (ends) => udpPacket(ends, answer));
   });
 
-  test.each(FAMILIES)('echo over IPv%i: a request and its reply', (family) => {
+  test.each(FAMILIES)('echo over IPv%i: translates a request and its reply', (family) => {
     const scene = new Scene();
     const echo = { id: 77, sequence: 3, payload: PAYLOAD };
     expectForwarded(scene, pathOf(family, 'site-b', 'cloud'), (ends) => echoPacket(ends, echo));
@@ -56,7 +56,7 @@ describe('a packet that is permitted leaves with both addresses and all checksum
     );
   });
 
-  test('IPv4 options that hold no addresses, DSCP, identification and hop limit stay', () => {
+  test('IPv4 options without addresses, DSCP, identification and hop limit do not change', () => {
     const options = Uint8Array.of(0x94, 4, 0, 0, 1, 1, 1, 0);
     expectForwarded(new Scene(), pathOf(4, 'site-a', 'cloud'), (ends) =>
       udpPacket(ends, {
@@ -71,7 +71,7 @@ describe('a packet that is permitted leaves with both addresses and all checksum
     );
   });
 
-  test.each([0, 1, 2, 3, 1371, 1372])('a payload of %i bytes, odd or even', (length) => {
+  test.each([0, 1, 2, 3, 1371, 1372])('translates a payload of %i bytes', (length) => {
     for (const family of FAMILIES) {
       const payload = new Uint8Array(length).fill(0xff);
       expectForwarded(new Scene(), pathOf(family, 'site-a', 'cloud'), (ends) =>
@@ -80,7 +80,7 @@ describe('a packet that is permitted leaves with both addresses and all checksum
     }
   });
 
-  test.each([0, 1, 2, 7, 63])('at any offset in the buffer, here %i', (start) => {
+  test.each([0, 1, 2, 7, 63])('translates a packet at offset %i in the buffer', (start) => {
     const { before, after } = pathOf(4, 'site-a', 'cloud');
     const packet = tcpPacket(before, { sourcePort: 49_500, destinationPort: 5672 });
     const { translator } = new Scene();
@@ -95,7 +95,7 @@ describe('a packet that is permitted leaves with both addresses and all checksum
 });
 
 describe('checksums', () => {
-  test('UDP over IPv4 without a checksum stays without (RFC 768)', () => {
+  test('UDP over IPv4 without a checksum stays without one (RFC 768)', () => {
     expectForwarded(new Scene(), pathOf(4, 'site-a', 'cloud'), (ends) =>
       udpPacket(ends, { sourcePort: 40_000, destinationPort: 53, checksum: 'none' })
     );
@@ -133,7 +133,7 @@ describe('checksums', () => {
     expect(verifyChecksums(framed(new Scene().forward('site-a', packet)))).toEqual(['tcp']);
   });
 
-  test('addresses that the translation leaves alone leave wrong checksums alone', () => {
+  test('a wrong checksum does not change if the addresses do not', () => {
     const plan = {
       realms: ['x', 'y'].map((name) => ({ name, sources: ['10.0.0.0/8'] })),
       presences: [
@@ -150,7 +150,7 @@ describe('checksums', () => {
   });
 });
 
-describe('every verdict has its reason', () => {
+describe('verdicts', () => {
   const { host, stranger, cloud, siteA, unbound, foreign, router } = ADDRESSES[4];
   const toCloud = { source: host, destination: cloud };
   const tcp = (ends: Ends, port: number, flags = SYN): Uint8Array =>
@@ -159,7 +159,7 @@ describe('every verdict has its reason', () => {
     udpPacket(ends, { sourcePort: 40_000, destinationPort: port });
 
   test.each<[reason: string, verdict: string, ingress: string, packet: Uint8Array]>([
-    ['a packet cut off', 'DropMalformed', 'site-a', tcp(toCloud, 5672).slice(0, 39)],
+    ['a truncated packet', 'DropMalformed', 'site-a', tcp(toCloud, 5672).slice(0, 39)],
     ['nothing', 'DropMalformed', 'site-a', new Uint8Array(0)],
     [
       'UDP over IPv6 with checksum 0',
@@ -292,7 +292,7 @@ describe('every verdict has its reason', () => {
     expect(scene.paths()).toEqual([]);
   });
 
-  test('a reply to no request: DropNoSession', () => {
+  test('a reply without a request is DropNoSession', () => {
     const scene = new Scene();
     const answer = { sourcePort: 53, destinationPort: 40_000 };
     const packet = udpPacket(pathOf(4, 'cloud', 'site-a', 'reply').before, answer);
@@ -300,7 +300,7 @@ describe('every verdict has its reason', () => {
     expect(scene.counters('cloud')).toEqual({ DropNoSession: 1 });
   });
 
-  test('the steps decide in their order: presence, then source, then permission', () => {
+  test('the checks decide in their order: presence, then source, then permission', () => {
     const scene = new Scene();
     const verdict = (source: string, destination: string): string =>
       scene.send('site-a', tcp({ source, destination }, 1)).verdict;
@@ -327,7 +327,7 @@ describe('every verdict has its reason', () => {
     expect(scene.send('cloud', packet).verdict).toBe(verdict);
   });
 
-  test('the first and the last port of a range are in it, their neighbours are not', () => {
+  test('a range of ports contains its first and its last port, and not their neighbours', () => {
     const { before } = pathOf(4, 'site-b', 'site-a');
     const verdicts = [49_151, 49_152, 49_215, 49_216].map(
       (port) => new Scene().send('site-b', tcp(before, port)).verdict
@@ -335,7 +335,7 @@ describe('every verdict has its reason', () => {
     expect(verdicts).toEqual(['DropNotPermitted', 'Forward', 'Forward', 'DropNotPermitted']);
   });
 
-  test('clients that a permit names are let in, others of the realm are not', () => {
+  test('a permit admits the clients that it names, and no others of the realm', () => {
     const permits = PLAN.permits.map((permit) => ({ ...permit, clients: ['10.0.0.6/31'] }));
     const scene = new Scene({ plan: { ...PLAN, permits } });
     const verdicts = ['10.0.0.5', '10.0.0.6', '10.0.0.7', '10.0.0.8'].map(
@@ -349,7 +349,7 @@ describe('every verdict has its reason', () => {
     ]);
   });
 
-  test('a permit for a wider range of clients does not let in what is no source', () => {
+  test('a permit for a wider range of clients does not admit an address outside of the sources', () => {
     const permits = PLAN.permits.map((permit) => ({ ...permit, clients: ['0.0.0.0/0'] }));
     const scene = new Scene({ plan: { ...PLAN, permits } });
     const packet = tcp({ source: foreign, destination: cloud }, 5672);

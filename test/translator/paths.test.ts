@@ -8,7 +8,7 @@ describe('counters and paths', () => {
   const build = (ends: Ends): Uint8Array =>
     tcpPacket(ends, { sourcePort: 49_500, destinationPort: 5672, payload: PAYLOAD });
 
-  test('verdicts are counted in the realm that the packet entered from', () => {
+  test('count verdicts in the ingress realm', () => {
     const scene = new Scene();
     scene.send('site-a', build(pathOf(4, 'site-a', 'cloud').before));
     scene.send('site-a', new Uint8Array(3));
@@ -18,7 +18,7 @@ describe('counters and paths', () => {
     expect(scene.counters('cloud')).toEqual({});
   });
 
-  test('counters name all verdicts, and there are none for an index that no realm has', () => {
+  test('name all verdicts, and throw for an index that no realm has', () => {
     const { translator } = new Scene();
     expect(translator.counters(0)).toEqual({
       Forward: 0,
@@ -40,7 +40,7 @@ describe('counters and paths', () => {
     expect(() => translator.realmName(-1)).toThrow('there is no realm -1');
   });
 
-  test('paths list both directions of both IP versions with packets and bytes', () => {
+  test('list both directions of both IP versions with packets and bytes', () => {
     const scene = new Scene();
     const request = build(pathOf(4, 'site-a', 'cloud').before);
     scene.forward('site-a', request);
@@ -75,7 +75,7 @@ describe('counters and paths', () => {
     ] satisfies PathStatus[]);
   });
 
-  test('more paths than the tables first have room for keep their addresses and counters', () => {
+  test('keep addresses and counters while the tables grow', () => {
     const clients = Array.from({ length: 200 }, (_, i) => `10.0.0.${i + 20}`);
     const presences = clients.map((address, i) => ({
       realm: 'cloud',
@@ -119,7 +119,7 @@ describe('a full table of paths', () => {
   const packet = (family: 4 | 6, realm: 'site-a' | 'site-b', destinationPort = 5672): Uint8Array =>
     tcpPacket(pathOf(family, realm, 'cloud').before, { sourcePort: 49_500, destinationPort });
 
-  test('drops what would open one more path, and still forwards on those it has', () => {
+  test('drops a packet that would open one more path, and still forwards on the open ones', () => {
     const scene = new Scene({ maxPaths: 1 });
     const verdicts = [
       scene.send('site-a', packet(4, 'site-a')).verdict,
@@ -140,14 +140,14 @@ describe('a full table of paths', () => {
     expect(scene.paths()).toHaveLength(2);
   });
 
-  test('has room again when a plan has less paths', () => {
+  test('has room again when a new plan has fewer paths', () => {
     const scene = new Scene({ maxPaths: 1 });
     scene.forward('site-a', packet(4, 'site-a'));
     scene.translator.load(without('site-a'));
     expect(scene.send('site-b', packet(4, 'site-b')).verdict).toBe('Forward');
   });
 
-  test('is full for one realm, whose clients have asked for all it may have, and not for others', () => {
+  test('is full for a realm that has reached its share, and not for others', () => {
     // Sites ask, the cloud answers.
     const oneWay = (plan: TranslationPlan): TranslationPlan => ({
       ...plan,

@@ -20,7 +20,7 @@ describe('a client without a presence', () => {
     };
   });
 
-  test.each(newcomers)('is named, gets one, and is forwarded, IPv$family', (newcomer) => {
+  test.each(newcomers)('is named, gets a presence, and is forwarded, IPv$family', (newcomer) => {
     const { before, after, presence } = newcomer;
     const scene = new Scene();
     const sent = scene.send('site-a', build(before));
@@ -35,7 +35,7 @@ describe('a client without a presence', () => {
     expect(scene.counters('site-a')).toEqual({ NeedsPresence: 1, Forward: 1 });
   });
 
-  test('is the one of the last verdict, whichever IP version came before', () => {
+  test('is that of the last verdict, whichever IP version came before', () => {
     const { translator, send } = bound(new Scene());
     for (const { before } of [...newcomers, ...newcomers.toReversed()]) {
       send('site-a', build(before));
@@ -51,7 +51,7 @@ describe('a client without a presence', () => {
     expect(translator.lackingPresence().toString()).toBe(newcomers[0]!.before.source);
   });
 
-  test('is told apart from the host of the same address at the other site', () => {
+  test('is distinguished from the host with the same address at the other site', () => {
     const [{ before, presence }] = newcomers as [(typeof newcomers)[0]];
     const scene = new Scene();
     scene.translator.bind(presence);
@@ -119,7 +119,7 @@ describe('bind', () => {
   });
 });
 
-describe('a plan that is wrong', () => {
+describe('an invalid plan', () => {
   const cloud = { realm: 'cloud', address: '10.0.0.5' };
   const realm = (change: Partial<Realm>): TranslationPlan => ({
     ...PLAN,
@@ -227,7 +227,7 @@ describe('presences of both IP versions', () => {
     { realm: 'cloud', address: 'fd64::46', of: { realm: 'site-a', address: '10.0.0.5' } },
   ];
 
-  test('one host has one of each in a realm', () => {
+  test('a host has one of each version in a realm', () => {
     const presences = [...PLAN.presences, ...both];
     const scene = new Scene({ plan: { ...PLAN, presences } });
     const { before, after } = pathOf(4, 'site-a', 'cloud');
@@ -267,7 +267,7 @@ describe('a new plan', () => {
       .paths()
       .map(({ ingress, egress, source, packets }) => [ingress, egress, source, packets].join(' '));
 
-  test('the same again keeps every path and all counters', () => {
+  test('with the same content keeps every path and all counters', () => {
     const scene = new Scene();
     sendAll(scene);
     const [paths, counters] = [scene.paths(), scene.counters('cloud')];
@@ -280,7 +280,7 @@ describe('a new plan', () => {
     expect(scene.counters('cloud')).toEqual({ Forward: 2 * counters.Forward! });
   });
 
-  test('without a realm drops its paths, and keeps those of the others with their counters', () => {
+  test('without a realm ends its paths, and keeps those of the others with their counters', () => {
     const scene = new Scene();
     sendAll(scene);
     sendAll(scene);
@@ -293,7 +293,7 @@ describe('a new plan', () => {
     ]);
   });
 
-  test('the packets of a removed realm, and those to it, have no presence to go to', () => {
+  test('without a realm drops packets from it and to it', () => {
     const scene = new Scene();
     sendAll(scene);
     scene.translator.load(without('site-b'));
@@ -323,7 +323,7 @@ describe('a new plan', () => {
     expect(scene.counters('site-b')).toEqual({ Forward: 2, DropNotPermitted: 2 });
   });
 
-  test('with another address for a client sends its packets from there', () => {
+  test('with another address for a client sends its packets from that address', () => {
     const scene = new Scene();
     sendAll(scene);
     const presences = PLAN.presences.map((presence) =>
@@ -339,7 +339,7 @@ describe('a new plan', () => {
     );
   });
 
-  test('with an address that stands for another host now sends packets there', () => {
+  test('with another host behind an address sends packets to that host', () => {
     const scene = new Scene();
     sendAll(scene);
     const swapped: Record<string, string> = {
@@ -355,7 +355,7 @@ describe('a new plan', () => {
     expect([sent.verdict, sent.egress]).toEqual(['Forward', 'site-b']);
   });
 
-  test('that does not have what was bound meanwhile takes it away', () => {
+  test('removes presences that were bound and that it does not have', () => {
     const scene = new Scene();
     const { stranger, cloud, unbound } = ADDRESSES[4];
     const packet = build({ source: stranger, destination: cloud });
@@ -372,7 +372,7 @@ describe('a new plan', () => {
 });
 
 describe('realms', () => {
-  test('keep their index, whatever the order and the content of later plans', () => {
+  test('keep their index, whatever later plans contain', () => {
     const { translator } = new Scene();
     const names = ['cloud', 'site-a', 'site-b'];
     expect(names.map((name) => translator.realm(name))).toEqual([0, 1, 2]);
@@ -383,7 +383,7 @@ describe('realms', () => {
     expect([0, 1, 2].map((index) => translator.realmName(index))).toEqual(names);
   });
 
-  test('an index may be asked for before the plan has the realm', () => {
+  test('have an index before a plan has them', () => {
     const scene = new Scene({ plan: without('site-b') });
     const index = scene.translator.realm('site-b');
     expect(scene.counters('site-b')).toEqual({});
@@ -415,7 +415,7 @@ describe('realms', () => {
     expect(scene.paths()).toMatchObject([{ ingress: x, egress: y, packets: 1 }]);
   });
 
-  test('before any plan every packet has no presence to go to', () => {
+  test('drop every packet before there is a plan', () => {
     const scene = new Scene({ plan: { realms: [], presences: [], permits: [] } });
     expect(scene.send('site-a', build(pathOf(4, 'site-a', 'cloud').before)).verdict).toBe(
       'DropNoPresence'

@@ -84,7 +84,7 @@ describe('100,000 paths', () => {
 describe('a new plan between two packets', () => {
   const { request, reply } = mixedPath(4, 4);
 
-  test('holds for the very next one, that goes the fast path', () => {
+  test('applies to the next packet, which takes the fast path', () => {
     const scene = mixedScene();
     scene.forward('site', tcp(request.before));
     const { presences, ...plan } = mixedPlan();
@@ -102,7 +102,7 @@ describe('a new plan between two packets', () => {
     expect(scene.paths()).toMatchObject([{ newSource: '100.64.0.99', packets: 1 }]);
   });
 
-  test('that changes what may pass, the sizes, and the IP version', () => {
+  test('changes what may pass, the sizes, and the IP version', () => {
     const scene = mixedScene();
     const packet = udp(request.before, 40_000, 53);
     scene.forward('site', packet);
@@ -128,7 +128,7 @@ describe('a new plan between two packets', () => {
     expect(left).toEqual(tcp(mixedPath(4, 6).request.after));
   });
 
-  test('does not count twice, nor lose, what came before', () => {
+  test('neither loses nor doubles the counters', () => {
     const scene = mixedScene();
     for (let i = 0; i < 10; i++) {
       scene.forward('site', tcp(request.before));
@@ -145,7 +145,7 @@ describe('a new plan between two packets', () => {
     expect(scene.counters('site')).toEqual({ Forward: 10 });
   });
 
-  test('with a realm more, which was not there, changes nothing for the others', () => {
+  test('with one more realm changes nothing for the others', () => {
     const scene = mixedScene();
     scene.forward('site', udp(request.before, 40_000, 53));
     const plan = mixedPlan();
@@ -157,7 +157,7 @@ describe('a new plan between two packets', () => {
     expect(scene.counters('site')).toEqual({ Forward: 1 });
   });
 
-  test('a presence that is bound is gone with the plan that does not have it', () => {
+  test('removes a bound presence that it does not have', () => {
     const presences = mixedPlan().presences.filter(({ of }) => of.realm === 'cloud');
     const scene = mixedScene({ presences });
     expect(scene.send('site', tcp(request.before)).verdict).toBe('NeedsPresence');
@@ -171,7 +171,7 @@ describe('a new plan between two packets', () => {
     expect(scene.send('site', tcp(request.before)).verdict).toBe('NeedsPresence');
   });
 
-  test('a plan that is wrong changes nothing: paths, sessions, fragments, sizes', () => {
+  test('changes nothing if it is invalid: paths, sessions, fragments, sizes', () => {
     const scene = mixedScene({ cloud: { mtu: 1400 } });
     scene.forward('site', udp(request.before, 40_000, 53));
     const before = scene.paths();

@@ -29,7 +29,7 @@ const withoutDf = (identification = 0): object => ({ fragment: 0, identification
 /** As a larger one leaves. */
 const withDf = { fragment: 0x4000, identification: 0 };
 
-describe('whole packets, byte by byte', () => {
+describe('translates, byte by byte', () => {
   test('a datagram from IPv4 to IPv6', () => {
     const before = hex(
       '45 b8 00 20', // version 4; TOS; total length 32
@@ -107,7 +107,7 @@ describe('whole packets, byte by byte', () => {
     expect(mixedScene().forward('site', before)).toEqual(after);
   });
 
-  test('"port unreachable" from IPv6 to IPv4, about a datagram that went the other way', () => {
+  test('"port unreachable" from IPv6 to IPv4, about a datagram in the opposite direction', () => {
     const scene = mixedScene();
     const quote6 = hex(
       '60 00 00 00',
@@ -187,7 +187,7 @@ describe.each(CROSS_VERSION_PATHS)('$name', ({ from, to, request, reply }) => {
     expect(verifyChecksums(framed(left))).toEqual([]);
   });
 
-  test('an echo reply', () => {
+  test('translates an echo reply', () => {
     const scene = mixedScene();
     const echo = { id: 5, sequence: 6, payload: PAYLOAD };
     scene.forward('site', echoPacket(request.before, echo));
@@ -197,7 +197,7 @@ describe.each(CROSS_VERSION_PATHS)('$name', ({ from, to, request, reply }) => {
     );
   });
 
-  test('traffic class and hop limit stay, an odd length too', () => {
+  test('traffic class and hop limit do not change, also with an odd length', () => {
     const manner = { trafficClass: 0xa5, hopLimit: 3, payload: Uint8Array.of(1, 2, 3) };
     const build = (ends: Ends, more = {}): Uint8Array =>
       udpPacket(ends, { ...UDP_PORTS, ...manner, ...more });
@@ -215,7 +215,7 @@ describe.each(CROSS_VERSION_PATHS)('$name', ({ from, to, request, reply }) => {
     expect(verifyChecksums(framed(left))).toHaveLength(1);
   });
 
-  test('paths count packets as they entered, with the addresses they leave with', () => {
+  test('paths count packets before translation, and list the new addresses', () => {
     const scene = mixedScene();
     const packet = udpPacket(request.before, UDP_PORTS);
     scene.forward('site', packet);
@@ -233,7 +233,7 @@ describe.each(CROSS_VERSION_PATHS)('$name', ({ from, to, request, reply }) => {
     ]);
   });
 
-  test('who lacks a presence lacks one of the other version', () => {
+  test('a source without a presence needs one of the other version', () => {
     const presences = mixedPlan().presences.filter(
       ({ address }) => address !== request.after.source
     );
@@ -267,14 +267,14 @@ describe.each(CROSS_VERSION_PATHS)('$name', ({ from, to, request, reply }) => {
 describe('IPv4 to IPv6', () => {
   const { before, after } = INTO6.request;
 
-  test('options are left out', () => {
+  test('removes options', () => {
     const options = Uint8Array.of(0x94, 4, 0, 0, 1, 1, 1, 1);
     expect(mixedScene().forward('site', udpPacket(before, { ...UDP_PORTS, options }))).toEqual(
       udpPacket(after, UDP_PORTS)
     );
   });
 
-  test('a whole packet gets no fragment header, with DF or without', () => {
+  test('adds no fragment header to an unfragmented packet, with DF or without', () => {
     for (const fragment of [0, 0x4000]) {
       expect(mixedScene().forward('site', udpPacket(before, { ...UDP_PORTS, fragment }))).toEqual(
         udpPacket(after, UDP_PORTS)
@@ -282,7 +282,7 @@ describe('IPv4 to IPv6', () => {
     }
   });
 
-  test('fragments get one', () => {
+  test('adds a fragment header to fragments', () => {
     const scene = mixedScene();
     const whole = (ends: Ends): Uint8Array =>
       udpPacket(ends, { ...UDP_PORTS, payload: new Uint8Array(92).fill(9) });
@@ -309,14 +309,14 @@ describe('IPv4 to IPv6', () => {
     }
   });
 
-  test('UDP without a checksum gets one', () => {
+  test('computes a checksum for UDP without one', () => {
     const packet = udpPacket(before, { ...UDP_PORTS, payload: PAYLOAD, checksum: 'none' });
     expect(mixedScene().forward('site', packet)).toEqual(
       udpPacket(after, { ...UDP_PORTS, payload: PAYLOAD })
     );
   });
 
-  test('one that comes to 0 is sent as 0xffff', () => {
+  test('sends a computed UDP checksum of 0 as 0xffff', () => {
     const build = (ends: Ends, payload: Uint8Array, checksum?: 'none'): Uint8Array =>
       udpPacket(ends, { ...UDP_PORTS, payload, ...(checksum && { checksum }) });
     const missing = build(after, new Uint8Array(2)).subarray(46, 48);
@@ -325,7 +325,7 @@ describe('IPv4 to IPv6', () => {
     expect(left.subarray(46, 48)).toEqual(Uint8Array.of(0xff, 0xff));
   });
 
-  test('in a fragment it cannot', () => {
+  test('refuses a fragment of UDP without a checksum', () => {
     const whole = udpPacket(before, {
       ...UDP_PORTS,
       payload: new Uint8Array(64),
@@ -399,7 +399,7 @@ describe('IPv4 to IPv6', () => {
       expect(needed).toBeLessThanOrEqual(TRANSLATION_HEADROOM);
     });
 
-    test('none is needed by a packet that keeps its version or shrinks', () => {
+    test('is not needed by a packet that keeps its version or shrinks', () => {
       const scene = mixedScene();
       for (const path of [mixedPath(4, 4), mixedPath(6, 6), INTO4]) {
         const packet = udpPacket(path.request.before, UDP_PORTS);
@@ -407,7 +407,7 @@ describe('IPv4 to IPv6', () => {
       }
     });
 
-    test('what is not permitted does not ask for it', () => {
+    test('is not asked for by a packet that is not permitted', () => {
       const packet = udpPacket(before, { sourcePort: 1, destinationPort: 1 });
       expect(mixedScene().send('site', packet, {}, 0).verdict).toBe('DropNotPermitted');
     });
@@ -432,7 +432,7 @@ describe('IPv6 to IPv4', () => {
     );
   });
 
-  test('a packet that leaves with 1260 bytes may be cut, a larger one may not', () => {
+  test('sets DF only in packets that leave with more than 1260 bytes', () => {
     const build = (ends: Ends, length: number, manner: object): Uint8Array =>
       udp(ends, { payload: new Uint8Array(length - 28), ...manner });
     const scene = mixedScene();
@@ -450,7 +450,7 @@ describe('IPv6 to IPv4', () => {
     }
   });
 
-  test('the identification goes round', () => {
+  test('wraps the identification around', () => {
     const scene = mixedScene();
     const packet = udp(before, {});
     for (let i = 0; i < 0x10000; i++) scene.send('site', packet);
@@ -458,14 +458,14 @@ describe('IPv6 to IPv4', () => {
     expect(scene.forward('site', packet)).toEqual(udp(after, withoutDf(1)));
   });
 
-  test('what is refused takes no identification', () => {
+  test('uses no identification for a refused packet', () => {
     const scene = mixedScene();
     scene.send('site', udpPacket(before, { sourcePort: 1, destinationPort: 1 }));
     scene.send('site', authenticated(before, 6));
     expect(scene.forward('site', udp(before, {}))).toEqual(udp(after, withoutDf(0)));
   });
 
-  test('fragments have the low 16 bits of theirs, and take none', () => {
+  test('keeps the low 16 bits of the identification of a fragment', () => {
     const scene = mixedScene();
     const bytes = (ends: Ends): Uint8Array => udp(ends, { payload: new Uint8Array(56) });
     const extension = (bits: number): object => ({
@@ -481,7 +481,7 @@ describe('IPv6 to IPv4', () => {
     expect(scene.forward('site', udp(before, {}))).toEqual(udp(after, withoutDf(0)));
   });
 
-  test('a first fragment with options behind its fragment header cannot: the offsets would be others', () => {
+  test('refuses a first fragment with options behind its fragment header, because the offsets would change', () => {
     const extensions = [
       { type: 44, bytes: Uint8Array.of(0, 0, 0, 1, 0, 0, 0, 1) },
       { type: 60, bytes: Uint8Array.of(0, 0, 1, 4, 0, 0, 0, 0) },
@@ -491,7 +491,7 @@ describe('IPv6 to IPv4', () => {
   });
 });
 
-describe('the virtio-net header follows', () => {
+describe('the virtio-net header', () => {
   const tcp = (ends: Ends, checksum: 'partial' | 'complete', more = {}): Uint8Array =>
     tcpPacket(ends, { ...TCP_PORTS, payload: new Uint8Array(3000), checksum, ...more });
   const partial = (version: Version, more: VnetHeader = {}): VnetHeader => ({
@@ -501,18 +501,21 @@ describe('the virtio-net header follows', () => {
     ...more,
   });
 
-  test.each(CROSS_VERSION_PATHS)('a TCP super-packet $name', ({ from, to, request }) => {
-    const scene = mixedScene();
-    const header = (version: Version): VnetHeader =>
-      partial(version, {
-        gsoType: (version === 4 ? 1 : 4) | 0x80,
-        gsoSize: 1000,
-        headerLength: version === 4 ? 40 : 60,
-      });
-    const left = scene.forward('site', tcp(request.before, 'partial'), header(from));
-    expect(left).toEqual(tcp(request.after, 'partial', to === 4 ? withDf : {}));
-    expect(scene.vnet).toEqual(framed(left, header(to)).slice(0, 10));
-  });
+  test.each(CROSS_VERSION_PATHS)(
+    'is updated for a TCP super-packet $name',
+    ({ from, to, request }) => {
+      const scene = mixedScene();
+      const header = (version: Version): VnetHeader =>
+        partial(version, {
+          gsoType: (version === 4 ? 1 : 4) | 0x80,
+          gsoSize: 1000,
+          headerLength: version === 4 ? 40 : 60,
+        });
+      const left = scene.forward('site', tcp(request.before, 'partial'), header(from));
+      expect(left).toEqual(tcp(request.after, 'partial', to === 4 ? withDf : {}));
+      expect(scene.vnet).toEqual(framed(left, header(to)).slice(0, 10));
+    }
+  );
 
   test.each(CROSS_VERSION_PATHS)(
     'a partial checksum of UDP $name, header length 0',
@@ -530,7 +533,7 @@ describe('the virtio-net header follows', () => {
     }
   );
 
-  test('a partial checksum of an ICMPv6 echo is complete over IPv4', () => {
+  test('loses the partial checksum of an ICMPv6 echo, which is complete over IPv4', () => {
     const scene = mixedScene();
     const { before, after } = INTO4.request;
     const left = scene.forward(
@@ -542,7 +545,7 @@ describe('the virtio-net header follows', () => {
     expect(scene.vnet[0]).toBe(0);
   });
 
-  test('one of zeros stays', () => {
+  test('of zeros does not change', () => {
     const scene = mixedScene();
     for (const { request } of CROSS_VERSION_PATHS) {
       scene.forward('site', tcp(request.before, 'complete'), {});
@@ -602,7 +605,7 @@ describe('ICMP errors', () => {
     expect(error(mixedScene(), to, kind).verdict).toBe('DropUnsupported');
   });
 
-  test.each([4, 6] as const)('a quote cut at any length, to IPv%i', (to) => {
+  test.each([4, 6] as const)('translates a quote truncated at any length, to IPv%i', (to) => {
     const { request, reply } = into(to);
     const headers = to === 6 ? 28 : 48;
     const full = udpPacket(request.after, { ...UDP_PORTS, payload: PAYLOAD }).length;
@@ -622,7 +625,7 @@ describe('ICMP errors', () => {
     }
   });
 
-  test.each([4, 6] as const)('a wrong ICMP checksum stays wrong, to IPv%i', (to) => {
+  test.each([4, 6] as const)('keeps a wrong ICMP checksum wrong, to IPv%i', (to) => {
     const kind = to === 6 ? { type: 3, code: 3 } : { type: 1, code: 4 };
     const left = error(mixedScene(), to, kind, {}, { checksum: 0x1234 });
     expect(verifyChecksums(framed(left.packet))).toEqual(['icmp']);
@@ -631,7 +634,7 @@ describe('ICMP errors', () => {
   test.each([
     [6, 1280],
     [4, 576],
-  ] as const)('to IPv%i one that would be longer than %i is cut at its end', (to, most) => {
+  ] as const)('truncates an error to IPv%i that would be longer than %i', (to, most) => {
     const kind = to === 6 ? { type: 3, code: 3 } : { type: 1, code: 4 };
     const left = error(mixedScene(), to, kind, { payload: new Uint8Array(1300).fill(5) });
     expect(left.packet).toHaveLength(most);
@@ -640,7 +643,7 @@ describe('ICMP errors', () => {
 
   const extensions = Uint8Array.of(0x20, 0, 0xdf, 0xff, 0, 8, 1, 1, 0, 1, 1, 1);
 
-  test.each([4, 6] as const)('extensions (RFC 4884) stay behind the quote, to IPv%i', (to) => {
+  test.each([4, 6] as const)('keeps extensions (RFC 4884) behind the quote, to IPv%i', (to) => {
     const { request, reply } = into(to);
     const [before, after] =
       to === 6
@@ -683,7 +686,7 @@ describe('ICMP errors', () => {
     );
   });
 
-  test('a quote of a first fragment, to IPv6', () => {
+  test('translates a quote of a first fragment, to IPv6', () => {
     const { request, reply } = into(6);
     const left = error(
       mixedScene(),
@@ -700,7 +703,7 @@ describe('ICMP errors', () => {
     expect(left.packet).toEqual(icmpError(reply.after, { type: 1, code: 4, quoted }));
   });
 
-  test('the extension headers of an IPv6 quote are left out', () => {
+  test('removes the extension headers of an IPv6 quote', () => {
     const options = { type: 60, bytes: Uint8Array.of(0, 0, 1, 4, 0, 0, 0, 0) };
     const left = error(mixedScene(), 4, { type: 1, code: 4 }, { extensions: [options, options] });
     const { request, reply } = into(4);
@@ -714,7 +717,7 @@ describe('ICMP errors', () => {
     ['TCP', (ends: Ends, more: object) => tcpPacket(ends, { ...TCP_PORTS, flags: SYN, ...more })],
     ['echo', (ends: Ends, more: object) => echoPacket(ends, { payload: PAYLOAD, ...more })],
     ['GRE', (ends: Ends, more: object) => ipPacket(ends, 47, PAYLOAD, more)],
-  ])('a quote of %s, both ways', (_name, build) => {
+  ])('translates a quote of %s, in both directions', (_name, build) => {
     for (const to of [4, 6] as const) {
       const { request, reply } = into(to);
       const [before, after] =

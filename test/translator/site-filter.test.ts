@@ -104,7 +104,7 @@ describe.each(FAMILIES)('IPv%i', (family) => {
     expect(check(filter(), 'outbound', packet)).toBe('DropNoPresence');
   });
 
-  test('an ICMP error passes inbound from a presence alone', () => {
+  test('an ICMP error passes inbound only from a presence', () => {
     const quoted = { source: host, destination: presence };
     const from = (source: string): string =>
       check(filter(), 'inbound', error({ source, destination: host }, quoted));
@@ -117,7 +117,7 @@ describe.each(FAMILIES)('IPv%i', (family) => {
 });
 
 test.each<[string, string, Uint8Array]>([
-  ['a cut packet', 'DropMalformed', tcp(allowed()).slice(0, 39)],
+  ['a truncated packet', 'DropMalformed', tcp(allowed()).slice(0, 39)],
   ['a bad fragment', 'DropFragment', ipPacket(allowed(), TCP, new Uint8Array(8), { fragment: 1 })],
   ['DCCP', 'DropUnsupported', ipPacket(allowed(), 33, new Uint8Array(16))],
   ['an ICMP redirect', 'DropUnsupported', icmpMessage(allowed(), { type: 5 })],
@@ -142,7 +142,7 @@ test('an address of the other IP version is in no prefix', () => {
   expect(check(onlyIpv4, 'outbound', tcp(ends))).toBe('DropNoPresence');
 });
 
-test('before it has addresses a filter lets nothing pass', () => {
+test('a filter without addresses lets no packet pass', () => {
   const closed = new SiteFilter();
   const { source, destination } = allowed();
   expect(check(closed, 'outbound', tcp({ source, destination }))).toBe('DropNoPresence');
@@ -151,7 +151,7 @@ test('before it has addresses a filter lets nothing pass', () => {
   );
 });
 
-test('new addresses replace the old ones, and wrong ones leave them', () => {
+test('new addresses replace the old ones, and invalid ones change nothing', () => {
   const { source, destination } = allowed();
   const moved = filter();
   moved.setAddresses({ sources: ['192.168.0.0/16'], pools: ['100.65.0.0/24'] });

@@ -67,30 +67,37 @@ describe.each(FAMILIES)('over IPv%i', (family) => {
     }
   );
 
-  test.each(unasked)('%s is refused unasked when the grace of both realms is over', (_, packet) => {
-    const scene = settled();
-    const { translator } = scene;
-    // Another host of the site is heard.
-    const presence = family === 4 ? '100.64.0.77' : 'fd64::77';
-    const host = family === 4 ? '10.0.0.77' : 'fd00::77';
-    translator.bind({ realm: 'cloud', address: presence, of: { realm: 'site-a', address: host } });
-    const ends = { ...toCloud.before, source: host };
-    scene.forward('site-a', tcpPacket(ends, { ...ports, flags: ACK }));
-    translator.advance(1000 + GRACE_MS - 1);
-    expect(scene.send('cloud', packet).verdict).toBe('Forward');
-    translator.advance(1000 + GRACE_MS);
-    expect(scene.send('cloud', packet).verdict).toBe('DropNoSession');
-    expect(translator.explain(packet, 'cloud')).toMatchObject({
-      verdict: 'DropNoSession',
-      step: 'session',
-    });
-    // The client speaks: from now on it is asked for.
-    scene.forward('site-a', request);
-    expect(scene.send('cloud', packet).verdict).toBe('Forward');
-    expect(scene.paths().filter(({ ingress }) => ingress === 'cloud').length).toBe(2);
-  });
+  test.each(unasked)(
+    'an unsolicited %s is refused when the grace of both realms is over',
+    (_, packet) => {
+      const scene = settled();
+      const { translator } = scene;
+      // Another host of the site is heard.
+      const presence = family === 4 ? '100.64.0.77' : 'fd64::77';
+      const host = family === 4 ? '10.0.0.77' : 'fd00::77';
+      translator.bind({
+        realm: 'cloud',
+        address: presence,
+        of: { realm: 'site-a', address: host },
+      });
+      const ends = { ...toCloud.before, source: host };
+      scene.forward('site-a', tcpPacket(ends, { ...ports, flags: ACK }));
+      translator.advance(1000 + GRACE_MS - 1);
+      expect(scene.send('cloud', packet).verdict).toBe('Forward');
+      translator.advance(1000 + GRACE_MS);
+      expect(scene.send('cloud', packet).verdict).toBe('DropNoSession');
+      expect(translator.explain(packet, 'cloud')).toMatchObject({
+        verdict: 'DropNoSession',
+        step: 'session',
+      });
+      // The client speaks: from now on it is asked for.
+      scene.forward('site-a', request);
+      expect(scene.send('cloud', packet).verdict).toBe('Forward');
+      expect(scene.paths().filter(({ ingress }) => ingress === 'cloud').length).toBe(2);
+    }
+  );
 
-  test('a service that resets very many ports takes no path of the client', () => {
+  test('a service that resets very many ports uses no paths of the client', () => {
     const scene = sceneAt(1000, { maxPathsOfRealm: 4 });
     for (let port = 1; port <= 2000; port++) scene.forward('cloud', reset(port));
     expect(scene.translator.pathsOf('site-a')).toBe(0);
@@ -99,7 +106,7 @@ describe.each(FAMILIES)('over IPv%i', (family) => {
     expect(scene.translator.pathsOf('site-a')).toBe(2);
   });
 
-  test('a connection from before the start goes on, whoever speaks first in the grace', () => {
+  test('a connection from before the start continues, whoever sends first in the grace', () => {
     const scene = sceneAt(5_000_000);
     const data = tcpPacket(back.before, { ...turned, flags: ACK, payload: new Uint8Array(9) });
     scene.forward('cloud', data);
@@ -109,7 +116,7 @@ describe.each(FAMILIES)('over IPv%i', (family) => {
     scene.forward('cloud', data);
   });
 
-  test('a realm that was away begins anew', () => {
+  test('a realm that was removed and comes back gets a new grace', () => {
     const scene = settled();
     scene.forward('site-a', request);
     scene.translator.advance(1000 + 2 * GRACE_MS);
@@ -118,7 +125,7 @@ describe.each(FAMILIES)('over IPv%i', (family) => {
     expect(scene.send('cloud', reset(40_000)).verdict).toBe('Forward');
   });
 
-  test('a realm whose clients were reached through another begins anew when that is gone', () => {
+  test('a realm whose clients were reached through a removed realm gets a new grace', () => {
     const scene = settled();
     scene.forward('site-a', request);
     scene.translator.advance(1000 + 2 * GRACE_MS);
@@ -141,7 +148,7 @@ describe.each(FAMILIES)('over IPv%i', (family) => {
     expect(scene.send('cloud', toUnknown).verdict).toBe('Forward');
   });
 
-  test('a service that only resets, and answers nobody, does not stay new', () => {
+  test('a realm that sends only unsolicited resets does not stay new', () => {
     const scene = sceneAt(1000);
     scene.forward('site-a', request);
     scene.forward('cloud', reset(1));
@@ -154,7 +161,7 @@ describe.each(FAMILIES)('over IPv%i', (family) => {
     expect(verdict).toBe('DropNoSession');
   });
 
-  test('a tap that throws leaves no path behind', () => {
+  test('a capture that throws leaves no path behind', () => {
     const scene = sceneAt(1000);
     scene.translator.capture({
       wants: () => {
@@ -169,7 +176,7 @@ describe.each(FAMILIES)('over IPv%i', (family) => {
     expect(scene.translator.pathsOf('site-a')).toBe(1);
   });
 
-  test('without a grace, no reply passes unasked', () => {
+  test('without a grace no unsolicited reply passes', () => {
     const scene = sceneAt(1000, { replyGraceMs: 0 });
     scene.forward('site-b', tcpPacket(other.before, { ...ports, flags: ACK }));
     scene.forward('site-a', request);
