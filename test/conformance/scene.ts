@@ -3,7 +3,7 @@
  *
  * Two realms use the very same prefixes. In `site` are the clients 10.0.0.5 and fd00::5, in `cloud` the
  * services 10.0.0.9 and fd00::9. Each client has a presence of both IP versions in `cloud`, each service
- * in `site`; so there are four ways through, two of which change the IP version.
+ * in `site`; so there are four paths, two of which change the IP version.
  * @module
  */
 import type { Permit, Presence, Realm, TranslationPlan } from '../../src/translator/plan.ts';
@@ -44,7 +44,7 @@ export const SERVICE6 = 'fd00::9';
 /** Real hosts without a presence. */
 export const STRANGER4 = '10.0.0.6';
 export const STRANGER6 = 'fd00::6';
-/** In the pools of both realms, and given to nobody. */
+/** Addresses in the pools of both realms that are never bound. */
 export const UNBOUND4 = '100.64.0.200';
 export const UNBOUND6 = 'fd64::c8';
 /** In no source prefix. */
@@ -124,17 +124,17 @@ const REQUESTS: Readonly<Record<PathName, PacketPath>> = {
   '6 to 4': pathOf(CLIENT6, 'fd64::4', '100.64.0.64', SERVICE4),
 };
 
-/** The way of a client's packets to its service. */
+/** The path of a client's packets to its service. */
 export function request(name: PathName): PacketPath {
   return REQUESTS[name];
 }
 
-/** The way of the packets of this name that are answers: its requests go the other way round. */
+/** The path of replies that has this name; its requests go in the opposite direction. */
 export function reply(name: PathName): PacketPath {
   return back(REQUESTS[name === '4 to 6' ? '6 to 4' : name === '6 to 4' ? '4 to 6' : name]);
 }
 
-/** The way of the answers to what goes this way. */
+/** The path of the replies to packets of this path. */
 export function back(path: PacketPath): PacketPath {
   return {
     from: path.to,
@@ -252,7 +252,7 @@ export interface ErrorSide {
 }
 
 /**
- * An ICMP error of a router in the realm that a packet of this way left into, about this packet; it goes
+ * An ICMP error of a router in the egress realm of this path, about a packet of it; it goes
  * back to the sender. `before` is the error as it enters, `after` says where it leaves differently.
  */
 export function error(

@@ -1,12 +1,12 @@
 /**
- * What a client is told of packets that the cloud refuses.
+ * The answers to packets that the cloud refuses.
  */
 import { describe, expect, test } from 'vitest';
 import { ACK, type Ends, framed, icmpError, SYN, tcpPacket, udpPacket } from '../oracle/packets.ts';
 import { bytes, FLOWS, hex, startMixedCloud, turned } from './mixed-scene.ts';
 
 const RST = 0x04;
-/** As the translator makes its answers. */
+/** The fields of the translator's answers. */
 const OWN = { identification: 0, fragment: 0x4000 };
 
 /** An attempt to connect to a port that is not exposed. */
@@ -36,7 +36,7 @@ describe('a refused client', () => {
     const cloud = startMixedCloud({ realms: { cloud: { reject: 'unreachable' } } });
     const [ends] = FLOWS['cloud 6 to site 6'];
     const good = framed(tcpPacket(ends, { sourcePort: 40_000, destinationPort: 443 }));
-    // Read into the frame of the tunnel to site-6 from the second on.
+    // From the second on, packets are read into the frame of the tunnel to site-6.
     cloud.sendFromLan(good, attempt(ends), good);
     expect(hex(cloud.lan.taken())).toEqual(hex([prohibited(ends, 1, 1)]));
     expect(cloud.takenAt('site-6')).toHaveLength(2);

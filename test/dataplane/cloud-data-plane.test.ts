@@ -25,7 +25,7 @@ interface Cloud {
   readonly tunnels: Readonly<Record<'site-a' | 'site-b', FakeTunnel>>;
   /** The edges' ends. */
   readonly edges: Readonly<Record<'site-a' | 'site-b', FakeTunnel>>;
-  /** What has come to each edge. */
+  /** The packets that each edge received. */
   readonly received: Readonly<Record<'site-a' | 'site-b', Buffer[]>>;
   readonly detach: Readonly<Record<'site-a' | 'site-b', () => void>>;
   /** The presence of a host in a realm. */
@@ -86,7 +86,7 @@ function collect(edge: FakeTunnel, into: Buffer[]): void {
   };
 }
 
-/** A TCP segment that is told from the others by its number. */
+/** A TCP segment with a number that identifies it. */
 function packet(
   ends: Ends,
   ports: { readonly from?: number; readonly to?: number },
@@ -232,7 +232,7 @@ describe('between cloud and sites', () => {
       packet({ ...good, destination: '10.0.0.250' }, { to: MQ }, 2), // no presence
       packet({ ...good, source: '192.0.2.1' }, { to: MQ }, 3), // not of the site
       packet({ ...good, source: '10.0.0.140' }, { to: MQ }, 4), // a presence's address
-      packet(good, { to: MQ }, 5).subarray(0, 60), // cut
+      packet(good, { to: MQ }, 5).subarray(0, 60), // truncated
       new Uint8Array(0),
       new Uint8Array(9),
       new Uint8Array(10)

@@ -10,7 +10,7 @@ const SITE = { sources: ['10.0.0.0/24'], pools: ['10.0.0.128/25'] };
 const OUT: Ends = { source: '10.0.0.5', destination: '10.0.0.129' };
 const IN: Ends = { source: '10.0.0.129', destination: '10.0.0.5' };
 
-/** A packet that is told from the others by its number. */
+/** A packet with a number that identifies it. */
 function packet(ends: Ends, number: number, length = 100): Uint8Array {
   const payload = new Uint8Array(length).map((_, i) => (i * 7 + number) & 255);
   return framed(udpPacket(ends, { sourcePort: 1000 + number, destinationPort: 53, payload }));
@@ -24,7 +24,7 @@ interface Edge {
   readonly tunnel: FakeTunnel;
   readonly cloud: FakeTunnel;
   readonly plane: EdgeDataPlane;
-  /** What has come to the cloud. */
+  /** The packets that the cloud received. */
   readonly received: Buffer[];
 }
 

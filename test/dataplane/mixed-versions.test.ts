@@ -1,5 +1,5 @@
 /**
- * Packets that change their IP version on their way through the cloud, among others that do not.
+ * Packets that change their IP version in the cloud, mixed with others that do not.
  */
 import { describe, expect, test } from 'vitest';
 import { turn } from '../control/scene.ts';
@@ -17,7 +17,7 @@ import { type Asked, bytes, FLOWS, hex, startMixedCloud, turned, unframed } from
 
 const LONG = 1300; // an IPv6 packet with such a payload becomes one of IPv4 with DF
 
-/** A TCP segment to the service, or from it, that is told from the others by its number. */
+/** A TCP segment to or from the service, with a number that identifies it. */
 function segment(ends: Ends, way: 'to' | 'from', number: number, length = LONG): Uint8Array {
   const ports =
     way === 'to'

@@ -1,6 +1,5 @@
 /**
- * Packets that do not fit where they go: fragments for a realm with an MTU, segments for a device
- * without offloads.
+ * Packets that do not fit: fragments for a realm with an MTU, segments for a device without offloads.
  */
 import { describe, expect, test } from 'vitest';
 import { PacketSender, SendResult } from '../../src/dataplane/packet-sender.ts';
@@ -15,7 +14,7 @@ const PORTS = { sourcePort: 40_000, destinationPort: 53 };
 const CUTTABLE = { fragment: 0, identification: 77 };
 const PLAIN_DEVICE = { offload: false, mtu: 1500 };
 
-/** A datagram of 3028 bytes that routers may cut. */
+/** A datagram of 3028 bytes without DF. */
 function datagram(ends: Ends): Uint8Array {
   return udpPacket(ends, { ...PORTS, ...CUTTABLE, payload: bytes(3000) });
 }
@@ -53,7 +52,7 @@ describe('a packet larger than the MTU of its realm that may be fragmented', () 
         ...CUTTABLE,
       });
     const [to, from] = [turned(atSite), turned(atCloud)];
-    // The second is read into the frame of the tunnel that it is cut for.
+    // The second is read into the frame of the tunnel that it is fragmented for.
     const sent = [small(from, 1), large(from), large(from), small(from, 2)];
     cloud.sendFromLan(...sent.map((packet) => framed(packet)));
     const packets = unframed(cloud.takenAt('site-4'));
@@ -143,7 +142,7 @@ describe('a device without offloads', () => {
     cloud.send(
       'site-4',
       framed(udpPacket(FLOWS['4 to cloud 4'][0], long)),
-      // As IPv6, which only its sender cuts.
+      // The packet leaves as IPv6, which only its sender may fragment.
       framed(udpPacket(FLOWS['4 to cloud 6'][0], { ...long, payload: bytes(1460) })),
       superPacket(FLOWS['4 to cloud 4'][0], 100).frame
     );

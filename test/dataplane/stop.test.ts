@@ -1,5 +1,5 @@
 /**
- * The end of a data plane: what it leaves behind at its device and its tunnels; and the options that it refuses.
+ * The end of a data plane: it leaves no callback at its device and its tunnels. Also the options that it refuses.
  */
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
@@ -35,7 +35,7 @@ function startEdge() {
   return { lan, tunnel, cloud, plane };
 }
 
-/** A service of the cloud, which a host of the site uses whose presence is not there yet. */
+/** A service of the cloud, used by a host of the site that has no presence yet. */
 function startCloud() {
   const lan = new TestDevice();
   const translator = new PacketTranslator();
@@ -87,7 +87,7 @@ describe('EdgeDataPlane.stop', () => {
     plane.stop();
     expect(tunnel.listenerCount('down')).toBe(0);
     lan.send(packet(OUT));
-    // The device is paused: it does not call in each turn for what nobody takes.
+    // The device is paused, so it does not call in each turn.
     expect(lan.run()).toBeLessThanOrEqual(1);
     send(cloud, packet(IN));
     tunnel.deliver();
@@ -149,7 +149,7 @@ describe('CloudDataPlane.stop', () => {
     await Promise.resolve();
     await Promise.resolve();
     expect(lan.taken()).toEqual([]);
-    // Now there is a path, and nobody to take what comes.
+    // Now there is a path, but no tunnel.
     const before = translator.counters(translator.realm('site-a'));
     send(edge, packet({ source: '10.0.0.7', destination: '10.0.0.129' }));
     lan.send(packet({ source: '10.0.0.5', destination: '10.0.0.130' }));

@@ -1,6 +1,6 @@
 /**
- * Packets by hand, for any way of a request: the smallest, the largest, and those with bytes that are
- * easy to get wrong in a sum.
+ * Special packets for any path of a request: the smallest, the largest, and those with bytes that are easy to
+ * get wrong in a sum.
  * @module
  */
 import { echoPacket, SYN, tcpPacket, udpPacket } from '../oracle/packets.ts';

@@ -78,7 +78,7 @@ function randomPort(random: Random): number {
   return port === 9899 ? 1 : port;
 }
 
-/** A packet of the session on its way: a request from `near`, a reply from `far`. */
+/** A packet of the session: a request from `near`, a reply from `far`. */
 export function randomRecipe(
   random: Random,
   session: Session,

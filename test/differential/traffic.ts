@@ -152,7 +152,7 @@ export class Traffic {
     return randomPath(this.#random, this.#scene, family);
   }
 
-  /** A request and mostly a reply, as ways and recipes. */
+  /** A request and mostly a reply, as paths and recipes. */
   #session(
     protocol: Protocol,
     path: PacketPath,
@@ -187,7 +187,7 @@ export class Traffic {
     });
   }
 
-  /** By conntrack: the other way sees nothing behind an authentication header (README). */
+  /** For conntrack: `stateless` changes no checksum behind an authentication header (README). */
   #withAuthentication(): Unnamed[] {
     const random = this.#random;
     const protocol = random.pick(TRACKED);
@@ -241,7 +241,7 @@ export class Traffic {
     return items;
   }
 
-  /** Packets that conntrack must see first, the recipe of the last one, and the way back from it. */
+  /** Packets that conntrack must see first, the recipe of the last one, and the path of its reply. */
   #opening(
     path: PacketPath,
     options: RecipeOptions
@@ -277,7 +277,7 @@ export class Traffic {
     return isComparable(recipe, transport, length, quoted.length) ? length : quoted.length;
   }
 
-  /** An error about a packet, on its way back. */
+  /** An error about a packet, on the path of the reply. */
   #error(path: PacketPath, recipe: Recipe, quoted: Uint8Array, quoteLength: number): Unnamed {
     const random = this.#random;
     const isIpv6 = path.family === 'ip6';
@@ -286,7 +286,7 @@ export class Traffic {
     let word = rest;
     // RFC 4884: a padded quote, its length in the header, and an extension object behind it
     if (canHaveExtensions(isIpv6, type) && recipe.number !== SCTP && random.chance(0.2)) {
-      // the kernel knows of no extensions: a TCP header cut there would go on in them (README)
+      // the kernel does not know extensions: a truncated TCP header would continue in them (README)
       const shortest = Math.max(128, payload.length, transportOffset(quoted, recipe) + 20);
       const length = Math.ceil(shortest / 8) * 8;
       const extended = new Uint8Array(length + 12);

@@ -1,6 +1,5 @@
 /**
- * The oracle against cases worked out by hand: where both it and the translator follow the same
- * misreading, nothing else would tell.
+ * The oracle against cases worked out by hand, which find a mistake that both it and the translator make.
  */
 import { describe, expect, test } from 'vitest';
 import type { TranslationPlan } from '../../src/translator/plan.ts';

@@ -1,5 +1,5 @@
 /**
- * Step 1 of the translator's rule: reads a packet into an object, or says why it is dropped.
+ * Check 1 of the translator's contract: reads a packet into an object, or returns why it is dropped.
  *
  * Where a packet has several faults, the outer one decides (IP headers, transport header, quote, then
  * the virtio-net header), and within one header malformed comes before the others.
@@ -69,7 +69,7 @@ function parsePacket(bytes: Uint8Array, quoted: boolean): Packet | VerdictName {
   const ip = parseIp(bytes, quoted);
   if (typeof ip === 'string') return ip;
   if (ip.fragment !== undefined && ip.fragment.offset > 0) {
-    // RFC 3128: such a one could replace the flags that the first one was judged by.
+    // RFC 3128: such a fragment could replace the flags of the first one.
     if (ip.protocol === TCP && ip.fragment.offset === 8) return 'DropFragment';
     return packetOf(ip, 'later-fragment');
   }
@@ -109,7 +109,7 @@ function portsOf(transport: Uint8Array): { sourcePort: number; destinationPort: 
   return { sourcePort: uint16(transport, 0), destinationPort: uint16(transport, 2) };
 }
 
-/** Of a header that is not whole: a first fragment may have been cut short on purpose. */
+/** Returns the verdict on an incomplete header: a first fragment may be tiny on purpose. */
 function truncated(ip: IpHeader): VerdictName {
   return ip.fragment === undefined ? 'DropMalformed' : 'DropFragment';
 }

@@ -304,7 +304,7 @@ describe('IPv4 fragments', () => {
     bytes.set([bits >>> 8, bits & 255], 6);
     return repaired(bytes, { 2: bytes.length >>> 8, 3: bytes.length & 255 });
   };
-  // A UDP header that tells of 64 bytes.
+  // A UDP header with a length of 64.
   const datagram = patch(UDP4, { 25: 64 });
   const MORE = 0x2000;
 
@@ -640,7 +640,7 @@ function patch(packet: Uint8Array, bytes: Record<number, number>): Uint8Array {
   return copy;
 }
 
-/** The same, with an IPv4 header checksum that is right again, so that it is not the fault. */
+/** The same with a correct IPv4 header checksum, so that this is not the fault. */
 function repaired(packet: Uint8Array, bytes: Record<number, number>): Uint8Array {
   const copy = patch(packet, bytes);
   repairIpv4Checksum(copy);

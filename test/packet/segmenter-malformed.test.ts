@@ -43,7 +43,7 @@ const SUPER_TCP4 = partialHeader(TCP4, { gsoType: 1, gsoSize: 100 });
 const SUPER_TCP6 = partialHeader(TCP6, { gsoType: 4, gsoSize: 100 });
 const SUPER_UDP4 = partialHeader(UDP4, { gsoType: 5, gsoSize: 100 });
 
-/** The packet with other bytes at an offset, and a right IPv4 header checksum all the same. */
+/** The packet with other bytes at an offset, and a correct IPv4 header checksum. */
 function patched(packet: Uint8Array, at: number, ...bytes: number[]): Uint8Array {
   const copy = packet.slice();
   copy.set(bytes, at);
@@ -129,13 +129,13 @@ const MALFORMED: readonly (readonly [string, Uint8Array, VnetHeader])[] = [
 describe('malformed', () => {
   test.each(MALFORMED)('%s', (_, packet, header) => {
     for (const size of [100, 65_535]) {
-      // what is wrong with a fragment shows only when it is cut
+      // the fault of a fragment is visible only when it is fragmented
       if (size > packet.length && header.flags === undefined && isFragment(packet)) continue;
       expect(split(packet, size, header)).toEqual({
         outcome: SegmentResult.Malformed,
         packets: [],
       });
-      // a buffer of these bytes alone: a read of any other would throw
+      // a buffer of only these bytes: a read of any other would throw
       const frame = framed(packet, header);
       const outcome = new PacketSegmenter().begin(frame, 0, 10, frame.length, size);
       expect(outcome).toBe(SegmentResult.Malformed);
@@ -193,7 +193,7 @@ describe('a PacketSegmenter', () => {
           const frame = framed(packet, header);
           for (const [at, value] of changes) frame[at] = value;
           if (repair) repairIpv4Checksum(frame.subarray(10));
-          // A buffer of these bytes alone: a read of any other would throw.
+          // A buffer of only these bytes: a read of any other would throw.
           const outcome = segmenter.begin(frame, 0, 10, frame.length, size);
           const lengths: number[] = [];
           for (let length = segmenter.next(); length > 0; length = segmenter.next()) {
@@ -234,7 +234,7 @@ describe('a PacketSegmenter', () => {
       { encoding: 'utf8', timeout: 120_000 }
     );
     expect([status, stderr]).toEqual([0, '']);
-    // of 100,000 packets; what reading the heap's size costs, and the compiler now and then
+    // for 100,000 packets; it covers the reading of the heap's size and the compiler
     for (const bytes of Object.values(JSON.parse(stdout))) expect(bytes).toBeLessThan(64 * 1024);
   });
 });

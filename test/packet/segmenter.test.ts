@@ -60,7 +60,7 @@ function payloadOf(length: number): Uint8Array {
   return Uint8Array.from({ length }, (_, i) => (i * 7 + (i >> 8)) & 255);
 }
 
-/** Whether these are the same bytes; packets say themselves where they end. */
+/** Returns whether these are the same bytes. */
 function isSame(packets: readonly Uint8Array[], expected: readonly Uint8Array[]): boolean {
   return Buffer.concat(packets).equals(Buffer.concat(expected));
 }
@@ -187,7 +187,7 @@ describe('super-packets', () => {
     for (const ends of [ENDS4, ENDS6]) {
       const { packet, header } = superUdp(new Uint8Array(8), 4, ends);
       const [first] = naiveSegments(packet, 4);
-      // a payload that is the checksum itself makes the sum come out even
+      // a payload equal to the checksum makes the checksum 0
       const at = packet.length - 8;
       const checksum = first!.subarray(-6, -4);
       packet.set(checksum, at);

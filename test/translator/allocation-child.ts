@@ -1,5 +1,5 @@
 /**
- * Measures, in a process of its own, what very many packets of each kind cost of the heap:
+ * Measures, in its own process, how much heap very many packets of each kind take:
  *
  *     node --expose-gc --import tsx test/translator/allocation-child.ts 65536
  *
@@ -30,7 +30,7 @@ import {
 import { MIXED_PATHS, type MixedPath, mixedScene } from './mixed.ts';
 import { ADDRESSES, FAMILIES, pathOf, Scene } from './scene.ts';
 
-/** `bytes` is all that was allocated, unless the heap was collected meanwhile. */
+/** `bytes` is everything that was allocated, unless garbage was collected in between. */
 export interface Cost {
   readonly bytes: number;
   readonly collections: number;
@@ -48,26 +48,26 @@ interface Load {
   readonly name: string;
   readonly verdict: VerdictName;
   readonly ingress: string;
-  /** Each of another host, or one after the other; a virtio-net header in front. */
+  /** The packets, each with a virtio-net header in front. */
   readonly frames: readonly Uint8Array[];
   readonly translator: PacketTranslator;
-  /** Every packet is answered. */
+  /** Whether every packet gets an answer. */
   readonly isAnswered?: boolean;
-  /** Less than `PACKETS` where a packet takes long: one small object for each would still show. */
+  /** Fewer than `PACKETS` if a packet takes long; one small object for each would still be visible. */
   readonly packets?: number;
 }
 
 const PACKETS = 1_000_000;
 const LONG_PACKETS = 200_000;
-/** Given by the test: what the packets may take. */
+/** The limit in bytes, an argument from the test. */
 const MOST_BYTES = Number(process.argv[2]);
-/** Rounds before the one that counts, of a part of the packets: by then all code is compiled. */
+/** Rounds with a part of the packets before the one that counts, so that all code is compiled. */
 const WARM_UP_ROUNDS = 3;
 const WARM_UP_PART = 0.1;
-/** Another round for a load that took too much: the compiler, too, allocates when it comes back. */
+/** More rounds for a load that took too much, because a recompilation allocates too. */
 const MOST_ROUNDS = 4;
 
-/** Where a frame stands in the buffer. */
+/** The offset of a frame in the buffer. */
 const START = TRANSLATION_HEADROOM;
 /** Packets between two calls of `advance`, which take 1 ms together: no session ends. */
 const BATCH = 16_384;
@@ -195,7 +195,7 @@ function loadsOf(family: 4 | 6): Omit<Load, 'translator'>[] {
   ].map((load) => ({ ...load, name: `${load.name} over IPv${family}` }));
 }
 
-/** What a way of a plan with limits, replies and both IP versions can meet. */
+/** Packets for a plan with limits, replies and both IP versions. */
 function mixedLoadsOf({ from, to, name, request, reply }: MixedPath): Load[] {
   const { translator } = mixedScene({
     site: { reject: 'reset' },
@@ -319,7 +319,7 @@ function fromCloud(packet: Uint8Array): { ingress: string; frames: Uint8Array[] 
   return { ingress: 'cloud', frames: [framed(packet)] };
 }
 
-/** Of 50 datagrams: all first ones, then those that complete them. */
+/** The fragments of 50 datagrams: all first ones, then those that complete them. */
 function fragments(ends: Ends): Uint8Array[] {
   const numbers = Array.from({ length: 50 }, (_, i) => i + 1);
   return [
@@ -353,7 +353,7 @@ const observer = new PerformanceObserver((list) => {
 });
 observer.observe({ entryTypes: ['gc'] });
 const samples = measure();
-// Entries come in later turns of the event loop, in order: wait for that of a last collection.
+// Entries come in order in later turns of the event loop: wait for that of a last collection.
 const end = performance.now();
 globalThis.gc!();
 while (!collections.some((at) => at >= end)) await delay(1);

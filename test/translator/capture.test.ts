@@ -15,7 +15,7 @@ const tcp = (ends: Ends, more: object = {}): Uint8Array =>
 
 type Shown = [direction: string, realm: string, packet: Uint8Array];
 
-/** A clock that is a millisecond later each time it is asked. */
+/** A clock that advances by a millisecond with each reading. */
 class TickingClock extends FakeClock {
   override wallMs(): number {
     const nowMs = super.wallMs();
@@ -24,7 +24,7 @@ class TickingClock extends FakeClock {
   }
 }
 
-/** Notes what it is shown, and which paths it was asked about. */
+/** Records the packets that it gets, and the paths for which `wants` was called. */
 class NotingCapture implements PacketCapture {
   readonly shown: Shown[] = [];
   readonly asked: PathStatus[] = [];

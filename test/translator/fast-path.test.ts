@@ -23,7 +23,7 @@ import {
 } from './mixed.ts';
 import type { Scene } from './scene.ts';
 
-/** With any tap, all packets go the slow path. */
+/** With a capture all packets take the slow path. */
 const WANTS_NOTHING: PacketCapture = { wants: () => false, packet: () => undefined };
 
 interface Sample {
@@ -33,7 +33,7 @@ interface Sample {
   readonly headroom: number;
 }
 
-/** Mostly packets that are plainly in order; now and then one that is not, in one point. */
+/** Mostly packets for the fast path; sometimes one that differs in one point. */
 function randomSample(random: Random): Sample {
   const isRequest = random.chance(0.5);
   const path = random.pick(MIXED_PATHS);
@@ -199,7 +199,7 @@ test.each<[name: string, seed: number, plan: PlanOptions]>([
     for (const realm of ['site', 'cloud'])
       expect(short.counters(realm)).toEqual(long.counters(realm));
     expect(short.paths()).toEqual(long.paths());
-    // Enough of each kind came by.
+    // Each kind occurred often enough.
     expect(short.counters('site').Forward).toBeGreaterThan(1000);
     expect(short.counters('cloud').Forward).toBeGreaterThan(500);
     expect(short.counters('cloud').DropNoSession).toBeGreaterThan(10);
@@ -230,7 +230,7 @@ test('fast path and slow path use the paths and sessions that the other has open
   const answer = udpPacket(reply.before, { sourcePort: 53, destinationPort: 40_000 });
   scene.forward('site', ask);
   scene.translator.advance(200_000);
-  // The fast path refreshes the session, which the slow path asks for; and the other way round.
+  // Each path refreshes the session that the other one checks.
   scene.forward('site', ask);
   scene.translator.advance(400_000);
   scene.translator.capture(WANTS_NOTHING);

@@ -13,10 +13,10 @@ import {
 import { MIXED_PATHS, mixedPath, mixedPlan, mixedScene, VERSIONS } from './mixed.ts';
 import type { Scene } from './scene.ts';
 
-/** Which piece of a datagram, and whose. */
+/** A fragment of a datagram. */
 interface Piece {
   readonly identification?: number;
-  /** Length of the last piece, if not to the end of the datagram. */
+  /** The length of the datagram, if it is not complete. */
   readonly isLast?: boolean;
   readonly protocol?: number;
   readonly datagram?: (ends: Ends) => Uint8Array;
@@ -77,12 +77,12 @@ describe.each(VERSIONS)('IPv%i', (version) => {
     ['UDP-Lite', liteDatagram, 64],
     ['SCTP', sctpDatagram, 64],
     ['GRE', greDatagram, 64],
-  ])('%s is forwarded in fragments', (_name, datagram, cut) => {
+  ])('%s is forwarded in fragments', (_name, datagram, boundary) => {
     const scene = mixedScene();
     const length = transportLengthOf(datagram(before));
     for (const [from, to] of [
-      [0, cut],
-      [cut, length],
+      [0, boundary],
+      [boundary, length],
     ] as const) {
       expect(scene.forward('site', piece(before, from, to, { datagram }))).toEqual(
         piece(after, from, to, { datagram })
@@ -123,13 +123,13 @@ describe.each(VERSIONS)('IPv%i', (version) => {
     expect(scene.send('cloud', piece(before, 64, 128)).verdict).toBe('DropFragmentOrphan');
   });
 
-  test.each<[string, Piece & { readonly cut?: number }, verdict: string]>([
+  test.each<[string, Piece & { readonly firstLength?: number }, verdict: string]>([
     ['a port that is not exposed', { datagram: closed }, 'DropNotPermitted'],
-    ['a TCP header that is cut', { datagram: tcpDatagram, cut: 16 }, 'DropFragment'],
+    ['an incomplete TCP header', { datagram: tcpDatagram, firstLength: 16 }, 'DropFragment'],
   ])('the first refused for %s: the later ones are orphans', (_name, options, verdict) => {
     const scene = mixedScene();
-    const cut = options.cut ?? 64;
-    expect(send(scene, 0, cut, options)).toBe(verdict);
+    const firstLength = options.firstLength ?? 64;
+    expect(send(scene, 0, firstLength, options)).toBe(verdict);
     expect(send(scene, 128, 192, options)).toBe('DropFragmentOrphan');
   });
 
@@ -142,7 +142,7 @@ describe.each(VERSIONS)('IPv%i', (version) => {
       piece(reply.before, 64, LENGTH, { datagram }),
     ];
     expect(scene.verdicts('cloud', ...answers)).toEqual(['DropNoSession', 'DropFragmentOrphan']);
-    // The first piece of a request is one.
+    // The first fragment of a request opens a session.
     send(scene, 0, 64);
     expect(scene.verdicts('cloud', ...answers)).toEqual(['Forward', 'Forward']);
   });
@@ -184,7 +184,7 @@ describe.each(VERSIONS)('IPv%i', (version) => {
     /** Rows of [from, to, verdict], and whether it says that it is the last. */
     test.each<[name: string, rows: (readonly [number, number, string, boolean?])[]]>([
       [
-        'overlap by one unit: no more passes',
+        'an overlap by one unit refuses the rest',
         [
           [0, 64, F],
           [56, 72, D],
@@ -193,7 +193,7 @@ describe.each(VERSIONS)('IPv%i', (version) => {
         ],
       ],
       [
-        'overlap from behind',
+        'an overlap from behind refuses the rest',
         [
           [0, 64, F],
           [80, 96, F],
@@ -202,7 +202,7 @@ describe.each(VERSIONS)('IPv%i', (version) => {
         ],
       ],
       [
-        'one around another',
+        'a fragment around another refuses the rest',
         [
           [0, 64, F],
           [80, 88, F],
@@ -211,7 +211,7 @@ describe.each(VERSIONS)('IPv%i', (version) => {
         ],
       ],
       [
-        'one from byte 8 that ends within the first: no harm',
+        'a fragment from byte 8 within the first is harmless',
         [
           [0, 64, F],
           [8, 16, D],
@@ -219,7 +219,7 @@ describe.each(VERSIONS)('IPv%i', (version) => {
         ],
       ],
       [
-        'a duplicate: no harm',
+        'a duplicate is harmless',
         [
           [0, 64, F],
           [64, 72, F],
@@ -228,7 +228,7 @@ describe.each(VERSIONS)('IPv%i', (version) => {
         ],
       ],
       [
-        'a part of one that came: no harm',
+        'a part of an earlier fragment is harmless',
         [
           [0, 64, F],
           [64, 96, F],
@@ -237,7 +237,7 @@ describe.each(VERSIONS)('IPv%i', (version) => {
         ],
       ],
       [
-        'a part of two that touch: no harm',
+        'a part of two adjacent fragments is harmless',
         [
           [0, 64, F],
           [64, 72, F],
@@ -247,7 +247,7 @@ describe.each(VERSIONS)('IPv%i', (version) => {
         ],
       ],
       [
-        'one behind the last',
+        'a fragment behind the last',
         [
           [0, 64, F],
           [96, 100, F, true],
@@ -256,7 +256,7 @@ describe.each(VERSIONS)('IPv%i', (version) => {
         ],
       ],
       [
-        'one that goes on over the last',
+        'a fragment that extends over the last',
         [
           [0, 64, F],
           [96, 100, F, true],
@@ -265,7 +265,7 @@ describe.each(VERSIONS)('IPv%i', (version) => {
         ],
       ],
       [
-        'a last one before what has come',
+        'a last fragment before earlier ones',
         [
           [0, 64, F],
           [96, 104, F],
@@ -274,7 +274,7 @@ describe.each(VERSIONS)('IPv%i', (version) => {
         ],
       ],
       [
-        'two last ones',
+        'two last fragments',
         [
           [0, 64, F],
           [96, 104, F, true],
@@ -283,7 +283,7 @@ describe.each(VERSIONS)('IPv%i', (version) => {
         ],
       ],
       [
-        'a last one that ends where the last one does: it lies within',
+        'a last fragment within the last one is harmless',
         [
           [0, 64, F],
           [96, 104, F, true],
@@ -292,7 +292,7 @@ describe.each(VERSIONS)('IPv%i', (version) => {
         ],
       ],
       [
-        'a first one again: the datagram begins anew',
+        'the same first fragment restarts the datagram',
         [
           [0, 64, F],
           [64, 72, F],
@@ -301,7 +301,7 @@ describe.each(VERSIONS)('IPv%i', (version) => {
         ],
       ],
       [
-        'a first one again, longer',
+        'a second, longer first fragment',
         [
           [0, 64, F],
           [0, 72, D],
@@ -310,7 +310,7 @@ describe.each(VERSIONS)('IPv%i', (version) => {
         ],
       ],
       [
-        'a first one again, shorter',
+        'a second, shorter first fragment',
         [
           [0, 64, F],
           [0, 56, D],
@@ -319,7 +319,7 @@ describe.each(VERSIONS)('IPv%i', (version) => {
         ],
       ],
       [
-        'all has come: the record is gone',
+        'a complete datagram ends the record',
         [
           [0, 64, F],
           [64, 72, F, true],
@@ -328,7 +328,7 @@ describe.each(VERSIONS)('IPv%i', (version) => {
         ],
       ],
       [
-        'all has come, out of order',
+        'a datagram completed out of order ends the record',
         [
           [0, 64, F],
           [72, 80, F, true],
@@ -350,7 +350,7 @@ describe.each(VERSIONS)('IPv%i', (version) => {
       for (let hole = 1; hole <= 8; hole++) rows.push(send(scene, 16 * hole + 8, 16 * hole + 16));
       expect(rows).toEqual(Array(9).fill('Forward'));
       expect(send(scene, 16 * 9 + 8, 16 * 9 + 16)).toBe('DropFragment');
-      // What only touches another leaves no hole.
+      // A fragment that touches another one leaves no hole.
       expect(send(scene, 16 * 8 + 16, 16 * 8 + 24)).toBe('Forward');
       expect(send(scene, 16, 24)).toBe('Forward');
       expect(send(scene, 168, 176)).toBe('Forward');
@@ -387,7 +387,7 @@ describe.each(VERSIONS)('IPv%i', (version) => {
         0,
         { flags: 1, gsoType: 5, gsoSize: 32, checksumStart: start, checksumOffset: 6 },
       ],
-      ['a later one, segment size alone', 64, { gsoType: 5, gsoSize: 32 }],
+      ['a later one with only a segment size', 64, { gsoType: 5, gsoSize: 32 }],
     ])('%s is malformed', (_name, from, header) => {
       const scene = mixedScene();
       if (from > 0) send(scene, 0, from);
@@ -580,7 +580,7 @@ function greDatagram(ends: Ends): Uint8Array {
   return ipPacket(ends, 47, new Uint8Array(LENGTH).fill(3));
 }
 
-/** To a port that no permit names. */
+/** A datagram to a port that no permit names. */
 function closed(ends: Ends): Uint8Array {
   const ports = { sourcePort: 40_000, destinationPort: 54 };
   return udpPacket(ends, { ...ports, payload: new Uint8Array(LENGTH - 8) });

@@ -133,7 +133,7 @@ describe.each(FAMILIES)('ICMP errors over IPv%i', (family) => {
         continue;
       }
       const quoted = build(toCloud.before).slice(0, length);
-      // Half a checksum cannot be changed.
+      // Half a checksum cannot be updated.
       const isHalved = build === segment && length === headerLength + 17;
       if (isHalved) quoted[length - 1] = received[length - 1]!;
       const expected = icmpError(back.after, { ...UNREACHABLE[family], quoted });
@@ -325,7 +325,7 @@ test.each(FAMILIES)('an error before any packet needs no session, IPv%i', (famil
     quoted: query(toCloud.after),
   });
   expect(scene.send('cloud', error).verdict).toBe('Forward');
-  // Nor do they open one.
+  // An error opens no session either.
   const answer = { sourcePort: 53, destinationPort: 40_000 };
   const reply = udpPacket(pathOf(family, 'cloud', 'site-a', 'reply').before, answer);
   expect(scene.send('cloud', reply).verdict).toBe('DropNoSession');

@@ -1,6 +1,5 @@
 /**
- * What makes room when the table of paths, or a realm's share of it, is full: paths that no packet has
- * taken for a while, and no others.
+ * Only idle paths are replaced when the table of paths, or a realm's share of it, is full.
  */
 import { describe, expect, test } from 'vitest';
 import type { PacketTranslatorOptions, TranslationPlan } from '../../src/translator/index.ts';
@@ -14,7 +13,7 @@ const IDLE_MS = 300_000;
 const SITES = ['site-a', 'site-b'];
 const PORTS = { sourcePort: 40_000, destinationPort: 5672 };
 
-/** Each site has as many hosts as are asked for; all talk to one service of the cloud. */
+/** Sites with the given number of hosts, which all use one service of the cloud. */
 function planOf(hosts: number, crowd = 0): TranslationPlan {
   const sites = [...SITES, ...Array.from({ length: crowd }, (_, i) => `crowd-${i}`)];
   return {
@@ -58,7 +57,7 @@ function send(scene: Scene, site: string, host: number, destination = '100.64.0.
   return scene.send(site, tcpPacket({ source: hostOf(host), destination }, PORTS)).verdict;
 }
 
-/** Lets time pass as a gateway does, which tells it often. */
+/** Advances the time in small steps, as a gateway does. */
 function pass(scene: Scene, fromMs: number, toMs: number): void {
   for (let now = fromMs; now <= toMs; now += 1000) scene.translator.advance(now);
 }
@@ -82,7 +81,7 @@ describe('a full table', () => {
     const kept = [...Array(50).keys(), ...Array.from({ length: 50 }, (_, i) => 100 + i)];
     expect(sources.sort()).toEqual(kept.map(hostOf).sort());
     expect(scene.translator.pathsOf('site-a')).toBe(100);
-    // Those that ended are opened again when they may be: when others have been idle.
+    // Ended paths are opened again when others have been idle.
     pass(scene, 1.5 * IDLE_MS, 4 * IDLE_MS);
     for (let host = 50; host < 150; host++) expect(send(scene, 'site-a', host)).toBe('Forward');
   });
@@ -155,7 +154,7 @@ describe('a full table', () => {
   });
 
   test('a realm with few of very many paths replaces its own, wherever they are', () => {
-    // One search looks at 256 paths; those of other realms are many more.
+    // One search checks 256 paths; the other realms have many more.
     const scene = sceneOf(300, { maxPathsOfRealm: 20 });
     for (const site of SITES) for (let host = 0; host < 20; host++) send(scene, site, host);
     scene.translator.load(planOf(300, 40));
@@ -175,7 +174,7 @@ describe('a full table', () => {
     pass(scene, 0, 2 * IDLE_MS);
     for (let host = 100; host < 200; host++) send(scene, 'site-a', host);
     expect(scene.translator.pathsOf('site-b')).toBe(5);
-    // That realm makes room out of its own, which are older, and then out of the others.
+    // The realm replaces its own older paths, then those of the others.
     pass(scene, 2 * IDLE_MS, 4 * IDLE_MS);
     for (let host = 5; host < 15; host++) expect(send(scene, 'site-b', host)).toBe('Forward');
     expect(scene.translator.pathsOf('site-b')).toBe(10);

@@ -48,7 +48,7 @@ describe('counters and paths', () => {
     const reply = { sourcePort: 5672, destinationPort: 49_500 };
     scene.forward('site-b', build(pathOf(6, 'site-b', 'cloud').before));
     scene.forward('cloud', tcpPacket(pathOf(6, 'cloud', 'site-b').before, reply));
-    // Refused packets of a known path are not the path's.
+    // The path does not count refused packets.
     scene.send('site-a', tcpPacket(pathOf(4, 'site-a', 'cloud').before, { ...reply }));
     expect(scene.paths()).toEqual([
       {
@@ -125,9 +125,9 @@ describe('a full table of paths', () => {
       scene.send('site-a', packet(4, 'site-a')).verdict,
       scene.send('site-b', packet(4, 'site-b')).verdict,
       scene.send('site-a', packet(4, 'site-a')).verdict,
-      // Not permitted anyway, so the full table is not the reason.
+      // This packet is not permitted, so the full table is not the reason.
       scene.send('site-b', packet(4, 'site-b', 1)).verdict,
-      // The other IP version has a table of its own.
+      // The other IP version has its own table.
       scene.send('site-b', packet(6, 'site-b')).verdict,
     ];
     expect(verdicts).toEqual([
@@ -148,7 +148,7 @@ describe('a full table of paths', () => {
   });
 
   test('is full for a realm that has reached its share, and not for others', () => {
-    // Sites ask, the cloud answers.
+    // Only sites are clients.
     const oneWay = (plan: TranslationPlan): TranslationPlan => ({
       ...plan,
       permits: plan.permits.filter(({ service }) => service.realm === 'cloud'),
@@ -157,7 +157,7 @@ describe('a full table of paths', () => {
     const reply = { sourcePort: 5672, destinationPort: 49_500 };
     scene.translator.explain(packet(4, 'site-a'), 'site-a'); // keeps nothing
     scene.forward('site-a', packet(4, 'site-a'));
-    // The way back is the client's, too.
+    // The path back counts against the client's realm too.
     scene.forward('cloud', tcpPacket(pathOf(4, 'cloud', 'site-a').before, reply));
     expect(scene.translator.pathsOf('site-a')).toBe(2);
     expect(scene.send('site-a', packet(6, 'site-a')).verdict).toBe('DropTableFull');

@@ -313,7 +313,7 @@ describe('a new plan', () => {
     const scene = new Scene();
     sendAll(scene);
     const permits = PLAN.permits.filter(({ realm }) => realm !== 'site-a');
-    // The other direction has a permit of its own, on another port.
+    // The other direction has its own permit, on another port.
     scene.translator.load({ ...PLAN, permits });
     const verdict = scene.send('site-a', build(pathOf(4, 'site-a', 'cloud').before)).verdict;
     expect(verdict).toBe('DropNotPermitted');

@@ -66,7 +66,7 @@ describe('a permit', () => {
     const answer = kind === EchoRequest ? EchoReply : kind;
     expect(policies.sideOf(requests, kind, REQUEST, other, port)).toBe(passes ? REQUEST : 0);
     expect(policies.sideOf(replies, answer, REPLY, port, other)).toBe(passes ? REPLY : 0);
-    // The other way round it is nobody's.
+    // With source and destination exchanged no permit applies.
     if (hasPorts) {
       expect(policies.sideOf(requests, kind, REQUEST, port, other)).toBe(0);
       expect(policies.sideOf(replies, kind, REPLY, other, port)).toBe(0);

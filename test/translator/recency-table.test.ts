@@ -5,7 +5,7 @@ import { Random } from '../oracle/random.ts';
 afterEach(() => vi.restoreAllMocks());
 
 const TIMEOUT = 100;
-/** Places that a record may stand at. */
+/** The number of slots that a record may be in. */
 const REACH = 4;
 
 function claim(table: RecencyTable, key: readonly number[], now: number): number {
@@ -42,7 +42,7 @@ test('claiming a key again gives the same record with its value, and sets its ti
 });
 
 test('finds every key with its value after it has grown', () => {
-  // Far fewer than its most, so that none has to make room.
+  // Far fewer than the maximum, so that none is replaced.
   const table = new RecencyTable(2, 1, 2 ** 22, REACH);
   const random = new Random(1);
   const keys = Array.from(

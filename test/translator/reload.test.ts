@@ -67,10 +67,10 @@ describe('100,000 paths', () => {
     expect(scene.paths()).toEqual(before);
     expect(scene.counters('site')).toEqual({ Forward: CLIENTS });
     expect(scene.counters('cloud')).toEqual({ Forward: CLIENTS });
-    // The newest sessions are still there, and the way is the short one.
+    // The newest sessions are still there, and packets take the fast path.
     for (let i = CLIENTS - 100; i < CLIENTS; i++) expect([i, answer(i)]).toEqual([i, 0]);
 
-    // Half of the clients go; the others keep theirs.
+    // Half of the clients are removed; the others keep their sessions.
     const isKept = ({ of }: Presence): boolean =>
       of.realm === 'cloud' || Number(of.address.split('.')[3]) % 2 === 0;
     translator.load({ ...plan, presences: plan.presences.filter(isKept) });
@@ -98,7 +98,7 @@ describe('a new plan between two packets', () => {
     });
     const after = { ...request.after, source: '100.64.0.99' };
     expect(scene.forward('site', tcp(request.before))).toEqual(tcp(after));
-    // It is another path, whose counters begin anew.
+    // This is another path, whose counters begin at 0.
     expect(scene.paths()).toMatchObject([{ newSource: '100.64.0.99', packets: 1 }]);
   });
 
@@ -116,7 +116,7 @@ describe('a new plan between two packets', () => {
     });
     expect(scene.verdicts('site', large, packet)).toEqual(['DropTooBig', 'Forward']);
     const { presences, ...plan } = mixedPlan();
-    // What stood for the service's IPv4 address stands for its IPv6 address, and the other way round.
+    // The presences of the service's IPv4 and IPv6 addresses are exchanged.
     const turned = presences.map((presence): Presence => {
       const { realm, address } = presence.of;
       if (realm !== 'cloud') return presence;

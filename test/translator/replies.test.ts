@@ -19,7 +19,7 @@ import { CLIENT, mixedPath, mixedScene, UNBOUND, VERSIONS, type Version } from '
 import { PAYLOAD, type Scene } from './scene.ts';
 
 const RST = 0x04;
-/** Exposed by no permit. */
+/** Ports that no permit exposes. */
 const CLOSED = { sourcePort: 40_000, destinationPort: 9 };
 
 const udp = (ends: Ends): Uint8Array => udpPacket(ends, { ...CLOSED, payload: PAYLOAD });
@@ -179,7 +179,7 @@ describe.each(VERSIONS)('IPv%i', (version) => {
         icmpError(there, { ...PORT[version], quoted: udp(back) }),
       ],
       [
-        'an ICMP error to nobody',
+        'an ICMP error to an unused address',
         'DropNoPresence',
         icmpError(
           { ...there, destination: UNBOUND[version] },
@@ -190,12 +190,12 @@ describe.each(VERSIONS)('IPv%i', (version) => {
       ['a source that the realm may not use', 'DropSpoofed', udp({ ...there, source: foreign })],
       ['a source out of the pools', 'DropSpoofed', udp({ ...there, source: UNBOUND[version] })],
       [
-        'one from there to nobody',
+        'a foreign source to an unused address',
         'DropNoPresence',
         udp({ source: foreign, destination: UNBOUND[version] }),
       ],
       [
-        'one out of the pools to nobody',
+        'a source in the pools to an unused address',
         'DropNoPresence',
         udp({ source: there.destination, destination: UNBOUND[version] }),
       ],
@@ -274,7 +274,7 @@ describe.each(VERSIONS)('IPv%i', (version) => {
 
 describe('the rate', () => {
   const { there } = ends(4);
-  /** How many of so many packets that are refused are answered. */
+  /** Returns how many of `count` refused packets get an answer. */
   const answered = (scene: Scene, packets: number, realm = 'site'): number => {
     let answers = 0;
     for (let i = 0; i < packets; i++) {

@@ -36,7 +36,7 @@ const KINDS = [
     kind: 'ip/47',
     timeoutMs: 5 * MINUTE,
     request: (ends: Ends) => ipPacket(ends, 47, new Uint8Array(8)),
-    // Protocols without ports look the same both ways.
+    // Protocols without ports look the same in both directions.
     reply: (ends: Ends) => ipPacket(ends, 47, new Uint8Array(8)),
   },
   {
@@ -85,7 +85,7 @@ describe('what belongs to a session', () => {
   const { request, reply } = mixedPath(4, 4);
 
   test.each<[name: string, packet: Uint8Array, verdict: string]>([
-    ['the very ports', datagram(reply.before, 53, 40_000), 'Forward'],
+    ['the same ports', datagram(reply.before, 53, 40_000), 'Forward'],
     ['another port of the client', datagram(reply.before, 53, 40_001), 'DropNoSession'],
     ['another port of the service', datagram(reply.before, 54, 40_000), 'DropNoSession'],
     ['both ports exchanged', datagram(reply.before, 40_000, 53), 'DropNotPermitted'],
@@ -222,7 +222,7 @@ test('a reply to a service without a presence has no session', () => {
     ({ realm, of }) => realm === 'cloud' || of.address !== SERVICE[4]
   );
   const scene = mixedScene({ presences });
-  // The service has no presence in the site, so nobody can have asked it.
+  // The service has no presence in the site, so it cannot have got a request.
   expect(scene.verdicts('cloud', datagram(reply.before, 53, 40_000))).toEqual(['DropNoSession']);
   expect(scene.verdicts('site', datagram(request.before, 40_000, 53))).toEqual(['DropNoPresence']);
 });
@@ -269,7 +269,7 @@ describe('the table of sessions', () => {
     for (const port of [1, 2, 3, 4]) scene.forward('site', datagram(request.before, port, 53));
     for (let port = 1; port <= 1000; port++) {
       scene.forward(other, datagram(request.before, port, 53));
-      // So does the cloud, which is a client of nobody, by its replies.
+      // The replies of the cloud do so too, although it is no client.
       scene.forward('cloud', datagram(reply.before, 53, (port % 4) + 1));
     }
     expect(scene.counters('cloud')).toEqual({ Forward: 1000 });
@@ -337,7 +337,7 @@ describe('a new plan', () => {
   const answer = datagram(reply.before, 53, 40_000);
 
   test.each([
-    ['the same again', mixedPlan()],
+    ['the same plan', mixedPlan()],
     ['with presences and realms in another order', turned(mixedPlan())],
     ['with more ports', mixedPlan({ ports: ['tcp/1', 'udp/53', 'icmp'] })],
     ['with an MTU', mixedPlan({ cloud: { mtu: 1500 } })],

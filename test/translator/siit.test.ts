@@ -24,9 +24,9 @@ const INTO4 = mixedPath(6, 4);
 const UDP_PORTS = { sourcePort: 40_000, destinationPort: 53 };
 const TCP_PORTS = { sourcePort: 40_000, destinationPort: 5672 };
 
-/** As a small IPv6 packet leaves: without DF, with the number of its turn. */
+/** The fields of a small packet from IPv6: without DF, with an identification from the counter. */
 const withoutDf = (identification = 0): object => ({ fragment: 0, identification });
-/** As a larger one leaves. */
+/** The fields of a larger packet from IPv6. */
 const withDf = { fragment: 0x4000, identification: 0 };
 
 describe('translates, byte by byte', () => {
@@ -373,7 +373,7 @@ describe('IPv4 to IPv6', () => {
         48,
       ],
       [
-        'an ICMP error with extensions, filled up',
+        'an ICMP error with extensions and padding',
         icmpError(INTO4.reply.before, {
           type: 3,
           code: 3,
@@ -423,7 +423,7 @@ describe('IPv6 to IPv4', () => {
     ['a routing header', [{ type: 43, bytes: Uint8Array.of(0, 0, 4, 0, 0, 0, 0, 0) }]],
     ['destination options', [{ type: 60, bytes: Uint8Array.of(0, 0, 1, 4, 0, 0, 0, 0) }]],
     [
-      'the fragment header of a whole packet',
+      'the fragment header of an unfragmented packet',
       [{ type: 44, bytes: Uint8Array.of(0, 0, 0, 0, 1, 2, 3, 4) }],
     ],
   ])('%s are left out', (_name, extensions) => {
@@ -658,7 +658,7 @@ describe('ICMP errors', () => {
     const payload = new Uint8Array(99).fill(5);
     const left = error(mixedScene(), to, before, { payload }, { icmpExtensions: extensions });
     const quoted = udpPacket(request.before, { ...UDP_PORTS, payload, ...withDf });
-    // The quote was filled up before, with zeros that are a part of it now.
+    // The quote was already padded, with zeros that are part of it now.
     const filled = filledUp(to === 6 ? 28 : 48, 107, to === 6 ? 4 : 8, quoted);
     expect(left.packet).toEqual(
       icmpError(reply.after, {
@@ -672,7 +672,7 @@ describe('ICMP errors', () => {
   });
 
   test.each([
-    ['a whole packet', { fragment: 0x4000, identification: 7 }, withDf],
+    ['a packet with DF', { fragment: 0x4000, identification: 7 }, withDf],
     ['one without DF', { fragment: 0, identification: 7 }, withDf],
   ])('a quote of %s', (_name, before, after) => {
     const left = error(mixedScene(), 6, { type: 3, code: 3 }, before);
@@ -754,7 +754,7 @@ function echoFragment(ends: Ends, version: Version): Uint8Array {
   return ipPacket(ends, 58, echo.subarray(40, 56), { extensions });
 }
 
-/** The quote as it is after it was filled up by `unit` (and to 128 bytes) with other headers. */
+/** The quote with other headers, padded to a multiple of `unit` and to at least 128 bytes. */
 function filledUp(
   headers: number,
   transport: number,
@@ -805,7 +805,7 @@ test.each([
   { from: 4, to: 6, error: { type: 3, code: 3 } },
   { from: 6, to: 4, error: { type: 1, code: 4 } },
 ] as const)(
-  'a damaged checksum of an error, IPv$from to IPv$to, is as damaged as before: any of them',
+  'a damaged checksum of an error, IPv$from to IPv$to, stays damaged by the same amount',
   (row) => {
     const { from, to, error } = row;
     const { request, reply } = mixedPath(to, from);

@@ -15,7 +15,7 @@ import {
 import { ADDRESSES, FAMILIES } from './scene.ts';
 
 const SITE: SiteAddresses = {
-  // A part of the site's own prefix is a pool too.
+  // One of the pools is a part of the site's own prefix.
   sources: ['10.0.0.0/24', 'fd00::/64'],
   pools: ['100.64.0.0/24', '10.0.0.192/26', 'fd64::/64', 'fd00::ff00/120'],
 };
@@ -28,7 +28,7 @@ function filter(addresses: SiteAddresses | undefined = SITE): SiteFilter {
   return filter;
 }
 
-/** Judges the packet, around which there are other bytes, and sees that none was changed. */
+/** Checks the packet between other bytes, and expects that none has changed. */
 function check(filter: SiteFilter, direction: Direction, packet: Uint8Array): string {
   const buffer = new Uint8Array(packet.length + 20).fill(0xa5);
   buffer.set(packet, 9);

@@ -26,7 +26,7 @@ function datagram(ends: Ends, length: number, fragment = DF): Uint8Array {
 
 describe('a packet that does not fit', () => {
   /**
-   * [from, to, MTU of the cloud, greatest length as it enters, what the sender of a longer one is told]
+   * [from, to, MTU of the cloud, greatest length before translation, MTU in the answer to a longer one]
    */
   test.each<[Version, Version, number, number, number]>([
     [4, 4, 576, 576, 576],
@@ -34,7 +34,7 @@ describe('a packet that does not fit', () => {
     [4, 4, 65_535, 65_535, 0],
     [6, 6, 1400, 1400, 1400],
     [6, 6, 1280, 1280, 1280],
-    // RFC 8200 section 5: every IPv6 link takes 1280.
+    // RFC 8200 section 5: the least MTU of IPv6 is 1280.
     [6, 6, 576, 1280, 1280],
     [4, 6, 1400, 1380, 1380],
     [4, 6, 1280, 1260, 1260],
@@ -374,7 +374,11 @@ describe('MSS', () => {
       [3, 9, 1, 1, ...mss(1460)],
       [3, 9, 1, 1, ...mss(1460)],
     ],
-    ['twice: hosts take the last one', [...mss(1460), ...mss(1460)], [...mss(1360), ...mss(1360)]],
+    [
+      'twice, of which hosts use the last',
+      [...mss(1460), ...mss(1460)],
+      [...mss(1360), ...mss(1360)],
+    ],
     ['twice, the first of them small', [...mss(500), ...mss(1460)], [...mss(500), ...mss(1360)]],
   ])('%s', (_name, before, after) => {
     const { request } = mixedPath(4, 4);

@@ -1,6 +1,6 @@
 /**
- * Replies of TCP and SCTP, and ICMP errors, from the side of the service: they open nothing, and pass only
- * where the client has been heard, or for a while after a start.
+ * Unsolicited replies of TCP and SCTP, and ICMP errors, from a service: they open no path, and pass only for
+ * a while after a start.
  */
 import { describe, expect, test } from 'vitest';
 import type { PacketTranslatorOptions } from '../../src/translator/index.ts';
@@ -40,25 +40,25 @@ describe.each(FAMILIES)('over IPv%i', (family) => {
     quoted: udpPacket(toCloud.after, { sourcePort: 40_000, destinationPort: 53 }),
   });
   const unasked = [
-    ['a TCP segment', reset(40_000)],
-    ['an SCTP packet', sctpPacket(back.before, { ...turned, payload: Uint8Array.of(0, 0, 0, 4) })],
-    ['an ICMP error', error],
+    ['TCP segment', reset(40_000)],
+    ['SCTP packet', sctpPacket(back.before, { ...turned, payload: Uint8Array.of(0, 0, 0, 4) })],
+    ['ICMP error', error],
   ] as const;
 
-  /** The cloud and site-b have been heard; site-a has not been heard since it came. */
+  /** The cloud and site-b have sent packets; site-a has sent none since it was added. */
   function settled(): Scene {
     const scene = sceneAt(1000);
     scene.forward('site-b', tcpPacket(other.before, { ...ports, flags: ACK }));
     scene.forward('cloud', tcpPacket(pathOf(family, 'cloud', 'site-b', 'reply').before, turned));
     scene.forward('site-a', request);
-    // Its paths are gone, and both realms begin anew.
+    // Its paths have ended, and the grace of both realms starts again.
     scene.translator.load(without('site-a'));
     scene.translator.load(PLAN_ONE_WAY);
     return scene;
   }
 
   test.each(unasked)(
-    '%s passes unasked until each realm has been heard, and opens nothing',
+    'an unsolicited %s passes until each realm has sent a packet, and opens no path',
     (_, packet) => {
       const scene = sceneAt(1000);
       for (let i = 0; i < 3; i++) expect(scene.send('cloud', packet).verdict).toBe('Forward');
@@ -72,7 +72,7 @@ describe.each(FAMILIES)('over IPv%i', (family) => {
     (_, packet) => {
       const scene = settled();
       const { translator } = scene;
-      // Another host of the site is heard.
+      // Another host of the site sends a packet.
       const presence = family === 4 ? '100.64.0.77' : 'fd64::77';
       const host = family === 4 ? '10.0.0.77' : 'fd00::77';
       translator.bind({
@@ -90,7 +90,7 @@ describe.each(FAMILIES)('over IPv%i', (family) => {
         verdict: 'DropNoSession',
         step: 'session',
       });
-      // The client speaks: from now on it is asked for.
+      // The client sends, so replies are no longer unsolicited.
       scene.forward('site-a', request);
       expect(scene.send('cloud', packet).verdict).toBe('Forward');
       expect(scene.paths().filter(({ ingress }) => ingress === 'cloud').length).toBe(2);
@@ -141,7 +141,7 @@ describe.each(FAMILIES)('over IPv%i', (family) => {
     scene.translator.load(other);
     scene.translator.bind({ ...unknown, of: host });
     expect(scene.send('cloud', toUnknown).verdict).toBe('DropNoSession');
-    // site-a is not here any more; its clients come by way of the cloud now, which had a path to it.
+    // site-a was removed; its clients come through the cloud now, which had a path to it.
     scene.translator.load(without('site-a'));
     scene.translator.load(PLAN_ONE_WAY);
     scene.translator.bind({ ...unknown, of: host });

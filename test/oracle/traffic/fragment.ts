@@ -1,5 +1,5 @@
 /**
- * Datagrams in pieces: in order and out of order, twice, late, overlapping, and with holes.
+ * Fragmented datagrams: in order and out of order, duplicated, late, overlapping, and with holes.
  * @module
  */
 import { textOf } from '../address.ts';
@@ -22,13 +22,13 @@ import {
   sessionPacket,
 } from './flow.ts';
 
-/** A datagram of a flow, and how to cut it up. */
+/** A datagram of a flow, and functions that fragment it. */
 interface Datagram {
   readonly packet: Uint8Array;
   readonly identification: number;
   /** Bytes behind the IP header. */
   readonly length: number;
-  /** Cuts somewhere, at multiples of 8 behind the transport header. */
+  /** Fragments it at random multiples of 8 behind the transport header. */
   readonly pieces: (count: number) => Uint8Array[];
   /** A fragment of the datagram from one place to another; behind its end, of more bytes. */
   readonly piece: (from: number, to: number, more?: boolean) => Uint8Array;
@@ -100,7 +100,7 @@ function shuffled<T>(random: Random, list: readonly T[]): T[] {
   return list.map(() => rest.splice(random.below(rest.length), 1)[0]!);
 }
 
-/** Cut into some, the first one first, the others in any order. */
+/** Some fragments, the first one first, the others in any order. */
 const outOfOrder: Arrange = (random, { pieces }) => {
   const [first, ...later] = pieces(random.between(2, 5));
   return [first!, ...shuffled(random, later)];

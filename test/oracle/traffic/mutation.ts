@@ -1,5 +1,5 @@
 /**
- * Allowed packets with bytes flipped, cut or told wrong, and noise.
+ * Allowed packets with flipped bytes, truncated packets, wrong lengths, and random bytes.
  * @module
  */
 
@@ -21,7 +21,7 @@ function mutated(change: (random: Random, frame: Uint8Array) => Uint8Array): Dra
   };
 }
 
-/** Cuts or lengthens the packet, and may tell its length fields. */
+/** Truncates or extends the packet, and may update its length fields. */
 function resized(random: Random, frame: Uint8Array, length: number): Uint8Array {
   const result = new Uint8Array(VNET + length);
   result.set(frame.subarray(0, result.length));

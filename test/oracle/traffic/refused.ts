@@ -1,5 +1,5 @@
 /**
- * Packets that are like allowed ones, but for an address, a port, a header or an option.
+ * Packets that differ from allowed ones in an address, a port, a header or an option.
  * @module
  */
 import { versionOf } from '../headers.ts';
