@@ -42,7 +42,7 @@ async function startEdge(cloud: FarmConfig['cloud'], { token, tun }: FarmSite): 
   const dataPlane = new EdgeDataPlane({ device, tunnel });
   const control = await ControlClient.open({ site });
   control.on('snapshot', (snapshot) => {
-    dataPlane.gate.setAddresses(snapshot);
+    dataPlane.filter.setAddresses(snapshot);
     const address = snapshot.hosts[0]?.addresses[0];
     if (address !== undefined) say({ event: 'up', site, address });
   });

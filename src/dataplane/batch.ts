@@ -1,13 +1,13 @@
 /**
- * How much is read from a device in a turn of the event loop.
+ * Bounds what a data plane reads from a device in one turn of the event loop.
  * @module
  */
 
-/** Packets. */
+/** The default of the option `batch`, in packets. */
 export const DEFAULT_BATCH = 128;
 export const MAX_BATCH = 65_536;
 /**
- * No packet is read any more after so many bytes: what was read is still in the processor's cache when
- * it is encrypted, and the tunnels' own events are served in between.
+ * A batch ends after this many bytes: they are still in the processor's cache when they are encrypted, and
+ * the tunnels get their turn.
  */
 export const BATCH_BYTES: number = 256 * 1024;

@@ -1,18 +1,17 @@
 /**
- * The cloud gateway's data plane: one device, the translator, and a tunnel for each site.
+ * The data plane of the cloud gateway: one device, the translator, and a tunnel for each site.
  *
- * A packet's way:
+ * The path of a packet:
  *
- * 1. from the cloud: it is read from the device, straight into the next frame of the tunnel that got the
- *    packet before it, for it is likely to go there too; from a site: it lies where its tunnel received it
- * 2. the translator rewrites it in place; the ingress realm is the device's or the tunnel's, never
- *    anything the packet says. One that changes its IP version and grows is copied first to where there
- *    is room in front of it
- * 3. it goes to the device, or is committed to the egress site's tunnel (copied there if step 1 guessed
- *    wrong, or its beginning has moved), which is flushed at the end of the batch; what does not fit
- *    there is cut (`packet-sender.ts`)
- * 4. a packet whose client has no presence yet waits until one is stored, then goes on from step 2
- * 5. the answer to a packet that is refused, if there is one, goes back to where that came from
+ * 1. Read a packet from the device into the next frame of the tunnel that got the packet before it, because
+ *    it is likely to go there too. A packet from a site stays where its tunnel received it.
+ * 2. Translate it in place. The ingress realm is that of the device or the tunnel, never taken from the
+ *    packet. A packet that needs more headroom is first copied to a buffer that has it.
+ * 3. Write it to the device, or commit it to the tunnel of the egress site. It is copied if step 1 chose
+ *    another tunnel, or if the packet has moved. A packet that does not fit is split (`packet-sender.ts`).
+ *    Tunnels are flushed at the end of the batch.
+ * 4. If its client has no presence yet, queue it until one is stored, then continue with step 2.
+ * 5. If it is refused and gets an answer, send the answer back to where the packet came from.
  * @module
  */
 import type { Clock } from '../base/clock.ts';
@@ -31,7 +30,7 @@ import { type PacketTranslator, TRANSLATION_HEADROOM, Verdict } from '../transla
 import { MAX_PACKET_PAYLOAD } from '../tunnel/frame.ts';
 import { FrameType, type Tunnel } from '../tunnel/index.ts';
 import { BATCH_BYTES, DEFAULT_BATCH, MAX_BATCH } from './batch.ts';
-import { PacketSender, type SegmentCounters, Sending } from './packet-sender.ts';
+import { PacketSender, type SegmentCounters, SendResult } from './packet-sender.ts';
 import { PendingQueue, type PendingQueueOptions } from './pending-queue.ts';
 import { ignore, startReading } from './reader.ts';
 
@@ -41,40 +40,40 @@ export interface CloudDataPlaneOptions {
   readonly device: PacketDevice;
   readonly translator: PacketTranslator;
   /**
-   * Gives the host `source` of `ingress` a presence of IP version `family` in `egress`, stored before
-   * it resolves.
+   * Binds a presence of IP version `family` in the realm `egress` to the host `source` of the realm
+   * `ingress`. It must be stored when the promise resolves.
    */
   readonly admit: (ingress: string, source: string, egress: string, family: 4 | 6) => Promise<void>;
-  /** Packets read at most in one turn of the event loop; default 128. */
+  /** The number of packets to read at most in one turn of the event loop; default 128. */
   readonly batch?: number;
-  /** How much of new clients may wait for their presence. Default: `PENDING_QUEUE_DEFAULTS`. */
+  /** The limits of the queue of packets whose client has no presence yet. Default: `PENDING_QUEUE_DEFAULTS`. */
   readonly waiting?: PendingQueueOptions;
-  /** Its monotonic clock is asked once for a batch. Default: that of the system. */
+  /** The clock; its monotonic time is read once for a batch. Default: the system's clock. */
   readonly clock?: Clock;
 }
 
-/** What is used where an option is absent; `PENDING_QUEUE_DEFAULTS` has those of `waiting`. */
+/** The defaults of the options; `PENDING_QUEUE_DEFAULTS` has those of `waiting`. */
 export const CLOUD_DATA_PLANE_DEFAULTS: Readonly<{ batch: number }> = Object.freeze({
   batch: DEFAULT_BATCH,
 });
 
-/** Cumulative; verdicts are counted by the translator. */
+/** Counters since the start. The translator counts the verdicts. */
 export interface CloudDataPlaneCounters extends SegmentCounters {
-  /** Answers to packets that were refused. */
+  /** The answers to refused packets that were sent. */
   replies: number;
-  /** Packets for a site whose tunnel is not up. */
+  /** The packets for a site whose tunnel is not up. */
   dropNoTunnel: number;
-  /** Packets for a site that does not read as fast as they come. */
+  /** The packets for a site that does not read as fast as they come. */
   dropTunnelFull: number;
-  /** Packets that the device could not take. */
+  /** The packets that the device refused. */
   dropDeviceFull: number;
-  /** Packets of new clients, more than may wait. */
+  /** The packets of new clients that did not fit in the pending queue. */
   dropWaitingFull: number;
-  /** Packets of new clients that got no presence. */
+  /** The packets of new clients that got no presence. */
   dropNotAdmitted: number;
 }
 
-/** Moves packets from `start` to `stop`; the device and the tunnels stay the host's to close. */
+/** Moves packets between `start` and `stop`. The caller closes the device and the tunnels. */
 export class CloudDataPlane {
   readonly counters: CloudDataPlaneCounters = {
     cut: 0,
@@ -92,20 +91,20 @@ export class CloudDataPlane {
   readonly #admit: CloudDataPlaneOptions['admit'];
   readonly #batch: number;
   readonly #clock: Clock;
-  readonly #waiting: PendingQueue;
+  readonly #pending: PendingQueue;
   readonly #sender: PacketSender = new PacketSender(this.counters);
-  /** The translator's, as the buffer that a device and a tunnel take. */
+  /** The translator's `reply`, as a `Buffer` for devices and tunnels. */
   readonly #reply: Buffer;
   readonly #cloud: number;
-  /** By realm index; a realm without an entry has no tunnel. */
+  /** The tunnels by realm index. */
   readonly #tunnels: (Tunnel | undefined)[] = [];
-  /** Where packets are read to while there is no tunnel to read them into, and where they can grow. */
+  /** A buffer with headroom, for packets that are not read into the frame of a tunnel, and for copies. */
   readonly #scratch: Buffer = Buffer.allocUnsafeSlow(
     TRANSLATION_HEADROOM + VNET_HEADER_LENGTH + MAX_PACKET_LENGTH
   );
-  /** The tunnel that got a packet of the device last, if that left where it had been read to. */
-  #likely: Tunnel | undefined;
-  /** Tunnels with frames that are not flushed yet. */
+  /** The tunnel of the device's last packet, if that was sent from the frame it was read into. */
+  #likelyTunnel: Tunnel | undefined;
+  /** The tunnels with frames that are not flushed yet. */
   readonly #unflushed: Tunnel[] = [];
   #stopReading: () => void = ignore;
   #isStopped = false;
@@ -121,14 +120,14 @@ export class CloudDataPlane {
     this.#admit = checkFunction('admit', admit);
     this.#batch = checkWhole('batch', batch, 1, MAX_BATCH);
     this.#clock = checkClock(options.clock);
-    this.#waiting = new PendingQueue(waiting, TRANSLATION_HEADROOM);
+    this.#pending = new PendingQueue(waiting, TRANSLATION_HEADROOM);
     this.#cloud = translator.realm(checkText('cloud', cloud));
     const { buffer, byteOffset, byteLength } = translator.reply;
     this.#reply = Buffer.from(buffer, byteOffset, byteLength);
   }
 
   /**
-   * Begins to move packets.
+   * Starts to move packets.
    *
    * @throws {ApiMisuseError} on a second call, after `stop`, and if the device was started before or is closed.
    */
@@ -138,8 +137,8 @@ export class CloudDataPlane {
   }
 
   /**
-   * Moves no packet any more: takes what it listens with off the device, which is paused, and off every tunnel. What
-   * waits for a presence is dropped. Within a batch it holds from the end of that. Safe to call twice.
+   * Stops moving packets: pauses the device and removes the callbacks from it and from all tunnels. Packets in the
+   * pending queue are dropped. A batch that is being processed is finished first. A second call does nothing.
    */
   stop(): void {
     if (this.#isStopped) return;
@@ -151,8 +150,8 @@ export class CloudDataPlane {
   }
 
   /**
-   * Makes a tunnel the way to and from a site, in place of any earlier one. Returns the function that
-   * ends it. A data plane that was stopped takes no tunnel.
+   * Uses a tunnel for the packets of a site, instead of an earlier one. Returns a function that ends this.
+   * A data plane that was stopped ignores the tunnel.
    */
   attach(site: string, tunnel: Tunnel): () => void {
     checkText('site', site);
@@ -162,18 +161,18 @@ export class CloudDataPlane {
     const before = this.#tunnels[realm];
     if (before !== undefined) this.#detach(realm, before);
     this.#tunnels[realm] = tunnel;
-    let isTimeTold = false;
+    let isTimeSet = false;
     tunnel.onPacket = (buffer, start, end) => {
-      if (!isTimeTold) {
-        isTimeTold = true;
+      if (!isTimeSet) {
+        isTimeSet = true;
         this.#translator.advance(this.#clock.monotonicMs());
       }
       const headroom = Math.min(start, TRANSLATION_HEADROOM);
       const verdict = this.#translate(realm, buffer, start, end, headroom);
-      this.#settle(realm, buffer, start, end, verdict);
+      this.#handleVerdict(realm, buffer, start, end, verdict);
     };
     tunnel.onBatchEnd = () => {
-      isTimeTold = false;
+      isTimeSet = false;
       this.#flush();
     };
     return () => this.#detach(realm, tunnel);
@@ -182,9 +181,9 @@ export class CloudDataPlane {
   #detach(realm: number, tunnel: Tunnel): void {
     tunnel.onPacket = ignore;
     tunnel.onBatchEnd = ignore;
-    if (this.#likely === tunnel) this.#likely = undefined;
+    if (this.#likelyTunnel === tunnel) this.#likelyTunnel = undefined;
     if (this.#tunnels[realm] === tunnel) this.#tunnels[realm] = undefined;
-    // What its batch led to, if it is in the middle of one.
+    // The tunnel may be in the middle of a batch.
     this.#flush();
   }
 
@@ -193,10 +192,10 @@ export class CloudDataPlane {
     translator.advance(this.#clock.monotonicMs());
     let bytes = 0;
     for (let i = 0; i < this.#batch && bytes < BATCH_BYTES; i++) {
-      const guess = this.#likely;
+      const guess = this.#likelyTunnel;
       const at = guess?.reserve() ?? -1;
       const isInFrame = at >= 0;
-      // Also if nothing comes of the guess: a tunnel gives back what was reserved when it is flushed.
+      // Also if the guess was wrong: `flush` releases what was reserved.
       if (isInFrame) this.#flushLater(guess!);
       const buffer = isInFrame ? guess!.buffer : this.#scratch;
       const start = isInFrame ? at : TRANSLATION_HEADROOM;
@@ -209,16 +208,16 @@ export class CloudDataPlane {
       if (verdict === Verdict.Forward) {
         const tunnel = this.#tunnels[translator.egress];
         const isInPlace = translator.vnet === start && translator.segmentTo === 0;
-        this.#likely = isInPlace ? tunnel : undefined;
+        this.#likelyTunnel = isInPlace ? tunnel : undefined;
         if (isInFrame && tunnel === guess) {
           if (isInPlace) this.#commit(guess!, translator.end - start);
           else this.#forwardCopy(buffer);
           continue;
         }
       } else if (verdict === Verdict.NeedsHeadroom) {
-        this.#likely = undefined;
+        this.#likelyTunnel = undefined;
       }
-      this.#settle(this.#cloud, buffer, start, end, verdict);
+      this.#handleVerdict(this.#cloud, buffer, start, end, verdict);
     }
     this.#flush();
   };
@@ -228,13 +227,19 @@ export class CloudDataPlane {
     return this.#translator.translate(realm, buffer, packet, end, start, headroom);
   }
 
-  /** Does what the verdict of the last `#translate` says. */
-  #settle(realm: number, buffer: Buffer, start: number, end: number, verdict: Verdict): void {
+  /** Acts on the verdict of the last `#translate`. */
+  #handleVerdict(
+    realm: number,
+    buffer: Buffer,
+    start: number,
+    end: number,
+    verdict: Verdict
+  ): void {
     const translator = this.#translator;
     if (verdict === Verdict.Forward) {
       this.#send(translator.egress, buffer, translator.vnet, translator.end, translator.segmentTo);
     } else if (verdict === Verdict.NeedsHeadroom) {
-      this.#settleCopy(realm, buffer, start, end);
+      this.#retryWithHeadroom(realm, buffer, start, end);
     } else if (verdict === Verdict.NeedsPresence) {
       this.#hold(realm, buffer, start, end);
     } else if (translator.replyLength > 0) {
@@ -243,51 +248,52 @@ export class CloudDataPlane {
     }
   }
 
-  /** Translates the packet again where there is enough room in front, and settles it. */
-  #settleCopy(realm: number, buffer: Buffer, start: number, end: number): void {
+  /** Translates the packet again in a buffer with enough headroom, and acts on the verdict. */
+  #retryWithHeadroom(realm: number, buffer: Buffer, start: number, end: number): void {
     const at = TRANSLATION_HEADROOM;
     const behind = at + end - start;
     buffer.copy(this.#scratch, at, start, end);
     const verdict = this.#translate(realm, this.#scratch, at, behind, at);
-    if (verdict !== Verdict.NeedsHeadroom) this.#settle(realm, this.#scratch, at, behind, verdict);
+    if (verdict !== Verdict.NeedsHeadroom)
+      this.#handleVerdict(realm, this.#scratch, at, behind, verdict);
   }
 
   #commit(tunnel: Tunnel, length: number): void {
     if (!tunnel.commit(FrameType.Packet, length)) this.counters.dropTunnelFull++;
   }
 
-  /** Sends the translated packet out of the frame of the tunnel that it goes to. */
+  /** Copies the translated packet out of its tunnel's frame, then sends it. */
   #forwardCopy(buffer: Buffer): void {
     const { egress, vnet, end, segmentTo } = this.#translator;
     buffer.copy(this.#scratch, 0, vnet, end);
     this.#send(egress, this.#scratch, 0, end - vnet, segmentTo);
   }
 
-  /** Returns whether all of the packet was taken; counts it otherwise. */
+  /** Sends a packet. Returns whether all of it was taken, and counts the drop otherwise. */
   #send(realm: number, buffer: Buffer, vnet: number, end: number, segmentTo: number): boolean {
     const { counters } = this;
     if (realm === this.#cloud) {
       const device = this.#device;
-      // The way of nearly all packets; asking the sender would cost them a tenth.
+      // Nearly all packets take this branch; a call of the sender would cost a tenth more.
       if (segmentTo === 0 && device.offload && end - vnet <= MAX_PACKET_PAYLOAD) {
         const isTaken = device.write(buffer, vnet, end - vnet);
         if (!isTaken) counters.dropDeviceFull++;
         return isTaken;
       }
-      const sending = this.#sender.toDevice(device, buffer, vnet, end, segmentTo);
-      if (sending === Sending.Refused) counters.dropDeviceFull++;
-      return sending === Sending.Done;
+      const result = this.#sender.toDevice(device, buffer, vnet, end, segmentTo);
+      if (result === SendResult.Refused) counters.dropDeviceFull++;
+      return result === SendResult.Sent;
     }
     const tunnel = this.#tunnels[realm];
     if (tunnel === undefined) {
       counters.dropNoTunnel++;
       return false;
     }
-    const sending = this.#sender.toTunnel(tunnel, buffer, vnet, end, segmentTo);
-    if (sending === Sending.Refused) counters.dropTunnelFull++;
-    // Of one that was cut and refused, some pieces may have been taken.
-    if (sending !== Sending.Uncut) this.#flushLater(tunnel);
-    return sending === Sending.Done;
+    const result = this.#sender.toTunnel(tunnel, buffer, vnet, end, segmentTo);
+    if (result === SendResult.Refused) counters.dropTunnelFull++;
+    // Some pieces of a refused packet may have been taken.
+    if (result !== SendResult.NotSegmented) this.#flushLater(tunnel);
+    return result === SendResult.Sent;
   }
 
   #hold(realm: number, buffer: Buffer, start: number, end: number): void {
@@ -296,28 +302,28 @@ export class CloudDataPlane {
     const source = this.#translator.lackingPresence().toString();
     const family = this.#translator.lackingFamily;
     const key = `${ingress}/${source}>${egress} IPv${family}`;
-    const outcome = this.#waiting.hold(realm, key, buffer, start, end);
+    const outcome = this.#pending.hold(realm, key, buffer, start, end);
     if (outcome === 'full') this.counters.dropWaitingFull++;
     if (outcome !== 'first') return;
     this.#admit(ingress, source, egress, family).then(
       () => this.#release(realm, key),
       () => {
-        this.counters.dropNotAdmitted += this.#waiting.release(realm, key).length;
+        this.counters.dropNotAdmitted += this.#pending.release(realm, key).length;
       }
     );
   }
 
   #release(realm: number, key: string): void {
     if (this.#isStopped) {
-      this.#waiting.release(realm, key);
+      this.#pending.release(realm, key);
       return;
     }
     this.#translator.advance(this.#clock.monotonicMs());
-    for (const packet of this.#waiting.release(realm, key)) {
+    for (const packet of this.#pending.release(realm, key)) {
       const start = TRANSLATION_HEADROOM;
       const verdict = this.#translate(realm, packet, start, packet.length, start);
       if (verdict === Verdict.NeedsPresence) this.counters.dropNotAdmitted++;
-      else this.#settle(realm, packet, start, packet.length, verdict);
+      else this.#handleVerdict(realm, packet, start, packet.length, verdict);
     }
     this.#flush();
   }

@@ -1,14 +1,14 @@
 /**
- * The edge gateway's data plane: one device, one tunnel, and the check between them.
+ * The data plane of the edge gateway: one device, one tunnel, and the `SiteFilter` between them.
  *
- * A packet's way out:
+ * Outbound, from the device to the tunnel:
  *
- * 1. the device has it: it is read straight into the tunnel's next frame
- * 2. `SiteFilter` checks it there; a refused one is simply not committed
- * 3. the frame is committed; the batch is flushed when the device runs dry
+ * 1. Read the packet from the device into the tunnel's next frame.
+ * 2. Check it there with the `SiteFilter`. A refused packet is not committed.
+ * 3. Commit the frame. Flush the batch when the device has no more packets.
  *
- * and in: the tunnel shows the packet where it was received, the gate checks it, the device takes it, cut
- * if it has no offloads (`packet-sender.ts`).
+ * Inbound, from the tunnel to the device: check the packet in the tunnel's receive buffer, then write it to
+ * the device. A device without offloads gets segments (`packet-sender.ts`).
  * @module
  */
 
@@ -19,32 +19,32 @@ import { MAX_PACKET_LENGTH, VNET_HEADER_LENGTH } from '../packet/index.ts';
 import { SiteFilter, Verdict } from '../translator/index.ts';
 import { FrameType, type Tunnel } from '../tunnel/index.ts';
 import { BATCH_BYTES, DEFAULT_BATCH, MAX_BATCH } from './batch.ts';
-import { PacketSender, type SegmentCounters, Sending } from './packet-sender.ts';
+import { PacketSender, type SegmentCounters, SendResult } from './packet-sender.ts';
 import { ignore, startReading } from './reader.ts';
 
 export interface EdgeDataPlaneOptions {
   readonly device: PacketDevice;
   readonly tunnel: Tunnel;
-  /** Packets read at most in one turn of the event loop; default 128. */
+  /** The number of packets to read at most in one turn of the event loop; default 128. */
   readonly batch?: number;
 }
 
-/** What is used where an option is absent. */
+/** The defaults of the options. */
 export const EDGE_DATA_PLANE_DEFAULTS: Readonly<{ batch: number }> = Object.freeze({
   batch: DEFAULT_BATCH,
 });
 
-/** Cumulative; what the gate refused is counted there. */
+/** Counters since the start. The `filter` counts what it refused. */
 export interface EdgeDataPlaneCounters extends SegmentCounters {
-  /** Packets read while the tunnel was down. */
+  /** The packets that were read and dropped while the tunnel was down. */
   dropNoTunnel: number;
-  /** Packets that the device could not take. */
+  /** The packets that the device refused. */
   dropDeviceFull: number;
 }
 
-/** Moves packets from `start` to `stop`; the device and the tunnel stay the host's to close. */
+/** Moves packets between `start` and `stop`. The caller closes the device and the tunnel. */
 export class EdgeDataPlane {
-  readonly gate: SiteFilter = new SiteFilter();
+  readonly filter: SiteFilter = new SiteFilter();
   readonly counters: EdgeDataPlaneCounters = {
     cut: 0,
     dropUncut: 0,
@@ -56,7 +56,8 @@ export class EdgeDataPlane {
   readonly #tunnel: Tunnel;
   readonly #batch: number;
   readonly #sender: PacketSender = new PacketSender(this.counters);
-  readonly #refuse: Buffer;
+  /** The packets that are dropped without a tunnel are read into it. */
+  readonly #discarded: Buffer;
   #stopReading: (() => void) | undefined;
   #isStopped = false;
 
@@ -69,11 +70,11 @@ export class EdgeDataPlane {
     this.#device = device;
     this.#tunnel = tunnel;
     this.#batch = checkWhole('batch', batch, 1, MAX_BATCH);
-    this.#refuse = Buffer.allocUnsafeSlow(VNET_HEADER_LENGTH + MAX_PACKET_LENGTH);
+    this.#discarded = Buffer.allocUnsafeSlow(VNET_HEADER_LENGTH + MAX_PACKET_LENGTH);
   }
 
   /**
-   * Begins to move packets.
+   * Starts to move packets.
    *
    * @throws {ApiMisuseError} on a second call, after `stop`, and if the device was started before or is closed.
    */
@@ -84,7 +85,7 @@ export class EdgeDataPlane {
     const tunnel = this.#tunnel;
     tunnel.onPacket = this.#onPacket;
     tunnel.onDrain = this.#resume;
-    // A tunnel that was full when it broke never drains.
+    // A tunnel that was full when it went down never drains.
     tunnel.on('down', this.#resume);
     try {
       this.#stopReading = startReading(this.#device, this.#onReadable);
@@ -95,8 +96,8 @@ export class EdgeDataPlane {
   }
 
   /**
-   * Moves no packet any more: takes what it listens with off the device, which is paused, and off the tunnel. Safe to
-   * call twice.
+   * Stops moving packets: pauses the device and removes the callbacks from it and from the tunnel. A second call does
+   * nothing.
    */
   stop(): void {
     if (this.#isStopped) return;
@@ -125,14 +126,14 @@ export class EdgeDataPlane {
     for (let i = 0; i < this.#batch && bytes < BATCH_BYTES; i++) {
       const at = tunnel.reserve();
       if (at < 0) {
-        // A tunnel that has gone down in the middle of the batch never drains.
+        // A tunnel that went down during the batch never drains.
         if (tunnel.state === 'up') device.pause();
         break;
       }
       const length = device.read(tunnel.buffer, at);
       if (length === 0) break;
       bytes += length;
-      const verdict = this.gate.checkOutbound(
+      const verdict = this.filter.checkOutbound(
         tunnel.buffer,
         at + VNET_HEADER_LENGTH,
         at + length,
@@ -144,22 +145,22 @@ export class EdgeDataPlane {
   };
 
   readonly #onPacket = (buffer: Buffer, start: number, end: number): void => {
-    const verdict = this.gate.checkInbound(buffer, start + VNET_HEADER_LENGTH, end, start);
+    const verdict = this.filter.checkInbound(buffer, start + VNET_HEADER_LENGTH, end, start);
     if (verdict !== Verdict.Forward) return;
     const device = this.#device;
-    // No frame of a tunnel is longer than what such a device takes.
+    // A device with offloads takes packets as long as any frame of a tunnel.
     if (device.offload) {
       if (!device.write(buffer, start, end - start)) this.counters.dropDeviceFull++;
       return;
     }
-    const sending = this.#sender.toDevice(device, buffer, start, end, 0);
-    if (sending === Sending.Refused) this.counters.dropDeviceFull++;
+    const result = this.#sender.toDevice(device, buffer, start, end, 0);
+    if (result === SendResult.Refused) this.counters.dropDeviceFull++;
   };
 
-  /** Without a tunnel nothing may wait: an old packet is worth less than a new one. */
+  /** Drops the packets of a batch: without a tunnel they would only get old in a queue. */
   #discard(): void {
     for (let i = 0; i < this.#batch; i++) {
-      if (this.#device.read(this.#refuse, 0) === 0) return;
+      if (this.#device.read(this.#discarded, 0) === 0) return;
       this.counters.dropNoTunnel++;
     }
   }

@@ -1,5 +1,5 @@
 /**
- * The loops that move packets between a device, a translator and tunnels.
+ * The data planes: they move packets between a device, a translator and tunnels.
  * @module
  */
 export {

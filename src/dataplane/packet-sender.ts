@@ -1,13 +1,13 @@
 /**
- * Sends a packet to a device or a tunnel in the form that is taken there: most as they are, the others
- * cut into pieces that fit, or with their checksum completed (`packet/segmenter.ts`).
+ * Sends packets to a device or a tunnel. Most are sent unchanged. The others are split into pieces that fit,
+ * or get their checksum completed first (`packet/segmenter.ts`).
  * @module
  */
 import type { PacketDevice } from '../device/index.ts';
 import {
   MAX_PACKET_LENGTH,
   PacketSegmenter,
-  Segmenting,
+  SegmentResult,
   VNET_GSO_ECN,
   VNET_GSO_NONE,
   VNET_GSO_TYPE,
@@ -16,30 +16,30 @@ import {
 import { MAX_PACKET_PAYLOAD } from '../tunnel/frame.ts';
 import type { Tunnel } from '../tunnel/index.ts';
 
-/** Cumulative. */
+/** Counters of segmentation, since the start. */
 export interface SegmentCounters {
-  /** Packets that were cut, or had their checksum completed, before they left. */
+  /** The packets that were segmented or fragmented, or whose checksum was completed, before they left. */
   cut: number;
   /**
-   * Packets too long for where they go that may not be cut, and those that would make more pieces than
-   * any kernel makes of one.
+   * The packets that were dropped because they are too long and must not be fragmented, or would make too
+   * many segments.
    */
   dropUncut: number;
 }
 
-/** What became of a packet. */
-export const Sending = {
-  Done: 0,
-  /** The device or the tunnel did not take it, or not all of its pieces: they stop at the first. */
+/** The outcome of sending a packet. */
+export const SendResult = {
+  Sent: 0,
+  /** The device or the tunnel refused the packet or one of its pieces; later pieces are not sent. */
   Refused: 1,
-  /** It may not be cut, or not into so many pieces; counted as `dropUncut`. */
-  Uncut: 2,
+  /** The packet is too long and cannot be split; it was counted as `dropUncut`. */
+  NotSegmented: 2,
 } as const;
-export type Sending = (typeof Sending)[keyof typeof Sending];
+export type SendResult = (typeof SendResult)[keyof typeof SendResult];
 
 /**
- * Packets are `buffer[vnet .. end)`, virtio-net header first; `segmentTo` is the size that their realm
- * takes, or 0 if they fit.
+ * Sends packets `buffer[vnet .. end)`, virtio-net header first. `segmentTo` is the size in bytes to fragment
+ * a packet to, or 0 if it fits its realm.
  */
 export class PacketSender {
   readonly #counters: SegmentCounters;
@@ -49,27 +49,34 @@ export class PacketSender {
     this.#counters = counters;
   }
 
+  /** Writes the packet to a device. */
   toDevice(
     device: PacketDevice,
     buffer: Buffer,
     vnet: number,
     end: number,
     segmentTo: number
-  ): Sending {
-    const isTaken =
+  ): SendResult {
+    const fits =
       segmentTo === 0 &&
       (device.offload
         ? end - vnet <= VNET_HEADER_LENGTH + MAX_PACKET_LENGTH
         : isPlain(buffer, vnet, end, device.mtu));
-    if (!isTaken) return this.#segmentToDevice(device, buffer, vnet, end, segmentTo);
-    return device.write(buffer, vnet, end - vnet) ? Sending.Done : Sending.Refused;
+    if (!fits) return this.#segmentToDevice(device, buffer, vnet, end, segmentTo);
+    return device.write(buffer, vnet, end - vnet) ? SendResult.Sent : SendResult.Refused;
   }
 
-  /** Commits the packet, in so many frames as it takes. The buffer is not the tunnel's own. */
-  toTunnel(tunnel: Tunnel, buffer: Buffer, vnet: number, end: number, segmentTo: number): Sending {
-    const isTaken = segmentTo === 0 && end - vnet <= MAX_PACKET_PAYLOAD;
-    if (!isTaken) return this.#segmentToTunnel(tunnel, buffer, vnet, end, segmentTo);
-    return tunnel.sendPacket(buffer, vnet, end) ? Sending.Done : Sending.Refused;
+  /** Sends the packet through a tunnel, in as many frames as needed. The buffer must not be the tunnel's. */
+  toTunnel(
+    tunnel: Tunnel,
+    buffer: Buffer,
+    vnet: number,
+    end: number,
+    segmentTo: number
+  ): SendResult {
+    const fits = segmentTo === 0 && end - vnet <= MAX_PACKET_PAYLOAD;
+    if (!fits) return this.#segmentToTunnel(tunnel, buffer, vnet, end, segmentTo);
+    return tunnel.sendPacket(buffer, vnet, end) ? SendResult.Sent : SendResult.Refused;
   }
 
   #segmentToDevice(
@@ -78,14 +85,14 @@ export class PacketSender {
     vnet: number,
     end: number,
     segmentTo: number
-  ): Sending {
+  ): SendResult {
     const limit = device.offload ? MAX_PACKET_LENGTH : device.mtu;
-    if (!this.#beginSegments(buffer, vnet, end, segmentTo, limit)) return Sending.Uncut;
+    if (!this.#beginSegments(buffer, vnet, end, segmentTo, limit)) return SendResult.NotSegmented;
     const segmenter = this.#segmenter;
     for (let length = segmenter.next(); length > 0; length = segmenter.next()) {
-      if (!device.write(segmenter.frame, 0, length)) return Sending.Refused;
+      if (!device.write(segmenter.frame, 0, length)) return SendResult.Refused;
     }
-    return Sending.Done;
+    return SendResult.Sent;
   }
 
   #segmentToTunnel(
@@ -94,13 +101,14 @@ export class PacketSender {
     vnet: number,
     end: number,
     segmentTo: number
-  ): Sending {
-    if (!this.#beginSegments(buffer, vnet, end, segmentTo, MAX_PACKET_LENGTH)) return Sending.Uncut;
+  ): SendResult {
+    if (!this.#beginSegments(buffer, vnet, end, segmentTo, MAX_PACKET_LENGTH))
+      return SendResult.NotSegmented;
     const segmenter = this.#segmenter;
     for (let length = segmenter.next(); length > 0; length = segmenter.next()) {
-      if (!tunnel.sendPacket(segmenter.frame, 0, length)) return Sending.Refused;
+      if (!tunnel.sendPacket(segmenter.frame, 0, length)) return SendResult.Refused;
     }
-    return Sending.Done;
+    return SendResult.Sent;
   }
 
   #beginSegments(
@@ -112,13 +120,16 @@ export class PacketSender {
   ): boolean {
     const start = vnet + VNET_HEADER_LENGTH;
     const size = segmentTo > 0 ? Math.min(segmentTo, limit) : limit;
-    // Without leave only senders make fragments of IPv6 (RFC 8200 section 5).
+    // Only the sender may fragment an IPv6 packet (RFC 8200 section 5), unless `segmentTo` allows it.
     const isAllowed =
       segmentTo > 0 ||
       end - start <= size ||
       buffer[start]! >>> 4 === 4 ||
       (buffer[vnet + VNET_GSO_TYPE]! & ~VNET_GSO_ECN) !== VNET_GSO_NONE;
-    if (isAllowed && this.#segmenter.begin(buffer, vnet, start, end, size) === Segmenting.Ready) {
+    if (
+      isAllowed &&
+      this.#segmenter.begin(buffer, vnet, start, end, size) === SegmentResult.Ready
+    ) {
       this.#counters.cut++;
       return true;
     }
@@ -127,7 +138,7 @@ export class PacketSender {
   }
 }
 
-/** Whether the packet is no longer than `mtu`, and nothing is left undone. */
+/** Returns whether the packet fits `mtu` and its virtio-net header is all zero. */
 function isPlain(buffer: Buffer, vnet: number, end: number, mtu: number): boolean {
   const start = vnet + VNET_HEADER_LENGTH;
   if (end - start > mtu) return false;

@@ -1,46 +1,46 @@
 /**
- * Keeps the packets of clients whose presence is being stored, and hands them back in order.
+ * Queues the packets of clients whose presence is being stored.
  * @module
  */
 import { checkObject, checkWhole } from '../base/option-check.ts';
 
 export interface PendingQueueOptions {
-  /** Packets kept at most for each ingress realm; default 256. */
+  /** The number of packets to queue at most for each ingress realm; default 256. */
   readonly maxPackets?: number;
-  /** Bytes kept at most for each ingress realm, virtio-net headers included; default 4 MiB. */
+  /** The bytes to queue at most for each ingress realm, virtio-net headers included; default 4 MiB. */
   readonly maxBytes?: number;
 }
 
-/** What is used where an option is absent. */
+/** The defaults of the options. */
 export const PENDING_QUEUE_DEFAULTS: Readonly<{ maxPackets: number; maxBytes: number }> =
   Object.freeze({ maxPackets: 256, maxBytes: 4 * 1024 * 1024 });
 
-/** Copies what it keeps: the caller's buffers are free again at once. */
+/** Copies the packets, so the caller may reuse its buffers at once. */
 export class PendingQueue {
   readonly #maxPackets: number;
   readonly #maxBytes: number;
   readonly #headroom: number;
   readonly #queues = new Map<string, Buffer[]>();
-  /** Packets and bytes kept, by ingress realm. */
-  readonly #kept = new Map<number, { packets: number; bytes: number }>();
+  /** The numbers of queued packets and bytes, by ingress realm. */
+  readonly #totals = new Map<number, { packets: number; bytes: number }>();
 
   /**
-   * @param headroom bytes that are free in front of each packet that is handed back
+   * @param headroom free bytes in front of each packet that `release` returns
    * @throws {ApiMisuseError} naming the option that is wrong.
    */
   constructor(options: PendingQueueOptions = {}, headroom: number = 0) {
     const { maxPackets, maxBytes } = checkObject('waiting', options);
     const defaults = PENDING_QUEUE_DEFAULTS;
-    this.#maxPackets = checkWhole('maxPackets', maxPackets ?? defaults.maxPackets, 0, MAX_KEPT);
-    this.#maxBytes = checkWhole('maxBytes', maxBytes ?? defaults.maxBytes, 0, MAX_KEPT);
+    this.#maxPackets = checkWhole('maxPackets', maxPackets ?? defaults.maxPackets, 0, MAX_LIMIT);
+    this.#maxBytes = checkWhole('maxBytes', maxBytes ?? defaults.maxBytes, 0, MAX_LIMIT);
     this.#headroom = headroom;
   }
 
   /**
-   * Keeps `buffer[start .. end)`, a packet with its virtio-net header, for the client `key`.
+   * Queues `buffer[start .. end)`, a packet with its virtio-net header, for the client `key`.
    *
-   * @returns 'first' if it is the first one for that client, 'queued' if others wait already, 'full'
-   *   if the realm may keep no more
+   * @returns 'first' if it is the client's only packet, 'queued' if others are queued already, 'full' if the
+   *   realm's limit is reached and the packet was not queued
    */
   hold(
     ingress: number,
@@ -49,12 +49,12 @@ export class PendingQueue {
     start: number,
     end: number
   ): 'first' | 'queued' | 'full' {
-    const kept = this.#kept.get(ingress) ?? { packets: 0, bytes: 0 };
+    const total = this.#totals.get(ingress) ?? { packets: 0, bytes: 0 };
     const length = end - start;
-    if (kept.packets >= this.#maxPackets || kept.bytes + length > this.#maxBytes) return 'full';
-    kept.packets++;
-    kept.bytes += length;
-    this.#kept.set(ingress, kept);
+    if (total.packets >= this.#maxPackets || total.bytes + length > this.#maxBytes) return 'full';
+    total.packets++;
+    total.bytes += length;
+    this.#totals.set(ingress, total);
     const copy = Buffer.alloc(this.#headroom + length);
     buffer.copy(copy, this.#headroom, start, end);
     const queue = this.#queues.get(key);
@@ -67,19 +67,18 @@ export class PendingQueue {
   }
 
   /**
-   * Removes and returns the packets kept for a client, in the order they came, each with the headroom
-   * in front.
+   * Removes and returns the packets of a client in the order they came, each with the headroom in front.
    */
   release(ingress: number, key: string): readonly Buffer[] {
     const queue = this.#queues.get(key) ?? [];
     this.#queues.delete(key);
-    const kept = this.#kept.get(ingress);
-    if (kept !== undefined) {
-      kept.packets -= queue.length;
-      for (const packet of queue) kept.bytes -= packet.length - this.#headroom;
+    const total = this.#totals.get(ingress);
+    if (total !== undefined) {
+      total.packets -= queue.length;
+      for (const packet of queue) total.bytes -= packet.length - this.#headroom;
     }
     return queue;
   }
 }
 
-const MAX_KEPT = 2 ** 31 - 1;
+const MAX_LIMIT = 2 ** 31 - 1;

@@ -1,12 +1,12 @@
 /**
- * Takes a device's packets, until told not to any more. A device is started once and keeps what it was given, so it
- * is given what leads to nothing afterwards.
+ * Reads a device until it is stopped. A device is started once and keeps its callback, so the callback does nothing
+ * after the stop.
  * @module
  */
 import type { PacketDevice } from '../device/index.ts';
 
 /**
- * Begins to read. Returns the function that ends it: the device is paused then, and does not keep `onReadable`.
+ * Starts the device. Returns a function that pauses it and releases `onReadable`.
  *
  * @throws {ApiMisuseError} if the device was started before, or is closed.
  */
@@ -19,5 +19,5 @@ export function startReading(device: PacketDevice, onReadable: () => void): () =
   };
 }
 
-/** What is given to a device or a tunnel in place of the listener that it had. */
+/** Replaces a callback of a device or a tunnel that is no longer used. */
 export function ignore(): void {}

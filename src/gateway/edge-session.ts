@@ -135,7 +135,7 @@ export class EdgeSession {
 
   /** The counters of this gateway. Verdicts, and those that the options name, are left out while they are zero. */
   get counters(): Readonly<Record<string, number>> {
-    const { gate, counters } = this.#dataPlane;
+    const { filter, counters } = this.#dataPlane;
     const named: Record<string, number> = { ...counters };
     for (const [name, count] of Object.entries(this.#tunnel.counters)) {
       named[`tunnel.${name}`] = count;
@@ -144,7 +144,7 @@ export class EdgeSession {
       if (count > 0) named[name] = count;
     }
     for (const direction of ['outbound', 'inbound'] as const) {
-      for (const [verdict, count] of Object.entries(gate.counters(direction))) {
+      for (const [verdict, count] of Object.entries(filter.counters(direction))) {
         if (count > 0) named[`${direction}${verdict}`] = count;
       }
     }
@@ -186,7 +186,7 @@ export class EdgeSession {
     const { site } = this;
     const control = this.#control;
     const apply = (snapshot: Snapshot): void => {
-      this.#dataPlane.gate.setAddresses(snapshot);
+      this.#dataPlane.filter.setAddresses(snapshot);
       onSnapshot(snapshot);
       const { revision, hosts } = snapshot;
       logger.info({ site, revision }, `${site}: revision ${revision}, ${hosts.length} names`);

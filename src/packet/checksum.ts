@@ -1,6 +1,6 @@
 /**
- * The Internet checksum ([RFC 1071](https://www.rfc-editor.org/rfc/rfc1071)) and its change by
- * increment ([RFC 1624](https://www.rfc-editor.org/rfc/rfc1624)).
+ * The Internet checksum ([RFC 1071](https://www.rfc-editor.org/rfc/rfc1071)) and its incremental update
+ * ([RFC 1624](https://www.rfc-editor.org/rfc/rfc1624)).
  *
  * With HC the checksum, m a 16-bit word it covers and m' that word's new value, RFC 1624 equation 3
  * gives
@@ -8,13 +8,12 @@
  *     HC' = ~(~HC + ~m + m')
  *
  * where `+` is one's complement addition. The part `~m + m'`, summed over all words that change, is
- * the *delta*: it depends on the addresses alone, so a path carries it ready made. A *partial*
- * checksum holds the pseudo-header sum, not complemented (`VNET_F_NEEDS_CSUM`), so there the delta
- * is simply added.
+ * the *delta*. It depends only on the addresses, so each path stores its delta. A *partial* checksum
+ * holds the pseudo-header sum, not complemented (`VNET_F_NEEDS_CSUM`), so the delta is added to it.
  *
  * One's complement has two zeros. A sum of words that are not all zero never folds to 0x0000, only
- * to 0xffff; adding a delta keeps that, so a checksum changed by increment is the very number that
- * a computation from nothing would give. A delta of 0x0000 changes nothing, not even a wrong sum.
+ * to 0xffff. Adding a delta keeps that, so an incremental update gives the same number as a full
+ * computation. A delta of 0x0000 changes nothing, not even a wrong sum.
  * @module
  */
 
@@ -24,35 +23,35 @@ export function fold(sum: number): number {
   return ((sum & 0xffff) + (sum >>> 16)) & 0xffff;
 }
 
-/** Changes a complete checksum by a delta (RFC 1624 equation 3). */
+/** Applies a delta to a complete checksum (RFC 1624 equation 3). */
 export function adjustChecksum(checksum: number, delta: number): number {
   return ~fold((~checksum & 0xffff) + delta) & 0xffff;
 }
 
-/** Changes a partial checksum, which is a sum and not its complement, by a delta. */
+/** Applies a delta to a partial checksum, which is a sum and not its complement. */
 export function adjustPartialChecksum(sum: number, delta: number): number {
   return fold(sum + delta);
 }
 
-/** The delta of one 16-bit word that changes; add several and `foldDelta`. */
+/** Returns the delta of one changed 16-bit word. Deltas can be added before `foldDelta`. */
 export function wordDelta(before: number, after: number): number {
   return (~before & 0xffff) + after;
 }
 
-/** The delta of one 32-bit word that changes; add several and `foldDelta`. */
+/** Returns the delta of one changed 32-bit word. Deltas can be added before `foldDelta`. */
 export function longDelta(before: number, after: number): number {
   return wordDelta(before >>> 16, after >>> 16) + wordDelta(before & 0xffff, after & 0xffff);
 }
 
-/** Folds a sum of deltas; of the two that say "no change", gives the one that changes nothing. */
+/** Folds a sum of deltas. Returns 0 for 0xffff: both mean "no change", but only 0 keeps a wrong sum. */
 export function foldDelta(sum: number): number {
   const delta = fold(sum);
   return delta === 0xffff ? 0 : delta;
 }
 
 /**
- * Sums the bytes `start` to `end` as big-endian 16-bit words, an odd last byte padded with zero, on
- * top of `sum`; up to 64 KiB. The checksum is `~fold(sum)`.
+ * Adds `buffer[start .. end)`, at most 64 KiB, to `sum` as big-endian 16-bit words; an odd last byte is
+ * padded with zero. The checksum is `~fold(sum)`.
  */
 export function sumBytes(buffer: Uint8Array, start: number, end: number, sum: number): number {
   const even = end - ((end - start) & 1);
@@ -60,7 +59,7 @@ export function sumBytes(buffer: Uint8Array, start: number, end: number, sum: nu
   return even < end ? sum + (buffer[even]! << 8) : sum;
 }
 
-/** The same through a view. */
+/** Does the same as `sumBytes` through a view. */
 export function sumView(view: DataView, start: number, end: number, sum: number): number {
   const even = end - ((end - start) & 1);
   for (let at = start; at < even; at += 2) sum += view.getUint16(at);

@@ -1,17 +1,17 @@
 /**
- * Copies bytes and adds them up for the Internet checksum
- * ([RFC 1071](https://www.rfc-editor.org/rfc/rfc1071)) in one go.
+ * Copies bytes and sums them for the Internet checksum
+ * ([RFC 1071](https://www.rfc-editor.org/rfc/rfc1071)) in one pass.
  *
- * Words of 32 bits are read, in the order of bytes that the machine has, and their halves summed
- * apart, each of which stays a small integer; RFC 1071 section 2 (B) allows the order to be set right
- * in the sum. That takes a third of the time of a loop over bytes.
+ * It reads words of 32 bits in the machine's byte order and sums their halves separately, so that each sum
+ * stays a small integer. RFC 1071 section 2 (B) allows swapping the bytes of the sum at the end. This takes a
+ * third of the time of a loop over bytes.
  * @module
  */
 import { fold } from './checksum.ts';
 
 /**
- * Copies `length` bytes, at most 65,575, from offset `from` of `source` to `target[word]` and on, the
- * last word filled up with zeros. Returns their sum as `fold` gives it.
+ * Copies `length` bytes, at most 65,575, from offset `from` of `source` to `target` from index `word` on, and
+ * pads the last word with zeros. Returns their sum as `fold` does.
  */
 export function copySum(
   source: DataView,
@@ -46,7 +46,7 @@ export function copySum(
   return LITTLE_ENDIAN ? ((sum & 0xff) << 8) | (sum >>> 8) : sum;
 }
 
-/** The word that 1 to 3 bytes and zeros behind them make. */
+/** Returns the word of 1 to 3 bytes, padded with zeros. */
 function lastWord(source: DataView, at: number, length: number): number {
   let word = 0;
   for (let i = 0; i < length; i++) {

@@ -1,5 +1,5 @@
 /**
- * Where the fields of IP packets are, and the numbers in them. IPv4
+ * Offsets of the fields of IP packets, and the numbers in them: IPv4
  * ([RFC 791](https://www.rfc-editor.org/rfc/rfc791)), IPv6
  * ([RFC 8200](https://www.rfc-editor.org/rfc/rfc8200)), TCP
  * ([RFC 9293](https://www.rfc-editor.org/rfc/rfc9293)), UDP
@@ -9,7 +9,7 @@
  * ([RFC 792](https://www.rfc-editor.org/rfc/rfc792)) and ICMPv6
  * ([RFC 4443](https://www.rfc-editor.org/rfc/rfc4443)).
  *
- * Offsets named `IPV4_`, `TCP_` and so on count from the first byte of that header, in bytes.
+ * The offsets `IPV4_...`, `TCP_...` and so on count in bytes from the first byte of that header.
  * @module
  */
 export const IPV4_MIN_HEADER = 20;
@@ -44,7 +44,7 @@ export const TCP_FLAG_RST = 0x04;
 export const TCP_FLAG_ACK = 0x10;
 
 export const UDP_HEADER = 8;
-/** UDP-Lite has its checksum coverage there. */
+/** In UDP-Lite this field is the checksum coverage. */
 export const UDP_LENGTH = 4;
 export const UDP_CHECKSUM = 6;
 
@@ -57,16 +57,16 @@ export const ICMP_CHECKSUM = 2;
 /** The identifier of an echo. */
 export const ICMP_IDENTIFIER = 4;
 
-/** Where an ICMP error of either version has its length attribute (RFC 4884 section 4). */
+/** The offset of the length attribute in ICMP and ICMPv6 errors (RFC 4884 section 4). */
 export const ICMP_LENGTH_V4 = 5;
 export const ICMP_LENGTH_V6 = 4;
 
-/** The protocol numbers of the packet path, as constants that a bundler can put where they are used. */
+/** Protocol numbers for the fast path, as constants that a bundler can inline. */
 export const PROTOCOL_ICMP = 1;
 export const PROTOCOL_TCP = 6;
 export const PROTOCOL_UDP = 17;
 
-/** Protocol numbers of the IPv4 `protocol` and the IPv6 `next header` field. */
+/** Numbers in the IPv4 `protocol` and the IPv6 `next header` field. */
 export const Protocol = {
   Icmp: 1,
   Tcp: 6,
@@ -77,41 +77,41 @@ export const Protocol = {
   UdpLite: 136,
 } as const;
 
-/** The same for kinds of packets. */
+/** Kinds of packets for the fast path, as constants that a bundler can inline. */
 export const KIND_TCP = 1;
 export const KIND_UDP = 2;
-/** An echo request; what follows are the other kinds of ICMP. */
+/** An echo request. The kinds from here on are ICMP. */
 export const KIND_ECHO = 6;
 
-/** What a packet is to the translator, apart from its addresses. */
+/** How the translator treats a packet. */
 export const PacketKind = {
-  /** Not parsed yet or not valid; also a later fragment, which has no transport header. */
+  /** The packet is not parsed or not valid, or is a later fragment, which has no transport header. */
   None: 0,
   Tcp: 1,
   Udp: 2,
   UdpLite: 3,
   Sctp: 4,
-  /** Any protocol without ports and without a checksum that covers addresses. */
+  /** A protocol without ports and without a checksum that covers the addresses. */
   Other: 5,
   EchoRequest: 6,
   EchoReply: 7,
-  /** An ICMP or ICMPv6 error, which quotes the packet it is about. */
+  /** An ICMP or ICMPv6 error, which quotes the packet that caused it. */
   IcmpError: 8,
 } as const;
 export type PacketKind = (typeof PacketKind)[keyof typeof PacketKind];
 
-/** Which part of a datagram a packet is. */
+/** The part of a datagram that a packet carries. */
 export const FragmentPart = { Whole: 0, First: 1, Later: 2 } as const;
 export type FragmentPart = (typeof FragmentPart)[keyof typeof FragmentPart];
 
-/** Outcome of a header check. */
+/** The outcome of a header check. */
 export const Parse = {
   Ok: 0,
-  /** Lengths, versions or checksums contradict each other, or the packet is cut. */
+  /** Lengths, versions or checksums contradict each other, or the packet is truncated. */
   Malformed: 1,
-  /** Valid, as far as can be seen, but not handled. */
+  /** The headers are valid but not supported. */
   Unsupported: 2,
-  /** A first fragment without its whole transport header, and others that hide something. */
+  /** A first fragment has not the complete transport header, or the fragment is otherwise dangerous. */
   BadFragment: 3,
 } as const;
 export type Parse = (typeof Parse)[keyof typeof Parse];

@@ -1,6 +1,6 @@
 /**
- * A number for the flow that a packet belongs to, for whoever spreads packets over several ways and
- * must not change their order within a flow.
+ * Hashes the flow of a packet. Flow steering uses it to spread packets over several connections without
+ * changing their order within a flow.
  * @module
  */
 import {
@@ -17,10 +17,10 @@ import {
 } from './fields.ts';
 
 /**
- * Returns a 32-bit integer out of addresses, protocol and, where they are plainly there, ports of the
- * packet `bytes[start .. end)`, which may be any bytes. All fragments of a datagram have the same, as
- * have all packets of a protocol without ports between two hosts. The two directions of a connection
- * differ.
+ * Returns a 32-bit hash of the addresses, the protocol and, if there are no fragments and extension headers,
+ * the ports of the packet `bytes[start .. end)`. The bytes need not be valid. All fragments of a datagram have the
+ * same hash, and so have all packets of a protocol without ports between two hosts. The two directions of a
+ * flow have different hashes.
  */
 export function flowHash(bytes: Uint8Array, start: number, end: number): number {
   const version = end > start ? bytes[start]! >>> 4 : 0;
@@ -40,7 +40,7 @@ export function flowHash(bytes: Uint8Array, start: number, end: number): number 
     const protocol = bytes[start + IPV6_NEXT_HEADER]!;
     const ports = start + IPV6_HEADER;
     const isPlain = hasPorts(protocol) && ports + PORTS <= end;
-    // Behind an extension header, which a fragment has too: the addresses alone.
+    // With extension headers, and so in fragments, hash only the addresses.
     const last = isPlain ? ports + PORTS : ports;
     return finish(hashWords(isPlain ? protocol : 0, bytes, start + IPV6_SOURCE, last));
   }
@@ -57,7 +57,7 @@ function hasPorts(protocol: number): boolean {
   );
 }
 
-/** Mixes 32-bit words as murmur3 does. */
+/** Mixes 32-bit words into a hash as murmur3 does. */
 function hashWords(hash: number, bytes: Uint8Array, from: number, to: number): number {
   for (let at = from; at < to; at += 4) {
     const word =
@@ -76,5 +76,5 @@ function finish(hash: number): number {
   return hash ^ (hash >>> 16);
 }
 
-/** Bytes of both ports, which every protocol that has some has first. */
+/** The bytes of both ports, which come first in every protocol with ports. */
 const PORTS = 4;

@@ -1,8 +1,8 @@
 /**
- * One check of a packet's headers, after which reading them cannot fail.
+ * Parses and checks the headers of a packet once; reading its fields afterwards cannot fail.
  *
- * Packets are read through a `DataView`, which is quicker than byte by byte; offsets count from its
- * first byte.
+ * Packets are read through a `DataView`, which is faster than byte by byte. Offsets count from its first
+ * byte.
  * @module
  */
 import { fold, sumView } from './checksum.ts';
@@ -42,57 +42,60 @@ import {
 import { walkExtensions } from './ipv6-extensions.ts';
 
 /**
- * The headers of one packet. The caller owns it and reuses it for every packet; the fields are valid
- * iff the last `parse` or `parseQuote` returned `Parse.Ok`.
+ * The headers of one packet. The caller reuses one object for all packets. The fields are valid iff the
+ * last `parse` or `parseQuote` returned `Parse.Ok`.
  */
 export class PacketHeader {
   family: 4 | 6 = 4;
   kind: PacketKind = PacketKind.None;
-  /** Of the transport header, or of what the fragment is a part of. */
+  /** The protocol number of the transport header; in a fragment, that of its datagram. */
   protocol = 0;
-  /** Offset of the IP header. */
+  /** The offset of the IP header. */
   start = 0;
-  /** Offset of the source address; the destination follows it directly. */
+  /** The offset of the source address. The destination follows it directly. */
   source = 0;
-  /** Offset of the transport header; of a later fragment, of its payload. */
+  /** The offset of the transport header; in a later fragment, that of the payload. */
   transport = 0;
-  /** Offset of the transport checksum; -1 if it covers no addresses; of a quote it may lie behind the end. */
+  /**
+   * The offset of the transport checksum; -1 if it does not cover the addresses. In a quote it may be behind
+   * the end.
+   */
   checksum = 0;
-  /** 0 for ICMP, the protocol's number for others without ports. */
+  /** The source port; 0 for ICMP, the protocol's number for other protocols without ports. */
   sourcePort = 0;
-  /** As `sourcePort`. */
+  /** The destination port; see `sourcePort` for protocols without ports. */
   destinationPort = 0;
-  /** A TCP segment with SYN and without ACK, or an SCTP packet that begins with INIT. */
+  /** Whether this is a TCP segment with SYN and without ACK, or an SCTP packet whose first chunk is INIT. */
   opensSession = false;
-  /** Offset behind the packet's last byte; of a quote, behind the last byte that was quoted. */
+  /** The offset behind the last byte of the packet or quote. */
   end = 0;
-  /** How many bytes the packet has behind its IPv4 header or fixed IPv6 header, by its own account. */
+  /** The length behind the IPv4 header or the fixed IPv6 header, as the length field gives it. */
   payloadLength = 0;
-  /** The IPv4 flag. */
+  /** Whether DF is set; always true for IPv6. */
   dontFragment = false;
   part: FragmentPart = FragmentPart.Whole;
-  /** Offset of the IPv6 fragment header, also that of a whole packet; -1 if there is none. */
+  /** The offset of the IPv6 fragment header, also in an unfragmented packet; -1 if there is none. */
   fragmentHeader = -1;
-  /** Valid iff a fragment, or with an IPv6 fragment header. Signed. */
+  /** The identification, signed. Valid iff a fragment, or with an IPv6 fragment header. */
   identification = 0;
-  /** Bytes of the datagram in front of this fragment's. Valid iff a fragment. */
+  /** The offset in bytes of this fragment in its datagram. Valid iff a fragment. */
   fragmentOffset = 0;
-  /** Offset of the first byte that `fragmentOffset` counts. Valid iff a fragment. */
+  /** The offset of the first byte of the fragment's payload. Valid iff a fragment. */
   fragmentPayload = 0;
   /** Valid iff a fragment. */
   moreFragments = false;
-  /** Whether there is an authentication header among the extension headers. */
+  /** Whether the packet has an authentication header. */
   isAuthenticated = false;
-  /** Of an ICMP error, offset behind the quote where extensions begin (RFC 4884); 0 if there are none. */
+  /** The offset of the extensions of an ICMP error, behind its quote (RFC 4884); 0 if there are none. */
   extensions = 0;
 
   #isQuote = false;
 
   /**
-   * Checks the packet `view[start .. end)`, which has no link padding: its length fields must name
-   * exactly these bytes. A range that is not inside the view is malformed too.
+   * Checks the packet `view[start .. end)`. Its length fields must describe exactly these bytes, so link
+   * padding is not allowed. A range outside of the view is malformed.
    *
-   * @param length of the view; for who has it at hand, because asking a view takes long
+   * @param length the length of the view, if the caller knows it: reading `byteLength` is slow
    */
   parse(view: DataView, start: number, end: number, length: number = view.byteLength): Parse {
     if (!(start >= 0 && end - start >= IPV4_MIN_HEADER && end <= length)) {
@@ -120,9 +123,9 @@ export class PacketHeader {
   }
 
   /**
-   * Checks the packet that an ICMP error quotes in `view[start .. end)`. It may be cut anywhere
-   * behind the first eight bytes of its transport header (RFC 792), and padding or extensions may
-   * follow it (RFC 4884), so its length fields may name more or fewer bytes than there are.
+   * Checks the packet that an ICMP error quotes in `view[start .. end)`. The quote may end anywhere behind
+   * the first eight bytes of the transport header (RFC 792), and padding or extensions may follow it (RFC
+   * 4884), so its length fields may describe more or fewer bytes.
    */
   parseQuote(view: DataView, start: number, end: number): Parse {
     if (end - start < IPV4_MIN_HEADER) return Parse.Malformed;
@@ -146,9 +149,9 @@ export class PacketHeader {
   }
 
   /**
-   * Returns how much of an ICMP error behind its header is the quote: to the end, or as the length
-   * attribute says ([RFC 4884 section 4](https://www.rfc-editor.org/rfc/rfc4884#section-4)), and then
-   * sets `extensions`. -1 if that lies behind the end.
+   * Returns the offset behind the quote of an ICMP error: the end of the packet, or what the length attribute
+   * says ([RFC 4884 section 4](https://www.rfc-editor.org/rfc/rfc4884#section-4)); then it also sets
+   * `extensions`. Returns -1 if the attribute points behind the end.
    */
   findQuoteEnd(view: DataView): number {
     const type = view.getUint8(this.transport);
@@ -191,7 +194,7 @@ export class PacketHeader {
       : Parse.Ok;
   }
 
-  /** Its checksum is not checked: a router may have changed the TTL without it. */
+  /** Does not check the header checksum: a router may have changed the TTL without updating it. */
   #quoteIpv4(view: DataView, first: number, start: number, end: number): Parse {
     const headerLength = (first >>> 22) & 0x3c;
     const totalLength = first & 0xffff;
@@ -222,7 +225,7 @@ export class PacketHeader {
     if (bits !== 0) this.setFragment(bits, second >>> 16, start + headerLength);
   }
 
-  /** `payloadLength` and `end` are set. */
+  /** `payloadLength` and `end` must be set. */
   #parseIpv6(view: DataView, start: number): Parse {
     this.family = 6;
     this.start = start;
@@ -237,9 +240,9 @@ export class PacketHeader {
   }
 
   /**
-   * Notes that the packet is a fragment.
+   * Sets the fields of a fragment.
    *
-   * @param bits as in the IPv4 header: more fragments, and the offset in units of 8 bytes
+   * @param bits the IPv4 flag "more fragments", and the fragment offset in units of 8 bytes
    */
   setFragment(bits: number, identification: number, payload: number): void {
     this.fragmentOffset = (bits & IPV4_FRAGMENT_OFFSET) << 3;
@@ -249,7 +252,7 @@ export class PacketHeader {
     this.part = this.fragmentOffset === 0 ? FragmentPart.First : FragmentPart.Later;
   }
 
-  /** Checks that a whole transport header is there, then says what it is. */
+  /** Checks that the transport header is complete, then classifies the packet. */
   #parseTransport(view: DataView): Parse {
     const transport = this.transport;
     const length = this.end - transport;
@@ -259,7 +262,7 @@ export class PacketHeader {
       if (headerLength < TCP_MIN_HEADER || headerLength > length) return Parse.Malformed;
     } else if (this.protocol === Protocol.Udp) {
       if (length < UDP_HEADER) return Parse.Malformed;
-      // Nothing may hide behind the datagram: the whole payload is what the length says.
+      // The length must be exactly the payload's: no bytes may follow the datagram.
       if (view.getUint16(transport + UDP_LENGTH) !== length) return Parse.Malformed;
     } else if (this.protocol === Protocol.UdpLite) {
       if (length < UDP_HEADER) return Parse.Malformed;
@@ -274,7 +277,7 @@ export class PacketHeader {
     return this.#classify(view);
   }
 
-  /** Whether the fragment's length is possible at its place in the datagram. A quote may be cut anywhere. */
+  /** Returns whether the fragment's length is valid for its offset; always true for a quote. */
   isPlaced(): boolean {
     if (this.#isQuote) return true;
     const length = this.end - this.fragmentPayload;
@@ -282,7 +285,7 @@ export class PacketHeader {
     return this.fragmentOffset + length <= MAX_DATAGRAM;
   }
 
-  /** Checks of a first fragment that its transport header is whole. */
+  /** Checks a fragment. A first one must contain the complete transport header. */
   #parseFragment(view: DataView): Parse {
     if (this.part === FragmentPart.First) return this.#parseFirstFragment(view);
     this.kind = PacketKind.None;
@@ -320,7 +323,7 @@ export class PacketHeader {
     return this.kind === PacketKind.IcmpError ? Parse.BadFragment : Parse.Ok;
   }
 
-  /** Reads what tells sessions apart; eight bytes of the transport header are there. */
+  /** Sets the kind and the ports. At least eight bytes of the transport header must be there. */
   #classify(view: DataView): Parse {
     const transport = this.transport;
     this.opensSession = false;
@@ -380,14 +383,14 @@ export class PacketHeader {
   }
 }
 
-/** Whether an IPv6 packet with this next header has no extension headers. */
+/** Returns whether an IPv6 packet with this next header has no extension headers. */
 function isPlainIpv6(protocol: number): boolean {
   return protocol === Protocol.Tcp || protocol === Protocol.Udp || protocol === Protocol.Icmpv6;
 }
 
 /**
- * Options that hold addresses would carry one realm's addresses into another, so a packet with a
- * source route, a recorded route or recorded timestamps is not supported; others pass untouched.
+ * Checks the IPv4 options. Source route, record route and timestamp are not supported, because they would
+ * carry addresses of one realm into another. Other options pass unchanged.
  */
 function checkOptions(view: DataView, start: number, end: number): Parse {
   let outcome: Parse = Parse.Ok;
@@ -415,15 +418,15 @@ function checkOptions(view: DataView, start: number, end: number): Parse {
   return outcome;
 }
 
-/** Bytes of its transport header that a quote holds at least (RFC 792). */
+/** The least number of bytes of the transport header in a quote (RFC 792). */
 const QUOTED_TRANSPORT = 8;
-/** A datagram whose last byte lies behind this is an attack ("ping of death"). */
+/** A datagram that ends behind this offset is an attack ("ping of death"). */
 const MAX_DATAGRAM = 65_535;
 
 const ICMPV6_UNREACHABLE = 1;
 const ICMPV6_TIME_EXCEEDED = 3;
 
-/** ICMP of the other IP version, and DCCP, whose checksum covers the addresses. */
+/** ICMP of the other IP version is invalid here; the checksum of DCCP covers the addresses. */
 const UNSUPPORTED_PROTOCOLS: readonly number[] = [Protocol.Icmp, Protocol.Icmpv6, Protocol.Dccp];
 
 const OPTION_END = 0;
@@ -433,9 +436,9 @@ const OPTION_TIMESTAMP = 68;
 const OPTION_LOOSE_ROUTE = 131;
 const OPTION_STRICT_ROUTE = 137;
 
-/** Kind by ICMP type; redirects, source quench and queries other than echo have none. */
+/** The kind by ICMP type. Redirects, source quench and queries other than echo have none. */
 const ICMP_KINDS: Uint8Array = /* @__PURE__ */ kindTable(8, 0, [3, 11, 12]);
-/** Kind by ICMPv6 type; neighbour discovery and multicast listening never leave their link. */
+/** The kind by ICMPv6 type. Neighbour discovery and multicast listener discovery never leave their link. */
 const ICMPV6_KINDS: Uint8Array = /* @__PURE__ */ kindTable(128, 129, [1, 2, 3, 4]);
 
 function kindTable(echoRequest: number, echoReply: number, errors: readonly number[]): Uint8Array {

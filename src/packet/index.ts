@@ -1,6 +1,5 @@
 /**
- * IP packets as bytes: headers, checksums and the virtio-net header in front; packets cut to the size
- * that a device takes, and packets written down.
+ * IP packets as bytes: headers, checksums, the virtio-net header, segmentation and pcapng files.
  * @module
  */
 export {
@@ -16,6 +15,6 @@ export { FragmentPart, PacketKind, Parse, Protocol } from './fields.ts';
 export { flowHash } from './flow-hash.ts';
 export { PacketHeader } from './header.ts';
 export { type PcapngDirection, type PcapngOptions, PcapngWriter } from './pcapng.ts';
-export { PacketSegmenter, Segmenting } from './segmenter.ts';
+export { PacketSegmenter, SegmentResult } from './segmenter.ts';
 export { readUdpFrame, type UdpDatagram, udpFrame } from './udp-frame.ts';
 export * from './virtio.ts';

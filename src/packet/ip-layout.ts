@@ -1,8 +1,7 @@
 /**
- * The IP headers of a packet, as far as cutting it asks: what every piece of it must carry
- * ([RFC 791 section 3.2](https://www.rfc-editor.org/rfc/rfc791#section-3.2),
- * [RFC 8200 section 4.5](https://www.rfc-editor.org/rfc/rfc8200#section-4.5)). What the packet is
- * for does not matter, so any protocol is good.
+ * Reads the IP headers of a packet that is to be segmented or fragmented: which of them every piece must
+ * carry ([RFC 791 section 3.2](https://www.rfc-editor.org/rfc/rfc791#section-3.2),
+ * [RFC 8200 section 4.5](https://www.rfc-editor.org/rfc/rfc8200#section-4.5)). It accepts every protocol.
  * @module
  */
 import { fold } from './checksum.ts';
@@ -20,22 +19,22 @@ import {
 } from './fields.ts';
 import { Extension, FRAGMENT_HEADER } from './ipv6-extensions.ts';
 
-/** Valid iff the last `read` returned true. Offsets count from the packet's first byte. */
+/** The headers of one packet. Valid iff the last `read` returned true. Offsets count from its first byte. */
 export class IpLayout {
   family: 4 | 6 = 4;
-  /** What stands at `transport`. */
+  /** The protocol number of the header at `transport`. */
   protocol = 0;
-  /** Behind the IPv4 header; behind the last extension header. Of a later fragment, its payload. */
+  /** The offset behind the IPv4 header or the last extension header; in a later fragment, that of the payload. */
   transport = 0;
-  /** Length of the headers in front of a fragment's payload, with the fragment header it may have. */
+  /** The length of the headers that every fragment carries, including an existing fragment header. */
   perFragment = 0;
-  /** The `next header` field that names what follows the per-fragment headers; IPv6 only. */
+  /** The offset of the `next header` field for what follows the per-fragment headers; IPv6 only. */
   nextHeader = 0;
   /** Whether `perFragment` ends with a fragment header; IPv6 only. */
   hasFragmentHeader = false;
-  /** IPv4 only: that is the sender's wish, which IPv6 has for every packet. */
+  /** Whether DF is set; always false for IPv6. */
   dontFragment = false;
-  /** Where the payload belongs in its datagram, in bytes. */
+  /** The offset of the payload in its datagram, in bytes. */
   offset = 0;
   moreFragments = false;
 
@@ -43,7 +42,7 @@ export class IpLayout {
     return this.moreFragments || this.offset !== 0;
   }
 
-  /** Whether the headers of `view[start .. end)` are whole and its lengths agree. */
+  /** Reads the headers of `view[start .. end)`. Returns whether they are complete and their lengths agree. */
   read(view: DataView, start: number, end: number): boolean {
     if (end - start < IPV4_MIN_HEADER) return false;
     const version = view.getUint8(start) >>> 4;
@@ -84,7 +83,7 @@ export class IpLayout {
     this.offset = 0;
     this.moreFragments = false;
 
-    // The headers up to routing, else hop-by-hop options, are for the routers on the way.
+    // Routers read the headers up to routing, or hop-by-hop options, so every fragment carries them.
     let protocol = view.getUint8(start + IPV6_NEXT_HEADER);
     let at = IPV6_HEADER;
     while (isExtension(protocol)) {
@@ -118,8 +117,8 @@ export class IpLayout {
 }
 
 /**
- * Blanks the IPv4 options in `view[start .. end)` that only a first fragment has (RFC 791 section
- * 3.1), as Linux does: with no-operation, so that the others stay where they are.
+ * Overwrites the IPv4 options in `view[start .. end)` that only the first fragment carries (RFC 791 section
+ * 3.1) with no-operation, as Linux does, so that the others keep their place.
  */
 export function blankUncopiedOptions(view: DataView, start: number, end: number): void {
   let at = start;
@@ -159,7 +158,7 @@ function isExtension(protocol: number): boolean {
   }
 }
 
-/** In bytes; `field` counts units of 8 bytes after the first, or, of authentication, of 4. */
+/** Returns a length in bytes. `field` counts units of 8 bytes after the first; of authentication, 4 bytes. */
 function extensionLength(protocol: number, field: number): number {
   if (protocol === Extension.Fragment) return FRAGMENT_HEADER;
   return protocol === Extension.Authentication ? (field + 2) << 2 : (field + 1) << 3;

@@ -1,6 +1,7 @@
 /**
- * The extension headers of IPv6 ([RFC 8200 section 4](https://www.rfc-editor.org/rfc/rfc8200#section-4)):
- * those that are passed over on the way to the transport header, and those that are refused.
+ * Walks the extension headers of IPv6
+ * ([RFC 8200 section 4](https://www.rfc-editor.org/rfc/rfc8200#section-4)) to the transport header, and
+ * refuses those that are not supported.
  * @module
  */
 import { FragmentPart, Parse } from './fields.ts';
@@ -16,7 +17,7 @@ export const Extension = {
 
 export const FRAGMENT_HEADER = 8;
 
-/** What is known of a packet while its extension headers are walked; see `PacketHeader`. */
+/** The part of `PacketHeader` that the walk reads and sets. */
 export interface ExtensionWalk {
   protocol: number;
   transport: number;
@@ -30,8 +31,8 @@ export interface ExtensionWalk {
 }
 
 /**
- * Walks from the fixed header, whose fields are set, to the transport header, or, in a later fragment,
- * to its payload; sets `protocol`, `transport` and what is known of a fragment.
+ * Walks from the fixed header, whose fields must be set, to the transport header or to the payload of a
+ * later fragment. Sets `protocol`, `transport` and the fields of a fragment.
  */
 export function walkExtensions(view: DataView, header: ExtensionWalk): Parse {
   const first = header.transport;
@@ -50,13 +51,13 @@ export function walkExtensions(view: DataView, header: ExtensionWalk): Parse {
     header.transport = at + length;
     if (protocol === Extension.Authentication) header.isAuthenticated = true;
     if (protocol !== Extension.Fragment) continue;
-    // Two of them could tell two stories.
+    // Two fragment headers could contradict each other.
     if (header.fragmentHeader >= 0) return Parse.Malformed;
     header.fragmentHeader = at;
     header.identification = view.getInt32(at + 4);
     const offsetAndMore = view.getUint16(at + 2);
     const bits = (offsetAndMore >>> 3) | ((offsetAndMore & 1) << 13);
-    if (bits === 0) continue; // a whole packet (RFC 6946)
+    if (bits === 0) continue; // an atomic fragment (RFC 6946)
     header.setFragment(bits, header.identification, at + length);
     if (!header.isPlaced()) return Parse.Malformed;
     if (header.part === FragmentPart.Later) return Parse.Ok;
@@ -77,7 +78,7 @@ function isExtension(protocol: number): boolean {
   }
 }
 
-/** In bytes; the length field counts units of 8 after the first, that of authentication units of 4. */
+/** Returns a length in bytes. The field counts units of 8 bytes after the first; of authentication, 4 bytes. */
 function extensionLength(view: DataView, at: number, protocol: number): number {
   if (protocol === Extension.Fragment) return FRAGMENT_HEADER;
   const field = view.getUint8(at + 1);
@@ -96,7 +97,11 @@ function checkExtension(view: DataView, at: number, length: number, protocol: nu
   }
 }
 
-/** A home address is one of the sender's realm ([RFC 6275](https://www.rfc-editor.org/rfc/rfc6275)). */
+/**
+ * Checks hop-by-hop and destination options. The home address option
+ * ([RFC 6275](https://www.rfc-editor.org/rfc/rfc6275)) is not supported: it holds an address of the sender's
+ * realm.
+ */
 function checkOptions(view: DataView, start: number, end: number): Parse {
   let outcome: Parse = Parse.Ok;
   let at = start;
@@ -114,7 +119,7 @@ function checkOptions(view: DataView, start: number, end: number): Parse {
   return outcome;
 }
 
-/** Mobility, HIP, shim6, and two for experiments. */
+/** Mobility, HIP, shim6, and the two experimental numbers. */
 const UNSUPPORTED_EXTENSIONS: readonly number[] = [135, 139, 140, 253, 254];
 const MAX_EXTENSIONS = 8;
 const MIN_EXTENSION = 8;

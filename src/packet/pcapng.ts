@@ -1,41 +1,40 @@
 /**
- * Writes packets down for Wireshark, tcpdump and the like: pcapng
- * ([draft-ietf-opsawg-pcapng](https://datatracker.ietf.org/doc/html/draft-ietf-opsawg-pcapng)), one
- * section with any number of interfaces, little-endian.
+ * Writes pcapng files ([draft-ietf-opsawg-pcapng](https://datatracker.ietf.org/doc/html/draft-ietf-opsawg-pcapng)),
+ * which Wireshark and tcpdump read: one section with any number of interfaces, little-endian.
  *
  * ```
  * +------------+--------------+------ ... ------+------ ... ------+--------------+
  * | block type | total length | fixed fields    | options         | total length |
  * +------------+--------------+------ ... ------+------ ... ------+--------------+
  *
- * an option: code (2), length (2), value, filled up to a multiple of 4
+ * an option: code (2), length (2), value, padded to a multiple of 4
  * ```
  * @module
  */
 import { ApiMisuseError } from '../errors.ts';
 import { MAX_PACKET_LENGTH } from './virtio.ts';
 
-/** Which way a packet goes at its interface: `inbound` came from there, `outbound` went there. */
+/** The direction of a packet at its interface: `inbound` came from there, `outbound` went there. */
 export type PcapngDirection = 'inbound' | 'outbound';
 
 export interface PcapngOptions {
   /**
-   * Takes the next bytes of the file; what it throws comes out of the method that wrote. The array is
-   * made for this call and may be kept, so `(bytes) => stream.write(bytes)` will do.
+   * Takes the next bytes of the file. The writer passes on what it throws. The array is made for this call
+   * and may be kept, so `(bytes) => stream.write(bytes)` is enough.
    */
   write(bytes: Uint8Array): void;
-  /** How much of each packet is kept, in bytes; by default all. */
+  /** The number of bytes of each packet to write at most; default 65535, which is all. */
   readonly snapLength?: number;
 }
 
-/** Keeps nothing of what it has written, so its memory does not grow with the file. */
+/** Writes one pcapng file. It keeps nothing that it has written, so its memory does not grow. */
 export class PcapngWriter {
   readonly #write: (bytes: Uint8Array) => void;
   readonly #snapLength: number;
   #interfaces = 0;
 
   /**
-   * Writes the section header, with which the file begins.
+   * Writes the section header, the beginning of the file.
    *
    * @throws {ApiMisuseError} if the snap length is not a whole number from 1 to 65535.
    */
@@ -56,7 +55,7 @@ export class PcapngWriter {
   }
 
   /**
-   * Describes one more interface, whose packets are bare IP packets; returns its index for `packet`.
+   * Adds an interface for IP packets without a link header. Returns its index for `packet`.
    *
    * @throws {ApiMisuseError} if the name is longer than 65535 bytes.
    */
@@ -75,8 +74,8 @@ export class PcapngWriter {
   /**
    * Writes the packet `buffer[start .. end)`, without a virtio-net header.
    *
-   * @param timeMs since 1970; fractions count, down to a microsecond.
-   * @throws {ApiMisuseError} if there is no such interface, the range is not within the buffer, or
+   * @param timeMs time in ms since 1970, with fractions down to a microsecond.
+   * @throws {ApiMisuseError} if there is no such interface, the range is outside of the buffer, or
    *   the comment is longer than 65535 bytes.
    */
   packet(
@@ -120,7 +119,7 @@ export class PcapngWriter {
   }
 }
 
-/** A block of zeros but for its type and lengths. */
+/** A block with its type and lengths; the rest is zero. */
 class Block {
   readonly bytes: Uint8Array;
   readonly view: DataView;
@@ -135,7 +134,7 @@ class Block {
     this.view.setUint32(length - TRAILER, length, true);
   }
 
-  /** Returns the offset behind the option; the end of options, four zeros, is there already. */
+  /** Writes an option. Returns the offset behind it, where the end of options, four zeros, already is. */
   option(at: number, code: number, value: Uint8Array): number {
     this.view.setUint16(at, code, true);
     this.view.setUint16(at + 2, value.length, true);
@@ -171,7 +170,7 @@ const INTERFACE_FIELDS = 8;
 const PACKET_FIELDS = 20;
 
 const BYTE_ORDER_MAGIC = 0x1a2b_3c4d;
-/** IPv4 or IPv6, as its first four bits say. */
+/** IPv4 or IPv6 packets; their first four bits give the version. */
 const LINKTYPE_RAW = 101;
 
 const OPTION_HEADER = 4; // code and length
@@ -182,7 +181,7 @@ const IF_NAME = 2;
 const IF_TSRESOL = 9;
 const EPB_FLAGS = 2;
 
-/** Ten to the power of -6 s. */
+/** The resolution 10^-6 s. */
 const MICROSECONDS: Uint8Array = /* @__PURE__ */ Uint8Array.of(6);
 
 /** Bits 0 and 1 of the flags are the direction. */

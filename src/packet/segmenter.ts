@@ -1,16 +1,17 @@
 /**
- * Cuts a packet for a device that takes less than the packet is: super-packets into segments,
- * packets that are too long into fragments, and completes partial checksums, as the kernel does for
- * a network card that does none of it. Segments are as the sender would have sent them
- * ([RFC 9293](https://www.rfc-editor.org/rfc/rfc9293), [RFC 768](https://www.rfc-editor.org/rfc/rfc768)),
- * fragments as [RFC 791 section 3.2](https://www.rfc-editor.org/rfc/rfc791#section-3.2) and
- * [RFC 8200 section 4.5](https://www.rfc-editor.org/rfc/rfc8200#section-4.5) say.
+ * Splits packets for a device without offloads, as a kernel does (GSO): super-packets into segments, packets
+ * that are too long into fragments. It also completes partial checksums. Segments are as the sender would
+ * have sent them ([RFC 9293](https://www.rfc-editor.org/rfc/rfc9293),
+ * [RFC 768](https://www.rfc-editor.org/rfc/rfc768)), fragments as
+ * [RFC 791 section 3.2](https://www.rfc-editor.org/rfc/rfc791#section-3.2) and
+ * [RFC 8200 section 4.5](https://www.rfc-editor.org/rfc/rfc8200#section-4.5) say. A *piece* is one segment or
+ * one fragment.
  *
- * 1. `begin` checks the headers (`ip-layout.ts`) and the virtio-net header, and decides: one whole
- *    frame, segments, of which there is a bound, or fragments.
- * 2. It copies the headers that all pieces have to the frame, once.
- * 3. `next` copies the payload of one piece behind them, summing it as it goes (`copy-sum.ts`).
- * 4. It sets what differs from piece to piece: lengths, identification, sequence number, flags,
+ * 1. `begin` checks the IP headers (`ip-layout.ts`) and the virtio-net header, and decides between one
+ *    frame, segments (a bounded number) and fragments.
+ * 2. It copies the headers that all pieces share to the frame, once.
+ * 3. `next` copies the payload of one piece behind them and sums it at the same time (`copy-sum.ts`).
+ * 4. It sets the fields that differ between pieces: lengths, identification, sequence number, flags,
  *    fragment offset, checksums.
  * @module
  */
@@ -57,30 +58,29 @@ import {
   VNET_HEADER_LENGTH,
 } from './virtio.ts';
 
-/** Outcome of `begin`. */
-export const Segmenting = {
-  /** `next` gives the frames, at least one. */
+/** The outcome of `PacketSegmenter.begin`. */
+export const SegmentResult = {
+  /** `next` returns the frames, at least one. */
   Ready: 0,
-  /** The packet, or its virtio-net header, contradicts itself, or is of an unknown kind. */
+  /** The packet or its virtio-net header contradicts itself, or has an unknown type. */
   Malformed: 1,
-  /** It may not be cut (don't fragment), or no piece that is worth its headers fits the size. */
+  /** The packet must not be fragmented, or the size leaves no room for payload behind the headers. */
   TooBig: 2,
-  /** It would make more segments than one packet may (`segments.ts`). */
+  /** The packet would make too many segments (`segments.ts`). */
   TooMany: 3,
 } as const;
-export type Segmenting = (typeof Segmenting)[keyof typeof Segmenting];
+export type SegmentResult = (typeof SegmentResult)[keyof typeof SegmentResult];
 
 const Piece = { None: 0, Whole: 1, Tcp: 2, Udp: 3, Fragment: 4 } as const;
 type Piece = (typeof Piece)[keyof typeof Piece];
 
 /**
- * Works on one packet at a time and can be used for any number of them.
+ * Works on one packet at a time and can be used for any number of packets.
  *
- * Frames are pulled: the loop that writes them then stays with its device, may stop before the last
- * one, and needs no function made for each packet.
+ * The caller pulls the frames: it may stop before the last one, and needs no callback for each packet.
  *
  * ```ts
- * if (segmenter.begin(buffer, vnet, start, end, device.mtu) === Segmenting.Ready) {
+ * if (segmenter.begin(buffer, vnet, start, end, device.mtu) === SegmentResult.Ready) {
  *   for (let length = segmenter.next(); length > 0; length = segmenter.next()) {
  *     device.write(segmenter.frame, 0, length);
  *   }
@@ -89,42 +89,42 @@ type Piece = (typeof Piece)[keyof typeof Piece];
  */
 export class PacketSegmenter {
   /**
-   * Holds, from its first byte on, the frame that `next` gave: a virtio-net header of zeros and a
-   * packet. To be read only; valid until the next call.
+   * The frame of the last `next`, from the first byte on: a virtio-net header of zeros and a packet. Do not
+   * write to it; it is valid until the next call.
    */
   readonly frame: Buffer;
 
   readonly #words: Int32Array;
   readonly #out: DataView;
   readonly #layout: IpLayout = new IpLayout();
-  /** Of the next packet that needs a new fragment header. */
+  /** The identification for the next packet that needs a new fragment header. */
   #identification: number;
 
-  /** The buffer of the last packet, and a view of it that is made once as long as it stays the same. */
+  /** The buffer of the last packet, and its view, which is made again only for another buffer. */
   #buffer: Uint8Array = EMPTY;
   #view: DataView = new DataView(EMPTY.buffer);
 
   #piece: Piece = Piece.None;
-  /** Payload in a piece, at most. */
+  /** The largest payload of a piece in bytes. */
   #pieceLength = 0;
-  /** Headers of the packet in the frame, in front of the payload. */
+  /** The length in bytes of the headers in front of a piece's payload. */
   #headers = 0;
-  /** The payload in the buffer, and how far it has been given out. */
+  /** Offsets in the buffer: the begin of the payload, the begin of the next piece, the end. */
   #payload = 0;
   #at = 0;
   #end = 0;
 
   #isPartial = false;
-  /** Offsets in the packet of what the transport checksum covers, and of the field itself. */
+  /** Offsets in the packet: the begin of what the transport checksum covers, and the checksum field. */
   #covered = 0;
   #checksum = 0;
-  /** Of segments: the pseudo-header sum without the length. Of fragments: the complete checksum. */
+  /** For segments the pseudo-header sum without the length, for fragments the complete checksum. */
   #sum = 0;
   #tcpFlags = 0;
 
   /**
-   * @param identification of the first packet that gets an IPv6 fragment header; the following ones
-   *   count up from it. Random by default ([RFC 7739](https://www.rfc-editor.org/rfc/rfc7739)).
+   * @param identification the identification of the first packet that gets an IPv6 fragment header; it
+   *   grows by one for each. Random by default ([RFC 7739](https://www.rfc-editor.org/rfc/rfc7739)).
    */
   constructor(identification: number = randomInt(2 ** 32)) {
     const scratch = new ArrayBuffer((FRAME_START + LONGEST_FRAME + 3) & ~3);
@@ -135,29 +135,29 @@ export class PacketSegmenter {
   }
 
   /**
-   * Begins the packet `buffer[start .. end)`, whose bytes must stay until the last `next`, in order to
-   * give it out in packets of at most `size` bytes. A packet that fits and is complete is given out
-   * as it is. Any IPv6 packet may be fragmented: whether it should be is the caller's decision.
+   * Begins to split the packet `buffer[start .. end)` into packets of at most `size` bytes. The bytes must
+   * not change until the last `next`. A packet that fits becomes one frame. The segmenter fragments any IPv6
+   * packet: the caller decides whether it may.
    *
-   * @param vnet offset of the virtio-net header, somewhere in front of the packet; -1: none.
+   * @param vnet offset of the virtio-net header, which is somewhere in front of the packet; -1: none.
    */
-  begin(buffer: Uint8Array, vnet: number, start: number, end: number, size: number): Segmenting {
+  begin(buffer: Uint8Array, vnet: number, start: number, end: number, size: number): SegmentResult {
     this.#piece = Piece.None;
-    if (start < (vnet < 0 ? 0 : vnet + VNET_HEADER_LENGTH)) return Segmenting.Malformed;
-    if (end > buffer.length) return Segmenting.Malformed;
+    if (start < (vnet < 0 ? 0 : vnet + VNET_HEADER_LENGTH)) return SegmentResult.Malformed;
+    if (end > buffer.length) return SegmentResult.Malformed;
     if (buffer !== this.#buffer) {
       this.#buffer = buffer;
       this.#view = new DataView(buffer.buffer, buffer.byteOffset, buffer.byteLength);
     }
     const view = this.#view;
     const layout = this.#layout;
-    if (!layout.read(view, start, end)) return Segmenting.Malformed;
+    if (!layout.read(view, start, end)) return SegmentResult.Malformed;
 
     this.#isPartial = vnet >= 0 && (view.getUint8(vnet + VNET_FLAGS) & VNET_F_NEEDS_CSUM) !== 0;
-    if (this.#isPartial && !this.#readPartial(vnet, end - start)) return Segmenting.Malformed;
+    if (this.#isPartial && !this.#readPartial(vnet, end - start)) return SegmentResult.Malformed;
     const type = vnet < 0 ? VNET_GSO_NONE : view.getUint8(vnet + VNET_GSO_TYPE) & ~VNET_GSO_ECN;
     if (type !== VNET_GSO_NONE) {
-      if (!this.#isPartial) return Segmenting.Malformed;
+      if (!this.#isPartial) return SegmentResult.Malformed;
       const segment = view.getUint16(vnet + VNET_GSO_SIZE, true);
       return this.#beginSegments(type, segment, start, end, size);
     }
@@ -165,10 +165,10 @@ export class PacketSegmenter {
 
     const headers = this.#isPartial ? this.#covered : layout.perFragment;
     this.#beginPieces(Piece.Whole, headers, headers, MAX_PACKET_LENGTH, start, end);
-    return Segmenting.Ready;
+    return SegmentResult.Ready;
   }
 
-  /** Puts the next frame into `frame`; returns its length, or 0 after the last one. */
+  /** Writes the next frame to `frame`. Returns its length, or 0 after the last one. */
   next(): number {
     if (this.#piece === Piece.None) return 0;
     const left = this.#end - this.#at;
@@ -192,13 +192,13 @@ export class PacketSegmenter {
     return VNET_HEADER_LENGTH + this.#headers + length;
   }
 
-  /** Whether the packet can have the checksum that the virtio-net header tells of. */
+  /** Reads the place of the partial checksum. Returns whether the packet can have a checksum there. */
   #readPartial(vnet: number, length: number): boolean {
     const covered = this.#view.getUint16(vnet + VNET_CSUM_START, true);
     const field = this.#view.getUint16(vnet + VNET_CSUM_OFFSET, true);
     this.#covered = covered;
     this.#checksum = covered + field;
-    // IP headers are made of words of four bytes, and the checksum is a word of two.
+    // The length of IP headers is a multiple of 4, and the offset of a checksum is even.
     if ((covered & 3) !== 0 || (field & 1) !== 0) return false;
     if (covered < this.#layout.perFragment || this.#checksum + 2 > length) return false;
     return !this.#layout.isFragment;
@@ -210,38 +210,39 @@ export class PacketSegmenter {
     start: number,
     end: number,
     size: number
-  ): Segmenting {
+  ): SegmentResult {
     const { family, protocol, transport } = this.#layout;
     const view = this.#view;
     const length = end - start - transport;
-    if (segment === 0 || this.#covered !== transport) return Segmenting.Malformed;
+    if (segment === 0 || this.#covered !== transport) return SegmentResult.Malformed;
 
     let headers = transport;
     if (type === VNET_GSO_UDP_L4) {
-      if (protocol !== Protocol.Udp || length < UDP_HEADER) return Segmenting.Malformed;
-      if (this.#checksum !== transport + UDP_CHECKSUM) return Segmenting.Malformed;
-      if (view.getUint16(start + transport + UDP_LENGTH) !== length) return Segmenting.Malformed;
+      if (protocol !== Protocol.Udp || length < UDP_HEADER) return SegmentResult.Malformed;
+      if (this.#checksum !== transport + UDP_CHECKSUM) return SegmentResult.Malformed;
+      if (view.getUint16(start + transport + UDP_LENGTH) !== length) return SegmentResult.Malformed;
       headers += UDP_HEADER;
     } else {
-      if (type !== (family === 4 ? VNET_GSO_TCPV4 : VNET_GSO_TCPV6)) return Segmenting.Malformed;
-      if (protocol !== Protocol.Tcp || length < TCP_MIN_HEADER) return Segmenting.Malformed;
-      if (this.#checksum !== transport + TCP_CHECKSUM) return Segmenting.Malformed;
+      if (type !== (family === 4 ? VNET_GSO_TCPV4 : VNET_GSO_TCPV6)) return SegmentResult.Malformed;
+      if (protocol !== Protocol.Tcp || length < TCP_MIN_HEADER) return SegmentResult.Malformed;
+      if (this.#checksum !== transport + TCP_CHECKSUM) return SegmentResult.Malformed;
       const header = (view.getUint8(start + transport + TCP_DATA_OFFSET) >>> 4) << 2;
-      if (header < TCP_MIN_HEADER || header > length) return Segmenting.Malformed;
+      if (header < TCP_MIN_HEADER || header > length) return SegmentResult.Malformed;
       this.#tcpFlags = view.getUint8(start + transport + TCP_FLAGS);
-      // It would take a sequence number of its own.
-      if ((this.#tcpFlags & TCP_FLAG_SYN) !== 0) return Segmenting.Malformed;
+      // SYN takes a sequence number, so a super-packet cannot have it.
+      if ((this.#tcpFlags & TCP_FLAG_SYN) !== 0) return SegmentResult.Malformed;
       headers += header;
     }
     const payload = end - start - headers;
-    if (headers + Math.min(segment, payload) > size) return Segmenting.TooBig;
-    if (makesTooManySegments(type === VNET_GSO_UDP_L4, payload, segment)) return Segmenting.TooMany;
+    if (headers + Math.min(segment, payload) > size) return SegmentResult.TooBig;
+    if (makesTooManySegments(type === VNET_GSO_UDP_L4, payload, segment))
+      return SegmentResult.TooMany;
 
     const partial = view.getUint16(start + this.#checksum);
     this.#sum = fold(partial + (~length & 0xffff));
     const piece = type === VNET_GSO_UDP_L4 ? Piece.Udp : Piece.Tcp;
     this.#beginPieces(piece, headers, headers, segment, start, end);
-    return Segmenting.Ready;
+    return SegmentResult.Ready;
   }
 
   #setSegment(length: number, payloadSum: number, isLast: boolean): void {
@@ -259,7 +260,7 @@ export class PacketSegmenter {
     } else {
       const sequence = transport + TCP_SEQUENCE;
       if (!isFirst) out.setInt32(sequence, out.getInt32(sequence) + this.#pieceLength);
-      // What ends the data comes with its end; what the window shrank for is told once (RFC 3168).
+      // FIN and PSH belong to the last segment, CWR to the first (RFC 3168).
       let flags = this.#tcpFlags;
       if (!isLast) flags &= ~(TCP_FLAG_FIN | TCP_FLAG_PSH);
       if (!isFirst) flags &= ~TCP_FLAG_CWR;
@@ -272,24 +273,25 @@ export class PacketSegmenter {
     out.setUint16(this.#checksum, this.#complete(fold(sum)));
   }
 
-  #beginFragments(start: number, end: number, size: number): Segmenting {
+  #beginFragments(start: number, end: number, size: number): SegmentResult {
     const layout = this.#layout;
     const length = end - start;
     const common = layout.perFragment;
     const needsFragmentHeader = layout.family === 6 && !layout.hasFragmentHeader;
     const headers = common + (needsFragmentHeader ? FRAGMENT_HEADER : 0);
-    if (layout.offset + length - common > MAX_DATAGRAM) return Segmenting.Malformed;
-    if (layout.moreFragments && ((length - common) & 7) !== 0) return Segmenting.Malformed;
+    if (layout.offset + length - common > MAX_DATAGRAM) return SegmentResult.Malformed;
+    if (layout.moreFragments && ((length - common) & 7) !== 0) return SegmentResult.Malformed;
     const pieceLength = (size - headers) & ~7;
-    if (layout.dontFragment || pieceLength <= 0) return Segmenting.TooBig;
-    // The first fragment of IPv6 has all the headers (RFC 7112).
+    if (layout.dontFragment || pieceLength <= 0) return SegmentResult.TooBig;
+    // RFC 7112: the first fragment of IPv6 contains all headers.
     if (layout.family === 6 && layout.offset === 0) {
       const chain = Math.min(layout.transport + MAX_TRANSPORT_HEADER, length);
-      if (chain > common + pieceLength) return Segmenting.TooBig;
+      if (chain > common + pieceLength) return SegmentResult.TooBig;
     }
 
     if (this.#isPartial) {
-      // The first fragment may carry the sum of all of them; the copy is in nobody's way yet.
+      // The first fragment may carry the checksum of the datagram, so sum all of it now. The copy that
+      // `copySum` makes is overwritten.
       const covered = this.#covered;
       this.#sum = this.#complete(
         copySum(this.#view, start + covered, this.#words, PACKET_START >> 2, length - covered)
@@ -303,7 +305,7 @@ export class PacketSegmenter {
       out.setInt32(common + 4, this.#identification++);
       out.setUint8(layout.nextHeader, Extension.Fragment);
     }
-    return Segmenting.Ready;
+    return SegmentResult.Ready;
   }
 
   #setFragment(length: number, isLast: boolean): void {
@@ -325,7 +327,7 @@ export class PacketSegmenter {
     if (checksum >= 0 && checksum < length) out.setUint16(this.#headers + checksum, this.#sum);
   }
 
-  /** Copies the first `copied` of the bytes in front of the payload to the frame. */
+  /** Copies the first `copied` bytes of the packet to the frame as headers and sets up the pieces. */
   #beginPieces(
     piece: Piece,
     headers: number,
@@ -355,7 +357,7 @@ export class PacketSegmenter {
     out.setUint16(IPV4_CHECKSUM, ~fold(sumBytes(this.frame, VNET_HEADER_LENGTH, behind, 0)));
   }
 
-  /** The checksum of what has this sum; to UDP zero means that there is none (RFC 768). */
+  /** Returns the checksum for a sum. For UDP a zero means "no checksum" (RFC 768), so it becomes 0xffff. */
   #complete(sum: number): number {
     const checksum = ~sum & 0xffff;
     return checksum === 0 && this.#checksum - this.#covered === UDP_CHECKSUM ? 0xffff : checksum;
@@ -370,7 +372,7 @@ const TCP_FLAG_CWR = 0x80;
 const MAX_TRANSPORT_HEADER = 60; // TCP with all its options
 const MAX_DATAGRAM = 65_535;
 
-/** Puts the packet, and so every header and payload in it, on a boundary of 4 bytes. */
+/** Aligns the packet in the frame, and so its headers and payload, to 4 bytes. */
 const FRAME_START = 2;
 const PACKET_START = FRAME_START + VNET_HEADER_LENGTH;
 const LONGEST_FRAME = VNET_HEADER_LENGTH + IPV6_HEADER + MAX_DATAGRAM;

@@ -1,7 +1,7 @@
 /**
- * Single UDP datagrams ([RFC 768](https://www.rfc-editor.org/rfc/rfc768)) as a packet device takes and gives them: an
- * IPv4 or IPv6 packet behind its virtio-net header. For hosts that speak UDP over a `MemoryDevice` or a device of
- * their own, and for tests; gateways do not need it.
+ * Builds and reads UDP datagrams ([RFC 768](https://www.rfc-editor.org/rfc/rfc768)) as frames of a packet device: a
+ * virtio-net header, then an IPv4 or IPv6 packet. For programs that use UDP over a `MemoryDevice` or their own device,
+ * and for tests; gateways do not need it.
  * @module
  */
 import { IpAddress } from '../base/address.ts';
@@ -10,10 +10,10 @@ import { fold, sumBytes } from './checksum.ts';
 import { MAX_PACKET_LENGTH, VNET_HEADER_LENGTH } from './virtio.ts';
 
 export interface UdpDatagram {
-  /** The IP address that it comes from. */
+  /** The source IP address as text. */
   readonly source: string;
   readonly sourcePort: number;
-  /** The IP address that it goes to, of the same IP version. */
+  /** The destination IP address as text, of the same IP version. */
   readonly destination: string;
   readonly destinationPort: number;
   readonly payload: Uint8Array;
@@ -23,8 +23,8 @@ export interface UdpDatagram {
  * Writes a datagram with all checksums and a hop limit of 64.
  *
  * @returns the virtio-net header (`VNET_HEADER_LENGTH` zero bytes) and the packet.
- * @throws {ApiMisuseError} if an address or a port is not one, the addresses differ in their IP version, or the packet
- *   would be longer than `MAX_PACKET_LENGTH`.
+ * @throws {ApiMisuseError} if an address or a port is invalid, the addresses are not of the same IP version, or the
+ *   packet would be longer than `MAX_PACKET_LENGTH`.
  */
 export function udpFrame(datagram: UdpDatagram): Buffer {
   const { sourcePort, destinationPort, payload } = datagram;
@@ -65,15 +65,15 @@ export function udpFrame(datagram: UdpDatagram): Buffer {
   udp.set(payload, UDP_HEADER_LENGTH);
   const pseudoHeader = sumBytes(ip, addressesAt, ipLength, UDP + udpLength);
   const checksum = ~fold(sumBytes(udp, 0, udp.length, pseudoHeader)) & 0xffff;
-  // Zero means that there is none.
+  // RFC 768: zero means "no checksum", so a computed zero becomes 0xffff.
   udp.writeUInt16BE(checksum === 0 ? 0xffff : checksum, 6);
   return frame;
 }
 
 /**
- * Reads a frame as `udpFrame` writes it. The checksums are not looked at: a device may leave them to its reader.
+ * Reads a frame as `udpFrame` writes it. It does not verify checksums, because a device may leave them partial.
  *
- * @returns undefined if it is no datagram, a fragment, a super-packet, or has IPv6 extension headers.
+ * @returns undefined if the frame is not a UDP datagram, is a fragment or super-packet, or has IPv6 extension headers.
  */
 export function readUdpFrame(frame: Uint8Array): UdpDatagram | undefined {
   const ip = Buffer.from(frame.buffer, frame.byteOffset, frame.length).subarray(VNET_HEADER_LENGTH);

@@ -1,13 +1,13 @@
 /**
- * The `DataView` of the buffer that packets are in. A batch of packets is in one buffer, so it is made
- * anew only when the buffer changes.
+ * Caches the `DataView` of a buffer. A batch of packets is in one buffer, so a new view is needed only when
+ * the buffer changes.
  * @module
  */
 export class PacketView {
   #buffer: Uint8Array = EMPTY;
   #view: DataView = new DataView(EMPTY.buffer);
 
-  /** Keeps a reference to the buffer until the next call with another one. */
+  /** Returns a view of the buffer, and keeps a reference to it until the next call with another buffer. */
   of(buffer: Uint8Array): DataView {
     if (buffer !== this.#buffer) {
       this.#buffer = buffer;

@@ -1,7 +1,7 @@
 /**
- * A plan, compiled: who stands for whom, and who may talk to whom. It answers the one question of the
- * slow path: what becomes of (source, destination) from this realm? Hosts and presences are records of
- * tables, not objects: a plan may have a million of them.
+ * The compiled plan: which endpoint a presence stands for, and what may pass between two hosts. `resolve`
+ * answers what a packet (source, destination) from a realm becomes. Hosts and presences are records in
+ * tables, not objects, because a plan may have a million of them.
  * @module
  */
 
@@ -21,18 +21,18 @@ import {
 import { NOTHING, type NumberedPermit, PolicyTable } from './policy.ts';
 import { Verdict } from './verdict.ts';
 
-/** What `resolve` found; valid as its verdict says, and reused by the next call. */
+/** The result of `resolve`. The next call overwrites it. */
 export interface Resolution {
   /**
-   * Forward and NeedsPresence, if `policy` lets the packet pass; DropNoPresence, DropSpoofed, or
-   * DropNotPermitted when nothing may pass.
+   * Forward or NeedsPresence, for packets that `policy` allows; or DropNoPresence, DropSpoofed or
+   * DropNotPermitted, for all packets.
    */
   verdict: Verdict;
-  /** Egress realm. Valid iff Forward or NeedsPresence. */
+  /** The egress realm. Valid iff Forward or NeedsPresence. */
   egress: number;
-  /** IP version of both addresses in the egress realm. Valid iff Forward or NeedsPresence. */
+  /** The IP version of both addresses in the egress realm. Valid iff Forward or NeedsPresence. */
   family: Family;
-  /** What may pass. Valid iff Forward or NeedsPresence. */
+  /** The policy, which says what may pass. Valid iff Forward or NeedsPresence. */
   policy: number;
   /** The source's presence in the egress realm. Valid iff Forward. */
   readonly source: Int32Array;
@@ -45,22 +45,22 @@ export interface CompiledRealm {
   readonly name: string;
   readonly sources: readonly IpPrefix[];
   readonly pools: readonly IpPrefix[];
-  /** In bytes; infinite if any size fits. */
+  /** The largest packet in bytes; infinite if there is no limit. */
   readonly mtu: number;
   readonly reject: Reject;
 }
 
-/** Immutable but for `bind`, which adds presences. */
+/** A compiled plan. Only `bind` changes it, by adding a presence. */
 export class Bindings {
   readonly policies: PolicyTable = new PolicyTable();
   readonly #realmIndex: (name: string) => number;
-  /** By realm index; absent: the realm is not in the plan. */
+  /** The realms of the plan, by index. */
   readonly #realms = new Map<number, CompiledRealm>();
-  /** Every real host that a presence or a permit names: (realm, address). */
+  /** The real hosts that presences and permits name. Key: (realm, address). */
   readonly #hosts: FamilyTables = familyTables(0);
-  /** (realm, address) to the host that it stands for. */
+  /** The presences. Key: (realm, address). Value: the host that it stands for. */
   readonly #presences: FamilyTables = familyTables(1);
-  /** (host, realm, IP version) to the number of its presence there. */
+  /** The presences of a host. Key: (host, realm, IP version). Value: the record number of the presence. */
   readonly #presencesOf = new IntTable(3, 1, MAX_RECORDS);
   /** The permits that name a host as their service, by host and the index of the clients' realm. */
   readonly #permits = new Map<Host, Map<number, NumberedPermit[]>>();
@@ -116,7 +116,7 @@ export class Bindings {
   }
 
   /**
-   * Adds a presence; the same one again changes nothing.
+   * Adds a presence. Adding the same presence twice changes nothing.
    *
    * @throws {ApiMisuseError} if the address stands for another host, or the host has another.
    * @throws {ConfigError} if the presence is not one.
@@ -135,8 +135,7 @@ export class Bindings {
   }
 
   /**
-   * Returns what becomes of a packet whose key is given: the realm it enters from, its source and its
-   * destination, as words.
+   * Returns what a packet becomes. `key` has its ingress realm, its source and its destination, as words.
    */
   resolve(family: Family, key: Int32Array): Readonly<Resolution> {
     const result = this.#resolution;
@@ -189,7 +188,7 @@ export class Bindings {
     return result;
   }
 
-  /** Returns the endpoint that an address, `words[at]` on, stands for in the realm. */
+  /** Returns the endpoint that the address at `words[at]` stands for in the realm. */
   endpointOf(
     realm: number,
     family: Family,
@@ -202,27 +201,27 @@ export class Bindings {
     return { realm: this.#realms.get(this.#realmOf(host))!.name, address: this.#addressOf(host) };
   }
 
-  /** Whether the realm's packets may come from the address `words[at]` on. */
+  /** Returns whether packets of the realm may come from the address at `words[at]`. */
   isSource(realm: number, family: Family, words: ArrayLike<number>, at: number): boolean {
     const { sources, pools } = this.#realms.get(realm)!;
     return containsWords(sources, family, words, at) && !containsWords(pools, family, words, at);
   }
 
-  /** Whether the address `words[at]` on is in a pool of the realm. */
+  /** Returns whether the address at `words[at]` is in a pool of the realm. */
   isPooled(realm: number, family: Family, words: ArrayLike<number>, at: number): boolean {
     const { pools } = this.#realms.get(realm)!;
     return containsWords(pools, family, words, at);
   }
 
-  /** Bytes of memory that the tables take. */
+  /** The memory of the tables in bytes. */
   get byteLength(): number {
     const tables = [this.#hosts[4], this.#hosts[6], this.#presences[4], this.#presences[6]];
     return [...tables, this.#presencesOf].reduce((sum, table) => sum + table.byteLength, 0);
   }
 
   /**
-   * Returns the policy, extended by the permits that let a client of the realm, the address
-   * `words[at]` on, use the service.
+   * Returns the policy, extended by the permits that allow the client of the realm with the address at
+   * `words[at]` to use the service.
    */
   #extend(
     policy: number,
@@ -303,7 +302,7 @@ export class Bindings {
   }
 }
 
-/** Twice the number of its record in the table of its IP version; one more for IPv6. -1: none. */
+/** A host: twice its record number in the table of its IP version, plus 1 for IPv6; -1 for none. */
 type Host = number;
 
 function hostOf(record: number, family: Family): Host {
@@ -316,7 +315,7 @@ function familyOf(host: Host): Family {
 
 type FamilyTables = Readonly<Record<Family, IntTable>>;
 
-/** Tables by realm and address. */
+/** Creates tables with the key (realm, address). */
 function familyTables(valueWords: number): FamilyTables {
   return {
     4: new IntTable(2, valueWords, MAX_RECORDS),
@@ -324,7 +323,7 @@ function familyTables(valueWords: number): FamilyTables {
   };
 }
 
-/** The address is `words[at]` on. */
+/** Finds the record of the address at `words[at]`. */
 function find(table: IntTable, realm: number, words: ArrayLike<number>, at: number): number {
   setKey(table, realm, words, at);
   return table.find();
@@ -346,20 +345,20 @@ function setKey3(table: IntTable, a: number, b: number, c: number): void {
   table.key[2] = c;
 }
 
-/** The first word of a record's value. */
+/** Returns the first word of a record's value. */
 function firstValue(table: IntTable, record: number): number {
   return table.words[record * table.stride + table.keyWords]!;
 }
 
-/** The address in a record's key, behind the realm. */
+/** Returns the address in a record's key, which follows the realm. */
 function addressOf(table: IntTable, record: number): IpAddress {
   const at = record * table.stride;
   return IpAddress.fromWords(Array.from(table.words.subarray(at + 1, at + table.keyWords)));
 }
 
-/** Plans are made by the host, which bounds them; this only keeps a record number a small integer. */
+/** The host bounds its plans; this limit only keeps a record number a small integer. */
 const MAX_RECORDS = 2 ** 26;
-/** Every host takes in 576 bytes (RFC 791 section 3.1). */
+/** Every host accepts packets of 576 bytes (RFC 791 section 3.1). */
 const MIN_MTU = 576;
 const MAX_MTU = 65_535;
 const REJECTS: readonly Reject[] = ['drop', 'unreachable', 'reset'];

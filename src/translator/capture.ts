@@ -1,6 +1,6 @@
 /**
- * Shows the packets of chosen paths, before and after translation, to whoever wants to see them; and
- * writes them down as pcapng, which Wireshark opens.
+ * Packet capture: shows the packets of chosen paths before and after translation, or writes them to a
+ * pcapng file for Wireshark.
  * @module
  */
 import type { Clock } from '../base/clock.ts';
@@ -12,13 +12,14 @@ import { NO_PAIR } from './paths.ts';
 
 export interface PacketCapture {
   /**
-   * Whether packets of the path are shown; asked once for each path, and again after a new plan or after
-   * very many other paths. It is asked for each packet that passes without a path that is kept.
+   * Decides whether to show the packets of a path. It is called once for each path, and again after a new
+   * plan or after 65,536 other paths; for a packet whose path is not kept it is called each time.
    */
   wants(path: PathStatus): boolean;
   /**
-   * Shows the packet `bytes[start .. end)`, without virtio-net header: as it came from the realm
-   * (`inbound`), then as it goes into the other (`outbound`). The bytes are gone when the call returns.
+   * Takes the packet `bytes[start .. end)`, without its virtio-net header: first as it came from the
+   * ingress realm (`inbound`), then as it goes into the egress realm (`outbound`). The bytes are valid
+   * only during the call.
    */
   packet(
     direction: 'inbound' | 'outbound',
@@ -29,12 +30,12 @@ export interface PacketCapture {
   ): void;
 }
 
-/** Where the translator calls its tap; costs nothing while there is none. */
-export class TapPoint {
+/** Calls the capture of the translator for the paths that it wants. */
+export class CapturePoint {
   readonly #capture: PacketCapture;
   readonly #statusOf: (table: PathTable, path: number) => PathStatus;
   readonly #realmNames: readonly string[];
-  /** The answers by `PATH_PAIR`, which stays a path's own as long as the path is there. */
+  /** What `wants` returned, by `PATH_PAIR`, which does not change while the path exists. */
   readonly #isWanted = new Map<number, boolean>();
 
   constructor(
@@ -47,12 +48,12 @@ export class TapPoint {
     this.#realmNames = realmNames;
   }
 
-  /** Asks about each path anew. */
+  /** Forgets what `wants` returned, so that it is called again for each path. */
   forget(): void {
     this.#isWanted.clear();
   }
 
-  /** Shows the packet, if those of its path are wanted. Parameters as of `PacketCapture.packet`. */
+  /** Shows the packet if the capture wants its path. The parameters are those of `PacketCapture.packet`. */
   show(
     direction: 'inbound' | 'outbound',
     table: PathTable,
@@ -67,7 +68,7 @@ export class TapPoint {
     let isWanted = pair === NO_PAIR ? undefined : known.get(pair);
     if (isWanted === undefined) {
       isWanted = this.#capture.wants(this.#statusOf(table, path));
-      // Paths come and go; those that went are not told of here.
+      // The map is not told which paths have ended, so it is bounded here.
       if (known.size >= MAX_KNOWN) known.clear();
       known.set(pair, isWanted);
     }
@@ -80,17 +81,20 @@ export class TapPoint {
 const MAX_KNOWN = 65_536;
 
 export interface PcapngCaptureOptions {
-  /** Takes the file, piece by piece. */
+  /** Takes the next bytes of the file. */
   readonly write: (bytes: Uint8Array) => void;
-  /** All paths by default. */
+  /** Decides which paths to capture. Default: all. */
   readonly wants?: (path: PathStatus) => boolean;
-  /** Bytes of each packet that are written at most; all of them by default. */
+  /** The number of bytes of each packet to write at most. Default: all of them. */
   readonly snapLength?: number;
-  /** Its wall clock is what the packets of the file have as their time. Default: that of the system. */
+  /** The clock whose wall time is written as the time of the packets. Default: the system's clock. */
   readonly clock?: Clock;
 }
 
-/** Each realm is an interface of the file; a packet is in it twice, as it came and as it goes. */
+/**
+ * Writes packets to a pcapng file. Each realm is an interface of the file. Each packet is written twice:
+ * as it came, and as it leaves.
+ */
 export class PcapngCapture implements PacketCapture {
   readonly wants: (path: PathStatus) => boolean;
   readonly #writer: PcapngWriter;

@@ -1,14 +1,18 @@
 /**
- * A verdict in words: which step of the rule decided, and on what grounds.
+ * Explains a verdict in words: which step of the rule decided, why, and what to do about it.
  * @module
  */
 import { IpAddress } from '../base/address.ts';
+import { formatHostPort } from '../base/host-port.ts';
 import { FragmentPart, PacketKind } from '../packet/fields.ts';
 import type { PacketHeader } from '../packet/header.ts';
 import type { Bindings } from './bindings.ts';
 import { VERDICT_NAMES, Verdict, type VerdictName } from './verdict.ts';
 
-/** The steps of the rule, in the order they are taken. */
+/**
+ * The steps of the rule, in their order. `room`: the table of paths has no room, or the packet cannot be
+ * translated between IPv4 and IPv6 (SIIT).
+ */
 export type ExplanationStep =
   | 'headers'
   | 'destination'
@@ -22,15 +26,15 @@ export type ExplanationStep =
 
 export interface Explanation {
   readonly verdict: VerdictName;
-  /** The step that decided. All before it were passed. */
+  /** The step that decided. The packet passed all steps before it. */
   readonly step: ExplanationStep;
-  /** One sentence. */
+  /** One sentence for an operator. */
   readonly reason: string;
-  /** Realm that the packet goes to. With Forward and NeedsPresence. */
+  /** The realm that the packet goes to. Present with Forward and NeedsPresence. */
   readonly egress?: string;
-  /** The packet as it would leave. With Forward. */
+  /** The translated packet. Present with Forward. */
   readonly packet?: Uint8Array;
-  /** With Forward: the size that it has to be cut to, if it is too large. */
+  /** The size in bytes that the packet has to be fragmented to. Present with Forward if it is too large. */
   readonly segmentTo?: number;
 }
 
@@ -38,11 +42,12 @@ export interface ExplanationContext {
   readonly packet: Uint8Array;
   readonly realm: string;
   readonly realmIndex: number;
-  /** Of the packet; its fields are valid unless the step is `headers`. */
+  /** The packet's header; its fields are valid unless the step is `headers`. */
   readonly header: PacketHeader;
-  /** Of the packet that it quotes, if it is an ICMP error. */
+  /** The header of the quoted packet. Valid iff the packet is an ICMP error. */
   readonly quote: PacketHeader;
-  readonly isBoundToVersion: boolean;
+  /** Whether the packet cannot be translated between IPv4 and IPv6. */
+  readonly isRefusedBySiit: boolean;
   readonly bindings: Bindings;
   readonly egress: string | undefined;
   readonly result: Uint8Array | undefined;
@@ -50,7 +55,7 @@ export interface ExplanationContext {
 }
 
 export function explain(verdict: Verdict, context: ExplanationContext): Explanation {
-  const step = context.isBoundToVersion ? 'room' : STEPS[verdict]!;
+  const step = context.isRefusedBySiit ? 'room' : STEPS[verdict]!;
   const { egress, result, segmentTo } = context;
   return {
     verdict: VERDICT_NAMES[verdict]!,
@@ -62,6 +67,7 @@ export function explain(verdict: Verdict, context: ExplanationContext): Explanat
   };
 }
 
+/** The step that decides, by verdict. */
 const STEPS: readonly ExplanationStep[] = [
   'rewrite',
   'presence',
@@ -80,59 +86,84 @@ const STEPS: readonly ExplanationStep[] = [
 ];
 
 function reasonOf(verdict: Verdict, context: ExplanationContext): string {
-  if (context.isBoundToVersion) return 'the packet cannot change its IP version';
+  if (context.isRefusedBySiit) {
+    return (
+      'the packet cannot be translated between IPv4 and IPv6 (RFC 7915): it has an authentication header, ' +
+      'is a fragment of ICMP or of UDP without a checksum, or is an ICMP error without a counterpart'
+    );
+  }
   switch (verdict) {
     case Verdict.DropMalformed:
-      return `the ${context.packet.length} bytes are no packet whose lengths and checksums agree`;
+      return (
+        `the ${context.packet.length} bytes are not a valid packet: ` +
+        'a length, a checksum or an offload field is wrong'
+      );
     case Verdict.DropUnsupported:
-      return 'the packet has a protocol, ICMP type, option or extension header that is not handled';
+      return 'the packet has a protocol, ICMP type, option or extension header that is not supported';
     case Verdict.DropFragment:
-      return 'the fragment is tiny, overlaps another, or cannot be translated';
+      return 'the fragment is too small, overlaps another one of its datagram, or cannot be translated';
     case Verdict.DropFragmentOrphan:
-      return 'no first fragment of this datagram was forwarded lately';
+      return 'the first fragment of this datagram was not forwarded, or its record has expired';
     case Verdict.DropTooManySegments:
-      return 'the super-packet makes more segments than one may: its segments are too short';
+      return 'the super-packet would make too many segments: its gso_size is too small for its length';
     default:
       return reasonOfAddresses(verdict, context);
   }
 }
 
-/** The headers were passed, so there are addresses to tell. */
+/** The headers are valid, so the sentence can name the addresses. */
 function reasonOfAddresses(verdict: Verdict, context: ExplanationContext): string {
   const { realm, egress } = context;
-  const ends = new PacketEnds(context);
-  const { source, destination, behind, what } = ends;
+  const { source, destination, from, to, what } = new PacketEnds(context);
   switch (verdict) {
     case Verdict.DropNoPresence:
-      return `${destination} stands for nothing in "${realm}"`;
+      return (
+        `no presence in "${realm}" has the address ${destination}: ` +
+        'expose the service to this realm, or correct the address'
+      );
     case Verdict.DropSpoofed:
-      return `${source} is not an address that packets of "${realm}" may come from`;
+      return (
+        `packets from "${realm}" may not have the source ${source}: ` +
+        "it is outside of the realm's sources, or in its pools"
+      );
     case Verdict.DropNotPermitted:
-      return `nothing lets ${source} of "${realm}" send ${what} to ${destination}${behind}`;
+      return (
+        `no permit allows ${what} from ${from} of "${realm}" to ${to}: ` +
+        'expose the service on this port to this client if it should pass'
+      );
     case Verdict.DropNoSession:
-      return `${what} from ${source} to ${destination}${behind} answers no recent request`;
+      return `${what} from ${from} to ${to} is a reply, and no recent request of the client is known`;
     case Verdict.NeedsPresence:
-      return `${source} of "${realm}" has no presence in "${egress}" yet`;
+      return `${source} of "${realm}" has no presence in "${egress}" yet: bind one and try again`;
     case Verdict.NeedsHeadroom:
-      return 'the packet grows in front by more than the headroom it was given';
+      return 'the packet needs more headroom than it has: try again in a buffer that has it';
     case Verdict.DropTooBig:
-      return `the packet to ${destination}${behind} is larger than the realm there takes`;
+      return (
+        `the packet to ${to} is larger than the mtu of that realm and must not be fragmented: ` +
+        'its sender has to send smaller packets'
+      );
     case Verdict.DropTableFull:
-      return 'the table of paths is full';
+      return (
+        'the table of paths, or the share of the client realm in it, is full and has no idle path: ' +
+        'raise maxPaths or maxPathsOfRealm'
+      );
     default:
-      return `${what} from ${source} to ${destination}${behind} goes to "${egress}"`;
+      return `${what} from ${from} to ${to} is forwarded to "${egress}"`;
   }
 }
 
 /**
- * Source, destination and protocol in words; of an ICMP error, those of the reply whose path it takes. Read
- * from the original: the copy may be rewritten.
+ * Describes the source, destination and protocol of a packet. For an ICMP error they are those of the reply
+ * whose path it takes. They are read from the original packet, because the copy may be rewritten.
  */
 class PacketEnds {
   readonly source: IpAddress;
   readonly destination: IpAddress;
-  /** `, which stands for ... of ...`, or nothing. */
-  readonly behind: string;
+  /** The source, with its port if the protocol has ports. */
+  readonly from: string;
+  /** The destination, with its port, and the endpoint that it stands for. */
+  readonly to: string;
+  /** The protocol. */
   readonly what: string;
 
   constructor({ packet, header, quote, bindings, realmIndex }: ExplanationContext) {
@@ -143,23 +174,27 @@ class PacketEnds {
     this.source = IpAddress.fromBytes(family, packet, isError ? at + width : at);
     this.destination = IpAddress.fromBytes(family, packet, isError ? at : at + width);
     const endpoint = bindings.endpointOf(realmIndex, family, this.destination.words, 0);
-    this.behind =
-      endpoint === undefined ? '' : `, which stands for ${endpoint.address} of "${endpoint.realm}"`;
+    const behind = endpoint === undefined ? '' : ` (${endpoint.address} of "${endpoint.realm}")`;
+    const hasPorts = header.part !== FragmentPart.Later && header.kind < PacketKind.Other;
+    const withPort = (address: IpAddress, port: number): string =>
+      hasPorts ? formatHostPort({ host: `${address}`, port }) : `${address}`;
+    this.from = withPort(this.source, header.sourcePort);
+    this.to = withPort(this.destination, header.destinationPort) + behind;
     this.what = whatOf(header);
   }
 }
 
-function whatOf({ kind, part, protocol, sourcePort, destinationPort }: PacketHeader): string {
+function whatOf({ kind, part, protocol }: PacketHeader): string {
   if (part === FragmentPart.Later) return 'a later fragment';
   switch (kind) {
     case PacketKind.Tcp:
-      return `TCP ${sourcePort} to ${destinationPort}`;
+      return 'TCP';
     case PacketKind.Udp:
-      return `UDP ${sourcePort} to ${destinationPort}`;
+      return 'UDP';
     case PacketKind.UdpLite:
-      return `UDP-Lite ${sourcePort} to ${destinationPort}`;
+      return 'UDP-Lite';
     case PacketKind.Sctp:
-      return `SCTP ${sourcePort} to ${destinationPort}`;
+      return 'SCTP';
     case PacketKind.EchoRequest:
       return 'an echo request';
     case PacketKind.EchoReply:

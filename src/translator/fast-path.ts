@@ -1,17 +1,17 @@
 /**
- * The fast path: whole TCP segments and UDP datagrams without options and extension headers, by far the
- * most packets, and ICMP errors about them, in one pass over the bytes. It only ever forwards. Whatever is not plainly in order goes
- * the slow path (`slow-path.ts`), which alone refuses, and does the same with these packets, in
- * more steps: that both agree is tested by sending packets both ways.
+ * The fast path: forwards, in one pass over the bytes, unfragmented TCP segments and UDP datagrams without
+ * IP options and extension headers, and the ICMP errors about them. These are nearly all packets. It never
+ * refuses a packet: all others take the slow path (`slow-path.ts`), which gives the same result for these
+ * in more steps. A test sends the same packets through both.
  *
- * 1. the IP header is plain, its length and checksum are right, it is no fragment
- * 2. the path is known
- * 3. the transport header is whole; a segment with SYN goes the slow path
- * 4. the virtio-net header is all zero, or says no more than that the checksum is partial, and that
- *    this is a TCP super-packet
- * 5. the packet fits, and so does the headroom if it changes its IP version
- * 6. the policy lets it pass, and a UDP reply was asked for
- * 7. checksums and addresses, or a whole new header, are written; session and path are brought up to date
+ * 1. The IP header has no options, its length and checksum are correct, and it is not a fragment.
+ * 2. The path is known.
+ * 3. The transport header is complete. A segment with SYN takes the slow path.
+ * 4. The virtio-net header is zero, or says only that the checksum is partial, or also that this is a TCP
+ *    super-packet.
+ * 5. The packet fits the MTU, and the headroom if its IP version changes.
+ * 6. The policy permits it. A UDP reply has a recent request.
+ * 7. Write checksums and addresses, or a new header; update the session and the path's counters.
  * @module
  */
 import { adjustChecksum, fold, foldDelta, longDelta, wordDelta } from '../packet/checksum.ts';
@@ -58,24 +58,25 @@ import {
   PATH_ADDRESSES,
   PATH_DELTA,
   PATH_PAIR,
-  PATH_WAY,
+  PATH_ROUTE,
   REPLY,
   REQUEST,
-  WAY_EGRESS,
-  WAY_FAMILY,
-  WAY_MTU,
-  WAY_POLICY,
+  ROUTE_EGRESS,
+  ROUTE_FAMILY,
+  ROUTE_MTU,
+  ROUTE_POLICY,
 } from './layout.ts';
 import { moveOffload } from './offload.ts';
 import { MIN_IPV6_MTU } from './path-table.ts';
 import type { Paths } from './paths.ts';
-import { followedChecksum } from './rewrite.ts';
+import { updatedChecksum } from './rewrite.ts';
 import type { Sessions } from './sessions.ts';
-import { MAX_CUTTABLE, type Siit, VERSION_GROWTH, writeIpv4, writeIpv6 } from './siit.ts';
+import { MAX_WITHOUT_DF, type Siit, VERSION_GROWTH, writeIpv4, writeIpv6 } from './siit.ts';
 
 export class FastPath {
-  /** Realm of the packet that was forwarded, and how far it has grown in front. */
+  /** The egress realm of the packet that was forwarded. */
   egress = 0;
+  /** How many bytes that packet has grown at its front. */
   growth = 0;
   readonly #paths: Paths;
   readonly #sessions: Sessions;
@@ -88,8 +89,8 @@ export class FastPath {
   }
 
   /**
-   * Forwards the packet, or leaves it as it is and returns false. Parameters as of `translate`; `end` is
-   * within the view.
+   * Forwards the packet and returns true, or returns false and leaves it unchanged. The parameters are those
+   * of `translate`; `end` must be within the view.
    */
   forward(
     realm: number,
@@ -158,7 +159,7 @@ export class FastPath {
       if (offload !== 0) {
         const segment = this.#segmentOf(view, vnet, offload, ipHeader, checksumAt - transport);
         if (segment < 0) return false;
-        // Short segments are counted by the slow path.
+        // The slow path checks the number of short segments.
         if (segment < MIN_LONG_SEGMENT && length - headers > segment * MAX_SHORT_SEGMENTS) {
           return false;
         }
@@ -167,37 +168,37 @@ export class FastPath {
       }
     }
     const checksum = view.getUint16(checksumAt);
-    const isBare = checksum === 0 && !isTcp && !isPartial;
+    const lacksChecksum = checksum === 0 && !isTcp && !isPartial;
 
     const { words } = table;
     const at = path * table.stride;
     const value = at + table.keyWords;
-    const ways = paths.ways.words;
-    const way = words[value + PATH_WAY]!;
-    const isToIpv4 = ways[way + WAY_FAMILY] === 4;
+    const routes = paths.routes.words;
+    const route = words[value + PATH_ROUTE]!;
+    const isToIpv4 = routes[route + ROUTE_FAMILY] === 4;
     const isFromIpv4 = ipHeader === IPV4_MIN_HEADER;
     let growth = 0;
     if (isToIpv4 !== isFromIpv4) {
       growth = isFromIpv4 ? VERSION_GROWTH : -VERSION_GROWTH;
-      if (isBare || growth > headroom || length + growth > MAX_TRANSLATED) return false;
+      if (lacksChecksum || growth > headroom || length + growth > MAX_TRANSLATED) return false;
       size += growth;
       if (isFromIpv4 && size > MIN_IPV6_MTU) {
-        // Without DF it may have to be cut.
+        // Without DF it may have to be fragmented.
         if ((view.getInt32(start + IPV4_IDENTIFICATION) & IPV4_DONT_FRAGMENT) === 0) return false;
       }
     }
-    if (size > ways[way + WAY_MTU]! || (isBare && !isFromIpv4)) return false;
+    if (size > routes[route + ROUTE_MTU]! || (lacksChecksum && !isFromIpv4)) return false;
 
     const ports = view.getInt32(transport);
     const side = paths.bindings.policies.sideOf(
-      ways[way + WAY_POLICY]!,
+      routes[route + ROUTE_POLICY]!,
       isTcp ? KIND_TCP : KIND_UDP,
       REQUEST | REPLY,
       ports >>> 16,
       ports & 0xffff
     );
     if (side === 0) return false;
-    const egress = ways[way + WAY_EGRESS]!;
+    const egress = routes[route + ROUTE_EGRESS]!;
     if (!isTcp) {
       const pair = words[value + PATH_PAIR]!;
       if (side === REQUEST) {
@@ -211,12 +212,12 @@ export class FastPath {
     const delta = words[value + PATH_DELTA]!;
     if (isPartial) {
       view.setUint16(checksumAt, fold(checksum + delta));
-    } else if (!isBare) {
+    } else if (!lacksChecksum) {
       const after = ~fold((~checksum & 0xffff) + delta) & 0xffff;
       view.setUint16(checksumAt, after === 0 && !isTcp ? 0xffff : after);
     }
     if (growth !== 0) {
-      this.#changeVersion(
+      this.#writeSiitHeader(
         view,
         start,
         end,
@@ -243,8 +244,8 @@ export class FastPath {
   }
 
   /**
-   * Returns the payload of each segment, or as much as there may be of a packet that is none, whose
-   * virtio-net header says that the checksum is partial; -1 if it says more, or other places.
+   * Returns the payload in bytes of each segment of a super-packet, or 0xffff for another packet with a
+   * partial checksum; -1 if the virtio-net header says anything else.
    */
   #segmentOf(
     view: DataView,
@@ -263,8 +264,8 @@ export class FastPath {
   }
 
   /**
-   * The same for an ICMP error over IPv4 that quotes a plain segment or datagram and has no extensions; its
-   * IP header was checked.
+   * Forwards an ICMP error over IPv4 that quotes a segment or datagram without options and has no
+   * extensions (RFC 4884). Its IP header was checked.
    */
   #forwardError(realm: number, view: DataView, start: number, end: number, vnet: number): boolean {
     const length = end - start;
@@ -297,13 +298,13 @@ export class FastPath {
     if (path < 0) return false;
     const { words } = table;
     const value = path * table.stride + table.keyWords;
-    const ways = paths.ways.words;
-    const way = words[value + PATH_WAY]!;
-    if (ways[way + WAY_FAMILY] !== 4 || length > ways[way + WAY_MTU]!) return false;
+    const routes = paths.routes.words;
+    const route = words[value + PATH_ROUTE]!;
+    if (routes[route + ROUTE_FAMILY] !== 4 || length > routes[route + ROUTE_MTU]!) return false;
     const kind = isTcp ? KIND_TCP : KIND_UDP;
     const ports = view.getInt32(transport);
     const side = paths.bindings.policies.sideOf(
-      ways[way + WAY_POLICY]!,
+      routes[route + ROUTE_POLICY]!,
       kind,
       REQUEST | REPLY,
       ports & 0xffff,
@@ -323,7 +324,7 @@ export class FastPath {
     const checksumAt = transport + (isTcp ? TCP_CHECKSUM : UDP_CHECKSUM);
     if (checksumAt + 2 <= Math.min(end, quote + quotedLength)) {
       const quoted = view.getUint16(checksumAt);
-      const newQuoted = followedChecksum(kind, quoted, delta, false);
+      const newQuoted = updatedChecksum(kind, quoted, delta, false);
       view.setUint16(checksumAt, newQuoted);
       change += wordDelta(quoted, newQuoted);
     }
@@ -337,13 +338,13 @@ export class FastPath {
     view.setInt32(start + IPV4_SOURCE, newSource);
     view.setInt32(start + IPV4_DESTINATION, newDestination);
     table.count(path, 1, length);
-    this.egress = ways[way + WAY_EGRESS]!;
+    this.egress = routes[route + ROUTE_EGRESS]!;
     this.growth = 0;
     return true;
   }
 
-  /** Writes the header of the other version, which ends where the old one does. */
-  #changeVersion(
+  /** Writes the header of the other IP version, which ends where the old one ended. */
+  #writeSiitHeader(
     view: DataView,
     start: number,
     end: number,
@@ -364,7 +365,7 @@ export class FastPath {
     const to = start + VERSION_GROWTH;
     const length = end - to;
     const fragment =
-      length > MAX_CUTTABLE ? IPV4_DONT_FRAGMENT : this.#siit.nextIdentification() << 16;
+      length > MAX_WITHOUT_DF ? IPV4_DONT_FRAGMENT : this.#siit.nextIdentification() << 16;
     if (vnet >= 0) moveOffload(view, vnet, -VERSION_GROWTH, -VERSION_GROWTH, 4, false);
     writeIpv4(
       view,
@@ -379,9 +380,9 @@ export class FastPath {
   }
 }
 
-/** `flags` and `gso_type`, the first two bytes of a virtio-net header. */
+/** Values of `flags` and `gso_type`, the first two bytes of a virtio-net header. */
 const PARTIAL: number = VNET_F_NEEDS_CSUM << 8;
 const PARTIAL_TCPV4: number = (VNET_F_NEEDS_CSUM << 8) | VNET_GSO_TCPV4;
 const PARTIAL_TCPV6: number = (VNET_F_NEEDS_CSUM << 8) | VNET_GSO_TCPV6;
-/** Longest packet that changes its version here; the length fields of both can say it. */
+/** The longest packet that changes its version here: the length fields of both versions can describe it. */
 const MAX_TRANSLATED = 65_535;

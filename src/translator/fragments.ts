@@ -1,8 +1,8 @@
 /**
- * Datagrams of which the first fragment was forwarded: later fragments take its path. They are never
- * put together; what has come is only noted, so that none hides another
- * ([RFC 1858](https://www.rfc-editor.org/rfc/rfc1858), [RFC 3128](https://www.rfc-editor.org/rfc/rfc3128),
- * [RFC 5722](https://www.rfc-editor.org/rfc/rfc5722)). Each ingress realm has a table of its own.
+ * Remembers the datagrams whose first fragment was forwarded: later fragments take its path. Fragments are
+ * not reassembled. The table only records which bytes have arrived, so that no fragment can overwrite
+ * another ([RFC 1858](https://www.rfc-editor.org/rfc/rfc1858), [RFC 3128](https://www.rfc-editor.org/rfc/rfc3128),
+ * [RFC 5722](https://www.rfc-editor.org/rfc/rfc5722)). Each ingress realm has its own table.
  * @module
  */
 import { checkWhole } from '../base/option-check.ts';
@@ -12,30 +12,30 @@ import type { PathTable } from './path-table.ts';
 import { RecencyTable } from './recency-table.ts';
 
 export interface FragmentOptions {
-  /** Datagrams remembered at most of each ingress realm; rounded up to a power of two; default 1024. */
+  /** The number of datagrams to remember for each ingress realm, rounded up to a power of two; default 1024. */
   readonly maxFragments?: number;
-  /** How long after its first fragment later ones pass, in ms; default 15,000. */
+  /** How long later fragments pass after the first one, in ms; default 15,000. */
   readonly fragmentTimeoutMs?: number;
 }
 
-/** What is used where an option is absent. */
+/** The defaults of the options. */
 export const FRAGMENT_DEFAULTS: Readonly<Required<FragmentOptions>> = Object.freeze({
   maxFragments: 1024,
   fragmentTimeoutMs: 15_000,
 });
 
-/** What `Fragments.admit` says of a fragment. */
+/** The outcome of `Fragments.admit`. */
 export const Admission = {
   Pass: 0,
-  /** Its datagram is not known, or not any more. */
+  /** The datagram is not known, or no longer known. */
   Orphan: 1,
-  /** It overlaps another. */
+  /** The fragment overlaps another one, or leaves too many holes. */
   Refused: 2,
 } as const;
 export type Admission = (typeof Admission)[keyof typeof Admission];
 
 export class Fragments {
-  /** By index of the ingress realm. */
+  /** The tables, by index of the ingress realm. */
   readonly #tables: (RecencyTable | undefined)[] = [];
   readonly #maxFragments: number;
   readonly #timeoutMs: number;
@@ -53,15 +53,15 @@ export class Fragments {
   }
 
   /**
-   * Judges a fragment by what has come of its datagram; changes nothing, but that a datagram whose
-   * fragments overlap is refused from now on (not if `isDry`).
+   * Checks a fragment against those of its datagram that have arrived. If it overlaps them, marks the whole
+   * datagram as refused, except in a dry run.
    */
   admit(
     realm: number,
     view: DataView,
     header: PacketHeader,
     now: number,
-    isDry: boolean
+    isDryRun: boolean
   ): Admission {
     const isFirst = header.part === FragmentPart.First;
     const table = this.#tables[realm];
@@ -78,19 +78,19 @@ export class Fragments {
     const to = from + header.end - header.fragmentPayload;
     if (isFirst && to === words[value + FIRST_LENGTH]) return Admission.Pass;
 
-    // A first one of another length hides something.
+    // A second first fragment of another length is an attack.
     const overlap = isFirst
       ? Overlap.Harmful
       : overlapOf(words, value, from, to, header.moreFragments);
-    if (overlap === Overlap.Harmful && !isDry) words[value + STATE] = REFUSED;
+    if (overlap === Overlap.Harmful && !isDryRun) words[value + STATE] = REFUSED;
     return overlap === Overlap.None ? Admission.Pass : Admission.Refused;
   }
 
-  /** Notes a fragment that was admitted and forwarded. A first one begins its datagram anew. */
+  /** Records a fragment that was admitted and forwarded. A first fragment restarts its datagram. */
   note(realm: number, view: DataView, header: PacketHeader, now: number): void {
     let table = this.#tables[realm];
     if (table === undefined) {
-      table = new RecencyTable(KEY_WORDS, VALUE_WORDS, this.#maxFragments, REACH);
+      table = new RecencyTable(KEY_WORDS, VALUE_WORDS, this.#maxFragments, MAX_PROBES);
       this.#tables[realm] = table;
     }
     setKey(table, view, header);
@@ -106,12 +106,12 @@ export class Fragments {
     const value = at + VALUE;
     if (!header.moreFragments) words[value + TOTAL] = to;
     insertInterval(words, value, from, to);
-    const isWhole =
+    const isComplete =
       words[value + COUNT] === 1 && intervalEnd(words, value, 0) === words[value + TOTAL];
-    if (isWhole) table.remove(at);
+    if (isComplete) table.remove(at);
   }
 
-  /** Forgets the datagrams whose path is not in the tables any more. */
+  /** Forgets the datagrams whose path no longer exists. */
   keep(hasPath: (table: 4 | 6, realm: number, words: Int32Array, at: number) => boolean): void {
     for (const [realm, table] of this.#tables.entries()) {
       if (table === undefined) continue;
@@ -123,13 +123,13 @@ export class Fragments {
   }
 }
 
-/** Puts the key of the path that a later fragment's first one took in `table.key`. */
+/** Sets `table.key` to the path of a datagram, whose addresses are at `words[at]`. */
 export function setPathKey(table: PathTable, realm: number, words: Int32Array, at: number): void {
   table.key[0] = realm;
   for (let i = 1; i < table.keyWords; i++) table.key[i] = words[at + i - 1]!;
 }
 
-/** (IP version and IPv4 protocol, identification, addresses). */
+/** Sets the key of a datagram: IP version and IPv4 protocol, identification, addresses. */
 function setKey(table: RecencyTable, view: DataView, header: PacketHeader): void {
   const { key } = table;
   const isIpv4 = header.family === 4;
@@ -141,7 +141,7 @@ function setKey(table: RecencyTable, view: DataView, header: PacketHeader): void
   }
 }
 
-/** Harmless: the fragment alone is refused. Harmful: all of its datagram is, from now on. */
+/** Harmless: only this fragment is refused. Harmful: the rest of its datagram is refused too. */
 const Overlap = { None: 0, Harmless: 1, Harmful: 2 } as const;
 type Overlap = (typeof Overlap)[keyof typeof Overlap];
 
@@ -173,7 +173,7 @@ function touchesInterval(words: Int32Array, value: number, from: number, to: num
   return false;
 }
 
-/** Adds [from, to), which overlaps none, in order, and joins it with its neighbours. */
+/** Inserts [from, to), which overlaps no interval, in order and merges it with its neighbours. */
 function insertInterval(words: Int32Array, value: number, from: number, to: number): void {
   let count = words[value + COUNT]!;
   let i = 0;
@@ -215,22 +215,22 @@ function setInterval(words: Int32Array, value: number, i: number, from: number, 
   words[value + INTERVALS + i] = (from << 16) | to;
 }
 
-const REACH = 16;
+const MAX_PROBES = 16;
 const KEY_WORDS = 10;
-/** Where in the key the addresses begin. */
+/** The offset of the addresses in the key. */
 const KEY_ADDRESSES = 2;
 
-/** Where in a record its value begins, and what is there. */
+/** The offset of the value in a record; the offsets in it follow. */
 const VALUE: number = 1 + KEY_WORDS;
 const STATE = 0;
 const REFUSED = 1;
-/** Bytes of the first fragment's payload. */
+/** The payload of the first fragment in bytes. */
 const FIRST_LENGTH = 1;
-/** Bytes of the datagram's payload; 0 until its last fragment has come. */
+/** The payload of the datagram in bytes; 0 until its last fragment has arrived. */
 const TOTAL = 2;
-/** How many intervals of bytes have come, joined where they touch, in order. */
+/** The number of intervals of bytes that have arrived: in order, merged where they touch. */
 const COUNT = 3;
 const INTERVALS = 4;
-/** Eight holes lie between nine intervals. */
+/** Nine intervals have eight holes between them. */
 const MAX_INTERVALS = 9;
 const VALUE_WORDS: number = INTERVALS + MAX_INTERVALS;

@@ -1,20 +1,22 @@
 /**
- * What an ICMP error is in the other IP version:
- * [RFC 7915 sections 4.2 and 5.2](https://www.rfc-editor.org/rfc/rfc7915#section-4.2).
+ * Maps ICMP errors to the other IP version, as
+ * [RFC 7915 sections 4.2 and 5.2](https://www.rfc-editor.org/rfc/rfc7915#section-4.2) say.
  * @module
  */
 
-/** The first and the second word of an ICMP error, without checksum and length attribute. */
+/** The first two words of the mapped error, without checksum and length attribute. */
 export class ErrorMapping {
   type = 0;
   code = 0;
-  /** The whole second word: an MTU, a pointer, or 0. */
+  /** The second word: an MTU, a pointer, or 0. */
   rest = 0;
 
   /**
-   * @param mtu of ICMP 3/4
-   * @param totalLength of the quoted packet, by its own account
-   * @returns whether there is such an error
+   * Maps an ICMP error to ICMPv6.
+   *
+   * @param mtu the MTU of ICMP 3/4
+   * @param totalLength the total length in the header of the quoted packet
+   * @returns whether ICMPv6 has a counterpart
    */
   toIpv6(type: number, code: number, pointer: number, mtu: number, totalLength: number): boolean {
     this.rest = 0;
@@ -35,8 +37,10 @@ export class ErrorMapping {
   }
 
   /**
+   * Maps an ICMPv6 error to ICMP.
+   *
    * @param rest the second word
-   * @returns whether there is such an error
+   * @returns whether ICMP has a counterpart
    */
   toIpv4(type: number, code: number, rest: number): boolean {
     switch (type) {
@@ -64,7 +68,7 @@ export class ErrorMapping {
   }
 }
 
-/** Which types have a length attribute (RFC 4884 section 4). */
+/** Returns whether errors of this type have a length attribute (RFC 4884 section 4). */
 export function hasLengthAttribute(family: 4 | 6, type: number): boolean {
   return family === 4 ? type === 3 || type === 11 || type === 12 : type === 1 || type === 3;
 }
@@ -75,9 +79,9 @@ function mtuToIpv6(mtu: number, totalLength: number): number {
   return MIN_IPV6_MTU;
 }
 
-/** ICMPv6 type 1 by ICMP type 3; 2 and 4 are other types, 14 has no counterpart. */
+/** The code of ICMPv6 type 1, by code of ICMP type 3; 2 and 4 become other types, 14 has no counterpart. */
 const UNREACHABLE_TO_IPV6: readonly number[] = [0, 0, -1, 4, -1, 0, 0, 0, 0, 1, 1, 0, 0, 1, -1, 1];
-/** ICMP type 3 by ICMPv6 type 1. */
+/** The code of ICMP type 3, by code of ICMPv6 type 1. */
 const UNREACHABLE_TO_IPV4: readonly number[] = [1, 10, 1, 1, 3];
 /** RFC 7915 figure 3. */
 const POINTER_TO_IPV6: readonly number[] = [
@@ -97,7 +101,7 @@ const POINTER_TO_IPV4: readonly number[] = [
   ...Array<number>(16).fill(16),
 ];
 const NEXT_HEADER_POINTER = 6;
-/** [RFC 1191 section 7](https://www.rfc-editor.org/rfc/rfc1191#section-7), those that IPv6 may have. */
+/** The plateau values of [RFC 1191 section 7](https://www.rfc-editor.org/rfc/rfc1191#section-7) from 1280 on. */
 const PLATEAUS: readonly number[] = [65_535, 32_000, 17_914, 8166, 4352, 2002, 1492];
 const MIN_IPV6_MTU = 1280;
 const MIN_IPV4_MTU = 68;

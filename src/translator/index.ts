@@ -1,5 +1,5 @@
 /**
- * Presences to paths, packets to verdicts.
+ * Translates packets between realms (twice NAT, RFC 2663) and gives each packet a verdict.
  * @module
  */
 export { type NamedProtocol, type PortRange, parsePortRange } from '../base/port-range.ts';

@@ -1,29 +1,29 @@
 /**
- * An open-addressing hash table whose keys and values are 32-bit words: one find costs no allocation
- * and, at the sizes of a gateway, about one cache miss for the slot and one for the record.
+ * An open-addressing hash table whose keys and values are 32-bit words. `find` allocates nothing and costs
+ * about one cache miss for the slot and one for the record.
  *
- * Records are numbered from 0 without gaps. When one is removed, the last one gets its number.
+ * Records are numbered from 0 without gaps. When a record is removed, the last one gets its number.
  * @module
  */
 
-/** A table of records, each `keyWords` words of key and then `valueWords` words of value. */
+/** A table of records. Each has `keyWords` words of key, then `valueWords` words of value. */
 export class IntTable {
-  /** Where the caller puts the key before `find` or `insert`; reused for every call. */
+  /** The caller writes the key here before it calls `find` or `insert`. */
   readonly key: Int32Array;
-  /** Words a record takes; record `n` begins at `words[n * stride]`, its value `keyWords` behind. */
+  /** The number of words of a record; record `n` begins at `words[n * stride]`, its value `keyWords` later. */
   readonly stride: number;
   readonly keyWords: number;
-  /** All records. Read it anew after an insert, which may replace it by a larger one. */
+  /** All records. `insert` may replace the array by a larger one, so read the property again after it. */
   words: Int32Array;
   /** The same memory as 64-bit floats, for values of two words that begin at an even word. */
   floats: Float64Array;
-  /** How many records there are. */
+  /** The number of records. */
   size = 0;
 
-  /** Record number plus one, or 0 for a free slot; a power of two long. */
+  /** The record number plus one, or 0 for a free slot. The length is a power of two. */
   #slots: Int32Array;
   readonly #maxSize: number;
-  /** Differs between tables, so that nobody outside can choose keys that collide. */
+  /** Random, so that an attacker cannot choose keys that collide. */
   readonly #seed = (Math.random() * 0x1_0000_0000) | 0;
   readonly #salt = (Math.random() * 0x1_0000_0000) | 0;
 
@@ -53,7 +53,7 @@ export class IntTable {
     }
   }
 
-  /** `find` for the key (a, b, c), which is not put in `key`. For a table of three words of key. */
+  /** Finds the key (a, b, c) without using `key`. For tables with three key words. */
   find3(a: number, b: number, c: number): number {
     const { words, stride } = this;
     const slots = this.#slots;
@@ -71,8 +71,7 @@ export class IntTable {
   }
 
   /**
-   * `find` for the key of `first` and eight words of a view, which are not put in `key`. For a table of nine
-   * words of key.
+   * Finds the key of `first` and eight words of a view without using `key`. For tables with nine key words.
    */
   find9(first: number, view: DataView, offset: number): number {
     const { words, stride } = this;
@@ -109,12 +108,15 @@ export class IntTable {
     }
   }
 
-  /** Bytes of memory that the table takes. */
+  /** The memory of the table in bytes. */
   get byteLength(): number {
     return this.words.byteLength + this.#slots.byteLength;
   }
 
-  /** Adds a record with the key in `key`, which has none yet, and a value of zeros; -1 when full. */
+  /**
+   * Adds a record with the key in `key`, which must not be in the table, and a value of zeros. Returns its
+   * number, or -1 if the table is full.
+   */
   insert(): number {
     if (this.size >= this.#maxSize) return -1;
     if ((this.size + 1) * this.stride > this.words.length) {
@@ -130,13 +132,13 @@ export class IntTable {
     return record;
   }
 
-  /** Removes a record; the last one moves to its place and gets its number. Leaves `key` as it is. */
+  /** Removes a record. The last record moves to its place and gets its number. `key` does not change. */
   remove(record: number): void {
     const slots = this.#slots;
     const mask = slots.length - 1;
     const { words, stride } = this;
     let hole = this.#slotOf(record);
-    // A record behind the hole moves into it if the search for that record begins at the hole or before.
+    // Backward shift: a record behind the hole moves into it if its search begins at the hole or before.
     for (let slot = (hole + 1) & mask; slots[slot] !== 0; slot = (slot + 1) & mask) {
       const home = this.#hash(words, (slots[slot]! - 1) * stride) & mask;
       if (((slot - home) & mask) < ((slot - hole) & mask)) continue;
@@ -173,8 +175,8 @@ export class IntTable {
   }
 
   /**
-   * Hashes the key `words[at]` on. It takes two words at a time, so that the processor can work on the
-   * second before the first is done.
+   * Hashes the key at `words[at]`. It takes two words at a time, so that the processor can work on both in
+   * parallel.
    */
   #hash(words: Int32Array, at: number): number {
     const salt = this.#salt;
@@ -189,12 +191,12 @@ function salted(word: number, salt: number): number {
   return Math.imul(word ^ salt, 0x85ebca6b);
 }
 
-/** Multiplies a word in, and brings the high bits down to where the mask takes them. */
+/** Mixes a word into a hash; the shift brings the high bits down to the mask. */
 export function mix(hash: number, word: number): number {
   hash = Math.imul(hash ^ word, 0x9e3779b1);
   return hash ^ (hash >>> 15);
 }
 
 const INITIAL_RECORDS = 16;
-/** Records per slot at most: linear probing stays at about 1.5 probes. */
+/** The number of records per slot at most, so that linear probing needs about 1.5 probes. */
 const MAX_LOAD = 0.5;

@@ -1,36 +1,37 @@
 /**
- * Where things are in the records of paths and ways, in words. Constants alone, and no imports: so a
- * bundler can put them where they are used.
+ * Offsets of the fields in the records of paths and routes, in 32-bit words. The file has only constants
+ * and no imports, so that a bundler can inline them.
  * @module
  */
 
-/** Words of a path's value, behind its key. */
-export const PATH_WAY = 0;
+/** Offsets in the value of a path. This one is the path's route. */
+export const PATH_ROUTE = 0;
 /** The checksum delta of both addresses. */
 export const PATH_DELTA = 1;
-/** The same number for both directions between two hosts, but for its lowest bit. */
+/** A number of the pair of hosts; both directions have the same number except for its lowest bit. */
 export const PATH_PAIR = 2;
-/** The new source, and behind it the new destination; or, if the IP version changes, see `PathTable.wide`. */
+/** The new source, then the new destination; if the IP version changes, an index into `PathTable.wide`. */
 export const PATH_ADDRESSES = 3;
 
-/** Words of a way's value. */
-export const WAY_EGRESS = 0;
-export const WAY_POLICY = 1;
-/** IP version that packets leave with. */
-export const WAY_FAMILY = 2;
-/** Largest packet, as it leaves. */
-export const WAY_MTU = 3;
-/** Largest MSS of a TCP segment with SYN; `MAX_MSS` if any fits. */
-export const WAY_MSS = 4;
+/** Offsets in the value of a route. */
+export const ROUTE_EGRESS = 0;
+export const ROUTE_POLICY = 1;
+/** The IP version in the egress realm. */
+export const ROUTE_FAMILY = 2;
+/** The largest packet in bytes, after translation. */
+export const ROUTE_MTU = 3;
+/** The largest MSS of a TCP segment with SYN; `MAX_MSS` if every value fits. */
+export const ROUTE_MSS = 4;
 export const MAX_MSS = 65_535;
-/** Largest packet that was to be cut anyway, as it leaves. */
-export const WAY_CUT = 5;
-/** The realm whose share of the table the path takes: that of the client. */
-export const WAY_BILLED = 6;
+/** The largest packet in bytes, after translation, that leaves unfragmented although it may be fragmented. */
+export const ROUTE_FRAGMENT_MTU = 5;
+/** The realm of the client. The path counts against this realm's share of the table. */
+export const ROUTE_CLIENT_REALM = 6;
 
-/** Which of the two things a packet may be to a permit; or-ed when it may be either. */
+/** What a packet may be to a permit, a request or a reply; both bits are set if it may be either. */
 export const REQUEST = 1;
 export const REPLY = 2;
-/** The bits of both, and how many they are. */
+/** The mask of both bits. */
 export const SIDE_BITS = 3;
+/** The number of these bits. */
 export const SIDE_WIDTH = 2;

@@ -1,6 +1,12 @@
 /**
- * Whether a virtio-net header agrees with its packet. What passes here a kernel will accept; what an
- * edge claims is checked like everything else it says.
+ * Checks virtio-net headers against their packets, and moves them for packets that change the IP version.
+ * A kernel accepts every header that passes here. An edge site is not trusted, so its headers are checked
+ * like the rest of its packets.
+ *
+ * With `NEEDS_CSUM`, `csum_start` must be the transport header and `csum_offset` the place of that
+ * protocol's checksum: TCP 16, UDP 6, ICMPv6 echo 2, no other. With a `gso_type` other than none,
+ * `NEEDS_CSUM` must be set, `gso_size` must not be 0, and the type must match the packet (TCPV4, TCPV6,
+ * UDP_L4). `UDP` (fragmentation offload) is not supported.
  * @module
  */
 import { FragmentPart, PacketKind, TCP_DATA_OFFSET, UDP_HEADER } from '../packet/fields.ts';
@@ -65,7 +71,7 @@ export function checkOffload(view: DataView, vnet: number, header: PacketHeader)
   }
 }
 
-/** Whether the transport checksum is partial. */
+/** Returns whether the transport checksum is partial. */
 export function needsChecksum(view: DataView, vnet: number): boolean {
   return (view.getUint8(vnet + VNET_FLAGS) & VNET_F_NEEDS_CSUM) !== 0;
 }
@@ -77,10 +83,11 @@ export function segmentPayload(view: DataView, vnet: number): number {
 }
 
 /**
- * Moves the virtio-net header `growth` bytes to the front, as far as the packet grows there when it
- * changes its IP version, and makes it say what the packet is then; its IP header alone grows by
- * `headerGrowth`. A checksum that was partial, and is
- * complete now (`isCompleted`), is not mentioned any more.
+ * Moves the virtio-net header of a packet that changes its IP version, and updates its fields.
+ *
+ * @param growth how many bytes the packet grows, and the header moves, towards the front
+ * @param headerGrowth how many bytes the headers in front of the transport header grow
+ * @param isCompleted whether the partial checksum has become a complete one
  */
 export function moveOffload(
   view: DataView,
@@ -97,7 +104,7 @@ export function moveOffload(
   view.setInt32(to, first);
   view.setInt32(to + 4, second);
   view.setUint16(to + 8, third);
-  if ((first | second | third) === 0) return; // nothing was left undone
+  if ((first | second | third) === 0) return; // a plain packet
 
   const flags = view.getUint8(to + VNET_FLAGS);
   const type = view.getUint8(to + VNET_GSO_TYPE);
@@ -123,7 +130,7 @@ export function moveOffload(
   }
 }
 
-/** A pseudo-header sum makes sense only where there is a pseudo-header, and not for an error. */
+/** Returns whether the packet's checksum covers a pseudo-header and may be partial. */
 function coversAddresses(header: PacketHeader): boolean {
   if (header.part !== FragmentPart.Whole) return false;
   switch (header.kind) {

@@ -1,13 +1,13 @@
 /**
- * Translates packets between realms, in place: the public face of the room.
+ * `PacketTranslator`, the public class of this module: translates packets between realms, in place.
  *
- * A packet's way through `translate`:
+ * `translate` takes these steps:
  *
- * 1. the fast path, if it is plainly in order (`fast-path.ts`): nearly all are
- * 2. else the slow path, which judges any packet (`slow-path.ts`)
- * 3. the verdict is counted; what is refused may be answered (`reply.ts`)
+ * 1. The fast path forwards nearly all packets (`fast-path.ts`).
+ * 2. The slow path judges all other packets (`slow-path.ts`).
+ * 3. The verdict is counted. A refused packet may get an answer (`reply.ts`).
  *
- * The steps of the rule and their order are a promise; the room's README states them exactly.
+ * The order of the checks is part of the contract: see the module's README and `docs/translation.md`.
  * @module
  */
 import { IpAddress } from '../base/address.ts';
@@ -16,7 +16,7 @@ import { ApiMisuseError } from '../errors.ts';
 import type { PacketHeader } from '../packet/header.ts';
 import { PacketView } from '../packet/view.ts';
 import { VNET_HEADER_LENGTH } from '../packet/virtio.ts';
-import { type PacketCapture, TapPoint } from './capture.ts';
+import { CapturePoint, type PacketCapture } from './capture.ts';
 import { type Explanation, explain } from './explain.ts';
 import { FastPath } from './fast-path.ts';
 import { FRAGMENT_DEFAULTS, type FragmentOptions, Fragments, setPathKey } from './fragments.ts';
@@ -35,32 +35,33 @@ export interface PacketTranslatorOptions
     FragmentOptions,
     ReplyOptions {}
 
-/** What is used where an option is absent. */
+/** The defaults of the options. */
 export const PACKET_TRANSLATOR_DEFAULTS: Readonly<Required<PacketTranslatorOptions>> =
   Object.freeze({ ...PATH_DEFAULTS, ...SESSION_DEFAULTS, ...FRAGMENT_DEFAULTS, ...REPLY_DEFAULTS });
 
 /**
- * Twice NAT between realms that may use the same addresses (RFC 2663 section 4.3). The caller owns
- * every buffer; a reference to the last one is kept until the next call. `load`, `bind` and the reading
- * of counters may happen between any two packets.
+ * Translates packets between realms that may use the same addresses (twice NAT, RFC 2663 section 4.3).
+ * The caller owns every buffer; the translator keeps a reference to the last one until the next call.
+ * `load`, `bind` and the counters may be used between any two packets.
  */
 export class PacketTranslator {
   /**
-   * Index of the realm that the packet goes to. Valid iff the last verdict was Forward or
-   * NeedsPresence.
+   * The index of the egress realm. Valid iff the last verdict was Forward or NeedsPresence.
    */
   egress = 0;
-  /** Where the packet begins and ends now, and its virtio-net header (-1: none). Valid iff Forward. */
+  /** The offset of the translated packet in the buffer. Valid iff Forward. */
   start = 0;
+  /** The offset behind the last byte of the translated packet. Valid iff Forward. */
   end = 0;
+  /** The offset of the translated packet's virtio-net header; -1 if it has none. Valid iff Forward. */
   vnet = -1;
-  /** The size to cut the packet to before it leaves; 0: it fits. Valid iff Forward. */
+  /** The size in bytes to fragment the packet to before it leaves; 0 if it fits. Valid iff Forward. */
   segmentTo = 0;
-  /** IP version of the presence that is lacking. Valid iff NeedsPresence. */
+  /** The IP version of the missing presence. Valid iff NeedsPresence. */
   lackingFamily: 4 | 6 = 4;
   /**
-   * Length of the frame in `reply` that is to be sent back to the realm the packet came from; 0: none.
-   * Valid iff the last verdict was a drop.
+   * The length of the frame in `reply` that the host has to send back into the ingress realm; 0 if there
+   * is none. Valid iff the last verdict was a drop.
    */
   replyLength = 0;
 
@@ -74,10 +75,10 @@ export class PacketTranslator {
   readonly #slowPath: SlowPath;
   readonly #replies: Replies;
   readonly #views = new PacketView();
-  /** The address that lacked a presence last, in `#lackingWords` words. */
+  /** The address that last had no presence, in `#lackingWords` words. */
   readonly #lacking = new Int32Array(4);
   #lackingWords = 1;
-  /** Counters by realm and verdict. */
+  /** The counters, by realm and verdict. */
   #verdicts = new Float64Array(0);
 
   /** @throws {ApiMisuseError} naming the option that is wrong. */
@@ -94,10 +95,10 @@ export class PacketTranslator {
   }
 
   /**
-   * Replaces the plan as a whole. Paths that the new plan still has keep their counters and sessions.
+   * Replaces the whole plan. Paths that the new plan still allows keep their counters and sessions.
    *
-   * @returns how many paths are gone with realms that it no longer has.
-   * @throws {ConfigError} naming the place in the plan that is wrong; the old plan stays then.
+   * @returns how many paths ended because the new plan has no longer one of their realms
+   * @throws {ConfigError} if the plan is invalid; it names the place. The old plan stays in force.
    */
   load(plan: TranslationPlan): number {
     const paths = this.#paths;
@@ -113,21 +114,21 @@ export class PacketTranslator {
   }
 
   /**
-   * Adds one presence to the plan, typically of a client that has sent its first packet. The same one
-   * again changes nothing.
+   * Adds one presence to the plan, typically that of a client that has sent its first packet. Adding the
+   * same presence twice changes nothing.
    *
-   * @throws {ConfigError} if it is not one, or names a realm that the plan does not.
-   * @throws {ApiMisuseError} if its address or its endpoint is bound otherwise.
+   * @throws {ConfigError} if the presence is invalid, or names a realm that the plan does not have.
+   * @throws {ApiMisuseError} if the address or the endpoint has another binding.
    */
   bind(presence: Presence): void {
     this.#paths.bindings.bind(presence);
   }
 
   /**
-   * Tells the time, which paths, sessions, fragments and the rate of replies are measured by; to be
-   * called once for each batch of packets. Until it is called, time stands still.
+   * Sets the time for the timeouts of paths, sessions and fragments and for the rate of replies. Call it
+   * once for each batch of packets: the translator has no clock of its own.
    *
-   * @param nowMs of a clock that never goes back, such as `performance.now()`
+   * @param nowMs time of a clock that never goes back, such as `performance.now()`
    */
   advance(nowMs: number): void {
     this.#slowPath.now = nowMs | 0;
@@ -135,12 +136,16 @@ export class PacketTranslator {
     this.#replies.advance(nowMs);
   }
 
-  /** Returns the index of a realm, which it keeps for the life of the translator. */
+  /** Returns the index of a realm. It stays the same for the life of the translator. */
   realm(name: string): number {
     return this.#indexOf(name);
   }
 
-  /** @throws {ApiMisuseError} if no realm has the index. */
+  /**
+   * Returns the name of a realm.
+   *
+   * @throws {ApiMisuseError} if no realm has the index.
+   */
   realmName(index: number): string {
     const name = this.#realmNames[index];
     if (name === undefined) throw new ApiMisuseError(`there is no realm ${index}`);
@@ -155,18 +160,18 @@ export class PacketTranslator {
     return IpAddress.fromWords(Array.from(this.#lacking.subarray(0, this.#lackingWords)));
   }
 
-  /** A virtio-net header of zeros, and the packet that answers a refused one; see `replyLength`. */
+  /** The frame that answers a refused packet: a virtio-net header of zeros, then the packet. See `replyLength`. */
   get reply(): Uint8Array {
     return this.#replies.frame;
   }
 
-  /** Returns how many packets that entered from the realm got which verdict. */
+  /** Returns how many packets from the realm got each verdict. */
   counters(realm: number): VerdictCounters {
     this.realmName(realm);
     return nameCounters(this.#verdicts, realm * VERDICT_COUNT);
   }
 
-  /** Lists the paths that packets have taken so far under the present plan. */
+  /** Lists the paths of the current plan that packets have taken. */
   *paths(): Generator<PathStatus> {
     for (const table of [this.#paths.v4, this.#paths.v6]) {
       for (let path = 0; path < table.size; path++) {
@@ -181,24 +186,25 @@ export class PacketTranslator {
     return this.#paths.countOf((each) => each === index);
   }
 
-  /** Bytes of memory: of the paths and of the plan they are derived from. */
+  /** The memory in bytes that the paths take, and that the plan takes. */
   get memory(): { readonly paths: number; readonly plan: number } {
     const { v4, v6, bindings } = this.#paths;
     return { paths: v4.byteLength + v6.byteLength, plan: bindings.byteLength };
   }
 
-  /** Shows the packets of chosen paths to `tap`, in place of any before; `undefined` ends that. */
+  /** Shows the packets of chosen paths to `capture`. It replaces an earlier capture; `undefined` ends it. */
   capture(capture: PacketCapture | undefined): void {
     this.#slowPath.capture =
       capture &&
-      new TapPoint(capture, (table, path) => this.#statusOf(table, path), this.#realmNames);
+      new CapturePoint(capture, (table, path) => this.#statusOf(table, path), this.#realmNames);
   }
 
   /**
-   * Says what would become of a packet that enters from the realm, and why. Runs the code that packets
-   * run, on a copy; counts nothing, opens no session and remembers no fragment.
+   * Explains what would happen to a packet that enters from the realm, and why. It runs the slow path on
+   * a copy, counts nothing, opens no session and remembers no fragment.
    *
    * @param vnet the packet's virtio-net header, ten bytes, if it has one
+   * @throws {ApiMisuseError} if no plan has named the realm.
    */
   explain(packet: Uint8Array, realm: string, vnet?: Uint8Array): Explanation {
     const index = this.#realmIndexes.get(realm);
@@ -209,38 +215,38 @@ export class PacketTranslator {
     if (vnet !== undefined) copy.set(vnet, TRANSLATION_HEADROOM);
     const view = new DataView(copy.buffer);
     const { identification } = this.#siit;
-    const way = this.#slowPath;
-    way.isDry = true;
-    way.isBoundToVersion = false;
+    const slowPath = this.#slowPath;
+    slowPath.isDryRun = true;
+    slowPath.isRefusedBySiit = false;
     const at = vnet === undefined ? -1 : TRANSLATION_HEADROOM;
-    const verdict = way.run(index, view, start, copy.length, at, TRANSLATION_HEADROOM);
-    way.isDry = false;
+    const verdict = slowPath.run(index, view, start, copy.length, at, TRANSLATION_HEADROOM);
+    slowPath.isDryRun = false;
     this.#siit.identification = identification;
     return explain(verdict, {
       realm,
       packet,
-      header: way.header,
-      quote: way.quote,
-      isBoundToVersion: way.isBoundToVersion,
+      header: slowPath.header,
+      quote: slowPath.quote,
+      isRefusedBySiit: slowPath.isRefusedBySiit,
       bindings: this.#paths.bindings,
       realmIndex: index,
-      egress: verdict <= Verdict.NeedsPresence ? this.realmName(way.egress) : undefined,
-      result: verdict === Verdict.Forward ? copy.slice(way.start, way.end) : undefined,
-      segmentTo: verdict === Verdict.Forward ? way.segmentTo : 0,
+      egress: verdict <= Verdict.NeedsPresence ? this.realmName(slowPath.egress) : undefined,
+      result: verdict === Verdict.Forward ? copy.slice(slowPath.start, slowPath.end) : undefined,
+      segmentTo: verdict === Verdict.Forward ? slowPath.segmentTo : 0,
     });
   }
 
   /**
-   * Translates the packet `buffer[start .. end)` that entered from `realm`. With the verdict Forward
+   * Translates the packet `buffer[start .. end)` that entered from `realm`. If the verdict is Forward,
    * the packet has been rewritten in place: it is `buffer[this.start .. this.end)` now, and `egress` is
-   * the realm it goes to; with any other it is unchanged. A range outside of the buffer is
+   * its realm. With any other verdict the packet is unchanged. A range outside of the buffer gets
    * DropMalformed.
    *
-   * @param realm index as `realm` gives it; a packet of any other is DropNoPresence and not counted
-   * @param vnet offset of the packet's virtio-net header, which stands somewhere in front of it, or -1
+   * @param realm index from `realm()`; with any other the packet gets DropNoPresence and is not counted
+   * @param vnet offset of the packet's virtio-net header, which is somewhere in front of the packet; -1
    *   if it has none and its checksums are complete
-   * @param headroom bytes in front of the virtio-net header, or else of the packet, that may be
-   *   written to; `TRANSLATION_HEADROOM` are always enough
+   * @param headroom bytes in front of the virtio-net header (without one: of the packet) that the
+   *   translator may overwrite; `TRANSLATION_HEADROOM` is enough for every packet
    */
   translate(
     realm: number,
@@ -255,11 +261,11 @@ export class PacketTranslator {
       return Verdict.DropNoPresence;
     }
     const view = this.#views.of(buffer);
-    const way = this.#slowPath;
+    const slowPath = this.#slowPath;
     if (
-      way.capture === undefined &&
+      slowPath.capture === undefined &&
       end <= buffer.length &&
-      this.#fastPath.forward(realm, view, start, end, vnet, headroom, way.now)
+      this.#fastPath.forward(realm, view, start, end, vnet, headroom, slowPath.now)
     ) {
       const { egress, growth } = this.#fastPath;
       this.egress = egress;
@@ -270,30 +276,30 @@ export class PacketTranslator {
       this.#verdicts[realm * VERDICT_COUNT]!++;
       return Verdict.Forward;
     }
-    const verdict = way.run(realm, view, start, end, vnet, headroom);
+    const verdict = slowPath.run(realm, view, start, end, vnet, headroom);
     this.#verdicts[realm * VERDICT_COUNT + verdict]!++;
-    this.egress = way.egress;
+    this.egress = slowPath.egress;
     if (verdict === Verdict.Forward) {
-      this.start = way.start;
-      this.end = way.end;
-      this.vnet = way.vnet;
-      this.segmentTo = way.segmentTo;
+      this.start = slowPath.start;
+      this.end = slowPath.end;
+      this.vnet = slowPath.vnet;
+      this.segmentTo = slowPath.segmentTo;
     } else if (verdict === Verdict.NeedsPresence) {
-      this.lackingFamily = way.lackingFamily;
-      this.#lackingWords = way.lackingWords;
-      this.#lacking.set(way.lacking);
+      this.lackingFamily = slowPath.lackingFamily;
+      this.#lackingWords = slowPath.lackingWords;
+      this.#lacking.set(slowPath.lacking);
     } else if (verdict > Verdict.NeedsHeadroom) {
       this.replyLength = this.#replyTo(realm, verdict, view);
     }
     return verdict;
   }
 
-  /** Makes the answer to a packet that was refused, if there is to be one; returns its length. */
+  /** Builds the answer to a refused packet, if it gets one. Returns its length, or 0. */
   #replyTo(realm: number, verdict: Verdict, view: DataView): number {
-    const { header, tellMtu } = this.#slowPath;
+    const { header, reportedMtu } = this.#slowPath;
     switch (verdict) {
       case Verdict.DropTooBig:
-        return this.#replies.tooBig(realm, view, header, tellMtu);
+        return this.#replies.tooBig(realm, view, header, reportedMtu);
       case Verdict.DropNotPermitted:
         return this.#replies.refused(realm, view, header);
       case Verdict.DropNoPresence:
@@ -305,7 +311,10 @@ export class PacketTranslator {
     }
   }
 
-  /** Whether the packet, which nobody stands for, is from a host of the realm to one of its pools. */
+  /**
+   * Returns whether a packet to an address without an endpoint is answered: it must come from a source
+   * of the realm and go to one of the realm's pools.
+   */
   #mayAnswer(realm: number, view: DataView, header: PacketHeader): boolean {
     const { bindings } = this.#paths;
     if (bindings.realm(realm) === undefined || !this.#replies.isAnswered(realm)) return false;
@@ -335,8 +344,8 @@ export class PacketTranslator {
 }
 
 /**
- * Bytes of headroom that are enough for every packet. A plain one needs 20, a fragment 28; most needs an
- * ICMP error with extensions whose quote has to be filled up, 120.
+ * The headroom in bytes that is enough for every packet. A plain packet needs 20, a fragment 28, an ICMP
+ * error with extensions whose quote has to be padded up to 120.
  */
 export const TRANSLATION_HEADROOM = 128;
 

@@ -1,14 +1,14 @@
 /**
- * Paths: what the data plane needs of one direction between two hosts, found by (ingress realm,
- * source, destination). A record of the IPv4 table is 48 bytes, so that it costs about one cache line:
+ * The table of paths. A path is what the data plane needs for one direction between two hosts. Its key is
+ * (ingress realm, source, destination). A record of the IPv4 table has 48 bytes, about one cache line:
  *
  * ```
- *  realm | source | destination | way | delta | pair | new source | new destination | packets | bytes
+ *  realm | source | destination | route | delta | pair | new source | new destination | packets | bytes
  * ```
  *
- * Addresses are one word each, or four in the IPv6 table; `packets` and `bytes` are floats of two words.
- * What many paths have in common (where they lead, what may pass, what fits) is one *way*. When each path
- * was last seen in use stands in a word of its own, apart from the records, for no packet needs it.
+ * An address has one word, or four in the IPv6 table; `packets` and `bytes` are floats of two words. A
+ * *route* holds what many paths have in common: the egress realm, the policy, the MTU and the MSS. The time
+ * of last use is kept apart from the records, because no packet reads it.
  * @module
  */
 import type { Family } from '../base/address.ts';
@@ -21,17 +21,17 @@ import {
   PATH_ADDRESSES,
   PATH_DELTA,
   PATH_PAIR,
-  PATH_WAY,
-  WAY_BILLED,
-  WAY_CUT,
-  WAY_EGRESS,
-  WAY_FAMILY,
-  WAY_MSS,
-  WAY_MTU,
-  WAY_POLICY,
+  PATH_ROUTE,
+  ROUTE_CLIENT_REALM,
+  ROUTE_EGRESS,
+  ROUTE_FAMILY,
+  ROUTE_FRAGMENT_MTU,
+  ROUTE_MSS,
+  ROUTE_MTU,
+  ROUTE_POLICY,
 } from './layout.ts';
 
-/** One direction between two hosts, as it is reported. */
+/** The state of a path: one direction between two hosts. Addresses are text, realms are names. */
 export interface PathStatus {
   readonly ingress: string;
   readonly source: string;
@@ -40,26 +40,29 @@ export interface PathStatus {
   readonly newSource: string;
   readonly newDestination: string;
   readonly packets: number;
-  /** Without the virtio-net header, as the packets entered. */
+  /** The bytes of the packets before translation, without virtio-net headers. */
   readonly bytes: number;
 }
 
 /** The paths of one IP version. */
 export class PathTable extends IntTable {
   readonly family: Family;
-  /** Words of an address. */
+  /** The number of words of an address. */
   readonly width: 1 | 4;
-  /** Where in a record the counters are, in units of two words; `floats` has them. */
+  /** The offset of the counters in a record, in units of two words; read them from `floats`. */
   readonly counters: number;
   /**
-   * New addresses of another IP version: eight words for each path that has such, new source first.
-   * `PATH_ADDRESSES` is the index of the first.
+   * The new addresses of paths that change the IP version, eight words for each path, the source first.
+   * The word at `PATH_ADDRESSES` of such a path is the index of its first word here.
    */
   wide: Int32Array = new Int32Array(64);
   #wideLength = 0;
-  /** Places in `wide` that are free again. */
+  /** Indexes in `wide` that are free again. */
   readonly #freeWide: number[] = [];
-  /** For each path, the low 16 bits of its packet count when it was looked at last, and the tick in which that had changed. */
+  /**
+   * For each path: in the high 16 bits its packet count (modulo 2^16) at the last check, in the low 16 bits
+   * the tick in which a check last saw the count changed.
+   */
   #uses = new Int32Array(16);
 
   constructor(family: Family, maxSize: number) {
@@ -70,8 +73,8 @@ export class PathTable extends IntTable {
     this.counters = (this.stride - COUNTER_WORDS) / 2;
   }
 
-  /** Adds the path of the key in `key`, in use since `tick`; -1 when the table is full. */
-  open(resolution: Resolution, way: number, pair: number, tick: number): number {
+  /** Adds a path with the key in `key`, in use since `tick`. Returns its number, or -1 if the table is full. */
+  open(resolution: Resolution, route: number, pair: number, tick: number): number {
     const path = this.insert();
     if (path < 0) return -1;
     if (path >= this.#uses.length) {
@@ -88,7 +91,7 @@ export class PathTable extends IntTable {
     for (let i = value - 2 * width; i < value; i++) delta += longDelta(words[i]!, 0);
     for (let i = 0; i < newWidth; i++) delta += longDelta(0, source[i]!);
     for (let i = 0; i < newWidth; i++) delta += longDelta(0, destination[i]!);
-    words[value + PATH_WAY] = way;
+    words[value + PATH_ROUTE] = route;
     words[value + PATH_DELTA] = foldDelta(delta);
     words[value + PATH_PAIR] = pair;
     if (family === this.family) {
@@ -102,7 +105,7 @@ export class PathTable extends IntTable {
     return path;
   }
 
-  /** Puts the key of a path in `key`. */
+  /** Copies the key of a path to `key`. */
   keyOf(path: number): void {
     const at = path * this.stride;
     for (let i = 0; i < this.keyWords; i++) this.key[i] = this.words[at + i]!;
@@ -123,8 +126,8 @@ export class PathTable extends IntTable {
   }
 
   /**
-   * Where the new source of a path is, and `width` words behind it the new destination, both of the IP
-   * version `family`.
+   * Returns where the new source of a path is; the new destination is `width` words behind it. Both are of
+   * the IP version `family`.
    */
   newAddresses(
     path: number,
@@ -136,7 +139,7 @@ export class PathTable extends IntTable {
       : { words: this.wide, at: this.words[at]!, width: 4 };
   }
 
-  /** Removes the path, which leads to the IP version `family`; the last path gets its number. */
+  /** Removes a path that leads to the IP version `family`. The last path gets its number. */
   close(path: number, family: Family): void {
     if (family !== this.family) {
       this.#freeWide.push(this.words[path * this.stride + this.keyWords + PATH_ADDRESSES]!);
@@ -145,24 +148,24 @@ export class PathTable extends IntTable {
     this.remove(path);
   }
 
-  /** Notes that the path was used since it was looked at last, if it was. Ticks are modulo 2^16. */
-  look(path: number, tick: number): void {
+  /** Notes the tick if the path was used since the last check. Ticks are modulo 2^16. */
+  noteUse(path: number, tick: number): void {
     const use = this.#uses[path]!;
     const packets = this.packets(path) & 0xffff;
     if (use >>> 16 !== packets) this.#uses[path] = (packets << 16) | (tick & 0xffff);
-    // What has been idle for very long stays so, and does not become new again.
+    // Ticks wrap around: without this a path that was idle for very long would look used.
     else if (((tick - use) & 0xffff) > MAX_IDLE_TICKS) {
       this.#uses[path] = (packets << 16) | ((tick - MAX_IDLE_TICKS) & 0xffff);
     }
   }
 
-  /** Returns how many ticks ago the path was seen in use. */
+  /** Returns how many ticks ago a check last saw the path in use. */
   idleTicks(path: number, tick: number): number {
     const use = this.#uses[path]!;
     return use >>> 16 === (this.packets(path) & 0xffff) ? (tick - use) & 0xffff : 0;
   }
 
-  /** Copies the counters of a path of another table, and when it was in use. */
+  /** Copies the counters and the last use of a path of another table. */
   copyUse(path: number, from: PathTable, fromPath: number): void {
     this.count(path, from.packets(fromPath), from.bytes(fromPath));
     this.#uses[path] = from.#uses[fromPath]!;
@@ -192,19 +195,19 @@ export class PathTable extends IntTable {
   }
 }
 
-/** What paths have in common; a way is the index in `words` of its value. */
-export class WayTable extends IntTable {
+/** The table of routes: what paths have in common. A route is the index in `words` of its value. */
+export class RouteTable extends IntTable {
   constructor() {
-    super(4, 7, MAX_WAYS);
+    super(4, 7, MAX_ROUTES);
   }
 
-  wayOf(
+  routeOf(
     family: Family,
     ingress: number,
     from: CompiledRealm,
     { egress, family: newFamily, policy }: Resolution,
     to: CompiledRealm,
-    billed: number
+    clientRealm: number
   ): number {
     const { key } = this;
     key[0] = ingress;
@@ -215,38 +218,40 @@ export class WayTable extends IntTable {
     if (record < 0) {
       record = this.insert();
       const value = record * this.stride + this.keyWords;
-      this.words[value + WAY_EGRESS] = egress;
-      this.words[value + WAY_POLICY] = policy;
-      this.words[value + WAY_BILLED] = billed;
-      this.words[value + WAY_FAMILY] = newFamily;
-      this.words[value + WAY_MTU] = Math.min(mtuTo(newFamily, to.mtu), LARGEST[newFamily]);
-      // RFC 7915 section 4: nobody says what the links behind take, so what they all do.
+      this.words[value + ROUTE_EGRESS] = egress;
+      this.words[value + ROUTE_POLICY] = policy;
+      this.words[value + ROUTE_CLIENT_REALM] = clientRealm;
+      this.words[value + ROUTE_FAMILY] = newFamily;
+      this.words[value + ROUTE_MTU] = Math.min(mtuTo(newFamily, to.mtu), LARGEST[newFamily]);
+      // RFC 7915 section 4: the MTU behind the realm is not known, so use the least that IPv6 allows.
       const isUnknown = family === 4 && newFamily === 6 && to.mtu === Number.POSITIVE_INFINITY;
-      this.words[value + WAY_CUT] = isUnknown ? MIN_IPV6_MTU : this.words[value + WAY_MTU]!;
+      this.words[value + ROUTE_FRAGMENT_MTU] = isUnknown
+        ? MIN_IPV6_MTU
+        : this.words[value + ROUTE_MTU]!;
       const mss = Math.min(segmentIn(family, from.mtu), segmentIn(newFamily, to.mtu));
-      this.words[value + WAY_MSS] = Math.min(mss, MAX_MSS);
+      this.words[value + ROUTE_MSS] = Math.min(mss, MAX_MSS);
     }
     return record * this.stride + this.keyWords;
   }
 }
 
-/** Every IPv6 link takes 1280 bytes ([RFC 8200 section 5](https://www.rfc-editor.org/rfc/rfc8200#section-5)). */
+/** The least MTU of an IPv6 link ([RFC 8200 section 5](https://www.rfc-editor.org/rfc/rfc8200#section-5)). */
 export const MIN_IPV6_MTU = 1280;
 
 function mtuTo(family: Family, mtu: number): number {
   return family === 6 ? Math.max(mtu, MIN_IPV6_MTU) : mtu;
 }
 
-/** TCP payload of a packet with plain headers. */
+/** The largest TCP payload in a packet without options and extension headers. */
 function segmentIn(family: Family, mtu: number): number {
   return family === 4 ? mtu - 40 : mtuTo(6, mtu) - 60;
 }
 
-/** Half of what 16 bits can tell apart. */
+/** Half of the range of 16 bits. */
 const MAX_IDLE_TICKS = 0x7fff;
-/** Words of both counters. */
+/** The number of words of both counters. */
 const COUNTER_WORDS = 4;
-/** What the length fields can say, by IP version. */
+/** The largest packet that the length field can describe, by IP version. */
 const LARGEST = { 4: MAX_PACKET_LENGTH, 6: 40 + 65_535 } as const;
-/** Ways come from plans, which the host bounds. */
-const MAX_WAYS = 2 ** 26;
+/** The host bounds its plans, and so the number of routes; this only keeps an index a small integer. */
+const MAX_ROUTES = 2 ** 26;

@@ -1,10 +1,10 @@
 /**
- * All paths of both IP versions, and the plan they are derived from: each at its first packet, and anew
- * when the plan changes.
+ * Keeps all paths of both IP versions. A path is derived from the plan at its first packet, and again when
+ * the plan changes.
  *
- * A path is opened by a client's request, and the path back by the reply to it. A reply to nobody opens
- * nothing: a service cannot fill the table, nor reach the ports of clients that have not spoken to it. For a
- * while after a start, such replies pass without opening a path (`reply-grace.ts`).
+ * A client's request opens a path, and the reply to it opens the path back. An unsolicited reply opens no
+ * path, so a service can neither fill the table nor reach the ports of clients that have not contacted it.
+ * After a start such replies pass for a while without opening a path (`reply-grace.ts`).
  * @module
  */
 import { IpAddress } from '../base/address.ts';
@@ -14,41 +14,41 @@ import { Bindings, type Resolution } from './bindings.ts';
 import { IdlePaths } from './idle-paths.ts';
 import {
   PATH_PAIR,
-  PATH_WAY,
+  PATH_ROUTE,
   REPLY,
-  WAY_BILLED,
-  WAY_EGRESS,
-  WAY_FAMILY,
-  WAY_POLICY,
+  ROUTE_CLIENT_REALM,
+  ROUTE_EGRESS,
+  ROUTE_FAMILY,
+  ROUTE_POLICY,
 } from './layout.ts';
-import { type PathStatus, PathTable, WayTable } from './path-table.ts';
+import { type PathStatus, PathTable, RouteTable } from './path-table.ts';
 import type { TranslationPlan } from './plan.ts';
 import { needsSession } from './policy.ts';
 import { ReplyGrace } from './reply-grace.ts';
 import { Verdict } from './verdict.ts';
 
 export interface PathOptions {
-  /** Paths kept at most, of each IP version; default 1,000,000. */
+  /** The number of paths of each IP version to keep at most; default 1,000,000. */
   readonly maxPaths?: number;
   /**
-   * Of these, paths that the hosts of one realm ask for as clients, there and back and of both IP versions
-   * together; default 131,072. So no site fills the tables for the others.
+   * The number of paths to keep at most for the clients of one realm, in both directions and of both IP
+   * versions together; default 131,072. So no site can fill the tables for the others.
    */
   readonly maxPathsOfRealm?: number;
   /**
-   * How long a path must have been idle before it makes room for another one when the table, or its
-   * realm's share of it, is full; in ms, default 300,000. While there is room, paths are kept.
+   * How long a path must have been idle before another one may replace it when the table, or its realm's
+   * share of it, is full; in ms, default 300,000. While there is room, idle paths are kept.
    */
   readonly pathIdleMs?: number;
   /**
-   * How long after a realm's first packet TCP and SCTP replies from and to the realm pass although the client
-   * has not been heard since the start; in ms, default 120,000, the longest that TCP waits until it sends
-   * again (RFC 6298 section 2.5 asks for 60 s at least; Linux has 120 s).
+   * How long after a realm's first packet unsolicited TCP and SCTP replies from and to the realm pass; in
+   * ms, default 120,000. That is the longest time that TCP waits before it retransmits (RFC 6298 section
+   * 2.5 asks for at least 60 s, Linux has 120 s).
    */
   readonly replyGraceMs?: number;
 }
 
-/** What is used where an option is absent. */
+/** The defaults of the options. */
 export const PATH_DEFAULTS: Readonly<Required<PathOptions>> = Object.freeze({
   maxPaths: 1_000_000,
   maxPathsOfRealm: 131_072,
@@ -59,10 +59,11 @@ export const PATH_DEFAULTS: Readonly<Required<PathOptions>> = Object.freeze({
 export class Paths {
   v4: PathTable;
   v6: PathTable;
-  ways: WayTable = new WayTable();
+  routes: RouteTable = new RouteTable();
   bindings: Bindings;
-  /** What `open` found the source to be lacking: a presence in this realm, of this IP version. */
+  /** The realm in which the source has no presence. Valid iff `open` returned NeedsPresence. */
   lackingIn = 0;
+  /** The IP version of that presence. */
   lackingFamily: 4 | 6 = 4;
 
   readonly #indexOf: (realm: string) => number;
@@ -71,11 +72,11 @@ export class Paths {
   readonly #idle: IdlePaths;
   readonly #grace: ReplyGrace;
   #now = 0;
-  /** The table of the path on loan, which is the last one there. */
-  #loan: PathTable | undefined;
-  /** By realm: the paths of both versions that its hosts ask for, there and back. */
-  #held: number[] = [];
-  /** How many pairs of hosts have had a path; see `PATH_PAIR`. */
+  /** The table whose last path is temporary; undefined if there is no temporary path. */
+  #temporaryTable: PathTable | undefined;
+  /** The number of paths that count against each realm's share. */
+  #pathCounts: number[] = [];
+  /** The number that the last pair of hosts got; see `PATH_PAIR`. */
   #pairs = 0;
   readonly #savedKey = new Int32Array(9);
 
@@ -101,45 +102,45 @@ export class Paths {
     this.v6 = this.#newTable(6);
   }
 
-  /** Tells the time, of a clock that never goes back; to be called often. */
+  /** Sets the time, of a clock that never goes back. Call it often: it also looks for idle paths. */
   advance(nowMs: number): void {
     this.#now = nowMs;
-    this.#idle.look(nowMs, this.v4, this.v6);
+    this.#idle.scan(nowMs, this.v4, this.v6);
   }
 
   /**
-   * Takes a new plan, and derives from it the paths that were there; those it no longer has are left
-   * behind.
+   * Replaces the plan and derives the existing paths again. Paths that it no longer allows end.
    *
-   * @returns how many of these led from or to a realm that it no longer has either.
-   * @throws {ConfigError} naming the place in the plan that is wrong; all stays as it was then.
+   * @returns how many of the ended paths led from or to a realm that the new plan does not have
+   * @throws {ConfigError} if the plan is invalid; it names the place. Nothing has changed then.
    */
   load(plan: TranslationPlan): number {
     const bindings = new Bindings(plan, this.#indexOf);
     const gone = this.countOf((realm) => bindings.realm(realm) === undefined);
     this.bindings = bindings;
-    const { v4, v6, ways } = this;
-    this.ways = new WayTable();
-    this.#held = [];
+    const { v4, v6, routes } = this;
+    this.routes = new RouteTable();
+    this.#pathCounts = [];
     this.#idle.reset();
     this.#grace.keep((realm) => bindings.realm(realm) !== undefined);
-    this.v4 = this.#carryOver(v4, ways);
-    this.v6 = this.#carryOver(v6, ways);
+    this.v4 = this.#carryOver(v4, routes);
+    this.v6 = this.#carryOver(v6, routes);
     return gone;
   }
 
+  /** Returns the table of an IP version. */
   table(family: 4 | 6): PathTable {
     return family === 4 ? this.v4 : this.v6;
   }
 
   /**
-   * Derives the path of the key in the table and keeps it, if its policy lets a packet like this one
-   * through; else returns the complement of a verdict. A path that is not to be kept is on loan
-   * (`isOnLoan`): it is there for this packet, until `giveBack`.
+   * Derives the path of the table's key and keeps it, if its policy allows the packet. A path that is not
+   * kept is temporary (`isTemporary`): it exists for this packet, until `releaseTemporary`.
    *
-   * @param sides that the packet may be on (`policy.ts`)
-   * @param isQuoted it is the quote of an ICMP error, which needs no session
-   * @param isDry nothing is to be kept
+   * @param sides the sides that the packet may be on (`policy.ts`)
+   * @param isQuoted whether the packet is the quote of an ICMP error, which needs no session
+   * @param isDryRun whether to keep nothing
+   * @returns the number of the path, or the complement of a verdict (negative)
    */
   open(
     table: PathTable,
@@ -148,7 +149,7 @@ export class Paths {
     sourcePort: number,
     destinationPort: number,
     isQuoted: boolean,
-    isDry: boolean
+    isDryRun: boolean
   ): number {
     const resolution = this.bindings.resolve(table.family, table.key);
     const { verdict, policy, egress } = resolution;
@@ -157,108 +158,109 @@ export class Paths {
     const side = policies.sideOf(policy, kind, sides, sourcePort, destinationPort);
     if (side === 0) return ~Verdict.DropNotPermitted;
     const ingress = table.key[0]!;
-    // Who has no presence has not been asked, nor has who is answered by no path of the request.
+    // A source without a presence cannot have got a request, nor can one to which no path leads.
     const back = verdict === Verdict.Forward ? this.#pathBack(table, resolution) : -1;
-    const isUnasked = side === REPLY && back < 0;
-    if (isUnasked) {
-      const mayHaveBeenAsked = isQuoted || !needsSession(kind);
+    const isUnsolicited = side === REPLY && back < 0;
+    if (isUnsolicited) {
+      const mayBeSolicited = isQuoted || !needsSession(kind);
       const isGrace = this.#grace.isNew(ingress, this.#now) || this.#grace.isNew(egress, this.#now);
-      if (!mayHaveBeenAsked || !isGrace) return ~Verdict.DropNoSession;
+      if (!mayBeSolicited || !isGrace) return ~Verdict.DropNoSession;
     }
     if (verdict === Verdict.NeedsPresence) {
       this.lackingIn = egress;
       this.lackingFamily = resolution.family;
       return ~Verdict.NeedsPresence;
     }
-    const way = this.#wayOf(table, resolution);
-    const billed = this.ways.words[way + WAY_BILLED]!;
-    const isKept = !isUnasked && !isDry;
-    // Making room may give the path back another number, so it is asked for its pair before.
+    const route = this.#routeOf(table, resolution);
+    const clientRealm = this.routes.words[route + ROUTE_CLIENT_REALM]!;
+    const isKept = !isUnsolicited && !isDryRun;
+    // `#hasRoom` may change the number of the path back, so read its pair before.
     const pair = this.#pairOf(back, resolution, isKept);
-    if (!isUnasked && !this.#hasRoom(table, billed, isDry)) return ~Verdict.DropTableFull;
-    const opened = table.open(resolution, way, pair, this.#idle.tick);
-    if (!isKept) this.#loan = table;
-    else this.#held[billed] = (this.#held[billed] ?? 0) + 1;
-    // Also by a reply that nobody asked for: a realm that sends no others must not stay new.
-    if (!isDry) this.#grace.hear(ingress, this.#now);
+    if (!isUnsolicited && !this.#hasRoom(table, clientRealm, isDryRun))
+      return ~Verdict.DropTableFull;
+    const opened = table.open(resolution, route, pair, this.#idle.tick);
+    if (!isKept) this.#temporaryTable = table;
+    else this.#pathCounts[clientRealm] = (this.#pathCounts[clientRealm] ?? 0) + 1;
+    // An unsolicited reply counts too: a realm that sends nothing else must not stay new.
+    if (!isDryRun) this.#grace.noteTraffic(ingress, this.#now);
     return opened;
   }
 
-  /** The path that was opened last is for one packet, and is to be given back. */
-  get isOnLoan(): boolean {
-    return this.#loan !== undefined;
+  /** Whether the path that was opened last exists for one packet only. */
+  get isTemporary(): boolean {
+    return this.#temporaryTable !== undefined;
   }
 
-  /** Takes back the path on loan, if there is one. */
-  giveBack(): void {
-    const table = this.#loan;
+  /** Removes the temporary path, if there is one. */
+  releaseTemporary(): void {
+    const table = this.#temporaryTable;
     if (table === undefined) return;
-    this.#loan = undefined;
+    this.#temporaryTable = undefined;
     const path = table.size - 1;
-    const way = table.words[path * table.stride + table.keyWords + PATH_WAY]!;
-    table.close(path, this.ways.words[way + WAY_FAMILY]! as 4 | 6);
+    const route = table.words[path * table.stride + table.keyWords + PATH_ROUTE]!;
+    table.close(path, this.routes.words[route + ROUTE_FAMILY]! as 4 | 6);
   }
 
   /**
-   * Whether there is room for one more path of the table that a realm's clients ask for. An idle one is
-   * closed to make it, unless nothing is to change: one of the realm's own, or, if the table is full, of a
-   * realm that has as many as an even share of the table or more.
+   * Returns whether there is room for one more path of a client realm. If not, it closes an idle path
+   * (except in a dry run): one of the same realm or, if the table is full, one of a realm that has at least
+   * an even share of the table.
    */
-  #hasRoom(table: PathTable, realm: number, isDry: boolean): boolean {
-    const isShareFull = (this.#held[realm] ?? 0) >= this.#maxPathsOfRealm;
+  #hasRoom(table: PathTable, realm: number, isDryRun: boolean): boolean {
+    const isShareFull = (this.#pathCounts[realm] ?? 0) >= this.#maxPathsOfRealm;
     const isTableFull = table.size >= this.#maxPaths;
     if (!isShareFull && !isTableFull) return true;
     const evenShare = this.#maxPaths / this.bindings.realmCount;
-    const isMeant = (each: PathTable, path: number): boolean => {
+    const isCandidate = (each: PathTable, path: number): boolean => {
       if (isTableFull && each !== table) return false;
-      const billed = this.#billedTo(each, path);
-      return billed === realm || (!isShareFull && this.#held[billed]! >= evenShare);
+      const clientRealm = this.#clientRealmOf(each, path);
+      return clientRealm === realm || (!isShareFull && this.#pathCounts[clientRealm]! >= evenShare);
     };
-    const who = isShareFull ? realm : -table.family;
-    if (!this.#idle.find(who, this.v4, this.v6, isMeant)) return false;
-    if (!isDry) this.#close(this.#idle.table!, this.#idle.path);
+    const searchKey = isShareFull ? realm : -table.family;
+    if (!this.#idle.find(searchKey, this.v4, this.v6, isCandidate)) return false;
+    if (!isDryRun) this.#close(this.#idle.table!, this.#idle.path);
     return true;
   }
 
   #close(table: PathTable, path: number): void {
-    const billed = this.#billedTo(table, path);
-    const way = table.words[path * table.stride + table.keyWords + PATH_WAY]!;
-    this.#held[billed]!--;
-    table.close(path, this.ways.words[way + WAY_FAMILY]! as 4 | 6);
+    const clientRealm = this.#clientRealmOf(table, path);
+    const route = table.words[path * table.stride + table.keyWords + PATH_ROUTE]!;
+    this.#pathCounts[clientRealm]!--;
+    table.close(path, this.routes.words[route + ROUTE_FAMILY]! as 4 | 6);
   }
 
-  #billedTo(table: PathTable, path: number): number {
-    const way = table.words[path * table.stride + table.keyWords + PATH_WAY]!;
-    return this.ways.words[way + WAY_BILLED]!;
+  #clientRealmOf(table: PathTable, path: number): number {
+    const route = table.words[path * table.stride + table.keyWords + PATH_ROUTE]!;
+    return this.routes.words[route + ROUTE_CLIENT_REALM]!;
   }
 
-  /** How many paths have such a realm at either end. */
-  countOf(isMeant: (realm: number) => boolean): number {
+  /** Counts the paths from or to a realm for which `matches` is true. */
+  countOf(matches: (realm: number) => boolean): number {
     let count = 0;
     for (const table of [this.v4, this.v6]) {
       for (let at = 0; at < table.size * table.stride; at += table.stride) {
-        const way = table.words[at + table.keyWords + PATH_WAY]!;
-        if (isMeant(table.words[at]!) || isMeant(this.ways.words[way + WAY_EGRESS]!)) count++;
+        const route = table.words[at + table.keyWords + PATH_ROUTE]!;
+        if (matches(table.words[at]!) || matches(this.routes.words[route + ROUTE_EGRESS]!)) count++;
       }
     }
     return count;
   }
 
   policyOf(table: PathTable, path: number): number {
-    const way = table.words[path * table.stride + table.keyWords + PATH_WAY]!;
-    return this.ways.words[way + WAY_POLICY]!;
+    const route = table.words[path * table.stride + table.keyWords + PATH_ROUTE]!;
+    return this.routes.words[route + ROUTE_POLICY]!;
   }
 
   status(table: PathTable, path: number, realmName: (index: number) => string): PathStatus {
     const key = path * table.stride;
-    const way = table.words[key + table.keyWords + PATH_WAY]!;
-    const family = this.ways.words[way + WAY_FAMILY]! as 4 | 6;
+    const route = table.words[key + table.keyWords + PATH_ROUTE]!;
+    const family = this.routes.words[route + ROUTE_FAMILY]! as 4 | 6;
     const { words, at, width } = table.newAddresses(path, family);
     return {
       ingress: realmName(table.words[key]!),
       source: addressOf(table.family, table.words, key + 1).toString(),
       destination: addressOf(table.family, table.words, key + 1 + table.width).toString(),
-      egress: realmName(this.ways.words[way + WAY_EGRESS]!),
+      egress: realmName(this.routes.words[route + ROUTE_EGRESS]!),
       newSource: addressOf(family, words, at).toString(),
       newDestination: addressOf(family, words, at + width).toString(),
       packets: table.packets(path),
@@ -266,17 +268,17 @@ export class Paths {
     };
   }
 
-  #wayOf(table: PathTable, resolution: Resolution): number {
+  #routeOf(table: PathTable, resolution: Resolution): number {
     const ingress = table.key[0]!;
     const { egress, policy } = resolution;
     const from = this.bindings.realm(ingress)!;
     const to = this.bindings.realm(egress)!;
-    // Where hosts at both ends are clients, each direction is its own's.
-    const billed = this.bindings.policies.hasRequests(policy) ? ingress : egress;
-    return this.ways.wayOf(table.family, ingress, from, resolution, to, billed);
+    // If hosts at both ends are clients, each direction counts against its ingress realm.
+    const clientRealm = this.bindings.policies.hasRequests(policy) ? ingress : egress;
+    return this.routes.routeOf(table.family, ingress, from, resolution, to, clientRealm);
   }
 
-  /** Returns the path in the other direction, -1 if it has not been opened. */
+  /** Returns the path in the other direction, or -1 if it is not open. */
   #pathBack(table: PathTable, { egress, family, source, destination }: Resolution): number {
     const saved = this.#savedKey;
     saved.set(table.key);
@@ -292,8 +294,8 @@ export class Paths {
   }
 
   /**
-   * Returns the number that the path back, if there is one, has for its pair of hosts, or a new one; a path
-   * that is not kept needs none of its own.
+   * Returns the number for the pair of hosts: that of the path back if it is open, otherwise a new one. A
+   * path that is not kept gets `NO_PAIR`.
    */
   #pairOf(back: number, { family }: Resolution, isKept: boolean): number {
     if (back >= 0) {
@@ -305,48 +307,52 @@ export class Paths {
     return this.#pairs << 1;
   }
 
-  #carryOver(old: PathTable, oldWays: WayTable): PathTable {
+  #carryOver(old: PathTable, oldRoutes: RouteTable): PathTable {
     const table = this.#newTable(old.family);
     for (let path = 0; path < old.size; path++) {
       old.keyOf(path);
       table.key.set(old.key);
       const resolution = this.bindings.resolve(old.family, table.key);
       const isThere =
-        resolution.verdict === Verdict.Forward && leadsTo(old, oldWays, path, resolution);
+        resolution.verdict === Verdict.Forward && leadsTo(old, oldRoutes, path, resolution);
       if (!isThere) {
-        // Hosts of a realm that is gone may be reached another way now, where nobody has heard them yet.
-        const way = old.words[path * old.stride + old.keyWords + PATH_WAY]!;
+        // The hosts of a removed realm may be reached through another realm now, so replies to their
+        // earlier requests may come unsolicited.
+        const route = old.words[path * old.stride + old.keyWords + PATH_ROUTE]!;
         const ingress = old.words[path * old.stride]!;
-        const egress = oldWays.words[way + WAY_EGRESS]!;
-        if (this.bindings.realm(ingress) === undefined) this.#grace.beginAnew(egress, this.#now);
-        if (this.bindings.realm(egress) === undefined) this.#grace.beginAnew(ingress, this.#now);
+        const egress = oldRoutes.words[route + ROUTE_EGRESS]!;
+        if (this.bindings.realm(ingress) === undefined) this.#grace.restart(egress, this.#now);
+        if (this.bindings.realm(egress) === undefined) this.#grace.restart(ingress, this.#now);
         continue;
       }
       const pair = old.words[path * old.stride + old.keyWords + PATH_PAIR]!;
-      const way = this.#wayOf(table, resolution);
-      const kept = table.open(resolution, way, pair, this.#idle.tick);
-      const billed = this.ways.words[way + WAY_BILLED]!;
-      this.#held[billed] = (this.#held[billed] ?? 0) + 1;
+      const route = this.#routeOf(table, resolution);
+      const kept = table.open(resolution, route, pair, this.#idle.tick);
+      const clientRealm = this.routes.words[route + ROUTE_CLIENT_REALM]!;
+      this.#pathCounts[clientRealm] = (this.#pathCounts[clientRealm] ?? 0) + 1;
       table.copyUse(kept, old, path);
     }
     return table;
   }
 
-  /** One more than may be kept can be on loan. */
+  /** The table has room for one more path than may be kept: the temporary one. */
   #newTable(family: 4 | 6): PathTable {
     return new PathTable(family, this.#maxPaths + 1);
   }
 }
 
-/** The address `words[at]` on. */
+/** Returns the address at `words[at]`. */
 function addressOf(family: 4 | 6, words: Int32Array, at: number): IpAddress {
   return IpAddress.fromWords(Array.from(words.subarray(at, at + (family === 4 ? 1 : 4))));
 }
 
-/** Whether a path leads where the resolution says: to the same hosts as it did. */
-function leadsTo(table: PathTable, ways: WayTable, path: number, to: Resolution): boolean {
-  const way = table.words[path * table.stride + table.keyWords + PATH_WAY]!;
-  if (ways.words[way + WAY_EGRESS] !== to.egress || ways.words[way + WAY_FAMILY] !== to.family) {
+/** Returns whether a path leads to the same hosts as the resolution. */
+function leadsTo(table: PathTable, routes: RouteTable, path: number, to: Resolution): boolean {
+  const route = table.words[path * table.stride + table.keyWords + PATH_ROUTE]!;
+  if (
+    routes.words[route + ROUTE_EGRESS] !== to.egress ||
+    routes.words[route + ROUTE_FAMILY] !== to.family
+  ) {
     return false;
   }
   const { words, at, width } = table.newAddresses(path, to.family);
@@ -356,7 +362,7 @@ function leadsTo(table: PathTable, ways: WayTable, path: number, to: Resolution)
   return true;
 }
 
-/** No kept path has this number. */
+/** The pair number of a path that is not kept. */
 export const NO_PAIR = 0;
-/** Pairs are numbered anew after this many; by then, the sessions of the first are long over. */
+/** After this many pairs the numbers start again; the sessions of the first pairs have ended by then. */
 const MAX_PAIRS = 0x07ff_ffff;

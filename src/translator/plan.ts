@@ -1,18 +1,18 @@
 /**
- * What the translator is told: realms, presences and permits, as text, and their compiled form.
+ * The plan of a translator: realms, presences and permits. `docs/translation.md` has the rules for them.
  * @module
  */
 import { type Family, IpAddress, IpPrefix } from '../base/address.ts';
 import { type PortRange, parsePortRange } from '../base/port-range.ts';
 import { ConfigError } from '../errors.ts';
 
-/** A real host: an address and the realm in which it means that host. */
+/** A real host: its realm and its address there. */
 export interface Endpoint {
   readonly realm: string;
   readonly address: string;
 }
 
-/** An address of `realm`, of either IP version, that stands there for an endpoint of another realm. */
+/** An address of `realm` that stands there for an endpoint of another realm, of either IP version. */
 export interface Presence {
   readonly realm: string;
   readonly address: string;
@@ -23,28 +23,28 @@ export interface Realm {
   readonly name: string;
   /** Prefixes of the addresses that packets of this realm may come from. */
   readonly sources: readonly string[];
-  /** Prefixes the realm's presences are taken from: no packet of the realm may come from there. */
+  /** Prefixes that the realm's presences are taken from. No packet of the realm may come from there. */
   readonly pools?: readonly string[];
-  /** Largest packet that goes into the realm, in bytes, 576 to 65535; any if absent. */
+  /** The largest packet into the realm in bytes, 576 to 65535. Default: no limit. */
   readonly mtu?: number;
-  /** How a packet of the realm that is not permitted is answered; `drop`, not at all, if absent. */
+  /** How a packet from the realm that is not permitted is answered. Default: `drop`, no answer. */
   readonly reject?: Reject;
 }
 
-/** `unreachable`: an ICMP error; `reset`: a RST to TCP, an ICMP error to others. */
+/** `unreachable`: an ICMP error. `reset`: a RST for TCP, an ICMP error for other protocols. */
 export type Reject = 'drop' | 'unreachable' | 'reset';
 
-/** Clients of `realm` may open sessions to `ports` of `service`, a real host of another realm. */
+/** Allows clients of `realm` to open sessions to `ports` of `service`, a real host of another realm. */
 export interface Permit {
   readonly realm: string;
   readonly service: Endpoint;
   /** `tcp/5672`, `udp/8000-8100` (likewise `udplite`, `sctp`), `icmp` (echo) or `ip/47`. */
   readonly ports: readonly string[];
-  /** Prefixes of the clients' real addresses; absent: every source of the realm. */
+  /** Prefixes of the clients' real addresses. Default: every source of the realm. */
   readonly clients?: readonly string[];
 }
 
-/** Everything the translator knows, replaced as a whole. */
+/** What a translator needs to know. It is always replaced as a whole. */
 export interface TranslationPlan {
   readonly realms: readonly Realm[];
   readonly presences: readonly Presence[];

@@ -1,7 +1,7 @@
 /**
- * What may pass on a path, compiled to words: a list of rules, each a protocol, a side and a range of
- * ports. Paths with the same permits share one list, and finding it costs no allocation: packets that
- * are refused have no path, so for each of them it is found anew.
+ * Policies: what may pass on a path, as a list of rules in words. A rule is a protocol, a side (request or
+ * reply) and a range of ports. Paths with the same permits share one policy. To find a policy allocates
+ * nothing, because a refused packet has no path and looks it up each time.
  * @module
  */
 
@@ -11,21 +11,21 @@ import { IntTable } from './int-table.ts';
 import { REPLY, REQUEST, SIDE_BITS, SIDE_WIDTH } from './layout.ts';
 import type { CompiledPermit } from './plan.ts';
 
-/** The policy that lets nothing pass. */
+/** The policy that lets no packet pass. */
 export const NOTHING = 0;
 
-/** All policies of one plan, one behind the other in one array; a policy is its first index. */
+/** The policies of a plan, one after the other in an array. A policy is the index of its first rule. */
 export class PolicyTable {
-  /** Pairs of (protocol and side, first port and last port); a list ends with a 0. */
+  /** Pairs of (protocol and side, first and last port). A policy ends with a 0. */
   #rules = new Int32Array(64);
-  /** `NOTHING` is the end of a list. */
+  /** The first word is a 0: the policy `NOTHING`. */
   #length = 1;
-  /** (policy, permit and side) to the policy that is extended by that permit on that side. */
+  /** Key: (policy, permit and side). Value: the policy extended by that permit on that side. */
   readonly #extended = new IntTable(2, 1, MAX_POLICIES);
 
   /**
-   * Returns the policy that lets pass what `policy` does and what the permit does: as requests, with
-   * the source as its client, or as replies, with the destination as its client.
+   * Returns the policy that allows what `policy` and the permit allow. On the side `REQUEST` the source is
+   * the permit's client, on the side `REPLY` the destination is.
    */
   extend(policy: number, { number, permit }: NumberedPermit, side: number): number {
     const table = this.#extended;
@@ -46,8 +46,8 @@ export class PolicyTable {
   }
 
   /**
-   * As which of `sides` a packet of `kind` passes, rather as a request than as a reply; 0 if as neither.
-   * For an echo both ports are 0, for a protocol without ports both are its number.
+   * Returns the side, one of `sides`, on which a packet of `kind` passes; a request has precedence. Returns 0
+   * if it does not pass. For an echo both ports are 0, for a protocol without ports its number.
    */
   sideOf(
     policy: number,
@@ -68,7 +68,7 @@ export class PolicyTable {
     return 0;
   }
 
-  /** Whether it lets anything pass as a request. */
+  /** Returns whether the policy allows any requests. */
   hasRequests(policy: number): boolean {
     const rules = this.#rules;
     for (let i = policy; rules[i] !== 0; i += 2) {
@@ -99,20 +99,20 @@ export interface NumberedPermit {
   readonly permit: CompiledPermit;
 }
 
-/** The sides a packet may be on by itself; one that opens a session is never a reply. */
+/** Returns the sides that a packet may be on. A packet that opens a session is never a reply. */
 export function sidesOf(kind: PacketKind, opensSession: boolean): number {
   if (kind === PacketKind.EchoRequest || opensSession) return REQUEST;
   return kind === PacketKind.EchoReply ? REPLY : REQUEST | REPLY;
 }
 
-/** Whether a reply of this kind needs a recent request; TCP and SCTP tell by their flags. */
+/** Returns whether a reply of this kind needs a recent request. TCP and SCTP do not: their flags are enough. */
 export function needsSession(kind: PacketKind): boolean {
   return kind !== PacketKind.Tcp && kind !== PacketKind.Sctp;
 }
 
-/** Policies come from plans, which the host bounds; this only keeps a record number a small integer. */
+/** The host bounds its plans; this limit only keeps a record number a small integer. */
 const MAX_POLICIES = 2 ** 26;
-/** Both echoes are looked up as the request: the side tells them apart. */
+/** An echo reply is looked up as an echo request; the side distinguishes them. */
 const PROTOCOL_KIND = {
   tcp: PacketKind.Tcp,
   udp: PacketKind.Udp,

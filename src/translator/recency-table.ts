@@ -1,46 +1,47 @@
 /**
- * A bounded table of records that are remembered for a while: sessions, and datagrams of which
- * fragments have come. A record stands at the place its hash gives, or a few behind it; when all of those
- * are taken, the table doubles until it has its greatest size, and from then on the oldest of them makes
- * room. So it never refuses, and what an attacker can fill is what was given to him.
+ * A bounded hash table of records with a time: sessions, and datagrams that arrive in fragments. A record
+ * is in the slot of its hash or in one of the next few. If all of these are in use, the table doubles, up to
+ * its largest size; after that a new record replaces the oldest of them. So the table never refuses a
+ * record, and its memory is bounded.
  * @module
  */
 import { mix } from './int-table.ts';
 
 export class RecencyTable {
-  /** Where the caller puts the key before `find` or `claim`; its first word is above 0. */
+  /** The caller writes the key here before it calls `find` or `claim`. The first word must be above 0. */
   readonly key: Int32Array;
-  /** A record is its time, then its key, then its value. Read it anew after `claim`. */
+  /** The records: time, key, value. `claim` may replace the array, so read the property again after it. */
   words: Int32Array;
   readonly stride: number;
   readonly #keyWords: number;
   readonly #maxRecords: number;
-  readonly #reach: number;
-  /** The number of places, a power of two, less one. */
+  readonly #maxProbes: number;
+  /** The number of slots (a power of two) minus one. */
   #mask: number;
   readonly #seed = (Math.random() * 0x1_0000_0000) | 0;
 
   /**
-   * @param maxRecords rounded up to a power of two; forgets hardly any too early while half of it is free
-   * @param reach how many places a record may stand at; at most as many as there are
+   * @param maxRecords rounded up to a power of two; while half of it is free, hardly any record is replaced
+   *   too early
+   * @param maxProbes the number of slots that a record may be in
    */
-  constructor(keyWords: number, valueWords: number, maxRecords: number, reach: number) {
+  constructor(keyWords: number, valueWords: number, maxRecords: number, maxProbes: number) {
     this.key = new Int32Array(keyWords);
     this.#keyWords = keyWords;
     this.stride = 1 + keyWords + valueWords;
     this.#maxRecords = 2 ** Math.ceil(Math.log2(maxRecords));
-    this.#reach = Math.min(reach, this.#maxRecords);
+    this.#maxProbes = Math.min(maxProbes, this.#maxRecords);
     const records = Math.min(INITIAL_RECORDS, this.#maxRecords);
     this.words = new Int32Array(records * this.stride);
     this.#mask = records - 1;
   }
 
-  /** Returns where in `words` the record of the key in `key` begins, or -1. It may be out of date. */
+  /** Returns the index in `words` of the record with the key in `key`, or -1. The record may have expired. */
   find(): number {
     const { words, key, stride } = this;
     const keyWords = this.#keyWords;
     let place = this.#hash();
-    for (let n = this.#reach; n > 0; n--) {
+    for (let n = this.#maxProbes; n > 0; n--) {
       const at = (place++ & this.#mask) * stride;
       if (words[at + 1] === FREE) return -1;
       let i = 0;
@@ -50,12 +51,12 @@ export class RecencyTable {
     return -1;
   }
 
-  /** `find` for the key (a, b), which is not put in `key`. For a table of two words of key. */
+  /** Finds the key (a, b) without using `key`. For tables with two key words. */
   find2(a: number, b: number): number {
     const { words, stride } = this;
     const mask = this.#mask;
     let place = mix(mix(this.#seed, a), b);
-    for (let n = this.#reach; n > 0; n--) {
+    for (let n = this.#maxProbes; n > 0; n--) {
       const at = (place++ & mask) * stride;
       const first = words[at + 1]!;
       if (first === a && words[at + 2] === b) return at;
@@ -65,8 +66,9 @@ export class RecencyTable {
   }
 
   /**
-   * Returns where the record of the key begins, with its time set to `now`. A new one has a value of
-   * zeros, and takes the place of one that is older than `timeoutMs`, or of the oldest.
+   * Returns the index of the record with the key in `key`, after setting its time to `now`. If there is no
+   * such record, adds one with a value of zeros. It replaces one that is older than `timeoutMs`, or the
+   * oldest.
    *
    * @param now in ms, modulo 2^32
    */
@@ -88,16 +90,16 @@ export class RecencyTable {
     return at;
   }
 
-  /** Whether the record that begins at `at` is at most `timeoutMs` old. */
+  /** Returns whether the record at `at` is at most `timeoutMs` old. */
   isRecent(at: number, now: number, timeoutMs: number): boolean {
     return age(this.words, at, now) <= timeoutMs;
   }
 
   remove(at: number): void {
-    this.words[at + 1] = GONE;
+    this.words[at + 1] = REMOVED;
   }
 
-  /** Where each record begins, those out of date included. Removing is allowed meanwhile. */
+  /** Iterates over the indexes of all records, expired ones included. The caller may remove records. */
   *records(): Generator<number> {
     for (let at = 0; at < this.words.length; at += this.stride) {
       if (this.words[at + 1]! > 0) yield at;
@@ -118,11 +120,11 @@ export class RecencyTable {
     this.key.set(key);
   }
 
-  /** Where a new record of the key goes: the first place that is usable, else that of the oldest. */
+  /** Returns the index for a new record: the first usable slot, otherwise that of the oldest record. */
   #placeOf(now: number, timeoutMs: number): number {
     let place = this.#hash();
     let oldest = -1;
-    for (let n = this.#reach; n > 0; n--) {
+    for (let n = this.#maxProbes; n > 0; n--) {
       const at = (place++ & this.#mask) * this.stride;
       if (this.#isUsable(at, now, timeoutMs)) return at;
       if (oldest < 0 || age(this.words, at, now) > age(this.words, oldest, now)) oldest = at;
@@ -142,13 +144,13 @@ export class RecencyTable {
   }
 }
 
-/** In ms; right for up to 49 days. */
+/** Returns the age of a record in ms, which may be up to 49 days. */
 function age(words: Int32Array, at: number, now: number): number {
   return (now - words[at]!) >>> 0;
 }
 
 const INITIAL_RECORDS = 64;
-/** In place of the first word of a key: nothing was ever here, so a search ends. */
+/** Instead of the first key word: the slot was never used, so a search ends here. */
 const FREE = 0;
-/** A record was here. */
-const GONE = -1;
+/** Instead of the first key word: the record was removed (a tombstone), so a search goes on. */
+const REMOVED = -1;

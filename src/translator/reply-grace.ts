@@ -1,41 +1,42 @@
 /**
- * For how long replies of TCP and SCTP pass although nobody is known to have asked for them. Who spoke before
- * a start is not known after it, so a realm is *new* until its first packet that may pass, and for a while
- * from then on. A reply passes unasked while one of its two realms is new: the client then speaks again, or
- * answers what it gets, and its path is open from then on.
+ * Decides how long unsolicited replies of TCP and SCTP pass. A restarted translator does not know the
+ * earlier requests. So a realm is *new* until its first permitted packet, and for `replyGraceMs` after it.
+ * An unsolicited reply passes while one of its two realms is new. The client then sends again, which opens
+ * the path.
  * @module
  */
 
 export class ReplyGrace {
   readonly #graceMs: number;
   /**
-   * For each realm, when its first packet that may pass came, since the realm has been in the plan, or since a
-   * realm that it had paths to has gone. In ms.
+   * The time in ms of each realm's first permitted packet since the realm was added to the plan, or the time
+   * when the plan last lost a realm with paths to it.
    */
-  readonly #heardAt = new Map<number, number>();
+  readonly #firstPacketAtMs = new Map<number, number>();
 
   constructor(graceMs: number) {
     this.#graceMs = graceMs;
   }
 
-  /** Whether the realm was not heard yet, or lately for the first time. */
+  /** Returns whether the realm has sent no permitted packet yet, or sent the first one recently. */
   isNew(realm: number, nowMs: number): boolean {
-    const heardAt = this.#heardAt.get(realm);
-    return heardAt === undefined || nowMs - heardAt < this.#graceMs;
+    const firstPacketAtMs = this.#firstPacketAtMs.get(realm);
+    return firstPacketAtMs === undefined || nowMs - firstPacketAtMs < this.#graceMs;
   }
 
-  /** Notes that a packet of the realm has come which may pass. */
-  hear(realm: number, nowMs: number): void {
-    if (!this.#heardAt.has(realm)) this.#heardAt.set(realm, nowMs);
+  /** Notes a permitted packet of the realm. */
+  noteTraffic(realm: number, nowMs: number): void {
+    if (!this.#firstPacketAtMs.has(realm)) this.#firstPacketAtMs.set(realm, nowMs);
   }
 
-  /** Treats a realm that was heard as if it were heard for the first time now. */
-  beginAnew(realm: number, nowMs: number): void {
-    if (this.#heardAt.has(realm)) this.#heardAt.set(realm, nowMs);
+  /** Treats now as the time of the realm's first packet, unless it has sent none yet. */
+  restart(realm: number, nowMs: number): void {
+    if (this.#firstPacketAtMs.has(realm)) this.#firstPacketAtMs.set(realm, nowMs);
   }
 
-  /** Forgets the realms that are not there any more: they are new when they come back. */
+  /** Forgets the realms that the plan has no longer: they are new when they come back. */
   keep(isThere: (realm: number) => boolean): void {
-    for (const realm of this.#heardAt.keys()) if (!isThere(realm)) this.#heardAt.delete(realm);
+    for (const realm of this.#firstPacketAtMs.keys())
+      if (!isThere(realm)) this.#firstPacketAtMs.delete(realm);
   }
 }

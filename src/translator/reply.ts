@@ -1,8 +1,8 @@
 /**
- * Answers to packets that are refused: ICMP errors ([RFC 792](https://www.rfc-editor.org/rfc/rfc792),
- * [RFC 4443](https://www.rfc-editor.org/rfc/rfc4443)) and resets
- * ([RFC 9293 section 3.5.2](https://www.rfc-editor.org/rfc/rfc9293#section-3.5.2)), made in one buffer
- * that is used again and again, and no faster than allowed.
+ * Builds the answers to refused packets: ICMP errors ([RFC 792](https://www.rfc-editor.org/rfc/rfc792),
+ * [RFC 4443](https://www.rfc-editor.org/rfc/rfc4443)) and TCP resets
+ * ([RFC 9293 section 3.5.2](https://www.rfc-editor.org/rfc/rfc9293#section-3.5.2)). All are built in one
+ * buffer, and their rate is limited. `docs/translation.md` says which packet gets which answer.
  * @module
  */
 import { checkWhole } from '../base/option-check.ts';
@@ -44,24 +44,24 @@ import { VNET_HEADER_LENGTH } from '../packet/virtio.ts';
 import type { Reject } from './plan.ts';
 
 export interface ReplyOptions {
-  /** Answers to one ingress realm in a second at most, and at once; default 1000. */
+  /** The number of answers into one realm per second at most, and the burst; default 1000. */
   readonly maxRepliesPerSecond?: number;
 }
 
-/** What is used where an option is absent. */
+/** The defaults of the options. */
 export const REPLY_DEFAULTS: Readonly<Required<ReplyOptions>> = Object.freeze({
   maxRepliesPerSecond: 1000,
 });
 
 export class Replies {
-  /** A virtio-net header of zeros, and the packet made last. */
+  /** A virtio-net header of zeros, then the packet that was built last. */
   readonly frame: Uint8Array = new Uint8Array(VNET_HEADER_LENGTH + MAX_IPV6_ERROR);
   readonly #view: DataView = new DataView(this.frame.buffer);
   readonly #perSecond: number;
   #rejectOf: (realm: number) => Reject = () => 'drop';
   #nowMs = 0;
-  /** By index of the realm: how many answers it may have now, and since when that is so. */
-  readonly #allowance: number[] = [];
+  /** Token buckets by realm index: the tokens at the time in `#sinceMs`. */
+  readonly #tokens: number[] = [];
   readonly #sinceMs: number[] = [];
 
   /** @throws {ApiMisuseError} if an option is out of range. */
@@ -79,15 +79,15 @@ export class Replies {
     this.#nowMs = nowMs;
   }
 
-  /** Whether packets of the realm that are refused are answered at all. */
+  /** Returns whether refused packets of the realm get an answer. */
   isAnswered(realm: number): boolean {
     return this.#rejectOf(realm) !== 'drop';
   }
 
-  /** Answers a packet that is not permitted, as its realm has it. Returns the frame's length, or 0. */
+  /** Answers a refused packet as its realm's `reject` says. Returns the length of the frame, or 0. */
   refused(realm: number, view: DataView, header: PacketHeader): number {
     const reject = this.#rejectOf(realm);
-    if (reject === 'drop' || !mayBeAnswered(view, header) || !this.#spend(realm)) return 0;
+    if (reject === 'drop' || !mayBeAnswered(view, header) || !this.#takeToken(realm)) return 0;
     if (reject === 'reset' && header.kind === PacketKind.Tcp) return this.#reset(view, header);
     const isIpv4 = header.family === 4;
     if (reject === 'reset') {
@@ -96,21 +96,21 @@ export class Replies {
     return isIpv4 ? this.#error(view, header, 3, 13, 0) : this.#error(view, header, 1, 1, 0);
   }
 
-  /** Answers a packet that is larger than `mtu`. Returns the frame's length, or 0. */
+  /** Answers a packet that is larger than `mtu`. Returns the length of the frame, or 0. */
   tooBig(realm: number, view: DataView, header: PacketHeader, mtu: number): number {
-    if (!mayBeAnswered(view, header) || !this.#spend(realm)) return 0;
+    if (!mayBeAnswered(view, header) || !this.#takeToken(realm)) return 0;
     return header.family === 4
       ? this.#error(view, header, 3, 4, mtu)
       : this.#error(view, header, 2, 0, mtu);
   }
 
-  #spend(realm: number): boolean {
+  #takeToken(realm: number): boolean {
     const elapsedMs = this.#nowMs - (this.#sinceMs[realm] ?? Number.NEGATIVE_INFINITY);
-    const before = this.#allowance[realm] ?? 0;
-    const allowance = Math.min(this.#perSecond, before + (elapsedMs * this.#perSecond) / 1000);
+    const before = this.#tokens[realm] ?? 0;
+    const tokens = Math.min(this.#perSecond, before + (elapsedMs * this.#perSecond) / 1000);
     this.#sinceMs[realm] = this.#nowMs;
-    this.#allowance[realm] = allowance < 1 ? allowance : allowance - 1;
-    return allowance >= 1;
+    this.#tokens[realm] = tokens < 1 ? tokens : tokens - 1;
+    return tokens >= 1;
   }
 
   #error(view: DataView, header: PacketHeader, type: number, code: number, rest: number): number {
@@ -162,7 +162,7 @@ export class Replies {
     return VNET_HEADER_LENGTH + ipHeader + TCP_MIN_HEADER;
   }
 
-  /** Writes an IP header back to where the packet came from. */
+  /** Writes the IP header of an answer, from the packet's destination to its source. */
   #ip(view: DataView, header: PacketHeader, protocol: number, length: number): void {
     const to = this.#view;
     const at = VNET_HEADER_LENGTH;
@@ -190,7 +190,7 @@ export class Replies {
     }
   }
 
-  /** The sum of the pseudo-header of the packet whose IP header is in the frame. */
+  /** Returns the sum of the pseudo-header of the packet in the frame. */
   #pseudoSum(protocol: number, length: number): number {
     const isIpv4 = this.frame[VNET_HEADER_LENGTH]! >>> 4 === 4;
     const at = VNET_HEADER_LENGTH + (isIpv4 ? IPV4_SOURCE : IPV6_SOURCE);
@@ -198,7 +198,7 @@ export class Replies {
   }
 }
 
-/** No answer is made to what may be one itself (RFC 1122 section 3.2.2, RFC 4443 section 2.4). */
+/** Returns false for packets that may be answers themselves (RFC 1122 section 3.2.2, RFC 4443 section 2.4). */
 function mayBeAnswered(view: DataView, header: PacketHeader): boolean {
   if (header.part === FragmentPart.Later) return false;
   const { kind, transport, end } = header;
@@ -208,7 +208,7 @@ function mayBeAnswered(view: DataView, header: PacketHeader): boolean {
   return view.getUint8(transport + SCTP_HEADER) !== SCTP_CHUNK_ABORT;
 }
 
-/** RFC 1812 section 4.3.2.3 and RFC 4443 section 2.4. */
+/** The largest ICMP errors in bytes (RFC 1812 section 4.3.2.3, RFC 4443 section 2.4). */
 const MAX_IPV4_ERROR = 576;
 const MAX_IPV6_ERROR = 1280;
 const HOP_LIMIT = 64;

@@ -1,6 +1,11 @@
 /**
- * The bytes that change while a packet keeps its IP version: addresses, and every checksum that covers
- * them, by increment (RFC 1624). All functions work in place on packets whose headers were checked.
+ * Rewrites packets that keep their IP version: the addresses, and every checksum that covers them, updated
+ * incrementally (RFC 1624). All functions work in place on packets whose headers were checked.
+ *
+ * A correct checksum stays correct and a wrong one stays wrong, so damage in transit is never hidden. UDP
+ * over IPv4 without a checksum (0) stays without one. A partial checksum (`VNET_F_NEEDS_CSUM`) holds the
+ * pseudo-header sum and gets the delta added. ICMP over IPv4 and SCTP do not cover the addresses; ICMPv6
+ * does. Behind the IP header of `ip/N` nothing changes.
  * @module
  */
 import { adjustChecksum, adjustPartialChecksum, foldDelta, wordDelta } from '../packet/checksum.ts';
@@ -8,8 +13,8 @@ import { IPV4_CHECKSUM, PacketKind } from '../packet/fields.ts';
 import type { PacketHeader } from '../packet/header.ts';
 
 /**
- * Where the new addresses are: `words[at]` on holds the new source, directly followed by the new
- * destination, one word each for IPv4 and four for IPv6.
+ * Writes the new addresses. `words` has the new source at index `at`, directly followed by the new
+ * destination; an address has one word (IPv4) or four (IPv6).
  */
 export function rewriteAddresses(
   view: DataView,
@@ -24,14 +29,14 @@ export function rewriteAddresses(
   for (let i = 2; i < 8; i++) view.setInt32(source + 4 * i, words[at + i]!);
 }
 
-/** Changes the IPv4 header checksum; does nothing for IPv6, which has none. */
+/** Updates the IPv4 header checksum. IPv6 has none. */
 export function rewriteHeaderChecksum(view: DataView, header: PacketHeader, delta: number): void {
   if (header.family === 6) return;
   const offset = header.start + IPV4_CHECKSUM;
   view.setUint16(offset, adjustChecksum(view.getUint16(offset), delta));
 }
 
-/** Changes the transport checksum, complete or partial; not for ICMP errors. */
+/** Updates the transport checksum, complete or partial. Not for ICMP errors. */
 export function rewriteTransportChecksum(
   view: DataView,
   header: PacketHeader,
@@ -43,11 +48,11 @@ export function rewriteTransportChecksum(
   // ICMP over IPv4 has no pseudo-header.
   if (header.family === 4 && header.kind >= PacketKind.EchoRequest) return;
   const before = view.getUint16(offset);
-  view.setUint16(offset, followedChecksum(header.kind, before, delta, isPartial));
+  view.setUint16(offset, updatedChecksum(header.kind, before, delta, isPartial));
 }
 
 /** Returns the transport checksum after a change of the pseudo-header. */
-export function followedChecksum(
+export function updatedChecksum(
   kind: PacketKind,
   before: number,
   delta: number,
@@ -56,15 +61,17 @@ export function followedChecksum(
   if (isPartial) return adjustPartialChecksum(before, delta);
   const after = adjustChecksum(before, delta);
   if (kind !== PacketKind.Udp && kind !== PacketKind.UdpLite) return after;
-  // RFC 768: zero says "no checksum", so it stays, and a computed zero is sent as all ones.
+  // RFC 768: zero means "no checksum", so it stays, and a computed zero is sent as 0xffff.
   return before === 0 ? 0 : after === 0 ? 0xffff : after;
 }
 
 /**
- * Rewrites the packet that an ICMP error quotes. It went the other way, so its addresses are the new
- * ones in reverse: `words[at]` on holds the error's new source and destination, and `delta` is the
- * delta of both addresses. Then makes the ICMP checksum of the error follow, to which `outerDelta`,
- * the delta of the error's own addresses, counts for ICMPv6 alone.
+ * Rewrites the packet that an ICMP error quotes, then updates the ICMP checksum of the error. The quoted
+ * packet went in the opposite direction, so its addresses are the new ones in reverse.
+ *
+ * @param words has the error's new source and destination from index `at` on
+ * @param delta the delta of both quoted addresses
+ * @param outerDelta the delta of the error's own addresses, which only ICMPv6 covers
  */
 export function rewriteQuote(
   view: DataView,

@@ -1,9 +1,9 @@
 /**
- * Who asked lately: replies other than those of TCP and SCTP pass only to a request
- * ([RFC 4787 section 4.3](https://www.rfc-editor.org/rfc/rfc4787#section-4.3),
- * [RFC 5508 section 3.2](https://www.rfc-editor.org/rfc/rfc5508#section-3.2)). Each realm's clients
- * have a table of their own, so that none can push out another's sessions. The client's next request
- * opens again what was lost.
+ * Remembers recent requests. A reply, except of TCP and SCTP, passes only if its request was forwarded
+ * recently ([RFC 4787 section 4.3](https://www.rfc-editor.org/rfc/rfc4787#section-4.3),
+ * [RFC 5508 section 3.2](https://www.rfc-editor.org/rfc/rfc5508#section-3.2)). The clients of each realm
+ * have their own table, so no realm can evict the sessions of another. The client's next request opens a
+ * lost session again.
  * @module
  */
 import { checkWhole } from '../base/option-check.ts';
@@ -14,8 +14,8 @@ import { RecencyTable } from './recency-table.ts';
 
 export interface SessionOptions {
   /**
-   * Sessions of each client realm that there is room for, rounded up to a power of two; of more than
-   * that, the oldest are forgotten. Default 65,536.
+   * The number of sessions to keep for each client realm, rounded up to a power of two; a new one replaces
+   * the oldest. Default 65,536.
    */
   readonly maxSessions?: number;
   /** How long replies of UDP, UDP-Lite and `ip/N` pass after a request, in ms; default 300,000. */
@@ -24,7 +24,7 @@ export interface SessionOptions {
   readonly icmpTimeoutMs?: number;
 }
 
-/** What is used where an option is absent. */
+/** The defaults of the options. */
 export const SESSION_DEFAULTS: Readonly<Required<SessionOptions>> = Object.freeze({
   maxSessions: 65_536,
   udpTimeoutMs: 300_000,
@@ -32,7 +32,7 @@ export const SESSION_DEFAULTS: Readonly<Required<SessionOptions>> = Object.freez
 });
 
 export class Sessions {
-  /** By index of the clients' realm. */
+  /** The tables, by index of the clients' realm. */
   readonly #tables: (RecencyTable | undefined)[] = [];
   readonly #maxSessions: number;
   readonly #udpTimeoutMs: number;
@@ -56,10 +56,10 @@ export class Sessions {
   }
 
   /**
-   * Whether a request of the session was forwarded lately.
+   * Returns whether a request of the session was forwarded recently.
    *
-   * @param realm the client's
-   * @param pair of the path from the client to the service
+   * @param realm the client's realm
+   * @param pair `PATH_PAIR` of the path from the client to the service
    * @param ports see `sessionPorts`
    */
   isOpen(realm: number, pair: number, kind: PacketKind, ports: number, now: number): boolean {
@@ -69,7 +69,7 @@ export class Sessions {
     return at >= 0 && table.isRecent(at, now, this.#timeoutMs(kind));
   }
 
-  /** Opens or refreshes the session of a request. Parameters as of `isOpen`. */
+  /** Opens or refreshes the session of a request. The parameters are those of `isOpen`. */
   touch(realm: number, pair: number, kind: PacketKind, ports: number, now: number): void {
     const table = this.#tables[realm] ?? this.#newTable(realm);
     const key = keyOf(pair, kind);
@@ -80,12 +80,12 @@ export class Sessions {
     }
     table.key[0] = key;
     table.key[1] = ports;
-    // Another's time may be longer than this one's.
+    // The record that is replaced may have the longer timeout.
     table.claim(now, this.#longestMs);
   }
 
   #newTable(realm: number): RecencyTable {
-    const table = new RecencyTable(2, 1, 2 * this.#maxSessions, REACH);
+    const table = new RecencyTable(2, 1, 2 * this.#maxSessions, MAX_PROBES);
     this.#tables[realm] = table;
     return table;
   }
@@ -95,16 +95,16 @@ export class Sessions {
   }
 }
 
-/** Both echoes are of one session, and no key is 0: pairs are not. */
+/** An echo request and its reply are of one session. A key is never 0, because a pair never is. */
 function keyOf(pair: number, kind: PacketKind): number {
   return (pair << KIND_BITS) | (kind >= KIND_ECHO ? KIND_ECHO : kind);
 }
 
 /**
- * What tells the sessions between two hosts apart: the client's port and the service's, or the
- * identifier of an echo, or nothing but the protocol's number.
+ * Returns what distinguishes the sessions between two hosts: the ports of the client and the service, the
+ * identifier of an echo, or the protocol's number.
  *
- * @param side that the packet passes on: who of its ends is the client
+ * @param side whether the packet passes as a request or as a reply
  */
 export function sessionPorts(view: DataView, header: PacketHeader, side: number): number {
   if (header.kind >= KIND_ECHO) {
@@ -116,9 +116,9 @@ export function sessionPorts(view: DataView, header: PacketHeader, side: number)
     : (destinationPort << 16) | sourcePort;
 }
 
-/** Four records are a cache line. */
-const REACH = 32;
-/** Kinds fit in this, so that a key is never 0. */
+/** Four records fit in a cache line. */
+const MAX_PROBES = 32;
+/** The number of bits of a `PacketKind`. */
 const KIND_BITS = 3;
-/** A day; times are kept modulo 49 days. */
+/** One day; times are kept modulo 49 days. */
 const MAX_TIMEOUT_MS = 86_400_000;

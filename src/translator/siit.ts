@@ -1,10 +1,11 @@
 /**
- * Packets that change their IP version: the IP/ICMP translation of
- * [RFC 7915](https://www.rfc-editor.org/rfc/rfc7915), with the addresses of presences.
+ * SIIT: translates packets between IPv4 and IPv6 as [RFC 7915](https://www.rfc-editor.org/rfc/rfc7915) says.
+ * The addresses are those of presences, so RFC 6052 does not apply. `docs/translation.md` lists what becomes
+ * of each field.
  *
- * Nothing behind the IP headers moves: the new header ends where the old one did, so a packet that
- * grows does so in front. Of an ICMP error everything up to the transport header of the quote is made
- * anew, and what follows stays in its place.
+ * The payload does not move: the new header ends where the old one ended, so a packet grows at its front.
+ * In an ICMP error everything up to the transport header of the quote is written again, and the rest stays
+ * in its place.
  * @module
  */
 import { adjustChecksum, fold, foldDelta, sumView, wordDelta } from '../packet/checksum.ts';
@@ -33,43 +34,45 @@ import type { PacketHeader } from '../packet/header.ts';
 import { FRAGMENT_HEADER } from '../packet/ipv6-extensions.ts';
 import { ErrorMapping, hasLengthAttribute } from './icmp-mapping.ts';
 import { moveOffload } from './offload.ts';
-import { followedChecksum } from './rewrite.ts';
+import { updatedChecksum } from './rewrite.ts';
 import { Verdict } from './verdict.ts';
 
-/** How much longer the plain IPv6 header is. */
+/** How many bytes longer the IPv6 header is than an IPv4 header without options. */
 export const VERSION_GROWTH: number = IPV6_HEADER - IPV4_MIN_HEADER;
 
 /**
- * Whether an IPv6 packet that leaves as IPv4, `length` bytes long, has DF set: a small one may meet a
- * link whose MTU no IPv6 sender would go down to (RFC 7915 section 5.1).
+ * Returns whether an IPv6 packet that leaves as IPv4, `length` bytes long, has DF set. A small packet has
+ * not, because an IPv6 sender does not go below 1280 bytes for a link with a smaller MTU (RFC 7915 section
+ * 5.1).
  */
 export function setsDontFragment(header: PacketHeader, length: number): boolean {
-  return header.part === FragmentPart.Whole && length > MAX_CUTTABLE;
+  return header.part === FragmentPart.Whole && length > MAX_WITHOUT_DF;
 }
 
 export class Siit {
   /** The IPv4 identification of the next packet without DF. */
   identification = 0;
-  /** How far an error grows in front, and where it ends then. Valid after `prepareError`. */
+  /** How many bytes an error grows at its front. Valid after `prepareError`. */
   errorGrowth = 0;
+  /** The offset behind the translated error. Valid after `prepareError`. */
   errorEnd = 0;
 
   readonly #mapping = new ErrorMapping();
-  /** Bytes of zeros that fill up the quote of the error. */
+  /** The number of zero bytes that pad the quote of the error. */
   #padding = 0;
   /** The length attribute, in the units of the new version; 0 for none. */
   #lengthAttribute = 0;
 
-  // What the old header said, which the new one overwrites.
+  // Fields of the old header, which the new one overwrites.
   #trafficClass = 0;
   #hopLimit = 0;
 
-  /** How many bytes a packet, other than an ICMP error, grows in front; negative if it shrinks. */
+  /** Returns how many bytes a packet (not an ICMP error) grows at its front; negative if it shrinks. */
   growthOf(header: PacketHeader): number {
     return newHeaderLength(header) - (header.transport - header.start);
   }
 
-  /** Forward, or the verdict on a packet that cannot change its version. */
+  /** Returns Forward, or the verdict on a packet that cannot be translated. */
   faultOf(view: DataView, header: PacketHeader, isPartial: boolean): Verdict {
     if (header.isAuthenticated || header.protocol === AUTHENTICATION) {
       return Verdict.DropUnsupported;
@@ -85,10 +88,10 @@ export class Siit {
   }
 
   /**
-   * Makes the new header of a packet, other than an ICMP error, and lets its transport checksum follow.
+   * Writes the new header of a packet (not an ICMP error) and updates its transport checksum.
    *
-   * @param addresses from `at` on, the new source and the new destination, four words each
-   * @param delta of both addresses
+   * @param addresses has the new source and the new destination from index `at` on, four words each
+   * @param delta the checksum delta of both addresses
    * @param vnet offset of the virtio-net header, which moves as far as the packet grows; or -1
    */
   rewrite(
@@ -109,12 +112,12 @@ export class Siit {
       this.#rewriteEcho(view, header, addresses, at, isPartial);
     } else if (header.part !== FragmentPart.Later && header.checksum >= 0) {
       const before = view.getUint16(header.checksum);
-      const isBare = before === 0 && header.kind === PacketKind.Udp && !isPartial;
+      const lacksChecksum = before === 0 && header.kind === PacketKind.Udp && !isPartial;
       view.setUint16(
         header.checksum,
-        isBare
+        lacksChecksum
           ? udpChecksum(view, header, addresses, at)
-          : followedChecksum(header.kind, before, delta, isPartial)
+          : updatedChecksum(header.kind, before, delta, isPartial)
       );
     }
     this.#readOld(view, header);
@@ -122,13 +125,13 @@ export class Siit {
     if (family === 6) {
       this.#writeIpv6(view, start, header, length - IPV6_HEADER, addresses, at, at + 4);
     } else {
-      const isCuttable = header.part === FragmentPart.Whole && length <= MAX_CUTTABLE;
-      const identification = isCuttable ? this.nextIdentification() : -1;
+      const mayFragment = header.part === FragmentPart.Whole && length <= MAX_WITHOUT_DF;
+      const identification = mayFragment ? this.nextIdentification() : -1;
       this.#writeIpv4(view, start, header, length, identification, addresses, at, at + 4);
     }
   }
 
-  /** Finds out what an error becomes: Forward, or the verdict on one that cannot. */
+  /** Computes what an ICMP error becomes. Returns Forward, or the verdict if it cannot be translated. */
   prepareError(view: DataView, header: PacketHeader, quote: PacketHeader): Verdict {
     if (!this.#map(view, header, quote)) return Verdict.DropUnsupported;
     const fault = this.faultOf(view, quote, true);
@@ -160,7 +163,7 @@ export class Siit {
     return Verdict.Forward;
   }
 
-  /** Rewrites the error that was prepared; parameters as of `rewrite`. */
+  /** Rewrites the error that was prepared. The parameters are those of `rewrite`. */
   rewriteError(
     view: DataView,
     header: PacketHeader,
@@ -174,7 +177,7 @@ export class Siit {
     const ipHeader = family === 6 ? IPV6_HEADER : IPV4_MIN_HEADER;
     const start = header.start - this.errorGrowth;
     const icmp = start + ipHeader;
-    // How far the old checksum was off the right one: the new one will be, too.
+    // The error of the old checksum: the new one keeps it, so a wrong checksum stays wrong.
     const residue = fold(
       sumView(view, header.transport, header.end, header.family === 6 ? pseudoSum(view, header) : 0)
     );
@@ -185,16 +188,16 @@ export class Siit {
       this.#rewriteEcho(view, quote, addresses, at, false);
     } else if (isQuotedChecksum) {
       const before = view.getUint16(quote.checksum);
-      view.setUint16(quote.checksum, followedChecksum(quote.kind, before, delta, false));
+      view.setUint16(quote.checksum, updatedChecksum(quote.kind, before, delta, false));
     }
 
-    // All that is still to be read of the old headers, before anything moves over them.
+    // Read the rest of the old headers before they are overwritten.
     const outerClass = trafficClassOf(view, header);
     const outerLimit = hopLimitOf(view, header);
     this.#readOld(view, quote);
     const headerGrowth = ipHeader - (header.transport - header.start);
     if (vnet >= 0) moveOffload(view, vnet, this.errorGrowth, headerGrowth, family, false);
-    if (this.#padding > 0) this.#fillUp(view, header, quote);
+    if (this.#padding > 0) this.#padQuote(view, header, quote);
 
     const quoteStart = quote.transport - this.#padding - newHeaderLength(quote);
     const quoteSource = at + 4;
@@ -226,7 +229,7 @@ export class Siit {
       this.#writeIpv6(view, start, header, length - IPV6_HEADER, addresses, at, at + 4);
       pseudo = addressSum(addresses, at) + Protocol.Icmpv6 + length - IPV6_HEADER;
     } else {
-      const identification = length <= MAX_CUTTABLE ? this.nextIdentification() : -1;
+      const identification = length <= MAX_WITHOUT_DF ? this.nextIdentification() : -1;
       this.#writeIpv4(view, start, header, length, identification, addresses, at, at + 4);
     }
     const sum = fold(sumView(view, icmp, this.errorEnd, pseudo));
@@ -248,8 +251,8 @@ export class Siit {
     );
   }
 
-  /** Moves the quote's payload to the front and puts zeros between it and the extensions. */
-  #fillUp(view: DataView, header: PacketHeader, quote: PacketHeader): void {
+  /** Moves the quote's payload to the front and writes zeros between it and the extensions. */
+  #padQuote(view: DataView, header: PacketHeader, quote: PacketHeader): void {
     const padding = this.#padding;
     for (let i = quote.transport; i < header.extensions; i++) {
       view.setUint8(i - padding, view.getUint8(i));
@@ -257,7 +260,7 @@ export class Siit {
     for (let i = header.extensions - padding; i < header.extensions; i++) view.setUint8(i, 0);
   }
 
-  /** Changes type and checksum of an echo, whole or quoted: with IPv6 there is a pseudo-header. */
+  /** Changes the type and checksum of an echo, also of a quoted one. Only ICMPv6 has a pseudo-header. */
   #rewriteEcho(
     view: DataView,
     header: PacketHeader,
@@ -273,7 +276,7 @@ export class Siit {
     const checksum = view.getUint16(header.checksum);
     view.setUint16(transport, after);
     if (isPartial) {
-      // A wrong partial sum makes a checksum that is as wrong.
+      // A wrong partial sum makes an equally wrong checksum.
       const surplus = checksum + (~fold(pseudoSum(view, header)) & 0xffff);
       view.setUint16(header.checksum, 0);
       view.setUint16(header.checksum, ~fold(sumView(view, transport, header.end, surplus)));
@@ -293,7 +296,7 @@ export class Siit {
     this.#hopLimit = hopLimitOf(view, header);
   }
 
-  /** Writes the header of what `old` describes, and behind it a fragment header if that is one. */
+  /** Writes the IPv6 header of the packet `old`, and a fragment header if it is a fragment. */
   #writeIpv6(
     view: DataView,
     start: number,
@@ -315,7 +318,12 @@ export class Siit {
     view.setInt32(at + 4, old.identification);
   }
 
-  /** @param identification of a packet without DF; -1: with DF, and 0. Not asked of a fragment. */
+  /**
+   * Writes the IPv4 header of the packet `old`.
+   *
+   * @param identification the identification of a packet without DF; -1 for one with DF, whose
+   *   identification is 0. Ignored for a fragment, which keeps its own
+   */
   #writeIpv4(
     view: DataView,
     start: number,
@@ -344,7 +352,7 @@ export class Siit {
     );
   }
 
-  /** Of the next IPv4 packet without DF. */
+  /** Returns the identification for the next IPv4 packet without DF. */
   nextIdentification(): number {
     const identification = this.identification;
     this.identification = (identification + 1) & 0xffff;
@@ -352,7 +360,11 @@ export class Siit {
   }
 }
 
-/** Writes a header without flow label. `classAndLimit`: traffic class and hop limit, a byte each. */
+/**
+ * Writes an IPv6 header without flow label.
+ *
+ * @param classAndLimit traffic class and hop limit, a byte each
+ */
 export function writeIpv6(
   view: DataView,
   start: number,
@@ -374,7 +386,12 @@ export function writeIpv6(
   }
 }
 
-/** Writes a header without options. `fragment`: its second word, identification and all. */
+/**
+ * Writes an IPv4 header without options.
+ *
+ * @param classAndLimit TOS and TTL, a byte each
+ * @param fragment the second word of the header: identification, flags and fragment offset
+ */
 export function writeIpv4(
   view: DataView,
   start: number,
@@ -396,7 +413,7 @@ export function writeIpv4(
   view.setInt32(start + IPV4_DESTINATION, destination);
 }
 
-/** In the other IP version, with the fragment header if it is a fragment. */
+/** Returns the length of the IP header in the other version, with the fragment header of a fragment. */
 function newHeaderLength(header: PacketHeader): number {
   if (header.family === 6) return IPV4_MIN_HEADER;
   return header.part === FragmentPart.Whole ? IPV6_HEADER : IPV6_HEADER + FRAGMENT_HEADER;
@@ -410,13 +427,13 @@ function hopLimitOf(view: DataView, { family, start }: PacketHeader): number {
   return view.getUint8(start + (family === 4 ? IPV4_TTL : IPV6_HOP_LIMIT));
 }
 
-/** Bytes from the transport header on, by the packet's own account. */
+/** Returns the number of bytes from the transport header on, as the length fields give it. */
 function transportLength(header: PacketHeader): number {
   const headers = header.transport - header.start - (header.family === 6 ? IPV6_HEADER : 0);
   return header.family === 4 ? header.payloadLength : header.payloadLength - headers;
 }
 
-/** Of the packet as it is, with IPv6. */
+/** Returns the pseudo-header sum of an IPv6 packet before its translation. */
 function pseudoSum(view: DataView, header: PacketHeader): number {
   const { source } = header;
   return sumView(view, source, source + 32, header.protocol + transportLength(header));
@@ -428,7 +445,7 @@ function addressSum(addresses: Int32Array, at: number): number {
   return sum;
 }
 
-/** The checksum of a datagram that had none, which is whole, with the new addresses. */
+/** Returns the checksum, with the new addresses, of an unfragmented datagram that had none. */
 function udpChecksum(
   view: DataView,
   header: PacketHeader,
@@ -441,12 +458,12 @@ function udpChecksum(
   return checksum === 0 ? 0xffff : checksum;
 }
 
-/** Larger packets leave with DF (RFC 7915 section 5.1). */
-export const MAX_CUTTABLE = 1260;
-/** RFC 1812 section 4.3.2.3 and RFC 4443 section 2.4. */
+/** The length in bytes of the largest IPv4 packet that leaves without DF (RFC 7915 section 5.1). */
+export const MAX_WITHOUT_DF = 1260;
+/** The largest ICMP errors in bytes (RFC 1812 section 4.3.2.3, RFC 4443 section 2.4). */
 const MAX_IPV4_ERROR = 576;
 const MAX_IPV6_ERROR = 1280;
-/** RFC 4884 section 4. */
+/** The least length in bytes of a quote with extensions (RFC 4884 section 4). */
 const MIN_EXTENDED_QUOTE = 128;
 const FRAGMENT = 44;
 const AUTHENTICATION = 51;

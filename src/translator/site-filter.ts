@@ -1,6 +1,7 @@
 /**
- * The edge's check: may this site send this packet at all, may it get it? The cloud asks again, and
- * more closely; this keeps from the tunnel what has no business there.
+ * `SiteFilter`, the ingress and egress filter of an edge ([BCP 38](https://www.rfc-editor.org/info/bcp38)):
+ * checks that source and destination are addresses of the site. The cloud checks every packet again, in more
+ * detail; the filter keeps invalid packets out of the tunnel.
  * @module
  */
 import { type Family, IpPrefix } from '../base/address.ts';
@@ -26,7 +27,7 @@ export interface SiteAddresses {
   readonly pools: readonly string[];
 }
 
-/** Lets nothing through until it has been given the site's addresses. */
+/** Checks the packets of one site. Without addresses it lets no packet pass. */
 export class SiteFilter {
   readonly #header = new PacketHeader();
   readonly #views = new PacketView();
@@ -43,11 +44,11 @@ export class SiteFilter {
   }
 
   /**
-   * Judges the packet `buffer[start .. end)` on its way to the tunnel: from a real host of the site to
-   * a presence. Any router on the way may send an ICMP error.
+   * Checks the packet `buffer[start .. end)` on its way to the tunnel: it must come from a real host of the
+   * site and go to a presence. The source of an ICMP error is not checked, because any router may send one.
    *
-   * @param vnet offset of the packet's virtio-net header, which stands somewhere in front of it, or -1
-   *   if it has none
+   * @param vnet offset of the packet's virtio-net header, which is somewhere in front of it; -1 if it has
+   *   none
    */
   checkOutbound(buffer: Uint8Array, start: number, end: number, vnet: number = -1): Verdict {
     const view = this.#views.of(buffer);
@@ -58,8 +59,8 @@ export class SiteFilter {
   }
 
   /**
-   * Judges the packet `buffer[start .. end)` from the tunnel: from a presence to a real host. What it
-   * lets through costs the site's kernel no more than a packet may, whoever sent it.
+   * Checks the packet `buffer[start .. end)` from the tunnel: it must come from a presence and go to a real
+   * host of the site. The offload fields are checked too, so that no packet overloads the site's kernel.
    *
    * @param vnet see `checkOutbound`
    */
@@ -71,7 +72,7 @@ export class SiteFilter {
     return verdict;
   }
 
-  /** Packets by verdict, on their way to the tunnel (`outbound`) or from it (`inbound`). */
+  /** Returns the number of packets by verdict, to the tunnel (`outbound`) or from it (`inbound`). */
   counters(direction: 'outbound' | 'inbound'): VerdictCounters {
     return nameCounters(this.#verdicts, direction === 'outbound' ? OUTBOUND : INBOUND);
   }
@@ -81,7 +82,7 @@ export class SiteFilter {
     if (outcome !== Parse.Ok) return verdictOfParse(outcome);
     if (vnet < 0) return Verdict.Forward;
     if (vnet + VNET_HEADER_LENGTH > start) return Verdict.DropMalformed;
-    // Its first two bytes say whether anything was left undone.
+    // `flags` and `gso_type` are zero for a plain packet.
     return view.getUint16(vnet) === 0 ? Verdict.Forward : checkOffload(view, vnet, this.#header);
   }
 
@@ -101,7 +102,7 @@ export class SiteFilter {
     return this.#isReal(family, destinationAt) ? Verdict.Forward : Verdict.DropNoPresence;
   }
 
-  /** Fills `#words` with both addresses and returns where the destination begins. */
+  /** Copies both addresses to `#words`. Returns the index of the destination. */
   #readAddresses(view: DataView): number {
     const { family, source } = this.#header;
     const width = family === 4 ? 1 : 4;
@@ -119,6 +120,6 @@ export class SiteFilter {
   }
 }
 
-/** Where the counters of a direction begin. */
+/** The index of the first counter of each direction. */
 const OUTBOUND = 0;
 const INBOUND: number = VERDICT_NAMES.length;

@@ -1,21 +1,24 @@
 /**
- * What fits: the size of a packet for the realm it goes to, and the MSS that TCP segments with SYN may ask
- * for ([RFC 9293 section 3.7.1](https://www.rfc-editor.org/rfc/rfc9293#section-3.7.1)).
+ * Sizes: the length of a packet's headers, and MSS clamping
+ * ([RFC 9293 section 3.7.1](https://www.rfc-editor.org/rfc/rfc9293#section-3.7.1)).
+ *
+ * The MSS option of a TCP segment with SYN is lowered, in both directions, to what fits the realms on both
+ * sides: the smallest `mtu` minus 40 (IPv4) or 60 (IPv6). A realm without `mtu` does not count.
  * @module
  */
 import { adjustChecksum, wordDelta } from '../packet/checksum.ts';
 import { TCP_DATA_OFFSET, TCP_MIN_HEADER } from '../packet/fields.ts';
 import type { PacketHeader } from '../packet/header.ts';
 
-/** Returns how long the headers of a packet are, all in front of its payload. */
+/** Returns the length in bytes of all headers in front of the TCP or UDP payload. */
 export function headersLength(view: DataView, header: PacketHeader, isTcp: boolean): number {
   const transport = isTcp ? (view.getUint8(header.transport + TCP_DATA_OFFSET) >>> 4) << 2 : 8;
   return header.transport - header.start + transport;
 }
 
 /**
- * Lowers every MSS option of a segment with SYN to `limit`, and makes its checksum follow, unless that is
- * partial and covers no options. Never raises or adds one; does nothing if the options are malformed.
+ * Lowers every MSS option of a segment with SYN to `limit` and updates its checksum, unless that is partial
+ * and does not cover the options. Never raises or adds an option; stops at malformed options.
  */
 export function clampMss(
   view: DataView,
@@ -40,15 +43,15 @@ export function clampMss(
       const before = view.getUint16(at + 2);
       if (before > limit) {
         view.setUint16(at + 2, limit);
-        if (!isPartial) followOption(view, header, at + 2, before, limit);
+        if (!isPartial) updateOptionChecksum(view, header, at + 2, before, limit);
       }
     }
     at += length;
   }
 }
 
-/** An option may stand at an odd offset: then its bytes are in two words of the sum, the other way round. */
-function followOption(
+/** Updates the checksum. An option at an odd offset spans two words of the sum, so its bytes are swapped. */
+function updateOptionChecksum(
   view: DataView,
   header: PacketHeader,
   at: number,

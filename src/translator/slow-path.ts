@@ -1,16 +1,16 @@
 /**
- * The slow path: what becomes of any packet, step by step, as the room's README has it.
+ * The slow path: judges any packet, step by step, in the order of the module's README.
  *
- * 1. its headers are checked, and its virtio-net header against them (`packet/header.ts`, `offload.ts`)
- * 2. (realm, source, destination) finds its path: one look-up (`path-table.ts`)
- * 3. the first packet of a path has none yet: it is derived from the plan and kept (`paths.ts`); a later
- *    fragment takes the path of its first one (`fragments.ts`)
- * 4. the path's policy says whether this protocol and these ports pass (`policy.ts`), and of a reply
- *    without flags of its own, whether it was asked for (`sessions.ts`)
- * 5. the realm it goes to says whether it fits (`size.ts`)
- * 6. what later packets are to know of it is noted
- * 7. addresses are written and the checksums follow by increment (`rewrite.ts`), or the packet changes
- *    its IP version (`siit.ts`)
+ * 1. Check the headers, and the virtio-net header against them (`packet/header.ts`, `offload.ts`).
+ * 2. Look up the path of (realm, source, destination) (`path-table.ts`).
+ * 3. If there is none, derive it from the plan and keep it (`paths.ts`). A later fragment takes the path of
+ *    its first one (`fragments.ts`).
+ * 4. Ask the path's policy whether this protocol and these ports pass (`policy.ts`), and for a reply,
+ *    except of TCP and SCTP, whether there was a recent request (`sessions.ts`).
+ * 5. Check the size against the egress realm's MTU.
+ * 6. Remember what later packets need: the session and the fragment.
+ * 7. Write the addresses and update the checksums (`rewrite.ts`), or translate the packet to the other IP
+ *    version (`siit.ts`).
  *
  * An ICMP error takes the path of a reply to the packet it quotes.
  * @module
@@ -26,21 +26,21 @@ import {
 } from '../packet/fields.ts';
 import { PacketHeader } from '../packet/header.ts';
 import { MAX_PACKET_LENGTH, VNET_HEADER_LENGTH } from '../packet/virtio.ts';
-import type { TapPoint } from './capture.ts';
+import type { CapturePoint } from './capture.ts';
 import { Admission, type Fragments } from './fragments.ts';
 import {
   MAX_MSS,
   PATH_ADDRESSES,
   PATH_DELTA,
   PATH_PAIR,
-  PATH_WAY,
+  PATH_ROUTE,
   REPLY,
   REQUEST,
-  WAY_CUT,
-  WAY_EGRESS,
-  WAY_FAMILY,
-  WAY_MSS,
-  WAY_MTU,
+  ROUTE_EGRESS,
+  ROUTE_FAMILY,
+  ROUTE_FRAGMENT_MTU,
+  ROUTE_MSS,
+  ROUTE_MTU,
 } from './layout.ts';
 import { checkOffload, needsChecksum, segmentPayload } from './offload.ts';
 import { MIN_IPV6_MTU, type PathTable } from './path-table.ts';
@@ -58,38 +58,38 @@ import { clampMss, headersLength } from './size.ts';
 import { Verdict, verdictOfParse } from './verdict.ts';
 
 export class SlowPath {
-  // What became of the last packet; see the fields of `PacketTranslator` of the same names.
+  // The result for the last packet; see the fields of the same names in `PacketTranslator`.
   egress = 0;
   start = 0;
   end = 0;
   vnet = -1;
   segmentTo = 0;
   lackingFamily: 4 | 6 = 4;
-  /** The address that lacked a presence last, in `lackingWords` words. */
+  /** The address that last had no presence, in `lackingWords` words. */
   readonly lacking: Int32Array = new Int32Array(4);
   lackingWords = 1;
-  /** Valid unless the headers were refused. */
+  /** The header of the last packet. Valid unless its headers were refused. */
   readonly header: PacketHeader = new PacketHeader();
-  /** The size that the sender of a packet that is too big is told. Valid iff DropTooBig. */
-  tellMtu = 0;
+  /** The MTU to report to the sender of the packet. Valid iff DropTooBig. */
+  reportedMtu = 0;
 
-  /** In ms, modulo 2^32. */
+  /** The time in ms, modulo 2^32. */
   now = 0;
-  capture: TapPoint | undefined;
-  /** Nothing is to be remembered of the packet. */
-  isDry = false;
+  capture: CapturePoint | undefined;
+  /** Whether to change nothing but the packet: no path, session, fragment or counter. */
+  isDryRun = false;
 
-  /** Of the packet that an ICMP error quotes. */
+  /** The header of the packet that the ICMP error quotes. */
   readonly quote: PacketHeader = new PacketHeader();
-  /** The packet was refused because it cannot change its IP version. */
-  isBoundToVersion = false;
+  /** Whether the packet was refused because it cannot be translated between IPv4 and IPv6. */
+  isRefusedBySiit = false;
 
   readonly #paths: Paths;
   readonly #sessions: Sessions;
   readonly #fragments: Fragments;
   readonly #siit: Siit;
   #isPartial = false;
-  /** Payload bytes of the segments of a super-packet; 0 if it is none. */
+  /** The payload of each segment of a super-packet in bytes; 0 for other packets. */
   #segment = 0;
 
   constructor(paths: Paths, sessions: Sessions, fragments: Fragments, siit: Siit) {
@@ -99,7 +99,7 @@ export class SlowPath {
     this.#siit = siit;
   }
 
-  /** Judges the packet and, with the verdict Forward, rewrites it. Parameters as of `translate`. */
+  /** Judges the packet and, with the verdict Forward, rewrites it. The parameters are those of `translate`. */
   run(
     realm: number,
     view: DataView,
@@ -111,8 +111,8 @@ export class SlowPath {
     try {
       return this.#judge(realm, view, start, end, vnet, headroom);
     } finally {
-      // Also if a tap throws.
-      this.#paths.giveBack();
+      // A capture may throw.
+      this.#paths.releaseTemporary();
     }
   }
 
@@ -131,7 +131,7 @@ export class SlowPath {
     this.#segment = 0;
     if (vnet >= 0) {
       if (vnet + VNET_HEADER_LENGTH > start) return Verdict.DropMalformed;
-      // Its first two bytes say whether anything was left undone.
+      // `flags` and `gso_type` are zero for a plain packet.
       if (view.getUint16(vnet) !== 0) {
         const verdict = checkOffload(view, vnet, header);
         if (verdict !== Verdict.Forward) return verdict;
@@ -158,7 +158,7 @@ export class SlowPath {
 
     let side = 0;
     if (part !== FragmentPart.Whole) {
-      const admission = this.#fragments.admit(realm, view, header, this.now, this.isDry);
+      const admission = this.#fragments.admit(realm, view, header, this.now, this.isDryRun);
       if (admission === Admission.Refused) return Verdict.DropFragment;
       if (admission === Admission.Orphan) return Verdict.DropFragmentOrphan;
     }
@@ -175,14 +175,14 @@ export class SlowPath {
       const policy = this.#paths.policyOf(table, path);
       side = this.#paths.bindings.policies.sideOf(policy, kind, sides, sourcePort, destinationPort);
       if (side === 0) return Verdict.DropNotPermitted;
-      if (side === REPLY && needsSession(kind) && !this.#isAskedFor(table, path, view)) {
+      if (side === REPLY && needsSession(kind) && !this.#hasSession(table, path, view)) {
         return Verdict.DropNoSession;
       }
     }
     return this.#forward(realm, table, path, side, view, vnet, headroom);
   }
 
-  /** Steps 7 to 9: whether the packet fits, then what is remembered of it, then the rewrite. */
+  /** Takes the steps 5 to 7 for a permitted packet. */
   #forward(
     realm: number,
     table: PathTable,
@@ -195,44 +195,44 @@ export class SlowPath {
     const header = this.header;
     const { words } = table;
     const value = path * table.stride + table.keyWords;
-    const way = words[value + PATH_WAY]!;
-    const ways = this.#paths.ways.words;
-    const family = ways[way + WAY_FAMILY]!;
-    const change = this.#siit;
-    const growth = family === header.family ? 0 : change.growthOf(header);
+    const route = words[value + PATH_ROUTE]!;
+    const routes = this.#paths.routes.words;
+    const family = routes[route + ROUTE_FAMILY]!;
+    const siit = this.#siit;
+    const growth = family === header.family ? 0 : siit.growthOf(header);
     if (family !== header.family) {
-      const fault = change.faultOf(view, header, this.#isPartial);
-      this.isBoundToVersion = fault !== Verdict.Forward;
+      const fault = siit.faultOf(view, header, this.#isPartial);
+      this.isRefusedBySiit = fault !== Verdict.Forward;
       if (fault !== Verdict.Forward) return fault;
       if (growth > headroom) return Verdict.NeedsHeadroom;
     }
     this.segmentTo = 0;
-    const isCuttable = !header.dontFragment && this.#segment === 0;
-    const mtu = ways[way + (isCuttable ? WAY_CUT : WAY_MTU)]!;
+    const mayFragment = !header.dontFragment && this.#segment === 0;
+    const mtu = routes[route + (mayFragment ? ROUTE_FRAGMENT_MTU : ROUTE_MTU)]!;
     const { start, end } = header;
     if (end - start + growth > mtu && !this.#fits(view, mtu, family, growth)) {
-      this.tellMtu = mtu;
-      if (family === 6 && header.family === 4) this.tellMtu = mtu - VERSION_GROWTH;
+      this.reportedMtu = mtu;
+      if (family === 6 && header.family === 4) this.reportedMtu = mtu - VERSION_GROWTH;
       if (family === 4 && header.family === 6) {
-        this.tellMtu = Math.max(mtu + VERSION_GROWTH, MIN_IPV6_MTU);
+        this.reportedMtu = Math.max(mtu + VERSION_GROWTH, MIN_IPV6_MTU);
       }
       return Verdict.DropTooBig;
     }
 
-    this.egress = ways[way + WAY_EGRESS]!;
-    if (!this.isDry) {
+    this.egress = routes[route + ROUTE_EGRESS]!;
+    if (!this.isDryRun) {
       if (side === REQUEST && needsSession(header.kind)) {
         const ports = sessionPorts(view, header, REQUEST);
         this.#sessions.touch(realm, words[value + PATH_PAIR]!, header.kind, ports, this.now);
       }
-      if (header.part !== FragmentPart.Whole && !this.#paths.isOnLoan) {
+      if (header.part !== FragmentPart.Whole && !this.#paths.isTemporary) {
         this.#fragments.note(realm, view, header, this.now);
       }
       if (this.capture !== undefined)
         this.capture.show('inbound', table, path, realm, view, start, end);
     }
 
-    const mss = ways[way + WAY_MSS]!;
+    const mss = routes[route + ROUTE_MSS]!;
     if (mss !== MAX_MSS && isSyn(view, header)) clampMss(view, header, mss, this.#isPartial);
     const delta = words[value + PATH_DELTA]!;
     this.start = start - growth;
@@ -240,7 +240,7 @@ export class SlowPath {
     this.vnet = vnet;
     if (family !== header.family) {
       const at = words[value + PATH_ADDRESSES]!;
-      change.rewrite(view, header, table.wide, at, delta, this.#isPartial, vnet);
+      siit.rewrite(view, header, table.wide, at, delta, this.#isPartial, vnet);
       if (vnet >= 0) this.vnet = vnet - growth;
     } else {
       rewriteAddresses(view, header, words, value + PATH_ADDRESSES);
@@ -249,14 +249,14 @@ export class SlowPath {
         rewriteTransportChecksum(view, header, delta, this.#isPartial);
       }
     }
-    if (!this.isDry) {
+    if (!this.isDryRun) {
       this.capture?.show('outbound', table, path, this.egress, view, this.start, this.end);
       table.count(path, 1, end - start);
     }
     return Verdict.Forward;
   }
 
-  /** The error (r, d) quotes (d, q): it takes the path of (q, d) and leaves as if q had sent it. */
+  /** Judges an ICMP error. From (r, d), quoting (d, q), it takes the path of (q, d), as if q had sent it. */
   #runError(realm: number, view: DataView, vnet: number, headroom: number): Verdict {
     const header = this.header;
     const quote = this.quote;
@@ -310,35 +310,35 @@ export class SlowPath {
     const quote = this.quote;
     const { words, width } = table;
     const value = path * table.stride + table.keyWords;
-    const way = words[value + PATH_WAY]!;
-    const family = this.#paths.ways.words[way + WAY_FAMILY]! as 4 | 6;
-    const mtu = this.#paths.ways.words[way + WAY_MTU]!;
-    const change = this.#siit;
+    const route = words[value + PATH_ROUTE]!;
+    const family = this.#paths.routes.words[route + ROUTE_FAMILY]! as 4 | 6;
+    const mtu = this.#paths.routes.words[route + ROUTE_MTU]!;
+    const siit = this.#siit;
     const { start, end } = header;
-    const isChange = family !== header.family;
+    const isSiit = family !== header.family;
     this.segmentTo = 0;
-    if (isChange) {
-      // As long as it may get, it fits any realm.
-      const fault = change.prepareError(view, header, quote);
-      this.isBoundToVersion = fault !== Verdict.Forward;
+    if (isSiit) {
+      // A translated error never exceeds the least MTU of its version, so it fits every realm.
+      const fault = siit.prepareError(view, header, quote);
+      this.isRefusedBySiit = fault !== Verdict.Forward;
       if (fault !== Verdict.Forward) return fault;
-      if (change.errorGrowth > headroom) return Verdict.NeedsHeadroom;
+      if (siit.errorGrowth > headroom) return Verdict.NeedsHeadroom;
     } else if (end - start > mtu && !this.#fits(view, mtu, family, 0)) {
       return Verdict.DropTooBig;
     }
 
-    this.egress = this.#paths.ways.words[way + WAY_EGRESS]!;
-    const capture = this.isDry ? undefined : this.capture;
+    this.egress = this.#paths.routes.words[route + ROUTE_EGRESS]!;
+    const capture = this.isDryRun ? undefined : this.capture;
     capture?.show('inbound', table, path, realm, view, start, end);
     this.start = start;
     this.end = end;
     this.vnet = vnet;
-    if (isChange) {
+    if (isSiit) {
       const at = words[value + PATH_ADDRESSES]!;
-      change.rewriteError(view, header, quote, table.wide, at, words[value + PATH_DELTA]!, vnet);
-      this.start = start - change.errorGrowth;
-      this.end = change.errorEnd;
-      if (vnet >= 0) this.vnet = vnet - change.errorGrowth;
+      siit.rewriteError(view, header, quote, table.wide, at, words[value + PATH_DELTA]!, vnet);
+      this.start = start - siit.errorGrowth;
+      this.end = siit.errorEnd;
+      if (vnet >= 0) this.vnet = vnet - siit.errorGrowth;
     } else {
       const addresses = value + PATH_ADDRESSES;
       let outerDelta = 0;
@@ -353,11 +353,14 @@ export class SlowPath {
       rewriteHeaderChecksum(view, header, outerDelta);
     }
     capture?.show('outbound', table, path, this.egress, view, this.start, this.end);
-    if (!this.isDry) table.count(path, 1, end - start);
+    if (!this.isDryRun) table.count(path, 1, end - start);
     return Verdict.Forward;
   }
 
-  /** Whether the packet may go on, cut if need be, though it is larger than the realm takes. */
+  /**
+   * Returns whether a packet larger than `mtu` may leave, because it is a super-packet with segments that
+   * fit, or may be fragmented (then sets `segmentTo`).
+   */
   #fits(view: DataView, mtu: number, family: number, growth: number): boolean {
     const header = this.header;
     const length = header.end - header.start + growth;
@@ -365,15 +368,15 @@ export class SlowPath {
       const headers = headersLength(view, header, header.kind === PacketKind.Tcp) + growth;
       return this.#segment + headers <= mtu && (family === 6 || length <= MAX_PACKET_LENGTH);
     }
-    const mayCut =
+    const mayFragment =
       header.family === 4
         ? !header.dontFragment
         : family === 4 && !setsDontFragment(header, length);
-    if (mayCut) this.segmentTo = mtu;
-    return mayCut;
+    if (mayFragment) this.segmentTo = mtu;
+    return mayFragment;
   }
 
-  /** `Paths.open`, and what is to be said of a source that lacks a presence. */
+  /** Calls `Paths.open`, and copies the result for a source without a presence. */
   #open(
     table: PathTable,
     kind: PacketKind,
@@ -383,7 +386,15 @@ export class SlowPath {
     isQuoted: boolean
   ): number {
     const paths = this.#paths;
-    const path = paths.open(table, kind, sides, sourcePort, destinationPort, isQuoted, this.isDry);
+    const path = paths.open(
+      table,
+      kind,
+      sides,
+      sourcePort,
+      destinationPort,
+      isQuoted,
+      this.isDryRun
+    );
     if (path !== ~Verdict.NeedsPresence) return path;
     this.egress = paths.lackingIn;
     this.lackingFamily = paths.lackingFamily;
@@ -392,9 +403,9 @@ export class SlowPath {
     return path;
   }
 
-  #isAskedFor(table: PathTable, path: number, view: DataView): boolean {
+  #hasSession(table: PathTable, path: number, view: DataView): boolean {
     const value = path * table.stride + table.keyWords;
-    const client = this.#paths.ways.words[table.words[value + PATH_WAY]! + WAY_EGRESS]!;
+    const client = this.#paths.routes.words[table.words[value + PATH_ROUTE]! + ROUTE_EGRESS]!;
     const pair = table.words[value + PATH_PAIR]!;
     const header = this.header;
     const ports = sessionPorts(view, header, REPLY);
@@ -402,7 +413,7 @@ export class SlowPath {
   }
 }
 
-/** Puts (realm, source, destination) in the table's key. */
+/** Sets the table's key to (realm, source, destination). */
 function setKey(table: PathTable, realm: number, view: DataView, source: number): void {
   const { key, keyWords } = table;
   key[0] = realm;

@@ -1,58 +1,59 @@
 /**
- * What becomes of a packet. The order of the steps that give a verdict is in the room's README.
+ * The verdicts on a packet. The module's README has the order of the checks that give them, and what else
+ * to change for a new verdict.
  * @module
  */
 import { Parse } from '../packet/fields.ts';
 
 export const Verdict = {
-  /** Rewritten; give it to the egress realm. */
+  /** The packet was rewritten: send it into the egress realm. */
   Forward: 0,
-  /** Permitted, but the source has no presence in the egress realm yet: bind one and try again. */
+  /** The packet is permitted, but its source has no presence in the egress realm: bind one and try again. */
   NeedsPresence: 1,
-  /** Permitted, but grows in front by more than the headroom: try again where there is room. */
+  /** The packet is permitted, but needs more headroom: try again in a buffer that has it. */
   NeedsHeadroom: 2,
-  /** The headers contradict each other or the packet is cut. */
+  /** The headers contradict each other, or the packet is truncated. */
   DropMalformed: 3,
-  /** A protocol, ICMP type, option or extension header that is not handled. */
+  /** The packet has a protocol, ICMP type, option or extension header that is not supported. */
   DropUnsupported: 4,
-  /** A fragment that is tiny, overlaps another, or cannot be translated. */
+  /** The fragment is too small, overlaps another one, or cannot be translated. */
   DropFragment: 5,
-  /** A later fragment whose first one is not known, or not any more. */
+  /** The first fragment of the datagram is not known, or no longer known. */
   DropFragmentOrphan: 6,
-  /** The destination stands for nothing in the realm the packet came from. */
+  /** The destination is not a presence in the ingress realm. */
   DropNoPresence: 7,
-  /** The source is not one the realm may use. */
+  /** The ingress realm may not use the source address. */
   DropSpoofed: 8,
-  /** The destination is not exposed to this source, or not on this protocol and port. */
+  /** No permit allows this source, destination, protocol and port. */
   DropNotPermitted: 9,
-  /** A reply, other than of TCP or SCTP, to no recent request. */
+  /** The packet is a reply, and no recent request is known. */
   DropNoSession: 10,
-  /** Larger than the egress realm takes, and not to be cut. */
+  /** The packet is larger than the egress realm's `mtu`, and must not be fragmented. */
   DropTooBig: 11,
-  /** The table of paths is full. */
+  /** The table of paths, or the share of the client's realm in it, is full. */
   DropTableFull: 12,
-  /** A super-packet that makes more segments than one may. */
+  /** The super-packet would make too many segments. */
   DropTooManySegments: 13,
 } as const;
 export type Verdict = (typeof Verdict)[keyof typeof Verdict];
 
 export type VerdictName = keyof typeof Verdict;
 
-/** Names by number, for counters and messages. */
+/** The names of the verdicts by number. */
 export const VERDICT_NAMES: readonly VerdictName[] = /* @__PURE__ */ Object.keys(
   Verdict
 ) as VerdictName[];
 
-/** How many packets got which verdict. */
+/** The number of packets that got each verdict. */
 export type VerdictCounters = Readonly<Record<VerdictName, number>>;
 
-/** Names the counters `counts[at]` on, which are in the order of the verdicts' numbers. */
+/** Returns the counters from `counts[at]` on by name; they are in the order of the verdicts' numbers. */
 export function nameCounters(counts: Float64Array, at: number): VerdictCounters {
   const named = VERDICT_NAMES.map((name, i) => [name, counts[at + i]]);
   return Object.fromEntries(named) as VerdictCounters;
 }
 
-/** The verdict on a packet whose headers did not pass, by outcome of the check. */
+/** Returns the verdict for an outcome of the header check. */
 export function verdictOfParse(outcome: Parse): Verdict {
   switch (outcome) {
     case Parse.Malformed:

@@ -3,7 +3,7 @@
  *
  * Two realms use the very same prefixes. In `site` are the clients 10.0.0.5 and fd00::5, in `cloud` the
  * services 10.0.0.9 and fd00::9. Each client has a presence of both IP versions in `cloud`, each service
- * in `site`; so there are four ways through, two of which change the IP version.
+ * in `site`; so there are four paths, two of which change the IP version.
  * @module
  */
 import type { Permit, Presence, Realm, TranslationPlan } from '../../src/translator/plan.ts';
@@ -44,7 +44,7 @@ export const SERVICE6 = 'fd00::9';
 /** Real hosts without a presence. */
 export const STRANGER4 = '10.0.0.6';
 export const STRANGER6 = 'fd00::6';
-/** In the pools of both realms, and given to nobody. */
+/** Addresses in the pools of both realms that are never bound. */
 export const UNBOUND4 = '100.64.0.200';
 export const UNBOUND6 = 'fd64::c8';
 /** In no source prefix. */
@@ -104,7 +104,7 @@ export function presencesWithout(address: string): readonly Presence[] {
 }
 
 /** The addresses of a packet where it enters and where it leaves. */
-export interface Way {
+export interface PacketPath {
   readonly from: string;
   readonly to: string;
   readonly before: Ends;
@@ -112,35 +112,35 @@ export interface Way {
 }
 
 /** From IP version to IP version, as a client's requests go. */
-export type WayName = '4 to 4' | '6 to 6' | '4 to 6' | '6 to 4';
+export type PathName = '4 to 4' | '6 to 6' | '4 to 6' | '6 to 4';
 
-export const WAYS: readonly WayName[] = ['4 to 4', '6 to 6', '4 to 6', '6 to 4'];
-export const SAME: readonly WayName[] = ['4 to 4', '6 to 6'];
+export const PATHS: readonly PathName[] = ['4 to 4', '6 to 6', '4 to 6', '6 to 4'];
+export const SAME: readonly PathName[] = ['4 to 4', '6 to 6'];
 
-const REQUESTS: Readonly<Record<WayName, Way>> = {
-  '4 to 4': wayOf(CLIENT4, '100.64.0.1', '100.64.0.11', SERVICE4),
-  '6 to 6': wayOf(CLIENT6, 'fd64::1', 'fd64::11', SERVICE6),
-  '4 to 6': wayOf(CLIENT4, '100.64.0.6', 'fd64::46', SERVICE6),
-  '6 to 4': wayOf(CLIENT6, 'fd64::4', '100.64.0.64', SERVICE4),
+const REQUESTS: Readonly<Record<PathName, PacketPath>> = {
+  '4 to 4': pathOf(CLIENT4, '100.64.0.1', '100.64.0.11', SERVICE4),
+  '6 to 6': pathOf(CLIENT6, 'fd64::1', 'fd64::11', SERVICE6),
+  '4 to 6': pathOf(CLIENT4, '100.64.0.6', 'fd64::46', SERVICE6),
+  '6 to 4': pathOf(CLIENT6, 'fd64::4', '100.64.0.64', SERVICE4),
 };
 
-/** The way of a client's packets to its service. */
-export function request(name: WayName): Way {
+/** The path of a client's packets to its service. */
+export function request(name: PathName): PacketPath {
   return REQUESTS[name];
 }
 
-/** The way of the packets of this name that are answers: its requests go the other way round. */
-export function reply(name: WayName): Way {
+/** The path of replies that has this name; its requests go in the opposite direction. */
+export function reply(name: PathName): PacketPath {
   return back(REQUESTS[name === '4 to 6' ? '6 to 4' : name === '6 to 4' ? '4 to 6' : name]);
 }
 
-/** The way of the answers to what goes this way. */
-export function back(way: Way): Way {
+/** The path of the replies to packets of this path. */
+export function back(path: PacketPath): PacketPath {
   return {
-    from: way.to,
-    to: way.from,
-    before: { source: way.after.destination, destination: way.after.source },
-    after: { source: way.before.destination, destination: way.before.source },
+    from: path.to,
+    to: path.from,
+    before: { source: path.after.destination, destination: path.after.source },
+    after: { source: path.before.destination, destination: path.before.source },
   };
 }
 
@@ -159,14 +159,14 @@ export interface Extras {
 
 /** A packet that is forwarded, given as it enters and as it leaves. */
 export function forward(
-  way: Way,
+  path: PacketPath,
   before: Uint8Array,
   after: Uint8Array,
   extras: Extras = {}
 ): Step {
-  return stepOf(way.from, before, extras, {
+  return stepOf(path.from, before, extras, {
     verdict: 'Forward',
-    egress: way.to,
+    egress: path.to,
     ...(extras.vnet === undefined
       ? {}
       : { vnet: hex(vnetHeader(extras.vnetAfter ?? extras.vnet)) }),
@@ -177,30 +177,30 @@ export function forward(
 
 /** What leaves is described as what enters; `after` says where its IP header differs. */
 export function pass(
-  way: Way,
+  path: PacketPath,
   transport: Transport,
   ip: Ip = {},
   after: Ip = {},
   extras: Extras = {}
 ): Step {
-  const leaving = { ...ipAfter(way, ip), ...after };
+  const leaving = { ...ipAfter(path, ip), ...after };
   return forward(
-    way,
-    packet(way.before, transport, ip),
-    packet(way.after, transport, leaving),
+    path,
+    packet(path.before, transport, ip),
+    packet(path.after, transport, leaving),
     extras
   );
 }
 
 /** The IP fields of a packet that leaves, if it is the first to become a small IPv4 packet. */
-export function ipAfter(way: Way, ip: Ip): Ip {
+export function ipAfter(path: PacketPath, ip: Ip): Ip {
   const { tos = 0, ttl = 64 } = ip;
-  if (isIpv6(way.before) === isIpv6(way.after)) return ip;
-  return isIpv6(way.after) ? { tos, ttl } : { tos, ttl, id: 0, df: false };
+  if (isIpv6(path.before) === isIpv6(path.after)) return ip;
+  return isIpv6(path.after) ? { tos, ttl } : { tos, ttl, id: 0, df: false };
 }
 
 /** IPv4 packets of 1260 bytes or fewer that were IPv6 are numbered from 0 on; this is number `n`. */
-export function small(name: WayName, n: number): Ip {
+export function small(name: PathName, n: number): Ip {
   return name === '6 to 4' ? { id: n } : {};
 }
 
@@ -216,9 +216,9 @@ export function drop(
   });
 }
 
-export function needsPresence(way: Way, data: Uint8Array, family: 4 | 6): Step {
-  const expect: Expectation = { verdict: 'NeedsPresence', egress: way.to, lackingFamily: family };
-  return stepOf(way.from, data, {}, expect);
+export function needsPresence(path: PacketPath, data: Uint8Array, family: 4 | 6): Step {
+  const expect: Expectation = { verdict: 'NeedsPresence', egress: path.to, lackingFamily: family };
+  return stepOf(path.from, data, {}, expect);
 }
 
 function stepOf(realm: string, data: Uint8Array, extras: Extras, expect: Expectation): Step {
@@ -252,51 +252,51 @@ export interface ErrorSide {
 }
 
 /**
- * An ICMP error of a router in the realm that a packet of this way left into, about this packet; it goes
+ * An ICMP error of a router in the egress realm of this path, about a packet of it; it goes
  * back to the sender. `before` is the error as it enters, `after` says where it leaves differently.
  */
 export function error(
-  way: Way,
+  path: PacketPath,
   quoted: Transport,
   before: ErrorSide,
   after: Partial<ErrorSide> = {},
   extras: Extras = {}
 ): Step {
   return forward(
-    back(way),
-    errorPacket(way, quoted, before),
-    errorAfter(way, quoted, before, after),
+    back(path),
+    errorPacket(path, quoted, before),
+    errorAfter(path, quoted, before, after),
     extras
   );
 }
 
 /** The error as its router sent it. */
-export function errorPacket(way: Way, quoted: Transport, side: ErrorSide): Uint8Array {
-  const source = isIpv6(way.after) ? ROUTER6 : ROUTER4;
-  return errorOf({ source, destination: way.after.source }, way.after, quoted, side);
+export function errorPacket(path: PacketPath, quoted: Transport, side: ErrorSide): Uint8Array {
+  const source = isIpv6(path.after) ? ROUTER6 : ROUTER4;
+  return errorOf({ source, destination: path.after.source }, path.after, quoted, side);
 }
 
 function errorAfter(
-  way: Way,
+  path: PacketPath,
   quoted: Transport,
   before: ErrorSide,
   after: Partial<ErrorSide>
 ): Uint8Array {
-  const { source, destination } = back(way).after;
+  const { source, destination } = back(path).after;
   const side: ErrorSide = {
     ...before,
-    ip: ipAfter(back(way), before.ip ?? {}),
-    quoteIp: quoteIpAfter(way, before.quoteIp ?? {}),
+    ip: ipAfter(back(path), before.ip ?? {}),
+    quoteIp: quoteIpAfter(path, before.quoteIp ?? {}),
     ...after,
   };
-  return errorOf({ source, destination }, way.before, quoted, side);
+  return errorOf({ source, destination }, path.before, quoted, side);
 }
 
 /** A quote becomes as a larger packet does: IPv4 has DF, and identification 0. */
-function quoteIpAfter(way: Way, ip: Ip): Ip {
+function quoteIpAfter(path: PacketPath, ip: Ip): Ip {
   const { tos = 0, ttl = 64 } = ip;
-  if (isIpv6(way.before) === isIpv6(way.after)) return ip;
-  return isIpv6(way.before) ? { tos, ttl } : { tos, ttl, id: 0, df: true };
+  if (isIpv6(path.before) === isIpv6(path.after)) return ip;
+  return isIpv6(path.before) ? { tos, ttl } : { tos, ttl, id: 0, df: true };
 }
 
 function errorOf(outer: Ends, inner: Ends, both: Transport, side: ErrorSide): Uint8Array {
@@ -356,7 +356,12 @@ export function test(
   };
 }
 
-function wayOf(client: string, service: string, newClient: string, newService: string): Way {
+function pathOf(
+  client: string,
+  service: string,
+  newClient: string,
+  newService: string
+): PacketPath {
   return {
     from: 'site',
     to: 'cloud',

@@ -1,12 +1,12 @@
 /**
- * What a client is told of packets that the cloud refuses.
+ * The answers to packets that the cloud refuses.
  */
 import { describe, expect, test } from 'vitest';
 import { ACK, type Ends, framed, icmpError, SYN, tcpPacket, udpPacket } from '../oracle/packets.ts';
 import { bytes, FLOWS, hex, startMixedCloud, turned } from './mixed-scene.ts';
 
 const RST = 0x04;
-/** As the translator makes its answers. */
+/** The fields of the translator's answers. */
 const OWN = { identification: 0, fragment: 0x4000 };
 
 /** An attempt to connect to a port that is not exposed. */
@@ -21,7 +21,7 @@ function prohibited(refused: Ends, type: number, code: number): Uint8Array {
 }
 
 describe('a refused client', () => {
-  test('of a site is answered through the tunnel of that site, and nobody else hears of it', () => {
+  test('of a site is answered through the tunnel of that site only', () => {
     const cloud = startMixedCloud({ realms: { 'site-4': { reject: 'unreachable' } } });
     const [ends] = FLOWS['4 to cloud 6'];
     cloud.send('site-4', attempt(ends));
@@ -36,14 +36,14 @@ describe('a refused client', () => {
     const cloud = startMixedCloud({ realms: { cloud: { reject: 'unreachable' } } });
     const [ends] = FLOWS['cloud 6 to site 6'];
     const good = framed(tcpPacket(ends, { sourcePort: 40_000, destinationPort: 443 }));
-    // Read into the frame of the tunnel to site-6 from the second on.
+    // From the second on, packets are read into the frame of the tunnel to site-6.
     cloud.sendFromLan(good, attempt(ends), good);
     expect(hex(cloud.lan.taken())).toEqual(hex([prohibited(ends, 1, 1)]));
     expect(cloud.takenAt('site-6')).toHaveLength(2);
     expect(cloud.plane.counters.replies).toBe(1);
   });
 
-  test('gets a reset where the realm says so', () => {
+  test('gets a reset if its realm rejects with a reset', () => {
     const cloud = startMixedCloud({ realms: { 'site-4': { reject: 'reset' } } });
     const [ends] = FLOWS['4 to cloud 6'];
     cloud.send('site-4', attempt(ends));
@@ -52,7 +52,7 @@ describe('a refused client', () => {
     expect(answer![10 + 20 + 13]).toBe(RST | ACK);
   });
 
-  test('hears nothing unless its realm says otherwise', () => {
+  test('gets no answer by default', () => {
     const cloud = startMixedCloud();
     cloud.send('site-4', attempt(FLOWS['4 to cloud 6'][0]));
     cloud.sendFromLan(attempt(FLOWS['cloud 4 to site 6'][0]));
@@ -61,7 +61,7 @@ describe('a refused client', () => {
     expect(cloud.plane.counters.replies).toBe(0);
   });
 
-  test('hears nothing when its tunnel is full, which is counted as a drop', () => {
+  test('gets no answer when its tunnel is full, which is counted as a drop', () => {
     const cloud = startMixedCloud({
       realms: { 'site-4': { reject: 'unreachable' } },
       capacity: 2,
@@ -72,7 +72,7 @@ describe('a refused client', () => {
     expect(cloud.plane.counters).toMatchObject({ replies: 2, dropTunnelFull: 1 });
   });
 
-  test('is answered in a burst of so many, and so many again a second later', () => {
+  test('gets a burst of answers, and as many again a second later', () => {
     const cloud = startMixedCloud({ realms: { cloud: { reject: 'unreachable' } } });
     const refused = attempt(FLOWS['cloud 6 to site 6'][0]);
     const burst = () => {
@@ -89,10 +89,10 @@ describe('a refused client', () => {
   });
 });
 
-describe('a packet that is too big for the realm it goes to', () => {
+describe('a packet that is too big for its egress realm', () => {
   const datagram = { sourcePort: 40_000, destinationPort: 53, payload: bytes(1400) };
 
-  test('and may not be cut has its sender told what would fit', () => {
+  test('and must not be fragmented is answered with the size that would fit', () => {
     const cloud = startMixedCloud({ realms: { cloud: { mtu: 1400 } } });
     for (const [flow, mtu] of [
       ['4 to cloud 4', 1400],

@@ -25,7 +25,7 @@ interface Cloud {
   readonly tunnels: Readonly<Record<'site-a' | 'site-b', FakeTunnel>>;
   /** The edges' ends. */
   readonly edges: Readonly<Record<'site-a' | 'site-b', FakeTunnel>>;
-  /** What has come to each edge. */
+  /** The packets that each edge received. */
   readonly received: Readonly<Record<'site-a' | 'site-b', Buffer[]>>;
   readonly detach: Readonly<Record<'site-a' | 'site-b', () => void>>;
   /** The presence of a host in a realm. */
@@ -86,7 +86,7 @@ function collect(edge: FakeTunnel, into: Buffer[]): void {
   };
 }
 
-/** A TCP segment that is told from the others by its number. */
+/** A TCP segment with a number that identifies it. */
 function packet(
   ends: Ends,
   ports: { readonly from?: number; readonly to?: number },
@@ -153,7 +153,7 @@ const NO_DROPS = {
 };
 
 describe('between cloud and sites', () => {
-  test('requests and replies pass, each side under addresses of its own', async () => {
+  test('requests and replies pass, and each side sees its own addresses', async () => {
     const cloud = await startCloud();
     await cloud.scene.controller.admit('site-b', HOST, 'cloud', 4);
     for (const site of ['site-a', 'site-b'] as const) {
@@ -170,7 +170,7 @@ describe('between cloud and sites', () => {
     expect(cloud.plane.counters).toEqual(NO_DROPS);
   });
 
-  test('packets that alternate between sites arrive at the right one, byte for byte', async () => {
+  test('packets that alternate between sites arrive at the correct site, byte for byte', async () => {
     const cloud = await startCloud({ batch: 16 });
     await cloud.scene.controller.admit('site-b', HOST, 'cloud', 4);
     const sites = ['site-a', 'site-b'] as const;
@@ -192,7 +192,7 @@ describe('between cloud and sites', () => {
     expect(cloud.plane.counters).toEqual(NO_DROPS);
   });
 
-  test('a super-packet with a partial checksum passes as one', async () => {
+  test('a super-packet with a partial checksum is not split', async () => {
     const cloud = await startCloud();
     const offload = { flags: 1, gsoType: 1, gsoSize: 1400, checksumStart: 20, checksumOffset: 16 };
     const segment = {
@@ -211,7 +211,7 @@ describe('between cloud and sites', () => {
     );
   });
 
-  test('a packet belongs to the site whose tunnel brought it, whatever it says', async () => {
+  test('a packet belongs to the site whose tunnel brought it, whatever its bytes are', async () => {
     const cloud = await startCloud({ desired: DESIRED });
     await cloud.scene.controller.admit('site-b', HOST, 'cloud', 4);
     const bytes = ask(cloud, 'site-a', 1);
@@ -223,7 +223,7 @@ describe('between cloud and sites', () => {
     );
   });
 
-  test('a packet with any verdict but Forward goes nowhere', async () => {
+  test('a packet with another verdict than Forward is not sent', async () => {
     const cloud = await startCloud();
     const good = { source: HOST, destination: cloud.presence('site-a', 'cloud') };
     send(
@@ -232,7 +232,7 @@ describe('between cloud and sites', () => {
       packet({ ...good, destination: '10.0.0.250' }, { to: MQ }, 2), // no presence
       packet({ ...good, source: '192.0.2.1' }, { to: MQ }, 3), // not of the site
       packet({ ...good, source: '10.0.0.140' }, { to: MQ }, 4), // a presence's address
-      packet(good, { to: MQ }, 5).subarray(0, 60), // cut
+      packet(good, { to: MQ }, 5).subarray(0, 60), // truncated
       new Uint8Array(0),
       new Uint8Array(9),
       new Uint8Array(10)
@@ -257,7 +257,7 @@ describe('between cloud and sites', () => {
     expect(cloud.plane.counters).toEqual(NO_DROPS);
   });
 
-  test('nothing passes to or from a site that is blocked', async () => {
+  test('nothing passes to or from a suspended site', async () => {
     const cloud = await startCloud();
     const [out, back] = [ask(cloud, 'site-a', 1), reply(cloud, 'site-a', 1)];
     send(cloud.edges['site-a'], out);
@@ -299,7 +299,7 @@ describe('between sites', () => {
 describe('a new client', () => {
   const NEW = '10.0.0.77';
 
-  test('waits until its presence is stored, then all it sent goes on in order', async () => {
+  test('waits until its presence is stored, then its packets are sent in order', async () => {
     const cloud = await startCloud();
     const open = cloud.scene.store.hold();
     send(cloud.edges['site-a'], ...numbers(5).map((n) => ask(cloud, 'site-a', n, NEW)));
@@ -318,7 +318,7 @@ describe('a new client', () => {
     expect(hex(cloud.lan.taken())).toEqual(hex([askedAt(cloud, 'site-a', 6, NEW)]));
   });
 
-  test('does not hold up the others', async () => {
+  test('does not delay the others', async () => {
     const cloud = await startCloud();
     const open = cloud.scene.store.hold();
     send(cloud.edges['site-a'], ask(cloud, 'site-a', 0, NEW), ask(cloud, 'site-a', 1));
@@ -338,7 +338,7 @@ describe('a new client', () => {
     );
   });
 
-  test('may have so many packets wait as its site may, and no more', async () => {
+  test('may queue packets up to the limit of its site', async () => {
     const cloud = await startCloud({ waiting: { maxPackets: 3 } });
     const open = cloud.scene.store.hold();
     send(cloud.edges['site-a'], ...numbers(5).map((n) => ask(cloud, 'site-a', n, NEW)));
@@ -354,7 +354,7 @@ describe('a new client', () => {
     );
   });
 
-  test('that is refused has its packets dropped, and may ask again', async () => {
+  test('whose presence is refused loses its packets, and may try again', async () => {
     const sites = STATE.sites.map((site) => ({ ...site, maxClients: 0 }));
     const cloud = await startCloud({ desired: { ...STATE, sites } });
     send(cloud.edges['site-a'], ...numbers(3).map((n) => ask(cloud, 'site-a', n, NEW)));
@@ -366,7 +366,7 @@ describe('a new client', () => {
     expect(cloud.lan.taken()).toEqual([]);
   });
 
-  test('that cannot be stored gets in when the store is well again', async () => {
+  test('whose presence cannot be stored is admitted when the store works again', async () => {
     const cloud = await startCloud();
     cloud.scene.store.isFailing = true;
     send(cloud.edges['site-a'], ask(cloud, 'site-a', 0, NEW));
@@ -380,7 +380,7 @@ describe('a new client', () => {
     await cloud.scene.controller.close();
   });
 
-  test('of a site that is blocked while it waits gets nothing through', async () => {
+  test('of a site that is suspended while it waits sends nothing', async () => {
     const cloud = await startCloud();
     const open = cloud.scene.store.hold();
     send(cloud.edges['site-a'], ask(cloud, 'site-a', 0, NEW));
@@ -392,7 +392,7 @@ describe('a new client', () => {
     expect(cloud.plane.counters.dropNotAdmitted).toBe(1);
   });
 
-  test('in the cloud is admitted to a site in the same way', async () => {
+  test('in the cloud is admitted to a site too', async () => {
     const cloud = await startCloud();
     const destination = cloud.presence('cloud', 'site-a');
     cloud.lan.send(
@@ -431,7 +431,7 @@ describe('limits', () => {
     expect(cloud.received['site-a']).toHaveLength(5);
   });
 
-  test('at most a batch is read in a turn, and flushed', async () => {
+  test('reads at most a batch in a turn, and flushes it', async () => {
     const cloud = await startCloud({ batch: 4 });
     cloud.lan.send(...numbers(10).map((n) => reply(cloud, 'site-a', n)));
     const carried: number[] = [];
@@ -442,7 +442,7 @@ describe('limits', () => {
     expect(carried).toEqual([4, 4, 2]);
   });
 
-  test('packets from a tunnel are flushed when its batch ends', async () => {
+  test('flushes packets from a tunnel when its batch ends', async () => {
     const cloud = await startCloud();
     await cloud.scene.controller.admit('site-b', HOST, 'site-a', 4);
     const destination = cloud.presence('site-b', 'site-a');
@@ -455,7 +455,7 @@ describe('limits', () => {
     expect(cloud.tunnels['site-a'].deliver()).toBe(5);
   });
 
-  test('no tunnel is left with memory reserved when the device is dry', async () => {
+  test('leaves no tunnel with reserved memory when the device has no more packets', async () => {
     const cloud = await startCloud();
     await cloud.scene.controller.admit('site-b', HOST, 'cloud', 4);
     const steps = [
@@ -472,7 +472,7 @@ describe('limits', () => {
     }
   });
 
-  test('what the device cannot take is counted', async () => {
+  test('counts the packets that the device refuses', async () => {
     const cloud = await startCloud({ queueLength: 3 });
     send(cloud.edges['site-a'], ...numbers(5).map((n) => ask(cloud, 'site-a', n)));
     expect(hex(cloud.lan.taken())).toEqual(hex(numbers(3).map((n) => askedAt(cloud, 'site-a', n))));
@@ -480,7 +480,7 @@ describe('limits', () => {
   });
 });
 
-describe('tunnels that come and go', () => {
+describe('tunnels that are attached and detached', () => {
   test('a packet for a site without a tunnel is dropped and counted', async () => {
     const cloud = await startCloud();
     cloud.lan.send(reply(cloud, 'site-a', 0));
@@ -492,14 +492,14 @@ describe('tunnels that come and go', () => {
     expect(cloud.tunnels['site-a'].deliver()).toBe(1);
   });
 
-  test('a tunnel that is detached brings nothing in any more', async () => {
+  test('a detached tunnel delivers no more packets', async () => {
     const cloud = await startCloud();
     cloud.detach['site-a']();
     send(cloud.edges['site-a'], ask(cloud, 'site-a', 0));
     expect(cloud.lan.taken()).toEqual([]);
   });
 
-  test('a newer tunnel takes over, and the end of the older one changes nothing', async () => {
+  test('a newer tunnel replaces the older one, whose end then changes nothing', async () => {
     const cloud = await startCloud();
     cloud.lan.send(reply(cloud, 'site-a', 0));
     cloud.lan.run();
@@ -519,7 +519,7 @@ describe('tunnels that come and go', () => {
     expect(cloud.plane.counters).toEqual(NO_DROPS);
   });
 
-  test('a tunnel that has broken, but is not detached yet, only loses its packets', async () => {
+  test('a broken tunnel that is not detached yet loses only its own packets', async () => {
     const cloud = await startCloud();
     cloud.lan.send(reply(cloud, 'site-a', 0));
     cloud.lan.run();
@@ -532,7 +532,7 @@ describe('tunnels that come and go', () => {
     expect(cloud.plane.counters).toEqual({ ...NO_DROPS, dropTunnelFull: 2 });
   });
 
-  test('packets that waited for a presence go out by the tunnel there is then', async () => {
+  test('packets that waited for a presence leave through the current tunnel', async () => {
     const cloud = await startCloud();
     const open = cloud.scene.store.hold();
     const destination = cloud.presence('cloud', 'site-a');

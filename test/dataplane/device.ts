@@ -1,6 +1,6 @@
 /**
- * A device whose far side is in the test's hands: it sends packets in and collects what comes out,
- * and each turn of the event loop is taken by hand.
+ * A device that the test controls: it sends packets in, collects what comes out, and runs each turn of the
+ * event loop.
  */
 import { MemoryDevice, type MemoryDeviceOptions } from '../../src/device/index.ts';
 import { MAX_PACKET_LENGTH, VNET_HEADER_LENGTH } from '../../src/packet/index.ts';
@@ -15,7 +15,7 @@ export class TestDevice {
     [this.device, this.#far] = MemoryDevice.pair({ ...options, schedule });
   }
 
-  /** Has the device redirect these frames, each with its virtio-net header. */
+  /** Queues these frames for reading, each with its virtio-net header. */
   send(...frames: Uint8Array[]): void {
     for (const frame of frames) {
       if (!this.#far.write(Buffer.from(frame), 0, frame.length)) throw new Error('not taken');
@@ -29,7 +29,7 @@ export class TestDevice {
     return turns.length > 0;
   }
 
-  /** Lets the loop run until the device is dry or paused; returns how often. */
+  /** Lets the loop run until the device has no more packets or is paused. Returns how often. */
   run(): number {
     let turns = 0;
     while (this.turn()) {

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { EdgeDataPlane } from '../../src/dataplane/index.ts';
+import { fragmentPacket } from '../oracle/fragment-packet.ts';
 import { type Ends, framed, tcpPacket, udpPacket } from '../oracle/packets.ts';
-import { cutPacket } from '../oracle/segment-packet.ts';
 import { naiveSegments } from '../packet/pieces.ts';
 import { TestDevice } from './device.ts';
 import { FakeTunnel } from './fake-tunnel.ts';
@@ -10,7 +10,7 @@ const SITE = { sources: ['10.0.0.0/24'], pools: ['10.0.0.128/25'] };
 const OUT: Ends = { source: '10.0.0.5', destination: '10.0.0.129' };
 const IN: Ends = { source: '10.0.0.129', destination: '10.0.0.5' };
 
-/** A packet that is told from the others by its number. */
+/** A packet with a number that identifies it. */
 function packet(ends: Ends, number: number, length = 100): Uint8Array {
   const payload = new Uint8Array(length).map((_, i) => (i * 7 + number) & 255);
   return framed(udpPacket(ends, { sourcePort: 1000 + number, destinationPort: 53, payload }));
@@ -24,7 +24,7 @@ interface Edge {
   readonly tunnel: FakeTunnel;
   readonly cloud: FakeTunnel;
   readonly plane: EdgeDataPlane;
-  /** What has come to the cloud. */
+  /** The packets that the cloud received. */
   readonly received: Buffer[];
 }
 
@@ -39,7 +39,7 @@ function startEdge(
     tunnel,
     ...(batch === undefined ? {} : { batch }),
   });
-  plane.gate.setAddresses(SITE);
+  plane.filter.setAddresses(SITE);
   plane.start();
   const received: Buffer[] = [];
   cloud.onPacket = (buffer, start, end) => {
@@ -52,7 +52,7 @@ const hex = (frames: readonly Uint8Array[]) =>
   frames.map((frame) => Buffer.from(frame).toString('hex'));
 
 describe('outbound', () => {
-  test('carries packets as they are, in order, and flushes when the device is dry', () => {
+  test('carries packets unchanged and in order, and flushes when the device has no more', () => {
     const { lan, tunnel, received } = startEdge();
     const sent = [
       ...packets(OUT, 3),
@@ -74,7 +74,7 @@ describe('outbound', () => {
     expect(tunnel.isHoldingSlab).toBe(false);
   });
 
-  test('commits nothing that the gate refuses', () => {
+  test('commits no packet that the filter refuses', () => {
     const { lan, tunnel, received, plane } = startEdge();
     const good = packets(OUT, 2);
     lan.send(
@@ -87,7 +87,7 @@ describe('outbound', () => {
     lan.run();
     tunnel.deliver();
     expect(hex(received)).toEqual(hex(good));
-    expect(plane.gate.counters('outbound')).toMatchObject({
+    expect(plane.filter.counters('outbound')).toMatchObject({
       Forward: 2,
       DropNoPresence: 1,
       DropSpoofed: 1,
@@ -95,7 +95,7 @@ describe('outbound', () => {
     });
   });
 
-  test('bounds the segments of a super-packet, out and in, before any kernel has to make them', () => {
+  test('bounds the segments of a super-packet in both directions, before a kernel has to make them', () => {
     const { lan, tunnel, cloud, received, plane } = startEdge();
     const header = { flags: 1, gsoType: 1, gsoSize: 1, checksumStart: 20, checksumOffset: 16 };
     const superPacket = (ends: Ends, length: number): Uint8Array => {
@@ -108,17 +108,17 @@ describe('outbound', () => {
     lan.run();
     tunnel.deliver();
     expect(hex(received)).toEqual(hex(out.slice(0, 1)));
-    expect(plane.gate.counters('outbound')).toMatchObject({ Forward: 1, DropTooManySegments: 2 });
+    expect(plane.filter.counters('outbound')).toMatchObject({ Forward: 1, DropTooManySegments: 2 });
 
     const into = [superPacket(IN, 128), superPacket(IN, 129), superPacket(IN, 65_495)];
     for (const frame of into) cloud.sendPacket(Buffer.from(frame), 0, frame.length);
     cloud.flush();
     cloud.deliver();
     expect(hex(lan.taken())).toEqual(hex(into.slice(0, 1)));
-    expect(plane.gate.counters('inbound')).toMatchObject({ Forward: 1, DropTooManySegments: 2 });
+    expect(plane.filter.counters('inbound')).toMatchObject({ Forward: 1, DropTooManySegments: 2 });
   });
 
-  test('lets nothing through before the site is known', () => {
+  test('lets no packet through before the addresses of the site are known', () => {
     const lan = new TestDevice();
     const [tunnel] = FakeTunnel.pair('site-a');
     new EdgeDataPlane({ device: lan.device, tunnel }).start();
@@ -139,7 +139,7 @@ describe('outbound', () => {
     expect(lan.turn()).toBe(false);
   });
 
-  test('stops to read while the tunnel is full, and loses nothing', () => {
+  test('stops reading while the tunnel is full, and loses nothing', () => {
     const { lan, tunnel, received, plane } = startEdge({ capacity: 5 });
     const sent = packets(OUT, 50);
     lan.send(...sent);
@@ -151,7 +151,7 @@ describe('outbound', () => {
     expect(plane.counters).toEqual({ cut: 0, dropUncut: 0, dropNoTunnel: 0, dropDeviceFull: 0 });
   });
 
-  test('leaves the queue in the device when it is full: there it is dropped, not here', () => {
+  test('leaves the queue in the device when the tunnel is full, where packets are dropped', () => {
     const { lan, tunnel, plane } = startEdge({ capacity: 1, queueLength: 4 });
     lan.send(packet(OUT, 0));
     lan.run();
@@ -164,7 +164,7 @@ describe('outbound', () => {
     expect(plane.counters.dropNoTunnel).toBe(0);
   });
 
-  test('drops and counts what comes while there is no tunnel, at most a batch in a turn', () => {
+  test('drops and counts packets while there is no tunnel, at most a batch in a turn', () => {
     const { lan, tunnel, plane, received } = startEdge({ batch: 4 });
     tunnel.break();
     lan.send(...packets(OUT, 10));
@@ -179,7 +179,7 @@ describe('outbound', () => {
     expect(hex(received)).toEqual(hex([packet(OUT, 11)]));
   });
 
-  test('goes on after a tunnel that was full has broken and come up again', () => {
+  test('continues after a full tunnel has gone down and come up again', () => {
     const { lan, tunnel, received, plane } = startEdge({ capacity: 2 });
     lan.send(...packets(OUT, 10));
     lan.run();
@@ -193,7 +193,7 @@ describe('outbound', () => {
     expect(hex(received)).toEqual(hex([packet(OUT, 11)]));
   });
 
-  test('goes on after a tunnel that has broken in the middle of a batch', () => {
+  test('continues after the tunnel has gone down during a batch', () => {
     const { lan, tunnel, received, plane } = startEdge();
     // A write to a connection that the peer has reset ends the tunnel before `commit` returns.
     const commit = tunnel.commit.bind(tunnel);
@@ -213,7 +213,7 @@ describe('outbound', () => {
     expect(hex(received)).toEqual(hex([packet(OUT, 11)]));
   });
 
-  test('goes on when the tunnel breaks and is up again before the loop has run', () => {
+  test('continues when the tunnel goes down and comes up before the event loop has run', () => {
     const { lan, tunnel, received } = startEdge({ capacity: 2 });
     const sent = packets(OUT, 10);
     lan.send(...sent);
@@ -227,7 +227,7 @@ describe('outbound', () => {
 });
 
 describe('inbound', () => {
-  test('carries packets as they are, in order', () => {
+  test('carries packets unchanged and in order', () => {
     const { lan, cloud } = startEdge();
     const sent = packets(IN, 5).map((frame) => Buffer.from(frame));
     for (const frame of sent) cloud.sendPacket(frame, 0, frame.length);
@@ -236,7 +236,7 @@ describe('inbound', () => {
     expect(hex(lan.taken())).toEqual(hex(sent));
   });
 
-  test('gives the device nothing that the gate refuses, however short', () => {
+  test('writes no packet that the filter refuses, however short', () => {
     const { lan, cloud, plane } = startEdge();
     const refused = [
       packet({ source: '192.0.2.1', destination: '10.0.0.5' }, 1),
@@ -252,7 +252,7 @@ describe('inbound', () => {
     cloud.flush();
     cloud.deliver();
     expect(lan.taken()).toEqual([]);
-    expect(plane.gate.counters('inbound')).toMatchObject({
+    expect(plane.filter.counters('inbound')).toMatchObject({
       Forward: 0,
       DropSpoofed: 1,
       DropNoPresence: 2,
@@ -260,7 +260,7 @@ describe('inbound', () => {
     });
   });
 
-  test('counts what the device cannot take', () => {
+  test('counts packets that the device refuses', () => {
     const { lan, cloud, plane } = startEdge({ queueLength: 3 });
     const sent = packets(IN, 5).map((frame) => Buffer.from(frame));
     for (const frame of sent) cloud.sendPacket(frame, 0, frame.length);
@@ -284,7 +284,7 @@ describe('inbound', () => {
       payload: new Uint8Array(60_000).map((_, i) => i & 255),
     });
 
-    test('cuts a super-packet into segments with right checksums, in the order of the others', () => {
+    test('splits a super-packet into segments with correct checksums, in the order of the others', () => {
       const { lan, cloud, plane } = startEdge({ offload: false });
       deliver(cloud, packet(IN, 1), framed(stream, offload), packet(IN, 2));
       const segments = naiveSegments(stream, 1400).map((segment) => framed(segment));
@@ -293,22 +293,22 @@ describe('inbound', () => {
       expect(plane.counters).toEqual({ cut: 1, dropUncut: 0, dropNoTunnel: 0, dropDeviceFull: 0 });
     });
 
-    test('drops and counts what is too long and may not be cut, or contradicts itself', () => {
+    test('drops and counts packets that are too long and must not be fragmented, or contradict themselves', () => {
       const { lan, cloud, plane } = startEdge({ offload: false });
       deliver(cloud, packet(IN, 1, 1473), framed(stream, { ...offload, gsoSize: 0 }));
       expect(lan.taken()).toEqual([]);
       expect(plane.counters).toMatchObject({ cut: 0, dropUncut: 1, dropDeviceFull: 0 });
-      expect(plane.gate.counters('inbound')).toMatchObject({ Forward: 1, DropMalformed: 1 });
+      expect(plane.filter.counters('inbound')).toMatchObject({ Forward: 1, DropMalformed: 1 });
     });
 
-    test('passes fragments on', () => {
+    test('passes fragments unchanged', () => {
       const { lan, cloud } = startEdge({ offload: false });
       const whole = udpPacket(IN, {
         sourcePort: 1,
         destinationPort: 2,
         payload: new Uint8Array(3000).fill(3),
       });
-      const fragments = cutPacket(whole, [1400, 2800], 5).map((fragment) => framed(fragment));
+      const fragments = fragmentPacket(whole, [1400, 2800], 5).map((fragment) => framed(fragment));
       deliver(cloud, ...fragments);
       expect(hex(lan.taken())).toEqual(hex(fragments));
     });

@@ -1,6 +1,6 @@
 /**
- * Two ends of a tunnel in memory. Nothing moves by itself: `deliver` brings what one end has flushed
- * to the other. Each `reserve` gives other memory, so that whoever keeps the old one is found out.
+ * Two ends of a tunnel in memory. `deliver` moves what one end has flushed to the other. Each `reserve` returns
+ * other memory, so that a test finds code that keeps the old one.
  */
 import { EventEmitter } from 'eventemitter3';
 import type { Json } from '../../src/store/index.ts';
@@ -16,7 +16,7 @@ import {
 } from '../../src/tunnel/index.ts';
 
 export class FakeTunnel extends EventEmitter<TunnelEvents> implements Tunnel {
-  /** @param capacity packets that may be on their way in each direction */
+  /** @param capacity the number of packets that may be in flight in each direction */
   static pair(site: string, capacity: number = 1000): [edge: FakeTunnel, cloud: FakeTunnel] {
     const edge = new FakeTunnel(site, capacity);
     const cloud = new FakeTunnel(site, capacity);
@@ -35,7 +35,7 @@ export class FakeTunnel extends EventEmitter<TunnelEvents> implements Tunnel {
   onBatchEnd: () => void = () => {};
   onDrain: () => void = () => {};
   buffer: Buffer = Buffer.alloc(0);
-  /** A slab was reserved or filled, and not redirected since. */
+  /** Whether a slab was reserved or filled and not flushed since. */
   isHoldingSlab = false;
   flushes = 0;
   readonly #capacity: number;
@@ -117,7 +117,7 @@ export class FakeTunnel extends EventEmitter<TunnelEvents> implements Tunnel {
     return run.length;
   }
 
-  /** The connection breaks: what was on its way is lost, and nobody is told of room. */
+  /** Breaks the connection: packets in flight are lost, and no `onDrain` follows. */
   break(): void {
     this.state = 'waiting';
     this.#committed = [];

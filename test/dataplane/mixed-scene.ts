@@ -101,9 +101,9 @@ export interface MixedCloud {
   readonly tunnels: Readonly<Record<Site, FakeTunnel>>;
   /** Has the site's edge send these frames to the cloud, as one batch. */
   send(site: Site, ...frames: Uint8Array[]): void;
-  /** Has the device redirect these frames. */
+  /** Queues these frames for reading from the device. */
   sendFromLan(...frames: Uint8Array[]): void;
-  /** What has come to the site's edge since the last call. */
+  /** The packets that the site's edge received since the last call. */
   takenAt(site: Site): Buffer[];
 }
 
@@ -170,7 +170,7 @@ export function startMixedCloud(options: MixedOptions = {}): MixedCloud {
   };
 }
 
-/** The way back. */
+/** The path of the reply. */
 export function turned({ source, destination }: Ends): Ends {
   return { source: destination, destination: source };
 }

@@ -1,8 +1,9 @@
 /**
- * Packets that change their IP version on their way through the cloud, among others that do not.
+ * Packets that change their IP version in the cloud, mixed with others that do not.
  */
 import { describe, expect, test } from 'vitest';
 import { turn } from '../control/scene.ts';
+import { fragmentPacket } from '../oracle/fragment-packet.ts';
 import {
   type Ends,
   echoPacket,
@@ -11,13 +12,12 @@ import {
   tcpPacket,
   udpPacket,
 } from '../oracle/packets.ts';
-import { cutPacket } from '../oracle/segment-packet.ts';
 import { isTransportRight, naiveSegments } from '../packet/pieces.ts';
 import { type Asked, bytes, FLOWS, hex, startMixedCloud, turned, unframed } from './mixed-scene.ts';
 
 const LONG = 1300; // an IPv6 packet with such a payload becomes one of IPv4 with DF
 
-/** A TCP segment to the service, or from it, that is told from the others by its number. */
+/** A TCP segment to or from the service, with a number that identifies it. */
 function segment(ends: Ends, way: 'to' | 'from', number: number, length = LONG): Uint8Array {
   const ports =
     way === 'to'
@@ -39,7 +39,7 @@ describe('an IPv4 site and an IPv6 service of the cloud', () => {
     );
   });
 
-  test('a super-packet stays one, both ways', () => {
+  test('a super-packet stays one, in both directions', () => {
     const cloud = startMixedCloud();
     const offload = { flags: 1, gsoSize: 1400, checksumOffset: 16 };
     const v4 = { ...offload, gsoType: 1, checksumStart: 20 };
@@ -91,7 +91,7 @@ describe('an IPv4 site and an IPv6 service of the cloud', () => {
   test('a UDP datagram in fragments passes in fragments', () => {
     const cloud = startMixedCloud();
     const datagram = { sourcePort: 40_000, destinationPort: 53, payload: bytes(3000) };
-    const fragments = (ends: Ends) => cutPacket(udpPacket(ends, datagram), [1200, 2400], 7);
+    const fragments = (ends: Ends) => fragmentPacket(udpPacket(ends, datagram), [1200, 2400], 7);
     cloud.send('site-4', ...fragments(atSite).map((packet) => framed(packet)));
     expect(hex(unframed(cloud.lan.taken()))).toEqual(hex(fragments(atCloud)));
   });
@@ -117,7 +117,7 @@ describe('an IPv4 site and an IPv6 service of the cloud', () => {
     );
   });
 
-  test('an ICMP error that is cut at its end leaves as long as it is then', () => {
+  test('a truncated ICMP error leaves with its new length', () => {
     const cloud = startMixedCloud();
     const quoted = segment(atCloud, 'to', 1, 1000).subarray(10);
     const error = icmpError(turned(atCloud), { type: 1, code: 4, quoted });
@@ -128,8 +128,8 @@ describe('an IPv4 site and an IPv6 service of the cloud', () => {
   });
 });
 
-describe('packets out of the device', () => {
-  test('of both versions, to both sites, arrive in order, byte for byte', () => {
+describe('packets from the device', () => {
+  test('arrive in order, byte for byte, with both versions and to both sites', () => {
     const cloud = startMixedCloud();
     const kinds = [
       { site: 'site-6', way: 'to', from: FLOWS['cloud 6 to site 6'] },
@@ -156,7 +156,7 @@ describe('packets out of the device', () => {
     for (const tunnel of Object.values(cloud.tunnels)) expect(tunnel.isHoldingSlab).toBe(false);
   });
 
-  test('are read where they can grow, once one has had to', () => {
+  test('are read into a buffer with headroom after one has needed it', () => {
     const cloud = startMixedCloud();
     const [native, grows] = [FLOWS['cloud 6 to site 6'][0], FLOWS['cloud 4 to site 6'][0]];
     cloud.sendFromLan(...[native, ...Array(50).fill(grows)].map((ends) => segment(ends, 'to', 1)));
@@ -167,7 +167,7 @@ describe('packets out of the device', () => {
 });
 
 describe('between sites', () => {
-  test('of different versions a request gets its reply', () => {
+  test('with different IP versions a request gets its reply', () => {
     const cloud = startMixedCloud();
     const [at4, at6] = FLOWS['4 to site 6'];
     cloud.send('site-4', ...[1, 2].map((n) => segment(at4, 'to', n)));
@@ -198,7 +198,7 @@ describe('time', () => {
     expect(cloud.takenAt('site-4')).toHaveLength(0);
   });
 
-  test('is told at the first packet of each batch of a tunnel', () => {
+  test('is set at the first packet of each batch of a tunnel', () => {
     const cloud = startMixedCloud();
     cloud.send('site-4', request);
     cloud.clock.advance(200_000);
@@ -208,7 +208,7 @@ describe('time', () => {
     expect(cloud.takenAt('site-4')).toHaveLength(1);
   });
 
-  test('is told again when a packet has waited', async () => {
+  test('is set again when a packet has waited', async () => {
     let open = () => {};
     const cloud = startMixedCloud({
       admit: async (translator, realm, address, egress) => {
@@ -236,7 +236,7 @@ describe('a new client of services of both versions', () => {
   const at6 = { ...FLOWS['4 to cloud 6'][0], source: NEW };
   const PRESENCE = { 4: '100.64.0.70', 6: 'fd00::70' } as const;
 
-  test('waits for each of its presences apart', async () => {
+  test('waits for each of its presences separately', async () => {
     const waits: { readonly asked: Asked; readonly open: () => void }[] = [];
     const cloud = startMixedCloud({
       admit: (translator, ...asked) =>
@@ -273,7 +273,7 @@ describe('a new client of services of both versions', () => {
     expect(waits).toHaveLength(2);
   });
 
-  test('that is refused one of them keeps the other', async () => {
+  test('keeps one presence if the other is refused', async () => {
     const cloud = startMixedCloud({
       admit: async (translator, realm, address, egress, family) => {
         if (family === 6) throw new Error('not that one');

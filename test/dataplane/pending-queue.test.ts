@@ -4,7 +4,7 @@ import { PendingQueue } from '../../src/dataplane/index.ts';
 const bytes = (length: number, value: number) => Buffer.alloc(length, value);
 
 describe('PendingQueue', () => {
-  test('copies what it keeps and gives it back in order', () => {
+  test('copies packets and returns them in order', () => {
     const room = new PendingQueue();
     const buffer = Buffer.from([0, 1, 2, 3, 4]);
     expect(room.hold(1, 'a', buffer, 1, 3)).toBe('first');
@@ -15,7 +15,7 @@ describe('PendingQueue', () => {
     expect(room.hold(1, 'a', buffer, 0, 1)).toBe('first');
   });
 
-  test('is full at so many packets of one realm, and has room for the others', () => {
+  test('is full at the limit of packets of one realm, and has room for others', () => {
     const room = new PendingQueue({ maxPackets: 2 });
     expect(room.hold(1, 'a', bytes(1, 0), 0, 1)).toBe('first');
     expect(room.hold(1, 'b', bytes(1, 0), 0, 1)).toBe('first');
@@ -26,7 +26,7 @@ describe('PendingQueue', () => {
     expect(room.hold(1, 'c', bytes(1, 0), 0, 1)).toBe('first');
   });
 
-  test('is full at so many bytes of one realm, to the byte', () => {
+  test('is full at the limit of bytes of one realm, to the byte', () => {
     const room = new PendingQueue({ maxBytes: 10 });
     expect(room.hold(1, 'a', bytes(11, 0), 0, 11)).toBe('full');
     expect(room.hold(1, 'a', bytes(6, 0), 0, 6)).toBe('first');
@@ -37,7 +37,7 @@ describe('PendingQueue', () => {
     expect(room.hold(1, 'a', bytes(10, 0), 0, 10)).toBe('first');
   });
 
-  test('leaves room in front of what it gives back, and does not count that', () => {
+  test('returns packets with headroom in front, and does not count the headroom', () => {
     const room = new PendingQueue({ maxBytes: 4 }, 3);
     expect(room.hold(1, 'a', Buffer.from([1, 2, 3, 4]), 0, 4)).toBe('first');
     expect(room.hold(1, 'a', bytes(1, 0), 0, 1)).toBe('full');

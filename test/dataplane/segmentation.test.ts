@@ -1,12 +1,11 @@
 /**
- * Packets that do not fit where they go: fragments for a realm with an MTU, segments for a device
- * without offloads.
+ * Packets that do not fit: fragments for a realm with an MTU, segments for a device without offloads.
  */
 import { describe, expect, test } from 'vitest';
-import { PacketSender, Sending } from '../../src/dataplane/packet-sender.ts';
+import { PacketSender, SendResult } from '../../src/dataplane/packet-sender.ts';
 import type { PacketDevice } from '../../src/device/index.ts';
+import { fragmentPacket } from '../oracle/fragment-packet.ts';
 import { type Ends, framed, tcpPacket, udpPacket } from '../oracle/packets.ts';
-import { cutPacket } from '../oracle/segment-packet.ts';
 import { completed, isTransportRight, naiveSegments, reassembled } from '../packet/pieces.ts';
 import { TestDevice } from './device.ts';
 import { bytes, FLOWS, hex, startMixedCloud, turned, unframed } from './mixed-scene.ts';
@@ -15,7 +14,7 @@ const PORTS = { sourcePort: 40_000, destinationPort: 53 };
 const CUTTABLE = { fragment: 0, identification: 77 };
 const PLAIN_DEVICE = { offload: false, mtu: 1500 };
 
-/** A datagram of 3028 bytes that routers may cut. */
+/** A datagram of 3028 bytes without DF. */
 function datagram(ends: Ends): Uint8Array {
   return udpPacket(ends, { ...PORTS, ...CUTTABLE, payload: bytes(3000) });
 }
@@ -39,8 +38,8 @@ function superPacket(ends: Ends, length = 20_000): { packet: Uint8Array; frame: 
   return { packet, frame };
 }
 
-describe('a packet larger than the MTU of its realm that may be cut', () => {
-  test('leaves the device in fragments, in the order of the others', () => {
+describe('a packet larger than the MTU of its realm that may be fragmented', () => {
+  test('leaves in fragments, in the order of the others', () => {
     const cloud = startMixedCloud({ realms: { 'site-4': { mtu: 1400 } } });
     const [atSite, atCloud] = FLOWS['4 to cloud 4'];
     const small = (ends: Ends, n: number) =>
@@ -53,7 +52,7 @@ describe('a packet larger than the MTU of its realm that may be cut', () => {
         ...CUTTABLE,
       });
     const [to, from] = [turned(atSite), turned(atCloud)];
-    // The second is read into the frame of the tunnel that it is cut for.
+    // The second is read into the frame of the tunnel that it is fragmented for.
     const sent = [small(from, 1), large(from), large(from), small(from, 2)];
     cloud.sendFromLan(...sent.map((packet) => framed(packet)));
     const packets = unframed(cloud.takenAt('site-4'));
@@ -67,7 +66,7 @@ describe('a packet larger than the MTU of its realm that may be cut', () => {
     expect(cloud.plane.counters).toMatchObject({ cut: 2, dropUncut: 0 });
   });
 
-  test('is cut on its way from site to site, also when it changes its IP version', () => {
+  test('is fragmented between sites, also when it changes its IP version', () => {
     const cloud = startMixedCloud({ realms: { 'site-6': { mtu: 1400 } } });
     const [from, to] = FLOWS['4 to site 6'];
     cloud.send('site-4', framed(datagram(from)));
@@ -77,7 +76,7 @@ describe('a packet larger than the MTU of its realm that may be cut', () => {
     expect(hex([reassembled(packets)])).toEqual(hex([datagram(to).subarray(40)]));
   });
 
-  test('is cut for a device, with and without offloads', () => {
+  test('is fragmented for a device, with and without offloads', () => {
     for (const device of [{ offload: true }, { offload: false, mtu: 1200 }]) {
       const cloud = startMixedCloud({ realms: { cloud: { mtu: 1400 } }, device });
       const [from, to] = FLOWS['4 to cloud 4'];
@@ -88,7 +87,7 @@ describe('a packet larger than the MTU of its realm that may be cut', () => {
     }
   });
 
-  test('is lost from the piece on that its tunnel does not take, and counted once', () => {
+  test('is not sent further after its tunnel refuses a fragment, and is counted once', () => {
     const cloud = startMixedCloud({ realms: { 'site-6': { mtu: 1400 } }, capacity: 2 });
     cloud.send('site-4', framed(datagram(FLOWS['4 to site 6'][0])));
     expect(cloud.plane.counters).toMatchObject({ cut: 1, dropTunnelFull: 1 });
@@ -96,10 +95,10 @@ describe('a packet larger than the MTU of its realm that may be cut', () => {
     expect(cloud.tunnels['site-6'].isHoldingSlab).toBe(false);
   });
 
-  test('passes as the fragments that it came in', () => {
+  test('passes in the fragments that it came in', () => {
     const cloud = startMixedCloud({ device: PLAIN_DEVICE });
     const [from, to] = FLOWS['4 to cloud 4'];
-    const fragments = (ends: Ends) => cutPacket(datagram(ends), [1400, 2800], 9);
+    const fragments = (ends: Ends) => fragmentPacket(datagram(ends), [1400, 2800], 9);
     cloud.send('site-4', ...fragments(from).map((packet) => framed(packet)));
     expect(hex(unframed(cloud.lan.taken()))).toEqual(hex(fragments(to)));
     expect(cloud.plane.counters).toMatchObject({ cut: 0, dropDeviceFull: 0 });
@@ -107,7 +106,7 @@ describe('a packet larger than the MTU of its realm that may be cut', () => {
 });
 
 describe('a device without offloads', () => {
-  test('gets a super-packet as segments with right checksums', () => {
+  test('gets a super-packet as segments with correct checksums', () => {
     const cloud = startMixedCloud({ device: PLAIN_DEVICE });
     for (const flow of ['4 to cloud 4', '4 to cloud 6'] as const) {
       const [from, to] = FLOWS[flow];
@@ -137,13 +136,13 @@ describe('a device without offloads', () => {
     expect(hex([reassembled(packets)])).toEqual(hex([datagram(to).subarray(20)]));
   });
 
-  test('gets nothing of what is too long for it and may not be cut, which is counted', () => {
+  test('gets no packet that is too long and must not be fragmented, which is counted', () => {
     const cloud = startMixedCloud({ device: PLAIN_DEVICE });
     const long = { ...PORTS, payload: bytes(1480) };
     cloud.send(
       'site-4',
       framed(udpPacket(FLOWS['4 to cloud 4'][0], long)),
-      // As IPv6, which only its sender cuts.
+      // The packet leaves as IPv6, which only its sender may fragment.
       framed(udpPacket(FLOWS['4 to cloud 6'][0], { ...long, payload: bytes(1460) })),
       superPacket(FLOWS['4 to cloud 4'][0], 100).frame
     );
@@ -151,7 +150,7 @@ describe('a device without offloads', () => {
     expect(cloud.plane.counters).toMatchObject({ cut: 1, dropUncut: 2, dropDeviceFull: 0 });
   });
 
-  test('gets nothing of a super-packet that a site wants cut to single bytes, which is counted', () => {
+  test('gets no super-packet with segments of single bytes, which is counted', () => {
     const cloud = startMixedCloud({ device: PLAIN_DEVICE });
     const { frame } = superPacket(FLOWS['4 to cloud 4'][0]);
     frame.set([1, 0], 4); // gso_size
@@ -162,7 +161,7 @@ describe('a device without offloads', () => {
     expect(translator.counters(translator.realm('site-4')).DropTooManySegments).toBe(1);
   });
 
-  test('does not keep a super-packet from a site', () => {
+  test('does not affect super-packets to a site', () => {
     const cloud = startMixedCloud({ device: PLAIN_DEVICE });
     const [from, to] = FLOWS['4 to site 6'];
     cloud.send('site-4', superPacket(from).frame);
@@ -170,7 +169,7 @@ describe('a device without offloads', () => {
     expect(cloud.plane.counters.cut).toBe(0);
   });
 
-  test('that is full gets the first segments only, and the packet is counted once', () => {
+  test('that becomes full gets only the first segments, and the packet is counted once', () => {
     const cloud = startMixedCloud({ device: { ...PLAIN_DEVICE, queueLength: 5 } });
     cloud.send('site-4', superPacket(FLOWS['4 to cloud 4'][0]).frame);
     expect(cloud.lan.taken()).toHaveLength(5);
@@ -186,44 +185,44 @@ describe('PacketSender', () => {
     const counters = { cut: 0, dropUncut: 0 };
     const buffer = Buffer.concat([Buffer.alloc(7, 0xee), frame, Buffer.alloc(5, 0xee)]);
     const sender = new PacketSender(counters);
-    const sending = sender.toDevice(device, buffer, 7, 7 + frame.length, segmentTo);
-    return { sending, counters };
+    const result = sender.toDevice(device, buffer, 7, 7 + frame.length, segmentTo);
+    return { result, counters };
   }
 
-  test('fragments IPv6 with leave, and not without', () => {
+  test('fragments IPv6 only with a `segmentTo`', () => {
     const lan = new TestDevice({ offload: false, mtu: MTU });
     const frame = framed(udpPacket(ends, { ...PORTS, payload: bytes(1400) }));
     expect(sendOf(frame, 0, lan.device)).toEqual({
-      sending: Sending.Uncut,
+      result: SendResult.NotSegmented,
       counters: { cut: 0, dropUncut: 1 },
     });
     expect(lan.taken()).toEqual([]);
     expect(sendOf(frame, 1420, lan.device)).toEqual({
-      sending: Sending.Done,
+      result: SendResult.Sent,
       counters: { cut: 1, dropUncut: 0 },
     });
     expect(lan.taken()).toHaveLength(2);
   });
 
-  test('counts a virtio-net header that contradicts its packet as one that cannot be cut', () => {
+  test('counts a packet whose virtio-net header contradicts it as one that cannot be split', () => {
     const lan = new TestDevice({ offload: false, mtu: MTU });
     const packet = udpPacket(ends, { ...PORTS, payload: bytes(100) });
     const offload = { flags: 1, gsoType: 1, gsoSize: 100, checksumStart: 40, checksumOffset: 16 };
-    expect(sendOf(framed(packet, offload), 0, lan.device).sending).toBe(Sending.Uncut);
+    expect(sendOf(framed(packet, offload), 0, lan.device).result).toBe(SendResult.NotSegmented);
   });
 
-  test('clears a virtio-net header that says nothing to a device that takes only zeros', () => {
+  test('clears the virtio-net header of a plain packet for a device that takes only zeros', () => {
     const lan = new TestDevice({ offload: false, mtu: MTU });
     const packet = udpPacket(ends, { ...PORTS, payload: bytes(100) });
-    expect(sendOf(framed(packet, { flags: 2 }), 0, lan.device).sending).toBe(Sending.Done);
+    expect(sendOf(framed(packet, { flags: 2 }), 0, lan.device).result).toBe(SendResult.Sent);
     expect(hex(unframed(lan.taken()))).toEqual(hex([packet]));
   });
 
-  test('gives a packet of the largest size that a device takes as it is, to the byte', () => {
+  test('sends a packet of exactly the largest size unchanged', () => {
     const lan = new TestDevice({ offload: false, mtu: MTU });
     const packet = (length: number) =>
       framed(udpPacket(ends, { ...PORTS, payload: bytes(length - 48) }));
-    expect(sendOf(packet(MTU), 0, lan.device).sending).toBe(Sending.Done);
-    expect(sendOf(packet(MTU + 1), 0, lan.device).sending).toBe(Sending.Uncut);
+    expect(sendOf(packet(MTU), 0, lan.device).result).toBe(SendResult.Sent);
+    expect(sendOf(packet(MTU + 1), 0, lan.device).result).toBe(SendResult.NotSegmented);
   });
 });

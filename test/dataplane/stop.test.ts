@@ -1,5 +1,5 @@
 /**
- * The end of a data plane: what it leaves behind at its device and its tunnels; and the options that it refuses.
+ * The end of a data plane: it leaves no callback at its device and its tunnels. Also the options that it refuses.
  */
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
@@ -30,12 +30,12 @@ function startEdge() {
   const lan = new TestDevice();
   const [tunnel, cloud] = FakeTunnel.pair('site-a', 2);
   const plane = new EdgeDataPlane({ device: lan.device, tunnel });
-  plane.gate.setAddresses(LAN);
+  plane.filter.setAddresses(LAN);
   plane.start();
   return { lan, tunnel, cloud, plane };
 }
 
-/** A service of the cloud, which a host of the site uses whose presence is not there yet. */
+/** A service of the cloud, used by a host of the site that has no presence yet. */
 function startCloud() {
   const lan = new TestDevice();
   const translator = new PacketTranslator();
@@ -74,7 +74,7 @@ function send(tunnel: FakeTunnel, frame: Uint8Array): void {
 }
 
 describe('EdgeDataPlane.stop', () => {
-  test('ends both directions, and leaves no listener', () => {
+  test('ends both directions, and leaves no callback', () => {
     const { lan, tunnel, cloud, plane } = startEdge();
     const received: Buffer[] = [];
     cloud.onPacket = (buffer, start, end) => received.push(buffer.subarray(start, end));
@@ -87,7 +87,7 @@ describe('EdgeDataPlane.stop', () => {
     plane.stop();
     expect(tunnel.listenerCount('down')).toBe(0);
     lan.send(packet(OUT));
-    // The device is paused: it does not call in each turn for what nobody takes.
+    // The device is paused, so it does not call in each turn.
     expect(lan.run()).toBeLessThanOrEqual(1);
     send(cloud, packet(IN));
     tunnel.deliver();
@@ -98,7 +98,7 @@ describe('EdgeDataPlane.stop', () => {
     expect(plane.counters.dropNoTunnel).toBe(0);
   });
 
-  test('leaves alone what another has put in its place', () => {
+  test('does not remove the callbacks of another', () => {
     const { tunnel, plane } = startEdge();
     const [onPacket, onDrain] = [() => {}, () => {}];
     Object.assign(tunnel, { onPacket, onDrain });
@@ -119,7 +119,7 @@ describe('EdgeDataPlane.stop', () => {
     expect(lan.run()).toBe(0);
   });
 
-  test('start is possible once, and not afterwards', () => {
+  test('start works once, and not after stop', () => {
     const { tunnel, plane } = startEdge();
     expect(() => plane.start()).toThrow(ApiMisuseError);
     expect(tunnel.listenerCount('down')).toBe(1);
@@ -127,7 +127,7 @@ describe('EdgeDataPlane.stop', () => {
     expect(() => plane.start()).toThrow('the data plane was stopped');
   });
 
-  test('a device that cannot be started leaves nothing at the tunnel', async () => {
+  test('a device that cannot be started leaves no callback at the tunnel', async () => {
     const lan = new TestDevice();
     const [tunnel] = FakeTunnel.pair('site-a');
     await lan.device.close();
@@ -139,7 +139,7 @@ describe('EdgeDataPlane.stop', () => {
 });
 
 describe('CloudDataPlane.stop', () => {
-  test('ends both directions, and what waits for a presence is dropped', async () => {
+  test('ends both directions, and drops packets that wait for a presence', async () => {
     const { lan, translator, edge, plane, admitted, tunnel } = startCloud();
     send(edge, packet({ source: '10.0.0.7', destination: '10.0.0.129' }));
     expect(admitted).toHaveLength(1);
@@ -149,7 +149,7 @@ describe('CloudDataPlane.stop', () => {
     await Promise.resolve();
     await Promise.resolve();
     expect(lan.taken()).toEqual([]);
-    // Now there is a path, and nobody to take what comes.
+    // Now there is a path, but no tunnel.
     const before = translator.counters(translator.realm('site-a'));
     send(edge, packet({ source: '10.0.0.7', destination: '10.0.0.129' }));
     lan.send(packet({ source: '10.0.0.5', destination: '10.0.0.130' }));
@@ -160,7 +160,7 @@ describe('CloudDataPlane.stop', () => {
     expect(translator.counters(translator.realm('site-a'))).toEqual(before);
   });
 
-  test('takes no tunnel afterwards, and cannot be started again', () => {
+  test('ignores tunnels afterwards, and cannot be started again', () => {
     const { plane, detach } = startCloud();
     expect(() => plane.start()).toThrow(ApiMisuseError);
     plane.stop();
@@ -173,7 +173,7 @@ describe('CloudDataPlane.stop', () => {
   });
 });
 
-test('a stopped data plane is kept alive by neither its device nor its tunnel', async () => {
+test('neither the device nor the tunnel keeps a stopped data plane alive', async () => {
   setFlagsFromString('--expose-gc');
   const gc = runInNewContext('gc') as () => void;
   const kept: unknown[] = [];
@@ -243,7 +243,7 @@ describe('options', () => {
     expect(misuseOf(make)).toMatch(message);
   });
 
-  test('CloudDataPlane refuses what is no tunnel', () => {
+  test('CloudDataPlane.attach throws for a value that is no tunnel', () => {
     const { plane } = startCloud();
     const attach = (site: unknown, tunnel: unknown) =>
       misuseOf(() => plane.attach(site as string, tunnel as FakeTunnel));
@@ -251,7 +251,7 @@ describe('options', () => {
     expect(attach(5, FakeTunnel.pair('site-a')[0])).toBe('site must be a text, not 5');
   });
 
-  test('tell their defaults', () => {
+  test('have documented defaults', () => {
     expect(CLOUD_DATA_PLANE_DEFAULTS).toEqual({ batch: 128 });
     expect(EDGE_DATA_PLANE_DEFAULTS).toEqual({ batch: 128 });
     expect(PENDING_QUEUE_DEFAULTS).toEqual({ maxPackets: 256, maxBytes: 4 * 1024 * 1024 });

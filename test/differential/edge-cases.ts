@@ -1,13 +1,13 @@
 /**
- * Packets by hand, for any way of a request: the smallest, the largest, and those with bytes that are
- * easy to get wrong in a sum.
+ * Special packets for any path of a request: the smallest, the largest, and those with bytes that are easy to
+ * get wrong in a sum.
  * @module
  */
 import { echoPacket, SYN, tcpPacket, udpPacket } from '../oracle/packets.ts';
-import type { Way } from './scene.ts';
+import type { PacketPath } from './scene.ts';
 
 /** All of them with right checksums. */
-export function edgeCases({ family, before }: Way): Uint8Array[] {
+export function edgeCases({ family, before }: PacketPath): Uint8Array[] {
   const ports = { sourcePort: 65_535, destinationPort: 1 };
   const payloads = [[], [0], [0xff], [0, 0], [0xff, 0xff], [0xff, 0xff, 0xff]].map((bytes) =>
     Uint8Array.from(bytes)

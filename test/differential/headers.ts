@@ -1,6 +1,5 @@
 /**
- * What stands between the IP header and the transport header, put into packets: IPv4 options, IPv6
- * extension headers, fragmentation; and the partial checksum.
+ * Puts IPv4 options, IPv6 extension headers and fragmentation into packets; and makes checksums partial.
  * @module
  */
 import { onesSum, pseudoHeader } from '../oracle/checksum.ts';
@@ -128,7 +127,7 @@ function ipv6Option(random: Random, type: number): readonly number[] {
   return [random.pick([0x1e, 0x3e]), data.length, ...data]; // experiments, to be skipped
 }
 
-/** Cuts a packet whose payload begins with the recipe's transport header, which stays whole. */
+/** Fragments a packet; the first fragment has the complete transport header of the recipe. */
 export function fragments(
   random: Random,
   packet: Uint8Array,

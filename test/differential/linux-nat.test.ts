@@ -1,6 +1,6 @@
 /**
- * The translator against NAT in the Linux kernel: the same packets through both come out the same,
- * byte for byte. Neither is told what to forward: compared is what both did, and that must be enough.
+ * Compares the translator with NAT in the Linux kernel: both must translate the same packets to the same bytes.
+ * Packets that only one of them forwards are not compared, so enough must be forwarded by both.
  *
  * `VP_SEED` sets where the random numbers begin, `VP_PACKETS` how many packets.
  */
@@ -25,7 +25,7 @@ const title = skipReason === undefined ? '' : ` (skipped: ${skipReason})`;
 const SHARES: Readonly<Partial<Record<Kind, number>>> = { mutated: 0.2, 'super-packets': 0.7 };
 const SHARE = 0.99;
 
-/** What became of the packets of one kind. */
+/** The results for the packets of one kind. */
 interface Tally {
   readonly sent: number;
   compared: number;
@@ -124,7 +124,7 @@ function hex(bytes: Uint8Array): string {
   return Buffer.from(bytes).toString('hex');
 }
 
-/** Their checksum comes out as 0 often, so as to see that the kernel's other way has 0 as well. */
+/** Kinds whose checksum is often 0, to check that conntrack writes 0 too. */
 const ZERO_KINDS: readonly Kind[] = ['TCP', 'echo', 'TCP by conntrack', 'echo by conntrack'];
 const BATCH = 500;
 const GSO_TYPE = 1;

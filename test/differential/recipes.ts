@@ -21,7 +21,7 @@ import {
   udpPacket,
 } from '../oracle/packets.ts';
 import type { Random } from '../oracle/random.ts';
-import { OTHER_PROTOCOLS, type Way } from './scene.ts';
+import { OTHER_PROTOCOLS, type PacketPath } from './scene.ts';
 
 export const SCTP = 132;
 export const UDPLITE = 136;
@@ -78,14 +78,14 @@ function randomPort(random: Random): number {
   return port === 9899 ? 1 : port;
 }
 
-/** A packet of the session on its way: a request from `near`, a reply from `far`. */
+/** A packet of the session: a request from `near`, a reply from `far`. */
 export function randomRecipe(
   random: Random,
   session: Session,
-  way: Way,
+  path: PacketPath,
   options: RecipeOptions = {}
 ): Recipe {
-  return MAKERS[session.protocol](random, session, way, options);
+  return MAKERS[session.protocol](random, session, path, options);
 }
 
 /** TOS or traffic class, hop limit, identification and DF; no hop limit that a router cannot lower. */
@@ -99,44 +99,53 @@ export function randomIp(random: Random): IpOptions {
 }
 
 const MAKERS: Readonly<
-  Record<Protocol, (random: Random, session: Session, way: Way, options: RecipeOptions) => Recipe>
+  Record<
+    Protocol,
+    (random: Random, session: Session, path: PacketPath, options: RecipeOptions) => Recipe
+  >
 > = {
-  tcp(random, session, way, options) {
+  tcp(random, session, path, options) {
     const tcpOptions = random.pick(TCP_OPTIONS);
-    const flags = tcpFlags(random, way, options);
+    const flags = tcpFlags(random, path, options);
     const make = (ends: Ends, payload: Uint8Array, checksum: ChecksumFill, ip: IpOptions) =>
-      tcpPacket(ends, { ...ip, ...ports(session, way), flags, tcpOptions, payload, checksum });
+      tcpPacket(ends, { ...ip, ...ports(session, path), flags, tcpOptions, payload, checksum });
     const headerLength = 20 + Math.ceil(tcpOptions.length / 4) * 4;
-    return checked(random, way, options, { number: TCP, headerLength, checksumAt: 16 }, make);
+    return checked(random, path, options, { number: TCP, headerLength, checksumAt: 16 }, make);
   },
-  udp(random, session, way, options) {
+  udp(random, session, path, options) {
     const make = (ends: Ends, payload: Uint8Array, checksum: ChecksumFill, ip: IpOptions) =>
-      udpPacket(ends, { ...ip, ...ports(session, way), payload, checksum });
-    return checked(random, way, options, { number: UDP, headerLength: 8, checksumAt: 6 }, make);
+      udpPacket(ends, { ...ip, ...ports(session, path), payload, checksum });
+    return checked(random, path, options, { number: UDP, headerLength: 8, checksumAt: 6 }, make);
   },
-  echo(random, session, way, options) {
+  echo(random, session, path, options) {
     const sequence = random.below(0x10000);
-    const reply = way.from === 'far';
+    const reply = path.from === 'far';
     const make = (ends: Ends, payload: Uint8Array, checksum: ChecksumFill, ip: IpOptions) =>
       echoPacket(ends, { ...ip, reply, id: session.client, sequence, payload, checksum });
-    const number = way.family === 'ip' ? ICMP : ICMPV6;
-    const checksumAt = way.family === 'ip' ? undefined : 2;
-    return checked(random, way, options, { number, headerLength: 8, checksumAt }, make);
+    const number = path.family === 'ip' ? ICMP : ICMPV6;
+    const checksumAt = path.family === 'ip' ? undefined : 2;
+    return checked(random, path, options, { number, headerLength: 8, checksumAt }, make);
   },
-  udplite(random, session, way, options) {
+  udplite(random, session, path, options) {
     const share = random.pick([0, 1, random.next()]);
     const make = (ends: Ends, payload: Uint8Array, checksum: ChecksumFill, ip: IpOptions) => {
       const coverage = share === 0 ? 0 : 8 + Math.floor(share * payload.length);
-      return udplitePacket(ends, ports(session, way), coverage, payload, checksum, ip);
+      return udplitePacket(ends, ports(session, path), coverage, payload, checksum, ip);
     };
-    return checked(random, way, options, { number: UDPLITE, headerLength: 8, checksumAt: 6 }, make);
+    return checked(
+      random,
+      path,
+      options,
+      { number: UDPLITE, headerLength: 8, checksumAt: 6 },
+      make
+    );
   },
-  sctp(random, session, way, options) {
-    const isFirst = way.from === 'near' && (options.isStrict || random.chance(0.3));
+  sctp(random, session, path, options) {
+    const isFirst = path.from === 'near' && (options.isStrict || random.chance(0.3));
     const chunk = random.bytes(random.between(16, options.longest ?? 1400));
     const segment = new Uint8Array(16 + chunk.length);
     const view = new DataView(segment.buffer);
-    const { sourcePort, destinationPort } = ports(session, way);
+    const { sourcePort, destinationPort } = ports(session, path);
     view.setUint16(0, sourcePort);
     view.setUint16(2, destinationPort);
     view.setUint32(4, isFirst ? 0 : session.client * 0x10001); // verification tag
@@ -154,10 +163,10 @@ const MAKERS: Readonly<
       make: (ends, ip) => ipPacket(ends, SCTP, segment, ip),
     };
   },
-  other(random, session, way, options) {
+  other(random, session, path, options) {
     const payload = randomPayload(random, { shortest: 8, ...options });
     if (session.service === IP_IN_IP) payload[0] = 0; // a random packet has wrong checksums
-    if (session.service === GRE) payload.set([0, 0, way.family === 'ip' ? 8 : 0x86, 0]);
+    if (session.service === GRE) payload.set([0, 0, path.family === 'ip' ? 8 : 0x86, 0]);
     return {
       number: session.service,
       headerLength: 0,
@@ -168,17 +177,20 @@ const MAKERS: Readonly<
   },
 };
 
-function ports(session: Session, way: Way): { sourcePort: number; destinationPort: number } {
-  return way.from === 'near'
+function ports(
+  session: Session,
+  path: PacketPath
+): { sourcePort: number; destinationPort: number } {
+  return path.from === 'near'
     ? { sourcePort: session.client, destinationPort: session.service }
     : { sourcePort: session.service, destinationPort: session.client };
 }
 
-function tcpFlags(random: Random, way: Way, { isStrict }: RecipeOptions): number {
-  if (isStrict) return way.from === 'near' ? random.pick([SYN, ACK]) : ACK | PSH;
+function tcpFlags(random: Random, path: PacketPath, { isStrict }: RecipeOptions): number {
+  if (isStrict) return path.from === 'near' ? random.pick([SYN, ACK]) : ACK | PSH;
   const flags = random.below(256);
   // a SYN opens a session, which is for clients to do
-  return way.from === 'far' ? flags & ~SYN : flags;
+  return path.from === 'far' ? flags & ~SYN : flags;
 }
 
 /**
@@ -187,7 +199,7 @@ function tcpFlags(random: Random, way: Way, { isStrict }: RecipeOptions): number
  */
 function checked(
   random: Random,
-  way: Way,
+  path: PacketPath,
   options: RecipeOptions,
   shape: Pick<Recipe, 'number' | 'headerLength' | 'checksumAt'>,
   make: (ends: Ends, payload: Uint8Array, checksum: ChecksumFill, ip: IpOptions) => Uint8Array
@@ -197,13 +209,13 @@ function checked(
   if (payload.length >= 2 && random.chance(0.15)) {
     // A word that is the checksum of all others makes the checksum 0: here or after translation.
     payload.fill(0, 0, 2);
-    const ends = random.pick([way.before, way.after]);
+    const ends = random.pick([path.before, path.after]);
     const whole = make(ends, payload, 'complete', {});
     const at = whole.length - payload.length - shape.headerLength;
     const place = at + (shape.checksumAt ?? 2);
     payload.set(whole.subarray(place, place + 2));
   } else if (!options.isRight && random.chance(0.1)) {
-    const isOptional = shape.number === UDP && way.family === 'ip';
+    const isOptional = shape.number === UDP && path.family === 'ip';
     checksum = isOptional && random.chance(0.7) ? 'none' : random.between(1, 0xffff);
   }
   return {

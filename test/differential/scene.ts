@@ -1,6 +1,6 @@
 /**
- * Who talks to whom: clients in the realm `near`, services in the realm `far`, both out of the same
- * prefixes, each with a presence on the other side, and permits for everything there is.
+ * Clients in the realm `near` and services in the realm `far`, both from the same prefixes, each with a presence
+ * on the other side; and permits for all of them.
  * @module
  */
 import type { TranslationPlan } from '../../src/translator/index.ts';
@@ -24,8 +24,8 @@ export interface Scene {
   readonly plan: TranslationPlan;
 }
 
-/** The way of a packet: where it enters, and its addresses there and where it leaves. */
-export interface Way {
+/** The path of a packet: its ingress realm, and its addresses before and after translation. */
+export interface PacketPath {
   readonly family: Family;
   readonly from: 'near' | 'far';
   readonly before: Ends;
@@ -63,8 +63,8 @@ export function randomScene(random: Random): Scene {
   return { clients, services, plan };
 }
 
-/** A client's way to a service. */
-export function randomWay(random: Random, scene: Scene, family: Family): Way {
+/** A client's path to a service. */
+export function randomPath(random: Random, scene: Scene, family: Family): PacketPath {
   const client = random.pick(scene.clients[family]);
   const service = random.pick(scene.services[family]);
   return {
@@ -75,8 +75,8 @@ export function randomWay(random: Random, scene: Scene, family: Family): Way {
   };
 }
 
-/** The way of the reply. */
-export function reversed({ family, from, before, after }: Way): Way {
+/** The path of the reply. */
+export function reversed({ family, from, before, after }: PacketPath): PacketPath {
   return {
     family,
     from: from === 'near' ? 'far' : 'near',

@@ -38,7 +38,7 @@ import {
   SCTP,
   UDPLITE,
 } from './recipes.ts';
-import { FAMILIES, randomWay, reversed, type Scene, type Way } from './scene.ts';
+import { FAMILIES, type PacketPath, randomPath, reversed, type Scene } from './scene.ts';
 
 export const KINDS = [
   'edge cases',
@@ -100,8 +100,8 @@ export class Traffic {
   #unnamed(kind: Kind): Unnamed[] {
     switch (kind) {
       case 'edge cases': {
-        const way = this.#way();
-        return edgeCases(way).map((packet) => ({ ...plain(way, packet), isRight: true }));
+        const path = this.#path();
+        return edgeCases(path).map((packet) => ({ ...plain(path, packet), isRight: true }));
       }
       case 'TCP':
         return this.#exchange('tcp');
@@ -130,15 +130,15 @@ export class Traffic {
       case 'authentication headers by conntrack':
         return this.#withAuthentication();
       case 'IPv4 fragments':
-        return this.#fragments(this.#way('ip'));
+        return this.#fragments(this.#path('ip'));
       case 'IPv6 fragments':
-        return this.#fragments(this.#way('ip6'));
+        return this.#fragments(this.#path('ip6'));
       case 'IPv4 errors':
-        return this.#errors(this.#way('ip'));
+        return this.#errors(this.#path('ip'));
       case 'IPv6 errors':
-        return this.#errors(this.#way('ip6'));
+        return this.#errors(this.#path('ip6'));
       case 'quotes of every length':
-        return this.#quotes(this.#way());
+        return this.#quotes(this.#path());
       case 'partial checksums':
         return this.#partial();
       case 'super-packets':
@@ -148,67 +148,70 @@ export class Traffic {
     }
   }
 
-  #way(family = this.#random.pick(FAMILIES)): Way {
-    return randomWay(this.#random, this.#scene, family);
+  #path(family = this.#random.pick(FAMILIES)): PacketPath {
+    return randomPath(this.#random, this.#scene, family);
   }
 
-  /** A request and mostly a reply, as ways and recipes. */
+  /** A request and mostly a reply, as paths and recipes. */
   #session(
     protocol: Protocol,
-    way: Way,
+    path: PacketPath,
     options?: RecipeOptions
-  ): { readonly way: Way; readonly recipe: Recipe }[] {
+  ): { readonly path: PacketPath; readonly recipe: Recipe }[] {
     const random = this.#random;
     const session = randomSession(random, protocol);
-    const ways = random.chance(0.7) ? [way, reversed(way)] : [way];
-    return ways.map((way) => ({ way, recipe: randomRecipe(random, session, way, options) }));
+    const paths = random.chance(0.7) ? [path, reversed(path)] : [path];
+    return paths.map((path) => ({ path, recipe: randomRecipe(random, session, path, options) }));
   }
 
   #exchange(protocol: Protocol, nat: NatKind = 'stateless'): Unnamed[] {
-    return this.#session(protocol, this.#way(), { isStrict: nat === 'conntrack' }).map(
-      ({ way, recipe }) => item(way, recipe, recipe.make(way.before, randomIp(this.#random)), nat)
+    return this.#session(protocol, this.#path(), { isStrict: nat === 'conntrack' }).map(
+      ({ path, recipe }) =>
+        item(path, recipe, recipe.make(path.before, randomIp(this.#random)), nat)
     );
   }
 
   #withOptions(): Unnamed[] {
     const random = this.#random;
-    return this.#session(random.pick(PROTOCOLS), this.#way('ip')).map(({ way, recipe }) => {
+    return this.#session(random.pick(PROTOCOLS), this.#path('ip')).map(({ path, recipe }) => {
       const options = ipv4Options(random);
-      return item(way, recipe, recipe.make(way.before, { ...randomIp(random), options }));
+      return item(path, recipe, recipe.make(path.before, { ...randomIp(random), options }));
     });
   }
 
   #withExtensions(): Unnamed[] {
     const random = this.#random;
-    return this.#session(random.pick(PROTOCOLS), this.#way('ip6')).map(({ way, recipe }) => {
-      const packet = recipe.make(way.before, randomIp(random));
-      return item(way, recipe, withExtensions(random, packet, recipe.number));
+    return this.#session(random.pick(PROTOCOLS), this.#path('ip6')).map(({ path, recipe }) => {
+      const packet = recipe.make(path.before, randomIp(random));
+      return item(path, recipe, withExtensions(random, packet, recipe.number));
     });
   }
 
-  /** By conntrack: the other way sees nothing behind an authentication header (README). */
+  /** For conntrack: `stateless` changes no checksum behind an authentication header (README). */
   #withAuthentication(): Unnamed[] {
     const random = this.#random;
     const protocol = random.pick(TRACKED);
-    return this.#session(protocol, this.#way('ip6'), { isStrict: true }).map(({ way, recipe }) => {
-      const packet = recipe.make(way.before, randomIp(random));
-      return item(way, recipe, withAuthentication(random, packet, recipe.number), 'conntrack');
-    });
+    return this.#session(protocol, this.#path('ip6'), { isStrict: true }).map(
+      ({ path, recipe }) => {
+        const packet = recipe.make(path.before, randomIp(random));
+        return item(path, recipe, withAuthentication(random, packet, recipe.number), 'conntrack');
+      }
+    );
   }
 
   /** The first fragment first, the others in any order. */
-  #fragments(way: Way): Unnamed[] {
+  #fragments(path: PacketPath): Unnamed[] {
     const random = this.#random;
     const protocol = random.pick(PROTOCOLS);
     const options = { shortest: 64, longest: random.pick([200, 1400, 4000]) };
-    return this.#session(protocol, way, options).flatMap(({ way, recipe }) => {
-      const packet = recipe.make(way.before, { ...randomIp(random), fragment: 0 });
+    return this.#session(protocol, path, options).flatMap(({ path, recipe }) => {
+      const packet = recipe.make(path.before, { ...randomIp(random), fragment: 0 });
       this.#identification = (this.#identification + 1) & 0xffff;
       const [first, ...later] = fragments(random, packet, recipe, this.#identification);
       return [
-        item(way, recipe, first!),
+        item(path, recipe, first!),
         ...shuffled(random, later).map((packet) => ({
-          ...plain(way, packet),
+          ...plain(path, packet),
           isRight: recipe.isRight,
         })),
       ];
@@ -216,8 +219,8 @@ export class Traffic {
   }
 
   /** An opening packet, perhaps a reply, and errors about the last of them, sent back. */
-  #errors(way: Way): Unnamed[] {
-    const { items, quotable, errorPath } = this.#opening(way, { longest: 700 });
+  #errors(path: PacketPath): Unnamed[] {
+    const { items, quotable, errorPath } = this.#opening(path, { longest: 700 });
     for (let i = 0; i < 3; i++) {
       const quoted = this.#quotedPacket(errorPath, quotable);
       items.push(this.#error(errorPath, quotable, quoted, this.#quoteLength(quoted, quotable)));
@@ -226,8 +229,8 @@ export class Traffic {
   }
 
   /** The same with an error for each length that a quote may have. */
-  #quotes(way: Way): Unnamed[] {
-    const { items, quotable, errorPath } = this.#opening(way, { longest: 40 });
+  #quotes(path: PacketPath): Unnamed[] {
+    const { items, quotable, errorPath } = this.#opening(path, { longest: 40 });
     const quoted = this.#quotedPacket(errorPath, quotable);
     const transport = transportOffset(quoted, quotable);
     for (let length = transport + 8; length <= quoted.length; length++) {
@@ -238,25 +241,25 @@ export class Traffic {
     return items;
   }
 
-  /** Packets that conntrack must see first, the recipe of the last one, and the way back from it. */
+  /** Packets that conntrack must see first, the recipe of the last one, and the path of its reply. */
   #opening(
-    way: Way,
+    path: PacketPath,
     options: RecipeOptions
-  ): { readonly items: Unnamed[]; readonly quotable: Recipe; readonly errorPath: Way } {
+  ): { readonly items: Unnamed[]; readonly quotable: Recipe; readonly errorPath: PacketPath } {
     const random = this.#random;
     const protocol = random.pick(PROTOCOLS);
-    const session = this.#session(protocol, way, { isStrict: true, ...options });
+    const session = this.#session(protocol, path, { isStrict: true, ...options });
     // of SCTP, conntrack lets only the opening packet pass by itself
     const sent = protocol === 'sctp' ? session.slice(0, 1) : session;
-    const items = sent.map(({ way, recipe }) =>
-      item(way, recipe, recipe.make(way.before, randomIp(random)), 'conntrack')
+    const items = sent.map(({ path, recipe }) =>
+      item(path, recipe, recipe.make(path.before, randomIp(random)), 'conntrack')
     );
     const last = sent.at(-1)!;
-    return { items, quotable: last.recipe, errorPath: reversed(last.way) };
+    return { items, quotable: last.recipe, errorPath: reversed(last.path) };
   }
 
   /** The recipe's packet as the sender of an error about it has seen it. */
-  #quotedPacket({ family, before }: Way, recipe: Recipe): Uint8Array {
+  #quotedPacket({ family, before }: PacketPath, recipe: Recipe): Uint8Array {
     const random = this.#random;
     const ends = { source: before.destination, destination: before.source };
     const hasMore = random.chance(0.2);
@@ -274,16 +277,16 @@ export class Traffic {
     return isComparable(recipe, transport, length, quoted.length) ? length : quoted.length;
   }
 
-  /** An error about a packet, on its way back. */
-  #error(way: Way, recipe: Recipe, quoted: Uint8Array, quoteLength: number): Unnamed {
+  /** An error about a packet, on the path of the reply. */
+  #error(path: PacketPath, recipe: Recipe, quoted: Uint8Array, quoteLength: number): Unnamed {
     const random = this.#random;
-    const isIpv6 = way.family === 'ip6';
+    const isIpv6 = path.family === 'ip6';
     const { type, code, rest } = randomErrorHead(random, isIpv6);
     let payload = quoted.subarray(0, quoteLength);
     let word = rest;
     // RFC 4884: a padded quote, its length in the header, and an extension object behind it
     if (canHaveExtensions(isIpv6, type) && recipe.number !== SCTP && random.chance(0.2)) {
-      // the kernel knows of no extensions: a TCP header cut there would go on in them (README)
+      // the kernel does not know extensions: a truncated TCP header would continue in them (README)
       const shortest = Math.max(128, payload.length, transportOffset(quoted, recipe) + 20);
       const length = Math.ceil(shortest / 8) * 8;
       const extended = new Uint8Array(length + 12);
@@ -293,13 +296,13 @@ export class Traffic {
       word = isIpv6 ? (length / 8) * 0x1000000 : (length / 4) * 0x10000;
     }
     // a host that has the same address on both sides is none to the kernel's NAT (README)
-    const isSame = way.before.source === way.after.source;
-    const router = isSame || random.chance(0.5) ? way.before.source : this.#router(way);
+    const isSame = path.before.source === path.after.source;
+    const router = isSame || random.chance(0.5) ? path.before.source : this.#router(path);
     const packet = icmpError(
-      { source: router, destination: way.before.destination },
+      { source: router, destination: path.before.destination },
       { ...randomIp(random), type, code, rest: word, quoted: payload }
     );
-    const error = { ...plain(way, packet), nat: 'conntrack', isRight: recipe.isRight } as const;
+    const error = { ...plain(path, packet), nat: 'conntrack', isRight: recipe.isRight } as const;
     const header = packet.length - payload.length;
     const transport = transportOffset(quoted, recipe);
     const inTcp = payload.length - transport;
@@ -308,19 +311,19 @@ export class Traffic {
   }
 
   /** Somebody else of the realm. */
-  #router({ family, from }: Way): string {
+  #router({ family, from }: PacketPath): string {
     const hosts = this.#scene[from === 'near' ? 'clients' : 'services'][family];
     return this.#random.pick(hosts).real;
   }
 
   #partial(): Unnamed[] {
     const random = this.#random;
-    const way = this.#way();
-    const protocol = random.pick(way.family === 'ip' ? ['tcp', 'udp'] : ['tcp', 'udp', 'echo']);
-    return this.#session(protocol as Protocol, way).map(({ way, recipe }) => {
-      const packet = recipe.make(way.before, randomIp(random));
+    const path = this.#path();
+    const protocol = random.pick(path.family === 'ip' ? ['tcp', 'udp'] : ['tcp', 'udp', 'echo']);
+    return this.#session(protocol as Protocol, path).map(({ path, recipe }) => {
+      const packet = recipe.make(path.before, randomIp(random));
       return {
-        ...plain(way, packet),
+        ...plain(path, packet),
         frame: unfinished(packet, recipe.number, recipe.checksumAt!),
       };
     });
@@ -328,24 +331,24 @@ export class Traffic {
 
   #superPackets(): Unnamed[] {
     const random = this.#random;
-    const way = random.chance(0.5) ? this.#way() : reversed(this.#way());
+    const path = random.chance(0.5) ? this.#path() : reversed(this.#path());
     const gsoSize = random.between(500, 1400);
     const payload = random.bytes(gsoSize + random.between(1, random.chance(0.1) ? 60_000 : 8000));
     const ports = { sourcePort: random.between(1, 0xffff), destinationPort: 4789 };
     const ip = randomIp(random);
     const isEcn = random.chance(0.3);
-    if (way.from === 'far' || random.chance(0.6)) {
+    if (path.from === 'far' || random.chance(0.6)) {
       const flags = isEcn ? 0x80 | ACK : ACK;
-      const packet = tcpPacket(way.before, { ...ip, ...ports, flags, payload });
-      const gsoType = (way.family === 'ip' ? 1 : 4) | (isEcn ? 0x80 : 0);
+      const packet = tcpPacket(path.before, { ...ip, ...ports, flags, payload });
+      const gsoType = (path.family === 'ip' ? 1 : 4) | (isEcn ? 0x80 : 0);
       const headerLength = packet.length - payload.length;
       const frame = unfinished(packet, TCP, 16, { gsoType, gsoSize, headerLength });
-      return [{ ...plain(way, packet), frame }];
+      return [{ ...plain(path, packet), frame }];
     }
-    const packet = udpPacket(way.before, { ...ip, ...ports, payload });
+    const packet = udpPacket(path.before, { ...ip, ...ports, payload });
     const headerLength = packet.length - payload.length;
     const frame = unfinished(packet, UDP, 6, { gsoType: 5, gsoSize, headerLength });
-    return [{ ...plain(way, packet), frame }];
+    return [{ ...plain(path, packet), frame }];
   }
 
   /** Up to three bytes changed, in the headers mostly. */
@@ -367,16 +370,21 @@ export class Traffic {
   }
 }
 
-function item(way: Way, recipe: Recipe, packet: Uint8Array, nat: NatKind = 'stateless'): Unnamed {
+function item(
+  path: PacketPath,
+  recipe: Recipe,
+  packet: Uint8Array,
+  nat: NatKind = 'stateless'
+): Unnamed {
   const { isRight, number, checksumAt } = recipe;
-  const common = { from: way.from, frame: framed(packet), nat, isRight };
+  const common = { from: path.from, frame: framed(packet), nat, isRight };
   if (checksumAt === undefined || number === UDP || number === UDPLITE) return common;
   return { ...common, zeroAt: transportOffset(packet, recipe) + checksumAt };
 }
 
 /** A packet of which nothing special is to be known. */
-function plain(way: Way, packet: Uint8Array): Unnamed {
-  return { from: way.from, frame: framed(packet), nat: 'stateless', isRight: false };
+function plain(path: PacketPath, packet: Uint8Array): Unnamed {
+  return { from: path.from, frame: framed(packet), nat: 'stateless', isRight: false };
 }
 
 function randomErrorHead(

@@ -1,5 +1,5 @@
 /**
- * What the translator forwards, in the eyes of tshark, which puts fragments together as well.
+ * Checks the output of the translator with tshark, which also reassembles fragments.
  * `VP_SEED` sets where the random numbers begin.
  */
 import { describe, expect, test } from 'vitest';
@@ -27,7 +27,7 @@ const PLAIN: readonly Kind[] = [
   'IPv4 errors',
   'IPv6 errors',
 ];
-/** Tshark judges the transport checksum of a quote even if the quote is cut. */
+/** Tshark checks the transport checksum of a quote even if the quote is truncated. */
 const OUTER = ['ip', 'icmp', 'icmpv6'] as const;
 const title = skipReason === undefined ? '' : ` (skipped: ${skipReason})`;
 

@@ -1,11 +1,11 @@
 /**
- * The Internet checksum as [RFC 1071](https://www.rfc-editor.org/rfc/rfc1071) tells it: a sum over a
- * list of 16-bit words, always from nothing; and the increment of
+ * The Internet checksum of [RFC 1071](https://www.rfc-editor.org/rfc/rfc1071), always computed in full over a
+ * list of 16-bit words; and the incremental update of
  * [RFC 1624](https://www.rfc-editor.org/rfc/rfc1624) equation 3, one word at a time.
  * @module
  */
 
-/** The bytes as big-endian 16-bit words; an odd last byte is filled up with a zero byte. */
+/** The bytes as big-endian 16-bit words; an odd last byte is padded with a zero byte. */
 export function wordsOf(bytes: Uint8Array): number[] {
   const words: number[] = [];
   for (let i = 0; i < bytes.length; i += 2) words.push((bytes[i]! << 8) | (bytes[i + 1] ?? 0));

@@ -1,5 +1,5 @@
 /**
- * What has come of each datagram that comes in pieces, and the path of its first one.
+ * The fragments of each datagram that have arrived, and the path of the first one.
  * @module
  */
 import type { VerdictName } from '../../src/translator/verdict.ts';
@@ -19,7 +19,7 @@ interface Datagram {
   readonly since: number;
   readonly path: Path;
   readonly pieces: Piece[];
-  /** It contradicted itself (RFC 5722): nothing more of it passes. */
+  /** Whether its fragments overlapped (RFC 5722), so that the rest is refused. */
   isSpoilt: boolean;
 }
 
@@ -57,7 +57,7 @@ export class Fragments {
     return datagram.path;
   }
 
-  /** Takes down a first fragment that was forwarded. */
+  /** Records a first fragment that was forwarded. */
   open(realm: string, ip: IpHeader, path: Path, now: number): void {
     const key = keyOf(realm, ip);
     this.#datagrams.delete(key);
@@ -76,7 +76,7 @@ export class Fragments {
     });
   }
 
-  /** Takes down a later fragment that was forwarded. */
+  /** Records a later fragment that was forwarded. */
   add(realm: string, ip: IpHeader): void {
     const key = keyOf(realm, ip);
     const { pieces } = this.#datagrams.get(key)!;
@@ -84,7 +84,7 @@ export class Fragments {
     if (holesOf(pieces) === 0 && pieces.some(({ isLast }) => isLast)) this.#datagrams.delete(key);
   }
 
-  /** Forgets datagrams whose path is no more. */
+  /** Forgets datagrams whose path no longer exists. */
   keep(tables: Tables): void {
     for (const [key, { realm, source, destination, path }] of this.#datagrams) {
       if (!isSamePath(path, tables.path(realm, source, destination))) this.#datagrams.delete(key);
@@ -106,7 +106,7 @@ function pieceOf({ offset, end, more }: Fragment): Piece {
   return { from: offset, to: end, isLast: !more };
 }
 
-/** Whether the piece brings nothing new. */
+/** Returns whether the piece has no new bytes. */
 function isWithin(pieces: readonly Piece[], piece: Piece): boolean {
   let to = piece.from;
   for (const known of sorted(pieces)) if (known.from <= to) to = Math.max(to, known.to);

@@ -9,7 +9,7 @@ import { isRight, wordsOf } from './checksum.ts';
 
 export type IpVersion = 4 | 6;
 
-/** A piece of a datagram; offsets count from the first byte that was cut into pieces. */
+/** A fragment; offsets count from the first byte of the fragmentable part. */
 export interface Fragment {
   readonly identification: number;
   readonly offset: number;
@@ -33,9 +33,9 @@ export interface IpHeader {
   readonly protocol: number;
   /** Where the transport header begins, or what a later fragment has instead. */
   readonly length: number;
-  /** Bytes behind the header, as the header tells it: for a quote, those of the original packet. */
+  /** The length behind the header, from the length field: for a quote, that of the original packet. */
   readonly payloadLength: number;
-  /** Absent: a whole packet. */
+  /** Absent: the packet is not a fragment. */
   readonly fragment: Fragment | undefined;
   /** There is an authentication header. */
   readonly isAuthenticated: boolean;
@@ -141,7 +141,7 @@ function parseIpv6(bytes: Uint8Array, quoted: boolean): IpHeader | VerdictName {
   };
 }
 
-/** What a fragment says of itself; nothing if the packet is whole (RFC 6946). */
+/** Returns the fields of a fragment; undefined for an unfragmented packet (RFC 6946). */
 function fragmentOf(told: {
   readonly identification: number;
   readonly offset: number;

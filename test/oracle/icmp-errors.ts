@@ -1,5 +1,5 @@
 /**
- * What becomes of the header of an ICMP error that changes its IP version:
+ * The header of an ICMP error that changes its IP version:
  * [RFC 7915](https://www.rfc-editor.org/rfc/rfc7915) sections 4.2 and 5.2, table by table.
  * @module
  */
@@ -14,10 +14,9 @@ export interface ErrorHeader {
 }
 
 /**
- * The header that says in the other IP version what `message`, of `version`, says; undefined if
- * nothing does.
+ * Returns the counterpart of `message`, of `version`, in the other IP version; undefined if there is none.
  *
- * @param quotedLength total length of the quoted packet, as its header tells it
+ * @param quotedLength total length of the quoted packet, from its header
  */
 export function otherErrorHeader(
   version: IpVersion,

@@ -1,6 +1,6 @@
 /**
- * The virtio-net header in front of a packet: what it says, whether that is true of the packet, and
- * how it follows when the packet changes its IP version.
+ * The virtio-net header in front of a packet: reads it, checks it against the packet, and updates it when the
+ * packet changes its IP version.
  * @module
  */
 import type { VerdictName } from '../../src/translator/verdict.ts';
@@ -63,7 +63,7 @@ export function translatedOffload(
   if (headerLength !== 0) view.setUint16(2, Math.min(65_535, Math.max(0, grown)), true);
   if (isPartial(frame)) view.setUint16(6, start, true);
   if (isPartial(frame) && packet.kind.startsWith('echo') && version === 4) {
-    // ICMP over IPv4 has no pseudo-header, so nobody completes its checksum.
+    // ICMP over IPv4 has no pseudo-header, so its checksum is complete.
     header[0]! &= ~NEEDS_CHECKSUM;
     view.setUint32(6, 0);
   }

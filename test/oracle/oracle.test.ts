@@ -1,9 +1,9 @@
 /**
- * The oracle against cases worked out by hand: where both it and the translator follow the same
- * misreading, nothing else would tell.
+ * The oracle against cases worked out by hand, which find a mistake that both it and the translator make.
  */
 import { describe, expect, test } from 'vitest';
 import type { TranslationPlan } from '../../src/translator/plan.ts';
+import { fragmentPacket } from './fragment-packet.ts';
 import {
   ACK,
   echoPacket,
@@ -18,7 +18,6 @@ import {
   udpPacket,
   VNET,
 } from './packets.ts';
-import { cutPacket } from './segment-packet.ts';
 import { type NaiveResult, NaiveTranslator } from './translate.ts';
 import { verifyChecksums } from './verify.ts';
 
@@ -73,7 +72,7 @@ function uint16(bytes: Uint8Array, at: number): number {
 }
 
 describe('IPv4 and IPv6', () => {
-  test('an IPv4 header becomes an IPv6 one, options left out', () => {
+  test('an IPv4 header becomes an IPv6 one without options', () => {
     const options = Uint8Array.of(0x94, 4, 0, 0);
     const packet = udpPacket(TO_6, { ...QUESTION, options, trafficClass: 0xb8, hopLimit: 9 });
     const leaves = leaving(send(new NaiveTranslator(PLAN), 'office', packet));
@@ -82,7 +81,7 @@ describe('IPv4 and IPv6', () => {
     expect(leaves.length).toBe(48);
   });
 
-  test('an IPv6 packet of 1260 bytes as IPv4 may be cut and is numbered, a larger one not', () => {
+  test('an IPv6 packet of 1260 bytes as IPv4 has no DF and an identification, a larger one has DF', () => {
     const translator = new NaiveTranslator(PLAN);
     const numberOf = (length: number): number[] => {
       const payload = new Uint8Array(length - 28);
@@ -175,7 +174,7 @@ describe('IPv4 and IPv6', () => {
     return expect(leaves.length).toBe(48 + 48);
   });
 
-  test('extensions follow the quote, filled up to 128 bytes', () => {
+  test('extensions follow the quote, padded to 128 bytes', () => {
     const quoted = udpPacket({ source: 'fd64:1::1', destination: 'fd00::6' }, QUESTION);
     const icmpExtensions = Uint8Array.of(0x20, 0, 0xdf, 0xff);
     const packet = icmpError(FROM_6, { type: 1, code: 4, quoted, icmpExtensions });
@@ -187,7 +186,7 @@ describe('IPv4 and IPv6', () => {
 });
 
 describe('size', () => {
-  test('an MSS that is larger than both realms take is lowered', () => {
+  test('an MSS that is too large for both realms is lowered', () => {
     const mssOf = (ends: typeof TO_4, mss: number): number => {
       const tcpOptions = Uint8Array.of(1, 1, 2, 4, mss >> 8, mss & 255);
       const packet = tcpPacket(ends, {
@@ -203,7 +202,7 @@ describe('size', () => {
     expect(mssOf(TO_6, 1460)).toBe(1340);
   });
 
-  test('a large packet is cut, or refused and its sender told', () => {
+  test('a large packet is fragmented, or refused with an answer', () => {
     const payload = new Uint8Array(1372);
     const sent = (ends: typeof TO_4, fragment: number): NaiveResult =>
       send(
@@ -271,7 +270,7 @@ describe('sessions', () => {
 
 describe('fragments', () => {
   const datagram = udpPacket(TO_4, { ...QUESTION, payload: new Uint8Array(92), fragment: 0 });
-  const [first, second, third] = cutPacket(datagram, [24, 56], 77) as [
+  const [first, second, third] = fragmentPacket(datagram, [24, 56], 77) as [
     Uint8Array,
     Uint8Array,
     Uint8Array,
@@ -279,7 +278,7 @@ describe('fragments', () => {
   const verdicts = (translator: NaiveTranslator, ...packets: Uint8Array[]): string[] =>
     packets.map((packet) => send(translator, 'office', packet).verdict);
 
-  test('later ones pass behind the first, in any order, until all have come', () => {
+  test('later ones pass after the first, in any order, until all have arrived', () => {
     const translator = new NaiveTranslator(PLAN);
     expect(verdicts(translator, second, first, third, third, second, second)).toEqual([
       'DropFragmentOrphan',
@@ -291,9 +290,9 @@ describe('fragments', () => {
     ]);
   });
 
-  test('one that overlaps ends the datagram until its time is over', () => {
+  test('one that overlaps blocks the datagram until its timeout', () => {
     const translator = new NaiveTranslator(PLAN);
-    const [, overlap] = cutPacket(datagram, [16, 48], 77);
+    const [, overlap] = fragmentPacket(datagram, [16, 48], 77);
     expect(verdicts(translator, first, overlap!, third, first)).toEqual([
       'Forward',
       'DropFragment',
@@ -308,9 +307,9 @@ describe('fragments', () => {
     ]);
   });
 
-  test('a first one without its whole transport header is dropped (RFC 1858)', () => {
+  test('a first one without the complete transport header is dropped (RFC 1858)', () => {
     const segment = tcpPacket(TO_4, { sourcePort: 1, destinationPort: 80, fragment: 0 });
-    const tiny = cutPacket(segment, [8], 1);
+    const tiny = fragmentPacket(segment, [8], 1);
     expect(verdicts(new NaiveTranslator(PLAN), ...tiny)).toEqual(['DropFragment', 'DropFragment']);
   });
 
@@ -318,7 +317,7 @@ describe('fragments', () => {
     const ends = { ...TO_4, destination: '100.64.0.6' };
     const whole = ipPacket(ends, 47, new Uint8Array(32).fill(1), { fragment: 0 });
     const translator = new NaiveTranslator(PLAN);
-    const leave = cutPacket(whole, [16], 0x8123).map((packet) =>
+    const leave = fragmentPacket(whole, [16], 0x8123).map((packet) =>
       leaving(send(translator, 'office', packet))
     );
     expect(leave.map((packet) => [...packet.subarray(40, 48)])).toEqual([
@@ -329,7 +328,7 @@ describe('fragments', () => {
   });
 });
 
-test('an unknown ICMP type and a TCP segment that is cut are dropped', () => {
+test('an unknown ICMP type and a truncated TCP segment are dropped', () => {
   const translator = new NaiveTranslator(PLAN);
   expect(send(translator, 'office', icmpMessage(TO_4, { type: 13 })).verdict).toBe(
     'DropUnsupported'

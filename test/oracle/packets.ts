@@ -1,6 +1,6 @@
 /**
  * Builders of packets for tests: IPv4 and IPv6, TCP, UDP, UDP-Lite, SCTP, ICMP echo and ICMP errors,
- * and the virtio-net header in front. Everything has right lengths and checksums unless told otherwise.
+ * and the virtio-net header. Lengths and checksums are correct by default.
  * @module
  */
 import { bytesOf } from './address.ts';

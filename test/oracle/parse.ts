@@ -1,5 +1,5 @@
 /**
- * Step 1 of the translator's rule: reads a packet into an object, or says why it is dropped.
+ * Check 1 of the translator's contract: reads a packet into an object, or returns why it is dropped.
  *
  * Where a packet has several faults, the outer one decides (IP headers, transport header, quote, then
  * the virtio-net header), and within one header malformed comes before the others.
@@ -69,7 +69,7 @@ function parsePacket(bytes: Uint8Array, quoted: boolean): Packet | VerdictName {
   const ip = parseIp(bytes, quoted);
   if (typeof ip === 'string') return ip;
   if (ip.fragment !== undefined && ip.fragment.offset > 0) {
-    // RFC 3128: such a one could replace the flags that the first one was judged by.
+    // RFC 3128: such a fragment could replace the flags of the first one.
     if (ip.protocol === TCP && ip.fragment.offset === 8) return 'DropFragment';
     return packetOf(ip, 'later-fragment');
   }
@@ -109,17 +109,17 @@ function portsOf(transport: Uint8Array): { sourcePort: number; destinationPort: 
   return { sourcePort: uint16(transport, 0), destinationPort: uint16(transport, 2) };
 }
 
-/** Of a header that is not whole: a first fragment may have been cut short on purpose. */
-function cutShort(ip: IpHeader): VerdictName {
+/** Returns the verdict on an incomplete header: a first fragment may be tiny on purpose. */
+function truncated(ip: IpHeader): VerdictName {
   return ip.fragment === undefined ? 'DropMalformed' : 'DropFragment';
 }
 
 function parseTcp(ip: IpHeader, segment: Uint8Array, quoted: boolean): Packet | VerdictName {
   if (quoted) return packetOf(ip, 'tcp', portsOf(segment));
-  if (segment.length < 20) return cutShort(ip);
+  if (segment.length < 20) return truncated(ip);
   const headerLength = (segment[12]! >> 4) * 4;
   if (headerLength < 20) return 'DropMalformed';
-  if (headerLength > segment.length) return cutShort(ip);
+  if (headerLength > segment.length) return truncated(ip);
   return packetOf(ip, 'tcp', {
     ...portsOf(segment),
     opensSession: (segment[13]! & 0x12) === 0x02,
@@ -128,7 +128,7 @@ function parseTcp(ip: IpHeader, segment: Uint8Array, quoted: boolean): Packet | 
 }
 
 function parseUdp(ip: IpHeader, datagram: Uint8Array, quoted: boolean): Packet | VerdictName {
-  if (datagram.length < 8) return cutShort(ip);
+  if (datagram.length < 8) return truncated(ip);
   const told = uint16(datagram, 4);
   if (!quoted) {
     const agrees = ip.fragment === undefined ? told === datagram.length : told > datagram.length;
@@ -138,7 +138,7 @@ function parseUdp(ip: IpHeader, datagram: Uint8Array, quoted: boolean): Packet |
 }
 
 function parseUdpLite(ip: IpHeader, datagram: Uint8Array, quoted: boolean): Packet | VerdictName {
-  if (datagram.length < 8) return cutShort(ip);
+  if (datagram.length < 8) return truncated(ip);
   const coverage = uint16(datagram, 4);
   if (!quoted && ip.fragment === undefined && coverage !== 0) {
     if (coverage < 8 || coverage > datagram.length) return 'DropMalformed';
@@ -148,7 +148,7 @@ function parseUdpLite(ip: IpHeader, datagram: Uint8Array, quoted: boolean): Pack
 
 function parseSctp(ip: IpHeader, packet: Uint8Array, quoted: boolean): Packet | VerdictName {
   if (quoted) return packetOf(ip, 'sctp', portsOf(packet));
-  if (packet.length < 12) return cutShort(ip);
+  if (packet.length < 12) return truncated(ip);
   return packetOf(ip, 'sctp', {
     ...portsOf(packet),
     opensSession: packet[12] === SCTP_INIT,
@@ -157,7 +157,7 @@ function parseSctp(ip: IpHeader, packet: Uint8Array, quoted: boolean): Packet | 
 }
 
 function parseIcmp(ip: IpHeader, message: Uint8Array, quoted: boolean): Packet | VerdictName {
-  if (message.length < 8) return cutShort(ip);
+  if (message.length < 8) return truncated(ip);
   const type = message[0]!;
   const types = ip.version === 4 ? ICMPV4_TYPES : ICMPV6_TYPES;
   const echo = uint16(message, 4);

@@ -1,6 +1,6 @@
 /**
- * Step 5 of the translator's rule for TCP, SCTP and ICMP errors: which paths packets have opened, and
- * when each realm was first heard.
+ * Check 5 of the translator's contract for TCP, SCTP and ICMP errors: which paths packets have opened, and
+ * when each realm sent its first packet.
  * @module
  */
 import { isSamePath, type Path, type Tables } from './tables.ts';
@@ -33,12 +33,12 @@ export class Paths {
     this.#opened.set(`${realm} ${source} ${destination}`, opened);
   }
 
-  /** Notes when the first packet of the realm came that may pass. */
+  /** Notes the time of the first permitted packet of the realm. */
   hear(realm: string, now: number): void {
     if (!this.#heardAt.has(realm)) this.#heardAt.set(realm, now);
   }
 
-  /** Whether replies between the realms pass to clients that were not heard since the start. */
+  /** Returns whether unsolicited replies between the realms pass. */
   isGrace(realm: string, other: string, now: number): boolean {
     return [realm, other].some((each) => {
       const heardAt = this.#heardAt.get(each);
@@ -46,7 +46,7 @@ export class Paths {
     });
   }
 
-  /** Forgets the paths that a new plan does not have, and realms that are gone; those that had paths to them begin anew. */
+  /** Forgets the paths and realms that a new plan does not have; the grace of realms with paths to these starts again. */
   keep(tables: Tables, now: number): void {
     for (const [key, { realm, source, destination, path }] of this.#opened) {
       if (!tables.hasRealm(realm) || !isSamePath(path, tables.path(realm, source, destination))) {

@@ -1,5 +1,5 @@
 /**
- * What a host that is refused is told: packets from the address that it sent to.
+ * The answers to refused packets, which come from the address that the packet was sent to.
  * @module
  */
 import { uint16, versionOf } from './headers.ts';
@@ -25,7 +25,7 @@ export function rejection(
   return error(bytes, packet, isIpv4 ? [3, 13] : [1, 1], 0);
 }
 
-/** Tells the sender how large a packet may be. */
+/** Builds the answer to a packet that is too big. */
 export function tooBig(bytes: Uint8Array, packet: Packet, size: number): Uint8Array {
   return error(bytes, packet, packet.ip.version === 4 ? [3, 4] : [2, 0], size);
 }

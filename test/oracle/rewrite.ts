@@ -1,6 +1,6 @@
 /**
- * Step 9 of the translator's rule: a packet as it leaves. IP header and transport are made apart, and
- * a quote as the packet that it is; every checksum follows from what it covers before and after.
+ * Check 9 of the translator's contract: the translated packet. IP header and transport are built separately,
+ * and a quote like a packet. Every checksum is derived from what it covers before and after.
  * @module
  */
 import { bytesOf } from './address.ts';
@@ -15,7 +15,7 @@ export interface Manner {
   readonly isPartial: boolean;
   /** Most that an MSS option may say. */
   readonly mss: number;
-  /** For an IPv4 packet that was IPv6 and may be cut. */
+  /** The identification for an IPv4 packet without DF that was IPv6. */
   readonly identification: number;
   readonly isQuoted: boolean;
 }

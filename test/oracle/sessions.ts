@@ -1,5 +1,5 @@
 /**
- * Step 5 of the translator's rule: which requests were forwarded lately.
+ * Check 5 of the translator's contract: which requests were forwarded recently.
  * @module
  */
 import { type Endpoint, isSamePath, type Path, type Tables } from './tables.ts';
@@ -32,7 +32,7 @@ export class Sessions {
     this.#icmpTimeoutMs = icmpTimeoutMs;
   }
 
-  /** Whether there was a request of the session so lately that it may be answered. */
+  /** Returns whether there was a recent request of the session. */
   isOpen(session: Session, now: number): boolean {
     const request = this.#requests.get(keyOf(session));
     const timeout = session.protocol === 'icmp' ? this.#icmpTimeoutMs : this.#udpTimeoutMs;
@@ -43,7 +43,7 @@ export class Sessions {
     this.#requests.set(keyOf(session), request);
   }
 
-  /** Forgets sessions whose path is no more. */
+  /** Forgets sessions whose path no longer exists. */
   keep(tables: Tables): void {
     for (const [key, { realm, source, destination, path }] of this.#requests) {
       if (!isSamePath(path, tables.path(realm, source, destination))) this.#requests.delete(key);

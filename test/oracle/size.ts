@@ -1,5 +1,5 @@
 /**
- * Step 8 of the translator's rule: whether a packet fits where it goes, and what is done if not.
+ * Check 8 of the translator's contract: whether a packet fits the egress realm.
  * @module
  */
 import type { IpVersion } from './headers.ts';
@@ -15,14 +15,14 @@ export interface Leaving {
   readonly segment: number | undefined;
 }
 
-/** The size to cut the packet to, 0 if it fits; or, where it may not be cut, the size that would fit. */
+/** The size to fragment the packet to, 0 if it fits; or the size that would fit if it must not be fragmented. */
 export type Fit = { readonly segmentTo: number } | { readonly wouldFit: number };
 
 /** @param mtu of the realm that it goes into */
 export function fitOf(packet: Packet, leaving: Leaving, mtu: number | undefined): Fit {
   const { version, bytes, segment } = leaving;
   const [before, after] = [packet.ip.version, version];
-  // RFC 7915 section 4: what may be cut on its way to IPv6 is cut to what every link takes.
+  // RFC 7915 section 4: a packet without DF is fragmented to the least MTU of IPv6.
   const isUnknown = before === 4 && after === 6 && !packet.ip.dontFragment && mtu === undefined;
   const least = isUnknown && segment === undefined ? LEAST_IPV6_MTU : undefined;
   let most = least ?? mtuFor(after, mtu) ?? Number.POSITIVE_INFINITY;
@@ -35,7 +35,7 @@ export function fitOf(packet: Packet, leaving: Leaving, mtu: number | undefined)
   const mayBeCut =
     before === 4
       ? !packet.ip.dontFragment
-      : // IPv6 routers cut nothing.
+      : // Only the sender fragments IPv6.
         after === 4 && (bytes[6]! & DONT_FRAGMENT) === 0;
   if (mayBeCut && segment === undefined) return { segmentTo: most };
   const wouldFit = most + HEADER_LENGTH[before] - HEADER_LENGTH[after];

@@ -1,5 +1,5 @@
 /**
- * A plan by what is asked of it. Keys are realm names and plain texts of addresses.
+ * A plan as lookup tables. Keys are realm names and plain texts of addresses.
  * @module
  */
 import type { Permit, Presence, Realm, TranslationPlan } from '../../src/translator/plan.ts';
@@ -11,7 +11,7 @@ export interface Endpoint {
   readonly address: string;
 }
 
-/** Where the packets from one address to another go, and between which addresses they leave. */
+/** The path of packets between two addresses: egress realm and new addresses. */
 export interface Path {
   readonly egress: string;
   readonly source: string;

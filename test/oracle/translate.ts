@@ -1,6 +1,6 @@
 /**
- * The translator's rule (`src/translator/README.md`) written down a second time, for reading and not
- * for speed: objects, text addresses, lists, and checksums computed from nothing.
+ * The translator's contract (`docs/translation.md`) implemented a second time, for reading: objects, addresses as
+ * text, lists, and checksums computed in full.
  * @module
  */
 import type { Presence, TranslationPlan } from '../../src/translator/plan.ts';
@@ -28,7 +28,7 @@ export interface NaiveResult {
   readonly family?: IpVersion;
   /** With `Forward`: the virtio-net header and the packet as they leave. */
   readonly frame?: Uint8Array;
-  /** With `Forward`: the size to cut the packet to, or 0. */
+  /** With `Forward`: the size to fragment the packet to, or 0. */
   readonly segmentTo?: number;
   /** With a drop that is answered: a virtio-net header of zeros and a packet. */
   readonly reply?: Uint8Array;
@@ -43,11 +43,11 @@ export interface NaiveOptions {
   readonly maxFragments?: number;
 }
 
-/** Knows no tables that are full and no limit to replies, and has headroom enough. */
+/** Has no limits of tables and replies, and always enough headroom. */
 export class NaiveTranslator {
   #tables: Tables;
   #now = 0;
-  /** Of the next IPv4 packet that was IPv6 and may be cut. */
+  /** The identification for the next IPv4 packet without DF that was IPv6. */
   #identification = 0;
   readonly #sessions: Sessions;
   readonly #fragments: Fragments;
@@ -80,7 +80,7 @@ export class NaiveTranslator {
     this.#now = nowMs;
   }
 
-  /** What becomes of a frame (a virtio-net header and one IP packet) that enters from `realm`. */
+  /** Translates a frame (a virtio-net header and one IP packet) that enters from `realm`. */
   translate(realm: string, frame: Uint8Array): NaiveResult {
     const packet = parseFrame(frame);
     if (typeof packet === 'string') return { verdict: packet };
@@ -92,7 +92,7 @@ export class NaiveTranslator {
     return this.#whole(realm, frame, packet);
   }
 
-  /** A packet that goes by the full rule, steps 2 to 9. */
+  /** Takes the checks 2 to 9. */
   #whole(realm: string, frame: Uint8Array, packet: Packet): NaiveResult {
     const tables = this.#tables;
     const bytes = frame.subarray(VNET);
@@ -138,7 +138,7 @@ export class NaiveTranslator {
     const family = versionOf(behind.address);
     const presence = tables.presenceOf(own, egress, family);
     const paths = this.#paths;
-    // Whose path is open has been asked, or has asked itself.
+    // An open path means a request, in this direction or the other.
     const isKnown =
       paths.has(realm, source, destination) ||
       (presence !== undefined && paths.has(egress, behind.address, presence));
@@ -173,7 +173,7 @@ export class NaiveTranslator {
     return result;
   }
 
-  /** Steps 7 to 9: the packet as it leaves, if it can. */
+  /** Takes the checks 7 to 9 and builds the translated packet. */
   #sent(realm: string, frame: Uint8Array, packet: Packet, path: Path): NaiveResult {
     const bytes = frame.subarray(VNET);
     const [before, after] = [packet.ip.version, versionOf(path.source)];
@@ -208,7 +208,7 @@ export class NaiveTranslator {
   }
 }
 
-/** What steps 2 to 6 look at: of an ICMP error, the quoted packet turned round. */
+/** The packet for the checks 2 to 6: for an ICMP error, the reply to the quoted packet. */
 interface Flow {
   readonly source: string;
   readonly destination: string;
@@ -252,7 +252,7 @@ function flowOf(packet: Packet): Flow {
   };
 }
 
-/** Why a packet cannot change its IP version. */
+/** Returns why a packet cannot be translated between IPv4 and IPv6. */
 function versionFault(
   bytes: Uint8Array,
   packet: Packet,

@@ -1,6 +1,5 @@
 /**
- * Looks at every checksum of a frame as its receiver would, those inside an ICMP quote included.
- * Written apart from `headers.ts`, `parse.ts` and `rewrite.ts`, so that it can catch their mistakes.
+ * Verifies every checksum of a frame as its receiver would, also those inside an ICMP quote. Independent of `headers.ts`, `parse.ts` and `rewrite.ts`, so that it can catch their mistakes.
  * @module
  */
 import { isRight, onesSum, pseudoHeader, wordsOf } from './checksum.ts';

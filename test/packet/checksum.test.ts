@@ -37,7 +37,7 @@ describe('numerical examples', () => {
     expect(adjustChecksum(before, foldDelta(wordDelta(m, after)))).toBe(0x0000);
   });
 
-  test('RFC 1624 section 4: the way back from 0x0000 gives 0xdd2f again', () => {
+  test('RFC 1624 section 4: the reverse change of 0x0000 gives 0xdd2f again', () => {
     expect(adjustChecksum(0x0000, foldDelta(wordDelta(0x3285, 0x5555)))).toBe(0xdd2f);
   });
 });
@@ -53,7 +53,7 @@ describe('sumBytes', () => {
     expect(sumBytes(Uint8Array.of(0xab, 0xcd, 0xef, 0x12), 0, length, 0)).toBe(sum);
   });
 
-  test('takes words from an odd start on, and nothing from around them', () => {
+  test('sums words from an odd start, and nothing around them', () => {
     const bytes = Uint8Array.of(0xff, 0x12, 0x34, 0x56, 0xff);
     expect(sumBytes(bytes, 1, 4, 0)).toBe(0x1234 + 0x5600);
   });
@@ -107,7 +107,7 @@ describe('adjustChecksum', () => {
     }
   });
 
-  test('gives what a computation from nothing gives, for every new value of a word', () => {
+  test('gives the result of a full computation, for every new value of a word', () => {
     const bytes = Uint8Array.of(0x45, 0x00, 0x55, 0x55, 0xab, 0xcd);
     const old = checksum(bytes);
     for (let after = 0; after <= 0xffff; after++) {
@@ -118,7 +118,7 @@ describe('adjustChecksum', () => {
     }
   });
 
-  test('gives what a computation from nothing gives, for any words that change at once', () => {
+  test('gives the result of a full computation, for any words that change at once', () => {
     fc.assert(
       fc.property(
         fc.array(fc.tuple(word(), word()), { minLength: 1, maxLength: 20 }),
@@ -135,17 +135,17 @@ describe('adjustChecksum', () => {
     );
   });
 
-  test.each([0x0000, 0xffff])('leaves %i as it is when nothing changes', (zero) => {
+  test.each([0x0000, 0xffff])('does not change %i when no word changes', (zero) => {
     expect(adjustChecksum(zero, foldDelta(wordDelta(0x1234, 0x1234)))).toBe(zero);
     expect(adjustChecksum(zero, 0)).toBe(zero);
   });
 
-  test('takes a word that changes from one zero to the other for no change', () => {
+  test('treats a word that changes from one zero to the other as unchanged', () => {
     expect(adjustChecksum(0xffff, foldDelta(wordDelta(0x0000, 0xffff)))).toBe(0xffff);
     expect(adjustChecksum(0x0000, foldDelta(wordDelta(0xffff, 0x0000)))).toBe(0x0000);
   });
 
-  test('takes both zeros for the same sum when something changes', () => {
+  test('treats both zeros as the same sum when a word changes', () => {
     const delta = foldDelta(wordDelta(0x0a00, 0x6440));
     expect(adjustChecksum(0x0000, delta)).toBe(adjustChecksum(0xffff, delta));
   });
@@ -213,7 +213,7 @@ describe('deltas', () => {
     );
   });
 
-  test('two addresses that trade places change nothing', () => {
+  test('two addresses that are exchanged change nothing', () => {
     const [a, b] = [0x0a00_0005, 0x6440_0001];
     expect(foldDelta(longDelta(a, b) + longDelta(b, a))).toBe(0);
   });

@@ -25,7 +25,7 @@ describe('flowHash', () => {
     expect(hash(one)).toBe(hash(Buffer.from(one)));
   });
 
-  test('tells the two directions apart', () => {
+  test('differs between the two directions', () => {
     const back = ipv4('11', '0000', '1389 1388 000c 0000 00000000');
     bytes('0a000002 0a000001').copy(back, 12);
     expect(hash(back)).not.toBe(hash(ipv4('11', '0000', UDP)));
@@ -39,7 +39,7 @@ describe('flowHash', () => {
     expect(hash(ipv6('2c', '11000008 00000007 ffffffff'))).toBe(ipv6First);
   });
 
-  test('does not look at what is no port', () => {
+  test('ignores bytes that are not ports', () => {
     expect(hash(ipv4('32', '0000', UDP))).toBe(hash(ipv4('32', '0000', OTHER_UDP)));
     expect(hash(ipv6('00', UDP))).toBe(hash(ipv6('00', OTHER_UDP)));
   });
@@ -58,7 +58,7 @@ describe('flowHash', () => {
     expect(flowHash(around, 7, 7 + packet.length)).toBe(hash(packet));
   });
 
-  test('takes any bytes of any length', () => {
+  test('accepts any bytes of any length', () => {
     const whole = ipv4('11', '0000', UDP);
     for (let length = 0; length < whole.length; length++) {
       const cut = Buffer.concat([whole.subarray(0, length), Buffer.alloc(40, 0xee)]);

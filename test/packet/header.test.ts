@@ -115,7 +115,7 @@ const VALID = [
   { name: 'GRE over IPv4', packet: GRE4 },
 ];
 
-describe('what the fields of a valid packet say', () => {
+describe('the fields of a valid packet', () => {
   const START = 7;
 
   test.each([
@@ -206,14 +206,14 @@ describe('what the fields of a valid packet say', () => {
   });
 });
 
-describe('a packet cut at any length is malformed', () => {
+describe('a packet truncated at any length is malformed', () => {
   test.each(VALID)('$name', ({ packet }) => {
     for (let length = 0; length < packet.length; length++) {
       expect([length, parse(packet.subarray(0, length)).outcome]).toEqual([length, 'Malformed']);
     }
   });
 
-  test.each(VALID)('$name, though its IP header agrees with the cut', ({ packet }) => {
+  test.each(VALID)('$name, although its IP header has the new length', ({ packet }) => {
     const headerLength = packet[0]! >>> 4 === 4 ? (packet[0]! & 15) * 4 : 40;
     const least = transportLength(packet);
     for (let length = headerLength; length < packet.length; length++) {
@@ -304,7 +304,7 @@ describe('IPv4 fragments', () => {
     bytes.set([bits >>> 8, bits & 255], 6);
     return repaired(bytes, { 2: bytes.length >>> 8, 3: bytes.length & 255 });
   };
-  // A UDP header that tells of 64 bytes.
+  // A UDP header with a length of 64.
   const datagram = patch(UDP4, { 25: 64 });
   const MORE = 0x2000;
 
@@ -376,7 +376,7 @@ describe('IPv4 fragments', () => {
     expect(parse(packet).outcome).toBe(outcome);
   });
 
-  test('say where they belong in their datagram', () => {
+  test('have their offset in the datagram', () => {
     const first = parse(piece(datagram, MORE, 16), 3).header;
     expect(first).toMatchObject({
       part: FragmentPart.First,
@@ -457,7 +457,7 @@ describe('ICMP types', () => {
 });
 
 describe('quotes', () => {
-  test.each(VALID)('$name, cut anywhere behind 8 bytes of transport header', ({ packet }) => {
+  test.each(VALID)('$name, truncated anywhere behind 8 bytes of transport header', ({ packet }) => {
     const headerLength = packet[0]! >>> 4 === 4 ? (packet[0]! & 15) * 4 : 40;
     for (let length = 0; length <= packet.length; length++) {
       const outcome = length < headerLength + 8 ? 'Malformed' : 'Ok';
@@ -504,7 +504,7 @@ describe('quotes', () => {
     expect([outcome, header.end]).toEqual(['Ok', packet.length]);
   });
 
-  test('the end of a quote that was cut is where it was cut', () => {
+  test('the end of a truncated quote is where it was truncated', () => {
     const { header } = parseQuote(TCP4.subarray(0, 28), 5);
     expect(header).toMatchObject({
       kind: PacketKind.Tcp,
@@ -549,7 +549,7 @@ describe('where a quote ends (RFC 4884)', () => {
   });
 });
 
-describe('a range that is not inside the buffer', () => {
+describe('a range outside of the buffer', () => {
   test.each([
     ['end one behind the buffer', 0, 33],
     ['start one before the buffer', -1, 31],
@@ -569,7 +569,7 @@ describe('a range that is not inside the buffer', () => {
   });
 });
 
-test('bytes at random around any mutation of a packet do not change what is found', () => {
+test('random bytes around any mutation of a packet do not change the result', () => {
   const random = new Random(1);
   for (let i = 0; i < 20_000; i++) {
     const packet = random.pick(VALID).packet.slice();
@@ -640,7 +640,7 @@ function patch(packet: Uint8Array, bytes: Record<number, number>): Uint8Array {
   return copy;
 }
 
-/** The same, with an IPv4 header checksum that is right again, so that it is not the fault. */
+/** The same with a correct IPv4 header checksum, so that this is not the fault. */
 function repaired(packet: Uint8Array, bytes: Record<number, number>): Uint8Array {
   const copy = patch(packet, bytes);
   repairIpv4Checksum(copy);

@@ -49,7 +49,7 @@ function nameOf(outcome: Parse): string {
   return Object.keys(Parse).find((name) => Parse[name as keyof typeof Parse] === outcome)!;
 }
 
-describe('extension headers that are passed over', () => {
+describe('supported extension headers', () => {
   test.each<[name: string, extensions: Extension[]]>([
     ['hop-by-hop options', [hopByHop]],
     ['routing header without segments left', [routing]],
@@ -80,12 +80,12 @@ describe('extension headers that are passed over', () => {
     });
   });
 
-  test('the place of the fragment header of a whole packet is known', () => {
+  test('finds the fragment header of an unfragmented packet', () => {
     const { header } = parse(behind(hopByHop, fragment(WHOLE)));
     expect(header).toMatchObject({ fragmentHeader: START + 48, identification: 0x89abcdef | 0 });
   });
 
-  test('what the packet before had is forgotten', () => {
+  test('forgets the extension headers of the packet before', () => {
     const header = new PacketHeader();
     for (const packet of [behind(authentication, fragment(FIRST)), behind()]) {
       header.parse(new DataView(packet.buffer), 0, packet.length);
@@ -98,7 +98,7 @@ describe('extension headers that are passed over', () => {
   });
 });
 
-describe('extension headers that are refused', () => {
+describe('refused extension headers', () => {
   test.each<[fault: string, packet: Uint8Array, outcome: keyof typeof Parse]>([
     ['nine of them', behind(hopByHop, ...Array(8).fill(destination)), 'Unsupported'],
     ['a segment left', behind(extension(ROUTING, '00 04 01 00 00 00 00')), 'Unsupported'],
@@ -135,7 +135,11 @@ describe('extension headers that are refused', () => {
       ipPacket(ENDS, AUTHENTICATION, hex('11 04 00 00 00 00 00 00')),
       'Malformed',
     ],
-    ['a fragment header cut', ipPacket(ENDS, FRAGMENT, hex('11 00 00 00 00 00 00')), 'Malformed'],
+    [
+      'a truncated fragment header',
+      ipPacket(ENDS, FRAGMENT, hex('11 00 00 00 00 00 00')),
+      'Malformed',
+    ],
     [
       'a last extension header and no transport',
       ipPacket(ENDS, DESTINATION, hex('11 00 01 04 00 00 00 00')),
@@ -189,7 +193,7 @@ describe('extension headers that are refused', () => {
     expect(parse(packet).outcome).toBe(outcome);
   });
 
-  test('a packet cut anywhere in them is malformed, though its length agrees', () => {
+  test('a packet truncated anywhere in them is malformed, although its length agrees', () => {
     const packet = behind(hopByHop, routing, fragment(WHOLE), authentication, destination);
     for (let length = 40; length < packet.length - 16; length++) {
       const cut = packet.slice(0, length);
@@ -260,7 +264,7 @@ describe('IPv6 fragments', () => {
     expect(parse(packet).outcome).toBe(outcome);
   });
 
-  test('say where they belong in their datagram', () => {
+  test('have their offset in the datagram', () => {
     expect(parse(piece(UDP, FIRST, datagram.subarray(0, 24), hopByHop)).header).toMatchObject({
       part: FragmentPart.First,
       kind: PacketKind.Udp,
@@ -281,7 +285,7 @@ describe('IPv6 fragments', () => {
     });
   });
 
-  test('the reserved bits of the fragment header say nothing', () => {
+  test('ignores the reserved bits of the fragment header', () => {
     const { header } = parse(piece(UDP, '00 06', datagram));
     expect(header).toMatchObject({ part: FragmentPart.Whole, kind: PacketKind.Udp });
   });
@@ -294,7 +298,7 @@ describe('quotes', () => {
     return { outcome: nameOf(header.parseQuote(view, 0, quote.length)), header };
   }
 
-  test('extension headers of a quote are passed over, and must all be quoted', () => {
+  test('walks the extension headers of a quote, which must all be quoted', () => {
     const packet = behind(hopByHop, routing, destination);
     for (let length = 40; length <= packet.length; length++) {
       const outcome = length < 40 + 24 + 8 ? 'Malformed' : 'Ok';

@@ -80,7 +80,7 @@ describe('PcapngWriter', () => {
     );
   });
 
-  test('keeps the snap length of a longer packet, and adds a comment', () => {
+  test('truncates a packet to the snap length, and adds a comment', () => {
     const { writer, blocks } = recorder(4);
     writer.interface('cloud');
     writer.packet(0, 0, 'outbound', Uint8Array.of(1, 2, 3, 4, 5, 6), 0, 6, 'é');
@@ -96,7 +96,7 @@ describe('PcapngWriter', () => {
     );
   });
 
-  test('makes an array of its own for each block', () => {
+  test('makes a new array for each block', () => {
     const { writer, blocks } = recorder();
     writer.interface('cloud');
     const packet = new Uint8Array(8);
@@ -108,7 +108,7 @@ describe('PcapngWriter', () => {
     expect(new Set(blocks.map(({ buffer }) => buffer)).size).toBe(4);
   });
 
-  test('refuses what cannot be written, and writes nothing of it', () => {
+  test('throws for a packet that cannot be written, and writes nothing', () => {
     const { writer, blocks } = recorder();
     const packet = new Uint8Array(8);
     const text = 'x'.repeat(65_536);
@@ -172,7 +172,7 @@ describe.skipIf(!hasTshark && !process.env.CI)(
         .map((line) => line.split('|'));
     }
 
-    test('reads packets of either IP version, cut or whole, with all that is said of them', () => {
+    test('reads packets of either IP version, truncated or complete, with all their fields', () => {
       const { writer, blocks } = recorder(64);
       const [cloud, edge] = [writer.interface('cloud'), writer.interface('edge site')];
       const payload = new Uint8Array(101);

@@ -1,9 +1,9 @@
 /**
- * What the pieces of a cut packet must be, told from nothing: packets taken apart, fragments put
- * together, and every checksum computed anew.
+ * A slow counterpart of `PacketSegmenter`: parses packets, reassembles fragments, and computes every checksum
+ * in full.
  * @module
  */
-import { PacketSegmenter, Segmenting } from '../../src/packet/index.ts';
+import { PacketSegmenter, SegmentResult } from '../../src/packet/index.ts';
 import { checksumOf, isRight, pseudoHeader, wordsOf } from '../oracle/checksum.ts';
 import {
   FIN,
@@ -26,7 +26,7 @@ export const DESTINATION = 60;
 export const PSH = 0x08;
 export const CWR = 0x80;
 
-/** A packet taken apart; the numbers are those of its headers. */
+/** A parsed packet. */
 export interface Piece {
   readonly packet: Uint8Array;
   /** The IPv4 header with its options; the IPv6 header with all extension headers. */
@@ -39,7 +39,7 @@ export interface Piece {
   readonly moreFragments: boolean;
 }
 
-/** Takes a packet apart, and throws at a wrong length or IPv4 header checksum. */
+/** Parses a packet. Throws for a wrong length or IPv4 header checksum. */
 export function pieceOf(packet: Uint8Array): Piece {
   const view = new DataView(packet.buffer, packet.byteOffset, packet.length);
   if (packet[0]! >> 4 === 4) {
@@ -76,14 +76,14 @@ export function pieceOf(packet: Uint8Array): Piece {
   return { packet, headers, protocol, payload, identification, offset, moreFragments };
 }
 
-/** Whether the transport checksum of a whole packet is right; UDP's must be there. */
+/** Returns whether the transport checksum of an unfragmented packet is correct; UDP must have one. */
 export function isTransportRight(packet: Uint8Array): boolean {
   const { protocol, payload } = pieceOf(packet);
   if (protocol === UDP && payload[6] === 0 && payload[7] === 0) return false;
   return isRight([...pseudoOf(packet, protocol, payload.length), ...wordsOf(payload)], 0);
 }
 
-/** The packet with its transport checksum computed anew, as a sender without offload fills it in. */
+/** Returns the packet with a complete transport checksum, as a sender without offload sends it. */
 export function completed(packet: Uint8Array): Uint8Array {
   const copy = packet.slice();
   const { protocol, payload } = pieceOf(copy);
@@ -102,8 +102,7 @@ export function checksumOffset(protocol: number): number {
 }
 
 /**
- * The segments of a super-packet, each made as a packet of its own; the counterpart of `PacketSegmenter`
- * that takes its time.
+ * Returns the segments of a super-packet, each built as its own packet.
  */
 export function naiveSegments(packet: Uint8Array, size: number): Uint8Array[] {
   const { headers, protocol, payload } = pieceOf(packet);
@@ -137,8 +136,8 @@ export function naiveSegments(packet: Uint8Array, size: number): Uint8Array[] {
 }
 
 /**
- * The datagram's payload, put together in whatever order the fragments come; throws when they
- * overlap, leave a hole, or are not of one datagram.
+ * Reassembles the payload of a datagram from fragments in any order. Throws if they overlap, leave a hole, or
+ * are not of one datagram.
  */
 export function reassembled(packets: readonly Uint8Array[], from = 0): Uint8Array {
   const pieces = packets.map(pieceOf).sort((a, b) => a.offset - b.offset);
@@ -204,22 +203,21 @@ export function partialHeader(packet: Uint8Array, more: VnetHeader = {}): VnetHe
   };
 }
 
-export interface CutResult {
-  readonly outcome: Segmenting;
-  /** Without virtio-net headers, which were zeros. */
+export interface SplitResult {
+  readonly outcome: SegmentResult;
+  /** The packets without their virtio-net headers, which were zeros. */
   readonly packets: Uint8Array[];
 }
 
 /**
- * Cuts a packet that stands between bytes nobody may read or change, the virtio-net header apart
- * from it.
+ * Splits a packet that is between bytes that must not change, with the virtio-net header separate from it.
  */
-export function cut(
+export function split(
   packet: Uint8Array,
   size: number,
   header: VnetHeader = {},
   segmenter: PacketSegmenter = new PacketSegmenter(1)
-): CutResult {
+): SplitResult {
   const gap = 3;
   const start = gap + 10 + gap;
   const buffer = new Uint8Array(start + packet.length + gap).fill(0xa5);
@@ -234,26 +232,26 @@ export function cut(
     packets.push(new Uint8Array(frame.subarray(10)));
   }
   equal('bytes of the buffer', Buffer.compare(buffer, before), 0);
-  equal('frames', packets.length > 0, outcome === Segmenting.Ready);
+  equal('frames', packets.length > 0, outcome === SegmentResult.Ready);
   return { outcome, packets };
 }
 
-/** The packets of one that must be possible to cut. */
+/** Returns the packets of one that must be splittable. */
 export function pieces(
   packet: Uint8Array,
   size: number,
   header: VnetHeader = {},
   segmenter?: PacketSegmenter
 ): Uint8Array[] {
-  const { outcome, packets } = cut(packet, size, header, segmenter);
-  equal('outcome', outcome, Segmenting.Ready);
+  const { outcome, packets } = split(packet, size, header, segmenter);
+  equal('outcome', outcome, SegmentResult.Ready);
   for (const piece of packets) equal('fits', piece.length <= size, true);
   return packets;
 }
 
-/** IPv4 options: what its fragments all have, and what only the first one has. */
+/** An IPv4 option that all fragments have. */
 export const ROUTER_ALERT: Uint8Array = Uint8Array.of(148, 4, 0, 0);
-/** An old measurement that nobody asks for (number 10). */
+/** An IPv4 option that only the first fragment has (number 10, obsolete). */
 export const UNCOPIED_OPTION: Uint8Array = Uint8Array.of(10, 6, 1, 2, 3, 4);
 
 export const MAY_FRAGMENT: IpOptions = { fragment: 0 };

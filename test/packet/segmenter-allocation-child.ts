@@ -3,7 +3,7 @@
  * each kind; prints the bytes by kind, as JSON. Run it with `--expose-gc`.
  * @module
  */
-import { PacketSegmenter, Segmenting } from '../../src/packet/index.ts';
+import { PacketSegmenter, SegmentResult } from '../../src/packet/index.ts';
 import { framed, tcpPacket, udpPacket } from '../oracle/packets.ts';
 import { partialHeader } from './pieces.ts';
 
@@ -38,7 +38,7 @@ const buffer = new Uint8Array(4096);
 function send(frame: Uint8Array, packets: number): number {
   let pieces = 0;
   for (let i = 0; i < packets; i++) {
-    if (segmenter.begin(buffer, 0, 10, frame.length, 1500) !== Segmenting.Ready) continue;
+    if (segmenter.begin(buffer, 0, 10, frame.length, 1500) !== SegmentResult.Ready) continue;
     while (segmenter.next() > 0) pieces++;
   }
   return pieces;

@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
 import { afterEach, describe, expect, test } from 'vitest';
 import { configureTun, LinuxTun } from '../../src/device/index.ts';
-import { PacketSegmenter, Segmenting } from '../../src/packet/index.ts';
+import { PacketSegmenter, SegmentResult } from '../../src/packet/index.ts';
 import { readFrame, until } from '../device/conformance.ts';
 import { titled, useNamespace } from '../device/namespace.ts';
 import {
@@ -78,7 +78,7 @@ const CASES: readonly (readonly [string, Uint8Array, VnetHeader])[] = [
 describe.skipIf(skipReason !== undefined)(
   titled('PacketSegmenter and the kernel', skipReason),
   () => {
-    test.each(CASES)('cut %s alike', async (_, packet, header) => {
+    test.each(CASES)('split %s alike', async (_, packet, header) => {
       const from = await openTun('from', true);
       const to = await openTun('to', false);
       execFileSync('sysctl', ['-qw', 'net.ipv4.ip_forward=1', 'net.ipv6.conf.all.forwarding=1']);
@@ -116,7 +116,7 @@ describe.skipIf(skipReason !== undefined)(
       const packet = udpPacket(ends, { ...segment({ fragment: 0 }), ...ports });
       const frame = framed(packet, partialHeader(packet));
       const segmenter = new PacketSegmenter();
-      expect(segmenter.begin(frame, 0, 10, frame.length, MTU)).toBe(Segmenting.Ready);
+      expect(segmenter.begin(frame, 0, 10, frame.length, MTU)).toBe(SegmentResult.Ready);
       for (let length = segmenter.next(); length > 0; length = segmenter.next()) {
         expect(tun.write(segmenter.frame, 0, length)).toBe(true);
       }

@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { PacketSegmenter, Segmenting } from '../../src/packet/index.ts';
+import { PacketSegmenter, SegmentResult } from '../../src/packet/index.ts';
 import {
   type Ends,
   framed,
@@ -14,7 +14,6 @@ import {
 } from '../oracle/packets.ts';
 import {
   AUTHENTICATION,
-  cut,
   DESTINATION,
   extended,
   FRAGMENT,
@@ -22,6 +21,7 @@ import {
   MAY_FRAGMENT,
   partialHeader,
   ROUTER_ALERT,
+  split,
   UNCOPIED_OPTION,
 } from './pieces.ts';
 
@@ -43,7 +43,7 @@ const SUPER_TCP4 = partialHeader(TCP4, { gsoType: 1, gsoSize: 100 });
 const SUPER_TCP6 = partialHeader(TCP6, { gsoType: 4, gsoSize: 100 });
 const SUPER_UDP4 = partialHeader(UDP4, { gsoType: 5, gsoSize: 100 });
 
-/** The packet with other bytes at an offset, and a right IPv4 header checksum all the same. */
+/** The packet with other bytes at an offset, and a correct IPv4 header checksum. */
 function patched(packet: Uint8Array, at: number, ...bytes: number[]): Uint8Array {
   const copy = packet.slice();
   copy.set(bytes, at);
@@ -129,17 +129,20 @@ const MALFORMED: readonly (readonly [string, Uint8Array, VnetHeader])[] = [
 describe('malformed', () => {
   test.each(MALFORMED)('%s', (_, packet, header) => {
     for (const size of [100, 65_535]) {
-      // what is wrong with a fragment shows only when it is cut
+      // the fault of a fragment is visible only when it is fragmented
       if (size > packet.length && header.flags === undefined && isFragment(packet)) continue;
-      expect(cut(packet, size, header)).toEqual({ outcome: Segmenting.Malformed, packets: [] });
-      // a buffer of these bytes alone: a read of any other would throw
+      expect(split(packet, size, header)).toEqual({
+        outcome: SegmentResult.Malformed,
+        packets: [],
+      });
+      // a buffer of only these bytes: a read of any other would throw
       const frame = framed(packet, header);
       const outcome = new PacketSegmenter().begin(frame, 0, 10, frame.length, size);
-      expect(outcome).toBe(Segmenting.Malformed);
+      expect(outcome).toBe(SegmentResult.Malformed);
     }
   });
 
-  test('a range that is not within the buffer, or runs into the virtio-net header', () => {
+  test('a range outside of the buffer, or that overlaps the virtio-net header', () => {
     const segmenter = new PacketSegmenter();
     const frame = framed(UDP4);
     for (const [vnet, start, end] of [
@@ -150,7 +153,7 @@ describe('malformed', () => {
       [1, 10, frame.length],
       [-1, -1, frame.length],
     ] as const) {
-      expect(segmenter.begin(frame, vnet, start, end, 1500)).toBe(Segmenting.Malformed);
+      expect(segmenter.begin(frame, vnet, start, end, 1500)).toBe(SegmentResult.Malformed);
       expect(segmenter.next()).toBe(0);
     }
   });
@@ -178,7 +181,7 @@ describe('a PacketSegmenter', () => {
   ];
   const edits = fc.array(fc.tuple(fc.nat(80), fc.nat(255)), { maxLength: 4 });
 
-  test('gives an outcome for any bytes, and reads none around them', () => {
+  test('returns a result for any bytes, and reads none around them', () => {
     const segmenter = new PacketSegmenter(1);
     fc.assert(
       fc.property(
@@ -190,14 +193,14 @@ describe('a PacketSegmenter', () => {
           const frame = framed(packet, header);
           for (const [at, value] of changes) frame[at] = value;
           if (repair) repairIpv4Checksum(frame.subarray(10));
-          // A buffer of these bytes alone: a read of any other would throw.
+          // A buffer of only these bytes: a read of any other would throw.
           const outcome = segmenter.begin(frame, 0, 10, frame.length, size);
           const lengths: number[] = [];
           for (let length = segmenter.next(); length > 0; length = segmenter.next()) {
             lengths.push(length);
             if (lengths.length > packet.length) break;
           }
-          expect(lengths.length > 0).toBe(outcome === Segmenting.Ready);
+          expect(lengths.length > 0).toBe(outcome === SegmentResult.Ready);
           expect(lengths.length).toBeLessThanOrEqual(Math.max(128, packet.length / 8));
           expect(Math.max(0, ...lengths)).toBeLessThanOrEqual(10 + size);
         }
@@ -206,19 +209,19 @@ describe('a PacketSegmenter', () => {
     );
   });
 
-  test('forgets a packet that was not given out to its end', () => {
+  test('forgets a packet whose frames were not all taken', () => {
     const segmenter = new PacketSegmenter();
     const frame = framed(TCP4, SUPER_TCP4);
     segmenter.begin(frame, 0, 10, frame.length, 1500);
     expect(segmenter.next()).toBe(150);
-    expect(segmenter.begin(frame, 0, 10, frame.length - 1, 1500)).toBe(Segmenting.Malformed);
+    expect(segmenter.begin(frame, 0, 10, frame.length - 1, 1500)).toBe(SegmentResult.Malformed);
     expect(segmenter.next()).toBe(0);
-    expect(cut(UDP4, 1500, {}, segmenter).packets).toEqual([UDP4]);
+    expect(split(UDP4, 1500, {}, segmenter).packets).toEqual([UDP4]);
   });
 
   test('takes a packet without a virtio-net header', () => {
     const segmenter = new PacketSegmenter();
-    expect(segmenter.begin(UDP4, -1, 0, UDP4.length, 1500)).toBe(Segmenting.Ready);
+    expect(segmenter.begin(UDP4, -1, 0, UDP4.length, 1500)).toBe(SegmentResult.Ready);
     expect(segmenter.next()).toBe(10 + UDP4.length);
     expect(segmenter.frame.subarray(0, 10 + UDP4.length)).toEqual(Buffer.from(framed(UDP4)));
   });
@@ -231,7 +234,7 @@ describe('a PacketSegmenter', () => {
       { encoding: 'utf8', timeout: 120_000 }
     );
     expect([status, stderr]).toEqual([0, '']);
-    // of 100,000 packets; what reading the heap's size costs, and the compiler now and then
+    // for 100,000 packets; it covers the reading of the heap's size and the compiler
     for (const bytes of Object.values(JSON.parse(stdout))) expect(bytes).toBeLessThan(64 * 1024);
   });
 });

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { PacketSegmenter, Segmenting } from '../../src/packet/index.ts';
+import { PacketSegmenter, SegmentResult } from '../../src/packet/index.ts';
 import {
   ACK,
   type Ends,
@@ -18,7 +18,6 @@ import {
   AUTHENTICATION,
   CWR,
   completed,
-  cut,
   DESTINATION,
   extended,
   FRAGMENT,
@@ -34,6 +33,7 @@ import {
   ROUTER_ALERT,
   ROUTING,
   reassembled,
+  split,
   UNCOPIED_OPTION,
 } from './pieces.ts';
 
@@ -60,7 +60,7 @@ function payloadOf(length: number): Uint8Array {
   return Uint8Array.from({ length }, (_, i) => (i * 7 + (i >> 8)) & 255);
 }
 
-/** Whether these are the same bytes; packets say themselves where they end. */
+/** Returns whether these are the same bytes. */
 function isSame(packets: readonly Uint8Array[], expected: readonly Uint8Array[]): boolean {
   return Buffer.concat(packets).equals(Buffer.concat(expected));
 }
@@ -127,7 +127,7 @@ describe('super-packets', () => {
     );
   });
 
-  test('of 64 KiB are cut as exactly', () => {
+  test('of 64 KiB become the same segments', () => {
     for (const gsoSize of [216, 1448, 1449, 32_767]) {
       const { packet, header } = superTcp(payloadOf(65_495).fill(0xff, 0, 40_000), gsoSize);
       expect(packet.length).toBe(65_535);
@@ -137,7 +137,7 @@ describe('super-packets', () => {
     }
   });
 
-  test('are cut into 128 segments however short they are, and into more if they are of TCP and not short', () => {
+  test('make up to 128 short segments, and more if these are of TCP and not short', () => {
     for (const [make, gsoSize, most] of [
       [superTcp, 1, 128],
       [superTcp, 215, 128],
@@ -148,8 +148,8 @@ describe('super-packets', () => {
       const { packet, header } = make(payloadOf(most * gsoSize), gsoSize);
       expect(isSame(pieces(packet, 1500, header), naiveSegments(packet, gsoSize))).toBe(true);
       const more = make(payloadOf(most * gsoSize + 1), gsoSize);
-      expect(cut(more.packet, 1500, more.header)).toEqual({
-        outcome: Segmenting.TooMany,
+      expect(split(more.packet, 1500, more.header)).toEqual({
+        outcome: SegmentResult.TooMany,
         packets: [],
       });
     }
@@ -157,23 +157,23 @@ describe('super-packets', () => {
     expect(pieces(packet, 1500, header)).toHaveLength(304);
   });
 
-  test('TCP ends with FIN and PSH and begins with CWR', () => {
+  test('of TCP have FIN and PSH in the last segment and CWR in the first', () => {
     const { packet, header } = superTcp(payloadOf(2500), 1000, ACK | FIN | PSH | CWR);
     const flags = pieces(packet, 1500, { ...header, gsoType: TCPV4 | ECN }).map((s) => s[33]);
     expect(flags).toEqual([ACK | CWR, ACK, ACK | FIN | PSH]);
   });
 
-  test('TCP of one segment keeps all flags', () => {
+  test('of TCP with one segment keep all flags', () => {
     const { packet, header } = superTcp(payloadOf(1000), 1000, ACK | FIN | PSH | CWR);
     expect(pieces(packet, 1500, header).map((s) => s[33])).toEqual([ACK | FIN | PSH | CWR]);
   });
 
-  test('TCP without data is one segment', () => {
+  test('of TCP without data are one segment', () => {
     const { packet, header } = superTcp(new Uint8Array(0), 1000, ACK | FIN);
     expect(pieces(packet, 40, header)).toEqual([completed(packet)]);
   });
 
-  test('a sequence number and an identification begin again at zero behind their end', () => {
+  test('wrap the sequence number and the identification around', () => {
     const { packet, header } = superTcp(payloadOf(30), 10);
     packet.set([0xff, 0xff], 4);
     repairIpv4Checksum(packet);
@@ -183,11 +183,11 @@ describe('super-packets', () => {
     expect(segments.map((s) => Buffer.from(s).readUInt32BE(24))).toEqual([0xffff_fff6, 0, 10]);
   });
 
-  test('a UDP checksum of zero is sent as 0xffff (RFC 768)', () => {
+  test('send a UDP checksum of zero as 0xffff (RFC 768)', () => {
     for (const ends of [ENDS4, ENDS6]) {
       const { packet, header } = superUdp(new Uint8Array(8), 4, ends);
       const [first] = naiveSegments(packet, 4);
-      // a payload that is the checksum itself makes the sum come out even
+      // a payload equal to the checksum makes the checksum 0
       const at = packet.length - 8;
       const checksum = first!.subarray(-6, -4);
       packet.set(checksum, at);
@@ -196,15 +196,15 @@ describe('super-packets', () => {
     }
   });
 
-  test('segments may be as large as the size, and no larger', () => {
+  test('make segments as large as the size, and no larger', () => {
     const { packet, header } = superTcp(payloadOf(5000), 1460);
-    expect(cut(packet, 1500, header).outcome).toBe(Segmenting.Ready);
-    expect(cut(packet, 1499, header)).toEqual({ outcome: Segmenting.TooBig, packets: [] });
+    expect(split(packet, 1500, header).outcome).toBe(SegmentResult.Ready);
+    expect(split(packet, 1499, header)).toEqual({ outcome: SegmentResult.TooBig, packets: [] });
   });
 });
 
 describe('partial checksums', () => {
-  test('are completed in a packet that need not be cut', () => {
+  test('are completed in a packet that fits', () => {
     fc.assert(
       fc.property(
         fc.constantFrom(ENDS4, ENDS6),
@@ -221,7 +221,7 @@ describe('partial checksums', () => {
     );
   });
 
-  test('are completed before the packet is cut into fragments', () => {
+  test('are completed before the packet is fragmented', () => {
     const payload = payloadOf(3000);
     const packet = tcpPacket(ENDS4, { ...PORTS, payload, checksum: 'partial', ...MAY_FRAGMENT });
     // with pieces of 8 bytes the checksum is in the third one
@@ -231,7 +231,7 @@ describe('partial checksums', () => {
     }
   });
 
-  test('of a virtio-net header that tells of none are left alone', () => {
+  test('are ignored if the virtio-net header has none', () => {
     const packet = udpPacket(ENDS4, { ...PORTS, payload: payloadOf(9), checksum: 0x1234 });
     expect(pieces(packet, 1500)).toEqual([packet]);
     expect(pieces(packet, packet.length, { flags: 2, gsoType: ECN })).toEqual([packet]);
@@ -243,7 +243,7 @@ const optionLists = fc.array(fc.constantFrom(ROUTER_ALERT, UNCOPIED_OPTION, Uint
 });
 
 describe('IPv4 fragments', () => {
-  test('make up the packet again', () => {
+  test('reassemble to the packet', () => {
     const sizes = fc.integer({ min: 68, max: 700 });
     fc.assert(
       fc.property(payloads(3000), optionLists, sizes, (payload, options, size) => {
@@ -262,7 +262,7 @@ describe('IPv4 fragments', () => {
     );
   });
 
-  test('cut again make up the packet still', () => {
+  test('still reassemble to the packet after a second fragmentation', () => {
     const size = fc.integer({ min: 68, max: 400 });
     fc.assert(
       fc.property(payloads(2000), size, size, (payload, first, second) => {
@@ -275,7 +275,7 @@ describe('IPv4 fragments', () => {
     );
   });
 
-  test('have the options that are copied; the others only the first', () => {
+  test('all have the copied options; only the first has the others', () => {
     const options = Buffer.concat([UNCOPIED_OPTION, Uint8Array.of(1, 1), ROUTER_ALERT]);
     const packet = ipPacket(ENDS4, UDP, payloadOf(100), { options, ...MAY_FRAGMENT });
     const headers = pieces(packet, 72).map((fragment) => pieceOf(fragment).headers.subarray(20));
@@ -283,23 +283,23 @@ describe('IPv4 fragments', () => {
     expect(headers).toEqual([new Uint8Array(options), blanked, blanked]);
   });
 
-  test('keep what stands behind the end of the options', () => {
+  test('keep the bytes behind the end of the options', () => {
     const options = Uint8Array.of(...UNCOPIED_OPTION, 0, 10);
     const packet = ipPacket(ENDS4, UDP, payloadOf(60), { options, ...MAY_FRAGMENT });
     const [, last] = pieces(packet, 68);
     expect([...pieceOf(last!).headers.subarray(20)]).toEqual([1, 1, 1, 1, 1, 1, 0, 10]);
   });
 
-  test('are not made of a packet with DF', () => {
+  test('are not made from a packet with DF', () => {
     const packet = udpPacket(ENDS4, { ...PORTS, payload: payloadOf(100) });
-    expect(cut(packet, 127)).toEqual({ outcome: Segmenting.TooBig, packets: [] });
+    expect(split(packet, 127)).toEqual({ outcome: SegmentResult.TooBig, packets: [] });
     expect(pieces(packet, 128)).toEqual([packet]);
   });
 
   test('need room for eight bytes', () => {
     const packet = udpPacket(ENDS4, { ...PORTS, payload: payloadOf(100), ...MAY_FRAGMENT });
-    expect(cut(packet, 27).outcome).toBe(Segmenting.TooBig);
-    expect(cut(packet, 0).outcome).toBe(Segmenting.TooBig);
+    expect(split(packet, 27).outcome).toBe(SegmentResult.TooBig);
+    expect(split(packet, 0).outcome).toBe(SegmentResult.TooBig);
     expect(pieces(packet, 28)).toHaveLength(14);
   });
 });
@@ -309,7 +309,7 @@ describe('IPv6 fragments', () => {
     .shuffledSubarray([...EXTENSIONS.keys()])
     .map((some) => [...some].sort().map((i) => EXTENSIONS[i]!));
 
-  test('make up the packet again', () => {
+  test('reassemble to the packet', () => {
     const sizes = fc.integer({ min: 180, max: 1300 });
     fc.assert(
       fc.property(payloads(3000), extensions, sizes, (payload, chain, size) => {
@@ -328,7 +328,7 @@ describe('IPv6 fragments', () => {
     );
   });
 
-  test('have the extension headers that routers look at in front of the fragment header', () => {
+  test('have the extension headers for routers in front of the fragment header', () => {
     const packet = extended(udpPacket(ENDS6, { ...PORTS, payload: payloadOf(300) }), EXTENSIONS);
     for (const fragment of pieces(packet, 200)) {
       expect(fragment[6]).toBe(HOP_BY_HOP);
@@ -338,7 +338,7 @@ describe('IPv6 fragments', () => {
     }
   });
 
-  test('cut again keep their identification', () => {
+  test('keep their identification after a second fragmentation', () => {
     const size = fc.integer({ min: 120, max: 400 });
     fc.assert(
       fc.property(payloads(1500), size, size, (payload, first, second) => {
@@ -354,7 +354,7 @@ describe('IPv6 fragments', () => {
     );
   });
 
-  test('of a packet with a fragment header have no second one', () => {
+  test('have only one fragment header if the packet already had one', () => {
     const atomic = Uint8Array.of(0, 0, 0xde, 0xad, 0xbe, 0xef);
     const packet = extended(udpPacket(ENDS6, { ...PORTS, payload: payloadOf(300) }), [
       [FRAGMENT, atomic],
@@ -364,13 +364,13 @@ describe('IPv6 fragments', () => {
     expect(pieceOf(fragments[0]!).identification).toBe(0xdead_beef);
   });
 
-  test('that come later are cut whatever they begin with', () => {
+  test('are made from a later fragment, whatever bytes it begins with', () => {
     const later = [FRAGMENT, Uint8Array.of(0x01, 0x00, 0, 0, 0, 9)] as const;
     const packet = extended(ipPacket(ENDS6, DESTINATION, payloadOf(300).fill(0xff)), [later]);
     expect(reassembled(pieces(packet, 200), 0x100)).toHaveLength(300);
   });
 
-  test('are numbered from packet to packet, and begin again at zero', () => {
+  test('get an identification for each packet, which wraps around', () => {
     const segmenter = new PacketSegmenter(0xffff_ffff);
     const packet = udpPacket(ENDS6, { ...PORTS, payload: payloadOf(300) });
     const numbers = [1, 2].map(
@@ -379,10 +379,10 @@ describe('IPv6 fragments', () => {
     expect(numbers).toEqual([0xffff_ffff, 0]);
   });
 
-  test('are not made where the first could not have all headers (RFC 7112)', () => {
+  test('are not made if the first could not contain all headers (RFC 7112)', () => {
     const long = [DESTINATION, new Uint8Array(254)] as const; // 256 bytes
     const packet = extended(udpPacket(ENDS6, { ...PORTS, payload: payloadOf(300) }), [long]);
-    expect(cut(packet, 300).outcome).toBe(Segmenting.TooBig);
+    expect(split(packet, 300).outcome).toBe(SegmentResult.TooBig);
     expect(pieces(packet, 376)).toHaveLength(2);
   });
 });

@@ -26,7 +26,7 @@ describe.each([
     }
   );
 
-  test('whose checksum is zero is sent with the other zero (RFC 768)', () => {
+  test('with a checksum of zero is sent with 0xffff (RFC 768)', () => {
     const frame = udpFrame({ ...addresses, ...PORTS, payload: Buffer.alloc(2) });
     const checksum = frame.readUInt16BE(VNET_HEADER_LENGTH + headerLength + 6);
     const payload = Buffer.from([checksum >>> 8, checksum & 0xff]);
@@ -37,7 +37,7 @@ describe.each([
 
 test.each([
   ['nothing', (frame: Buffer) => frame.subarray(0, 0)],
-  ['a packet that is cut', (frame: Buffer) => frame.subarray(0, -1)],
+  ['a truncated packet', (frame: Buffer) => frame.subarray(0, -1)],
   [
     'another protocol',
     (frame: Buffer) => frame.fill(6, VNET_HEADER_LENGTH + 9, VNET_HEADER_LENGTH + 10),

@@ -1,5 +1,5 @@
 /**
- * Measures, in a process of its own, what very many packets of each kind cost of the heap:
+ * Measures, in its own process, how much heap very many packets of each kind take:
  *
  *     node --expose-gc --import tsx test/translator/allocation-child.ts 65536
  *
@@ -27,10 +27,10 @@ import {
   udpPacket,
   VNET,
 } from '../oracle/packets.ts';
-import { MIXED_WAYS, type MixedPath, mixedScene } from './mixed.ts';
-import { ADDRESSES, FAMILIES, Scene, way } from './scene.ts';
+import { MIXED_PATHS, type MixedPath, mixedScene } from './mixed.ts';
+import { ADDRESSES, FAMILIES, pathOf, Scene } from './scene.ts';
 
-/** `bytes` is all that was allocated, unless the heap was collected meanwhile. */
+/** `bytes` is everything that was allocated, unless garbage was collected in between. */
 export interface Cost {
   readonly bytes: number;
   readonly collections: number;
@@ -48,41 +48,41 @@ interface Load {
   readonly name: string;
   readonly verdict: VerdictName;
   readonly ingress: string;
-  /** Each of another host, or one after the other; a virtio-net header in front. */
+  /** The packets, each with a virtio-net header in front. */
   readonly frames: readonly Uint8Array[];
   readonly translator: PacketTranslator;
-  /** Every packet is answered. */
+  /** Whether every packet gets an answer. */
   readonly isAnswered?: boolean;
-  /** Less than `PACKETS` where a packet takes long: one small object for each would still show. */
+  /** Fewer than `PACKETS` if a packet takes long; one small object for each would still be visible. */
   readonly packets?: number;
 }
 
 const PACKETS = 1_000_000;
 const LONG_PACKETS = 200_000;
-/** Given by the test: what the packets may take. */
+/** The limit in bytes, an argument from the test. */
 const MOST_BYTES = Number(process.argv[2]);
-/** Rounds before the one that counts, of a part of the packets: by then all code is compiled. */
+/** Rounds with a part of the packets before the one that counts, so that all code is compiled. */
 const WARM_UP_ROUNDS = 3;
 const WARM_UP_PART = 0.1;
-/** Another round for a load that took too much: the compiler, too, allocates when it comes back. */
+/** More rounds for a load that took too much, because a recompilation allocates too. */
 const MOST_ROUNDS = 4;
 
-/** Where a frame stands in the buffer. */
+/** The offset of a frame in the buffer. */
 const START = TRANSLATION_HEADROOM;
 /** Packets between two calls of `advance`, which take 1 ms together: no session ends. */
 const BATCH = 16_384;
 let nowMs = 1000;
 
 function measure(): Sample[] {
-  const gate = new SiteFilter();
-  gate.setAddresses({
+  const filter = new SiteFilter();
+  filter.setAddresses({
     sources: ['10.0.0.0/24', 'fd00::/64'],
     pools: ['100.64.0.0/24', 'fd64::/64'],
   });
   const { translator } = new Scene();
   const loads = [
     ...FAMILIES.flatMap(loadsOf).map((load) => ({ ...load, translator })),
-    ...MIXED_WAYS.flatMap(mixedLoadsOf),
+    ...MIXED_PATHS.flatMap(mixedLoadsOf),
   ];
   const buffer = new Uint8Array(START + 4096);
 
@@ -98,11 +98,11 @@ function measure(): Sample[] {
       const end = START + frame.length;
       buffer.set(frame, START);
       if (sent % BATCH === 0) translator.advance(nowMs++);
-      gate.checkOutbound(buffer, start, end);
+      filter.checkOutbound(buffer, start, end);
       const number = translator.translate(realm, buffer, start, end, START, TRANSLATION_HEADROOM);
       if (number !== expected || (isAnswered && translator.replyLength === 0)) others++;
-      if (number === 0) gate.checkInbound(buffer, translator.start, translator.end);
-      else gate.checkInbound(buffer, start, end);
+      if (number === 0) filter.checkInbound(buffer, translator.start, translator.end);
+      else filter.checkInbound(buffer, start, end);
     }
     return others;
   };
@@ -139,7 +139,7 @@ function costOf({ from, to, bytes }: Sample, collections: readonly number[]): Co
 
 function loadsOf(family: 4 | 6): Omit<Load, 'translator'>[] {
   const { cloud, unbound, foreign, router, host } = ADDRESSES[family];
-  const toCloud = way(family, 'site-a', 'cloud');
+  const toCloud = pathOf(family, 'site-a', 'cloud');
   const strangers = Array.from({ length: 64 }, (_, i) =>
     family === 4 ? `10.0.0.${i + 100}` : `fd00::${(i + 100).toString(16)}`
   );
@@ -171,7 +171,7 @@ function loadsOf(family: 4 | 6): Omit<Load, 'translator'>[] {
     { name: 'TCP', verdict: 'Forward', frames: from([host], cloud, 5672) },
     { name: 'TCP super-packet', verdict: 'Forward', frames: [partial(toCloud.before)] },
     { name: 'UDP', verdict: 'Forward', frames: [framed(query(toCloud.before))] },
-    { name: 'cut off', verdict: 'DropMalformed', frames: [framed(new Uint8Array(30))] },
+    { name: 'truncated', verdict: 'DropMalformed', frames: [framed(new Uint8Array(30))] },
     { name: 'to nobody', verdict: 'DropNoPresence', frames: from(strangers, unbound, 5672) },
     { name: 'spoofed', verdict: 'DropSpoofed', frames: from([foreign], cloud, 5672) },
     { name: 'refused on a path', verdict: 'DropNotPermitted', frames: from([host], cloud, 22) },
@@ -195,7 +195,7 @@ function loadsOf(family: 4 | 6): Omit<Load, 'translator'>[] {
   ].map((load) => ({ ...load, name: `${load.name} over IPv${family}` }));
 }
 
-/** What a way of a plan with limits, replies and both IP versions can meet. */
+/** Packets for a plan with limits, replies and both IP versions. */
 function mixedLoadsOf({ from, to, name, request, reply }: MixedPath): Load[] {
   const { translator } = mixedScene({
     site: { reject: 'reset' },
@@ -319,7 +319,7 @@ function fromCloud(packet: Uint8Array): { ingress: string; frames: Uint8Array[] 
   return { ingress: 'cloud', frames: [framed(packet)] };
 }
 
-/** Of 50 datagrams: all first ones, then those that complete them. */
+/** The fragments of 50 datagrams: all first ones, then those that complete them. */
 function fragments(ends: Ends): Uint8Array[] {
   const numbers = Array.from({ length: 50 }, (_, i) => i + 1);
   return [
@@ -353,7 +353,7 @@ const observer = new PerformanceObserver((list) => {
 });
 observer.observe({ entryTypes: ['gc'] });
 const samples = measure();
-// Entries come in later turns of the event loop, in order: wait for that of a last collection.
+// Entries come in order in later turns of the event loop: wait for that of a last collection.
 const end = performance.now();
 globalThis.gc!();
 while (!collections.some((at) => at >= end)) await delay(1);

@@ -4,12 +4,12 @@ import { expect, test } from 'vitest';
 import type { Cost } from './allocation-child.ts';
 
 /**
- * What reading the heap's size costs, and the compiler now and then; the size is told in steps of 128 KiB.
- * The least of the loads would take three times as much with 16 bytes a packet.
+ * The limit covers the reading of the heap's size (in steps of 128 KiB) and the compiler.
+ * The smallest load would take three times as much with 16 bytes for each packet.
  */
 const MOST_BYTES = 256 * 1024;
 
-test('very many packets, forwarded or refused, of any kind and IP version, allocate nothing', {
+test('translate allocates nothing for packets of any kind and IP version, forwarded or refused', {
   timeout: 300_000,
 }, () => {
   const child = fileURLToPath(new URL('allocation-child.ts', import.meta.url));

@@ -6,7 +6,7 @@ import { afterAll, describe, expect, test } from 'vitest';
 import { type PacketCapture, type PathStatus, PcapngCapture } from '../../src/translator/index.ts';
 import { type Ends, icmpError, ipPacket, tcpPacket, udpPacket } from '../oracle/packets.ts';
 import { FakeClock } from '../support/fake-clock.ts';
-import { MIXED_WAYS, mixedPath, mixedPlan, mixedScene } from './mixed.ts';
+import { MIXED_PATHS, mixedPath, mixedPlan, mixedScene } from './mixed.ts';
 import type { Scene } from './scene.ts';
 
 const { request, reply } = mixedPath(4, 4);
@@ -15,7 +15,7 @@ const tcp = (ends: Ends, more: object = {}): Uint8Array =>
 
 type Shown = [direction: string, realm: string, packet: Uint8Array];
 
-/** A clock that is a millisecond later each time it is asked. */
+/** A clock that advances by a millisecond with each reading. */
 class TickingClock extends FakeClock {
   override wallMs(): number {
     const nowMs = super.wallMs();
@@ -24,7 +24,7 @@ class TickingClock extends FakeClock {
   }
 }
 
-/** Notes what it is shown, and which paths it was asked about. */
+/** Records the packets that it gets, and the paths for which `wants` was called. */
 class NotingCapture implements PacketCapture {
   readonly shown: Shown[] = [];
   readonly asked: PathStatus[] = [];
@@ -51,10 +51,10 @@ function tapped(capture: PacketCapture): Scene {
 }
 
 describe('a packet capture', () => {
-  test.each(MIXED_WAYS)('is shown a packet $name as it came and as it goes', (way) => {
+  test.each(MIXED_PATHS)('shows a packet $name before and after translation', (path) => {
     const capture = new NotingCapture();
     const scene = tapped(capture);
-    const before = tcp(way.request.before);
+    const before = tcp(path.request.before);
     const after = scene.forward('site', before);
     expect(capture.shown).toEqual([
       ['inbound', 'site', before],
@@ -62,11 +62,11 @@ describe('a packet capture', () => {
     ]);
   });
 
-  test.each(MIXED_WAYS)('is shown an ICMP error the way back $name', (way) => {
+  test.each(MIXED_PATHS)('shows an ICMP error back to the client $name', (path) => {
     const capture = new NotingCapture();
     const scene = tapped(capture);
-    const kind = way.to === 4 ? { type: 3, code: 3 } : { type: 1, code: 4 };
-    const before = icmpError(way.reply.before, { ...kind, quoted: tcp(way.request.after) });
+    const kind = path.to === 4 ? { type: 3, code: 3 } : { type: 1, code: 4 };
+    const before = icmpError(path.reply.before, { ...kind, quoted: tcp(path.request.after) });
     const after = scene.forward('cloud', before);
     expect(capture.shown).toEqual([
       ['inbound', 'cloud', before],
@@ -74,7 +74,7 @@ describe('a packet capture', () => {
     ]);
   });
 
-  test('is shown later fragments', () => {
+  test('shows later fragments', () => {
     const capture = new NotingCapture();
     const scene = tapped(capture);
     const first = ipPacket(request.before, 47, new Uint8Array(8), { fragment: 0x2000 });
@@ -89,7 +89,7 @@ describe('a packet capture', () => {
     ]);
   });
 
-  test('is shown a SYN before its MSS is lowered, and after', () => {
+  test('shows a SYN before and after its MSS is lowered', () => {
     const capture = new NotingCapture();
     const scene = mixedScene({ cloud: { mtu: 1400 } });
     scene.translator.capture(capture);
@@ -100,7 +100,7 @@ describe('a packet capture', () => {
     ]);
   });
 
-  test('is shown nothing of what is not forwarded', () => {
+  test('shows no packet that is not forwarded', () => {
     const capture = new NotingCapture();
     const scene = tapped(capture);
     scene.forward('site', tcp(request.before));
@@ -116,7 +116,7 @@ describe('a packet capture', () => {
     expect(capture.shown).toEqual([]);
   });
 
-  test('is asked once for each path, and shown those it wants', () => {
+  test('asks `wants` once for each path, and shows only the wanted ones', () => {
     const capture = new NotingCapture(({ ingress }) => ingress === 'cloud');
     const scene = tapped(capture);
     for (let i = 0; i < 3; i++) {
@@ -149,7 +149,7 @@ describe('a packet capture', () => {
     );
   });
 
-  test('is asked anew after a new plan', () => {
+  test('asks `wants` again after a new plan', () => {
     const capture = new NotingCapture(() => false);
     const scene = tapped(capture);
     scene.forward('site', tcp(request.before));
@@ -158,7 +158,7 @@ describe('a packet capture', () => {
     expect(capture.asked.map(({ packets }) => packets)).toEqual([0, 1]);
   });
 
-  test('takes the place of the one before, until there is none', () => {
+  test('replaces an earlier capture, and ends with undefined', () => {
     const [a, b] = [new NotingCapture(), new NotingCapture()];
     const scene = tapped(a);
     const send = (): void => void scene.forward('site', tcp(request.before));
@@ -171,7 +171,7 @@ describe('a packet capture', () => {
     expect(scene.counters('site')).toEqual({ Forward: 3 });
   });
 
-  test('finds the packet where it is in a buffer that does not begin at 0', () => {
+  test('shows a packet in a buffer that does not begin at 0', () => {
     const capture = new NotingCapture();
     const scene = tapped(capture);
     const whole = new Uint8Array(200);
@@ -218,7 +218,7 @@ describe.skipIf(!hasTshark && !process.env.CI)(
       return stdout.trimEnd().split('\n');
     }
 
-    test('chosen paths alone, each packet as it came and as it goes', () => {
+    test('writes only chosen paths, each packet before and after translation', () => {
       const pieces: Uint8Array[] = [];
       const scene = tapped(
         new PcapngCapture({
@@ -234,7 +234,7 @@ describe.skipIf(!hasTshark && !process.env.CI)(
           destinationPort: 53,
           payload: new Uint8Array(100),
         });
-      for (const { request } of MIXED_WAYS) scene.forward('site', datagram(request.before));
+      for (const { request } of MIXED_PATHS) scene.forward('site', datagram(request.before));
       expect(read(pieces)).toEqual([
         '1767322800.000000000|site|0x00000001|128|100|10.0.0.5|100.64.0.6|||53',
         '1767322800.001000000|cloud|0x00000002|148|100|||fd64::46|fd00::9|53',
@@ -243,11 +243,11 @@ describe.skipIf(!hasTshark && !process.env.CI)(
       ]);
     });
 
-    test('all paths, whole packets and the time of now, if nothing else is said', () => {
+    test('writes all paths, complete packets and the current time by default', () => {
       const pieces: Uint8Array[] = [];
       const from = Date.now() / 1000;
       const scene = tapped(new PcapngCapture({ write: (bytes) => pieces.push(bytes) }));
-      for (const { request } of MIXED_WAYS) {
+      for (const { request } of MIXED_PATHS) {
         scene.forward('site', tcp(request.before, { payload: new Uint8Array(1000) }));
       }
       const rows = read(pieces).map((row) => row.split('|'));

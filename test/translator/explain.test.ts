@@ -17,7 +17,7 @@ const tcp = (ends: Ends, more: object = {}): Uint8Array => tcpPacket(ends, { ...
 const udp = (ends: Ends, more: object = {}): Uint8Array =>
   udpPacket(ends, { sourcePort: 40_000, destinationPort: 53, ...more });
 
-/** `realm` is `site` unless told otherwise. */
+/** `realm` is `site` by default. */
 interface Row {
   readonly packet: Uint8Array;
   readonly verdict: string;
@@ -28,97 +28,107 @@ interface Row {
   readonly scene?: () => Scene;
 }
 
-const TO_SERVICE = '10.0.0.5 to 100.64.0.1, which stands for 10.0.0.9 of "cloud"';
+const SERVICE = '(10.0.0.9 of "cloud")';
+const NO_SIIT =
+  'the packet cannot be translated between IPv4 and IPv6 (RFC 7915): it has an authentication header, ' +
+  'is a fragment of ICMP or of UDP without a checksum, or is an ICMP error without a counterpart';
 
 const ROWS: Record<string, Row> = {
-  'TCP that passes': {
+  'a permitted TCP segment is forwarded': {
     packet: tcp(request.before),
     verdict: 'Forward',
     step: 'rewrite',
-    reason: `TCP 40000 to 5672 from ${TO_SERVICE} goes to "cloud"`,
+    reason: `TCP from 10.0.0.5:40000 to 100.64.0.1:5672 ${SERVICE} is forwarded to "cloud"`,
     egress: 'cloud',
   },
-  'an echo request that passes': {
+  'a permitted echo request is forwarded': {
     packet: echoPacket(request.before, {}),
     verdict: 'Forward',
     step: 'rewrite',
-    reason: `an echo request from ${TO_SERVICE} goes to "cloud"`,
+    reason: `an echo request from 10.0.0.5 to 100.64.0.1 ${SERVICE} is forwarded to "cloud"`,
     egress: 'cloud',
   },
-  'a protocol by number that passes': {
+  'a permitted protocol by number is forwarded': {
     packet: ipPacket(request.before, 47, new Uint8Array(4)),
     verdict: 'Forward',
     step: 'rewrite',
-    reason: `IP protocol 47 from ${TO_SERVICE} goes to "cloud"`,
+    reason: `IP protocol 47 from 10.0.0.5 to 100.64.0.1 ${SERVICE} is forwarded to "cloud"`,
     egress: 'cloud',
   },
-  'IPv6 that leaves as IPv4': {
+  'an IPv6 packet leaves as IPv4': {
     packet: tcp(mixedPath(6, 4).request.before),
     verdict: 'Forward',
     step: 'rewrite',
-    reason:
-      'TCP 40000 to 5672 from fd00::5 to fd64::4, which stands for 10.0.0.9 of "cloud" goes to "cloud"',
+    reason: `TCP from [fd00::5]:40000 to [fd64::4]:5672 ${SERVICE} is forwarded to "cloud"`,
     egress: 'cloud',
   },
-  'a packet that is cut': {
+  'a truncated packet is malformed': {
     packet: tcp(request.before).slice(0, 39),
     verdict: 'DropMalformed',
     step: 'headers',
-    reason: 'the 39 bytes are no packet whose lengths and checksums agree',
+    reason:
+      'the 39 bytes are not a valid packet: a length, a checksum or an offload field is wrong',
   },
-  DCCP: {
+  'DCCP is not supported': {
     packet: ipPacket(request.before, 33, new Uint8Array(4)),
     verdict: 'DropUnsupported',
     step: 'headers',
-    reason: 'the packet has a protocol, ICMP type, option or extension header that is not handled',
+    reason:
+      'the packet has a protocol, ICMP type, option or extension header that is not supported',
   },
-  'a tiny fragment': {
+  'a tiny fragment is dropped': {
     packet: ipPacket(request.before, 6, new Uint8Array(8), { fragment: 0x2000 }),
     verdict: 'DropFragment',
     step: 'headers',
-    reason: 'the fragment is tiny, overlaps another, or cannot be translated',
+    reason:
+      'the fragment is too small, overlaps another one of its datagram, or cannot be translated',
   },
-  'a later fragment without a first one': {
+  'a later fragment without a first one is an orphan': {
     packet: ipPacket(request.before, 17, new Uint8Array(8), { fragment: 9 }),
     verdict: 'DropFragmentOrphan',
     step: 'headers',
-    reason: 'no first fragment of this datagram was forwarded lately',
+    reason: 'the first fragment of this datagram was not forwarded, or its record has expired',
   },
-  'to nobody': {
+  'the destination is not a presence': {
     packet: tcp({ ...request.before, destination: UNBOUND[4] }),
     verdict: 'DropNoPresence',
     step: 'destination',
-    reason: '100.64.0.200 stands for nothing in "site"',
+    reason:
+      'no presence in "site" has the address 100.64.0.200: expose the service to this realm, or correct the address',
   },
-  'from nowhere': {
+  'the source is not an address of the realm': {
     packet: tcp({ ...request.before, source: '192.0.2.9' }),
     verdict: 'DropSpoofed',
     step: 'source',
-    reason: '192.0.2.9 is not an address that packets of "site" may come from',
+    reason:
+      'packets from "site" may not have the source 192.0.2.9: ' +
+      "it is outside of the realm's sources, or in its pools",
   },
-  'to a port that is not exposed': {
+  'the port is not exposed': {
     packet: tcp(request.before, { destinationPort: 22 }),
     verdict: 'DropNotPermitted',
     step: 'permission',
     reason:
-      'nothing lets 10.0.0.5 of "site" send TCP 40000 to 22 to 100.64.0.1, which stands for 10.0.0.9 of "cloud"',
+      `no permit allows TCP from 10.0.0.5:40000 of "site" to 100.64.0.1:22 ${SERVICE}: ` +
+      'expose the service on this port to this client if it should pass',
   },
-  'a reply to no request': {
+  'a reply has no request': {
     packet: udpPacket(reply.before, { sourcePort: 53, destinationPort: 40_000 }),
     realm: 'cloud',
     verdict: 'DropNoSession',
     step: 'session',
     reason:
-      'UDP 53 to 40000 from 10.0.0.9 to 100.64.0.11, which stands for 10.0.0.5 of "site" answers no recent request',
+      'UDP from 10.0.0.9:53 to 100.64.0.11:40000 (10.0.0.5 of "site") is a reply, ' +
+      'and no recent request of the client is known',
   },
-  'a host without a presence': {
+  'the source has no presence': {
     packet: tcp({ ...request.before, source: '10.0.0.6' }),
     verdict: 'NeedsPresence',
     step: 'presence',
-    reason: '10.0.0.6 of "site" has no presence in "cloud" yet',
+    reason: '10.0.0.6 of "site" has no presence in "cloud" yet: bind one and try again',
     egress: 'cloud',
   },
-  'an ICMP error about a packet to a host without a presence: that host is named': {
+  'an ICMP error about a packet to a host without a presence names that host': {
     packet: icmpError(
       { source: '192.0.2.1', destination: request.before.destination },
       {
@@ -131,19 +141,21 @@ const ROWS: Record<string, Row> = {
     ),
     verdict: 'NeedsPresence',
     step: 'presence',
-    reason: '10.0.0.6 of "site" has no presence in "cloud" yet',
+    reason: '10.0.0.6 of "site" has no presence in "cloud" yet: bind one and try again',
     egress: 'cloud',
   },
-  'an ICMP error about a packet to an address of no host: that address is named': {
+  'an ICMP error about a packet to an address of no host names that address': {
     packet: icmpError(
       { source: '10.0.0.1', destination: request.before.destination },
       { type: 11, quoted: udp({ source: request.before.destination, destination: '192.0.2.9' }) }
     ),
     verdict: 'DropSpoofed',
     step: 'source',
-    reason: '192.0.2.9 is not an address that packets of "site" may come from',
+    reason:
+      'packets from "site" may not have the source 192.0.2.9: ' +
+      "it is outside of the realm's sources, or in its pools",
   },
-  'more paths than the table has': {
+  'the table of paths is full': {
     scene: () => {
       const scene = mixedScene({ maxPaths: 1 });
       scene.forward('site', tcp(request.before));
@@ -152,15 +164,17 @@ const ROWS: Record<string, Row> = {
     packet: tcp(mixedPath(4, 6).request.before),
     verdict: 'DropTableFull',
     step: 'room',
-    reason: 'the table of paths is full',
+    reason:
+      'the table of paths, or the share of the client realm in it, is full and has no idle path: ' +
+      'raise maxPaths or maxPathsOfRealm',
   },
-  'an authentication header between IP versions': {
+  'an authentication header cannot be translated between IP versions': {
     packet: ipPacket(mixedPath(4, 6).request.before, 51, new Uint8Array(24)),
     verdict: 'DropUnsupported',
     step: 'room',
-    reason: 'the packet cannot change its IP version',
+    reason: NO_SIIT,
   },
-  'a fragment of an echo between IP versions': {
+  'a fragment of an echo cannot be translated between IP versions': {
     packet: ipPacket(
       mixedPath(4, 6).request.before,
       1,
@@ -171,15 +185,16 @@ const ROWS: Record<string, Row> = {
     ),
     verdict: 'DropFragment',
     step: 'room',
-    reason: 'the packet cannot change its IP version',
+    reason: NO_SIIT,
   },
-  'a packet that is too big': {
+  'the packet is too big': {
     scene: () => mixedScene({ cloud: { mtu: 1280 } }),
     packet: udp(request.before, { payload: new Uint8Array(1400) }),
     verdict: 'DropTooBig',
     step: 'size',
     reason:
-      'the packet to 100.64.0.1, which stands for 10.0.0.9 of "cloud" is larger than the realm there takes',
+      `the packet to 100.64.0.1:53 ${SERVICE} is larger than the mtu of that realm and must not be fragmented: ` +
+      'its sender has to send smaller packets',
   },
 };
 
@@ -189,17 +204,16 @@ test.each(Object.entries(ROWS))('%s', (_name, row) => {
   const before = packet.slice();
   const { packet: result, ...explanation } = scene.translator.explain(packet, realm);
   expect(explanation).toMatchObject({ verdict, step });
-  // Which words say that a version cannot be changed is free; those of the others are promised.
-  if (!reason.startsWith('the packet cannot change')) expect(explanation.reason).toBe(reason);
+  expect(explanation.reason).toBe(reason);
   expect(explanation.egress).toBe(egress);
   expect(packet).toEqual(before);
-  // What it says is what becomes of the packet.
+  // `translate` then does what `explain` said.
   const sent = scene.send(realm, packet);
   expect(sent.verdict).toBe(verdict);
   expect(result).toEqual(verdict === 'Forward' ? sent.packet : undefined);
 });
 
-test('the size that a packet is to be cut to', () => {
+test('says the size that a packet has to be fragmented to', () => {
   const { translator } = mixedScene({ cloud: { mtu: 1280 } });
   const explain = (length: number): unknown =>
     translator.explain(
@@ -210,7 +224,7 @@ test('the size that a packet is to be cut to', () => {
   expect(explain(100)).not.toHaveProperty('segmentTo');
 });
 
-test('a virtio-net header tells of a partial checksum', () => {
+test('takes a partial checksum from the virtio-net header', () => {
   const { translator } = mixedScene();
   const packet = tcp(request.before, { checksum: 'partial' });
   const vnet = framed(packet, { flags: 1, checksumStart: 20, checksumOffset: 16 }).slice(0, 10);
@@ -224,14 +238,14 @@ test('a virtio-net header tells of a partial checksum', () => {
   });
 });
 
-test('a realm that no plan has is a mistake of the caller', () => {
+test('throws for a realm that no plan has', () => {
   expect(() => mixedScene().translator.explain(tcp(request.before), 'moon')).toThrow(
     'there is no realm "moon"'
   );
 });
 
-describe('explaining has no effect', () => {
-  test('on the counters', () => {
+describe('explain has no effect on', () => {
+  test('the counters', () => {
     const scene = mixedScene();
     scene.forward('site', tcp(request.before));
     const before = [scene.counters('site'), scene.counters('cloud'), scene.paths()];
@@ -241,20 +255,19 @@ describe('explaining has no effect', () => {
     expect([scene.counters('site'), scene.counters('cloud')]).toEqual(before.slice(0, 2));
   });
 
-  test('on the paths: none is opened', () => {
+  test('the paths: it opens none', () => {
     const scene = mixedScene({ maxPaths: 1 });
     scene.translator.explain(tcp(mixedPath(4, 6).request.before), 'site');
     expect(scene.paths()).toEqual([]);
-    // So the table has room still.
+    // So the table still has room.
     expect(scene.send('site', tcp(request.before)).verdict).toBe('Forward');
   });
 
-  test('on sessions', () => {
+  test('sessions: it opens and refreshes none', () => {
     const scene = mixedScene();
     const answer = udpPacket(reply.before, { sourcePort: 53, destinationPort: 40_000 });
     expect(scene.translator.explain(udp(request.before), 'site').verdict).toBe('Forward');
     expect(scene.send('cloud', answer).verdict).toBe('DropNoSession');
-    // Nor is one refreshed.
     scene.forward('site', udp(request.before));
     scene.translator.advance(300_000);
     scene.translator.explain(udp(request.before), 'site');
@@ -262,7 +275,7 @@ describe('explaining has no effect', () => {
     expect(scene.send('cloud', answer).verdict).toBe('DropNoSession');
   });
 
-  test('on fragments: none is noted, and none spoils its datagram', () => {
+  test('fragments: it records none, and marks no datagram as refused', () => {
     const scene = mixedScene();
     const bytes = udp(request.before, { payload: new Uint8Array(64) }).subarray(20);
     const piece = (from: number, to: number): Uint8Array =>
@@ -275,15 +288,15 @@ describe('explaining has no effect', () => {
     expect(scene.send('site', piece(32, 40)).verdict).toBe('Forward');
   });
 
-  test('on the identification of packets that become IPv4', () => {
-    const way = mixedPath(6, 4);
+  test('the identification of packets that become IPv4', () => {
+    const toIpv4 = mixedPath(6, 4);
     const scene = mixedScene();
-    for (let i = 0; i < 3; i++) scene.translator.explain(udp(way.request.before), 'site');
-    const explained = scene.translator.explain(udp(way.request.before), 'site').packet;
-    expect(scene.forward('site', udp(way.request.before))).toEqual(explained);
+    for (let i = 0; i < 3; i++) scene.translator.explain(udp(toIpv4.request.before), 'site');
+    const explained = scene.translator.explain(udp(toIpv4.request.before), 'site').packet;
+    expect(scene.forward('site', udp(toIpv4.request.before))).toEqual(explained);
   });
 
-  test('on the replies, which are not made', () => {
+  test('the rate of replies', () => {
     const scene = mixedScene({ site: { reject: 'reset' }, maxRepliesPerSecond: 1 });
     const refused = udp(request.before, { destinationPort: 9 });
     for (let i = 0; i < 3; i++) scene.translator.explain(refused, 'site');
@@ -291,7 +304,7 @@ describe('explaining has no effect', () => {
     expect(scene.reply).toBeDefined();
   });
 
-  test('on the tap, which is shown nothing', () => {
+  test('the capture, which gets no packet', () => {
     const scene = mixedScene();
     const shown: string[] = [];
     scene.translator.capture({
@@ -306,7 +319,7 @@ describe('explaining has no effect', () => {
     expect(shown).toEqual([]);
   });
 
-  test('on what is said of the packet before', () => {
+  test('the result of the packet before it', () => {
     const scene = mixedScene();
     const { translator } = scene;
     scene.send('site', tcp({ ...request.before, source: '10.0.0.6' }));
@@ -324,7 +337,7 @@ describe('explaining has no effect', () => {
     expect(forwarded.verdict).toBe('Forward');
   });
 
-  test('on what stands behind an address: the presence it lacks stays lacking', () => {
+  test('the presences: a missing one is still missing', () => {
     const scene = mixedScene();
     const packet = tcp({ ...request.before, source: '10.0.0.6' });
     scene.translator.explain(packet, 'site');

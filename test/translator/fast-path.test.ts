@@ -12,7 +12,7 @@ import {
 } from '../oracle/packets.ts';
 import { Random } from '../oracle/random.ts';
 import {
-  MIXED_WAYS,
+  MIXED_PATHS,
   type MixedPath,
   mixedPath,
   mixedPlan,
@@ -23,7 +23,7 @@ import {
 } from './mixed.ts';
 import type { Scene } from './scene.ts';
 
-/** With any tap, all packets go the slow path. */
+/** With a capture all packets take the slow path. */
 const WANTS_NOTHING: PacketCapture = { wants: () => false, packet: () => undefined };
 
 interface Sample {
@@ -33,19 +33,19 @@ interface Sample {
   readonly headroom: number;
 }
 
-/** Mostly packets that are plainly in order; now and then one that is not, in one point. */
+/** Mostly packets for the fast path; sometimes one that differs in one point. */
 function randomSample(random: Random): Sample {
   const isRequest = random.chance(0.5);
-  const way = random.pick(MIXED_WAYS);
+  const path = random.pick(MIXED_PATHS);
   const realm = isRequest ? 'site' : 'cloud';
   const headroom = random.pick([128, 128, 128, 20, 19, 10, 0]);
   if (random.chance(0.15)) {
-    const packet = randomError(random, way, isRequest);
+    const packet = randomError(random, path, isRequest);
     mutate(random, packet, 72);
     const header = random.pick<VnetHeader | undefined>([undefined, {}, {}, { flags: 2 }]);
     return { realm, packet, header, headroom };
   }
-  const { before } = isRequest ? way.request : way.reply;
+  const { before } = isRequest ? path.request : path.reply;
   const version = before.source.includes(':') ? 6 : 4;
   const strangers = version === 4 ? ['10.0.0.6', '192.0.2.9'] : ['fd00::6', '2001:db8::9'];
   const ends: Ends = {
@@ -177,32 +177,36 @@ test.each<[name: string, seed: number, plan: PlanOptions]>([
   ['no MTU', 1, {}],
   ['an MTU', 2, { cloud: { mtu: 1400 }, site: { mtu: 1500 } }],
   ['replies', 3, { site: { reject: 'reset' }, cloud: { reject: 'unreachable', mtu: 1000 } }],
-])('plain packets get the same either way: verdict, bytes, counters; %s', (_name, seed, plan) => {
-  const random = new Random(seed);
-  const short = mixedScene(plan);
-  const long = mixedScene(plan);
-  long.translator.capture(WANTS_NOTHING);
-  let now = 0;
-  for (let i = 0; i < 15_000; i++) {
-    now += random.pick([0, 0, 1, 10, 20_000]);
-    const sample = randomSample(random);
-    for (const { translator } of [short, long]) translator.advance(now);
-    const [a, b] = [outcomeOf(short, sample), outcomeOf(long, sample)];
-    if (a.join() !== b.join()) expect({ i, sample, outcome: a }).toEqual({ i, sample, outcome: b });
-    if (i % 1000 === 999) {
-      for (const { translator } of [short, long]) translator.load(mixedPlan(plan));
+])(
+  'both paths give plain packets the same verdict, bytes and counters: %s',
+  (_name, seed, plan) => {
+    const random = new Random(seed);
+    const short = mixedScene(plan);
+    const long = mixedScene(plan);
+    long.translator.capture(WANTS_NOTHING);
+    let now = 0;
+    for (let i = 0; i < 15_000; i++) {
+      now += random.pick([0, 0, 1, 10, 20_000]);
+      const sample = randomSample(random);
+      for (const { translator } of [short, long]) translator.advance(now);
+      const [a, b] = [outcomeOf(short, sample), outcomeOf(long, sample)];
+      if (a.join() !== b.join())
+        expect({ i, sample, outcome: a }).toEqual({ i, sample, outcome: b });
+      if (i % 1000 === 999) {
+        for (const { translator } of [short, long]) translator.load(mixedPlan(plan));
+      }
     }
+    for (const realm of ['site', 'cloud'])
+      expect(short.counters(realm)).toEqual(long.counters(realm));
+    expect(short.paths()).toEqual(long.paths());
+    // Each kind occurred often enough.
+    expect(short.counters('site').Forward).toBeGreaterThan(1000);
+    expect(short.counters('cloud').Forward).toBeGreaterThan(500);
+    expect(short.counters('cloud').DropNoSession).toBeGreaterThan(10);
   }
-  for (const realm of ['site', 'cloud'])
-    expect(short.counters(realm)).toEqual(long.counters(realm));
-  expect(short.paths()).toEqual(long.paths());
-  // Enough of each kind came by.
-  expect(short.counters('site').Forward).toBeGreaterThan(1000);
-  expect(short.counters('cloud').Forward).toBeGreaterThan(500);
-  expect(short.counters('cloud').DropNoSession).toBeGreaterThan(10);
-});
+);
 
-test('a short packet at the very end of the buffer is not read beyond it', () => {
+test('does not read behind a short packet at the end of the buffer', () => {
   const scene = mixedScene();
   const { request } = mixedPath(4, 4);
   const packet = udpPacket(request.before, { sourcePort: 40_000, destinationPort: 53 });
@@ -219,14 +223,14 @@ test('a short packet at the very end of the buffer is not read beyond it', () =>
   }
 });
 
-test('the way changes nothing for what comes after: a path opened by one is used by the other', () => {
+test('fast path and slow path use the paths and sessions that the other has opened', () => {
   const scene = mixedScene();
   const { request, reply } = mixedPath(4, 4);
   const ask = udpPacket(request.before, { sourcePort: 40_000, destinationPort: 53 });
   const answer = udpPacket(reply.before, { sourcePort: 53, destinationPort: 40_000 });
   scene.forward('site', ask);
   scene.translator.advance(200_000);
-  // The fast path refreshes the session, which the slow path asks for; and the other way round.
+  // Each path refreshes the session that the other one checks.
   scene.forward('site', ask);
   scene.translator.advance(400_000);
   scene.translator.capture(WANTS_NOTHING);

@@ -10,13 +10,13 @@ import {
   udpLitePacket,
   udpPacket,
 } from '../oracle/packets.ts';
-import { MIXED_WAYS, mixedPath, mixedPlan, mixedScene, VERSIONS } from './mixed.ts';
+import { MIXED_PATHS, mixedPath, mixedPlan, mixedScene, VERSIONS } from './mixed.ts';
 import type { Scene } from './scene.ts';
 
-/** Which piece of a datagram, and whose. */
+/** A fragment of a datagram. */
 interface Piece {
   readonly identification?: number;
-  /** Length of the last piece, if not to the end of the datagram. */
+  /** The length of the datagram, if it is not complete. */
   readonly isLast?: boolean;
   readonly protocol?: number;
   readonly datagram?: (ends: Ends) => Uint8Array;
@@ -77,12 +77,12 @@ describe.each(VERSIONS)('IPv%i', (version) => {
     ['UDP-Lite', liteDatagram, 64],
     ['SCTP', sctpDatagram, 64],
     ['GRE', greDatagram, 64],
-  ])('%s comes through in pieces', (_name, datagram, cut) => {
+  ])('%s is forwarded in fragments', (_name, datagram, boundary) => {
     const scene = mixedScene();
     const length = transportLengthOf(datagram(before));
     for (const [from, to] of [
-      [0, cut],
-      [cut, length],
+      [0, boundary],
+      [boundary, length],
     ] as const) {
       expect(scene.forward('site', piece(before, from, to, { datagram }))).toEqual(
         piece(after, from, to, { datagram })
@@ -90,7 +90,7 @@ describe.each(VERSIONS)('IPv%i', (version) => {
     }
   });
 
-  test('one is counted on the path of its first one', () => {
+  test('a fragment is counted on the path of its first one', () => {
     const scene = mixedScene();
     const packets = [piece(before, 0, 64), piece(before, 64, LENGTH)];
     for (const packet of packets) scene.forward('site', packet);
@@ -99,7 +99,7 @@ describe.each(VERSIONS)('IPv%i', (version) => {
     ]);
   });
 
-  test('a later one before the first one, or of another datagram, is an orphan', () => {
+  test('a later fragment before the first one, or of another datagram, is an orphan', () => {
     const scene = mixedScene();
     expect(send(scene, 64, 128)).toBe('DropFragmentOrphan');
     send(scene, 0, 64);
@@ -108,7 +108,7 @@ describe.each(VERSIONS)('IPv%i', (version) => {
     expect(scene.counters('site')).toEqual({ DropFragmentOrphan: 2, Forward: 2 });
   });
 
-  test('one that goes to another address is an orphan', () => {
+  test('a later fragment to another address is an orphan', () => {
     const scene = mixedScene();
     send(scene, 0, 64);
     const other = mixedPath(version, version === 4 ? 6 : 4).request.before;
@@ -117,23 +117,23 @@ describe.each(VERSIONS)('IPv%i', (version) => {
     expect(scene.send('site', piece(stranger, 64, 128)).verdict).toBe('DropFragmentOrphan');
   });
 
-  test('one that comes from the other realm is an orphan, though its addresses are the same', () => {
+  test('a later fragment with the same addresses from the other realm is an orphan', () => {
     const scene = mixedScene();
     send(scene, 0, 64);
     expect(scene.send('cloud', piece(before, 64, 128)).verdict).toBe('DropFragmentOrphan');
   });
 
-  test.each<[string, Piece & { readonly cut?: number }, verdict: string]>([
+  test.each<[string, Piece & { readonly firstLength?: number }, verdict: string]>([
     ['a port that is not exposed', { datagram: closed }, 'DropNotPermitted'],
-    ['a TCP header that is cut', { datagram: tcpDatagram, cut: 16 }, 'DropFragment'],
+    ['an incomplete TCP header', { datagram: tcpDatagram, firstLength: 16 }, 'DropFragment'],
   ])('the first refused for %s: the later ones are orphans', (_name, options, verdict) => {
     const scene = mixedScene();
-    const cut = options.cut ?? 64;
-    expect(send(scene, 0, cut, options)).toBe(verdict);
+    const firstLength = options.firstLength ?? 64;
+    expect(send(scene, 0, firstLength, options)).toBe(verdict);
     expect(send(scene, 128, 192, options)).toBe('DropFragmentOrphan');
   });
 
-  test('a reply in pieces needs a session as a whole one does', () => {
+  test('a fragmented reply needs a session', () => {
     const scene = mixedScene();
     const datagram = (ends: Ends): Uint8Array =>
       udpPacket(ends, { sourcePort: 53, destinationPort: 40_000, payload: new Uint8Array(192) });
@@ -142,7 +142,7 @@ describe.each(VERSIONS)('IPv%i', (version) => {
       piece(reply.before, 64, LENGTH, { datagram }),
     ];
     expect(scene.verdicts('cloud', ...answers)).toEqual(['DropNoSession', 'DropFragmentOrphan']);
-    // The first piece of a request is one.
+    // The first fragment of a request opens a session.
     send(scene, 0, 64);
     expect(scene.verdicts('cloud', ...answers)).toEqual(['Forward', 'Forward']);
   });
@@ -152,13 +152,13 @@ describe.each(VERSIONS)('IPv%i', (version) => {
     expect(mixedScene().send('site', piece(foreign, 0, 64)).verdict).toBe('DropSpoofed');
   });
 
-  describe('time', () => {
+  describe('fragmentTimeoutMs', () => {
     const at = (scene: Scene, now: number, from: number, to: number): string => {
       scene.translator.advance(now);
       return send(scene, from, to);
     };
 
-    test('later ones pass for 15 s from the first one, whatever came meanwhile', () => {
+    test('lets later fragments pass for 15 s after the first one, whatever came meanwhile', () => {
       const scene = mixedScene();
       expect(at(scene, 1000, 0, 64)).toBe('Forward');
       expect(at(scene, 15_999, 64, 72)).toBe('Forward');
@@ -169,7 +169,7 @@ describe.each(VERSIONS)('IPv%i', (version) => {
       expect(at(scene, 31_003, 88, 96)).toBe('DropFragmentOrphan');
     });
 
-    test('is an option', () => {
+    test('can be changed', () => {
       const scene = mixedScene({ fragmentTimeoutMs: 10 });
       expect([at(scene, 0, 0, 64), at(scene, 10, 64, 72)]).toEqual(['Forward', 'Forward']);
       expect(at(scene, 11, 72, 80)).toBe('DropFragmentOrphan');
@@ -184,7 +184,7 @@ describe.each(VERSIONS)('IPv%i', (version) => {
     /** Rows of [from, to, verdict], and whether it says that it is the last. */
     test.each<[name: string, rows: (readonly [number, number, string, boolean?])[]]>([
       [
-        'overlap by one unit: no more passes',
+        'an overlap by one unit refuses the rest',
         [
           [0, 64, F],
           [56, 72, D],
@@ -193,7 +193,7 @@ describe.each(VERSIONS)('IPv%i', (version) => {
         ],
       ],
       [
-        'overlap from behind',
+        'an overlap from behind refuses the rest',
         [
           [0, 64, F],
           [80, 96, F],
@@ -202,7 +202,7 @@ describe.each(VERSIONS)('IPv%i', (version) => {
         ],
       ],
       [
-        'one around another',
+        'a fragment around another refuses the rest',
         [
           [0, 64, F],
           [80, 88, F],
@@ -211,7 +211,7 @@ describe.each(VERSIONS)('IPv%i', (version) => {
         ],
       ],
       [
-        'one from byte 8 that ends within the first: no harm',
+        'a fragment from byte 8 within the first is harmless',
         [
           [0, 64, F],
           [8, 16, D],
@@ -219,7 +219,7 @@ describe.each(VERSIONS)('IPv%i', (version) => {
         ],
       ],
       [
-        'a duplicate: no harm',
+        'a duplicate is harmless',
         [
           [0, 64, F],
           [64, 72, F],
@@ -228,7 +228,7 @@ describe.each(VERSIONS)('IPv%i', (version) => {
         ],
       ],
       [
-        'a part of one that came: no harm',
+        'a part of an earlier fragment is harmless',
         [
           [0, 64, F],
           [64, 96, F],
@@ -237,7 +237,7 @@ describe.each(VERSIONS)('IPv%i', (version) => {
         ],
       ],
       [
-        'a part of two that touch: no harm',
+        'a part of two adjacent fragments is harmless',
         [
           [0, 64, F],
           [64, 72, F],
@@ -247,7 +247,7 @@ describe.each(VERSIONS)('IPv%i', (version) => {
         ],
       ],
       [
-        'one behind the last',
+        'a fragment behind the last',
         [
           [0, 64, F],
           [96, 100, F, true],
@@ -256,7 +256,7 @@ describe.each(VERSIONS)('IPv%i', (version) => {
         ],
       ],
       [
-        'one that goes on over the last',
+        'a fragment that extends over the last',
         [
           [0, 64, F],
           [96, 100, F, true],
@@ -265,7 +265,7 @@ describe.each(VERSIONS)('IPv%i', (version) => {
         ],
       ],
       [
-        'a last one before what has come',
+        'a last fragment before earlier ones',
         [
           [0, 64, F],
           [96, 104, F],
@@ -274,7 +274,7 @@ describe.each(VERSIONS)('IPv%i', (version) => {
         ],
       ],
       [
-        'two last ones',
+        'two last fragments',
         [
           [0, 64, F],
           [96, 104, F, true],
@@ -283,7 +283,7 @@ describe.each(VERSIONS)('IPv%i', (version) => {
         ],
       ],
       [
-        'a last one that ends where the last one does: it lies within',
+        'a last fragment within the last one is harmless',
         [
           [0, 64, F],
           [96, 104, F, true],
@@ -292,7 +292,7 @@ describe.each(VERSIONS)('IPv%i', (version) => {
         ],
       ],
       [
-        'a first one again: the datagram begins anew',
+        'the same first fragment restarts the datagram',
         [
           [0, 64, F],
           [64, 72, F],
@@ -301,7 +301,7 @@ describe.each(VERSIONS)('IPv%i', (version) => {
         ],
       ],
       [
-        'a first one again, longer',
+        'a second, longer first fragment',
         [
           [0, 64, F],
           [0, 72, D],
@@ -310,7 +310,7 @@ describe.each(VERSIONS)('IPv%i', (version) => {
         ],
       ],
       [
-        'a first one again, shorter',
+        'a second, shorter first fragment',
         [
           [0, 64, F],
           [0, 56, D],
@@ -319,7 +319,7 @@ describe.each(VERSIONS)('IPv%i', (version) => {
         ],
       ],
       [
-        'all has come: the record is gone',
+        'a complete datagram ends the record',
         [
           [0, 64, F],
           [64, 72, F, true],
@@ -328,7 +328,7 @@ describe.each(VERSIONS)('IPv%i', (version) => {
         ],
       ],
       [
-        'all has come, out of order',
+        'a datagram completed out of order ends the record',
         [
           [0, 64, F],
           [72, 80, F, true],
@@ -344,19 +344,19 @@ describe.each(VERSIONS)('IPv%i', (version) => {
       expect(verdicts).toEqual(rows.map(([, , verdict]) => verdict));
     });
 
-    test('one that leaves a ninth hole is refused, those that fill holes pass', () => {
+    test('a fragment that leaves a ninth hole is refused, those that fill holes pass', () => {
       const scene = mixedScene();
       const rows: string[] = [send(scene, 0, 16)];
       for (let hole = 1; hole <= 8; hole++) rows.push(send(scene, 16 * hole + 8, 16 * hole + 16));
       expect(rows).toEqual(Array(9).fill('Forward'));
       expect(send(scene, 16 * 9 + 8, 16 * 9 + 16)).toBe('DropFragment');
-      // What only touches another leaves no hole.
+      // A fragment that touches another one leaves no hole.
       expect(send(scene, 16 * 8 + 16, 16 * 8 + 24)).toBe('Forward');
       expect(send(scene, 16, 24)).toBe('Forward');
       expect(send(scene, 168, 176)).toBe('Forward');
     });
 
-    test('a datagram that was refused may come again when its time is over', () => {
+    test('a refused datagram may come again after its timeout', () => {
       const scene = mixedScene();
       send(scene, 0, 64);
       send(scene, 56, 72);
@@ -366,7 +366,7 @@ describe.each(VERSIONS)('IPv%i', (version) => {
       expect([send(scene, 0, 64), send(scene, 64, 72)]).toEqual(['Forward', 'Forward']);
     });
 
-    test('any order of all pieces behind the first passes, and then the record is gone', () => {
+    test('all fragments behind the first pass in any order, and then the record is gone', () => {
       for (const order of permutations([64, 72, 80, 192])) {
         const scene = mixedScene();
         send(scene, 0, 64);
@@ -387,7 +387,7 @@ describe.each(VERSIONS)('IPv%i', (version) => {
         0,
         { flags: 1, gsoType: 5, gsoSize: 32, checksumStart: start, checksumOffset: 6 },
       ],
-      ['a later one, segment size alone', 64, { gsoType: 5, gsoSize: 32 }],
+      ['a later one with only a segment size', 64, { gsoType: 5, gsoSize: 32 }],
     ])('%s is malformed', (_name, from, header) => {
       const scene = mixedScene();
       if (from > 0) send(scene, 0, from);
@@ -395,7 +395,7 @@ describe.each(VERSIONS)('IPv%i', (version) => {
       expect(sent.verdict).toBe('DropMalformed');
     });
 
-    test('a virtio-net header of zeros says nothing', () => {
+    test('a virtio-net header of zeros changes nothing', () => {
       const scene = mixedScene();
       expect(scene.forward('site', piece(before, 0, 64), {})).toEqual(piece(after, 0, 64));
       expect(scene.forward('site', piece(before, 64, LENGTH), {})).toEqual(
@@ -404,13 +404,13 @@ describe.each(VERSIONS)('IPv%i', (version) => {
     });
   });
 
-  describe('more datagrams than are remembered', () => {
+  describe('a full table of datagrams', () => {
     const first = (scene: Scene, identification: number): string =>
       send(scene, 0, 64, { identification });
     const later = (scene: Scene, identification: number): string =>
       send(scene, 64, 72, { identification });
 
-    test('the oldest make room', () => {
+    test('replaces the oldest', () => {
       const scene = mixedScene({ maxFragments: 4 });
       for (let id = 1; id <= 10; id++) {
         scene.translator.advance(id);
@@ -420,7 +420,7 @@ describe.each(VERSIONS)('IPv%i', (version) => {
       expect(ids.filter((id) => later(scene, id) === 'Forward')).toEqual([7, 8, 9, 10]);
     });
 
-    test('one realm cannot push out those of another', () => {
+    test('never replaces the datagrams of another realm', () => {
       const scene = mixedScene({ maxFragments: 4 });
       for (const id of [1, 2, 3, 4]) first(scene, id);
       const query = udpPacket(before, { sourcePort: 40_000, destinationPort: 53 });
@@ -433,7 +433,7 @@ describe.each(VERSIONS)('IPv%i', (version) => {
       expect([1, 2, 3, 4].map((id) => later(scene, id))).toEqual(Array(4).fill('Forward'));
     });
 
-    test('what is refused takes no room', () => {
+    test('has no records of refused fragments', () => {
       const scene = mixedScene({ maxFragments: 4 });
       for (const id of [1, 2, 3, 4]) first(scene, id);
       for (let id = 5; id <= 100; id++) {
@@ -443,7 +443,7 @@ describe.each(VERSIONS)('IPv%i', (version) => {
       expect([1, 2, 3, 4].map((id) => later(scene, id))).toEqual(Array(4).fill('Forward'));
     });
 
-    test('128 at once, of 1024 that are remembered, all come through', () => {
+    test('forwards 128 datagrams at once with room for 1024', () => {
       const scene = mixedScene();
       const ids = Array.from({ length: 128 }, (_, i) => i * 257);
       for (const id of ids) first(scene, id);
@@ -464,7 +464,7 @@ describe.each(VERSIONS)('IPv%i', (version) => {
   });
 
   describe('a new plan', () => {
-    test('that still has the path: later ones pass', () => {
+    test('that still has the path lets later fragments pass', () => {
       const scene = mixedScene();
       send(scene, 0, 64);
       const plan = mixedPlan();
@@ -472,7 +472,7 @@ describe.each(VERSIONS)('IPv%i', (version) => {
       expect(scene.forward('site', piece(before, 64, LENGTH))).toEqual(piece(after, 64, LENGTH));
     });
 
-    test('that does not have it: they are orphans, also when it comes back', () => {
+    test('that does not have the path makes them orphans, also when the path comes back', () => {
       const scene = mixedScene();
       send(scene, 0, 64);
       scene.translator.load({ ...mixedPlan(), permits: [] });
@@ -481,7 +481,7 @@ describe.each(VERSIONS)('IPv%i', (version) => {
       expect(send(scene, 64, 72)).toBe('DropFragmentOrphan');
     });
 
-    test('in which the address stands for another host: they do not go there', () => {
+    test('in which the address stands for another host does not send them there', () => {
       const scene = mixedScene();
       send(scene, 0, 64);
       const { realms, presences, permits } = mixedPlan();
@@ -498,7 +498,7 @@ describe.each(VERSIONS)('IPv%i', (version) => {
   });
 });
 
-test('over IPv4 the protocol belongs to what tells datagrams apart', () => {
+test('over IPv4 the protocol distinguishes datagrams', () => {
   const { before } = mixedPath(4, 4).request;
   const scene = mixedScene();
   scene.forward('site', piece(before, 0, 64));
@@ -509,14 +509,14 @@ test('over IPv4 the protocol belongs to what tells datagrams apart', () => {
   expect(scene.verdicts('site', ...packets)).toEqual(['DropFragmentOrphan', 'Forward']);
 });
 
-test('over IPv6 it does not: what a later one says of it may be wrong', () => {
+test('over IPv6 the protocol does not distinguish datagrams: a later fragment may have another', () => {
   const { before } = mixedPath(6, 6).request;
   const scene = mixedScene();
   scene.forward('site', piece(before, 0, 64));
   expect(scene.send('site', piece(before, 64, 72, { protocol: UDPLITE })).verdict).toBe('Forward');
 });
 
-test('the identification of IPv6 is 32 bits', () => {
+test('the identification of IPv6 has 32 bits', () => {
   const { before } = mixedPath(6, 6).request;
   const scene = mixedScene();
   scene.forward('site', piece(before, 0, 64, { identification: 0x80000001 }));
@@ -529,7 +529,7 @@ test('the identification of IPv6 is 32 bits', () => {
   ]);
 });
 
-test.each(MIXED_WAYS)('a datagram of 64 KiB comes through $name', ({ request, from }) => {
+test.each(MIXED_PATHS)('a datagram of 64 KiB is forwarded $name', ({ request, from }) => {
   const scene = mixedScene();
   const datagram = (ends: Ends): Uint8Array =>
     udpPacket(ends, {
@@ -545,7 +545,7 @@ test.each(MIXED_WAYS)('a datagram of 64 KiB comes through $name', ({ request, fr
   }
 });
 
-test('a whole packet with a fragment header is no fragment (RFC 6946)', () => {
+test('an unfragmented packet with a fragment header is no fragment (RFC 6946)', () => {
   const { before, after } = mixedPath(6, 6).request;
   const build = (ends: Ends): Uint8Array =>
     udpPacket(ends, {
@@ -580,7 +580,7 @@ function greDatagram(ends: Ends): Uint8Array {
   return ipPacket(ends, 47, new Uint8Array(LENGTH).fill(3));
 }
 
-/** To a port that no permit names. */
+/** A datagram to a port that no permit names. */
 function closed(ends: Ends): Uint8Array {
   const ports = { sourcePort: 40_000, destinationPort: 54 };
   return udpPacket(ends, { ...ports, payload: new Uint8Array(LENGTH - 8) });

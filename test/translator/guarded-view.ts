@@ -1,5 +1,5 @@
 /**
- * A view in which no byte outside of the packet may be read.
+ * A view that throws when a byte outside of the packet is read.
  * @module
  */
 export class GuardedView extends (DataView as new (

@@ -9,7 +9,7 @@ import {
   udpPacket,
 } from '../oracle/packets.ts';
 import { verifyChecksums } from '../oracle/verify.ts';
-import { ADDRESSES, FAMILIES, PAYLOAD, PLAN, presenceOf, Scene, way } from './scene.ts';
+import { ADDRESSES, FAMILIES, PAYLOAD, PLAN, pathOf, presenceOf, Scene } from './scene.ts';
 
 /** Type and code of "port unreachable", by IP version. */
 const UNREACHABLE = { 4: { type: 3, code: 3 }, 6: { type: 1, code: 4 } } as const;
@@ -28,8 +28,8 @@ const echo = (ends: Ends): Uint8Array => echoPacket(ends, { payload: PAYLOAD });
 
 describe.each(FAMILIES)('ICMP errors over IPv%i', (family) => {
   const { host, router, unbound, foreign, stranger } = ADDRESSES[family];
-  const toCloud = way(family, 'site-a', 'cloud');
-  const back = way(family, 'cloud', 'site-a', 'reply');
+  const toCloud = pathOf(family, 'site-a', 'cloud');
+  const back = pathOf(family, 'cloud', 'site-a', 'reply');
 
   test.each([
     ['UDP', query],
@@ -45,7 +45,7 @@ describe.each(FAMILIES)('ICMP errors over IPv%i', (family) => {
     expect(verifyChecksums(framed(error))).toEqual([]);
   });
 
-  test('a quote that has come some hops comes back as it was sent, but for the hops', () => {
+  test('a quote that has passed some hops returns as it was sent, except for its hop limit', () => {
     const scene = new Scene();
     const received = scene.forward('site-a', query(toCloud.before, { hopLimit: 64 }));
     received[family === 4 ? 8 : 7] = 61;
@@ -85,7 +85,7 @@ describe.each(FAMILIES)('ICMP errors over IPv%i', (family) => {
     expect(left).toEqual(icmpError(toCloud.after, { ...UNREACHABLE[family], quoted: sent }));
   });
 
-  test('an error about a SYN passes, which as a packet that way would not', () => {
+  test('an error about a SYN passes, although the SYN itself would not pass in that direction', () => {
     const scene = new Scene();
     const sent = segment(toCloud.before, { flags: 0x02 });
     const received = scene.forward('site-a', sent);
@@ -95,12 +95,12 @@ describe.each(FAMILIES)('ICMP errors over IPv%i', (family) => {
     );
   });
 
-  test('an error from site to site', () => {
+  test('an error passes from site to site', () => {
     const scene = new Scene();
-    const over = way(family, 'site-b', 'site-a');
+    const over = pathOf(family, 'site-b', 'site-a');
     const build = (ends: Ends): Uint8Array => segment(ends, { destinationPort: 49_200 });
     const received = scene.forward('site-b', build(over.before));
-    const backToB = way(family, 'site-a', 'site-b');
+    const backToB = pathOf(family, 'site-a', 'site-b');
     const rejected = icmpError(
       { source: router, destination: presenceOf(family, 'site-b') },
       { ...TOO_BIG[family], quoted: received }
@@ -133,7 +133,7 @@ describe.each(FAMILIES)('ICMP errors over IPv%i', (family) => {
         continue;
       }
       const quoted = build(toCloud.before).slice(0, length);
-      // Half a checksum cannot be changed.
+      // Half a checksum cannot be updated.
       const isHalved = build === segment && length === headerLength + 17;
       if (isHalved) quoted[length - 1] = received[length - 1]!;
       const expected = icmpError(back.after, { ...UNREACHABLE[family], quoted });
@@ -143,7 +143,7 @@ describe.each(FAMILIES)('ICMP errors over IPv%i', (family) => {
     }
   });
 
-  test('padding and extensions (RFC 4884) behind the quote stay', () => {
+  test('padding and extensions (RFC 4884) behind the quote do not change', () => {
     const extension = Uint8Array.of(0x20, 0, 0xdf, 0xff, 0, 8, 1, 1, 0, 1, 1, 1);
     const padded = (quoted: Uint8Array): Uint8Array => {
       const bytes = new Uint8Array(128 + extension.length);
@@ -171,7 +171,7 @@ describe.each(FAMILIES)('ICMP errors over IPv%i', (family) => {
     expect(verifyChecksums(framed(new Scene().forward('cloud', error)))).toEqual(['icmp']);
   });
 
-  test('a wrong checksum in the quote stays wrong, and the ICMP checksum right', () => {
+  test('a wrong checksum in the quote stays wrong, and the ICMP checksum stays correct', () => {
     const quoted = query(toCloud.after, { checksum: 0x1234 });
     const error = icmpError(back.before, { ...UNREACHABLE[family], quoted });
     expect(verifyChecksums(framed(new Scene().forward('cloud', error)))).toEqual(['quoted udp']);
@@ -190,7 +190,7 @@ describe.each(FAMILIES)('ICMP errors over IPv%i', (family) => {
       'a quote of the other IP version',
       'DropMalformed',
       {},
-      query(way(family === 4 ? 6 : 4, 'site-a', 'cloud').after),
+      query(pathOf(family === 4 ? 6 : 4, 'site-a', 'cloud').after),
     ],
     [
       'an error about an error',
@@ -235,7 +235,7 @@ describe.each(FAMILIES)('ICMP errors over IPv%i', (family) => {
     expect(new Scene().send('cloud', error, header).verdict).toBe('DropMalformed');
   });
 
-  test('the path is the one of replies: one entry for both, both counted', () => {
+  test('an error takes the path of replies, and is counted there', () => {
     const scene = new Scene();
     const error = icmpError(
       { source: router, destination: back.before.destination },
@@ -259,7 +259,7 @@ describe.each(FAMILIES)('ICMP errors over IPv%i', (family) => {
     ]);
   });
 
-  test('the host that lacks a presence is the quoted destination, not the router', () => {
+  test('the host that needs a presence is the quoted destination, not the router', () => {
     const presences = PLAN.presences.filter(({ realm }) => realm !== 'site-a');
     const scene = new Scene({ plan: { ...PLAN, presences } });
     const error = icmpError(
@@ -282,8 +282,8 @@ describe.each(FAMILIES)('ICMP errors over IPv%i', (family) => {
 });
 
 test('a quoted UDP checksum of 0 stays 0', () => {
-  const toCloud = way(4, 'site-a', 'cloud');
-  const back = way(4, 'cloud', 'site-a', 'reply');
+  const toCloud = pathOf(4, 'site-a', 'cloud');
+  const back = pathOf(4, 'cloud', 'site-a', 'reply');
   const quoted = query(toCloud.after, { checksum: 'none' });
   const error = icmpError(back.before, { ...UNREACHABLE[4], quoted });
   expect(new Scene().forward('cloud', error)).toEqual(
@@ -294,16 +294,16 @@ test('a quoted UDP checksum of 0 stays 0', () => {
   );
 });
 
-test('an error about a first fragment is forwarded as one about a whole packet', () => {
-  const { before, after } = way(4, 'cloud', 'site-a', 'reply');
+test('an error about a first fragment is forwarded like one about an unfragmented packet', () => {
+  const { before, after } = pathOf(4, 'cloud', 'site-a', 'reply');
   const build = (ends: Ends): Uint8Array =>
     query(ends, { fragment: 0x2000, payload: new Uint8Array(16) });
   const error = icmpError(before, {
     ...UNREACHABLE[4],
-    quoted: build(way(4, 'site-a', 'cloud').after),
+    quoted: build(pathOf(4, 'site-a', 'cloud').after),
   });
   expect(new Scene().forward('cloud', error)).toEqual(
-    icmpError(after, { ...UNREACHABLE[4], quoted: build(way(4, 'site-a', 'cloud').before) })
+    icmpError(after, { ...UNREACHABLE[4], quoted: build(pathOf(4, 'site-a', 'cloud').before) })
   );
 });
 
@@ -311,22 +311,22 @@ test.each([
   ['a later fragment', 0x2010],
   ['a last fragment', 0x0010],
 ])('an error about %s is dropped as a fragment', (_name, fragment) => {
-  const quoted = query(way(4, 'site-a', 'cloud').after, { fragment });
-  const { before } = way(4, 'cloud', 'site-a', 'reply');
+  const quoted = query(pathOf(4, 'site-a', 'cloud').after, { fragment });
+  const { before } = pathOf(4, 'cloud', 'site-a', 'reply');
   const error = icmpError(before, { ...UNREACHABLE[4], quoted });
   expect(new Scene().send('cloud', error).verdict).toBe('DropFragment');
 });
 
-test.each(FAMILIES)('errors need no session: before any packet, IPv%i', (family) => {
+test.each(FAMILIES)('an error before any packet needs no session, IPv%i', (family) => {
   const scene = new Scene();
-  const toCloud = way(family, 'site-a', 'cloud');
-  const error = icmpError(way(family, 'cloud', 'site-a', 'reply').before, {
+  const toCloud = pathOf(family, 'site-a', 'cloud');
+  const error = icmpError(pathOf(family, 'cloud', 'site-a', 'reply').before, {
     ...UNREACHABLE[family],
     quoted: query(toCloud.after),
   });
   expect(scene.send('cloud', error).verdict).toBe('Forward');
-  // Nor do they open one.
+  // An error opens no session either.
   const answer = { sourcePort: 53, destinationPort: 40_000 };
-  const reply = udpPacket(way(family, 'cloud', 'site-a', 'reply').before, answer);
+  const reply = udpPacket(pathOf(family, 'cloud', 'site-a', 'reply').before, answer);
   expect(scene.send('cloud', reply).verdict).toBe('DropNoSession');
 });

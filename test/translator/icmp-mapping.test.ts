@@ -180,11 +180,11 @@ describe('RFC 7915 section 5.2: ICMPv6 to ICMP', () => {
     );
   });
 
-  test('parameter problem of an unknown next header: protocol unreachable', () => {
+  test('a parameter problem of an unknown next header becomes protocol unreachable', () => {
     expect(toIpv4(4, 1, 40)).toEqual([3, 2, 0]);
   });
 
-  test('parameter problem of an unknown option has no counterpart', () => {
+  test('a parameter problem of an unknown option has no counterpart', () => {
     expect([toIpv4(4, 2, 40), toIpv4(4, 3, 0)]).toEqual([undefined, undefined]);
   });
 
@@ -194,14 +194,14 @@ describe('RFC 7915 section 5.2: ICMPv6 to ICMP', () => {
   });
 });
 
-test('a mapping holds nothing of the one before', () => {
+test('a mapping does not depend on the one before', () => {
   const mapping = new ErrorMapping();
   mapping.toIpv6(3, 4, 0, 1500, 1500);
   mapping.toIpv6(3, 1, 0, 1500, 1500);
   expect([mapping.type, mapping.code, mapping.rest]).toEqual([1, 0, 0]);
 });
 
-test('which types have a length attribute (RFC 4884)', () => {
+test('hasLengthAttribute is true for the types of RFC 4884', () => {
   const types = Array.from({ length: 256 }, (_, type) => type);
   expect(types.filter((type) => hasLengthAttribute(4, type))).toEqual([3, 11, 12]);
   expect(types.filter((type) => hasLengthAttribute(6, type))).toEqual([1, 3]);

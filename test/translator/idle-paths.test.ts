@@ -1,6 +1,5 @@
 /**
- * What makes room when the table of paths, or a realm's share of it, is full: paths that no packet has
- * taken for a while, and no others.
+ * Only idle paths are replaced when the table of paths, or a realm's share of it, is full.
  */
 import { describe, expect, test } from 'vitest';
 import type { PacketTranslatorOptions, TranslationPlan } from '../../src/translator/index.ts';
@@ -14,7 +13,7 @@ const IDLE_MS = 300_000;
 const SITES = ['site-a', 'site-b'];
 const PORTS = { sourcePort: 40_000, destinationPort: 5672 };
 
-/** Each site has as many hosts as are asked for; all talk to one service of the cloud. */
+/** Sites with the given number of hosts, which all use one service of the cloud. */
 function planOf(hosts: number, crowd = 0): TranslationPlan {
   const sites = [...SITES, ...Array.from({ length: crowd }, (_, i) => `crowd-${i}`)];
   return {
@@ -58,7 +57,7 @@ function send(scene: Scene, site: string, host: number, destination = '100.64.0.
   return scene.send(site, tcpPacket({ source: hostOf(host), destination }, PORTS)).verdict;
 }
 
-/** Lets time pass as a gateway does, which tells it often. */
+/** Advances the time in small steps, as a gateway does. */
 function pass(scene: Scene, fromMs: number, toMs: number): void {
   for (let now = fromMs; now <= toMs; now += 1000) scene.translator.advance(now);
 }
@@ -82,7 +81,7 @@ describe('a full table', () => {
     const kept = [...Array(50).keys(), ...Array.from({ length: 50 }, (_, i) => 100 + i)];
     expect(sources.sort()).toEqual(kept.map(hostOf).sort());
     expect(scene.translator.pathsOf('site-a')).toBe(100);
-    // Those that ended are opened again when they may be: when others have been idle.
+    // Ended paths are opened again when others have been idle.
     pass(scene, 1.5 * IDLE_MS, 4 * IDLE_MS);
     for (let host = 50; host < 150; host++) expect(send(scene, 'site-a', host)).toBe('Forward');
   });
@@ -95,7 +94,7 @@ describe('a full table', () => {
     expect(scene.paths()).toHaveLength(100);
   });
 
-  test('the share of one realm makes no room out of the paths of another', () => {
+  test('a full share of one realm never ends a path of another realm', () => {
     const scene = sceneOf(300, { maxPathsOfRealm: 100 });
     for (let host = 0; host < 100; host++) send(scene, 'site-b', host);
     pass(scene, 0, IDLE_MS);
@@ -118,7 +117,7 @@ describe('a full table', () => {
     expect(sources.size).toBe(50);
   });
 
-  test('a new plan does not make idle paths young', () => {
+  test('a new plan does not make idle paths look used', () => {
     const scene = sceneOf(300, { maxPaths: 100 });
     for (let host = 0; host < 100; host++) send(scene, 'site-a', host);
     pass(scene, 0, 2 * IDLE_MS);
@@ -126,7 +125,7 @@ describe('a full table', () => {
     expect(send(scene, 'site-a', 100)).toBe('Forward');
   });
 
-  test('what explain says of a path that needs room changes nothing', () => {
+  test('explain changes nothing for a path that needs room', () => {
     const scene = sceneOf(300, { maxPaths: 10 });
     const packet = tcpPacket({ source: hostOf(10), destination: '100.64.0.1' }, PORTS);
     for (let host = 0; host < 10; host++) send(scene, 'site-a', host);
@@ -137,7 +136,7 @@ describe('a full table', () => {
     expect(scene.paths()).toEqual(before);
   });
 
-  test('paths that lead to the other IP version give their place back', () => {
+  test('paths that change the IP version free their addresses', () => {
     const scene = sceneOf(300, { maxPaths: 20 });
     for (let round = 0; round < 10; round++) {
       for (let host = 0; host < 20; host++) {
@@ -154,8 +153,8 @@ describe('a full table', () => {
     }
   });
 
-  test('a realm with few of very many paths makes room out of its own, wherever they are', () => {
-    // One search looks at 256 paths; those of other realms are many more.
+  test('a realm with few of very many paths replaces its own, wherever they are', () => {
+    // One search checks 256 paths; the other realms have many more.
     const scene = sceneOf(300, { maxPathsOfRealm: 20 });
     for (const site of SITES) for (let host = 0; host < 20; host++) send(scene, site, host);
     scene.translator.load(planOf(300, 40));
@@ -168,21 +167,21 @@ describe('a full table', () => {
     expect(scene.translator.pathsOf('site-b')).toBe(20);
   });
 
-  test('a full table makes no room out of a realm that has less than an even share', () => {
+  test('a full table never ends a path of a realm with less than an even share', () => {
     const scene = sceneOf(300, { maxPaths: 90 });
     for (let host = 0; host < 5; host++) send(scene, 'site-b', host);
     for (let host = 0; host < 85; host++) send(scene, 'site-a', host);
     pass(scene, 0, 2 * IDLE_MS);
     for (let host = 100; host < 200; host++) send(scene, 'site-a', host);
     expect(scene.translator.pathsOf('site-b')).toBe(5);
-    // That realm makes room out of its own, which are older, and then out of the others.
+    // The realm replaces its own older paths, then those of the others.
     pass(scene, 2 * IDLE_MS, 4 * IDLE_MS);
     for (let host = 5; host < 15; host++) expect(send(scene, 'site-b', host)).toBe('Forward');
     expect(scene.translator.pathsOf('site-b')).toBe(10);
     expect(scene.translator.pathsOf('site-a')).toBe(80);
   });
 
-  test('both directions between two hosts stay one pair, so that sessions are their own', () => {
+  test('both directions between two hosts keep one pair number and their sessions', () => {
     const random = new Random(3);
     const scene = sceneOf(300, { maxPathsOfRealm: 100 });
     const asked = new Map<number, number>();
@@ -216,7 +215,7 @@ describe('a full table', () => {
   });
 });
 
-test('a table of paths finds what it holds and nothing else, whatever is opened and closed', () => {
+test('a table of paths finds exactly its paths after any opening and closing', () => {
   const random = new Random(7);
   const table = new PathTable(4, 4096);
   const held = new Map<number, string>();

@@ -39,29 +39,34 @@ const word = (): fc.Arbitrary<number> =>
     { weight: 1, arbitrary: fc.integer({ min: -(2 ** 31), max: 2 ** 31 - 1 }) }
   );
 
-test.each([1, 3, 9])('agrees with a Map for any finds and inserts, %i words a key', (keyWords) => {
-  fc.assert(
-    fc.property(
-      fc.array(fc.array(word(), { minLength: keyWords, maxLength: keyWords }), { maxLength: 200 }),
-      (keys) => {
-        const table = new IntTable(keyWords, VALUE_WORDS, 1_000);
-        const records = new Map<string, number>();
-        for (const key of keys) {
-          const known = records.get(key.join());
-          expect(find(table, key)).toBe(known ?? -1);
-          if (known === undefined) {
-            expect(insert(table, key)).toBe(records.size);
-            records.set(key.join(), records.size);
+test.each([1, 3, 9])(
+  'agrees with a Map for any finds and inserts, with %i words of key',
+  (keyWords) => {
+    fc.assert(
+      fc.property(
+        fc.array(fc.array(word(), { minLength: keyWords, maxLength: keyWords }), {
+          maxLength: 200,
+        }),
+        (keys) => {
+          const table = new IntTable(keyWords, VALUE_WORDS, 1_000);
+          const records = new Map<string, number>();
+          for (const key of keys) {
+            const known = records.get(key.join());
+            expect(find(table, key)).toBe(known ?? -1);
+            if (known === undefined) {
+              expect(insert(table, key)).toBe(records.size);
+              records.set(key.join(), records.size);
+            }
           }
+          expectAll(table, records);
         }
-        expectAll(table, records);
-      }
-    ),
-    { numRuns: 300, seed: 1 }
-  );
-});
+      ),
+      { numRuns: 300, seed: 1 }
+    );
+  }
+);
 
-test('keeps every record over all its growth to 50,000', () => {
+test('keeps every record while it grows to 50,000', () => {
   const table = new IntTable(3, VALUE_WORDS, 50_000);
   const records = new Map<string, number>();
   const random = new Random(1);
@@ -76,7 +81,7 @@ test('keeps every record over all its growth to 50,000', () => {
 });
 
 describe('a full table', () => {
-  test('takes no more, and still finds all it has', () => {
+  test('refuses more records, and still finds all it has', () => {
     const table = new IntTable(1, VALUE_WORDS, 20);
     const records = new Map<string, number>();
     for (let i = 0; i < 20; i++) records.set(`${i}`, insert(table, [i]));
@@ -88,13 +93,13 @@ describe('a full table', () => {
     expectAll(table, records);
   });
 
-  test('of one record takes one', () => {
+  test('takes one record if its size is one', () => {
     const table = new IntTable(1, VALUE_WORDS, 1);
     expect([insert(table, [7]), insert(table, [8]), find(table, [7])]).toEqual([0, -1, 0]);
   });
 });
 
-test('keys that all collide are told apart', () => {
+test('distinguishes keys that all collide', () => {
   vi.spyOn(Math, 'imul').mockReturnValue(0);
   const table = new IntTable(2, VALUE_WORDS, 500);
   const records = new Map<string, number>();
@@ -103,7 +108,7 @@ test('keys that all collide are told apart', () => {
   expect(find(table, [1, 1])).toBe(-1);
 });
 
-test('keys that differ in one bit, anywhere, are told apart', () => {
+test('distinguishes keys that differ in any single bit', () => {
   const table = new IntTable(9, VALUE_WORDS, 1_000);
   const records = new Map<string, number>();
   for (let bit = 0; bit < 9 * 32; bit++) {
@@ -115,7 +120,7 @@ test('keys that differ in one bit, anywhere, are told apart', () => {
   expectAll(table, records);
 });
 
-test('the seed differs between tables, so that nobody can know which keys collide', () => {
+test('each table has another seed, so that nobody can know which keys collide', () => {
   const random = vi.spyOn(Math, 'random');
   new IntTable(1, 1, 1);
   const each = random.mock.calls.length;
@@ -124,7 +129,7 @@ test('the seed differs between tables, so that nobody can know which keys collid
   expect(random).toHaveBeenCalledTimes(2 * each);
 });
 
-test('the short look-ups find what the general one finds, and nothing else', () => {
+test('find3 and find9 find what find does', () => {
   const random = new Random(5);
   const word = (): number => random.pick([0, 1, -1, random.below(2 ** 32) | 0]);
   for (const keyWords of [3, 9] as const) {

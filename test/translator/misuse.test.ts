@@ -10,10 +10,10 @@ import {
 } from '../../src/translator/index.ts';
 import { framed, tcpPacket } from '../oracle/packets.ts';
 import { verifyChecksums } from '../oracle/verify.ts';
-import { PLAN, Scene, way } from './scene.ts';
+import { PLAN, pathOf, Scene } from './scene.ts';
 
-describe('what is no packet of a realm', () => {
-  const packet = tcpPacket(way(4, 'site-a', 'cloud').before, {
+describe('translate refuses', () => {
+  const packet = tcpPacket(pathOf(4, 'site-a', 'cloud').before, {
     sourcePort: 49_500,
     destinationPort: 5672,
   });
@@ -68,7 +68,7 @@ describe('what is no packet of a realm', () => {
     expect(buffer).toEqual(before);
   });
 
-  test('without a virtio-net header the checksums are complete, whatever stands in front', () => {
+  test('without a virtio-net header the checksums are complete, whatever bytes are in front', () => {
     const { translator } = new Scene();
     const buffer = new Uint8Array(10 + packet.length).fill(0xff);
     buffer.set(packet, 10);
@@ -121,7 +121,7 @@ describe('options', () => {
     expect(make).toThrow(message);
   });
 
-  test('have the defaults that are told', () => {
+  test('have the documented defaults', () => {
     expect(PACKET_TRANSLATOR_DEFAULTS).toEqual({
       maxPaths: 1_000_000,
       maxPathsOfRealm: 131_072,

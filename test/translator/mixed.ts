@@ -1,6 +1,6 @@
 /**
  * A site and a cloud whose hosts use the same addresses, and in which every host has a presence of both
- * IP versions: each of the two clients can reach each of the two services, which makes four ways.
+ * IP versions: each of the two clients can reach each of the two services, on four paths.
  * @module
  */
 import type { Permit, Presence, Realm, TranslationPlan } from '../../src/translator/index.ts';
@@ -10,14 +10,14 @@ import { Scene } from './scene.ts';
 export const VERSIONS = [4, 6] as const;
 export type Version = (typeof VERSIONS)[number];
 
-/** In the site; by IP version. */
+/** The client in the site, by IP version. */
 export const CLIENT: Readonly<Record<Version, string>> = { 4: '10.0.0.5', 6: 'fd00::5' };
-/** In the cloud. */
+/** The service in the cloud, by IP version. */
 export const SERVICE: Readonly<Record<Version, string>> = { 4: '10.0.0.9', 6: 'fd00::9' };
-/** In a pool of both realms, and given to nobody. */
+/** An address in a pool of both realms that is never bound. */
 export const UNBOUND: Readonly<Record<Version, string>> = { 4: '100.64.0.200', 6: 'fd64::c8' };
 
-/** What stands for the service of one version, by the version of the presence. */
+/** The presences of the services, by IP version of the service and of the presence. */
 const SERVICE_PRESENCE = {
   4: { 4: '100.64.0.1', 6: 'fd64::4' },
   6: { 4: '100.64.0.6', 6: 'fd64::1' },
@@ -100,14 +100,16 @@ export function mixedPath(from: Version, to: Version): MixedPath {
   };
 }
 
-export const MIXED_WAYS: readonly MixedPath[] = VERSIONS.flatMap((from) =>
+export const MIXED_PATHS: readonly MixedPath[] = VERSIONS.flatMap((from) =>
   VERSIONS.map((to) => mixedPath(from, to))
 );
 
-/** The ways that keep the IP version. */
-export const SAME_WAYS: readonly MixedPath[] = MIXED_WAYS.filter(({ from, to }) => from === to);
-/** Those that change it. */
-export const OTHER_WAYS: readonly MixedPath[] = MIXED_WAYS.filter(({ from, to }) => from !== to);
+/** The paths that keep the IP version. */
+export const SAME_WAYS: readonly MixedPath[] = MIXED_PATHS.filter(({ from, to }) => from === to);
+/** The paths that change the IP version. */
+export const CROSS_VERSION_PATHS: readonly MixedPath[] = MIXED_PATHS.filter(
+  ({ from, to }) => from !== to
+);
 
 export function reversed({ source, destination }: Ends): Ends {
   return { source: destination, destination: source };

@@ -10,7 +10,7 @@ import {
   udpPacket,
   type VnetHeader,
 } from '../oracle/packets.ts';
-import { expectForwarded, FAMILIES, PAYLOAD, Scene, way } from './scene.ts';
+import { expectForwarded, FAMILIES, PAYLOAD, pathOf, Scene } from './scene.ts';
 
 const UDP_PORTS = { sourcePort: 40_000, destinationPort: 53 };
 /** Destination options. */
@@ -35,7 +35,7 @@ describe('offloads', () => {
 
   test.each(FAMILIES)('a TCP super-packet over IPv%i keeps a partial checksum', (family) => {
     const header = tcpHeader(family);
-    const toCloud = way(family, 'site-a', 'cloud');
+    const toCloud = pathOf(family, 'site-a', 'cloud');
     for (const gsoType of [header.gsoType!, header.gsoType! | 0x80]) {
       expectForwarded(
         new Scene(),
@@ -55,7 +55,7 @@ describe('offloads', () => {
   test.each(FAMILIES)('a UDP super-packet over IPv%i keeps a partial checksum', (family) => {
     expectForwarded(
       new Scene(),
-      way(family, 'site-a', 'cloud'),
+      pathOf(family, 'site-a', 'cloud'),
       (ends) =>
         udpPacket(ends, { sourcePort: 40_000, destinationPort: 53, payload, checksum: 'partial' }),
       udpHeader(family)
@@ -65,14 +65,14 @@ describe('offloads', () => {
   test('an ICMPv6 echo may have a partial checksum', () => {
     expectForwarded(
       new Scene(),
-      way(6, 'site-a', 'cloud'),
+      pathOf(6, 'site-a', 'cloud'),
       (ends) => echoPacket(ends, { payload, checksum: 'partial' }),
       { flags: 1, checksumStart: 40, checksumOffset: 2 }
     );
   });
 
   test('a partial UDP checksum of 0 is a sum like any other', () => {
-    const { before, after } = way(6, 'site-a', 'cloud');
+    const { before, after } = pathOf(6, 'site-a', 'cloud');
     const datagram = { sourcePort: 40_000, destinationPort: 53, checksum: 0 };
     const header = { flags: 1, checksumStart: 40, checksumOffset: 6 };
     const left = new Scene().forward('site-a', udpPacket(before, datagram), header);
@@ -80,19 +80,19 @@ describe('offloads', () => {
     expect(left.subarray(46, 48)).not.toEqual(Uint8Array.of(0, 0));
   });
 
-  test('verified checksums are complete ones', () => {
+  test('checksums marked as verified are complete', () => {
     expectForwarded(
       new Scene(),
-      way(4, 'site-a', 'cloud'),
+      pathOf(4, 'site-a', 'cloud'),
       (ends) => udpPacket(ends, { sourcePort: 40_000, destinationPort: 53, payload: PAYLOAD }),
       { flags: 2 }
     );
   });
 
-  test('a partial checksum behind extension headers', () => {
+  test('a partial checksum behind extension headers stays partial', () => {
     expectForwarded(
       new Scene(),
-      way(6, 'site-a', 'cloud'),
+      pathOf(6, 'site-a', 'cloud'),
       (ends) => udpPacket(ends, { ...UDP_PORTS, extensions: [OPTIONS], checksum: 'partial' }),
       { flags: 1, checksumStart: 48, checksumOffset: 6 }
     );
@@ -109,7 +109,7 @@ describe('offloads', () => {
   ] as const)(
     'an IPv%i %s super-packet of segments of %i bytes makes at most %i of them, on both paths',
     (family, protocol, gsoSize, most) => {
-      const { before } = way(family, 'site-a', 'cloud');
+      const { before } = pathOf(family, 'site-a', 'cloud');
       const scene = new Scene();
       const send = (length: number): string => {
         const payload = new Uint8Array(length);
@@ -206,7 +206,7 @@ describe('offloads', () => {
       'Malformed',
     ],
   ])('a virtio-net header that contradicts its packet: %s', (_, family, build, header, fault) => {
-    const { before } = way(family, 'site-a', 'cloud');
+    const { before } = pathOf(family, 'site-a', 'cloud');
     expect(new Scene().send('site-a', build(before), header).verdict).toBe(`Drop${fault}`);
   });
 });

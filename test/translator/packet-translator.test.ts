@@ -14,23 +14,23 @@ import {
   udpPacket,
 } from '../oracle/packets.ts';
 import { verifyChecksums } from '../oracle/verify.ts';
-import { ADDRESSES, expectForwarded, FAMILIES, PAYLOAD, PLAN, Scene, way } from './scene.ts';
+import { ADDRESSES, expectForwarded, FAMILIES, PAYLOAD, PLAN, pathOf, Scene } from './scene.ts';
 
 describe('a packet that is permitted leaves with both addresses and all checksums translated', () => {
-  const ways = FAMILIES.flatMap((family) => [
-    { ...way(family, 'site-a', 'cloud'), client: 49_500, port: 5672 },
-    { ...way(family, 'site-b', 'cloud'), client: 49_500, port: 5672 },
-    { ...way(family, 'cloud', 'site-a'), client: 33_000, port: 16_509 },
-    { ...way(family, 'cloud', 'site-b'), client: 33_000, port: 16_509 },
-    { ...way(family, 'site-b', 'site-a'), client: 50_000, port: 49_152 },
-    { ...way(family, 'cloud', 'site-a', 'reply'), client: 5672, port: 49_500 },
-    { ...way(family, 'cloud', 'site-b', 'reply'), client: 5672, port: 49_500 },
-    { ...way(family, 'site-a', 'cloud', 'reply'), client: 16_509, port: 33_000 },
-    { ...way(family, 'site-b', 'cloud', 'reply'), client: 16_509, port: 33_000 },
-    { ...way(family, 'site-a', 'site-b', 'reply'), client: 49_215, port: 50_000 },
+  const paths = FAMILIES.flatMap((family) => [
+    { ...pathOf(family, 'site-a', 'cloud'), client: 49_500, port: 5672 },
+    { ...pathOf(family, 'site-b', 'cloud'), client: 49_500, port: 5672 },
+    { ...pathOf(family, 'cloud', 'site-a'), client: 33_000, port: 16_509 },
+    { ...pathOf(family, 'cloud', 'site-b'), client: 33_000, port: 16_509 },
+    { ...pathOf(family, 'site-b', 'site-a'), client: 50_000, port: 49_152 },
+    { ...pathOf(family, 'cloud', 'site-a', 'reply'), client: 5672, port: 49_500 },
+    { ...pathOf(family, 'cloud', 'site-b', 'reply'), client: 5672, port: 49_500 },
+    { ...pathOf(family, 'site-a', 'cloud', 'reply'), client: 16_509, port: 33_000 },
+    { ...pathOf(family, 'site-b', 'cloud', 'reply'), client: 16_509, port: 33_000 },
+    { ...pathOf(family, 'site-a', 'site-b', 'reply'), client: 49_215, port: 50_000 },
   ]);
 
-  test.each(ways)('TCP: $name', ({ ingress, egress, before, after, client, port }) => {
+  test.each(paths)('TCP: $name', ({ ingress, egress, before, after, client, port }) => {
     const flags = [FIN | ACK, ACK, SYN | ACK];
     for (const flag of flags) {
       const segment = { sourcePort: client, destinationPort: port, flags: flag, payload: PAYLOAD };
@@ -39,26 +39,26 @@ describe('a packet that is permitted leaves with both addresses and all checksum
     }
   });
 
-  test.each(FAMILIES)('UDP over IPv%i: a query and its answer', (family) => {
+  test.each(FAMILIES)('UDP over IPv%i: translates a query and its answer', (family) => {
     const scene = new Scene();
     const query = { sourcePort: 40_000, destinationPort: 53, payload: PAYLOAD };
     const answer = { sourcePort: 53, destinationPort: 40_000, payload: PAYLOAD.toReversed() };
-    expectForwarded(scene, way(family, 'site-a', 'cloud'), (ends) => udpPacket(ends, query));
-    expectForwarded(scene, way(family, 'cloud', 'site-a'), (ends) => udpPacket(ends, answer));
+    expectForwarded(scene, pathOf(family, 'site-a', 'cloud'), (ends) => udpPacket(ends, query));
+    expectForwarded(scene, pathOf(family, 'cloud', 'site-a'), (ends) => udpPacket(ends, answer));
   });
 
-  test.each(FAMILIES)('echo over IPv%i: a request and its reply', (family) => {
+  test.each(FAMILIES)('echo over IPv%i: translates a request and its reply', (family) => {
     const scene = new Scene();
     const echo = { id: 77, sequence: 3, payload: PAYLOAD };
-    expectForwarded(scene, way(family, 'site-b', 'cloud'), (ends) => echoPacket(ends, echo));
-    expectForwarded(scene, way(family, 'cloud', 'site-b'), (ends) =>
+    expectForwarded(scene, pathOf(family, 'site-b', 'cloud'), (ends) => echoPacket(ends, echo));
+    expectForwarded(scene, pathOf(family, 'cloud', 'site-b'), (ends) =>
       echoPacket(ends, { ...echo, reply: true })
     );
   });
 
-  test('IPv4 options that hold no addresses, DSCP, identification and hop limit stay', () => {
+  test('IPv4 options without addresses, DSCP, identification and hop limit do not change', () => {
     const options = Uint8Array.of(0x94, 4, 0, 0, 1, 1, 1, 0);
-    expectForwarded(new Scene(), way(4, 'site-a', 'cloud'), (ends) =>
+    expectForwarded(new Scene(), pathOf(4, 'site-a', 'cloud'), (ends) =>
       udpPacket(ends, {
         sourcePort: 40_000,
         destinationPort: 53,
@@ -71,17 +71,17 @@ describe('a packet that is permitted leaves with both addresses and all checksum
     );
   });
 
-  test.each([0, 1, 2, 3, 1371, 1372])('a payload of %i bytes, odd or even', (length) => {
+  test.each([0, 1, 2, 3, 1371, 1372])('translates a payload of %i bytes', (length) => {
     for (const family of FAMILIES) {
       const payload = new Uint8Array(length).fill(0xff);
-      expectForwarded(new Scene(), way(family, 'site-a', 'cloud'), (ends) =>
+      expectForwarded(new Scene(), pathOf(family, 'site-a', 'cloud'), (ends) =>
         udpPacket(ends, { sourcePort: 40_000, destinationPort: 53, payload })
       );
     }
   });
 
-  test.each([0, 1, 2, 7, 63])('at any offset in the buffer, here %i', (start) => {
-    const { before, after } = way(4, 'site-a', 'cloud');
+  test.each([0, 1, 2, 7, 63])('translates a packet at offset %i in the buffer', (start) => {
+    const { before, after } = pathOf(4, 'site-a', 'cloud');
     const packet = tcpPacket(before, { sourcePort: 49_500, destinationPort: 5672 });
     const { translator } = new Scene();
     const buffer = new Uint8Array(start + packet.length);
@@ -95,14 +95,14 @@ describe('a packet that is permitted leaves with both addresses and all checksum
 });
 
 describe('checksums', () => {
-  test('UDP over IPv4 without a checksum stays without (RFC 768)', () => {
-    expectForwarded(new Scene(), way(4, 'site-a', 'cloud'), (ends) =>
+  test('UDP over IPv4 without a checksum stays without one (RFC 768)', () => {
+    expectForwarded(new Scene(), pathOf(4, 'site-a', 'cloud'), (ends) =>
       udpPacket(ends, { sourcePort: 40_000, destinationPort: 53, checksum: 'none' })
     );
   });
 
   test.each(FAMILIES)('a UDP checksum that becomes 0 is sent as 0xffff, IPv%i', (family) => {
-    const toCloud = way(family, 'site-a', 'cloud');
+    const toCloud = pathOf(family, 'site-a', 'cloud');
     const { packet, checksum } = summingToZero(toCloud.after, UDP);
     expect(checksum(packet(toCloud.after))).toBe(0xffff);
     expect(checksum(packet(toCloud.before))).not.toBe(0xffff);
@@ -112,7 +112,7 @@ describe('checksums', () => {
   test.each(FAMILIES)(
     'a UDP checksum that was 0 and sent as 0xffff is changed, IPv%i',
     (family) => {
-      const toCloud = way(family, 'site-a', 'cloud');
+      const toCloud = pathOf(family, 'site-a', 'cloud');
       const { packet, checksum } = summingToZero(toCloud.before, UDP);
       expect(checksum(packet(toCloud.before))).toBe(0xffff);
       expect(checksum(packet(toCloud.after))).not.toBe(0xffff);
@@ -121,19 +121,19 @@ describe('checksums', () => {
   );
 
   test.each(FAMILIES)('a TCP checksum that becomes 0 is sent as 0, IPv%i', (family) => {
-    const toCloud = way(family, 'site-a', 'cloud');
+    const toCloud = pathOf(family, 'site-a', 'cloud');
     const { packet, checksum } = summingToZero(toCloud.after, TCP);
     expect(checksum(packet(toCloud.after))).toBe(0);
     expectForwarded(new Scene(), toCloud, packet);
   });
 
   test('a wrong transport checksum is forwarded and stays wrong', () => {
-    const { before } = way(4, 'site-a', 'cloud');
+    const { before } = pathOf(4, 'site-a', 'cloud');
     const packet = tcpPacket(before, { sourcePort: 1, destinationPort: 5672, checksum: 0x1234 });
     expect(verifyChecksums(framed(new Scene().forward('site-a', packet)))).toEqual(['tcp']);
   });
 
-  test('addresses that the translation leaves alone leave wrong checksums alone', () => {
+  test('a wrong checksum does not change if the addresses do not', () => {
     const plan = {
       realms: ['x', 'y'].map((name) => ({ name, sources: ['10.0.0.0/8'] })),
       presences: [
@@ -150,7 +150,7 @@ describe('checksums', () => {
   });
 });
 
-describe('every verdict has its reason', () => {
+describe('verdicts', () => {
   const { host, stranger, cloud, siteA, unbound, foreign, router } = ADDRESSES[4];
   const toCloud = { source: host, destination: cloud };
   const tcp = (ends: Ends, port: number, flags = SYN): Uint8Array =>
@@ -159,13 +159,13 @@ describe('every verdict has its reason', () => {
     udpPacket(ends, { sourcePort: 40_000, destinationPort: port });
 
   test.each<[reason: string, verdict: string, ingress: string, packet: Uint8Array]>([
-    ['a packet cut off', 'DropMalformed', 'site-a', tcp(toCloud, 5672).slice(0, 39)],
+    ['a truncated packet', 'DropMalformed', 'site-a', tcp(toCloud, 5672).slice(0, 39)],
     ['nothing', 'DropMalformed', 'site-a', new Uint8Array(0)],
     [
       'UDP over IPv6 with checksum 0',
       'DropMalformed',
       'site-a',
-      udpPacket(way(6, 'site-a', 'cloud').before, {
+      udpPacket(pathOf(6, 'site-a', 'cloud').before, {
         sourcePort: 40_000,
         destinationPort: 53,
         checksum: 'none',
@@ -253,13 +253,13 @@ describe('every verdict has its reason', () => {
       'a session that the service opens to its client',
       'DropNotPermitted',
       'site-a',
-      tcp(way(4, 'site-a', 'site-b').before, 50_000),
+      tcp(pathOf(4, 'site-a', 'site-b').before, 50_000),
     ],
     [
       'a session that the service opens from its own port',
       'DropNotPermitted',
       'cloud',
-      tcpPacket(way(4, 'cloud', 'site-a').before, {
+      tcpPacket(pathOf(4, 'cloud', 'site-a').before, {
         sourcePort: 5672,
         destinationPort: 49_500,
         flags: SYN,
@@ -292,15 +292,15 @@ describe('every verdict has its reason', () => {
     expect(scene.paths()).toEqual([]);
   });
 
-  test('a reply to no request: DropNoSession', () => {
+  test('a reply without a request is DropNoSession', () => {
     const scene = new Scene();
     const answer = { sourcePort: 53, destinationPort: 40_000 };
-    const packet = udpPacket(way(4, 'cloud', 'site-a', 'reply').before, answer);
+    const packet = udpPacket(pathOf(4, 'cloud', 'site-a', 'reply').before, answer);
     expect(scene.send('cloud', packet).verdict).toBe('DropNoSession');
     expect(scene.counters('cloud')).toEqual({ DropNoSession: 1 });
   });
 
-  test('the steps decide in their order: presence, then source, then permission', () => {
+  test('the checks decide in their order: presence, then source, then permission', () => {
     const scene = new Scene();
     const verdict = (source: string, destination: string): string =>
       scene.send('site-a', tcp({ source, destination }, 1)).verdict;
@@ -318,7 +318,7 @@ describe('every verdict has its reason', () => {
     ['RST', 0x04, 'Forward'],
     ['no flag', 0, 'Forward'],
   ])('a segment from the service with %s as a reply: %3$s', (_name, flags, verdict) => {
-    const { before } = way(4, 'cloud', 'site-a', 'reply');
+    const { before } = pathOf(4, 'cloud', 'site-a', 'reply');
     const packet = tcpPacket(before, { sourcePort: 5672, destinationPort: 49_500, flags });
     const scene = new Scene();
     expect(scene.send('cloud', packet).verdict).toBe(verdict);
@@ -327,15 +327,15 @@ describe('every verdict has its reason', () => {
     expect(scene.send('cloud', packet).verdict).toBe(verdict);
   });
 
-  test('the first and the last port of a range are in it, their neighbours are not', () => {
-    const { before } = way(4, 'site-b', 'site-a');
+  test('a range of ports contains its first and its last port, and not their neighbours', () => {
+    const { before } = pathOf(4, 'site-b', 'site-a');
     const verdicts = [49_151, 49_152, 49_215, 49_216].map(
       (port) => new Scene().send('site-b', tcp(before, port)).verdict
     );
     expect(verdicts).toEqual(['DropNotPermitted', 'Forward', 'Forward', 'DropNotPermitted']);
   });
 
-  test('clients that a permit names are let in, others of the realm are not', () => {
+  test('a permit admits the clients that it names, and no others of the realm', () => {
     const permits = PLAN.permits.map((permit) => ({ ...permit, clients: ['10.0.0.6/31'] }));
     const scene = new Scene({ plan: { ...PLAN, permits } });
     const verdicts = ['10.0.0.5', '10.0.0.6', '10.0.0.7', '10.0.0.8'].map(
@@ -349,7 +349,7 @@ describe('every verdict has its reason', () => {
     ]);
   });
 
-  test('a permit for a wider range of clients does not let in what is no source', () => {
+  test('a permit for a wider range of clients does not admit an address outside of the sources', () => {
     const permits = PLAN.permits.map((permit) => ({ ...permit, clients: ['0.0.0.0/0'] }));
     const scene = new Scene({ plan: { ...PLAN, permits } });
     const packet = tcp({ source: foreign, destination: cloud }, 5672);

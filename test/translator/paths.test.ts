@@ -2,23 +2,23 @@ import { describe, expect, test } from 'vitest';
 import type { PathStatus, TranslationPlan } from '../../src/translator/index.ts';
 import { type Ends, ipPacket, tcpPacket, udpPacket } from '../oracle/packets.ts';
 import { mixedPath, mixedScene } from './mixed.ts';
-import { PAYLOAD, PLAN, Scene, way, without } from './scene.ts';
+import { PAYLOAD, PLAN, pathOf, Scene, without } from './scene.ts';
 
 describe('counters and paths', () => {
   const build = (ends: Ends): Uint8Array =>
     tcpPacket(ends, { sourcePort: 49_500, destinationPort: 5672, payload: PAYLOAD });
 
-  test('verdicts are counted in the realm that the packet entered from', () => {
+  test('count verdicts in the ingress realm', () => {
     const scene = new Scene();
-    scene.send('site-a', build(way(4, 'site-a', 'cloud').before));
+    scene.send('site-a', build(pathOf(4, 'site-a', 'cloud').before));
     scene.send('site-a', new Uint8Array(3));
-    scene.send('site-b', build(way(6, 'site-b', 'cloud').before));
+    scene.send('site-b', build(pathOf(6, 'site-b', 'cloud').before));
     expect(scene.counters('site-a')).toEqual({ Forward: 1, DropMalformed: 1 });
     expect(scene.counters('site-b')).toEqual({ Forward: 1 });
     expect(scene.counters('cloud')).toEqual({});
   });
 
-  test('counters name all verdicts, and there are none for an index that no realm has', () => {
+  test('name all verdicts, and throw for an index that no realm has', () => {
     const { translator } = new Scene();
     expect(translator.counters(0)).toEqual({
       Forward: 0,
@@ -40,16 +40,16 @@ describe('counters and paths', () => {
     expect(() => translator.realmName(-1)).toThrow('there is no realm -1');
   });
 
-  test('paths list both directions of both IP versions with packets and bytes', () => {
+  test('list both directions of both IP versions with packets and bytes', () => {
     const scene = new Scene();
-    const request = build(way(4, 'site-a', 'cloud').before);
+    const request = build(pathOf(4, 'site-a', 'cloud').before);
     scene.forward('site-a', request);
     scene.forward('site-a', request);
     const reply = { sourcePort: 5672, destinationPort: 49_500 };
-    scene.forward('site-b', build(way(6, 'site-b', 'cloud').before));
-    scene.forward('cloud', tcpPacket(way(6, 'cloud', 'site-b').before, reply));
-    // Refused packets of a known path are not the path's.
-    scene.send('site-a', tcpPacket(way(4, 'site-a', 'cloud').before, { ...reply }));
+    scene.forward('site-b', build(pathOf(6, 'site-b', 'cloud').before));
+    scene.forward('cloud', tcpPacket(pathOf(6, 'cloud', 'site-b').before, reply));
+    // The path does not count refused packets.
+    scene.send('site-a', tcpPacket(pathOf(4, 'site-a', 'cloud').before, { ...reply }));
     expect(scene.paths()).toEqual([
       {
         ingress: 'site-a',
@@ -75,7 +75,7 @@ describe('counters and paths', () => {
     ] satisfies PathStatus[]);
   });
 
-  test('more paths than the tables first have room for keep their addresses and counters', () => {
+  test('keep addresses and counters while the tables grow', () => {
     const clients = Array.from({ length: 200 }, (_, i) => `10.0.0.${i + 20}`);
     const presences = clients.map((address, i) => ({
       realm: 'cloud',
@@ -117,17 +117,17 @@ describe('a packet that is permitted but not forwarded has taken no path', () =>
 
 describe('a full table of paths', () => {
   const packet = (family: 4 | 6, realm: 'site-a' | 'site-b', destinationPort = 5672): Uint8Array =>
-    tcpPacket(way(family, realm, 'cloud').before, { sourcePort: 49_500, destinationPort });
+    tcpPacket(pathOf(family, realm, 'cloud').before, { sourcePort: 49_500, destinationPort });
 
-  test('drops what would open one more path, and still forwards on those it has', () => {
+  test('drops a packet that would open one more path, and still forwards on the open ones', () => {
     const scene = new Scene({ maxPaths: 1 });
     const verdicts = [
       scene.send('site-a', packet(4, 'site-a')).verdict,
       scene.send('site-b', packet(4, 'site-b')).verdict,
       scene.send('site-a', packet(4, 'site-a')).verdict,
-      // Not permitted anyway, so the full table is not the reason.
+      // This packet is not permitted, so the full table is not the reason.
       scene.send('site-b', packet(4, 'site-b', 1)).verdict,
-      // The other IP version has a table of its own.
+      // The other IP version has its own table.
       scene.send('site-b', packet(6, 'site-b')).verdict,
     ];
     expect(verdicts).toEqual([
@@ -140,15 +140,15 @@ describe('a full table of paths', () => {
     expect(scene.paths()).toHaveLength(2);
   });
 
-  test('has room again when a plan has less paths', () => {
+  test('has room again when a new plan has fewer paths', () => {
     const scene = new Scene({ maxPaths: 1 });
     scene.forward('site-a', packet(4, 'site-a'));
     scene.translator.load(without('site-a'));
     expect(scene.send('site-b', packet(4, 'site-b')).verdict).toBe('Forward');
   });
 
-  test('is full for one realm, whose clients have asked for all it may have, and not for others', () => {
-    // Sites ask, the cloud answers.
+  test('is full for a realm that has reached its share, and not for others', () => {
+    // Only sites are clients.
     const oneWay = (plan: TranslationPlan): TranslationPlan => ({
       ...plan,
       permits: plan.permits.filter(({ service }) => service.realm === 'cloud'),
@@ -157,13 +157,13 @@ describe('a full table of paths', () => {
     const reply = { sourcePort: 5672, destinationPort: 49_500 };
     scene.translator.explain(packet(4, 'site-a'), 'site-a'); // keeps nothing
     scene.forward('site-a', packet(4, 'site-a'));
-    // The way back is the client's, too.
-    scene.forward('cloud', tcpPacket(way(4, 'cloud', 'site-a').before, reply));
+    // The path back counts against the client's realm too.
+    scene.forward('cloud', tcpPacket(pathOf(4, 'cloud', 'site-a').before, reply));
     expect(scene.translator.pathsOf('site-a')).toBe(2);
     expect(scene.send('site-a', packet(6, 'site-a')).verdict).toBe('DropTableFull');
     expect(scene.send('site-a', packet(4, 'site-a')).verdict).toBe('Forward');
     scene.forward('site-b', packet(4, 'site-b'));
-    scene.forward('cloud', tcpPacket(way(4, 'cloud', 'site-b').before, reply));
+    scene.forward('cloud', tcpPacket(pathOf(4, 'cloud', 'site-b').before, reply));
     expect(scene.translator.pathsOf('cloud')).toBe(4);
 
     expect(scene.translator.load(oneWay(PLAN))).toBe(0);

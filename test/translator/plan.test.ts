@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { ApiMisuseError, ConfigError } from '../../src/errors.ts';
 import type { Permit, Presence, Realm, TranslationPlan } from '../../src/translator/index.ts';
 import { type Ends, tcpPacket } from '../oracle/packets.ts';
-import { ADDRESSES, FAMILIES, PLAN, Scene, way, without } from './scene.ts';
+import { ADDRESSES, FAMILIES, PLAN, pathOf, Scene, without } from './scene.ts';
 
 const build = (ends: Ends, destinationPort = 5672): Uint8Array =>
   tcpPacket(ends, { sourcePort: 49_500, destinationPort });
@@ -20,7 +20,7 @@ describe('a client without a presence', () => {
     };
   });
 
-  test.each(newcomers)('is named, gets one, and is forwarded, IPv$family', (newcomer) => {
+  test.each(newcomers)('is named, gets a presence, and is forwarded, IPv$family', (newcomer) => {
     const { before, after, presence } = newcomer;
     const scene = new Scene();
     const sent = scene.send('site-a', build(before));
@@ -35,7 +35,7 @@ describe('a client without a presence', () => {
     expect(scene.counters('site-a')).toEqual({ NeedsPresence: 1, Forward: 1 });
   });
 
-  test('is the one of the last verdict, whichever IP version came before', () => {
+  test('is that of the last verdict, whichever IP version came before', () => {
     const { translator, send } = bound(new Scene());
     for (const { before } of [...newcomers, ...newcomers.toReversed()]) {
       send('site-a', build(before));
@@ -45,13 +45,13 @@ describe('a client without a presence', () => {
 
   test('is still named after a new plan', () => {
     const { translator, send } = bound(new Scene());
-    send('site-a', build(way(4, 'site-a', 'cloud').before));
+    send('site-a', build(pathOf(4, 'site-a', 'cloud').before));
     send('site-a', build(newcomers[0]!.before));
     translator.load(PLAN);
     expect(translator.lackingPresence().toString()).toBe(newcomers[0]!.before.source);
   });
 
-  test('is told apart from the host of the same address at the other site', () => {
+  test('is distinguished from the host with the same address at the other site', () => {
     const [{ before, presence }] = newcomers as [(typeof newcomers)[0]];
     const scene = new Scene();
     scene.translator.bind(presence);
@@ -70,7 +70,7 @@ describe('bind', () => {
   test('the same presence again changes nothing', () => {
     const scene = new Scene();
     for (const known of [presence, presence, ...PLAN.presences]) scene.translator.bind(known);
-    const { before, after } = way(4, 'site-a', 'cloud');
+    const { before, after } = pathOf(4, 'site-a', 'cloud');
     expect(scene.forward('site-a', build(before))).toEqual(build(after));
   });
 
@@ -93,7 +93,7 @@ describe('bind', () => {
   ])('is refused: %s', (_name, wrong, message) => {
     const scene = new Scene();
     expect(() => scene.translator.bind(wrong)).toThrow(new ApiMisuseError(message));
-    const { before, after } = way(4, 'site-a', 'cloud');
+    const { before, after } = pathOf(4, 'site-a', 'cloud');
     expect(scene.forward('site-a', build(before))).toEqual(build(after));
   });
 
@@ -119,7 +119,7 @@ describe('bind', () => {
   });
 });
 
-describe('a plan that is wrong', () => {
+describe('an invalid plan', () => {
   const cloud = { realm: 'cloud', address: '10.0.0.5' };
   const realm = (change: Partial<Realm>): TranslationPlan => ({
     ...PLAN,
@@ -202,7 +202,7 @@ describe('a plan that is wrong', () => {
     ['permits[0].clients[0]', permit({ clients: ['10.0.0.1/24'] }), 'bits set behind its length'],
   ])('is refused naming %s, and the old plan stays', (path, plan, message) => {
     const scene = new Scene();
-    const { before, after } = way(4, 'site-a', 'cloud');
+    const { before, after } = pathOf(4, 'site-a', 'cloud');
     scene.forward('site-a', build(before));
     const paths = scene.paths();
 
@@ -214,7 +214,9 @@ describe('a plan that is wrong', () => {
 
     expect(scene.paths()).toEqual(paths);
     expect(scene.forward('site-a', build(before))).toEqual(build(after));
-    expect(scene.send('site-b', build(way(6, 'site-b', 'cloud').before)).verdict).toBe('Forward');
+    expect(scene.send('site-b', build(pathOf(6, 'site-b', 'cloud').before)).verdict).toBe(
+      'Forward'
+    );
     expect(scene.counters('site-a')).toEqual({ Forward: 2 });
   });
 });
@@ -225,10 +227,10 @@ describe('presences of both IP versions', () => {
     { realm: 'cloud', address: 'fd64::46', of: { realm: 'site-a', address: '10.0.0.5' } },
   ];
 
-  test('one host has one of each in a realm', () => {
+  test('a host has one of each version in a realm', () => {
     const presences = [...PLAN.presences, ...both];
     const scene = new Scene({ plan: { ...PLAN, presences } });
-    const { before, after } = way(4, 'site-a', 'cloud');
+    const { before, after } = pathOf(4, 'site-a', 'cloud');
     expect(scene.forward('site-a', build(before))).toEqual(build(after));
   });
 
@@ -255,8 +257,8 @@ describe('a new plan', () => {
   const sendAll = (scene: Scene): void => {
     for (const family of FAMILIES) {
       for (const site of ['site-a', 'site-b'] as const) {
-        scene.send(site, build(way(family, site, 'cloud').before));
-        scene.send('cloud', reply(way(family, 'cloud', site).before));
+        scene.send(site, build(pathOf(family, site, 'cloud').before));
+        scene.send('cloud', reply(pathOf(family, 'cloud', site).before));
       }
     }
   };
@@ -265,7 +267,7 @@ describe('a new plan', () => {
       .paths()
       .map(({ ingress, egress, source, packets }) => [ingress, egress, source, packets].join(' '));
 
-  test('the same again keeps every path and all counters', () => {
+  test('with the same content keeps every path and all counters', () => {
     const scene = new Scene();
     sendAll(scene);
     const [paths, counters] = [scene.paths(), scene.counters('cloud')];
@@ -278,7 +280,7 @@ describe('a new plan', () => {
     expect(scene.counters('cloud')).toEqual({ Forward: 2 * counters.Forward! });
   });
 
-  test('without a realm drops its paths, and keeps those of the others with their counters', () => {
+  test('without a realm ends its paths, and keeps those of the others with their counters', () => {
     const scene = new Scene();
     sendAll(scene);
     sendAll(scene);
@@ -291,13 +293,13 @@ describe('a new plan', () => {
     ]);
   });
 
-  test('the packets of a removed realm, and those to it, have no presence to go to', () => {
+  test('without a realm drops packets from it and to it', () => {
     const scene = new Scene();
     sendAll(scene);
     scene.translator.load(without('site-b'));
-    const toCloud = way(4, 'site-b', 'cloud');
+    const toCloud = pathOf(4, 'site-b', 'cloud');
     expect(scene.send('site-b', build(toCloud.before)).verdict).toBe('DropNoPresence');
-    expect(scene.send('cloud', reply(way(4, 'cloud', 'site-b').before)).verdict).toBe(
+    expect(scene.send('cloud', reply(pathOf(4, 'cloud', 'site-b').before)).verdict).toBe(
       'DropNoPresence'
     );
     expect(scene.counters('site-b')).toEqual({ Forward: 2, DropNoPresence: 1 });
@@ -311,9 +313,9 @@ describe('a new plan', () => {
     const scene = new Scene();
     sendAll(scene);
     const permits = PLAN.permits.filter(({ realm }) => realm !== 'site-a');
-    // The other direction has a permit of its own, on another port.
+    // The other direction has its own permit, on another port.
     scene.translator.load({ ...PLAN, permits });
-    const verdict = scene.send('site-a', build(way(4, 'site-a', 'cloud').before)).verdict;
+    const verdict = scene.send('site-a', build(pathOf(4, 'site-a', 'cloud').before)).verdict;
     expect(verdict).toBe('DropNotPermitted');
     scene.translator.load({ ...PLAN, permits: [] });
     expect(scene.paths()).toEqual([]);
@@ -321,23 +323,23 @@ describe('a new plan', () => {
     expect(scene.counters('site-b')).toEqual({ Forward: 2, DropNotPermitted: 2 });
   });
 
-  test('with another address for a client sends its packets from there', () => {
+  test('with another address for a client sends its packets from that address', () => {
     const scene = new Scene();
     sendAll(scene);
     const presences = PLAN.presences.map((presence) =>
       presence.address === '100.64.0.11' ? { ...presence, address: '100.64.0.99' } : presence
     );
     scene.translator.load({ ...PLAN, presences });
-    const { before, after } = way(4, 'site-a', 'cloud');
+    const { before, after } = pathOf(4, 'site-a', 'cloud');
     expect(scene.forward('site-a', build(before))).toEqual(
       build({ ...after, source: '100.64.0.99' })
     );
-    expect(scene.send('cloud', reply(way(4, 'cloud', 'site-a').before)).verdict).toBe(
+    expect(scene.send('cloud', reply(pathOf(4, 'cloud', 'site-a').before)).verdict).toBe(
       'DropNoPresence'
     );
   });
 
-  test('with an address that stands for another host now sends packets there', () => {
+  test('with another host behind an address sends packets to that host', () => {
     const scene = new Scene();
     sendAll(scene);
     const swapped: Record<string, string> = {
@@ -349,11 +351,11 @@ describe('a new plan', () => {
       address: swapped[presence.address] ?? presence.address,
     }));
     scene.translator.load({ ...PLAN, presences });
-    const sent = scene.send('cloud', reply(way(4, 'cloud', 'site-a').before));
+    const sent = scene.send('cloud', reply(pathOf(4, 'cloud', 'site-a').before));
     expect([sent.verdict, sent.egress]).toEqual(['Forward', 'site-b']);
   });
 
-  test('that does not have what was bound meanwhile takes it away', () => {
+  test('removes presences that were bound and that it does not have', () => {
     const scene = new Scene();
     const { stranger, cloud, unbound } = ADDRESSES[4];
     const packet = build({ source: stranger, destination: cloud });
@@ -370,7 +372,7 @@ describe('a new plan', () => {
 });
 
 describe('realms', () => {
-  test('keep their index, whatever the order and the content of later plans', () => {
+  test('keep their index, whatever later plans contain', () => {
     const { translator } = new Scene();
     const names = ['cloud', 'site-a', 'site-b'];
     expect(names.map((name) => translator.realm(name))).toEqual([0, 1, 2]);
@@ -381,13 +383,15 @@ describe('realms', () => {
     expect([0, 1, 2].map((index) => translator.realmName(index))).toEqual(names);
   });
 
-  test('an index may be asked for before the plan has the realm', () => {
+  test('have an index before a plan has them', () => {
     const scene = new Scene({ plan: without('site-b') });
     const index = scene.translator.realm('site-b');
     expect(scene.counters('site-b')).toEqual({});
     scene.translator.load(PLAN);
     expect(scene.translator.realm('site-b')).toBe(index);
-    expect(scene.send('site-b', build(way(4, 'site-b', 'cloud').before)).verdict).toBe('Forward');
+    expect(scene.send('site-b', build(pathOf(4, 'site-b', 'cloud').before)).verdict).toBe(
+      'Forward'
+    );
   });
 
   test.each([
@@ -411,9 +415,9 @@ describe('realms', () => {
     expect(scene.paths()).toMatchObject([{ ingress: x, egress: y, packets: 1 }]);
   });
 
-  test('before any plan every packet has no presence to go to', () => {
+  test('drop every packet before there is a plan', () => {
     const scene = new Scene({ plan: { realms: [], presences: [], permits: [] } });
-    expect(scene.send('site-a', build(way(4, 'site-a', 'cloud').before)).verdict).toBe(
+    expect(scene.send('site-a', build(pathOf(4, 'site-a', 'cloud').before)).verdict).toBe(
       'DropNoPresence'
     );
   });

@@ -18,7 +18,7 @@ function permit(number: number, ...ports: string[]): NumberedPermit {
   return { number, permit: compilePermit({ realm: 'site-a', service, ports }, 'permit') };
 }
 
-test('nothing lets nothing pass', () => {
+test('NOTHING lets no packet pass', () => {
   const policies = new PolicyTable();
   for (const kind of [Tcp, Udp, UdpLite, Sctp, Other, EchoRequest, EchoReply]) {
     expect(policies.sideOf(NOTHING, kind, BOTH, 0, 0)).toBe(0);
@@ -66,7 +66,7 @@ describe('a permit', () => {
     const answer = kind === EchoRequest ? EchoReply : kind;
     expect(policies.sideOf(requests, kind, REQUEST, other, port)).toBe(passes ? REQUEST : 0);
     expect(policies.sideOf(replies, answer, REPLY, port, other)).toBe(passes ? REPLY : 0);
-    // The other way round it is nobody's.
+    // With source and destination exchanged no permit applies.
     if (hasPorts) {
       expect(policies.sideOf(requests, kind, REQUEST, port, other)).toBe(0);
       expect(policies.sideOf(replies, kind, REPLY, other, port)).toBe(0);
@@ -82,7 +82,7 @@ describe('a permit', () => {
 });
 
 describe('extend', () => {
-  test('keeps what the policy let pass, and leaves that policy as it was', () => {
+  test('keeps what the policy lets pass, and does not change that policy', () => {
     const policies = new PolicyTable();
     const one = policies.extend(NOTHING, permit(0, 'tcp/1', 'icmp'), REQUEST);
     const two = policies.extend(one, permit(1, 'tcp/2'), REPLY);
@@ -93,7 +93,7 @@ describe('extend', () => {
     expect(policies.sideOf(NOTHING, Tcp, REQUEST, 9, 1)).toBe(0);
   });
 
-  test('gives the same policy for the same permits, another for another side or permit', () => {
+  test('returns the same policy for the same permits, and another one for another side or permit', () => {
     const policies = new PolicyTable();
     const [a, b] = [permit(0, 'tcp/1'), permit(1, 'tcp/1')];
     const first = policies.extend(NOTHING, a, REQUEST);
@@ -103,7 +103,7 @@ describe('extend', () => {
     expect(policies.extend(first, b, REQUEST)).toBe(policies.extend(first, b, REQUEST));
   });
 
-  test('tells thousands of permits apart', () => {
+  test('distinguishes thousands of permits', () => {
     const policies = new PolicyTable();
     const permits = Array.from({ length: 3000 }, (_, i) => permit(i, `tcp/${i + 1}`, 'udp/1-9'));
     const of = permits.map((permit) => policies.extend(NOTHING, permit, REQUEST));
@@ -141,7 +141,7 @@ test.each([
   expect(sidesOf(kind, opensSession)).toBe(sides);
 });
 
-test('replies of TCP and SCTP tell by their flags; all others need a session', () => {
+test('needsSession is false for TCP and SCTP, and true for all others', () => {
   const kinds = [Tcp, Sctp, Udp, UdpLite, Other, EchoReply];
   expect(kinds.map(needsSession)).toEqual([false, false, true, true, true, true]);
 });

@@ -1,6 +1,6 @@
 /**
- * The translator against its oracle: random plans, random packets and mutations of them, with time that
- * passes and plans that change.
+ * Compares the translator with its oracle: random plans, random packets and mutations of them, while time
+ * passes and plans change.
  *
  * `VP_PACKETS` sets how many packets, `VP_SEED` where the random numbers begin. A failure prints
  * both, and the packet.
@@ -25,11 +25,11 @@ import { verifyChecksums } from '../oracle/verify.ts';
 const SEED = Number(process.env.VP_SEED ?? 1);
 const PACKETS = Number(process.env.VP_PACKETS ?? (process.env.CI ? 500_000 : 100_000));
 const PACKETS_PER_PLAN = 2_500;
-/** After how many packets some presences and permits of a plan go, or it is loaded again as it is. */
+/** The number of packets after which a plan loses presences and permits, or is loaded again unchanged. */
 const PACKETS_PER_CHANGE = 1_000;
-/** How many of the packets that need a presence get one, and are translated again. */
+/** The share of packets that get the presence that they need, and are translated again. */
 const BOUND_SHARE = 0.3;
-/** So few that old records make room for new ones. */
+/** Few enough that new records replace old ones. */
 const MAX_FRAGMENTS = 8;
 const TIMEOUT_MS = 300_000;
 const CANARY = 0xa5;
@@ -40,7 +40,7 @@ test(`agrees with the naive oracle on ${PACKETS} random packets (VP_SEED=${SEED}
   const pair = new Pair(new Random(SEED));
   for (let packets = 0; packets < PACKETS; packets += PACKETS_PER_PLAN) checkPlan(pair);
   if (PACKETS < 100_000) return;
-  // Only a table made small on purpose can be full.
+  // Only a table that is small on purpose can be full.
   const rare = [...pair.verdicts.below(100), ...pair.kinds.below(100)];
   expect(rare.filter((name) => name !== 'DropTableFull')).toEqual([]);
   const few = [...pair.effects.below(100)];
@@ -62,7 +62,7 @@ function checkPlan(pair: Pair): void {
     const result = pair.check(packet);
     if (result.verdict === 'NeedsPresence' && random.chance(BOUND_SHARE)) {
       pair.bind(packet.realm, result);
-      // With its presence, a packet that is too large gets as far as that.
+      // With its presence a packet that is too large reaches the check of its size.
       expect(['Forward', 'DropTooBig', 'DropUnsupported', 'DropFragment']).toContain(
         pair.check({ ...packet, afterMs: 0 }).verdict
       );
@@ -88,7 +88,7 @@ function changed(random: Random, world: World): World {
   return other.open.length > 0 ? other : worldOf({ ...plan });
 }
 
-/** What the translator did with a packet. */
+/** The result of the translator for a packet. */
 interface Outcome {
   readonly verdict: VerdictName | string;
   readonly egress?: string;
@@ -145,7 +145,7 @@ class Pair {
     this.#oracle.load(world.plan);
   }
 
-  /** Gives the source of a packet that lacked one a presence: an address that nothing has yet. */
+  /** Binds an unused address as the presence of a packet that needs one. */
   bind(realm: string, { source, egress, family }: NaiveResult): void {
     const number = this.#bound++;
     const address =
@@ -259,13 +259,13 @@ class Pair {
       return expected;
     }
 
-    if (outcome.segmentTo !== expected.segmentTo) fail('cut to another size');
+    if (outcome.segmentTo !== expected.segmentTo) fail('another segmentTo');
     this.#mustHold(packet, layout, outcome, expected);
     const [before, after] = [packet.frame[VNET]! >> 4, expected.frame[VNET]! >> 4];
     this.effects.add(`forwarded from IPv${before} to IPv${after}`);
-    if (expected.segmentTo !== 0) this.effects.add('cut');
-    // Right checksums stay right, and damaged ones stay damaged: the same ones as before. In another IP
-    // version a quote has another header, may be cut, or filled up with zeros.
+    if (expected.segmentTo !== 0) this.effects.add('fragmented');
+    // Correct checksums stay correct, and damaged ones stay damaged. In another IP
+    // version a quote has another header, and may be truncated or padded with zeros.
     const isSure = (name: string): boolean => before === after || !name.startsWith('quoted');
     const wrongBefore = verifyChecksums(packet.frame).filter(isSure).join();
     const wrongAfter = verifyChecksums(expected.frame).filter(isSure).join();
@@ -354,7 +354,7 @@ function inBuffer({ hasHeader, header, start, end }: Layout, frame: Uint8Array):
   return buffer;
 }
 
-/** Whether it takes room in front of the packet to learn what becomes of it. */
+/** Whether the packet needs headroom. */
 function mayGrow(frame: Uint8Array, { verdict, frame: after }: NaiveResult): boolean {
   if (verdict === 'Forward') return after![VNET]! >> 4 !== frame[VNET]! >> 4;
   return verdict === 'DropTooBig';
@@ -370,13 +370,13 @@ function hex(bytes: Uint8Array): string {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('hex');
 }
 
-/** What must happen often enough, beside every verdict and every kind of packet. */
+/** Effects that must occur often enough, besides every verdict and every kind of packet. */
 const EFFECTS = [
   'forwarded from IPv4 to IPv4',
   'forwarded from IPv4 to IPv6',
   'forwarded from IPv6 to IPv4',
   'forwarded from IPv6 to IPv6',
-  'cut',
+  'fragmented',
   'DropNoPresence answered',
   'DropNotPermitted answered',
   'DropTooBig answered',

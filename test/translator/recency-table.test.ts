@@ -5,7 +5,7 @@ import { Random } from '../oracle/random.ts';
 afterEach(() => vi.restoreAllMocks());
 
 const TIMEOUT = 100;
-/** Places that a record may stand at. */
+/** The number of slots that a record may be in. */
 const REACH = 4;
 
 function claim(table: RecencyTable, key: readonly number[], now: number): number {
@@ -41,8 +41,8 @@ test('claiming a key again gives the same record with its value, and sets its ti
   expect([...table.words.subarray(at, at + 4)]).toEqual([99, 5, 1, 2]);
 });
 
-test('finds every one of more keys than it first has room for, with its value', () => {
-  // Far fewer than its most, so that none has to make room.
+test('finds every key with its value after it has grown', () => {
+  // Far fewer than the maximum, so that none is replaced.
   const table = new RecencyTable(2, 1, 2 ** 22, REACH);
   const random = new Random(1);
   const keys = Array.from(
@@ -58,7 +58,7 @@ test('finds every one of more keys than it first has room for, with its value', 
   expect(keys.filter(([a, b], i) => table.words[table.find2(a, b) + 3] !== i)).toEqual([]);
 });
 
-test('a record that was removed is not found, and its place is taken again', () => {
+test('a removed record is not found, and its slot is used again', () => {
   const table = new RecencyTable(1, 1, 4, REACH);
   for (const key of [1, 2, 3, 4]) claim(table, [key], 0);
   table.remove(find(table, [2]));
@@ -75,7 +75,7 @@ test('records may be removed while they are listed', () => {
 });
 
 describe('a full table', () => {
-  test('lets the oldest make room', () => {
+  test('replaces the oldest record', () => {
     const table = new RecencyTable(1, 1, 4, REACH);
     for (const [key, now] of [
       [2, 10],
@@ -120,7 +120,7 @@ describe('a full table', () => {
   });
 });
 
-test('with a longer reach, fewer recent records make room for others', () => {
+test('with more probes, fewer recent records are replaced', () => {
   const lost = [1, 4, 16].map((reach) => {
     const table = new RecencyTable(1, 1, 4096, reach);
     for (let key = 1; key <= 2048; key++) claim(table, [key], 0);
@@ -130,14 +130,14 @@ test('with a longer reach, fewer recent records make room for others', () => {
   expect(lost[2]).toBeLessThan(20);
 });
 
-test('a record that is out of date makes room before the table grows', () => {
+test('an expired record is replaced before the table grows', () => {
   const table = new RecencyTable(1, 1, 2 ** 16, REACH);
   const before = table.words.length;
   for (let key = 1; key <= 10_000; key++) claim(table, [key], key * (TIMEOUT + 1));
   expect(table.words.length).toBe(before);
 });
 
-test('records of the last moment make it grow, up to its greatest size', () => {
+test('recent records make it grow, up to its largest size', () => {
   const table = new RecencyTable(1, 1, 512, REACH);
   for (let key = 1; key <= 5000; key++) claim(table, [key], 0);
   expect(table.words.length).toBe(512 * table.stride);
@@ -158,7 +158,7 @@ describe('age', () => {
   });
 });
 
-test('two tables put the same keys in different places, so nobody can choose keys that collide', () => {
+test('two tables put the same keys in different slots, so nobody can choose keys that collide', () => {
   const seeds = [0.1, 0.7];
   vi.spyOn(Math, 'random').mockImplementation(() => seeds.shift()!);
   const [a, b] = [new RecencyTable(1, 1, 4096, REACH), new RecencyTable(1, 1, 4096, REACH)];

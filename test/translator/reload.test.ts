@@ -67,10 +67,10 @@ describe('100,000 paths', () => {
     expect(scene.paths()).toEqual(before);
     expect(scene.counters('site')).toEqual({ Forward: CLIENTS });
     expect(scene.counters('cloud')).toEqual({ Forward: CLIENTS });
-    // The newest sessions are still there, and the way is the short one.
+    // The newest sessions are still there, and packets take the fast path.
     for (let i = CLIENTS - 100; i < CLIENTS; i++) expect([i, answer(i)]).toEqual([i, 0]);
 
-    // Half of the clients go; the others keep theirs.
+    // Half of the clients are removed; the others keep their sessions.
     const isKept = ({ of }: Presence): boolean =>
       of.realm === 'cloud' || Number(of.address.split('.')[3]) % 2 === 0;
     translator.load({ ...plan, presences: plan.presences.filter(isKept) });
@@ -84,7 +84,7 @@ describe('100,000 paths', () => {
 describe('a new plan between two packets', () => {
   const { request, reply } = mixedPath(4, 4);
 
-  test('holds for the very next one, that goes the fast path', () => {
+  test('applies to the next packet, which takes the fast path', () => {
     const scene = mixedScene();
     scene.forward('site', tcp(request.before));
     const { presences, ...plan } = mixedPlan();
@@ -98,11 +98,11 @@ describe('a new plan between two packets', () => {
     });
     const after = { ...request.after, source: '100.64.0.99' };
     expect(scene.forward('site', tcp(request.before))).toEqual(tcp(after));
-    // It is another path, whose counters begin anew.
+    // This is another path, whose counters begin at 0.
     expect(scene.paths()).toMatchObject([{ newSource: '100.64.0.99', packets: 1 }]);
   });
 
-  test('that changes what may pass, the sizes, and the IP version', () => {
+  test('changes what may pass, the sizes, and the IP version', () => {
     const scene = mixedScene();
     const packet = udp(request.before, 40_000, 53);
     scene.forward('site', packet);
@@ -116,7 +116,7 @@ describe('a new plan between two packets', () => {
     });
     expect(scene.verdicts('site', large, packet)).toEqual(['DropTooBig', 'Forward']);
     const { presences, ...plan } = mixedPlan();
-    // What stood for the service's IPv4 address stands for its IPv6 address, and the other way round.
+    // The presences of the service's IPv4 and IPv6 addresses are exchanged.
     const turned = presences.map((presence): Presence => {
       const { realm, address } = presence.of;
       if (realm !== 'cloud') return presence;
@@ -128,7 +128,7 @@ describe('a new plan between two packets', () => {
     expect(left).toEqual(tcp(mixedPath(4, 6).request.after));
   });
 
-  test('does not count twice, nor lose, what came before', () => {
+  test('neither loses nor doubles the counters', () => {
     const scene = mixedScene();
     for (let i = 0; i < 10; i++) {
       scene.forward('site', tcp(request.before));
@@ -145,7 +145,7 @@ describe('a new plan between two packets', () => {
     expect(scene.counters('site')).toEqual({ Forward: 10 });
   });
 
-  test('with a realm more, which was not there, changes nothing for the others', () => {
+  test('with one more realm changes nothing for the others', () => {
     const scene = mixedScene();
     scene.forward('site', udp(request.before, 40_000, 53));
     const plan = mixedPlan();
@@ -157,7 +157,7 @@ describe('a new plan between two packets', () => {
     expect(scene.counters('site')).toEqual({ Forward: 1 });
   });
 
-  test('a presence that is bound is gone with the plan that does not have it', () => {
+  test('removes a bound presence that it does not have', () => {
     const presences = mixedPlan().presences.filter(({ of }) => of.realm === 'cloud');
     const scene = mixedScene({ presences });
     expect(scene.send('site', tcp(request.before)).verdict).toBe('NeedsPresence');
@@ -171,7 +171,7 @@ describe('a new plan between two packets', () => {
     expect(scene.send('site', tcp(request.before)).verdict).toBe('NeedsPresence');
   });
 
-  test('a plan that is wrong changes nothing: paths, sessions, fragments, sizes', () => {
+  test('changes nothing if it is invalid: paths, sessions, fragments, sizes', () => {
     const scene = mixedScene({ cloud: { mtu: 1400 } });
     scene.forward('site', udp(request.before, 40_000, 53));
     const before = scene.paths();

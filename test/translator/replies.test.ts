@@ -19,7 +19,7 @@ import { CLIENT, mixedPath, mixedScene, UNBOUND, VERSIONS, type Version } from '
 import { PAYLOAD, type Scene } from './scene.ts';
 
 const RST = 0x04;
-/** Exposed by no permit. */
+/** Ports that no permit exposes. */
 const CLOSED = { sourcePort: 40_000, destinationPort: 9 };
 
 const udp = (ends: Ends): Uint8Array => udpPacket(ends, { ...CLOSED, payload: PAYLOAD });
@@ -89,7 +89,7 @@ describe.each(VERSIONS)('IPv%i', (version) => {
     expect(scene.reply).toEqual(error(PORT[version], build(there)));
   });
 
-  test('an echo request where echo is not exposed', () => {
+  test('an echo request is answered where echo is not exposed', () => {
     const packet = echoPacket(there, {});
     const scene = rejecting('reset', { ports: ['tcp/5672'] });
     expect(scene.send('site', packet).verdict).toBe('DropNotPermitted');
@@ -144,7 +144,7 @@ describe.each(VERSIONS)('IPv%i', (version) => {
       expect(verifyChecksums(framed(scene.reply!))).toEqual([]);
     });
 
-    test('of a super-packet acknowledges all of it', () => {
+    test('acknowledges all of a super-packet', () => {
       const scene = rejecting('reset');
       const packet = tcp(there, {
         flags: 0,
@@ -163,7 +163,7 @@ describe.each(VERSIONS)('IPv%i', (version) => {
     });
   });
 
-  describe('what is never answered', () => {
+  describe('never answers', () => {
     const { reply, request } = mixedPath(version, version);
     const chunk = (type: number): Uint8Array =>
       sctpPacket(there, { ...CLOSED, payload: Uint8Array.of(type, 0, 0, 4) });
@@ -179,7 +179,7 @@ describe.each(VERSIONS)('IPv%i', (version) => {
         icmpError(there, { ...PORT[version], quoted: udp(back) }),
       ],
       [
-        'an ICMP error to nobody',
+        'an ICMP error to an unused address',
         'DropNoPresence',
         icmpError(
           { ...there, destination: UNBOUND[version] },
@@ -190,12 +190,12 @@ describe.each(VERSIONS)('IPv%i', (version) => {
       ['a source that the realm may not use', 'DropSpoofed', udp({ ...there, source: foreign })],
       ['a source out of the pools', 'DropSpoofed', udp({ ...there, source: UNBOUND[version] })],
       [
-        'one from there to nobody',
+        'a foreign source to an unused address',
         'DropNoPresence',
         udp({ source: foreign, destination: UNBOUND[version] }),
       ],
       [
-        'one out of the pools to nobody',
+        'a source in the pools to an unused address',
         'DropNoPresence',
         udp({ source: there.destination, destination: UNBOUND[version] }),
       ],
@@ -209,7 +209,7 @@ describe.each(VERSIONS)('IPv%i', (version) => {
         'DropNoPresence',
         udp({ ...there, destination: CLIENT[version] }),
       ],
-      ['a packet that is cut', 'DropMalformed', udp(there).slice(0, -1)],
+      ['a truncated packet', 'DropMalformed', udp(there).slice(0, -1)],
       ['DCCP', 'DropUnsupported', ipPacket(there, 33, PAYLOAD)],
     ])('%s', (_name, verdict, packet) => {
       for (const reject of ['unreachable', 'reset'] as const) {
@@ -219,14 +219,14 @@ describe.each(VERSIONS)('IPv%i', (version) => {
       }
     });
 
-    test('a reply to no request', () => {
+    test('a reply without a request', () => {
       const scene = mixedScene({ cloud: { reject: 'reset' } });
       const packet = udpPacket(reply.before, { sourcePort: 53, destinationPort: 40_000 });
       expect(scene.send('cloud', packet).verdict).toBe('DropNoSession');
       expect(scene.reply).toBeUndefined();
     });
 
-    test('what is forwarded, or not dropped', () => {
+    test('a packet that is forwarded or not dropped', () => {
       const scene = rejecting('reset');
       scene.send('site', udp(there));
       const open = { sourcePort: 40_000, destinationPort: 5672 };
@@ -239,7 +239,7 @@ describe.each(VERSIONS)('IPv%i', (version) => {
     });
   });
 
-  test('to nobody in a pool: answered as what is not permitted, so that nobody learns who is there', () => {
+  test('a packet to an unused address of a pool is answered like one that is not permitted', () => {
     for (const [reject, kind] of [
       ['unreachable', PROHIBITED[version]],
       ['reset', PORT[version]],
@@ -252,7 +252,7 @@ describe.each(VERSIONS)('IPv%i', (version) => {
     }
   });
 
-  test('only the realm that a packet came from decides', () => {
+  test('only the ingress realm decides', () => {
     const scene = mixedScene({ site: { reject: 'reset' } });
     scene.send('cloud', udp({ source: CLIENT[version], destination: UNBOUND[version] }));
     expect(scene.reply).toBeUndefined();
@@ -274,7 +274,7 @@ describe.each(VERSIONS)('IPv%i', (version) => {
 
 describe('the rate', () => {
   const { there } = ends(4);
-  /** How many of so many packets that are refused are answered. */
+  /** Returns how many of `count` refused packets get an answer. */
   const answered = (scene: Scene, packets: number, realm = 'site'): number => {
     let answers = 0;
     for (let i = 0; i < packets; i++) {
@@ -284,7 +284,7 @@ describe('the rate', () => {
     return answers;
   };
 
-  test('is 1000 a second, and as many at once', () => {
+  test('is 1000 per second, with a burst of 1000', () => {
     const scene = rejecting('reset');
     expect(answered(scene, 1100)).toBe(1000);
     scene.translator.advance(1);
@@ -295,7 +295,7 @@ describe('the rate', () => {
     expect(answered(scene, 1100)).toBe(1000);
   });
 
-  test('is an option', () => {
+  test('can be changed', () => {
     const scene = rejecting('reset', { maxRepliesPerSecond: 2 });
     expect(answered(scene, 5)).toBe(2);
     scene.translator.advance(499);
@@ -306,7 +306,7 @@ describe('the rate', () => {
     expect(answered(scene, 5)).toBe(2);
   });
 
-  test('of fractions of a reply adds up', () => {
+  test('adds up fractions of a reply', () => {
     const scene = rejecting('reset', { maxRepliesPerSecond: 10 });
     answered(scene, 20);
     let answers = 0;
@@ -318,14 +318,14 @@ describe('the rate', () => {
     expect(answers).toBeLessThanOrEqual(10);
   });
 
-  test('0 is none at all', () => {
+  test('allows no replies if it is 0', () => {
     const scene = rejecting('reset', { maxRepliesPerSecond: 0 });
     expect(answered(scene, 3)).toBe(0);
     scene.translator.advance(100_000);
     expect(answered(scene, 3)).toBe(0);
   });
 
-  test('one realm does not use up that of another', () => {
+  test('is separate for each realm', () => {
     const scene = mixedScene({
       site: { reject: 'reset' },
       cloud: { reject: 'reset' },
@@ -340,7 +340,7 @@ describe('the rate', () => {
     expect(answers).toEqual([true, true, true, false]);
   });
 
-  test('holds for what is too big as well', () => {
+  test('applies to packets that are too big as well', () => {
     const scene = mixedScene({ cloud: { mtu: 1280 }, maxRepliesPerSecond: 2 });
     const large = udpPacket(there, {
       sourcePort: 1,
@@ -354,7 +354,7 @@ describe('the rate', () => {
     expect(answers).toEqual([true, true, false]);
   });
 
-  test('what is not answered anyway takes nothing of it', () => {
+  test('does not count packets that get no answer', () => {
     const scene = rejecting('reset', { maxRepliesPerSecond: 1 });
     for (let i = 0; i < 10; i++) scene.send('site', tcp(there, { flags: RST }));
     expect(answered(scene, 2)).toBe(1);

@@ -25,20 +25,20 @@ export type RealmName = 'cloud' | 'site-a' | 'site-b';
 
 /** The addresses of one IP version, as each realm sees them. */
 export interface Addresses {
-  /** The host that takes part, in all three realms. */
+  /** The host of the scene, in all three realms. */
   readonly host: string;
-  /** Another real host, which has no presence anywhere. */
+  /** Another real host, without any presence. */
   readonly stranger: string;
   readonly router: string;
-  /** In both sites: stands for the cloud's host. */
+  /** The presence of the cloud's host in both sites. */
   readonly cloud: string;
-  /** In the cloud and in site B: stands for site A's host. */
+  /** The presence of site A's host in the cloud and in site B. */
   readonly siteA: string;
-  /** In the cloud: stands for site B's host. In site A too. */
+  /** The presence of site B's host in the cloud and in site A. */
   readonly siteB: string;
-  /** In a pool of every realm, and never given to anybody. */
+  /** An address in a pool of every realm that is never bound. */
   readonly unbound: string;
-  /** In no source prefix. */
+  /** An address outside of all sources. */
   readonly foreign: string;
 }
 
@@ -82,7 +82,7 @@ export const PLAN: TranslationPlan = {
 };
 
 /** A packet's addresses where it enters and where it leaves. */
-export interface Way {
+export interface PacketPath {
   readonly name: string;
   readonly ingress: RealmName;
   readonly egress: RealmName;
@@ -99,13 +99,13 @@ export function without(name: RealmName): TranslationPlan {
   };
 }
 
-/** The way of a client's packets to a service; `reply` gives the way back. */
-export function way(
+/** The path of a client's packets to a service; `reply` is the path of the replies. */
+export function pathOf(
   family: 4 | 6,
   ingress: RealmName,
   egress: RealmName,
   side: 'request' | 'reply' = 'request'
-): Way {
+): PacketPath {
   const { host } = ADDRESSES[family];
   return {
     name: `${side} from ${ingress} to ${egress} over IPv${family}`,
@@ -122,10 +122,10 @@ export function presenceOf(family: 4 | 6, realm: RealmName): string {
   return { cloud, 'site-a': siteA, 'site-b': siteB }[realm];
 }
 
-/** What became of a packet. */
+/** The result for a packet. */
 export interface Sent {
   readonly verdict: VerdictName;
-  /** Meaningful iff the verdict is Forward or NeedsPresence. */
+  /** Valid iff the verdict is Forward or NeedsPresence. */
   readonly egress: string;
   /** The packet behind its virtio-net header, as it is now. */
   readonly packet: Uint8Array;
@@ -143,9 +143,9 @@ export class Scene {
   }
 
   /**
-   * Translates a copy of the packet. It stands in the middle of a buffer, and this throws if a byte
-   * around it was written, or a byte of it though it was not forwarded. Only a packet that changes its
-   * IP version may write to its virtio-net header and to the `headroom` in front.
+   * Translates a copy of the packet in the middle of a buffer. Throws if a byte around the packet was
+   * written, or if a packet that was not forwarded has changed. Only for a packet that changes its IP
+   * version may the virtio-net header and the `headroom` in front be written.
    */
   send(
     ingress: string,
@@ -210,16 +210,16 @@ export class Scene {
   }
 }
 
-/** Expects what is built for the addresses before to leave as what is built for those after. */
+/** Expects the packet built for the addresses before to leave as the one built for those after. */
 export function expectForwarded(
   scene: Scene,
-  { ingress, egress, before, after }: Way,
+  { ingress, egress, before, after }: PacketPath,
   build: (ends: Ends) => Uint8Array,
   header?: VnetHeader
 ): void {
   const sent = scene.send(ingress, build(before), header);
   expect([sent.verdict, sent.egress]).toEqual(['Forward', egress]);
-  // Quicker than toEqual on 64 KiB, and as exact.
+  // Faster than toEqual on 64 KiB.
   expect(Buffer.compare(sent.packet, build(after))).toBe(0);
 }
 

@@ -8,7 +8,7 @@ import {
   udpLitePacket,
   udpPacket,
 } from '../oracle/packets.ts';
-import { CLIENT, MIXED_WAYS, mixedPath, mixedPlan, mixedScene, SERVICE } from './mixed.ts';
+import { CLIENT, MIXED_PATHS, mixedPath, mixedPlan, mixedScene, SERVICE } from './mixed.ts';
 import { Scene } from './scene.ts';
 
 const MINUTE = 60_000;
@@ -36,7 +36,7 @@ const KINDS = [
     kind: 'ip/47',
     timeoutMs: 5 * MINUTE,
     request: (ends: Ends) => ipPacket(ends, 47, new Uint8Array(8)),
-    // Protocols without ports look the same both ways.
+    // Protocols without ports look the same in both directions.
     reply: (ends: Ends) => ipPacket(ends, 47, new Uint8Array(8)),
   },
   {
@@ -47,28 +47,28 @@ const KINDS = [
   },
 ];
 
-const CASES = MIXED_WAYS.flatMap((way) => KINDS.map((kind) => ({ ...kind, way })));
+const CASES = MIXED_PATHS.flatMap((path) => KINDS.map((kind) => ({ ...kind, path })));
 
-describe.each(CASES)('$kind $way.name', ({ way, timeoutMs, request, reply }) => {
-  test('a reply passes if it was asked for, and not before', () => {
+describe.each(CASES)('$kind $path.name', ({ path, timeoutMs, request, reply }) => {
+  test('a reply passes after a request, and not before', () => {
     const scene = mixedScene();
-    const answer = reply(way.reply.before);
+    const answer = reply(path.reply.before);
     expect(scene.verdicts('cloud', answer)).toEqual(['DropNoSession']);
-    expect(scene.verdicts('site', request(way.request.before))).toEqual(['Forward']);
+    expect(scene.verdicts('site', request(path.request.before))).toEqual(['Forward']);
     expect(scene.verdicts('cloud', answer, answer)).toEqual(['Forward', 'Forward']);
     expect(scene.counters('cloud')).toEqual({ DropNoSession: 1, Forward: 2 });
   });
 
-  test('it passes up to the timeout, counted from the last request', () => {
+  test('a reply passes until the timeout after the last request', () => {
     const scene = mixedScene();
     const { translator } = scene;
     const at = (now: number): string => {
       translator.advance(now);
-      return scene.send('cloud', reply(way.reply.before)).verdict;
+      return scene.send('cloud', reply(path.reply.before)).verdict;
     };
     const ask = (now: number): void => {
       translator.advance(now);
-      scene.forward('site', request(way.request.before));
+      scene.forward('site', request(path.request.before));
     };
     ask(1000);
     // Replies do not refresh it.
@@ -85,10 +85,10 @@ describe('what belongs to a session', () => {
   const { request, reply } = mixedPath(4, 4);
 
   test.each<[name: string, packet: Uint8Array, verdict: string]>([
-    ['the very ports', datagram(reply.before, 53, 40_000), 'Forward'],
+    ['the same ports', datagram(reply.before, 53, 40_000), 'Forward'],
     ['another port of the client', datagram(reply.before, 53, 40_001), 'DropNoSession'],
     ['another port of the service', datagram(reply.before, 54, 40_000), 'DropNoSession'],
-    ['both ports the other way round', datagram(reply.before, 40_000, 53), 'DropNotPermitted'],
+    ['both ports exchanged', datagram(reply.before, 40_000, 53), 'DropNotPermitted'],
     ['the same ports of UDP-Lite', lite(reply.before, 53, 40_000), 'DropNoSession'],
   ])('a reply with %s: %3$s', (_name, packet, verdict) => {
     const ports = ['udp/53-54', 'udplite/53'];
@@ -107,14 +107,14 @@ describe('what belongs to a session', () => {
     ).toEqual(['Forward', 'Forward', 'DropNoSession', 'DropNoSession']);
   });
 
-  test('a UDP session of the number of an echo identifier is no echo session', () => {
+  test('a UDP session with the number of an echo identifier is no echo session', () => {
     const scene = mixedScene({ ports: ['icmp', 'udp/1-65535'] });
     scene.forward('site', datagram(request.before, 0, 7));
     const answer = echoPacket(reply.before, { id: 7, reply: true });
     expect(scene.send('cloud', answer).verdict).toBe('DropNoSession');
   });
 
-  test('protocols by number are told apart', () => {
+  test('protocols by number are distinguished', () => {
     const scene = mixedScene({ ports: ['ip/47', 'ip/50'] });
     scene.forward('site', ipPacket(request.before, 47, new Uint8Array(4)));
     expect(scene.send('cloud', ipPacket(reply.before, 50, new Uint8Array(4))).verdict).toBe(
@@ -122,14 +122,14 @@ describe('what belongs to a session', () => {
     );
   });
 
-  test('a session of one IP version is none of the other, between the same hosts', () => {
+  test('a session of one IP version does not count for the other, between the same hosts', () => {
     const scene = mixedScene();
     scene.forward('site', datagram(mixedPath(6, 6).request.before, 40_000, 53));
     expect(scene.send('cloud', datagram(reply.before, 53, 40_000)).verdict).toBe('DropNoSession');
   });
 });
 
-describe('what needs none', () => {
+describe('packets that need no session', () => {
   const { reply } = mixedPath(4, 4);
   test.each([
     ['TCP', tcpPacket(reply.before, { sourcePort: 5672, destinationPort: 40_000 })],
@@ -168,7 +168,7 @@ describe('a packet that may be a request or a reply', () => {
   })();
   const { request, reply } = mixedPath(4, 4);
 
-  test('is a request: it needs no session, and opens one', () => {
+  test('passes as a request without a session, and opens one', () => {
     const scene = new Scene({ plan });
     scene.forward('cloud', datagram(reply.before, 53, 53));
     scene.forward('site', datagram(request.before, 53, 53));
@@ -192,20 +192,20 @@ describe('only forwarded requests open a session', () => {
     payload: new Uint8Array(1400),
   });
 
-  test('not one that is too big', () => {
+  test('a request that is too big opens none', () => {
     const scene = mixedScene({ cloud: { mtu: 1300 } });
     expect(scene.verdicts('site', large)).toEqual(['DropTooBig']);
     expect(scene.verdicts('cloud', datagram(reply.before, 53, 40_000))).toEqual(['DropNoSession']);
   });
 
-  test('not one that lacks headroom', () => {
+  test('a request without headroom opens none', () => {
     const scene = mixedScene();
     const sent = scene.send('site', large, {}, 19);
     expect(sent.verdict).toBe('NeedsHeadroom');
     expect(scene.verdicts('cloud', datagram(reply.before, 53, 40_000))).toEqual(['DropNoSession']);
   });
 
-  test('not an ICMP error, nor a reply', () => {
+  test('an ICMP error and a reply open none', () => {
     const scene = mixedScene();
     scene.forward('site', datagram(request.before, 40_000, 53));
     scene.forward('cloud', datagram(reply.before, 53, 40_000));
@@ -216,18 +216,18 @@ describe('only forwarded requests open a session', () => {
   });
 });
 
-test('a client without a presence has not been asked for either', () => {
+test('a reply to a service without a presence has no session', () => {
   const { request, reply } = mixedPath(4, 4);
   const presences = mixedPlan().presences.filter(
     ({ realm, of }) => realm === 'cloud' || of.address !== SERVICE[4]
   );
   const scene = mixedScene({ presences });
-  // The service has no presence in the site, so nobody can have asked it.
+  // The service has no presence in the site, so it cannot have got a request.
   expect(scene.verdicts('cloud', datagram(reply.before, 53, 40_000))).toEqual(['DropNoSession']);
   expect(scene.verdicts('site', datagram(request.before, 40_000, 53))).toEqual(['DropNoPresence']);
 });
 
-test('a reply without a request is that, even where the table of paths is full', () => {
+test('a reply without a request is DropNoSession even if the table of paths is full', () => {
   const scene = mixedScene({ maxPaths: 1 });
   const { request } = mixedPath(4, 4);
   scene.forward('site', tcpPacket(request.before, { sourcePort: 1, destinationPort: 5672 }));
@@ -238,7 +238,7 @@ test('a reply without a request is that, even where the table of paths is full',
 describe('the table of sessions', () => {
   const { request, reply } = mixedPath(4, 4);
 
-  test('keeps the latest when it is full, so that a flood ends no session of now', () => {
+  test('keeps the latest sessions when it is full, so that a flood ends no current session', () => {
     const scene = mixedScene({ maxSessions: 4 });
     for (let port = 1; port <= 1000; port++) {
       scene.translator.advance(port);
@@ -251,7 +251,7 @@ describe('the table of sessions', () => {
     expect(open).toEqual([993, 994, 995, 996, 997, 998, 999, 1000]);
   });
 
-  test('one realm cannot push out the sessions of another', () => {
+  test('never replaces the sessions of another realm', () => {
     const { realms, presences, permits } = mixedPlan();
     const other = 'site-b';
     const scene = new Scene({
@@ -269,13 +269,13 @@ describe('the table of sessions', () => {
     for (const port of [1, 2, 3, 4]) scene.forward('site', datagram(request.before, port, 53));
     for (let port = 1; port <= 1000; port++) {
       scene.forward(other, datagram(request.before, port, 53));
-      // So does the cloud, which is a client of nobody, by its replies.
+      // The replies of the cloud do so too, although it is no client.
       scene.forward('cloud', datagram(reply.before, 53, (port % 4) + 1));
     }
     expect(scene.counters('cloud')).toEqual({ Forward: 1000 });
   });
 
-  test('sessions of another kind, whose time is shorter, do not end one that is still good', () => {
+  test('a session of another kind with a shorter timeout does not replace a valid one', () => {
     const scene = mixedScene();
     const { translator } = scene;
     for (let port = 1; port <= 32; port++) {
@@ -291,10 +291,10 @@ describe('the table of sessions', () => {
   });
 });
 
-describe('times', () => {
+describe('timeouts', () => {
   const { request, reply } = mixedPath(4, 4);
 
-  test('are options', () => {
+  test('can be changed', () => {
     const scene = mixedScene({ udpTimeoutMs: 10, icmpTimeoutMs: 20 });
     scene.forward('site', datagram(request.before, 40_000, 53));
     scene.forward('site', echoPacket(request.before, {}));
@@ -307,7 +307,7 @@ describe('times', () => {
     expect(scene.verdicts('cloud', ...answers)).toEqual(['DropNoSession', 'DropNoSession']);
   });
 
-  test.each([2 ** 31 - 1000, 2 ** 32 - 1000, 2 ** 40 - 0.5])('pass over %d ms', (start) => {
+  test.each([2 ** 31 - 1000, 2 ** 32 - 1000, 2 ** 40 - 0.5])('work across %d ms', (start) => {
     const scene = mixedScene();
     scene.translator.advance(start);
     scene.forward('site', datagram(request.before, 40_000, 53));
@@ -337,7 +337,7 @@ describe('a new plan', () => {
   const answer = datagram(reply.before, 53, 40_000);
 
   test.each([
-    ['the same again', mixedPlan()],
+    ['the same plan', mixedPlan()],
     ['with presences and realms in another order', turned(mixedPlan())],
     ['with more ports', mixedPlan({ ports: ['tcp/1', 'udp/53', 'icmp'] })],
     ['with an MTU', mixedPlan({ cloud: { mtu: 1500 } })],
@@ -349,7 +349,7 @@ describe('a new plan', () => {
     expect(scene.send('cloud', answer).verdict).toBe('Forward');
   });
 
-  test('keeps them when the reply is the first packet of its way under the new plan', () => {
+  test('keeps sessions when the reply is the first packet of its path under the new plan', () => {
     const scene = mixedScene();
     for (const port of [1, 2]) scene.forward('site', datagram(request.before, port, 53));
     scene.translator.load(mixedPlan());
@@ -358,7 +358,7 @@ describe('a new plan', () => {
     ).toEqual(['Forward', 'Forward', 'DropNoSession']);
   });
 
-  test('without the permit ends them', () => {
+  test('without the permit ends sessions', () => {
     const scene = mixedScene();
     scene.forward('site', datagram(request.before, 40_000, 53));
     scene.translator.load(mixedPlan({ ports: ['tcp/1'] }));
@@ -368,7 +368,7 @@ describe('a new plan', () => {
     expect(scene.send('cloud', answer).verdict).toBe('DropNoSession');
   });
 
-  test('in which an address stands for another service: that one was not asked', () => {
+  test('with another service behind an address has no session for that service', () => {
     const second = '10.0.0.10';
     const { realms, presences, permits } = mixedPlan();
     const of = (address: string) => ({ realm: 'cloud', address });

@@ -16,7 +16,7 @@ import {
 } from '../oracle/packets.ts';
 import { NaiveTranslator } from '../oracle/translate.ts';
 import { verifyChecksums } from '../oracle/verify.ts';
-import { mixedPath, mixedPlan, mixedScene, OTHER_WAYS, type Version } from './mixed.ts';
+import { CROSS_VERSION_PATHS, mixedPath, mixedPlan, mixedScene, type Version } from './mixed.ts';
 import { PAYLOAD, type Scene } from './scene.ts';
 
 const INTO6 = mixedPath(4, 6);
@@ -24,12 +24,12 @@ const INTO4 = mixedPath(6, 4);
 const UDP_PORTS = { sourcePort: 40_000, destinationPort: 53 };
 const TCP_PORTS = { sourcePort: 40_000, destinationPort: 5672 };
 
-/** As a small IPv6 packet leaves: without DF, with the number of its turn. */
-const cuttable = (identification = 0): object => ({ fragment: 0, identification });
-/** As a larger one leaves. */
-const uncuttable = { fragment: 0x4000, identification: 0 };
+/** The fields of a small packet from IPv6: without DF, with an identification from the counter. */
+const withoutDf = (identification = 0): object => ({ fragment: 0, identification });
+/** The fields of a larger packet from IPv6. */
+const withDf = { fragment: 0x4000, identification: 0 };
 
-describe('whole packets, byte by byte', () => {
+describe('translates, byte by byte', () => {
   test('a datagram from IPv4 to IPv6', () => {
     const before = hex(
       '45 b8 00 20', // version 4; TOS; total length 32
@@ -107,7 +107,7 @@ describe('whole packets, byte by byte', () => {
     expect(mixedScene().forward('site', before)).toEqual(after);
   });
 
-  test('"port unreachable" from IPv6 to IPv4, about a datagram that went the other way', () => {
+  test('"port unreachable" from IPv6 to IPv4, about a datagram in the opposite direction', () => {
     const scene = mixedScene();
     const quote6 = hex(
       '60 00 00 00',
@@ -155,9 +155,9 @@ describe('whole packets, byte by byte', () => {
   });
 });
 
-describe.each(OTHER_WAYS)('$name', ({ from, to, request, reply }) => {
+describe.each(CROSS_VERSION_PATHS)('$name', ({ from, to, request, reply }) => {
   const into4 = to === 4;
-  const small = into4 ? cuttable() : {};
+  const small = into4 ? withoutDf() : {};
   const builders: [string, (ends: Ends, more?: object) => Uint8Array][] = [
     ['TCP', (ends, more) => tcpPacket(ends, { ...TCP_PORTS, payload: PAYLOAD, ...more })],
     ['UDP', (ends, more) => udpPacket(ends, { ...UDP_PORTS, payload: PAYLOAD, ...more })],
@@ -187,17 +187,17 @@ describe.each(OTHER_WAYS)('$name', ({ from, to, request, reply }) => {
     expect(verifyChecksums(framed(left))).toEqual([]);
   });
 
-  test('an echo reply', () => {
+  test('translates an echo reply', () => {
     const scene = mixedScene();
     const echo = { id: 5, sequence: 6, payload: PAYLOAD };
     scene.forward('site', echoPacket(request.before, echo));
     const left = scene.forward('cloud', echoPacket(reply.before, { ...echo, reply: true }));
     expect(left).toEqual(
-      echoPacket(reply.after, { ...echo, reply: true, ...(into4 ? {} : cuttable()) })
+      echoPacket(reply.after, { ...echo, reply: true, ...(into4 ? {} : withoutDf()) })
     );
   });
 
-  test('traffic class and hop limit stay, an odd length too', () => {
+  test('traffic class and hop limit do not change, also with an odd length', () => {
     const manner = { trafficClass: 0xa5, hopLimit: 3, payload: Uint8Array.of(1, 2, 3) };
     const build = (ends: Ends, more = {}): Uint8Array =>
       udpPacket(ends, { ...UDP_PORTS, ...manner, ...more });
@@ -215,7 +215,7 @@ describe.each(OTHER_WAYS)('$name', ({ from, to, request, reply }) => {
     expect(verifyChecksums(framed(left))).toHaveLength(1);
   });
 
-  test('paths count packets as they entered, with the addresses they leave with', () => {
+  test('paths count packets before translation, and list the new addresses', () => {
     const scene = mixedScene();
     const packet = udpPacket(request.before, UDP_PORTS);
     scene.forward('site', packet);
@@ -233,7 +233,7 @@ describe.each(OTHER_WAYS)('$name', ({ from, to, request, reply }) => {
     ]);
   });
 
-  test('who lacks a presence lacks one of the other version', () => {
+  test('a source without a presence needs one of the other version', () => {
     const presences = mixedPlan().presences.filter(
       ({ address }) => address !== request.after.source
     );
@@ -267,14 +267,14 @@ describe.each(OTHER_WAYS)('$name', ({ from, to, request, reply }) => {
 describe('IPv4 to IPv6', () => {
   const { before, after } = INTO6.request;
 
-  test('options are left out', () => {
+  test('removes options', () => {
     const options = Uint8Array.of(0x94, 4, 0, 0, 1, 1, 1, 1);
     expect(mixedScene().forward('site', udpPacket(before, { ...UDP_PORTS, options }))).toEqual(
       udpPacket(after, UDP_PORTS)
     );
   });
 
-  test('a whole packet gets no fragment header, with DF or without', () => {
+  test('adds no fragment header to an unfragmented packet, with DF or without', () => {
     for (const fragment of [0, 0x4000]) {
       expect(mixedScene().forward('site', udpPacket(before, { ...UDP_PORTS, fragment }))).toEqual(
         udpPacket(after, UDP_PORTS)
@@ -282,7 +282,7 @@ describe('IPv4 to IPv6', () => {
     }
   });
 
-  test('fragments get one', () => {
+  test('adds a fragment header to fragments', () => {
     const scene = mixedScene();
     const whole = (ends: Ends): Uint8Array =>
       udpPacket(ends, { ...UDP_PORTS, payload: new Uint8Array(92).fill(9) });
@@ -309,14 +309,14 @@ describe('IPv4 to IPv6', () => {
     }
   });
 
-  test('UDP without a checksum gets one', () => {
+  test('computes a checksum for UDP without one', () => {
     const packet = udpPacket(before, { ...UDP_PORTS, payload: PAYLOAD, checksum: 'none' });
     expect(mixedScene().forward('site', packet)).toEqual(
       udpPacket(after, { ...UDP_PORTS, payload: PAYLOAD })
     );
   });
 
-  test('one that comes to 0 is sent as 0xffff', () => {
+  test('sends a computed UDP checksum of 0 as 0xffff', () => {
     const build = (ends: Ends, payload: Uint8Array, checksum?: 'none'): Uint8Array =>
       udpPacket(ends, { ...UDP_PORTS, payload, ...(checksum && { checksum }) });
     const missing = build(after, new Uint8Array(2)).subarray(46, 48);
@@ -325,7 +325,7 @@ describe('IPv4 to IPv6', () => {
     expect(left.subarray(46, 48)).toEqual(Uint8Array.of(0xff, 0xff));
   });
 
-  test('in a fragment it cannot', () => {
+  test('refuses a fragment of UDP without a checksum', () => {
     const whole = udpPacket(before, {
       ...UDP_PORTS,
       payload: new Uint8Array(64),
@@ -373,7 +373,7 @@ describe('IPv4 to IPv6', () => {
         48,
       ],
       [
-        'an ICMP error with extensions, filled up',
+        'an ICMP error with extensions and padding',
         icmpError(INTO4.reply.before, {
           type: 3,
           code: 3,
@@ -399,15 +399,15 @@ describe('IPv4 to IPv6', () => {
       expect(needed).toBeLessThanOrEqual(TRANSLATION_HEADROOM);
     });
 
-    test('none is needed by a packet that keeps its version or shrinks', () => {
+    test('is not needed by a packet that keeps its version or shrinks', () => {
       const scene = mixedScene();
-      for (const way of [mixedPath(4, 4), mixedPath(6, 6), INTO4]) {
-        const packet = udpPacket(way.request.before, UDP_PORTS);
+      for (const path of [mixedPath(4, 4), mixedPath(6, 6), INTO4]) {
+        const packet = udpPacket(path.request.before, UDP_PORTS);
         expect(scene.send('site', packet, {}, 0).verdict).toBe('Forward');
       }
     });
 
-    test('what is not permitted does not ask for it', () => {
+    test('is not asked for by a packet that is not permitted', () => {
       const packet = udpPacket(before, { sourcePort: 1, destinationPort: 1 });
       expect(mixedScene().send('site', packet, {}, 0).verdict).toBe('DropNotPermitted');
     });
@@ -423,25 +423,25 @@ describe('IPv6 to IPv4', () => {
     ['a routing header', [{ type: 43, bytes: Uint8Array.of(0, 0, 4, 0, 0, 0, 0, 0) }]],
     ['destination options', [{ type: 60, bytes: Uint8Array.of(0, 0, 1, 4, 0, 0, 0, 0) }]],
     [
-      'the fragment header of a whole packet',
+      'the fragment header of an unfragmented packet',
       [{ type: 44, bytes: Uint8Array.of(0, 0, 0, 0, 1, 2, 3, 4) }],
     ],
   ])('%s are left out', (_name, extensions) => {
     expect(mixedScene().forward('site', udp(before, { extensions }))).toEqual(
-      udp(after, cuttable())
+      udp(after, withoutDf())
     );
   });
 
-  test('a packet that leaves with 1260 bytes may be cut, a larger one may not', () => {
+  test('sets DF only in packets that leave with more than 1260 bytes', () => {
     const build = (ends: Ends, length: number, manner: object): Uint8Array =>
       udp(ends, { payload: new Uint8Array(length - 28), ...manner });
     const scene = mixedScene();
     const sizes: [number, object][] = [
-      [1260, cuttable(0)],
-      [1261, uncuttable],
-      [100, cuttable(1)],
-      [1480, uncuttable],
-      [28, cuttable(2)],
+      [1260, withoutDf(0)],
+      [1261, withDf],
+      [100, withoutDf(1)],
+      [1480, withDf],
+      [28, withoutDf(2)],
     ];
     for (const [length, manner] of sizes) {
       expect(scene.forward('site', build(before, length, {}))).toEqual(
@@ -450,22 +450,22 @@ describe('IPv6 to IPv4', () => {
     }
   });
 
-  test('the identification goes round', () => {
+  test('wraps the identification around', () => {
     const scene = mixedScene();
     const packet = udp(before, {});
     for (let i = 0; i < 0x10000; i++) scene.send('site', packet);
-    expect(scene.forward('site', packet)).toEqual(udp(after, cuttable(0)));
-    expect(scene.forward('site', packet)).toEqual(udp(after, cuttable(1)));
+    expect(scene.forward('site', packet)).toEqual(udp(after, withoutDf(0)));
+    expect(scene.forward('site', packet)).toEqual(udp(after, withoutDf(1)));
   });
 
-  test('what is refused takes no identification', () => {
+  test('uses no identification for a refused packet', () => {
     const scene = mixedScene();
     scene.send('site', udpPacket(before, { sourcePort: 1, destinationPort: 1 }));
     scene.send('site', authenticated(before, 6));
-    expect(scene.forward('site', udp(before, {}))).toEqual(udp(after, cuttable(0)));
+    expect(scene.forward('site', udp(before, {}))).toEqual(udp(after, withoutDf(0)));
   });
 
-  test('fragments have the low 16 bits of theirs, and take none', () => {
+  test('keeps the low 16 bits of the identification of a fragment', () => {
     const scene = mixedScene();
     const bytes = (ends: Ends): Uint8Array => udp(ends, { payload: new Uint8Array(56) });
     const extension = (bits: number): object => ({
@@ -478,10 +478,10 @@ describe('IPv6 to IPv4', () => {
     expect(
       scene.forward('site', ipPacket(before, 17, bytes(before).subarray(72), extension(32)))
     ).toEqual(ipPacket(after, 17, bytes(after).subarray(52), manner(4)));
-    expect(scene.forward('site', udp(before, {}))).toEqual(udp(after, cuttable(0)));
+    expect(scene.forward('site', udp(before, {}))).toEqual(udp(after, withoutDf(0)));
   });
 
-  test('a first fragment with options behind its fragment header cannot: the offsets would be others', () => {
+  test('refuses a first fragment with options behind its fragment header, because the offsets would change', () => {
     const extensions = [
       { type: 44, bytes: Uint8Array.of(0, 0, 0, 1, 0, 0, 0, 1) },
       { type: 60, bytes: Uint8Array.of(0, 0, 1, 4, 0, 0, 0, 0) },
@@ -491,7 +491,7 @@ describe('IPv6 to IPv4', () => {
   });
 });
 
-describe('the virtio-net header follows', () => {
+describe('the virtio-net header', () => {
   const tcp = (ends: Ends, checksum: 'partial' | 'complete', more = {}): Uint8Array =>
     tcpPacket(ends, { ...TCP_PORTS, payload: new Uint8Array(3000), checksum, ...more });
   const partial = (version: Version, more: VnetHeader = {}): VnetHeader => ({
@@ -501,20 +501,23 @@ describe('the virtio-net header follows', () => {
     ...more,
   });
 
-  test.each(OTHER_WAYS)('a TCP super-packet $name', ({ from, to, request }) => {
-    const scene = mixedScene();
-    const header = (version: Version): VnetHeader =>
-      partial(version, {
-        gsoType: (version === 4 ? 1 : 4) | 0x80,
-        gsoSize: 1000,
-        headerLength: version === 4 ? 40 : 60,
-      });
-    const left = scene.forward('site', tcp(request.before, 'partial'), header(from));
-    expect(left).toEqual(tcp(request.after, 'partial', to === 4 ? uncuttable : {}));
-    expect(scene.vnet).toEqual(framed(left, header(to)).slice(0, 10));
-  });
+  test.each(CROSS_VERSION_PATHS)(
+    'is updated for a TCP super-packet $name',
+    ({ from, to, request }) => {
+      const scene = mixedScene();
+      const header = (version: Version): VnetHeader =>
+        partial(version, {
+          gsoType: (version === 4 ? 1 : 4) | 0x80,
+          gsoSize: 1000,
+          headerLength: version === 4 ? 40 : 60,
+        });
+      const left = scene.forward('site', tcp(request.before, 'partial'), header(from));
+      expect(left).toEqual(tcp(request.after, 'partial', to === 4 ? withDf : {}));
+      expect(scene.vnet).toEqual(framed(left, header(to)).slice(0, 10));
+    }
+  );
 
-  test.each(OTHER_WAYS)(
+  test.each(CROSS_VERSION_PATHS)(
     'a partial checksum of UDP $name, header length 0',
     ({ from, to, request }) => {
       const scene = mixedScene();
@@ -525,12 +528,12 @@ describe('the virtio-net header follows', () => {
         build(request.before),
         partial(from, { checksumOffset: 6 })
       );
-      expect(left).toEqual(build(request.after, to === 4 ? cuttable() : {}));
+      expect(left).toEqual(build(request.after, to === 4 ? withoutDf() : {}));
       expect(scene.vnet).toEqual(framed(left, partial(to, { checksumOffset: 6 })).slice(0, 10));
     }
   );
 
-  test('a partial checksum of an ICMPv6 echo is complete over IPv4', () => {
+  test('loses the partial checksum of an ICMPv6 echo, which is complete over IPv4', () => {
     const scene = mixedScene();
     const { before, after } = INTO4.request;
     const left = scene.forward(
@@ -538,13 +541,13 @@ describe('the virtio-net header follows', () => {
       echoPacket(before, { payload: PAYLOAD, checksum: 'partial' }),
       { flags: 1, checksumStart: 40, checksumOffset: 2 }
     );
-    expect(left).toEqual(echoPacket(after, { payload: PAYLOAD, ...cuttable() }));
+    expect(left).toEqual(echoPacket(after, { payload: PAYLOAD, ...withoutDf() }));
     expect(scene.vnet[0]).toBe(0);
   });
 
-  test('one of zeros stays', () => {
+  test('of zeros does not change', () => {
     const scene = mixedScene();
-    for (const { request } of OTHER_WAYS) {
+    for (const { request } of CROSS_VERSION_PATHS) {
       scene.forward('site', tcp(request.before, 'complete'), {});
       expect(scene.vnet).toEqual(new Uint8Array(10));
     }
@@ -583,10 +586,10 @@ describe('ICMP errors', () => {
   ])('%s, to IPv%i', (_name, to, before, after) => {
     const { request, reply } = into(to);
     const left = error(mixedScene(), to, before);
-    const quoted = udpPacket(request.before, { ...UDP_PORTS, payload: PAYLOAD, ...uncuttable });
+    const quoted = udpPacket(request.before, { ...UDP_PORTS, payload: PAYLOAD, ...withDf });
     const kind = after as { type: number };
     expect(left.packet).toEqual(
-      icmpError(reply.after, { ...kind, quoted, ...(to === 4 ? cuttable() : {}) })
+      icmpError(reply.after, { ...kind, quoted, ...(to === 4 ? withoutDf() : {}) })
     );
     expect(verifyChecksums(framed(left.packet))).toEqual([]);
   });
@@ -602,11 +605,11 @@ describe('ICMP errors', () => {
     expect(error(mixedScene(), to, kind).verdict).toBe('DropUnsupported');
   });
 
-  test.each([4, 6] as const)('a quote cut at any length, to IPv%i', (to) => {
+  test.each([4, 6] as const)('translates a quote truncated at any length, to IPv%i', (to) => {
     const { request, reply } = into(to);
     const headers = to === 6 ? 28 : 48;
     const full = udpPacket(request.after, { ...UDP_PORTS, payload: PAYLOAD }).length;
-    const after = udpPacket(request.before, { ...UDP_PORTS, payload: PAYLOAD, ...uncuttable });
+    const after = udpPacket(request.before, { ...UDP_PORTS, payload: PAYLOAD, ...withDf });
     for (let length = headers; length <= full; length++) {
       const kind = to === 6 ? { type: 3, code: 3 } : { type: 1, code: 4 };
       const left = error(mixedScene(), to, kind, {}, { quoteLength: length });
@@ -616,13 +619,13 @@ describe('ICMP errors', () => {
           ...(to === 6 ? { type: 1, code: 4 } : { type: 3, code: 3 }),
           quoted: after,
           quoteLength,
-          ...(to === 4 ? cuttable() : {}),
+          ...(to === 4 ? withoutDf() : {}),
         })
       );
     }
   });
 
-  test.each([4, 6] as const)('a wrong ICMP checksum stays wrong, to IPv%i', (to) => {
+  test.each([4, 6] as const)('keeps a wrong ICMP checksum wrong, to IPv%i', (to) => {
     const kind = to === 6 ? { type: 3, code: 3 } : { type: 1, code: 4 };
     const left = error(mixedScene(), to, kind, {}, { checksum: 0x1234 });
     expect(verifyChecksums(framed(left.packet))).toEqual(['icmp']);
@@ -631,7 +634,7 @@ describe('ICMP errors', () => {
   test.each([
     [6, 1280],
     [4, 576],
-  ] as const)('to IPv%i one that would be longer than %i is cut at its end', (to, most) => {
+  ] as const)('truncates an error to IPv%i that would be longer than %i', (to, most) => {
     const kind = to === 6 ? { type: 3, code: 3 } : { type: 1, code: 4 };
     const left = error(mixedScene(), to, kind, { payload: new Uint8Array(1300).fill(5) });
     expect(left.packet).toHaveLength(most);
@@ -640,7 +643,7 @@ describe('ICMP errors', () => {
 
   const extensions = Uint8Array.of(0x20, 0, 0xdf, 0xff, 0, 8, 1, 1, 0, 1, 1, 1);
 
-  test.each([4, 6] as const)('extensions (RFC 4884) stay behind the quote, to IPv%i', (to) => {
+  test.each([4, 6] as const)('keeps extensions (RFC 4884) behind the quote, to IPv%i', (to) => {
     const { request, reply } = into(to);
     const [before, after] =
       to === 6
@@ -654,23 +657,23 @@ describe('ICMP errors', () => {
           ];
     const payload = new Uint8Array(99).fill(5);
     const left = error(mixedScene(), to, before, { payload }, { icmpExtensions: extensions });
-    const quoted = udpPacket(request.before, { ...UDP_PORTS, payload, ...uncuttable });
-    // The quote was filled up before, with zeros that are a part of it now.
+    const quoted = udpPacket(request.before, { ...UDP_PORTS, payload, ...withDf });
+    // The quote was already padded, with zeros that are part of it now.
     const filled = filledUp(to === 6 ? 28 : 48, 107, to === 6 ? 4 : 8, quoted);
     expect(left.packet).toEqual(
       icmpError(reply.after, {
         ...after,
         quoted: filled,
         icmpExtensions: extensions,
-        ...(to === 4 ? cuttable() : {}),
+        ...(to === 4 ? withoutDf() : {}),
       })
     );
     expect(verifyChecksums(framed(left.packet))).toEqual([]);
   });
 
   test.each([
-    ['a whole packet', { fragment: 0x4000, identification: 7 }, uncuttable],
-    ['one without DF', { fragment: 0, identification: 7 }, uncuttable],
+    ['a packet with DF', { fragment: 0x4000, identification: 7 }, withDf],
+    ['one without DF', { fragment: 0, identification: 7 }, withDf],
   ])('a quote of %s', (_name, before, after) => {
     const left = error(mixedScene(), 6, { type: 3, code: 3 }, before);
     const { request, reply } = into(6);
@@ -683,7 +686,7 @@ describe('ICMP errors', () => {
     );
   });
 
-  test('a quote of a first fragment, to IPv6', () => {
+  test('translates a quote of a first fragment, to IPv6', () => {
     const { request, reply } = into(6);
     const left = error(
       mixedScene(),
@@ -700,13 +703,13 @@ describe('ICMP errors', () => {
     expect(left.packet).toEqual(icmpError(reply.after, { type: 1, code: 4, quoted }));
   });
 
-  test('the extension headers of an IPv6 quote are left out', () => {
+  test('removes the extension headers of an IPv6 quote', () => {
     const options = { type: 60, bytes: Uint8Array.of(0, 0, 1, 4, 0, 0, 0, 0) };
     const left = error(mixedScene(), 4, { type: 1, code: 4 }, { extensions: [options, options] });
     const { request, reply } = into(4);
-    const quoted = udpPacket(request.before, { ...UDP_PORTS, payload: PAYLOAD, ...uncuttable });
+    const quoted = udpPacket(request.before, { ...UDP_PORTS, payload: PAYLOAD, ...withDf });
     expect(left.packet).toEqual(
-      icmpError(reply.after, { type: 3, code: 3, quoted, ...cuttable() })
+      icmpError(reply.after, { type: 3, code: 3, quoted, ...withoutDf() })
     );
   });
 
@@ -714,7 +717,7 @@ describe('ICMP errors', () => {
     ['TCP', (ends: Ends, more: object) => tcpPacket(ends, { ...TCP_PORTS, flags: SYN, ...more })],
     ['echo', (ends: Ends, more: object) => echoPacket(ends, { payload: PAYLOAD, ...more })],
     ['GRE', (ends: Ends, more: object) => ipPacket(ends, 47, PAYLOAD, more)],
-  ])('a quote of %s, both ways', (_name, build) => {
+  ])('translates a quote of %s, in both directions', (_name, build) => {
     for (const to of [4, 6] as const) {
       const { request, reply } = into(to);
       const [before, after] =
@@ -730,8 +733,8 @@ describe('ICMP errors', () => {
       const packet = icmpError(reply.before, { ...before, quoted: build(request.after, {}) });
       const expected = icmpError(reply.after, {
         ...after,
-        quoted: build(request.before, uncuttable),
-        ...(to === 4 ? cuttable() : {}),
+        quoted: build(request.before, withDf),
+        ...(to === 4 ? withoutDf() : {}),
       });
       expect(mixedScene().forward('cloud', packet)).toEqual(expected);
     }
@@ -751,7 +754,7 @@ function echoFragment(ends: Ends, version: Version): Uint8Array {
   return ipPacket(ends, 58, echo.subarray(40, 56), { extensions });
 }
 
-/** The quote as it is after it was filled up by `unit` (and to 128 bytes) with other headers. */
+/** The quote with other headers, padded to a multiple of `unit` and to at least 128 bytes. */
 function filledUp(
   headers: number,
   transport: number,
@@ -802,7 +805,7 @@ test.each([
   { from: 4, to: 6, error: { type: 3, code: 3 } },
   { from: 6, to: 4, error: { type: 1, code: 4 } },
 ] as const)(
-  'a damaged checksum of an error, IPv$from to IPv$to, is as damaged as before: any of them',
+  'a damaged checksum of an error, IPv$from to IPv$to, stays damaged by the same amount',
   (row) => {
     const { from, to, error } = row;
     const { request, reply } = mixedPath(to, from);

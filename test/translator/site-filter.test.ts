@@ -15,29 +15,29 @@ import {
 import { ADDRESSES, FAMILIES } from './scene.ts';
 
 const SITE: SiteAddresses = {
-  // A part of the site's own prefix is a pool too.
+  // One of the pools is a part of the site's own prefix.
   sources: ['10.0.0.0/24', 'fd00::/64'],
   pools: ['100.64.0.0/24', '10.0.0.192/26', 'fd64::/64', 'fd00::ff00/120'],
 };
 
 type Direction = 'outbound' | 'inbound';
 
-function gate(addresses: SiteAddresses | undefined = SITE): SiteFilter {
-  const gate = new SiteFilter();
-  gate.setAddresses(addresses);
-  return gate;
+function filter(addresses: SiteAddresses | undefined = SITE): SiteFilter {
+  const filter = new SiteFilter();
+  filter.setAddresses(addresses);
+  return filter;
 }
 
-/** Judges the packet, around which there are other bytes, and sees that none was changed. */
-function check(gate: SiteFilter, direction: Direction, packet: Uint8Array): string {
+/** Checks the packet between other bytes, and expects that none has changed. */
+function check(filter: SiteFilter, direction: Direction, packet: Uint8Array): string {
   const buffer = new Uint8Array(packet.length + 20).fill(0xa5);
   buffer.set(packet, 9);
   const before = buffer.slice();
   const range = [9, 9 + packet.length] as const;
   const verdict =
     direction === 'outbound'
-      ? gate.checkOutbound(buffer, ...range)
-      : gate.checkInbound(buffer, ...range);
+      ? filter.checkOutbound(buffer, ...range)
+      : filter.checkInbound(buffer, ...range);
   expect(buffer).toEqual(before);
   return VERDICT_NAMES[verdict]!;
 }
@@ -62,7 +62,7 @@ describe.each(FAMILIES)('IPv%i', (family) => {
     ['a foreign address to a foreign one', foreign, foreign, 'DropNoPresence'],
   ])('outbound from %s', (_name, source, destination, verdict) => {
     for (const build of BUILDERS) {
-      expect(check(gate(), 'outbound', build({ source, destination }))).toBe(verdict);
+      expect(check(filter(), 'outbound', build({ source, destination }))).toBe(verdict);
     }
   });
 
@@ -77,7 +77,7 @@ describe.each(FAMILIES)('IPv%i', (family) => {
     ['a foreign address to a foreign one', foreign, foreign, 'DropSpoofed'],
   ])('inbound from %s', (_name, source, destination, verdict) => {
     for (const build of BUILDERS) {
-      expect(check(gate(), 'inbound', build({ source, destination }))).toBe(verdict);
+      expect(check(filter(), 'inbound', build({ source, destination }))).toBe(verdict);
     }
   });
 
@@ -93,7 +93,7 @@ describe.each(FAMILIES)('IPv%i', (family) => {
       { source, destination: presence },
       { source: presence, destination: host }
     );
-    expect(check(gate(), 'outbound', packet)).toBe('Forward');
+    expect(check(filter(), 'outbound', packet)).toBe('Forward');
   });
 
   test('an ICMP error to no presence is dropped', () => {
@@ -101,13 +101,13 @@ describe.each(FAMILIES)('IPv%i', (family) => {
       { source: router, destination: host },
       { source: host, destination: host }
     );
-    expect(check(gate(), 'outbound', packet)).toBe('DropNoPresence');
+    expect(check(filter(), 'outbound', packet)).toBe('DropNoPresence');
   });
 
-  test('an ICMP error passes inbound from a presence alone', () => {
+  test('an ICMP error passes inbound only from a presence', () => {
     const quoted = { source: host, destination: presence };
     const from = (source: string): string =>
-      check(gate(), 'inbound', error({ source, destination: host }, quoted));
+      check(filter(), 'inbound', error({ source, destination: host }, quoted));
     expect([from(presence), from(router), from(foreign)]).toEqual([
       'Forward',
       'DropSpoofed',
@@ -117,13 +117,13 @@ describe.each(FAMILIES)('IPv%i', (family) => {
 });
 
 test.each<[string, string, Uint8Array]>([
-  ['a cut packet', 'DropMalformed', tcp(allowed()).slice(0, 39)],
+  ['a truncated packet', 'DropMalformed', tcp(allowed()).slice(0, 39)],
   ['a bad fragment', 'DropFragment', ipPacket(allowed(), TCP, new Uint8Array(8), { fragment: 1 })],
   ['DCCP', 'DropUnsupported', ipPacket(allowed(), 33, new Uint8Array(16))],
   ['an ICMP redirect', 'DropUnsupported', icmpMessage(allowed(), { type: 5 })],
 ])('%s is dropped in both directions: %s', (_name, verdict, packet) => {
-  expect(check(gate(), 'outbound', packet)).toBe(verdict);
-  expect(check(gate(), 'inbound', packet)).toBe(verdict);
+  expect(check(filter(), 'outbound', packet)).toBe(verdict);
+  expect(check(filter(), 'inbound', packet)).toBe(verdict);
 });
 
 test.each<[string, Uint8Array]>([
@@ -132,17 +132,17 @@ test.each<[string, Uint8Array]>([
   ['SCTP', ipPacket(allowed(), 132, new Uint8Array(12))],
   ['a protocol that nobody knows', ipPacket(allowed(), 200, new Uint8Array(0))],
 ])('%s is judged by its addresses', (_name, packet) => {
-  expect(check(gate(), 'outbound', packet)).toBe('Forward');
-  expect(check(gate(), 'inbound', packet)).toBe('DropSpoofed');
+  expect(check(filter(), 'outbound', packet)).toBe('Forward');
+  expect(check(filter(), 'inbound', packet)).toBe('DropSpoofed');
 });
 
 test('an address of the other IP version is in no prefix', () => {
-  const onlyIpv4 = gate({ sources: ['0.0.0.0/0'], pools: ['100.64.0.0/10'] });
+  const onlyIpv4 = filter({ sources: ['0.0.0.0/0'], pools: ['100.64.0.0/10'] });
   const ends = { source: 'fd00::5', destination: 'fd64::1' };
   expect(check(onlyIpv4, 'outbound', tcp(ends))).toBe('DropNoPresence');
 });
 
-test('before it has addresses a gate lets nothing pass', () => {
+test('a filter without addresses lets no packet pass', () => {
   const closed = new SiteFilter();
   const { source, destination } = allowed();
   expect(check(closed, 'outbound', tcp({ source, destination }))).toBe('DropNoPresence');
@@ -151,9 +151,9 @@ test('before it has addresses a gate lets nothing pass', () => {
   );
 });
 
-test('new addresses replace the old ones, and wrong ones leave them', () => {
+test('new addresses replace the old ones, and invalid ones change nothing', () => {
   const { source, destination } = allowed();
-  const moved = gate();
+  const moved = filter();
   moved.setAddresses({ sources: ['192.168.0.0/16'], pools: ['100.65.0.0/24'] });
   expect(check(moved, 'outbound', tcp({ source, destination }))).toBe('DropNoPresence');
   const valid = { source: '192.168.9.9', destination: '100.65.0.1' };
@@ -170,7 +170,7 @@ test('new addresses replace the old ones, and wrong ones leave them', () => {
 });
 
 test('verdicts are counted by direction', () => {
-  const counted = gate();
+  const counted = filter();
   const { source, destination } = allowed();
   check(counted, 'outbound', tcp({ source, destination }));
   check(counted, 'outbound', tcp({ source, destination }));

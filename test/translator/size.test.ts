@@ -11,7 +11,7 @@ import {
   type VnetHeader,
 } from '../oracle/packets.ts';
 import { verifyChecksums } from '../oracle/verify.ts';
-import { MIXED_WAYS, mixedPath, mixedScene, VERSIONS, type Version } from './mixed.ts';
+import { MIXED_PATHS, mixedPath, mixedScene, VERSIONS, type Version } from './mixed.ts';
 import type { Scene } from './scene.ts';
 
 const DF = 0x4000;
@@ -24,9 +24,9 @@ function datagram(ends: Ends, length: number, fragment = DF): Uint8Array {
   return udpPacket(ends, { sourcePort: 40_000, destinationPort: 53, payload, fragment });
 }
 
-describe('what does not fit', () => {
+describe('a packet that does not fit', () => {
   /**
-   * [from, to, MTU of the cloud, greatest length as it enters, what the sender of a longer one is told]
+   * [from, to, MTU of the cloud, greatest length before translation, MTU in the answer to a longer one]
    */
   test.each<[Version, Version, number, number, number]>([
     [4, 4, 576, 576, 576],
@@ -34,7 +34,7 @@ describe('what does not fit', () => {
     [4, 4, 65_535, 65_535, 0],
     [6, 6, 1400, 1400, 1400],
     [6, 6, 1280, 1280, 1280],
-    // RFC 8200 section 5: every IPv6 link takes 1280.
+    // RFC 8200 section 5: the least MTU of IPv6 is 1280.
     [6, 6, 576, 1280, 1280],
     [4, 6, 1400, 1380, 1380],
     [4, 6, 1280, 1260, 1260],
@@ -60,7 +60,7 @@ describe('what does not fit', () => {
     expect(verifyChecksums(framed(scene.reply!))).toEqual([]);
   });
 
-  test('a small IPv6 packet that leaves without DF is cut, not refused: its sender is never told less than 1280', () => {
+  test('a small IPv6 packet that leaves without DF is fragmented, not refused: its sender never gets an MTU under 1280', () => {
     const scene = mixedScene({ cloud: { mtu: 576 } });
     const { before } = mixedPath(6, 4).request;
     const verdicts = [596, 597, 1280, 1281].map((length) => {
@@ -80,7 +80,7 @@ describe('what does not fit', () => {
     ]);
   });
 
-  test.each(MIXED_WAYS)('$name: where no MTU is told, any size fits', ({ request, from, to }) => {
+  test.each(MIXED_PATHS)('$name: any size fits a realm without an MTU', ({ request, from, to }) => {
     const scene = mixedScene();
     // The longest that both length fields can say: that of IPv6 does not count the header.
     const most = from === 4 ? 65_535 : to === 4 ? 65_555 : 65_575;
@@ -96,13 +96,13 @@ describe('what does not fit', () => {
     expect(new DataView(scene.reply!.buffer).getUint32(44)).toBe(65_555);
   });
 
-  test('the realm it came from does not matter', () => {
+  test('the MTU of the ingress realm does not matter', () => {
     const scene = mixedScene({ site: { mtu: 576 } });
     const { request } = mixedPath(4, 4);
     expect(scene.send('site', datagram(request.before, 1500)).verdict).toBe('Forward');
   });
 
-  test('is what headers that are left out do not count to', () => {
+  test('headers that are removed do not count', () => {
     const { before, after } = mixedPath(6, 4).request;
     const options = { type: 60, bytes: Uint8Array.of(0, 0, 1, 4, 0, 0, 0, 0) };
     const build = (ends: Ends, extensions: (typeof options)[]): Uint8Array =>
@@ -130,7 +130,7 @@ describe('what does not fit', () => {
     expect(scene.reply).toBeUndefined();
   });
 
-  test('an error that changes its version fits: it is cut to what every realm takes', () => {
+  test('an error that changes its version always fits: it is truncated to the least MTU', () => {
     const scene = mixedScene({ site: { mtu: 576 } });
     const { request, reply } = mixedPath(4, 6);
     const error = icmpError(reply.before, {
@@ -143,7 +143,7 @@ describe('what does not fit', () => {
   });
 });
 
-describe('what may be cut', () => {
+describe('a packet that may be fragmented', () => {
   test.each<
     [name: string, from: Version, to: Version, length: number, fragment: number, segmentTo: number]
   >([
@@ -160,7 +160,7 @@ describe('what may be cut', () => {
     if (from === to) expect(left).toEqual(datagram(after, length, fragment));
   });
 
-  test('towards IPv6 an MTU under 1280 is 1280', () => {
+  test('towards IPv6 an MTU under 1280 counts as 1280', () => {
     const scene = mixedScene({ cloud: { mtu: 1000 } });
     const { before } = mixedPath(4, 6).request;
     scene.forward('site', datagram(before, 1300, 0));
@@ -194,7 +194,7 @@ describe('what may be cut', () => {
     expect(scene.send('site', datagram(before, 1500)).verdict).toBe('DropTooBig');
   });
 
-  test('an ICMP error without DF', () => {
+  test('may be an ICMP error without DF', () => {
     const { request, reply } = mixedPath(4, 4);
     const scene = mixedScene({ site: { mtu: 576 } });
     const quoted = datagram(request.after, 1000);
@@ -202,7 +202,7 @@ describe('what may be cut', () => {
     expect(scene.translator.segmentTo).toBe(576);
   });
 
-  test('the next packet that fits is not', () => {
+  test('does not affect the next packet, which fits', () => {
     const scene = mixedScene({ cloud: { mtu: 1400 } });
     const { before } = mixedPath(4, 4).request;
     scene.forward('site', datagram(before, 1500, 0));
@@ -270,7 +270,7 @@ describe('super-packets', () => {
     }
   );
 
-  test('is told in the answer what fits, as any other', () => {
+  test('gets the size that fits in the answer, as any other packet', () => {
     const scene = mixedScene({ cloud: { mtu: 1400 } });
     const { before } = mixedPath(6, 6).request;
     scene.send('site', tcp(before, 40_000), header(6, true, 1341));
@@ -279,7 +279,7 @@ describe('super-packets', () => {
     expect(scene.reply).toHaveLength(1280);
   });
 
-  test('of less than one segment has its own size', () => {
+  test('of less than one segment have their own size', () => {
     const scene = mixedScene({ cloud: { mtu: 1400 } });
     const { before } = mixedPath(4, 4).request;
     expect(scene.send('site', tcp(before, 100), header(4, true, 60_000)).verdict).toBe('Forward');
@@ -315,7 +315,7 @@ describe('MSS', () => {
     [6, 4, 1400, undefined, 1340],
     [6, 4, 1400, 1400, 1340],
     [6, 4, 1400, 1300, 1260],
-  ])('IPv%i to IPv%i, MTU %s and %s: %i, both ways', (from, to, site, cloud, most) => {
+  ])('IPv%i to IPv%i, MTU %s and %s: %i, in both directions', (from, to, site, cloud, most) => {
     const scene = mixedScene({
       site: site === undefined ? {} : { mtu: site },
       cloud: cloud === undefined ? {} : { mtu: cloud },
@@ -374,7 +374,11 @@ describe('MSS', () => {
       [3, 9, 1, 1, ...mss(1460)],
       [3, 9, 1, 1, ...mss(1460)],
     ],
-    ['twice: hosts take the last one', [...mss(1460), ...mss(1460)], [...mss(1360), ...mss(1360)]],
+    [
+      'twice, of which hosts use the last',
+      [...mss(1460), ...mss(1460)],
+      [...mss(1360), ...mss(1360)],
+    ],
     ['twice, the first of them small', [...mss(500), ...mss(1460)], [...mss(500), ...mss(1360)]],
   ])('%s', (_name, before, after) => {
     const { request } = mixedPath(4, 4);
@@ -383,19 +387,22 @@ describe('MSS', () => {
     expect(verifyChecksums(framed(left))).toEqual([]);
   });
 
-  test.each(MIXED_WAYS)('$name: at an odd offset the checksum follows', ({ request }) => {
-    const left = limited().forward('site', syn(request.before, [1, ...mss(0xfedc)]));
-    expect(verifyChecksums(framed(left))).toEqual([]);
-    expect(left.at(-5)).toBeLessThan(6);
-  });
+  test.each(MIXED_PATHS)(
+    '$name: updates the checksum for an option at an odd offset',
+    ({ request }) => {
+      const left = limited().forward('site', syn(request.before, [1, ...mss(0xfedc)]));
+      expect(verifyChecksums(framed(left))).toEqual([]);
+      expect(left.at(-5)).toBeLessThan(6);
+    }
+  );
 
-  test('a wrong checksum stays wrong by as much', () => {
+  test('keeps a wrong checksum wrong by the same amount', () => {
     const { request } = mixedPath(4, 4);
     const left = limited().forward('site', syn(request.before, mss(1460), { checksum: 0x1234 }));
     expect(verifyChecksums(framed(left))).toEqual(['tcp']);
   });
 
-  test.each(VERSIONS)('of a segment with a partial checksum, IPv%i', (version) => {
+  test.each(VERSIONS)('is lowered in a segment with a partial checksum, IPv%i', (version) => {
     const { request } = mixedPath(version, version);
     const header = { flags: 1, checksumStart: version === 4 ? 20 : 40, checksumOffset: 16 };
     const left = limited().forward(
@@ -407,7 +414,7 @@ describe('MSS', () => {
     expect(left).toEqual(syn(request.after, mss(most), { checksum: 'partial' }));
   });
 
-  test('of a SYN with data that comes in pieces', () => {
+  test('is lowered in a SYN with data that comes in fragments', () => {
     const { request } = mixedPath(4, 4);
     const whole = (ends: Ends, value: number): Uint8Array =>
       ipPacket(ends, 6, syn(ends, mss(value), { payload: new Uint8Array(40) }).slice(20, 60), {
@@ -430,7 +437,7 @@ describe('MSS', () => {
     );
   });
 
-  test('is left alone in a quote', () => {
+  test('does not change in a quote', () => {
     const { request, reply } = mixedPath(4, 4);
     const error = (ends: Ends, quoted: Ends): Uint8Array =>
       icmpError(ends, { type: 3, code: 3, quoted: syn(quoted, mss(1460)) });
@@ -439,7 +446,7 @@ describe('MSS', () => {
     );
   });
 
-  test('what looks like one in another protocol is left alone', () => {
+  test('does not change the same bytes in another protocol', () => {
     const { request } = mixedPath(4, 4);
     const build = (ends: Ends): Uint8Array =>
       echoPacket(ends, { payload: Uint8Array.from([...Array(12).fill(0x52), ...mss(1460)]) });

@@ -22,6 +22,8 @@ import {
   drop,
   error,
   forward,
+  PATHS,
+  type PacketPath,
   pass,
   planOf,
   reply,
@@ -29,12 +31,10 @@ import {
   SAME,
   small,
   test,
-  WAYS,
-  type Way,
 } from '../scene.ts';
 
 /** A way on which one word changes, 0x5555 to 0x3285, and the destination not at all. */
-const EXAMPLE: Way = {
+const EXAMPLE: PacketPath = {
   from: 'site',
   to: 'cloud',
   before: { source: '10.0.85.85', destination: '10.9.0.9' },
@@ -119,7 +119,7 @@ function rfc1624(): Case[] {
 function rfc1071(): Case[] {
   const example = { id: 0x0001, sequence: 0xf203, payload: Uint8Array.of(0xf4, 0xf5, 0xf6, 0xf7) };
   const odd = { ...example, payload: Uint8Array.of(0xf4, 0xf5, 0xf6) };
-  return WAYS.flatMap((name) => [
+  return PATHS.flatMap((name) => [
     test(
       `${name}: the bytes 00 01 f2 03 f4 f5 f6 f7 in an echo request and its reply`,
       ['RFC 1071 section 3'],
@@ -168,50 +168,50 @@ function zeroes(): Case[] {
       )
     ),
   ];
-  const way = request('4 to 6');
-  const summingUp = tuned(way.after, 6, 0xffff, (payload) => udp({ payload }));
+  const path = request('4 to 6');
+  const summingUp = tuned(path.after, 6, 0xffff, (payload) => udp({ payload }));
   cases.push(
     test(
       '4 to 6: the checksum that a UDP datagram gets is computed as 0 and sent as 0xFFFF',
       ['RFC 7915 section 4.5', 'RFC 768'],
       forward(
-        way,
+        path,
         packet(
-          way.before,
-          tuned(way.after, 6, 0xffff, (payload) => udp({ payload, checksum: 0 }))
+          path.before,
+          tuned(path.after, 6, 0xffff, (payload) => udp({ payload, checksum: 0 }))
         ),
-        packet(way.after, summingUp)
+        packet(path.after, summingUp)
       )
     )
   );
-  return [...cases, ...WAYS.flatMap(zeroSums)];
+  return [...cases, ...PATHS.flatMap(zeroSums)];
 }
 
-function zeroSums(name: (typeof WAYS)[number]): Case[] {
-  const way = request(name);
+function zeroSums(name: (typeof PATHS)[number]): Case[] {
+  const path = request(name);
   return [
     test(
       `${name}: a UDP checksum that comes out as 0 is sent as 0xFFFF`,
       ['RFC 768', 'RFC 8200 section 8.1'],
       pass(
-        way,
-        tuned(way.after, 6, 0xffff, (payload) => udp({ payload }))
+        path,
+        tuned(path.after, 6, 0xffff, (payload) => udp({ payload }))
       )
     ),
     test(
       `${name}: a UDP checksum that was sent as 0xFFFF is an ordinary one`,
       ['RFC 768', 'RFC 1624 section 3'],
       pass(
-        way,
-        tuned(way.before, 6, 0xffff, (payload) => udp({ payload }))
+        path,
+        tuned(path.before, 6, 0xffff, (payload) => udp({ payload }))
       )
     ),
     test(
       `${name}: a TCP checksum that comes out as 0 is sent as 0`,
       ['RFC 9293 section 3.1', 'RFC 1624 section 3'],
       pass(
-        way,
-        tuned(way.after, 16, 0xffff, (payload) => tcp({ payload }))
+        path,
+        tuned(path.after, 16, 0xffff, (payload) => tcp({ payload }))
       )
     ),
   ];
@@ -220,13 +220,13 @@ function zeroSums(name: (typeof WAYS)[number]): Case[] {
 function damaged(): Case[] {
   const receiver = 0x1234;
   const cites = ['RFC 1624 section 3', 'RFC 3022 section 4.2'];
-  const cases = WAYS.flatMap((name) => {
-    const way = request(name);
+  const cases = PATHS.flatMap((name) => {
+    const path = request(name);
     const stays = (what: string, transport: Transport): Case =>
       test(
         `${name}: a wrong ${what} checksum stays wrong by the same amount`,
         cites,
-        pass(way, transport),
+        pass(path, transport),
         { comment: 'A receiver sums up to 0x1234 where 0xFFFF would be right, before and after.' }
       );
     return [

@@ -33,15 +33,15 @@ import {
   drop,
   type Extras,
   forward,
+  PATHS,
+  type PacketPath,
+  type PathName,
   pass,
   planOf,
   reply,
   request,
   SAME,
   test,
-  WAYS,
-  type Way,
-  type WayName,
 } from '../scene.ts';
 
 export function fragments(): Subject {
@@ -50,7 +50,7 @@ export function fragments(): Subject {
     about: 'Fragments pass without being put together; attacks that are made of them do not.',
     plans: { base: planOf(), same: planOf(), closed: planOf({ permits: [] }) },
     cases: [
-      ...WAYS.flatMap(passing),
+      ...PATHS.flatMap(passing),
       ...SAME.flatMap((name) => [
         ...lifetimes(name),
         ...orphans(name),
@@ -73,34 +73,44 @@ const DATAGRAM = udp({ payload: counting(56) });
 const LONG = udp({ payload: counting(72) });
 
 /** The fragment as it enters. */
-function piece(way: Way, transport: Transport, range: Range, ip: FragmentIp = {}): Uint8Array {
-  return fragment(way.before, transport, range, ip);
+function piece(
+  path: PacketPath,
+  transport: Transport,
+  range: Range,
+  ip: FragmentIp = {}
+): Uint8Array {
+  return fragment(path.before, transport, range, ip);
 }
 
 /** The fragment as it leaves, if it passes. */
-function pieceAfter(way: Way, transport: Transport, range: Range, ip: FragmentIp): Uint8Array {
-  if (isIpv6(way.before) === isIpv6(way.after)) return fragment(way.after, transport, range, ip);
+function pieceAfter(
+  path: PacketPath,
+  transport: Transport,
+  range: Range,
+  ip: FragmentIp
+): Uint8Array {
+  if (isIpv6(path.before) === isIpv6(path.after)) return fragment(path.after, transport, range, ip);
   const { tos = 0, ttl = 64, id = 0xbeef } = ip;
   const more = ip.more === undefined ? {} : { more: ip.more };
-  return fragment(way.after, transport, range, { tos, ttl, id: id & 0xffff, ...more });
+  return fragment(path.after, transport, range, { tos, ttl, id: id & 0xffff, ...more });
 }
 
 function passes(
-  way: Way,
+  path: PacketPath,
   transport: Transport,
   range: Range,
   ip: FragmentIp = {},
   extras: Extras = {}
 ): Step {
   return forward(
-    way,
-    piece(way, transport, range, ip),
-    pieceAfter(way, transport, range, ip),
+    path,
+    piece(path, transport, range, ip),
+    pieceAfter(path, transport, range, ip),
     extras
   );
 }
 
-function citesOf(name: WayName): string[] {
+function citesOf(name: PathName): string[] {
   if (name === '4 to 4') return ['RFC 791 section 3.2'];
   if (name === '6 to 6') return ['RFC 8200 section 4.5'];
   return name === '4 to 6'
@@ -108,40 +118,40 @@ function citesOf(name: WayName): string[] {
     : ['RFC 7915 section 5.1.1', 'RFC 7915 section 5.1'];
 }
 
-function passing(name: WayName): Case[] {
-  const way = request(name);
+function passing(name: PathName): Case[] {
+  const path = request(name);
   const answers = reply(name);
   const cites = [...citesOf(name), 'RFC 4787 section 11'];
   const segment = tcp({ payload: counting(60) });
   return [
     test(`${name}: two fragments of a UDP datagram pass`, cites, [
-      passes(way, DATAGRAM, [0, 32]),
-      passes(way, DATAGRAM, [32, 64]),
+      passes(path, DATAGRAM, [0, 32]),
+      passes(path, DATAGRAM, [32, 64]),
     ]),
     test(`${name}: three fragments of a TCP segment pass`, cites, [
-      passes(way, segment, [0, 24]),
-      passes(way, segment, [24, 48]),
-      passes(way, segment, [48, 80]),
+      passes(path, segment, [0, 24]),
+      passes(path, segment, [24, 48]),
+      passes(path, segment, [48, 80]),
     ]),
     test(`${name}: later fragments pass in any order`, cites, [
-      passes(way, LONG, [0, 16]),
-      passes(way, LONG, [64, 80]),
-      passes(way, LONG, [32, 64]),
-      passes(way, LONG, [16, 32]),
+      passes(path, LONG, [0, 16]),
+      passes(path, LONG, [64, 80]),
+      passes(path, LONG, [32, 64]),
+      passes(path, LONG, [16, 32]),
     ]),
     test(`${name}: fragments of SCTP, UDP-Lite and GRE pass`, cites, [
-      ...fragmented(way, sctp({ payload: counting(40) }), 1),
-      ...fragmented(way, udpLite({ payload: counting(48), length: 8 }), 2),
-      ...fragmented(way, raw(GRE, counting(56)), 3),
+      ...fragmented(path, sctp({ payload: counting(40) }), 1),
+      ...fragmented(path, udpLite({ payload: counting(48), length: 8 }), 2),
+      ...fragmented(path, raw(GRE, counting(56)), 3),
     ]),
     test(
       `${name}: the coverage of UDP-Lite may end behind its first fragment`,
       [...cites, 'RFC 3828 section 3.1'],
-      fragmented(way, udpLite({ payload: counting(48) }), 1)
+      fragmented(path, udpLite({ payload: counting(48) }), 1)
     ),
     test(`${name}: fragments keep their DS field, hop limit and identification`, cites, [
-      passes(way, DATAGRAM, [0, 32], { tos: 0xb8, ttl: 3, id: 0xffff }),
-      passes(way, DATAGRAM, [32, 64], { tos: 0x28, ttl: 4, id: 0xffff }),
+      passes(path, DATAGRAM, [0, 32], { tos: 0xb8, ttl: 3, id: 0xffff }),
+      passes(path, DATAGRAM, [32, 64], { tos: 0x28, ttl: 4, id: 0xffff }),
     ]),
     test(
       `${name}: fragments of a UDP reply go by the session of its request`,
@@ -172,105 +182,105 @@ function passing(name: WayName): Case[] {
 }
 
 /** Two fragments, of 32 bytes and the rest. */
-function fragmented(way: Way, transport: Transport, id: number): Step[] {
-  const { length } = transport(way.before).bytes;
-  return [passes(way, transport, [0, 32], { id }), passes(way, transport, [32, length], { id })];
+function fragmented(path: PacketPath, transport: Transport, id: number): Step[] {
+  const { length } = transport(path.before).bytes;
+  return [passes(path, transport, [0, 32], { id }), passes(path, transport, [32, length], { id })];
 }
 
-function lifetimes(name: WayName): Case[] {
-  const way = request(name);
+function lifetimes(name: PathName): Case[] {
+  const path = request(name);
   const cites = citesOf(name);
   return [
     test(`${name}: a later fragment passes until 15 s after the first`, cites, [
-      passes(way, DATAGRAM, [0, 32], {}, { at: 1000 }),
-      passes(way, DATAGRAM, [32, 64], {}, { at: 15_999 }),
+      passes(path, DATAGRAM, [0, 32], {}, { at: 1000 }),
+      passes(path, DATAGRAM, [32, 64], {}, { at: 15_999 }),
     ]),
     test(
       `${name}: a later fragment more than 15 s after the first is an orphan`,
       [...cites, 'RFC 8200 section 4.5'],
       [
-        passes(way, DATAGRAM, [0, 32], {}, { at: 1000 }),
-        drop('site', piece(way, DATAGRAM, [32, 64]), 'DropFragmentOrphan', { at: 16_001 }),
+        passes(path, DATAGRAM, [0, 32], {}, { at: 1000 }),
+        drop('site', piece(path, DATAGRAM, [32, 64]), 'DropFragmentOrphan', { at: 16_001 }),
       ]
     ),
     test(`${name}: later fragments do not make the time longer`, cites, [
-      passes(way, LONG, [0, 32], {}, { at: 0 }),
-      passes(way, LONG, [32, 48], {}, { at: 14_000 }),
-      drop('site', piece(way, LONG, [48, 80]), 'DropFragmentOrphan', { at: 15_001 }),
+      passes(path, LONG, [0, 32], {}, { at: 0 }),
+      passes(path, LONG, [32, 48], {}, { at: 14_000 }),
+      drop('site', piece(path, LONG, [48, 80]), 'DropFragmentOrphan', { at: 15_001 }),
     ]),
     test(`${name}: a record goes when all has come, so the same last one is an orphan`, cites, [
-      passes(way, DATAGRAM, [0, 32]),
-      passes(way, DATAGRAM, [32, 64]),
-      drop('site', piece(way, DATAGRAM, [32, 64]), 'DropFragmentOrphan'),
+      passes(path, DATAGRAM, [0, 32]),
+      passes(path, DATAGRAM, [32, 64]),
+      drop('site', piece(path, DATAGRAM, [32, 64]), 'DropFragmentOrphan'),
     ]),
     test(`${name}: a first fragment again, of the same length, starts the datagram anew`, cites, [
-      passes(way, LONG, [0, 32]),
-      passes(way, LONG, [32, 48]),
-      passes(way, LONG, [0, 32]),
-      passes(way, LONG, [32, 48]),
-      passes(way, LONG, [48, 80]),
+      passes(path, LONG, [0, 32]),
+      passes(path, LONG, [32, 48]),
+      passes(path, LONG, [0, 32]),
+      passes(path, LONG, [32, 48]),
+      passes(path, LONG, [48, 80]),
     ]),
     test(`${name}: the same later fragment again is dropped without harm to the others`, cites, [
-      passes(way, LONG, [0, 32]),
-      passes(way, LONG, [32, 48]),
-      drop('site', piece(way, LONG, [32, 48]), 'DropFragment'),
-      passes(way, LONG, [48, 80]),
+      passes(path, LONG, [0, 32]),
+      passes(path, LONG, [32, 48]),
+      drop('site', piece(path, LONG, [32, 48]), 'DropFragment'),
+      passes(path, LONG, [48, 80]),
     ]),
     test(`${name}: a later fragment passes after a new plan that still has its path`, cites, [
-      passes(way, DATAGRAM, [0, 32]),
-      passes(way, DATAGRAM, [32, 64], {}, { load: 'same' }),
+      passes(path, DATAGRAM, [0, 32]),
+      passes(path, DATAGRAM, [32, 64], {}, { load: 'same' }),
     ]),
     test(`${name}: a later fragment is an orphan after a plan without its path`, cites, [
-      passes(way, DATAGRAM, [0, 32]),
-      drop('site', piece(way, DATAGRAM, [32, 64]), 'DropFragmentOrphan', { load: 'closed' }),
+      passes(path, DATAGRAM, [0, 32]),
+      drop('site', piece(path, DATAGRAM, [32, 64]), 'DropFragmentOrphan', { load: 'closed' }),
     ]),
     test(
       `${name}: of too many datagrams the oldest is forgotten`,
       [...cites, 'RFC 4787 section 11'],
       [
-        ...[1, 2, 3, 4, 5].map((id) => passes(way, DATAGRAM, [0, 32], { id }, { at: id })),
-        drop('site', piece(way, DATAGRAM, [32, 64], { id: 1 }), 'DropFragmentOrphan'),
-        ...[5, 4, 3, 2].map((id) => passes(way, DATAGRAM, [32, 64], { id })),
+        ...[1, 2, 3, 4, 5].map((id) => passes(path, DATAGRAM, [0, 32], { id }, { at: id })),
+        drop('site', piece(path, DATAGRAM, [32, 64], { id: 1 }), 'DropFragmentOrphan'),
+        ...[5, 4, 3, 2].map((id) => passes(path, DATAGRAM, [32, 64], { id })),
       ],
       { options: { maxFragments: 4 } }
     ),
   ];
 }
 
-function orphans(name: WayName): Case[] {
-  const way = request(name);
+function orphans(name: PathName): Case[] {
+  const path = request(name);
   const cites = citesOf(name);
   const closed = udp({ to: 54, payload: counting(56) });
   const other = {
-    ...way,
-    before: { ...way.before, source: isIpv6(way.before) ? 'fd00::7' : '10.0.0.7' },
+    ...path,
+    before: { ...path.before, source: isIpv6(path.before) ? 'fd00::7' : '10.0.0.7' },
   };
   const orphan = (data: Uint8Array): Step => drop('site', data, 'DropFragmentOrphan');
   const cases = [
     test(`${name}: a later fragment before the first is an orphan`, cites, [
-      orphan(piece(way, DATAGRAM, [32, 64])),
-      passes(way, DATAGRAM, [0, 32]),
-      passes(way, DATAGRAM, [32, 64]),
+      orphan(piece(path, DATAGRAM, [32, 64])),
+      passes(path, DATAGRAM, [0, 32]),
+      passes(path, DATAGRAM, [32, 64]),
     ]),
     test(`${name}: a later fragment of another identification is an orphan`, cites, [
-      passes(way, DATAGRAM, [0, 32], { id: 1 }),
-      orphan(piece(way, DATAGRAM, [32, 64], { id: 2 })),
+      passes(path, DATAGRAM, [0, 32], { id: 1 }),
+      orphan(piece(path, DATAGRAM, [32, 64], { id: 2 })),
     ]),
     test(`${name}: a later fragment of another source is an orphan`, cites, [
-      passes(way, DATAGRAM, [0, 32]),
+      passes(path, DATAGRAM, [0, 32]),
       orphan(piece(other, DATAGRAM, [32, 64])),
     ]),
     test(
       `${name}: a later fragment whose first was refused is an orphan`,
       [...cites, 'RFC 1858 section 3'],
       [
-        drop('site', piece(way, closed, [0, 32]), 'DropNotPermitted'),
-        orphan(piece(way, closed, [32, 64])),
+        drop('site', piece(path, closed, [0, 32]), 'DropNotPermitted'),
+        orphan(piece(path, closed, [32, 64])),
       ]
     ),
     test(`${name}: a later fragment of another realm is an orphan`, cites, [
-      passes(way, DATAGRAM, [0, 32]),
-      drop('cloud', piece(way, DATAGRAM, [32, 64]), 'DropFragmentOrphan'),
+      passes(path, DATAGRAM, [0, 32]),
+      drop('cloud', piece(path, DATAGRAM, [32, 64]), 'DropFragmentOrphan'),
     ]),
   ];
   if (name === '4 to 4') {
@@ -278,34 +288,34 @@ function orphans(name: WayName): Case[] {
       test(
         `${name}: a later fragment of another protocol is an orphan`,
         ['RFC 791 section 3.2'],
-        [passes(way, DATAGRAM, [0, 32]), orphan(piece(way, raw(GRE, counting(64)), [32, 64]))]
+        [passes(path, DATAGRAM, [0, 32]), orphan(piece(path, raw(GRE, counting(64)), [32, 64]))]
       )
     );
   }
   return cases;
 }
 
-function malformed(name: WayName): Case[] {
-  const way = request(name);
+function malformed(name: PathName): Case[] {
+  const path = request(name);
   const cites = citesOf(name);
   const bad = (data: Uint8Array): Step => drop('site', data, 'DropMalformed');
   return [
     test(`${name}: a fragment but the last that is no multiple of 8 bytes is malformed`, cites, [
-      bad(piece(way, DATAGRAM, [0, 31])),
-      bad(piece(way, DATAGRAM, [0, 33])),
-      bad(piece(way, DATAGRAM, [32, 60], { more: true })),
+      bad(piece(path, DATAGRAM, [0, 31])),
+      bad(piece(path, DATAGRAM, [0, 33])),
+      bad(piece(path, DATAGRAM, [32, 60], { more: true })),
     ]),
     test(`${name}: a fragment but the last that is empty is malformed`, cites, [
-      bad(piece(way, DATAGRAM, [32, 32], { more: true })),
-      bad(piece(way, DATAGRAM, [0, 0], { more: true })),
+      bad(piece(path, DATAGRAM, [32, 32], { more: true })),
+      bad(piece(path, DATAGRAM, [0, 0], { more: true })),
     ]),
     test(
       `${name}: a fragment that ends behind 65535 bytes is malformed`,
       cites,
       [
-        bad(piece(way, far(65_528, 8), [65_528, 65_536], { more: false })),
-        bad(piece(way, far(65_528, 8), [65_528, 65_536], { more: true })),
-        bad(piece(way, far(65_520, 32), [65_520, 65_552], { more: false })),
+        bad(piece(path, far(65_528, 8), [65_528, 65_536], { more: false })),
+        bad(piece(path, far(65_528, 8), [65_528, 65_536], { more: true })),
+        bad(piece(path, far(65_520, 32), [65_520, 65_552], { more: false })),
       ],
       { comment: 'The "ping of death".' }
     ),
@@ -313,7 +323,7 @@ function malformed(name: WayName): Case[] {
       `${name}: a first fragment with a UDP length of no more than its payload is malformed`,
       ['RFC 768', ...cites],
       [32, 31, 8, 0].map((length) =>
-        bad(piece(way, udp({ payload: counting(56), length }), [0, 32]))
+        bad(piece(path, udp({ payload: counting(56), length }), [0, 32]))
       )
     ),
     test(
@@ -321,7 +331,7 @@ function malformed(name: WayName): Case[] {
       ['virtio 1.2 5.1.6.2', ...cites],
       drop(
         'site',
-        piece(way, udp({ payload: counting(56), checksum: 'partial' }), [0, 32]),
+        piece(path, udp({ payload: counting(56), checksum: 'partial' }), [0, 32]),
         'DropMalformed',
         {
           vnet: {
@@ -337,7 +347,7 @@ function malformed(name: WayName): Case[] {
       ['virtio 1.2 5.1.6.2', ...cites],
       drop(
         'site',
-        piece(way, tcp({ payload: counting(60), checksum: 'partial' }), [0, 64]),
+        piece(path, tcp({ payload: counting(60), checksum: 'partial' }), [0, 64]),
         'DropMalformed',
         {
           vnet: {
@@ -358,73 +368,78 @@ function far(at: number, length: number): Transport {
   return raw(17, bytes(new Uint8Array(at), counting(length)));
 }
 
-function attacks(name: WayName): Case[] {
-  const way = request(name);
+function attacks(name: PathName): Case[] {
+  const path = request(name);
   const cites = citesOf(name);
   const segment = tcp({ flags: SYN, payload: counting(76) });
   const bad = (data: Uint8Array, at?: number): Step =>
     drop('site', data, 'DropFragment', at === undefined ? {} : { at });
   const later = (range: Range, more?: boolean): Uint8Array =>
-    piece(way, LONG, range, more === undefined ? {} : { more });
+    piece(path, LONG, range, more === undefined ? {} : { more });
   return [
     test(
       `${name}: a tiny first fragment, without the flags of TCP, is refused`,
       ['RFC 1858 section 3', 'RFC 7112 section 5'],
       [
-        bad(piece(way, segment, [0, 8])),
-        bad(piece(way, segment, [0, 16])),
-        drop('site', piece(way, segment, [16, 96]), 'DropFragmentOrphan'),
+        bad(piece(path, segment, [0, 8])),
+        bad(piece(path, segment, [0, 16])),
+        drop('site', piece(path, segment, [16, 96]), 'DropFragmentOrphan'),
       ]
     ),
     test(
       `${name}: a first fragment that ends within the options of TCP is refused`,
       ['RFC 1858 section 3', 'RFC 7112 section 5'],
-      bad(piece(way, tcp({ options: new Uint8Array(20).fill(1), payload: counting(40) }), [0, 32]))
+      bad(piece(path, tcp({ options: new Uint8Array(20).fill(1), payload: counting(40) }), [0, 32]))
     ),
     test(
       `${name}: a first fragment that ends with the options of TCP passes`,
       ['RFC 1858 section 3', 'RFC 7112 section 5'],
-      passes(way, tcp({ options: new Uint8Array(20).fill(1), payload: counting(40) }), [0, 40])
+      passes(path, tcp({ options: new Uint8Array(20).fill(1), payload: counting(40) }), [0, 40])
     ),
     test(
       `${name}: a first fragment with 8 of the 12 bytes of SCTP’s header is refused`,
       ['RFC 7112 section 5', 'RFC 9260 section 3.1'],
-      bad(piece(way, sctp({ payload: counting(40) }), [0, 8]))
+      bad(piece(path, sctp({ payload: counting(40) }), [0, 8]))
     ),
     test(
       `${name}: a UDP header alone in the first fragment is whole`,
       ['RFC 7112 section 5', 'RFC 768'],
-      [passes(way, DATAGRAM, [0, 8]), passes(way, DATAGRAM, [8, 64])]
+      [passes(path, DATAGRAM, [0, 8]), passes(path, DATAGRAM, [8, 64])]
     ),
     test(
       `${name}: a later TCP fragment at offset 8 is refused`,
       ['RFC 3128', 'RFC 1858 section 3.2'],
-      [passes(way, segment, [0, 24]), bad(piece(way, segment, [8, 32]))],
+      [passes(path, segment, [0, 24]), bad(piece(path, segment, [8, 32]))],
       { comment: 'It would replace the flags that the first one was permitted by.' }
     ),
     test(
       `${name}: an overlapping fragment is refused, and all that comes after it`,
       ['RFC 5722 section 4', 'RFC 1858 section 4', ...cites],
-      [passes(way, LONG, [0, 32]), bad(later([24, 48])), bad(later([32, 64])), bad(later([64, 80]))]
+      [
+        passes(path, LONG, [0, 32]),
+        bad(later([24, 48])),
+        bad(later([32, 64])),
+        bad(later([64, 80])),
+      ]
     ),
     test(
       `${name}: a datagram with an overlap is forgotten when its time is over`,
       ['RFC 5722 section 4', ...cites],
       [
-        passes(way, LONG, [0, 32], {}, { at: 0 }),
+        passes(path, LONG, [0, 32], {}, { at: 0 }),
         bad(later([24, 48])),
         bad(later([32, 64]), 14_999),
         drop('site', later([32, 64]), 'DropFragmentOrphan', { at: 15_001 }),
-        passes(way, LONG, [0, 32], {}, { at: 15_002 }),
-        passes(way, LONG, [32, 80], {}, { at: 15_003 }),
+        passes(path, LONG, [0, 32], {}, { at: 15_002 }),
+        passes(path, LONG, [32, 80], {}, { at: 15_003 }),
       ]
     ),
     test(
       `${name}: a fragment that covers another and more is an overlap`,
       ['RFC 5722 section 4'],
       [
-        passes(way, LONG, [0, 16]),
-        passes(way, LONG, [32, 48]),
+        passes(path, LONG, [0, 16]),
+        passes(path, LONG, [32, 48]),
         bad(later([24, 64])),
         bad(later([16, 32])),
       ]
@@ -433,39 +448,39 @@ function attacks(name: WayName): Case[] {
       `${name}: a fragment inside of another is dropped, the others pass`,
       ['RFC 5722 section 4'],
       [
-        passes(way, LONG, [0, 16]),
-        passes(way, LONG, [16, 64]),
+        passes(path, LONG, [0, 16]),
+        passes(path, LONG, [16, 64]),
         bad(later([24, 40])),
-        passes(way, LONG, [64, 80]),
+        passes(path, LONG, [64, 80]),
       ],
       { comment: 'It is never forwarded, so the receiver meets no overlap.' }
     ),
     test(
       `${name}: a first fragment again, of another length, is an overlap`,
       ['RFC 5722 section 4'],
-      [passes(way, LONG, [0, 32]), bad(later([0, 24])), bad(later([32, 80]))]
+      [passes(path, LONG, [0, 32]), bad(later([0, 24])), bad(later([32, 80]))]
     ),
     test(
       `${name}: a fragment behind the last one is refused, and all that comes after it`,
       ['RFC 5722 section 4', ...cites],
       [
-        passes(way, LONG, [0, 16]),
-        passes(way, LONG, [32, 48], { more: false }),
+        passes(path, LONG, [0, 16]),
+        passes(path, LONG, [32, 48], { more: false }),
         bad(later([48, 64])),
         bad(later([16, 32])),
       ]
     ),
-    test(`${name}: a ninth hole is refused`, ['RFC 815 section 3', ...cites], holes(way), {
+    test(`${name}: a ninth hole is refused`, ['RFC 815 section 3', ...cites], holes(path), {
       comment: 'First and last leave one hole, each fragment in the middle of it one more.',
     }),
     test(
       `${name}: a datagram with an overlap does no harm to another`,
       ['RFC 5722 section 4'],
       [
-        passes(way, LONG, [0, 32], { id: 1 }),
-        passes(way, LONG, [0, 32], { id: 2 }),
-        bad(piece(way, LONG, [24, 48], { id: 1 })),
-        passes(way, LONG, [32, 80], { id: 2 }),
+        passes(path, LONG, [0, 32], { id: 1 }),
+        passes(path, LONG, [0, 32], { id: 2 }),
+        bad(piece(path, LONG, [24, 48], { id: 1 })),
+        passes(path, LONG, [32, 80], { id: 2 }),
       ]
     ),
     test(
@@ -476,15 +491,15 @@ function attacks(name: WayName): Case[] {
   ];
 }
 
-function holes(way: Way): Step[] {
+function holes(path: PacketPath): Step[] {
   const datagram = udp({ payload: counting(392) });
-  const steps = [passes(way, datagram, [0, 16]), passes(way, datagram, [384, 400])];
-  for (let i = 1; i <= 7; i++) steps.push(passes(way, datagram, [32 * i, 32 * i + 8]));
-  steps.push(drop('site', piece(way, datagram, [32 * 8, 32 * 8 + 8]), 'DropFragment'));
+  const steps = [passes(path, datagram, [0, 16]), passes(path, datagram, [384, 400])];
+  for (let i = 1; i <= 7; i++) steps.push(passes(path, datagram, [32 * i, 32 * i + 8]));
+  steps.push(drop('site', piece(path, datagram, [32 * 8, 32 * 8 + 8]), 'DropFragment'));
   return steps;
 }
 
-function fragmentOfError(name: WayName): Uint8Array {
+function fragmentOfError(name: PathName): Uint8Array {
   const { before } = request(name);
   const side = isIpv6(before) ? { type: 1, code: 4 } : { type: 3, code: 3 };
   const quoted = packet({ source: before.destination, destination: before.source }, udp());
@@ -492,7 +507,7 @@ function fragmentOfError(name: WayName): Uint8Array {
 }
 
 function ipv6Only(): Case[] {
-  const way = request('6 to 6');
+  const path = request('6 to 6');
   const hopByHop = optionsHeader(HOP_BY_HOP, Uint8Array.of(5, 2, 0, 0));
   const destination = optionsHeader(DESTINATION, Uint8Array.of(1, 4, 0, 0, 0, 0));
   const inner = (payload: Uint8Array): Transport => raw(DESTINATION, payload);
@@ -506,8 +521,8 @@ function ipv6Only(): Case[] {
       '6 to 6: fragments behind hop-by-hop options pass',
       ['RFC 8200 section 4.5'],
       [
-        passes(way, DATAGRAM, [0, 32], { extensions }),
-        passes(way, DATAGRAM, [32, 64], { extensions }),
+        passes(path, DATAGRAM, [0, 32], { extensions }),
+        passes(path, DATAGRAM, [32, 64], { extensions }),
       ]
     ),
     test(
@@ -518,9 +533,9 @@ function ipv6Only(): Case[] {
         [16, 72],
       ].map((range) =>
         forward(
-          way,
-          fragment(way.before, inner(chain(way.before)), range as [number, number]),
-          fragment(way.after, inner(chain(way.after)), range as [number, number])
+          path,
+          fragment(path.before, inner(chain(path.before)), range as [number, number]),
+          fragment(path.after, inner(chain(path.after)), range as [number, number])
         )
       )
     ),
@@ -528,41 +543,45 @@ function ipv6Only(): Case[] {
       '6 to 6: a first fragment without the whole chain of headers is refused',
       ['RFC 7112 section 5'],
       [
-        drop('site', fragment(way.before, inner(chain(way.before)), [0, 8]), 'DropFragment'),
-        drop('site', fragment(way.before, inner(chain(way.before)), [8, 72]), 'DropFragmentOrphan'),
+        drop('site', fragment(path.before, inner(chain(path.before)), [0, 8]), 'DropFragment'),
+        drop(
+          'site',
+          fragment(path.before, inner(chain(path.before)), [8, 72]),
+          'DropFragmentOrphan'
+        ),
       ]
     ),
     test(
       '6 to 6: the identification is of 32 bits',
       ['RFC 8200 section 4.5'],
       [
-        passes(way, DATAGRAM, [0, 32], { id: 0x10001 }),
-        drop('site', piece(way, DATAGRAM, [32, 64], { id: 0x20001 }), 'DropFragmentOrphan'),
-        passes(way, DATAGRAM, [32, 64], { id: 0x10001 }),
+        passes(path, DATAGRAM, [0, 32], { id: 0x10001 }),
+        drop('site', piece(path, DATAGRAM, [32, 64], { id: 0x20001 }), 'DropFragmentOrphan'),
+        passes(path, DATAGRAM, [32, 64], { id: 0x10001 }),
       ]
     ),
     test(
       '6 to 6: a whole packet with a fragment header is no fragment of a datagram that is under way',
       ['RFC 6946 section 4'],
       [
-        passes(way, DATAGRAM, [0, 32], { id: 9 }),
-        pass(way, udp(), { extensions: [fragmentHeader({ id: 9 })] }),
-        pass(way, udp(), { extensions: [destination, fragmentHeader({ id: 9 })] }),
-        passes(way, DATAGRAM, [32, 64], { id: 9 }),
+        passes(path, DATAGRAM, [0, 32], { id: 9 }),
+        pass(path, udp(), { extensions: [fragmentHeader({ id: 9 })] }),
+        pass(path, udp(), { extensions: [destination, fragmentHeader({ id: 9 })] }),
+        passes(path, DATAGRAM, [32, 64], { id: 9 }),
       ]
     ),
   ];
 }
 
 function ipv4Only(): Case[] {
-  const way = request('4 to 4');
+  const path = request('4 to 4');
   return [
     test(
       '4 to 4: fragments of an echo request pass',
       ['RFC 791 section 3.2', 'RFC 5508 section 3.1'],
       [
-        passes(way, echo({ payload: counting(56) }), [0, 32]),
-        passes(way, echo({ payload: counting(56) }), [32, 64]),
+        passes(path, echo({ payload: counting(56) }), [0, 32]),
+        passes(path, echo({ payload: counting(56) }), [32, 64]),
       ]
     ),
     test(
@@ -577,16 +596,16 @@ function ipv4Only(): Case[] {
       '4 to 4: the first fragment of a UDP datagram without a checksum stays without',
       ['RFC 768', 'RFC 791 section 3.2'],
       [
-        passes(way, udp({ payload: counting(56), checksum: 0 }), [0, 32]),
-        passes(way, udp({ payload: counting(56), checksum: 0 }), [32, 64]),
+        passes(path, udp({ payload: counting(56), checksum: 0 }), [0, 32]),
+        passes(path, udp({ payload: counting(56), checksum: 0 }), [32, 64]),
       ]
     ),
     test(
       '4 to 4: options of fragments are kept',
       ['RFC 791 section 3.1'],
       [
-        passes(way, DATAGRAM, [0, 32], { options: Uint8Array.of(148, 4, 0, 0) }),
-        passes(way, DATAGRAM, [32, 64], { options: Uint8Array.of(1, 1, 1, 1) }),
+        passes(path, DATAGRAM, [0, 32], { options: Uint8Array.of(148, 4, 0, 0) }),
+        passes(path, DATAGRAM, [32, 64], { options: Uint8Array.of(1, 1, 1, 1) }),
       ]
     ),
   ];
@@ -637,11 +656,11 @@ function mixedOnly(): Case[] {
         );
       })
     ),
-    ...[into6, into4].map((way) =>
+    ...[into6, into4].map((path) =>
       test(
-        `${way === into6 ? '4 to 6' : '6 to 4'}: a fragment of ICMP cannot be translated`,
+        `${path === into6 ? '4 to 6' : '6 to 4'}: a fragment of ICMP cannot be translated`,
         ['RFC 7915 section 1.2'],
-        drop('site', piece(way, icmp4, [0, 32]), 'DropFragment'),
+        drop('site', piece(path, icmp4, [0, 32]), 'DropFragment'),
         {
           comment:
             'ICMPv6 covers a pseudo-header with the length of the whole, which is not known.',

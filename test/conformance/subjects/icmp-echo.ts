@@ -7,14 +7,14 @@ import { counting, echo, ICMP, ICMPV6, icmp, NOTHING, packet, raw } from '../pac
 import {
   back,
   drop,
+  PATHS,
+  type PathName,
   pass,
   planOf,
   reply,
   request,
   SAME,
   test,
-  WAYS,
-  type WayName,
 } from '../scene.ts';
 
 export function icmpEcho(): Subject {
@@ -22,12 +22,12 @@ export function icmpEcho(): Subject {
     subject: 'icmp-echo',
     about: 'Echo requests and replies, of one IP version and between both.',
     plans: { base: planOf(), silent: planOf({ ports: ['tcp/5672'] }) },
-    cases: [...WAYS.flatMap(ways), ...otherTypes()],
+    cases: [...PATHS.flatMap(pathsOf), ...otherTypes()],
   };
 }
 
-function ways(name: WayName): Case[] {
-  const way = request(name);
+function pathsOf(name: PathName): Case[] {
+  const path = request(name);
   const answers = reply(name);
   const isMixed = !SAME.includes(name);
   const cites = isMixed
@@ -39,7 +39,7 @@ function ways(name: WayName): Case[] {
     test(
       `${name}: an echo request is forwarded${isMixed ? ' as the other version’s' : ''}`,
       cites,
-      pass(way, echo())
+      pass(path, echo())
     ),
     test(
       `${name}: an echo reply to a request is forwarded${isMixed ? ' as the other version’s' : ''}`,
@@ -49,12 +49,12 @@ function ways(name: WayName): Case[] {
     test(
       `${name}: an echo request without data is forwarded`,
       cites,
-      pass(way, echo({ id: 0, sequence: 0, payload: NOTHING }))
+      pass(path, echo({ id: 0, sequence: 0, payload: NOTHING }))
     ),
     test(
       `${name}: an echo request of 1000 bytes is forwarded`,
       cites,
-      pass(way, echo({ id: 0xffff, sequence: 0xffff, payload: counting(1000) }))
+      pass(path, echo({ id: 0xffff, sequence: 0xffff, payload: counting(1000) }))
     ),
     test(
       `${name}: an echo reply that nobody asked for has no session`,
@@ -88,12 +88,12 @@ function ways(name: WayName): Case[] {
     test(
       `${name}: an echo reply is never a request`,
       ['RFC 5508 section 3.1'],
-      drop('site', packet(way.before, echo({ reply: true })), 'DropNotPermitted')
+      drop('site', packet(path.before, echo({ reply: true })), 'DropNotPermitted')
     ),
     test(
       `${name}: echo is not permitted by the ports of other protocols`,
       ['RFC 5508 section 3.1'],
-      drop('site', packet(way.before, echo()), 'DropNotPermitted'),
+      drop('site', packet(path.before, echo()), 'DropNotPermitted'),
       { plan: 'silent' }
     ),
   ];

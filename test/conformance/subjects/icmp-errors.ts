@@ -34,6 +34,8 @@ import {
   error,
   errorPacket,
   forward,
+  type PacketPath,
+  type PathName,
   planOf,
   ROUTER4,
   ROUTER6,
@@ -43,8 +45,6 @@ import {
   STRANGER4,
   STRANGER6,
   test,
-  type Way,
-  type WayName,
 } from '../scene.ts';
 
 export function icmpErrors(): Subject {
@@ -114,12 +114,12 @@ function types(): Case[] {
 }
 
 /** Port unreachable, in the IP version of the way. */
-function unreachable(name: WayName): { readonly type: number; readonly code: number } {
+function unreachable(name: PathName): { readonly type: number; readonly code: number } {
   return name === '4 to 4' ? { type: 3, code: 3 } : { type: 1, code: 4 };
 }
 
-function quotes(name: WayName): Case[] {
-  const way = request(name);
+function quotes(name: PathName): Case[] {
+  const path = request(name);
   const side = unreachable(name);
   const isIpv4 = name === '4 to 4';
   const long = udp({ payload: counting(200) });
@@ -128,7 +128,7 @@ function quotes(name: WayName): Case[] {
     test(
       `${name}: ${what} is translated back in the quote`,
       quotedBytes === undefined ? [NAT, BEHAVIOR] : cut,
-      error(way, transport, { ...side, ...(quotedBytes === undefined ? {} : { quotedBytes }) })
+      error(path, transport, { ...side, ...(quotedBytes === undefined ? {} : { quotedBytes }) })
     );
   const cases = [
     quoted('a quoted TCP SYN', tcp({ flags: SYN, options: Uint8Array.of(2, 4, 0x05, 0xb4) })),
@@ -148,42 +148,42 @@ function quotes(name: WayName): Case[] {
     test(
       `${name}: a quoted TCP SYN keeps its maximum segment size`,
       [NAT, 'RFC 9293 section 3.7.1'],
-      error(way, tcp({ flags: SYN, options: Uint8Array.of(2, 4, 0xff, 0xff) }), side)
+      error(path, tcp({ flags: SYN, options: Uint8Array.of(2, 4, 0xff, 0xff) }), side)
     ),
     test(
       `${name}: a wrong checksum in the quote stays wrong by the same amount`,
       ['RFC 1624 section 3', NAT],
-      error(way, udp({ checksum: { receiver: 0x4321 } }), side)
+      error(path, udp({ checksum: { receiver: 0x4321 } }), side)
     ),
     test(
       `${name}: a quoted datagram keeps its DS field and what is left of its hop limit`,
       ['RFC 1812 section 4.3.2.3', NAT],
-      error(way, udp(), { ...side, ip: { tos: 0xc0, ttl: 250 }, quoteIp: { tos: 0xb8, ttl: 1 } })
+      error(path, udp(), { ...side, ip: { tos: 0xc0, ttl: 250 }, quoteIp: { tos: 0xb8, ttl: 1 } })
     ),
     test(
       `${name}: a router with an address of the pools may send an error`,
       ['RFC 1812 section 4.3.2.4', BEHAVIOR],
-      fromRouter(way, isIpv4 ? '100.64.0.99' : 'fd64::99', side)
+      fromRouter(path, isIpv4 ? '100.64.0.99' : 'fd64::99', side)
     ),
     test(
       `${name}: the quoted lengths may name fewer bytes than there are`,
       ['RFC 1812 section 4.3.2.3', NAT],
-      error(way, udp(), { ...side, quoteIp: { length: isIpv4 ? 28 : 8 } })
+      error(path, udp(), { ...side, quoteIp: { length: isIpv4 ? 28 : 8 } })
     ),
     test(
       `${name}: the quoted lengths may name more bytes than there are`,
       ['RFC 1812 section 4.3.2.3', NAT],
-      error(way, udp(), { ...side, quoteIp: { length: 1400 } })
+      error(path, udp(), { ...side, quoteIp: { length: 1400 } })
     ),
     test(
       `${name}: the quoted UDP length is not checked`,
       ['RFC 1812 section 4.3.2.3', NAT],
-      error(way, udp({ length: 1 }), side)
+      error(path, udp({ length: 1 }), side)
     ),
     test(
       `${name}: the error itself may have options or extension headers`,
       ['RFC 791 section 3.1', 'RFC 8200 section 4'],
-      error(way, udp(), {
+      error(path, udp(), {
         ...side,
         ip: {
           options: Uint8Array.of(148, 4, 0, 0),
@@ -194,25 +194,25 @@ function quotes(name: WayName): Case[] {
     test(
       `${name}: the service itself may send an error`,
       ['RFC 1122 section 3.2.2.1', BEHAVIOR],
-      fromRouter(way, way.after.destination, side)
+      fromRouter(path, path.after.destination, side)
     ),
   ];
-  if (isIpv4) cases.push(...ipv4Quotes(way));
-  else cases.push(...ipv6Quotes(way));
+  if (isIpv4) cases.push(...ipv4Quotes(path));
+  else cases.push(...ipv6Quotes(path));
   return cases;
 }
 
-function fromRouter(way: Way, source: string, side: { type: number; code: number }) {
-  const body = packet(way.after, udp());
-  const ends = back(way);
+function fromRouter(path: PacketPath, source: string, side: { type: number; code: number }) {
+  const body = packet(path.after, udp());
+  const ends = back(path);
   return forward(
     ends,
-    packet({ source, destination: way.after.source }, icmp({ ...side, body })),
-    packet(ends.after, icmp({ ...side, body: packet(way.before, udp()) }))
+    packet({ source, destination: path.after.source }, icmp({ ...side, body })),
+    packet(ends.after, icmp({ ...side, body: packet(path.before, udp()) }))
   );
 }
 
-function ipv4Quotes(way: Way): Case[] {
+function ipv4Quotes(path: PacketPath): Case[] {
   const side = { type: 3, code: 3 };
   const options = Uint8Array.of(1, 1, 1, 0);
   const length = 0x2f00;
@@ -220,23 +220,23 @@ function ipv4Quotes(way: Way): Case[] {
     test(
       '4 to 4: a quoted UDP datagram without a checksum stays without',
       ['RFC 768', NAT],
-      error(way, udp({ checksum: 0 }), side)
+      error(path, udp({ checksum: 0 }), side)
     ),
     test(
       '4 to 4: a quoted IPv4 header with options is translated back',
       ['RFC 791 section 3.1', NAT],
-      error(way, udp(), { ...side, quoteIp: { options } })
+      error(path, udp(), { ...side, quoteIp: { options } })
     ),
     test(
       '4 to 4: the quoted total length may name more bytes than there are',
       ['RFC 1812 section 4.3.2.3', NAT],
-      error(way, udp(), { ...side, quoteIp: { length } }),
+      error(path, udp(), { ...side, quoteIp: { length } }),
       { comment: 'Some senders quote it in the byte order of the host.' }
     ),
     test(
       '4 to 4: a quoted first fragment is as a whole packet',
       ['RFC 791 section 3.2', BEHAVIOR],
-      error(way, udp({ payload: counting(40) }), {
+      error(path, udp({ payload: counting(40) }), {
         ...side,
         quoteIp: { df: false, mf: true, id: 77 },
         quotedBytes: 32,
@@ -247,50 +247,50 @@ function ipv4Quotes(way: Way): Case[] {
       ['RFC 792', BEHAVIOR],
       drop(
         'cloud',
-        errorPacket(way, udp(), { ...side, quoteIp: { df: false, offset: 1480 } }),
+        errorPacket(path, udp(), { ...side, quoteIp: { df: false, offset: 1480 } }),
         'DropFragment'
       )
     ),
     test(
       '4 to 4: a wrong header checksum in the quote is not checked, and follows',
       ['RFC 1624 section 3', 'RFC 5508 section 4.1'],
-      wrongQuotedHeader(way)
+      wrongQuotedHeader(path)
     ),
   ];
 }
 
 /** The quoted header checksum is wrong by one, before and after. */
-function wrongQuotedHeader(way: Way) {
-  const [before, after] = [way.after, way.before].map((ends) => {
+function wrongQuotedHeader(path: PacketPath) {
+  const [before, after] = [path.after, path.before].map((ends) => {
     const right = packet(ends, udp());
     return packet(ends, udp(), { headerChecksum: ((right[10]! << 8) | right[11]!) + 1 });
   });
-  const ends = { source: ROUTER4, destination: way.after.source };
+  const ends = { source: ROUTER4, destination: path.after.source };
   return forward(
-    back(way),
+    back(path),
     packet(ends, icmp({ type: 3, code: 3, body: before! })),
-    packet(back(way).after, icmp({ type: 3, code: 3, body: after! }))
+    packet(back(path).after, icmp({ type: 3, code: 3, body: after! }))
   );
 }
 
-function ipv6Quotes(way: Way): Case[] {
+function ipv6Quotes(path: PacketPath): Case[] {
   const side = { type: 1, code: 4 };
   const options = optionsHeader(DESTINATION, Uint8Array.of(1, 4, 0, 0, 0, 0));
   return [
     test(
       '6 to 6: a quoted UDP checksum of zero stays zero',
       ['RFC 8200 section 8.1', NAT],
-      error(way, udp({ checksum: 0 }), side)
+      error(path, udp({ checksum: 0 }), side)
     ),
     test(
       '6 to 6: a quoted packet with extension headers is translated back',
       ['RFC 8200 section 4.6', BEHAVIOR],
-      error(way, udp(), { ...side, quoteIp: { extensions: [options, options] } })
+      error(path, udp(), { ...side, quoteIp: { extensions: [options, options] } })
     ),
     test(
       '6 to 6: a quoted first fragment is as a whole packet',
       ['RFC 8200 section 4.5', BEHAVIOR],
-      error(way, udp({ payload: counting(40) }), {
+      error(path, udp({ payload: counting(40) }), {
         ...side,
         quoteIp: { extensions: [fragmentHeader({ more: true, id: 0x10002 })] },
         quotedBytes: 32,
@@ -301,7 +301,7 @@ function ipv6Quotes(way: Way): Case[] {
       ['RFC 8200 section 4.5', BEHAVIOR],
       drop(
         'cloud',
-        errorPacket(way, udp(), {
+        errorPacket(path, udp(), {
           ...side,
           quoteIp: { extensions: [fragmentHeader({ offset: 1448 })] },
         }),
@@ -311,15 +311,15 @@ function ipv6Quotes(way: Way): Case[] {
     test(
       '6 to 6: a quoted datagram keeps its flow label',
       ['RFC 6437 section 2', BEHAVIOR],
-      error(way, udp(), { ...side, ip: { flow: 0x12345 }, quoteIp: { flow: 0xfedcb } })
+      error(path, udp(), { ...side, ip: { flow: 0x12345 }, quoteIp: { flow: 0xfedcb } })
     ),
   ];
 }
 
-function policy(name: WayName): Case[] {
-  const way = request(name);
+function policy(name: PathName): Case[] {
+  const path = request(name);
   const side = unreachable(name);
-  const answers = back(way);
+  const answers = back(path);
   const isIpv4 = name === '4 to 4';
   return [
     test(
@@ -335,17 +335,17 @@ function policy(name: WayName): Case[] {
     test(
       `${name}: an error about a UDP datagram needs no session`,
       [BEHAVIOR],
-      error(way, udp({ from: 1234, to: 8000 }), side)
+      error(path, udp({ from: 1234, to: 8000 }), side)
     ),
     test(
       `${name}: an error about a port that is not permitted is not permitted`,
       [BEHAVIOR],
-      drop('cloud', errorPacket(way, tcp({ to: 22 }), side), 'DropNotPermitted')
+      drop('cloud', errorPacket(path, tcp({ to: 22 }), side), 'DropNotPermitted')
     ),
     test(
       `${name}: an error about an echo to a host without echo is not permitted`,
       [BEHAVIOR],
-      drop('cloud', errorPacket(way, echo(), side), 'DropNotPermitted'),
+      drop('cloud', errorPacket(path, echo(), side), 'DropNotPermitted'),
       { plan: 'silent' }
     ),
     test(
@@ -353,21 +353,21 @@ function policy(name: WayName): Case[] {
       [BEHAVIOR, 'RFC 2827 section 3'],
       drop(
         'cloud',
-        quoting(way, answers, side, { destination: isIpv4 ? ROUTER4 : ROUTER6 }),
+        quoting(path, answers, side, { destination: isIpv4 ? ROUTER4 : ROUTER6 }),
         'DropSpoofed'
       )
     ),
     test(
       `${name}: an error to an address that stands for nobody has no presence`,
       [BEHAVIOR],
-      drop('cloud', toNobody(way, side, isIpv4 ? '100.64.0.201' : 'fd64::c9'), 'DropNoPresence')
+      drop('cloud', toNobody(path, side, isIpv4 ? '100.64.0.201' : 'fd64::c9'), 'DropNoPresence')
     ),
     test(
       `${name}: an error about a packet to a host without a permit is not permitted`,
       [BEHAVIOR],
       drop(
         'cloud',
-        quoting(way, answers, side, { destination: isIpv4 ? STRANGER4 : STRANGER6 }),
+        quoting(path, answers, side, { destination: isIpv4 ? STRANGER4 : STRANGER6 }),
         'DropNotPermitted'
       )
     ),
@@ -376,37 +376,41 @@ function policy(name: WayName): Case[] {
 
 /** An error to the client’s presence, whose quote has other addresses than it sent. */
 function quoting(
-  way: Way,
-  answers: Way,
+  path: PacketPath,
+  answers: PacketPath,
   side: { type: number; code: number },
   ends: { source?: string; destination?: string }
 ): Uint8Array {
-  const body = packet({ ...way.after, ...ends }, udp());
-  const source = way.after.source.includes(':') ? ROUTER6 : ROUTER4;
+  const body = packet({ ...path.after, ...ends }, udp());
+  const source = path.after.source.includes(':') ? ROUTER6 : ROUTER4;
   return packet({ source, destination: answers.before.destination }, icmp({ ...side, body }));
 }
 
-function toNobody(way: Way, side: { type: number; code: number }, nobody: string): Uint8Array {
-  const body = packet({ ...way.after, source: nobody }, udp());
+function toNobody(
+  path: PacketPath,
+  side: { type: number; code: number },
+  nobody: string
+): Uint8Array {
+  const body = packet({ ...path.after, source: nobody }, udp());
   const source = nobody.includes(':') ? ROUTER6 : ROUTER4;
   return packet({ source, destination: nobody }, icmp({ ...side, body }));
 }
 
-function bad(name: WayName): Case[] {
-  const way = request(name);
-  const answers = back(way);
+function bad(name: PathName): Case[] {
+  const path = request(name);
+  const answers = back(path);
   const side = unreachable(name);
   const isIpv4 = name === '4 to 4';
   const [own, other] = isIpv4 ? [CLIENT4, CLIENT6] : [CLIENT6, CLIENT4];
   const source = isIpv4 ? ROUTER4 : ROUTER6;
   const ends = { source, destination: answers.before.destination };
   const whole = (body: Uint8Array): Uint8Array => packet(ends, icmp({ ...side, body }));
-  const nested = icmp({ ...side, body: packet(way.after, udp()) });
+  const nested = icmp({ ...side, body: packet(path.after, udp()) });
   return [
     test(
       `${name}: a quoted source that is not the error’s destination is malformed`,
       [BEHAVIOR, 'RFC 5927 section 4'],
-      drop('cloud', quoting(way, answers, side, { source: own! }), 'DropMalformed')
+      drop('cloud', quoting(path, answers, side, { source: own! }), 'DropMalformed')
     ),
     test(
       `${name}: a quote of the other IP version is malformed`,
@@ -420,21 +424,21 @@ function bad(name: WayName): Case[] {
     test(
       `${name}: a quote that is an ICMP error is not handled`,
       ['RFC 1122 section 3.2.2', 'RFC 4443 section 2.4'],
-      drop('cloud', errorPacket(way, nested, side), 'DropUnsupported')
+      drop('cloud', errorPacket(path, nested, side), 'DropUnsupported')
     ),
     test(
       `${name}: a quote with 7 bytes of its transport header is malformed`,
       ['RFC 792', 'RFC 5508 section 4.1'],
       [
-        drop('cloud', errorPacket(way, udp(), { ...side, quotedBytes: 7 }), 'DropMalformed'),
-        drop('cloud', errorPacket(way, tcp(), { ...side, quotedBytes: 7 }), 'DropMalformed'),
+        drop('cloud', errorPacket(path, udp(), { ...side, quotedBytes: 7 }), 'DropMalformed'),
+        drop('cloud', errorPacket(path, tcp(), { ...side, quotedBytes: 7 }), 'DropMalformed'),
       ]
     ),
     test(
       `${name}: a quote that ends within its IP header is malformed`,
       ['RFC 792', 'RFC 5508 section 4.1'],
       [0, 1, isIpv4 ? 19 : 39].map((length) =>
-        drop('cloud', whole(packet(way.after, udp()).slice(0, length)), 'DropMalformed')
+        drop('cloud', whole(packet(path.after, udp()).slice(0, length)), 'DropMalformed')
       )
     ),
     test(

@@ -31,11 +31,11 @@ import {
   type ErrorSide,
   error,
   errorPacket,
+  type PacketPath,
   planOf,
   reply,
   request,
   test,
-  type Way,
 } from '../scene.ts';
 
 /** What went out as IPv4, so that an ICMP error comes back and becomes ICMPv6. */
@@ -67,9 +67,9 @@ export function icmpIpv4Ipv6(): Subject {
 const FOUR = 'RFC 7915 section 4.2';
 const FIVE = 'RFC 7915 section 5.2';
 
-function becomes(way: Way, before: ErrorSide, after: Partial<ErrorSide>, n = 0): Step {
-  const isInto4 = way === INTO4;
-  return error(way, udp(), before, {
+function becomes(path: PacketPath, before: ErrorSide, after: Partial<ErrorSide>, n = 0): Step {
+  const isInto4 = path === INTO4;
+  return error(path, udp(), before, {
     ...after,
     ...(isInto4
       ? { ip: { id: n, df: false, tos: before.ip?.tos ?? 0, ttl: before.ip?.ttl ?? 64 } }
@@ -77,8 +77,8 @@ function becomes(way: Way, before: ErrorSide, after: Partial<ErrorSide>, n = 0):
   });
 }
 
-function refused(way: Way, side: ErrorSide): Step {
-  return drop('cloud', errorPacket(way, udp(), side), 'DropUnsupported');
+function refused(path: PacketPath, side: ErrorSide): Step {
+  return drop('cloud', errorPacket(path, udp(), side), 'DropUnsupported');
 }
 
 function unreachable4(): Case[] {

@@ -180,8 +180,8 @@ function unsupported(): Case[] {
     test(
       'DCCP is not handled, because its checksum covers the addresses',
       ['RFC 4340 section 9.1'],
-      [request('4 to 4'), request('6 to 6')].map((way) =>
-        drop('site', packet(way.before, raw(33, counting(16))), 'DropUnsupported')
+      [request('4 to 4'), request('6 to 6')].map((path) =>
+        drop('site', packet(path.before, raw(33, counting(16))), 'DropUnsupported')
       )
     ),
   ];

@@ -22,7 +22,7 @@ import {
   udp,
   udpLite,
 } from '../packets.ts';
-import { drop, planOf, request, SAME, test, UNBOUND4, UNBOUND6, type WayName } from '../scene.ts';
+import { drop, type PathName, planOf, request, SAME, test, UNBOUND4, UNBOUND6 } from '../scene.ts';
 
 export function malformed(): Subject {
   return {
@@ -68,7 +68,7 @@ function versions(): Case[] {
   ];
 }
 
-function lengths(name: WayName): Case[] {
+function lengths(name: PathName): Case[] {
   const { before } = request(name);
   const isIpv4 = name === '4 to 4';
   const header = isIpv4 ? 20 : 40;
@@ -101,7 +101,7 @@ function lengths(name: WayName): Case[] {
   ];
 }
 
-function transports(name: WayName): Case[] {
+function transports(name: PathName): Case[] {
   const { before } = request(name);
   const isIpv4 = name === '4 to 4';
   const cut = (protocol: number, transport: Transport, counts: readonly number[]): Step[] =>

@@ -26,15 +26,15 @@ import {
   drop,
   forward,
   ipAfter,
+  PATHS,
+  type PacketPath,
+  type PathName,
   pass,
   planOf,
   refusal,
   reply,
   request,
   test,
-  WAYS,
-  type Way,
-  type WayName,
 } from '../scene.ts';
 
 export function mtuMss(): Subject {
@@ -57,7 +57,7 @@ export function mtuMss(): Subject {
       ...sizes46(),
       ...sizes64(),
       ...supers(),
-      ...WAYS.flatMap(mss),
+      ...PATHS.flatMap(mss),
     ],
   };
 }
@@ -66,54 +66,54 @@ const PMTU = 'RFC 1191 section 4';
 const TOO_BIG = 'RFC 4443 section 3.2';
 
 /** A UDP datagram in a packet of `size` bytes, as it enters. */
-function sized(way: Way, size: number): Transport {
-  return udp({ payload: counting(size - (isIpv6(way.before) ? 48 : 28)) });
+function sized(path: PacketPath, size: number): Transport {
+  return udp({ payload: counting(size - (isIpv6(path.before) ? 48 : 28)) });
 }
 
-function fits(way: Way, size: number, ip: Ip = {}, after: Ip = {}): Step {
-  return pass(way, sized(way, size), ip, after);
+function fits(path: PacketPath, size: number, ip: Ip = {}, after: Ip = {}): Step {
+  return pass(path, sized(path, size), ip, after);
 }
 
-function cut(way: Way, size: number, segmentTo: number, ip: Ip = {}): Step {
-  return pass(way, sized(way, size), ip, {}, { segmentTo });
+function cut(path: PacketPath, size: number, segmentTo: number, ip: Ip = {}): Step {
+  return pass(path, sized(path, size), ip, {}, { segmentTo });
 }
 
-function tooBig(way: Way, size: number, told: number, ip: Ip = {}): Step {
-  const data = packet(way.before, sized(way, size), ip);
-  const [type, code] = isIpv6(way.before) ? [2, 0] : [3, 4];
-  return drop(way.from, data, 'DropTooBig', {
-    reply: refusal(way.before, data, type!, code!, told),
+function tooBig(path: PacketPath, size: number, told: number, ip: Ip = {}): Step {
+  const data = packet(path.before, sized(path, size), ip);
+  const [type, code] = isIpv6(path.before) ? [2, 0] : [3, 4];
+  return drop(path.from, data, 'DropTooBig', {
+    reply: refusal(path.before, data, type!, code!, told),
   });
 }
 
 function sizes4(): Case[] {
-  const way = request('4 to 4');
+  const path = request('4 to 4');
   const cites = [PMTU, 'RFC 1812 section 4.2.2.7'];
   const plan = 'cloud 1400';
   return [
-    test('4 to 4: a packet of the mtu fits', cites, fits(way, 1400), { plan }),
-    test('4 to 4: a packet of the mtu without DF fits', cites, fits(way, 1400, { df: false }), {
+    test('4 to 4: a packet of the mtu fits', cites, fits(path, 1400), { plan }),
+    test('4 to 4: a packet of the mtu without DF fits', cites, fits(path, 1400, { df: false }), {
       plan,
     }),
     test(
       '4 to 4: a larger packet with DF is refused, and its sender told the mtu',
       cites,
-      tooBig(way, 1401, 1400),
+      tooBig(path, 1401, 1400),
       { plan }
     ),
     test(
       '4 to 4: a larger packet without DF is to be cut to the mtu',
       ['RFC 791 section 3.2', 'RFC 1812 section 4.2.2.7'],
-      cut(way, 1401, 1400, { df: false }),
+      cut(path, 1401, 1400, { df: false }),
       { plan }
     ),
-    test('4 to 4: a packet of the smallest mtu', cites, [fits(way, 600), tooBig(way, 601, 600)], {
+    test('4 to 4: a packet of the smallest mtu', cites, [fits(path, 600), tooBig(path, 601, 600)], {
       plan: 'cloud 600',
     }),
     test(
       '4 to 4: the mtu of the realm that a packet comes from does not count',
       cites,
-      fits(way, 1500),
+      fits(path, 1500),
       { plan: 'site 600' }
     ),
     test(
@@ -125,12 +125,12 @@ function sizes4(): Case[] {
     test(
       '4 to 4: without an mtu any packet fits',
       ['RFC 791 section 3.1'],
-      fits(way, 9000, { df: false })
+      fits(path, 9000, { df: false })
     ),
     test(
       '4 to 4: a larger fragment is to be cut, too',
       ['RFC 791 section 3.2'],
-      largeFragments(way),
+      largeFragments(path),
       { plan }
     ),
     test(
@@ -138,7 +138,7 @@ function sizes4(): Case[] {
       ['RFC 1812 section 4.3.2.7'],
       drop(
         'site',
-        packet(way.before, udp({ to: 54, payload: counting(1400) })),
+        packet(path.before, udp({ to: 54, payload: counting(1400) })),
         'DropNotPermitted'
       ),
       { plan }
@@ -152,7 +152,7 @@ function tooBigReply(): Step {
   return drop('cloud', data, 'DropTooBig', { reply: refusal(before, data, 3, 4, 600) });
 }
 
-function largeFragments(way: Way): Step[] {
+function largeFragments(path: PacketPath): Step[] {
   const datagram = udp({ payload: counting(2880) });
   return (
     [
@@ -160,36 +160,36 @@ function largeFragments(way: Way): Step[] {
       [1480, 2888],
     ] as const
   ).map((range) =>
-    forward(way, fragment(way.before, datagram, range), fragment(way.after, datagram, range), {
+    forward(path, fragment(path.before, datagram, range), fragment(path.after, datagram, range), {
       segmentTo: 1400,
     })
   );
 }
 
 function sizes6(): Case[] {
-  const way = request('6 to 6');
+  const path = request('6 to 6');
   const cites = [TOO_BIG, 'RFC 8201 section 4'];
   const datagram = udp({ payload: counting(2880) });
-  const first = fragment(way.before, datagram, [0, 1440]);
-  const later = fragment(way.before, datagram, [1440, 2888]);
+  const first = fragment(path.before, datagram, [0, 1440]);
+  const later = fragment(path.before, datagram, [1440, 2888]);
   return [
-    test('6 to 6: a packet of the mtu fits', cites, fits(way, 1400), { plan: 'cloud 1400' }),
+    test('6 to 6: a packet of the mtu fits', cites, fits(path, 1400), { plan: 'cloud 1400' }),
     test(
       '6 to 6: a larger packet is refused, and its sender told the mtu',
       cites,
-      tooBig(way, 1401, 1400),
+      tooBig(path, 1401, 1400),
       { plan: 'cloud 1400' }
     ),
     test(
       '6 to 6: an mtu under 1280 counts as 1280',
       ['RFC 8200 section 5', ...cites],
-      [fits(way, 1280), tooBig(way, 1281, 1280)],
+      [fits(path, 1280), tooBig(path, 1281, 1280)],
       { plan: 'cloud 600' }
     ),
     test(
       '6 to 6: a larger first fragment is refused, and its sender told the mtu',
       cites,
-      drop('site', first, 'DropTooBig', { reply: refusal(way.before, first, 2, 0, 1400) }),
+      drop('site', first, 'DropTooBig', { reply: refusal(path.before, first, 2, 0, 1400) }),
       { plan: 'cloud 1400' }
     ),
     test(
@@ -197,9 +197,9 @@ function sizes6(): Case[] {
       cites,
       [
         forward(
-          way,
-          fragment(way.before, datagram, [0, 1344]),
-          fragment(way.after, datagram, [0, 1344])
+          path,
+          fragment(path.before, datagram, [0, 1344]),
+          fragment(path.after, datagram, [0, 1344])
         ),
         drop('site', later, 'DropTooBig'),
       ],
@@ -209,54 +209,54 @@ function sizes6(): Case[] {
 }
 
 function sizes46(): Case[] {
-  const way = request('4 to 6');
+  const path = request('4 to 6');
   const cites = ['RFC 7915 section 4', PMTU];
   return [
     test(
       '4 to 6: it is the size as IPv6 that has to fit',
       cites,
-      [fits(way, 1380), tooBig(way, 1381, 1380)],
+      [fits(path, 1380), tooBig(path, 1381, 1380)],
       { plan: 'cloud 1400' }
     ),
     test(
       '4 to 6: a larger packet without DF is to be cut to the mtu',
       ['RFC 7915 section 4'],
-      cut(way, 1381, 1400, { df: false }),
+      cut(path, 1381, 1400, { df: false }),
       { plan: 'cloud 1400' }
     ),
     test(
       '4 to 6: an mtu under 1280 counts as 1280, of which 1260 are told',
       ['RFC 8200 section 5', ...cites],
-      [fits(way, 1260), tooBig(way, 1261, 1260)],
+      [fits(path, 1260), tooBig(path, 1261, 1260)],
       { plan: 'cloud 600' }
     ),
     test(
       '4 to 6: a packet without DF is cut to 1280 where the mtu is smaller',
       ['RFC 8200 section 5', 'RFC 7915 section 4'],
-      cut(way, 1261, 1280, { df: false }),
+      cut(path, 1261, 1280, { df: false }),
       { plan: 'cloud 600' }
     ),
     test(
       '4 to 6: options that are left out do not count',
       cites,
       [
-        pass(way, udp({ payload: counting(1352) }), { options: new Uint8Array(8).fill(1) }),
-        optionsTooBig(way),
+        pass(path, udp({ payload: counting(1352) }), { options: new Uint8Array(8).fill(1) }),
+        optionsTooBig(path),
       ],
       { plan: 'cloud 1400' }
     ),
   ];
 }
 
-function optionsTooBig(way: Way): Step {
-  const data = packet(way.before, udp({ payload: counting(1353) }), {
+function optionsTooBig(path: PacketPath): Step {
+  const data = packet(path.before, udp({ payload: counting(1353) }), {
     options: new Uint8Array(8).fill(1),
   });
-  return drop('site', data, 'DropTooBig', { reply: refusal(way.before, data, 3, 4, 1380) });
+  return drop('site', data, 'DropTooBig', { reply: refusal(path.before, data, 3, 4, 1380) });
 }
 
 function sizes64(): Case[] {
-  const way = request('6 to 4');
+  const path = request('6 to 4');
   const large: Ip = { df: true, id: 0 };
   const cites = ['RFC 7915 section 5.1', TOO_BIG];
   const datagram = udp({ payload: counting(2880) });
@@ -264,34 +264,34 @@ function sizes64(): Case[] {
     test(
       '6 to 4: it is the size as IPv4 that has to fit',
       cites,
-      [fits(way, 1420, {}, large), tooBig(way, 1421, 1420)],
+      [fits(path, 1420, {}, large), tooBig(path, 1421, 1420)],
       { plan: 'cloud 1400' }
     ),
     test(
       '6 to 4: a packet that has no DF is to be cut to the mtu',
       ['RFC 7915 section 5.1', 'RFC 791 section 3.2'],
-      [fits(way, 1020), pass(way, sized(way, 1021), {}, { id: 1 }, { segmentTo: 1000 })],
+      [fits(path, 1020), pass(path, sized(path, 1021), {}, { id: 1 }, { segmentTo: 1000 })],
       { plan: 'cloud 1000' }
     ),
     test(
       '6 to 4: a packet of 1280 bytes always passes, whatever the mtu',
       ['RFC 8200 section 5', 'RFC 7915 section 5.1'],
-      cut(way, 1280, 600),
+      cut(path, 1280, 600),
       { plan: 'cloud 600' }
     ),
     test(
       '6 to 4: a larger packet is refused, and its sender never told less than 1280',
       ['RFC 8200 section 5', ...cites],
-      tooBig(way, 1281, 1280),
+      tooBig(path, 1281, 1280),
       { plan: 'cloud 600' }
     ),
     test(
       '6 to 4: a larger fragment is to be cut',
       ['RFC 7915 section 5.1.1', 'RFC 791 section 3.2'],
       forward(
-        way,
-        fragment(way.before, datagram, [0, 1440]),
-        fragment(way.after, datagram, [0, 1440]),
+        path,
+        fragment(path.before, datagram, [0, 1440]),
+        fragment(path.after, datagram, [0, 1440]),
         { segmentTo: 1400 }
       ),
       { plan: 'cloud 1400' }
@@ -302,9 +302,9 @@ function sizes64(): Case[] {
 function supers(): Case[] {
   const segment = (payload: number): Transport =>
     tcp({ payload: counting(payload), checksum: 'partial' });
-  const vnetOf = (way: Way, gsoSize: number, kind: 'tcp' | 'udp'): Vnet => {
-    const start = isIpv6(way.before) ? 40 : 20;
-    const tcpType = isIpv6(way.before) ? GSO_TCPV6 : GSO_TCPV4;
+  const vnetOf = (path: PacketPath, gsoSize: number, kind: 'tcp' | 'udp'): Vnet => {
+    const start = isIpv6(path.before) ? 40 : 20;
+    const tcpType = isIpv6(path.before) ? GSO_TCPV6 : GSO_TCPV4;
     return {
       flags: NEEDS_CSUM,
       gsoType: kind === 'tcp' ? tcpType : GSO_UDP_L4,
@@ -314,8 +314,8 @@ function supers(): Case[] {
       checksumOffset: kind === 'tcp' ? 16 : 6,
     };
   };
-  const moved = (way: Way, vnet: Vnet): Vnet => {
-    const by = (isIpv6(way.after) ? 40 : 20) - (isIpv6(way.before) ? 40 : 20);
+  const moved = (path: PacketPath, vnet: Vnet): Vnet => {
+    const by = (isIpv6(path.after) ? 40 : 20) - (isIpv6(path.before) ? 40 : 20);
     const types: Record<number, number> = by > 0 ? { 1: 4 } : by < 0 ? { 4: 1 } : {};
     return {
       ...vnet,
@@ -326,27 +326,27 @@ function supers(): Case[] {
   };
   const cites = ['virtio 1.2 5.1.6.2', PMTU];
   const plan = 'cloud 1500';
-  const told: Readonly<Record<WayName, number>> = {
+  const told: Readonly<Record<PathName, number>> = {
     '4 to 4': 1500,
     '6 to 6': 1500,
     '4 to 6': 1480,
     '6 to 4': 1520,
   };
-  return WAYS.flatMap((name) => {
-    const way = request(name);
-    const gsoSize = 1500 - (isIpv6(way.after) ? 60 : 40);
-    const vnet = vnetOf(way, gsoSize, 'tcp');
-    const larger = packet(way.before, segment(1600));
-    const [type, code] = isIpv6(way.before) ? [2, 0] : [3, 4];
-    const usoSize = 1500 - (isIpv6(way.after) ? 48 : 28);
+  return PATHS.flatMap((name) => {
+    const path = request(name);
+    const gsoSize = 1500 - (isIpv6(path.after) ? 60 : 40);
+    const vnet = vnetOf(path, gsoSize, 'tcp');
+    const larger = packet(path.before, segment(1600));
+    const [type, code] = isIpv6(path.before) ? [2, 0] : [3, 4];
+    const usoSize = 1500 - (isIpv6(path.after) ? 48 : 28);
     const uso = udp({ payload: counting(1600), checksum: 'partial' });
-    const usoVnet = vnetOf(way, usoSize, 'udp');
+    const usoVnet = vnetOf(path, usoSize, 'udp');
     const after: Ip = name === '6 to 4' ? { df: true, id: 0 } : {};
     return [
       test(
         `${name}: a TCP super-packet fits if its segments do`,
         cites,
-        pass(way, segment(1600), {}, after, { vnet, vnetAfter: moved(way, vnet) }),
+        pass(path, segment(1600), {}, after, { vnet, vnetAfter: moved(path, vnet) }),
         { plan }
       ),
       test(
@@ -354,14 +354,14 @@ function supers(): Case[] {
         cites,
         drop('site', larger, 'DropTooBig', {
           vnet: { ...vnet, gsoSize: gsoSize + 1 },
-          reply: refusal(way.before, larger, type!, code!, told[name]),
+          reply: refusal(path.before, larger, type!, code!, told[name]),
         }),
         { plan }
       ),
       test(
         `${name}: a UDP super-packet fits if its datagrams do`,
         cites,
-        pass(way, uso, {}, after, { vnet: usoVnet, vnetAfter: moved(way, usoVnet) }),
+        pass(path, uso, {}, after, { vnet: usoVnet, vnetAfter: moved(path, usoVnet) }),
         { plan }
       ),
     ];
@@ -369,34 +369,34 @@ function supers(): Case[] {
 }
 
 /** What a SYN says where the way of this name is taken. */
-const CLAMPED: Readonly<Record<WayName, readonly [number, number, number]>> = {
+const CLAMPED: Readonly<Record<PathName, readonly [number, number, number]>> = {
   '4 to 4': [1360, 1260, 1260],
   '6 to 6': [1340, 1240, 1240],
   '4 to 6': [1340, 1260, 1240],
   '6 to 4': [1360, 1240, 1260],
 };
 
-function mss(name: WayName): Case[] {
-  const way = request(name);
+function mss(name: PathName): Case[] {
+  const path = request(name);
   const cites = ['RFC 9293 section 3.7.1', 'RFC 6691 section 2'];
   const [one, narrowSite, narrowCloud] = CLAMPED[name];
   const plan = 'cloud 1400';
   const syn = (options: readonly number[], flags = SYN): Transport =>
     tcp({ flags, options: Uint8Array.from(options) });
   const says = (size: number): readonly number[] => [2, 4, size >> 8, size & 255];
-  const becomes = (before: Transport, after: Transport, on = way): Step =>
+  const becomes = (before: Transport, after: Transport, on = path): Step =>
     forward(on, packet(on.before, before), packet(on.after, after, ipAfter(on, {})));
-  const lowered = (from: number, to: number, on = way, ends = {}, flags = SYN): Step =>
+  const lowered = (from: number, to: number, on = path, ends = {}, flags = SYN): Step =>
     becomes(
       tcp({ flags, options: Uint8Array.from(says(from)), ...ends }),
       tcp({ flags, options: Uint8Array.from(says(to)), ...ends }),
       on
     );
   const kept = (what: string, transport: Transport, extras: Parameters<typeof pass>[4] = {}) =>
-    test(`${name}: ${what}`, cites, pass(way, transport, {}, {}, extras), { plan });
+    test(`${name}: ${what}`, cites, pass(path, transport, {}, {}, extras), { plan });
   const answer = { from: 5672, to: 40_000 };
-  const start = isIpv6(way.before) ? 40 : 20;
-  const startAfter = isIpv6(way.after) ? 40 : 20;
+  const start = isIpv6(path.before) ? 40 : 20;
+  const startAfter = isIpv6(path.after) ? 40 : 20;
   const around = (front: readonly number[]): Case =>
     test(
       `${name}: an MSS behind ${front.length} bytes of other options is lowered`,
@@ -423,7 +423,7 @@ function mss(name: WayName): Case[] {
     test(
       `${name}: the MSS of a SYN-ACK is lowered, too`,
       cites,
-      lowered(1460, onWayBack(name), reply(name), answer, SYN | ACK),
+      lowered(1460, onPathBack(name), reply(name), answer, SYN | ACK),
       { plan }
     ),
     kept('an MSS that fits is not changed', syn(says(one))),
@@ -448,15 +448,15 @@ function mss(name: WayName): Case[] {
       `${name}: the MSS of a SYN with a partial checksum is lowered`,
       [...cites, 'virtio 1.2 5.1.6.2'],
       forward(
-        way,
+        path,
         packet(
-          way.before,
+          path.before,
           tcp({ flags: SYN, options: Uint8Array.from(says(1460)), checksum: 'partial' })
         ),
         packet(
-          way.after,
+          path.after,
           tcp({ flags: SYN, options: Uint8Array.from(says(one)), checksum: 'partial' }),
-          ipAfter(way, {})
+          ipAfter(path, {})
         ),
         {
           vnet: { flags: NEEDS_CSUM, checksumStart: start, checksumOffset: 16 },
@@ -468,10 +468,10 @@ function mss(name: WayName): Case[] {
     test(
       `${name}: a wrong checksum of a SYN stays wrong by the same amount`,
       [...cites, 'RFC 1624 section 3'],
-      lowered(1460, one, way, { checksum: { receiver: 0x1234 } }),
+      lowered(1460, one, path, { checksum: { receiver: 0x1234 } }),
       { plan }
     ),
-    test(`${name}: without an mtu no MSS is lowered`, cites, pass(way, syn(says(0xffff)))),
+    test(`${name}: without an mtu no MSS is lowered`, cites, pass(path, syn(says(0xffff)))),
     test(
       `${name}: data behind a lowered MSS is not changed`,
       [...cites, 'RFC 7413 section 2'],
@@ -485,6 +485,6 @@ function mss(name: WayName): Case[] {
 }
 
 /** The cloud’s version on the way of replies of this name is that in which they enter. */
-function onWayBack(name: WayName): number {
+function onPathBack(name: PathName): number {
   return isIpv6(reply(name).before) ? 1340 : 1360;
 }

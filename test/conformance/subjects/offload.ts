@@ -33,15 +33,15 @@ import {
   error,
   errorPacket,
   forward,
+  PATHS,
+  type PacketPath,
+  type PathName,
   pass,
   planOf,
   reply,
   request,
   SAME,
   test,
-  WAYS,
-  type Way,
-  type WayName,
 } from '../scene.ts';
 
 export function offload(): Subject {
@@ -50,7 +50,7 @@ export function offload(): Subject {
     about: 'The virtio-net header (virtio 1.2 5.1.6) in front of a packet.',
     plans: { base: planOf() },
     cases: [
-      ...WAYS.flatMap(agreeing),
+      ...PATHS.flatMap(agreeing),
       ...withHeaders(),
       ...between(),
       ...SAME.flatMap(contradicting),
@@ -66,14 +66,14 @@ function startOf(isV6: boolean): number {
 }
 
 /** What is said of the packet where it enters, and where it leaves. */
-function vnets(way: Way, fields: Vnet): { vnet: Vnet; vnetAfter: Vnet } {
-  const start = startOf(isIpv6(way.before));
-  const startAfter = startOf(isIpv6(way.after));
+function vnets(path: PacketPath, fields: Vnet): { vnet: Vnet; vnetAfter: Vnet } {
+  const start = startOf(isIpv6(path.before));
+  const startAfter = startOf(isIpv6(path.after));
   const { headerLength = 0, gsoType = 0 } = fields;
   const kind = gsoType & ~GSO_ECN;
   const isTcp = kind === GSO_TCPV4 || kind === GSO_TCPV6;
   const typeAfter = isTcp
-    ? (isIpv6(way.after) ? GSO_TCPV6 : GSO_TCPV4) | (gsoType & GSO_ECN)
+    ? (isIpv6(path.after) ? GSO_TCPV6 : GSO_TCPV4) | (gsoType & GSO_ECN)
     : gsoType;
   const isPartial = fields.flags === NEEDS_CSUM;
   return {
@@ -91,16 +91,16 @@ function vnets(way: Way, fields: Vnet): { vnet: Vnet; vnetAfter: Vnet } {
   };
 }
 
-function agreeing(name: WayName): Case[] {
-  const way = request(name);
+function agreeing(name: PathName): Case[] {
+  const path = request(name);
   const answers = reply(name);
   const isMixed = !SAME.includes(name);
   const cites = [SET, ...(isMixed ? ['RFC 7915 section 4.5', 'RFC 7915 section 5.5'] : [])];
-  const tcpType = isIpv6(way.before) ? GSO_TCPV6 : GSO_TCPV4;
+  const tcpType = isIpv6(path.before) ? GSO_TCPV6 : GSO_TCPV4;
   const large = name === '6 to 4' ? { df: true, id: 0 } : {};
   const tso = { flags: NEEDS_CSUM, checksumOffset: 16, gsoType: tcpType, gsoSize: 1300 };
   const partial = { flags: NEEDS_CSUM, checksumOffset: 16 };
-  const goes = (what: string, transport: Transport, fields: Vnet, after = {}, on = way): Case =>
+  const goes = (what: string, transport: Transport, fields: Vnet, after = {}, on = path): Case =>
     test(`${name}: ${what}`, cites, pass(on, transport, {}, after, vnets(on, fields)));
   const segment = tcp({ payload: counting(1500), checksum: 'partial' });
   const datagrams = udp({ payload: counting(1500), checksum: 'partial' });
@@ -168,7 +168,7 @@ function withHeaders(): Case[] {
     checksumStart: start,
     checksumOffset: 16,
   });
-  const one = (name: WayName, ip: object, before: Vnet, after: Vnet, ipAfter = {}): Case =>
+  const one = (name: PathName, ip: object, before: Vnet, after: Vnet, ipAfter = {}): Case =>
     test(
       `${name}: a TCP super-packet with ${'options' in ip ? 'options' : 'extension headers'}`,
       [SET],
@@ -183,7 +183,7 @@ function withHeaders(): Case[] {
 }
 
 function between(): Case[] {
-  const way = request('6 to 4');
+  const path = request('6 to 4');
   const into6 = request('4 to 6');
   const six = request('6 to 6');
   const partialEcho = { flags: NEEDS_CSUM, checksumStart: 40, checksumOffset: 2 };
@@ -197,9 +197,9 @@ function between(): Case[] {
       '6 to 4: a partial ICMPv6 checksum becomes a complete one, for ICMP covers no pseudo-header',
       [SET, 'RFC 7915 section 5.2'],
       forward(
-        way,
-        packet(way.before, echo({ checksum: 'partial' })),
-        packet(way.after, echo(), { df: false, id: 0 }),
+        path,
+        packet(path.before, echo({ checksum: 'partial' })),
+        packet(path.after, echo(), { df: false, id: 0 }),
         { vnet: partialEcho, vnetAfter: {} }
       )
     ),
@@ -215,7 +215,7 @@ function between(): Case[] {
         vnet: {},
       })
     ),
-    ...WAYS.map((name) => {
+    ...PATHS.map((name) => {
       const on = request(name);
       const isSixAfter = isIpv6(on.after);
       const isSixBefore = isIpv6(on.before);
@@ -234,8 +234,8 @@ function between(): Case[] {
   ];
 }
 
-function contradicting(name: WayName): Case[] {
-  const way = request(name);
+function contradicting(name: PathName): Case[] {
+  const path = request(name);
   const isV6 = name === '6 to 6';
   const start = startOf(isV6);
   const right: Vnet = { flags: NEEDS_CSUM, checksumStart: start, checksumOffset: 16 };
@@ -243,7 +243,7 @@ function contradicting(name: WayName): Case[] {
   const other = isV6 ? GSO_TCPV4 : GSO_TCPV6;
   const partial = tcp({ payload: counting(1500), checksum: 'partial' });
   const bad = (vnet: Vnet, transport: Transport = partial): Step =>
-    drop('site', packet(way.before, transport), 'DropMalformed', { vnet });
+    drop('site', packet(path.before, transport), 'DropMalformed', { vnet });
   const one = (what: string, steps: Step | readonly Step[]): Case =>
     test(`${name}: ${what} is malformed`, [SET], steps);
   return [
@@ -292,7 +292,7 @@ function contradicting(name: WayName): Case[] {
       [SET],
       drop(
         'cloud',
-        errorPacket(way, udp(), isV6 ? { type: 1, code: 4 } : { type: 3, code: 3 }),
+        errorPacket(path, udp(), isV6 ? { type: 1, code: 4 } : { type: 3, code: 3 }),
         'DropMalformed',
         { vnet: { ...right, checksumOffset: 2 } }
       )
@@ -309,7 +309,7 @@ function contradicting(name: WayName): Case[] {
       [SET],
       drop(
         'site',
-        packet(way.before, udp({ payload: counting(1500), checksum: 'partial' })),
+        packet(path.before, udp({ payload: counting(1500), checksum: 'partial' })),
         'DropUnsupported',
         { vnet: { ...right, checksumOffset: 6, gsoType: GSO_UDP, gsoSize: 1300 } }
       )

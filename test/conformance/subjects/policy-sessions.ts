@@ -25,6 +25,9 @@ import {
   drop,
   error,
   needsPresence,
+  PATHS,
+  type PacketPath,
+  type PathName,
   pass,
   planOf,
   presencesWith,
@@ -42,9 +45,6 @@ import {
   test,
   UNBOUND4,
   UNBOUND6,
-  WAYS,
-  type Way,
-  type WayName,
 } from '../scene.ts';
 
 export function policySessions(): Subject {
@@ -84,7 +84,7 @@ export function policySessions(): Subject {
     },
     cases: [
       ...SAME.flatMap(order),
-      ...WAYS.flatMap(timing),
+      ...PATHS.flatMap(timing),
       ...SAME.flatMap(keys),
       ...realms(),
       ...tables(),
@@ -118,7 +118,7 @@ const THREE_REALMS: TranslationPlan = {
 };
 
 function realms(): Case[] {
-  const others: Way = {
+  const others: PacketPath = {
     from: 'other site',
     to: 'site',
     before: { source: CLIENT4, destination: '100.64.0.1' },
@@ -150,30 +150,30 @@ function realms(): Case[] {
 const RULE = 'RFC 2663 section 4.3';
 const FILTER = 'RFC 4787 section 5';
 
-function hosts(name: WayName) {
+function hosts(name: PathName) {
   return name === '4 to 4'
     ? { foreign: ROUTER4, pool: '100.64.0.9', unbound: UNBOUND4, stranger: STRANGER4 }
     : { foreign: ROUTER6, pool: 'fd64::9', unbound: UNBOUND6, stranger: STRANGER6 };
 }
 
 /** The way of the unauthenticated peer, once it has a presence. */
-function strangersWay(name: WayName): Way {
-  const way = request(name);
+function foreignPath(name: PathName): PacketPath {
+  const path = request(name);
   const source = hosts(name).stranger;
   return {
-    ...way,
-    before: { ...way.before, source },
-    after: { ...way.after, source: isIpv6(way.after) ? 'fd64::12' : '100.64.0.12' },
+    ...path,
+    before: { ...path.before, source },
+    after: { ...path.after, source: isIpv6(path.after) ? 'fd64::12' : '100.64.0.12' },
   };
 }
 
-function order(name: WayName): Case[] {
-  const way = request(name);
+function order(name: PathName): Case[] {
+  const path = request(name);
   const { foreign, pool, unbound, stranger } = hosts(name);
   const from = (source: string, transport: Transport): Uint8Array =>
-    packet({ ...way.before, source }, transport);
+    packet({ ...path.before, source }, transport);
   const to = (destination: string, transport: Transport): Uint8Array =>
-    packet({ ...way.before, destination }, transport);
+    packet({ ...path.before, destination }, transport);
   const ingress = 'RFC 2827 section 3';
   return [
     test(
@@ -184,12 +184,12 @@ function order(name: WayName): Case[] {
     test(
       `${name}: the real address of a service has no presence`,
       [RULE],
-      drop('site', to(way.after.destination, tcp({ flags: SYN })), 'DropNoPresence')
+      drop('site', to(path.after.destination, tcp({ flags: SYN })), 'DropNoPresence')
     ),
     test(
       `${name}: a presence of another realm is none here`,
       [RULE],
-      drop('site', to(way.after.source, udp()), 'DropNoPresence')
+      drop('site', to(path.after.source, udp()), 'DropNoPresence')
     ),
     test(
       `${name}: a missing presence is told before a wrong source`,
@@ -209,7 +209,7 @@ function order(name: WayName): Case[] {
     test(
       `${name}: a service’s presence as source is spoofed`,
       [ingress],
-      drop('site', from(way.before.destination, udp()), 'DropSpoofed')
+      drop('site', from(path.before.destination, udp()), 'DropSpoofed')
     ),
     test(
       `${name}: a wrong source is told before a missing permit`,
@@ -225,8 +225,8 @@ function order(name: WayName): Case[] {
       `${name}: a permitted source without a presence needs one, and then passes`,
       [RULE],
       [
-        needsPresence(way, from(stranger, tcp({ flags: SYN })), isIpv6(way.before) ? 6 : 4),
-        pass(strangersWay(name), tcp({ flags: SYN }), {}, {}, { load: 'strangers' }),
+        needsPresence(path, from(stranger, tcp({ flags: SYN })), isIpv6(path.before) ? 6 : 4),
+        pass(foreignPath(name), tcp({ flags: SYN }), {}, {}, { load: 'strangers' }),
       ]
     ),
     test(
@@ -238,8 +238,8 @@ function order(name: WayName): Case[] {
       `${name}: a permit may name its clients`,
       [FILTER],
       [
-        pass(way, udp()),
-        pass(way, tcp({ flags: SYN })),
+        pass(path, udp()),
+        pass(path, tcp({ flags: SYN })),
         drop('site', from(stranger, udp()), 'DropNotPermitted'),
         drop('site', from(stranger, tcp({ flags: SYN })), 'DropNotPermitted'),
       ],
@@ -250,7 +250,7 @@ function order(name: WayName): Case[] {
       [FILTER],
       drop(
         'cloud',
-        packet(back(strangersWay(name)).before, tcp({ from: 5672, to: 40_000 })),
+        packet(back(foreignPath(name)).before, tcp({ from: 5672, to: 40_000 })),
         'DropNotPermitted'
       ),
       { plan: 'named clients' }
@@ -259,9 +259,9 @@ function order(name: WayName): Case[] {
       `${name}: services may not open sessions to their clients`,
       [FILTER],
       [
-        drop('cloud', packet(back(way).before, tcp({ flags: SYN })), 'DropNotPermitted'),
-        drop('cloud', packet(back(way).before, udp()), 'DropNotPermitted'),
-        drop('cloud', packet(back(way).before, echo()), 'DropNotPermitted'),
+        drop('cloud', packet(back(path).before, tcp({ flags: SYN })), 'DropNotPermitted'),
+        drop('cloud', packet(back(path).before, udp()), 'DropNotPermitted'),
+        drop('cloud', packet(back(path).before, echo()), 'DropNotPermitted'),
       ]
     ),
   ];
@@ -278,7 +278,7 @@ const NUMBERED: readonly (readonly [string, number, string, Transport, Transport
   ['GRE', 300_000, 'RFC 4787 section 4.3', raw(GRE, counting(20)), raw(GRE, counting(24))],
 ];
 
-function timing(name: WayName): Case[] {
+function timing(name: PathName): Case[] {
   const answers = reply(name);
   const asks = back(answers);
   /** The second request, if requests become small IPv4 packets. */
@@ -349,36 +349,36 @@ function timing(name: WayName): Case[] {
   ];
 }
 
-function keys(name: WayName): Case[] {
-  const way = request(name);
-  const answers = back(way);
+function keys(name: PathName): Case[] {
+  const path = request(name);
+  const answers = back(path);
   const none = (transport: Transport, extras = {}): Step =>
     drop('cloud', packet(answers.before, transport), 'DropNoSession', extras);
   const answer = udp({ from: 53, to: 40_000 });
-  const stranger = strangersWay(name);
-  const large = packet(way.before, udp({ payload: counting(1300) }));
-  const [type, code] = isIpv6(way.before) ? [2, 0] : [3, 4];
+  const stranger = foreignPath(name);
+  const large = packet(path.before, udp({ payload: counting(1300) }));
+  const [type, code] = isIpv6(path.before) ? [2, 0] : [3, 4];
   return [
     test(
       `${name}: a UDP reply to another port of the client has no session`,
       ['RFC 4787 section 5'],
-      [pass(way, udp()), none(udp({ from: 53, to: 40_001 }))]
+      [pass(path, udp()), none(udp({ from: 53, to: 40_001 }))]
     ),
     test(
       `${name}: a UDP reply from another permitted port has no session`,
       ['RFC 4787 section 5'],
-      [pass(way, udp({ to: 8000 })), none(udp({ from: 8001, to: 40_000 }))]
+      [pass(path, udp({ to: 8000 })), none(udp({ from: 8001, to: 40_000 }))]
     ),
     test(
       `${name}: a UDP session is none of UDP-Lite’s`,
       ['RFC 3828 section 3'],
-      [pass(way, udp({ to: 53 })), none(udpLite({ from: 7, to: 40_000 }))]
+      [pass(path, udp({ to: 53 })), none(udpLite({ from: 7, to: 40_000 }))]
     ),
     test(
       `${name}: a UDP session of one client is none of another’s`,
       ['RFC 4787 section 5'],
       [
-        pass(way, udp()),
+        pass(path, udp()),
         drop('cloud', packet(back(stranger).before, answer), 'DropNoSession'),
         pass(answers, answer),
       ],
@@ -388,7 +388,7 @@ function keys(name: WayName): Case[] {
       `${name}: a request that was not forwarded opens no session: it needs a presence`,
       ['RFC 4787 section 4.3'],
       [
-        needsPresence(way, packet(stranger.before, udp()), isIpv6(way.before) ? 6 : 4),
+        needsPresence(path, packet(stranger.before, udp()), isIpv6(path.before) ? 6 : 4),
         drop('cloud', packet(back(stranger).before, answer), 'DropNoSession', {
           load: 'strangers',
         }),
@@ -401,7 +401,7 @@ function keys(name: WayName): Case[] {
       ['RFC 4787 section 4.3'],
       [
         drop('site', large, 'DropTooBig', {
-          reply: refusal(way.before, large, type!, code!, isIpv6(way.before) ? 1280 : 600),
+          reply: refusal(path.before, large, type!, code!, isIpv6(path.before) ? 1280 : 600),
         }),
         none(answer),
       ],
@@ -414,7 +414,7 @@ function keys(name: WayName): Case[] {
         error(
           answers,
           udp({ from: 53, to: 40_000 }),
-          isIpv6(way.before) ? { type: 1, code: 4 } : { type: 3, code: 3 }
+          isIpv6(path.before) ? { type: 1, code: 4 } : { type: 3, code: 3 }
         ),
         none(answer),
       ]
@@ -423,22 +423,22 @@ function keys(name: WayName): Case[] {
       `${name}: an ICMP error does not end a session`,
       ['RFC 5508 section 4.3', 'RFC 4787 section 9'],
       [
-        pass(way, udp()),
-        error(way, udp(), isIpv6(way.before) ? { type: 1, code: 4 } : { type: 3, code: 3 }),
+        pass(path, udp()),
+        error(path, udp(), isIpv6(path.before) ? { type: 1, code: 4 } : { type: 3, code: 3 }),
         pass(answers, answer),
       ]
     ),
     test(
       `${name}: a session outlives a new plan that still has its path`,
       ['RFC 4787 section 4.3'],
-      [pass(way, udp()), pass(answers, answer, {}, {}, { at: 299_999, load: 'same' })]
+      [pass(path, udp()), pass(answers, answer, {}, {}, { at: 299_999, load: 'same' })]
     ),
     test(
       `${name}: what may pass as a request needs no session, though it may be a reply, too`,
       ['RFC 4787 section 5'],
       [
         pass(answers, answer),
-        pass(way, udp()),
+        pass(path, udp()),
         pass(answers, tcp({ from: 5672, to: 40_000, flags: SYN })),
       ],
       { plan: 'mutual', comment: 'Both ends are services: udp/53 and udp/40000.' }
@@ -453,7 +453,7 @@ function tables(): Case[] {
       ['RFC 4732'],
       [
         pass(request(name), tcp({ flags: SYN })),
-        drop('site', packet(strangersWay(name).before, tcp({ flags: SYN })), 'DropTableFull'),
+        drop('site', packet(foreignPath(name).before, tcp({ flags: SYN })), 'DropTableFull'),
         pass(request(name), tcp()),
       ],
       { plan: 'strangers', options: { maxPaths: 1 } }

@@ -34,6 +34,8 @@ import {
   type Extras,
   error,
   errorPacket,
+  PATHS,
+  type PathName,
   pass,
   planOf,
   ROUTER4,
@@ -46,8 +48,6 @@ import {
   test,
   UNBOUND4,
   UNBOUND6,
-  WAYS,
-  type WayName,
 } from '../scene.ts';
 
 export function reject(): Subject {
@@ -63,7 +63,7 @@ export function reject(): Subject {
       reset: both('reset'),
       'only site resets': planOf({ site: { reject: 'reset' } }),
     },
-    cases: WAYS.flatMap((name) => [
+    cases: PATHS.flatMap((name) => [
       ...told(name),
       ...(SAME.includes(name) ? [...resets(name), ...quotes(name), ...silent(name)] : []),
     ]),
@@ -102,9 +102,9 @@ const REFUSED: readonly (readonly [string, Transport])[] = [
   ['an echo reply', echo({ reply: true })],
 ];
 
-function told(name: WayName): Case[] {
-  const way = request(name);
-  const { before } = way;
+function told(name: PathName): Case[] {
+  const path = request(name);
+  const { before } = path;
   const unbound = { ...before, destination: isIpv6(before) ? UNBOUND6 : UNBOUND4 };
   const outside = { ...before, destination: isIpv6(before) ? '2001:db8::50' : '192.0.2.50' };
   const syn = tcp({ to: 22, flags: SYN });
@@ -183,7 +183,7 @@ function reset(
   });
 }
 
-function resets(name: WayName): Case[] {
+function resets(name: PathName): Case[] {
   const { before } = request(name);
   const to = 22;
   const acknowledged = { sequence: 0xfffefdfc, acknowledgment: 0, flags: RST };
@@ -252,7 +252,7 @@ function resets(name: WayName): Case[] {
   ];
 }
 
-function quotes(name: WayName): Case[] {
+function quotes(name: PathName): Case[] {
   const { before } = request(name);
   const isV6 = isIpv6(before);
   const room = isV6 ? 1232 : 548;
@@ -305,9 +305,9 @@ function quotes(name: WayName): Case[] {
   ];
 }
 
-function silent(name: WayName): Case[] {
-  const way = request(name);
-  const { before } = way;
+function silent(name: PathName): Case[] {
+  const path = request(name);
+  const { before } = path;
   const isV6 = isIpv6(before);
   const foreign = isV6 ? ROUTER6 : ROUTER4;
   const unbound = isV6 ? UNBOUND6 : UNBOUND4;
@@ -322,7 +322,7 @@ function silent(name: WayName): Case[] {
       `${name}: an ICMP error is never answered`,
       cites,
       both((load) => [
-        drop('cloud', errorPacket(way, tcp({ to: 22 }), side), 'DropNotPermitted', { load }),
+        drop('cloud', errorPacket(path, tcp({ to: 22 }), side), 'DropNotPermitted', { load }),
         drop(
           'site',
           packet(
@@ -376,7 +376,7 @@ function silent(name: WayName): Case[] {
       `${name}: a reply without a session is never answered`,
       ['RFC 4787 section 5'],
       both((load) => [
-        drop('cloud', packet(back(way).before, udp({ from: 53, to: 40_000 })), 'DropNoSession', {
+        drop('cloud', packet(back(path).before, udp({ from: 53, to: 40_000 })), 'DropNoSession', {
           load,
         }),
       ]),
@@ -393,7 +393,7 @@ function silent(name: WayName): Case[] {
       UNREACHABLE,
       [
         refused(before, udp({ to: 54 }), portUnreachable),
-        drop('cloud', packet(back(way).before, udp({ from: 54, to: 53 })), 'DropNotPermitted'),
+        drop('cloud', packet(back(path).before, udp({ from: 54, to: 53 })), 'DropNotPermitted'),
       ],
       { plan: 'only site resets' }
     ),
@@ -411,7 +411,7 @@ function silent(name: WayName): Case[] {
     test(
       `${name}: what is permitted gets no reply`,
       [RESET],
-      [pass(way, tcp({ flags: SYN })), pass(way, udp()), error(way, udp(), side)],
+      [pass(path, tcp({ flags: SYN })), pass(path, udp()), error(path, udp(), side)],
       { plan: 'reset' }
     ),
   ];

@@ -9,11 +9,11 @@ import {
   type ErrorSide,
   error,
   errorPacket,
+  type PathName,
   planOf,
   request,
   SAME,
   test,
-  type WayName,
 } from '../scene.ts';
 
 export function rfc4884(): Subject {
@@ -47,9 +47,9 @@ function attribute(isIpv6: boolean, quoteLength: number): Uint8Array {
   return isIpv6 ? u32((quoteLength / 8) << 24) : u32((quoteLength / 4) << 16);
 }
 
-function kept(name: WayName): Case[] {
+function kept(name: PathName): Case[] {
   const isIpv6 = name === '6 to 6';
-  const way = request(name);
+  const path = request(name);
   const header = isIpv6 ? 40 : 20;
   const unreachable: ErrorSide = isIpv6 ? { type: 1, code: 4 } : { type: 3, code: 3 };
   const expired: ErrorSide = { type: isIpv6 ? 3 : 11, code: 0 };
@@ -65,7 +65,7 @@ function kept(name: WayName): Case[] {
         `RFC 4884 section ${PLACES[`${isIpv6 ? 6 : 4}/${side.type}`]}`,
         'RFC 5508 section 4.2',
       ],
-      error(way, whole, {
+      error(path, whole, {
         ...side,
         rest: attribute(isIpv6, 128),
         quotedBytes: 128 - header,
@@ -78,7 +78,7 @@ function kept(name: WayName): Case[] {
     test(
       `${name}: a quote filled up with zeros to 128 bytes keeps them and its extensions`,
       [CITE],
-      error(way, short, {
+      error(path, short, {
         ...expired,
         rest: attribute(isIpv6, 128),
         behind: bytes(filling, extensions()),
@@ -87,19 +87,19 @@ function kept(name: WayName): Case[] {
     test(
       `${name}: a length attribute of the whole quote, without extensions`,
       [CITE],
-      error(way, whole, { ...expired, rest: attribute(isIpv6, 168 + header) })
+      error(path, whole, { ...expired, rest: attribute(isIpv6, 168 + header) })
     ),
     test(
       `${name}: extensions at byte 128 without a length attribute stay where they are`,
       ['RFC 4884 section 5'],
-      error(way, whole, { ...expired, quotedBytes: 128 - header, behind: extensions() })
+      error(path, whole, { ...expired, quotedBytes: 128 - header, behind: extensions() })
     ),
     test(
       `${name}: a length attribute beyond the end of the packet is malformed`,
       [CITE],
       drop(
         'cloud',
-        errorPacket(way, whole, {
+        errorPacket(path, whole, {
           ...expired,
           rest: attribute(isIpv6, 168 + header + 8),
         }),
@@ -111,14 +111,14 @@ function kept(name: WayName): Case[] {
       [CITE],
       drop(
         'cloud',
-        errorPacket(way, whole, { ...expired, rest: attribute(isIpv6, header) }),
+        errorPacket(path, whole, { ...expired, rest: attribute(isIpv6, header) }),
         'DropMalformed'
       )
     ),
     test(
       `${name}: what stands behind the length attribute’s end is no quote, whatever it looks like`,
       [CITE],
-      error(way, short, {
+      error(path, short, {
         ...unreachable,
         rest: attribute(isIpv6, isIpv6 ? 48 : 28),
         quotedBytes: 8,
@@ -131,13 +131,13 @@ function kept(name: WayName): Case[] {
 
 /** Types 2 and 4 have a number where types 1 and 3 have the length attribute. */
 function noAttribute(): Case {
-  const way = request('6 to 6');
+  const path = request('6 to 6');
   return test(
     '6 to 6: the first byte of a size or a pointer is no length attribute',
     ['RFC 4443 section 3.2', 'RFC 4443 section 3.4', CITE],
     [
-      error(way, udp(), { type: 2, code: 0, rest: u32(0xff000000) }),
-      error(way, udp(), { type: 4, code: 0, rest: u32(0x7f000006) }),
+      error(path, udp(), { type: 2, code: 0, rest: u32(0xff000000) }),
+      error(path, udp(), { type: 4, code: 0, rest: u32(0x7f000006) }),
     ]
   );
 }

@@ -21,14 +21,14 @@ import {
 import {
   back,
   drop,
+  PATHS,
+  type PathName,
   pass,
   planOf,
   reply,
   request,
   small,
   test,
-  WAYS,
-  type WayName,
 } from '../scene.ts';
 
 export function udpliteSctpOther(): Subject {
@@ -37,7 +37,7 @@ export function udpliteSctpOther(): Subject {
     about: 'UDP-Lite (RFC 3828), SCTP (RFC 9260), and protocols by number.',
     plans: { base: planOf() },
     cases: [
-      ...WAYS.flatMap((name) => [...lite(name), ...association(name), ...numbered(name)]),
+      ...PATHS.flatMap((name) => [...lite(name), ...association(name), ...numbered(name)]),
       ...authentication(),
       ...whole(),
     ],
@@ -46,8 +46,8 @@ export function udpliteSctpOther(): Subject {
 
 const LITE = 'RFC 3828 section 3.1';
 
-function lite(name: WayName): Case[] {
-  const way = request(name);
+function lite(name: PathName): Case[] {
+  const path = request(name);
   const answers = reply(name);
   const payload = counting(30);
   const covering = (length: number) => udpLite({ payload, length });
@@ -61,24 +61,24 @@ function lite(name: WayName): Case[] {
     ...coverages.map(([length, what]) =>
       test(
         `${name}: a UDP-Lite checksum that ${what} follows the pseudo-header`,
-        [LITE, ...(way.before.source.includes(':') ? ['RFC 8200 section 8.1'] : [])],
-        pass(way, covering(length))
+        [LITE, ...(path.before.source.includes(':') ? ['RFC 8200 section 8.1'] : [])],
+        pass(path, covering(length))
       )
     ),
     test(
       `${name}: a UDP-Lite checksum that comes out as 0 is sent as 0xFFFF`,
       [LITE],
-      pass(way, summingUp(way.after))
+      pass(path, summingUp(path.after))
     ),
     test(
       `${name}: a wrong UDP-Lite checksum stays wrong by the same amount`,
       [LITE, 'RFC 1624 section 3'],
-      pass(way, udpLite({ payload, length: 12, checksum: { receiver: 0x1234 } }))
+      pass(path, udpLite({ payload, length: 12, checksum: { receiver: 0x1234 } }))
     ),
     test(
       `${name}: a UDP-Lite checksum of zero is malformed`,
       [LITE],
-      drop('site', packet(way.before, udpLite({ checksum: 0 })), 'DropMalformed')
+      drop('site', packet(path.before, udpLite({ checksum: 0 })), 'DropMalformed')
     ),
     test(
       `${name}: a UDP-Lite coverage of 1 to 7, or of more than there is, is malformed`,
@@ -86,7 +86,7 @@ function lite(name: WayName): Case[] {
       [1, 7, 39, 0xffff].map((length) =>
         drop(
           'site',
-          packet(way.before, udpLite({ payload, length, checksum: 0x1234 })),
+          packet(path.before, udpLite({ payload, length, checksum: 0x1234 })),
           'DropMalformed'
         )
       )
@@ -103,7 +103,7 @@ function lite(name: WayName): Case[] {
     test(
       `${name}: a UDP-Lite port that is not permitted`,
       ['RFC 3828 section 3'],
-      drop('site', packet(way.before, udpLite({ to: 53 })), 'DropNotPermitted'),
+      drop('site', packet(path.before, udpLite({ to: 53 })), 'DropNotPermitted'),
       { comment: 'The plan permits udp/53, but not udplite/53.' }
     ),
   ];
@@ -116,8 +116,8 @@ function summingUp(ends: { source: string; destination: string }) {
   return build(word);
 }
 
-function association(name: WayName): Case[] {
-  const way = request(name);
+function association(name: PathName): Case[] {
+  const path = request(name);
   const answers = reply(name);
   const cites = ['RFC 9260 section 6.8', 'RFC 3022 section 2'];
   const from = { from: 5060, to: 40_000 };
@@ -125,13 +125,13 @@ function association(name: WayName): Case[] {
     test(
       `${name}: an SCTP INIT to a permitted port is forwarded, its checksum unchanged`,
       cites,
-      pass(way, sctp({ chunk: 1, payload: counting(16) }))
+      pass(path, sctp({ chunk: 1, payload: counting(16) }))
     ),
     test(
       `${name}: SCTP chunks other than INIT pass without a session, both ways`,
       ['RFC 9260 section 3.2', 'RFC 9260 section 5.1'],
       [
-        pass(way, sctp({ chunk: 0, payload: counting(13) })),
+        pass(path, sctp({ chunk: 0, payload: counting(13) })),
         pass(answers, sctp({ ...from, chunk: 2, payload: counting(16) }), {}, small(name, 1)),
         pass(answers, sctp({ ...from, chunk: 6 }), {}, small(name, 2)),
       ]
@@ -148,30 +148,30 @@ function association(name: WayName): Case[] {
     test(
       `${name}: an SCTP port that is not permitted`,
       ['RFC 9260 section 3.1'],
-      drop('site', packet(way.before, sctp({ to: 443 })), 'DropNotPermitted')
+      drop('site', packet(path.before, sctp({ to: 443 })), 'DropNotPermitted')
     ),
   ];
 }
 
-function numbered(name: WayName): Case[] {
-  const way = request(name);
+function numbered(name: PathName): Case[] {
+  const path = request(name);
   const answers = reply(name);
   const gre = raw(GRE, counting(37));
   return [
     test(
       `${name}: nothing behind the IP header of GRE is changed`,
       ['RFC 2784 section 2', ...mixedCites(name)],
-      pass(way, gre)
+      pass(path, gre)
     ),
     test(
       `${name}: ESP is a protocol as any other`,
       ['RFC 4303 section 2', ...mixedCites(name)],
-      pass(way, raw(50, counting(40)))
+      pass(path, raw(50, counting(40)))
     ),
     test(
       `${name}: a protocol by number may have no payload`,
       ['RFC 791 section 3.1', ...mixedCites(name)],
-      pass(way, raw(GRE, NOTHING))
+      pass(path, raw(GRE, NOTHING))
     ),
     test(
       `${name}: a GRE reply needs a request`,
@@ -186,24 +186,24 @@ function numbered(name: WayName): Case[] {
       `${name}: a protocol number that is not permitted`,
       ['RFC 791 section 3.1'],
       [4, 41, 115, 255].map((protocol) =>
-        drop('site', packet(way.before, raw(protocol, counting(20))), 'DropNotPermitted')
+        drop('site', packet(path.before, raw(protocol, counting(20))), 'DropNotPermitted')
       )
     ),
   ];
 }
 
-function mixedCites(name: WayName): string[] {
+function mixedCites(name: PathName): string[] {
   if (name === '4 to 6') return ['RFC 7915 section 4.1'];
   return name === '6 to 4' ? ['RFC 7915 section 5.1'] : [];
 }
 
 function authentication(): Case[] {
-  const way = request('4 to 4');
+  const path = request('4 to 4');
   return [
     test(
       '4 to 4: over IPv4 an authentication header is a protocol as any other',
       ['RFC 4302 section 2'],
-      pass(way, raw(51, counting(44)))
+      pass(path, raw(51, counting(44)))
     ),
     test(
       '4 to 6: an authentication header cannot be translated',
@@ -213,7 +213,7 @@ function authentication(): Case[] {
     test(
       '4 to 4: over IPv4 protocol 59 is a protocol as any other',
       ['RFC 8200 section 4.7', 'RFC 791 section 3.1'],
-      pass(way, raw(NO_NEXT_HEADER, counting(4)))
+      pass(path, raw(NO_NEXT_HEADER, counting(4)))
     ),
   ];
 }

@@ -1,8 +1,9 @@
 /**
- * ICMP errors about packets of a plan's flows, with quotes whole and cut, and extensions (RFC 4884).
+ * ICMP errors about packets of a plan's flows, with complete and truncated quotes, and extensions (RFC 4884).
  * @module
  */
 
+import { fragmentHeader } from '../fragment-packet.ts';
 import { versionOf } from '../headers.ts';
 import {
   type ChecksumFill,
@@ -12,7 +13,6 @@ import {
   type VnetHeader,
 } from '../packets.ts';
 import type { Random } from '../random.ts';
-import { fragmentHeader } from '../segment-packet.ts';
 import { authentication } from './extension.ts';
 import {
   anyAddress,
@@ -46,7 +46,7 @@ export interface ErrorStyle {
 /** Type, code and second word. */
 type ErrorWords = readonly [type: number, code: number, rest: number];
 
-/** An ICMP error that enters on `side`, about a packet that went the other way. */
+/** An ICMP error that enters on `side`, about a packet in the opposite direction. */
 export function error(
   side: Side,
   flows: 'open' | 'unbound' | 'closed',

@@ -1,12 +1,12 @@
 /**
- * Datagrams in pieces: in order and out of order, twice, late, overlapping, and with holes.
+ * Fragmented datagrams: in order and out of order, duplicated, late, overlapping, and with holes.
  * @module
  */
 import { textOf } from '../address.ts';
+import { fragmentHeader, fragmentOf, fragmentPacket } from '../fragment-packet.ts';
 import { type Ends, framed, icmpError, ipPacket } from '../packets.ts';
 import type { Flow, World } from '../plans.ts';
 import type { Random } from '../random.ts';
-import { cutPacket, fragmentHeader, fragmentOf } from '../segment-packet.ts';
 import { destinationOptions } from './extension.ts';
 import {
   type Draft,
@@ -22,13 +22,13 @@ import {
   sessionPacket,
 } from './flow.ts';
 
-/** A datagram of a flow, and how to cut it up. */
+/** A datagram of a flow, and functions that fragment it. */
 interface Datagram {
   readonly packet: Uint8Array;
   readonly identification: number;
   /** Bytes behind the IP header. */
   readonly length: number;
-  /** Cuts somewhere, at multiples of 8 behind the transport header. */
+  /** Fragments it at random multiples of 8 behind the transport header. */
   readonly pieces: (count: number) => Uint8Array[];
   /** A fragment of the datagram from one place to another; behind its end, of more bytes. */
   readonly piece: (from: number, to: number, more?: boolean) => Uint8Array;
@@ -77,13 +77,13 @@ function datagramOf(random: Random, ends: Ends, port: Port, side: Side, style: S
     identification,
     length,
     pieces: (count) => {
-      const cuts = new Set<number>();
+      const boundaries = new Set<number>();
       const most = Math.ceil(length / 8) - 1;
       const least = Math.min(3, most);
-      for (let i = 1; i < count; i++) cuts.add(8 * random.between(least, most));
-      return cutPacket(
+      for (let i = 1; i < count; i++) boundaries.add(8 * random.between(least, most));
+      return fragmentPacket(
         packet,
-        [...cuts].sort((a, b) => a - b),
+        [...boundaries].sort((a, b) => a - b),
         identification % 2 ** 32
       );
     },
@@ -100,7 +100,7 @@ function shuffled<T>(random: Random, list: readonly T[]): T[] {
   return list.map(() => rest.splice(random.below(rest.length), 1)[0]!);
 }
 
-/** Cut into some, the first one first, the others in any order. */
+/** Some fragments, the first one first, the others in any order. */
 const outOfOrder: Arrange = (random, { pieces }) => {
   const [first, ...later] = pieces(random.between(2, 5));
   return [first!, ...shuffled(random, later)];
@@ -122,7 +122,7 @@ export const FRAGMENTS: Kinds = {
     train(inOrder, { protocol: 'tcp', style: { checksum: 0x1234 } }),
   ],
   'fragments of an echo': [0.4, train(inOrder, { protocol: 'icmp' })],
-  'fragments that may not be cut': [
+  'fragments that must not be split': [
     0.2,
     train((random, datagram) =>
       inOrder(random, datagram)!.map((packet) => {
@@ -148,16 +148,16 @@ export const FRAGMENTS: Kinds = {
     0.4,
     train((random, { packet, identification, length, piece }) => {
       if (packet[0]! >> 4 === 4) return undefined;
-      const cut = 8 * random.between(3, 8);
+      const at = 8 * random.between(3, 8);
       // Those in front are in every fragment; those behind are in the first, if at all.
       const front = random.chance(0.7) ? harmlessExtensions(random) : [];
       const behind = random.chance(0.3) ? [destinationOptions(random)] : [];
-      const first = behind.length === 0 ? piece(0, cut) : undefined;
+      const first = behind.length === 0 ? piece(0, at) : undefined;
       return [
         first === undefined || front.length > 0
-          ? withExtensions(packet, cut, identification, front, behind)
+          ? withExtensions(packet, at, identification, front, behind)
           : first,
-        piece(cut + behind.reduce((sum, { bytes }) => sum + bytes.length, 0), length, false),
+        piece(at + behind.reduce((sum, { bytes }) => sum + bytes.length, 0), length, false),
       ];
     }),
   ],
@@ -243,8 +243,8 @@ export const FRAGMENTS: Kinds = {
   'tiny first fragment': [
     0.4,
     train((random, { piece, length, packet }) => {
-      const cut = packet[packet[0]! >> 4 === 4 ? 9 : 6] === 6 ? random.pick([8, 16]) : 8;
-      return [piece(0, cut), piece(cut, length)];
+      const at = packet[packet[0]! >> 4 === 4 ? 9 : 6] === 6 ? random.pick([8, 16]) : 8;
+      return [piece(0, at), piece(at, length)];
     }),
   ],
   'later tcp fragment at offset 8': [
@@ -299,10 +299,12 @@ export const FRAGMENTS: Kinds = {
       const quoted = sessionPacket(random, quotedEnds, pickPort(random, flow)!, 'reply', {});
       const isIpv4 = !ends.source.includes(':');
       const packet = icmpError(ends, { type: isIpv4 ? 3 : 1, quoted });
-      return cutPacket(packet, [8 * random.between(1, 5)], random.below(0x10000)).map((piece) => ({
-        realm,
-        frame: framed(piece),
-      }));
+      return fragmentPacket(packet, [8 * random.between(1, 5)], random.below(0x10000)).map(
+        (piece) => ({
+          realm,
+          frame: framed(piece),
+        })
+      );
     },
   ],
   'fragment with an offload': [0.3, train(inOrder, { vnet: (i) => ({ flags: i === 0 ? 2 : 1 }) })],
@@ -311,7 +313,7 @@ export const FRAGMENTS: Kinds = {
 /** The first fragment of an IPv6 packet, with headers in front of the fragment header and behind. */
 function withExtensions(
   packet: Uint8Array,
-  cut: number,
+  length: number,
   identification: number,
   front: Style['extensions'] & object,
   behind: Style['extensions'] & object
@@ -321,5 +323,5 @@ function withExtensions(
     destination: textOf(packet.subarray(24, 40)),
   };
   const extensions = [...front, fragmentHeader(0, true, identification), ...behind];
-  return ipPacket(ends, packet[6]!, packet.subarray(40, 40 + cut), { extensions });
+  return ipPacket(ends, packet[6]!, packet.subarray(40, 40 + length), { extensions });
 }

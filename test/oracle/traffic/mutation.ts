@@ -1,11 +1,11 @@
 /**
- * Allowed packets with bytes flipped, cut or told wrong, and noise.
+ * Allowed packets with flipped bytes, truncated packets, wrong lengths, and random bytes.
  * @module
  */
 
+import { fragmentHeader } from '../fragment-packet.ts';
 import { framed, repairIpv4Checksum, transportOf, transportStart, UDP, VNET } from '../packets.ts';
 import type { Random } from '../random.ts';
-import { fragmentHeader } from '../segment-packet.ts';
 import { error } from './error.ts';
 import { type Draft, type Draw, harmlessExtensions, type Kinds, offloadHeader } from './flow.ts';
 import { partial, valid } from './session.ts';
@@ -21,7 +21,7 @@ function mutated(change: (random: Random, frame: Uint8Array) => Uint8Array): Dra
   };
 }
 
-/** Cuts or lengthens the packet, and may tell its length fields. */
+/** Truncates or extends the packet, and may update its length fields. */
 function resized(random: Random, frame: Uint8Array, length: number): Uint8Array {
   const result = new Uint8Array(VNET + length);
   result.set(frame.subarray(0, result.length));

@@ -1,5 +1,5 @@
 /**
- * Packets that are like allowed ones, but for an address, a port, a header or an option.
+ * Packets that differ from allowed ones in an address, a port, a header or an option.
  * @module
  */
 import { versionOf } from '../headers.ts';
@@ -352,12 +352,12 @@ export const FAULTY: Kinds = {
       return { realm, frame: framed(packet, offloadHeader(random, packet, false)) };
     }),
   ],
-  'cut header': [
+  'truncated header': [
     0.3,
     spoilt((random, packet) => {
-      const cut = packet.slice(0, random.below(transportOf(packet).start));
-      if (cut.length >= 20) repairIpv4Checksum(cut);
-      return cut;
+      const truncated = packet.slice(0, random.below(transportOf(packet).start));
+      if (truncated.length >= 20) repairIpv4Checksum(truncated);
+      return truncated;
     }),
   ],
 };

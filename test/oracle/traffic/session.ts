@@ -4,10 +4,10 @@
  * @module
  */
 
+import { fragmentHeader } from '../fragment-packet.ts';
 import { versionOf } from '../headers.ts';
 import { SYN, transportOf, VNET } from '../packets.ts';
 import type { Random } from '../random.ts';
-import { fragmentHeader } from '../segment-packet.ts';
 import { authentication } from './extension.ts';
 import {
   type Draw,

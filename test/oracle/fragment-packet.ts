@@ -1,5 +1,5 @@
 /**
- * Cuts a whole packet into fragments, of either IP version.
+ * Splits a packet of either IP version into fragments.
  * @module
  */
 
@@ -7,20 +7,20 @@ import { textOf } from './address.ts';
 import { ipPacket } from './packets.ts';
 
 /**
- * Fragments of an IPv4 packet without options or an IPv6 packet without extension headers.
+ * Returns the fragments of an IPv4 packet without options or an IPv6 packet without extension headers.
  *
- * @param cuts where in the payload the second fragment begins, the third, and so on; multiples of 8
+ * @param boundaries the offsets in the payload at which the second and later fragments begin; multiples of 8
  */
-export function cutPacket(
+export function fragmentPacket(
   packet: Uint8Array,
-  cuts: readonly number[],
+  boundaries: readonly number[],
   identification: number
 ): Uint8Array[] {
   const payload = packet.subarray(packet[0]! >> 4 === 4 ? 20 : 40);
-  const edges = [0, ...cuts, payload.length];
-  return cuts
+  const edges = [0, ...boundaries, payload.length];
+  return boundaries
     .map((_, i) => i)
-    .concat(cuts.length)
+    .concat(boundaries.length)
     .map((i) => {
       const [from, to] = [edges[i]!, edges[i + 1]!];
       const more = to < payload.length;
@@ -28,7 +28,7 @@ export function cutPacket(
     });
 }
 
-/** A fragment that would come of `packet`, which gives it its IP header; `data` is its payload. */
+/** Returns a fragment with the IP header of `packet` and the payload `data`. */
 export function fragmentOf(
   packet: Uint8Array,
   place: { readonly from: number; readonly more: boolean; readonly identification: number },

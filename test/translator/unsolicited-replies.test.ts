@@ -1,11 +1,11 @@
 /**
- * Replies of TCP and SCTP, and ICMP errors, from the side of the service: they open nothing, and pass only
- * where the client has been heard, or for a while after a start.
+ * Unsolicited replies of TCP and SCTP, and ICMP errors, from a service: they open no path, and pass only for
+ * a while after a start.
  */
 import { describe, expect, test } from 'vitest';
 import type { PacketTranslatorOptions } from '../../src/translator/index.ts';
 import { icmpError, sctpPacket, tcpPacket, udpPacket } from '../oracle/packets.ts';
-import { FAMILIES, PLAN, Scene, way, without } from './scene.ts';
+import { FAMILIES, PLAN, pathOf, Scene, without } from './scene.ts';
 
 const GRACE_MS = 120_000;
 const ACK = 0x10;
@@ -26,9 +26,9 @@ function sceneAt(nowMs: number, options: PacketTranslatorOptions = {}): Scene {
 }
 
 describe.each(FAMILIES)('over IPv%i', (family) => {
-  const toCloud = way(family, 'site-a', 'cloud');
-  const back = way(family, 'cloud', 'site-a', 'reply');
-  const other = way(family, 'site-b', 'cloud');
+  const toCloud = pathOf(family, 'site-a', 'cloud');
+  const back = pathOf(family, 'cloud', 'site-a', 'reply');
+  const other = pathOf(family, 'site-b', 'cloud');
   const ports = { sourcePort: 40_000, destinationPort: 5672 };
   const turned = { sourcePort: 5672, destinationPort: 40_000 };
   const request = tcpPacket(toCloud.before, { ...ports, flags: ACK });
@@ -40,25 +40,25 @@ describe.each(FAMILIES)('over IPv%i', (family) => {
     quoted: udpPacket(toCloud.after, { sourcePort: 40_000, destinationPort: 53 }),
   });
   const unasked = [
-    ['a TCP segment', reset(40_000)],
-    ['an SCTP packet', sctpPacket(back.before, { ...turned, payload: Uint8Array.of(0, 0, 0, 4) })],
-    ['an ICMP error', error],
+    ['TCP segment', reset(40_000)],
+    ['SCTP packet', sctpPacket(back.before, { ...turned, payload: Uint8Array.of(0, 0, 0, 4) })],
+    ['ICMP error', error],
   ] as const;
 
-  /** The cloud and site-b have been heard; site-a has not been heard since it came. */
+  /** The cloud and site-b have sent packets; site-a has sent none since it was added. */
   function settled(): Scene {
     const scene = sceneAt(1000);
     scene.forward('site-b', tcpPacket(other.before, { ...ports, flags: ACK }));
-    scene.forward('cloud', tcpPacket(way(family, 'cloud', 'site-b', 'reply').before, turned));
+    scene.forward('cloud', tcpPacket(pathOf(family, 'cloud', 'site-b', 'reply').before, turned));
     scene.forward('site-a', request);
-    // Its paths are gone, and both realms begin anew.
+    // Its paths have ended, and the grace of both realms starts again.
     scene.translator.load(without('site-a'));
     scene.translator.load(PLAN_ONE_WAY);
     return scene;
   }
 
   test.each(unasked)(
-    '%s passes unasked until each realm has been heard, and opens nothing',
+    'an unsolicited %s passes until each realm has sent a packet, and opens no path',
     (_, packet) => {
       const scene = sceneAt(1000);
       for (let i = 0; i < 3; i++) expect(scene.send('cloud', packet).verdict).toBe('Forward');
@@ -67,30 +67,37 @@ describe.each(FAMILIES)('over IPv%i', (family) => {
     }
   );
 
-  test.each(unasked)('%s is refused unasked when the grace of both realms is over', (_, packet) => {
-    const scene = settled();
-    const { translator } = scene;
-    // Another host of the site is heard.
-    const presence = family === 4 ? '100.64.0.77' : 'fd64::77';
-    const host = family === 4 ? '10.0.0.77' : 'fd00::77';
-    translator.bind({ realm: 'cloud', address: presence, of: { realm: 'site-a', address: host } });
-    const ends = { ...toCloud.before, source: host };
-    scene.forward('site-a', tcpPacket(ends, { ...ports, flags: ACK }));
-    translator.advance(1000 + GRACE_MS - 1);
-    expect(scene.send('cloud', packet).verdict).toBe('Forward');
-    translator.advance(1000 + GRACE_MS);
-    expect(scene.send('cloud', packet).verdict).toBe('DropNoSession');
-    expect(translator.explain(packet, 'cloud')).toMatchObject({
-      verdict: 'DropNoSession',
-      step: 'session',
-    });
-    // The client speaks: from now on it is asked for.
-    scene.forward('site-a', request);
-    expect(scene.send('cloud', packet).verdict).toBe('Forward');
-    expect(scene.paths().filter(({ ingress }) => ingress === 'cloud').length).toBe(2);
-  });
+  test.each(unasked)(
+    'an unsolicited %s is refused when the grace of both realms is over',
+    (_, packet) => {
+      const scene = settled();
+      const { translator } = scene;
+      // Another host of the site sends a packet.
+      const presence = family === 4 ? '100.64.0.77' : 'fd64::77';
+      const host = family === 4 ? '10.0.0.77' : 'fd00::77';
+      translator.bind({
+        realm: 'cloud',
+        address: presence,
+        of: { realm: 'site-a', address: host },
+      });
+      const ends = { ...toCloud.before, source: host };
+      scene.forward('site-a', tcpPacket(ends, { ...ports, flags: ACK }));
+      translator.advance(1000 + GRACE_MS - 1);
+      expect(scene.send('cloud', packet).verdict).toBe('Forward');
+      translator.advance(1000 + GRACE_MS);
+      expect(scene.send('cloud', packet).verdict).toBe('DropNoSession');
+      expect(translator.explain(packet, 'cloud')).toMatchObject({
+        verdict: 'DropNoSession',
+        step: 'session',
+      });
+      // The client sends, so replies are no longer unsolicited.
+      scene.forward('site-a', request);
+      expect(scene.send('cloud', packet).verdict).toBe('Forward');
+      expect(scene.paths().filter(({ ingress }) => ingress === 'cloud').length).toBe(2);
+    }
+  );
 
-  test('a service that resets very many ports takes no path of the client', () => {
+  test('a service that resets very many ports uses no paths of the client', () => {
     const scene = sceneAt(1000, { maxPathsOfRealm: 4 });
     for (let port = 1; port <= 2000; port++) scene.forward('cloud', reset(port));
     expect(scene.translator.pathsOf('site-a')).toBe(0);
@@ -99,7 +106,7 @@ describe.each(FAMILIES)('over IPv%i', (family) => {
     expect(scene.translator.pathsOf('site-a')).toBe(2);
   });
 
-  test('a connection from before the start goes on, whoever speaks first in the grace', () => {
+  test('a connection from before the start continues, whoever sends first in the grace', () => {
     const scene = sceneAt(5_000_000);
     const data = tcpPacket(back.before, { ...turned, flags: ACK, payload: new Uint8Array(9) });
     scene.forward('cloud', data);
@@ -109,7 +116,7 @@ describe.each(FAMILIES)('over IPv%i', (family) => {
     scene.forward('cloud', data);
   });
 
-  test('a realm that was away begins anew', () => {
+  test('a realm that was removed and comes back gets a new grace', () => {
     const scene = settled();
     scene.forward('site-a', request);
     scene.translator.advance(1000 + 2 * GRACE_MS);
@@ -118,7 +125,7 @@ describe.each(FAMILIES)('over IPv%i', (family) => {
     expect(scene.send('cloud', reset(40_000)).verdict).toBe('Forward');
   });
 
-  test('a realm whose clients were reached through another begins anew when that is gone', () => {
+  test('a realm whose clients were reached through a removed realm gets a new grace', () => {
     const scene = settled();
     scene.forward('site-a', request);
     scene.translator.advance(1000 + 2 * GRACE_MS);
@@ -134,14 +141,14 @@ describe.each(FAMILIES)('over IPv%i', (family) => {
     scene.translator.load(other);
     scene.translator.bind({ ...unknown, of: host });
     expect(scene.send('cloud', toUnknown).verdict).toBe('DropNoSession');
-    // site-a is not here any more; its clients come by way of the cloud now, which had a path to it.
+    // site-a was removed; its clients come through the cloud now, which had a path to it.
     scene.translator.load(without('site-a'));
     scene.translator.load(PLAN_ONE_WAY);
     scene.translator.bind({ ...unknown, of: host });
     expect(scene.send('cloud', toUnknown).verdict).toBe('Forward');
   });
 
-  test('a service that only resets, and answers nobody, does not stay new', () => {
+  test('a realm that sends only unsolicited resets does not stay new', () => {
     const scene = sceneAt(1000);
     scene.forward('site-a', request);
     scene.forward('cloud', reset(1));
@@ -154,7 +161,7 @@ describe.each(FAMILIES)('over IPv%i', (family) => {
     expect(verdict).toBe('DropNoSession');
   });
 
-  test('a tap that throws leaves no path behind', () => {
+  test('a capture that throws leaves no path behind', () => {
     const scene = sceneAt(1000);
     scene.translator.capture({
       wants: () => {
@@ -169,14 +176,15 @@ describe.each(FAMILIES)('over IPv%i', (family) => {
     expect(scene.translator.pathsOf('site-a')).toBe(1);
   });
 
-  test('without a grace, no reply passes unasked', () => {
+  test('without a grace no unsolicited reply passes', () => {
     const scene = sceneAt(1000, { replyGraceMs: 0 });
     scene.forward('site-b', tcpPacket(other.before, { ...ports, flags: ACK }));
     scene.forward('site-a', request);
     scene.translator.load(PLAN_ONE_WAY);
     expect(scene.send('cloud', reset(40_000)).verdict).toBe('Forward');
     expect(
-      scene.send('cloud', tcpPacket(way(family, 'cloud', 'site-b', 'reply').before, turned)).verdict
+      scene.send('cloud', tcpPacket(pathOf(family, 'cloud', 'site-b', 'reply').before, turned))
+        .verdict
     ).toBe('Forward');
   });
 });
