@@ -85,7 +85,7 @@ export class Revoker extends EventEmitter<RevokerEvents> {
     );
     checkMethods('revocations', revocations, ['revoke', 'reinstate', 'isSiteRevoked', 'on', 'off']);
     checkMethods('controller', controller, ['suspend']);
-    checkFunction('cutRevoked', terminateRevoked);
+    checkFunction('terminateRevoked', terminateRevoked);
     this.#options = options;
     this.#clock = checkClock(options.clock);
     for (const site of revocations.table.sites) controller.suspend(site, true);

@@ -16,7 +16,7 @@ import { Registry } from '../../src/registry/index.ts';
 import { FileStore, MemoryStore } from '../../src/store/index.ts';
 import { Revoker, type TerminationReport } from '../../src/trust/index.ts';
 import { FakeClock } from '../support/fake-clock.ts';
-import { HOST } from './enrolment-doors.ts';
+import { HOST } from './enrolment-servers.ts';
 import { newRequest, SITE_A, scene, TRUST_DOMAIN } from './fixtures.ts';
 
 const home = mkdtempSync(join(tmpdir(), 'closing-'));

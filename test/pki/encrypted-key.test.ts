@@ -2,6 +2,7 @@
  * Private keys under a passphrase: how long a guess takes, and who can read the file.
  */
 import crypto from 'node:crypto';
+import forge from 'node-forge';
 import { describe, expect, test } from 'vitest';
 import { ApiMisuseError, CertificateError } from '../../src/errors.ts';
 import {
@@ -78,6 +79,20 @@ describe('encryptPrivateKey', () => {
       expect(ours, how.join(' ')).toMatch(/^-----BEGIN ENCRYPTED PRIVATE KEY-----/);
       expect(publicKeyOf(ours)).toBe(publicKeyPem);
     }
+  });
+
+  test('takes what node-forge has encrypted, which states the key length too', async () => {
+    const { privateKeyPem, publicKeyPem } = generateGatewayKey();
+    const der = crypto.createPrivateKey(privateKeyPem).export({ type: 'pkcs8', format: 'der' });
+    const info = forge.pki.encryptPrivateKeyInfo(
+      forge.asn1.fromDer(der.toString('latin1')),
+      Buffer.from(PASSPHRASE).toString('latin1'),
+      { algorithm: 'aes256', count: 1000, prfAlgorithm: 'sha256' }
+    );
+    const theirs = forge.pki.encryptedPrivateKeyToPem(info);
+    const ours = await encryptPrivateKey(theirs, PASSPHRASE);
+    expect(ours).not.toBe(theirs);
+    expect(publicKeyOf(ours)).toBe(publicKeyPem);
   });
 
   test('draws a new salt and vector each time', async () => {

@@ -12,7 +12,7 @@ import {
 import { formatToken } from '../../src/pki/token.ts';
 import { failureOf } from '../../src/tunnel/index.ts';
 import { FakeClock } from '../support/fake-clock.ts';
-import { HOST, post, refused, serve } from './enrolment-doors.ts';
+import { HOST, post, refused, serve } from './enrolment-servers.ts';
 import { DAY_MS, newRequest, redemptionOf, SITE_A, scene } from './fixtures.ts';
 
 const NOT_AUTHORIZED = 'ERR_PRESENCE_ENROLMENT_NOT_AUTHORIZED';

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import net from 'node:net';
 import { describe, expect, test, vi } from 'vitest';
 import { EnrolmentServer, type EnrolmentServerOptions, enrol } from '../../src/pki/index.ts';
-import { closers, connect, HOST, post, refused, request, serve } from './enrolment-doors.ts';
+import { closers, connect, HOST, post, refused, request, serve } from './enrolment-servers.ts';
 import { newRequest, redemptionOf, SITE_A, scene } from './fixtures.ts';
 
 /** Another host than the site's. */

@@ -3,7 +3,7 @@ import net, { type AddressInfo } from 'node:net';
 import { describe, expect, test, vi } from 'vitest';
 import { enrol } from '../../src/pki/index.ts';
 import { ConnectProxy, scriptedProxy } from '../support/connect-proxy.ts';
-import { closedPort, closers, genuine, HOST, refused, serve } from './enrolment-doors.ts';
+import { closedPort, closers, genuine, HOST, refused, serve } from './enrolment-servers.ts';
 import { SITE_A, scene } from './fixtures.ts';
 
 async function openProxy(credentials?: string): Promise<ConnectProxy> {

@@ -5,7 +5,7 @@ import { describe, expect, test, vi } from 'vitest';
 import { StoreError } from '../../src/errors.ts';
 import { type EnrolmentOutcome, EnrolmentServer, enrol, generateCa } from '../../src/pki/index.ts';
 import { clockOf } from '../support/clock-of.ts';
-import { closers, connect, HOST, post, refused, request, serve } from './enrolment-doors.ts';
+import { closers, connect, HOST, post, refused, request, serve } from './enrolment-servers.ts';
 import { DAY_MS, HOUR_MS, redemptionOf, SITE_A, scene } from './fixtures.ts';
 
 describe('EnrolmentServer', () => {

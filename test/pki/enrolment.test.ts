@@ -25,7 +25,7 @@ import {
   impostor,
   refused,
   serve,
-} from './enrolment-doors.ts';
+} from './enrolment-servers.ts';
 import { CLOUD, DAY_MS, HOUR_MS, newRequest, SITE_A, scene } from './fixtures.ts';
 
 /** The chain with one byte of the signature of its last certificate changed. */

@@ -6,7 +6,7 @@ import crypto, { X509Certificate } from 'node:crypto';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { CertificateError } from '../../src/errors.ts';
-import { bitString, children, embed, encode, sequence } from '../../src/pki/der.ts';
+import { bitString, decode, encode, sequence } from '../../src/pki/der.ts';
 import { generateGatewayKey, isRevokedBy } from '../../src/pki/index.ts';
 import {
   readPrivateKey,
@@ -15,6 +15,7 @@ import {
   spkiHashOf,
   spkiHashOfCertificate,
 } from '../../src/pki/keys.ts';
+import { children } from '../../src/pki/strict-der.ts';
 import { newRequest, SITE_A, scene } from './fixtures.ts';
 
 const spki = (type: 'p256' | 'ed25519' | 'rsa'): Buffer =>
@@ -24,7 +25,7 @@ const spki = (type: 'p256' | 'ed25519' | 'rsa'): Buffer =>
 const P256 = spki('p256');
 const [P256_ALGORITHM] = children(P256) as [Buffer];
 const withBits = (bits: Uint8Array, unused = 0): Buffer =>
-  encode(sequence(embed(P256_ALGORITHM), bitString(bits, unused)));
+  encode(sequence(decode(P256_ALGORITHM), bitString(bits, unused)));
 
 /** The same certificate for another key, signed by nobody who counts. */
 function withKey(certificate: X509Certificate, key: Buffer): X509Certificate {
@@ -32,7 +33,7 @@ function withKey(certificate: X509Certificate, key: Buffer): X509Certificate {
   const fields = children(tbs);
   fields[6] = key;
   const { privateKeyPem } = generateGatewayKey();
-  const forged = sequence(...fields.map((field) => embed(field)));
+  const forged = sequence(...fields.map((field) => decode(field)));
   return new X509Certificate(signed(forged, readPrivateKey(privateKeyPem)));
 }
 

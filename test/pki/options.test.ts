@@ -135,9 +135,9 @@ const CLASSES: readonly [
     {
       revocations: authority.revocations,
       controller: { suspend: () => {} },
-      cutRevoked: never,
+      terminateRevoked: never,
     },
-    { revocations: nothing, controller: nothing, cutRevoked: nothing, clock: nothing },
+    { revocations: nothing, controller: nothing, terminateRevoked: nothing, clock: nothing },
   ],
   [
     'AuditLog.open',

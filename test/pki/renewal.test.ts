@@ -4,7 +4,7 @@ import { ApiMisuseError } from '../../src/errors.ts';
 import { type Issuer, randomSerial, signEndEntity, validityOf } from '../../src/pki/certificate.ts';
 import {
   commonName,
-  embed,
+  decode,
   encodePem,
   integer,
   sequence,
@@ -54,7 +54,7 @@ function withoutExtensions({ privateKey, name }: Issuer, publicKey: KeyObject): 
     name,
     sequence(time(now() - HOUR_MS), time(now() + DAY_MS)),
     commonName('middle'),
-    embed(spkiOf(publicKey))
+    decode(spkiOf(publicKey))
   );
   return encodePem('CERTIFICATE', signed(tbs, privateKey));
 }

@@ -1,5 +1,5 @@
 /**
- * Enrolment servers to knock at, genuine ones and others, and ways to knock.
+ * Enrolment servers, with a certificate of the CA and without one, and functions that send requests to them.
  * @module
  */
 import { once } from 'node:events';
