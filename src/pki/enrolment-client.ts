@@ -191,7 +191,7 @@ async function exchange(
     const presented = await connections.presentedChain();
     const root = presented.find((it) => isPinnedRoot(it, token));
     if (root === undefined) {
-      throw connections.failure('shows no root certificate of the CA that the token pins', true);
+      throw connections.failure('presents no root certificate of the CA that the token pins', true);
     }
     const socket = await connections.verifiedConnection(root, token, presented, options.clock);
     const reply = await connections.post(socket, request);
