@@ -4,8 +4,8 @@
  * again; against that, copy `head` to another place from time to time.
  *
  * Lines are durable before `append` resolves. Lines that arrive during a sync share the next one. The first lines make
- * the file, so an empty file has lost its lines. The file grows for ever: there is no rotation. To begin a new one, close
- * the log, move the file away, and note its head in the `start` of the new one.
+ * the file, so an empty file has lost its lines. The file grows for ever: there is no rotation. To begin a new one,
+ * close the log, move the file away, and note its head in the `start` of the new one.
  * @module
  */
 import { constants } from 'node:fs';

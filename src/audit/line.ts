@@ -5,9 +5,9 @@
  * {"seq":7,"prev":"9f86d0…","time":"2026-01-02T03:04:05.678Z","kind":"revocation","site":"site-a"}
  * ```
  *
- * `seq` counts from 1. `prev` is the SHA-256 of the line before, in 64 lower-case hexadecimal digits; in the first line it
- * is 64 zeros. The hash is taken over the bytes of the line (UTF-8, without the line feed), so that no canonical form of
- * JSON is needed.
+ * `seq` counts from 1. `prev` is the SHA-256 of the line before, in 64 lower-case hexadecimal digits; in the first line
+ * it is 64 zeros. The hash covers the bytes of the line (UTF-8, without the line feed), so that no canonical form of JSON
+ * is needed.
  * @module
  */
 import { createHash } from 'node:crypto';

@@ -52,7 +52,7 @@ export interface Suppressed {
   readonly peers?: Readonly<Record<string, number>>;
 }
 
-/** Admits a limited number of refusals a minute and summarises the others at its end. The first refusal starts the minute. */
+/** Admits a limited number of refusals a minute, which its first refusal starts, and summarises the others at its end. */
 export class RefusalLimit {
   readonly #maxOfUnauthenticated: number;
   readonly #maxOfPeer: number;

@@ -154,7 +154,7 @@ export function commonName(text: string): Asn1 {
   return sequence(set(sequence(oid('2.5.4.3'), utf8String(text.slice(0, MAX_COMMON_NAME)))));
 }
 
-/** Writes PEM ([RFC 7468](https://www.rfc-editor.org/rfc/rfc7468)). `forge.pem` takes 20 times as long and ends lines by CR LF. */
+/** Writes PEM ([RFC 7468](https://www.rfc-editor.org/rfc/rfc7468)), about ten times as fast as `forge.pem`. */
 export function encodePem(label: string, der: Uint8Array): string {
   const lines =
     Buffer.from(der)

@@ -64,8 +64,8 @@ export class FileSecrets implements Secrets {
    *
    * With a passphrase, the first `get` or `commit` also encrypts the files in the clear whose names end in `.pem`, and
    * `ca.json`, in one commit: all or none of them, also if it is interrupted. The directory holds files of others too,
-   * so any other secret in the clear is encrypted when it is first read. A file replaces a symbolic link. Free blocks of
-   * the disk may still hold the old content.
+   * so any other secret in the clear is encrypted when it is first read. A file replaces a symbolic link. The disk's
+   * free blocks may still hold the old content.
    *
    * @throws {EnvironmentError} if the directory does not exist and cannot be made, belongs to another user than that
    *   of this process, or may be used by others than its owner.

@@ -8,9 +8,9 @@
  *    either listens, or its process has ended and it never listens again.
  * 2. The process renames its directory to the path of the lock. The kernel does so atomically, and only if there is no
  *    directory or an empty one at the path. Of any number of processes, one succeeds.
- * 3. The others connect to the socket that is there. If it answers, the lock is held. If not, its holder has ended: they
- *    remove the socket and try step 2 again. No other socket ever has the same name, so a slow process cannot remove the
- *    socket of a new holder.
+ * 3. The others connect to the socket that is there. If it answers, the lock is held. If not, its holder has ended, so
+ *    they remove the socket and try step 2 again. No other socket ever has the same name, so a slow process cannot remove
+ *    the socket of a new holder.
  *
  * A process that is killed during step 1 leaves the directory `<path>.<random name>`, which may be removed.
  * @module

@@ -2,8 +2,8 @@
  * Encrypts secrets with a passphrase: AES-256-GCM with a key that scrypt
  * ([RFC 7914](https://www.rfc-editor.org/rfc/rfc7914)) derives from it.
  *
- * A file has 9 bytes of magic number, 1 of version, 16 of salt, 16 to tell a wrong passphrase from a damaged file, 12 of
- * nonce, then the ciphertext and 16 bytes of tag. Everything before the nonce is authenticated, and so is the name of
+ * A file has 9 bytes of magic number, 1 of version, 16 of salt, 16 to tell a wrong passphrase from a damaged file, 12
+ * of nonce, then the ciphertext and 16 bytes of tag. Everything before the nonce is authenticated, and so is the name of
  * the secret, so that a file in the place of another is refused. An older file of the same name is not detected.
  *
  * Each file contains the salt, so that it can be read on its own, for example from a copy. The files of a directory

@@ -171,7 +171,7 @@ describe('refusals', () => {
     { maxRefusalsPerMinute: -1 },
     { maxRefusalsPerMinute: Number.NaN },
     { maxSiteRefusalsPerMinute: 1.5 },
-  ])('refuse the limit %o', async (options) => {
+  ])('cannot have the limit %o', async (options) => {
     await expect(openLog(options)).rejects.toThrow(ApiMisuseError);
   });
 

@@ -1,4 +1,4 @@
-/** The classes of these modules refuse wrong options, also from callers without types, with an error that names the option. */
+/** The classes of these modules refuse wrong options with an error that names the option. */
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';

@@ -392,7 +392,7 @@ describe('the report', () => {
 });
 
 describe('reinstatement', () => {
-  test('causes one event in every process, when it is in effect, and none for a site that was not revoked', async () => {
+  test('causes one event in every process when it is in effect, and none if the site was not revoked', async () => {
     const here = await scene();
     const there = await reload(here);
     const emitted: [string, string, boolean][] = [];

@@ -290,7 +290,7 @@ describe('a commit of FileSecrets', { timeout: 180_000 }, () => {
     return done;
   }
 
-  test('has happened completely or not at all after a crash at any point, and is durable when it has resolved', async () => {
+  test('is complete or absent after a crash at any point, and durable when it has resolved', async () => {
     let found = 0;
     for (let callsLeft = 0; ; callsLeft++) {
       const disk = new CrashingDisk(original, newDirectory());
@@ -340,7 +340,7 @@ describe('a commit of FileSecrets', { timeout: 180_000 }, () => {
   });
 
   test.each([['ENOSPC'], ['EIO']])(
-    'has happened completely or not at all after a failure of any call by %s, and can be repeated',
+    'is complete or absent after a failure of any call by %s, and can be repeated',
     async (code) => {
       const outcomes = { resolved: 0, rejected: 0 };
       for (let failing = 0; ; failing++) {
