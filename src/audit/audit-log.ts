@@ -1,13 +1,11 @@
 /**
- * An audit log: a file of JSON lines that is only ever appended to, each line carrying the hash of the
- * one before (`line.ts`), so that a change of what is written shows (`verify.ts`). It does not keep
- * whoever can write the file from writing all of it anew: for that, note `head` elsewhere from time to
- * time.
+ * An audit log is an append-only file of JSON lines. Each line contains the hash of the line before (`line.ts`), so that
+ * a changed line is detected (`verify.ts`). This does not prevent somebody who can write the file from writing all of it
+ * again; against that, copy `head` to another place from time to time.
  *
- * Lines are durable before `append` resolves; those that arrive during an fsync share the next one. The
- * first ones make the file, so that a file without a line is one that has lost them. The file grows without
- * end: there is no rotation. To begin a new one, close the log, move the file away, and put its head into
- * the `start` of the new one.
+ * Lines are durable before `append` resolves. Lines that arrive during a sync share the next one. The first lines make
+ * the file, so an empty file has lost its lines. The file grows for ever: there is no rotation. To begin a new one,
+ * close the log, move the file away, and note its head in the `start` of the new one.
  * @module
  */
 import { constants } from 'node:fs';
@@ -39,25 +37,25 @@ import { readTail, type Tail } from './tail.ts';
 
 export interface AuditLogOptions extends RefusalLimits {
   /**
-   * The file, made with mode 0600 by the first line if it is not there; its directory must exist, on a local file system.
-   * Beside it stands the directory `<path>.lock`, which keeps other processes of this machine off it, those
-   * of other containers included.
+   * The file; the first line makes it with mode 0600 if it does not exist. Its directory must exist, on a local file
+   * system. Next to it is the directory `<path>.lock`, which excludes other processes on this machine, also in other
+   * containers.
    */
   readonly path: string;
-  /** Default: that of the system. It keeps no process alive. */
+  /** Default: the system's clock. Its timers do not keep the process alive. */
   readonly clock?: Clock | undefined;
 }
 
 export interface AuditLogEvents {
-  /** A line that nobody waits for, that of the refusals summed up, cannot be written. */
+  /** The line with the summary of refusals, for which nobody waits, cannot be written. */
   problem: [problem: { readonly error: StoreError }];
 }
 
-/** Cumulative, since the log was opened. */
+/** Counters since the log was opened. */
 export interface AuditCounters {
-  /** Lines written. */
+  /** Lines that were written. */
   lines: number;
-  /** Refusals that got no line of their own. */
+  /** Refusals without their own line. */
   suppressed: number;
   /** Lines that could not be written. */
   failed: number;
@@ -69,21 +67,21 @@ interface Pending {
   readonly reject: (error: StoreError) => void;
 }
 
-/** The one writer of a file; other processes are kept off it until it is closed. */
+/** The only writer of an audit log; it excludes other processes until it is closed. */
 export class AuditLog extends EventEmitter<AuditLogEvents> {
   readonly path: string;
-  /** Bytes of an unfinished line that were cut off when the file was opened, after a crash. */
+  /** How many bytes of an unfinished line were cut off when the file was opened after a crash. */
   readonly recoveredBytes: number;
   readonly #counters: AuditCounters = { lines: 0, suppressed: 0, failed: 0 };
-  /** Undefined while there is no file: the first lines make it, so that it is never empty. */
+  /** Undefined while there is no file. The first lines make it, so that it is never empty. */
   #handle: FileHandle | undefined;
   readonly #lock: FileLock;
   readonly #clock: Clock;
   readonly #refusals: RefusalLimit;
   #head: AuditHead;
-  /** Bytes of whole, durable lines. */
+  /** The size of the complete, durable lines, in bytes. */
   #size: number;
-  /** There may be more in the file than that. */
+  /** Whether the file may hold more than that. */
   #isDirty = false;
   #queue: Pending[] = [];
   #writing: Promise<void> | undefined;
@@ -106,18 +104,17 @@ export class AuditLog extends EventEmitter<AuditLogEvents> {
     this.#size = tail.intactBytes;
     this.#isDirty = handle !== undefined && tail.tornBytes > 0;
     this.#clock = clock;
-    this.#refusals = new RefusalLimit(limits, clock, (suppressed) => this.#sumUp(suppressed));
+    this.#refusals = new RefusalLimit(limits, clock, (suppressed) => this.#summarise(suppressed));
   }
 
   /**
-   * Opens the file; if there is none, the first line begins it. What a crash left of an unfinished line is
-   * cut off, and a line of the kind `recovered` says so. The last lines are verified and no others, so that
-   * a long log opens as fast as a short one: `verifyAuditLog` is for the whole.
+   * Opens the file; if there is none, the first line makes it. An unfinished line that a crash has left is cut off, and
+   * a line of the kind `recovered` records that. Only the last lines are verified, so that a long log opens as fast as a
+   * short one; `verifyAuditLog` verifies all.
    *
-   * @throws {AuditError} if the file is empty, or if its last lines do not hang together or are none of an
-   *   audit log.
+   * @throws {AuditError} if the file is empty, or its last lines are not consistent or not lines of an audit log.
    * @throws {StoreError} if the file is open elsewhere, or cannot be read or written.
-   * @throws {ApiMisuseError} if an option is not what it must be, for example a limit not a whole number from 0.
+   * @throws {ApiMisuseError} if an option is invalid, for example a limit that is not a whole number from 0.
    */
   static async open(options: AuditLogOptions): Promise<AuditLog> {
     checkText('path', checkObject('the options of AuditLog', options).path);
@@ -131,12 +128,12 @@ export class AuditLog extends EventEmitter<AuditLogEvents> {
       handle = await openExisting(path);
       const tail = handle === undefined ? NOTHING : await readTail(handle, path);
       if (handle !== undefined && tail.intactBytes === 0) {
-        // Not one line was whole: the first one replaces the file.
+        // No line is complete, so the first new line replaces the file.
         await handle.close();
         handle = undefined;
       }
       if (handle !== undefined) {
-        // What is read is to be durable, also if the process that wrote it was killed.
+        // The lines may not be durable yet if the process that wrote them was killed.
         await handle.sync();
         await syncDirectory(dirname(path));
       }
@@ -154,7 +151,7 @@ export class AuditLog extends EventEmitter<AuditLogEvents> {
     }
   }
 
-  /** The last durable line. */
+  /** The number and hash of the last durable line. */
   get head(): AuditHead {
     return this.#head;
   }
@@ -164,12 +161,11 @@ export class AuditLog extends EventEmitter<AuditLogEvents> {
   }
 
   /**
-   * Writes a line; durable when it resolves. A refusal above the limit is counted, to be summed up later,
-   * and resolves at once. A `detail` that is too long is left out, and its length noted instead.
+   * Writes a line, which is durable when it resolves. A refusal above the limit is only counted for a later summary and
+   * resolves at once. A `detail` that is too long is replaced by its length.
    *
-   * @throws {StoreError} if the medium fails, or the log is closed; nothing was written then, and a later
-   *   call may succeed.
-   * @throws {ApiMisuseError} if the event cannot be a line.
+   * @throws {StoreError} if the disk fails or the log is closed. Then nothing was written, and a later call may succeed.
+   * @throws {ApiMisuseError} if the event cannot be written as a line.
    */
   async append(event: AuditEvent): Promise<void> {
     if (this.#closing !== undefined) throw new StoreError('the audit log is closed');
@@ -181,7 +177,7 @@ export class AuditLog extends EventEmitter<AuditLogEvents> {
     return this.#write(body);
   }
 
-  /** Sums up the refusals of the last minute, waits for lines under way, and frees the file. */
+  /** Writes the summary of refusals, waits for lines in progress, and closes the file. */
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
@@ -211,7 +207,7 @@ export class AuditLog extends EventEmitter<AuditLogEvents> {
     return this.#write(encodeBody(kind, { detail }, this.#clock.wallMs()));
   }
 
-  #sumUp(suppressed: Suppressed): void {
+  #summarise(suppressed: Suppressed): void {
     this.#note('suppressed', { ...suppressed }).catch((error: StoreError) => {
       this.#refusals.restore(suppressed);
       this.emit('problem', { error });
@@ -226,7 +222,7 @@ export class AuditLog extends EventEmitter<AuditLogEvents> {
   }
 
   async #writeQueue(): Promise<void> {
-    // Lines of the same turn of the event loop go together from the first on.
+    // Waits for the other lines of the same turn of the event loop, to write them together.
     await undefined;
     while (this.#queue.length > 0) {
       const batch = this.#queue;
@@ -257,7 +253,7 @@ export class AuditLog extends EventEmitter<AuditLogEvents> {
       }
     } catch (error) {
       this.#counters.failed += batch.length;
-      // If this fails too, it is done before the next line. A first line is repeated as a whole.
+      // If this fails too, it is repeated before the next line. There is nothing to cut off for the first line.
       if (this.#isDirty) await this.#cutBack().catch(() => {});
       const message = `cannot write ${this.path}: ${(error as Error).message}`;
       for (const { reject } of batch) reject(new StoreError(message, { cause: error }));

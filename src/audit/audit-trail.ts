@@ -1,5 +1,6 @@
 /**
- * The events of a cloud gateway as lines of its audit log: who came in, who was refused, what was exposed to whom.
+ * Writes the events of a cloud gateway to its audit log: which peers were admitted or refused, and which services were
+ * exposed to which sites.
  * @module
  */
 import type { X509Certificate } from 'node:crypto';
@@ -19,16 +20,16 @@ import type { AuditEvent, AuditHead } from './line.ts';
 export interface AuditTrailOptions {
   /** The file of the log; see `AuditLogOptions`. */
   readonly path: string;
-  /** Default: that of the system. */
+  /** Default: the system's clock. */
   readonly clock?: Clock | undefined;
 }
 
 export interface AuditTrailEvents {
-  /** A line could not be written. What the line is about has happened all the same. */
+  /** A line could not be written. The event that it describes has happened nevertheless. */
   problem: [problem: { readonly error: Error }];
 }
 
-/** A connection to the tunnel port that led to no tunnel. */
+/** A connection to the tunnel port that was refused. */
 export interface RefusedHandshake {
   readonly remoteAddress: string;
   readonly code: string;
@@ -39,6 +40,7 @@ export interface RefusedHandshake {
   readonly serial?: string | undefined;
 }
 
+/** The audit log of a cloud gateway, with a method for each kind of event. */
 export class AuditTrail extends EventEmitter<AuditTrailEvents> {
   readonly #audit: AuditLog;
   #exposures: ReadonlyMap<string, Exposed> = new Map();
@@ -54,9 +56,9 @@ export class AuditTrail extends EventEmitter<AuditTrailEvents> {
   /**
    * Opens the log and writes that the gateway has started.
    *
-   * @throws {StoreError} if another process has the file, or it cannot be opened.
-   * @throws {AuditError} if the file is not what was written.
-   * @throws {ApiMisuseError} if an option is not what it must be.
+   * @throws {StoreError} if another process has the file open, or it cannot be opened.
+   * @throws {AuditError} if the last lines of the file were changed.
+   * @throws {ApiMisuseError} if an option is invalid.
    */
   static async open(options: AuditTrailOptions): Promise<AuditTrail> {
     const trail = new AuditTrail(await AuditLog.open(options));
@@ -64,22 +66,22 @@ export class AuditTrail extends EventEmitter<AuditTrailEvents> {
     return trail;
   }
 
-  /** The last line. Whoever keeps a copy elsewhere can tell when the end of the log was cut off. */
+  /** The number and hash of the last line. With a copy of it elsewhere, a truncated log can be detected. */
   get head(): AuditHead {
     return this.#audit.head;
   }
 
-  /** Writes what is exposed and unexposed from now on. What is exposed already was written when it was. */
+  /** Writes changes of exposures from now on. Present exposures were written when they were made. */
   follow(registry: Registry): void {
     this.#unfollow();
     this.#exposures = exposuresOf(registry);
     const onChange = (): void => {
       const now = exposuresOf(registry);
       for (const [key, exposure] of this.#exposures) {
-        if (!now.has(key)) this.#append({ kind: 'unexpose', ...told(exposure) });
+        if (!now.has(key)) this.#append({ kind: 'unexpose', ...describe(exposure) });
       }
       for (const [key, exposure] of now) {
-        if (!this.#exposures.has(key)) this.#append({ kind: 'expose', ...told(exposure) });
+        if (!this.#exposures.has(key)) this.#append({ kind: 'expose', ...describe(exposure) });
       }
       this.#exposures = now;
     };
@@ -108,7 +110,7 @@ export class AuditTrail extends EventEmitter<AuditTrailEvents> {
     this.#append({ kind: 'refused-enrolment', ...who, detail: { code: 'renewal', message } });
   }
 
-  /** To be called before anything is done; what comes of the revocation is a line of its own. */
+  /** Writes that a revocation begins. Call it before the revocation; its result is another line. */
   revocationBegins(scope: RevocationScope, reason: RevocationReason = 'unspecified'): void {
     const detail = { scope: { ...scope }, reason };
     this.#append({ kind: 'revocation', ...('site' in scope && { site: scope.site }), detail });
@@ -123,7 +125,7 @@ export class AuditTrail extends EventEmitter<AuditTrailEvents> {
     this.#append({ kind: 'reinstatement', site });
   }
 
-  /** The addresses of a site's clients were released on request. */
+  /** Writes that the addresses of a site's clients were released on request. */
   release(site: string, released: number): void {
     this.#append({ kind: 'release', site, detail: { released } });
   }
@@ -137,7 +139,7 @@ export class AuditTrail extends EventEmitter<AuditTrailEvents> {
     this.#append({ kind: 'refused-handshake', ...who, detail: { code, reason } });
   }
 
-  /** Follows the registry no more, waits for lines under way, and frees the file. Safe to call twice. */
+  /** Stops following the registry, waits for lines in progress, and closes the file. Safe to call twice. */
   close(): Promise<void> {
     this.#unfollow();
     return this.#audit.close();
@@ -153,13 +155,13 @@ export class AuditTrail extends EventEmitter<AuditTrailEvents> {
   }
 }
 
-/** What is exposed, with the service as it is. */
+/** An exposure with the service as it is now. */
 interface Exposed {
   readonly exposure: Exposure;
   readonly service: Service;
 }
 
-/** One that changes, its service too, is another one. */
+/** Returns the exposures by their content, so that one whose service changes has another key. */
 function exposuresOf({ state }: Registry): Map<string, Exposed> {
   const services = new Map(state.services.map((service) => [service.name, service]));
   return new Map(
@@ -170,7 +172,7 @@ function exposuresOf({ state }: Registry): Map<string, Exposed> {
   );
 }
 
-function told({ exposure, service }: Exposed): Pick<AuditEvent, 'site' | 'detail'> {
+function describe({ exposure, service }: Exposed): Pick<AuditEvent, 'site' | 'detail'> {
   const { site, dnsName, clients } = exposure;
   const { name, address, ports } = service;
   const what = { service: name, home: service.site, address, ports };

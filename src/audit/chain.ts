@@ -1,41 +1,41 @@
 /**
- * Finds the line that is at fault where a log does not hang together.
+ * Finds the faulty line in an inconsistent log.
  *
- * A changed line shows only in the next one, whose `prev` is then not its hash; but that is so too if
- * the `prev` was changed. The line after that decides: who changed a `prev` has changed its line, which
- * the following line does not confirm.
+ * A changed line is detected by the next one, whose `prev` is not its hash. The same happens if that `prev` itself was
+ * changed. The line after it decides: a changed `prev` also changes the hash of its own line.
  * @module
  */
 import { type AuditHead, BEGINNING, hashOf, type Link, parseLink } from './line.ts';
 
 /**
- * `changed`: other bytes than were written, or a line that was put in. `missing`: lines were taken out,
- * or others moved in front of them. `malformed`: no line of an audit log. `truncated`: the end is
- * missing.
+ * - `changed`: the line has other bytes than were written, or was inserted
+ * - `missing`: lines before this one were removed or moved
+ * - `malformed`: the line is not one of an audit log
+ * - `truncated`: the end of the log is missing
  */
 export type AuditFault = 'changed' | 'missing' | 'malformed' | 'truncated';
 
 export interface ChainFault {
-  /** Counted from 1 in what was checked. */
+  /** The number of the line, from 1, in the checked text. */
   readonly line: number;
   readonly fault: AuditFault;
   readonly message: string;
 }
 
-/** Give it every line in order, until it answers with a fault, then `end`. Keeps no more than a line's hash or two. */
+/** Checks the lines of a log. Call `push` with each line in order until it returns a fault, then `end`. */
 export class ChainCheck {
   readonly #expected: AuditHead | undefined;
   #lines = 0;
-  /** Of the last line; undefined if what comes first is to be taken as it is. */
+  /** Number and hash of the last line; undefined before the first one if that is accepted as it is. */
   #head: AuditHead | undefined;
-  /** Hash of the line before that. */
+  /** The hash of the line before the last one. */
   #hashBefore: string | undefined;
-  /** The last line does not follow from the one before; the next one tells which of them is at fault. */
+  /** Whether the `prev` of the last line does not match; the next line decides which of the two is faulty. */
   #isInDoubt = false;
 
   /**
-   * @param head of the line before the first: `BEGINNING` for a whole log, undefined for the end of one
-   * @param expected what the log was seen to have
+   * @param head of the line before the first one: `BEGINNING` for a complete log, undefined for the end of one
+   * @param expected a head that the log had before
    */
   constructor(head: AuditHead | undefined, expected?: AuditHead) {
     this.#head = head;
@@ -60,7 +60,7 @@ export class ChainCheck {
       return {
         line: number,
         fault: 'malformed',
-        message: `line ${number} is none of an audit log`,
+        message: `line ${number} is not one of an audit log`,
       };
     }
     const hash = hashOf(bytes);
@@ -71,7 +71,7 @@ export class ChainCheck {
     return this.#checkExpected(number);
   }
 
-  /** @param tornBytes how many bytes follow the last line feed */
+  /** Ends the check. @param tornBytes how many bytes follow the last line feed */
   end(tornBytes = 0): ChainFault | undefined {
     if (this.#isInDoubt) return changed(this.#lines - 1);
     const line = this.#lines + 1;
@@ -97,7 +97,7 @@ export class ChainCheck {
     }
     if (prev === lastHash) return changed(number);
     if (seq === lastSeq && prev === this.#hashBefore) {
-      // Two lines in one place: the former is the one too many, unless they are the same.
+      // Two lines have the same place. The first of them was inserted, unless both are equal.
       return changed(hash === lastHash ? number : number - 1);
     }
     if (seq < lastSeq + 1) return changed(number);

@@ -1,6 +1,5 @@
 /**
- * The audit log: who was let in, who was not, and who decided it, in lines that cannot be changed without
- * a trace.
+ * The audit log: which peers were admitted or refused, and who decided it, in lines whose change is detected.
  * @module
  */
 export {

@@ -1,20 +1,20 @@
 /**
- * One line of an audit log, and the hash that ties the next one to it.
+ * The lines of an audit log, and the hash that links each line to the one before.
  *
  * ```
  * {"seq":7,"prev":"9f86d0…","time":"2026-01-02T03:04:05.678Z","kind":"revocation","site":"site-a"}
  * ```
  *
- * `seq` counts from 1. `prev` is the SHA-256, in 64 lower-case hexadecimal digits, of the line before:
- * of its very bytes, UTF-8 and without the line feed, so that no canonical form of JSON is needed. The
- * first line's is 64 zeros.
+ * `seq` counts from 1. `prev` is the SHA-256 of the line before, in 64 lower-case hexadecimal digits; in the first line
+ * it is 64 zeros. The hash covers the bytes of the line (UTF-8, without the line feed), so that no canonical form of JSON
+ * is needed.
  * @module
  */
 import { createHash } from 'node:crypto';
 import { ApiMisuseError } from '../errors.ts';
 import type { Json } from '../store/store.ts';
 
-/** What a host may note. The log itself adds lines of the kinds `suppressed` and `recovered`. */
+/** The kinds of event. The log itself adds lines of the kinds `suppressed` and `recovered`. */
 export type AuditKind =
   | 'start'
   | 'ca'
@@ -29,25 +29,25 @@ export type AuditKind =
   | 'refused-handshake'
   | 'refused-enrolment';
 
-/** Something that happened. What is absent is not in the line either. */
+/** An event. Absent fields are left out of the line. */
 export interface AuditEvent {
   readonly kind: AuditKind;
   /**
-   * Name of the site that it is about. In a refusal, `site` and `serial` are for a peer that has proved who
-   * it is, and never what an unauthenticated peer says: such a peer has a number of lines of its own.
+   * The name of the site concerned. In a refusal, set `site` and `serial` only for an authenticated peer, never from what
+   * an unauthenticated peer claims, because authenticated peers have their own limits of lines.
    */
   readonly site?: string | undefined;
   /** Serial number of the certificate, in hexadecimal digits. */
   readonly serial?: string | undefined;
-  /** Who did it: an operator's name, or what the admin interface knows of its caller. */
+  /** Who caused it: the name of an operator, or what the admin interface knows about its caller. */
   readonly actor?: string | undefined;
-  /** Address of the far end, as text. */
+  /** The address of the peer, as text. */
   readonly remoteAddress?: string | undefined;
-  /** More; `detail.code`, a string, is what refusals are counted by when they are summed up. */
+  /** Further data. In the summary, refusals are counted by the string `detail.code`. */
   readonly detail?: Readonly<Record<string, Json>> | undefined;
 }
 
-/** A place in the log: the number of a line, and the hash of that line. */
+/** The number and the hash of a line. */
 export interface AuditHead {
   readonly seq: number;
   /** 64 hexadecimal digits. */
@@ -57,23 +57,22 @@ export interface AuditHead {
 /** The head of an empty log. */
 export const BEGINNING: AuditHead = { seq: 0, hash: '0'.repeat(64) };
 
-/** Longest line, in bytes, without the line feed. */
+/** The most bytes in a line, without the line feed. */
 export const MAX_LINE_BYTES: number = 64 * 1024;
 
-/** How every line begins, so how a torn one does. */
+/** The beginning of every line, and so of a torn one. */
 export const LINE_START = '{"seq":';
 
-/** What ties a line to the others. */
+/** The fields that link a line to the one before. */
 export interface Link {
   readonly seq: number;
   readonly prev: string;
 }
 
 /**
- * Returns all of a line but its number and its hash. A `detail` that makes it too long is left out, and
- * its length noted instead.
+ * Encodes a line without its number and hash. A `detail` that makes it too long is replaced by its length.
  *
- * @throws {ApiMisuseError} if the event is of no kind that may be noted, is not JSON, or is too long.
+ * @throws {ApiMisuseError} if the kind of the event is unknown, or the event is not JSON or too long.
  */
 export function encodeEvent(event: AuditEvent, nowMs: number): string {
   if (!KINDS.has(event.kind)) {
@@ -82,15 +81,15 @@ export function encodeEvent(event: AuditEvent, nowMs: number): string {
   return encodeBody(event.kind, event, nowMs);
 }
 
-/** @throws {ApiMisuseError} as `encodeEvent` does; the kind may be the log's own. */
+/** Does the same for any kind, also the log's own. @throws {ApiMisuseError} as `encodeEvent` does */
 export function encodeBody(
   kind: string,
   { site, serial, actor, remoteAddress, detail }: Omit<AuditEvent, 'kind'>,
   nowMs: number
 ): string {
   const time = new Date(nowMs).toISOString();
-  const encode = (shown: AuditEvent['detail']): string =>
-    JSON.stringify({ time, kind, site, serial, actor, remoteAddress, detail: shown });
+  const encode = (written: AuditEvent['detail']): string =>
+    JSON.stringify({ time, kind, site, serial, actor, remoteAddress, detail: written });
   let body: string;
   try {
     body = encode(detail);
@@ -107,7 +106,7 @@ export function encodeBody(
   return body;
 }
 
-/** Puts number and hash to what `encodeEvent` gave; without the line feed. */
+/** Completes the result of `encodeEvent` with number and hash, without the line feed. */
 export function encodeLine(head: AuditHead, body: string): Buffer {
   const { seq, hash } = head;
   return Buffer.from(`${LINE_START}${seq + 1},"prev":"${hash}",${body.slice(1)}`);
@@ -117,7 +116,7 @@ export function hashOf(line: Buffer): string {
   return createHash('sha256').update(line).digest('hex');
 }
 
-/** Returns undefined if it is no line of an audit log. */
+/** Reads the link of a line; returns undefined if it is not a line of an audit log. */
 export function parseLink(line: Buffer): Link | undefined {
   if (line.length > MAX_LINE_BYTES) return undefined;
   try {
@@ -154,5 +153,5 @@ const KINDS: ReadonlySet<AuditKind> = new Set<AuditKind>([
 
 const HASH = /^[0-9a-f]{64}$/;
 
-/** Room for the longest number and the hash. */
+/** The space for the longest number and the hash, in bytes. */
 const LINK_BYTES = 128;

@@ -1,7 +1,7 @@
 /**
- * Limits the lines that refused peers can cause: anybody who reaches the port can have a handshake refused,
- * as often as they like. Unauthenticated peers share one limit. Peers that have proved who they are each have a limit
- * of their own, so that unauthenticated peers cannot keep a known offender out of the log.
+ * Limits the lines for refused peers, because anybody who reaches the port can cause any number of refused handshakes.
+ * All unauthenticated peers share one limit. Each authenticated peer has its own limit, so that unauthenticated peers
+ * cannot keep it out of the log.
  * @module
  */
 import type { Clock } from '../base/clock.ts';
@@ -9,19 +9,19 @@ import { checkWhole } from '../base/option-check.ts';
 
 export interface RefusalLimits {
   /**
-   * Lines for refused handshakes and enrolments of unauthenticated peers in a minute, all together; the others are
-   * summed up in one line when it is over. Default 60.
+   * The most lines per minute for refused handshakes and enrolments of all unauthenticated peers together. The other
+   * refusals are summarised in one line at the end of the minute. Default 60.
    */
   readonly maxRefusalsPerMinute?: number | undefined;
   /**
-   * The same for each peer that has proved who it is, by the event's `site`, or `serial` if there is no
-   * site; default 10. The first 256 such peers of a minute are kept apart; all further ones share a limit
-   * of `maxRefusalsPerMinute`, which is not that of unauthenticated peers.
+   * The same for each authenticated peer, identified by the event's `site`, or by `serial` if there is no site; default
+   * 10. It applies to the first 256 such peers in a minute. All others share another limit of `maxRefusalsPerMinute`,
+   * which is separate from that of unauthenticated peers.
    */
   readonly maxSiteRefusalsPerMinute?: number | undefined;
 }
 
-/** What holds for options of `AuditLog` that are left out. */
+/** The defaults of `RefusalLimits`. */
 export const AUDIT_LOG_DEFAULTS: Readonly<{
   maxRefusalsPerMinute: number;
   maxSiteRefusalsPerMinute: number;
@@ -43,22 +43,22 @@ export function resolveRefusalLimits(limits: RefusalLimits): ResolvedLimits {
   return { maxRefusalsPerMinute, maxSiteRefusalsPerMinute };
 }
 
-/** Refusals that got no line of their own. */
+/** Refusals without their own line. */
 export interface Suppressed {
   readonly count: number;
-  /** All of them, by code. */
+  /** The number of all of them, by code. */
   readonly codes: Readonly<Record<string, number>>;
-  /** Those of peers that have proved who they are, by their site or serial number; absent if there are none. */
+  /** The number of those of authenticated peers, by site or serial number; absent if there are none. */
   readonly peers?: Readonly<Record<string, number>>;
 }
 
-/** Admits so many in a minute, which begins with its first refusal, and sums up the others when it is over. */
+/** Admits a limited number of refusals a minute, which its first refusal starts, and summarises the others at its end. */
 export class RefusalLimit {
   readonly #maxOfUnauthenticated: number;
   readonly #maxOfPeer: number;
   readonly #clock: Clock;
-  readonly #sumUp: (suppressed: Suppressed) => void;
-  /** How many got a line, by peer. */
+  readonly #summarise: (suppressed: Suppressed) => void;
+  /** How many refusals got a line, by peer. */
   readonly #admitted = new Tally(MAX_PEERS);
   #admittedUnauthenticated = 0;
   readonly #codes = new Tally(MAX_CODES);
@@ -66,17 +66,17 @@ export class RefusalLimit {
   #cancel: (() => void) | undefined;
   #isStopped = false;
 
-  constructor(limits: ResolvedLimits, clock: Clock, sumUp: (suppressed: Suppressed) => void) {
+  constructor(limits: ResolvedLimits, clock: Clock, summarise: (suppressed: Suppressed) => void) {
     this.#maxOfUnauthenticated = limits.maxRefusalsPerMinute;
     this.#maxOfPeer = limits.maxSiteRefusalsPerMinute;
     this.#clock = clock;
-    this.#sumUp = sumUp;
+    this.#summarise = summarise;
   }
 
   /**
-   * Whether the refusal gets a line; if not, it is counted.
+   * Returns whether the refusal gets a line; if not, it is counted.
    *
-   * @param peer that was refused, if it has proved who it is
+   * @param peer the site or serial number of the refused peer, if it is authenticated
    */
   admit(code: string, peer: string | undefined): boolean {
     this.#startMinute();
@@ -86,14 +86,14 @@ export class RefusalLimit {
     return false;
   }
 
-  /** Takes back what could not be written, for the end of the next minute. */
+  /** Takes back a summary that could not be written, for the end of the next minute. */
   restore({ codes, peers = {} }: Suppressed): void {
     for (const [code, count] of Object.entries(codes)) this.#codes.add(code, count);
     for (const [peer, count] of Object.entries(peers)) this.#peers.add(peer, count);
     this.#startMinute();
   }
 
-  /** Ends the minute now. */
+  /** Ends the minute now and passes the summary on, if there is anything in it. */
   flush(): void {
     this.#cancel?.();
     this.#cancel = undefined;
@@ -103,10 +103,10 @@ export class RefusalLimit {
     const peers = this.#peers.takeAll();
     const count = Object.values(codes).reduce((sum, each) => sum + each, 0);
     if (count === 0) return;
-    this.#sumUp({ count, codes, ...(Object.keys(peers).length > 0 && { peers }) });
+    this.#summarise({ count, codes, ...(Object.keys(peers).length > 0 && { peers }) });
   }
 
-  /** Sets no timer any more. */
+  /** Stops the timer and sets no further one. */
   stop(): void {
     this.#isStopped = true;
     this.#cancel?.();
@@ -124,14 +124,14 @@ export class RefusalLimit {
   }
 
   #admitPeer(peer: string): boolean {
-    const max = this.#admitted.isApart(peer) ? this.#maxOfPeer : this.#maxOfUnauthenticated;
+    const max = this.#admitted.hasOwnCount(peer) ? this.#maxOfPeer : this.#maxOfUnauthenticated;
     if (this.#admitted.of(peer) >= max) return false;
     this.#admitted.add(peer, 1);
     return true;
   }
 }
 
-/** Counts by name, in bounded memory: names beyond the first so many are counted together. */
+/** Counts by name in bounded memory: names after the first `maxNames` are counted together. */
 class Tally {
   readonly #maxNames: number;
   #counts = new Map<string, number>();
@@ -140,8 +140,8 @@ class Tally {
     this.#maxNames = maxNames;
   }
 
-  /** Whether the name is, or would be, counted under itself. */
-  isApart(name: string): boolean {
+  /** Whether the name has, or would get, its own count. */
+  hasOwnCount(name: string): boolean {
     return this.#keyOf(name) !== OTHERS;
   }
 
@@ -171,9 +171,9 @@ function checkLimit(name: string, value: number): number {
 }
 
 const MINUTE_MS = 60_000;
-/** Codes are this program's words; should an unauthenticated peer's be among them, they take no more room than this. */
+/** All codes should be this program's own. The bound holds even if those of unauthenticated peers are among them. */
 const MAX_CODES = 32;
-/** One line has room for them. */
+/** So many fit into one line. */
 const MAX_PEERS = 256;
 const MAX_NAME_LENGTH = 64;
 const OTHERS = 'others';

@@ -1,5 +1,5 @@
 /**
- * Reads the end of an audit log: where the next line goes, and whether the last ones hang together.
+ * Reads the end of an audit log: finds where the next line goes, and checks that the last lines are consistent.
  * @module
  */
 import type { FileHandle } from 'node:fs/promises';
@@ -9,13 +9,13 @@ import { type AuditHead, BEGINNING, LINE_START, MAX_LINE_BYTES } from './line.ts
 
 export interface Tail {
   readonly head: AuditHead;
-  /** Bytes of whole lines, from the beginning of the file. */
+  /** The size of all complete lines, in bytes. */
   readonly intactBytes: number;
-  /** Bytes of an unfinished line behind them. */
+  /** The size of an unfinished line after them, in bytes. */
   readonly tornBytes: number;
 }
 
-/** @throws {AuditError} if what is there was not left by a log, be it after a crash. */
+/** @throws {AuditError} if the content was not written by an audit log, taking a crash into account. */
 export async function readTail(handle: FileHandle, path: string): Promise<Tail> {
   const { size } = await handle.stat();
   if (size === 0) {
@@ -26,7 +26,7 @@ export async function readTail(handle: FileHandle, path: string): Promise<Tail> 
   const bytes = Buffer.alloc(Math.min(size, TAIL_BYTES));
   await readAll(handle, bytes, size - bytes.length, path);
   const isWhole = bytes.length === size;
-  // The first line of a part may be half a line.
+  // If only a part of the file was read, its first line may be incomplete.
   const start = isWhole ? 0 : bytes.indexOf(LINE_FEED) + 1;
   const end = bytes.lastIndexOf(LINE_FEED) + 1;
   const torn = bytes.subarray(end);
@@ -39,7 +39,7 @@ export async function readTail(handle: FileHandle, path: string): Promise<Tail> 
     if (check.push(bytes.subarray(at, lineEnd)) !== undefined) throw notWhole(path);
     at = lineEnd + 1;
   }
-  // A part without a whole line has one that is too long.
+  // If that part has no complete line, a line is too long.
   if (check.end() !== undefined || (check.lines === 0 && !isWhole)) throw notWhole(path);
   return { head: check.head, intactBytes: size - torn.length, tornBytes: torn.length };
 }
@@ -57,10 +57,10 @@ async function readAll(
   }
 }
 
-/** Anything else may be a file of somebody else's, of which not a byte is to be cut off. */
+/** Whether a crash may have left these bytes. Others may belong to a foreign file, which must not be truncated. */
 function isTornLine(bytes: Buffer): boolean {
   const text = bytes.toString('latin1', 0, LINE_START.length);
-  // A file system may bring back the length of a file without what was in it.
+  // After a crash, a file system may restore the length of a file but not its content.
   return LINE_START.startsWith(text) || bytes.every((byte) => byte === 0);
 }
 
@@ -71,5 +71,5 @@ function notWhole(path: string): AuditError {
 }
 
 const LINE_FEED = 0x0a;
-/** Holds a few lines, however long they are. */
+/** Enough for several lines of the maximum length. */
 const TAIL_BYTES: number = 4 * MAX_LINE_BYTES;

@@ -1,5 +1,5 @@
 /**
- * Verifies an audit log from its first line to its last, in memory that does not grow with it.
+ * Verifies a complete audit log in bounded memory.
  * @module
  */
 import { createReadStream } from 'node:fs';
@@ -9,8 +9,8 @@ import { type AuditHead, BEGINNING, MAX_LINE_BYTES } from './line.ts';
 
 export interface AuditVerifyOptions {
   /**
-   * A head that the log once had, kept where whoever can write the log cannot: without it a log that was
-   * cut off at the end of a line, or written anew from some line to the end, cannot be told from a true one.
+   * A head that the log had before, kept where nobody who can write the log can change it. Without it, a log that was
+   * truncated at the end of a line, or written again from some line on, is not detected.
    */
   readonly head?: AuditHead | undefined;
 }
@@ -19,15 +19,15 @@ export type AuditVerdict =
   | { readonly ok: true; readonly lines: number; readonly head: AuditHead }
   | {
       readonly ok: false;
-      /** The first line at fault, counted from 1. Of a last line but one, it may be the last. */
+      /** The first faulty line, from 1. If the last line but one was changed, this may be the last one. */
       readonly line: number;
       readonly fault: AuditFault;
       readonly message: string;
     };
 
 /**
- * A log that is being written may end in half a line, which is a fault here: verify a copy, or once
- * more.
+ * Verifies a log. A log that is being written may end in an incomplete line, which is a fault here: verify a copy, or
+ * try again.
  *
  * @throws {StoreError} if the file cannot be read.
  */
@@ -54,7 +54,7 @@ async function firstFault(path: string, check: ChainCheck): Promise<ChainFault |
       start = end + 1;
     }
     rest = bytes.subarray(start);
-    // No need to see the end of a line that is too long.
+    // The line is already too long, so its end does not matter.
     if (rest.length > MAX_LINE_BYTES) return check.push(rest);
   }
   if (check.lines === 0 && rest.length === 0) {

@@ -1,5 +1,5 @@
 /**
- * What `CertificateAuthority` is given, what it gives back, and what it tells.
+ * The options, results and events of `CertificateAuthority`.
  * @module
  */
 import type { Clock } from '../base/clock.ts';
@@ -11,34 +11,34 @@ import { checkTrustDomain, type GatewayIdentity } from './names.ts';
 import type { RevocationScope } from './revocation-index.ts';
 
 export interface CertificateAuthorityOptions extends CaMaterial {
-  /** Lower-case DNS name that stands in every identity. */
+  /** Lower-case DNS name that is part of every identity. */
   readonly trustDomain: string;
   readonly store: Store;
   /** Lifetime of a gateway's certificate in ms; default 30 days. */
   readonly certificateLifetimeMs?: number;
-  /** How long a CRL holds, in ms; default 7 days. */
+  /** How long a CRL is valid, in ms; default 7 days. */
   readonly crlLifetimeMs?: number;
-  /** The CA that was prepared to follow; default none. */
+  /** The CA that was prepared by `prepareCa`; default none. */
   readonly next?: CaMaterial;
-  /** The CA that was followed and is not retired; default none. */
+  /** The CA that `activateCa` replaced, until `retireCa`; default none. */
   readonly previous?: CaMaterial;
-  /** Default: that of the system. */
+  /** Default: the system's clock. */
   readonly clock?: Clock;
 }
 
-/** What is used where an option is absent; times are in ms. */
+/** The defaults of `CertificateAuthorityOptions`; times are in ms. */
 export const CERTIFICATE_AUTHORITY_DEFAULTS: Readonly<{
   certificateLifetimeMs: number;
   crlLifetimeMs: number;
 }> = Object.freeze({ certificateLifetimeMs: 30 * DAY_MS, crlLifetimeMs: 7 * DAY_MS });
 
-/** What is used where an option is absent; times are in ms. */
+/** The defaults of `TokenOptions`; times are in ms. */
 export const TOKEN_DEFAULTS: Readonly<{ lifetimeMs: number }> = Object.freeze({
   lifetimeMs: HOUR_MS,
 });
 
 export interface IssuedCertificate {
-  /** The gateway's certificate, and behind it what leads to the trust anchors. */
+  /** The gateway's certificate, then the certificates that lead to the trust anchors. */
   readonly certificatePem: string;
   /** Lower-case hex. */
   readonly serial: string;
@@ -48,26 +48,27 @@ export interface IssuedCertificate {
 }
 
 export interface IssueOptions {
-  /** In ms, 1 s to 100 years; default `certificateLifetimeMs` of the authority. The CA's end cuts it short. */
+  /** In ms, 1 s to 100 years; default `certificateLifetimeMs`. No certificate outlives the CA. */
   readonly lifetimeMs?: number;
   /**
-   * Whether a CA that has run out issues a certificate that ran out with it; default false, which refuses it.
-   * A gateway needs one to open its ports, and shows it to nobody's avail until another CA signs.
+   * Whether an expired CA issues a certificate that expired with it; default false, which refuses.
+   * A gateway needs a certificate to open its ports; no peer accepts an expired one until another CA signs.
    */
   readonly evenIfExpired?: boolean;
 }
 
-/** Stores what a step of a change of CA changes; the step is in force when it is done. */
+/** Stores the CAs as they are after a step of a rollover. The step takes effect when it resolves. */
 export type KeepStep = () => Promise<void> | void;
 
 export interface TokenOptions {
   readonly site: string;
-  /** Where the site finds an `EnrolmentServer`: `https://host:port`, one to eight. */
+  /** One to eight addresses of an `EnrolmentServer`: `https://host:port`. */
   readonly endpoints: readonly string[];
-  /** Default one hour. */
+  /** In ms; default one hour. */
   readonly lifetimeMs?: number;
 }
 
+/** A request to redeem a token. */
 export interface Redemption {
   readonly tokenId: string;
   readonly secret: string;
@@ -76,19 +77,19 @@ export interface Redemption {
 
 export interface RedeemOptions {
   /**
-   * Is asked about the site when everything else has passed, before the token is spent and the certificate is signed.
-   * What it rejects with is thrown on, and the token stays good. Default: every site may enrol.
+   * Decides about the site, after all other checks and before the token is used and the certificate is signed.
+   * If it rejects, `enrol` rejects with the same error, and the token stays valid. Default: every site may enrol.
    */
   readonly authorize?: ((site: string) => Promise<void>) | undefined;
 }
 
 export interface AuthorityEvents {
   /**
-   * A site or a certificate was revoked, here or by another process on the same store; `isRevoked`
-   * knows already. Close what it has open.
+   * A site or a certificate was revoked, here or by another process on the same store. `isRevoked` already
+   * returns true. Close the connections of its holder.
    */
   revoked: [scope: RevocationScope];
-  /** Who signs, who is trusted or what is shown has changed: by a step of a rollover in this process. */
+  /** A step of a rollover in this process has changed the signing CA, the trust bundle or the chain. */
   trust: [];
 }
 
@@ -103,7 +104,7 @@ export interface AuthoritySettings {
 
 /**
  * @throws {CertificateError} if the trust domain is not a lower-case DNS name.
- * @throws {ApiMisuseError} if an option is not what it must be.
+ * @throws {ApiMisuseError} if an option is invalid.
  */
 export function resolveAuthority(options: CertificateAuthorityOptions): AuthoritySettings {
   const {
@@ -125,7 +126,7 @@ export function resolveAuthority(options: CertificateAuthorityOptions): Authorit
   return { trustDomain, store, certificateLifetimeMs, crlLifetimeMs, clock };
 }
 
-/** @throws {ApiMisuseError} if a part of it is no text; what the texts say is looked at later. */
+/** @throws {ApiMisuseError} if a part is not a string; the content of the strings is checked later. */
 export function checkMaterial(at: string, material: CaMaterial): void {
   const { certificatePem, privateKeyPem, passphrase = '' } = material;
   for (const [name, value] of Object.entries({ certificatePem, privateKeyPem, passphrase })) {

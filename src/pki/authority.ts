@@ -1,11 +1,9 @@
 /**
- * `CertificateAuthority`: decides who gets a certificate, for whom, and until when. It keeps what it
- * decided in the store, so that it may be restarted, or run in several gateways at once over one
- * store with the same key.
+ * `CertificateAuthority` decides which gateway gets a certificate, and until when. It records its decisions in the
+ * store, so it may be restarted, and several gateways may run it with the same key over one store.
  *
- * A certificate is handed out only after the commit that recorded it; and that commit holds only if
- * neither the site nor the key was revoked and the token not used meanwhile. The entries are told in
- * README.md.
+ * It returns a certificate only after the commit that records it. That commit fails if the site or the key was
+ * revoked or the token was used in the meantime. README.md lists the entries of the store.
  * @module
  */
 import type { X509Certificate } from 'node:crypto';
@@ -54,23 +52,23 @@ import { TokenLedger, unknownToken } from './token-ledger.ts';
 /**
  * A certificate authority for the gateways of one trust domain.
  *
- * Its CA is followed by another in the steps of SPIRE's authorities, each of which waits for the gateways
- * (who trusts what after each is told in README.md):
+ * A rollover replaces its CA in three steps, which are those of SPIRE. README.md says what to wait for before each
+ * step, and which gateway trusts which CA after it:
  *
- * 1. `prepareCa`: the next CA's root joins the trust bundle
- * 2. `activateCa`: it signs from now on, and every gateway renews (`isCurrent`)
- * 3. `retireCa`: the previous CA's root leaves the bundle
+ * 1. `prepareCa` adds the next CA's root to the trust bundle
+ * 2. `activateCa` lets the next CA sign; every gateway renews (`isCurrent`)
+ * 3. `retireCa` removes the previous CA's root from the bundle
  *
- * What was decided by one process is not known to others: keep the CAs' material where all find it, call
- * the steps in each, and `open` with `next` or `previous` after a restart. Each step takes a function that
- * stores the material first, so that a full disk leaves the step undone in memory too.
+ * Processes do not tell each other about these steps: keep the CAs' material where all can read it, call the steps in
+ * each, and `open` with `next` or `previous` after a restart. Each step takes a function that stores the material
+ * first. If that fails, for example because the disk is full, nothing has changed in memory either.
  */
 export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
   readonly trustDomain: string;
-  /** What is revoked; follows the store as long as the authority does. */
+  /** What is revoked; it follows the store until the authority is closed. */
   readonly revocations: Revocations;
 
-  readonly #ring: CaRollover;
+  readonly #rollover: CaRollover;
   readonly #store: Store;
   readonly #certificates: CertificateLedger;
   readonly #tokens: TokenLedger;
@@ -80,11 +78,11 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
   readonly #crlLifetimeMs: number;
   readonly #certifier: Certifier;
   readonly #lists: RevocationLists;
-  /** A step of a change of CA is being stored. */
+  /** Whether a step of a rollover is being stored. */
   #isChanging = false;
 
   private constructor(
-    ring: CaRollover,
+    rollover: CaRollover,
     revocations: Revocations,
     running: RunningTime,
     settings: AuthoritySettings
@@ -93,7 +91,7 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
     const { trustDomain, store, clock, certificateLifetimeMs, crlLifetimeMs } = settings;
     this.trustDomain = trustDomain;
     this.revocations = revocations;
-    this.#ring = ring;
+    this.#rollover = rollover;
     this.#store = store;
     this.#clock = clock;
     this.#running = running;
@@ -102,17 +100,17 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
     this.#certificateLifetimeMs = certificateLifetimeMs;
     this.#crlLifetimeMs = crlLifetimeMs;
     this.#lists = new RevocationLists(crlLifetimeMs);
-    this.#certifier = new Certifier({ trustDomain, ring, store, revocations, clock, running });
+    this.#certifier = new Certifier({ trustDomain, rollover, store, revocations, clock, running });
     revocations.on('revoked', (scope) => this.emit('revoked', scope));
   }
 
   /**
-   * Takes up a CA: one that `generateCa` has made, or an operator's own. One that has run out is taken up too, so
-   * that it can be followed by another, but signs no certificates.
+   * Opens an authority with a CA that `generateCa` has made, or an operator's own. An expired CA can be opened too:
+   * it signs no certificates, but a rollover can replace it.
    *
-   * @throws {CertificateError} if a certificate is not a CA's, or of another key or trust domain; if the
-   * chain does not lead to a root; if the key cannot be read; or if the trust domain is not a lower-case DNS name.
-   * @throws {ApiMisuseError} if an option is not what it must be, or both `next` and `previous` are given.
+   * @throws {CertificateError} if a certificate is not a CA's or belongs to another key or trust domain, the chain
+   * does not lead to a root, the key cannot be read, or the trust domain is not a lower-case DNS name.
+   * @throws {ApiMisuseError} if an option is invalid, or both `next` and `previous` are given.
    */
   static async open(options: CertificateAuthorityOptions): Promise<CertificateAuthority> {
     const settings = resolveAuthority(options);
@@ -121,48 +119,48 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
       options.next && decrypted(options.next),
       options.previous && decrypted(options.previous),
     ]);
-    const ring = new CaRollover({ current, next, previous }, settings.trustDomain);
+    const rollover = new CaRollover({ current, next, previous }, settings.trustDomain);
     const running = await RunningTime.open(settings.store, settings.clock);
     const revocations = await Revocations.open(settings);
-    return new CertificateAuthority(ring, revocations, running, settings);
+    return new CertificateAuthority(rollover, revocations, running, settings);
   }
 
-  /** Of the CA that signs now: the signing certificate, then upwards, the root last. */
+  /** The chain of the current CA: the signing certificate first, the root last. */
   get certificatePem(): string {
-    return this.#ring.current.intermediatesPem + this.#ring.current.rootPem;
+    return this.#rollover.current.intermediatesPem + this.#rollover.current.rootPem;
   }
 
-  /** When the CA that signs now runs out, with the first certificate of its chain, and all that it has issued. */
+  /** When the first certificate in the current CA's chain expires; nothing that it has issued outlives that. */
   get notAfter(): Date {
-    return new Date(this.#ring.current.notAfterMs);
+    return new Date(this.#rollover.current.notAfterMs);
   }
 
-  /** The trust anchors in force: the roots of the current CA and of the next or previous one. */
+  /** The trust anchors: the root of the current CA, and of the next or previous one during a rollover. */
   get trustBundlePem(): string {
-    return this.#ring.trustBundlePem;
+    return this.#rollover.trustBundlePem;
   }
 
   /**
-   * What goes behind a gateway's certificate: the intermediates, and while a rollover is active the cross
-   * certificate (`activateCa`); no root. Empty if there is nothing.
+   * The certificates that a gateway presents after its own: the intermediates and, while a rollover is active, the
+   * cross certificate (`activateCa`), without the root. It may be empty.
    */
   get chainPem(): string {
-    return this.#ring.chainPem;
+    return this.#rollover.chainPem;
   }
 
-  /** SHA-256 of the SubjectPublicKeyInfo of the current root, base64url: what an enrolment token pins. */
+  /** SHA-256 of the current root's SubjectPublicKeyInfo, base64url. An enrolment token pins it. */
   get spkiHash(): string {
-    return this.#ring.current.rootId;
+    return this.#rollover.current.rootId;
   }
 
-  /** The private key of the CA that signs now, PKCS#8, not encrypted. Whoever reads it can be anyone. */
+  /** The private key of the current CA, PKCS#8, not encrypted. Who has it can impersonate every gateway. */
   get privateKeyPem(): string {
-    const { privateKey } = this.#ring.current.issuer;
+    const { privateKey } = this.#rollover.current.issuer;
     return privateKey.export({ type: 'pkcs8', format: 'pem' }) as string;
   }
 
   /**
-   * The same key under a passphrase, for `open`.
+   * Returns the same key, encrypted with a passphrase. `open` accepts it.
    *
    * @throws {ApiMisuseError} if the passphrase is empty or has more than 1,023 bytes.
    */
@@ -171,10 +169,10 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
   }
 
   /**
-   * Issues a certificate to `identity` for the key of a signing request, whatever else it asks for.
+   * Issues a certificate to `identity` for the key of a signing request. The rest of the request is ignored.
    *
    * @throws {CertificateError} if the request is not acceptable, its key or the site is revoked, the identity
-   * is not of this trust domain, or the CA has run out and `evenIfExpired` is not set.
+   * is of another trust domain, or the CA has expired and `evenIfExpired` is not set.
    */
   async issue(
     csrPem: string,
@@ -193,8 +191,8 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
    * Makes a token with which a site can enrol once.
    *
    * @returns the text to carry to the site; it is a secret.
-   * @throws {CertificateError} if the site id is not one, or the site is revoked.
-   * @throws {ApiMisuseError} if an endpoint or the lifetime is not usable.
+   * @throws {CertificateError} if the site id is invalid or the site is revoked.
+   * @throws {ApiMisuseError} if an endpoint or the lifetime is invalid.
    */
   async createToken(options: TokenOptions): Promise<string> {
     const {
@@ -216,26 +214,26 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
   }
 
   /**
-   * Redeems a token: issues a certificate for the site that the token names. A request that is not
-   * acceptable, or is not authorized, leaves the token as it was.
+   * Redeems a token: issues a certificate to the site that the token names. The token stays valid if the request is
+   * not acceptable or not authorized.
    *
-   * @throws {CertificateError} if the signing request is not acceptable, or its key is revoked.
-   * @throws {EnrolmentError} with fault `unknown` (also for a wrong secret, and when the site has
-   * been revoked since), `expired` or `used`.
-   * @throws what `authorize` rejects with.
+   * @throws {CertificateError} if the signing request is not acceptable or its key is revoked.
+   * @throws {EnrolmentError} with fault `unknown` (also if the secret is wrong or the site has since been
+   * revoked), `expired` or `used`.
+   * @throws the error with which `authorize` rejects.
    */
   async enrol(
     { tokenId, secret, csrPem }: Redemption,
     { authorize }: RedeemOptions = {}
   ): Promise<IssuedCertificate> {
     let { site, write } = await this.#tokens.redeemable(tokenId, secret);
-    // Behind the token: what an unauthenticated peer sends is not even looked at.
+    // Only after the token, so that a request without a valid token is not parsed at all.
     const publicKey = verifySigningRequest(csrPem);
     if (authorize !== undefined) {
       if (this.isSiteRevoked(site)) throw unknownToken();
       this.#certifier.check(publicKey);
       await authorize(site);
-      // The token may have expired or been used meanwhile.
+      // The token may have expired or been used in the meantime.
       ({ site, write } = await this.#tokens.redeemable(tokenId, secret));
     }
     try {
@@ -244,17 +242,17 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
         write,
       });
     } catch (error) {
-      // Another was quicker with the token, or the site was revoked; say which.
+      // Either another process has used the token, which this reports, or the site was revoked.
       if (error instanceof StoreConflictError) await this.#tokens.redeemable(tokenId, secret);
       throw refusedAs(error, unknownToken);
     }
   }
 
   /**
-   * Issues the next certificate to the holder of `current`, which TLS has verified. The key may be
-   * the same or a new one; `current` may be of the current CA, the next or the previous one.
+   * Issues the next certificate to the holder of `current`, which TLS has verified. The key may be the same or a new
+   * one. The current, the next or the previous CA may have issued `current`.
    *
-   * @throws {CertificateError} if `current` is revoked, expired or not ours, or the request is not
+   * @throws {CertificateError} if `current` is revoked, expired or issued by another CA, or the request is not
    * acceptable.
    */
   async renew(current: X509Certificate, csrPem: string): Promise<IssuedCertificate> {
@@ -280,30 +278,29 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
     }
   }
 
-  /** Whether the CA that signs now has issued it; else its holder ought to renew. */
+  /** Whether the current CA has issued the certificate; if not, its holder should renew. */
   isCurrent(certificate: X509Certificate): boolean {
-    return this.#ring.current.hasIssued(certificate);
+    return this.#rollover.current.hasIssued(certificate);
   }
 
-  /** Whether the current, the next or the previous CA has issued it, whether it holds or not. */
+  /** Whether the current, the next or the previous CA has issued the certificate; it may have expired. */
   hasIssued(certificate: X509Certificate): boolean {
-    return this.#ring.hasIssued(certificate);
+    return this.#rollover.hasIssued(certificate);
   }
 
-  /** `Revocations.revoke`. When it resolves, `isRevoked` knows and `revoked` has been emitted. */
+  /** Calls `Revocations.revoke`. When it resolves, `isRevoked` is up to date and `revoked` has been emitted. */
   revoke(scope: RevocationScope, reason?: RevocationReason): Promise<RevocationReport> {
     return this.revocations.revoke(scope, reason);
   }
 
-  /** Lets a revoked site enrol again, with a new token and a new key; what was revoked stays so. */
+  /** Lets a revoked site enrol again, with a new token and a new key. Its old certificates stay revoked. */
   reinstate(site: string): Promise<void> {
     return this.revocations.reinstate(site);
   }
 
   /**
-   * Tells whether a certificate that chains to this CA is revoked: by its serial number, by its key
-   * under any certificate, or with its whole site. Also true if it does not name a gateway.
-   * Asks memory only.
+   * Tells whether a certificate that chains to this CA is revoked: by its serial number, by its key in any
+   * certificate, or with its site. Returns true also for a certificate that names no gateway. Reads memory only.
    */
   isRevoked(certificate: X509Certificate): boolean {
     return this.revocations.isRevoked(certificate);
@@ -314,60 +311,57 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
     return this.revocations.isSiteRevoked(site);
   }
 
-  /** How far the change to another CA has come. */
+  /** The step that the rollover has reached. */
   get rollover(): RolloverState {
-    return this.#ring.rollover;
+    return this.#rollover.state;
   }
 
   /**
-   * Takes in the CA that is to follow. Its root is in the trust bundle from now on; it signs nothing yet.
-   * With the same root, for a new intermediate, the bundle stays as it is, and `retireCa` takes nobody's
-   * trust away.
+   * Prepares the next CA. Its root joins the trust bundle now; it signs nothing yet. If it has the same root, as a new
+   * intermediate does, the bundle does not change, and `retireCa` takes no trust away.
    *
-   * A key that is encrypted is read on the event loop, where a passphrase that is stretched as it should be
-   * takes about 0.2 s.
+   * An encrypted key is read on the event loop. With 600,000 iterations that takes about 0.2 s.
    *
-   * @param keep stores what the step changes. It is called when the step cannot fail any more, before
-   * anything has changed. What it throws is thrown on, nothing has changed then, and the step can be repeated.
-   * Without it, the step is in force when the method returns, before its promise is looked at.
-   * @throws {ApiMisuseError} if one is prepared already, the previous one is not retired, or another step is
+   * @param keep stores the CAs as they are after the step. It is called when all checks have passed and before
+   * anything has changed. If it throws, the method throws the same error, nothing has changed, and the step can be
+   * repeated. Without it, the step has taken effect when the method returns, even before its promise settles.
+   * @throws {ApiMisuseError} if a CA is already prepared, the previous one is not retired, or another step is
    * being stored.
-   * @throws {CertificateError} as `open`; also if it has run out, or signs with the current one's key.
+   * @throws {CertificateError} as `open` does; also if the CA has expired or has the current CA's key.
    */
   async prepareCa(next: CaMaterial, keep?: KeepStep): Promise<void> {
     checkMaterial('next.', checkObject('next', next));
-    return this.#change(() => this.#ring.prepare(next, this.#clock.wallMs()), keep);
+    return this.#change(() => this.#rollover.prepare(next, this.#clock.wallMs()), keep);
   }
 
   /**
-   * Lets the prepared CA sign from now on. The current one stays trusted, as the previous one, and signs
-   * its own CRL.
+   * Makes the prepared CA the current one, which signs from now on. The CA before it stays trusted as the previous one
+   * and goes on signing its own CRL.
    *
-   * Behind new certificates goes a cross certificate, the new root signed by the old CA, for those who
-   * trust the old root alone (RFC 4210 section 4.4, "NewWithOld"). It is left out where a path length
-   * forbids it: of CAs by `generateCa`, where either of the two has an intermediate. Then every gateway
-   * must have heard of the new bundle before.
+   * A cross certificate follows new certificates: the new root signed by the old CA, for gateways that trust only the
+   * old root (RFC 4210 section 4.4, "NewWithOld"). There is none if a path length forbids it: for CAs by `generateCa`,
+   * if either of the two has an intermediate. In that case every gateway must have the new bundle before this step.
    *
-   * @param keep as of `prepareCa`
-   * @throws {ApiMisuseError} if none is prepared, or another step is being stored.
-   * @throws {CertificateError} if it has run out.
+   * @param keep as for `prepareCa`
+   * @throws {ApiMisuseError} if no CA is prepared, or another step is being stored.
+   * @throws {CertificateError} if the prepared CA has expired.
    */
   async activateCa(keep?: KeepStep): Promise<void> {
-    return this.#change(() => this.#ring.activate(this.#clock.wallMs()), keep);
+    return this.#change(() => this.#rollover.activate(this.#clock.wallMs()), keep);
   }
 
   /**
-   * Lets go of the previous CA. Who takes the new bundle refuses certificates of it, and its CRL is
-   * signed no more.
+   * Removes the previous CA. A gateway that has the new bundle refuses its certificates, and its CRL is no longer
+   * signed.
    *
-   * @param keep as of `prepareCa`
-   * @throws {ApiMisuseError} if there is none, or another step is being stored.
+   * @param keep as for `prepareCa`
+   * @throws {ApiMisuseError} if there is no previous CA, or another step is being stored.
    */
   async retireCa(keep?: KeepStep): Promise<void> {
-    return this.#change(() => this.#ring.retire(), keep);
+    return this.#change(() => this.#rollover.retire(), keep);
   }
 
-  /** One step of a change of CA: checked, then stored, then in force. */
+  /** Takes one step of a rollover: checks it, stores it, then puts it into effect. */
   async #change(check: () => () => void, keep: KeepStep | undefined): Promise<void> {
     if (this.#isChanging) {
       throw new ApiMisuseError('another step of the change of CA is being stored: wait for it');
@@ -386,27 +380,26 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
   }
 
   /**
-   * Signs a CRL as of now for each CA that has signed certificates and whose key is here, PEM texts one
-   * after the other: the current one's, then the previous one's. Each lists what that CA has issued, and
-   * what was issued before the store kept the issuer. A certificate that has run out is listed for one CRL's
-   * lifetime more, so that every CRL user has seen it (RFC 5280 section 3.3). Each has a higher number than
-   * the one before, across restarts too, unless the clock was set back meanwhile.
+   * Signs a CRL for each CA that has signed certificates: the current CA's, then the previous one's, as PEM texts one
+   * after another. Each lists the certificates that its CA has issued, and those from before the store recorded the
+   * issuer. An expired certificate stays listed for one more CRL lifetime, so that every CRL user sees it
+   * (RFC 5280 section 3.3). CRL numbers increase, also across restarts unless the clock was set back.
    */
   crlPem(): string {
     const nowMs = this.#clock.wallMs();
     const listed = this.revocations
       .records()
       .filter(({ notAfterMs }) => nowMs < notAfterMs + this.#crlLifetimeMs);
-    return this.#lists.sign(this.#ring.signers, listed, nowMs);
+    return this.#lists.sign(this.#rollover.signers, listed, nowMs);
   }
 
   /**
-   * Removes from the store what has lost its meaning by time: expired tokens, and the records of certificates
-   * that have certainly run out. Revocations stay for ever, for a clock that is wrong once would take them
-   * back. Call it at the start and every hour: it also stores for how long the gateway has run, and a record
-   * goes only when both that and the clock say that its certificate has run out.
+   * Removes expired tokens and the records of certificates that have certainly expired from the store. Revocations
+   * stay for ever, because a clock that is wrong once would take them back. Call it at the start and every hour: it
+   * also stores how long the gateway has run, and a record is removed only when both this time and the clock say that
+   * its certificate has expired.
    *
-   * @returns how many entries went.
+   * @returns how many entries were removed.
    */
   async prune(): Promise<number> {
     await this.#running.save();
@@ -428,7 +421,7 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
   }
 }
 
-/** The same without a passphrase. */
+/** Returns the material with its key decrypted. */
 async function decrypted({
   certificatePem,
   privateKeyPem,

@@ -1,13 +1,13 @@
 /**
- * The CAs of one trust domain in their parts: the one that signs now, and, while one follows the other,
- * the next or the previous one. What is trusted, what is shown, and who signs, at each step.
+ * The rollover from one CA to the next ([RFC 4210 section 4.4](https://www.rfc-editor.org/rfc/rfc4210#section-4.4)):
+ * which CA signs, which roots are trusted, and which certificates follow a gateway's own, at each step.
  * @module
  */
 import type { X509Certificate } from 'node:crypto';
 import { ApiMisuseError, CertificateError } from '../errors.ts';
 import { Ca, type CaMaterial } from './ca.ts';
 
-/** How far the change from one CA to the next has come. */
+/** The step that a rollover has reached. */
 export type RolloverState = 'none' | 'prepared' | 'active';
 
 export interface CaRolloverMaterial {
@@ -16,17 +16,18 @@ export interface CaRolloverMaterial {
   readonly previous?: CaMaterial | undefined;
 }
 
+/** The CAs of one trust domain: the current one, and during a rollover either the next or the previous one. */
 export class CaRollover {
   readonly #trustDomain: string;
   #current: Ca;
   #next: Ca | undefined;
   #previous: Ca | undefined;
-  /** The cross certificate, and what leads from it to the previous root. */
+  /** The cross certificate and the certificates between it and the previous root. */
   #crossPem = '';
 
   /**
-   * @throws {CertificateError} if one of the CAs is unfit, or two sign with one key.
-   * @throws {ApiMisuseError} if there is both a next and a previous one.
+   * @throws {CertificateError} if one of the CAs is not usable, or two have the same signing key.
+   * @throws {ApiMisuseError} if there is both a next and a previous CA.
    */
   constructor({ current, next, previous }: CaRolloverMaterial, trustDomain: string) {
     if (next !== undefined && previous !== undefined) {
@@ -41,32 +42,32 @@ export class CaRollover {
     }
   }
 
-  /** Signs now. */
+  /** The CA that signs now. */
   get current(): Ca {
     return this.#current;
   }
 
-  get rollover(): RolloverState {
+  get state(): RolloverState {
     if (this.#next !== undefined) return 'prepared';
     return this.#previous === undefined ? 'none' : 'active';
   }
 
-  /** Those whose key is here, the current one first. */
+  /** All CAs, the current one first. */
   get all(): Ca[] {
     return [this.#current, this.#next, this.#previous].filter((ca) => ca !== undefined);
   }
 
-  /** Those that have signed certificates in force, the current one first. */
+  /** The CAs that have signed certificates, the current one first: all but the next one. */
   get signers(): Ca[] {
     return this.all.filter((ca) => ca !== this.#next);
   }
 
-  /** The roots in force, each once. */
+  /** The trusted roots, each once. */
   get trustBundlePem(): string {
     return [...new Set(this.all.map(({ rootPem }) => rootPem))].join('');
   }
 
-  /** What goes behind a gateway's certificate. */
+  /** The certificates that follow a gateway's own: intermediates, and the cross certificate if there is one. */
   get chainPem(): string {
     return this.#current.intermediatesPem + this.#crossPem;
   }
@@ -74,10 +75,10 @@ export class CaRollover {
   /**
    * Checks the next CA.
    *
-   * @returns a function that takes it in, and cannot fail.
+   * @returns a function that makes it the next CA; it cannot fail.
    */
   prepare(material: CaMaterial, nowMs: number): () => void {
-    const state = this.rollover;
+    const { state } = this;
     if (state === 'prepared') throw new ApiMisuseError('a CA is prepared already');
     if (state === 'active') throw new ApiMisuseError('the previous CA is not retired yet');
     const next = this.#read(material);
@@ -87,7 +88,7 @@ export class CaRollover {
     };
   }
 
-  /** @returns a function that lets the next CA sign, and cannot fail. */
+  /** @returns a function that makes the next CA the current one; it cannot fail. */
   activate(nowMs: number): () => void {
     const next = this.#next;
     if (next === undefined) throw new ApiMisuseError('no CA is prepared');
@@ -101,7 +102,7 @@ export class CaRollover {
     };
   }
 
-  /** @returns a function that lets go of the previous CA, and cannot fail. */
+  /** @returns a function that drops the previous CA; it cannot fail. */
   retire(): () => void {
     if (this.#previous === undefined) throw new ApiMisuseError('there is no previous CA');
     return () => {
@@ -110,12 +111,12 @@ export class CaRollover {
     };
   }
 
-  /** Whether one of them has issued the certificate. */
+  /** Whether one of the CAs has issued the certificate. */
   hasIssued(certificate: X509Certificate): boolean {
     return this.all.some((ca) => ca.hasIssued(certificate));
   }
 
-  /** The cross certificate, and what leads from it to the root of `previous`; empty if there is none. */
+  /** Returns the cross certificate and the certificates between it and the root of `previous`, or an empty text. */
   #crossFrom(previous: Ca, current: Ca): string {
     const crossPem = previous.crossCertify(current, this.#trustDomain);
     return crossPem === undefined ? '' : crossPem + previous.intermediatesPem;

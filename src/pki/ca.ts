@@ -1,6 +1,6 @@
 /**
- * One CA: a signing key and the certificates from it up to a root. `generateCa` makes one; an operator
- * may bring another, with or without intermediates.
+ * One CA: a signing key and the chain of certificates from it up to a root. `generateCa` makes one; an operator
+ * may provide another, with or without intermediates.
  * @module
  */
 import crypto, { type KeyObject, type X509Certificate } from 'node:crypto';
@@ -17,7 +17,7 @@ import {
   validityOf,
 } from './certificate.ts';
 import { readCertificates } from './credentials-check.ts';
-import { commonName, embed } from './der.ts';
+import { commonName, decode } from './der.ts';
 import {
   generateGatewayKey,
   type KeyType,
@@ -27,35 +27,34 @@ import {
 } from './keys.ts';
 import { checkTrustDomain } from './names.ts';
 
-/** What a CA is kept as. */
+/** The form in which a CA is stored. */
 export interface CaMaterial {
   /**
-   * The signing certificate first, then upwards, each the issuer of the one before, to the self-signed
-   * root; PEM texts one after the other.
+   * PEM texts, one after another: the signing certificate first, then each issuer, up to the self-signed root.
    */
   readonly certificatePem: string;
   /** PKCS#8, encrypted or not. */
   readonly privateKeyPem: string;
-  /** What the private key is encrypted with. Default: it is not encrypted. */
+  /** The passphrase of the private key. Default: the key is not encrypted. */
   readonly passphrase?: string;
 }
 
 export interface GenerateCaOptions {
-  /** Lower-case DNS name that stands in every identity. */
+  /** Lower-case DNS name that is part of every identity. */
   readonly trustDomain: string;
   /** Default `p256`. */
   readonly keyType?: KeyType;
-  /** Whether an intermediate CA signs for the gateways, so that the root's key can be kept off line; default false. */
+  /** Whether an intermediate CA signs for the gateways, so that the root's key can be kept offline; default false. */
   readonly intermediate?: boolean;
   /** Lifetime of the root certificate in ms; default 10 years. */
   readonly rootLifetimeMs?: number;
-  /** Lifetime of the intermediate's in ms, which ends with the root at the latest; default 3 years. */
+  /** Lifetime of the intermediate certificate in ms; it never outlives the root. Default 3 years. */
   readonly intermediateLifetimeMs?: number;
-  /** Default: that of the system. */
+  /** Default: the system's clock. */
   readonly clock?: Clock;
 }
 
-/** What is used where an option is absent; times are in ms. */
+/** The defaults of `GenerateCaOptions`; times are in ms. */
 export const GENERATE_CA_DEFAULTS: Readonly<{
   keyType: KeyType;
   intermediate: boolean;
@@ -68,9 +67,9 @@ export const GENERATE_CA_DEFAULTS: Readonly<{
   intermediateLifetimeMs: 1095 * DAY_MS,
 });
 
-/** Keys are PKCS#8, not encrypted. */
+/** A new CA; its keys are PKCS#8, not encrypted. */
 export interface GeneratedCa extends CaMaterial {
-  /** Without an intermediate the same as `privateKeyPem`; with one, to be kept elsewhere. */
+  /** Equals `privateKeyPem` without an intermediate; with one, keep this key elsewhere. */
   readonly rootPrivateKeyPem: string;
 }
 
@@ -81,12 +80,12 @@ export class Ca {
   readonly chain: readonly CaCertificate[];
   /** SHA-256 of the signing key's SubjectPublicKeyInfo, base64url. */
   readonly id: string;
-  /** The same of the root's key. */
+  /** SHA-256 of the root key's SubjectPublicKeyInfo, base64url. */
   readonly rootId: string;
 
   /**
-   * @throws {CertificateError} if the key cannot be read or is not that of the first certificate; if the
-   * chain is broken or does not end in a root; if one of it is not a CA's, or of another trust domain.
+   * @throws {CertificateError} if the key cannot be read or does not belong to the first certificate, if the
+   * chain is broken or does not end in a root, or if a certificate is not a CA's or is of another trust domain.
    */
   constructor({ certificatePem, privateKeyPem, passphrase }: CaMaterial, trustDomain: string) {
     const privateKey = readPrivateKey(privateKeyPem, passphrase);
@@ -96,7 +95,7 @@ export class Ca {
       throw new CertificateError('the private key is not that of the CA certificate');
     }
     checkChain(this.chain);
-    this.issuer = { privateKey, name: embed(subject), keyId };
+    this.issuer = { privateKey, name: decode(subject), keyId };
     this.id = spkiHashOf(x509.publicKey);
     this.rootId = spkiHashOf(this.root.x509.publicKey);
   }
@@ -114,7 +113,7 @@ export class Ca {
     return this.root.x509.toString();
   }
 
-  /** What stands between a gateway's certificate and the root. */
+  /** The certificates between a gateway's certificate and the root. */
   get intermediatesPem(): string {
     return this.chain
       .slice(0, -1)
@@ -122,12 +121,12 @@ export class Ca {
       .join('');
   }
 
-  /** When the first certificate of the chain runs out. */
+  /** When the first certificate of the chain expires. */
   get notAfterMs(): number {
     return Math.min(...this.chain.map(({ notAfterMs }) => notAfterMs));
   }
 
-  /** @throws {CertificateError} if a certificate of the chain has run out. */
+  /** @throws {CertificateError} if a certificate of the chain has expired. */
   checkExpiry(nowMs: number): void {
     const expired = this.chain.find(({ notAfterMs }) => !(nowMs < notAfterMs));
     if (expired !== undefined) {
@@ -140,12 +139,11 @@ export class Ca {
   }
 
   /**
-   * Signs the root of `next` with our key, "NewWithOld" of RFC 4210 section 4.4: who trusts our root
-   * alone accepts certificates of `next` by it. It lasts as long as both.
+   * Signs the root of `next` with this CA's key ("NewWithOld", RFC 4210 section 4.4). A gateway that trusts only
+   * this CA's root can then accept certificates of `next`. The cross certificate is valid while both CAs are.
    *
-   * @returns PEM; undefined where it would be of no use: if the roots are one, ours has run out by then,
-   * or a path length forbids it. An intermediate that we made may have no CA below it, so then there is
-   * none.
+   * @returns PEM; undefined if both CAs have the same root, their validities do not overlap, or a path length
+   * forbids it. An intermediate made by `generateCa` permits no CA below it, so it never signs one.
    */
   crossCertify(next: Ca, trustDomain: string): string | undefined {
     const { x509, subject, keyId, pathLength, notBeforeMs, notAfterMs } = next.root;
@@ -159,7 +157,7 @@ export class Ca {
     if (validity.notBeforeMs >= validity.notAfterMs) return undefined;
     const crossed: CaSubject = {
       publicKey: x509.publicKey,
-      name: embed(subject),
+      name: decode(subject),
       keyId,
       pathLength: Number.isFinite(pathLength) ? pathLength : undefined,
       trustDomain,
@@ -169,11 +167,11 @@ export class Ca {
 }
 
 /**
- * Makes a CA with new keys. Keep it where nobody else can read it, and the root's key, if there is an
- * intermediate, off line: it is needed for the next intermediate only.
+ * Makes a CA with new keys. Keep it where nobody else can read it. With an intermediate, keep the root's key
+ * offline: it is needed only to make the next intermediate.
  *
  * @throws {CertificateError} if the trust domain is not a lower-case DNS name.
- * @throws {ApiMisuseError} if a lifetime is not 1 s to 100 years, or the key type none.
+ * @throws {ApiMisuseError} if a lifetime is not 1 s to 100 years, or the key type is unknown.
  */
 export function generateCa(options: GenerateCaOptions): GeneratedCa {
   const {
@@ -204,7 +202,7 @@ export function generateCa(options: GenerateCaOptions): GeneratedCa {
   const signing = newKey(keyType);
   const certificatePem = signCa(
     rootIssuer,
-    // Another name than the root's, so that it counts for path lengths as every tool expects.
+    // The name differs from the root's, so that the certificate is not self-issued and counts for path lengths.
     subjectOf(signing.key, `${trustDomain} gateways, issuing`, 0, trustDomain),
     validityOf(nowMs, intermediateLifetimeMs, nowMs + rootLifetimeMs)
   );
@@ -215,7 +213,7 @@ export function generateCa(options: GenerateCaOptions): GeneratedCa {
   };
 }
 
-/** @throws {CertificateError} unless each is issued by the next, and the last by itself. */
+/** @throws {CertificateError} unless each certificate is issued by the next one, and the last by itself. */
 function checkChain(chain: readonly CaCertificate[]): void {
   chain.forEach((certificate, at) => {
     const issuer = chain[at + 1];

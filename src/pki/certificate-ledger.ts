@@ -1,11 +1,10 @@
 /**
- * The certificates that were issued, as the store keeps them: `certificate/<serial>`, until they have
- * certainly run out.
+ * The issued certificates in the store: `certificate/<serial>`, kept until they have certainly expired.
  *
- * What a clock says that is wrong once must not lose them, for a certificate without a record holds all the
- * same, and is not revoked with its site. So the time for which the gateway has run must agree with the clock.
+ * A certificate without a record stays valid and is not revoked with its site. So a clock that is wrong for a while
+ * must not remove records: one goes only when both the clock and the running time say that it has expired.
  *
- * What adds an entry is returned as a write, for the authority to commit together with its guards.
+ * A new entry is returned as a write, which the authority commits together with its guards.
  * @module
  */
 import type { Clock } from '../base/clock.ts';
@@ -14,7 +13,7 @@ import type { Entry, Store, Write } from '../store/store.ts';
 import { DAY_MS } from './certificate.ts';
 import type { RunningTime } from './running-time.ts';
 
-/** What the CA remembers of a certificate it issued. */
+/** The stored record of an issued certificate. */
 export type CertificateRecord = {
   /** Lower-case hex. */
   readonly serial: string;
@@ -22,11 +21,11 @@ export type CertificateRecord = {
   readonly identity: string;
   /** SHA-256 of the public key's SubjectPublicKeyInfo, base64url. */
   readonly spkiHash: string;
-  /** The same of the key that signed it. Entries that are older than rollovers have none. */
+  /** The same hash for the key that signed it. Entries from before rollovers existed have none. */
   readonly issuer?: string;
   readonly notBeforeMs: number;
   readonly notAfterMs: number;
-  /** `RunningTime` when it was recorded, in ms. Entries that are older than this measure have none. */
+  /** `RunningTime` when it was recorded, in ms. Entries from before this measure existed have none. */
   readonly recordedRunMs?: number;
 };
 
@@ -41,7 +40,7 @@ export class CertificateLedger {
     this.#running = running;
   }
 
-  /** The write of a new entry. */
+  /** Returns the write that adds an entry. */
   entry(record: Omit<CertificateRecord, 'recordedRunMs'>): Write {
     const value = { ...record, recordedRunMs: Math.floor(this.#running.ms) };
     return { key: CERTIFICATES + record.serial, value, expect: 0 };
@@ -59,20 +58,20 @@ export class CertificateLedger {
     return recordOf(entry);
   }
 
-  /** All that have not expired by the clock, right or wrong: to be shown, not to be acted on. */
+  /** Returns the certificates that have not expired by the clock. It may be wrong: use this for display only. */
   async unexpired(): Promise<CertificateRecord[]> {
     const nowMs = this.#clock.wallMs();
     return (await this.#all()).filter(({ notAfterMs }) => notAfterMs > nowMs);
   }
 
-  /** All that may hold when the clock is right. */
+  /** Returns every certificate that may still be valid, even if the clock is wrong. */
   async mayHold(): Promise<CertificateRecord[]> {
-    return (await this.#all()).filter((record) => !this.#hasRunOut(record));
+    return (await this.#all()).filter((record) => !this.#hasExpired(record));
   }
 
-  /** Keys of the entries of all others. */
+  /** Returns the store keys of the certificates that have certainly expired. */
   async expiredKeys(): Promise<string[]> {
-    const gone = (await this.#all()).filter((record) => this.#hasRunOut(record));
+    const gone = (await this.#all()).filter((record) => this.#hasExpired(record));
     return gone.map(({ serial }) => CERTIFICATES + serial);
   }
 
@@ -80,7 +79,7 @@ export class CertificateLedger {
     return (await this.#store.list(CERTIFICATES)).map(recordOf);
   }
 
-  #hasRunOut({ notBeforeMs, notAfterMs, recordedRunMs = 0 }: CertificateRecord): boolean {
+  #hasExpired({ notBeforeMs, notAfterMs, recordedRunMs = 0 }: CertificateRecord): boolean {
     const ranMs = this.#running.ms - recordedRunMs;
     return this.#clock.wallMs() >= notAfterMs && ranMs >= notAfterMs - notBeforeMs + MARGIN_MS;
   }
@@ -92,5 +91,5 @@ function recordOf(entry: Entry): CertificateRecord {
 
 const CERTIFICATES = 'certificate/';
 const SERIAL = /^[0-9a-f]{1,40}$/;
-/** More than what processes on one store may differ by in their running time: they save it every hour. */
+/** Exceeds the difference in running time between processes on one store, which save it every hour. */
 const MARGIN_MS = DAY_MS;

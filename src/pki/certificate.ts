@@ -1,5 +1,5 @@
 /**
- * The kinds of certificate that are signed here, those of CAs and of gateways, in the profile of
+ * Builds and signs certificates of CAs and of gateways, in the profile of
  * [RFC 5280](https://www.rfc-editor.org/rfc/rfc5280#section-4).
  * @module
  */
@@ -10,7 +10,7 @@ import {
   bitString,
   boolean,
   commonName,
-  embed,
+  decode,
   encodePem,
   extension,
   integer,
@@ -24,27 +24,26 @@ import {
 import { signatureAlgorithmOf, signed, spkiDigest, spkiOf } from './keys.ts';
 import { formatIdentity, type GatewayIdentity } from './names.ts';
 
-/** What a CA signs with: its key, and how certificates and CRLs refer to it. */
+/** The key that a CA signs with, and how certificates and CRLs refer to it. */
 export interface Issuer {
   readonly privateKey: KeyObject;
-  /** Its subject, a DER `Name`. */
+  /** The CA's subject, a DER `Name`. */
   readonly name: Asn1;
   /** Content of its subject key identifier. */
   readonly keyId: Buffer;
 }
 
-/** From and until when a certificate holds, in ms since 1970; the encoding keeps whole seconds. */
+/** When a certificate is valid, in ms since 1970; the encoding keeps whole seconds. */
 export interface Validity {
   readonly notBeforeMs: number;
   readonly notAfterMs: number;
 }
 
 /**
- * The validity of what is signed now, in whole seconds as a certificate keeps them. It begins a little
- * before now, for gateways whose clock is slow; of a short lifetime by no more than half, so that two
- * thirds of it are still to come.
+ * Returns the validity of a certificate that is signed now, in whole seconds. It begins a little before now, for
+ * gateways whose clock is slow: 5 minutes, or half the lifetime if that is less.
  *
- * @param limitMs when it ends at the latest
+ * @param limitMs the latest end
  */
 export function validityOf(
   nowMs: number,
@@ -58,7 +57,7 @@ export function validityOf(
   };
 }
 
-/** The time from which something holds that is made now and holds for so long. */
+/** Returns when something that is made now becomes valid: up to 5 minutes ago, see `validityOf`. */
 export function backdated(nowMs: number, lifetimeMs: number): number {
   return nowMs - Math.min(MAX_BACKDATE_MS, lifetimeMs / 2);
 }
@@ -72,25 +71,25 @@ export function checkLifetime(name: string, ms: number): number {
 /** Draws a positive serial number of 16 bytes, 126 bits of them random, as lower-case hex. */
 export function randomSerial(): string {
   const bytes = crypto.randomBytes(16);
-  // Neither negative nor with a leading zero, which encoders treat differently.
+  // The first byte makes the number positive and without a leading zero, which encoders treat differently.
   bytes[0] = (bytes[0]! & 0x7f) | 0x40;
   return bytes.toString('hex');
 }
 
-/** What a CA certificate is made of. */
+/** The fields of a new CA certificate. */
 export interface CaSubject {
   readonly publicKey: KeyObject;
   /** A DER `Name`. */
   readonly name: Asn1;
   /** Content of its subject key identifier. */
   readonly keyId: Buffer;
-  /** How many further CAs may stand below it; undefined: any number. */
+  /** How many further CAs may be below it; undefined: any number. */
   readonly pathLength: number | undefined;
-  /** For whose gateways it is. */
+  /** The trust domain whose gateways it is for. */
   readonly trustDomain: string;
 }
 
-/** Makes the certificate of a CA: a root, if the issuer has the same key, or one below the issuer. */
+/** Makes the certificate of a CA: a root if issuer and subject have the same key, else an intermediate. */
 export function signCa(issuer: Issuer, subject: CaSubject, validity: Validity): string {
   const { publicKey, name, keyId, pathLength, trustDomain } = subject;
   const below = pathLength === undefined ? [] : [integer(BigInt(pathLength))];
@@ -98,13 +97,13 @@ export function signCa(issuer: Issuer, subject: CaSubject, validity: Validity): 
     extension(BASIC_CONSTRAINTS, sequence(boolean(true), ...below), true),
     extension(KEY_USAGE, bitString(CERTIFICATES_AND_CRLS, 1), true),
     extension(SUBJECT_KEY_ID, octetString(keyId)),
-    // A root has one too: all roots of a trust domain have one name, and are told apart by it.
+    // A root has one too: all roots of a trust domain have the same name, and only this tells them apart.
     authorityKeyId(issuer.keyId),
     extension(SUBJECT_ALT_NAME, uriName(trustDomainUri(trustDomain))),
   ]);
 }
 
-/** Makes the certificate of a gateway, both a client's and a server's. */
+/** Makes the certificate of a gateway, for use as a TLS client and as a TLS server. */
 export function signEndEntity(
   issuer: Issuer,
   publicKey: KeyObject,
@@ -123,12 +122,12 @@ export function signEndEntity(
   ]);
 }
 
-/** The extension by which certificates and CRLs name the key that signed them. */
+/** Makes the extension in which certificates and CRLs name the key that signed them. */
 export function authorityKeyId(keyId: Buffer): Asn1 {
   return extension(AUTHORITY_KEY_ID, sequence(taggedBytes(0, keyId)));
 }
 
-/** How a CA that we made says which trust domain it is for. */
+/** The URI in a CA certificate made by `signCa` that names its trust domain. */
 export function trustDomainUri(trustDomain: string): string {
   return `spiffe://${trustDomain}`;
 }
@@ -148,7 +147,7 @@ function signCertificate(
     issuer.name,
     sequence(time(validity.notBeforeMs), time(validity.notAfterMs)),
     subject,
-    embed(spkiOf(publicKey)),
+    decode(spkiOf(publicKey)),
     tagged(3, sequence(...extensions))
   );
   return encodePem('CERTIFICATE', signed(tbs, issuer.privateKey));
@@ -178,4 +177,4 @@ const SERVER_AUTH = '1.3.6.1.5.5.7.3.1';
 const CLIENT_AUTH = '1.3.6.1.5.5.7.3.2';
 /** KeyUsage bits, most significant first: digitalSignature; keyCertSign and cRLSign. */
 const SIGNATURES: Uint8Array = Uint8Array.of(0x80);
-export const CERTIFICATES_AND_CRLS: Uint8Array = Uint8Array.of(0x06);
+const CERTIFICATES_AND_CRLS: Uint8Array = Uint8Array.of(0x06);

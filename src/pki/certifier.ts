@@ -1,6 +1,5 @@
 /**
- * The one place where a gateway's certificate is signed: with the CA that signs now, and recorded before
- * anyone has it.
+ * Signs the certificates of gateways with the current CA, and records each in the store before returning it.
  * @module
  */
 import type { KeyObject } from 'node:crypto';
@@ -21,19 +20,19 @@ import type { RunningTime } from './running-time.ts';
 
 export interface CertifierOptions {
   readonly trustDomain: string;
-  readonly ring: CaRollover;
+  readonly rollover: CaRollover;
   readonly store: Store;
   readonly revocations: Revocations;
   readonly clock: Clock;
   readonly running: RunningTime;
 }
 
-/** What is committed together with the record of a certificate. */
+/** What is committed together with the record of a certificate, and how it is signed. */
 export interface Conditions {
   readonly write?: Write;
-  /** Keys of entries that must be absent. */
+  /** Store keys that must be absent. */
   readonly absent?: readonly string[];
-  /** Whether a CA that has run out issues a certificate that ran out with it. */
+  /** Whether an expired CA issues a certificate that expired with it. */
   readonly evenIfExpired?: boolean;
 }
 
@@ -47,19 +46,21 @@ export class Certifier {
   }
 
   /**
-   * Checks, as far as this process knows, what `certify` checks of the key and the CA.
+   * Checks the key and the CA as `certify` does, but against this process's memory only.
    *
-   * @throws {CertificateError} if the key is revoked, or the CA has run out.
+   * @throws {CertificateError} if the key is revoked or the CA has expired.
    */
   check(publicKey: KeyObject): void {
-    const { ring, revocations, clock } = this.#options;
+    const { rollover, revocations, clock } = this.#options;
     if (revocations.hasKey(spkiHashOf(publicKey))) throw keyRevoked();
-    ring.current.checkExpiry(clock.wallMs());
+    rollover.current.checkExpiry(clock.wallMs());
   }
 
   /**
-   * @throws {CertificateError} if the identity is not of the trust domain, the key is revoked, or the CA
-   * has run out.
+   * Signs and records a certificate.
+   *
+   * @throws {CertificateError} if the identity is of another trust domain, the key is revoked, or the CA
+   * has expired.
    * @throws {StoreConflictError} if the site is revoked or a condition does not hold.
    */
   async certify(
@@ -68,14 +69,14 @@ export class Certifier {
     lifetimeMs: number,
     { write, absent = [], evenIfExpired = false }: Conditions = {}
   ): Promise<IssuedCertificate> {
-    const { trustDomain, ring, store, revocations, clock } = this.#options;
+    const { trustDomain, rollover, store, revocations, clock } = this.#options;
     if (identity.trustDomain !== trustDomain) {
       throw new CertificateError(`this CA is for ${trustDomain}, not for ${identity.trustDomain}`);
     }
     checkLifetime('lifetimeMs', lifetimeMs);
     const spkiHash = spkiHashOf(publicKey);
     if (revocations.hasKey(spkiHash)) throw keyRevoked();
-    const { current: ca, chainPem } = ring;
+    const { current: ca, chainPem } = rollover;
     const clockMs = clock.wallMs();
     const nowMs = evenIfExpired ? timeToSign(ca, lifetimeMs, clockMs) : clockMs;
     ca.checkExpiry(nowMs);
@@ -83,7 +84,8 @@ export class Certifier {
     const serial = randomSerial();
     const leafPem = signEndEntity(ca.issuer, publicKey, identity, serial, validity);
     const record = { serial, identity: formatIdentity(identity), spkiHash, issuer: ca.id };
-    // Memory may lag behind what another process revoked; the commit does not. Each key once, as etcd asks.
+    // Another process may have revoked the key without this one knowing, so the commit checks it too. The set is
+    // there because etcd accepts each store key only once in a transaction.
     const ofKey = spkiRevocationKey(spkiHash);
     const guards = new Set([...absent, ofKey]);
     if (identity.role === 'site') guards.add(siteRevocationKey(identity.site));
@@ -107,7 +109,7 @@ export class Certifier {
   }
 }
 
-/** Now; of a CA that has run out, a time at which it could sign for so long. */
+/** Returns now; for an expired CA, a time at which it could still sign for this lifetime. */
 function timeToSign({ notAfterMs, signing }: Ca, lifetimeMs: number, nowMs: number): number {
   if (nowMs < notAfterMs) return nowMs;
   return Math.max(notAfterMs - lifetimeMs, signing.notBeforeMs);

@@ -1,11 +1,11 @@
 /**
- * Commits of this room: guards, refusals, and writes in parts that every store takes.
+ * Helpers for commits to the store: guards, conflicts as refusals, and long lists of writes in parts.
  * @module
  */
 import { StoreConflictError } from '../errors.ts';
 import type { Store, Write } from '../store/store.ts';
 
-/** A write that changes nothing, but lets the commit fail if the entry is there. */
+/** Returns a write that changes nothing and makes the commit fail if the entry exists. */
 export function mustNotExist(key: string): Write {
   return { key, value: undefined, expect: 0 };
 }
@@ -14,12 +14,12 @@ export function deletionOf(key: string): Write {
   return { key, value: undefined };
 }
 
-/** What to throw when a commit failed: a conflict is a refusal, all else is as it is. */
+/** Returns what to throw after a failed commit: `refusal()` for a conflict, else the error itself. */
 export function refusedAs(error: unknown, refusal: () => Error): unknown {
   return error instanceof StoreConflictError ? refusal() : error;
 }
 
-/** Commits one part after the other; `committed` hears of each before the next, also when that fails. */
+/** Commits the writes in parts, in order. `committed` is awaited after each part, before the next one. */
 export async function commitInParts(
   store: Store,
   writes: readonly Write[],
@@ -32,5 +32,5 @@ export async function commitInParts(
   }
 }
 
-/** etcd takes 128 operations in a transaction. */
+/** Below the 128 operations that etcd accepts in a transaction. */
 const MAX_WRITES = 100;

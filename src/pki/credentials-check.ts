@@ -1,8 +1,7 @@
 /**
- * Whether a certificate that somebody hands us may be put to use: read from PEM by OpenSSL, for our
- * key, for the right gateway, valid now, and every link up to a trust anchor signed
- * ([RFC 5280](https://www.rfc-editor.org/rfc/rfc5280#section-6.1)). TLS checks again, and more, in
- * every handshake; this is so that a gateway does not give up what works for what does not.
+ * Checks a certificate that a gateway receives before it replaces the one in use: OpenSSL can read it, it is for this
+ * key and this gateway, it is valid now, and every link up to a trust anchor is signed
+ * ([RFC 5280](https://www.rfc-editor.org/rfc/rfc5280#section-6.1)). Every TLS handshake checks this and more again.
  * @module
  */
 import { type KeyObject, X509Certificate } from 'node:crypto';
@@ -11,16 +10,16 @@ import type { Credentials } from './credentials.ts';
 import { readPrivateKey } from './keys.ts';
 import { formatIdentity, type GatewayIdentity, identityOfCertificate } from './names.ts';
 
-/** A certificate and what its peers are checked against, as PEM texts. */
+/** A certificate and the trust anchors to verify peers with, as PEM texts. */
 export interface RenewedCertificate {
-  /** The gateway's own, then what leads from it to a trust anchor; no anchor. */
+  /** The gateway's certificate, then the intermediates up to a trust anchor, without the anchor. */
   readonly certificatePem: string;
   /** The trust anchors, one or more. */
   readonly caPem: string;
 }
 
 /**
- * Reads every certificate of a text; what stands between them does not count.
+ * Reads all certificates in a text and ignores what is between them.
  *
  * @throws {CertificateError} if there is none, there are more than 16, or one cannot be read.
  */
@@ -46,7 +45,7 @@ export function readCertificates(pem: string): X509Certificate[] {
 }
 
 /**
- * Reads a text of trust anchors.
+ * Reads the trust anchors in a text.
  *
  * @throws {CertificateError} if there is none, or one is not a CA certificate.
  */
@@ -58,17 +57,17 @@ export function readTrustBundle(pem: string): X509Certificate[] {
   return anchors;
 }
 
-/** The PEM text of certificates, without what stood between them. */
+/** Writes certificates as one PEM text. */
 export function formatCertificates(certificates: readonly X509Certificate[]): string {
   return certificates.map(String).join('');
 }
 
 /**
- * Checks what was granted to `identity` for `privateKey`.
+ * Checks a certificate that was granted to `identity` for `privateKey`.
  *
- * @returns the same without anything but certificates.
- * @throws {CertificateError} if it is not usable: for another key or gateway, does not hold now, or
- * does not lead to one of its trust anchors.
+ * @returns the same certificates, without any text between them.
+ * @throws {CertificateError} if it is for another key or gateway, is not valid now, or does not lead to one of its
+ * trust anchors.
  */
 export function checkGranted(
   granted: RenewedCertificate,
@@ -93,18 +92,18 @@ export function checkGranted(
   };
 }
 
-/** Credentials that fit together. */
+/** The certificates of a gateway's credentials. */
 export interface ReadCredentials {
   readonly leaf: X509Certificate;
-  /** What leads from it to an anchor. */
+  /** The intermediates between `leaf` and an anchor. */
   readonly chain: readonly X509Certificate[];
   readonly anchors: readonly X509Certificate[];
 }
 
 /**
- * Reads what a gateway has; where the certificate leads, and whether it holds, is not looked at.
+ * Reads the credentials of a gateway. It does not check whether the certificate leads to an anchor or is valid now.
  *
- * @throws {CertificateError} if something cannot be read, or the key is another one's.
+ * @throws {CertificateError} if something cannot be read, or the certificate is for another key.
  */
 export function readCredentials(credentials: Credentials): ReadCredentials {
   const anchors = readTrustBundle(credentials.ca);
@@ -116,11 +115,11 @@ export function readCredentials(credentials: Credentials): ReadCredentials {
 }
 
 /**
- * Reads who a gateway is from what it was given, at its start: whatever a peer would refuse is told here,
- * where it can be mended. Whether the certificate holds now is not looked at.
+ * Reads the identity of a gateway from its credentials when it starts. It reports what a peer would refuse, so that
+ * the operator can correct it. It does not check whether the certificate is valid now.
  *
- * @throws {CertificateError} if something cannot be read, the key is another one's, or the certificate names
- * no gateway or does not lead to one of its trust anchors.
+ * @throws {CertificateError} if something cannot be read, the certificate is for another key, names no gateway, or
+ * does not lead to one of its trust anchors.
  */
 export function identityOfCredentials(credentials: Credentials): GatewayIdentity {
   const { leaf, chain, anchors } = readCredentials(credentials);
@@ -129,25 +128,25 @@ export function identityOfCredentials(credentials: Credentials): GatewayIdentity
 }
 
 /**
- * Says so if one of the certificates does not hold now: as often a wrong clock as a wrong
- * certificate.
+ * Describes the first of the certificates that is not valid now; undefined if all are. The cause is as often a wrong
+ * clock as a wrong certificate.
  */
 export function clockFault(
   certificates: readonly X509Certificate[],
   nowMs: number
 ): string | undefined {
-  const wrong = certificates.find((certificate) => !holds(certificate, nowMs));
+  const wrong = certificates.find((certificate) => !isValidAt(certificate, nowMs));
   if (wrong === undefined) return undefined;
   const here = new Date(nowMs).toISOString();
   return `certificate valid from ${wrong.validFrom} to ${wrong.validTo}, but the clock here says ${here}`;
 }
 
 /**
- * There may be more than one way up, for a CA that is being replaced has its successor certified;
- * one that holds is enough.
+ * Checks that a path of certificates leads from `leaf` to an anchor. There may be several, because during a rollover
+ * the old CA certifies the new one; one valid path is enough.
  *
- * @param nowMs when it is to hold; not looked at if absent
- * @throws {CertificateError} if no way up from `leaf` reaches an anchor.
+ * @param nowMs when the path must be valid; absent: at any time
+ * @throws {CertificateError} if no path leads to an anchor.
  */
 function checkChain(
   leaf: X509Certificate,
@@ -155,7 +154,7 @@ function checkChain(
   anchors: readonly X509Certificate[],
   nowMs?: number
 ): void {
-  const isGood = (it: X509Certificate) => it.ca && (nowMs === undefined || holds(it, nowMs));
+  const isGood = (it: X509Certificate) => it.ca && (nowMs === undefined || isValidAt(it, nowMs));
   const reached = new Set([leaf]);
   for (const certificate of reached) {
     const issuers = (of: readonly X509Certificate[]) =>
@@ -169,16 +168,16 @@ function checkChain(
   );
 }
 
-/** By name, key identifier, permitted key usage and signature. */
+/** Whether `issuer` has issued the certificate: checks name, key identifier, key usage and signature. */
 export function isIssuedBy(certificate: X509Certificate, issuer: X509Certificate): boolean {
   return certificate.checkIssued(issuer) && certificate.verify(issuer.publicKey);
 }
 
-function holds({ validFrom, validTo }: X509Certificate, nowMs: number): boolean {
+function isValidAt({ validFrom, validTo }: X509Certificate, nowMs: number): boolean {
   return nowMs >= Date.parse(validFrom) && nowMs <= Date.parse(validTo);
 }
 
 const CERTIFICATE_BLOCK = /-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----/g;
 const MAX_CERTIFICATES = 16;
-/** What 16 certificates for RSA-4096 take, and as much again. */
+/** Twice the length of 16 certificates for RSA-4096. */
 const MAX_PEM_LENGTH = 65_536;

@@ -1,14 +1,14 @@
 /**
- * What a gateway shows, and what it checks its peers against: the shape that `node:tls` takes.
+ * The key and certificates of a gateway, with the option names of `node:tls`.
  * @module
  */
 
-/** PEM texts. */
+/** What a gateway presents to its peers and verifies them with, as PEM texts. */
 export interface Credentials {
   /** The private key: PKCS#8, not encrypted. */
   readonly key: string;
-  /** The gateway's certificate, then what leads from it to a trust anchor; no anchor. */
+  /** The gateway's certificate, then the intermediates up to a trust anchor, without the anchor. */
   readonly cert: string;
-  /** The trust anchors, one or more: the root that a peer's certificate must lead to is one of them. */
+  /** The trust anchors, one or more: a peer's certificate must lead to one of them. */
   readonly ca: string;
 }

@@ -1,5 +1,5 @@
 /**
- * Asks the host whether a site may enrol. Nothing but a clear yes lets it in.
+ * Asks the program that uses the library whether a site may enrol. Only `undefined` admits the site.
  * @module
  */
 import type { Socket } from 'node:net';
@@ -7,12 +7,12 @@ import { ApiMisuseError, EnrolmentError } from '../errors.ts';
 import type { AuthorizeEnrolment, EnrolmentCandidate } from './enrolment-server-options.ts';
 
 /**
- * Resolves if the host lets the site in.
+ * Resolves if `authorize` admits the site.
  *
- * @param socket the connection by which the site waits for the answer
- * @param onFault hears what the host has thrown, or that it has given what is no answer
- * @throws {EnrolmentError} with fault `not-authorized` if the host refuses it, has thrown, or has not decided before
- *   the connection has ended.
+ * @param socket the connection on which the site waits for the answer
+ * @param onFault receives what `authorize` has thrown, or an error if its result is neither undefined nor a string
+ * @throws {EnrolmentError} with fault `not-authorized` if `authorize` refuses the site, throws, or has not decided
+ *   before the connection ends.
  */
 export async function authorizeEnrolment(
   authorize: AuthorizeEnrolment,
@@ -27,7 +27,7 @@ export async function authorizeEnrolment(
   });
   if (socket.closed) onClose();
   try {
-    // Both are waited for, so a host that fails after the connection has ended is still heard.
+    // `ask` reports to `onFault` itself, so a failure after the end of the connection is reported too.
     await Promise.race([ended, ask(authorize, candidate, onFault)]);
   } finally {
     socket.off('close', onClose);
@@ -59,7 +59,7 @@ function notAuthorized({ site }: EnrolmentCandidate, reason: string): EnrolmentE
   return new EnrolmentError('not-authorized', reason === '' ? text : `${text}: ${reason}`);
 }
 
-/** One line that a terminal shows as it is, of limited length. */
+/** Returns the text as one line of limited length without control characters. */
 function printable(text: string): string {
   return text
     .slice(0, MAX_REASON_LENGTH)

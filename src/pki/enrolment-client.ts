@@ -1,13 +1,14 @@
 /**
- * How a new site enrols. The token's hash is all it knows of the CA, so at each endpoint:
+ * Enrols a new site. The site knows only the hash of the CA that is in its token, so it takes these steps at each
+ * endpoint:
  *
- * 1. A first TLS 1.3 connection, on which nothing is sent, takes from what the server shows the root
- *    CA certificate that has the hash of the token. A copy of it proves nothing of who shows it.
- * 2. On a second one OpenSSL verifies the server's chain with that root as the one trust anchor, and
- *    its certificate must name the cloud; else there is no connection.
- * 3. Only then is the secret sent, on that second connection.
- * 4. The certificate that comes back must be for our key, for the token's site, and lead to a CA of
- *    the trust bundle that comes with it; and the bundle must contain the root of step 1.
+ * 1. It opens a first TLS 1.3 connection, sends nothing on it, and takes the root CA certificate with the token's hash
+ *    from the chain that the server presents. That proves nothing about the server: anybody can present a copy.
+ * 2. It opens a second connection, on which OpenSSL verifies the server's chain with that root as the only trust
+ *    anchor. The server certificate must name the cloud; otherwise the handshake fails.
+ * 3. Only now does it send the secret, on the second connection.
+ * 4. The certificate in the answer must be for the site's key and name, and lead to a CA of the trust bundle in the
+ *    answer. The bundle must contain the root of step 1.
  * @module
  */
 import { type KeyObject, X509Certificate } from 'node:crypto';
@@ -51,38 +52,38 @@ import { createSigningRequest } from './signing-request.ts';
 import { type EnrolmentToken, parseToken } from './token.ts';
 
 export interface EnrolOptions {
-  /** For each endpoint of the token, both connections together, in ms; default 10 s. */
+  /** The time for each endpoint of the token, both connections together, in ms; default 10 s. */
   readonly timeoutMs?: number;
   /**
    * HTTP proxy to connect through, for example `http://user:password@proxy.example.org:3128`, or a function that
-   * names one for each endpoint. Default: none; the environment is read with `proxyFromEnvironment` only.
+   * returns one for each endpoint. Default: none; only `proxyFromEnvironment` reads the environment.
    */
   readonly proxy?: ProxyOption | undefined;
   /**
-   * Ends the enrolment; `enrol` rejects with its reason then. A token that was sent may be spent. Default: nothing ends
-   * it before its time.
+   * Cancels the enrolment; `enrol` then rejects with its reason. If the token was already sent, it may have been used.
+   * Default: the enrolment cannot be cancelled.
    */
   readonly signal?: AbortSignal | undefined;
   /** PKCS#8; default a new P-256 key. */
   readonly privateKeyPem?: string;
-  /** By which certificates are judged beside OpenSSL's clock; default that of the system. */
+  /** Checks the validity of certificates, in addition to OpenSSL's own clock; default: the system's clock. */
   readonly clock?: Clock;
 }
 
-/** What is used where an option is absent; times are in ms. */
+/** The defaults of `EnrolOptions`; times are in ms. */
 export const ENROL_DEFAULTS: Readonly<{ timeoutMs: number }> = Object.freeze({ timeoutMs: 10_000 });
 
-interface VisitOptions {
+interface EndpointOptions {
   readonly timeoutMs: number;
   readonly proxy: ProxyOption | undefined;
   readonly signal: AbortSignal | undefined;
   readonly clock: Clock;
 }
 
-/** @throws {ApiMisuseError} if an option is not what it must be; the proxy is looked at for each endpoint. */
+/** @throws {ApiMisuseError} if an option is invalid; the proxy is checked for each endpoint. */
 function resolveEnrol(
   options: EnrolOptions
-): VisitOptions & { readonly privateKeyPem: string | undefined } {
+): EndpointOptions & { readonly privateKeyPem: string | undefined } {
   const {
     timeoutMs = ENROL_DEFAULTS.timeoutMs,
     proxy,
@@ -94,26 +95,26 @@ function resolveEnrol(
   return { timeoutMs, proxy, signal, privateKeyPem, clock: checkClock(options.clock) };
 }
 
-/** What a gateway needs to open its tunnel. */
+/** The result of an enrolment: what a gateway needs to open its tunnel. */
 export interface Enrolment extends Credentials {
   readonly identity: GatewayIdentity;
-  /** Where the cloud takes tunnels; empty if it has said nothing about that. */
+  /** The endpoints of the cloud's tunnels; empty if the server sent none. */
   readonly tunnels: readonly HostPort[];
 }
 
 /**
- * Redeems a token at the first of its endpoints that answers. An endpoint that is not the CA's is
- * passed over, and never sees the secret.
+ * Redeems a token at the first of its endpoints that answers. It skips an endpoint that does not belong to the CA and
+ * never sends the secret there.
  *
- * @throws {EnrolmentError} if the token is malformed or refused; with fault `wrong-ca` if an
- * endpoint that answered was not of the CA that the token pins; with fault `not-authorized` if the cloud gateway
- * does not let the site in, which leaves the token good.
- * @throws {CertificateError} if the key is of a kind that is not accepted.
- * @throws {PeerProtocolError} or {PeerRefusedError} if the server's answer makes no sense.
- * @throws {ProxyError} if no endpoint answers, and for the first one the proxy is the reason.
+ * @throws {EnrolmentError} if the token is malformed or refused; with fault `wrong-ca` if an endpoint that answered
+ * does not belong to the CA that the token pins; with fault `not-authorized` if the cloud gateway does not admit the
+ * site, in which case the token stays valid.
+ * @throws {CertificateError} if the type of the key is not accepted.
+ * @throws {PeerProtocolError} or {PeerRefusedError} if the server's answer is unexpected.
+ * @throws {ProxyError} if no endpoint answers, and the proxy is the reason for the first one.
  * @throws {EnvironmentError} if no endpoint answers for another reason.
- * @throws {ApiMisuseError} if another option is not what it must be; the message names it.
- * @throws {ConfigError} if `proxy` names no proxy that can be used.
+ * @throws {ApiMisuseError} if another option is invalid; the message names it.
+ * @throws {ConfigError} if `proxy` does not describe a usable proxy.
  */
 export async function enrol(tokenText: string, options: EnrolOptions = {}): Promise<Enrolment> {
   const token = parseToken(tokenText);
@@ -150,10 +151,10 @@ export async function enrol(tokenText: string, options: EnrolOptions = {}): Prom
   throw new EnvironmentError(text, { cause: first });
 }
 
-/** Why one endpoint was no good and the next is tried. */
+/** The reason why an endpoint cannot be used and the next one is tried. */
 class EndpointFailure extends Error {
   readonly wrongCa: boolean;
-  /** The code of the error that is the cause, if there is one. */
+  /** The `code` of the cause, if it has one. */
   readonly code: string | undefined;
 
   constructor(
@@ -174,35 +175,35 @@ interface Reply {
 }
 
 /**
- * One endpoint: both connections, within one time.
+ * Makes both connections to one endpoint, within one deadline.
  *
- * @throws {EndpointFailure}
- * @throws {ConfigError} if the proxy for this endpoint is none that can be used.
+ * @throws {EndpointFailure} if the endpoint cannot be used.
+ * @throws {ConfigError} if the proxy for this endpoint is not usable.
  */
 async function exchange(
   endpoint: string,
   token: EnrolmentToken,
   request: EnrolmentRequest,
-  options: VisitOptions
+  options: EndpointOptions
 ): Promise<Reply> {
-  const visit = new Visit(endpoint, options);
+  const connections = new EndpointConnections(endpoint, options);
   try {
-    const shown = await visit.shownChain();
-    const root = shown.find((it) => isPinnedRoot(it, token));
+    const presented = await connections.presentedChain();
+    const root = presented.find((it) => isPinnedRoot(it, token));
     if (root === undefined) {
-      throw visit.failure('shows no root certificate of the CA that the token pins', true);
+      throw connections.failure('presents no root certificate of the CA that the token pins', true);
     }
-    const socket = await visit.verifiedConnection(root, token, shown, options.clock);
-    const reply = await visit.post(socket, request);
-    if (reply.status >= 500) throw visit.failure(`answered ${reply.status}`);
+    const socket = await connections.verifiedConnection(root, token, presented, options.clock);
+    const reply = await connections.post(socket, request);
+    if (reply.status >= 500) throw connections.failure(`answered ${reply.status}`);
     return reply;
   } finally {
-    visit.end();
+    connections.end();
   }
 }
 
-/** The connections to one endpoint; whatever goes wrong with them is an `EndpointFailure`. */
-class Visit {
+/** The connections to one endpoint; every failure of them is an `EndpointFailure`. */
+class EndpointConnections {
   readonly #endpoint: string;
   /** Options of both connections. */
   readonly #server: tls.ConnectionOptions & { readonly host: string; readonly port: number };
@@ -213,7 +214,7 @@ class Visit {
   readonly #onAbort = (): void => this.#fail(this.#signal!.reason);
   #fail: (error: Error) => void = () => {};
 
-  constructor(endpoint: string, { timeoutMs, proxy, signal, clock }: VisitOptions) {
+  constructor(endpoint: string, { timeoutMs, proxy, signal, clock }: EndpointOptions) {
     const { hostname, port: portText } = new URL(endpoint);
     const host = hostname.replace(/^\[|\]$/g, '');
     const port = Number(portText === '' ? 443 : portText);
@@ -234,7 +235,7 @@ class Visit {
     signal?.addEventListener('abort', this.#onAbort);
   }
 
-  /** Closes what is open. */
+  /** Closes all connections. */
   end(): void {
     this.#cancelDeadline();
     this.#signal?.removeEventListener('abort', this.#onAbort);
@@ -249,7 +250,7 @@ class Visit {
     return this.failure(reasonOf(error), false, error);
   }
 
-  /** What TLS is to run over: a connection through the proxy, or one that Node makes itself. */
+  /** Returns a connection through the proxy for TLS to use, or nothing, in which case Node connects itself. */
   async #transport(): Promise<{ readonly socket?: Socket }> {
     const proxy = this.#proxy;
     if (proxy === undefined) return {};
@@ -261,34 +262,35 @@ class Visit {
     return { socket };
   }
 
-  /** The certificates that the server shows, its own first. Nobody has verified them. */
-  async shownChain(): Promise<X509Certificate[]> {
+  /** Returns the certificates that the server presents, its own first. They are not verified. */
+  async presentedChain(): Promise<X509Certificate[]> {
     const transport = await this.#transport();
-    // Every chain is accepted, and none because an anchor of the system verifies it. Nothing may be sent here.
+    // With no anchors and no rejection, every chain is accepted unverified. Nothing may be sent on this connection.
     const socket = this.#keep(
       tls.connect({ ...this.#server, ...transport, ca: [], rejectUnauthorized: false }),
       transport.socket
     );
     return this.#step(socket, (resolve) => {
       socket.on('secureConnect', () => {
-        const shown: X509Certificate[] = [];
-        // Asked for once only: a second call finds the socket's chain used up. What follows a
-        // certificate is what the server sent behind it, whether it is its issuer or not.
+        const presented: X509Certificate[] = [];
+        // It is called only once, because a second call returns no chain. `issuerCertificate` is what the server sent
+        // next, whether it is the issuer or not.
         let next = socket.getPeerX509Certificate();
-        for (; next !== undefined && shown.length < MAX_SHOWN; next = next.issuerCertificate) {
-          shown.push(next);
+        while (next !== undefined && presented.length < MAX_PRESENTED) {
+          presented.push(next);
+          next = next.issuerCertificate;
         }
         socket.end();
-        resolve(shown);
+        resolve(presented);
       });
     });
   }
 
-  /** A connection to a server whose chain OpenSSL has verified, and which is the token's cloud. */
+  /** Connects to a server whose chain OpenSSL has verified and whose certificate names the token's cloud. */
   async verifiedConnection(
     root: X509Certificate,
     token: EnrolmentToken,
-    shown: readonly X509Certificate[],
+    presented: readonly X509Certificate[],
     clock: Clock
   ): Promise<TLSSocket> {
     const transport = await this.#transport();
@@ -298,9 +300,9 @@ class Visit {
         ...this.#server,
         ...transport,
         ca: root.toString(),
-        // By default the environment variable NODE_TLS_REJECT_UNAUTHORIZED could switch the verification off.
+        // Explicit, because the environment variable NODE_TLS_REJECT_UNAUTHORIZED can change the default.
         rejectUnauthorized: true,
-        // Called when the chain is verified. The host's name is no matter, the identity is.
+        // Called when the chain is verified. It checks the identity instead of the host name.
         checkServerIdentity: (_host, { raw }) => {
           const leaf = new X509Certificate(raw);
           wrongTime = clockFault([leaf], clock.wallMs());
@@ -320,16 +322,16 @@ class Visit {
         });
       },
       (error) => {
-        // Null unless a certificate is the reason.
+        // Null unless a certificate caused the error.
         const fault = socket.authorizationError as unknown as string | null | undefined;
         if (fault === null || fault === undefined) return this.#failureBy(error);
         if (wrongTime !== undefined) {
-          // As OpenSSL says it, which goes by the system's clock: the certificate is the cloud's.
+          // The same code as when OpenSSL finds this with the system's clock. It is not a wrong CA.
           const cause = Object.assign(new Error(wrongTime), { code: 'CERT_HAS_EXPIRED' });
           return this.failure(wrongTime, false, cause);
         }
         if (CLOCK_FAULTS.has(fault)) {
-          return this.failure(clockFault(shown, clock.wallMs()) ?? error.message, false, error);
+          return this.failure(clockFault(presented, clock.wallMs()) ?? error.message, false, error);
         }
         return this.failure(
           `its certificate is not one of the cloud by the CA that the token pins: ${error.message}`,
@@ -369,8 +371,8 @@ class Visit {
   }
 
   /**
-   * Has a connection closed with the others. One over another socket takes that one with it: Node crashes if that
-   * is destroyed first.
+   * Adds a socket to those that `end` closes. It replaces the socket `below` it, which closes with it: Node crashes if
+   * that one is destroyed first.
    */
   #keep<S extends Socket>(socket: S, below?: Socket): S {
     if (below !== undefined) this.#sockets.delete(below);
@@ -378,7 +380,7 @@ class Visit {
     return socket;
   }
 
-  /** What `run` resolves with, unless the time is over or the socket ends before. */
+  /** Resolves as `run` does; rejects if the deadline passes or the socket closes before. */
   #step<T>(
     socket: TLSSocket,
     run: (resolve: (value: T) => void, reject: (failure: EndpointFailure) => void) => void,
@@ -393,7 +395,7 @@ class Visit {
   }
 }
 
-/** A root that signs itself: the same key certified by another is not the anchor. */
+/** Whether this is the self-signed root that the token pins; the same key certified by another CA does not count. */
 function isPinnedRoot(certificate: X509Certificate, token: EnrolmentToken): boolean {
   try {
     return (
@@ -402,11 +404,11 @@ function isPinnedRoot(certificate: X509Certificate, token: EnrolmentToken): bool
       isIssuedBy(certificate, certificate)
     );
   } catch {
-    return false; // a key of a kind that we do not know
+    return false; // The type of its key is not accepted.
   }
 }
 
-/** What is wrong with a server whose chain is verified. */
+/** Returns what is wrong with the certificate of a server whose chain is verified, if anything. */
 function cloudFault(leaf: X509Certificate, { trustDomain }: EnrolmentToken): Error | undefined {
   try {
     const found = formatIdentity(identityOfCertificate(leaf));
@@ -417,7 +419,7 @@ function cloudFault(leaf: X509Certificate, { trustDomain }: EnrolmentToken): Err
   }
 }
 
-/** Takes from the reply what it grants, or throws what it refuses. */
+/** Returns the enrolment that the reply grants, or throws the error that it reports. */
 function accept(
   reply: Reply,
   token: EnrolmentToken,
@@ -459,11 +461,11 @@ function refusal({ status, body }: Reply): Error {
 }
 
 const MAX_REPLY_BYTES = 65_536;
-/** Certificates of a server that are looked at. */
-const MAX_SHOWN = 16;
-/** How OpenSSL says that a certificate does not hold at this time. */
+/** How many certificates of a server's chain are read. */
+const MAX_PRESENTED = 16;
+/** OpenSSL's codes for a certificate that is not valid at this time. */
 const CLOCK_FAULTS: ReadonlySet<string> = new Set(['CERT_HAS_EXPIRED', 'CERT_NOT_YET_VALID']);
-/** What a server may answer; the others are ours alone to find. */
+/** The faults that a server may answer; only the client finds the others. */
 const FAULTS: readonly EnrolmentFault[] = [
   'malformed',
   'unknown',

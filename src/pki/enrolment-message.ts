@@ -1,12 +1,12 @@
 /**
- * What `enrol` and `EnrolmentServer` say to each other: one POST of JSON over TLS 1.3.
+ * The messages of the enrolment protocol between `enrol` and `EnrolmentServer`: one POST of JSON over TLS 1.3.
  * @module
  */
 import * as v from 'valibot';
 import { formatHostPort, type HostPort, HostPortSchema } from '../base/host-port.ts';
 import { parseSchema, type Schema } from '../base/schema.ts';
 
-/** ALPN name of the protocol, by which a server tells it from tunnels on the same port. */
+/** The ALPN name of the protocol; a server uses it to tell enrolment from tunnels on the same port. */
 export const ENROLMENT_ALPN = 'http/1.1';
 
 export const ENROLMENT_PATH = '/v1/enrol';
@@ -22,13 +22,13 @@ export interface EnrolmentAnswer {
   readonly caPem: string;
   /** ISO 8601. */
   readonly notAfter: string;
-  /** Where the cloud takes tunnels, as `formatHostPort` writes it; an older server does not say it. */
+  /** The endpoints of the cloud's tunnels, written by `formatHostPort`; an older server sends none. */
   readonly tunnels?: readonly string[];
 }
 
-/** What `parseAnswer` has found. */
+/** An answer with parsed endpoints. */
 export interface ParsedAnswer extends Omit<EnrolmentAnswer, 'tunnels'> {
-  /** Empty if the cloud has said none. */
+  /** Empty if the server sent none. */
   readonly tunnels: readonly HostPort[];
 }
 
@@ -39,12 +39,12 @@ export interface EnrolmentRefusal {
   readonly message: string;
 }
 
-/** @returns the request, or undefined if it is none. */
+/** Reads a request; returns undefined if it is malformed. */
 export function parseRequest(body: string): EnrolmentRequest | undefined {
   return parse(RequestSchema, body);
 }
 
-/** @returns the answer, or undefined if it is none. */
+/** Reads an answer; returns undefined if it is malformed. */
 export function parseAnswer(body: string): ParsedAnswer | undefined {
   return parse(AnswerSchema, body);
 }
@@ -52,16 +52,16 @@ export function parseAnswer(body: string): ParsedAnswer | undefined {
 /**
  * Writes the endpoints of tunnels for an answer.
  *
- * @throws {ConfigError} if there are more than an answer may have, or one is not an endpoint.
+ * @throws {ConfigError} if there are more than an answer may hold, or one is not an endpoint.
  */
 export function formatTunnels(tunnels: readonly HostPort[]): string[] {
   const texts = parseSchema(TunnelsSchema, tunnels, 'tunnels').map(formatHostPort);
-  // Of an address with a zone, for example, the other side would find that it is not an endpoint.
+  // The client parses the texts: for example, it would refuse an address with a zone.
   parseSchema(TunnelTextsSchema, texts, 'tunnels');
   return texts;
 }
 
-/** @returns the refusal, or undefined if it is none. */
+/** Reads a refusal; returns undefined if it is malformed. */
 export function parseRefusal(body: string): EnrolmentRefusal | undefined {
   return parse(RefusalSchema, body);
 }
@@ -95,7 +95,7 @@ const TunnelTextsSchema = v.pipe(
   v.array(v.pipe(v.unknown(), v.check(isShortText), HostPortSchema)),
   v.maxLength(MAX_TUNNELS)
 ) as Schema<HostPort[]>;
-// Looser than the request: a newer server may say more.
+// Less strict than the request: a newer server may send more fields.
 const AnswerSchema = v.object({
   certificatePem: text(16_384),
   caPem: text(16_384),

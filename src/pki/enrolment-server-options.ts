@@ -1,5 +1,5 @@
 /**
- * What `EnrolmentServer` is given, and what it tells.
+ * The options, events and counters of `EnrolmentServer`.
  * @module
  */
 import type { Clock } from '../base/clock.ts';
@@ -18,47 +18,46 @@ import type { EnrolmentRefusal } from './enrolment-message.ts';
 
 export interface EnrolmentServerOptions extends GateLimits {
   readonly authority: CertificateAuthority;
-  /** Redemptions that are worked on at once; more are answered 503. Default 32. */
+  /** How many redemptions may be in progress at once; more are answered 503. Default 32. */
   readonly maxRedemptions?: number;
-  /** Bytes of a request's body; default 32 KiB. */
+  /** The most bytes in the body of a request; default 32 KiB. */
   readonly maxBodyBytes?: number;
-  /** From connection to answer, handshake included, in ms; default 10 s. */
+  /** The time from connection to answer, including the handshake, in ms; default 10 s. */
   readonly timeoutMs?: number;
-  /** Lifetime of the server's own certificate in ms, renewed at half of it; default 30 days. */
+  /** Lifetime of the server certificate in ms; it is renewed at half of it. Default 30 days. */
   readonly certificateLifetimeMs?: number;
   /**
-   * Names the endpoints at which the cloud takes tunnels, 16 at most, for the answer to a site that has enrolled. It
-   * is asked at each redemption. What it throws is a fault of the server's, and the token stays good then. Default:
-   * none.
+   * Returns the endpoints of the cloud's tunnels, at most 16, for the answer to a site that has enrolled. It is called
+   * for each redemption. If it throws, the server answers with an internal error, and the token stays valid. Default:
+   * no endpoints.
    */
   readonly tunnels?: () => readonly HostPort[];
   /**
-   * Decides whether a site may enrol, for example after a look at an inventory. It is asked about a site whose token
-   * and signing request are good, before the token is spent. What it answers other than undefined, and what it
-   * throws, refuses the site, and the token stays good. It has until the end of `timeoutMs`, and must answer sooner
-   * if it can: the site waits for 10 s by default, and one of `maxRedemptions` places is taken. Default: every site
-   * may.
+   * Decides whether a site may enrol, for example by asking an inventory. It is called when the token and the signing
+   * request are valid, before the token is used. A result other than undefined, or an error, refuses the site, and the
+   * token stays valid. It has until the end of `timeoutMs` but should answer soon: the site waits for 10 s by default,
+   * and the redemption counts towards `maxRedemptions`. Default: every site may enrol.
    */
   readonly authorize?: AuthorizeEnrolment;
-  /** Default: that of the system. */
+  /** Default: the system's clock. */
   readonly clock?: Clock;
 }
 
-/** A site that wants to enrol, and whose token is good. */
+/** A site that wants to enrol and whose token is valid. */
 export interface EnrolmentCandidate {
   readonly site: string;
   readonly remoteAddress: string;
 }
 
 /**
- * Returns undefined if the site may enrol, else the reason why it may not. The site is told the first 300 characters
- * of it, without control characters.
+ * Returns undefined if the site may enrol, else the reason why it may not. The site receives the first 300 characters
+ * of the reason, without control characters.
  */
 export type AuthorizeEnrolment = (
   candidate: EnrolmentCandidate
 ) => string | undefined | Promise<string | undefined>;
 
-/** What is used where an option is absent; times are in ms. `burst` is 4 times `maxRate` then. */
+/** The defaults of `EnrolmentServerOptions`; times are in ms. The default of `burst` is 4 times `maxRate`. */
 export const ENROLMENT_SERVER_DEFAULTS: Readonly<{
   maxPending: number;
   maxRate: number;
@@ -75,40 +74,40 @@ export const ENROLMENT_SERVER_DEFAULTS: Readonly<{
   certificateLifetimeMs: 30 * 24 * 3_600_000,
 });
 
-/** What became of a request that was one; for an audit log. */
+/** The outcome of a well-formed request, for an audit log. */
 export interface EnrolmentOutcome {
   readonly remoteAddress: string;
-  /** The site that has a certificate now, or that was not authorized; any other token that is refused names nobody. */
+  /** The site that got a certificate or was not authorized. Absent if the token was refused for another reason. */
   readonly site?: string;
-  /** Of that certificate; lower-case hex. */
+  /** The serial number of the certificate, lower-case hex. */
   readonly serial?: string;
-  /** Why not, as the client is told. */
+  /** The refusal, as it is sent to the client. */
   readonly refused?: EnrolmentRefusal;
 }
 
 export interface EnrolmentServerEvents {
-  /** A token was redeemed or refused. The site is told after that. */
+  /** A token was redeemed or refused. The answer is sent after this event. */
   outcome: [outcome: EnrolmentOutcome];
-  /** Something is wrong on this side, which the client is told only as "internal error". */
+  /** Something is wrong with the server. The client receives only "internal error". */
   problem: [problem: { readonly error: Error }];
 }
 
 /** Cumulative since the server was made. */
 export interface EnrolmentCounters {
-  /** All that came, those refused by the gate among them. */
+  /** All connections, including those that were refused at once. */
   connections: number;
-  /** Closed unheard because their address brought more than `maxRate`. */
+  /** Closed at once because their address exceeded `maxRate`. */
   rateLimited: number;
-  /** Closed because `maxPending` others were under way. */
+  /** Closed to admit another because `maxPending` were open. */
   evicted: number;
   /** Closed because they took too long. */
   timeouts: number;
-  /** Of those that were let in. */
+  /** Failed TLS handshakes of admitted connections. */
   handshakeFailures: number;
   enrolled: number;
-  /** Answered 4xx: not a request we know, or a token or signing request that is not acceptable. */
+  /** Answered 4xx: an unknown request, or a token or signing request that is not acceptable. */
   refused: number;
-  /** Answered 503 because `maxRedemptions` were under way. */
+  /** Answered 503 because `maxRedemptions` were in progress. */
   busy: number;
   /** Answered 5xx for another reason. */
   failed: number;
@@ -116,7 +115,7 @@ export interface EnrolmentCounters {
 
 export interface EnrolmentServerSettings {
   readonly authority: CertificateAuthority;
-  readonly gate: Required<GateLimits>;
+  readonly limits: Required<GateLimits>;
   readonly maxRedemptions: number;
   readonly maxBodyBytes: number;
   readonly timeoutMs: number;
@@ -126,7 +125,7 @@ export interface EnrolmentServerSettings {
   readonly clock: Clock;
 }
 
-/** @throws {ApiMisuseError} if an option is not what it must be. */
+/** @throws {ApiMisuseError} if an option is invalid. */
 export function resolveEnrolmentServer(options: EnrolmentServerOptions): EnrolmentServerSettings {
   checkObject('the options', options);
   const {
@@ -139,13 +138,13 @@ export function resolveEnrolmentServer(options: EnrolmentServerOptions): Enrolme
   } = options;
   return {
     authority: checkMethods('authority', options.authority, ['enrol', 'issue']),
-    gate: resolveGateLimits(options, ENROLMENT_SERVER_DEFAULTS.maxPending),
+    limits: resolveGateLimits(options, ENROLMENT_SERVER_DEFAULTS.maxPending),
     maxRedemptions: checkPositive('maxRedemptions', maxRedemptions),
     maxBodyBytes: checkPositive('maxBodyBytes', maxBodyBytes),
     timeoutMs: checkDuration('timeoutMs', timeoutMs),
     certificateLifetimeMs: checkPositive('certificateLifetimeMs', certificateLifetimeMs),
     tunnels: checkFunction('tunnels', tunnels),
-    // Null for it, say, must not let everybody in.
+    // For example null must not admit every site.
     authorize: authorize === undefined ? undefined : checkFunction('authorize', authorize),
     clock: checkClock(options.clock),
   };

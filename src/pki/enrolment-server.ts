@@ -1,11 +1,11 @@
 /**
- * The server where new sites enrol: HTTP over TLS with one route, `POST /v1/enrol`, on a port of its own or on that
- * of a tunnel listener. Every client is an unauthenticated peer, so all that one can take is bounded:
+ * The server at which new sites enrol: HTTP over TLS with one route, `POST /v1/enrol`, on its own port or on the port
+ * of a tunnel listener. Every client is an unauthenticated peer, so everything that a client can consume is bounded:
  *
- * 1. a `ConnectionLimiter` decides who comes in: by address so many a second, and so many at once, of
- *    whom the slowest of the address that has most make way for others
- * 2. one deadline holds for handshake, request and answer together
- * 3. a body has so many bytes, and the authority is asked about so many at once
+ * 1. A `ConnectionLimiter` admits connections: so many a second for each address, and so many at once. When they are
+ *    too many, the oldest connection of the address that has most is evicted.
+ * 2. Handshake, request and answer share one deadline.
+ * 3. The size of a body and the number of simultaneous redemptions are limited.
  * @module
  */
 import http, { type IncomingMessage, type ServerResponse } from 'node:http';
@@ -47,9 +47,9 @@ import { ServerCertificate } from './server-certificate.ts';
 /**
  * Serves enrolment for one CA.
  *
- * `listen` opens a port of its own, under a certificate of identity `cloud` that the server has issued to itself; it
- * renews that in time, and when the CA is replaced. `handle` serves a connection of another TLS server instead, for
- * example of a `TunnelListener` that is told so by `otherProtocols`. `close` waits for redemptions under way.
+ * `listen` opens its own port. Its server certificate has the identity `cloud`; the authority issues it, and the server
+ * renews it in time and when the CA is replaced. `handle` serves a connection of another TLS server instead, for example
+ * of a `TunnelListener` with the option `otherProtocols`. `close` waits for redemptions in progress.
  */
 export class EnrolmentServer extends EventEmitter<EnrolmentServerEvents> {
   readonly counters: Readonly<EnrolmentCounters>;
@@ -66,31 +66,31 @@ export class EnrolmentServer extends EventEmitter<EnrolmentServerEvents> {
     failed: 0,
   };
   readonly #authority: CertificateAuthority;
-  readonly #gate: ConnectionLimiter;
+  readonly #limiter: ConnectionLimiter;
   readonly #maxRedemptions: number;
   readonly #maxBodyBytes: number;
   readonly #timeoutMs: number;
   readonly #tunnels: () => readonly HostPort[];
   readonly #authorize: AuthorizeEnrolment | undefined;
   readonly #clock: Clock;
-  /** The key is the addresses and ports of both ends. */
+  /** By the addresses and ports of both ends, see `keyOf`. */
   readonly #connections = new Map<string, Connection>();
-  readonly #underWay = new Set<Promise<void>>();
+  readonly #inProgress = new Set<Promise<void>>();
   readonly #certificate: ServerCertificate;
   #redemptions = 0;
-  /** It listens on nothing, here or anywhere: it is handed connections whose TLS handshake is done. */
+  /** It does not listen: it receives connections whose TLS handshake is done. */
   readonly #http: http.Server;
-  #open: { readonly door: net.Server; readonly server: tls.Server } | undefined;
+  #open: { readonly tcpServer: net.Server; readonly tlsServer: tls.Server } | undefined;
   #isClosed = false;
   #closing: Promise<void> | undefined;
 
-  /** @throws {ApiMisuseError} if an option is not what it must be; the message names it. */
+  /** @throws {ApiMisuseError} if an option is invalid; the message names it. */
   constructor(options: EnrolmentServerOptions) {
     super();
     const settings = resolveEnrolmentServer(options);
     this.counters = this.#counters;
     this.#authority = settings.authority;
-    this.#gate = new ConnectionLimiter(settings.gate);
+    this.#limiter = new ConnectionLimiter(settings.limits);
     this.#maxRedemptions = settings.maxRedemptions;
     this.#maxBodyBytes = settings.maxBodyBytes;
     this.#timeoutMs = settings.timeoutMs;
@@ -102,19 +102,20 @@ export class EnrolmentServer extends EventEmitter<EnrolmentServerEvents> {
       authority: this.#authority,
       lifetimeMs: settings.certificateLifetimeMs,
       clock: this.#clock,
-      use: (shown) => this.#open?.server.setSecureContext({ ...shown, ...tlsProfile() }),
-      onError: (error) => this.#fault(error),
+      use: (credentials) =>
+        this.#open?.tlsServer.setSecureContext({ ...credentials, ...tlsProfile() }),
+      onError: (error) => this.#emitProblem(error),
     });
   }
 
-  /** Name of the protocol that `handle` serves, as ALPN has it. */
+  /** ALPN name of the protocol that `handle` serves. */
   static readonly alpn: string = ENROLMENT_ALPN;
 
   /**
    * Serves a connection whose TLS handshake another server has done and whose protocol is `EnrolmentServer.alpn`.
-   * That server must present the certificate of the cloud and all certificates from it up to the root. The root is
-   * needed because a new site knows the hash of its key alone. The limits of this server hold for the connection too; its
-   * deadline begins now. After `close` the connection is destroyed.
+   * That server must present the certificate of the cloud and the whole chain up to the root, because a new site knows
+   * only the hash of the root's key. The limits of this server apply to the connection, and its deadline begins now.
+   * After `close` the connection is destroyed.
    */
   handle(socket: TLSSocket): void {
     if (this.#isClosed) socket.destroy();
@@ -122,51 +123,51 @@ export class EnrolmentServer extends EventEmitter<EnrolmentServerEvents> {
   }
 
   /**
-   * Opens the port; 0 takes a free one.
+   * Opens the port; 0 selects a free one.
    *
-   * @throws {EnvironmentError} if the port is busy or may not be opened.
-   * @throws {ApiMisuseError} if the server listens already, or is closed, also meanwhile.
+   * @throws {EnvironmentError} if the port is in use or cannot be opened.
+   * @throws {ApiMisuseError} if the server already listens, or is closed before or during the call.
    */
   async listen(options: HostPort): Promise<{
     port: number;
   }> {
     if (this.#open !== undefined) throw new ApiMisuseError('the enrolment server listens already');
     this.#checkNotClosed();
-    // It listens on nothing: the TCP server hands it those who may come in, so the others cost no TLS.
-    const server = tls.createServer(
+    // It does not listen: the TCP server passes it the admitted connections, so the others cost no TLS.
+    const tlsServer = tls.createServer(
       { ...tlsProfile(), handshakeTimeout: this.#timeoutMs, ALPNProtocols: [ENROLMENT_ALPN] },
       (socket) => this.#http.emit('connection', socket)
     );
-    server.on('tlsClientError', (_error, socket) => {
+    tlsServer.on('tlsClientError', (_error, socket) => {
       this.#counters.handshakeFailures++;
       socket.destroy();
     });
-    const door = net.createServer({ noDelay: true }, (socket) => {
-      if (this.#admit(socket)) server.emit('connection', socket);
+    const tcpServer = net.createServer({ noDelay: true }, (socket) => {
+      if (this.#admit(socket)) tlsServer.emit('connection', socket);
     });
-    this.#open = { door, server };
+    this.#open = { tcpServer, tlsServer };
     try {
       await this.#certificate.open();
       this.#checkNotClosed();
-      await listening(door, options);
+      await listening(tcpServer, options);
       this.#checkNotClosed();
     } catch (error) {
       this.#open = undefined;
       this.#certificate.close();
-      door.close();
+      tcpServer.close();
       throw error;
     }
-    // Of one connection that could not be accepted.
-    door.on('error', (error) => this.#fault(error));
-    return { port: (door.address() as AddressInfo).port };
+    // One connection could not be accepted.
+    tcpServer.on('error', (error) => this.#emitProblem(error));
+    return { port: (tcpServer.address() as AddressInfo).port };
   }
 
-  /** Takes a new key and certificate now; the server does so by itself in time. */
+  /** Takes a new key and server certificate now. The server also does so by itself in time. */
   renewCertificate(): Promise<void> {
     return this.#certificate.renew();
   }
 
-  /** Closes the port and every connection, after redemptions under way. Safe to call twice. */
+  /** Closes the port, waits for redemptions in progress, and closes every connection. Safe to call twice. */
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
@@ -180,13 +181,13 @@ export class EnrolmentServer extends EventEmitter<EnrolmentServerEvents> {
   async #close(): Promise<void> {
     this.#isClosed = true;
     this.#certificate.close();
-    const { door } = this.#open ?? {};
-    const closed = door && new Promise((resolve) => door.close(resolve));
-    // A site whose token is not spent yet can come again.
-    for (const { socket, isAwaitingHost } of this.#connections.values()) {
-      if (isAwaitingHost) socket.destroy();
+    const { tcpServer } = this.#open ?? {};
+    const closed = tcpServer && new Promise((resolve) => tcpServer.close(resolve));
+    // The tokens of these sites are not used yet, so the sites can try again.
+    for (const { socket, isAwaitingDecision } of this.#connections.values()) {
+      if (isAwaitingDecision) socket.destroy();
     }
-    await Promise.allSettled(this.#underWay);
+    await Promise.allSettled(this.#inProgress);
     for (const { socket } of this.#connections.values()) socket.destroy();
     await closed;
   }
@@ -199,9 +200,9 @@ export class EnrolmentServer extends EventEmitter<EnrolmentServerEvents> {
     const server = http.createServer({ maxHeaderSize: MAX_HEADER_BYTES, keepAlive: false });
     server.maxRequestsPerSocket = 1;
     server.on('request', (request, response) => void this.#answer(request, response));
-    // What came is no HTTP, or has headers without end.
+    // The bytes are not HTTP, or the headers are too long.
     server.on('clientError', (_error, socket) => {
-      // What was read with it is still parsed.
+      // Bytes that were read with the first faulty ones cause the event again.
       if (socket.destroyed) return;
       this.#counters.refused++;
       socket.destroy();
@@ -209,17 +210,17 @@ export class EnrolmentServer extends EventEmitter<EnrolmentServerEvents> {
     return server;
   }
 
-  /** Whether the connection may go on; with one deadline for all of it, so no step can be drawn out. */
+  /** Returns whether the connection is admitted, and starts the deadline for all its steps. */
   #admit(socket: Socket): boolean {
     this.#counters.connections++;
     socket.on('error', () => {});
     const key = keyOf(socket);
     const { remoteAddress } = socket;
     const admission =
-      remoteAddress === undefined // gone already
+      remoteAddress === undefined // It has already closed.
         ? undefined
-        : this.#gate.admit(remoteAddress, this.#clock.monotonicMs(), () => this.#cut(key));
-    this.#counters.rateLimited = this.#gate.counters.rateLimited;
+        : this.#limiter.admit(remoteAddress, this.#clock.monotonicMs(), () => this.#evict(key));
+    this.#counters.rateLimited = this.#limiter.counters.rateLimited;
     if (remoteAddress === undefined || admission === undefined) {
       socket.destroy();
       return false;
@@ -227,9 +228,9 @@ export class EnrolmentServer extends EventEmitter<EnrolmentServerEvents> {
     const connection: Connection = {
       socket,
       remoteAddress,
-      isCut: false,
+      isEvicted: false,
       isRedeeming: false,
-      isAwaitingHost: false,
+      isAwaitingDecision: false,
     };
     this.#connections.set(key, connection);
     const cancelDeadline = this.#clock.after(this.#timeoutMs, () => {
@@ -244,35 +245,35 @@ export class EnrolmentServer extends EventEmitter<EnrolmentServerEvents> {
     return true;
   }
 
-  /** Makes way for another; but not while a token is being redeemed, for it would be lost. */
-  #cut(key: string): void {
+  /** Closes a connection to admit another, but not while it redeems a token, which would be lost. */
+  #evict(key: string): void {
     const connection = this.#connections.get(key);
     if (connection === undefined) return;
-    connection.isCut = true;
+    connection.isEvicted = true;
     if (connection.isRedeeming) return;
     this.#counters.evicted++;
     connection.socket.destroy();
   }
 
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    request.on('error', () => {}); // the connection is gone, and with it whom to tell
+    request.on('error', () => {}); // The connection has closed, so there is nobody to answer.
     if (request.url !== ENROLMENT_PATH) return this.#refuse(response, 404, 'no such path');
     if (request.method !== 'POST') return this.#refuse(response, 405, 'only POST is served');
     const body = await readBody(request, this.#maxBodyBytes);
-    if (body === 'cut off') return;
+    if (body === 'aborted') return;
     if (body === 'too large') return this.#refuse(response, 413, 'the request is too large');
     const redemption = parseRequest(body.toString());
     if (redemption === undefined) return this.#refuse(response, 400, 'not an enrolment request');
     const connection = this.#connections.get(keyOf(request.socket));
-    if (connection === undefined) return; // gone
+    if (connection === undefined) return; // It has closed.
     if (this.#redemptions >= this.#maxRedemptions) {
       this.#counters.busy++;
       return send(response, 503, { code: INTERNAL, message: 'too many at once' });
     }
-    const underWay = this.#redeem(redemption, connection, response);
-    this.#underWay.add(underWay);
-    await underWay;
-    this.#underWay.delete(underWay);
+    const redeemed = this.#redeem(redemption, connection, response);
+    this.#inProgress.add(redeemed);
+    await redeemed;
+    this.#inProgress.delete(redeemed);
   }
 
   /** Never rejects. */
@@ -286,10 +287,10 @@ export class EnrolmentServer extends EventEmitter<EnrolmentServerEvents> {
     let issued: IssuedCertificate;
     let tunnels: string[];
     try {
-      // The token would be spent if these were asked for later and could not be told.
+      // Before `enrol`: a failure here must not use up the token.
       tunnels = formatTunnels(this.#tunnels());
       issued = await this.#authority.enrol(redemption, {
-        authorize: this.#authorize && ((site) => this.#askHost(site, connection)),
+        authorize: this.#authorize && ((site) => this.#authorizeSite(site, connection)),
       });
     } catch (error) {
       connection.isRedeeming = false;
@@ -300,7 +301,7 @@ export class EnrolmentServer extends EventEmitter<EnrolmentServerEvents> {
     this.#counters.enrolled++;
     const { certificatePem, notAfter, identity, serial } = issued;
     if (identity.role === 'site') {
-      this.#tell({ remoteAddress: connection.remoteAddress, site: identity.site, serial });
+      this.#emitOutcome({ remoteAddress: connection.remoteAddress, site: identity.site, serial });
     }
     const answer: EnrolmentAnswer = {
       certificatePem,
@@ -311,36 +312,40 @@ export class EnrolmentServer extends EventEmitter<EnrolmentServerEvents> {
     await send(response, 200, answer);
   }
 
-  async #askHost(site: string, connection: Connection): Promise<void> {
+  async #authorizeSite(site: string, connection: Connection): Promise<void> {
     const { socket, remoteAddress } = connection;
-    connection.isAwaitingHost = true;
+    connection.isAwaitingDecision = true;
     connection.site = site;
     try {
       await authorizeEnrolment(this.#authorize!, { site, remoteAddress }, socket, (error) =>
-        this.#fault(error)
+        this.#emitProblem(error)
       );
     } finally {
-      connection.isAwaitingHost = false;
+      connection.isAwaitingDecision = false;
     }
   }
 
   async #refuseRedemption(
     error: unknown,
-    { remoteAddress, socket, isCut, site }: Connection,
+    { remoteAddress, socket, isEvicted, site }: Connection,
     response: ServerResponse
   ): Promise<void> {
-    const isTheirs = error instanceof EnrolmentError || error instanceof CertificateError;
-    const refused = isTheirs
+    const isRefusal = error instanceof EnrolmentError || error instanceof CertificateError;
+    const refused = isRefusal
       ? { code: error.code, message: error.message }
       : { code: INTERNAL, message: 'internal error' };
-    if (isTheirs) this.#counters.refused++;
+    if (isRefusal) this.#counters.refused++;
     else {
       this.#counters.failed++;
-      this.#fault(error);
+      this.#emitProblem(error);
     }
-    const isKnown = error instanceof EnrolmentError && error.fault === 'not-authorized';
-    this.#tell({ remoteAddress, ...(isKnown && site !== undefined && { site }), refused });
-    if (isCut) {
+    const isSiteKnown = error instanceof EnrolmentError && error.fault === 'not-authorized';
+    this.#emitOutcome({
+      remoteAddress,
+      ...(isSiteKnown && site !== undefined && { site }),
+      refused,
+    });
+    if (isEvicted) {
       this.#counters.evicted++;
       socket.destroy();
       return;
@@ -348,16 +353,16 @@ export class EnrolmentServer extends EventEmitter<EnrolmentServerEvents> {
     await send(response, statusOf(error), refused);
   }
 
-  /** A listener that throws must not keep the site from its answer. */
-  #tell(outcome: EnrolmentOutcome): void {
+  /** Emits `outcome`. The site gets its answer even if a listener throws. */
+  #emitOutcome(outcome: EnrolmentOutcome): void {
     try {
       this.emit('outcome', outcome);
     } catch (error) {
-      this.#fault(error);
+      this.#emitProblem(error);
     }
   }
 
-  #fault(error: unknown): void {
+  #emitProblem(error: unknown): void {
     this.emit('problem', { error: error instanceof Error ? error : new Error(String(error)) });
   }
 
@@ -367,21 +372,21 @@ export class EnrolmentServer extends EventEmitter<EnrolmentServerEvents> {
   }
 }
 
-/** One that was let in. */
+/** An admitted connection. */
 interface Connection {
   readonly socket: Socket;
   readonly remoteAddress: string;
-  /** The authority has its token; or has granted a certificate, which is on its way. */
+  /** Whether the authority checks its token, or has granted a certificate that is being sent. */
   isRedeeming: boolean;
-  /** The host has not decided yet, and the token is not spent. */
-  isAwaitingHost: boolean;
-  /** About which the host was asked. */
+  /** Whether `authorize` has not decided yet; the token is not used then. */
+  isAwaitingDecision: boolean;
+  /** The site about which `authorize` was asked. */
   site?: string;
-  /** It has had to make way. */
-  isCut: boolean;
+  /** Whether it must close to admit another. */
+  isEvicted: boolean;
 }
 
-/** The same for a connection and for the TLS socket upon it. */
+/** Returns the same key for a connection and for the TLS socket on it. */
 function keyOf({ remoteAddress, remotePort, localAddress, localPort }: Socket): string {
   return `${remoteAddress} ${remotePort} ${localAddress} ${localPort}`;
 }
@@ -396,11 +401,11 @@ function tlsProfile(): Pick<SecureContextOptions, 'minVersion' | 'ecdhCurve'> {
   return { minVersion: 'TLSv1.3', ecdhCurve: keyExchangeGroups() };
 }
 
-/** Reads no further when there are more than `maxBytes`. */
+/** Reads a body, and stops when it has more than `maxBytes`. */
 async function readBody(
   request: IncomingMessage,
   maxBytes: number
-): Promise<Buffer | 'too large' | 'cut off'> {
+): Promise<Buffer | 'too large' | 'aborted'> {
   const chunks: Buffer[] = [];
   let length = 0;
   try {
@@ -410,17 +415,17 @@ async function readBody(
       chunks.push(chunk);
     }
   } catch {
-    return 'cut off';
+    return 'aborted';
   }
   return Buffer.concat(chunks);
 }
 
-/** Resolves when the answer is out and the connection closed, or when it is gone. */
+/** Sends an answer and resolves when the connection has closed. */
 function send(response: ServerResponse, status: number, body: object): Promise<void> {
   return new Promise((resolve) => {
     const { socket } = response;
     if (socket === null || socket.destroyed) return resolve();
-    // Not `finish` of the response: then its bytes may still be waiting to be encrypted.
+    // At `finish` of the response, its bytes may still wait to be encrypted, so this waits for `close`.
     socket.on('close', () => resolve());
     response.writeHead(status, { 'content-type': 'application/json', connection: 'close' });
     response.end(JSON.stringify(body));
@@ -437,7 +442,7 @@ function listening(server: net.Server, { host, port }: HostPort): Promise<void> 
           : `cannot be opened: ${cause.code ?? cause.message}`;
       reject(new EnvironmentError(`${where} ${why}`, { cause }));
     });
-    // It was closed before it listened; the caller sees that.
+    // It was closed before it listened; the caller checks for that.
     server.once('close', resolve);
     server.listen({ host, port }, resolve);
   });

@@ -1,5 +1,5 @@
 /**
- * Trust: the certificate authority of a trust domain, and how a site gets its first certificate.
+ * Certificates of gateways: the authority of a trust domain, enrolment, renewal and revocation.
  * @module
  */
 export type { GateLimits } from '../base/connection-limiter.ts';

@@ -1,6 +1,6 @@
 /**
- * Keys: which ones we accept, and how each signs. P-256, Ed25519 and RSA of 2048 to 4096 bits; all
- * arithmetic is OpenSSL's, by `node:crypto`. Algorithm identifiers follow
+ * Defines which keys are accepted (P-256, Ed25519 and RSA of 2048 to 4096 bits) and how each type signs. OpenSSL does
+ * all arithmetic, through `node:crypto`. Algorithm identifiers follow
  * [RFC 5758](https://www.rfc-editor.org/rfc/rfc5758), [RFC 8410](https://www.rfc-editor.org/rfc/rfc8410)
  * and [RFC 4055](https://www.rfc-editor.org/rfc/rfc4055).
  * @module
@@ -8,16 +8,8 @@
 import crypto, { type KeyObject, type X509Certificate } from 'node:crypto';
 import { checkThat } from '../base/option-check.ts';
 import { CertificateError } from '../errors.ts';
-import {
-  type Asn1,
-  bitString,
-  children,
-  contentOf,
-  encode,
-  nothing,
-  oid,
-  sequence,
-} from './der.ts';
+import { type Asn1, bitString, encode, nothing, oid, sequence } from './der.ts';
+import { children, contentOf } from './strict-der.ts';
 
 export type KeyType = 'p256' | 'ed25519' | 'rsa';
 
@@ -28,7 +20,7 @@ export interface GatewayKey {
   readonly publicKeyPem: string;
 }
 
-/** Makes a new key; `rsa` is 3072 bits, as strong as the other two. */
+/** Makes a new key. `rsa` has 3072 bits, which is as strong as the other two types. */
 export function generateGatewayKey(type: KeyType = 'p256'): GatewayKey {
   const { privateKey, publicKey } = generate(type);
   return {
@@ -40,7 +32,7 @@ export function generateGatewayKey(type: KeyType = 'p256'): GatewayKey {
 /**
  * Reads a private key, encrypted or not.
  *
- * @throws {CertificateError} if it cannot be read, or is of a kind we do not accept.
+ * @throws {CertificateError} if it cannot be read or its type is not accepted.
  */
 export function readPrivateKey(pem: string, passphrase?: string): KeyObject {
   let key: KeyObject;
@@ -58,12 +50,12 @@ export function readPrivateKey(pem: string, passphrase?: string): KeyObject {
 }
 
 /**
- * Reads a SubjectPublicKeyInfo, whoever made it, in canonical form.
+ * Reads a SubjectPublicKeyInfo of an unauthenticated peer and returns the key in canonical form.
  *
- * Its bytes are looked at before Node is asked anything about it. OpenSSL reads a P-256 key whose point is
- * the one at infinity, and Node then ends the process, beyond any `catch`, when it is to describe it.
+ * The bytes are checked before Node reads them: OpenSSL accepts a P-256 key whose point is the one at infinity, and
+ * Node then ends the process when asked to describe it, which no \`catch\` prevents.
  *
- * @throws {CertificateError} if it cannot be read, or is of a kind we do not accept.
+ * @throws {CertificateError} if it cannot be read or its type is not accepted.
  */
 export function readPublicKey(spki: Buffer): KeyObject {
   const [algorithm, bits, ...rest] = children(spki);
@@ -88,12 +80,12 @@ export function readPublicKey(spki: Buffer): KeyObject {
   return canonicalPublicKey(key);
 }
 
-/** `spkiDigest` of a certificate's key, whoever made it, as base64url. Asked again, it is remembered. */
+/** Returns `spkiDigest` of the key in a certificate of any peer, as base64url; cached for each certificate. */
 export function spkiHashOfCertificate(certificate: X509Certificate): string {
   let hash = HASHES.get(certificate);
   if (hash === undefined) {
     const fields = children(children(certificate.raw)[0]!);
-    // The version, which is there unless it is 1, moves all that follows.
+    // The version, which is absent if it is 1, shifts all fields after it.
     const spki = fields[fields[0]?.[0] === VERSION ? 6 : 5];
     if (spki === undefined) throw new CertificateError('the certificate is malformed');
     hash = spkiHashOf(readPublicKey(spki));
@@ -102,52 +94,52 @@ export function spkiHashOfCertificate(certificate: X509Certificate): string {
   return hash;
 }
 
-/** `04` and both coordinates, or `02` or `03` and one (SEC 1 section 2.3.3), behind the unused bits. */
+/** Whether the BIT STRING holds `04` and both coordinates, or `02` or `03` and one (SEC 1 section 2.3.3). */
 function isPoint(bits: Buffer): boolean {
   const form = bits[1];
   return bits.length === 66 ? form === 4 : bits.length === 34 && (form === 2 || form === 3);
 }
 
 /**
- * Returns the one form of a public key that all its encodings share: a point may be written
- * compressed, and a revoked key must not pass for a new one that way.
+ * Returns the same public key in the one form that all its encodings share. A point may also be written compressed,
+ * and a revoked key must not pass for a new one that way.
  *
- * @throws {CertificateError} if the key is of a kind we do not accept.
+ * @throws {CertificateError} if the type of the key is not accepted.
  */
 export function canonicalPublicKey(key: KeyObject): KeyObject {
   keyTypeOf(key);
   return crypto.createPublicKey({ key: key.export({ format: 'jwk' }), format: 'jwk' });
 }
 
-/** SubjectPublicKeyInfo of the canonical form. */
+/** Returns the SubjectPublicKeyInfo of the key in canonical form. */
 export function spkiOf(key: KeyObject): Buffer {
   return canonicalPublicKey(key).export({ type: 'spki', format: 'der' });
 }
 
-/** SHA-256 of the SubjectPublicKeyInfo: the pin of a CA, and how a key is recognised. */
+/** Returns SHA-256 of the SubjectPublicKeyInfo: it identifies a key and is the pin of a CA. */
 export function spkiDigest(key: KeyObject): Buffer {
   return crypto.createHash('sha256').update(spkiOf(key)).digest();
 }
 
-/** `spkiDigest` as base64url. */
+/** Returns `spkiDigest` as base64url. */
 export function spkiHashOf(key: KeyObject): string {
   return spkiDigest(key).toString('base64url');
 }
 
-/** The AlgorithmIdentifier that a signature by `key` carries. */
+/** Returns the AlgorithmIdentifier of signatures by `key`. */
 export function signatureAlgorithmOf(key: KeyObject): Asn1 {
   return SCHEMES[keyTypeOf(key)].algorithm;
 }
 
-/** `SEQUENCE { tbs, signatureAlgorithm, signature }`: what certificates, requests and CRLs are. */
+/** Signs `tbs` and returns `SEQUENCE { tbs, signatureAlgorithm, signature }`: a certificate, request or CRL. */
 export function signed(tbs: Asn1, privateKey: KeyObject): Buffer {
   const { algorithm, hash } = SCHEMES[keyTypeOf(privateKey)];
   return encode(sequence(tbs, algorithm, bitString(crypto.sign(hash, encode(tbs), privateKey))));
 }
 
 /**
- * Whether `signature` over `tbs` is by `publicKey`, and `algorithm` is, to the byte, the one
- * identifier that its kind of key may use here. SHA-1 never is.
+ * Whether `publicKey` has signed `tbs`, and `algorithm` equals the only identifier that is accepted for its type. None
+ * of them uses SHA-1.
  */
 export function isSignedBy(
   publicKey: KeyObject,
@@ -160,7 +152,7 @@ export function isSignedBy(
   try {
     return crypto.verify(scheme.hash, tbs, publicKey, signature);
   } catch {
-    return false; // OpenSSL could not even read the signature
+    return false; // OpenSSL could not read the signature.
   }
 }
 
@@ -205,7 +197,7 @@ function generate(type: KeyType): { privateKey: KeyObject; publicKey: KeyObject 
 
 interface Scheme {
   readonly algorithm: Asn1;
-  /** Digest of `crypto.sign`; Ed25519 has its own. */
+  /** The digest for `crypto.sign`; null for Ed25519, which includes one. */
   readonly hash: string | null;
 }
 
@@ -215,7 +207,7 @@ const SCHEMES: Readonly<Record<KeyType, Scheme>> = {
   rsa: { algorithm: sequence(oid('1.2.840.113549.1.1.11'), nothing()), hash: 'sha256' },
 };
 const P256_ALGORITHM = '301306072a8648ce3d020106082a8648ce3d030107';
-/** AlgorithmIdentifiers of public keys, DER. */
+/** AlgorithmIdentifiers of public keys, DER in hexadecimal. */
 const ACCEPTED_ALGORITHMS: ReadonlySet<string> = new Set([
   P256_ALGORITHM,
   '300506032b6570', // id-Ed25519
@@ -227,7 +219,7 @@ const VERSION = 0xa0;
 const HASHES = new WeakMap<X509Certificate, string>();
 const GENERATED_RSA_BITS = 3072;
 const MIN_RSA_BITS = 2048;
-/** A bound on what it costs us to verify with an unauthenticated peer's key. */
+/** Bounds the cost of verifying with the key of an unauthenticated peer. */
 const MAX_RSA_BITS = 4096;
 const MIN_RSA_EXPONENT = 65_537n;
 const MAX_RSA_EXPONENT = 0xffff_ffffn;

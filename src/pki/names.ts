@@ -1,5 +1,6 @@
 /**
- * Who a gateway is: the one URI in its certificate, a [SPIFFE ID](https://spiffe.io/docs/latest/spiffe-about/spiffe-concepts/#spiffe-id).
+ * The identity of a gateway: the only URI in its certificate, a
+ * [SPIFFE ID](https://spiffe.io/docs/latest/spiffe-about/spiffe-concepts/#spiffe-id):
  * `spiffe://<trust domain>/cloud` or `spiffe://<trust domain>/site/<site id>`.
  * @module
  */
@@ -11,10 +12,10 @@ export type GatewayIdentity =
   | { readonly trustDomain: string; readonly role: 'site'; readonly site: string };
 
 /**
- * Writes the identity as URI.
+ * Writes the identity as a URI.
  *
- * @throws {CertificateError} if the trust domain is not a lower-case DNS name, or the site id not
- * one label of lower-case letters, digits and inner hyphens.
+ * @throws {CertificateError} if the trust domain is not a lower-case DNS name, or the site id is not one label of
+ * lower-case letters, digits and inner hyphens.
  */
 export function formatIdentity(identity: GatewayIdentity): string {
   checkTrustDomain(identity.trustDomain);
@@ -24,9 +25,9 @@ export function formatIdentity(identity: GatewayIdentity): string {
 }
 
 /**
- * Reads a URI that `formatIdentity` wrote; there is no other spelling of an identity.
+ * Reads a URI as `formatIdentity` writes it; each identity has only this spelling.
  *
- * @throws {CertificateError} if it is anything else.
+ * @throws {CertificateError} if the text is anything else.
  */
 export function parseIdentity(uri: string): GatewayIdentity {
   const match = uri.length <= MAX_URI_LENGTH ? IDENTITY.exec(uri) : null;
@@ -41,15 +42,15 @@ export function parseIdentity(uri: string): GatewayIdentity {
 }
 
 /**
- * Reads the identity of an end-entity certificate: its subject alternative name must be one URI and
- * nothing else. That the certificate is genuine is for the caller to have verified.
+ * Reads the identity of an end-entity certificate, whose subject alternative name must be exactly one URI. The caller
+ * must have verified the certificate.
  *
- * @throws {CertificateError} if the certificate is a CA's, or names anything but one gateway.
+ * @throws {CertificateError} if the certificate is a CA's or names anything other than one gateway.
  */
 export function identityOfCertificate(certificate: X509Certificate): GatewayIdentity {
   if (certificate.ca) throw new CertificateError('a CA certificate is not a gateway');
-  // Node joins several names by ", " and quotes one that holds a comma or a quote (CVE-2021-44532).
-  // Neither character, nor a space, fits an identity, so a second name can only be refused.
+  // Node joins several names with ", " and quotes a name with a comma or a quote (CVE-2021-44532). An identity has
+  // neither of these characters nor a space, so a certificate with a second name is refused.
   const names = certificate.subjectAltName;
   if (names === undefined) throw new CertificateError('the certificate names no gateway');
   if (!names.startsWith(URI_NAME)) {
@@ -78,7 +79,7 @@ export function checkTrustDomain(name: string): void {
   }
 }
 
-/** Keeps an unauthenticated peer's text short and on one line. */
+/** Quotes the text of an unauthenticated peer: short and on one line. */
 function quote(value: unknown): string {
   const text = String(value);
   return JSON.stringify(text.length <= MAX_QUOTED ? text : `${text.slice(0, MAX_QUOTED)}...`);

@@ -1,5 +1,5 @@
 /**
- * What `CertificateRenewer` is given, and what it tells.
+ * The options, states and events of `CertificateRenewer`.
  * @module
  */
 import type { Clock } from '../base/clock.ts';
@@ -14,43 +14,43 @@ import type { Credentials } from './credentials.ts';
 import type { RenewedCertificate } from './credentials-check.ts';
 
 export interface CertificateRenewerOptions {
-  /** What is in use now. */
+  /** The credentials in use now. */
   readonly credentials: Credentials;
-  /** Has the CA answer a signing request, for example over the control channel. */
+  /** Sends a signing request to the CA, for example over the control channel, and returns its answer. */
   readonly renew: (csrPem: string) => Promise<RenewedCertificate>;
   /**
-   * Stores credentials, then puts them to use. What it throws is a failure, and it is tried again.
-   * It is never called a second time before the first is done, so it must come to an end.
+   * Stores credentials, then puts them to use. If it throws, the renewal has failed and is tried again. The next call
+   * begins only after the one before has ended, so it must not wait for ever.
    */
   readonly apply: (credentials: Credentials) => Promise<void> | void;
-  /** Whether each certificate is for a new P-256 key; default true. False keeps the key there is. */
+  /** Whether each certificate is for a new P-256 key; default true. False keeps the present key. */
   readonly newKey?: boolean;
   /** How long `renew` may take, in ms, at most an hour; default 30 s. */
   readonly timeoutMs?: number;
-  /** Numbers from 0 to below 1; default `Math.random`. */
+  /** Returns a number from 0 to below 1; default `Math.random`. */
   readonly random?: () => number;
-  /** By which certificates hold, and by which it waits; default that of the system. It keeps no process alive. */
+  /** Measures validity and waiting; default: the system's clock. Its timers do not keep the process alive. */
   readonly clock?: Clock;
 }
 
-/** What is used where an option is absent; times are in ms. */
+/** The defaults of `CertificateRenewerOptions`; times are in ms. */
 export const CERTIFICATE_RENEWER_DEFAULTS: Readonly<{ newKey: boolean; timeoutMs: number }> =
   Object.freeze({ newKey: true, timeoutMs: 30_000 });
 
-/** `due`: it ought to be renewed, and that is under way or waits to be tried again. */
+/** `due`: the certificate should be renewed; a renewal is in progress or will be tried again. */
 export type RenewalState = 'valid' | 'due' | 'expired';
 
 export interface RenewalEvents {
   /** A new certificate is in use. */
   renewed: [credentials: Credentials];
-  /** A renewal or a trust bundle failed; the next try is in so many ms if nobody asks before. */
+  /** A renewal or a trust bundle failed. It is tried again in `retryInMs`, or earlier if asked for. */
   problem: [problem: { readonly error: Error; readonly retryInMs: number }];
-  /** The certificate has run out; once for each. */
+  /** The certificate has expired; emitted once for each certificate. */
   expired: [expired: { readonly notAfter: Date }];
   state: [change: { readonly state: RenewalState; readonly previous: RenewalState }];
 }
 
-/** @throws {ApiMisuseError} if an option is not what it must be; what the credentials say is looked at later. */
+/** @throws {ApiMisuseError} if an option is invalid; the content of the credentials is checked later. */
 export function resolveCertificateRenewer(
   options: CertificateRenewerOptions
 ): Required<CertificateRenewerOptions> {
@@ -76,5 +76,5 @@ export function resolveCertificateRenewer(
   return { credentials, renew, apply, newKey, timeoutMs, random, clock: checkClock(clock) };
 }
 
-/** Far below what `setTimeout` can count, 2^31 ms. */
+/** Far below the limit of `setTimeout`, 2^31 ms. */
 export const LONGEST_WAIT_MS = 3_600_000;

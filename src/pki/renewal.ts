@@ -1,20 +1,18 @@
 /**
- * `CertificateRenewer`: keeps the certificate of a gateway from running out. It decides when to ask
- * for the next one, checks what comes, hands it over to be stored and used, and tries again when
- * any of that fails. How the question reaches the CA is its owner's matter.
+ * `CertificateRenewer` renews the certificate of a gateway before it expires. It decides when to ask for the next one,
+ * checks the answer, passes it to `apply`, and tries again if any of these fails. Its owner provides the way to the CA.
  *
- * 1. It is due at two thirds of its lifetime, or up to a tenth of the lifetime sooner, by chance: a
- *    thousand edges that enrolled together do not renew together. It is due at once if it is not valid yet,
- *    as after an issue by a clock that was fast.
- * 2. After a failure it waits a second, then twice as long each time, up to a twentieth of what is
- *    left; again with some chance in it.
- * 3. When the certificate has run out it goes on asking, seldom: the cloud may be lenient, or an
- *    operator brings a token (`replace`).
- * 4. When the CA changes, `renewIn` has it renewed at the time that its cloud has chosen.
- * 5. A trust bundle that could not be applied is kept and tried again by the rule of 2, until it, or
- *    one that is newer, is in use.
+ * 1. A certificate is due at two thirds of its lifetime, or earlier by a random part of up to a tenth of the lifetime,
+ *    so that edges that enrolled together do not renew together. It is due at once if it is not valid yet, because
+ *    then a clock that was fast has issued it.
+ * 2. After a failure it waits one second, then twice as long each time, up to a twentieth of the remaining lifetime.
+ *    Each wait is shortened at random by up to half.
+ * 3. It continues to ask, at long intervals, after the certificate has expired: the cloud may still accept it, or an
+ *    operator may provide a token (`replace`).
+ * 4. When the CA changes, `renewIn` starts a renewal at a time that the cloud has chosen.
+ * 5. A trust bundle that could not be applied is tried again as in 2, until it or a newer one is in use.
  *
- * What is in use stays so until what is new has been checked and applied.
+ * The present credentials stay in use until new ones have been checked and applied.
  * @module
  */
 import type { KeyObject } from 'node:crypto';
@@ -40,6 +38,7 @@ import {
 } from './renewal-options.ts';
 import { createSigningRequest } from './signing-request.ts';
 
+/** Renews the certificate of a gateway in time and applies new trust bundles. */
 export class CertificateRenewer extends EventEmitter<RenewalEvents> {
   readonly #renew: CertificateRenewerOptions['renew'];
   readonly #apply: CertificateRenewerOptions['apply'];
@@ -48,33 +47,33 @@ export class CertificateRenewer extends EventEmitter<RenewalEvents> {
   readonly #random: () => number;
   readonly #clock: Clock;
   #current: Current;
-  /** As it was told last. */
+  /** The state that was emitted last. */
   #state: RenewalState = 'valid';
-  #hasToldExpiry = false;
-  #underWay: Promise<void> | undefined;
+  #hasEmittedExpiry = false;
+  #renewal: Promise<void> | undefined;
   /** Settles when nothing is being applied. */
   #applied: Promise<void> = Promise.resolve();
-  /** What was applied last failed: what is stored may be other than what is in use. */
+  /** Whether the last `apply` failed, so that the stored credentials may differ from those in use. */
   #isInDoubt = false;
   readonly #renewalRetry: Retry = { failures: 0, atMs: undefined };
   readonly #trustRetry: Retry = { failures: 0, atMs: undefined };
-  /** When `renewIn` wants a renewal to begin, by the monotonic clock. */
+  /** When the renewal asked for by `renewIn` must begin, by the monotonic clock. */
   #wantedAtMs: number | undefined;
-  /** The bundle told last, until it is in use. */
+  /** The bundle given last to `setTrust`, until it is in use. */
   #wantedTrust: string | undefined;
-  /** How often the credentials were replaced, and a trust bundle was told. */
-  #replaced = 0;
-  #trusted = 0;
+  /** How often `replace` and `setTrust` were called. */
+  #replaceCount = 0;
+  #trustCount = 0;
   #cancelTimer: () => void = () => {};
   #isClosed = false;
   #closing: Promise<void> | undefined;
 
   /**
-   * Begins at once: a certificate that is due already is renewed as soon as the caller is done.
+   * Starts at once: a certificate that is already due is renewed as soon as the caller returns to the event loop.
    *
-   * @throws {CertificateError} if the credentials cannot be read or do not fit together. That they
-   * have run out is no error.
-   * @throws {ApiMisuseError} if an option is not what it must be; the message names it.
+   * @throws {CertificateError} if the credentials cannot be read or do not belong together. Expired credentials are
+   * accepted.
+   * @throws {ApiMisuseError} if an option is invalid; the message names it.
    */
   constructor(options: CertificateRenewerOptions) {
     super();
@@ -89,7 +88,7 @@ export class CertificateRenewer extends EventEmitter<RenewalEvents> {
     this.#plan();
   }
 
-  /** What is in use. */
+  /** The credentials in use. */
   get credentials(): Credentials {
     return this.#current.credentials;
   }
@@ -103,26 +102,26 @@ export class CertificateRenewer extends EventEmitter<RenewalEvents> {
   }
 
   /**
-   * Renews now, due or not; joins a renewal that is under way. It rejects with what went wrong,
-   * which `problem` tells too, and is tried again all the same.
+   * Renews now, whether due or not; returns the promise of a renewal that is in progress. A failure rejects, is emitted
+   * as `problem`, and is tried again.
    *
-   * @throws {ApiMisuseError} if it is closed.
+   * @throws {ApiMisuseError} if the renewer is closed.
    */
   renewNow(): Promise<void> {
     if (this.#isClosed) return Promise.reject(new ApiMisuseError('the renewer is closed'));
-    if (this.#underWay !== undefined) return this.#underWay;
+    if (this.#renewal !== undefined) return this.#renewal;
     this.#renewalRetry.atMs = undefined;
     this.#wantedAtMs = undefined;
-    this.#underWay = this.#attempt().finally(() => {
-      this.#underWay = undefined;
+    this.#renewal = this.#attempt().finally(() => {
+      this.#renewal = undefined;
       this.#plan();
     });
-    return this.#underWay;
+    return this.#renewal;
   }
 
   /**
-   * Has a renewal begin after `delayMs` at the latest. One that is under way already does not count, for it
-   * may be of the CA before; one that begins meanwhile does. What goes wrong is told as `problem`.
+   * Starts a renewal after `delayMs` at the latest. A renewal that is already in progress does not count, because the
+   * previous CA may answer it; one that begins later does. A failure is emitted as `problem`.
    *
    * @throws {ApiMisuseError} if the delay is not 0 ms to an hour.
    */
@@ -136,44 +135,42 @@ export class CertificateRenewer extends EventEmitter<RenewalEvents> {
   }
 
   /**
-   * Goes on from other credentials, as after an enrolment anew; the caller has stored them and put
-   * them to use. A renewal under way is forgotten.
+   * Continues with other credentials, for example after a new enrolment. The caller has stored them and put them to
+   * use. The result of a renewal in progress is ignored.
    *
-   * @throws {CertificateError} if they cannot be read or do not fit together.
+   * @throws {CertificateError} if the credentials cannot be read or do not belong together.
    */
   replace(credentials: Credentials): void {
     this.#current = this.#read(credentials);
-    this.#replaced++;
+    this.#replaceCount++;
     this.#wantedAtMs = undefined;
-    this.#begin();
+    this.#resetRetry();
     this.#settleTrust();
     this.#plan();
   }
 
   /**
-   * Takes a new trust bundle for the same certificate, and applies it unless it is the same. The
-   * certificate itself need not lead to it: when a CA is retired, one that has not been renewed does
-   * not, and the bundle is about whom this gateway trusts.
+   * Sets a new trust bundle for the same certificate, and applies it unless it is in use already. The certificate need
+   * not lead to the bundle: after a CA is retired, a certificate that was not renewed does not.
    *
-   * What cannot be applied is told as `problem` too, and tried again until it is, or until a newer bundle
-   * comes: by this call, by `replace`, or with a renewal. So a renewal that is wanted besides may be
-   * asked for whether or not this rejects.
+   * If applying fails, that is also emitted as `problem` and tried again, until it succeeds or a newer bundle arrives
+   * through this method, `replace` or a renewal.
    *
-   * @throws {CertificateError} if it is empty or has anything but CA certificates; nothing changes.
-   * @throws {ApiMisuseError} if it is closed.
-   * @throws what `apply` throws the first time; the bundle before stays in use meanwhile.
+   * @throws {CertificateError} if the bundle is empty or has anything other than CA certificates; nothing changes.
+   * @throws {ApiMisuseError} if the renewer is closed.
+   * @throws the error of the first `apply`; the bundle before stays in use.
    */
   async setTrust(caPem: string): Promise<void> {
     if (this.#isClosed) throw new ApiMisuseError('the renewer is closed');
     const bundle = formatCertificates(readTrustBundle(caPem));
-    this.#trusted++;
+    this.#trustCount++;
     this.#wantedTrust = bundle;
     return this.#applyTrust(bundle);
   }
 
   /**
-   * Stops, and resolves when nothing is being applied any more. Any other renewal that is under way is forgotten. Safe
-   * to call twice.
+   * Stops, and resolves when nothing is being applied any more. The result of any other renewal in progress is ignored.
+   * Safe to call twice.
    */
   close(): Promise<void> {
     this.#closing ??= this.#close();
@@ -193,42 +190,43 @@ export class CertificateRenewer extends EventEmitter<RenewalEvents> {
     await this.#applied;
   }
 
-  /** One renewal, from request to use. */
+  /** Makes one renewal, from the request until the certificate is in use. */
   async #attempt(): Promise<void> {
-    const replaced = this.#replaced;
+    const replaceCount = this.#replaceCount;
     let renewed: Credentials | undefined;
     try {
-      renewed = await this.#obtain(replaced);
+      renewed = await this.#obtain(replaceCount);
     } catch (error) {
-      if (this.#isClosed || replaced !== this.#replaced) return;
-      const delayMs = this.#failed(this.#renewalRetry);
+      if (this.#isClosed || replaceCount !== this.#replaceCount) return;
+      const delayMs = this.#scheduleRetry(this.#renewalRetry);
       this.emit('problem', { error: error as Error, retryInMs: delayMs });
       throw error;
     }
     if (renewed === undefined) return;
-    this.#begin();
+    this.#resetRetry();
     this.emit('renewed', renewed);
   }
 
-  /** Resolves with undefined when other credentials have come in the meantime. */
-  async #obtain(replaced: number): Promise<Credentials | undefined> {
+  /** Obtains and applies new credentials. Resolves with undefined if `replace` was called in the meantime. */
+  async #obtain(replaceCount: number): Promise<Credentials | undefined> {
     const { credentials, identity } = this.#current;
-    const trusted = this.#trusted;
+    const trustCount = this.#trustCount;
     const key = this.#newKey ? generateGatewayKey().privateKeyPem : credentials.key;
-    const answer = await this.#answer(createSigningRequest(key));
-    const granted = usable(answer, readPrivateKey(key), identity, this.#clock.wallMs());
+    const answer = await this.#request(createSigningRequest(key));
+    const granted = checked(answer, readPrivateKey(key), identity, this.#clock.wallMs());
     let renewed: Credentials | undefined;
     await this.#exclusively(async () => {
-      if (this.#isClosed || replaced !== this.#replaced) return;
-      // Every change of the bundle is told, so one that was told since is no older than the answer's.
-      const told = this.#wantedTrust ?? this.credentials.ca;
-      const ca = trusted === this.#trusted ? granted.caPem : told;
-      const trustedNow = this.#trusted;
+      if (this.#isClosed || replaceCount !== this.#replaceCount) return;
+      // `setTrust` is called for every change of the bundle, so a bundle set since the request is no older than the
+      // one in the answer.
+      const latest = this.#wantedTrust ?? this.credentials.ca;
+      const ca = trustCount === this.#trustCount ? granted.caPem : latest;
+      const countBefore = this.#trustCount;
       renewed = { key, cert: granted.certificatePem, ca };
       await this.#put(renewed);
-      if (replaced === this.#replaced) {
+      if (replaceCount === this.#replaceCount) {
         this.#current = this.#read(renewed, true);
-        if (trustedNow === this.#trusted) this.#settleTrust();
+        if (countBefore === this.#trustCount) this.#settleTrust();
         return;
       }
       renewed = undefined;
@@ -237,7 +235,7 @@ export class CertificateRenewer extends EventEmitter<RenewalEvents> {
     return renewed;
   }
 
-  /** Applies the bundle unless it is not wanted any more; when that fails, it is tried again. */
+  /** Applies the bundle if it is still wanted, and schedules another try if that fails. */
   async #applyTrust(bundle: string): Promise<void> {
     this.#trustRetry.atMs = undefined;
     try {
@@ -245,15 +243,15 @@ export class CertificateRenewer extends EventEmitter<RenewalEvents> {
         if (bundle !== this.#wantedTrust) return;
         const current = this.#current;
         const credentials = { ...current.credentials, ca: bundle };
-        const replaced = this.#replaced;
+        const replaceCount = this.#replaceCount;
         if (bundle !== current.credentials.ca || this.#isInDoubt) await this.#put(credentials);
-        if (replaced !== this.#replaced) return this.#put(this.credentials);
+        if (replaceCount !== this.#replaceCount) return this.#put(this.credentials);
         this.#current = { ...current, credentials };
         if (bundle === this.#wantedTrust) this.#settleTrust();
       });
     } catch (error) {
       if (bundle === this.#wantedTrust) {
-        const delayMs = this.#failed(this.#trustRetry);
+        const delayMs = this.#scheduleRetry(this.#trustRetry);
         this.#plan();
         this.emit('problem', { error: error as Error, retryInMs: delayMs });
       }
@@ -261,7 +259,7 @@ export class CertificateRenewer extends EventEmitter<RenewalEvents> {
     }
   }
 
-  /** The bundle in use is the newest that is known. */
+  /** Records that the bundle in use is the newest known. */
   #settleTrust(): void {
     this.#wantedTrust = undefined;
     this.#trustRetry.failures = 0;
@@ -274,38 +272,38 @@ export class CertificateRenewer extends EventEmitter<RenewalEvents> {
     this.#isInDoubt = false;
   }
 
-  /** What `renew` says, or that it says nothing for too long. */
-  #answer(csrPem: string): Promise<RenewedCertificate> {
+  /** Calls `renew`; rejects if it does not answer in time. */
+  #request(csrPem: string): Promise<RenewedCertificate> {
     return new Promise((resolve, reject) => {
       const cancel = this.#clock.after(
         this.#timeoutMs,
         () => reject(new PeerProtocolError(`no certificate within ${this.#timeoutMs} ms`)),
         true
       );
-      // A throw before there is a promise is a failure like any other.
+      // The async function turns an error that `renew` throws synchronously into a rejection.
       (async () => this.#renew(csrPem))().then(resolve, reject).finally(cancel);
     });
   }
 
-  /** Runs when everything before it is done. */
+  /** Calls `run` when all earlier calls have ended. */
   #exclusively(run: () => Promise<void>): Promise<void> {
     const result = this.#applied.then(run);
     this.#applied = result.catch(() => {});
     return result;
   }
 
-  /** There is another certificate. */
-  #begin(): void {
-    this.#hasToldExpiry = false;
+  /** Resets what belongs to the certificate before. */
+  #resetRetry(): void {
+    this.#hasEmittedExpiry = false;
     this.#renewalRetry.failures = 0;
     this.#renewalRetry.atMs = undefined;
   }
 
-  /** Returns after how many ms it is tried again. */
-  #failed(retry: Retry): number {
+  /** Schedules the next try after a failure. @returns the wait in ms. */
+  #scheduleRetry(retry: Retry): number {
     const { notBeforeMs, notAfterMs } = this.#current;
     const leftMs = notAfterMs - this.#clock.wallMs();
-    // Run out: seldom, but by the measure of its lifetime.
+    // After expiry the wait depends on the whole lifetime.
     const longestMs = bounded((leftMs > 0 ? leftMs : notAfterMs - notBeforeMs) / 20);
     const wishedMs = leftMs > 0 ? MIN_RETRY_MS * 2 ** retry.failures : longestMs;
     const delayMs = Math.min(wishedMs, longestMs) * (1 - this.#random() / 2);
@@ -314,28 +312,28 @@ export class CertificateRenewer extends EventEmitter<RenewalEvents> {
     return delayMs;
   }
 
-  /** Tells what has changed by time, starts what is due, and sets the timer for the next of either. */
+  /** Sets the timer for the next change of state, renewal or retry. */
   #plan(): void {
     this.#cancelTimer();
     if (this.#isClosed) return;
     const nowMs = this.#clock.wallMs();
     const { dueAtMs, notAfterMs } = this.#current;
     const waits = [dueAtMs - nowMs, notAfterMs - nowMs + 1].filter((ms) => ms > 0);
-    if (this.#isTime() || this.#state !== this.state) waits.push(0);
-    // It waits for the end of a renewal that is under way.
-    const wantedAtMs = this.#underWay === undefined ? this.#wantedAtMs : undefined;
+    if (this.#isDue() || this.#state !== this.state) waits.push(0);
+    // A renewal in progress must end first.
+    const wantedAtMs = this.#renewal === undefined ? this.#wantedAtMs : undefined;
     for (const atMs of [this.#renewalRetry.atMs, this.#trustRetry.atMs, wantedAtMs]) {
       if (atMs !== undefined) waits.push(atMs - this.#clock.monotonicMs());
     }
-    // Clocks are set and machines sleep, so it looks now and then.
+    // The clock may be set and the machine may sleep, so it checks at least every hour.
     const delayMs = Math.max(0, Math.min(LONGEST_WAIT_MS, ...waits));
-    this.#cancelTimer = this.#clock.after(delayMs, () => this.#look(), true);
+    this.#cancelTimer = this.#clock.after(delayMs, () => this.#tick(), true);
   }
 
-  #look(): void {
-    this.#tellState();
+  #tick(): void {
+    this.#emitState();
     if (this.#isClosed) return;
-    // What goes wrong is told as `problem`.
+    // Failures are emitted as `problem`.
     const { atMs } = this.#trustRetry;
     if (
       this.#wantedTrust !== undefined &&
@@ -344,12 +342,12 @@ export class CertificateRenewer extends EventEmitter<RenewalEvents> {
     ) {
       this.#applyTrust(this.#wantedTrust).catch(() => {});
     }
-    if (this.#isTime()) this.renewNow().catch(() => {});
+    if (this.#isDue()) this.renewNow().catch(() => {});
     this.#plan();
   }
 
-  #isTime(): boolean {
-    if (this.#underWay !== undefined) return false;
+  #isDue(): boolean {
+    if (this.#renewal !== undefined) return false;
     if (this.#wantedAtMs !== undefined && this.#clock.monotonicMs() >= this.#wantedAtMs)
       return true;
     const { atMs } = this.#renewalRetry;
@@ -358,21 +356,21 @@ export class CertificateRenewer extends EventEmitter<RenewalEvents> {
     return nowMs >= this.#current.dueAtMs || nowMs < this.#current.notBeforeMs;
   }
 
-  #tellState(): void {
+  #emitState(): void {
     const { state } = this;
     if (state !== this.#state) {
       const previous = this.#state;
       this.#state = state;
       this.emit('state', { state, previous });
     }
-    if (state !== 'expired' || this.#hasToldExpiry) return;
-    this.#hasToldExpiry = true;
+    if (state !== 'expired' || this.#hasEmittedExpiry) return;
+    this.#hasEmittedExpiry = true;
     this.emit('expired', { notAfter: this.notAfter });
   }
 
   /**
-   * @param isNew came by renewal just now: it is not due again at once, however little time the CA
-   * had left to give.
+   * @param isNew whether a renewal has just brought the credentials. They are then not due again at once, even if the
+   * CA itself expires soon.
    */
   #read(credentials: Credentials, isNew = false): Current {
     const { leaf, chain, anchors } = readCredentials(credentials);
@@ -396,7 +394,7 @@ export class CertificateRenewer extends EventEmitter<RenewalEvents> {
   }
 }
 
-/** Credentials, and what they say about time; ms since 1970. */
+/** Credentials and their validity, in ms since 1970. */
 interface Current {
   readonly credentials: Credentials;
   readonly identity: GatewayIdentity;
@@ -405,21 +403,21 @@ interface Current {
   readonly dueAtMs: number;
 }
 
-/** What failed and is to be tried again. */
+/** Failures of a task that is tried again. */
 interface Retry {
   failures: number;
-  /** By the monotonic clock; undefined when nothing has failed, or it is being tried again. */
+  /** The next try, by the monotonic clock; undefined if nothing has failed or a try is in progress. */
   atMs: number | undefined;
 }
 
-/** A certificate that is not valid yet is due: the clock by which it was issued was fast. */
+/** A certificate that is not valid yet is due, because a clock that was fast has issued it. */
 function stateOf({ notBeforeMs, dueAtMs, notAfterMs }: Current, nowMs: number): RenewalState {
   if (nowMs > notAfterMs) return 'expired';
   return nowMs >= notBeforeMs && nowMs < dueAtMs ? 'valid' : 'due';
 }
 
-/** @throws {PeerProtocolError} if what was granted is not to be used. */
-function usable(
+/** @throws {PeerProtocolError} if the granted certificate is not usable. */
+function checked(
   granted: RenewedCertificate,
   privateKey: KeyObject,
   identity: GatewayIdentity,

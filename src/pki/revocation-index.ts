@@ -1,12 +1,12 @@
 /**
- * What is revoked, in memory, so that the question can be asked in every handshake: serial numbers,
- * keys, and whole sites. The store's entries under `revocation/` are the truth; this follows them.
+ * The revoked serial numbers, keys and sites in memory, for a check in every handshake. They follow the entries under
+ * `revocation/` in the store, which decide.
  * @module
  */
 import type { Change } from '../store/store.ts';
 import type { CertificateRecord } from './certificate-ledger.ts';
 
-/** Reason codes of RFC 5280 section 5.3.1, as far as they fit a gateway. */
+/** The reason codes of RFC 5280 section 5.3.1 that can apply to a gateway. */
 export const REASON_CODES = {
   unspecified: 0,
   keyCompromise: 1,
@@ -24,8 +24,8 @@ export type RevocationRecord = CertificateRecord & {
 };
 
 /**
- * What a revocation is about: every certificate of a site; one, by its serial number in hex; or a key
- * under whatever certificate, by the SHA-256 of its SubjectPublicKeyInfo in base64url.
+ * The subject of a revocation: every certificate of a site; one certificate, by its serial number in hex; or a key in
+ * any certificate, by the SHA-256 of its SubjectPublicKeyInfo in base64url.
  */
 export type RevocationScope =
   | { readonly site: string }
@@ -37,11 +37,11 @@ export interface RevocationTable {
   readonly sites: ReadonlySet<string>;
   /** Lower-case hex. */
   readonly serials: ReadonlySet<string>;
-  /** Keys that were revoked by themselves, and those of revoked certificates. */
+  /** Keys that were revoked themselves, and the keys of revoked certificates. */
   readonly spkis: ReadonlySet<string>;
 }
 
-/** What an entry of the store has changed. */
+/** The effect of a changed entry in the store. */
 export type RevocationChange =
   | { readonly revoked: RevocationScope }
   | { readonly reinstated: string };
@@ -51,11 +51,11 @@ export class RevocationIndex {
   readonly #serials = new Set<string>();
   readonly #spkis = new Set<string>();
   readonly #records = new Map<string, RevocationRecord>();
-  /** Keys with an entry of their own. */
+  /** Keys with their own entry. */
   readonly #named = new Set<string>();
   /**
-   * The version of each entry; deleted ones stay, so that nothing older brings them back. That is one
-   * number for each site that was reinstated since the process began.
+   * The version of each entry. Versions of deleted entries stay, so that no older change brings the entry back; that
+   * is one number for each site that was reinstated since the process started.
    */
   readonly #versions = new Map<string, number>();
   readonly table: RevocationTable = {
@@ -65,10 +65,10 @@ export class RevocationIndex {
   };
 
   /**
-   * Takes in entries of the store, each any number of times and in any order: what is older than what is
-   * known of an entry changes nothing.
+   * Applies changes of entries, each any number of times and in any order. A change that is older than the known
+   * version of its entry has no effect.
    *
-   * @returns what they changed.
+   * @returns the effects.
    */
   apply(changes: readonly Change[]): RevocationChange[] {
     const changed: RevocationChange[] = [];
@@ -84,7 +84,7 @@ export class RevocationIndex {
           changed.push({ reinstated: name });
         }
       } else if (value === undefined) {
-        // A certificate or a key is revoked for ever: the deletion of its entry does not take that back.
+        // A certificate or a key stays revoked, even if its entry is deleted.
       } else if (kind === 'serial') {
         if (this.#serials.has(name)) continue;
         const record = value as unknown as RevocationRecord;
@@ -101,7 +101,7 @@ export class RevocationIndex {
     return changed;
   }
 
-  /** The version of the last change that is known of an entry; 0 if there is none. */
+  /** Returns the version of the last known change of an entry; 0 if there is none. */
   versionOf(key: string): number {
     return this.#versions.get(key) ?? 0;
   }
@@ -127,6 +127,6 @@ export function spkiRevocationKey(spkiHash: string): string {
   return `${REVOCATIONS}spki/${spkiHash}`;
 }
 
-/** Prefix of the store. */
+/** Prefix of the entries in the store. */
 export const REVOCATIONS = 'revocation/';
 const ENTRY = /^revocation\/(site|serial|spki)\/(.+)$/;

@@ -9,17 +9,21 @@ import { encodePem, enumerated, extension, integer, sequence, tagged, time } fro
 import { signatureAlgorithmOf, signed } from './keys.ts';
 import { REASON_CODES, type RevocationRecord } from './revocation-index.ts';
 
-/** Signs the lists of CAs, each with a higher number than the one before, across restarts. */
+/** Signs revocation lists, each with a higher number than the one before it, across restarts too. */
 export class RevocationLists {
   readonly #lifetimeMs: number;
   #lastNumber = 0;
 
-  /** @param lifetimeMs how long a list holds */
+  /** @param lifetimeMs how long a list is valid */
   constructor(lifetimeMs: number) {
     this.#lifetimeMs = lifetimeMs;
   }
 
-  /** One list for each CA, of those `records` that it has issued, or that do not say. @returns PEM texts. */
+  /**
+   * Signs one list for each CA, of the `records` that it has issued or whose issuer is not recorded.
+   *
+   * @returns the lists as PEM texts, one after another.
+   */
   sign(cas: readonly Ca[], records: readonly RevocationRecord[], nowMs: number): string {
     this.#lastNumber = Math.max(this.#lastNumber + 1, Math.floor(nowMs));
     const times: Times = {
@@ -37,7 +41,7 @@ export class RevocationLists {
 }
 
 interface Times {
-  /** Grows with every list; RFC 5280 section 5.2.3. */
+  /** The CRL number, which increases with every list; RFC 5280 section 5.2.3. */
   readonly number: bigint;
   readonly thisUpdateMs: number;
   readonly nextUpdateMs: number;
@@ -51,7 +55,7 @@ function signRevocationList(
   const entries = records.map((record) => {
     const code = REASON_CODES[record.reason];
     const entry = [integer(BigInt(`0x${record.serial}`)), time(record.revokedAtMs)];
-    // Section 5.3.1: "unspecified" is said by leaving the extension out.
+    // Section 5.3.1: "unspecified" is expressed by leaving the extension out.
     if (code !== 0) entry.push(sequence(extension(REASON_CODE, enumerated(code))));
     return sequence(...entry);
   });
@@ -61,7 +65,7 @@ function signRevocationList(
     issuer.name,
     time(times.thisUpdateMs),
     time(times.nextUpdateMs),
-    // Section 5.1.2.6: a list without entries has no field for them.
+    // Section 5.1.2.6: an empty list has no field for entries.
     ...(entries.length > 0 ? [sequence(...entries)] : []),
     tagged(0, sequence(authorityKeyId(issuer.keyId), extension(CRL_NUMBER, integer(times.number))))
   );

@@ -1,14 +1,14 @@
 /**
- * `Revocations`: who is cut off. It follows the store, so what one process revokes is known in all, and
- * needs no CA: gateways whose certificates come from elsewhere are revoked by their site or their key.
+ * `Revocations` revokes sites, certificates and keys. It follows the store, so every process knows what one revokes.
+ * It needs no CA: gateways whose certificates another CA issues are revoked by their site or their key.
  *
- * Entries: `revocation/site/<site>` until the site is reinstated; `revocation/serial/<hex>` for a
- * certificate that was issued here, and `revocation/spki/<base64url>` for a key, both for ever: an entry that is
- * removed because the certificate has run out by the clock is missing when that clock was wrong. An entry is
- * durable before it counts, and counts before anyone is told.
+ * The entries are `revocation/site/<site>` until the site is reinstated, `revocation/serial/<hex>` for a certificate
+ * that was issued here, and `revocation/spki/<base64url>` for a key. The last two stay for ever, because an entry that
+ * was removed by a fast clock would take the revocation back. An entry is durable before it takes effect, and takes
+ * effect before any event is emitted.
  *
- * What the watch brings and what this process writes meet here in any order: an entry's version says
- * which is newer. A store whose watch comes late puts nothing back.
+ * Changes from the watch and writes of this process arrive in any order; the version of an entry decides which is
+ * newer. So a late watch does not undo anything.
  * @module
  */
 import type { X509Certificate } from 'node:crypto';
@@ -38,35 +38,35 @@ import { TokenLedger } from './token-ledger.ts';
 
 export interface RevocationsOptions {
   readonly store: Store;
-  /** Default: that of the system. */
+  /** Default: the system's clock. */
   readonly clock?: Clock;
 }
 
 export interface RevocationEvents {
-  /** Revoked here or by another process on the same store; `isRevoked` knows already. */
+  /** Revoked here or by another process on the same store. `isRevoked` already returns true. */
   revoked: [scope: RevocationScope];
   /** The site may enrol again. */
   reinstated: [site: { readonly site: string }];
 }
 
-/** What a revocation took. */
+/** The effect of a revocation. */
 export interface RevocationReport {
-  /** Every certificate in question; one that was revoked before keeps its time and reason. */
+  /** Every certificate concerned; one that was revoked before keeps its time and reason. */
   readonly certificates: RevocationRecord[];
-  /** Enrolment tokens that were good until then. */
+  /** How many valid enrolment tokens were removed. */
   readonly tokensVoided: number;
-  /** Whom it concerns, as far as that is known: of a key that was never seen it is not. */
+  /** The sites concerned, as far as known; none for a key of which no certificate was issued here. */
   readonly sites: string[];
   /**
-   * Serial numbers, in lower-case hex, of certificates of these sites that are still good. Who has stolen
-   * a key may have renewed onto another before: then only revoking the site cuts him off.
+   * Serial numbers, in lower-case hex, of certificates of these sites that are still valid. A thief of a key may have
+   * renewed with another key before; then only revoking the site stops the thief.
    */
   readonly unexpired: string[];
 }
 
 /**
- * Whether a certificate is revoked: by its serial number, by its key under any certificate, or with its
- * whole site. Also true if it does not name a gateway.
+ * Whether a certificate is revoked: by its serial number, by its key in any certificate, or with its site. Returns true
+ * also for a certificate that names no gateway.
  */
 export function isRevokedBy(table: RevocationTable, certificate: X509Certificate): boolean {
   if (table.serials.has(serialOf(certificate))) return true;
@@ -79,11 +79,12 @@ export function isRevokedBy(table: RevocationTable, certificate: X509Certificate
   }
 }
 
-/** The serial number as the store and the table have it. */
+/** Returns the serial number in the form of the store and the table. */
 export function serialOf(certificate: X509Certificate): string {
   return certificate.serialNumber.toLowerCase();
 }
 
+/** The revoked sites, certificates and keys of one store. */
 export class Revocations extends EventEmitter<RevocationEvents> {
   readonly #store: Store;
   readonly #clock: Clock;
@@ -101,10 +102,10 @@ export class Revocations extends EventEmitter<RevocationEvents> {
   }
 
   /**
-   * Resolves when all that the store has is known.
+   * Opens the revocations of a store; resolves when all of them are in memory.
    *
    * @throws {StoreError} if the store cannot be read.
-   * @throws {ApiMisuseError} if an option is not what it must be.
+   * @throws {ApiMisuseError} if an option is invalid.
    */
   static async open(options: RevocationsOptions): Promise<Revocations> {
     const { store } = checkObject('the options of Revocations', options);
@@ -122,15 +123,19 @@ export class Revocations extends EventEmitter<RevocationEvents> {
   }
 
   /**
-   * Revokes a site, with every certificate of it that may still hold and every outstanding token: nothing is
-   * issued to it from then on, until `reinstate`. Or a key, known or not, for ever. Or one certificate, and
-   * with it the others on its key: whoever has one has the key to all of them. When it resolves, that is durable,
-   * `isRevoked` knows, and `revoked` has been emitted, unless another process has reinstated the site by
-   * then. If it fails, part of it may be in force: call again.
+   * Revokes one of:
    *
-   * @throws {CertificateError} if no certificate with that serial number was issued here, or the site id
-   * or the hash is not one.
-   * @throws {ApiMisuseError} if there is no such reason.
+   * - a site, with all its certificates that may still be valid and all its outstanding tokens; nothing is issued to it
+   *   until `reinstate`
+   * - a key, known or not, for ever
+   * - a certificate, and all others for the same key, for ever
+   *
+   * When it resolves, the revocation is durable, `isRevoked` returns true, and `revoked` has been emitted, unless another
+   * process has reinstated the site in the meantime. If it rejects, part of it may be in effect: call it again.
+   *
+   * @throws {CertificateError} if no certificate with this serial number was issued here, or the site id or the hash is
+   * invalid.
+   * @throws {ApiMisuseError} if the reason is unknown.
    * @throws {StoreError} if it cannot be stored.
    */
   async revoke(
@@ -150,24 +155,24 @@ export class Revocations extends EventEmitter<RevocationEvents> {
   }
 
   /**
-   * Lets a revoked site enrol again, with a new token and a new key; what was revoked stays so.
+   * Lets a revoked site enrol again, with a new token and a new key. Its old certificates stay revoked.
    *
-   * @throws {CertificateError} if the site id is not one.
+   * @throws {CertificateError} if the site id is invalid.
    * @throws {StoreError} if it cannot be stored.
    */
   async reinstate(site: string): Promise<void> {
     checkSite(site);
     const key = siteRevocationKey(site);
-    let there: Entry | undefined;
+    let present: Entry | undefined;
     do {
-      there = await this.#store.get(key);
-      if (there === undefined) return;
-    } while (!(await this.#isCommitted({ ...deletionOf(key), expect: there.version })));
-    // Nothing came between the two, so any version between theirs puts it in its place.
-    this.#apply([{ key, value: undefined, version: there.version + 1 }]);
+      present = await this.#store.get(key);
+      if (present === undefined) return;
+    } while (!(await this.#isCommitted({ ...deletionOf(key), expect: present.version })));
+    // The deletion directly followed this version, so the next number orders it correctly.
+    this.#apply([{ key, value: undefined, version: present.version + 1 }]);
   }
 
-  /** `isRevokedBy` with what is revoked now. Asks memory only. */
+  /** Returns `isRevokedBy` for the present table. Reads memory only. */
   isRevoked(certificate: X509Certificate): boolean {
     return isRevokedBy(this.table, certificate);
   }
@@ -177,17 +182,17 @@ export class Revocations extends EventEmitter<RevocationEvents> {
     return this.table.sites.has(site);
   }
 
-  /** Whether the key is revoked, by itself or with a certificate. */
+  /** Whether the key is revoked, itself or with a certificate. */
   hasKey(spkiHash: string): boolean {
     return this.table.spkis.has(spkiHash);
   }
 
-  /** A live view. */
+  /** What is revoked, as a live view. */
   get table(): RevocationTable {
     return this.#index.table;
   }
 
-  /** The revoked certificates that were issued here, for a CRL. */
+  /** Returns the revoked certificates that were issued here, for a CRL. */
   records(): RevocationRecord[] {
     return this.#index.records();
   }
@@ -206,8 +211,8 @@ export class Revocations extends EventEmitter<RevocationEvents> {
 
   async #revokeSite(site: string, reason: RevocationReason): Promise<RevocationReport> {
     checkSite(site);
-    await this.#block(siteRevocationKey(site), reason);
-    // From here on no new certificate or token of the site can come, so the lists are complete.
+    await this.#markRevoked(siteRevocationKey(site), reason);
+    // From now on nothing is issued to the site, so the lists are complete.
     const [{ keys, outstanding }, issued] = await Promise.all([
       this.#tokens.ofSite(site),
       this.#certificates.mayHold(),
@@ -221,35 +226,35 @@ export class Revocations extends EventEmitter<RevocationEvents> {
     if (!SPKI.test(spki) || Buffer.from(spki, 'base64url').toString('base64url') !== spki) {
       throw new CertificateError(`"${spki}" is not a SHA-256 in base64url`);
     }
-    await this.#block(spkiRevocationKey(spki), reason);
-    // Likewise for the key.
+    await this.#markRevoked(spkiRevocationKey(spki), reason);
+    // From now on nothing is issued for the key, so the list is complete.
     const onKey = (await this.#certificates.mayHold()).filter((it) => it.spkiHash === spki);
     return this.#reportOf(await this.#revokeAll(onKey, reason));
   }
 
-  /** Of a revocation that is in force: nothing comes from those certificates any more. */
+  /** Makes the report of a revocation of certificates that is already in effect. */
   async #reportOf(certificates: RevocationRecord[]): Promise<RevocationReport> {
     const sites = new Set(certificates.map(siteOf).filter((site) => site !== undefined));
     const issued = sites.size === 0 ? [] : await this.#certificates.unexpired();
-    const good = issued.filter((it) => sites.has(siteOf(it)!) && !this.#isGone(it));
-    const unexpired = good.map(({ serial }) => serial);
+    const valid = issued.filter((it) => sites.has(siteOf(it)!) && !this.#isRevokedRecord(it));
+    const unexpired = valid.map(({ serial }) => serial);
     return { certificates, tokensVoided: 0, sites: [...sites], unexpired };
   }
 
-  /** `isRevoked` for a certificate of a site, by its record. */
-  #isGone(record: CertificateRecord): boolean {
+  /** Whether the certificate of a site is revoked, from its record. */
+  #isRevokedRecord(record: CertificateRecord): boolean {
     const { serials, spkis, sites } = this.table;
     return (
       serials.has(record.serial) || spkis.has(record.spkiHash) || sites.has(siteOf(record) ?? '')
     );
   }
 
-  /** Writes the entry, unless it is there. */
-  async #block(key: string, reason: RevocationReason): Promise<void> {
-    let there: Entry | undefined;
+  /** Writes the entry, unless it exists. */
+  async #markRevoked(key: string, reason: RevocationReason): Promise<void> {
+    let present: Entry | undefined;
     do {
-      there = await this.#store.get(key);
-      if (there !== undefined) return this.#apply([there]);
+      present = await this.#store.get(key);
+      if (present !== undefined) return this.#apply([present]);
     } while (
       !(await this.#isCommitted({
         key,
@@ -260,7 +265,7 @@ export class Revocations extends EventEmitter<RevocationEvents> {
     await this.#readBack([key]);
   }
 
-  /** @param besides what is to be written with it */
+  /** Revokes the certificates. @param besides other writes of the same commits */
   async #revokeAll(
     certificates: readonly CertificateRecord[],
     reason: RevocationReason,
@@ -282,7 +287,7 @@ export class Revocations extends EventEmitter<RevocationEvents> {
     return certificates.map(({ serial }) => this.#index.get(serial) ?? written.get(serial)!);
   }
 
-  /** Returns whether it was written; not if the entry is no longer as expected. */
+  /** Returns whether the write was committed; false if the entry is not in the expected version. */
   async #isCommitted(write: Write): Promise<boolean> {
     try {
       await this.#store.commit([write]);
@@ -294,8 +299,8 @@ export class Revocations extends EventEmitter<RevocationEvents> {
   }
 
   /**
-   * Takes in what was written here, which the watch may bring later, with its version, which a commit does
-   * not tell. What was deleted since is left to the watch.
+   * Reads entries that this process has written, to learn their versions, which a commit does not return, and applies
+   * them before the watch does. An entry that was deleted since is left to the watch.
    */
   async #readBack(keys: readonly string[]): Promise<void> {
     const entries = await Promise.all(keys.map((key) => this.#store.get(key)));

@@ -1,11 +1,10 @@
 /**
- * `RunningTime`: for how long the gateways of a store have been running, whatever their wall clocks have
- * said. It tells what must not be forgotten yet because a clock is fast.
+ * `RunningTime` measures how long the gateways of a store have been running, independently of their wall clocks. A
+ * record is not removed on the word of a fast clock alone.
  *
- * A monotonic clock measures a process, and the store carries the sum from one process to the next. Time in
- * which no gateway ran is missing, and so is what a process did not save before it ended. The time is
- * therefore never more than what has truly passed, and two times are never further apart than they truly
- * are; only between processes that run at once may they be, by what one of them has not saved yet.
+ * A monotonic clock measures each process, and the store carries the sum from one process to the next. The sum omits
+ * time in which no gateway ran, and what a process did not save before it ended. So it never exceeds the time that has
+ * really passed. Processes that run at the same time may differ by what one of them has not saved yet.
  * @module
  */
 import type { Clock } from '../base/clock.ts';
@@ -15,7 +14,7 @@ import type { Entry, Store } from '../store/store.ts';
 export class RunningTime {
   readonly #store: Store;
   readonly #clock: Clock;
-  /** The running time when this process read it, and the monotonic clock then. */
+  /** The stored running time when this process opened the store, and its monotonic clock at that moment. */
   readonly #readMs: number;
   readonly #startMs: number;
 
@@ -37,19 +36,19 @@ export class RunningTime {
   }
 
   /**
-   * Stores it for the processes that come after this one.
+   * Stores the running time for later processes.
    *
    * @throws {StoreError} if it cannot be stored.
    */
   async save(): Promise<void> {
-    const there = await this.#store.get(RUNNING);
+    const stored = await this.#store.get(RUNNING);
     const runMs = Math.floor(this.ms);
-    // Another process on the store may know of more.
-    if (runMs <= runMsOf(there)) return;
+    // Another process on the store may have measured more.
+    if (runMs <= runMsOf(stored)) return;
     try {
-      await this.#store.commit([{ key: RUNNING, value: { runMs }, expect: there?.version ?? 0 }]);
+      await this.#store.commit([{ key: RUNNING, value: { runMs }, expect: stored?.version ?? 0 }]);
     } catch (error) {
-      // Another process has just stored what it knows.
+      // Another process has just stored its own value.
       if (!(error instanceof StoreConflictError)) throw error;
     }
   }

@@ -1,7 +1,6 @@
 /**
- * The certificate that the enrolment server shows: issued by its own authority to the identity
- * `cloud`, and renewed in time, whenever the CA changes, and when the clock by which it was issued turns out
- * to have been wrong.
+ * The server certificate of the enrolment server. Its own authority issues it to the identity `cloud`. It is renewed
+ * at half of its lifetime, when the CA changes, and when the clock that issued it turns out to have been wrong.
  * @module
  */
 import type { Clock } from '../base/clock.ts';
@@ -12,12 +11,12 @@ import { createSigningRequest } from './signing-request.ts';
 
 export interface ServerCertificateOptions {
   readonly authority: CertificateAuthority;
-  /** In ms; renewed at half of it. */
+  /** In ms; the certificate is renewed at half of it. */
   readonly lifetimeMs: number;
   readonly clock: Clock;
-  /** Puts it in the place of the one before. The roots stand behind it, for a new site knows but a hash. */
+  /** Presents a new certificate from now on. The roots follow it, because a new site knows only the hash of one. */
   readonly use: (credentials: Pick<Credentials, 'key' | 'cert'>) => void;
-  /** Hears why a renewal in time failed; it is tried again. */
+  /** Receives the error of an automatic renewal that failed; it is tried again. */
   readonly onError: (error: unknown) => void;
 }
 
@@ -25,15 +24,15 @@ export class ServerCertificate {
   readonly #options: ServerCertificateOptions;
   readonly #onTrust = (): void => this.#renewSoon();
   #cancelTimer: () => void = () => {};
-  /** Counts up; the last one decides. */
-  #turn = 0;
+  /** The number of the latest renewal; an earlier one that ends after it is ignored. */
+  #renewal = 0;
   #isOpen = false;
 
   constructor(options: ServerCertificateOptions) {
     this.#options = options;
   }
 
-  /** Takes the first certificate and keeps it new from then on, until `close`. */
+  /** Takes the first certificate and renews it until `close`. */
   async open(): Promise<void> {
     this.#isOpen = true;
     this.#options.authority.on('trust', this.#onTrust);
@@ -48,19 +47,19 @@ export class ServerCertificate {
 
   /** Takes a new key and certificate now. */
   async renew(): Promise<void> {
-    const turn = ++this.#turn;
+    const renewal = ++this.#renewal;
     const { authority, lifetimeMs, clock, use } = this.#options;
     const { privateKeyPem } = generateGatewayKey();
     const { certificatePem, notBefore, notAfter } = await authority.issue(
       createSigningRequest(privateKeyPem),
       { trustDomain: authority.trustDomain, role: 'cloud' },
-      // The port is open also while the CA has run out: the next CA's certificate is shown there.
+      // The port must open while the CA has expired, too: the certificate of the next CA will be presented there.
       { lifetimeMs, evenIfExpired: true }
     );
-    // A later one may know of a later CA.
-    if (turn !== this.#turn || !this.#isOpen) return;
+    // A later renewal may be by a later CA.
+    if (renewal !== this.#renewal || !this.#isOpen) return;
     use({ key: privateKeyPem, cert: certificatePem + authority.trustBundlePem });
-    // The CA may have less time left than was asked for.
+    // The CA may expire before the lifetime that was asked for.
     const halfMs = Math.min(notAfter.getTime() - notBefore.getTime(), lifetimeMs) / 2;
     this.#watch(halfMs, () => {
       const nowMs = clock.wallMs();
@@ -69,12 +68,12 @@ export class ServerCertificate {
   }
 
   /**
-   * Renews after `delayMs`, or as soon as the certificate does not hold by the clock, which is read every hour.
+   * Renews after `delayMs`, or as soon as the clock, which is read every hour, says that the certificate is not valid.
    */
-  #watch(delayMs: number, holds: () => boolean): void {
+  #watch(delayMs: number, isValid: () => boolean): void {
     const sliceMs = Math.min(delayMs, CHECK_MS);
     this.#after(sliceMs, () => {
-      if (sliceMs < delayMs && holds()) this.#watch(delayMs - sliceMs, holds);
+      if (sliceMs < delayMs && isValid()) this.#watch(delayMs - sliceMs, isValid);
       else this.#renewSoon();
     });
   }
@@ -92,7 +91,7 @@ export class ServerCertificate {
   }
 }
 
-/** Before a failed renewal is tried again. */
+/** The wait before a failed renewal is tried again. */
 const RETRY_MS = 60_000;
 /** How often the clock is read. */
 const CHECK_MS = 3_600_000;

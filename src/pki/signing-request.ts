@@ -1,44 +1,36 @@
 /**
- * Signing requests, PKCS#10 ([RFC 2986](https://www.rfc-editor.org/rfc/rfc2986)): how a gateway asks
- * for a certificate and proves that it holds the key.
+ * Signing requests, PKCS#10 ([RFC 2986](https://www.rfc-editor.org/rfc/rfc2986)): a gateway asks for a certificate
+ * and proves that it has the key.
  *
- * A request gives the CA a public key and nothing else. The names and extensions it asks for are not
- * even read: the token, or the certificate being renewed, says whom it is for.
+ * The CA takes only the public key from a request. It does not read the names and extensions: the token, or the
+ * certificate that is renewed, decides the identity.
  * @module
  */
 import crypto, { type KeyObject } from 'node:crypto';
 import { CertificateError } from '../errors.ts';
-import {
-  children,
-  commonName,
-  contentOf,
-  embed,
-  encodePem,
-  integer,
-  sequence,
-  tagged,
-} from './der.ts';
+import { commonName, decode, encodePem, integer, sequence, tagged } from './der.ts';
 import { isSignedBy, readPrivateKey, readPublicKey, signed, spkiOf } from './keys.ts';
+import { children, contentOf } from './strict-der.ts';
 
 /**
- * Makes a signing request for the key's own public half.
+ * Makes a signing request for the public half of a private key.
  *
  * @returns PEM.
- * @throws {CertificateError} if the key cannot be read or is of a kind the CA does not accept.
+ * @throws {CertificateError} if the key cannot be read or its type is not accepted.
  */
 export function createSigningRequest(privateKeyPem: string): string {
   const privateKey = readPrivateKey(privateKeyPem);
   const spki = spkiOf(crypto.createPublicKey(privateKey));
-  const info = sequence(integer(0n), commonName('gateway'), embed(spki), tagged(0));
+  const info = sequence(integer(0n), commonName('gateway'), decode(spki), tagged(0));
   return encodePem('CERTIFICATE REQUEST', signed(info, privateKey));
 }
 
 /**
- * Verifies that the maker of the request holds its private key, and returns the public key in
- * canonical form. The signature is checked over the very bytes that came.
+ * Verifies that the sender of the request has its private key, and returns the public key in canonical form. The
+ * signature is checked over the bytes as received.
  *
- * @throws {CertificateError} if the request is malformed, too large, of an algorithm that is not
- * accepted, or not signed by its own key.
+ * @throws {CertificateError} if the request is malformed or too large, its algorithm is not accepted, or its own key
+ * has not signed it.
  */
 export function verifySigningRequest(pem: string): KeyObject {
   const request = children(decodePem(pem));
@@ -47,7 +39,7 @@ export function verifySigningRequest(pem: string): KeyObject {
     throw new CertificateError('the signing request is malformed');
   }
   const fields = children(info!);
-  // The attributes are mandatory in RFC 2986 but some tools leave them out when there are none.
+  // RFC 2986 requires the attributes, but some tools leave the field out if there are none.
   if (fields.length !== 3 && fields.length !== 4) {
     throw new CertificateError('the signing request is malformed');
   }

@@ -1,14 +1,12 @@
 /**
- * The enrolment tokens that are out, as the store keeps them: `token/<id>` with the hash of the
- * secret, until it expires. A token without an entry is refused, so a clock that is fast once and has an
- * entry removed early lets nobody in.
+ * The enrolment tokens in the store: `token/<id>` with the hash of the secret, kept until the token expires. A token
+ * without an entry is refused, so it is safe if a fast clock removes an entry early.
  *
- * A clock that is set back, or was fast when the token was made, must not give a token more than its lifetime:
- * the process that made it measures that by a monotonic clock too, and every process refuses one that is from
- * the future.
+ * A clock that is set back, or that was fast when the token was made, must not lengthen the life of a token. So the
+ * process that made it also measures its lifetime by the monotonic clock, and every process refuses a token that was
+ * made in the future.
  *
- * What changes an entry is returned as a write, for the authority to
- * commit together with the certificate that it is about.
+ * A change of an entry is returned as a write, which the authority commits together with the certificate.
  * @module
  */
 import type { Clock } from '../base/clock.ts';
@@ -18,14 +16,14 @@ import { backdated } from './certificate.ts';
 import type { RunningTime } from './running-time.ts';
 import { hashSecret, isTokenId, randomSecret, randomTokenId, secretMatches } from './token.ts';
 
-/** A new token; it exists once `write` is committed. */
+/** A new token, which is valid once `write` is committed. */
 export interface TokenDraft {
   readonly id: string;
   readonly secret: string;
   readonly write: Write;
 }
 
-/** A token that is good; it is used up once `write` is committed, which only one can do. */
+/** A valid token, which is used once `write` is committed; only one process can commit it. */
 export interface RedeemableToken {
   readonly site: string;
   readonly write: Write;
@@ -35,7 +33,7 @@ export class TokenLedger {
   readonly #store: Store;
   readonly #clock: Clock;
   readonly #running: RunningTime;
-  /** Until which running time the tokens that were made here are good, by their ids. */
+  /** The running time at which each token made by this process expires, by token id. */
   readonly #endRunMs = new Map<string, number>();
 
   constructor(store: Store, clock: Clock, running: RunningTime) {
@@ -44,6 +42,7 @@ export class TokenLedger {
     this.#running = running;
   }
 
+  /** Draws a new token. */
   draft(site: string, lifetimeMs: number): TokenDraft {
     const id = randomTokenId();
     const secret = randomSecret();
@@ -92,21 +91,22 @@ export class TokenLedger {
     return { site: record.site, write: { key: entry.key, value: used, expect: entry.version } };
   }
 
-  /** Keys of all tokens of a site, and how many of them are still good. */
+  /** Returns the store keys of all tokens of a site, and how many of them are still valid. */
   async ofSite(site: string): Promise<{ keys: string[]; outstanding: number }> {
     const found = (await this.#all()).filter(({ record }) => record.site === site);
-    const good = found.filter(
+    const valid = found.filter(
       ({ id, record }) => record.usedAtMs === null && !this.#isExpired(id, record)
     );
-    return { keys: found.map(({ key }) => key), outstanding: good.length };
+    return { keys: found.map(({ key }) => key), outstanding: valid.length };
   }
 
+  /** Returns the store keys of the expired tokens. */
   async expiredKeys(): Promise<string[]> {
     const expired = (await this.#all()).filter(({ id, record }) => this.#isExpired(id, record));
     return expired.map(({ key }) => key);
   }
 
-  /** By the wall clock, or by the monotonic one if it was made here. */
+  /** Whether the wall clock says so or, for a token made by this process, the monotonic clock. */
   #isExpired(id: string, { expiresAtMs }: TokenRecord): boolean {
     const endRunMs = this.#endRunMs.get(id) ?? Number.POSITIVE_INFINITY;
     return this.#clock.wallMs() >= expiresAtMs || this.#running.ms >= endRunMs;
@@ -120,7 +120,7 @@ export class TokenLedger {
   }
 }
 
-/** One message for a wrong id, a wrong secret and a voided token: a guesser learns nothing. */
+/** The same message for a wrong id, a wrong secret and a voided token, so that guessing reveals nothing. */
 export function unknownToken(): EnrolmentError {
   return new EnrolmentError('unknown', 'the enrolment token is not known');
 }
@@ -129,7 +129,7 @@ type TokenRecord = {
   /** SHA-256, base64url. */
   readonly secretHash: string;
   readonly site: string;
-  /** Entries that are older than this field have none. */
+  /** Entries from before this field existed have none. */
   readonly createdAtMs?: number;
   readonly expiresAtMs: number;
   readonly usedAtMs: number | null;

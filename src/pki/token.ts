@@ -1,8 +1,8 @@
 /**
- * Enrolment tokens: one line of text that an operator carries from the cloud to a new site. It says
- * where to enrol, which CA to expect there, and holds the secret that is good for one certificate.
+ * Enrolment tokens. A token is one line of text that an operator carries from the cloud to a new site. It contains the
+ * endpoints to enrol at, the hash of the CA, and a secret that is valid for one certificate.
  *
- * `vp1.` and the base64url of a JSON object.
+ * The text is `vp1.` and the base64url of a JSON object.
  * @module
  */
 import crypto from 'node:crypto';
@@ -12,7 +12,7 @@ import { ApiMisuseError, EnrolmentError } from '../errors.ts';
 import { checkSite, checkTrustDomain } from './names.ts';
 
 export interface EnrolmentToken {
-  /** Where `EnrolmentServer`s listen, each `https://host:port`, tried in turn. */
+  /** The endpoints of `EnrolmentServer`s, each `https://host:port`; they are tried in order. */
   readonly endpoints: readonly string[];
   /** SHA-256 of the CA's SubjectPublicKeyInfo, base64url. */
   readonly caSpkiHash: string;
@@ -50,9 +50,9 @@ export function formatToken(token: EnrolmentToken): string {
 }
 
 /**
- * Reads the text of a token; white space around it is forgiven.
+ * Reads the text of a token and ignores white space around it.
  *
- * @throws {EnrolmentError} with fault `malformed` if it is not one.
+ * @throws {EnrolmentError} with fault `malformed` if the text is not a token.
  */
 export function parseToken(text: string): EnrolmentToken {
   const isShort = typeof text === 'string' && text.length <= MAX_TOKEN_LENGTH;
@@ -62,7 +62,7 @@ export function parseToken(text: string): EnrolmentToken {
   try {
     json = JSON.parse(Buffer.from(body, 'base64url').toString());
   } catch {
-    // The cause is left out: its message would quote the secret.
+    // No `cause`, because its message would quote the secret.
     throw new EnrolmentError('malformed', 'the enrolment token is damaged');
   }
   const result = v.safeParse(TokenSchema, json);
@@ -84,12 +84,12 @@ export function isTokenId(text: string): boolean {
   return TOKEN_ID.test(text);
 }
 
-/** What the store keeps of a secret; it is random, so a plain hash tells nothing. */
+/** Hashes a secret for the store. A plain hash suffices because the secret is random. */
 export function hashSecret(secret: string): string {
   return crypto.createHash('sha256').update(secret).digest('base64url');
 }
 
-/** Compares a secret with a kept hash, in a time that does not depend on either. */
+/** Compares a secret with a stored hash in constant time. */
 export function secretMatches(secret: string, hash: string): boolean {
   return crypto.timingSafeEqual(Buffer.from(hashSecret(secret)), Buffer.from(hash));
 }
@@ -98,7 +98,7 @@ function isEndpoint(text: string): boolean {
   return typeof text === 'string' && ENDPOINT.test(text) && URL.canParse(text);
 }
 
-/** Whether a checker of `names.ts` lets the text pass. */
+/** Makes a predicate from a check of `names.ts`. */
 function passes(check: (text: string) => void): (text: string) => boolean {
   return (text) => {
     try {
@@ -112,7 +112,7 @@ function passes(check: (text: string) => void): (text: string) => boolean {
 
 const PREFIX = 'vp1.';
 const TOKEN = /^vp1\.([A-Za-z0-9_-]+)$/;
-/** `https://`, a DNS name, IPv4 address or IPv6 address in brackets, and perhaps a port. */
+/** `https://`, then a DNS name, an IPv4 address or an IPv6 address in brackets, and an optional port. */
 const ENDPOINT = /^https:\/\/(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::\d{1,5})?$/i;
 const TOKEN_ID = /^[A-Za-z0-9_-]{22}$/;
 /** 32 bytes as base64url. */

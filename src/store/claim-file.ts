@@ -1,8 +1,8 @@
 /**
- * The lock files of earlier versions: one line for each claim, and the lock belongs to the first claim
- * that is neither released nor of a process that has ended. They are read for the upgrade only: a
- * gateway of an earlier version that still runs on this machine keeps its lock. Such a process cannot be
- * seen from another container, which is why these files are not written any more.
+ * Lock files of earlier versions. A file has one line for each claim, and the lock belongs to the first claim that is
+ * not released and whose process still runs. These files are only read during an upgrade, so that a gateway of an
+ * earlier version that still runs on this machine keeps its lock. They are no longer written, because such a process
+ * is not visible from another container.
  * @module
  */
 import { randomUUID } from 'node:crypto';
@@ -13,21 +13,21 @@ import { StoreError } from '../errors.ts';
 interface Claim {
   readonly id: string;
   readonly pid: number;
-  /** Tells a process from a later one with the same number. */
+  /** Distinguishes a process from a later one with the same id. */
   readonly startedAt: string;
 }
 
 /**
- * Removes the lock file of an earlier version, under a claim of our own, so that a process of an
- * earlier version that starts at the same moment finds it held. Does nothing if there is no file.
+ * Removes the lock file of an earlier version. It first adds its own claim, so that a process of an earlier version
+ * that starts at the same moment finds the lock held. It does nothing if there is no file.
  *
- * @throws {StoreError} if a process that runs holds the lock, or if a symbolic link is at `path`.
+ * @throws {StoreError} if a running process holds the lock, or there is a symbolic link at `path`.
  */
 export async function removeClaimFile(path: string): Promise<void> {
-  // No version makes a link, and what it leads to is not ours to write to.
+  // No version makes a symbolic link, and the target of one must not be written to.
   const flags = constants.O_RDWR | constants.O_APPEND | constants.O_NOFOLLOW;
   const handle = await open(path, flags).catch((error: NodeJS.ErrnoException) => {
-    // EMLINK on FreeBSD
+    // FreeBSD reports EMLINK.
     if (error.code !== 'ELOOP' && error.code !== 'EMLINK') return ignoreGone(error);
     throw new StoreError(`${path} is a symbolic link, and no lock: remove it`, { cause: error });
   });
@@ -45,7 +45,7 @@ export async function removeClaimFile(path: string): Promise<void> {
         `${path} is held by process ${holder?.pid}, which runs an earlier version: stop it first`
       );
     }
-    // Whoever could put another file in its place held the lock, and so had ended before our claim won.
+    // Only a holder of the lock could replace the file, and all of them had ended before this claim won.
     const current = await stat(path).catch(ignoreGone);
     if (current?.ino === (await handle.stat()).ino) await unlink(path);
   } finally {
@@ -53,7 +53,7 @@ export async function removeClaimFile(path: string): Promise<void> {
   }
 }
 
-/** Begins with a line feed too, so that a line torn by a crash cannot swallow this one. */
+/** The line begins with a line feed too, so that it is not joined to a line that a crash has torn. */
 function lineOf(value: Claim | { released: string }): string {
   return `\n${JSON.stringify(value)}\n`;
 }
@@ -82,14 +82,14 @@ function parseLine(line: string): Claim | { released: string } | undefined {
   }
 }
 
-/** When process `pid` was started, in words that no other process shares; undefined: it has ended. */
+/** Returns a text for the start of process `pid` that no other process has; undefined if the process has ended. */
 function startOf(pid: number): string | undefined {
   try {
     if (process.platform !== 'linux') {
       process.kill(pid, 0);
       return '';
     }
-    // proc(5): the name, field 2, ends at the last ')'; field 3 is the state, 22 the start time
+    // proc(5): field 2, the name, ends at the last ')'; field 3 is the state and field 22 the start time.
     const text = readFileSync(`/proc/${pid}/stat`, 'latin1');
     const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
     const boot = readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim();
@@ -99,7 +99,7 @@ function startOf(pid: number): string | undefined {
   }
 }
 
-/** Somebody else has removed the file, or has put a lock of today in its place. */
+/** Ignores that another process has removed the file or replaced it by a lock of this version. */
 function ignoreGone(error: NodeJS.ErrnoException): undefined {
   if (error.code !== 'ENOENT' && error.code !== 'EISDIR') throw error;
 }

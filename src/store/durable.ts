@@ -1,14 +1,14 @@
 /**
- * What a file takes that is to be locked by its path, and to outlast a crash.
+ * Operations on files that must survive a crash or are locked by their path.
  * @module
  */
 import { type FileHandle, open, readlink, realpath, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 
 /**
- * The path of a file, which need not be there yet, without symbolic links: what a lock and a rename need.
+ * Resolves the symbolic links in the path of a file, which need not exist, for a lock or a rename.
  *
- * @throws {Error} if its directory is not there.
+ * @throws {Error} if its directory does not exist.
  */
 export async function realPathOf(path: string): Promise<string> {
   try {
@@ -16,14 +16,14 @@ export async function realPathOf(path: string): Promise<string> {
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
     const directory = await realpath(dirname(path));
-    // A symbolic link to a file that is not there yet names the same file as its target does.
+    // A symbolic link to a file that does not exist yet stands for its target.
     const target = await readlink(path).catch(() => undefined);
     if (target !== undefined) return realPathOf(resolve(directory, target));
     return join(directory, basename(path));
   }
 }
 
-/** Makes a new file, or a rename, durable. Systems that cannot open a directory (Windows) need not. */
+/** Makes new files and renames in a directory durable. Windows cannot open directories and does not need it. */
 export async function syncDirectory(path: string): Promise<void> {
   const directory = await openDirectory(path);
   try {
@@ -34,19 +34,19 @@ export async function syncDirectory(path: string): Promise<void> {
 }
 
 /**
- * Puts a new file of mode 0600 with these bytes in the place of the one at `path`, or where none is, by
- * way of `<path>.new`. After a crash there is the whole new file or what was there before. Returns the
- * new file, open for appending, and its size in bytes; all of it is durable then, its name too.
+ * Writes a new file of mode 0600 to `<path>.new` and renames it to `path`. After a crash there is either the complete
+ * new file or what was there before. When it resolves, content and name are durable.
  *
- * @throws {Error} if that fails. What was at `path` is still there, unless the failure came so late that
- *   the new file is there, but might not outlast a crash.
+ * @returns the new file, open for appending, and its size in bytes.
+ * @throws {Error} if that fails. The previous file is then still there, unless only the last sync failed: then the new
+ *   file is there but may not survive a crash.
  */
 export async function replaceFile(
   path: string,
   parts: Iterable<Buffer>
 ): Promise<[file: FileHandle, size: number]> {
   const newPath = newPathOf(path);
-  // It is opened first, so that a want of file descriptors does not show after the rename.
+  // Opened first, so that a lack of file descriptors does not cause a failure after the rename.
   const directory = await openDirectory(dirname(path));
   let handle: FileHandle | undefined;
   try {
@@ -70,7 +70,7 @@ export async function replaceFile(
   }
 }
 
-/** Removes what a crash within `replaceFile` may have left. */
+/** Removes the file that a crash during `replaceFile` may have left. */
 export async function removeNewFile(path: string): Promise<void> {
   await rm(newPathOf(path), { force: true });
 }

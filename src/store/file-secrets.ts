@@ -1,20 +1,19 @@
 /**
- * `FileSecrets`: secrets as files of a directory that only its owner may use. An operator may put files
- * there, for example a key and a certificate of another CA.
+ * `FileSecrets` keeps secrets as files in a directory that only its owner may use. An operator may put files there, for
+ * example the key and certificate of another CA.
  *
  * A commit takes these steps:
  *
  * 1. It writes each new secret to `<name>.uncommitted`, mode 0600, and syncs it. Then it syncs the directory.
- * 2. It writes the names of the changes to `commit-journal`, by way of a file that is synced and renamed. When
+ * 2. It writes the names of the changes to `commit-journal`, through a file that is synced and renamed. When
  *    the directory is synced after that, the commit is decided.
- * 3. It renames each `<name>.uncommitted` to `<name>`, removes what is to be removed, and syncs the directory.
+ * 3. It renames each `<name>.uncommitted` to `<name>`, removes the deleted secrets, and syncs the directory.
  * 4. It removes the journal and syncs the directory, before anything else is written.
  *
- * Whoever opens the directory after a crash finds a journal and repeats the steps 3 and 4, or finds none and
- * removes what has been left of step 1.
+ * After a crash, the next process repeats steps 3 and 4 if it finds a journal. If not, it removes the files of step 1.
  *
- * With a passphrase each file is encrypted (`secret-cipher.ts`), under the name that it has without one; the journal,
- * which holds names alone, is not. Files in the clear are encrypted by a commit too.
+ * With a passphrase each file is encrypted (`secret-cipher.ts`) and keeps its name. The journal, which holds only names,
+ * is not encrypted. A commit encrypts files that are in the clear.
  * @module
  */
 import { type FileHandle, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
@@ -36,23 +35,23 @@ import {
 
 export interface FileSecretsOptions {
   /**
-   * Encrypts the secrets at rest, 1 to 1,023 bytes. Default: they are kept in the clear, which only the mode of the
-   * files protects.
+   * Encrypts the secrets at rest; 1 to 1,023 bytes. Default: the secrets are kept in the clear, protected only by the
+   * mode of the files.
    */
   readonly passphrase?: string | undefined;
 }
 
-/** One process may use a directory at a time. A gateway makes sure of that by the lock of its `FileStore`. */
+/** Secrets in the files of a directory. Only one process may use it at a time; a gateway has the lock of its `FileStore`. */
 export class FileSecrets implements Secrets {
-  /** Of the directory. */
+  /** The path of the directory. */
   readonly path: string;
-  /** Settles when no operation is under way. */
+  /** Settles when no operation is in progress. */
   #idle: Promise<unknown> = Promise.resolve();
-  /** Whether nothing is left of an interrupted commit. */
+  /** Whether no files of an interrupted commit are left. */
   #isTidy = false;
   readonly #cipher: SecretCipher | undefined;
-  /** Whether what was in the clear has been encrypted. */
-  #isTakenUp = false;
+  /** Whether the files in the clear have been encrypted. */
+  #isEncrypted = false;
 
   private constructor(path: string, cipher: SecretCipher | undefined) {
     this.path = path;
@@ -60,19 +59,18 @@ export class FileSecrets implements Secrets {
   }
 
   /**
-   * Makes the directory if it is not there, and changes nothing in one that is. What a crash has left there
-   * is taken up by the first `get` or `commit`, so that a second gateway that is started by mistake can fail
-   * before that.
+   * Opens a directory. Makes it if it does not exist, and changes nothing in one that does. The first `get` or `commit`
+   * finishes or removes what a crash has left, so a second gateway that is started by mistake can fail before that.
    *
-   * With a passphrase, the same call encrypts the files that are there in the clear and whose names end in `.pem`, and
-   * `ca.json`, in one commit: all or none of them, also when it is interrupted. The directory holds files of others
-   * too, so any other secret in the clear is encrypted when it is first read by its name. A symbolic link makes way
-   * for a file. What was in the clear may still be found in blocks of the disk that are free now.
+   * With a passphrase, the first `get` or `commit` also encrypts the files in the clear whose names end in `.pem`, and
+   * `ca.json`, in one commit: all or none of them, also if it is interrupted. The directory holds files of others too,
+   * so any other secret in the clear is encrypted when it is first read. A file replaces a symbolic link. The disk's
+   * free blocks may still hold the old content.
    *
-   * @throws {EnvironmentError} if the directory is not there and cannot be made, if it belongs to another
-   *   user than that of this process, or if others than its owner may use it.
-   * @throws {PassphraseError} if secrets there are encrypted, and there is no passphrase, or it is another one.
-   * @throws {ApiMisuseError} if the path is none, or the passphrase has not 1 to 1,023 bytes.
+   * @throws {EnvironmentError} if the directory does not exist and cannot be made, belongs to another user than that
+   *   of this process, or may be used by others than its owner.
+   * @throws {PassphraseError} if secrets there are encrypted and the passphrase is missing or wrong.
+   * @throws {ApiMisuseError} if the path is not a text, or the passphrase does not have 1 to 1,023 bytes.
    */
   static async open(path: string, options: FileSecretsOptions = {}): Promise<FileSecrets> {
     if (typeof path !== 'string' || path === '') {
@@ -86,18 +84,18 @@ export class FileSecrets implements Secrets {
     return secrets;
   }
 
-  /** Returns the path of the file that has the secret. */
+  /** Returns the path of the file for a secret. */
   locate(name: string): string {
     checkSecretName(name);
     return join(this.path, name);
   }
 
   /**
-   * Reads a secret; a commit that was called before is done first.
+   * Reads a secret, after the commits that were called before.
    *
-   * @throws {ApiMisuseError} if the name is none.
-   * @throws {EnvironmentError} if the file is there and cannot be read, or is in the clear and cannot be encrypted.
-   * @throws {PassphraseError} if it is encrypted, and there is no passphrase, or it is another one.
+   * @throws {ApiMisuseError} if the name is invalid.
+   * @throws {EnvironmentError} if the file exists and cannot be read, or is in the clear and cannot be encrypted.
+   * @throws {PassphraseError} if the file is encrypted and the passphrase is missing or wrong.
    */
   async get(name: string): Promise<Uint8Array | undefined> {
     const path = this.locate(name);
@@ -112,10 +110,11 @@ export class FileSecrets implements Secrets {
   }
 
   /**
-   * Changes secrets, as `Secrets` says. If it rejects, nothing has changed, unless the medium fails in such a
-   * way that the changes can be neither finished nor undone; whichever it is, the next call settles it.
+   * Changes secrets, see `Secrets.commit`. If it rejects, nothing has changed, unless the disk fails in such a way that
+   * the changes can be neither finished nor undone; the next call then does one of the two.
    *
-   * @throws {ApiMisuseError} if a name or a value is none, or a secret in the clear begins as an encrypted file does.
+   * @throws {ApiMisuseError} if a name or a value is invalid, or a secret begins like an encrypted file and there is no
+   *   passphrase.
    * @throws {EnvironmentError} if the files cannot be written or removed.
    */
   async commit(changes: SecretChanges): Promise<void> {
@@ -132,9 +131,9 @@ export class FileSecrets implements Secrets {
   }
 
   /**
-   * Looks whether the passphrase is that of the files. It changes nothing.
+   * Checks the passphrase against the encrypted files. It changes nothing.
    *
-   * @throws {PassphraseError} if it is not.
+   * @throws {PassphraseError} if it is missing or wrong.
    */
   async #checkPassphrase(): Promise<void> {
     const names = await attempt(`${this.path} cannot be read`, () => readdir(this.path));
@@ -143,7 +142,7 @@ export class FileSecrets implements Secrets {
       const start = await readStart(path);
       if (start === undefined || !isEncrypted(start)) continue;
       const cipher = this.#cipherFor(path);
-      // What a crash has left may be less than that.
+      // A crash may have left a shorter file.
       if (start.length >= HEADER_BYTES) await cipher.checkPassphrase(start, path);
     }
   }
@@ -153,23 +152,23 @@ export class FileSecrets implements Secrets {
     throw new PassphraseError('missing', `${path} is encrypted, and no passphrase was given`);
   }
 
-  /** Takes up what a crash has left, and what is in the clear. */
+  /** Finishes or removes what a crash has left, and encrypts the files in the clear. */
   async #beReady(): Promise<void> {
     await this.#tidy();
-    if (this.#cipher === undefined || this.#isTakenUp) return;
+    if (this.#cipher === undefined || this.#isEncrypted) return;
     const clear: [string, Uint8Array][] = [];
     for (const name of await attempt(`${this.path} cannot be read`, () => readdir(this.path))) {
-      if (!TAKEN_UP.test(name) || !isSecretName(name)) continue;
+      if (!ENCRYPTED_AT_ONCE.test(name) || !isSecretName(name)) continue;
       const path = join(this.path, name);
       if (await attempt(`the file ${path} cannot be read`, () => isDirectory(path))) continue;
       const file = await attempt(`the file ${path} cannot be read`, () => readIfThere(path));
       if (file !== undefined && !isEncrypted(file)) clear.push([name, file]);
     }
     if (clear.length > 0) await this.#write(clear);
-    this.#isTakenUp = true;
+    this.#isEncrypted = true;
   }
 
-  /** All of the steps; nothing may be left of an earlier commit. */
+  /** Takes all steps of a commit; no files of an earlier commit may be left. */
   async #write(list: readonly [string, Uint8Array | undefined][]): Promise<void> {
     const changes: [string, Uint8Array | undefined][] = [];
     for (const [name, bytes] of list) {
@@ -187,13 +186,13 @@ export class FileSecrets implements Secrets {
     await this.#tidy();
   }
 
-  /** The steps 1 and 2. */
+  /** Takes steps 1 and 2. */
   async #prepare(changes: readonly [string, Uint8Array | undefined][]): Promise<void> {
     for (const [name, bytes] of changes) {
       const path = this.locate(name);
       const fault = `${path} cannot be ${bytes === undefined ? 'removed' : 'written'}`;
       await attempt(fault, async () => {
-        // Found out only when the commit is decided, it would stand in the way of each start.
+        // After the decision, a directory here would make every start fail.
         if (await isDirectory(path)) throw Object.assign(new Error(), { code: 'EISDIR' });
         if (bytes !== undefined) await writeNew(path + UNCOMMITTED, bytes);
       });
@@ -211,7 +210,7 @@ export class FileSecrets implements Secrets {
     });
   }
 
-  /** The steps 3 and 4, if there is a journal. Returns whether there was one. */
+  /** Takes steps 3 and 4 if there is a journal. Returns whether there was one. */
   async #tidy(): Promise<boolean> {
     if (this.#isTidy) return false;
     const path = join(this.path, JOURNAL);
@@ -221,7 +220,7 @@ export class FileSecrets implements Secrets {
     return bytes !== undefined;
   }
 
-  /** Returns whether all are gone. On a disk that cannot be written to, what is in force can still be read. */
+  /** Removes files of an interrupted commit; returns whether all are gone. If not, secrets can still be read. */
   async #removeLeftOvers(): Promise<boolean> {
     try {
       for (const name of await readdir(this.path)) {
@@ -235,12 +234,12 @@ export class FileSecrets implements Secrets {
 
   async #finish({ put, remove }: Journal): Promise<void> {
     await attempt(`the changes of ${join(this.path, JOURNAL)} cannot be finished`, async () => {
-      // It may have come into sight just now, and not be durable: then some renames might be so without it.
+      // The journal may not be durable yet; otherwise a crash could keep some renames and lose the journal.
       await syncDirectory(this.path);
       for (const name of put) {
         const path = join(this.path, name);
         await rename(path + UNCOMMITTED, path).catch((error: NodeJS.ErrnoException) => {
-          // It was renamed before the crash.
+          // The file was renamed before the crash.
           if (error.code !== 'ENOENT') throw error;
         });
       }
@@ -258,13 +257,13 @@ export class FileSecrets implements Secrets {
   }
 }
 
-/** What a commit changes: names. */
+/** The names that a commit changes. */
 interface Journal {
   readonly put: readonly string[];
   readonly remove: readonly string[];
 }
 
-/** @throws {EnvironmentError} if it is not one that a commit has written. */
+/** @throws {EnvironmentError} if the journal is damaged. */
 function journalOf(bytes: Uint8Array, path: string): Journal {
   try {
     const { put, remove } = JSON.parse(Buffer.from(bytes).toString()) as Journal;
@@ -290,7 +289,7 @@ async function readIfThere(path: string): Promise<Uint8Array | undefined> {
   }
 }
 
-/** Returns the first bytes of a file that is there and can be read. */
+/** Returns the first bytes of a file; undefined if it does not exist or cannot be read. */
 async function readStart(path: string): Promise<Uint8Array | undefined> {
   let file: FileHandle | undefined;
   try {
@@ -299,16 +298,16 @@ async function readStart(path: string): Promise<Uint8Array | undefined> {
     const { buffer, bytesRead } = await file.read(Buffer.alloc(HEADER_BYTES), 0, HEADER_BYTES, 0);
     return buffer.subarray(0, bytesRead);
   } catch {
-    // It has gone, or is not for this user: whoever asks for it by its name is told.
+    // The file has gone or this user may not read it; `get` reports that.
     return undefined;
   } finally {
     await file?.close();
   }
 }
 
-/** Makes a file for its owner only, and syncs it. */
+/** Writes a new file that only its owner may use, and syncs it. */
 async function writeNew(path: string, bytes: Uint8Array): Promise<void> {
-  // What an interrupted commit has left may be readable by others, or be a link: it is not written to.
+  // A file that is already there may be readable by others or be a link, so it is removed first.
   await rm(path, { force: true });
   const file = await open(path, 'wx', 0o600);
   try {
@@ -319,7 +318,7 @@ async function writeNew(path: string, bytes: Uint8Array): Promise<void> {
   }
 }
 
-/** What an interrupted commit leaves, and what a write of an earlier version has left under its names. */
+/** Names of files that an interrupted commit leaves, and that a write of an earlier version left. */
 const LEFT_OVER = /\.uncommitted$|^(.*\.pem|ca\.json|probe)\.new$/;
-/** What gateways keep here, of all versions; the certificates are no secrets, but whom to trust is theirs to say. */
-const TAKEN_UP = /\.pem$|^ca\.json$/;
+/** Names used by gateways of all versions. Certificates are not secret, but must not be replaced by others. */
+const ENCRYPTED_AT_ONCE = /\.pem$|^ca\.json$/;

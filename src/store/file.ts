@@ -1,7 +1,6 @@
 /**
- * A store in one file of one machine, without a server and without native code. All entries are in
- * memory; commits are appended to a journal (`journal.ts`) and fsynced before they resolve. Those
- * that arrive during an fsync share the next one.
+ * A store in one file on one machine, without a server or native code. All entries are in memory. Commits are appended
+ * to a journal (`journal.ts`) and synced before they resolve. Commits that arrive during a sync share the next one.
  * @module
  */
 
@@ -15,22 +14,22 @@ import { changesOf, EntryTable, frozenWrites } from './table.ts';
 
 export interface FileStoreOptions {
   /**
-   * The file, made with mode 0600 if it is not there; its directory must exist, on a local file system.
-   * Beside it stand the directory `<path>.lock`, which keeps other processes of this machine off it, those
-   * of other containers included, and `<path>.new` while the file is rewritten.
+   * The file; it is made with mode 0600 if it does not exist. Its directory must exist, on a local file system. Next to
+   * it are the directory `<path>.lock`, which excludes other processes on this machine, also in other containers, and
+   * `<path>.new` while the file is rewritten.
    */
   readonly path: string;
-  /** The file is not rewritten while it is smaller than this, in bytes; default 1 MiB. */
+  /** The file is rewritten only if it is larger than this, in bytes; default 1 MiB. */
   readonly compactAboveBytes?: number;
-  /** ... nor while it is smaller than this many times its live entries; default 4. */
+  /** ... and larger than this many times its live entries; default 4. */
   readonly compactRatio?: number;
 }
 
-/** What is used where an option is absent. */
+/** The defaults of `FileStoreOptions`. */
 export const FILE_STORE_DEFAULTS: Readonly<{ compactAboveBytes: number; compactRatio: number }> =
   Object.freeze({ compactAboveBytes: 1024 * 1024, compactRatio: 4 });
 
-/** @throws {ApiMisuseError} if an option is not what it must be. */
+/** @throws {ApiMisuseError} if an option is invalid. */
 function resolveFileStore(options: FileStoreOptions): Required<FileStoreOptions> {
   const {
     path,
@@ -59,19 +58,19 @@ interface Pending {
 }
 
 /**
- * Reads see what is durable only. Watchers have been told when `commit` resolves. Values that come
- * out are frozen. `close()` waits for the commits made before it.
+ * A store in one file. Reads return only durable entries. When `commit` resolves, its watchers have been called.
+ * Returned values are frozen. `close()` waits for earlier commits.
  */
 export class FileStore implements Store {
   readonly path: string;
-  /** Bytes of an unfinished write that were cut off when the file was opened, after a crash. */
+  /** How many bytes of an unfinished write were cut off when the file was opened after a crash. */
   readonly cutBytes: number;
   readonly #table: EntryTable;
   readonly #journal: Journal;
   readonly #lock: FileLock;
   readonly #compactRatio: number;
   readonly #compactAbove: number;
-  /** Size of the file at which a rewrite that failed is tried again; 0 if none did. */
+  /** The size of the file at which a failed rewrite is tried again; 0 if none has failed. */
   #retryAtBytes = 0;
   #queue: Pending[] = [];
   #writing: Promise<void> | undefined;
@@ -93,10 +92,10 @@ export class FileStore implements Store {
   }
 
   /**
-   * Opens the file, or begins it if there is none. What a crash left of an unfinished write is cut off.
+   * Opens the file, or makes it if there is none. An unfinished write that a crash has left is cut off.
    *
    * @throws {StoreError} if the file is open elsewhere, is empty or damaged, or cannot be read or written.
-   * @throws {ApiMisuseError} if an option is not what it must be.
+   * @throws {ApiMisuseError} if an option is invalid.
    */
   static async open(options: FileStoreOptions): Promise<FileStore> {
     const settings = resolveFileStore(options);
@@ -160,7 +159,7 @@ export class FileStore implements Store {
   }
 
   async #writeQueue(): Promise<void> {
-    // Commits of the same turn of the event loop go together from the first on.
+    // Waits for the other commits of the same turn of the event loop, to write them together.
     await undefined;
     while (this.#queue.length > 0) {
       const batch = this.#queue;
@@ -173,16 +172,18 @@ export class FileStore implements Store {
 
   async #writeBatch(batch: readonly Pending[]): Promise<void> {
     let version = this.#table.version;
-    const ahead = new Map<string, number>();
+    const batchVersions = new Map<string, number>();
     const versionOf = (key: string): number => {
-      return ahead.get(key) ?? this.#table.get(key)?.version ?? 0;
+      return batchVersions.get(key) ?? this.#table.get(key)?.version ?? 0;
     };
     const accepted: { pending: Pending; changes: readonly Change[] }[] = [];
     const refused: { pending: Pending; error: unknown }[] = [];
     for (const pending of batch) {
       try {
         const changes = changesOf(pending.writes, version + 1, versionOf);
-        for (const { key, value } of changes) ahead.set(key, value === undefined ? 0 : version + 1);
+        for (const { key, value } of changes) {
+          batchVersions.set(key, value === undefined ? 0 : version + 1);
+        }
         if (changes.length > 0) version++;
         accepted.push({ pending, changes });
       } catch (error) {
@@ -199,7 +200,7 @@ export class FileStore implements Store {
     } catch (error) {
       for (const { pending } of accepted) pending.reject(error);
     }
-    // Only now: who reads again after a conflict is to find the entry that it conflicted with.
+    // Rejected last, so that a reader finds the entry that caused the conflict.
     for (const { pending, error } of refused) pending.reject(error);
   }
 
@@ -211,8 +212,8 @@ export class FileStore implements Store {
       await this.#journal.rewrite();
       this.#retryAtBytes = 0;
     } catch {
-      // The commits are safe in the file as it is. The next attempt waits until as much has been appended
-      // as it would write, so that a fault that lasts costs no more than the commits do.
+      // The commits are safe in the present file. The next attempt waits until as much has been appended as a rewrite
+      // would write, so that a permanent failure costs no more than the commits do.
       this.#retryAtBytes = size + Math.max(this.#compactAbove, liveBytes);
     }
   }

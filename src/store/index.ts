@@ -1,5 +1,5 @@
 /**
- * Where things are kept: desired state, leases, tokens and revocations in a store, keys in secrets.
+ * Durable state: a store for desired state, leases, tokens and revocations, and secrets for keys.
  * @module
  */
 export { FILE_STORE_DEFAULTS, FileStore, type FileStoreOptions } from './file.ts';

@@ -1,7 +1,7 @@
 /**
- * The file of a `FileStore`: a header line, then one line for each write to the medium, each a JSON
- * array of changes behind its CRC-32. What is written together is one line, so a crash can tear the
- * last line only; any other damage was not done by this code.
+ * The file of a `FileStore`: a header line, then one line for each write to the disk. A line is a CRC-32 and a JSON array
+ * of changes. Everything that is written together is one line, so a crash can only tear the last line; any other damage
+ * has another cause.
  *
  * ```
  * 65e13a1c {"format":"virtual-presence store","formatVersion":1,"version":12}
@@ -9,8 +9,8 @@
  * e93e161b [[13,"lease/x"]]
  * ```
  *
- * A change is `[version, key, value]`, or `[version, key]` for a deletion. The header holds the
- * number of the last commit at the time the file was begun.
+ * A change is `[version, key, value]`, or `[version, key]` for a deletion. The header holds the number of the last
+ * commit when the file was begun.
  * @module
  */
 import { type FileHandle, open, readFile, stat } from 'node:fs/promises';
@@ -22,17 +22,18 @@ import { frozenJson } from './json.ts';
 import type { Change, Json } from './store.ts';
 import type { EntryTable } from './table.ts';
 
+/** The journal of one store: reads, appends to and rewrites its file. */
 export class Journal {
   readonly path: string;
   readonly #table: EntryTable;
   #handle: FileHandle;
-  /** Bytes of whole, durable lines. */
+  /** The size of the complete, durable lines, in bytes. */
   #size: number;
-  /** There may be more in the file than that. */
+  /** Whether the file may hold more than that. */
   #isDirty = false;
-  /** The open file may not be the one that is at `path`, or that will be there after a crash. */
+  /** Whether the open file may not be the one at `path`, now or after a crash. */
   #isMisplaced = false;
-  /** Bytes that each live entry takes in a fresh file, and their sum. */
+  /** The bytes of each live entry in a rewritten file, and their sum. */
   readonly #entryBytes = new Map<string, number>();
   #liveBytes = 0;
 
@@ -47,11 +48,11 @@ export class Journal {
   }
 
   /**
-   * Opens the file and puts its entries into `table`, or begins it if there is none. What is read is
-   * durable when it resolves, also if the process that wrote it was killed. Returns the journal, and how
-   * many bytes of a torn last line were cut off.
+   * Opens the file and puts its entries into `table`, or makes it if there is none. When it resolves, everything that
+   * was read is durable, also if the process that wrote it was killed.
    *
-   * @throws {StoreError} if the file is empty, is damaged elsewhere, or is not a store's.
+   * @returns the journal, and how many bytes of a torn last line were cut off.
+   * @throws {StoreError} if the file is empty, is damaged elsewhere, or is not the file of a store.
    */
   static async open(path: string, table: EntryTable): Promise<[journal: Journal, cut: number]> {
     const bytes = await readFile(path).catch((error: NodeJS.ErrnoException) => {
@@ -77,21 +78,21 @@ export class Journal {
     }
   }
 
-  /** Bytes of the file. */
+  /** The size of the file in bytes. */
   get size(): number {
     return this.#size;
   }
 
-  /** Bytes the file would have if it were rewritten, about. */
+  /** The approximate size of the file in bytes if it were rewritten. */
   get liveBytes(): number {
     return this.#liveBytes;
   }
 
   /**
-   * Appends the changes as one line; durable when it resolves.
+   * Appends the changes as one line, which is durable when it resolves.
    *
-   * @throws {StoreError} if the medium fails. The line is cut off again, at the latest before the next one,
-   *   so that a later call may succeed.
+   * @throws {StoreError} if the disk fails. The line is cut off again, at the latest before the next one, so that a
+   *   later call may succeed.
    */
   async append(changes: readonly Change[]): Promise<void> {
     const texts = changes.map(encodeChange);
@@ -116,22 +117,22 @@ export class Journal {
   }
 
   /**
-   * Replaces the file by one that holds the live entries only. If that fails, the journal goes on: in the
-   * file that is there, or else with another attempt at the next `append`, which fails if that one does.
+   * Replaces the file by one with only the live entries. If that fails, the journal continues with the present file. If
+   * it is not certain which file is at `path`, the next `append` first tries again, and fails if that fails.
    */
   async rewrite(): Promise<void> {
-    const former = this.#handle;
+    const oldHandle = this.#handle;
     try {
       [this.#handle, this.#size] = await replaceFile(this.path, snapshotLines(this.#table));
     } catch (error) {
-      // A sync of the directory that failed is not repeated alone: the kernel may have dropped what it
-      // could not write, and call the second one a success.
-      this.#isMisplaced = !(await isAt(this.path, former));
+      // A failed sync of the directory cannot simply be repeated: the kernel may have dropped what it could not write,
+      // and then report success.
+      this.#isMisplaced = !(await isAt(this.path, oldHandle));
       throw error;
     }
     this.#isMisplaced = false;
     this.#isDirty = false;
-    await former.close().catch(() => {});
+    await oldHandle.close().catch(() => {});
   }
 
   async close(): Promise<void> {
@@ -139,7 +140,7 @@ export class Journal {
     await this.#handle.close();
   }
 
-  /** If this fails, it is done before the next line. */
+  /** Cuts off what may follow the durable lines. If this fails, it is repeated before the next line. */
   async #cutBackIfDirty(): Promise<void> {
     if (this.#isDirty) await this.#cutBack().catch(() => {});
   }
@@ -157,17 +158,17 @@ export class Journal {
   }
 }
 
-/** Whether the open file is the one at `path`; false also if that cannot be found out. */
+/** Whether the open file is the one at `path`; also false if that is unknown. */
 async function isAt(path: string, handle: FileHandle): Promise<boolean> {
   try {
-    const [there, open] = await Promise.all([stat(path), handle.stat()]);
-    return there.ino === open.ino && there.dev === open.dev;
+    const [present, open] = await Promise.all([stat(path), handle.stat()]);
+    return present.ino === open.ino && present.dev === open.dev;
   } catch {
     return false;
   }
 }
 
-/** Returns how many bytes at the beginning of the file are whole lines. */
+/** Loads the complete lines and returns their size in bytes. */
 function loadLines(path: string, bytes: Buffer, table: EntryTable): number {
   if (bytes.length === 0) {
     throw new StoreError(

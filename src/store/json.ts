@@ -1,15 +1,14 @@
 /**
- * Takes values into a store: a deep, frozen copy, so that neither the writer nor a reader can change
- * what is stored behind the store's back.
+ * Makes deep, frozen copies of values for a store, so that neither writers nor readers can change stored values.
  * @module
  */
 import { ApiMisuseError } from '../errors.ts';
 import type { Json } from './store.ts';
 
 /**
- * Copies and freezes. Properties that are `undefined` are left out, as `JSON.stringify` does.
+ * Copies and freezes a value. Like `JSON.stringify`, it leaves out properties that are `undefined`.
  *
- * @throws {ApiMisuseError} if `value` holds something that JSON cannot keep.
+ * @throws {ApiMisuseError} if `value` contains something that JSON cannot represent.
  */
 export function frozenJson(value: unknown): Json {
   switch (typeof value) {
@@ -18,7 +17,7 @@ export function frozenJson(value: unknown): Json {
       return value;
     case 'number':
       if (!Number.isFinite(value)) break;
-      return value + 0; // JSON has no -0
+      return value + 0; // JSON cannot represent -0.
     case 'object': {
       if (value === null) return null;
       if (Array.isArray(value)) return Object.freeze(value.map(frozenJson));

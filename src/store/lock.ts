@@ -1,22 +1,18 @@
 /**
- * A lock between the processes of one machine, without native code: a directory that holds the listening
- * unix socket of the one process that has the lock. The kernel stops the listening when that process
- * ends, however it ends. A connection reaches the socket through the file system, so that it is answered
- * across PID and network namespaces too, and therefore between containers that share the directory. It
- * does not work between machines that share a file system over the network.
+ * A lock between the processes of one machine, without native code. The lock is a directory with the listening unix
+ * socket of its holder. The kernel closes the socket when the holder ends, however it ends. Connections go through the
+ * file system, so the lock also works across PID and network namespaces, and so between containers that share the
+ * directory. It does not work between machines that share a network file system.
  *
- * 1. A process makes a directory and in it a listening socket, both under random names. A socket that can
- *    be seen at the lock's path is therefore one that listens, or one whose process has ended; the latter
- *    never listens again.
- * 2. It renames its directory to the path of the lock. The kernel does that in one step, and only if
- *    there is no directory at the path or an empty one. Of any number of processes one succeeds.
- * 3. Who does not succeed asks the socket that is there. If it answers, the lock is held. If not, its
- *    process has ended: the socket is removed, under its own name, which no other socket will ever have,
- *    and step 2 is tried again. A process that acts late on what it saw can thus remove nothing but what
- *    it saw.
+ * 1. A process makes a directory and in it a listening socket, both with random names. So a socket at the lock's path
+ *    either listens, or its process has ended and it never listens again.
+ * 2. The process renames its directory to the path of the lock. The kernel does so atomically, and only if there is no
+ *    directory or an empty one at the path. Of any number of processes, one succeeds.
+ * 3. The others connect to the socket that is there. If it answers, the lock is held. If not, its holder has ended, so
+ *    they remove the socket and try step 2 again. No other socket ever has the same name, so a slow process cannot remove
+ *    the socket of a new holder.
  *
- * A process that is killed within step 1 leaves its directory, `<path>.<random name>`, which may be
- * removed.
+ * A process that is killed during step 1 leaves the directory `<path>.<random name>`, which may be removed.
  * @module
  */
 import { randomBytes } from 'node:crypto';
@@ -27,6 +23,7 @@ import { dirname, join } from 'node:path';
 import { StoreError } from '../errors.ts';
 import { removeClaimFile } from './claim-file.ts';
 
+/** A lock that this process holds. */
 export class FileLock {
   readonly #path: string;
   readonly #name: string;
@@ -39,10 +36,11 @@ export class FileLock {
   }
 
   /**
-   * @param path of the directory that is made, and removed by `release`
-   * @throws {StoreError} if another process, or this one, holds the lock, if something else is at `path`,
-   *   if what a process of another user has left there may not be removed, or if the file system takes no
-   *   unix sockets.
+   * Takes the lock.
+   *
+   * @param path of the directory, which is made here and removed by `release`
+   * @throws {StoreError} if another process or this one holds the lock, something else is at `path`, the lock of
+   *   another user's process may not be removed, or the file system does not support unix sockets.
    */
   static async acquire(path: string): Promise<FileLock> {
     const ownDirectory = `${path}.${randomName()}`;
@@ -63,16 +61,16 @@ export class FileLock {
     }
   }
 
-  /** Frees the lock, even where the directory cannot be removed. */
+  /** Releases the lock, even if the directory cannot be removed. */
   async release(): Promise<void> {
     await unlink(join(this.#path, this.#name)).catch(() => {});
     await new Promise((resolve) => this.#server.close(resolve));
-    // It fails if the next process has the lock by now.
+    // This fails if the next process already has the lock.
     await rmdir(this.#path).catch(() => {});
   }
 }
 
-/** Returns when `ownDirectory` is the one at `path`. */
+/** Resolves when `ownDirectory` has been renamed to `path`. */
 async function moveTo(path: string, ownDirectory: string): Promise<void> {
   for (let round = 0; round < MAX_ROUNDS; round++) {
     try {
@@ -97,7 +95,7 @@ async function moveTo(path: string, ownDirectory: string): Promise<void> {
   );
 }
 
-/** Says whose the lock is that this process may not touch. Undefined if the error is about something else. */
+/** Returns an error that names the owner of a lock that this process may not touch; undefined for another cause. */
 async function refusalByOwner(
   path: string,
   error: NodeJS.ErrnoException
@@ -111,10 +109,10 @@ async function refusalByOwner(
   );
 }
 
-/** @throws {StoreError} if the lock is held, or if the directory holds something else. */
+/** @throws {StoreError} if the lock is held, or the directory contains something else. */
 async function removeStale(path: string): Promise<void> {
   const names = await readdir(path).catch((error: NodeJS.ErrnoException) => {
-    // It was released, or is the lock file of an earlier version: the next attempt shows it.
+    // The lock was released, or there is a lock file of an earlier version; the next attempt handles both.
     if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return [];
     throw error;
   });
@@ -136,16 +134,16 @@ async function removeStale(path: string): Promise<void> {
 
 async function listen(directory: string, name: string): Promise<Server> {
   const server = createServer((socket) => socket.destroy());
-  // A lock keeps no process alive.
+  // A lock must not keep the process alive.
   server.unref();
   const listening = withSocketPath(directory, name, async (path) => {
     await new Promise<void>((resolve, reject) => {
       server.once('error', reject);
-      // Without `exclusive`, a worker of node:cluster would have its primary listen in its place.
+      // Without `exclusive`, the primary of node:cluster would listen instead of its worker.
       server.listen({ path, exclusive: true }, resolve);
     });
     server.removeAllListeners('error');
-    // A connection that could not be accepted, for example for want of file descriptors.
+    // Emitted when a connection cannot be accepted, for example for lack of file descriptors.
     server.on('error', () => {});
   });
   await listening.catch((error: NodeJS.ErrnoException) => {
@@ -161,7 +159,7 @@ async function listen(directory: string, name: string): Promise<Server> {
 /**
  * Whether the process that made the socket still runs.
  *
- * @throws {Error} if that cannot be found out, for example for want of permission.
+ * @throws {Error} if that is unknown, for example because a permission is missing.
  */
 async function isAnswered(directory: string, name: string): Promise<boolean> {
   const answered = withSocketPath(directory, name, (path) => {
@@ -176,11 +174,11 @@ async function isAnswered(directory: string, name: string): Promise<boolean> {
   return answered.catch((error: NodeJS.ErrnoException) => {
     switch (error.code) {
       case 'ECONNREFUSED':
-      // It was removed meanwhile.
+      // The socket was removed in the meantime.
       case 'ENOENT':
       case 'ENOTDIR':
         return false;
-      // Its process runs, but accepts nothing just now.
+      // The process runs but has too many waiting connections.
       case 'EAGAIN':
         return true;
       default:
@@ -190,8 +188,8 @@ async function isAnswered(directory: string, name: string): Promise<boolean> {
 }
 
 /**
- * Calls `use` with a path of the socket that fits into a socket's address (unix(7)). A longer path is
- * replaced by one that begins at an open handle of the directory.
+ * Calls `use` with a path that fits into the address of a unix socket (unix(7)). A path that is too long is replaced by
+ * one through an open handle of the directory.
  */
 async function withSocketPath<T>(
   directory: string,
@@ -217,12 +215,12 @@ function randomName(): string {
   return randomBytes(9).toString('base64url');
 }
 
-/** The number of the process, and what `randomName` returns. */
+/** The process id and the result of `randomName`. */
 const SOCKET_NAME = /^(\d+)\.[\w-]{12}$/;
-/** Of `sun_path` without its last zero: 108 bytes on Linux, 104 on the BSDs and macOS. */
+/** The size of `sun_path` (108 bytes on Linux, 104 on the BSDs and macOS) without the final zero. */
 const MAX_SOCKET_PATH_BYTES: number = process.platform === 'linux' ? 107 : 103;
 const HANDLES = '/proc/self/fd';
-/** What `bind` says where no socket can be made. */
+/** Errors of `bind` on a file system that does not support sockets. */
 const NO_SOCKETS: ReadonlySet<string> = new Set([
   'EINVAL',
   'ENOSYS',
@@ -230,5 +228,5 @@ const NO_SOCKETS: ReadonlySet<string> = new Set([
   'EOPNOTSUPP',
   'EPERM',
 ]);
-/** Each round is lost to another process only. */
+/** A round fails only because another process was faster. */
 const MAX_ROUNDS = 1000;

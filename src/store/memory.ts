@@ -1,13 +1,12 @@
 /**
- * A store that keeps its entries in this process only: for tests, and for hosts that derive all
- * state anew at each start.
+ * A store in memory, for tests and for programs that derive all state again at each start.
  * @module
  */
 import { StoreError } from '../errors.ts';
 import type { Change, Entry, Store, Write } from './store.ts';
 import { changesOf, EntryTable, frozenWrites } from './table.ts';
 
-/** Watchers have been told when `commit` resolves. Values that come out are frozen. */
+/** A store that is lost when the process ends. When `commit` resolves, watchers have been called. Values are frozen. */
 export class MemoryStore implements Store {
   readonly #table = new EntryTable();
   #closing: Promise<void> | undefined;

@@ -1,5 +1,5 @@
 /**
- * The directory of a gateway's state, which only its owner may use.
+ * The state directory of a gateway, which only its owner may use.
  * @module
  */
 import { mkdir, stat } from 'node:fs/promises';
@@ -7,17 +7,21 @@ import { dirname } from 'node:path';
 import { EnvironmentError } from '../errors.ts';
 
 /**
- * Makes the directory with mode 0700 if it is not there, and changes nothing in one that is.
+ * Makes the directory with mode 0700 if it does not exist, and changes nothing if it does.
  *
- * @throws {EnvironmentError} if it is not there and cannot be made, if it belongs to another user than that of this
- *   process, or if others than its owner may use it.
+ * @throws {EnvironmentError} if it does not exist and cannot be made, belongs to another user than that of this process,
+ *   or may be used by others than its owner.
  */
 export async function preparePrivateDirectory(path: string): Promise<void> {
   await attempt(`the state directory ${path} cannot be made`, () => makeDirectory(path));
   await checkOwner(path);
 }
 
-/** Does what `use` does. @throws {EnvironmentError} that begins with the fault, with the reason of the system in words. */
+/**
+ * Calls `use`.
+ *
+ * @throws {EnvironmentError} if it fails; the message is the fault and the reason of the system in words.
+ */
 export async function attempt<T>(fault: string, use: () => Promise<T>): Promise<T> {
   try {
     return await use();
@@ -27,29 +31,29 @@ export async function attempt<T>(fault: string, use: () => Promise<T>): Promise<
   }
 }
 
-/** Whether there is a directory; a link that leads nowhere is none. */
+/** Whether there is a directory at `path`; false for a dangling symbolic link. */
 export async function isDirectory(path: string): Promise<boolean> {
   try {
     return (await stat(path)).isDirectory();
   } catch (error) {
-    // It is not there, or a link that leads nowhere, which a rename replaces.
+    // Nothing is there, or a dangling link, which a rename replaces.
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false;
     throw error;
   }
 }
 
 async function checkOwner(path: string): Promise<void> {
-  // Windows has neither owners nor modes of this kind.
+  // Windows has no such owners and modes.
   const user = process.getuid?.();
   if (user === undefined) return;
   const { uid, mode: typeAndMode } = await stat(path);
-  // Root may use every directory, but the owner of this one could read the keys.
+  // Root may use any directory, but then its owner could read the keys.
   if (uid !== user) {
     throw new EnvironmentError(
       `the state directory ${path} belongs to user ${uid}, and the gateway runs as user ${user}: run it as user ${uid}, or chown -R ${user} ${path}`
     );
   }
-  // The mode is not changed here: the path may be a directory of the system, by mistake.
+  // The mode is not changed, because the path may be a system directory by mistake.
   const mode = typeAndMode & 0o777;
   if ((mode & OTHERS) === 0) return;
   const octal = mode.toString(8).padStart(4, '0');
@@ -59,8 +63,8 @@ async function checkOwner(path: string): Promise<void> {
 }
 
 /**
- * Makes a directory and those above it. Node's own `recursive` never ends where a file system takes no
- * directories and says so by ENOENT, as /proc does.
+ * Makes a directory and its parents. Node's `recursive` never ends on a file system such as /proc, which reports ENOENT
+ * because it does not support new directories.
  */
 async function makeDirectory(path: string): Promise<void> {
   if (await isDirectory(path)) return;
@@ -70,14 +74,14 @@ async function makeDirectory(path: string): Promise<void> {
     await mkdir(path, { mode: 0o700 });
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
-    // Another made it at the same time.
+    // Another process made it at the same time.
     if (code === 'EEXIST' && (await isDirectory(path))) return;
     if (code !== 'ENOENT') throw error;
     throw new Error(`${parent} takes no directories`, { cause: error });
   }
 }
 
-/** Bits of a mode: group and others may read, write or enter. */
+/** The mode bits that let group and others read, write or enter. */
 const OTHERS = 0o077;
 const REASONS: Readonly<Record<string, string>> = {
   ENOENT: 'it does not exist',

@@ -1,14 +1,13 @@
 /**
- * Secrets at rest under a passphrase: AES-256-GCM with a key that scrypt
- * ([RFC 7914](https://www.rfc-editor.org/rfc/rfc7914)) derives from the passphrase.
+ * Encrypts secrets with a passphrase: AES-256-GCM with a key that scrypt
+ * ([RFC 7914](https://www.rfc-editor.org/rfc/rfc7914)) derives from it.
  *
- * A file is, in bytes: 9 that say what it is, 1 of the version, 16 of salt, 16 that tell a wrong passphrase from a
- * damaged file, 12 of nonce, the ciphertext, and 16 of tag. All before the nonce is authenticated, and so is the name
- * of the secret: a file that is put in the place of another is refused. That an older file of the same name was put
- * back is not seen.
+ * A file has 9 bytes of magic number, 1 of version, 16 of salt, 16 to tell a wrong passphrase from a damaged file, 12
+ * of nonce, then the ciphertext and 16 bytes of tag. Everything before the nonce is authenticated, and so is the name of
+ * the secret, so that a file in the place of another is refused. An older file of the same name is not detected.
  *
- * The salt stands in each file, so that each can be read by itself, from a copy too, and none is lost with a file that
- * holds the salt of all. The files of a directory share one all the same, so that the passphrase is stretched once.
+ * Each file contains the salt, so that it can be read on its own, for example from a copy. The files of a directory
+ * share one salt, so that the key is derived only once.
  * @module
  */
 import {
@@ -20,16 +19,17 @@ import {
 } from 'node:crypto';
 import { ApiMisuseError, EnvironmentError, PassphraseError } from '../errors.ts';
 
-/** As much of a file as `checkPassphrase` looks at, in bytes. */
+/** How many bytes of a file `checkPassphrase` needs. */
 export const HEADER_BYTES = 42;
 
+/** Encrypts and decrypts secrets with one passphrase. */
 export class SecretCipher {
   readonly #passphrase: string;
-  /** What is used for what is encrypted here; that of the first file that was read, if there was one. */
+  /** The salt for encryption: that of the first file that was read, if any. */
   #salt: Buffer | undefined;
   readonly #keys = new Map<string, Promise<Keys>>();
 
-  /** @throws {ApiMisuseError} if the passphrase has not 1 to 1,023 bytes. */
+  /** @throws {ApiMisuseError} if the passphrase does not have 1 to 1,023 bytes. */
   constructor(passphrase: string) {
     const bytes = typeof passphrase === 'string' ? Buffer.byteLength(passphrase) : 0;
     if (bytes < 1 || bytes > MAX_PASSPHRASE_BYTES) {
@@ -41,17 +41,18 @@ export class SecretCipher {
   }
 
   /**
-   * Checks whether a file, of which the first bytes are enough, is encrypted under this passphrase.
+   * Checks that a file is encrypted with this passphrase.
    *
+   * @param file its first `HEADER_BYTES` or more
    * @param path of the file, for messages
    * @throws {PassphraseError} with fault `wrong` if it is not.
-   * @throws {EnvironmentError} if it is of a version that is not known, or too short.
+   * @throws {EnvironmentError} if its version is unknown, or it is too short.
    */
   async checkPassphrase(file: Uint8Array, path: string): Promise<void> {
     await this.#keysOf(file, path);
   }
 
-  /** Returns what a file is to hold in which the secret of this name is encrypted. */
+  /** Encrypts a secret and returns the content of its file. */
   async encrypt(name: string, secret: Uint8Array): Promise<Uint8Array> {
     this.#salt ??= randomBytes(SALT_BYTES);
     const { key, check } = await this.#derive(this.#salt);
@@ -64,11 +65,11 @@ export class SecretCipher {
   }
 
   /**
-   * Returns the secret that a file holds.
+   * Decrypts the secret in a file.
    *
-   * @param name under which it was encrypted
+   * @param name with which it was encrypted
    * @param path of the file, for messages
-   * @throws {PassphraseError} with fault `wrong` if it is encrypted under another passphrase.
+   * @throws {PassphraseError} with fault `wrong` if it is encrypted with another passphrase.
    * @throws {EnvironmentError} if it is damaged, or is the file of another secret.
    */
   async decrypt(name: string, file: Uint8Array, path: string): Promise<Uint8Array> {
@@ -112,7 +113,7 @@ export class SecretCipher {
     const id = salt.toString('hex');
     let keys = this.#keys.get(id);
     if (keys === undefined) {
-      // Files of many salts are not made here; each that somebody puts there costs time, but no memory without end.
+      // This program never makes files with many salts. If somebody puts them there, the memory stays bounded.
       if (this.#keys.size >= MAX_KEYS) this.#keys.clear();
       keys = derive(this.#passphrase, salt);
       this.#keys.set(id, keys);
@@ -121,15 +122,15 @@ export class SecretCipher {
   }
 }
 
-/** Whether a file is one that `SecretCipher` has written, whole or in part. */
+/** Whether `SecretCipher` has written the file, which may be incomplete. */
 export function isEncrypted(file: Uint8Array): boolean {
   return file.length >= MAGIC.length && MAGIC.equals(file.subarray(0, MAGIC.length));
 }
 
 interface Keys {
-  /** Of AES. */
+  /** The AES key. */
   readonly key: Buffer;
-  /** Known to whoever has the file: it is of no use for the key. */
+  /** Stored in the file to recognise a wrong passphrase; it does not reveal the key. */
   readonly check: Buffer;
 }
 
@@ -153,9 +154,9 @@ function damaged(path: string, cause?: unknown): EnvironmentError {
   );
 }
 
-/** A text begins with no zero. */
+/** It begins with a zero, which no text file does. */
 const MAGIC: Buffer = /* @__PURE__ */ Buffer.from('\0vpsecret', 'latin1');
-/** Says with what parameters the key is derived, too. */
+/** The version of the format, including the parameters of the key derivation. */
 const VERSION = 1;
 const SALT_BYTES = 16;
 const CHECK_BYTES = 16;
@@ -166,10 +167,10 @@ const SALT_AT = 10;
 const CHECK_AT: number = SALT_AT + SALT_BYTES;
 const ALGORITHM = 'aes-256-gcm';
 /**
- * One of the sets that OWASP holds for equally strong, the one of them that takes 32 MiB: an edge may be small. It
- * takes 0.2 s on the machine of the benchmarks. Node allows 32 MiB and not a byte more unless it is told.
+ * One of the equally strong sets of parameters that OWASP recommends: the one that needs 32 MiB, because an edge may be
+ * small. It takes 0.2 s on the benchmark machine. Node's default limit, 32 MiB, is slightly too low.
  */
 const SCRYPT = { N: 2 ** 15, r: 8, p: 3, maxmem: 64 * 2 ** 20 } as const;
-/** As of the passphrase of a CA's key, so that one can serve for both. */
+/** The same limit as for the passphrase of a CA's key, so that one passphrase can serve both. */
 const MAX_PASSPHRASE_BYTES = 1023;
 const MAX_KEYS = 16;

@@ -1,29 +1,28 @@
 /**
- * What private keys, credentials and tokens are kept in: byte strings under names, changed several at a
- * time, all or none.
+ * The interface for private keys, credentials and tokens: named byte strings with atomic commits.
  * @module
  */
 import { ApiMisuseError } from '../errors.ts';
 
-/** A keeper of secrets. A host with a key management service of its own implements `get` and `commit`. */
+/** Keeps secrets. A program with its own key management service implements `get` and `commit`. */
 export interface Secrets {
   /**
-   * Returns the bytes that the last commit has put under the name; undefined if there are none.
+   * Returns the secret with this name; undefined if there is none.
    *
-   * @throws {ApiMisuseError} if the name is none; `checkSecretName` says what a name is.
-   * @throws {EnvironmentError} if they cannot be read.
+   * @throws {ApiMisuseError} if the name is invalid, see `checkSecretName`.
+   * @throws {EnvironmentError} if the secret cannot be read.
    */
   get(name: string): Promise<Uint8Array | undefined>;
   /**
-   * Puts bytes under names, or removes what is there where the value is undefined. All of the changes
-   * happen or none, also when the process or the machine ends meanwhile. When it resolves, they are durable.
+   * Sets secrets, and removes those whose value is undefined. Either all changes happen or none, even if the process
+   * or the machine stops in between. When it resolves, they are durable.
    *
-   * @throws {ApiMisuseError} if a name or a value is none; nothing has changed then.
-   * @throws {EnvironmentError} if the changes cannot be kept. As a rule nothing has changed then, and the
-   *   same commit may be repeated.
+   * @throws {ApiMisuseError} if a name or a value is invalid; then nothing has changed.
+   * @throws {EnvironmentError} if the changes cannot be stored. Usually nothing has changed then, and the same commit
+   *   may be repeated.
    */
   commit(changes: SecretChanges): Promise<void>;
-  /** Says where a human finds a secret, for messages: a path, or a URL. The name alone if it is absent. */
+  /** Returns where an operator finds a secret, for messages: a path or a URL. If absent, messages use the name. */
   locate?(name: string): string;
 }
 
@@ -31,11 +30,10 @@ export interface Secrets {
 export type SecretChanges = Readonly<Record<string, Uint8Array | undefined>>;
 
 /**
- * Checks the name of a secret: 1 to 100 letters, digits, dots, hyphens and underscores, of which the first is
- * a letter or digit. It has no `..` and is none of the names that `FileSecrets` needs: those that end in
- * `.uncommitted`, and `commit-journal`.
+ * Checks the name of a secret: 1 to 100 letters, digits, dots, hyphens and underscores, of which the first is a letter
+ * or digit. It must not contain `..`, end in `.uncommitted` or be `commit-journal`; `FileSecrets` uses the last two.
  *
- * @throws {ApiMisuseError} if it is another one.
+ * @throws {ApiMisuseError} if the name is invalid.
  */
 export function checkSecretName(name: string): void {
   if (isSecretName(name)) return;
@@ -44,12 +42,12 @@ export function checkSecretName(name: string): void {
   );
 }
 
-/** Whether it is one, as `checkSecretName` says. */
+/** Whether `checkSecretName` accepts the name. */
 export function isSecretName(name: unknown): boolean {
   return typeof name === 'string' && NAME.test(name) && !FORBIDDEN.test(name);
 }
 
-/** Returns the changes in a list, with copies of the bytes. */
+/** Checks the changes and returns them as a list with copies of the bytes. */
 export function checkedChanges(changes: SecretChanges): [string, Uint8Array | undefined][] {
   if (typeof changes !== 'object' || changes === null) {
     throw new ApiMisuseError(`changes of secrets must be an object, not ${String(changes)}`);
@@ -65,9 +63,9 @@ export function checkedChanges(changes: SecretChanges): [string, Uint8Array | un
   });
 }
 
-/** Ends the name of a file that holds what is not in force yet. */
+/** The suffix of a file with a secret that is not committed yet. */
 export const UNCOMMITTED = '.uncommitted';
-/** The name of the file that says what a commit changes. */
+/** The name of the file that lists the changes of a commit. */
 export const JOURNAL = 'commit-journal';
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/;
 const FORBIDDEN = /\.\.|\.uncommitted$|^commit-journal$/;

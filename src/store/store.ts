@@ -1,13 +1,13 @@
 /**
- * What a store of desired state, leases, tokens and revocations promises: entries with versions,
- * changed by all-or-nothing commits that are durable before they resolve, and watched. The shape is
- * that of etcd's transactions, so that one store fits a single machine and a cluster.
+ * The interface of a store for desired state, leases, tokens and revocations. Entries have versions, commits are atomic
+ * and durable before they resolve, and changes can be watched. It is modelled on etcd's transactions, so that it fits
+ * both a single machine and a cluster.
  *
  * Keys are slash-separated paths (`site/site-a`, `lease/cloud/100.64.0.2`).
  * @module
  */
 
-/** Anything `JSON.stringify` keeps without loss. */
+/** A value that `JSON.stringify` preserves. */
 export type Json =
   | null
   | boolean
@@ -19,7 +19,7 @@ export type Json =
 export interface Entry {
   readonly key: string;
   readonly value: Json;
-  /** Number of the commit that last wrote the entry; grows, never 0. */
+  /** The number of the commit that last wrote the entry. It only increases and is never 0. */
   readonly version: number;
 }
 
@@ -27,11 +27,11 @@ export interface Write {
   readonly key: string;
   /** `undefined` deletes the entry. */
   readonly value: Json | undefined;
-  /** The version the entry must still have, 0 for an entry that must not exist; absent: any. */
+  /** The version that the entry must have; 0 if it must not exist; absent: any. */
   readonly expect?: number;
 }
 
-/** An entry after a commit; `value` is `undefined` when it was deleted. */
+/** A change of an entry by a commit; `value` is `undefined` if the entry was deleted. */
 export interface Change {
   readonly key: string;
   readonly value: Json | undefined;
@@ -41,23 +41,23 @@ export interface Change {
 export interface Store {
   get(key: string): Promise<Entry | undefined>;
 
-  /** All entries whose key starts with `prefix`, sorted by key. */
+  /** Returns all entries whose key starts with `prefix`, sorted by key. */
   list(prefix: string): Promise<Entry[]>;
 
   /**
-   * Applies all writes or none. When it resolves they are durable: a crash right after loses none.
+   * Applies all writes or none. When it resolves, they are durable and survive a crash.
    *
-   * @throws {StoreConflictError} if an `expect` does not hold; nothing was written then.
-   * @throws {StoreError} if the medium fails; nothing was written then.
+   * @throws {StoreConflictError} if an entry does not have the version in `expect`; then nothing was written.
+   * @throws {StoreError} if the medium fails; then nothing was written.
    */
   commit(writes: readonly Write[]): Promise<void>;
 
   /**
-   * Calls `listener` after every commit, of any writer, that changed a key under `prefix`; each call
-   * brings the changes of one commit, in commit order. Returns the function that ends the watch.
+   * Calls `listener` after every commit, by any writer, that changed a key under `prefix`. Each call has the changes of
+   * one commit, in the order of the commits. Returns a function that ends the watch.
    */
   watch(prefix: string, listener: (changes: readonly Change[]) => void): () => void;
 
-  /** Waits for commits under way, then frees files and connections. */
+  /** Waits for commits in progress, then frees files and connections. */
   close(): Promise<void>;
 }

@@ -1,6 +1,6 @@
 /**
- * The entries of a store that lives in this process, and who watches them. Every store here checks a
- * commit against the table first, makes it durable in its own way, and then applies it.
+ * The entries of a store in memory, and their watchers. Each store checks a commit against the table, makes it durable
+ * in its own way, and then applies it to the table.
  * @module
  */
 import { ApiMisuseError, StoreConflictError } from '../errors.ts';
@@ -14,20 +14,21 @@ interface Watcher {
   readonly listener: WatchListener;
 }
 
+/** Entries by key, with watchers. */
 export class EntryTable {
   readonly #entries = new Map<string, Entry>();
   readonly #watchers = new Set<Watcher>();
-  readonly #untold: { changes: readonly Change[]; watchers: readonly Watcher[] }[] = [];
-  #telling = false;
+  readonly #unnotified: { changes: readonly Change[]; watchers: readonly Watcher[] }[] = [];
+  #isNotifying = false;
 
-  /** Number of the last commit applied. */
+  /** The number of the last applied commit. */
   version = 0;
 
   get(key: string): Entry | undefined {
     return this.#entries.get(key);
   }
 
-  /** All entries, in no particular order. */
+  /** Returns all entries, in no particular order. */
   entries(): IterableIterator<Entry> {
     return this.#entries.values();
   }
@@ -40,7 +41,7 @@ export class EntryTable {
     return found.sort((a, b) => (a.key < b.key ? -1 : 1));
   }
 
-  /** Puts changes in place without telling anyone: for loading. */
+  /** Applies changes without calling watchers. */
   load(changes: readonly Change[]): void {
     for (const { key, value, version } of changes) {
       if (value === undefined) this.#entries.delete(key);
@@ -50,19 +51,20 @@ export class EntryTable {
   }
 
   /**
-   * Puts the changes of one commit in place and tells the watchers, before it returns unless a
-   * watcher made this commit: then after that watcher's own commit has been told to all.
+   * Applies the changes of one commit and calls the watchers before it returns. If a watcher makes the commit, the
+   * watchers are called for it only after all of them have been called for the commit before.
    */
   apply(changes: readonly Change[]): void {
     if (changes.length === 0) return;
     this.load(changes);
-    this.#untold.push({ changes, watchers: [...this.#watchers] });
-    if (this.#telling) return;
-    this.#telling = true;
-    for (let next = this.#untold.shift(); next !== undefined; next = this.#untold.shift()) {
-      for (const watcher of next.watchers) this.#tell(watcher, next.changes);
+    const queue = this.#unnotified;
+    queue.push({ changes, watchers: [...this.#watchers] });
+    if (this.#isNotifying) return;
+    this.#isNotifying = true;
+    for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
+      for (const watcher of next.watchers) this.#notify(watcher, next.changes);
     }
-    this.#telling = false;
+    this.#isNotifying = false;
   }
 
   watch(prefix: string, listener: WatchListener): () => void {
@@ -77,14 +79,14 @@ export class EntryTable {
     this.#watchers.clear();
   }
 
-  #tell(watcher: Watcher, changes: readonly Change[]): void {
+  #notify(watcher: Watcher, changes: readonly Change[]): void {
     if (!this.#watchers.has(watcher)) return;
     const seen = changes.filter((change) => change.key.startsWith(watcher.prefix));
     if (seen.length === 0) return;
     try {
       watcher.listener(seen);
     } catch (error) {
-      // The commit stands and the others are to hear of it: the fault goes to the process instead.
+      // The commit has happened and the other watchers must be called, so the error goes to the process.
       queueMicrotask(() => {
         throw error;
       });
@@ -93,7 +95,7 @@ export class EntryTable {
 }
 
 /**
- * Copies the writes of a commit, so that the caller may change its objects at once.
+ * Copies the writes of a commit, so that later changes by the caller have no effect.
  *
  * @throws {ApiMisuseError} if a key is empty or written twice, or a value is not JSON.
  */
@@ -110,10 +112,10 @@ export function frozenWrites(writes: readonly Write[]): readonly Write[] {
 }
 
 /**
- * The changes that commit number `version` would make, given what `versionOf` says of an entry now
- * (0: there is none). To delete what is not there changes nothing.
+ * Returns the changes that commit number `version` makes. The deletion of an entry that does not exist is no change.
  *
- * @throws {StoreConflictError} if an `expect` does not hold.
+ * @param versionOf returns the present version of an entry, 0 if there is none
+ * @throws {StoreConflictError} if an entry does not have the version in `expect`.
  */
 export function changesOf(
   writes: readonly Write[],

@@ -1,5 +1,5 @@
 /**
- * Who may take part, put into force: revocation with a receipt.
+ * Puts revocations into effect and returns receipts.
  * @module
  */
 export {

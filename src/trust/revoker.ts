@@ -1,14 +1,15 @@
 /**
- * `Revoker`: revocation as one call, with a receipt; and in every process that follows the same store,
- * the same without a call.
+ * `Revoker` revokes a site, a certificate or a key in one call and returns a receipt. In other processes that follow the
+ * same store it puts the revocation into effect without a call.
  *
- * The order, so that nothing of the one who is cut off passes when `revoke` resolves:
+ * When `revoke` resolves, no packet of the revoked peer passes any more. It takes these steps in order:
  *
- * 1. a site leaves the translator's plan, in this very call: its paths are gone
- * 2. the revocation is stored, and known to whoever asks about a certificate: handshakes fail
- * 3. tunnels and handshakes under way with a certificate that is revoked by now are ended
+ * 1. A site is removed from the translator's plan during the call itself, with its paths.
+ * 2. The revocation is stored and in memory, so that handshakes fail.
+ * 3. Tunnels and handshakes in progress whose certificate is now revoked are terminated.
  *
- * By serial number or key only those tunnels end; the site stays, for it may hold another certificate.
+ * A revocation by serial number or key ends only the tunnels with those certificates. The site stays in the plan,
+ * because it may have another certificate.
  * @module
  */
 import { EventEmitter } from 'eventemitter3';
@@ -17,66 +18,68 @@ import { checkClock, checkFunction, checkMethods, checkObject } from '../base/op
 import { ApiMisuseError, CertificateError } from '../errors.ts';
 import type { RevocationReason, RevocationScope, Revocations } from '../pki/index.ts';
 
-/** What the tunnels of revoked certificates left behind. */
+/** The result of terminating the tunnels of revoked certificates. */
 export interface TerminationReport {
   readonly tunnelsClosed: number;
-  /** Paths of the translator that were left when a site went out of the plan. */
+  /** How many paths of the translator were removed with sites that left the plan. */
   readonly pathsRemoved: number;
 }
 
 export interface RevokerOptions {
   readonly revocations: Revocations;
-  /** Takes a site out of the plan, and back; `PresenceController` is one. */
+  /** Removes a site from the plan and restores it, for example a `PresenceController`. */
   readonly controller: { suspend(site: string, isSuspended: boolean): void };
   /**
-   * Ends every tunnel, and every handshake under way, whose certificate is revoked by now. Nothing of
-   * them passes when it resolves.
+   * Terminates every tunnel, and every handshake in progress, whose certificate is now revoked. When it resolves, no
+   * packet of them passes any more.
    *
-   * @param reason to tell the peers
+   * @param reason sent to the peers
    */
   readonly terminateRevoked: (reason: string) => Promise<TerminationReport>;
-  /** By which the times of a receipt are measured; default that of the system. */
+  /** Measures the times in a receipt; default: the system's clock. */
   readonly clock?: Clock;
 }
 
 export interface RevokerEvents {
-  /** After a revocation, the tunnels of this one could not be ended. The revocation itself is in force. */
+  /** The revocation is in effect, but its tunnels could not be terminated. */
   problem: [problem: { readonly error: Error; readonly scope: RevocationScope }];
 }
 
 /**
- * What a revocation took. Times are in ms from the call of `revoke`; tunnels and paths are all that were
- * cut in that time, those of revocations that ran beside this one too.
+ * The effect of a revocation. Times are in ms since the call of `revoke`. Tunnels and paths are all that ended in that
+ * time, including those of simultaneous revocations.
  */
 export interface RevocationReceipt extends TerminationReport {
   readonly scope: RevocationScope;
-  /** Whom the certificates named, as far as they are known. */
+  /** The sites that the known certificates name. */
   readonly sites: readonly string[];
-  /** Serial numbers of the certificates that do not count any more, in lower-case hex. */
+  /** Serial numbers of the revoked certificates, in lower-case hex. */
   readonly serials: readonly string[];
   /**
-   * Serial numbers of certificates of these sites that are still good, as after a renewal by a thief: only
-   * revoking the site ends them. Empty when that was done.
+   * Serial numbers of certificates of these sites that are still valid, for example because a thief has renewed. Only
+   * revoking the site ends them. Empty if the site was revoked.
    */
   readonly unexpired: readonly string[];
-  /** Enrolment tokens that are worth nothing any more. */
+  /** How many valid enrolment tokens were removed. */
   readonly tokensVoided: number;
-  /** When it was stored, and handshakes failed. */
+  /** When the revocation was stored and handshakes began to fail. */
   readonly storedMs: number;
-  /** When nothing passed any more. */
+  /** When packets stopped passing. */
   readonly elapsedMs: number;
 }
 
+/** Revokes sites, certificates and keys, and ends their tunnels. */
 export class Revoker extends EventEmitter<RevokerEvents> {
   readonly #options: RevokerOptions;
   readonly #clock: Clock;
-  /** The cuts since each call of `revoke` that is under way. */
+  /** The terminations since the start of each call of `revoke` that is in progress. */
   readonly #receipts = new Set<Promise<TerminationReport>[]>();
-  #nextCut: Promise<TerminationReport> | undefined;
-  readonly #underWay = new Set<Promise<TerminationReport>>();
+  /** The termination at the end of this turn of the event loop, if there is one. */
+  #nextTermination: Promise<TerminationReport> | undefined;
+  readonly #inProgress = new Set<Promise<TerminationReport>>();
   #closing: Promise<void> | undefined;
 
-  /** @throws {ApiMisuseError} if an option is not what it must be; the message names it. */
+  /** @throws {ApiMisuseError} if an option is invalid; the message names it. */
   constructor(options: RevokerOptions) {
     super();
     const { revocations, controller, terminateRevoked } = checkObject(
@@ -85,7 +88,7 @@ export class Revoker extends EventEmitter<RevokerEvents> {
     );
     checkMethods('revocations', revocations, ['revoke', 'reinstate', 'isSiteRevoked', 'on', 'off']);
     checkMethods('controller', controller, ['suspend']);
-    checkFunction('cutRevoked', terminateRevoked);
+    checkFunction('terminateRevoked', terminateRevoked);
     this.#options = options;
     this.#clock = checkClock(options.clock);
     for (const site of revocations.table.sites) controller.suspend(site, true);
@@ -94,27 +97,26 @@ export class Revoker extends EventEmitter<RevokerEvents> {
   }
 
   /**
-   * Revokes a site with all its certificates and tokens, one certificate, or a key under whatever
-   * certificate.
+   * Revokes a site with all its certificates and tokens, one certificate, or a key in any certificate.
    *
-   * @throws {CertificateError} if there is no such certificate, or the site id is not one.
-   * @throws {ApiMisuseError} if there is no such reason.
-   * @throws {StoreError} if it cannot be stored. A site stays cut off in this process all the same, until
-   * it is reinstated or the process ends: call again.
+   * @throws {CertificateError} if there is no such certificate, or the site id is invalid.
+   * @throws {ApiMisuseError} if the reason is unknown.
+   * @throws {StoreError} if it cannot be stored. A site stays suspended in this process until it is reinstated or the
+   * process ends: call it again.
    */
   async revoke(scope: RevocationScope, reason?: RevocationReason): Promise<RevocationReceipt> {
     const { revocations, controller } = this.#options;
     const startMs = this.#clock.monotonicMs();
     const wasSuspended = 'site' in scope && revocations.isSiteRevoked(scope.site);
     if ('site' in scope) controller.suspend(scope.site, true);
-    const cuts: Promise<TerminationReport>[] = [];
-    this.#receipts.add(cuts);
+    const terminations: Promise<TerminationReport>[] = [];
+    this.#receipts.add(terminations);
     try {
       const { certificates, ...report } = await revocations.revoke(scope, reason);
       const storedMs = this.#clock.monotonicMs() - startMs;
-      // It was cut when the event came, unless all was revoked before.
-      if (cuts.length === 0) void this.#cut(scope);
-      const done = await Promise.all(cuts);
+      // The event `revoked` has started a termination, unless everything had been revoked before.
+      if (terminations.length === 0) void this.#terminate(scope);
+      const done = await Promise.all(terminations);
       return {
         ...report,
         scope,
@@ -125,22 +127,22 @@ export class Revoker extends EventEmitter<RevokerEvents> {
         elapsedMs: this.#clock.monotonicMs() - startMs,
       };
     } catch (error) {
-      // What cannot be stored may come true all the same; what makes no sense never did.
-      const isNonsense = error instanceof CertificateError || error instanceof ApiMisuseError;
-      if ('site' in scope && isNonsense && !wasSuspended) controller.suspend(scope.site, false);
+      // After a failure of the store the site may be revoked all the same; after an invalid call it is not.
+      const isInvalidCall = error instanceof CertificateError || error instanceof ApiMisuseError;
+      if ('site' in scope && isInvalidCall && !wasSuspended) controller.suspend(scope.site, false);
       throw error;
     } finally {
-      this.#receipts.delete(cuts);
+      this.#receipts.delete(terminations);
     }
   }
 
-  /** Lets a revoked site enrol again, with a new token and a new key; what was revoked stays so. */
+  /** Lets a revoked site enrol again, with a new token and a new key. Its old certificates stay revoked. */
   async reinstate(site: string): Promise<void> {
     await this.#options.revocations.reinstate(site);
     this.#options.controller.suspend(site, false);
   }
 
-  /** Follows the store no more, and resolves when what is being ended has ended. Safe to call twice. */
+  /** Stops following the store, and resolves when terminations in progress have ended. Safe to call twice. */
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
@@ -155,37 +157,37 @@ export class Revoker extends EventEmitter<RevokerEvents> {
     const { revocations } = this.#options;
     revocations.off('revoked', this.#onRevoked);
     revocations.off('reinstated', this.#onReinstated);
-    await Promise.allSettled(this.#underWay);
+    await Promise.allSettled(this.#inProgress);
     this.removeAllListeners();
   }
 
   readonly #onRevoked = (scope: RevocationScope): void => {
     if ('site' in scope) this.#options.controller.suspend(scope.site, true);
-    this.#cut(scope).catch((error: Error) => this.emit('problem', { error, scope }));
+    this.#terminate(scope).catch((error: Error) => this.emit('problem', { error, scope }));
   };
 
   readonly #onReinstated = ({ site }: { readonly site: string }): void => {
     this.#options.controller.suspend(site, false);
   };
 
-  /** One for all that is revoked in this turn: a site goes with many certificates. */
-  #cut(scope: RevocationScope): Promise<TerminationReport> {
-    this.#nextCut ??= this.#cutInTurn(scope);
-    for (const cuts of this.#receipts) {
-      if (!cuts.includes(this.#nextCut)) cuts.push(this.#nextCut);
+  /** Schedules one termination for everything that is revoked in this turn: a site has many certificates. */
+  #terminate(scope: RevocationScope): Promise<TerminationReport> {
+    this.#nextTermination ??= this.#terminateThisTurn(scope);
+    for (const terminations of this.#receipts) {
+      if (!terminations.includes(this.#nextTermination)) terminations.push(this.#nextTermination);
     }
-    return this.#nextCut;
+    return this.#nextTermination;
   }
 
-  #cutInTurn(scope: RevocationScope): Promise<TerminationReport> {
+  #terminateThisTurn(scope: RevocationScope): Promise<TerminationReport> {
     const reason = 'site' in scope ? `site ${scope.site} is revoked` : 'the certificate is revoked';
-    const cut = Promise.resolve().then(() => {
-      this.#nextCut = undefined;
+    const termination = Promise.resolve().then(() => {
+      this.#nextTermination = undefined;
       return this.#options.terminateRevoked(reason);
     });
-    this.#underWay.add(cut);
-    const done = (): void => void this.#underWay.delete(cut);
-    cut.then(done, done);
-    return cut;
+    this.#inProgress.add(termination);
+    const done = (): void => void this.#inProgress.delete(termination);
+    termination.then(done, done);
+    return termination;
   }
 }

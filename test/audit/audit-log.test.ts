@@ -62,7 +62,7 @@ describe('AuditLog', () => {
     expect(await verifyAuditLog(path)).toEqual({ ok: true, lines: 2, head: log.head });
   });
 
-  test('goes on after its last line when it is opened again', async () => {
+  test('continues after its last line when it is opened again', async () => {
     const { path } = await filledLog(3);
     const { log } = await openLog({ path });
     expect(log.head).toMatchObject({ seq: 3 });
@@ -76,7 +76,7 @@ describe('AuditLog', () => {
     expect(statSync(path).mode & 0o777).toBe(0o600);
   });
 
-  test('is durable before it is opened, also what a killed process left', async () => {
+  test('makes durable what a killed process has left when it is opened', async () => {
     const { path } = await filledLog(1);
     const synced: boolean[] = [];
     const { sync } = handles;
@@ -124,7 +124,7 @@ describe('AuditLog', () => {
     await log.close();
   });
 
-  test('keeps what an unauthenticated peer says on the one line', async () => {
+  test('writes text of an unauthenticated peer on one line', async () => {
     const { log, path } = await openLog();
     const text = '\n{"seq":2}\r\u2028\ud800"\\\0';
     await log.append({ kind: 'refused-enrolment', remoteAddress: text, detail: { text } });
@@ -134,7 +134,7 @@ describe('AuditLog', () => {
     expect(await verifyAuditLog(path)).toMatchObject({ ok: true, lines: 1 });
   });
 
-  test('leaves out a detail that is too long for a line, and says so', async () => {
+  test('replaces a detail that is too long for a line by its length', async () => {
     const { log, path } = await openLog();
     await log.append({ kind: 'ca', site: 'site-a', detail: { text: '€'.repeat(30_000) } });
     expect(recordsOf(path)[0]).toMatchObject({ site: 'site-a', detail: { omittedBytes: 90_011 } });
@@ -142,7 +142,7 @@ describe('AuditLog', () => {
     expect(await verifyAuditLog(path)).toMatchObject({ ok: true, lines: 1 });
   });
 
-  test('refuses what cannot be a line, and writes nothing', async () => {
+  test('refuses an event that cannot be a line, and writes nothing', async () => {
     const { log, path } = await openLog();
     const loop: Record<string, unknown> = {};
     loop.loop = loop;
@@ -158,7 +158,7 @@ describe('AuditLog', () => {
     expect(existsSync(path)).toBe(false);
   });
 
-  test('close waits for the lines under way, and takes no more', async () => {
+  test('waits for the lines in progress when it is closed, and refuses others', async () => {
     const { log, path } = await openLog();
     const appended = log.append({ kind: 'start' });
     await log.close();
@@ -168,7 +168,7 @@ describe('AuditLog', () => {
     await log.close();
   });
 
-  test('is open once only, also by another name', async () => {
+  test('can be open only once, also under another name', async () => {
     const { log, path } = await openLog();
     const alias = newPath();
     symlinkSync(path, alias);
@@ -179,19 +179,19 @@ describe('AuditLog', () => {
     await (await AuditLog.open({ path: alias })).close();
   });
 
-  test('says which file it cannot open', async () => {
+  test('reports which file it cannot open', async () => {
     const path = join(newPath(), 'audit.log');
     await expect(AuditLog.open({ path })).rejects.toThrow(`cannot open ${path}: ENOENT`);
   });
 });
 
-describe('the beginning of an audit log', () => {
-  test('is its first line: until then there is no file', async () => {
+describe('a new audit log', () => {
+  test('has no file until its first line', async () => {
     const { log, path } = await openLog();
     expect(existsSync(path)).toBe(false);
     const sync = vi.spyOn(handles, 'sync');
     await log.append({ kind: 'start' });
-    // Of the file and of its directory.
+    // The syncs of the file and of its directory.
     expect(sync).toHaveBeenCalledTimes(2);
     await log.append({ kind: 'ca' });
     await log.close();
@@ -199,7 +199,7 @@ describe('the beginning of an audit log', () => {
     expect(await verifyAuditLog(path)).toMatchObject({ ok: true, lines: 2 });
   });
 
-  test('is not made of a file that has become empty', async () => {
+  test('is refused if the file has become empty', async () => {
     const path = fileOf('');
     const opened = AuditLog.open({ path });
     await expect(opened).rejects.toThrow(
@@ -216,11 +216,11 @@ describe('the beginning of an audit log', () => {
     });
   });
 
-  test('is repeated when it fails, whatever fails, and is never half a line', async () => {
+  test('makes its file again after any failure, and never with half a line', async () => {
     for (const method of ['appendFile', 'sync'] as const) {
       for (const failures of [1, 2]) {
         const { log, path } = await openLog();
-        // The second sync is that of the directory.
+        // The second sync is of the directory.
         const { [method]: call } = handles;
         let calls = 0;
         const spy = vi.spyOn(handles, method).mockImplementation(async function (
@@ -254,7 +254,7 @@ describe('an audit log after a crash', () => {
     expect(linesOf(path)).toHaveLength(1);
   });
 
-  test('keeps its whole lines wherever the last one was torn, and says what it dropped', async () => {
+  test('keeps its complete lines wherever the last one was torn, and records what it dropped', async () => {
     const { path, lines } = await filledLog(3);
     const bytes = readFileSync(path);
     const intact = bytes.length - lines[2]!.length - 1;
@@ -274,13 +274,13 @@ describe('an audit log after a crash', () => {
     }
   });
 
-  test('begins anew if not even its first line was whole', async () => {
+  test('starts again if not even its first line is complete', async () => {
     const { log, path } = await openLog({ path: fileOf('{"seq":1,"pr') });
     await log.close();
     expect(recordsOf(path)).toMatchObject([{ seq: 1, kind: 'recovered' }]);
   });
 
-  test('drops zeros that the file system left in place of a line', async () => {
+  test('drops zeros that the file system has left in the place of a line', async () => {
     const { path } = await filledLog(2);
     appendFileSync(path, Buffer.alloc(4096));
     const { log } = await openLog({ path });
@@ -288,7 +288,7 @@ describe('an audit log after a crash', () => {
     expect(recordsOf(path)[2]).toMatchObject({ kind: 'recovered', detail: { droppedBytes: 4096 } });
   });
 
-  test('is opened by its last lines, however long it is', async () => {
+  test('reads only its last lines when it is opened, however long it is', async () => {
     const { log: writer, path } = await openLog();
     const detail = { text: 'x'.repeat(60_000) };
     for (let i = 0; i < 20; i++) await writer.append({ kind: 'ca', detail });
@@ -299,7 +299,7 @@ describe('an audit log after a crash', () => {
     const read = vi.spyOn(handles, 'read');
     const { log } = await openLog({ path });
     const total = read.mock.results.map(async ({ value }) => (await value).bytesRead as number);
-    // Those of the lock too.
+    // The reads include those of the lock.
     const sum = (await Promise.all(total)).reduce((a, b) => a + b, 0);
     expect(sum).toBeLessThan(300_000);
     expect(log.head).toEqual(writer.head);
@@ -308,8 +308,8 @@ describe('an audit log after a crash', () => {
   });
 });
 
-describe('a file that is not the log that was written', () => {
-  /** The error of opening it, and whether its bytes are still the same. */
+describe('a file that was changed or is not an audit log', () => {
+  /** Returns the error of opening it, after checking that its bytes have not changed. */
   async function opened(content: string | Uint8Array): Promise<unknown> {
     const path = fileOf(content);
     const before = readFileSync(path);
@@ -318,12 +318,12 @@ describe('a file that is not the log that was written', () => {
       (fault: unknown) => fault
     );
     expect(readFileSync(path).equals(before)).toBe(true);
-    // Nothing is left open: the lock can be had again.
+    // The lock was released, so it can be taken again.
     await (await FileLock.acquire(`${path}.lock`)).release();
     return error;
   }
 
-  test('is not appended to, and left as it is', async () => {
+  test('is refused and stays unchanged', async () => {
     const { lines } = await filledLog(4);
     const joined = (each: readonly string[]) => each.map((line) => `${line}\n`).join('');
     const moved = lines[1]!.replace('site-2', 'site-9');
@@ -346,7 +346,7 @@ describe('a file that is not the log that was written', () => {
 });
 
 describe('an audit log whose medium fails', () => {
-  test('takes back a line that is not durable, and goes on with the next', async () => {
+  test('removes a line that is not durable, and continues with the next', async () => {
     const { log, path } = await openLog();
     await log.append({ kind: 'start' });
     vi.spyOn(handles, 'datasync').mockRejectedValueOnce(EIO);
@@ -361,7 +361,7 @@ describe('an audit log whose medium fails', () => {
     expect(await verifyAuditLog(path, { head: log.head })).toMatchObject({ ok: true, lines: 2 });
   });
 
-  test('leaves no half line when the disk is full, even if it cannot cut it off at once', async () => {
+  test('leaves no half line when the disk is full, even if it cannot truncate it at once', async () => {
     const { log, path } = await openLog();
     await log.append({ kind: 'start' });
     vi.spyOn(handles, 'appendFile').mockImplementationOnce(async () => {
@@ -390,7 +390,7 @@ describe('an audit log whose medium fails', () => {
     await log.close();
   });
 
-  test('is not opened if what a crash left cannot be noted', async () => {
+  test('is not opened if the line about a crash cannot be written', async () => {
     const path = fileOf('{"seq":1,');
     vi.spyOn(handles, 'appendFile').mockImplementation(async () => {
       throw FULL;

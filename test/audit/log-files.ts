@@ -1,5 +1,5 @@
 /**
- * Audit logs in files of their own, and what is in them.
+ * Files with audit logs for tests.
  * @module
  */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -17,7 +17,7 @@ export function removeFiles(): void {
   rmSync(directory, { recursive: true });
 }
 
-/** A file with these bytes. */
+/** Writes a file with these bytes. */
 export function fileOf(content: string | Uint8Array): string {
   const path = newPath();
   writeFileSync(path, content);
@@ -33,7 +33,7 @@ export async function openLog(
   return { log, path, clock };
 }
 
-/** The lines of a log, without their line feeds. */
+/** Returns the lines of a log, without line feeds. */
 export function linesOf(path: string): string[] {
   const text = readFileSync(path, 'utf8');
   return text === '' ? [] : text.replace(/\n$/, '').split('\n');
@@ -43,7 +43,7 @@ export function recordsOf(path: string): Record<string, unknown>[] {
   return linesOf(path).map((line) => JSON.parse(line));
 }
 
-/** A closed log of so many lines about sites. */
+/** Writes and closes a log with this many lines about sites. */
 export async function filledLog(count: number): Promise<{ path: string; lines: string[] }> {
   const { log, path } = await openLog();
   for (let i = 1; i <= count; i++) {

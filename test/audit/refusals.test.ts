@@ -23,13 +23,13 @@ async function refuse(log: AuditLog, count: number, code = 'no-certificate'): Pr
   await Promise.all(Array.from({ length: count }, () => log.append(refusal(code))));
 }
 
-/** Waits for the line that nobody waits for. */
+/** Waits for the line with the summary. */
 async function linesWritten(log: AuditLog, count: number): Promise<void> {
   await vi.waitFor(() => expect(log.counters.lines).toBe(count));
 }
 
 describe('refusals', () => {
-  test('above the limit of a minute get one line together when it is over', async () => {
+  test('above the limit of a minute share one line at its end', async () => {
     const { log, path, clock } = await openLog({ maxRefusalsPerMinute: 3 });
     await refuse(log, 5);
     await refuse(log, 1000, 'revoked');
@@ -50,7 +50,7 @@ describe('refusals', () => {
     expect(await verifyAuditLog(path)).toMatchObject({ ok: true, lines: 4 });
   });
 
-  test('get lines again in the next minute, which begins with the first of them', async () => {
+  test('get lines again in the next minute, which the first of them starts', async () => {
     const { log, path, clock } = await openLog({ maxRefusalsPerMinute: 2 });
     await refuse(log, 2);
     clock.advance(60_000);
@@ -65,14 +65,14 @@ describe('refusals', () => {
     expect(kindsIn(path).at(-1)).toBe('suppressed');
   });
 
-  test('are 60 in a minute by default', async () => {
+  test('get at most 60 lines in a minute by default', async () => {
     const { log } = await openLog();
     await refuse(log, 61);
     expect(log.counters).toEqual({ lines: 60, suppressed: 1, failed: 0 });
     await log.close();
   });
 
-  test('hold up nothing else: what is not refused has no limit', async () => {
+  test('do not limit lines of other kinds', async () => {
     const { log, path } = await openLog({ maxRefusalsPerMinute: 0 });
     await refuse(log, 10);
     await log.append({ kind: 'revocation', site: 'site-a' });
@@ -80,7 +80,7 @@ describe('refusals', () => {
     await log.close();
   });
 
-  test('are summed up when the log is closed', async () => {
+  test('are summarised when the log is closed', async () => {
     const { log, path, clock } = await openLog({ maxRefusalsPerMinute: 1 });
     await refuse(log, 5);
     await log.close();
@@ -88,7 +88,7 @@ describe('refusals', () => {
     expect(clock.delays).toEqual([]);
   });
 
-  test('are summed up later if the line cannot be written, and somebody is told', async () => {
+  test('are summarised later if the line cannot be written, and a problem is emitted', async () => {
     const errors: StoreError[] = [];
     const { log, path, clock } = await openLog({ maxRefusalsPerMinute: 1 });
     log.on('problem', ({ error }) => errors.push(error));
@@ -107,12 +107,12 @@ describe('refusals', () => {
     expect(await verifyAuditLog(path)).toMatchObject({ ok: true, lines: 3 });
   });
 
-  test('of a site that is known get lines of their own, however many unauthenticated peers knock', async () => {
+  test('of an authenticated site get their own lines, however many unauthenticated peers connect', async () => {
     const { log, path, clock } = await openLog();
     await refuse(log, 1000);
     for (let i = 0; i < 5; i++) await log.append(refusalOf('site-a'));
     expect(recordsOf(path).filter(({ site }) => site === 'site-a')).toHaveLength(5);
-    // Nor does one site take from another, or from unauthenticated peers of the next minute.
+    // One site does not use the limit of another, or of unauthenticated peers in the next minute.
     for (let i = 0; i < 1000; i++) await log.append(refusalOf('site-b'));
     await log.append(refusalOf('site-a'));
     await log.append({ kind: 'refused-enrolment', serial: '0a', detail: { code: 'renewal' } });
@@ -134,7 +134,7 @@ describe('refusals', () => {
     await log.close();
   });
 
-  test('of known sites have the limit that is set, be it 0', async () => {
+  test('of authenticated sites have the limit that is set, also 0', async () => {
     const { log, path } = await openLog({ maxRefusalsPerMinute: 2, maxSiteRefusalsPerMinute: 0 });
     await refuse(log, 2);
     await log.append(refusalOf('site-a'));
@@ -143,7 +143,7 @@ describe('refusals', () => {
     expect(recordsOf(path)[2]).toMatchObject({ detail: { count: 1, peers: { 'site-a': 1 } } });
   });
 
-  test('of more sites than are kept apart share one limit, which is not that of unauthenticated peers', async () => {
+  test('of sites beyond the first 256 share one limit, separate from that of unauthenticated peers', async () => {
     const { log, path } = await openLog({ maxRefusalsPerMinute: 3, maxSiteRefusalsPerMinute: 2 });
     await refuse(log, 3);
     for (let i = 0; i < 300; i++) {
@@ -158,7 +158,7 @@ describe('refusals', () => {
     expect(peers).toMatchObject({ 'site-0': 1, others: 44 * 3 - 3 });
   });
 
-  test('are summed up in one line, also for sites with names without end', async () => {
+  test('are summarised in one line, also for sites with very long names', async () => {
     const { log, path } = await openLog({ maxRefusalsPerMinute: 0, maxSiteRefusalsPerMinute: 0 });
     for (let i = 0; i < 300; i++) {
       await log.append({ ...refusal(`${i} ${'x'.repeat(99)}`), site: `${i} ${'€'.repeat(999)}` });
@@ -171,11 +171,11 @@ describe('refusals', () => {
     { maxRefusalsPerMinute: -1 },
     { maxRefusalsPerMinute: Number.NaN },
     { maxSiteRefusalsPerMinute: 1.5 },
-  ])('have no limit of %o', async (options) => {
+  ])('cannot have the limit %o', async (options) => {
     await expect(openLog(options)).rejects.toThrow(ApiMisuseError);
   });
 
-  test('set no timer when the log could not be written to its end', async () => {
+  test('set no timer when the last lines could not be written', async () => {
     const onProblem = vi.fn();
     const { log, clock } = await openLog({ maxRefusalsPerMinute: 0 });
     log.on('problem', onProblem);
@@ -186,7 +186,7 @@ describe('refusals', () => {
     expect(clock.delays).toEqual([]);
   });
 
-  test('take no more room for codes without end', async () => {
+  test('use bounded memory for any number of codes', async () => {
     const { log, path } = await openLog({ maxRefusalsPerMinute: 0 });
     for (let i = 0; i < 5000; i++) await log.append(refusal(`${i} ${'x'.repeat(1000)}`));
     await log.close();
@@ -197,7 +197,7 @@ describe('refusals', () => {
     expect(JSON.stringify(codes).length).toBeLessThan(3000);
   });
 
-  test('keep no process alive', async () => {
+  test('do not keep the process alive', async () => {
     const unref = vi.spyOn(Object.getPrototypeOf(setTimeout(() => {}, 0)), 'unref');
     const log = await AuditLog.open({ path: newPath() });
     await refuse(log, 1);

@@ -14,7 +14,7 @@ afterAll(removeFiles);
 const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex');
 const joined = (lines: readonly string[]): string => lines.map((line) => `${line}\n`).join('');
 
-/** The line with other content, at home behind `previous`. */
+/** A line with other content that follows from `previous`. */
 function forged(previous: string | undefined, seq: number, more: object = {}): string {
   const prev = previous === undefined ? NOTHING : sha256(previous);
   return JSON.stringify({ seq, prev, time: '2026-01-01T00:00:00.000Z', kind: 'expose', ...more });
@@ -33,29 +33,29 @@ async function verdictOf(content: string | Uint8Array, known: AuditHead | undefi
   return verifyAuditLog(fileOf(content), { head: known });
 }
 
-/** `line fault` of what is found. */
+/** Returns the line and the fault that are found, as a text. */
 async function faultOf(content: string | Uint8Array, known?: AuditHead): Promise<string> {
   const verdict = await verdictOf(content, known);
   return verdict.ok ? 'none' : `${verdict.line} ${verdict.fault}`;
 }
 
 describe('verifyAuditLog', () => {
-  test('takes a log as it was written, and says how far it goes', async () => {
+  test('accepts an unchanged log, and returns its number of lines', async () => {
     expect(await verifyAuditLog(path)).toEqual({ ok: true, lines: COUNT, head });
     expect(await verifyAuditLog(path, { head })).toEqual({ ok: true, lines: COUNT, head });
   });
 
-  test('takes a log that has grown since its head was noted', async () => {
+  test('accepts a log that has grown since its head was noted', async () => {
     const earlier = { seq: 5, hash: sha256(lines[4]!) };
     expect(await verifyAuditLog(path, { head: earlier })).toMatchObject({ ok: true, head });
   });
 
-  test('finds that everything was cut off, also without a head', async () => {
+  test('detects that all lines were removed, also without a head', async () => {
     expect(await verifyAuditLog(fileOf(''))).toMatchObject({ ok: false, fault: 'truncated' });
     expect(await faultOf('')).toBe('1 truncated');
   });
 
-  test('finds any change of a byte, at its line', async () => {
+  test('detects any change of a byte, at its line', async () => {
     const bytes = readFileSync(path);
     await fc.assert(
       fc.asyncProperty(
@@ -73,14 +73,14 @@ describe('verifyAuditLog', () => {
     );
   });
 
-  test('finds every line that is removed', async () => {
+  test('detects any removed line', async () => {
     for (let at = 0; at < COUNT; at++) {
       const fault = await faultOf(joined(lines.toSpliced(at, 1)));
       expect(fault).toBe(`${at + 1} ${at === COUNT - 1 ? 'truncated' : 'missing'}`);
     }
   });
 
-  test('finds any two lines that are swapped, at the first of them', async () => {
+  test('detects any two swapped lines, at the first of them', async () => {
     for (let a = 0; a < COUNT; a++) {
       for (let b = a + 1; b < COUNT; b++) {
         const swapped = lines.with(a, lines[b]!).with(b, lines[a]!);
@@ -89,10 +89,10 @@ describe('verifyAuditLog', () => {
     }
   });
 
-  test('finds any line that is repeated, wherever it is put', async () => {
+  test('detects any repeated line, wherever it is inserted', async () => {
     for (let from = 0; from < COUNT; from++) {
       for (let at = 0; at <= COUNT; at++) {
-        // The second of two that are the same.
+        // The fault is at the second of two equal lines.
         const line = at === from ? at + 2 : at + 1;
         const fault = await faultOf(joined(lines.toSpliced(at, 0, lines[from]!)));
         expect(fault, `${from} at ${at}`).toBe(`${line} ${from > at ? 'missing' : 'changed'}`);
@@ -100,36 +100,36 @@ describe('verifyAuditLog', () => {
     }
   });
 
-  test('finds a line that is put in, though it fits to the one before it', async () => {
+  test('detects an inserted line, even if it follows from the one before it', async () => {
     for (let at = 0; at < COUNT; at++) {
       const extra = forged(lines[at - 1], at + 1);
       expect(await faultOf(joined(lines.toSpliced(at, 0, extra)))).toBe(`${at + 1} changed`);
     }
   });
 
-  test('finds a line that is exchanged for one that fits to the one before it', async () => {
+  test('detects a replaced line, even if it follows from the one before it', async () => {
     for (let at = 0; at < COUNT; at++) {
       const other = forged(lines[at - 1], at + 1);
       expect(await faultOf(joined(lines.with(at, other)))).toBe(`${at + 1} changed`);
     }
   });
 
-  test('finds without a head a last line but one that was changed', async () => {
+  test('detects a changed last line but one without a head', async () => {
     const other = joined(lines.with(COUNT - 2, forged(lines[COUNT - 3], COUNT - 1)));
     expect(await verifyAuditLog(fileOf(other))).toMatchObject({ ok: false, line: COUNT - 1 });
   });
 
-  test('finds a line whose number alone was changed', async () => {
+  test('detects a line of which only the number was changed', async () => {
     for (let at = 0; at < COUNT; at++) {
       const other = lines[at]!.replace(`"seq":${at + 1}`, `"seq":${at + 3}`);
       expect(await faultOf(joined(lines.with(at, other)))).toBe(`${at + 1} changed`);
     }
   });
 
-  test('finds a first line that claims to follow another', async () => {
+  test('detects a first line that claims to follow another', async () => {
     const first = forged('another', 1);
-    const anew = joined([first, forged(first, 2), forged('a third', 3)]);
-    expect(await verifyAuditLog(fileOf(anew))).toMatchObject({
+    const rewritten = joined([first, forged(first, 2), forged('a third', 3)]);
+    expect(await verifyAuditLog(fileOf(rewritten))).toMatchObject({
       ok: false,
       line: 1,
       fault: 'changed',
@@ -138,14 +138,14 @@ describe('verifyAuditLog', () => {
     expect(await verifyAuditLog(alone)).toMatchObject({ ok: false, line: 1, fault: 'changed' });
   });
 
-  test('finds by a noted head that everything was written anew, and not without', async () => {
-    const anew: string[] = [];
-    for (let i = 0; i < COUNT; i++) anew.push(forged(anew.at(-1), i + 1));
-    expect(await faultOf(joined(anew))).toBe(`${COUNT} changed`);
-    expect(await verifyAuditLog(fileOf(joined(anew)))).toMatchObject({ ok: true });
+  test('detects with a noted head that everything was written again, and not without', async () => {
+    const rewritten: string[] = [];
+    for (let i = 0; i < COUNT; i++) rewritten.push(forged(rewritten.at(-1), i + 1));
+    expect(await faultOf(joined(rewritten))).toBe(`${COUNT} changed`);
+    expect(await verifyAuditLog(fileOf(joined(rewritten)))).toMatchObject({ ok: true });
   });
 
-  test('finds by a noted head that the end was cut off, and not without', async () => {
+  test('detects with a noted head that the end was truncated, and not without', async () => {
     for (let keep = 1; keep < COUNT; keep++) {
       const cut = joined(lines.slice(0, keep));
       expect(await faultOf(cut)).toBe(`${keep + 1} truncated`);
@@ -153,7 +153,7 @@ describe('verifyAuditLog', () => {
     }
   });
 
-  test('finds half a line at the end, also without a head', async () => {
+  test('detects half a line at the end, also without a head', async () => {
     const bytes = readFileSync(path);
     for (const keep of [1, 50, bytes.length - 1]) {
       const verdict = await verifyAuditLog(fileOf(bytes.subarray(0, keep)));
@@ -172,15 +172,15 @@ describe('verifyAuditLog', () => {
     ['no time', forged(undefined, 1, { time: undefined })],
     ['no kind', forged(undefined, 1, { kind: 7 })],
     ['65 KiB', forged(undefined, 1, { site: 'x'.repeat(65 * 1024) })],
-  ])('calls malformed a line of %s', async (_, line) => {
+  ])('reports a line of %s as malformed', async (_, line) => {
     expect(await faultOf(joined([line]))).toBe('1 malformed');
   });
 
-  test('reads no further than the bound into a line without an end', async () => {
+  test('reads a line without an end only up to the limit', async () => {
     expect(await faultOf(Buffer.alloc(16 * 1024 * 1024, 0x20))).toBe('1 malformed');
   });
 
-  test('takes lines of the longest length, across the chunks of the file', async () => {
+  test('accepts lines of the maximum length, across the chunks of the file', async () => {
     const long: string[] = [];
     for (let i = 0; i < 5; i++) {
       const bare = forged(long.at(-1), i + 1, { site: '' });
@@ -190,7 +190,7 @@ describe('verifyAuditLog', () => {
     expect(await verifyAuditLog(fileOf(joined(long)))).toMatchObject({ ok: true, lines: 5 });
   });
 
-  test('throws a StoreError when there is nothing to read', async () => {
+  test('throws a StoreError when there is no file', async () => {
     await expect(verifyAuditLog(newPath())).rejects.toThrow(StoreError);
   });
 });

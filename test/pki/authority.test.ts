@@ -28,7 +28,7 @@ const certificateOf = ({ certificatePem }: { certificatePem: string }) =>
   new X509Certificate(certificatePem);
 
 describe('CertificateAuthority.issue', () => {
-  test('gives thirty days, backdated by five minutes, in whole seconds', async () => {
+  test('issues for thirty days, backdated by five minutes, in whole seconds', async () => {
     const { authority, clock } = await scene();
     const { notBefore, notAfter, serial, ...issued } = await authority.issue(
       newRequest().csrPem,
@@ -44,7 +44,7 @@ describe('CertificateAuthority.issue', () => {
     expect(serial).toMatch(/^[4-7][0-9a-f]{31}$/);
   });
 
-  test('never outlives the CA, and ends with it', async () => {
+  test('never issues a certificate that outlives the CA', async () => {
     const { authority, clock } = await scene({ rootLifetimeMs: DAY_MS });
     const { notAfter } = await authority.issue(newRequest().csrPem, SITE_A);
     expect(notAfter.getTime()).toBe(Date.parse(certificateOf(authority).validTo));
@@ -54,7 +54,7 @@ describe('CertificateAuthority.issue', () => {
     );
   });
 
-  test('refuses an identity of another trust domain, and one that is none', async () => {
+  test('refuses an identity of another trust domain, and an invalid one', async () => {
     const { authority } = await scene();
     const { csrPem } = newRequest();
     const wrong = [
@@ -76,7 +76,7 @@ describe('CertificateAuthority.issue', () => {
     }
   );
 
-  test('hands out nothing that the store has not recorded', async () => {
+  test('returns no certificate that the store has not recorded', async () => {
     const { authority, store } = await scene();
     vi.spyOn(store, 'commit').mockRejectedValueOnce(new StoreError('disk full'));
     await expect(authority.issue(newRequest().csrPem, SITE_A)).rejects.toThrow('disk full');
@@ -85,7 +85,7 @@ describe('CertificateAuthority.issue', () => {
 });
 
 describe('CertificateAuthority.open', () => {
-  test('takes up a key under a passphrase, and refuses a wrong one', async () => {
+  test('opens an encrypted key, and refuses a wrong passphrase', async () => {
     const { authority, store } = await scene();
     const options = {
       certificatePem: authority.certificatePem,
@@ -102,7 +102,7 @@ describe('CertificateAuthority.open', () => {
     }
   });
 
-  test('refuses a foreign key, a gateway certificate, another trust domain, and rubbish', async () => {
+  test('refuses a foreign key, a gateway certificate, another trust domain, and malformed texts', async () => {
     const { authority, store } = await scene();
     const { certificatePem, privateKeyPem } = authority;
     const own = { certificatePem, privateKeyPem, trustDomain: TRUST_DOMAIN, store };
@@ -123,7 +123,7 @@ describe('CertificateAuthority.open', () => {
 });
 
 describe('enrolment', () => {
-  test('gives a certificate for the site of the token, whatever the request says', async () => {
+  test('issues a certificate for the site of the token, whatever the request says', async () => {
     const { authority } = await scene();
     const token = await authority.createToken({ site: 'site-a', endpoints: ENDPOINTS });
     const issued = await authority.enrol(redemptionOf(token));
@@ -155,7 +155,7 @@ describe('enrolment', () => {
     );
   });
 
-  test('gives exactly one certificate to twenty who redeem a token at once, at two CAs', async () => {
+  test('issues exactly one certificate to twenty clients that redeem a token at once, at two CAs', async () => {
     const here = await scene();
     const there = await reload(here);
     const token = await here.authority.createToken({ site: 'site-a', endpoints: ENDPOINTS });
@@ -170,7 +170,7 @@ describe('enrolment', () => {
     expect(await here.store.list('certificate/')).toHaveLength(1);
   });
 
-  test('answers a wrong secret, a wrong id and an id that is a path alike', async () => {
+  test('answers a wrong secret, a wrong id and an id that is a path in the same way', async () => {
     const { authority } = await scene();
     const token = await authority.createToken({ site: 'site-a', endpoints: ENDPOINTS });
     const good = redemptionOf(token);
@@ -191,7 +191,7 @@ describe('enrolment', () => {
     await authority.enrol(good);
   });
 
-  test('leaves the token good when the signing request is not', async () => {
+  test('keeps the token valid when the signing request is refused', async () => {
     const { authority } = await scene();
     const token = await authority.createToken({ site: 'site-a', endpoints: ENDPOINTS });
     await expect(authority.enrol(redemptionOf(token, 'x'))).rejects.toThrow(refused('CERTIFICATE'));
@@ -206,7 +206,7 @@ describe('enrolment', () => {
 });
 
 describe('renewal', () => {
-  test('gives the same identity to a new key and to the same key', async () => {
+  test('keeps the identity, for a new key and for the same key', async () => {
     const { authority, clock } = await scene();
     const { csrPem } = newRequest();
     const current = certificateOf(await authority.issue(csrPem, SITE_A));
@@ -218,7 +218,7 @@ describe('renewal', () => {
     }
   });
 
-  test('is refused to a revoked, an expired and a foreign certificate', async () => {
+  test('refuses a revoked, an expired and a foreign certificate', async () => {
     const { authority, clock } = await scene();
     const { csrPem } = newRequest();
     const foreign = certificateOf(await (await scene()).authority.issue(csrPem, SITE_A));
@@ -231,7 +231,7 @@ describe('renewal', () => {
     await expect(authority.renew(certificateOf(old), csrPem)).rejects.toThrow('expired');
   });
 
-  test('is refused by the store when the revocation has not reached memory yet', async () => {
+  test('is refused by the store while memory does not have the revocation yet', async () => {
     const here = await scene();
     const deaf = await reload(here);
     const issued = await here.authority.issue(newRequest().csrPem, SITE_A);
@@ -245,7 +245,7 @@ describe('renewal', () => {
 });
 
 describe('revocation', () => {
-  test('of a serial spares the other certificates of the site', async () => {
+  test('leaves the other certificates of the site valid if it is by serial number', async () => {
     const { authority, clock } = await scene();
     const [lost, kept] = [
       await authority.issue(newRequest().csrPem, SITE_A),
@@ -265,7 +265,7 @@ describe('revocation', () => {
     expect(authority.isSiteRevoked('site-a')).toBe(false);
   });
 
-  test('of a site takes all its certificates and tokens, and nothing of other sites', async () => {
+  test('ends all certificates and tokens of a site, and nothing of other sites', async () => {
     const { authority } = await scene();
     const token = await authority.createToken({ site: 'site-a', endpoints: ENDPOINTS });
     const otherToken = await authority.createToken({ site: 'site-b', endpoints: ENDPOINTS });
@@ -285,7 +285,7 @@ describe('revocation', () => {
     await authority.enrol(redemptionOf(otherToken));
   });
 
-  test('shuts a site out until it is reinstated, and then asks for a new key', async () => {
+  test('excludes a site until it is reinstated, and then requires a new key', async () => {
     const { authority } = await scene();
     const { csrPem } = newRequest();
     const lost = await authority.issue(csrPem, SITE_A);
@@ -308,7 +308,7 @@ describe('revocation', () => {
     expect(authority.isRevoked(certificateOf(lost))).toBe(true);
   });
 
-  test('reaches every certificate of the same key, whatever its serial', async () => {
+  test('includes every certificate with the same key, whatever its serial number', async () => {
     const { authority } = await scene();
     const { csrPem } = newRequest();
     const [first, second] = [
@@ -319,7 +319,7 @@ describe('revocation', () => {
     expect(authority.isRevoked(certificateOf(second))).toBe(true);
   });
 
-  test('reaches a certificate that a commit under way recorded just before the block', async () => {
+  test('includes a certificate that a commit in progress recorded just before the revocation', async () => {
     const { authority } = await scene();
     const [issued, { certificates }] = await Promise.all([
       authority.issue(newRequest().csrPem, SITE_A).catch(() => undefined),
@@ -344,30 +344,30 @@ describe('revocation', () => {
     await expect(after.issue(newRequest().csrPem, SITE_A)).rejects.toThrow('is revoked');
   });
 
-  test('is told once here and at another CA on the same store, after isRevoked knows', async () => {
+  test('emits one event here and at another CA on the same store, when isRevoked is already true', async () => {
     const here = await scene();
     const there = await reload(here);
     const issued = await here.authority.issue(newRequest().csrPem, SITE_A);
-    const told: [string, RevocationScope, boolean][] = [];
+    const emitted: [string, RevocationScope, boolean][] = [];
     for (const [name, authority] of [
       ['here', here.authority],
       ['there', there],
     ] as const) {
       authority.on('revoked', (scope) => {
-        told.push([name, scope, authority.isRevoked(certificateOf(issued))]);
+        emitted.push([name, scope, authority.isRevoked(certificateOf(issued))]);
       });
     }
     await here.authority.revoke({ site: 'site-a' });
     await here.authority.revoke({ site: 'site-a' });
     for (const name of ['here', 'there']) {
-      expect(told.filter((it) => it[0] === name)).toEqual([
+      expect(emitted.filter((it) => it[0] === name)).toEqual([
         [name, { site: 'site-a' }, true],
         [name, { serial: issued.serial }, true],
       ]);
     }
   });
 
-  test('is known when revoke resolves even if the watch of the store lags', async () => {
+  test('is in memory when revoke resolves, even if the watch of the store is late', async () => {
     const store: Store = Object.assign(new MemoryStore(), { watch: () => () => {} });
     const authority = await CertificateAuthority.open({
       ...generateCa({ trustDomain: TRUST_DOMAIN }),
@@ -378,7 +378,7 @@ describe('revocation', () => {
     expect(authority.isRevoked(certificateOf(issued))).toBe(true);
   });
 
-  test('takes in what is revoked while the store is first read', async () => {
+  test('includes what is revoked while the store is read for the first time', async () => {
     const here = await scene();
     const { authority, store } = here;
     const issued = await authority.issue(newRequest().csrPem, SITE_A);
@@ -397,7 +397,7 @@ describe('revocation', () => {
     expect(late.isRevoked(certificateOf(issued))).toBe(true);
   });
 
-  test('keeps the first time and reason when it is asked for again', async () => {
+  test('keeps its first time and reason when it is repeated', async () => {
     const { authority, clock } = await scene();
     const { serial } = await authority.issue(newRequest().csrPem, SITE_A);
     const { certificates } = await authority.revoke({ serial }, 'superseded');
@@ -408,7 +408,7 @@ describe('revocation', () => {
     }
   });
 
-  test('of a site with 250 certificates stays within 100 writes a commit', async () => {
+  test('writes at most 100 entries in a commit for a site with 250 certificates', async () => {
     const { authority, store } = await scene();
     const { csrPem } = newRequest();
     for (let i = 0; i < 250; i++) await authority.issue(csrPem, SITE_A);
@@ -420,21 +420,21 @@ describe('revocation', () => {
   });
 
   test.each(['', 'x', '00', '../token/x', 'f'.repeat(41)])(
-    'of the unknown serial %j is refused',
+    'refuses the unknown serial number %j',
     async (serial) => {
       const { authority } = await scene();
       await expect(authority.revoke({ serial })).rejects.toThrow(refused('CERTIFICATE'));
     }
   );
 
-  test('is assumed of a certificate that names no gateway', async () => {
+  test('includes a certificate that names no gateway', async () => {
     const { authority } = await scene();
     expect(authority.isRevoked(certificateOf(authority))).toBe(true);
   });
 });
 
 describe('prune', () => {
-  test('removes expired tokens, and certificates a day after their end, and no revocation', async () => {
+  test('removes expired tokens, certificates a day after their expiry, and no revocation', async () => {
     const { authority, store, clock } = await scene();
     await authority.createToken({ site: 'site-a', endpoints: ENDPOINTS });
     const { serial } = await authority.issue(newRequest().csrPem, SITE_A);
@@ -455,7 +455,7 @@ describe('prune', () => {
     expect(await keys()).toEqual([running, `revocation/serial/${serial}`]);
   });
 
-  test('keeps a key revoked while one of its two revoked certificates remains', async () => {
+  test('keeps a key revoked while one of its two revoked certificates is left', async () => {
     const { authority, clock } = await scene();
     const { privateKeyPem } = generateGatewayKey();
     const csrPem = createSigningRequest(privateKeyPem);

@@ -46,7 +46,7 @@ describe('generateCa', () => {
     expect(Date.parse(root.validTo)).toBe(wholeSeconds(nowMs + 3650 * DAY_MS));
   });
 
-  test('makes an intermediate of three years below a root, with a key of its own', () => {
+  test('makes an intermediate of three years below a root, with its own key', () => {
     const nowMs = Date.now();
     const ca = generateCa({
       trustDomain: TRUST_DOMAIN,
@@ -70,7 +70,7 @@ describe('generateCa', () => {
     expect(signing!.validTo).toBe(root!.validTo);
   });
 
-  test('refuses a trust domain and lifetimes that are none', () => {
+  test('refuses an invalid trust domain and invalid lifetimes', () => {
     expect(() => generateCa({ trustDomain: 'A b' })).toThrow(unfit);
     for (const wrong of [{ rootLifetimeMs: 0 }, { intermediateLifetimeMs: Number.NaN }]) {
       expect(() => generateCa({ trustDomain: TRUST_DOMAIN, ...wrong })).toThrow(
@@ -81,7 +81,7 @@ describe('generateCa', () => {
 });
 
 describe('CertificateAuthority.open with a CA of generateCa', () => {
-  test('with an intermediate shows it behind every certificate, and pins and trusts the root', async () => {
+  test('puts an intermediate after every certificate, and pins and trusts the root', async () => {
     const store = new MemoryStore();
     const authority = await CertificateAuthority.open({
       ...generateCa({ trustDomain: TRUST_DOMAIN, intermediate: true }),
@@ -106,7 +106,7 @@ describe('CertificateAuthority.open with a CA of generateCa', () => {
 
 describe('certificates', () => {
   test.each([1000, 4000, 60_000, HOUR_MS])(
-    'of %s ms begin at most half of it, and at most five minutes, before now',
+    'with a lifetime of %s ms begin at most half of it, and at most five minutes, before now',
     async (lifetimeMs) => {
       const nowMs = Math.floor(Date.now() / 1000) * 1000;
       const authority = await load(generateCa({ trustDomain: TRUST_DOMAIN }), () => nowMs);
@@ -117,7 +117,7 @@ describe('certificates', () => {
     }
   );
 
-  test('end with the first certificate of the chain, in their shape', async () => {
+  test('expire with the first certificate of the chain, and keep their form', async () => {
     const nowMs = Math.floor(Date.now() / 1000) * 1000;
     const ca = generateCa({
       ...{ trustDomain: TRUST_DOMAIN, intermediate: true, clock: clockOf(() => nowMs) },
@@ -180,7 +180,7 @@ describe.skipIf(!hasOpenssl)('openssl (skipped where the openssl command is miss
   );
 
   test.each(KEY_TYPES)(
-    'and node:tls accept certificates of an operator’s %s root and intermediate',
+    "and node:tls accept certificates of an operator's %s root and intermediate",
     async (type) => {
       const passphrase = 'correct horse';
       const { intermediatePem, rootPem, privateKeyPem } = operatorCa(type, passphrase);
@@ -217,7 +217,11 @@ describe.skipIf(!hasOpenssl)('CertificateAuthority.open (skipped where openssl i
     ['a chain without its root', (_, below) => below, 'does not end in a self-signed root'],
     ['a chain in the wrong order', (root, below) => root + below, 'private key is not that'],
     ['a foreign root', (_, below) => below + other(), 'certificate 2 of the CA'],
-    ['a foreign one behind the root', (root, below) => below + root + other(), 'certificate 3 of'],
+    [
+      'a foreign certificate after the root',
+      (root, below) => below + root + other(),
+      'certificate 3 of',
+    ],
     ['too many certificates', (root, below) => below + root.repeat(20), 'expected 1 to'],
     ['a damaged root', (root, below) => below + root.replace(/MII./, 'AAAA'), 'cannot be read'],
   ])('refuses %s', async (_name, certificatePem, message) => {
@@ -230,7 +234,7 @@ describe.skipIf(!hasOpenssl)('CertificateAuthority.open (skipped where openssl i
     expect(error.message).toContain(message);
   });
 
-  test('refuses an intermediate below a root that allows none', async () => {
+  test('refuses an intermediate below a root whose path length forbids it', async () => {
     const { certificatePem: above, privateKeyPem: rootKey } = generateCa({
       trustDomain: TRUST_DOMAIN,
     });
@@ -259,13 +263,13 @@ describe.skipIf(!hasOpenssl)('CertificateAuthority.open (skipped where openssl i
     );
   });
 
-  test('refuses a CA that may sign certificates but no CRLs', async () => {
+  test('refuses a CA that may sign certificates but not CRLs', async () => {
     const { intermediatePem, rootPem, privateKeyPem } = operatorCa('p256', 'x', 'keyCertSign');
     const material = { certificatePem: intermediatePem + rootPem, privateKeyPem, passphrase: 'x' };
     await expect(load(material)).rejects.toThrow('may not sign both certificates and CRLs');
   });
 
-  test('takes a root that signs by itself', async () => {
+  test('accepts a root that signs for the gateways itself', async () => {
     const { root, rootPem } = operator();
     const authority = await load(root);
     expect([authority.certificatePem, authority.chainPem]).toEqual([rootPem, '']);

@@ -1,4 +1,4 @@
-/** Everything of trust that owns something ends: once, also when it is told so twice, and when that is done. */
+/** Every class of these modules that owns resources closes once, also when `close` is called twice. */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -16,7 +16,7 @@ import { Registry } from '../../src/registry/index.ts';
 import { FileStore, MemoryStore } from '../../src/store/index.ts';
 import { Revoker, type TerminationReport } from '../../src/trust/index.ts';
 import { FakeClock } from '../support/fake-clock.ts';
-import { HOST } from './enrolment-doors.ts';
+import { HOST } from './enrolment-servers.ts';
 import { newRequest, SITE_A, scene, TRUST_DOMAIN } from './fixtures.ts';
 
 const home = mkdtempSync(join(tmpdir(), 'closing-'));
@@ -74,19 +74,22 @@ test.each<[string, () => Promise<Closable>]>([
   ['AuditTrail', () => AuditTrail.open({ path: newPath() })],
   ['FileStore', () => FileStore.open({ path: newPath() })],
   ['MemoryStore', async () => new MemoryStore()],
-])('%s is closed twice by the same promise, and by await using', async (_, open) => {
-  const it = await open();
-  const closing = it.close();
-  expect(it.close()).toBe(closing);
-  await closing;
-  await it[Symbol.asyncDispose]();
-  const another = await open();
-  await another[Symbol.asyncDispose]();
-  await another.close();
-});
+])(
+  '%s returns the same promise when it is closed twice, and closes with await using',
+  async (_, open) => {
+    const it = await open();
+    const closing = it.close();
+    expect(it.close()).toBe(closing);
+    await closing;
+    await it[Symbol.asyncDispose]();
+    const another = await open();
+    await another[Symbol.asyncDispose]();
+    await another.close();
+  }
+);
 
 describe('close', () => {
-  test('of a renewer sets no timer any more, and waits for what is being applied', async () => {
+  test('stops the timer of a renewer, and waits for the credentials that are being applied', async () => {
     const { authority } = await scene();
     const { privateKeyPem, csrPem } = newRequest();
     const first = await authority.issue(csrPem, SITE_A);
@@ -115,7 +118,7 @@ describe('close', () => {
     expect(clock.delays).toEqual([]);
   });
 
-  test('of a revoker waits for the tunnels that are being ended', async () => {
+  test('waits for the tunnels that a revoker is terminating', async () => {
     const revocations = await Revocations.open({ store: new MemoryStore() });
     const ends: ((report: TerminationReport) => void)[] = [];
     const revoker = new Revoker({
@@ -134,7 +137,7 @@ describe('close', () => {
     expect((await revoking).tunnelsClosed).toBe(1);
   });
 
-  test('of an audit trail lets go of the registry, and of a line that fails it tells before', async () => {
+  test('stops an audit trail following the registry, and reports a failed line before it resolves', async () => {
     const registry = await Registry.open(new MemoryStore());
     const trail = await AuditTrail.open({ path: newPath() });
     const problems: Error[] = [];

@@ -1,7 +1,8 @@
 /**
- * Private keys under a passphrase: how long a guess takes, and who can read the file.
+ * Encrypted private keys: how many iterations a guess costs, and which programs can read the file.
  */
 import crypto from 'node:crypto';
+import forge from 'node-forge';
 import { describe, expect, test } from 'vitest';
 import { ApiMisuseError, CertificateError } from '../../src/errors.ts';
 import {
@@ -15,7 +16,7 @@ import { hasOpenssl, openssl, scene, TRUST_DOMAIN } from './fixtures.ts';
 
 const PASSPHRASE = 'correct horse, größer';
 
-/** As Node itself encrypts a key: PBKDF2 with 2,048 iterations. */
+/** Encrypts a key as Node itself does: PBKDF2 with 2,048 iterations. */
 function encryptedByNode(privateKeyPem: string, passphrase: string = PASSPHRASE): string {
   const options = { type: 'pkcs8', format: 'pem', cipher: 'aes-256-cbc', passphrase } as const;
   return crypto.createPrivateKey(privateKeyPem).export(options) as string;
@@ -26,7 +27,7 @@ const publicKeyOf = (pem: string, passphrase: string = PASSPHRASE): unknown =>
 
 describe('encryptPrivateKey', () => {
   test.runIf(hasOpenssl).each<KeyType>(['p256', 'ed25519', 'rsa'])(
-    'stretches the passphrase of a %s key 600,000 times by HMAC-SHA-256, and openssl reads it',
+    'encrypts a %s key with 600,000 iterations of HMAC-SHA-256, and openssl reads it',
     async (type) => {
       const { privateKeyPem, publicKeyPem } = generateGatewayKey(type);
       const encrypted = await encryptPrivateKey(privateKeyPem, PASSPHRASE);
@@ -56,7 +57,7 @@ describe('encryptPrivateKey', () => {
     expect(hasTurned).toBe(true);
   });
 
-  test('encrypts again what was stretched less, and leaves alone what was stretched enough', async () => {
+  test('encrypts a key with fewer iterations again, and returns one with enough unchanged', async () => {
     const { privateKeyPem, publicKeyPem } = generateGatewayKey();
     const old = encryptedByNode(privateKeyPem);
     const once = await encryptPrivateKey(old, PASSPHRASE);
@@ -65,7 +66,7 @@ describe('encryptPrivateKey', () => {
     expect(await encryptPrivateKey(once, PASSPHRASE)).toBe(once);
   });
 
-  test.runIf(hasOpenssl)('takes what openssl has encrypted in other ways', async () => {
+  test.runIf(hasOpenssl)('accepts keys that openssl has encrypted in other ways', async () => {
     const { privateKeyPem, publicKeyPem } = generateGatewayKey();
     const pass = ['-passout', `pass:${PASSPHRASE}`];
     for (const how of [
@@ -80,13 +81,27 @@ describe('encryptPrivateKey', () => {
     }
   });
 
-  test('draws a new salt and vector each time', async () => {
+  test('accepts a key that node-forge has encrypted, whose parameters include the key length', async () => {
+    const { privateKeyPem, publicKeyPem } = generateGatewayKey();
+    const der = crypto.createPrivateKey(privateKeyPem).export({ type: 'pkcs8', format: 'der' });
+    const info = forge.pki.encryptPrivateKeyInfo(
+      forge.asn1.fromDer(der.toString('latin1')),
+      Buffer.from(PASSPHRASE).toString('latin1'),
+      { algorithm: 'aes256', count: 1000, prfAlgorithm: 'sha256' }
+    );
+    const theirs = forge.pki.encryptedPrivateKeyToPem(info);
+    const ours = await encryptPrivateKey(theirs, PASSPHRASE);
+    expect(ours).not.toBe(theirs);
+    expect(publicKeyOf(ours)).toBe(publicKeyPem);
+  });
+
+  test('draws a new salt and initialization vector each time', async () => {
     const { privateKeyPem } = generateGatewayKey();
     const twice = await Promise.all([1, 2].map(() => encryptPrivateKey(privateKeyPem, PASSPHRASE)));
     expect(twice[0]).not.toBe(twice[1]);
   });
 
-  test('refuses a wrong passphrase, a damaged text, and what is no key', async () => {
+  test('refuses a wrong passphrase, a damaged text, and a text that is not a key', async () => {
     const { privateKeyPem } = generateGatewayKey();
     const encrypted = await encryptPrivateKey(privateKeyPem, PASSPHRASE);
     const lines = encrypted.split('\n');
@@ -101,7 +116,7 @@ describe('encryptPrivateKey', () => {
     }
   });
 
-  test('refuses a passphrase that protects nothing, or that OpenSSL could not take', async () => {
+  test('refuses an empty passphrase, and one that is too long for OpenSSL', async () => {
     const { privateKeyPem, publicKeyPem } = generateGatewayKey();
     for (const passphrase of ['', 'x'.repeat(1024), 'ß'.repeat(512)]) {
       await expect(encryptPrivateKey(privateKeyPem, passphrase)).rejects.toThrow(ApiMisuseError);
@@ -110,16 +125,16 @@ describe('encryptPrivateKey', () => {
     const encrypted = await encryptPrivateKey(privateKeyPem, longest);
     expect(publicKeyOf(encrypted, longest)).toEqual(publicKeyOf(privateKeyPem, ''));
     if (!hasOpenssl) return;
-    const shown = openssl(['pkey', '-in', '@key', '-passin', 'file:@passphrase', '-pubout'], {
+    const printed = openssl(['pkey', '-in', '@key', '-passin', 'file:@passphrase', '-pubout'], {
       key: encrypted,
       passphrase: longest,
     });
-    expect(shown).toBe(publicKeyPem);
+    expect(printed).toBe(publicKeyPem);
   });
 });
 
 describe('CertificateAuthority', () => {
-  test('is loaded from a key of either age, and from none by a wrong passphrase', async () => {
+  test('opens a key of this version and of an earlier one, but not with a wrong passphrase', async () => {
     const { authority } = await scene();
     const { certificatePem, privateKeyPem } = authority;
     const common = { certificatePem, trustDomain: TRUST_DOMAIN, store: new MemoryStore() };

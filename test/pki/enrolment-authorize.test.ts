@@ -1,4 +1,4 @@
-/** The host decides who may enrol: over real TLS, from the token to the error that the site gets. */
+/** The option `authorize` decides which sites may enrol: over real TLS, from the token to the error that the site gets. */
 import { X509Certificate } from 'node:crypto';
 import { describe, expect, test, vi } from 'vitest';
 import {
@@ -12,12 +12,12 @@ import {
 import { formatToken } from '../../src/pki/token.ts';
 import { failureOf } from '../../src/tunnel/index.ts';
 import { FakeClock } from '../support/fake-clock.ts';
-import { HOST, post, refused, serve } from './enrolment-doors.ts';
+import { HOST, post, refused, serve } from './enrolment-servers.ts';
 import { DAY_MS, newRequest, redemptionOf, SITE_A, scene } from './fixtures.ts';
 
 const NOT_AUTHORIZED = 'ERR_PRESENCE_ENROLMENT_NOT_AUTHORIZED';
 
-/** A server that asks `authorize`, what it tells, and a token for it. */
+/** A server with `authorize`, the events it emits, and a token for it. */
 async function stage(
   authorize: AuthorizeEnrolment,
   options: Partial<EnrolmentServerOptions> = {}
@@ -39,21 +39,21 @@ async function stage(
   return { scenery, server, port, token, outcomes, problems };
 }
 
-/** A host that answers when a test says so. */
+/** An `authorize` that answers when a test tells it to. */
 class SlowHost {
   readonly answers: ((answer: string | undefined) => void)[] = [];
 
   readonly authorize = (): Promise<string | undefined> =>
     new Promise((resolve) => this.answers.push(resolve));
 
-  /** Resolves when the host has been asked so often. */
+  /** Resolves when it has been called this many times. */
   asked(times: number): Promise<void> {
     return vi.waitFor(() => expect(this.answers).toHaveLength(times), { timeout: 20_000 });
   }
 }
 
 describe('authorize of EnrolmentServer', () => {
-  test('is asked about the site and its address, and lets it in by undefined', async () => {
+  test('is called with the site and its address, and admits it by returning undefined', async () => {
     const authorize = vi.fn(async () => undefined);
     const { token, server, outcomes, problems } = await stage(authorize);
     const { identity, cert } = await enrol(token);
@@ -68,28 +68,31 @@ describe('authorize of EnrolmentServer', () => {
   test.each<[string, AuthorizeEnrolment]>([
     ['a reason', () => 'rack 7 is not open yet'],
     ['the promise of a reason', async () => 'rack 7 is not open yet'],
-  ])('refuses by %s, which reaches the site, and leaves the token good', async (_, refuse) => {
-    let answer: AuthorizeEnrolment = refuse;
-    const { token, server, outcomes, problems, scenery } = await stage((it) => answer(it));
-    const error = await enrol(token).catch((it) => it);
-    const message = 'site "site-a" is not authorized to enrol: rack 7 is not open yet';
-    expect(error).toEqual(
-      expect.objectContaining({ code: NOT_AUTHORIZED, fault: 'not-authorized', message })
-    );
-    expect(failureOf(error)).toMatchObject({
-      kind: 'refused',
-      party: 'operator',
-      remedy: 'report',
-      error,
-    });
-    const refusal = { code: NOT_AUTHORIZED, message };
-    expect(outcomes).toEqual([{ remoteAddress: HOST, site: 'site-a', refused: refusal }]);
-    expect(problems).toEqual([]);
-    expect(server.counters).toMatchObject({ enrolled: 0, refused: 1, failed: 0 });
-    expect(await scenery.store.list('certificate/')).toHaveLength(1); // that of the server itself
-    answer = () => undefined;
-    expect((await enrol(token)).identity).toEqual(SITE_A);
-  });
+  ])(
+    'refuses the site with %s, which the site receives, and keeps the token valid',
+    async (_, refuse) => {
+      let answer: AuthorizeEnrolment = refuse;
+      const { token, server, outcomes, problems, scenery } = await stage((it) => answer(it));
+      const error = await enrol(token).catch((it) => it);
+      const message = 'site "site-a" is not authorized to enrol: rack 7 is not open yet';
+      expect(error).toEqual(
+        expect.objectContaining({ code: NOT_AUTHORIZED, fault: 'not-authorized', message })
+      );
+      expect(failureOf(error)).toMatchObject({
+        kind: 'refused',
+        party: 'operator',
+        remedy: 'report',
+        error,
+      });
+      const refusal = { code: NOT_AUTHORIZED, message };
+      expect(outcomes).toEqual([{ remoteAddress: HOST, site: 'site-a', refused: refusal }]);
+      expect(problems).toEqual([]);
+      expect(server.counters).toMatchObject({ enrolled: 0, refused: 1, failed: 0 });
+      expect(await scenery.store.list('certificate/')).toHaveLength(1); // that of the server itself
+      answer = () => undefined;
+      expect((await enrol(token)).identity).toEqual(SITE_A);
+    }
+  );
 
   test.each<[string, string, string]>([
     ['nothing', '', 'site "site-a" is not authorized to enrol'],
@@ -108,7 +111,7 @@ describe('authorize of EnrolmentServer', () => {
       'x'.repeat(1 << 20),
       `site "site-a" is not authorized to enrol: ${'x'.repeat(300)}`,
     ],
-  ])('makes a printable line of a reason of %s', async (_, reason, message) => {
+  ])('sends a reason of %s as one printable line', async (_, reason, message) => {
     const { token } = await stage(() => reason);
     await expect(enrol(token)).rejects.toThrow(
       expect.objectContaining({ code: NOT_AUTHORIZED, message })
@@ -127,7 +130,7 @@ describe('authorize of EnrolmentServer', () => {
     ['answers true', () => true],
     ['answers false', async () => false],
     ['answers null', () => null],
-  ])('refuses, and tells the host, when it %s', async (_, authorize) => {
+  ])('refuses the site and emits a problem when it %s', async (_, authorize) => {
     let isFaulty = true;
     const { token, outcomes, problems } = await stage((() =>
       isFaulty ? authorize() : undefined) as AuthorizeEnrolment);
@@ -142,7 +145,7 @@ describe('authorize of EnrolmentServer', () => {
     await enrol(token);
   });
 
-  test('is not asked about what is refused without it', async () => {
+  test('is not called for a request that is refused anyway', async () => {
     const authorize = vi.fn(() => undefined);
     const { token, port, scenery, server } = await stage(authorize);
     const { authority, clock } = scenery;
@@ -171,11 +174,11 @@ describe('authorize of EnrolmentServer', () => {
     expect(server.counters).toMatchObject({ enrolled: 1, failed: 0 });
   });
 
-  test('is not asked by a CA that has run out', async () => {
+  test('is not called by an expired CA', async () => {
     const authorize = vi.fn(() => undefined);
     const { token, port, scenery } = await stage(authorize);
     scenery.clock.ms = scenery.authority.notAfter.getTime();
-    // The clocks of OpenSSL and of the site go on, so the request is sent by hand.
+    // The clocks of OpenSSL and of the site cannot be set, so the test sends the request itself.
     const token2 = await scenery.authority.createToken({
       site: 'site-a',
       endpoints: parseToken(token).endpoints,
@@ -185,7 +188,7 @@ describe('authorize of EnrolmentServer', () => {
     expect(authorize).not.toHaveBeenCalled();
   });
 
-  test('gives one certificate to two that come with one token while the host decides', async () => {
+  test('issues one certificate to two clients with the same token that wait for the decision', async () => {
     const host = new SlowHost();
     const { token, server, scenery } = await stage(host.authorize);
     const both = [enrol(token), enrol(token)].map((it) =>
@@ -205,7 +208,7 @@ describe('authorize of EnrolmentServer', () => {
   test.each<[string, string, (it: Awaited<ReturnType<typeof scene>>) => Promise<unknown>]>([
     ['the site is revoked', 'UNKNOWN', ({ authority }) => authority.revoke({ site: 'site-a' })],
     ['the token expires', 'EXPIRED', async ({ clock }) => (clock.ms += DAY_MS)],
-  ])('grants nothing when %s while the host decides', async (_, code, happen) => {
+  ])('grants nothing when %s while authorize decides', async (_, code, happen) => {
     const host = new SlowHost();
     const { token, server, scenery } = await stage(host.authorize);
     const outcome = expect(enrol(token)).rejects.toThrow(refused(`ENROLMENT_${code}`));
@@ -216,7 +219,7 @@ describe('authorize of EnrolmentServer', () => {
     expect(server.counters).toMatchObject({ enrolled: 0, refused: 1 });
   });
 
-  test('holds a host that never answers to the time of the request, and the token stays good', async () => {
+  test('ends with the deadline of the request if it never answers, and the token stays valid', async () => {
     const host = new SlowHost();
     const clock = new FakeClock();
     const { token, server, outcomes, problems } = await stage(host.authorize, { clock });
@@ -233,7 +236,7 @@ describe('authorize of EnrolmentServer', () => {
     });
     expect(problems).toEqual([]);
     expect(server.counters.timeouts).toBe(1);
-    // What the host answers now is too late.
+    // This answer is too late.
     host.answers[0]!(undefined);
     const second = enrol(token);
     await host.asked(2);
@@ -242,7 +245,7 @@ describe('authorize of EnrolmentServer', () => {
     expect(server.counters.enrolled).toBe(1);
   });
 
-  test('hears of a host that fails after the site has gone', async () => {
+  test('reports a failure that comes after the site has gone', async () => {
     const fails: (() => void)[] = [];
     const { token, problems, outcomes } = await stage(
       () => new Promise((_, reject) => fails.push(() => reject(new Error('too late'))))
@@ -257,7 +260,7 @@ describe('authorize of EnrolmentServer', () => {
     await vi.waitFor(() => expect(problems).toMatchObject([{ message: 'too late' }]));
   });
 
-  test('does not keep close waiting', async () => {
+  test('does not delay close', async () => {
     const host = new SlowHost();
     const { token, server, scenery } = await stage(host.authorize);
     const attempt = enrol(token).catch((it) => it);
@@ -270,7 +273,7 @@ describe('authorize of EnrolmentServer', () => {
     expect((await scenery.authority.enrol(redemption)).identity).toEqual(SITE_A);
   });
 
-  test('takes places of redemptions, not all of the server', async () => {
+  test('counts towards the limit of redemptions and leaves the rest of the server free', async () => {
     const host = new SlowHost();
     const { token, server, port } = await stage(host.authorize, { maxRedemptions: 1 });
     const attempt = enrol(token);

@@ -2,14 +2,14 @@ import { once } from 'node:events';
 import net from 'node:net';
 import { describe, expect, test, vi } from 'vitest';
 import { EnrolmentServer, type EnrolmentServerOptions, enrol } from '../../src/pki/index.ts';
-import { closers, connect, HOST, post, refused, request, serve } from './enrolment-doors.ts';
+import { closers, connect, HOST, post, refused, request, serve } from './enrolment-servers.ts';
 import { newRequest, redemptionOf, SITE_A, scene } from './fixtures.ts';
 
-/** Another host than the site's. */
-const STRANGER = '127.0.0.2';
+/** An address of another host than the site's. */
+const OTHER_ADDRESS = '127.0.0.2';
 
 /** A connection that never begins its handshake. */
-function halfOpen(port: number, localAddress = STRANGER): net.Socket {
+function halfOpen(port: number, localAddress = OTHER_ADDRESS): net.Socket {
   const socket = net.connect({ port, host: HOST, localAddress });
   socket.on('error', () => {});
   socket.resume();
@@ -20,7 +20,7 @@ function halfOpen(port: number, localAddress = STRANGER): net.Socket {
 const closed = (socket: net.Socket) =>
   socket.closed ? Promise.resolve() : once(socket, 'close').then(() => {});
 
-/** One place, and whoever redeems a token there has to make way for another, before `change` of it is asked about. */
+/** A server with one place. The client that redeems a token there is evicted for another before `change` is called. */
 async function fullDoor(change: { readonly secret?: string } = {}) {
   const { authority } = await scene();
   const { server, port } = await serve(authority, { maxPending: 1 });
@@ -34,12 +34,12 @@ async function fullDoor(change: { readonly secret?: string } = {}) {
   return { server, port, token };
 }
 
-describe('EnrolmentServer, to unauthenticated peers', () => {
+describe('EnrolmentServer with unauthenticated peers', () => {
   test.each<[string, Partial<EnrolmentServerOptions>]>([
     ['as many as the rate allows', {}],
     ['all let in, so that they fill the place', { maxRate: 10_000 }],
   ])(
-    'lets a site enrol beside 1,000 half-open connections of one address, %s',
+    'lets a site enrol next to 1,000 half-open connections of one address, %s',
     async (_, options) => {
       const { authority } = await scene();
       const { server, port, endpoint } = await serve(authority, options);
@@ -58,7 +58,7 @@ describe('EnrolmentServer, to unauthenticated peers', () => {
     }
   );
 
-  test('makes the oldest connection of the address with most of them make way', async () => {
+  test('closes the oldest connection of the address with most of them to admit another', async () => {
     const { authority } = await scene();
     const { server, port } = await serve(authority, { maxPending: 3 });
     const site = halfOpen(port, HOST);
@@ -74,7 +74,7 @@ describe('EnrolmentServer, to unauthenticated peers', () => {
     expect([site, second, fourth].map((socket) => socket.closed)).toEqual([false, false, false]);
   });
 
-  test('does not count connections that are gone', async () => {
+  test('does not count closed connections', async () => {
     const { authority } = await scene();
     const { server, port } = await serve(authority, { maxPending: 2 });
     const first = halfOpen(port);
@@ -86,9 +86,9 @@ describe('EnrolmentServer, to unauthenticated peers', () => {
     expect([first.closed, third.closed, server.counters.evicted]).toEqual([false, false, 0]);
   });
 
-  test('closes unheard what an address brings above its rate, and nothing of another', async () => {
+  test('closes connections above the rate of an address at once, and none of another address', async () => {
     const { authority } = await scene();
-    // So slow that no time can fill it up.
+    // The rate is so low that the bucket does not refill during the test.
     const { server, port, endpoint } = await serve(authority, { maxRate: 1e-6, burst: 2 });
     const held = [halfOpen(port), halfOpen(port)];
     await vi.waitFor(() => expect(server.counters.connections).toBe(2));
@@ -103,27 +103,27 @@ describe('EnrolmentServer, to unauthenticated peers', () => {
     await enrol(await authority.createToken({ site: 'site-a', endpoints: [endpoint] }));
   });
 
-  test('does not let a connection make way whose token is being redeemed', async () => {
+  test('does not evict a connection whose token is being redeemed', async () => {
     const { server, port, token } = await fullDoor();
     expect((await post(port, JSON.stringify(redemptionOf(token)))).status).toBe(200);
     expect(server.counters).toMatchObject({ enrolled: 1, evicted: 0 });
   });
 
-  test('closes it then, unanswered, if the token is refused', async () => {
+  test('closes such a connection without an answer if the token is refused', async () => {
     const { server, port, token } = await fullDoor({ secret: 'x' });
     const socket = await connect(port);
     const body = JSON.stringify(redemptionOf(token));
     socket.write(
       `POST /v1/enrol HTTP/1.1\r\nHost: a\r\nContent-Length: ${body.length}\r\n\r\n${body}`
     );
-    const heard: Buffer[] = [];
-    socket.on('data', (data) => heard.push(data));
+    const received: Buffer[] = [];
+    socket.on('data', (data) => received.push(data));
     await closed(socket);
-    expect(heard).toEqual([]);
+    expect(received).toEqual([]);
     expect(server.counters).toMatchObject({ refused: 1, evicted: 1 });
   });
 
-  test('asks the authority about so many tokens at once, and answers others 503', async () => {
+  test('redeems a limited number of tokens at once, and answers the others 503', async () => {
     const { authority } = await scene();
     const { server, port } = await serve(authority, { maxRedemptions: 1 });
     const token = await authority.createToken({ site: 'site-a', endpoints: ['https://a'] });
@@ -140,9 +140,9 @@ describe('EnrolmentServer, to unauthenticated peers', () => {
   });
 
   test.each([
-    ['its length told', { 'content-length': '' }],
-    ['its length not told', { 'transfer-encoding': 'chunked' }],
-  ])('reads a body of just so many bytes and none of one more, %s', async (_, given) => {
+    ['a content length', { 'content-length': '' }],
+    ['no content length', { 'transfer-encoding': 'chunked' }],
+  ])('accepts a body of exactly the limit and refuses one byte more, with %s', async (_, given) => {
     const { authority } = await scene();
     const token = await authority.createToken({ site: 'site-a', endpoints: ['https://a'] });
     const body = JSON.stringify(redemptionOf(token, newRequest().csrPem));
@@ -156,7 +156,7 @@ describe('EnrolmentServer, to unauthenticated peers', () => {
     expect(server.counters).toMatchObject({ enrolled: 1, refused: 1 });
   });
 
-  test('closes at its deadline a request that trickles', async () => {
+  test('closes a request that arrives too slowly at its deadline', async () => {
     const { authority } = await scene();
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
     closers.push(() => vi.useRealTimers());

@@ -3,7 +3,7 @@ import net, { type AddressInfo } from 'node:net';
 import { describe, expect, test, vi } from 'vitest';
 import { enrol } from '../../src/pki/index.ts';
 import { ConnectProxy, scriptedProxy } from '../support/connect-proxy.ts';
-import { closedPort, closers, genuine, HOST, refused, serve } from './enrolment-doors.ts';
+import { closedPort, closers, HOST, refused, serve, withCertificate } from './enrolment-servers.ts';
 import { SITE_A, scene } from './fixtures.ts';
 
 async function openProxy(credentials?: string): Promise<ConnectProxy> {
@@ -13,7 +13,7 @@ async function openProxy(credentials?: string): Promise<ConnectProxy> {
 }
 
 describe('enrolment through a proxy', () => {
-  test('brings a certificate, by two connections to the endpoint', async () => {
+  test('obtains a certificate through two connections to the endpoint', async () => {
     const { authority } = await scene();
     const { port } = await serve(authority);
     const proxy = await openProxy('user:secret');
@@ -26,21 +26,21 @@ describe('enrolment through a proxy', () => {
     await vi.waitFor(() => expect(proxy.connections).toBe(0));
   });
 
-  test('passes over endpoints that the proxy does not reach and one of another CA', async () => {
+  test('skips endpoints that the proxy cannot reach and one of another CA', async () => {
     const { authority } = await scene();
     const { endpoint } = await serve(authority);
-    const foreign = await genuine((await scene()).authority, '');
+    const foreign = await withCertificate((await scene()).authority, '');
     const proxy = await openProxy();
     const endpoints = [`https://${HOST}:${await closedPort()}`, foreign.endpoint, endpoint];
     const token = await authority.createToken({ site: 'site-a', endpoints });
     expect((await enrol(token, { proxy: proxy.url })).identity).toEqual(SITE_A);
-    expect(foreign.heard).toEqual([]);
+    expect(foreign.received).toEqual([]);
   });
 
   test.each<[string, string]>([
     ['', 'CREDENTIALS_MISSING'],
     ['user:secret@', 'CREDENTIALS_REFUSED'],
-  ])('with the credentials "%s" is refused by the proxy', async (user, code) => {
+  ])('reports that the proxy refuses the credentials "%s"', async (user, code) => {
     const { authority } = await scene();
     const { endpoint } = await serve(authority);
     const proxy = await openProxy('user:other');
@@ -55,7 +55,7 @@ describe('enrolment through a proxy', () => {
     expect(error.message).not.toContain('secret');
   });
 
-  test('says that the proxy is none before anything is sent', async () => {
+  test('refuses an invalid proxy before anything is sent', async () => {
     const { authority } = await scene();
     const { endpoint, server } = await serve(authority);
     const token = await authority.createToken({ site: 'site-a', endpoints: [endpoint] });
@@ -63,7 +63,7 @@ describe('enrolment through a proxy', () => {
     expect(server.counters.connections).toBe(0);
   });
 
-  test('has one deadline with a proxy that is silent', async () => {
+  test('ends at its deadline if the proxy does not answer', async () => {
     const { authority } = await scene();
     const proxy = await scriptedProxy(() => {});
     closers.push(() => proxy.close());
@@ -75,27 +75,30 @@ describe('enrolment through a proxy', () => {
 });
 
 describe('a signal', () => {
-  test.each(['a proxy', 'a server'])('ends the enrolment while %s is silent', async (silent) => {
-    const { authority } = await scene();
-    const sockets: net.Socket[] = [];
-    const mute = net.createServer((socket) => sockets.push(socket)).listen(0, HOST);
-    await once(mute, 'listening');
-    closers.push(() => mute.close());
-    const { port } = mute.address() as AddressInfo;
-    const endpoints = [`https://${HOST}:${port}`, `https://${HOST}:${port}`];
-    const token = await authority.createToken({ site: 'site-a', endpoints });
-    const abort = new AbortController();
-    const proxy = silent === 'a proxy' ? `http://${HOST}:${port}` : undefined;
-    const enrolment = enrol(token, { proxy, signal: abort.signal });
-    const ended = expect(enrolment).rejects.toThrow('enough');
-    await once(mute, 'connection');
-    abort.abort(new Error('enough'));
-    await ended;
-    expect(sockets).toHaveLength(1);
-    await once(sockets[0]!.resume(), 'close');
-  });
+  test.each(['a proxy', 'a server'])(
+    'ends the enrolment while %s does not answer',
+    async (silent) => {
+      const { authority } = await scene();
+      const sockets: net.Socket[] = [];
+      const mute = net.createServer((socket) => sockets.push(socket)).listen(0, HOST);
+      await once(mute, 'listening');
+      closers.push(() => mute.close());
+      const { port } = mute.address() as AddressInfo;
+      const endpoints = [`https://${HOST}:${port}`, `https://${HOST}:${port}`];
+      const token = await authority.createToken({ site: 'site-a', endpoints });
+      const abort = new AbortController();
+      const proxy = silent === 'a proxy' ? `http://${HOST}:${port}` : undefined;
+      const enrolment = enrol(token, { proxy, signal: abort.signal });
+      const ended = expect(enrolment).rejects.toThrow('enough');
+      await once(mute, 'connection');
+      abort.abort(new Error('enough'));
+      await ended;
+      expect(sockets).toHaveLength(1);
+      await once(sockets[0]!.resume(), 'close');
+    }
+  );
 
-  test('that is aborted already lets nothing begin', async () => {
+  test('prevents the enrolment if it is already aborted', async () => {
     const { authority } = await scene();
     const { endpoint, server } = await serve(authority);
     const token = await authority.createToken({ site: 'site-a', endpoints: [endpoint] });

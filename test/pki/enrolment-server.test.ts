@@ -5,11 +5,11 @@ import { describe, expect, test, vi } from 'vitest';
 import { StoreError } from '../../src/errors.ts';
 import { type EnrolmentOutcome, EnrolmentServer, enrol, generateCa } from '../../src/pki/index.ts';
 import { clockOf } from '../support/clock-of.ts';
-import { closers, connect, HOST, post, refused, request, serve } from './enrolment-doors.ts';
+import { closers, connect, HOST, post, refused, request, serve } from './enrolment-servers.ts';
 import { DAY_MS, HOUR_MS, redemptionOf, SITE_A, scene } from './fixtures.ts';
 
 describe('EnrolmentServer', () => {
-  test('says that a port is in use, and can be used on another', async () => {
+  test('reports that a port is in use, and can then listen on another', async () => {
     const { authority } = await scene();
     const { port } = await serve(authority);
     const second = new EnrolmentServer({ authority });
@@ -51,7 +51,7 @@ describe('EnrolmentServer', () => {
     expect(server.counters).toMatchObject({ refused: 1, enrolled: 0 });
   });
 
-  test('answers a bad signing request with 400 and leaves the token good', async () => {
+  test('answers a bad signing request with 400 and keeps the token valid', async () => {
     const { authority } = await scene();
     const { port, endpoint } = await serve(authority);
     const token = await authority.createToken({ site: 'site-a', endpoints: [endpoint] });
@@ -60,7 +60,7 @@ describe('EnrolmentServer', () => {
     await enrol(token);
   });
 
-  test('keeps its own faults to itself and tells the host', async () => {
+  test('hides its own failures from the client and emits them as problem', async () => {
     const { authority, store } = await scene();
     const errors: unknown[] = [];
     const { port, server } = await serve(authority);
@@ -75,7 +75,7 @@ describe('EnrolmentServer', () => {
     expect(server.counters.failed).toBe(1);
   });
 
-  test('speaks TLS 1.3 only', async () => {
+  test('accepts only TLS 1.3', async () => {
     const { authority } = await scene();
     const { port, server } = await serve(authority);
     const socket = tls.connect({
@@ -90,7 +90,7 @@ describe('EnrolmentServer', () => {
   });
 
   test.each(['P-384', 'ffdhe2048'])(
-    'does not agree on a key in %s, whichever certificate it shows',
+    'refuses a key exchange with %s, whichever certificate it presents',
     async (ecdhCurve) => {
       const { authority } = await scene();
       const { port, server } = await serve(authority);
@@ -110,7 +110,7 @@ describe('EnrolmentServer', () => {
     }
   );
 
-  test.each(['X25519', 'P-256'])('agrees on a key in %s', async (ecdhCurve) => {
+  test.each(['X25519', 'P-256'])('accepts a key exchange with %s', async (ecdhCurve) => {
     const { authority } = await scene();
     const { port } = await serve(authority);
     const socket = tls.connect({ host: HOST, port, rejectUnauthorized: false, ecdhCurve });
@@ -118,7 +118,7 @@ describe('EnrolmentServer', () => {
     socket.destroy();
   });
 
-  test('shows a new certificate after half the lifetime of the old one', async () => {
+  test('presents a new certificate after half the lifetime of the old one', async () => {
     const { authority } = await scene();
     const issue = vi.spyOn(authority, 'issue');
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
@@ -129,9 +129,9 @@ describe('EnrolmentServer', () => {
     const { serial } = await issue.mock.results[1]!.value;
     await vi.waitFor(async () => {
       const socket = await connect(port);
-      const shown = socket.getPeerX509Certificate()!.serialNumber.toLowerCase();
+      const presented = socket.getPeerX509Certificate()!.serialNumber.toLowerCase();
       socket.destroy();
-      expect(shown).toBe(serial);
+      expect(presented).toBe(serial);
     });
   });
 
@@ -139,7 +139,7 @@ describe('EnrolmentServer', () => {
     ['fast', 38 * DAY_MS],
     ['slow', -400 * DAY_MS],
   ])(
-    'takes another certificate within an hour after a clock that was %s is set right',
+    'renews its certificate within an hour after a clock that was %s is corrected',
     async (_, ms) => {
       let aheadMs = 0;
       const { authority } = await scene({ clock: clockOf(() => Date.now() + aheadMs) });
@@ -159,7 +159,7 @@ describe('EnrolmentServer', () => {
     }
   );
 
-  test('finishes the redemption under way before it closes', async () => {
+  test('finishes the redemption in progress before it closes', async () => {
     const { authority } = await scene();
     const { server, endpoint } = await serve(authority);
     const token = await authority.createToken({ site: 'site-a', endpoints: [endpoint] });
@@ -174,7 +174,7 @@ describe('EnrolmentServer', () => {
     await closing;
   });
 
-  test('shows a certificate of the new CA when the CA is replaced', async () => {
+  test('presents a certificate of the new CA when the CA is replaced', async () => {
     const { authority, clock } = await scene();
     const { port } = await serve(authority);
     const issue = vi.spyOn(authority, 'issue');
@@ -186,13 +186,13 @@ describe('EnrolmentServer', () => {
     await Promise.all(issue.mock.results.map(({ value }) => value));
     await vi.waitFor(async () => {
       const socket = await connect(port);
-      const shown = socket.getPeerX509Certificate()!;
+      const presented = socket.getPeerX509Certificate()!;
       socket.destroy();
-      expect(authority.isCurrent(shown)).toBe(true);
+      expect(authority.isCurrent(presented)).toBe(true);
     });
   });
 
-  test('shows the certificate that was asked for last, though it came first', async () => {
+  test('presents the certificate that was requested last, even if it was issued first', async () => {
     const { authority } = await scene();
     const { server, port } = await serve(authority);
     const real = authority.issue.bind(authority);
@@ -204,20 +204,20 @@ describe('EnrolmentServer', () => {
     });
     const first = server.renewCertificate();
     await server.renewCertificate();
-    const shown = async () => {
+    const presented = async () => {
       const socket = await connect(port);
       const { serialNumber } = socket.getPeerX509Certificate()!;
       socket.destroy();
       return serialNumber;
     };
-    const last = await shown();
+    const last = await presented();
     await vi.waitFor(() => expect(release).toHaveLength(1));
     release[0]!();
     await first;
-    expect(await shown()).toBe(last);
+    expect(await presented()).toBe(last);
   });
 
-  test('tells of each token that is redeemed or refused, by whom and why', async () => {
+  test('emits an outcome for each token that is redeemed or refused, with the address and the reason', async () => {
     const { authority, store } = await scene();
     const outcomes: EnrolmentOutcome[] = [];
     const { port, endpoint, server } = await serve(authority);
@@ -243,7 +243,7 @@ describe('EnrolmentServer', () => {
     ]);
   });
 
-  test('serves on when the one who hears of outcomes throws', async () => {
+  test('continues to serve when a listener of outcome throws', async () => {
     const { authority } = await scene();
     const errors: unknown[] = [];
     const fault = new Error('audit log is full');

@@ -19,13 +19,13 @@ import { clockOf } from '../support/clock-of.ts';
 import {
   closedPort,
   closers,
-  genuine,
   HOST,
   httpAnswer,
   impostor,
   refused,
   serve,
-} from './enrolment-doors.ts';
+  withCertificate,
+} from './enrolment-servers.ts';
 import { CLOUD, DAY_MS, HOUR_MS, newRequest, SITE_A, scene } from './fixtures.ts';
 
 /** The chain with one byte of the signature of its last certificate changed. */
@@ -35,7 +35,7 @@ function forged(pem: string): string {
   return `-----BEGIN CERTIFICATE-----\n${der.toString('base64')}\n-----END CERTIFICATE-----\n`;
 }
 
-/** A certificate for a key, signed by a site with its own. */
+/** A certificate for a key, signed by a site with its own key. */
 function signedBySite(siteKeyPem: string, keyPem: string, identity: GatewayIdentity): string {
   const privateKey = createPrivateKey(siteKeyPem);
   const keyId = spkiDigest(createPublicKey(privateKey));
@@ -46,7 +46,7 @@ function signedBySite(siteKeyPem: string, keyPem: string, identity: GatewayIdent
 
 describe('enrol', () => {
   test.each(['p256', 'ed25519', 'rsa'] as const)(
-    'brings a site its certificate from a %s CA',
+    'obtains the certificate of a site from a %s CA',
     async (keyType) => {
       const { authority } = await scene({ keyType });
       const { server, endpoint } = await serve(authority);
@@ -62,7 +62,7 @@ describe('enrol', () => {
     }
   );
 
-  test('keeps the key it is given', async () => {
+  test('uses the given key', async () => {
     const { authority } = await scene();
     const { endpoint } = await serve(authority);
     const { privateKeyPem } = newRequest('ed25519');
@@ -70,17 +70,17 @@ describe('enrol', () => {
     expect((await enrol(token, { privateKeyPem })).key).toBe(privateKeyPem);
   });
 
-  test('passes over an endpoint that is closed and one of another CA, which hears no secret', async () => {
+  test('skips an endpoint that is closed and one of another CA, which does not receive the secret', async () => {
     const { authority } = await scene();
     const { endpoint } = await serve(authority);
-    const foreign = await genuine((await scene()).authority, '');
+    const foreign = await withCertificate((await scene()).authority, '');
     const endpoints = [`https://${HOST}:${await closedPort()}`, foreign.endpoint, endpoint];
     const result = await enrol(await authority.createToken({ site: 'site-a', endpoints }));
     expect(result.identity).toEqual(SITE_A);
-    expect(foreign.heard).toEqual([]);
+    expect(foreign.received).toEqual([]);
   });
 
-  test('refuses every server that is not the cloud of the pinned CA, before the secret', async () => {
+  test('refuses every server that is not the cloud of the pinned CA, before it sends the secret', async () => {
     const { authority } = await scene();
     const other = (await scene()).authority;
     const { privateKeyPem: key, csrPem } = newRequest();
@@ -93,8 +93,8 @@ describe('enrol', () => {
       (await authority.issue(site.csrPem, SITE_A)).certificatePem;
     const chains: readonly [string, string][] = [
       ['another CA of the same name', foreignLeaf + other.certificatePem],
-      ['a foreign leaf beside the genuine CA', foreignLeaf + authority.certificatePem],
-      ['a site of the genuine CA', siteLeaf + authority.certificatePem],
+      ['a foreign leaf with the pinned CA', foreignLeaf + authority.certificatePem],
+      ['a site of the pinned CA', siteLeaf + authority.certificatePem],
       ['no CA in the chain', cloudLeaf],
       ['a leaf alone that says it is the CA', foreignLeaf],
       ['a site as CA between', bySite + authority.certificatePem],
@@ -103,35 +103,35 @@ describe('enrol', () => {
         cloudLeaf + forged(authority.certificatePem),
       ],
       [
-        'the genuine CA behind 16 others',
+        'the pinned CA after 16 others',
         cloudLeaf + other.certificatePem.repeat(16) + authority.certificatePem,
       ],
     ];
     for (const [name, chain] of chains) {
-      const { endpoint, heard } = await impostor(key, chain);
+      const { endpoint, received } = await impostor(key, chain);
       const token = await authority.createToken({ site: 'site-a', endpoints: [endpoint] });
       await expect(enrol(token), name).rejects.toThrow(refused('ENROLMENT_WRONG_CA'));
-      expect(heard, name).toEqual([]);
+      expect(received, name).toEqual([]);
     }
   });
 
   test.each(['P-384', 'ffdhe2048'])(
-    'does not go on with a server that agrees on a key in %s only',
+    'refuses a server that accepts only a key exchange with %s',
     async (ecdhCurve) => {
       const { authority } = await scene();
       const { privateKeyPem: key, csrPem } = newRequest();
       const { certificatePem } = await authority.issue(csrPem, CLOUD);
       const chain = certificatePem + authority.certificatePem;
-      const { endpoint, heard } = await impostor(key, chain, '', { ecdhCurve });
+      const { endpoint, received } = await impostor(key, chain, '', { ecdhCurve });
       const token = await authority.createToken({ site: 'site-a', endpoints: [endpoint] });
       const error = await enrol(token).catch((it) => it);
       expect(error).toEqual(refused('ENVIRONMENT'));
       expect(error.message).toMatch(/handshake failure/i);
-      expect(heard).toEqual([]);
+      expect(received).toEqual([]);
     }
   );
 
-  test('names the clock when the certificate of the server does not hold yet or any more', async () => {
+  test('names the clock when the server certificate is not yet valid or has expired', async () => {
     const { authority } = await scene();
     const { endpoint } = await serve(authority);
     const token = await authority.createToken({ site: 'site-a', endpoints: [endpoint] });
@@ -147,19 +147,16 @@ describe('enrol', () => {
   test.each([
     ['ran out', -40],
     ['is yet to come', 40],
-  ])(
-    'names the clock when OpenSSL finds that the certificate of the server %s',
-    async (_, days) => {
-      const { authority } = await scene({ clock: clockOf(() => Date.now() + days * DAY_MS) });
-      const { endpoint } = await serve(authority);
-      const token = await authority.createToken({ site: 'site-a', endpoints: [endpoint] });
-      const error = await enrol(token).catch((it) => it);
-      expect(error).toEqual(refused('ENVIRONMENT'));
-      expect(error.message).toMatch(/certificate valid from .* but the clock here says/);
-    }
-  );
+  ])('names the clock when OpenSSL finds that the server certificate %s', async (_, days) => {
+    const { authority } = await scene({ clock: clockOf(() => Date.now() + days * DAY_MS) });
+    const { endpoint } = await serve(authority);
+    const token = await authority.createToken({ site: 'site-a', endpoints: [endpoint] });
+    const error = await enrol(token).catch((it) => it);
+    expect(error).toEqual(refused('ENVIRONMENT'));
+    expect(error.message).toMatch(/certificate valid from .* but the clock here says/);
+  });
 
-  test('brings the chain of an intermediate CA, and the root as trust bundle', async () => {
+  test('returns the chain of an intermediate CA, and the root as trust bundle', async () => {
     const { authority } = await scene({ intermediate: true });
     const { endpoint } = await serve(authority);
     const token = await authority.createToken({ site: 'site-a', endpoints: [endpoint] });
@@ -172,7 +169,7 @@ describe('enrol', () => {
     expect(caPem).toBe(authority.trustBundlePem);
   });
 
-  test('is served through a change of CA, by tokens of the old one and of the new one', async () => {
+  test('works during a rollover, with tokens of the old CA and of the new one', async () => {
     const { authority, clock } = await scene();
     const { endpoint } = await serve(authority);
     const issue = vi.spyOn(authority, 'issue');
@@ -201,8 +198,8 @@ describe('enrol', () => {
     expect(readCertificates((await enrol(await token())).ca)).toHaveLength(1);
   });
 
-  test('works anew with another token when the certificate has run out, and revokes nothing', async () => {
-    // Three hours ago by the clock of the CA, but now for OpenSSL.
+  test('works again with another token when the certificate has expired, and revokes nothing', async () => {
+    // The clock of the CA is three hours behind that of OpenSSL.
     const time = { ms: Date.now() - 3 * HOUR_MS };
     const clock = clockOf(() => time.ms);
     const { authority } = await scene({ clock, certificateLifetimeMs: HOUR_MS });
@@ -236,7 +233,7 @@ describe('enrol', () => {
     expect(server.counters).toMatchObject({ enrolled: 1, refused: 3 });
   });
 
-  test('says of each endpoint why none answered', async () => {
+  test('reports for each endpoint why it did not answer', async () => {
     const { authority } = await scene();
     const mute = net.createServer((socket) => socket.on('error', () => {})).listen(0, HOST);
     await once(mute, 'listening');
@@ -245,8 +242,8 @@ describe('enrol', () => {
     const endpoints = [
       `https://${HOST}:${port}`,
       `https://${HOST}:${(mute.address() as AddressInfo).port}`,
-      (await genuine(authority, httpAnswer(503, {}))).endpoint,
-      (await genuine(authority, 'rubbish\r\n\r\n')).endpoint,
+      (await withCertificate(authority, httpAnswer(503, {}))).endpoint,
+      (await withCertificate(authority, 'not HTTP\r\n\r\n')).endpoint,
     ];
     const token = await authority.createToken({ site: 'site-a', endpoints });
     const error = await enrol(token, { timeoutMs: 1500 }).catch((it) => it);
@@ -281,7 +278,7 @@ describe('enrol', () => {
       ['another CA under ours', { ...foreign, caPem, notAfter }, false],
       ['ours, without the pinned CA', { ...own, caPem: other.certificatePem, notAfter }, false],
       [
-        'another CA beside the pinned one',
+        'another CA next to the pinned one',
         { ...foreign, caPem: caPem + other.certificatePem, notAfter },
         true,
       ],
@@ -328,7 +325,7 @@ describe('enrol', () => {
       ['null for endpoints', { ...own, caPem, notAfter, tunnels: null }, false],
     ];
     for (const [name, body, good] of bodies) {
-      const { endpoint } = await genuine(authority, httpAnswer(200, body));
+      const { endpoint } = await withCertificate(authority, httpAnswer(200, body));
       const token = await authority.createToken({ site: 'site-a', endpoints: [endpoint] });
       const outcome = enrol(token, { privateKeyPem });
       if (good) await expect(outcome, name).resolves.toMatchObject({ identity: SITE_A });
@@ -336,7 +333,7 @@ describe('enrol', () => {
     }
   });
 
-  test('learns where the cloud takes tunnels, as it is at the time', async () => {
+  test("returns the present endpoints of the cloud's tunnels", async () => {
     const { authority } = await scene();
     let tunnels = [
       { host: '198.51.100.1', port: 7443 },
@@ -366,7 +363,7 @@ describe('enrol', () => {
     ['names port 0', () => [{ host: '192.0.2.1', port: 0 }]],
     ['names an address with a zone', () => [{ host: 'fe80::1%eth0', port: 7443 }]],
     ['names a host that is too long', () => [{ host: 'a'.repeat(300), port: 7443 }]],
-  ])('spends no token when the function that names the tunnels %s', async (_, tunnels) => {
+  ])('uses no token when the option tunnels %s', async (_, tunnels) => {
     const { authority } = await scene();
     const errors: Error[] = [];
     let isFaulty = true;
@@ -383,9 +380,9 @@ describe('enrol', () => {
     expect(server.counters).toMatchObject({ failed: 1, enrolled: 1 });
   });
 
-  test('gives up on an answer that never ends', async () => {
+  test('ends if the answer is endless', async () => {
     const { authority } = await scene();
-    const { endpoint } = await genuine(authority, httpAnswer(200, 'x'.repeat(100_000)));
+    const { endpoint } = await withCertificate(authority, httpAnswer(200, 'x'.repeat(100_000)));
     const token = await authority.createToken({ site: 'site-a', endpoints: [endpoint] });
     await expect(enrol(token)).rejects.toThrow('the answer is too large');
   });

@@ -1,5 +1,5 @@
 /**
- * A CA on a memory store with a clock that stands still, and openssl as second opinion.
+ * A CA on a memory store with a stopped clock, and openssl as an independent check.
  * @module
  */
 import { execFileSync, spawnSync } from 'node:child_process';
@@ -38,7 +38,7 @@ export const DAY_MS: number = 24 * HOUR_MS;
 export interface Scene {
   readonly store: MemoryStore;
   readonly authority: CertificateAuthority;
-  /** In ms since 1970; starts at the real time, for OpenSSL has no other. The monotonic clock goes with it. */
+  /** In ms since 1970. It starts at the real time, because OpenSSL uses that. The monotonic clock advances with it. */
   readonly clock: { ms: number };
 }
 
@@ -57,7 +57,7 @@ export function materialOf({ certificatePem, privateKeyPem }: CaMaterial): CaMat
   return { certificatePem, privateKeyPem };
 }
 
-/** The same CA again, as after a restart of the process. */
+/** Opens the same CA again, as after a restart of the process. */
 export function reload({ authority, store, clock }: Scene): Promise<CertificateAuthority> {
   const { certificatePem, privateKeyPem, trustDomain } = authority;
   const now = () => clock.ms;
@@ -70,7 +70,7 @@ export function newRequest(type?: KeyType): { privateKeyPem: string; csrPem: str
   return { privateKeyPem, csrPem: createSigningRequest(privateKeyPem) };
 }
 
-/** What a site sends that holds this token and a new key. */
+/** The request of a site with this token and a new key. */
 export function redemptionOf(tokenText: string, csrPem: string = newRequest().csrPem): Redemption {
   const { id, secret } = parseToken(tokenText);
   return { tokenId: id, secret, csrPem };
@@ -97,8 +97,8 @@ const ALGORITHMS: Readonly<Record<KeyType, readonly string[]>> = {
 };
 
 /**
- * A root and an intermediate as an operator makes them with openssl: names and key identifiers of their
- * own, no path lengths, no SPIFFE ID; the intermediate's key is encrypted.
+ * A root and an intermediate that an operator makes with openssl: with other names and key identifiers than ours,
+ * no path lengths and no SPIFFE ID; the intermediate's key is encrypted.
  */
 export function operatorCa(
   type: KeyType,
@@ -147,8 +147,8 @@ export function operatorCa(
 }
 
 /**
- * What `openssl verify -x509_strict` says of a gateway's certificate, shown with its chain to one who has
- * these anchors; CRLs are checked if there are any.
+ * Runs `openssl verify -x509_strict` on a gateway's certificate with its chain and these anchors; it checks CRLs if
+ * there are any. Returns its output.
  */
 export function verdictOf(
   certificatePem: string,
@@ -166,7 +166,7 @@ export function verdictOf(
   }
 }
 
-/** What `openssl crl -verify` says; it exits with 0 also when it fails. */
+/** Returns the output of `openssl crl -verify`, which exits with 0 even if it fails. */
 export function crlVerdictOf(crlPem: string, caPem: string): string {
   const folder = mkdtempSync(join(tmpdir(), 'pki-'));
   try {
@@ -180,12 +180,12 @@ export function crlVerdictOf(crlPem: string, caPem: string): string {
   }
 }
 
-/** The PEM texts of a text. */
+/** Returns the PEM blocks in a text. */
 export function pemTexts(pem: string): string[] {
   return pem.split(/(?<=-----END [^-]+-----\n)/);
 }
 
-/** What one end of a handshake has: its key and certificate with chain, and whom it trusts. */
+/** One end of a handshake: its key, its certificate with chain, and its trust anchors. */
 export interface End {
   readonly key: string;
   readonly cert: string;
@@ -193,7 +193,7 @@ export interface End {
   readonly crl?: string[];
 }
 
-/** Shakes hands for real, both sides verifying. @returns `OK`, or the code of what OpenSSL found. */
+/** Makes a real handshake in which both sides verify. @returns `OK`, or the code of OpenSSL's error. */
 export async function handshake(serverEnd: End, clientEnd: End): Promise<string> {
   const server = tls.createServer({
     ...serverEnd,
@@ -212,7 +212,7 @@ export async function handshake(serverEnd: End, clientEnd: End): Promise<string>
   });
   try {
     return await new Promise<string>((resolve) => {
-      // Only what the server says shows that it has accepted the client.
+      // The client knows that it is accepted only when the server sends something.
       server.on('secureConnection', (socket) => {
         socket.on('error', () => {});
         socket.write('OK');

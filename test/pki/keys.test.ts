@@ -1,12 +1,11 @@
 /**
- * Public keys of unauthenticated peers. What Node does with some of them ends the process, so a fault here is seen as a
- * test run that breaks off.
+ * Public keys of unauthenticated peers. Some of them make Node end the process, so a failure here aborts the test run.
  */
 import crypto, { X509Certificate } from 'node:crypto';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { CertificateError } from '../../src/errors.ts';
-import { bitString, children, embed, encode, sequence } from '../../src/pki/der.ts';
+import { bitString, decode, encode, sequence } from '../../src/pki/der.ts';
 import { generateGatewayKey, isRevokedBy } from '../../src/pki/index.ts';
 import {
   readPrivateKey,
@@ -15,6 +14,7 @@ import {
   spkiHashOf,
   spkiHashOfCertificate,
 } from '../../src/pki/keys.ts';
+import { children } from '../../src/pki/strict-der.ts';
 import { newRequest, SITE_A, scene } from './fixtures.ts';
 
 const spki = (type: 'p256' | 'ed25519' | 'rsa'): Buffer =>
@@ -24,15 +24,15 @@ const spki = (type: 'p256' | 'ed25519' | 'rsa'): Buffer =>
 const P256 = spki('p256');
 const [P256_ALGORITHM] = children(P256) as [Buffer];
 const withBits = (bits: Uint8Array, unused = 0): Buffer =>
-  encode(sequence(embed(P256_ALGORITHM), bitString(bits, unused)));
+  encode(sequence(decode(P256_ALGORITHM), bitString(bits, unused)));
 
-/** The same certificate for another key, signed by nobody who counts. */
+/** The same certificate with another key, signed by a key that nobody trusts. */
 function withKey(certificate: X509Certificate, key: Buffer): X509Certificate {
   const [tbs] = children(certificate.raw) as [Buffer];
   const fields = children(tbs);
   fields[6] = key;
   const { privateKeyPem } = generateGatewayKey();
-  const forged = sequence(...fields.map((field) => embed(field)));
+  const forged = sequence(...fields.map((field) => decode(field)));
   return new X509Certificate(signed(forged, readPrivateKey(privateKeyPem)));
 }
 
@@ -50,7 +50,7 @@ describe('readPublicKey', () => {
     }
   });
 
-  test('refuses a curve that is given by its parameters, though it is P-256', () => {
+  test('refuses a curve that is given by its parameters, even if it is P-256', () => {
     const { privateKey } = crypto.generateKeyPairSync('ec', {
       namedCurve: 'P-256',
       paramEncoding: 'explicit',
@@ -59,7 +59,7 @@ describe('readPublicKey', () => {
     expect(() => readPublicKey(der)).toThrow(/not accepted, only P-256 by its name/);
   });
 
-  test('takes any bytes for what they are: a key, or none', () => {
+  test('returns a key or throws a CertificateError, whatever the bytes', () => {
     const real = [P256, spki('ed25519'), spki('rsa')];
     fc.assert(
       fc.property(
@@ -82,7 +82,7 @@ describe('readPublicKey', () => {
 });
 
 describe('spkiHashOfCertificate', () => {
-  test('is the hash of the key, whatever form it has there', async () => {
+  test('returns the hash of the key, whatever form it has in the certificate', async () => {
     const { authority } = await scene();
     const { certificatePem } = await authority.issue(newRequest().csrPem, SITE_A);
     const certificate = new X509Certificate(certificatePem);
@@ -95,7 +95,7 @@ describe('spkiHashOfCertificate', () => {
     );
   });
 
-  test('of a key that Node cannot describe is refused, and counts as revoked', async () => {
+  test('refuses a key that Node cannot describe, and the certificate counts as revoked', async () => {
     const { authority } = await scene();
     const { certificatePem } = await authority.issue(newRequest().csrPem, SITE_A);
     const certificate = new X509Certificate(certificatePem);

@@ -39,7 +39,7 @@ const NOT_IDENTITIES: readonly string[] = [
 ];
 
 describe('identity', () => {
-  test.each(IDENTITIES)('%s is written and read back', (uri, identity) => {
+  test.each(IDENTITIES)('writes %s and reads it back', (uri, identity) => {
     expect(formatIdentity(identity)).toBe(uri);
     expect(parseIdentity(uri)).toEqual(identity);
   });
@@ -50,7 +50,7 @@ describe('identity', () => {
     );
   });
 
-  test('is not written for a site id that would break out of the URI', () => {
+  test('refuses to write a site id with characters that are special in a URI', () => {
     expect(() => formatIdentity({ ...SITE_A, site: 'a, URI:spiffe://example.org/cloud' })).toThrow(
       'is not a site id'
     );
@@ -61,7 +61,7 @@ describe('identityOfCertificate', () => {
   const withNames = (subjectAltName: string | undefined, ca = false) =>
     identityOfCertificate({ subjectAltName, ca } as X509Certificate);
 
-  test('reads the one URI of a certificate', async () => {
+  test('reads the only URI of a certificate', async () => {
     const { authority } = await scene();
     const { X509Certificate } = await import('node:crypto');
     const { certificatePem } = await authority.issue(newRequest().csrPem, SITE_A);
@@ -78,7 +78,7 @@ describe('identityOfCertificate', () => {
     'URI:spiffe://example.org/cloud, URI:spiffe://example.org/site/a',
     'URI:spiffe://example.org/cloud, DNS:example.org',
     'DNS:example.org, URI:spiffe://example.org/cloud',
-    // one URI with a comma inside, as old and as new Node print it
+    // One URI with a comma, as old and new versions of Node print it.
     'URI:spiffe://evil.example/, URI:spiffe://example.org/cloud',
     'URI:"spiffe://evil.example/, URI:spiffe://example.org/cloud"',
     'URI:"spiffe://example.org/cloud"',

@@ -1,6 +1,6 @@
 /**
- * The second opinion: what we encode, OpenSSL reads and accepts, by its own command and in a
- * handshake of node:tls.
+ * OpenSSL, as an independent implementation, reads and accepts what this module encodes: with its own command and in
+ * handshakes of node:tls.
  * @module
  */
 import { once } from 'node:events';
@@ -47,7 +47,7 @@ describe.skipIf(!hasOpenssl)('openssl (skipped where the openssl command is miss
     }
   );
 
-  test('refuses a revoked certificate by our CRL, and still accepts the others', async () => {
+  test('refuses a revoked certificate with our CRL, and still accepts the others', async () => {
     const { authority } = await scene();
     const lost = await authority.issue(newRequest().csrPem, SITE_A);
     const kept = await authority.issue(newRequest().csrPem, SITE_A);
@@ -84,7 +84,7 @@ describe.skipIf(!hasOpenssl)('openssl (skipped where the openssl command is miss
     expect(number(authority.crlPem())).toBeGreaterThan(number(files['crl.pem']));
   });
 
-  test('prints the extensions that RFC 5280 asks of an end entity, critical where due', async () => {
+  test('prints the extensions that RFC 5280 requires of an end entity, critical where required', async () => {
     const { authority } = await scene();
     const { certificatePem } = await authority.issue(newRequest().csrPem, SITE_A);
     const text = openssl(['x509', '-text', '-noout', '-in', '@c.pem'], { 'c.pem': certificatePem });
@@ -102,7 +102,7 @@ describe.skipIf(!hasOpenssl)('openssl (skipped where the openssl command is miss
     expect(root).toMatch(/Key Usage: critical\s+Certificate Sign, CRL Sign\n/);
   });
 
-  test('accepts a root that lives past 2049, where times change their type', async () => {
+  test('accepts a root that is valid after 2049, when times have another type', async () => {
     const { authority } = await scene({ rootLifetimeMs: 40 * 366 * DAY_MS });
     const { certificatePem, notAfter } = await authority.issue(newRequest().csrPem, SITE_A, {
       lifetimeMs: 30 * 366 * DAY_MS,
@@ -116,7 +116,7 @@ describe.skipIf(!hasOpenssl)('openssl (skipped where the openssl command is miss
     expect(openssl([...VERIFY, '@c.pem'], files)).toContain('OK');
   });
 
-  test('signs under a CA that openssl made, with its own name and key identifier', async () => {
+  test('accepts certificates of a CA that openssl made, with its own name and key identifier', async () => {
     const folder = openssl([
       ...['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-days', '30', '-keyout', '-'],
       ...[
@@ -143,7 +143,7 @@ describe.skipIf(!hasOpenssl)('openssl (skipped where the openssl command is miss
 });
 
 describe('node:tls', () => {
-  test.each(KEY_TYPES)('shakes hands on both sides with %s certificates', async (type) => {
+  test.each(KEY_TYPES)('completes a handshake with %s certificates on both sides', async (type) => {
     const { authority } = await scene();
     const ends = [];
     for (const identity of [CLOUD, SITE_A]) {

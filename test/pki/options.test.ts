@@ -1,4 +1,4 @@
-/** What the classes of trust say to callers without types: one error that names the option. */
+/** The classes of these modules refuse wrong options with an error that names the option. */
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
@@ -25,13 +25,13 @@ import { newRequest, SITE_A, scene, TRUST_DOMAIN } from './fixtures.ts';
 
 type Options = Readonly<Record<string, unknown>>;
 
-/** Values of kinds that fit no option but a few. */
-const STRANGE: readonly unknown[] = [null, 'x', -1, Number.NaN, [], {}, true, Symbol('s'), 1n];
+/** Values of types that only a few options accept. */
+const ODD_VALUES: readonly unknown[] = [null, 'x', -1, Number.NaN, [], {}, true, Symbol('s'), 1n];
 const isOneOf =
   (...kinds: readonly unknown[]) =>
   (value: unknown): boolean =>
     kinds.includes(value) || kinds.includes(typeof value);
-/** Of each class: how it is made, options that are good, and what an option takes of the strange values. */
+/** For each class: how it is made, valid options, and which of the odd values an option accepts. */
 const nothing = (): boolean => false;
 
 const path = join(tmpdir(), 'no-such-directory', 'file');
@@ -135,9 +135,9 @@ const CLASSES: readonly [
     {
       revocations: authority.revocations,
       controller: { suspend: () => {} },
-      cutRevoked: never,
+      terminateRevoked: never,
     },
-    { revocations: nothing, controller: nothing, cutRevoked: nothing, clock: nothing },
+    { revocations: nothing, controller: nothing, terminateRevoked: nothing, clock: nothing },
   ],
   [
     'AuditLog.open',
@@ -159,7 +159,7 @@ const CLASSES: readonly [
   ],
 ];
 
-/** What it throws, at once or later. */
+/** Returns the error that `make` throws or rejects with. */
 async function faultOf(make: () => unknown): Promise<unknown> {
   try {
     await make();
@@ -170,16 +170,19 @@ async function faultOf(make: () => unknown): Promise<unknown> {
 }
 
 describe.each(CLASSES)('%s', (_, make, good, options) => {
-  test.each(Object.keys(options))('refuses each wrong value of %s, and names it', async (name) => {
-    for (const value of STRANGE) {
-      if (options[name]!(value)) continue;
-      const error = await faultOf(() => make({ ...good, [name]: value } as never));
-      expect(error, `${String(value)}: ${error}`).toBeInstanceOf(PresenceError);
-      // What is no certificate, key or domain is told by what it is, not by the name of an option.
-      if (error instanceof ApiMisuseError) expect(error.message).toContain(name);
-      else expect((error as PresenceError).code).toMatch(/CERTIFICATE|CONFIG/);
+  test.each(Object.keys(options))(
+    'refuses each wrong value of %s and names the option',
+    async (name) => {
+      for (const value of ODD_VALUES) {
+        if (options[name]!(value)) continue;
+        const error = await faultOf(() => make({ ...good, [name]: value } as never));
+        expect(error, `${String(value)}: ${error}`).toBeInstanceOf(PresenceError);
+        // Errors about a certificate, key or domain describe the value and not the option.
+        if (error instanceof ApiMisuseError) expect(error.message).toContain(name);
+        else expect((error as PresenceError).code).toMatch(/CERTIFICATE|CONFIG/);
+      }
     }
-  });
+  );
 
   test.each([[undefined], [null], ['x'], [7], [[]]])('refuses the options %j', async (wrong) => {
     if (_ === 'enrol') return;

@@ -1,5 +1,5 @@
 /**
- * Renewers on a clock that passes when told to, and CAs by the same clock, new for each test.
+ * Renewers and CAs on a clock that the test advances, new for each test.
  * @module
  */
 import { X509Certificate } from 'node:crypto';
@@ -18,7 +18,7 @@ import { DAY_MS, newRequest, SITE_A, scene } from './fixtures.ts';
 export const LIFETIME_MS: number = 30 * DAY_MS;
 export const MINUTE_MS = 60_000;
 
-/** One clock for the CA, the renewer and its timers; whole seconds, as certificates have. */
+/** One clock for the CA, the renewer and its timers; whole seconds, like the times in certificates. */
 export const clock: FakeClock = new FakeClock({ wallMs: Math.floor(Date.now() / 1000) * 1000 });
 export const now = (): number => clock.wallMs();
 
@@ -47,12 +47,12 @@ export async function enrolled(lifetimeMs: number = LIFETIME_MS): Promise<Creden
   return { key: privateKeyPem, cert: certificatePem, ca: authority.certificatePem };
 }
 
-/** What a renewal would have brought of these. */
+/** The part of the credentials that a renewal returns. */
 export function answerOf({ cert, ca }: Credentials): RenewedCertificate {
   return { certificatePem: cert, caPem: ca };
 }
 
-/** As the cloud answers an edge that shows `credentials`. */
+/** The answer of the cloud to an edge that presents `credentials`. */
 export async function renewed({ cert }: Credentials, csrPem: string): Promise<RenewedCertificate> {
   const next = await authority.renew(new X509Certificate(cert), csrPem);
   return { certificatePem: next.certificatePem, caPem: authority.certificatePem };
@@ -61,12 +61,12 @@ export async function renewed({ cert }: Credentials, csrPem: string): Promise<Re
 export interface Trial {
   readonly renewer: CertificateRenewer;
   readonly credentials: Credentials;
-  /** In order: `renew`, `apply`, and the events with what they tell. */
+  /** In order: the calls of `renew` and `apply`, and the events with their payload. */
   readonly log: string[];
   readonly applied: Credentials[];
 }
 
-/** A renewer without chance in it, unless told otherwise. */
+/** A renewer without randomness, unless `options` say otherwise. */
 export async function trial(
   options: Partial<CertificateRenewerOptions> = {},
   lifetimeMs?: number
@@ -110,14 +110,14 @@ function notAfterOf(credentials: Credentials): number {
   return Date.parse(leafOf(credentials).validTo);
 }
 
-/** When it is due without chance, by the clock. */
+/** When the certificate is due without randomness, by the clock. */
 export function dueIn(credentials: Credentials): number {
   const { validFrom, validTo } = leafOf(credentials);
   const [from, to] = [Date.parse(validFrom), Date.parse(validTo)];
   return from + ((to - from) * 2) / 3 - now();
 }
 
-/** Lets time pass in steps, and what it sets going come to its end. */
+/** Advances the clock in steps, and waits for what it starts. */
 export async function pass(ms: number): Promise<void> {
   clock.advance(ms);
   for (let turn = 0; turn < 4; turn++) await new Promise((resolve) => setImmediate(resolve));
@@ -125,7 +125,7 @@ export async function pass(ms: number): Promise<void> {
 
 export const offline = (): Promise<never> => Promise.reject(new Error('no tunnel'));
 
-/** A trial whose authority answers when it is told to. */
+/** A trial whose authority answers when the test tells it to. */
 export async function heldTrial(
   options: Pick<CertificateRenewerOptions, 'apply'> | undefined = undefined
 ): Promise<Trial & { readonly answers: readonly (() => void)[] }> {

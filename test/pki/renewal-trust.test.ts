@@ -14,7 +14,7 @@ import {
 } from './renewal-trial.ts';
 
 describe('CertificateRenewer.setTrust', () => {
-  test('applies a new bundle to the same certificate, and nothing when it is the same', async () => {
+  test('applies a new bundle with the same certificate, and does nothing for the same bundle', async () => {
     const { renewer, credentials, applied } = await trial();
     const caPem = authority.certificatePem + other.certificatePem;
     await renewer.setTrust(caPem);
@@ -23,7 +23,7 @@ describe('CertificateRenewer.setTrust', () => {
     expect(renewer.credentials).toEqual({ ...credentials, ca: caPem });
   });
 
-  test('refuses a bundle that is empty or has a certificate of no CA', async () => {
+  test("refuses a bundle that is empty or has a certificate that is not a CA's", async () => {
     const { renewer, credentials, applied } = await trial();
     for (const caPem of ['', 'x', credentials.cert, credentials.ca + credentials.cert]) {
       await expect(renewer.setTrust(caPem)).rejects.toThrow(
@@ -41,7 +41,7 @@ describe('CertificateRenewer.setTrust', () => {
     expect(renewer.credentials).toEqual(credentials);
   });
 
-  test('is not undone by a renewal that was asked for before', async () => {
+  test('is not undone by a renewal that was requested before', async () => {
     const { renewer, answers } = await heldTrial();
     const asked = renewer.renewNow();
     await pass(0);
@@ -52,7 +52,7 @@ describe('CertificateRenewer.setTrust', () => {
     expect(renewer.credentials.ca).toBe(caPem);
   });
 
-  test('gives way to other credentials that come while it is being applied', async () => {
+  test('yields to other credentials that arrive while it is being applied', async () => {
     const release: (() => void)[] = [];
     const { renewer, applied } = await trial({
       apply: () =>
@@ -60,11 +60,11 @@ describe('CertificateRenewer.setTrust', () => {
     });
     const trusted = renewer.setTrust(authority.certificatePem + other.certificatePem);
     await pass(0);
-    const anew = await enrolled();
-    renewer.replace(anew);
+    const replacement = await enrolled();
+    renewer.replace(replacement);
     release[0]!();
     await trusted;
-    expect([renewer.credentials, applied.at(-1)]).toEqual([anew, anew]);
+    expect([renewer.credentials, applied.at(-1)]).toEqual([replacement, replacement]);
   });
 
   test('waits for a renewal that is being applied', async () => {
@@ -85,7 +85,7 @@ describe('CertificateRenewer.setTrust', () => {
     expect(renewer.credentials).toEqual(applied[1]);
   });
 
-  test('tries again what cannot be applied, by the waits of a renewal, until it is', async () => {
+  test('tries a bundle again that cannot be applied, with the waits of a renewal, until it succeeds', async () => {
     let isFull = true;
     const { renewer, credentials, log } = await trial({
       apply: () => {
@@ -108,7 +108,7 @@ describe('CertificateRenewer.setTrust', () => {
     expect(log.slice(4)).toEqual(['apply']);
   });
 
-  test('gives up what cannot be applied for the next bundle, also for the one in use', async () => {
+  test('replaces a bundle that cannot be applied by the next one, even by the one in use', async () => {
     let isFull = true;
     const { renewer, credentials, log, applied } = await trial({
       apply: () => {
@@ -117,14 +117,14 @@ describe('CertificateRenewer.setTrust', () => {
     });
     await expect(renewer.setTrust(other.certificatePem)).rejects.toThrow('disk full');
     isFull = false;
-    // Once more, for the store may have the one that failed.
+    // Applied again, because the store may have the one that failed.
     await renewer.setTrust(credentials.ca);
     await pass(10_000);
     expect([applied, renewer.credentials]).toEqual([[credentials], credentials]);
     expect(log).toHaveLength(3);
   });
 
-  test('is settled by a renewal that was asked for later, with the bundle of that', async () => {
+  test('is settled by a renewal that was requested later, with its bundle', async () => {
     let isFull = true;
     const { renewer, log } = await trial({
       apply: () => {
@@ -139,7 +139,7 @@ describe('CertificateRenewer.setTrust', () => {
     expect(log.slice(2)).toEqual(['renew', 'apply', 'renewed']);
   });
 
-  test('goes with a renewal that was asked for before, though it could not be applied', async () => {
+  test('is applied with a renewal that was requested before, even if it could not be applied itself', async () => {
     let isFull = true;
     const { renewer, log, answers } = await heldTrial({
       apply: () => {
@@ -158,7 +158,7 @@ describe('CertificateRenewer.setTrust', () => {
     expect(log.slice(3)).toEqual(['apply', 'renewed']);
   });
 
-  test('counts its failures apart from those of renewals', async () => {
+  test('counts its failures separately from those of renewals', async () => {
     const { renewer, log } = await trial({
       renew: offline,
       apply: () => Promise.reject(new Error('disk full')),
@@ -171,7 +171,7 @@ describe('CertificateRenewer.setTrust', () => {
     ]);
   });
 
-  test('is tried no more when other credentials have come, or when it is closed', async () => {
+  test('is not tried again after a replacement or close', async () => {
     for (const end of ['replace', 'close']) {
       const { renewer, log } = await trial({
         apply: () => Promise.reject(new Error('disk full')),
@@ -184,7 +184,7 @@ describe('CertificateRenewer.setTrust', () => {
     }
   });
 
-  test('is not applied when it is closed while it waits', async () => {
+  test('is not applied if the renewer is closed while it waits', async () => {
     const release: (() => void)[] = [];
     const { renewer, applied } = await trial({
       apply: () => new Promise<void>((resolve) => release.push(resolve)),

@@ -4,7 +4,7 @@ import { ApiMisuseError } from '../../src/errors.ts';
 import { type Issuer, randomSerial, signEndEntity, validityOf } from '../../src/pki/certificate.ts';
 import {
   commonName,
-  embed,
+  decode,
   encodePem,
   integer,
   sequence,
@@ -39,13 +39,13 @@ function issuerOf(privateKeyPem: string, name: string): Issuer {
   return { privateKey, name: commonName(name), keyId };
 }
 
-/** A certificate of the site, by whatever issuer. */
+/** A certificate of the site, by any issuer. */
 function signedBy(issuer: Issuer, csrPem: string): string {
   const validity = validityOf(now(), DAY_MS);
   return signEndEntity(issuer, verifySigningRequest(csrPem), SITE_A, randomSerial(), validity);
 }
 
-/** Of the subject `middle`; it does not say what it may not be used for. */
+/** A certificate with the subject `middle` and without restrictions of its use. */
 function withoutExtensions({ privateKey, name }: Issuer, publicKey: KeyObject): string {
   const tbs = sequence(
     tagged(0, integer(2n)),
@@ -54,13 +54,13 @@ function withoutExtensions({ privateKey, name }: Issuer, publicKey: KeyObject): 
     name,
     sequence(time(now() - HOUR_MS), time(now() + DAY_MS)),
     commonName('middle'),
-    embed(spkiOf(publicKey))
+    decode(spkiOf(publicKey))
   );
   return encodePem('CERTIFICATE', signed(tbs, privateKey));
 }
 
 describe('CertificateRenewer', () => {
-  test('renews at two thirds of the lifetime, with a new key, and then waits anew', async () => {
+  test('renews at two thirds of the lifetime, with a new key, and then waits for the next time', async () => {
     const { renewer, credentials, log, applied } = await trial();
     await pass(dueIn(credentials) - 1);
     expect([log, renewer.state]).toEqual([[], 'valid']);
@@ -75,7 +75,7 @@ describe('CertificateRenewer', () => {
     expect(log.slice(-4)).toEqual(['due', 'renew', 'apply', 'renewed']);
   });
 
-  test('renews up to a tenth of the lifetime sooner, by chance', async () => {
+  test('renews earlier by a random part of up to a tenth of the lifetime', async () => {
     const { credentials, log } = await trial({ random: () => 0.5 });
     const soonerMs = (LIFETIME_MS + 5 * MINUTE_MS) / 20;
     await pass(dueIn(credentials) - soonerMs - 1);
@@ -90,7 +90,7 @@ describe('CertificateRenewer', () => {
     expect(clock.delays.slice(before)).toEqual([HOUR_MS]);
   });
 
-  test('begins again with a second after a success', async () => {
+  test('starts its waits at one second again after a success', async () => {
     let isDown = true;
     const { renewer } = await trial({
       renew: (csrPem) => (isDown ? offline() : renewed(renewer.credentials, csrPem)),
@@ -106,14 +106,14 @@ describe('CertificateRenewer', () => {
     expect(waits).toEqual([1000, 2000, 1000]);
   });
 
-  test('keeps the key when it is told to', async () => {
+  test('keeps the key if newKey is false', async () => {
     const { renewer, credentials } = await trial({ newKey: false });
     await renewer.renewNow();
     expect(renewer.credentials.key).toBe(credentials.key);
     expect(renewer.credentials.cert).not.toBe(credentials.cert);
   });
 
-  test('waits twice as long after each failure, up to a twentieth of what is left', async () => {
+  test('waits twice as long after each failure, up to a twentieth of the remaining lifetime', async () => {
     const { renewer, credentials, log } = await trial({ renew: offline }, HOUR_MS);
     await pass(dueIn(credentials));
     const waits: number[] = [];
@@ -126,13 +126,13 @@ describe('CertificateRenewer', () => {
     expect(waits.at(-1)).toBeLessThan(64_000);
   });
 
-  test('waits down to half as long by chance', async () => {
+  test('shortens each wait at random by up to half', async () => {
     const { renewer, log } = await trial({ renew: offline, random: () => 0.5 });
     await expect(renewer.renewNow()).rejects.toThrow('no tunnel');
     expect(log).toEqual(['renew', 'failed: no tunnel, again in 750']);
   });
 
-  test('tries again by itself what was asked for, though it is not due', async () => {
+  test('tries a requested renewal again by itself, even if it is not due', async () => {
     let isDown = true;
     const { renewer, log } = await trial({
       renew: (csrPem) => (isDown ? offline() : renewed(renewer.credentials, csrPem)),
@@ -145,7 +145,7 @@ describe('CertificateRenewer', () => {
     expect(log.slice(2)).toEqual(['renew', 'apply', 'renewed']);
   });
 
-  test('has one renewal under way at a time, which all who ask join', async () => {
+  test('makes one renewal at a time and returns its promise to all callers', async () => {
     const { renewer, log } = await trial();
     const first = renewer.renewNow();
     expect(renewer.renewNow()).toBe(first);
@@ -154,7 +154,7 @@ describe('CertificateRenewer', () => {
     expect(log.filter((it) => it === 'renew')).toHaveLength(2);
   });
 
-  test('keeps what it has when the new certificate cannot be applied, and applies another', async () => {
+  test('keeps its credentials when the new certificate cannot be applied, and applies another', async () => {
     let isFull = true;
     const { renewer, credentials, log } = await trial({
       apply: () => {
@@ -169,7 +169,7 @@ describe('CertificateRenewer', () => {
     expect(renewer.credentials).not.toEqual(credentials);
   });
 
-  test('gives up on an answer that does not come, and hears no late one', async () => {
+  test('stops waiting for an answer that does not come, and ignores a late one', async () => {
     const late: ((certificate: RenewedCertificate) => void)[] = [];
     const { renewer, credentials, log, applied } = await trial({
       renew: () => new Promise((resolve) => late.push(resolve)),
@@ -273,14 +273,14 @@ describe('CertificateRenewer', () => {
     expect([renewer.credentials, applied]).toEqual([credentials, []]);
   });
 
-  test('names the clock when the new certificate does not hold at it', async () => {
+  test('names the clock when the new certificate is not valid at its time', async () => {
     let aheadMs = 0;
     const { renewer } = await trial({ clock: ahead(() => aheadMs) });
     aheadMs = -DAY_MS;
     await expect(renewer.renewNow()).rejects.toThrow('but the clock here says');
   });
 
-  test('tells once that the certificate ran out, and goes on trying, seldom', async () => {
+  test('emits expired once, and continues to try at long intervals', async () => {
     const { renewer, log } = await trial({ renew: offline }, HOUR_MS);
     await pass(renewer.notAfter.getTime() - now());
     expect(renewer.state).toBe('due');
@@ -298,7 +298,7 @@ describe('CertificateRenewer', () => {
     expect(later.filter((it) => it.startsWith('expired'))).toEqual([]);
   });
 
-  test('begins with a certificate that ran out, and recovers when it gets another', async () => {
+  test('starts with an expired certificate, and recovers when it gets another', async () => {
     const credentials = await enrolled(HOUR_MS);
     await pass(2 * HOUR_MS);
     const { renewer, log } = await trial({
@@ -314,7 +314,7 @@ describe('CertificateRenewer', () => {
     expect(log).toEqual(['expired', 'expired true', 'renew', 'apply', 'renewed', 'valid']);
   });
 
-  test('tells of each certificate that it ran out', async () => {
+  test('emits expired for each certificate', async () => {
     const { renewer, log } = await trial({ renew: offline }, HOUR_MS);
     await pass(2 * HOUR_MS);
     renewer.replace(await enrolled(HOUR_MS));
@@ -322,21 +322,21 @@ describe('CertificateRenewer', () => {
     expect(log.filter((it) => it.startsWith('expired '))).toHaveLength(2);
   });
 
-  test('goes on from the credentials of a new enrolment, and forgets the renewal under way', async () => {
+  test('continues with the credentials of a new enrolment, and ignores the renewal in progress', async () => {
     const { renewer, log, applied, answers } = await heldTrial();
     const asked = renewer.renewNow();
     await pass(0);
-    const anew = await enrolled(HOUR_MS);
-    renewer.replace(anew);
-    expect(renewer.credentials).toEqual(anew);
+    const replacement = await enrolled(HOUR_MS);
+    renewer.replace(replacement);
+    expect(renewer.credentials).toEqual(replacement);
     answers[0]!();
     await asked;
-    expect([renewer.credentials, applied]).toEqual([anew, []]);
-    await pass(dueIn(anew));
+    expect([renewer.credentials, applied]).toEqual([replacement, []]);
+    await pass(dueIn(replacement));
     expect(log).toEqual(['renew', 'due', 'renew']);
   });
 
-  test('applies what replaced the credentials again if the renewal was being applied', async () => {
+  test('applies the replacement again if a renewal was being applied', async () => {
     const release: (() => void)[] = [];
     const { renewer, applied } = await trial({
       apply: () =>
@@ -344,15 +344,15 @@ describe('CertificateRenewer', () => {
     });
     const asked = renewer.renewNow();
     await pass(0);
-    const anew = await enrolled();
-    renewer.replace(anew);
+    const replacement = await enrolled();
+    renewer.replace(replacement);
     release[0]!();
     await asked;
-    expect(renewer.credentials).toEqual(anew);
-    expect(applied.at(-1)).toEqual(anew);
+    expect(renewer.credentials).toEqual(replacement);
+    expect(applied.at(-1)).toEqual(replacement);
   });
 
-  test('refuses credentials that do not fit together, at first and as replacement', async () => {
+  test('refuses credentials that do not belong together, at first and as replacement', async () => {
     const { renewer, credentials } = await trial();
     const { privateKeyPem } = newRequest();
     const bad = { ...credentials, key: privateKeyPem };
@@ -363,10 +363,10 @@ describe('CertificateRenewer', () => {
     expect(renewer.credentials).toEqual(credentials);
   });
 
-  test('does not ask again at once when the CA has hardly any time left to give', async () => {
+  test('does not ask again at once when the CA itself expires soon', async () => {
     const { renewer, log } = await trial({
       newKey: false,
-      // The same certificate again, as if no other could be had.
+      // The answer is the same certificate again.
       renew: async () => answerOf(credentials),
     });
     const { credentials } = renewer;
@@ -387,7 +387,7 @@ describe('CertificateRenewer', () => {
     expect(log[0]).toBe('due');
   });
 
-  test('is quiet once it is closed', async () => {
+  test('does nothing after close', async () => {
     const before = clock.delays.length;
     const { renewer, log, applied } = await trial();
     const asked = renewer.renewNow();
@@ -407,7 +407,7 @@ describe('CertificateRenewer', () => {
 });
 
 describe('CertificateRenewer.renewIn', () => {
-  test('begins a renewal after the delay, and the earlier of two', async () => {
+  test('starts a renewal after the delay, and after the shorter of two', async () => {
     const { renewer, log } = await trial();
     renewer.renewIn(50_000);
     renewer.renewIn(20_000);
@@ -420,7 +420,7 @@ describe('CertificateRenewer.renewIn', () => {
     expect(log).toHaveLength(3);
   });
 
-  test('does not renew again if a renewal has begun meanwhile', async () => {
+  test('does not renew again if a renewal has started in the meantime', async () => {
     const { renewer, log } = await trial();
     renewer.renewIn(20_000);
     await pass(10_000);
@@ -429,7 +429,7 @@ describe('CertificateRenewer.renewIn', () => {
     expect(log).toEqual(['renew', 'apply', 'renewed']);
   });
 
-  test('does not count a renewal that was under way already, and spins not while it waits', async () => {
+  test('does not count a renewal that was already in progress, and sets no timers while it waits', async () => {
     const { renewer, log, answers } = await heldTrial();
     const first = renewer.renewNow();
     await pass(0);
@@ -446,7 +446,7 @@ describe('CertificateRenewer.renewIn', () => {
     expect(log).toEqual(['renew', 'apply', 'renewed', 'renew', 'apply', 'renewed']);
   });
 
-  test('does not make a certificate wait that is due', async () => {
+  test('does not delay a certificate that is due', async () => {
     const { renewer, log, credentials } = await trial();
     await pass(dueIn(credentials) - 1000);
     expect(renewer.state).toBe('valid');
@@ -457,7 +457,7 @@ describe('CertificateRenewer.renewIn', () => {
     expect(log.filter((line) => line === 'renew')).toHaveLength(1);
   });
 
-  test('is forgotten with the certificate that it was for, and is retried when it fails', async () => {
+  test('is dropped with the certificate that it was for, and is tried again when it fails', async () => {
     const { renewer, log } = await trial();
     renewer.renewIn(10_000);
     renewer.replace(await enrolled());

@@ -2,15 +2,15 @@ import { describe, expect, test } from 'vitest';
 import { Revocations } from '../../src/pki/index.ts';
 import { type Change, type Entry, MemoryStore, type Write } from '../../src/store/index.ts';
 
-/** What one process sees of a store that it shares: a commit, and its watch, may come late. */
+/** A shared store as one process sees it: a commit and its watch may be late. */
 class Seen extends MemoryStore {
   readonly #shared: MemoryStore;
   readonly #late: (() => void)[] = [];
-  /** The watch waits for `deliver`. */
+  /** Whether the watch waits for `deliver`. */
   isWatchLate = false;
-  /** After a commit is in the store, before it resolves. */
+  /** Called after a commit is in the store, before it resolves. */
   onStored: () => Promise<unknown> = async () => {};
-  /** After an entry or the list was read, before that resolves. */
+  /** Called after an entry or the list was read, before that resolves. */
   onRead: () => Promise<unknown> = async () => {};
 
   constructor(shared: MemoryStore) {
@@ -42,7 +42,7 @@ class Seen extends MemoryStore {
     });
   }
 
-  /** Brings what the watch has kept back, change by change. */
+  /** Delivers the changes that the watch has held back, one by one. */
   deliver(between: () => void): void {
     for (const bring of this.#late.splice(0)) {
       bring();
@@ -56,33 +56,33 @@ async function twoProcesses() {
   const seen = new Seen(shared);
   const here = await Revocations.open({ store: seen });
   const there = await Revocations.open({ store: shared });
-  const told: string[] = [];
-  here.on('revoked', (scope) => told.push(`revoked ${Object.values(scope)[0]}`));
-  here.on('reinstated', ({ site }) => told.push(`reinstated ${site}`));
-  return { shared, seen, here, there, told };
+  const emitted: string[] = [];
+  here.on('revoked', (scope) => emitted.push(`revoked ${Object.values(scope)[0]}`));
+  here.on('reinstated', ({ site }) => emitted.push(`reinstated ${site}`));
+  return { shared, seen, here, there, emitted };
 }
 
 const SITE = 'site-a';
 
-describe('the newer of two changes wins', () => {
-  test('when a site is revoked elsewhere before its reinstatement here resolves', async () => {
-    const { seen, here, there, told } = await twoProcesses();
+describe('the newer of two changes', () => {
+  test('decides when a site is revoked elsewhere before its reinstatement here resolves', async () => {
+    const { seen, here, there, emitted } = await twoProcesses();
     await here.revoke({ site: SITE });
     seen.onStored = () => there.revoke({ site: SITE });
     await here.reinstate(SITE);
     expect(here.isSiteRevoked(SITE)).toBe(true);
-    expect(told.at(-1)).toBe(`revoked ${SITE}`);
+    expect(emitted.at(-1)).toBe(`revoked ${SITE}`);
   });
 
-  test('when a site is reinstated elsewhere before its revocation here resolves', async () => {
-    const { seen, here, there, told } = await twoProcesses();
+  test('decides when a site is reinstated elsewhere before its revocation here resolves', async () => {
+    const { seen, here, there, emitted } = await twoProcesses();
     seen.onStored = () => there.reinstate(SITE);
     await here.revoke({ site: SITE });
     expect(here.isSiteRevoked(SITE)).toBe(false);
-    expect(told).toEqual([`revoked ${SITE}`, `reinstated ${SITE}`]);
+    expect(emitted).toEqual([`revoked ${SITE}`, `reinstated ${SITE}`]);
   });
 
-  test('when a site is reinstated elsewhere while its entry is read', async () => {
+  test('decides when a site is reinstated elsewhere while its entry is read', async () => {
     const { seen, here, there } = await twoProcesses();
     await there.revoke({ site: SITE });
     seen.onRead = () => there.reinstate(SITE);
@@ -90,7 +90,7 @@ describe('the newer of two changes wins', () => {
     expect(here.isSiteRevoked(SITE)).toBe(false);
   });
 
-  test('when a site is reinstated elsewhere while all is read at first', async () => {
+  test('decides when a site is reinstated elsewhere while all entries are read for the first time', async () => {
     const { shared, seen, there } = await twoProcesses();
     await there.revoke({ site: SITE });
     seen.onRead = () => there.reinstate(SITE);
@@ -99,7 +99,7 @@ describe('the newer of two changes wins', () => {
     expect(await shared.list('')).toEqual([]);
   });
 
-  test('when two processes write the same entry at once: the first keeps its reason', async () => {
+  test('decides when two processes write the same entry at once: the first keeps its reason', async () => {
     const { shared, seen, here, there } = await twoProcesses();
     let reads = 0;
     seen.onRead = async () => {
@@ -112,7 +112,7 @@ describe('the newer of two changes wins', () => {
     expect(here.isSiteRevoked(SITE)).toBe(true);
   });
 
-  test('when a reinstatement meets a revocation that is newer than what it read', async () => {
+  test('decides when a reinstatement finds a revocation that is newer than the one it read', async () => {
     const { seen, shared, here, there } = await twoProcesses();
     await here.revoke({ site: SITE });
     let reads = 0;
@@ -127,9 +127,9 @@ describe('the newer of two changes wins', () => {
   });
 });
 
-describe('a watch that comes late', () => {
-  test('does not take back a revocation that is newer than what it brings', async () => {
-    const { seen, here, there, told } = await twoProcesses();
+describe('a late watch', () => {
+  test('does not undo a revocation that is newer than its change', async () => {
+    const { seen, here, there, emitted } = await twoProcesses();
     seen.isWatchLate = true;
     await there.revoke({ site: SITE });
     await there.reinstate(SITE);
@@ -137,20 +137,20 @@ describe('a watch that comes late', () => {
     const states = [here.isSiteRevoked(SITE)];
     seen.deliver(() => states.push(here.isSiteRevoked(SITE)));
     expect(states).toEqual([true, true, true, true]);
-    expect(told).toEqual([`revoked ${SITE}`]);
+    expect(emitted).toEqual([`revoked ${SITE}`]);
   });
 
-  test('does not take back a reinstatement that is newer than what it brings', async () => {
-    const { seen, here, there, told } = await twoProcesses();
+  test('does not undo a reinstatement that is newer than its change', async () => {
+    const { seen, here, there, emitted } = await twoProcesses();
     seen.isWatchLate = true;
     await there.revoke({ site: SITE });
     await here.reinstate(SITE);
     const states = [here.isSiteRevoked(SITE)];
     seen.deliver(() => states.push(here.isSiteRevoked(SITE)));
     expect(states).toEqual([false, false, false]);
-    expect(told).toEqual([]);
+    expect(emitted).toEqual([]);
     await there.revoke({ site: SITE });
     seen.deliver(() => {});
-    expect([here.isSiteRevoked(SITE), told]).toEqual([true, [`revoked ${SITE}`]]);
+    expect([here.isSiteRevoked(SITE), emitted]).toEqual([true, [`revoked ${SITE}`]]);
   });
 });

@@ -31,7 +31,7 @@ const certificateOf = ({ certificatePem }: { certificatePem: string }) =>
   new X509Certificate(certificatePem);
 const hashOf = (privateKeyPem: string) => spkiHashOf(createPublicKey(privateKeyPem));
 
-/** Revocations that have not heard of anything since: their memory lags behind the store for ever. */
+/** Revocations whose watch is cut, so that their memory stays behind the store. */
 async function deafTo(here: Awaited<ReturnType<typeof scene>>): Promise<CertificateAuthority> {
   const deaf = await reload(here);
   deaf.close();
@@ -39,7 +39,7 @@ async function deafTo(here: Awaited<ReturnType<typeof scene>>): Promise<Certific
 }
 
 describe('Revocations without a CA', () => {
-  test('revoke a key that was never seen, for the certificates of an operator’s own CA', async () => {
+  test("revoke an unknown key, for the certificates of an operator's own CA", async () => {
     const foreign = (await scene()).authority;
     const { csrPem, privateKeyPem } = newRequest();
     const lost = certificateOf(await foreign.issue(csrPem, SITE_A));
@@ -72,7 +72,7 @@ describe('Revocations without a CA', () => {
   });
 
   test.each(['', 'x', 'A'.repeat(42), 'A'.repeat(44), `${'A'.repeat(42)}B`, `${'A'.repeat(42)}=`])(
-    'refuse %j as hash of a key',
+    'refuse %j as the hash of a key',
     async (spki) => {
       const store = new MemoryStore();
       const revocations = await Revocations.open({ store });
@@ -81,7 +81,7 @@ describe('Revocations without a CA', () => {
     }
   );
 
-  test('refuse a reason that is none, which no CRL could carry', async () => {
+  test('refuse an unknown reason, which a CRL cannot express', async () => {
     const revocations = await Revocations.open({ store: new MemoryStore() });
     for (const reason of ['other', 'toString', ''] as unknown[] as RevocationReason[]) {
       await expect(revocations.revoke({ site: 'site-a' }, reason)).rejects.toThrow(
@@ -91,18 +91,18 @@ describe('Revocations without a CA', () => {
     expect(revocations.isSiteRevoked('site-a')).toBe(false);
   });
 
-  test('know and tell nothing that could not be stored', async () => {
+  test('neither hold nor emit what could not be stored', async () => {
     const store = new MemoryStore();
     const revocations = await Revocations.open({ store });
-    const told = vi.fn();
-    revocations.on('revoked', told);
+    const emitted = vi.fn();
+    revocations.on('revoked', emitted);
     vi.spyOn(store, 'commit').mockRejectedValueOnce(new StoreError('disk full'));
     await expect(revocations.revoke({ site: 'site-a' })).rejects.toThrow('disk full');
     expect(revocations.isSiteRevoked('site-a')).toBe(false);
-    expect(told).not.toHaveBeenCalled();
+    expect(emitted).not.toHaveBeenCalled();
   });
 
-  test('follow the store until they are closed, and not when they could not be opened', async () => {
+  test('follow the store until they are closed, and stop following it if they cannot be opened', async () => {
     const store = new MemoryStore();
     const watching = () => {
       const ends = vi.fn();
@@ -128,7 +128,7 @@ describe('Revocations without a CA', () => {
 });
 
 describe('the table of what is revoked', () => {
-  test('is a live view, and answers alike when it was sent to another process', async () => {
+  test('is a live view, and gives the same answers when it was sent to another process', async () => {
     const { authority } = await scene();
     const { revocations } = authority;
     const { table } = revocations;
@@ -152,7 +152,7 @@ describe('the table of what is revoked', () => {
     }
   });
 
-  test.skipIf(!hasOpenssl)('holds for revoked a key of a kind that we do not accept', async () => {
+  test.skipIf(!hasOpenssl)('treats a key whose type is not accepted as revoked', async () => {
     const { table } = await Revocations.open({ store: new MemoryStore() });
     const onCurve = (namedCurve: string) => {
       const { privateKey } = generateKeyPairSync('ec', { namedCurve });
@@ -174,21 +174,21 @@ subjectAltName=URI:spiffe://example.org/cloud
 });
 
 describe('a revoked key', () => {
-  test('takes every unexpired certificate on it, of whatever site, and the CRL lists them', async () => {
+  test('revokes every unexpired certificate with it, of any site, and the CRL lists them', async () => {
     const { authority } = await scene();
     const { csrPem, privateKeyPem } = newRequest();
     const lost = [await authority.issue(csrPem, SITE_A), await authority.issue(csrPem, SITE_B)];
     const kept = await authority.issue(newRequest().csrPem, SITE_A);
     const spki = hashOf(privateKeyPem);
-    const told: RevocationScope[] = [];
-    authority.on('revoked', (scope) => told.push(scope));
+    const emitted: RevocationScope[] = [];
+    authority.on('revoked', (scope) => emitted.push(scope));
     const report = await authority.revoke({ spki }, 'keyCompromise');
     expect(report.certificates.map((it) => it.serial).sort()).toEqual(
       lost.map((it) => it.serial).sort()
     );
     expect(report.certificates.map((it) => it.reason)).toEqual(['keyCompromise', 'keyCompromise']);
     expect([...report.sites].sort()).toEqual(['site-a', 'site-b']);
-    expect(told[0]).toEqual({ spki });
+    expect(emitted[0]).toEqual({ spki });
     expect(authority.isSiteRevoked('site-a')).toBe(false);
     if (!hasOpenssl) return;
     const verdict = (it: { certificatePem: string }) =>
@@ -200,7 +200,7 @@ describe('a revoked key', () => {
     ]);
   });
 
-  test('gets no certificate any more: by no issue, no renewal under another name, no token', async () => {
+  test('gets no further certificate: neither issued, nor renewed under another name, nor by a token', async () => {
     const { authority } = await scene();
     const { csrPem, privateKeyPem } = newRequest();
     const mine = certificateOf(await authority.issue(csrPem, SITE_A));
@@ -214,11 +214,11 @@ describe('a revoked key', () => {
     await expect(authority.renew(others, csrPem)).rejects.toThrow(belongs);
     await expect(authority.renew(mine, newRequest().csrPem)).rejects.toThrow('is revoked');
     await expect(authority.enrol(redemptionOf(token, csrPem))).rejects.toThrow(belongs);
-    // The token is as good as before, and so is the site with a new key.
+    // The token stays valid, and so does the site with a new key.
     await authority.enrol(redemptionOf(token));
   });
 
-  test('gets none where the revocation has not reached memory yet: the store refuses', async () => {
+  test('is refused by the store where memory does not have the revocation yet', async () => {
     const here = await scene();
     const { authority, store } = here;
     const { csrPem, privateKeyPem } = newRequest();
@@ -242,7 +242,7 @@ describe('a revoked key', () => {
   });
 
   test.each(['issue', 'revoke'])(
-    'and a certificate on it never both win when they race, %s first',
+    'and a certificate with it never both succeed when they race, %s first',
     async (first) => {
       const { authority } = await scene();
       const { csrPem, privateKeyPem } = newRequest();
@@ -255,7 +255,7 @@ describe('a revoked key', () => {
     }
   );
 
-  test('cannot renew by a certificate of which the store has no record', async () => {
+  test('cannot renew with a certificate of which the store has no record', async () => {
     const here = await scene();
     const elsewhere = await reload({ ...here, store: new MemoryStore() });
     const { csrPem, privateKeyPem } = newRequest();
@@ -265,7 +265,7 @@ describe('a revoked key', () => {
     await expect(deaf.renew(unrecorded, newRequest().csrPem)).rejects.toThrow('is revoked');
   });
 
-  test('stays revoked for ever: when its site is reinstated, and when all is pruned', async () => {
+  test('stays revoked when its site is reinstated and when the store is pruned', async () => {
     const { authority, clock, store } = await scene();
     const { csrPem, privateKeyPem } = newRequest();
     await authority.issue(csrPem, SITE_A);
@@ -283,20 +283,20 @@ describe('a revoked key', () => {
     await expect(authority.issue(csrPem, SITE_A)).rejects.toThrow('the key belongs to');
   });
 
-  test('is told once, here and at another process', async () => {
+  test('causes one event, here and in another process', async () => {
     const here = await scene();
     const there = await reload(here);
-    const told = [vi.fn(), vi.fn()] as const;
-    here.authority.on('revoked', told[0]);
-    there.on('revoked', told[1]);
+    const emitted = [vi.fn(), vi.fn()] as const;
+    here.authority.on('revoked', emitted[0]);
+    there.on('revoked', emitted[1]);
     const spki = hashOf(newRequest().privateKeyPem);
     await here.authority.revoke({ spki });
     await here.authority.revoke({ spki });
-    for (const { mock } of told) expect(mock.calls).toEqual([[{ spki }]]);
+    for (const { mock } of emitted) expect(mock.calls).toEqual([[{ spki }]]);
     expect(there.revocations.hasKey(spki)).toBe(true);
   });
 
-  test('and a site keep the time and the reason that they were first revoked with', async () => {
+  test('and a revoked site keep their first time and reason', async () => {
     const { authority, clock, store } = await scene();
     const spki = hashOf(newRequest().privateKeyPem);
     for (const scope of [{ spki }, { site: 'site-a' }]) await authority.revoke(scope, 'superseded');
@@ -312,7 +312,7 @@ describe('a revoked key', () => {
 });
 
 describe('a revoked serial number', () => {
-  test('takes the other certificates on its key along, in the store and on the CRL', async () => {
+  test('revokes the other certificates with its key too, in the store and on the CRL', async () => {
     const here = await scene();
     const { authority } = here;
     const { csrPem } = newRequest();
@@ -324,12 +324,12 @@ describe('a revoked serial number', () => {
     const { certificates, sites } = await authority.revoke({ serial: first.serial });
     expect(certificates.map((it) => it.serial)).toEqual([first.serial, second.serial]);
     expect(sites).toEqual(['site-a', 'site-b']);
-    // Who has stolen the key cannot get to a new one by the other certificate.
+    // A thief of the key cannot obtain a new one with the other certificate.
     const renewal = deaf.renew(certificateOf(second), newRequest().csrPem);
     await expect(renewal).rejects.toThrow('is revoked');
   });
 
-  test('keeps its key revoked, for a certificate on it that slipped past', async () => {
+  test('keeps its key revoked, also for a certificate with it that was not found', async () => {
     const here = await scene();
     const { authority, clock, store } = here;
     const { csrPem } = newRequest();
@@ -349,7 +349,7 @@ describe('a revoked serial number', () => {
 });
 
 describe('the report', () => {
-  test('counts the tokens that were good, and the store keeps none of the site', async () => {
+  test('counts the valid tokens, and the store keeps none of the site', async () => {
     const { authority, clock, store } = await scene();
     const token = (lifetimeMs = HOUR_MS) =>
       authority.createToken({ site: 'site-a', endpoints: ENDPOINTS, lifetimeMs });
@@ -366,7 +366,7 @@ describe('the report', () => {
     expect(await store.list('token/')).toHaveLength(1);
   });
 
-  test('names what is still good of the same sites: a thief may have renewed onto other keys', async () => {
+  test('lists valid certificates of the same sites: a thief may have renewed with other keys', async () => {
     const { authority, clock } = await scene();
     const { csrPem, privateKeyPem } = newRequest();
     await authority.issue(newRequest().csrPem, SITE_A, { lifetimeMs: 1000 });
@@ -392,20 +392,20 @@ describe('the report', () => {
 });
 
 describe('reinstatement', () => {
-  test('is told once at every process, after it is known, and not of a site that was not revoked', async () => {
+  test('causes one event in every process when it is in effect, and none if the site was not revoked', async () => {
     const here = await scene();
     const there = await reload(here);
-    const told: [string, string, boolean][] = [];
+    const emitted: [string, string, boolean][] = [];
     for (const [name, { revocations }] of Object.entries({ here: here.authority, there })) {
       revocations.on('reinstated', ({ site }) => {
-        told.push([name, site, revocations.isSiteRevoked(site)]);
+        emitted.push([name, site, revocations.isSiteRevoked(site)]);
       });
     }
     await here.authority.revoke({ site: 'site-a' });
     await here.authority.reinstate('site-a');
     await here.authority.reinstate('site-a');
     await here.authority.reinstate('site-b');
-    expect(told.sort()).toEqual([
+    expect(emitted.sort()).toEqual([
       ['here', 'site-a', false],
       ['there', 'site-a', false],
     ]);

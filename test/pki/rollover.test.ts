@@ -41,7 +41,7 @@ interface Change extends Scene {
   readonly next: CaMaterial;
 }
 
-/** A CA, and another that is to follow it. */
+/** A CA and the next one. */
 async function change(
   from: KeyType = 'p256',
   to: KeyType = 'p256',
@@ -67,10 +67,10 @@ async function gateway(
 }
 
 describe('a rollover', () => {
-  test('goes from none to prepared to active to none, and tells of each step', async () => {
+  test('goes from none to prepared to active to none, and emits an event for each step', async () => {
     const { authority, next, oldRoot, newRoot } = await change();
-    const told: string[] = [];
-    authority.on('trust', () => told.push(authority.rollover));
+    const emitted: string[] = [];
+    authority.on('trust', () => emitted.push(authority.rollover));
     const spki = authority.spkiHash;
     expect([authority.rollover, authority.trustBundlePem]).toEqual(['none', oldRoot]);
     await authority.prepareCa(next);
@@ -84,7 +84,7 @@ describe('a rollover', () => {
     expect(pemTexts(authority.chainPem)).toHaveLength(1);
     await authority.retireCa();
     expect([authority.trustBundlePem, authority.chainPem]).toEqual([newRoot, '']);
-    expect(told).toEqual(['prepared', 'active', 'none']);
+    expect(emitted).toEqual(['prepared', 'active', 'none']);
   });
 
   test('refuses its steps in any other order', async () => {
@@ -101,7 +101,7 @@ describe('a rollover', () => {
     );
   });
 
-  test('refuses a CA that is unfit, and stays as it was', async () => {
+  test('refuses a CA that is not usable, and does not change', async () => {
     const { authority, old, next } = await change();
     const other = generateCa({ trustDomain: 'example.net' });
     const past = generateCa({
@@ -118,7 +118,7 @@ describe('a rollover', () => {
     await authority.prepareCa(next);
   });
 
-  test('refuses to activate a CA that has run out since it was prepared', async () => {
+  test('refuses to activate a CA that has expired since it was prepared', async () => {
     const { authority, clock } = await scene();
     await authority.prepareCa(generateCa({ trustDomain: TRUST_DOMAIN, rootLifetimeMs: DAY_MS }));
     clock.ms += DAY_MS;
@@ -126,7 +126,7 @@ describe('a rollover', () => {
     expect(authority.rollover).toBe('prepared');
   });
 
-  test('rescues a CA that has run out', async () => {
+  test('replaces an expired CA', async () => {
     const { authority, clock, next, store, old } = await change();
     clock.ms += 3651 * DAY_MS;
     const wallClock = clockOf(() => clock.ms);
@@ -164,7 +164,7 @@ describe('a rollover', () => {
     await expect(authority.renew(second, newRequest().csrPem)).rejects.toThrow('not issued by');
   });
 
-  test('takes certificates of a CA that another process has activated before', async () => {
+  test('accepts certificates of a CA that another process has already activated', async () => {
     const { authority, store, old, next } = await change();
     const load = (parts: object) =>
       CertificateAuthority.open({ trustDomain: TRUST_DOMAIN, store, ...old, ...parts });
@@ -180,7 +180,7 @@ describe('a rollover', () => {
     expect(there.isRevoked(early)).toBe(true);
   });
 
-  test('goes on after a restart where it stood', async () => {
+  test('continues after a restart from the same state', async () => {
     const { authority, store, old, next, newRoot, oldRoot } = await change();
     const load = (material: object) =>
       CertificateAuthority.open({ trustDomain: TRUST_DOMAIN, store, ...old, ...material });
@@ -238,7 +238,7 @@ describe.skipIf(!hasOpenssl)(
       ['ed25519', 'rsa'],
       ['rsa', 'p256'],
     ])(
-      'accepts a certificate by the old root, by the new one and by both, from %s to %s',
+      'accepts a certificate with the old root, the new one and both, from %s to %s',
       async (from, to) => {
         const { authority, next, oldRoot, newRoot } = await change(from, to);
         const old = await authority.issue(newRequest().csrPem, SITE_A);
@@ -289,7 +289,7 @@ describe.skipIf(!hasOpenssl)(
       expect(pemTexts(authority.crlPem())).toHaveLength(1);
     });
 
-    test('has both anchors, or none of use, where generated intermediates allow no cross certificate', async () => {
+    test('makes no cross certificate where generated intermediates forbid it', async () => {
       const { authority, next, oldRoot, newRoot } = await change('p256', 'p256', true);
       await authority.prepareCa(next);
       await authority.activateCa();
@@ -320,7 +320,7 @@ describe.skipIf(!hasOpenssl)(
       }
     );
 
-    test('keeps the bundle where a new intermediate follows below one root, and renews for it', async () => {
+    test('keeps the bundle when a new intermediate has the same root, and renews for it', async () => {
       const { store } = await scene();
       const { intermediatePem, rootPem, privateKeyPem, root } = operatorCa('p256', 'x');
       const certificatePem = intermediatePem + rootPem;
@@ -345,7 +345,7 @@ describe.skipIf(!hasOpenssl)(
 );
 
 describe('handshakes in a rollover', () => {
-  test('succeed for whoever has one of the two roots, until the old one is retired', async () => {
+  test('succeed for a peer with one of the two roots, until the old one is retired', async () => {
     const { authority, next, oldRoot, newRoot } = await change();
     const oldSite = await gateway(authority, SITE_A);
     const oldCloud = await gateway(authority, CLOUD);
@@ -354,7 +354,7 @@ describe('handshakes in a rollover', () => {
     const both = authority.trustBundlePem;
     const newSite = await gateway(authority, SITE_A);
     const newCloud = await gateway(authority, CLOUD);
-    // An edge that has heard of nothing, at a cloud that has changed; and the other way round.
+    // An edge that knows nothing of the change at a cloud that has changed, and the other way round.
     expect(await handshake({ ...newCloud, ca: both }, { ...oldSite, ca: oldRoot })).toBe('OK');
     expect(await handshake({ ...oldCloud, ca: oldRoot }, { ...newSite, ca: both })).toBe('OK');
     expect(await handshake({ ...newCloud, ca: newRoot }, { ...newSite, ca: newRoot })).toBe('OK');
@@ -366,20 +366,20 @@ describe('handshakes in a rollover', () => {
     expect(await handshake({ ...oldCloud, ca: bundle }, { ...newSite, ca: bundle })).not.toBe('OK');
   });
 
-  test('succeed for whoever pins either root of a server that shows its chain and both roots', async () => {
+  test('succeed for a client that pins either root of a server that presents its chain and both roots', async () => {
     const { authority, next, oldRoot, newRoot } = await change();
     await authority.prepareCa(next);
     await authority.activateCa();
     const site = await gateway(authority, SITE_A);
     const { key, cert } = await gateway(authority, CLOUD);
-    for (const shown of [authority.trustBundlePem, oldRoot + newRoot]) {
-      const server = { key, cert: cert + shown, ca: authority.trustBundlePem };
+    for (const presented of [authority.trustBundlePem, oldRoot + newRoot]) {
+      const server = { key, cert: cert + presented, ca: authority.trustBundlePem };
       expect(await handshake(server, { ...site, ca: oldRoot })).toBe('OK');
       expect(await handshake(server, { ...site, ca: newRoot })).toBe('OK');
     }
   });
 
-  test('refuse what is on the CRL of either CA', async () => {
+  test('refuse certificates on the CRL of either CA', async () => {
     const { authority, next } = await change();
     const issue = async () => {
       const { privateKeyPem: key, csrPem } = newRequest();
@@ -400,7 +400,7 @@ describe('handshakes in a rollover', () => {
     expect([await at(oldLost), await at(newLost)]).toEqual(['CERT_REVOKED', 'CERT_REVOKED']);
   });
 
-  test('give a token of before the change a certificate of the new CA', async () => {
+  test('yield a certificate of the new CA for a token from before the change', async () => {
     const { authority, next } = await change();
     const token = await authority.createToken({ site: 'site-a', endpoints: ['https://a.example'] });
     await authority.prepareCa(next);

@@ -55,15 +55,15 @@ describe('verifySigningRequest', () => {
     }
   });
 
-  test('refuses a request with one bit flipped, wherever it is', () => {
+  test('refuses a request with any one bit flipped', () => {
     for (let at = 0; at < der.length; at++) {
       expect(() => verifySigningRequest(encode(flipped(at))), `byte ${at}`).toThrow(refusal);
     }
   });
 
   test.each<[string, string, string]>([
-    ['bytes behind the DER', encode(Buffer.concat([der, Buffer.of(0)])), 'trailing bytes'],
-    ['text behind the PEM', `${csrPem}x`, 'not PEM'],
+    ['bytes after the DER', encode(Buffer.concat([der, Buffer.of(0)])), 'trailing bytes'],
+    ['text after the PEM', `${csrPem}x`, 'not PEM'],
     ['two requests', csrPem + csrPem, 'not PEM'],
     ['text before the PEM', `x${csrPem}`, 'not PEM'],
     ['nothing', '', 'not PEM'],
@@ -97,7 +97,7 @@ describe('verifySigningRequest', () => {
     expect(() => verifySigningRequest(encode(spliced))).toThrow('not signed by its own key');
   });
 
-  test('throws typed errors only, whatever 2,000 mutations do to the bytes', () => {
+  test('throws only typed errors for 2,000 mutations of the bytes', () => {
     const mutation = fc.array(
       fc.record({
         at: fc.nat(der.length - 1),
@@ -156,7 +156,7 @@ describe.skipIf(!hasOpenssl)('verifySigningRequest of openssl requests (needs op
     expect(() => verifySigningRequest(pem)).toThrow(message);
   });
 
-  test('returns the same key for a compressed point as for the plain one', () => {
+  test('returns the same key for a compressed point as for an uncompressed one', () => {
     const key = openssl(['ecparam', '-genkey', '-noout', '-name', 'prime256v1']);
     const compressed = openssl(['ec', '-in', '@key.pem', '-conv_form', 'compressed'], {
       'key.pem': key,

@@ -14,7 +14,7 @@ const text = (json: unknown) =>
   `vp1.${Buffer.from(typeof json === 'string' ? json : JSON.stringify(json)).toString('base64url')}`;
 
 describe('token', () => {
-  test('reads back what it writes, with white space around', () => {
+  test('reads what it has written, with white space around it', () => {
     expect(parseToken(`\n ${formatToken(TOKEN)} \n`)).toEqual(TOKEN);
   });
 
@@ -46,7 +46,7 @@ describe('token', () => {
     );
   });
 
-  test('keeps the secret out of the error for a damaged token', () => {
+  test('has no secret in the error for a damaged token', () => {
     const damaged = text(JSON.stringify(TOKEN).slice(0, -1));
     try {
       parseToken(damaged);
@@ -62,7 +62,7 @@ describe('token', () => {
     ['nine endpoints', Array(9).fill('https://a')],
     ['an endpoint that is not https', ['http://a']],
     ['endpoints too long for a token', Array(8).fill(`https://${'a'.repeat(600)}`)],
-  ])('is not written for %s', (_, endpoints) => {
+  ])('refuses to write a token for %s', (_, endpoints) => {
     expect(() => formatToken({ ...TOKEN, endpoints })).toThrow(
       expect.objectContaining({ code: 'ERR_PRESENCE_API_MISUSE' })
     );

@@ -1,5 +1,5 @@
 /**
- * A clock that is wrong for a while, fast or slow, and what must be so all the same when it is right again.
+ * A clock that is fast or slow for a while, and what must nevertheless be true when it is right again.
  */
 import { X509Certificate } from 'node:crypto';
 import fc from 'fast-check';
@@ -30,13 +30,13 @@ const FAST_MS = 38 * DAY_MS;
 const certificateOf = ({ certificatePem }: IssuedCertificate) =>
   new X509Certificate(certificatePem);
 
-/** A gateway's authority over one store, whose process can be started anew, and whose clock can be set. */
+/** A gateway's authority over one store; its process can be restarted and its clock set. */
 class Gateway {
   readonly store = new MemoryStore();
   authority!: CertificateAuthority;
-  /** The time that it really is, in ms since 1970. */
+  /** The true time, in ms since 1970. */
   trueMs: number = Date.now();
-  /** How far the wall clock is ahead of it. */
+  /** How far the wall clock is ahead of the true time, in ms. */
   aheadMs = 0;
   #startedMs = 0;
 
@@ -48,7 +48,7 @@ class Gateway {
     return gateway;
   }
 
-  /** @param downMs how long it is not running */
+  /** Restarts the process. @param downMs how long it is down */
   async restart(downMs = 0): Promise<void> {
     const { certificatePem, privateKeyPem, trustDomain } = this.authority;
     this.authority.close();
@@ -58,7 +58,7 @@ class Gateway {
     this.authority = await CertificateAuthority.open({ ...material, ...this.#options() });
   }
 
-  /** Runs on, with the hourly work that a gateway does. */
+  /** Lets time pass, with the hourly work of a gateway. */
   async run(ms: number): Promise<void> {
     const endMs = this.trueMs + ms;
     while (this.trueMs < endMs) {
@@ -80,7 +80,7 @@ class Gateway {
   }
 
   #options() {
-    // A monotonic clock begins anew with each process.
+    // A monotonic clock starts again with each process.
     const startedMs = this.#startedMs;
     return {
       store: this.store,
@@ -102,7 +102,7 @@ async function faultOf(redemption: Promise<unknown>): Promise<string | undefined
   return (error as EnrolmentError).fault;
 }
 
-/** While the clock is wrong, a gateway starts and cleans up. */
+/** Restarts and prunes a gateway while its clock is wrong. */
 async function cleanUpWith(gateway: Gateway, aheadMs: number): Promise<void> {
   gateway.aheadMs = aheadMs;
   await gateway.authority.prune();
@@ -115,7 +115,7 @@ async function cleanUpWith(gateway: Gateway, aheadMs: number): Promise<void> {
 }
 
 describe('a clock that is fast once, while the store is pruned', () => {
-  test.each(['serial', 'site', 'spki'] as const)('takes back no revocation by %s', async (kind) => {
+  test.each(['serial', 'site', 'spki'] as const)('undoes no revocation by %s', async (kind) => {
     for (const aheadMs of [FAST_MS, 30 * 365 * DAY_MS]) {
       const gateway = await Gateway.start();
       const issued = await gateway.issue();
@@ -136,7 +136,7 @@ describe('a clock that is fast once, while the store is pruned', () => {
     }
   });
 
-  test('forgets no certificate that holds, so that it can be revoked by its serial number', async () => {
+  test('removes no valid certificate, so that it can be revoked by its serial number', async () => {
     const gateway = await Gateway.start();
     const issued = await gateway.issue();
     await cleanUpWith(gateway, FAST_MS);
@@ -144,7 +144,7 @@ describe('a clock that is fast once, while the store is pruned', () => {
     expect(gateway.authority.isRevoked(certificateOf(issued))).toBe(true);
   });
 
-  test('spares no certificate of a site that is revoked then, or later', async () => {
+  test('leaves no certificate out when its site is revoked then or later', async () => {
     for (const isRevokedThen of [true, false]) {
       const gateway = await Gateway.start();
       const stolen = certificateOf(await gateway.issue());
@@ -157,7 +157,7 @@ describe('a clock that is fast once, while the store is pruned', () => {
     }
   });
 
-  test('leaves what has run out off the CRL, and lists it again when the clock is right', async () => {
+  test('omits expired certificates from the CRL, and lists them again when the clock is right', async () => {
     const gateway = await Gateway.start();
     const { serial } = await gateway.issue();
     await gateway.authority.revoke({ serial });
@@ -174,7 +174,7 @@ describe('a clock that is fast once, while the store is pruned', () => {
     expect(isListed()).toBe(true);
   });
 
-  test('makes no used or expired token good again', async () => {
+  test('makes no used or expired token valid again', async () => {
     const gateway = await Gateway.start();
     const used = await gateway.token();
     await gateway.authority.enrol(redemptionOf(used));
@@ -184,7 +184,7 @@ describe('a clock that is fast once, while the store is pruned', () => {
     expect(await faultOf(gateway.authority.enrol(redemptionOf(unused)))).toBe('unknown');
   });
 
-  test('makes no token that outlasts its hour, in the same process or another', async () => {
+  test('makes no token that is valid for more than its hour, in the same process or another', async () => {
     for (const isRestarted of [false, true]) {
       const gateway = await Gateway.start();
       gateway.aheadMs = FAST_MS;
@@ -197,13 +197,13 @@ describe('a clock that is fast once, while the store is pruned', () => {
 });
 
 describe('a clock that is set back', () => {
-  test('makes no token good again that has expired while the process ran', async () => {
+  test('makes no token valid again that has expired while the process ran', async () => {
     const gateway = await Gateway.start();
     const token = await gateway.token();
     gateway.trueMs += HOUR_MS;
     gateway.aheadMs = -HOUR_MS / 2;
     expect(await faultOf(gateway.authority.enrol(redemptionOf(token)))).toBe('expired');
-    // As far as before the token was made: that is no clock to issue by.
+    // The clock is set to before the token was made, so the token is refused too.
     gateway.aheadMs = -2 * HOUR_MS;
     const fresh = await Gateway.start();
     const other = await fresh.token();
@@ -225,7 +225,7 @@ describe('a clock that is set back', () => {
 });
 
 describe('a certificate from a clock that was fast', () => {
-  test('is replaced by its holder as soon as the clock is right, not when it would be due', async () => {
+  test('is renewed by its holder as soon as the clock is right, not when it would be due', async () => {
     const gateway = await Gateway.start();
     gateway.aheadMs = FAST_MS;
     const { csrPem, privateKeyPem } = newRequest();
@@ -248,7 +248,7 @@ describe('a certificate from a clock that was fast', () => {
         wallMs: () => gateway.trueMs,
         monotonicMs: () => timerMs,
         after: (delayMs, callback) => {
-          // Only what is to be done at once.
+          // Collects only what is to be done at once.
           if (delayMs === 0) queueMicrotask(callback);
           timerMs++;
           return () => {};
@@ -265,7 +265,7 @@ describe('a certificate from a clock that was fast', () => {
 });
 
 describe('records of certificates', () => {
-  test('go when they have run out by the clock and by the time that the gateway has run', async () => {
+  test('are removed when they have expired both by the clock and by the running time', async () => {
     const gateway = await Gateway.start();
     const { serial } = await gateway.issue();
     for (let day = 0; day < 30; day++) {
@@ -277,7 +277,7 @@ describe('records of certificates', () => {
     expect(await gateway.keys('certificate/')).toEqual([]);
   });
 
-  test('stay for as long as a gateway was down, which it cannot measure', async () => {
+  test('stay longer by the time that a gateway was down, which it cannot measure', async () => {
     const gateway = await Gateway.start();
     const { serial } = await gateway.issue();
     await gateway.run(10 * DAY_MS);
@@ -288,7 +288,7 @@ describe('records of certificates', () => {
     expect(await gateway.keys('certificate/')).toEqual([]);
   });
 
-  test('of before this was measured stay for a lifetime more', async () => {
+  test('stay for another lifetime if they are older than this measure', async () => {
     const gateway = await Gateway.start();
     const [entry] = await (async () => {
       await gateway.issue();
@@ -304,7 +304,7 @@ describe('records of certificates', () => {
 });
 
 describe('whatever the clock does', () => {
-  test('what was revoked stays so, and what holds can be revoked (random histories)', async () => {
+  test('revocations stay, and valid certificates can be revoked (random histories)', async () => {
     const step = fc.oneof(
       { weight: 3, arbitrary: fc.record({ run: fc.integer({ min: 1, max: 20 }) }) },
       { weight: 2, arbitrary: fc.record({ ahead: fc.integer({ min: -20_000, max: 20_000 }) }) },
@@ -324,7 +324,7 @@ describe('whatever the clock does', () => {
           else if ('ahead' in each) gateway.aheadMs = each.ahead * DAY_MS;
           else if ('down' in each) await gateway.restart(each.down * DAY_MS);
           else if ('issue' in each) {
-            // By a clock that is right: what another gives is not what it says.
+            // Only with a right clock, because a wrong one gives another validity.
             const { aheadMs } = gateway;
             gateway.aheadMs = 0;
             issued.push({ it: await gateway.issue(), atMs: gateway.trueMs, isRevoked: false });

@@ -1,5 +1,5 @@
 /**
- * What every store must do, whatever its medium.
+ * The tests that every implementation of `Store` must pass.
  * @module
  */
 import fc from 'fast-check';
@@ -7,7 +7,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { ApiMisuseError, StoreConflictError, StoreError } from '../../src/errors.ts';
 import type { Change, Json, Store, Write } from '../../src/store/index.ts';
 
-/** `open` gives an empty store. */
+/** Defines the tests. @param open returns an empty store */
 export function describeStore(name: string, open: () => Promise<Store>): void {
   describe(`${name} as a store`, () => {
     let store: Store;
@@ -21,7 +21,7 @@ export function describeStore(name: string, open: () => Promise<Store>): void {
       expect(await store.list('')).toEqual([]);
     });
 
-    test('gives back what was committed, with the version of its commit', async () => {
+    test('returns what was committed, with the version of its commit', async () => {
       await store.commit([
         { key: 'a', value: { deep: [1, 'two', null, { three: true }] } },
         { key: 'b', value: null },
@@ -64,7 +64,7 @@ export function describeStore(name: string, open: () => Promise<Store>): void {
       await store.commit([{ key: 'a', value: undefined }]);
     });
 
-    test('refuses a commit whose expectation does not hold, and writes none of it', async () => {
+    test('refuses a commit with a wrong expected version, and writes none of it', async () => {
       await store.commit([{ key: 'a', value: 1 }]);
       const { version } = (await store.get('a'))!;
       const refused: Write[][] = [
@@ -82,7 +82,7 @@ export function describeStore(name: string, open: () => Promise<Store>): void {
       expect(await store.list('')).toEqual([{ key: 'a', value: 1, version }]);
     });
 
-    test('accepts a commit whose expectations hold: the version, and absence', async () => {
+    test('accepts a commit with the right expected version, also that of an absent entry', async () => {
       await store.commit([{ key: 'a', value: 1, expect: 0 }]);
       const { version } = (await store.get('a'))!;
       await store.commit([
@@ -104,7 +104,7 @@ export function describeStore(name: string, open: () => Promise<Store>): void {
       expect((await store.get('a'))?.value).toBe(winners[0]);
     });
 
-    test('counts right when many writers read, add one and retry on conflict', async () => {
+    test('counts correctly when many writers read, add one and retry on conflict', async () => {
       const increment = async (): Promise<void> => {
         for (;;) {
           const entry = await store.get('n');
@@ -134,7 +134,7 @@ export function describeStore(name: string, open: () => Promise<Store>): void {
       expect(await store.list('')).toEqual([]);
     });
 
-    test('keeps its own copy: neither writer nor reader can change what is stored', async () => {
+    test('keeps its own copy, which neither writer nor reader can change', async () => {
       const value = { list: [1] };
       const committed = store.commit([{ key: 'a', value }]);
       value.list.push(2);
@@ -143,12 +143,12 @@ export function describeStore(name: string, open: () => Promise<Store>): void {
       try {
         read.list.push(3);
       } catch {
-        // a frozen copy is as good as one of the reader's own
+        // A frozen value cannot be changed, so this fails too.
       }
       expect((await store.get('a'))?.value).toEqual({ list: [1] });
     });
 
-    test('tells watchers the changes under their prefix, one call a commit, in order', async () => {
+    test('calls watchers with the changes under their prefix, once for each commit, in order', async () => {
       const calls: Change[][] = [];
       store.watch('a/', (changes) => calls.push([...changes]));
       await Promise.all([
@@ -175,7 +175,7 @@ export function describeStore(name: string, open: () => Promise<Store>): void {
       expect((await store.get('a/3'))?.version).toBe(versions[2]);
     });
 
-    test('tells nothing of refused commits, nor after the watch has ended', async () => {
+    test('calls no watcher for refused commits, nor after the watch has ended', async () => {
       const calls: string[] = [];
       const unwatch = store.watch('', (changes) => calls.push(changes[0]!.key));
       await store.commit([{ key: 'a', value: 1 }]);

@@ -1,6 +1,5 @@
 /**
- * Commits without end until it is killed, and prints the number of each commit once it is
- * acknowledged. Run by file.test.ts.
+ * Commits until it is killed, and prints the number of each acknowledged commit. Run by file.test.ts.
  * @module
  */
 import { writeSync } from 'node:fs';

@@ -1,7 +1,7 @@
 /**
- * A disk that loses what was not synced when the machine crashes. It follows the calls that a program makes
- * of `node:fs/promises` in one directory, and says what may be found there after a crash: of the changes of
- * names since the directory was synced, any may be missing; of a file that was not synced, half.
+ * A model of a disk that loses unsynced data when the machine crashes. It follows a program's calls of
+ * `node:fs/promises` in one directory and yields what may be there after a crash: any changes of names since the last
+ * sync of the directory may be missing, and a file that was not synced may have half of its content.
  */
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
@@ -9,7 +9,7 @@ import { basename, dirname, join } from 'node:path';
 
 type FileSystem = typeof import('node:fs/promises');
 
-/** The machine has crashed: no call is answered any more. */
+/** Thrown by every call after the crash. */
 export class Crash extends Error {}
 
 interface Content {
@@ -21,9 +21,9 @@ type Names = Map<string, Content>;
 
 export class CrashingDisk {
   readonly directory: string;
-  /** How many calls that change something are answered before the crash. */
+  /** How many calls that change something succeed before the crash. */
   callsLeft: number = Number.POSITIVE_INFINITY;
-  /** Called before each such call; what it throws is the call's failure. */
+  /** Called before each such call, which fails with the error that it throws. */
   onCall: (call: string) => void = () => {};
   calls = 0;
   readonly #original: FileSystem;
@@ -36,7 +36,7 @@ export class CrashingDisk {
     this.directory = directory;
   }
 
-  /** Takes the files that are there as durable. */
+  /** Makes the present files durable. */
   adopt(): void {
     for (const name of readdirSync(this.directory)) {
       this.#seen.set(name, { bytes: readFileSync(join(this.directory, name)), isSynced: true });
@@ -44,7 +44,7 @@ export class CrashingDisk {
     this.#durable = new Map(this.#seen);
   }
 
-  /** The calls to put in the place of Node's own. */
+  /** The replacements for Node's functions. */
   readonly fileSystem: Pick<FileSystem, 'open' | 'rename' | 'rm'> = {
     open: (async (path: string, flags: string, mode?: number) => {
       if (path === this.directory) return this.#directoryHandle(path, flags);
@@ -84,16 +84,16 @@ export class CrashingDisk {
     },
   };
 
-  /** Writes what a crash now may leave into other directories, one for each way. */
+  /** Writes each state that a crash now may leave into its own directory. */
   leave(newDirectory: () => string): string[] {
     const all = this.#pending.map(() => true);
-    const ways = [
+    const outcomes = [
       all,
       all.map(() => false),
       ...all.map((_, at) => all.map((_kept, each) => each === at)),
       ...all.map((_, at) => all.map((_kept, each) => each !== at)),
     ];
-    const texts = new Set(ways.map((way) => way.join()));
+    const texts = new Set(outcomes.map((outcome) => outcome.join()));
     return [...texts].map((text) => {
       const kept = text.split(',');
       const names = new Map(this.#durable);

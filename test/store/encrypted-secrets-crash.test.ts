@@ -1,4 +1,4 @@
-/** Files in the clear become encrypted all or none, whenever the machine crashes or the disk fails. */
+/** Either all files in the clear become encrypted or none, whenever the machine crashes or the disk fails. */
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -20,7 +20,7 @@ vi.mock('node:fs/promises', async (importOriginal) => {
   const rm: FileSystem['rm'] = (...args) => (stand.fileSystem ?? original).rm(...args);
   return { ...original, open, rename, rm };
 });
-// The passphrase is stretched hundreds of times here, so it is stretched less.
+// The key is derived hundreds of times here, so the derivation is made cheaper.
 vi.mock('node:crypto', async (importOriginal) => {
   const original = await importOriginal<Crypto>();
   const scrypt = ((passphrase, salt, length, _options, callback) =>
@@ -62,14 +62,14 @@ async function contentOf(secrets: FileSecrets): Promise<Record<string, string>> 
   return found;
 }
 
-/** What of the secrets is encrypted now. */
+/** The names of the secrets that are encrypted now. */
 function encryptedOf(directory: string): string[] {
   return NAMES.filter((name) =>
     readFileSync(join(directory, name), 'latin1').startsWith('\0vpsecret')
   );
 }
 
-/** The directory is as it must be once the secrets were taken up. */
+/** Expects the state of the directory after the secrets were encrypted. */
 async function checkTakenUp(directory: string): Promise<void> {
   expect(await contentOf(await FileSecrets.open(directory, { passphrase }))).toEqual(CLEAR);
   expect(encryptedOf(directory)).toEqual(NAMES);
@@ -77,7 +77,7 @@ async function checkTakenUp(directory: string): Promise<void> {
   expect(readFileSync(join(directory, 'store.journal'), 'utf8')).toBe(OTHERS['store.journal']);
 }
 
-test('a crash at any point leaves all in the clear or all encrypted, and the next open does the rest', {
+test('a crash at any point leaves all files in the clear or all encrypted, and the next open finishes', {
   timeout: 180_000,
 }, async () => {
   const seen = { clear: 0, encrypted: 0, decided: 0 };
@@ -111,7 +111,7 @@ test('a crash at any point leaves all in the clear or all encrypted, and the nex
   for (const [what, times] of Object.entries(seen)) expect(times, what).toBeGreaterThan(0);
 });
 
-test('a crash while that is finished does no harm either', { timeout: 180_000 }, async () => {
+test('a second crash while that is finished does no harm', { timeout: 180_000 }, async () => {
   let rounds = 0;
   for (let callsLeft = 0; ; callsLeft++) {
     const disk = clearDisk();
@@ -125,7 +125,7 @@ test('a crash while that is finished does no harm either', { timeout: 180_000 },
     stand.fileSystem = undefined;
     if (!hasCrashed) break;
     const [left] = disk.leave(newDirectory);
-    // Before the journal is there, the next start begins anew, as in the test above.
+    // Without a journal, the next start begins from the first step, as in the test above.
     if (!readdirSync(left!).includes('commit-journal')) continue;
     for (let more = 0; ; more++) {
       const again = new CrashingDisk(original, newDirectory());
@@ -153,7 +153,7 @@ test('a crash while that is finished does no harm either', { timeout: 180_000 },
   expect(rounds).toBeGreaterThan(50);
 });
 
-test('a disk that fails leaves what can be read and taken up later', {
+test('a disk failure leaves secrets that can be read and encrypted later', {
   timeout: 180_000,
 }, async () => {
   let rejected = 0;

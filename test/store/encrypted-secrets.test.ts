@@ -1,4 +1,4 @@
-/** Secrets at rest under a passphrase: what is in the files, what is taken up, and what is refused. */
+/** Secrets with a passphrase: the content of the files, which files become encrypted, and what is refused. */
 import { createDecipheriv, scryptSync } from 'node:crypto';
 import {
   copyFileSync,
@@ -34,14 +34,14 @@ const open = (path: string, passphrase: string | undefined = PASSPHRASE): Promis
   FileSecrets.open(path, { passphrase });
 const textOf = async (secrets: FileSecrets, name: string): Promise<string> =>
   Buffer.from((await secrets.get(name))!).toString();
-/** The files of a directory, each as text of one byte a character. */
+/** Returns the files of a directory, each as a text with one character per byte. */
 const filesOf = (path: string): Record<string, string> =>
   Object.fromEntries(
     readdirSync(path).map((name) => [name, readFileSync(join(path, name), 'latin1')])
   );
 
 describe('FileSecrets with a passphrase', () => {
-  test('writes what anybody with the passphrase can read by the description of the format', async () => {
+  test('writes files that can be decrypted with the passphrase and the documented format alone', async () => {
     const secrets = await open(newDirectory());
     await secrets.commit({ 'key.pem': bytes('secret 1'), token: bytes('') });
     for (const [name, expected] of [
@@ -84,7 +84,7 @@ describe('FileSecrets with a passphrase', () => {
     for (const name of Object.keys(files)) expect(await textOf(again, name)).toBe('same');
   });
 
-  test('does without anything but the file: one is read from a copy elsewhere', async () => {
+  test('decrypts a file from a copy elsewhere, without any other file', async () => {
     const secrets = await open(newDirectory());
     await secrets.commit({ 'a.pem': bytes('1'), 'b.pem': bytes('2') });
     const other = await open(newDirectory());
@@ -94,7 +94,7 @@ describe('FileSecrets with a passphrase', () => {
     expect([await textOf(again, 'a.pem'), await textOf(again, 'b.pem')]).toEqual(['1', '3']);
   });
 
-  test('encrypts what is there in the clear, in one commit, and leaves files of others alone', async () => {
+  test('encrypts present files in the clear in one commit, and does not change files of others', async () => {
     const path = newDirectory();
     const clear = await FileSecrets.open(path);
     await clear.commit({
@@ -108,7 +108,7 @@ describe('FileSecrets with a passphrase', () => {
     mkdirSync(join(path, 'directory.pem'));
     const before = readFileSync(join(path, 'key.pem'), 'utf8');
     const secrets = await open(path);
-    // A second process that is started by mistake has changed nothing so far.
+    // Nothing has changed yet, so a second process that is started by mistake does no harm.
     expect(readFileSync(join(path, 'key.pem'), 'utf8')).toBe(before);
     expect(await secrets.get('absent')).toBeUndefined();
     rmSync(join(path, 'directory.pem'), { recursive: true });
@@ -126,7 +126,7 @@ describe('FileSecrets with a passphrase', () => {
     expect(await textOf(again, 'ca.json')).toBe('PLAIN 3');
   });
 
-  test('encrypts what an operator puts there while it runs, and replaces a link by a file', async () => {
+  test('encrypts files that an operator adds while it runs, and replaces a link by a file', async () => {
     const secrets = await open(newDirectory());
     await secrets.commit({ 'a.pem': bytes('1') });
     const elsewhere = join(newDirectory(), 'b.pem');
@@ -137,7 +137,7 @@ describe('FileSecrets with a passphrase', () => {
     expect(readFileSync(elsewhere, 'utf8')).toBe('PLAIN');
   });
 
-  test('is refused with another passphrase, or none, and nothing is touched', async () => {
+  test('refuses a wrong or missing passphrase, and changes nothing', async () => {
     const path = newDirectory();
     await (await open(path)).commit({ 'key.pem': bytes('1') });
     writeFileSync(join(path, 'new.pem'), 'in the clear');
@@ -164,7 +164,7 @@ describe('FileSecrets with a passphrase', () => {
     expect(filesOf(path)).toEqual(before);
   });
 
-  test('says the same when an encrypted file comes later', async () => {
+  test('refuses in the same way when an encrypted file is added later', async () => {
     const encrypted = await open(newDirectory());
     await encrypted.commit({ 'key.pem': bytes('1') });
     const clear = await FileSecrets.open(newDirectory());
@@ -178,7 +178,7 @@ describe('FileSecrets with a passphrase', () => {
     }
   });
 
-  test('refuses a file that was changed, cut off, or put in the place of another', async () => {
+  test('refuses a file that was changed, truncated, or put in the place of another', async () => {
     const secrets = await open(newDirectory());
     await secrets.commit({ 'a.pem': bytes('secret'), 'b.pem': bytes('other') });
     const whole = readFileSync(secrets.locate('a.pem'));
@@ -211,7 +211,7 @@ describe('FileSecrets with a passphrase', () => {
   });
 
   test.each([[''], ['x'.repeat(1024)], ['ä'.repeat(512)], [null], [7], [Buffer.from('x')]])(
-    'refuses %j for a passphrase, and makes no directory',
+    'refuses the passphrase %j, and makes no directory',
     async (passphrase) => {
       const path = join(home, 'never');
       await expect(FileSecrets.open(path, { passphrase: passphrase as never })).rejects.toThrow(
@@ -227,14 +227,14 @@ describe('FileSecrets with a passphrase', () => {
     );
   });
 
-  test('takes a passphrase of 1,023 bytes', async () => {
+  test('accepts a passphrase of 1,023 bytes', async () => {
     const path = newDirectory();
     const passphrase = 'x'.repeat(1023);
     await (await open(path, passphrase)).commit({ a: bytes('1') });
     expect(await textOf(await open(path, passphrase), 'a')).toBe('1');
   });
 
-  test('refuses a secret in the clear that would be taken for an encrypted one', async () => {
+  test('refuses to store a secret in the clear that looks encrypted', async () => {
     const secrets = await FileSecrets.open(newDirectory());
     await expect(secrets.commit({ a: bytes('\0vpsecret') })).rejects.toThrow(ApiMisuseError);
     expect(readdirSync(secrets.path)).toEqual([]);
@@ -244,7 +244,7 @@ describe('FileSecrets with a passphrase', () => {
   });
 });
 
-test('the CA of a gateway, whose key has a passphrase of its own, is taken up and goes on', async () => {
+test('encrypts the CA of a gateway, whose key has its own passphrase, and the gateway continues', async () => {
   const path = newDirectory();
   const store = await FileStore.open({ path: join(newDirectory(), 'store') });
   const options = { trustDomain: 'example.org', store, passphrase: 'of the CA' };

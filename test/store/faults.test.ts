@@ -1,4 +1,4 @@
-/** What a FileStore does when its medium or the system fails, and when a crash left half of something. */
+/** A FileStore when the disk or the system fails, and after a crash in the middle of a write. */
 import { execFileSync } from 'node:child_process';
 import { existsSync, lstatSync, mkdtempSync, readFileSync, statSync } from 'node:fs';
 import { type FileHandle, mkdir, rm, symlink, writeFile } from 'node:fs/promises';
@@ -11,7 +11,7 @@ import { FileLock } from '../../src/store/lock.ts';
 
 type FileSystem = typeof import('node:fs/promises');
 
-/** Called in place of the file system where they are set. */
+/** Replacements for calls of the file system, where they are set. */
 const stand = vi.hoisted(() => ({
   rename: undefined as FileSystem['rename'] | undefined,
   open: undefined as FileSystem['open'] | undefined,
@@ -47,10 +47,10 @@ function openSmall(path: string): Promise<FileStore> {
   return FileStore.open({ path, compactAboveBytes: 1000, compactRatio: 1 });
 }
 
-/** Commits so much that the file is to be rewritten, and waits until that has succeeded or failed. */
+/** Commits enough to cause a rewrite of the file, and waits until that has succeeded or failed. */
 async function causeRewrite(store: FileStore): Promise<void> {
   for (let i = 0; i < 3; i++) await store.commit([{ key: 'filler', value: 'x'.repeat(300) }]);
-  // It is answered after the rewrite, and writes nothing itself.
+  // This commit resolves after the rewrite and writes nothing itself.
   await store.commit([]);
 }
 
@@ -61,7 +61,7 @@ async function entriesIn(path: string): Promise<Record<string, unknown>> {
   return Object.fromEntries(entries.map(({ key, value }) => [key, value]));
 }
 
-/** Makes fsync of directories fail, so many times or until `mend` is called. Returns how often it did. */
+/** Makes the sync of directories fail this many times or until `mend` is called. Returns how often it failed. */
 function breakDirectorySync(times: number): { failures: number; mend: () => void } {
   const { sync } = handles;
   const state = {
@@ -80,8 +80,8 @@ function breakDirectorySync(times: number): { failures: number; mend: () => void
   return state;
 }
 
-describe('the beginning of a FileStore', () => {
-  test('is made where no file is, and not of one that has become empty', async () => {
+describe('a new FileStore', () => {
+  test('makes a file where there is none, and refuses one that has become empty', async () => {
     const path = newPath();
     await writeFile(path, '');
     const opened = FileStore.open({ path });
@@ -96,7 +96,7 @@ describe('the beginning of a FileStore', () => {
     expect(await entriesIn(path)).toEqual({});
   });
 
-  test('is made where a symbolic link leads, under the same lock by either name', async () => {
+  test('makes the file at the target of a symbolic link, with the same lock for both names', async () => {
     const path = newPath();
     const alias = newPath();
     await symlink(path, alias);
@@ -106,7 +106,7 @@ describe('the beginning of a FileStore', () => {
     await store.close();
   });
 
-  test('is repeated after a crash that left the new file under its other name', async () => {
+  test('is made again after a crash that left the new file under its temporary name', async () => {
     for (const text of ['', '65e13a1c {"form']) {
       const path = newPath();
       await writeFile(`${path}.new`, text, { mode: 0o644 });
@@ -119,7 +119,7 @@ describe('the beginning of a FileStore', () => {
     }
   });
 
-  test('never shows a file that is not whole, whichever write or sync fails', async () => {
+  test('never leaves an incomplete file, whichever write or sync fails', async () => {
     for (const method of ['appendFile', 'sync'] as const) {
       const path = newPath();
       vi.spyOn(handles, method).mockRejectedValueOnce(EIO);
@@ -129,7 +129,7 @@ describe('the beginning of a FileStore', () => {
     }
   });
 
-  test('is durable with all that a killed process left, before anybody reads it', async () => {
+  test('makes durable what a killed process has left, before it can be read', async () => {
     const path = newPath();
     await (await FileStore.open({ path })).close();
     await writeFile(`${path}.new`, 'half a file');
@@ -147,7 +147,7 @@ describe('the beginning of a FileStore', () => {
 });
 
 describe('a FileStore that cannot rewrite its file', () => {
-  test('goes on without a free file descriptor, and rewrites it when there are some again', () => {
+  test('continues without a free file descriptor, and rewrites the file when there are some again', () => {
     const path = newPath();
     const script = join(import.meta.dirname, 'few-handles-child.ts');
     const command = `ulimit -n 100; exec "$0" --import tsx "$1" "$2"`;
@@ -157,7 +157,7 @@ describe('a FileStore that cannot rewrite its file', () => {
     expect(bytes).toBeLessThan(2500);
   });
 
-  test('goes on when there was no file descriptor for the directory once', async () => {
+  test('continues when there was no file descriptor for the directory once', async () => {
     const path = newPath();
     const store = await openSmall(path);
     let failures = 0;
@@ -172,7 +172,7 @@ describe('a FileStore that cannot rewrite its file', () => {
     expect(Object.keys(await entriesIn(path))).toEqual(['k/0', 'k/1', 'k/2']);
   });
 
-  test('loses nothing when the directory cannot be synced once, and goes on', async () => {
+  test('loses nothing when the directory cannot be synced once, and continues', async () => {
     const path = newPath();
     const store = await openSmall(path);
     await store.commit([{ key: 'a', value: 1 }]);
@@ -205,22 +205,25 @@ describe('a FileStore that cannot rewrite its file', () => {
   test.each([
     ['did not', false],
     ['did', true],
-  ])('writes to the file that is there when a rename failed that %s happen', async (_, isDone) => {
-    const path = newPath();
-    const store = await openSmall(path);
-    let failures = 0;
-    stand.rename = async (from, to) => {
-      if (to !== path || failures++ > 0) return rename(from, to);
-      if (isDone) await rename(from, to);
-      throw EIO;
-    };
-    await causeRewrite(store);
-    await store.commit([{ key: 'a', value: 1 }]);
-    expect(failures).toBeGreaterThan(0);
-    expect(readFileSync(path, 'utf8')).toContain('"a"');
-    await store.close();
-    expect(await entriesIn(path)).toMatchObject({ a: 1 });
-  });
+  ])(
+    'continues in the file at the path after a failed rename that %s happen',
+    async (_, isDone) => {
+      const path = newPath();
+      const store = await openSmall(path);
+      let failures = 0;
+      stand.rename = async (from, to) => {
+        if (to !== path || failures++ > 0) return rename(from, to);
+        if (isDone) await rename(from, to);
+        throw EIO;
+      };
+      await causeRewrite(store);
+      await store.commit([{ key: 'a', value: 1 }]);
+      expect(failures).toBeGreaterThan(0);
+      expect(readFileSync(path, 'utf8')).toContain('"a"');
+      await store.close();
+      expect(await entriesIn(path)).toMatchObject({ a: 1 });
+    }
+  );
 
   test('tries again when the file has grown by as much as a rewrite costs, and then as before', async () => {
     const path = newPath();
@@ -246,7 +249,7 @@ describe('a FileStore that cannot rewrite its file', () => {
 });
 
 describe('a FileStore whose commit fails', () => {
-  test('goes on as soon as the file can be cut back, and shows nothing of the commit', async () => {
+  test('continues as soon as the file can be truncated, and reads nothing of the commit', async () => {
     const path = newPath();
     const store = await FileStore.open({ path });
     await store.commit([{ key: 'a', value: 1 }]);
@@ -259,7 +262,7 @@ describe('a FileStore whose commit fails', () => {
     expect(await entriesIn(path)).toEqual({ a: 1, d: 1 });
   });
 
-  test('cuts the commit off when it is closed, if it could not before', async () => {
+  test('truncates the failed commit when it is closed, if it could not before', async () => {
     const path = newPath();
     const store = await FileStore.open({ path });
     vi.spyOn(handles, 'datasync').mockRejectedValueOnce(EIO);
@@ -269,7 +272,7 @@ describe('a FileStore whose commit fails', () => {
     expect(await entriesIn(path)).toEqual({});
   });
 
-  test('frees its lock also when the file cannot be closed', async () => {
+  test('releases its lock even if the file cannot be closed', async () => {
     const path = newPath();
     await (await FileStore.open({ path })).close();
     stand.open = async (...args) => {
@@ -290,7 +293,7 @@ describe('a FileStore whose commit fails', () => {
   });
 });
 
-test('a FileStore is not opened where a directory is', async () => {
+test('a FileStore refuses to open a directory', async () => {
   const path = newPath();
   await mkdir(path);
   await expect(FileStore.open({ path })).rejects.toThrow(StoreError);

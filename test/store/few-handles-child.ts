@@ -1,6 +1,6 @@
 /**
- * Takes all file descriptors that the process may have but one, and commits until the store wants to
- * rewrite its file. Prints what became of each commit. Run by faults.test.ts with few descriptors.
+ * Opens all file descriptors that the process may have except one, and commits until the store tries to rewrite its
+ * file. Prints the outcome of each commit. Run by faults.test.ts with few descriptors.
  * @module
  */
 import { closeSync, openSync, statSync } from 'node:fs';

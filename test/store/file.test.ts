@@ -27,7 +27,7 @@ describeStore('FileStore that rewrites its file after every commit', () =>
   FileStore.open({ path: newPath(), compactAboveBytes: 0, compactRatio: 0 })
 );
 
-/** Commits k/0 to k/(count - 1), each on a line of its own, and closes. */
+/** Commits k/0 to k/(count - 1), each on its own line, and closes. */
 async function fill(path: string, count: number): Promise<void> {
   const store = await FileStore.open({ path });
   for (let i = 0; i < count; i++) await store.commit([{ key: `k/${i}`, value: i }]);
@@ -42,7 +42,7 @@ async function keysIn(path: string): Promise<string[]> {
 }
 
 describe('FileStore', () => {
-  test('keeps entries and versions over a reopen, and goes on counting after a deletion', async () => {
+  test('keeps entries and versions when it is opened again, and continues to count after a deletion', async () => {
     const path = newPath();
     let store = await FileStore.open({ path });
     await store.commit([{ key: 'a', value: { n: 1 } }]);
@@ -59,7 +59,7 @@ describe('FileStore', () => {
     await store.close();
   });
 
-  test('goes on counting when the newest commit, a deletion, was compacted away', async () => {
+  test('continues to count when the newest commit, a deletion, was removed by a rewrite', async () => {
     const path = newPath();
     let store = await FileStore.open({ path, compactAboveBytes: 0, compactRatio: 0 });
     await store.commit([{ key: 'a', value: 1 }]);
@@ -77,7 +77,7 @@ describe('FileStore', () => {
     expect(statSync(path).mode & 0o777).toBe(0o600);
   });
 
-  test('shows no reader and no watcher what is not durable yet', async () => {
+  test('gives readers and watchers only durable entries', async () => {
     const path = newPath();
     const store = await FileStore.open({ path });
     const onDisk: boolean[] = [];
@@ -110,7 +110,7 @@ describe('FileStore', () => {
     expect(await keysIn(path)).toEqual(['a']);
   });
 
-  test('rewrites the file when it is large and mostly dead, and not before', async () => {
+  test('rewrites the file when it is large and mostly obsolete, and not before', async () => {
     const path = newPath();
     const value = 'x'.repeat(1000);
     const store = await FileStore.open({ path, compactAboveBytes: 20_000 });
@@ -148,7 +148,7 @@ describe('FileStore', () => {
     }
   });
 
-  test('cuts off a last line that is there in length only (zeros after a power cut)', async () => {
+  test('cuts off a last line of zeros (after a power failure)', async () => {
     const path = newPath();
     await fill(path, 2);
     appendFileSync(path, Buffer.alloc(5000));
@@ -191,14 +191,14 @@ describe('FileStore', () => {
     expect(readFileSync(path, 'utf8')).toBe(text);
   });
 
-  test('says why a file cannot be opened', async () => {
+  test('reports why a file cannot be opened', async () => {
     const path = join(directory, 'absent', 'store');
     await expect(FileStore.open({ path })).rejects.toThrow(/^cannot open .*absent.*ENOENT/);
     await mkdir(join(directory, 'folder'));
     await expect(FileStore.open({ path: join(directory, 'folder') })).rejects.toThrow(StoreError);
   });
 
-  test('begins anew over the half-written file of a rewrite that crashed', async () => {
+  test('ignores the half-written file of a rewrite that crashed', async () => {
     const path = newPath();
     await fill(path, 2);
     await writeFile(`${path}.new`, 'garbage');
@@ -241,7 +241,7 @@ describe('durability of a FileStore', () => {
     await store.close();
   });
 
-  test('takes a commit back whose fsync fails, and goes on', async () => {
+  test('undoes a commit whose fsync fails, and continues', async () => {
     const path = newPath();
     const store = await FileStore.open({ path });
     await store.commit([{ key: 'a', value: 1 }]);
@@ -254,7 +254,7 @@ describe('durability of a FileStore', () => {
     expect(await keysIn(path)).toEqual(['a', 'c']);
   });
 
-  test('takes no commit any more when a failed one cannot be taken back', async () => {
+  test('refuses further commits while a failed one cannot be undone', async () => {
     const path = newPath();
     const store = await FileStore.open({ path });
     await store.commit([{ key: 'a', value: 1 }]);
@@ -268,7 +268,7 @@ describe('durability of a FileStore', () => {
 });
 
 describe('the lock of a FileStore', () => {
-  test('refuses a second opener, also through another name, and frees the store on close', async () => {
+  test('refuses a second opener, also under another name, and is released on close', async () => {
     const path = newPath();
     const store = await FileStore.open({ path });
     const alias = newPath();
@@ -282,7 +282,7 @@ describe('the lock of a FileStore', () => {
     await (await FileStore.open({ path: alias })).close();
   });
 
-  test('goes to exactly one of many that open at the same time', async () => {
+  test('is taken by exactly one of many that open at the same time', async () => {
     const path = newPath();
     for (let round = 0; round < 20; round++) {
       const outcomes = await Promise.allSettled(
@@ -295,7 +295,7 @@ describe('the lock of a FileStore', () => {
   });
 });
 
-/** Lets the child commit until it has acknowledged `count`, kills it, returns what it acknowledged. */
+/** Lets the child commit until it has acknowledged `count`, kills it, and returns what it acknowledged. */
 function commitUntilKilled(path: string, count: number): Promise<number[]> {
   const script = join(import.meta.dirname, 'crash-child.ts');
   const child = spawn(process.execPath, ['--import', 'tsx', script, path], {
@@ -313,7 +313,7 @@ function commitUntilKilled(path: string, count: number): Promise<number[]> {
 }
 
 describe('a FileStore whose process is killed while it commits', () => {
-  test('has everything that was acknowledged, and every commit whole', async () => {
+  test('has everything that was acknowledged, and only complete commits', async () => {
     const path = newPath();
     const acknowledged: number[] = [];
     for (const count of [1, 37, 400]) {
@@ -351,7 +351,7 @@ afterAll(() => {
 
 describe('a FileStore on a full disk', () => {
   test.skipIf(small === null)(
-    'refuses the commit whole, keeps what it has, and goes on when there is room (needs mount)',
+    'refuses the whole commit, keeps its entries, and continues when there is space (needs mount)',
     async () => {
       const path = join(small!, 'store');
       const store = await FileStore.open({ path, compactAboveBytes: 10_000 });

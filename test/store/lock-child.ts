@@ -1,6 +1,6 @@
 /**
- * Opens and closes as it is told, one command a line on its standard input, and answers each with one
- * line. It ends with its standard input. Run by lock.test.ts.
+ * Opens and closes stores: reads one command per line from its standard input and answers each with one line. It ends
+ * with its standard input. Run by lock.test.ts.
  * @module
  */
 import { createInterface } from 'node:readline';

@@ -9,7 +9,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vite
 import { StoreError } from '../../src/errors.ts';
 import { FileLock } from '../../src/store/lock.ts';
 
-/** Called before each call that the lock makes to the file system. */
+/** Called before each call of the lock to the file system. */
 const steps = vi.hoisted(() => ({ before: async (_name: string): Promise<void> => {} }));
 vi.mock('node:fs/promises', async (importOriginal) => {
   const original = await importOriginal<Record<string, unknown>>();
@@ -54,7 +54,7 @@ class Child {
     children.add(this);
   }
 
-  /** @param prefix a program with options that starts it, for example `unshare` */
+  /** @param prefix a command that starts it, for example `unshare` with options */
   static async start(prefix: readonly string[] = []): Promise<Child> {
     const script = join(import.meta.dirname, 'lock-child.ts');
     const [program, ...args] = [...prefix, process.execPath, '--import', 'tsx', script];
@@ -69,7 +69,7 @@ class Child {
     return this.#answer();
   }
 
-  /** Resolves when the process and all that it held are gone. */
+  /** Resolves when the process has ended and its locks are released. */
   async kill(pid = this.process.pid!): Promise<void> {
     process.kill(pid, 'SIGKILL');
     await this.#exited;
@@ -85,20 +85,20 @@ class Child {
   }
 }
 
-/** What there is of a lock at `path`, and of attempts to take it. */
+/** Returns the files of a lock at `path` and of attempts to take it. */
 function namesBeside(path: string): string[] {
   const name = basename(path);
   return readdirSync(directory).filter((each) => each === name || each.startsWith(`${name}.`));
 }
 
-/** Leaves the lock at `path` as a process leaves it that was killed while it held it. */
+/** Leaves a lock at `path` like a process that was killed while it held it. */
 async function makeStale(path: string): Promise<void> {
   const server = createServer();
   const made = `${path}.made`;
   await mkdir(made);
   await new Promise<void>((resolve) => server.listen(join(made, 's'), resolve));
   await rename(join(made, 's'), join(made, `4194999.stale${String(files++).padStart(7, '0')}`));
-  // Node would remove the socket under the name under which it was made.
+  // Node would remove the socket by its original name.
   await new Promise((resolve) => server.close(resolve));
   await rename(made, path);
 }
@@ -110,7 +110,7 @@ describe('FileLock', () => {
     expect(namesBeside(path)).toEqual([]);
   });
 
-  test('is for its owner only', async () => {
+  test('can be used by its owner only', async () => {
     const path = newPath();
     const lock = await FileLock.acquire(path);
     expect(statSync(path).mode & 0o777).toBe(0o700);
@@ -121,7 +121,7 @@ describe('FileLock', () => {
     await lock.release();
   });
 
-  test('is kept at a path that is too long for the address of a socket', async () => {
+  test('works at a path that is too long for the address of a socket', async () => {
     const deep = join(directory, 'd'.repeat(100), 'e'.repeat(100));
     await mkdir(deep, { recursive: true });
     const path = join(deep, 'f'.repeat(100));
@@ -133,7 +133,7 @@ describe('FileLock', () => {
     expect(await readdir(deep)).toEqual([]);
   });
 
-  test('is free again when the process that held it was killed', async () => {
+  test('is free when the process that held it was killed', async () => {
     const path = newPath();
     await makeStaleByKill(path);
     expect(readdirSync(path)).toHaveLength(1);
@@ -146,7 +146,7 @@ describe('FileLock', () => {
     await lock.release();
   });
 
-  test('says what is in its place, and leaves it there', async () => {
+  test('reports what is in its place, and leaves it there', async () => {
     const path = newPath();
     await mkdir(path);
     await writeFile(join(path, 'hello'), 'world');
@@ -158,7 +158,7 @@ describe('FileLock', () => {
   });
 
   test.skipIf(process.platform === 'win32')(
-    'refuses a symbolic link at once, and leaves it and what it leads to as they are',
+    'refuses a symbolic link at once, and changes neither it nor its target',
     async () => {
       const target = newPath();
       await mkdir(`${target}.directory`);
@@ -179,7 +179,7 @@ describe('FileLock', () => {
     ['a directory whose names may not be read', 'readdir', 'EACCES'],
     ['a directory from which nothing may be removed', 'unlink', 'EACCES'],
     ['a directory below one with the sticky bit', 'rename', 'EPERM'],
-  ])('says whose the left-over is that may not be touched: %s', async (_, step, code) => {
+  ])('names the owner of a stale lock that it may not remove: %s', async (_, step, code) => {
     const path = newPath();
     await makeStale(path);
     steps.before = async (name) => {
@@ -211,7 +211,7 @@ describe('FileLock', () => {
     await (await FileLock.acquire(path)).release();
   });
 
-  test('says that a file system takes no sockets, and leaves nothing there', async () => {
+  test('reports that a file system does not support sockets, and leaves nothing there', async () => {
     const path = newPath();
     const listen = vi.spyOn(Server.prototype, 'listen').mockImplementation(function (this: Server) {
       const error = Object.assign(new Error('listen EPERM'), { code: 'EPERM' });
@@ -240,7 +240,7 @@ const UNSHARE: readonly string[] = [
   '--pid',
   '--net',
   '--fork',
-  // As in a container, /proc shows the processes of the namespace only.
+  // As in a container, /proc has only the processes of the namespace.
   '--mount-proc',
 ];
 const canUnshare = ((): boolean => {
@@ -263,15 +263,15 @@ describe.skipIf(!canUnshare)('FileLock between containers (needs unshare)', () =
     expect(await inside.ask('open', path)).toMatch(`is held by process ${outside.process.pid},`);
     await outside.kill();
     expect(await inside.ask('open', path)).toBe('done');
-    // The first process of a PID namespace takes this signal from outside only.
+    // The first process of a PID namespace accepts this signal only from outside.
     const { pid } = inside.process;
     await inside.kill(Number(readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8')));
     await (await FileLock.acquire(`${path}.lock`)).release();
   });
 });
 
-describe('FileLock that several find stale', () => {
-  test('goes to exactly one of two processes that start at once, in 200 rounds', async () => {
+describe('a stale FileLock that several processes find', () => {
+  test('is taken by exactly one of two processes that start at once, in 200 rounds', async () => {
     const path = newPath();
     const both = await Promise.all([Child.start(), Child.start()]);
     const wins = [0, 0];
@@ -307,7 +307,7 @@ describe('FileLock that several find stale', () => {
     return { outcome, isOver: seen.length < at };
   }
 
-  test('goes to a third that comes between any two steps of a first, and to nobody else', async () => {
+  test('is taken by a third process alone that arrives between any two steps of a first', async () => {
     for (let at = 1; ; at++) {
       const path = newPath();
       let third: FileLock | undefined;
@@ -325,12 +325,12 @@ describe('FileLock that several find stale', () => {
     }
   });
 
-  test('stays with the first when a third has come and gone between any two steps', async () => {
+  test('is taken by the first when a third has come and gone between any two steps', async () => {
     for (let at = 1; ; at++) {
       const path = newPath();
       const { outcome, isOver } = await acquireWith(at, path, async () => {
         await (await FileLock.acquire(path)).release();
-        // It may also have been killed instead.
+        // The third may also have been killed.
         if (at % 2 === 0) await makeStale(path);
       });
       if (isOver) return;
@@ -342,7 +342,7 @@ describe('FileLock that several find stale', () => {
 });
 
 describe('FileLock over the lock file of an earlier version', () => {
-  /** A claim as the earlier version wrote it, of a process that runs. */
+  /** A claim of a running process, as the earlier version wrote it. */
   function claimOf(pid: number): string {
     const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
     const start = stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19];
@@ -351,7 +351,7 @@ describe('FileLock over the lock file of an earlier version', () => {
   }
 
   test.skipIf(process.platform !== 'linux')(
-    'is refused while the process that holds it runs, and takes it over when that one has ended',
+    'is refused while its process runs, and replaces the file when that has ended',
     async () => {
       const path = newPath();
       const child = await Child.start();
@@ -366,7 +366,7 @@ describe('FileLock over the lock file of an earlier version', () => {
     }
   );
 
-  test('passes over claims that were released, are torn, or are of a number used again', async () => {
+  test('ignores claims that were released, are torn, or whose process id was used again', async () => {
     const path = newPath();
     const claims = [
       '{"id":"x","pid":4194999,"startedAt":"long ago"}',
@@ -381,7 +381,7 @@ describe('FileLock over the lock file of an earlier version', () => {
     await lock.release();
   });
 
-  test('goes to one of many that find the same stale file', async () => {
+  test('is taken by one of many that find the same stale file', async () => {
     for (let round = 0; round < 20; round++) {
       const path = newPath();
       await writeFile(path, '{"id":"x","pid":4194999,"startedAt":"long ago"}\n');

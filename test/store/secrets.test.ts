@@ -1,4 +1,4 @@
-/** What secrets promise, whatever keeps them; and what is left of files after a crash or on a bad disk. */
+/** The tests that every implementation of `Secrets` must pass, and `FileSecrets` after a crash or on a failing disk. */
 import {
   chmodSync,
   mkdirSync,
@@ -89,7 +89,7 @@ describe.each<[string, () => Promise<Secrets>]>([
     expect(await contentOf(secrets)).toEqual({ 'a.pem': '2', 'b.pem': '1' });
   });
 
-  test('keeps what a caller does to the bytes afterwards out', async () => {
+  test('is not affected by later changes of the bytes by the caller', async () => {
     const secrets = await open();
     const given = bytes('1');
     const committed = secrets.commit({ d: given });
@@ -142,7 +142,7 @@ describe.each<[string, () => Promise<Secrets>]>([
 
 describe('the directory of FileSecrets', () => {
   test.skipIf(process.platform === 'win32')(
-    'lets a left-over of an interrupted write neither widen the mode of a secret nor catch it',
+    'ignores the mode and the target of a file that an interrupted write has left',
     async () => {
       for (const end of ['.new', '.uncommitted']) {
         const secrets = await FileSecrets.open(newPath());
@@ -164,7 +164,7 @@ describe('the directory of FileSecrets', () => {
   );
 
   test.skipIf(process.platform === 'win32')(
-    'is refused if it is there and open to others, and the message says what to do',
+    'is refused if it is open to others, and the message says what to do',
     async () => {
       const path = newDirectory();
       for (const mode of [0o755, 0o750, 0o711, 0o701]) {
@@ -180,7 +180,7 @@ describe('the directory of FileSecrets', () => {
   );
 
   test.skipIf(process.getuid === undefined)(
-    'is refused if it is of another user, and the message says what to do',
+    'is refused if it belongs to another user, and the message says what to do',
     async () => {
       const path = newDirectory();
       const owner = statSync(path).uid;
@@ -201,7 +201,7 @@ describe('the directory of FileSecrets', () => {
     }
   );
 
-  test('is made with those above it, for its owner only', async () => {
+  test('is made with its parents, for its owner only', async () => {
     const path = join(newPath(), 'above', 'state');
     await FileSecrets.open(path);
     if (process.platform !== 'win32') expect(modeOf(path)).toBe(0o700);
@@ -216,11 +216,14 @@ describe('the directory of FileSecrets', () => {
     await expect(FileSecrets.open('')).rejects.toThrow(ApiMisuseError);
   });
 
-  test.skipIf(process.platform !== 'linux')('is refused where no directory can be', async () => {
-    await expect(FileSecrets.open('/proc/x/y')).rejects.toThrow('/proc takes no directories');
-  });
+  test.skipIf(process.platform !== 'linux')(
+    'is refused where no directory can be made',
+    async () => {
+      await expect(FileSecrets.open('/proc/x/y')).rejects.toThrow('/proc takes no directories');
+    }
+  );
 
-  test('keeps nothing of a commit that could not be done', async () => {
+  test('keeps nothing of a commit that failed', async () => {
     const secrets = await FileSecrets.open(newPath());
     mkdirSync(secrets.locate('b.pem'));
     for (const change of [bytes('1'), undefined]) {
@@ -232,7 +235,7 @@ describe('the directory of FileSecrets', () => {
     await expect(secrets.get('b.pem')).rejects.toThrow('b.pem cannot be read: it is a directory');
   });
 
-  test('leaves files of others alone, those that end in .new too', async () => {
+  test('does not change files of others, also those that end in .new', async () => {
     const secrets = await FileSecrets.open(newPath());
     writeFileSync(join(secrets.path, 'store.journal'), 'of the store');
     writeFileSync(join(secrets.path, 'store.journal.new'), 'of the store');
@@ -242,7 +245,7 @@ describe('the directory of FileSecrets', () => {
     expect(readdirSync(secrets.path).sort()).toEqual(['d', 'store.journal', 'store.journal.new']);
   });
 
-  test('is not used on with a journal that is damaged', async () => {
+  test('is refused if its journal is damaged', async () => {
     for (const text of ['', '{', '{"put":["../x"],"remove":[]}', '{"put":7}', 'null']) {
       const path = newDirectory();
       writeFileSync(join(path, 'commit-journal'), text);
@@ -255,21 +258,21 @@ describe('the directory of FileSecrets', () => {
   });
 });
 
-// Each goes through hundreds of crashes, in directories of their own.
+// Each goes through hundreds of crashes, each in its own directory.
 describe('a commit of FileSecrets', { timeout: 180_000 }, () => {
   const first = { 'a.pem': '1', 'b.pem': '1', 'c.json': '1' };
   const second = { 'a.pem': '22', 'b.pem': '22', d: '22' };
   const third = { 'b.pem': '333', d: '333' };
   const states = [{}, first, second, third];
 
-  /** What leads from one state to the next. */
+  /** The commits that lead from one state to the next. */
   function changesTo(state: Readonly<Record<string, string>>): SecretChanges {
     return Object.fromEntries(
       NAMES.map((name) => [name, state[name] === undefined ? undefined : bytes(state[name])])
     );
   }
 
-  /** Does the commits on the disk until it crashes. Returns how many were done. */
+  /** Makes the commits on the disk until it crashes. Returns how many succeeded. */
   async function commitAll(disk: CrashingDisk): Promise<number> {
     stand.fileSystem = disk.fileSystem;
     let done = 0;
@@ -287,7 +290,7 @@ describe('a commit of FileSecrets', { timeout: 180_000 }, () => {
     return done;
   }
 
-  test('has happened in full or not at all after a crash at any point, and lasts when it resolved', async () => {
+  test('is complete or absent after a crash at any point, and durable when it has resolved', async () => {
     let found = 0;
     for (let callsLeft = 0; ; callsLeft++) {
       const disk = new CrashingDisk(original, newDirectory());
@@ -305,14 +308,14 @@ describe('a commit of FileSecrets', { timeout: 180_000 }, () => {
     expect(found).toBeGreaterThan(200);
   });
 
-  test('is finished or undone also when that is interrupted in turn', async () => {
+  test('is finished or undone even if that is interrupted again', async () => {
     let rounds = 0;
     for (let callsLeft = 0; ; callsLeft++) {
       const disk = new CrashingDisk(original, newDirectory());
       disk.callsLeft = callsLeft;
       const done = await commitAll(disk);
       if (done === states.length - 1) break;
-      // After the crash, as if all had been synced; the second crash is the one of the disk's model.
+      // The first crash loses nothing; the second one is that of the model of the disk.
       const [left] = disk.leave(newDirectory);
       const whole = await contentOf(await FileSecrets.open(copyOf(left!)));
       for (let more = 0; ; more++) {
@@ -337,7 +340,7 @@ describe('a commit of FileSecrets', { timeout: 180_000 }, () => {
   });
 
   test.each([['ENOSPC'], ['EIO']])(
-    'has happened or not after any call has failed by %s, and can be repeated',
+    'is complete or absent after a failure of any call by %s, and can be repeated',
     async (code) => {
       const outcomes = { resolved: 0, rejected: 0 };
       for (let failing = 0; ; failing++) {

@@ -11,7 +11,7 @@ afterEach(() => {
   for (const step of cleanUp.splice(0).reverse()) step();
 });
 
-/** A store that tells when something is in it, and can fail. */
+/** A store that reports each commit and can fail. */
 class ObservedStore extends MemoryStore {
   isFailing = false;
   onStored: (writes: readonly Write[]) => void = () => {};
@@ -27,15 +27,15 @@ interface World {
   readonly store: ObservedStore;
   readonly revocations: Revocations;
   readonly revoker: Revoker;
-  /** Sites that are out of the plan. */
+  /** The suspended sites. */
   readonly suspended: Set<string>;
-  /** What was done, in order. */
+  /** The steps, in order. */
   readonly steps: string[];
   readonly errors: Error[];
-  /** What cuts report next; nothing closed when there is no more. */
-  readonly cuts: TerminationReport[];
-  /** What tests change of a cut. */
-  readonly hook: { onCut: () => Promise<void> | void };
+  /** The next results of terminations; nothing is closed when the list is empty. */
+  readonly terminations: TerminationReport[];
+  /** Called at the start of each termination. */
+  readonly hook: { onTerminate: () => Promise<void> | void };
   readonly clock: { nowMs: number };
 }
 
@@ -44,8 +44,8 @@ async function newWorld(store = new ObservedStore()): Promise<World> {
   const suspended = new Set<string>();
   const steps: string[] = [];
   const errors: Error[] = [];
-  const cuts: TerminationReport[] = [];
-  const hook: World['hook'] = { onCut: () => {} };
+  const terminations: TerminationReport[] = [];
+  const hook: World['hook'] = { onTerminate: () => {} };
   const clock = { nowMs: 0 };
   const revoker = new Revoker({
     revocations,
@@ -58,9 +58,9 @@ async function newWorld(store = new ObservedStore()): Promise<World> {
       },
     },
     terminateRevoked: async (reason) => {
-      await hook.onCut();
-      steps.push(`cut: ${reason}`);
-      return cuts.shift() ?? NOTHING_CUT;
+      await hook.onTerminate();
+      steps.push(`terminated: ${reason}`);
+      return terminations.shift() ?? NOTHING_TERMINATED;
     },
     clock: clockOf(Date.now, () => clock.nowMs),
   });
@@ -69,7 +69,7 @@ async function newWorld(store = new ObservedStore()): Promise<World> {
     revoker.close();
     revocations.close();
   });
-  return { store, revocations, revoker, suspended, steps, errors, cuts, hook, clock };
+  return { store, revocations, revoker, suspended, steps, errors, terminations, hook, clock };
 }
 
 function certificate(serial: string, site: string, key = `key of ${serial}`): CertificateRecord {
@@ -87,7 +87,7 @@ function issue(store: MemoryStore, ...records: readonly CertificateRecord[]): Pr
 }
 
 describe('Revoker.revoke', () => {
-  test('takes the site out of the plan in the call itself, before anything is stored', async () => {
+  test('removes the site from the plan during the call, before anything is stored', async () => {
     const { revoker, suspended, store } = await newWorld();
     let stored = 0;
     store.onStored = () => stored++;
@@ -98,7 +98,7 @@ describe('Revoker.revoke', () => {
     expect(stored).toBeGreaterThan(0);
   });
 
-  test('cuts only when handshakes fail already, and resolves only when that is done', async () => {
+  test('terminates only when handshakes already fail, and resolves only when that is done', async () => {
     const { revoker, store, steps, revocations, hook } = await newWorld();
     await issue(store, certificate('a1', 'site-a'));
     store.onStored = (writes) => steps.push(`stored ${writes.map(({ key }) => key).join()}`);
@@ -107,7 +107,7 @@ describe('Revoker.revoke', () => {
     const finished = new Promise<void>((resolve) => {
       finish = resolve;
     });
-    hook.onCut = () => {
+    hook.onTerminate = () => {
       known.push(revocations.isSiteRevoked('site-a'));
       return finished;
     };
@@ -122,24 +122,24 @@ describe('Revoker.revoke', () => {
     finish();
     await revoking;
     expect(steps.slice(0, 2)).toEqual(['site-a out of the plan', 'stored revocation/site/site-a']);
-    expect(steps.slice(2)).toContain('cut: site site-a is revoked');
+    expect(steps.slice(2)).toContain('terminated: site site-a is revoked');
   });
 
-  test('the receipt says what was revoked, what was cut and what it took', async () => {
-    const { revoker, store, cuts, clock, hook } = await newWorld();
+  test('returns a receipt with what was revoked, what was terminated and the times', async () => {
+    const { revoker, store, terminations, clock, hook } = await newWorld();
     await issue(store, certificate('a1', 'site-a'), certificate('b1', 'site-b'));
     await issue(store, certificate('a2', 'site-a'));
     await store.commit([
       { key: 'token/t1', value: { site: 'site-a', usedAtMs: null, expiresAtMs: NOW_MS + 1 } },
       { key: 'token/t2', value: { site: 'site-a', usedAtMs: null, expiresAtMs: NOW_MS - 1 } },
     ]);
-    cuts.push({ tunnelsClosed: 2, pathsRemoved: 6 });
+    terminations.push({ tunnelsClosed: 2, pathsRemoved: 6 });
     store.onStored = () => {
       clock.nowMs += 10;
     };
-    let cut = 0;
-    hook.onCut = () => {
-      if (cut++ === 0) clock.nowMs += 1;
+    let count = 0;
+    hook.onTerminate = () => {
+      if (count++ === 0) clock.nowMs += 1;
     };
     const receipt = await revoker.revoke({ site: 'site-a' }, 'keyCompromise');
     expect(receipt).toEqual({
@@ -150,7 +150,7 @@ describe('Revoker.revoke', () => {
       tokensVoided: 1,
       tunnelsClosed: 2,
       pathsRemoved: 6,
-      storedMs: 21, // two commits, with the first cut between them
+      storedMs: 21, // two commits, with the first termination between them
       elapsedMs: 21,
     });
   });
@@ -158,54 +158,54 @@ describe('Revoker.revoke', () => {
   test.each([
     ['serial number', { serial: 'a1' }],
     ['key', { spki: KEY() }],
-  ])('by %s cuts and leaves the site in the plan', async (_, scope) => {
-    const { revoker, store, steps, cuts, suspended } = await newWorld();
+  ])('terminates by %s and leaves the site in the plan', async (_, scope) => {
+    const { revoker, store, steps, terminations, suspended } = await newWorld();
     await issue(store, certificate('a1', 'site-a', KEY()), certificate('a2', 'site-a'));
-    cuts.push({ tunnelsClosed: 1, pathsRemoved: 0 });
+    terminations.push({ tunnelsClosed: 1, pathsRemoved: 0 });
     const receipt = await revoker.revoke(scope);
     expect(receipt).toMatchObject({ scope, sites: ['site-a'], serials: ['a1'], tunnelsClosed: 1 });
     expect(receipt.unexpired).toEqual(['a2']);
     expect(suspended.size).toBe(0);
-    expect(new Set(steps)).toEqual(new Set(['cut: the certificate is revoked']));
+    expect(new Set(steps)).toEqual(new Set(['terminated: the certificate is revoked']));
   });
 
-  test('of what is revoked already cuts again: something may have been left', async () => {
-    const { revoker, steps, cuts } = await newWorld();
+  test('terminates again for what is already revoked: something may have been left', async () => {
+    const { revoker, steps, terminations } = await newWorld();
     await revoker.revoke({ site: 'site-a' });
     steps.length = 0;
-    cuts.push({ tunnelsClosed: 1, pathsRemoved: 0 });
+    terminations.push({ tunnelsClosed: 1, pathsRemoved: 0 });
     expect(await revoker.revoke({ site: 'site-a' })).toMatchObject({ tunnelsClosed: 1 });
-    expect(steps).toEqual(['cut: site site-a is revoked']);
+    expect(steps).toEqual(['terminated: site site-a is revoked']);
   });
 
-  test('two at once: each receipt has its own and may have what the other cut meanwhile', async () => {
-    const { revoker, store, cuts, steps } = await newWorld();
+  test('returns for each of two calls at once its own terminations, perhaps with those of the other', async () => {
+    const { revoker, store, terminations, steps } = await newWorld();
     await issue(store, certificate('a1', 'site-a'), certificate('b1', 'site-b'));
-    cuts.push({ tunnelsClosed: 1, pathsRemoved: 2 }, { tunnelsClosed: 1, pathsRemoved: 2 });
+    terminations.push({ tunnelsClosed: 1, pathsRemoved: 2 }, { tunnelsClosed: 1, pathsRemoved: 2 });
     const [a, b] = await Promise.all([
       revoker.revoke({ site: 'site-a' }),
       revoker.revoke({ site: 'site-b' }),
     ]);
     expect(a).toMatchObject({ sites: ['site-a'], serials: ['a1'] });
     expect(b).toMatchObject({ sites: ['site-b'], serials: ['b1'] });
-    const done = steps.filter((step) => step.startsWith('cut')).length;
+    const done = steps.filter((step) => step.startsWith('terminated')).length;
     expect(done).toBeGreaterThanOrEqual(2);
     for (const { tunnelsClosed, pathsRemoved } of [a, b]) {
       expect([tunnelsClosed, pathsRemoved]).toEqual([2, 4]);
     }
   });
 
-  test('one that comes later has nothing of what was cut before', async () => {
-    const { revoker, cuts } = await newWorld();
-    cuts.push({ tunnelsClosed: 5, pathsRemoved: 5 });
+  test('returns nothing of earlier terminations', async () => {
+    const { revoker, terminations } = await newWorld();
+    terminations.push({ tunnelsClosed: 5, pathsRemoved: 5 });
     await revoker.revoke({ site: 'site-a' });
     const later = await revoker.revoke({ site: 'site-b' });
     expect(later).toMatchObject({ tunnelsClosed: 0, pathsRemoved: 0 });
   });
 });
 
-describe('Revoker.revoke that fails', () => {
-  test('for the store leaves the site cut off, and can be called again', async () => {
+describe('a failed Revoker.revoke', () => {
+  test('leaves the site suspended if the store fails, and can be called again', async () => {
     const { revoker, store, suspended, revocations, steps } = await newWorld();
     store.isFailing = true;
     await expect(revoker.revoke({ site: 'site-a' })).rejects.toThrow(StoreError);
@@ -214,12 +214,12 @@ describe('Revoker.revoke that fails', () => {
     store.isFailing = false;
     await revoker.revoke({ site: 'site-a' });
     expect(revocations.isSiteRevoked('site-a')).toBe(true);
-    expect(steps.at(-1)).toBe('cut: site site-a is revoked');
+    expect(steps.at(-1)).toBe('terminated: site site-a is revoked');
     await revoker.reinstate('site-a');
     expect(suspended.size).toBe(0);
   });
 
-  test('for the store is undone by reinstate alone', async () => {
+  test('is undone only by reinstate if the store fails', async () => {
     const { revoker, store, suspended } = await newWorld();
     store.isFailing = true;
     await expect(revoker.revoke({ site: 'site-a' })).rejects.toThrow(StoreError);
@@ -228,16 +228,16 @@ describe('Revoker.revoke that fails', () => {
     expect(suspended.size).toBe(0);
   });
 
-  test('for it makes no sense puts back what it took out', async () => {
+  test('restores the site if the call is invalid', async () => {
     const { revoker, suspended, steps } = await newWorld();
     await expect(revoker.revoke({ site: 'no site!' })).rejects.toThrow(CertificateError);
     await expect(revoker.revoke({ serial: 'aa' })).rejects.toThrow(CertificateError);
     await expect(revoker.revoke({ spki: 'short' })).rejects.toThrow(CertificateError);
     expect(suspended.size).toBe(0);
-    expect(steps.filter((step) => step.startsWith('cut'))).toEqual([]);
+    expect(steps.filter((step) => step.startsWith('terminated'))).toEqual([]);
   });
 
-  test('for a reason that is none puts back what it took out', async () => {
+  test('restores the site if the reason is unknown', async () => {
     const { revoker, suspended } = await newWorld();
     await expect(revoker.revoke({ site: 'site-a' }, 'whim' as never)).rejects.toThrow(
       ApiMisuseError
@@ -245,16 +245,16 @@ describe('Revoker.revoke that fails', () => {
     expect(suspended.size).toBe(0);
   });
 
-  test('for a reason that is none leaves a site out that is revoked', async () => {
+  test('keeps a revoked site suspended if the reason is unknown', async () => {
     const { revoker, suspended } = await newWorld();
     await revoker.revoke({ site: 'site-a' });
     await expect(revoker.revoke({ site: 'site-a' }, 'whim' as never)).rejects.toThrow();
     expect([...suspended]).toEqual(['site-a']);
   });
 
-  test('for the tunnels cannot be cut is no receipt, and the site stays out', async () => {
+  test('returns no receipt if the tunnels cannot be terminated, and the site stays suspended', async () => {
     const { revoker, suspended, hook, errors, revocations } = await newWorld();
-    hook.onCut = () => Promise.reject(new Error('a process is gone'));
+    hook.onTerminate = () => Promise.reject(new Error('a process is gone'));
     await expect(revoker.revoke({ site: 'site-a' })).rejects.toThrow('a process is gone');
     expect([...suspended]).toEqual(['site-a']);
     expect(revocations.isSiteRevoked('site-a')).toBe(true);
@@ -263,7 +263,7 @@ describe('Revoker.revoke that fails', () => {
 });
 
 describe('Revoker', () => {
-  test('has what was revoked before it out of the plan from the start', async () => {
+  test('suspends the sites that were revoked before it from the start', async () => {
     const store = new ObservedStore();
     const { revoker } = await newWorld(store);
     await revoker.revoke({ site: 'site-a' });
@@ -279,26 +279,26 @@ describe('Revoker', () => {
     await there.revoker.revoke({ site: 'site-a' });
     await turn();
     expect([...here.suspended]).toEqual(['site-a']);
-    expect(here.steps.at(-1)).toBe('cut: site site-a is revoked');
+    expect(here.steps.at(-1)).toBe('terminated: site site-a is revoked');
     here.steps.length = 0;
     await there.revoker.revoke({ serial: 'b1' });
     await turn();
-    expect(here.steps).toEqual(['cut: the certificate is revoked']);
+    expect(here.steps).toEqual(['terminated: the certificate is revoked']);
     expect([...here.suspended]).toEqual(['site-a']);
   });
 
-  test('tells its host when it cannot cut what another process has revoked', async () => {
+  test('emits a problem when it cannot terminate what another process has revoked', async () => {
     const store = new ObservedStore();
     const here = await newWorld(store);
     const there = await newWorld(store);
-    here.hook.onCut = () => Promise.reject(new Error('a process is gone'));
+    here.hook.onTerminate = () => Promise.reject(new Error('a process is gone'));
     await there.revoker.revoke({ site: 'site-a' });
     await turn();
     expect(here.errors.map(({ message }) => message)).toContain('a process is gone');
     expect([...here.suspended]).toEqual(['site-a']);
   });
 
-  test('puts a reinstated site back into the plan, whoever reinstates it', async () => {
+  test('restores a reinstated site to the plan, whichever process reinstates it', async () => {
     const store = new ObservedStore();
     const here = await newWorld(store);
     const there = await newWorld(store);
@@ -308,7 +308,7 @@ describe('Revoker', () => {
     expect(here.revocations.isSiteRevoked('site-a')).toBe(false);
   });
 
-  test('leaves a site out whose reinstatement cannot be stored', async () => {
+  test('keeps a site suspended whose reinstatement cannot be stored', async () => {
     const { revoker, store, suspended } = await newWorld();
     await revoker.revoke({ site: 'site-a' });
     store.isFailing = true;
@@ -316,7 +316,7 @@ describe('Revoker', () => {
     expect([...suspended]).toEqual(['site-a']);
   });
 
-  test('follows the store no more when it is closed', async () => {
+  test('stops following the store when it is closed', async () => {
     const store = new ObservedStore();
     const here = await newWorld(store);
     const there = await newWorld(store);
@@ -332,10 +332,10 @@ function turn(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
 }
 
-/** A hash that may be one: 32 bytes as base64url. */
+/** A well-formed hash: 32 bytes as base64url. */
 function KEY(): string {
   return Buffer.alloc(32, 7).toString('base64url');
 }
 
 const NOW_MS = 1_700_000_000_000;
-const NOTHING_CUT: TerminationReport = { tunnelsClosed: 0, pathsRemoved: 0 };
+const NOTHING_TERMINATED: TerminationReport = { tunnelsClosed: 0, pathsRemoved: 0 };

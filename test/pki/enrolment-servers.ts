@@ -1,5 +1,5 @@
 /**
- * Enrolment servers to knock at, genuine ones and others, and ways to knock.
+ * Enrolment servers, with a certificate of the CA and without one, and functions that send requests to them.
  * @module
  */
 import { once } from 'node:events';
@@ -33,33 +33,33 @@ export async function serve(
   return { server, port, endpoint: `https://${HOST}:${port}` };
 }
 
-/** A TLS server that says it is whoever it likes, and records what it hears. */
+/** A TLS server with any key and certificate that records what it receives. */
 export async function impostor(
   key: string,
   cert: string,
   answer?: string,
   options: tls.TlsOptions = {}
-): Promise<{ endpoint: string; heard: string[] }> {
-  const heard: string[] = [];
+): Promise<{ endpoint: string; received: string[] }> {
+  const received: string[] = [];
   const server = tls.createServer({ key, cert, ...options }, (socket) => {
     socket.on('error', () => {});
     socket.on('data', (data) => {
-      heard.push(data.toString());
+      received.push(data.toString());
       if (answer !== undefined) socket.end(answer);
     });
   });
   server.listen(0, HOST);
   await once(server, 'listening');
   closers.push(() => server.close());
-  return { endpoint: `https://${HOST}:${(server.address() as AddressInfo).port}`, heard };
+  return { endpoint: `https://${HOST}:${(server.address() as AddressInfo).port}`, received };
 }
 
-/** A server with a genuine certificate of the CA that answers as it is told. */
-export async function genuine(
+/** A server with a certificate of the CA that sends the given answer. */
+export async function withCertificate(
   authority: CertificateAuthority,
   answer: string,
   identity: GatewayIdentity = CLOUD
-): Promise<{ endpoint: string; heard: string[] }> {
+): Promise<{ endpoint: string; received: string[] }> {
   const { privateKeyPem, csrPem } = newRequest();
   const { certificatePem } = await authority.issue(csrPem, identity);
   return impostor(privateKeyPem, certificatePem + authority.certificatePem, answer);
@@ -70,7 +70,7 @@ export function httpAnswer(status: number, body: unknown): string {
   return `HTTP/1.1 ${status} X\r\nContent-Length: ${Buffer.byteLength(text)}\r\n\r\n${text}`;
 }
 
-/** A port where nobody listens, until the test is over. */
+/** A port that refuses connections until the test ends. */
 export async function closedPort(): Promise<number> {
   const nobody = await refusingTcpPort();
   closers.push(() => nobody.close());
