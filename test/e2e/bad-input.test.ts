@@ -253,14 +253,14 @@ describe.concurrent('environment', () => {
 
     writeFileSync(join(state, 'key.pem'), readFileSync(join(cloudHome, 'state/ca-key.pem')));
     expect(await refusedEdge(home)).toMatch(
-      /key\.pem.*do not fit: the certificate is for another key/
+      /key\.pem.*do not fit together: the certificate is for another key/
     );
     writeFileSync(join(state, 'key.pem'), key);
 
     const ca = readFileSync(join(state, 'ca.pem'));
     writeFileSync(join(state, 'ca.pem'), readFileSync(certificate));
     expect(await refusedEdge(home)).toMatch(
-      /ca\.pem.*do not fit: among the trust anchors is one that is not a CA certificate/
+      /ca\.pem.*do not fit together: among the trust anchors is one that is not a CA certificate/
     );
     writeFileSync(join(state, 'ca.pem'), ca);
 

@@ -122,7 +122,7 @@ test('a CA is not retired under an edge that has not renewed, unless that is for
 });
 
 describe('a desired state without the cloud', () => {
-  const reason = 'there is none with the name "cloud"';
+  const reason = 'there is no site with the name "cloud"';
   const fault = new ConfigError('desired.sites', reason);
 
   test('is refused by apply, and nothing changes', async () => {

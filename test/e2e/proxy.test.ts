@@ -130,7 +130,7 @@ describe.skipIf(missing !== undefined)('an edge behind a proxy', () => {
     const line = await edge.logged(/site-a: up to /);
     expect(line).toContain(`up to ${CLOUD_ADDRESS} through the proxy 192.0.2.1, `);
     await edge.logged(/certificate renewed/);
-    await cloud.logged(/site-a: shows a renewed certificate/);
+    await cloud.logged(/site-a: presents a renewed certificate/);
 
     const since = edge.output.length;
     proxy.child.kill('SIGKILL');

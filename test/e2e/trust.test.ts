@@ -195,8 +195,8 @@ describe('the CA', () => {
       }
       const { ca } = await cloud.ask<Status>('GET', '/v1/status');
       expect(Date.parse(ca.notAfter)).toBeLessThan(Date.now());
-      expect(ca.warning).toMatch(/^the CA ran out on .*: prepare and activate another one/);
-      await cloud.process.logged(/the CA ran out on /);
+      expect(ca.warning).toMatch(/^the CA expired on .*: prepare and activate another one/);
+      await cloud.process.logged(/the CA expired on /);
 
       const { rootPrivateKeyPem: _, ...next } = generateCa({ trustDomain: 'openstack.test' });
       const own = whose === 'its own';
@@ -279,7 +279,7 @@ describe('a certificate', () => {
     const { complaint, code } = await edge.process.ended;
     expect(code).toBe(1);
     expect(complaint).toMatch(
-      /certificate\.pem ran out on .*: enrol with a new token \(.*used\); put a new token into .*token$/
+      /certificate\.pem expired on .*: enrol with a new token \(.*used\); put a new token into .*token$/
     );
 
     edge.putToken(await cloud.token('site-b'));
@@ -299,10 +299,10 @@ describe('a certificate', () => {
     await cloud.start({ trust: { certificateLifetimeSeconds: 8 } });
     const edge = await edgeOf(cloud, 'site-a');
     await cloud.process.kill('SIGTERM');
-    await edge.process.logged(/the certificate ran out on .*: enrol with a new token/);
+    await edge.process.logged(/the certificate expired on .*: enrol with a new token/);
     await cloud.start();
     edge.putToken(await cloud.token('site-a'));
-    await edge.process.logged(/enrolled anew/);
+    await edge.process.logged(/enrolled again/);
     await eventually('the tunnel', () => cloud.certificate('site-a'));
   });
 
@@ -326,7 +326,7 @@ describe('a certificate', () => {
       pathsRemoved: 0,
     });
     await a.process.logged(/refused, .*\(revoked\)/, byA);
-    await a.process.logged(/enrolled anew/, byA);
+    await a.process.logged(/enrolled again/, byA);
     await a.process.logged(/: up to /, byA);
     expect(a.certificate.serialNumber).not.toBe(serial);
     expect(b.process.output).not.toMatch(/: down,/);

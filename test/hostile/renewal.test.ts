@@ -159,7 +159,7 @@ describe.skipIf(isSkipped)(
       await delay(Math.max(0, Date.parse(validTo) - Date.now()));
       const { code, complaint } = await scene.startB().ended;
       expect(code).toBe(1);
-      expect(complaint).toMatch(/^edge-gateway: \S+certificate\.pem ran out on .*new token into/);
+      expect(complaint).toMatch(/^edge-gateway: \S+certificate\.pem expired on .*new token into/);
       expect(complaint).not.toContain('\n');
 
       await scene.newTokenForB();
@@ -242,7 +242,7 @@ describe('a change of CA', () => {
 
     // Its certificate is of the CA before, which is good until that is retired.
     edge = startEdge();
-    await cloud.logged(/site-a: shows a renewed certificate/);
+    await cloud.logged(/site-a: presents a renewed certificate/);
     await edge.logged(/certificate renewed/);
     await askCloud('POST', '/v1/ca', { step: 'retire' });
     await trusted(1);
