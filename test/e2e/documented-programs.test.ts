@@ -1,4 +1,4 @@
-/** The programs that the documents show run, and print what they are said to. */
+/** The programs in the documents run, and print what the documents say. */
 import { spawnSync } from 'node:child_process';
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -6,9 +6,9 @@ import { expect, test } from 'vitest';
 
 const REPOSITORY = fileURLToPath(new URL('../..', import.meta.url));
 
-/** What a program printed on standard output; it must not fail. */
+/** Returns what a program printed on standard output; the program must not fail. */
 function run(code: string): string {
-  // Inside the repository, so that the package's own name leads to its sources.
+  // The program runs inside the repository, so that the package's own name resolves to its sources.
   const file = fileURLToPath(new URL(`program-${process.pid}.tmp.mts`, import.meta.url));
   writeFileSync(file, code);
   try {
@@ -24,19 +24,19 @@ function run(code: string): string {
   }
 }
 
-/** The blocks of a document in this language, each without its fences. */
+/** Returns the blocks of a document in this language, each without its fences. */
 function blocksOf(document: string, language: string): string[] {
   const text = readFileSync(`${REPOSITORY}/${document}`, 'utf8');
   const fenced = new RegExp(`^\`\`\`${language}\\n([\\s\\S]*?)^\`\`\`$`, 'gm');
   return [...text.matchAll(fenced)].map(([, block]) => block!);
 }
 
-/** What the comments behind its `console.log` say that a program prints. */
+/** Returns what a program prints according to the comments behind its `console.log`. */
 function promisedBy(code: string): string[] {
   return [...code.matchAll(/console\.log\(.*\); \/\/ (.*)$/gm)].map(([, comment]) => comment!);
 }
 
-test('the first example of the README: a cloud and an edge in one process, in less than 30 lines', () => {
+test('the first example of the README runs: a cloud and an edge in one process, in less than 30 lines', () => {
   const readme = readFileSync(`${REPOSITORY}/README.md`, 'utf8');
   expect(readme.slice(0, readme.indexOf('```ts')).split('\n').length).toBeLessThan(30);
   const [code] = blocksOf('README.md', 'ts');
@@ -46,14 +46,14 @@ test('the first example of the README: a cloud and an edge in one process, in le
   expect(run(code!).trim().split('\n')).toEqual(promised);
 });
 
-test('a gateway pair by hand, in less than 80 lines', () => {
+test('the example of a gateway pair from single classes runs, in less than 80 lines', () => {
   const [code] = blocksOf('docs/composing.md', 'ts');
   expect(code!.trim().split('\n').length).toBeLessThan(80);
   const [promised] = blocksOf('docs/composing.md', '');
   expect(run(code!)).toBe(promised);
 });
 
-test('the translator alone', () => {
+test('the example of the translator runs', () => {
   const [, code] = blocksOf('docs/composing.md', 'ts');
   const lines = run(code!).trim().split('\n');
   const promised = promisedBy(code!);
