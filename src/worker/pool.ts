@@ -50,9 +50,9 @@ export interface WorkerPoolStatus {
   readonly listener: Readonly<Record<string, number>>;
   readonly dataPlane: Readonly<Record<string, number>>;
   readonly device: Readonly<Record<string, number>>;
-  /** By site. */
+  /** The verdict counters by site. */
   readonly verdicts: Readonly<Record<string, Readonly<Record<string, number>>>>;
-  /** By the number of the worker; `pid` is 0 while a worker is down. */
+  /** The workers by number; `pid` is 0 while a worker is down. */
   readonly workers: readonly { readonly pid: number; readonly sites: readonly string[] }[];
 }
 

@@ -165,7 +165,7 @@ export interface WorkerStatus {
   readonly listener: Readonly<Record<string, number>>;
   readonly dataPlane: Readonly<Record<string, number>>;
   readonly device: Readonly<Record<string, number>>;
-  /** By site. */
+  /** The verdict counters by site. */
   readonly verdicts: Readonly<Record<string, VerdictCounters>>;
 }
 

@@ -52,7 +52,7 @@ describe('a cloud gateway’s file', () => {
       /: enrolment.listen: the tunnel's port can be shared by one worker only, not by 2: give a host and port$/,
     ],
   ];
-  test.each(faults)('with %j is refused', async (change, says) => {
+  test.each(faults)('is refused with %j', async (change, says) => {
     const config = { ...cloudConfig(), ...change };
     const path = writeConfig(workspace.newDirectory(), config);
     const { code, complaint } = await outcome('cloud-gateway', [path]);

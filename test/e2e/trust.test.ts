@@ -132,8 +132,15 @@ describe('the CA', () => {
       expect(statSync(cloud.file(name)).mode & 0o777).toBe(0o600);
       expect(readFileSync(cloud.file(name), 'utf8')).toMatch(/^-----BEGIN ENCRYPTED PRIVATE KEY/);
       const pass = ['-passin', 'pass:correct horse'];
-      const shown = openssl(['pkey', '-in', cloud.file(name), ...pass, '-noout', '-text_pub']);
-      expect(shown).toMatch(/ED25519/i);
+      const description = openssl([
+        'pkey',
+        '-in',
+        cloud.file(name),
+        ...pass,
+        '-noout',
+        '-text_pub',
+      ]);
+      expect(description).toMatch(/ED25519/i);
     }
     const edge = await edgeOf(cloud, 'site-a');
     writeFileSync(join(edge.home, 'root.pem'), await cloud.pem('/v1/ca'));
@@ -277,7 +284,9 @@ describe('a certificate', () => {
     const presences = await cloud.callAdmin('GET', '/v1/presences');
     await edge.process.kill('SIGTERM');
     const { validTo } = edge.certificate;
-    await eventually('it to run out', () => (Date.now() > Date.parse(validTo) ? true : undefined));
+    await eventually('the certificate to expire', () =>
+      Date.now() > Date.parse(validTo) ? true : undefined
+    );
 
     edge.start();
     const { complaint, code } = await edge.process.ended;

@@ -72,7 +72,7 @@ describe('an edge without a certificate', () => {
       code: 'ERR_PRESENCE_ENROLMENT_USED',
     });
     expect(second.failure).toMatchObject({ kind: 'token', remedy: 'token' });
-    const enrolling = second.enrol('vp1.nonsense');
+    const enrolling = second.enrol('vp1.malformed');
     expect(second.state).toBe('enrolling');
     await expect(enrolling).rejects.toThrow(EnrolmentError);
     expect(second.state).toBe('rejected');

@@ -147,8 +147,8 @@ describe('a site that enrols', () => {
 
   test('sends its secret to the cloud, on its second connection', async () => {
     const { key, cert } = await ca.issue(CLOUD);
-    const shown = `${cert}\n${ca.authority.certificatePem}`;
-    const { said, connections, received } = await enrol({ key, cert: shown });
+    const chain = `${cert}\n${ca.authority.certificatePem}`;
+    const { said, connections, received } = await enrol({ key, cert: chain });
     expect(said).toMatchObject([{ code: 'ERR_PRESENCE_ENVIRONMENT' }]);
     expect(connections).toBe(2);
     expect(received.split('POST /v1/enrol ').length - 1).toBe(1);

@@ -64,8 +64,8 @@ describe('a key that is', () => {
       const { key, cert } = await ca.issue(CLOUD);
       const root = generateCa({ trustDomain: 'example.org' }).certificatePem;
       const odd = replaced(new X509Certificate(root).raw, keyIn(root), spki);
-      const shown = `${cert}\n${pemOf(odd, 'CERTIFICATE')}`;
-      const server = createServer({ key: String(key), cert: shown, minVersion: 'TLSv1.3' });
+      const chain = `${cert}\n${pemOf(odd, 'CERTIFICATE')}`;
+      const server = createServer({ key: String(key), cert: chain, minVersion: 'TLSv1.3' });
       server.on('tlsClientError', () => {});
       await once(server.listen(0, '127.0.0.1'), 'listening');
       try {
