@@ -1,15 +1,15 @@
 /**
- * The errors that the control side throws, grouped by who is at fault. Packets never raise one:
- * on the data path the outcome is a counted `Verdict`.
+ * The errors that the control side throws, grouped by the party at fault. A packet never causes one: on the data path
+ * the outcome is a counted `Verdict`.
  *
- * Test `error.code`, which is stable, rather than the class or the message. Messages are lower
- * case, without a full stop, and carry the value that was wrong.
+ * Test `error.code`, which is stable, not the class or the message. Messages are lower case, without a full stop, and
+ * contain the wrong value.
  * @module
  */
 
-/** Base class of everything this library throws on purpose. */
+/** The base class of all errors that this library throws on purpose. */
 export class PresenceError extends Error {
-  /** Stable identifier, `ERR_PRESENCE_...`. */
+  /** A stable identifier, `ERR_PRESENCE_...`. */
   readonly code: string;
 
   constructor(code: string, message: string, options?: ErrorOptions) {
@@ -19,16 +19,16 @@ export class PresenceError extends Error {
   }
 }
 
-/** The calling program is at fault: an argument or a call order that can never succeed. */
+/** The calling program is at fault: an argument, or the order of calls, can never succeed. */
 export class ApiMisuseError extends PresenceError {
   constructor(message: string, options?: ErrorOptions) {
     super('ERR_PRESENCE_API_MISUSE', message, options);
   }
 }
 
-/** The operator is at fault: a value of the configuration or of the desired state is unusable. */
+/** The operator is at fault: a value of the configuration or of the desired state is not usable. */
 export class ConfigError extends PresenceError {
-  /** Where the fault is, for example `sites[0].pool`; empty when it concerns the whole. */
+  /** The place of the fault, for example `sites[0].pool`; empty if it concerns the whole. */
   readonly path: string;
 
   constructor(path: string, message: string, options?: ErrorOptions) {
@@ -37,7 +37,7 @@ export class ConfigError extends PresenceError {
   }
 }
 
-/** A pool, lease or reservation does not allow what was asked. */
+/** A pool, lease or reservation does not allow the request. */
 export class AllocatorError extends PresenceError {}
 
 /** Every address of the pool is leased, reserved or in quarantine. */
@@ -47,7 +47,7 @@ export class PoolExhaustedError extends AllocatorError {
   }
 }
 
-/** The address asked for belongs to another key, or is not one the pool hands out. */
+/** The requested address belongs to another key, or is not in the pool. */
 export class AddressUnavailableError extends AllocatorError {
   constructor(message: string) {
     super('ERR_PRESENCE_ADDRESS_UNAVAILABLE', message);
@@ -61,42 +61,42 @@ export class QuotaExceededError extends AllocatorError {
   }
 }
 
-/** The store could not keep, or did not find as expected, what it was given. */
+/** The store cannot be read or written, or its content is damaged. */
 export class StoreError extends PresenceError {
   constructor(message: string, options?: ErrorOptions) {
     super('ERR_PRESENCE_STORE', message, options);
   }
 }
 
-/** Another writer changed an entry first; read it again and decide anew. */
+/** Another writer changed an entry first; read it again and retry. */
 export class StoreConflictError extends PresenceError {
   constructor(message: string) {
     super('ERR_PRESENCE_STORE_CONFLICT', message);
   }
 }
 
-/** An audit log is not the one that was written; nothing is appended to it. */
+/** An audit log was changed after it was written; nothing is appended to it. */
 export class AuditError extends PresenceError {
   constructor(message: string, options?: ErrorOptions) {
     super('ERR_PRESENCE_AUDIT', message, options);
   }
 }
 
-/** The far gateway broke the protocol. */
+/** The other gateway violated the protocol. */
 export class PeerProtocolError extends PresenceError {
   constructor(message: string, options?: ErrorOptions) {
     super('ERR_PRESENCE_PEER_PROTOCOL', message, options);
   }
 }
 
-/** The far gateway understood and said no; `message` carries its reason. */
+/** The other gateway refused the request; `message` contains its reason. */
 export class PeerRefusedError extends PresenceError {
   constructor(message: string, options?: ErrorOptions) {
     super('ERR_PRESENCE_PEER_REFUSED', message, options);
   }
 }
 
-/** A certificate, signing request or key is not acceptable. */
+/** A certificate, signing request or key cannot be used. */
 export class CertificateError extends PresenceError {
   constructor(message: string, options?: ErrorOptions) {
     super('ERR_PRESENCE_CERTIFICATE', message, options);
@@ -112,10 +112,10 @@ export type EnrolmentFault =
   | 'used'
   | 'wrong-ca'
   | 'wrong-site'
-  /** The token is good and stays so, but the host of the cloud gateway does not let the site in. */
+  /** The token is valid and stays valid, but the host program of the cloud gateway refuses the site. */
   | 'not-authorized';
 
-/** An enrolment token is not, or no longer, good for a certificate. */
+/** An enrolment token is not valid, or no longer valid. */
 export class EnrolmentError extends PresenceError {
   readonly fault: EnrolmentFault;
 
@@ -125,7 +125,7 @@ export class EnrolmentError extends PresenceError {
   }
 }
 
-/** The machine is at fault: a port is busy, a device cannot be opened, a file cannot be read. */
+/** The machine is at fault: a port is in use, a device cannot be opened, a file cannot be read. */
 export class EnvironmentError extends PresenceError {
   constructor(message: string, options?: ErrorOptions) {
     super('ERR_PRESENCE_ENVIRONMENT', message, options);
@@ -153,18 +153,18 @@ export class PassphraseError extends PresenceError {
 export type ProxyFault =
   /** It cannot be reached, or it ends the connection before it has answered. */
   | 'unreachable'
-  /** It asks for credentials, and none were given. */
+  /** It requires credentials, and none were given. */
   | 'credentials-missing'
   /** It does not accept the credentials that were given. */
   | 'credentials-refused'
   /** It refuses the endpoint. */
   | 'refused'
-  /** It says that it cannot reach the endpoint. */
+  /** It reports that it cannot reach the endpoint. */
   | 'endpoint-unreachable'
-  /** What it answers is not HTTP, or is longer than is read. */
+  /** Its answer is not HTTP, or is too long. */
   | 'protocol';
 
-/** An HTTP proxy gives no connection to the endpoint behind it. The message never holds the password. */
+/** An HTTP proxy gives no connection to the endpoint behind it. The message never contains the password. */
 export class ProxyError extends PresenceError {
   readonly fault: ProxyFault;
   /** The status of the proxy's answer; undefined if there was none. */

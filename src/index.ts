@@ -1,7 +1,8 @@
 /**
- * virtual-presence: services of a cloud and of its edge sites talk as if each were local, while the
- * networks stay apart. Here are the two gateways, the classes that they are made of, and the types of their options,
- * results and events. Everything else is in the entry point of its module: `virtual-presence/dns` and so on.
+ * virtual-presence: services of a cloud and of its edge sites communicate as if they were in one local network, while
+ * the networks stay separate. This entry point exports the two gateways, the classes that they consist of, and the types
+ * of their options, results and events. Everything else is in the entry points of the modules, such as
+ * `virtual-presence/dns`.
  *
  * @module virtual-presence
  */

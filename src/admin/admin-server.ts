@@ -1,6 +1,6 @@
 /**
- * A local HTTP interface over a unix socket, for operators and their scripts: JSON in, JSON or PEM out. Who
- * may open the socket may do everything; its file mode is 0600.
+ * A local HTTP server on a unix socket, for operators and their scripts: JSON in, JSON or PEM out. Everybody who can
+ * open the socket may do everything; its file mode is 0600.
  * @module
  */
 import { lstatSync, statSync, unlinkSync } from 'node:fs';
@@ -11,7 +11,7 @@ import { checkFunction, checkObject, checkThat, checkWhole } from '../base/optio
 import { EnvironmentError, PresenceError } from '../errors.ts';
 import type { Json } from '../store/index.ts';
 
-/** An answer that is sent as it is, for programs such as `openssl`. */
+/** An answer that is sent as text, for programs such as `openssl`. */
 export class PemText {
   readonly text: string;
 
@@ -20,7 +20,7 @@ export class PemText {
   }
 }
 
-/** Answers one request, with JSON or a `PemText`; what it throws becomes the answer, with a status of 400 or 500. */
+/** Answers one request, with JSON or a `PemText`. An error that it throws becomes an answer with status 400 or 500. */
 export type AdminHandler = (request: AdminRequest) => unknown;
 
 export interface AdminRequest {
@@ -30,32 +30,33 @@ export interface AdminRequest {
 }
 
 export interface AdminServerOptions {
-  /** Path of the unix socket. */
+  /** The path of the unix socket. */
   readonly socketPath: string;
-  /** By method and path: `'POST /v1/tokens'`. */
+  /** The handlers by method and path, such as `'POST /v1/tokens'`. */
   readonly routes: Readonly<Record<string, AdminHandler>>;
-  /** Longest body, in bytes; default 256 KiB. */
+  /** The longest body, in bytes; default 256 KiB. */
   readonly maxBodyBytes?: number;
-  /** How long a client may take to send its request, and at the end to take its answer, in ms; default 10,000. */
+  /** How long a client may take to send its request, and during `close` to read its answer, in ms; default 10,000. */
   readonly timeoutMs?: number;
 }
 
-/** What is used where an option is absent. */
+/** The values of options that are left out. */
 export const ADMIN_SERVER_DEFAULTS: Readonly<{
   maxBodyBytes: number;
   /** In ms. */
   timeoutMs: number;
 }> = Object.freeze({ maxBodyBytes: 256 * 1024, timeoutMs: 10_000 });
 
+/** Answers each request by the handler of its method and path. */
 export class AdminServer implements AsyncDisposable {
   readonly #server: Server;
   readonly #routes: ReadonlyMap<string, AdminHandler>;
   readonly #maxBodyBytes: number;
   readonly #timeoutMs: number;
-  /** Requests that have come whole and whose handlers are at work. */
-  readonly #underWay = new Set<Promise<void>>();
-  /** Answers that their clients have not taken yet. */
-  readonly #untaken = new Set<Promise<void>>();
+  /** The requests that were received completely and are being handled. */
+  readonly #running = new Set<Promise<void>>();
+  /** The answers that their clients have not read yet. */
+  readonly #unread = new Set<Promise<void>>();
   #closing: Promise<void> | undefined;
 
   private constructor(options: AdminServerOptions) {
@@ -78,17 +79,17 @@ export class AdminServer implements AsyncDisposable {
   }
 
   /**
-   * Listens on the socket, in place of one that a process left behind.
+   * Listens on the socket; replaces a socket that a process has left behind.
    *
    * @throws {ApiMisuseError} naming the option that is wrong.
-   * @throws {EnvironmentError} if the path is not free or cannot be used.
+   * @throws {EnvironmentError} if the path is in use, or cannot be used.
    */
   static async listen(options: AdminServerOptions): Promise<AdminServer> {
     const { socketPath } = checkObject('options', options);
     const admin = new AdminServer(options);
     try {
       checkPath(socketPath);
-      await makeRoom(socketPath);
+      await removeStaleSocket(socketPath);
       await admin.#listen(socketPath);
     } catch (error) {
       if (error instanceof PresenceError) throw error;
@@ -101,8 +102,8 @@ export class AdminServer implements AsyncDisposable {
   }
 
   /**
-   * Takes no more requests, waits for the handlers of those that have come whole, and for `timeoutMs` at most until
-   * their answers are taken; ends the rest.
+   * Accepts no more requests, waits for the handlers of requests that were received completely, and at most `timeoutMs`
+   * until their answers are read; then closes all connections.
    */
   close(): Promise<void> {
     this.#closing ??= this.#close();
@@ -115,12 +116,12 @@ export class AdminServer implements AsyncDisposable {
 
   async #close(): Promise<void> {
     const closed = new Promise((resolve) => this.#server.close(resolve));
-    await Promise.all(this.#underWay);
+    await Promise.all(this.#running);
     let timer: NodeJS.Timeout | undefined;
     const timeout = new Promise<void>((resolve) => {
       timer = setTimeout(resolve, this.#timeoutMs);
     });
-    await Promise.race([Promise.all(this.#untaken), timeout]);
+    await Promise.race([Promise.all(this.#unread), timeout]);
     clearTimeout(timer);
     this.#server.closeAllConnections();
     await closed;
@@ -129,12 +130,12 @@ export class AdminServer implements AsyncDisposable {
   #listen(socketPath: string): Promise<void> {
     return new Promise((resolve, reject) => {
       this.#server.once('error', reject);
-      // The socket is made within the call: at no time may others open it.
+      // `listen` creates the socket at once, so with this umask nobody else can ever open it.
       const umask = process.umask(0o177);
       try {
         this.#server.listen(socketPath, () => {
           this.#server.off('error', reject);
-          // A client that could not be accepted, for example for want of file descriptors.
+          // A client could not be accepted, for example because of a lack of file descriptors.
           this.#server.on('error', () => {});
           resolve();
         });
@@ -154,12 +155,12 @@ export class AdminServer implements AsyncDisposable {
       return;
     }
     const answered = this.#answer(request, response, body);
-    this.#untaken.add(closed);
-    this.#underWay.add(answered);
+    this.#unread.add(closed);
+    this.#running.add(answered);
     await answered;
-    this.#underWay.delete(answered);
+    this.#running.delete(answered);
     await closed;
-    this.#untaken.delete(closed);
+    this.#unread.delete(closed);
   }
 
   async #answer(
@@ -197,7 +198,7 @@ class AdminRequestError extends PresenceError {
   }
 }
 
-/** @throws {TypeError} if the body is not JSON; nothing was sent then. */
+/** @throws {TypeError} if the body is not JSON; then nothing was sent. */
 function respond(response: ServerResponse, status: number, body: unknown): void {
   const isPem = body instanceof PemText;
   const text = isPem ? body.text : `${JSON.stringify(body)}\n`;
@@ -213,7 +214,7 @@ function failure(error: unknown): [status: number, body: Json] {
   return [500, { message: error instanceof Error ? error.message : String(error) }];
 }
 
-/** What is beyond the limit is thrown away, so that the answer still finds its way. */
+/** Discards bytes beyond the limit, so that the client can still read the answer. */
 function readUpTo(maxBytes: number, request: IncomingMessage): Promise<Buffer> {
   return new Promise((resolve, reject) => {
     const chunks: Buffer[] = [];
@@ -236,10 +237,10 @@ function splitUrl(url: string): [path: string, query: URLSearchParams] {
 }
 
 /**
- * Says what the system would not: Node cuts a longer path silently, a NUL in front makes a socket that
+ * Checks what the system does not report well: Node truncates a longer path silently, a leading NUL creates a socket that
  * everybody may open, and a missing directory is reported as EACCES.
  *
- * @throws {EnvironmentError} if no socket can be at the path.
+ * @throws {EnvironmentError} if the path cannot be used.
  */
 function checkPath(socketPath: string): void {
   const length = Buffer.byteLength(socketPath);
@@ -256,22 +257,22 @@ function checkPath(socketPath: string): void {
 }
 
 /**
- * Removes the socket of a process that is gone.
+ * Removes the socket of a process that has ended.
  *
- * @throws {EnvironmentError} if somebody answers there, or it is something else than a socket.
+ * @throws {EnvironmentError} if a process listens there, or the file is not a socket.
  */
-async function makeRoom(socketPath: string): Promise<void> {
+async function removeStaleSocket(socketPath: string): Promise<void> {
   const stat = lstatSync(socketPath, { throwIfNoEntry: false });
   if (stat === undefined) return;
-  if (!stat.isSocket()) throw new EnvironmentError(`${socketPath} is there, and is not a socket`);
-  if (await isAnswered(socketPath)) {
+  if (!stat.isSocket()) throw new EnvironmentError(`${socketPath} exists, and is not a socket`);
+  if (await acceptsConnections(socketPath)) {
     throw new EnvironmentError(`the admin socket ${socketPath} is in use by another process`);
   }
   unlinkSync(socketPath);
 }
 
-/** Anything but a refusal counts as an answer: the socket of a busy process stays. */
-function isAnswered(socketPath: string): Promise<boolean> {
+/** Whether a process listens. Only ECONNREFUSED means no, so that the socket of a busy process stays. */
+function acceptsConnections(socketPath: string): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = connect(socketPath, () => {
       socket.destroy();
@@ -281,9 +282,9 @@ function isAnswered(socketPath: string): Promise<boolean> {
   });
 }
 
-/** More would not fit a string. */
+/** A longer body would not fit into a string. */
 const MAX_BODY_BYTES = 2 ** 29;
-/** The longest a timer of Node takes. */
+/** The longest delay of a Node timer. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
 /** Bytes of `sun_path` without its closing zero, see unix(7). */
 const MAX_PATH_LENGTH = 107;

@@ -1,5 +1,5 @@
 /**
- * The local interface for operators and their scripts.
+ * The local HTTP interface for operators and their scripts.
  * @module
  */
 export {

@@ -1,5 +1,5 @@
 /**
- * What an operator can ask of the cloud gateway, over its admin socket:
+ * The routes of a cloud gateway's admin socket:
  *
  * ```sh
  * curl --unix-socket admin.sock http://admin/v1/status
@@ -60,7 +60,7 @@ const ExposureKeySchema: Schema<{ site: string; service: string }> = v.strictObj
   service: NameText,
 });
 
-/** Bytes as hexadecimal digits; blanks between them do not matter. */
+/** Bytes as hexadecimal digits; white space is ignored. */
 const HexText = (most: number) =>
   v.pipe(
     v.string(),
@@ -77,7 +77,7 @@ const ExplainSchema: Schema<{ site: string; packet: string }> = v.strictObject({
 export function adminRoutes(target: AdminTarget): Record<string, AdminHandler> {
   const { registry, controller, authority } = target;
 
-  /** A site that has an edge gateway. */
+  /** Returns the name of a site that has an edge gateway. */
   const edgeSite = (body: Json | undefined): string => {
     const { site } = parseSchema(SiteSchema, body);
     if (registry.site(site) === undefined) throw new ConfigError('site', `"${site}" is not a site`);
@@ -85,7 +85,7 @@ export function adminRoutes(target: AdminTarget): Record<string, AdminHandler> {
     return site;
   };
 
-  /** One of the three, and perhaps a reason. */
+  /** Returns the one scope of the body, and the reason if there is one. */
   const scopeOf = (body: Json | undefined): [RevocationScope, RevocationReason | undefined] => {
     const { site, serial, spki, reason } = parseSchema(ScopeSchema, body);
     const scopes = [
@@ -110,7 +110,7 @@ export function adminRoutes(target: AdminTarget): Record<string, AdminHandler> {
       const address = query.get('address') ?? '';
       const found = controller.whois(site, address);
       if (found === undefined) {
-        throw new ConfigError('address', `"${address}" stands for nobody in "${site}"`);
+        throw new ConfigError('address', `"${address}" is not a presence in "${site}"`);
       }
       return found;
     },

@@ -1,6 +1,6 @@
 /**
- * The trust of a cloud gateway: its CA, which is made at the first start and then read from the secrets; its own
- * certificate, which is renewed in time; and the change from one CA to the next.
+ * The trust of a cloud gateway: its CA, which is generated at the first start and read from the secrets later; its own
+ * certificate, which is renewed in time; and the rollover from one CA to the next.
  * @module
  */
 import { X509Certificate } from 'node:crypto';
@@ -31,25 +31,25 @@ import { locationOf } from './secret-text.ts';
 
 export interface AuthorityKeeperOptions
   extends Pick<CertificateRenewerOptions, 'clock' | 'random'> {
-  /** Lower-case DNS name that stands in every identity. */
+  /** Lower-case DNS name that is a part of every identity. */
   readonly trustDomain: string;
-  /** Keeps the CAs. */
+  /** Holds the certificates and keys of the CAs. */
   readonly secrets: Secrets;
-  /** Keeps what the CA has decided. */
+  /** Holds the tokens, certificate records and revocations of the CA. */
   readonly store: Store;
-  /** Encrypts the CAs' private keys at rest. They are kept in the clear without. */
+  /** Encrypts the CAs' private keys at rest. Without it they are stored in the clear. */
   readonly passphrase?: string | undefined;
-  /** The type of the key of a CA that is made; default `p256`. Gateways always have P-256. */
+  /** The key type of a CA that is generated; default `p256`. Gateways always have P-256. */
   readonly keyType?: KeyType;
-  /** Whether a CA that is made is signed by a root whose key nothing here needs; default false. */
+  /** Whether a root signs the CA that is generated; the gateway never needs the root's key again. Default false. */
   readonly intermediate?: boolean;
   /** Lifetime of gateways' certificates, in ms; default 30 days. */
   readonly certificateLifetimeMs?: number;
-  /** Takes the lines for an operator. Default: nobody is told. */
+  /** Receives the log lines for an operator. Default: nothing is logged. */
   readonly logger?: Logger | undefined;
 }
 
-/** What holds for options that are left out: what `generateCa` and `CertificateAuthority` have. */
+/** The values of options that are left out: the defaults of `generateCa` and `CertificateAuthority`. */
 export const AUTHORITY_KEEPER_DEFAULTS: Readonly<{
   keyType: KeyType;
   intermediate: boolean;
@@ -61,22 +61,22 @@ export const AUTHORITY_KEEPER_DEFAULTS: Readonly<{
 });
 
 export interface AuthorityKeeperEvents {
-  /** The cloud gateway has a new certificate, or trusts others than before. */
+  /** The cloud gateway has a new certificate or a new trust bundle. */
   credentials: [credentials: Credentials];
   /** A certificate was issued to the holder of an older one. */
   renewal: [renewal: { readonly site: string; readonly serial: string }];
   refusedRenewal: [refusal: { readonly certificate: X509Certificate; readonly error: Error }];
-  /** The CA runs out soon, or has run out. */
+  /** The CA expires soon, or has expired. */
   problem: [problem: { readonly error: CertificateError }];
 }
 
-/** Keeps the CA of a cloud gateway. One whose CA has run out can be given another. */
+/** Owns the CA of a cloud gateway. A CA that has expired can be replaced by `prepare` and `activate`. */
 export class AuthorityKeeper
   extends EventEmitter<AuthorityKeeperEvents>
   implements AsyncDisposable
 {
   readonly authority: CertificateAuthority;
-  /** For a `ControlServer`. */
+  /** Answers the trust and renewal questions of a `ControlServer`. */
   readonly provider: TrustProvider;
   readonly #cas: CaSecrets;
   readonly #options: AuthorityKeeperOptions;
@@ -86,7 +86,7 @@ export class AuthorityKeeper
   readonly #certificate: CertificateKeeper;
   #closing: Promise<void> | undefined;
   #cancelWatch: () => void = () => {};
-  #toldWarning: string | undefined;
+  #lastWarning: string | undefined;
 
   private constructor(
     authority: CertificateAuthority,
@@ -112,7 +112,7 @@ export class AuthorityKeeper
       apply: (renewed) => void this.emit('credentials', renewed),
       logger,
       about: 'own certificate: ',
-      remedy: 'its CA has run out, prepare and activate another one',
+      remedy: 'the CA has expired, prepare and activate another one',
       clock,
       ...(random && { random }),
     });
@@ -140,11 +140,11 @@ export class AuthorityKeeper
   }
 
   /**
-   * Takes up the CA, or makes one. A CA that has run out is no error: `caWarning` says so.
+   * Loads the CA, or generates one. A CA that has expired is not an error: `caWarning` reports it.
    *
-   * @throws {CertificateError} if a CA is unfit, or its key cannot be read.
+   * @throws {CertificateError} if a CA cannot be used, or its key cannot be read.
    * @throws {EnvironmentError} if secrets cannot be read or written.
-   * @throws {ConfigError} if what says which CA is which cannot be read.
+   * @throws {ConfigError} if `ca.json` is damaged.
    * @throws {ApiMisuseError} if an option is out of its range.
    */
   static async open(options: AuthorityKeeperOptions): Promise<AuthorityKeeper> {
@@ -154,13 +154,13 @@ export class AuthorityKeeper
     const cas = new CaSecrets(secrets, passphrase);
     if ((await cas.read()) === undefined) {
       const { rootPrivateKeyPem, ...made } = newCa(options);
-      // Without this key there is never another CA below the root, so they are kept together.
+      // Only this key can sign another CA below the root, so both are stored in one commit.
       const rootKey = intermediate ? await keyAtRest(rootPrivateKeyPem, passphrase) : undefined;
       const path = await cas.begin(await atRest(made, passphrase), rootKey);
       if (path !== undefined) {
         logger.warn(
           { path },
-          `the key of the root CA is in ${path}: keep it elsewhere, nothing here needs it`
+          `the key of the root CA is in ${path}: move it to a safe place, the gateway does not need it`
         );
       }
     }
@@ -181,32 +181,32 @@ export class AuthorityKeeper
     }
   }
 
-  /** What the cloud gateway shows, and whom it trusts. */
+  /** The key, certificate and trust bundle of the cloud gateway. */
   get credentials(): Credentials {
     return this.#certificate.credentials;
   }
 
   /**
-   * Takes the first step of a change of CA: everybody learns to trust the next one, too. Each step is in the
-   * secrets before it is in force, and can be repeated when it has failed.
+   * Takes the first step of a CA rollover: all gateways trust the next CA too. Each step is stored before it is in
+   * force, and can be repeated after a failure.
    *
-   * @param next the operator's; by default a new one is made
+   * @param next the operator's own CA; by default a new one is generated
    */
   async prepare(next?: CaMaterial): Promise<void> {
     if (this.authority.rollover !== 'none') {
-      throw new ApiMisuseError(`a change of CA is under way: ${this.authority.rollover}`);
+      throw new ApiMisuseError(`a CA rollover is already in progress: ${this.authority.rollover}`);
     }
     const ca = next ?? newCa(this.#options);
     const kept = await atRest(ca, this.#options.passphrase);
     await this.authority.prepareCa(ca, () => this.#cas.prepare(kept));
   }
 
-  /** Takes the second step: the next CA signs from now on, and everybody renews. */
+  /** Takes the second step: the next CA signs from now on, and all gateways renew. */
   activate(): Promise<void> {
     return this.authority.activateCa(() => this.#cas.activate());
   }
 
-  /** Takes the last step: certificates of the old CA are worth nothing any more. */
+  /** Takes the last step: certificates of the old CA are no longer accepted. */
   retire(): Promise<void> {
     return this.authority.retireCa(async () => {
       await this.#cas.retire();
@@ -214,25 +214,25 @@ export class AuthorityKeeper
     });
   }
 
-  /** Signing certificates of CAs that have gone out of use: what they issued is refused. */
+  /** Signing certificates of retired CAs; certificates that they issued are refused. */
   get retired(): readonly X509Certificate[] {
     return this.#retired;
   }
 
-  /** When the CA that signs now runs out, and with it all that it has issued. It may have passed. */
+  /** When the signing CA expires, and with it every certificate that it has issued. It may be in the past. */
   get caNotAfter(): Date {
     return this.authority.notAfter;
   }
 
-  /** What an operator has to know about the end of the CA, from 60 days before it on. */
+  /** A warning for the operator, from 60 days before the CA expires; undefined before that. */
   get caWarning(): string | undefined {
     const { caNotAfter } = this;
     const leftMs = caNotAfter.getTime() - this.#clock.wallMs();
     const end = caNotAfter.toISOString();
     if (leftMs > WARNING_MS) return undefined;
     return leftMs > 0
-      ? `the CA runs out on ${end}, and every certificate with it: change it before`
-      : `the CA ran out on ${end}, and every certificate with it: prepare and activate another one, then enrol the sites with new tokens`;
+      ? `the CA expires on ${end}, and every certificate with it: change it before`
+      : `the CA expired on ${end}, and every certificate with it: prepare and activate another one, then enrol the sites with new tokens`;
   }
 
   /** Stops. Safe to call twice. */
@@ -252,15 +252,15 @@ export class AuthorityKeeper
     this.removeAllListeners();
   }
 
-  /** Tells of the end of the CA, once for each warning. */
+  /** Reports that the CA expires or has expired, once for each warning. */
   #watch(): void {
     this.#cancelWatch();
     const { caWarning } = this;
-    if (caWarning !== undefined && caWarning !== this.#toldWarning) {
+    if (caWarning !== undefined && caWarning !== this.#lastWarning) {
       this.#logger.warn({}, caWarning);
       this.emit('problem', { error: new CertificateError(caWarning) });
     }
-    this.#toldWarning = caWarning;
+    this.#lastWarning = caWarning;
     this.#cancelWatch = this.#clock.after(HOUR_MS, () => this.#watch(), true);
   }
 }
@@ -283,7 +283,7 @@ async function ownCertificate(
   return (await authority.issue(csrPem, identity, options)).certificatePem;
 }
 
-/** Takes up the CAs of the secrets. */
+/** Opens the authority with the CAs that are in the secrets. */
 async function load(
   {
     trustDomain,
@@ -295,7 +295,7 @@ async function load(
   cas: CaSecrets
 ): Promise<{ authority: CertificateAuthority; retired: readonly string[] }> {
   await cas.removeRetiredKeys();
-  for (const path of await cas.protectKeys()) logger.info({ path }, `${path}: encrypted anew`);
+  for (const path of await cas.protectKeys()) logger.info({ path }, `${path}: encrypted again`);
   const { current, retired, ...others } = (await cas.read())!;
   const authority = await CertificateAuthority.open({
     trustDomain,
@@ -308,7 +308,7 @@ async function load(
   return { authority, retired };
 }
 
-/** The first one of a CA's chain. */
+/** Returns the first certificate of a CA's chain. */
 function signingCertificateOf(chainPem: string): X509Certificate {
   return new X509Certificate(chainPem);
 }
@@ -320,7 +320,7 @@ async function atRest(
   return { certificatePem, privateKeyPem: await keyAtRest(privateKeyPem, passphrase) };
 }
 
-/** PKCS#8, under the passphrase if there is one. */
+/** Returns the key as PKCS#8, encrypted if there is a passphrase. */
 async function keyAtRest(privateKeyPem: string, passphrase: string | undefined): Promise<string> {
   return passphrase === undefined ? privateKeyPem : encryptPrivateKey(privateKeyPem, passphrase);
 }

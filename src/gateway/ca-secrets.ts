@@ -1,10 +1,10 @@
 /**
- * The keys and certificates of the CAs among the secrets: `ca.pem` with `ca-key.pem` beside it, the next one as
- * `ca-2.pem`, and so on. Which of them is in which part is said by `ca.json`, once there is more than one. Each
- * step of a change of CA is one commit.
+ * The keys and certificates of the CAs in the secrets: `ca.pem` with `ca-key.pem` is the first CA, `ca-2.pem` with
+ * `ca-2-key.pem` the second one, and so on. Once there is more than one, `ca.json` names the current, next, previous
+ * and retired CAs. Each step of a CA rollover is one commit.
  *
- * An operator who has a CA puts its certificate (and those above it, the root last) and its key there before the
- * first start.
+ * An operator who has a CA puts its certificate (followed by those above it, the root last) and its key there before
+ * the first start.
  * @module
  */
 import * as v from 'valibot';
@@ -13,12 +13,12 @@ import { type CaMaterial, encryptPrivateKey } from '../pki/index.ts';
 import type { Secrets } from '../store/index.ts';
 import { bytesOf, locationOf, readSecret, requireSecret } from './secret-text.ts';
 
-/** The CAs by their parts in a rollover. */
+/** The CAs by their roles in a rollover. */
 export interface CaSet {
   readonly current: CaMaterial;
   readonly next?: CaMaterial;
   readonly previous?: CaMaterial;
-  /** Certificates of those that have gone out of use, each as `CaMaterial` has them. */
+  /** Certificate chains of the retired CAs, in PEM, as in `CaMaterial`. */
   readonly retired: readonly string[];
 }
 
@@ -26,17 +26,17 @@ export class CaSecrets {
   readonly #secrets: Secrets;
   readonly #passphrase: string | undefined;
 
-  /** @param passphrase of the private keys, if they have one */
+  /** @param passphrase the passphrase of the private keys, if they are encrypted */
   constructor(secrets: Secrets, passphrase: string | undefined) {
     this.#secrets = secrets;
     this.#passphrase = passphrase;
   }
 
-  /** Undefined before the first CA. */
+  /** Returns the CAs; undefined before the first one is stored. */
   async read(): Promise<CaSet | undefined> {
     const [json, first] = [await this.#text('ca.json'), await this.#text(certificateOf(FIRST))];
     if (json === undefined && first === undefined) return undefined;
-    const { current, next, previous, retired = [] } = await this.#parts();
+    const { current, next, previous, retired = [] } = await this.#roles();
     return {
       current: await this.#material(current),
       retired: await Promise.all(retired.map((each) => this.#certificate(each))),
@@ -46,17 +46,17 @@ export class CaSecrets {
   }
 
   /**
-   * Encrypts each private key that is kept in the clear, or under a passphrase that is stretched too little;
-   * also that of the root, if it is still there. Does nothing without a passphrase.
+   * Encrypts each private key that is stored in the clear, or whose key derivation is weaker than today's; also the
+   * key of the root, if it is still there. Does nothing without a passphrase.
    *
-   * @returns where the keys are that were rewritten.
+   * @returns the locations of the keys that were rewritten.
    * @throws {CertificateError} if a key cannot be read, for example because the passphrase is wrong. The message
-   *   says which one.
+   *   names the key.
    */
   async protectKeys(): Promise<string[]> {
     const passphrase = this.#passphrase;
     if (passphrase === undefined) return [];
-    const { current, next, previous } = await this.#parts();
+    const { current, next, previous } = await this.#roles();
     const names = [current, next, previous].filter((name) => name !== undefined).map(keyOf);
     if ((await this.#text(ROOT_KEY)) !== undefined) names.push(ROOT_KEY);
     const changes: Record<string, Uint8Array> = {};
@@ -73,10 +73,10 @@ export class CaSecrets {
   }
 
   /**
-   * Keeps the first CA.
+   * Stores the first CA.
    *
-   * @param rootPrivateKeyPem of a root that has signed the CA, to be taken off line by the operator
-   * @returns where that key is; undefined without one.
+   * @param rootPrivateKeyPem the key of the root that has signed the CA, which the operator takes off line
+   * @returns the location of the root's key; undefined without one.
    */
   async begin(ca: CaMaterial, rootPrivateKeyPem: string | undefined): Promise<string | undefined> {
     const root = rootPrivateKeyPem && { [ROOT_KEY]: bytesOf(rootPrivateKeyPem) };
@@ -85,37 +85,37 @@ export class CaSecrets {
   }
 
   async prepare(next: CaMaterial): Promise<void> {
-    const { current, retired } = await this.#parts();
+    const { current, retired } = await this.#roles();
     const name = `ca-${Number(/\d+$/.exec(current)?.[0] ?? 1) + 1}`;
     await this.#secrets.commit({
       ...filesOf(name, next),
-      ...partsFile({ current, next: name, retired }),
+      ...rolesFile({ current, next: name, retired }),
     });
   }
 
   async activate(): Promise<void> {
-    const { current, next, previous, retired } = await this.#parts();
+    const { current, next, previous, retired } = await this.#roles();
     if (next !== undefined) {
-      await this.#secrets.commit(partsFile({ current: next, previous: current, retired }));
+      await this.#secrets.commit(rolesFile({ current: next, previous: current, retired }));
     } else if (previous === undefined) {
-      throw new EnvironmentError('the next CA was not kept: restart the gateway and prepare it');
+      throw new EnvironmentError('the next CA was not stored: restart the gateway and prepare it');
     }
   }
 
-  /** The key of the previous CA is removed: it signs nothing any more. Its certificate stays known. */
+  /** Removes the key of the previous CA, which no longer signs. Its certificate stays, to refuse what it has issued. */
   async retire(): Promise<void> {
-    const { current, previous, retired: before = [] } = await this.#parts();
+    const { current, previous, retired: before = [] } = await this.#roles();
     const retired = previous === undefined ? before : [...before, previous];
     await this.#secrets.commit({
-      ...partsFile({ current, retired }),
+      ...rolesFile({ current, retired }),
       ...Object.fromEntries(retired.map((each) => [keyOf(each), undefined])),
     });
   }
 
-  /** Earlier versions may have left the key of a retired CA, when they were interrupted. */
+  /** Removes keys of retired CAs, which earlier versions left behind when they were interrupted. */
   async removeRetiredKeys(): Promise<void> {
     const left: Record<string, undefined> = {};
-    for (const name of ((await this.#parts()).retired ?? []).map(keyOf)) {
+    for (const name of ((await this.#roles()).retired ?? []).map(keyOf)) {
       if ((await this.#secrets.get(name)) !== undefined) left[name] = undefined;
     }
     await this.#secrets.commit(left);
@@ -141,11 +141,11 @@ export class CaSecrets {
     return locationOf(this.#secrets, name);
   }
 
-  async #parts(): Promise<Parts> {
+  async #roles(): Promise<Roles> {
     const text = await this.#text('ca.json');
     if (text === undefined) return { current: FIRST };
     try {
-      return v.parse(PartsSchema, JSON.parse(text)) as Parts;
+      return v.parse(RolesSchema, JSON.parse(text)) as Roles;
     } catch (cause) {
       const fault = `${this.#locate('ca.json')} is damaged: ${(cause as Error).message}`;
       throw new ConfigError('', fault, { cause });
@@ -153,8 +153,8 @@ export class CaSecrets {
   }
 }
 
-/** Names of CAs. */
-interface Parts {
+/** The content of `ca.json`: the names of the CAs by role, such as `ca-2`. */
+interface Roles {
   readonly current: string;
   readonly next?: string | undefined;
   readonly previous?: string | undefined;
@@ -171,8 +171,8 @@ function filesOf(
   };
 }
 
-function partsFile(parts: Parts): Record<string, Uint8Array> {
-  return { 'ca.json': bytesOf(`${JSON.stringify(parts)}\n`) };
+function rolesFile(roles: Roles): Record<string, Uint8Array> {
+  return { 'ca.json': bytesOf(`${JSON.stringify(roles)}\n`) };
 }
 
 function certificateOf(name: string): string {
@@ -186,7 +186,7 @@ function keyOf(name: string): string {
 const FIRST = 'ca';
 const ROOT_KEY = 'root-key.pem';
 const name = v.pipe(v.string(), v.regex(/^ca(-\d+)?$/));
-const PartsSchema = v.strictObject({
+const RolesSchema = v.strictObject({
   current: name,
   next: v.optional(name),
   previous: v.optional(name),

@@ -1,6 +1,6 @@
 /**
- * The one wiring of a `CertificateRenewer`, for both sides: what is renewed is stored, then put to use, and
- * what becomes of it is logged.
+ * The wiring of a `CertificateRenewer` that both gateways share: a renewed certificate is stored, then put to use, and
+ * the outcome is logged.
  * @module
  */
 import type { TrustMessage } from '../control/index.ts';
@@ -14,13 +14,13 @@ import {
 
 export interface CertificateKeeperOptions
   extends Pick<CertificateRenewerOptions, 'credentials' | 'renew' | 'apply' | 'clock' | 'random'> {
-  /** Takes the lines for the operator. */
+  /** Receives the log lines for the operator. */
   readonly logger: Logger;
-  /** The text before each line, which says whose certificate it is. It ends with a colon and a blank. */
+  /** The prefix of each log line, which says whose certificate it is. It ends with a colon and a space. */
   readonly about: string;
-  /** The site, as a field of each line; absent for the cloud. */
+  /** The site, as a field of each log line; absent for the cloud. */
   readonly fields?: LogFields;
-  /** What an operator does about a certificate that has run out. */
+  /** What an operator does about an expired certificate, for the log. */
   readonly remedy: string;
   /** Called when a new certificate is in use. */
   readonly onRenewed?: () => void;
@@ -43,7 +43,7 @@ export class CertificateKeeper {
     this.#renewer = new CertificateRenewer(options);
     this.#renewer.on('renewed', () => onRenewed?.());
     this.#renewer.on('expired', ({ notAfter }) => {
-      this.#warn(`the certificate ran out on ${notAfter.toISOString()}: ${remedy}`);
+      this.#warn(`the certificate expired on ${notAfter.toISOString()}: ${remedy}`);
     });
     this.#renewer.on('problem', ({ error, retryInMs }) => {
       const seconds = Math.round(retryInMs / 1000);
@@ -52,29 +52,29 @@ export class CertificateKeeper {
     });
   }
 
-  /** What is in use. */
+  /** The credentials in use. */
   get credentials(): Credentials {
     return this.#renewer.credentials;
   }
 
-  /** For a line of the log. */
-  get goodUntil(): string {
-    return `good until ${this.#renewer.notAfter.toISOString()}`;
+  /** The end of the certificate's validity, for a log line. */
+  get validUntil(): string {
+    return `valid until ${this.#renewer.notAfter.toISOString()}`;
   }
 
-  /** Goes on from credentials that are stored and in use already. */
+  /** Continues with credentials that are already stored and in use. */
   replace(credentials: Credentials): void {
     this.#renewer.replace(credentials);
   }
 
-  /** Takes a trust bundle, and renews the certificate when it is told to. */
+  /** Takes the trust bundle that the cloud sends, and renews the certificate if the message says so. */
   async follow({ caPem, renew, renewInMs = 0 }: Omit<TrustMessage, 'type'>): Promise<void> {
-    // What fails is told as `problem`, and tried again.
+    // The renewer reports a failure as `problem` and tries again.
     await this.#renewer.setTrust(caPem).catch((error: Error) => this.#warn(error.message, error));
     if (renew) this.#renewer.renewIn(renewInMs);
   }
 
-  /** Renews now, in a renewal that begins after this call. */
+  /** Renews now. A renewal that began before this call does not count. */
   renew(): void {
     this.#renewer.renewIn(0);
   }

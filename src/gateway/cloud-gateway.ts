@@ -1,11 +1,5 @@
 /**
- * `CloudGateway`: the gateway of the cloud, which also controls, as an object of the host program.
- *
- * ```
- *   ready <--> degraded      a worker is down, or the CA has run out; the rest works
- *     \          /
- *      \-> closed            by close()
- * ```
+ * `CloudGateway`: the gateway of the cloud, which also holds the control plane, as an object of the host program.
  * @module
  */
 import {
@@ -52,26 +46,39 @@ export type CloudState = 'ready' | 'degraded' | 'closed';
 export interface CloudStateChange {
   readonly state: CloudState;
   readonly previous: CloudState;
-  /** What is amiss, one sentence each; empty unless the state is `degraded`. */
+  /** What does not work, one sentence each; empty unless the state is `degraded`. */
   readonly reasons: readonly string[];
 }
 
 export interface CloudEvents {
   state: [change: CloudStateChange];
-  /** The tunnel of a site has come up or gone down. */
+  /** The tunnel of a site came up or went down. */
   edge: [change: EdgeChange];
-  /** Something has failed; the gateway goes on. */
+  /** Something failed; the gateway continues. */
   problem: [problem: { readonly error: Error; readonly site?: string }];
 }
 
 /**
- * Runs from `start` to `close`. `createToken` gives each site what its `EdgeGateway` enrols with. Its methods reject
- * with an `ApiMisuseError` when it is closed.
+ * The gateway of the cloud: it accepts the tunnels of the edges, translates packets, answers names, and issues
+ * certificates. It runs from `start` to `close`. `createToken` returns the token that the `EdgeGateway` of a site
+ * enrols with. Methods of a closed gateway throw or reject with an `ApiMisuseError`.
+ *
+ * ```
+ *             a worker is down, or the CA has expired
+ *            ---------------------------------------->
+ * start -> ready                                  degraded
+ *            <----------------------------------------
+ *             all workers are up, and the CA is valid
+ *
+ *          ready, degraded -- close() --> closed
+ * ```
+ *
+ * In `degraded` everything else works. `degraded` follows `start` at once if the CA has expired.
  */
 export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, AsyncDisposable {
   readonly #options: ResolvedCloudOptions;
   readonly #closing: CloseStack = new CloseStack();
-  /** What is amiss, by what it is about. */
+  /** The present faults, one sentence each, by subject: `ca` or `workers`. */
   readonly #faults = new Map<string, string>();
   #opened: CloudParts | undefined;
   #state: CloudState = 'ready';
@@ -82,14 +89,14 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
   }
 
   /**
-   * Opens everything and begins to serve.
+   * Opens everything and begins to serve. If it rejects, nothing is left open, and a device that was passed in is
+   * closed.
    *
-   * @throws {ConfigError} if an option, or the desired state, is not usable; the error names the place.
-   * @throws {EnvironmentError} if a device, a port or a file cannot be had.
-   * @throws {CertificateError} if a CA is unfit, or its key cannot be read. A CA that has run out is no error.
-   * @throws {StoreError} if what is stored cannot be read.
-   * @throws the reason of `options.signal`, if that is aborted. Whatever is thrown, nothing is left open: a device that
-   *   was given is closed.
+   * @throws {ConfigError} if an option or the desired state is not usable; the error names the place.
+   * @throws {EnvironmentError} if a device, a port or a file cannot be opened.
+   * @throws {CertificateError} if a CA cannot be used, or its key cannot be read. A CA that has expired is not an error.
+   * @throws {StoreError} if the store cannot be read.
+   * @throws the reason of `options.signal`, if that is aborted.
    */
   static async start(options: CloudGatewayOptions): Promise<CloudGateway> {
     const gateway = new CloudGateway(await closeGivenDevice(options, resolveCloudOptions));
@@ -106,12 +113,12 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
     return this.#state;
   }
 
-  /** The sites, services and exposures that are asked for. */
+  /** The desired state: sites, services and exposures. */
   get registry(): Registry {
     return this.#parts.registry;
   }
 
-  /** The presences that were made of them. */
+  /** The presences that follow from the desired state. */
   get controller(): PresenceController {
     return this.#parts.controller;
   }
@@ -125,18 +132,18 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
     return this.#parts.workers.size;
   }
 
-  /** Where it listens, with the ports that were taken. */
+  /** Where the gateway listens, with the actual port numbers. */
   get addresses(): CloudAddresses {
     return addressesOf(this.#parts);
   }
 
   /**
-   * Replaces all that this method, `expose` and the option `desired` have asked for so far: sites, services and
-   * exposures. A site with the name `cloud` has to be among them. Resolves when it is stored and in force at the cloud;
-   * each edge is told then, and says so by its event `snapshot`.
+   * Replaces the sites, services and exposures that this method, `expose` and the option `desired` have set so far. A
+   * site with the name `cloud` must be among them. Resolves when the state is stored and in force at the cloud; each
+   * edge receives it after that, and emits `snapshot`.
    *
-   * @throws {ConfigError} naming the place in `desired` that is wrong; nothing has changed then.
-   * @throws {StoreError} if it cannot be stored; nothing has changed then.
+   * @throws {ConfigError} naming the place in `desired` that is wrong; then nothing has changed.
+   * @throws {StoreError} if the state cannot be stored; then nothing has changed.
    */
   async apply(desired: DesiredInput): Promise<void> {
     await applyDesired(this.#parts.registry, desired);
@@ -144,29 +151,28 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
   }
 
   /**
-   * Exposes a service to a site, or changes how. Resolves as `apply` does.
+   * Exposes a service to a site, or changes an exposure. Resolves as `apply` does.
    *
-   * @throws {ConfigError} if it is not a possible exposure, or was made through the admin interface, which alone may
-   * change it then.
-   * @throws {StoreError} if it cannot be stored; nothing has changed then.
+   * @throws {ConfigError} if the exposure is not possible, or was made through the admin interface: then only the admin
+   *   interface may change it.
+   * @throws {StoreError} if it cannot be stored; then nothing has changed.
    */
   async expose(exposure: Exposure): Promise<void> {
     await this.#parts.registry.expose(exposure, 'file');
     await this.#settled();
   }
 
-  /** Ends an exposure. @throws as `expose`, and {ConfigError} if there is none. */
+  /** Ends an exposure. @throws what `expose` throws, and {ConfigError} if there is no such exposure. */
   async unexpose(exposure: Pick<Exposure, 'site' | 'service'>): Promise<void> {
     await this.#parts.registry.unexpose(exposureKeyOf(exposure), 'file');
     await this.#settled();
   }
 
   /**
-   * Returns a token with which the edge gateway of a site enrols once, within an hour unless `lifetimeMs` says
-   * otherwise.
+   * Returns a token with which the edge gateway of a site enrols once, within `lifetimeMs`; default one hour.
    *
-   * @throws {ConfigError} if there is no such site, or it is the cloud.
-   * @throws {CertificateError} if the site is revoked; `reinstate` has to be called first.
+   * @throws {ConfigError} if there is no such site, or the site is the cloud.
+   * @throws {CertificateError} if the site is revoked; call `reinstate` first.
    * @throws {ApiMisuseError} if the lifetime is out of its range.
    */
   async createToken(options: SiteTokenOptions): Promise<string> {
@@ -184,15 +190,15 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
   }
 
   /**
-   * Cuts a site, a certificate or a key off: `revoke({ site: 'site-a' }, 'keyCompromise')`. When it resolves, nothing
-   * of them passes any more. Their edges may not have heard of it by then; they get to `rejected`, with a failure of
-   * the kind `revoked`. A name that no site has is revoked too: it may come to be one.
+   * Revokes a site, a certificate or a key, and terminates its tunnels: `revoke({ site: 'site-a' }, 'keyCompromise')`.
+   * When this resolves, none of its packets passes. The edge may learn of it later; its state becomes `rejected`, with a
+   * failure of the kind `revoked`. The name of a site that does not exist (yet) is revoked too.
    *
-   * @returns what that took.
-   * @throws {ConfigError} if the scope is none.
-   * @throws {CertificateError} if there is no such certificate, or the name cannot be a site's.
+   * @returns how many tunnels were closed, and how long it took.
+   * @throws {ConfigError} if the scope is not usable.
+   * @throws {CertificateError} if there is no such certificate, or the name cannot be the name of a site.
    * @throws {ApiMisuseError} if there is no such reason.
-   * @throws {StoreError} if it cannot be stored.
+   * @throws {StoreError} if the revocation cannot be stored.
    */
   async revoke(scope: RevocationScope, reason?: RevocationReason): Promise<RevocationReceipt> {
     const { audit, revoker } = this.#parts;
@@ -207,7 +213,7 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
     return receipt;
   }
 
-  /** Lets a revoked site enrol again, with a new token. @throws {ConfigError} if that is no name of a site. */
+  /** Lets a revoked site enrol again, with a new token. @throws {ConfigError} if this cannot be the name of a site. */
   async reinstate(site: string): Promise<void> {
     const { audit, revoker } = this.#parts;
     await revoker.reinstate(siteNameOf(site));
@@ -215,38 +221,39 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
   }
 
   /**
-   * Does one step of a change of CA. After `prepare` everybody trusts the next CA too, after `activate` it signs and
-   * everybody renews, after `retire` the former one is worth nothing.
+   * Takes one step of a CA rollover. After `prepare` all gateways trust the next CA too; after `activate` the next CA
+   * signs and all gateways renew; after `retire` certificates of the previous CA are refused.
    *
-   * @throws {ConfigError} if there is no such step, or an option is not usable; if edges that are connected have not
-   *   renewed, with `retire` and without `force`.
-   * @throws {ApiMisuseError} if it is not the step's turn.
+   * @throws {ConfigError} if there is no such step, or an option is not usable; also for `retire` without `force` while
+   *   a connected edge has not renewed.
+   * @throws {ApiMisuseError} if another step must come first.
    */
   async rotateCa(step: CaStep, options: CaStepOptions = {}): Promise<void> {
     const { trust, tunnels, audit, workers } = this.#parts;
     caStepOf(step);
     const { ca, force = false } = caStepOptionsOf(options);
     if (step === 'retire' && !force) {
-      const stale = tunnels.sitesThat((shown) => !trust.authority.isCurrent(shown));
-      if (stale.length > 0) {
-        const sites = stale.join(', ');
-        throw new ConfigError('step', `not renewed yet: ${sites}; "force" cuts them off`);
+      const outdated = tunnels.sitesWith((certificate) => !trust.authority.isCurrent(certificate));
+      if (outdated.length > 0) {
+        const sites = outdated.join(', ');
+        throw new ConfigError('step', `not renewed yet: ${sites}; "force" closes their tunnels`);
       }
     }
     if (step === 'prepare') await trust.prepare(ca);
     else await trust[step]();
     audit?.ca(step);
-    this.#options.logger.info({ step }, `change of CA: ${step}`);
+    this.#options.logger.info({ step }, `CA rollover: ${step}`);
     if (step !== 'retire') return;
     const reason = 'the CA of the certificate is retired';
     await workers.terminate({ unwanted: true }, { code: CloseCode.Untrusted, reason });
   }
 
   /**
-   * Says whom a presence stands for.
+   * Returns the endpoint that a presence stands for.
    *
-   * @param site where the address was seen: `cloud`, for a client that a service in the cloud hears from
-   * @returns undefined if the address is no presence there.
+   * @param site the site in which the address was seen, for example `cloud` for the client address that a service in
+   *   the cloud sees
+   * @returns undefined if the address is not a presence in that site.
    * @throws {ApiMisuseError} if it is not an IP address.
    */
   whois(site: string, address: string): Whois | undefined {
@@ -254,14 +261,15 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
   }
 
   /**
-   * Returns the hosts that a name stands for at the cloud's own site: a full domain name, or one within its zone. There
-   * are none if the name is not known.
+   * Returns the hosts that a name resolves to at the cloud's own site; none if the name is not known.
+   *
+   * @param name a full domain name, or a name within the site's zone
    */
   lookup(name: string): readonly SnapshotHost[] {
     return hostsNamed(this.#parts.controller.snapshot(CLOUD), checkText('name', name));
   }
 
-  /** Says what would become of a packet that comes out of the site `site`, and why. */
+  /** Explains what the translator would do with a packet that comes from `site`, and why. */
   async explain(packet: Uint8Array, site: string): Promise<Explanation> {
     return this.#parts.workers.explain(packet, site);
   }
@@ -270,7 +278,7 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
     return this.#parts.workers.paths();
   }
 
-  /** Releases the addresses of a site's clients; returns how many there were. @throws {ConfigError} as `createToken`. */
+  /** Releases the addresses of a site's clients and returns their number. @throws {ConfigError} as `createToken`. */
   async releaseClients(site: string): Promise<number> {
     const { registry, controller, audit } = this.#parts;
     const released = await controller.releaseClients(edgeSiteOf(registry, site));
@@ -279,7 +287,7 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
   }
 
   /**
-   * Gives a site to another worker, by its number from 0. Its addresses stay, so its connections go on.
+   * Moves a site to another worker, by its number from 0. The addresses stay the same, so connections survive.
    *
    * @throws {ConfigError} if there is no such site, or no such worker.
    */
@@ -288,7 +296,7 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
     await workers.move(edgeSiteOf(registry, site), worker);
   }
 
-  /** Does what the option `reload` says. */
+  /** Calls the option `reload` and returns its result. @throws {ConfigError} if the option is absent. */
   async reload(): Promise<object> {
     this.#assertOpen();
     const { reload } = this.#options;
@@ -302,10 +310,10 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
   }
 
   /**
-   * Resolves when nothing is amiss: the state is `ready`, as it is after `start` unless the CA has run out.
+   * Resolves when the state is `ready`. It is `ready` after `start` unless the CA has expired.
    *
-   * @throws the reason of `signal`, if that is aborted before.
-   * @throws {ApiMisuseError} if the gateway is closed, or gets closed.
+   * @throws the reason of `signal`, if that is aborted first.
+   * @throws {ApiMisuseError} if the gateway is closed, before the call or during it.
    */
   ready(options: ReadyOptions = {}): Promise<void> {
     return whenReady(this, options, () => {
@@ -315,8 +323,8 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
   }
 
   /**
-   * Ends everything: the edges are told, devices, ports and processes are closed. A store that was given stays open.
-   * Safe to call twice.
+   * Closes everything: tunnels (the edges receive the reason), devices, ports and processes. A store that was passed in
+   * stays open. Safe to call twice.
    */
   close(): Promise<void> {
     if (this.#state !== 'closed') {
@@ -337,7 +345,7 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
     this.#opened = await openCloudParts(this.#options, this.#closing, {
       onEdge: (change) => void this.emit('edge', change),
       onProblem: (error, site) => void this.emit('problem', { error, ...(site && { site }) }),
-      onFault: (about, fault) => this.#setFault(about, fault),
+      onFault: (subject, fault) => this.#setFault(subject, fault),
     });
     if (adminSocket !== undefined) {
       const routes = adminRoutes(this);
@@ -348,10 +356,10 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
     logger.debug({}, 'the cloud gateway is open');
   }
 
-  /** @param fault what is amiss, or undefined if it is mended */
-  #setFault(about: string, fault: string | undefined): void {
-    if (fault === undefined) this.#faults.delete(about);
-    else this.#faults.set(about, fault);
+  /** @param fault one sentence; undefined when the fault is over */
+  #setFault(subject: string, fault: string | undefined): void {
+    if (fault === undefined) this.#faults.delete(subject);
+    else this.#faults.set(subject, fault);
     const previous = this.#state;
     if (previous === 'closed') return;
     const reasons = [...this.#faults.values()];

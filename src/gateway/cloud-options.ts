@@ -1,5 +1,5 @@
 /**
- * What a cloud gateway may be told, and how that is checked.
+ * The options of a cloud gateway, their defaults and their checks.
  * @module
  */
 import * as v from 'valibot';
@@ -28,52 +28,52 @@ import {
   type ResolvedCommonOptions,
 } from './common-options.ts';
 
-/** A site that asks to be let in, when everything else has been checked. */
+/** A site that the option `authorize` decides about, after every other check has passed. */
 export interface AuthorizeRequest {
   readonly site: string;
   readonly remoteAddress: string;
-  /** Whether a token is redeemed, or a connection of a tunnel is to come up. */
+  /** Whether the site redeems a token, or opens a connection of a tunnel. */
   readonly at: 'enrolment' | 'handshake';
 }
 
 export interface CloudGatewayOptions extends CommonOptions {
   /**
-   * A lower-case DNS name that stands in every certificate: `spiffe://<trustDomain>/site/<name>`. It has nothing to do
-   * with the zones of the sites, and is looked up nowhere.
+   * A lower-case DNS name that is a part of every certificate: `spiffe://<trustDomain>/site/<name>`. It is never looked
+   * up, and has nothing to do with the zones of the sites.
    */
   readonly trustDomain: string;
   /**
-   * Where edges connect, a `HostPort` or `198.51.100.1:7443`. The first worker listens on this port, the second one on
-   * the next, and so on; with port 0 each takes a free port.
+   * Where edges connect, a `HostPort` or a text such as `198.51.100.1:7443`. Worker n listens on this port plus n; with
+   * port 0 each worker takes a free port.
    */
   readonly tunnel: HostPortInput;
   /** Where edges enrol. Default: port 7440 of the tunnel's host, or a free port if the tunnel's port is 0. */
   readonly enrolment?: EnrolmentOptions | undefined;
   /**
-   * What is to be in force before anything is opened, as `apply` takes it. Default: what the store has, which is what
-   * was in force when the gateway ended.
+   * The desired state that is in force before anything is opened, as in `apply`. Default: the state in the store, which
+   * was in force when the gateway last ran.
    */
   readonly desired?: DesiredInput | undefined;
   /**
-   * How many workers carry packets, 1 to 64, or `auto`: one less than there are cores. Default 1, in this process; more
-   * have a process each, and need a device of the type `tun`.
+   * How many workers carry packets, 1 to 64, or `auto`: one less than the number of cores. Default 1, in this process.
+   * Several workers have a process each, and need a device of the type `tun`.
    */
   readonly workers?: number | 'auto' | undefined;
-  /** The program of a worker's process, as `WorkerPoolOptions` says. Default: the library's own. */
+  /** The program of a worker's process, see `WorkerPoolOptions`. Default: the library's own. */
   readonly workerMain?: WorkerPoolOptions['workerMain'] | undefined;
-  /** The limits of connections to each tunnel port. Default: those of `MtlsTunnel.listen`. */
+  /** The limits of connections to each tunnel port. Default: the limits of `MtlsTunnel.listen`. */
   readonly limits?: ConnectionLimits | undefined;
-  /** The CA that is made where there is none, and what it issues. Default: that of `CloudTrustOptions`. */
+  /** The CA that is generated at the first start, and its certificates. Default: see `CloudTrustOptions`. */
   readonly trust?: CloudTrustOptions | undefined;
   /** How long clients may keep a name's address, in seconds, 1 to 86,400; default 30. */
   readonly ttlSeconds?: number | undefined;
-  /** When the addresses of clients are released. Default: that of `LeaseOptions`. */
+  /** When the addresses of clients are released. Default: see `LeaseOptions`. */
   readonly leases?: LeaseOptions | undefined;
   /**
-   * Is asked whether a site may enrol, and whether a connection of its tunnel may come up, after everything else has
-   * passed. It returns undefined to let the site in, or why not: a sentence that the edge gets as a failure of the kind
-   * `refused`. What throws, or does not answer in the time of a handshake, refuses. A token that was refused so is
-   * still good. Default: everybody who passes is let in.
+   * Decides whether a site may enrol, and whether a connection of its tunnel may come up, after every other check has
+   * passed. It returns undefined to admit the site, or the reason of a refusal: a sentence that the edge receives as a
+   * failure of the kind `refused`. An error, or no answer within the time of a handshake, refuses the site. A token
+   * that was refused in this way stays valid. Default: every site that passes the checks is admitted.
    */
   readonly authorize?:
     | ((request: AuthorizeRequest) => string | undefined | Promise<string | undefined>)
@@ -81,53 +81,53 @@ export interface CloudGatewayOptions extends CommonOptions {
   /** The path of a unix socket for the admin interface (`adminRoutes`). Default: there is none. */
   readonly adminSocket?: string | undefined;
   /**
-   * Reads the host's configuration again when the admin interface is told to; returns what it answers. Default: it
-   * cannot be told to.
+   * Reads the host program's configuration again when an operator requests it over the admin interface; returns the
+   * answer for the operator. Default: such requests are refused.
    */
   readonly reload?: (() => Promise<object>) | undefined;
 }
 
 export interface EnrolmentOptions {
   /**
-   * An endpoint, or `shared`: the port of the tunnel, where the two are told apart by ALPN; for one worker. Default:
-   * port 7440 of the tunnel's host, or a free one if the tunnel's port is 0.
+   * An endpoint, or `shared`: the port of the tunnel, with ALPN deciding between the two; for one worker. Default: port
+   * 7440 of the tunnel's host, or a free port if the tunnel's port is 0.
    */
   readonly listen?: HostPortInput | 'shared' | undefined;
   /**
-   * Where edges reach it, each `https://HOST:PORT`, 1 to 8; they go into each token. Port 0 stands for the one that
-   * was taken. Default: where it listens; they must be given if that is any address (`0.0.0.0`, `::`).
+   * Where edges reach the enrolment server, 1 to 8 times `https://HOST:PORT`; each token contains them. Port 0 stands
+   * for the actual port. Default: where it listens; required if that is the unspecified address (`0.0.0.0`, `::`).
    */
   readonly endpoints?: readonly string[] | undefined;
   /**
-   * Where edges reach the tunnel, 1 to 16; they are told so when they enrol. Port 0 stands for the one that the first
-   * worker has taken. Default: where the workers listen, at most 16 of them, or nothing if edges cannot connect to
-   * that host (any address, or one with a zone): each edge needs the option `cloud` then.
+   * Where edges reach the tunnel, 1 to 16; edges receive them when they enrol. Port 0 stands for the actual port of the
+   * first worker. Default: where the workers listen, at most 16 of them, or nothing if edges cannot connect to that
+   * host (the unspecified address, or one with a zone index): then each edge needs the option `cloud`.
    */
   readonly tunnels?: readonly HostPortInput[] | undefined;
 }
 
 export interface CloudTrustOptions {
-  /** The type of the key of a CA that is made; default `p256`. Gateways always have P-256. */
+  /** The key type of a CA that is generated; default `p256`. Gateways always have P-256. */
   readonly keyType?: KeyType | undefined;
-  /** Whether a CA that is made is signed by a root whose key nothing here needs; default false. */
+  /** Whether a root signs the CA that is generated; the gateway never needs the root's key again. Default false. */
   readonly intermediate?: boolean | undefined;
   /** Lifetime of gateways' certificates in ms, 5,000 to ten years; default 30 days. */
   readonly certificateLifetimeMs?: number | undefined;
-  /** Encrypts the private keys of the CAs at rest, and no other secrets. Default: they are kept as they are. */
+  /** Encrypts the private keys of the CAs at rest, and no other secrets. Default: they are stored in the clear. */
   readonly passphrase?: string | undefined;
 }
 
 /** When the addresses of clients are released. */
 export interface LeaseOptions {
-  /** After so long without a packet, in ms, a minute to ten years; default 30 days. */
+  /** Time without a packet, in ms, a minute to ten years; default 30 days. */
   readonly idleMs?: number | undefined;
-  /** The same while the client's site holds nearly all that it can have; default one day. */
+  /** The same while the client's site has nearly used up its share of the addresses; default one day. */
   readonly pressedIdleMs?: number | undefined;
-  /** Whether the clients of a revoked site lose theirs at once; default false. */
+  /** Whether the clients of a revoked site lose their addresses at once; default false. */
   readonly releaseRevoked?: boolean | undefined;
 }
 
-/** The options of a cloud gateway that are left out. */
+/** The values of options that are left out. */
 export const CLOUD_GATEWAY_DEFAULTS: Readonly<{
   workers: number;
   ttlSeconds: number;
@@ -144,7 +144,7 @@ export const CLOUD_GATEWAY_DEFAULTS: Readonly<{
   }),
 });
 
-/** The port for enrolments where none is given. */
+/** The default port of the enrolment server. */
 const ENROLMENT_PORT = 7440;
 
 export interface ResolvedCloudOptions
@@ -157,7 +157,7 @@ export interface ResolvedCloudOptions
   readonly enrolment: {
     readonly listen: HostPort | 'shared';
     readonly endpoints: readonly string[];
-    /** Undefined if they are those of the workers. */
+    /** Undefined for the addresses where the workers listen. */
     readonly tunnels: readonly HostPort[] | undefined;
   };
   readonly desired: unknown;
@@ -176,9 +176,9 @@ export interface ResolvedTrust {
 }
 
 /**
- * Checks the options and fills in what is left out.
+ * Checks the options and fills in the defaults.
  *
- * @throws {ConfigError} naming the first option that is not usable, with what was given and what is expected.
+ * @throws {ConfigError} naming the first option that is not usable, with its value and what is expected.
  */
 export function resolveCloudOptions(options: CloudGatewayOptions): ResolvedCloudOptions {
   const { workers: given, enrolment, ...rest } = parseSchema(CloudOptionsSchema, options);
@@ -231,7 +231,7 @@ function withEndpoints(
   };
 }
 
-/** Whether another machine can connect to this host as it stands: not to any address, nor to one with a zone. */
+/** Whether another machine can connect to this host: not to the unspecified address, nor to one with a zone index. */
 function isReachable(host: string): boolean {
   return host !== '0.0.0.0' && !/^[0:]+$/.test(host) && !host.includes('%');
 }
@@ -251,8 +251,8 @@ const enrolmentEndpoint = v.pipe(
   v.check((text) => URL.canParse(text), 'expected https://HOST:PORT')
 );
 const MAX_WORKERS = 64;
-/** What the answer to an enrolment may have. */
-export const MAX_TOLD_TUNNELS = 16;
+/** The most tunnel endpoints that the answer to an enrolment may contain. */
+export const MAX_ENROLMENT_TUNNELS = 16;
 const YEAR_MS: number = 365 * 86_400_000;
 const MINUTE_MS = 60_000;
 const { trust: TRUST } = CLOUD_GATEWAY_DEFAULTS;
@@ -263,7 +263,7 @@ export const CloudOptionsSchema: Schema<Parsed> = v.strictObject({
   tunnel: ListenSchema,
   enrolment: v.optional(
     v.strictObject({
-      // Another text is told what a host and port looks like.
+      // Any other text gets the message of `ListenSchema`, which explains a host and port.
       listen: v.optional(
         v.lazy((listen) => (listen === 'shared' ? v.literal('shared') : ListenSchema)) as Schema<
           HostPort | 'shared'
@@ -284,8 +284,8 @@ export const CloudOptionsSchema: Schema<Parsed> = v.strictObject({
             )
           ),
           v.check(
-            ({ length }) => length >= 1 && length <= MAX_TOLD_TUNNELS,
-            `expected 1 to ${MAX_TOLD_TUNNELS} endpoints`
+            ({ length }) => length >= 1 && length <= MAX_ENROLMENT_TUNNELS,
+            `expected 1 to ${MAX_ENROLMENT_TUNNELS} endpoints`
           )
         )
       ),
@@ -323,7 +323,7 @@ export const CloudOptionsSchema: Schema<Parsed> = v.strictObject({
           v.unknown(),
           v.check(
             (value) => typeof value === 'string' && value !== '',
-            // Its value is nobody's to read.
+            // The message must not contain the value.
             'expected a text that is not empty'
           )
         )

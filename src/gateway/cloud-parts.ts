@@ -1,12 +1,12 @@
 /**
- * How the parts of a cloud gateway are wired together. They are opened in this order, so that each finds what it
- * needs, and so that no port is open before the gateway knows whom to let in:
+ * Opens the parts of a cloud gateway and connects them. In this order each part finds what it needs, and no port is
+ * open before the gateway knows which sites to admit:
  *
- * 1. what is kept, and the desired state
+ * 1. the state (store, secrets), the audit log and the desired state
  * 2. the CA
  * 3. presences, and the names of the cloud's own site
  * 4. the workers: devices, tunnel ports
- * 5. enrolment
+ * 5. the enrolment port
  * @module
  */
 import { join } from 'node:path';
@@ -22,46 +22,57 @@ import {
   type ResolvedDeviceOptions,
 } from '../device/index.ts';
 import { DnsServer } from '../dns/index.ts';
-import { ApiMisuseError, ConfigError } from '../errors.ts';
+import { ConfigError } from '../errors.ts';
 import type { Logger } from '../observe/index.ts';
-import { type Credentials, EnrolmentServer } from '../pki/index.ts';
+import { type CertificateAuthority, EnrolmentServer } from '../pki/index.ts';
 import { CLOUD, Registry } from '../registry/index.ts';
+import type { Store } from '../store/index.ts';
 import { Revoker } from '../trust/index.ts';
-import { CloseCode, type TunnelRefusal } from '../tunnel/index.ts';
-import { WorkerPool, type WorkerPoolOptions } from '../worker/index.ts';
+import { CloseCode } from '../tunnel/index.ts';
+import type { WorkerPool, WorkerPoolOptions } from '../worker/index.ts';
 import { AuthorityKeeper } from './authority-keeper.ts';
-import { MAX_TOLD_TUNNELS, type ResolvedCloudOptions } from './cloud-options.ts';
+import { MAX_ENROLMENT_TUNNELS, type ResolvedCloudOptions } from './cloud-options.ts';
+import { createPool } from './cloud-workers.ts';
 import { type EdgeChange, EdgeTunnels } from './edge-tunnels.ts';
 import { serveNames } from './site-names.ts';
-import { openState } from './state.ts';
+import { type GatewayState, openState } from './state.ts';
 
 export interface CloudParts {
   readonly registry: Registry;
   readonly controller: PresenceController;
   readonly trust: AuthorityKeeper;
   readonly workers: WorkerPool;
-  /** Resolves when the pools of the cloud's site, as they are now, lead to its devices, or that has failed. */
+  /** Resolves when the present pools of the cloud's site are routed to its devices, or the attempt has failed. */
   readonly routed: () => Promise<void>;
   readonly control: ControlServer;
   readonly tunnels: EdgeTunnels;
   readonly enrolment: EnrolmentServer;
   readonly enrolmentAddress: () => HostPort;
   readonly revoker: Revoker;
-  /** Absent where there is no state directory. */
+  /** Undefined without a state directory. */
   readonly audit: AuditTrail | undefined;
   readonly names: DnsServer | undefined;
 }
 
-/** What the gateway is told. */
+/** How the parts report to the gateway. */
 export interface CloudHooks {
   readonly onEdge: (change: EdgeChange) => void;
   readonly onProblem: (error: Error, site?: string) => void;
-  /** Something that is amiss, by what it is about; undefined when it is mended. */
-  readonly onFault: (about: string, fault: string | undefined) => void;
+  /** A fault of the subject `ca` or `workers`, one sentence; undefined when it is over. */
+  readonly onFault: (subject: string, fault: string | undefined) => void;
+}
+
+/** What every step of opening needs. */
+interface Opening {
+  readonly options: ResolvedCloudOptions;
+  readonly closing: CloseStack;
+  readonly hooks: CloudHooks;
+  /** Returns a function that logs an error of a part, and reports it to the host program. */
+  readonly reporter: (part: string) => (error: Error) => void;
 }
 
 /**
- * Opens all parts, and has them closed by `closing`, also those of an opening that has failed.
+ * Opens all parts, and adds each to `closing`, which the caller closes also if this rejects.
  *
  * @throws {PresenceError} as `CloudGateway.start` says.
  */
@@ -73,66 +84,24 @@ export async function openCloudParts(
   const { device, logger, clock, signal } = options;
   const given = isPacketDevice(device) ? new GivenDevice(device) : undefined;
   if (given !== undefined) closing.add(() => given.close());
-  /** Logs a fault and tells the host. */
-  const problemOf = (what: string) => (error: Error) => {
-    logger.warn({ err: error }, `${what}: ${error.message}`);
+  const reporter: Opening['reporter'] = (part) => (error) => {
+    logger.warn({ err: error }, `${part}: ${error.message}`);
     hooks.onProblem(error);
   };
+  const opening: Opening = { options, closing, hooks, reporter };
 
   signal?.throwIfAborted();
   const { store, secrets } = await openState(options, closing);
-  const registry = await Registry.open(store);
-  closing.add(() => registry.close());
-  registry.on('problem', ({ error }) => problemOf('desired state')(error));
-  const audit = await openAudit(options, closing, problemOf('audit log'));
-  audit?.follow(registry);
-  if (options.desired !== undefined) await applyDesired(registry, options.desired, 'desired');
+  const { registry, audit } = await openRegistry(opening, store);
 
   signal?.throwIfAborted();
-  const trust = await AuthorityKeeper.open({
-    ...options.trust,
-    trustDomain: options.trustDomain,
-    secrets,
-    store,
-    clock,
-    logger,
-  });
-  closing.add(() => trust.close());
+  const trust = await openAuthority(opening, { store, secrets, audit });
   const { authority } = trust;
   const { revocations } = authority;
-  trust.on('renewal', ({ site, serial }) => audit?.renewal(site, serial));
-  trust.on('refusedRenewal', ({ certificate, error }) => audit?.refusedRenewal(certificate, error));
-  trust.on('problem', ({ error }) => hooks.onProblem(error));
-  const watchCa = (): void => {
-    const hasRunOut = trust.caNotAfter.getTime() <= clock.wallMs();
-    hooks.onFault('ca', hasRunOut ? trust.caWarning : undefined);
-  };
-  trust.on('problem', watchCa);
-  authority.on('trust', watchCa);
-  watchCa();
-  await authority.prune();
-  closing.add(everyHour(clock, () => authority.prune().catch(problemOf('pruning'))));
 
   signal?.throwIfAborted();
-  const tunnelEndpoints = (): readonly HostPort[] => {
-    // Where a worker is not open yet, there is a hole.
-    const listening = workers.addresses.flatMap(({ tunnel }) => [tunnel]);
-    const { tunnels } = options.enrolment;
-    if (tunnels === undefined) return listening.slice(0, MAX_TOLD_TUNNELS);
-    const taken = workers.portOf(0) ?? 0;
-    return tunnels.map(({ host, port }) => ({ host, port: port || taken }));
-  };
-  const enrolment = new EnrolmentServer({
-    authority,
-    clock,
-    tunnels: tunnelEndpoints,
-    ...(options.authorize && {
-      authorize: (request) => options.authorize!({ ...request, at: 'enrolment' }),
-    }),
-  });
-  enrolment.on('problem', ({ error }) => problemOf('enrolment')(error));
-  enrolment.on('outcome', (outcome) => audit?.enrolment(outcome));
-  const workers = openPool(options, {
+  const enrolment = createEnrolment(opening, authority, audit, () => workers);
+  const workers = createPool(options, {
     device: isPacketDevice(device) ? async () => given!.take() : deviceOf(device, logger, registry),
     registry,
     trust,
@@ -153,18 +122,9 @@ export async function openCloudParts(
     suspended: revocations.table.sites,
   });
   closing.add(() => controller.close());
-  controller.on('problem', ({ error }) => problemOf('presence')(error));
+  controller.on('problem', ({ error }) => reporter('presence')(error));
   controller.on('warning', ({ message }) => logger.warn({}, `addresses: ${message}`));
-
-  const names = options.dns && (await DnsServer.listen({ ...options.dns, clock }));
-  if (names !== undefined) {
-    closing.add(() => names.close());
-    const serve = (snapshot: Snapshot | undefined): void => {
-      if (snapshot?.site === CLOUD) serveNames(names, snapshot);
-    };
-    controller.on('snapshot', serve);
-    serve(controller.snapshot(CLOUD));
-  }
+  const names = await openNames(opening, controller);
 
   const revoker = new Revoker({
     revocations,
@@ -174,41 +134,22 @@ export async function openCloudParts(
       workers.terminate({ unwanted: true }, { code: CloseCode.Revoked, reason }),
   });
   closing.add(() => revoker.close());
-  revoker.on('problem', ({ error }) => problemOf('revocation')(error));
-  const control = new ControlServer(controller, {
-    trust: trust.provider,
-    maxRenewalsPerHour: renewalsPerHour(options),
-  });
-  closing.add(() => control.close());
-  control.on('problem', ({ site, error }) => {
-    logger.warn({ site, err: error }, `${site}: ${error.message}`);
-    hooks.onProblem(error, site);
-  });
-  authority.on('trust', () => control.announceTrust());
-
-  const tunnels = new EdgeTunnels(control, logger);
-  tunnels.on('edge', hooks.onEdge);
-  workers.on('tunnel', (tunnel) => tunnels.attach(tunnel));
-  workers.on('refused', (refusal) => {
-    tunnels.refused(refusal, clock.monotonicMs());
-    audit?.refusedHandshake(refusal);
-  });
-  workers.on('workers', ({ running, total }) => {
-    const fault = running < total ? `${total - running} of ${total} workers are down` : undefined;
-    hooks.onFault('workers', fault);
-  });
+  revoker.on('problem', ({ error }) => reporter('revocation')(error));
+  const control = createControl(opening, controller, trust);
+  const tunnels = serveTunnels(opening, { control, workers, audit });
   revocations.on('reinstated', () => workers.refreshAccess());
   let routing = Promise.resolve();
   registry.on('change', () => {
     workers.refreshAccess();
-    routing = routing.then(routePools).catch(problemOf('device'));
+    routing = routing.then(routePools).catch(reporter('device'));
   });
+
   signal?.throwIfAborted();
   closing.add(() => workers.close());
   await workers.open();
 
   signal?.throwIfAborted();
-  // Before the tunnels are: it waits for redemptions under way.
+  // Enrolment closes before the tunnels: it waits for redemptions in progress.
   closing.add(() => enrolment.close());
   const { listen } = options.enrolment;
   const own =
@@ -232,8 +173,136 @@ export async function openCloudParts(
   };
 }
 
+/** Opens the desired state, with the audit log that follows it from its first change on. */
+async function openRegistry(
+  { options, closing, reporter }: Opening,
+  store: Store
+): Promise<Pick<CloudParts, 'registry' | 'audit'>> {
+  const registry = await Registry.open(store);
+  closing.add(() => registry.close());
+  registry.on('problem', ({ error }) => reporter('desired state')(error));
+  const audit = await openAudit(options, closing, reporter('audit log'));
+  audit?.follow(registry);
+  if (options.desired !== undefined) await applyDesired(registry, options.desired, 'desired');
+  return { registry, audit };
+}
+
+/** Opens the CA, watches when it expires, and removes records of expired certificates every hour. */
+async function openAuthority(
+  { options, closing, hooks, reporter }: Opening,
+  { store, secrets, audit }: GatewayState & Pick<CloudParts, 'audit'>
+): Promise<AuthorityKeeper> {
+  const { trustDomain, clock, logger } = options;
+  const trust = await AuthorityKeeper.open({
+    ...options.trust,
+    trustDomain,
+    secrets,
+    store,
+    clock,
+    logger,
+  });
+  closing.add(() => trust.close());
+  const { authority } = trust;
+  trust.on('renewal', ({ site, serial }) => audit?.renewal(site, serial));
+  trust.on('refusedRenewal', ({ certificate, error }) => audit?.refusedRenewal(certificate, error));
+  trust.on('problem', ({ error }) => hooks.onProblem(error));
+  const reportExpiry = (): void => {
+    const isExpired = trust.caNotAfter.getTime() <= clock.wallMs();
+    hooks.onFault('ca', isExpired ? trust.caWarning : undefined);
+  };
+  trust.on('problem', reportExpiry);
+  authority.on('trust', reportExpiry);
+  reportExpiry();
+  await authority.prune();
+  closing.add(everyHour(clock, () => authority.prune().catch(reporter('pruning'))));
+  return trust;
+}
+
+/** @param workers returns the pool, whose addresses edges receive when they enrol */
+function createEnrolment(
+  { options, reporter }: Opening,
+  authority: CertificateAuthority,
+  audit: AuditTrail | undefined,
+  workers: () => WorkerPool
+): EnrolmentServer {
+  const { authorize, clock } = options;
+  const tunnelEndpoints = (): readonly HostPort[] => {
+    // `flatMap` skips the gaps of workers that are not open yet.
+    const listening = workers().addresses.flatMap(({ tunnel }) => [tunnel]);
+    const { tunnels } = options.enrolment;
+    if (tunnels === undefined) return listening.slice(0, MAX_ENROLMENT_TUNNELS);
+    const actualPort = workers().portOf(0) ?? 0;
+    return tunnels.map(({ host, port }) => ({ host, port: port || actualPort }));
+  };
+  const enrolment = new EnrolmentServer({
+    authority,
+    clock,
+    tunnels: tunnelEndpoints,
+    ...(authorize && { authorize: (request) => authorize({ ...request, at: 'enrolment' }) }),
+  });
+  enrolment.on('problem', ({ error }) => reporter('enrolment')(error));
+  enrolment.on('outcome', (outcome) => audit?.enrolment(outcome));
+  return enrolment;
+}
+
+/** Opens the DNS server for the names of the cloud's own site, if there is the option `dns`. */
+async function openNames(
+  { options, closing }: Opening,
+  controller: PresenceController
+): Promise<DnsServer | undefined> {
+  const { dns, clock } = options;
+  if (dns === undefined) return undefined;
+  const names = await DnsServer.listen({ ...dns, clock });
+  closing.add(() => names.close());
+  const serve = (snapshot: Snapshot | undefined): void => {
+    if (snapshot?.site === CLOUD) serveNames(names, snapshot);
+  };
+  controller.on('snapshot', serve);
+  serve(controller.snapshot(CLOUD));
+  return names;
+}
+
+/** Creates the server that sends snapshots and trust to the edges, and renews their certificates. */
+function createControl(
+  { options, closing, hooks }: Opening,
+  controller: PresenceController,
+  trust: AuthorityKeeper
+): ControlServer {
+  const control = new ControlServer(controller, {
+    trust: trust.provider,
+    maxRenewalsPerHour: renewalsPerHour(options),
+  });
+  closing.add(() => control.close());
+  control.on('problem', ({ site, error }) => {
+    options.logger.warn({ site, err: error }, `${site}: ${error.message}`);
+    hooks.onProblem(error, site);
+  });
+  trust.authority.on('trust', () => control.announceTrust());
+  return control;
+}
+
+/** Connects the tunnels of the workers to the control server, and reports tunnels, refusals and workers that are down. */
+function serveTunnels(
+  { options, hooks }: Opening,
+  { control, workers, audit }: Pick<CloudParts, 'control' | 'workers' | 'audit'>
+): EdgeTunnels {
+  const { logger, clock } = options;
+  const tunnels = new EdgeTunnels(control, logger);
+  tunnels.on('edge', hooks.onEdge);
+  workers.on('tunnel', (tunnel) => tunnels.attach(tunnel));
+  workers.on('refused', (refusal) => {
+    tunnels.refused(refusal, clock.monotonicMs());
+    audit?.refusedHandshake(refusal);
+  });
+  workers.on('workers', ({ running, total }) => {
+    const fault = running < total ? `${total - running} of ${total} workers are down` : undefined;
+    hooks.onFault('workers', fault);
+  });
+  return tunnels;
+}
+
 /**
- * Replaces what the gateway's own program has asked for.
+ * Replaces the part of the desired state that belongs to the host program.
  *
  * @throws {ConfigError} if the desired state is not usable; the error names the place from `path` on.
  */
@@ -250,14 +319,14 @@ export async function applyDesired(registry: Registry, desired: unknown, path = 
 }
 
 /**
- * The gateway is the cloud's: without that site it serves nobody.
+ * Requires the site `cloud`, which this gateway serves.
  *
- * @throws {ConfigError} if a list of sites has none; what is no list is for the registry to refuse.
+ * @throws {ConfigError} if the list of sites lacks it. The registry refuses anything that is not a list.
  */
 function checkCloud(desired: unknown): void {
   const sites = (desired as { sites?: unknown } | null)?.sites;
   if (!Array.isArray(sites) || sites.some((site) => site?.name === CLOUD)) return;
-  throw new ConfigError('sites', `there is none with the name "${CLOUD}"`);
+  throw new ConfigError('sites', `there is no site with the name "${CLOUD}"`);
 }
 
 async function openAudit(
@@ -272,71 +341,7 @@ async function openAudit(
   return audit;
 }
 
-function openPool(
-  options: ResolvedCloudOptions,
-  parts: {
-    readonly device: WorkerPoolOptions['device'];
-    readonly registry: Registry;
-    readonly trust: AuthorityKeeper;
-    readonly enrolment: EnrolmentServer;
-    readonly admit: PresenceController['admit'];
-    readonly onProblem: CloudHooks['onProblem'];
-  }
-): WorkerPool {
-  const { device, registry, trust, enrolment, admit } = parts;
-  const { authorize, clock, logger, limits, tunnel, workers, workerMain } = options;
-  const isShared = options.enrolment.listen === 'shared';
-  // A new site knows but the hash of the root, so it has to be shown the root.
-  const shown = (credentials: Credentials): Credentials =>
-    isShared ? { ...credentials, cert: `${credentials.cert}${credentials.ca}` } : credentials;
-  const pool = new WorkerPool({
-    workers,
-    device,
-    tunnel,
-    limits,
-    clock,
-    logger,
-    credentials: () => shown(trust.credentials),
-    access: () => ({
-      sites: registry.state.sites.map(({ name }) => name).filter((name) => name !== CLOUD),
-      revocations: trust.authority.revocations.table,
-      retired: trust.retired.map(String),
-    }),
-    admit,
-    ...(workerMain && { workerMain }),
-    ...(authorize && {
-      // The worker logs what is thrown, and lets nobody in.
-      authorize: ({ site, remoteAddress }) =>
-        askAtHandshake(authorize, { site, remoteAddress }).catch((error: Error) => {
-          parts.onProblem(error, site);
-          throw error;
-        }),
-    }),
-    ...(isShared && {
-      otherProtocols: { [EnrolmentServer.alpn]: (socket) => enrolment.handle(socket) },
-    }),
-  });
-  trust.on('credentials', (credentials) => pool.setCredentials(shown(credentials)));
-  return pool;
-}
-
-/**
- * Asks the host whether a connection of a tunnel may come up.
- *
- * @throws what the host throws; or {ApiMisuseError} if its answer is none.
- */
-async function askAtHandshake(
-  authorize: NonNullable<ResolvedCloudOptions['authorize']>,
-  peer: { readonly site: string; readonly remoteAddress: string }
-): Promise<TunnelRefusal | undefined> {
-  const reason: unknown = await authorize({ ...peer, at: 'handshake' });
-  if (reason === undefined) return undefined;
-  if (typeof reason === 'string') return { code: NOT_AUTHORIZED, reason };
-  const text = `authorize must return undefined or a reason in text, not ${typeof reason}`;
-  throw new ApiMisuseError(text);
-}
-
-/** What the pool opens; the routes of a TUN are the pools of the cloud's site unless the operator has named some. */
+/** Returns the device for the pool. A TUN without the option `routes` routes the pools of the cloud's site. */
 function deviceOf(
   device: ResolvedDeviceOptions,
   logger: Logger,
@@ -353,7 +358,7 @@ function cloudPools(registry: Registry): readonly string[] {
   return registry.site(CLOUD)?.pools ?? [];
 }
 
-/** A device of the host's, which is closed once: by the worker, as soon as that has it. */
+/** A device that the host program passed in. The worker closes it once it has taken it; before that, `close` does. */
 class GivenDevice {
   readonly #device: PacketDevice;
   #isTaken = false;
@@ -373,8 +378,8 @@ class GivenDevice {
 }
 
 /**
- * Returns the function that brings the pools of the cloud's site to the devices if they are others than before,
- * unless the operator has said what is to be routed.
+ * Returns a function that routes the pools of the cloud's site to the devices if the pools have changed. It does nothing
+ * if the device is not a TUN, or has the option `routes`.
  */
 function poolRouter(
   { device }: ResolvedCloudOptions,
@@ -384,11 +389,11 @@ function poolRouter(
   if (isPacketDevice(device) || device.type !== 'tun' || device.routes !== undefined) {
     return async () => {};
   }
-  // What `deviceOf` has told the workers.
+  // The same pools as in `deviceOf`.
   let routed = cloudPools(registry);
   return async () => {
     const pools = cloudPools(registry);
-    // Changes are many, and each call runs programs.
+    // Changes are frequent, and each call starts programs.
     if (pools.join() === routed.join()) return;
     await workers.setRoutes(pools);
     routed = pools;
@@ -408,12 +413,12 @@ function leaseOptions({ leases }: ResolvedCloudOptions): {
   };
 }
 
-/** An edge renews once in two thirds of the lifetime; this leaves room for some attempts that fail. */
+/** Returns six per lifetime: an edge renews once in two thirds of it, and some attempts may fail. At least 12. */
 function renewalsPerHour({ trust }: ResolvedCloudOptions): number {
   return Math.max(12, Math.ceil((6 * HOUR_MS) / trust.certificateLifetimeMs));
 }
 
-/** Returns the function that ends it. */
+/** Calls `work` every hour. Returns the function that stops it. */
 function everyHour(clock: Clock, work: () => Promise<unknown>): () => void {
   let cancel = (): void => {};
   const wait = (): void => {
@@ -431,5 +436,3 @@ function everyHour(clock: Clock, work: () => Promise<unknown>): () => void {
 }
 
 const HOUR_MS = 3_600_000;
-/** What an edge is told that the host's `authorize` does not let in. */
-const NOT_AUTHORIZED = 'not-authorized';

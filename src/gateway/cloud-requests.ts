@@ -1,6 +1,6 @@
 /**
- * What the methods of a cloud gateway are given by their callers, also from plain JavaScript, and how that is checked.
- * Each function throws a `ConfigError` that names the place.
+ * Checks the arguments of a cloud gateway's methods, which may come from plain JavaScript. Each function throws a
+ * `ConfigError` that names the place.
  * @module
  */
 import * as v from 'valibot';
@@ -36,12 +36,12 @@ export function caStepOptionsOf(options: unknown): CaStepOptions {
   return parseSchema(StepOptionsSchema, options);
 }
 
-/** The name of a site, whether there is one or not: one that is gone can still be revoked. */
+/** Returns the name of a site, which need not exist: a site that was removed can still be revoked. */
 export function siteNameOf(site: unknown): string {
   return parseSchema(NameText, site, 'site');
 }
 
-/** The name of a site that is there, and has an edge gateway. */
+/** Returns the name of a site that exists and has an edge gateway. */
 export function edgeSiteOf(registry: Registry, site: unknown): string {
   const name = parseSchema(NameText, site, 'site');
   if (registry.site(name) === undefined) throw new ConfigError('site', `"${name}" is not a site`);
@@ -69,7 +69,7 @@ const ScopeSchema: Schema<{ site?: string; serial?: string; spki?: string }> = v
 }) as Schema<{ site?: string; serial?: string; spki?: string }>;
 const StepSchema: Schema<CaStep> = v.picklist(['prepare', 'activate', 'retire']);
 const StepOptionsSchema: Schema<CaStepOptions> = v.strictObject({
-  // What is given is not shown: it may be a private key.
+  // The message must not contain the value, which may be a private key.
   ca: v.optional(
     v.pipe(
       v.unknown(),

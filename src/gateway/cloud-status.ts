@@ -1,5 +1,5 @@
 /**
- * What a running cloud gateway says of itself.
+ * The addresses and the status of a running cloud gateway.
  * @module
  */
 import type { AuditHead } from '../audit/index.ts';
@@ -27,7 +27,7 @@ export interface CloudAddresses {
 
 export interface CloudSiteStatus {
   readonly name: string;
-  /** The number of the worker that holds the site; undefined for the cloud, which all of them hold. */
+  /** The number of the worker that holds the site; undefined for the cloud, which all workers hold. */
   readonly process: number | undefined;
   readonly revoked: boolean;
   /** Undefined while its edge is not connected. */
@@ -53,7 +53,7 @@ export interface CloudStatus {
     readonly notAfter: Date;
     readonly warning: string | undefined;
   };
-  /** The last line of the audit log; undefined if there is none. */
+  /** The last line of the audit log; undefined if there is no audit log. */
   readonly audit: AuditHead | undefined;
   readonly warnings: readonly PoolWarning[];
 }

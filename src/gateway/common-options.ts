@@ -1,5 +1,5 @@
 /**
- * The options that both gateways have, and how they are checked.
+ * The options that both gateways have, and their checks.
  * @module
  */
 import * as v from 'valibot';
@@ -19,19 +19,19 @@ import type { StateOptions } from './state.ts';
 
 export interface CommonOptions extends StateOptions {
   /**
-   * The way to the hosts of the gateway's own site: what is to be opened, or a device of the program's own, for example
-   * one half of `MemoryDevice.pair()`. The gateway closes it in the end, a given one too.
+   * The device that leads to the hosts of the gateway's own site: what to open, or a device of the host program, for
+   * example one half of `MemoryDevice.pair()`. The gateway closes the device in either case.
    */
   readonly device: DeviceOptions | PacketDevice;
-  /** Where the names of the gateway's own site are answered by DNS, and for whom. Default: nobody is answered. */
+  /** Where the gateway answers DNS queries for the names of its own site, and for which clients. Default: it does not. */
   readonly dns?: DnsOptions | undefined;
-  /** Takes the lines for an operator; its shape is that of pino. Default: nothing is logged. */
+  /** Receives the log lines for an operator; it has the shape of pino. Default: nothing is logged. */
   readonly logger?: Logger | undefined;
   /** Default: the clocks of the system. */
   readonly clock?: Clock | undefined;
   /**
-   * Ends a start that is under way: `start` rejects with its reason then, and nothing is left open. Default: nothing
-   * ends it.
+   * Cancels `start`, which then rejects with the signal's reason and leaves nothing open. Default: `start` cannot be
+   * cancelled.
    */
   readonly signal?: AbortSignal | undefined;
 }
@@ -45,8 +45,8 @@ export interface ResolvedCommonOptions extends StateOptions {
 }
 
 /**
- * Resolves options. A device that was given belongs to the gateway from the moment it is started, so it is closed if
- * they are not usable.
+ * Resolves options. A device that was passed in belongs to the gateway from the start on, so it is closed if the
+ * options are not usable.
  *
  * @throws what `resolve` throws.
  */
@@ -58,13 +58,13 @@ export async function closeGivenDevice<Given, Resolved>(
     return resolve(options);
   } catch (error) {
     const { device } = (options ?? {}) as { readonly device?: unknown };
-    // Why the options are not usable is what the caller has to know.
+    // The caller needs the first error, not one of closing the device.
     if (isPacketDevice(device)) await device.close().catch(() => {});
     throw error;
   }
 }
 
-/** What both gateways' schemas have. */
+/** The entries that the schemas of both gateways share. */
 export const COMMON_ENTRIES: v.ObjectEntries = {
   stateDirectory: v.optional(v.pipe(v.string(), v.regex(/./, 'the path of a directory'))),
   store: v.optional(hostObject<Store>('a store', ['get', 'list', 'commit', 'watch'])),

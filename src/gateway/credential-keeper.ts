@@ -1,6 +1,6 @@
 /**
- * Keeps an edge's certificate good: renews it in time, follows the cloud from one CA to the next, and takes a
- * new token when all of that came too late.
+ * Keeps an edge's certificate valid while there is a tunnel: renews it in time, follows the cloud from one CA to the
+ * next, and redeems a new token if the certificate has expired or is no longer trusted.
  * @module
  */
 import type { ControlClient } from '../control/index.ts';
@@ -15,19 +15,20 @@ export interface CredentialKeeperOptions
   readonly credentials: SiteCredentials;
   readonly control: Pick<ControlClient, 'renew' | 'on'>;
   readonly tunnel: Pick<MtlsTunnel, 'updateCredentials' | 'on'>;
-  /** Takes the lines for an operator. Default: nobody is told. */
+  /** Receives the log lines for an operator. Default: nothing is logged. */
   readonly logger?: Logger | undefined;
 }
 
+/** Renews the certificate of an edge, and enrols again when renewal came too late. */
 export class CredentialKeeper implements AsyncDisposable {
   readonly #options: CredentialKeeperOptions;
   readonly #logger: Logger;
   readonly #certificate: CertificateKeeper;
   #closing: Promise<void> | undefined;
-  /** The attempt under way, or the last one of those that are to come. */
+  /** The attempt in progress, or the last one in the queue behind it. */
   #enrolment: { readonly token: string | undefined; readonly done: Promise<void> } | undefined;
-  /** What a token has brought and the tunnel has not taken. */
-  #untaken: Credentials | undefined;
+  /** Credentials from a token that the tunnel has not accepted yet. */
+  #unapplied: Credentials | undefined;
 
   constructor(options: CredentialKeeperOptions) {
     const { credentials, control, tunnel, clock, random, logger = silentLogger } = options;
@@ -40,13 +41,13 @@ export class CredentialKeeper implements AsyncDisposable {
       apply: async (renewed) => {
         await credentials.save(renewed);
         await tunnel.updateCredentials(renewed);
-        this.#untaken = undefined;
+        this.#unapplied = undefined;
       },
       logger,
       about: `${site}: `,
       fields: { site },
       remedy: 'enrol with a new token',
-      onRenewed: () => this.#log(`certificate renewed, ${this.#certificate.goodUntil}`),
+      onRenewed: () => this.#log(`certificate renewed, ${this.#certificate.validUntil}`),
       onFailure: (state) => {
         if (state === 'expired') void this.enrolAnew();
       },
@@ -60,9 +61,9 @@ export class CredentialKeeper implements AsyncDisposable {
   }
 
   /**
-   * Tries the token that there is now, and logs what comes of it.
+   * Tries the current token, and logs the outcome.
    *
-   * @returns whether it has brought a certificate that the tunnel takes.
+   * @returns whether the tunnel has a new certificate.
    */
   enrolAnew(): Promise<boolean> {
     return this.enrol().then(
@@ -72,18 +73,17 @@ export class CredentialKeeper implements AsyncDisposable {
   }
 
   /**
-   * Tries a token. It joins an attempt that is under way, unless that is with another token than the one given: then
-   * this one follows. If the tunnel could not take the certificate that an earlier token has brought, it is given that
-   * one again.
+   * Tries a token. The call joins an attempt in progress; if that one tries another token, this attempt follows it. If
+   * an earlier token has brought a certificate that the tunnel could not accept, that certificate is applied again.
    *
-   * @param token by default the one there is now
+   * @param token default: the current token
    * @throws {EnrolmentError} if the token is refused.
-   * @throws {PresenceError} what else `SiteCredentials.enrolAnew` or the tunnel has thrown.
+   * @throws {PresenceError} for every other error of `SiteCredentials.enrolAnew` or of the tunnel.
    */
   enrol(token?: string): Promise<void> {
     const before = this.#enrolment;
     if (before !== undefined && (token === undefined || token === before.token)) return before.done;
-    // What becomes of that one, others are told.
+    // The callers that wait for the earlier attempt receive its error.
     const turn = before?.done.catch(() => {}) ?? Promise.resolve();
     const enrolment = {
       token,
@@ -97,7 +97,7 @@ export class CredentialKeeper implements AsyncDisposable {
     return enrolment.done;
   }
 
-  /** Stops, when what is under way has ended. Safe to call twice. */
+  /** Stops after the attempt in progress has ended. Safe to call twice. */
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
@@ -115,16 +115,16 @@ export class CredentialKeeper implements AsyncDisposable {
   async #enrol(token: string | undefined): Promise<void> {
     const { credentials, tunnel } = this.#options;
     try {
-      if (this.#untaken === undefined) {
+      if (this.#unapplied === undefined) {
         const enrolled = await credentials.enrolAnew(token);
         this.#certificate.replace(enrolled);
-        this.#log(`enrolled anew, ${this.#certificate.goodUntil}`);
-        this.#untaken = enrolled;
+        this.#log(`enrolled again, ${this.#certificate.validUntil}`);
+        this.#unapplied = enrolled;
       }
-      await tunnel.updateCredentials(this.#untaken);
-      this.#untaken = undefined;
+      await tunnel.updateCredentials(this.#unapplied);
+      this.#unapplied = undefined;
     } catch (error) {
-      this.#log(`not enrolled anew: ${(error as Error).message}`);
+      this.#log(`not enrolled again: ${(error as Error).message}`);
       throw error;
     }
   }

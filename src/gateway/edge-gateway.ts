@@ -1,14 +1,5 @@
 /**
  * `EdgeGateway`: the gateway of one site, as an object of the host program.
- *
- * ```
- *   enrolling --> connecting <--> online        no certificate yet / a tunnel is wanted / packets can flow
- *       |   \        |   \         |
- *       |    \-> rejected <--------+            the cloud says no, or the set-up is wrong
- *       \------------+------------> closed      from everywhere, by close()
- * ```
- *
- * `rejected` is not final: a token that is given to `enrol`, or an attempt that succeeds, leaves it.
  * @module
  */
 import { CloseStack } from '../base/close-stack.ts';
@@ -41,19 +32,19 @@ import { closedError, type ReadyOptions, whenReady } from './when-ready.ts';
 
 export type EdgeState = 'enrolling' | 'connecting' | 'online' | 'rejected' | 'closed';
 
-/** A change of the state, or of the kind of failure that keeps it. */
+/** A change of the state, or of the kind of failure within a state. */
 export interface EdgeStateChange {
   readonly state: EdgeState;
   readonly previous: EdgeState;
-  /** Why packets cannot flow; undefined if they can, and where nothing has failed yet. */
+  /** Why packets cannot flow; undefined in `online` and `closed`, and before the first failure. */
   readonly failure: Failure | undefined;
 }
 
 export interface EdgeEvents {
   state: [change: EdgeStateChange];
-  /** What is exposed to the site, and under which names, has changed. */
+  /** The names, addresses or pools of the site have changed. */
   snapshot: [snapshot: Snapshot];
-  /** Something other than the connection to the cloud has failed; the gateway goes on. */
+  /** Something other than the connection to the cloud failed; the gateway continues. */
   problem: [problem: { readonly error: Error }];
 }
 
@@ -71,7 +62,7 @@ export interface EdgeStatus {
   readonly state: EdgeState;
   readonly failure: Failure | undefined;
   readonly addresses: EdgeAddresses;
-  /** Of the snapshot in force; undefined before the first. */
+  /** The revision of the snapshot in force; undefined before the first. */
   readonly revision: number | undefined;
   /** How many names the site has. */
   readonly names: number;
@@ -88,44 +79,68 @@ export interface EdgeStatus {
 }
 
 /**
- * Runs from `start` to `close`. It opens nothing that an option does not name: no DNS port without `dns`, no connection
- * but those to the cloud and to its proxy.
+ * The gateway of one site: it keeps a tunnel to the cloud, moves packets between the tunnel and the site's device, and
+ * answers the site's names. It runs from `start` to `close`, and opens only what an option names: no DNS port without
+ * `dns`, and no connections except to the cloud, or to the proxy that leads there.
+ *
+ * ```
+ *   start without a             start with a
+ *  usable certificate         usable certificate
+ *          |                          |
+ *          v      certificate         v      tunnel up, snapshot in force
+ *      enrolling -------------> connecting ------------------------------> online
+ *        |   ^                    |   ^   <-------------------------------
+ *      A |   | B                A |   | B            tunnel down
+ *        v   |                    v   |
+ *      +--------------------------------+
+ *      |            rejected            |       any state -- close() --> closed
+ *      +--------------------------------+
+ *
+ *   A  the cloud refuses the token or the certificate, or the set-up is wrong; `failure` says which
+ *   B  enrol(token), or a later attempt that is not refused
+ * ```
+ *
+ * The gateway keeps trying in every state but `closed`. A failure that time alone may resolve, such as a cloud that does
+ * not answer, does not lead to `rejected`. An attempt that succeeds leads from `rejected` straight to `connecting` or
+ * `online`.
  */
 export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable {
   readonly #options: ResolvedEdgeOptions;
   readonly #closing: CloseStack = new CloseStack();
   readonly #aborting: AbortController = new AbortController();
-  #kept!: GatewayState;
+  readonly #tokens: TokenSource;
+  #persistent!: GatewayState;
   #device!: PacketDevice;
   #names: DnsServer | undefined;
   #site: string | undefined;
   #session: EdgeSession | undefined;
-  /** The one in force. */
+  /** The snapshot in force. */
   #snapshot: Snapshot | undefined;
   #state: EdgeState = 'connecting';
   #failure: Failure | undefined;
-  #tokens!: TokenSource;
-  /** Under way until there is a session. */
+  /** Present while there is no usable certificate. */
   #enrolment: FirstEnrolment | undefined;
   #routing: Promise<void> = Promise.resolve();
-  /** The pools that were brought to the device last. */
+  /** The pools that the device routes, joined by commas. */
   #routed = '';
 
   private constructor(options: ResolvedEdgeOptions) {
     super();
     this.#options = options;
+    const { token, proxy, clock } = options;
+    this.#tokens = new TokenSource({ token, proxy, clock, signal: this.#aborting.signal });
   }
 
   /**
-   * Opens everything that is local: state, device, DNS. It does not wait for the cloud: an edge that was up before
-   * answers names at once, and one that has no certificate yet enrols meanwhile (`ready` waits for it).
+   * Opens everything that is local: state, device, DNS. It does not wait for the cloud; `ready` does. An edge that was
+   * online in an earlier run answers names at once. If this rejects, nothing is left open, and a device that was passed
+   * in is closed.
    *
    * @throws {ConfigError} if an option is not usable; the error names it.
-   * @throws {EnvironmentError} if a device, a port or a file cannot be had.
-   * @throws {CertificateError} if there is a certificate, and it is not a site's.
-   * @throws {StoreError} if what is stored cannot be read.
-   * @throws the reason of `options.signal`, if that is aborted. Whatever is thrown, nothing is left open: a device that
-   *   was given is closed.
+   * @throws {EnvironmentError} if a device, a port or a file cannot be opened.
+   * @throws {CertificateError} if the stored certificate does not belong to a site.
+   * @throws {StoreError} if the store cannot be read.
+   * @throws the reason of `options.signal`, if that is aborted.
    */
   static async start(options: EdgeGatewayOptions): Promise<EdgeGateway> {
     const gateway = new EdgeGateway(await closeGivenDevice(options, resolveEdgeOptions));
@@ -142,7 +157,7 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
     return this.#state;
   }
 
-  /** Why packets cannot flow, and what helps; undefined in `online` and `closed`, and where nothing has failed yet. */
+  /** Why packets cannot flow, and the remedy; undefined in `online` and `closed`, and before the first failure. */
   get failure(): Failure | undefined {
     return this.#failure;
   }
@@ -157,13 +172,13 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
   }
 
   /**
-   * Redeems a token, for the first certificate or for another one. It is tried at once, in place of the option
-   * `token`; several are tried one after the other. It leaves `rejected` at once, so that `ready` waits for what comes
-   * of it.
+   * Redeems a token, for the first certificate or for another one. The token is tried at once, before the option
+   * `token`; several tokens are tried in order. The state leaves `rejected` at once, so that `ready` waits for the
+   * outcome.
    *
    * @throws {EnrolmentError} if the token is refused.
-   * @throws {EnvironmentError} if no enrolment endpoint answers; a first enrolment goes on to try.
-   * @throws {ApiMisuseError} if the token is no text, or the gateway is closed, also meanwhile.
+   * @throws {EnvironmentError} if no enrolment endpoint answers; a first enrolment keeps trying.
+   * @throws {ApiMisuseError} if the token is not a string, or the gateway is closed, before the call or during it.
    */
   async enrol(token: string): Promise<void> {
     if (this.#isClosed) throw closedError();
@@ -173,22 +188,23 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
     const enrolling = new Promise<void>((resolve, reject) => {
       const given = { token, resolve, reject };
       if (this.#session === undefined) this.#enrolment!.give(given);
-      else this.#passOn(given);
+      else this.#redeemInSession(given);
     });
     try {
-      await unlessAborted(enrolling, this.#aborting.signal);
+      await resultOrAbort(enrolling, this.#aborting.signal);
     } catch (error) {
-      // What was the matter before still is, if nothing else has become of it meanwhile.
-      const isAsBefore = this.#failure === failure && this.#state !== 'online';
-      if (state === 'rejected' && isAsBefore) this.#set('rejected', failure);
+      // The failure from before the call still holds, unless another one has replaced it.
+      const isUnchanged = this.#failure === failure && this.#state !== 'online';
+      if (state === 'rejected' && isUnchanged) this.#set('rejected', failure);
       throw error;
     }
   }
 
   /**
-   * Returns the hosts that a name stands for at the site: a full domain name, or one within the site's zone. There are
-   * none if the name is not known. It answers by the last snapshot, also while the cloud is away; a change at the cloud
-   * is known here when the event `snapshot` tells it.
+   * Returns the hosts that a name resolves to at the site; none if the name is not known. It answers from the last
+   * snapshot, also while the cloud cannot be reached; the event `snapshot` announces a change.
+   *
+   * @param name a full domain name, or a name within the site's zone
    */
   lookup(name: string): readonly SnapshotHost[] {
     return hostsNamed(this.#snapshot, checkText('name', name));
@@ -214,12 +230,12 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
   }
 
   /**
-   * Resolves when packets can flow: the tunnel is up, and a snapshot is in force. It resolves at once in `online`, and
-   * waits in `enrolling` and `connecting`, without an end unless `signal` gives it one.
+   * Resolves when packets can flow: the tunnel is up, and a snapshot is in force. In `enrolling` and `connecting` it
+   * waits, without limit unless `signal` ends it.
    *
    * @throws the error of `failure` in `rejected`.
-   * @throws the reason of `signal`, if that is aborted before.
-   * @throws {ApiMisuseError} if the gateway is closed, or gets closed.
+   * @throws the reason of `signal`, if that is aborted first.
+   * @throws {ApiMisuseError} if the gateway is closed, before the call or during it.
    */
   ready(options: ReadyOptions = {}): Promise<void> {
     return whenReady(this, options, () => {
@@ -230,12 +246,12 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
   }
 
   /**
-   * Ends everything: the cloud is told, the device and the ports are closed. A store that was given stays open. Safe to
-   * call at any time, and twice.
+   * Closes everything: the tunnel (the cloud receives the reason), the device and the ports. A store that was passed in
+   * stays open. Safe to call at any time, and twice.
    */
   close(): Promise<void> {
     if (!this.#isClosed) {
-      // First, so that nothing of what ends below is told as a failure.
+      // This comes first, so that nothing below is reported as a failure.
       this.#set('closed', undefined);
       this.#aborting.abort(closedError());
       this.removeAllListeners();
@@ -249,23 +265,28 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
 
   async #open(): Promise<void> {
     const { device, dns, logger, clock, signal } = this.#options;
-    const given = isPacketDevice(device);
-    if (given) {
+    const isGiven = isPacketDevice(device);
+    if (isGiven) {
       this.#device = device;
       this.#closing.add(() => device.close());
     }
     signal?.throwIfAborted();
-    this.#kept = await openState(this.#options, this.#closing);
+    this.#persistent = await openState(this.#options, this.#closing);
     signal?.throwIfAborted();
-    // Before a token is spent: everything that what comes of it needs.
-    const options = this.#credentialsOptions();
+    const options: SiteCredentialsOptions = {
+      secrets: this.#persistent.secrets,
+      token: () => this.#tokens.current(),
+      enrol: (token) => this.#tokens.redeem(token),
+      clock,
+    };
     const credentials = await SiteCredentials.read(options);
-    if (!given) {
+    // Device and DNS open before a token is redeemed: a start that fails must not use up the token.
+    if (!isGiven) {
       this.#device = await openDevice(device, (problem) => logger.warn({}, `device: ${problem}`));
       this.#closing.add(() => this.#device.close());
       signal?.throwIfAborted();
     }
-    // Before the device is closed.
+    // Routes are set on the device, so this must end before the device is closed.
     this.#closing.add(() => this.#routing);
     if (dns !== undefined) {
       const names = await DnsServer.listen({ ...dns, clock });
@@ -278,14 +299,14 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
       signal?.throwIfAborted();
       return;
     }
-    if (credentials !== undefined) await this.#serveKept(credentials.identity.site);
+    if (credentials !== undefined) await this.#serveLastSnapshot(credentials.identity.site);
     signal?.throwIfAborted();
     this.#set('enrolling', undefined);
     const enrolling = this.#enrol(options, credentials);
     this.#closing.add(() => enrolling);
   }
 
-  /** Never rejects. */
+  /** Enrols, and begins the session. Never rejects. */
   async #enrol(
     options: SiteCredentialsOptions,
     credentials: SiteCredentials | undefined
@@ -294,7 +315,7 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
     this.#enrolment = new FirstEnrolment({
       credentials: options,
       tokens: this.#tokens,
-      begin: (brought) => this.#begin(brought),
+      begin: (enrolled) => this.#begin(enrolled),
       onFailure: (failure) => {
         this.#set(failure.remedy === 'wait' ? 'enrolling' : 'rejected', failure);
       },
@@ -304,20 +325,20 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
     });
     await this.#enrolment.run(credentials);
     if (this.#session === undefined) return;
-    while (this.#tokens.hasOffer) this.#passOn(this.#tokens.take()!);
+    while (this.#tokens.hasOffer) this.#redeemInSession(this.#tokens.take()!);
     this.#tokens.drop();
   }
 
-  #passOn({ token, resolve, reject }: GivenToken): void {
+  #redeemInSession({ token, resolve, reject }: GivenToken): void {
     this.#tokens.interrupt();
     this.#session!.enrol(token).then(resolve, reject);
   }
 
-  /** Answers by the snapshot of an earlier run, also while there is no certificate that serves. */
-  async #serveKept(site: string): Promise<void> {
+  /** Answers names from the snapshot of an earlier run, while there is no usable certificate. */
+  async #serveLastSnapshot(site: string): Promise<void> {
     const { clock } = this.#options;
     this.#site = site;
-    const control = await ControlClient.open({ site, store: this.#kept.store, clock });
+    const control = await ControlClient.open({ site, store: this.#persistent.store, clock });
     if (control.snapshot !== undefined) this.#onSnapshot(control.snapshot);
     await control.close();
   }
@@ -327,7 +348,7 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
     this.#site = credentials.identity.site;
     const session = await EdgeSession.open({
       credentials,
-      store: this.#kept.store,
+      store: this.#persistent.store,
       device: this.#device,
       cloud,
       proxy,
@@ -351,12 +372,13 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
     this.emit('snapshot', snapshot);
   }
 
-  /** Brings the pools of the site to the device, unless the operator has said what is to be routed. */
+  /** Routes the pools of the site to the TUN, unless the option `device.routes` names other prefixes. */
   async #route(pools: readonly string[]): Promise<void> {
     const { device, logger } = this.#options;
-    const isOurs = !isPacketDevice(device) && device.type === 'tun' && device.routes === undefined;
-    if (!isOurs || !(this.#device instanceof LinuxTun) || this.#isClosed) return;
-    // Snapshots are many, and each call runs programs.
+    const isManaged =
+      !isPacketDevice(device) && device.type === 'tun' && device.routes === undefined;
+    if (!isManaged || !(this.#device instanceof LinuxTun) || this.#isClosed) return;
+    // Snapshots are frequent, and each call starts programs.
     if (pools.join() === this.#routed) return;
     try {
       const problems = await this.#device.setRoutes(pools);
@@ -368,35 +390,22 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
     }
   }
 
-  #credentialsOptions(): SiteCredentialsOptions {
-    const { token, proxy, clock } = this.#options;
-    const { signal } = this.#aborting;
-    const tokens = new TokenSource({ token, proxy, clock, signal });
-    this.#tokens = tokens;
-    return {
-      secrets: this.#kept.secrets,
-      token: () => tokens.ask(),
-      enrol: (text) => tokens.redeem(text),
-      clock,
-    };
-  }
-
   get #isClosed(): boolean {
     return this.#state === 'closed';
   }
 
   #set(state: EdgeState, failure: Failure | undefined): void {
     const previous = this.#state;
-    const isNews = state !== previous || failure?.kind !== this.#failure?.kind;
+    const hasChanged = state !== previous || failure?.kind !== this.#failure?.kind;
     if (previous === 'closed') return;
     this.#state = state;
     this.#failure = failure;
-    if (isNews) this.emit('state', { state, previous, failure });
+    if (hasChanged) this.emit('state', { state, previous, failure });
   }
 }
 
-/** What the promise resolves with, unless the signal is aborted before. */
-function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+/** Settles like the promise, or rejects with the signal's reason if that is aborted first. */
+function resultOrAbort<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
   return new Promise((resolve, reject) => {
     const abort = (): void => reject(signal.reason);
     signal.addEventListener('abort', abort);

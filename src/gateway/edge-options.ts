@@ -1,5 +1,5 @@
 /**
- * What an edge gateway may be told, and how that is checked.
+ * The options of an edge gateway and their checks.
  * @module
  */
 import * as v from 'valibot';
@@ -14,20 +14,20 @@ import {
 
 export interface EdgeGatewayOptions extends CommonOptions {
   /**
-   * The token that `CloudGateway.createToken` has made, or a function that returns the one there is now. It is asked
-   * for when there is no certificate yet, and when the one there is does not serve any more. Default: there is none,
-   * and a gateway without a certificate is `rejected` until `enrol` is given one.
+   * A token from `CloudGateway.createToken`, or a function that returns the current one. It is needed when there is no
+   * certificate yet, and when the certificate is no longer accepted. Default: none; a gateway without a certificate is
+   * `rejected` until `enrol` receives a token.
    */
   readonly token?: string | (() => string | Promise<string>) | undefined;
   /**
-   * The tunnel endpoints of the cloud gateway, tried in this order, each a `HostPort` or `192.0.2.1:7443`. Default:
-   * those that the cloud has told when the site enrolled.
+   * The tunnel endpoints of the cloud gateway, tried in this order, each a `HostPort` or a text such as
+   * `192.0.2.1:7443`. Default: the endpoints that the cloud sent at the enrolment.
    */
   readonly cloud?: readonly HostPortInput[] | undefined;
   /**
    * The HTTP proxy that leads to the cloud's tunnel and to its enrolment, for example
-   * `http://user:password@proxy.example.org:3128`, or a function that names one for each endpoint, such as
-   * `proxyFromEnvironment` of `virtual-presence/tunnel`. Default: none, and the environment is not read.
+   * `http://user:password@proxy.example.org:3128`, or a function that returns the proxy for an endpoint, such as
+   * `proxyFromEnvironment` of `virtual-presence/tunnel`. Default: no proxy, and the environment is not read.
    */
   readonly proxy?: ProxyOption | undefined;
 }
@@ -39,14 +39,14 @@ export interface ResolvedEdgeOptions extends ResolvedCommonOptions {
 }
 
 /**
- * Checks the options and fills in what is left out.
+ * Checks the options and fills in the defaults.
  *
- * @throws {ConfigError} naming the first option that is not usable, with what was given and what is expected.
+ * @throws {ConfigError} naming the first option that is not usable, with its value and what is expected.
  */
 export function resolveEdgeOptions(options: EdgeGatewayOptions): ResolvedEdgeOptions {
   const resolved = parseSchema(EdgeOptionsSchema, options);
   const { token, proxy } = resolved;
-  // A function is asked for each endpoint, when that is dialled.
+  // A function is called only when an endpoint is dialled.
   if (typeof proxy === 'string') proxyFor(proxy, 'localhost', 1);
   return { ...resolved, token: typeof token === 'string' ? () => token : token };
 }

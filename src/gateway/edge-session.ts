@@ -1,12 +1,12 @@
 /**
- * What an edge gateway does once it has a certificate: it keeps a tunnel to the cloud, moves packets, takes
- * snapshots, and keeps the certificate good. It judges what a failure of the tunnel means:
+ * The part of an edge gateway that runs once there is a certificate: it keeps a tunnel to the cloud, moves packets,
+ * applies snapshots, and renews the certificate. It decides what a failure of the tunnel means:
  *
- * 1. The tunnel tries again by itself, whatever the failure is.
- * 2. What time alone may mend is told as `connecting`. So is what one of several endpoints has shown, for another one
- *    may be right.
- * 3. Where a token helps, the one that there is now is tried.
- * 4. What is left is told as `rejected`.
+ * 1. The tunnel dials again by itself, whatever the failure is.
+ * 2. A failure that time alone may resolve is reported as `connecting`. So is a failure at one of several endpoints,
+ *    because another endpoint may work.
+ * 3. If a new certificate would help, the current token is tried.
+ * 4. Every other failure is reported as `rejected`.
  * @module
  */
 import { X509Certificate } from 'node:crypto';
@@ -34,20 +34,21 @@ export interface EdgeSessionOptions {
   readonly credentials: SiteCredentials;
   readonly store: Store;
   readonly device: PacketDevice;
-  /** What the operator has said; by default what the cloud has told at the enrolment. */
+  /** The endpoints that the operator has set; by default those that the cloud sent at the enrolment. */
   readonly cloud: readonly HostPort[] | undefined;
   readonly proxy: ProxyOption | undefined;
   readonly clock: Clock;
   readonly logger: Logger;
-  /** What is told to the cloud beside the counters of the session's own parts. */
+  /** Counters of the gateway that are sent to the cloud with those of the session. */
   readonly counters: () => Readonly<Record<string, number>>;
-  /** A snapshot is in force from now on; the one of an earlier run is told within `open`. */
+  /** A snapshot is in force; `open` calls this with the snapshot of an earlier run. */
   readonly onSnapshot: (snapshot: Snapshot) => void;
-  /** Packets can flow, or cannot, and why. */
+  /** Whether packets can flow, and if not, why. */
   readonly onState: (state: 'connecting' | 'online' | 'rejected', failure?: Failure) => void;
   readonly onProblem: (error: Error) => void;
 }
 
+/** A tunnel, a data plane, a control client and a credential keeper, wired together. */
 export class EdgeSession {
   readonly site: string;
   readonly #options: EdgeSessionOptions;
@@ -57,11 +58,11 @@ export class EdgeSession {
   readonly #keeper: CredentialKeeper;
   readonly #endpoints: number;
   readonly #closing: CloseStack;
-  /** Failures in a row that another endpoint may not show. */
-  #unfit = 0;
-  /** Why the tunnel was lost last, or could not come up. */
-  #judged: CloseCause | undefined;
-  /** What the peer has said, until the failure is judged. */
+  /** Consecutive failures that another endpoint may not have, modulo the number of endpoints. */
+  #endpointFailures = 0;
+  /** Why the tunnel was lost or did not come up, the last time. */
+  #lastCause: CloseCause | undefined;
+  /** The peer's refusal, until the failure is reported. */
   #refusal: PresenceError | undefined;
 
   private constructor(
@@ -89,7 +90,7 @@ export class EdgeSession {
   /**
    * Begins to connect.
    *
-   * @throws {ConfigError} if nobody has said where the cloud is, or what is kept of that is damaged.
+   * @throws {ConfigError} if the endpoints of the cloud are not known, or `cloud.json` is damaged.
    * @throws {StoreError} if the store cannot be read.
    */
   static async open(options: EdgeSessionOptions): Promise<EdgeSession> {
@@ -97,13 +98,14 @@ export class EdgeSession {
     const { site, trustDomain } = credentials.identity;
     const endpoints = options.cloud ?? credentials.tunnels;
     if (endpoints.length === 0) {
-      throw new ConfigError('cloud', 'is missing, and the cloud has not told where its tunnel is');
+      const reason = 'is missing, and the cloud sent no tunnel endpoints at the enrolment';
+      throw new ConfigError('cloud', `${reason}: name them by this option`);
     }
     const closing = new CloseStack();
     try {
       const limitUnsent = await loadNotSentLowat();
       let session: EdgeSession | undefined;
-      // Last: a renewal under way ends with the tunnel and the control channel.
+      // This is called last: a renewal in progress ends with the tunnel and the control channel.
       closing.add(async () => {
         if (session !== undefined) await session.#keeper.close();
       });
@@ -133,7 +135,7 @@ export class EdgeSession {
     }
   }
 
-  /** The counters of this gateway. Verdicts, and those that the options name, are left out while they are zero. */
+  /** The counters of this gateway. Verdicts and the counters of the options are left out while they are zero. */
   get counters(): Readonly<Record<string, number>> {
     const { filter, counters } = this.#dataPlane;
     const named: Record<string, number> = { ...counters };
@@ -176,7 +178,7 @@ export class EdgeSession {
     this.#onEnrolled();
   }
 
-  /** Tells the cloud, and ends. */
+  /** Closes the tunnel with a reason for the cloud, and everything else. */
   close(): Promise<void> {
     return this.#closing.close();
   }
@@ -190,7 +192,7 @@ export class EdgeSession {
       onSnapshot(snapshot);
       const { revision, hosts } = snapshot;
       logger.info({ site, revision }, `${site}: revision ${revision}, ${hosts.length} names`);
-      this.#tell();
+      this.#reportOnline();
     };
     control.on('snapshot', apply);
     control.on('problem', ({ error }) => {
@@ -210,8 +212,8 @@ export class EdgeSession {
     const tunnel = this.#tunnel;
     tunnel.on('up', (info) => {
       logger.info({ site }, `${site}: up to ${describe(info)}`);
-      this.#unfit = 0;
-      this.#tell();
+      this.#endpointFailures = 0;
+      this.#reportOnline();
     });
     tunnel.on('connections', ({ count }) => {
       logger.info({ site }, `${site}: ${count} ${count === 1 ? 'connection' : 'connections'}`);
@@ -227,29 +229,29 @@ export class EdgeSession {
     tunnel.on('waiting', ({ delayMs, cause }) => {
       const waitMs = Math.round(delayMs);
       logger.info({ site }, `${site}: trying again in ${waitMs} ms, ${cause.reason}`);
-      void this.#judge(cause);
+      void this.#onFailed(cause);
     });
   }
 
-  /** The tunnel dials again under the new certificate, if it is not up. */
+  /** Called when there is a new certificate. A tunnel that is not up dials again with it. */
   #onEnrolled(): void {
-    this.#unfit = 0;
-    if (this.#tunnel.state === 'up') this.#tell();
+    this.#endpointFailures = 0;
+    if (this.#tunnel.state === 'up') this.#reportOnline();
     else if (!this.#closing.isClosed) this.#options.onState('connecting');
   }
 
-  /** Says whether packets can flow, if they can. */
-  #tell(): void {
+  /** Reports `online` if packets can flow. */
+  #reportOnline(): void {
     if (this.#tunnel.state === 'up' && this.#control.snapshot !== undefined) {
       this.#options.onState('online');
     }
   }
 
-  async #judge(cause: CloseCause): Promise<void> {
-    this.#judged = cause;
+  async #onFailed(cause: CloseCause): Promise<void> {
+    this.#lastCause = cause;
     const failure = this.#failureOf(cause);
-    const mayPass = this.#mayBeOneEndpoint(cause, failure) || failure.remedy === 'wait';
-    if (mayPass) {
+    const mayResolve = this.#othersMayWork(cause, failure) || failure.remedy === 'wait';
+    if (mayResolve) {
       this.#options.onState('connecting', failure);
       return;
     }
@@ -257,19 +259,19 @@ export class EdgeSession {
       this.#onEnrolled();
       return;
     }
-    // The tunnel may have tried again meanwhile.
-    const isStale = this.#judged !== cause || this.#tunnel.state === 'up';
+    // The tunnel may have dialled again in the meantime.
+    const isStale = this.#lastCause !== cause || this.#tunnel.state === 'up';
     if (!isStale && !this.#closing.isClosed) this.#options.onState('rejected', failure);
   }
 
-  /** Whether not all endpoints have been tried in turn since the first failure of this kind. */
-  #mayBeOneEndpoint({ by }: CloseCause, { remedy }: Failure): boolean {
+  /** Whether an endpoint is left that was not tried since the first failure of this kind. */
+  #othersMayWork({ by }: CloseCause, { remedy }: Failure): boolean {
     if (by === 'peer' || remedy === 'wait') {
-      this.#unfit = 0;
+      this.#endpointFailures = 0;
       return false;
     }
-    this.#unfit = (this.#unfit + 1) % this.#endpoints;
-    return this.#unfit !== 0;
+    this.#endpointFailures = (this.#endpointFailures + 1) % this.#endpoints;
+    return this.#endpointFailures !== 0;
   }
 
   #failureOf(cause: CloseCause): Failure {
@@ -286,9 +288,9 @@ export class EdgeSession {
 function describe(info: ConnectionInfo): string {
   const { remoteAddress, proxiedEndpoint, cipher, keyExchange } = info;
   const exchange = keyExchange === undefined ? '' : `, ${keyExchange}`;
-  const far =
+  const remote =
     proxiedEndpoint === undefined
       ? remoteAddress
       : `${proxiedEndpoint.host} through the proxy ${remoteAddress}`;
-  return `${far}, ${cipher}${exchange}`;
+  return `${remote}, ${cipher}${exchange}`;
 }

@@ -1,6 +1,6 @@
 /**
- * The tunnels of the edges, at a cloud gateway: each is served snapshots and trust while it is up, and what becomes of
- * it is logged.
+ * The tunnels of the edges at a cloud gateway: attaches each one to the control server while it is up, and logs its
+ * changes.
  * @module
  */
 import type { X509Certificate } from 'node:crypto';
@@ -10,12 +10,12 @@ import type { Logger } from '../observe/index.ts';
 import { CloseCode } from '../tunnel/index.ts';
 import type { RefusedPeer, SiteTunnel } from '../worker/index.ts';
 
-/** A site's tunnel has come up or gone down. */
+/** A site's tunnel came up or went down. */
 export interface EdgeChange {
   readonly site: string;
   readonly state: 'up' | 'down';
   readonly remoteAddress: string;
-  /** Why it is down, as in `CloseCode`; undefined when it is up. */
+  /** Why the tunnel went down, a `CloseCode`; undefined when it is up. */
   readonly code?: string;
 }
 
@@ -23,6 +23,7 @@ export interface EdgeTunnelsEvents {
   edge: [change: EdgeChange];
 }
 
+/** The tunnels that are up, of all sites. */
 export class EdgeTunnels extends EventEmitter<EdgeTunnelsEvents> {
   readonly #control: ControlServer;
   readonly #logger: Logger;
@@ -35,9 +36,9 @@ export class EdgeTunnels extends EventEmitter<EdgeTunnelsEvents> {
     this.#logger = logger;
   }
 
-  /** Serves a tunnel that is up. */
+  /** Sends snapshots and trust to a tunnel that is up, until it goes down. */
   attach(tunnel: SiteTunnel): void {
-    const { site, remoteAddress, cipher, keyExchange = 'group not told' } = tunnel;
+    const { site, remoteAddress, cipher, keyExchange = 'unknown key exchange group' } = tunnel;
     const logger = this.#logger;
     const detach = this.#control.attach(site, tunnel, (error) => {
       logger.warn({ site, err: error }, `${site}: ${error.message}`);
@@ -46,7 +47,7 @@ export class EdgeTunnels extends EventEmitter<EdgeTunnelsEvents> {
     this.#tunnels.add(tunnel);
     logger.info({ site }, `${site}: up from ${remoteAddress}, ${cipher}, ${keyExchange}`);
     this.emit('edge', { site, state: 'up', remoteAddress });
-    tunnel.on('renewed', () => logger.info({ site }, `${site}: shows a renewed certificate`));
+    tunnel.on('renewed', () => logger.info({ site }, `${site}: presents a renewed certificate`));
     tunnel.on('down', ({ code, reason }) => {
       this.#tunnels.delete(tunnel);
       detach();
@@ -55,16 +56,16 @@ export class EdgeTunnels extends EventEmitter<EdgeTunnelsEvents> {
     });
   }
 
-  /** The sites whose edges show a certificate that is not as it should be. */
-  sitesThat(isStale: (certificate: X509Certificate) => boolean): string[] {
+  /** Returns the sites whose edges present a certificate for which `predicate` is true. */
+  sitesWith(predicate: (certificate: X509Certificate) => boolean): string[] {
     return [...this.#tunnels]
-      .filter(({ certificate }) => isStale(certificate))
+      .filter(({ certificate }) => predicate(certificate))
       .map(({ site }) => site);
   }
 
   /**
-   * Logs refused peers that are known, of each site and for each reason once in a while: they can knock as often as
-   * they like. Unauthenticated peers are for the counters and the audit log.
+   * Logs the refusal of a peer whose site is known, at most once in 10 s for each site and reason, because a peer may
+   * connect as often as it likes. Unauthenticated peers appear in the counters and in the audit log only.
    */
   refused({ remoteAddress, code, reason, site }: RefusedPeer, nowMs: number): void {
     if (site === undefined) return;

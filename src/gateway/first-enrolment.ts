@@ -1,6 +1,6 @@
 /**
- * Brings an edge gateway its first certificate, or one in place of that which does not serve any more: tries one token
- * after the other, and goes on to try.
+ * Gets an edge gateway its first certificate, or replaces one that was unusable at the start: tries one token after the
+ * other until one succeeds.
  * @module
  */
 import type { Clock } from '../base/clock.ts';
@@ -14,16 +14,17 @@ import type { GivenToken, TokenSource } from './token-source.ts';
 export interface FirstEnrolmentOptions {
   readonly credentials: SiteCredentialsOptions;
   readonly tokens: TokenSource;
-  /** Puts the certificate to use. */
+  /** Begins the session with the certificate. */
   readonly begin: (credentials: SiteCredentials) => Promise<void>;
-  /** Nothing has come of an attempt; the next one follows. */
+  /** Called when an attempt has failed, before the next one. */
   readonly onFailure: (failure: Failure) => void;
   readonly clock: Clock;
   readonly logger: Logger;
-  /** Ends it. */
+  /** Ends the attempts. */
   readonly signal: AbortSignal;
 }
 
+/** One run of attempts, which ends when the session has begun. */
 export class FirstEnrolment {
   readonly #options: FirstEnrolmentOptions;
   #wake: () => void = () => {};
@@ -33,17 +34,17 @@ export class FirstEnrolment {
     options.signal.addEventListener('abort', () => this.#wake());
   }
 
-  /** Has a token tried, after those that were given before, and before any other. */
+  /** Adds a token, which is tried after those added earlier, and before the option `token`. */
   give(token: GivenToken): void {
     this.#options.tokens.offer(token);
     this.#wake();
   }
 
   /**
-   * Tries until a certificate is in use, or `signal` is aborted. Never rejects. Tokens that were given meanwhile are
-   * still to be taken from the source then.
+   * Tries until a certificate is in use, or `signal` is aborted. Never rejects. Afterwards the token source may still
+   * hold tokens that were added in the meantime.
    *
-   * @param credentials those that there are, which do not serve
+   * @param credentials the present credentials, which are not usable
    */
   async run(credentials: SiteCredentials | undefined): Promise<void> {
     const { tokens, signal, begin } = this.#options;
@@ -71,14 +72,14 @@ export class FirstEnrolment {
     isTokenGiven: boolean
   ): Promise<SiteCredentials> {
     const options = this.#options.credentials;
-    // An attempt that has failed may have kept some.
+    // An attempt that failed may have stored credentials.
     const credentials = current ?? (await SiteCredentials.read(options));
     if (credentials === undefined) return SiteCredentials.open(options);
     if (isTokenGiven || credentials.fault !== undefined) await credentials.enrolAnew();
     return credentials;
   }
 
-  /** Resolves when the next attempt is due. */
+  /** Reports a failed attempt, and resolves when the next one is due. */
   async #onFailed(
     error: PresenceError,
     given: GivenToken | undefined,
@@ -87,17 +88,17 @@ export class FirstEnrolment {
   ): Promise<void> {
     const { tokens, clock, logger, signal, onFailure } = this.#options;
     const failure = failureToEnrol(error, credentials);
-    const isPassing = failure.remedy === 'wait';
-    if (!isPassing) tokens.drop();
+    const isTemporary = failure.remedy === 'wait';
+    if (!isTemporary) tokens.drop();
     given?.reject(error);
-    // Another token is there: that this one is no good is old news.
+    // Another token is waiting, so this failure is not reported.
     if (tokens.hasOffer) return;
     logger.warn({ err: error }, `not enrolled: ${failure.error.message}`);
     onFailure(failure);
-    // What has heard of it may have given a token, or have ended it all.
+    // A listener may have added a token, or closed the gateway.
     if (tokens.hasOffer || signal.aborted) return;
-    // The host may let the site in later, have another token, or be able again to keep what there is.
-    const delayMs = isPassing ? backoffDelayMs(attempt) : DEFAULT_BACKOFF.maxMs;
+    // A refusal may be temporary too: the host program may admit the site later, or return another token.
+    const delayMs = isTemporary ? backoffDelayMs(attempt) : DEFAULT_BACKOFF.maxMs;
     await new Promise<void>((resolve) => {
       const cancel = clock.after(delayMs, resolve);
       this.#wake = () => {
@@ -109,7 +110,7 @@ export class FirstEnrolment {
   }
 }
 
-/** What fails if there is no certificate that serves; the one that there is, if it is for a token to replace it. */
+/** Returns the failure; if the present certificate is unusable and a token would help, the failure names its fault. */
 function failureToEnrol(error: PresenceError, credentials: SiteCredentials | undefined): Failure {
   const failure = failureOf(error);
   const fault = credentials?.fault;
@@ -119,7 +120,7 @@ function failureToEnrol(error: PresenceError, credentials: SiteCredentials | und
   return { ...failure, kind, error: new CertificateError(text, { cause: error }) };
 }
 
-/** What a host's function throws, for example the one that is asked for a token, may be anything. */
+/** Wraps an error of a host program's function, which may be any value. */
 function asPresenceError(error: unknown): PresenceError {
   if (error instanceof PresenceError) return error;
   const { message } = error instanceof Error ? error : new Error(String(error));

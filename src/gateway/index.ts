@@ -1,5 +1,5 @@
 /**
- * The two gateways as objects of a host program, and what a gateway keeps of its trust.
+ * The two gateways as objects of a host program, and their keys and certificates.
  * @module
  */
 

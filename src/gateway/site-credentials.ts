@@ -1,11 +1,10 @@
 /**
- * The key and certificate of an edge gateway among its secrets: fetched with the token at the first start, then
- * read, and replaced whenever there are newer ones. Those that have run out are replaced with a new token.
+ * The key and certificate of an edge gateway in its secrets: obtained with a token at the first start, read later, and
+ * replaced by each renewal. Expired ones are replaced with a new token. `cloud.json` beside them holds the tunnel
+ * endpoints that the cloud sent at the enrolment.
  *
- * With them, `cloud.json` keeps where the cloud has said that its tunnel is.
- *
- * An operator who has certificates of another CA puts `key.pem`, `certificate.pem` (the gateway's, then those
- * between it and the root) and `ca.pem` (the roots) there instead, and needs no token.
+ * An operator who has certificates of another CA stores `key.pem`, `certificate.pem` (the gateway's, then those between
+ * it and the root) and `ca.pem` (the roots) instead, and needs no token.
  * @module
  */
 import { createPrivateKey, X509Certificate } from 'node:crypto';
@@ -29,9 +28,9 @@ export type SiteIdentity = GatewayIdentity & { readonly role: 'site' };
 
 export interface SiteCredentialsOptions {
   readonly secrets: Secrets;
-  /** Returns the token there is now, or throws why there is none. It is asked when one is needed. */
+  /** Returns the current token, or throws why there is none. Called when a token is needed. */
   readonly token: () => string | Promise<string>;
-  /** How an operator gives a new token, for messages; default `enrol with a new token`. */
+  /** What an operator does to provide a new token, for messages; default `enrol with a new token`. */
   readonly remedy?: string;
   /** Redeems a token; default `enrol` of the library. */
   readonly enrol?: (token: string) => Promise<Enrolment>;
@@ -39,51 +38,52 @@ export interface SiteCredentialsOptions {
   readonly clock?: Clock | undefined;
 }
 
+/** The stored credentials of one site. */
 export class SiteCredentials {
   readonly identity: SiteIdentity;
   readonly #options: SiteCredentialsOptions;
   #current: Credentials;
-  /** What `cloud.json` says. */
-  #cloudText: string | undefined;
-  /** A token that is no good is not tried twice. */
+  /** The content of `cloud.json`. */
+  #tunnelsJson: string | undefined;
+  /** The last token that was refused; it is not tried again. */
   #refusedToken = '';
-  /** What a token has brought and could not be stored: the token is spent. */
+  /** An enrolment that could not be stored. Its token is used up. */
   #unsaved: Enrolment | undefined;
 
   private constructor(
     credentials: Credentials,
     identity: SiteIdentity,
-    cloudText: string | undefined,
+    tunnelsJson: string | undefined,
     options: SiteCredentialsOptions
   ) {
     this.#current = credentials;
     this.identity = identity;
-    this.#cloudText = cloudText;
+    this.#tunnelsJson = tunnelsJson;
     this.#options = options;
   }
 
   /**
-   * Reads the credentials. They may have run out, or not fit together: `fault` says so.
+   * Reads the credentials. They may have expired, or not fit together: see `fault`.
    *
    * @returns undefined if there are none.
-   * @throws {CertificateError} if the certificate cannot be read, or is not a site's.
+   * @throws {CertificateError} if the certificate is damaged, or does not belong to a site.
    * @throws {EnvironmentError} if secrets cannot be read.
    */
   static async read(options: SiteCredentialsOptions): Promise<SiteCredentials | undefined> {
     const { secrets } = options;
-    await finishEarlierChange(secrets);
+    await finishInterruptedChange(secrets);
     if ((await secrets.get(CERTIFICATE)) === undefined) return undefined;
     const credentials = await read(secrets);
-    const identity = siteOf(credentials, secrets);
+    const identity = siteIdentityOf(credentials, secrets);
     return new SiteCredentials(credentials, identity, await readSecret(secrets, CLOUD), options);
   }
 
   /**
-   * Reads the credentials. If there are none, or they have run out or do not fit together, the token is redeemed.
+   * Reads the credentials. Redeems the token if there are none, or if they have expired or do not fit together.
    *
    * @throws {EnrolmentError} if the token is refused.
-   * @throws {CertificateError} if the certificate is not a site's; or is of another CA or has run out, and no
-   *   token mends that.
+   * @throws {CertificateError} if the certificate does not belong to a site; or if it has a `fault`, and enrolling again
+   *   has failed.
    * @throws {EnvironmentError} if secrets cannot be read or written, or no enrolment endpoint answers.
    */
   static async open(options: SiteCredentialsOptions): Promise<SiteCredentials> {
@@ -91,7 +91,7 @@ export class SiteCredentials {
     let site = await SiteCredentials.read(options);
     if (site === undefined) {
       const token = await options.token();
-      await checkRoom(secrets);
+      await checkWritable(secrets);
       await saveEnrolment(secrets, await (options.enrol ?? enrol)(token));
       site = (await SiteCredentials.read(options))!;
     }
@@ -106,36 +106,36 @@ export class SiteCredentials {
     }
   }
 
-  /** Why the credentials do not serve, which a new token mends; undefined if they do. */
+  /** Why the credentials are not usable, one sentence; a new token replaces them. Undefined if they are usable. */
   get fault(): string | undefined {
     const { secrets, clock = systemClock } = this.#options;
     return faultOf(this.#current, secrets, clock.wallMs());
   }
 
-  /** Whether the certificate has run out. */
+  /** Whether the certificate has expired. */
   get hasRunOut(): boolean {
     const { clock = systemClock } = this.#options;
     return Date.parse(new X509Certificate(this.#current.cert).validTo) <= clock.wallMs();
   }
 
   /**
-   * The tunnel endpoints that the cloud told at the last enrolment; empty if it told none.
+   * The tunnel endpoints that the cloud sent at the last enrolment; empty if it sent none.
    *
-   * @throws {ConfigError} if what is kept of that is damaged; the error names it.
+   * @throws {ConfigError} if `cloud.json` is damaged; the error names its location.
    */
   get tunnels(): readonly HostPort[] {
-    return this.#cloudText === undefined
+    return this.#tunnelsJson === undefined
       ? []
-      : tunnelsOf(this.#cloudText, locationOf(this.#options.secrets, CLOUD));
+      : tunnelsOf(this.#tunnelsJson, locationOf(this.#options.secrets, CLOUD));
   }
 
-  /** What was stored last. */
+  /** The credentials that were stored last. */
   get credentials(): Credentials {
     return this.#current;
   }
 
   /**
-   * Keeps what a renewal has brought.
+   * Stores renewed credentials.
    *
    * @throws {EnvironmentError} if it cannot be stored.
    */
@@ -146,18 +146,18 @@ export class SiteCredentials {
   }
 
   /**
-   * Replaces a certificate that has run out, with a token. If a token has brought a certificate before that could
-   * not be stored, that one is stored.
+   * Replaces the credentials by redeeming a token. If the credentials of an earlier token could not be stored, they are
+   * stored instead.
    *
-   * @param token by default the one there is now
-   * @throws {EnrolmentError} if it is refused, was before, or is for another site.
+   * @param token default: the current token
+   * @throws {EnrolmentError} if the token is refused, was refused before, or is for another site.
    * @throws {EnvironmentError} if the certificate cannot be stored; call again.
    */
   async enrolAnew(token?: string): Promise<Credentials> {
     if (this.#unsaved !== undefined) return this.#keep(this.#unsaved);
     const text = token ?? (await this.#options.token());
-    if (text === this.#refusedToken) throw new EnrolmentError('used', 'no new token is there');
-    await checkRoom(this.#options.secrets);
+    if (text === this.#refusedToken) throw new EnrolmentError('used', 'there is no new token');
+    await checkWritable(this.#options.secrets);
     try {
       const enrolment = await (this.#options.enrol ?? enrol)(text);
       const { site } = enrolment.identity as SiteIdentity;
@@ -167,7 +167,8 @@ export class SiteCredentials {
       }
       return await this.#keep(enrolment);
     } catch (error) {
-      if (error instanceof EnrolmentError && !SPARING.has(error.fault)) this.#refusedToken = text;
+      if (error instanceof EnrolmentError && !TOKEN_STAYS_VALID.has(error.fault))
+        this.#refusedToken = text;
       throw error;
     }
   }
@@ -177,15 +178,15 @@ export class SiteCredentials {
     await saveEnrolment(this.#options.secrets, enrolment);
     const { key, cert, ca, tunnels } = enrolment;
     this.#current = { key, cert, ca };
-    if (tunnels.length > 0) this.#cloudText = cloudTextOf(tunnels);
+    if (tunnels.length > 0) this.#tunnelsJson = jsonOfTunnels(tunnels);
     this.#unsaved = undefined;
     return this.#current;
   }
 }
 
-/** A token is good once: that its certificate can be stored is tried before. */
-async function checkRoom(secrets: Secrets): Promise<void> {
-  await secrets.commit({ [PROBE]: bytesOf(' '.repeat(ROOM_BYTES)) });
+/** Tests that credentials can be stored, before a token is used up. @throws {EnvironmentError} if they cannot. */
+async function checkWritable(secrets: Secrets): Promise<void> {
+  await secrets.commit({ [PROBE]: bytesOf(' '.repeat(PROBE_BYTES)) });
   await secrets.commit({ [PROBE]: undefined });
 }
 
@@ -193,15 +194,15 @@ function save(secrets: Secrets, credentials: Credentials): Promise<void> {
   return secrets.commit(changesOf(credentials));
 }
 
-/** What an enrolment has brought is kept in one commit. A cloud that tells no endpoints leaves those of before. */
+/** Stores an enrolment in one commit. If the cloud sent no endpoints, the previous ones stay. */
 function saveEnrolment(secrets: Secrets, { tunnels, ...credentials }: Enrolment): Promise<void> {
   return secrets.commit({
     ...changesOf(credentials),
-    ...(tunnels.length > 0 ? { [CLOUD]: bytesOf(cloudTextOf(tunnels)) } : {}),
+    ...(tunnels.length > 0 ? { [CLOUD]: bytesOf(jsonOfTunnels(tunnels)) } : {}),
   });
 }
 
-function cloudTextOf(tunnels: readonly HostPort[]): string {
+function jsonOfTunnels(tunnels: readonly HostPort[]): string {
   return JSON.stringify({ tunnels: tunnels.map(formatHostPort) });
 }
 
@@ -209,7 +210,7 @@ function changesOf({ key, cert, ca }: Credentials): Record<string, Uint8Array> {
   return { [KEY]: bytesOf(key), [CERTIFICATE]: bytesOf(cert), [CA]: bytesOf(ca) };
 }
 
-/** @throws {ConfigError} if the text is no list of endpoints. */
+/** @throws {ConfigError} if the text is not a list of endpoints. */
 function tunnelsOf(text: string, path: string): readonly HostPort[] {
   let json: unknown;
   try {
@@ -223,8 +224,8 @@ function tunnelsOf(text: string, path: string): readonly HostPort[] {
   return parseSchema(CloudSchema, json, path).tunnels;
 }
 
-/** Earlier versions wrote one file after the other, and left the new key under a name of its own meanwhile. */
-async function finishEarlierChange(secrets: Secrets): Promise<void> {
+/** Completes a change that an earlier version began: it wrote one file after the other, the new key to `next-key.pem`. */
+async function finishInterruptedChange(secrets: Secrets): Promise<void> {
   const nextKey = await readSecret(secrets, NEXT_KEY);
   if (nextKey === undefined) return;
   const certificate = await readSecret(secrets, CERTIFICATE);
@@ -251,8 +252,8 @@ async function read(secrets: Secrets): Promise<Credentials> {
   };
 }
 
-/** @throws {CertificateError} if the certificate cannot be read, or is not a site's. */
-function siteOf({ cert }: Credentials, secrets: Secrets): SiteIdentity {
+/** @throws {CertificateError} if the certificate is damaged, or does not belong to a site. */
+function siteIdentityOf({ cert }: Credentials, secrets: Secrets): SiteIdentity {
   const path = locationOf(secrets, CERTIFICATE);
   let identity: GatewayIdentity;
   try {
@@ -261,24 +262,24 @@ function siteOf({ cert }: Credentials, secrets: Secrets): SiteIdentity {
     throw new CertificateError(`${path} is damaged: ${(cause as Error).message}`, { cause });
   }
   if (identity.role === 'site') return identity;
-  throw new CertificateError(`${path} is not the one of a site`);
+  throw new CertificateError(`${path} is not the certificate of a site`);
 }
 
-/** What the cloud would refuse anyway is told here, where it can be mended. */
+/** Returns why the cloud would refuse the credentials; undefined if nothing is wrong with them. */
 function faultOf(credentials: Credentials, secrets: Secrets, nowMs: number): string | undefined {
   const path = locationOf(secrets, CERTIFICATE);
   try {
     identityOfCredentials(credentials);
   } catch (error) {
     const files = `${locationOf(secrets, KEY)}, ${path} and ${locationOf(secrets, CA)}`;
-    return `${files} do not fit: ${(error as Error).message}`;
+    return `${files} do not fit together: ${(error as Error).message}`;
   }
   const { validTo } = new X509Certificate(credentials.cert);
-  return nowMs < Date.parse(validTo) ? undefined : `${path} ran out on ${validTo}`;
+  return nowMs < Date.parse(validTo) ? undefined : `${path} expired on ${validTo}`;
 }
 
-/** Faults after which the token may still be good: it was not shown, or the host of the cloud has decided against it. */
-const SPARING: ReadonlySet<EnrolmentFault> = new Set(['wrong-ca', 'not-authorized']);
+/** Faults that do not use up the token: it was not sent, or the cloud's host program refused the site. */
+const TOKEN_STAYS_VALID: ReadonlySet<EnrolmentFault> = new Set(['wrong-ca', 'not-authorized']);
 const KEY = 'key.pem';
 const NEXT_KEY = 'next-key.pem';
 const CA = 'ca.pem';
@@ -288,5 +289,5 @@ const PROBE = 'probe';
 const CloudSchema: Schema<{ readonly tunnels: readonly HostPort[] }> = /* @__PURE__ */ v.object({
   tunnels: v.array(HostPortSchema),
 });
-/** More than a key, a certificate with its chain, and the trust anchors take. */
-const ROOM_BYTES = 65_536;
+/** More bytes than a key, a certificate with its chain, and the trust anchors need. */
+const PROBE_BYTES = 65_536;

@@ -1,20 +1,20 @@
 /**
- * The names of a gateway's own site, as its clients ask for them by DNS, and as the host program does.
+ * The names of a gateway's own site, for DNS clients and for `lookup`.
  * @module
  */
 import { type Snapshot, type SnapshotHost, zoneDataOf } from '../control/index.ts';
 import { type DnsServer, Zone } from '../dns/index.ts';
 
-/** Has the server answer by this snapshot from now on. */
+/** Makes the server answer from this snapshot. */
 export function serveNames(dns: DnsServer, snapshot: Snapshot): void {
   dns.setSources(snapshot.sources);
   dns.setZone(Zone.compile(zoneDataOf(snapshot, [dns.address.host])));
 }
 
 /**
- * Returns the hosts that a name stands for.
+ * Returns the hosts that a name resolves to.
  *
- * @param name a full domain name, or one within the site's zone
+ * @param name a full domain name, or a name within the site's zone
  */
 export function hostsNamed(snapshot: Snapshot | undefined, name: string): readonly SnapshotHost[] {
   if (snapshot === undefined) return [];

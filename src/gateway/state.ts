@@ -1,5 +1,5 @@
 /**
- * Where a gateway keeps what must outlive it: files in a directory, or a store and secrets of the host's own.
+ * The persistent state of a gateway: files in a directory, or a store and secrets of the host program.
  * @module
  */
 import { join } from 'node:path';
@@ -10,13 +10,13 @@ import { preparePrivateDirectory } from '../store/private-directory.ts';
 
 export interface StateOptions {
   /**
-   * A directory with mode 0700, which is made if it is not there: `store.journal` and the secrets are in it. It is
-   * locked while the gateway runs. Default: there is none, and `store` and `secrets` are both given.
+   * A directory with mode 0700 that holds `store.journal` and the secrets; it is created if it does not exist, and
+   * locked while the gateway runs. Default: none; then `store` and `secrets` are both required.
    */
   readonly stateDirectory?: string | undefined;
-  /** Used in place of `store.journal`, which is the default. It stays open when the gateway is closed. */
+  /** Replaces `store.journal`, which is the default. It stays open when the gateway is closed. */
   readonly store?: Store | undefined;
-  /** Used in place of the files of the directory, which are the default. */
+  /** Replaces the secret files of the directory, which are the default. */
   readonly secrets?: Secrets | undefined;
 }
 
@@ -26,10 +26,10 @@ export interface GatewayState {
 }
 
 /**
- * Opens what was asked for, and has it closed with the gateway.
+ * Opens the state, and adds it to `closing`.
  *
  * @throws {ConfigError} if there is neither a directory nor both a store and secrets.
- * @throws {EnvironmentError} if the directory cannot be used, or another process has it.
+ * @throws {EnvironmentError} if the directory cannot be used, or another process has locked it.
  * @throws {StoreError} if the journal is damaged.
  */
 export async function openState(
@@ -43,10 +43,10 @@ export async function openState(
     throw new ConfigError('stateDirectory', message);
   }
   await preparePrivateDirectory(stateDirectory);
-  // Secrets of the host may lie in the same directory, encrypted: they are the host's to read.
-  const kept = secrets ?? (await FileSecrets.open(stateDirectory));
-  if (store !== undefined) return { store, secrets: kept };
+  // The host program's own secrets may be encrypted files in this directory, so they are not read here.
+  const opened = secrets ?? (await FileSecrets.open(stateDirectory));
+  if (store !== undefined) return { store, secrets: opened };
   const journal = await FileStore.open({ path: join(stateDirectory, 'store.journal') });
   closing.add(() => journal.close());
-  return { store: journal, secrets: kept };
+  return { store: journal, secrets: opened };
 }

@@ -1,5 +1,6 @@
 /**
- * Where an edge gateway gets its enrolment tokens from, and what becomes of each: they are good once.
+ * The enrolment tokens of an edge gateway: which one is current, and what redeeming each of them brought. A token can
+ * be redeemed once.
  * @module
  */
 import type { Clock } from '../base/clock.ts';
@@ -10,95 +11,97 @@ import { type Enrolment, enrol } from '../pki/index.ts';
 import { failureOf } from '../tunnel/index.ts';
 
 export interface TokenSourceOptions {
-  /** The host's function, which may never answer. */
+  /** The host program's function, whose promise may never settle. */
   readonly token: (() => string | Promise<string>) | undefined;
   readonly proxy: ProxyOption | undefined;
   readonly clock: Clock;
-  /** Ends every question and every redemption, with its reason. */
+  /** Rejects every call in progress with its reason. */
   readonly signal: AbortSignal;
 }
 
-/** A token that was given, and who waits for what becomes of it. */
+/** A token that was passed to `EdgeGateway.enrol`, with the promise that the caller waits for. */
 export interface GivenToken {
   readonly token: string;
   readonly resolve: () => void;
   readonly reject: (error: Error) => void;
 }
 
+/** Tokens that were passed to `enrol` come first, oldest first; then the host program's function is called. */
 export class TokenSource {
   readonly #options: TokenSourceOptions;
-  /** Those that are still to be tried, the oldest first. */
+  /** Tokens that were passed to `enrol` and not tried yet, oldest first. */
   readonly #given: GivenToken[] = [];
-  /** The one among those given that is the one that there is now. */
-  #current: string | undefined;
-  #stopAsking: (reason: Error) => void = () => {};
+  /** The token that `take` returned last, until `drop`. */
+  #taken: string | undefined;
+  #cancelRequest: (reason: Error) => void = () => {};
   #isRemembering = true;
-  /** What a token has brought, as long as it is not kept. */
-  #brought: { readonly token: string; readonly enrolment: Enrolment } | undefined;
-  /** The token that the cloud does not take, and what it has said. It is not shown again. */
+  /** The enrolment that the last token brought, in case it could not be stored. */
+  #redeemed: { readonly token: string; readonly enrolment: Enrolment } | undefined;
+  /** The last token that the cloud refused, and its error. The token is not sent again. */
   #refused: { readonly token: string; readonly error: EnrolmentError } | undefined;
 
   constructor(options: TokenSourceOptions) {
     this.#options = options;
-    options.signal.addEventListener('abort', () => this.#stopAsking(options.signal.reason));
+    options.signal.addEventListener('abort', () => this.#cancelRequest(options.signal.reason));
   }
 
-  /** Keeps a token that is to be tried; the host is not waited for then. */
+  /** Adds a token, and stops waiting for the host program's function. */
   offer(given: GivenToken): void {
     this.#given.push(given);
     this.interrupt();
   }
 
-  /** Whether there is one that was offered and not taken. */
+  /** Whether a token was offered and not taken. */
   get hasOffer(): boolean {
     return this.#given.length > 0;
   }
 
-  /** Takes the oldest one that was offered. It is the token that there is now, until `drop` is called. */
+  /** Takes the oldest token that was offered. It is the current token until `drop` is called. */
   take(): GivenToken | undefined {
     const given = this.#given.shift();
-    if (given !== undefined) this.#current = given.token;
+    if (given !== undefined) this.#taken = given.token;
     return given;
   }
 
-  /** The token that was taken is spent, or no good: the host is asked again. */
+  /** Forgets the token that was taken, because it is used up or refused: the host program's function is called again. */
   drop(): void {
-    this.#current = undefined;
+    this.#taken = undefined;
   }
 
-  /** Ends the question that the host has not answered yet. */
+  /** Rejects a call of `current` for which the host program's function has not returned yet. */
   interrupt(): void {
-    this.#stopAsking(new EnrolmentError('missing', 'another token has come meanwhile'));
+    this.#cancelRequest(new EnrolmentError('missing', 'another token has come meanwhile'));
   }
 
   /**
-   * Returns the token that there is now.
+   * Returns the current token.
    *
-   * @throws {EnrolmentError} if there is none.
-   * @throws what the host's function throws, and the reason of an interruption.
+   * @throws {EnrolmentError} if there is none, or another token was offered during the call.
+   * @throws what the host program's function throws.
    */
-  ask(): Promise<string> {
+  current(): Promise<string> {
     return new Promise((resolve, reject) => {
-      this.#stopAsking = reject;
+      this.#cancelRequest = reject;
       const { signal } = this.#options;
       if (signal.aborted) reject(signal.reason);
-      else if (this.#current === undefined && this.hasOffer) this.interrupt();
-      else this.#askNow().then(resolve, reject);
+      else if (this.#taken === undefined && this.hasOffer) this.interrupt();
+      else this.#requestToken().then(resolve, reject);
     });
   }
 
   /**
-   * Redeems a token. What it has brought is brought again until `forget` was called: it may not have been kept.
+   * Redeems a token. Until `forget` is called, a second call with the same token returns the same enrolment, because
+   * storing it may have failed.
    *
    * @throws what `enrol` of the library throws.
    */
   async redeem(token: string): Promise<Enrolment> {
-    if (this.#brought?.token === token) return this.#brought.enrolment;
+    if (this.#redeemed?.token === token) return this.#redeemed.enrolment;
     if (this.#refused?.token === token) throw this.#refused.error;
     const { proxy, clock, signal } = this.#options;
     try {
       const enrolment = await enrol(token, { proxy, clock, signal });
-      if (this.#isRemembering) this.#brought = { token, enrolment };
+      if (this.#isRemembering) this.#redeemed = { token, enrolment };
       return enrolment;
     } catch (error) {
       if (error instanceof EnrolmentError && failureOf(error).kind === 'token') {
@@ -108,18 +111,18 @@ export class TokenSource {
     }
   }
 
-  /** What was brought is kept and in use. From now on `SiteCredentials` remembers what it could not keep. */
+  /** Forgets enrolments, now and later: from here on `SiteCredentials` remembers an enrolment that it could not store. */
   forget(): void {
     this.#isRemembering = false;
-    this.#brought = undefined;
+    this.#redeemed = undefined;
   }
 
-  async #askNow(): Promise<string> {
-    const token = this.#current ?? (await this.#options.token?.());
+  async #requestToken(): Promise<string> {
+    const token = this.#taken ?? (await this.#options.token?.());
     if (token === undefined) {
       throw new EnrolmentError('missing', 'there is no enrolment token: give one to enrol()');
     }
-    // That an empty text is no token is for the redemption to say, as of any other text.
+    // An empty text passes: redeeming it fails with the same error as any other malformed token.
     return token === '' ? token : checkText('the token that the option `token` returns', token);
   }
 }

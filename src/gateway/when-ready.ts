@@ -1,28 +1,27 @@
 /**
- * The promise of `ready`, which both gateways have.
+ * The `ready` method of both gateways.
  * @module
  */
-
 import { checkObject, checkSignal } from '../base/option-check.ts';
 import { ApiMisuseError } from '../errors.ts';
 
-/** Both gateways, as far as it matters here. */
+/** The part of a gateway that `whenReady` needs. */
 interface HasState {
   on(event: 'state', listener: () => void): unknown;
   off(event: 'state', listener: () => void): unknown;
 }
 
 export interface ReadyOptions {
-  /** Ends the wait; `ready` rejects with its reason then. Default: it waits without an end. */
+  /** Ends the wait: `ready` then rejects with the signal's reason. Default: it waits without limit. */
   readonly signal?: AbortSignal | undefined;
 }
 
 /**
  * Resolves when a gateway is ready.
  *
- * @param look says how it is now: whether it is ready, is to be waited for, or will not be
- * @throws what `look` returns if that is an error.
- * @throws the reason of `signal`, if that is aborted before.
+ * @param look returns the present state: ready, not yet, or the error with which to reject
+ * @throws the error that `look` returns.
+ * @throws the reason of `signal`, if that is aborted first.
  * @throws {ApiMisuseError} if the options are not usable.
  */
 export async function whenReady(

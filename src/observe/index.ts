@@ -1,5 +1,5 @@
 /**
- * What a program learns of a running gateway: today the lines of its log.
+ * What a program observes of a running gateway: its log.
  * @module
  */
 export { type LogFields, type Logger, silentLogger } from './logger.ts';

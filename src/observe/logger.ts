@@ -1,9 +1,9 @@
 /**
- * Where this library logs to: the shape of [pino](https://getpino.io)'s loggers, so that one of those is one.
+ * The logger interface of this library, which loggers of [pino](https://getpino.io) implement.
  * @module
  */
 
-/** Takes what there is to say, as fields for a program and as a sentence for an operator. */
+/** Receives each log line as fields for a program and a sentence for an operator. */
 export interface Logger {
   debug(fields: LogFields, message: string): void;
   info(fields: LogFields, message: string): void;
@@ -11,10 +11,10 @@ export interface Logger {
   error(fields: LogFields, message: string): void;
 }
 
-/** What a line is about, for example `{ site: 'site-a' }`. An error is under `err`. */
+/** The fields of a log line, for example `{ site: 'site-a' }`. An error is the field `err`. */
 export type LogFields = Readonly<Record<string, unknown>>;
 
-/** Says nothing; it is the default everywhere. */
+/** Discards every line; the default of every option `logger`. */
 export const silentLogger: Logger = Object.freeze({
   debug: () => {},
   info: () => {},

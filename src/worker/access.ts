@@ -1,6 +1,6 @@
 /**
- * Who may come up at which worker: what a worker asks at every handshake, about the copy that it has of what its
- * host knows.
+ * Which sites a worker admits: the access table, a copy of what the host knows, which a worker checks at every
+ * handshake.
  * @module
  */
 import { X509Certificate } from 'node:crypto';
@@ -8,23 +8,24 @@ import { isIssuedBy, isRevokedBy, type RevocationTable } from '../pki/index.ts';
 import { CLOUD } from '../registry/index.ts';
 import { CloseCode, type TunnelCandidate, type TunnelRefusal } from '../tunnel/index.ts';
 
-/** What a host knows about who may come up. */
+/** What a host knows about the sites that may connect. */
 export interface AccessRules {
   /** The sites that have an edge gateway. */
   readonly sites: Iterable<string>;
   readonly revocations: RevocationTable;
-  /** Signing certificates of CAs that have gone out of use, PEM. */
+  /** Signing certificates of retired CAs, PEM. */
   readonly retired: readonly string[];
 }
 
-/** The same as a worker is told it. */
+/** The same as a worker receives it, with the worker that holds each site. */
 export interface AccessTable extends Omit<AccessRules, 'sites'> {
   /** The number of the worker that holds a site, by site. */
   readonly holders: ReadonlyMap<string, number>;
-  /** The port where a worker listens for tunnels, by worker; absent while it has not said which one it took. */
+  /** The port where a worker listens for tunnels, by worker; absent until the worker has reported it. */
   readonly ports: ReadonlyMap<number, number>;
 }
 
+/** Answers questions about one access table. */
 export class Access {
   readonly #table: AccessTable;
   readonly #retired: readonly X509Certificate[];
@@ -34,12 +35,12 @@ export class Access {
     this.#retired = table.retired.map((pem) => new X509Certificate(pem));
   }
 
-  /** Whether a certificate is revoked, or was issued by a CA that has gone out of use. */
+  /** Whether a certificate is revoked, or was issued by a retired CA. */
   isUnwanted(certificate: X509Certificate): boolean {
     return isRevokedBy(this.#table.revocations, certificate) || this.#isRetired(certificate);
   }
 
-  /** Returns why a candidate may not come up at a worker; undefined if it may. */
+  /** Returns why a worker refuses a candidate; undefined if it admits it. */
   refusalOf(
     { identity, certificate }: Pick<TunnelCandidate, 'identity' | 'certificate'>,
     worker: number
@@ -65,8 +66,8 @@ export class Access {
 }
 
 /**
- * Sends an edge to the worker that holds its site. An edge that asks before the port of that worker is known is
- * told to dial again.
+ * Redirects an edge to the worker that holds its site. If the port of that worker is not known yet, the edge dials
+ * again later.
  */
 export function redirect(site: string, holder: number, port: number | undefined): TunnelRefusal {
   const reason = `process ${holder} holds ${site}`;

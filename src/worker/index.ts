@@ -1,6 +1,5 @@
 /**
- * The part of a cloud gateway that carries packets: one worker in this process, or several in processes of their
- * own.
+ * The part of a cloud gateway that carries packets: one worker in this process, or several in a process each.
  * @module
  */
 export type { HostPort } from '../base/host-port.ts';

@@ -1,6 +1,6 @@
 /**
  * Keeps the kernel's routes to the presences in the cloud: each leads to the TUN of the worker that holds the
- * presence's site. These routes share the load out; no worker passes packets on to another.
+ * presence's site. These routes distribute the packets; no worker forwards packets to another.
  * @module
  */
 import type { Clock } from '../base/clock.ts';
@@ -9,7 +9,7 @@ import { changeRoutes, type RouteSetting } from '../device/index.ts';
 import type { Logger } from '../observe/index.ts';
 
 export interface KernelRoutesOptions {
-  /** The interface that leads to a site. */
+  /** Returns the interface that leads to a site. */
   readonly deviceOf: (site: string) => string;
   readonly logger: Logger;
   readonly clock: Clock;
@@ -17,9 +17,9 @@ export interface KernelRoutesOptions {
 
 export class KernelRoutes {
   readonly #options: KernelRoutesOptions;
-  /** Site by prefix. */
+  /** The site by prefix. */
   readonly #wanted = new Map<string, string>();
-  /** Interface by prefix. */
+  /** The interface by prefix, as the kernel has it. */
   readonly #installed = new Map<string, string>();
   #work: Promise<void> = Promise.resolve();
   #isQueued = false;
@@ -30,13 +30,13 @@ export class KernelRoutes {
     this.#options = options;
   }
 
-  /** To be called when the interfaces are there. */
+  /** Sets the routes. Must be called when the interfaces exist. */
   open(): Promise<void> {
     this.#isOpen = true;
     return this.sync();
   }
 
-  take(changes: readonly RouteChange[]): void {
+  update(changes: readonly RouteChange[]): void {
     for (const { prefix, site } of changes) {
       if (site === undefined) this.#wanted.delete(prefix);
       else this.#wanted.set(prefix, site);
@@ -44,7 +44,7 @@ export class KernelRoutes {
     if (changes.length > 0) void this.sync();
   }
 
-  /** To be called when an interface was made anew: it has no routes. */
+  /** Sets the routes of an interface again. Must be called when the interface was created again, without routes. */
   forget(device: string): void {
     for (const [prefix, at] of this.#installed) {
       if (at === device) this.#installed.delete(prefix);
@@ -52,7 +52,7 @@ export class KernelRoutes {
     void this.sync();
   }
 
-  /** Resolves when the kernel has what is wanted now, or could not be told; then it is tried again. */
+  /** Resolves when the kernel has the present routes, or setting them has failed; then it is tried again. */
   sync(): Promise<void> {
     if (this.#isOpen && !this.#isQueued) {
       this.#isQueued = true;
@@ -76,7 +76,7 @@ export class KernelRoutes {
       const device = this.#options.deviceOf(site);
       if (this.#installed.get(prefix) !== device) settings.push({ prefix, device });
     }
-    // Last, so that no address is without a route in between.
+    // Removals come last, so that no address is without a route in between.
     for (const prefix of this.#installed.keys()) {
       if (!this.#wanted.has(prefix)) settings.push({ prefix, device: undefined });
     }

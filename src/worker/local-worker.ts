@@ -37,30 +37,31 @@ import type {
   WorkerStatus,
 } from './worker.ts';
 
-/** What the tunnel port of a worker in this process serves besides tunnels, and by which clock it goes. */
+/** Options of the listener that only a worker in this process can have: other protocols on its port, and a clock. */
 export type LocalListening = Pick<ListenOptions, 'otherProtocols' | 'clock'>;
 
+/** A device, a translator, a data plane and a listener, wired together. */
 export class LocalWorker implements Worker, AsyncDisposable {
   readonly #host: WorkerHost;
   readonly #openDevice: (options: WorkerOptions) => Promise<PacketDevice>;
   readonly #listening: LocalListening;
   readonly #translator = new PacketTranslator();
   readonly #uses = new PresenceUses(() => this.#translator.paths());
-  /** By number. */
+  /** The tunnels that are up, by number. */
   readonly #tunnels = new Map<number, MtlsTunnel>();
   #lastTunnel = 0;
-  #access: Access = new Access(NOBODY);
+  #access: Access = new Access(DENY_ALL);
   #credentials: Credentials | undefined;
   #device: PacketDevice | undefined;
   #dataPlane: CloudDataPlane | undefined;
   #listener: TunnelListener | undefined;
   #closing: Promise<void> | undefined;
-  /** Paths that were left when a site went out of the plan, since the last report about unwanted tunnels. */
+  /** Paths that were removed because their site left the plan, since the last report about unwanted tunnels. */
   #pathsRemoved = 0;
 
   /**
    * @param openDevice called once, by `open`; the worker closes the device
-   * @param listening what holds for the listener of a worker in this process alone
+   * @param listening more options of the listener
    */
   constructor(
     host: WorkerHost,
@@ -123,7 +124,7 @@ export class LocalWorker implements Worker, AsyncDisposable {
     listener.on('problem', ({ error, site }) =>
       host.log('error', { site }, `${site}: authorize: ${error.message}`)
     );
-    // They may have changed while the port was opened.
+    // The credentials may have changed while the port was opened.
     if (this.#credentials !== credentials) listener.updateCredentials(this.#credentials!);
     this.#dataPlane.start();
     return { tunnel: { host: tunnel.host, port: listener.port }, ...deviceAddress(device) };
@@ -135,11 +136,11 @@ export class LocalWorker implements Worker, AsyncDisposable {
 
   terminate(filter: TunnelFilter, close: TunnelClose): Promise<TerminationReport> {
     if ('unwanted' in filter) return Promise.resolve(this.#terminateUnwanted(close));
-    const tunnels = this.#meantBy(filter);
+    const tunnels = this.#select(filter);
     const { code, reason, endpoint, drain = false } = close;
     for (const tunnel of tunnels) {
-      const told = { code, reason, endpoint };
-      void (drain ? tunnel.close(told) : tunnel.abort(told));
+      const cause = { code, reason, endpoint };
+      void (drain ? tunnel.close(cause) : tunnel.abort(cause));
     }
     return Promise.resolve({ tunnelsClosed: tunnels.length, pathsRemoved: 0 });
   }
@@ -188,7 +189,7 @@ export class LocalWorker implements Worker, AsyncDisposable {
     await this.#device?.close();
   }
 
-  /** Looks at the access table first. The host is asked last, about who would come up otherwise. */
+  /** Checks the access table, then calls `authorize` of the host, only for a candidate that the table admits. */
   #refusalOf(
     candidate: TunnelCandidate,
     { number, authorize }: WorkerOptions
@@ -203,7 +204,7 @@ export class LocalWorker implements Worker, AsyncDisposable {
     if (typeof (answer as Partial<Promise<unknown>> | undefined)?.then !== 'function')
       return answer;
     return Promise.resolve(answer).then((refused) =>
-      // The access table may be another one by now.
+      // The access table may have changed in the meantime.
       refused === undefined ? this.#access.refusalOf(candidate, number) : refused
     );
   }
@@ -220,7 +221,7 @@ export class LocalWorker implements Worker, AsyncDisposable {
     const { peer, remoteAddress, cipher, keyExchange, certificate } = tunnel.info!;
     if (peer.role !== 'site') return;
     const { site } = peer;
-    for (const other of this.#meantBy({ site })) {
+    for (const other of this.#select({ site })) {
       if (other === tunnel) continue;
       void other.close({ code: CloseCode.Replaced, reason: 'a newer tunnel of this site is up' });
     }
@@ -234,7 +235,7 @@ export class LocalWorker implements Worker, AsyncDisposable {
       try {
         host.onControl(number, message);
       } catch {
-        // An edge can send what is nested so deeply that it cannot be passed on to another process.
+        // A message may be nested too deeply to be sent to another process.
         void tunnel.close({ code: CloseCode.ProtocolError, reason: 'the message cannot be taken' });
       }
     });
@@ -246,7 +247,7 @@ export class LocalWorker implements Worker, AsyncDisposable {
     });
   }
 
-  #meantBy(filter: { readonly site: string } | { readonly tunnel: number }): MtlsTunnel[] {
+  #select(filter: { readonly site: string } | { readonly tunnel: number }): MtlsTunnel[] {
     if ('tunnel' in filter) {
       const tunnel = this.#tunnels.get(filter.tunnel);
       return tunnel === undefined ? [] : [tunnel];
@@ -257,7 +258,7 @@ export class LocalWorker implements Worker, AsyncDisposable {
   }
 }
 
-/** The counters that are not zero; refusals by their code. */
+/** Returns the counters by name; those of refusals are `name.code`. */
 function countersOf({ counters }: TunnelListener): Record<string, number> {
   const named: Record<string, number> = {};
   for (const [name, count] of Object.entries(counters)) {
@@ -267,8 +268,8 @@ function countersOf({ counters }: TunnelListener): Record<string, number> {
   return named;
 }
 
-/** Nobody comes up before the host has said who may. */
-const NOBODY: AccessTable = {
+/** The access table until the host sends one: no site may connect. */
+const DENY_ALL: AccessTable = {
   holders: new Map(),
   ports: new Map(),
   revocations: { sites: new Set(), serials: new Set(), spkis: new Set() },

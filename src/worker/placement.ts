@@ -1,18 +1,19 @@
 /**
- * Which worker holds which site: the worker with the fewest sites, and then always the same one until the site is
- * moved.
+ * Which worker holds which site.
  * @module
  */
+
+/** Places a site at the worker with the fewest sites, where it stays until it is moved. */
 export class Placement {
   readonly #workers: number;
   readonly #holders = new Map<string, number>();
 
-  /** @param workers how many there are */
+  /** @param workers the number of workers */
   constructor(workers: number) {
     this.#workers = workers;
   }
 
-  /** Returns the number of the worker that holds a site. A site that is asked for the first time is placed. */
+  /** Returns the number of the worker that holds a site. The first call for a site places it. */
   holderOf(site: string): number {
     const known = this.#holders.get(site);
     if (known !== undefined) return known;
@@ -23,7 +24,7 @@ export class Placement {
     return worker;
   }
 
-  /** Sites by worker. */
+  /** Returns the sites of each worker. */
   sites(): string[][] {
     const sites = Array.from({ length: this.#workers }, (): string[] => []);
     for (const [site, worker] of this.#holders) sites[worker]!.push(site);

@@ -1,5 +1,5 @@
 /**
- * What a worker pool may be told.
+ * The options of a worker pool, their defaults and their checks.
  * @module
  */
 import type { X509Certificate } from 'node:crypto';
@@ -15,7 +15,7 @@ import type { Credentials, ListenOptions, TunnelRefusal } from '../tunnel/index.
 import type { AccessRules } from './access.ts';
 import type { ConnectionLimits, WorkerPeer } from './worker.ts';
 
-/** The edge of a site that is about to come up. */
+/** The edge of a site that is about to connect. */
 export interface CandidateEdge extends Omit<WorkerPeer, 'certificate'> {
   /** Verified, and not revoked. */
   readonly certificate: X509Certificate;
@@ -23,8 +23,8 @@ export interface CandidateEdge extends Omit<WorkerPeer, 'certificate'> {
 
 export interface WorkerPoolOptions {
   /**
-   * How many workers carry packets: a whole number from 1 to 64, or `auto` for one less than there are cores. One is
-   * in this process; several are each in a process of their own, and this one carries no packets. Default 1.
+   * How many workers carry packets: a whole number from 1 to 64, or `auto` for one less than the number of cores. One
+   * worker runs in this process; several run in a process each, and this process carries no packets. Default 1.
    */
   readonly workers?: number | 'auto';
   /**
@@ -33,40 +33,40 @@ export interface WorkerPoolOptions {
    */
   readonly device: TunDeviceOptions | (() => Promise<PacketDevice>);
   /**
-   * Where edges connect. The first worker listens on this port, the second one on the next port, and so on; with
-   * port 0 each worker takes a free port. Also as text: `198.51.100.1:7443`.
+   * Where edges connect, a `HostPort` or a text such as `198.51.100.1:7443`. Worker n listens on this port plus n; with
+   * port 0 each worker takes a free port.
    */
   readonly tunnel: HostPortInput;
-  /** What the tunnel port serves besides tunnels, by ALPN; for one worker alone. Default: nothing. */
+  /** Handlers of other protocols on the tunnel port, by ALPN; only with one worker. Default: none. */
   readonly otherProtocols?: ListenOptions['otherProtocols'];
-  /** The limits of connections to each worker's port; by default those of `MtlsTunnel.listen`. */
+  /** The limits of connections to each worker's port; default: the limits of `MtlsTunnel.listen`. */
   readonly limits?: ConnectionLimits;
-  /** What all workers show, and whom they trust. `setCredentials` tells them of a change. */
+  /** Returns the key, certificate and trust bundle of all workers. Call `setCredentials` after a change. */
   readonly credentials: () => Credentials;
-  /** Who may come up, as that is now. `refreshAccess` tells the workers of a change. */
+  /** Returns the sites that may connect now. Call `refreshAccess` after a change. */
   readonly access: () => AccessRules;
-  /** Gives a client a presence; `PresenceController.admit` is one. */
+  /** Gives a client a presence, for example `PresenceController.admit`. */
   readonly admit: CloudDataPlaneOptions['admit'];
   /**
-   * Decides about an edge that is about to come up, after everything else has let it in; undefined lets it. It may
-   * ask others and answer by a promise, within the 10,000 ms that a handshake may take. An edge is refused with
-   * `not-authorized`, and the log says so, if this throws, rejects or answers anything else. It is asked for each
-   * connection of a tunnel. Default: lets all in.
+   * Decides about an edge that is about to connect, after every other check has passed. It is called for each
+   * connection of a tunnel, and returns undefined to admit the edge, or the refusal; also as a promise, within the
+   * 10,000 ms that a handshake may take. If it throws, rejects or returns anything else, the edge is refused with
+   * `not-authorized`, and the error is logged. Default: every edge is admitted.
    */
   readonly authorize?: (
     peer: CandidateEdge
   ) => TunnelRefusal | undefined | Promise<TunnelRefusal | undefined>;
-  /** Is told what became of the workers and of the machine; default `silentLogger`. */
+  /** Receives log lines about the workers, devices and routes; default `silentLogger`. */
   readonly logger?: Logger;
   /**
-   * By which this pool waits, and the worker in this process; default `systemClock`. Workers in processes of their
-   * own go by the system's.
+   * The clock of this pool and of a worker in this process; default `systemClock`. Workers in other processes use the
+   * system's clock.
    */
   readonly clock?: Clock;
   /**
-   * The program that a worker's process runs. By default it is found beside this library, which does not work where
-   * a bundler has made the library a part of the host's own program: then make a second bundle of the entry
-   * `virtual-presence/worker-main`, and give its path or `file:` URL here.
+   * The program that a worker's process runs, a path or a `file:` URL. By default it is found beside this library. That
+   * fails where a bundler has included the library in the host program: then build a second bundle of the entry
+   * `virtual-presence/worker-main`, and pass its path.
    */
   readonly workerMain?: string | URL;
 }
@@ -79,7 +79,7 @@ export interface ResolvedPoolOptions extends WorkerPoolOptions {
   readonly clock: Clock;
 }
 
-/** What holds for options that are left out. */
+/** The values of options that are left out. */
 export const WORKER_POOL_DEFAULTS: Readonly<{
   workers: number;
   limits: ConnectionLimits;
@@ -92,7 +92,7 @@ export const WORKER_POOL_DEFAULTS: Readonly<{
   clock: systemClock,
 });
 
-/** @throws {ConfigError} naming the option that is not usable. */
+/** Checks the options and fills in the defaults. @throws {ConfigError} naming the option that is not usable. */
 export function resolvePoolOptions(options: WorkerPoolOptions): ResolvedPoolOptions {
   if (typeof options !== 'object' || options === null) {
     throw new ConfigError('', `expected the options of a worker pool, got ${options}`);
@@ -114,7 +114,7 @@ export function resolvePoolOptions(options: WorkerPoolOptions): ResolvedPoolOpti
       throw new ConfigError('workers', `${workers} need a device of type tun, one for each`);
     }
     if (options.otherProtocols !== undefined) {
-      const message = `the port of ${workers} workers serves tunnels alone: let the others have a port of their own`;
+      const message = `with ${workers} workers the tunnel port serves tunnels only: use another port for other protocols`;
       throw new ConfigError('otherProtocols', message);
     }
     const last = tunnel.port + workers - 1;
@@ -126,9 +126,9 @@ export function resolvePoolOptions(options: WorkerPoolOptions): ResolvedPoolOpti
 }
 
 /**
- * Returns the prefixes that a TUN is to have.
+ * Checks the prefixes of a TUN and returns them.
  *
- * @throws {ConfigError} if it is no list, or one of them is no prefix.
+ * @throws {ConfigError} if this is not a list of prefixes.
  */
 export function checkRoutes(path: string, prefixes: unknown): readonly string[] {
   if (!Array.isArray(prefixes)) {
@@ -138,8 +138,7 @@ export function checkRoutes(path: string, prefixes: unknown): readonly string[] 
 }
 
 /**
- * Returns how many workers there are to be. `auto` leaves one core to the host, which needs little, and to the
- * kernel, which needs more.
+ * Returns the number of workers. `auto` leaves one core to the host process and to the kernel.
  *
  * @throws {ConfigError} if it is neither a whole number from 1 to 64 nor `auto`.
  */

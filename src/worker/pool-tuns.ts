@@ -1,6 +1,6 @@
 /**
- * The TUNs of a pool, and what the machine is told about them: one TUN that this process opens, or one for each of
- * several workers, with the kernel's routes between them. A device that is no TUN needs nothing of this.
+ * The TUNs of a pool and their settings on the machine: one TUN that this process opens, or one for each of several
+ * workers, with the kernel's routes to them. A device that is not a TUN needs none of this.
  * @module
  */
 import type { Clock } from '../base/clock.ts';
@@ -23,7 +23,7 @@ import type { WorkerOptions } from './worker.ts';
 
 export interface PoolTunsOptions {
   readonly device: WorkerPoolOptions['device'];
-  /** How many workers there are. */
+  /** The number of workers. */
   readonly workers: number;
   readonly holderOf: (site: string) => number;
   readonly logger: Logger;
@@ -32,18 +32,18 @@ export interface PoolTunsOptions {
 
 export class PoolTuns {
   readonly #options: PoolTunsOptions;
-  /** Undefined if the device is no TUN. */
+  /** Undefined if the device is not a TUN. */
   readonly #tun: TunDeviceOptions | undefined;
   readonly #routes: KernelRoutes;
-  /** Of the one worker in this process. */
+  /** The TUN of the one worker in this process. */
   #device: LinuxTun | undefined;
-  /** Of several TUNs. */
+  /** The settings of several TUNs. */
   #setup: TunSetup | undefined;
-  /** What leads to the TUNs. */
+  /** The prefixes that are routed to the TUNs. */
   #prefixes: readonly string[];
-  /** All that have ever led to several TUNs: `close` leaves nothing of them behind. */
-  readonly #everRouted = new Set<string>();
-  /** What is set on the machine, one after the other. */
+  /** All prefixes that were ever routed to several TUNs; `close` removes their routes. */
+  readonly #allRouted = new Set<string>();
+  /** The changes on the machine, one after the other. */
   #work: Promise<void> = Promise.resolve();
   #isClosing = false;
 
@@ -59,7 +59,7 @@ export class PoolTuns {
     });
   }
 
-  /** The TUN that a worker in another process is to open. */
+  /** Returns the TUN that a worker in another process opens. */
   tunOf(worker: number): Pick<WorkerOptions, 'tun'> {
     if (this.#tun === undefined || !this.#isShared) return {};
     const { mtu = TUN_DEFAULT_MTU } = this.#tun;
@@ -73,45 +73,49 @@ export class PoolTuns {
     return this.#inTurn(() => this.#openTun(device));
   }
 
-  /** Forgets what a gateway in this place that was killed has left; to be called before several workers open. */
-  async forgetFormer(): Promise<void> {
+  /** Removes routes that a killed gateway has left. Must be called before several workers open. */
+  async removeStaleRoutes(): Promise<void> {
     if (this.#isShared) for (const prefix of this.#prefixes) await forgetRoutes(prefix);
   }
 
-  /** To be called when several workers have opened their TUNs. */
+  /** Configures several TUNs. Must be called when the workers have opened them. */
   async open(): Promise<void> {
     const tun = this.#tun;
     if (tun === undefined || !this.#isShared) return;
     const problems = await this.#inTurn(() => this.#configure(tun));
-    for (const problem of [...problems, ...lackOfLan(tun)]) this.#tell(problem);
+    for (const problem of [...problems, ...lackOfLan(tun)]) this.#warn(problem);
     await this.#routes.open();
   }
 
-  /** A worker is back, and its interface may have been made anew, without settings and routes. */
+  /** Configures the TUNs again after a restart of a worker, whose interface may have been created again. */
   restarted(worker: number): Promise<void> {
     return this.#inTurn(async () => {
-      // What is set after the last close stays on the machine.
+      // Settings that are made after `close` would stay on the machine.
       if (this.#tun === undefined || this.#isClosing) return;
       try {
         await this.#configure(this.#tun);
       } catch (error) {
-        this.#tell((error as Error).message);
+        this.#warn((error as Error).message);
       }
       this.#routes.forget(this.#nameOf(worker));
     });
   }
 
-  /** Single presences lead to other TUNs. */
-  take(changes: readonly RouteChange[]): void {
-    this.#routes.take(changes);
+  /** Routes single presences to other TUNs. */
+  update(changes: readonly RouteChange[]): void {
+    this.#routes.update(changes);
   }
 
-  /** Resolves when the kernel knows where single presences lead. */
+  /** Resolves when the kernel has the routes of single presences. */
   sync(): Promise<void> {
     return this.#routes.sync();
   }
 
-  /** @throws {EnvironmentError} if the machine refuses, or this is closed; the routes before are in force then. */
+  /**
+   * Routes other prefixes to the TUNs.
+   *
+   * @throws {EnvironmentError} if the machine refuses, or this is closed; then the previous routes stay in force.
+   */
   setRoutes(prefixes: readonly string[]): Promise<void> {
     if (this.#tun === undefined) return Promise.resolve();
     return this.#inTurn(async () => {
@@ -120,24 +124,24 @@ export class PoolTuns {
         ? await this.#setup?.setRoutes({ routes: [], unreachable: prefixes })
         : await this.#device?.setRoutes(prefixes);
       this.#prefixes = prefixes;
-      if (this.#setup !== undefined) for (const prefix of prefixes) this.#everRouted.add(prefix);
-      for (const problem of problems ?? []) this.#tell(problem);
+      if (this.#setup !== undefined) for (const prefix of prefixes) this.#allRouted.add(prefix);
+      for (const problem of problems ?? []) this.#warn(problem);
     });
   }
 
-  /** Sets nothing any more; to be called before the workers close. */
+  /** Stops all changes. Must be called before the workers close. */
   async stop(): Promise<void> {
     this.#isClosing = true;
     await this.#work;
     await this.#routes.close();
   }
 
-  /** Undoes what was set for several TUNs; to be called when the workers are closed. */
+  /** Removes the settings of several TUNs. Must be called when the workers are closed. */
   async close(): Promise<void> {
     try {
       await this.#setup?.close();
     } finally {
-      for (const prefix of this.#everRouted) await forgetRoutes(prefix);
+      for (const prefix of this.#allRouted) await forgetRoutes(prefix);
     }
   }
 
@@ -146,19 +150,19 @@ export class PoolTuns {
   }
 
   async #openTun(device: TunDeviceOptions): Promise<PacketDevice> {
-    // Without the option, the device waits to be told, unless there are routes by now.
+    // Without the option `routes` and a call of `setRoutes`, the TUN opens without routes and waits for that call.
     const isKnown = device.routes !== undefined || this.#prefixes.length > 0;
     const routes = isKnown ? { routes: this.#prefixes } : {};
-    this.#device = await openTun({ ...device, ...routes }, (problem) => this.#tell(problem));
+    this.#device = await openTun({ ...device, ...routes }, (problem) => this.#warn(problem));
     return this.#device;
   }
 
-  /** Returns what the machine lacks, one sentence each. */
+  /** Returns what is missing on the machine, one sentence each. */
   async #configure(tun: TunDeviceOptions): Promise<readonly string[]> {
     const [name, ...otherTuns] = Array.from({ length: this.#options.workers }, (_, worker) =>
       this.#nameOf(worker)
     );
-    for (const prefix of this.#prefixes) this.#everRouted.add(prefix);
+    for (const prefix of this.#prefixes) this.#allRouted.add(prefix);
     this.#setup = await configureTun({
       name: name!,
       otherTuns,
@@ -166,25 +170,25 @@ export class PoolTuns {
       unreachable: this.#prefixes,
       proxyArp: tun.proxyArp ?? [],
       ...lanOf(tun),
-      onProblem: (problem) => this.#tell(problem),
+      onProblem: (problem) => this.#warn(problem),
     });
     return this.#setup.problems;
   }
 
-  /** The name given for worker 0; the number at its end counted up for the others. */
+  /** Returns the name of a worker's TUN: the name given for worker 0, with the number at its end counted up. */
   #nameOf(worker: number): string {
     const [, stem, first] = /^(.*?)(\d*)$/.exec(this.#tun?.name ?? '')!;
     return worker === 0 ? `${stem}${first}` : `${stem}${Number(first) + worker}`;
   }
 
-  /** Does something when all that was begun before is done, also if that failed. */
+  /** Calls `step` when all earlier steps have ended, also if they failed. */
   #inTurn<T>(step: () => Promise<T>): Promise<T> {
     const done = this.#work.then(step);
     this.#work = done.then(ignore, ignore);
     return done;
   }
 
-  #tell(problem: string): void {
+  #warn(problem: string): void {
     this.#options.logger.warn({}, `device: ${problem}`);
   }
 }

@@ -1,7 +1,7 @@
 /**
- * `WorkerPool`: all workers of a cloud gateway together. One is in this process; several are each in a process of
- * their own, with the sites shared out among them. Then each has a TUN, a port and a part of the plan, and the
- * kernel's routes lead to the TUNs.
+ * `WorkerPool`: all workers of a cloud gateway. One worker runs in this process. Several run in a process each, with
+ * the sites distributed among them: each has a TUN, a port and a part of the plan, and the kernel's routes lead to the
+ * TUNs.
  * @module
  */
 import { X509Certificate } from 'node:crypto';
@@ -39,9 +39,9 @@ import { WorkerProcess } from './worker-process.ts';
 export interface WorkerPoolEvents {
   /** A site's tunnel is up. */
   tunnel: [tunnel: SiteTunnel];
-  /** A connection has led to no tunnel. */
+  /** A connection was refused. */
   refused: [refusal: RefusedPeer];
-  /** The process of a worker has ended, or is back; `total` is how many there are to be. */
+  /** The process of a worker has ended, or was restarted; `total` is the number of workers of the pool. */
   workers: [workers: { readonly running: number; readonly total: number }];
 }
 
@@ -50,13 +50,13 @@ export interface WorkerPoolStatus {
   readonly listener: Readonly<Record<string, number>>;
   readonly dataPlane: Readonly<Record<string, number>>;
   readonly device: Readonly<Record<string, number>>;
-  /** By site. */
+  /** The verdict counters by site. */
   readonly verdicts: Readonly<Record<string, Readonly<Record<string, number>>>>;
-  /** By the number of the worker; `pid` is 0 while a worker is down. */
+  /** The workers by number; `pid` is 0 while a worker is down. */
   readonly workers: readonly { readonly pid: number; readonly sites: readonly string[] }[];
 }
 
-/** A controller's plan goes to the pool, and from there to the workers; packets never come here. */
+/** Distributes the controller's plan to the workers, and their tunnels to the host. Packets never pass through it. */
 export class WorkerPool
   extends EventEmitter<WorkerPoolEvents>
   implements PlanTarget, AsyncDisposable
@@ -71,9 +71,9 @@ export class WorkerPool
   readonly #running = new Set<number>();
   /** Where each worker listens. The entry of a worker is absent until it is open. */
   readonly #addresses: WorkerAddresses[] = [];
-  /** The sites that had an edge when the workers were told last. */
+  /** The sites in the last access table. */
   #sites: ReadonlySet<string> = new Set();
-  /** What workers have said while others could not, by realm and address. */
+  /** The uses that some workers reported while another one was down, by realm and address. */
   readonly #uses = new Map<string, PresenceUse>();
   #moves: Promise<void> = Promise.resolve();
   #closing: Promise<void> | undefined;
@@ -108,10 +108,10 @@ export class WorkerPool
       return new WorkerProcess({
         program,
         host,
-        brief: (worker) => this.#brief(number, worker),
+        initialize: (worker) => this.#initialize(number, worker),
         onEnd: () => {
           host.endAll(CloseCode.ConnectionLost, 'its process has ended');
-          if (this.#running.delete(number)) this.#tellWorkers();
+          if (this.#running.delete(number)) this.#emitWorkers();
         },
         onRestart: (addresses) => {
           this.#restarted(number, addresses).catch((error: Error) =>
@@ -124,11 +124,11 @@ export class WorkerPool
       shared: CLOUD,
       targets: this.#workers,
       holderOf: (site) => this.holderOf(site),
-      onRoutes: (changes) => this.#tuns.take(changes),
+      onRoutes: (changes) => this.#tuns.update(changes),
     });
   }
 
-  /** The realm that packets between sites may cross, for `PresenceController`. */
+  /** The realm through which packets between sites pass, for `PresenceController`. */
   get transit(): string | undefined {
     return this.#partition && CLOUD;
   }
@@ -138,7 +138,7 @@ export class WorkerPool
     return this.#running.size;
   }
 
-  /** How many workers there are. */
+  /** The number of workers. */
   get size(): number {
     return this.#workers.length;
   }
@@ -151,18 +151,18 @@ export class WorkerPool
     (this.#partition ?? this.#workers[0]!).bind(presence);
   }
 
-  /** Where each worker listens; without those that are not open yet. */
+  /** Where each worker listens; workers that are not open yet are missing. */
   get addresses(): readonly WorkerAddresses[] {
     return this.#addresses;
   }
 
-  /** The port where a worker listens for tunnels; undefined while it is yet to take a free one. */
+  /** Returns the port where a worker listens for tunnels; undefined until it has taken a free one. */
   portOf(worker: number): number | undefined {
     const { port } = this.#addresses[worker]?.tunnel ?? this.#tunnelAddress(worker);
     return port === 0 ? undefined : port;
   }
 
-  /** The number of the worker that holds a site. A site that is asked for the first time is placed. */
+  /** Returns the number of the worker that holds a site. The first call for a site places it. */
   holderOf(site: string): number {
     return this.#placement.holderOf(site);
   }
@@ -170,7 +170,7 @@ export class WorkerPool
   /**
    * Opens devices and ports, and begins to move packets.
    *
-   * @throws {PresenceError} if a device or a port cannot be had; then nothing is left open.
+   * @throws {PresenceError} if a device or a port cannot be opened; then nothing is left open.
    */
   async open(): Promise<void> {
     try {
@@ -182,8 +182,8 @@ export class WorkerPool
   }
 
   /**
-   * To be called when what the option `access` returns has changed: tells the workers, and ends the tunnels of sites
-   * that there are no more.
+   * Sends the access table to the workers, and ends the tunnels of removed sites. Must be called when the result of the
+   * option `access` has changed.
    */
   refreshAccess(): void {
     const { table, sites } = this.#access();
@@ -199,14 +199,14 @@ export class WorkerPool
     }
   }
 
-  /** All workers show another certificate, and trust others, from the next connection on. */
+  /** Replaces the certificate and the trust bundle of all workers, from the next connection on. */
   setCredentials(credentials: Credentials): void {
     for (const worker of this.#workers) worker.setCredentials(credentials);
   }
 
   /**
-   * Ends tunnels, wherever they are; nothing of them passes any more when it resolves. With the filter `unwanted` the
-   * workers first learn what is revoked by now.
+   * Ends tunnels of all workers. When it resolves, none of their packets passes. With the filter `unwanted` the workers
+   * first receive the present revocations.
    */
   async terminate(
     filter: Exclude<TunnelFilter, { readonly tunnel: number }>,
@@ -221,7 +221,7 @@ export class WorkerPool
   }
 
   /**
-   * Gives a site to another worker. Its addresses stay, so its connections go on.
+   * Moves a site to another worker. Its addresses stay the same, so its connections survive.
    *
    * @throws {ConfigError} if there is no such worker.
    */
@@ -236,18 +236,18 @@ export class WorkerPool
   }
 
   /**
-   * Has these prefixes lead to the TUNs from now on, instead of those of the option `device.routes` or of an earlier
-   * call; `close` undoes it. Resolves when the machine has them. Before `open` it is a note of what to open with. A
-   * device that is no TUN has no routes, and nothing happens.
+   * Routes these prefixes to the TUNs, instead of those of the option `device.routes` or of an earlier call, until
+   * `close`. Resolves when the machine has the routes. Before `open`, the prefixes are kept for `open`. Does nothing if
+   * the device is not a TUN.
    *
-   * @throws {ConfigError} if one of them is no prefix.
-   * @throws {EnvironmentError} if the machine refuses, or the pool is closed; the routes before are in force then.
+   * @throws {ConfigError} if one of them is not a prefix.
+   * @throws {EnvironmentError} if the machine refuses, or the pool is closed; then the previous routes stay in force.
    */
   async setRoutes(prefixes: readonly string[]): Promise<void> {
     await this.#tuns.setRoutes(checkRoutes('routes', prefixes));
   }
 
-  /** Resolves when every worker has done what it was told so far. */
+  /** Resolves when every worker has processed all earlier notifications. */
   async settled(): Promise<void> {
     await Promise.all(this.#workers.map((worker) => worker.settled()));
   }
@@ -271,9 +271,9 @@ export class WorkerPool
   }
 
   /**
-   * Returns which presences have carried packets since this was last answered.
+   * Returns the presences that have carried packets since the last successful call.
    *
-   * @throws {EnvironmentError} if a worker is down; what the others have said comes with the next answer.
+   * @throws {EnvironmentError} if a worker is down; the next call returns what the other workers have reported.
    */
   async presenceUses(): Promise<readonly PresenceUse[]> {
     const answers = await Promise.allSettled(this.#workers.map((worker) => worker.presenceUses()));
@@ -288,7 +288,7 @@ export class WorkerPool
   }
 
   /**
-   * Asks the worker that a packet of this realm comes to.
+   * Calls `explain` of the worker that receives packets of this realm.
    *
    * @throws {EnvironmentError} if that worker is down.
    */
@@ -298,7 +298,7 @@ export class WorkerPool
     return all.find(({ step }) => step !== 'destination') ?? all[0]!;
   }
 
-  /** Ends all tunnels, closes devices and processes, and undoes what was set on the machine. Safe to call twice. */
+  /** Ends all tunnels, closes devices and processes, and removes the settings on the machine. Safe to call twice. */
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
@@ -309,8 +309,8 @@ export class WorkerPool
   }
 
   async #open(): Promise<void> {
-    if (this.#partition === undefined) this.#brief(0, this.#workers[0]!);
-    await this.#tuns.forgetFormer();
+    if (this.#partition === undefined) this.#initialize(0, this.#workers[0]!);
+    await this.#tuns.removeStaleRoutes();
     const openings = await Promise.allSettled(
       this.#workers.map(async (worker, number) => {
         this.#addresses[number] = await worker.open(this.#optionsOf(number));
@@ -318,12 +318,12 @@ export class WorkerPool
       })
     );
     throwFirst(openings);
-    // Where each of them listens is news to the others if they took free ports.
+    // If the workers took free ports, each one must learn the ports of the others.
     this.refreshAccess();
     await this.#tuns.open();
   }
 
-  #tellWorkers(): void {
+  #emitWorkers(): void {
     if (this.#closing !== undefined) return;
     this.emit('workers', { running: this.#running.size, total: this.#workers.length });
   }
@@ -336,18 +336,18 @@ export class WorkerPool
     throwFirst(closings);
   }
 
-  /** A worker is back. It may listen elsewhere, which the others must know. */
+  /** Called when a worker was restarted. The other workers must know where it listens now. */
   async #restarted(number: number, addresses: WorkerAddresses): Promise<void> {
     if (this.#closing !== undefined) return;
     this.#running.add(number);
     this.#addresses[number] = addresses;
     this.refreshAccess();
     await this.#tuns.restarted(number);
-    // Otherwise it has ended again.
-    if (this.#running.has(number)) this.#tellWorkers();
+    // The worker may have ended again in the meantime.
+    if (this.#running.has(number)) this.#emitWorkers();
   }
 
-  /** What a worker asks and tells this pool. */
+  /** Returns the host of a worker, which connects it to this pool. */
   #hostOf(
     number: number,
     admit: WorkerHost['admit']
@@ -372,8 +372,8 @@ export class WorkerPool
     };
   }
 
-  /** Tells a worker that is about to open all that it is to know. */
-  #brief(number: number, worker: Worker): void {
+  /** Sends a worker its credentials, its access table and its plan, before it opens. */
+  #initialize(number: number, worker: Worker): void {
     worker.setCredentials(this.#options.credentials());
     worker.setAccess(this.#access().table);
     if (this.#partition !== undefined) worker.load(this.#partition.part(number));
@@ -402,16 +402,16 @@ export class WorkerPool
     };
   }
 
-  /** Where a worker is to listen: on the port given plus its number, or on a free port if that is 0. */
+  /** Returns where a worker listens: the port given plus its number, or port 0. */
   #tunnelAddress(worker: number): HostPort {
     const { host, port } = this.#options.tunnel;
     return { host, port: port === 0 ? 0 : port + worker };
   }
 
   /**
-   * In this order, so that no packet of the site ever comes to a worker that would answer it with a refusal: the new
-   * worker knows the site, the kernel brings its packets there, its edge dials there, the others learn of it. What
-   * is on the way meanwhile is dropped silently.
+   * The order of the steps ensures that no worker answers a packet of the site with a refusal: the new worker receives
+   * the site, the kernel routes its packets there, its edge dials there, the other workers receive the change. Packets
+   * in transit meanwhile are dropped without an answer.
    */
   async #move(site: string, to: number): Promise<void> {
     const from = this.holderOf(site);

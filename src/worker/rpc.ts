@@ -1,17 +1,16 @@
 /**
- * Calls between two processes, over Node's channel between parent and child. Each side offers an object; the other
- * side calls the object's methods. The arguments and results are structured clones, and the types of the object
- * are all that checks them, for both sides come from one version of this library.
+ * Remote procedure calls between two processes, over Node's channel between parent and child. Each side offers an
+ * object; the other side calls the object's methods. Arguments and results are structured clones. Nothing checks them
+ * at run time, because both sides run the same version of this library.
  *
- * The order is kept: a call begins in the turn of the event loop in which it arrives, so what was called first has
- * begun first, and is done first up to where it has to wait.
+ * Calls keep their order: a call begins in the turn of the event loop in which it arrives.
  * @module
  */
 import { ApiMisuseError, EnvironmentError, PresenceError } from '../errors.ts';
 
 /**
- * An object as another process sees it. A method without a result stays one: it is a notification, and nobody
- * learns what became of it. Every other method returns a promise.
+ * An object as another process sees it. A method without a result is a notification, whose outcome the caller does not
+ * learn. Every other method returns a promise.
  */
 export type Remote<T> = {
   [K in keyof T]: T[K] extends (...args: infer A) => infer R
@@ -21,7 +20,7 @@ export type Remote<T> = {
 
 type NoResult = ReturnType<() => void>;
 
-/** The names of all methods of an object that have no result; a type has no names at run time. */
+/** The names of all methods of an object that have no result, as a value, because types do not exist at run time. */
 export type Notifications<T> = Readonly<
   Record<
     {
@@ -35,17 +34,18 @@ export type Notifications<T> = Readonly<
   >
 >;
 
-/** The part of `process` and of `ChildProcess` that is needed. */
+/** The part of `process` and of `ChildProcess` that `Rpc` uses. */
 export interface RpcPort {
   send?(message: unknown, callback?: (error: Error | null) => void): boolean;
   on(event: 'message', listener: (message: unknown) => void): unknown;
 }
 
+/** One side of the channel. */
 export class Rpc<T extends object> {
   /**
-   * What the other side offers. A call rejects with what the other side threw: the code, the message and the
-   * fields of the error survive, its class does not. A call of what is closed rejects with an `EnvironmentError`;
-   * a notification of it goes nowhere. A notification throws if its arguments cannot be cloned.
+   * The object of the other side. A call rejects with the error that the other side threw, with its code, message and
+   * fields, but not with its class. After `close` a call rejects with an `EnvironmentError`, and a notification is
+   * dropped. A notification throws if its arguments cannot be cloned.
    */
   readonly remote: Remote<T>;
   readonly #port: RpcPort;
@@ -60,7 +60,7 @@ export class Rpc<T extends object> {
     const isNotification = new Set<string | symbol>(Object.keys(notifications));
     this.remote = new Proxy({} as Remote<T>, {
       get: (_, name) => {
-        // What a promise is asked when it is resolved with this object.
+        // A promise that resolves with this object reads `then`.
         if (typeof name === 'symbol' || name === 'then') return undefined;
         return (...args: unknown[]) =>
           isNotification.has(name) ? this.#send({ name, args }) : this.#call(name, args);
@@ -69,12 +69,12 @@ export class Rpc<T extends object> {
     port.on('message', (message) => this.#onMessage(message as Message));
   }
 
-  /** Lets the other side call this object's methods. To be called in the turn in which this was made. */
+  /** Lets the other side call this object's methods. Must be called in the turn in which this `Rpc` was constructed. */
   serve(local: object): void {
     this.#local = local as Methods;
   }
 
-  /** To be called when the other side is gone: the calls that wait for it reject. */
+  /** Rejects the calls in progress and all later ones. Must be called when the other side has ended. */
   close(reason: string): void {
     this.#closed ??= new EnvironmentError(reason);
     for (const { reject } of this.#calls.values()) reject(this.#closed);
@@ -100,7 +100,7 @@ export class Rpc<T extends object> {
       this.#run(name, args);
       return;
     }
-    // In this turn, so that the order is kept.
+    // The method is called in this turn, so that the order is kept.
     const result = new Promise((resolve) => resolve(this.#run(name, args)));
     result
       .then((value) => this.#send({ id, value }))
@@ -124,12 +124,12 @@ export class Rpc<T extends object> {
 
   #send(message: Message): void {
     if (this.#closed !== undefined) return;
-    // That the other side is going is told by its end.
+    // An error is ignored here: if the other side has ended, `close` is called.
     this.#port.send?.(message, () => {});
   }
 }
 
-/** An error as it is sent. Of its fields those are kept that are plain values. */
+/** Returns an error as it is sent, with those of its fields that are plain values. */
 function plainError(error: Error): PlainError {
   const { message, stack } = error;
   const fields = Object.fromEntries(
@@ -140,7 +140,7 @@ function plainError(error: Error): PlainError {
   return { message, stack, fields };
 }
 
-/** Errors of this library have the base class of them all: their `code` says which one it is. */
+/** Returns the error that was sent. An error of this library becomes a `PresenceError` with the same `code`. */
 function errorOf({ message, stack, fields }: PlainError): Error {
   const { code } = fields;
   const isOurs = typeof code === 'string' && code.startsWith('ERR_PRESENCE_');

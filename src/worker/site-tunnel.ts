@@ -1,5 +1,5 @@
 /**
- * A site's tunnel as the host of a worker sees it: what is to be done with it goes to the worker that holds it.
+ * A site's tunnel as the host of a worker sees it. Its methods call the worker that holds the tunnel.
  * @module
  */
 import { X509Certificate } from 'node:crypto';
@@ -13,9 +13,9 @@ import type { TunnelDetails, Worker, WorkerHost } from './worker.ts';
 export interface SiteTunnelEvents {
   /** A message of the edge, not validated beyond being JSON. */
   control: [message: Json];
-  /** The edge shows another certificate. */
+  /** The edge presents another certificate. */
   renewed: [];
-  /** The tunnel is up no more. It is the last event. */
+  /** The tunnel is down. This is the last event. */
   down: [cause: { readonly code: string; readonly reason: string }];
 }
 
@@ -24,9 +24,9 @@ export interface SiteTunnel extends ControlChannel, Pick<EventEmitter<SiteTunnel
   readonly site: string;
   readonly remoteAddress: string;
   readonly cipher: string;
-  /** As the edge says; undefined if it says nothing. */
+  /** The key exchange group that the edge reports; undefined if it reports none. */
   readonly keyExchange: TunnelDetails['keyExchange'];
-  /** The certificate that the edge shows now. */
+  /** The certificate that the edge presents now. */
   readonly certificate: X509Certificate;
   on<E extends keyof SiteTunnelEvents>(
     event: E,
@@ -37,18 +37,18 @@ export interface SiteTunnel extends ControlChannel, Pick<EventEmitter<SiteTunnel
     listener: (...args: SiteTunnelEvents[E]) => void
   ): unknown;
   /**
-   * Sends a message to the edge. Returns false when the tunnel cannot take it now. Of a worker in another process
-   * that is not known yet: then this returns true, and the last message of each type is sent again until it is taken.
+   * Sends a message to the edge. Returns false when the tunnel cannot accept it now. If the worker is in another
+   * process, this returns true, and the last message of each type is sent again until the tunnel accepts it.
    *
-   * @throws {ApiMisuseError} if the message is longer than a tunnel takes; of a worker in another process, the log
-   *   says so.
+   * @throws {ApiMisuseError} if the message is longer than a tunnel accepts; if the worker is in another process, the
+   *   error is logged instead.
    */
   sendControl(message: Json): boolean;
-  /** Sends what the tunnel holds, tells the edge why, and ends the tunnel. */
+  /** Sends the packets that the tunnel holds and the reason, and ends the tunnel. */
   close(code: string, reason: string): void;
 }
 
-/** What the tunnels of a pool have in common. */
+/** What all tunnels of a pool share. */
 export interface TunnelContext {
   readonly logger: Logger;
   readonly clock: Clock;
@@ -65,9 +65,9 @@ class WorkerTunnel extends EventEmitter<SiteTunnelEvents> implements SiteTunnel 
   readonly #context: TunnelContext;
   #certificate: X509Certificate;
   #isUp = true;
-  /** The messages that no tunnel has taken yet, by type. */
+  /** The last message of each type, until the tunnel accepts it. */
   readonly #last = new Map<string, Json>();
-  /** What takes back that a message is sent again, by its type. */
+  /** Functions that cancel sending a message again, by its type. */
   readonly #retries = new Map<string, () => void>();
 
   constructor(number: number, details: TunnelDetails, worker: Worker, context: TunnelContext) {
@@ -92,7 +92,7 @@ class WorkerTunnel extends EventEmitter<SiteTunnelEvents> implements SiteTunnel 
     if (typeof taken === 'boolean') return taken;
     const type = String((message as { readonly type?: Json } | null)?.type);
     this.#retries.get(type)?.();
-    // A message makes those of its type before it worthless.
+    // A message replaces earlier ones of its type.
     this.#last.set(type, message);
     taken.then(
       (isTaken) => {
@@ -101,7 +101,7 @@ class WorkerTunnel extends EventEmitter<SiteTunnelEvents> implements SiteTunnel 
         else this.#sendAgain(type, message);
       },
       (error: Error) => {
-        if (this.#isUp) this.#tell(error);
+        if (this.#isUp) this.#warn(error);
       }
     );
     return true;
@@ -111,7 +111,7 @@ class WorkerTunnel extends EventEmitter<SiteTunnelEvents> implements SiteTunnel 
     if (!this.#isUp) return;
     this.#worker
       .terminate({ tunnel: this.#number }, { code, reason, drain: true })
-      .catch((error: Error) => this.#tell(error));
+      .catch((error: Error) => this.#warn(error));
   }
 
   renewed(certificate: Uint8Array): void {
@@ -131,13 +131,13 @@ class WorkerTunnel extends EventEmitter<SiteTunnelEvents> implements SiteTunnel 
     this.#retries.set(type, this.#context.clock.after(CONTROL_RETRY_MS, again, true));
   }
 
-  #tell(error: Error): void {
+  #warn(error: Error): void {
     const { site } = this;
     this.#context.logger.warn({ site, err: error }, `${site}: ${error.message}`);
   }
 }
 
-/** The tunnels of one worker: makes a `SiteTunnel` of what the worker says about numbers. */
+/** The tunnels of one worker: creates a `SiteTunnel` for each tunnel number that the worker reports. */
 export class SiteTunnels
   implements Pick<WorkerHost, 'onTunnel' | 'onControl' | 'onRenewed' | 'onDown'>
 {
@@ -172,7 +172,7 @@ export class SiteTunnels
     tunnel?.end(code, reason);
   }
 
-  /** The worker is gone, and its tunnels with it. */
+  /** Ends all tunnels, because the worker has ended. */
   endAll(code: string, reason: string): void {
     for (const number of [...this.#tunnels.keys()]) this.onDown(number, code, reason);
   }

@@ -1,6 +1,5 @@
 /**
- * Finds the program that a worker's process runs: `worker-main`, which lies beside this file, whether that is a
- * source file or was built as ESM or as CommonJS.
+ * Finds the program that a worker's process runs: `worker-main` beside this file, as TypeScript, ESM or CommonJS.
  * @module
  */
 import { existsSync } from 'node:fs';
@@ -12,19 +11,19 @@ import { ConfigError } from '../errors.ts';
 /**
  * Returns the path of the program.
  *
- * @param given what the host says, `WorkerPoolOptions.workerMain`; by default the library's own program is looked for
+ * @param given the option `workerMain`; default: the library's own program
  * @throws {ConfigError} if there is no such file.
  */
 export function findWorkerMain(given: string | URL | undefined): string {
   if (given !== undefined) return checkFile(given);
-  // A URL, or in CommonJS a path, by the build; undefined where a bundler has made CommonJS of the library.
+  // The build makes this a URL in ESM and a path in CommonJS; it is undefined if a bundler has made CommonJS of it.
   const here = import.meta.url as string | undefined;
   try {
     return createRequire(here!).resolve(`./worker-main${extname(here!)}`);
   } catch (cause) {
     const message =
-      'the program of the workers is not beside this library, as where a bundler has moved the library: ' +
-      'bundle virtual-presence/worker-main as an entry of its own, and give its path';
+      'the program of the workers is not beside this library, for example because a bundler has moved the library: ' +
+      'build a second bundle of virtual-presence/worker-main, and pass its path';
     throw new ConfigError('workerMain', message, { cause });
   }
 }

@@ -1,6 +1,6 @@
 /**
- * The program of a worker that has a process of its own: a `LocalWorker` that a host in another process calls. It
- * ends with its host.
+ * The program of a worker in a process of its own: a `LocalWorker` that a host in another process calls. It ends with
+ * its host.
  * @module
  */
 import { execFileSync } from 'node:child_process';
@@ -11,10 +11,10 @@ import { Rpc } from './rpc.ts';
 import { HOST_NOTIFICATIONS, type WorkerHost } from './worker.ts';
 
 if (process.send === undefined) {
-  log('this program is a part of virtual-presence, which starts it by itself');
+  log('this program is started by virtual-presence, and cannot be started by hand');
   process.exit(1);
 }
-// A terminal or a service manager sends these to the whole group; the host tells a worker in its own way.
+// A terminal or a service manager sends these to the whole process group; the host closes its workers itself.
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => {});
 
 let interfaceName: string | undefined;
@@ -23,18 +23,18 @@ const rpc: Rpc<WorkerHost> = new Rpc<WorkerHost>(process, HOST_NOTIFICATIONS);
 rpc.serve(
   new LocalWorker(rpc.remote, ({ tun }) => {
     interfaceName = tun!.name;
-    // The interface is kept when this process is killed, so that its routes are.
+    // The interface survives when this process is killed, and its routes with it.
     return LinuxTun.open({ ...tun!, persist: true });
   })
 );
 
 process.on('disconnect', () => {
-  // The host has closed this worker, or has ended without a word: nobody needs the interface any more.
+  // The host has closed this worker, or has ended: the interface is not needed any more.
   if (interfaceName !== undefined) removeInterface(interfaceName);
   process.exit(0);
 });
 process.on('uncaughtException', (error) => {
-  log(`process ended by a fault: ${error.stack}`);
+  log(`process ended by an uncaught exception: ${error.stack}`);
   process.exit(1);
 });
 
@@ -43,11 +43,11 @@ function removeInterface(name: string): void {
   try {
     execFileSync('ip', ['link', 'delete', name], { stdio: 'pipe' });
   } catch {
-    log(`the interface ${name} is left behind`);
+    log(`the interface ${name} could not be removed: remove it with "ip link delete ${name}"`);
   }
 }
 
-/** Standard error is the host's. */
+/** Writes to standard error, which the process shares with its host. */
 function log(line: string): void {
   process.stderr.write(`${new Date().toISOString()} ${line}\n`);
 }

@@ -1,7 +1,7 @@
 /**
- * `WorkerProcess`: a worker in a process of its own, as its host sees it. When the process ends without having
- * been told to, it is started again. Until it is back, what the worker is told goes nowhere, for it is told
- * everything anew when it opens.
+ * `WorkerProcess`: a worker in a process of its own, as its host sees it. If the process ends although the worker was
+ * not closed, it is started again. Until then notifications are dropped, because a worker receives everything again
+ * before it opens.
  * @module
  */
 import { type ChildProcess, fork } from 'node:child_process';
@@ -28,11 +28,11 @@ import {
 } from './worker.ts';
 
 export interface WorkerProcessOptions {
-  /** Path of the program, `findWorkerMain`. */
+  /** The path of the program, see `findWorkerMain`. */
   readonly program: string;
   readonly host: WorkerHost;
-  /** Tells a worker that is about to open its credentials, its access table and its plan. */
-  readonly brief: (worker: Worker) => void;
+  /** Sends a worker its credentials, its access table and its plan, before it opens. */
+  readonly initialize: (worker: Worker) => void;
   /** The process has ended, and every tunnel of the worker with it. */
   readonly onEnd: () => void;
   /** The worker is open again, perhaps on another port. */
@@ -46,16 +46,17 @@ interface Child {
   readonly ended: Promise<void>;
 }
 
+/** A worker that is called over `Rpc`. */
 export class WorkerProcess implements Worker {
   readonly #options: WorkerProcessOptions;
-  /** As the host has said when it opened the worker. */
+  /** The options of `open`. */
   #opened: WorkerOptions | undefined;
-  /** Where the worker is to listen when it is started again: on the port that it took when it was last open. */
+  /** Where the worker listens when it is started again: on the port that it had when it was last open. */
   #tunnel: HostPort | undefined;
   #child: Child | undefined;
-  /** Absent while the worker is down: then it holds nothing, and knows nothing. */
+  /** Undefined while the worker is down. */
   #remote: Remote<Worker> | undefined;
-  /** A worker that is only opening has carried nothing, and may yet fail to open. */
+  /** False also while the worker is opening, which may fail. */
   #isOpen = false;
   #startedMs = 0;
   #restarting: Promise<void> = Promise.resolve();
@@ -65,7 +66,7 @@ export class WorkerProcess implements Worker {
     this.#options = options;
   }
 
-  /** That of the process is the same, or it does not open. */
+  /** The version of the process is the same, or `open` rejects. */
   version(): string {
     return VERSION;
   }
@@ -87,8 +88,8 @@ export class WorkerProcess implements Worker {
   }
 
   /**
-   * @throws {EnvironmentError} if the process does not come up.
-   * @throws {ConfigError} if its program is of another version than this.
+   * @throws {EnvironmentError} if the process cannot be started, or ends.
+   * @throws {ConfigError} if its program is of another version of the library.
    */
   async open(options: WorkerOptions): Promise<WorkerAddresses> {
     this.#opened = options;
@@ -96,46 +97,46 @@ export class WorkerProcess implements Worker {
   }
 
   async sendControl(tunnel: number, message: Json): Promise<boolean> {
-    return (await this.#ask((worker) => worker.sendControl(tunnel, message))) ?? false;
+    return (await this.#call((worker) => worker.sendControl(tunnel, message))) ?? false;
   }
 
   async terminate(filter: TunnelFilter, close: TunnelClose): Promise<TerminationReport> {
-    const report = await this.#ask((worker) => worker.terminate(filter, close));
+    const report = await this.#call((worker) => worker.terminate(filter, close));
     return report ?? { tunnelsClosed: 0, pathsRemoved: 0 };
   }
 
   async settled(): Promise<void> {
-    await this.#ask((worker) => worker.settled());
+    await this.#call((worker) => worker.settled());
   }
 
   async status(sites: readonly string[]): Promise<WorkerStatus> {
-    const status = await this.#ask((worker) => worker.status(sites));
+    const status = await this.#call((worker) => worker.status(sites));
     return status ?? { pid: 0, listener: {}, dataPlane: {}, device: {}, verdicts: {} };
   }
 
   async paths(): Promise<readonly PathStatus[]> {
-    return (await this.#ask((worker) => worker.paths())) ?? [];
+    return (await this.#call((worker) => worker.paths())) ?? [];
   }
 
   /** @throws {EnvironmentError} while the worker is down. */
   async presenceUses(): Promise<readonly PresenceUse[]> {
-    if (!this.#isOpen) this.#isDown();
-    return (await this.#ask((worker) => worker.presenceUses())) ?? this.#isDown();
+    if (!this.#isOpen) this.#throwDown();
+    return (await this.#call((worker) => worker.presenceUses())) ?? this.#throwDown();
   }
 
   /** @throws {EnvironmentError} while the worker is down. */
   async explain(packet: Uint8Array, realm: string): Promise<Explanation> {
-    if (!this.#isOpen) this.#isDown();
-    return (await this.#ask((worker) => worker.explain(packet, realm))) ?? this.#isDown();
+    if (!this.#isOpen) this.#throwDown();
+    return (await this.#call((worker) => worker.explain(packet, realm))) ?? this.#throwDown();
   }
 
-  /** Resolves when the process has ended, also one that is being started. */
+  /** Resolves when the process has ended, also if it is being started again. */
   async close(): Promise<void> {
     this.#closing.abort();
     if (this.#child !== undefined)
       await end(
         this.#child,
-        this.#ask((worker) => worker.close())
+        this.#call((worker) => worker.close())
       );
     await this.#restarting;
   }
@@ -147,9 +148,9 @@ export class WorkerProcess implements Worker {
     const { remote } = child.rpc;
     try {
       await this.#checkVersion(remote);
-      // From here on the worker hears of what changes.
+      // From here on the worker receives notifications.
       this.#remote = remote;
-      this.#options.brief(remote);
+      this.#options.initialize(remote);
       const addresses = await remote.open(options);
       this.#tunnel = addresses.tunnel;
       this.#isOpen = true;
@@ -165,13 +166,13 @@ export class WorkerProcess implements Worker {
     }
   }
 
-  /** @throws {ConfigError} if the program is of another version than this. */
+  /** @throws {ConfigError} if the program is of another version of the library. */
   async #checkVersion(remote: Remote<Worker>): Promise<void> {
     let version: string;
     try {
       version = await remote.version();
     } catch (error) {
-      // A program of before this check does not know the question.
+      // A program from before this check does not have the method `version`.
       if ((error as PresenceError).code !== new ApiMisuseError('').code) throw error;
       version = 'an older one';
     }
@@ -198,7 +199,7 @@ export class WorkerProcess implements Worker {
         onEnd(`process ${number} has ended (${signal ?? code})`);
       });
       process.on('error', ({ message }) => {
-        // Other errors are about signals and messages to a process that is still there, or that is just ending.
+        // Other errors concern signals and messages to a process that runs, or is just ending.
         if (process.pid === undefined) onEnd(`process ${number} cannot be started: ${message}`);
       });
     });
@@ -206,9 +207,9 @@ export class WorkerProcess implements Worker {
   }
 
   /**
-   * Starts the process again: at once, but not more often than once in `RESTART_INTERVAL_MS`. The worker listens
-   * where it did before. When an attempt fails, its port may be another program's by now: then the worker listens
-   * where it was to listen at first, which is a free port if that was port 0.
+   * Starts the process again: at once, but at most once in `RESTART_INTERVAL_MS`. The worker listens on its previous
+   * port. If an attempt fails, another program may have taken that port: then the worker listens as `open` said, which
+   * is a free port for port 0.
    */
   async #startAgain(how: string): Promise<void> {
     const { host, onRestart } = this.#options;
@@ -234,8 +235,8 @@ export class WorkerProcess implements Worker {
     }
   }
 
-  /** Returns undefined if the worker is down, or has ended before it could answer. */
-  async #ask<R>(call: (worker: Remote<Worker>) => Promise<R>): Promise<R | undefined> {
+  /** Calls the worker. Resolves with undefined if the worker is down, or ends before it answers. */
+  async #call<R>(call: (worker: Remote<Worker>) => Promise<R>): Promise<R | undefined> {
     const remote = this.#remote;
     if (remote === undefined) return undefined;
     try {
@@ -246,15 +247,15 @@ export class WorkerProcess implements Worker {
     }
   }
 
-  #isDown(): never {
+  #throwDown(): never {
     throw new EnvironmentError(`process ${this.#opened?.number} is being started again`);
   }
 }
 
 /**
- * Ends a process when it is ready for that; a process that does not react is killed.
+ * Ends a process after `ready`; a process that does not end in time is killed.
  *
- * @param ready what the process was asked to do before; it resolves also when the process ends without it
+ * @param ready resolves when the process has done its last work, or has ended
  */
 async function end({ process, ended }: Child, ready: Promise<unknown>): Promise<void> {
   const timer = setTimeout(() => process.kill('SIGKILL'), END_TIMEOUT_MS);

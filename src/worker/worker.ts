@@ -1,10 +1,9 @@
 /**
- * What a worker is: the part of a cloud gateway that carries packets. It has a device, a translator and the
- * tunnels of the sites that it holds, and it knows what it is told. Everything that is passed here is plain data
- * (structured clone), so that a worker may be in another process (`rpc.ts`).
+ * The interface between a worker and its host. A worker is the part of a cloud gateway that carries packets: it has a
+ * device, a translator and the tunnels of the sites that it holds. Everything that is passed is plain data (structured
+ * clone), so that a worker may run in another process (`rpc.ts`).
  * @module
  */
-
 import type { HostPort } from '../base/host-port.ts';
 import type { PlanTarget, PresenceUse } from '../control/index.ts';
 import type { CloudDataPlaneOptions } from '../dataplane/index.ts';
@@ -16,36 +15,36 @@ import type { AccessTable } from './access.ts';
 import type { Notifications } from './rpc.ts';
 
 /**
- * A worker as its host sees it. It does what it is told in that order. A method without a result is a
- * notification: the host does not learn when it is done, except by `settled`.
+ * A worker as its host sees it. It processes calls in their order. A method without a result is a notification: the
+ * host learns only from `settled` when it is done.
  */
 export interface Worker extends PlanTarget {
-  /** Of the library that the worker is a part of. The host asks for it first: both must be of one version. */
+  /** Returns the version of the library. The host calls this first, because both must have the same version. */
   version(): string | Promise<string>;
   /**
-   * Opens the device, listens for tunnels and begins to move packets. Resolves with where it listens. The host has
-   * told the worker its credentials, its access table and its plan before.
+   * Opens the device, listens for tunnels and begins to move packets. Resolves with where it listens. Before that, the
+   * host must send the worker its credentials, its access table and its plan.
    *
-   * @throws {PresenceError} if the device or the port cannot be had; `close` then closes what was opened.
+   * @throws {PresenceError} if the device or the port cannot be opened; `close` then closes what was opened.
    */
   open(options: WorkerOptions): Promise<WorkerAddresses>;
-  /** Who may come up from the next handshake on. */
+  /** Replaces the access table, from the next handshake on. */
   setAccess(table: AccessTable): void;
-  /** The worker shows another certificate, and trusts others, from the next connection on. */
+  /** Replaces the certificate and the trust bundle, from the next connection on. */
   setCredentials(credentials: Credentials): void;
   /**
-   * Sends a message to the edge. Resolves with whether the tunnel has taken it; a tunnel that is not up takes none.
+   * Sends a message to the edge. Returns whether the tunnel has accepted it; a tunnel that is down accepts none.
    *
-   * @throws {ApiMisuseError} if the message is longer than a tunnel takes.
+   * @throws {ApiMisuseError} if the message is longer than a tunnel accepts.
    */
   sendControl(tunnel: number, message: Json): boolean | Promise<boolean>;
-  /** Ends tunnels and tells their edges why. Nothing of them passes any more when it resolves. */
+  /** Ends tunnels and sends their edges the reason. When it resolves, none of their packets passes. */
   terminate(filter: TunnelFilter, close: TunnelClose): Promise<TerminationReport>;
-  /** Resolves when the worker has done everything that it was told before. */
+  /** Resolves when the worker has processed all earlier notifications. */
   settled(): Promise<void>;
   status(sites: readonly string[]): Promise<WorkerStatus>;
   paths(): Promise<readonly PathStatus[]>;
-  /** The presences that have carried packets since the last call. */
+  /** Returns the presences that have carried packets since the last call. */
   presenceUses(): Promise<readonly PresenceUse[]>;
   explain(packet: Uint8Array, realm: string): Promise<Explanation>;
   /** Ends the tunnels and closes the device. */
@@ -59,7 +58,7 @@ export const WORKER_NOTIFICATIONS: Notifications<Worker> = {
   setCredentials: true,
 };
 
-/** The edge of a site that is about to come up: its certificate is verified, and the access table lets it in. */
+/** The edge of a site that is about to connect: its certificate is verified, and the access table admits it. */
 export interface WorkerPeer {
   readonly site: string;
   /** DER. */
@@ -69,9 +68,9 @@ export interface WorkerPeer {
 
 export type LogLevel = keyof Logger;
 
-/** What a worker asks and tells its host. */
+/** The host as a worker sees it. */
 export interface WorkerHost {
-  /** Whether an edge may come up; undefined lets it. Asked last, and only if `WorkerOptions.authorize` says so. */
+  /** Returns undefined to admit an edge, or the refusal. Called after all checks, and only with `WorkerOptions.authorize`. */
   authorize(peer: WorkerPeer): TunnelRefusal | undefined | Promise<TunnelRefusal | undefined>;
   /** Gives a client a presence, as `CloudDataPlaneOptions.admit` says. */
   admit: CloudDataPlaneOptions['admit'];
@@ -79,11 +78,11 @@ export interface WorkerHost {
   onTunnel(tunnel: number, details: TunnelDetails): void;
   /** A control message of the edge. */
   onControl(tunnel: number, message: Json): void;
-  /** The edge shows another certificate, DER. */
+  /** The edge presents another certificate, DER. */
   onRenewed(tunnel: number, certificate: Uint8Array): void;
-  /** The tunnel is up no more. */
+  /** The tunnel is down. */
   onDown(tunnel: number, code: string, reason: string): void;
-  /** A connection has led to no tunnel. */
+  /** A connection was refused. */
   onRefused(refusal: RefusedPeer): void;
   /** One line for the operator's log. */
   log(level: LogLevel, fields: LogFields, message: string): void;
@@ -98,7 +97,7 @@ export const HOST_NOTIFICATIONS: Notifications<WorkerHost> = {
   log: true,
 };
 
-/** The limits of connections to a tunnel port that a host may set; `ListenOptions` says what they are. */
+/** The limits of connections to a tunnel port, which `ListenOptions` explains. */
 export type ConnectionLimits = Pick<
   ListenOptions,
   'maxHandshakes' | 'maxConnectionRate' | 'maxTunnelRate' | 'maxTunnelBurst'
@@ -110,41 +109,41 @@ export interface WorkerOptions {
   /** Where the worker listens for tunnels; port 0 takes a free one. */
   readonly tunnel: HostPort;
   readonly limits: ConnectionLimits;
-  /** Whether the host is to be asked about every edge that is about to come up. */
+  /** Whether the worker calls `WorkerHost.authorize`. */
   readonly authorize: boolean;
-  /** The TUN that a worker in another process opens; absent for a worker that is given its device. */
+  /** The TUN that a worker in another process opens; absent for a worker that receives an open device. */
   readonly tun?: { readonly name: string; readonly mtu: number };
 }
 
-/** Where a worker listens, with the ports that it has taken. */
+/** Where a worker listens, with the actual ports. */
 export interface WorkerAddresses {
   readonly tunnel: HostPort;
   /** Where a UDP device receives; absent for other devices. */
   readonly device?: HostPort;
 }
 
-/** A site's tunnel that has come up. */
+/** A site's tunnel that is up. */
 export interface TunnelDetails
   extends Pick<ConnectionInfo, 'remoteAddress' | 'cipher' | 'keyExchange'> {
   readonly site: string;
-  /** The certificate that the edge shows, DER. */
+  /** The certificate that the edge presents, DER. */
   readonly certificate: Uint8Array;
 }
 
 /**
- * Which tunnels are meant: those of a site; one, by its number; or every tunnel, and every handshake under way,
- * whose certificate is revoked or is by a retired CA, as the last `setAccess` says.
+ * Selects tunnels: those of a site; one, by its number; or every tunnel and every handshake in progress whose
+ * certificate is revoked or was issued by a retired CA, according to the last access table.
  */
 export type TunnelFilter =
   | { readonly site: string }
   | { readonly tunnel: number }
   | { readonly unwanted: true };
 
-/** What the edge is told; `endpoint` says where it is to dial instead. */
+/** The reason that the edge receives; `endpoint` redirects it. */
 export interface TunnelClose extends TunnelRefusal {
   /**
-   * Whether packets that the tunnel holds are sent before it ends; false by default, which drops them. The tunnels
-   * of `unwanted` are never drained.
+   * Whether packets that the tunnel holds are sent before it ends; default false, which drops them. The tunnels of
+   * `unwanted` are never drained.
    */
   readonly drain?: boolean;
 }
@@ -153,8 +152,8 @@ export interface TunnelClose extends TunnelRefusal {
 export interface TerminationReport {
   readonly tunnelsClosed: number;
   /**
-   * Paths of the translator that were left when a site went out of the plan, since the last call that was about
-   * `unwanted` tunnels; 0 for other calls.
+   * Paths of the translator that were removed because their site left the plan, since the last call for `unwanted`
+   * tunnels; 0 for other calls.
    */
   readonly pathsRemoved: number;
 }
@@ -162,15 +161,15 @@ export interface TerminationReport {
 export interface WorkerStatus {
   /** 0 while the worker is down. */
   readonly pid: number;
-  /** The counters of the port where edges connect: what came, and what was refused. */
+  /** The counters of the port where edges connect: connections and refusals. */
   readonly listener: Readonly<Record<string, number>>;
   readonly dataPlane: Readonly<Record<string, number>>;
   readonly device: Readonly<Record<string, number>>;
-  /** By site. */
+  /** The verdict counters by site. */
   readonly verdicts: Readonly<Record<string, VerdictCounters>>;
 }
 
-/** A connection that has led to no tunnel; who it was is known only if its certificate was verified. */
+/** A connection that was refused; `site` and `serial` are known only if its certificate was verified. */
 export interface RefusedPeer {
   readonly remoteAddress: string;
   readonly code: string;

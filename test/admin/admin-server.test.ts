@@ -44,7 +44,7 @@ interface Answer {
   readonly body: unknown;
 }
 
-function ask(method: string, path: string, body?: string): Promise<Answer> {
+function send(method: string, path: string, body?: string): Promise<Answer> {
   return new Promise((resolve, reject) => {
     const outgoing = request({ socketPath, method, path }, (response) => {
       let text = '';
@@ -76,7 +76,7 @@ async function readAll(socket: Socket): Promise<string> {
 }
 
 describe('the socket', () => {
-  test('is for its owner only, whatever the umask', async () => {
+  test('has the mode 0600, whatever the umask', async () => {
     const before = process.umask(0);
     try {
       await listen();
@@ -93,33 +93,33 @@ describe('the socket', () => {
     expect(lstatSync(socketPath, { throwIfNoEntry: false })).toBeUndefined();
   });
 
-  test('takes the place of one that a process left behind', async () => {
+  test('replaces one that a process left behind', async () => {
     const script = `require('net').createServer().listen(${JSON.stringify(socketPath)}, () => process.kill(process.pid, 'SIGKILL'))`;
     spawnSync(process.execPath, ['-e', script]);
     expect(lstatSync(socketPath).isSocket()).toBe(true);
     await listen({ 'GET /': () => ({ ok: true }) });
-    expect((await ask('GET', '/')).body).toEqual({ ok: true });
+    expect((await send('GET', '/')).body).toEqual({ ok: true });
   });
 
-  test('is left alone while another process answers there', async () => {
+  test('is not replaced while another process listens', async () => {
     await listen({ 'GET /': () => ({ first: true }) });
     const second = AdminServer.listen({ socketPath, routes: {} });
     await expect(second).rejects.toThrow(EnvironmentError);
     await expect(second).rejects.toThrow(
       `the admin socket ${socketPath} is in use by another process`
     );
-    expect((await ask('GET', '/')).body).toEqual({ first: true });
+    expect((await send('GET', '/')).body).toEqual({ first: true });
   });
 
-  test('does not take the place of a file', async () => {
+  test('does not replace a file', async () => {
     writeFileSync(socketPath, 'precious');
     const listening = listen();
     await expect(listening).rejects.toThrow(EnvironmentError);
-    await expect(listening).rejects.toThrow(`${socketPath} is there, and is not a socket`);
+    await expect(listening).rejects.toThrow(`${socketPath} exists, and is not a socket`);
     expect(lstatSync(socketPath).size).toBe(8);
   });
 
-  test('in a directory that is not there is refused with its name', async () => {
+  test('is refused in a directory that does not exist, with its name', async () => {
     const missing = join(directory, 'no');
     socketPath = join(missing, 'admin.sock');
     await expect(listen()).rejects.toThrow(
@@ -129,17 +129,17 @@ describe('the socket', () => {
     );
   });
 
-  test('in a file in place of a directory is refused with the path', async () => {
+  test('is refused if a file takes the place of the directory, with the path', async () => {
     writeFileSync(join(directory, 'file'), '');
     socketPath = join(directory, 'file', 'admin.sock');
     await expect(listen()).rejects.toThrow(EnvironmentError);
     await expect(listen()).rejects.toThrow(`cannot listen on the admin socket ${socketPath}: `);
   });
 
-  test('has a path of 107 bytes', async () => {
+  test('may have a path of 107 bytes', async () => {
     socketPath = join(directory, 'x'.repeat(106 - directory.length));
     await listen({ 'GET /': () => ({ ok: true }) });
-    expect((await ask('GET', '/')).body).toEqual({ ok: true });
+    expect((await send('GET', '/')).body).toEqual({ ok: true });
     expect(lstatSync(socketPath).isSocket()).toBe(true);
   });
 
@@ -147,7 +147,7 @@ describe('the socket', () => {
     ['of 108 bytes', () => join(directory, 'x'.repeat(107 - directory.length))],
     ['of no byte', () => ''],
     ['with a NUL', () => '\0admin'],
-  ])('at a path %s is refused with its length', async (_, path) => {
+  ])('is refused at a path %s, with its length', async (_, path) => {
     socketPath = path();
     const length = Buffer.byteLength(socketPath);
     await expect(listen()).rejects.toThrow(
@@ -165,13 +165,13 @@ describe('a request', () => {
       'POST /v1/echo': async ({ body }) => body,
       'DELETE /v1/nothing': () => undefined,
     });
-    expect(await ask('GET', '/v1/whois?address=10.0.0.5&x=%20')).toEqual({
+    expect(await send('GET', '/v1/whois?address=10.0.0.5&x=%20')).toEqual({
       status: 200,
       type: 'application/json',
       body: { address: '10.0.0.5' },
     });
-    expect((await ask('POST', '/v1/echo', '[1,{"a":"b"}]')).body).toEqual([1, { a: 'b' }]);
-    expect(await ask('DELETE', '/v1/nothing')).toMatchObject({ status: 200, body: {} });
+    expect((await send('POST', '/v1/echo', '[1,{"a":"b"}]')).body).toEqual([1, { a: 'b' }]);
+    expect(await send('DELETE', '/v1/nothing')).toMatchObject({ status: 200, body: {} });
   });
 
   const failing = (error: unknown) => () => {
@@ -198,11 +198,14 @@ describe('a request', () => {
     ['nothing at all', failing(undefined), 500, { message: 'undefined' }],
     ['a result that is not JSON', () => circular, 500, { message: expect.any(String) }],
     ['a bigint', () => ({ a: 1n }), 500, { message: expect.any(String) }],
-  ])('whose handler gives %s', async (_what, handler, status, body) => {
-    await listen({ 'GET /': handler });
-    expect(await ask('GET', '/')).toMatchObject({ status, body });
-    expect(await ask('GET', '/')).toMatchObject({ status });
-  });
+  ])(
+    'gets a status and a message when the handler gives %s',
+    async (_what, handler, status, body) => {
+      await listen({ 'GET /': handler });
+      expect(await send('GET', '/')).toMatchObject({ status, body });
+      expect(await send('GET', '/')).toMatchObject({ status });
+    }
+  );
 
   test.each([
     ['GET', '/nowhere'],
@@ -211,17 +214,17 @@ describe('a request', () => {
     ['GET', '//'],
     ['GET', '/__proto__'],
     ['GET', '/%'],
-  ])('%s %s that nobody handles is told so', async (method, path) => {
+  ])('is answered with 404 without a handler: %s %s', async (method, path) => {
     await listen({ 'GET /v1/status': () => ({}) });
-    expect(await ask(method, path)).toMatchObject({
+    expect(await send(method, path)).toMatchObject({
       status: 404,
       body: { message: `there is no ${method} ${path}` },
     });
   });
 
-  test('with a body that is not JSON is refused', async () => {
+  test('is refused with a body that is not JSON', async () => {
     await listen({ 'POST /': () => ({}) });
-    expect(await ask('POST', '/', '{"a":')).toMatchObject({
+    expect(await send('POST', '/', '{"a":')).toMatchObject({
       status: 400,
       body: {
         code: 'ERR_PRESENCE_ADMIN_REQUEST',
@@ -230,19 +233,19 @@ describe('a request', () => {
     });
   });
 
-  test('with a body up to the limit is taken, with one byte more refused', async () => {
+  test('is accepted with a body of the limit, and refused with one byte more', async () => {
     await listen(
       { 'POST /': ({ body }) => ({ length: (body as string).length }) },
       { maxBodyBytes: 100 }
     );
-    expect((await ask('POST', '/', JSON.stringify('x'.repeat(98)))).body).toEqual({ length: 98 });
-    expect(await ask('POST', '/', JSON.stringify('x'.repeat(99)))).toMatchObject({
+    expect((await send('POST', '/', JSON.stringify('x'.repeat(98)))).body).toEqual({ length: 98 });
+    expect(await send('POST', '/', JSON.stringify('x'.repeat(99)))).toMatchObject({
       status: 400,
       body: { message: 'the body is longer than 100 bytes' },
     });
   });
 
-  test('with a body far beyond the limit is answered before all of it is read', async () => {
+  test('is answered before its body is read completely, if that is far beyond the limit', async () => {
     await listen({ 'POST /': () => ({}) }, { maxBodyBytes: 1000 });
     const socket = await open('POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n');
     socket.on('error', () => {});
@@ -257,15 +260,15 @@ describe('a request', () => {
     ['half a header', 'POST / HT'],
     ['a header without its body', 'POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n'],
     ['half a body', 'POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n"abc'],
-  ])('of which the client sends %s is given up after the time for it', async (_what, text) => {
+  ])('times out when the client sends only %s', async (_what, text) => {
     let calls = 0;
     await listen({ 'POST /': () => ({ calls: ++calls }) }, { timeoutMs: 50 });
     const socket = await open(text);
     expect(await readAll(socket)).toMatch(/^HTTP\/1\.1 408 /);
-    expect((await ask('POST', '/')).body).toEqual({ calls: 1 });
+    expect((await send('POST', '/')).body).toEqual({ calls: 1 });
   });
 
-  test('whose client goes away is done all the same, and the server goes on', async () => {
+  test('is handled to its end when the client disconnects, and the server continues', async () => {
     let finish!: () => void;
     const held = new Promise<void>((resolve) => {
       finish = resolve;
@@ -287,12 +290,12 @@ describe('a request', () => {
     socket.destroy();
     await once(socket, 'close');
     finish();
-    expect((await ask('GET', '/')).body).toEqual({ ok: true });
+    expect((await send('GET', '/')).body).toEqual({ ok: true });
   });
 });
 
 describe('close', () => {
-  test('waits for a request that has come whole', async () => {
+  test('waits for a request that was received completely', async () => {
     let finish!: () => void;
     const held = new Promise<void>((resolve) => {
       finish = resolve;
@@ -308,13 +311,13 @@ describe('close', () => {
         return { done: true };
       },
     });
-    const answer = ask('POST', '/slow', '{}');
+    const answer = send('POST', '/slow', '{}');
     await starting;
     let isClosed = false;
     const closing = admin.close().then(() => {
       isClosed = true;
     });
-    await expect(ask('GET', '/')).rejects.toThrow();
+    await expect(send('GET', '/')).rejects.toThrow();
     expect(isClosed).toBe(false);
     finish();
     expect((await answer).body).toEqual({ done: true });
@@ -322,12 +325,12 @@ describe('close', () => {
   });
 
   test.each([
-    ['says nothing', ''],
+    ['sends nothing', ''],
     ['never sends its body', 'POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n'],
   ])('does not wait for a client that %s', async (_what, text) => {
     const admin = await listen({ 'POST /': () => ({}) }, { timeoutMs: 600_000 });
     const socket = await open(text);
-    await ask('POST', '/');
+    await send('POST', '/');
     await admin.close();
     expect(await readAll(socket).catch(() => '')).toBe('');
   });
@@ -366,18 +369,18 @@ describe('AdminServer', () => {
     [{ routes: { 'GET /': 5 } }, 'routes["GET /"] must be a function, not 5'],
     [{ maxBodyBytes: -1 }, 'maxBodyBytes must be a whole number from 0 to 536870912, not -1'],
     [{ timeoutMs: 0 }, 'timeoutMs must be a whole number from 1 to 2147483647, not 0'],
-  ])('refuses %j before a socket is there', async (options, message) => {
+  ])('refuses %j before it creates a socket', async (options, message) => {
     const whole = options && { socketPath, routes: {}, ...options };
     const listening = AdminServer.listen(whole as unknown as AdminServerOptions);
     await expect(listening).rejects.toThrow(new ApiMisuseError(message));
     expect(lstatSync(socketPath, { throwIfNoEntry: false })).toBeUndefined();
   });
 
-  test('tells its defaults', () => {
+  test('exports its defaults', () => {
     expect(ADMIN_SERVER_DEFAULTS).toEqual({ maxBodyBytes: 262_144, timeoutMs: 10_000 });
   });
 
-  test('ends once, also while a client does not take its answer', async () => {
+  test('closes once, also while a client does not read its answer', async () => {
     const text = 'x'.repeat(16 * 1024 * 1024);
     const admin = await listen({ 'GET /long': () => ({ text }) }, { timeoutMs: 500 });
     const client = await open('GET /long HTTP/1.1\r\nhost: admin\r\n\r\n');

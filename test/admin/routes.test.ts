@@ -1,6 +1,6 @@
 /**
- * What operators do to sites and services, over a real registry. The other routes are tested with a whole
- * gateway, in test/e2e.
+ * The routes that change sites and services, with a real registry. The other routes are tested with a whole gateway, in
+ * test/e2e.
  */
 import { expect, test } from 'vitest';
 import { type AdminHandler, type AdminTarget, adminRoutes } from '../../src/admin/index.ts';
@@ -13,23 +13,23 @@ const CAMERA = { name: 'camera', site: 'site-a', address: '10.0.0.7', ports: ['t
 
 async function start(): Promise<{
   registry: Registry;
-  ask: (route: string, body?: Json) => unknown;
+  send: (route: string, body?: Json) => unknown;
 }> {
   const registry = await Registry.open(new MemoryStore());
   const sites = [{ name: 'cloud', ...LAN, zone: 'cloud.test' }];
   await registry.apply({ sites }, 'file');
   const routes: Record<string, AdminHandler> = adminRoutes({ registry } as AdminTarget);
   const query = new URLSearchParams();
-  return { registry, ask: async (route, body) => await routes[route]!({ query, body }) };
+  return { registry, send: async (route, body) => await routes[route]!({ query, body }) };
 }
 
-test('sites and services come and go', async () => {
-  const { registry, ask } = await start();
-  expect(await ask('PUT /v1/sites', SITE)).toMatchObject({ ...SITE, maxClients: 1024 });
-  expect(await ask('PUT /v1/services', CAMERA)).toEqual(CAMERA);
+test('the routes add and remove sites and services', async () => {
+  const { registry, send } = await start();
+  expect(await send('PUT /v1/sites', SITE)).toMatchObject({ ...SITE, maxClients: 1024 });
+  expect(await send('PUT /v1/services', CAMERA)).toEqual(CAMERA);
   expect(registry.state.services).toEqual([CAMERA]);
-  await ask('DELETE /v1/services', { name: 'camera' });
-  await ask('DELETE /v1/sites', { name: 'site-a' });
+  await send('DELETE /v1/services', { name: 'camera' });
+  await send('DELETE /v1/sites', { name: 'site-a' });
   expect(registry.state.sites.map(({ name }) => name)).toEqual(['cloud']);
 });
 
@@ -53,6 +53,6 @@ test.each<[route: string, body: Json | undefined, message: string]>([
   ['DELETE /v1/services', { name: 'camera', site: 'site-a' }, 'site: is not a known key'],
   ['DELETE /v1/services', { name: 'camera' }, 'name: "camera" is not a service'],
 ])('%s of %j is refused', async (route, body, message) => {
-  const { ask } = await start();
-  await expect(ask(route, body)).rejects.toMatchObject({ code: 'ERR_PRESENCE_CONFIG', message });
+  const { send } = await start();
+  await expect(send(route, body)).rejects.toMatchObject({ code: 'ERR_PRESENCE_CONFIG', message });
 });

@@ -1,5 +1,5 @@
 /**
- * Whatever a gateway is started with: it runs, or ends with one clear sentence and exit code 1.
+ * A gateway that is started with any input runs, or ends with one clear sentence and exit code 1.
  */
 import { spawnSync } from 'node:child_process';
 import { createSocket, type Socket } from 'node:dgram';
@@ -47,7 +47,7 @@ function expectSentence({ code, complaint }: Ending, program: Program): string {
   return lines[0]!.slice(`${program}: `.length);
 }
 
-/** No gateway with it gets as far as to dial. */
+/** A gateway with this configuration ends before it dials. */
 const NO_TUNNEL = 9;
 
 function goodConfig(program: Program): Config {
@@ -64,20 +64,20 @@ describe.concurrent.each(PROGRAMS)('%s, configuration', (program) => {
     ['is empty', '', /^FILE: expected a mapping of keys to values$/],
     ['has an alias without an anchor', 'dns: *nobody\n', /^FILE(:1)?: is not YAML: .*nobody/],
   ];
-  test.each(texts)('a file that %s ends it with file and line', async (_, text, says) => {
+  test.each(texts)('a file that %s ends the gateway, with file and line', async (_, text, says) => {
     const path = writeConfig(workspace.newDirectory(), text);
     const sentence = expectSentence(await outcome(program, [path]), program);
     expect(sentence.replace(path, 'FILE')).toMatch(says);
   });
 
-  test('no argument, or two, end it with the usage', async () => {
+  test('no argument, or two, ends it with the usage', async () => {
     for (const args of [[], ['a.yaml', 'b.yaml']]) {
       const sentence = expectSentence(await outcome(program, args), program);
       expect(sentence).toBe(`usage: ${program} CONFIG.yaml`);
     }
   });
 
-  test('a file that is missing, or a directory, ends it with the path', async () => {
+  test('a path that does not exist, or is a directory, ends it with the path', async () => {
     const directory = workspace.newDirectory();
     const missing = join(directory, 'missing.yaml');
     expect(expectSentence(await outcome(program, [missing]), program)).toBe(
@@ -88,7 +88,7 @@ describe.concurrent.each(PROGRAMS)('%s, configuration', (program) => {
     );
   });
 
-  test('a FIFO, or a device, in place of the file ends it with the path', async () => {
+  test('a FIFO, or a device, instead of the file ends it with the path', async () => {
     const fifo = join(workspace.newDirectory(), 'fifo.yaml');
     spawnSync('mkfifo', [fifo]);
     for (const path of [fifo, '/dev/null']) {
@@ -121,7 +121,7 @@ describe.concurrent('environment', () => {
   let cloud: GatewayProcess;
   let cloudHome: string;
   let tunnelPort: number;
-  const ask = (method: string, path: string, body?: unknown) =>
+  const callAdmin = (method: string, path: string, body?: unknown) =>
     admin(join(cloudHome, 'admin.sock'), method, path, body);
 
   beforeAll(async () => {
@@ -130,12 +130,12 @@ describe.concurrent('environment', () => {
   });
 
   async function newToken(request: object): Promise<string> {
-    const { status, body } = await ask('POST', '/v1/tokens', request);
+    const { status, body } = await callAdmin('POST', '/v1/tokens', request);
     expect(status, body.message).toBe(200);
     return body.token!;
   }
 
-  /** A home for an edge of the cloud; `token` undefined: without a token file. */
+  /** Returns a directory for an edge of the cloud; without a token file if `token` is undefined. */
   function edgeHome(token: string | undefined, change: Config = {}): string {
     const home = workspace.newDirectory();
     writeConfig(home, { ...edgeConfig(tunnelPort), ...change });
@@ -151,7 +151,7 @@ describe.concurrent('environment', () => {
     return expectSentence(await startEdge(home).ended, 'edge-gateway');
   }
 
-  /** A home whose edge has enrolled, was up and has been told to end. */
+  /** Returns a directory whose edge has enrolled, was online, and was terminated. */
   async function enrolledHome(site: string): Promise<string> {
     const home = edgeHome(await newToken({ site }));
     const edge = startEdge(home);
@@ -169,7 +169,7 @@ describe.concurrent('environment', () => {
     return expectSentence(ending, 'cloud-gateway');
   }
 
-  test('a token is used once only', async () => {
+  test('a token can be used only once', async () => {
     const token = await newToken({ site: 'site-a' });
     const first = startEdge(edgeHome(token));
     await first.logged(/: up to /);
@@ -189,21 +189,21 @@ describe.concurrent('environment', () => {
   });
 
   test.each([
-    ['nonsense', 'not an enrolment token'],
+    ['malformed', 'not an enrolment token'],
     ['vp1.e30', 'the enrolment token is damaged'],
     ['', 'not an enrolment token'],
-  ])('a token file that says "%s" is refused', async (token, sentence) => {
+  ])('a token file with the content "%s" is refused', async (token, sentence) => {
     expect(await refusedEdge(edgeHome(token))).toContain(sentence);
   });
 
-  test('a token file that is missing is named', async () => {
+  test('a missing token file is named', async () => {
     const home = edgeHome(undefined);
     expect(await refusedEdge(home)).toBe(
       `the token file ${join(home, 'token')} cannot be read: it does not exist`
     );
   });
 
-  test('a token whose endpoint nobody listens at names the endpoint, and the edge goes on trying', async () => {
+  test('an enrolment endpoint that refuses connections is named, and the edge keeps trying', async () => {
     const nobody = await refusingTcpPort();
     const token = await newToken({ site: 'site-a' });
     const moved = withToken(token, (json) => {
@@ -219,7 +219,7 @@ describe.concurrent('environment', () => {
     nobody.close();
   });
 
-  test('a token that pins another CA than the endpoint’s is not spent there', async () => {
+  test('a token that pins another CA than the endpoint’s is not used up', async () => {
     const token = await newToken({ site: 'site-a' });
     const pinned = withToken(token, (json) => {
       json.caSpkiHash = Buffer.alloc(32, 7).toString('base64url');
@@ -232,20 +232,20 @@ describe.concurrent('environment', () => {
     await edge.kill('SIGTERM');
   });
 
-  test('a token for a site that there is not is refused to the operator', async () => {
-    const unknown = await ask('POST', '/v1/tokens', { site: 'site-c' });
+  test('a token for a site that does not exist is refused to the operator', async () => {
+    const unknown = await callAdmin('POST', '/v1/tokens', { site: 'site-c' });
     expect(unknown).toMatchObject({
       status: 400,
       body: { message: 'site: "site-c" is not a site' },
     });
-    const itself = await ask('POST', '/v1/tokens', { site: 'cloud' });
+    const itself = await callAdmin('POST', '/v1/tokens', { site: 'cloud' });
     expect(itself).toMatchObject({
       status: 400,
       body: { message: expect.stringMatching(/"cloud"/) },
     });
   });
 
-  test('a certificate without its own CA beside it, damaged or lost parts of it, are named', async () => {
+  test('a certificate of another CA, and a damaged or missing part of the credentials, are named', async () => {
     const home = await enrolledHome('site-a');
     const state = join(home, 'state');
     const certificate = join(state, 'certificate.pem');
@@ -253,22 +253,22 @@ describe.concurrent('environment', () => {
 
     writeFileSync(join(state, 'key.pem'), readFileSync(join(cloudHome, 'state/ca-key.pem')));
     expect(await refusedEdge(home)).toMatch(
-      /key\.pem.*do not fit: the certificate is for another key/
+      /key\.pem.*do not fit together: the certificate is for another key/
     );
     writeFileSync(join(state, 'key.pem'), key);
 
     const ca = readFileSync(join(state, 'ca.pem'));
     writeFileSync(join(state, 'ca.pem'), readFileSync(certificate));
     expect(await refusedEdge(home)).toMatch(
-      /ca\.pem.*do not fit: among the trust anchors is one that is not a CA certificate/
+      /ca\.pem.*do not fit together: among the trust anchors is one that is not a CA certificate/
     );
     writeFileSync(join(state, 'ca.pem'), ca);
 
-    writeFileSync(certificate, 'nonsense');
+    writeFileSync(certificate, 'damaged');
     expect(await refusedEdge(home)).toMatch(/certificate\.pem is damaged: /);
   });
 
-  test('an edge of another CA ends, one whose cloud is away goes on trying', async () => {
+  test('an edge of another CA ends, and an edge whose cloud does not answer keeps trying', async () => {
     const home = await enrolledHome('site-b');
     const otherPath = writeConfig(workspace.newDirectory(), cloudConfig());
     const other = await startCloud(otherPath);
@@ -287,7 +287,7 @@ describe.concurrent('environment', () => {
     nobody.close();
   });
 
-  test('an edge whose site is gone from the desired state is refused', async () => {
+  test('an edge whose site was removed from the desired state is refused', async () => {
     const home = workspace.newDirectory();
     const config = cloudConfig();
     const other = await startCloud(writeConfig(home, config));
@@ -311,7 +311,7 @@ describe.concurrent('environment', () => {
     ['tunnel', (tunnel) => ({ tunnel })],
     ['enrolment', (listen) => ({ enrolment: { listen, endpoints } })],
     ['dns', (listen) => ({ dns: { listen } })],
-  ])('a busy %s port is named by the cloud gateway', async (_, change) => {
+  ])('a %s port that is in use is named by the cloud gateway', async (_, change) => {
     const { server, port } = await listenTcp();
     const sentence = await refusedCloud((config) =>
       Object.assign(config, change(`127.0.0.1:${port}`))
@@ -320,16 +320,16 @@ describe.concurrent('environment', () => {
     server.close();
   });
 
-  test('a DNS port that is busy for UDP alone is named by the edge gateway', async () => {
+  test('a DNS port that is in use for UDP only is named by the edge gateway', async () => {
     const { socket, port } = await bindUdp();
     const token = await newToken({ site: 'site-b' });
     const home = edgeHome(token, { dns: { listen: `127.0.0.1:${port}` } });
-    // The test has the port for UDP alone; for a moment another program may have it for TCP.
+    // The test has the port for UDP only; for a moment another program may have it for TCP.
     expect(await refusedEdge(home)).toMatch(new RegExp(`(UDP|TCP) port ${port}: .*listens`));
     socket.close();
   });
 
-  test('a busy device port is named by both', async () => {
+  test('a device port that is in use is named by both gateways', async () => {
     const { socket, port } = await bindUdp();
     const device = { type: 'udp', local: `127.0.0.1:${port}`, peer: '127.0.0.1:9' };
     const says = new RegExp(`127\\.0\\.0\\.1 port ${port}.*EADDRINUSE`);
@@ -339,14 +339,14 @@ describe.concurrent('environment', () => {
     socket.close();
   });
 
-  test('an admin socket of another gateway is named, one of a dead gateway is taken over', async () => {
+  test('an admin socket of a running gateway is named, that of a dead gateway is replaced', async () => {
     const socket = join(cloudHome, 'admin.sock');
     const home = workspace.newDirectory();
     const path = writeConfig(home, { ...cloudConfig(), adminSocket: socket });
     expect(expectSentence(await outcome('cloud-gateway', [path]), 'cloud-gateway')).toBe(
       `the admin socket ${socket} is in use by another process`
     );
-    expect((await ask('GET', '/v1/status')).status).toBe(200);
+    expect((await callAdmin('GET', '/v1/status')).status).toBe(200);
 
     writeConfig(home, cloudConfig());
     const killed = new GatewayProcess('cloud-gateway', [path]);
@@ -359,7 +359,7 @@ describe.concurrent('environment', () => {
     expect(existsSync(join(home, 'admin.sock'))).toBe(false);
   });
 
-  test('a state directory that cannot be made is named', async () => {
+  test('a state directory that cannot be created is named', async () => {
     const file = join(workspace.newDirectory(), 'file');
     writeFileSync(file, '');
     expect(
@@ -374,7 +374,7 @@ describe.concurrent('environment', () => {
   });
 
   test.skipIf(!existsSync('/proc'))(
-    'a state directory where there can be none is named (needs /proc)',
+    'a state directory where none can exist is named (needs /proc)',
     async () => {
       const says = 'the state directory /proc/x/y cannot be made: /proc takes no directories';
       const stateDirectory = '/proc/x/y';
@@ -383,7 +383,7 @@ describe.concurrent('environment', () => {
     }
   );
 
-  test('a state directory is made with those above it, for its owner only', async () => {
+  test('a state directory is created with its parents, for its owner only', async () => {
     const home = workspace.newDirectory();
     const config = { ...cloudConfig(), stateDirectory: './a/b/state' };
     const gateway = new GatewayProcess('cloud-gateway', [writeConfig(home, config)]);
@@ -394,7 +394,7 @@ describe.concurrent('environment', () => {
     expect((await gateway.kill('SIGTERM')).code).toBe(0);
   });
 
-  test('an admin socket whose path is too long, or whose directory is missing, is named', async () => {
+  test('an admin socket whose path is too long, or whose directory does not exist, is named', async () => {
     const long = `/tmp/${'x'.repeat(103)}`;
     expect(await refusedCloud((config) => Object.assign(config, { adminSocket: long }))).toBe(
       `the path of the admin socket must have 1 to 107 bytes, none of them 0: "${long}" has 108`
@@ -412,7 +412,7 @@ describe.concurrent('environment', () => {
     expect(sentence).toMatch(new RegExp(`/state/.*process ${cloud.child.pid}`));
   });
 
-  test('a damaged store is named with its line, and left as it is', async () => {
+  test('a damaged store is named with its line, and left unchanged', async () => {
     const home = workspace.newDirectory();
     mkdirSync(join(home, 'state'), { mode: 0o700 });
     const journal = join(home, 'state/store.journal');
@@ -425,10 +425,10 @@ describe.concurrent('environment', () => {
     expect(readFileSync(journal, 'utf8')).toBe(damaged);
   });
 
-  test('a damaged CA certificate is told', async () => {
+  test('a damaged CA certificate is named', async () => {
     const home = workspace.newDirectory();
     mkdirSync(join(home, 'state'), { mode: 0o700 });
-    writeFileSync(join(home, 'state/ca.pem'), 'nonsense');
+    writeFileSync(join(home, 'state/ca.pem'), 'damaged');
     writeFileSync(
       join(home, 'state/ca-key.pem'),
       readFileSync(join(cloudHome, 'state/ca-key.pem'))
@@ -440,7 +440,7 @@ describe.concurrent('environment', () => {
 
   const withoutTun = commandWithoutTun();
   test.skipIf(withoutTun === undefined)(
-    'without the permission for a TUN, both say so (needs setpriv when run as root)',
+    'both gateways report a missing permission for a TUN (needs setpriv when run as root)',
     async () => {
       const device = { type: 'tun', name: 'vp-nobody' };
       const home = workspace.newDirectory();
@@ -456,7 +456,7 @@ describe.concurrent('environment', () => {
 
   const asNobody = commandAsNobody();
   test.skipIf(asNobody === undefined)(
-    'files that another user keeps to himself are named (needs setpriv and root)',
+    'files that only another user can read are named (needs setpriv and root)',
     async () => {
       const home = workspace.newDirectory();
       chmodSync(workspace.path, 0o755);
@@ -474,15 +474,15 @@ describe.concurrent('environment', () => {
     }
   );
 
-  test('told to end while it starts, a gateway ends with 0 and leaves nothing', async () => {
+  test('a gateway that is terminated during its start exits with 0 and leaves nothing', async () => {
     const home = workspace.newDirectory();
     const starting = new GatewayProcess('cloud-gateway', [writeConfig(home, cloudConfig())]);
-    // The store is opened early; from there to "ready" there are the CA, four ports and a socket.
+    // The store is opened early; after that follow the CA, four ports and a socket until "ready".
     await eventually('a store', () => existsSync(join(home, 'state')) || undefined);
     expect(await starting.kill('SIGTERM')).toMatchObject({ code: 0, complaint: '' });
     expect(existsSync(join(home, 'admin.sock'))).toBe(false);
 
-    // An edge whose enrolment endpoint accepts the connection and says nothing.
+    // The enrolment endpoint of this edge accepts the connection and sends nothing.
     const { server: silent, port } = await listenTcp();
     const connected = once(silent, 'connection');
     const token = withToken(await newToken({ site: 'site-a' }), (json) => {
@@ -497,7 +497,7 @@ describe.concurrent('environment', () => {
     silent.close();
   });
 
-  test('told to end while it is up, a gateway removes its socket', async () => {
+  test('a running gateway that is terminated removes its socket', async () => {
     const home = workspace.newDirectory();
     const path = writeConfig(home, cloudConfig());
     for (const signal of ['SIGTERM', 'SIGINT'] as const) {
@@ -509,7 +509,7 @@ describe.concurrent('environment', () => {
   });
 });
 
-/** Changes what a token says and keeps its secret. */
+/** Changes the content of a token, but not its secret. */
 function withToken(token: string, change: (json: { [key: string]: unknown }) => void): string {
   const [prefix, body] = token.split('.') as [string, string];
   const json = JSON.parse(Buffer.from(body, 'base64url').toString()) as Record<string, unknown>;
@@ -517,17 +517,17 @@ function withToken(token: string, change: (json: { [key: string]: unknown }) => 
   return `${prefix}.${Buffer.from(JSON.stringify(json)).toString('base64url')}`;
 }
 
-/** Root without the capability may open the device file; an ordinary user often may not even do that. */
+/** Root without the capability may open the device file; an ordinary user often may not. */
 const NO_TUN = /TUN.*(CAP_NET_ADMIN|root)|no permission to open \/dev\/net\/tun/;
 
-/** Takes a UDP port of 127.0.0.1, and keeps it until the socket is closed. */
+/** Takes a UDP port of 127.0.0.1, until the socket is closed. */
 async function bindUdp(): Promise<{ readonly socket: Socket; readonly port: number }> {
   const socket = createSocket('udp4').bind(0, '127.0.0.1');
   await once(socket, 'listening');
   return { socket, port: socket.address().port };
 }
 
-/** A command that runs another without CAP_NET_ADMIN; undefined if there is none. */
+/** A command that runs another one without CAP_NET_ADMIN; undefined if there is none. */
 function commandWithoutTun(): string[] | undefined {
   if (process.platform !== 'linux') return undefined;
   if (process.getuid?.() !== 0) return [];
@@ -535,7 +535,7 @@ function commandWithoutTun(): string[] | undefined {
   return spawnSync(command[0]!, [...command.slice(1), 'true']).status === 0 ? command : undefined;
 }
 
-/** A command that runs another as a user who may read everything here and write nothing. */
+/** A command that runs another one as a user who may read everything here and write nothing. */
 function commandAsNobody(): string[] | undefined {
   const command = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups'];
   const read = "require('fs').readFileSync('examples/cloud-gateway/main.ts')";

@@ -1,5 +1,5 @@
 /**
- * The cloud gateway in this process, where moments can be chosen that a process would hide.
+ * The cloud gateway in this process, so that the tests can act at exact moments.
  */
 import { join } from 'node:path';
 import { afterAll, afterEach, describe, expect, test, vi } from 'vitest';
@@ -27,11 +27,11 @@ interface Scene {
   readonly gateway: CloudGateway;
   readonly log: string[];
   readonly tunnelPort: number;
-  /** What the file says when it is read again. */
+  /** The desired state that a reload reads. */
   file: unknown;
 }
 
-/** @param home keeps the state, also of a gateway that was there before */
+/** @param home the state directory, also of an earlier gateway */
 async function start(file: unknown = desired(), home = workspace.newDirectory()): Promise<Scene> {
   const [device] = MemoryDevice.pair({ mtu: 1500 });
   const log: string[] = [];
@@ -59,7 +59,7 @@ async function certified({ authority }: CloudGateway, site: string): Promise<Cre
   return { key, cert, ca };
 }
 
-/** The desired state without, or with, some sites. */
+/** Returns the desired state with these sites. */
 function withSites(names: readonly string[]): ReturnType<typeof desired> {
   const sites = names.map((name) => ({ name, ...REALM }));
   return { ...desired(), sites, exposures: [] };
@@ -69,7 +69,7 @@ describe('a verified edge that has not said HELLO yet', () => {
   const changes: [what: string, code: string, change: (scene: Scene) => Promise<unknown>][] = [
     ['is revoked', 'revoked', ({ gateway }) => gateway.revoke({ site: 'site-a' })],
     [
-      'shows a certificate of a CA that is retired meanwhile',
+      'presents a certificate of a CA that is retired in the meantime',
       'untrusted',
       async ({ gateway }) => {
         for (const step of ['prepare', 'activate', 'retire'] as const) await gateway.rotateCa(step);
@@ -84,15 +84,15 @@ describe('a verified edge that has not said HELLO yet', () => {
       },
     ],
   ];
-  test.each(changes)('and %s does not come up: %s', async (_, code, change) => {
+  test.each(changes)('is refused when it %s: %s', async (_, code, change) => {
     const scene = await start();
     const { gateway, log, tunnelPort } = scene;
     const credentials = await certified(gateway, 'site-a');
-    const asked = vi.spyOn(Access.prototype, 'refusalOf');
+    const check = vi.spyOn(Access.prototype, 'refusalOf');
     const peer = RawPeer.dial(tunnelPort, credentials);
-    await vi.waitFor(() => expect(asked).toHaveBeenCalled());
-    expect(asked).toHaveLastReturnedWith(undefined);
-    asked.mockRestore();
+    await vi.waitFor(() => expect(check).toHaveBeenCalled());
+    expect(check).toHaveLastReturnedWith(undefined);
+    check.mockRestore();
 
     await change(scene);
     peer.send(FrameType.Hello, HELLO);
@@ -105,7 +105,7 @@ describe('a verified edge that has not said HELLO yet', () => {
   });
 });
 
-test('a CA is not retired under an edge that has not renewed, unless that is forced', async () => {
+test('a CA is not retired while a connected edge has not renewed, except by force', async () => {
   const { gateway, log, tunnelPort } = await start();
   const peer = RawPeer.dial(tunnelPort, await certified(gateway, 'site-a'));
   peer.send(FrameType.Hello, HELLO);
@@ -122,7 +122,7 @@ test('a CA is not retired under an edge that has not renewed, unless that is for
 });
 
 describe('a desired state without the cloud', () => {
-  const reason = 'there is none with the name "cloud"';
+  const reason = 'there is no site with the name "cloud"';
   const fault = new ConfigError('desired.sites', reason);
 
   test('is refused by apply, and nothing changes', async () => {
@@ -136,7 +136,7 @@ describe('a desired state without the cloud', () => {
     expect(gateway.registry.state).toBe(state);
   });
 
-  test('is refused at the start, and is not what the next start finds', async () => {
+  test('is refused at the start, and the next start finds the previous state', async () => {
     const home = workspace.newDirectory();
     await expect(start(withSites(['site-c']), home)).rejects.toThrow(fault);
     const { gateway } = await start(withSites(['cloud']), home);
@@ -144,7 +144,7 @@ describe('a desired state without the cloud', () => {
   });
 });
 
-test('a revoked site that was away and comes back is blocked until reinstated', async () => {
+test('a site that is revoked while it is not connected is refused until it is reinstated', async () => {
   const home = workspace.newDirectory();
   const first = await start(desired(), home);
   await first.gateway.revoke({ site: 'site-a' });
@@ -163,11 +163,11 @@ test('a revoked site that was away and comes back is blocked until reinstated', 
   expect(controller.snapshot('site-a')).toBeDefined();
 });
 
-test('a gateway that is closed listens nowhere: its ports are free', async () => {
+test('a closed gateway does not listen: its ports are free', async () => {
   const listeners = () =>
     process.getActiveResourcesInfo().filter((each) => /^(TCPServerWrap|UDPWrap)$/.test(each));
   await start();
-  // Tunnels, enrolment and DNS over TCP, and DNS over UDP.
+  // The TCP ports are those of tunnels, enrolment and DNS; the UDP port is that of DNS.
   await vi.waitFor(() => expect(listeners()).toHaveLength(4));
   await running.pop()!.close();
   expect(listeners()).toEqual([]);

@@ -1,20 +1,20 @@
 /**
- * What an operator may write wrong in a gateway's file, and what the sentence about it must tell.
+ * Mistakes that an operator may make in a gateway's file, and the messages about them.
  * @module
  */
 import type { Config } from './gateway-process.ts';
 
 export interface ConfigFault {
   readonly fault: string;
-  /** Spoils a configuration that is good. */
+  /** Changes a valid configuration into an invalid one. */
   readonly spoil: (config: Config) => void;
-  /** Text on the line that is to be told; absent when the key is missing from the whole file. */
+  /** Text on the line that the message names; absent when the key is missing from the whole file. */
   readonly line?: string;
   readonly key: string;
   readonly says: RegExp;
 }
 
-/** Sets what is at `path`, for example `desired.sites[1].zone`; undefined removes it. */
+/** Sets the value at `path`, for example `desired.sites[1].zone`; undefined removes it. */
 function set(path: string, value: unknown): (config: Config) => void {
   const keys = path.split(/[.[\]]+/).filter((key) => key !== '');
   const last = keys.pop()!;
@@ -250,7 +250,7 @@ export const FAULTS_OF_CLOUD: readonly ConfigFault[] = [
   {
     fault: 'two sites of one name',
     spoil: set('desired.sites[2].name', 'site-a'),
-    // the third of them; nothing else in the file has this name twice
+    // the third presence; no other name occurs twice in the file
     line: 'name: site-a',
     key: 'desired.sites[2]',
     says: /./,

@@ -17,11 +17,11 @@ import type { CloudAddresses, EdgeAddresses } from '../../src/gateway/index.ts';
 
 export type Program = 'cloud-gateway' | 'edge-gateway';
 
-/** How a program has ended. */
+/** How a program ended. */
 export interface Ending {
   readonly code: number | null;
   readonly signal: NodeJS.Signals | null;
-  /** What stood on standard error besides log lines, without the line feed. */
+  /** The text on standard error besides log lines, without the line feed. */
   readonly complaint: string;
   readonly log: readonly string[];
 }
@@ -64,7 +64,7 @@ export class GatewayProcess {
     return this.#output;
   }
 
-  /** Waits for a log line that matches, from the `since`th character of the output on. */
+  /** Waits for a log line that matches, from character `since` of the output on. */
   logged(pattern: RegExp, since = 0): Promise<string> {
     return new Promise((resolve, reject) => {
       const finish = (settle: () => void): void => {
@@ -91,7 +91,7 @@ export class GatewayProcess {
     });
   }
 
-  /** Waits until the gateway is ready, and returns where it listens; `T` is `CloudAddresses` of a cloud's. */
+  /** Waits until the gateway is ready, and returns where it listens; `T` is `CloudAddresses` for a cloud. */
   async listening<T extends object = EdgeAddresses>(): Promise<T & { readonly dns: HostPort }> {
     const line = await this.logged(/ ready, listening on /);
     return JSON.parse(line.slice(line.indexOf('{'))) as T & { readonly dns: HostPort };
@@ -105,12 +105,12 @@ export class GatewayProcess {
 
 const running = new Set<GatewayProcess>();
 
-/** For `afterAll`: nothing outlives its test file. */
+/** Kills all gateways; for `afterAll`. */
 export async function killGateways(): Promise<void> {
   await Promise.all([...running].map((gateway) => gateway.kill('SIGKILL')));
 }
 
-/** Runs a program that is to end by itself. */
+/** Runs a program until it ends by itself. */
 export function outcome(
   program: Program,
   args: readonly string[],
@@ -119,7 +119,7 @@ export function outcome(
   return new GatewayProcess(program, args, wrapper).ended;
 }
 
-/** A directory that is removed when the test file is done. */
+/** Creates directories, which are removed at the end of the test file. */
 export class Workspace {
   readonly path: string = mkdtempSync(join(tmpdir(), 'vp-e2e-'));
   #count = 0;
@@ -144,7 +144,7 @@ export async function startCloud(
   return { process, tunnelPort: tunnels[0]!.port };
 }
 
-/** Takes a TCP port of 127.0.0.1, and keeps it until the server is closed. */
+/** Takes a TCP port of 127.0.0.1, until the server is closed. */
 export async function listenTcp(): Promise<{ readonly server: Server; readonly port: number }> {
   const server = createServer();
   server.listen(0, '127.0.0.1');
@@ -155,7 +155,7 @@ export async function listenTcp(): Promise<{ readonly server: Server; readonly p
 export type Config = Record<string, unknown>;
 
 const ANY_PORT = '127.0.0.1:0';
-/** Nobody is at the discard port, and no ordinary user may be. */
+/** The discard port: no program listens there, and an ordinary user cannot. */
 const UDP_DEVICE = { type: 'udp', local: ANY_PORT, peer: '127.0.0.1:9' };
 
 export const REALM = {
@@ -164,7 +164,7 @@ export const REALM = {
   zone: 'openstack.test',
 } as const;
 
-/** A desired state that is good: the cloud and two sites, one service, one exposure. */
+/** Returns a valid desired state: the cloud and two sites, one service, one exposure. */
 export function desired(): {
   sites: Config[];
   services: Config[];
@@ -184,7 +184,7 @@ export function desired(): {
   };
 }
 
-/** A cloud gateway that takes free ports, and says which. */
+/** Returns the configuration of a cloud gateway that takes free ports. */
 export function cloudConfig(): Config {
   return {
     trustDomain: 'openstack.test',
@@ -201,7 +201,7 @@ export function cloudConfig(): Config {
   };
 }
 
-/** The same for an edge gateway. */
+/** Returns the configuration of an edge gateway that takes free ports. */
 export function edgeConfig(cloudTunnel: number): Config {
   return {
     stateDirectory: './state',
@@ -212,7 +212,7 @@ export function edgeConfig(cloudTunnel: number): Config {
   };
 }
 
-/** Writes a configuration, as text or as what YAML is to be made of; returns the file's path. */
+/** Writes a configuration, as text or as YAML; returns the file's path. */
 export function writeConfig(directory: string, config: Config | string): string {
   const path = join(directory, 'gateway.yaml');
   writeFileSync(path, typeof config === 'string' ? config : stringify(config));
@@ -224,7 +224,7 @@ export interface AdminAnswer {
   readonly body: Record<string, unknown> & { readonly message?: string; readonly token?: string };
 }
 
-/** Asks the admin interface of a cloud gateway. */
+/** Sends a request to the admin interface of a cloud gateway. */
 export function admin(
   socketPath: string,
   method: string,
@@ -232,7 +232,7 @@ export function admin(
   body?: unknown
 ): Promise<AdminAnswer> {
   const text = body === undefined ? '' : JSON.stringify(body);
-  // Node sends the body of a DELETE without it, which is no HTTP.
+  // Without this header Node sends the body of a DELETE in a form that is not valid HTTP.
   const headers = { 'content-length': Buffer.byteLength(text) };
   return new Promise((resolve, reject) => {
     const outgoing = request({ socketPath, method, path, headers }, (response) => {
@@ -247,21 +247,21 @@ export function admin(
   });
 }
 
-/** Asks until there is an answer that is not undefined; gives up at the deadline. */
+/** Calls `attempt` until it returns something; gives up at the deadline. */
 export async function eventually<T>(
   what: string,
-  ask: () => Promise<T | undefined> | T | undefined,
+  attempt: () => Promise<T | undefined> | T | undefined,
   deadlineMs: number = DEADLINE_MS
 ): Promise<T> {
   const end = Date.now() + deadlineMs;
   for (;;) {
-    const answer = await ask();
+    const answer = await attempt();
     if (answer !== undefined) return answer;
     if (Date.now() >= end) throw new Error(`${what}: not within ${deadlineMs} ms`);
     await delay(20);
   }
 }
 
-/** For what takes a second where the machine has nothing else to do. */
+/** A limit for what takes a second on an idle machine. */
 const DEADLINE_MS = 90_000;
 const LOG_LINE = /^\d{4}-\d\d-\d\dT[\d:.]+Z /;

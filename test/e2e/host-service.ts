@@ -1,6 +1,6 @@
 /**
- * `host-service.ts ADDRESS`: what a host offers in these tests. HTTP on 8080, and on 8081, which nobody
- * exposes: GET /whoami, GET /data (`test-data.ts`), PUT /data (answers with the SHA-256). UDP on 7777:
+ * `host-service.ts ADDRESS`: the services of a host in these tests. HTTP on 8080, and on 8081, which is not
+ * exposed: GET /whoami, GET /data (`test-data.ts`), PUT /data (answers with the SHA-256). UDP on 7777:
  * echo.
  */
 import { createHash } from 'node:crypto';

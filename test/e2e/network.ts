@@ -1,6 +1,6 @@
 /**
- * A network of its own for a test: hosts are network namespaces, and all they run is in one PID
- * namespace that ends with the test, however that ends. Needs root, or leave to make user namespaces.
+ * A network of its own for a test: hosts are network namespaces, and all their programs run in one PID
+ * namespace that ends with the test, however that ends. Needs root, or permission to create user namespaces.
  */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -10,15 +10,15 @@ import { fileURLToPath } from 'node:url';
 import { eventually } from './gateway-process.ts';
 
 export interface Output {
-  /** 124: it had not ended when its time was over. */
+  /** 124 if the program did not end in time. */
   readonly code: number | null;
   readonly stdout: string;
   readonly stderr: string;
-  /** Both, for messages. */
+  /** Standard output and standard error, for messages. */
   readonly text: string;
 }
 
-/** Why no network can be made here; undefined if one can. */
+/** Returns why no network can be created here; undefined if one can. */
 export function whatIsMissing(programs: Readonly<Record<string, string>>): string | undefined {
   if (process.platform !== 'linux') return 'namespaces and TUN need Linux';
   try {
@@ -46,7 +46,7 @@ export function whatIsMissing(programs: Readonly<Record<string, string>>): strin
 /** A network namespace, and the programs that run in it. */
 export class Host {
   readonly name: string;
-  /** Of the process that holds the namespaces, as this process sees it. */
+  /** The pid of the process that holds the namespaces, as this process sees it. */
   readonly pid: number;
 
   constructor(name: string, pid: number) {
@@ -54,12 +54,12 @@ export class Host {
     this.pid = pid;
   }
 
-  /** What to put in front of a command that is to run here, in the repository. */
+  /** Returns the words to put before a command so that it runs here, in the repository. */
   get wrapper(): readonly string[] {
     return [...enter(this.pid, '--mount', '--net', '--pid'), 'env', `--chdir=${REPOSITORY}`];
   }
 
-  /** Starts a program, which is killed when its time is over. */
+  /** Starts a program, which is killed when its time is up. */
   start(command: readonly string[], seconds: number = 60): Program {
     return new Program([...this.wrapper, ...limited(seconds), ...command]);
   }
@@ -71,14 +71,14 @@ export class Host {
     return program.ended;
   }
 
-  /** Runs a program that must not fail; returns what it printed. */
+  /** Runs a program that must not fail; returns its output. */
   async get(command: readonly string[], seconds?: number): Promise<string> {
     const { code, stdout, text } = await this.run(command, seconds);
     if (code !== 0) throw new Error(`${this.name}: ${command.join(' ')}: ${code}\n${text}`);
     return stdout;
   }
 
-  /** Runs a shell script whose first failure ends it. */
+  /** Runs a shell script that ends at its first failure. */
   sh(script: string): Promise<string> {
     return this.get(['sh', '-ec', script]);
   }
@@ -125,7 +125,7 @@ export class Program {
     this.child.stdin!.write(text, 'latin1');
   }
 
-  /** Waits until what it has printed matches. */
+  /** Waits until the output matches. */
   async printed(pattern: RegExp, deadlineMs: number = 90_000): Promise<void> {
     const { child } = this;
     await eventually(
@@ -143,7 +143,7 @@ export class Program {
 }
 
 export class Network {
-  /** Where cables end that no host has; the way between gateways. */
+  /** The namespace of cables without a host at that end: the network between gateways. */
   readonly root: Host;
   readonly #directory: string;
   readonly #holders: ChildProcess[];
@@ -154,14 +154,14 @@ export class Network {
     this.#holders = [holder];
   }
 
-  /** @param directory for files of its own */
+  /** @param directory a directory for the files of the network */
   static async create(directory: string): Promise<Network> {
     const holder = await startHolder(['unshare', ...NEW_NAMESPACES]);
     const network = new Network(directory, new Host('root', childOf(holder)), holder);
     return network;
   }
 
-  /** Makes a host without cables. It asks the name server, if it is given one, and no other. */
+  /** Creates a host without cables. It uses this name server only, if there is one. */
   async newHost(name: string, nameServer: string | undefined): Promise<Host> {
     const resolvConf = join(this.#directory, `${name}.resolv.conf`);
     const servers = nameServer === undefined ? '' : `nameserver ${nameServer}\n`;
@@ -184,9 +184,9 @@ export class Network {
     return host;
   }
 
-  /** Connects two hosts; the ends get these names. */
+  /** Connects two hosts; the interfaces get these names. */
   async cable(host: Host, end: string, other: Host, otherEnd: string): Promise<void> {
-    // Not in the PID namespace: the pids are ours.
+    // This runs outside the PID namespace, because the pids are those of this process.
     const program = new Program([
       ...enter(this.root.pid, '--net'),
       ...['ip', 'link', 'add', end, 'netns', String(host.pid), 'type', 'veth'],
@@ -197,7 +197,7 @@ export class Network {
     await Promise.all([host.sh(`ip link set ${end} up`), other.sh(`ip link set ${otherEnd} up`)]);
   }
 
-  /** Ends every program of the network, and with the last one the network. */
+  /** Kills every program of the network, which ends the network. */
   async close(): Promise<void> {
     const ends = this.#holders.map((holder) => ended(holder));
     this.#holders[0]!.kill('SIGKILL');
@@ -206,8 +206,8 @@ export class Network {
 }
 
 /**
- * Starts a process that keeps its namespaces until it is killed or this process ends, by which its
- * standard input is closed.
+ * Starts a process that keeps its namespaces until it is killed or this process ends, which
+ * closes its standard input.
  */
 async function startHolder(command: readonly string[]): Promise<ChildProcess> {
   const [program, ...args] = [...command, 'sh', '-c', 'echo ready && exec cat'];
@@ -229,7 +229,7 @@ async function ended(child: ChildProcess): Promise<void> {
   if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
 }
 
-/** The pid of a process's only child. */
+/** Returns the pid of a process's only child. */
 function childOf({ pid }: ChildProcess): number {
   for (const name of readdirSync('/proc')) {
     if (!/^\d+$/.test(name)) continue;
@@ -238,13 +238,13 @@ function childOf({ pid }: ChildProcess): number {
       // pid (name) state ppid
       if (Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]) === pid) return Number(name);
     } catch {
-      // ended meanwhile
+      // the process has ended in the meantime
     }
   }
   throw new Error(`process ${pid} has no child`);
 }
 
-/** A command that runs another one in these namespaces of a process. */
+/** Returns a command that runs another one in these namespaces of a process. */
 function enter(pid: number, ...namespaces: string[]): string[] {
   const user = isRoot ? [] : ['--user', '--preserve-credentials'];
   return ['nsenter', '--target', String(pid), ...user, ...namespaces];

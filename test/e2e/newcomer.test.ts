@@ -1,6 +1,6 @@
 /**
- * What a newcomer can write with the documents and the types alone: `newcomer-program.ts`, which docs/embedding.md
- * shows.
+ * A program that a newcomer can write with the documents and the types alone: `newcomer-program.ts`, which
+ * docs/embedding.md shows.
  */
 import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
@@ -14,7 +14,7 @@ const PROGRAM = fileURLToPath(new URL('newcomer-program.ts', import.meta.url));
 const source = readFileSync(PROGRAM, 'utf8');
 const embedding = readFileSync(`${REPOSITORY}/docs/embedding.md`, 'utf8');
 
-test('a cloud and two sites in one process, in less than 60 lines: the program says who was who and why a site is cut off, and ends by itself', () => {
+test('a program of less than 60 lines runs a cloud and two sites, prints who is who and why a site is revoked, and ends', () => {
   expect(source.trim().split('\n').length).toBeLessThan(60);
   const { stdout, stderr, status, signal } = spawnSync(
     process.execPath,
@@ -32,18 +32,20 @@ test('a cloud and two sites in one process, in less than 60 lines: the program s
   expect(embedding).toContain(`\`\`\`\n${stdout}\`\`\`\n`);
 }, 90_000);
 
-test('docs/embedding.md shows that program', () => {
+test('docs/embedding.md contains that program', () => {
   expect(embedding).toContain(`\`\`\`ts\n${source}\`\`\`\n`);
 });
 
-test('docs/embedding.md says of every kind of failure what helps', () => {
+test('docs/embedding.md names the remedy of every kind of failure', () => {
   const code = readFileSync(`${REPOSITORY}/src/tunnel/failure.ts`, 'utf8');
   const [, union] = /export type FailureKind =([^;]*);/.exec(code)!;
   const kinds = [...union!.matchAll(/'([a-z-]+)'/g)].map(([, kind]) => kind);
   const [, table] = /\| `kind` \|.*\n((?:\|.*\n)+)/.exec(embedding)!;
   const rows = table!.split('\n').map((row) => row.split('|')[1] ?? '');
-  const told = rows.flatMap((cell) => [...cell.matchAll(/`([a-z-]+)`/g)].map(([, kind]) => kind));
-  expect(told.sort()).toEqual(kinds.sort());
+  const documented = rows.flatMap((cell) =>
+    [...cell.matchAll(/`([a-z-]+)`/g)].map(([, kind]) => kind)
+  );
+  expect(documented.sort()).toEqual(kinds.sort());
 });
 
 test('docs/entry-points.md names the values of the root entry point', () => {

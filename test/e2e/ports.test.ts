@@ -1,6 +1,6 @@
 /**
- * Gateways whose file says port 0 everywhere: each says which ports it has, and is found there. A test needs no
- * port that it found free, and so none that another program has taken meanwhile.
+ * Gateways whose file has port 0 everywhere: each reports its actual ports. So a test needs no port that it found
+ * free, and that another program may have taken in the meantime.
  */
 import { Resolver } from 'node:dns/promises';
 import { existsSync, writeFileSync } from 'node:fs';
@@ -24,7 +24,7 @@ afterAll(async () => {
 });
 
 describe('port 0', () => {
-  test('takes a free port for each listener, which the gateway says, and an edge comes up by it', async () => {
+  test('takes a free port for each listener, which the gateway reports and an edge uses', async () => {
     const home = workspace.newDirectory();
     const cloud = new GatewayProcess('cloud-gateway', [writeConfig(home, cloudConfig())]);
     const listening = await cloud.listening<CloudAddresses>();
@@ -36,11 +36,11 @@ describe('port 0', () => {
       expect(host).toBe('127.0.0.1');
       expect(port).toBeGreaterThan(0);
     }
-    const ask = (method: string, path: string, body?: unknown) =>
+    const callAdmin = (method: string, path: string, body?: unknown) =>
       admin(join(home, 'admin.sock'), method, path, body);
-    expect((await ask('GET', '/v1/status')).body).toMatchObject({ listening });
+    expect((await callAdmin('GET', '/v1/status')).body).toMatchObject({ listening });
 
-    const { body } = await ask('POST', '/v1/tokens', { site: 'site-a' });
+    const { body } = await callAdmin('POST', '/v1/tokens', { site: 'site-a' });
     const { endpoints } = JSON.parse(
       Buffer.from(body.token!.split('.')[1]!, 'base64url').toString()
     ) as { endpoints: string[] };

@@ -1,5 +1,5 @@
 /**
- * The networks of the tests of protocols, and their gateways:
+ * The networks and gateways of the protocol tests:
  *
  * ```
  *             cloud            site A           site B         site C
@@ -13,7 +13,7 @@
  * ```
  *
  * All IPv4 networks are 10.0.0.0/24 with the presences in 10.0.0.128/25; site C has no IPv4. Every link
- * has an MTU of 1500, but those between gateways and routers.
+ * has an MTU of 1500, except those between gateways and routers.
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -29,7 +29,7 @@ export const GATEWAY: Readonly<Record<SiteName, string>> = {
   'site-b': '10.0.0.1',
   'site-c': 'fd00::1',
 };
-/** In the pools of its site, and nobody's. */
+/** Addresses in the pools of each site that are not presences. */
 export const UNUSED_PRESENCE: Readonly<Record<'site-a' | 'site-b' | 'site-c', string>> = {
   'site-a': '10.0.0.250',
   'site-b': '10.0.0.250',
@@ -39,7 +39,7 @@ export const UNUSED_PRESENCE: Readonly<Record<'site-a' | 'site-b' | 'site-c', st
 const IPV4_REALM = { sources: ['10.0.0.0/24'], pools: ['10.0.0.128/25'], zone: ZONE };
 const IPV6_REALM = { sources: ['fd00::/64'], pools: ['fd00:0:0:1::/112'], zone: ZONE };
 
-/** Everything but tcp/8081 and udp/7778. */
+/** All services except tcp/8081 and udp/7778. */
 const PORTS = [
   ...['icmp', 'tcp/8080', 'udp/7777', 'udp/9999', 'udplite/7777', 'sctp/7777', 'ip/47', 'ip/99'],
   ...['udp/33434-33534', 'udp/44444-44544'], // what traceroute and tracepath send to
@@ -103,7 +103,7 @@ export class Scene {
     this.#config = config;
   }
 
-  /** Builds all and waits until every host can reach what it may. */
+  /** Builds everything and waits until every host can reach what is exposed to it. */
   static async start(network: Network, directory: string): Promise<Scene> {
     await network.root.sh('ip link add wan type bridge && ip link set wan up');
     const lan = { device: { type: 'tun', name: 'vp0', mtu: 1500 } };
@@ -210,7 +210,7 @@ export class Scene {
 
     const edge = async (site: SiteName, host: Host, device: Config, dns: string): Promise<void> => {
       const path = home(site);
-      const { token } = await scene.ask('POST', '/v1/tokens', { site });
+      const { token } = await scene.callAdmin('POST', '/v1/tokens', { site });
       writeFileSync(join(path, 'token'), String(token), { mode: 0o600 });
       const config = {
         stateDirectory: './state',
@@ -231,32 +231,32 @@ export class Scene {
     return scene;
   }
 
-  /** Asks the cloud gateway's admin interface. */
-  async ask(method: string, path: string, body?: unknown): Promise<Record<string, unknown>> {
+  /** Sends a request to the cloud gateway's admin interface. */
+  async callAdmin(method: string, path: string, body?: unknown): Promise<Record<string, unknown>> {
     const answer = await admin(this.#adminSocket, method, path, body);
     if (answer.status !== 200) throw new Error(`${method} ${path}: ${answer.body.message}`);
     return answer.body;
   }
 
-  /** Does something while the desired state says no `mtu` of a site. */
+  /** Calls `work` while the desired state has no `mtu` of a site. */
   async withoutMtu(site: SiteName, what: () => Promise<void>): Promise<void> {
     const home = dirname(this.#adminSocket);
     const sites = DESIRED.sites.map((each) =>
       each.name === site ? { ...each, mtu: undefined } : each
     );
     writeConfig(home, { ...this.#config, desired: { ...DESIRED, sites } });
-    await this.ask('POST', '/v1/reload');
+    await this.callAdmin('POST', '/v1/reload');
     try {
       await what();
     } finally {
       writeConfig(home, this.#config);
-      await this.ask('POST', '/v1/reload');
+      await this.callAdmin('POST', '/v1/reload');
     }
   }
 
-  /** How often each verdict was given to packets that came from this site. */
+  /** Returns the verdict counters of packets that came from this site. */
   async verdicts(site: SiteName): Promise<Verdicts> {
-    const { sites } = await this.ask('GET', '/v1/status');
+    const { sites } = await this.callAdmin('GET', '/v1/status');
     const found = (sites as { name: string; verdicts: Verdicts }[]).find(
       ({ name }) => name === site
     );
@@ -264,7 +264,7 @@ export class Scene {
   }
 }
 
-/** The address that a host gets for a name of the zone. */
+/** Returns the address of a name of the zone at a host. */
 export async function resolve(host: Host, name: string): Promise<string> {
   const family = host.name === 'host-c' ? 'ahostsv6' : 'ahostsv4';
   const answer = await host.get(['getent', family, `${name}.${ZONE}`]);

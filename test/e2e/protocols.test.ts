@@ -1,5 +1,5 @@
 /**
- * What IP asks of the way between two sites, shown with the kernel's own stacks and its usual tools at
+ * What IP requires of the path between two sites, tested with the kernel's own stacks and its usual tools at
  * both ends, and the gateways as processes in between: `protocols-scene.ts` draws the networks.
  */
 import { createHash } from 'node:crypto';
@@ -32,7 +32,7 @@ const skipReason = whatIsMissing({
 const isSkipped = skipReason !== undefined && process.env.CI === undefined;
 const title = `protocols between sites${isSkipped ? ` (skipped: ${skipReason})` : ''}`;
 
-/** tcpdump changes its user, which the one user of a user namespace cannot. */
+/** tcpdump changes its user, which a user namespace with one user does not allow. */
 const cannotCapture = process.getuid?.() !== 0;
 const captureReason = cannotCapture ? ' (skipped: tcpdump needs root)' : '';
 
@@ -41,7 +41,7 @@ describe.skipIf(isSkipped)(title, { timeout: 120_000 }, () => {
   let network: Network | undefined;
   let scene: Scene;
   let hosts: Hosts;
-  /** Where each host finds the others, by name. */
+  /** The addresses of the other hosts as each host finds them, by name. */
   const at = { service: {}, a: {}, b: {}, narrowA: {}, c: {} } as Record<
     keyof Hosts,
     Record<string, string>
@@ -75,19 +75,19 @@ describe.skipIf(isSkipped)(title, { timeout: 120_000 }, () => {
     workspace?.remove();
   });
 
-  /** Fetches the data and returns its hash; no step waits longer than the deadline. */
+  /** Downloads the data and returns its hash; no step waits longer than the deadline. */
   const download = async (host: Host, authority: string): Promise<string> => {
     const url = `http://${authority}:8080/data`;
     const hash = await host.sh(`curl -sS --max-time 12 ${url} | sha256sum`);
     return hash.split(' ')[0]!;
   };
-  /** Sends the data and returns the hash of what has arrived. */
+  /** Uploads the data and returns the hash of what arrived. */
   const upload = (host: Host, authority: string): Promise<string> =>
     host.get(['curl', '-sS', '--max-time', '12', '-T', dataPath, `http://${authority}:8080/data`]);
   const whoAmI = (host: Host, authority: string): Promise<string> =>
     host.get(['curl', '-sS', '--max-time', '10', `http://${authority}:8080/whoami`]);
 
-  /** Sends by socat, whose standard input is the datagram, and waits until that has come back. */
+  /** Sends a datagram with socat, and waits until its echo has come. */
   const echo = async (host: Host, address: string, payload: string): Promise<void> => {
     const program = host.start(['socat', '-b65535', '-t0.2', '-', address]);
     program.write(payload);
@@ -134,24 +134,24 @@ describe.skipIf(isSkipped)(title, { timeout: 120_000 }, () => {
         ['UDP', []],
         ['ICMP', ['-I']],
         ['TCP', ['-T', '-p', '8080']],
-      ])('traceroute by %s shows both gateways and reaches the end', async (_, flags) => {
+      ])('traceroute by %s shows both gateways and the destination', async (_, flags) => {
         const presence = at[from][to]!;
         const command = ['traceroute', '-n', '-q', '1', '-w', '4', '-m', '8', ...flags, presence];
         const { code, text } = await hosts[from].run(command);
-        // The gateway on the far side answers in the name of whom the packet was for.
+        // The gateway at the other side answers with the address of the packet's destination.
         expect({ code, hops: hopsOf(text) }, text).toEqual({
           code: 0,
           hops: [GATEWAY[site], presence, presence],
         });
       });
 
-      test('tracepath reaches the end and finds the MTU', async () => {
+      test('tracepath reaches the destination and finds the MTU', async () => {
         const presence = at[from][to]!;
         const { code, text } = await hosts[from].run(['tracepath', '-n', '-m', '8', presence]);
         expect(code, text).toBe(0);
         expect(text).toMatch(new RegExp(`^ 1: +${GATEWAY[site]} `, 'm'));
         expect(text).toMatch(new RegExp(`^ 3: +${presence} .*reached`, 'm'));
-        // From IPv6 to IPv4 a packet of 1500 bytes becomes shorter, the other way it no longer fits.
+        // A packet of 1500 bytes becomes shorter from IPv6 to IPv4; in the other direction it does not fit.
         const pmtu = to === 'host-c' ? 1480 : 1500;
         expect(text).toMatch(new RegExp(`Resume: pmtu ${pmtu} hops 3 `));
       });
@@ -159,7 +159,7 @@ describe.skipIf(isSkipped)(title, { timeout: 120_000 }, () => {
   });
 
   describe('path MTU discovery', () => {
-    /** What the host has learnt so far is forgotten. */
+    /** Clears the path MTUs that the host has learnt. */
     const forget = (host: Host): Promise<string> =>
       host.sh('ip route flush cache; ip -6 route flush cache');
     const ping = async (host: Host, address: string, ...flags: string[]): Promise<Output> => {
@@ -171,7 +171,7 @@ describe.skipIf(isSkipped)(title, { timeout: 120_000 }, () => {
       return /\bmtu (\d+)/.exec(route)?.[1];
     };
 
-    test('a narrow link behind the cloud’s gateway: ping at the site is told its MTU', async () => {
+    test('a narrow link behind the cloud’s gateway: ping at the site learns its MTU', async () => {
       const { code, text } = await ping(hosts.a, at.a.narrow!, '-M', 'do', '-s', '1400');
       expect(text).toContain(`From ${at.a.narrow} icmp_seq=1 Frag needed and DF set (mtu = 1300)`);
       expect(code).toBe(1);
@@ -185,7 +185,7 @@ describe.skipIf(isSkipped)(title, { timeout: 120_000 }, () => {
       expect(await learntMtu(hosts.a, at.a.narrow!)).toBe('1300');
     });
 
-    test('a narrow link behind the site’s gateway: ping in the cloud is told its MTU', async () => {
+    test('a narrow link behind the site’s gateway: ping in the cloud learns its MTU', async () => {
       const presence = at.service['narrow-a']!;
       const { code, text } = await ping(hosts.service, presence, '-M', 'do', '-s', '1400');
       expect(text).toContain(`From ${presence} icmp_seq=1 Frag needed and DF set (mtu = 1300)`);
@@ -200,7 +200,7 @@ describe.skipIf(isSkipped)(title, { timeout: 120_000 }, () => {
       expect(await learntMtu(hosts.service, at.service['narrow-a']!)).toBe('1300');
     });
 
-    test('a narrow link in the cloud: ping6 at site C is told its MTU as IPv6 counts', async () => {
+    test('a narrow link in the cloud: ping6 at site C learns its MTU, as IPv6 counts it', async () => {
       const { code, text } = await ping(hosts.c, at.c.narrow!, '-M', 'do', '-s', '1400');
       expect(text).toContain(`From ${at.c.narrow} icmp_seq=1 Packet too big: mtu=1320`);
       expect(code).toBe(1);
@@ -214,7 +214,7 @@ describe.skipIf(isSkipped)(title, { timeout: 120_000 }, () => {
       expect(await learntMtu(hosts.c, at.c.narrow!)).toBe('1320');
     });
 
-    test('the mtu of a site: the translator itself tells ping and tracepath', async () => {
+    test('the mtu of a site: the translator itself reports it to ping and tracepath', async () => {
       const presence = at.service['host-b']!;
       let answer: Output | undefined;
       const dropped = await rise('cloud', 'DropTooBig', async () => {
@@ -223,14 +223,14 @@ describe.skipIf(isSkipped)(title, { timeout: 120_000 }, () => {
       expect(answer!.text).toContain(
         `From ${presence} icmp_seq=1 Frag needed and DF set (mtu = 1400)`
       );
-      // The second one does not leave the host any more.
+      // The second one does not leave the host.
       expect(dropped).toBe(1);
       await forget(hosts.service);
       const path = await hosts.service.run(['tracepath', '-n', '-m', '8', presence]);
       expect(path.text).toMatch(/Resume: pmtu 1400 hops 3 /);
     });
 
-    test('the mtu of a site: what has no DF arrives in fragments', async () => {
+    test('the mtu of a site: packets without DF arrive in fragments', async () => {
       const reassembled = await reassembledAt(hosts.b);
       const { code, text } = await ping(
         hosts.service,
@@ -242,7 +242,7 @@ describe.skipIf(isSkipped)(title, { timeout: 120_000 }, () => {
     });
 
     test.skipIf(cannotCapture).each([
-      // Of the SYN as it is sent and as it arrives; of the answer, likewise.
+      // The first pair is the SYN as it is sent and as it arrives; the second pair is the answer.
       ['to the cloud, from a site of 1400', 'b', 'service', 'service', [1460, 1360, 1460, 1360]],
       ['to a site of 1400, from the cloud', 'service', 'host-b', 'b', [1460, 1360, 1460, 1360]],
       ['between sites without mtu', 'a', 'service', 'service', [1460, 1460, 1460, 1460]],
@@ -280,30 +280,33 @@ describe.skipIf(isSkipped)(title, { timeout: 120_000 }, () => {
       ['the cloud to site A', 'service', 'host-a', 'a'],
       ['site B, whose mtu is smaller, to the cloud', 'b', 'service', 'service'],
       ['the cloud to site B, whose mtu is smaller', 'service', 'host-b', 'b'],
-    ] as const)('from %s: ping and UDP pass in fragments, both ways', async (_, from, to, far) => {
-      const [client, server] = [hosts[from], hosts[far]];
-      const before = await Promise.all([client, server].map(reassembledAt));
-      const ping = ['ping', '-n', '-c', '3', '-i', '0.2', '-W', '3', '-s', '4000', at[from][to]!];
-      const { code, text } = await client.run(ping);
-      expect(text).toContain('3 packets transmitted, 3 received, 0% packet loss');
-      expect(code).toBe(0);
-      await echo(client, `UDP4:${at[from][to]}:7777`, LARGE);
-      const after = await Promise.all([client, server].map(reassembledAt));
-      expect(after.map((count, i) => count - before[i]!)).toEqual([4, 4]);
-    });
+    ] as const)(
+      'from %s: ping and UDP pass in fragments, in both directions',
+      async (_, from, to, far) => {
+        const [client, server] = [hosts[from], hosts[far]];
+        const before = await Promise.all([client, server].map(reassembledAt));
+        const ping = ['ping', '-n', '-c', '3', '-i', '0.2', '-W', '3', '-s', '4000', at[from][to]!];
+        const { code, text } = await client.run(ping);
+        expect(text).toContain('3 packets transmitted, 3 received, 0% packet loss');
+        expect(code).toBe(0);
+        await echo(client, `UDP4:${at[from][to]}:7777`, LARGE);
+        const after = await Promise.all([client, server].map(reassembledAt));
+        expect(after.map((count, i) => count - before[i]!)).toEqual([4, 4]);
+      }
+    );
 
-    test('between site C and the cloud UDP passes in fragments, both ways', async () => {
+    test('between site C and the cloud UDP passes in fragments, in both directions', async () => {
       await echo(hosts.c, `UDP6:[${at.c.service}]:7777`, LARGE);
       await echo(hosts.service, `UDP4:${at.service['host-c']}:7777`, LARGE);
     });
 
-    test('from the cloud to site C, if that says no mtu, UDP passes in fragments too', async () => {
-      // RFC 7915 section 4: what has no DF is to be cut to 1280 bytes.
+    test('from the cloud to site C without mtu, UDP passes in fragments too', async () => {
+      // RFC 7915 section 4: packets without DF are fragmented to 1280 bytes.
       await scene.withoutMtu('site-c', async () => {
         const address = `UDP4-DATAGRAM:${at.service['host-c']}:7777`;
         const program = hosts.service.start(['socat', '-b65535', '-t0.2', '-', address]);
         try {
-          // The sender may learn from the first ones; then they have to pass.
+          // The sender may learn the MTU from the first datagrams; later ones must pass.
           await eventually(
             'an echo of 8000 bytes',
             async () => {
@@ -321,7 +324,7 @@ describe.skipIf(isSkipped)(title, { timeout: 120_000 }, () => {
   });
 
   describe('other protocols', () => {
-    test('UDP-Lite, SCTP and GRE pass as far as this kernel has them, a raw protocol always', async () => {
+    test('UDP-Lite, SCTP and GRE pass if this kernel supports them, a raw protocol always', async () => {
       const { a, b, service } = hosts;
       const passed: string[] = [];
       const leftOut: string[] = [];
@@ -381,7 +384,7 @@ describe.skipIf(isSkipped)(title, { timeout: 120_000 }, () => {
       expect(passed.length).toBeGreaterThanOrEqual(1);
     });
 
-    /** The echo is for one datagram: a second one socat would answer to where the first came from. */
+    /** The echo is for one datagram: socat would send a second one to the first sender. */
     async function echoUdpLite(
       client: Host,
       presence: string,
@@ -402,18 +405,18 @@ describe.skipIf(isSkipped)(title, { timeout: 120_000 }, () => {
   });
 
   describe('IPv6 and IPv4', () => {
-    test('the IPv6 site finds the IPv4 service by name: AAAA, and no A', async () => {
+    test('the IPv6 site resolves the IPv4 service to AAAA, and to no A', async () => {
       expect(at.c.service).toMatch(/^fd00:0:0:1::/);
       const { code, stdout } = await hosts.c.run(['getent', 'ahostsv4', `service.${ZONE}`]);
       expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
     });
 
-    test('a transfer of some MB is whole, down and up', async () => {
+    test('a transfer of some MB is complete, down and up', async () => {
       expect(await download(hosts.c, `service.${ZONE}`)).toBe(dataHash);
       expect(await upload(hosts.c, `service.${ZONE}`)).toBe(dataHash);
     });
 
-    test('ping6 is answered, and ping the other way', async () => {
+    test('ping6 is answered, and ping in the other direction', async () => {
       for (const [host, name] of [
         [hosts.c, 'service'],
         [hosts.service, 'host-c'],
@@ -427,26 +430,26 @@ describe.skipIf(isSkipped)(title, { timeout: 120_000 }, () => {
     test('whois names the IPv6 client behind its IPv4 address', async () => {
       const client = await whoAmI(hosts.c, `service.${ZONE}`);
       expect(client).toMatch(/^10\.0\.0\.\d+$/);
-      const whois = await scene.ask('GET', `/v1/whois?site=cloud&address=${client}`);
+      const whois = await scene.callAdmin('GET', `/v1/whois?site=cloud&address=${client}`);
       expect(whois).toMatchObject({ site: 'site-c', address: 'fd00::5' });
     });
 
-    test('the IPv4 host of the cloud reaches the IPv6 service, both ways whole', async () => {
+    test('the IPv4 host of the cloud reaches the IPv6 service, complete in both directions', async () => {
       expect(at.service['host-c']).toMatch(/^10\.0\.0\.\d+$/);
       expect(await download(hosts.service, `host-c.${ZONE}`)).toBe(dataHash);
       expect(await upload(hosts.service, `host-c.${ZONE}`)).toBe(dataHash);
       const client = await whoAmI(hosts.service, `host-c.${ZONE}`);
       expect(client).toMatch(/^fd00:0:0:1::/);
-      const whois = await scene.ask('GET', `/v1/whois?site=site-c&address=${client}`);
+      const whois = await scene.callAdmin('GET', `/v1/whois?site=site-c&address=${client}`);
       expect(whois).toMatchObject({ site: 'cloud', address: '10.0.0.5' });
     });
   });
 
   describe('refused connections', () => {
-    /** What curl says within the limit, far below what TCP itself would wait. */
+    /** Returns what curl reports within a limit far below the timeout of TCP. */
     const connect = async (host: Host, authority: string, port: number, seconds = 5) => {
       const url = `http://${authority}:${port}/whoami`;
-      // By code: 7 could not connect, 28 timed out.
+      // 7: could not connect, 28: timed out.
       const { code, stderr } = await host.run([
         ...['curl', '-sS', '--connect-timeout', String(seconds), url],
       ]);
@@ -458,7 +461,7 @@ describe.skipIf(isSkipped)(title, { timeout: 120_000 }, () => {
       return program;
     };
 
-    test('the port is there, for its own site', async () => {
+    test('the service on the port answers hosts of its own site', async () => {
       expect(await hosts.service.get(['curl', '-sS', 'http://10.0.0.5:8081/whoami'])).toBe(
         '10.0.0.5'
       );
@@ -466,8 +469,8 @@ describe.skipIf(isSkipped)(title, { timeout: 120_000 }, () => {
 
     test.each([
       ['a port that is not exposed', () => at.a.service!],
-      ['an address that nobody has', () => UNUSED_PRESENCE['site-a']],
-    ])('reject: reset: TCP to %s is reset, UDP is told at once', async (_, address) => {
+      ['an address that is not a presence', () => UNUSED_PRESENCE['site-a']],
+    ])('reject: reset: TCP to %s is reset, UDP is refused at once', async (_, address) => {
       const { code, stderr } = await connect(hosts.a, address(), 8081);
       expect(stderr).toMatch(/Connection refused|Couldn't connect/);
       expect(code).toBe(7);
@@ -478,19 +481,22 @@ describe.skipIf(isSkipped)(title, { timeout: 120_000 }, () => {
 
     test.each([
       ['a port that is not exposed', () => at.c.service!],
-      ['an address that nobody has', () => UNUSED_PRESENCE['site-c']],
-    ])('reject: reset, over IPv6: TCP to %s is reset, UDP is told at once', async (_, address) => {
-      const { code } = await connect(hosts.c, `[${address()}]`, 8081);
-      expect(code).toBe(7);
-      await refusedTcp(hosts.c, `TCP6:[${address()}]:8081`, /Connection refused/);
-      const program = await datagram(hosts.c, `UDP6:[${address()}]:7778`);
-      await program.printed(/Connection refused/, 5_000);
-    });
+      ['an address that is not a presence', () => UNUSED_PRESENCE['site-c']],
+    ])(
+      'reject: reset, over IPv6: TCP to %s is reset, UDP is refused at once',
+      async (_, address) => {
+        const { code } = await connect(hosts.c, `[${address()}]`, 8081);
+        expect(code).toBe(7);
+        await refusedTcp(hosts.c, `TCP6:[${address()}]:8081`, /Connection refused/);
+        const program = await datagram(hosts.c, `UDP6:[${address()}]:7778`);
+        await program.printed(/Connection refused/, 5_000);
+      }
+    );
 
     test.each([
       ['a port that is not exposed', () => at.b.service!],
-      ['an address that nobody has', () => UNUSED_PRESENCE['site-b']],
-    ])('reject: unreachable: TCP and UDP to %s are told at once', async (_, address) => {
+      ['an address that is not a presence', () => UNUSED_PRESENCE['site-b']],
+    ])('reject: unreachable: TCP and UDP to %s are refused at once', async (_, address) => {
       expect((await connect(hosts.b, address(), 8081)).code).toBe(7);
       await refusedTcp(hosts.b, `TCP4:${address()}:8081`, /No route to host/);
       const program = await datagram(hosts.b, `UDP4:${address()}:7778`);
@@ -507,7 +513,7 @@ describe.skipIf(isSkipped)(title, { timeout: 120_000 }, () => {
       expect(ping.text).toContain(`From ${UNUSED_PRESENCE['site-b']} icmp_seq=1 Packet filtered`);
     });
 
-    test.skipIf(cannotCapture)(`drop: nothing comes back${captureReason}`, async () => {
+    test.skipIf(cannotCapture)(`drop: there is no answer${captureReason}`, async () => {
       const presence = at.service['host-a']!;
       const seen = await capture(hosts.service, `host ${presence}`);
       const dropped = await rise('cloud', 'DropNotPermitted', async () => {
@@ -518,7 +524,7 @@ describe.skipIf(isSkipped)(title, { timeout: 120_000 }, () => {
       expect(seen.stdout).not.toContain(`IP ${presence}`);
     });
 
-    /** Connects by socat, which says what it was told; `timeout` ends it if it was told nothing. */
+    /** Connects with socat, which reports the refusal; `timeout` ends it if there is no answer. */
     async function refusedTcp(host: Host, address: string, says: RegExp): Promise<void> {
       const { code, stderr } = await host.run(['socat', '-u', address, 'STDOUT'], 5);
       expect(stderr).toMatch(says);
@@ -527,14 +533,14 @@ describe.skipIf(isSkipped)(title, { timeout: 120_000 }, () => {
   });
 
   describe('replies', () => {
-    test('a datagram from the service’s port that nobody asked for is refused and counted', async () => {
+    test('an unsolicited datagram from the service’s port is refused and counted', async () => {
       const { a, service } = hosts;
       const client = a.start(['socat', '-', `UDP4-DATAGRAM:${at.a.service}:9999,bind=:40000`]);
       const server = service.start([
         ...['socat', '-', `UDP4-DATAGRAM:${at.service['host-a']}:40000,bind=:9999`],
       ]);
       const before = (await scene.verdicts('cloud')).DropNoSession!;
-      server.write('nobody asked\n');
+      server.write('unsolicited\n');
       await eventually('a rise of DropNoSession', async () => {
         const { DropNoSession } = await scene.verdicts('cloud');
         return DropNoSession === before + 1 ? true : undefined;
@@ -549,35 +555,35 @@ describe.skipIf(isSkipped)(title, { timeout: 120_000 }, () => {
   });
 });
 
-/** To tcpdump; its `tcp[]` knows IPv4 only. */
+/** A filter for tcpdump, whose `tcp[]` supports IPv4 only. */
 const SYN_OF_HTTP: string =
   'tcp port 8080 and ((ip and tcp[tcpflags] & tcp-syn != 0) or (ip6 and ip6[53] & 2 != 0))';
 
-/** The addresses of the hops in what traceroute has printed; `*` where nobody answered. */
+/** Returns the addresses of the hops in the output of traceroute; `*` for a hop without an answer. */
 function hopsOf(text: string): string[] {
   return [...text.matchAll(/^ *\d+ +(\S+)/gm)].map(([, hop]) => hop!);
 }
 
-/** Datagrams that the host has put together. */
+/** Returns how many datagrams the host has reassembled. */
 async function reassembledAt(host: Host): Promise<number> {
   const table = await host.get(['grep', '^Ip:', '/proc/net/snmp']);
   const [names, values] = table.split('\n').map((line) => line.split(' '));
   return Number(values![names!.indexOf('ReasmOKs')]);
 }
 
-/** Begins to show the packets at a host's interface. */
+/** Begins to print the packets at a host's interface. */
 async function capture(host: Host, filter: string): Promise<Program> {
   const program = host.start(['tcpdump', '-n', '-l', '-i', 'eth0', filter]);
   await program.printed(/listening on/);
   return program;
 }
 
-/** Whether a program can do this on a host, which may take its kernel a module. */
+/** Whether a program can run this on a host, which may need a kernel module. */
 async function has(host: Host, command: readonly string[]): Promise<boolean> {
   return (await host.run(command, 5)).code === 0;
 }
 
-/** Port 7777 and an address, as socat takes the rest of a socket address. */
+/** Returns port 7777 and an address in the form in which socat takes the rest of a socket address. */
 function socketAddress(address: string): string {
   if (address === '::') return `x1e61x00000000x${'00'.repeat(16)}x00000000`;
   const bytes = address.split('.').map((byte) => Number(byte).toString(16).padStart(2, '0'));

@@ -1,5 +1,5 @@
 /**
- * An edge gateway whose only way out is an HTTP proxy that asks for a password (Debian's tinyproxy), and a cloud
+ * An edge gateway whose only path to the cloud is an HTTP proxy with a password (Debian's tinyproxy), and a cloud
  * gateway that serves tunnels and enrolment on one port.
  */
 import { writeFileSync } from 'node:fs';
@@ -25,7 +25,7 @@ if (missing !== undefined) console.info(`skipped: ${missing}`);
 
 const CLOUD_ADDRESS = '198.51.100.1';
 const PROXY_PORT = 3128;
-/** A certificate of the shortest lifetime that spans several renewals on a busy machine. */
+/** The shortest certificate lifetime that spans several renewals on a busy machine. */
 const LIFETIME_SECONDS = 20;
 
 describe.skipIf(missing !== undefined)('an edge behind a proxy', () => {
@@ -50,7 +50,7 @@ describe.skipIf(missing !== undefined)('an edge behind a proxy', () => {
     await network.cable(edgeHost, 'site0', proxyHost, 'site0');
     await Promise.all([
       cloudHost.sh(`ip address add ${CLOUD_ADDRESS}/24 dev wan0`),
-      // It forwards nothing: whoever wants out has to ask the proxy.
+      // This host forwards no packets: a connection to the outside needs the proxy.
       proxyHost.sh(`
         ip address add 198.51.100.2/24 dev wan0
         ip address add 192.0.2.1/24 dev site0
@@ -106,9 +106,9 @@ describe.skipIf(missing !== undefined)('an edge behind a proxy', () => {
     return writeConfig(directory, proxyUrl === undefined ? config : { ...config, proxy: proxyUrl });
   }
 
-  test('has no other way out', async () => {
+  test('has no other path to the cloud', async () => {
     const file = await edgeFile(undefined);
-    // It goes on to try until the network ends.
+    // The edge keeps trying until the network ends.
     const edge = new GatewayProcess('edge-gateway', [file], edgeHost.wrapper);
     await edge.logged(/ not enrolled: no enrolment endpoint answers: /);
   });
@@ -116,7 +116,7 @@ describe.skipIf(missing !== undefined)('an edge behind a proxy', () => {
   test.each([
     ['without a password', '', 'it asks for credentials (status 407)'],
     ['with a wrong password', 'edge:wrong-word@', 'it refuses the credentials (status 401)'],
-  ])('is told by the proxy that it comes %s', async (_, user, reason) => {
+  ])('gets the refusal of the proxy %s', async (_, user, reason) => {
     const file = await edgeFile(`http://${user}192.0.2.1:${PROXY_PORT}`);
     const { code, complaint } = await outcome('edge-gateway', [file], edgeHost.wrapper);
     expect(code).not.toBe(0);
@@ -124,13 +124,13 @@ describe.skipIf(missing !== undefined)('an edge behind a proxy', () => {
     expect(complaint).not.toContain('wrong-word');
   });
 
-  test('enrols, is up, renews, and is up again after the proxy was away', async () => {
+  test('enrols, is online, renews, and is online again after the proxy was down', async () => {
     const file = await edgeFile(`http://edge:pass-word@192.0.2.1:${PROXY_PORT}`);
     const edge = new GatewayProcess('edge-gateway', [file], edgeHost.wrapper);
     const line = await edge.logged(/site-a: up to /);
     expect(line).toContain(`up to ${CLOUD_ADDRESS} through the proxy 192.0.2.1, `);
     await edge.logged(/certificate renewed/);
-    await cloud.logged(/site-a: shows a renewed certificate/);
+    await cloud.logged(/site-a: presents a renewed certificate/);
 
     const since = edge.output.length;
     proxy.child.kill('SIGKILL');

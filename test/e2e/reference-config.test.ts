@@ -1,6 +1,5 @@
 /**
- * `cloud.yaml` and `edge.yaml`: what they say is good, and every key that a gateway knows stands in them, those that
- * may be left out as a comment.
+ * `cloud.yaml` and `edge.yaml` are valid, and contain every key that a gateway knows, optional ones as comments.
  */
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -17,7 +16,7 @@ const pathOf = (name: string): string =>
 const CLOUD = pathOf('cloud-gateway/cloud.yaml');
 const EDGE = pathOf('edge-gateway/edge.yaml');
 
-/** The part of a valibot schema that leads to the keys in it. */
+/** The part of a valibot schema that leads to its keys. */
 interface SchemaNode {
   readonly entries?: Readonly<Record<string, SchemaNode>>;
   readonly options?: readonly unknown[];
@@ -35,9 +34,9 @@ function keysOf(node: SchemaNode): string[] {
   return [...new Set([...own, ...inner])];
 }
 
-/** What a host says in a program, and a file cannot. */
+/** Options that exist in programs only, not in a file. */
 const OF_PROGRAMS = ['store', 'secrets', 'logger', 'clock', 'signal', 'authorize', 'reload'];
-/** What the files call otherwise, or have in another unit. */
+/** Options with another name or unit in the files. */
 const IN_FILES: Readonly<Record<string, string>> = {
   workers: 'processes',
   certificateLifetimeMs: 'certificateLifetimeSeconds',
@@ -55,7 +54,7 @@ test.each([
     ['workerMain'],
   ],
   ['edge.yaml', EDGE, [EdgeOptionsSchema, DeviceOptionsSchema], []],
-])('%s has every key', (_, path, schemas, others) => {
+])('%s contains every key', (_, path, schemas, others) => {
   const text = readFileSync(path, 'utf8');
   const keys = schemas
     .flatMap((schema) => keysOf(schema as SchemaNode))
@@ -66,7 +65,7 @@ test.each([
   expect(missing).toEqual([]);
 });
 
-test('what they say is good', () => {
+test('the files are valid', () => {
   const { desired } = parse(readFileSync(CLOUD, 'utf8'));
   expect(parseSchema(DesiredStateSchema, desired).exposures).toHaveLength(1);
   const { tokenFile, ...edge } = parse(readFileSync(EDGE, 'utf8'));

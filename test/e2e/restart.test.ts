@@ -1,7 +1,7 @@
 /**
- * A cloud gateway that is killed and started again while TCP connections go through it: none of them ends,
- * whoever of both ends speaks first afterwards. With VP_FULL=1 there is also one that is silent for longer than replies
- * pass unasked.
+ * A cloud gateway that is killed and started again while TCP connections pass through it: none of them ends,
+ * whichever end sends first afterwards. With VP_FULL=1 there is also a connection that is silent for longer than
+ * unsolicited replies pass.
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -32,10 +32,10 @@ describe.skipIf(isSkipped)(title, () => {
     await cloud.logged(/gateway ready/);
   };
 
-  /** Kills the gateway, and starts it again; the edge has its tunnel then. */
+  /** Kills the gateway, and starts it again; waits until the edge has its tunnel. */
   const restart = async (): Promise<void> => {
     const since = edge.output.length;
-    // The process that was started stands in front of the gateway, outside of its PID namespace.
+    // The gateway is the child of this process, in another PID namespace.
     await gateway.sh("pkill -KILL -f '[c]loud-gateway/main.ts'");
     await cloud.ended;
     await edge.logged(/: down, /, since);
@@ -110,7 +110,7 @@ describe.skipIf(isSkipped)(title, () => {
     workspace?.remove();
   });
 
-  /** A connection between both hosts, on a port of its own. */
+  /** Opens a connection between both hosts, on a port of its own. */
   const connection = async (
     port: number,
     from = '10.0.0.5'
@@ -127,7 +127,7 @@ describe.skipIf(isSkipped)(title, () => {
   };
   const isUnharmed = ({ text }: Program): boolean => !/wrong|error|closed/.test(text);
 
-  test('under transfers in both directions loses no byte and no connection', async () => {
+  test('loses no byte and no connection under transfers in both directions', async () => {
     const ends = await connection(7000);
     for (const end of ends) end.write(`send ${TRANSFER_BYTES}\n`);
     for (const end of ends) await end.printed(/received/, DEADLINE_MS);
@@ -141,7 +141,7 @@ describe.skipIf(isSkipped)(title, () => {
     }
   });
 
-  test('loses no silent connection, whichever end speaks first afterwards', async () => {
+  test('loses no silent connection, whichever end sends first afterwards', async () => {
     const [first, second] = [await connection(7001), await connection(7002)];
     for (const ends of [first, second]) {
       ends[1].write('send 100\n');
@@ -155,13 +155,13 @@ describe.skipIf(isSkipped)(title, () => {
     for (const end of [...first, ...second]) expect(end.text).toSatisfy(() => isUnharmed(end));
   });
 
-  // It takes more than two minutes.
+  // This takes more than two minutes.
   if (process.env.VP_FULL === '1') {
-    test('lets a connection that is silent for long wait for its client', async () => {
+    test('makes a connection that was silent for too long wait until its client sends', async () => {
       const other = await connection(7003);
       const silent = await connection(7004, '10.0.0.6');
       await restart();
-      other[1].write('send 10\n'); // both sides are heard, but not the silent client
+      other[1].write('send 10\n'); // data from both sides passes, except on the silent connection
       await other[0].printed(/received 10\n/, DEADLINE_MS);
       await new Promise((resolve) => setTimeout(resolve, START_MS));
       silent[0].write('send 50\n');
@@ -178,6 +178,6 @@ describe.skipIf(isSkipped)(title, () => {
 /** Longer than all tests; the programs end with the network. */
 const LIFETIME_SECONDS = 300;
 const DEADLINE_MS = 30_000;
-/** How long replies pass unasked, and some more. */
+/** Longer than unsolicited replies pass after a start. */
 const START_MS = 125_000;
 const TRANSFER_DEADLINE_MS = 120_000;

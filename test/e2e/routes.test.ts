@@ -1,6 +1,6 @@
 /**
- * The kernel's routes to a gateway's TUN, where the file names none: they are the pools of the gateway's own site, and
- * follow when those change. The edge's file says neither where the cloud is nor what is to be routed. All networks are
+ * The kernel's routes to a gateway's TUN, if the file names none: they are the pools of the gateway's own site, and
+ * follow their changes. The edge's file has neither the cloud's endpoint nor routes. All networks are
  * 10.0.0.0/24:
  *
  * ```
@@ -28,7 +28,7 @@ const isSkipped = skipReason !== undefined && process.env.CI === undefined;
 const reason = isSkipped ? ` (skipped: ${skipReason})` : '';
 
 const CLOUD_WAN = '198.51.100.1';
-/** Both leave the hosts' own addresses alone. */
+/** Pools that do not contain the hosts' own addresses. */
 const FIRST_POOL = '10.0.0.128/25';
 const NEXT_POOL = '10.0.0.64/26';
 const IN_FIRST_POOL = /^10\.0\.0\.(12[89]|1[3-9]\d|2\d\d)$/;
@@ -70,7 +70,7 @@ describe.skipIf(isSkipped).each([1, 2])(
       },
     });
 
-    /** What the kernel routes to a gateway's TUNs, or nowhere. */
+    /** Returns the prefixes that the kernel routes to a gateway's TUNs, or as unreachable. */
     async function routesOf(host: Host): Promise<string[]> {
       const lines = (await host.sh('ip -4 route show')).trim().split('\n');
       return lines
@@ -86,14 +86,14 @@ describe.skipIf(isSkipped).each([1, 2])(
       }).catch(() => expect(routes).toEqual(expected));
     }
 
-    /** With several processes, a pool leads nowhere as a whole, and the block of the site's clients to a TUN. */
+    /** With several processes a pool itself is unreachable, and the blocks of the sites' clients lead to TUNs. */
     const routesOfCloud = (pool: string, hasClients: boolean): string[] => {
       if (processes === 1) return [`${pool} dev vp0`];
       const block = pool.replace(/\d+$/, '28');
       return [...(hasClients ? [`${block} dev vp0`] : []), `unreachable ${pool}`];
     };
 
-    /** Has the client call the service by its name; returns what each is to the other. */
+    /** Makes the client call the service by its name; returns the addresses that each sees of the other. */
     async function call(): Promise<{ readonly service: string; readonly client: string }> {
       const address = await resolve(client, 'service');
       return { service: address, client: await whoami(client, address) };
@@ -105,7 +105,7 @@ describe.skipIf(isSkipped).each([1, 2])(
       writeConfig(home, configOfCloud());
     }
 
-    const ask = (method: string, path: string, body?: unknown) =>
+    const callAdmin = (method: string, path: string, body?: unknown) =>
       admin(join(home, 'admin.sock'), method, path, body);
 
     beforeAll(async () => {
@@ -155,7 +155,7 @@ describe.skipIf(isSkipped).each([1, 2])(
       workspace.remove();
     });
 
-    test('a token alone brings an edge up, and a client behind it reaches the service by name', async () => {
+    test('an edge comes up with a token alone, and a client behind it reaches the service by name', async () => {
       await expectRoutes(edgeGateway, [`${FIRST_POOL} dev vp0`]);
       await expectRoutes(cloudGateway, routesOfCloud(FIRST_POOL, false));
       const seen = await call();
@@ -164,10 +164,10 @@ describe.skipIf(isSkipped).each([1, 2])(
       await expectRoutes(cloudGateway, routesOfCloud(FIRST_POOL, true));
     });
 
-    test('the routes at the edge follow the pools of its site, which SIGHUP has changed', async () => {
+    test('the routes at the edge follow the pools of its site, after a SIGHUP', async () => {
       writePool('site-a', NEXT_POOL);
-      const { body } = await ask('GET', '/v1/status');
-      // Not what has started it here.
+      const { body } = await callAdmin('GET', '/v1/status');
+      // This is the pid of the gateway itself, not of the program that started it.
       await cloudGateway.sh(`kill -HUP ${body.pid}`);
       await cloud.logged(/ reloaded$/);
       await expectRoutes(edgeGateway, [`${NEXT_POOL} dev vp0`]);
@@ -177,11 +177,11 @@ describe.skipIf(isSkipped).each([1, 2])(
       await expectRoutes(cloudGateway, routesOfCloud(FIRST_POOL, true));
     });
 
-    test('the routes at the cloud follow its own pools, which a reload has changed', async () => {
+    test('the routes at the cloud follow its own pools, after a reload', async () => {
       writePool('cloud', NEXT_POOL);
-      const answer = await ask('POST', '/v1/reload');
+      const answer = await callAdmin('POST', '/v1/reload');
       expect(answer).toMatchObject({ status: 200, body: { needRestart: [] } });
-      // It answers when the change is in force.
+      // The request is answered when the change is in force.
       expect(await routesOf(cloudGateway)).toEqual(routesOfCloud(NEXT_POOL, false));
       const seen = await call();
       expect(seen.service).toMatch(IN_NEXT_POOL);

@@ -1,5 +1,5 @@
 /**
- * What changes while the gateways run: exposures, the file, trust, and the gateways themselves.
+ * Changes while the gateways run: exposures, the file, revocations, and restarts of the gateways.
  */
 import { Resolver } from 'node:dns/promises';
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -22,14 +22,14 @@ import {
 
 const workspace = new Workspace();
 let cloudHome: string;
-/** Where the edge dials, also after the cloud was started again. */
+/** Where the edge dials, also after a restart of the cloud. */
 let relay: Relay;
 let config: Config;
 let cloud: GatewayProcess;
 let edgeHome: string;
 let edge: GatewayProcess;
 
-const ask = (method: string, path: string, body?: unknown): Promise<AdminAnswer> =>
+const callAdmin = (method: string, path: string, body?: unknown): Promise<AdminAnswer> =>
   admin(join(cloudHome, 'admin.sock'), method, path, body);
 
 async function startCloud(): Promise<void> {
@@ -43,11 +43,11 @@ function startEdge(): void {
 }
 
 async function writeToken(): Promise<void> {
-  const { body } = await ask('POST', '/v1/tokens', { site: 'site-a' });
+  const { body } = await callAdmin('POST', '/v1/tokens', { site: 'site-a' });
   writeFileSync(join(edgeHome, 'token'), body.token!);
 }
 
-/** The addresses of a name at the site, or the code of the answer that has none. */
+/** Returns the addresses of a name at the site, or the code of a DNS answer without addresses. */
 async function lookUp(name: string): Promise<string> {
   const { dns } = await edge.listening();
   const resolver = new Resolver({ timeout: 10_000, tries: 2 });
@@ -58,7 +58,7 @@ async function lookUp(name: string): Promise<string> {
   );
 }
 
-/** Asks again and again, until the edge has heard of the change. */
+/** Resolves the name repeatedly, until the edge has the change. */
 function found(name: string, answer: RegExp): Promise<string> {
   return eventually(`${name} to be ${answer}`, async () => {
     const addresses = await lookUp(name);
@@ -88,19 +88,21 @@ afterAll(async () => {
 });
 
 describe('exposures', () => {
-  test('one made by the admin interface is found at the edge, and gone again', async () => {
+  test('an exposure by the admin interface appears at the edge, and disappears again', async () => {
     expect(await lookUp('keystone')).toBe('ENOTFOUND');
     const exposure = { service: 'keystone', site: 'site-a' };
-    expect(await ask('POST', '/v1/exposures', exposure)).toMatchObject({ status: 200 });
+    expect(await callAdmin('POST', '/v1/exposures', exposure)).toMatchObject({ status: 200 });
     const address = await found('keystone', AN_ADDRESS);
     expect(await lookUp('rabbitmq')).not.toBe(address);
 
-    expect((await ask('GET', `/v1/whois?site=site-a&address=${address}`)).body).toMatchObject({
-      site: 'cloud',
-      address: '10.0.0.6',
-      services: ['keystone'],
-    });
-    expect(await ask('DELETE', '/v1/exposures', exposure)).toMatchObject({ status: 200 });
+    expect((await callAdmin('GET', `/v1/whois?site=site-a&address=${address}`)).body).toMatchObject(
+      {
+        site: 'cloud',
+        address: '10.0.0.6',
+        services: ['keystone'],
+      }
+    );
+    expect(await callAdmin('DELETE', '/v1/exposures', exposure)).toMatchObject({ status: 200 });
     await found('keystone', /^ENOTFOUND$/);
   });
 
@@ -111,14 +113,17 @@ describe('exposures', () => {
     [{ service: 'keystone', site: 'site-a', dnsName: 'a..b' }, /^dnsName: .*"a\.\.b"/],
     [{ service: 'keystone', site: 'site-a', colour: 'red' }, /^colour: is not a known key/],
     [undefined, /mapping/],
-  ])('one that cannot be, %j, is answered with 400 and a sentence', async (body, says) => {
-    const answer = await ask('POST', '/v1/exposures', body);
+  ])('an impossible exposure, %j, is answered with 400 and a sentence', async (body, says) => {
+    const answer = await callAdmin('POST', '/v1/exposures', body);
     expect(answer.status, JSON.stringify(answer.body)).toBe(400);
     expect(answer.body.message).toMatch(says);
   });
 
-  test('one of the file cannot be ended by the admin interface', async () => {
-    const answer = await ask('DELETE', '/v1/exposures', { service: 'rabbitmq', site: 'site-a' });
+  test('an exposure of the file cannot be ended by the admin interface', async () => {
+    const answer = await callAdmin('DELETE', '/v1/exposures', {
+      service: 'rabbitmq',
+      site: 'site-a',
+    });
     expect(answer.status).toBe(400);
     expect(answer.body.message).toMatch(/file/);
     expect(await lookUp('rabbitmq')).toMatch(AN_ADDRESS);
@@ -134,7 +139,7 @@ describe('reload', () => {
   const keystone = { service: 'keystone', site: 'site-a' };
   const unknown = { service: 'nothing', site: 'site-a' };
 
-  test('by SIGHUP brings the file’s exposures to the edge, or says what is wrong', async () => {
+  test('brings the file’s exposures to the edge on SIGHUP, or logs what is wrong', async () => {
     writeConfig(cloudHome, withExposures(rabbitmq, keystone));
     let since = cloud.output.length;
     cloud.child.kill('SIGHUP');
@@ -152,24 +157,24 @@ describe('reload', () => {
     expect(await lookUp('keystone')).toMatch(AN_ADDRESS);
   });
 
-  test('by the admin interface answers 200, or 400 with file, line and key', async () => {
+  test('answers 200 at the admin interface, or 400 with file, line and key', async () => {
     const path = writeConfig(cloudHome, withExposures(rabbitmq));
-    expect(await ask('POST', '/v1/reload')).toMatchObject({ status: 200 });
+    expect(await callAdmin('POST', '/v1/reload')).toMatchObject({ status: 200 });
     await found('keystone', /^ENOTFOUND$/);
 
     writeConfig(cloudHome, { ...config, colour: 'red' });
-    const unknownKey = await ask('POST', '/v1/reload');
+    const unknownKey = await callAdmin('POST', '/v1/reload');
     expect(unknownKey.status).toBe(400);
     expect(unknownKey.body.message).toMatch(/gateway\.yaml:\d+: colour: is not a known key$/);
     expect(unknownKey.body.message).not.toMatch(/gateway\.yaml.*gateway\.yaml/);
 
     rmSync(path);
-    const missing = await ask('POST', '/v1/reload');
+    const missing = await callAdmin('POST', '/v1/reload');
     expect(missing.status).toBe(400);
     expect(missing.body.message).toMatch(/cannot be read: it does not exist$/);
 
     writeConfig(cloudHome, config);
-    expect(await ask('POST', '/v1/reload')).toMatchObject({ status: 200 });
+    expect(await callAdmin('POST', '/v1/reload')).toMatchObject({ status: 200 });
     expect(await lookUp('rabbitmq')).toMatch(AN_ADDRESS);
   });
 
@@ -179,7 +184,7 @@ describe('reload', () => {
       forward: [{ suffix: '.', upstreams: ['192.0.2.53'] }],
     };
     writeConfig(cloudHome, { ...config, dns, ttlSeconds: 7 });
-    expect(await ask('POST', '/v1/reload')).toEqual({
+    expect(await callAdmin('POST', '/v1/reload')).toEqual({
       status: 200,
       body: { needRestart: ['dns', 'ttlSeconds'] },
     });
@@ -187,23 +192,26 @@ describe('reload', () => {
     cloud.child.kill('SIGHUP');
     await cloud.logged(/Z changed, and needs a restart: dns, ttlSeconds$/, since);
 
-    // A key that is spelled out with its default has not changed.
+    // A key with its default value has not changed.
     writeConfig(cloudHome, { ...config, ttlSeconds: 30 });
-    expect(await ask('POST', '/v1/reload')).toEqual({ status: 200, body: { needRestart: [] } });
+    expect(await callAdmin('POST', '/v1/reload')).toEqual({
+      status: 200,
+      body: { needRestart: [] },
+    });
     writeConfig(cloudHome, config);
   });
 
-  test('keeps what the admin interface has exposed', async () => {
-    expect(await ask('POST', '/v1/exposures', keystone)).toMatchObject({ status: 200 });
-    expect(await ask('POST', '/v1/reload')).toMatchObject({ status: 200 });
+  test('keeps the exposures of the admin interface', async () => {
+    expect(await callAdmin('POST', '/v1/exposures', keystone)).toMatchObject({ status: 200 });
+    expect(await callAdmin('POST', '/v1/reload')).toMatchObject({ status: 200 });
     await found('keystone', AN_ADDRESS);
-    expect(await ask('DELETE', '/v1/exposures', keystone)).toMatchObject({ status: 200 });
+    expect(await callAdmin('DELETE', '/v1/exposures', keystone)).toMatchObject({ status: 200 });
     await found('keystone', /^ENOTFOUND$/);
   });
 });
 
 describe('restart', () => {
-  test('of the cloud: the edge goes on answering, and comes back by itself', async () => {
+  test('the edge answers names while the cloud restarts, and reconnects by itself', async () => {
     const address = await lookUp('rabbitmq');
     const since = edge.output.length;
     expect(await cloud.kill('SIGTERM')).toMatchObject({ code: 0, complaint: '' });
@@ -216,7 +224,7 @@ describe('restart', () => {
     expect(await lookUp('rabbitmq')).toBe(address);
   });
 
-  test('of the edge while the cloud is away: it answers from what it has kept', async () => {
+  test('an edge that restarts while the cloud is down answers from its stored snapshot', async () => {
     const address = await lookUp('rabbitmq');
     await cloud.kill('SIGKILL');
     expect(await edge.kill('SIGTERM')).toMatchObject({ code: 0, complaint: '' });
@@ -230,9 +238,9 @@ describe('restart', () => {
 });
 
 describe('revocation', () => {
-  test('closes the tunnel, refuses the edge, and a reinstated site enrols anew', async () => {
+  test('closes the tunnel and refuses the edge; a reinstated site enrols again', async () => {
     const since = edge.output.length;
-    const receipt = await ask('POST', '/v1/revocations', { site: 'site-a' });
+    const receipt = await callAdmin('POST', '/v1/revocations', { site: 'site-a' });
     expect(receipt).toMatchObject({
       status: 200,
       body: {
@@ -245,14 +253,14 @@ describe('revocation', () => {
       },
     });
     await edge.logged(/refused, .*\(revoked\)/, since);
-    const { sites } = (await ask('GET', '/v1/status')).body as {
+    const { sites } = (await callAdmin('GET', '/v1/status')).body as {
       sites?: { name: string; revoked: boolean; edge?: object }[];
     };
     const siteA = sites?.find(({ name }) => name === 'site-a');
     expect(siteA).toMatchObject({ revoked: true });
     expect(siteA).not.toHaveProperty('edge');
 
-    const token = await ask('POST', '/v1/tokens', { site: 'site-a' });
+    const token = await callAdmin('POST', '/v1/tokens', { site: 'site-a' });
     expect(token).toMatchObject({
       status: 400,
       body: { message: 'site "site-a" is revoked; reinstate it first' },
@@ -264,13 +272,13 @@ describe('revocation', () => {
     expect(refused.code).toBe(1);
     expect(refused.complaint).toMatch(/^edge-gateway: .*\(revoked\).*site-a[^\n]*$/);
 
-    expect(await ask('DELETE', '/v1/revocations', { site: 'site-a' })).toMatchObject({
+    expect(await callAdmin('DELETE', '/v1/revocations', { site: 'site-a' })).toMatchObject({
       status: 200,
     });
     startEdge();
     expect((await edge.ended).complaint).toMatch(/\(revoked\)/);
 
-    // A new token is all it takes.
+    // A new token is enough.
     await writeToken();
     startEdge();
     await edge.logged(/: up to /);
@@ -279,18 +287,20 @@ describe('revocation', () => {
 });
 
 describe('admin interface', () => {
-  test('says what it does not know or cannot read, and goes on', async () => {
-    expect(await ask('GET', '/v1/nothing')).toMatchObject({
+  test('reports unknown paths and unreadable input, and continues', async () => {
+    expect(await callAdmin('GET', '/v1/nothing')).toMatchObject({
       status: 404,
       body: { message: 'there is no GET /v1/nothing' },
     });
-    expect(await ask('POST', '/v1/tokens', 'x'.repeat(300_000))).toMatchObject({ status: 400 });
-    expect(await ask('GET', '/v1/whois?site=site-a&address=nonsense')).toMatchObject({
+    expect(await callAdmin('POST', '/v1/tokens', 'x'.repeat(300_000))).toMatchObject({
       status: 400,
-      body: { message: '"nonsense" is not an IP address' },
+    });
+    expect(await callAdmin('GET', '/v1/whois?site=site-a&address=malformed')).toMatchObject({
+      status: 400,
+      body: { message: '"malformed" is not an IP address' },
     });
     for (const path of ['/v1/presences', '/v1/paths', '/v1/desired', '/v1/status']) {
-      expect((await ask('GET', path)).status).toBe(200);
+      expect((await callAdmin('GET', path)).status).toBe(200);
     }
   });
 });

@@ -1,5 +1,5 @@
 /**
- * What is said when a cloud gateway of several processes cannot be: one sentence each.
+ * The messages about a cloud gateway that cannot run in several processes: one sentence each.
  */
 import { afterAll, describe, expect, test } from 'vitest';
 import {
@@ -52,7 +52,7 @@ describe('a cloud gateway’s file', () => {
       /: enrolment.listen: the tunnel's port can be shared by one worker only, not by 2: give a host and port$/,
     ],
   ];
-  test.each(faults)('with %j is refused', async (change, says) => {
+  test.each(faults)('is refused with %j', async (change, says) => {
     const config = { ...cloudConfig(), ...change };
     const path = writeConfig(workspace.newDirectory(), config);
     const { code, complaint } = await outcome('cloud-gateway', [path]);
@@ -62,9 +62,9 @@ describe('a cloud gateway’s file', () => {
   });
 
   test.skipIf(isSkipped)(
-    `whose TUN a process cannot have is refused in its words${title}`,
+    `is refused with the message of the process that cannot open its TUN${title}`,
     async () => {
-      // The name of the second one, with a number that has grown by a digit, is too long for Linux.
+      // The name of the second TUN, whose number has one digit more, is too long for Linux.
       const device = { ...TUN, name: 'abcdefghijklmn9' };
       const config = { ...cloudConfig(), processes: 2, device };
       const path = writeConfig(workspace.newDirectory(), config);

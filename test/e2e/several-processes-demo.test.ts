@@ -1,5 +1,5 @@
 /**
- * The demo's scene, with the cloud gateway in two processes: every step of it, as with one.
+ * The demo's scene with the cloud gateway in two processes: every step of it, as with one process.
  */
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
@@ -35,6 +35,6 @@ test.skipIf(isSkipped)(`the scene of two sites shows every step with two process
   ).toEqual([]);
   expect(status).toBe(0);
   expect(steps.map(({ name }) => name)).toContain('shutdown');
-  // In memory there is one process, whatever the environment says.
+  // In memory there is one process, whatever the environment variable says.
   expect(stderr).not.toContain('over devices in memory');
 });

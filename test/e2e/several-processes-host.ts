@@ -1,10 +1,10 @@
 /**
- * `several-processes-host.ts ADDRESS PORT...`: what a host offers in these tests, by the first line that
+ * `several-processes-host.ts ADDRESS PORT...`: the services of a host in these tests, selected by the first line that
  * a client sends. `whoami`: the client's address. `stream`: bytes without end; when the client ends its
- * side, their SHA-256 and no more. UDP is echoed on the same ports.
+ * side, their SHA-256. UDP is echoed on the same ports.
  *
- * `several-processes-host.ts get HOST PORT`: reads such a stream until it is told `stop` on standard
- * input. Prints a line for each MiB, and in the end whether the hash is right.
+ * `several-processes-host.ts get HOST PORT`: reads such a stream until it reads `stop` from standard
+ * input. Prints a line for each MiB, and at the end whether the hash is right.
  * @module
  */
 import { createHash, randomBytes } from 'node:crypto';
@@ -15,7 +15,7 @@ import { createInterface } from 'node:readline';
 
 const MEBIBYTE = 1 << 20;
 const BLOCK_BYTES = 1 << 16;
-/** Slow enough to leave the machine to others, at about 16 MB/s. */
+/** Limits the stream to about 16 MB/s, which leaves CPU time for other programs. */
 const BLOCK_INTERVAL_MS = 4;
 const HASH_BYTES = 32;
 
@@ -60,7 +60,7 @@ function get(host: string, port: number): void {
   const socket = connect({ host, port, family: 4 });
   const hash = createHash('sha256');
   let length = 0;
-  // The last bytes are the hash of all before.
+  // The last bytes are the hash of all bytes before them.
   let tail = Buffer.alloc(0);
   const finish = (error?: string): never => {
     const isWhole = error === undefined && hash.digest().equals(tail);

@@ -64,7 +64,7 @@ export interface Status {
 export class Scene {
   readonly hosts: Hosts;
   readonly gateway: Host;
-  /** The machines of the edge gateways. */
+  /** The hosts of the edge gateways. */
   readonly gateways: Readonly<Record<'a' | 'b', Host>>;
   readonly edges: Readonly<Record<'a' | 'b', GatewayProcess>>;
   cloud: GatewayProcess;
@@ -86,7 +86,7 @@ export class Scene {
     this.#home = home;
   }
 
-  /** @param firstPort of the tunnels; with 0 each process takes a free one */
+  /** @param firstPort the first tunnel port; with 0 each process takes a free one */
   static async start(
     network: Network,
     directory: string,
@@ -161,7 +161,7 @@ export class Scene {
     return new Scene({ service, a, b }, gateway, gateways, { a: edgeA, b: edgeB }, cloud, home);
   }
 
-  /** Signals the cloud gateway, not what has started it here, and returns how it ended. */
+  /** Signals the cloud gateway, not the program that started it, and returns how it ended. */
   async killCloud(signal: 'KILL' | 'TERM'): Promise<Ending> {
     const { pid } = await this.status();
     await this.gateway.sh(`kill -${signal} ${pid}`);
@@ -172,18 +172,22 @@ export class Scene {
     this.cloud = await startCloud(this.gateway, this.#home);
   }
 
-  /** Asks the cloud gateway's admin interface. */
-  async ask<T = Record<string, unknown>>(method: string, path: string, body?: unknown): Promise<T> {
+  /** Sends a request to the cloud gateway's admin interface. */
+  async callAdmin<T = Record<string, unknown>>(
+    method: string,
+    path: string,
+    body?: unknown
+  ): Promise<T> {
     const answer = await admin(join(this.#home, 'admin.sock'), method, path, body);
     if (answer.status !== 200) throw new Error(`${method} ${path}: ${answer.body.message}`);
     return answer.body as T;
   }
 
   status(): Promise<Status> {
-    return this.ask<Status>('GET', '/v1/status');
+    return this.callAdmin<Status>('GET', '/v1/status');
   }
 
-  /** How often a verdict was given to packets that came from this site. */
+  /** Returns how often a verdict was given to packets that came from this site. */
   async verdicts(site: string, verdict: string): Promise<number> {
     const { sites } = await this.status();
     return sites.find(({ name }) => name === site)!.verdicts[verdict] ?? 0;
@@ -194,19 +198,19 @@ export class Scene {
   }
 }
 
-/** The address that a host gets for a name of the zone. */
+/** Returns the address of a name of the zone at a host. */
 export async function resolve(host: Host, name: string): Promise<string> {
   const answer = await host.get(['getent', 'ahostsv4', `${name}.${ZONE}`]);
   return answer.split(/\s/)[0]!;
 }
 
-/** What a service says that its client's address is. */
+/** Returns the client's address as a service sees it. */
 export function whoami(host: Host, address: string, port: number = OPEN_PORT): Promise<string> {
   const script = `exec 3<>/dev/tcp/${address}/${port} && echo whoami >&3 && cat <&3`;
   return host.get(['bash', '-c', script]).then((text) => text.trim());
 }
 
-/** A transfer over one TCP connection, while other things happen. */
+/** A transfer over one TCP connection that goes on during a test. */
 export class Transfer {
   readonly #program: Program;
 
@@ -214,7 +218,7 @@ export class Transfer {
     this.#program = host.start([...PROGRAM, 'get', address, `${OPEN_PORT}`], LIFETIME_SECONDS);
   }
 
-  /** Waits until so many MiB more have come. */
+  /** Waits for so many more MiB. */
   async flows(mebibytes: number = 2, deadlineMs?: number): Promise<void> {
     const until = this.#received + mebibytes;
     const hasFlown = () => {
@@ -224,7 +228,7 @@ export class Transfer {
     await eventually(`${until} MiB`, hasFlown, deadlineMs);
   }
 
-  /** Ends it; returns whether all that was sent has come, and by what it was ended otherwise. */
+  /** Ends the transfer; returns whether all bytes have arrived, or how it was interrupted. */
   async end(): Promise<{ readonly isWhole: boolean; readonly error?: string }> {
     this.#program.write('stop\n');
     const { stdout, text } = await this.#program.ended;

@@ -1,6 +1,6 @@
 /**
- * The cloud gateway as two processes with a site each, and as one with both: the same must be seen.
- * Then what only several can show: a site that moves, and a process that is killed.
+ * The cloud gateway as two processes with one site each, and as one process with both: the results must be the same.
+ * Then what only several processes have: a site that moves, and a process that is killed.
  * `several-processes-scene.ts` draws the networks.
  */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -25,7 +25,7 @@ describe.skipIf(isSkipped).each([1, 2])(`a cloud gateway of %i${reason}`, (proce
   let network: Network | undefined;
   let scene: Scene;
   let hosts: Hosts;
-  /** Where hosts find each other. */
+  /** The addresses of services as each host finds them. */
   const at = { service: '', serviceOfB: '', hostA: '', hostB: '', hostBOfA: '' };
 
   beforeAll(async () => {
@@ -47,7 +47,7 @@ describe.skipIf(isSkipped).each([1, 2])(`a cloud gateway of %i${reason}`, (proce
     workspace?.remove();
   });
 
-  test('has its sites in as many processes, and their ports one behind the other', async () => {
+  test('distributes its sites over all processes, with consecutive ports', async () => {
     const { sites, processes: all, listening } = await scene.status();
     const ports = listening.tunnels.map(({ port }) => port);
     expect(ports).toEqual([7443, 7444].slice(0, processes));
@@ -57,7 +57,7 @@ describe.skipIf(isSkipped).each([1, 2])(`a cloud gateway of %i${reason}`, (proce
     expect(links.trim().split('\n')).toHaveLength(processes);
   });
 
-  test('lets both sites use a service of the cloud, which tells them apart', async () => {
+  test('lets both sites use a service of the cloud, which can distinguish them', async () => {
     const a = await whoami(hosts.a, at.service);
     const b = await whoami(hosts.b, at.serviceOfB);
     expect(a).not.toBe(b);
@@ -65,7 +65,7 @@ describe.skipIf(isSkipped).each([1, 2])(`a cloud gateway of %i${reason}`, (proce
       [a, 'site-a'],
       [b, 'site-b'],
     ]) {
-      const found = await scene.ask('GET', `/v1/whois?site=cloud&address=${address}`);
+      const found = await scene.callAdmin('GET', `/v1/whois?site=cloud&address=${address}`);
       expect(found).toMatchObject({ site, address: '10.0.0.5' });
     }
   });
@@ -77,9 +77,9 @@ describe.skipIf(isSkipped).each([1, 2])(`a cloud gateway of %i${reason}`, (proce
     expect(at.hostA).not.toBe(at.hostB);
   });
 
-  test('lets a site use a service of the other one, with an address there that is its own', async () => {
+  test('lets a site use a service of another site, where it has an address of its own', async () => {
     const client = await whoami(hosts.a, at.hostBOfA);
-    const found = await scene.ask('GET', `/v1/whois?site=site-b&address=${client}`);
+    const found = await scene.callAdmin('GET', `/v1/whois?site=site-b&address=${client}`);
     expect(found).toMatchObject({ site: 'site-a', address: '10.0.0.5' });
     expect(await hosts.a.get(['ping', '-c', '3', '-i', '0.2', at.hostBOfA])).toContain(
       ' 0% packet'
@@ -96,17 +96,17 @@ describe.skipIf(isSkipped).each([1, 2])(`a cloud gateway of %i${reason}`, (proce
       await expect(whoami(host, address, CLOSED_PORT)).rejects.toThrow(/refused/);
       expect(await scene.verdicts(site, 'DropNotPermitted')).toBeGreaterThan(before);
     }
-    // What is nobody's has no route, so the kernel answers no ARP; one process refuses it as the rest.
-    const nobody = processes === 1 ? /refused/ : /No route to host/;
-    await expect(whoami(hosts.service, '10.0.0.250')).rejects.toThrow(nobody);
-    // A's own service is not for B: it has no name there.
+    // An unused address has no route with two processes, so the kernel answers no ARP; one process refuses the packet.
+    const reason = processes === 1 ? /refused/ : /No route to host/;
+    await expect(whoami(hosts.service, '10.0.0.250')).rejects.toThrow(reason);
+    // The service of site A is not exposed to site B, so it has no name there.
     await expect(resolve(hosts.b, 'host-a')).rejects.toThrow();
   });
 
-  test('explains packets where they would come to', async () => {
+  test('explains a packet at the process that receives it', async () => {
     const verdictOf = async (site: string, destination: string, port: number) => {
       const packet = synTo(destination, port);
-      const { verdict } = await scene.ask('POST', '/v1/explain', { site, packet });
+      const { verdict } = await scene.callAdmin('POST', '/v1/explain', { site, packet });
       return verdict;
     };
     expect(await verdictOf('site-a', at.service, OPEN_PORT)).toBe('Forward');
@@ -115,11 +115,11 @@ describe.skipIf(isSkipped).each([1, 2])(`a cloud gateway of %i${reason}`, (proce
     expect(await verdictOf('cloud', at.hostA, CLOSED_PORT)).toBe('DropNotPermitted');
   });
 
-  // One process has nowhere to move a site to, and nobody who starts it again.
+  // With one process a site cannot be moved, and no process restarts another.
   const describeSeveral = processes === 1 ? () => {} : describe;
 
   describeSeveral('whose site is moved', () => {
-    test('brings its packets from kernel to kernel interface, not from process to process', async () => {
+    test('passes its packets between TUNs by the kernel, not between processes', async () => {
       const packets = async (): Promise<number[]> => {
         const links = JSON.parse(await scene.gateway.sh('ip -j -s link show type tun'));
         return links.flatMap((link: { stats64: Record<'rx' | 'tx', { packets: number }> }) => [
@@ -130,7 +130,7 @@ describe.skipIf(isSkipped).each([1, 2])(`a cloud gateway of %i${reason}`, (proce
       const before = await packets();
       await hosts.a.get(['ping', '-c', '5', '-i', '0.2', at.hostBOfA]);
       const after = await packets();
-      // Each echo and each reply comes out of one TUN and goes into the other.
+      // Each echo and each reply leaves one TUN and enters the other.
       for (const [i, count] of after.entries())
         expect(count - before[i]!).toBeGreaterThanOrEqual(5);
       const routes = await scene.gateway.sh('ip route');
@@ -139,8 +139,8 @@ describe.skipIf(isSkipped).each([1, 2])(`a cloud gateway of %i${reason}`, (proce
       expect(routes).toMatch(/^10\.0\.0\.\d+\/28 dev vp1 /m);
     });
 
-    test('goes on with its connections: to the cloud, from it, and to another site', async () => {
-      const addresses = await scene.ask<object[]>('GET', '/v1/presences');
+    test('keeps the connections of a moved site: to the cloud, from it, and to another site', async () => {
+      const addresses = await scene.callAdmin<object[]>('GET', '/v1/presences');
       const transfers = [
         new Transfer(hosts.a, at.service),
         new Transfer(hosts.service, at.hostA),
@@ -149,18 +149,18 @@ describe.skipIf(isSkipped).each([1, 2])(`a cloud gateway of %i${reason}`, (proce
       await Promise.all(transfers.map((transfer) => transfer.flows()));
       for (const to of [1, 0]) {
         const since = scene.edges.a.output.length;
-        await scene.ask('POST', '/v1/moves', { site: 'site-a', process: to });
+        await scene.callAdmin('POST', '/v1/moves', { site: 'site-a', process: to });
         await scene.edges.a.logged(/: up to /, since);
         expect(await scene.holderOf('site-a')).toBe(to);
         await Promise.all(transfers.map((transfer) => transfer.flows()));
       }
       for (const transfer of transfers)
         expect(await transfer.end()).toMatchObject({ isWhole: true });
-      expect(await scene.ask('GET', '/v1/presences')).toEqual(addresses);
+      expect(await scene.callAdmin('GET', '/v1/presences')).toEqual(addresses);
     });
 
-    test('says what it cannot do', async () => {
-      const move = (body: object) => scene.ask('POST', '/v1/moves', body);
+    test('refuses moves that are impossible', async () => {
+      const move = (body: object) => scene.callAdmin('POST', '/v1/moves', body);
       await expect(move({ site: 'site-a', process: 2 })).rejects.toThrow(/process: there are 2/);
       await expect(move({ site: 'nowhere', process: 1 })).rejects.toThrow(/is not a site/);
       await expect(move({ site: 'cloud', process: 1 })).rejects.toThrow(/no edge gateway/);
@@ -169,7 +169,7 @@ describe.skipIf(isSkipped).each([1, 2])(`a cloud gateway of %i${reason}`, (proce
 
   describeSeveral('one process of which is killed', () => {
     test.each([1, 0])(
-      'goes on with the connections of process %i when it is back',
+      'keeps connections when process %i is killed and restarted',
       async (number) => {
         const transfers = [
           new Transfer(hosts.a, at.service),
@@ -190,14 +190,14 @@ describe.skipIf(isSkipped).each([1, 2])(`a cloud gateway of %i${reason}`, (proce
     );
   });
 
-  test('goes on with connections after all of it was killed', async () => {
+  test('keeps connections when all of its processes were killed', async () => {
     const transfers = [new Transfer(hosts.a, at.service), new Transfer(hosts.a, at.hostBOfA)];
     await Promise.all(transfers.map((transfer) => transfer.flows()));
     const { processes: all } = await scene.status();
     await scene.killCloud('KILL');
-    // All end with the one that was killed.
+    // All processes end with the one that was killed.
     await eventually('the end of all processes', async () => {
-      // What has ended is still to be found there, without a command line, if nobody asks for it.
+      // A process that has ended, and was not waited for, is still listed, without a command line.
       const lines = all.map(({ pid }) => `cat /proc/${pid}/cmdline 2>/dev/null;`);
       const { stdout } = await scene.gateway.run(['sh', '-c', lines.join(' ')]);
       return stdout === '' || undefined;
@@ -207,15 +207,15 @@ describe.skipIf(isSkipped).each([1, 2])(`a cloud gateway of %i${reason}`, (proce
     for (const transfer of transfers) expect(await transfer.end()).toMatchObject({ isWhole: true });
   });
 
-  test('cuts a site off in one call, and no other', async () => {
+  test('revokes a site in one call, and affects no other', async () => {
     const atA = new Transfer(hosts.a, at.service);
     const atB = new Transfer(hosts.b, at.serviceOfB);
     const between = new Transfer(hosts.a, at.hostBOfA);
     await Promise.all([atA, atB, between].map((transfer) => transfer.flows()));
     const since = scene.edges.a.output.length;
-    const receipt = await scene.ask('POST', '/v1/revocations', { site: 'site-a' });
+    const receipt = await scene.callAdmin('POST', '/v1/revocations', { site: 'site-a' });
     expect(receipt).toMatchObject({ sites: ['site-a'], tunnelsClosed: 1 });
-    const paths = await scene.ask<{ ingress: string; egress: string }[]>('GET', '/v1/paths');
+    const paths = await scene.callAdmin<{ ingress: string; egress: string }[]>('GET', '/v1/paths');
     expect(paths.filter(({ ingress, egress }) => [ingress, egress].includes('site-a'))).toEqual([]);
     await scene.edges.a.logged(/refused, .*\(revoked\)/, since);
     await atB.flows();
@@ -234,7 +234,7 @@ describe.skipIf(isSkipped)(`a cloud gateway of 2 on ports of the system’s choi
   let network: Network | undefined;
   let scene: Scene;
   const portsOf = async () => (await scene.status()).listening.tunnels.map(({ port }) => port);
-  /** Ports of the cloud gateway at which an edge has a connection. */
+  /** Returns the ports of the cloud gateway to which an edge has a connection. */
   const portsAtCloud = async (edge: Host) => {
     const connections = await edge.sh('ss -Htn state established');
     const ports = [...connections.matchAll(/198\.51\.100\.1:(\d+)/g)].map((match) =>
@@ -256,7 +256,7 @@ describe.skipIf(isSkipped)(`a cloud gateway of 2 on ports of the system’s choi
     workspace?.remove();
   });
 
-  test('sends each edge to the port of the process that holds its site', async () => {
+  test('redirects each edge to the port of the process that holds its site', async () => {
     const [first, second] = await portsOf();
     expect(first).toBeGreaterThan(0);
     expect(second).toBeGreaterThan(0);
@@ -264,12 +264,12 @@ describe.skipIf(isSkipped)(`a cloud gateway of 2 on ports of the system’s choi
     expect(await portsAtCloud(scene.gateways.a)).toEqual([first]);
     expect(await portsAtCloud(scene.gateways.b)).toEqual([second]);
     const since = scene.edges.a.output.length;
-    await scene.ask('POST', '/v1/moves', { site: 'site-a', process: 1 });
+    await scene.callAdmin('POST', '/v1/moves', { site: 'site-a', process: 1 });
     await scene.edges.a.logged(/: up to /, since);
     expect(await portsAtCloud(scene.gateways.a)).toEqual([second]);
   });
 
-  test('has a process that was killed come back on its port', async () => {
+  test('restarts a killed process on its previous port', async () => {
     const ports = await portsOf();
     const { pid } = (await scene.status()).processes[1]!;
     const since = scene.edges.b.output.length;
@@ -280,7 +280,7 @@ describe.skipIf(isSkipped)(`a cloud gateway of 2 on ports of the system’s choi
   });
 });
 
-/** A TCP SYN from 10.0.0.5, as hexadecimal digits; nobody looks at its checksum. */
+/** A TCP SYN from 10.0.0.5, as hexadecimal digits; its checksum is not verified. */
 function synTo(destination: string, port: number): string {
   const packet = Buffer.alloc(40);
   packet.writeUInt16BE(0x4500, 0);
@@ -298,5 +298,5 @@ function synTo(destination: string, port: number): string {
   return packet.toString('hex');
 }
 
-/** Edges and TCP have doubled their waits by then. */
+/** Edges and TCP have doubled their delays by then. */
 const RESTART_DEADLINE_MS = 120_000;

@@ -1,14 +1,14 @@
 /**
  * `talker.ts listen PORT` or `talker.ts connect HOST PORT FROM`: one end of one TCP connection that stays
- * open; FROM is the address that it comes from.
+ * open; FROM is its source address.
  * A line `send N` on standard input sends the next N bytes of an endless sequence that both ends know.
- * Prints `connected`, `received N` whenever another 4 MiB or the end of what was sent has come, `wrong` for
+ * Prints `connected`, `received N` after every 4 MiB and at the end of what was sent, `wrong` for
  * a byte that is not the next one, and how the connection ended.
  */
 import { connect, createServer, type Socket } from 'node:net';
 import { createInterface } from 'node:readline';
 
-/** A period that is no power of two, so that a lost or doubled block shows. */
+/** A period that is not a power of two, so that a lost or duplicated block is detected. */
 const SEQUENCE = Buffer.from(Uint8Array.from({ length: 1_048_573 }, (_, i) => (i * 31) ^ (i >> 7)));
 const REPORT_BYTES = 4 << 20;
 

@@ -1,6 +1,6 @@
 /**
- * Certificates from the first to the last, by the gateways as programs: CAs of every kind, renewal, one that
- * runs out, revocation by serial number and key, the CRL, the audit log.
+ * The life of certificates, with the gateways as programs: CAs of every kind, renewal, expiry, revocation by serial
+ * number and key, the CRL, the audit log.
  */
 import { execFileSync } from 'node:child_process';
 import { X509Certificate } from 'node:crypto';
@@ -39,7 +39,7 @@ afterEach(async () => {
 });
 afterAll(() => workspace.remove());
 
-/** A cloud gateway, and the means to make edges for it. */
+/** A cloud gateway, and what is needed to start edges for it. */
 class Cloud {
   readonly home: string = workspace.newDirectory();
   process!: GatewayProcess;
@@ -57,7 +57,7 @@ class Cloud {
     this.relay.target = this.tunnelPort;
   }
 
-  async ask<T>(method: string, path: string, body?: unknown): Promise<T> {
+  async callAdmin<T>(method: string, path: string, body?: unknown): Promise<T> {
     const answer = await admin(join(this.home, 'admin.sock'), method, path, body);
     if (answer.status !== 200) throw new Error(`${method} ${path}: ${answer.body.message}`);
     return answer.body as T;
@@ -76,12 +76,12 @@ class Cloud {
   }
 
   async token(site: string): Promise<string> {
-    return (await this.ask<{ token: string }>('POST', '/v1/tokens', { site })).token;
+    return (await this.callAdmin<{ token: string }>('POST', '/v1/tokens', { site })).token;
   }
 
-  /** What the status says of a site's certificate. */
+  /** Returns the status of a site's certificate. */
   async certificate(site: string): Promise<{ serial: string; isCurrent: boolean } | undefined> {
-    const { sites } = await this.ask<{
+    const { sites } = await this.callAdmin<{
       sites: { name: string; edge?: { certificate: { serial: string; isCurrent: boolean } } }[];
     }>('GET', '/v1/status');
     return sites.find(({ name }) => name === site)?.edge?.certificate;
@@ -123,7 +123,7 @@ function openssl(args: readonly string[], input = ''): string {
 }
 
 describe('the CA', () => {
-  test('is kept under its passphrase, below a root whose key may go, and is the same after a restart', async () => {
+  test('is stored under its passphrase, below a root whose key may be removed, and survives a restart', async () => {
     const cloud = new Cloud();
     writeFileSync(join(cloud.home, 'passphrase'), 'correct horse\n', { mode: 0o600 });
     const trust = { keyType: 'ed25519', intermediate: true, passphraseFile: './passphrase' };
@@ -132,8 +132,15 @@ describe('the CA', () => {
       expect(statSync(cloud.file(name)).mode & 0o777).toBe(0o600);
       expect(readFileSync(cloud.file(name), 'utf8')).toMatch(/^-----BEGIN ENCRYPTED PRIVATE KEY/);
       const pass = ['-passin', 'pass:correct horse'];
-      const shown = openssl(['pkey', '-in', cloud.file(name), ...pass, '-noout', '-text_pub']);
-      expect(shown).toMatch(/ED25519/i);
+      const description = openssl([
+        'pkey',
+        '-in',
+        cloud.file(name),
+        ...pass,
+        '-noout',
+        '-text_pub',
+      ]);
+      expect(description).toMatch(/ED25519/i);
     }
     const edge = await edgeOf(cloud, 'site-a');
     writeFileSync(join(edge.home, 'root.pem'), await cloud.pem('/v1/ca'));
@@ -177,7 +184,7 @@ describe('the CA', () => {
   });
 
   test.each(['its own', 'the operator’s'])(
-    'may have run out: the cloud starts, says so, and goes over to %s next one',
+    'may have expired: the cloud starts with a warning, and %s next CA replaces it',
     async (whose) => {
       const cloud = new Cloud();
       const state = join(cloud.home, 'state');
@@ -193,25 +200,29 @@ describe('the CA', () => {
       interface Status {
         readonly ca: { readonly notAfter: string; readonly rollover: string; warning?: string };
       }
-      const { ca } = await cloud.ask<Status>('GET', '/v1/status');
+      const { ca } = await cloud.callAdmin<Status>('GET', '/v1/status');
       expect(Date.parse(ca.notAfter)).toBeLessThan(Date.now());
-      expect(ca.warning).toMatch(/^the CA ran out on .*: prepare and activate another one/);
-      await cloud.process.logged(/the CA ran out on /);
+      expect(ca.warning).toMatch(/^the CA expired on .*: prepare and activate another one/);
+      await cloud.process.logged(/the CA expired on /);
 
       const { rootPrivateKeyPem: _, ...next } = generateCa({ trustDomain: 'openstack.test' });
       const own = whose === 'its own';
-      await cloud.ask('POST', '/v1/ca', own ? { step: 'prepare' } : { step: 'prepare', ca: next });
-      await cloud.ask('POST', '/v1/ca', { step: 'activate' });
+      await cloud.callAdmin(
+        'POST',
+        '/v1/ca',
+        own ? { step: 'prepare' } : { step: 'prepare', ca: next }
+      );
+      await cloud.callAdmin('POST', '/v1/ca', { step: 'activate' });
       const edge = await edgeOf(cloud, 'site-a');
-      await cloud.ask('POST', '/v1/ca', { step: 'retire' });
-      const after = await cloud.ask<Status>('GET', '/v1/status');
+      await cloud.callAdmin('POST', '/v1/ca', { step: 'retire' });
+      const after = await cloud.callAdmin<Status>('GET', '/v1/status');
       expect(after.ca.rollover).toBe('none');
       expect(after.ca.warning).toBeUndefined();
       expect(edge.process.output).not.toMatch(/: down,/);
     }
   );
 
-  test('may be missing at the edge’s side: a gateway that was given its files needs no token', async () => {
+  test('may sign the certificate of an edge by openssl; an edge with its own files needs no token', async () => {
     const cloud = new Cloud();
     await cloud.start();
     const edge = new Edge();
@@ -266,20 +277,22 @@ describe('a certificate', () => {
     );
   });
 
-  test('that ran out while the edge was off is told, and a new token gives the site the same addresses', async () => {
+  test('is reported if it expired while the edge was off; with a new token the site keeps its addresses', async () => {
     const cloud = new Cloud();
     await cloud.start({ trust: { certificateLifetimeSeconds: 8 } });
     const edge = await edgeOf(cloud, 'site-a');
-    const presences = await cloud.ask('GET', '/v1/presences');
+    const presences = await cloud.callAdmin('GET', '/v1/presences');
     await edge.process.kill('SIGTERM');
     const { validTo } = edge.certificate;
-    await eventually('it to run out', () => (Date.now() > Date.parse(validTo) ? true : undefined));
+    await eventually('the certificate to expire', () =>
+      Date.now() > Date.parse(validTo) ? true : undefined
+    );
 
     edge.start();
     const { complaint, code } = await edge.process.ended;
     expect(code).toBe(1);
     expect(complaint).toMatch(
-      /certificate\.pem ran out on .*: enrol with a new token \(.*used\); put a new token into .*token$/
+      /certificate\.pem expired on .*: enrol with a new token \(.*used\); put a new token into .*token$/
     );
 
     edge.putToken(await cloud.token('site-b'));
@@ -291,18 +304,18 @@ describe('a certificate', () => {
     edge.putToken(await cloud.token('site-a'));
     edge.start();
     await edge.process.logged(/: up to /);
-    expect(await cloud.ask('GET', '/v1/presences')).toEqual(presences);
+    expect(await cloud.callAdmin('GET', '/v1/presences')).toEqual(presences);
   });
 
-  test('that runs out while the cloud is away is told, and a running edge takes a new token', async () => {
+  test('is reported if it expires while the cloud is down; a running edge redeems a new token', async () => {
     const cloud = new Cloud();
     await cloud.start({ trust: { certificateLifetimeSeconds: 8 } });
     const edge = await edgeOf(cloud, 'site-a');
     await cloud.process.kill('SIGTERM');
-    await edge.process.logged(/the certificate ran out on .*: enrol with a new token/);
+    await edge.process.logged(/the certificate expired on .*: enrol with a new token/);
     await cloud.start();
     edge.putToken(await cloud.token('site-a'));
-    await edge.process.logged(/enrolled anew/);
+    await edge.process.logged(/enrolled again/);
     await eventually('the tunnel', () => cloud.certificate('site-a'));
   });
 
@@ -313,11 +326,11 @@ describe('a certificate', () => {
     const b = await edgeOf(cloud, 'site-b');
     const serial = a.certificate.serialNumber;
     const first = readFileSync(join(a.home, 'state/certificate.pem'));
-    // The site itself stays: a running edge that is refused takes the token that is there.
+    // The site is not revoked: a running edge that is refused redeems the current token.
     a.putToken(await cloud.token('site-a'));
     const byA = a.process.output.length;
     expect(
-      await cloud.ask('POST', '/v1/revocations', { serial, reason: 'superseded' })
+      await cloud.callAdmin('POST', '/v1/revocations', { serial, reason: 'superseded' })
     ).toMatchObject({
       scope: { serial },
       sites: ['site-a'],
@@ -326,7 +339,7 @@ describe('a certificate', () => {
       pathsRemoved: 0,
     });
     await a.process.logged(/refused, .*\(revoked\)/, byA);
-    await a.process.logged(/enrolled anew/, byA);
+    await a.process.logged(/enrolled again/, byA);
     await a.process.logged(/: up to /, byA);
     expect(a.certificate.serialNumber).not.toBe(serial);
     expect(b.process.output).not.toMatch(/: down,/);
@@ -337,17 +350,19 @@ describe('a certificate', () => {
       { input: b.certificate.publicKey.export({ type: 'spki', format: 'pem' }), encoding: 'utf8' }
     );
     const key = Buffer.from(spki, 'base64').toString('base64url');
-    expect(await cloud.ask('POST', '/v1/revocations', { spki: key })).toMatchObject({
+    expect(await cloud.callAdmin('POST', '/v1/revocations', { spki: key })).toMatchObject({
       sites: ['site-b'],
       tunnelsClosed: 1,
     });
     await b.process.logged(/refused, .*\(revoked\)/);
-    await expect(cloud.ask('POST', '/v1/revocations', { serial: '4f01' })).rejects.toThrow(/4f01/);
-    await expect(cloud.ask('POST', '/v1/revocations', { serial, spki: key })).rejects.toThrow(
+    await expect(cloud.callAdmin('POST', '/v1/revocations', { serial: '4f01' })).rejects.toThrow(
+      /4f01/
+    );
+    await expect(cloud.callAdmin('POST', '/v1/revocations', { serial, spki: key })).rejects.toThrow(
       /expected one of site, serial and spki/
     );
 
-    // Everybody else is told by the CRL.
+    // Other programs learn of it from the CRL.
     writeFileSync(join(cloud.home, 'crl.pem'), await cloud.pem('/v1/crl'));
     const list = openssl(['crl', '-in', join(cloud.home, 'crl.pem'), '-noout', '-text']);
     expect(list).toContain(serial.toUpperCase());
@@ -364,7 +379,7 @@ describe('a certificate', () => {
     );
     expect(verdict).toMatch(/certificate revoked/);
 
-    // The site itself is not: a new token and a new key.
+    // The site itself is not revoked: a new token and a new key are accepted.
     execFileSync('rm', [join(a.home, 'state/certificate.pem')]);
     a.putToken(await cloud.token('site-a'));
     await a.process.kill('SIGTERM');
@@ -374,24 +389,24 @@ describe('a certificate', () => {
 });
 
 describe('the audit log', () => {
-  test('tells who came, who was refused and what was changed, and vouches for itself', async () => {
+  test('records enrolments, refusals and changes, and proves that it is complete', async () => {
     const cloud = new Cloud();
     await cloud.start();
     const edge = await edgeOf(cloud, 'site-a');
-    await cloud.ask('POST', '/v1/exposures', { site: 'site-a', service: 'keystone' });
-    await cloud.ask('DELETE', '/v1/exposures', { site: 'site-a', service: 'keystone' });
-    await cloud.ask('POST', '/v1/revocations', { site: 'site-a' });
+    await cloud.callAdmin('POST', '/v1/exposures', { site: 'site-a', service: 'keystone' });
+    await cloud.callAdmin('DELETE', '/v1/exposures', { site: 'site-a', service: 'keystone' });
+    await cloud.callAdmin('POST', '/v1/revocations', { site: 'site-a' });
     await edge.process.logged(/refused, .*\(revoked\)/);
-    await cloud.ask('DELETE', '/v1/revocations', { site: 'site-a' });
-    await cloud.ask('DELETE', '/v1/presences', { site: 'site-a' });
-    const stranger = execFileSync(
+    await cloud.callAdmin('DELETE', '/v1/revocations', { site: 'site-a' });
+    await cloud.callAdmin('DELETE', '/v1/presences', { site: 'site-a' });
+    const unauthenticated = execFileSync(
       'sh',
       ['-c', `openssl s_client -connect 127.0.0.1:${cloud.tunnelPort} </dev/null 2>&1 || true`],
       { encoding: 'utf8' }
     );
-    expect(stranger).toContain('CONNECTED');
+    expect(unauthenticated).toContain('CONNECTED');
     const { audit } = await eventually('the unauthenticated peer in the log', async () => {
-      const { audit: head } = await cloud.ask<{ audit: { seq: number; hash: string } }>(
+      const { audit: head } = await cloud.callAdmin<{ audit: { seq: number; hash: string } }>(
         'GET',
         '/v1/status'
       );

@@ -58,18 +58,18 @@ function stepsOf({ status, stdout, stderr }: SpawnSyncReturns<string>): Step[] {
 }
 
 const isRoot = process.getuid?.() === 0;
-/** Whether no step can be left out for want of a program. */
+/** Whether no step may be skipped because a program is missing. */
 const isAllInstalled =
   existsSync('/usr/lib/rabbitmq/bin/rabbitmq-server') &&
   spawnSync('sh', ['-c', 'command -v ping']).status === 0;
 const canBeSomebodyElse = isRoot && existsSync('/dev/net/tun') && existsSync('/usr/bin/setpriv');
 
 describe('the scene of two sites', () => {
-  test('shows every step to whoever runs the tests', () => {
+  test('shows every step to the user who runs the tests', () => {
     const steps = stepsOf(
       spawnSync(process.execPath, DEMO, { cwd: REPOSITORY, encoding: 'utf8', timeout: 150_000 })
     );
-    // Where everything is installed, nothing may be left out.
+    // On a machine with all programs no step may be skipped.
     if (process.env.CI !== undefined) {
       expect(steps.filter(({ skipped }) => skipped)).toEqual([]);
     }
@@ -78,8 +78,8 @@ describe('the scene of two sites', () => {
   test.skipIf(!canBeSomebodyElse)(
     'shows every step to an ordinary user (needs root, to become one, and /dev/net/tun)',
     () => {
-      // In a mount namespace of its own: the TUN device with the usual mode 0666, and this repository
-      // where everybody can reach it.
+      // The test runs in its own mount namespace: the TUN device has the usual mode 0666, and this repository
+      // is at a path that everybody can reach.
       const directory = mkdtempSync(join(tmpdir(), 'vp-user-'));
       chmodSync(directory, 0o755);
       mkdirSync(join(directory, 'repository'));
@@ -126,7 +126,7 @@ describe('the scene of two sites', () => {
   ] as const)(
     '%s ends on %s with all of its processes and files',
     async (_, signal, code, args) => {
-      const directory = mkdtempSync(join(tmpdir(), 'vp-told-'));
+      const directory = mkdtempSync(join(tmpdir(), 'vp-scene-'));
       const mark = `VP_TEST_MARK=${randomUUID()}`;
       const demo = spawn(process.execPath, [...DEMO, ...args], {
         cwd: REPOSITORY,
@@ -156,7 +156,7 @@ describe('the scene of two sites', () => {
   );
 });
 
-/** Processes that were started with this in their environment, by whomever. */
+/** Returns the processes that have this in their environment. */
 function processesWith(mark: string): number[] {
   return readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name))

@@ -1,6 +1,6 @@
 /**
- * The CA of a cloud gateway: on a disk that is full for a while, at rest, as an earlier version has left it, and
- * when it has run out.
+ * The CA of a cloud gateway: on a disk that is full for a while, encrypted at rest, in the files of an earlier version,
+ * and after it has expired.
  */
 import { X509Certificate } from 'node:crypto';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -47,7 +47,7 @@ function open(
   });
 }
 
-/** How far the change of CA is after a restart. */
+/** Returns the state of the CA rollover after a restart. */
 async function afterRestart(path: string): Promise<string> {
   const keeper = await open(await FileSecrets.open(path));
   keeper.close();
@@ -60,12 +60,12 @@ async function textOf(secrets: Secrets, name: string): Promise<string> {
 
 const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
 
-describe('a change of CA on a disk that is full for a while', () => {
+describe('a CA rollover on a disk that is full for a while', () => {
   const steps = ['prepare', 'activate', 'retire'] as const;
   const states = ['none', 'prepared', 'active', 'none'];
 
   test.each(steps.flatMap((step) => [false, true].map((isInPlace) => [step, isInPlace] as const)))(
-    'can repeat "%s" after any commit of it has failed, in place or not: %s',
+    'can repeat "%s" after any of its commits has failed, whether or not it took effect: %s',
     async (step, isInPlace) => {
       const at = steps.indexOf(step);
       const before = states[at]!;
@@ -96,7 +96,7 @@ describe('a change of CA on a disk that is full for a while', () => {
         const again = await open(await FileSecrets.open(path));
         expect(again.authority.spkiHash).toBe(keeper.authority.spkiHash);
         expect(again.retired).toHaveLength(1);
-        // The key of a CA that signs no more is gone.
+        // The key of a CA that no longer signs is removed.
         expect(readdirSync(path).filter((name) => name.endsWith('-key.pem'))).toEqual([
           'ca-2-key.pem',
         ]);
@@ -110,7 +110,7 @@ describe('a change of CA on a disk that is full for a while', () => {
     }
   );
 
-  test('writes nothing of a next CA that is unfit', async () => {
+  test('writes nothing for a next CA that cannot be used', async () => {
     const secrets = await FileSecrets.open(newPath());
     const keeper = await open(secrets);
     const foreign = generateCa({ trustDomain: 'another.test' });
@@ -121,7 +121,7 @@ describe('a change of CA on a disk that is full for a while', () => {
     keeper.close();
   });
 
-  test('keeps the key of the root together with the CA that the root has signed', async () => {
+  test('stores the key of the root in one commit with the CA that the root has signed', async () => {
     const secrets = new FaultySecrets(new MemorySecrets());
     for (const isInPlace of [false, true]) {
       secrets.failAfter = 0;
@@ -133,7 +133,7 @@ describe('a change of CA on a disk that is full for a while', () => {
     }
   });
 
-  test('does one step at a time', async () => {
+  test('takes one step at a time', async () => {
     const keeper = await open(new MemorySecrets());
     const both = await Promise.allSettled([keeper.prepare(), keeper.prepare()]);
     expect(both.map(({ status }) => status).sort()).toEqual(['fulfilled', 'rejected']);
@@ -143,8 +143,8 @@ describe('a change of CA on a disk that is full for a while', () => {
   });
 });
 
-describe('keys at rest', () => {
-  test('are encrypted anew when they were stretched less than now, once, and never left in the clear', async () => {
+describe('AuthorityKeeper with a passphrase', () => {
+  test('encrypts keys that are in the clear, once, and leaves none in the clear', async () => {
     const secrets = await FileSecrets.open(newPath());
     const first = await open(secrets, { intermediate: true });
     await first.prepare();
@@ -154,11 +154,11 @@ describe('keys at rest', () => {
       expect(await textOf(secrets, name)).toMatch(/^-----BEGIN PRIVATE KEY/);
     }
 
-    // A passphrase is given from now on.
+    // From here on there is a passphrase.
     const log: string[] = [];
     const second = await open(secrets, { passphrase: PASSPHRASE, logger: logTo(log) });
     second.close();
-    expect(log).toEqual(keys.map((name) => `${secrets.locate(name)}: encrypted anew`));
+    expect(log).toEqual(keys.map((name) => `${secrets.locate(name)}: encrypted again`));
     const kept = await Promise.all(keys.map((name) => textOf(secrets, name)));
     for (const text of kept) expect(text).toMatch(/^-----BEGIN ENCRYPTED PRIVATE KEY/);
     expect(second.authority.spkiHash).toBe(first.authority.spkiHash);
@@ -174,20 +174,20 @@ describe('keys at rest', () => {
     );
   });
 
-  test('of a root CA under another passphrase are named', async () => {
+  test('names the key of a root that is encrypted under another passphrase', async () => {
     const secrets = await FileSecrets.open(newPath());
     (await open(secrets, { passphrase: PASSPHRASE, intermediate: true })).close();
     const foreign = await encryptPrivateKey(generateGatewayKey().privateKeyPem, 'another');
     await secrets.commit({ 'root-key.pem': bytes(foreign) });
     const opening = open(secrets, { passphrase: PASSPHRASE });
     await expect(opening).rejects.toThrow(`${secrets.locate('root-key.pem')}: `);
-    // Nothing here needs it.
+    // The gateway does not need the key of the root.
     await secrets.commit({ 'root-key.pem': undefined });
     (await open(secrets, { passphrase: PASSPHRASE })).close();
   });
 
   test.each([undefined, PASSPHRASE])(
-    'of a retired CA are removed at the next start, if a crash has kept them (passphrase: %s)',
+    'removes at the next start the key of a retired CA that a crash has left (passphrase: %s)',
     async (passphrase) => {
       const secrets = await FileSecrets.open(newPath());
       const keeper = await open(secrets, { passphrase });
@@ -211,7 +211,7 @@ describe('keys at rest', () => {
   );
 });
 
-describe('a directory of an earlier version', () => {
+describe('files of an earlier version', () => {
   const [one, two, three] = [0, 1, 2].map(() => generateCa({ trustDomain: TRUST_DOMAIN })) as [
     ReturnType<typeof generateCa>,
     ReturnType<typeof generateCa>,
@@ -219,7 +219,7 @@ describe('a directory of an earlier version', () => {
   ];
   const names = { ca: one, 'ca-2': two, 'ca-3': three };
 
-  /** What stands in the directory: certificates and keys by CA, `ca.json`, and what a crash has left. */
+  /** Returns a directory with these certificates and keys by CA, `ca.json`, and files that a crash has left. */
   function directoryOf(
     cas: Partial<Record<keyof typeof names, 'both' | 'certificate' | 'key'>>,
     json?: string,
@@ -240,23 +240,23 @@ describe('a directory of an earlier version', () => {
   }
 
   test.each([
-    ['with its first CA', directoryOf({ ca: 'both' }), one, 'none', 0],
+    ['a directory with its first CA', directoryOf({ ca: 'both' }), one, 'none', 0],
     [
-      'in which a CA is prepared',
+      'a directory in which a CA is prepared',
       directoryOf({ ca: 'both', 'ca-2': 'both' }, '{"current":"ca","next":"ca-2"}\n'),
       one,
       'prepared',
       0,
     ],
     [
-      'in which a CA is active',
+      'a directory in which a CA is active',
       directoryOf({ ca: 'both', 'ca-2': 'both' }, '{"current":"ca-2","previous":"ca"}\n'),
       two,
       'active',
       0,
     ],
     [
-      'with two retired CAs',
+      'a directory with two retired CAs',
       directoryOf(
         { ca: 'certificate', 'ca-2': 'certificate', 'ca-3': 'both' },
         '{"current":"ca-3","retired":["ca","ca-2"]}\n'
@@ -266,36 +266,39 @@ describe('a directory of an earlier version', () => {
       2,
     ],
     [
-      'that was interrupted before a CA was named',
+      'a directory interrupted before a CA was named',
       directoryOf({ ca: 'both', 'ca-2': 'both' }, undefined, { 'ca.json.new': '{"curr' }),
       one,
       'none',
       0,
     ],
     [
-      'that was interrupted before the key of a retired CA was removed',
+      'a directory interrupted before the key of a retired CA was removed',
       directoryOf({ ca: 'both', 'ca-2': 'both' }, '{"current":"ca-2","retired":["ca"]}\n'),
       two,
       'none',
       1,
     ],
-  ] as const)('%s is taken up, and the change goes on', async (_, path, ca, rollover, retired) => {
-    const keeper = await open(await FileSecrets.open(path));
-    const { authority } = keeper;
-    expect(authority.certificatePem).toBe(ca.certificatePem);
-    expect([authority.rollover, keeper.retired.length]).toEqual([rollover, retired]);
-    if (rollover === 'none') await keeper.prepare();
-    if (rollover !== 'active') await keeper.activate();
-    await keeper.retire();
-    keeper.close();
-    expect(await afterRestart(path)).toBe('none');
-    const keys = readdirSync(path).filter((name) => name.endsWith('-key.pem'));
-    const { current } = JSON.parse(readFileSync(join(path, 'ca.json'), 'utf8'));
-    expect(keys).toEqual([`${current}-key.pem`]);
-    expect(readdirSync(path).filter((name) => name.endsWith('.new'))).toEqual([]);
-  });
+  ] as const)(
+    '%s is loaded, and the rollover continues',
+    async (_, path, ca, rollover, retired) => {
+      const keeper = await open(await FileSecrets.open(path));
+      const { authority } = keeper;
+      expect(authority.certificatePem).toBe(ca.certificatePem);
+      expect([authority.rollover, keeper.retired.length]).toEqual([rollover, retired]);
+      if (rollover === 'none') await keeper.prepare();
+      if (rollover !== 'active') await keeper.activate();
+      await keeper.retire();
+      keeper.close();
+      expect(await afterRestart(path)).toBe('none');
+      const keys = readdirSync(path).filter((name) => name.endsWith('-key.pem'));
+      const { current } = JSON.parse(readFileSync(join(path, 'ca.json'), 'utf8'));
+      expect(keys).toEqual([`${current}-key.pem`]);
+      expect(readdirSync(path).filter((name) => name.endsWith('.new'))).toEqual([]);
+    }
+  );
 
-  test('whose first start was interrupted gets a CA', async () => {
+  test('a directory whose first start was interrupted gets a CA', async () => {
     const path = directoryOf({ ca: 'key' });
     const keeper = await open(await FileSecrets.open(path));
     expect(readFileSync(join(path, 'ca.pem'), 'utf8')).toBe(keeper.authority.certificatePem);
@@ -303,7 +306,7 @@ describe('a directory of an earlier version', () => {
     keeper.close();
   });
 
-  test('that lacks a key, or has a damaged ca.json, is refused, and the message has the path', async () => {
+  test('a missing key, or a damaged ca.json, is refused with its path', async () => {
     const lacking = directoryOf({ ca: 'certificate' });
     await expect(open(await FileSecrets.open(lacking))).rejects.toThrow(
       new EnvironmentError(
@@ -317,7 +320,7 @@ describe('a directory of an earlier version', () => {
   });
 });
 
-describe('a CA that has run out', () => {
+describe('a CA that has expired', () => {
   const expired = (options: Partial<GenerateCaOptions> = {}) =>
     generateCa({
       trustDomain: TRUST_DOMAIN,
@@ -341,7 +344,7 @@ describe('a CA that has run out', () => {
     ['its own, below a root', true, undefined],
     ['an operator’s', false, generateCa({ trustDomain: TRUST_DOMAIN, keyType: 'ed25519' })],
   ])(
-    'is taken up and says so; with %s as the next one a site enrols and its tunnel opens',
+    'is loaded with a warning; with %s as the next one a site enrols and its tunnel opens',
     async (_, intermediate, next) => {
       const old = expired({ intermediate });
       const log: string[] = [];
@@ -349,12 +352,12 @@ describe('a CA that has run out', () => {
       const keeper = await open(secrets, { intermediate, logger: logTo(log) });
       const { authority } = keeper;
       expect(keeper.caNotAfter.getTime()).toBeLessThan(Date.now());
-      expect(keeper.caWarning).toMatch(/^the CA ran out on .*: prepare and activate another one/);
+      expect(keeper.caWarning).toMatch(/^the CA expired on .*: prepare and activate another one/);
       expect(log).toContain(keeper.caWarning);
       const { csrPem } = newRequest();
       await expect(authority.issue(csrPem, SITE)).rejects.toThrow(CertificateError);
 
-      // The ports open all the same.
+      // The ports open nevertheless.
       const server = new EnrolmentServer({ authority });
       const { port } = await server.listen({ host: '127.0.0.1', port: 0 });
       const endpoints = [`https://127.0.0.1:${port}`];
@@ -410,14 +413,14 @@ describe('a CA that has run out', () => {
     }
   );
 
-  test('is told 60 days before, and again when it happens, once each', async () => {
+  test('is reported 60 days before its end, and again at its end, once each', async () => {
     const clock = new FakeClock({ wallMs: Math.floor(Date.now() / 1000) * 1000 });
     const secrets = await secretsWith(
       generateCa({ trustDomain: TRUST_DOMAIN, clock, rootLifetimeMs: 62 * DAY_MS })
     );
     const keeper = await open(secrets, { clock, random: () => 0 });
-    const told: string[] = [];
-    keeper.on('problem', ({ error }) => told.push(error.message));
+    const warnings: string[] = [];
+    keeper.on('problem', ({ error }) => warnings.push(error.message));
     expect(keeper.caWarning).toBeUndefined();
     const pass = async (hours: number) => {
       for (let hour = 0; hour < hours; hour++) {
@@ -426,11 +429,11 @@ describe('a CA that has run out', () => {
       }
     };
     await pass(24);
-    expect(told).toEqual([]);
+    expect(warnings).toEqual([]);
     await pass(48);
-    expect(told).toEqual([expect.stringMatching(/^the CA runs out on .*: change it before$/)]);
+    expect(warnings).toEqual([expect.stringMatching(/^the CA expires on .*: change it before$/)]);
     await pass(60 * 24);
-    expect(told.slice(1)).toEqual([expect.stringMatching(/^the CA ran out on /)]);
+    expect(warnings.slice(1)).toEqual([expect.stringMatching(/^the CA expired on /)]);
 
     await keeper.prepare();
     await keeper.activate();

@@ -1,6 +1,6 @@
 /**
- * Closes gateways at many moments of their life, and counts what is left: every handle and timer that Node knows of,
- * those too that do not keep the process alive. Prints one line of JSON, and must then end by itself.
+ * Closes gateways at many moments of their life, and counts the handles and timers that are left, including those that
+ * do not keep the process alive. Prints one line of JSON, and must then end by itself.
  * @module
  */
 import { createHook } from 'node:async_hooks';
@@ -8,7 +8,7 @@ import { MemoryDevice } from '../../src/device/index.ts';
 import { CloudGateway, EdgeGateway } from '../../src/gateway/index.ts';
 import { desired, memory } from './scene.ts';
 
-/** What a gateway must give back, as `async_hooks` calls it. */
+/** The resources that a gateway must free, by their names in `async_hooks`. */
 const COUNTED = new Set([
   'Timeout',
   'TCPWRAP',
@@ -19,7 +19,7 @@ const COUNTED = new Set([
   'PROCESSWRAP',
   'FILEHANDLE',
 ]);
-/** Sockets take a while to be gone. */
+/** The time that sockets may need until they are gone. */
 const LATEST_MS = 10_000;
 const alive = new Map<number, string>();
 createHook({
@@ -41,12 +41,12 @@ async function startCloud(signal?: AbortSignal): Promise<CloudGateway> {
   });
 }
 
-/** So many turns of the event loop. */
+/** Waits for turns of the event loop. */
 async function turns(count: number): Promise<void> {
   for (let i = 0; i < count; i++) await new Promise((resolve) => setImmediate(resolve));
 }
 
-/** The counts when everything that was closed has had its turn; no timer is used to wait for that. */
+/** Returns the counts once everything is closed. It uses no timer to wait, because it counts timers. */
 async function left(): Promise<Record<string, number>> {
   const end = performance.now() + LATEST_MS;
   for (;;) {
@@ -61,7 +61,7 @@ async function left(): Promise<Record<string, number>> {
 const results: Record<string, { readonly reached: string; readonly left: Record<string, number> }> =
   {};
 
-/** Runs a scene to its end, and notes what it has reached and what is left of it. */
+/** Runs a scene to its end, and records its result and the resources that are left. */
 async function scene(name: string, run: () => Promise<string>): Promise<void> {
   const reached = await run();
   results[name] = { reached, left: await left() };
@@ -130,7 +130,7 @@ await scene('an edge is closed while it waits to enrol again', async () => {
   return state;
 });
 
-await scene('an edge is closed while a token is asked for', async () => {
+await scene('an edge is closed while it waits for a token', async () => {
   const edge = await EdgeGateway.start({ token: () => new Promise(() => {}), dns, ...options() });
   await turns(10);
   const { state } = edge;

@@ -1,6 +1,6 @@
 /**
- * The credentials of an edge gateway: from a token, on a disk that is full for a while, as an earlier version has
- * left them, and through a change of the cloud's CA.
+ * The credentials of an edge gateway: from a token, on a disk that is full for a while, in the files of an earlier
+ * version, and through a rollover of the cloud's CA.
  */
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { EventEmitter } from 'node:events';
@@ -91,7 +91,7 @@ const reopen = (secrets: Secrets, options: Partial<SiteCredentialsOptions> = {})
 interface Scene {
   readonly secrets: FaultySecrets;
   readonly site: SiteCredentials;
-  /** The token there is now. */
+  /** The current token. */
   token: string;
 }
 
@@ -114,7 +114,7 @@ async function secretsWith(credentials: Credentials): Promise<Secrets> {
 }
 
 describe('SiteCredentials', () => {
-  test('asks for a place to keep the certificate before it spends the token', async () => {
+  test('tests that it can store the certificate before it uses up the token', async () => {
     const secrets = new FaultySecrets(new MemorySecrets());
     const token = await newToken();
     secrets.failAfter = 0;
@@ -125,7 +125,7 @@ describe('SiteCredentials', () => {
     expect((await reopen(secrets)).identity).toEqual(SITE);
   });
 
-  test('keeps what a token has brought until it can be stored', async () => {
+  test('keeps the certificate of a token until it can be stored', async () => {
     for (let failAfter = 0; failAfter < 6; failAfter++) {
       const now = await scene();
       const { secrets, site } = now;
@@ -147,12 +147,12 @@ describe('SiteCredentials', () => {
     throw new Error('it never succeeded');
   });
 
-  test('tries a token that was refused once only, and none of another site', async () => {
+  test('tries a refused token only once, and refuses a token of another site', async () => {
     const now = await scene();
     const { site } = now;
     const used = now.token;
     await expect(site.enrolAnew()).rejects.toThrow(/used/);
-    await expect(site.enrolAnew()).rejects.toThrow('no new token is there');
+    await expect(site.enrolAnew()).rejects.toThrow('there is no new token');
     await expect(site.enrolAnew(await newToken('site-b'))).rejects.toThrow(
       'the token is for "site-b", not for "site-a"'
     );
@@ -162,17 +162,17 @@ describe('SiteCredentials', () => {
     await expect(site.enrolAnew(used)).rejects.toThrow(EnrolmentError);
   });
 
-  test('replaces one that has run out, or does not fit, by the token; else it says what to do', async () => {
+  test('replaces an expired or unfitting certificate with a token; without one it says what to do', async () => {
     const credentials = await newCredentials(60_000);
     const other = await newCredentials();
     const later = new FakeClock({ wallMs: Date.now() + 3_600_000 });
     const unfit = { ...credentials, key: other.key };
     for (const [found, clock, fault] of [
-      [credentials, later, /^certificate\.pem ran out on .*: bring a token \(there is no token\)$/],
+      [credentials, later, /^certificate\.pem expired on .*: bring a token \(there is no token\)$/],
       [
         unfit,
         systemClock,
-        /^key\.pem, certificate\.pem and ca\.pem do not fit: .*another key.*token/,
+        /^key\.pem, certificate\.pem and ca\.pem do not fit together: .*another key.*token/,
       ],
     ] as const) {
       const secrets = await secretsWith(found);
@@ -186,7 +186,7 @@ describe('SiteCredentials', () => {
     }
   });
 
-  test('refuses a certificate that is damaged, or no site’s, by its name', async () => {
+  test('refuses a certificate that is damaged, or is not a site’s, and names the file', async () => {
     const credentials = await newCredentials();
     const { certificatePem } = await authority.issue(createSigningRequest(credentials.key), {
       trustDomain: SITE.trustDomain,
@@ -194,7 +194,7 @@ describe('SiteCredentials', () => {
     });
     for (const [text, fault] of [
       ['damaged', 'certificate.pem is damaged'],
-      [certificatePem, 'certificate.pem is not the one of a site'],
+      [certificatePem, 'certificate.pem is not the certificate of a site'],
     ] as const) {
       const secrets = await secretsWith({ ...credentials, cert: text });
       await expect(reopen(secrets)).rejects.toThrow(fault);
@@ -204,7 +204,7 @@ describe('SiteCredentials', () => {
     await expect(reopen(secrets)).rejects.toThrow('key.pem cannot be read: it does not exist');
   });
 
-  test('takes up the files of an earlier version, also if it was interrupted at any step of any two renewals', async () => {
+  test('loads the files of an earlier version that was interrupted at any step of any two renewals', async () => {
     let rounds = 0;
     for (let first = 0; first <= 4; first++) {
       for (let second = 0; second <= 4; second++) {
@@ -220,7 +220,7 @@ describe('SiteCredentials', () => {
         if (second >= 3) expect(serialOf(site.credentials)).toBe(serialOf(two));
         if (second < 3 && first >= 3) expect(serialOf(site.credentials)).toBe(serialOf(one));
         expect(readdirSync(path).sort()).toEqual(['ca.pem', 'certificate.pem', 'key.pem']);
-        // What follows is stored by this version.
+        // From here on this version stores the credentials.
         await site.save(two);
         expect(serialOf((await reopen(await FileSecrets.open(path))).credentials)).toBe(
           serialOf(two)
@@ -232,7 +232,7 @@ describe('SiteCredentials', () => {
   });
 });
 
-/** How earlier versions kept credentials: one file after the other, in this order. */
+/** Stores credentials as earlier versions did: one file after the other, in this order. */
 class EarlierVersion {
   readonly #path: string;
   #files: Map<string, string> = new Map();
@@ -241,7 +241,7 @@ class EarlierVersion {
     this.#path = path;
   }
 
-  /** @param steps how many are done before it is interrupted */
+  /** @param steps how many steps are done before the interruption */
   save(credentials: Credentials, steps = 4): void {
     this.#finishChange();
     const write = (name: string, text: string) => this.#files.set(name, text);
@@ -276,15 +276,15 @@ class EarlierVersion {
 }
 
 describe('CredentialKeeper', () => {
-  test('has the tunnel take what a token has brought, also when it could not at first', async () => {
+  test('applies the certificate of a token to the tunnel, also when the first attempt fails', async () => {
     const now = await scene();
     now.token = await newToken();
-    const shown: Credentials[] = [];
+    const applied: Credentials[] = [];
     let isBroken = true;
     const tunnel = Object.assign(new EventEmitter(), {
       updateCredentials: async (credentials: Credentials) => {
         if (isBroken) throw new Error('the connection broke');
-        shown.push(credentials);
+        applied.push(credentials);
       },
     });
     const log: string[] = [];
@@ -295,34 +295,34 @@ describe('CredentialKeeper', () => {
       logger: logTo(log),
     });
     expect(await keeper.enrolAnew()).toBe(false);
-    expect(log.at(-1)).toMatch(/^site-a: not enrolled anew: the connection broke/);
+    expect(log.at(-1)).toMatch(/^site-a: not enrolled again: the connection broke/);
     isBroken = false;
     expect(await keeper.enrolAnew()).toBe(true);
     const stored = await reopen(now.secrets);
-    expect(shown.map(({ cert }) => cert)).toEqual([stored.credentials.cert]);
-    // Once it is taken, the next enrolment needs a token.
+    expect(applied.map(({ cert }) => cert)).toEqual([stored.credentials.cert]);
+    // After it was applied, the next enrolment needs a token.
     expect(await keeper.enrolAnew()).toBe(false);
-    expect(shown).toHaveLength(1);
+    expect(applied).toHaveLength(1);
     await keeper.enrol(await newToken());
-    expect(shown).toHaveLength(2);
+    expect(applied).toHaveLength(2);
     await keeper.close();
   });
 
-  test('takes a new token when the tunnel is refused for its certificate, and for no other reason', async () => {
+  test('redeems a new token when the tunnel is refused because of its certificate, and for no other reason', async () => {
     const now = await scene();
     const edge = new Edge(now.site, new FakeClock({ wallMs: Date.now() }));
     now.token = await newToken();
     edge.tunnel.emit('refused', { error: new Error('refused'), code: 'unknown-site' });
     await settle();
-    expect(edge.shown).toEqual([]);
-    const enrolled = new Promise((resolve) => edge.onShown.push(resolve));
+    expect(edge.applied).toEqual([]);
+    const enrolled = new Promise((resolve) => edge.onApplied.push(resolve));
     edge.tunnel.emit('refused', { error: new Error('refused'), code: 'revoked' });
     await enrolled;
-    expect(edge.shown).toHaveLength(1);
+    expect(edge.applied).toHaveLength(1);
     edge.keeper.close();
   });
 
-  test('renews a thousand edges one after the other when the CA changes, 20 in a second', {
+  test('renews a thousand edges one after the other when the CA changes, 20 per second', {
     timeout: 120_000,
   }, async () => {
     const clock = new FakeClock({ wallMs: Date.now() });
@@ -333,7 +333,7 @@ describe('CredentialKeeper', () => {
     const server = new ControlServer(controller as unknown as PresenceController, {
       trust: {
         trust: () => ({ caPem: credentials.ca, renew }),
-        renew: () => Promise.reject(new Error('it is asked elsewhere')),
+        renew: () => Promise.reject(new Error('it is called elsewhere')),
       },
     });
     const secrets = await secretsWith(credentials);
@@ -362,7 +362,7 @@ describe('CredentialKeeper', () => {
     }
     expect(before).toBe(1000);
 
-    // One that connects meanwhile does not wait.
+    // An edge that connects in the meantime does not wait.
     const late = new Edge(await reopen(secrets), clock);
     server.attach('site-late', late.channel(certificate), () => {});
     await settle();
@@ -374,13 +374,13 @@ describe('CredentialKeeper', () => {
   });
 });
 
-/** An edge's keeper between a control channel and a tunnel that only say what they were asked. */
+/** An edge's keeper between a control channel and a tunnel that only record calls. */
 class Edge {
   readonly keeper: CredentialKeeper;
   readonly control = new EventEmitter();
   readonly tunnel = new EventEmitter();
-  readonly shown: Credentials[] = [];
-  readonly onShown: ((value: unknown) => void)[] = [];
+  readonly applied: Credentials[] = [];
+  readonly onApplied: ((value: unknown) => void)[] = [];
   requests = 0;
 
   constructor(credentials: SiteCredentials, clock: FakeClock) {
@@ -393,9 +393,9 @@ class Edge {
         },
       }) as unknown as ControlClient,
       tunnel: Object.assign(this.tunnel, {
-        updateCredentials: async (shown: Credentials) => {
-          this.shown.push(shown);
-          for (const each of this.onShown.splice(0)) each(undefined);
+        updateCredentials: async (applied: Credentials) => {
+          this.applied.push(applied);
+          for (const each of this.onApplied.splice(0)) each(undefined);
         },
       }) as unknown as MtlsTunnel,
       random: () => 0,
@@ -403,7 +403,7 @@ class Edge {
     });
   }
 
-  /** Its end at the cloud. */
+  /** The cloud's end of the control channel. */
   channel(certificate: X509Certificate) {
     return {
       certificate,

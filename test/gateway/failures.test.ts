@@ -1,5 +1,5 @@
 /**
- * What an edge says of each kind of failure, and what a cloud says of itself.
+ * The failures that an edge reports, and the faults that a cloud reports.
  */
 import { createServer as createHttpServer } from 'node:http';
 import type { AddressInfo, Server } from 'node:net';
@@ -28,7 +28,7 @@ async function portOf(server: Server): Promise<number> {
   return (server.address() as AddressInfo).port;
 }
 
-/** What an edge has kept that was enrolled with this cloud as `site-a`, and is not running. */
+/** Returns the state of an edge that was enrolled with this cloud as `site-a`, and is closed. */
 async function enrolled(cloud: CloudGateway): Promise<ReturnType<typeof memory>> {
   const state = memory();
   const edge = await gateways.edge({
@@ -46,8 +46,8 @@ function changesOf(edge: EdgeGateway): EdgeStateChange[] {
   return changes;
 }
 
-describe('a cloud that cannot be reached as it should', () => {
-  test('is no TLS server, or one of another protocol', async () => {
+describe('an edge whose cloud endpoint is wrong', () => {
+  test('reports a server without TLS, and one of another protocol', async () => {
     const cloud = await gateways.cloud({ desired: desired('site-a') });
     const state = await enrolled(cloud);
     const port = await portOf(createHttpServer((_request, response) => void response.end()));
@@ -64,17 +64,17 @@ describe('a cloud that cannot be reached as it should', () => {
     expect(other.failure).toMatchObject({ kind: 'protocol', remedy: 'configuration' });
   });
 
-  test('is of another CA; beside the right one that is passed over', async () => {
+  test('reports a cloud of another CA, and skips it if another endpoint is right', async () => {
     const cloud = await gateways.cloud({ desired: desired('site-a') });
-    const stranger = await gateways.cloud({ desired: desired('site-a') });
+    const foreignCloud = await gateways.cloud({ desired: desired('site-a') });
     const state = await enrolled(cloud);
-    const wrong = await gateways.edge({ ...state, cloud: stranger.addresses.tunnels });
+    const wrong = await gateways.edge({ ...state, cloud: foreignCloud.addresses.tunnels });
     await expect(wrong.ready(PATIENCE)).rejects.toThrow(/self-signed certificate/);
     expect(wrong.failure).toMatchObject({ kind: 'peer-untrusted', remedy: 'token' });
     await wrong.close();
     const both = await gateways.edge({
       ...state,
-      cloud: [...stranger.addresses.tunnels, ...cloud.addresses.tunnels],
+      cloud: [...foreignCloud.addresses.tunnels, ...cloud.addresses.tunnels],
     });
     const changes = changesOf(both);
     await both.ready(PATIENCE);
@@ -84,7 +84,7 @@ describe('a cloud that cannot be reached as it should', () => {
     ]);
   });
 
-  test('is not given up for one endpoint that is wrong while another one is away', async () => {
+  test('is not rejected for one wrong endpoint while another one does not answer', async () => {
     const cloud = await gateways.cloud({ desired: desired('site-a') });
     const state = await enrolled(cloud);
     const port = await portOf(createHttpServer((_request, response) => void response.end()));
@@ -103,7 +103,7 @@ describe('a cloud that cannot be reached as it should', () => {
     away.close();
   });
 
-  test('has a certificate that has run out by the clock here, when a token is redeemed', async () => {
+  test('reports that the cloud’s certificate has expired by the clock of the edge', async () => {
     const cloud = await gateways.cloud({ desired: desired('site-a') });
     const edge = await gateways.edge({
       token: await cloud.createToken({ site: 'site-a' }),
@@ -118,16 +118,16 @@ describe('a cloud that cannot be reached as it should', () => {
   });
 });
 
-describe('a certificate that has run out before the start', () => {
+describe('an edge whose certificate has expired before the start', () => {
   const later = clockOf(() => Date.now() + 40 * DAY_MS);
 
-  test('is told as that, and names are answered meanwhile', async () => {
+  test('reports it, and answers names meanwhile', async () => {
     const cloud = await gateways.cloud({ desired: desired('site-a') });
     const state = await enrolled(cloud);
     const edge = await gateways.edge({ ...state, clock: later });
     expect(edge.lookup('bus')).toHaveLength(1);
     expect(edge.site).toBe('site-a');
-    await expect(edge.ready(PATIENCE)).rejects.toThrow(/ran out on .*enrol with a new token/);
+    await expect(edge.ready(PATIENCE)).rejects.toThrow(/expired on .*enrol with a new token/);
     expect(edge.failure).toMatchObject({
       kind: 'certificate-expired',
       party: 'operator',
@@ -135,7 +135,7 @@ describe('a certificate that has run out before the start', () => {
     });
   });
 
-  test('and a cloud that is away is waited for', async () => {
+  test('waits for a cloud that does not answer', async () => {
     const cloud = await gateways.cloud({ desired: desired('site-a') });
     const state = await enrolled(cloud);
     const token = await cloud.createToken({ site: 'site-a' });
@@ -152,7 +152,7 @@ describe('a certificate that has run out before the start', () => {
 });
 
 describe('an edge that was refused', () => {
-  test('at its enrolment comes up by itself when the host lets it in', async () => {
+  test('comes up by itself when the host program admits it, after a refused enrolment', async () => {
     let answer: string | undefined = 'not yet';
     const cloud = await gateways.cloud({ desired: desired('site-a'), authorize: () => answer });
     const clock = new FakeClock({ wallMs: Date.now() });
@@ -164,7 +164,7 @@ describe('an edge that was refused', () => {
     expect(edge.failure).toBeUndefined();
   });
 
-  test('at its handshake comes up by itself when the host lets it in', async () => {
+  test('comes up by itself when the host program admits it, after a refused handshake', async () => {
     let answer: string | undefined;
     const cloud = await gateways.cloud({ desired: desired('site-a'), authorize: () => answer });
     const state = await enrolled(cloud);
@@ -180,15 +180,15 @@ describe('an edge that was refused', () => {
   });
 });
 
-describe('a host that decides about handshakes', () => {
+describe('the option authorize, for handshakes', () => {
   test.each([
     [
       'throws',
       () => Promise.reject(new Error('the identity provider is away')),
       /provider is away/,
     ],
-    ['answers what is no answer', () => true, /authorize must return undefined or a reason/],
-  ])('and %s lets nobody in, and is told', async (_what, answer, says) => {
+    ['returns an invalid value', () => true, /authorize must return undefined or a reason/],
+  ])('refuses every site when it %s, and the cloud reports it', async (_what, answer, says) => {
     const problems: { error: Error; site?: string }[] = [];
     const cloud = await gateways.cloud({
       desired: desired('site-a'),
@@ -204,7 +204,7 @@ describe('a host that decides about handshakes', () => {
     });
   });
 
-  test('and gives a reason of any length tells the edge its beginning', async () => {
+  test('sends the beginning of a reason of any length to the edge', async () => {
     const cloud = await gateways.cloud({
       desired: desired('site-a'),
       authorize: ({ at }) => (at === 'enrolment' ? undefined : `no: ${'x\n'.repeat(100_000)}`),
@@ -215,8 +215,8 @@ describe('a host that decides about handshakes', () => {
   });
 });
 
-describe('where the tunnel of the cloud is', () => {
-  test('is asked of the operator if nobody has said it', async () => {
+describe('the tunnel endpoints of the cloud', () => {
+  test('must be an option if the cloud has not sent them', async () => {
     const cloud = await gateways.cloud({ desired: desired('site-a') });
     const state = await enrolled(cloud);
     await state.secrets.commit({ 'cloud.json': undefined });
@@ -226,7 +226,7 @@ describe('where the tunnel of the cloud is', () => {
   });
 
   test.each(['', '{', 'null', '{}', '{"tunnels":["x"]}', '{"tunnels":7}'])(
-    'is damaged: %j; the file is named, and the option serves in its place',
+    'are refused with the file name if they are stored as %j, and the option replaces them',
     async (text) => {
       const cloud = await gateways.cloud({ desired: desired('site-a') });
       const state = await enrolled(cloud);
@@ -239,7 +239,7 @@ describe('where the tunnel of the cloud is', () => {
     }
   );
 
-  test('is told at a shared port, and not at all if the cloud listens everywhere', async () => {
+  test('are sent at a shared port, and not sent if the cloud listens on the unspecified address', async () => {
     const shared = await gateways.cloud({
       desired: desired('site-a'),
       enrolment: { listen: 'shared' },
@@ -252,20 +252,20 @@ describe('where the tunnel of the cloud is', () => {
       enrolment: { endpoints: ['https://127.0.0.1:0'] },
     });
     const token = await everywhere.createToken({ site: 'site-a' });
-    const lost = await gateways.edge({ token });
-    await expect(lost.ready(PATIENCE)).rejects.toMatchObject({ path: 'cloud' });
-    expect(lost.failure).toMatchObject({ kind: 'local', remedy: 'configuration' });
+    const unconfigured = await gateways.edge({ token });
+    await expect(unconfigured.ready(PATIENCE)).rejects.toMatchObject({ path: 'cloud' });
+    expect(unconfigured.failure).toMatchObject({ kind: 'local', remedy: 'configuration' });
     const { port } = everywhere.addresses.tunnels[0]!;
-    const found = await gateways.edge({
+    const configured = await gateways.edge({
       token: await everywhere.createToken({ site: 'site-a' }),
       cloud: [{ host: '127.0.0.1', port }],
     });
-    await found.ready(PATIENCE);
+    await configured.ready(PATIENCE);
   });
 });
 
-describe('a cloud whose CA runs out', () => {
-  test('is degraded, says so, and is ready again with another CA', async () => {
+describe('a cloud whose CA expires', () => {
+  test('is degraded with a reason, and is ready again with another CA', async () => {
     const clock = new FakeClock({ wallMs: Date.now() });
     const state = memory();
     const ca = generateCa({
@@ -286,7 +286,7 @@ describe('a cloud whose CA runs out', () => {
     clock.setWall(clock.wallMs() + 50 * DAY_MS);
     clock.advance(3_600_000);
     expect(cloud.state).toBe('ready');
-    expect(problems.at(-1)).toMatch(/the CA runs out on/);
+    expect(problems.at(-1)).toMatch(/the CA expires on/);
     clock.setWall(clock.wallMs() + 60 * DAY_MS);
     clock.advance(3_600_000);
     expect(cloud.state).toBe('degraded');
@@ -296,13 +296,13 @@ describe('a cloud whose CA runs out', () => {
     await cloud.rotateCa('activate');
     await ready;
     expect(changes).toEqual([
-      ['ready', 'degraded', [expect.stringMatching(/the CA ran out on .*prepare and activate/)]],
+      ['ready', 'degraded', [expect.stringMatching(/the CA expired on .*prepare and activate/)]],
       ['degraded', 'ready', []],
     ]);
   });
 });
 
-/** The same token, for another place to enrol. */
+/** Returns the same token with another enrolment endpoint. */
 function withEndpoint(token: string, endpoint: string): string {
   const json = JSON.parse(Buffer.from(token.slice(4), 'base64url').toString()) as object;
   const changed = JSON.stringify({ ...json, endpoints: [endpoint] });

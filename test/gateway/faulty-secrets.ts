@@ -5,11 +5,11 @@
 import type { SecretChanges, Secrets } from '../../src/store/index.ts';
 
 export class FaultySecrets implements Secrets {
-  /** How many commits succeed before one fails; none fails if it is undefined. */
+  /** How many commits succeed before one fails; undefined if none fails. */
   failAfter: number | undefined;
-  /** Whether all that follow fail too. */
+  /** Whether all later commits fail too. */
   isBroken = false;
-  /** Whether the one that fails has happened all the same, as when only the directory's sync fails. */
+  /** Whether the commit that fails takes effect nevertheless, as when only the sync of the directory fails. */
   isInPlace = false;
   readonly #secrets: Secrets;
 

@@ -16,7 +16,7 @@ afterEach(() => gateways.close());
 
 const PATIENCE = { signal: AbortSignal.timeout(600_000) };
 
-test('two sites with the addresses of the cloud ask its service by name, and whois tells them apart', async () => {
+test('two sites with the same addresses as the cloud reach its service by name, and whois distinguishes them', async () => {
   const behindCloud = new Hosts();
   behindCloud.serve(({ source }) => `you are ${source}`);
   const cloud = await gateways.cloud({ device: behindCloud.device });
@@ -35,7 +35,7 @@ test('two sites with the addresses of the cloud ask its service by name, and who
       ]);
     }
     const [presence] = edge.lookup('bus')[0]!.addresses;
-    const answer = await hosts.ask(presence!, 'who am I?');
+    const answer = await hosts.request(presence!, 'who am I?');
     const seenAs = answer.replace('you are ', '');
     expect(cloud.whois('cloud', seenAs)).toMatchObject({ site, address: '10.0.0.5' });
     expect(edge.lookup('nobody')).toEqual([]);
@@ -52,7 +52,7 @@ test('two sites with the addresses of the cloud ask its service by name, and who
 });
 
 describe('an edge without a certificate', () => {
-  test('and without a token is rejected, says so, and comes up with one', async () => {
+  test('is rejected without a token, reports it, and comes up with one', async () => {
     const cloud = await gateways.cloud({ desired: desired('site-a') });
     const edge = await gateways.edge();
     await expect(edge.ready(PATIENCE)).rejects.toThrow(/there is no enrolment token/);
@@ -62,7 +62,7 @@ describe('an edge without a certificate', () => {
     await edge.ready(PATIENCE);
   });
 
-  test('is rejected with a token that was used, and with what is none', async () => {
+  test('is rejected with a used token and with a malformed one', async () => {
     const cloud = await gateways.cloud({ desired: desired('site-a') });
     const token = await cloud.createToken({ site: 'site-a' });
     const first = await gateways.edge({ token });
@@ -72,24 +72,24 @@ describe('an edge without a certificate', () => {
       code: 'ERR_PRESENCE_ENROLMENT_USED',
     });
     expect(second.failure).toMatchObject({ kind: 'token', remedy: 'token' });
-    const enrolling = second.enrol('vp1.nonsense');
+    const enrolling = second.enrol('vp1.malformed');
     expect(second.state).toBe('enrolling');
     await expect(enrolling).rejects.toThrow(EnrolmentError);
     expect(second.state).toBe('rejected');
     await expect(second.enrol(7 as never)).rejects.toThrow(ApiMisuseError);
   });
 
-  test('goes on to try while the cloud is away', async () => {
+  test('keeps trying while the cloud does not answer', async () => {
     const cloud = await gateways.cloud({ desired: desired('site-a') });
     const token = await cloud.createToken({ site: 'site-a' });
     const { port } = cloud.addresses.enrolment;
     const reached = new URL(`https://127.0.0.1:${port}`);
-    // The same token, but for a port where nobody answers TLS: the connection is closed at once.
+    // The same token, but for a port without TLS: the connection is closed at once.
     const closer = createServer((socket) => void socket.destroy());
     await new Promise<void>((resolve) => closer.listen(0, '127.0.0.1', resolve));
     const { port: closed } = closer.address() as { port: number };
-    const astray = withEndpoint(token, `https://127.0.0.1:${closed}`);
-    let current = astray;
+    const misdirected = withEndpoint(token, `https://127.0.0.1:${closed}`);
+    let current = misdirected;
     const changes: EdgeStateChange[] = [];
     const edge = await gateways.edge({ token: () => current });
     edge.on('state', (change) => changes.push(change));
@@ -119,13 +119,13 @@ describe('an edge that is revoked', () => {
     await expect(edge.ready()).rejects.toBe(edge.failure!.error);
     await cloud.reinstate('site-a');
     const enrolling = edge.enrol(await cloud.createToken({ site: 'site-a' }));
-    // What was the matter is not what is waited for any more.
+    // `ready` waits for the new outcome, not for the failure before.
     await edge.ready(PATIENCE);
     await enrolling;
     expect(edge.failure).toBeUndefined();
   });
 
-  test('and another site never notices', async () => {
+  test('does not affect another site', async () => {
     const cloud = await gateways.cloud({ desired: desired('site-a', 'site-b') });
     const a = await gateways.edge({ token: await cloud.createToken({ site: 'site-a' }) });
     const b = await gateways.edge({ token: await cloud.createToken({ site: 'site-b' }) });
@@ -138,8 +138,8 @@ describe('an edge that is revoked', () => {
   });
 });
 
-describe('at run time', () => {
-  test('a site and a service are added, changed and removed', async () => {
+describe('a running cloud gateway', () => {
+  test('adds, changes and removes a site and a service', async () => {
     const behindCloud = new Hosts();
     behindCloud.serve(() => 'here');
     const cloud = await gateways.cloud({ device: behindCloud.device });
@@ -153,7 +153,7 @@ describe('at run time', () => {
       token: await cloud.createToken({ site: 'site-a' }),
     });
     await edge.ready(PATIENCE);
-    expect(await hosts.ask(edge.lookup('bus')[0]!.addresses[0]!, 'hello')).toBe('here');
+    expect(await hosts.request(edge.lookup('bus')[0]!.addresses[0]!, 'hello')).toBe('here');
 
     await cloud.unexpose({ service: 'bus', site: 'site-a' });
     await vi.waitFor(() => expect(edge.lookup('bus')).toEqual([]));
@@ -170,14 +170,14 @@ describe('at run time', () => {
   });
 });
 
-describe('a function of the host', () => {
+describe('the option authorize', () => {
   test('decides about enrolments and handshakes, after everything else has passed', async () => {
-    const asked: string[] = [];
+    const requests: string[] = [];
     let answer: string | undefined = 'the posture of the site is not known';
     const cloud = await gateways.cloud({
       desired: desired('site-a'),
       authorize: async ({ site, at }) => {
-        asked.push(`${site} ${at}`);
+        requests.push(`${site} ${at}`);
         return answer;
       },
     });
@@ -185,11 +185,11 @@ describe('a function of the host', () => {
     const edge = await gateways.edge({ token });
     await expect(edge.ready(PATIENCE)).rejects.toThrow(/the posture of the site is not known/);
     expect(edge.failure).toMatchObject({ kind: 'refused', party: 'operator' });
-    expect(asked).toEqual(['site-a enrolment']);
+    expect(requests).toEqual(['site-a enrolment']);
     answer = undefined;
     await edge.enrol(token);
     await edge.ready(PATIENCE);
-    expect(asked).toEqual(['site-a enrolment', 'site-a enrolment', 'site-a handshake']);
+    expect(requests).toEqual(['site-a enrolment', 'site-a enrolment', 'site-a handshake']);
   });
 
   test('refuses at the handshake an edge that has a certificate', async () => {
@@ -202,13 +202,13 @@ describe('a function of the host', () => {
     });
     await first.ready(PATIENCE);
     await first.close();
-    answer = 'the licence has run out';
+    answer = 'the licence has expired';
     const second = await gateways.edge(state);
-    await expect(second.ready(PATIENCE)).rejects.toThrow(/the licence has run out/);
+    await expect(second.ready(PATIENCE)).rejects.toThrow(/the licence has expired/);
     expect(second.failure).toMatchObject({ kind: 'refused', remedy: 'report' });
   });
 
-  test('that throws lets nobody in', async () => {
+  test('refuses every site when it throws', async () => {
     const cloud = await gateways.cloud({
       desired: desired('site-a'),
       authorize: () => {
@@ -221,7 +221,7 @@ describe('a function of the host', () => {
   });
 });
 
-test('the names at the cloud are those that are exposed to it', async () => {
+test('the cloud answers the names of the services that are exposed to it', async () => {
   const service = { name: 'console', site: 'site-a', address: '10.0.0.5', ports: ['tcp/6080'] };
   const { sites } = desired('site-a');
   const cloud = await gateways.cloud();
@@ -233,7 +233,7 @@ test('the names at the cloud are those that are exposed to it', async () => {
   ]);
 });
 
-test('secrets of the host may be in the state directory, encrypted', async () => {
+test('encrypted secrets of the host program may be in the state directory', async () => {
   const stateDirectory = mkdtempSync(join(tmpdir(), 'vp-state-'));
   try {
     for (let start = 0; start < 2; start++) {
@@ -246,12 +246,12 @@ test('secrets of the host may be in the state directory, encrypted', async () =>
   }
 });
 
-describe('a gateway that was there before', () => {
+describe('a gateway that starts again', () => {
   test('has its addresses, names and certificates from the files of an earlier version', async () => {
     const directory = mkdtempSync(join(tmpdir(), 'vp-state-'));
     try {
-      const cloudState = takeUp('cloud', directory);
-      const edgeState = takeUp('edge', directory);
+      const cloudState = copyState('cloud', directory);
+      const edgeState = copyState('edge', directory);
       const behindCloud = new Hosts();
       behindCloud.serve(({ source }) => source);
       const cloud = await gateways.cloud({
@@ -266,7 +266,7 @@ describe('a gateway that was there before', () => {
         cloud: cloud.addresses.tunnels,
         device: hosts.device,
       });
-      // Before the tunnel is up.
+      // The tunnel is not up yet.
       expect(edge.lookup('rabbitmq')[0]!.addresses).toEqual(['10.0.0.129']);
       await edge.ready(PATIENCE);
       expect(edge.lookup('rabbitmq')[0]!.addresses).toEqual(['10.0.0.129']);
@@ -368,7 +368,7 @@ describe('options that are not usable', () => {
     [{ leases: { idleMs: 60_000, pressedIdleMs: 60_001 } }, 'leases', /must not be longer/],
     [{ authorize: 'everybody' }, 'authorize', /expected a function, got "everybody"/],
     [{ reload: true }, 'reload', /expected a function, got true/],
-    [{ desired: { sites: [] } }, 'desired.sites', /none with the name "cloud"/],
+    [{ desired: { sites: [] } }, 'desired.sites', /no site with the name "cloud"/],
     [{ desired: [] }, 'desired.sites', /is missing/],
   ];
   const ofEdge: typeof both = [
@@ -398,21 +398,21 @@ describe('options that are not usable', () => {
     }
   );
 
-  test.each([undefined, null, 7, 'options'])('%j is no options', async (options) => {
+  test.each([undefined, null, 7, 'options'])('%j is refused as options', async (options) => {
     await expect(CloudGateway.start(options as never)).rejects.toThrow(ConfigError);
     await expect(EdgeGateway.start(options as never)).rejects.toThrow(ConfigError);
   });
 });
 
-/** The same token, for another place to enrol. */
+/** Returns the same token with another enrolment endpoint. */
 function withEndpoint(token: string, endpoint: string): string {
   const json = JSON.parse(Buffer.from(token.slice(4), 'base64url').toString()) as object;
   const changed = JSON.stringify({ ...json, endpoints: [endpoint] });
   return `vp1.${Buffer.from(changed).toString('base64url')}`;
 }
 
-/** Copies a directory of an earlier version, for its owner alone, as that version had it. */
-function takeUp(which: 'cloud' | 'edge', into: string): string {
+/** Copies a directory of an earlier version, with the file modes of that version. */
+function copyState(which: 'cloud' | 'edge', into: string): string {
   const path = join(into, which);
   cpSync(new URL(`./state-before/${which}`, import.meta.url), path, { recursive: true });
   chmodSync(path, 0o700);

@@ -1,6 +1,6 @@
 /**
- * What hosts do to gateways at odd moments: close them while they start, give tokens at the same time, throw in
- * listeners, pass what is no option.
+ * Unusual actions of host programs: they close gateways during the start, pass several tokens at once, throw in
+ * listeners, and pass invalid arguments.
  */
 import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { createServer, type Server } from 'node:net';
@@ -22,10 +22,10 @@ import { desired, Gateways, Hosts, memory } from './scene.ts';
 const gateways = new Gateways();
 const PATIENCE = { signal: AbortSignal.timeout(600_000) };
 
-/** What nobody has caught. */
+/** Errors that were not caught. */
 const uncaught: unknown[] = [];
 const note = (error: unknown): void => void uncaught.push(error);
-/** The runner's own listeners would fail the test. */
+/** The listeners of the test runner, which would fail the test. */
 let before: { readonly name: 'uncaughtException' | 'unhandledRejection'; readonly fns: never[] }[];
 
 beforeEach(() => {
@@ -45,7 +45,7 @@ afterEach(async () => {
   }
 });
 
-/** A listener that throws. */
+/** Returns a listener that throws. */
 function thrower(message: string): () => never {
   return () => {
     throw new Error(message);
@@ -56,7 +56,7 @@ async function turns(count: number): Promise<void> {
   for (let i = 0; i < count; i++) await new Promise((resolve) => setImmediate(resolve));
 }
 
-/** A server that takes connections and says nothing. */
+/** A server that accepts connections and sends nothing. */
 class Silence {
   readonly server: Server = createServer((socket) => {
     this.sockets.push(socket);
@@ -76,7 +76,7 @@ class Silence {
 }
 
 describe('a listener of the host that throws', () => {
-  test('keeps neither the gateway from its steps nor other listeners from theirs, and is heard of', async () => {
+  test('stops neither the gateway nor other listeners, and raises an uncaught exception', async () => {
     const cloud = await gateways.cloud({ desired: desired('site-a') });
     cloud.on('edge', thrower('edge'));
     cloud.on('state', thrower('cloud state'));
@@ -104,7 +104,7 @@ describe('a listener of the host that throws', () => {
     expect(new Set(messages)).toEqual(new Set(['edge', 'cloud state', 'state', 'snapshot']));
   });
 
-  test('can be removed, also one for once', async () => {
+  test('can be removed, also if it was added by `once`', async () => {
     const cloud = await gateways.cloud();
     const calls: string[] = [];
     const removed = () => calls.push('removed');
@@ -119,8 +119,8 @@ describe('a listener of the host that throws', () => {
   });
 });
 
-describe('a gateway that is closed', () => {
-  test('in its own `state` listener, once and with one event', async () => {
+describe('close', () => {
+  test('emits one event when it is called in a `state` listener', async () => {
     const cloud = await gateways.cloud({ desired: desired('site-a') });
     const edge = await gateways.edge({ token: await cloud.createToken({ site: 'site-a' }) });
     const states: string[] = [];
@@ -136,7 +136,7 @@ describe('a gateway that is closed', () => {
     expect(uncaught).toEqual([]);
   });
 
-  test('while enrolment is under way, has `enrol` and `ready` reject at once', async () => {
+  test('makes `enrol` and `ready` reject at once during an enrolment', async () => {
     const cloud = await gateways.cloud({ desired: desired('site-a') });
     const token = await cloud.createToken({ site: 'site-a' });
     const silence = new Silence();
@@ -155,7 +155,7 @@ describe('a gateway that is closed', () => {
     expect(uncaught).toEqual([]);
   });
 
-  test('while a renewal by token waits for the host', async () => {
+  test('succeeds while the option `token` does not return', async () => {
     const cloud = await gateways.cloud({ desired: desired('site-a') });
     const token = await cloud.createToken({ site: 'site-a' });
     let isAnswering = true;
@@ -170,7 +170,7 @@ describe('a gateway that is closed', () => {
     expect(uncaught).toEqual([]);
   });
 
-  test('while the host decides whether sites may enrol and connect', async () => {
+  test('succeeds while the option `authorize` does not return', async () => {
     let isOpen = false;
     const cloud = await gateways.cloud({
       desired: desired('site-a'),
@@ -185,7 +185,7 @@ describe('a gateway that is closed', () => {
     expect(uncaught).toEqual([]);
   });
 
-  test('rejects whatever is asked of it, and throws nothing at once', async () => {
+  test('makes every later call reject, and none throw synchronously', async () => {
     const cloud = await gateways.cloud({ desired: desired('site-a') });
     await cloud.close();
     const calls: (() => Promise<unknown>)[] = [
@@ -213,7 +213,7 @@ describe('a gateway that is closed', () => {
 });
 
 describe('`ready`', () => {
-  test('several times, aborted before and later, leaves no listener behind', async () => {
+  test('leaves no listener when it is aborted before or during the call', async () => {
     const edge = await gateways.edge({ token: () => new Promise(() => {}) });
     const aborting = new AbortController();
     const all = [1, 2, 3].map(() => edge.ready({ signal: aborting.signal }));
@@ -225,7 +225,7 @@ describe('`ready`', () => {
   });
 
   test.each([null, 7, { signal: 7 }, { signal: {} }])(
-    'with %j rejects with a typed error',
+    'rejects %j as options with a typed error',
     async (options) => {
       const cloud = await gateways.cloud();
       const edge = await gateways.edge({ token: () => new Promise(() => {}) });
@@ -236,8 +236,8 @@ describe('`ready`', () => {
   );
 });
 
-describe('tokens that are given', () => {
-  test('are each tried, also while another one is', async () => {
+describe('enrol', () => {
+  test('tries every token, also while another one is tried', async () => {
     const cloud = await gateways.cloud({ desired: desired('site-a') });
     const used = await cloud.createToken({ site: 'site-a' });
     const other = await gateways.edge({ token: used });
@@ -251,7 +251,7 @@ describe('tokens that are given', () => {
     await edge.ready(PATIENCE);
   });
 
-  test('are not kept waiting by a host that does not answer', async () => {
+  test('does not wait for the option `token` to return', async () => {
     const cloud = await gateways.cloud({ desired: desired('site-a') });
     const state = memory();
     const token = () => new Promise<string>(() => {});
@@ -260,7 +260,7 @@ describe('tokens that are given', () => {
     expect(edge).toMatchObject({ state: 'enrolling', failure: undefined });
     await edge.enrol(await cloud.createToken({ site: 'site-a' }));
     await edge.ready(PATIENCE);
-    // Nor later, when a certificate is there.
+    // The same holds later, when there is a certificate.
     await cloud.revoke({ site: 'site-a' });
     await vi.waitFor(() => expect(edge.failure?.kind).toBe('revoked'));
     await cloud.reinstate('site-a');
@@ -269,7 +269,7 @@ describe('tokens that are given', () => {
     await edge.ready(PATIENCE);
   });
 
-  test('are not shown again: after one that is spent the host is asked', async () => {
+  test('uses a token once; after that the option `token` is called', async () => {
     const cloud = await gateways.cloud({ desired: desired('site-a') });
     const clock = new FakeClock({ wallMs: Date.now() });
     let fresh: string | undefined;
@@ -293,21 +293,21 @@ describe('tokens that are given', () => {
     });
   });
 
-  test('that are no text, or nothing, are told as such', async () => {
+  test('refuses a token that is not a text, or is empty', async () => {
     const edge = await gateways.edge({ token: (() => 7) as never });
     await expect(edge.ready(PATIENCE)).rejects.toThrow(/token.*must be a text, not 7/);
     for (const bad of [7, '', null, undefined, {}]) {
       await expect(edge.enrol(bad as never)).rejects.toThrow(/token must be a text/);
     }
-    await expect(edge.enrol('nonsense')).rejects.toThrow(EnrolmentError);
+    await expect(edge.enrol('malformed')).rejects.toThrow(EnrolmentError);
   });
 
-  test('bring what they have brought again, if it could not be kept', async () => {
+  test('uses the certificate of a token again if it could not be stored', async () => {
     const cloud = await gateways.cloud({ desired: desired('site-a') });
     const token = await cloud.createToken({ site: 'site-a' });
     const secrets = new FaultySecrets(new MemorySecrets());
     const clock = new FakeClock({ wallMs: Date.now() });
-    // The commits of the trial succeed; that of the certificate does not, and then none does.
+    // The two commits of the write test succeed; the commit of the certificate and all later ones fail.
     secrets.failAfter = 2;
     secrets.isBroken = true;
     const edge = await gateways.edge({ store: memory().store, secrets, token, clock });
@@ -320,7 +320,7 @@ describe('tokens that are given', () => {
   });
 });
 
-describe('a device that is given', () => {
+describe('a device that is passed in', () => {
   /** Counts how often it is closed. */
   function counted(): { readonly hosts: Hosts; closings: () => number } {
     const hosts = new Hosts();
@@ -338,7 +338,7 @@ describe('a device that is given', () => {
     expect([ofCloud.closings(), ofEdge.closings()]).toEqual([1, 1]);
   });
 
-  test('is closed once when the start fails, wherever', async () => {
+  test('is closed once when the start fails, at whatever step', async () => {
     const taken = createServer();
     await new Promise<void>((resolve) => taken.listen(0, '127.0.0.1', resolve));
     const { port } = taken.address() as { port: number };
@@ -381,8 +381,8 @@ describe('a device that is given', () => {
   });
 });
 
-describe('what a host keeps', () => {
-  test('is encrypted files in the very state directory, at the second start too', async () => {
+describe('a store and secrets of the host program', () => {
+  test('may be encrypted files in the state directory, at the second start too', async () => {
     const stateDirectory = mkdtempSync(join(tmpdir(), 'vp-state-'));
     try {
       const of = async (name: string) => {
@@ -407,7 +407,7 @@ describe('what a host keeps', () => {
       for (const path of ['cloud/ca-key.pem', 'edge/key.pem']) {
         expect(readFileSync(join(stateDirectory, path), 'latin1')).not.toContain('PRIVATE KEY');
       }
-      // A directory that is not there is made, also without secrets of its own.
+      // A directory that does not exist is created, also if it holds no secrets.
       const path = join(stateDirectory, 'other');
       await gateways.cloud({ stateDirectory: path, secrets: new MemorySecrets() });
       expect(statSync(path).mode & 0o777).toBe(0o700);
@@ -418,7 +418,7 @@ describe('what a host keeps', () => {
   });
 
   test.each(['store', 'secrets'] as const)(
-    'in a %s that fails at any step: a start rejects, or the gateway says so, and it closes',
+    'may fail at any step (%s): the start rejects, or the gateway reports it, and it closes',
     async (which) => {
       const cloud = await gateways.cloud({ desired: desired('site-a') });
       const outcomes = new Set<string>();
@@ -432,20 +432,20 @@ describe('what a host keeps', () => {
         ]) {
           const state = memory();
           const faulty = failingAt(step, state[which]);
-          const told: string[] = [];
+          const reported: string[] = [];
           try {
-            // Both kinds have what is asked of them here.
+            // Both classes have the members that are used here.
             const gateway = (await start({ ...state, [which]: faulty })) as EdgeGateway;
-            gateway.on('problem', ({ error }) => void told.push(error.message));
-            await gateway.ready(PATIENCE).catch((error: Error) => told.push(error.message));
+            gateway.on('problem', ({ error }) => void reported.push(error.message));
+            await gateway.ready(PATIENCE).catch((error: Error) => reported.push(error.message));
             await gateway.close();
           } catch (error) {
-            told.push((error as Error).message);
+            reported.push((error as Error).message);
           }
-          outcomes.add(told.join());
+          outcomes.add(reported.join());
         }
       }
-      // Some steps come after the one that was looked at; then nothing is amiss.
+      // Some steps come after the last one that runs; then nothing fails.
       outcomes.delete('');
       expect([...outcomes]).toEqual(['failed on purpose']);
       expect(uncaught).toEqual([]);
@@ -463,7 +463,7 @@ function cloudOptions(options: Partial<CloudGatewayOptions>): CloudGatewayOption
   };
 }
 
-/** The same, but one call of a method fails. */
+/** Returns the same object, except that one call of a method fails. */
 function failingAt<T extends object>(step: number, target: T): T {
   let calls = 0;
   return new Proxy(target, {
@@ -478,7 +478,7 @@ function failingAt<T extends object>(step: number, target: T): T {
   });
 }
 
-describe('what plain JavaScript passes', () => {
+describe('an invalid argument from plain JavaScript', () => {
   const cases: [method: string, args: unknown[], path: string, says: RegExp][] = [
     ['unexpose', [undefined], '', /is missing|expected a mapping/],
     ['unexpose', [7], '', /expected a mapping, got 7/],
@@ -505,7 +505,7 @@ describe('what plain JavaScript passes', () => {
     ['expose', [7], '', /expected a mapping, got 7/],
   ];
 
-  test.each(cases)('%s(%j) names the place "%s"', async (method, args, path, says) => {
+  test.each(cases)('is refused: %s(%j) names the place "%s"', async (method, args, path, says) => {
     const cloud = await gateways.cloud({ desired: desired('site-a') });
     const call = (cloud as unknown as Record<string, (...args: unknown[]) => Promise<unknown>>)[
       method
@@ -516,14 +516,14 @@ describe('what plain JavaScript passes', () => {
     expect(cloud.state).toBe('ready');
   });
 
-  test('is no address to ask about', async () => {
+  test('is refused by whois', async () => {
     const cloud = await gateways.cloud({ desired: desired('site-a') });
     expect(() => cloud.whois('site-a', 7 as never)).toThrow(ApiMisuseError);
     expect(() => cloud.whois(undefined as never, '10.0.0.1')).toThrow(ApiMisuseError);
   });
 });
 
-/** The same token, for another place to enrol. */
+/** Returns the same token with another enrolment endpoint. */
 function withEndpoint(token: string, endpoint: string): string {
   const json = JSON.parse(Buffer.from(token.slice(4), 'base64url').toString()) as object;
   const changed = JSON.stringify({ ...json, endpoints: [endpoint] });

@@ -1,5 +1,5 @@
 /**
- * Gateways in this process, over devices in memory and loopback.
+ * Gateways in this process, with devices in memory and tunnels over loopback.
  * @module
  */
 import { MemoryDevice } from '../../src/device/index.ts';
@@ -46,7 +46,7 @@ export function memory(): { readonly store: MemoryStore; readonly secrets: Memor
   return { store: new MemoryStore(), secrets: new MemorySecrets() };
 }
 
-/** Keeps the lines. */
+/** Returns a logger that appends to `lines`. */
 export function logTo(lines: string[]): Logger {
   const line = (_fields: object, message: string): void => void lines.push(message);
   return { debug: () => {}, info: line, warn: line, error: line };
@@ -54,7 +54,7 @@ export function logTo(lines: string[]): Logger {
 
 /** The hosts behind a gateway's device. */
 export class Hosts {
-  /** For the gateway. */
+  /** The gateway's end. */
   readonly device: MemoryDevice;
   readonly #far: MemoryDevice;
   readonly #buffer = Buffer.alloc(VNET_HEADER_LENGTH + MAX_PACKET_LENGTH);
@@ -75,7 +75,7 @@ export class Hosts {
     });
   }
 
-  /** Answers what arrives from now on. */
+  /** Answers the datagrams that arrive from now on. */
   serve(answer: (datagram: UdpDatagram) => string | undefined): void {
     this.#answer = answer;
   }
@@ -85,12 +85,12 @@ export class Hosts {
     this.#far.write(frame, 0, frame.length);
   }
 
-  /** Asks until there is an answer; a datagram may be lost, for example the one that makes a client known. */
-  async ask(destination: string, text: string, source = '10.0.0.5'): Promise<string> {
+  /** Sends a request until there is an answer; a datagram may be lost, for example the first one of a client. */
+  async request(destination: string, text: string, source = '10.0.0.5'): Promise<string> {
     const ports = { sourcePort: 40_000, destinationPort: 7 };
     for (;;) {
       this.send({ source, destination, ...ports, payload: Buffer.from(text) });
-      const timeout = AbortSignal.timeout(ASK_AGAIN_MS);
+      const timeout = AbortSignal.timeout(RESEND_MS);
       await new Promise<void>((resolve) => {
         this.#notify = resolve;
         timeout.addEventListener('abort', () => resolve());
@@ -118,7 +118,7 @@ export class Hosts {
   }
 }
 
-/** Starts gateways, and closes them with `close`, the last one first. */
+/** Starts gateways; `close` closes them in reverse order. */
 export class Gateways {
   readonly log: string[] = [];
   readonly #running: { close(): Promise<void> }[] = [];
@@ -154,4 +154,4 @@ export class Gateways {
   }
 }
 
-const ASK_AGAIN_MS = 500;
+const RESEND_MS = 500;

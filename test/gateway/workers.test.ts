@@ -8,14 +8,14 @@ import { desired, Gateways, memory } from './scene.ts';
 
 const skipReason = await useNamespace();
 const gateways = new Gateways();
-// The workers' program is TypeScript here.
+// The program of the workers is TypeScript in this test.
 beforeAll(() => void vi.stubEnv('NODE_OPTIONS', '--import tsx'));
 afterAll(() => void vi.unstubAllEnvs());
 afterEach(() => gateways.close());
 const PATIENCE = { signal: AbortSignal.timeout(600_000) };
 
 const title =
-  'a worker that is killed makes the cloud degraded until it is back; nothing is left at the end';
+  'a killed worker makes the cloud degraded until it is restarted; nothing is left at the end';
 test.skipIf(skipReason !== undefined)(titled(title, skipReason), async () => {
   ip('link', 'set', 'lo', 'up');
   const cloud = await gateways.cloud({
@@ -33,9 +33,9 @@ test.skipIf(skipReason !== undefined)(titled(title, skipReason), async () => {
     token: await cloud.createToken({ site: 'site-a' }),
   });
   await edge.ready(PATIENCE);
-  // An edge is told of all workers: while one is away, the others say where its site is.
-  const told = JSON.parse(Buffer.from((await secrets.get('cloud.json'))!).toString());
-  expect(told).toEqual({ tunnels: tunnels.map(({ host, port }) => `${host}:${port}`) });
+  // The edge receives the endpoints of all workers: each worker redirects an edge to the one that holds its site.
+  const stored = JSON.parse(Buffer.from((await secrets.get('cloud.json'))!).toString());
+  expect(stored).toEqual({ tunnels: tunnels.map(({ host, port }) => `${host}:${port}`) });
 
   const changes: unknown[] = [];
   cloud.on('state', ({ state, reasons }) => changes.push([state, reasons]));

@@ -1,12 +1,12 @@
 /**
- * What one site can take of the addresses that all sites share, with the sites of the reference
+ * The share that one site can take of the addresses that all sites share, with the sites of the reference
  * configuration as it is shipped: pools of /25, and no option set.
  */
 import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { parse } from 'yaml';
 import { framed, udpPacket } from '../oracle/packets.ts';
-import { intrude, leave, packetFrame, settled } from './attacker.ts';
+import { leave, openTunnel, packetFrame, settled } from './attacker.ts';
 import { BUS, CAMERA } from './plan.ts';
 import { Scene } from './scene.ts';
 
@@ -20,7 +20,7 @@ const SHIPPED: Shipped = parse(
   readFileSync(new URL('../../examples/cloud-gateway/cloud.yaml', import.meta.url), 'utf8')
 ).desired;
 
-/** The shipped state, with site-a as often as there are names, and the services of the scene. */
+/** The shipped state, with as many names for site-a as possible, and the services of the scene. */
 function desiredOf(names: readonly string[]): object {
   const [cloud, siteA] = SHIPPED.sites;
   const bus = { name: BUS.name, site: BUS.site, address: BUS.address, ports: [`udp/${BUS.port}`] };
@@ -33,7 +33,7 @@ function desiredOf(names: readonly string[]): object {
 }
 
 let scene: Scene;
-/** Where site-a has the service. */
+/** The address of the service in site-a. */
 let bus: string;
 
 beforeAll(async () => {
@@ -47,11 +47,11 @@ const clientsOf = async (site: string): Promise<number> =>
   (await scene.presences()).filter(({ realm, of }) => realm === 'cloud' && of.realm === site)
     .length;
 
-test('a site that takes every address it can leaves some for others, for services and for later sites', async () => {
-  // All hosts that the shipped sources have outside of the pool.
+test('a site that takes every address it can leaves some for other sites, services and later sites', async () => {
+  // All hosts that the shipped sources have outside the pool.
   const clients = Array.from({ length: 127 }, (_, i) => `10.0.0.${i + 1}`);
   await scene.attack('every address', async () => {
-    const peer = await intrude(scene.ports.tunnel, scene.siteA);
+    const peer = await openTunnel(scene.ports.tunnel, scene.siteA);
     for (let round = 0; round < 4; round++) {
       for (const source of clients) {
         const ends = { source, destination: bus };
@@ -61,26 +61,26 @@ test('a site that takes every address it can leaves some for others, for service
       await settled(peer);
     }
     await leave(peer);
-    // The first client of site-b had come before; these are new.
+    // The first client of site-b already has an address; these clients are new.
     const newcomers = clients.slice(50, 65);
-    expect(await scene.bystander.call('ask', newcomers)).toBe(newcomers.length);
+    expect(await scene.bystander.call('request', newcomers)).toBe(newcomers.length);
   });
   const taken = await clientsOf('site-a');
   expect(taken).toBeGreaterThan(30);
   expect(taken).toBeLessThan(70);
 
-  await scene.ask('POST', '/v1/exposures', { service: CAMERA.name, site: 'cloud' });
+  await scene.callAdmin('POST', '/v1/exposures', { service: CAMERA.name, site: 'cloud' });
   await expect
     .poll(() => scene.presenceOf(CAMERA.address, 'cloud', CAMERA.site).catch(() => undefined))
     .toBeDefined();
 
-  await scene.ask('POST', '/v1/revocations', { site: 'site-a' });
-  // As documented, the addresses of a revoked site are kept for it.
+  await scene.callAdmin('POST', '/v1/revocations', { site: 'site-a' });
+  // A revoked site keeps its addresses, as documented.
   expect(await clientsOf('site-a')).toBe(taken);
   await scene.reload(desiredOf(['site-a', 'site-b', 'site-c']));
-  await scene.honest(await scene.enrol('site-c'), 'site-c');
+  await scene.checkEdge(await scene.enrol('site-c'), 'site-c');
 
-  const released = await scene.ask('DELETE', '/v1/presences', { site: 'site-a' });
+  const released = await scene.callAdmin('DELETE', '/v1/presences', { site: 'site-a' });
   expect(released.body).toEqual({ released: taken });
   expect(await clientsOf('site-a')).toBe(0);
 });

@@ -1,5 +1,5 @@
 /**
- * The attacker: a TLS client with the certificate of site-a, that writes frames by hand.
+ * The attacker: a TLS client with the certificate of site-a, which writes frames by hand.
  * @module
  */
 import { connect as connectTcp, type Socket } from 'node:net';
@@ -7,8 +7,8 @@ import type { ConnectionOptions } from 'node:tls';
 import { CloseCode, type Credentials, FrameType } from '../../src/tunnel/index.ts';
 import { frameBytes, HELLO, RawPeer } from '../tunnel/raw-peer.ts';
 
-/** Connects, and says nothing yet. */
-export function knock(
+/** Connects, and sends nothing yet. */
+export function connect(
   port: number,
   credentials: Partial<Credentials>,
   options: ConnectionOptions & { readonly localAddress?: string | undefined } = {}
@@ -18,15 +18,15 @@ export function knock(
   return peer;
 }
 
-/** Connects and has a tunnel; as soon as it may, if its site has had too many of late. */
-export async function intrude(
+/** Opens a tunnel; waits if its site has used up its rate of tunnels. */
+export async function openTunnel(
   port: number,
   credentials: Credentials,
   hello: object = HELLO,
   options: ConnectionOptions & { readonly localAddress?: string | undefined } = {}
 ): Promise<RawPeer> {
   for (;;) {
-    const peer = knock(port, credentials, options);
+    const peer = connect(port, credentials, options);
     peer.send(FrameType.Hello, hello);
     const answer = await answerOf(peer);
     if (answer === 'welcome') return peer;
@@ -38,7 +38,7 @@ export async function intrude(
   }
 }
 
-/** What a HELLO is answered by: `welcome`, the code of a CLOSE, or undefined if the connection just ends. */
+/** Returns the answer to a HELLO: `welcome`, the code of a CLOSE, or undefined if the connection just ends. */
 export function answerOf({ socket }: RawPeer): Promise<string | undefined> {
   return new Promise((resolve) => {
     let bytes = Buffer.alloc(0);
@@ -58,7 +58,7 @@ export function packetFrame(packet: Uint8Array): Buffer {
   return frameBytes(FrameType.Packet, Buffer.from(packet));
 }
 
-/** Writes all of it, as fast as it is taken; ends early when the connection does. */
+/** Writes everything, as fast as the peer accepts it; ends early when the connection does. */
 export async function pour(
   { socket }: RawPeer,
   bytes: () => Buffer,
@@ -84,7 +84,7 @@ export async function pour(
 }
 
 /**
- * Why the gateway has ended the connection: the code of its CLOSE, undefined if it said none; `still up` if
+ * Returns why the gateway has ended the connection: the code of its CLOSE, undefined if it sent none, or `still up` if
  * it does not end it.
  */
 export async function ended(peer: RawPeer): Promise<string | undefined> {
@@ -100,7 +100,7 @@ export async function ended(peer: RawPeer): Promise<string | undefined> {
   return hasEnded ? (close?.code as string | undefined) : 'still up';
 }
 
-/** Waits until the gateway has worked off all that was sent. */
+/** Waits until the gateway has processed everything that was sent. */
 export async function settled(peer: RawPeer): Promise<void> {
   peer.send(FrameType.Ping, Buffer.from('settled?'));
   for (;;) {
@@ -114,7 +114,7 @@ export async function leave(peer: RawPeer): Promise<void> {
   await peer.closed;
 }
 
-/** TCP connections that stay open, from an address each or all from one; waits for none of them. */
+/** Opens TCP connections that stay open, from one address each or all from one; waits for none of them. */
 export function halfOpen(
   port: number,
   count: number,
@@ -129,9 +129,9 @@ export function halfOpen(
   });
 }
 
-/** Where the attacker is, unless the test says otherwise. */
+/** The default address of the attacker. */
 const ATTACKER = '127.0.0.66';
 const YIELD_EVERY = 64;
 const PAUSE_MS = 250;
-/** Less than the gateway waits for a peer that says nothing. */
+/** Less than the time that the gateway waits for a silent peer. */
 const END_DEADLINE_MS = 8_000;

@@ -1,7 +1,7 @@
 /**
- * `bystander-process.ts DEVICE TUNNEL-PORT`: the edge of site-b, which is honest, and the hosts of the
- * cloud, in a process of their own, so that nothing of the attack slows their clocks. It does what its
- * parent asks (`bystander.ts`), one message at a time.
+ * `bystander-process.ts DEVICE TUNNEL-PORT`: the legitimate edge of site-b, and the hosts of the cloud, in a
+ * process of their own, so that the attack does not slow their clocks. It executes the commands of its
+ * parent (`bystander.ts`), one message at a time.
  * @module
  */
 import { once } from 'node:events';
@@ -17,21 +17,21 @@ const hosts = await CloudHosts.open(path!);
 const traffic = new Traffic((number) => sendRequest(CLIENT, REQUEST_PORT, number));
 let credentials: Credentials;
 let tunnel: MtlsTunnel;
-/** Where the service is, in site-b. */
+/** The address of the service in site-b. */
 let service: string;
 /** Packets that came to site-b, and answer no request. */
 let strange = 0;
 /** New clients that wait for an answer. */
 const asking = new Map<string, () => void>();
 
-/** What the parent may ask for. */
+/** The commands of the parent. */
 const commands = {
-  /** Enrols, connects, and has its client known. */
+  /** Enrols, connects, and sends the first packet of its client. */
   async join(token: string, at: string): Promise<void> {
     service = at;
     credentials = await enrol(token);
     await connect();
-    await commands.ask([CLIENT]);
+    await commands.request([CLIENT]);
   },
 
   begin(): void {
@@ -47,7 +47,7 @@ const commands = {
     return { ...report, strange, seen: hosts.takeSeen() };
   },
 
-  /** Connects anew, between two requests. Returns how long the tunnel was away, in ms. */
+  /** Reconnects, between two requests. Returns how long the tunnel was down, in ms. */
   async reconnect(): Promise<number> {
     await traffic.pause();
     const startMs = performance.now();
@@ -57,8 +57,8 @@ const commands = {
     return performance.now() - startMs;
   },
 
-  /** Each of these clients of site-b asks the service once. Returns how many got an answer. */
-  async ask(clients: readonly string[]): Promise<number> {
+  /** Sends one request of each of these clients of site-b to the service. Returns how many got an answer. */
+  async request(clients: readonly string[]): Promise<number> {
     let answered = 0;
     const all = clients.map(
       (client) =>
@@ -79,7 +79,7 @@ const commands = {
     return answered;
   },
 
-  /** Returns when it is this process's turn. */
+  /** Returns when the event loop gets to this process's command. */
   turn(): void {},
 
   flood(destination: string, destinationPort: number, count: number): Promise<number> {

@@ -31,7 +31,7 @@ export class Bystander {
     });
   }
 
-  /** @param devicePath where the cloud gateway listens for the cloud's network */
+  /** @param devicePath the socket where the cloud gateway receives from the cloud's network */
   static async start(devicePath: string, tunnelPort: number): Promise<Bystander> {
     const child = fork(PROGRAM, [devicePath, String(tunnelPort)], {
       execArgv: ['--import', 'tsx'],
@@ -43,7 +43,7 @@ export class Bystander {
     return new Bystander(child);
   }
 
-  /** Asks for one thing; the answers come as they are ready. */
+  /** Sends one command; the answers come in any order. */
   call<K extends keyof Commands>(
     name: K,
     ...args: Parameters<Commands[K]>

@@ -1,6 +1,6 @@
 /**
- * Who shows what at the door: certificates that are not good, are good no more, or are not the holder's,
- * and sessions of TLS from before a revocation.
+ * Certificates at the tunnel port that are invalid, expired, revoked, or not the holder's, and TLS sessions
+ * from before a revocation.
  */
 import { execFile } from 'node:child_process';
 import { createHash, X509Certificate } from 'node:crypto';
@@ -11,7 +11,7 @@ import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type Credentials, FrameType } from '../../src/tunnel/index.ts';
 import { HELLO } from '../tunnel/raw-peer.ts';
-import { answerOf, ended, intrude, knock, leave } from './attacker.ts';
+import { answerOf, connect, ended, leave, openTunnel } from './attacker.ts';
 import {
   CLIENT_AUTH,
   credentialsOf,
@@ -40,55 +40,55 @@ afterAll(async () => {
   await scene?.close();
 });
 
-/** A good one of site-a, but for what is said. */
+/** Returns a valid certificate of site-a, except for these changes. */
 const forged = (but: readonly string[], leaf: Leaf = {}, signer = ca): Credentials =>
   credentialsOf(forge.leaf(signer, { extensions: [...USES_OF_SITE, ...but], ...leaf }), ca.cert);
 const good = [CLIENT_AUTH, subjectAltName(nameOf('site-a'))];
 
-/** Comes with them, says HELLO, and is told why not. */
+/** Connects with the credentials, sends HELLO, and returns the reason of the refusal. */
 async function turnedAway(credentials: Partial<Credentials>): Promise<string | undefined> {
-  const peer = knock(scene.ports.tunnel, credentials);
+  const peer = connect(scene.ports.tunnel, credentials);
   peer.send(FrameType.Hello, HELLO);
   const why = await ended(peer);
   return why ?? peer.error?.code;
 }
 
 describe('a certificate', () => {
-  test('like those that are refused, but good, is let in', async () => {
-    await leave(await intrude(scene.ports.tunnel, forged(good)));
+  test('is accepted if it is valid, and otherwise like the refused ones', async () => {
+    await leave(await openTunnel(scene.ports.tunnel, forged(good)));
   });
 
   const AGO = (days: number): Date => new Date(Date.now() - days * 86_400_000);
   const wrong: readonly [what: string, counter: string, make: () => Partial<Credentials>][] = [
-    ['that is missing', 'failed.no-certificate', () => ({ ca: ca.cert })],
+    ['a missing certificate', 'failed.no-certificate', () => ({ ca: ca.cert })],
     [
-      'for servers only',
+      'one for servers only',
       'failed.INVALID_PURPOSE',
       () => forged(['extendedKeyUsage = serverAuth', good[1]!]),
     ],
-    ['for no use that it names', 'refused.wrong-identity', () => forged([good[1]!])],
+    ['one without a purpose', 'refused.wrong-identity', () => forged([good[1]!])],
     [
-      'whose name is a DNS name',
+      'one whose name is a DNS name',
       'refused.wrong-identity',
       () => forged([CLIENT_AUTH, subjectAltName('DNS:site-a.openstack.test')]),
     ],
     [
-      'of another trust domain',
+      'one of another trust domain',
       'refused.wrong-identity',
       () => forged([CLIENT_AUTH, subjectAltName(nameOf('site-a', 'example.org'))]),
     ],
     [
-      'of a cloud gateway',
+      'one of a cloud gateway',
       'refused.wrong-identity',
       () => forged([CLIENT_AUTH, subjectAltName('URI:spiffe://openstack.test/cloud')]),
     ],
     [
-      'with two names',
+      'one with two names',
       'refused.wrong-identity',
       () => forged([CLIENT_AUTH, subjectAltName(nameOf('site-a'), nameOf('site-b'))]),
     ],
     [
-      'with a name that has two in it',
+      'one with a name that contains two',
       'refused.wrong-identity',
       () =>
         forged([
@@ -99,24 +99,32 @@ describe('a certificate', () => {
         ]),
     ],
     [
-      'whose subject is the name',
+      'one with the name in its subject',
       'refused.wrong-identity',
       () => forged([CLIENT_AUTH], { subject: '/CN=site-a' }),
     ],
     [
-      'of a site that there is not',
+      'one of a site that does not exist',
       'refused.unknown-site',
       () => forged([CLIENT_AUTH, subjectAltName(nameOf('site-x'))]),
     ],
-    ['of before', 'failed.CERT_HAS_EXPIRED', () => forged(good, { from: AGO(40), to: AGO(10) })],
-    ['of later', 'failed.CERT_NOT_YET_VALID', () => forged(good, { from: AGO(-1), to: AGO(-9) })],
     [
-      'of a CA that is not known',
+      'an expired one',
+      'failed.CERT_HAS_EXPIRED',
+      () => forged(good, { from: AGO(40), to: AGO(10) }),
+    ],
+    [
+      'one that is not valid yet',
+      'failed.CERT_NOT_YET_VALID',
+      () => forged(good, { from: AGO(-1), to: AGO(-9) }),
+    ],
+    [
+      'one of an unknown CA',
       'failed.UNABLE_TO_VERIFY_LEAF_SIGNATURE',
       () => forged(good, {}, forge.root('/CN=another CA')),
     ],
     [
-      'of a chain of its own, with the names of ours',
+      'one of its own chain, with the names of the real CAs',
       'failed.SELF_SIGNED_CERT_IN_CHAIN',
       () => {
         const root = forge.root(`/CN=${new X509Certificate(ca.cert).subject.replace(/^CN=/, '')}`);
@@ -125,12 +133,12 @@ describe('a certificate', () => {
       },
     ],
     [
-      'that signs itself',
+      'a self-signed one',
       'failed.DEPTH_ZERO_SELF_SIGNED_CERT',
       () => credentialsOf(forge.root('/CN=site-a', ...good), ca.cert),
     ],
     [
-      'signed by that of a site',
+      'one signed by a site’s certificate',
       'failed.(INVALID_CA|UNSPECIFIED)',
       () => {
         const { key, cert } = scene.siteA as { key: string; cert: string };
@@ -143,7 +151,7 @@ describe('a certificate', () => {
       },
     ],
     [
-      'whose key the peer has not',
+      'one whose key the peer does not have',
       'failed.ERR_SSL_(BAD_SIGNATURE|PROVIDER_SIGNATURE_FAILURE)',
       () => {
         const { key, cert } = forged([CLIENT_AUTH, subjectAltName(nameOf('site-b'))]);
@@ -152,7 +160,7 @@ describe('a certificate', () => {
     ],
   ];
 
-  test.each(wrong)('%s is refused, and counted as %s', async (what, counter, make) => {
+  test.each(wrong)('is refused, and counted: %s as %s', async (what, counter, make) => {
     const credentials = make();
     const times = FULL ? 50 : 1;
     const outcome = await scene.attack(`a certificate ${what}`, async () => {
@@ -161,14 +169,14 @@ describe('a certificate', () => {
     expect(outcome.passed).toBe(0);
     const counted = outcome.countedAs(new RegExp(`^listener\\.${counter}$`));
     expect(counted, JSON.stringify(outcome.differences)).toBe(times);
-    // The honest one of afterwards.
+    // These are the credentials of the legitimate edge after the attack.
     expect(outcome.counted('listener.accepted')).toBe(1);
   });
 });
 
 describe('a revocation', () => {
   const revoke = async (scope: object): Promise<void> => {
-    const { status, body } = await scene.ask('POST', '/v1/revocations', scope);
+    const { status, body } = await scene.callAdmin('POST', '/v1/revocations', scope);
     expect(status, JSON.stringify(body)).toBe(200);
   };
   const refused = async (what: string, credentials: Credentials): Promise<void> => {
@@ -179,17 +187,17 @@ describe('a revocation', () => {
     expect(outcome.differences).toMatchObject({ 'listener.refused.revoked': 1 });
   };
 
-  test('by serial number ends its tunnel and refuses it, and leaves the site’s other one', async () => {
+  test('ends the tunnel of a serial number and refuses it, but not the site’s other certificate', async () => {
     const one = await scene.enrol('site-a');
-    const peer = await intrude(scene.ports.tunnel, one);
+    const peer = await openTunnel(scene.ports.tunnel, one);
     await revoke({ serial: new X509Certificate(one.cert).serialNumber.toLowerCase() });
     expect(await ended(peer)).toBe('revoked');
     await refused('revoked by serial number', one);
   });
 
-  test('by key refuses every certificate of that key, also one that is made later', async () => {
+  test('refuses every certificate of a key, also one that is issued later', async () => {
     const one = await scene.enrol('site-e');
-    const peer = await intrude(scene.ports.tunnel, one);
+    const peer = await openTunnel(scene.ports.tunnel, one);
     const { publicKey } = new X509Certificate(one.cert);
     await revoke({ spki: spkiHash(publicKey.export({ type: 'spki', format: 'der' })) });
     expect(await ended(peer)).toBe('revoked');
@@ -200,7 +208,7 @@ describe('a revocation', () => {
     }
   });
 
-  test('of a site refuses all its certificates, also one that is made later', async () => {
+  test('refuses every certificate of a site, also one that is issued later', async () => {
     const one = await scene.enrol('site-d');
     await revoke({ site: 'site-d' });
     await refused('revoked by site', one);
@@ -209,16 +217,16 @@ describe('a revocation', () => {
 });
 
 describe('a session from before the revocation', () => {
-  test('is not resumed by node, before it or after', async () => {
+  test('is not resumed by node, neither before nor after it', async () => {
     const one = await scene.enrol('site-a');
     const sessions: Buffer[] = [];
-    const first = knock(scene.ports.tunnel, one);
+    const first = connect(scene.ports.tunnel, one);
     first.socket.on('session', (session) => sessions.push(session));
     first.send(FrameType.Hello, HELLO);
     await first.json(FrameType.Welcome);
     const resume = async (): Promise<boolean> => {
       const session = sessions.at(-1) ?? first.socket.getSession();
-      const peer = knock(scene.ports.tunnel, one, session === undefined ? {} : { session });
+      const peer = connect(scene.ports.tunnel, one, session === undefined ? {} : { session });
       peer.send(FrameType.Hello, HELLO);
       const answered = answerOf(peer);
       await once(peer.socket, 'secureConnect');
@@ -230,14 +238,14 @@ describe('a session from before the revocation', () => {
     expect(await resume()).toBe(false);
     const serial = new X509Certificate(one.cert).serialNumber.toLowerCase();
     const outcome = await scene.attack('resumed by node', async () => {
-      await scene.ask('POST', '/v1/revocations', { serial });
+      await scene.callAdmin('POST', '/v1/revocations', { serial });
       expect(await resume()).toBe(false);
     });
     expect(outcome.passed).toBe(0);
     expect(outcome.differences).toMatchObject({ 'listener.refused.revoked': 1 });
   });
 
-  test('is not resumed by openssl, and no early data of it is read', async () => {
+  test('is not resumed by openssl, and its early data is not read', async () => {
     const one = await scene.enrol('site-a');
     const file = (name: string, text: string | Buffer): string => {
       const path = join(scene.home, name);
@@ -251,12 +259,12 @@ describe('a session from before the revocation', () => {
       ...['-CAfile', file('trust.pem', one.ca as string), '-tls1_3'],
     ];
     await sClient([...client, '-sess_out', session]);
-    // Without a ticket openssl writes none, or one of TLS that cannot be resumed.
+    // Without a ticket openssl writes no session, or one that cannot be resumed.
     const resume = existsSync(session) ? ['-sess_in', session] : [];
     const serial = new X509Certificate(one.cert).serialNumber.toLowerCase();
     const early = ['-early_data', file('early', 'x'.repeat(100))];
     const outcome = await scene.attack('resumed by openssl', async () => {
-      await scene.ask('POST', '/v1/revocations', { serial });
+      await scene.callAdmin('POST', '/v1/revocations', { serial });
       for (const more of [[], early]) {
         const said = await sClient([...client, ...resume, ...more]);
         expect(said).not.toMatch(/Reused, /);
@@ -268,7 +276,7 @@ describe('a session from before the revocation', () => {
   });
 });
 
-/** What openssl says of the connection; the far end, or `-ign_eof`'s lack, ends it. */
+/** Returns what openssl prints of the connection, which the server or the lack of `-ign_eof` ends. */
 async function sClient(args: readonly string[]): Promise<string> {
   const child = promisify(execFile)('openssl', [...args], { timeout: S_CLIENT_MS });
   const { stdout, stderr } = await child.catch(

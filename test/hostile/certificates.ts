@@ -1,6 +1,6 @@
 /**
- * Certificates that no authority of ours would issue, made by openssl with the key of the cloud's CA, or
- * without it: what an attacker may hold or make, and what an operator's own CA may have issued.
+ * Certificates that the authority would never issue, made by openssl with the key of the cloud's CA, or
+ * without it: what an attacker may have or make, and what an operator's own CA may have issued.
  * @module
  */
 import { execFileSync } from 'node:child_process';
@@ -19,14 +19,14 @@ export interface Leaf {
   /** Lines of an extension section. */
   readonly extensions?: readonly string[];
   readonly subject?: string;
-  /** As openssl writes times: `20260131120000Z`; from now for a day if absent. */
+  /** A time as openssl writes it, `20260131120000Z`; by default from now, for a day. */
   readonly from?: Date;
   readonly to?: Date;
-  /** Of the holder; a new one by default. */
+  /** The key of the holder; a new one by default. */
   readonly key?: string;
 }
 
-/** Extensions of a good leaf, to be varied. */
+/** The extensions of a valid leaf certificate, to be varied. */
 export const USES_OF_SITE: readonly string[] = [
   'basicConstraints = critical, CA:FALSE',
   'keyUsage = critical, digitalSignature',
@@ -47,7 +47,7 @@ export class Forge {
     return privateKey.export({ type: 'pkcs8', format: 'pem' }).toString();
   }
 
-  /** A certificate that is signed with its own key, under any name. */
+  /** Returns a certificate that is signed with its own key, with any name. */
   root(subject: string, ...extensions: string[]): Signer {
     const key = this.newKey();
     const keyFile = this.#write('root.key', key);
@@ -89,7 +89,7 @@ export class Forge {
     rmSync(this.#directory, { recursive: true });
   }
 
-  /** For one certificate: `openssl ca` keeps a list of those that it has made. */
+  /** Writes a configuration for one certificate: `openssl ca` keeps a list of those that it has made. */
   #config(): string {
     const list = this.#write('index', '');
     this.#write('index.attr', 'unique_subject = no\n');
@@ -127,8 +127,8 @@ export class Forge {
 }
 
 /**
- * A key of the attacker's that passes for the one of a certificate: its public half is the certificate's,
- * so that OpenSSL takes the two for a pair, and its private half is not.
+ * Returns a key of the attacker that looks like the key of a certificate: its public half is that of the
+ * certificate, so that OpenSSL accepts the pair, but its private half is another one.
  */
 export function keyWithPublicHalfOf(key: string, certificateKey: string): string {
   const mine = createPrivateKey(key).export({ format: 'jwk' });

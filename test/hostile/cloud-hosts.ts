@@ -1,6 +1,6 @@
 /**
  * The hosts of the cloud, behind the cloud gateway's device: they answer every UDP packet that comes to a
- * service, count what comes, and send as much as they can where they are told to.
+ * service, count what arrives, and send as much as they can on command.
  * @module
  */
 
@@ -12,9 +12,9 @@ import { BUS } from './plan.ts';
 export class CloudHosts {
   readonly #device: SocketDevice;
   readonly #buffer: Buffer = Buffer.alloc(VNET + 65_535);
-  /** Packets by their source; what is no UDP counts as `other`. */
+  /** Packets by their source; packets other than UDP count as `other`. */
   #seen = new Map<string, number>();
-  /** Answers that the device could not take yet. */
+  /** Answers that the device did not accept yet. */
   #waiting: Buffer[] = [];
 
   private constructor(device: SocketDevice) {
@@ -26,14 +26,14 @@ export class CloudHosts {
     return new CloudHosts(await SocketDevice.open({ type: 'unix', path, role: 'connect' }));
   }
 
-  /** Packets by source since the last call. */
+  /** Returns the packets by source since the last call. */
   takeSeen(): Record<string, number> {
     const seen = Object.fromEntries(this.#seen);
     this.#seen = new Map();
     return seen;
   }
 
-  /** Sends datagrams to an address, as fast as the device takes them. Returns how many. */
+  /** Sends datagrams to an address, as fast as the device accepts them. Returns how many. */
   async flood(destination: string, destinationPort: number, count: number): Promise<number> {
     const packet = writeDatagram({
       source: BUS.address,

@@ -5,11 +5,11 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createSigningRequest, generateGatewayKey } from '../../src/pki/index.ts';
 import { type Credentials, FrameType } from '../../src/tunnel/index.ts';
 import { frameBytes, type RawPeer } from '../tunnel/raw-peer.ts';
-import { ended, intrude, leave, pour, settled } from './attacker.ts';
+import { ended, leave, openTunnel, pour, settled } from './attacker.ts';
 import { FULL, type Outcome, Scene } from './scene.ts';
 
 let scene: Scene;
-/** Who attacks here; site-a has its connections for the honest edge afterwards. */
+/** The site of the attacker; site-a keeps its connections for the legitimate edge afterwards. */
 let siteF: Credentials;
 let siteG: Credentials;
 
@@ -27,10 +27,10 @@ const control = (message: object | string): Buffer =>
     Buffer.from(typeof message === 'string' ? message : JSON.stringify(message))
   );
 
-/** One tunnel, and what is done on it. */
+/** Opens one tunnel, and runs an attack on it. */
 function onTunnel(what: string, run: (peer: RawPeer) => Promise<void>): Promise<Outcome> {
   return scene.attack(what, async () => {
-    const peer = await intrude(scene.ports.tunnel, siteF);
+    const peer = await openTunnel(scene.ports.tunnel, siteF);
     await run(peer);
     await leave(peer);
   });
@@ -38,10 +38,10 @@ function onTunnel(what: string, run: (peer: RawPeer) => Promise<void>): Promise<
 
 describe('a flood', () => {
   test.each([
-    ['good messages', { type: 'status', counters: { packets: 1 } }],
-    ['messages of no known type', { type: 'nonsense' }],
-    ['messages as long as they may be', { type: 'nonsense', of: 'x'.repeat(120_000) }],
-  ])('of %s ends the tunnel', async (what, message) => {
+    ['valid messages', { type: 'status', counters: { packets: 1 } }],
+    ['messages of an unknown type', { type: 'unknown' }],
+    ['messages of the greatest length', { type: 'unknown', of: 'x'.repeat(120_000) }],
+  ])('ends the tunnel if it consists of %s', async (what, message) => {
     const frame = control(message);
     const outcome = await onTunnel(`flood of ${what}`, async (peer) => {
       const end = ended(peer);
@@ -51,7 +51,7 @@ describe('a flood', () => {
     expect(outcome.differences).toMatchObject({ 'listener.controlFloods': 1 });
   });
 
-  test('of PING is answered no faster than it is read, and no more of it kept', async () => {
+  test('is answered no faster than it is read, and not queued, if it consists of PING', async () => {
     const pings = Buffer.concat(
       Array.from({ length: 1_000 }, () => frameBytes(FrameType.Ping, Buffer.alloc(8)))
     );
@@ -64,7 +64,7 @@ describe('a flood', () => {
     });
   });
 
-  test('of renewals gets a dozen certificates, and refusals after that', async () => {
+  test('gets a dozen certificates, and refusals after that, if it consists of renewals', async () => {
     const csrPem = createSigningRequest(generateGatewayKey().privateKeyPem);
     const answers: string[] = [];
     const outcome = await onTunnel('flood of renewals', async (peer) => {
@@ -103,7 +103,7 @@ describe('messages', () => {
         counters: Object.fromEntries(Array.from({ length: 257 }, (_, i) => [i, 1])),
       },
     ],
-  ])('with %s end the tunnel', async (what, message) => {
+  ])('end the tunnel if they have %s', async (what, message) => {
     const outcome = await onTunnel(what, async (peer) => {
       peer.socket.write(control(message));
       expect(await ended(peer)).toBe('protocol-error');
@@ -111,7 +111,7 @@ describe('messages', () => {
     expect(outcome.differences).toMatchObject({ 'listener.protocolErrors': 1 });
   });
 
-  test('of the greatest length and depth do not keep others waiting', async () => {
+  test('do not delay other sites if they have the greatest length and depth', async () => {
     const bodies = [
       deep(LONGEST),
       `{"type":"x","y":[${'{},'.repeat(LONGEST / 3)}{}]}`,
@@ -122,7 +122,7 @@ describe('messages', () => {
     ];
     const outcome = await scene.attack('long messages', async () => {
       for (const body of bodies) {
-        const peer = await intrude(scene.ports.tunnel, siteG);
+        const peer = await openTunnel(scene.ports.tunnel, siteG);
         const frame = control(body);
         const end = ended(peer);
         await pour(peer, () => frame, FULL ? 50 : 5);
@@ -132,7 +132,7 @@ describe('messages', () => {
     expect(outcome.differences).toMatchObject({ 'listener.protocolErrors': bodies.length });
   });
 
-  test('as long and as deep as they may be do not keep others waiting', async () => {
+  test('do not delay other sites if they are accepted and as long and deep as possible', async () => {
     await onTunnel('messages that fit', async (peer) => {
       for (let i = 0; i < FIT_AT_ONCE; i++) peer.socket.write(control(deep(FIT_BYTES)));
       await settled(peer);
@@ -140,10 +140,10 @@ describe('messages', () => {
     });
   });
 
-  test('of that kind in one tunnel after the other do not keep others waiting', async () => {
+  test('do not delay other sites if they come in one tunnel after the other', async () => {
     const outcome = await scene.attack('messages in many tunnels', async () => {
       for (let i = 0; i < (FULL ? 40 : 10); i++) {
-        const peer = await intrude(scene.ports.tunnel, siteG);
+        const peer = await openTunnel(scene.ports.tunnel, siteG);
         for (let j = 0; j < FIT_AT_ONCE; j++) peer.socket.write(control(deep(FIT_BYTES)));
         await settled(peer);
         await leave(peer);
@@ -153,18 +153,18 @@ describe('messages', () => {
   });
 });
 
-/** Brackets in brackets, of so many bytes: nothing takes longer to read. */
+/** Returns nested brackets of so many bytes, the slowest JSON to parse. */
 function deep(bytes: number): string {
   const depth = (bytes - 20) / 2;
   return `{"type":"x","y":${'['.repeat(depth)}${']'.repeat(depth)}}`;
 }
 
-/** `"0":0,"1":0` and so on. */
+/** Returns `"0":0,"1":0` and so on. */
 function numbered(count: number): string {
   return Array.from({ length: count }, (_, i) => `"${i}":0`).join(',');
 }
 
 const LONGEST = 4_190_000;
-/** What a tunnel takes at once, and how many of these before it is closed. */
+/** The longest message that a tunnel accepts, and how many of them before it is closed. */
 const FIT_BYTES = 120_000;
 const FIT_AT_ONCE = 10;

@@ -1,5 +1,5 @@
 /**
- * UDP over IPv4 as the tests' hosts send and read it.
+ * UDP over IPv4 as the hosts of the tests send and read it.
  * @module
  */
 import { framed, UDP, udpPacket, VNET } from '../oracle/packets.ts';
@@ -30,14 +30,14 @@ export function readDatagram(buffer: Buffer, vnet: number, end: number): Datagra
   };
 }
 
-/** Makes the packet its own answer: no checksum changes when the ends change places. */
+/** Turns the packet into its own answer: no checksum changes when source and destination are exchanged. */
 export function turnBack(buffer: Buffer, vnet: number): void {
   const addresses = vnet + VNET + 12;
   swap(buffer, addresses, 4);
   swap(buffer, addresses + 8, 2);
 }
 
-/** The `length` bytes at `at` and those behind them. */
+/** Exchanges the `length` bytes at `at` and those behind them. */
 function swap(buffer: Buffer, at: number, length: number): void {
   const first = Buffer.from(buffer.subarray(at, at + length));
   buffer.copyWithin(at, at + length, at + 2 * length);

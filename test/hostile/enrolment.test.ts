@@ -1,5 +1,5 @@
 /**
- * The door at which new sites enrol, which is open to every unauthenticated peer.
+ * The enrolment port, which every unauthenticated peer can reach.
  */
 import { execFileSync } from 'node:child_process';
 import { X509Certificate } from 'node:crypto';
@@ -31,12 +31,12 @@ beforeAll(async () => {
 afterAll(() => scene?.close());
 
 interface Answer {
-  /** 0 if the connection was cut. */
+  /** The status; 0 if the connection was terminated. */
   readonly status: number;
   readonly body: string;
 }
 
-/** A request as an unauthenticated peer would make it. */
+/** Sends a request as an unauthenticated peer. */
 function post(body: string | Buffer, localAddress = '127.0.0.66'): Promise<Answer> {
   return new Promise((resolve) => {
     const outgoing = request({
@@ -61,7 +61,7 @@ function post(body: string | Buffer, localAddress = '127.0.0.66'): Promise<Answe
 }
 
 describe('a token', () => {
-  test('that was used is good for nothing', async () => {
+  test('is refused after it was used', async () => {
     const token = await scene.token('site-c');
     await enrol(token);
     const outcome = await scene.attack('a used token', async () => {
@@ -74,9 +74,9 @@ describe('a token', () => {
     expect(outcome.counted('enrolment.enrolled')).toBe(0);
   });
 
-  test('that is too old is good for nothing', async () => {
-    const asked = { site: 'site-c', lifetimeSeconds: 1 };
-    const { body } = await scene.ask('POST', '/v1/tokens', asked);
+  test('is refused after it has expired', async () => {
+    const options = { site: 'site-c', lifetimeSeconds: 1 };
+    const { body } = await scene.callAdmin('POST', '/v1/tokens', options);
     const { id, secret } = parseToken(body.token!);
     const outcome = await scene.attack('an old token', async () => {
       await delay(1_100);
@@ -88,7 +88,7 @@ describe('a token', () => {
     expect(outcome.counted('enrolment.enrolled')).toBe(0);
   });
 
-  test('that many use at once is good for one', async () => {
+  test('is accepted once if many use it at the same time', async () => {
     const { id, secret } = parseToken(await scene.token('site-c'));
     const answers: Answer[] = [];
     const outcome = await scene.attack('a token that many have', async () => {
@@ -99,7 +99,7 @@ describe('a token', () => {
     expect(outcome.counted('enrolment.enrolled')).toBe(1);
   });
 
-  test('is not used up by a signing request that is none', async () => {
+  test('is not used up by an invalid signing request', async () => {
     const token = await scene.token('site-c');
     const { id, secret } = parseToken(token);
     const outcome = await scene.attack('a signing request that is none', async () => {
@@ -115,11 +115,13 @@ describe('a token', () => {
     });
   });
 
-  test('of one site makes nobody another one, whatever is asked for', async () => {
+  test('gives no certificate of another site, whatever the request contains', async () => {
     const { id, secret } = parseToken(await scene.token('site-c'));
-    const asked = requestFor('/CN=site-b', 'URI:spiffe://openstack.test/site/site-b');
+    const requested = requestFor('/CN=site-b', 'URI:spiffe://openstack.test/site/site-b');
     const outcome = await scene.attack('a request for another site', async () => {
-      const { status, body } = await post(JSON.stringify({ tokenId: id, secret, csrPem: asked }));
+      const { status, body } = await post(
+        JSON.stringify({ tokenId: id, secret, csrPem: requested })
+      );
       expect(status, body).toBe(200);
       const leaf = new X509Certificate(JSON.parse(body).certificatePem);
       expect(leaf.subjectAltName).toBe('URI:spiffe://openstack.test/site/site-c');
@@ -128,7 +130,7 @@ describe('a token', () => {
     expect(outcome.differences).toMatchObject({ 'enrolment.enrolled': 1 });
   });
 
-  test('is not guessed, and guesses over the rate are not heard', async () => {
+  test('is not guessed, and guesses above the rate are not checked', async () => {
     const token = await scene.token('site-c');
     const { id } = parseToken(token);
     const count = FULL ? 10_000 : 600;
@@ -146,13 +148,13 @@ describe('a token', () => {
       };
       await Promise.all(Array.from({ length: 20 }, guess));
     });
-    const heard = statuses.get(403) ?? 0;
+    const checked = statuses.get(403) ?? 0;
     const seconds = (performance.now() - started) / 1000;
     expect([...statuses.keys()].filter((status) => status !== 0)).toEqual([403]);
-    expect(heard).toBeLessThanOrEqual(200 + 50 * seconds);
-    expect(outcome.differences).toMatchObject({ 'enrolment.refused': heard });
-    expect(outcome.counted('enrolment.rateLimited')).toBe(count - heard);
-    // The one who has it enrols.
+    expect(checked).toBeLessThanOrEqual(200 + 50 * seconds);
+    expect(outcome.differences).toMatchObject({ 'enrolment.refused': checked });
+    expect(outcome.counted('enrolment.rateLimited')).toBe(count - checked);
+    // The holder of the token can still enrol.
     expect(await enrol(token)).toMatchObject({ identity: { site: 'site-c' } });
   });
 });
@@ -161,19 +163,19 @@ describe('a request', () => {
   test.each([
     ['too long', Buffer.alloc(32_769, ' '), 413],
     ['far too long', Buffer.alloc(50_000_000, ' '), 413],
-    ['no JSON', '{', 400],
+    ['not JSON', '{', 400],
     [
-      'of other members',
+      'an object with other members',
       JSON.stringify({ tokenId: 'a', secret: 'b', csrPem: 'c', site: 'd' }),
       400,
     ],
-    ['deep', '['.repeat(30_000), 400],
-    ['of no token', JSON.stringify({ tokenId: 'a', secret: 'b', csrPem: 'c' }), 403],
-  ])('that is %s is refused and counted', async (what, body, expected) => {
+    ['deeply nested', '['.repeat(30_000), 400],
+    ['without a known token', JSON.stringify({ tokenId: 'a', secret: 'b', csrPem: 'c' }), 403],
+  ])('is refused and counted if it is %s', async (what, body, expected) => {
     const outcome = await scene.attack(`a request ${what}`, async () => {
       for (let i = 0; i < (FULL ? 20 : 3); i++) {
         const { status } = await post(body, '127.0.0.88');
-        // Of one that is cut off while it sends, a client may not see the answer.
+        // A client whose connection is terminated while it sends may not see the answer.
         if (status !== 0) expect(status).toBe(expected);
       }
     });
@@ -181,9 +183,9 @@ describe('a request', () => {
   });
 
   test.each([
-    ['with headers without end', 'POST /v1/enrol HTTP/1.1\r\n', `x: ${'y'.repeat(1_000)}\r\n`],
-    ['that is no HTTP', '\0\0\0\0', '\0'],
-  ])('%s is cut off and counted', async (what, first, then) => {
+    ['endless headers', 'POST /v1/enrol HTTP/1.1\r\n', `x: ${'y'.repeat(1_000)}\r\n`],
+    ['data that is not HTTP', '\0\0\0\0', '\0'],
+  ])('is terminated and counted: %s', async (what, first, then) => {
     const outcome = await scene.attack(`a request ${what}`, async () => {
       const port = scene.ports.enrolment;
       const socket = connectTls({ port, host: '127.0.0.1', rejectUnauthorized: false });
@@ -194,7 +196,7 @@ describe('a request', () => {
       clearInterval(timer);
     });
     expect(outcome.differences).toMatchObject({ 'enrolment.refused': 1 });
-    // It was not heard until its time was up.
+    // The gateway waited until the request timed out.
     expect(outcome.counted('enrolment.timeouts')).toBe(0);
   });
 });
@@ -211,13 +213,13 @@ test.each([
       await scene.enrol('site-d');
       for (const socket of sockets) socket.destroy();
     });
-    const cut = outcome.countedAs(/^enrolment\.(evicted|rateLimited)$/);
-    expect(cut).toBeGreaterThanOrEqual(500 - 64);
+    const refused = outcome.countedAs(/^enrolment\.(evicted|rateLimited)$/);
+    expect(refused).toBeGreaterThanOrEqual(500 - 64);
     expect(outcome.differences).toMatchObject({ 'enrolment.enrolled': 1 });
   }
 );
 
-/** Made by openssl, which puts into it what it is told. */
+/** Returns a signing request made by openssl with these names. */
 function requestFor(subject: string, name: string): string {
   const directory = mkdtempSync(join(tmpdir(), 'vp-request-'));
   try {

@@ -1,5 +1,5 @@
 /**
- * Packets and frames that an honest edge would never send, in a tunnel of site-a.
+ * Packets and frames that a legitimate edge would never send, in a tunnel of site-a.
  */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type Credentials, FrameType } from '../../src/tunnel/index.ts';
@@ -14,12 +14,12 @@ import {
 } from '../oracle/packets.ts';
 import { Random } from '../oracle/random.ts';
 import { frameBytes, HELLO } from '../tunnel/raw-peer.ts';
-import { ended, intrude, knock, leave, packetFrame, settled } from './attacker.ts';
+import { connect, ended, leave, openTunnel, packetFrame, settled } from './attacker.ts';
 import { BUS, CAMERA, CLIENT, VAULT } from './plan.ts';
 import { FULL, type Outcome, Scene } from './scene.ts';
 
 let scene: Scene;
-/** Where site-a has the service. */
+/** The address of the service in site-a. */
 let bus: string;
 const TIMES = FULL ? 2_000 : 100;
 
@@ -33,7 +33,7 @@ afterAll(() => scene?.close());
 /** Sends each packet many times in a tunnel of site-a, which stays up. */
 function send(what: string, packets: readonly Uint8Array[]): Promise<Outcome> {
   return scene.attack(what, async () => {
-    const peer = await intrude(scene.ports.tunnel, scene.siteA);
+    const peer = await openTunnel(scene.ports.tunnel, scene.siteA);
     for (let i = 0; i < TIMES; i++) {
       for (const packet of packets) peer.socket.write(packetFrame(packet));
       if (i % 16 === 0) await settled(peer);
@@ -51,7 +51,7 @@ const datagram = (source: string, destination: string, port: number = BUS.port):
 const TEXT = Buffer.from('from the attacker');
 
 describe('packets', () => {
-  test('with a source that is not of the site reach nobody', async () => {
+  test('are dropped if their source is outside the site', async () => {
     const others = await scene.presenceOf(CLIENT, 'cloud', 'site-b');
     const sources = ['10.0.9.9', bus, others, '127.0.0.1', '0.0.0.0', '224.0.0.1', '192.0.2.1'];
     const outcome = await send(
@@ -64,7 +64,7 @@ describe('packets', () => {
     });
   });
 
-  test('to addresses that stand for nobody in the site reach nobody', async () => {
+  test('are dropped if their destination is not a presence in the site', async () => {
     const destinations = [
       await scene.presenceOf(CAMERA.address, 'cloud', CAMERA.site),
       await scene.presenceOf(VAULT.address, 'site-b'),
@@ -86,7 +86,7 @@ describe('packets', () => {
     });
   });
 
-  test('on ports and protocols that are not exposed reach nobody', async () => {
+  test('are dropped on ports and protocols that are not exposed', async () => {
     const ends = { source: CLIENT, destination: bus };
     const tcp = tcpPacket(ends, { sourcePort: 4000, destinationPort: BUS.port, flags: 2 });
     const outcome = await send('not exposed', [
@@ -102,7 +102,7 @@ describe('packets', () => {
     });
   });
 
-  test('that are garbage, or cut, or contradict themselves reach nobody', async () => {
+  test('are dropped if they are random bytes, truncated or contradictory', async () => {
     const random = new Random(1);
     const noise = Array.from({ length: 20 }, (_, i) => {
       const bytes = Uint8Array.from({ length: VNET + 1 + i * 70 }, () => random.below(256));
@@ -110,14 +110,14 @@ describe('packets', () => {
       return bytes;
     });
     const good = datagram(CLIENT, bus);
-    const cut = [1, 19, 20, 27].map((length) => good.subarray(0, VNET + length));
-    const outcome = await send('garbage', [...noise, ...cut]);
+    const truncated = [1, 19, 20, 27].map((length) => good.subarray(0, VNET + length));
+    const outcome = await send('garbage', [...noise, ...truncated]);
     expect(outcome.passed).toBe(0);
     const dropped = outcome.countedAs(/^sites\.site-a\.verdicts\.Drop/);
     expect(dropped, JSON.stringify(outcome.differences)).toBe(24 * TIMES);
   });
 
-  test('with a virtio-net header that lies reach nobody', async () => {
+  test('are dropped if their virtio-net header is wrong', async () => {
     const ends = { source: CLIENT, destination: bus };
     const datagramOf = (header: VnetHeader, payload = 1200): Uint8Array =>
       framed(
@@ -138,7 +138,7 @@ describe('packets', () => {
       datagramOf({ ...checksum, gsoType: 5, gsoSize: 0 }),
       datagramOf({ ...checksum, gsoType: 77, gsoSize: 100 }),
       datagramOf({ gsoType: 5, gsoSize: 100 }),
-      // One datagram that would be thousands.
+      // One datagram that would become thousands.
       datagramOf({ ...checksum, gsoType: 5, gsoSize: 1, headerLength: 65_535 }, 60_000),
     ]);
     expect(outcome.passed).toBe(0);
@@ -157,15 +157,15 @@ describe('frames', () => {
     siteG = await scene.enrol('site-g');
   });
 
-  /** A tunnel that is up, and then sends this. */
+  /** Sends this in a tunnel that is up. */
   const up = async (bytes: Buffer): Promise<string | undefined> => {
-    const peer = await intrude(scene.ports.tunnel, siteF);
+    const peer = await openTunnel(scene.ports.tunnel, siteF);
     peer.socket.write(bytes);
     return ended(peer);
   };
-  /** The first that is sent. */
+  /** Sends this first. */
   const first = async (bytes: Buffer): Promise<string | undefined> => {
-    const peer = knock(scene.ports.tunnel, siteG);
+    const peer = connect(scene.ports.tunnel, siteG);
     peer.socket.write(bytes);
     return ended(peer);
   };
@@ -175,7 +175,7 @@ describe('frames', () => {
     return bytes;
   };
 
-  test('that are too long, empty, or of a type that is not known end the tunnel', async () => {
+  test('end the tunnel if they are too long, empty, or of an unknown type', async () => {
     const outcome = await scene.attack('bad frames', async () => {
       for (const bytes of [
         header(FrameType.Packet, 0xffffff),
@@ -193,7 +193,7 @@ describe('frames', () => {
         frameBytes(FrameType.Control, Buffer.from([0x22, 0xff, 0xfe, 0x22])),
         frameBytes(FrameType.Close, Buffer.from('[]')),
         header(FrameType.Drain, 1),
-        // There is no connection to follow the first one.
+        // No earlier connection exists that this one could follow.
         frameBytes(FrameType.Drain, Buffer.alloc(0)),
       ]) {
         expect(await up(bytes), bytes.toString('hex')).toBe('protocol-error');
@@ -203,7 +203,7 @@ describe('frames', () => {
     expect(outcome.differences).toMatchObject({ 'listener.protocolErrors': 16 });
   });
 
-  test('before HELLO, and a HELLO that is none, end the connection', async () => {
+  test('end the connection before HELLO, and as an invalid HELLO', async () => {
     const outcome = await scene.attack('before HELLO', async () => {
       for (const bytes of [
         packetFrame(datagram(CLIENT, bus)),
@@ -220,17 +220,21 @@ describe('frames', () => {
     expect(outcome.differences).toMatchObject({ 'listener.failed.protocol-error': 6 });
   });
 
-  test('that do not belong on a further connection end it', async () => {
+  test('end a further connection on which they are not allowed', async () => {
     const tunnel = 'f'.repeat(32);
     const drain = frameBytes(FrameType.Drain, Buffer.alloc(0));
     const outcome = await scene.attack('further connections', async () => {
-      const main = await intrude(scene.ports.tunnel, siteG, { ...HELLO, tunnel, lane: 0 });
+      const main = await openTunnel(scene.ports.tunnel, siteG, { ...HELLO, tunnel, lane: 0 });
       for (const bytes of [
         frameBytes(FrameType.Control, { type: 'status', counters: {} }),
         Buffer.concat([drain, packetFrame(datagram(CLIENT, bus))]),
         Buffer.concat([drain, drain]),
       ]) {
-        const connection = await intrude(scene.ports.tunnel, siteG, { ...HELLO, tunnel, lane: 1 });
+        const connection = await openTunnel(scene.ports.tunnel, siteG, {
+          ...HELLO,
+          tunnel,
+          lane: 1,
+        });
         connection.socket.write(bytes);
         expect(await ended(connection), bytes.toString('hex')).toBe('protocol-error');
       }
@@ -240,7 +244,7 @@ describe('frames', () => {
     expect(outcome.differences).toMatchObject({ 'listener.protocolErrors': 3 });
   });
 
-  test('that say CLOSE before HELLO, with codes of their own, do not name counters', async () => {
+  test('create no counters as a CLOSE with unknown codes before HELLO', async () => {
     const outcome = await scene.attack('CLOSE of its own', async () => {
       for (let i = 0; i < 5; i++) {
         await first(frameBytes(FrameType.Close, { code: `a-name-of-mine-${i}`, reason: '' }));
@@ -250,10 +254,10 @@ describe('frames', () => {
     expect(outcome.countedAs(/^listener\.failed\./)).toBe(5);
   });
 
-  test('cut in the middle are nothing, and cost nothing', async () => {
-    const outcome = await scene.attack('cut frames', async () => {
+  test('are ignored, and cost nothing, if they are incomplete', async () => {
+    const outcome = await scene.attack('incomplete frames', async () => {
       for (const length of [1, 3, 4, 1000]) {
-        const peer = await intrude(scene.ports.tunnel, scene.siteA);
+        const peer = await openTunnel(scene.ports.tunnel, scene.siteA);
         const frame = packetFrame(framed(datagram(CLIENT, bus), {}));
         const bytes = Buffer.concat([frame.subarray(0, 4), Buffer.alloc(40_000)]);
         bytes.writeUIntBE(50_000, 1, 3);

@@ -1,8 +1,8 @@
 /**
- * Many cases from one seed: counted, each with random numbers of its own, so that one can be run again
- * alone; and memory looked at, so that none of them leaves anything behind.
+ * Many cases from one seed: each has random numbers of its own, so that one can be run again alone. Memory is
+ * measured, so that no case leaves anything behind.
  *
- * `VP_FUZZ` says how many, `VP_SEED` from which seed, `VP_CASE` which one alone.
+ * `VP_FUZZ` is the number of cases, `VP_SEED` the seed, `VP_CASE` the only case to run.
  * @module
  */
 import { setFlagsFromString } from 'node:v8';
@@ -11,20 +11,20 @@ import { expect } from 'vitest';
 import { Random } from '../oracle/random.ts';
 
 export const CASES: number = Number(process.env.VP_FUZZ ?? 20_000);
-/** The same in each run of all tests; any other when many cases are asked for. */
+/** The seed: the same in every run of all tests, a random one for many cases. */
 export const SEED: number = Number(
   process.env.VP_SEED ?? (process.env.VP_FUZZ === undefined ? 1 : Date.now() % 1_000_000)
 );
-/** For a test of so many cases, in ms. */
+/** The time limit for so many cases, in ms. */
 export const TIMEOUT_MS: number = 60_000 + 2 * CASES;
 
-/** What became of the cases, by outcome. */
+/** The number of cases by outcome. */
 export type Tally = Record<string, number>;
 
 /**
- * Runs all cases; each returns its outcome. What one throws ends the test, with the seed and the case.
+ * Runs all cases; each returns its outcome. An error ends the test, and is reported with the seed and the case.
  *
- * @param most bytes of memory that may be more in use behind all cases than behind the first tenth
+ * @param most how many more bytes of memory may be in use after all cases than after the first tenth
  */
 export async function fuzz(
   name: string,
@@ -55,12 +55,12 @@ export async function fuzz(
   return tally;
 }
 
-/** `expect`, which takes its time, for what is asked a million times. */
+/** Like `expect`, which is too slow to be called a million times. */
 export function check(isSo: boolean, fault: string): void {
   if (!isSo) throw new Error(fault);
 }
 
-/** Bytes with one to eight faults. */
+/** Returns the bytes with one to eight faults. */
 export function mutate(random: Random, original: Uint8Array): Buffer {
   let bytes = Buffer.from(original);
   for (let faults = random.pick([1, 1, 1, 2, 3, 8]); faults > 0; faults--) {
@@ -97,7 +97,7 @@ export function mutate(random: Random, original: Uint8Array): Buffer {
   return bytes;
 }
 
-/** What is still in use when all garbage is gone. The memory of buffers goes a little later than they. */
+/** Returns the memory that is in use after a garbage collection. The memory of buffers is freed a little later. */
 async function bytesInUse(): Promise<number> {
   for (let i = 0; i < 3; i++) {
     collectGarbage();

@@ -1,12 +1,12 @@
 /**
- * JSON as a hostile peer makes it: any at all, and good messages with parts of it put in.
+ * JSON from a hostile peer: random values, and valid messages with faults.
  * @module
  */
 import type { Json } from '../../src/store/index.ts';
 import type { Random } from '../oracle/random.ts';
 import { mutate } from './fuzz-cases.ts';
 
-/** Any value, of any depth. */
+/** Returns a random value, of any depth. */
 export function anyJson(random: Random, depth = 0): Json {
   const kind = random.below(depth > 4 ? 4 : 7);
   switch (kind) {
@@ -31,7 +31,7 @@ export function anyJson(random: Random, depth = 0): Json {
   }
 }
 
-/** A copy with one to three of its parts replaced, removed or added. */
+/** Returns a copy with one to three of its parts replaced, removed or added. */
 export function spoil(random: Random, message: Json): Json {
   const copy = structuredClone(message);
   let spoilt: Json = copy;
@@ -42,7 +42,7 @@ export function spoil(random: Random, message: Json): Json {
   return spoilt;
 }
 
-/** The text of a message with faults in it, as JSON if it still is. */
+/** Returns the text of a message with faults, as JSON if it still is. */
 export function spoilText(random: Random, message: Json): Json | undefined {
   try {
     return JSON.parse(mutate(random, Buffer.from(JSON.stringify(message))).toString());
@@ -55,7 +55,7 @@ type Path = readonly string[];
 
 function pathsOf(value: Json, path: Path = [], paths: Path[] = []): Path[] {
   paths.push(path);
-  // Enough to choose from, and deep values are not gone down.
+  // These are enough parts to choose from; deep values are not descended into.
   if (paths.length > 200 || typeof value !== 'object' || value === null) return paths;
   for (const [key, each] of Object.entries(value)) pathsOf(each, [...path, key], paths);
   return paths;
@@ -73,7 +73,7 @@ function replaced(value: Json, [key, ...rest]: Path, random: Random): Json {
   return copy as unknown as Json;
 }
 
-/** `JSON.parse` makes an own property of any name, too. */
+/** `JSON.parse` too creates an own property for any name. */
 function setOwn(object: object, key: string, value: Json): void {
   if (Array.isArray(object)) {
     object.push(value);

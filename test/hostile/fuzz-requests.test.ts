@@ -1,5 +1,5 @@
 /**
- * Whatever somebody asks the CA for: a certificate for the key and the site that it may be for, or a
+ * Random requests to the CA: each gets a certificate for its own key and its own site, or a
  * refusal.
  */
 import { X509Certificate } from 'node:crypto';
@@ -27,7 +27,7 @@ import {
 const trustDomain = 'example.org';
 const identity = { trustDomain, role: 'site', site: 'site-a' } as const;
 
-test('a signing request gets a certificate for its own key and the site asked for, or none', {
+test('a signing request gets a certificate for its own key and the requested site, or none', {
   timeout: 2 * TIMEOUT_MS,
 }, async () => {
   const authority = await newAuthority();
@@ -50,7 +50,7 @@ test('a signing request gets a certificate for its own key and the site asked fo
   const tally = await fuzz('signing requests', async (random) => {
     const key = await issue(spoiltRequest(random, seeds));
     if (key === undefined) return 'refused';
-    // Nobody can sign for another key: what the faults have left whole is one of the seeds.
+    // Nobody can sign for another key: an intact signature means one of the seeds.
     expect([...keys]).toContain(key);
     return 'issued';
   });
@@ -59,7 +59,7 @@ test('a signing request gets a certificate for its own key and the site asked fo
   }
 });
 
-test('a token is one, or malformed; its secret is in no error', {
+test('a token is valid or malformed, and no error contains its secret', {
   timeout: TIMEOUT_MS,
 }, async () => {
   const { token } = await newEnrolment();
@@ -76,14 +76,14 @@ test('a token is one, or malformed; its secret is in no error', {
     } catch (error) {
       if (!(error instanceof EnrolmentError)) throw new Error(text, { cause: error });
       check(error.fault === 'malformed', error.fault);
-      check(!`${error.message}${error.cause}`.includes(secret), 'it tells the secret');
+      check(!`${error.message}${error.cause}`.includes(secret), 'it contains the secret');
       return 'malformed';
     }
   });
   if (process.env.VP_CASE === undefined) expect(Object.keys(tally)).toHaveLength(2);
 });
 
-test('an enrolment request is granted with the very token only, for the site of that', {
+test('an enrolment request is granted only with the exact token, for the site of that token', {
   timeout: 2 * TIMEOUT_MS,
 }, async () => {
   const seeds = seedRequests();
@@ -110,7 +110,7 @@ test('an enrolment request is granted with the very token only, for the site of 
   }
 });
 
-/** Forgets what was issued: that is to be kept, but not to count as memory that grows. */
+/** Removes the records of issued certificates, which must not count as memory that grows. */
 class ForgetfulStore extends MemoryStore {
   override async commit(writes: readonly Write[]): Promise<void> {
     await super.commit(writes);
@@ -127,7 +127,7 @@ function newAuthority(): Promise<CertificateAuthority> {
   });
 }
 
-/** A token that is good, and the request that redeems it. */
+/** Returns a valid token, and the request that redeems it. */
 async function newEnrolment(
   from?: CertificateAuthority
 ): Promise<{ authority: CertificateAuthority; token: string; body: EnrolmentBody }> {

@@ -1,5 +1,5 @@
 /**
- * Signing requests, tokens and enrolment requests, good and spoilt.
+ * Signing requests, tokens and enrolment requests, valid and with faults.
  * @module
  */
 import { execFileSync } from 'node:child_process';
@@ -8,7 +8,7 @@ import type { Random } from '../oracle/random.ts';
 import { mutate } from './fuzz-cases.ts';
 import { anyJson, spoil, spoilText } from './fuzz-json.ts';
 
-/** DER of good requests of every kind of key, and of some that are not accepted. */
+/** DER of valid requests with every type of key, and with some types that are refused. */
 export function seedRequests(): Buffer[] {
   const own = (['p256', 'ed25519', 'rsa'] as const).map((type) =>
     createSigningRequest(generateGatewayKey(type).privateKeyPem)
@@ -22,7 +22,7 @@ export function seedRequests(): Buffer[] {
   return [...own, ...foreign].map((pem) => Buffer.from(pem.split(/-----[^-]+-----/)[1]!, 'base64'));
 }
 
-/** A request with faults: in its bytes, in the structure of its DER, or in its PEM. */
+/** Returns a request with faults: in its bytes, in the structure of its DER, or in its PEM. */
 export function spoiltRequest(random: Random, seeds: readonly Buffer[]): string {
   const der = random.pick(seeds);
   switch (random.below(5)) {
@@ -37,7 +37,7 @@ export function spoiltRequest(random: Random, seeds: readonly Buffer[]): string 
   }
 }
 
-/** The text of a token with faults: in the text, or in what it says. */
+/** Returns the text of a token with faults: in the text, or in its content. */
 export function spoiltToken(random: Random, token: string): string {
   const said = JSON.parse(Buffer.from(token.slice('vp1.'.length), 'base64url').toString());
   switch (random.below(5)) {
@@ -60,7 +60,7 @@ export interface EnrolmentBody {
   readonly csrPem: string;
 }
 
-/** The body of an enrolment request with faults. */
+/** Returns the body of an enrolment request with faults. */
 export function spoiltBody(random: Random, body: EnrolmentBody, seeds: readonly Buffer[]): string {
   const json = { ...body };
   switch (random.below(4)) {
@@ -75,7 +75,7 @@ export function spoiltBody(random: Random, body: EnrolmentBody, seeds: readonly 
   }
 }
 
-/** DER with one element of another tag, length or content, and the lengths around it put right or not. */
+/** Returns DER with another tag, length or content of one element; the lengths around it are corrected or not. */
 function restructured(random: Random, der: Buffer, other: Buffer): Buffer {
   const elements = elementsOf(der);
   const { start, content, end } = random.pick(elements);
@@ -118,7 +118,7 @@ function elementsOf(der: Buffer, from = 0, to = der.length, found: Element[] = [
   return found;
 }
 
-/** Mends the lengths of the elements around the place that has changed, outermost last. */
+/** Corrects the lengths of the elements around the changed place, outermost last. */
 function withLengths(der: Buffer, before: readonly Element[], at: number, by: number): Buffer {
   let bytes = der;
   let grown = by;
@@ -144,7 +144,7 @@ function element(tag: number, content: Uint8Array): Buffer {
   return Buffer.concat([Buffer.from(header), content]);
 }
 
-/** DER with `part`, which is in it as an element, replaced, and all lengths put right. */
+/** Returns DER with `part`, one of its elements, replaced, and all lengths corrected. */
 export function replaced(der: Buffer, part: Buffer, by: Buffer): Buffer {
   const start = der.indexOf(part);
   const end = start + part.length;
@@ -152,7 +152,7 @@ export function replaced(der: Buffer, part: Buffer, by: Buffer): Buffer {
   return withLengths(bytes, elementsOf(der), start, by.length - part.length);
 }
 
-/** DER as PEM, of a signing request by default. */
+/** Returns DER as PEM, by default as a signing request. */
 export function pemOf(der: Uint8Array, label = 'CERTIFICATE REQUEST'): string {
   const lines =
     Buffer.from(der)
@@ -178,7 +178,7 @@ const FOREIGN_KEYS: readonly (readonly string[])[] = [
   ['-newkey', 'ed448'],
 ];
 const TAGS = [0x00, 0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x0c, 0x30, 0x31, 0xa0, 0x1f, 0xff];
-/** Forms that DER does not allow, and lengths that there are not. */
+/** Lengths that DER does not allow, or that are impossible. */
 const ODD_LENGTHS: readonly (readonly number[])[] = [
   [0x80],
   [0x81, 0x05],

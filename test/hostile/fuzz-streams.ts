@@ -1,5 +1,5 @@
 /**
- * The stream of an edge, frame by frame, good and spoilt.
+ * The stream of an edge, frame by frame, valid and with faults.
  * @module
  */
 import { FrameType } from '../../src/tunnel/index.ts';
@@ -8,10 +8,10 @@ import type { Random } from '../oracle/random.ts';
 import { frameBytes, HELLO } from '../tunnel/raw-peer.ts';
 import { mutate } from './fuzz-cases.ts';
 
-/** Longest control message that is let through, in bytes. */
+/** The longest control message that is accepted, in bytes. */
 export const MAX_CONTROL_BYTES = 10_000;
 
-/** From HELLO to perhaps CLOSE, with one to eight faults, unless there are none. */
+/** Returns a stream from HELLO to perhaps CLOSE, with up to eight faults. */
 export function edgeStream(random: Random): Buffer {
   const frames = [random.chance(0.9) ? HELLO_FRAME : anyFrame(random)];
   for (let i = random.below(8); i > 0; i--) frames.push(anyFrame(random));
@@ -19,17 +19,17 @@ export function edgeStream(random: Random): Buffer {
   return spoilt(random, Buffer.concat(frames));
 }
 
-/** The same without a HELLO: of a tunnel that is up. */
+/** Returns the stream of a tunnel that is up, without a HELLO. */
 export function openStream(random: Random): Buffer {
   const frames = Array.from({ length: random.between(1, 8) }, () => anyFrame(random));
   return spoilt(random, Buffer.concat(frames));
 }
 
-/** The stream as it may be cut on its way. */
-export function cut(random: Random, stream: Buffer): Buffer[] {
+/** Returns the stream in random pieces. */
+export function split(random: Random, stream: Buffer): Buffer[] {
   const pieces: Buffer[] = [];
   const most = random.pick([1, 3, 5, 100, 1_000, 20_000]);
-  // Byte by byte only what is short.
+  // Only a short stream is sent byte by byte.
   const longest = Math.max(most, Math.ceil(stream.length / 500));
   for (let at = 0; at < stream.length; ) {
     const end = at + random.between(1, longest);

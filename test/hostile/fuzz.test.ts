@@ -1,5 +1,5 @@
 /**
- * Whatever a peer sends: no crash, no error but those there are for it, and nothing that stays.
+ * Random input from a peer: it causes no crash, no unexpected error, and no memory that stays in use.
  */
 import { X509Certificate } from 'node:crypto';
 import { EventEmitter } from 'node:events';
@@ -34,12 +34,12 @@ import { FakeClock } from '../support/fake-clock.ts';
 import { decodeNaively } from '../tunnel/naive-decoder.ts';
 import { check, fuzz, TIMEOUT_MS } from './fuzz-cases.ts';
 import { anyJson, spoil, spoilText } from './fuzz-json.ts';
-import { cut, edgeStream, MAX_CONTROL_BYTES, openStream } from './fuzz-streams.ts';
+import { edgeStream, MAX_CONTROL_BYTES, openStream, split } from './fuzz-streams.ts';
 
 const trustDomain = 'example.org';
 const identity = { trustDomain, role: 'site', site: 'site-a' } as const;
 
-/** Of a tunnel's connection, what a connection asks of it; takes all that is written. */
+/** The part of a tunnel's connection that a connection uses; accepts everything that is written. */
 class FakeSocket extends EventEmitter {
   readonly readableLength = 0;
   destroyed = false;
@@ -61,7 +61,7 @@ class FakeSocket extends EventEmitter {
   }
 }
 
-test('a decoder finds in any stream the frames of the plain way, and stops where that does', {
+test('a decoder finds the same frames as the simple decoder in any stream, and stops where that does', {
   timeout: TIMEOUT_MS,
 }, async () => {
   const pool = new SlabPool();
@@ -70,7 +70,7 @@ test('a decoder finds in any stream the frames of the plain way, and stops where
     const decoder = new FrameDecoder(openLimits(MAX_CONTROL_BYTES), pool);
     const frames: [number, string][] = [];
     let fault: FrameFault = FrameFault.None;
-    for (const piece of cut(random, stream)) {
+    for (const piece of split(random, stream)) {
       fault = decoder.push(piece, (type, buffer, start, end) => {
         frames.push([type, buffer.toString('hex', start, end)]);
         buffer.fill(0xee, start - 4, end);
@@ -86,7 +86,7 @@ test('a decoder finds in any stream the frames of the plain way, and stops where
   if (process.env.VP_CASE === undefined) expect(Object.keys(tally)).toHaveLength(3);
 });
 
-test('a connection takes what is in order of any stream, and ends at what is not', {
+test('a connection accepts the valid beginning of any stream, and ends at the first fault', {
   timeout: TIMEOUT_MS,
 }, async () => {
   const pool = new SlabPool();
@@ -124,8 +124,8 @@ test('a connection takes what is in order of any stream, and ends at what is not
       }),
       { ...limits, pool, clock, limitUnsent: undefined }
     );
-    for (const piece of cut(random, stream)) socket.emit('data', piece);
-    // PONGs take one another's place; the CLOSE of ours is short.
+    for (const piece of split(random, stream)) socket.emit('data', piece);
+    // A PONG replaces an earlier one; our CLOSE is short.
     await Promise.resolve();
     check(endings.length <= 1, `it ended ${endings.length} times`);
     check(
@@ -134,7 +134,7 @@ test('a connection takes what is in order of any stream, and ends at what is not
     );
     socket.emit('close');
     await connection.gone;
-    // What a peer's CLOSE says is its own matter.
+    // The content of a peer's CLOSE is arbitrary.
     return endings[0]!.startsWith('peer') ? 'peer' : endings[0]!;
   });
   if (process.env.VP_CASE === undefined) {
@@ -144,14 +144,14 @@ test('a connection takes what is in order of any stream, and ends at what is not
   }
 });
 
-test('an unauthenticated peer that has not said HELLO is held to one short frame', {
+test('an unauthenticated peer before its HELLO may send one short frame only', {
   timeout: TIMEOUT_MS,
 }, async () => {
   const pool = new SlabPool();
-  await fuzz('strangers', (random) => {
+  await fuzz('unauthenticated peers', (random) => {
     const decoder = new FrameDecoder(handshakeLimits(FrameType.Hello), pool);
     let outcome = 'waits';
-    for (const piece of cut(random, edgeStream(random))) {
+    for (const piece of split(random, edgeStream(random))) {
       const fault = decoder.push(piece, (type) => {
         outcome = `type ${type}`;
         return false;
@@ -188,7 +188,7 @@ const MESSAGES: readonly Json[] = [
   },
 ];
 
-test('a control message is one, or is told to be none; other sites and this process are as before', {
+test('a control message is accepted or refused, and other sites and this process are not affected', {
   timeout: TIMEOUT_MS,
 }, async () => {
   const scene = await startScene(DESIRED);
@@ -249,7 +249,7 @@ test('a control message is one, or is told to be none; other sites and this proc
   await scene.controller.close();
 });
 
-/** The type of the message, as one side reads it. */
+/** Returns the type of the message, as one side reads it. */
 function outcomeOf(
   parse: (message: Json) => { readonly type: string } | undefined,
   message: Json

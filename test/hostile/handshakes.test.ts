@@ -1,5 +1,5 @@
 /**
- * Unauthenticated peers who knock and do not come in, and holders of a good certificate who knock without end.
+ * Unauthenticated peers that connect and send nothing, and holders of a valid certificate that connect without end.
  */
 import { once } from 'node:events';
 import { type AddressInfo, createServer, type Socket } from 'node:net';
@@ -8,11 +8,11 @@ import { connect as connectTls } from 'node:tls';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type Credentials, FrameType } from '../../src/tunnel/index.ts';
 import { HELLO, type RawPeer } from '../tunnel/raw-peer.ts';
-import { answerOf, ended, halfOpen, intrude, knock, leave } from './attacker.ts';
+import { answerOf, connect, ended, halfOpen, leave, openTunnel } from './attacker.ts';
 import { FULL, type Outcome, Scene } from './scene.ts';
 
 let scene: Scene;
-/** The first that a TLS client says; the server answers it, and waits. */
+/** The first message of a TLS client; the server answers it, and waits. */
 let clientHello: Buffer;
 const COUNT = FULL ? 1_000 : 200;
 
@@ -23,39 +23,39 @@ beforeAll(async () => {
 
 afterAll(() => scene?.close());
 
-/** The address of all honest gateways here. */
+/** The address of all legitimate gateways here. */
 const THEIRS = () => '127.0.0.1';
 const MANY = (i: number) => `127.0.${1 + Math.floor(i / 200)}.${1 + (i % 200)}`;
 
 describe('half-open connections', () => {
   test.each([
-    ['that say nothing, from the honest ones’ address', THEIRS, false],
-    ['that say nothing, from many addresses', MANY, false],
-    ['in the middle of TLS, from the honest ones’ address', THEIRS, true],
+    ['silent, from the address of legitimate edges', THEIRS, false],
+    ['silent, from many addresses', MANY, false],
+    ['in the middle of TLS, from the address of legitimate edges', THEIRS, true],
     ['in the middle of TLS, from many addresses', MANY, true],
-  ])('%s, keep nobody out', async (what, addressOf, isTls) => {
+  ])('keep no edge from connecting: %s', async (what, addressOf, isTls) => {
     const outcome = await whileHeld(`half-open ${what}`, () =>
       halfOpen(scene.ports.tunnel, COUNT, addressOf, (socket) => {
         if (isTls) socket.write(clientHello);
       })
     );
-    // Who has brought many of late has a smaller number let in.
-    const cut = outcome.countedAs(/^listener\.(evicted|rateLimited)$/);
-    expect(cut).toBeGreaterThanOrEqual(COUNT - 128);
+    // An address with many recent connections has a smaller limit.
+    const refused = outcome.countedAs(/^listener\.(evicted|rateLimited)$/);
+    expect(refused).toBeGreaterThanOrEqual(COUNT - 128);
   });
 
-  /** The known edge comes back, and one that has never been here comes up. */
+  /** A known edge reconnects, and a new one comes up. */
   async function whileHeld(what: string, open: () => Socket[]): Promise<Outcome> {
     return scene.attack(what, async () => {
       const sockets = open();
       await Promise.all(sockets.map((socket) => once(socket, 'connect').catch(() => {})));
       expect(await scene.bystander.call('reconnect')).toBeLessThan(BACK_WITHIN_MS);
-      await scene.honest(await scene.enrol('site-c'), 'site-c');
+      await scene.checkEdge(await scene.enrol('site-c'), 'site-c');
       for (const socket of sockets) socket.destroy();
     });
   }
 
-  test('that take their time are cut off when it is up, at either door', async () => {
+  test('are terminated when they time out, at the tunnel and at the enrolment port', async () => {
     const held = FULL ? 30 : 10;
     const { tunnel, enrolment } = scene.ports;
     const outcome = await scene.attack('slow handshakes', async () => {
@@ -64,8 +64,8 @@ describe('half-open connections', () => {
         ...halfOpen(tunnel, held, (i) => MANY(200 + i), drip(clientHello)),
         ...halfOpen(enrolment, held, MANY),
         ...halfOpen(enrolment, held, (i) => MANY(200 + i), drip(clientHello)),
-        // Someone who is known, and says no HELLO.
-        knock(tunnel, scene.siteA).socket,
+        // This peer is authenticated, and sends no HELLO.
+        connect(tunnel, scene.siteA).socket,
         slowRequest(enrolment),
       ];
       await Promise.all(sockets.map((socket) => new Promise((end) => socket.once('close', end))));
@@ -76,12 +76,12 @@ describe('half-open connections', () => {
     });
   });
 
-  test('of unauthenticated peers who are told to go, and stay and talk on, are cut off', async () => {
+  test('are terminated if unauthenticated peers ignore their CLOSE and keep sending', async () => {
     const { tunnel } = scene.ports;
-    const outcome = await scene.attack('unauthenticated peers who stay', async () => {
+    const outcome = await scene.attack('unauthenticated peers that stay', async () => {
       const peers = Array.from({ length: COUNT / 4 }, (_, i) =>
         // None of them has a certificate.
-        knock(tunnel, { ca: scene.siteA.ca }, {
+        connect(tunnel, { ca: scene.siteA.ca }, {
           localAddress: MANY(i),
           allowHalfOpen: true,
         } as object)
@@ -99,7 +99,7 @@ describe('half-open connections', () => {
     expect(outcome.countedAs(/^listener\.failed\./)).toBe(COUNT / 4);
   });
 
-  test('in a storm from one address are counted and cost little', async () => {
+  test('are counted and cost little in large numbers from one address', async () => {
     const outcome = await scene.attack('a storm of connections', async () => {
       for (let i = 0; i < (FULL ? 40 : 4); i++) {
         const sockets = halfOpen(
@@ -115,15 +115,15 @@ describe('half-open connections', () => {
   });
 });
 
-describe('holders of a good certificate', () => {
+describe('holders of a valid certificate', () => {
   const allow = (ms: number): number => 20 + 2 * Math.ceil(ms / 1000) + 2;
 
-  test('who open tunnels without end get few of them', async () => {
+  test('get few tunnels if they open them without end', async () => {
     const started = performance.now();
     const codes: (string | undefined)[] = [];
     const outcome = await scene.attack('tunnels without end', async () => {
       for (let i = 0; i < (FULL ? 500 : 60); i++) {
-        const peer = knock(scene.ports.tunnel, scene.siteA);
+        const peer = connect(scene.ports.tunnel, scene.siteA);
         peer.send(FrameType.Hello, { ...HELLO, tunnel: tunnelId(i), lane: 0 });
         codes.push(await answerOf(peer));
         peer.socket.destroy();
@@ -136,18 +136,18 @@ describe('holders of a good certificate', () => {
     expect(outcome.counted('listener.refused.too-many')).toBeGreaterThan(0);
   });
 
-  test('who open connections without end get as many as a tunnel may have', async () => {
+  test('get as many connections as a tunnel may have', async () => {
     const one = await scene.enrol('site-d');
-    // The address of the test before may have used up its rate of connections.
+    // The earlier tests may have used up the connection rate of the default address.
     const from = { localAddress: '127.0.0.78' };
     const codes: (string | undefined)[] = [];
     const outcome = await scene.attack('connections without end', async () => {
       const tunnel = tunnelId(1000);
       const hello = { ...HELLO, tunnel, lane: 0 };
-      const first = await intrude(scene.ports.tunnel, one, hello, from);
+      const first = await openTunnel(scene.ports.tunnel, one, hello, from);
       const connections: RawPeer[] = [first];
       for (let connection = 1; connection < 40; connection++) {
-        const peer = knock(scene.ports.tunnel, one, from);
+        const peer = connect(scene.ports.tunnel, one, from);
         peer.send(FrameType.Hello, { ...HELLO, tunnel, lane: connection });
         codes.push(await answerOf(peer));
         connections.push(peer);
@@ -159,14 +159,14 @@ describe('holders of a good certificate', () => {
     expect(outcome.counted('listener.refused.no-tunnel')).toBeGreaterThan(0);
   });
 
-  test('two with the same one replace one another, no faster than an operator can see', async () => {
+  test('replace one another with the same certificate, no faster than an operator can see', async () => {
     const one = await scene.enrol('site-e');
     const started = performance.now();
     const outcome = await scene.attack('two clones', async () => {
-      // Each comes back as soon as it is cut, or turned away.
+      // Each reconnects as soon as it is replaced, or refused.
       const clone = async (): Promise<void> => {
         for (let i = 0; i < (FULL ? 200 : 40); i++) {
-          const peer = knock(scene.ports.tunnel, one);
+          const peer = connect(scene.ports.tunnel, one);
           peer.send(FrameType.Hello, HELLO);
           await answerOf(peer);
           await ended(peer);
@@ -180,16 +180,16 @@ describe('holders of a good certificate', () => {
     expect(outcome.counted('listener.refused.too-many')).toBeGreaterThan(0);
   });
 
-  test('connections to the tunnel of another site are refused', async () => {
+  test('cannot add connections to the tunnel of another site', async () => {
     const one = await scene.enrol('site-c');
     const outcome = await scene.attack('connections of another site', async () => {
       const tunnel = tunnelId(2000);
-      const theirs = await intrude(scene.ports.tunnel, one, { ...HELLO, tunnel, lane: 0 });
+      const theirs = await openTunnel(scene.ports.tunnel, one, { ...HELLO, tunnel, lane: 0 });
       for (const hello of [
         { ...HELLO, tunnel, lane: 1 },
         { ...HELLO, tunnel, lane: 0, renews: true },
       ]) {
-        const peer = knock(scene.ports.tunnel, await other());
+        const peer = connect(scene.ports.tunnel, await other());
         peer.send(FrameType.Hello, hello);
         expect(await ended(peer)).toBe('no-tunnel');
       }
@@ -200,7 +200,7 @@ describe('holders of a good certificate', () => {
   });
 
   let others: Credentials | undefined;
-  /** Of site-d: site-a has used up what it may have by now. */
+  /** Credentials of site-d, because site-a has used up its rate by now. */
   async function other(): Promise<Credentials> {
     others ??= await scene.enrol('site-d');
     return others;

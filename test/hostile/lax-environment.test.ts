@@ -1,6 +1,6 @@
 /**
- * Somebody on the way stands in for the cloud, before a gateway whose environment tells Node not to verify
- * certificates (`NODE_TLS_REJECT_UNAUTHORIZED=0`): a habit of operators that an attacker may hope for.
+ * A man in the middle impersonates the cloud to a gateway whose environment disables Node's verification of
+ * certificates (`NODE_TLS_REJECT_UNAUTHORIZED=0`), which some operators set.
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -15,7 +15,7 @@ import { ALPN_PROTOCOL } from '../../src/tunnel/messages.ts';
 import { CLOUD, site, TestCa } from '../tunnel/certificates.ts';
 import { frameBytes, WELCOME } from '../tunnel/raw-peer.ts';
 
-/** What the impostor would like a gateway to believe from now on. */
+/** Data that the impostor wants a gateway to accept. */
 const TRUST = { type: 'trust', caPem: 'of the impostor' };
 
 let ca: TestCa;
@@ -27,14 +27,14 @@ beforeAll(async () => {
 });
 
 interface Outcome {
-  /** What the gateway printed. */
+  /** The output of the gateway. */
   readonly said: readonly Record<string, unknown>[];
-  /** How many connections it made, and what it sent on all of them behind the handshake. */
+  /** How many connections the gateway opened, and what it sent on all of them after the handshake. */
   readonly connections: number;
   readonly received: string;
 }
 
-/** Starts a gateway before a server that shows this certificate, and whatever it sends answers by `answer`. */
+/** Starts a gateway against a server with this certificate, which answers everything by `answer`. */
 async function before(
   { key, cert }: Pick<Credentials, 'key' | 'cert'>,
   answer: (socket: TLSSocket) => void,
@@ -82,7 +82,7 @@ async function before(
   }
 }
 
-/** A certificate of another CA, and that CA behind it. */
+/** Returns a certificate of another CA, followed by that CA. */
 async function foreign(trustDomain: string): Promise<Pick<Credentials, 'key' | 'cert'>> {
   const other = await TestCa.create(Date.now, trustDomain);
   const { key, cert } = await other.issue({ trustDomain, role: 'cloud' });
@@ -103,7 +103,7 @@ describe('a gateway that dials', () => {
       }
     );
 
-  test('has a tunnel to the cloud itself, and takes its messages', async () => {
+  test('opens a tunnel to the cloud itself, and accepts its messages', async () => {
     const { said, received } = await dial(await ca.issue(CLOUD));
     const name = 'spiffe://example.org/cloud';
     expect(said).toEqual([{ up: name, certificate: `URI:${name}` }, { control: TRUST }]);
@@ -116,11 +116,14 @@ describe('a gateway that dials', () => {
     ['another CA, without it', 'unable to verify', async () => leafOf(await foreign('evil.test'))],
     ['a site', 'the server is spiffe://example.org/site/site-b', () => ca.issue(site('site-b'))],
     ['before', 'certificate has expired', () => ca.issueExpired(CLOUD)],
-  ])('sends nothing to one with a certificate of %s, and takes nothing', async (_, why, make) => {
-    const { said, received } = await dial(await make());
-    expect(said).toEqual([{ failed: expect.stringContaining(why) }]);
-    expect(received).toBe('');
-  });
+  ])(
+    'sends nothing to a server with a certificate of %s, and accepts nothing',
+    async (_, why, make) => {
+      const { said, received } = await dial(await make());
+      expect(said).toEqual([{ failed: expect.stringContaining(why) }]);
+      expect(received).toBe('');
+    }
+  );
 });
 
 describe('a site that enrols', () => {
@@ -144,8 +147,8 @@ describe('a site that enrols', () => {
 
   test('sends its secret to the cloud, on its second connection', async () => {
     const { key, cert } = await ca.issue(CLOUD);
-    const shown = `${cert}\n${ca.authority.certificatePem}`;
-    const { said, connections, received } = await enrol({ key, cert: shown });
+    const chain = `${cert}\n${ca.authority.certificatePem}`;
+    const { said, connections, received } = await enrol({ key, cert: chain });
     expect(said).toMatchObject([{ code: 'ERR_PRESENCE_ENVIRONMENT' }]);
     expect(connections).toBe(2);
     expect(received.split('POST /v1/enrol ').length - 1).toBe(1);
@@ -170,7 +173,7 @@ describe('a site that enrols', () => {
         return { key, cert: `${cert}\n${ca.authority.certificatePem}` };
       },
     ],
-  ])('sends nothing to one with a certificate %s', async (_, most, make) => {
+  ])('sends nothing to a server with a certificate %s', async (_, most, make) => {
     const { said, connections, received } = await enrol(await make());
     expect(said).toMatchObject([{ code: 'ERR_PRESENCE_ENROLMENT_WRONG_CA' }]);
     expect(connections).toBeLessThanOrEqual(most);

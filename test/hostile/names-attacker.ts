@@ -1,7 +1,7 @@
 /**
- * Whoever sends to the resolver, as a process of its own in the gateway's network namespace: floods,
- * greedy clients, an honest one beside them, and the upstream servers. Does one attack and prints what it
- * saw as a line of JSON.
+ * The clients of the resolver, as a process in the gateway's network namespace: floods, clients that take too much,
+ * a normal client beside them, and the upstream servers. Runs one attack and prints what it saw as a line of
+ * JSON.
  * @module
  */
 import { createSocket, type Socket as UdpSocket } from 'node:dgram';
@@ -11,9 +11,9 @@ import { connect, type Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { encode, RECURSION_DESIRED } from 'dns-packet';
 import { admin } from '../e2e/gateway-process.ts';
-import { EDGE, GATEWAY, HONEST, SLOW_PORT, UPSTREAM_PORT } from './names-plan.ts';
+import { CLIENT, EDGE, GATEWAY, SLOW_PORT, UPSTREAM_PORT } from './names-plan.ts';
 
-/** What a flood was answered by. */
+/** The answers to a flood. */
 export interface FloodReport {
   readonly sent: number;
   readonly queryBytes: number;
@@ -27,23 +27,23 @@ export interface FloodReport {
   readonly seconds: number;
   /** Queries of the flood that were forwarded. */
   readonly upstreamQueries: number;
-  /** Of the questions of the honest client, how many were answered. */
-  readonly honest: number;
+  /** How many queries of the normal client were answered. */
+  readonly answered: number;
 }
 
 export interface GreedReport {
-  /** Whether the gateway has refused the greedy client something. */
+  /** Whether the gateway has refused the attacking client something. */
   readonly wasBounded: boolean;
-  /** Of the questions of the honest client, how many were answered. */
-  readonly honest: number;
+  /** How many queries of the normal client were answered. */
+  readonly answered: number;
 }
 
-/** Questions of the honest client in each attack. */
-const HONEST_QUESTIONS = 5;
+/** Queries of the normal client in each attack. */
+const CLIENT_QUERIES = 5;
 
 const [attack, source, adminSocket] = process.argv.slice(2) as [string, string, string];
 const attacks: Readonly<Record<string, () => Promise<FloodReport | GreedReport | number>>> = {
-  ask: askEdge,
+  query: queryEdge,
   flood,
   forwards: () => greed('overShare', holdForwards),
   connections: () => greed('tcpOverShare', holdConnections),
@@ -51,18 +51,18 @@ const attacks: Readonly<Record<string, () => Promise<FloodReport | GreedReport |
 let upstreamQueries = 0;
 const open: { close(): unknown }[] = [];
 
-/** Asks the edge gateway once. Returns the response code. */
-async function askEdge(): Promise<number> {
+/** Sends one query to the edge gateway. Returns the response code. */
+async function queryEdge(): Promise<number> {
   const socket = await bound();
-  socket.send(question('nobody.openstack.test'), 53, EDGE);
+  socket.send(question('unknown.openstack.test'), 53, EDGE);
   const [answer] = (await once(socket, 'message')) as [Buffer];
   return answer[3]! & 0x0f;
 }
 
-/** Asks for the longest answer that there is, again and again, and never looks at what comes. */
+/** Sends queries with the longest possible answer, again and again, without reading the answers. */
 async function flood(): Promise<FloodReport> {
   const socket = await bound();
-  const seen = { bytesOut: 0, whole: 0, truncated: 0, refused: 0, honest: 0 };
+  const seen = { bytesOut: 0, whole: 0, truncated: 0, refused: 0, answered: 0 };
   socket.on('message', (answer) => {
     seen.bytesOut += answer.length;
     if (answer.readUInt16BE(6) > 0) seen.whole++;
@@ -75,24 +75,24 @@ async function flood(): Promise<FloodReport> {
   while (sent < FLOOD) {
     for (let i = 0; i < BATCH; i++) socket.send(LONG, 53, GATEWAY);
     sent += BATCH;
-    if (sent % (FLOOD / HONEST_QUESTIONS) === 0) seen.honest += await askHonestly(1);
+    if (sent % (FLOOD / CLIENT_QUERIES) === 0) seen.answered += await countAnswers(1);
     await delay(2);
   }
-  // The gateway is done when nothing comes any more.
+  // The gateway has finished when no answer comes any more.
   for (let before = -1; before !== seen.bytesOut; await delay(500)) before = seen.bytesOut;
   const receivedAfter = await counted('udpQueries');
   return {
     ...seen,
     sent,
     queryBytes: LONG.length,
-    // The honest client's own are among them, and too few to matter.
+    // The queries of the normal client are among them, and too few to matter.
     received: receivedAfter === undefined ? undefined : receivedAfter - receivedBefore!,
     seconds: (performance.now() - startedMs) / 1000,
     upstreamQueries,
   };
 }
 
-/** Takes what it can get until the gateway counts it, or the most that is tried. */
+/** Takes resources until the gateway counts a refusal, or up to a maximum. */
 async function greed(
   counter: string,
   take: (count: number) => Promise<void>
@@ -102,7 +102,7 @@ async function greed(
   for (let taken = 0; taken < MOST_TAKEN && !(await isBounded()); taken += BATCH) {
     await take(BATCH);
   }
-  return { wasBounded: await isBounded(), honest: await askHonestly(HONEST_QUESTIONS) };
+  return { wasBounded: await isBounded(), answered: await countAnswers(CLIENT_QUERIES) };
 }
 
 let forwards: UdpSocket | undefined;
@@ -124,14 +124,14 @@ async function holdConnections(count: number): Promise<void> {
   await Promise.all(sockets.map((socket) => once(socket, 'connect')));
 }
 
-/** Returns how many of the questions are answered, as an application's resolver sees it. */
-async function askHonestly(count: number): Promise<number> {
+/** Returns how many queries are answered, as an application's resolver sees it. */
+async function countAnswers(count: number): Promise<number> {
   let answered = 0;
   for (let i = 0; i < count; i++) {
     const resolver = new Resolver({ tries: 2, timeout: 5000 });
     resolver.setServers([GATEWAY]);
-    resolver.setLocalAddress(HONEST);
-    const addresses = await resolver.resolve4('honest.example.org').catch(() => []);
+    resolver.setLocalAddress(CLIENT);
+    const addresses = await resolver.resolve4('normal.example.org').catch(() => []);
     if (addresses.length > 0) answered++;
   }
   return answered;
@@ -150,20 +150,20 @@ async function bound(address = source, port = 0): Promise<UdpSocket> {
   return socket;
 }
 
-/** One that answers by as much as a datagram may hold, and one that never answers. */
+/** Starts an upstream that answers with the longest datagram, and one that never answers. */
 async function startUpstreams(): Promise<void> {
   const socket = await bound(GATEWAY, UPSTREAM_PORT);
-  socket.on('message', (asked, client) => {
-    if (asked.includes('long')) upstreamQueries++;
-    socket.send(longAnswer(asked), client.port, client.address);
+  socket.on('message', (query, client) => {
+    if (query.includes('long')) upstreamQueries++;
+    socket.send(longAnswer(query), client.port, client.address);
   });
   await bound(GATEWAY, SLOW_PORT);
 }
 
-/** 60 addresses. */
-function longAnswer(asked: Buffer): Buffer {
-  const questionEnd = asked.indexOf(0, 12) + 5;
-  const head = Buffer.from(asked.subarray(0, questionEnd));
+/** Returns an answer with 60 addresses. */
+function longAnswer(query: Buffer): Buffer {
+  const questionEnd = query.indexOf(0, 12) + 5;
+  const head = Buffer.from(query.subarray(0, questionEnd));
   head.writeUInt16BE(0x8180, 2);
   head.writeUInt16BE(60, 6);
   head.writeUInt16BE(0, 10);
@@ -194,9 +194,9 @@ function question(name: string): Buffer {
 const LONG = question('long.example.org');
 const SLOW = question('a.slow.example.org');
 const FLOOD = process.env.VP_FULL === '1' ? 100_000 : 20_000;
-/** Sent in one go, which a socket's buffer holds. */
+/** The queries that are sent at once, which fit into a socket's buffer. */
 const BATCH = 40;
-/** Places that a greedy client tries to take, far more than there are. */
+/** How many places the attacking client tries to take, far more than exist. */
 const MOST_TAKEN = 4_000;
 
 await startUpstreams();

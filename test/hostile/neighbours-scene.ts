@@ -1,6 +1,6 @@
 /**
- * The machines of a cloud gateway and of an edge gateway, each with one host in its LAN, and a neighbour in
- * the network between the gateways that belongs to nobody:
+ * The machines of a cloud gateway and of an edge gateway, each with one host in its LAN, and an unrelated machine,
+ * the neighbour, in the network between the gateways:
  *
  * ```
  *  service 10.0.0.5, fd00::5 -- lan0 gateway of the cloud wan0 --+
@@ -8,13 +8,13 @@
  *  host-a  10.0.0.5, fd00::5 -- lan0 gateway of site A    wan0 --+
  * ```
  *
- * No machine has a filter of its own, nor a check of sources (`rp_filter` 0).
+ * No machine has its own packet filter or check of sources (`rp_filter` 0).
  */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Config, type Ending, GatewayProcess, writeConfig } from '../e2e/gateway-process.ts';
 import type { Host, Network } from '../e2e/network.ts';
-import { ask, type Presence } from './renewal-scene.ts';
+import { callAdmin, type Presence } from './renewal-scene.ts';
 
 export type Side = 'cloud' | 'site-a';
 export type Family = 4 | 6;
@@ -23,7 +23,7 @@ export type Family = 4 | 6;
 export interface Machine {
   readonly gateway: Host;
   readonly host: Host;
-  /** What it was before the gateway was started. */
+  /** The settings of the machine before the gateway was started. */
   readonly before: string;
 }
 
@@ -80,13 +80,13 @@ export class NeighboursScene {
     writeConfig(join(home, 'cloud'), cloudConfig());
     await scene.startGateway('cloud');
     const socketPath = join(home, 'cloud/admin.sock');
-    const { token } = await ask<{ token: string }>(socketPath, 'POST', '/v1/tokens', {
+    const { token } = await callAdmin<{ token: string }>(socketPath, 'POST', '/v1/tokens', {
       site: 'site-a',
     });
     writeFileSync(join(home, 'site-a/token'), token, { mode: 0o600 });
     writeConfig(join(home, 'site-a'), edgeConfig());
     await scene.startGateway('site-a');
-    scene.#presences = await ask<Presence[]>(socketPath, 'GET', '/v1/presences');
+    scene.#presences = await callAdmin<Presence[]>(socketPath, 'GET', '/v1/presences');
     return scene;
   }
 
@@ -100,7 +100,7 @@ export class NeighboursScene {
     return gateway;
   }
 
-  /** Signals the gateway, not what has started it here. */
+  /** Signals the gateway, not the program that started it. */
   endGateway(side: Side, signal: 'SIGTERM' | 'SIGKILL'): Promise<Ending> {
     const { child, ended } = this.#programs.get(side)!;
     const children = readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, 'latin1');
@@ -108,7 +108,7 @@ export class NeighboursScene {
     return ended;
   }
 
-  /** Where the host in the LAN of the other side is found on this side. */
+  /** Returns the address that stands here for the host in the LAN of the other side. */
   presenceOn(side: Side, family: Family): string {
     const other = side === 'cloud' ? 'site-a' : 'cloud';
     const found = this.#presences.find(
@@ -118,8 +118,8 @@ export class NeighboursScene {
     return found.address;
   }
 
-  /** The neighbour sends echo requests to an address behind a gateway, in the name of `source`. */
-  async knock(side: Side, family: Family, destination: string, source?: string): Promise<void> {
+  /** The neighbour sends echo requests to an address behind a gateway, with the source address `source`. */
+  async ping(side: Side, family: Family, destination: string, source?: string): Promise<void> {
     const network = family === 4 ? '10.0.0.0/24' : 'fd00::/48';
     const via = family === 4 ? `198.51.100.${WAN[side]}` : `2001:db8::${WAN[side]}`;
     const own = `${source}/${family === 4 ? 32 : 128}`;
@@ -131,7 +131,7 @@ export class NeighboursScene {
       await this.neighbour.run([
         'ping',
         '-c',
-        `${KNOCKS}`,
+        `${PINGS}`,
         '-i',
         '0.2',
         '-W',
@@ -145,7 +145,7 @@ export class NeighboursScene {
   }
 }
 
-/** How many echo requests have come to this machine, as the end of their way. */
+/** Returns how many echo requests have reached this machine as their destination. */
 export async function requestsAt(host: Host): Promise<number> {
   const text = await host.get(['nft', 'list', 'chain', 'inet', 'count', 'input']);
   return [...text.matchAll(/packets (\d+)/g)].reduce((sum, [, count]) => sum + Number(count), 0);
@@ -162,7 +162,7 @@ async function countRequests(host: Host): Promise<void> {
     }'`);
 }
 
-/** All that a gateway could change on its machine. */
+/** Returns all settings that a gateway could change on its machine. */
 export function stateOf(gateway: Host): Promise<string> {
   return gateway.sh(`
     cd /proc/sys/net
@@ -183,7 +183,7 @@ export const NEIGHBOUR: Readonly<Record<Family, string>> = {
   6: '2001:db8::99',
 };
 const WAN: Readonly<Record<Side, number>> = { cloud: 1, 'site-a': 11 };
-const KNOCKS = 3;
+const PINGS = 3;
 
 const ZONE = 'openstack.test';
 const POOLS = ['10.0.0.128/25', 'fd00:0:0:1::/112'];

@@ -1,7 +1,7 @@
 /**
  * A neighbour of the gateways in the network between them: it reaches nothing through their machines that it
- * did not reach before the gateways were started, and it speaks for nobody. Afterwards the machines are as
- * they were.
+ * did not reach before the gateways were started, and cannot impersonate a host. Afterwards the machines are
+ * unchanged.
  */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { killGateways, Workspace } from '../e2e/gateway-process.ts';
@@ -59,33 +59,33 @@ describe.skipIf(isSkipped)(
     test.each(BOTH)('%s, IPv%i: does not reach the host in the LAN', async (side, family) => {
       const { host } = scene.machines[side];
       const before = await requestsAt(host);
-      await scene.knock(side, family, HOST[family]);
+      await scene.ping(side, family, HOST[family]);
       expect((await requestsAt(host)) - before).toBe(0);
     });
 
     test.each(BOTH)(
-      '%s, IPv%i: does not speak for a host of the other side',
+      '%s, IPv%i: cannot impersonate a host of the other side',
       async (side, family) => {
         const { gateway, host } = scene.machines[side];
         const source = scene.presenceOn(side, family);
         const before = [await requestsAt(host), await requestsAt(gateway)];
-        await scene.knock(side, family, HOST[family], source);
-        await scene.knock(side, family, GATEWAY[family], source);
+        await scene.ping(side, family, HOST[family], source);
+        await scene.ping(side, family, GATEWAY[family], source);
         expect([await requestsAt(host), await requestsAt(gateway)]).toEqual(before);
       }
     );
 
     test.each(BOTH)(
-      '%s, IPv%i: does not speak for the host in the LAN to the other side',
+      '%s, IPv%i: cannot impersonate the host in the LAN to the other side',
       async (side, family) => {
         const there = scene.machines[other(side)].host;
         const before = await requestsAt(there);
-        await scene.knock(side, family, scene.presenceOn(side, family), HOST[family]);
+        await scene.ping(side, family, scene.presenceOn(side, family), HOST[family]);
         expect((await requestsAt(there)) - before).toBe(0);
       }
     );
 
-    test.each(BOTH)('%s, IPv%i: is not reached from the LAN either', async (side, family) => {
+    test.each(BOTH)('%s, IPv%i: is not reachable from the LAN', async (side, family) => {
       const before = await requestsAt(scene.neighbour);
       await scene.machines[side].host.run([
         'ping',
@@ -101,14 +101,14 @@ describe.skipIf(isSkipped)(
     });
 
     test.each(BOTH)(
-      '%s, IPv%i: gains nothing while the gateway is dead by kill -9',
+      '%s, IPv%i: reaches no more while the gateway is dead by kill -9',
       async (side, family) => {
         const { host } = scene.machines[side];
         if (family === 4) await scene.endGateway(side, 'SIGKILL');
         try {
           const before = await requestsAt(host);
-          await scene.knock(side, family, HOST[family]);
-          await scene.knock(side, family, HOST[family], scene.presenceOn(side, family));
+          await scene.ping(side, family, HOST[family]);
+          await scene.ping(side, family, HOST[family], scene.presenceOn(side, family));
           expect((await requestsAt(host)) - before).toBe(0);
         } finally {
           if (family === 6) await scene.startGateway(side);
@@ -116,7 +116,7 @@ describe.skipIf(isSkipped)(
       }
     );
 
-    test.each(['site-a', 'cloud'] as const)('%s: the machine is as it was', async (side) => {
+    test.each(['site-a', 'cloud'] as const)('%s: the machine is unchanged', async (side) => {
       const { gateway, before } = scene.machines[side];
       expect(await stateOf(gateway)).not.toBe(before);
       const { code, complaint } = await scene.endGateway(side, 'SIGTERM');

@@ -1,5 +1,5 @@
 /**
- * Numbered packets between the cloud's network and the host of each site, both ways, at a steady pace.
+ * Numbered packets between the cloud's network and the host of each site, in both directions, at a steady pace.
  * @module
  */
 import { CLOUD } from '../../src/registry/index.ts';
@@ -7,17 +7,17 @@ import { type Credentials, MtlsTunnel } from '../../src/tunnel/index.ts';
 import { framed, udpPacket, VNET } from '../oracle/packets.ts';
 import { type Cloud, HOST, SERVICE, siteName, TRUST_DOMAIN } from './revocation-scene.ts';
 
-/** One direction of one site. Packets come in the order of their numbers, or are lost. */
+/** One direction of one site. Packets arrive in the order of their numbers, or are lost. */
 export class Count {
-  /** Number of the packet that is sent next. */
+  /** The number of the packet that is sent next. */
   next = 0;
   received = 0;
   lost = 0;
   doubled = 0;
-  /** The one that is to come next; undefined: whichever. */
+  /** The number that must come next; undefined if any may. */
   #expected: number | undefined = 0;
 
-  /** How many are on the way, as far as that is known. */
+  /** How many packets are in transit, as far as that is known. */
   get missing(): number {
     return this.next - (this.#expected ?? this.next);
   }
@@ -33,12 +33,12 @@ export class Count {
     this.received++;
   }
 
-  /** Whether all before this number have come, or are lost. */
+  /** Whether all packets before this number have arrived, or are lost. */
   isThrough(number: number): boolean {
     return this.#expected !== undefined && this.#expected >= number;
   }
 
-  /** What was on the way when the tunnel was cut is not waited for. */
+  /** Packets that were in transit when the tunnel was terminated are not waited for. */
   beginAnew(): void {
     this.#expected = undefined;
     this.received = 0;
@@ -52,9 +52,9 @@ export class Site {
   readonly down: Count = new Count();
   credentials!: Credentials;
   tunnel!: MtlsTunnel;
-  /** While it is cut off: the first packet to its host that may not arrive any more. */
-  cutAt: number | undefined;
-  /** Packets that passed though it was cut off. */
+  /** While the site is revoked: the first packet to its host that must not arrive. */
+  revokedAt: number | undefined;
+  /** Packets that passed although the site was revoked. */
   leaked = 0;
   readonly #cloud: Cloud;
   readonly #upPacket: Buffer;
@@ -68,12 +68,12 @@ export class Site {
     this.#downPacket = numbered(SERVICE.address, this.presence, HOST.port);
   }
 
-  /** Of its host, in the cloud. */
+  /** The presence of its host in the cloud. */
   get presence(): string {
     return this.#cloud.presenceOf({ realm: this.name, address: HOST.address }, CLOUD);
   }
 
-  /** Resolves when the tunnel is up; from then on the site is not cut off any more. */
+  /** Resolves when the tunnel is up; from then on the site counts as not revoked. */
   connect(credentials: Credentials): Promise<void> {
     this.credentials = credentials;
     this.tunnel = dial(this.#cloud, credentials);
@@ -83,14 +83,14 @@ export class Site {
       this.tunnel.once('up', () => {
         this.up.beginAnew();
         this.down.beginAnew();
-        this.cutAt = undefined;
+        this.revokedAt = undefined;
         this.tunnel.off('refused', reject);
         resolve();
       });
     });
   }
 
-  /** The next packet of its host; good until the one after it. */
+  /** Returns the next packet of its host; valid until the next call. */
   nextUp(): Buffer {
     const packet = this.#upPacket;
     packet.writeUInt32BE(this.up.next++, packet.length - 4);
@@ -104,7 +104,7 @@ export class Site {
     this.tunnel.flush();
   }
 
-  /** The next packet to its host. */
+  /** Returns the next packet to its host. */
   nextDown(): Buffer {
     const packet = this.#downPacket;
     packet.writeUInt32BE(this.down.next++, packet.length - 4);
@@ -112,13 +112,13 @@ export class Site {
   }
 
   #onPacket(number: number): void {
-    if (this.cutAt === undefined) this.down.arrived(number);
-    // What was with the system already cannot be called back.
-    else if (number >= this.cutAt) this.leaked++;
+    if (this.revokedAt === undefined) this.down.arrived(number);
+    // Packets that the system already has cannot be recalled.
+    else if (number >= this.revokedAt) this.leaked++;
   }
 }
 
-/** A tunnel to the cloud as an honest edge dials it. */
+/** Dials a tunnel to the cloud as a legitimate edge does. */
 export function dial(cloud: Cloud, credentials: Credentials): MtlsTunnel {
   return MtlsTunnel.dial({
     endpoints: [{ host: '127.0.0.1', port: cloud.listener.port }],
@@ -150,7 +150,7 @@ export class NumberedTraffic {
     clearInterval(this.#timer);
   }
 
-  /** What sites other than this one have lost, or got twice. */
+  /** Returns the packets that other sites than this one have lost, or received twice. */
   faultsBeside(site?: Site): number {
     return this.sites
       .filter((each) => each !== site)
@@ -158,7 +158,7 @@ export class NumberedTraffic {
       .reduce((sum, count) => sum + count, 0);
   }
 
-  /** Takes all that has come to the cloud's network. */
+  /** Reads all packets that have come to the cloud's network. */
   drain(): void {
     const { network } = this.#cloud;
     for (;;) {
@@ -166,16 +166,16 @@ export class NumberedTraffic {
       if (length === 0) return;
       const source = [...this.#buffer.subarray(VNET + 12, VNET + 16)].join('.');
       const site = this.#byPresence.get(source);
-      if (site === undefined) throw new Error(`a packet from ${source}, which is nobody`);
-      if (site.cutAt !== undefined) site.leaked++;
+      if (site === undefined) throw new Error(`a packet from the unknown source ${source}`);
+      if (site.revokedAt !== undefined) site.leaked++;
       else site.up.arrived(this.#buffer.readUInt32BE(length - 4));
     }
   }
 
-  /** Resolves when all that the sites have sent, and were sent, until now has come; not of those cut off. */
+  /** Resolves when all packets sent so far have arrived, except those of revoked sites. */
   async settled(): Promise<void> {
     const marks = this.sites
-      .filter(({ cutAt }) => cutAt === undefined)
+      .filter(({ revokedAt }) => revokedAt === undefined)
       .map((site) => ({ site, up: site.up.next, down: site.down.next }));
     const end = performance.now() + DEADLINE_MS;
     for (;;) {
@@ -192,27 +192,27 @@ export class NumberedTraffic {
     }
   }
 
-  /** Some sites in each tick, so that all is not due at once. */
+  /** Serves some sites in each tick, to spread the load. */
   #tick(): void {
     for (let i = 0; i < SITES_A_TICK; i++) {
       const site = this.sites[this.#turn]!;
       this.#turn = (this.#turn + 1) % this.sites.length;
-      const isCut = site.cutAt !== undefined;
-      if (isCut || site.up.missing < WINDOW) site.sendUp();
-      if (!isCut && site.down.missing >= WINDOW) continue;
+      const isRevoked = site.revokedAt !== undefined;
+      if (isRevoked || site.up.missing < WINDOW) site.sendUp();
+      if (!isRevoked && site.down.missing >= WINDOW) continue;
       const packet = site.nextDown();
       this.#cloud.network.write(packet, 0, packet.length);
     }
   }
 }
 
-/** A UDP packet whose last four bytes are a number; without a checksum, so that it may change. */
+/** Returns a UDP packet whose last four bytes are a number; without a checksum, so that the number may change. */
 function numbered(source: string, destination: string, destinationPort: number): Buffer {
   const datagram = { sourcePort: 4000, destinationPort, payload: Buffer.alloc(100) };
   return Buffer.from(framed(udpPacket({ source, destination }, { ...datagram, checksum: 'none' })));
 }
 
-/** 100 sites: each sends and is sent 25 packets a second. */
+/** 100 sites, with 25 packets a second in each direction each. */
 const TICK_MS = 4;
 const SITES_A_TICK = 10;
 const WINDOW = 64;

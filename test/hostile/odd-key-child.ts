@@ -1,6 +1,6 @@
 /**
  * `odd-key-child.ts request PEM` or `odd-key-child.ts enrol TOKEN`: does what a gateway does with it, and
- * prints the code of the error. In a process of its own, for some keys have made Node abort.
+ * prints the code of the error. It is a process of its own, because some keys have made Node abort.
  */
 import { enrol } from '../../src/pki/index.ts';
 import { verifySigningRequest } from '../../src/pki/signing-request.ts';

@@ -1,6 +1,6 @@
 /**
- * Public keys that OpenSSL reads, and that are none: Node 20 and 22 abort when they are asked what such a
- * key is, which no `catch` helps against. An unauthenticated peer can show one in a signing request, and a man in the
+ * Public keys that OpenSSL reads although they are invalid: Node 20 and 22 abort when a program reads the type of such
+ * a key, which `catch` does not prevent. An unauthenticated peer can send one in a signing request, and a man in the
  * middle in the chain of an enrolment server.
  */
 import { spawn } from 'node:child_process';
@@ -19,7 +19,7 @@ import { pemOf, replaced } from './fuzz-requests.ts';
 /** id-ecPublicKey on P-256 (RFC 5480 section 2.1.1). */
 const P256 = Buffer.from('301306072a8648ce3d020106082a8648ce3d030107', 'hex');
 
-/** SubjectPublicKeyInfo with this point. */
+/** Returns a SubjectPublicKeyInfo with this point. */
 function spkiOf(point: Buffer, unusedBits = 0): Buffer {
   const bits = Buffer.concat([Buffer.from([0x03, point.length + 1, unusedBits]), point]);
   return Buffer.concat([Buffer.from([0x30, P256.length + bits.length]), P256, bits]);
@@ -31,10 +31,10 @@ const ODD_KEYS: readonly (readonly [string, Buffer])[] = [
   ['no point', spkiOf(Buffer.alloc(0))],
   ['a point that is not on the curve', spkiOf(Buffer.from([4, ...Buffer.alloc(64, 1)]))],
   ['a point of half its length', spkiOf(Buffer.from([4, ...Buffer.alloc(32, 1)]))],
-  ['a compressed point that there is not', spkiOf(Buffer.from([2, ...Buffer.alloc(32, 0xff)]))],
+  ['a compressed point that does not exist', spkiOf(Buffer.from([2, ...Buffer.alloc(32, 0xff)]))],
 ];
 
-/** What the child has printed, or the signal that has ended it. */
+/** Returns the output of the child, or the signal that has ended it. */
 async function outcomeOf(...args: string[]): Promise<string> {
   const child = spawn(process.execPath, ['--import', 'tsx', CHILD, ...args], {
     stdio: ['ignore', 'pipe', 'ignore'],
@@ -56,16 +56,16 @@ describe('a key that is', () => {
     expect(await outcomeOf('request', pem)).toBe('ERR_PRESENCE_CERTIFICATE');
   });
 
-  // The others cannot be read at all, nor shown by a server made of OpenSSL.
+  // OpenSSL cannot read the other keys at all, so no server can send them.
   test.concurrent.each(ODD_KEYS.slice(0, 2))(
-    '%s is passed over in the chain of an enrolment server',
+    '%s is skipped in the chain of an enrolment server',
     async (_, spki) => {
       const ca = await TestCa.create();
       const { key, cert } = await ca.issue(CLOUD);
       const root = generateCa({ trustDomain: 'example.org' }).certificatePem;
       const odd = replaced(new X509Certificate(root).raw, keyIn(root), spki);
-      const shown = `${cert}\n${pemOf(odd, 'CERTIFICATE')}`;
-      const server = createServer({ key: String(key), cert: shown, minVersion: 'TLSv1.3' });
+      const chain = `${cert}\n${pemOf(odd, 'CERTIFICATE')}`;
+      const server = createServer({ key: String(key), cert: chain, minVersion: 'TLSv1.3' });
       server.on('tlsClientError', () => {});
       await once(server.listen(0, '127.0.0.1'), 'listening');
       try {

@@ -1,15 +1,15 @@
 /**
- * The plan of the cloud under attack: sites with the same addresses, and who is exposed to whom.
+ * The plan of the cloud under attack: sites with the same addresses, and the exposures.
  * @module
  */
 
-/** The service that the bystander and an honest site-a talk to. */
+/** The service that the bystander and a legitimate site-a use. */
 export const BUS = { name: 'bus', site: 'cloud', address: '10.0.0.5', port: 7000 } as const;
-/** Exposed to site-b alone. */
+/** A service that is exposed to site-b only. */
 export const VAULT = { name: 'vault', site: 'cloud', address: '10.0.0.6', port: 7001 } as const;
-/** At home in site-b, exposed to the cloud alone. */
+/** A service of site-b, exposed to the cloud only. */
 export const CAMERA = { name: 'camera', site: 'site-b', address: '10.0.0.30', port: 9000 } as const;
-/** At home in the attacker's site, exposed to the cloud. */
+/** A service of the attacker's site, exposed to the cloud. */
 export const SENSOR = { name: 'sensor', site: 'site-a', address: '10.0.0.30', port: 9000 } as const;
 
 /** The client that each site has from the start. */
@@ -18,12 +18,12 @@ export const CLIENT = '10.0.0.20';
 export const MAX_CLIENTS = 20;
 export const TRUST_DOMAIN = 'openstack.test';
 
-/** One site may connect so often and no more: those whose attacks take many connections are others. */
+/** More sites: attacks that open many connections use them, because each site has a rate of connections. */
 const SITES = ['cloud', ...['a', 'b', 'c', 'd', 'e', 'f', 'g'].map((letter) => `site-${letter}`)];
 
 /**
- * The desired state. The cloud's pool has 254 addresses, so that every site is sure of as many as its `maxClients`,
- * which is what bounds it here; `address-shares.test.ts` tries what the defaults do.
+ * The desired state. The cloud's pool has 254 addresses, so that every site can have `maxClients`, which is
+ * the limit here; `address-shares.test.ts` tests the default limits.
  */
 export function desired(): object {
   return {

@@ -1,5 +1,5 @@
 /**
- * A cloud and two sites, each a network of its own, with certificates that hold for seconds:
+ * A cloud and two sites, each a network of its own, with certificates that are valid for seconds:
  *
  * ```
  *   service .5 -- gw .1 --- wan --- gw-a .1 -- host-a .5
@@ -7,7 +7,7 @@
  *                           gw-b
  * ```
  *
- * Site B has a gateway only, to be started and stopped.
+ * Site B has only a gateway, which tests start and stop.
  * @module
  */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -36,8 +36,8 @@ export interface CloudStatus {
   readonly ca: { readonly rollover: string };
 }
 
-/** Asks the admin interface of a cloud gateway; anything but 200 is an error. */
-export async function ask<T>(
+/** Sends a request to the admin interface of a cloud gateway. @throws for any status but 200. */
+export async function callAdmin<T>(
   socketPath: string,
   method: string,
   path: string,
@@ -48,7 +48,7 @@ export async function ask<T>(
   return answer.body as T;
 }
 
-/** How many certificates a file has. */
+/** Returns how many certificates a file contains. */
 export function certificatesIn(path: string): number {
   return readFileSync(path, 'utf8').split('-----BEGIN CERTIFICATE-----').length - 1;
 }
@@ -77,7 +77,7 @@ export class RenewalScene {
     this.#home = parts.home;
   }
 
-  /** Starts all but the edge of site B, which is prepared. */
+  /** Starts everything except the edge of site B, which is prepared. */
   static async start(
     network: Network,
     home: string,
@@ -123,29 +123,29 @@ export class RenewalScene {
     return join(this.#home, name);
   }
 
-  ask<T>(method: string, path: string, body?: unknown): Promise<T> {
-    return ask(this.pathOf('cloud/admin.sock'), method, path, body);
+  callAdmin<T>(method: string, path: string, body?: unknown): Promise<T> {
+    return callAdmin(this.pathOf('cloud/admin.sock'), method, path, body);
   }
 
   status(): Promise<CloudStatus> {
-    return this.ask('GET', '/v1/status');
+    return this.callAdmin('GET', '/v1/status');
   }
 
-  /** What site B has in the cloud, and the cloud there. */
+  /** Returns the presences of site B in the cloud, and those of the cloud there. */
   async presencesOfB(): Promise<readonly string[]> {
-    const all = await this.ask<Presence[]>('GET', '/v1/presences');
+    const all = await this.callAdmin<Presence[]>('GET', '/v1/presences');
     return all
       .filter(({ realm, of }) => realm === 'site-b' || of.realm === 'site-b')
       .map(({ realm, address, of }) => `${of.realm} ${of.address} in ${realm}: ${address}`)
       .sort();
   }
 
-  /** Puts a new token where the edge of site B looks for one. */
+  /** Stores a new token where the edge of site B reads one. */
   newTokenForB(): Promise<void> {
     return writeToken(this.#home, 'site-b');
   }
 
-  /** Has the edge of site B end by itself; what started it in its network passes no signals on. */
+  /** Terminates the edge of site B; the program that started it in its network passes no signals on. */
   async stopB(edge: GatewayProcess): Promise<void> {
     const { pid } = edge.child;
     const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1');
@@ -161,7 +161,7 @@ export class RenewalScene {
 
 async function writeToken(home: string, site: string): Promise<void> {
   const socketPath = join(home, 'cloud/admin.sock');
-  const { token } = await ask<{ token: string }>(socketPath, 'POST', '/v1/tokens', { site });
+  const { token } = await callAdmin<{ token: string }>(socketPath, 'POST', '/v1/tokens', { site });
   writeFileSync(join(home, site, 'token'), token, { mode: 0o600 });
 }
 

@@ -1,6 +1,6 @@
 /**
- * Certificates that run out in seconds, and a change of CA, while a stream goes through: nothing of it is
- * lost. And what becomes of an edge that was off meanwhile.
+ * Certificates that expire in seconds, and a CA rollover, while a stream passes: no byte is lost. Then an edge
+ * that was off in the meantime.
  */
 import { X509Certificate } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
@@ -22,8 +22,8 @@ import { type Host, Network, type Program, whatIsMissing } from '../e2e/network.
 import { resolve } from '../e2e/protocols-scene.ts';
 import { Relay } from '../support/relay.ts';
 import {
-  ask,
   type CloudStatus,
+  callAdmin,
   certificatesIn,
   PORT,
   type Presence,
@@ -44,7 +44,7 @@ afterAll(async () => {
   workspace.remove();
 });
 
-/** What a host's kernel has counted: connections that either side has reset, and segments sent again. */
+/** The counters of a host's kernel: connections that either side has reset, and segments sent again. */
 async function tcpOf(...hosts: Host[]): Promise<{ resets: number; retransmitted: number }> {
   const sum = { resets: 0, retransmitted: 0 };
   for (const host of hosts) {
@@ -94,7 +94,7 @@ describe.skipIf(isSkipped)(
       return edge?.certificate?.isCurrent === true || undefined;
     };
 
-    test('loses no byte and no connection by renewals and a whole change of CA', async () => {
+    test('loses no byte and no connection by renewals and a whole CA rollover', async () => {
       const stream = (host: Host, ...args: string[]): Program =>
         host.start(
           [process.execPath, '--import', 'tsx', 'test/hostile/stream-host.ts', ...args],
@@ -110,18 +110,18 @@ describe.skipIf(isSkipped)(
       const part = (SECONDS / 6) * 1000;
 
       await delay(part);
-      await scene.ask('POST', '/v1/ca', { step: 'prepare' });
+      await scene.callAdmin('POST', '/v1/ca', { step: 'prepare' });
       await rolloverIs('prepared');
       await eventually(
         'site A to trust both CAs',
         () => certificatesIn(scene.pathOf('site-a/state/ca.pem')) === 2 || undefined
       );
       await delay(part);
-      await scene.ask('POST', '/v1/ca', { step: 'activate' });
+      await scene.callAdmin('POST', '/v1/ca', { step: 'activate' });
       await rolloverIs('active');
       await eventually('site A to have a certificate of the new CA', isCurrent);
       await delay(part);
-      await scene.ask('POST', '/v1/ca', { step: 'retire' });
+      await scene.callAdmin('POST', '/v1/ca', { step: 'retire' });
       await rolloverIs('none');
       await eventually(
         'site A to trust one CA',
@@ -139,7 +139,7 @@ describe.skipIf(isSkipped)(
 
       const edgeLog = scene.edgeA.output.slice(edgeSince);
       const renewed = edgeLog.split('certificate renewed').length - 1;
-      // Due after half of the lifetime at the latest, and once more by the change of CA.
+      // A renewal is due after half of the lifetime at the latest, and once more because of the rollover.
       expect(renewed).toBeGreaterThanOrEqual(Math.floor(SECONDS / LIFETIME_SECONDS) + 1);
       expect(edgeLog).not.toMatch(/: down,|not renewed|trying again|refused/);
       expect(scene.cloud.output.slice(cloudSince)).not.toMatch(/: down,|own certificate:|refused/);
@@ -153,13 +153,13 @@ describe.skipIf(isSkipped)(
       );
     });
 
-    test('an edge that was off until its certificate ran out says so, and comes back by a new token', async () => {
+    test('an edge that was off until its certificate expired reports it, and returns with a new token', async () => {
       const path = scene.pathOf('site-b/state/certificate.pem');
       const { validTo } = new X509Certificate(readFileSync(path));
       await delay(Math.max(0, Date.parse(validTo) - Date.now()));
       const { code, complaint } = await scene.startB().ended;
       expect(code).toBe(1);
-      expect(complaint).toMatch(/^edge-gateway: \S+certificate\.pem ran out on .*new token into/);
+      expect(complaint).toMatch(/^edge-gateway: \S+certificate\.pem expired on .*new token into/);
       expect(complaint).not.toContain('\n');
 
       await scene.newTokenForB();
@@ -172,9 +172,9 @@ describe.skipIf(isSkipped)(
   }
 );
 
-describe('a change of CA', () => {
+describe('a CA rollover', () => {
   let cloud: GatewayProcess;
-  /** Where the edge dials, also after the cloud was started again. */
+  /** Where the edge dials, also after a restart of the cloud. */
   let relay: Relay;
   let cloudHome: string;
   let edgeHome: string;
@@ -187,7 +187,7 @@ describe('a change of CA', () => {
   const startEdge = (): GatewayProcess =>
     new GatewayProcess('edge-gateway', [join(edgeHome, 'gateway.yaml')]);
   const askCloud = <T>(method: string, path: string, body?: unknown): Promise<T> =>
-    ask(join(cloudHome, 'admin.sock'), method, path, body);
+    callAdmin(join(cloudHome, 'admin.sock'), method, path, body);
   const newToken = async (): Promise<void> => {
     const { token } = await askCloud<{ token: string }>('POST', '/v1/tokens', { site: 'site-a' });
     writeFileSync(join(edgeHome, 'token'), token);
@@ -208,7 +208,7 @@ describe('a change of CA', () => {
   afterAll(() => relay.close());
 
   /**
-   * Ends the edge, and returns when the cloud knows: `retire` is refused while there is a tunnel whose
+   * Ends the edge, and returns when the cloud has noticed: `retire` is refused while there is a tunnel whose
    * certificate is not current.
    */
   const stopEdge = async (edge: GatewayProcess): Promise<void> => {
@@ -217,14 +217,14 @@ describe('a change of CA', () => {
     await cloud.logged(/site-a: down/, since);
   };
 
-  /** How many CAs the edge trusts, as it has kept it. */
+  /** Waits until the edge has stored so many CAs. */
   const trusted = (count: number): Promise<true> =>
     eventually(
       `${count} CAs`,
       () => certificatesIn(join(edgeHome, 'state/ca.pem')) === count || undefined
     );
 
-  test('goes on where it was when the gateways are started again', async () => {
+  test('continues at the same step when the gateways are restarted', async () => {
     const restart = async (): Promise<void> => {
       expect((await cloud.kill('SIGTERM')).code).toBe(0);
       await startCloud();
@@ -240,9 +240,9 @@ describe('a change of CA', () => {
     await restart();
     expect(await rollover()).toBe('active');
 
-    // Its certificate is of the CA before, which is good until that is retired.
+    // Its certificate is of the previous CA, which is valid until it is retired.
     edge = startEdge();
-    await cloud.logged(/site-a: shows a renewed certificate/);
+    await cloud.logged(/site-a: presents a renewed certificate/);
     await edge.logged(/certificate renewed/);
     await askCloud('POST', '/v1/ca', { step: 'retire' });
     await trusted(1);
@@ -251,7 +251,7 @@ describe('a change of CA', () => {
     await stopEdge(edge);
   });
 
-  /** Ends by itself, before long. */
+  /** Waits until the edge ends by itself. */
   const endingOf = async (edge: GatewayProcess): Promise<Ending> => {
     await eventually(`an end of\n${edge.output}`, () => edge.child.exitCode ?? undefined).catch(
       async (cause) => {
@@ -264,7 +264,7 @@ describe('a change of CA', () => {
   const steps = async (...names: string[]): Promise<void> => {
     for (const step of names) await askCloud('POST', '/v1/ca', { step });
   };
-  /** The operator's part is a new token where the edge looks for one. */
+  /** Stores a new token where the edge reads one, as an operator does. */
   const comeBack = async (): Promise<void> => {
     await newToken();
     const edge = startEdge();
@@ -272,7 +272,7 @@ describe('a change of CA', () => {
     await stopEdge(edge);
   };
 
-  test('that an edge has slept through has it end with a sentence, and a new token brings it back', async () => {
+  test('ends an edge that was off throughout with a sentence, and a new token brings it back', async () => {
     const before = await presences();
     await steps('prepare', 'activate', 'retire');
     const { code, complaint } = await endingOf(startEdge());
@@ -284,7 +284,7 @@ describe('a change of CA', () => {
     expect(await presences()).toEqual(before);
   });
 
-  test('whose beginning an edge has heard, and no more, has it end with a sentence too', async () => {
+  test('ends an edge that was off after its first step with a sentence too', async () => {
     const before = await presences();
     const edge = startEdge();
     await edge.logged(/: up to /);
@@ -299,7 +299,7 @@ describe('a change of CA', () => {
     expect(await presences()).toEqual(before);
   });
 
-  test('is refused step by step when it is not its turn', async () => {
+  test('refuses a step out of order', async () => {
     for (const [step, fault] of [
       ['activate', 'no CA is prepared'],
       ['retire', 'there is no previous CA'],
@@ -307,7 +307,9 @@ describe('a change of CA', () => {
       await expect(askCloud('POST', '/v1/ca', { step })).rejects.toThrow(fault);
     }
     await askCloud('POST', '/v1/ca', { step: 'prepare' });
-    await expect(askCloud('POST', '/v1/ca', { step: 'prepare' })).rejects.toThrow(/under way/);
+    await expect(askCloud('POST', '/v1/ca', { step: 'prepare' })).rejects.toThrow(
+      /already in progress/
+    );
     expect(await rollover()).toBe('prepared');
   });
 });

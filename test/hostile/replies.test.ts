@@ -1,7 +1,7 @@
 /**
- * A hostile site that has services, and answers nobody with them: segments that open no connection, to
- * every client of another site that it can name. The cloud's data plane is the real one with its defaults;
- * the clock is the test's, for it takes two minutes until a start is over.
+ * A hostile site with services that sends unsolicited segments to every client of another site that it can
+ * address. The cloud's data plane is the real one with its defaults; the clock is the test's, because a start
+ * takes two minutes.
  */
 import { describe, expect, test } from 'vitest';
 import { CloudDataPlane } from '../../src/dataplane/index.ts';
@@ -16,12 +16,12 @@ const CLIENTS = 1024;
 const PORT = 9000;
 const RST = 0x04;
 const ACK = 0x10;
-/** Until a start is over for both sites. */
+/** Passes the time until the start is over for both sites. */
 const GRACE_MS = 120_000;
 
 const service = (n: number): string => `10.0.1.${n}`;
 const client = (n: number): string => `10.0.${16 + (n >> 8)}.${n & 255}`;
-/** Where a host of one site is in the other one. */
+/** Returns the address of a host of one site in the other one. */
 const serviceAtB = (n: number): string => `10.64.1.${n}`;
 const clientAtA = (n: number): string => `10.64.${16 + (n >> 8)}.${n & 255}`;
 
@@ -53,9 +53,9 @@ const PLAN: TranslationPlan = {
 class Scene {
   readonly translator = new PacketTranslator();
   readonly clock = new FakeClock();
-  /** Packets that came to each site. */
+  /** The packets that came to each site. */
   readonly received = { 'site-a': 0, 'site-b': 0 };
-  /** The cloud's ends. */
+  /** The cloud's ends of the tunnels. */
   readonly #tunnels: Record<'site-a' | 'site-b', FakeTunnel>;
 
   constructor() {
@@ -64,7 +64,7 @@ class Scene {
       cloud: 'cloud',
       device: new TestDevice().device,
       translator: this.translator,
-      admit: () => Promise.reject(new Error('nobody is new')),
+      admit: () => Promise.reject(new Error('there is no new client')),
       clock: this.clock,
     });
     plane.start();
@@ -89,7 +89,7 @@ class Scene {
   }
 
   /** A client of site-b sends something on a connection to a service of site-a. */
-  ask(clientNumber: number, serviceNumber: number): void {
+  request(clientNumber: number, serviceNumber: number): void {
     const ends = { source: client(clientNumber), destination: serviceAtB(serviceNumber) };
     const ports = { sourcePort: 40_000, destinationPort: PORT };
     this.send('site-b', [framed(tcpPacket(ends, { ...ports, flags: ACK }))]);
@@ -109,22 +109,22 @@ function segment(serviceNumber: number, clientNumber: number, flags: number): Ui
   return framed(tcpPacket(ends, { sourcePort: PORT, destinationPort: 40_000, flags }));
 }
 
-/** From each service to each client: as many paths as a realm may have, and what goes beyond. */
+/** Sends from each service to each client: as many paths as a realm may have, and more. */
 function* resets(services = SERVICES): Generator<Uint8Array> {
   for (let s = 0; s < services; s++) {
     for (let c = 0; c < CLIENTS; c++) yield segment(s, c, RST);
   }
 }
 
-describe('a service that answers nobody', () => {
+describe('a service that sends unsolicited segments', () => {
   test('takes no path of the clients of another site, neither after a start nor later', () => {
     const scene = new Scene();
     scene.send('site-a', resets(4));
     expect(scene.received['site-b']).toBe(4 * CLIENTS);
     expect(scene.translator.pathsOf('site-b')).toBe(0);
-    scene.ask(CLIENTS, 0);
+    scene.request(CLIENTS, 0);
     expect(scene.received['site-a']).toBe(1);
-    // The hostile site answers nobody, so it opens no path.
+    // The hostile site answers no request, so it opens no path.
     expect(scene.translator.pathsOf('site-b')).toBe(1);
 
     scene.clock.advance(GRACE_MS);
@@ -135,32 +135,32 @@ describe('a service that answers nobody', () => {
       DropNoSession: SERVICES * CLIENTS,
       DropTableFull: 0,
     });
-    scene.ask(CLIENTS, 1);
+    scene.request(CLIENTS, 1);
     expect(scene.received['site-a']).toBe(2);
     expect(scene.verdicts('site-b')).toMatchObject({ Forward: 2, DropTableFull: 0 });
   });
 });
 
 describe('a connection from before a start', () => {
-  test('goes on when its service speaks first, for as long as the start takes', () => {
+  test('continues when its service sends first, while the start lasts', () => {
     const scene = new Scene();
-    scene.ask(1, 1); // another client of the site is heard
+    scene.request(1, 1); // another client of the site sends something
     scene.answer(1, 1);
     scene.clock.advance(GRACE_MS - 1);
     scene.answer(0, 0);
     expect(scene.received['site-b']).toBe(2);
   });
 
-  test('that is silent for longer, and whose service then speaks first, waits for its client', () => {
+  test('waits for its client if it was silent for longer and its service sends first', () => {
     const scene = new Scene();
-    scene.ask(1, 1);
+    scene.request(1, 1);
     scene.answer(1, 1);
     scene.clock.advance(5 * GRACE_MS);
     scene.answer(0, 0);
     expect(scene.received['site-b']).toBe(1);
     expect(scene.verdicts('site-a')).toMatchObject({ DropNoSession: 1 });
-    // Its keepalive, or anything else that the host sends to the service.
-    scene.ask(0, 0);
+    // This is a keepalive, or any other packet of the host to the service.
+    scene.request(0, 0);
     scene.answer(0, 0); // sent again by TCP
     expect(scene.received['site-b']).toBe(2);
   });

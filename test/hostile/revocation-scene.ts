@@ -2,8 +2,8 @@
  * Many sites under traffic, all in this process: real tunnels over loopback, real certificates, a device
  * in memory for the cloud's network.
  *
- * Every site has one host, which sends numbered packets to the service of the cloud, and gets numbered
- * packets from there. Numbers come in order on a tunnel, so a packet that is lost or comes twice is seen
+ * Every site has one host, which sends numbered packets to the service of the cloud, and receives numbered
+ * packets from there. Packets arrive in order on a tunnel, so a lost or duplicated packet is detected
  * at once.
  * @module
  */
@@ -36,7 +36,7 @@ import {
 import { clockOf } from '../support/clock-of.ts';
 
 export const TRUST_DOMAIN = 'openstack.test';
-/** In the cloud, and of the host in each site. */
+/** The address of the service in the cloud, and of the host in each site. */
 export const SERVICE = { address: '10.0.0.5', port: 7000 } as const;
 export const HOST = { address: '10.0.0.20', port: 9000 } as const;
 
@@ -65,7 +65,7 @@ export function desired(count: number): object {
   };
 }
 
-/** One cloud gateway, as an embedding program wires it. */
+/** One cloud gateway, built as an embedding program builds it. */
 export class Cloud extends EventEmitter<{ tunnel: [MtlsTunnel] }> {
   readonly authority: CertificateAuthority;
   readonly controller: PresenceController;
@@ -93,7 +93,7 @@ export class Cloud extends EventEmitter<{ tunnel: [MtlsTunnel] }> {
   }
 
   /**
-   * @param desired absent if another gateway of the store has applied it
+   * @param desired undefined if another gateway of the store has applied it
    * @param now its wall clock, in ms since 1970
    */
   static async start(
@@ -115,7 +115,7 @@ export class Cloud extends EventEmitter<{ tunnel: [MtlsTunnel] }> {
 
     const [device, network] = MemoryDevice.pair({ queueLength: 65_536 });
     const translator = new PacketTranslator();
-    /** Paths that were left when a site went out of the plan, since the last cut. */
+    /** Paths that were removed because their site left the plan, since the last termination. */
     let pathsRemoved = 0;
     const controller = await PresenceController.start({
       registry,
@@ -146,7 +146,7 @@ export class Cloud extends EventEmitter<{ tunnel: [MtlsTunnel] }> {
         authority.isRevoked(certificate)
           ? { code: CloseCode.Revoked, reason: 'the certificate is revoked' }
           : undefined,
-      // All sites are at one address here, and one may be revoked again and again.
+      // All sites have one address here, and one may be revoked again and again.
       maxConnectionRate: 1_000,
       maxTunnelRate: 100,
     });
@@ -175,7 +175,7 @@ export class Cloud extends EventEmitter<{ tunnel: [MtlsTunnel] }> {
     return cloud;
   }
 
-  /** A new certificate for a new key of the site, by a new token. */
+  /** Obtains a new certificate for a new key of the site, with a new token. */
   async enrol(site: string): Promise<Credentials> {
     const endpoints = ['https://192.0.2.1:7444'];
     const token = await this.authority.createToken({ site, endpoints });
@@ -186,7 +186,7 @@ export class Cloud extends EventEmitter<{ tunnel: [MtlsTunnel] }> {
     return { key, cert, ca: this.authority.trustBundlePem };
   }
 
-  /** The presence of the host of one realm in another. */
+  /** Returns the presence of the host of one realm in another. */
   presenceOf(of: { realm: string; address: string }, realm: string): string {
     const found = this.controller
       .presences()

@@ -1,5 +1,5 @@
 /**
- * Revocation while a hundred sites have traffic: what is cut off is cut off, and nobody else notices.
+ * Revocation while a hundred sites have traffic: nothing of the revoked site passes, and no other site is affected.
  */
 import { X509Certificate } from 'node:crypto';
 import { once } from 'node:events';
@@ -19,7 +19,7 @@ import { Cloud, desired, siteName, TRUST_DOMAIN } from './revocation-scene.ts';
 const SITES = 100;
 const ROUNDS = process.env.VP_FULL === '1' ? 200 : 20;
 
-/** Packets of each site, each way, before the first revocation. */
+/** Packets of each site, in each direction, before the first revocation. */
 const WARM = 40;
 
 const KINDS = ['site', 'serial', 'spki'] as const;
@@ -32,7 +32,7 @@ function scopeOf(kind: Kind, site: string, { cert }: Credentials): RevocationSco
   return { spki: spkiHashOf(certificate.publicKey) };
 }
 
-/** The code with which the cloud refuses who comes with these credentials. */
+/** Returns the code with which the cloud refuses these credentials. */
 async function refusalOf(cloud: Cloud, credentials: Credentials): Promise<string> {
   const tunnel = dial(cloud, credentials);
   try {
@@ -51,7 +51,7 @@ function tunnelOf(cloud: Cloud, site: string): MtlsTunnel | undefined {
   );
 }
 
-describe(`of one of ${SITES} sites under traffic`, () => {
+describe(`revocation of one of ${SITES} sites under traffic`, () => {
   const workspace = new Workspace();
   let store: FileStore;
   let cloud: Cloud;
@@ -63,7 +63,7 @@ describe(`of one of ${SITES} sites under traffic`, () => {
     traffic = new NumberedTraffic(cloud, SITES);
     for (const site of traffic.sites) await site.connect(await cloud.enrol(site.name));
     traffic.start();
-    // What runs for the first time is slow.
+    // The first run of any code is slow.
     await eventually('traffic', () => traffic.sites[0]!.up.received > WARM || undefined);
   });
 
@@ -75,15 +75,15 @@ describe(`of one of ${SITES} sites under traffic`, () => {
     workspace.remove();
   });
 
-  /** Revokes, and looks at everything again when all that was on the way has come. */
+  /** Revokes, and checks everything again when all packets in transit have arrived. */
   const cutOff = async (site: Site, kind: Kind): Promise<RevocationReceipt> => {
     const accepted = tunnelOf(cloud, site.name)!;
-    // A path is there from its first packet on.
+    // A path exists from its first packet on.
     await until(() => cloud.translator.pathsOf(site.name) > 0);
     const down = new Promise((resolve) => site.tunnel.once('down', resolve));
     const receipt = await cloud.revoker.revoke(scopeOf(kind, site.name, site.credentials));
     traffic.drain();
-    site.cutAt = site.down.next;
+    site.revokedAt = site.down.next;
     const counters = { ...accepted.counters };
     expect(tunnelOf(cloud, site.name)).toBeUndefined();
     expect(cloud.translator.pathsOf(site.name) === 0).toBe(kind === 'site');
@@ -93,11 +93,11 @@ describe(`of one of ${SITES} sites under traffic`, () => {
     await traffic.settled();
     traffic.drain();
     expect(site.leaked, `packets of ${site.name} behind its ${kind} receipt`).toBe(0);
-    expect(accepted.counters, 'of the tunnel that was cut').toEqual(counters);
+    expect(accepted.counters, 'of the terminated tunnel').toEqual(counters);
     return receipt;
   };
 
-  /** A new token, key and certificate, and traffic as before. */
+  /** Enrols again with a new token and key, and resumes the traffic. */
   const comeBack = async (site: Site, kind: Kind): Promise<void> => {
     site.tunnel.destroy();
     if (kind === 'site') await cloud.revoker.reinstate(site.name);
@@ -106,7 +106,7 @@ describe(`of one of ${SITES} sites under traffic`, () => {
     expect(site.presence).toBe(before);
   };
 
-  test(`nothing passes behind the receipt and the others lose nothing, ${ROUNDS} times`, async () => {
+  test(`lets nothing pass after the receipt, and costs other sites nothing, ${ROUNDS} times`, async () => {
     const receipts: RevocationReceipt[] = [];
     for (let round = 0; round < ROUNDS; round++) {
       const site = traffic.sites[(round * 37) % SITES]!;
@@ -134,13 +134,13 @@ describe(`of one of ${SITES} sites under traffic`, () => {
         `${packets} packets`
     );
     expect(traffic.faultsBeside(), 'packets lost or doubled').toBe(0);
-    // Who was refused holds no place among those who may still come up.
+    // A refused peer occupies no place among pending handshakes.
     const isQuiet = () => cloud.listener.handshakes === 0 || undefined;
     await eventually('no handshake', isQuiet, 5_000);
     expect(Number(ms(elapsed, 0.5))).toBeLessThan(50);
   });
 
-  test('a connection that is verified, and has not said HELLO yet, gets no tunnel any more', async () => {
+  test('gives no tunnel to a connection that is verified and has not sent HELLO yet', async () => {
     const site = traffic.sites[SITES - 2]!;
     await traffic.settled();
     const { key, cert, ca } = site.credentials;
@@ -155,7 +155,7 @@ describe(`of one of ${SITES} sites under traffic`, () => {
     expect(traffic.faultsBeside(site)).toBe(0);
   });
 
-  test('an edge that does not hear that it is cut off, and sends on, reaches nobody', async () => {
+  test('drops packets of an edge that does not receive its CLOSE, and keeps sending', async () => {
     const site = traffic.sites[SITES - 1]!;
     const down = new Promise((resolve) => site.tunnel.once('down', resolve));
     await site.tunnel.close();
@@ -175,7 +175,7 @@ describe(`of one of ${SITES} sites under traffic`, () => {
     await eventually('packets of the raw edge', () => site.up.received > before + 500 || undefined);
     await cloud.revoker.revoke({ site: site.name });
     traffic.drain();
-    site.cutAt = site.down.next;
+    site.revokedAt = site.down.next;
     expect((await peer.json(FrameType.Close))?.code).toBe('revoked');
     await peer.closed;
     isOver = true;
@@ -189,7 +189,7 @@ describe(`of one of ${SITES} sites under traffic`, () => {
   });
 });
 
-describe('with two cloud gateways on one store', () => {
+describe('two cloud gateways on one store', () => {
   const store = new MemoryStore();
   const clouds: Cloud[] = [];
   let traffic: NumberedTraffic;
@@ -210,7 +210,7 @@ describe('with two cloud gateways on one store', () => {
     await store.close();
   });
 
-  test.each(KINDS)('what one revokes by %s the other cuts and refuses', async (kind) => {
+  test.each(KINDS)('terminate and refuse what the other one has revoked by %s', async (kind) => {
     const [here, there] = clouds as [Cloud, Cloud];
     const [site] = traffic.sites as [Site];
     const down = new Promise<string>((resolve) =>
@@ -220,7 +220,7 @@ describe('with two cloud gateways on one store', () => {
     expect(receipt, 'of its own, it had no tunnel').toMatchObject({ tunnelsClosed: 0 });
     await until(() => tunnelOf(there, site.name) === undefined);
     traffic.drain();
-    site.cutAt = site.down.next;
+    site.revokedAt = site.down.next;
     expect(await down).toBe('revoked');
     for (const cloud of clouds) {
       expect(await refusalOf(cloud, site.credentials)).toBe('revoked');
@@ -232,13 +232,13 @@ describe('with two cloud gateways on one store', () => {
     expect(traffic.faultsBeside(site)).toBe(0);
 
     site.tunnel.destroy();
-    // By the other one: that is known everywhere, too.
+    // The other gateway reinstates: that takes effect everywhere, too.
     if (kind === 'site') await there.revoker.reinstate(site.name);
     await site.connect(await here.enrol(site.name));
     await traffic.settled();
   });
 
-  test('a gateway that starts later has what was revoked cut off from the start', async () => {
+  test('refuse what was revoked before they started', async () => {
     const [here] = clouds as [Cloud];
     const [site] = traffic.sites as [Site];
     await here.revoker.revoke({ site: site.name });

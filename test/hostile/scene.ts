@@ -1,7 +1,7 @@
 /**
- * A cloud gateway as a process of its own, an honest site-b whose traffic is measured, and the
- * credentials of site-a in the hands of an attacker. `Scene.attack` is the frame of every test: during
- * the attack site-b loses nothing, and after it the gateway has not grown and serves an honest site-a.
+ * A cloud gateway as a process of its own, a legitimate site-b whose traffic is measured, and the
+ * credentials of site-a in the hands of an attacker. `Scene.attack` runs the attack of every test: during
+ * the attack site-b loses nothing, and after it the gateway has not grown and serves a legitimate site-a.
  * @module
  */
 import { once } from 'node:events';
@@ -25,7 +25,7 @@ import { readDatagram, writeDatagram } from './datagram.ts';
 import { BUS, CLIENT, desired, TRUST_DOMAIN } from './plan.ts';
 import { type Counters, countersOf } from './status.ts';
 
-/** Whether all is done, or a short form of it. */
+/** Whether to run everything, or a short form of it. */
 export const FULL: boolean = process.env.VP_FULL === '1';
 
 interface Presence {
@@ -34,7 +34,7 @@ interface Presence {
   readonly of: { readonly realm: string; readonly address: string };
 }
 
-/** What an attack has done. */
+/** The effects of an attack. */
 export class Outcome {
   readonly traffic: Awaited<ReturnType<Commands['end']>>;
   readonly #before: Counters;
@@ -53,25 +53,25 @@ export class Outcome {
     this.#presences = presences;
   }
 
-  /** How often the operator has seen it counted: `listener.failed.no-alpn`, for example. */
+  /** Returns the increase of a counter that an operator sees, for example `listener.failed.no-alpn`. */
   counted(name: string): number {
     return (this.#after.get(name) ?? 0) - (this.#before.get(name) ?? 0);
   }
 
-  /** The same for all whose name matches. */
+  /** Returns the same for all counters whose name matches. */
   countedAs(pattern: RegExp): number {
     return Object.entries(this.differences)
       .filter(([name]) => pattern.test(name))
       .reduce((sum, [, count]) => sum + count, 0);
   }
 
-  /** All that was counted, for a message. */
+  /** Returns all increases, for a message. */
   get differences(): Record<string, number> {
     const names = [...this.#after.keys()].filter((name) => this.counted(name) !== 0);
     return Object.fromEntries(names.map((name) => [name, this.counted(name)]));
   }
 
-  /** Packets that reached the cloud's network, and were not the bystander's. */
+  /** Packets that reached the cloud's network, and were not those of the bystander. */
   get passed(): number {
     const isBystanders = (source: string) =>
       this.#presences.some((it) => it.address === source && it.of.realm === 'site-b');
@@ -81,7 +81,7 @@ export class Outcome {
   }
 }
 
-/** Where the gateway listens on 127.0.0.1. */
+/** The ports of the gateway on 127.0.0.1. */
 interface Ports {
   readonly tunnel: number;
   readonly enrolment: number;
@@ -91,7 +91,7 @@ export class Scene {
   readonly ports: Ports;
   readonly home: string;
   readonly bystander: Bystander;
-  /** What the attacker holds. */
+  /** The credentials of the attacker. */
   readonly siteA: Credentials;
   readonly #gateway: GatewayProcess;
   readonly #workspace: Workspace;
@@ -117,7 +117,7 @@ export class Scene {
     this.siteA = siteA;
   }
 
-  /** @param state the desired state that the gateway starts with */
+  /** @param state the desired state at the start of the gateway */
   static async open(state: object = desired()): Promise<Scene> {
     const workspace = new Workspace();
     const home = workspace.newDirectory();
@@ -145,7 +145,7 @@ export class Scene {
     }
   }
 
-  ask(method: string, path: string, body?: unknown): Promise<AdminAnswer> {
+  callAdmin(method: string, path: string, body?: unknown): Promise<AdminAnswer> {
     return admin(join(this.home, 'admin.sock'), method, path, body);
   }
 
@@ -157,18 +157,18 @@ export class Scene {
     return enrolled(await this.token(site));
   }
 
-  /** Brings another desired state in force. */
+  /** Puts another desired state in force. */
   async reload(state: object): Promise<void> {
     writeConfig(this.home, { ...this.#config, desired: state });
-    const { status, body } = await this.ask('POST', '/v1/reload');
+    const { status, body } = await this.callAdmin('POST', '/v1/reload');
     if (status !== 200) throw new Error(`the gateway did not reload: ${body.message}`);
   }
 
   async presences(): Promise<readonly Presence[]> {
-    return (await this.ask('GET', '/v1/presences')).body as unknown as Presence[];
+    return (await this.callAdmin('GET', '/v1/presences')).body as unknown as Presence[];
   }
 
-  /** Where a host is in a realm. */
+  /** Returns the address of a host in a realm. */
   async presenceOf(address: string, realm: string, home = 'cloud'): Promise<string> {
     const all = await this.presences();
     const found = all.find(
@@ -179,16 +179,16 @@ export class Scene {
   }
 
   async counters(): Promise<Counters> {
-    return countersOf((await this.ask('GET', '/v1/status')).body);
+    return countersOf((await this.callAdmin('GET', '/v1/status')).body);
   }
 
-  /** What the gateway occupies, in MiB. */
+  /** Returns the memory of the gateway, in MiB. */
   memoryMib(): number {
     const status = readFileSync(`/proc/${this.#gateway.child.pid}/status`, 'utf8');
     return Number(/^VmRSS:\s+(\d+) kB$/m.exec(status)![1]) / 1024;
   }
 
-  /** Runs an attack while site-b goes on with its work, and says what was counted. */
+  /** Runs an attack while site-b continues its work, and returns what was counted. */
   async attack(what: string, run: () => Promise<unknown>): Promise<Outcome> {
     const before = await this.counters();
     const memoryMib = this.memoryMib();
@@ -199,7 +199,7 @@ export class Scene {
     } finally {
       traffic = await this.bystander.call('end', LEAST_REQUESTS);
     }
-    await this.honest();
+    await this.checkEdge();
     const grownMib = this.memoryMib() - memoryMib;
     const after = await this.counters();
     const outcome = new Outcome(traffic, before, after, await this.presences());
@@ -215,8 +215,8 @@ export class Scene {
     return outcome;
   }
 
-  /** An edge that is honest comes up and is served. */
-  async honest(credentials: Credentials = this.siteA, site = 'site-a'): Promise<void> {
+  /** Checks that a legitimate edge comes up and is served. */
+  async checkEdge(credentials: Credentials = this.siteA, site = 'site-a'): Promise<void> {
     const tunnel = this.dial(credentials);
     try {
       await within(UP_DEADLINE_MS, 'up again', once(tunnel as never, 'up'));
@@ -235,7 +235,7 @@ export class Scene {
     });
   }
 
-  /** Ends all, and shows how site-b fared. */
+  /** Ends everything, and prints the measurements of site-b. */
   async close(): Promise<void> {
     console.log(this.#report.join('\n'));
     this.bystander.stop();
@@ -245,7 +245,7 @@ export class Scene {
   }
 
   async #warmUp(): Promise<void> {
-    await this.honest();
+    await this.checkEdge();
     await this.bystander.call('begin');
     const quiet = await this.bystander.call('end', LEAST_REQUESTS);
     this.#note('quiet', quiet, 0);
@@ -269,7 +269,7 @@ async function enrolled(token: string): Promise<Credentials> {
   return { key, cert, ca };
 }
 
-/** Asks the service once, from the client that has been there from the start. */
+/** Sends one request to the service, from the first client of the site. */
 async function exchange(tunnel: MtlsTunnel, service: string): Promise<void> {
   const answered = new Promise<void>((resolve) => {
     tunnel.onPacket = (buffer, start, end) => {
@@ -288,20 +288,20 @@ async function exchange(tunnel: MtlsTunnel, service: string): Promise<void> {
   await answered;
 }
 
-/** What an honest edge may expect. */
+/** Rejects if `done` takes too long for a legitimate edge. */
 async function within(limitMs: number, what: string, done: Promise<unknown>): Promise<void> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
-    const error = new Error(`an honest edge is not ${what} within ${limitMs} ms`);
+    const error = new Error(`a legitimate edge is not ${what} within ${limitMs} ms`);
     timer = setTimeout(() => reject(error), limitMs);
   });
   await Promise.race([done, late]).finally(() => clearTimeout(timer));
 }
 
-/** In each attack, whatever it takes. */
+/** The least number of requests during an attack. */
 const LEAST_REQUESTS = FULL ? 500 : 25;
 const MAX_STALL_MS = 1_000;
 const MAX_GROWTH_MIB = 64;
-/** With the time that a site's own connections of before may cost it. */
+/** Includes a wait for the connection rate of the site, which the attack may have used up. */
 const UP_DEADLINE_MS = 10_000;
 const ANSWER_DEADLINE_MS = 5_000;

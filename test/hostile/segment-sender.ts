@@ -1,16 +1,16 @@
 /**
- * An attacker on the network between the gateways: takes the place of the edge of a site, and sends
- * super-packets whose segments somebody else has to make. Arguments: token, port of the tunnels, the
+ * An attacker on the network between the gateways: impersonates the edge of a site, and sends
+ * super-packets whose segments others must make. Arguments: token, port of the tunnels, the
  * service's presence, then for each frame the protocol, the payload's length and the segment's.
  */
 import { enrol } from '../../src/pki/index.ts';
 import { framed, tcpPacket, udpPacket } from '../oracle/packets.ts';
-import { intrude, packetFrame, settled } from './attacker.ts';
+import { openTunnel, packetFrame, settled } from './attacker.ts';
 
 const [token, host, port, presence, ...frames] = process.argv.slice(2);
 const credentials = await enrol(token!);
 const options = { host, localAddress: undefined };
-const peer = await intrude(Number(port), credentials, undefined, options);
+const peer = await openTunnel(Number(port), credentials, undefined, options);
 for (const text of frames) {
   const [protocol, length, gsoSize] = text.split('/');
   const ends = { source: '10.0.0.20', destination: presence! };

@@ -1,7 +1,7 @@
 /**
- * Super-packets from a hostile edge, towards a device of the cloud's network that cannot segment: the
- * kernel makes the segments while the gateway waits for it. What arrives is counted by the kernel of the
- * service's host.
+ * Super-packets from a hostile edge to a device of the cloud's network that cannot segment: the kernel
+ * makes the segments while the gateway waits for it. The kernel of the service's host counts what
+ * arrives.
  */
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -25,7 +25,7 @@ describe.skipIf(missing !== undefined)(missing ? `${title} (skipped: ${missing})
   let home: string;
   let presence: string;
 
-  const ask = (method: string, path: string, body?: unknown) =>
+  const callAdmin = (method: string, path: string, body?: unknown) =>
     admin(join(home, 'admin.sock'), method, path, body);
 
   beforeAll(async () => {
@@ -74,7 +74,7 @@ describe.skipIf(missing !== undefined)(missing ? `${title} (skipped: ${missing})
     );
     await program.logged(/gateway ready/);
     presence = await eventually('the presence of the service', async () => {
-      const { body } = await ask('GET', '/v1/presences');
+      const { body } = await callAdmin('GET', '/v1/presences');
       return (body as unknown as { realm: string; address: string }[]).find(
         ({ realm }) => realm === 'site-a'
       )?.address;
@@ -86,22 +86,22 @@ describe.skipIf(missing !== undefined)(missing ? `${title} (skipped: ${missing})
     workspace.remove();
   });
 
-  /** Packets that came to the service by now. */
+  /** Returns how many packets have come to the service. */
   async function arrived(protocol: 'tcp' | 'udp'): Promise<number> {
     const rules = await service.get(['nft', 'list', 'chain', 'ip', 'count', 'input']);
     return Number(new RegExp(`${protocol} dport 7000 counter packets (\\d+)`).exec(rules)![1]);
   }
 
   async function refused(): Promise<number> {
-    const { body } = await ask('GET', '/v1/status');
+    const { body } = await callAdmin('GET', '/v1/status');
     const sites = body.sites as { name: string; verdicts: Record<string, number> }[];
     return sites.find(({ name }) => name === 'site-a')!.verdicts.DropTooManySegments!;
   }
 
-  /** Sends the frames through a tunnel of site-a; returns how many were refused for their segments. */
+  /** Sends the frames through a tunnel of site-a; returns how many were refused because of their segments. */
   async function send(...frames: string[]): Promise<number> {
     const before = await refused();
-    const { body } = await ask('POST', '/v1/tokens', { site: 'site-a' });
+    const { body } = await callAdmin('POST', '/v1/tokens', { site: 'site-a' });
     const args = [body.token!, '198.51.100.1', '7443', presence, ...frames];
     const program = 'test/hostile/segment-sender.ts';
     const said = await network.root.get(
@@ -118,7 +118,7 @@ describe.skipIf(missing !== undefined)(missing ? `${title} (skipped: ${missing})
     ['udp', `udp/${128 * 511}/511`, 128, 'udp/65507/511'],
     ['udp', 'udp/128/1', 128, 'udp/65507/1'],
   ] as const)(
-    'of %s: %s, the worst one allowed, arrives as %i segments, and %s as none',
+    'in %s: %s, the worst one allowed, arrives as %i segments, and %s as none',
     async (protocol, worst, segments, more) => {
       const before = await arrived(protocol);
       // The first packet of a client waits until its presence is stored, so it is a small one.

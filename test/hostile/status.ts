@@ -1,9 +1,9 @@
 /**
- * What `GET /v1/status` says, as counters with a name each.
+ * Turns the answer of `GET /v1/status` into counters with names.
  * @module
  */
 
-/** By path, for example `sites.site-a.verdicts.DropSpoofed`; sites go by their names. */
+/** Returns the counters by path, for example `sites.site-a.verdicts.DropSpoofed`; sites are keyed by name. */
 export type Counters = ReadonlyMap<string, number>;
 
 export function countersOf(status: object): Counters {

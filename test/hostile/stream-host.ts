@@ -1,6 +1,6 @@
 /**
  * `stream-host.ts listen ADDRESS PORT` or `stream-host.ts connect ADDRESS PORT SECONDS`: one connection
- * that carries a stream of random bytes each way for so long. When it is over, each end prints as JSON
+ * that carries a stream of random bytes in each direction for so long. At the end, each side prints as JSON
  * how much it has sent and received, and the hashes of both (`StreamReport`).
  */
 import { createCipheriv, createHash } from 'node:crypto';
@@ -13,11 +13,11 @@ export interface StreamReport {
   readonly sentHash: string;
   readonly receivedBytes: number;
   readonly receivedHash: string;
-  /** How the connection has ended, if not as agreed. */
+  /** How the connection has ended, if not as expected. */
   readonly error?: string;
 }
 
-/** Sends until `isOver`, or until the far side has ended its stream. */
+/** Sends until `isOver`, or until the other side has ended its stream. */
 async function exchange(
   socket: Socket,
   seed: number,
@@ -63,7 +63,7 @@ function print(report: StreamReport): void {
   process.stdout.write(`${JSON.stringify(report)}\n`);
 }
 
-/** At most 16 MiB/s each way: a stream that goes on, and leaves others some of the machine. */
+/** At most 16 MiB/s in each direction, which leaves CPU time for other programs. */
 const ZEROS: Buffer = Buffer.alloc(64 * 1024);
 const PAUSE_MS = 4;
 

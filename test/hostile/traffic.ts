@@ -1,20 +1,20 @@
 /**
- * Requests with numbers, at a steady pace, and what became of them.
+ * Numbered requests at a steady pace, and their outcome.
  * @module
  */
 
 export interface TrafficReport {
   readonly sent: number;
   readonly answered: number;
-  /** Answers that came once more. */
+  /** Answers that arrived more than once. */
   readonly doubled: number;
   readonly p50Ms: number;
   readonly p99Ms: number;
-  /** The longest that an answer, or the next request, took. */
+  /** The longest time until an answer, or until the next request. */
   readonly worstMs: number;
 }
 
-/** Sends one request every `INTERVAL_MS`, as long as no more than `WINDOW` are without an answer. */
+/** Sends one request every `INTERVAL_MS`, as long as at most `WINDOW` requests are unanswered. */
 export class Traffic {
   readonly #send: (number: number) => boolean;
   readonly #sentAtMs = new Map<number, number>();
@@ -26,7 +26,7 @@ export class Traffic {
   #lastMs = 0;
   #stallMs = 0;
 
-  /** @param send returns whether the request has left */
+  /** @param send returns whether the request was sent */
   constructor(send: (number: number) => boolean) {
     this.#send = send;
   }
@@ -45,7 +45,7 @@ export class Traffic {
     this.#timer = setInterval(() => this.#tick(), INTERVAL_MS);
   }
 
-  /** Sends no more, and waits for the answers that are under way; `DEADLINE_MS` at most. */
+  /** Sends no more, and waits for outstanding answers, at most `DEADLINE_MS`. */
   async pause(): Promise<void> {
     clearInterval(this.#timer);
     const end = performance.now() + DEADLINE_MS;
@@ -54,7 +54,7 @@ export class Traffic {
     }
   }
 
-  /** Ends with at least `atLeast` requests sent. */
+  /** Ends after at least `atLeast` requests. */
   async end(atLeast: number): Promise<TrafficReport> {
     const end = performance.now() + DEADLINE_MS;
     while (this.#next - this.#first < atLeast && performance.now() < end) {

@@ -1,7 +1,7 @@
 /**
- * A thief waits for the day on which the clock of the cloud gateway is wrong: it starts with one that is fast,
- * cleans its store up by it, and is started again with one that is right. What was revoked or used before
- * must be so after.
+ * The clock of the cloud gateway is wrong for a day, which a thief waits for: the gateway starts with a fast clock,
+ * prunes its store by it, and is restarted with a correct clock. Everything that was revoked or used before must
+ * still be so.
  */
 import { X509Certificate } from 'node:crypto';
 import { join } from 'node:path';
@@ -26,7 +26,7 @@ import { Cloud, desired, siteName, TRUST_DOMAIN } from './revocation-scene.ts';
 const DAY_MS = 86_400_000;
 const [THIEF, HONEST] = [siteName(0), siteName(1)];
 
-/** `up`, or the code with which the cloud refuses who comes with these credentials. */
+/** Returns `up`, or the code with which the cloud refuses these credentials. */
 async function comesUp(cloud: Cloud, credentials: Credentials): Promise<string> {
   const tunnel = dial(cloud, credentials);
   try {
@@ -39,15 +39,15 @@ async function comesUp(cloud: Cloud, credentials: Credentials): Promise<string> 
   }
 }
 
-/** Opens an enrolment door, to be closed with all else. @returns its endpoint */
-async function openDoor({ authority }: Cloud, opened: (() => unknown)[]): Promise<string> {
+/** Opens an enrolment server, which is closed with everything else. @returns its endpoint */
+async function openEnrolment({ authority }: Cloud, opened: (() => unknown)[]): Promise<string> {
   const server = new EnrolmentServer({ authority });
   const { port } = await server.listen({ host: '127.0.0.1', port: 0 });
   opened.push(() => server.close());
   return `https://127.0.0.1:${port}`;
 }
 
-/** The same token for a door that has moved. */
+/** Returns the same token for another endpoint. */
 function movedTo(endpoint: string, token: string): string {
   return formatToken({ ...parseToken(token), endpoints: [endpoint] });
 }
@@ -61,7 +61,7 @@ describe.each([
   const opened: (() => unknown)[] = [];
   let stolen: Credentials;
   let ofKey: Credentials;
-  let honest: Credentials;
+  let valid: Credentials;
   let usedToken: string;
   let unusedToken: string;
   let cloud: Cloud;
@@ -88,15 +88,15 @@ describe.each([
     };
 
     const before = await life(Date.now);
-    [stolen, ofKey, honest] = [
+    [stolen, ofKey, valid] = [
       await before.enrol(THIEF),
       await before.enrol(THIEF),
       await before.enrol(HONEST),
     ];
-    const door = await openDoor(before, opened);
-    usedToken = await before.authority.createToken({ site: THIEF, endpoints: [door] });
+    const endpoint = await openEnrolment(before, opened);
+    usedToken = await before.authority.createToken({ site: THIEF, endpoints: [endpoint] });
     await enrol(usedToken);
-    unusedToken = await before.authority.createToken({ site: THIEF, endpoints: [door] });
+    unusedToken = await before.authority.createToken({ site: THIEF, endpoints: [endpoint] });
     for (const { cert } of [stolen, ofKey]) {
       const { serialNumber: serial } = new X509Certificate(String(cert));
       await before.revoker.revoke({ serial });
@@ -104,7 +104,7 @@ describe.each([
     await end();
 
     const wrong = await life(() => Date.now() + aheadMs).catch((error: Error) => error);
-    // Past the end of its CA a gateway does not come up; it has cleaned up all the same.
+    // A gateway does not start after the end of its CA, but it has pruned its store.
     if (wrong instanceof Error) expect(wrong.message).toMatch(/the CA certificate expired/);
     await end();
 
@@ -116,7 +116,7 @@ describe.each([
     workspace.remove();
   });
 
-  test('opens no tunnel to a certificate that was revoked, and renews none', async () => {
+  test('opens no tunnel for a certificate that was revoked, and renews none', async () => {
     for (const { cert, ...rest } of [stolen, ofKey]) {
       expect(await comesUp(cloud, { cert, ...rest })).toBe('revoked');
       const csrPem = createSigningRequest(generateGatewayKey().privateKeyPem);
@@ -125,18 +125,20 @@ describe.each([
     }
   });
 
-  test('takes no token that was used, or has been given up as expired', async () => {
-    const door = await openDoor(cloud, opened);
+  test('refuses a token that was used, or that was removed as expired', async () => {
+    const endpoint = await openEnrolment(cloud, opened);
     for (const token of [usedToken, unusedToken]) {
-      await expect(enrol(movedTo(door, token))).rejects.toThrow(/token is not known|has been used/);
+      await expect(enrol(movedTo(endpoint, token))).rejects.toThrow(
+        /token is not known|has been used/
+      );
     }
   });
 
-  test('still knows the certificates that hold: they are revoked with their site, and stay so', async () => {
-    expect(await comesUp(cloud, honest)).toBe('up');
+  test('still knows valid certificates: they are revoked with their site, and stay so', async () => {
+    expect(await comesUp(cloud, valid)).toBe('up');
     await cloud.revoker.revoke({ site: HONEST });
     await cloud.revoker.reinstate(HONEST);
-    expect(await comesUp(cloud, honest)).toBe('revoked');
+    expect(await comesUp(cloud, valid)).toBe('revoked');
     expect(await comesUp(cloud, await cloud.enrol(HONEST))).toBe('up');
   });
 });

@@ -1,6 +1,6 @@
 /**
- * A pool whose host decides about every edge: one worker in this process, and two in processes of their own. The
- * tunnels are real; the devices are in memory, and the machine's own settings are left out.
+ * The option `authorize` of a pool, with one worker in this process, and with two in a process each. The tunnels are
+ * real; the devices are in memory, and no settings are made on the machine.
  */
 import { X509Certificate } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
@@ -49,7 +49,7 @@ class Scene {
   readonly pool: WorkerPool;
   readonly revoked = new Set<string>();
   sites = ['site-a'];
-  /** What came up, in order. */
+  /** The sites whose tunnels came up, in order. */
   readonly up: string[] = [];
   readonly refused: string[] = [];
   readonly log: string[] = [];
@@ -82,7 +82,7 @@ class Scene {
     return scene;
   }
 
-  /** Resolves with `up`, or with why the edge has to wait. */
+  /** Resolves with `up`, or with the cause of a failure. */
   async dial(credentials = siteA): Promise<'up' | CloseCause> {
     const worker = this.pool.holderOf('site-a');
     const tunnel = MtlsTunnel.dial({
@@ -98,29 +98,29 @@ class Scene {
   }
 }
 
-const NO: TunnelRefusal = { code: 'device-unhealthy', reason: 'its disk is not encrypted' };
+const REFUSAL: TunnelRefusal = { code: 'device-unhealthy', reason: 'its disk is not encrypted' };
 
-describe.each([1, 2])('the host of a pool of %d', (workers) => {
-  test('is asked about the edge, by its certificate, and lets it in', async () => {
-    const asked: Parameters<Authorize>[0][] = [];
+describe.each([1, 2])('authorize, in a pool of %d', (workers) => {
+  test('receives the certificate of the edge, and admits it', async () => {
+    const peers: Parameters<Authorize>[0][] = [];
     const scene = await Scene.open(workers, async (peer) => {
-      asked.push(peer);
+      peers.push(peer);
       return undefined;
     });
     expect(await scene.dial()).toBe('up');
-    expect(asked).toEqual([
+    expect(peers).toEqual([
       { site: 'site-a', remoteAddress: HOST, certificate: expect.any(X509Certificate) },
     ]);
     const { serialNumber } = new X509Certificate(siteA.cert);
-    expect(asked[0]!.certificate.serialNumber).toBe(serialNumber);
+    expect(peers[0]!.certificate.serialNumber).toBe(serialNumber);
   });
 
   test.each<[string, Authorize]>([
-    ['at once', () => NO],
-    ['by a promise', async () => NO],
-  ])('refuses the edge %s, which hears why', async (_, authorize) => {
+    ['at once', () => REFUSAL],
+    ['by a promise', async () => REFUSAL],
+  ])('refuses an edge %s, which receives the reason', async (_, authorize) => {
     const scene = await Scene.open(workers, authorize);
-    expect(await scene.dial()).toMatchObject({ by: 'peer', ...NO });
+    expect(await scene.dial()).toMatchObject({ by: 'peer', ...REFUSAL });
     await vi.waitFor(() => expect(scene.refused).toEqual(['site-a device-unhealthy']));
     expect([scene.up, scene.log]).toEqual([[], []]);
   });
@@ -134,8 +134,8 @@ describe.each([1, 2])('the host of a pool of %d', (workers) => {
       /the identity provider is down/,
     ],
     ['rejects', () => Promise.reject(new Error('no route')), /no route/],
-    ['answers null', async () => null, /, not null$/],
-  ])('that %s lets nobody in, and the log says so', async (_, authorize, says) => {
+    ['returns null', async () => null, /, not null$/],
+  ])('refuses every edge and logs it when it %s', async (_, authorize, says) => {
     const scene = await Scene.open(workers, () => authorize() as Answer);
     expect(await scene.dial()).toMatchObject({ by: 'peer', code: CloseCode.NotAuthorized });
     await vi.waitFor(() => expect(scene.log).toHaveLength(1));
@@ -144,7 +144,7 @@ describe.each([1, 2])('the host of a pool of %d', (workers) => {
     expect(scene.up).toEqual([]);
   });
 
-  test('is not asked about an edge that may not come up anyway', async () => {
+  test('is not called for an edge that the access table refuses', async () => {
     const authorize = vi.fn(() => undefined);
     const scene = await Scene.open(workers, authorize);
     expect(await scene.dial(await ca.issue(site('site-z')))).toMatchObject({
@@ -155,7 +155,7 @@ describe.each([1, 2])('the host of a pool of %d', (workers) => {
 
   test.each<[string, string, (scene: Scene) => unknown]>([
     [
-      'a certificate that was revoked meanwhile',
+      'a certificate that is revoked during the call',
       CloseCode.Revoked,
       (scene) => {
         scene.revoked.add(new X509Certificate(siteA.cert).serialNumber.toLowerCase());
@@ -163,37 +163,37 @@ describe.each([1, 2])('the host of a pool of %d', (workers) => {
       },
     ],
     [
-      'a site that was removed meanwhile',
+      'a site that is removed during the call',
       CloseCode.UnknownSite,
       (scene) => {
         scene.sites = [];
         scene.pool.refreshAccess();
       },
     ],
-  ])('does not let %s in', async (_, code, change) => {
-    const asked = signal();
-    const answered = signal();
+  ])('does not admit %s', async (_, code, change) => {
+    const called = signal();
+    const returned = signal();
     const scene = await Scene.open(workers, async () => {
-      asked.tell();
-      await answered.told;
+      called.set();
+      await returned.isSet;
       return undefined;
     });
     const outcome = scene.dial();
-    await asked.told;
+    await called.isSet;
     await change(scene);
-    answered.tell();
+    returned.set();
     expect(await outcome).toMatchObject({ by: 'peer', code });
     expect(scene.up).toEqual([]);
   });
 
-  test('keeps nobody from ending what is unwanted, nor from closing the pool', async () => {
-    const asked = signal();
+  test('delays neither terminate nor close', async () => {
+    const called = signal();
     const scene = await Scene.open(workers, () => {
-      asked.tell();
+      called.set();
       return new Promise(() => {});
     });
     const outcome = scene.dial();
-    await asked.told;
+    await called.isSet;
     scene.revoked.add(new X509Certificate(siteA.cert).serialNumber.toLowerCase());
     await scene.pool.terminate({ unwanted: true }, { code: CloseCode.Revoked, reason: 'a test' });
     expect(await outcome).toMatchObject({ by: 'network' });
@@ -203,17 +203,17 @@ describe.each([1, 2])('the host of a pool of %d', (workers) => {
   });
 });
 
-test('a host that decides about nobody is not asked', async () => {
+test('a pool without the option authorize admits an edge', async () => {
   const scene = await Scene.open(2);
   expect(await scene.dial()).toBe('up');
   await vi.waitFor(() => expect(scene.up).toEqual(['site-a']));
 });
 
-/** Something that is told once. */
-function signal(): { readonly told: Promise<void>; readonly tell: () => void } {
-  let tell = (): void => {};
-  const told = new Promise<void>((resolve) => {
-    tell = resolve;
+/** Returns a promise, and the function that resolves it. */
+function signal(): { readonly isSet: Promise<void>; readonly set: () => void } {
+  let set = (): void => {};
+  const isSet = new Promise<void>((resolve) => {
+    set = resolve;
   });
-  return { told, tell: () => tell() };
+  return { isSet, set: () => set() };
 }

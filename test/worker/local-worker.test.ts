@@ -1,5 +1,5 @@
 /**
- * A pool of one worker, in this process: real tunnels on loopback, over a device in memory.
+ * A pool of one worker, in this process: real tunnels on loopback, with a device in memory.
  */
 import { X509Certificate } from 'node:crypto';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
@@ -62,12 +62,12 @@ afterEach(async () => {
   await pool.close();
 });
 
-test('brings control messages both ways, and says who is behind a tunnel', async () => {
+test('carries control messages both ways, and reports the peer of a tunnel', async () => {
   const edge = edges.get('site-a')!;
   const tunnel = tunnels.get('site-a')!;
-  const heard = new Promise((resolve) => tunnel.once('control', resolve));
+  const received = new Promise((resolve) => tunnel.once('control', resolve));
   edge.sendControl({ type: 'question' });
-  expect(await heard).toEqual({ type: 'question' });
+  expect(await received).toEqual({ type: 'question' });
   const answer = new Promise((resolve) => edge.once('control', resolve));
   expect(tunnel.sendControl({ type: 'answer' })).toBe(true);
   expect(await answer).toEqual({ type: 'answer' });
@@ -84,38 +84,38 @@ test.each<[what: string, filter: () => Exclude<TunnelFilter, { tunnel: number }>
       return { unwanted: true };
     },
   ],
-])('terminates the tunnels %s, and no other', async (_, filter) => {
-  const told = new Promise((resolve) =>
+])('terminates the tunnels %s, and no others', async (_, filter) => {
+  const reported = new Promise((resolve) =>
     edges.get('site-a')!.once('refused', ({ code }) => resolve(code))
   );
   const report = await pool.terminate(filter(), { code: CloseCode.Revoked, reason: 'for a test' });
   expect(report).toEqual({ tunnelsClosed: 1, pathsRemoved: 0 });
-  expect(await told).toBe('revoked');
+  expect(await reported).toBe('revoked');
   await vi.waitFor(() => expect(down).toContain('site-a revoked'));
   expect(down.filter((line) => line.startsWith('site-b'))).toEqual([]);
   expect(edges.get('site-b')!.state).toBe('up');
-  // What is sent on a tunnel that is down goes nowhere.
+  // A tunnel that is down accepts no message.
   expect(tunnels.get('site-a')!.sendControl({ type: 'late' })).toBe(false);
 });
 
-test('closes one tunnel, whose edge learns why', async () => {
-  const told = new Promise((resolve) => edges.get('site-b')!.once('down', resolve));
+test('closes one tunnel, whose edge receives the reason', async () => {
+  const reported = new Promise((resolve) => edges.get('site-b')!.once('down', resolve));
   tunnels.get('site-b')!.close(CloseCode.ProtocolError, 'for a test');
-  expect(await told).toMatchObject({ code: 'protocol-error', reason: 'for a test' });
+  expect(await reported).toMatchObject({ code: 'protocol-error', reason: 'for a test' });
   expect(edges.get('site-a')!.state).toBe('up');
 });
 
-test('ends the tunnels of a site that there is no more, and places another one anew', async () => {
-  const told = new Promise((resolve) =>
+test('ends the tunnels of a site that was removed, and reports the site no longer', async () => {
+  const reported = new Promise((resolve) =>
     edges.get('site-a')!.once('refused', ({ code }) => resolve(code))
   );
   sites = ['site-b'];
   pool.refreshAccess();
-  expect(await told).toBe('unknown-site');
+  expect(await reported).toBe('unknown-site');
   expect((await pool.status([])).workers).toEqual([{ pid: process.pid, sites: ['site-b'] }]);
 });
 
-test('listens nowhere when it is closed, and cannot be opened where a port is taken', async () => {
+test('does not listen after close, and cannot be opened on a port that is in use', async () => {
   const listeners = () =>
     process.getActiveResourcesInfo().filter((each) => each === 'TCPServerWrap').length;
   const before = listeners();

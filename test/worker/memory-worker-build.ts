@@ -1,5 +1,5 @@
 /**
- * Builds the program of `memory-worker.ts`, so that it runs whatever loader the test runner has.
+ * Builds the program of `memory-worker.ts`, so that it runs without the loader of the test runner.
  */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -21,7 +21,7 @@ export async function buildMemoryWorker(): Promise<WorkerProgram> {
     platform: 'node',
     format: 'cjs',
     target: 'node20',
-    // It is for real TUNs, and is loaded when one is opened.
+    // Only real TUNs need it, and load it when they are opened.
     external: ['koffi'],
     logLevel: 'silent',
   });

@@ -1,5 +1,5 @@
 /**
- * The program of a worker whose device is in memory: what `worker-main.ts` is, but it needs no right to make a TUN.
+ * The program of a worker whose device is in memory: like `worker-main.ts`, without the privilege to create a TUN.
  */
 import { MemoryDevice } from '../../src/device/index.ts';
 import { LocalWorker } from '../../src/worker/local-worker.ts';

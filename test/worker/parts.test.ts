@@ -1,5 +1,5 @@
 /**
- * The parts by which the workers of a pool are held together, without processes.
+ * The parts of a pool: placement, access and RPC, without processes.
  */
 import { X509Certificate } from 'node:crypto';
 import { EventEmitter } from 'node:events';
@@ -18,7 +18,7 @@ import { Placement } from '../../src/worker/placement.ts';
 import { type Notifications, Rpc, type RpcPort } from '../../src/worker/rpc.ts';
 
 describe('Placement', () => {
-  test('gives a site to the worker with the fewest, and keeps it there', () => {
+  test('places a site at the worker with the fewest sites, and keeps it there', () => {
     const placement = new Placement(2);
     expect(['a', 'b', 'c', 'a'].map((site) => placement.holderOf(site))).toEqual([0, 1, 0, 0]);
     expect(placement.sites()).toEqual([['a', 'c'], ['b']]);
@@ -69,7 +69,7 @@ describe('Access', () => {
     const identity = { trustDomain, role: 'site', site: 'site-a' } as const;
     const csrPem = createSigningRequest(generateGatewayKey().privateKeyPem);
     const { certificatePem } = await old.issue(csrPem, identity);
-    certificates.set('site-a of before', new X509Certificate(certificatePem));
+    certificates.set('site-a by a retired CA', new X509Certificate(certificatePem));
     retiredCa = old.certificatePem;
   });
   const access = () =>
@@ -79,7 +79,7 @@ describe('Access', () => {
         ['site-b', 1],
         ['site-d', 2],
       ]),
-      // Two that are not one behind the other; worker 2 has not said yet which one it took.
+      // Two ports that are not consecutive; worker 2 has not reported its port yet.
       ports: new Map([
         [0, 7443],
         [1, 40_123],
@@ -91,8 +91,8 @@ describe('Access', () => {
       },
       retired: [retiredCa],
     });
-  const candidate = (who: string) => {
-    const certificate = certificates.get(who)!;
+  const candidate = (name: string) => {
+    const certificate = certificates.get(name)!;
     const identity = identityOfCertificate(certificate);
     return { identity, certificate, remoteAddress: '192.0.2.1' };
   };
@@ -101,16 +101,16 @@ describe('Access', () => {
     ['site-a', undefined],
     ['site-a again', 'revoked'],
     ['site-a with a stolen key', 'revoked'],
-    ['site-a of before', 'untrusted'],
+    ['site-a by a retired CA', 'untrusted'],
     ['site-r', 'revoked'],
     ['site-b', 'moved'],
     ['site-d', 'shutdown'],
     ['site-c', 'unknown-site'],
-  ])('at worker 0, the certificate of %s: %s', (who, code) => {
-    expect(access().refusalOf(candidate(who), 0)?.code).toBe(code);
+  ])('answers for the certificate of %s at worker 0: %s', (name, code) => {
+    expect(access().refusalOf(candidate(name), 0)?.code).toBe(code);
   });
 
-  test('no site is called as the cloud is', () => {
+  test('refuses a site with the name of the cloud', () => {
     const cloud = { trustDomain: 'openstack.test', role: 'site', site: 'cloud' } as const;
     const named = { ...candidate('site-a'), identity: cloud };
     expect(access().refusalOf(named, 0)?.code).toBe('unknown-site');
@@ -129,7 +129,7 @@ interface Adder {
 }
 const NOTIFICATIONS: Notifications<Adder> = { note: true };
 
-/** Two ends; what one sends arrives at the other one in a later turn, in order, as a clone. */
+/** Returns two ends of a channel, which delivers clones in order, in a later turn. */
 function ports(): [RpcPort, RpcPort] {
   const ends = [new EventEmitter(), new EventEmitter()] as const;
   const port = (own: number): RpcPort => ({
@@ -145,24 +145,24 @@ function ports(): [RpcPort, RpcPort] {
 
 const connect = (port: RpcPort): Rpc<Adder> => new Rpc<Adder>(port, NOTIFICATIONS);
 
-/** What a call rejects with when the other side throws `error`. */
+/** Returns the error of a call for which the other side throws `error`. */
 async function thrownAcross(error: Error): Promise<unknown> {
-  const [near, far] = ports();
-  connect(far).serve({
+  const [localEnd, remoteEnd] = ports();
+  connect(remoteEnd).serve({
     add: () => {
       throw error;
     },
   });
-  return connect(near)
+  return connect(localEnd)
     .remote.add(1, 2)
     .catch((fault) => fault);
 }
 
 describe('Rpc', () => {
-  test('brings calls in their order, and answers back', async () => {
-    const [near, far] = ports();
+  test('delivers calls in their order, and returns results', async () => {
+    const [localEnd, remoteEnd] = ports();
     const done: string[] = [];
-    connect(far).serve({
+    connect(remoteEnd).serve({
       add: async (a: number, b: number) => {
         done.push(`add ${a} ${b}`);
         return a + b;
@@ -170,7 +170,7 @@ describe('Rpc', () => {
       note: (text: string) => void done.push(text),
       noted: async () => done,
     });
-    const { remote } = connect(near);
+    const { remote } = connect(localEnd);
     remote.note('first');
     const sums = [remote.add(1, 2), remote.add(3, 4)];
     remote.note('last');
@@ -179,24 +179,24 @@ describe('Rpc', () => {
     expect(await remote.noted()).toEqual(['first', 'add 1 2', 'add 3 4', 'last', 'end']);
   });
 
-  test('begins a call in the turn in which it arrives, whatever an earlier one waits for', async () => {
-    const [near, far] = ports();
+  test('begins a call in the turn in which it arrives, also while an earlier one waits', async () => {
+    const [localEnd, remoteEnd] = ports();
     let finish = () => {};
-    connect(far).serve({
+    connect(remoteEnd).serve({
       add: (a: number, b: number) =>
         a === 0 ? new Promise((resolve) => (finish = () => resolve(b))) : finish(),
     });
-    const { remote } = connect(near);
+    const { remote } = connect(localEnd);
     const waiting = remote.add(0, 7);
     await remote.add(1, 1);
     expect(await waiting).toBe(7);
   });
 
-  test('brings back what was thrown', async () => {
+  test('rejects with the error that was thrown', async () => {
     expect(await thrownAcross(new Error('too many'))).toMatchObject({ message: 'too many' });
   });
 
-  test('brings back the code, the message and the fields of an error, whatever its class', async () => {
+  test('preserves code, message and fields of an error, but not its class', async () => {
     for (const error of [
       new PoolExhaustedError('pool 192.0.2.0/30 exhausted: 2 of 2 addresses bound'),
       new ConfigError('device.name', 'no such interface'),
@@ -213,44 +213,44 @@ describe('Rpc', () => {
     expect(fault).toMatchObject({ code: 'EADDRINUSE', errno: -98, message: 'address in use' });
   });
 
-  test('says so when the other side has no such method, or a result that cannot be passed on', async () => {
-    const [near, far] = ports();
-    connect(far).serve({ add: () => () => {} });
-    const { remote } = connect(near);
+  test('rejects if the method does not exist, or its result cannot be cloned', async () => {
+    const [localEnd, remoteEnd] = ports();
+    connect(remoteEnd).serve({ add: () => () => {} });
+    const { remote } = connect(localEnd);
     await expect(remote.noted()).rejects.toMatchObject({ code: 'ERR_PRESENCE_API_MISUSE' });
     await expect(remote.add(1, 2)).rejects.toThrow(/could not be cloned/);
   });
 
-  test('is no promise, for whoever returns it from an async function', async () => {
-    const [near] = ports();
-    const { remote } = connect(near);
+  test('is not a promise, so that an async function can return it', async () => {
+    const [localEnd] = ports();
+    const { remote } = connect(localEnd);
     expect(await (async () => remote)()).toBe(remote);
   });
 
-  test('throws to who tells what cannot be told, and goes on', () => {
-    const told: unknown[] = [];
+  test('throws if a notification cannot be cloned, and sends the next one', () => {
+    const sent: unknown[] = [];
     const port: RpcPort = {
       send: (message) => {
-        told.push(structuredClone(message));
+        sent.push(structuredClone(message));
         return true;
       },
       on: () => {},
     };
     const { remote } = connect(port);
-    // As an edge can send it: Node's channel between processes ends at a few thousand levels.
+    // An edge can send this; Node's channel between processes fails at a few thousand levels.
     const deep = JSON.parse('['.repeat(60_000) + ']'.repeat(60_000)) as string;
     expect(() => remote.note(deep)).toThrow(RangeError);
     remote.note('next');
-    expect(told).toEqual([{ name: 'note', args: ['next'] }]);
+    expect(sent).toEqual([{ name: 'note', args: ['next'] }]);
   });
 
-  test('fails what waits when the other side is gone, and what comes later', async () => {
-    const [near] = ports();
-    const rpc = connect(near);
+  test('rejects waiting and later calls when the other side has ended', async () => {
+    const [localEnd] = ports();
+    const rpc = connect(localEnd);
     const waiting = rpc.remote.add(1, 2);
     rpc.close('it has ended');
     await expect(waiting).rejects.toThrow('it has ended');
     await expect(rpc.remote.add(1, 2)).rejects.toThrow('it has ended');
-    expect(() => rpc.remote.note('nobody hears')).not.toThrow();
+    expect(() => rpc.remote.note('dropped')).not.toThrow();
   });
 });

@@ -1,6 +1,6 @@
 /**
- * What a pool sets on its machine when one of its processes is started again, and what its options may be. The
- * processes and the machine are stand-ins: what counts is the order of the calls.
+ * The settings that a pool makes on its machine when one of its processes is restarted, and the checks of its options.
+ * Mocks replace the processes and the machine; the tests check the order of the calls.
  */
 import { beforeEach, expect, test, vi } from 'vitest';
 import { WorkerPool, type WorkerPoolOptions } from '../../src/worker/index.ts';
@@ -8,7 +8,7 @@ import { WorkerPool, type WorkerPoolOptions } from '../../src/worker/index.ts';
 const { calls, restarts, steps } = vi.hoisted(() => ({
   calls: [] as string[],
   restarts: [] as (() => void)[],
-  /** What each call of `configureTun` waits for. */
+  /** The promises that calls of `configureTun` wait for. */
   steps: [] as Promise<void>[],
 }));
 
@@ -67,14 +67,14 @@ async function openPool(): Promise<WorkerPool> {
   return pool;
 }
 
-test('undoes what a restart during the shutdown is about to set', async () => {
+test('removes the settings of a restart that is in progress when the pool closes', async () => {
   const pool = await openPool();
   let finish = () => {};
   steps.push(new Promise((resolve) => (finish = resolve)));
   restarts[1]!();
   await vi.waitFor(() => expect(calls).toEqual(['configure', 'configured', 'configure']));
   const closing = pool.close();
-  // Every step of closing that waits for nothing else is done by then.
+  // By now every step of closing that waits for nothing else is done.
   await new Promise((resolve) => setImmediate(resolve));
   finish();
   await closing;
@@ -82,7 +82,7 @@ test('undoes what a restart during the shutdown is about to set', async () => {
   expect(calls.indexOf('undone')).toBe(calls.length - 1);
 });
 
-test('sets nothing for a restart after the shutdown has begun', async () => {
+test('makes no settings for a restart after close was called', async () => {
   const pool = await openPool();
   const closing = pool.close();
   restarts[0]!();
@@ -91,7 +91,7 @@ test('sets nothing for a restart after the shutdown has begun', async () => {
   expect(calls).toEqual(['configure', 'configured', 'worker closed', 'worker closed', 'undone']);
 });
 
-test('closes once, however often it is told to', async () => {
+test('closes once, however often close is called', async () => {
   const pool = await openPool();
   const closing = pool.close();
   expect(pool.close()).toBe(closing);
@@ -99,14 +99,14 @@ test('closes once, however often it is told to', async () => {
   expect(calls.filter((call) => call === 'worker closed')).toHaveLength(2);
 });
 
-test('leaves nothing open when it cannot be opened', async () => {
+test('leaves nothing open when open rejects', async () => {
   steps.push(Promise.reject(new Error('no such interface')));
   const pool = new WorkerPool(OPTIONS);
   await expect(pool.open()).rejects.toThrow('no such interface');
   expect(calls).toEqual(['configure', 'worker closed', 'worker closed']);
 });
 
-test('refuses to move a site to a worker that there is not', async () => {
+test('refuses to move a site to a worker that does not exist', async () => {
   const pool = await openPool();
   await expect(pool.move('site-a', 2)).rejects.toThrow('worker: there are 2, numbered from 0');
   await pool.close();
@@ -164,7 +164,7 @@ test.each([undefined, null, 7])('refuses %j instead of options', (options) => {
   expect(() => new WorkerPool(options as never)).toThrow('expected the options of a worker pool');
 });
 
-test('may be told where it listens as text', () => {
+test('accepts the tunnel endpoint as text', () => {
   const pool = new WorkerPool({ ...OPTIONS, tunnel: '192.0.2.1:7443' });
   expect([pool.portOf(0), pool.portOf(1)]).toEqual([7443, 7444]);
 });

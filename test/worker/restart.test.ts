@@ -1,6 +1,6 @@
 /**
- * What a pool does while a worker's process is down, and when it comes back; no process is started: a worker is the
- * far end of a channel.
+ * What a pool does while a worker's process is down, and when it is restarted. No process is started: a worker is the
+ * other end of a channel.
  */
 import type { ChildProcess } from 'node:child_process';
 import { EventEmitter } from 'node:events';
@@ -13,7 +13,7 @@ import { HOST_NOTIFICATIONS, type WorkerHost } from '../../src/worker/worker.ts'
 
 const HOST = '127.0.0.1';
 
-/** A process that listens nowhere, and says that it does. */
+/** A process that does not listen, but reports that it does. */
 class FakeWorker extends EventEmitter {
   connected = true;
   exitCode: number | null = null;
@@ -63,10 +63,10 @@ class FakeWorker extends EventEmitter {
   }
 }
 
-/** Ports that other programs have. */
+/** Ports that other programs use. */
 const taken = new Set<number>();
 let nextPort = 40_000;
-/** In the order in which they were started. */
+/** The workers in the order of their start. */
 const started: FakeWorker[] = [];
 let pool: WorkerPool | undefined;
 
@@ -115,7 +115,7 @@ const portsOf = (opened: WorkerPool): unknown[] => [0, 1].map((number) => opened
 const workerOf = (number: number): FakeWorker =>
   started.findLast((worker) => worker.number === number)!;
 
-test('a process that was started again on its port is there for the others as before', async () => {
+test('a restarted process listens on its previous port', async () => {
   const opened = await open();
   const ports = portsOf(opened);
   workerOf(1).end();
@@ -124,23 +124,23 @@ test('a process that was started again on its port is there for the others as be
   expect(portsOf(opened)).toEqual(ports);
 });
 
-test('a process that has ended is told of, and so is that it is back', async () => {
+test('the pool reports that a process has ended, and that it was restarted', async () => {
   const opened = await open();
-  const told: unknown[] = [];
-  opened.on('workers', (workers) => told.push({ ...workers, now: opened.running }));
+  const reports: unknown[] = [];
+  opened.on('workers', (workers) => reports.push({ ...workers, now: opened.running }));
   expect(opened.running).toBe(2);
   workerOf(1).end();
-  await vi.waitFor(() => expect(told).toHaveLength(2), 20_000);
-  expect(told).toEqual([
+  await vi.waitFor(() => expect(reports).toHaveLength(2), 20_000);
+  expect(reports).toEqual([
     { running: 1, total: 2, now: 1 },
     { running: 2, total: 2, now: 2 },
   ]);
   await opened.close();
-  // That they end when the pool is closed is no news.
-  expect(told).toHaveLength(2);
+  // Processes that end because the pool is closed are not reported.
+  expect(reports).toHaveLength(2);
 });
 
-test('a process whose port another program took meanwhile takes a free one, and the others are told', async () => {
+test('a restarted process whose port is in use takes a free one, which the other workers receive', async () => {
   const opened = await open();
   const before = opened.portOf(1)!;
   taken.add(before);
@@ -154,7 +154,7 @@ test('a process whose port another program took meanwhile takes a free one, and 
   }, 20_000);
 });
 
-test('what was used is not known while a process is down, and nothing of it is lost', async () => {
+test('presenceUses rejects while a process is down, and loses no use', async () => {
   const opened = await open();
   const use = { realm: 'cloud', address: '10.0.0.129' };
   workerOf(0).uses.push(use);
@@ -168,8 +168,8 @@ test('what was used is not known while a process is down, and nothing of it is l
 });
 
 test.each([
-  ['while it is yet to be started again', 2],
-  ['while it is being started again', 3],
+  ['before a worker is restarted', 2],
+  ['while a worker is being restarted', 3],
 ])('closing %s leaves no process behind', async (_, processes) => {
   const opened = await open();
   workerOf(1).end();
@@ -181,8 +181,8 @@ test.each([
   expect(started).toHaveLength(all);
 });
 
-test('what a process says when it cannot be opened is said by the pool, with its code', async () => {
-  // Both workers ask for a free port first; port 0 is taken by nobody else.
+test('open rejects with the message and the code of a worker that cannot be opened', async () => {
+  // Both workers request a free port first; port 0 stands for no other port here.
   taken.add(0);
   const fault = await open().catch((error) => error);
   expect(fault).toMatchObject({

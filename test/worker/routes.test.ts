@@ -1,6 +1,6 @@
 /**
- * What a pool tells its machine when the prefixes that lead to its TUNs change. The machine and the processes are
- * stand-ins: what counts is what they are told, and in which order.
+ * The settings that a pool makes on its machine when the prefixes of its TUNs change. Mocks replace the machine and the
+ * processes; the tests check the calls and their order.
  */
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { MemoryDevice } from '../../src/device/index.ts';
@@ -10,7 +10,11 @@ import { WorkerPool, type WorkerPoolOptions } from '../../src/worker/index.ts';
 
 const { calls, machine, restarts } = vi.hoisted(() => ({
   calls: [] as string[],
-  machine: { fault: undefined as Error | undefined, gate: Promise.resolve() as Promise<unknown> },
+  machine: {
+    fault: undefined as Error | undefined,
+    /** Opening a TUN waits for this. */
+    isReady: Promise.resolve() as Promise<unknown>,
+  },
   restarts: [] as ((addresses: object) => void)[],
 }));
 
@@ -53,29 +57,29 @@ vi.mock('../../src/device/index.ts', async (original) => ({
   forgetRoutes: async (prefix: string) => void calls.push(`forget ${prefix}`),
   changeRoutes: async () => {},
   openTun: async ({ routes = [] }: { routes?: readonly string[] }) => {
-    await machine.gate;
+    await machine.isReady;
     calls.push(`open with ${routes}`);
     return {
-      setRoutes: async (prefixes: readonly string[]) => told(`device: ${prefixes}`),
+      setRoutes: async (prefixes: readonly string[]) => apply(`device: ${prefixes}`),
       close: async () => void calls.push('device closed'),
     };
   },
   configureTun: async ({ unreachable }: { unreachable: readonly string[] }) => {
-    await machine.gate;
+    await machine.isReady;
     calls.push(`configure ${unreachable}`);
     return {
       problems: [],
       setRoutes: async (to: { routes: readonly string[]; unreachable: readonly string[] }) =>
-        told(`setup: ${to.routes} ${to.unreachable}`),
+        apply(`setup: ${to.routes} ${to.unreachable}`),
       close: async () => void calls.push('undone'),
     };
   },
 }));
 
-/** The machine is told something, and says what it lacks. */
-function told(what: string): string[] {
+/** Records a setting, and returns what is missing on the machine. */
+function apply(setting: string): string[] {
   if (machine.fault !== undefined) throw machine.fault;
-  calls.push(what);
+  calls.push(setting);
   return ['there is no nft'];
 }
 
@@ -86,7 +90,7 @@ let pool: WorkerPool | undefined;
 beforeEach(() => {
   for (const list of [calls, restarts, log]) list.length = 0;
   machine.fault = undefined;
-  machine.gate = Promise.resolve();
+  machine.isReady = Promise.resolve();
 });
 afterEach(() => pool?.close());
 
@@ -107,7 +111,7 @@ function newPool(options: Partial<WorkerPoolOptions>): WorkerPool {
   return pool;
 }
 
-test('one worker: its device is told, and says what the machine lacks', async () => {
+test('one worker: sets the routes of its device, and logs what is missing on the machine', async () => {
   const one = newPool({});
   await one.open();
   await one.setRoutes([A!, B!]);
@@ -117,7 +121,7 @@ test('one worker: its device is told, and says what the machine lacks', async ()
   expect(log).toEqual(['device: there is no nft', 'device: there is no nft']);
 });
 
-test('several workers: the setup of all is told, and closing leaves nothing of any prefix', async () => {
+test('several workers: sets the routes of all TUNs, and close removes every prefix', async () => {
   const two = newPool({ workers: 2 });
   await two.open();
   await two.setRoutes([B!]);
@@ -132,27 +136,27 @@ test('several workers: the setup of all is told, and closing leaves nothing of a
   ]);
 });
 
-test('a worker that is back finds the last prefixes', async () => {
+test('a restarted worker has the last prefixes', async () => {
   const two = newPool({ workers: 2 });
   await two.open();
   await two.setRoutes([B!]);
-  const told = new Promise((resolve) => two.once('workers', resolve));
+  const restarted = new Promise((resolve) => two.once('workers', resolve));
   restarts[1]!({ tunnel: { host: '127.0.0.1', port: 1 } });
-  expect(await told).toEqual({ running: 2, total: 2 });
+  expect(await restarted).toEqual({ running: 2, total: 2 });
   expect(calls.at(-1)).toBe(`configure ${B}`);
 });
 
 test.each([1, 2])(
-  '%d: what is asked for before or while it opens is what it has then',
+  '%d workers: prefixes that are set before or during open are in force after it',
   async (workers) => {
     let go = (): void => {};
-    machine.gate = new Promise<void>((resolve) => {
+    machine.isReady = new Promise<void>((resolve) => {
       go = resolve;
     });
     const early = newPool({ workers });
     await early.setRoutes([B!]);
     const opening = early.open();
-    // The machine is being asked.
+    // Opening has reached the machine.
     await new Promise(setImmediate);
     const later = early.setRoutes([C!]);
     go();
@@ -163,17 +167,20 @@ test.each([1, 2])(
   }
 );
 
-test.each([1, 2])('%d: a machine that refuses has the prefixes of before', async (workers) => {
-  const some = newPool({ workers });
-  await some.open();
-  machine.fault = new EnvironmentError('ip refuses');
-  await expect(some.setRoutes([B!])).rejects.toThrow('ip refuses');
-  machine.fault = undefined;
-  await some.setRoutes([C!]);
-  expect(calls.filter((call) => call.includes(B!))).toEqual([]);
-});
+test.each([1, 2])(
+  '%d workers: previous prefixes stay when the machine refuses',
+  async (workers) => {
+    const some = newPool({ workers });
+    await some.open();
+    machine.fault = new EnvironmentError('ip refuses');
+    await expect(some.setRoutes([B!])).rejects.toThrow('ip refuses');
+    machine.fault = undefined;
+    await some.setRoutes([C!]);
+    expect(calls.filter((call) => call.includes(B!))).toEqual([]);
+  }
+);
 
-test('a pool that is closed sets nothing any more', async () => {
+test('a closed pool changes no routes', async () => {
   const two = newPool({ workers: 2 });
   await two.open();
   const closing = two.close();
@@ -182,7 +189,7 @@ test('a pool that is closed sets nothing any more', async () => {
   expect(calls.filter((call) => call.includes(B!))).toEqual([]);
 });
 
-test('a device that is no TUN has no routes', async () => {
+test('setRoutes does nothing if the device is not a TUN', async () => {
   const [memory] = MemoryDevice.pair();
   const one = newPool({ device: async () => memory });
   await one.open();

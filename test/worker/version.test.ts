@@ -1,5 +1,5 @@
 /**
- * A host and its workers are of one version of the library, or the pool says so. The programs are real processes.
+ * A host refuses workers of another version of the library. The programs are real processes.
  */
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -20,7 +20,7 @@ beforeAll(async () => {
 });
 afterAll(() => rm(folder, { recursive: true, force: true }));
 
-/** What the program of a worker does with each call, in its own words. */
+/** Opens a pool whose workers run `onCall`, the source of a program, for each call; returns the error. */
 async function openWith(onCall: string): Promise<unknown> {
   const workerMain = join(folder, `${Buffer.from(onCall).toString('hex').slice(0, 40)}.cjs`);
   const source = [
@@ -44,7 +44,7 @@ async function openWith(onCall: string): Promise<unknown> {
   return pool.open().catch((error: unknown) => error);
 }
 
-test('a program of another version is not opened', async () => {
+test('refuses a program of another version', async () => {
   const fault = await openWith("process.send({ id, value: '9.9.9' });");
   expect(fault).toBeInstanceOf(ConfigError);
   expect((fault as Error).message).toMatch(
@@ -52,14 +52,14 @@ test('a program of another version is not opened', async () => {
   );
 });
 
-test('a program of before this question is not opened', async () => {
+test('refuses a program from before the version check', async () => {
   const error = "{ message: 'not known here', fields: { code: 'ERR_PRESENCE_API_MISUSE' } }";
   const fault = await openWith(`process.send({ id, error: ${error} });`);
   expect(fault).toBeInstanceOf(ConfigError);
   expect((fault as Error).message).toMatch(/^workerMain: .*: an older one, not /);
 });
 
-test('a program that ends instead of an answer is not opened', async () => {
+test('refuses a program that ends without an answer', async () => {
   const fault = await openWith('process.exit(3);');
   expect(fault).toBeInstanceOf(EnvironmentError);
   expect((fault as Error).message).toMatch(/^process [01] has ended \(3\)$/);
