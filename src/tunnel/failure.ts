@@ -15,8 +15,8 @@ import {
   ProxyError,
   type ProxyFault,
 } from '../errors.ts';
-import type { CloseCause } from './connection-types.ts';
 import { CloseCode } from './messages.ts';
+import type { CloseCause } from './tunnel.ts';
 
 export type FailureKind =
   /** There is no connection to the peer, or it broke. */

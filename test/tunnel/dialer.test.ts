@@ -1,8 +1,8 @@
 import { once } from 'node:events';
 import { createServer as createTcpServer } from 'node:net';
 import { describe, expect, test, vi } from 'vitest';
+import { backoffDelayMs } from '../../src/base/backoff.ts';
 import { ApiMisuseError, CertificateError, PeerRefusedError } from '../../src/errors.ts';
-import { backoffDelayMs } from '../../src/tunnel/backoff.ts';
 import {
   type CloseCause,
   type DialOptions,

@@ -93,7 +93,7 @@ describe('Outbox', () => {
       put(outbox, 20, i);
       outbox.flush();
     }
-    outbox.sendBehind(Buffer.from([FrameType.Drain, 0, 0, 0]));
+    outbox.sendLast(Buffer.from([FrameType.Drain, 0, 0, 0]));
     outbox.send(message(7));
     for (let i = 0; i < 4; i++) await socket.take();
     const types = socket.frames.map(([type]) => type);

@@ -348,7 +348,7 @@ describe('a renewal on the wire', () => {
     await vi.waitFor(() => expect(tunnel.connections).toBe(2));
     peers[3]!.socket.destroy();
     await expect(renewing).rejects.toThrow(
-      'the new first connection was lost before it could take over'
+      'the new primary connection was lost before it could take over'
     );
     expect([tunnel.state, tunnel.connections]).toEqual(['up', 2]);
     const received = record(tunnel);
