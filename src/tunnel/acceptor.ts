@@ -147,9 +147,9 @@ export class Acceptor extends EventEmitter<AcceptorEvents> {
       socket.destroy();
       return;
     }
-    const serveOther = this.#options.otherProtocols.get(String(socket.alpnProtocol));
-    if (serveOther !== undefined) {
-      this.#redirect(handshake, socket, serveOther);
+    const serve = this.#options.otherProtocols.get(String(socket.alpnProtocol));
+    if (serve !== undefined) {
+      this.#serveOther(handshake, socket, serve);
       return;
     }
     const certificate = socket.getPeerX509Certificate();
@@ -185,7 +185,7 @@ export class Acceptor extends EventEmitter<AcceptorEvents> {
     handshake.connection = connection;
   }
 
-  #redirect(handshake: Handshake, socket: TLSSocket, serve: (socket: TLSSocket) => void): void {
+  #serveOther(handshake: Handshake, socket: TLSSocket, serve: (socket: TLSSocket) => void): void {
     this.#handshakes.counters.otherProtocols++;
     this.#handshakes.done(handshake);
     this.#otherSockets.add(socket);

@@ -109,12 +109,12 @@ export class Handshakes extends EventEmitter<HandshakesEvents> {
     const { clock, handshakeTimeoutMs } = this.#options;
     socket.on('error', () => {});
     const handshake = new Handshake(socket);
-    const terminate = (code: string, reason: string): void => {
+    const end = (code: string, reason: string): void => {
       this.refuse(handshake, { code, reason });
       socket.destroy();
     };
     const admission = this.#limiter.admit(handshake.remoteAddress, clock.monotonicMs(), () =>
-      terminate(CloseCode.Evicted, 'a newer connection has taken its place')
+      end(CloseCode.Evicted, 'a newer connection has taken its place')
     );
     if (admission === undefined) {
       const reason = 'its address opens too many connections';
@@ -124,7 +124,7 @@ export class Handshakes extends EventEmitter<HandshakesEvents> {
       return false;
     }
     const cancelTimeout = clock.after(handshakeTimeoutMs, () =>
-      terminate(
+      end(
         CloseCode.HandshakeTimeout,
         `${handshake.isDeciding ? 'no decision about it' : 'no HELLO'} within ${handshakeTimeoutMs} ms`
       )
@@ -168,7 +168,7 @@ export class Handshakes extends EventEmitter<HandshakesEvents> {
   }
 
   /** Destroys those whose certificate is one of these. */
-  cut(isMeant: (certificate: X509Certificate) => boolean, close: Close): void {
+  terminate(isMeant: (certificate: X509Certificate) => boolean, close: Close): void {
     for (const handshake of [...this.#byKey.values()]) {
       const { certificate, connection, socket } = handshake;
       if (certificate === undefined || !isMeant(certificate)) continue;

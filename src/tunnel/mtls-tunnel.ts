@@ -275,14 +275,15 @@ export class TunnelListener extends EventEmitter<ListenerEvents> implements Asyn
    *
    * @returns how many tunnels it has ended
    */
-  cut(isRevoked: (certificate: X509Certificate) => boolean, code: string, reason: string): number {
-    const tunnels = [...this.#tunnels].filter(({ certificates }) => certificates.some(isRevoked));
+  terminate(isMeant: (certificate: X509Certificate) => boolean, close: TunnelRefusal): number {
+    const tunnels = [...this.#tunnels].filter(({ certificates }) => certificates.some(isMeant));
     // A tunnel that is being closed may still be sending what waits.
     for (const [connection, certificate] of this.#connections) {
-      if (connection.isClosing && isRevoked(certificate)) connection.destroy(code, reason);
+      if (connection.isClosing && isMeant(certificate))
+        connection.destroy(close.code, close.reason);
     }
-    for (const tunnel of tunnels) void tunnel.abort({ code, reason });
-    this.#handshakes.cut(isRevoked, { code, reason });
+    for (const tunnel of tunnels) void tunnel.abort(close);
+    this.#handshakes.terminate(isMeant, close);
     return tunnels.length;
   }
 

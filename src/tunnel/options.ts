@@ -125,7 +125,7 @@ export interface ListenOptions extends Credentials, TunnelLimits, HandshakeLimit
    * at HELLO, just before the tunnel is up, because what was true then need not be true any more.
    *
    * It may answer by a promise. The peer then waits, and its handshake counts as under way: `maxHandshakes`,
-   * `handshakeTimeoutMs`, `cut` and `close` end it as before, and the answer comes too late. A peer is refused with
+   * `handshakeTimeoutMs`, `terminate` and `close` end it as before, and the answer comes too late. A peer is refused with
    * `CloseCode.NotAuthorized`, and `problem` is emitted, if this throws, rejects or answers anything else. A
    * connection that has waited at the step `certificate` is read with one more copy from then on; so answer there at
    * once where that can be done, and ask others at `hello`. Default: lets all in.

@@ -41,7 +41,7 @@ export interface OutboxOptions {
   readonly pool: SlabPool;
   readonly budget: Pick<SlabBudget, 'take' | 'give'>;
   readonly clock: Clock;
-  /** Called once after `reserve` was refused, when there is room again. */
+  /** Called once after `reserve` returned -1, when there is space again. */
   readonly onDrain: () => void;
   /** Called with the number of bytes that the socket takes in a moment, at once and when it has changed. */
   readonly onPace?: (bytes: number) => void;
