@@ -251,38 +251,23 @@ export const LISTEN_ROWS: RowsOf<Omit<ListenOptions, keyof Credentials | 'port'>
   expiryGraceMs: row(60_000, NOT_NEGATIVE),
 };
 
-type CommonDefault =
-  | 'software'
-  | 'slabBytes'
-  | 'connections'
-  | 'clock'
-  | 'handshakeTimeoutMs'
-  | 'maxSlabs'
-  | 'maxControlBytes'
-  | 'maxControlRate'
-  | 'drainTimeoutMs';
-
 /** The values of options that are left out. */
 export const DIAL_DEFAULTS: Readonly<
-  Required<Pick<DialOptions, CommonDefault | 'stableAfterMs' | 'random' | 'backoff'>>
+  Required<
+    Pick<DialOptions, 'maxSlabs' | 'maxControlBytes' | 'maxControlRate' | 'drainTimeoutMs'> &
+      Pick<DialOptions, 'software' | 'slabBytes' | 'connections' | 'clock' | 'handshakeTimeoutMs'> &
+      Pick<DialOptions, 'stableAfterMs' | 'random' | 'backoff'>
+  >
 > = defaultsOf(DIAL_ROWS) as never;
 
 /** The values of options that are left out. */
 export const LISTEN_DEFAULTS: Readonly<
-  Required<
-    Pick<
-      ListenOptions,
-      | CommonDefault
-      | 'maxHandshakes'
-      | 'maxConnectionRate'
-      | 'peerRole'
-      | 'maxTunnelRate'
-      | 'maxTunnelBurst'
-      | 'keepaliveMs'
-      | 'expiryGraceMs'
-      | 'maxReceivedControlBytes'
+  Omit<typeof DIAL_DEFAULTS, 'stableAfterMs' | 'random' | 'backoff'> &
+    Required<
+      Pick<ListenOptions, 'maxReceivedControlBytes' | 'maxHandshakes' | 'maxConnectionRate'> &
+        Pick<ListenOptions, 'peerRole' | 'maxTunnelRate' | 'maxTunnelBurst' | 'keepaliveMs'> &
+        Pick<ListenOptions, 'expiryGraceMs'>
     >
-  >
 > = defaultsOf(LISTEN_ROWS) as never;
 
 /** What each connection of a tunnel needs; the pool is shared by all connections of one side. */
