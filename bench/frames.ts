@@ -114,7 +114,12 @@ function measure(
     admit: () => Promise.reject(new Error('nobody is new')),
   });
   // The site sends, and gets nothing.
-  const refuse = { reserve: () => -1, sendPacket: () => false, flush: () => {} };
+  const refuse = {
+    reserve: () => -1,
+    commit: () => false,
+    sendPacket: () => false,
+    flush: () => {},
+  };
   const tunnel = refuse as unknown as Tunnel;
   plane.attach('site', tunnel);
   return kinds.map(({ name: frame, frame: bytes }) => {

@@ -180,8 +180,8 @@ export {
   type NotSentLowat,
   type Tunnel,
   type TunnelCandidate,
-  type TunnelConnectionLimits,
   type TunnelEvents,
+  type TunnelLimits,
   type TunnelRefusal,
   type TunnelState,
 } from './tunnel/index.ts';

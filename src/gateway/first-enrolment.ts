@@ -3,10 +3,11 @@
  * other until one succeeds.
  * @module
  */
+
+import { backoffDelayMs, DEFAULT_BACKOFF } from '../base/backoff.ts';
 import type { Clock } from '../base/clock.ts';
 import { CertificateError, EnvironmentError, PresenceError } from '../errors.ts';
 import type { Logger } from '../observe/index.ts';
-import { backoffDelayMs, DEFAULT_BACKOFF } from '../tunnel/backoff.ts';
 import { type Failure, failureOf } from '../tunnel/index.ts';
 import { SiteCredentials, type SiteCredentialsOptions } from './site-credentials.ts';
 import type { GivenToken, TokenSource } from './token-source.ts';

@@ -1,7 +1,8 @@
 /**
- * The port of the listening side, and every connection from the accept to the answer to its HELLO. An unauthenticated peer gets no further than OpenSSL: no byte of ours is parsed before the
- * peer's certificate is verified, its identity read from the leaf, and the host has agreed. A connection of another
- * protocol that the host serves on the same port is handed to the host when TLS is done.
+ * The port of the listening side, and every connection from the accept to the answer to its HELLO. An unauthenticated
+ * peer reaches OpenSSL only: this library parses no byte of it before its certificate is verified, its identity is read
+ * from the leaf, and the host has agreed. A connection of another protocol that the host serves on the same port is
+ * given to the host when TLS is done.
  * @module
  */
 import type { X509Certificate } from 'node:crypto';
@@ -16,19 +17,15 @@ import {
   type TLSSocket,
   type Server as TlsServer,
 } from 'node:tls';
-import type { ConnectionLimiter } from '../base/connection-limiter.ts';
+import { EventEmitter } from 'eventemitter3';
 import { RateLimit } from '../base/rate-limit.ts';
 import { EnvironmentError } from '../errors.ts';
 import type { Credentials } from '../pki/credentials.ts';
 import { formatIdentity, type GatewayIdentity, identityOfCertificate } from '../pki/names.ts';
 import type { Json } from '../store/store.ts';
-import { askHost, type TunnelCandidate, type TunnelRefusal } from './authorize.ts';
 import { TunnelConnection } from './connection.ts';
-import { type CloseCause, handshakeOwner } from './connection-types.ts';
-import { secureContext, tlsProfile } from './credentials.ts';
 import { FrameType } from './frame.ts';
-import { type Handshake, Handshakes, type RefusedConnection } from './handshakes.ts';
-import type { ListenerCounters, ResolvedListenOptions } from './listen-options.ts';
+import { count, type Handshake, type Handshakes } from './handshakes.ts';
 import {
   ALPN_PROTOCOL,
   type Close,
@@ -37,68 +34,65 @@ import {
   type Hello,
   PROTOCOL_VERSION,
   printable,
+  readClose,
   readHello,
+  type TunnelRefusal,
 } from './messages.ts';
-import { type ConnectionInfo, connectionInfo } from './tunnel.ts';
+import type { AuthorizeAnswer, ResolvedListenOptions, TunnelCandidate } from './options.ts';
+import { secureContext, tlsProfile } from './tls-profile.ts';
+import { type CloseCause, type ConnectionInfo, connectionInfo } from './tunnel.ts';
 
-/** What the listener does with a peer that has come so far. */
-export interface AcceptorHooks {
-  readonly counters: Pick<ListenerCounters, 'failed' | 'refused' | 'otherProtocols'>;
-  /** Why there is no place for the connection; `id` says which tunnel it is of, if the peer has said so. */
-  placeFault(hello: Hello, id: string | undefined): TunnelRefusal | undefined;
-  /** The connection is up. To be taken over in this turn of the event loop. */
-  onConnection(
-    connection: TunnelConnection,
-    hello: Hello,
-    id: string | undefined,
-    info: ConnectionInfo
-  ): void;
-  /** A connection has led to no tunnel and no connection. */
-  onRefused(refused: RefusedConnection): void;
-  /** `authorize` has failed. */
-  onProblem(error: Error, identity: GatewayIdentity): void;
+/** A connection that is up, and belongs to no tunnel yet. */
+export interface AcceptedConnection {
+  readonly connection: TunnelConnection;
+  readonly hello: Hello;
+  /** Which tunnel it belongs to, if the peer has said so. */
+  readonly tunnelId: string | undefined;
+  readonly info: ConnectionInfo;
 }
 
-export class Acceptor {
+export interface AcceptorEvents {
+  /** Take the connection over before returning, because the first packets may follow at once. */
+  connection: [accepted: AcceptedConnection];
+  /** `authorize` has failed. */
+  problem: [problem: { readonly error: Error; readonly site: string | undefined }];
+}
+
+/** Returns why no tunnel takes a connection; `tunnelId` says which tunnel it is for, if the peer has said so. */
+export type FindPlace = (hello: Hello, tunnelId: string | undefined) => TunnelRefusal | undefined;
+
+export class Acceptor extends EventEmitter<AcceptorEvents> {
   readonly #options: ResolvedListenOptions;
-  readonly #hooks: AcceptorHooks;
+  readonly #handshakes: Handshakes;
+  readonly #findPlace: FindPlace;
   readonly #tcp: Server;
   readonly #tls: TlsServer;
   /** Connections of the other protocols on this port. */
   readonly #otherSockets = new Set<TLSSocket>();
-  readonly #handshakes: Handshakes;
-  /** Of identities. */
+  /** By identity. */
   readonly #rates: RateLimit;
   #port = 0;
 
-  constructor(options: ResolvedListenOptions, gate: ConnectionLimiter, hooks: AcceptorHooks) {
+  constructor(options: ResolvedListenOptions, handshakes: Handshakes, findPlace: FindPlace) {
+    super();
     this.#options = options;
-    this.#hooks = hooks;
-    const { clock, handshakeTimeoutMs, maxTunnelRate, maxTunnelBurst } = options;
-    this.#rates = new RateLimit(maxTunnelRate, maxTunnelBurst);
-    this.#handshakes = new Handshakes({
-      gate,
-      handshakeTimeoutMs,
-      clock,
-      onRefused: (refused) => {
-        count(hooks.counters.failed, refused.code);
-        hooks.onRefused(refused);
-      },
-    });
-    // Two servers, so that a connection can be counted and cut before TLS spends anything on it.
+    this.#handshakes = handshakes;
+    this.#findPlace = findPlace;
+    this.#rates = new RateLimit(options.maxTunnelRate, options.maxTunnelBurst);
+    // Two servers, so that a connection can be counted and ended before TLS spends anything on it.
     this.#tcp = createTcpServer({ noDelay: true }, (socket) => this.#onConnection(socket));
     this.#tls = createTlsServer({
       ...tlsProfile(options.credentials),
       requestCert: true,
-      // `#onSecure` does, with a word to the peer: an edge that was away too long is to know why.
+      // `#onSecure` rejects, and says why: an edge that was away too long has to know.
       rejectUnauthorized: false,
       ALPNProtocols: [ALPN_PROTOCOL, ...options.otherProtocols.keys()],
     });
     this.#tls.on('secureConnection', (socket) => this.#onSecure(socket));
-    this.#tls.on('tlsClientError', (error, socket) => this.#handshakes.onTlsError(error, socket));
+    this.#tls.on('tlsClientError', (error, socket) => handshakes.onTlsError(error, socket));
   }
 
-  /** @throws {EnvironmentError} if the port cannot be had. */
+  /** @throws {EnvironmentError} if the port cannot be opened. */
   open(): Promise<void> {
     const { host, port } = this.#options;
     const tcp = this.#tcp;
@@ -110,9 +104,9 @@ export class Acceptor {
       });
       tcp.listen(port, host, () => {
         tcp.removeAllListeners('error');
-        // Out of file descriptors, for example: those who are there are served on.
+        // For example, there are no file descriptors left. The connections there are go on.
         tcp.on('error', (error: NodeJS.ErrnoException) => {
-          count(this.#hooks.counters.failed, error.code ?? error.name);
+          count(this.#handshakes.counters.failed, error.code ?? error.name);
         });
         this.#port = (tcp.address() as AddressInfo).port;
         resolve();
@@ -125,23 +119,16 @@ export class Acceptor {
     return this.#port;
   }
 
-  /** Connections whose handshake is under way. */
-  get handshakes(): number {
-    return this.#handshakes.size;
-  }
-
   /** @throws {CertificateError} if they are unusable; those before are kept then. */
   updateCredentials(credentials: Credentials): void {
     secureContext(credentials);
     this.#tls.setSecureContext(tlsProfile(credentials));
   }
 
-  /** Ends the connections whose handshake is under way with one of these certificates. */
-  cut(isMeant: (certificate: X509Certificate) => boolean, close: Close): void {
-    this.#handshakes.cut(isMeant, close);
-  }
-
-  /** Takes no more connections, and ends those that are no connections. Resolves when there is none left at all. */
+  /**
+   * Takes no more connections, and ends those that are part of no tunnel. Resolves when all are gone, those of tunnels
+   * too.
+   */
   close(): Promise<void> {
     const closed = new Promise<void>((resolve) => this.#tcp.close(() => resolve()));
     this.#handshakes.close({ code: CloseCode.Shutdown, reason: 'the listener is closed' });
@@ -160,14 +147,14 @@ export class Acceptor {
       socket.destroy();
       return;
     }
-    const serveOther = this.#options.otherProtocols.get(String(socket.alpnProtocol));
-    if (serveOther !== undefined) {
-      this.#redirect(handshake, socket, serveOther);
+    const serve = this.#options.otherProtocols.get(String(socket.alpnProtocol));
+    if (serve !== undefined) {
+      this.#serveOther(handshake, socket, serve);
       return;
     }
     const certificate = socket.getPeerX509Certificate();
     if (!socket.authorized || certificate === undefined) {
-      this.#distrust(handshake, socket, certificate !== undefined);
+      this.#refuseUntrusted(handshake, socket, certificate !== undefined);
       return;
     }
     handshake.failure = { code: CloseCode.ConnectionLost, reason: 'it ended before HELLO' };
@@ -180,84 +167,80 @@ export class Acceptor {
     }
     const candidate = this.#identify(handshake, certificate);
     if ('code' in candidate) {
-      this.#turnAway(handshake, socket, candidate);
+      this.#refuseSocket(handshake, socket, candidate);
       return;
     }
     this.#decide(handshake, candidate, (refused) => {
       const refusal = refused ?? this.#rateFault(candidate);
       if (refusal === undefined) this.#awaitHello({ handshake, socket, candidate });
-      else this.#turnAway(handshake, socket, refusal);
+      else this.#refuseSocket(handshake, socket, refusal);
     });
   }
 
   #awaitHello(peer: Peer): void {
     const { handshake, socket } = peer;
-    const connection: TunnelConnection = new TunnelConnection(
-      socket,
-      FrameType.Hello,
-      handshakeOwner({
-        onHandshake: (message) => this.#onHello(connection, message, peer),
-        onConnectionClosed: (cause) => this.#handshakes.refuse(handshake, withoutCode(cause)),
-      }),
-      this.#options.connection
-    );
+    const connection = new TunnelConnection(socket, FrameType.Hello, this.#options.connection);
+    connection.once('handshake', (message) => this.#onHello(connection, message, peer));
+    connection.once('closed', (cause) => this.#handshakes.refuse(handshake, refusalOf(cause)));
     handshake.connection = connection;
   }
 
-  #redirect(handshake: Handshake, socket: TLSSocket, serve: (socket: TLSSocket) => void): void {
-    this.#hooks.counters.otherProtocols++;
+  #serveOther(handshake: Handshake, socket: TLSSocket, serve: (socket: TLSSocket) => void): void {
+    this.#handshakes.counters.otherProtocols++;
     this.#handshakes.done(handshake);
     this.#otherSockets.add(socket);
     socket.once('close', () => this.#otherSockets.delete(socket));
     serve(socket);
   }
 
-  #distrust(handshake: Handshake, socket: TLSSocket, hasCertificate: boolean): void {
+  #refuseUntrusted(handshake: Handshake, socket: TLSSocket, hasCertificate: boolean): void {
     const code = hasCertificate ? String(socket.authorizationError) : 'no-certificate';
     this.#handshakes.refuse(handshake, { code, reason: 'the certificate is not trusted here' });
     const reason = `the certificate is not trusted here: ${code}`;
-    this.#farewell(socket, { code: CloseCode.Untrusted, reason });
+    this.#endWith(socket, { code: CloseCode.Untrusted, reason });
   }
 
-  #turnAway(handshake: Handshake, socket: TLSSocket, refusal: TunnelRefusal): void {
+  #refuseSocket(handshake: Handshake, socket: TLSSocket, refusal: TunnelRefusal): void {
     this.#refuse(handshake, refusal);
-    this.#farewell(socket, refusal);
+    this.#endWith(socket, refusal);
   }
 
-  /** Ends a connection with a word. */
-  #farewell(socket: TLSSocket, close: Close): void {
+  /** Tells the peer why, and ends the socket. */
+  #endWith(socket: TLSSocket, close: Close): void {
     socket.end(closeFrame(close));
-    // What the peer has sent would, unread, make the system take the CLOSE back.
+    // If bytes of the peer stayed unread, the system would reset the connection, and the CLOSE could be lost.
     socket.resume();
-    const cancel = this.#options.clock.after(FAREWELL_MS, () => socket.destroy());
+    const cancel = this.#options.clock.after(LINGER_MS, () => socket.destroy());
     socket.once('close', cancel);
   }
 
-  #onHello(connection: TunnelConnection, message: Json, peer: Peer): string | undefined {
+  #onHello(connection: TunnelConnection, message: Json, peer: Peer): void {
     const hello = readHello(message);
-    if (hello === undefined) return 'the HELLO is malformed';
+    if (hello === undefined) {
+      connection.failProtocol('the HELLO is malformed');
+      return;
+    }
     const { handshake, candidate } = peer;
     connection.awaitAnswer();
     this.#decide(handshake, { ...candidate, step: 'hello' }, (refused) => {
       const name = formatIdentity(candidate.identity);
-      const id = hello.tunnel === undefined ? undefined : `${name} ${hello.tunnel}`;
+      const tunnelId = hello.tunnel === undefined ? undefined : `${name} ${hello.tunnel}`;
       // The tunnel may have come or gone while the host decided.
-      const refusal = refused ?? this.#hooks.placeFault(hello, id);
+      const refusal = refused ?? this.#findPlace(hello, tunnelId);
       if (refusal === undefined) {
-        this.#accept(connection, hello, peer, id);
+        this.#accept(connection, hello, peer, tunnelId);
         return;
       }
       this.#refuse(handshake, refusal);
       connection.abort(refusal);
     });
-    return undefined;
   }
 
   #accept(
     connection: TunnelConnection,
     hello: Hello,
     { handshake, socket, candidate }: Peer,
-    id: string | undefined
+    tunnelId: string | undefined
   ): void {
     const { software, keepaliveMs, connections } = this.#options;
     const { identity, certificate } = candidate;
@@ -269,14 +252,17 @@ export class Acceptor {
       lanes: connections,
     });
     connection.becomeUp(keepaliveMs);
+    // It may have broken while WELCOME was sent.
+    if (handshake.isSettled) return;
     this.#handshakes.done(handshake);
+    connection.removeAllListeners();
     const info = connectionInfo(socket, identity, certificate, hello.keyExchange);
-    this.#hooks.onConnection(connection, hello, id, info);
+    this.emit('connection', { connection, hello, tunnelId, info });
   }
 
   /**
-   * Asks the host. `onAnswer` is called in this turn of the event loop if the host answers in it, and never if the
-   * handshake has come to its end meanwhile.
+   * Asks the host, if there is an `authorize`. `onAnswer` is called in this turn of the event loop if the host answers
+   * in it, and never if the handshake ends before the answer.
    */
   #decide(
     handshake: Handshake,
@@ -296,7 +282,7 @@ export class Acceptor {
         handshake.isDeciding = false;
         if (!handshake.isSettled) onAnswer(refusal);
       },
-      (error) => this.#hooks.onProblem(error, candidate.identity)
+      (error) => this.emit('problem', { error, site: siteOf(candidate.identity) })
     );
   }
 
@@ -309,7 +295,7 @@ export class Acceptor {
       return { code: CloseCode.WrongIdentity, reason: printable((error as Error).message) };
     }
     handshake.identity = identity;
-    // Without a purpose, OpenSSL lets a certificate pass for any (RFC 5280 section 4.2.1.12).
+    // OpenSSL accepts a certificate that names no purpose for any (RFC 5280 section 4.2.1.12).
     if (certificate.keyUsage?.includes(CLIENT_AUTH) !== true) {
       return { code: CloseCode.WrongIdentity, reason: 'the certificate is not for clients' };
     }
@@ -328,28 +314,82 @@ export class Acceptor {
   }
 
   #refuse(handshake: Handshake, refusal: TunnelRefusal): void {
-    count(this.#hooks.counters.refused, refusal.code);
+    count(this.#handshakes.counters.refused, refusal.code);
     this.#handshakes.refuse(handshake, refusal);
   }
 }
 
-/** A peer that is known, and that is to say HELLO. */
+/** A peer that is verified, and whose HELLO is to come. */
 interface Peer {
   readonly handshake: Handshake;
   readonly socket: TLSSocket;
   readonly candidate: TunnelCandidate;
 }
 
-/** Codes are counted, and a peer can make up any number of its own. */
-function withoutCode({ by, code, reason }: CloseCause): Close {
+/** Without a code of the peer: codes are counted, and a peer can make up any number of them. */
+function refusalOf({ by, code, reason }: CloseCause): Close {
   return by === 'peer' ? { code: 'peer-closed', reason: `${code}: ${reason}` } : { code, reason };
 }
 
-function count(counters: Map<string, number>, reason: string): void {
-  counters.set(reason, (counters.get(reason) ?? 0) + 1);
+function siteOf(identity: GatewayIdentity): string | undefined {
+  return identity.role === 'site' ? identity.site : undefined;
 }
 
+/**
+ * Asks the host about a peer.
+ *
+ * @param onAnswer called once, in this turn of the event loop if the host answers in it
+ * @param onFault called before `onAnswer` if the host has thrown, or its answer is not valid; then the peer is refused
+ * with `CloseCode.NotAuthorized`
+ */
+function askHost(
+  authorize: (candidate: TunnelCandidate) => AuthorizeAnswer,
+  candidate: TunnelCandidate,
+  onAnswer: (refusal: TunnelRefusal | undefined) => void,
+  onFault: (error: Error) => void
+): void {
+  const failClosed = (fault: unknown): TunnelRefusal => {
+    onFault(fault instanceof Error ? fault : new Error(`authorize has thrown ${String(fault)}`));
+    return UNDECIDED;
+  };
+  let answer: AuthorizeAnswer;
+  try {
+    answer = authorize(candidate);
+  } catch (error) {
+    onAnswer(failClosed(error));
+    return;
+  }
+  if (isPromise(answer)) {
+    void Promise.resolve(answer).then(checkAnswer).catch(failClosed).then(onAnswer);
+    return;
+  }
+  let refusal: TunnelRefusal | undefined;
+  try {
+    refusal = checkAnswer(answer);
+  } catch (error) {
+    refusal = failClosed(error);
+  }
+  onAnswer(refusal);
+}
+
+/** @throws {TypeError} if a host without types has answered neither undefined nor a refusal. */
+function checkAnswer(answer: TunnelRefusal | undefined): TunnelRefusal | undefined {
+  if (answer === undefined || readClose(answer as never) !== undefined) return answer;
+  const given = typeof answer === 'object' ? JSON.stringify(answer) : String(answer);
+  throw new TypeError(
+    `authorize must answer undefined, or a refusal with a code and a reason, not ${given}`
+  );
+}
+
+function isPromise(answer: AuthorizeAnswer): answer is Promise<TunnelRefusal | undefined> {
+  return typeof (answer as { then?: unknown } | null | undefined)?.then === 'function';
+}
+
+const UNDECIDED: TunnelRefusal = {
+  code: CloseCode.NotAuthorized,
+  reason: 'it could not be decided whether this peer may come in',
+};
 /** id-kp-clientAuth. */
 const CLIENT_AUTH = '1.3.6.1.5.5.7.3.2';
-/** How long a peer that is refused may take to hear why, in ms. */
-const FAREWELL_MS = 1_000;
+/** How long a peer that is refused may take to read why, in ms. */
+const LINGER_MS = 1_000;

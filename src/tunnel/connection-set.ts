@@ -1,147 +1,151 @@
 /**
  * The connections of one tunnel, and how they come and go.
  *
- * The first connection is the tunnel: it carries the control messages, and when it ends, the tunnel does.
- * Further ones carry packets only. Connections that are not needed any more, or whose certificate is to make
- * way for a newer one, are drained: each side stops giving them anything, sends what waits, then DRAIN;
- * who began ends the connection when the other's DRAIN has come. So nothing is lost.
- *
- * How the first connection is followed by another one (docs/wire-format.md):
- * 1. `succeed`: the new one is up. It carries packets at once; control messages go over the old one still
- * 2. `drainOld` on the side that dialled, the peer's DRAIN on the other: the new one is the first
- * 3. control messages wait until this side knows that the peer has had all that went over the old one:
- *    the peer's DRAIN says so to who began, its CLOSE to the other. So they stay in order
- * 4. if the old one breaks before that, some may be lost, and the tunnel ends, as with a first connection
+ * The primary connection carries the control messages, and when it ends, the tunnel does. Further ones carry packets
+ * only. Connections that are not needed any more, or whose certificate is replaced by a newer one, are drained: each
+ * side stops putting anything on them, sends what waits, then DRAIN. The side that began ends the connection when the
+ * other's DRAIN has come. So nothing is lost. README.md draws this, and how the next connection becomes the primary one.
  * @module
  */
 import type { X509Certificate } from 'node:crypto';
+import { EventEmitter } from 'eventemitter3';
 import type { Json } from '../store/store.ts';
 import type { TunnelConnection } from './connection.ts';
-import type {
-  CloseCause,
-  ConnectionCounters,
-  ConnectionOptions,
-  ConnectionOwner,
-} from './connection-types.ts';
+import { SteeredSender } from './flow-steering.ts';
 import { type Close, CloseCode } from './messages.ts';
+import type { ConnectionOptions } from './options.ts';
 import { SlabBudget } from './slab-pool.ts';
-import type { ConnectionInfo } from './tunnel.ts';
+import type { CloseCause, ConnectionCounters, ConnectionInfo } from './tunnel.ts';
 
-/** What the tunnel does with what its connections bring. */
-export interface ConnectionSetOwner
-  extends Pick<ConnectionOwner, 'onPacket' | 'onBatchEnd' | 'onDrain'> {
-  readonly counters: ConnectionCounters;
-  onControl(message: Json): void;
-  /** The connection carries packets from now on. */
-  onCarrier(connection: TunnelConnection): void;
-  /** It takes none any more; told of each connection once. */
-  onCarrierGone(connection: TunnelConnection): void;
-  /** Another connection is the first one. */
-  onRenewed(info: ConnectionInfo): void;
-  /** A connection has ended, whichever. */
-  onConnectionEnded(cause: CloseCause): void;
+export interface ConnectionSetEvents {
+  control: [message: Json];
+  /** A further connection has come or gone; so many carry packets now. */
+  connections: [connections: { readonly count: number }];
+  /** A connection has ended by itself, not because the tunnel was lost. */
+  ended: [cause: CloseCause];
+  /** Another connection is the primary one. */
+  renewed: [info: ConnectionInfo];
   /** The tunnel has ended, and all its connections with it. */
-  onLost(cause: CloseCause): void;
+  lost: [cause: CloseCause];
 }
 
-export class ConnectionSet {
-  readonly #owner: ConnectionSetOwner;
+export class ConnectionSet extends EventEmitter<ConnectionSetEvents> {
+  onPacket: (buffer: Buffer, start: number, end: number) => void = ignore;
+  onBatchEnd: () => void = ignore;
+  readonly counters: ConnectionCounters;
+  /** Sends packets over those that carry packets. */
+  readonly sender: SteeredSender;
   readonly #options: ConnectionOptions;
   readonly #budget: SlabBudget;
-  readonly #members = new Set<Member>();
-  #first: Member | undefined;
-  /** Is to be the first one. */
-  #successor: Member | undefined;
-  /** Was the first one; control messages may still be on their way over it. */
-  #former: Member | undefined;
+  readonly #entries = new Set<Entry>();
+  #primary: Entry | undefined;
+  /** Will be the primary one. */
+  #next: Entry | undefined;
+  /** Was the primary one; control messages may still be on their way over it. */
+  #former: Entry | undefined;
   #isRenewing = false;
   #controlWindowMs = 0;
   #controlInWindow = 0;
   #bytesInWindow = 0;
 
-  constructor(options: ConnectionOptions, owner: ConnectionSetOwner) {
-    this.#owner = owner;
+  constructor(options: ConnectionOptions, counters: ConnectionCounters) {
+    super();
+    this.counters = counters;
+    this.sender = new SteeredSender(counters, options.clock);
     this.#options = options;
     this.#budget = new SlabBudget(options.maxSlabs);
   }
 
-  get first(): TunnelConnection | undefined {
-    return this.#first?.connection;
+  get primary(): TunnelConnection | undefined {
+    return this.#primary?.connection;
   }
 
-  /** Of the peer, one for each connection that is not ended. */
+  /** What is known of the primary connection. */
+  get info(): ConnectionInfo | undefined {
+    return this.#primary?.info;
+  }
+
+  /** The certificates of the peer, one for each connection that has not ended. */
   get certificates(): readonly X509Certificate[] {
-    return [...this.#members].map(({ info }) => info.certificate);
+    return [...this.#entries].map(({ info }) => info.certificate);
   }
 
-  /** Connections are there that came before the one that has taken over, or will. */
+  /** Whether there are connections from before the one that has become the primary one, or will. */
   get isRenewing(): boolean {
     return this.#isRenewing;
   }
 
-  /** Whether a connection is there that is to be the first one. */
-  get hasSuccessor(): boolean {
-    return this.#successor !== undefined;
+  /** Whether there is a connection that will be the primary one. */
+  get hasNext(): boolean {
+    return this.#next !== undefined;
   }
 
-  /** Connections that came since the last renewal has begun, those that are drained included. */
+  /** How many connections have come since the renewal began, or in all if there is none, drained ones included. */
   get size(): number {
-    return [...this.#members].filter(({ isNew }) => isNew === this.#isRenewing).length;
+    return [...this.#entries].filter(({ isNew }) => isNew === this.#isRenewing).length;
   }
 
-  /** All connections that are not ended. */
+  /** How many connections have not ended. */
   get total(): number {
-    return this.#members.size;
+    return this.#entries.size;
   }
 
-  /** A connection whose handshake is done is the first one. */
-  begin(connection: TunnelConnection, info: ConnectionInfo): void {
-    this.#first = this.#add(connection, info);
+  /**
+   * Begins with a connection whose handshake is done, as the primary one.
+   *
+   * @param mayGrow whether this side may add further ones
+   */
+  begin(connection: TunnelConnection, info: ConnectionInfo, mayGrow: boolean): void {
+    this.sender.reset(mayGrow);
+    this.#primary = this.#add(connection, info);
   }
 
-  /** A further connection whose handshake is done carries packets from now on. */
-  join(connection: TunnelConnection, info: ConnectionInfo): void {
+  /** Adds a further connection whose handshake is done. It carries packets from now on. */
+  add(connection: TunnelConnection, info: ConnectionInfo): void {
     this.#add(connection, info);
   }
 
-  /** Connections are drained for this one from now on, which will be the first. Not while that is under way. */
-  succeed(connection: TunnelConnection, info: ConnectionInfo): void {
+  /** Begins a renewal with the connection that will be the primary one. Not while a renewal is under way. */
+  addNext(connection: TunnelConnection, info: ConnectionInfo): void {
     this.#isRenewing = true;
     connection.holdControl();
-    this.#successor = this.#add(connection, info);
+    this.#next = this.#add(connection, info);
   }
 
-  /** Drains a further connection. */
-  retire(connection: TunnelConnection): void {
-    for (const member of this.#members) {
-      if (member.connection === connection) this.#drain(member, IDLE);
+  /** Drains further connections, so that `count` are left that carry packets. */
+  shrink(count: number): void {
+    const further = this.sender.connections.filter((connection) => connection !== this.primary);
+    const surplus = further.slice(Math.max(count - 1, 0));
+    for (const entry of this.#entries) {
+      if (surplus.includes(entry.connection)) this.#drain(entry, IDLE);
     }
   }
 
-  /** Drains the connections that were there before the successor. Resolves when they are gone. */
+  /** Drains the connections from before the renewal. Resolves when they are gone. */
   async drainOld(): Promise<void> {
-    const old = [...this.#members].filter(({ isNew }) => !isNew);
+    const old = [...this.#entries].filter(({ isNew }) => !isNew);
     this.#switch();
-    for (const member of old) this.#drain(member, RENEWED);
+    for (const entry of old) this.#drain(entry, RENEWED);
     await Promise.all(old.map(({ connection }) => connection.gone));
   }
 
-  /** Ends all connections, the first one last. Resolves when they are gone. */
+  /** Ends all connections, the primary one last. Resolves when they are gone. */
   async end(how: 'close' | 'abort' | 'destroy', close: Close): Promise<void> {
-    const first = this.#first;
-    const others = [...this.#members].filter((member) => member !== first);
-    // From here on the loss of a former first connection is no accident.
+    const primary = this.#primary;
+    const others = [...this.#entries].filter((entry) => entry !== primary);
+    // The former primary connection may end now without the tunnel being lost.
     this.#former = undefined;
     for (const { connection } of others) endConnection(connection, how, close);
     const gone = Promise.all(others.map(({ connection }) => connection.gone));
-    // When the first one ends, the peer takes nothing of the others any more.
-    if (how === 'close' && others.length > 0) first?.connection.close(close, this.#within(gone));
-    else if (first !== undefined) endConnection(first.connection, how, close);
-    await Promise.all([gone, first?.connection.gone]);
+    // When the primary one ends, the peer takes nothing of the others any more.
+    if (how === 'close' && others.length > 0)
+      primary?.connection.close(close, this.#withPatience(gone));
+    else if (primary !== undefined) endConnection(primary.connection, how, close);
+    await Promise.all([gone, primary?.connection.gone]);
   }
 
-  /** Resolves when `done` does, but not after more than half of the time that a connection may take. */
-  #within(done: Promise<unknown>): Promise<void> {
+  /** Resolves when `done` does, but after `PATIENCE_MS` at most. */
+  #withPatience(done: Promise<unknown>): Promise<void> {
     return new Promise((resolve) => {
       const cancel = this.#options.clock.after(PATIENCE_MS, resolve);
       void done.then(() => {
@@ -151,38 +155,42 @@ export class ConnectionSet {
     });
   }
 
-  #add(connection: TunnelConnection, info: ConnectionInfo): Member {
-    const member: Member = {
+  #add(connection: TunnelConnection, info: ConnectionInfo): Entry {
+    const entry: Entry = {
       connection,
       info,
       isNew: this.#isRenewing,
       isDraining: false,
       close: undefined,
       isComplete: false,
-      cancelTimer: () => {},
+      cancelTimer: ignore,
     };
-    this.#members.add(member);
-    const owner = this.#owner;
-    connection.handTo({
-      counters: owner.counters,
-      budget: this.#budget,
-      onPacket: owner.onPacket,
-      onBatchEnd: owner.onBatchEnd,
-      onDrain: owner.onDrain,
-      onHandshake: () => 'the handshake is done already',
-      onControl: (message, bytes) => this.#onControl(member, message, bytes),
-      onPeerDrained: () => this.#onPeerDrained(member),
-      onConnectionClosed: (cause) => this.#onClosed(member, cause),
-    });
-    owner.onCarrier(connection);
-    return member;
+    this.#entries.add(entry);
+    connection.joinTunnel(this.counters, this.#budget);
+    connection.onPacket = this.onPacket;
+    connection.onBatchEnd = this.onBatchEnd;
+    connection.onDrain = () => this.sender.drained();
+    connection.on('control', ({ message, bytes }) => this.#onControl(entry, message, bytes));
+    connection.on('drained', () => this.#onPeerDrained(entry));
+    connection.on('closed', (cause) => this.#onClosed(entry, cause));
+    this.sender.add(connection);
+    if (this.sender.connections.length > 1) this.#emitCount();
+    return entry;
   }
 
-  /** The rate is that of all connections together, so that no more may come by opening some. */
-  #onControl(member: Member, message: Json, bytes: number): Close | undefined {
-    if (member !== this.#first && member !== this.#successor && member !== this.#former) {
-      const reason = 'a control message came on a further connection';
-      return { code: CloseCode.ProtocolError, reason };
+  #stopSending(connection: TunnelConnection): void {
+    if (this.sender.remove(connection)) this.#emitCount();
+  }
+
+  #emitCount(): void {
+    this.emit('connections', { count: this.sender.connections.length });
+  }
+
+  /** The rate is that of all connections together, so that a peer gains nothing by opening more. */
+  #onControl(entry: Entry, message: Json, bytes: number): void {
+    if (entry !== this.#primary && entry !== this.#next && entry !== this.#former) {
+      entry.connection.failProtocol('a control message came on a further connection');
+      return;
     }
     const { maxControlRate, maxControlByteRate, clock } = this.#options;
     const nowMs = clock.monotonicMs();
@@ -201,95 +209,99 @@ export class ConnectionSet {
         : `${maxControlByteRate} bytes of them`;
       const reason = `more than ${what} a second`;
       void this.end('abort', { code: CloseCode.ControlRate, reason });
-      return undefined;
+      return;
     }
-    this.#owner.counters.receivedControl++;
-    this.#owner.onControl(message);
-    return undefined;
+    this.counters.receivedControl++;
+    this.emit('control', message);
   }
 
-  #onPeerDrained(member: Member): string | undefined {
-    if (member === this.#successor) return 'the connection that is to be the first one is drained';
-    if (member === this.#first && this.#successor === undefined) {
-      return 'the first connection is drained, and there is none to follow it';
+  #onPeerDrained(entry: Entry): void {
+    const { connection } = entry;
+    if (entry === this.#next) {
+      connection.failProtocol('the connection that is to be the primary one is drained');
+      return;
     }
-    if (member === this.#first) this.#switch();
-    if (!member.isDraining) {
-      this.#drain(member, undefined);
-      return undefined;
+    if (entry === this.#primary && this.#next === undefined) {
+      connection.failProtocol('the primary connection is drained, and there is none to follow it');
+      return;
     }
-    member.isComplete = true;
-    this.#settle(member);
-    if (member.close !== undefined) member.connection.close(member.close);
-    return undefined;
+    if (entry === this.#primary) this.#switch();
+    if (!entry.isDraining) {
+      this.#drain(entry, undefined);
+      return;
+    }
+    entry.isComplete = true;
+    this.#settle(entry);
+    if (entry.close !== undefined) connection.close(entry.close);
   }
 
+  /** Makes the next connection the primary one, if there is a next one. */
   #switch(): void {
-    const successor = this.#successor;
-    if (successor === undefined) return;
-    this.#former = this.#first;
-    this.#first = successor;
-    this.#successor = undefined;
-    this.#owner.onRenewed(successor.info);
+    const next = this.#next;
+    if (next === undefined) return;
+    this.#former = this.#primary;
+    this.#primary = next;
+    this.#next = undefined;
+    this.emit('renewed', next.info);
   }
 
-  /** @param close how this side ends it, if it is the one that began */
-  #drain(member: Member, close: Close | undefined): void {
-    if (member.isDraining || !this.#members.has(member)) return;
-    member.isDraining = true;
-    member.close = close;
-    this.#owner.onCarrierGone(member.connection);
+  /** @param close how this side ends the connection, if this side is the one that began */
+  #drain(entry: Entry, close: Close | undefined): void {
+    if (entry.isDraining || !this.#entries.has(entry)) return;
+    entry.isDraining = true;
+    entry.close = close;
+    this.#stopSending(entry.connection);
     const { clock, drainTimeoutMs } = this.#options;
-    member.cancelTimer = clock.after(drainTimeoutMs, () => {
-      this.#owner.counters.drainTimeouts++;
+    entry.cancelTimer = clock.after(drainTimeoutMs, () => {
+      this.counters.drainTimeouts++;
       const reason = `it was not drained within ${drainTimeoutMs} ms`;
-      member.connection.close({ code: (close ?? RENEWED).code, reason });
+      entry.connection.close({ code: (close ?? RENEWED).code, reason });
     });
-    member.connection.drain();
+    entry.connection.drain();
   }
 
-  #onClosed(member: Member, cause: CloseCause): void {
-    if (!this.#members.delete(member)) return;
-    member.cancelTimer();
-    this.#owner.onConnectionEnded(cause);
-    // The peer ends a connection that it has begun to drain when it has had all.
-    const isComplete = member.isComplete || (member.isDraining && cause.by === 'peer');
-    if (member === this.#first || (member === this.#former && !isComplete)) {
+  #onClosed(entry: Entry, cause: CloseCause): void {
+    if (!this.#entries.delete(entry)) return;
+    entry.cancelTimer();
+    this.emit('ended', cause);
+    // The peer ends a connection that it has begun to drain when everything has come.
+    const isComplete = entry.isComplete || (entry.isDraining && cause.by === 'peer');
+    if (entry === this.#primary || (entry === this.#former && !isComplete)) {
       this.#lose(cause);
       return;
     }
-    this.#settle(member);
-    if (member === this.#successor) this.#successor = undefined;
-    if (!member.isDraining) this.#owner.onCarrierGone(member.connection);
+    this.#settle(entry);
+    if (entry === this.#next) this.#next = undefined;
+    if (!entry.isDraining) this.#stopSending(entry.connection);
     if (!this.#isRenewing) return;
-    if (this.#first?.isNew !== true && this.#successor === undefined) this.#giveUpRenewal();
-    else if ([...this.#members].every(({ isNew }) => isNew)) this.#endRenewal();
+    if (this.#primary?.isNew !== true && this.#next === undefined) this.#giveUpRenewal();
+    else if ([...this.#entries].every(({ isNew }) => isNew)) this.#endRenewal();
   }
 
-  /** The successor is lost: what came with it would otherwise be there beyond what a tunnel may have. */
+  /** The next connection is lost. The others of the renewal would exceed what a tunnel may have, so they end too. */
   #giveUpRenewal(): void {
-    const further = [...this.#members].filter(({ isNew }) => isNew);
+    const further = [...this.#entries].filter(({ isNew }) => isNew);
     this.#endRenewal();
-    for (const member of further) this.#drain(member, IDLE);
+    for (const entry of further) this.#drain(entry, IDLE);
   }
 
   #endRenewal(): void {
     this.#isRenewing = false;
-    for (const member of this.#members) member.isNew = false;
+    for (const entry of this.#entries) entry.isNew = false;
   }
 
-  /** Nothing comes over the former first connection any more: control messages may go over the new one. */
-  #settle(member: Member): void {
-    if (member !== this.#former) return;
+  /** Nothing comes over the former primary connection any more, so control messages may go over the new one. */
+  #settle(entry: Entry): void {
+    if (entry !== this.#former) return;
     this.#former = undefined;
-    this.#first?.connection.releaseControl();
+    this.#primary?.connection.releaseControl();
   }
 
   #lose(cause: CloseCause): void {
-    const others = [...this.#members];
-    this.#members.clear();
-    this.#first = undefined;
-    this.#successor = undefined;
+    const others = [...this.#entries];
+    this.#entries.clear();
+    this.#primary = undefined;
+    this.#next = undefined;
     this.#former = undefined;
     this.#isRenewing = false;
     for (const { connection, cancelTimer } of others) {
@@ -297,20 +309,21 @@ export class ConnectionSet {
       if (cause.by === 'us') connection.abort(cause);
       else connection.destroy(cause.code, cause.reason);
     }
-    this.#owner.onLost(cause);
+    this.sender.reset(false);
+    this.emit('lost', cause);
   }
 }
 
-interface Member {
+interface Entry {
   readonly connection: TunnelConnection;
   readonly info: ConnectionInfo;
-  /** Came since the renewal that is under way has begun. */
+  /** It came since the renewal that is under way has begun. */
   isNew: boolean;
-  /** This side gives it nothing any more. */
+  /** This side puts nothing on it any more. */
   isDraining: boolean;
-  /** How this side ends it, if it began to drain it. */
+  /** How this side ends it, if this side began to drain it. */
   close: Close | undefined;
-  /** The peer's DRAIN has answered ours. */
+  /** The peer's DRAIN has answered that of this side. */
   isComplete: boolean;
   cancelTimer: () => void;
 }
@@ -324,12 +337,14 @@ function endConnection(
   else connection[how](close);
 }
 
+function ignore(): void {}
+
 const IDLE: Close = { code: CloseCode.Idle, reason: 'the connection is not needed' };
 const RENEWED: Close = {
   code: CloseCode.Renewed,
   reason: 'another connection has taken its place',
 };
-/** How long the first connection of a tunnel that is closed waits for the others, in ms. */
+/** How long the primary connection of a tunnel that is closed waits for the others, in ms: half of what it may take. */
 const PATIENCE_MS = 1_000;
-/** Over how long the rate of control messages is averaged, in ms: bursts pass. */
+/** Over how long the rate of control messages is averaged, in ms, so that bursts pass. */
 const CONTROL_WINDOW_MS = 10_000;

@@ -1,22 +1,12 @@
 /**
- * A connection over one TLS connection, and the conversation on it: handshake, keepalive, close. What goes
- * out passes through an `Outbox`.
- *
- * A packet's way in: the connection is read into the decoder's space (`socket-reader.ts`),
- * `FrameDecoder` finds the packet there, `onPacket` takes it where it lies, `onBatchEnd` follows each
- * piece that was read.
+ * One TLS connection of a tunnel and the conversation on it: handshake, keepalive, DRAIN, CLOSE. README.md draws its
+ * states, and the path of a frame through it.
  * @module
  */
 import type { TLSSocket } from 'node:tls';
+import { EventEmitter } from 'eventemitter3';
 import { ApiMisuseError } from '../errors.ts';
 import type { Json } from '../store/store.ts';
-import type {
-  CloseCause,
-  Connection,
-  ConnectionCounters,
-  ConnectionOptions,
-  ConnectionOwner,
-} from './connection-types.ts';
 import {
   drainedLimits,
   FRAME_HEADER_LENGTH,
@@ -40,22 +30,42 @@ import {
   readClose,
   type Welcome,
 } from './messages.ts';
+import type { ConnectionOptions } from './options.ts';
 import { Commit, Outbox } from './outbox.ts';
+import { SlabBudget } from './slab-pool.ts';
 import { readInto } from './socket-reader.ts';
+import { type CloseCause, type ConnectionCounters, newConnectionCounters } from './tunnel.ts';
 
-export class TunnelConnection implements Connection {
+export interface ConnectionEvents {
+  /** HELLO or WELCOME has come. Whoever finds it wrong calls `failProtocol`. */
+  handshake: [message: Json];
+  /** A control message of so many bytes has come. */
+  control: [control: { readonly message: Json; readonly bytes: number }];
+  /** DRAIN has come: the peer puts no packets or control messages on this connection any more. */
+  drained: [];
+  /** Emitted once. The connection takes and delivers nothing any more. */
+  closed: [cause: CloseCause];
+}
+
+export class TunnelConnection extends EventEmitter<ConnectionEvents> {
+  onPacket: (buffer: Buffer, start: number, end: number) => void = ignore;
+  /** Called after all that was read at a time. */
+  onBatchEnd: () => void = ignore;
+  /** Called once after `reserve` returned -1, when there is space again. */
+  onDrain: () => void = ignore;
+  /** Round-trip time of the last PING that was answered, in ms. */
   rttMs: number | undefined;
+  /** Resolves when the socket is closed and all memory is given back. */
   readonly gone: Promise<void>;
   readonly #socket: TLSSocket;
-  #owner: ConnectionOwner;
   readonly #options: ConnectionOptions;
-  #counters: ConnectionCounters;
+  #counters: ConnectionCounters = newConnectionCounters();
   readonly #decoder: FrameDecoder;
   readonly #outbox: Outbox;
   #phase: 'handshake' | 'up' | 'ended' = 'handshake';
   #keepaliveMs = 0;
   #cancelTimer: () => void = () => {};
-  #heard = false;
+  #hasHeard = false;
   #silentTicks = 0;
   #pingSentMs = 0;
   readonly #ping: Buffer = Buffer.alloc(PING_LENGTH);
@@ -66,28 +76,22 @@ export class TunnelConnection implements Connection {
   #held: Buffer[] | undefined;
   #heldBytes = 0;
 
-  /** Serves a connection whose TLS handshake is done and checked; `first` is the frame to expect. */
-  constructor(
-    socket: TLSSocket,
-    first: FrameType,
-    owner: ConnectionOwner,
-    options: ConnectionOptions
-  ) {
+  /**
+   * @param socket whose TLS handshake is done, and whose peer is verified
+   * @param first the frame that the peer has to begin with
+   */
+  constructor(socket: TLSSocket, first: FrameType, options: ConnectionOptions) {
+    super();
     this.#socket = socket;
-    this.#owner = owner;
     this.#options = options;
-    this.#counters = owner.counters;
     this.#decoder = new FrameDecoder(handshakeLimits(first), options.pool);
     const { pool, clock, limitUnsent } = options;
     this.#outbox = new Outbox(socket, {
       pool,
-      budget: {
-        take: (held) => this.#owner.budget.take(held),
-        give: () => this.#owner.budget.give(),
-      },
+      budget: NO_BUDGET,
       clock,
       onDrain: () => {
-        if (this.#phase === 'up') this.#owner.onDrain();
+        if (this.#phase === 'up') this.onDrain();
       },
       ...(limitUnsent === undefined
         ? {}
@@ -100,10 +104,10 @@ export class TunnelConnection implements Connection {
         return decoder.space;
       },
       onFilled: (count) => {
-        if (this.#hear()) this.#onDecoded(decoder.filled(count, this.#onFrame));
+        if (this.#noteArrival()) this.#onDecoded(decoder.filled(count, this.#onFrame));
       },
       onPiece: (piece) => {
-        if (this.#hear()) this.#onDecoded(decoder.push(piece, this.#onFrame));
+        if (this.#noteArrival()) this.#onDecoded(decoder.push(piece, this.#onFrame));
       },
     });
     socket.on('error', (error: NodeJS.ErrnoException) => {
@@ -121,23 +125,25 @@ export class TunnelConnection implements Connection {
     });
   }
 
+  /** The slab that `reserve` pointed into. */
   get buffer(): Buffer {
     return this.#outbox.buffer;
   }
 
+  /** How long the packet that is sent next has waited, in ms. */
   get waitMs(): number {
     return this.#outbox.waitMs;
   }
 
-  /** It takes nothing any more, but sends what waits. */
+  /** Whether it takes nothing any more, but still sends what waits. */
   get isClosing(): boolean {
     return this.#phase === 'ended' && !this.#isDropped;
   }
 
-  /** Serves another owner from now on. */
-  handTo(owner: ConnectionOwner): void {
-    this.#owner = owner;
-    this.#counters = owner.counters;
+  /** Makes it a connection of a tunnel, whose connections share the counters and the slabs. */
+  joinTunnel(counters: ConnectionCounters, budget: SlabBudget): void {
+    this.#counters = counters;
+    this.#outbox.budget = budget;
   }
 
   /** Sends HELLO or WELCOME. */
@@ -145,13 +151,14 @@ export class TunnelConnection implements Connection {
     this.#outbox.send(jsonFrame(type, message));
   }
 
-  /** The peer has to wait for an answer to its HELLO: it may send nothing until then but a CLOSE. */
+  /** Allows the peer nothing but a CLOSE until its HELLO is answered. */
   awaitAnswer(): void {
     this.#decoder.limits = waitingLimits();
   }
 
   /** Lets packets and control messages through, and begins to send PING. */
   becomeUp(keepaliveMs: number): void {
+    if (this.#phase !== 'handshake') return;
     this.#phase = 'up';
     this.#decoder.limits = openLimits(this.#options.maxReceivedControlBytes);
     this.#keepaliveMs = keepaliveMs;
@@ -159,10 +166,19 @@ export class TunnelConnection implements Connection {
     this.#cancelTimer = this.#options.clock.after(keepaliveMs, this.#onTick);
   }
 
+  /**
+   * Returns the offset in `buffer` where the payload of the next frame may be written; there are `MAX_PACKET_PAYLOAD`
+   * bytes of space. Returns -1 when the connection is not up, or holds as much as it may: then `onDrain` will be
+   * called. The offset holds until the next call of another method, or the return to the event loop.
+   */
   reserve(): number {
     return this.#phase === 'up' && !this.#isDraining ? this.#outbox.reserve() : -1;
   }
 
+  /**
+   * Makes a frame of the `payloadLength` bytes that were written where `reserve` said. Returns false, and counts it, if
+   * the packet is dropped because too much waits already.
+   */
   commit(type: FrameType, payloadLength: number): boolean {
     const outcome = this.#outbox.commit(type, payloadLength);
     if (outcome === Commit.Taken) {
@@ -175,10 +191,17 @@ export class TunnelConnection implements Connection {
     return false;
   }
 
+  /** Sends what was committed, now or as soon as the socket has taken what it has. */
   flush(): void {
     this.#outbox.flush();
   }
 
+  /**
+   * Sends a message before all packets that wait. Returns false when the connection is not up, or too many messages
+   * wait.
+   *
+   * @throws {ApiMisuseError} if the message is longer than `maxControlBytes`.
+   */
   sendControl(message: Json): boolean {
     const { maxControlBytes, maxControlQueueBytes } = this.#options;
     if (this.#phase !== 'up' || this.#isDraining) return false;
@@ -204,7 +227,7 @@ export class TunnelConnection implements Connection {
     return true;
   }
 
-  /** Keeps control messages back until `releaseControl`. */
+  /** Holds control messages back until `releaseControl`. */
   holdControl(): void {
     this.#held ??= [];
   }
@@ -216,62 +239,70 @@ export class TunnelConnection implements Connection {
     for (const frame of frames) this.#outbox.send(frame);
   }
 
+  /** Takes nothing any more, sends what waits, then DRAIN. What the peer sends is still delivered. */
   drain(): void {
     if (this.#phase !== 'up' || this.#isDraining) return;
     this.#isDraining = true;
     this.#outbox.flush();
     const frame = Buffer.alloc(FRAME_HEADER_LENGTH);
     writeFrameHeader(frame, 0, FrameType.Drain, 0);
-    this.#outbox.sendBehind(frame);
+    this.#outbox.sendLast(frame);
   }
 
+  /** Takes and delivers nothing any more, sends what waits, then, once `after` has resolved, CLOSE. */
   close(close: Close, after?: Promise<unknown>): void {
     this.#outbox.flush();
     this.#end({ ...close, by: 'us' }, after);
   }
 
+  /** Takes and delivers nothing any more, drops what waits, and sends CLOSE. */
   abort(close: Close): void {
     this.#drop();
     this.#end({ ...close, by: 'us' });
   }
 
+  /** Ends the connection because the peer broke the protocol. */
+  failProtocol(reason: string): void {
+    this.abort({ code: CloseCode.ProtocolError, reason });
+  }
+
+  /** Ends the connection at once, and tells the peer nothing. */
   destroy(code: string, reason: string): void {
     this.#socket.destroy();
     this.#end({ by: 'us', code, reason });
   }
 
-  /** Something came; returns whether it matters any more. */
-  #hear(): boolean {
-    this.#heard = true;
+  /** Notes for the keepalive that something came. Returns whether it is still to be decoded. */
+  #noteArrival(): boolean {
+    this.#hasHeard = true;
     return this.#phase !== 'ended';
   }
 
   #onDecoded(fault: FrameFault): void {
     if (fault !== FrameFault.None) {
       const what = fault === FrameFault.BadType ? 'type' : 'length';
-      this.#abuse(`a frame has a ${what} that is not allowed here`);
+      this.failProtocol(`a frame has a ${what} that is not allowed here`);
     }
-    this.#owner.onBatchEnd();
+    this.onBatchEnd();
   }
 
   readonly #onFrame = (type: number, buffer: Buffer, start: number, end: number): boolean => {
     if (type === FrameType.Packet) {
       this.#counters.receivedPackets++;
       this.#counters.receivedBytes += end - start;
-      this.#owner.onPacket(buffer, start, end);
+      this.onPacket(buffer, start, end);
     } else if (type === FrameType.Ping) {
       const pong = pingFrame(FrameType.Pong);
       buffer.copy(pong, FRAME_HEADER_LENGTH, start, end);
       this.#outbox.sendPong(pong);
     } else if (type === FrameType.Pong) {
-      // Any other than the answer to our last PING is late or made up.
+      // Any other PONG is late or made up.
       if (this.#ping.compare(buffer, start, end) === 0) {
         this.rttMs = this.#options.clock.monotonicMs() - this.#pingSentMs;
       }
     } else if (type === FrameType.Drain) {
       this.#decoder.limits = drainedLimits(this.#options.maxReceivedControlBytes);
-      const fault = this.#owner.onPeerDrained();
-      if (fault !== undefined) this.#abuse(fault);
+      this.emit('drained');
     } else {
       this.#onMessage(type, parseJson(buffer, start, end), end - start);
     }
@@ -280,22 +311,20 @@ export class TunnelConnection implements Connection {
 
   #onMessage(type: number, message: Json | undefined, bytes: number): void {
     if (message === undefined) {
-      this.#abuse('a message is not JSON in UTF-8');
+      this.failProtocol('a message is not JSON in UTF-8');
     } else if (type === FrameType.Control) {
-      const refusal = this.#owner.onControl(message, bytes);
-      if (refusal !== undefined) this.abort(refusal);
+      this.emit('control', { message, bytes });
     } else if (type === FrameType.Close) {
       this.#onClose(message);
     } else {
-      const fault = this.#owner.onHandshake(message);
-      if (fault !== undefined) this.#abuse(fault);
+      this.emit('handshake', message);
     }
   }
 
   #onClose(message: Json): void {
     const close = readClose(message);
     if (close === undefined) {
-      this.#abuse('the CLOSE is malformed');
+      this.failProtocol('the CLOSE is malformed');
       return;
     }
     this.#drop();
@@ -303,9 +332,9 @@ export class TunnelConnection implements Connection {
   }
 
   readonly #onTick = (): void => {
-    // Counted in ticks, not in time: when this process itself stood still, that is one tick.
-    this.#silentTicks = this.#heard ? 0 : this.#silentTicks + 1;
-    this.#heard = false;
+    // Ticks are counted, not time: a halt of this whole process is one tick.
+    this.#silentTicks = this.#hasHeard ? 0 : this.#silentTicks + 1;
+    this.#hasHeard = false;
     if (this.#silentTicks >= DEAD_AFTER_TICKS) {
       const reason = `nothing came from the peer for ${DEAD_AFTER_TICKS * this.#keepaliveMs} ms`;
       this.#socket.destroy();
@@ -318,7 +347,7 @@ export class TunnelConnection implements Connection {
   };
 
   #sendPing(): void {
-    // A peer that does not read is sent no more.
+    // A peer that does not read gets no more of them.
     if (this.#outbox.messageBytes > 0) return;
     this.#pingSentMs = this.#options.clock.monotonicMs();
     this.#ping.writeDoubleBE(this.#pingSentMs);
@@ -327,17 +356,13 @@ export class TunnelConnection implements Connection {
     this.#outbox.send(frame);
   }
 
-  #abuse(reason: string): void {
-    this.abort({ code: CloseCode.ProtocolError, reason });
-  }
-
   #drop(): void {
     this.#isDropped = true;
     this.#held = undefined;
     this.#outbox.drop();
   }
 
-  /** Stops all delivery at once. What is still to be sent gets `LINGER_MS`. */
+  /** Stops delivery at once. What is still to be sent has `LINGER_MS`. */
   #end(cause: CloseCause, after?: Promise<unknown>): void {
     if (this.#phase === 'ended') return;
     this.#phase = 'ended';
@@ -351,7 +376,7 @@ export class TunnelConnection implements Connection {
       if (after === undefined) finish();
       else void after.then(finish);
     }
-    this.#owner.onConnectionClosed(cause);
+    this.emit('closed', cause);
   }
 }
 
@@ -361,13 +386,17 @@ function pingFrame(type: FrameType): Buffer {
   return frame;
 }
 
+function ignore(): void {}
+
 function lost(reason: string): CloseCause {
   return { by: 'network', code: CloseCode.ConnectionLost, reason };
 }
 
+/** Before a connection is part of a tunnel it sends no packets. */
+const NO_BUDGET: SlabBudget = new SlabBudget(0);
 /** What the system keeps unsent, in writes: one is on its way while the next is made. */
 const UNSENT_CHUNKS = 2;
 /** How long a connection that ends may take to send what is queued, in ms. */
 const LINGER_MS = 2_000;
-/** Keepalive intervals without any byte after which a peer is taken for dead. */
+/** Keepalive intervals without a byte after which the peer counts as dead. */
 const DEAD_AFTER_TICKS = 3;

@@ -1,5 +1,5 @@
 /**
- * One attempt of the dialling side to bring up a connection: TCP, CONNECT if there is a proxy, TLS, the check of the
+ * One attempt of the dialling side to open a connection: TCP, CONNECT if there is a proxy, TLS, the check of the
  * server's certificate, HELLO, and the wait for WELCOME. Nothing is sent to the server before its certificate is
  * verified.
  * @module
@@ -7,73 +7,77 @@
 import { X509Certificate } from 'node:crypto';
 import type { Socket } from 'node:net';
 import { connect, type SecureContext, type TLSSocket } from 'node:tls';
+import { EventEmitter } from 'eventemitter3';
+import type { HostPort } from '../base/host-port.ts';
 import { keyExchangeOf } from '../base/key-exchange.ts';
-import { type ProxyOption, proxyFor } from '../base/proxy.ts';
+import { proxyFor } from '../base/proxy.ts';
 import { connectThrough } from '../base/proxy-connect.ts';
 import { reasonOf } from '../base/socket-error.ts';
 import { CertificateError } from '../errors.ts';
 import { formatIdentity, type GatewayIdentity, identityOfCertificate } from '../pki/names.ts';
 import type { Json } from '../store/store.ts';
 import { TunnelConnection } from './connection.ts';
-import { type CloseCause, type ConnectionOptions, handshakeOwner } from './connection-types.ts';
 import { FrameType } from './frame.ts';
 import {
   ALPN_PROTOCOL,
   CloseCode,
   type Hello,
+  PROTOCOL_VERSION,
   printable,
   readWelcome,
   type Welcome,
 } from './messages.ts';
-import { type ConnectionInfo, connectionInfo } from './tunnel.ts';
+import type { ResolvedDialOptions } from './options.ts';
+import { type CloseCause, type ConnectionInfo, connectionInfo } from './tunnel.ts';
 
-export interface AttemptOptions {
-  readonly host: string;
-  readonly port: number;
-  readonly proxy: ProxyOption | undefined;
+/** What is dialled, and what HELLO says about it. */
+export interface AttemptTarget extends Pick<Hello, 'tunnel' | 'lane' | 'renews'> {
+  readonly endpoint: HostPort;
   readonly context: SecureContext;
-  readonly expectedPeer: GatewayIdentity;
-  /** Without the group of the key exchange. */
-  readonly hello: Hello;
-  readonly timeoutMs: number;
-  readonly connection: ConnectionOptions;
 }
 
-/** One of the two is called, once, unless the attempt is cancelled. */
-export interface AttemptOutcome {
-  /** Take the connection over before returning: the first packets may follow at once. */
-  onUp(connection: TunnelConnection, welcome: Welcome, info: ConnectionInfo): void;
-  onFailed(cause: CloseCause): void;
+export interface UpConnection {
+  readonly connection: TunnelConnection;
+  readonly welcome: Welcome;
+  readonly info: ConnectionInfo;
 }
 
-export class DialAttempt {
-  readonly #options: AttemptOptions;
-  /** To the server, or to the proxy as long as that has not answered; undefined if there is neither. */
+/** One of the two is emitted, once, unless the attempt is cancelled. */
+export interface AttemptEvents {
+  /** Take the connection over before returning, because the first packets may follow at once. */
+  up: [up: UpConnection];
+  failed: [cause: CloseCause];
+}
+
+export class DialAttempt extends EventEmitter<AttemptEvents> {
+  readonly #options: ResolvedDialOptions;
+  readonly #target: AttemptTarget;
+  /** To the server, or to the proxy until that has answered; undefined if there is neither. */
   #socket: Socket | undefined;
   #isProxied = false;
   readonly #cancelTimer: () => void;
-  /** Undefined when it is over. */
-  #outcome: AttemptOutcome | undefined;
+  #isOver = false;
 
-  constructor(options: AttemptOptions, outcome: AttemptOutcome) {
+  constructor(options: ResolvedDialOptions, target: AttemptTarget) {
+    super();
     this.#options = options;
-    this.#outcome = outcome;
-    const { timeoutMs } = options;
-    this.#cancelTimer = options.connection.clock.after(timeoutMs, () => {
-      this.#fail(CloseCode.HandshakeTimeout, `no acknowledgement within ${timeoutMs} ms`);
+    this.#target = target;
+    const { clock, handshakeTimeoutMs } = options;
+    this.#cancelTimer = clock.after(handshakeTimeoutMs, () => {
+      this.#fail(CloseCode.HandshakeTimeout, `no acknowledgement within ${handshakeTimeoutMs} ms`);
     });
     try {
       this.#connect();
     } catch (error) {
-      // Nobody is told of the outcome before they have the attempt.
+      // Nobody can listen before the constructor has returned.
       process.nextTick(() => this.#failWith(error as Error));
     }
   }
 
   /** @throws {PresenceError} if there is no such proxy, or it cannot be asked for the host. */
   #connect(): void {
-    const { host, port, proxy: option } = this.#options;
-    const proxy = proxyFor(option, host, port);
+    const { host, port } = this.#target.endpoint;
+    const proxy = proxyFor(this.#options.proxy, host, port);
     if (proxy === undefined) {
       this.#secure({ host, port });
       return;
@@ -84,21 +88,21 @@ export class DialAttempt {
       { host, port },
       {
         onOpen: (socket) => {
-          if (this.#outcome !== undefined) this.#secure({ socket });
+          if (!this.#isOver) this.#secure({ socket });
         },
         onFailed: (error) => this.#failWith(error),
       }
     );
   }
 
-  /** Begins TLS: to an endpoint, or over a connection to it that is there. */
+  /** Begins TLS to an endpoint, or over a connection to it through a proxy. */
   #secure(transport: { host: string; port: number } | { socket: Socket }): void {
-    const { context, expectedPeer } = this.#options;
+    const { expectedPeer } = this.#options;
     const socket = connect({
       ...transport,
-      secureContext: context,
+      secureContext: this.#target.context,
       ALPNProtocols: [ALPN_PROTOCOL],
-      // No SNI: the peer is known by its identity, and its name is not to be seen on the way.
+      // No SNI: the peer is known by its identity, and its name is not shown to the network.
       servername: '',
       // By default the environment variable NODE_TLS_REJECT_UNAUTHORIZED could switch the verification off.
       rejectUnauthorized: true,
@@ -110,15 +114,15 @@ export class DialAttempt {
     socket.on('secureConnect', () => this.#onSecure(socket));
   }
 
-  /** Ends it; nothing is called any more. */
+  /** Ends the attempt; nothing is emitted any more. */
   cancel(): void {
     this.#finish();
     this.#socket?.destroy();
   }
 
-  /** TLS is up: who the server is, is read from its certificate again, now that OpenSSL has verified it. */
+  /** TLS is up. The identity of the server is read from its certificate again, now that OpenSSL has verified it. */
   #onSecure(socket: TLSSocket): void {
-    if (this.#outcome === undefined) return;
+    if (this.#isOver) return;
     const certificate = socket.getPeerX509Certificate();
     if (!socket.authorized || certificate === undefined) {
       this.#fail(CloseCode.Untrusted, 'the certificate of the server is not verified');
@@ -135,36 +139,39 @@ export class DialAttempt {
       this.#fail(CloseCode.ProtocolError, `the server does not speak ${ALPN_PROTOCOL}`);
       return;
     }
-    const { host, port } = this.#options;
-    const proxied = this.#isProxied ? { host, port } : undefined;
+    const proxied = this.#isProxied ? this.#target.endpoint : undefined;
     const info = connectionInfo(socket, peer, certificate, keyExchangeOf(socket), proxied);
-    this.#greet(socket, info);
+    this.#sendHello(socket, info);
   }
 
-  #greet(socket: TLSSocket, info: ConnectionInfo): void {
-    const connection: TunnelConnection = new TunnelConnection(
-      socket,
-      FrameType.Welcome,
-      handshakeOwner({
-        onHandshake: (message) => this.#onWelcome(connection, message, info),
-        onConnectionClosed: (cause) => this.#finish()?.onFailed(cause),
-      }),
-      this.#options.connection
-    );
-    const { keyExchange } = info;
-    connection.sendHandshake(FrameType.Hello, { ...this.#options.hello, keyExchange });
+  #sendHello(socket: TLSSocket, info: ConnectionInfo): void {
+    const { software, connection: options } = this.#options;
+    const { tunnel, lane, renews } = this.#target;
+    const connection = new TunnelConnection(socket, FrameType.Welcome, options);
+    connection.once('handshake', (message) => this.#onWelcome(connection, message, info));
+    connection.once('closed', (cause) => {
+      if (this.#finish()) this.emit('failed', cause);
+    });
+    connection.sendHandshake(FrameType.Hello, {
+      version: PROTOCOL_VERSION,
+      software,
+      tunnel,
+      lane,
+      renews,
+      keyExchange: info.keyExchange,
+    });
   }
 
-  #onWelcome(
-    connection: TunnelConnection,
-    message: Json,
-    info: ConnectionInfo
-  ): string | undefined {
+  #onWelcome(connection: TunnelConnection, message: Json, info: ConnectionInfo): void {
     const welcome = readWelcome(message);
-    if (welcome === undefined) return 'the WELCOME is malformed';
+    if (welcome === undefined) {
+      connection.failProtocol('the WELCOME is malformed');
+      return;
+    }
     connection.becomeUp(welcome.keepaliveMs);
-    this.#finish()?.onUp(connection, welcome, info);
-    return undefined;
+    if (!this.#finish()) return;
+    connection.removeAllListeners();
+    this.emit('up', { connection, welcome, info });
   }
 
   #failWith(error: NodeJS.ErrnoException): void {
@@ -172,23 +179,23 @@ export class DialAttempt {
   }
 
   #fail(code: string, reason: string, errorCode?: string): void {
-    const outcome = this.#finish();
-    if (outcome === undefined) return;
+    if (!this.#finish()) return;
     this.#socket?.destroy();
-    const { host, port } = this.#options;
+    const { host, port } = this.#target.endpoint;
     const text = `${host} port ${port}: ${printable(reason)}`;
-    outcome.onFailed({ by: 'network', code, reason: text, errorCode });
+    this.emit('failed', { by: 'network', code, reason: text, errorCode });
   }
 
-  #finish(): AttemptOutcome | undefined {
-    const outcome = this.#outcome;
-    this.#outcome = undefined;
+  /** Returns false if the attempt is over already. */
+  #finish(): boolean {
+    const wasOver = this.#isOver;
+    this.#isOver = true;
     this.#cancelTimer();
-    return outcome;
+    return !wasOver;
   }
 }
 
-/** What is wrong with the certificate of a server, in the form that Node asks for. */
+/** Returns what is wrong with the certificate of a server, as `checkServerIdentity` of Node must. */
 function serverFault(raw: Buffer, expected: GatewayIdentity): Error | undefined {
   try {
     checkServer(new X509Certificate(raw), expected);
@@ -199,12 +206,12 @@ function serverFault(raw: Buffer, expected: GatewayIdentity): Error | undefined 
 }
 
 /**
- * Reads who the server is from its certificate. That the certificate is genuine is for OpenSSL to verify.
+ * Reads the identity of the server from its certificate. OpenSSL verifies that the certificate is genuine.
  *
  * @throws {CertificateError} if the certificate is not for servers, or does not name the expected gateway.
  */
 function checkServer(certificate: X509Certificate, expected: GatewayIdentity): GatewayIdentity {
-  // OpenSSL lets a certificate that names no purpose pass for any (RFC 5280 section 4.2.1.12).
+  // OpenSSL accepts a certificate that names no purpose for any (RFC 5280 section 4.2.1.12).
   if (certificate.keyUsage?.includes(SERVER_AUTH) !== true) {
     throw new CertificateError('the certificate of the server is not for servers');
   }

@@ -1,6 +1,6 @@
 /**
- * What a failure means for whom: derives from the end of a tunnel's connection, or from an error of this library,
- * what has failed, whose side that is on, and what helps. It looks at codes alone, never at the text of a message.
+ * Says what a failure means: from the end of a connection, or from an error of this library, `failureOf` derives what
+ * has failed, on whose side, and what helps. It looks at codes only, never at the text of a message.
  * @module
  */
 import {
@@ -15,8 +15,8 @@ import {
   ProxyError,
   type ProxyFault,
 } from '../errors.ts';
-import type { CloseCause } from './connection-types.ts';
 import { CloseCode } from './messages.ts';
+import type { CloseCause } from './tunnel.ts';
 
 export type FailureKind =
   /** There is no connection to the peer, or it broke. */
@@ -25,17 +25,17 @@ export type FailureKind =
   | 'timeout'
   /** The HTTP proxy gives no connection: it refuses the credentials or the endpoint, or is no proxy. */
   | 'proxy'
-  /** What answers does not speak TLS. */
+  /** The other end does not speak TLS. */
   | 'not-tls'
   /** The two sides do not speak the same protocol, or one has broken it. */
   | 'protocol'
-  /** The certificate of the peer does not lead to a CA that is trusted here, or does not hold now. */
+  /** The certificate of the peer does not lead to a CA that is trusted here, or is not valid now. */
   | 'peer-untrusted'
   /** The certificate of the peer is genuine, but names another gateway than is expected. */
   | 'peer-identity'
   /** The peer does not trust the certificate of this side. */
   | 'certificate-untrusted'
-  /** The certificate of this side has run out. */
+  /** The certificate of this side has expired. */
   | 'certificate-expired'
   /** The certificate of this side is revoked. */
   | 'revoked'
@@ -43,20 +43,20 @@ export type FailureKind =
   | 'unknown-site'
   /** Another gateway uses the same identity, and has taken over. */
   | 'replaced'
-  /** The peer refuses this side for a reason of its operator's. */
+  /** The peer refuses this side for a reason of its operator. */
   | 'refused'
-  /** More was brought than the peer, or this side, takes in the time. */
+  /** This side, or the peer, has sent or opened more in the time than the other takes. */
   | 'rate-limited'
-  /** The enrolment token is not good, or not any more. */
+  /** The enrolment token is not valid, or not any more. */
   | 'token'
   /** This machine, its configuration or the calling program is at fault. */
   | 'local';
 
 export interface Failure {
   readonly kind: FailureKind;
-  /** Whose side it is on: this machine, who configures the gateways, the peer, or what is between. */
+  /** Whose side it is on: this machine, the operator of the gateways, the peer, or the network between. */
   readonly party: 'local' | 'operator' | 'peer' | 'network';
-  /** What helps: time alone, a new token, another configuration of either side, or a report to who runs the peer. */
+  /** What helps: time, a new token, another configuration of either side, or a report to the operator of the peer. */
   readonly remedy: 'wait' | 'token' | 'configuration' | 'report';
   readonly error: PresenceError;
 }
@@ -64,11 +64,11 @@ export interface Failure {
 type Meaning = readonly [FailureKind, Failure['party'], Failure['remedy']];
 
 /**
- * Tells what a failure means.
+ * Returns what a failure means.
  *
  * @param fault why a tunnel is down or waits, or what `enrol` or another function of this library has thrown
- * @param own what this side knows of its own certificate: a peer that does not trust it does not say by a code
- * whether it has run out
+ * @param own what this side knows of its own certificate, because a peer that does not trust it does not say whether it
+ * has expired
  */
 export function failureOf(
   fault: CloseCause | PresenceError,
@@ -83,7 +83,7 @@ export function failureOf(
 function meaningOfCause({ by, code, errorCode }: CloseCause): Meaning {
   if (by === 'peer') return BY_PEER.get(code) ?? REFUSED;
   if (by === 'us') return BY_US.get(code) ?? LOCAL;
-  // The code of a connection that was lost says less than that of the error.
+  // The code of the error says more than that of the lost connection.
   return meaningOfCode(errorCode) ?? BY_NETWORK.get(code) ?? UNREACHABLE;
 }
 
@@ -94,7 +94,7 @@ function meaningOfError(error: PresenceError): Meaning {
   }
   const known = OF_ERRORS.get(error.code);
   if (known !== undefined) return known;
-  // Errors of the environment are of all kinds: the system says which.
+  // For an error of the environment, the code of the system says more.
   for (let it: unknown = error, depth = 0; it instanceof Error && depth < MAX_DEPTH; depth++) {
     const meaning = meaningOfCode((it as NodeJS.ErrnoException).code);
     if (meaning !== undefined) return meaning;
@@ -103,7 +103,7 @@ function meaningOfError(error: PresenceError): Meaning {
   return LOCAL;
 }
 
-/** Of a system error, of TLS, or of an error of this library that ended a connection. */
+/** Returns the meaning of a code of the system, of TLS, or of an error of this library that ended a connection. */
 function meaningOfCode(code: unknown): Meaning | undefined {
   if (typeof code !== 'string') return undefined;
   const known = OF_CODES.get(code);
@@ -145,7 +145,7 @@ const TOKEN: Meaning = ['token', 'operator', 'token'];
 const LOCAL: Meaning = ['local', 'local', 'configuration'];
 const PROXY: Meaning = ['proxy', 'operator', 'configuration'];
 
-/** A CLOSE of the peer; any other code is one of its host's own. */
+/** By the code of a CLOSE of the peer; any other code is one of its host's own. */
 const BY_PEER: ReadonlyMap<string, Meaning> = new Map([
   [CloseCode.Shutdown, ['unreachable', 'peer', 'wait']],
   [CloseCode.Moved, ['unreachable', 'peer', 'wait']],
@@ -187,7 +187,7 @@ const OF_ERRORS: ReadonlyMap<string, Meaning> = new Map([
 
 const proxyCode = (fault: ProxyFault): string => new ProxyError(fault, '').code;
 
-/** Codes that are not listed say nothing. */
+/** By code of an error; a code that is not listed says nothing. */
 const OF_CODES: ReadonlyMap<string, Meaning> = new Map([
   ...[
     ...['ECONNREFUSED', 'ECONNRESET', 'ECONNABORTED', 'EPIPE', 'ENOTFOUND', 'EAI_AGAIN'],
@@ -205,15 +205,15 @@ const OF_CODES: ReadonlyMap<string, Meaning> = new Map([
   ].map((code) => [code, PEER_UNTRUSTED]),
   ['CERT_HAS_EXPIRED', PEER_EXPIRED],
   ['CERT_NOT_YET_VALID', PEER_EXPIRED],
-  // Ours, after OpenSSL has verified the chain.
+  // An error of this library, after OpenSSL has verified the chain.
   [new CertificateError('').code, PEER_IDENTITY],
-  // What came is no record of TLS; the name depends on which of its bytes OpenSSL looks at first.
+  // No record of TLS came; the name depends on which of its bytes OpenSSL looks at first.
   ...['WRONG_VERSION_NUMBER', 'PACKET_LENGTH_TOO_LONG', 'HTTP_REQUEST', 'BAD_RECORD_TYPE'].map(
     (name) => [`ERR_SSL_${name}`, NOT_TLS]
   ),
   ['ERR_SSL_UNSUPPORTED_PROTOCOL', OTHER_PROTOCOL],
   ['EPROTO', PROTOCOL],
-  // The system forbids it, or has no more of what a connection takes.
+  // The system forbids it, or is out of a resource.
   ...['EACCES', 'EPERM', 'EMFILE', 'ENFILE', 'ENOBUFS', 'ENOMEM'].map((code) => [code, LOCAL]),
   [proxyCode('unreachable'), UNREACHABLE],
   [proxyCode('endpoint-unreachable'), UNREACHABLE],
@@ -224,7 +224,7 @@ const OF_CODES: ReadonlyMap<string, Meaning> = new Map([
   [new ApiMisuseError('').code, LOCAL],
 ] as [string, Meaning][]);
 
-/** What the peer says in TLS (RFC 8446 section 6.2). */
+/** By the alert of the peer in TLS (RFC 8446 section 6.2). */
 const OF_ALERTS: ReadonlyMap<string, Meaning> = new Map([
   ['NO_APPLICATION_PROTOCOL', OTHER_PROTOCOL],
   ['PROTOCOL_VERSION', OTHER_PROTOCOL],

@@ -1,17 +1,172 @@
 /**
- * Which connection a flow takes. Flows are told apart by a hash, in buckets; a bucket stays on its connection while
- * packets come, so that they stay in order, and goes to the connection with the fewest when it has been quiet.
- * When connections come and go, and when a connection has to carry several flows that send much while another has
- * none, no more buckets move than balance needs: those few flows may see packets overtake others, once.
+ * Steers each flow to one of the connections that carry packets. Flows are told apart by a hash, in buckets. A bucket
+ * stays on its connection while packets come, so that they stay in order. When it has been quiet, it goes to the
+ * connection with the fewest buckets. When connections come and go, and when a connection carries several busy flows
+ * while another has none, only as many buckets move as balance needs: packets of those few flows may overtake others,
+ * once.
  * @module
  */
+import type { Clock } from '../base/clock.ts';
+import { flowHash } from '../packet/flow-hash.ts';
+import { VNET_HEADER_LENGTH } from '../packet/virtio.ts';
+import type { TunnelConnection } from './connection.ts';
+import { FrameType } from './frame.ts';
+import type { ConnectionCounters } from './tunnel.ts';
 
+/**
+ * The connections of a tunnel that carry what this side sends.
+ *
+ * The path of a packet out:
+ * 1. `reserve` points into the connection of the packet before, because the next one is likely of the same flow
+ * 2. `commit` finds the connection of the flow, and copies the packet there if that is another one
+ * 3. `flush` has every connection send what it got
+ */
+export class SteeredSender {
+  /** Called once after `reserve` returned -1, when there is space again. */
+  onDrain: () => void = ignore;
+  readonly #counters: ConnectionCounters;
+  readonly #clock: Clock;
+  #connections: TunnelConnection[] = [];
+  /** Made when it is first needed, because most tunnels have one connection. */
+  #steering: FlowSteering | undefined;
+  /** Whether flows are told apart also while there is one connection only. */
+  #mayGrow = false;
+  /** The connection that `reserve` pointed into last, and where. */
+  #reserved = 0;
+  #reservedAt = 0;
+  #wasRefused = false;
+  /** The time of the last flush; steering needs no finer time. */
+  #nowMs = 0;
+
+  constructor(counters: ConnectionCounters, clock: Clock) {
+    this.#counters = counters;
+    this.#clock = clock;
+  }
+
+  get connections(): readonly TunnelConnection[] {
+    return this.#connections;
+  }
+
+  get buffer(): Buffer {
+    return this.#connections[this.#reserved]?.buffer ?? EMPTY;
+  }
+
+  /** Begins anew without connections. With `mayGrow`, flows are told apart also while there is one connection. */
+  reset(mayGrow: boolean): void {
+    this.#nowMs = this.#clock.monotonicMs();
+    this.#connections = [];
+    this.#reserved = 0;
+    this.#steering = undefined;
+    this.#mayGrow = mayGrow;
+  }
+
+  add(connection: TunnelConnection): void {
+    this.#connections.push(connection);
+    if (this.#connections.length === 1) return;
+    this.#table().setConnections(this.#connections.length, this.#clock.monotonicMs());
+    this.#reserved = 0;
+  }
+
+  /** Returns false if the connection is not one of these. */
+  remove(connection: TunnelConnection): boolean {
+    const at = this.#connections.indexOf(connection);
+    if (at < 0) return false;
+    const last = this.#connections.pop()!;
+    if (last !== connection) this.#connections[at] = last;
+    this.#table().removeConnection(at, this.#clock.monotonicMs());
+    this.#reserved = 0;
+    return true;
+  }
+
+  /** Returns how many flows have sent packets recently. */
+  activeFlows(nowMs: number): number {
+    return this.#table().active(nowMs);
+  }
+
+  /** See `Tunnel.reserve`. */
+  reserve(): number {
+    const connections = this.#connections;
+    for (let i = 0; i < connections.length; i++) {
+      const at = connections[this.#reserved]!.reserve();
+      if (at >= 0) {
+        this.#reservedAt = at;
+        return at;
+      }
+      this.#reserved = this.#reserved + 1 < connections.length ? this.#reserved + 1 : 0;
+    }
+    this.#wasRefused = true;
+    return -1;
+  }
+
+  /** See `Tunnel.commit`. */
+  commit(type: FrameType, payloadLength: number): boolean {
+    const connections = this.#connections;
+    const from = connections[this.#reserved];
+    if (from === undefined) return false;
+    const start = this.#reservedAt;
+    const to = this.#connectionOf(from.buffer, start, start + payloadLength);
+    if (to === this.#reserved) return from.commit(type, payloadLength);
+    const { buffer } = from;
+    this.#reserved = to;
+    return this.#copy(connections[to]!, type, buffer, start, start + payloadLength);
+  }
+
+  flush(): void {
+    this.#nowMs = this.#clock.monotonicMs();
+    // A connection may break during its flush, and the last one takes its place: that one was flushed before.
+    for (let i = this.#connections.length - 1; i >= 0; i--) this.#connections[i]?.flush();
+  }
+
+  /** See `Tunnel.sendPacket`. */
+  send(buffer: Buffer, start: number, end: number): boolean {
+    const connection = this.#connections[this.#connectionOf(buffer, start, end)];
+    return connection !== undefined && this.#copy(connection, FrameType.Packet, buffer, start, end);
+  }
+
+  /** One of the connections has space again. */
+  drained(): void {
+    if (!this.#wasRefused) return;
+    this.#wasRefused = false;
+    this.onDrain();
+  }
+
+  #table(): FlowSteering {
+    this.#steering ??= new FlowSteering();
+    return this.#steering;
+  }
+
+  #connectionOf(buffer: Buffer, start: number, end: number): number {
+    if (this.#connections.length <= 1 && !this.#mayGrow) return 0;
+    const hash = flowHash(buffer, start + VNET_HEADER_LENGTH, end);
+    return this.#table().connectionOf(hash, end - start, this.#nowMs);
+  }
+
+  #copy(
+    connection: TunnelConnection,
+    type: FrameType,
+    buffer: Buffer,
+    start: number,
+    end: number
+  ): boolean {
+    const at = connection.reserve();
+    if (at < 0) {
+      this.#wasRefused = true;
+      this.#counters.droppedFull++;
+      return false;
+    }
+    buffer.copy(connection.buffer, at, start, end);
+    return connection.commit(type, end - start);
+  }
+}
+
+/** The buckets, and the number of the connection of each. */
 export class FlowSteering {
   #connections = 1;
+  /** By bucket. */
   readonly #connectionOf = new Uint8Array(BUCKETS);
-  /** When the last packet of the bucket came, in ms. */
+  /** When the last packet of each bucket came, in ms. */
   readonly #seenMs = new Float64Array(BUCKETS).fill(Number.NEGATIVE_INFINITY);
-  /** Since the last look at the balance. */
+  /** By bucket, since the last `#balance`. */
   readonly #bytes = new Float64Array(BUCKETS);
   #balancedMs = 0;
   readonly #load = new Int32Array(256);
@@ -21,7 +176,7 @@ export class FlowSteering {
     return this.#connections;
   }
 
-  /** Returns the connection of a packet of `bytes` that is sent now. */
+  /** Returns the number of the connection for a packet of `bytes` that is sent now. */
   connectionOf(hash: number, bytes: number, nowMs: number): number {
     const bucket = hash & (BUCKETS - 1);
     if (nowMs - this.#seenMs[bucket]! > QUIET_MS)
@@ -32,7 +187,7 @@ export class FlowSteering {
     return this.#connectionOf[bucket]!;
   }
 
-  /** How many flows, as far as the buckets tell them apart, have sent something lately. */
+  /** Returns how many flows, as far as the buckets tell them apart, have sent something recently. */
   active(nowMs: number): number {
     let count = 0;
     for (let bucket = 0; bucket < BUCKETS; bucket++) {
@@ -41,7 +196,7 @@ export class FlowSteering {
     return count;
   }
 
-  /** Connections from 0 to `connections - 1` are there from now on, and no others. */
+  /** Uses the connections from 0 to `connections - 1` from now on, and no others. */
   setConnections(connections: number, nowMs: number): void {
     const load = this.#countLoad(nowMs);
     this.#connections = connections;
@@ -59,7 +214,7 @@ export class FlowSteering {
     }
   }
 
-  /** The connection is gone; the last one has its number from now on. */
+  /** Removes a connection; the last one has its number from now on. */
   removeConnection(gone: number, nowMs: number): void {
     const last = this.#connections - 1;
     for (let bucket = 0; bucket < BUCKETS; bucket++) {
@@ -69,16 +224,16 @@ export class FlowSteering {
     this.setConnections(last, nowMs);
   }
 
-  /** Takes flows that send much from connections that have several to connections that have two fewer. */
+  /** Moves busy flows from connections that have several to connections that have at least two fewer. */
   #balance(nowMs: number): void {
     this.#balancedMs = nowMs;
     if (this.#connections > 1) {
       const load = this.#load.fill(0);
       for (let bucket = 0; bucket < BUCKETS; bucket++) {
-        if (this.#bytes[bucket]! >= MUCH_BYTES) load[this.#connectionOf[bucket]!]!++;
+        if (this.#bytes[bucket]! >= BUSY_BYTES) load[this.#connectionOf[bucket]!]!++;
       }
       for (let bucket = 0; bucket < BUCKETS; bucket++) {
-        if (this.#bytes[bucket]! < MUCH_BYTES) continue;
+        if (this.#bytes[bucket]! < BUSY_BYTES) continue;
         const from = this.#connectionOf[bucket]!;
         const to = emptiest(load, this.#connections);
         if (load[from]! < load[to]! + 2) continue;
@@ -111,10 +266,13 @@ function emptiest(load: Int32Array, connections: number): number {
   return least;
 }
 
+function ignore(): void {}
+
+const EMPTY: Buffer = Buffer.alloc(0);
 /** A power of two. */
 const BUCKETS = 1024;
-/** How often flows are weighed, in ms, and what counts as much in that time, in bytes. */
+/** How often busy flows are balanced, in ms, and how many bytes make a flow busy in that time. */
 const BALANCE_MS = 1000;
-const MUCH_BYTES = 64 * 1024;
-/** After so long nothing of a flow is on its way any more, so that it may take another connection. */
+const BUSY_BYTES = 64 * 1024;
+/** After so long, in ms, no packet of a flow is on its way any more, so it may take another connection. */
 const QUIET_MS = 1000;

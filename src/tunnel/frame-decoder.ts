@@ -1,12 +1,12 @@
 /**
  * Finds the frames in a stream that arrives in arbitrary pieces.
  *
- * The stream's way:
- * 1. its bytes are put where `space` says, one behind the other, so that a frame is in one piece however
- *    it was cut on the way: by whoever reads the socket, or by `push`
- * 2. `filled` redirects the frames that are whole, where they are
- * 3. as long as a frame is not whole, the decoder has a buffer of its own for it and what follows; else
- *    the next bytes come to the inlet that all decoders share, so that an idle connection holds nothing
+ * The path of the stream:
+ * 1. `readInto` or `push` puts the bytes where `space` says, one behind the other, so that a frame is in one piece
+ *    in memory, whatever the pieces in which it arrived
+ * 2. `filled` calls the handler for each whole frame, where it lies
+ * 3. while a frame is not whole, the decoder has a buffer of its own for it and what follows. Otherwise the next bytes
+ *    go to the inlet that all decoders share, so that an idle connection holds nothing
  * @module
  */
 import {
@@ -19,26 +19,26 @@ import {
 } from './frame.ts';
 import { type Slab, SlabPool } from './slab-pool.ts';
 
-/** Takes a frame's payload, `buffer[start .. end)`. Returns false to have the rest not decoded. */
+/** Takes a frame's payload, `buffer[start .. end)`. Returns false to stop decoding. */
 export type FrameHandler = (type: number, buffer: Buffer, start: number, end: number) => boolean;
 
 /**
- * It never throws, and holds one frame and what has come behind it. A payload is redirected with
- * `FRAME_HEADER_LENGTH` bytes or more in front of it; all bytes of the buffer up to its end may be
- * overwritten, and belong to the decoder again when the handler returns.
+ * Decodes one stream. It never throws, and holds at most one frame and what has come behind it. In front of each
+ * payload there are `FRAME_HEADER_LENGTH` bytes or more. The handler may overwrite all bytes of the buffer up to the
+ * end of the payload, until it returns.
  */
 export class FrameDecoder {
   /** May be replaced between frames, also by the handler. */
   limits: FrameLimits;
   readonly #pool: SlabPool;
-  /** Where the bytes are that came last; `#own` if it is this decoder's alone. */
+  /** Where the last bytes are: in `#own`, or in the shared inlet. */
   #buffer: Buffer;
   #own: Slab | undefined;
-  /** What is not decoded yet. */
+  /** The bytes that are not decoded yet. */
   #start = HEADROOM;
   #end = HEADROOM;
   #space: Buffer;
-  /** Bytes that are still to come of a frame that is skipped. */
+  /** Bytes still to come of a frame that is skipped. */
   #skip = 0;
   #isStopped = false;
 
@@ -49,14 +49,14 @@ export class FrameDecoder {
     this.#space = pool.inlet.subarray(HEADROOM);
   }
 
-  /** Where the next bytes of the stream are to be put; another place after each `filled`. */
+  /** Where to put the next bytes of the stream; another place after each `filled`. */
   get space(): Buffer {
     return this.#space;
   }
 
   /**
-   * Decodes the `count` bytes that were put where `space` said. After anything but `None` the decoder
-   * is not to be used again.
+   * Decodes the `count` bytes that were put where `space` said. If it returns anything but `None`, the decoder must not
+   * be used again.
    */
   filled(count: number, handler: FrameHandler): FrameFault {
     if (this.#isStopped) return FrameFault.None;
@@ -95,7 +95,7 @@ export class FrameDecoder {
     return FrameFault.None;
   }
 
-  /** Decodes one piece that lies elsewhere, by copying it. */
+  /** Copies one piece that lies elsewhere, and decodes it. */
   push(piece: Buffer, handler: FrameHandler): FrameFault {
     for (let at = 0; at < piece.length && !this.#isStopped; ) {
       const count = piece.copy(this.#space, 0, at);
@@ -106,21 +106,21 @@ export class FrameDecoder {
     return FrameFault.None;
   }
 
-  /** Gives its memory back, once nothing is put there any more. */
+  /** Gives its memory back. Call it when nothing is put there any more. */
   free(): void {
     this.#isStopped = true;
     this.#giveBack();
   }
 
-  /** Leaves `buffer[start .. end)` for later, and finds room for the rest of a frame of `need` bytes. */
+  /** Keeps `buffer[start .. end)` for later, and finds space for the rest of a frame of `need` bytes. */
   #keep(start: number, end: number, need: number): void {
     if (start === end) {
       if (this.#own !== undefined) this.#giveBack();
       return;
     }
     const { length } = this.#buffer;
-    const hasRoom = start + need <= length && length - end >= Math.min(LEAST_ROOM, need);
-    if (this.#own === undefined || !hasRoom) this.#move(start, end, need);
+    const hasSpace = start + need <= length && length - end >= Math.min(LEAST_SPACE, need);
+    if (this.#own === undefined || !hasSpace) this.#move(start, end, need);
     else this.#setSpace(start, end);
   }
 
@@ -130,7 +130,7 @@ export class FrameDecoder {
     this.#space = this.#buffer.subarray(end);
   }
 
-  /** To the beginning of a buffer of its own that holds the whole frame. */
+  /** Moves the bytes to the beginning of a buffer of its own that holds the whole frame. */
   #move(start: number, end: number, need: number): void {
     const from = this.#buffer;
     if (this.#own === undefined || HEADROOM + need > this.#own.buffer.length) {
@@ -148,8 +148,8 @@ export class FrameDecoder {
   #newBuffer(need: number): Slab {
     const isOpen = this.limits.max[FrameType.Packet]! > 0;
     if (isOpen && HEADROOM + need <= this.#pool.slabBytes) return this.#pool.take();
-    const room = isOpen ? need : FRAME_HEADER_LENGTH + MAX_HANDSHAKE_LENGTH;
-    return this.#pool.single(HEADROOM + room);
+    const length = isOpen ? need : FRAME_HEADER_LENGTH + MAX_HANDSHAKE_LENGTH;
+    return this.#pool.single(HEADROOM + length);
   }
 
   #giveBack(): void {
@@ -165,7 +165,7 @@ function faultOf(type: number, size: number, { min, max }: FrameLimits): FrameFa
   return size < min[type]! || size > max[type]! ? FrameFault.BadLength : FrameFault.None;
 }
 
-/** Writable bytes in front of the first frame; others have the frame before them there. */
+/** Writable bytes in front of the first frame; the others have the frame before them there. */
 const HEADROOM = 128;
-/** TLS redirects as much at a time. */
-const LEAST_ROOM = 16 * 1024;
+/** The most that TLS delivers at a time. */
+const LEAST_SPACE = 16 * 1024;

@@ -1,5 +1,5 @@
 /**
- * Frames: how packets and messages stand in the byte stream of a tunnel (docs/wire-format.md).
+ * Frames: the layout of packets and messages in the byte stream of a connection (docs/wire-format.md).
  *
  * ```
  *  0        1                    4
@@ -13,7 +13,7 @@ import { MAX_PACKET_LENGTH, VNET_HEADER_LENGTH } from '../packet/virtio.ts';
 
 export const FRAME_HEADER_LENGTH = 4;
 
-/** Type octet of a frame. Others are a protocol error below 0x80 and skipped from there on. */
+/** Type octet of a frame. Unknown types are a protocol error below 0x80, and skipped from 0x80 on. */
 export const FrameType = {
   /** Virtio-net header and IP packet. */
   Packet: 0x01,
@@ -21,13 +21,13 @@ export const FrameType = {
   Control: 0x02,
   /** First frame of the dialling side. */
   Hello: 0x03,
-  /** Acknowledgement by the listening side: the tunnel is up. */
+  /** Answer of the listening side to HELLO: the connection is up. */
   Welcome: 0x04,
   Ping: 0x05,
   Pong: 0x06,
-  /** Last frame of either side: why it ends. */
+  /** Last frame of either side; it says why the connection ends. */
   Close: 0x07,
-  /** The sender gives this connection no packets or messages any more. */
+  /** The sender puts no packets or control messages on this connection any more. */
   Drain: 0x08,
 } as const;
 export type FrameType = (typeof FrameType)[keyof typeof FrameType];
@@ -51,16 +51,16 @@ export interface FrameLimits {
 /** Types from here on are skipped, so that later versions can add frames. */
 export const FIRST_EXTENSION_TYPE = 0x80;
 
-/** The largest length that the header can say, in bytes. */
+/** The largest length that fits in the header, in bytes. */
 export const MAX_FRAME_PAYLOAD = 0xffffff;
 
-/** Payload of the largest packet frame. */
+/** Payload of the largest packet frame, in bytes. */
 export const MAX_PACKET_PAYLOAD: number = VNET_HEADER_LENGTH + MAX_PACKET_LENGTH;
 
-/** Payload of PING and PONG. */
+/** Payload of PING and PONG, in bytes. */
 export const PING_LENGTH = 8;
 
-/** Limits before the tunnel is up: only `first` may come, or a CLOSE instead. */
+/** Limits before the connection is up: only `first` may come, or a CLOSE instead. */
 export function handshakeLimits(first: FrameType): FrameLimits {
   return limitsOf([
     [first, 2, MAX_HANDSHAKE_LENGTH],
@@ -68,12 +68,12 @@ export function handshakeLimits(first: FrameType): FrameLimits {
   ]);
 }
 
-/** Limits of a peer that waits for an answer to `first`. */
+/** Limits for a peer that waits for an answer to its HELLO: only a CLOSE may come. */
 export function waitingLimits(): FrameLimits {
   return limitsOf([[FrameType.Close, 2, MAX_HANDSHAKE_LENGTH]]);
 }
 
-/** Limits of a tunnel that is up. Frames of unknown types are as long as a control message at most. */
+/** Limits of a connection that is up. Frames of unknown types are as long as a control message at most. */
 export function openLimits(maxControlBytes: number): FrameLimits {
   const limits = limitsOf([
     [FrameType.Packet, VNET_HEADER_LENGTH + 1, MAX_PACKET_PAYLOAD],
@@ -109,7 +109,7 @@ export function writeFrameHeader(
   buffer[offset + 3] = payloadLength;
 }
 
-/** Bytes of the whole frame whose header stands at `offset`. */
+/** Returns the length in bytes of the whole frame whose header is at `offset`. */
 export function frameLength(buffer: Buffer, offset: number): number {
   const high = (buffer[offset + 1]! << 16) | (buffer[offset + 2]! << 8);
   return FRAME_HEADER_LENGTH + (high | buffer[offset + 3]!);
@@ -126,5 +126,5 @@ function limitsOf(rows: readonly (readonly [FrameType, min: number, max: number]
 
 /** Below every length. */
 const REFUSED = -1;
-/** HELLO, WELCOME and CLOSE are small, so that an unauthenticated peer cannot make us hold much. */
+/** Bounds what an unauthenticated peer can make this side hold, in bytes. */
 export const MAX_HANDSHAKE_LENGTH = 4096;

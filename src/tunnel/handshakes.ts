@@ -1,64 +1,73 @@
 /**
- * The connections of a listener whose handshake is under way, from the accept to HELLO: how many there
- * may be, for how long, and what became of those that led to nothing.
+ * The connections of a listener whose handshake is under way, from the accept to the answer to HELLO: how many there
+ * may be, for how long, and why those that were refused were.
  * @module
  */
 import type { X509Certificate } from 'node:crypto';
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
-import type { Clock } from '../base/clock.ts';
-import type { Admission, ConnectionLimiter } from '../base/connection-limiter.ts';
+import { EventEmitter } from 'eventemitter3';
+import {
+  type Admission,
+  ConnectionLimiter,
+  resolveGateLimits,
+} from '../base/connection-limiter.ts';
 import type { GatewayIdentity } from '../pki/names.ts';
 import type { TunnelConnection } from './connection.ts';
 import { type Close, CloseCode, printable } from './messages.ts';
+import type { ResolvedListenOptions } from './options.ts';
 
-/** A connection that led to no tunnel and no connection. */
+/** A connection that became part of no tunnel. */
 export interface RefusedConnection {
   readonly remoteAddress: string;
   /** As `ListenerCounters.failed` counts it. */
   readonly code: string;
   readonly reason: string;
-  /** Of the peer, if its certificate was verified. */
+  /** The identity of the peer, if its certificate was verified. */
   readonly identity?: GatewayIdentity;
-  /** Of the certificate, in hexadecimal digits, if it was verified. */
+  /** The serial number of the certificate in hexadecimal digits, if it was verified. */
   readonly serial?: string;
 }
 
-export interface HandshakeLimits {
+/** Cumulative. */
+export interface ListenerCounters {
+  /** Tunnels that came up. */
+  accepted: number;
+  /** Tunnels whose primary connection was replaced by one under a newer certificate. */
+  renewed: number;
+  /** Connections that were given to a function of `otherProtocols`. */
+  otherProtocols: number;
+  /** Connections ended because `maxHandshakes` were under way. */
+  readonly evicted: number;
+  /** Connections ended because their address opened more than `maxConnectionRate`. */
+  readonly rateLimited: number;
   /**
-   * Connections whose handshake is under way, at most; default 128. For one more, the oldest of the
-   * address that has most of them is cut.
+   * Connections that became part of no tunnel, by reason: a code of Node, of OpenSSL or of a CLOSE of this side,
+   * `no-alpn` or `peer-closed`.
    */
-  readonly maxHandshakes?: number;
-  /**
-   * New connections a second of one IPv4 address or IPv6 /64, averaged; default 50. Four times as many
-   * may come at once. Each connection is a connection; raise it where many sites share an address.
-   */
-  readonly maxConnectionRate?: number;
-  /** From the accept to HELLO, and to the host's decision, in ms; default 10,000. */
-  readonly handshakeTimeoutMs?: number;
-}
-
-export interface HandshakesOptions {
-  readonly gate: ConnectionLimiter;
-  readonly handshakeTimeoutMs: number;
-  readonly clock: Clock;
-  /** Called once for each connection that does not become a connection. */
-  readonly onRefused: (refused: RefusedConnection) => void;
+  readonly failed: Map<string, number>;
+  /** Those of `failed` whose peer was verified but refused, by code. */
+  readonly refused: Map<string, number>;
+  /** Connections that were up and were closed because the peer broke the protocol. */
+  protocolErrors: number;
+  /** Tunnels that were closed because the peer sent more control messages than `maxControlRate`. */
+  controlFloods: number;
+  /** Tunnels that were closed because the certificate of their primary connection had expired. */
+  expired: number;
 }
 
 export class Handshake {
   readonly socket: Socket;
   readonly remoteAddress: string;
-  /** When they are known. */
+  /** These three are set when they are known. */
   identity: GatewayIdentity | undefined;
   certificate: X509Certificate | undefined;
   connection: TunnelConnection | undefined;
-  /** Why it fails if it ends now; undefined while TLS is at work, whose error says more. */
+  /** Why it fails if it ends now; undefined during the TLS handshake, whose error says more. */
   failure: Close | undefined;
-  /** Its host is asked whether it may come in, and has not answered. */
+  /** Whether the host is asked about the peer, and has not answered. */
   isDeciding = false;
-  /** It became a connection, or has been told of. */
+  /** Whether it is accepted, or refused. */
   isSettled = false;
   leave: () => void = () => {};
 
@@ -68,15 +77,26 @@ export class Handshake {
   }
 }
 
-export class Handshakes {
-  readonly #options: HandshakesOptions;
-  /** The plain and the TLS socket of a connection have the same addresses and ports. */
+export interface HandshakesEvents {
+  /** Emitted once for each connection that becomes part of no tunnel. */
+  refused: [refused: RefusedConnection];
+}
+
+export class Handshakes extends EventEmitter<HandshakesEvents> {
+  readonly counters: ListenerCounters;
+  readonly #options: ResolvedListenOptions;
+  readonly #limiter: ConnectionLimiter;
+  /** By addresses and ports, which the plain and the TLS socket of a connection have in common. */
   readonly #byKey = new Map<string, Handshake>();
   /** By plain socket, also for a while after it is closed. */
   readonly #bySocket = new WeakMap<object, Handshake>();
 
-  constructor(options: HandshakesOptions) {
+  constructor(options: ResolvedListenOptions) {
+    super();
     this.#options = options;
+    const { maxConnectionRate: maxRate, maxHandshakes } = options;
+    this.#limiter = new ConnectionLimiter(resolveGateLimits({ maxRate }, maxHandshakes));
+    this.counters = newListenerCounters(this.#limiter.counters);
   }
 
   /** How many are under way. */
@@ -84,27 +104,27 @@ export class Handshakes {
     return this.#byKey.size;
   }
 
-  /** Returns whether the connection may go on; else it is destroyed. */
+  /** Returns whether the connection may go on; otherwise it is destroyed. */
   admit(socket: Socket): boolean {
-    const { clock, gate, handshakeTimeoutMs } = this.#options;
+    const { clock, handshakeTimeoutMs } = this.#options;
     socket.on('error', () => {});
     const handshake = new Handshake(socket);
-    const cut = (code: string, reason: string): void => {
+    const end = (code: string, reason: string): void => {
       this.refuse(handshake, { code, reason });
       socket.destroy();
     };
-    const admission = gate.admit(handshake.remoteAddress, clock.monotonicMs(), () =>
-      cut(CloseCode.Evicted, 'it made way for a newer connection')
+    const admission = this.#limiter.admit(handshake.remoteAddress, clock.monotonicMs(), () =>
+      end(CloseCode.Evicted, 'a newer connection has taken its place')
     );
     if (admission === undefined) {
-      const reason = 'its address brings too many connections';
+      const reason = 'its address opens too many connections';
       this.refuse(handshake, { code: CloseCode.RateLimited, reason });
-      // No state is kept of it in the system either, as there is after an orderly end.
+      // After an orderly end, the system would keep state of it for a while.
       socket.resetAndDestroy();
       return false;
     }
     const cancelTimeout = clock.after(handshakeTimeoutMs, () =>
-      cut(
+      end(
         CloseCode.HandshakeTimeout,
         `${handshake.isDeciding ? 'no decision about it' : 'no HELLO'} within ${handshakeTimeoutMs} ms`
       )
@@ -113,23 +133,23 @@ export class Handshakes {
     return true;
   }
 
-  /** Of a connection that is under way; undefined if it is not any more. */
+  /** Returns the handshake of a connection; undefined if it is not under way any more. */
   of(socket: TLSSocket): Handshake | undefined {
     return this.#byKey.get(keyOf(socket));
   }
 
-  /** It is a connection now. */
+  /** The connection is accepted. */
   done(handshake: Handshake): void {
     handshake.isSettled = true;
     handshake.leave();
   }
 
-  /** Says that it leads to nothing. It counts as under way until its connection is gone. */
+  /** The connection is refused. It counts as under way until its socket is closed. */
   refuse(handshake: Handshake, { code, reason }: Close): void {
     if (handshake.isSettled) return;
     handshake.isSettled = true;
     const { remoteAddress, identity, certificate } = handshake;
-    this.#options.onRefused({
+    this.#emitRefused({
       remoteAddress,
       code,
       reason,
@@ -138,17 +158,17 @@ export class Handshakes {
     });
   }
 
-  /** TLS has failed. `socket` may have forgotten by now whose it was. */
+  /** The TLS handshake has failed. `socket` may have lost its address by now. */
   onTlsError(error: NodeJS.ErrnoException, socket: TLSSocket): void {
     const code = String(error.code);
     const reason = printable(error.message);
     const handshake = this.#bySocket.get(plainSocketOf(socket) ?? socket) ?? this.of(socket);
-    if (handshake === undefined) this.#options.onRefused({ remoteAddress: '', code, reason });
+    if (handshake === undefined) this.#emitRefused({ remoteAddress: '', code, reason });
     else this.refuse(handshake, handshake.failure ?? { code, reason });
   }
 
   /** Destroys those whose certificate is one of these. */
-  cut(isMeant: (certificate: X509Certificate) => boolean, close: Close): void {
+  terminate(isMeant: (certificate: X509Certificate) => boolean, close: Close): void {
     for (const handshake of [...this.#byKey.values()]) {
       const { certificate, connection, socket } = handshake;
       if (certificate === undefined || !isMeant(certificate)) continue;
@@ -164,6 +184,11 @@ export class Handshakes {
       this.refuse(handshake, close);
       handshake.socket.destroy();
     }
+  }
+
+  #emitRefused(refused: RefusedConnection): void {
+    count(this.counters.failed, refused.code);
+    this.emit('refused', refused);
   }
 
   #begin(handshake: Handshake, admission: Admission, cancelTimeout: () => void): void {
@@ -183,13 +208,37 @@ export class Handshakes {
   }
 }
 
+/** Adds one to the counter of a reason. */
+export function count(counters: Map<string, number>, reason: string): void {
+  counters.set(reason, (counters.get(reason) ?? 0) + 1);
+}
+
+function newListenerCounters(limiter: ConnectionLimiter['counters']): ListenerCounters {
+  return {
+    accepted: 0,
+    renewed: 0,
+    otherProtocols: 0,
+    get evicted() {
+      return limiter.evicted;
+    },
+    get rateLimited() {
+      return limiter.rateLimited;
+    },
+    failed: new Map(),
+    refused: new Map(),
+    protocolErrors: 0,
+    controlFloods: 0,
+    expired: 0,
+  };
+}
+
 function keyOf({ remoteAddress, remotePort, localAddress }: Socket): string {
   return `${remoteAddress} ${remotePort} ${localAddress}`;
 }
 
 /**
- * What a TLS socket was made of. Node does not tell, and has no address of a socket that is closed; where
- * this is not found, such an error is told of without one.
+ * Returns the socket below a TLS socket. Node has no public name for it, and a closed socket has no address; where it
+ * is not found, the error is reported without an address.
  */
 function plainSocketOf(socket: TLSSocket): object | undefined {
   const parent = (socket as { _parent?: unknown })._parent;

@@ -1,6 +1,6 @@
 /**
- * The JSON payloads of HELLO, WELCOME and CLOSE (docs/wire-format.md). Members that are not known
- * are ignored, so that later versions can add some.
+ * The JSON payloads of HELLO, WELCOME and CLOSE (docs/wire-format.md). Unknown keys are ignored, so that later versions
+ * can add some.
  * @module
  */
 import * as v from 'valibot';
@@ -14,7 +14,7 @@ export const ALPN_PROTOCOL = 'virtual-presence/1';
 /** Grows with additions that an old peer may ignore; the lower number of the two peers counts. */
 export const PROTOCOL_VERSION = 1;
 
-/** Lanes of a tunnel, at most. */
+/** Connections of a tunnel, at most. */
 export const MAX_CONNECTIONS = 64;
 
 /** Why a tunnel was closed, for programs. An `authorize` function may bring codes of its own. */
@@ -27,35 +27,35 @@ export const CloseCode = {
   Revoked: 'revoked',
   /** The certificate is good, but no such site is configured. */
   UnknownSite: 'unknown-site',
-  /** The gateway could not decide whether the peer may come in, and so lets it not in. */
+  /** The gateway could not decide whether the peer may come in, and so refuses it. */
   NotAuthorized: 'not-authorized',
-  /** The certificate is not one of a site of this cloud. */
+  /** The certificate is not that of a site of this cloud. */
   WrongIdentity: 'wrong-identity',
-  /** The site is served elsewhere; where, the CLOSE says. */
+  /** The site is served elsewhere; the CLOSE says where. */
   Moved: 'moved',
-  /** A further lane is not wanted any more. */
+  /** A further connection is not needed any more. */
   Idle: 'idle',
-  /** Another lane, under a newer certificate, has taken the place of this one. */
+  /** Another connection, under a newer certificate, has taken the place of this one. */
   Renewed: 'renewed',
-  /** A lane was offered to a tunnel that is not there, has enough of them, or is being renewed. */
+  /** The connection is for a tunnel that is not there, has enough connections, or is being renewed. */
   NoTunnel: 'no-tunnel',
   /** The peer sent what the protocol does not allow. */
   ProtocolError: 'protocol-error',
   /** The peer sent more control messages than it may. */
   ControlRate: 'control-rate',
-  /** More connections than a peer may bring in the time. */
+  /** The peer has opened more connections in the time than it may. */
   TooMany: 'too-many',
-  /** The certificate does not lead to who is trusted here, or does not hold now. */
+  /** The certificate does not lead to a CA that is trusted here, or is not valid now. */
   Untrusted: 'untrusted',
   /** Never sent: the connection could not be made, or broke. */
   ConnectionLost: 'connection-lost',
-  /** Never sent: nothing was heard of the peer for three keepalive intervals. */
+  /** Never sent: nothing came from the peer for three keepalive intervals. */
   KeepaliveTimeout: 'keepalive-timeout',
   /** Never sent: the peer did not finish the handshake in time. */
   HandshakeTimeout: 'handshake-timeout',
-  /** Never sent: the connection had to make way for others that were under way. */
+  /** Never sent: the connection was ended for a newer one while its handshake was under way. */
   Evicted: 'evicted',
-  /** Never sent: an address brought more connections than it may. */
+  /** Never sent: an address has opened more connections than it may. */
   RateLimited: 'rate-limited',
 } as const;
 
@@ -66,13 +66,13 @@ interface Greeting {
 }
 
 export interface Hello extends Greeting {
-  /** Which tunnel of the peer's this is a lane of; absent if it knows one lane only. */
+  /** Which tunnel of the peer this connection belongs to; absent if the peer's tunnels have one connection only. */
   readonly tunnel?: string | undefined;
-  /** 0, or absent, for the first lane of a tunnel. */
+  /** The number of the connection, 0 or absent for the primary one. The key is called lane on the wire. */
   readonly lane?: number | undefined;
-  /** The lane is to take the place of the first one of a tunnel that is there. */
+  /** The connection is to take the place of the primary one of a tunnel that is there. */
   readonly renews?: boolean | undefined;
-  /** The group of the key exchange of this connection, which the listening side cannot ask Node for. */
+  /** The group of the key exchange of this connection. Node does not tell it to the listening side. */
   readonly keyExchange?: KeyExchangeGroup | undefined;
 }
 
@@ -81,19 +81,22 @@ export interface Welcome extends Greeting {
   readonly peer: string;
   /** The interval at which both sides send PING. */
   readonly keepaliveMs: number;
-  /** How many lanes a tunnel may have; 1 if absent. */
+  /** How many connections a tunnel may have; 1 if absent. The key is called lanes on the wire. */
   readonly lanes?: number | undefined;
 }
 
 /** Why a tunnel ends, as its peer is told. */
 export interface Close {
-  /** One of `CloseCode`, or a code of the host's own. */
+  /** One of `CloseCode`, or a code of the host's own of lower-case letters, digits and hyphens. */
   readonly code: string;
   /** For an operator. */
   readonly reason: string;
   /** Where to dial instead, with `moved`. */
   readonly endpoint?: CloseEndpoint | undefined;
 }
+
+/** Why the host does not want a peer, as the peer is told. */
+export type TunnelRefusal = Close;
 
 /** Where to dial instead. */
 export interface CloseEndpoint {
@@ -118,8 +121,8 @@ export function readClose(message: Json): Close | undefined {
 }
 
 /**
- * A whole CLOSE frame, of what else is known of the end too. A reason may be the host's own: what is too long for a
- * frame, or no plain text, is left out of it.
+ * Returns a whole CLOSE frame. A reason may be the host's own: what is too long for a frame, or is not printable, is
+ * left out of it.
  */
 export function closeFrame({ code, reason: text, endpoint }: Close): Buffer {
   const reason = printable(text);
@@ -127,7 +130,7 @@ export function closeFrame({ code, reason: text, endpoint }: Close): Buffer {
   return jsonFrame(FrameType.Close, close);
 }
 
-/** A whole frame with a JSON payload. */
+/** Returns a whole frame with a JSON payload. */
 export function jsonFrame(type: FrameType, message: Hello | Welcome | Close | Json): Buffer {
   const text = JSON.stringify(message);
   const frame = Buffer.allocUnsafe(FRAME_HEADER_LENGTH + Buffer.byteLength(text));
@@ -145,7 +148,7 @@ export function parseJson(buffer: Buffer, start: number, end: number): Json | un
   }
 }
 
-/** Text of a peer for our logs and errors: one line, printable, not long. */
+/** Returns a text of a peer as it may stand in logs and errors: on one line, printable, not long. */
 export function printable(text: string): string {
   return text.replace(/[^\x20-\x7e]/g, '?').slice(0, 256);
 }
@@ -167,7 +170,7 @@ const helloSchema = v.object({
   tunnel: v.optional(v.pipe(v.string(), v.regex(/^[0-9a-f]{32}$/))),
   lane: v.optional(whole(0, MAX_CONNECTIONS - 1)),
   renews: v.optional(v.boolean()),
-  // Any other cannot have been used, so it is as good as none.
+  // Another group cannot have been used, so it counts as absent.
   keyExchange: v.fallback(v.optional(v.picklist(KEY_EXCHANGE_GROUPS)), undefined),
 });
 const welcomeSchema = v.object({

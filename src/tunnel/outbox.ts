@@ -2,22 +2,22 @@
  * What a connection has to send: packets, collected in slabs that the sender fills in place, and messages,
  * which overtake them.
  *
- * A packet's way out:
- * 1. `reserve()` tells where in `buffer` its bytes may be written, or that no slab is to be had
+ * The path of a packet out:
+ * 1. `reserve()` returns where in `buffer` its bytes may be written, or that no slab is available
  * 2. the caller writes them there, and `commit()` puts the frame header in front, unless packets wait
  *    too long already (`codel.ts`)
- * 3. `flush()` redirects all that was committed; while the socket is busy it is only marked
+ * 3. `flush()` marks all that was committed, and writes it unless the socket is busy
  * 4. one write at a time goes to the socket: PONG, then messages, then the marked part of the oldest
  *    slab, as much of it as the socket takes in a moment (`#chunk`). So a message waits for little,
- *    and TLS gets one piece of memory, which it need not copy together first. A frame that is to go
- *    behind all else goes when none of these is left
- * 5. when the socket has taken it, an empty slab goes back to the pool, and `onDrain` tells a caller
- *    that had been refused
+ *    and TLS gets one piece of memory, which it need not copy together first. The frame of `sendLast`
+ *    goes when nothing else is left
+ * 5. when the socket has taken it, an empty slab goes back to the pool, and `onDrain` is called if
+ *    `reserve` had returned -1
  * @module
  */
 import type { Writable } from 'node:stream';
 import type { Clock } from '../base/clock.ts';
-import { CoDel } from './codel.ts';
+import { CoDel, QueueAge } from './codel.ts';
 import {
   FRAME_HEADER_LENGTH,
   type FrameType,
@@ -25,15 +25,14 @@ import {
   MAX_PACKET_PAYLOAD,
   writeFrameHeader,
 } from './frame.ts';
-import { QueueAge } from './queue-age.ts';
 import type { Slab, SlabBudget, SlabPool } from './slab-pool.ts';
 
 /** What became of a packet. */
 export const Commit = {
   Taken: 0,
-  /** Dropped: as much as may wait does, and has done so for long. */
+  /** Dropped: the connection holds as much as it may, and has done so for long. */
   Full: 1,
-  /** Dropped, so that the others wait less. */
+  /** Dropped so that the others wait less. */
   Late: 2,
 } as const;
 export type Commit = (typeof Commit)[keyof typeof Commit];
@@ -42,27 +41,29 @@ export interface OutboxOptions {
   readonly pool: SlabPool;
   readonly budget: Pick<SlabBudget, 'take' | 'give'>;
   readonly clock: Clock;
-  /** Called once after `reserve` was refused, when there is room again. */
+  /** Called once after `reserve` returned -1, when there is space again. */
   readonly onDrain: () => void;
-  /** Told how many bytes the socket takes in a moment, at once and when that has changed. */
+  /** Called with the number of bytes that the socket takes in a moment, at once and when it has changed. */
   readonly onPace?: (bytes: number) => void;
 }
 
 export class Outbox {
   /** The slab that `reserve` pointed into. */
   buffer: Buffer = EMPTY;
+  /** May be replaced while no slab is held. */
+  budget: OutboxOptions['budget'];
   readonly #socket: Writable;
   readonly #pool: SlabPool;
   readonly #options: OutboxOptions;
   readonly #clock: Clock;
   readonly #age: QueueAge = new QueueAge();
-  readonly #bound: CoDel = new CoDel();
+  readonly #codel: CoDel = new CoDel();
   #nowMs = 0;
-  /** What the socket has taken in the window that began then. */
+  /** What the socket has taken in the current window, and when that began. */
   #takenBytes = 0;
   #takenSinceMs = 0;
   #lastTakenMs = 0;
-  /** Bytes of packets that go to the socket at a time, at most, but for a longer packet. */
+  /** Bytes of packets in one write, at most, except for one longer packet. */
   #chunk: number;
   /** Oldest first; the last one is being filled, unless `#current` is undefined. */
   readonly #slabs: Slab[] = [];
@@ -70,10 +71,12 @@ export class Outbox {
   readonly #messages: Buffer[] = [];
   #messageBytes = 0;
   #pong: Buffer | undefined;
-  #behind: Buffer | undefined;
+  /** Is sent when nothing else waits. */
   #last: Buffer | undefined;
+  /** Ends the stream. */
+  #closing: Buffer | undefined;
   #isWriting = false;
-  /** While the oldest slab is being written: up to where. Otherwise 0. */
+  /** While a part of the oldest slab is being written, where that part ends; otherwise 0. */
   #writingTo = 0;
   #wasRefused = false;
 
@@ -81,6 +84,7 @@ export class Outbox {
     this.#socket = socket;
     this.#pool = options.pool;
     this.#options = options;
+    this.budget = options.budget;
     this.#clock = options.clock;
     this.#chunk = MIN_CHUNK;
     options.onPace?.(MIN_CHUNK);
@@ -91,7 +95,7 @@ export class Outbox {
     return this.#age.bytes;
   }
 
-  /** How long the packet that goes next has waited, in ms. */
+  /** How long the packet that is sent next has waited, in ms. */
   get waitMs(): number {
     return this.#age.waitMs(this.#clock.monotonicMs());
   }
@@ -101,31 +105,31 @@ export class Outbox {
     return this.#messageBytes;
   }
 
-  /** See `Connection.reserve`. */
+  /** See `TunnelConnection.reserve`. */
   reserve(): number {
     let slab = this.#current;
-    if (slab === undefined || !hasRoom(slab)) {
+    if (slab === undefined || !hasSpace(slab)) {
       slab = this.#nextSlab();
       if (slab === undefined) return -1;
     }
     return slab.head + FRAME_HEADER_LENGTH;
   }
 
-  /** See `Connection.commit`. */
+  /** Makes a frame of what was written where `reserve` said, or drops it. */
   commit(type: FrameType, payloadLength: number): Commit {
     const slab = this.#current!;
     if (slab === this.#pool.sink) return Commit.Full;
     const waitMs = this.#age.bytes > MAX_PACKET_PAYLOAD ? this.#age.waitMs(this.#nowMs) : 0;
-    if (this.#bound.isTooLate(this.#nowMs, waitMs)) return Commit.Late;
+    if (this.#codel.isTooLate(this.#nowMs, waitMs)) return Commit.Late;
     writeFrameHeader(slab.buffer, slab.head, type, payloadLength);
     const length = FRAME_HEADER_LENGTH + payloadLength;
     slab.head += length;
     this.#age.add(length, this.#nowMs);
-    if (!hasRoom(slab)) this.flush();
+    if (!hasSpace(slab)) this.flush();
     return Commit.Taken;
   }
 
-  /** See `Connection.flush`. */
+  /** Sends what was committed, as soon as the socket is free. */
   flush(): void {
     this.#nowMs = this.#clock.monotonicMs();
     const slab = this.#current;
@@ -135,35 +139,35 @@ export class Outbox {
     this.#pump();
   }
 
-  /** Sends a frame before all packets that wait. */
+  /** Sends a frame before all packets that wait, in the order of the calls. */
   send(frame: Buffer): void {
     this.#messages.push(frame);
     this.#messageBytes += frame.length;
     this.#pump();
   }
 
-  /** Sends a frame before all that waits, in place of another such frame that waits. */
+  /** Sends a frame before all that waits. It replaces another PONG that waits. */
   sendPong(frame: Buffer): void {
     this.#pong = frame;
     this.#pump();
   }
 
-  /** Sends a frame when nothing else waits any more. Nothing is to be committed after it. */
-  sendBehind(frame: Buffer): void {
-    this.#behind = frame;
-    this.#pump();
-  }
-
-  /** Sends what was redirected, then `frame` if there is one, then ends the stream. */
-  end(frame: Buffer = EMPTY): void {
+  /** Sends a frame when nothing else waits any more. The caller commits nothing after it. */
+  sendLast(frame: Buffer): void {
     this.#last = frame;
     this.#pump();
   }
 
-  /** Forgets what waits; what the socket is taking now stays. */
+  /** Sends what was flushed, then `frame` if there is one, then ends the stream. */
+  end(frame: Buffer = EMPTY): void {
+    this.#closing = frame;
+    this.#pump();
+  }
+
+  /** Drops what waits, except what the socket is taking now. */
   drop(): void {
     this.#pong = undefined;
-    this.#behind = undefined;
+    this.#last = undefined;
     this.#messages.length = 0;
     this.#messageBytes = 0;
     const busy = this.#writingTo > 0 ? this.#slabs[0] : undefined;
@@ -183,11 +187,11 @@ export class Outbox {
   #nextSlab(): Slab | undefined {
     this.#nowMs = this.#clock.monotonicMs();
     let slab: Slab;
-    if (this.#options.budget.take(this.#slabs.length)) {
+    if (this.budget.take(this.#slabs.length)) {
       slab = this.#pool.take();
       this.#slabs.push(slab);
     } else if (this.#age.waitMs(this.#nowMs) > LONG_WAIT_MS) {
-      // Behind a slow connection a caller that waited would only let another queue grow.
+      // The connection is slow. If the caller waited, another queue would grow at its side.
       slab = this.#pool.sink;
     } else {
       this.#wasRefused = true;
@@ -207,7 +211,7 @@ export class Outbox {
       bytes = this.#messages.shift();
       this.#messageBytes -= bytes?.length ?? 0;
     }
-    bytes ??= this.#nextOfSlab() ?? this.#takeBehind();
+    bytes ??= this.#nextOfSlab() ?? this.#takeLast();
     if (bytes !== undefined) {
       this.#isWriting = true;
       if (this.#nowMs - this.#lastTakenMs > PACE_WINDOW_MS) {
@@ -215,9 +219,9 @@ export class Outbox {
         this.#takenSinceMs = this.#nowMs;
       }
       this.#socket.write(bytes, this.#onWritten);
-    } else if (this.#last !== undefined) {
+    } else if (this.#closing !== undefined) {
       this.#isWriting = true;
-      this.#socket.end(this.#last);
+      this.#socket.end(this.#closing);
     }
   }
 
@@ -232,13 +236,13 @@ export class Outbox {
     return slab.buffer.subarray(slab.sent, this.#writingTo);
   }
 
-  #takeBehind(): Buffer | undefined {
-    const frame = this.#behind;
-    this.#behind = undefined;
+  #takeLast(): Buffer | undefined {
+    const frame = this.#last;
+    this.#last = undefined;
     return frame;
   }
 
-  /** Where the frames end that go in one write. */
+  /** Returns where the frames of one write end. */
   #chunkEnd({ buffer, sent, flushed }: Slab): number {
     if (flushed - sent <= this.#chunk) return flushed;
     let end = sent + frameLength(buffer, sent);
@@ -257,13 +261,13 @@ export class Outbox {
       this.#writingTo = 0;
       this.#age.remove(length);
       this.#measurePace(length);
-      // Also the one that is being filled, if it is all sent: an idle connection holds no slab.
+      // The slab that is being filled too, if all of it is sent: an idle connection holds no slab.
       if (slab.sent === slab.head) this.#release(slab);
     }
     this.#pump();
   };
 
-  /** Sets the chunk to what the socket takes in a moment, as it has done of late. */
+  /** Sets the chunk to what the socket takes in `CHUNK_MS`, averaged over `PACE_WINDOW_MS`. */
   #measurePace(length: number): void {
     this.#takenBytes += length;
     this.#lastTakenMs = this.#nowMs;
@@ -273,7 +277,7 @@ export class Outbox {
     this.#takenBytes = 0;
     this.#takenSinceMs = this.#nowMs;
     const chunk = Math.min(Math.max(Math.round(bytes), MIN_CHUNK), this.#pool.slabBytes);
-    // Small changes are not worth a word to the system.
+    // Small changes are not worth a system call.
     if (Math.abs(chunk - this.#chunk) * 4 < this.#chunk) return;
     this.#chunk = chunk;
     this.#options.onPace?.(chunk);
@@ -290,7 +294,7 @@ export class Outbox {
 
   #give(slab: Slab): void {
     this.#pool.give(slab);
-    this.#options.budget.give();
+    this.budget.give();
   }
 
   #leaveCurrent(): void {
@@ -299,12 +303,12 @@ export class Outbox {
   }
 }
 
-function hasRoom(slab: Slab): boolean {
+function hasSpace(slab: Slab): boolean {
   return slab.buffer.length - slab.head >= FRAME_HEADER_LENGTH + MAX_PACKET_PAYLOAD;
 }
 
 const EMPTY: Buffer = Buffer.alloc(0);
-/** When packets have waited so long, in ms, what does not fit behind them is dropped. */
+/** When packets have waited so long, in ms, those that find no slab are dropped. */
 const LONG_WAIT_MS = 50;
 /** How long a full chunk takes, in ms, and over how long that is averaged. */
 const CHUNK_MS = 2.5;

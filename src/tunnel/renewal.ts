@@ -1,111 +1,113 @@
 /**
- * One renewal of a tunnel that is up, on the side that dialled: a new first connection under the new
- * certificate, as many further ones as there are, and only then the old ones are drained.
+ * One renewal of a tunnel that is up, on the side that dialled: a new primary connection under the new certificate, as
+ * many further ones as there are, and only then the old ones are drained. README.md draws it.
  * @module
  */
+import type { SecureContext } from 'node:tls';
 import { EnvironmentError, PeerRefusedError } from '../errors.ts';
 import { formatIdentity, type GatewayIdentity } from '../pki/names.ts';
 import type { TunnelConnection } from './connection.ts';
+import type { FurtherConnections } from './connection-scaler.ts';
 import type { ConnectionSet } from './connection-set.ts';
-import type { CloseCause } from './connection-types.ts';
-import type { AttemptOutcome } from './dial-attempt.ts';
-import type { ConnectionInfo } from './tunnel.ts';
-
-export interface RenewalOptions {
-  /** Whom the new connections must lead to, for messages. */
-  readonly peer: GatewayIdentity;
-  readonly set: ConnectionSet;
-  /** When no connection is dialled any more that is not one of the new ones. */
-  readonly ready: Promise<void>;
-  /** How many connections carry packets. */
-  readonly connections: () => number;
-  /** Dials a connection of the tunnel under the new certificate; number 0 is to be the first one. */
-  readonly dial: (number: number, outcome: AttemptOutcome) => void;
-}
+import type { UpConnection } from './dial-attempt.ts';
+import type { CloseCause } from './tunnel.ts';
 
 export class Renewal {
-  readonly #options: RenewalOptions;
-  readonly #whenCut: Promise<void>;
-  #onCut: () => void = () => {};
-  #isCut = false;
+  readonly #set: ConnectionSet;
+  readonly #further: FurtherConnections;
+  readonly #context: SecureContext;
+  readonly #peer: GatewayIdentity;
+  #isLost = false;
+  #onLost: () => void = () => {};
 
-  constructor(options: RenewalOptions) {
-    this.#options = options;
-    this.#whenCut = new Promise((resolve) => {
-      this.#onCut = resolve;
-    });
-  }
-
-  /** The tunnel has gone down: `run` resolves, whatever it waits for. */
-  cut(): void {
-    this.#isCut = true;
-    this.#onCut();
+  /** @param peer for messages */
+  constructor(
+    set: ConnectionSet,
+    further: FurtherConnections,
+    context: SecureContext,
+    peer: GatewayIdentity
+  ) {
+    this.#set = set;
+    this.#further = further;
+    this.#context = context;
+    this.#peer = peer;
   }
 
   /**
-   * Resolves when the old connections are gone, or after `cut`. To be called once. When it rejects, the old
-   * ones are as they were.
+   * Resolves when the old connections are gone, or when the tunnel has gone down. To be called once. When it rejects,
+   * the old connections are as they were.
    *
-   * @throws {PeerRefusedError} if the peer does not want a connection under the new certificate.
-   * @throws {EnvironmentError} if the new first connection cannot be had, or breaks before it is the first.
+   * @throws {PeerRefusedError} if the peer refuses a connection under the new certificate.
+   * @throws {EnvironmentError} if the new primary connection cannot be opened, or breaks before it is the primary one.
    */
   async run(): Promise<void> {
-    const { set, ready } = this.#options;
-    await this.#unlessCut(ready);
-    if (this.#isCut) return;
-    const connections = this.#options.connections();
-    let first: TunnelConnection | undefined;
-    const failure = await this.#unlessCut(
-      this.#dial(0, (connection, info) => {
-        first = connection;
-        set.succeed(connection, info);
+    const lost = new Promise<void>((resolve) => {
+      this.#onLost = () => {
+        this.#isLost = true;
+        resolve();
+      };
+    });
+    this.#set.once('lost', this.#onLost);
+    try {
+      await this.#replace(<T>(done: Promise<T>) =>
+        Promise.race([lost.then(() => undefined), done])
+      );
+    } finally {
+      this.#set.off('lost', this.#onLost);
+    }
+  }
+
+  /** @param unlessLost resolves to undefined if the tunnel goes down first */
+  async #replace(unlessLost: <T>(done: Promise<T>) => Promise<T | undefined>): Promise<void> {
+    const set = this.#set;
+    // The other side may have taken them already, so they are not cancelled.
+    await unlessLost(this.#further.whenIdle());
+    if (this.#isLost) return;
+    const { length } = set.sender.connections;
+    let primary: TunnelConnection | undefined;
+    const failure = await unlessLost(
+      this.#dial(0, ({ connection, info }) => {
+        primary = connection;
+        set.addNext(connection, info);
       })
     );
     if (failure !== undefined) throw this.#errorOf(failure);
-    if (!this.#isCut) {
+    if (!this.#isLost) {
       const further: Promise<unknown>[] = [];
-      for (let number = 1; number < connections; number++) {
-        further.push(this.#dial(number, (connection, info) => set.join(connection, info)));
+      for (let number = 1; number < length; number++) {
+        further.push(this.#dial(number, ({ connection, info }) => set.add(connection, info)));
       }
-      // Those that cannot be had are opened later, if they are needed.
-      await this.#unlessCut(Promise.all(further));
+      // Those that cannot be opened now are opened later, if they are needed.
+      await unlessLost(Promise.all(further));
     }
-    if (this.#isCut) return;
-    if (!set.hasSuccessor && set.first !== first) {
-      throw new EnvironmentError('the new first connection was lost before it could take over');
+    if (this.#isLost) return;
+    if (!set.hasNext && set.primary !== primary) {
+      throw new EnvironmentError('the new primary connection was lost before it could take over');
     }
-    await this.#unlessCut(set.drainOld());
+    await unlessLost(set.drainOld());
   }
 
-  /** Resolves to why it failed, if it did; never if it is cancelled. */
-  #dial(
-    number: number,
-    onUp: (connection: TunnelConnection, info: ConnectionInfo) => void
-  ): Promise<CloseCause | undefined> {
+  /** Resolves to the cause if the attempt fails; never if it is cancelled. */
+  #dial(number: number, onUp: (up: UpConnection) => void): Promise<CloseCause | undefined> {
     return new Promise((resolve) => {
-      this.#options.dial(number, {
-        onUp: (connection, _welcome, info) => {
-          onUp(connection, info);
-          resolve(undefined);
-        },
-        onFailed: resolve,
+      const attempt = this.#further.dial(number, this.#context);
+      attempt.once('up', (up) => {
+        onUp(up);
+        resolve(undefined);
       });
+      attempt.once('failed', resolve);
     });
   }
 
-  #unlessCut<T>(done: Promise<T>): Promise<T | undefined> {
-    return Promise.race([this.#whenCut.then(() => undefined), done]);
-  }
-
   #errorOf({ by, code, reason }: CloseCause): PeerRefusedError | EnvironmentError {
-    const peer = formatIdentity(this.#options.peer);
+    const peer = formatIdentity(this.#peer);
     if (by === 'peer') {
       return new PeerRefusedError(
         `${peer} refuses a connection to renew the tunnel (${code}): ${reason}`
       );
     }
     return new EnvironmentError(
-      `a connection to renew the tunnel cannot be had (${code}): ${reason}`
+      `a connection to renew the tunnel cannot be opened (${code}): ${reason}`
     );
   }
 }

@@ -1,14 +1,13 @@
 /**
- * Slabs: the large buffers in which frames are collected before they go to a socket in one write, and in
- * which those that come in pieces are put together. One pool serves all connections of an endpoint, so that
- * idle connections hold none.
+ * Slabs: the large buffers in which frames are collected before one write to a socket, and in which received frames
+ * that come in pieces are put together. One pool serves all connections of one side. Idle connections hold none.
  * @module
  */
 
 import { ApiMisuseError } from '../errors.ts';
 import { FRAME_HEADER_LENGTH, MAX_PACKET_PAYLOAD } from './frame.ts';
 
-/** `sent <= flushed <= head`: written to the socket, redirected for that, committed. */
+/** `sent <= flushed <= head`: up to where the bytes are taken by the socket, marked for it, and committed. */
 export interface Slab {
   readonly buffer: Buffer;
   head: number;
@@ -18,13 +17,13 @@ export interface Slab {
 
 export class SlabPool {
   readonly slabBytes: number;
-  /** Takes the place of a slab for packets that are not kept. */
+  /** Used in place of a slab for packets that are dropped. */
   readonly sink: Slab = newSlab(FRAME_HEADER_LENGTH + MAX_PACKET_PAYLOAD);
-  /** Where what is received comes first, whoever receives it: what stays there is to be copied. */
+  /** Where all decoders of the pool receive; a frame that is not whole is copied out of it. */
   readonly inlet: Buffer = Buffer.allocUnsafeSlow(INLET_BYTES);
   readonly #free: Slab[] = [];
   #windowStart = 0;
-  /** Slabs that were free all through the window. */
+  /** Slabs that were free during the whole window. */
   #spare = 0;
 
   /** @throws {ApiMisuseError} if a slab would not hold the largest packet. */
@@ -35,7 +34,7 @@ export class SlabPool {
     this.slabBytes = slabBytes;
   }
 
-  /** Slabs that wait to be used. */
+  /** Slabs that nobody uses. */
   get idle(): number {
     return this.#free.length;
   }
@@ -47,7 +46,7 @@ export class SlabPool {
     return newSlab(this.slabBytes);
   }
 
-  /** A buffer of another size, for once. */
+  /** Returns a slab of another size, which `give` does not keep. */
   single(bytes: number): Slab {
     return newSlab(bytes);
   }
@@ -60,7 +59,7 @@ export class SlabPool {
     this.#free.push(slab);
   }
 
-  /** Frees the slabs that nobody needed for `TRIM_WINDOW_MS`; to be called now and then. */
+  /** Frees the slabs that nobody needed for `TRIM_WINDOW_MS`. Called at each keepalive interval. */
   trim(nowMs: number): void {
     if (nowMs - this.#windowStart < TRIM_WINDOW_MS) return;
     this.#free.splice(0, this.#spare);
@@ -71,8 +70,8 @@ export class SlabPool {
 
 /**
  * How many slabs the connections of a tunnel hold together. A connection may hold as many as are left for the
- * others ([Choudhury and Hahne](https://doi.org/10.1109/90.664262), with a factor of 1): one alone gets
- * half of all, and one that is stalled never keeps the others from going on. Each may have one.
+ * others ([Choudhury and Hahne](https://doi.org/10.1109/90.664262), with a factor of 1): one alone gets half of all,
+ * and one that is stalled never stops the others. Each may always have one.
  */
 export class SlabBudget {
   readonly #max: number;
@@ -82,7 +81,7 @@ export class SlabBudget {
     this.#max = max;
   }
 
-  /** Whether a connection that holds `held` slabs takes one more; `give` returns it. */
+  /** Takes one more slab for a connection that holds `held`, and returns whether it may. `give` returns it. */
   take(held: number): boolean {
     if (held > 0 && held >= this.#max - this.#held) return false;
     this.#held++;
@@ -95,7 +94,7 @@ export class SlabBudget {
 }
 
 function newSlab(bytes: number): Slab {
-  // Slow: not out of the shared pool of small buffers. Unsafe: nothing uncommitted is ever sent.
+  // Slow: not out of Node's pool of small buffers. Unsafe: only bytes that were committed are sent.
   return { buffer: Buffer.allocUnsafeSlow(bytes), head: 0, flushed: 0, sent: 0 };
 }
 

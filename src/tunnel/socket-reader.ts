@@ -1,23 +1,23 @@
 /**
- * Reads a TLS connection straight into memory of ours, as the option `onread` of `net.connect` does it,
- * which Node has for the side that connects only. Its parts are put in place by hand here; where they
- * are not found, each piece comes in memory of its own, by `data` events, and is copied. (Without these
- * pieces of 16 KiB, their garbage and the copy, a gateway takes a fifth less time for a byte.)
+ * Reads a TLS socket straight into memory of the caller, as the option `onread` of `net.connect` does. Node has that
+ * option for the side that connects only, so its internal parts are set here by hand. Where a version of Node does not
+ * have them, each piece comes in memory of its own, by `data` events, and is copied. (Without these pieces of 16 KiB,
+ * their garbage and the copy, a gateway takes a fifth less time for a byte.)
  * @module
  */
 import type { TLSSocket } from 'node:tls';
 
 export interface Reader {
-  /** Where the next bytes are to be put; asked again after each `onFilled`. */
+  /** Where the next bytes are put; read again after each `onFilled`. */
   readonly space: Buffer;
   onFilled(count: number): void;
   onPiece(piece: Buffer): void;
 }
 
-/** Begins to read. Returns whether that is done straight into the reader's space. */
+/** Begins to read. Returns whether the bytes go straight into the reader's space. */
 export function readInto(socket: TLSSocket, reader: Reader): boolean {
   const parts = partsOf(socket);
-  // What has been read before it was asked for is in the stream already.
+  // Bytes that came before are in the stream already, and must be read from there.
   if (parts === undefined || socket.readableLength > 0) {
     socket.on('data', (piece) => reader.onPiece(piece));
     return false;
@@ -47,11 +47,11 @@ function partsOf(socket: TLSSocket): Parts | undefined {
   const found = new Map(
     Object.getOwnPropertySymbols(socket).map((symbol) => [symbol.description, symbol])
   );
-  // All are there, and nobody uses them yet.
+  // All must be there, and unused.
   if (NAMES.some((name) => !found.has(name) || inside[found.get(name)!] !== null)) return undefined;
   const symbols = Object.fromEntries(NAMES.map((name) => [name, found.get(name)!]));
   return { socket: inside, handle, symbols } as Parts;
 }
 
-/** How `node:net` calls the parts of `onread`. */
+/** The names of the parts of `onread` in `node:net`. */
 const NAMES = ['kBuffer', 'kBufferCb', 'kBufferGen'] as const;

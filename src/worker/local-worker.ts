@@ -209,9 +209,9 @@ export class LocalWorker implements Worker, AsyncDisposable {
     );
   }
 
-  #terminateUnwanted({ code, reason }: TunnelClose): TerminationReport {
+  #terminateUnwanted(close: TunnelClose): TerminationReport {
     const isUnwanted = (certificate: X509Certificate) => this.#access.isUnwanted(certificate);
-    const tunnelsClosed = this.#listener?.cut(isUnwanted, code, reason) ?? 0;
+    const tunnelsClosed = this.#listener?.terminate(isUnwanted, close) ?? 0;
     const pathsRemoved = this.#pathsRemoved;
     this.#pathsRemoved = 0;
     return { tunnelsClosed, pathsRemoved };

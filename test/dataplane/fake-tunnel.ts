@@ -4,7 +4,6 @@
  */
 import { EventEmitter } from 'eventemitter3';
 import type { Json } from '../../src/store/index.ts';
-import { newConnectionCounters } from '../../src/tunnel/connection-types.ts';
 import { FRAME_HEADER_LENGTH, MAX_PACKET_PAYLOAD } from '../../src/tunnel/frame.ts';
 import {
   type ConnectionCounters,
@@ -14,6 +13,7 @@ import {
   type TunnelEvents,
   type TunnelState,
 } from '../../src/tunnel/index.ts';
+import { newConnectionCounters } from '../../src/tunnel/tunnel.ts';
 
 export class FakeTunnel extends EventEmitter<TunnelEvents> implements Tunnel {
   /** @param capacity the number of packets that may be in flight in each direction */

@@ -17,17 +17,12 @@ import {
 } from '../../src/pki/index.ts';
 import { type Json, MemoryStore } from '../../src/store/index.ts';
 import { TunnelConnection } from '../../src/tunnel/connection.ts';
-import {
-  type ConnectionOwner,
-  handshakeOwner,
-  newConnectionCounters,
-  resolveLimits,
-} from '../../src/tunnel/connection-types.ts';
 import { FrameFault, handshakeLimits, openLimits } from '../../src/tunnel/frame.ts';
 import { FrameDecoder } from '../../src/tunnel/frame-decoder.ts';
-import { FrameType } from '../../src/tunnel/index.ts';
+import { DIAL_DEFAULTS, FrameType } from '../../src/tunnel/index.ts';
 import { readHello } from '../../src/tunnel/messages.ts';
 import { SlabBudget, SlabPool } from '../../src/tunnel/slab-pool.ts';
+import { newConnectionCounters } from '../../src/tunnel/tunnel.ts';
 import { FakeChannel } from '../control/link.ts';
 import { DESIRED, startScene } from '../control/scene.ts';
 import { FakeClock } from '../support/fake-clock.ts';
@@ -90,40 +85,39 @@ test('a connection accepts the valid beginning of any stream, and ends at the fi
   timeout: TIMEOUT_MS,
 }, async () => {
   const pool = new SlabPool();
-  const limits = resolveLimits({ maxControlBytes: MAX_CONTROL_BYTES });
+  const limits = {
+    ...DIAL_DEFAULTS,
+    maxControlBytes: MAX_CONTROL_BYTES,
+    maxReceivedControlBytes: MAX_CONTROL_BYTES,
+    maxControlByteRate: MAX_CONTROL_BYTES,
+    maxControlQueueBytes: 2 * MAX_CONTROL_BYTES,
+    limitUnsent: undefined,
+  };
   const tally = await fuzz('connections', async (random) => {
     const stream = edgeStream(random);
     const socket = new FakeSocket();
     const endings: string[] = [];
     const clock = new FakeClock();
     const counters = newConnectionCounters();
-    const up: ConnectionOwner = {
-      ...handshakeOwner({
-        onHandshake: () => 'the handshake is done already',
-        onConnectionClosed: ({ by, code }) => endings.push(`${by} ${code}`),
-      }),
-      counters,
-      budget: new SlabBudget(4),
-      onPacket: (buffer, start, end) => {
+    const connection = new TunnelConnection(socket as unknown as TLSSocket, FrameType.Hello, {
+      ...limits,
+      pool,
+      clock,
+    });
+    connection.on('closed', ({ by, code }) => endings.push(`${by} ${code}`));
+    connection.once('handshake', (message) => {
+      if (readHello(message) === undefined) {
+        connection.failProtocol('the HELLO is malformed');
+        return;
+      }
+      connection.becomeUp(1_000);
+      connection.joinTunnel(counters, new SlabBudget(4));
+      connection.onPacket = (buffer, start, end) => {
         if (!(start >= 4 && end - start > 10 && end <= buffer.length))
           throw new RangeError('packet');
         buffer.fill(0, start, end);
-      },
-    };
-    const connection: TunnelConnection = new TunnelConnection(
-      socket as unknown as TLSSocket,
-      FrameType.Hello,
-      handshakeOwner({
-        onHandshake: (message) => {
-          if (readHello(message) === undefined) return 'the HELLO is malformed';
-          connection.becomeUp(1_000);
-          connection.handTo(up);
-          return undefined;
-        },
-        onConnectionClosed: ({ by, code }) => endings.push(`${by} ${code}`),
-      }),
-      { ...limits, pool, clock, limitUnsent: undefined }
-    );
+      };
+    });
     for (const piece of split(random, stream)) socket.emit('data', piece);
     // A PONG replaces an earlier one; our CLOSE is short.
     await Promise.resolve();

@@ -156,7 +156,7 @@ export class Cloud extends EventEmitter<{ tunnel: [MtlsTunnel] }> {
       controller,
       terminateRevoked: async (reason) => {
         const isRevoked = authority.isRevoked.bind(authority);
-        const tunnelsClosed = listener.cut(isRevoked, CloseCode.Revoked, reason);
+        const tunnelsClosed = listener.terminate(isRevoked, { code: CloseCode.Revoked, reason });
         const removed = pathsRemoved;
         pathsRemoved = 0;
         return { tunnelsClosed, pathsRemoved: removed };

@@ -82,7 +82,6 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
 /** Files other than `index.ts` that modules may be entered by, and who may. */
 const SIDE_DOORS: Readonly<Record<string, readonly string[]>> = {
   'src/tunnel/frame.ts': ['dataplane'],
-  'src/tunnel/backoff.ts': ['gateway'],
   // What an operator's options for a TUN mean, for TUNs that several workers open.
   'src/device/open-tun.ts': ['worker'],
   // The offsets and sums of packets are for the modules on the packet path, and not public. A translator

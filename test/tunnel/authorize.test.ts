@@ -85,7 +85,7 @@ describe.each(STEPS)('a host that answers by a promise at the step "%s"', (step)
     expect(host.problems).toEqual([]);
   });
 
-  test('may refuse the peer, which hears why', async () => {
+  test('may refuse the peer, which is told why', async () => {
     const host = await SlowHost.start(step);
     const dialled = dial(host.listener.port);
     await host.isAsked(step);
@@ -96,7 +96,7 @@ describe.each(STEPS)('a host that answers by a promise at the step "%s"', (step)
     expect(host.tunnels).toEqual([]);
   });
 
-  test('lets nobody in when it fails, and says so', async () => {
+  test('lets nobody in when it fails, and reports the problem', async () => {
     const host = await SlowHost.start(step);
     const dialled = dial(host.listener.port);
     await host.isAsked(step);
@@ -108,7 +108,7 @@ describe.each(STEPS)('a host that answers by a promise at the step "%s"', (step)
     expect(host.tunnels).toEqual([]);
   });
 
-  test('that never answers keeps a peer no longer than a handshake may take', async () => {
+  test('keeps a peer no longer than a handshake may take if it never answers', async () => {
     const clock = new FakeClock();
     const host = await SlowHost.start(step, { clock, handshakeTimeoutMs: 5_000 });
     const peer = raw(host.listener.port);
@@ -124,18 +124,21 @@ describe.each(STEPS)('a host that answers by a promise at the step "%s"', (step)
     expect([host.tunnels, host.refused.length, clock.delays]).toEqual([[], 1, []]);
   });
 
-  test('is not listened to when the peer has been cut meanwhile', async () => {
+  test('is ignored when the peer has been terminated meanwhile', async () => {
     const host = await SlowHost.start(step);
     const peer = raw(host.listener.port);
     await host.isAsked(step);
-    host.listener.cut(() => true, CloseCode.Revoked, 'the certificate is revoked');
+    host.listener.terminate(() => true, {
+      code: CloseCode.Revoked,
+      reason: 'the certificate is revoked',
+    });
     host.answer();
     await peer.closed;
     expect(host.refused).toEqual(['revoked: the certificate is revoked']);
     expect(host.tunnels).toEqual([]);
   });
 
-  test('is not listened to when the listener has been closed meanwhile', async () => {
+  test('is ignored when the listener has been closed meanwhile', async () => {
     const host = await SlowHost.start(step);
     const peer = raw(host.listener.port);
     await host.isAsked(step);
@@ -147,7 +150,7 @@ describe.each(STEPS)('a host that answers by a promise at the step "%s"', (step)
     expect(host.tunnels).toEqual([]);
   });
 
-  test('makes no tunnel of a peer that has broken off meanwhile', async () => {
+  test('makes no tunnel of a peer that has disconnected meanwhile', async () => {
     const host = await SlowHost.start(step);
     const connection = connect(host.listener.port, '127.0.0.1');
     raw(host.listener.port, { socket: connection });
@@ -160,7 +163,7 @@ describe.each(STEPS)('a host that answers by a promise at the step "%s"', (step)
     expect([host.tunnels, host.listener.handshakes]).toEqual([[], 0]);
   });
 
-  test('holds a place among the handshakes, and the oldest makes way', async () => {
+  test('counts as a handshake under way, and the oldest is evicted', async () => {
     const host = await SlowHost.start(step, { maxHandshakes: 1 });
     const first = raw(host.listener.port);
     await host.isAsked(step);
@@ -183,7 +186,7 @@ describe.each(STEPS)('a host that answers by a promise at the step "%s"', (step)
       },
       'no such table',
     ],
-  ])('lets nobody in who %s', async (_, answer, problem) => {
+  ])('lets nobody in when it %s', async (_, answer, problem) => {
     const problems: string[] = [];
     const listener = await listen({
       authorize: (candidate) => (candidate.step === step ? (answer() as never) : undefined),
@@ -215,7 +218,7 @@ describe('while the host decides about a HELLO', () => {
     expect(host.tunnels).toEqual([]);
   });
 
-  test('a peer may take its leave', async () => {
+  test('a peer may close the connection', async () => {
     const host = await SlowHost.start('hello');
     const peer = raw(host.listener.port);
     await host.isAsked('hello');
@@ -226,7 +229,7 @@ describe('while the host decides about a HELLO', () => {
     expect(host.tunnels).toEqual([]);
   });
 
-  test('the place of a further connection is looked at after it has', async () => {
+  test('a further connection is checked for a tunnel after the decision', async () => {
     const host = await SlowHost.start('hello');
     const tunnel = '0123456789abcdef'.repeat(2);
     const first = RawPeer.dial(host.listener.port, siteA);

@@ -4,7 +4,7 @@ import { CONNECTION_CHECK_MS, ConnectionScaler } from '../../src/tunnel/connecti
 const MUCH = 1_000_000;
 
 describe('ConnectionScaler', () => {
-  test('one connection is enough while little moves, however many flows there are', () => {
+  test('wants one connection while there is little traffic, however many flows there are', () => {
     const demand = new ConnectionScaler(8);
     for (let i = 1; i <= 100; i++) {
       expect(demand.update(i * CONNECTION_CHECK_MS, i * 10_000, 50)).toBe(1);

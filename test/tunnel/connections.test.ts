@@ -30,7 +30,7 @@ function latest(flows: ReadonlyMap<number, readonly number[]>): number {
 }
 
 describe('connections', () => {
-  test('a tunnel has one while little moves', async () => {
+  test('a tunnel has one while there is little traffic', async () => {
     const clock = new FakeClock();
     const [dialled, accepted] = await pair({ clock }, { clock });
     for (let i = 0; i < 20; i++) {
@@ -75,7 +75,7 @@ describe('connections', () => {
     expect([dialled.state, accepted.state]).toEqual(['up', 'up']);
   });
 
-  test('a connection that does not move holds up its own flows only', async () => {
+  test('a connection that is stalled holds up its own flows only', async () => {
     const { tunnel, peers } = await twoConnections();
     const hello = await peers[1]!.json(FrameType.Hello);
     expect(hello).toMatchObject({ lane: 1, tunnel: expect.stringMatching(/^[0-9a-f]{32}$/) });
@@ -122,7 +122,7 @@ describe('connections', () => {
     expect(down).not.toHaveBeenCalled();
   });
 
-  test('the first connection is the tunnel: when it ends, all do', async () => {
+  test('all end when the primary connection does', async () => {
     const clock = new FakeClock();
     const [dialled, accepted] = await wide(3, clock);
     const downs = Promise.all([next(dialled, 'down'), next(accepted, 'down')]);
@@ -134,7 +134,7 @@ describe('connections', () => {
     expect(accepted.reserve()).toBe(-1);
   });
 
-  test('are not offered to a peer that knows of one only', async () => {
+  test('are not opened to a peer that knows of one only', async () => {
     const peers: RawPeer[] = [];
     const port = await serve((peer) => {
       peers.push(peer);
@@ -161,15 +161,15 @@ describe('connections', () => {
     const up = new Promise<MtlsTunnel>((resolve) => listener.once('tunnel', resolve));
     first.send(FrameType.Hello, { ...HELLO, tunnel: TUNNEL, lane: 0 });
     const tunnel = await up;
-    const stranger = RawPeer.dial(listener.port, credentials());
-    stranger.send(FrameType.Hello, { ...HELLO, ...hello });
-    expect(await stranger.json(FrameType.Close)).toMatchObject({ code: CloseCode.NoTunnel });
-    await stranger.closed;
+    const other = RawPeer.dial(listener.port, credentials());
+    other.send(FrameType.Hello, { ...HELLO, ...hello });
+    expect(await other.json(FrameType.Close)).toMatchObject({ code: CloseCode.NoTunnel });
+    await other.closed;
     expect(listener.counters.refused.get(CloseCode.NoTunnel)).toBe(1);
     expect([tunnel.connections, dialled.connections]).toEqual([1, 1]);
   });
 
-  test('a connection more than there may be is refused', async () => {
+  test('one more connection than there may be is refused', async () => {
     const [, , listener] = await pair({ connections: 2 });
     const peers: RawPeer[] = [];
     for (let connection = 0; connection < 3; connection++) {
@@ -181,7 +181,7 @@ describe('connections', () => {
     expect(await peers[2]!.json(FrameType.Close)).toMatchObject({ code: CloseCode.NoTunnel });
   });
 
-  test('a further connection is asked for its certificate as the first one was', async () => {
+  test('a further connection is authorized by its certificate as the primary one was', async () => {
     let isRevoked = false;
     const [, , listener] = await pair({
       authorize: () => (isRevoked ? { code: CloseCode.Revoked, reason: 'test' } : undefined),

@@ -1,8 +1,8 @@
 import { once } from 'node:events';
 import { createServer as createTcpServer } from 'node:net';
 import { describe, expect, test, vi } from 'vitest';
+import { backoffDelayMs } from '../../src/base/backoff.ts';
 import { ApiMisuseError, CertificateError, PeerRefusedError } from '../../src/errors.ts';
-import { backoffDelayMs } from '../../src/tunnel/backoff.ts';
 import {
   type CloseCause,
   type DialOptions,
@@ -194,7 +194,7 @@ describe('a dialled tunnel', () => {
     await next(tunnel, 'up');
   });
 
-  test('an application may close a tunnel when it is refused', async () => {
+  test('can be closed by the application when it is refused', async () => {
     const listener = await listen({ authorize: () => ({ code: 'revoked', reason: '' }) });
     const clock = new FakeClock();
     const tunnel = dial(listener.port, { clock });
@@ -288,7 +288,7 @@ describe('a dialled tunnel', () => {
     expect(tunnel.state).toBe('waiting');
   });
 
-  test('close says shutdown to the peer and does not come back', async () => {
+  test('tells the peer shutdown when it is closed, and does not come back', async () => {
     const [dialled, accepted] = await pair();
     const down = next(accepted, 'down');
     const own = next(dialled, 'down');
@@ -323,7 +323,7 @@ describe('a dialled tunnel', () => {
 });
 
 describe('a tunnel that is up', () => {
-  test('carries packets of all sizes both ways, byte for byte, with room in front', async () => {
+  test('carries packets of all sizes both ways, byte for byte, with space in front', async () => {
     const [dialled, accepted] = await pair();
     const sizes = [11, 12, 64, 1_410, 9_000, 16_384, 65_544, 65_545, 20, 65_545, 11];
     const packets = sizes.map((size, i) =>
@@ -440,7 +440,7 @@ describe('a tunnel that is up', () => {
     expect(tunnel.reserve()).toBeGreaterThan(0);
   });
 
-  test('a control message overtakes the packets that wait', async () => {
+  test('sends a control message before the packets that wait', async () => {
     const order: string[] = [];
     const [dialled, accepted] = await pair();
     const done = new Promise<void>((resolve) => {

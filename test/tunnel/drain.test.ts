@@ -51,7 +51,7 @@ async function rawConnections(
 }
 
 describe('connections that are not needed', () => {
-  test('are drained: nothing is lost that either side had sent on them', async () => {
+  test('are drained, and nothing is lost that either side had sent on them', async () => {
     const [dialled, accepted, clock] = await wide(4);
     await whileTrafficFlows([dialled, accepted], 12, async () => {
       // Little moves by this clock, of which half a minute passes.
@@ -67,7 +67,7 @@ describe('connections that are not needed', () => {
     expect(dialled.counters.drainTimeouts + accepted.counters.drainTimeouts).toBe(0);
   });
 
-  test('are closed with idle when the peer has answered DRAIN, and cut when it does not', async () => {
+  test('are closed with idle when the peer has answered DRAIN, and after a time when it has not', async () => {
     const peers: RawPeer[] = [];
     const port = await serve((peer) => {
       peers.push(peer);
@@ -149,7 +149,7 @@ describe('a connection that the peer drains', () => {
     expect(tunnel.state).toBe('up');
   });
 
-  test('is cut when the peer does not end it', async () => {
+  test('is closed when the peer does not end it', async () => {
     const clock = new FakeClock();
     const { peers, tunnel } = await rawConnections([{ lane: 0 }, { lane: 1 }], {
       clock,
@@ -168,18 +168,21 @@ describe('a connection that the peer drains', () => {
   test.each<[string, number, Buffer]>([
     ['a packet', FrameType.Packet, packetOf(1, 1, 100)],
     ['a second DRAIN', FrameType.Drain, EMPTY],
-  ])('%s behind DRAIN is a protocol error, of that connection', async (_, type, payload) => {
-    const { peers, tunnel, listener } = await rawConnections([{ lane: 0 }, { lane: 1 }]);
-    const received = record(tunnel);
-    peers[1]!.send(FrameType.Drain, EMPTY);
-    peers[1]!.send(type, payload);
-    expect(await peers[1]!.json(FrameType.Close)).toMatchObject({ code: 'protocol-error' });
-    expect(received.size).toBe(0);
-    expect([tunnel.state, tunnel.connections]).toEqual(['up', 1]);
-    expect(listener.counters.protocolErrors).toBe(1);
-  });
+  ])(
+    'fails with a protocol error for %s behind DRAIN, and the tunnel stays',
+    async (_, type, payload) => {
+      const { peers, tunnel, listener } = await rawConnections([{ lane: 0 }, { lane: 1 }]);
+      const received = record(tunnel);
+      peers[1]!.send(FrameType.Drain, EMPTY);
+      peers[1]!.send(type, payload);
+      expect(await peers[1]!.json(FrameType.Close)).toMatchObject({ code: 'protocol-error' });
+      expect(received.size).toBe(0);
+      expect([tunnel.state, tunnel.connections]).toEqual(['up', 1]);
+      expect(listener.counters.protocolErrors).toBe(1);
+    }
+  );
 
-  test('is not to be the first one, unless another is there to follow it', async () => {
+  test('may be the primary one only if another is there to follow it', async () => {
     const { peers, tunnel, listener } = await rawConnections([{ lane: 0 }, { lane: 1 }]);
     const down = next(tunnel, 'down');
     peers[0]!.send(FrameType.Drain, EMPTY);
@@ -190,7 +193,7 @@ describe('a connection that the peer drains', () => {
   });
 });
 
-describe('a first connection that follows another', () => {
+describe('a connection that becomes the primary one', () => {
   test('carries packets at once, and messages when the peer has ended the old one', async () => {
     const { peers, tunnel, listener } = await rawConnections([
       { lane: 0 },
@@ -214,7 +217,7 @@ describe('a first connection that follows another', () => {
     expect(listener.tunnels.size).toBe(1);
   });
 
-  test('messages that wait for the old one are bounded', async () => {
+  test('bounds the messages that wait for the old one', async () => {
     const { peers, tunnel } = await rawConnections([{ lane: 0 }, { lane: 0 }], {
       maxControlQueueBytes: 1_000,
     });
@@ -232,7 +235,7 @@ describe('a first connection that follows another', () => {
   test.each<[string, number]>([
     ['breaks', 1],
     ['is drained', 2],
-  ])('that %s before it is the first one is gone, and the old one stays', async (_, which) => {
+  ])('ends, and the old one stays, if it %s before it is the primary one', async (_, which) => {
     const { peers, tunnel } = await rawConnections([{ lane: 0 }, { lane: 0 }]);
     if (which === 1) peers[1]!.socket.destroy();
     else peers[1]!.send(FrameType.Drain, EMPTY);
@@ -242,7 +245,7 @@ describe('a first connection that follows another', () => {
     expect(await peers[0]!.json(FrameType.Control)).toEqual({ still: 'there' });
   });
 
-  test('the old one ends the tunnel if it breaks while messages may be on their way', async () => {
+  test('ends the tunnel if the old one breaks while messages may be under way', async () => {
     const { peers, tunnel } = await rawConnections([{ lane: 0 }, { lane: 0 }]);
     peers[0]!.send(FrameType.Drain, EMPTY);
     await peers[0]!.frame(FrameType.Drain);
@@ -253,7 +256,7 @@ describe('a first connection that follows another', () => {
   });
 
   test.each<[string, object]>([
-    ['while one is on its way already', { tunnel: TUNNEL, lane: 0 }],
+    ['while one is under way already', { tunnel: TUNNEL, lane: 0 }],
     ['of a tunnel that is not there', { tunnel: 'f'.repeat(32), lane: 0, renews: true }],
     ['of no tunnel', { lane: 0, renews: true }],
   ])('is refused %s', async (_, hello) => {
@@ -264,7 +267,7 @@ describe('a first connection that follows another', () => {
     expect([tunnel.connections, listener.tunnels.size]).toEqual([2, 1]);
   });
 
-  test('brings as many further ones as there may be, and no more', async () => {
+  test('may be joined by as many further ones as there may be, and no more', async () => {
     const { tunnel, listener } = await rawConnections(
       [{ lane: 0 }, { lane: 1 }, { lane: 0 }, { lane: 1 }],
       { connections: 2 }
@@ -275,7 +278,7 @@ describe('a first connection that follows another', () => {
     expect(await peer.json(FrameType.Close)).toMatchObject({ code: CloseCode.NoTunnel });
   });
 
-  test('messages on a further connection are a protocol error', async () => {
+  test('a control message on a further connection is a protocol error', async () => {
     const { peers, tunnel, listener } = await rawConnections([{ lane: 0 }, { lane: 1 }]);
     const control = vi.fn();
     tunnel.on('control', control);
@@ -299,7 +302,7 @@ test('a tunnel of several connections that is closed loses nothing of what it ha
   }
 });
 
-test('a further connection that does not move keeps a tunnel from closing for a second at most', async () => {
+test('a further connection that is stalled delays the close of a tunnel for a second at most', async () => {
   const { tunnel, peers, clock } = await twoConnections();
   peers[1]!.socket.pause();
   const closed = tunnel.close();

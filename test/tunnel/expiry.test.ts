@@ -46,11 +46,11 @@ async function clocked(
   return { dialled, accepted, listener, clock, wallIs };
 }
 
-describe('a tunnel whose certificate runs out', () => {
+describe('a tunnel whose certificate expires', () => {
   test.each([
     ['a minute', {}, MINUTE_MS],
     ['the grace that is given', { expiryGraceMs: 0 }, 0],
-  ])('is ended %s later, and the peer hears why', async (_name, options, graceMs) => {
+  ])('is ended %s later, and the peer is told why', async (_name, options, graceMs) => {
     const { dialled, accepted, listener, wallIs } = await clocked(siteA, options);
     const endMs = endOf(siteA) + graceMs;
     const down = next(dialled, 'down');
@@ -67,7 +67,7 @@ describe('a tunnel whose certificate runs out', () => {
     expect(listener.tunnels.size).toBe(0);
   });
 
-  test('lives on when it was renewed, until the newer one runs out', async () => {
+  test('goes on when it was renewed, until the newer one expires', async () => {
     const short = await ca.issue(site('site-a'), HOUR_MS);
     const { dialled, accepted, listener, wallIs } = await clocked(short);
     const longer = await ca.issue(site('site-a'), 2 * HOUR_MS);
@@ -87,6 +87,9 @@ test('no timer waits longer than Node can, and none is left when the tunnel is c
   await vi.waitFor(() => expect(clock.delays).toEqual([]));
 });
 
-test.each([-1, 0.5, Number.NaN, Infinity])('there is no grace of %d ms', async (expiryGraceMs) => {
-  await expect(listen({ expiryGraceMs })).rejects.toThrow(ApiMisuseError);
-});
+test.each([-1, 0.5, Number.NaN, Infinity])(
+  'a listener refuses a grace of %d ms',
+  async (expiryGraceMs) => {
+    await expect(listen({ expiryGraceMs })).rejects.toThrow(ApiMisuseError);
+  }
+);

@@ -84,7 +84,7 @@ describe('failureOf', () => {
     ['ERR_PRESENCE_PROXY_REFUSED', 'proxy operator configuration'],
     ['ERR_PRESENCE_PROXY_PROTOCOL', 'proxy operator configuration'],
     ['ERR_PRESENCE_CONFIG', 'local local configuration'],
-  ])('of a connection that ended with %s', (errorCode, expected) => {
+  ])('classifies a connection that ended with %s', (errorCode, expected) => {
     expect(meaningOf(network(errorCode))).toBe(expected);
   });
 
@@ -97,7 +97,7 @@ describe('failureOf', () => {
     [CloseCode.ProtocolError, 'protocol operator configuration'],
     [CloseCode.Evicted, 'rate-limited peer wait'],
     [CloseCode.RateLimited, 'rate-limited peer wait'],
-  ])('of a connection that ended as %s, without an error', (code, expected) => {
+  ])('classifies a connection that ended as %s, without an error', (code, expected) => {
     expect(meaningOf(network(undefined, code))).toBe(expected);
   });
 
@@ -133,7 +133,7 @@ describe('failureOf', () => {
   test.each([...Object.entries(CLOSES), ['over-quota', 'refused operator report']] as [
     string,
     Meaning,
-  ][])('of a CLOSE of the peer with %s', (code, expected) => {
+  ][])('classifies a CLOSE of the peer with %s', (code, expected) => {
     const cause: CloseCause = { by: 'peer', code, reason: 'the reason' };
     expect(meaningOf(cause)).toBe(expected);
     const { error } = failureOf(cause);
@@ -146,11 +146,11 @@ describe('failureOf', () => {
     [CloseCode.ControlRate, 'rate-limited peer report'],
     [CloseCode.Revoked, 'revoked operator token'],
     [CloseCode.Shutdown, 'local local configuration'],
-  ])('of a CLOSE of ours with %s', (code, expected) => {
+  ])('classifies a CLOSE of this side with %s', (code, expected) => {
     expect(meaningOf({ by: 'us', code, reason: '' })).toBe(expected);
   });
 
-  test('tells a certificate of this side that has run out from one that is not trusted', () => {
+  test('distinguishes a certificate of this side that has expired from one that is not trusted', () => {
     const cause: CloseCause = { by: 'peer', code: CloseCode.Untrusted, reason: '' };
     expect(meaningOf(cause, { isExpired: true })).toBe('certificate-expired operator token');
     expect(meaningOf(network('SELF_SIGNED_CERT_IN_CHAIN'), { isExpired: true })).toBe(
@@ -166,7 +166,7 @@ describe('failureOf', () => {
     ['used', 'token operator token'],
     ['wrong-site', 'token operator token'],
     ['wrong-ca', 'peer-untrusted operator token'],
-  ])('of an enrolment whose token is %s', (fault, expected) => {
+  ])('classifies an enrolment whose token is %s', (fault, expected) => {
     const error = new EnrolmentError(fault, '');
     expect(meaningOf(error)).toBe(expected);
     expect(failureOf(error).error).toBe(error);
@@ -179,7 +179,7 @@ describe('failureOf', () => {
     ['refused', 'proxy operator configuration'],
     ['endpoint-unreachable', 'unreachable network wait'],
     ['protocol', 'proxy operator configuration'],
-  ])('of an error of a proxy with the fault %s', (fault, expected) => {
+  ])('classifies an error of a proxy with the fault %s', (fault, expected) => {
     expect(meaningOf(new ProxyError(fault, ''))).toBe(expected);
   });
 
@@ -202,18 +202,18 @@ describe('failureOf', () => {
     [new EnvironmentError('', { cause: caused('X', 'ETIMEDOUT') }), 'timeout network wait'],
     [new EnvironmentError('', { cause: 'text' }), 'local local configuration'],
     [new PresenceError('ERR_PRESENCE_NEW', ''), 'local local configuration'],
-  ])('of %o', (error, expected) => {
+  ])('classifies %o', (error, expected) => {
     expect(meaningOf(error)).toBe(expected);
   });
 
-  test('of an error that is its own cause', () => {
+  test('classifies an error that is its own cause', () => {
     const error = new EnvironmentError('');
     error.cause = error;
     expect(meaningOf(error)).toBe('local local configuration');
   });
 });
 
-/** What stands at the far end, and the first failure of a tunnel to it. */
+/** Returns the first failure of a tunnel to a server. */
 async function failed(
   port: number,
   options: Parameters<typeof dial>[1] = {}
@@ -234,7 +234,7 @@ async function tlsPort(options: TlsOptions): Promise<number> {
   return (server.address() as AddressInfo).port;
 }
 
-describe('the failure of a real tunnel', () => {
+describe('failureOf classifies the failure of a real tunnel', () => {
   let other: TestCa;
   beforeAll(async () => {
     other = await TestCa.create();
@@ -373,7 +373,7 @@ describe('the failure of a real tunnel', () => {
   });
 });
 
-describe('the failure of a real enrolment', () => {
+describe('failureOf classifies the failure of a real enrolment', () => {
   async function failureAt(
     port: number,
     options: Parameters<typeof enrol>[1] = {}

@@ -52,15 +52,15 @@ const several = Buffer.concat([
 ]);
 
 describe('FrameDecoder', () => {
-  test('finds the same frames wherever a stream is cut in two', () => {
+  test('finds the same frames wherever a stream is split in two', () => {
     const whole = decodeNaively(several, MAX_CONTROL);
     expect(whole.frames).toHaveLength(5);
-    for (let cut = 0; cut <= several.length; cut++) {
-      expect(decode([several.subarray(0, cut), several.subarray(cut)])).toEqual(whole);
+    for (let at = 0; at <= several.length; at++) {
+      expect(decode([several.subarray(0, at), several.subarray(at)])).toEqual(whole);
     }
   });
 
-  test('finds the same frames wherever a stream is cut in three', () => {
+  test('finds the same frames wherever a stream is split in three', () => {
     const stream = several.subarray(0, 60);
     const whole = decodeNaively(stream, MAX_CONTROL);
     for (let first = 0; first <= stream.length; first++) {
@@ -170,7 +170,7 @@ describe('FrameDecoder', () => {
     expect(decode([header], handshakeLimits(FrameType.Hello))).toEqual({ frames: [], fault });
   });
 
-  test('hands frames over where they were put, in one piece', () => {
+  test('delivers frames where they were put, in one piece', () => {
     const pool = new SlabPool();
     const decoder = new FrameDecoder(openLimits(MAX_CONTROL), pool);
     const stream = Buffer.concat([
@@ -204,9 +204,9 @@ describe('FrameDecoder', () => {
 
   test('holds a small buffer only for an unauthenticated peer, and none when it is freed', () => {
     const pool = new SlabPool();
-    const stranger = new FrameDecoder(handshakeLimits(FrameType.Hello), pool);
-    stranger.push(frame(FrameType.Hello, pattern(4096)).subarray(0, 4000), () => true);
-    expect(stranger.space.buffer.byteLength).toBeLessThan(8_192);
+    const unauthenticated = new FrameDecoder(handshakeLimits(FrameType.Hello), pool);
+    unauthenticated.push(frame(FrameType.Hello, pattern(4096)).subarray(0, 4000), () => true);
+    expect(unauthenticated.space.buffer.byteLength).toBeLessThan(8_192);
     const peer = new FrameDecoder(openLimits(MAX_CONTROL), pool);
     peer.push(Buffer.from([FrameType.Packet]), () => true);
     expect(pool.idle).toBe(0);

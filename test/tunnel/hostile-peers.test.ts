@@ -1,4 +1,4 @@
-/** What a peer with a good certificate cannot do: hold up the others, stay after it was cut off. */
+/** A peer with a good certificate can neither hold up the others nor stay after it was terminated. */
 import { describe, expect, test, vi } from 'vitest';
 import { ApiMisuseError } from '../../src/errors.ts';
 import { CloseCode, FrameType } from '../../src/tunnel/index.ts';
@@ -11,7 +11,7 @@ import { ca, cleanUp, dial, listen, next, pair, serve, setUpTunnels, siteA } fro
 setUpTunnels();
 
 describe('control messages', () => {
-  test('of a peer are 128 KiB long at most, those to it longer', async () => {
+  test('are at most 128 KiB long from a peer, and longer to it', async () => {
     const [dialled, accepted, listener] = await pair();
     const heard = next(dialled, 'control');
     expect(accepted.sendControl('x'.repeat(4_000_000))).toBe(true);
@@ -25,7 +25,7 @@ describe('control messages', () => {
     expect(listener.counters.protocolErrors).toBe(1);
   });
 
-  test('of a peer have a number of bytes a second, over ten seconds', async () => {
+  test('are limited in bytes a second from a peer, over ten seconds', async () => {
     const clock = new FakeClock();
     const [dialled, accepted, listener] = await pair({ maxControlByteRate: 1_000, clock });
     const sizes: number[] = [];
@@ -47,7 +47,7 @@ describe('control messages', () => {
     { maxReceivedControlBytes: 0 },
     { maxReceivedControlBytes: 2 ** 24 },
     { maxControlByteRate: 0.5 },
-  ])('have no limit of %o', async (options) => {
+  ])('cannot have a limit of %o', async (options) => {
     await expect(listen(options)).rejects.toThrow(ApiMisuseError);
   });
 });
@@ -100,14 +100,14 @@ describe('a renewal that is begun and dropped', () => {
     return { clock, listener, lane: connection, first, tunnel: tunnel! };
   }
 
-  test('over and over brings no more connections than a tunnel may have while it is renewed', async () => {
+  test('gives a tunnel no more connections than it may have in a renewal, however often it is repeated', async () => {
     const { clock, lane: connection, tunnel } = await begin();
     const seen: number[] = [];
     for (let round = 0; round < 5; round++) {
-      const successor = (await connection(0, true))!;
+      const nextPeer = (await connection(0, true))!;
       for (let number = 1; number < 8; number++) await connection(number);
       seen.push(tunnel.certificates.length);
-      successor.socket.destroy();
+      nextPeer.socket.destroy();
       await vi.waitFor(() => expect(tunnel.connections).toBe(1));
     }
     expect(Math.max(...seen)).toBe(16);
@@ -116,12 +116,12 @@ describe('a renewal that is begun and dropped', () => {
     expect([tunnel.state, tunnel.certificates.length]).toEqual(['up', 1]);
   });
 
-  test('takes its further connections with it without a loss, and the next one is welcome', async () => {
+  test('ends its further connections without a loss, and the next renewal is accepted', async () => {
     const { lane: connection, first, tunnel, listener } = await begin();
     const received = record(tunnel);
-    const successor = (await connection(0, true))!;
+    const nextPeer = (await connection(0, true))!;
     const further = (await connection(1))!;
-    successor.socket.destroy();
+    nextPeer.socket.destroy();
     expect(await further.frame(FrameType.Drain)).toHaveLength(0);
     further.send(FrameType.Packet, packetOf(1, 5, 100));
     further.send(FrameType.Drain, Buffer.alloc(0));
@@ -155,7 +155,7 @@ test('a peer that is told to come more slowly does so, and is not refused for go
   expect(refused).not.toHaveBeenCalled();
 });
 
-test('what a tunnel that is closing still holds does not go out when its peer is cut off', async () => {
+test('a tunnel that is closing sends nothing more when its peer is terminated', async () => {
   const listener = await listen();
   const up = new Promise<Parameters<Parameters<typeof listener.once<'tunnel'>>[1]>[0]>((resolve) =>
     listener.once('tunnel', resolve)
@@ -170,7 +170,7 @@ test('what a tunnel that is closing still holds does not go out when its peer is
   while (tunnel.sendPacket(packet, 0, packet.length)) tunnel.flush();
   const closed = tunnel.close({ code: CloseCode.Replaced });
   expect(listener.tunnels.size).toBe(0);
-  expect(listener.cut(() => true, CloseCode.Revoked, 'stolen')).toBe(0);
+  expect(listener.terminate(() => true, { code: CloseCode.Revoked, reason: 'stolen' })).toBe(0);
   // At once, not when what waits is sent or the time for that is over.
   await closed;
   peer.socket.resume();

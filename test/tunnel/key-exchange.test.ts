@@ -33,7 +33,7 @@ describe('the key exchange of a tunnel', () => {
     expect(accepted.info?.keyExchange).toBe(BEST);
   });
 
-  test('is told anew for the connection that follows the first one', async () => {
+  test('is reported again for the connection that replaces the primary one', async () => {
     const [dialled, accepted] = await pair();
     const renewed = next(accepted, 'renewed');
     await dialled.updateCredentials(siteA);

@@ -69,7 +69,7 @@ describe('a listener', () => {
     expect(peer.socket.getProtocol()).toBe('TLSv1.3');
   });
 
-  test('does not take a tunnel for up before its HELLO', async () => {
+  test('makes no tunnel before the HELLO', async () => {
     const listener = await listen();
     const onTunnel = vi.fn();
     listener.on('tunnel', onTunnel);
@@ -82,57 +82,54 @@ describe('a listener', () => {
     expect(onTunnel).toHaveBeenCalledTimes(1);
   });
 
-  const strangers: [
-    situation: string,
-    failure: string,
-    dial: (port: number) => Promise<RawPeer>,
-  ][] = [
+  const unwanted: [situation: string, failure: string, dial: (port: number) => Promise<RawPeer>][] =
     [
-      'without a certificate',
-      'no-certificate',
-      async (port) => RawPeer.dial(port, { ca: siteA.ca }),
-    ],
-    [
-      'of another CA with the same names',
-      'SELF_SIGNED_CERT_IN_CHAIN',
-      async (port) => {
-        const other = await TestCa.create();
-        const { key, cert } = await other.issue(site('site-a'));
-        const chain = `${cert}\n${other.authority.certificatePem}`;
-        return RawPeer.dial(port, { key, cert: chain, ca: siteA.ca });
-      },
-    ],
-    [
-      'whose certificate has expired',
-      'CERT_HAS_EXPIRED',
-      async (port) => RawPeer.dial(port, await ca.issueExpired(site('site-a'))),
-    ],
-    [
-      'with TLS 1.2',
-      'ERR_SSL_UNSUPPORTED_PROTOCOL',
-      async (port) => RawPeer.dial(port, siteA, { minVersion: 'TLSv1.2', maxVersion: 'TLSv1.2' }),
-    ],
-    [
-      'that names no protocol',
-      'no-alpn',
-      async (port) => RawPeer.dial(port, siteA, { ALPNProtocols: [] }),
-    ],
-    [
-      'that names other protocols',
-      'ERR_SSL_NO_APPLICATION_PROTOCOL',
-      async (port) => RawPeer.dial(port, siteA, { ALPNProtocols: ['virtual-presence/2', 'h2'] }),
-    ],
-  ];
+      [
+        'without a certificate',
+        'no-certificate',
+        async (port) => RawPeer.dial(port, { ca: siteA.ca }),
+      ],
+      [
+        'of another CA with the same names',
+        'SELF_SIGNED_CERT_IN_CHAIN',
+        async (port) => {
+          const other = await TestCa.create();
+          const { key, cert } = await other.issue(site('site-a'));
+          const chain = `${cert}\n${other.authority.certificatePem}`;
+          return RawPeer.dial(port, { key, cert: chain, ca: siteA.ca });
+        },
+      ],
+      [
+        'whose certificate has expired',
+        'CERT_HAS_EXPIRED',
+        async (port) => RawPeer.dial(port, await ca.issueExpired(site('site-a'))),
+      ],
+      [
+        'with TLS 1.2',
+        'ERR_SSL_UNSUPPORTED_PROTOCOL',
+        async (port) => RawPeer.dial(port, siteA, { minVersion: 'TLSv1.2', maxVersion: 'TLSv1.2' }),
+      ],
+      [
+        'that names no protocol',
+        'no-alpn',
+        async (port) => RawPeer.dial(port, siteA, { ALPNProtocols: [] }),
+      ],
+      [
+        'that names other protocols',
+        'ERR_SSL_NO_APPLICATION_PROTOCOL',
+        async (port) => RawPeer.dial(port, siteA, { ALPNProtocols: ['virtual-presence/2', 'h2'] }),
+      ],
+    ];
   if (hasOpenssl()) {
     const name = 'subjectAltName=URI:spiffe://example.org/site/site-a\n';
-    strangers.push([
+    unwanted.push([
       'whose certificate is for servers only',
       'INVALID_PURPOSE',
       async (port) => RawPeer.dial(port, ca.forge(`${name}extendedKeyUsage=serverAuth\n`)),
     ]);
   }
 
-  test.each(strangers)('refuses a peer %s, and counts %s', async (_, failure, dial) => {
+  test.each(unwanted)('refuses a peer %s, and counts %s', async (_, failure, dial) => {
     const listener = await listen();
     const onTunnel = vi.fn();
     listener.on('tunnel', onTunnel);
@@ -146,7 +143,7 @@ describe('a listener', () => {
     await accepted(listener);
   });
 
-  test('tells a peer that it does not trust why, and does not wait for it for long', async () => {
+  test('tells a peer why it does not trust it, and does not wait for it for long', async () => {
     const clock = new FakeClock();
     const listener = await listen({ clock });
     const peer = RawPeer.dial(listener.port, await ca.issueExpired(site('site-a')), {
@@ -214,7 +211,7 @@ describe('a listener', () => {
     expect(listener.tunnels.size).toBe(0);
   });
 
-  test('refuses a peer that was welcome at TLS and is revoked before its HELLO', async () => {
+  test('refuses a peer that was accepted at TLS and is revoked before its HELLO', async () => {
     let refusal: { code: string; reason: string } | undefined;
     const authorize = vi.fn(() => refusal);
     const listener = await listen({ authorize });
@@ -261,7 +258,7 @@ describe('a listener', () => {
       return isReused;
     };
     expect(await connect()).toBe(false);
-    // What OpenSSL sends without SSL_OP_NO_TICKET, and with it too: there it stands for nothing.
+    // OpenSSL sends tickets also with SSL_OP_NO_TICKET, but then they name no session.
     expect(sessions.length).toBeGreaterThan(1);
     const before = sessions.splice(0);
     for (const session of before) expect(await connect(session)).toBe(false);
@@ -271,7 +268,7 @@ describe('a listener', () => {
     expect(seen).toHaveLength(2 * (1 + 2 * before.length));
   });
 
-  test('delivers two tunnels of the same site: which one counts is for the host', async () => {
+  test('delivers two tunnels of the same site, and the host decides which one counts', async () => {
     const listener = await listen();
     const [, first] = await accepted(listener);
     const [, second] = await accepted(listener);
@@ -296,7 +293,7 @@ describe('a listener', () => {
     expect(await RawPeer.dial(listener.port, siteA).frame(FrameType.Welcome)).toBeUndefined();
   });
 
-  test('cuts a peer that does not finish in time, in TLS and before HELLO', async () => {
+  test('ends a peer that does not finish in time, in TLS and before HELLO', async () => {
     const clock = new FakeClock();
     const listener = await listen({ clock, handshakeTimeoutMs: 5_000 });
     const mute = connectTcp(listener.port, '127.0.0.1');
@@ -388,7 +385,7 @@ describe('a listener', () => {
     await vi.waitFor(() => expect([...listener.counters.failed]).toEqual([['protocol-error', 1]]));
   });
 
-  test('accepts a HELLO of a later version with members of its own', async () => {
+  test('accepts a HELLO of a later version with unknown keys', async () => {
     const listener = await listen();
     const peer = RawPeer.dial(listener.port, siteA);
     peer.send(FrameType.Hello, { version: 9, software: 'later\n', colour: 'blue' });
@@ -443,7 +440,7 @@ describe('a listener', () => {
     expect(listener.tunnels.size).toBe(0);
   });
 
-  test('close ends tunnels with shutdown, cuts handshakes, and frees the port', async () => {
+  test('close ends tunnels with shutdown, ends handshakes, and frees the port', async () => {
     const listener = await MtlsTunnel.listen({ host: '127.0.0.1', port: 0, ...cloud });
     const { port } = listener;
     const [peer, tunnel] = await accepted(listener);
@@ -476,7 +473,7 @@ describe('a listener', () => {
     expect(onPacket).not.toHaveBeenCalled();
   });
 
-  test('destroy cuts the connection without a word', async () => {
+  test('destroy ends the connection and tells the peer nothing', async () => {
     const listener = await listen();
     const [peer, tunnel] = await accepted(listener);
     tunnel.destroy();

@@ -73,7 +73,7 @@ describe('a site that is held elsewhere', () => {
     expect(tunnel.info?.remotePort).toBe(here.port);
   });
 
-  test('is not sent to and fro for ever by gateways that do not agree', async () => {
+  test('is not redirected for ever by gateways that do not agree', async () => {
     const ports: number[] = [];
     let count = 0;
     const send = (peer: RawPeer): void => {
@@ -92,7 +92,7 @@ describe('a site that is held elsewhere', () => {
     expect(waits).toEqual([0, 0, 0, 0, 30_000]);
   });
 
-  test('is followed again after any number of failures where it was said to be', async () => {
+  test('is followed again after any number of failures at the endpoint that was named', async () => {
     const there = await Relay.open();
     cleanUp.push(() => there.close());
     let refused = 0;
@@ -113,7 +113,7 @@ describe('a site that is held elsewhere', () => {
     ['no endpoint', {}],
     ['a port that is none', { endpoint: { port: 70_000 } }],
     ['a host of more than a name', { endpoint: { host: 'a b', port: 1 } }],
-  ])('a CLOSE with %s leads nowhere', async (_, members) => {
+  ])('is not followed by a CLOSE with %s', async (_, members) => {
     const port = await serve((peer) => {
       peer.send(FrameType.Close, { code: CloseCode.Moved, reason: 'x', ...members });
     });
@@ -121,7 +121,7 @@ describe('a site that is held elsewhere', () => {
     expect((await next(tunnel, 'waiting'))[0].delayMs).toBeGreaterThan(0);
   });
 
-  test('a listener tells it before it has read anything', async () => {
+  test('is told by a listener before it has read anything', async () => {
     const here = await listen({ authorize: () => moved(1234) });
     const peer = RawPeer.dial(here.port, siteA);
     expect(await peer.json(FrameType.Close)).toEqual(moved(1234));

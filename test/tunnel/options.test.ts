@@ -26,7 +26,7 @@ const SHARED: [Wrong, Fault, RegExp][] = [
   [
     { connections: '8' },
     ApiMisuseError,
-    /^connections must be a whole number from 1 to 64, not 8$/,
+    /^connections must be a whole number from 1 to 64, not "8"$/,
   ],
   [{ software: '' }, ApiMisuseError, /^software must be a text of 1 to 256 characters, not ""$/],
   [{ software: 7 }, ApiMisuseError, /^software must be a text of 1 to 256 characters, not 7$/],
@@ -83,7 +83,7 @@ test.each<[Wrong, Fault, RegExp]>([
   [{ peerRole: 'edge' }, ApiMisuseError, /^peerRole must be site or cloud, not "edge"$/],
   [{ keepaliveMs: 99 }, ApiMisuseError, /^keepaliveMs must be a whole number from 100 to 600000/],
   [{ maxHandshakes: 0 }, ApiMisuseError, /^maxHandshakes must be a positive integer, not 0$/],
-  [{ maxTunnelRate: 'fast' }, ApiMisuseError, /^maxTunnelRate must be a number above 0, not fast/],
+  [{ maxTunnelRate: 'fast' }, ApiMisuseError, /^maxTunnelRate must be a number above 0, not "fa/],
   [{ otherProtocols: 'h2' }, ApiMisuseError, /^otherProtocols must be functions by their ALPN/],
   [{ otherProtocols: { h2: 1 } }, ApiMisuseError, /^otherProtocols must have ALPN names/],
 ])('nothing listens with %j', async (wrong, fault, says) => {

@@ -87,13 +87,13 @@ describe('Outbox', () => {
     expect(socket.taken.map((write) => write.length)).toEqual([24, 72]);
   });
 
-  test('a frame that goes behind all else waits for packets and messages, also those that come later', async () => {
+  test('sends the last frame after all packets and messages, also those that come later', async () => {
     const { outbox, socket } = setUp();
     for (let i = 1; i <= 3; i++) {
       put(outbox, 20, i);
       outbox.flush();
     }
-    outbox.sendBehind(Buffer.from([FrameType.Drain, 0, 0, 0]));
+    outbox.sendLast(Buffer.from([FrameType.Drain, 0, 0, 0]));
     outbox.send(message(7));
     for (let i = 0; i < 4; i++) await socket.take();
     const types = socket.frames.map(([type]) => type);
@@ -118,7 +118,7 @@ describe('Outbox', () => {
     expect(socket.frames).toHaveLength(1);
   });
 
-  test('always has room for the largest packet, and hands a full slab over by itself', () => {
+  test('always has space for the largest packet, and flushes a full slab by itself', () => {
     const { outbox, socket, pool } = setUp(3);
     let frames = 0;
     while (put(outbox, MAX_PACKET_PAYLOAD, 7)) frames++;
@@ -126,7 +126,7 @@ describe('Outbox', () => {
     expect(socket.taken).toHaveLength(1);
   });
 
-  test('refuses when all slabs are on their way, and drains once when one is taken', async () => {
+  test('refuses when all slabs are in use, and drains once when one is free again', async () => {
     const { outbox, socket, drains } = setUp(2);
     let sent = 0;
     while (put(outbox, 60_000, sent & 0xff)) sent++;
@@ -202,7 +202,7 @@ describe('Outbox', () => {
     }
   });
 
-  test('gives a socket as much at a time as it takes in a moment', async () => {
+  test('writes as much at a time as the socket takes in a moment', async () => {
     const { outbox, socket, clock, paces } = setUp(4);
     /** The socket takes so many bytes a ms, for so long. */
     const run = async (rate: number, ms: number): Promise<void> => {
@@ -277,7 +277,7 @@ describe('Outbox', () => {
     expect(socket.isEnded).toBe(true);
   });
 
-  test('drop forgets all but the write under way', async () => {
+  test('drop discards all but the write under way', async () => {
     const { outbox, socket, pool } = setUp(4);
     put(outbox, 11, 1);
     outbox.flush();

@@ -38,7 +38,7 @@ export function record(tunnel: Tunnel): Map<number, number[]> {
   return numbers;
 }
 
-/** Sends one packet of each flow, by the way without a copy and by the other. */
+/** Sends one packet of each flow, without a copy and with one. */
 export function sendRound(tunnel: Tunnel, flows: number, number: number, length: number): number {
   let sent = 0;
   for (let flow = 0; flow < flows; flow++) {

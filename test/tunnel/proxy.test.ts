@@ -35,7 +35,7 @@ async function causeOf(
 }
 
 describe('a tunnel through a proxy', () => {
-  test('comes up, and says where it leads and what is between', async () => {
+  test('comes up, and reports the endpoint and the proxy', async () => {
     const proxy = await openProxy('user:secret');
     const listener = await listen();
     proxy.names.set('cloud.test', { host: '127.0.0.1', port: listener.port });
@@ -199,7 +199,7 @@ describe('a proxy that gives no connection', () => {
     await proxy.idle();
   });
 
-  test('answers with plain text where TLS is due', async () => {
+  test('answers with plain text in place of TLS', async () => {
     const proxy = await scriptedProxy((socket) =>
       socket.write('HTTP/1.1 200 OK\r\n\r\n220 mail.example.org ESMTP\r\n')
     );
@@ -216,9 +216,9 @@ describe('a proxy that gives no connection', () => {
     }
   );
 
-  test('is named wrongly by the function later on', async () => {
+  test('is named wrongly by the function at a later attempt', async () => {
     let count = 0;
-    const proxy = () => (count++ === 0 ? undefined : 'nonsense');
+    const proxy = () => (count++ === 0 ? undefined : 'not-a-url');
     expect(await causeOf(0, { proxy })).toMatchObject({
       by: 'network',
       errorCode: 'ERR_PRESENCE_CONFIG',

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { QueueAge } from '../../src/tunnel/queue-age.ts';
+import { QueueAge } from '../../src/tunnel/codel.ts';
 
 describe('QueueAge', () => {
   test('knows how long the first byte has been there', () => {

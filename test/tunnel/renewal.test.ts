@@ -50,7 +50,7 @@ async function wide(
   return [dialled, accepted, clock];
 }
 
-describe('renew', () => {
+describe('updateCredentials', () => {
   test('changes the certificate while packets and messages flow both ways, and loses none', async () => {
     const [dialled, accepted, listener] = await pair(WIDE);
     const changes = vi.fn();
@@ -85,7 +85,7 @@ describe('renew', () => {
     expect(seenBy(accepted)).toEqual(Array(5).fill(textOf(credentials)));
   });
 
-  test('several times in a row, as many connections as there may be each time', async () => {
+  test('changes all connections several times in a row', async () => {
     const [dialled, accepted] = await wide(3, { connections: 3 });
     const seen: string[][] = [];
     const all = await Promise.all([1, 2, 3, 4].map(() => ca.issue(site('site-a'))));
@@ -98,7 +98,7 @@ describe('renew', () => {
     expect(seen).toEqual(all.map((credentials) => Array(3).fill(textOf(credentials))));
   });
 
-  test('called twice at once, does one after the other', async () => {
+  test('does one renewal after the other when it is called twice at once', async () => {
     const [dialled, accepted, listener] = await pair(WIDE);
     const [first, second] = await Promise.all([1, 2].map(() => ca.issue(site('site-a'))));
     await Promise.all([dialled.updateCredentials(first!), dialled.updateCredentials(second!)]);
@@ -129,7 +129,7 @@ describe('renew', () => {
   test('after a refusal the next connection uses the credentials there were', async () => {
     const bad = await ca.issue(site('site-b'));
     const [dialled, accepted, listener] = await pair(WIDE, { random: () => 0 });
-    // Of another site: there is no tunnel of it that the connection could follow.
+    // The certificate is of another site, which has no tunnel that the connection could join.
     await expect(dialled.updateCredentials(bad)).rejects.toThrow(/no-tunnel/);
     const again = new Promise<MtlsTunnel>((resolve) => listener.once('tunnel', resolve));
     accepted.destroy();
@@ -245,7 +245,7 @@ async function rawPair(
 }
 
 describe('a renewal on the wire', () => {
-  test('is a first connection of the same tunnel, then DRAIN, its answer, and CLOSE', async () => {
+  test('is a primary connection of the same tunnel, then DRAIN, its answer, and CLOSE', async () => {
     const { tunnel, peer } = await rawPair(new FakeClock());
     const old = await peer(0);
     const { tunnel: id } = (await old.json(FrameType.Hello))!;
@@ -273,7 +273,7 @@ describe('a renewal on the wire', () => {
     expect(tunnel.state).toBe('up');
   });
 
-  test('a peer that never answers DRAIN is given up after drainTimeoutMs, and dialled again', async () => {
+  test('gives up a peer that does not answer DRAIN within drainTimeoutMs, and dials again', async () => {
     const clock = new FakeClock();
     const { tunnel, peer } = await rawPair(clock);
     const renewing = tunnel.updateCredentials(siteA);
@@ -283,14 +283,14 @@ describe('a renewal on the wire', () => {
     clock.advance(9_999);
     expect(tunnel.state).toBe('up');
     clock.advance(1);
-    // What the peer had to say is lost, and the far control layer cannot know: the tunnel begins anew.
+    // Messages of the peer may be lost, and its control layer cannot know that, so the tunnel begins anew.
     expect((await down)[0]).toMatchObject({ by: 'us', code: CloseCode.Renewed });
     await renewing;
     expect(tunnel.counters.drainTimeouts).toBe(1);
     expect(tunnel.state).toBe('waiting');
   });
 
-  test('the new first connection is measured, and watched as the one before was', async () => {
+  test('measures and watches the new primary connection as the one before', async () => {
     const clock = new FakeClock();
     const { tunnel, peer } = await rawPair(clock, 1_000);
     const renewing = tunnel.updateCredentials(siteA);
@@ -309,7 +309,7 @@ describe('a renewal on the wire', () => {
     expect((await down)[0]).toMatchObject({ code: CloseCode.KeepaliveTimeout });
   });
 
-  test('the old first connection may break when it is drained, and not before', async () => {
+  test('ends the tunnel if the old primary connection breaks before it is drained, and not after', async () => {
     const { tunnel, peers, peer } = await rawPair(new FakeClock());
     const renewing = tunnel.updateCredentials(siteA);
     const old = await peer(0);
@@ -329,7 +329,7 @@ describe('a renewal on the wire', () => {
     await again;
   });
 
-  test('a new first connection that breaks before it takes over changes nothing', async () => {
+  test('changes nothing if the new primary connection breaks before it takes over', async () => {
     const clock = new FakeClock();
     const peers: RawPeer[] = [];
     const port = await serve((peer) => {
@@ -348,7 +348,7 @@ describe('a renewal on the wire', () => {
     await vi.waitFor(() => expect(tunnel.connections).toBe(2));
     peers[3]!.socket.destroy();
     await expect(renewing).rejects.toThrow(
-      'the new first connection was lost before it could take over'
+      'the new primary connection was lost before it could take over'
     );
     expect([tunnel.state, tunnel.connections]).toEqual(['up', 2]);
     const received = record(tunnel);
@@ -356,7 +356,7 @@ describe('a renewal on the wire', () => {
     await vi.waitFor(() => expect(received.get(1)).toEqual([5]));
   });
 
-  test('connections that are being opened are not cut for it', async () => {
+  test('does not cancel connections that are being opened', async () => {
     const clock = new FakeClock();
     const peers: RawPeer[] = [];
     const port = await serve((peer) => {
@@ -381,7 +381,7 @@ describe('a renewal on the wire', () => {
   });
 });
 
-test('the listening side hands messages on in order when its peer renews', async () => {
+test('the listening side delivers messages in order when its peer renews', async () => {
   const [dialled, accepted] = await pair(WIDE);
   const messages: unknown[] = [];
   dialled.on('control', (message) => messages.push(message));
@@ -392,7 +392,7 @@ test('the listening side hands messages on in order when its peer renews', async
   await vi.waitFor(() => expect(messages).toEqual([1, 2, 3]));
 });
 
-test('leaves nothing behind: ten renewals of one tunnel', async () => {
+test('ten renewals of one tunnel leave nothing behind', async () => {
   const listener = await listen(WIDE);
   const tunnel = dial(listener.port);
   await next(tunnel, 'up');

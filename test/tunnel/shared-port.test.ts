@@ -51,7 +51,7 @@ describe('a port for tunnels and enrolment', () => {
     expect([...listener.counters.failed]).toEqual([]);
   });
 
-  test('keeps the tunnel for those with a certificate', async () => {
+  test('lets only peers with a certificate have a tunnel', async () => {
     const { listener } = await shared();
     const socket = await client(listener.port, [ALPN_PROTOCOL, EnrolmentServer.alpn]);
     expect(socket.alpnProtocol).toBe(ALPN_PROTOCOL);
@@ -78,7 +78,7 @@ describe('a port for tunnels and enrolment', () => {
     expect(enrolment.counters.connections).toBe(0);
   });
 
-  test('gives a site with a certificate that enrols no more than one without', async () => {
+  test('gives a site with a certificate no more enrolment than one without', async () => {
     const { listener, enrolment } = await shared();
     const socket = await client(listener.port, [EnrolmentServer.alpn], siteA);
     socket.write('GET /other HTTP/1.1\r\nHost: x\r\n\r\n');
@@ -99,7 +99,7 @@ describe('a port for tunnels and enrolment', () => {
     expect(second.destroyed).toBe(false);
   });
 
-  test('takes no more connections of an address than a port for tunnels', async () => {
+  test('takes no more connections of an address than a port for tunnels alone', async () => {
     const { listener, enrolment } = await shared({}, { maxConnectionRate: 0.25 });
     await client(listener.port, [EnrolmentServer.alpn]);
     const socket = connect({ host: '127.0.0.1', port: listener.port, rejectUnauthorized: false });
@@ -109,7 +109,7 @@ describe('a port for tunnels and enrolment', () => {
     expect(enrolment.counters.connections).toBe(1);
   });
 
-  test('has a deadline for a client that says nothing', async () => {
+  test('has a deadline for a client that sends nothing', async () => {
     const { listener, enrolment } = await shared({ timeoutMs: 20 });
     const socket = await client(listener.port, [EnrolmentServer.alpn]);
     await once(socket.resume(), 'close');

@@ -1,4 +1,4 @@
-/** What unauthenticated peers, and peers with a good certificate, can take of a listener. */
+/** Unauthenticated peers, and peers with a good certificate, can take only so much of a listener. */
 import { once } from 'node:events';
 import { connect as connectTcp, type Socket } from 'node:net';
 import { describe, expect, test, vi } from 'vitest';
@@ -21,7 +21,7 @@ setUpTunnels();
 const TUNNEL = '0123456789abcdef0123456789abcdef';
 
 /** Connects from one of the loopback addresses and says nothing. */
-function knock(listener: TunnelListener, localAddress: string): Socket {
+function openHalf(listener: TunnelListener, localAddress: string): Socket {
   const socket = connectTcp({ port: listener.port, host: '127.0.0.1', localAddress });
   socket.on('error', () => {});
   cleanUp.push(() => socket.destroy());
@@ -32,18 +32,18 @@ function accepted(listener: TunnelListener): Promise<MtlsTunnel> {
   return new Promise((resolve) => listener.once('tunnel', resolve));
 }
 
-describe('strangers', () => {
-  test('a thousand half-open connections of one address keep no edge of another out', async () => {
+describe('unauthenticated peers', () => {
+  test('cannot keep an edge of another address out by a thousand half-open connections', async () => {
     const refusals: RefusedConnection[] = [];
     const onRefused = (refused: RefusedConnection) => refusals.push(refused);
     const clock = new FakeClock();
     const listener = await listen({ onRefused, maxConnectionRate: 400, clock });
-    const strangers: Socket[] = [];
+    const halfOpen: Socket[] = [];
     // The system itself keeps no more than 511 that nobody has accepted.
     for (let round = 0; round < 10; round++) {
-      const some = Array.from({ length: 100 }, () => knock(listener, '127.0.0.9'));
+      const some = Array.from({ length: 100 }, () => openHalf(listener, '127.0.0.9'));
       await Promise.all(some.map((socket) => once(socket, 'connect')));
-      strangers.push(...some);
+      halfOpen.push(...some);
     }
     await vi.waitFor(() => expect(listener.counters.evicted).toBe(872), PATIENCE);
     expect(listener.handshakes).toBe(128);
@@ -51,21 +51,21 @@ describe('strangers', () => {
     const tunnel = dial(listener.port);
     await next(tunnel, 'up');
     expect((await up).info?.remoteAddress).toBe('127.0.0.1');
-    // The edge had to make no way, and one unauthenticated peer more had to.
+    // The edge was not evicted, and one more unauthenticated peer was.
     expect(listener.counters.evicted).toBe(873);
     expect(refusals).toHaveLength(873);
     expect(new Set(refusals.map(({ remoteAddress, code }) => `${code} ${remoteAddress}`))).toEqual(
       new Set(['evicted 127.0.0.9'])
     );
     expect(listener.counters.failed.get('evicted')).toBe(873);
-    for (const stranger of strangers) stranger.destroy();
+    for (const peer of halfOpen) peer.destroy();
     await vi.waitFor(() => expect(listener.handshakes).toBe(0));
   });
 
-  test('nor do they keep one of their own address out for longer than they go on', async () => {
+  test('cannot keep an edge of their own address out for longer than they go on', async () => {
     const clock = new FakeClock();
     const listener = await listen({ clock, maxHandshakes: 5, maxConnectionRate: 10 });
-    for (let i = 0; i < 100; i++) knock(listener, '127.0.0.1');
+    for (let i = 0; i < 100; i++) openHalf(listener, '127.0.0.1');
     await vi.waitFor(() => expect(listener.counters.rateLimited).toBe(60));
     expect(listener.counters.failed.get('rate-limited')).toBe(60);
     expect([listener.counters.evicted, listener.handshakes]).toEqual([35, 5]);
@@ -77,13 +77,13 @@ describe('strangers', () => {
     await up;
   });
 
-  test('a connection that is evicted in the middle of TLS is told of once', async () => {
+  test('are reported once if they are evicted in the middle of TLS', async () => {
     const refusals: string[] = [];
     const listener = await listen({
       maxHandshakes: 1,
       onRefused: ({ code }) => refusals.push(code),
     });
-    const half = knock(listener, '127.0.0.1');
+    const half = openHalf(listener, '127.0.0.1');
     half.write(Buffer.from([0x16, 3, 1, 2, 0, 1]));
     await vi.waitFor(() => expect(listener.handshakes).toBe(1));
     const tunnel = dial(listener.port);
@@ -93,7 +93,7 @@ describe('strangers', () => {
     expect([...listener.counters.failed]).toEqual([['evicted', 1]]);
   });
 
-  test('are told of with their address and the reason, whoever they are', async () => {
+  test('are reported with their address and the reason', async () => {
     const refusals: RefusedConnection[] = [];
     const listener = await listen({ onRefused: (refused) => refusals.push(refused) });
     const told = async (peer: RawPeer | Socket): Promise<RefusedConnection> => {
@@ -112,10 +112,10 @@ describe('strangers', () => {
       remoteAddress,
       code: 'no-certificate',
     });
-    const away = knock(listener, '127.0.0.7');
+    const away = openHalf(listener, '127.0.0.7');
     away.end();
     expect(await told(away)).toMatchObject({ remoteAddress: '127.0.0.7', code: 'ECONNRESET' });
-    const reset = knock(listener, '127.0.0.8');
+    const reset = openHalf(listener, '127.0.0.8');
     await vi.waitFor(() => expect(listener.handshakes).toBe(1));
     reset.resetAndDestroy();
     expect(await told(reset)).toMatchObject({ remoteAddress: '127.0.0.8', code: 'ECONNRESET' });
@@ -123,7 +123,7 @@ describe('strangers', () => {
     expect(await told(silent)).toMatchObject({ code: 'no-alpn', serial: expect.any(String) });
   });
 
-  test('a verified peer that is refused is told of by name and serial number', async () => {
+  test('a verified peer that is refused is reported with name and serial number', async () => {
     const refusals: RefusedConnection[] = [];
     const listener = await listen({
       authorize: () => ({ code: 'revoked', reason: 'stolen' }),
@@ -160,7 +160,7 @@ describe('strangers', () => {
 });
 
 describe('a peer with a good certificate', () => {
-  test('that connects in a loop is refused with too-many, and others are not', async () => {
+  test('is refused with too-many if it connects in a loop, and others are not', async () => {
     const clock = new FakeClock();
     const refusals: RefusedConnection[] = [];
     const listener = await listen({
@@ -184,7 +184,7 @@ describe('a peer with a good certificate', () => {
     expect(await outcome(listener, siteA, idOf(7))).toBe('up');
   });
 
-  test('that makes up a reason of its own each time leaves one counter only', async () => {
+  test('adds one counter only if it makes up a reason of its own each time', async () => {
     const reasons: string[] = [];
     const listener = await listen({ onRefused: ({ reason }) => reasons.push(reason) });
     for (let i = 0; i < 5; i++) {
@@ -196,7 +196,7 @@ describe('a peer with a good certificate', () => {
     expect(reasons[4]).toBe('reason-4: x');
   });
 
-  test('that opens connections in a loop is held by the same rate', async () => {
+  test('is limited by the same rate if it opens further connections in a loop', async () => {
     const listener = await listen({ clock: new FakeClock(), maxTunnelBurst: 4 });
     const outcomes: string[] = [];
     for (let connection = 0; connection < 6; connection++)
@@ -204,7 +204,7 @@ describe('a peer with a good certificate', () => {
     expect(outcomes).toEqual(['up', 'up', 'up', 'up', 'too-many', 'too-many']);
   });
 
-  test('floods with messages over all its connections no faster than over one', async () => {
+  test('cannot flood with messages over all its connections faster than over one', async () => {
     const listener = await listen({ clock: new FakeClock(), maxControlRate: 2 });
     const up = accepted(listener);
     const peers: RawPeer[] = [];
@@ -239,7 +239,7 @@ async function rawPair(
   return [peer, await up, listener];
 }
 
-/** What a peer gets for its HELLO. The connection stays open if it is up. */
+/** Returns the answer to a HELLO. The connection stays open if it is up. */
 async function outcome(
   listener: TunnelListener,
   credentials: typeof siteA,
@@ -255,7 +255,7 @@ async function outcome(
 }
 
 describe('a hostile peer whose tunnel is up', () => {
-  test('that reads nothing holds a bounded number of packets, and the rest is dropped', async () => {
+  test('holds a bounded number of packets if it reads nothing, and the rest is dropped', async () => {
     const clock = new FakeClock();
     const options = { clock, maxSlabs: 8, maxControlQueueBytes: 10_000, keepaliveMs: 600_000 };
     const [peer, tunnel] = await rawPair(options);
@@ -292,7 +292,7 @@ describe('a hostile peer whose tunnel is up', () => {
     ['a message one byte too long', FrameType.Control, 1_001],
     ['a packet one byte too long', FrameType.Packet, 65_546],
     ['an extension one byte too long', 0x80, 1_001],
-  ])('sends %s, and is cut before its bytes are there', async (_, type, length) => {
+  ])('is ended when it sends %s, before the bytes are there', async (_, type, length) => {
     const [peer, , listener] = await rawPair({ maxControlBytes: 1_000 });
     peer.send(FrameType.Control, Buffer.from(JSON.stringify('x'.repeat(998))));
     const header = Buffer.alloc(4);
@@ -307,11 +307,13 @@ describe('a hostile peer whose tunnel is up', () => {
   });
 });
 
-describe('cut', () => {
+describe('terminate', () => {
+  const STOLEN = { code: CloseCode.Revoked, reason: 'stolen' };
+  const REVOKED = { code: CloseCode.Revoked, reason: '' };
   const isSiteA = ({ subjectAltName }: { subjectAltName: string | undefined }) =>
     subjectAltName === 'URI:spiffe://example.org/site/site-a';
 
-  test('ends the tunnels with such a certificate, of which nothing passes any more', async () => {
+  test('ends the tunnels with such a certificate, and nothing of them passes any more', async () => {
     const listener = await listen();
     const [a, b] = [accepted(listener), dial(listener.port)];
     const tunnelA = await a;
@@ -327,7 +329,7 @@ describe('cut', () => {
     });
     for (const tunnel of [b, second]) tunnel.sendPacket(Buffer.alloc(60), 0, 60);
     const refused = next(b, 'refused');
-    expect(listener.cut(isSiteA, CloseCode.Revoked, 'stolen')).toBe(1);
+    expect(listener.terminate(isSiteA, STOLEN)).toBe(1);
     for (const tunnel of [b, second]) tunnel.flush();
     expect([tunnelA.state, tunnelB.state]).toEqual(['closed', 'up']);
     expect(tunnelA.reserve()).toBe(-1);
@@ -337,7 +339,7 @@ describe('cut', () => {
     expect([...listener.tunnels]).toEqual([tunnelB]);
   });
 
-  test('finds a certificate that one connection only has: the old one, or the new one', async () => {
+  test('finds a certificate of one connection only, the old one or the new one', async () => {
     for (const which of [0, 1]) {
       const listener = await listen();
       const renewed = await ca.issue(site('site-a'));
@@ -350,10 +352,10 @@ describe('cut', () => {
       }
       const tunnel = await up;
       const serial = tunnel.certificates[which]!.serialNumber;
-      expect(listener.cut(({ serialNumber }) => serialNumber === serial, 'revoked', '')).toBe(1);
+      expect(listener.terminate(({ serialNumber }) => serialNumber === serial, REVOKED)).toBe(1);
       expect(tunnel.certificates).toEqual([]);
       expect(listener.tunnels.size).toBe(0);
-      expect(listener.cut(() => true, 'revoked', '')).toBe(0);
+      expect(listener.terminate(() => true, REVOKED)).toBe(0);
     }
   });
 
@@ -362,7 +364,7 @@ describe('cut', () => {
     const listener: TunnelListener = await listen({
       authorize: () => {
         asked++;
-        if (asked === 2) listener.cut(isSiteA, CloseCode.Revoked, 'stolen');
+        if (asked === 2) listener.terminate(isSiteA, STOLEN);
         return undefined;
       },
     });
@@ -386,7 +388,7 @@ describe('cut', () => {
     const other = RawPeer.dial(listener.port, siteB);
     await vi.waitFor(() => expect(authorize).toHaveBeenCalledTimes(2));
     peer.send(FrameType.Hello, HELLO);
-    expect(listener.cut(isSiteA, CloseCode.Revoked, 'stolen')).toBe(0);
+    expect(listener.terminate(isSiteA, STOLEN)).toBe(0);
     await peer.closed;
     expect(onTunnel).not.toHaveBeenCalled();
     expect(refusals).toMatchObject([

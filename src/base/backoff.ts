@@ -1,6 +1,6 @@
 /**
- * How long to wait before the next attempt to connect: exponential back-off with full jitter, so
- * that the sites of a cloud that comes back do not all knock at once.
+ * How long to wait before the next attempt to connect: exponential back-off with full jitter, so that the sites do not
+ * all connect at once when a cloud comes back.
  * @module
  */
 
@@ -11,10 +11,13 @@ export interface BackoffOptions {
   readonly maxMs?: number;
 }
 
-export const DEFAULT_BACKOFF: Required<BackoffOptions> = { minMs: 200, maxMs: 30_000 };
+export const DEFAULT_BACKOFF: Readonly<Required<BackoffOptions>> = Object.freeze({
+  minMs: 200,
+  maxMs: 30_000,
+});
 
 /**
- * A random wait of up to `minMs` doubled `attempt` times, at most `maxMs`.
+ * Returns a random wait of up to `minMs` doubled `attempt` times, at most `maxMs`.
  *
  * @param attempt 0 for the first one after a success.
  * @param random Gives numbers from 0 to below 1.

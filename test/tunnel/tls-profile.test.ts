@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { fastestCiphers } from '../../src/tunnel/ciphers.ts';
+import { fastestCiphers } from '../../src/tunnel/tls-profile.ts';
 import { RawPeer } from './raw-peer.ts';
 import { dial, listen, next, pair, setUpTunnels, siteA } from './scene.ts';
 

@@ -1,0 +1,203 @@
+/**
+ * The driver of a tunnel on the dialling side. It connects to one of several endpoints, and again when the tunnel
+ * breaks. README.md draws its states.
+ * @module
+ */
+import { randomBytes } from 'node:crypto';
+import type { SecureContext } from 'node:tls';
+import type { EventEmitter } from 'eventemitter3';
+import { backoffDelayMs } from '../base/backoff.ts';
+import type { HostPort } from '../base/host-port.ts';
+import { PeerRefusedError } from '../errors.ts';
+import type { Credentials } from '../pki/credentials.ts';
+import { formatIdentity, type GatewayIdentity } from '../pki/names.ts';
+import { FurtherConnections } from './connection-scaler.ts';
+import type { ConnectionSet } from './connection-set.ts';
+import { DialAttempt, type UpConnection } from './dial-attempt.ts';
+import { CloseCode } from './messages.ts';
+import type { ResolvedDialOptions } from './options.ts';
+import { Renewal } from './renewal.ts';
+import { secureContext } from './tls-profile.ts';
+import type {
+  CloseCause,
+  ConnectionInfo,
+  TunnelDriver,
+  TunnelEvents,
+  TunnelState,
+} from './tunnel.ts';
+
+export class DialDriver implements TunnelDriver {
+  readonly #set: ConnectionSet;
+  readonly #further: FurtherConnections;
+  /** Emits what the user of the tunnel hears. */
+  readonly #tunnel: EventEmitter<TunnelEvents>;
+  readonly #options: ResolvedDialOptions;
+  #state: TunnelState = 'connecting';
+  #peer: GatewayIdentity | undefined;
+  #software: string | undefined;
+  #attempt: DialAttempt | undefined;
+  #cancelWait: () => void = () => {};
+  /** The calls of `updateCredentials` that are not done yet. */
+  #renewals: Promise<unknown> = Promise.resolve();
+  #endpoint: HostPort;
+  #endpointIndex = 0;
+  /** How often in a row the peer has said that the site is elsewhere. */
+  #moves = 0;
+  /** Failures since the tunnel was last up for long. */
+  #failures = 0;
+  #upSinceMs = 0;
+  #isFinished = false;
+
+  constructor(
+    set: ConnectionSet,
+    tunnel: EventEmitter<TunnelEvents>,
+    options: ResolvedDialOptions
+  ) {
+    this.#set = set;
+    this.#tunnel = tunnel;
+    this.#options = options;
+    this.#further = new FurtherConnections(set, options);
+    this.#endpoint = options.endpoints[0]!;
+    set.on('lost', (cause) => this.#onLost(cause));
+  }
+
+  start(): void {
+    this.#connect();
+  }
+
+  get peer(): GatewayIdentity | undefined {
+    return this.#peer;
+  }
+
+  get state(): TunnelState {
+    return this.#state;
+  }
+
+  get info(): ConnectionInfo | undefined {
+    return this.#set.info;
+  }
+
+  get software(): string | undefined {
+    return this.#software;
+  }
+
+  updateCredentials(credentials: Credentials): Promise<void> {
+    const renewal = this.#renewals.then(() => this.#renew(secureContext(credentials)));
+    this.#renewals = renewal.catch(() => {});
+    return renewal;
+  }
+
+  async #renew(context: SecureContext): Promise<void> {
+    const wasUp = this.#state === 'up';
+    if (wasUp) {
+      const { expectedPeer } = this.#options;
+      this.#further.isRenewing = true;
+      try {
+        await new Renewal(this.#set, this.#further, context, expectedPeer).run();
+      } finally {
+        this.#further.isRenewing = false;
+      }
+    }
+    this.#further.context = context;
+    // Otherwise the tunnel would come up under the old ones, and keep them.
+    if (this.#state === 'connecting') this.#attempt?.cancel();
+    // It may have waited for these. But if it was up and has just broken, it has to wait.
+    else if (this.#state === 'waiting' && !wasUp) this.#cancelWait();
+    else return;
+    this.#connect();
+  }
+
+  finish(): void {
+    this.#isFinished = true;
+    this.#cancelWait();
+    this.#further.stop();
+    // One that is up is closed when its primary connection is.
+    if (this.#state === 'up') return;
+    this.#state = 'closed';
+    this.#attempt?.cancel();
+  }
+
+  #connect(): void {
+    this.#state = 'connecting';
+    const tunnel = randomBytes(16).toString('hex');
+    this.#attempt = new DialAttempt(this.#options, {
+      endpoint: this.#endpoint,
+      context: this.#further.context,
+      tunnel,
+      lane: 0,
+    });
+    this.#attempt.once('up', (up) => this.#onUp(up, tunnel));
+    this.#attempt.once('failed', (cause) => this.#onLost(cause));
+  }
+
+  #onUp({ connection, welcome, info }: UpConnection, tunnelId: string): void {
+    this.#attempt = undefined;
+    this.#state = 'up';
+    this.#peer = info.peer;
+    this.#moves = 0;
+    this.#upSinceMs = this.#options.clock.monotonicMs();
+    this.#software = welcome.software;
+    const max = Math.min(this.#options.connections, welcome.lanes ?? 1);
+    this.#set.begin(connection, info, max > 1);
+    this.#further.start(tunnelId, max);
+    this.#tunnel.emit('up', info);
+  }
+
+  /** Follows both a connection that could not be opened and one that broke. */
+  #onLost(cause: CloseCause): void {
+    const { clock, stableAfterMs, expectedPeer } = this.#options;
+    const wasUp = this.#state === 'up';
+    this.#further.stop();
+    this.#attempt = undefined;
+    this.#state = this.#isFinished ? 'closed' : 'waiting';
+    if (wasUp) this.#tunnel.emit('down', cause);
+    if (this.#isFinished) return;
+
+    if (wasUp && clock.monotonicMs() - this.#upSinceMs >= stableAfterMs) this.#failures = 0;
+    const isRefused =
+      cause.by === 'peer' && (wasUp ? REFUSALS.has(cause.code) : !PASSING.has(cause.code));
+    const delayMs = this.#follow(cause) ? 0 : this.#nextDelayMs(isRefused);
+    // Before the events, so that a listener that closes the tunnel ends the wait.
+    this.#cancelWait = clock.after(delayMs, () => this.#connect());
+    if (isRefused && delayMs > 0) {
+      const peer = formatIdentity(expectedPeer);
+      const text = `${peer} refuses the tunnel (${cause.code}): ${cause.reason}`;
+      this.#tunnel.emit('refused', { error: new PeerRefusedError(text), code: cause.code });
+    }
+    if (!this.#isFinished) this.#tunnel.emit('waiting', { delayMs, cause });
+  }
+
+  /** Turns to the endpoint where the peer says that the site is. Returns false if it does not say that. */
+  #follow({ by, code, endpoint }: CloseCause): boolean {
+    const isMoved = by === 'peer' && code === CloseCode.Moved && endpoint !== undefined;
+    // Gateways that do not agree could send it from one to the other for ever, so it waits now and then.
+    if (!isMoved || ++this.#moves > MAX_MOVES) {
+      this.#moves = 0;
+      return false;
+    }
+    const { host = this.#endpoint.host, port } = endpoint;
+    this.#endpoint = { host, port };
+    return true;
+  }
+
+  /** Turns to the next one of the endpoints in the options. */
+  #nextDelayMs(isRefused: boolean): number {
+    const { backoff, random, endpoints } = this.#options;
+    const delayMs = isRefused ? backoff.maxMs : backoffDelayMs(this.#failures, backoff, random);
+    this.#failures++;
+    this.#endpointIndex = (this.#endpointIndex + 1) % endpoints.length;
+    this.#endpoint = endpoints[this.#endpointIndex]!;
+    return delayMs;
+  }
+}
+
+/** Codes with which the peer ends a tunnel that was up, and that is not to come back soon. */
+const REFUSALS: ReadonlySet<string> = new Set([
+  CloseCode.Revoked,
+  CloseCode.Untrusted,
+  CloseCode.UnknownSite,
+  CloseCode.WrongIdentity,
+]);
+/** Codes with which a listening side refuses a tunnel for a short time. The tunnel is tried as after any failure. */
+const PASSING: ReadonlySet<string> = new Set([CloseCode.TooMany, CloseCode.Shutdown]);
+const MAX_MOVES = 4;
