@@ -1,5 +1,5 @@
 /**
- * Whether the translator, its C rival and the oracle do the same with the same packets, whole and damaged.
+ * Checks that the translator, its C rival and the oracle give the same results for the same packets, intact and damaged.
  * @module
  */
 import {
@@ -18,23 +18,23 @@ import { World } from './world.ts';
 
 export interface CheckCount {
   readonly packets: number;
-  /** Forwarded by all three. */
+  /** The number of packets that all three forwarded. */
   readonly forwarded: number;
-  /** That the rival leaves to others. */
+  /** The number of packets that the rival does not handle. */
   readonly leftOut: number;
 }
 
 /**
- * Has packets of the shape, then damaged ones, translated by all three.
+ * Translates packets of the shape, then damaged ones, with all three.
  *
- * @throws {Error} that shows the first packet on which they differ.
+ * @throws {Error} if they differ; it shows the first such packet.
  */
 export function checkShape(program: RivalProgram, shape: Shape, trips: number): CheckCount {
   const world = new World(2 * CLIENTS, shape.near, shape.far);
   const scene = new Scene(world, shape, world.load());
   const whole = scene.arrivals(trips);
   const changesVersion = shape.near !== shape.far;
-  // Where the virtio-net header moves, nobody says what becomes of fields that are not in use.
+  // If the virtio-net header moves, its unused fields are undefined.
   const arrivals = [...whole, ...damaged(whole, changesVersion ? VNET : 0)];
   const rivalResults = program.translate(scene, arrivals);
   const translator = world.load();
@@ -55,7 +55,7 @@ export function checkShape(program: RivalProgram, shape: Shape, trips: number): 
       leftOut++;
       continue;
     }
-    // The rival does not count the identifications of what it leaves out.
+    // The rival does not count the identifications of packets that it does not handle.
     const known = changesVersion && i >= whole.length ? withoutIdentification : asItIs;
     const isSame =
       result.verdict === rival.verdict &&
@@ -80,7 +80,7 @@ function translate(translator: PacketTranslator, { realm, frame }: Arrival): Riv
   return { verdict, egress, frame: buffer.slice(translator.vnet, translator.end) };
 }
 
-/** Each frame with one byte of its headers, from `first` on, changed; half of them with a right header checksum. */
+/** Each frame with one byte of its headers, from `first` on, changed; half of them with a correct header checksum. */
 function damaged(arrivals: readonly Arrival[], first: number): Arrival[] {
   const random = new Random(arrivals.length);
   return arrivals.map(({ realm, frame: whole }) => {

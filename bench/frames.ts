@@ -1,7 +1,7 @@
 /**
- * What the worst frame of each kind that a site may send costs the cloud gateway's event loop: in
- * translation, and in the system calls that hand it to a device whose kernel has to segment or fragment it.
- * Runs itself in network namespaces of its own; needs root or leave to make user namespaces.
+ * Measures how long the worst frame of each kind from a site blocks the cloud gateway's event loop: in
+ * translation, and in the system calls that write it to a device whose kernel has to segment or fragment it.
+ * Runs itself in its own network namespaces; needs root or the right to create user namespaces.
  *
  * `npm run bench:frames [-- --json]`. Ends with status 1 if a median is above 2 ms.
  */
@@ -92,13 +92,13 @@ const KINDS: readonly Kind[] = [
     frame: framed(udpPacket(TO_IPV4, { ...PORTS, payload: new Uint8Array(65_507), fragment: 0 })),
   },
 ];
-/** What the bound refuses: the kernel alone, without translation. */
+/** Frames that the limit of segments refuses: written to the kernel without translation. */
 const REFUSED: Kind = {
   name: 'refused now: TCP over IPv4, 65,495 segments of a byte (the write alone)',
   frame: superPacket({ source: '10.64.0.9', destination: '10.0.0.5' }, true, 65_495, 1),
 };
 
-/** Measures each kind on its way from a site to the device. */
+/** Measures each kind from a site to the device. */
 function measure(
   name: string,
   device: PacketDevice,
@@ -113,7 +113,7 @@ function measure(
     translator,
     admit: () => Promise.reject(new Error('nobody is new')),
   });
-  // The site sends, and gets nothing.
+  // The site only sends.
   const refuse = {
     reserve: () => -1,
     commit: () => false,
@@ -158,7 +158,7 @@ function summary(device: string, frame: string, once: () => number, check = () =
 
 const ip = (...args: string[]): string => execFileSync('ip', args, { encoding: 'utf8' });
 
-/** In the namespace: the TUN, and a LAN whose interface segments nothing. */
+/** Sets up the namespace: the TUN, and a LAN whose interface has no segmentation offload. */
 async function run(isJson: boolean): Promise<void> {
   const host: ChildProcess = spawn('unshare', ['--net', 'sh', '-c', 'echo ready; exec cat'], {
     stdio: ['pipe', 'pipe', 'inherit'],
@@ -192,7 +192,7 @@ async function run(isJson: boolean): Promise<void> {
         { encoding: 'utf8' }
       )
     ) as [{ address: string }];
-    // Nobody has to be asked who the hosts are, nor answers.
+    // Static neighbour entries, because no host answers ARP.
     for (const each of ['10.0.0.5', 'fd00::5', 'fd00::6']) {
       ip('neigh', 'add', each, 'lladdr', address, 'dev', 'lan0', 'nud', 'permanent');
     }

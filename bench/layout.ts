@@ -1,6 +1,6 @@
 /**
- * How packets lie in the buffer of a scene. These are in a file of their own because then the bundler puts
- * them where they are used, and the loop that is timed does not read them from memory.
+ * The layout of packets in the buffer of a scene. The constants are in their own file so that the bundler inlines
+ * them and the timed loop does not read them from memory.
  * @module
  */
 
@@ -14,7 +14,7 @@ export const ERROR_HEADERS = 28;
 export const FORWARD = 0;
 /** Clients of a class take turns in slots of that class. */
 export const MAX_CLASSES = 16;
-/** Packets of a batch; no more than classes, so that each has a slot of its own. */
+/** The number of packets of a batch, at most the number of classes, so that each has its own slot. */
 export const BATCH = 16;
 /** A multiple of the number of classes. */
 export const SCHEDULE_LENGTH = 16_384;

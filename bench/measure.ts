@@ -1,6 +1,6 @@
 /**
- * How long `PacketTranslator.translate` takes for a packet, beside the same work in C and beside the naive
- * oracle of the tests, in the same run; and what paths and plans cost. The method is in README.md.
+ * Measures the time of `PacketTranslator.translate` for a packet, beside the same work in C and the naive oracle of
+ * the tests, in the same run; and the cost of paths and plans. The method is in README.md.
  * `translator.ts` runs it; its first argument is this directory.
  * @module
  */
@@ -108,7 +108,7 @@ async function measureAll(
   shapes: readonly Shape[],
   effort: Effort
 ): Promise<Result[]> {
-  // The translator is compiled by what it has seen: let that be everything, whatever comes first.
+  // The translator is compiled for what it has processed, so process every shape first.
   for (const shape of SHAPES) {
     const world = new World(LEAST_PATHS, shape.near, shape.far);
     new Scene(world, shape, world.load()).run(effort.warmUpMs);
@@ -174,7 +174,7 @@ async function measure(
   };
 }
 
-/** The oracle on packets of the shape, with the fewest paths, for with more it gets slower. */
+/** Measures the oracle on packets of the shape, with few paths, because it gets slower with more. */
 class NaiveRival {
   readonly #oracle: NaiveTranslator;
   readonly #arrivals: readonly Arrival[];
@@ -203,7 +203,7 @@ class NaiveRival {
   }
 }
 
-/** What a loaded plan takes, and what its paths take when all are open, both by path. */
+/** Measures the memory of a loaded plan, and of its paths when all are open, both per path. */
 function measureMemory({ memoryPaths }: Effort): Record<string, number> {
   const world = new World(memoryPaths, 4, 4);
   const before = memory();
@@ -220,7 +220,7 @@ function measureMemory({ memoryPaths }: Effort): Record<string, number> {
   };
 }
 
-/** Of 100,000 paths, all open for the second figure. */
+/** Measures the loading of a plan with 100,000 paths; for the second figure all are open. */
 function measureLoads({ loads }: Effort): Record<string, number> {
   const world = new World(100_000, 4, 4);
   const plan = world.plan();
@@ -242,7 +242,7 @@ function timed(work: () => void): number {
   return cpuMs(from);
 }
 
-/** In bytes, after everything unreachable is gone. */
+/** Returns the used memory in bytes, after a garbage collection. */
 function memory(): number {
   for (let n = 0; n < 3; n++) globalThis.gc!();
   const { heapUsed, arrayBuffers } = process.memoryUsage();

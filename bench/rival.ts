@@ -1,5 +1,5 @@
 /**
- * The C rival: compiled into a directory of its own, and run as a child process.
+ * The C rival: compiled into its own directory, and run as a child process.
  * @module
  */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Arrival, Scene } from './scene.ts';
 
-/** What became of a frame, as `translator-main.c` writes it. */
+/** The result for a frame, as `translator-main.c` writes it. */
 export interface RivalResult {
   readonly verdict: number;
   /** Index of the realm: 0 is `near`, 1 is `far`. Valid iff the verdict is 0, Forward. */
@@ -17,7 +17,7 @@ export interface RivalResult {
   readonly frame: Uint8Array;
 }
 
-/** The rival's verdict on what it leaves to others. */
+/** The rival's verdict on packets that it does not handle. */
 export const SLOW = 13;
 
 /** Compiled once; `close` deletes it. */
@@ -53,7 +53,7 @@ export class RivalProgram {
     return new Rival(spawn(this.#binary, [this.#write(scene.encode())], RIVAL_STDIO));
   }
 
-  /** Has the frames translated, in this order, by a translator that knows all paths of the scene. */
+  /** Translates the frames, in this order, with a translator that knows all paths of the scene. */
   translate(scene: Scene, arrivals: readonly Arrival[]): RivalResult[] {
     const files = [this.#write(scene.encode()), this.#write(encodeArrivals(arrivals))];
     const output = execFileSync(this.#binary, files, { maxBuffer: 2 ** 30 });

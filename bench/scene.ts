@@ -1,6 +1,6 @@
 /**
- * Packets that clients of a world send and get, ready in one buffer, and the loop that has them translated:
- * in batches, as a data plane has them, forth for some clients and then back for the same ones.
+ * The packets of the clients of a world in one buffer, and the loop that translates them in batches, as a data
+ * plane does: requests for some clients, then the answers for the same ones.
  * `translator-main.c` is the same in C.
  * @module
  */
@@ -36,7 +36,7 @@ export class Scene {
   /** Bytes that a packet forth moves by: the IPv6 header is longer. */
   readonly #shift: number;
 
-  /** Slots of one size each: room to grow into, a virtio-net header, a packet. */
+  /** Slots of one size each: headroom, a virtio-net header, a packet. */
   readonly #buffer: Uint8Array;
   readonly #words: Int32Array;
   /** The buffer as it was built: slot `n` has a packet of client `n % classes`. */
@@ -167,7 +167,7 @@ export class Scene {
     return Buffer.concat(parts.map(({ buffer }) => new Uint8Array(buffer)));
   }
 
-  /** Returns how many packets were not forwarded. */
+  /** Returns the number of packets that were not forwarded. */
   #trips(
     count: number,
     turn: number,
@@ -278,7 +278,7 @@ export class Scene {
     return others;
   }
 
-  /** Back from where they went, the packets are what they were, or something is wrong. */
+  /** Checks that the packets have their first content again after both directions. */
   #check(others: number): void {
     if (others > 0) {
       const verdicts = [this.#nearRealm, this.#farRealm].map((realm) =>
@@ -343,7 +343,7 @@ const CACHE_LINE: number = 1 << CACHE_LINE_BITS;
 const ROOM_IN_FRONT: number =
   Math.ceil((TRANSLATION_HEADROOM + VNET_LENGTH) / CACHE_LINE) * CACHE_LINE;
 const LEAST_SLOTS_OF_CLASS = 3;
-/** What the plan of a world comes to, as the C rival has it: protocol, side, first and last port. */
+/** The policy of a world for the C rival: protocol, side, first and last port. */
 const REQUEST = 1;
 const REPLY = 2;
 const RULES: readonly (readonly number[])[] = [

@@ -23,7 +23,7 @@ export interface Shape {
   readonly frames: readonly ((ends: Ends) => Uint8Array)[];
 }
 
-/** Clients use the port of the service too, so that packets and answers differ in their addresses alone. */
+/** Clients use the port of the service too, so that packets and answers differ only in their addresses. */
 export const TCP_PORT = 5672;
 export const UDP_PORT = 53;
 
@@ -40,7 +40,7 @@ function tcp(ends: Ends, length: number): Uint8Array {
   return framed(tcpPacket(ends, { sourcePort: TCP_PORT, destinationPort: TCP_PORT, payload }));
 }
 
-/** As a kernel hands it over: 49 segments in one, with the sum of the pseudo-header alone. */
+/** A super-packet of 49 segments with a partial checksum, as a kernel writes it. */
 function superPacket(ends: Ends): Uint8Array {
   const packet = tcpPacket(ends, {
     sourcePort: TCP_PORT,

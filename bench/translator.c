@@ -10,7 +10,7 @@
  *   4. a UDP request opens or refreshes its session; a UDP reply needs a recent one
  *   5. the packet must fit the mtu of the realm it goes to
  *   6. addresses are written; checksums, complete or partial, follow by increment (RFC 1624); where the
- *      IP version changes, the header is written anew and the virtio-net header moves
+ *      IP version changes, the header is replaced and the virtio-net header moves
  *   7. packet, bytes and verdict are counted
  *
  * What makes it fast is here: a path, with its key and its counters, is one cache line and stands in the
@@ -43,7 +43,7 @@ enum { VNET = 10, NEEDS_CSUM = 1, GSO_ECN = 0x80, GSO_TCPV4 = 1, GSO_UDP = 3, GS
 
 /* So that what is known at the place of a call, and the fields of a `struct header`, are in registers. */
 #define INLINE static inline __attribute__((always_inline))
-/* What is not on the way of every packet does not take registers from what is. */
+/* Code that not every packet runs must not take registers from code that every packet runs. */
 #define APART static __attribute__((noinline))
 
 /* ---- Bytes: `load` and `store` keep the order of the packet, `big16` is the number it means ---- */
@@ -221,7 +221,7 @@ INLINE enum verdict parse_transport(struct header *h, int is_quote) {
   return FORWARD;
 }
 
-/* A quote may be cut, and its checksum is of its last hop; a whole packet is neither. */
+/* A quote may be truncated, and its checksum is that of its last hop. */
 INLINE enum verdict parse4(struct header *h, uint8_t *ip, uint32_t length, int is_quote) {
   if (length < 20) return MALFORMED;
   uint32_t bytes = (ip[0] & 15) * 4u, total = big16(ip + 2);
@@ -330,7 +330,7 @@ APART void write4(struct translator *t, uint8_t *buffer, uint8_t *transport, uin
   uint8_t *out = transport - 20;
   uint16_t total = (uint16_t)(20 + (buffer + t->end - transport));
   uint8_t traffic_class = (uint8_t)(big16(in) >> 4), protocol = in[6], hop_limit = in[7];
-  /* Of one that may be cut the identification counts; others have DF. */
+  /* A packet without DF needs an identification. */
   uint32_t fragment = 0x4000;
   if (total <= 1260) fragment = t->identification++ << 16;
   move_start(t, buffer, (int32_t)(out - in));

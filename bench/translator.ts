@@ -1,11 +1,10 @@
 /**
- * Builds `measure.ts` as the package is built, and runs it by Node alone:
+ * Builds `measure.ts` like the package, and runs it in plain Node:
  *
  *     node --import tsx bench/translator.ts [--json] [--quick] [--check] [--shape NAME] [--paths N]
  *
- * The loader that this file runs under passes ArrayBuffers between threads. Once one has been detached, V8
- * asks at each access to any typed array whether it still has its buffer, which nobody who uses the package
- * pays for.
+ * The loader that runs this file passes ArrayBuffers between threads. Once one has been detached, V8 checks at
+ * each access to any typed array whether it still has its buffer, which users of the package do not pay for.
  * @module
  */
 import { spawnSync } from 'node:child_process';

@@ -1,6 +1,5 @@
 /**
- * Who takes part in the benchmark of the translator: clients of the realm `near` that use one service of
- * the realm `far`.
+ * The hosts of the translator's benchmark: clients of the realm `near` that use one service of the realm `far`.
  * @module
  */
 import { formatIPv4 } from '../src/base/address.ts';
@@ -34,14 +33,14 @@ export class World {
     const translator = new PacketTranslator({
       maxPaths: Math.max(1024, 2 * this.clientCount),
       maxPathsOfRealm: Math.max(1024, 2 * this.clientCount),
-      // So many that no set of the table is full.
+      // Enough that the table is never full.
       maxSessions: Math.max(65_536, 4 * this.clientCount),
     });
     translator.load(this.plan());
     return translator;
   }
 
-  /** The plan, built anew with every call. */
+  /** Builds the plan again with every call. */
   plan(): TranslationPlan {
     const { near, far } = this;
     const service = { realm: 'far', address: far.service };
@@ -64,8 +63,7 @@ export class World {
 }
 
 /**
- * How the clients and the service are called in one realm: as text for the plan, and as words to be
- * stored into packets. Four words make an address; of an IPv4 address only the last counts.
+ * The addresses of the clients and the service in one realm: as text for the plan, and as words for packets. Four words make an address; of an IPv4 address only the last counts.
  */
 export class Side {
   readonly family: 4 | 6;

@@ -1,5 +1,5 @@
 /**
- * What a contender is: something that lets the client of a scene reach its service.
+ * The interface of a contender: a program or setup through which the client of a scene reaches its service.
  * @module
  */
 import { accessSync, constants } from 'node:fs';
@@ -13,23 +13,23 @@ export interface Contender {
   readonly about: string;
   /** The networks that it can join. */
   readonly plan: AddressPlan;
-  /** Whether it carries datagrams, and not TCP alone. */
+  /** Whether it carries UDP too. */
   readonly hasUdp: boolean;
   /** Why it cannot run here; undefined if it can. */
   missing(): string | undefined;
   /** Starts it in a fresh scene. What it starts ends with the scene. */
-  start(scene: Scene): Promise<Way>;
+  start(scene: Scene): Promise<ServiceAccess>;
 }
 
 /** How the client reaches the service. */
-export interface Way {
+export interface ServiceAccess {
   /** What the client connects to. The ports are the service's own. */
   readonly address: string;
   /** The gateways' programs; none where the kernel does the work. */
   readonly programs: readonly Program[];
 }
 
-/** The ports of the service; nothing else has to pass. */
+/** The ports of the service; no others have to pass. */
 export const PORTS = { iperf: 5201, echo: 7001, answer: 7002, datagrams: 7003 } as const;
 
 export const TCP_PORTS: readonly number[] = [PORTS.iperf, PORTS.echo, PORTS.answer];

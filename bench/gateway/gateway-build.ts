@@ -1,6 +1,6 @@
 /**
- * Builds the reference gateways as the package is built, for Node alone: under the loader that this
- * benchmark runs under, every access to a typed array is slower.
+ * Builds the reference gateways like the package, for plain Node: under the loader of this benchmark every access
+ * to a typed array is slower.
  * @module
  */
 import { rmSync } from 'node:fs';

@@ -1,5 +1,5 @@
 /**
- * The reference gateways beside their rivals, in network namespaces that are made for it:
+ * Measures the reference gateways beside their rivals, in their own network namespaces:
  *
  *     node --import tsx bench/gateway/main.ts [--json] [--only a,b] [--rounds N] [--seconds N] [--cc NAME]
  *     node --import tsx bench/gateway/main.ts --quick [--json]
@@ -40,7 +40,7 @@ async function main(): Promise<void> {
       cc: { type: 'string', default: 'cubic' },
     },
   });
-  // So that what is to be removed at the end is: the networks end with this process.
+  // So that files are removed at the end: the networks end with this process.
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1));
   const programs = await buildGateways();
   if (values.quick) {
@@ -67,7 +67,7 @@ async function main(): Promise<void> {
     node: process.version,
     cpu: cpus()[0]?.model ?? 'unknown',
     cores: cpus().length,
-    /** The share of its time that others took before the first turn. */
+    /** The share of the machine that other programs used before the first turn. */
     busyBefore: await busyShare(1_000),
     congestion: options.congestion,
   };

@@ -41,7 +41,7 @@ export async function measure(
   const { address, programs } = await contender.start(scene);
   await scene.settle();
   const load = await Load.start(loadProgram, scene.client, scene.service, address);
-  // Sessions, caches and compilers get warm.
+  // Warm up sessions, caches and compilers.
   await load.bulk({ seconds: 1 });
 
   // Between the others, for which cores wake each other is a matter of minutes, and of luck.
@@ -80,7 +80,7 @@ export async function measure(
   };
 }
 
-/** Offers more and more, until it is far too much or the client can no more, twice in succession. */
+/** Offers rising rates until far too much is lost, or the client cannot send more, twice in succession. */
 export async function offerRates(load: Load): Promise<Datagrams[]> {
   await load.datagrams(LOWEST_RATE, UDP_MS);
   const results: Datagrams[] = [];

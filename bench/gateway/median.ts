@@ -1,5 +1,5 @@
 /**
- * The middle of some measurements, which one bad one does not move.
+ * The median of some measurements, which one outlier does not move.
  * @module
  */
 

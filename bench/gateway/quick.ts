@@ -1,10 +1,9 @@
 /**
- * A quick look without root: both reference gateways in this process, between devices in memory, with
- * the real tunnel on loopback, the real translator and policy. `main.ts --quick` builds and runs it.
+ * A quick benchmark without root: both reference gateways in this process, between devices in memory, with the
+ * real tunnel on loopback, the real translator and policy. `main.ts --quick` builds and runs it.
  *
- * A packet's way: it is written to the site's device, goes through edge, tunnel and cloud, is read from
- * the cloud's device, and must be the very packet that is due there, translated. As many are under way
- * as a window allows, so none may be missing.
+ * A packet is written to the site's device, passes edge, tunnel and cloud, and is read from the cloud's device,
+ * where it must be the expected translated packet. A window bounds the packets in flight, so none may be missing.
  * @module
  */
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -20,7 +19,7 @@ interface Shape {
   readonly name: string;
   /** Of the packet, in bytes. */
   readonly length: number;
-  /** Packets under way. */
+  /** The number of packets in flight. */
   readonly window: number;
   readonly frame: (ends: Ends, index: number) => Uint8Array;
 }
@@ -63,7 +62,7 @@ interface Pair {
   readonly cloud: MemoryDevice;
   /** The service at the site. */
   readonly presence: string;
-  /** Whom an address of the cloud stands for. */
+  /** Returns the endpoint that an address of the cloud stands for. */
   whois(address: string): string;
   close(): Promise<void>;
 }
@@ -137,7 +136,7 @@ async function startPair(directory: string): Promise<Pair> {
   };
 }
 
-/** Has the client get its presence in the cloud; returns that. */
+/** Gets the client's presence in the cloud and returns it. */
 async function firstPacket({ site, cloud, presence, whois }: Pair): Promise<string> {
   const frame = Buffer.from(SHAPES[0]!.frame({ source: HOST, destination: presence }, 0));
   if (!site.write(frame, 0, frame.length)) throw new Error('the site took no packet');
@@ -150,7 +149,7 @@ async function firstPacket({ site, cloud, presence, whois }: Pair): Promise<stri
   return source;
 }
 
-/** Keeps a window of packets under way, and checks each that arrives. */
+/** Keeps a window of packets in flight, and checks each packet that arrives. */
 class Sender {
   readonly #site: MemoryDevice;
   readonly #buffer: Buffer = newBuffer();
@@ -250,7 +249,7 @@ function newBuffer(): Buffer {
   return Buffer.alloc(VNET_HEADER_LENGTH + MAX_PACKET_LENGTH);
 }
 
-/** Packets that differ; a frame that was lost or overtaken shows. */
+/** Packets that all differ, so that a lost or reordered frame is detected. */
 const TEMPLATES = 61;
 const WARM_UP_MS = 1_000;
 const RUN_MS = 3_000;

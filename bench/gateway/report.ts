@@ -14,7 +14,7 @@ export interface Result extends Figures {
   readonly ratios: Ratios;
 }
 
-/** What the gateways are held to. */
+/** A target of the gateways. */
 export interface Target {
   readonly what: string;
   /** Null where a figure is missing. */
@@ -65,7 +65,7 @@ export function targetTableOf(targets: readonly Target[]): string {
   return aligned([['ours', 'is', 'target', ''], ...rows]);
 }
 
-/** Four digits are more than the machine is steady to. */
+/** Rounds to four digits, which are more than the machine reproduces. */
 export function rounded(value: number): number {
   return Number(value.toPrecision(4));
 }
@@ -109,7 +109,7 @@ function aligned(rows: readonly (readonly string[])[]): string {
   return rows.map((row) => line(row).join('  ').trimEnd()).join('\n');
 }
 
-/** Those that ratios are given to. */
+/** The rivals for which ratios are reported. */
 const RIVALS = ['plain', 'openvpn', 'wireguardGo', 'nginxMtls', 'haproxyMtls'] as const;
 
 const COLUMNS: readonly { field: keyof Figures; head: string; digits: number }[] = [

@@ -1,5 +1,5 @@
 /**
- * The networks that every contender is put into, and what congestion control they use:
+ * The networks of every contender, and their congestion control:
  *
  * ```
  *   client ---- edge gateway ==== wan ==== cloud gateway ---- service
@@ -61,7 +61,7 @@ export class Scene {
     this.serviceLan = lan(plan === 'same' ? '10.0.0' : '10.2.0');
   }
 
-  /** Builds it anew: nothing of a contender before is left. */
+  /** Builds the networks again, so that nothing of an earlier contender is left. */
   static async create(options: SceneOptions): Promise<Scene> {
     const network = await Network.create(options.directory);
     try {
@@ -86,8 +86,8 @@ export class Scene {
   }
 
   /**
-   * Gives all routes that there are now the congestion control. To be called again when there are
-   * more. (A namespace may not choose a default that the machine does not allow to everybody.)
+   * Sets the congestion control of all current routes. Call it again when there are new ones. (A namespace may
+   * not choose a default that the machine does not allow to everybody.)
    */
   async settle(): Promise<void> {
     const script = ['-4', '-6'].map(

@@ -1,5 +1,5 @@
 /**
- * What each of many sites gets when all want as much as they can, and what is left to the others when one
+ * Measures the share of each of many sites when all send as much as they can, and the rate of the others when one
  * stops reading.
  * @module
  */
@@ -65,7 +65,7 @@ export async function measureFairness(
     for (let round = 0; round < options.rounds; round++) {
       const before = (await flows.rates(STOPPED_MS)).slice(0, -1);
       process.kill(lonely.pid, 'SIGSTOP');
-      // Its queues fill.
+      // Wait until its queues are full.
       await delay(STOPPING_MS);
       const during = (await flows.rates(STOPPED_MS)).slice(0, -1);
       process.kill(lonely.pid, 'SIGCONT');

@@ -1,6 +1,6 @@
 /**
- * Many edge gateways in one process: each with its own certificate, tunnel, gate, data plane and device.
- * DNS aside, what `examples/edge-gateway` does. Says what it does by lines of JSON.
+ * Many edge gateways in one process, each with its own certificate, tunnel, data plane and device. It does what
+ * `examples/edge-gateway` does, except DNS, and reports in lines of JSON.
  * @module
  */
 import { readFileSync } from 'node:fs';

@@ -1,6 +1,6 @@
 /**
- * Loaded into a gateway beside its program (`--expose-gc --import`): collects garbage on SIGUSR2 and
- * says what memory is in use then. The program itself is the same as without it.
+ * Is loaded into a gateway beside its program (`--expose-gc --import`): collects garbage on SIGUSR2 and
+ * reports the used memory. The program itself is the same as without it.
  * @module
  */
 

@@ -1,5 +1,5 @@
 /**
- * What idle sites cost the cloud gateway: its memory with none, some and many of them connected.
+ * Measures the memory of the cloud gateway with none, some and many idle sites.
  * @module
  */
 import { setTimeout as delay } from 'node:timers/promises';

@@ -1,5 +1,5 @@
 /**
- * The figures as text, and what they are held to.
+ * The figures as text, and their targets.
  * @module
  */
 import type { Shares, Stopped } from './fairness.ts';

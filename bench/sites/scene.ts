@@ -30,7 +30,7 @@ export interface SitesOptions {
   readonly nodeOptions?: readonly string[];
   /** How many sites the cloud gateway knows. */
   readonly sites: number;
-  /** How long anything of the scene may live. */
+  /** The lifetime of the programs of the scene. */
   readonly seconds: number;
 }
 
@@ -125,7 +125,7 @@ export class SitesScene {
     return { program, pid: pidsOf([program])[0]!, hosts };
   }
 
-  /** Where every site finds the service. */
+  /** The address at which every site finds the service. */
   addressOfService(farm: Farm): string {
     const addresses = new Set(siteAddresses(farm.program).values());
     if (addresses.size !== 1) throw new Error('the sites have different addresses of the service');

@@ -1,10 +1,10 @@
 /**
- * Whether the memory of the reference gateways stays flat under load:
+ * Checks that the memory of the reference gateways stays constant under load:
  *
  *     node --import tsx bench/sites/soak.ts [--json] [--seconds N] [--cc NAME]
  *
  * Bulk in both directions, small packets and new connections, all at once, over one pair of gateways; the
- * resident memory of both, every five seconds. The run is cut into five parts, of a minute each by
+ * resident memory of both is read every five seconds. The run has five parts, of a minute each by
  * default; it fails if the last part's median is more than a tenth above that of the second.
  * @module
  */
@@ -29,7 +29,7 @@ const MOST_SECONDS = 540;
 /** Of the last part to the second. */
 const MOST_GROWTH = 1.1;
 const BURST_MS = 5_000;
-/** Of a burst: the client must not run out of ports, each of which rests for a minute. */
+/** The size of a burst: the client must not run out of ports, each of which is in TIME_WAIT for a minute. */
 const CONNECTIONS = 1_500;
 const DATAGRAMS_PER_SECOND = 5_000;
 

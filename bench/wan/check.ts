@@ -1,6 +1,6 @@
 /**
- * Whether the forwarder makes the wan it is told to make, measured from outside: by ping, by counting
- * datagrams, and by filling its link.
+ * Checks from outside that the forwarder behaves as configured: with ping, by counting datagrams, and by filling
+ * its link.
  * @module
  */
 import { mkdtempSync } from 'node:fs';

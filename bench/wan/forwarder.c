@@ -7,14 +7,14 @@
  * It makes both interfaces and says "ready"; each may then be moved to another network namespace. A line
  * on standard input is answered by the counters, as one line of JSON; the end of standard input ends it.
  *
- * A packet's way, in one direction:
+ * The path of a packet in one direction:
  *
  * 1. it is read to the end of the line, and its segments are counted: with offloads the kernel hands
  *    over what a network card would get, a TCP super-packet
  * 2. each segment is judged alone, as the packet it is on the link: what does not fit the buffer is
  *    dropped; what fits takes the link for its length; then it may be lost
  * 3. segments that survive side by side, and leave the link within COALESCE_NS, are one run
- * 4. when a run has been on its way for the delay, it is written: a whole packet as it came, a part of one
+ * 4. when a run has waited for the delay, it is written: a whole packet as it came, a part of one
  *    with headers of its own. So a card with receive offload would hand it over
  *
  * The delay is constant, so the line is a FIFO.
@@ -294,7 +294,7 @@ static void take(struct direction *direction, uint32_t at, uint32_t length, uint
 	direction->head = at + length;
 }
 
-/* Where a packet of any length has room; -1 if there is none. */
+/* Returns a place for a packet of any length; -1 if there is none. */
 static int64_t room_of(struct direction *direction)
 {
 	uint32_t head = direction->head, tail = direction->tail;

@@ -1,5 +1,5 @@
 /**
- * The reference gateways and plain TCP over wans with delay, loss and a rate:
+ * Measures the reference gateways and plain TCP over wans with delay, loss and a rate:
  *
  *     node --import tsx bench/wan/main.ts [--json] [--check] [--only a,b] [--wan a,b] [--rounds N]
  *         [--seconds N] [--cc NAME] [--link MBPS] [--no-offload]
@@ -82,7 +82,7 @@ interface Failure {
   readonly message: string;
 }
 
-/** All in turn in each round, so that what disturbs the machine for a while disturbs all. */
+/** All take their turn in each round, so that a disturbance of the machine affects all. */
 async function runRounds(
   contending: readonly Contender[],
   chosen: readonly NamedWan[],

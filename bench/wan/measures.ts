@@ -1,5 +1,5 @@
 /**
- * What is measured of a contender over a wan.
+ * The measurements of a contender over a wan.
  * @module
  */
 import type { Host } from '../../test/e2e/network.ts';
@@ -20,7 +20,7 @@ export interface Figures {
   readonly loadedP99Ms: number | null;
   /** Share of packets that the wan has lost towards the service, as it counted itself. */
   readonly lost: number;
-  /** What the wan was late at most, for want of a processor. */
+  /** The largest delay of a packet by the wan for lack of a processor. */
   readonly lateMs: number;
 }
 
@@ -51,7 +51,7 @@ export async function measure(
     const { address } = await contender.start(scene);
     await scene.settle();
     const load = await Load.start(loadProgram, scene.client, scene.service, address);
-    // Compilers and sessions get warm.
+    // Warm up compilers and sessions.
     await bulk(scene.client, address, 1, 1);
 
     const idle = shape.isFull ? await load.pingPong(IDLE_PINGS, IDLE_MS) : undefined;

@@ -9,14 +9,14 @@ export interface Result extends Figures {
   readonly wan: string;
   readonly contender: string;
   readonly rounds: number;
-  /** `loadedP50Ms - idleP50Ms`: all queues on the way, that of the wan too. */
+  /** `loadedP50Ms - idleP50Ms`: all queues on the path, including that of the wan. */
   readonly queueP50Ms: number | null;
   readonly queueP99Ms: number | null;
   /** To the contender `plain` over the same wan; null without it. */
   readonly vsPlain: {
     readonly one: number;
     readonly eight: number;
-    /** What the queues are longer than those of plain TCP. */
+    /** How much longer the queues are than those of plain TCP. */
     readonly addedQueueP50Ms: number | null;
     readonly addedQueueP99Ms: number | null;
   } | null;

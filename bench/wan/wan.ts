@@ -1,6 +1,6 @@
 /**
- * A wan between two hosts of a test network: `forwarder.c` with one TUN in each of them. This way it
- * works where the kernel has no netem.
+ * A wan between two hosts of a test network: `forwarder.c` with one TUN in each of them, which also works on
+ * kernels without netem.
  * @module
  */
 import { execFileSync } from 'node:child_process';
@@ -21,7 +21,7 @@ export interface WanShape {
   readonly seed?: number;
   /**
    * Whether the interfaces take super-packets, as network cards do: by default they do. Each segment is
-   * delayed, lost and counted by itself either way.
+   * delayed, lost and counted separately in both cases.
    */
   readonly offload?: boolean;
 }
@@ -35,18 +35,18 @@ export interface WanCounters {
   readonly overflowed: number;
   /** Not taken by the interface they were to leave by; not a property of a wan, so a fault. */
   readonly refused: number;
-  /** Found no room in the line; a fault too. */
+  /** Packets that did not fit the delay line; a fault too. */
   readonly unroomed: number;
   /** Most bytes that have waited for the link. */
   readonly greatestQueue: number;
-  /** What a packet was too late at most, for want of a processor. */
+  /** The largest delay of a packet for lack of a processor. */
   readonly greatestLateUs: number;
 }
 
 export interface WanReport {
   readonly toCloud: WanCounters;
   readonly toEdge: WanCounters;
-  /** Packets for which an interface of the wan had no room: a fault, once more. */
+  /** Packets that an interface of the wan dropped; a fault too. */
   readonly dropped: number;
 }
 
@@ -82,7 +82,7 @@ export class Wan {
     ] as const;
     for (const [host, end, address] of ends) {
       await network.root.sh(`ip link set ${end} netns ${pidInside(host)} name ${WAN_INTERFACE}`);
-      // A long queue: what is dropped is for the forwarder to say.
+      // A long queue, because the forwarder decides what is dropped.
       await host.sh(`
         echo 1 >/proc/sys/net/ipv6/conf/${WAN_INTERFACE}/disable_ipv6
         ip link set ${WAN_INTERFACE} mtu ${shape.mtu ?? 1500} txqueuelen 20000 up
@@ -137,7 +137,7 @@ export function compileForwarder(directory: string): string {
   return program;
 }
 
-/** What has gone wrong with the wan itself, so that figures taken over it are void. */
+/** Returns the faults of the wan itself, which make the figures invalid. */
 export function faultOf({ toCloud, toEdge, dropped }: WanReport): string | undefined {
   const faults = { dropped, refused: 0, unroomed: 0 };
   for (const { refused, unroomed } of [toCloud, toEdge]) {

@@ -23,7 +23,7 @@ export interface PcapngOptions {
    * and may be kept, so `(bytes) => stream.write(bytes)` is enough.
    */
   write(bytes: Uint8Array): void;
-  /** The number of bytes of each packet to write at most; default 65535, which is all. */
+  /** The number of bytes of each packet to write at most; by default all. */
   readonly snapLength?: number;
 }
 

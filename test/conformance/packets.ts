@@ -40,13 +40,13 @@ export interface Extension {
 
 /** The fields of both IP headers; those of the other version are not looked at. */
 export interface Ip {
-  /** IPv4 TOS, IPv6 traffic class; 0 unless told. */
+  /** IPv4 TOS, IPv6 traffic class; 0 by default. */
   readonly tos?: number;
-  /** IPv4 TTL, IPv6 hop limit; 64 unless told. */
+  /** IPv4 TTL, IPv6 hop limit; 64 by default. */
   readonly ttl?: number;
-  /** IPv4; 0xbeef unless told. */
+  /** IPv4; 0xbeef by default. */
   readonly id?: number;
-  /** IPv4 "don't fragment"; set unless told. */
+  /** IPv4 "don't fragment"; set by default. */
   readonly df?: boolean;
   /** IPv4 "more fragments". */
   readonly mf?: boolean;
@@ -204,7 +204,7 @@ export function echo(
 export function icmp(fields: {
   readonly type: number;
   readonly code?: number;
-  /** Bytes 4 to 7; zero unless told. */
+  /** Bytes 4 to 7; zero by default. */
   readonly rest?: Uint8Array;
   readonly body?: Uint8Array;
   readonly checksum?: Fill;

@@ -237,7 +237,7 @@ function stepOf(realm: string, data: Uint8Array, extras: Extras, expect: Expecta
 export interface ErrorSide {
   readonly type: number;
   readonly code?: number;
-  /** Bytes 4 to 7, zero unless told. */
+  /** Bytes 4 to 7, zero by default. */
   readonly rest?: Uint8Array;
   readonly ip?: Ip;
   /** The IP header of the quoted packet. */
@@ -335,7 +335,7 @@ export function refusal(
   return answer(to, icmp({ type, code, rest: u32(rest), body: data.slice(0, room) }));
 }
 
-/** One case, of the plan `base` unless told. */
+/** One case, of the plan `base` by default. */
 export function test(
   name: string,
   cites: readonly string[],

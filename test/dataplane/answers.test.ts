@@ -101,9 +101,9 @@ describe('a packet that is too big for its egress realm', () => {
       const [ends] = FLOWS[flow];
       const packet = udpPacket(ends, datagram);
       cloud.send('site-4', framed(packet));
-      const told = { type: 3, code: 4, rest: mtu, quoted: packet, quoteLength: 576 - 28 };
+      const answered = { type: 3, code: 4, rest: mtu, quoted: packet, quoteLength: 576 - 28 };
       expect(hex(cloud.takenAt('site-4'))).toEqual(
-        hex([framed(icmpError(turned(ends), { ...OWN, ...told }))])
+        hex([framed(icmpError(turned(ends), { ...OWN, ...answered }))])
       );
     }
     expect(cloud.lan.taken()).toEqual([]);
@@ -115,7 +115,7 @@ describe('a packet that is too big for its egress realm', () => {
     const [ends] = FLOWS['cloud 6 to site 6'];
     const packet = udpPacket(ends, datagram);
     cloud.sendFromLan(framed(packet));
-    const told = { type: 2, code: 0, rest: 1300, quoted: packet, quoteLength: 1280 - 48 };
-    expect(hex(cloud.lan.taken())).toEqual(hex([framed(icmpError(turned(ends), told))]));
+    const answered = { type: 2, code: 0, rest: 1300, quoted: packet, quoteLength: 1280 - 48 };
+    expect(hex(cloud.lan.taken())).toEqual(hex([framed(icmpError(turned(ends), answered))]));
   });
 });

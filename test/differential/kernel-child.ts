@@ -43,7 +43,7 @@ async function setUp({ commands, settings, ruleset }: SetUp): Promise<ChildAnswe
   return { passages: [], late: 0 };
 }
 
-/** The kernel takes a packet through while it is written: what comes out later belongs to nobody. */
+/** The kernel takes a packet through while it is written: what comes out later is ignored. */
 async function pass(batch: readonly (readonly [number, Uint8Array])[]): Promise<ChildAnswer> {
   const passages = batch.map(([from, frame]): Passage => {
     buffer.set(frame);

@@ -402,7 +402,7 @@ function randomErrorHead(
   return { type, code, rest: type === 3 && code === 4 ? random.between(68, 9000) : rest };
 }
 
-/** A quoted SCTP checksum is computed anew over what there is of the packet (README). */
+/** A quoted SCTP checksum is computed again over what there is of the packet (README). */
 function isComparable(
   { number }: Recipe,
   transport: number,

@@ -89,9 +89,9 @@ function parseIpv4(bytes: Uint8Array, quoted: boolean): IpHeader | VerdictName {
 
 function parseIpv6(bytes: Uint8Array, quoted: boolean): IpHeader | VerdictName {
   if (bytes.length < 40) return 'DropMalformed';
-  const told = 40 + uint16(bytes, 4);
-  if (!quoted && told !== bytes.length) return 'DropMalformed';
-  const end = Math.min(told, bytes.length);
+  const claimed = 40 + uint16(bytes, 4);
+  if (!quoted && claimed !== bytes.length) return 'DropMalformed';
+  const end = Math.min(claimed, bytes.length);
   let at = 40;
   let protocol = bytes[6]!;
   let fragment: Fragment | undefined;
@@ -117,7 +117,7 @@ function parseIpv6(bytes: Uint8Array, quoted: boolean): IpHeader | VerdictName {
         identification: uint16(header, 4) * 0x10000 + uint16(header, 6),
         offset: uint16(header, 2) & 0xfff8,
         more: (header[3]! & 1) !== 0,
-        length: told - at,
+        length: claimed - at,
         quoted,
       });
       if (typeof found === 'string') return found;
@@ -135,21 +135,21 @@ function parseIpv6(bytes: Uint8Array, quoted: boolean): IpHeader | VerdictName {
     dontFragment: false,
     protocol,
     length: at,
-    payloadLength: told - at,
+    payloadLength: claimed - at,
     fragment,
     isAuthenticated,
   };
 }
 
 /** Returns the fields of a fragment; undefined for an unfragmented packet (RFC 6946). */
-function fragmentOf(told: {
+function fragmentOf(fields: {
   readonly identification: number;
   readonly offset: number;
   readonly more: boolean;
   readonly length: number;
   readonly quoted: boolean;
 }): Fragment | VerdictName | undefined {
-  const { identification, offset, more, length, quoted } = told;
+  const { identification, offset, more, length, quoted } = fields;
   if (offset === 0 && !more) return undefined;
   const end = offset + length;
   if (quoted) {
@@ -189,8 +189,8 @@ function optionsFault(options: Uint8Array): VerdictName | undefined {
 /** RFC 8200 section 4: in units of 8 without the first, but RFC 4302: of 4 without the first two. */
 function extensionLength(bytes: Uint8Array, at: number, type: number): number {
   if (type === FRAGMENT) return 8;
-  const told = bytes[at + 1] ?? 0;
-  return type === AUTHENTICATION ? (told + 2) * 4 : (told + 1) * 8;
+  const field = bytes[at + 1] ?? 0;
+  return type === AUTHENTICATION ? (field + 2) * 4 : (field + 1) * 8;
 }
 
 function extensionFault(type: number, header: Uint8Array): VerdictName | undefined {

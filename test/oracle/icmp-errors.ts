@@ -32,8 +32,8 @@ function toIcmpv6(message: Uint8Array, quotedLength: number): ErrorHeader | unde
   if (type === 3) {
     if (code === 2) return { type: 4, code: 1, rest: [0, 0, 0, NEXT_HEADER] };
     if (code === 4) {
-      const told = (message[6]! << 8) | message[7]!;
-      const size = told === 0 ? plateauBelow(quotedLength) : told + 20;
+      const field = (message[6]! << 8) | message[7]!;
+      const size = field === 0 ? plateauBelow(quotedLength) : field + 20;
       return { type: 2, code: 0, rest: wordOf(Math.max(1280, size)) };
     }
     const translated = UNREACHABLE_4_TO_6[code];

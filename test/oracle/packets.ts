@@ -227,8 +227,8 @@ export function transportOf(packet: Uint8Array): { protocol: number; start: numb
   let protocol = packet[6]!;
   let start = 40;
   while ([0, 43, 44, 51, 60].includes(protocol) && start + 1 < packet.length) {
-    const told = protocol === 44 ? 0 : packet[start + 1]!;
-    const length = protocol === 51 ? (told + 2) * 4 : (told + 1) * 8;
+    const field = protocol === 44 ? 0 : packet[start + 1]!;
+    const length = protocol === 51 ? (field + 2) * 4 : (field + 1) * 8;
     protocol = packet[start]!;
     start += length;
   }

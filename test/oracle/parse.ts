@@ -129,9 +129,10 @@ function parseTcp(ip: IpHeader, segment: Uint8Array, quoted: boolean): Packet | 
 
 function parseUdp(ip: IpHeader, datagram: Uint8Array, quoted: boolean): Packet | VerdictName {
   if (datagram.length < 8) return truncated(ip);
-  const told = uint16(datagram, 4);
+  const length = uint16(datagram, 4);
   if (!quoted) {
-    const agrees = ip.fragment === undefined ? told === datagram.length : told > datagram.length;
+    const agrees =
+      ip.fragment === undefined ? length === datagram.length : length > datagram.length;
     if (!agrees) return 'DropMalformed';
   }
   return packetOf(ip, 'udp', portsOf(datagram));
@@ -166,10 +167,10 @@ function parseIcmp(ip: IpHeader, message: Uint8Array, quoted: boolean): Packet |
   if (quoted || !types.errors.includes(type)) return 'DropUnsupported';
   if (ip.fragment !== undefined) return 'DropFragment';
   const attribute = lengthAttribute(ip.version, type);
-  const told = attribute === undefined ? 0 : message[attribute.at]! * attribute.unit;
-  if (8 + told > message.length) return 'DropMalformed';
-  const bytes = told === 0 ? message.subarray(8) : message.subarray(8, 8 + told);
-  const extensions = told === 0 ? undefined : message.subarray(8 + told);
+  const length = attribute === undefined ? 0 : message[attribute.at]! * attribute.unit;
+  if (8 + length > message.length) return 'DropMalformed';
+  const bytes = length === 0 ? message.subarray(8) : message.subarray(8, 8 + length);
+  const extensions = length === 0 ? undefined : message.subarray(8 + length);
   const packet = parsePacket(bytes, true);
   if (typeof packet === 'string') return packet;
   // An address of the other IP version has another text, so this compares the versions too.

@@ -253,7 +253,7 @@ function coverageOf(packet: Packet, transport: Uint8Array): number | undefined {
 }
 
 /**
- * Right ones are computed anew, wrong ones stay wrong by the same amount. Where the changes cancel
+ * Correct ones are computed in full, wrong ones stay wrong by the same amount. Where the changes cancel
  * out, nothing has to follow: the two forms of zero, 0 and 0xffff, are left as they were.
  */
 function followed(field: number, before: readonly number[], after: readonly number[]): number {

@@ -168,7 +168,7 @@ describe('refused extension headers', () => {
       'Malformed',
     ],
     ['nothing but Pad1', behind(extension(HOP_BY_HOP, '00 00 00 00 00 00 00')), 'Ok'],
-    ['an option nobody knows', behind(extension(HOP_BY_HOP, '00 fe 04 01 02 03 04')), 'Ok'],
+    ['an unknown option', behind(extension(HOP_BY_HOP, '00 fe 04 01 02 03 04')), 'Ok'],
     ['router alert', behind(extension(HOP_BY_HOP, '00 05 02 00 00 00 00')), 'Ok'],
     [
       'a jumbo payload of a small packet',

@@ -140,7 +140,7 @@ function costOf({ from, to, bytes }: Sample, collections: readonly number[]): Co
 function loadsOf(family: 4 | 6): Omit<Load, 'translator'>[] {
   const { cloud, unbound, foreign, router, host } = ADDRESSES[family];
   const toCloud = pathOf(family, 'site-a', 'cloud');
-  const strangers = Array.from({ length: 64 }, (_, i) =>
+  const unknownHosts = Array.from({ length: 64 }, (_, i) =>
     family === 4 ? `10.0.0.${i + 100}` : `fd00::${(i + 100).toString(16)}`
   );
   const from = (sources: readonly string[], destination: string, port: number): Uint8Array[] =>
@@ -172,11 +172,15 @@ function loadsOf(family: 4 | 6): Omit<Load, 'translator'>[] {
     { name: 'TCP super-packet', verdict: 'Forward', frames: [partial(toCloud.before)] },
     { name: 'UDP', verdict: 'Forward', frames: [framed(query(toCloud.before))] },
     { name: 'truncated', verdict: 'DropMalformed', frames: [framed(new Uint8Array(30))] },
-    { name: 'to nobody', verdict: 'DropNoPresence', frames: from(strangers, unbound, 5672) },
+    {
+      name: 'to an unused address',
+      verdict: 'DropNoPresence',
+      frames: from(unknownHosts, unbound, 5672),
+    },
     { name: 'spoofed', verdict: 'DropSpoofed', frames: from([foreign], cloud, 5672) },
     { name: 'refused on a path', verdict: 'DropNotPermitted', frames: from([host], cloud, 22) },
-    { name: 'refused hosts', verdict: 'DropNotPermitted', frames: from(strangers, cloud, 22) },
-    { name: 'new clients', verdict: 'NeedsPresence', frames: from(strangers, cloud, 5672) },
+    { name: 'refused hosts', verdict: 'DropNotPermitted', frames: from(unknownHosts, cloud, 22) },
+    { name: 'new clients', verdict: 'NeedsPresence', frames: from(unknownHosts, cloud, 5672) },
   ];
   return [
     ...loads.map((load) => ({ ...load, ingress: 'site-a' })),
@@ -187,7 +191,7 @@ function loadsOf(family: 4 | 6): Omit<Load, 'translator'>[] {
       frames: [error(ADDRESSES[family].siteA)],
     },
     {
-      name: 'ICMP error to nobody',
+      name: 'ICMP error to an unused address',
       verdict: 'DropNoPresence' as const,
       ingress: 'cloud',
       frames: [error(unbound)],
@@ -236,7 +240,7 @@ function mixedLoadsOf({ from, to, name, request, reply }: MixedPath): Load[] {
       packets: long,
     },
     {
-      name: 'UDP reply that nobody asked for',
+      name: 'unsolicited UDP reply',
       verdict: 'DropNoSession',
       ...fromCloud(udp(reply.before, 53, 40_001)),
       packets: long,

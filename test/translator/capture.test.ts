@@ -189,7 +189,7 @@ const hasTshark = spawnSync('tshark', ['-v']).status === 0;
 describe.skipIf(!hasTshark && !process.env.CI)(
   'tshark opens what PcapngCapture writes (skipped where the Debian package tshark is missing)',
   () => {
-    const folder = mkdtempSync(join(tmpdir(), 'tap-'));
+    const folder = mkdtempSync(join(tmpdir(), 'capture-'));
     afterAll(() => rmSync(folder, { recursive: true }));
 
     const FIELDS = [
@@ -206,7 +206,7 @@ describe.skipIf(!hasTshark && !process.env.CI)(
     ];
 
     function read(pieces: readonly Uint8Array[]): string[] {
-      const file = join(folder, 'tap.pcapng');
+      const file = join(folder, 'capture.pcapng');
       writeFileSync(file, Buffer.concat(pieces));
       const columns = FIELDS.flatMap((field) => ['-e', field]);
       const { status, stdout, stderr } = spawnSync(

@@ -47,9 +47,9 @@ function randomSample(random: Random): Sample {
   }
   const { before } = isRequest ? path.request : path.reply;
   const version = before.source.includes(':') ? 6 : 4;
-  const strangers = version === 4 ? ['10.0.0.6', '192.0.2.9'] : ['fd00::6', '2001:db8::9'];
+  const unknownHosts = version === 4 ? ['10.0.0.6', '192.0.2.9'] : ['fd00::6', '2001:db8::9'];
   const ends: Ends = {
-    source: random.chance(0.97) ? before.source : random.pick(strangers),
+    source: random.chance(0.97) ? before.source : random.pick(unknownHosts),
     destination: random.chance(0.97) ? before.destination : UNBOUND[version],
   };
   const isTcp = random.chance(0.5);

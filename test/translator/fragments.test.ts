@@ -113,8 +113,8 @@ describe.each(VERSIONS)('IPv%i', (version) => {
     send(scene, 0, 64);
     const other = mixedPath(version, version === 4 ? 6 : 4).request.before;
     expect(scene.send('site', piece(other, 64, 128)).verdict).toBe('DropFragmentOrphan');
-    const stranger = { ...before, source: version === 4 ? '10.0.0.6' : 'fd00::6' };
-    expect(scene.send('site', piece(stranger, 64, 128)).verdict).toBe('DropFragmentOrphan');
+    const otherSource = { ...before, source: version === 4 ? '10.0.0.6' : 'fd00::6' };
+    expect(scene.send('site', piece(otherSource, 64, 128)).verdict).toBe('DropFragmentOrphan');
   });
 
   test('a later fragment with the same addresses from the other realm is an orphan', () => {

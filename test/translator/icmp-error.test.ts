@@ -27,7 +27,7 @@ const segment = (ends: Ends, options = {}): Uint8Array =>
 const echo = (ends: Ends): Uint8Array => echoPacket(ends, { payload: PAYLOAD });
 
 describe.each(FAMILIES)('ICMP errors over IPv%i', (family) => {
-  const { host, router, unbound, foreign, stranger } = ADDRESSES[family];
+  const { host, router, unbound, foreign, unknownHost } = ADDRESSES[family];
   const toCloud = pathOf(family, 'site-a', 'cloud');
   const back = pathOf(family, 'cloud', 'site-a', 'reply');
 
@@ -64,7 +64,7 @@ describe.each(FAMILIES)('ICMP errors over IPv%i', (family) => {
     const scene = new Scene();
     const sent = segment(toCloud.before);
     const received = scene.forward('site-a', sent);
-    for (const source of [router, foreign, unbound, stranger]) {
+    for (const source of [router, foreign, unbound, unknownHost]) {
       const ends = { source, destination: back.before.destination };
       const left = scene.forward('cloud', icmpError(ends, { ...kind, quoted: received }));
       expect(left).toEqual(icmpError(back.after, { ...kind, quoted: sent }));
@@ -211,7 +211,7 @@ describe.each(FAMILIES)('ICMP errors over IPv%i', (family) => {
       query(toCloud.after, { destinationPort: 54 }),
     ],
     [
-      'an error to nobody',
+      'an error to an unused address',
       'DropNoPresence',
       { destination: unbound },
       query({ source: unbound, destination: host }),

@@ -13,7 +13,7 @@ function find(table: IntTable, key: readonly number[]): number {
   return table.find();
 }
 
-/** Inserts the key and writes a value that can be told from any other. */
+/** Inserts the key and writes a unique value. */
 function insert(table: IntTable, key: readonly number[]): number {
   table.key.set(key);
   const record = table.insert();

@@ -115,7 +115,7 @@ describe('options', () => {
       { write() {}, clock: 5 },
       'clock must be an object with the methods wallMs, monotonicMs, after, not 5',
     ],
-  ])('of a tap, %j, are refused', (options, message) => {
+  ])('of a capture, %j, are refused', (options, message) => {
     const make = () => new PcapngCapture(options as PcapngCaptureOptions);
     expect(make).toThrow(ApiMisuseError);
     expect(make).toThrow(message);

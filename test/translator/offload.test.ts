@@ -159,7 +159,7 @@ describe('offloads', () => {
     ['type UDP_L4 of TCP', 4, tcp, { ...tcpHeader(4), gsoType: 5 }, 'Malformed'],
     ['type TCPv4 of UDP', 4, udp, { ...udpHeader(4), gsoType: 1 }, 'Malformed'],
     ['type unknown', 4, tcp, { ...tcpHeader(4), gsoType: 2 }, 'Malformed'],
-    ['flags of nobody', 4, tcp, { ...tcpHeader(4), flags: 0x05 }, 'Malformed'],
+    ['unknown flags', 4, tcp, { ...tcpHeader(4), flags: 0x05 }, 'Malformed'],
     ['flags as an IPv4 packet begins', 4, udp, { ...udpHeader(4), flags: 0x45 }, 'Malformed'],
     ['type 0x7f', 4, tcp, { ...tcpHeader(4), gsoType: 0x7f }, 'Malformed'],
     ['UDP fragmentation offload', 4, udp, { ...udpHeader(4), gsoType: 3 }, 'Unsupported'],

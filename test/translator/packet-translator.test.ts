@@ -151,7 +151,7 @@ describe('checksums', () => {
 });
 
 describe('verdicts', () => {
-  const { host, stranger, cloud, siteA, unbound, foreign, router } = ADDRESSES[4];
+  const { host, unknownHost, cloud, siteA, unbound, foreign, router } = ADDRESSES[4];
   const toCloud = { source: host, destination: cloud };
   const tcp = (ends: Ends, port: number, flags = SYN): Uint8Array =>
     tcpPacket(ends, { sourcePort: 49_500, destinationPort: port, flags });
@@ -192,7 +192,7 @@ describe('verdicts', () => {
       ipPacket(toCloud, UDP, new Uint8Array(16), { fragment: 0x2002 }),
     ],
     [
-      'a pool address that stands for nobody',
+      'an unused address of a pool',
       'DropNoPresence',
       'site-a',
       tcp({ source: host, destination: unbound }, 5672),
@@ -269,13 +269,13 @@ describe('verdicts', () => {
       'a host whose presence is there, but is not exposed to anybody',
       'DropNotPermitted',
       'cloud',
-      tcp({ source: stranger, destination: siteA }, 22),
+      tcp({ source: unknownHost, destination: siteA }, 22),
     ],
     [
       'a client without a presence yet',
       'NeedsPresence',
       'site-a',
-      tcp({ source: stranger, destination: cloud }, 5672),
+      tcp({ source: unknownHost, destination: cloud }, 5672),
     ],
     [
       'a client that is a router, if it is permitted',
@@ -306,7 +306,7 @@ describe('verdicts', () => {
       scene.send('site-a', tcp({ source, destination }, 1)).verdict;
     expect(verdict(foreign, unbound)).toBe('DropNoPresence');
     expect(verdict(foreign, cloud)).toBe('DropSpoofed');
-    expect(verdict(stranger, cloud)).toBe('DropNotPermitted');
+    expect(verdict(unknownHost, cloud)).toBe('DropNotPermitted');
   });
 
   test.each([

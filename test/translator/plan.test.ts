@@ -11,12 +11,12 @@ const reply = (ends: Ends): Uint8Array =>
 
 describe('a client without a presence', () => {
   const newcomers = FAMILIES.map((family) => {
-    const { stranger, cloud, unbound, host } = ADDRESSES[family];
+    const { unknownHost, cloud, unbound, host } = ADDRESSES[family];
     return {
       family,
-      before: { source: stranger, destination: cloud },
+      before: { source: unknownHost, destination: cloud },
       after: { source: unbound, destination: host },
-      presence: { realm: 'cloud', address: unbound, of: { realm: 'site-a', address: stranger } },
+      presence: { realm: 'cloud', address: unbound, of: { realm: 'site-a', address: unknownHost } },
     };
   });
 
@@ -357,12 +357,12 @@ describe('a new plan', () => {
 
   test('removes presences that were bound and that it does not have', () => {
     const scene = new Scene();
-    const { stranger, cloud, unbound } = ADDRESSES[4];
-    const packet = build({ source: stranger, destination: cloud });
+    const { unknownHost, cloud, unbound } = ADDRESSES[4];
+    const packet = build({ source: unknownHost, destination: cloud });
     scene.translator.bind({
       realm: 'cloud',
       address: unbound,
-      of: { realm: 'site-a', address: stranger },
+      of: { realm: 'site-a', address: unknownHost },
     });
     scene.forward('site-a', packet);
     scene.translator.load(PLAN);

@@ -317,11 +317,11 @@ class Pair {
     outcome: Outcome,
     expected: NaiveResult
   ): never {
-    const { buffer, reply, ...told } = outcome;
+    const { buffer, reply, ...values } = outcome;
     const { hasHeader, headroom } = layout;
     const actual =
       outcome.verdict === 'Forward'
-        ? `${hex(buffer.subarray(Math.max(0, told.vnet), Math.max(0, told.vnet) + VNET))} ${hex(buffer.subarray(told.start, told.end))}`
+        ? `${hex(buffer.subarray(Math.max(0, values.vnet), Math.max(0, values.vnet) + VNET))} ${hex(buffer.subarray(values.start, values.end))}`
         : (reply ?? '');
     const parts = (bytes: Uint8Array | undefined): string =>
       bytes === undefined ? '' : `${hex(bytes.subarray(0, VNET))} ${hex(bytes.subarray(VNET))}`;
@@ -333,7 +333,7 @@ class Pair {
         `frame:    ${parts(frame)}`,
         `oracle:   ${JSON.stringify({ ...expected, frame: undefined, reply: undefined })}`,
         `          ${parts(expected.frame ?? expected.reply)}`,
-        `actual:   ${JSON.stringify(told)}`,
+        `actual:   ${JSON.stringify(values)}`,
         `          ${actual}`,
         `plan: ${JSON.stringify(this.world.plan)}`,
       ].join('\n')

@@ -230,8 +230,8 @@ describe.each(VERSIONS)('IPv%i', (version) => {
       const scene = rejecting('reset');
       scene.send('site', udp(there));
       const open = { sourcePort: 40_000, destinationPort: 5672 };
-      const stranger = { ...request.before, source: version === 4 ? '10.0.0.6' : 'fd00::6' };
-      expect(scene.send('site', tcpPacket(stranger, open)).verdict).toBe('NeedsPresence');
+      const otherSource = { ...request.before, source: version === 4 ? '10.0.0.6' : 'fd00::6' };
+      expect(scene.send('site', tcpPacket(otherSource, open)).verdict).toBe('NeedsPresence');
       expect(scene.send('site', udp({ ...there, destination: CLIENT[version] })).verdict).toBe(
         'DropNoPresence'
       );

@@ -28,7 +28,7 @@ export interface Addresses {
   /** The host of the scene, in all three realms. */
   readonly host: string;
   /** Another real host, without any presence. */
-  readonly stranger: string;
+  readonly unknownHost: string;
   readonly router: string;
   /** The presence of the cloud's host in both sites. */
   readonly cloud: string;
@@ -45,7 +45,7 @@ export interface Addresses {
 export const ADDRESSES: Readonly<Record<4 | 6, Addresses>> = {
   4: {
     host: '10.0.0.5',
-    stranger: '10.0.0.7',
+    unknownHost: '10.0.0.7',
     router: '10.0.0.1',
     cloud: '100.64.0.1',
     siteA: '100.64.0.11',
@@ -55,7 +55,7 @@ export const ADDRESSES: Readonly<Record<4 | 6, Addresses>> = {
   },
   6: {
     host: 'fd00::5',
-    stranger: 'fd00::7',
+    unknownHost: 'fd00::7',
     router: 'fd00::1',
     cloud: 'fd64::1',
     siteA: 'fd64::a',

@@ -130,7 +130,7 @@ test.each<[string, Uint8Array]>([
   ['a first fragment', ipPacket(allowed(), 47, new Uint8Array(16), { fragment: 0x2000 })],
   ['a later fragment', ipPacket(allowed(), UDP, new Uint8Array(8), { fragment: 3 })],
   ['SCTP', ipPacket(allowed(), 132, new Uint8Array(12))],
-  ['a protocol that nobody knows', ipPacket(allowed(), 200, new Uint8Array(0))],
+  ['an unknown protocol', ipPacket(allowed(), 200, new Uint8Array(0))],
 ])('%s is judged by its addresses', (_name, packet) => {
   expect(check(filter(), 'outbound', packet)).toBe('Forward');
   expect(check(filter(), 'inbound', packet)).toBe('DropSpoofed');

@@ -43,19 +43,19 @@ describe('a packet that does not fit', () => {
     [6, 4, 1300, 1320, 1320],
     [6, 4, 1280, 1300, 1300],
   ])('IPv%i to IPv%i, MTU %i: %i bytes pass, one more is answered with %i', (...row) => {
-    const [from, to, mtu, most, told] = row;
+    const [from, to, mtu, most, answered] = row;
     const { before } = mixedPath(from, to).request;
     const scene = mixedScene({ cloud: { mtu } });
     expect(scene.send('site', datagram(before, most)).verdict).toBe('Forward');
     expect(scene.translator.segmentTo).toBe(0);
-    if (told === 0) return;
+    if (answered === 0) return;
     const large = datagram(before, most + 1);
     expect(scene.send('site', large).verdict).toBe('DropTooBig');
     const [type, code] = from === 4 ? [3, 4] : [2, 0];
     const back = { source: before.destination, destination: before.source };
     const quoteLength = Math.min(large.length, from === 4 ? 548 : 1232);
     expect(scene.reply).toEqual(
-      icmpError(back, { type, code, rest: told, quoted: large, quoteLength, identification: 0 })
+      icmpError(back, { type, code, rest: answered, quoted: large, quoteLength, identification: 0 })
     );
     expect(verifyChecksums(framed(scene.reply!))).toEqual([]);
   });

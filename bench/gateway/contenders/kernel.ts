@@ -1,5 +1,5 @@
 /**
- * The bounds: what the kernel alone does, by routing and by NAT. Nothing is encrypted.
+ * The upper bounds: the kernel alone, with routing and with NAT. Nothing is encrypted.
  * @module
  */
 import { type Contender, missingPrograms } from '../contender.ts';
@@ -52,5 +52,5 @@ export const nft: Contender = {
 /** Lets a host route. */
 export const FORWARD = 'echo 1 >/proc/sys/net/ipv4/ip_forward';
 
-/** Stands for the service at the edge, and for the client in the cloud. */
+/** The addresses that stand for the service at the edge, and for the client in the cloud. */
 export const PRESENCE = '10.0.0.129';

@@ -19,7 +19,7 @@ export const openvpn: Contender = {
       ...['openvpn', '--dev', 'tun0', '--proto', 'udp', '--disable-dco', '--port', '1194'],
       ...['--data-ciphers', 'AES-256-GCM', '--tls-version-min', '1.3'],
       ...['--ca', ca, '--cert', certificate, '--key', key],
-      // What its users set for speed.
+      // Settings that its users choose for speed.
       ...['--sndbuf', '4194304', '--rcvbuf', '4194304', '--txqueuelen', '1000', '--fast-io'],
     ];
     await edge.sh(FORWARD);

@@ -41,7 +41,7 @@ export const nebula: Contender = {
         listen: { host: '0.0.0.0', port: 4242, read_buffer: 4194304, write_buffer: 4194304 },
         cipher: 'aes',
         punchy: { punch: true },
-        // 60 bytes are its own, and those of UDP and IPv4.
+        // 60 bytes are its header, UDP and IPv4.
         tun: {
           dev: 'nebula1',
           mtu: 1440,
@@ -81,7 +81,7 @@ export const wireguardGo: Contender = {
     };
     const [edgeKeys, cloudKeys] = [keys('edge'), keys('cloud')];
     const start = async (host: Host, key: string, peer: readonly string[], route: string) => {
-      // Its control sockets go by the name of the interface, and must not be the machine's.
+      // Its control sockets are named after the interface, and must not be those of the machine.
       await host.sh(`${FORWARD}; mount -t tmpfs none /run; mkdir -p /run/wireguard`);
       const program = host.start(
         ['env', 'WG_PROCESS_FOREGROUND=1', 'wireguard-go', '-f', 'wg0'],

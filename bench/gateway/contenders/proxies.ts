@@ -12,8 +12,8 @@ import {
   type Contender,
   LIFETIME_SECONDS,
   missingPrograms,
+  type ServiceAccess,
   TCP_PORTS,
-  type Way,
 } from '../contender.ts';
 import { CLOUD_WAN, type Scene } from '../scene.ts';
 import { PRESENCE } from './kernel.ts';
@@ -124,7 +124,7 @@ async function startPair(
   { edge, cloud }: Scene,
   cloudProgram: Program,
   startEdge: () => Program
-): Promise<Way> {
+): Promise<ServiceAccess> {
   await isListening(cloud, cloudProgram);
   await edge.sh(`ip address add ${PRESENCE}/24 dev lan0`);
   const edgeProgram = startEdge();

@@ -47,5 +47,5 @@ export const tayga: Contender = {
   },
 };
 
-/** Its own, for the well-known one is not for private IPv4 addresses (RFC 6052, section 3.1). */
+/** A prefix of our own: the well-known one is not for private IPv4 addresses (RFC 6052, section 3.1). */
 const PREFIX = 'fd00:64::';

@@ -283,8 +283,8 @@ export const FRAGMENTS: Kinds = {
     train(
       (random, { packet, piece, length }) => {
         const first = piece(0, 64);
-        const told = random.pick([8, 63, 64, 65, 65_535]);
-        first.set([told >> 8, told & 255], (packet[0]! >> 4 === 4 ? 20 : 48) + 4);
+        const field = random.pick([8, 63, 64, 65, 65_535]);
+        first.set([field >> 8, field & 255], (packet[0]! >> 4 === 4 ? 20 : 48) + 4);
         return [first, piece(64, length)];
       },
       { protocol: 'udp' }

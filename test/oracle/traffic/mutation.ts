@@ -29,8 +29,8 @@ function resized(random: Random, frame: Uint8Array, length: number): Uint8Array 
   const packet = result.subarray(VNET);
   if (random.chance(0.5) && packet.length >= 40) {
     const isIpv4 = packet[0]! >> 4 === 4;
-    const told = isIpv4 ? length : length - 40;
-    packet.set([told >> 8, told & 255], isIpv4 ? 2 : 4);
+    const field = isIpv4 ? length : length - 40;
+    packet.set([field >> 8, field & 255], isIpv4 ? 2 : 4);
     const { protocol, start } = transportOf(packet);
     if (protocol === UDP && random.chance(0.5) && length >= start + 8) {
       packet.set([(length - start) >> 8, (length - start) & 255], start + 4);
