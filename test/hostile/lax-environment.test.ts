@@ -115,7 +115,7 @@ describe('a gateway that dials', () => {
     ['another CA and trust domain', 'self-signed certificate', () => foreign('evil.test')],
     ['another CA, without it', 'unable to verify', async () => leafOf(await foreign('evil.test'))],
     ['a site', 'the server is spiffe://example.org/site/site-b', () => ca.issue(site('site-b'))],
-    ['before', 'certificate has expired', () => ca.issueExpired(CLOUD)],
+    ['an earlier time', 'certificate has expired', () => ca.issueExpired(CLOUD)],
   ])(
     'sends nothing to a server with a certificate of %s, and accepts nothing',
     async (_, why, make) => {
