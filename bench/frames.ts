@@ -17,7 +17,7 @@ import {
   tcpPacket,
   udpPacket,
   type VnetHeader,
-} from '../test/oracle/packets.ts';
+} from '../test/support/packets.ts';
 import { median } from './gateway/median.ts';
 
 const ROUNDS = 200;

@@ -9,7 +9,7 @@ import {
   tcpPacket,
   udpPacket,
   VNET,
-} from '../test/oracle/packets.ts';
+} from '../test/support/packets.ts';
 
 /** Packets as their clients send them; the answers are the same with both ends exchanged. */
 export interface Shape {

@@ -3,8 +3,8 @@
  * the addresses before and for those after a translation shares no bytes, only the description.
  * @module
  */
-import { bytesOf } from '../oracle/address.ts';
-import { checksumOf, onesSum, pseudoHeader, wordsOf } from '../oracle/checksum.ts';
+import { bytesOf } from '../support/address.ts';
+import { checksumOf, onesSum, pseudoHeader, wordsOf } from '../support/checksum.ts';
 
 export const ICMP = 1;
 export const TCP = 6;

@@ -4,7 +4,7 @@
  */
 import { describe, expect, test } from 'vitest';
 import { VERDICT_NAMES, type VerdictName } from '../../src/translator/index.ts';
-import { type Ends, framed, SYN, tcpPacket, VNET } from '../oracle/packets.ts';
+import { type Ends, framed, SYN, tcpPacket, VNET } from '../support/packets.ts';
 import { DESIRED, type Scene, SITE, startScene, turn } from './scene.ts';
 
 const HOST = '10.0.0.5';

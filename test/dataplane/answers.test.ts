@@ -2,7 +2,15 @@
  * What a client is told of packets that the cloud refuses.
  */
 import { describe, expect, test } from 'vitest';
-import { ACK, type Ends, framed, icmpError, SYN, tcpPacket, udpPacket } from '../oracle/packets.ts';
+import {
+  ACK,
+  type Ends,
+  framed,
+  icmpError,
+  SYN,
+  tcpPacket,
+  udpPacket,
+} from '../support/packets.ts';
 import { bytes, FLOWS, hex, startMixedCloud, turned } from './mixed-scene.ts';
 
 const RST = 0x04;

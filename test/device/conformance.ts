@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { DeviceCounters, PacketDevice } from '../../src/device/index.ts';
 import { ApiMisuseError } from '../../src/errors.ts';
 import { MAX_PACKET_LENGTH, VNET_HEADER_LENGTH } from '../../src/packet/virtio.ts';
-import { titled } from './namespace.ts';
+import { titled } from '../support/namespace.ts';
 import { plainFrame, udpPacket } from './packets.ts';
 
 /** Two devices of which each reads what the other is given, and what the way does to a packet. */

@@ -11,9 +11,9 @@ import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, expect } from 'vitest';
 import { IpAddress } from '../../src/base/address.ts';
 import { LinuxTun, type TunConfiguration } from '../../src/device/index.ts';
-import { outcome, spawnNode } from './child.ts';
+import { outcome, spawnNode } from '../support/child.ts';
+import { ip } from '../support/namespace.ts';
 import { readFrame, turn } from './conformance.ts';
-import { ip } from './namespace.ts';
 import { plainFrame, udpPacket } from './packets.ts';
 
 export const CONFIGURE_CHILD: string = fileURLToPath(

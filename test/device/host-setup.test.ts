@@ -9,7 +9,8 @@ import { join } from 'node:path';
 import { beforeEach, describe, expect, test, vi } from 'vitest';
 import { configureTun } from '../../src/device/index.ts';
 import { EnvironmentError } from '../../src/errors.ts';
-import { outcome, spawnNode } from './child.ts';
+import { outcome, spawnNode } from '../support/child.ts';
+import { ip, nftSkipReason, titled, useNamespace } from '../support/namespace.ts';
 import { until } from './conformance.ts';
 import {
   ALL_WAYS,
@@ -32,7 +33,6 @@ import {
   useHostScene,
   type Way,
 } from './host-scene.ts';
-import { ip, nftSkipReason, titled, useNamespace } from './namespace.ts';
 import { plainFrame } from './packets.ts';
 
 const skipReason = (await useNamespace()) ?? nftSkipReason();

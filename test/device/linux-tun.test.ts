@@ -20,7 +20,8 @@ import {
   VNET_GSO_TYPE,
   VNET_HEADER_LENGTH,
 } from '../../src/packet/virtio.ts';
-import { outcome, spawnNode } from './child.ts';
+import { outcome, spawnNode } from '../support/child.ts';
+import { ip, titled, useNamespace } from '../support/namespace.ts';
 import {
   type DevicePair,
   describeDevice,
@@ -29,7 +30,6 @@ import {
   readFrame,
   until,
 } from './conformance.ts';
-import { ip, titled, useNamespace } from './namespace.ts';
 import { forwarded, plainFrame, udpPacket } from './packets.ts';
 
 const skipReason = await useNamespace();

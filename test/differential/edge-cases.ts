@@ -3,7 +3,7 @@
  * easy to get wrong in a sum.
  * @module
  */
-import { echoPacket, SYN, tcpPacket, udpPacket } from '../oracle/packets.ts';
+import { echoPacket, SYN, tcpPacket, udpPacket } from '../support/packets.ts';
 import type { Way } from './scene.ts';
 
 /** All of them with right checksums. */

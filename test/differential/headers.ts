@@ -3,9 +3,9 @@
  * extension headers, fragmentation; and the partial checksum.
  * @module
  */
-import { onesSum, pseudoHeader } from '../oracle/checksum.ts';
-import { framed, repairIpv4Checksum, type VnetHeader } from '../oracle/packets.ts';
-import type { Random } from '../oracle/random.ts';
+import { onesSum, pseudoHeader } from '../support/checksum.ts';
+import { framed, repairIpv4Checksum, type VnetHeader } from '../support/packets.ts';
+import type { Random } from '../support/random.ts';
 import type { Recipe } from './recipes.ts';
 
 const HOP_BY_HOP = 0;

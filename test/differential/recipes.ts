@@ -3,8 +3,8 @@
  * leaves, as an error quotes it.
  * @module
  */
-import { bytesOf } from '../oracle/address.ts';
-import { checksumOf, onesSum, pseudoHeader, wordsOf } from '../oracle/checksum.ts';
+import { bytesOf } from '../support/address.ts';
+import { checksumOf, onesSum, pseudoHeader, wordsOf } from '../support/checksum.ts';
 import {
   ACK,
   type ChecksumFill,
@@ -19,8 +19,8 @@ import {
   tcpPacket,
   UDP,
   udpPacket,
-} from '../oracle/packets.ts';
-import type { Random } from '../oracle/random.ts';
+} from '../support/packets.ts';
+import type { Random } from '../support/random.ts';
 import { OTHER_PROTOCOLS, type Way } from './scene.ts';
 
 export const SCTP = 132;

@@ -14,8 +14,8 @@ import {
   UDP,
   udpPacket,
   VNET,
-} from '../oracle/packets.ts';
-import type { Random } from '../oracle/random.ts';
+} from '../support/packets.ts';
+import type { Random } from '../support/random.ts';
 import { edgeCases } from './edge-cases.ts';
 import {
   clearBehindOptions,

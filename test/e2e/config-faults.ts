@@ -2,7 +2,7 @@
  * What an operator may write wrong in a gateway's file, and what the sentence about it must tell.
  * @module
  */
-import type { Config } from './gateway-process.ts';
+import type { Config } from '../support/gateway-process.ts';
 
 export interface ConfigFault {
   readonly fault: string;

@@ -11,9 +11,9 @@ import {
   udpPacket,
   VNET,
   type VnetHeader,
-} from '../oracle/packets.ts';
-import { Random } from '../oracle/random.ts';
-import { frameBytes, HELLO } from '../tunnel/raw-peer.ts';
+} from '../support/packets.ts';
+import { Random } from '../support/random.ts';
+import { frameBytes, HELLO } from '../support/raw-peer.ts';
 import { ended, intrude, knock, leave, packetFrame, settled } from './attacker.ts';
 import { BUS, CAMERA, CLIENT, VAULT } from './plan.ts';
 import { FULL, type Outcome, Scene } from './scene.ts';

@@ -8,7 +8,7 @@
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { expect } from 'vitest';
-import { Random } from '../oracle/random.ts';
+import { Random } from '../support/random.ts';
 
 export const CASES: number = Number(process.env.VP_FUZZ ?? 20_000);
 /** The same in each run of all tests; any other when many cases are asked for. */

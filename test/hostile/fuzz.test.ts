@@ -31,7 +31,7 @@ import { SlabBudget, SlabPool } from '../../src/tunnel/slab-pool.ts';
 import { FakeChannel } from '../control/link.ts';
 import { DESIRED, startScene } from '../control/scene.ts';
 import { FakeClock } from '../support/fake-clock.ts';
-import { decodeNaively } from '../tunnel/naive-decoder.ts';
+import { decodeNaively } from '../support/naive-decoder.ts';
 import { check, fuzz, TIMEOUT_MS } from './fuzz-cases.ts';
 import { anyJson, spoil, spoilText } from './fuzz-json.ts';
 import { cut, edgeStream, MAX_CONTROL_BYTES, openStream } from './fuzz-streams.ts';

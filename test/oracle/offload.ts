@@ -4,8 +4,8 @@
  * @module
  */
 import type { VerdictName } from '../../src/translator/verdict.ts';
+import { checksumOffset, ICMP, TCP, UDP, VNET } from '../support/packets.ts';
 import type { IpVersion } from './headers.ts';
-import { checksumOffset, ICMP, TCP, UDP, VNET } from './packets.ts';
 import type { Packet } from './parse.ts';
 
 /** Whether the virtio-net header says that the transport checksum is still partial. */

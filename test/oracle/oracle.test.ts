@@ -17,7 +17,7 @@ import {
   tcpPacket,
   udpPacket,
   VNET,
-} from './packets.ts';
+} from '../support/packets.ts';
 import { cutPacket } from './segment-packet.ts';
 import { type NaiveResult, NaiveTranslator } from './translate.ts';
 import { verifyChecksums } from './verify.ts';

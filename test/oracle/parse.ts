@@ -6,9 +6,9 @@
  * @module
  */
 import type { VerdictName } from '../../src/translator/verdict.ts';
+import { DCCP, ICMP, ICMPV6, SCTP, TCP, UDP, UDPLITE, VNET } from '../support/packets.ts';
 import { type IpHeader, parseIp, uint16 } from './headers.ts';
 import { isPartial, offloadFault } from './offload.ts';
-import { DCCP, ICMP, ICMPV6, SCTP, TCP, UDP, UDPLITE, VNET } from './packets.ts';
 
 export interface Packet {
   readonly ip: IpHeader;

@@ -2,8 +2,9 @@
  * What a host that is refused is told: packets from the address that it sent to.
  * @module
  */
+
+import { framed, icmpMessage, tcpPacket } from '../support/packets.ts';
 import { uint16, versionOf } from './headers.ts';
-import { framed, icmpMessage, tcpPacket } from './packets.ts';
 import type { Packet } from './parse.ts';
 import { LONGEST_ERROR } from './rewrite.ts';
 

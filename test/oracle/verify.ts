@@ -3,8 +3,8 @@
  * Written apart from `headers.ts`, `parse.ts` and `rewrite.ts`, so that it can catch their mistakes.
  * @module
  */
-import { isRight, onesSum, pseudoHeader, wordsOf } from './checksum.ts';
-import { ICMP, ICMPV6, TCP, UDP, UDPLITE, VNET } from './packets.ts';
+import { isRight, onesSum, pseudoHeader, wordsOf } from '../support/checksum.ts';
+import { ICMP, ICMPV6, TCP, UDP, UDPLITE, VNET } from '../support/packets.ts';
 
 /**
  * Names the wrong checksums of a well-formed frame: `ipv4`, `tcp`, `udp`, `udplite`, `icmp`, and the

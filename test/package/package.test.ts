@@ -19,7 +19,7 @@ import { build } from 'tsup';
 import ts from 'typescript';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import manifest from '../../package.json' with { type: 'json' };
-import { Network, whatIsMissing } from '../e2e/network.ts';
+import { Network, whatIsMissing } from '../support/network.ts';
 import pinned from './exports.json' with { type: 'json' };
 
 const ENTRIES = Object.keys(manifest.exports)

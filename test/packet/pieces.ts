@@ -4,7 +4,7 @@
  * @module
  */
 import { PacketSegmenter, Segmenting } from '../../src/packet/index.ts';
-import { checksumOf, isRight, pseudoHeader, wordsOf } from '../oracle/checksum.ts';
+import { checksumOf, isRight, pseudoHeader, wordsOf } from '../support/checksum.ts';
 import {
   FIN,
   framed,
@@ -15,7 +15,7 @@ import {
   TCP,
   UDP,
   type VnetHeader,
-} from '../oracle/packets.ts';
+} from '../support/packets.ts';
 
 export const HOP_BY_HOP = 0;
 export const ROUTING = 43;

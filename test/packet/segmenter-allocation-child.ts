@@ -4,7 +4,7 @@
  * @module
  */
 import { PacketSegmenter, Segmenting } from '../../src/packet/index.ts';
-import { framed, tcpPacket, udpPacket } from '../oracle/packets.ts';
+import { framed, tcpPacket, udpPacket } from '../support/packets.ts';
 import { partialHeader } from './pieces.ts';
 
 const PACKETS = 100_000;

@@ -6,7 +6,7 @@ import { afterEach, describe, expect, test } from 'vitest';
 import { configureTun, LinuxTun } from '../../src/device/index.ts';
 import { PacketSegmenter, Segmenting } from '../../src/packet/index.ts';
 import { readFrame, until } from '../device/conformance.ts';
-import { titled, useNamespace } from '../device/namespace.ts';
+import { titled, useNamespace } from '../support/namespace.ts';
 import {
   ACK,
   FIN,
@@ -16,7 +16,7 @@ import {
   tcpPacket,
   udpPacket,
   type VnetHeader,
-} from '../oracle/packets.ts';
+} from '../support/packets.ts';
 import { CWR, PSH, partialHeader, pieces, ROUTER_ALERT, UNCOPIED_OPTION } from './pieces.ts';
 
 const skipReason = await useNamespace();

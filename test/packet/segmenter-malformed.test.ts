@@ -11,7 +11,7 @@ import {
   tcpPacket,
   udpPacket,
   type VnetHeader,
-} from '../oracle/packets.ts';
+} from '../support/packets.ts';
 import {
   AUTHENTICATION,
   cut,

@@ -13,7 +13,7 @@ import {
   UDP,
   udpPacket,
   type VnetHeader,
-} from '../oracle/packets.ts';
+} from '../support/packets.ts';
 import {
   AUTHENTICATION,
   CWR,

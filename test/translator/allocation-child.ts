@@ -26,7 +26,7 @@ import {
   tcpPacket,
   udpPacket,
   VNET,
-} from '../oracle/packets.ts';
+} from '../support/packets.ts';
 import { MIXED_WAYS, type MixedPath, mixedScene } from './mixed.ts';
 import { ADDRESSES, FAMILIES, Scene, way } from './scene.ts';
 

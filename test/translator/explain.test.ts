@@ -7,7 +7,7 @@ import {
   ipPacket,
   tcpPacket,
   udpPacket,
-} from '../oracle/packets.ts';
+} from '../support/packets.ts';
 import { mixedPath, mixedScene, UNBOUND } from './mixed.ts';
 import type { Scene } from './scene.ts';
 

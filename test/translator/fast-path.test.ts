@@ -9,8 +9,8 @@ import {
   tcpPacket,
   udpPacket,
   type VnetHeader,
-} from '../oracle/packets.ts';
-import { Random } from '../oracle/random.ts';
+} from '../support/packets.ts';
+import { Random } from '../support/random.ts';
 import {
   MIXED_WAYS,
   type MixedPath,

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { verifyChecksums } from '../oracle/verify.ts';
 import {
   type Ends,
   echoPacket,
@@ -7,8 +8,7 @@ import {
   repairIpv4Checksum,
   tcpPacket,
   udpPacket,
-} from '../oracle/packets.ts';
-import { verifyChecksums } from '../oracle/verify.ts';
+} from '../support/packets.ts';
 import { ADDRESSES, FAMILIES, PAYLOAD, PLAN, presenceOf, Scene, way } from './scene.ts';
 
 /** Type and code of "port unreachable", by IP version. */

@@ -8,8 +8,8 @@ import {
   type PcapngCaptureOptions,
   Verdict,
 } from '../../src/translator/index.ts';
-import { framed, tcpPacket } from '../oracle/packets.ts';
 import { verifyChecksums } from '../oracle/verify.ts';
+import { framed, tcpPacket } from '../support/packets.ts';
 import { PLAN, Scene, way } from './scene.ts';
 
 describe('what is no packet of a realm', () => {

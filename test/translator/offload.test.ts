@@ -9,7 +9,7 @@ import {
   udpLitePacket,
   udpPacket,
   type VnetHeader,
-} from '../oracle/packets.ts';
+} from '../support/packets.ts';
 import { expectForwarded, FAMILIES, PAYLOAD, Scene, way } from './scene.ts';
 
 const UDP_PORTS = { sourcePort: 40_000, destinationPort: 53 };

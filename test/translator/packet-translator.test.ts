@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { verifyChecksums } from '../oracle/verify.ts';
 import {
   ACK,
   type Ends,
@@ -12,8 +13,7 @@ import {
   tcpPacket,
   UDP,
   udpPacket,
-} from '../oracle/packets.ts';
-import { verifyChecksums } from '../oracle/verify.ts';
+} from '../support/packets.ts';
 import { ADDRESSES, expectForwarded, FAMILIES, PAYLOAD, PLAN, Scene, way } from './scene.ts';
 
 describe('a packet that is permitted leaves with both addresses and all checksums translated', () => {

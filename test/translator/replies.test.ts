@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { Reject } from '../../src/translator/index.ts';
+import { verifyChecksums } from '../oracle/verify.ts';
 import {
   ACK,
   type Ends,
@@ -13,8 +14,7 @@ import {
   tcpPacket,
   udpLitePacket,
   udpPacket,
-} from '../oracle/packets.ts';
-import { verifyChecksums } from '../oracle/verify.ts';
+} from '../support/packets.ts';
 import { CLIENT, mixedPath, mixedScene, UNBOUND, VERSIONS, type Version } from './mixed.ts';
 import { PAYLOAD, type Scene } from './scene.ts';
 

@@ -1,5 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { TRANSLATION_HEADROOM } from '../../src/translator/index.ts';
+import { NaiveTranslator } from '../oracle/translate.ts';
+import { verifyChecksums } from '../oracle/verify.ts';
 import {
   type Ends,
   echoPacket,
@@ -13,9 +15,7 @@ import {
   udpPacket,
   VNET,
   type VnetHeader,
-} from '../oracle/packets.ts';
-import { NaiveTranslator } from '../oracle/translate.ts';
-import { verifyChecksums } from '../oracle/verify.ts';
+} from '../support/packets.ts';
 import { mixedPath, mixedPlan, mixedScene, OTHER_WAYS, type Version } from './mixed.ts';
 import { PAYLOAD, type Scene } from './scene.ts';
 

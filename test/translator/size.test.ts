@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { verifyChecksums } from '../oracle/verify.ts';
 import {
   type Ends,
   echoPacket,
@@ -9,8 +10,7 @@ import {
   tcpPacket,
   udpPacket,
   type VnetHeader,
-} from '../oracle/packets.ts';
-import { verifyChecksums } from '../oracle/verify.ts';
+} from '../support/packets.ts';
 import { MIXED_WAYS, mixedPath, mixedScene, VERSIONS, type Version } from './mixed.ts';
 import type { Scene } from './scene.ts';
 

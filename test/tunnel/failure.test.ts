@@ -25,10 +25,10 @@ import {
   failureOf,
 } from '../../src/tunnel/index.ts';
 import { ALPN_PROTOCOL } from '../../src/tunnel/messages.ts';
+import { CLOUD, hasOpenssl, site, TestCa } from '../support/certificates.ts';
 import { ConnectProxy } from '../support/connect-proxy.ts';
 import { FakeClock } from '../support/fake-clock.ts';
 import { refusingTcpPort } from '../support/refusing-port.ts';
-import { CLOUD, hasOpenssl, site, TestCa } from './certificates.ts';
 import { ca, cleanUp, cloud, dial, listen, next, serve, setUpTunnels } from './scene.ts';
 
 setUpTunnels();

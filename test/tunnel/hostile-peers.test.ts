@@ -2,10 +2,10 @@
 import { describe, expect, test, vi } from 'vitest';
 import { ApiMisuseError } from '../../src/errors.ts';
 import { CloseCode, FrameType } from '../../src/tunnel/index.ts';
+import { hasOpenssl } from '../support/certificates.ts';
 import { FakeClock } from '../support/fake-clock.ts';
-import { hasOpenssl } from './certificates.ts';
+import { HELLO, RawPeer } from '../support/raw-peer.ts';
 import { packetOf, record } from './packets.ts';
-import { HELLO, RawPeer } from './raw-peer.ts';
 import { ca, cleanUp, dial, listen, next, pair, serve, setUpTunnels, siteA } from './scene.ts';
 
 setUpTunnels();

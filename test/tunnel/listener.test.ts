@@ -10,9 +10,9 @@ import {
   MtlsTunnel,
   type TunnelListener,
 } from '../../src/tunnel/index.ts';
+import { CLOUD, hasOpenssl, site, TestCa } from '../support/certificates.ts';
 import { FakeClock } from '../support/fake-clock.ts';
-import { CLOUD, hasOpenssl, site, TestCa } from './certificates.ts';
-import { HELLO, RawPeer } from './raw-peer.ts';
+import { HELLO, RawPeer } from '../support/raw-peer.ts';
 
 let ca: TestCa;
 let cloud: Credentials;

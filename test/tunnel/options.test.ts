@@ -7,7 +7,7 @@ import {
   MtlsTunnel,
   TunnelListener,
 } from '../../src/tunnel/index.ts';
-import { CLOUD } from './certificates.ts';
+import { CLOUD } from '../support/certificates.ts';
 import { cloud, dial, listen, next, pair, setUpTunnels, siteA } from './scene.ts';
 
 setUpTunnels();

@@ -3,7 +3,7 @@
  * @module
  */
 import type { TranslationPlan } from '../../../src/translator/plan.ts';
-import { wordsOf } from '../../oracle/checksum.ts';
+import { wordsOf } from '../../support/checksum.ts';
 import type { Case, Subject } from '../corpus.ts';
 import {
   complementTo,

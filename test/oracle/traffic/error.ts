@@ -3,15 +3,15 @@
  * @module
  */
 
-import { versionOf } from '../headers.ts';
 import {
   type ChecksumFill,
   framed,
   icmpError,
   transportStart,
   type VnetHeader,
-} from '../packets.ts';
-import type { Random } from '../random.ts';
+} from '../../support/packets.ts';
+import type { Random } from '../../support/random.ts';
+import { versionOf } from '../headers.ts';
 import { fragmentHeader } from '../segment-packet.ts';
 import { authentication } from './extension.ts';
 import {

@@ -2,10 +2,10 @@
  * Datagrams in pieces: in order and out of order, twice, late, overlapping, and with holes.
  * @module
  */
-import { textOf } from '../address.ts';
-import { type Ends, framed, icmpError, ipPacket } from '../packets.ts';
+import { textOf } from '../../support/address.ts';
+import { type Ends, framed, icmpError, ipPacket } from '../../support/packets.ts';
+import type { Random } from '../../support/random.ts';
 import type { Flow, World } from '../plans.ts';
-import type { Random } from '../random.ts';
 import { cutPacket, fragmentHeader, fragmentOf } from '../segment-packet.ts';
 import { destinationOptions } from './extension.ts';
 import {

@@ -3,8 +3,15 @@
  * @module
  */
 
-import { framed, repairIpv4Checksum, transportOf, transportStart, UDP, VNET } from '../packets.ts';
-import type { Random } from '../random.ts';
+import {
+  framed,
+  repairIpv4Checksum,
+  transportOf,
+  transportStart,
+  UDP,
+  VNET,
+} from '../../support/packets.ts';
+import type { Random } from '../../support/random.ts';
 import { fragmentHeader } from '../segment-packet.ts';
 import { error } from './error.ts';
 import { type Draft, type Draw, harmlessExtensions, type Kinds, offloadHeader } from './flow.ts';

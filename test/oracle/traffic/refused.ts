@@ -2,7 +2,7 @@
  * Packets that are like allowed ones, but for an address, a port, a header or an option.
  * @module
  */
-import { versionOf } from '../headers.ts';
+
 import {
   DCCP,
   type Ends,
@@ -18,9 +18,10 @@ import {
   transportOf,
   UDP,
   UDPLITE,
-} from '../packets.ts';
+} from '../../support/packets.ts';
+import type { Random } from '../../support/random.ts';
+import { versionOf } from '../headers.ts';
 import type { Flow, World } from '../plans.ts';
-import type { Random } from '../random.ts';
 import { ADDRESS_OPTIONS, BAD_IPV4_OPTIONS } from './error.ts';
 import {
   authentication,

@@ -4,9 +4,9 @@
  * @module
  */
 
+import { SYN, transportOf, VNET } from '../../support/packets.ts';
+import type { Random } from '../../support/random.ts';
 import { versionOf } from '../headers.ts';
-import { SYN, transportOf, VNET } from '../packets.ts';
-import type { Random } from '../random.ts';
 import { fragmentHeader } from '../segment-packet.ts';
 import { authentication } from './extension.ts';
 import {

@@ -2,7 +2,7 @@
  * UDP over IPv4 as the tests' hosts send and read it.
  * @module
  */
-import { framed, UDP, udpPacket, VNET } from '../oracle/packets.ts';
+import { framed, UDP, udpPacket, VNET } from './packets.ts';
 
 export interface Datagram {
   readonly source: string;

@@ -16,7 +16,7 @@ import {
 } from '../../src/pki/index.ts';
 import { MemoryStore } from '../../src/store/index.ts';
 import type { Credentials } from '../../src/tunnel/index.ts';
-import { clockOf } from '../support/clock-of.ts';
+import { clockOf } from './clock-of.ts';
 
 export const CLOUD: GatewayIdentity = { trustDomain: 'example.org', role: 'cloud' };
 
