@@ -9,8 +9,9 @@ import {
   Verdict,
 } from '../src/translator/index.ts';
 import { NaiveTranslator } from '../test/oracle/translate.ts';
-import { repairIpv4Checksum, VNET } from '../test/support/packets.ts';
+import { repairIpv4Checksum } from '../test/support/packets.ts';
 import { Random } from '../test/support/random.ts';
+import { VNET } from '../test/support/vnet.ts';
 import { type RivalProgram, type RivalResult, SLOW } from './rival.ts';
 import { type Arrival, Scene } from './scene.ts';
 import type { Shape } from './shapes.ts';

@@ -55,7 +55,11 @@ const modules: readonly string[] = [
   'test/worker/',
 ];
 
-export const projects: Readonly<Record<string, readonly string[]>> = { modules, programs, hostile };
+export const projects: Readonly<Record<'modules' | 'programs' | 'hostile', readonly string[]>> = {
+  modules,
+  programs,
+  hostile,
+};
 
 /** The files of all projects but `quick` as patterns of vitest. */
 export function patternsOf(paths: readonly string[]): string[] {

@@ -14,7 +14,8 @@ import { parseArgs } from 'node:util';
 import { CloudGateway, EdgeGateway, MemoryDevice } from 'virtual-presence';
 import { MAX_PACKET_LENGTH, VNET_HEADER_LENGTH } from 'virtual-presence/packet';
 import { eventually } from '../../test/support/gateway-process.ts';
-import { type Ends, framed, tcpPacket } from '../../test/support/packets.ts';
+import { type Ends, tcpPacket } from '../../test/support/packets.ts';
+import { framed } from '../../test/support/vnet.ts';
 
 interface Shape {
   readonly name: string;

@@ -7,8 +7,9 @@ import { PacketSender, Sending } from '../../src/dataplane/packet-sender.ts';
 import type { PacketDevice } from '../../src/device/index.ts';
 import { cutPacket } from '../oracle/segment-packet.ts';
 import { completed, isTransportRight, naiveSegments, reassembled } from '../packet/pieces.ts';
-import { type Ends, framed, tcpPacket, udpPacket } from '../support/packets.ts';
+import { type Ends, tcpPacket, udpPacket } from '../support/packets.ts';
 import { TestDevice } from '../support/test-device.ts';
+import { framed } from '../support/vnet.ts';
 import { bytes, FLOWS, hex, startMixedCloud, turned, unframed } from './mixed-scene.ts';
 
 const PORTS = { sourcePort: 40_000, destinationPort: 53 };

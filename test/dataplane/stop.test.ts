@@ -17,8 +17,9 @@ import {
 import { ApiMisuseError } from '../../src/errors.ts';
 import { PacketTranslator } from '../../src/translator/index.ts';
 import { FakeTunnel } from '../support/fake-tunnel.ts';
-import { type Ends, framed, udpPacket } from '../support/packets.ts';
+import { type Ends, udpPacket } from '../support/packets.ts';
 import { TestDevice } from '../support/test-device.ts';
+import { framed } from '../support/vnet.ts';
 
 const LAN = { sources: ['10.0.0.0/24'], pools: ['10.0.0.128/25'] };
 const OUT: Ends = { source: '10.0.0.5', destination: '10.0.0.129' };

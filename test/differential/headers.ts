@@ -4,8 +4,9 @@
  * @module
  */
 import { onesSum, pseudoHeader } from '../support/checksum.ts';
-import { framed, repairIpv4Checksum, type VnetHeader } from '../support/packets.ts';
+import { repairIpv4Checksum } from '../support/packets.ts';
 import type { Random } from '../support/random.ts';
+import { framed, type VnetHeader } from '../support/vnet.ts';
 import type { Recipe } from './recipes.ts';
 
 const HOP_BY_HOP = 0;

@@ -6,16 +6,15 @@
  */
 import {
   ACK,
-  framed,
   icmpError,
   repairIpv4Checksum,
   TCP,
   tcpPacket,
   UDP,
   udpPacket,
-  VNET,
 } from '../support/packets.ts';
 import type { Random } from '../support/random.ts';
+import { framed, VNET } from '../support/vnet.ts';
 import { edgeCases } from './edge-cases.ts';
 import {
   clearBehindOptions,

@@ -6,7 +6,7 @@
 
 import { SocketDevice } from '../../src/device/index.ts';
 import { readDatagram, turnBack, writeDatagram } from '../support/datagrams.ts';
-import { VNET } from '../support/packets.ts';
+import { VNET } from '../support/vnet.ts';
 import { BUS } from './plan.ts';
 
 export class CloudHosts {

@@ -3,9 +3,10 @@
  * @module
  */
 import { FrameType } from '../../src/tunnel/index.ts';
-import { framed, udpPacket } from '../support/packets.ts';
+import { udpPacket } from '../support/packets.ts';
 import type { Random } from '../support/random.ts';
 import { frameBytes, HELLO } from '../support/raw-peer.ts';
+import { framed } from '../support/vnet.ts';
 import { mutate } from './fuzz-cases.ts';
 
 /** Longest control message that is let through, in bytes. */

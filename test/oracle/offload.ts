@@ -4,7 +4,8 @@
  * @module
  */
 import type { VerdictName } from '../../src/translator/verdict.ts';
-import { checksumOffset, ICMP, TCP, UDP, VNET } from '../support/packets.ts';
+import { checksumOffset, ICMP, TCP, UDP } from '../support/packets.ts';
+import { VNET } from '../support/vnet.ts';
 import type { IpVersion } from './headers.ts';
 import type { Packet } from './parse.ts';
 

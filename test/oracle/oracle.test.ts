@@ -7,7 +7,6 @@ import type { TranslationPlan } from '../../src/translator/plan.ts';
 import {
   ACK,
   echoPacket,
-  framed,
   icmpError,
   icmpMessage,
   ipPacket,
@@ -16,8 +15,8 @@ import {
   TCP,
   tcpPacket,
   udpPacket,
-  VNET,
 } from '../support/packets.ts';
+import { framed, VNET } from '../support/vnet.ts';
 import { cutPacket } from './segment-packet.ts';
 import { type NaiveResult, NaiveTranslator } from './translate.ts';
 import { verifyChecksums } from './verify.ts';

@@ -6,7 +6,8 @@
  * @module
  */
 import type { VerdictName } from '../../src/translator/verdict.ts';
-import { DCCP, ICMP, ICMPV6, SCTP, TCP, UDP, UDPLITE, VNET } from '../support/packets.ts';
+import { DCCP, ICMP, ICMPV6, SCTP, TCP, UDP, UDPLITE } from '../support/packets.ts';
+import { VNET } from '../support/vnet.ts';
 import { type IpHeader, parseIp, uint16 } from './headers.ts';
 import { isPartial, offloadFault } from './offload.ts';
 

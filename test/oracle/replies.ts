@@ -3,7 +3,8 @@
  * @module
  */
 
-import { framed, icmpMessage, tcpPacket } from '../support/packets.ts';
+import { icmpMessage, tcpPacket } from '../support/packets.ts';
+import { framed } from '../support/vnet.ts';
 import { uint16, versionOf } from './headers.ts';
 import type { Packet } from './parse.ts';
 import { LONGEST_ERROR } from './rewrite.ts';

@@ -5,7 +5,8 @@
  */
 import type { Presence, TranslationPlan } from '../../src/translator/plan.ts';
 import type { VerdictName } from '../../src/translator/verdict.ts';
-import { ICMP, ICMPV6, VNET } from '../support/packets.ts';
+import { ICMP, ICMPV6 } from '../support/packets.ts';
+import { VNET } from '../support/vnet.ts';
 import { Fragments } from './fragments.ts';
 import { type IpVersion, uint16, versionOf } from './headers.ts';
 import { otherErrorHeader } from './icmp-errors.ts';

@@ -4,7 +4,8 @@
  * @module
  */
 import { isRight, onesSum, pseudoHeader, wordsOf } from '../support/checksum.ts';
-import { ICMP, ICMPV6, TCP, UDP, UDPLITE, VNET } from '../support/packets.ts';
+import { ICMP, ICMPV6, TCP, UDP, UDPLITE } from '../support/packets.ts';
+import { VNET } from '../support/vnet.ts';
 
 /**
  * Names the wrong checksums of a well-formed frame: `ipv4`, `tcp`, `udp`, `udplite`, `icmp`, and the

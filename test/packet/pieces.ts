@@ -7,15 +7,14 @@ import { PacketSegmenter, Segmenting } from '../../src/packet/index.ts';
 import { checksumOf, isRight, pseudoHeader, wordsOf } from '../support/checksum.ts';
 import {
   FIN,
-  framed,
   ICMP,
   ICMPV6,
   type IpOptions,
   repairIpv4Checksum,
   TCP,
   UDP,
-  type VnetHeader,
 } from '../support/packets.ts';
+import { framed, type VnetHeader } from '../support/vnet.ts';
 
 export const HOP_BY_HOP = 0;
 export const ROUTING = 43;

@@ -10,13 +10,13 @@ import { titled, useNamespace } from '../support/namespace.ts';
 import {
   ACK,
   FIN,
-  framed,
+  type IpOptions,
   repairIpv4Checksum,
-  type SegmentOptions,
+  type TcpFields,
   tcpPacket,
   udpPacket,
-  type VnetHeader,
 } from '../support/packets.ts';
+import { framed, type VnetHeader } from '../support/vnet.ts';
 import { CWR, PSH, partialHeader, pieces, ROUTER_ALERT, UNCOPIED_OPTION } from './pieces.ts';
 
 const skipReason = await useNamespace();
@@ -39,7 +39,7 @@ async function openTun(name: string, offload: boolean): Promise<LinuxTun> {
   return tun;
 }
 
-function segment(options: SegmentOptions & { flags?: number; tcpOptions?: Uint8Array }) {
+function segment(options: Partial<TcpFields> & IpOptions) {
   return {
     sourcePort: 49_152,
     destinationPort: 5672,

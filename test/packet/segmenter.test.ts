@@ -12,8 +12,8 @@ import {
   tcpPacket,
   UDP,
   udpPacket,
-  type VnetHeader,
 } from '../support/packets.ts';
+import type { VnetHeader } from '../support/vnet.ts';
 import {
   AUTHENTICATION,
   CWR,

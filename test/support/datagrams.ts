@@ -2,7 +2,9 @@
  * UDP over IPv4 as the tests' hosts send and read it.
  * @module
  */
-import { framed, UDP, udpPacket, VNET } from './packets.ts';
+
+import { UDP, udpPacket } from './packets.ts';
+import { framed, VNET } from './vnet.ts';
 
 export interface Datagram {
   readonly source: string;

@@ -18,15 +18,14 @@ import {
 import {
   type Ends,
   echoPacket,
-  framed,
   icmpError,
   ipPacket,
   SYN,
   sctpPacket,
   tcpPacket,
   udpPacket,
-  VNET,
 } from '../support/packets.ts';
+import { framed, VNET } from '../support/vnet.ts';
 import { MIXED_WAYS, type MixedPath, mixedScene } from './mixed.ts';
 import { ADDRESSES, FAMILIES, Scene, way } from './scene.ts';
 

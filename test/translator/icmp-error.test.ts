@@ -3,12 +3,12 @@ import { verifyChecksums } from '../oracle/verify.ts';
 import {
   type Ends,
   echoPacket,
-  framed,
   icmpError,
   repairIpv4Checksum,
   tcpPacket,
   udpPacket,
 } from '../support/packets.ts';
+import { framed } from '../support/vnet.ts';
 import { ADDRESSES, FAMILIES, PAYLOAD, PLAN, presenceOf, Scene, way } from './scene.ts';
 
 /** Type and code of "port unreachable", by IP version. */

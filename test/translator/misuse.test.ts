@@ -9,7 +9,8 @@ import {
   Verdict,
 } from '../../src/translator/index.ts';
 import { verifyChecksums } from '../oracle/verify.ts';
-import { framed, tcpPacket } from '../support/packets.ts';
+import { tcpPacket } from '../support/packets.ts';
+import { framed } from '../support/vnet.ts';
 import { PLAN, Scene, way } from './scene.ts';
 
 describe('what is no packet of a realm', () => {

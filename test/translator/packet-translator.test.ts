@@ -5,7 +5,6 @@ import {
   type Ends,
   echoPacket,
   FIN,
-  framed,
   icmpMessage,
   ipPacket,
   SYN,
@@ -14,6 +13,7 @@ import {
   UDP,
   udpPacket,
 } from '../support/packets.ts';
+import { framed } from '../support/vnet.ts';
 import { ADDRESSES, expectForwarded, FAMILIES, PAYLOAD, PLAN, Scene, way } from './scene.ts';
 
 describe('a packet that is permitted leaves with both addresses and all checksums translated', () => {

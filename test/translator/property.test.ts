@@ -19,8 +19,8 @@ import { MUTATED_KINDS, PACKET_KINDS, type Packet, Traffic } from '../oracle/tra
 import { type NaiveResult, NaiveTranslator } from '../oracle/translate.ts';
 import { verifyChecksums } from '../oracle/verify.ts';
 import { plainText } from '../support/address.ts';
-import { VNET } from '../support/packets.ts';
 import { Random } from '../support/random.ts';
+import { VNET } from '../support/vnet.ts';
 
 const SEED = Number(process.env.VP_SEED ?? 1);
 const PACKETS = Number(process.env.VP_PACKETS ?? (process.env.CI ? 500_000 : 100_000));

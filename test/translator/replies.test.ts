@@ -6,7 +6,6 @@ import {
   type Ends,
   echoPacket,
   FIN,
-  framed,
   icmpError,
   ipPacket,
   SYN,
@@ -15,6 +14,7 @@ import {
   udpLitePacket,
   udpPacket,
 } from '../support/packets.ts';
+import { framed } from '../support/vnet.ts';
 import { CLIENT, mixedPath, mixedScene, UNBOUND, VERSIONS, type Version } from './mixed.ts';
 import { PAYLOAD, type Scene } from './scene.ts';
 

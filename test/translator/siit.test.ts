@@ -5,7 +5,6 @@ import { verifyChecksums } from '../oracle/verify.ts';
 import {
   type Ends,
   echoPacket,
-  framed,
   icmpError,
   ipPacket,
   SYN,
@@ -13,9 +12,8 @@ import {
   tcpPacket,
   udpLitePacket,
   udpPacket,
-  VNET,
-  type VnetHeader,
 } from '../support/packets.ts';
+import { framed, VNET, type VnetHeader } from '../support/vnet.ts';
 import { mixedPath, mixedPlan, mixedScene, OTHER_WAYS, type Version } from './mixed.ts';
 import { PAYLOAD, type Scene } from './scene.ts';
 

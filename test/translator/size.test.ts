@@ -3,14 +3,13 @@ import { verifyChecksums } from '../oracle/verify.ts';
 import {
   type Ends,
   echoPacket,
-  framed,
   icmpError,
   ipPacket,
   SYN,
   tcpPacket,
   udpPacket,
-  type VnetHeader,
 } from '../support/packets.ts';
+import { framed, type VnetHeader } from '../support/vnet.ts';
 import { MIXED_WAYS, mixedPath, mixedScene, VERSIONS, type Version } from './mixed.ts';
 import type { Scene } from './scene.ts';
 

@@ -2,32 +2,26 @@
  * Fragments: the first opens the way for the later ones, and the attacks that use them.
  * @module
  */
-import type { Case, Step, Subject } from '../corpus.ts';
+
+import { bytes, counting, u8, u32 } from '../../support/bytes.ts';
 import {
-  bytes,
-  counting,
   DESTINATION,
   type Ends,
-  echo,
   fragment,
   fragmentHeader,
   GRE,
   HOP_BY_HOP,
-  type Ip,
+  type IpOptions,
   icmp,
   isIpv6,
   optionsHeader,
   packet,
   raw,
   SYN,
-  sctp,
   type Transport,
-  tcp,
-  u8,
-  u32,
-  udp,
-  udpLite,
-} from '../packets.ts';
+} from '../../support/packets.ts';
+import type { Case, Step, Subject } from '../corpus.ts';
+import { echo, sctp, tcp, udp, udpLite } from '../packets.ts';
 import {
   back,
   drop,
@@ -65,7 +59,7 @@ export function fragments(): Subject {
 }
 
 type Range = readonly [number, number];
-type FragmentIp = Ip & { readonly more?: boolean };
+type FragmentIp = IpOptions & { readonly more?: boolean };
 
 /** A UDP datagram of 64 bytes with its header. */
 const DATAGRAM = udp({ payload: counting(56) });
@@ -80,9 +74,14 @@ function piece(way: Way, transport: Transport, range: Range, ip: FragmentIp = {}
 /** The fragment as it leaves, if it passes. */
 function pieceAfter(way: Way, transport: Transport, range: Range, ip: FragmentIp): Uint8Array {
   if (isIpv6(way.before) === isIpv6(way.after)) return fragment(way.after, transport, range, ip);
-  const { tos = 0, ttl = 64, id = 0xbeef } = ip;
+  const { trafficClass = 0, hopLimit = 64, identification = 0xbeef } = ip;
   const more = ip.more === undefined ? {} : { more: ip.more };
-  return fragment(way.after, transport, range, { tos, ttl, id: id & 0xffff, ...more });
+  return fragment(way.after, transport, range, {
+    trafficClass,
+    hopLimit,
+    identification: identification & 0xffff,
+    ...more,
+  });
 }
 
 function passes(
@@ -131,7 +130,7 @@ function passing(name: WayName): Case[] {
     ]),
     test(`${name}: fragments of SCTP, UDP-Lite and GRE pass`, cites, [
       ...fragmented(way, sctp({ payload: counting(40) }), 1),
-      ...fragmented(way, udpLite({ payload: counting(48), length: 8 }), 2),
+      ...fragmented(way, udpLite({ payload: counting(48), coverage: 8 }), 2),
       ...fragmented(way, raw(GRE, counting(56)), 3),
     ]),
     test(
@@ -140,16 +139,24 @@ function passing(name: WayName): Case[] {
       fragmented(way, udpLite({ payload: counting(48) }), 1)
     ),
     test(`${name}: fragments keep their DS field, hop limit and identification`, cites, [
-      passes(way, DATAGRAM, [0, 32], { tos: 0xb8, ttl: 3, id: 0xffff }),
-      passes(way, DATAGRAM, [32, 64], { tos: 0x28, ttl: 4, id: 0xffff }),
+      passes(way, DATAGRAM, [0, 32], { trafficClass: 0xb8, hopLimit: 3, identification: 0xffff }),
+      passes(way, DATAGRAM, [32, 64], { trafficClass: 0x28, hopLimit: 4, identification: 0xffff }),
     ]),
     test(
       `${name}: fragments of a UDP reply go by the session of its request`,
       [...cites, 'RFC 4787 section 4.3'],
       [
         pass(back(answers), udp()),
-        passes(answers, udp({ from: 53, to: 40_000, payload: counting(56) }), [0, 32]),
-        passes(answers, udp({ from: 53, to: 40_000, payload: counting(56) }), [32, 64]),
+        passes(
+          answers,
+          udp({ sourcePort: 53, destinationPort: 40_000, payload: counting(56) }),
+          [0, 32]
+        ),
+        passes(
+          answers,
+          udp({ sourcePort: 53, destinationPort: 40_000, payload: counting(56) }),
+          [32, 64]
+        ),
       ]
     ),
     test(
@@ -158,12 +165,20 @@ function passing(name: WayName): Case[] {
       [
         drop(
           answers.from,
-          piece(answers, udp({ from: 53, to: 40_000, payload: counting(56) }), [0, 32]),
+          piece(
+            answers,
+            udp({ sourcePort: 53, destinationPort: 40_000, payload: counting(56) }),
+            [0, 32]
+          ),
           'DropNoSession'
         ),
         drop(
           answers.from,
-          piece(answers, udp({ from: 53, to: 40_000, payload: counting(56) }), [32, 64]),
+          piece(
+            answers,
+            udp({ sourcePort: 53, destinationPort: 40_000, payload: counting(56) }),
+            [32, 64]
+          ),
           'DropFragmentOrphan'
         ),
       ]
@@ -174,7 +189,10 @@ function passing(name: WayName): Case[] {
 /** Two fragments, of 32 bytes and the rest. */
 function fragmented(way: Way, transport: Transport, id: number): Step[] {
   const { length } = transport(way.before).bytes;
-  return [passes(way, transport, [0, 32], { id }), passes(way, transport, [32, length], { id })];
+  return [
+    passes(way, transport, [0, 32], { identification: id }),
+    passes(way, transport, [32, length], { identification: id }),
+  ];
 }
 
 function lifetimes(name: WayName): Case[] {
@@ -228,9 +246,11 @@ function lifetimes(name: WayName): Case[] {
       `${name}: of too many datagrams the oldest is forgotten`,
       [...cites, 'RFC 4787 section 11'],
       [
-        ...[1, 2, 3, 4, 5].map((id) => passes(way, DATAGRAM, [0, 32], { id }, { at: id })),
-        drop('site', piece(way, DATAGRAM, [32, 64], { id: 1 }), 'DropFragmentOrphan'),
-        ...[5, 4, 3, 2].map((id) => passes(way, DATAGRAM, [32, 64], { id })),
+        ...[1, 2, 3, 4, 5].map((id) =>
+          passes(way, DATAGRAM, [0, 32], { identification: id }, { at: id })
+        ),
+        drop('site', piece(way, DATAGRAM, [32, 64], { identification: 1 }), 'DropFragmentOrphan'),
+        ...[5, 4, 3, 2].map((id) => passes(way, DATAGRAM, [32, 64], { identification: id })),
       ],
       { options: { maxFragments: 4 } }
     ),
@@ -240,7 +260,7 @@ function lifetimes(name: WayName): Case[] {
 function orphans(name: WayName): Case[] {
   const way = request(name);
   const cites = citesOf(name);
-  const closed = udp({ to: 54, payload: counting(56) });
+  const closed = udp({ destinationPort: 54, payload: counting(56) });
   const other = {
     ...way,
     before: { ...way.before, source: isIpv6(way.before) ? 'fd00::7' : '10.0.0.7' },
@@ -253,8 +273,8 @@ function orphans(name: WayName): Case[] {
       passes(way, DATAGRAM, [32, 64]),
     ]),
     test(`${name}: a later fragment of another identification is an orphan`, cites, [
-      passes(way, DATAGRAM, [0, 32], { id: 1 }),
-      orphan(piece(way, DATAGRAM, [32, 64], { id: 2 })),
+      passes(way, DATAGRAM, [0, 32], { identification: 1 }),
+      orphan(piece(way, DATAGRAM, [32, 64], { identification: 2 })),
     ]),
     test(`${name}: a later fragment of another source is an orphan`, cites, [
       passes(way, DATAGRAM, [0, 32]),
@@ -312,8 +332,8 @@ function malformed(name: WayName): Case[] {
     test(
       `${name}: a first fragment with a UDP length of no more than its payload is malformed`,
       ['RFC 768', ...cites],
-      [32, 31, 8, 0].map((length) =>
-        bad(piece(way, udp({ payload: counting(56), length }), [0, 32]))
+      [32, 31, 8, 0].map((udpLength) =>
+        bad(piece(way, udp({ payload: counting(56), udpLength }), [0, 32]))
       )
     ),
     test(
@@ -379,12 +399,14 @@ function attacks(name: WayName): Case[] {
     test(
       `${name}: a first fragment that ends within the options of TCP is refused`,
       ['RFC 1858 section 3', 'RFC 7112 section 5'],
-      bad(piece(way, tcp({ options: new Uint8Array(20).fill(1), payload: counting(40) }), [0, 32]))
+      bad(
+        piece(way, tcp({ tcpOptions: new Uint8Array(20).fill(1), payload: counting(40) }), [0, 32])
+      )
     ),
     test(
       `${name}: a first fragment that ends with the options of TCP passes`,
       ['RFC 1858 section 3', 'RFC 7112 section 5'],
-      passes(way, tcp({ options: new Uint8Array(20).fill(1), payload: counting(40) }), [0, 40])
+      passes(way, tcp({ tcpOptions: new Uint8Array(20).fill(1), payload: counting(40) }), [0, 40])
     ),
     test(
       `${name}: a first fragment with 8 of the 12 bytes of SCTP’s header is refused`,
@@ -462,10 +484,10 @@ function attacks(name: WayName): Case[] {
       `${name}: a datagram with an overlap does no harm to another`,
       ['RFC 5722 section 4'],
       [
-        passes(way, LONG, [0, 32], { id: 1 }),
-        passes(way, LONG, [0, 32], { id: 2 }),
-        bad(piece(way, LONG, [24, 48], { id: 1 })),
-        passes(way, LONG, [32, 80], { id: 2 }),
+        passes(way, LONG, [0, 32], { identification: 1 }),
+        passes(way, LONG, [0, 32], { identification: 2 }),
+        bad(piece(way, LONG, [24, 48], { identification: 1 })),
+        passes(way, LONG, [32, 80], { identification: 2 }),
       ]
     ),
     test(
@@ -488,7 +510,7 @@ function fragmentOfError(name: WayName): Uint8Array {
   const { before } = request(name);
   const side = isIpv6(before) ? { type: 1, code: 4 } : { type: 3, code: 3 };
   const quoted = packet({ source: before.destination, destination: before.source }, udp());
-  return fragment(before, icmp({ ...side, body: bytes(quoted, counting(80)) }), [0, 88]);
+  return fragment(before, icmp({ ...side, payload: bytes(quoted, counting(80)) }), [0, 88]);
 }
 
 function ipv6Only(): Case[] {
@@ -536,19 +558,23 @@ function ipv6Only(): Case[] {
       '6 to 6: the identification is of 32 bits',
       ['RFC 8200 section 4.5'],
       [
-        passes(way, DATAGRAM, [0, 32], { id: 0x10001 }),
-        drop('site', piece(way, DATAGRAM, [32, 64], { id: 0x20001 }), 'DropFragmentOrphan'),
-        passes(way, DATAGRAM, [32, 64], { id: 0x10001 }),
+        passes(way, DATAGRAM, [0, 32], { identification: 0x10001 }),
+        drop(
+          'site',
+          piece(way, DATAGRAM, [32, 64], { identification: 0x20001 }),
+          'DropFragmentOrphan'
+        ),
+        passes(way, DATAGRAM, [32, 64], { identification: 0x10001 }),
       ]
     ),
     test(
       '6 to 6: a whole packet with a fragment header is no fragment of a datagram that is under way',
       ['RFC 6946 section 4'],
       [
-        passes(way, DATAGRAM, [0, 32], { id: 9 }),
+        passes(way, DATAGRAM, [0, 32], { identification: 9 }),
         pass(way, udp(), { extensions: [fragmentHeader({ id: 9 })] }),
         pass(way, udp(), { extensions: [destination, fragmentHeader({ id: 9 })] }),
-        passes(way, DATAGRAM, [32, 64], { id: 9 }),
+        passes(way, DATAGRAM, [32, 64], { identification: 9 }),
       ]
     ),
   ];
@@ -601,8 +627,8 @@ function mixedOnly(): Case[] {
       '6 to 4: the low 16 bits of the identification are kept',
       ['RFC 7915 section 5.1.1'],
       [
-        passes(into4, DATAGRAM, [0, 32], { id: 0x1234abcd }),
-        passes(into4, DATAGRAM, [32, 64], { id: 0x1234abcd }),
+        passes(into4, DATAGRAM, [0, 32], { identification: 0x1234abcd }),
+        passes(into4, DATAGRAM, [32, 64], { identification: 0x1234abcd }),
       ]
     ),
     test(
@@ -616,8 +642,8 @@ function mixedOnly(): Case[] {
         const extensions = [optionsHeader(HOP_BY_HOP, Uint8Array.of(5, 2, 0, 0))];
         return forward(
           into4,
-          piece(into4, DATAGRAM, range, { extensions, id: 77 }),
-          pieceAfter(into4, DATAGRAM, range, { id: 77 })
+          piece(into4, DATAGRAM, range, { extensions, identification: 77 }),
+          pieceAfter(into4, DATAGRAM, range, { identification: 77 })
         );
       })
     ),
@@ -632,8 +658,8 @@ function mixedOnly(): Case[] {
         const options = Uint8Array.of(148, 4, 0, 0);
         return forward(
           into6,
-          piece(into6, DATAGRAM, range, { options, id: 77 }),
-          pieceAfter(into6, DATAGRAM, range, { id: 77 })
+          piece(into6, DATAGRAM, range, { options, identification: 77 }),
+          pieceAfter(into6, DATAGRAM, range, { identification: 77 })
         );
       })
     ),

@@ -2,30 +2,23 @@
  * ICMP errors between realms of one IP version: outer header, quote, and every checksum in it.
  * @module
  */
-import type { Case, Subject } from '../corpus.ts';
+
+import { bytes, counting, NOTHING, u8, u16, u32 } from '../../support/bytes.ts';
 import {
   ACK,
-  bytes,
-  counting,
   DESTINATION,
-  echo,
   fragmentHeader,
   GRE,
   icmp,
-  NOTHING,
+  MORE_FRAGMENTS,
   optionsHeader,
   packet,
   raw,
   SYN,
-  sctp,
   type Transport,
-  tcp,
-  u8,
-  u16,
-  u32,
-  udp,
-  udpLite,
-} from '../packets.ts';
+} from '../../support/packets.ts';
+import type { Case, Subject } from '../corpus.ts';
+import { echo, sctp, tcp, udp, udpLite } from '../packets.ts';
 import {
   back,
   CLIENT4,
@@ -131,7 +124,7 @@ function quotes(name: WayName): Case[] {
       error(way, transport, { ...side, ...(quotedBytes === undefined ? {} : { quotedBytes }) })
     );
   const cases = [
-    quoted('a quoted TCP SYN', tcp({ flags: SYN, options: Uint8Array.of(2, 4, 0x05, 0xb4) })),
+    quoted('a quoted TCP SYN', tcp({ flags: SYN, tcpOptions: Uint8Array.of(2, 4, 0x05, 0xb4) })),
     quoted('a quoted TCP segment with data', tcp({ flags: ACK, payload: counting(77) })),
     quoted('a TCP segment of which 8 bytes are quoted, without its checksum,', tcp(), 8),
     quoted('a TCP segment quoted to just in front of its checksum', tcp(), 16),
@@ -139,7 +132,7 @@ function quotes(name: WayName): Case[] {
     quoted('a UDP datagram of which 8 bytes are quoted', long, 8),
     quoted('a UDP datagram of which 9 bytes are quoted', long, 9),
     quoted('a UDP datagram of which 101 bytes are quoted', long, 101),
-    quoted('a quoted UDP-Lite datagram', udpLite({ length: 8 })),
+    quoted('a quoted UDP-Lite datagram', udpLite({ coverage: 8 })),
     quoted('a quoted SCTP INIT', sctp({ chunk: 1, payload: counting(16) })),
     quoted('an SCTP packet of which 8 bytes are quoted, without its checksum,', sctp(), 8),
     quoted('a quoted echo request', echo()),
@@ -148,7 +141,7 @@ function quotes(name: WayName): Case[] {
     test(
       `${name}: a quoted TCP SYN keeps its maximum segment size`,
       [NAT, 'RFC 9293 section 3.7.1'],
-      error(way, tcp({ flags: SYN, options: Uint8Array.of(2, 4, 0xff, 0xff) }), side)
+      error(way, tcp({ flags: SYN, tcpOptions: Uint8Array.of(2, 4, 0xff, 0xff) }), side)
     ),
     test(
       `${name}: a wrong checksum in the quote stays wrong by the same amount`,
@@ -158,7 +151,11 @@ function quotes(name: WayName): Case[] {
     test(
       `${name}: a quoted datagram keeps its DS field and what is left of its hop limit`,
       ['RFC 1812 section 4.3.2.3', NAT],
-      error(way, udp(), { ...side, ip: { tos: 0xc0, ttl: 250 }, quoteIp: { tos: 0xb8, ttl: 1 } })
+      error(way, udp(), {
+        ...side,
+        ip: { trafficClass: 0xc0, hopLimit: 250 },
+        quoteIp: { trafficClass: 0xb8, hopLimit: 1 },
+      })
     ),
     test(
       `${name}: a router with an address of the pools may send an error`,
@@ -178,7 +175,7 @@ function quotes(name: WayName): Case[] {
     test(
       `${name}: the quoted UDP length is not checked`,
       ['RFC 1812 section 4.3.2.3', NAT],
-      error(way, udp({ length: 1 }), side)
+      error(way, udp({ udpLength: 1 }), side)
     ),
     test(
       `${name}: the error itself may have options or extension headers`,
@@ -207,8 +204,8 @@ function fromRouter(way: Way, source: string, side: { type: number; code: number
   const ends = back(way);
   return forward(
     ends,
-    packet({ source, destination: way.after.source }, icmp({ ...side, body })),
-    packet(ends.after, icmp({ ...side, body: packet(way.before, udp()) }))
+    packet({ source, destination: way.after.source }, icmp({ ...side, payload: body })),
+    packet(ends.after, icmp({ ...side, payload: packet(way.before, udp()) }))
   );
 }
 
@@ -238,7 +235,7 @@ function ipv4Quotes(way: Way): Case[] {
       ['RFC 791 section 3.2', BEHAVIOR],
       error(way, udp({ payload: counting(40) }), {
         ...side,
-        quoteIp: { df: false, mf: true, id: 77 },
+        quoteIp: { fragment: MORE_FRAGMENTS, identification: 77 },
         quotedBytes: 32,
       })
     ),
@@ -247,7 +244,7 @@ function ipv4Quotes(way: Way): Case[] {
       ['RFC 792', BEHAVIOR],
       drop(
         'cloud',
-        errorPacket(way, udp(), { ...side, quoteIp: { df: false, offset: 1480 } }),
+        errorPacket(way, udp(), { ...side, quoteIp: { fragment: 1480 / 8 } }),
         'DropFragment'
       )
     ),
@@ -268,8 +265,8 @@ function wrongQuotedHeader(way: Way) {
   const ends = { source: ROUTER4, destination: way.after.source };
   return forward(
     back(way),
-    packet(ends, icmp({ type: 3, code: 3, body: before! })),
-    packet(back(way).after, icmp({ type: 3, code: 3, body: after! }))
+    packet(ends, icmp({ type: 3, code: 3, payload: before! })),
+    packet(back(way).after, icmp({ type: 3, code: 3, payload: after! }))
   );
 }
 
@@ -311,7 +308,7 @@ function ipv6Quotes(way: Way): Case[] {
     test(
       '6 to 6: a quoted datagram keeps its flow label',
       ['RFC 6437 section 2', BEHAVIOR],
-      error(way, udp(), { ...side, ip: { flow: 0x12345 }, quoteIp: { flow: 0xfedcb } })
+      error(way, udp(), { ...side, ip: { flowLabel: 0x12345 }, quoteIp: { flowLabel: 0xfedcb } })
     ),
   ];
 }
@@ -325,7 +322,7 @@ function policy(name: WayName): Case[] {
     test(
       `${name}: an error about a reply goes to the service`,
       [BEHAVIOR, NAT],
-      error(reply(name), udp({ from: 53, to: 40_000 }), side)
+      error(reply(name), udp({ sourcePort: 53, destinationPort: 40_000 }), side)
     ),
     test(
       `${name}: an error about an echo reply goes to the service`,
@@ -335,12 +332,12 @@ function policy(name: WayName): Case[] {
     test(
       `${name}: an error about a UDP datagram needs no session`,
       [BEHAVIOR],
-      error(way, udp({ from: 1234, to: 8000 }), side)
+      error(way, udp({ sourcePort: 1234, destinationPort: 8000 }), side)
     ),
     test(
       `${name}: an error about a port that is not permitted is not permitted`,
       [BEHAVIOR],
-      drop('cloud', errorPacket(way, tcp({ to: 22 }), side), 'DropNotPermitted')
+      drop('cloud', errorPacket(way, tcp({ destinationPort: 22 }), side), 'DropNotPermitted')
     ),
     test(
       `${name}: an error about an echo to a host without echo is not permitted`,
@@ -383,13 +380,16 @@ function quoting(
 ): Uint8Array {
   const body = packet({ ...way.after, ...ends }, udp());
   const source = way.after.source.includes(':') ? ROUTER6 : ROUTER4;
-  return packet({ source, destination: answers.before.destination }, icmp({ ...side, body }));
+  return packet(
+    { source, destination: answers.before.destination },
+    icmp({ ...side, payload: body })
+  );
 }
 
 function toNobody(way: Way, side: { type: number; code: number }, nobody: string): Uint8Array {
   const body = packet({ ...way.after, source: nobody }, udp());
   const source = nobody.includes(':') ? ROUTER6 : ROUTER4;
-  return packet({ source, destination: nobody }, icmp({ ...side, body }));
+  return packet({ source, destination: nobody }, icmp({ ...side, payload: body }));
 }
 
 function bad(name: WayName): Case[] {
@@ -400,8 +400,8 @@ function bad(name: WayName): Case[] {
   const [own, other] = isIpv4 ? [CLIENT4, CLIENT6] : [CLIENT6, CLIENT4];
   const source = isIpv4 ? ROUTER4 : ROUTER6;
   const ends = { source, destination: answers.before.destination };
-  const whole = (body: Uint8Array): Uint8Array => packet(ends, icmp({ ...side, body }));
-  const nested = icmp({ ...side, body: packet(way.after, udp()) });
+  const whole = (body: Uint8Array): Uint8Array => packet(ends, icmp({ ...side, payload: body }));
+  const nested = icmp({ ...side, payload: packet(way.after, udp()) });
   return [
     test(
       `${name}: a quoted source that is not the error’s destination is malformed`,

@@ -3,14 +3,9 @@
  * @module
  */
 
-import {
-  type ChecksumFill,
-  framed,
-  icmpError,
-  transportStart,
-  type VnetHeader,
-} from '../../support/packets.ts';
+import { type ChecksumFill, icmpError, transportStart } from '../../support/packets.ts';
 import type { Random } from '../../support/random.ts';
+import { framed, type VnetHeader } from '../../support/vnet.ts';
 import { versionOf } from '../headers.ts';
 import { fragmentHeader } from '../segment-packet.ts';
 import { authentication } from './extension.ts';

@@ -11,7 +11,6 @@ import {
   type Extension,
   echoPacket,
   FIN,
-  framed,
   type IpOptions,
   ipPacket,
   SYN,
@@ -22,9 +21,9 @@ import {
   UDP,
   udpLitePacket,
   udpPacket,
-  type VnetHeader,
 } from '../../support/packets.ts';
 import type { Random } from '../../support/random.ts';
+import { framed, type VnetHeader } from '../../support/vnet.ts';
 import { versionOf } from '../headers.ts';
 import type { Flow, World } from '../plans.ts';
 import { destinationOptions, hopByHop, routing } from './extension.ts';

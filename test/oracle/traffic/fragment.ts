@@ -3,8 +3,9 @@
  * @module
  */
 import { textOf } from '../../support/address.ts';
-import { type Ends, framed, icmpError, ipPacket } from '../../support/packets.ts';
+import { type Ends, icmpError, ipPacket } from '../../support/packets.ts';
 import type { Random } from '../../support/random.ts';
+import { framed } from '../../support/vnet.ts';
 import type { Flow, World } from '../plans.ts';
 import { cutPacket, fragmentHeader, fragmentOf } from '../segment-packet.ts';
 import { destinationOptions } from './extension.ts';

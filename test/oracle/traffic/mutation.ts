@@ -3,15 +3,9 @@
  * @module
  */
 
-import {
-  framed,
-  repairIpv4Checksum,
-  transportOf,
-  transportStart,
-  UDP,
-  VNET,
-} from '../../support/packets.ts';
+import { repairIpv4Checksum, transportOf, transportStart, UDP } from '../../support/packets.ts';
 import type { Random } from '../../support/random.ts';
+import { framed, VNET } from '../../support/vnet.ts';
 import { fragmentHeader } from '../segment-packet.ts';
 import { error } from './error.ts';
 import { type Draft, type Draw, harmlessExtensions, type Kinds, offloadHeader } from './flow.ts';

@@ -7,7 +7,6 @@ import {
   DCCP,
   type Ends,
   echoPacket,
-  framed,
   ICMP,
   ICMPV6,
   icmpMessage,
@@ -20,6 +19,7 @@ import {
   UDPLITE,
 } from '../../support/packets.ts';
 import type { Random } from '../../support/random.ts';
+import { framed } from '../../support/vnet.ts';
 import { versionOf } from '../headers.ts';
 import type { Flow, World } from '../plans.ts';
 import { ADDRESS_OPTIONS, BAD_IPV4_OPTIONS } from './error.ts';

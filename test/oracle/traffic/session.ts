@@ -4,8 +4,9 @@
  * @module
  */
 
-import { SYN, transportOf, VNET } from '../../support/packets.ts';
+import { SYN, transportOf } from '../../support/packets.ts';
 import type { Random } from '../../support/random.ts';
+import { VNET } from '../../support/vnet.ts';
 import { versionOf } from '../headers.ts';
 import { fragmentHeader } from '../segment-packet.ts';
 import { authentication } from './extension.ts';
