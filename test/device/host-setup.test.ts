@@ -10,6 +10,7 @@ import { beforeEach, describe, expect, test, vi } from 'vitest';
 import { configureTun } from '../../src/device/index.ts';
 import { EnvironmentError } from '../../src/errors.ts';
 import { outcome, spawnNode } from '../support/child.ts';
+import { plainFrame } from '../support/datagrams.ts';
 import { ip, nftSkipReason, titled, useNamespace } from '../support/namespace.ts';
 import { until } from './conformance.ts';
 import {
@@ -33,7 +34,6 @@ import {
   useHostScene,
   type Way,
 } from './host-scene.ts';
-import { plainFrame } from './packets.ts';
 
 const skipReason = (await useNamespace()) ?? nftSkipReason();
 if (skipReason === undefined) useHostScene();

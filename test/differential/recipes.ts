@@ -10,24 +10,24 @@ import {
   type ChecksumFill,
   type Ends,
   echoPacket,
+  GRE,
   ICMP,
   ICMPV6,
   type IpOptions,
   ipPacket,
+  PSH,
+  SCTP,
   SYN,
   TCP,
   tcpPacket,
   UDP,
+  UDPLITE,
   udpPacket,
 } from '../support/packets.ts';
 import type { Random } from '../support/random.ts';
 import { OTHER_PROTOCOLS, type Way } from './scene.ts';
 
-export const SCTP = 132;
-export const UDPLITE = 136;
 const IP_IN_IP = 4;
-const GRE = 47;
-const PSH = 0x08;
 const SCTP_INIT = 1;
 
 export const PROTOCOLS = ['tcp', 'udp', 'echo', 'udplite', 'sctp', 'other'] as const;

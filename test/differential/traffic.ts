@@ -8,9 +8,11 @@ import {
   ACK,
   icmpError,
   repairIpv4Checksum,
+  SCTP,
   TCP,
   tcpPacket,
   UDP,
+  UDPLITE,
   udpPacket,
 } from '../support/packets.ts';
 import type { Random } from '../support/random.ts';
@@ -34,8 +36,6 @@ import {
   randomIp,
   randomRecipe,
   randomSession,
-  SCTP,
-  UDPLITE,
 } from './recipes.ts';
 import { FAMILIES, randomWay, reversed, type Scene, type Way } from './scene.ts';
 

@@ -9,15 +9,17 @@ import { readFrame, until } from '../device/conformance.ts';
 import { titled, useNamespace } from '../support/namespace.ts';
 import {
   ACK,
+  CWR,
   FIN,
   type IpOptions,
+  PSH,
   repairIpv4Checksum,
   type TcpFields,
   tcpPacket,
   udpPacket,
 } from '../support/packets.ts';
 import { framed, type VnetHeader } from '../support/vnet.ts';
-import { CWR, PSH, partialHeader, pieces, ROUTER_ALERT, UNCOPIED_OPTION } from './pieces.ts';
+import { partialHeader, pieces, ROUTER_ALERT, UNCOPIED_OPTION } from './pieces.ts';
 
 const skipReason = await useNamespace();
 

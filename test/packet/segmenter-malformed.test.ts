@@ -3,15 +3,21 @@ import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { PacketSegmenter, Segmenting } from '../../src/packet/index.ts';
-import { type Ends, repairIpv4Checksum, SYN, tcpPacket, udpPacket } from '../support/packets.ts';
-import { framed, type VnetHeader } from '../support/vnet.ts';
 import {
   AUTHENTICATION,
-  cut,
   DESTINATION,
-  extended,
+  type Ends,
   FRAGMENT,
   HOP_BY_HOP,
+  repairIpv4Checksum,
+  SYN,
+  tcpPacket,
+  udpPacket,
+} from '../support/packets.ts';
+import { framed, type VnetHeader } from '../support/vnet.ts';
+import {
+  cut,
+  extended,
   MAY_FRAGMENT,
   partialHeader,
   ROUTER_ALERT,

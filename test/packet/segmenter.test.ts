@@ -3,10 +3,17 @@ import { describe, expect, test } from 'vitest';
 import { PacketSegmenter, Segmenting } from '../../src/packet/index.ts';
 import {
   ACK,
+  AUTHENTICATION,
+  CWR,
+  DESTINATION,
   type Ends,
   echoPacket,
   FIN,
+  FRAGMENT,
+  HOP_BY_HOP,
   ipPacket,
+  PSH,
+  ROUTING,
   repairIpv4Checksum,
   SYN,
   tcpPacket,
@@ -15,24 +22,17 @@ import {
 } from '../support/packets.ts';
 import type { VnetHeader } from '../support/vnet.ts';
 import {
-  AUTHENTICATION,
-  CWR,
   completed,
   cut,
-  DESTINATION,
   extended,
-  FRAGMENT,
   fragmentPayload,
-  HOP_BY_HOP,
   isTransportRight,
   MAY_FRAGMENT,
   naiveSegments,
-  PSH,
   partialHeader,
   pieceOf,
   pieces,
   ROUTER_ALERT,
-  ROUTING,
   reassembled,
   UNCOPIED_OPTION,
 } from './pieces.ts';

@@ -10,8 +10,9 @@ import {
   MtlsTunnel,
   type TunnelListener,
 } from '../../src/tunnel/index.ts';
-import { CLOUD, hasOpenssl, site, TestCa } from '../support/certificates.ts';
+import { CLOUD, site, TestCa } from '../support/certificates.ts';
 import { FakeClock } from '../support/fake-clock.ts';
+import { hasOpenssl } from '../support/openssl.ts';
 import { HELLO, RawPeer } from '../support/raw-peer.ts';
 
 let ca: TestCa;
@@ -123,7 +124,7 @@ describe('a listener', () => {
       async (port) => RawPeer.dial(port, siteA, { ALPNProtocols: ['virtual-presence/2', 'h2'] }),
     ],
   ];
-  if (hasOpenssl()) {
+  if (hasOpenssl) {
     const name = 'subjectAltName=URI:spiffe://example.org/site/site-a\n';
     strangers.push([
       'whose certificate is for servers only',
@@ -182,7 +183,7 @@ describe('a listener', () => {
     await vi.waitFor(() => expect([...listener.counters.refused]).toEqual([['wrong-identity', 1]]));
   });
 
-  test.skipIf(!hasOpenssl())(
+  test.skipIf(!hasOpenssl)(
     'refuses a verified peer whose certificate names a host (needs openssl)',
     async () => {
       const listener = await listen();
