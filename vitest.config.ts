@@ -12,6 +12,9 @@ const alias = [
 
 const setupFiles = [source('test/support/patience.ts')];
 
+/** For the projects that start gateways. */
+const globalSetup = source('test/support/bundle.ts');
+
 const { modules, programs, hostile } = projects;
 
 const config: ViteUserConfig = defineConfig({
@@ -47,6 +50,7 @@ const config: ViteUserConfig = defineConfig({
         resolve: { alias },
         test: {
           name: 'programs',
+          globalSetup,
           setupFiles,
           include: patternsOf(programs),
           fileParallelism: false,
@@ -59,6 +63,7 @@ const config: ViteUserConfig = defineConfig({
         resolve: { alias },
         test: {
           name: 'hostile',
+          globalSetup,
           setupFiles,
           include: patternsOf(hostile),
           fileParallelism: false,
