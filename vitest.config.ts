@@ -1,18 +1,8 @@
 import { fileURLToPath } from 'node:url';
 import { defineConfig, type ViteUserConfig } from 'vitest/config';
+import { patternsOf, projects } from './test/projects.ts';
 
 const source = (path: string) => fileURLToPath(new URL(path, import.meta.url));
-
-/** Tests that start whole programs, ask the kernel, build the package or measure: one at a time, after all others. */
-const heavy = [
-  'test/translator/allocation.test.ts',
-  'test/differential/**/*.test.ts',
-  'test/e2e/**/*.test.ts',
-  'test/package/**/*.test.ts',
-];
-
-/** An attacker in place of an edge gateway, and traffic beside it that is measured: alone on the machine. */
-const hostile = ['test/hostile/**/*.test.ts'];
 
 const alias = [
   { find: /^virtual-presence$/, replacement: source('src/index.ts') },
@@ -22,16 +12,35 @@ const alias = [
 
 const setupFiles = [source('test/support/patience.ts')];
 
+/** For the projects that start gateways. */
+const globalSetup = source('test/support/bundle.ts');
+
+const { modules, programs, hostile } = projects;
+
 const config: ViteUserConfig = defineConfig({
   test: {
     projects: [
       {
         resolve: { alias },
         test: {
-          name: 'modules',
+          name: 'quick',
           setupFiles,
           include: ['test/**/*.test.ts'],
-          exclude: [...heavy, ...hostile],
+          exclude: patternsOf(Object.values(projects).flat()),
+          // The files share the modules that they load: it halves the time.
+          isolate: false,
+          testTimeout: 30_000,
+          hookTimeout: 60_000,
+          sequence: { groupOrder: 0 },
+        },
+      },
+      {
+        resolve: { alias },
+        test: {
+          name: 'modules',
+          setupFiles,
+          include: patternsOf(modules),
+          exclude: patternsOf(programs),
           testTimeout: 30_000,
           hookTimeout: 60_000,
           sequence: { groupOrder: 0 },
@@ -41,8 +50,9 @@ const config: ViteUserConfig = defineConfig({
         resolve: { alias },
         test: {
           name: 'programs',
+          globalSetup,
           setupFiles,
-          include: heavy,
+          include: patternsOf(programs),
           fileParallelism: false,
           testTimeout: 180_000,
           hookTimeout: 180_000,
@@ -53,8 +63,9 @@ const config: ViteUserConfig = defineConfig({
         resolve: { alias },
         test: {
           name: 'hostile',
+          globalSetup,
           setupFiles,
-          include: hostile,
+          include: patternsOf(hostile),
           fileParallelism: false,
           testTimeout: 300_000,
           hookTimeout: 300_000,

@@ -8,9 +8,10 @@ import {
   VERDICT_NAMES,
   Verdict,
 } from '../src/translator/index.ts';
-import { repairIpv4Checksum, VNET } from '../test/oracle/packets.ts';
-import { Random } from '../test/oracle/random.ts';
 import { NaiveTranslator } from '../test/oracle/translate.ts';
+import { repairIpv4Checksum } from '../test/support/packets.ts';
+import { Random } from '../test/support/random.ts';
+import { VNET } from '../test/support/vnet.ts';
 import { type RivalProgram, type RivalResult, SLOW } from './rival.ts';
 import { type Arrival, Scene } from './scene.ts';
 import type { Shape } from './shapes.ts';

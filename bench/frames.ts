@@ -11,13 +11,8 @@ import { CloudDataPlane } from '../src/dataplane/index.ts';
 import { LinuxTun, type PacketDevice } from '../src/device/index.ts';
 import { PacketTranslator, type TranslationPlan } from '../src/translator/index.ts';
 import type { Tunnel } from '../src/tunnel/index.ts';
-import {
-  type Ends,
-  framed,
-  tcpPacket,
-  udpPacket,
-  type VnetHeader,
-} from '../test/oracle/packets.ts';
+import { type Ends, tcpPacket, udpPacket } from '../test/support/packets.ts';
+import { framed, type VnetHeader } from '../test/support/vnet.ts';
 import { median } from './gateway/median.ts';
 
 const ROUNDS = 200;

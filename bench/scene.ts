@@ -5,8 +5,8 @@
  * @module
  */
 import { type PacketTranslator, TRANSLATION_HEADROOM } from '../src/translator/index.ts';
-import { TCP, UDP } from '../test/oracle/packets.ts';
-import { Random } from '../test/oracle/random.ts';
+import { TCP, UDP } from '../test/support/packets.ts';
+import { Random } from '../test/support/random.ts';
 import {
   BATCH,
   CACHE_LINE_BITS,

@@ -2,14 +2,8 @@
  * The kinds of packets that the benchmark of the translator sends.
  * @module
  */
-import {
-  type Ends,
-  framed,
-  icmpError,
-  tcpPacket,
-  udpPacket,
-  VNET,
-} from '../test/oracle/packets.ts';
+import { type Ends, icmpError, tcpPacket, udpPacket } from '../test/support/packets.ts';
+import { framed, VNET } from '../test/support/vnet.ts';
 
 /** Packets as their clients send them; the answers are the same with both ends exchanged. */
 export interface Shape {

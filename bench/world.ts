@@ -4,7 +4,7 @@
  */
 import { formatIPv4 } from '../src/base/address.ts';
 import { PacketTranslator, type TranslationPlan } from '../src/translator/index.ts';
-import { Random } from '../test/oracle/random.ts';
+import { Random } from '../test/support/random.ts';
 import { MAX_CLASSES } from './layout.ts';
 import { TCP_PORT, UDP_PORT } from './shapes.ts';
 

@@ -4,7 +4,7 @@
  */
 import { accessSync, constants } from 'node:fs';
 import { join } from 'node:path';
-import type { Program } from '../../test/e2e/network.ts';
+import type { Program } from '../../test/support/network.ts';
 import type { AddressPlan, Scene } from './scene.ts';
 
 export interface Contender {

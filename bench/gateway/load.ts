@@ -4,8 +4,8 @@
  */
 import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
-import { eventually } from '../../test/e2e/gateway-process.ts';
-import type { Host, Program } from '../../test/e2e/network.ts';
+import { eventually } from '../../test/support/gateway-process.ts';
+import type { Host, Program } from '../../test/support/network.ts';
 import { LIFETIME_SECONDS, PORTS } from './contender.ts';
 
 /** Times of many samples, in µs. */

@@ -13,7 +13,7 @@ import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
-import { whatIsMissing } from '../../test/e2e/network.ts';
+import { whatIsMissing } from '../../test/support/network.ts';
 import type { Contender } from './contender.ts';
 import { contenders } from './contenders/index.ts';
 import { buildGateways } from './gateway-build.ts';

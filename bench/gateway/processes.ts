@@ -3,7 +3,7 @@
  * @module
  */
 import { readdirSync, readFileSync } from 'node:fs';
-import type { Program } from '../../test/e2e/network.ts';
+import type { Program } from '../../test/support/network.ts';
 
 /** The processes of programs, without those that only started them. */
 export function pidsOf(programs: readonly Program[]): number[] {

@@ -12,8 +12,9 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { CloudGateway, EdgeGateway, MemoryDevice } from 'virtual-presence';
 import { MAX_PACKET_LENGTH, VNET_HEADER_LENGTH } from 'virtual-presence/packet';
-import { eventually } from '../../test/e2e/gateway-process.ts';
-import { type Ends, framed, tcpPacket } from '../../test/oracle/packets.ts';
+import { eventually } from '../../test/support/gateway-process.ts';
+import { type Ends, tcpPacket } from '../../test/support/packets.ts';
+import { framed } from '../../test/support/vnet.ts';
 
 interface Shape {
   readonly name: string;

@@ -10,7 +10,7 @@
  * offloads.
  * @module
  */
-import { type Host, Network } from '../../test/e2e/network.ts';
+import { type Host, Network } from '../../test/support/network.ts';
 
 /** Connects the two gateways; they must have the addresses `EDGE_WAN` and `CLOUD_WAN` afterwards. */
 export type Wan = (network: Network, edge: Host, cloud: Host) => Promise<void>;

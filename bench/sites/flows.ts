@@ -5,8 +5,8 @@
 import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { eventually } from '../../test/e2e/gateway-process.ts';
-import type { Host, Program } from '../../test/e2e/network.ts';
+import { eventually } from '../../test/support/gateway-process.ts';
+import type { Host, Program } from '../../test/support/network.ts';
 import { pidInside } from '../wan/wan.ts';
 import { SERVICE_PORT, type SitesScene } from './scene.ts';
 

@@ -3,7 +3,7 @@
  * @module
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Program } from '../../test/e2e/network.ts';
+import type { Program } from '../../test/support/network.ts';
 import { rssMiBOf } from '../gateway/processes.ts';
 import type { MemoryLine } from './memory-probe.ts';
 import { type SitesOptions, SitesScene } from './scene.ts';

@@ -14,8 +14,8 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { stringify } from 'yaml';
-import { admin, eventually } from '../../test/e2e/gateway-process.ts';
-import { type Host, Network, type Program } from '../../test/e2e/network.ts';
+import { admin, eventually } from '../../test/support/gateway-process.ts';
+import { type Host, Network, type Program } from '../../test/support/network.ts';
 import { pidsOf } from '../gateway/processes.ts';
 import { pidInside } from '../wan/wan.ts';
 import type { FarmConfig, FarmLine } from './farm.ts';

@@ -13,7 +13,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
-import { type Host, type Program, whatIsMissing } from '../../test/e2e/network.ts';
+import { type Host, type Program, whatIsMissing } from '../../test/support/network.ts';
 import { PORTS } from '../gateway/contender.ts';
 import { ours } from '../gateway/contenders/ours.ts';
 import { buildGateways } from '../gateway/gateway-build.ts';

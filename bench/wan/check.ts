@@ -5,7 +5,7 @@
  */
 import { mkdtempSync } from 'node:fs';
 import { join } from 'node:path';
-import { type Host, Network, type Program } from '../../test/e2e/network.ts';
+import { type Host, Network, type Program } from '../../test/support/network.ts';
 import { CLOUD_WAN } from '../gateway/scene.ts';
 import { delayProduct, faultOf, Wan, type WanShape } from './wan.ts';
 

@@ -11,7 +11,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { whatIsMissing } from '../../test/e2e/network.ts';
+import { whatIsMissing } from '../../test/support/network.ts';
 import type { Contender } from '../gateway/contender.ts';
 import { contenders } from '../gateway/contenders/index.ts';
 import { buildGateways } from '../gateway/gateway-build.ts';

@@ -2,7 +2,7 @@
  * The measurements of a contender over a wan.
  * @module
  */
-import type { Host } from '../../test/e2e/network.ts';
+import type { Host } from '../../test/support/network.ts';
 import { type Contender, PORTS } from '../gateway/contender.ts';
 import { Load } from '../gateway/load.ts';
 import { Scene } from '../gateway/scene.ts';

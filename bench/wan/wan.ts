@@ -6,7 +6,7 @@
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Host, Network, Program } from '../../test/e2e/network.ts';
+import type { Host, Network, Program } from '../../test/support/network.ts';
 import { CLOUD_WAN, EDGE_WAN } from '../gateway/scene.ts';
 
 export interface WanShape {

@@ -8,13 +8,18 @@ import { join } from 'node:path';
 import { AuditLog, type AuditLogOptions } from '../../src/audit/index.ts';
 import { FakeClock } from '../support/fake-clock.ts';
 
-const directory = mkdtempSync(join(tmpdir(), 'audit-'));
+let directory: string | undefined;
 let files = 0;
 
-export const newPath = (): string => join(directory, `audit-${files++}.log`);
+/** The path of a file that does not exist yet, in a directory that `removeFiles` removes. */
+export function newPath(): string {
+  directory ??= mkdtempSync(join(tmpdir(), 'audit-'));
+  return join(directory, `audit-${files++}.log`);
+}
 
 export function removeFiles(): void {
-  rmSync(directory, { recursive: true });
+  if (directory !== undefined) rmSync(directory, { recursive: true });
+  directory = undefined;
 }
 
 /** Writes a file with these bytes. */

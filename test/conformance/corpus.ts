@@ -43,29 +43,21 @@ export interface Expectation {
   readonly reply?: string;
 }
 
-/** What goes into a file: two spaces, scalars of a list on one line where they fit. */
-export function textOf(subject: Subject): string {
-  return `${render(subject, 0, 0)}\n`;
+/** Returns the text of a file: JSON with each plan and each case on a line of its own. */
+export function textOf({ subject, about, plans, cases }: Subject): string {
+  const planLines = Object.entries(plans).map(
+    ([name, plan]) => `    ${JSON.stringify(name)}: ${JSON.stringify(plan)}`
+  );
+  const caseLines = cases.map((one) => `    ${JSON.stringify(one)}`);
+  return `{
+  "subject": ${JSON.stringify(subject)},
+  "about": ${JSON.stringify(about)},
+  "plans": {
+${planLines.join(',\n')}
+  },
+  "cases": [
+${caseLines.join(',\n')}
+  ]
 }
-
-/** @param taken columns taken on the line by what stands around the value */
-function render(value: unknown, depth: number, taken: number): string {
-  const inner = '  '.repeat(depth + 1);
-  const outer = '  '.repeat(depth);
-  if (Array.isArray(value)) {
-    const flat = `[${value.map((item) => JSON.stringify(item)).join(', ')}]`;
-    const isFlat = value.every((item) => typeof item !== 'object');
-    if (isFlat && taken + flat.length <= LINE_WIDTH) return flat;
-    const items = value.map((item) => `${inner}${render(item, depth + 1, inner.length + 1)}`);
-    return `[\n${items.join(',\n')}\n${outer}]`;
-  }
-  if (typeof value !== 'object' || value === null) return JSON.stringify(value);
-  const entries = Object.entries(value).filter(([, item]) => item !== undefined);
-  const fields = entries.map(([key, item]) => {
-    const name = `${inner}${JSON.stringify(key)}: `;
-    return `${name}${render(item, depth + 1, name.length + 1)}`;
-  });
-  return `{\n${fields.join(',\n')}\n${outer}}`;
+`;
 }
-
-const LINE_WIDTH = 100;

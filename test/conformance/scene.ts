@@ -8,20 +8,18 @@
  */
 import type { Permit, Presence, Realm, TranslationPlan } from '../../src/translator/plan.ts';
 import type { VerdictName } from '../../src/translator/verdict.ts';
-import type { Case, Expectation, Step } from './corpus.ts';
+import { bytes, NOTHING, u32 } from '../support/bytes.ts';
 import {
-  bytes,
+  DONT_FRAGMENT,
   type Ends,
-  type Ip,
+  type IpOptions,
   icmp,
   isIpv6,
-  NOTHING,
   packet,
   type Transport,
-  u32,
-  type Vnet,
-  vnetHeader,
-} from './packets.ts';
+} from '../support/packets.ts';
+import { type VnetHeader, vnetHeader } from '../support/vnet.ts';
+import type { Case, Expectation, Step } from './corpus.ts';
 
 export const PORTS: readonly string[] = [
   'tcp/443',
@@ -152,8 +150,8 @@ export interface Extras {
   readonly at?: number;
   readonly load?: string;
   readonly headroom?: number;
-  readonly vnet?: Vnet;
-  readonly vnetAfter?: Vnet;
+  readonly vnet?: VnetHeader;
+  readonly vnetAfter?: VnetHeader;
   readonly segmentTo?: number;
 }
 
@@ -179,8 +177,8 @@ export function forward(
 export function pass(
   path: PacketPath,
   transport: Transport,
-  ip: Ip = {},
-  after: Ip = {},
+  ip: IpOptions = {},
+  after: IpOptions = {},
   extras: Extras = {}
 ): Step {
   const leaving = { ...ipAfter(path, ip), ...after };
@@ -193,15 +191,17 @@ export function pass(
 }
 
 /** The IP fields of a packet that leaves, if it is the first to become a small IPv4 packet. */
-export function ipAfter(path: PacketPath, ip: Ip): Ip {
-  const { tos = 0, ttl = 64 } = ip;
+export function ipAfter(path: PacketPath, ip: IpOptions): IpOptions {
+  const { trafficClass = 0, hopLimit = 64 } = ip;
   if (isIpv6(path.before) === isIpv6(path.after)) return ip;
-  return isIpv6(path.after) ? { tos, ttl } : { tos, ttl, id: 0, df: false };
+  return isIpv6(path.after)
+    ? { trafficClass, hopLimit }
+    : { trafficClass, hopLimit, identification: 0, fragment: 0 };
 }
 
 /** IPv4 packets of 1260 bytes or fewer that were IPv6 are numbered from 0 on; this is number `n`. */
-export function small(name: PathName, n: number): Ip {
-  return name === '6 to 4' ? { id: n } : {};
+export function small(name: PathName, n: number): IpOptions {
+  return name === '6 to 4' ? { identification: n } : {};
 }
 
 export function drop(
@@ -239,9 +239,9 @@ export interface ErrorSide {
   readonly code?: number;
   /** Bytes 4 to 7, zero by default. */
   readonly rest?: Uint8Array;
-  readonly ip?: Ip;
+  readonly ip?: IpOptions;
   /** The IP header of the quoted packet. */
-  readonly quoteIp?: Ip;
+  readonly quoteIp?: IpOptions;
   /** Instead of the transport that both sides quote. */
   readonly quoted?: Transport;
   /** Bytes quoted of what stands behind the quoted IP header and its extension headers. */
@@ -293,10 +293,12 @@ function errorAfter(
 }
 
 /** A quote becomes as a larger packet does: IPv4 has DF, and identification 0. */
-function quoteIpAfter(path: PacketPath, ip: Ip): Ip {
-  const { tos = 0, ttl = 64 } = ip;
+function quoteIpAfter(path: PacketPath, ip: IpOptions): IpOptions {
+  const { trafficClass = 0, hopLimit = 64 } = ip;
   if (isIpv6(path.before) === isIpv6(path.after)) return ip;
-  return isIpv6(path.before) ? { tos, ttl } : { tos, ttl, id: 0, df: true };
+  return isIpv6(path.before)
+    ? { trafficClass, hopLimit }
+    : { trafficClass, hopLimit, identification: 0, fragment: DONT_FRAGMENT };
 }
 
 function errorOf(outer: Ends, inner: Ends, both: Transport, side: ErrorSide): Uint8Array {
@@ -305,13 +307,18 @@ function errorOf(outer: Ends, inner: Ends, both: Transport, side: ErrorSide): Ui
     type: side.type,
     code: side.code ?? 0,
     rest: side.rest ?? u32(0),
-    body: bytes(quote, side.behind ?? NOTHING),
+    payload: bytes(quote, side.behind ?? NOTHING),
     ...(side.checksum === undefined ? {} : { checksum: side.checksum }),
   });
   return packet(outer, message, side.ip ?? {});
 }
 
-function quoteOf(ends: Ends, transport: Transport, ip: Ip, quotedBytes?: number): Uint8Array {
+function quoteOf(
+  ends: Ends,
+  transport: Transport,
+  ip: IpOptions,
+  quotedBytes?: number
+): Uint8Array {
   const whole = packet(ends, transport, ip);
   if (quotedBytes === undefined) return whole;
   return whole.slice(0, whole.length - transport(ends).bytes.length + quotedBytes);
@@ -320,7 +327,12 @@ function quoteOf(ends: Ends, transport: Transport, ip: Ip, quotedBytes?: number)
 /** A reply of the translator itself: from the packet's destination to its source. */
 export function answer(to: Ends, transport: Transport): Uint8Array {
   const ends = { source: to.destination, destination: to.source };
-  return packet(ends, transport, { tos: 0, ttl: 64, id: 0, df: true });
+  return packet(ends, transport, {
+    trafficClass: 0,
+    hopLimit: 64,
+    identification: 0,
+    fragment: DONT_FRAGMENT,
+  });
 }
 
 /** An ICMP error as the translator answers with, quoting what fits. */
@@ -332,7 +344,7 @@ export function refusal(
   rest: number = 0
 ): Uint8Array {
   const room = isIpv6(to) ? 1280 - 40 - 8 : 576 - 20 - 8;
-  return answer(to, icmp({ type, code, rest: u32(rest), body: data.slice(0, room) }));
+  return answer(to, icmp({ type, code, rest: u32(rest), payload: data.slice(0, room) }));
 }
 
 /** One case, of the plan `base` by default. */

@@ -5,7 +5,8 @@ import { describe, expect, test } from 'vitest';
 import { type PresenceUse, PresenceUses } from '../../src/control/index.ts';
 import { ApiMisuseError } from '../../src/errors.ts';
 import { type PathStatus, Verdict } from '../../src/translator/index.ts';
-import { framed, tcpPacket, VNET } from '../oracle/packets.ts';
+import { tcpPacket } from '../support/packets.ts';
+import { framed, VNET } from '../support/vnet.ts';
 import {
   DESIRED,
   type Scene,

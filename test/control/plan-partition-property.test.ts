@@ -4,7 +4,7 @@
  */
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { ACK, echoPacket, SYN, tcpPacket, udpPacket } from '../oracle/packets.ts';
+import { ACK, echoPacket, SYN, tcpPacket, udpPacket } from '../support/packets.ts';
 import { type Arrival, CLOUD, destinationOf, PartitionWorld, sourceOf } from './partition-world.ts';
 import { turn } from './scene.ts';
 

@@ -4,7 +4,8 @@
  */
 import { describe, expect, test } from 'vitest';
 import { VERDICT_NAMES, type VerdictName } from '../../src/translator/index.ts';
-import { type Ends, framed, SYN, tcpPacket, VNET } from '../oracle/packets.ts';
+import { type Ends, SYN, tcpPacket } from '../support/packets.ts';
+import { framed, VNET } from '../support/vnet.ts';
 import { DESIRED, type Scene, SITE, startScene, turn } from './scene.ts';
 
 const HOST = '10.0.0.5';

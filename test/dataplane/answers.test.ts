@@ -2,7 +2,8 @@
  * The answers to packets that the cloud refuses.
  */
 import { describe, expect, test } from 'vitest';
-import { ACK, type Ends, framed, icmpError, SYN, tcpPacket, udpPacket } from '../oracle/packets.ts';
+import { ACK, type Ends, icmpError, SYN, tcpPacket, udpPacket } from '../support/packets.ts';
+import { framed } from '../support/vnet.ts';
 import { bytes, FLOWS, hex, startMixedCloud, turned } from './mixed-scene.ts';
 
 const RST = 0x04;

@@ -5,9 +5,10 @@
 import { describe, expect, test } from 'vitest';
 import { CloudDataPlane, type PendingQueueOptions } from '../../src/dataplane/index.ts';
 import { DESIRED, type Desired, type Scene, startScene, turn } from '../control/scene.ts';
-import { type Ends, framed, SYN, tcpPacket } from '../oracle/packets.ts';
-import { TestDevice } from './device.ts';
-import { FakeTunnel } from './fake-tunnel.ts';
+import { FakeTunnel } from '../support/fake-tunnel.ts';
+import { type Ends, SYN, tcpPacket } from '../support/packets.ts';
+import { TestDevice } from '../support/test-device.ts';
+import { framed } from '../support/vnet.ts';
 
 const STATE: Desired = {
   ...DESIRED,

@@ -1,10 +1,11 @@
 import { describe, expect, test } from 'vitest';
 import { EdgeDataPlane } from '../../src/dataplane/index.ts';
 import { fragmentPacket } from '../oracle/fragment-packet.ts';
-import { type Ends, framed, tcpPacket, udpPacket } from '../oracle/packets.ts';
 import { naiveSegments } from '../packet/pieces.ts';
-import { TestDevice } from './device.ts';
-import { FakeTunnel } from './fake-tunnel.ts';
+import { FakeTunnel } from '../support/fake-tunnel.ts';
+import { type Ends, tcpPacket, udpPacket } from '../support/packets.ts';
+import { TestDevice } from '../support/test-device.ts';
+import { framed } from '../support/vnet.ts';
 
 const SITE = { sources: ['10.0.0.0/24'], pools: ['10.0.0.128/25'] };
 const OUT: Ends = { source: '10.0.0.5', destination: '10.0.0.129' };

@@ -12,10 +12,10 @@ import {
   type Presence,
   type Realm,
 } from '../../src/translator/index.ts';
-import type { Ends } from '../oracle/packets.ts';
 import { FakeClock } from '../support/fake-clock.ts';
-import { TestDevice } from './device.ts';
-import { FakeTunnel } from './fake-tunnel.ts';
+import { FakeTunnel } from '../support/fake-tunnel.ts';
+import type { Ends } from '../support/packets.ts';
+import { TestDevice } from '../support/test-device.ts';
 
 export type Site = 'site-4' | 'site-6';
 

@@ -4,15 +4,9 @@
 import { describe, expect, test } from 'vitest';
 import { turn } from '../control/scene.ts';
 import { fragmentPacket } from '../oracle/fragment-packet.ts';
-import {
-  type Ends,
-  echoPacket,
-  framed,
-  icmpError,
-  tcpPacket,
-  udpPacket,
-} from '../oracle/packets.ts';
 import { isTransportRight, naiveSegments } from '../packet/pieces.ts';
+import { type Ends, echoPacket, icmpError, tcpPacket, udpPacket } from '../support/packets.ts';
+import { framed } from '../support/vnet.ts';
 import { type Asked, bytes, FLOWS, hex, startMixedCloud, turned, unframed } from './mixed-scene.ts';
 
 const LONG = 1300; // an IPv6 packet with such a payload becomes one of IPv4 with DF

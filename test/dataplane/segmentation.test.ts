@@ -5,9 +5,10 @@ import { describe, expect, test } from 'vitest';
 import { PacketSender, SendResult } from '../../src/dataplane/packet-sender.ts';
 import type { PacketDevice } from '../../src/device/index.ts';
 import { fragmentPacket } from '../oracle/fragment-packet.ts';
-import { type Ends, framed, tcpPacket, udpPacket } from '../oracle/packets.ts';
 import { completed, isTransportRight, naiveSegments, reassembled } from '../packet/pieces.ts';
-import { TestDevice } from './device.ts';
+import { type Ends, tcpPacket, udpPacket } from '../support/packets.ts';
+import { TestDevice } from '../support/test-device.ts';
+import { framed } from '../support/vnet.ts';
 import { bytes, FLOWS, hex, startMixedCloud, turned, unframed } from './mixed-scene.ts';
 
 const PORTS = { sourcePort: 40_000, destinationPort: 53 };

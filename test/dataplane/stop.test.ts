@@ -16,9 +16,10 @@ import {
 } from '../../src/dataplane/index.ts';
 import { ApiMisuseError } from '../../src/errors.ts';
 import { PacketTranslator } from '../../src/translator/index.ts';
-import { type Ends, framed, udpPacket } from '../oracle/packets.ts';
-import { TestDevice } from './device.ts';
-import { FakeTunnel } from './fake-tunnel.ts';
+import { FakeTunnel } from '../support/fake-tunnel.ts';
+import { type Ends, udpPacket } from '../support/packets.ts';
+import { TestDevice } from '../support/test-device.ts';
+import { framed } from '../support/vnet.ts';
 
 const LAN = { sources: ['10.0.0.0/24'], pools: ['10.0.0.128/25'] };
 const OUT: Ends = { source: '10.0.0.5', destination: '10.0.0.129' };

@@ -3,8 +3,8 @@ import { fileURLToPath } from 'node:url';
 import { afterEach, describe, expect, test } from 'vitest';
 import { configureTun, LinuxTun } from '../../src/device/index.ts';
 import { ApiMisuseError, EnvironmentError } from '../../src/errors.ts';
-import { outcome, spawnNode } from './child.ts';
-import { ip, titled, useNamespace } from './namespace.ts';
+import { outcome, spawnNode } from '../support/child.ts';
+import { ip, titled, useNamespace } from '../support/namespace.ts';
 
 const skipReason = await useNamespace();
 

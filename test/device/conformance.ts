@@ -6,8 +6,8 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { DeviceCounters, PacketDevice } from '../../src/device/index.ts';
 import { ApiMisuseError } from '../../src/errors.ts';
 import { MAX_PACKET_LENGTH, VNET_HEADER_LENGTH } from '../../src/packet/virtio.ts';
-import { titled } from './namespace.ts';
-import { plainFrame, udpPacket } from './packets.ts';
+import { plainDatagram, plainFrame } from '../support/datagrams.ts';
+import { titled } from '../support/namespace.ts';
 
 /** Two devices, each of which reads what is written to the other, and how a packet changes in between. */
 export interface DevicePair {
@@ -77,9 +77,9 @@ export function describeDevice(
     const counted = (counter: keyof DeviceCounters): number =>
       first.counters[counter] - countersBefore[counter];
     const packetTo2 = (id: number, length = 60): Buffer =>
-      udpPacket({ source: '10.9.1.5', destination: '10.9.2.5', id, length });
+      plainDatagram({ source: '10.9.1.5', destination: '10.9.2.5', id, length });
     const packetTo1 = (id: number, length = 60): Buffer =>
-      udpPacket({ source: '10.9.2.5', destination: '10.9.1.5', id, length });
+      plainDatagram({ source: '10.9.2.5', destination: '10.9.1.5', id, length });
     const arrived = (packet: Buffer): Buffer => plainFrame(pair.arrives?.(packet) ?? packet);
     const write = (device: PacketDevice, packet: Buffer): boolean => {
       const frame = plainFrame(packet);

@@ -18,7 +18,7 @@ import {
   TUN_DEVICE_DEFAULTS,
 } from '../../src/device/index.ts';
 import { ApiMisuseError, ConfigError } from '../../src/errors.ts';
-import { ip, titled, useNamespace } from './namespace.ts';
+import { ip, titled, useNamespace } from '../support/namespace.ts';
 
 const skipReason = await useNamespace();
 

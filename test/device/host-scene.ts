@@ -9,12 +9,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, expect } from 'vitest';
-import { IpAddress } from '../../src/base/address.ts';
 import { LinuxTun, type TunConfiguration } from '../../src/device/index.ts';
-import { outcome, spawnNode } from './child.ts';
+import { outcome, spawnNode } from '../support/child.ts';
+import { plainDatagram, plainFrame } from '../support/datagrams.ts';
+import { ip } from '../support/namespace.ts';
+import { icmpMessage, udpPacket } from '../support/packets.ts';
 import { readFrame, turn } from './conformance.ts';
-import { ip } from './namespace.ts';
-import { plainFrame, udpPacket } from './packets.ts';
 
 export const CONFIGURE_CHILD: string = fileURLToPath(
   new URL('configure-child.ts', import.meta.url)
@@ -157,35 +157,15 @@ export function setKernel(setting: string, value: string): void {
 }
 
 function packetFrom(family: 4 | 6, source: string, destination: string): Buffer {
-  if (family === 4) return udpPacket({ source, destination });
-  const payload = Buffer.from('03e807d000100000' + '0123456789abcdef', 'hex');
-  return ipv6Packet(17, 64, source, destination, payload);
+  if (family === 4) return plainDatagram({ source, destination });
+  const ports = { sourcePort: 1000, destinationPort: 2000 };
+  const payload = Buffer.from('0123456789abcdef', 'hex');
+  return Buffer.from(udpPacket({ source, destination }, { ...ports, payload, checksum: 'none' }));
 }
 
 /** Returns the advertisement of a default router (RFC 4861 section 4.2). */
 export function routerAdvertisement(): Buffer {
-  const message = Buffer.from('86000000400007080000000000000000', 'hex');
-  const packet = ipv6Packet(58, 255, 'fe80::9', 'ff02::1', message);
-  let sum = 58 + message.length;
-  for (let at = 8; at < packet.length; at += 2) sum += packet.readUInt16BE(at);
-  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16);
-  packet.writeUInt16BE(~sum & 0xffff, 42);
-  return packet;
-}
-
-function ipv6Packet(
-  nextHeader: number,
-  hopLimit: number,
-  source: string,
-  destination: string,
-  payload: Buffer
-): Buffer {
-  const header = Buffer.alloc(40);
-  header[0] = 0x60;
-  header.writeUInt16BE(payload.length, 4);
-  header[6] = nextHeader;
-  header[7] = hopLimit;
-  IpAddress.parse(source).writeTo(header, 8);
-  IpAddress.parse(destination).writeTo(header, 24);
-  return Buffer.concat([header, payload]);
+  const rest = Buffer.from('40000708', 'hex');
+  const fields = { type: 134, rest, payload: new Uint8Array(8), hopLimit: 255 };
+  return Buffer.from(icmpMessage({ source: 'fe80::9', destination: 'ff02::1' }, fields));
 }

@@ -9,7 +9,9 @@ import { join } from 'node:path';
 import { beforeEach, describe, expect, test, vi } from 'vitest';
 import { configureTun } from '../../src/device/index.ts';
 import { EnvironmentError } from '../../src/errors.ts';
-import { outcome, spawnNode } from './child.ts';
+import { outcome, spawnNode } from '../support/child.ts';
+import { plainFrame } from '../support/datagrams.ts';
+import { ip, nftSkipReason, titled, useNamespace } from '../support/namespace.ts';
 import { until } from './conformance.ts';
 import {
   ALL_DIRECTIONS,
@@ -32,8 +34,6 @@ import {
   tuns,
   useHostScene,
 } from './host-scene.ts';
-import { ip, nftSkipReason, titled, useNamespace } from './namespace.ts';
-import { plainFrame } from './packets.ts';
 
 const skipReason = (await useNamespace()) ?? nftSkipReason();
 if (skipReason === undefined) useHostScene();

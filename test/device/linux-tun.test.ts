@@ -20,7 +20,9 @@ import {
   VNET_GSO_TYPE,
   VNET_HEADER_LENGTH,
 } from '../../src/packet/virtio.ts';
-import { outcome, spawnNode } from './child.ts';
+import { outcome, spawnNode } from '../support/child.ts';
+import { forwarded, plainDatagram, plainFrame } from '../support/datagrams.ts';
+import { ip, titled, useNamespace } from '../support/namespace.ts';
 import {
   type DevicePair,
   describeDevice,
@@ -29,8 +31,6 @@ import {
   readFrame,
   until,
 } from './conformance.ts';
-import { ip, titled, useNamespace } from './namespace.ts';
-import { forwarded, plainFrame, udpPacket } from './packets.ts';
 
 const skipReason = await useNamespace();
 const describeTun = describe.skipIf(skipReason !== undefined);
@@ -102,7 +102,7 @@ describeTun(titled('LinuxTun and the kernel', skipReason), () => {
       routes: ['198.51.100.0/24'],
     });
     const socket = await boundSocket('192.0.2.1');
-    const packet = udpPacket({
+    const packet = plainDatagram({
       source: '198.51.100.7',
       destination: '192.0.2.1',
       sourcePort: 4242,
@@ -132,7 +132,7 @@ describeTun(titled('LinuxTun and the kernel', skipReason), () => {
 
   test('counts a packet that the kernel refuses as dropped', async () => {
     const tun = await openTun();
-    const frame = plainFrame(udpPacket({ source: '10.9.1.1', destination: '10.9.1.2' }));
+    const frame = plainFrame(plainDatagram({ source: '10.9.1.1', destination: '10.9.1.2' }));
     frame[VNET_GSO_TYPE] = 0x7f; // no such kind
     expect(tun.write(frame, 0, frame.length)).toBe(false);
     frame[VNET_GSO_TYPE] = VNET_GSO_NONE;

@@ -2,8 +2,8 @@ import { describe, expect, test } from 'vitest';
 import { type Faults, MemoryDevice } from '../../src/device/index.ts';
 import { ApiMisuseError } from '../../src/errors.ts';
 import { VNET_GSO_TCPV4, VNET_GSO_TYPE, VNET_HEADER_LENGTH } from '../../src/packet/virtio.ts';
+import { plainDatagram, plainFrame } from '../support/datagrams.ts';
 import { describeDevice, readFrame } from './conformance.ts';
-import { plainFrame, udpPacket } from './packets.ts';
 
 describeDevice(
   'MemoryDevice.pair',
@@ -24,7 +24,7 @@ describeDevice(
 );
 
 function frameNumber(id: number): Buffer {
-  return plainFrame(udpPacket({ source: '10.0.0.1', destination: '10.0.0.2', id }));
+  return plainFrame(plainDatagram({ source: '10.0.0.1', destination: '10.0.0.2', id }));
 }
 
 /** Writes `count` packets through the faults, and reads after each `batch` of them. */
@@ -61,7 +61,7 @@ describe('MemoryDevice', () => {
     const [first, second] = MemoryDevice.pair({ queueLength: 3 });
     const frames = Array.from({ length: 50 }, (_, id) =>
       plainFrame(
-        udpPacket({
+        plainDatagram({
           source: '10.0.0.1',
           destination: '10.0.0.2',
           id,

@@ -2,7 +2,7 @@ import { writeFileSync } from 'node:fs';
 import { afterEach, describe, expect, test } from 'vitest';
 import { changeRoutes, configureTun, forgetRoutes } from '../../src/device/index.ts';
 import { ApiMisuseError, EnvironmentError } from '../../src/errors.ts';
-import { ip, titled, useNamespace } from './namespace.ts';
+import { ip, titled, useNamespace } from '../support/namespace.ts';
 
 const skipReason = await useNamespace();
 

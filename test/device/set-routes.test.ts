@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { configureTun, openTun, type TunConfiguration } from '../../src/device/index.ts';
 import { ApiMisuseError, EnvironmentError } from '../../src/errors.ts';
+import { ip, nftSkipReason, titled, useNamespace } from '../support/namespace.ts';
 import {
   ALL_DIRECTIONS,
   BOTH,
@@ -26,7 +27,6 @@ import {
   tuns,
   useHostScene,
 } from './host-scene.ts';
-import { ip, nftSkipReason, titled, useNamespace } from './namespace.ts';
 
 const skipReason = (await useNamespace()) ?? nftSkipReason();
 if (skipReason === undefined) useHostScene();

@@ -12,13 +12,13 @@ import {
   type UnixDeviceOptions,
 } from '../../src/device/index.ts';
 import { ApiMisuseError, EnvironmentError } from '../../src/errors.ts';
+import { plainDatagram, plainFrame } from '../support/datagrams.ts';
 import { FakeClock } from '../support/fake-clock.ts';
 import { refusingUdpPort } from '../support/refusing-port.ts';
 import { type DevicePair, describeDevice, nextFrame, readFrame, until } from './conformance.ts';
-import { plainFrame, udpPacket } from './packets.ts';
 
 const QUEUE_LENGTH = 8;
-const PACKET = udpPacket({ source: '10.0.0.1', destination: '10.0.0.2' });
+const PACKET = plainDatagram({ source: '10.0.0.1', destination: '10.0.0.2' });
 
 let directory: string;
 const cleanups: (() => unknown)[] = [];

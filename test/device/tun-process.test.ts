@@ -1,7 +1,7 @@
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
-import { outcome, spawnNode } from './child.ts';
-import { titled, useNamespace } from './namespace.ts';
+import { outcome, spawnNode } from '../support/child.ts';
+import { titled, useNamespace } from '../support/namespace.ts';
 
 const skipReason = await useNamespace();
 

@@ -3,7 +3,7 @@
  * get wrong in a sum.
  * @module
  */
-import { echoPacket, SYN, tcpPacket, udpPacket } from '../oracle/packets.ts';
+import { echoPacket, SYN, tcpPacket, udpPacket } from '../support/packets.ts';
 import type { PacketPath } from './scene.ts';
 
 /** All of them with right checksums. */

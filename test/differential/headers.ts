@@ -2,16 +2,18 @@
  * Puts IPv4 options, IPv6 extension headers and fragmentation into packets; and makes checksums partial.
  * @module
  */
-import { onesSum, pseudoHeader } from '../oracle/checksum.ts';
-import { framed, repairIpv4Checksum, type VnetHeader } from '../oracle/packets.ts';
-import type { Random } from '../oracle/random.ts';
+import { onesSum, pseudoHeader } from '../support/checksum.ts';
+import {
+  AUTHENTICATION,
+  DESTINATION,
+  FRAGMENT,
+  HOP_BY_HOP,
+  ROUTING,
+  repairIpv4Checksum,
+} from '../support/packets.ts';
+import type { Random } from '../support/random.ts';
+import { framed, type VnetHeader } from '../support/vnet.ts';
 import type { Recipe } from './recipes.ts';
-
-const HOP_BY_HOP = 0;
-const ROUTING = 43;
-const FRAGMENT = 44;
-const AUTHENTICATION = 51;
-const DESTINATION_OPTIONS = 60;
 
 /** Where the transport header begins. */
 export function transportOffset(packet: Uint8Array, { number }: Pick<Recipe, 'number'>): number {
@@ -64,7 +66,7 @@ export function clearBehindOptions(packet: Uint8Array): void {
 
 /** Puts one to five extension headers in front of the transport header. */
 export function withExtensions(random: Random, packet: Uint8Array, number: number): Uint8Array {
-  const types = [DESTINATION_OPTIONS, ROUTING, DESTINATION_OPTIONS, FRAGMENT];
+  const types = [DESTINATION, ROUTING, DESTINATION, FRAGMENT];
   return withChain(random, packet, number, types);
 }
 
@@ -73,7 +75,7 @@ export function withAuthentication(random: Random, packet: Uint8Array, number: n
   const header = extension(random, AUTHENTICATION);
   header[0] = number;
   const authenticated = inserted(packet, 40, AUTHENTICATION, header);
-  const types = [DESTINATION_OPTIONS, ROUTING].filter(() => random.chance(0.5));
+  const types = [DESTINATION, ROUTING].filter(() => random.chance(0.5));
   return types.length === 0
     ? authenticated
     : withChain(random, authenticated, AUTHENTICATION, types);

@@ -5,8 +5,9 @@
  * `VP_SEED` sets where the random numbers begin, `VP_PACKETS` how many packets.
  */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { repairIpv4Checksum, VNET } from '../oracle/packets.ts';
-import { Random } from '../oracle/random.ts';
+import { repairIpv4Checksum } from '../support/packets.ts';
+import { Random } from '../support/random.ts';
+import { VNET } from '../support/vnet.ts';
 import { KernelNat, kernelSkipReason, type NatKind } from './kernel-nat.ts';
 import { randomScene } from './scene.ts';
 import { type Item, KINDS, type Kind, Traffic } from './traffic.ts';

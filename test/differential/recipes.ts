@@ -3,31 +3,31 @@
  * leaves, as an error quotes it.
  * @module
  */
-import { bytesOf } from '../oracle/address.ts';
-import { checksumOf, onesSum, pseudoHeader, wordsOf } from '../oracle/checksum.ts';
+import { bytesOf } from '../support/address.ts';
+import { checksumOf, onesSum, pseudoHeader, wordsOf } from '../support/checksum.ts';
 import {
   ACK,
   type ChecksumFill,
   type Ends,
   echoPacket,
+  GRE,
   ICMP,
   ICMPV6,
   type IpOptions,
   ipPacket,
+  PSH,
+  SCTP,
   SYN,
   TCP,
   tcpPacket,
   UDP,
+  UDPLITE,
   udpPacket,
-} from '../oracle/packets.ts';
-import type { Random } from '../oracle/random.ts';
+} from '../support/packets.ts';
+import type { Random } from '../support/random.ts';
 import { OTHER_PROTOCOLS, type PacketPath } from './scene.ts';
 
-export const SCTP = 132;
-export const UDPLITE = 136;
 const IP_IN_IP = 4;
-const GRE = 47;
-const PSH = 0x08;
 const SCTP_INIT = 1;
 
 export const PROTOCOLS = ['tcp', 'udp', 'echo', 'udplite', 'sctp', 'other'] as const;

@@ -4,9 +4,9 @@
  * @module
  */
 import type { TranslationPlan } from '../../src/translator/index.ts';
-import { textOf } from '../oracle/address.ts';
-import type { Ends } from '../oracle/packets.ts';
-import type { Random } from '../oracle/random.ts';
+import { textOf } from '../support/address.ts';
+import type { Ends } from '../support/packets.ts';
+import type { Random } from '../support/random.ts';
 
 /** Named as nftables does. */
 export type Family = 'ip' | 'ip6';

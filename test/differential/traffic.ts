@@ -6,16 +6,17 @@
  */
 import {
   ACK,
-  framed,
   icmpError,
   repairIpv4Checksum,
+  SCTP,
   TCP,
   tcpPacket,
   UDP,
+  UDPLITE,
   udpPacket,
-  VNET,
-} from '../oracle/packets.ts';
-import type { Random } from '../oracle/random.ts';
+} from '../support/packets.ts';
+import type { Random } from '../support/random.ts';
+import { framed, VNET } from '../support/vnet.ts';
 import { edgeCases } from './edge-cases.ts';
 import {
   clearBehindOptions,
@@ -35,8 +36,6 @@ import {
   randomIp,
   randomRecipe,
   randomSession,
-  SCTP,
-  UDPLITE,
 } from './recipes.ts';
 import { FAMILIES, type PacketPath, randomPath, reversed, type Scene } from './scene.ts';
 

@@ -3,7 +3,7 @@
  * @module
  */
 import { PacketTranslator, VERDICT_NAMES, Verdict } from '../../src/translator/index.ts';
-import { VNET } from '../oracle/packets.ts';
+import { VNET } from '../support/vnet.ts';
 import type { Scene } from './scene.ts';
 
 /** Where the packet is after the verdict; a translator that never moves it does not say. */

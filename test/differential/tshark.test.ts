@@ -3,8 +3,9 @@
  * `VP_SEED` sets where the random numbers begin.
  */
 import { describe, expect, test } from 'vitest';
-import { ICMP, ICMPV6, UDP, VNET } from '../oracle/packets.ts';
-import { Random } from '../oracle/random.ts';
+import { ICMP, ICMPV6, UDP } from '../support/packets.ts';
+import { Random } from '../support/random.ts';
+import { VNET } from '../support/vnet.ts';
 import { badChecksums, JUDGED, tsharkSkipReason } from './pcap.ts';
 import { randomScene } from './scene.ts';
 import { KINDS, type Kind, Traffic } from './traffic.ts';

@@ -2,6 +2,7 @@
  * Every block of code in the documents is run, compiled, parsed or checked word by word. Links lead somewhere, and files
  * that are named exist. `test/e2e/documented-programs.test.ts` and `test/package/package.test.ts` run the programs.
  */
+import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join, normalize } from 'node:path';
 import ts from 'typescript';
@@ -70,8 +71,14 @@ describe('commands', () => {
       .map((command) => [document, command.replace(/^([A-Z_]+=\S+ )+/, '')] as const)
   );
 
-  test.each(lines)('%s: %s', (_, command) => {
+  test.each(lines)('%s: %s', (document, command) => {
     if (FOREIGN.test(command) || command === 'npm install') return;
+    if (command.startsWith('grep ')) {
+      const cwd = dirname(join(REPOSITORY, document));
+      const { status, stdout } = spawnSync('bash', ['-o', 'pipefail', '-c', command], { cwd });
+      expect(status).toBe(0);
+      return expect(stdout.length).toBeGreaterThan(0);
+    }
     const words = command.split(/\s+/);
     const script = /^npm (?:run )?(\S+)/.exec(command)?.[1];
     if (script !== undefined) return expectScript(script, words.slice(words.indexOf('--') + 1));

@@ -7,13 +7,6 @@ import { once } from 'node:events';
 import { chmodSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { refusingTcpPort } from '../support/refusing-port.ts';
-import {
-  type ConfigFault,
-  FAULTS_OF_BOTH,
-  FAULTS_OF_CLOUD,
-  FAULTS_OF_EDGE,
-} from './config-faults.ts';
 import {
   admin,
   type Config,
@@ -29,7 +22,14 @@ import {
   startCloud,
   Workspace,
   writeConfig,
-} from './gateway-process.ts';
+} from '../support/gateway-process.ts';
+import { refusingTcpPort } from '../support/refusing-port.ts';
+import {
+  type ConfigFault,
+  FAULTS_OF_BOTH,
+  FAULTS_OF_CLOUD,
+  FAULTS_OF_EDGE,
+} from './config-faults.ts';
 
 const workspace = new Workspace();
 afterAll(async () => {

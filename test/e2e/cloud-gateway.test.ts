@@ -10,8 +10,8 @@ import { createSigningRequest, generateGatewayKey } from '../../src/pki/index.ts
 import type { DesiredInput } from '../../src/registry/index.ts';
 import { type Credentials, FrameType } from '../../src/tunnel/index.ts';
 import { Access } from '../../src/worker/access.ts';
-import { HELLO, RawPeer } from '../tunnel/raw-peer.ts';
-import { admin, desired, REALM, Workspace } from './gateway-process.ts';
+import { admin, desired, REALM, Workspace } from '../support/gateway-process.ts';
+import { HELLO, RawPeer } from '../support/raw-peer.ts';
 
 const workspace = new Workspace();
 const running: CloudGateway[] = [];

@@ -2,7 +2,7 @@
  * Mistakes that an operator may make in a gateway's file, and the messages about them.
  * @module
  */
-import type { Config } from './gateway-process.ts';
+import type { Config } from '../support/gateway-process.ts';
 
 export interface ConfigFault {
   readonly fault: string;

@@ -15,7 +15,7 @@ import {
   killGateways,
   Workspace,
   writeConfig,
-} from './gateway-process.ts';
+} from '../support/gateway-process.ts';
 
 const workspace = new Workspace();
 afterAll(async () => {

@@ -17,8 +17,8 @@
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { admin, type Config, GatewayProcess, writeConfig } from './gateway-process.ts';
-import type { Host, Network } from './network.ts';
+import { admin, type Config, GatewayProcess, writeConfig } from '../support/gateway-process.ts';
+import type { Host, Network } from '../support/network.ts';
 
 export type SiteName = 'cloud' | 'site-a' | 'site-b' | 'site-c';
 

@@ -6,8 +6,14 @@ import { createHash } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { eventually, killGateways, Workspace } from './gateway-process.ts';
-import { type Host, Network, type Output, type Program, whatIsMissing } from './network.ts';
+import { eventually, killGateways, Workspace } from '../support/gateway-process.ts';
+import {
+  type Host,
+  Network,
+  type Output,
+  type Program,
+  whatIsMissing,
+} from '../support/network.ts';
 import {
   GATEWAY,
   type Hosts,

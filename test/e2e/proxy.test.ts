@@ -16,8 +16,8 @@ import {
   outcome,
   Workspace,
   writeConfig,
-} from './gateway-process.ts';
-import { type Host, Network, type Program, whatIsMissing } from './network.ts';
+} from '../support/gateway-process.ts';
+import { type Host, Network, type Program, whatIsMissing } from '../support/network.ts';
 
 const missing = whatIsMissing({ tinyproxy: 'tinyproxy-bin' });
 if (missing !== undefined && process.env.CI !== undefined) throw new Error(missing);

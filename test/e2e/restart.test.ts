@@ -6,8 +6,14 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { admin, GatewayProcess, killGateways, Workspace, writeConfig } from './gateway-process.ts';
-import { type Host, Network, type Program, whatIsMissing } from './network.ts';
+import {
+  admin,
+  GatewayProcess,
+  killGateways,
+  Workspace,
+  writeConfig,
+} from '../support/gateway-process.ts';
+import { type Host, Network, type Program, whatIsMissing } from '../support/network.ts';
 
 const skipReason = whatIsMissing({ getent: 'libc-bin', nft: 'nftables', pkill: 'procps' });
 const isSkipped = skipReason !== undefined && process.env.CI === undefined;

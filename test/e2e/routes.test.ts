@@ -19,8 +19,8 @@ import {
   killGateways,
   Workspace,
   writeConfig,
-} from './gateway-process.ts';
-import { type Host, Network, whatIsMissing } from './network.ts';
+} from '../support/gateway-process.ts';
+import { type Host, Network, whatIsMissing } from '../support/network.ts';
 import { OPEN_PORT, resolve, whoami, ZONE } from './several-processes-scene.ts';
 
 const skipReason = whatIsMissing({ bash: 'bash' });

@@ -5,7 +5,6 @@ import { Resolver } from 'node:dns/promises';
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { Relay } from '../support/relay.ts';
 import {
   type AdminAnswer,
   admin,
@@ -18,7 +17,8 @@ import {
   startCloud as startCloudProgram,
   Workspace,
   writeConfig,
-} from './gateway-process.ts';
+} from '../support/gateway-process.ts';
+import { Relay } from '../support/relay.ts';
 
 const workspace = new Workspace();
 let cloudHome: string;

@@ -9,8 +9,8 @@ import {
   outcome,
   Workspace,
   writeConfig,
-} from './gateway-process.ts';
-import { whatIsMissing } from './network.ts';
+} from '../support/gateway-process.ts';
+import { whatIsMissing } from '../support/network.ts';
 
 const workspace = new Workspace();
 afterAll(async () => {

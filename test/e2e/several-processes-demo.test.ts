@@ -4,7 +4,7 @@
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
-import { whatIsMissing } from './network.ts';
+import { whatIsMissing } from '../support/network.ts';
 
 const REPOSITORY = fileURLToPath(new URL('../..', import.meta.url));
 const skipReason = whatIsMissing({});

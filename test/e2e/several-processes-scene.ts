@@ -18,8 +18,8 @@ import {
   eventually,
   GatewayProcess,
   writeConfig,
-} from './gateway-process.ts';
-import type { Host, Network, Program } from './network.ts';
+} from '../support/gateway-process.ts';
+import type { Host, Network, Program } from '../support/network.ts';
 
 export const ZONE = 'openstack.test';
 export const OPEN_PORT = 8080;

@@ -4,8 +4,8 @@
  * `several-processes-scene.ts` draws the networks.
  */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { eventually, killGateways, Workspace } from './gateway-process.ts';
-import { type Host, Network, whatIsMissing } from './network.ts';
+import { eventually, killGateways, Workspace } from '../support/gateway-process.ts';
+import { type Host, Network, whatIsMissing } from '../support/network.ts';
 import {
   CLOSED_PORT,
   type Hosts,

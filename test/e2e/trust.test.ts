@@ -17,7 +17,6 @@ import {
   generateGatewayKey,
 } from '../../src/pki/index.ts';
 import { clockOf } from '../support/clock-of.ts';
-import { Relay } from '../support/relay.ts';
 import {
   admin,
   type Config,
@@ -29,7 +28,8 @@ import {
   startCloud,
   Workspace,
   writeConfig,
-} from './gateway-process.ts';
+} from '../support/gateway-process.ts';
+import { Relay } from '../support/relay.ts';
 
 const workspace = new Workspace();
 const relays: Relay[] = [];

@@ -1,6 +1,7 @@
 /**
- * Closes gateways at many moments of their life, and counts the handles and timers that are left, including those that
- * do not keep the process alive. Prints one line of JSON, and must then end by itself.
+ * Closes gateways at many moments of their life, and counts what is left: every handle and timer that Node knows of,
+ * those too that do not keep the process alive, by the scene in which it was made. Prints one line of JSON, and must
+ * then end by itself.
  * @module
  */
 import { createHook } from 'node:async_hooks';
@@ -21,9 +22,11 @@ const COUNTED = new Set([
 ]);
 /** The time that sockets may need until they are gone. */
 const LATEST_MS = 10_000;
-const alive = new Map<number, string>();
+/** By the number that `async_hooks` gives. */
+const alive = new Map<number, { readonly type: string; readonly scene: string }>();
+let current = '';
 createHook({
-  init: (id, type) => void (COUNTED.has(type) && alive.set(id, type)),
+  init: (id, type) => void (COUNTED.has(type) && alive.set(id, { type, scene: current })),
   destroy: (id) => void alive.delete(id),
 }).enable();
 
@@ -46,25 +49,22 @@ async function turns(count: number): Promise<void> {
   for (let i = 0; i < count; i++) await new Promise((resolve) => setImmediate(resolve));
 }
 
-/** Returns the counts once everything is closed. It uses no timer to wait, because it counts timers. */
-async function left(): Promise<Record<string, number>> {
+/** Resolves when everything that was closed has had its turn; no timer is used to wait for that. */
+async function settle(): Promise<void> {
   const end = performance.now() + LATEST_MS;
-  for (;;) {
+  while (alive.size > 0 && performance.now() < end) {
     await turns(10);
     global.gc?.();
-    const counts: Record<string, number> = {};
-    for (const type of alive.values()) counts[type] = (counts[type] ?? 0) + 1;
-    if (Object.keys(counts).length === 0 || performance.now() > end) return counts;
   }
 }
 
 const results: Record<string, { readonly reached: string; readonly left: Record<string, number> }> =
   {};
 
-/** Runs a scene to its end, and records its result and the resources that are left. */
+/** Runs a scene to its end, and notes what it has reached. What is left of it is counted when all have ended. */
 async function scene(name: string, run: () => Promise<string>): Promise<void> {
-  const reached = await run();
-  results[name] = { reached, left: await left() };
+  current = name;
+  results[name] = { reached: await run(), left: {} };
 }
 
 /** Turns of the event loop. A start without files is over after two, and an edge is online after about twenty. */
@@ -155,4 +155,9 @@ await scene('a start fails because the port is taken', async () => {
   return message.replace(/\d{4,}/, 'PORT');
 });
 
+await settle();
+for (const { type, scene } of alive.values()) {
+  const { left } = results[scene]!;
+  left[type] = (left[type] ?? 0) + 1;
+}
 console.log(JSON.stringify(results));

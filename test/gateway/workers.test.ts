@@ -3,7 +3,7 @@
  */
 import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest';
 import { MemorySecrets } from '../../src/store/index.ts';
-import { ip, titled, useNamespace } from '../device/namespace.ts';
+import { ip, titled, useNamespace } from '../support/namespace.ts';
 import { desired, Gateways, memory } from './scene.ts';
 
 const skipReason = await useNamespace();

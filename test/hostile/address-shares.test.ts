@@ -5,7 +5,8 @@
 import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { parse } from 'yaml';
-import { framed, udpPacket } from '../oracle/packets.ts';
+import { udpPacket } from '../support/packets.ts';
+import { framed } from '../support/vnet.ts';
 import { leave, openTunnel, packetFrame, settled } from './attacker.ts';
 import { BUS, CAMERA } from './plan.ts';
 import { Scene } from './scene.ts';

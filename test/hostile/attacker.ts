@@ -5,7 +5,7 @@
 import { connect as connectTcp, type Socket } from 'node:net';
 import type { ConnectionOptions } from 'node:tls';
 import { CloseCode, type Credentials, FrameType } from '../../src/tunnel/index.ts';
-import { frameBytes, HELLO, RawPeer } from '../tunnel/raw-peer.ts';
+import { frameBytes, HELLO, RawPeer } from '../support/raw-peer.ts';
 
 /** Connects, and sends nothing yet. */
 export function connect(

@@ -7,8 +7,8 @@
 import { once } from 'node:events';
 import { enrol } from '../../src/pki/index.ts';
 import { type Credentials, MtlsTunnel } from '../../src/tunnel/index.ts';
+import { readDatagram, writeDatagram } from '../support/datagrams.ts';
 import { CloudHosts } from './cloud-hosts.ts';
-import { readDatagram, writeDatagram } from './datagram.ts';
 import { BUS, CLIENT, TRUST_DOMAIN } from './plan.ts';
 import { Traffic, type TrafficReport } from './traffic.ts';
 

@@ -10,8 +10,6 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type Credentials, FrameType } from '../../src/tunnel/index.ts';
-import { HELLO } from '../tunnel/raw-peer.ts';
-import { answerOf, connect, ended, leave, openTunnel } from './attacker.ts';
 import {
   CLIENT_AUTH,
   credentialsOf,
@@ -22,7 +20,9 @@ import {
   type Signer,
   subjectAltName,
   USES_OF_SITE,
-} from './certificates.ts';
+} from '../support/openssl.ts';
+import { HELLO } from '../support/raw-peer.ts';
+import { answerOf, connect, ended, leave, openTunnel } from './attacker.ts';
 import { FULL, Scene } from './scene.ts';
 
 const forge = new Forge();

@@ -5,8 +5,8 @@
  */
 
 import { SocketDevice } from '../../src/device/index.ts';
-import { VNET } from '../oracle/packets.ts';
-import { readDatagram, turnBack, writeDatagram } from './datagram.ts';
+import { readDatagram, turnBack, writeDatagram } from '../support/datagrams.ts';
+import { VNET } from '../support/vnet.ts';
 import { BUS } from './plan.ts';
 
 export class CloudHosts {

@@ -4,7 +4,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createSigningRequest, generateGatewayKey } from '../../src/pki/index.ts';
 import { type Credentials, FrameType } from '../../src/tunnel/index.ts';
-import { frameBytes, type RawPeer } from '../tunnel/raw-peer.ts';
+import { frameBytes, type RawPeer } from '../support/raw-peer.ts';
 import { ended, leave, openTunnel, pour, settled } from './attacker.ts';
 import { FULL, type Outcome, Scene } from './scene.ts';
 

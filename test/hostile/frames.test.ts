@@ -3,17 +3,10 @@
  */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type Credentials, FrameType } from '../../src/tunnel/index.ts';
-import {
-  echoPacket,
-  framed,
-  ipPacket,
-  tcpPacket,
-  udpPacket,
-  VNET,
-  type VnetHeader,
-} from '../oracle/packets.ts';
-import { Random } from '../oracle/random.ts';
-import { frameBytes, HELLO } from '../tunnel/raw-peer.ts';
+import { echoPacket, ipPacket, tcpPacket, udpPacket } from '../support/packets.ts';
+import { Random } from '../support/random.ts';
+import { frameBytes, HELLO } from '../support/raw-peer.ts';
+import { framed, VNET, type VnetHeader } from '../support/vnet.ts';
 import { connect, ended, leave, openTunnel, packetFrame, settled } from './attacker.ts';
 import { BUS, CAMERA, CLIENT, VAULT } from './plan.ts';
 import { FULL, type Outcome, Scene } from './scene.ts';

@@ -8,7 +8,7 @@
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { expect } from 'vitest';
-import { Random } from '../oracle/random.ts';
+import { Random } from '../support/random.ts';
 
 export const CASES: number = Number(process.env.VP_FUZZ ?? 20_000);
 /** The seed: the same in every run of all tests, a random one for many cases. */

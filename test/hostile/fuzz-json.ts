@@ -3,7 +3,7 @@
  * @module
  */
 import type { Json } from '../../src/store/index.ts';
-import type { Random } from '../oracle/random.ts';
+import type { Random } from '../support/random.ts';
 import { mutate } from './fuzz-cases.ts';
 
 /** Returns a random value, of any depth. */

@@ -4,7 +4,7 @@
  */
 import { execFileSync } from 'node:child_process';
 import { createSigningRequest, generateGatewayKey } from '../../src/pki/index.ts';
-import type { Random } from '../oracle/random.ts';
+import type { Random } from '../support/random.ts';
 import { mutate } from './fuzz-cases.ts';
 import { anyJson, spoil, spoilText } from './fuzz-json.ts';
 

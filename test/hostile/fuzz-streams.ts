@@ -3,9 +3,10 @@
  * @module
  */
 import { FrameType } from '../../src/tunnel/index.ts';
-import { framed, udpPacket } from '../oracle/packets.ts';
-import type { Random } from '../oracle/random.ts';
-import { frameBytes, HELLO } from '../tunnel/raw-peer.ts';
+import { udpPacket } from '../support/packets.ts';
+import type { Random } from '../support/random.ts';
+import { frameBytes, HELLO } from '../support/raw-peer.ts';
+import { framed } from '../support/vnet.ts';
 import { mutate } from './fuzz-cases.ts';
 
 /** The longest control message that is accepted, in bytes. */

@@ -26,7 +26,7 @@ import { newConnectionCounters } from '../../src/tunnel/tunnel.ts';
 import { FakeChannel } from '../control/link.ts';
 import { DESIRED, startScene } from '../control/scene.ts';
 import { FakeClock } from '../support/fake-clock.ts';
-import { decodeNaively } from '../tunnel/naive-decoder.ts';
+import { decodeNaively } from '../support/naive-decoder.ts';
 import { check, fuzz, TIMEOUT_MS } from './fuzz-cases.ts';
 import { anyJson, spoil, spoilText } from './fuzz-json.ts';
 import { edgeStream, MAX_CONTROL_BYTES, openStream, split } from './fuzz-streams.ts';

@@ -7,7 +7,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { connect as connectTls } from 'node:tls';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type Credentials, FrameType } from '../../src/tunnel/index.ts';
-import { HELLO, type RawPeer } from '../tunnel/raw-peer.ts';
+import { HELLO, type RawPeer } from '../support/raw-peer.ts';
 import { answerOf, connect, ended, halfOpen, leave, openTunnel } from './attacker.ts';
 import { FULL, type Outcome, Scene } from './scene.ts';
 

@@ -12,8 +12,8 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import { formatToken, randomSecret, randomTokenId } from '../../src/pki/token.ts';
 import { type Credentials, FrameType } from '../../src/tunnel/index.ts';
 import { ALPN_PROTOCOL } from '../../src/tunnel/messages.ts';
-import { CLOUD, site, TestCa } from '../tunnel/certificates.ts';
-import { frameBytes, WELCOME } from '../tunnel/raw-peer.ts';
+import { CLOUD, site, TestCa } from '../support/certificates.ts';
+import { frameBytes, WELCOME } from '../support/raw-peer.ts';
 
 /** Data that the impostor wants a gateway to accept. */
 const TRUST = { type: 'trust', caPem: 'of the impostor' };

@@ -10,7 +10,7 @@ import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { encode, RECURSION_DESIRED } from 'dns-packet';
-import { admin } from '../e2e/gateway-process.ts';
+import { admin } from '../support/gateway-process.ts';
 import { CLIENT, EDGE, GATEWAY, SLOW_PORT, UPSTREAM_PORT } from './names-plan.ts';
 
 /** The answers to a flood. */

@@ -19,7 +19,7 @@ import {
   REALM,
   Workspace,
   writeConfig,
-} from '../e2e/gateway-process.ts';
+} from '../support/gateway-process.ts';
 import type { FloodReport, GreedReport } from './names-attacker.ts';
 import { CLIENT, EDGE, FOREIGN, GATEWAY, SLOW_PORT, UPSTREAM_PORT, VICTIM } from './names-plan.ts';
 

@@ -12,8 +12,13 @@
  */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { type Config, type Ending, GatewayProcess, writeConfig } from '../e2e/gateway-process.ts';
-import type { Host, Network } from '../e2e/network.ts';
+import {
+  type Config,
+  type Ending,
+  GatewayProcess,
+  writeConfig,
+} from '../support/gateway-process.ts';
+import type { Host, Network } from '../support/network.ts';
 import { callAdmin, type Presence } from './renewal-scene.ts';
 
 export type Side = 'cloud' | 'site-a';

@@ -4,8 +4,8 @@
  * unchanged.
  */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { killGateways, Workspace } from '../e2e/gateway-process.ts';
-import { Network, whatIsMissing } from '../e2e/network.ts';
+import { killGateways, Workspace } from '../support/gateway-process.ts';
+import { Network, whatIsMissing } from '../support/network.ts';
 import {
   type Family,
   GATEWAY,

@@ -4,7 +4,8 @@
  */
 import { CLOUD } from '../../src/registry/index.ts';
 import { type Credentials, MtlsTunnel } from '../../src/tunnel/index.ts';
-import { framed, udpPacket, VNET } from '../oracle/packets.ts';
+import { udpPacket } from '../support/packets.ts';
+import { framed, VNET } from '../support/vnet.ts';
 import { type Cloud, HOST, SERVICE, siteName, TRUST_DOMAIN } from './revocation-scene.ts';
 
 /** One direction of one site. Packets arrive in the order of their numbers, or are lost. */

@@ -13,7 +13,7 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
 import { createSigningRequest, generateCa, generateGatewayKey } from '../../src/pki/index.ts';
 import { formatToken, randomSecret, randomTokenId } from '../../src/pki/token.ts';
-import { CLOUD, TestCa } from '../tunnel/certificates.ts';
+import { CLOUD, TestCa } from '../support/certificates.ts';
 import { pemOf, replaced } from './fuzz-requests.ts';
 
 /** id-ecPublicKey on P-256 (RFC 5480 section 2.1.1). */

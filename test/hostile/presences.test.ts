@@ -2,8 +2,9 @@
  * The share that one site can take of what all sites share: addresses, queues, and the gateway's time.
  */
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { framed, udpPacket } from '../oracle/packets.ts';
-import type { RawPeer } from '../tunnel/raw-peer.ts';
+import { udpPacket } from '../support/packets.ts';
+import type { RawPeer } from '../support/raw-peer.ts';
+import { framed } from '../support/vnet.ts';
 import { leave, openTunnel, packetFrame, settled } from './attacker.ts';
 import { BUS, CLIENT, MAX_CLIENTS, SENSOR } from './plan.ts';
 import { FULL, Scene } from './scene.ts';

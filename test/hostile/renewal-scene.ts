@@ -12,8 +12,8 @@
  */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { admin, type Config, GatewayProcess, writeConfig } from '../e2e/gateway-process.ts';
-import type { Host, Network } from '../e2e/network.ts';
+import { admin, type Config, GatewayProcess, writeConfig } from '../support/gateway-process.ts';
+import type { Host, Network } from '../support/network.ts';
 
 export const PORT = 9000;
 

@@ -7,6 +7,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { resolve } from '../e2e/protocols-scene.ts';
 import {
   cloudConfig,
   type Ending,
@@ -17,9 +18,8 @@ import {
   startCloud as startCloudProgram,
   Workspace,
   writeConfig,
-} from '../e2e/gateway-process.ts';
-import { type Host, Network, type Program, whatIsMissing } from '../e2e/network.ts';
-import { resolve } from '../e2e/protocols-scene.ts';
+} from '../support/gateway-process.ts';
+import { type Host, Network, type Program, whatIsMissing } from '../support/network.ts';
 import { Relay } from '../support/relay.ts';
 import {
   type CloudStatus,

@@ -6,10 +6,11 @@
 import { describe, expect, test } from 'vitest';
 import { CloudDataPlane } from '../../src/dataplane/index.ts';
 import { PacketTranslator, type TranslationPlan } from '../../src/translator/index.ts';
-import { TestDevice } from '../dataplane/device.ts';
-import { FakeTunnel } from '../dataplane/fake-tunnel.ts';
-import { framed, tcpPacket } from '../oracle/packets.ts';
 import { FakeClock } from '../support/fake-clock.ts';
+import { FakeTunnel } from '../support/fake-tunnel.ts';
+import { tcpPacket } from '../support/packets.ts';
+import { TestDevice } from '../support/test-device.ts';
+import { framed } from '../support/vnet.ts';
 
 const SERVICES = 128;
 const CLIENTS = 1024;

@@ -11,6 +11,7 @@ import { expect } from 'vitest';
 import type { CloudAddresses } from '../../src/gateway/index.ts';
 import { enrol } from '../../src/pki/index.ts';
 import { type Credentials, MtlsTunnel } from '../../src/tunnel/index.ts';
+import { readDatagram, writeDatagram } from '../support/datagrams.ts';
 import {
   type AdminAnswer,
   admin,
@@ -18,10 +19,9 @@ import {
   GatewayProcess,
   Workspace,
   writeConfig,
-} from '../e2e/gateway-process.ts';
+} from '../support/gateway-process.ts';
 import { Bystander } from './bystander.ts';
 import type { Commands } from './bystander-process.ts';
-import { readDatagram, writeDatagram } from './datagram.ts';
 import { BUS, CLIENT, desired, TRUST_DOMAIN } from './plan.ts';
 import { type Counters, countersOf } from './status.ts';
 

@@ -4,7 +4,8 @@
  * service's presence, then for each frame the protocol, the payload's length and the segment's.
  */
 import { enrol } from '../../src/pki/index.ts';
-import { framed, tcpPacket, udpPacket } from '../oracle/packets.ts';
+import { tcpPacket, udpPacket } from '../support/packets.ts';
+import { framed } from '../support/vnet.ts';
 import { openTunnel, packetFrame, settled } from './attacker.ts';
 
 const [token, host, port, presence, ...frames] = process.argv.slice(2);

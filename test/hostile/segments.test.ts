@@ -11,8 +11,8 @@ import {
   GatewayProcess,
   Workspace,
   writeConfig,
-} from '../e2e/gateway-process.ts';
-import { type Host, Network, whatIsMissing } from '../e2e/network.ts';
+} from '../support/gateway-process.ts';
+import { type Host, Network, whatIsMissing } from '../support/network.ts';
 
 const missing = whatIsMissing({ nft: 'nftables', ethtool: 'ethtool' });
 const title = 'a hostile super-packet';

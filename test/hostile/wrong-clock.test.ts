@@ -18,8 +18,8 @@ import {
 import { formatToken } from '../../src/pki/token.ts';
 import { FileStore } from '../../src/store/index.ts';
 import type { Credentials } from '../../src/tunnel/index.ts';
-import { Workspace } from '../e2e/gateway-process.ts';
 import { clockOf } from '../support/clock-of.ts';
+import { Workspace } from '../support/gateway-process.ts';
 import { dial } from './numbered-traffic.ts';
 import { Cloud, desired, siteName, TRUST_DOMAIN } from './revocation-scene.ts';
 

@@ -3,8 +3,8 @@
  * @module
  */
 
-import { textOf } from './address.ts';
-import { ipPacket } from './packets.ts';
+import { textOf } from '../support/address.ts';
+import { ipPacket } from '../support/packets.ts';
 
 /**
  * Returns the fragments of an IPv4 packet without options or an IPv6 packet without extension headers.

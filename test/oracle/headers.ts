@@ -4,8 +4,8 @@
  * @module
  */
 import type { VerdictName } from '../../src/translator/verdict.ts';
-import { textOf } from './address.ts';
-import { isRight, wordsOf } from './checksum.ts';
+import { textOf } from '../support/address.ts';
+import { isRight, wordsOf } from '../support/checksum.ts';
 
 export type IpVersion = 4 | 6;
 

@@ -4,8 +4,9 @@
  * @module
  */
 import type { VerdictName } from '../../src/translator/verdict.ts';
+import { checksumOffset, ICMP, TCP, UDP } from '../support/packets.ts';
+import { VNET } from '../support/vnet.ts';
 import type { IpVersion } from './headers.ts';
-import { checksumOffset, ICMP, TCP, UDP, VNET } from './packets.ts';
 import type { Packet } from './parse.ts';
 
 /** Whether the virtio-net header says that the transport checksum is still partial. */

@@ -3,11 +3,9 @@
  */
 import { describe, expect, test } from 'vitest';
 import type { TranslationPlan } from '../../src/translator/plan.ts';
-import { fragmentPacket } from './fragment-packet.ts';
 import {
   ACK,
   echoPacket,
-  framed,
   icmpError,
   icmpMessage,
   ipPacket,
@@ -16,8 +14,9 @@ import {
   TCP,
   tcpPacket,
   udpPacket,
-  VNET,
-} from './packets.ts';
+} from '../support/packets.ts';
+import { framed, VNET } from '../support/vnet.ts';
+import { fragmentPacket } from './fragment-packet.ts';
 import { type NaiveResult, NaiveTranslator } from './translate.ts';
 import { verifyChecksums } from './verify.ts';
 

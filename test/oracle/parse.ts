@@ -6,9 +6,10 @@
  * @module
  */
 import type { VerdictName } from '../../src/translator/verdict.ts';
+import { DCCP, ICMP, ICMPV6, SCTP, TCP, UDP, UDPLITE } from '../support/packets.ts';
+import { VNET } from '../support/vnet.ts';
 import { type IpHeader, parseIp, uint16 } from './headers.ts';
 import { isPartial, offloadFault } from './offload.ts';
-import { DCCP, ICMP, ICMPV6, SCTP, TCP, UDP, UDPLITE, VNET } from './packets.ts';
 
 export interface Packet {
   readonly ip: IpHeader;

@@ -5,9 +5,9 @@
  * @module
  */
 import type { Permit, Presence, Realm, TranslationPlan } from '../../src/translator/plan.ts';
-import { bytesOf, isInside, plainText, prefixOf, textOf } from './address.ts';
+import { bytesOf, isInside, plainText, prefixOf, textOf } from '../support/address.ts';
+import type { Random } from '../support/random.ts';
 import { type IpVersion, versionOf } from './headers.ts';
-import type { Random } from './random.ts';
 
 /** A client and a service that a permit of the plan names. */
 export interface Flow {

@@ -2,8 +2,10 @@
  * The answers to refused packets, which come from the address that the packet was sent to.
  * @module
  */
+
+import { icmpMessage, tcpPacket } from '../support/packets.ts';
+import { framed } from '../support/vnet.ts';
 import { uint16, versionOf } from './headers.ts';
-import { framed, icmpMessage, tcpPacket } from './packets.ts';
 import type { Packet } from './parse.ts';
 import { LONGEST_ERROR } from './rewrite.ts';
 

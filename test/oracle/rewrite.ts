@@ -3,11 +3,11 @@
  * and a quote like a packet. Every checksum is derived from what it covers before and after.
  * @module
  */
-import { bytesOf } from './address.ts';
-import { checksumOf, isRight, onesSum, pseudoHeader, wordsOf } from './checksum.ts';
+import { bytesOf } from '../support/address.ts';
+import { checksumOf, isRight, onesSum, pseudoHeader, wordsOf } from '../support/checksum.ts';
+import { checksumOffset, type Ends, ICMP, ICMPV6, UDP, UDPLITE } from '../support/packets.ts';
 import { type IpVersion, uint16, versionOf } from './headers.ts';
 import { type ErrorHeader, otherErrorHeader } from './icmp-errors.ts';
-import { checksumOffset, type Ends, ICMP, ICMPV6, UDP, UDPLITE } from './packets.ts';
 import { lengthAttribute, type Packet, type Quote } from './parse.ts';
 
 export interface Manner {

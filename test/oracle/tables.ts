@@ -3,7 +3,7 @@
  * @module
  */
 import type { Permit, Presence, Realm, TranslationPlan } from '../../src/translator/plan.ts';
-import { bytesOf, isInside, type Prefix, plainText, prefixOf } from './address.ts';
+import { bytesOf, isInside, type Prefix, plainText, prefixOf } from '../support/address.ts';
 import { type IpVersion, versionOf } from './headers.ts';
 
 export interface Endpoint {

@@ -5,11 +5,12 @@
  */
 import type { Presence, TranslationPlan } from '../../src/translator/plan.ts';
 import type { VerdictName } from '../../src/translator/verdict.ts';
+import { ICMP, ICMPV6 } from '../support/packets.ts';
+import { VNET } from '../support/vnet.ts';
 import { Fragments } from './fragments.ts';
 import { type IpVersion, uint16, versionOf } from './headers.ts';
 import { otherErrorHeader } from './icmp-errors.ts';
 import { isPartial, segmentSize, translatedOffload } from './offload.ts';
-import { ICMP, ICMPV6, VNET } from './packets.ts';
 import { type Packet, parseFrame } from './parse.ts';
 import { Paths } from './paths.ts';
 import { mayBeAnswered, rejection, tooBig } from './replies.ts';

@@ -2,8 +2,9 @@
  * Verifies every checksum of a frame as its receiver would, also those inside an ICMP quote. Independent of `headers.ts`, `parse.ts` and `rewrite.ts`, so that it can catch their mistakes.
  * @module
  */
-import { isRight, onesSum, pseudoHeader, wordsOf } from './checksum.ts';
-import { ICMP, ICMPV6, TCP, UDP, UDPLITE, VNET } from './packets.ts';
+import { isRight, onesSum, pseudoHeader, wordsOf } from '../support/checksum.ts';
+import { ICMP, ICMPV6, TCP, UDP, UDPLITE } from '../support/packets.ts';
+import { VNET } from '../support/vnet.ts';
 
 /**
  * Names the wrong checksums of a well-formed frame: `ipv4`, `tcp`, `udp`, `udplite`, `icmp`, and the

@@ -20,7 +20,7 @@ import ts from 'typescript';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import manifest from '../../package.json' with { type: 'json' };
 import { codeOf, compile, NAMED_PROGRAMS, outputOf } from '../documents/snippets.ts';
-import { Network, whatIsMissing } from '../e2e/network.ts';
+import { Network, whatIsMissing } from '../support/network.ts';
 import pinned from './exports.json' with { type: 'json' };
 
 const ENTRIES = Object.keys(manifest.exports)

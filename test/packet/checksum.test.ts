@@ -9,7 +9,7 @@ import {
   sumBytes,
   wordDelta,
 } from '../../src/packet/index.ts';
-import { checksumOf, incremented, onesSum, wordsOf } from '../oracle/checksum.ts';
+import { checksumOf, incremented, onesSum, wordsOf } from '../support/checksum.ts';
 
 /** Words with both zeros, both sides of the sign bit, and nothing special. */
 const WORDS = [0x0000, 0x0001, 0x3285, 0x5555, 0x7fff, 0x8000, 0xdd2f, 0xfffe, 0xffff];

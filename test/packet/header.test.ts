@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import { FragmentPart } from '../../src/packet/fields.ts';
 import { PacketHeader, PacketKind, Parse } from '../../src/packet/index.ts';
-import { repairIpv4Checksum } from '../oracle/packets.ts';
-import { Random } from '../oracle/random.ts';
+import { repairIpv4Checksum } from '../support/packets.ts';
+import { Random } from '../support/random.ts';
 import { GuardedView } from '../translator/guarded-view.ts';
 
 const UDP4 = hex(

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { FragmentPart } from '../../src/packet/fields.ts';
 import { PacketHeader, PacketKind, Parse } from '../../src/packet/index.ts';
-import { type Extension, ipPacket, TCP, tcpPacket, UDP, udpPacket } from '../oracle/packets.ts';
+import { type Extension, ipPacket, TCP, tcpPacket, UDP, udpPacket } from '../support/packets.ts';
 import { GuardedView } from '../translator/guarded-view.ts';
 
 const ENDS = { source: 'fd00::5', destination: 'fd64::1' };

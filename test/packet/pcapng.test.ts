@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { PcapngWriter } from '../../src/packet/index.ts';
-import { echoPacket, tcpPacket, udpPacket } from '../oracle/packets.ts';
+import { echoPacket, tcpPacket, udpPacket } from '../support/packets.ts';
 
 const ENDS = { source: '10.0.0.5', destination: '100.64.0.1' };
 const ENDS6 = { source: 'fd00::5', destination: 'fd64::1' };

@@ -4,27 +4,24 @@
  * @module
  */
 import { PacketSegmenter, SegmentResult } from '../../src/packet/index.ts';
-import { checksumOf, isRight, pseudoHeader, wordsOf } from '../oracle/checksum.ts';
+import { checksumOf, isRight, pseudoHeader, wordsOf } from '../support/checksum.ts';
 import {
+  AUTHENTICATION,
+  CWR,
+  DESTINATION,
   FIN,
-  framed,
+  FRAGMENT,
+  HOP_BY_HOP,
   ICMP,
   ICMPV6,
   type IpOptions,
+  PSH,
+  ROUTING,
   repairIpv4Checksum,
   TCP,
   UDP,
-  type VnetHeader,
-} from '../oracle/packets.ts';
-
-export const HOP_BY_HOP = 0;
-export const ROUTING = 43;
-export const FRAGMENT = 44;
-export const AUTHENTICATION = 51;
-export const DESTINATION = 60;
-
-export const PSH = 0x08;
-export const CWR = 0x80;
+} from '../support/packets.ts';
+import { framed, type VnetHeader } from '../support/vnet.ts';
 
 /** A parsed packet. */
 export interface Piece {

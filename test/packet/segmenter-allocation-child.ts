@@ -4,7 +4,8 @@
  * @module
  */
 import { PacketSegmenter, SegmentResult } from '../../src/packet/index.ts';
-import { framed, tcpPacket, udpPacket } from '../oracle/packets.ts';
+import { tcpPacket, udpPacket } from '../support/packets.ts';
+import { framed } from '../support/vnet.ts';
 import { partialHeader } from './pieces.ts';
 
 const PACKETS = 100_000;

@@ -6,18 +6,20 @@ import { afterEach, describe, expect, test } from 'vitest';
 import { configureTun, LinuxTun } from '../../src/device/index.ts';
 import { PacketSegmenter, SegmentResult } from '../../src/packet/index.ts';
 import { readFrame, until } from '../device/conformance.ts';
-import { titled, useNamespace } from '../device/namespace.ts';
+import { titled, useNamespace } from '../support/namespace.ts';
 import {
   ACK,
+  CWR,
   FIN,
-  framed,
+  type IpOptions,
+  PSH,
   repairIpv4Checksum,
-  type SegmentOptions,
+  type TcpFields,
   tcpPacket,
   udpPacket,
-  type VnetHeader,
-} from '../oracle/packets.ts';
-import { CWR, PSH, partialHeader, pieces, ROUTER_ALERT, UNCOPIED_OPTION } from './pieces.ts';
+} from '../support/packets.ts';
+import { framed, type VnetHeader } from '../support/vnet.ts';
+import { partialHeader, pieces, ROUTER_ALERT, UNCOPIED_OPTION } from './pieces.ts';
 
 const skipReason = await useNamespace();
 
@@ -39,7 +41,7 @@ async function openTun(name: string, offload: boolean): Promise<LinuxTun> {
   return tun;
 }
 
-function segment(options: SegmentOptions & { flags?: number; tcpOptions?: Uint8Array }) {
+function segment(options: Partial<TcpFields> & IpOptions) {
   return {
     sourcePort: 49_152,
     destinationPort: 5672,

@@ -4,20 +4,19 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { PacketSegmenter, SegmentResult } from '../../src/packet/index.ts';
 import {
+  AUTHENTICATION,
+  DESTINATION,
   type Ends,
-  framed,
+  FRAGMENT,
+  HOP_BY_HOP,
   repairIpv4Checksum,
   SYN,
   tcpPacket,
   udpPacket,
-  type VnetHeader,
-} from '../oracle/packets.ts';
+} from '../support/packets.ts';
+import { framed, type VnetHeader } from '../support/vnet.ts';
 import {
-  AUTHENTICATION,
-  DESTINATION,
   extended,
-  FRAGMENT,
-  HOP_BY_HOP,
   MAY_FRAGMENT,
   partialHeader,
   ROUTER_ALERT,

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { ApiMisuseError } from '../../src/errors.ts';
 import { readUdpFrame, udpFrame, VNET_HEADER_LENGTH } from '../../src/packet/index.ts';
-import { onesSum, wordsOf } from '../oracle/checksum.ts';
+import { onesSum, wordsOf } from '../support/checksum.ts';
 
 const IPV4 = { source: '10.0.0.5', destination: '192.0.2.1' };
 const IPV6 = { source: '2001:db8::5', destination: '2001:db8::1:0:0:1' };

@@ -9,8 +9,8 @@ import {
   type RevocationScope,
 } from '../../src/pki/index.ts';
 import { MemoryStore, type Store, type Write } from '../../src/store/index.ts';
+import { CLOUD } from '../support/certificates.ts';
 import {
-  CLOUD,
   DAY_MS,
   HOUR_MS,
   newRequest,

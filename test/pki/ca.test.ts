@@ -7,16 +7,15 @@ import {
   type KeyType,
 } from '../../src/pki/index.ts';
 import { MemoryStore } from '../../src/store/index.ts';
+import { CLOUD } from '../support/certificates.ts';
 import { clockOf } from '../support/clock-of.ts';
+import { hasOpenssl, openssl } from '../support/openssl.ts';
 import {
-  CLOUD,
   crlVerdictOf,
   DAY_MS,
   HOUR_MS,
   handshake,
-  hasOpenssl,
   newRequest,
-  openssl,
   operatorCa,
   pemTexts,
   SITE_A,

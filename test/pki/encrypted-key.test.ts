@@ -12,7 +12,8 @@ import {
   type KeyType,
 } from '../../src/pki/index.ts';
 import { MemoryStore } from '../../src/store/index.ts';
-import { hasOpenssl, openssl, scene, TRUST_DOMAIN } from './fixtures.ts';
+import { hasOpenssl, openssl } from '../support/openssl.ts';
+import { scene, TRUST_DOMAIN } from './fixtures.ts';
 
 const PASSPHRASE = 'correct horse, größer';
 

@@ -13,8 +13,9 @@ import {
   type EnrolmentServerOptions,
   type GatewayIdentity,
 } from '../../src/pki/index.ts';
+import { CLOUD } from '../support/certificates.ts';
 import { refusingTcpPort } from '../support/refusing-port.ts';
-import { CLOUD, newRequest } from './fixtures.ts';
+import { newRequest } from './fixtures.ts';
 
 export const HOST = '127.0.0.1';
 /** Called after each test. */

@@ -15,6 +15,7 @@ import {
 } from '../../src/pki/index.ts';
 import { spkiDigest } from '../../src/pki/keys.ts';
 import { formatToken } from '../../src/pki/token.ts';
+import { CLOUD } from '../support/certificates.ts';
 import { clockOf } from '../support/clock-of.ts';
 import {
   closedPort,
@@ -26,7 +27,7 @@ import {
   serve,
   withCertificate,
 } from './enrolment-servers.ts';
-import { CLOUD, DAY_MS, HOUR_MS, newRequest, SITE_A, scene } from './fixtures.ts';
+import { DAY_MS, HOUR_MS, newRequest, SITE_A, scene } from './fixtures.ts';
 
 /** The chain with one byte of the signature of its last certificate changed. */
 function forged(pem: string): string {

@@ -24,6 +24,7 @@ import {
 } from '../../src/pki/index.ts';
 import { MemoryStore } from '../../src/store/index.ts';
 import { clockOf } from '../support/clock-of.ts';
+import { openssl } from '../support/openssl.ts';
 
 export const TRUST_DOMAIN = 'example.org';
 export const SITE_A: GatewayIdentity & { role: 'site' } = {
@@ -31,7 +32,6 @@ export const SITE_A: GatewayIdentity & { role: 'site' } = {
   role: 'site',
   site: 'site-a',
 };
-export const CLOUD: GatewayIdentity = { trustDomain: TRUST_DOMAIN, role: 'cloud' };
 export const HOUR_MS = 3_600_000;
 export const DAY_MS: number = 24 * HOUR_MS;
 
@@ -74,20 +74,6 @@ export function newRequest(type?: KeyType): { privateKeyPem: string; csrPem: str
 export function redemptionOf(tokenText: string, csrPem: string = newRequest().csrPem): Redemption {
   const { id, secret } = parseToken(tokenText);
   return { tokenId: id, secret, csrPem };
-}
-
-export const hasOpenssl: boolean = spawnSync('openssl', ['version']).status === 0;
-
-/** Runs openssl with `@name` and `file:@name` arguments replaced by files of that content; returns its output. */
-export function openssl(args: readonly string[], files: Record<string, string> = {}): string {
-  const folder = mkdtempSync(join(tmpdir(), 'pki-'));
-  try {
-    for (const [name, content] of Object.entries(files)) writeFileSync(join(folder, name), content);
-    const paths = args.map((arg) => arg.replace(/^(|file:)@/, `$1${folder}/`));
-    return execFileSync('openssl', paths, { encoding: 'utf8', stdio: 'pipe' });
-  } finally {
-    rmSync(folder, { recursive: true });
-  }
 }
 
 const ALGORITHMS: Readonly<Record<KeyType, readonly string[]>> = {

@@ -9,7 +9,9 @@ import tls, { type TLSSocket } from 'node:tls';
 import { describe, expect, test } from 'vitest';
 import { CertificateAuthority, identityOfCertificate, type KeyType } from '../../src/pki/index.ts';
 import { MemoryStore } from '../../src/store/index.ts';
-import { CLOUD, DAY_MS, hasOpenssl, newRequest, openssl, SITE_A, scene } from './fixtures.ts';
+import { CLOUD } from '../support/certificates.ts';
+import { hasOpenssl, openssl } from '../support/openssl.ts';
+import { DAY_MS, newRequest, SITE_A, scene } from './fixtures.ts';
 
 const KEY_TYPES: readonly KeyType[] = ['p256', 'ed25519', 'rsa'];
 const VERIFY = [

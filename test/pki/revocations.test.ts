@@ -10,13 +10,12 @@ import {
 } from '../../src/pki/index.ts';
 import { spkiHashOf } from '../../src/pki/keys.ts';
 import { MemoryStore } from '../../src/store/index.ts';
+import { CLOUD } from '../support/certificates.ts';
+import { hasOpenssl, openssl } from '../support/openssl.ts';
 import {
-  CLOUD,
   DAY_MS,
   HOUR_MS,
-  hasOpenssl,
   newRequest,
-  openssl,
   redemptionOf,
   reload,
   SITE_A,

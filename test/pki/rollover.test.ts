@@ -7,18 +7,17 @@ import {
   generateCa,
   type KeyType,
 } from '../../src/pki/index.ts';
+import { CLOUD } from '../support/certificates.ts';
 import { clockOf } from '../support/clock-of.ts';
+import { hasOpenssl, openssl } from '../support/openssl.ts';
 import {
-  CLOUD,
   crlVerdictOf,
   DAY_MS,
   type End,
   HOUR_MS,
   handshake,
-  hasOpenssl,
   materialOf,
   newRequest,
-  openssl,
   operatorCa,
   pemTexts,
   redemptionOf,

@@ -4,7 +4,8 @@ import { describe, expect, test } from 'vitest';
 import { PresenceError } from '../../src/errors.ts';
 import { createSigningRequest, generateGatewayKey, type KeyType } from '../../src/pki/index.ts';
 import { verifySigningRequest } from '../../src/pki/signing-request.ts';
-import { hasOpenssl, newRequest, openssl } from './fixtures.ts';
+import { hasOpenssl, openssl } from '../support/openssl.ts';
+import { newRequest } from './fixtures.ts';
 
 const { csrPem } = newRequest();
 const der = decode(csrPem);

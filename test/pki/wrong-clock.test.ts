@@ -12,16 +12,9 @@ import {
   type IssuedCertificate,
 } from '../../src/pki/index.ts';
 import { MemoryStore } from '../../src/store/index.ts';
+import { CLOUD } from '../support/certificates.ts';
 import { clockOf } from '../support/clock-of.ts';
-import {
-  CLOUD,
-  DAY_MS,
-  HOUR_MS,
-  newRequest,
-  redemptionOf,
-  SITE_A,
-  TRUST_DOMAIN,
-} from './fixtures.ts';
+import { DAY_MS, HOUR_MS, newRequest, redemptionOf, SITE_A, TRUST_DOMAIN } from './fixtures.ts';
 
 const ENDPOINTS = ['https://192.0.2.1:7444'];
 const LIFETIME_MS = 30 * DAY_MS;

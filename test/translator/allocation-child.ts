@@ -18,15 +18,14 @@ import {
 import {
   type Ends,
   echoPacket,
-  framed,
   icmpError,
   ipPacket,
   SYN,
   sctpPacket,
   tcpPacket,
   udpPacket,
-  VNET,
-} from '../oracle/packets.ts';
+} from '../support/packets.ts';
+import { framed, VNET } from '../support/vnet.ts';
 import { MIXED_PATHS, type MixedPath, mixedScene } from './mixed.ts';
 import { ADDRESSES, FAMILIES, pathOf, Scene } from './scene.ts';
 

@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { type PacketCapture, type PathStatus, PcapngCapture } from '../../src/translator/index.ts';
-import { type Ends, icmpError, ipPacket, tcpPacket, udpPacket } from '../oracle/packets.ts';
 import { FakeClock } from '../support/fake-clock.ts';
+import { type Ends, icmpError, ipPacket, tcpPacket, udpPacket } from '../support/packets.ts';
 import { MIXED_PATHS, mixedPath, mixedPlan, mixedScene } from './mixed.ts';
 import type { Scene } from './scene.ts';
 

@@ -2,12 +2,12 @@ import { describe, expect, test } from 'vitest';
 import {
   type Ends,
   echoPacket,
-  framed,
   icmpError,
   ipPacket,
   tcpPacket,
   udpPacket,
-} from '../oracle/packets.ts';
+} from '../support/packets.ts';
+import { framed } from '../support/vnet.ts';
 import { mixedPath, mixedScene, UNBOUND } from './mixed.ts';
 import type { Scene } from './scene.ts';
 

@@ -8,9 +8,9 @@ import {
   repairIpv4Checksum,
   tcpPacket,
   udpPacket,
-  type VnetHeader,
-} from '../oracle/packets.ts';
-import { Random } from '../oracle/random.ts';
+} from '../support/packets.ts';
+import { Random } from '../support/random.ts';
+import type { VnetHeader } from '../support/vnet.ts';
 import {
   MIXED_PATHS,
   type MixedPath,

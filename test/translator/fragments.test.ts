@@ -9,7 +9,7 @@ import {
   UDPLITE,
   udpLitePacket,
   udpPacket,
-} from '../oracle/packets.ts';
+} from '../support/packets.ts';
 import { MIXED_PATHS, mixedPath, mixedPlan, mixedScene, VERSIONS } from './mixed.ts';
 import type { Scene } from './scene.ts';
 

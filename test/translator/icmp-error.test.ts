@@ -1,14 +1,14 @@
 import { describe, expect, test } from 'vitest';
+import { verifyChecksums } from '../oracle/verify.ts';
 import {
   type Ends,
   echoPacket,
-  framed,
   icmpError,
   repairIpv4Checksum,
   tcpPacket,
   udpPacket,
-} from '../oracle/packets.ts';
-import { verifyChecksums } from '../oracle/verify.ts';
+} from '../support/packets.ts';
+import { framed } from '../support/vnet.ts';
 import { ADDRESSES, FAMILIES, PAYLOAD, PLAN, pathOf, presenceOf, Scene } from './scene.ts';
 
 /** Type and code of "port unreachable", by IP version. */

@@ -5,8 +5,8 @@ import { describe, expect, test } from 'vitest';
 import type { PacketTranslatorOptions, TranslationPlan } from '../../src/translator/index.ts';
 import { PathTable } from '../../src/translator/path-table.ts';
 import { Verdict } from '../../src/translator/verdict.ts';
-import { tcpPacket, udpPacket } from '../oracle/packets.ts';
-import { Random } from '../oracle/random.ts';
+import { tcpPacket, udpPacket } from '../support/packets.ts';
+import { Random } from '../support/random.ts';
 import { Scene } from './scene.ts';
 
 const IDLE_MS = 300_000;

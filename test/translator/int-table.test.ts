@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { IntTable } from '../../src/translator/int-table.ts';
-import { Random } from '../oracle/random.ts';
+import { Random } from '../support/random.ts';
 
 afterEach(() => vi.restoreAllMocks());
 

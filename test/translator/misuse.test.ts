@@ -8,8 +8,9 @@ import {
   type PcapngCaptureOptions,
   Verdict,
 } from '../../src/translator/index.ts';
-import { framed, tcpPacket } from '../oracle/packets.ts';
 import { verifyChecksums } from '../oracle/verify.ts';
+import { tcpPacket } from '../support/packets.ts';
+import { framed } from '../support/vnet.ts';
 import { PLAN, pathOf, Scene } from './scene.ts';
 
 describe('translate refuses', () => {

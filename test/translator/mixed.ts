@@ -4,7 +4,7 @@
  * @module
  */
 import type { Permit, Presence, Realm, TranslationPlan } from '../../src/translator/index.ts';
-import type { Ends } from '../oracle/packets.ts';
+import type { Ends } from '../support/packets.ts';
 import { Scene } from './scene.ts';
 
 export const VERSIONS = [4, 6] as const;

@@ -8,8 +8,8 @@ import {
   tcpPacket,
   udpLitePacket,
   udpPacket,
-  type VnetHeader,
-} from '../oracle/packets.ts';
+} from '../support/packets.ts';
+import type { VnetHeader } from '../support/vnet.ts';
 import { expectForwarded, FAMILIES, PAYLOAD, pathOf, Scene } from './scene.ts';
 
 const UDP_PORTS = { sourcePort: 40_000, destinationPort: 53 };

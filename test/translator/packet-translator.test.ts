@@ -1,10 +1,10 @@
 import { describe, expect, test } from 'vitest';
+import { verifyChecksums } from '../oracle/verify.ts';
 import {
   ACK,
   type Ends,
   echoPacket,
   FIN,
-  framed,
   icmpMessage,
   ipPacket,
   SYN,
@@ -12,8 +12,8 @@ import {
   tcpPacket,
   UDP,
   udpPacket,
-} from '../oracle/packets.ts';
-import { verifyChecksums } from '../oracle/verify.ts';
+} from '../support/packets.ts';
+import { framed } from '../support/vnet.ts';
 import { ADDRESSES, expectForwarded, FAMILIES, PAYLOAD, PLAN, pathOf, Scene } from './scene.ts';
 
 describe('a packet that is permitted leaves with both addresses and all checksums translated', () => {

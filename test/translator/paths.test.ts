@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { PathStatus, TranslationPlan } from '../../src/translator/index.ts';
-import { type Ends, ipPacket, tcpPacket, udpPacket } from '../oracle/packets.ts';
+import { type Ends, ipPacket, tcpPacket, udpPacket } from '../support/packets.ts';
 import { mixedPath, mixedScene } from './mixed.ts';
 import { PAYLOAD, PLAN, pathOf, Scene, without } from './scene.ts';
 

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { ApiMisuseError, ConfigError } from '../../src/errors.ts';
 import type { Permit, Presence, Realm, TranslationPlan } from '../../src/translator/index.ts';
-import { type Ends, tcpPacket } from '../oracle/packets.ts';
+import { type Ends, tcpPacket } from '../support/packets.ts';
 import { ADDRESSES, FAMILIES, PLAN, pathOf, Scene, without } from './scene.ts';
 
 const build = (ends: Ends, destinationPort = 5672): Uint8Array =>

@@ -13,14 +13,14 @@ import {
   VERDICT_NAMES,
   type VerdictName,
 } from '../../src/translator/index.ts';
-import { plainText } from '../oracle/address.ts';
-import { VNET } from '../oracle/packets.ts';
 import { randomWorld, type World, withPresence, worldOf } from '../oracle/plans.ts';
-import { Random } from '../oracle/random.ts';
 import { Tally } from '../oracle/tally.ts';
 import { MUTATED_KINDS, PACKET_KINDS, type Packet, Traffic } from '../oracle/traffic/traffic.ts';
 import { type NaiveResult, NaiveTranslator } from '../oracle/translate.ts';
 import { verifyChecksums } from '../oracle/verify.ts';
+import { plainText } from '../support/address.ts';
+import { Random } from '../support/random.ts';
+import { VNET } from '../support/vnet.ts';
 
 const SEED = Number(process.env.VP_SEED ?? 1);
 const PACKETS = Number(process.env.VP_PACKETS ?? (process.env.CI ? 500_000 : 100_000));

@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { RecencyTable } from '../../src/translator/recency-table.ts';
-import { Random } from '../oracle/random.ts';
+import { Random } from '../support/random.ts';
 
 afterEach(() => vi.restoreAllMocks());
 

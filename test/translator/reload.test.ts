@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { Presence, TranslationPlan } from '../../src/translator/index.ts';
-import { type Ends, tcpPacket, udpPacket } from '../oracle/packets.ts';
+import { type Ends, tcpPacket, udpPacket } from '../support/packets.ts';
 import { mixedPath, mixedPlan, mixedScene, SERVICE } from './mixed.ts';
 import { Scene } from './scene.ts';
 

@@ -1,11 +1,11 @@
 import { describe, expect, test } from 'vitest';
 import type { Reject } from '../../src/translator/index.ts';
+import { verifyChecksums } from '../oracle/verify.ts';
 import {
   ACK,
   type Ends,
   echoPacket,
   FIN,
-  framed,
   icmpError,
   ipPacket,
   SYN,
@@ -13,8 +13,8 @@ import {
   tcpPacket,
   udpLitePacket,
   udpPacket,
-} from '../oracle/packets.ts';
-import { verifyChecksums } from '../oracle/verify.ts';
+} from '../support/packets.ts';
+import { framed } from '../support/vnet.ts';
 import { CLIENT, mixedPath, mixedScene, UNBOUND, VERSIONS, type Version } from './mixed.ts';
 import { PAYLOAD, type Scene } from './scene.ts';
 

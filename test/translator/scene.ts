@@ -19,7 +19,8 @@ import {
   VERDICT_NAMES,
   type VerdictName,
 } from '../../src/translator/index.ts';
-import { type Ends, framed, VNET, type VnetHeader } from '../oracle/packets.ts';
+import type { Ends } from '../support/packets.ts';
+import { framed, VNET, type VnetHeader } from '../support/vnet.ts';
 
 export type RealmName = 'cloud' | 'site-a' | 'site-b';
 

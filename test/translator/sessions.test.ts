@@ -7,7 +7,7 @@ import {
   tcpPacket,
   udpLitePacket,
   udpPacket,
-} from '../oracle/packets.ts';
+} from '../support/packets.ts';
 import { CLIENT, MIXED_PATHS, mixedPath, mixedPlan, mixedScene, SERVICE } from './mixed.ts';
 import { Scene } from './scene.ts';
 

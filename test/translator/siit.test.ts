@@ -1,9 +1,10 @@
 import { describe, expect, test } from 'vitest';
 import { TRANSLATION_HEADROOM } from '../../src/translator/index.ts';
+import { NaiveTranslator } from '../oracle/translate.ts';
+import { verifyChecksums } from '../oracle/verify.ts';
 import {
   type Ends,
   echoPacket,
-  framed,
   icmpError,
   ipPacket,
   SYN,
@@ -11,11 +12,8 @@ import {
   tcpPacket,
   udpLitePacket,
   udpPacket,
-  VNET,
-  type VnetHeader,
-} from '../oracle/packets.ts';
-import { NaiveTranslator } from '../oracle/translate.ts';
-import { verifyChecksums } from '../oracle/verify.ts';
+} from '../support/packets.ts';
+import { framed, VNET, type VnetHeader } from '../support/vnet.ts';
 import { CROSS_VERSION_PATHS, mixedPath, mixedPlan, mixedScene, type Version } from './mixed.ts';
 import { PAYLOAD, type Scene } from './scene.ts';
 

@@ -11,7 +11,7 @@ import {
   tcpPacket,
   UDP,
   udpPacket,
-} from '../oracle/packets.ts';
+} from '../support/packets.ts';
 import { ADDRESSES, FAMILIES } from './scene.ts';
 
 const SITE: SiteAddresses = {

@@ -4,7 +4,7 @@
  */
 import { describe, expect, test } from 'vitest';
 import type { PacketTranslatorOptions } from '../../src/translator/index.ts';
-import { icmpError, sctpPacket, tcpPacket, udpPacket } from '../oracle/packets.ts';
+import { icmpError, sctpPacket, tcpPacket, udpPacket } from '../support/packets.ts';
 import { FAMILIES, PLAN, pathOf, Scene, without } from './scene.ts';
 
 const GRACE_MS = 120_000;

@@ -12,7 +12,7 @@ import {
   type TunnelRefusal,
 } from '../../src/tunnel/index.ts';
 import { FakeClock } from '../support/fake-clock.ts';
-import { HELLO, RawPeer } from './raw-peer.ts';
+import { HELLO, RawPeer } from '../support/raw-peer.ts';
 import { cleanUp, dial, listen, next, setUpTunnels, siteA } from './scene.ts';
 
 setUpTunnels();

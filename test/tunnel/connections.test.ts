@@ -2,8 +2,8 @@ import { describe, expect, test, vi } from 'vitest';
 import { CONNECTION_CHECK_MS } from '../../src/tunnel/connection-scaler.ts';
 import { CloseCode, FrameType, type MtlsTunnel } from '../../src/tunnel/index.ts';
 import { FakeClock } from '../support/fake-clock.ts';
+import { HELLO, RawPeer, WELCOME } from '../support/raw-peer.ts';
 import { flowOf, numberOf, record, sendRound } from './packets.ts';
-import { HELLO, RawPeer, WELCOME } from './raw-peer.ts';
 import { dial, next, pair, serve, setUpTunnels, siteA, siteB } from './scene.ts';
 import { twoConnections } from './two-connections.ts';
 

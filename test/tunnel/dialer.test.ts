@@ -9,11 +9,11 @@ import {
   FrameType,
   MtlsTunnel,
 } from '../../src/tunnel/index.ts';
+import { CLOUD, TestCa } from '../support/certificates.ts';
 import { FakeClock } from '../support/fake-clock.ts';
+import { frameBytes, type RawPeer, WELCOME } from '../support/raw-peer.ts';
 import { refusingTcpPort } from '../support/refusing-port.ts';
 import { Relay } from '../support/relay.ts';
-import { CLOUD, TestCa } from './certificates.ts';
-import { frameBytes, type RawPeer, WELCOME } from './raw-peer.ts';
 import {
   ca,
   cleanUp,

@@ -8,9 +8,9 @@ import {
   type TunnelListener,
 } from '../../src/tunnel/index.ts';
 import { FakeClock } from '../support/fake-clock.ts';
-import { decodeNaively } from './naive-decoder.ts';
+import { decodeNaively } from '../support/naive-decoder.ts';
+import { HELLO, RawPeer, WELCOME } from '../support/raw-peer.ts';
 import { packetOf, record, sendRound } from './packets.ts';
-import { HELLO, RawPeer, WELCOME } from './raw-peer.ts';
 import { dial, listen, next, pair, serve, setUpTunnels, siteA } from './scene.ts';
 import { whileTrafficFlows } from './traffic.ts';
 import { twoConnections } from './two-connections.ts';

@@ -9,8 +9,8 @@ import {
   type MtlsTunnel,
   type TunnelListener,
 } from '../../src/tunnel/index.ts';
+import { site } from '../support/certificates.ts';
 import { FakeClock } from '../support/fake-clock.ts';
-import { site } from './certificates.ts';
 import { ca, listen, next, pair, setUpTunnels, siteA } from './scene.ts';
 
 setUpTunnels();

@@ -25,10 +25,11 @@ import {
   failureOf,
 } from '../../src/tunnel/index.ts';
 import { ALPN_PROTOCOL } from '../../src/tunnel/messages.ts';
+import { CLOUD, site, TestCa } from '../support/certificates.ts';
 import { ConnectProxy } from '../support/connect-proxy.ts';
 import { FakeClock } from '../support/fake-clock.ts';
+import { hasOpenssl } from '../support/openssl.ts';
 import { refusingTcpPort } from '../support/refusing-port.ts';
-import { CLOUD, hasOpenssl, site, TestCa } from './certificates.ts';
 import { ca, cleanUp, cloud, dial, listen, next, serve, setUpTunnels } from './scene.ts';
 
 setUpTunnels();
@@ -307,7 +308,7 @@ describe('failureOf classifies the failure of a real tunnel', () => {
     expect(meaning).toBe('peer-identity operator configuration');
   });
 
-  test.skipIf(!hasOpenssl())('to a certificate that is not for servers', async () => {
+  test.skipIf(!hasOpenssl)('to a certificate that is not for servers', async () => {
     const uri = 'subjectAltName=URI:spiffe://example.org/cloud';
     const [meaning] = await failed(await tlsPort(ca.forge(uri)));
     expect(meaning).toBe('peer-identity operator configuration');

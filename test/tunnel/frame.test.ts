@@ -10,7 +10,7 @@ import {
 import { FrameDecoder } from '../../src/tunnel/frame-decoder.ts';
 import { FrameType } from '../../src/tunnel/index.ts';
 import { SlabPool } from '../../src/tunnel/slab-pool.ts';
-import { type Decoded, decodeNaively } from './naive-decoder.ts';
+import { type Decoded, decodeNaively } from '../support/naive-decoder.ts';
 
 const MAX_CONTROL = 100_000;
 

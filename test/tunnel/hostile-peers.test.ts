@@ -3,9 +3,9 @@ import { describe, expect, test, vi } from 'vitest';
 import { ApiMisuseError } from '../../src/errors.ts';
 import { CloseCode, FrameType } from '../../src/tunnel/index.ts';
 import { FakeClock } from '../support/fake-clock.ts';
-import { hasOpenssl } from './certificates.ts';
+import { hasOpenssl } from '../support/openssl.ts';
+import { HELLO, RawPeer } from '../support/raw-peer.ts';
 import { packetOf, record } from './packets.ts';
-import { HELLO, RawPeer } from './raw-peer.ts';
 import { ca, cleanUp, dial, listen, next, pair, serve, setUpTunnels, siteA } from './scene.ts';
 
 setUpTunnels();
@@ -52,7 +52,7 @@ describe('control messages', () => {
   });
 });
 
-describe.runIf(hasOpenssl())('a certificate that names no purpose', () => {
+describe.runIf(hasOpenssl)('a certificate that names no purpose', () => {
   const uri = (who: string) => `subjectAltName=URI:spiffe://example.org/${who}`;
 
   test('lets no edge in', async () => {

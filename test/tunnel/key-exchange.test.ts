@@ -4,7 +4,7 @@ import { connect, createServer } from 'node:net';
 import { createSecureContext } from 'node:tls';
 import { describe, expect, test, vi } from 'vitest';
 import { FrameType, type MtlsTunnel } from '../../src/tunnel/index.ts';
-import { HELLO, RawPeer, WELCOME } from './raw-peer.ts';
+import { HELLO, RawPeer, WELCOME } from '../support/raw-peer.ts';
 import { cloud, dial, listen, next, pair, serve, setUpTunnels, siteA } from './scene.ts';
 
 setUpTunnels();

@@ -10,9 +10,10 @@ import {
   MtlsTunnel,
   type TunnelListener,
 } from '../../src/tunnel/index.ts';
+import { CLOUD, site, TestCa } from '../support/certificates.ts';
 import { FakeClock } from '../support/fake-clock.ts';
-import { CLOUD, hasOpenssl, site, TestCa } from './certificates.ts';
-import { HELLO, RawPeer } from './raw-peer.ts';
+import { hasOpenssl } from '../support/openssl.ts';
+import { HELLO, RawPeer } from '../support/raw-peer.ts';
 
 let ca: TestCa;
 let cloud: Credentials;
@@ -120,7 +121,7 @@ describe('a listener', () => {
         async (port) => RawPeer.dial(port, siteA, { ALPNProtocols: ['virtual-presence/2', 'h2'] }),
       ],
     ];
-  if (hasOpenssl()) {
+  if (hasOpenssl) {
     const name = 'subjectAltName=URI:spiffe://example.org/site/site-a\n';
     unwanted.push([
       'whose certificate is for servers only',
@@ -179,7 +180,7 @@ describe('a listener', () => {
     await vi.waitFor(() => expect([...listener.counters.refused]).toEqual([['wrong-identity', 1]]));
   });
 
-  test.skipIf(!hasOpenssl())(
+  test.skipIf(!hasOpenssl)(
     'refuses a verified peer whose certificate names a host (needs openssl)',
     async () => {
       const listener = await listen();

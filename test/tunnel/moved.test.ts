@@ -1,9 +1,9 @@
 import { describe, expect, test, vi } from 'vitest';
 import { CloseCode, FrameType, type TunnelRefusal } from '../../src/tunnel/index.ts';
 import { FakeClock } from '../support/fake-clock.ts';
+import { RawPeer } from '../support/raw-peer.ts';
 import { refusingTcpPort } from '../support/refusing-port.ts';
 import { Relay } from '../support/relay.ts';
-import { RawPeer } from './raw-peer.ts';
 import { cleanUp, dial, listen, next, serve, setUpTunnels, siteA } from './scene.ts';
 
 setUpTunnels();

@@ -5,7 +5,7 @@ import { FrameType } from '../../src/tunnel/index.ts';
 import { Commit, Outbox } from '../../src/tunnel/outbox.ts';
 import { SlabBudget, SlabPool } from '../../src/tunnel/slab-pool.ts';
 import { FakeClock } from '../support/fake-clock.ts';
-import { decodeNaively } from './naive-decoder.ts';
+import { decodeNaively } from '../support/naive-decoder.ts';
 
 /** A socket that takes a write only when told to. */
 class SlowSocket extends Writable {

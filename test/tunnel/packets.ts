@@ -2,28 +2,26 @@
  * Packets with numbers in them, so that a test sees which have come.
  * @module
  */
-import { VNET_HEADER_LENGTH } from '../../src/packet/index.ts';
 import { FrameType, type Tunnel } from '../../src/tunnel/index.ts';
+import { plainFrame } from '../support/datagrams.ts';
+import { udpPacket } from '../support/packets.ts';
+import { VNET } from '../support/vnet.ts';
 
 /** A UDP packet of a flow, with its number in it, behind a virtio-net header. */
 export function packetOf(flow: number, number: number, length: number): Buffer {
-  const packet = Buffer.alloc(length);
-  const start = VNET_HEADER_LENGTH;
-  packet[start] = 0x45;
-  packet[start + 9] = 17;
-  packet.writeUInt32BE(0x0a000001, start + 12);
-  packet.writeUInt32BE(0x0a000002, start + 16);
-  packet.writeUInt16BE(flow, start + 20);
-  packet.writeUInt32BE(number, start + 28);
-  return packet;
+  const payload = Buffer.alloc(length - VNET - 28);
+  payload.writeUInt32BE(number);
+  const ends = { source: '10.0.0.1', destination: '10.0.0.2' };
+  const ports = { sourcePort: flow, destinationPort: 0 };
+  return plainFrame(udpPacket(ends, { ...ports, payload, checksum: 'none' }));
 }
 
 export function flowOf(payload: Buffer, start = 0): number {
-  return payload.readUInt16BE(start + VNET_HEADER_LENGTH + 20);
+  return payload.readUInt16BE(start + VNET + 20);
 }
 
 export function numberOf(payload: Buffer, start = 0): number {
-  return payload.readUInt32BE(start + VNET_HEADER_LENGTH + 28);
+  return payload.readUInt32BE(start + VNET + 28);
 }
 
 /** Keeps the numbers that come, by flow. */

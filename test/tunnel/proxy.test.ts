@@ -4,10 +4,10 @@ import { ConfigError } from '../../src/errors.ts';
 import { CONNECTION_CHECK_MS } from '../../src/tunnel/connection-scaler.ts';
 import { type CloseCause, CloseCode, MtlsTunnel } from '../../src/tunnel/index.ts';
 import { readInto } from '../../src/tunnel/socket-reader.ts';
+import { CLOUD, site } from '../support/certificates.ts';
 import { ConnectProxy, scriptedProxy } from '../support/connect-proxy.ts';
 import { FakeClock } from '../support/fake-clock.ts';
 import { refusingTcpPort } from '../support/refusing-port.ts';
-import { CLOUD, site } from './certificates.ts';
 import { record, sendRound } from './packets.ts';
 import { ca, cleanUp, dial, listen, next, pair, setUpTunnels, siteA } from './scene.ts';
 

@@ -11,10 +11,10 @@ import {
   type MtlsTunnel,
   type TunnelCandidate,
 } from '../../src/tunnel/index.ts';
+import { CLOUD, site, TestCa } from '../support/certificates.ts';
 import { FakeClock } from '../support/fake-clock.ts';
-import { CLOUD, site, TestCa } from './certificates.ts';
+import { type RawPeer, WELCOME } from '../support/raw-peer.ts';
 import { numberOf, packetOf, record, sendRound } from './packets.ts';
-import { type RawPeer, WELCOME } from './raw-peer.ts';
 import { ca, cloud, dial, listen, next, pair, serve, setUpTunnels, siteA } from './scene.ts';
 import { whileTrafficFlows } from './traffic.ts';
 

@@ -14,8 +14,8 @@ import {
   type TunnelEvents,
   type TunnelListener,
 } from '../../src/tunnel/index.ts';
-import { CLOUD, site, TestCa } from './certificates.ts';
-import { type RawPeer, rawServer } from './raw-peer.ts';
+import { CLOUD, site, TestCa } from '../support/certificates.ts';
+import { type RawPeer, rawServer } from '../support/raw-peer.ts';
 
 export let ca: TestCa;
 export let cloud: Credentials;

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { fastestCiphers } from '../../src/tunnel/tls-profile.ts';
-import { RawPeer } from './raw-peer.ts';
+import { RawPeer } from '../support/raw-peer.ts';
 import { dial, listen, next, pair, setUpTunnels, siteA } from './scene.ts';
 
 setUpTunnels();

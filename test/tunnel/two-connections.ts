@@ -2,8 +2,8 @@ import { expect, vi } from 'vitest';
 import { CONNECTION_CHECK_MS } from '../../src/tunnel/connection-scaler.ts';
 import { FrameType, type MtlsTunnel } from '../../src/tunnel/index.ts';
 import { FakeClock } from '../support/fake-clock.ts';
+import { type RawPeer, WELCOME } from '../support/raw-peer.ts';
 import { sendRound } from './packets.ts';
-import { type RawPeer, WELCOME } from './raw-peer.ts';
 import { dial, next, serve } from './scene.ts';
 
 /**

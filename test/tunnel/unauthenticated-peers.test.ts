@@ -11,9 +11,9 @@ import {
   type RefusedConnection,
   type TunnelListener,
 } from '../../src/tunnel/index.ts';
+import { site } from '../support/certificates.ts';
 import { FakeClock } from '../support/fake-clock.ts';
-import { site } from './certificates.ts';
-import { HELLO, RawPeer } from './raw-peer.ts';
+import { HELLO, RawPeer } from '../support/raw-peer.ts';
 import { ca, cleanUp, dial, listen, next, setUpTunnels, siteA, siteB } from './scene.ts';
 
 setUpTunnels();

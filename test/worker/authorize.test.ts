@@ -14,7 +14,7 @@ import {
   type TunnelRefusal,
 } from '../../src/tunnel/index.ts';
 import { WorkerPool, type WorkerPoolOptions } from '../../src/worker/index.ts';
-import { CLOUD, site, TestCa } from '../tunnel/certificates.ts';
+import { CLOUD, site, TestCa } from '../support/certificates.ts';
 import { buildMemoryWorker, type WorkerProgram } from './memory-worker-build.ts';
 
 vi.mock('../../src/device/index.ts', async (original) => ({

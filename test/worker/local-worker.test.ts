@@ -6,7 +6,7 @@ import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { MemoryDevice } from '../../src/device/index.ts';
 import { CloseCode, MtlsTunnel, type Tunnel } from '../../src/tunnel/index.ts';
 import { type SiteTunnel, type TunnelFilter, WorkerPool } from '../../src/worker/index.ts';
-import { CLOUD, site, TestCa } from '../tunnel/certificates.ts';
+import { CLOUD, site, TestCa } from '../support/certificates.ts';
 
 const HOST = '127.0.0.1';
 const SITES = ['site-a', 'site-b'];

@@ -5,7 +5,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { stringify } from 'yaml';
-import { admin } from '../../../test/e2e/gateway-process.ts';
+import { admin } from '../../../test/support/gateway-process.ts';
 import { type Contender, LIFETIME_SECONDS, PORTS, TCP_PORTS } from '../contender.ts';
 import type { GatewayPrograms } from '../gateway-build.ts';
 import { CLOUD_WAN } from '../scene.ts';

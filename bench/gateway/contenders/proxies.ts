@@ -5,8 +5,8 @@
  */
 import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { eventually } from '../../../test/e2e/gateway-process.ts';
-import type { Host, Program } from '../../../test/e2e/network.ts';
+import { eventually } from '../../../test/support/gateway-process.ts';
+import type { Host, Program } from '../../../test/support/network.ts';
 import { type CertificateFiles, makeCertificates } from '../certificates.ts';
 import {
   type Contender,

@@ -3,20 +3,17 @@
  * @module
  */
 import type { TranslationPlan } from '../../../src/translator/plan.ts';
-import { wordsOf } from '../../oracle/checksum.ts';
-import type { Case, Subject } from '../corpus.ts';
+import { counting, u16 } from '../../support/bytes.ts';
+import { wordsOf } from '../../support/checksum.ts';
 import {
   complementTo,
-  counting,
   type Ends,
-  echo,
   packet,
   type Transport,
-  tcp,
   transportSum,
-  u16,
-  udp,
-} from '../packets.ts';
+} from '../../support/packets.ts';
+import type { Case, Subject } from '../corpus.ts';
+import { echo, tcp, udp } from '../packets.ts';
 import {
   back,
   drop,
@@ -33,7 +30,7 @@ import {
   test,
 } from '../scene.ts';
 
-/** A way on which one word changes, 0x5555 to 0x3285, and the destination not at all. */
+/** A path on which one word changes, 0x5555 to 0x3285, and the destination not at all. */
 const EXAMPLE: PacketPath = {
   from: 'site',
   to: 'cloud',
@@ -74,10 +71,13 @@ function tuned(
 
 function rfc1624(): Case[] {
   const segment = tcp();
-  const plain = packet(EXAMPLE.before, segment, { id: 0, headerChecksum: 0 });
+  const plain = packet(EXAMPLE.before, segment, { identification: 0, headerChecksum: 0 });
   const id = complementTo(0xffff - 0xdd2f, wordsOf(plain.subarray(0, 20)));
-  const answerBefore = tcp({ from: 5672, to: 40_000 });
-  const plainAnswer = packet(back(EXAMPLE).after, answerBefore, { id: 0, headerChecksum: 0 });
+  const answerBefore = tcp({ sourcePort: 5672, destinationPort: 40_000 });
+  const plainAnswer = packet(back(EXAMPLE).after, answerBefore, {
+    identification: 0,
+    headerChecksum: 0,
+  });
   const answerId = complementTo(0xffff - 0xdd2f, wordsOf(plainAnswer.subarray(0, 20)));
   const wordTo = (checksumAt: number, build: (payload: Uint8Array) => Transport): Transport =>
     tuned(EXAMPLE.before, checksumAt, 0xffff - 0xdd2f, build);
@@ -86,13 +86,13 @@ function rfc1624(): Case[] {
     test(
       'the header checksum of the example becomes 0x0000, not 0xFFFF',
       ['RFC 1624 section 4', 'RFC 1624 section 3'],
-      pass(EXAMPLE, segment, { id }),
+      pass(EXAMPLE, segment, { identification: id }),
       more
     ),
     test(
       'the header checksum 0x0000 becomes 0xDD2F on the way back',
       ['RFC 1624 section 4'],
-      pass(back(EXAMPLE), answerBefore, { id: answerId }),
+      pass(back(EXAMPLE), answerBefore, { identification: answerId }),
       { plan: 'rfc1624' }
     ),
     test(

@@ -1,33 +1,27 @@
 /**
- * Fragments: the first opens the way for the later ones, and the attacks that use them.
+ * Fragments: the first opens the path for the later ones, and the attacks that use them.
  * @module
  */
-import type { Case, Step, Subject } from '../corpus.ts';
+
+import { bytes, counting, u8, u32 } from '../../support/bytes.ts';
 import {
-  bytes,
-  counting,
   DESTINATION,
   type Ends,
-  echo,
   fragment,
   fragmentHeader,
   GRE,
   HOP_BY_HOP,
-  type Ip,
+  type IpOptions,
   icmp,
   isIpv6,
   optionsHeader,
   packet,
   raw,
   SYN,
-  sctp,
   type Transport,
-  tcp,
-  u8,
-  u32,
-  udp,
-  udpLite,
-} from '../packets.ts';
+} from '../../support/packets.ts';
+import type { Case, Step, Subject } from '../corpus.ts';
+import { echo, sctp, tcp, udp, udpLite } from '../packets.ts';
 import {
   back,
   drop,
@@ -65,7 +59,7 @@ export function fragments(): Subject {
 }
 
 type Range = readonly [number, number];
-type FragmentIp = Ip & { readonly more?: boolean };
+type FragmentIp = IpOptions & { readonly more?: boolean };
 
 /** A UDP datagram of 64 bytes with its header. */
 const DATAGRAM = udp({ payload: counting(56) });
@@ -90,9 +84,14 @@ function pieceAfter(
   ip: FragmentIp
 ): Uint8Array {
   if (isIpv6(path.before) === isIpv6(path.after)) return fragment(path.after, transport, range, ip);
-  const { tos = 0, ttl = 64, id = 0xbeef } = ip;
+  const { trafficClass = 0, hopLimit = 64, identification = 0xbeef } = ip;
   const more = ip.more === undefined ? {} : { more: ip.more };
-  return fragment(path.after, transport, range, { tos, ttl, id: id & 0xffff, ...more });
+  return fragment(path.after, transport, range, {
+    trafficClass,
+    hopLimit,
+    identification: identification & 0xffff,
+    ...more,
+  });
 }
 
 function passes(
@@ -141,7 +140,7 @@ function passing(name: PathName): Case[] {
     ]),
     test(`${name}: fragments of SCTP, UDP-Lite and GRE pass`, cites, [
       ...fragmented(path, sctp({ payload: counting(40) }), 1),
-      ...fragmented(path, udpLite({ payload: counting(48), length: 8 }), 2),
+      ...fragmented(path, udpLite({ payload: counting(48), coverage: 8 }), 2),
       ...fragmented(path, raw(GRE, counting(56)), 3),
     ]),
     test(
@@ -150,16 +149,24 @@ function passing(name: PathName): Case[] {
       fragmented(path, udpLite({ payload: counting(48) }), 1)
     ),
     test(`${name}: fragments keep their DS field, hop limit and identification`, cites, [
-      passes(path, DATAGRAM, [0, 32], { tos: 0xb8, ttl: 3, id: 0xffff }),
-      passes(path, DATAGRAM, [32, 64], { tos: 0x28, ttl: 4, id: 0xffff }),
+      passes(path, DATAGRAM, [0, 32], { trafficClass: 0xb8, hopLimit: 3, identification: 0xffff }),
+      passes(path, DATAGRAM, [32, 64], { trafficClass: 0x28, hopLimit: 4, identification: 0xffff }),
     ]),
     test(
       `${name}: fragments of a UDP reply go by the session of its request`,
       [...cites, 'RFC 4787 section 4.3'],
       [
         pass(back(answers), udp()),
-        passes(answers, udp({ from: 53, to: 40_000, payload: counting(56) }), [0, 32]),
-        passes(answers, udp({ from: 53, to: 40_000, payload: counting(56) }), [32, 64]),
+        passes(
+          answers,
+          udp({ sourcePort: 53, destinationPort: 40_000, payload: counting(56) }),
+          [0, 32]
+        ),
+        passes(
+          answers,
+          udp({ sourcePort: 53, destinationPort: 40_000, payload: counting(56) }),
+          [32, 64]
+        ),
       ]
     ),
     test(
@@ -168,12 +175,20 @@ function passing(name: PathName): Case[] {
       [
         drop(
           answers.from,
-          piece(answers, udp({ from: 53, to: 40_000, payload: counting(56) }), [0, 32]),
+          piece(
+            answers,
+            udp({ sourcePort: 53, destinationPort: 40_000, payload: counting(56) }),
+            [0, 32]
+          ),
           'DropNoSession'
         ),
         drop(
           answers.from,
-          piece(answers, udp({ from: 53, to: 40_000, payload: counting(56) }), [32, 64]),
+          piece(
+            answers,
+            udp({ sourcePort: 53, destinationPort: 40_000, payload: counting(56) }),
+            [32, 64]
+          ),
           'DropFragmentOrphan'
         ),
       ]
@@ -184,7 +199,10 @@ function passing(name: PathName): Case[] {
 /** Two fragments, of 32 bytes and the rest. */
 function fragmented(path: PacketPath, transport: Transport, id: number): Step[] {
   const { length } = transport(path.before).bytes;
-  return [passes(path, transport, [0, 32], { id }), passes(path, transport, [32, length], { id })];
+  return [
+    passes(path, transport, [0, 32], { identification: id }),
+    passes(path, transport, [32, length], { identification: id }),
+  ];
 }
 
 function lifetimes(name: PathName): Case[] {
@@ -238,9 +256,11 @@ function lifetimes(name: PathName): Case[] {
       `${name}: of too many datagrams the oldest is forgotten`,
       [...cites, 'RFC 4787 section 11'],
       [
-        ...[1, 2, 3, 4, 5].map((id) => passes(path, DATAGRAM, [0, 32], { id }, { at: id })),
-        drop('site', piece(path, DATAGRAM, [32, 64], { id: 1 }), 'DropFragmentOrphan'),
-        ...[5, 4, 3, 2].map((id) => passes(path, DATAGRAM, [32, 64], { id })),
+        ...[1, 2, 3, 4, 5].map((id) =>
+          passes(path, DATAGRAM, [0, 32], { identification: id }, { at: id })
+        ),
+        drop('site', piece(path, DATAGRAM, [32, 64], { identification: 1 }), 'DropFragmentOrphan'),
+        ...[5, 4, 3, 2].map((id) => passes(path, DATAGRAM, [32, 64], { identification: id })),
       ],
       { options: { maxFragments: 4 } }
     ),
@@ -250,7 +270,7 @@ function lifetimes(name: PathName): Case[] {
 function orphans(name: PathName): Case[] {
   const path = request(name);
   const cites = citesOf(name);
-  const closed = udp({ to: 54, payload: counting(56) });
+  const closed = udp({ destinationPort: 54, payload: counting(56) });
   const other = {
     ...path,
     before: { ...path.before, source: isIpv6(path.before) ? 'fd00::7' : '10.0.0.7' },
@@ -263,8 +283,8 @@ function orphans(name: PathName): Case[] {
       passes(path, DATAGRAM, [32, 64]),
     ]),
     test(`${name}: a later fragment of another identification is an orphan`, cites, [
-      passes(path, DATAGRAM, [0, 32], { id: 1 }),
-      orphan(piece(path, DATAGRAM, [32, 64], { id: 2 })),
+      passes(path, DATAGRAM, [0, 32], { identification: 1 }),
+      orphan(piece(path, DATAGRAM, [32, 64], { identification: 2 })),
     ]),
     test(`${name}: a later fragment of another source is an orphan`, cites, [
       passes(path, DATAGRAM, [0, 32]),
@@ -322,8 +342,8 @@ function malformed(name: PathName): Case[] {
     test(
       `${name}: a first fragment with a UDP length of no more than its payload is malformed`,
       ['RFC 768', ...cites],
-      [32, 31, 8, 0].map((length) =>
-        bad(piece(path, udp({ payload: counting(56), length }), [0, 32]))
+      [32, 31, 8, 0].map((udpLength) =>
+        bad(piece(path, udp({ payload: counting(56), udpLength }), [0, 32]))
       )
     ),
     test(
@@ -389,12 +409,14 @@ function attacks(name: PathName): Case[] {
     test(
       `${name}: a first fragment that ends within the options of TCP is refused`,
       ['RFC 1858 section 3', 'RFC 7112 section 5'],
-      bad(piece(path, tcp({ options: new Uint8Array(20).fill(1), payload: counting(40) }), [0, 32]))
+      bad(
+        piece(path, tcp({ tcpOptions: new Uint8Array(20).fill(1), payload: counting(40) }), [0, 32])
+      )
     ),
     test(
       `${name}: a first fragment that ends with the options of TCP passes`,
       ['RFC 1858 section 3', 'RFC 7112 section 5'],
-      passes(path, tcp({ options: new Uint8Array(20).fill(1), payload: counting(40) }), [0, 40])
+      passes(path, tcp({ tcpOptions: new Uint8Array(20).fill(1), payload: counting(40) }), [0, 40])
     ),
     test(
       `${name}: a first fragment with 8 of the 12 bytes of SCTP’s header is refused`,
@@ -477,10 +499,10 @@ function attacks(name: PathName): Case[] {
       `${name}: a datagram with an overlap does no harm to another`,
       ['RFC 5722 section 4'],
       [
-        passes(path, LONG, [0, 32], { id: 1 }),
-        passes(path, LONG, [0, 32], { id: 2 }),
-        bad(piece(path, LONG, [24, 48], { id: 1 })),
-        passes(path, LONG, [32, 80], { id: 2 }),
+        passes(path, LONG, [0, 32], { identification: 1 }),
+        passes(path, LONG, [0, 32], { identification: 2 }),
+        bad(piece(path, LONG, [24, 48], { identification: 1 })),
+        passes(path, LONG, [32, 80], { identification: 2 }),
       ]
     ),
     test(
@@ -503,7 +525,7 @@ function fragmentOfError(name: PathName): Uint8Array {
   const { before } = request(name);
   const side = isIpv6(before) ? { type: 1, code: 4 } : { type: 3, code: 3 };
   const quoted = packet({ source: before.destination, destination: before.source }, udp());
-  return fragment(before, icmp({ ...side, body: bytes(quoted, counting(80)) }), [0, 88]);
+  return fragment(before, icmp({ ...side, payload: bytes(quoted, counting(80)) }), [0, 88]);
 }
 
 function ipv6Only(): Case[] {
@@ -555,19 +577,23 @@ function ipv6Only(): Case[] {
       '6 to 6: the identification is of 32 bits',
       ['RFC 8200 section 4.5'],
       [
-        passes(path, DATAGRAM, [0, 32], { id: 0x10001 }),
-        drop('site', piece(path, DATAGRAM, [32, 64], { id: 0x20001 }), 'DropFragmentOrphan'),
-        passes(path, DATAGRAM, [32, 64], { id: 0x10001 }),
+        passes(path, DATAGRAM, [0, 32], { identification: 0x10001 }),
+        drop(
+          'site',
+          piece(path, DATAGRAM, [32, 64], { identification: 0x20001 }),
+          'DropFragmentOrphan'
+        ),
+        passes(path, DATAGRAM, [32, 64], { identification: 0x10001 }),
       ]
     ),
     test(
       '6 to 6: a whole packet with a fragment header is no fragment of a datagram that is under way',
       ['RFC 6946 section 4'],
       [
-        passes(path, DATAGRAM, [0, 32], { id: 9 }),
+        passes(path, DATAGRAM, [0, 32], { identification: 9 }),
         pass(path, udp(), { extensions: [fragmentHeader({ id: 9 })] }),
         pass(path, udp(), { extensions: [destination, fragmentHeader({ id: 9 })] }),
-        passes(path, DATAGRAM, [32, 64], { id: 9 }),
+        passes(path, DATAGRAM, [32, 64], { identification: 9 }),
       ]
     ),
   ];
@@ -620,8 +646,8 @@ function mixedOnly(): Case[] {
       '6 to 4: the low 16 bits of the identification are kept',
       ['RFC 7915 section 5.1.1'],
       [
-        passes(into4, DATAGRAM, [0, 32], { id: 0x1234abcd }),
-        passes(into4, DATAGRAM, [32, 64], { id: 0x1234abcd }),
+        passes(into4, DATAGRAM, [0, 32], { identification: 0x1234abcd }),
+        passes(into4, DATAGRAM, [32, 64], { identification: 0x1234abcd }),
       ]
     ),
     test(
@@ -635,8 +661,8 @@ function mixedOnly(): Case[] {
         const extensions = [optionsHeader(HOP_BY_HOP, Uint8Array.of(5, 2, 0, 0))];
         return forward(
           into4,
-          piece(into4, DATAGRAM, range, { extensions, id: 77 }),
-          pieceAfter(into4, DATAGRAM, range, { id: 77 })
+          piece(into4, DATAGRAM, range, { extensions, identification: 77 }),
+          pieceAfter(into4, DATAGRAM, range, { identification: 77 })
         );
       })
     ),
@@ -651,8 +677,8 @@ function mixedOnly(): Case[] {
         const options = Uint8Array.of(148, 4, 0, 0);
         return forward(
           into6,
-          piece(into6, DATAGRAM, range, { options, id: 77 }),
-          pieceAfter(into6, DATAGRAM, range, { id: 77 })
+          piece(into6, DATAGRAM, range, { options, identification: 77 }),
+          pieceAfter(into6, DATAGRAM, range, { identification: 77 })
         );
       })
     ),

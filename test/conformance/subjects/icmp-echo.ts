@@ -1,9 +1,12 @@
 /**
- * Echo: which way it may go, its identifier as the session, and its type in the other IP version.
+ * Echo: which path it may go, its identifier as the session, and its type in the other IP version.
  * @module
  */
+
+import { counting, NOTHING } from '../../support/bytes.ts';
+import { ICMP, ICMPV6, icmp, packet, raw } from '../../support/packets.ts';
 import type { Case, Subject } from '../corpus.ts';
-import { counting, echo, ICMP, ICMPV6, icmp, NOTHING, packet, raw } from '../packets.ts';
+import { echo } from '../packets.ts';
 import {
   back,
   drop,
@@ -133,14 +136,14 @@ function otherTypes(): Case[] {
       test(
         `ICMP type ${type} (${what}) is not handled`,
         [cite],
-        drop('site', packet(four, icmp({ type, body })), 'DropUnsupported')
+        drop('site', packet(four, icmp({ type, payload: body })), 'DropUnsupported')
       )
     ),
     ...types6.map(([type, what, cite]) =>
       test(
         `ICMPv6 type ${type} (${what}) is not handled`,
         [cite],
-        drop('site', packet(six, icmp({ type, body })), 'DropUnsupported')
+        drop('site', packet(six, icmp({ type, payload: body })), 'DropUnsupported')
       )
     ),
     test(

@@ -2,30 +2,23 @@
  * ICMP errors between realms of one IP version: outer header, quote, and every checksum in it.
  * @module
  */
-import type { Case, Subject } from '../corpus.ts';
+
+import { bytes, counting, NOTHING, u8, u16, u32 } from '../../support/bytes.ts';
 import {
   ACK,
-  bytes,
-  counting,
   DESTINATION,
-  echo,
   fragmentHeader,
   GRE,
   icmp,
-  NOTHING,
+  MORE_FRAGMENTS,
   optionsHeader,
   packet,
   raw,
   SYN,
-  sctp,
   type Transport,
-  tcp,
-  u8,
-  u16,
-  u32,
-  udp,
-  udpLite,
-} from '../packets.ts';
+} from '../../support/packets.ts';
+import type { Case, Subject } from '../corpus.ts';
+import { echo, sctp, tcp, udp, udpLite } from '../packets.ts';
 import {
   back,
   CLIENT4,
@@ -113,7 +106,7 @@ function types(): Case[] {
   return cases;
 }
 
-/** Port unreachable, in the IP version of the way. */
+/** Port unreachable, in the IP version of the path. */
 function unreachable(name: PathName): { readonly type: number; readonly code: number } {
   return name === '4 to 4' ? { type: 3, code: 3 } : { type: 1, code: 4 };
 }
@@ -131,7 +124,7 @@ function quotes(name: PathName): Case[] {
       error(path, transport, { ...side, ...(quotedBytes === undefined ? {} : { quotedBytes }) })
     );
   const cases = [
-    quoted('a quoted TCP SYN', tcp({ flags: SYN, options: Uint8Array.of(2, 4, 0x05, 0xb4) })),
+    quoted('a quoted TCP SYN', tcp({ flags: SYN, tcpOptions: Uint8Array.of(2, 4, 0x05, 0xb4) })),
     quoted('a quoted TCP segment with data', tcp({ flags: ACK, payload: counting(77) })),
     quoted('a TCP segment of which 8 bytes are quoted, without its checksum,', tcp(), 8),
     quoted('a TCP segment quoted to just in front of its checksum', tcp(), 16),
@@ -139,7 +132,7 @@ function quotes(name: PathName): Case[] {
     quoted('a UDP datagram of which 8 bytes are quoted', long, 8),
     quoted('a UDP datagram of which 9 bytes are quoted', long, 9),
     quoted('a UDP datagram of which 101 bytes are quoted', long, 101),
-    quoted('a quoted UDP-Lite datagram', udpLite({ length: 8 })),
+    quoted('a quoted UDP-Lite datagram', udpLite({ coverage: 8 })),
     quoted('a quoted SCTP INIT', sctp({ chunk: 1, payload: counting(16) })),
     quoted('an SCTP packet of which 8 bytes are quoted, without its checksum,', sctp(), 8),
     quoted('a quoted echo request', echo()),
@@ -148,7 +141,7 @@ function quotes(name: PathName): Case[] {
     test(
       `${name}: a quoted TCP SYN keeps its maximum segment size`,
       [NAT, 'RFC 9293 section 3.7.1'],
-      error(path, tcp({ flags: SYN, options: Uint8Array.of(2, 4, 0xff, 0xff) }), side)
+      error(path, tcp({ flags: SYN, tcpOptions: Uint8Array.of(2, 4, 0xff, 0xff) }), side)
     ),
     test(
       `${name}: a wrong checksum in the quote stays wrong by the same amount`,
@@ -158,7 +151,11 @@ function quotes(name: PathName): Case[] {
     test(
       `${name}: a quoted datagram keeps its DS field and what is left of its hop limit`,
       ['RFC 1812 section 4.3.2.3', NAT],
-      error(path, udp(), { ...side, ip: { tos: 0xc0, ttl: 250 }, quoteIp: { tos: 0xb8, ttl: 1 } })
+      error(path, udp(), {
+        ...side,
+        ip: { trafficClass: 0xc0, hopLimit: 250 },
+        quoteIp: { trafficClass: 0xb8, hopLimit: 1 },
+      })
     ),
     test(
       `${name}: a router with an address of the pools may send an error`,
@@ -178,7 +175,7 @@ function quotes(name: PathName): Case[] {
     test(
       `${name}: the quoted UDP length is not checked`,
       ['RFC 1812 section 4.3.2.3', NAT],
-      error(path, udp({ length: 1 }), side)
+      error(path, udp({ udpLength: 1 }), side)
     ),
     test(
       `${name}: the error itself may have options or extension headers`,
@@ -207,8 +204,8 @@ function fromRouter(path: PacketPath, source: string, side: { type: number; code
   const ends = back(path);
   return forward(
     ends,
-    packet({ source, destination: path.after.source }, icmp({ ...side, body })),
-    packet(ends.after, icmp({ ...side, body: packet(path.before, udp()) }))
+    packet({ source, destination: path.after.source }, icmp({ ...side, payload: body })),
+    packet(ends.after, icmp({ ...side, payload: packet(path.before, udp()) }))
   );
 }
 
@@ -238,7 +235,7 @@ function ipv4Quotes(path: PacketPath): Case[] {
       ['RFC 791 section 3.2', BEHAVIOR],
       error(path, udp({ payload: counting(40) }), {
         ...side,
-        quoteIp: { df: false, mf: true, id: 77 },
+        quoteIp: { fragment: MORE_FRAGMENTS, identification: 77 },
         quotedBytes: 32,
       })
     ),
@@ -247,7 +244,7 @@ function ipv4Quotes(path: PacketPath): Case[] {
       ['RFC 792', BEHAVIOR],
       drop(
         'cloud',
-        errorPacket(path, udp(), { ...side, quoteIp: { df: false, offset: 1480 } }),
+        errorPacket(path, udp(), { ...side, quoteIp: { fragment: 1480 / 8 } }),
         'DropFragment'
       )
     ),
@@ -268,8 +265,8 @@ function wrongQuotedHeader(path: PacketPath) {
   const ends = { source: ROUTER4, destination: path.after.source };
   return forward(
     back(path),
-    packet(ends, icmp({ type: 3, code: 3, body: before! })),
-    packet(back(path).after, icmp({ type: 3, code: 3, body: after! }))
+    packet(ends, icmp({ type: 3, code: 3, payload: before! })),
+    packet(back(path).after, icmp({ type: 3, code: 3, payload: after! }))
   );
 }
 
@@ -311,7 +308,7 @@ function ipv6Quotes(path: PacketPath): Case[] {
     test(
       '6 to 6: a quoted datagram keeps its flow label',
       ['RFC 6437 section 2', BEHAVIOR],
-      error(path, udp(), { ...side, ip: { flow: 0x12345 }, quoteIp: { flow: 0xfedcb } })
+      error(path, udp(), { ...side, ip: { flowLabel: 0x12345 }, quoteIp: { flowLabel: 0xfedcb } })
     ),
   ];
 }
@@ -325,7 +322,7 @@ function policy(name: PathName): Case[] {
     test(
       `${name}: an error about a reply goes to the service`,
       [BEHAVIOR, NAT],
-      error(reply(name), udp({ from: 53, to: 40_000 }), side)
+      error(reply(name), udp({ sourcePort: 53, destinationPort: 40_000 }), side)
     ),
     test(
       `${name}: an error about an echo reply goes to the service`,
@@ -335,12 +332,12 @@ function policy(name: PathName): Case[] {
     test(
       `${name}: an error about a UDP datagram needs no session`,
       [BEHAVIOR],
-      error(path, udp({ from: 1234, to: 8000 }), side)
+      error(path, udp({ sourcePort: 1234, destinationPort: 8000 }), side)
     ),
     test(
       `${name}: an error about a port that is not permitted is not permitted`,
       [BEHAVIOR],
-      drop('cloud', errorPacket(path, tcp({ to: 22 }), side), 'DropNotPermitted')
+      drop('cloud', errorPacket(path, tcp({ destinationPort: 22 }), side), 'DropNotPermitted')
     ),
     test(
       `${name}: an error about an echo to a host without echo is not permitted`,
@@ -383,7 +380,10 @@ function quoting(
 ): Uint8Array {
   const body = packet({ ...path.after, ...ends }, udp());
   const source = path.after.source.includes(':') ? ROUTER6 : ROUTER4;
-  return packet({ source, destination: answers.before.destination }, icmp({ ...side, body }));
+  return packet(
+    { source, destination: answers.before.destination },
+    icmp({ ...side, payload: body })
+  );
 }
 
 function toNobody(
@@ -393,7 +393,7 @@ function toNobody(
 ): Uint8Array {
   const body = packet({ ...path.after, source: nobody }, udp());
   const source = nobody.includes(':') ? ROUTER6 : ROUTER4;
-  return packet({ source, destination: nobody }, icmp({ ...side, body }));
+  return packet({ source, destination: nobody }, icmp({ ...side, payload: body }));
 }
 
 function bad(name: PathName): Case[] {
@@ -404,8 +404,8 @@ function bad(name: PathName): Case[] {
   const [own, other] = isIpv4 ? [CLIENT4, CLIENT6] : [CLIENT6, CLIENT4];
   const source = isIpv4 ? ROUTER4 : ROUTER6;
   const ends = { source, destination: answers.before.destination };
-  const whole = (body: Uint8Array): Uint8Array => packet(ends, icmp({ ...side, body }));
-  const nested = icmp({ ...side, body: packet(path.after, udp()) });
+  const whole = (body: Uint8Array): Uint8Array => packet(ends, icmp({ ...side, payload: body }));
+  const nested = icmp({ ...side, payload: packet(path.after, udp()) });
   return [
     test(
       `${name}: a quoted source that is not the error’s destination is malformed`,

@@ -3,29 +3,25 @@
  * pointers, and the quote.
  * @module
  */
-import type { Case, Step, Subject } from '../corpus.ts';
+
+import { counting, u32 } from '../../support/bytes.ts';
 import {
   ACK,
-  authenticationHeader,
-  counting,
   DESTINATION,
-  echo,
+  DONT_FRAGMENT,
   fragmentHeader,
   GRE,
   HOP_BY_HOP,
   icmp,
+  MORE_FRAGMENTS,
   optionsHeader,
   packet,
   raw,
-  routingHeader,
   SYN,
-  sctp,
   type Transport,
-  tcp,
-  u32,
-  udp,
-  udpLite,
-} from '../packets.ts';
+} from '../../support/packets.ts';
+import type { Case, Step, Subject } from '../corpus.ts';
+import { authenticationHeader, echo, routingHeader, sctp, tcp, udp, udpLite } from '../packets.ts';
 import {
   drop,
   type ErrorSide,
@@ -72,7 +68,14 @@ function becomes(path: PacketPath, before: ErrorSide, after: Partial<ErrorSide>,
   return error(path, udp(), before, {
     ...after,
     ...(isInto4
-      ? { ip: { id: n, df: false, tos: before.ip?.tos ?? 0, ttl: before.ip?.ttl ?? 64 } }
+      ? {
+          ip: {
+            identification: n,
+            fragment: 0,
+            trafficClass: before.ip?.trafficClass ?? 0,
+            hopLimit: before.ip?.hopLimit ?? 64,
+          },
+        }
       : {}),
   });
 }
@@ -244,8 +247,12 @@ function others4(): Case[] {
       ['RFC 7915 section 4.1', FOUR],
       becomes(
         INTO6,
-        { type: 3, code: 1, ip: { tos: 0xc0, ttl: 250, id: 0x77, df: false } },
-        { type: 1, code: 0, ip: { tos: 0xc0, ttl: 250 } }
+        {
+          type: 3,
+          code: 1,
+          ip: { trafficClass: 0xc0, hopLimit: 250, identification: 0x77, fragment: 0 },
+        },
+        { type: 1, code: 0, ip: { trafficClass: 0xc0, hopLimit: 250 } }
       )
     ),
     test(
@@ -380,7 +387,7 @@ function others6(): Case[] {
       ['RFC 7915 section 5.1', FIVE],
       becomes(
         INTO4,
-        { type: 1, code: 0, ip: { tos: 0xc0, ttl: 250, flow: 0x54321 } },
+        { type: 1, code: 0, ip: { trafficClass: 0xc0, hopLimit: 250, flowLabel: 0x54321 } },
         { type: 3, code: 1 }
       )
     ),
@@ -415,13 +422,13 @@ const TO4: readonly [ErrorSide, Partial<ErrorSide>] = [
 ];
 
 const QUOTED: readonly (readonly [string, Transport, number?])[] = [
-  ['a TCP SYN', tcp({ flags: SYN, options: Uint8Array.of(2, 4, 5, 0xb4) })],
+  ['a TCP SYN', tcp({ flags: SYN, tcpOptions: Uint8Array.of(2, 4, 5, 0xb4) })],
   ['a TCP segment with data', tcp({ flags: ACK, payload: counting(77) })],
   ['a TCP segment of which 8 bytes are quoted', tcp({ payload: counting(500) }), 8],
   ['a TCP segment quoted to just behind its checksum', tcp({ payload: counting(500) }), 18],
   ['a UDP datagram of which 8 bytes are quoted', udp({ payload: counting(500) }), 8],
   ['a UDP datagram of which an odd number of bytes is quoted', udp({ payload: counting(500) }), 61],
-  ['a UDP-Lite datagram', udpLite({ length: 8 })],
+  ['a UDP-Lite datagram', udpLite({ coverage: 8 })],
   ['an SCTP packet', sctp({ payload: counting(16) })],
   ['a GRE packet', raw(GRE, counting(24))],
   ['an echo request', echo()],
@@ -457,7 +464,12 @@ function quotesInto6(): Case[] {
     test(
       'an ICMP error to ICMPv6: TOS and TTL of the quote become traffic class and hop limit',
       ['RFC 7915 section 4.3'],
-      error(INTO6, udp(), { ...before, quoteIp: { tos: 0xb8, ttl: 1, id: 3, df: false } }, after)
+      error(
+        INTO6,
+        udp(),
+        { ...before, quoteIp: { trafficClass: 0xb8, hopLimit: 1, identification: 3, fragment: 0 } },
+        after
+      )
     ),
     test(
       'an ICMP error to ICMPv6: options of the quote are left out',
@@ -472,7 +484,7 @@ function quotesInto6(): Case[] {
         udp({ payload: counting(120) }),
         {
           ...before,
-          quoteIp: { df: false, mf: true, id: 0xabcd, length: 20 + 64 },
+          quoteIp: { fragment: MORE_FRAGMENTS, identification: 0xabcd, length: 20 + 64 },
           quotedBytes: 28,
         },
         {
@@ -494,14 +506,14 @@ function quotesInto6(): Case[] {
     test(
       'an ICMP error to ICMPv6 about a port that is not permitted is not permitted',
       ['RFC 5508 section 4.2'],
-      drop('cloud', errorPacket(INTO6, tcp({ to: 22 }), before), 'DropNotPermitted')
+      drop('cloud', errorPacket(INTO6, tcp({ destinationPort: 22 }), before), 'DropNotPermitted')
     ),
     test(
       'an ICMP error to ICMPv6 that quotes an ICMP error is not handled',
       ['RFC 7915 section 4.3', 'RFC 1122 section 3.2.2'],
       drop(
         'cloud',
-        errorPacket(INTO6, icmp({ type: 3, code: 3, body: packet(INTO6.after, udp()) }), before),
+        errorPacket(INTO6, icmp({ type: 3, code: 3, payload: packet(INTO6.after, udp()) }), before),
         'DropUnsupported'
       )
     ),
@@ -536,12 +548,20 @@ function quotesInto4(): Case[] {
     test(
       'an ICMPv6 error to ICMP: a small quote has DF and identification 0, as a larger packet has',
       ['RFC 7915 section 5.3', 'RFC 7915 section 5.1'],
-      error(INTO4, udp(), before, { ...after, quoteIp: { tos: 0, ttl: 64, df: true, id: 0 } })
+      error(INTO4, udp(), before, {
+        ...after,
+        quoteIp: { trafficClass: 0, hopLimit: 64, fragment: DONT_FRAGMENT, identification: 0 },
+      })
     ),
     test(
       'an ICMPv6 error to ICMP: traffic class and hop limit of the quote become TOS and TTL',
       ['RFC 7915 section 5.3'],
-      error(INTO4, udp(), { ...before, quoteIp: { tos: 0xb8, ttl: 1, flow: 0xabcde } }, after)
+      error(
+        INTO4,
+        udp(),
+        { ...before, quoteIp: { trafficClass: 0xb8, hopLimit: 1, flowLabel: 0xabcde } },
+        after
+      )
     ),
     test(
       'an ICMPv6 error to ICMP: extension headers of the quote are left out',
@@ -572,7 +592,7 @@ function quotesInto4(): Case[] {
           },
           quotedBytes: 28,
         },
-        { ...after, quoteIp: { df: false, mf: true, id: 0xabcd, length: 20 + 64 } }
+        { ...after, quoteIp: { fragment: MORE_FRAGMENTS, identification: 0xabcd, length: 20 + 64 } }
       )
     ),
     test(
@@ -597,14 +617,14 @@ function quotesInto4(): Case[] {
     test(
       'an ICMPv6 error to ICMP about a port that is not permitted is not permitted',
       ['RFC 5508 section 4.2'],
-      drop('cloud', errorPacket(INTO4, tcp({ to: 22 }), before), 'DropNotPermitted')
+      drop('cloud', errorPacket(INTO4, tcp({ destinationPort: 22 }), before), 'DropNotPermitted')
     ),
     test(
       'an ICMPv6 error to ICMP that quotes an ICMPv6 error is not handled',
       ['RFC 7915 section 5.3', 'RFC 4443 section 2.4'],
       drop(
         'cloud',
-        errorPacket(INTO4, icmp({ type: 1, code: 4, body: packet(INTO4.after, udp()) }), before),
+        errorPacket(INTO4, icmp({ type: 1, code: 4, payload: packet(INTO4.after, udp()) }), before),
         'DropUnsupported'
       )
     ),

@@ -2,8 +2,11 @@
  * IPv4 options: those that pass, those that hold addresses, and those that run over their end.
  * @module
  */
+
+import { counting } from '../../support/bytes.ts';
+import { packet } from '../../support/packets.ts';
 import type { Case, Subject } from '../corpus.ts';
-import { counting, packet, tcp, udp } from '../packets.ts';
+import { tcp, udp } from '../packets.ts';
 import { drop, pass, planOf, request, test } from '../scene.ts';
 
 export function ipv4Options(): Subject {

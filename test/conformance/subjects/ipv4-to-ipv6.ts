@@ -2,22 +2,20 @@
  * What becomes of an IPv4 packet that leaves as IPv6: RFC 7915 section 4.
  * @module
  */
-import type { Case, Step, Subject } from '../corpus.ts';
+
+import { counting, NOTHING } from '../../support/bytes.ts';
 import {
   ACK,
-  counting,
+  DONT_FRAGMENT,
   GRE,
-  type Ip,
-  NOTHING,
+  type IpOptions,
   packet,
   raw,
   SYN,
-  sctp,
   type Transport,
-  tcp,
-  udp,
-  udpLite,
-} from '../packets.ts';
+} from '../../support/packets.ts';
+import type { Case, Step, Subject } from '../corpus.ts';
+import { sctp, tcp, udp, udpLite } from '../packets.ts';
 import {
   drop,
   forward,
@@ -50,24 +48,38 @@ function headers(): Case[] {
     test(`4 to 6: ${what}`, [cite], pass(WAY, udp(), fields));
   return [
     ...[0, 0xb8, 0x01, 0xff].map((tos) =>
-      same(`TOS ${tos} becomes traffic class ${tos}`, { tos }, 'RFC 7915 section 4.1')
+      same(`TOS ${tos} becomes traffic class ${tos}`, { trafficClass: tos }, 'RFC 7915 section 4.1')
     ),
     ...[0, 1, 64, 255].map((ttl) =>
-      same(`TTL ${ttl} becomes hop limit ${ttl}, not one less`, { ttl })
+      same(`TTL ${ttl} becomes hop limit ${ttl}, not one less`, { hopLimit: ttl })
     ),
-    same('the flow label is 0, whatever the identification', { id: 0xffff }),
-    same('a whole packet without DF gets no fragment header', { df: false }, 'RFC 7915 section 4'),
-    same('a whole packet with DF gets no fragment header', { df: true }, 'RFC 7915 section 4'),
-    same('DF and identification 0', { df: true, id: 0 }, 'RFC 7915 section 4'),
+    same('the flow label is 0, whatever the identification', { identification: 0xffff }),
+    same(
+      'a whole packet without DF gets no fragment header',
+      { fragment: 0 },
+      'RFC 7915 section 4'
+    ),
+    same(
+      'a whole packet with DF gets no fragment header',
+      { fragment: DONT_FRAGMENT },
+      'RFC 7915 section 4'
+    ),
+    same(
+      'DF and identification 0',
+      { fragment: DONT_FRAGMENT, identification: 0 },
+      'RFC 7915 section 4'
+    ),
     test(
       '4 to 6: a packet of the greatest size that fits 1500 bytes as IPv6',
       ['RFC 7915 section 4.1'],
-      pass(WAY, udp({ payload: counting(1480 - 28) }), { tos: 7 })
+      pass(WAY, udp({ payload: counting(1480 - 28) }), { trafficClass: 7 })
     ),
     test(
       '4 to 6: a reply comes from the service’s presence',
       [CITE],
-      pass(BACK, tcp({ from: 5672, to: 40_000, flags: SYN | ACK }), { ttl: 61 })
+      pass(BACK, tcp({ sourcePort: 5672, destinationPort: 40_000, flags: SYN | ACK }), {
+        hopLimit: 61,
+      })
     ),
   ];
 }
@@ -78,14 +90,14 @@ function transports(): Case[] {
     ['a TCP segment with data', 'RFC 7915 section 4.5', tcp({ payload: counting(99) })],
     ['a UDP datagram', 'RFC 7915 section 4.5', udp({ payload: counting(40) })],
     ['an empty UDP datagram', 'RFC 7915 section 4.5', udp({ payload: NOTHING })],
-    ['a UDP-Lite datagram', 'RFC 3828 section 3.1', udpLite({ length: 8 })],
+    ['a UDP-Lite datagram', 'RFC 3828 section 3.1', udpLite({ coverage: 8 })],
     ['an SCTP packet', 'RFC 7915 section 4.5', sctp({ payload: counting(12) })],
     ['a GRE packet', 'RFC 7915 section 4.1', raw(GRE, counting(60))],
     ['an ESP packet', 'RFC 7915 section 4.1', raw(50, counting(60))],
   ];
   return [
     ...each.map(([what, cite, transport]) =>
-      test(`4 to 6: ${what}`, [cite], pass(WAY, transport, { tos: 0x20, ttl: 33 }))
+      test(`4 to 6: ${what}`, [cite], pass(WAY, transport, { trafficClass: 0x20, hopLimit: 33 }))
     ),
     ...[NOTHING, counting(1), counting(2), counting(1400)].map((payload) =>
       test(
@@ -107,14 +119,14 @@ function policy(): Case[] {
     test(
       '4 to 6: a port that is not permitted',
       ['RFC 4787 section 5'],
-      drop('site', packet(WAY.before, tcp({ to: 22 })), 'DropNotPermitted')
+      drop('site', packet(WAY.before, tcp({ destinationPort: 22 })), 'DropNotPermitted')
     ),
     test(
       '4 to 6: a SYN from a permitted port is no reply',
       ['RFC 9293 section 3.5'],
       drop(
         'cloud',
-        packet(BACK.before, tcp({ from: 5672, to: 40_000, flags: SYN })),
+        packet(BACK.before, tcp({ sourcePort: 5672, destinationPort: 40_000, flags: SYN })),
         'DropNotPermitted'
       )
     ),
@@ -134,7 +146,7 @@ function policy(): Case[] {
 
 function headroom(): Case[] {
   const options = (count: number) => ({ options: new Uint8Array(count).fill(1) });
-  const needs = (room: number, ip: Ip = {}): Step =>
+  const needs = (room: number, ip: IpOptions = {}): Step =>
     drop('site', packet(WAY.before, udp(), ip), 'NeedsHeadroom', { headroom: room });
   const comment = 'For those who translate in place: a header grows towards the front.';
   return [
@@ -173,7 +185,9 @@ function headroom(): Case[] {
     test(
       '4 to 6: a packet that is not permitted needs no headroom',
       [CITE],
-      drop('site', packet(WAY.before, tcp({ to: 22 })), 'DropNotPermitted', { headroom: 0 }),
+      drop('site', packet(WAY.before, tcp({ destinationPort: 22 })), 'DropNotPermitted', {
+        headroom: 0,
+      }),
       { comment }
     ),
   ];

@@ -2,31 +2,22 @@
  * IPv6 extension headers: those that are passed over or left out, and those that are refused.
  * @module
  */
-import type { Case, Subject } from '../corpus.ts';
+
+import { bytes, counting, NOTHING, padded, u8, u16 } from '../../support/bytes.ts';
 import {
-  authenticationHeader,
-  bytes,
-  counting,
   DESTINATION,
   type Extension,
-  echo,
   FRAGMENT,
   fragmentHeader,
   GRE,
   HOP_BY_HOP,
-  NOTHING,
   optionsHeader,
   packet,
-  padded,
   ROUTING,
   raw,
-  routingHeader,
-  sctp,
-  tcp,
-  u8,
-  u16,
-  udp,
-} from '../packets.ts';
+} from '../../support/packets.ts';
+import type { Case, Subject } from '../corpus.ts';
+import { authenticationHeader, echo, routingHeader, sctp, tcp, udp } from '../packets.ts';
 import { drop, pass, planOf, reply, request, test } from '../scene.ts';
 
 export function ipv6ExtensionHeaders(): Subject {
@@ -88,7 +79,12 @@ function passed(): Case[] {
       test(
         `6 to 4: ${what}: left out`,
         [cite, 'RFC 7915 section 5.1'],
-        pass(request('6 to 4'), udpText, { extensions, tos: 0xb8, flow: 0x12345, ttl: 9 })
+        pass(request('6 to 4'), udpText, {
+          extensions,
+          trafficClass: 0xb8,
+          flowLabel: 0x12345,
+          hopLimit: 9,
+        })
       ),
     ]),
     test(
@@ -124,14 +120,14 @@ function transports(): Case[] {
     test(
       '6 to 6: a reply behind extension headers',
       [`${EIGHT}.1`],
-      pass(reply('6 to 6'), tcp({ from: 5672, to: 40_000 }), { extensions })
+      pass(reply('6 to 6'), tcp({ sourcePort: 5672, destinationPort: 40_000 }), { extensions })
     ),
     test(
       '6 to 6: the port behind extension headers is what a permit goes by',
       [`${EIGHT}.1`, 'RFC 7112 section 5'],
       drop(
         'site',
-        packet(request('6 to 6').before, tcp({ to: 22 }), { extensions }),
+        packet(request('6 to 6').before, tcp({ destinationPort: 22 }), { extensions }),
         'DropNotPermitted'
       )
     ),

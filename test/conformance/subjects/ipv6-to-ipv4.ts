@@ -2,28 +2,24 @@
  * What becomes of an IPv6 packet that leaves as IPv4: RFC 7915 section 5.
  * @module
  */
-import type { Case, Step, Subject } from '../corpus.ts';
+
+import { counting, NOTHING } from '../../support/bytes.ts';
 import {
   ACK,
-  counting,
   DESTINATION,
-  echo,
+  DONT_FRAGMENT,
   fragmentHeader,
   GRE,
   HOP_BY_HOP,
-  type Ip,
-  NOTHING,
+  type IpOptions,
   optionsHeader,
   packet,
   raw,
-  routingHeader,
   SYN,
-  sctp,
   type Transport,
-  tcp,
-  udp,
-  udpLite,
-} from '../packets.ts';
+} from '../../support/packets.ts';
+import type { Case, Step, Subject } from '../corpus.ts';
+import { echo, routingHeader, sctp, tcp, udp, udpLite } from '../packets.ts';
 import {
   drop,
   error,
@@ -50,13 +46,16 @@ export function ipv6ToIpv4(): Subject {
 }
 
 function headers(): Case[] {
-  const one = (what: string, ip: Ip): Case => test(`6 to 4: ${what}`, [CITE], pass(WAY, udp(), ip));
+  const one = (what: string, ip: IpOptions): Case =>
+    test(`6 to 4: ${what}`, [CITE], pass(WAY, udp(), ip));
   return [
-    ...[0, 0xb8, 0x01, 0xff].map((tos) => one(`traffic class ${tos} becomes TOS ${tos}`, { tos })),
-    ...[0, 1, 64, 255].map((ttl) =>
-      one(`hop limit ${ttl} becomes TTL ${ttl}, not one less`, { ttl })
+    ...[0, 0xb8, 0x01, 0xff].map((tos) =>
+      one(`traffic class ${tos} becomes TOS ${tos}`, { trafficClass: tos })
     ),
-    one('the flow label is left out', { flow: 0xfffff }),
+    ...[0, 1, 64, 255].map((ttl) =>
+      one(`hop limit ${ttl} becomes TTL ${ttl}, not one less`, { hopLimit: ttl })
+    ),
+    one('the flow label is left out', { flowLabel: 0xfffff }),
     test(
       '6 to 4: no headroom is needed where a header shrinks',
       [CITE],
@@ -65,7 +64,9 @@ function headers(): Case[] {
     test(
       '6 to 4: a reply comes from the service’s presence',
       [CITE],
-      pass(BACK, tcp({ from: 5672, to: 40_000, flags: SYN | ACK }), { ttl: 61 })
+      pass(BACK, tcp({ sourcePort: 5672, destinationPort: 40_000, flags: SYN | ACK }), {
+        hopLimit: 61,
+      })
     ),
   ];
 }
@@ -76,7 +77,7 @@ function sized(size: number): Transport {
 }
 
 /** A larger packet than 1260 bytes has DF and identification 0. */
-const LARGE: Ip = { df: true, id: 0 };
+const LARGE: IpOptions = { fragment: DONT_FRAGMENT, identification: 0 };
 
 function identifications(): Case[] {
   const extensions = [
@@ -102,14 +103,14 @@ function identifications(): Case[] {
       [CITE, 'RFC 6864 section 4'],
       [
         pass(WAY, udp()),
-        pass(WAY, tcp(), {}, { id: 1 }),
+        pass(WAY, tcp(), {}, { identification: 1 }),
         pass(WAY, sized(1400), {}, LARGE),
-        drop('site', packet(WAY.before, tcp({ to: 22 })), 'DropNotPermitted'),
-        pass(WAY, echo(), {}, { id: 2 }),
-        pass(BACK, tcp({ from: 443, to: 40_000 }), {}, { id: 3 }),
-        pass(request('4 to 4'), udp(), { df: false, id: 99 }),
+        drop('site', packet(WAY.before, tcp({ destinationPort: 22 })), 'DropNotPermitted'),
+        pass(WAY, echo(), {}, { identification: 2 }),
+        pass(BACK, tcp({ sourcePort: 443, destinationPort: 40_000 }), {}, { identification: 3 }),
+        pass(request('4 to 4'), udp(), { fragment: 0, identification: 99 }),
         pass(request('6 to 6'), udp()),
-        pass(WAY, udp(), {}, { id: 4 }),
+        pass(WAY, udp(), {}, { identification: 4 }),
       ] satisfies Step[]
     ),
     test(
@@ -117,7 +118,7 @@ function identifications(): Case[] {
       [CITE, 'RFC 7915 section 5.2'],
       [
         error(request('4 to 6'), udp(), { type: 1, code: 4 }, { type: 3, code: 3 }),
-        pass(WAY, udp(), {}, { id: 1 }),
+        pass(WAY, udp(), {}, { identification: 1 }),
       ]
     ),
   ];
@@ -129,7 +130,7 @@ function transports(): Case[] {
     ['a TCP segment with data', tcp({ payload: counting(99) })],
     ['a UDP datagram', udp({ payload: counting(40) })],
     ['an empty UDP datagram', udp({ payload: NOTHING })],
-    ['a UDP-Lite datagram', udpLite({ length: 8 })],
+    ['a UDP-Lite datagram', udpLite({ coverage: 8 })],
     ['an SCTP packet', sctp({ payload: counting(12) })],
     ['a GRE packet', raw(GRE, counting(60))],
     ['an ESP packet', raw(50, counting(60))],
@@ -138,7 +139,7 @@ function transports(): Case[] {
     test(
       `6 to 4: ${what}`,
       [what.includes('UDP-Lite') ? 'RFC 3828 section 3.1' : 'RFC 7915 section 5.5'],
-      pass(WAY, transport, { tos: 0x20, ttl: 33 })
+      pass(WAY, transport, { trafficClass: 0x20, hopLimit: 33 })
     )
   );
 }
@@ -148,14 +149,14 @@ function policy(): Case[] {
     test(
       '6 to 4: a port that is not permitted',
       ['RFC 4787 section 5'],
-      drop('site', packet(WAY.before, tcp({ to: 22 })), 'DropNotPermitted')
+      drop('site', packet(WAY.before, tcp({ destinationPort: 22 })), 'DropNotPermitted')
     ),
     test(
       '6 to 4: a SYN from a permitted port is no reply',
       ['RFC 9293 section 3.5'],
       drop(
         'cloud',
-        packet(BACK.before, tcp({ from: 5672, to: 40_000, flags: SYN })),
+        packet(BACK.before, tcp({ sourcePort: 5672, destinationPort: 40_000, flags: SYN })),
         'DropNotPermitted'
       )
     ),

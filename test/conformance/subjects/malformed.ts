@@ -2,26 +2,21 @@
  * Packets that contradict themselves or end too early. None of them may be read past its end.
  * @module
  */
-import type { Case, Step, Subject } from '../corpus.ts';
+
+import { bytes, counting, NOTHING, u16 } from '../../support/bytes.ts';
 import {
-  bytes,
-  counting,
-  echo,
   fragmentHeader,
   ICMP,
   ICMPV6,
   icmp,
-  NOTHING,
   packet,
   raw,
   TCP,
   type Transport,
-  tcp,
   UDP,
-  u16,
-  udp,
-  udpLite,
-} from '../packets.ts';
+} from '../../support/packets.ts';
+import type { Case, Step, Subject } from '../corpus.ts';
+import { echo, tcp, udp, udpLite } from '../packets.ts';
 import { drop, type PathName, planOf, request, SAME, test, UNBOUND4, UNBOUND6 } from '../scene.ts';
 
 export function malformed(): Subject {
@@ -138,7 +133,7 @@ function transports(name: PathName): Case[] {
     test(
       `${name}: a UDP length that is not the payload’s is malformed`,
       ['RFC 768'],
-      [0, 7, 8, 26, 28, 0xffff].map((length) => bad(packet(before, udp({ payload, length }))))
+      [0, 7, 8, 26, 28, 0xffff].map((udpLength) => bad(packet(before, udp({ payload, udpLength }))))
     ),
     test(
       `${name}: an ICMP header that is not whole is malformed`,
@@ -148,7 +143,7 @@ function transports(name: PathName): Case[] {
     test(
       `${name}: a UDP-Lite coverage of 7 is malformed`,
       ['RFC 3828 section 3.1'],
-      bad(packet(before, udpLite({ length: 7 })))
+      bad(packet(before, udpLite({ coverage: 7 })))
     ),
   ];
 }
@@ -182,9 +177,7 @@ function checksums(): Case[] {
     test(
       'a wrong IPv4 header checksum of a later fragment is malformed',
       ['RFC 791 section 3.1'],
-      bad(
-        packet(four, raw(UDP, counting(16)), { df: false, offset: 1480, headerChecksum: checksum })
-      )
+      bad(packet(four, raw(UDP, counting(16)), { fragment: 1480 / 8, headerChecksum: checksum }))
     ),
   ];
 }
@@ -195,7 +188,7 @@ function orders(): Case[] {
       'what is malformed is told before a missing presence',
       ['RFC 1812 section 5.2.2'],
       [
-        bad(packet({ ...four, destination: UNBOUND4 }, udp({ length: 3 }))),
+        bad(packet({ ...four, destination: UNBOUND4 }, udp({ udpLength: 3 }))),
         bad(packet({ ...six, destination: UNBOUND6 }, tcp({ dataOffset: 1 }))),
       ]
     ),
@@ -227,8 +220,8 @@ function orders(): Case[] {
       'an ICMP error without a whole quote is malformed whatever it is to',
       ['RFC 792', 'RFC 4443 section 2.4'],
       [
-        bad(packet({ ...four, destination: UNBOUND4 }, icmp({ type: 3, body: counting(8) }))),
-        bad(packet({ ...six, destination: UNBOUND6 }, icmp({ type: 1, body: counting(8) }))),
+        bad(packet({ ...four, destination: UNBOUND4 }, icmp({ type: 3, payload: counting(8) }))),
+        bad(packet({ ...six, destination: UNBOUND6 }, icmp({ type: 1, payload: counting(8) }))),
       ]
     ),
   ];

@@ -3,25 +3,28 @@
  * never sent because the MSS says so.
  * @module
  */
-import type { Case, Step, Subject } from '../corpus.ts';
+
+import { counting } from '../../support/bytes.ts';
 import {
   ACK,
-  counting,
+  DONT_FRAGMENT,
   fragment,
-  GSO_TCPV4,
-  GSO_TCPV6,
-  GSO_UDP_L4,
-  type Ip,
+  type IpOptions,
   isIpv6,
-  NEEDS_CSUM,
   packet,
   RST,
   SYN,
   type Transport,
-  tcp,
-  udp,
-  type Vnet,
-} from '../packets.ts';
+} from '../../support/packets.ts';
+import {
+  GSO_TCPV4,
+  GSO_TCPV6,
+  GSO_UDP_L4,
+  NEEDS_CSUM,
+  type VnetHeader,
+} from '../../support/vnet.ts';
+import type { Case, Step, Subject } from '../corpus.ts';
+import { tcp, udp } from '../packets.ts';
 import {
   drop,
   forward,
@@ -70,15 +73,15 @@ function sized(path: PacketPath, size: number): Transport {
   return udp({ payload: counting(size - (isIpv6(path.before) ? 48 : 28)) });
 }
 
-function fits(path: PacketPath, size: number, ip: Ip = {}, after: Ip = {}): Step {
+function fits(path: PacketPath, size: number, ip: IpOptions = {}, after: IpOptions = {}): Step {
   return pass(path, sized(path, size), ip, after);
 }
 
-function cut(path: PacketPath, size: number, segmentTo: number, ip: Ip = {}): Step {
+function cut(path: PacketPath, size: number, segmentTo: number, ip: IpOptions = {}): Step {
   return pass(path, sized(path, size), ip, {}, { segmentTo });
 }
 
-function tooBig(path: PacketPath, size: number, told: number, ip: Ip = {}): Step {
+function tooBig(path: PacketPath, size: number, told: number, ip: IpOptions = {}): Step {
   const data = packet(path.before, sized(path, size), ip);
   const [type, code] = isIpv6(path.before) ? [2, 0] : [3, 4];
   return drop(path.from, data, 'DropTooBig', {
@@ -92,7 +95,7 @@ function sizes4(): Case[] {
   const plan = 'cloud 1400';
   return [
     test('4 to 4: a packet of the mtu fits', cites, fits(path, 1400), { plan }),
-    test('4 to 4: a packet of the mtu without DF fits', cites, fits(path, 1400, { df: false }), {
+    test('4 to 4: a packet of the mtu without DF fits', cites, fits(path, 1400, { fragment: 0 }), {
       plan,
     }),
     test(
@@ -104,7 +107,7 @@ function sizes4(): Case[] {
     test(
       '4 to 4: a larger packet without DF is to be cut to the mtu',
       ['RFC 791 section 3.2', 'RFC 1812 section 4.2.2.7'],
-      cut(path, 1401, 1400, { df: false }),
+      cut(path, 1401, 1400, { fragment: 0 }),
       { plan }
     ),
     test('4 to 4: a packet of the smallest mtu', cites, [fits(path, 600), tooBig(path, 601, 600)], {
@@ -125,7 +128,7 @@ function sizes4(): Case[] {
     test(
       '4 to 4: without an mtu any packet fits',
       ['RFC 791 section 3.1'],
-      fits(path, 9000, { df: false })
+      fits(path, 9000, { fragment: 0 })
     ),
     test(
       '4 to 4: a larger fragment is to be cut, too',
@@ -138,7 +141,7 @@ function sizes4(): Case[] {
       ['RFC 1812 section 4.3.2.7'],
       drop(
         'site',
-        packet(path.before, udp({ to: 54, payload: counting(1400) })),
+        packet(path.before, udp({ destinationPort: 54, payload: counting(1400) })),
         'DropNotPermitted'
       ),
       { plan }
@@ -148,7 +151,10 @@ function sizes4(): Case[] {
 
 function tooBigReply(): Step {
   const { before } = reply('4 to 4');
-  const data = packet(before, tcp({ from: 5672, to: 40_000, payload: counting(561) }));
+  const data = packet(
+    before,
+    tcp({ sourcePort: 5672, destinationPort: 40_000, payload: counting(561) })
+  );
   return drop('cloud', data, 'DropTooBig', { reply: refusal(before, data, 3, 4, 600) });
 }
 
@@ -221,7 +227,7 @@ function sizes46(): Case[] {
     test(
       '4 to 6: a larger packet without DF is to be cut to the mtu',
       ['RFC 7915 section 4'],
-      cut(path, 1381, 1400, { df: false }),
+      cut(path, 1381, 1400, { fragment: 0 }),
       { plan: 'cloud 1400' }
     ),
     test(
@@ -233,7 +239,7 @@ function sizes46(): Case[] {
     test(
       '4 to 6: a packet without DF is cut to 1280 where the mtu is smaller',
       ['RFC 8200 section 5', 'RFC 7915 section 4'],
-      cut(path, 1261, 1280, { df: false }),
+      cut(path, 1261, 1280, { fragment: 0 }),
       { plan: 'cloud 600' }
     ),
     test(
@@ -257,7 +263,7 @@ function optionsTooBig(path: PacketPath): Step {
 
 function sizes64(): Case[] {
   const path = request('6 to 4');
-  const large: Ip = { df: true, id: 0 };
+  const large: IpOptions = { fragment: DONT_FRAGMENT, identification: 0 };
   const cites = ['RFC 7915 section 5.1', TOO_BIG];
   const datagram = udp({ payload: counting(2880) });
   return [
@@ -270,7 +276,10 @@ function sizes64(): Case[] {
     test(
       '6 to 4: a packet that has no DF is to be cut to the mtu',
       ['RFC 7915 section 5.1', 'RFC 791 section 3.2'],
-      [fits(path, 1020), pass(path, sized(path, 1021), {}, { id: 1 }, { segmentTo: 1000 })],
+      [
+        fits(path, 1020),
+        pass(path, sized(path, 1021), {}, { identification: 1 }, { segmentTo: 1000 }),
+      ],
       { plan: 'cloud 1000' }
     ),
     test(
@@ -302,7 +311,7 @@ function sizes64(): Case[] {
 function supers(): Case[] {
   const segment = (payload: number): Transport =>
     tcp({ payload: counting(payload), checksum: 'partial' });
-  const vnetOf = (path: PacketPath, gsoSize: number, kind: 'tcp' | 'udp'): Vnet => {
+  const vnetOf = (path: PacketPath, gsoSize: number, kind: 'tcp' | 'udp'): VnetHeader => {
     const start = isIpv6(path.before) ? 40 : 20;
     const tcpType = isIpv6(path.before) ? GSO_TCPV6 : GSO_TCPV4;
     return {
@@ -314,7 +323,7 @@ function supers(): Case[] {
       checksumOffset: kind === 'tcp' ? 16 : 6,
     };
   };
-  const moved = (path: PacketPath, vnet: Vnet): Vnet => {
+  const moved = (path: PacketPath, vnet: VnetHeader): VnetHeader => {
     const by = (isIpv6(path.after) ? 40 : 20) - (isIpv6(path.before) ? 40 : 20);
     const types: Record<number, number> = by > 0 ? { 1: 4 } : by < 0 ? { 4: 1 } : {};
     return {
@@ -341,7 +350,8 @@ function supers(): Case[] {
     const usoSize = 1500 - (isIpv6(path.after) ? 48 : 28);
     const uso = udp({ payload: counting(1600), checksum: 'partial' });
     const usoVnet = vnetOf(path, usoSize, 'udp');
-    const after: Ip = name === '6 to 4' ? { df: true, id: 0 } : {};
+    const after: IpOptions =
+      name === '6 to 4' ? { fragment: DONT_FRAGMENT, identification: 0 } : {};
     return [
       test(
         `${name}: a TCP super-packet fits if its segments do`,
@@ -368,7 +378,7 @@ function supers(): Case[] {
   });
 }
 
-/** What a SYN says where the way of this name is taken. */
+/** What a SYN says where the path of this name is taken. */
 const CLAMPED: Readonly<Record<PathName, readonly [number, number, number]>> = {
   '4 to 4': [1360, 1260, 1260],
   '6 to 6': [1340, 1240, 1240],
@@ -382,19 +392,19 @@ function mss(name: PathName): Case[] {
   const [one, narrowSite, narrowCloud] = CLAMPED[name];
   const plan = 'cloud 1400';
   const syn = (options: readonly number[], flags = SYN): Transport =>
-    tcp({ flags, options: Uint8Array.from(options) });
+    tcp({ flags, tcpOptions: Uint8Array.from(options) });
   const says = (size: number): readonly number[] => [2, 4, size >> 8, size & 255];
   const becomes = (before: Transport, after: Transport, on = path): Step =>
     forward(on, packet(on.before, before), packet(on.after, after, ipAfter(on, {})));
   const lowered = (from: number, to: number, on = path, ends = {}, flags = SYN): Step =>
     becomes(
-      tcp({ flags, options: Uint8Array.from(says(from)), ...ends }),
-      tcp({ flags, options: Uint8Array.from(says(to)), ...ends }),
+      tcp({ flags, tcpOptions: Uint8Array.from(says(from)), ...ends }),
+      tcp({ flags, tcpOptions: Uint8Array.from(says(to)), ...ends }),
       on
     );
   const kept = (what: string, transport: Transport, extras: Parameters<typeof pass>[4] = {}) =>
     test(`${name}: ${what}`, cites, pass(path, transport, {}, {}, extras), { plan });
-  const answer = { from: 5672, to: 40_000 };
+  const answer = { sourcePort: 5672, destinationPort: 40_000 };
   const start = isIpv6(path.before) ? 40 : 20;
   const startAfter = isIpv6(path.after) ? 40 : 20;
   const around = (front: readonly number[]): Case =>
@@ -451,11 +461,11 @@ function mss(name: PathName): Case[] {
         path,
         packet(
           path.before,
-          tcp({ flags: SYN, options: Uint8Array.from(says(1460)), checksum: 'partial' })
+          tcp({ flags: SYN, tcpOptions: Uint8Array.from(says(1460)), checksum: 'partial' })
         ),
         packet(
           path.after,
-          tcp({ flags: SYN, options: Uint8Array.from(says(one)), checksum: 'partial' }),
+          tcp({ flags: SYN, tcpOptions: Uint8Array.from(says(one)), checksum: 'partial' }),
           ipAfter(path, {})
         ),
         {
@@ -476,15 +486,15 @@ function mss(name: PathName): Case[] {
       `${name}: data behind a lowered MSS is not changed`,
       [...cites, 'RFC 7413 section 2'],
       becomes(
-        tcp({ flags: SYN, options: Uint8Array.from(says(1460)), payload: counting(7) }),
-        tcp({ flags: SYN, options: Uint8Array.from(says(one)), payload: counting(7) })
+        tcp({ flags: SYN, tcpOptions: Uint8Array.from(says(1460)), payload: counting(7) }),
+        tcp({ flags: SYN, tcpOptions: Uint8Array.from(says(one)), payload: counting(7) })
       ),
       { plan }
     ),
   ];
 }
 
-/** The cloud’s version on the way of replies of this name is that in which they enter. */
+/** The cloud’s version on the path of replies of this name is that in which they enter. */
 function onPathBack(name: PathName): number {
   return isIpv6(reply(name).before) ? 1340 : 1360;
 }

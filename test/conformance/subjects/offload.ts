@@ -2,32 +2,31 @@
  * The virtio-net header: partial checksums and super-packets, of one IP version and between both.
  * @module
  */
-import type { Case, Step, Subject } from '../corpus.ts';
+
+import { counting, NOTHING } from '../../support/bytes.ts';
 import {
   ACK,
-  counting,
   DESTINATION,
-  echo,
+  DONT_FRAGMENT,
   GRE,
+  HOP_BY_HOP,
+  isIpv6,
+  optionsHeader,
+  packet,
+  raw,
+  type Transport,
+} from '../../support/packets.ts';
+import {
   GSO_ECN,
   GSO_TCPV4,
   GSO_TCPV6,
   GSO_UDP,
   GSO_UDP_L4,
-  HOP_BY_HOP,
-  isIpv6,
   NEEDS_CSUM,
-  NOTHING,
-  optionsHeader,
-  packet,
-  raw,
-  sctp,
-  type Transport,
-  tcp,
-  udp,
-  udpLite,
-  type Vnet,
-} from '../packets.ts';
+  type VnetHeader,
+} from '../../support/vnet.ts';
+import type { Case, Step, Subject } from '../corpus.ts';
+import { echo, sctp, tcp, udp, udpLite } from '../packets.ts';
 import {
   drop,
   error,
@@ -66,7 +65,7 @@ function startOf(isV6: boolean): number {
 }
 
 /** What is said of the packet where it enters, and where it leaves. */
-function vnets(path: PacketPath, fields: Vnet): { vnet: Vnet; vnetAfter: Vnet } {
+function vnets(path: PacketPath, fields: VnetHeader): { vnet: VnetHeader; vnetAfter: VnetHeader } {
   const start = startOf(isIpv6(path.before));
   const startAfter = startOf(isIpv6(path.after));
   const { headerLength = 0, gsoType = 0 } = fields;
@@ -97,11 +96,16 @@ function agreeing(name: PathName): Case[] {
   const isMixed = !SAME.includes(name);
   const cites = [SET, ...(isMixed ? ['RFC 7915 section 4.5', 'RFC 7915 section 5.5'] : [])];
   const tcpType = isIpv6(path.before) ? GSO_TCPV6 : GSO_TCPV4;
-  const large = name === '6 to 4' ? { df: true, id: 0 } : {};
+  const large = name === '6 to 4' ? { fragment: DONT_FRAGMENT, id: 0 } : {};
   const tso = { flags: NEEDS_CSUM, checksumOffset: 16, gsoType: tcpType, gsoSize: 1300 };
   const partial = { flags: NEEDS_CSUM, checksumOffset: 16 };
-  const goes = (what: string, transport: Transport, fields: Vnet, after = {}, on = path): Case =>
-    test(`${name}: ${what}`, cites, pass(on, transport, {}, after, vnets(on, fields)));
+  const goes = (
+    what: string,
+    transport: Transport,
+    fields: VnetHeader,
+    after = {},
+    on = path
+  ): Case => test(`${name}: ${what}`, cites, pass(on, transport, {}, after, vnets(on, fields)));
   const segment = tcp({ payload: counting(1500), checksum: 'partial' });
   const datagrams = udp({ payload: counting(1500), checksum: 'partial' });
   const uso = { flags: NEEDS_CSUM, checksumOffset: 6, gsoType: GSO_UDP_L4, gsoSize: 1300 };
@@ -135,7 +139,7 @@ function agreeing(name: PathName): Case[] {
       tcp({
         payload: counting(1500),
         checksum: 'partial',
-        options: Uint8Array.of(1, 1, 8, 10, 1, 2, 3, 4, 5, 6, 7, 8),
+        tcpOptions: Uint8Array.of(1, 1, 8, 10, 1, 2, 3, 4, 5, 6, 7, 8),
       }),
       { ...tso, headerLength: 32 },
       large
@@ -143,7 +147,13 @@ function agreeing(name: PathName): Case[] {
     goes('a UDP super-packet', datagrams, { ...uso, headerLength: 8 }, large),
     goes(
       'a reply that is a TCP super-packet',
-      tcp({ from: 5672, to: 40_000, flags: ACK, payload: counting(1500), checksum: 'partial' }),
+      tcp({
+        sourcePort: 5672,
+        destinationPort: 40_000,
+        flags: ACK,
+        payload: counting(1500),
+        checksum: 'partial',
+      }),
       { ...tso, gsoType: isIpv6(answers.before) ? GSO_TCPV6 : GSO_TCPV4, headerLength: 20 },
       large,
       answers
@@ -160,7 +170,7 @@ function withHeaders(): Case[] {
   ];
   const options = new Uint8Array(8).fill(1);
   const segment = tcp({ payload: counting(1500), checksum: 'partial' });
-  const said = (start: number, gsoType: number): Vnet => ({
+  const said = (start: number, gsoType: number): VnetHeader => ({
     flags: NEEDS_CSUM,
     gsoType,
     gsoSize: 1300,
@@ -168,7 +178,13 @@ function withHeaders(): Case[] {
     checksumStart: start,
     checksumOffset: 16,
   });
-  const one = (name: PathName, ip: object, before: Vnet, after: Vnet, ipAfter = {}): Case =>
+  const one = (
+    name: PathName,
+    ip: object,
+    before: VnetHeader,
+    after: VnetHeader,
+    ipAfter = {}
+  ): Case =>
     test(
       `${name}: a TCP super-packet with ${'options' in ip ? 'options' : 'extension headers'}`,
       [SET],
@@ -178,7 +194,10 @@ function withHeaders(): Case[] {
     one('4 to 4', { options }, said(28, GSO_TCPV4), said(28, GSO_TCPV4)),
     one('4 to 6', { options }, said(28, GSO_TCPV4), said(40, GSO_TCPV6)),
     one('6 to 6', { extensions }, said(56, GSO_TCPV6), said(56, GSO_TCPV6)),
-    one('6 to 4', { extensions }, said(56, GSO_TCPV6), said(20, GSO_TCPV4), { df: true, id: 0 }),
+    one('6 to 4', { extensions }, said(56, GSO_TCPV6), said(20, GSO_TCPV4), {
+      fragment: DONT_FRAGMENT,
+      id: 0,
+    }),
   ];
 }
 
@@ -199,7 +218,7 @@ function between(): Case[] {
       forward(
         path,
         packet(path.before, echo({ checksum: 'partial' })),
-        packet(path.after, echo(), { df: false, id: 0 }),
+        packet(path.after, echo(), { fragment: 0, identification: 0 }),
         { vnet: partialEcho, vnetAfter: {} }
       )
     ),
@@ -238,11 +257,11 @@ function contradicting(name: PathName): Case[] {
   const path = request(name);
   const isV6 = name === '6 to 6';
   const start = startOf(isV6);
-  const right: Vnet = { flags: NEEDS_CSUM, checksumStart: start, checksumOffset: 16 };
+  const right: VnetHeader = { flags: NEEDS_CSUM, checksumStart: start, checksumOffset: 16 };
   const own = isV6 ? GSO_TCPV6 : GSO_TCPV4;
   const other = isV6 ? GSO_TCPV4 : GSO_TCPV6;
   const partial = tcp({ payload: counting(1500), checksum: 'partial' });
-  const bad = (vnet: Vnet, transport: Transport = partial): Step =>
+  const bad = (vnet: VnetHeader, transport: Transport = partial): Step =>
     drop('site', packet(path.before, transport), 'DropMalformed', { vnet });
   const one = (what: string, steps: Step | readonly Step[]): Case =>
     test(`${name}: ${what} is malformed`, [SET], steps);

@@ -3,21 +3,10 @@
  * @module
  */
 import type { TranslationPlan } from '../../../src/translator/plan.ts';
+import { counting } from '../../support/bytes.ts';
+import { ACK, GRE, isIpv6, packet, raw, SYN, type Transport } from '../../support/packets.ts';
 import type { Case, Step, Subject } from '../corpus.ts';
-import {
-  ACK,
-  counting,
-  echo,
-  GRE,
-  isIpv6,
-  packet,
-  raw,
-  SYN,
-  type Transport,
-  tcp,
-  udp,
-  udpLite,
-} from '../packets.ts';
+import { echo, tcp, udp, udpLite } from '../packets.ts';
 import {
   back,
   CLIENT4,
@@ -125,7 +114,7 @@ function realms(): Case[] {
     after: { source: '100.64.0.11', destination: CLIENT4 },
   };
   const syn = tcp({ flags: SYN });
-  const answer = tcp({ from: 5672, to: 40_000, flags: SYN | ACK });
+  const answer = tcp({ sourcePort: 5672, destinationPort: 40_000, flags: SYN | ACK });
   return [
     test(
       'a presence and a source mean what they mean in the realm a packet comes from',
@@ -156,7 +145,7 @@ function hosts(name: PathName) {
     : { foreign: ROUTER6, pool: 'fd64::9', unbound: UNBOUND6, stranger: STRANGER6 };
 }
 
-/** The way of the unauthenticated peer, once it has a presence. */
+/** The path of the unauthenticated peer, once it has a presence. */
 function foreignPath(name: PathName): PacketPath {
   const path = request(name);
   const source = hosts(name).stranger;
@@ -214,12 +203,12 @@ function order(name: PathName): Case[] {
     test(
       `${name}: a wrong source is told before a missing permit`,
       [ingress, FILTER],
-      drop('site', from(foreign, udp({ to: 54 })), 'DropSpoofed')
+      drop('site', from(foreign, udp({ destinationPort: 54 })), 'DropSpoofed')
     ),
     test(
       `${name}: a missing permit is told before a missing presence of the source`,
       [FILTER],
-      drop('site', from(stranger, udp({ to: 54 })), 'DropNotPermitted')
+      drop('site', from(stranger, udp({ destinationPort: 54 })), 'DropNotPermitted')
     ),
     test(
       `${name}: a permitted source without a presence needs one, and then passes`,
@@ -250,7 +239,7 @@ function order(name: PathName): Case[] {
       [FILTER],
       drop(
         'cloud',
-        packet(back(foreignPath(name)).before, tcp({ from: 5672, to: 40_000 })),
+        packet(back(foreignPath(name)).before, tcp({ sourcePort: 5672, destinationPort: 40_000 })),
         'DropNotPermitted'
       ),
       { plan: 'named clients' }
@@ -269,12 +258,18 @@ function order(name: PathName): Case[] {
 
 /** A kind of session: its request, its reply, and for how long the one allows the other. */
 const KINDS: readonly (readonly [string, number, string, Transport, Transport])[] = [
-  ['UDP', 300_000, 'RFC 4787 section 4.3', udp(), udp({ from: 53, to: 40_000 })],
+  ['UDP', 300_000, 'RFC 4787 section 4.3', udp(), udp({ sourcePort: 53, destinationPort: 40_000 })],
   ['echo', 60_000, 'RFC 5508 section 3.2', echo(), echo({ reply: true })],
 ];
 
 const NUMBERED: readonly (readonly [string, number, string, Transport, Transport])[] = [
-  ['UDP-Lite', 300_000, 'RFC 4787 section 4.3', udpLite(), udpLite({ from: 7, to: 40_000 })],
+  [
+    'UDP-Lite',
+    300_000,
+    'RFC 4787 section 4.3',
+    udpLite(),
+    udpLite({ sourcePort: 7, destinationPort: 40_000 }),
+  ],
   ['GRE', 300_000, 'RFC 4787 section 4.3', raw(GRE, counting(20)), raw(GRE, counting(24))],
 ];
 
@@ -282,7 +277,7 @@ function timing(name: PathName): Case[] {
   const answers = reply(name);
   const asks = back(answers);
   /** The second request, if requests become small IPv4 packets. */
-  const again = name === '4 to 6' ? { id: 1 } : {};
+  const again = name === '4 to 6' ? { identification: 1 } : {};
   const late = (answer: Transport, at: number): Step =>
     drop(answers.from, packet(answers.before, answer), 'DropNoSession', { at });
   const kinds = SAME.includes(name) ? [...KINDS, ...NUMBERED] : KINDS;
@@ -334,7 +329,13 @@ function timing(name: PathName): Case[] {
     test(
       `${name}: a TCP reply needs no session, however late`,
       ['RFC 9293 section 3.1', 'RFC 5382 section 5'],
-      pass(answers, tcp({ from: 5672, to: 40_000, flags: ACK }), {}, {}, { at: 86_400_000 })
+      pass(
+        answers,
+        tcp({ sourcePort: 5672, destinationPort: 40_000, flags: ACK }),
+        {},
+        {},
+        { at: 86_400_000 }
+      )
     ),
     test(
       `${name}: a UDP session serves any number of replies`,
@@ -342,7 +343,12 @@ function timing(name: PathName): Case[] {
       [
         pass(asks, udp()),
         ...[0, 1, 2].map((n) =>
-          pass(answers, udp({ from: 53, to: 40_000, payload: counting(n) }), {}, small(name, n))
+          pass(
+            answers,
+            udp({ sourcePort: 53, destinationPort: 40_000, payload: counting(n) }),
+            {},
+            small(name, n)
+          )
         ),
       ]
     ),
@@ -354,7 +360,7 @@ function keys(name: PathName): Case[] {
   const answers = back(path);
   const none = (transport: Transport, extras = {}): Step =>
     drop('cloud', packet(answers.before, transport), 'DropNoSession', extras);
-  const answer = udp({ from: 53, to: 40_000 });
+  const answer = udp({ sourcePort: 53, destinationPort: 40_000 });
   const stranger = foreignPath(name);
   const large = packet(path.before, udp({ payload: counting(1300) }));
   const [type, code] = isIpv6(path.before) ? [2, 0] : [3, 4];
@@ -362,17 +368,23 @@ function keys(name: PathName): Case[] {
     test(
       `${name}: a UDP reply to another port of the client has no session`,
       ['RFC 4787 section 5'],
-      [pass(path, udp()), none(udp({ from: 53, to: 40_001 }))]
+      [pass(path, udp()), none(udp({ sourcePort: 53, destinationPort: 40_001 }))]
     ),
     test(
       `${name}: a UDP reply from another permitted port has no session`,
       ['RFC 4787 section 5'],
-      [pass(path, udp({ to: 8000 })), none(udp({ from: 8001, to: 40_000 }))]
+      [
+        pass(path, udp({ destinationPort: 8000 })),
+        none(udp({ sourcePort: 8001, destinationPort: 40_000 })),
+      ]
     ),
     test(
       `${name}: a UDP session is none of UDP-Lite’s`,
       ['RFC 3828 section 3'],
-      [pass(path, udp({ to: 53 })), none(udpLite({ from: 7, to: 40_000 }))]
+      [
+        pass(path, udp({ destinationPort: 53 })),
+        none(udpLite({ sourcePort: 7, destinationPort: 40_000 })),
+      ]
     ),
     test(
       `${name}: a UDP session of one client is none of another’s`,
@@ -413,7 +425,7 @@ function keys(name: PathName): Case[] {
       [
         error(
           answers,
-          udp({ from: 53, to: 40_000 }),
+          udp({ sourcePort: 53, destinationPort: 40_000 }),
           isIpv6(path.before) ? { type: 1, code: 4 } : { type: 3, code: 3 }
         ),
         none(answer),
@@ -439,7 +451,7 @@ function keys(name: PathName): Case[] {
       [
         pass(answers, answer),
         pass(path, udp()),
-        pass(answers, tcp({ from: 5672, to: 40_000, flags: SYN })),
+        pass(answers, tcp({ sourcePort: 5672, destinationPort: 40_000, flags: SYN })),
       ],
       { plan: 'mutual', comment: 'Both ends are services: udp/53 and udp/40000.' }
     ),

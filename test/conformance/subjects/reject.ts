@@ -2,31 +2,27 @@
  * What a realm with `reject` is told of a packet that is refused, and what it is not told of.
  * @module
  */
-import type { Case, Step, Subject } from '../corpus.ts';
+
+import { counting, NOTHING } from '../../support/bytes.ts';
 import {
   ACK,
-  counting,
   DESTINATION,
   type Ends,
-  echo,
   FIN,
   fragment,
   icmp,
   isIpv6,
-  NEEDS_CSUM,
-  NOTHING,
   optionsHeader,
   PSH,
   packet,
   RST,
   raw,
   SYN,
-  sctp,
   type Transport,
-  tcp,
-  udp,
-  udpLite,
-} from '../packets.ts';
+} from '../../support/packets.ts';
+import { NEEDS_CSUM } from '../../support/vnet.ts';
+import type { Case, Step, Subject } from '../corpus.ts';
+import { echo, sctp, tcp, udp, udpLite } from '../packets.ts';
 import {
   answer,
   back,
@@ -95,9 +91,9 @@ function refused(
 
 /** Protocols that the plan does not permit on these ports. */
 const REFUSED: readonly (readonly [string, Transport])[] = [
-  ['UDP', udp({ to: 54 })],
-  ['UDP-Lite', udpLite({ to: 8 })],
-  ['SCTP', sctp({ to: 443 })],
+  ['UDP', udp({ destinationPort: 54 })],
+  ['UDP-Lite', udpLite({ destinationPort: 8 })],
+  ['SCTP', sctp({ destinationPort: 443 })],
   ['a protocol by number', raw(41, counting(30))],
   ['an echo reply', echo({ reply: true })],
 ];
@@ -107,14 +103,14 @@ function told(name: PathName): Case[] {
   const { before } = path;
   const unbound = { ...before, destination: isIpv6(before) ? UNBOUND6 : UNBOUND4 };
   const outside = { ...before, destination: isIpv6(before) ? '2001:db8::50' : '192.0.2.50' };
-  const syn = tcp({ to: 22, flags: SYN });
+  const syn = tcp({ destinationPort: 22, flags: SYN });
   return [
     test(
       `${name}: by default nothing is told`,
       ['RFC 1812 section 4.3.2.7'],
       ['base', 'drop'].flatMap((load) => [
         drop('site', packet(before, syn), 'DropNotPermitted', { load }),
-        drop('site', packet(before, udp({ to: 54 })), 'DropNotPermitted'),
+        drop('site', packet(before, udp({ destinationPort: 54 })), 'DropNotPermitted'),
         drop('site', packet(unbound, syn), 'DropNoPresence'),
       ])
     ),
@@ -146,7 +142,7 @@ function told(name: PathName): Case[] {
       [
         refused(unbound, udp(), portUnreachable, 'DropNoPresence'),
         refused(unbound, echo(), portUnreachable, 'DropNoPresence'),
-        reset(unbound, tcp({ to: 22, flags: SYN }), SYN_ANSWER, 'DropNoPresence'),
+        reset(unbound, tcp({ destinationPort: 22, flags: SYN }), SYN_ANSWER, 'DropNoPresence'),
       ],
       { plan: 'reset' }
     ),
@@ -179,7 +175,7 @@ function reset(
   ip = {}
 ): Step {
   return drop('site', packet(ends, transport, ip), verdict, {
-    reply: answer(ends, tcp({ from: 22, to: 40_000, window: 0, ...fields })),
+    reply: answer(ends, tcp({ sourcePort: 22, destinationPort: 40_000, window: 0, ...fields })),
   });
 }
 
@@ -193,32 +189,48 @@ function resets(name: PathName): Case[] {
     flags: RST | ACK,
   });
   const rows: readonly (readonly [string, Transport, Answer])[] = [
-    ['a SYN', tcp({ to, flags: SYN }), unacknowledged(1)],
-    ['a SYN with data', tcp({ to, flags: SYN, payload: counting(9) }), unacknowledged(10)],
+    ['a SYN', tcp({ destinationPort: to, flags: SYN }), unacknowledged(1)],
+    [
+      'a SYN with data',
+      tcp({ destinationPort: to, flags: SYN, payload: counting(9) }),
+      unacknowledged(10),
+    ],
     [
       'a SYN with options',
-      tcp({ to, flags: SYN, options: Uint8Array.of(2, 4, 5, 0xb4, 4, 2, 1, 1) }),
+      tcp({
+        destinationPort: to,
+        flags: SYN,
+        tcpOptions: Uint8Array.of(2, 4, 5, 0xb4, 4, 2, 1, 1),
+      }),
       unacknowledged(1),
     ],
-    ['a SYN-ACK', tcp({ to, flags: SYN | ACK }), acknowledged],
-    ['a segment with ACK', tcp({ to, flags: ACK }), acknowledged],
+    ['a SYN-ACK', tcp({ destinationPort: to, flags: SYN | ACK }), acknowledged],
+    ['a segment with ACK', tcp({ destinationPort: to, flags: ACK }), acknowledged],
     [
       'a segment with ACK and data',
-      tcp({ to, flags: ACK | PSH, payload: counting(50) }),
+      tcp({ destinationPort: to, flags: ACK | PSH, payload: counting(50) }),
       acknowledged,
     ],
-    ['a FIN with ACK', tcp({ to, flags: FIN | ACK }), acknowledged],
-    ['a FIN without ACK', tcp({ to, flags: FIN }), unacknowledged(1)],
-    ['a SYN with FIN', tcp({ to, flags: SYN | FIN, payload: counting(3) }), unacknowledged(5)],
-    ['a segment without flags', tcp({ to, flags: 0, payload: counting(4) }), unacknowledged(4)],
+    ['a FIN with ACK', tcp({ destinationPort: to, flags: FIN | ACK }), acknowledged],
+    ['a FIN without ACK', tcp({ destinationPort: to, flags: FIN }), unacknowledged(1)],
+    [
+      'a SYN with FIN',
+      tcp({ destinationPort: to, flags: SYN | FIN, payload: counting(3) }),
+      unacknowledged(5),
+    ],
+    [
+      'a segment without flags',
+      tcp({ destinationPort: to, flags: 0, payload: counting(4) }),
+      unacknowledged(4),
+    ],
     [
       'a SYN of the greatest sequence number',
-      tcp({ to, flags: SYN, sequence: 0xffffffff }),
+      tcp({ destinationPort: to, flags: SYN, sequence: 0xffffffff }),
       { sequence: 0, acknowledgment: 0, flags: RST | ACK },
     ],
     [
       'data that goes round the sequence numbers',
-      tcp({ to, flags: 0, sequence: 0xfffffffe, payload: counting(5) }),
+      tcp({ destinationPort: to, flags: 0, sequence: 0xfffffffe, payload: counting(5) }),
       { sequence: 0, acknowledgment: 3, flags: RST | ACK },
     ],
   ];
@@ -235,18 +247,30 @@ function resets(name: PathName): Case[] {
     test(
       `${name}: reject "reset": behind IP options or extension headers, too`,
       [RESET],
-      reset(before, tcp({ to, flags: SYN, payload: counting(2) }), unacknowledged(3), undefined, {
-        extensions,
-        options: Uint8Array.of(1, 1, 1, 1),
-      }),
+      reset(
+        before,
+        tcp({ destinationPort: to, flags: SYN, payload: counting(2) }),
+        unacknowledged(3),
+        undefined,
+        {
+          extensions,
+          options: Uint8Array.of(1, 1, 1, 1),
+        }
+      ),
       { plan: 'reset' }
     ),
     test(
       `${name}: a RST is never answered`,
       [RESET],
       ['reset', 'unreachable'].flatMap((load) => [
-        drop('site', packet(before, tcp({ to, flags: RST })), 'DropNotPermitted', { load }),
-        drop('site', packet(before, tcp({ to, flags: RST | ACK })), 'DropNotPermitted'),
+        drop('site', packet(before, tcp({ destinationPort: to, flags: RST })), 'DropNotPermitted', {
+          load,
+        }),
+        drop(
+          'site',
+          packet(before, tcp({ destinationPort: to, flags: RST | ACK })),
+          'DropNotPermitted'
+        ),
       ])
     ),
   ];
@@ -257,13 +281,18 @@ function quotes(name: PathName): Case[] {
   const isV6 = isIpv6(before);
   const room = isV6 ? 1232 : 548;
   const header = isV6 ? 48 : 28;
-  const sized = (size: number): Transport => udp({ to: 54, payload: counting(size - header) });
+  const sized = (size: number): Transport =>
+    udp({ destinationPort: 54, payload: counting(size - header) });
   const cites = isV6 ? ['RFC 4443 section 2.4'] : ['RFC 1812 section 4.3.2.3'];
   const limit = isV6 ? 1280 : 576;
-  const partial = packet(before, udp({ to: 54, checksum: 'partial' }));
+  const partial = packet(before, udp({ destinationPort: 54, checksum: 'partial' }));
   const vnet = { flags: NEEDS_CSUM, checksumStart: isV6 ? 40 : 20, checksumOffset: 6 };
-  const marked = packet(before, udp({ to: 54 }), { tos: 0xb8, ttl: 3, flow: 0x1234 });
-  const first = fragment(before, udp({ to: 54, payload: counting(56) }), [0, 32]);
+  const marked = packet(before, udp({ destinationPort: 54 }), {
+    trafficClass: 0xb8,
+    hopLimit: 3,
+    flowLabel: 0x1234,
+  });
+  const first = fragment(before, udp({ destinationPort: 54, payload: counting(56) }), [0, 32]);
   return [
     test(
       `${name}: a reply of ${limit} bytes quotes a packet of ${room} bytes whole`,
@@ -296,7 +325,7 @@ function quotes(name: PathName): Case[] {
         drop('site', first, 'DropNotPermitted', { reply: prohibited(before, first) }),
         drop(
           'site',
-          fragment(before, udp({ to: 54, payload: counting(56) }), [32, 64]),
+          fragment(before, udp({ destinationPort: 54, payload: counting(56) }), [32, 64]),
           'DropFragmentOrphan'
         ),
       ],
@@ -316,18 +345,23 @@ function silent(name: PathName): Case[] {
   const both = (steps: (load: string) => readonly Step[]): Step[] =>
     ['unreachable', 'reset'].flatMap(steps);
   const cites = ['RFC 1812 section 4.3.2.7', 'RFC 4443 section 2.4'];
-  const malformed = packet(before, udp({ to: 54, length: 3 }));
+  const malformed = packet(before, udp({ destinationPort: 54, udpLength: 3 }));
   return [
     test(
       `${name}: an ICMP error is never answered`,
       cites,
       both((load) => [
-        drop('cloud', errorPacket(path, tcp({ to: 22 }), side), 'DropNotPermitted', { load }),
+        drop('cloud', errorPacket(path, tcp({ destinationPort: 22 }), side), 'DropNotPermitted', {
+          load,
+        }),
         drop(
           'site',
           packet(
             { ...before, destination: unbound },
-            icmp({ ...side, body: packet({ source: unbound, destination: before.source }, udp()) })
+            icmp({
+              ...side,
+              payload: packet({ source: unbound, destination: before.source }, udp()),
+            })
           ),
           'DropNoPresence'
         ),
@@ -338,7 +372,9 @@ function silent(name: PathName): Case[] {
       `${name}: an SCTP ABORT is never answered`,
       ['RFC 9260 section 8.4'],
       both((load) => [
-        drop('site', packet(before, sctp({ to: 443, chunk: 6 })), 'DropNotPermitted', { load }),
+        drop('site', packet(before, sctp({ destinationPort: 443, chunk: 6 })), 'DropNotPermitted', {
+          load,
+        }),
       ]),
       { plan: 'unreachable' }
     ),
@@ -346,9 +382,14 @@ function silent(name: PathName): Case[] {
       `${name}: a source that the realm may not use is never answered`,
       ['RFC 2827 section 3', ...cites],
       both((load) => [
-        drop('site', packet({ ...before, source: foreign }, udp({ to: 54 })), 'DropSpoofed', {
-          load,
-        }),
+        drop(
+          'site',
+          packet({ ...before, source: foreign }, udp({ destinationPort: 54 })),
+          'DropSpoofed',
+          {
+            load,
+          }
+        ),
         drop(
           'site',
           packet({ source: foreign, destination: unbound }, tcp({ flags: SYN })),
@@ -368,7 +409,7 @@ function silent(name: PathName): Case[] {
       both((load) => [
         drop('site', malformed, 'DropMalformed', { load }),
         drop('site', packet(before, raw(33, counting(20))), 'DropUnsupported'),
-        drop('site', packet(before, tcp({ to: 22, dataOffset: 4 })), 'DropMalformed'),
+        drop('site', packet(before, tcp({ destinationPort: 22, dataOffset: 4 })), 'DropMalformed'),
       ]),
       { plan: 'unreachable' }
     ),
@@ -376,24 +417,33 @@ function silent(name: PathName): Case[] {
       `${name}: a reply without a session is never answered`,
       ['RFC 4787 section 5'],
       both((load) => [
-        drop('cloud', packet(back(path).before, udp({ from: 53, to: 40_000 })), 'DropNoSession', {
-          load,
-        }),
+        drop(
+          'cloud',
+          packet(back(path).before, udp({ sourcePort: 53, destinationPort: 40_000 })),
+          'DropNoSession',
+          {
+            load,
+          }
+        ),
       ]),
       { plan: 'unreachable' }
     ),
     test(
       `${name}: a source that has no presence yet is told nothing of what is not permitted to it`,
       UNREACHABLE,
-      refused({ ...before, source: stranger }, udp({ to: 54 }), portUnreachable),
+      refused({ ...before, source: stranger }, udp({ destinationPort: 54 }), portUnreachable),
       { plan: 'reset', comment: 'It gets the same reply as one that has a presence.' }
     ),
     test(
       `${name}: each realm says for itself whether it is told`,
       UNREACHABLE,
       [
-        refused(before, udp({ to: 54 }), portUnreachable),
-        drop('cloud', packet(back(path).before, udp({ from: 54, to: 53 })), 'DropNotPermitted'),
+        refused(before, udp({ destinationPort: 54 }), portUnreachable),
+        drop(
+          'cloud',
+          packet(back(path).before, udp({ sourcePort: 54, destinationPort: 53 })),
+          'DropNotPermitted'
+        ),
       ],
       { plan: 'only site resets' }
     ),
@@ -401,10 +451,10 @@ function silent(name: PathName): Case[] {
       `${name}: no more replies are made than maxRepliesPerSecond`,
       ['RFC 1812 section 4.3.2.8', 'RFC 4443 section 2.4'],
       [0, 1000].flatMap((at) => [
-        refused(before, udp({ to: 54 }), portUnreachable, 'DropNotPermitted', { at }),
-        reset(before, tcp({ to: 22, flags: SYN }), SYN_ANSWER),
-        drop('site', packet(before, udp({ to: 54 })), 'DropNotPermitted'),
-        drop('site', packet(before, tcp({ to: 22, flags: SYN })), 'DropNotPermitted'),
+        refused(before, udp({ destinationPort: 54 }), portUnreachable, 'DropNotPermitted', { at }),
+        reset(before, tcp({ destinationPort: 22, flags: SYN }), SYN_ANSWER),
+        drop('site', packet(before, udp({ destinationPort: 54 })), 'DropNotPermitted'),
+        drop('site', packet(before, tcp({ destinationPort: 22, flags: SYN })), 'DropNotPermitted'),
       ]),
       { plan: 'reset', options: { maxRepliesPerSecond: 2 } }
     ),

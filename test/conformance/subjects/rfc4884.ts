@@ -2,8 +2,10 @@
  * Multi-part ICMP messages: a length attribute in front of the quote, extensions behind it.
  * @module
  */
+
+import { bytes, counting, u8, u16, u32 } from '../../support/bytes.ts';
 import type { Case, Subject } from '../corpus.ts';
-import { bytes, counting, onesChecksum, u8, u16, u32, udp } from '../packets.ts';
+import { onesChecksum, udp } from '../packets.ts';
 import {
   drop,
   type ErrorSide,

@@ -2,8 +2,11 @@
  * TCP and UDP between realms of one IP version: what changes, and all that does not.
  * @module
  */
+
+import { counting, NOTHING } from '../../support/bytes.ts';
+import { ACK, DONT_FRAGMENT, FIN, PSH, packet, RST, SYN } from '../../support/packets.ts';
 import type { Case, Subject } from '../corpus.ts';
-import { ACK, counting, FIN, NOTHING, PSH, packet, RST, SYN, tcp, udp } from '../packets.ts';
+import { tcp, udp } from '../packets.ts';
 import { drop, type PathName, pass, planOf, reply, request, SAME, test } from '../scene.ts';
 
 export function tcpUdp(): Subject {
@@ -44,43 +47,43 @@ function requests(name: PathName): Case[] {
       test(
         `${name}: ${isAt(to)} is within udp/8000-8100`,
         ['RFC 768', 'RFC 4787 section 5'],
-        pass(path, udp({ to }))
+        pass(path, udp({ destinationPort: to }))
       )
     ),
     ...[7999, 8101].map((to) =>
       test(
         `${name}: ${isAt(to)} is outside of udp/8000-8100`,
         ['RFC 768', 'RFC 4787 section 5'],
-        drop('site', packet(path.before, udp({ to })), 'DropNotPermitted')
+        drop('site', packet(path.before, udp({ destinationPort: to })), 'DropNotPermitted')
       )
     ),
     test(
       `${name}: a TCP port does not open the UDP port of the same number`,
       ['RFC 6335 section 3'],
       [
-        drop('site', packet(path.before, udp({ to: 5672 })), 'DropNotPermitted'),
-        drop('site', packet(path.before, tcp({ to: 53 })), 'DropNotPermitted'),
+        drop('site', packet(path.before, udp({ destinationPort: 5672 })), 'DropNotPermitted'),
+        drop('site', packet(path.before, tcp({ destinationPort: 53 })), 'DropNotPermitted'),
       ]
     ),
     test(
       `${name}: port 0 is a port that no permit names`,
       ['RFC 6335 section 6'],
       [
-        drop('site', packet(path.before, tcp({ to: 0 })), 'DropNotPermitted'),
-        drop('site', packet(path.before, udp({ to: 0 })), 'DropNotPermitted'),
+        drop('site', packet(path.before, tcp({ destinationPort: 0 })), 'DropNotPermitted'),
+        drop('site', packet(path.before, udp({ destinationPort: 0 })), 'DropNotPermitted'),
       ]
     ),
     test(
       `${name}: the source port of a request is any`,
       ['RFC 4787 section 4.2.1'],
-      [0, 1, 53, 65_535].map((from) => pass(path, udp({ from })))
+      [0, 1, 53, 65_535].map((from) => pass(path, udp({ sourcePort: from })))
     ),
   ];
 }
 
 function replies(name: PathName): Case[] {
   const path = reply(name);
-  const answer = { from: 5672, to: 40_000 };
+  const answer = { sourcePort: 5672, destinationPort: 40_000 };
   return [
     test(
       `${name}: a SYN-ACK from a permitted port is forwarded`,
@@ -104,19 +107,33 @@ function replies(name: PathName): Case[] {
     test(
       `${name}: a segment from another port of the service is not permitted`,
       ['RFC 4787 section 5'],
-      drop('cloud', packet(path.before, tcp({ from: 22, to: 40_000 })), 'DropNotPermitted')
+      drop(
+        'cloud',
+        packet(path.before, tcp({ sourcePort: 22, destinationPort: 40_000 })),
+        'DropNotPermitted'
+      )
     ),
     test(
       `${name}: a segment to the permitted port number, but of the client, is not permitted`,
       ['RFC 4787 section 5'],
-      drop('cloud', packet(path.before, tcp({ from: 40_000, to: 5672 })), 'DropNotPermitted')
+      drop(
+        'cloud',
+        packet(path.before, tcp({ sourcePort: 40_000, destinationPort: 5672 })),
+        'DropNotPermitted'
+      )
     ),
     test(
       `${name}: a UDP request and its reply are forwarded`,
       ['RFC 4787 section 4.3'],
       [
         pass(request(name), udp()),
-        pass(path, udp({ from: 53, to: 40_000, payload: counting(40) }), {}, {}, { at: 20 }),
+        pass(
+          path,
+          udp({ sourcePort: 53, destinationPort: 40_000, payload: counting(40) }),
+          {},
+          {},
+          { at: 20 }
+        ),
       ]
     ),
   ];
@@ -130,13 +147,13 @@ function fields(name: PathName): Case[] {
     test(
       `${name}: the hop limit is not changed`,
       [...cites, 'RFC 3022 section 4'],
-      [0, 1, 2, 255].map((ttl) => pass(path, udp(), { ttl })),
+      [0, 1, 2, 255].map((ttl) => pass(path, udp(), { hopLimit: ttl })),
       { comment: 'It is the work of the kernels at both ends of the way.' }
     ),
     test(
       `${name}: the DS field and ECN are not changed`,
       [...cites, 'RFC 2474 section 3', 'RFC 3168 section 5'],
-      [0xb8, 0x01, 0x03, 0xff].map((tos) => pass(path, tcp(), { tos }))
+      [0xb8, 0x01, 0x03, 0xff].map((tos) => pass(path, tcp(), { trafficClass: tos }))
     ),
     test(
       `${name}: sequence numbers, window, urgent pointer and options of TCP are not changed`,
@@ -149,7 +166,7 @@ function fields(name: PathName): Case[] {
           flags: ACK | 0x20 | 0x80,
           window: 1,
           urgent: 0xffff,
-          options: Uint8Array.of(1, 1, 8, 10, 1, 2, 3, 4, 5, 6, 7, 8),
+          tcpOptions: Uint8Array.of(1, 1, 8, 10, 1, 2, 3, 4, 5, 6, 7, 8),
           payload: counting(101),
         })
       )
@@ -157,7 +174,7 @@ function fields(name: PathName): Case[] {
     test(
       `${name}: a TCP header of the greatest length is passed over whole`,
       ['RFC 9293 section 3.1'],
-      pass(path, tcp({ options: new Uint8Array(40).fill(1), payload: counting(3) }))
+      pass(path, tcp({ tcpOptions: new Uint8Array(40).fill(1), payload: counting(3) }))
     ),
     test(
       `${name}: addresses in the payload are not changed`,
@@ -171,9 +188,9 @@ function fields(name: PathName): Case[] {
         `${name}: identification and flags are not changed`,
         ['RFC 791 section 3.1', 'RFC 6864 section 4'],
         [
-          pass(path, udp(), { id: 0, df: true }),
-          pass(path, udp(), { id: 0xffff, df: true }),
-          pass(path, udp(), { id: 7, df: false }),
+          pass(path, udp(), { identification: 0, fragment: DONT_FRAGMENT }),
+          pass(path, udp(), { identification: 0xffff, fragment: DONT_FRAGMENT }),
+          pass(path, udp(), { identification: 7, fragment: 0 }),
         ]
       )
     );
@@ -182,7 +199,7 @@ function fields(name: PathName): Case[] {
       test(
         `${name}: the flow label is not changed`,
         ['RFC 8200 section 3', 'RFC 6437 section 2'],
-        [0x00001, 0xfffff, 0xabcde].map((flow) => pass(path, udp(), { flow }))
+        [0x00001, 0xfffff, 0xabcde].map((flow) => pass(path, udp(), { flowLabel: flow }))
       )
     );
   }

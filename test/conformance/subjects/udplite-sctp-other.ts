@@ -2,22 +2,20 @@
  * UDP-Lite, SCTP, and protocols known by number alone.
  * @module
  */
-import type { Case, Subject } from '../corpus.ts';
+
+import { counting, NOTHING, u16 } from '../../support/bytes.ts';
 import {
   complementTo,
-  counting,
   GRE,
   NO_NEXT_HEADER,
-  NOTHING,
   packet,
   raw,
   SCTP,
-  sctp,
   transportSum,
   UDPLITE,
-  u16,
-  udpLite,
-} from '../packets.ts';
+} from '../../support/packets.ts';
+import type { Case, Subject } from '../corpus.ts';
+import { sctp, udpLite } from '../packets.ts';
 import {
   back,
   drop,
@@ -50,7 +48,7 @@ function lite(name: PathName): Case[] {
   const path = request(name);
   const answers = reply(name);
   const payload = counting(30);
-  const covering = (length: number) => udpLite({ payload, length });
+  const covering = (coverage: number) => udpLite({ payload, coverage });
   const coverages = [
     [0, 'covers all, said as 0,'],
     [38, 'covers all'],
@@ -73,7 +71,7 @@ function lite(name: PathName): Case[] {
     test(
       `${name}: a wrong UDP-Lite checksum stays wrong by the same amount`,
       [LITE, 'RFC 1624 section 3'],
-      pass(path, udpLite({ payload, length: 12, checksum: { receiver: 0x1234 } }))
+      pass(path, udpLite({ payload, coverage: 12, checksum: { receiver: 0x1234 } }))
     ),
     test(
       `${name}: a UDP-Lite checksum of zero is malformed`,
@@ -83,10 +81,10 @@ function lite(name: PathName): Case[] {
     test(
       `${name}: a UDP-Lite coverage of 1 to 7, or of more than there is, is malformed`,
       [LITE],
-      [1, 7, 39, 0xffff].map((length) =>
+      [1, 7, 39, 0xffff].map((coverage) =>
         drop(
           'site',
-          packet(path.before, udpLite({ payload, length, checksum: 0x1234 })),
+          packet(path.before, udpLite({ payload, coverage, checksum: 0x1234 })),
           'DropMalformed'
         )
       )
@@ -95,15 +93,19 @@ function lite(name: PathName): Case[] {
       `${name}: a UDP-Lite reply needs a request`,
       ['RFC 3828 section 3', 'RFC 4787 section 4.3'],
       [
-        drop('cloud', packet(answers.before, udpLite({ from: 7, to: 40_000 })), 'DropNoSession'),
+        drop(
+          'cloud',
+          packet(answers.before, udpLite({ sourcePort: 7, destinationPort: 40_000 })),
+          'DropNoSession'
+        ),
         pass(back(answers), udpLite()),
-        pass(answers, udpLite({ from: 7, to: 40_000, length: 8 })),
+        pass(answers, udpLite({ sourcePort: 7, destinationPort: 40_000, coverage: 8 })),
       ]
     ),
     test(
       `${name}: a UDP-Lite port that is not permitted`,
       ['RFC 3828 section 3'],
-      drop('site', packet(path.before, udpLite({ to: 53 })), 'DropNotPermitted'),
+      drop('site', packet(path.before, udpLite({ destinationPort: 53 })), 'DropNotPermitted'),
       { comment: 'The plan permits udp/53, but not udplite/53.' }
     ),
   ];
@@ -111,7 +113,7 @@ function lite(name: PathName): Case[] {
 
 /** A UDP-Lite datagram whose checksum is computed as 0 for these addresses; it covers 10 bytes. */
 function summingUp(ends: { source: string; destination: string }) {
-  const build = (word: number) => udpLite({ payload: u16(word), length: 10 });
+  const build = (word: number) => udpLite({ payload: u16(word), coverage: 10 });
   const word = complementTo(0xffff, [transportSum(ends, build(0), 6)]);
   return build(word);
 }
@@ -120,7 +122,7 @@ function association(name: PathName): Case[] {
   const path = request(name);
   const answers = reply(name);
   const cites = ['RFC 9260 section 6.8', 'RFC 3022 section 2'];
-  const from = { from: 5060, to: 40_000 };
+  const from = { sourcePort: 5060, destinationPort: 40_000 };
   return [
     test(
       `${name}: an SCTP INIT to a permitted port is forwarded, its checksum unchanged`,
@@ -148,7 +150,7 @@ function association(name: PathName): Case[] {
     test(
       `${name}: an SCTP port that is not permitted`,
       ['RFC 9260 section 3.1'],
-      drop('site', packet(path.before, sctp({ to: 443 })), 'DropNotPermitted')
+      drop('site', packet(path.before, sctp({ destinationPort: 443 })), 'DropNotPermitted')
     ),
   ];
 }

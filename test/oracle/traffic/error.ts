@@ -3,16 +3,11 @@
  * @module
  */
 
+import { type ChecksumFill, icmpError, transportStart } from '../../support/packets.ts';
+import type { Random } from '../../support/random.ts';
+import { framed, type VnetHeader } from '../../support/vnet.ts';
 import { fragmentHeader } from '../fragment-packet.ts';
 import { versionOf } from '../headers.ts';
-import {
-  type ChecksumFill,
-  framed,
-  icmpError,
-  transportStart,
-  type VnetHeader,
-} from '../packets.ts';
-import type { Random } from '../random.ts';
 import { authentication } from './extension.ts';
 import {
   anyAddress,

@@ -3,8 +3,8 @@
  * left to chance.
  * @module
  */
-import type { Extension } from '../packets.ts';
-import type { Random } from '../random.ts';
+import type { Extension } from '../../support/packets.ts';
+import type { Random } from '../../support/random.ts';
 
 export function hopByHop(random: Random): Extension {
   return { type: 0, bytes: random.pick(OPTIONS).slice() };

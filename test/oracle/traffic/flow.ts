@@ -3,8 +3,7 @@
  * chance makes of the rest.
  * @module
  */
-import { textOf } from '../address.ts';
-import { versionOf } from '../headers.ts';
+import { textOf } from '../../support/address.ts';
 import {
   ACK,
   type ChecksumFill,
@@ -12,7 +11,6 @@ import {
   type Extension,
   echoPacket,
   FIN,
-  framed,
   type IpOptions,
   ipPacket,
   SYN,
@@ -23,10 +21,11 @@ import {
   UDP,
   udpLitePacket,
   udpPacket,
-  type VnetHeader,
-} from '../packets.ts';
+} from '../../support/packets.ts';
+import type { Random } from '../../support/random.ts';
+import { framed, type VnetHeader } from '../../support/vnet.ts';
+import { versionOf } from '../headers.ts';
 import type { Flow, World } from '../plans.ts';
-import type { Random } from '../random.ts';
 import { destinationOptions, hopByHop, routing } from './extension.ts';
 
 /** A frame (virtio-net header and packet) and the realm that it enters from. */

@@ -2,11 +2,12 @@
  * Fragmented datagrams: in order and out of order, duplicated, late, overlapping, and with holes.
  * @module
  */
-import { textOf } from '../address.ts';
+import { textOf } from '../../support/address.ts';
+import { type Ends, icmpError, ipPacket } from '../../support/packets.ts';
+import type { Random } from '../../support/random.ts';
+import { framed } from '../../support/vnet.ts';
 import { fragmentHeader, fragmentOf, fragmentPacket } from '../fragment-packet.ts';
-import { type Ends, framed, icmpError, ipPacket } from '../packets.ts';
 import type { Flow, World } from '../plans.ts';
-import type { Random } from '../random.ts';
 import { destinationOptions } from './extension.ts';
 import {
   type Draft,

@@ -3,9 +3,10 @@
  * @module
  */
 
+import { repairIpv4Checksum, transportOf, transportStart, UDP } from '../../support/packets.ts';
+import type { Random } from '../../support/random.ts';
+import { framed, VNET } from '../../support/vnet.ts';
 import { fragmentHeader } from '../fragment-packet.ts';
-import { framed, repairIpv4Checksum, transportOf, transportStart, UDP, VNET } from '../packets.ts';
-import type { Random } from '../random.ts';
 import { error } from './error.ts';
 import { type Draft, type Draw, harmlessExtensions, type Kinds, offloadHeader } from './flow.ts';
 import { partial, valid } from './session.ts';

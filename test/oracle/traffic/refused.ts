@@ -2,12 +2,11 @@
  * Packets that differ from allowed ones in an address, a port, a header or an option.
  * @module
  */
-import { versionOf } from '../headers.ts';
+
 import {
   DCCP,
   type Ends,
   echoPacket,
-  framed,
   ICMP,
   ICMPV6,
   icmpMessage,
@@ -18,9 +17,11 @@ import {
   transportOf,
   UDP,
   UDPLITE,
-} from '../packets.ts';
+} from '../../support/packets.ts';
+import type { Random } from '../../support/random.ts';
+import { framed } from '../../support/vnet.ts';
+import { versionOf } from '../headers.ts';
 import type { Flow, World } from '../plans.ts';
-import type { Random } from '../random.ts';
 import { ADDRESS_OPTIONS, BAD_IPV4_OPTIONS } from './error.ts';
 import {
   authentication,

@@ -4,10 +4,11 @@
  * @module
  */
 
+import { SYN, transportOf } from '../../support/packets.ts';
+import type { Random } from '../../support/random.ts';
+import { VNET } from '../../support/vnet.ts';
 import { fragmentHeader } from '../fragment-packet.ts';
 import { versionOf } from '../headers.ts';
-import { SYN, transportOf, VNET } from '../packets.ts';
-import type { Random } from '../random.ts';
 import { authentication } from './extension.ts';
 import {
   type Draw,

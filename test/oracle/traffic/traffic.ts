@@ -4,8 +4,9 @@
  * after another (requests and replies, fragments) is mixed with the rest, and with time.
  * @module
  */
+
+import type { Random } from '../../support/random.ts';
 import type { World } from '../plans.ts';
-import type { Random } from '../random.ts';
 import { ERRORS, REFUSED_ERRORS } from './error.ts';
 import type { Draft } from './flow.ts';
 import { FRAGMENTS } from './fragment.ts';

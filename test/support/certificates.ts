@@ -1,12 +1,7 @@
 /**
- * Keys and certificates for the tests: good ones from the CertificateAuthority, bad ones from
- * openssl.
+ * Keys and certificates of gateways: good ones by the `CertificateAuthority`, others by openssl.
  * @module
  */
-import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import {
   CertificateAuthority,
   createSigningRequest,
@@ -16,7 +11,8 @@ import {
 } from '../../src/pki/index.ts';
 import { MemoryStore } from '../../src/store/index.ts';
 import type { Credentials } from '../../src/tunnel/index.ts';
-import { clockOf } from '../support/clock-of.ts';
+import { clockOf } from './clock-of.ts';
+import { credentialsOf, Forge } from './openssl.ts';
 
 export const CLOUD: GatewayIdentity = { trustDomain: 'example.org', role: 'cloud' };
 
@@ -65,36 +61,14 @@ export class TestCa {
     return new TestCa(authority).issue(identity);
   }
 
-  /** A certificate that the authority would not issue, with the extensions given to openssl. */
+  /** A certificate that the authority would not issue, with these lines of extensions; made by openssl. */
   forge(extensions: string): Credentials {
-    const directory = mkdtempSync(join(tmpdir(), 'forge-'));
-    const file = (name: string): string => join(directory, name);
+    const { certificatePem: cert, privateKeyPem: key } = this.authority;
+    const forge = new Forge();
     try {
-      const { privateKeyPem } = generateGatewayKey();
-      writeFileSync(file('leaf.key'), privateKeyPem);
-      writeFileSync(file('ca.key'), this.authority.privateKeyPem);
-      writeFileSync(file('ca.pem'), this.authority.certificatePem);
-      writeFileSync(file('extensions'), extensions);
-      const run = (...args: string[]) => execFileSync('openssl', args, { stdio: 'pipe' });
-      run('req', '-new', '-key', file('leaf.key'), '-subj', '/CN=x', '-out', file('leaf.csr'));
-      run(
-        ...['x509', '-req', '-in', file('leaf.csr'), '-days', '2', '-out', file('leaf.pem')],
-        ...['-CA', file('ca.pem'), '-CAkey', file('ca.key')],
-        ...['-set_serial', '4242', '-extfile', file('extensions')]
-      );
-      const cert = readFileSync(file('leaf.pem'), 'utf8');
-      return { key: privateKeyPem, cert, ca: this.authority.certificatePem };
+      return credentialsOf(forge.leaf({ cert, key }, { extensions: [extensions] }), cert);
     } finally {
-      rmSync(directory, { recursive: true });
+      forge.close();
     }
-  }
-}
-
-export function hasOpenssl(): boolean {
-  try {
-    execFileSync('openssl', ['version'], { stdio: 'ignore' });
-    return true;
-  } catch {
-    return false;
   }
 }

@@ -1,6 +1,6 @@
 /**
- * Addresses as the oracle sees them: bytes, and one plain text for each (dotted quad, or eight
- * uncompressed groups), which serves as key. Independent of `src/address.ts`.
+ * Addresses as bytes, and one plain text for each (dotted quad, or eight uncompressed groups), which serves as key.
+ * It shares no code with `src`.
  * @module
  */
 

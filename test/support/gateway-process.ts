@@ -34,14 +34,7 @@ export class GatewayProcess {
 
   /** @param wrapper a command that starts the program, for example as another user */
   constructor(program: Program, args: readonly string[], wrapper: readonly string[] = []) {
-    const command = [
-      ...wrapper,
-      process.execPath,
-      '--import',
-      'tsx',
-      `examples/${program}/main.ts`,
-      ...args,
-    ];
+    const command = [...wrapper, process.execPath, ...programArgs(program), ...args];
     this.child = spawn(command[0]!, command.slice(1), { stdio: ['ignore', 'inherit', 'pipe'] });
     running.add(this);
     this.child.stderr!.setEncoding('utf8').on('data', (text: string) => {
@@ -101,6 +94,13 @@ export class GatewayProcess {
     this.child.kill(signal);
     return this.ended;
   }
+}
+
+/** The arguments with which Node runs a program: the bundled one if there is one, or else its source. */
+function programArgs(program: Program): readonly string[] {
+  const directory = process.env.VP_BUNDLED_GATEWAYS;
+  if (directory !== undefined) return [`${directory}/${program}.mjs`];
+  return ['--import', 'tsx', `examples/${program}/main.ts`];
 }
 
 const running = new Set<GatewayProcess>();

@@ -1,14 +1,28 @@
 /**
- * Certificates that the authority would never issue, made by openssl with the key of the cloud's CA, or
- * without it: what an attacker may have or make, and what an operator's own CA may have issued.
+ * The openssl program: what it says, and certificates that no authority of ours would issue, made with the key of a CA
+ * or without it.
  * @module
  */
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { createPrivateKey, generateKeyPairSync } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Credentials } from '../../src/tunnel/index.ts';
+
+export const hasOpenssl: boolean = spawnSync('openssl', ['version']).status === 0;
+
+/** Runs openssl with `@name` and `file:@name` arguments replaced by files of that content; returns its output. */
+export function openssl(args: readonly string[], files: Record<string, string> = {}): string {
+  const folder = mkdtempSync(join(tmpdir(), 'pki-'));
+  try {
+    for (const [name, content] of Object.entries(files)) writeFileSync(join(folder, name), content);
+    const paths = args.map((arg) => arg.replace(/^(|file:)@/, `$1${folder}/`));
+    return execFileSync('openssl', paths, { encoding: 'utf8', stdio: 'pipe' });
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
 
 export interface Signer {
   readonly cert: string;

@@ -1,0 +1,72 @@
+/**
+ * The four projects of the tests, in the order in which they run. Each test file belongs to the first project that
+ * names it, or one of whose folders it is in; `quick` has the rest.
+ * @module
+ */
+
+/** An attacker in place of an edge gateway, and traffic beside it that is measured: alone on the machine. */
+const hostile: readonly string[] = ['test/hostile/'];
+
+/** Tests that start whole programs, ask the kernel, build the package or measure: one at a time. */
+const programs: readonly string[] = [
+  'test/differential/',
+  'test/e2e/',
+  'test/package/',
+  'test/translator/allocation.test.ts',
+];
+
+/**
+ * Tests of modules that take more than about 1.5 s each (processes, namespaces, keys from passphrases, thousands of
+ * cases), and those that need modules of their own, because they mock some or share hooks.
+ */
+const modules: readonly string[] = [
+  'test/control/idle-leases.test.ts',
+  'test/control/plan-partition-property.test.ts',
+  'test/control/presence-controller.test.ts',
+  'test/control/presence-property.test.ts',
+  'test/device/',
+  'test/dns/dig.test.ts',
+  'test/gateway/',
+  'test/packet/header.test.ts',
+  'test/packet/segmenter-linux.test.ts',
+  'test/packet/segmenter-malformed.test.ts',
+  'test/pki/authority.test.ts',
+  'test/pki/ca.test.ts',
+  'test/pki/closing.test.ts',
+  'test/pki/encrypted-key.test.ts',
+  'test/pki/enrolment-authorize.test.ts',
+  'test/pki/enrolment-limits.test.ts',
+  'test/pki/enrolment-proxy.test.ts',
+  'test/pki/enrolment-server.test.ts',
+  'test/pki/enrolment.test.ts',
+  'test/pki/openssl.test.ts',
+  'test/pki/renewal-trust.test.ts',
+  'test/pki/renewal.test.ts',
+  'test/pki/rollover.test.ts',
+  'test/pki/signing-request.test.ts',
+  'test/pki/wrong-clock.test.ts',
+  'test/store/',
+  'test/translator/fast-path.test.ts',
+  'test/translator/idle-paths.test.ts',
+  'test/translator/property.test.ts',
+  'test/translator/reload.test.ts',
+  'test/translator/siit.test.ts',
+  'test/tunnel/proxy.test.ts',
+  'test/worker/',
+];
+
+export const projects: Readonly<Record<'modules' | 'programs' | 'hostile', readonly string[]>> = {
+  modules,
+  programs,
+  hostile,
+};
+
+/** The files of all projects but `quick` as patterns of vitest. */
+export function patternsOf(paths: readonly string[]): string[] {
+  return paths.map((path) => (path.endsWith('/') ? `${path}**/*.test.ts` : path));
+}
+
+/** Whether a path of `projects` names the file, or a folder that it is in. */
+export function isAt(path: string, file: string): boolean {
+  return path.endsWith('/') ? file.startsWith(path) : file === path;
+}
