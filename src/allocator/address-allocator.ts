@@ -11,7 +11,7 @@
  * which block is whose follows from the leases alone.
  * @module
  */
-import { type Family, IpAddress, IpPrefix } from '../base/address.ts';
+import { type AddressInput, type Family, IpAddress } from '../base/address.ts';
 import { type Clock, systemClock } from '../base/clock.ts';
 import {
   checkFunction,
@@ -20,16 +20,17 @@ import {
   checkText,
   checkThat,
 } from '../base/option-check.ts';
+import { IpPrefix, type PrefixInput } from '../base/prefix.ts';
 import { AddressUnavailableError, ApiMisuseError, PoolExhaustedError } from '../errors.ts';
 import { BlockMap } from './block-map.ts';
-import type { Lease } from './lease.ts';
+import type { Lease, LeaseInput } from './lease.ts';
 import { Pool } from './pool.ts';
 
 export interface AddressAllocatorOptions {
   /** Prefixes to hand out from, in order of preference within each IP version; they are disjoint. */
-  readonly pools: readonly string[];
+  readonly pools: readonly PrefixInput[];
   /** Addresses and prefixes within the pools that are never handed out; default none. */
-  readonly reserved?: readonly string[];
+  readonly reserved?: readonly PrefixInput[];
   /** How long a released address rests, in ms. */
   readonly quarantineMs: number;
   /**
@@ -50,7 +51,7 @@ export interface AddressAllocatorOptions {
 
 /** What is used where an option is absent. */
 export const ADDRESS_ALLOCATOR_DEFAULTS: Readonly<{
-  reserved: readonly string[];
+  reserved: readonly PrefixInput[];
   blockSize: number;
 }> = Object.freeze({ reserved: Object.freeze([]), blockSize: 16 });
 
@@ -74,8 +75,9 @@ export class AddressAllocator {
   readonly #groupOf: ((key: string) => string) | undefined;
   readonly #onRested: ((lease: Lease) => void) | undefined;
   readonly #byKey = new Map<string, Lease>();
+  /** By the text of the address. */
   readonly #byAddress = new Map<string, Lease>();
-  /** Addresses whose rest nobody has seen end, by IP version. */
+  /** The texts of the addresses whose rest nobody has seen end, by IP version. */
   readonly #resting: Readonly<Record<Family, Set<string>>> = { 4: new Set(), 6: new Set() };
   readonly #leased: Record<Family, number> = { 4: 0, 6: 0 };
   readonly #capacity: Readonly<Record<Family, number>>;
@@ -126,9 +128,9 @@ export class AddressAllocator {
     for (const pool of this.#pools) this.#endRests(pool);
   }
 
-  /** Whether an address, in canonical form, was released and is still at rest, as far as was seen. */
-  isResting(address: string): boolean {
-    return this.#resting[familyOf(address)].has(address);
+  /** Whether an address was released and is still at rest, as far as was seen. */
+  isResting(address: IpAddress): boolean {
+    return this.#resting[address.family].has(address.toString());
   }
 
   /** All leases, released ones that nobody else took over included. */
@@ -148,8 +150,8 @@ export class AddressAllocator {
   }
 
   /** Returns the lease that an address is in use under. */
-  holder(address: string): Lease | undefined {
-    return inUse(this.#byAddress.get(address));
+  holder(address: AddressInput): Lease | undefined {
+    return inUse(this.#byAddress.get(address.toString()));
   }
 
   /**
@@ -161,7 +163,7 @@ export class AddressAllocator {
    */
   allocate(key: string, family: Family = 4): Lease {
     const known = this.#byKey.get(key);
-    if (known !== undefined && IpAddress.parse(known.address).family === family) {
+    if (known?.address.family === family) {
       return this.#put({ key, address: known.address });
     }
     const pools = this.#pools.filter(({ prefix }) => prefix.family === family);
@@ -179,12 +181,12 @@ export class AddressAllocator {
    * @throws {AddressUnavailableError} if it is not in the pools, is reserved, or belongs or belonged
    *   to another key until so recently that it is still at rest, or the key has another address.
    */
-  assign(key: string, address: string): Lease {
-    const wanted = IpAddress.parse(address).toString();
-    if (!this.#isUsable(IpAddress.parse(wanted))) {
+  assign(key: string, address: AddressInput): Lease {
+    const wanted = IpAddress.from(address).canonical();
+    if (!this.#isUsable(wanted)) {
       throw new AddressUnavailableError(`${wanted} is not an address that the pools hand out`);
     }
-    const holder = this.#byAddress.get(wanted);
+    const holder = this.#byAddress.get(wanted.toString());
     if (holder !== undefined && holder.key !== key) {
       const isFree =
         holder.releasedAt !== undefined &&
@@ -192,7 +194,7 @@ export class AddressAllocator {
       if (!isFree) throw new AddressUnavailableError(`${wanted} belongs to ${holder.key}`);
     }
     const present = this.lookup(key);
-    if (present !== undefined && present.address !== wanted) {
+    if (present !== undefined && !present.address.equals(wanted)) {
       throw new AddressUnavailableError(`${key} has ${present.address} already`);
     }
     return this.#put({ key, address: wanted });
@@ -207,38 +209,44 @@ export class AddressAllocator {
   /**
    * Takes back leases kept from before; those whose address the pools no longer hand out are left
    * away and returned.
+   *
+   * @throws {ApiMisuseError} if an address is a text that is not one; then nothing is taken back.
    */
-  restore(leases: readonly Lease[]): Lease[] {
-    const ordered = [...leases].sort((a, b) => (a.releasedAt ?? 0) - (b.releasedAt ?? 0));
+  restore(leases: readonly LeaseInput[]): Lease[] {
+    const parsed = leases.map((lease) => {
+      const address = IpAddress.from(lease.address).canonical();
+      return { ...lease, address };
+    });
+    const ordered = parsed.sort((a, b) => (a.releasedAt ?? 0) - (b.releasedAt ?? 0));
     return ordered.filter((lease) => {
-      const address = IpAddress.parse(lease.address);
-      if (!this.#isUsable(address)) return true;
-      this.#put({ ...lease, address: address.toString() });
+      if (!this.#isUsable(lease.address)) return true;
+      this.#put(lease);
       return false;
     });
   }
 
   #put(lease: Lease): Lease {
-    const before = this.#byAddress.get(lease.address);
+    const text = lease.address.toString();
+    const before = this.#byAddress.get(text);
     const other = this.#byKey.get(lease.key);
     if (before !== undefined && before.key !== lease.key) this.#byKey.delete(before.key);
-    if (other !== undefined && other.address !== lease.address) {
+    if (other !== undefined && !other.address.equals(lease.address)) {
       // The key moves: what it had stays at rest under a name that no key can have.
-      this.#byAddress.set(other.address, { ...other, key: `\0${other.address}` });
+      this.#byAddress.set(other.address.toString(), { ...other, key: `\0${other.address}` });
     }
-    const family = familyOf(lease.address);
+    const { family } = lease.address;
     if (inUse(before) !== undefined) this.#leased[family]--;
     if (inUse(lease) !== undefined) this.#leased[family]++;
-    if (lease.releasedAt === undefined) this.#resting[family].delete(lease.address);
-    else this.#resting[family].add(lease.address);
+    if (lease.releasedAt === undefined) this.#resting[family].delete(text);
+    else this.#resting[family].add(text);
     this.#byKey.set(lease.key, lease);
-    this.#byAddress.set(lease.address, lease);
+    this.#byAddress.set(text, lease);
     if (lease.releasedAt !== undefined || this.#groupOf !== undefined) this.#note(lease);
     return lease;
   }
 
   #note(lease: Lease): void {
-    const address = IpAddress.parse(lease.address);
+    const { address } = lease;
     const pool = this.#pools.find(({ prefix }) => prefix.contains(address))!;
     pool.blocks?.hold(pool.prefix.indexOf(address), this.#groupOf!(lease.key));
     if (lease.releasedAt !== undefined) pool.rest(lease);
@@ -248,13 +256,14 @@ export class AddressAllocator {
     const before = this.#clock.wallMs() - this.#quarantineMs;
     for (let lease = pool.endRest(before); lease !== undefined; lease = pool.endRest(before)) {
       if (!this.#isStill(lease)) continue;
-      pool.blocks?.free(pool.prefix.indexOf(IpAddress.parse(lease.address)));
-      if (this.#resting[pool.prefix.family].delete(lease.address)) this.#onRested?.(lease);
+      pool.blocks?.free(pool.prefix.indexOf(lease.address));
+      const isNews = this.#resting[pool.prefix.family].delete(lease.address.toString());
+      if (isNews) this.#onRested?.(lease);
     }
   }
 
   /** A free address in a block that the key's group has, or can have, for itself. */
-  #grouped(pool: Pool, key: string): string | undefined {
+  #grouped(pool: Pool, key: string): IpAddress | undefined {
     return pool.blocks?.search(this.#groupOf!(key), (first, last) => {
       const end = Math.min(last, pool.last);
       const before = this.#clock.wallMs() - this.#quarantineMs;
@@ -262,7 +271,7 @@ export class AddressAllocator {
       for (let index = Math.max(first, pool.first); index <= end; index++) {
         const address = pool.prefix.at(index);
         const lease = this.#byAddress.get(address.toString());
-        if (lease === undefined && !this.#isReserved(address)) return address.toString();
+        if (lease === undefined && !this.#isReserved(address)) return address;
         const releasedAt = lease?.releasedAt ?? Number.POSITIVE_INFINITY;
         if (releasedAt <= before && releasedAt < (oldest?.releasedAt ?? Number.POSITIVE_INFINITY)) {
           oldest = lease;
@@ -272,17 +281,17 @@ export class AddressAllocator {
     });
   }
 
-  #fresh(pool: Pool): string | undefined {
+  #fresh(pool: Pool): IpAddress | undefined {
     while (pool.cursor <= pool.last) {
       const address = pool.prefix.at(pool.cursor++);
-      const text = address.toString();
-      if (!this.#byAddress.has(text) && !this.#isReserved(address)) return text;
+      const isKnown = this.#byAddress.has(address.toString());
+      if (!isKnown && !this.#isReserved(address)) return address;
     }
     return undefined;
   }
 
   /** The address that has been free the longest. */
-  #rested(pool: Pool): string | undefined {
+  #rested(pool: Pool): IpAddress | undefined {
     for (let lease = pool.takeRested(); lease !== undefined; lease = pool.takeRested()) {
       if (this.#isStill(lease)) return lease.address;
     }
@@ -291,7 +300,7 @@ export class AddressAllocator {
 
   /** Whether its address was neither taken again by its own key nor released once more since. */
   #isStill({ address, releasedAt }: Lease): boolean {
-    return this.#byAddress.get(address)?.releasedAt === releasedAt;
+    return this.#byAddress.get(address.toString())?.releasedAt === releasedAt;
   }
 
   #isUsable(address: IpAddress): boolean {
@@ -371,12 +380,12 @@ function resolveOptions(options: AddressAllocatorOptions): ResolvedOptions {
   };
 }
 
-function prefixesOf(name: string, texts: readonly string[]): IpPrefix[] {
-  checkThat(name, texts, Array.isArray(texts), 'a list of IP prefixes');
-  return texts.map((text, i) => {
-    checkText(`${name}[${i}]`, text);
+function prefixesOf(name: string, inputs: readonly PrefixInput[]): IpPrefix[] {
+  checkThat(name, inputs, Array.isArray(inputs), 'a list of IP prefixes');
+  return inputs.map((input, i) => {
+    if (!(input instanceof IpPrefix)) checkText(`${name}[${i}]`, input);
     try {
-      return IpPrefix.parse(text);
+      return IpPrefix.from(input);
     } catch (error) {
       throw new ApiMisuseError(`${name}[${i}]: ${(error as Error).message}`, { cause: error });
     }
@@ -393,9 +402,4 @@ function firstOf<T, R>(items: readonly T[], find: (item: T) => R | undefined): R
 
 function inUse(lease: Lease | undefined): Lease | undefined {
   return lease?.releasedAt === undefined ? lease : undefined;
-}
-
-/** Returns the IP version of an address in canonical form. */
-function familyOf(address: string): Family {
-  return address.includes(':') ? 6 : 4;
 }

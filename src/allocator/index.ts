@@ -9,4 +9,4 @@ export {
   type AllocatorStats,
 } from './address-allocator.ts';
 export { FairShare, type FairShareRules } from './fair-share.ts';
-export type { Lease } from './lease.ts';
+export type { Lease, LeaseInput } from './lease.ts';

@@ -3,7 +3,7 @@
  * first.
  * @module
  */
-import type { IpPrefix } from '../base/address.ts';
+import type { IpPrefix } from '../base/prefix.ts';
 import type { BlockMap } from './block-map.ts';
 import type { Lease } from './lease.ts';
 

@@ -12,6 +12,7 @@ import {
   type RevocationScope,
 } from '../pki/index.ts';
 import type { Exposure, Registry, Service } from '../registry/index.ts';
+import type { Json } from '../store/index.ts';
 import type { RevocationReceipt } from '../trust/index.ts';
 import { AuditLog } from './audit-log.ts';
 import type { AuditEvent, AuditHead } from './line.ts';
@@ -174,5 +175,7 @@ function told({ exposure, service }: Exposed): Pick<AuditEvent, 'site' | 'detail
   const { site, dnsName, clients } = exposure;
   const { name, address, ports } = service;
   const what = { service: name, home: service.site, address, ports };
-  return { site, detail: { ...what, ...(dnsName && { dnsName }), ...(clients && { clients }) } };
+  const detail = { ...what, ...(dnsName && { dnsName }), ...(clients && { clients }) };
+  // The values in it, such as addresses, are written as text.
+  return { site, detail: JSON.parse(JSON.stringify(detail)) as Record<string, Json> };
 }

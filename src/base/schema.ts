@@ -4,8 +4,9 @@
  */
 import * as v from 'valibot';
 import { ConfigError } from '../errors.ts';
-import { IpAddress, IpPrefix } from './address.ts';
-import { parsePortRange } from './port-range.ts';
+import { IpAddress } from './address.ts';
+import { PortRange } from './port-range.ts';
+import { IpPrefix } from './prefix.ts';
 
 /** A schema whose output is `T`, whatever it is fed. */
 export type Schema<T> = v.GenericSchema<unknown, T>;
@@ -38,7 +39,7 @@ function sentence(issue: v.BaseIssue<unknown>): string {
     return isMissingKey ? 'is missing' : `is missing, expected ${expectation(issue)}`;
   }
   // A schema of ours says it in its own words, as a whole sentence; a `regex` as a noun.
-  const isOwnSentence = kind === 'validation' && type !== 'regex' && !message.startsWith(INVALID);
+  const isOwnSentence = kind !== 'schema' && type !== 'regex' && !message.startsWith(INVALID);
   return isOwnSentence ? message : `expected ${expectation(issue)}, got ${show(input)}`;
 }
 
@@ -75,27 +76,41 @@ function cut(text: string): string {
   return text.length > MAX_SHOWN ? `${text.slice(0, MAX_SHOWN - 3)}...` : text;
 }
 
-/** A check that says what is wrong by throwing a sentence that quotes the text. */
-function textThat(parse: (text: string) => unknown): Schema<string> {
-  return v.pipe(
+/**
+ * A schema of text that is parsed to a value; the value itself passes too. `parse` throws a sentence that quotes the
+ * text.
+ */
+function textOf<T>(isValue: (input: unknown) => boolean, parse: (text: string) => T): Schema<T> {
+  const text = v.pipe(
     v.string(),
-    v.rawCheck(({ dataset, addIssue }) => {
-      if (!dataset.typed) return;
-      const text = dataset.value;
+    v.rawTransform(({ dataset, addIssue, NEVER }) => {
+      const { value } = dataset;
       try {
-        parse(text);
+        return parse(value);
       } catch (error) {
-        addIssue({ message: (error as Error).message.replace(text, () => cut(text)) });
+        addIssue({ message: (error as Error).message.replace(value, () => cut(value)) });
+        return NEVER;
       }
     })
-  ) as Schema<string>;
+  );
+  return v.lazy((input) => (isValue(input) ? v.any() : text)) as Schema<T>;
 }
 
-export const AddressText: Schema<string> = /* @__PURE__ */ textThat((text) =>
-  IpAddress.parse(text)
+/** An IP address. */
+export const AddressText: Schema<IpAddress> = /* @__PURE__ */ textOf(
+  (input) => input instanceof IpAddress,
+  (text) => IpAddress.parse(text)
 );
-export const PrefixText: Schema<string> = /* @__PURE__ */ textThat((text) => IpPrefix.parse(text));
-export const PortText: Schema<string> = /* @__PURE__ */ textThat((text) => parsePortRange(text));
+/** A prefix of IP addresses; a bare address is one too. */
+export const PrefixText: Schema<IpPrefix> = /* @__PURE__ */ textOf(
+  (input) => input instanceof IpPrefix,
+  (text) => IpPrefix.parse(text)
+);
+/** A range of ports such as `tcp/5672`. */
+export const PortText: Schema<PortRange> = /* @__PURE__ */ textOf(
+  (input) => input instanceof PortRange,
+  (text) => PortRange.parse(text)
+);
 
 /** Name of a site, a service: one DNS label. */
 export const NameText: Schema<string> = /* @__PURE__ */ v.pipe(

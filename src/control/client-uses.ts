@@ -3,7 +3,8 @@
  * @module
  */
 import type { Family } from '../base/address.ts';
-import { endpointOf, familyOfKey, parseEndpoint, presenceKey } from './endpoint.ts';
+import type { Endpoint } from '../base/endpoint.ts';
+import { endpointKeyOf, familyOfKey, presenceKey, siteOfKey } from './presence-key.ts';
 
 export interface ClientUse {
   /** In ms of the lease clock, as exact as the data plane is asked. */
@@ -30,7 +31,7 @@ export class ClientUses {
   }
 
   get(key: string): ClientUse | undefined {
-    return this.#uses.get(siteOf(key))?.get(key);
+    return this.#uses.get(siteOfKey(key))?.get(key);
   }
 
   count(site: string, family: Family): number {
@@ -41,13 +42,13 @@ export class ClientUses {
     return this.#hosts.get(site)?.size ?? 0;
   }
 
-  hasHost({ realm }: { readonly realm: string }, endpoint: string): boolean {
-    return this.#hosts.get(realm)?.has(endpoint) ?? false;
+  hasHost({ realm, key }: Endpoint): boolean {
+    return this.#hosts.get(realm)?.has(key) ?? false;
   }
 
   /** Adds a lease, or notes that it was used last of all. */
   set(key: string, use: ClientUse): void {
-    const site = siteOf(key);
+    const site = siteOfKey(key);
     let uses = this.#uses.get(site);
     if (uses === undefined) {
       uses = new Map();
@@ -57,15 +58,15 @@ export class ClientUses {
     }
     if (!uses.delete(key)) this.#counts.get(site)![familyOfKey(key)]++;
     uses.set(key, use);
-    this.#hosts.get(site)!.add(endpointOf(key));
+    this.#hosts.get(site)!.add(endpointKeyOf(key));
   }
 
   delete(key: string): void {
-    const site = siteOf(key);
+    const site = siteOfKey(key);
     const uses = this.#uses.get(site);
     if (uses === undefined || !uses.delete(key)) return;
     this.#counts.get(site)![familyOfKey(key)]--;
-    const endpoint = endpointOf(key);
+    const endpoint = endpointKeyOf(key);
     const hasOther = FAMILIES.some((family) => uses.has(presenceKey(endpoint, family)));
     if (!hasOther) this.#hosts.get(site)!.delete(endpoint);
     if (uses.size > 0) return;
@@ -73,11 +74,6 @@ export class ClientUses {
     this.#hosts.delete(site);
     this.#counts.delete(site);
   }
-}
-
-/** The site of the host that a presence's key is of. */
-export function siteOf(key: string): string {
-  return parseEndpoint(key).realm;
 }
 
 const FAMILIES: readonly Family[] = [4, 6];

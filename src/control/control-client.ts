@@ -228,8 +228,10 @@ export class ControlClient extends EventEmitter<ControlClientEvents> implements 
   }
 
   #keep(store: Store, snapshot: Snapshot): void {
+    // The values in it, such as addresses, are stored as text.
+    const value = JSON.parse(JSON.stringify(snapshot)) as Json;
     const kept = store
-      .commit([{ key: SNAPSHOT_KEY, value: snapshot as unknown as Json }])
+      .commit([{ key: SNAPSHOT_KEY, value }])
       .catch((error: Error) => this.emit('problem', { error }));
     this.#keeping = Promise.all([this.#keeping, kept]);
   }

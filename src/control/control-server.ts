@@ -257,7 +257,9 @@ class ConnectedEdge {
   send(snapshot: Snapshot): void {
     this.#endRetry?.();
     try {
-      if (this.channel.sendControl({ type: 'snapshot', snapshot } as unknown as Json)) {
+      const message = { type: 'snapshot', snapshot };
+      // The values in it, such as addresses, go as text.
+      if (this.channel.sendControl(JSON.parse(JSON.stringify(message)) as Json)) {
         this.status = { ...this.status, sentRevision: snapshot.revision };
         return;
       }

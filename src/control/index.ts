@@ -43,5 +43,5 @@ export {
 } from './presence-controller.ts';
 export { type PresenceUse, PresenceUses } from './presence-uses.ts';
 export type { RenewalCounters, TrustProvider } from './renewal-service.ts';
-export { type RouteChange, SiteRoutes } from './site-routes.ts';
+export { type RouteChange, type SiteRoute, SiteRoutes } from './site-routes.ts';
 export { type Snapshot, type SnapshotHost, zoneDataOf } from './snapshot.ts';

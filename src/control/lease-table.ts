@@ -13,17 +13,18 @@
  */
 
 import type { Lease } from '../allocator/index.ts';
-import { type Family, IpAddress } from '../base/address.ts';
+import type { Family, IpAddress } from '../base/address.ts';
 import type { Clock } from '../base/clock.ts';
+import type { Endpoint } from '../base/endpoint.ts';
 import { AllocatorError, PoolExhaustedError, QuotaExceededError, StoreError } from '../errors.ts';
 import type { Site } from '../registry/index.ts';
 import type { Json, Store } from '../store/index.ts';
-import type { Endpoint, Presence } from '../translator/index.ts';
+import type { Presence } from '../translator/index.ts';
 import type { DesiredIndex, PresentService } from './desired-index.ts';
-import { endpointKey, endpointOf, familyOfKey, parseEndpoint, presenceKey } from './endpoint.ts';
 import { LeaseClock } from './lease-clock.ts';
+import { familyOfKey, presenceKey } from './presence-key.ts';
 import type { PresenceUse } from './presence-uses.ts';
-import { familyOf, RealmLeases } from './realm-leases.ts';
+import { RealmLeases } from './realm-leases.ts';
 import { type FoundLease, LEASE_PREFIX, leaseKey, leaseValue, readLease } from './stored-lease.ts';
 
 export interface LeaseTableOptions {
@@ -71,8 +72,7 @@ export class LeaseTable {
         const holder = `${realm} ${lease.key}`;
         const other = holders.get(holder);
         if (other !== undefined) {
-          const endpoint = endpointOf(lease.key);
-          throw new StoreError(`${other} and ${entry.key} in the store are both of ${endpoint}`);
+          throw new StoreError(`${other} and ${entry.key} in the store are both of ${lease.of}`);
         }
         holders.set(holder, entry.key);
       }
@@ -119,12 +119,11 @@ export class LeaseTable {
   check(realm: string, client: Endpoint, family: Family, maxClients: number): void {
     const leases = this.#realms.get(realm)!;
     const { allocator, uses, shares } = leases;
-    const endpoint = endpointKey(client);
-    const key = presenceKey(endpoint, family);
+    const key = presenceKey(client.key, family);
     if (allocator.lookup(key) !== undefined) return;
     const site = client.realm;
     const hosts = uses.hostCount(site);
-    if (!uses.hasHost(client, endpoint) && hosts >= maxClients) {
+    if (!uses.hasHost(client) && hosts >= maxClients) {
       throw new QuotaExceededError(
         `"${site}" has ${hosts} clients in "${realm}", as many as it may`
       );
@@ -148,8 +147,9 @@ export class LeaseTable {
   admit(realm: string, client: Endpoint, family: Family, maxClients: number): void {
     this.check(realm, client, family, maxClients);
     const leases = this.#realms.get(realm)!;
-    const key = presenceKey(endpointKey(client), family);
-    if (leases.allocator.lookup(key) === undefined) this.#leaseClient(realm, leases, key, family);
+    const key = presenceKey(client.key, family);
+    if (leases.allocator.lookup(key) === undefined)
+      this.#leaseClient(realm, leases, client, family);
     else this.#touch(realm, leases, key);
   }
 
@@ -231,29 +231,24 @@ export class LeaseTable {
   }
 
   /** The address in a realm of the presence that has this key. */
-  address(realm: string, key: string): string | undefined {
-    return this.#realms.get(realm)?.addresses.get(key);
+  address(realm: string, key: string): IpAddress | undefined {
+    return this.#realms.get(realm)?.presences.get(key)?.address;
   }
 
-  /** Key of the endpoint that an address, in canonical form, stands for in a realm. */
-  holder(realm: string, address: string): string | undefined {
-    const key = this.#realms.get(realm)?.holders.get(address);
-    return key === undefined ? undefined : endpointOf(key);
+  /** The endpoint that an address stands for in a realm. */
+  holder(realm: string, address: IpAddress): Endpoint | undefined {
+    const leases = this.#realms.get(realm);
+    const key = leases?.holders.get(address.toString());
+    return key === undefined ? undefined : leases!.presences.get(key)!.of;
   }
 
-  /** The presences in a realm: address by their key. */
-  addressesIn(realm: string): ReadonlyMap<string, string> {
-    return this.#realms.get(realm)?.addresses ?? NONE;
+  /** The presences in a realm, by their keys. */
+  presencesIn(realm: string): ReadonlyMap<string, Presence> {
+    return this.#realms.get(realm)?.presences ?? NONE;
   }
 
   presences(): Presence[] {
-    const presences: Presence[] = [];
-    for (const [realm, { addresses }] of this.#realms) {
-      for (const [key, address] of addresses) {
-        presences.push({ realm, address, of: parseEndpoint(endpointOf(key)) });
-      }
-    }
-    return presences;
+    return [...this.#realms.values()].flatMap(({ presences }) => [...presences.values()]);
   }
 
   /** The leases of a realm, to be read. */
@@ -271,11 +266,15 @@ export class LeaseTable {
     const { allocator } = realm;
     const found = this.#found.get(site.name) ?? [];
     const leases = before?.allocator.leases() ?? found;
-    for (const lost of allocator.restore(leases)) this.#erase(site.name, lost.address);
+    const endpoints = new Map(found.map(({ key, of }) => [key, of]));
+    const lost = realm.restore(leases, ({ key }) =>
+      before === undefined ? endpoints.get(key) : before.endpoint(key)
+    );
+    for (const { address } of lost) this.#erase(site.name, address);
     for (const lease of before === undefined ? allocator.leases() : []) {
       if (lease.releasedAt === undefined) realm.use(lease);
     }
-    for (const [key, address] of before?.addresses ?? []) {
+    for (const [key, { address }] of before?.presences ?? []) {
       if (allocator.lookup(key) !== undefined) realm.use({ key, address });
     }
     this.#restoreUses(realm, before, found);
@@ -324,9 +323,8 @@ export class LeaseTable {
   #release(name: string, realm: RealmLeases, desired: DesiredIndex): void {
     for (const { key, address, releasedAt } of realm.allocator.leases()) {
       if (releasedAt !== undefined || realm.services.has(key)) continue;
-      const client = parseEndpoint(endpointOf(key));
-      const real = IpAddress.parse(client.address);
-      if (desired.isAdmitted(name, client.realm, real, familyOf(address))) continue;
+      const client = realm.endpoint(key)!;
+      if (desired.isAdmitted(name, client, address.family)) continue;
       this.#write(name, realm.release(key)!);
     }
   }
@@ -338,7 +336,7 @@ export class LeaseTable {
     problems: Map<string, AllocatorError>
   ): void {
     const exhausted = new Map<Family, { readonly error: Error; readonly services: string[] }>();
-    for (const { presenceKey: key, presenceFamily: family, service } of present) {
+    for (const { presenceKey: key, presenceFamily: family, service, home } of present) {
       if (realm.allocator.lookup(key) !== undefined) continue;
       const known = exhausted.get(family);
       if (known !== undefined) {
@@ -346,7 +344,7 @@ export class LeaseTable {
         continue;
       }
       try {
-        this.#write(name, realm.allocate(key, family));
+        this.#write(name, realm.allocate(home, family));
       } catch (error) {
         if (!(error instanceof AllocatorError)) throw error;
         exhausted.set(family, { error, services: [service.name] });
@@ -370,18 +368,17 @@ export class LeaseTable {
     for (const [name, realm] of this.#realms) {
       for (const { key, address, releasedAt } of realm.allocator.leases()) {
         if (releasedAt !== undefined || realm.services.has(key)) continue;
-        const endpoint = endpointOf(key);
-        const client = parseEndpoint(endpoint);
-        const own = familyOf(client.address);
-        const family = desired.transitFamily(name, client.realm, familyOf(address), own);
+        const client = realm.endpoint(key)!;
+        const own = client.address.family;
+        const family = desired.transitFamily(name, client.realm, address.family, own);
         if (family === undefined) continue;
         const problem = `${transit} transit of ${client.realm} IPv${family}`;
-        const transitKey = presenceKey(endpoint, family);
+        const transitKey = presenceKey(client.key, family);
         if (problems.has(problem)) continue;
         if (between.allocator.lookup(transitKey) !== undefined) continue;
         try {
           this.check(transit, client, family, Number.POSITIVE_INFINITY);
-          this.#leaseClient(transit, between, transitKey, family);
+          this.#leaseClient(transit, between, client, family);
         } catch (error) {
           if (!(error instanceof AllocatorError)) throw error;
           const message = `no presence in "${transit}" for clients of "${client.realm}": ${error.message}`;
@@ -391,8 +388,8 @@ export class LeaseTable {
     }
   }
 
-  #leaseClient(name: string, realm: RealmLeases, key: string, family: Family): void {
-    this.#use(name, realm, realm.allocate(key, family));
+  #leaseClient(name: string, realm: RealmLeases, client: Endpoint, family: Family): void {
+    this.#use(name, realm, realm.allocate(client, family));
   }
 
   /** Notes a use that is to be stored. */
@@ -420,7 +417,7 @@ export class LeaseTable {
     this.#pending.set(leaseKey(realm, lease.address), { realm, lease, value });
   }
 
-  #erase(realm: string, address: string): void {
+  #erase(realm: string, address: IpAddress): void {
     this.#pending.set(leaseKey(realm, address), { realm, lease: undefined, value: undefined });
   }
 }
@@ -432,4 +429,4 @@ interface PendingWrite {
   readonly value: Json | undefined;
 }
 
-const NONE: ReadonlyMap<string, string> = new Map();
+const NONE: ReadonlyMap<string, Presence> = new Map();

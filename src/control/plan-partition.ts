@@ -21,7 +21,8 @@
  * stay out of what is meant for them, as permits name their prefixes.
  * @module
  */
-import { type Family, IpPrefix } from '../base/address.ts';
+import type { Family, IpAddress } from '../base/address.ts';
+import { Endpoint } from '../base/endpoint.ts';
 import {
   checkFunction,
   checkMethods,
@@ -29,9 +30,17 @@ import {
   checkText,
   checkThat,
 } from '../base/option-check.ts';
-import type { Endpoint, Permit, Presence, Realm, TranslationPlan } from '../translator/index.ts';
+import type { IpPrefix } from '../base/prefix.ts';
+import type {
+  Permit,
+  Presence,
+  PresenceInput,
+  Realm,
+  TranslationPlan,
+  TranslationPlanInput,
+} from '../translator/index.ts';
+import { compilePlan, compilePresence } from '../translator/plan.ts';
 import type { PlanTarget } from './controller-options.ts';
-import { endpointKey } from './endpoint.ts';
 import { without } from './prefixes.ts';
 import { type RouteChange, SiteRoutes } from './site-routes.ts';
 import { transitFamily } from './transit.ts';
@@ -54,16 +63,16 @@ export class PlanPartition implements PlanTarget {
   readonly #onRoutes: (changes: readonly RouteChange[]) => void;
   readonly #routes: SiteRoutes;
   #plan: TranslationPlan = { realms: [], presences: [], permits: [] };
-  /** By realm and address. */
+  /** By the texts of realm and address. */
   #presences = new Map<string, Presence>();
   #pools: readonly IpPrefix[] = [];
   /** The shared realm's own hosts, as prefixes. */
-  #hosts: readonly string[] = [];
+  #hosts: readonly IpPrefix[] = [];
   /** Services that are open to other realms than the shared one. */
   #services: ReadonlySet<string> = new Set();
-  /** By endpoint and IP version: its address in the shared realm. */
-  #inShared = new Map<string, string>();
-  /** By endpoint: its presences in other realms. */
+  /** By key of an endpoint and IP version: its address in the shared realm. */
+  #inShared = new Map<string, IpAddress>();
+  /** By key of an endpoint: its presences in other realms. */
   #elsewhere = new Map<string, Presence[]>();
 
   /** @throws {ApiMisuseError} naming the option that is wrong. */
@@ -88,22 +97,26 @@ export class PlanPartition implements PlanTarget {
     return this.#routes.routes;
   }
 
-  load(plan: TranslationPlan): void {
+  /** @throws {ConfigError} naming the place in the plan that is wrong; the old plan stays then. */
+  load(input: TranslationPlanInput): void {
+    const plan = compilePlan(input);
     this.#plan = plan;
     this.#presences = new Map();
     this.#inShared = new Map();
     this.#elsewhere = new Map();
     const shared = plan.realms.find(({ name }) => name === this.#shared);
-    this.#pools = parseAll(shared?.pools ?? []);
-    this.#hosts = this.#withoutPools(shared?.sources ?? []);
+    this.#pools = shared?.pools ?? [];
+    this.#hosts = without(shared?.sources ?? [], this.#pools);
     const between = plan.permits.filter(({ realm }) => realm !== this.#shared);
-    this.#services = new Set(between.map(({ service }) => endpointKey(service)));
+    this.#services = new Set(between.map(({ service }) => service.key));
     for (const presence of plan.presences) this.#note(presence);
     this.#onRoutes(this.#routes.load(plan));
     this.#reloadAll();
   }
 
-  bind(presence: Presence): void {
+  /** @throws {ConfigError} if it is not a presence. */
+  bind(input: PresenceInput): void {
+    const presence = compilePresence(input, () => 'presence');
     const { realm, of } = presence;
     if (!this.#note(presence)) return;
     if (realm !== this.#shared) {
@@ -113,13 +126,13 @@ export class PlanPartition implements PlanTarget {
     const changes = this.#routes.bind(presence);
     this.#onRoutes(changes);
     const isShared = changes.some(({ site }) => site === undefined);
-    if (isShared || this.#services.has(endpointKey(of))) {
+    if (isShared || this.#services.has(of.key)) {
       // A block is no site's own any more; or permits name a service by this address.
       this.#reloadAll();
       return;
     }
     this.#bindIn(this.#holderOf(of.realm), presence);
-    for (const other of this.#elsewhere.get(endpointKey(of)) ?? []) {
+    for (const other of this.#elsewhere.get(of.key) ?? []) {
       this.#bindIn(this.#holderOf(other.realm), other);
     }
   }
@@ -150,9 +163,9 @@ export class PlanPartition implements PlanTarget {
     const place = `${realm} ${address}`;
     if (this.#presences.has(place)) return false;
     this.#presences.set(place, presence);
-    const key = endpointKey(of);
+    const { key } = of;
     const elsewhere = this.#elsewhere.get(key);
-    if (realm === this.#shared) this.#inShared.set(`${key} IPv${familyOf(address)}`, address);
+    if (realm === this.#shared) this.#inShared.set(`${key} IPv${address.family}`, address);
     else if (elsewhere === undefined) this.#elsewhere.set(key, [presence]);
     else elsewhere.push(presence);
     return true;
@@ -173,7 +186,7 @@ export class PlanPartition implements PlanTarget {
 
   /** Foreign presences may send from there; only the target's own are presences to it. */
   #sharedRealm(realm: Realm, index: number): Realm {
-    const pools = [...this.routes].flatMap(([prefix, site]) =>
+    const pools = [...this.#routes.list()].flatMap(({ prefix, site }) =>
       this.#holderOf(site) === index ? [prefix] : []
     );
     return { ...realm, sources: [...realm.sources, ...(realm.pools ?? [])], pools };
@@ -185,7 +198,7 @@ export class PlanPartition implements PlanTarget {
     if (realm === this.#shared) return this.#holderOf(of.realm) === index ? presence : undefined;
     if (this.#holderOf(realm) !== index) return undefined;
     if (this.#isHere(index, of.realm)) return presence;
-    const family = transitFamily(familyOf(of.address), familyOf(address), this.#pools);
+    const family = transitFamily(of.address.family, address.family, this.#pools);
     const standIn = this.#inSharedAs(of, family);
     return standIn && { realm, address, of: standIn };
   }
@@ -194,7 +207,7 @@ export class PlanPartition implements PlanTarget {
     const { realm, service, ports, clients } = permit;
     if (realm === this.#shared) {
       if (this.#holderOf(service.realm) !== index) return [];
-      return [{ ...permit, clients: clients ? this.#withoutPools(clients) : this.#hosts }];
+      return [{ ...permit, clients: clients ? without(clients, this.#pools) : this.#hosts }];
     }
     const isServiceHere = this.#isHere(index, service.realm);
     if (this.#holderOf(realm) === index) {
@@ -204,27 +217,13 @@ export class PlanPartition implements PlanTarget {
       return standIns.map((standIn) => ({ ...permit, service: standIn }));
     }
     if (!isServiceHere || service.realm === this.#shared) return [];
-    const pools = this.#pools.map((pool) => pool.toString());
-    return [{ realm: this.#shared, service, ports, clients: pools }];
-  }
-
-  #withoutPools(prefixes: readonly string[]): string[] {
-    return without(parseAll(prefixes), this.#pools).map((prefix) => prefix.toString());
+    return [{ realm: this.#shared, service, ports, clients: this.#pools }];
   }
 
   #inSharedAs(of: Endpoint, family: Family): Endpoint | undefined {
-    const address = this.#inShared.get(`${endpointKey(of)} IPv${family}`);
-    return address === undefined ? undefined : { realm: this.#shared, address };
+    const address = this.#inShared.get(`${of.key} IPv${family}`);
+    return address && new Endpoint(this.#shared, address);
   }
-}
-
-function parseAll(texts: readonly string[]): IpPrefix[] {
-  return texts.map((text) => IpPrefix.parse(text));
-}
-
-/** Of an address in canonical form. */
-function familyOf(address: string): Family {
-  return address.includes(':') ? 6 : 4;
 }
 
 const FAMILIES: readonly Family[] = [4, 6];

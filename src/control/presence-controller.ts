@@ -3,11 +3,12 @@
  * @module
  */
 import { EventEmitter } from 'eventemitter3';
-import { type Family, IpAddress } from '../base/address.ts';
+import { type AddressInput, type Family, IpAddress } from '../base/address.ts';
 import { throwToProcess } from '../base/emitter.ts';
+import { Endpoint } from '../base/endpoint.ts';
 import { ApiMisuseError, PresenceError } from '../errors.ts';
 import type { Registry } from '../registry/index.ts';
-import type { Endpoint, Presence } from '../translator/index.ts';
+import type { Presence } from '../translator/index.ts';
 import {
   type PlanTarget,
   type PresenceControllerOptions,
@@ -15,11 +16,11 @@ import {
   resolveControllerOptions,
 } from './controller-options.ts';
 import { DesiredIndex } from './desired-index.ts';
-import { endpointKey, parseEndpoint, presenceKey } from './endpoint.ts';
 import { IdleSweep } from './idle-sweep.ts';
 import { LeaseTable } from './lease-table.ts';
 import { planOf } from './plan.ts';
 import { type PoolStatus, type PoolWarning, PoolWatch } from './pool-watch.ts';
+import { presenceKey } from './presence-key.ts';
 import { type SiteView, viewOf } from './site-view.ts';
 import type { Snapshot } from './snapshot.ts';
 import { SnapshotPublisher } from './snapshot-publisher.ts';
@@ -43,7 +44,7 @@ export interface PresenceControllerEvents {
 /** Whom a presence stands for. */
 export interface Whois {
   readonly site: string;
-  readonly address: string;
+  readonly address: IpAddress;
   /** Services at home there. */
   readonly services: readonly string[];
 }
@@ -151,16 +152,22 @@ export class PresenceController
    * one commit. A source that is a presence in the transit realm is the host it stands for.
    *
    * @param family the version of the service that the host uses there, whatever its own
+   * @throws {ApiMisuseError} if `source` is not an address.
    * @throws {NotAdmittedError} if the host is no client of such a service there, or a site is blocked.
    * @throws {QuotaExceededError} if the site has as many clients there as it may, or as many addresses as the
    *   shares of other sites and the reserve for services leave to it.
    * @throws {PoolExhaustedError} if the egress site has no address left.
    * @throws {StoreError} if it cannot be stored.
    */
-  admit(ingress: string, source: string, egress: string, family: Family): Promise<void> {
+  admit(ingress: string, source: AddressInput, egress: string, family: Family): Promise<void> {
     if (this.#isClosed) return Promise.reject(new ApiMisuseError('the controller is closed'));
-    const client = this.#clientBehind(ingress, source);
-    const key = `${egress} IPv${family}|${endpointKey(client)}`;
+    let client: Endpoint;
+    try {
+      client = this.#clientBehind(ingress, IpAddress.from(source));
+    } catch (error) {
+      return Promise.reject(error);
+    }
+    const key = `${egress} IPv${family}|${client.key}`;
     let admission = this.#admissions.get(key);
     if (admission === undefined) {
       admission = new Promise<void>((resolve, reject) => {
@@ -206,11 +213,10 @@ export class PresenceController
    *
    * @throws {ApiMisuseError} if it is not an address.
    */
-  whois(site: string, address: string): Whois | undefined {
-    const key = this.#book.holder(site, IpAddress.parse(address).toString());
-    if (key === undefined) return undefined;
-    const endpoint = parseEndpoint(key);
-    const services = this.#desired.servicesAt(key);
+  whois(site: string, address: AddressInput): Whois | undefined {
+    const endpoint = this.#book.holder(site, IpAddress.from(address));
+    if (endpoint === undefined) return undefined;
+    const services = this.#desired.servicesAt(endpoint);
     return { site: endpoint.realm, address: endpoint.address, services };
   }
 
@@ -380,7 +386,7 @@ export class PresenceController
     for (const { arrival, leased } of admitted) {
       try {
         for (const { realm, of, family } of leased) {
-          const address = this.#book.address(realm, presenceKey(endpointKey(of), family))!;
+          const address = this.#book.address(realm, presenceKey(of.key, family))!;
           this.#translator.bind({ realm, address, of });
           this.#snapshots.mark(realm);
         }
@@ -401,32 +407,31 @@ export class PresenceController
 
   /** Returns what was leased: where it goes, after what is needed on the way. */
   #leaseTo({ client, egress, family }: Arrival): readonly Leased[] {
-    const { realm: ingress } = client;
-    const address = IpAddress.parse(client.address);
+    const { realm: ingress, address } = client;
     const site = this.#desired.sites.get(ingress);
     const isAdmitted =
       site !== undefined &&
       this.#isLive(ingress) &&
       this.#isLive(egress) &&
-      this.#desired.isAdmitted(egress, ingress, address, family);
+      this.#desired.isAdmitted(egress, client, family);
     if (!isAdmitted) {
       throw new NotAdmittedError(
         `${address} of "${ingress}" is no client of an IPv${family} service of "${egress}"`
       );
     }
-    const of = { realm: ingress, address: address.toString() };
-    const leased = [{ realm: egress, of, family }];
+    const leased = [{ realm: egress, of: client, family }];
     const between = this.#desired.transitFamily(ingress, egress, address.family, family);
-    if (between !== undefined) leased.unshift({ realm: this.#transit!, of, family: between });
+    if (between !== undefined)
+      leased.unshift({ realm: this.#transit!, of: client, family: between });
     // All or none: nothing is leased on the way to where there is no room.
-    for (const each of leased) this.#book.check(each.realm, of, each.family, site.maxClients);
-    for (const each of leased) this.#book.admit(each.realm, of, each.family, site.maxClients);
+    for (const each of leased) this.#book.check(each.realm, client, each.family, site.maxClients);
+    for (const each of leased) this.#book.admit(each.realm, client, each.family, site.maxClients);
     return leased;
   }
 
-  #clientBehind(realm: string, address: string): Endpoint {
-    const key = realm === this.#transit ? this.#book.holder(realm, address) : undefined;
-    return key === undefined ? { realm, address } : parseEndpoint(key);
+  #clientBehind(realm: string, address: IpAddress): Endpoint {
+    const client = realm === this.#transit ? this.#book.holder(realm, address) : undefined;
+    return client ?? new Endpoint(realm, address.canonical());
   }
 
   #isLive(site: string): boolean {

@@ -3,7 +3,9 @@
  * @module
  */
 import * as v from 'valibot';
-import { parsePortRange } from '../base/port-range.ts';
+import type { AddressInput, IpAddress } from '../base/address.ts';
+import type { PortRange } from '../base/port-range.ts';
+import type { IpPrefix } from '../base/prefix.ts';
 import {
   AddressText,
   DomainText,
@@ -20,24 +22,24 @@ export interface Snapshot {
   readonly revision: number;
   readonly site: string;
   /** Prefixes of the site's real hosts that take part. */
-  readonly sources: readonly string[];
+  readonly sources: readonly IpPrefix[];
   /** Prefixes of the site's presences. */
-  readonly pools: readonly string[];
+  readonly pools: readonly IpPrefix[];
   /** Domain of the names. */
   readonly zone: string;
   /** How long clients may keep a name's address. */
   readonly ttlSeconds: number;
   readonly hosts: readonly SnapshotHost[];
   /** Whom each presence stands for, as a name. */
-  readonly pointers: readonly { readonly address: string; readonly name: string }[];
+  readonly pointers: readonly { readonly address: IpAddress; readonly name: string }[];
 }
 
 export interface SnapshotHost {
   /** Full domain name. */
   readonly name: string;
-  readonly addresses: readonly string[];
+  readonly addresses: readonly IpAddress[];
   /** Empty for a host that is known as a client only. */
-  readonly ports: readonly string[];
+  readonly ports: readonly PortRange[];
 }
 
 /** RFC 2181 section 8. */
@@ -61,19 +63,20 @@ export const SnapshotSchema: Schema<Snapshot> = /* @__PURE__ */ v.object({
  *
  * @param nameserverAddresses where the site's clients reach that resolver
  */
-export function zoneDataOf(snapshot: Snapshot, nameserverAddresses: readonly string[]): ZoneData {
+export function zoneDataOf(
+  snapshot: Snapshot,
+  nameserverAddresses: readonly AddressInput[]
+): ZoneData {
   return {
     origin: snapshot.zone,
     hosts: snapshot.hosts.map(({ name, addresses, ports }) => ({
       name,
       addresses,
-      ports: ports
-        .map((text) => parsePortRange(text))
-        .flatMap(({ protocol, first, last }) =>
-          (protocol === 'tcp' || protocol === 'udp') && first === last
-            ? [{ protocol, port: first }]
-            : []
-        ),
+      ports: ports.flatMap(({ protocol, first, last }) =>
+        (protocol === 'tcp' || protocol === 'udp') && first === last
+          ? [{ protocol, port: first }]
+          : []
+      ),
     })),
     pointers: snapshot.pointers.map(({ address, name }) => ({ address, name: `${name}.` })),
     reverse: snapshot.pools,

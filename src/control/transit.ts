@@ -4,7 +4,8 @@
  * are presences.
  * @module
  */
-import type { Family, IpPrefix } from '../base/address.ts';
+import type { Family } from '../base/address.ts';
+import type { IpPrefix } from '../base/prefix.ts';
 import { presenceFamily } from '../registry/index.ts';
 
 /**

@@ -3,7 +3,8 @@
  * @module
  */
 import { existsSync } from 'node:fs';
-import { IpAddress, IpPrefix } from '../base/address.ts';
+import { IpAddress } from '../base/address.ts';
+import { IpPrefix, type PrefixInput } from '../base/prefix.ts';
 import { ApiMisuseError, EnvironmentError } from '../errors.ts';
 import { checkMtu, checkTexts, checkType } from './contract.ts';
 import { checkRuleName } from './gateway-table.ts';
@@ -53,7 +54,7 @@ export interface TunConfiguration extends TunRoutes {
 
 /** A route that `changeRoutes` sets or removes. */
 export interface RouteSetting {
-  readonly prefix: string;
+  readonly prefix: PrefixInput;
   /** The interface it leads to; undefined: the route is removed. */
   readonly device: string | undefined;
 }
@@ -104,7 +105,7 @@ export async function configureTun(configuration: TunConfiguration): Promise<Tun
  */
 export async function changeRoutes(settings: readonly RouteSetting[]): Promise<void> {
   const lines = settings.map(({ prefix, device }) => {
-    const checked = IpPrefix.parse(prefix);
+    const checked = IpPrefix.from(prefix);
     if (device === undefined) return `route delete ${checked} proto ${ROUTE_PROTOCOL}`;
     checkTunName(device);
     return `route replace ${checked} dev ${device} proto ${ROUTE_PROTOCOL}`;
@@ -114,9 +115,8 @@ export async function changeRoutes(settings: readonly RouteSetting[]): Promise<v
 }
 
 /** Removes the routes within a prefix that `changeRoutes` and `unreachable` have ever set. */
-export async function forgetRoutes(within: string): Promise<void> {
-  const prefix = IpPrefix.parse(within);
-  await flushRoutes(prefix);
+export async function forgetRoutes(within: PrefixInput): Promise<void> {
+  await flushRoutes(IpPrefix.from(within));
 }
 
 /** An address with host bits: `IpPrefix` alone would refuse them. */

@@ -5,7 +5,7 @@
  * does a gateway of any TUN when that TUN is gone.
  * @module
  */
-import type { IpPrefix } from '../base/address.ts';
+import type { IpPrefix } from '../base/prefix.ts';
 import { EnvironmentError } from '../errors.ts';
 import {
   GATEWAY_GROUP,

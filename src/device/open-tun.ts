@@ -2,6 +2,7 @@
  * A TUN as a gateway's operator asks for it: opened, and the machine's kernel set up around it.
  * @module
  */
+import type { PrefixInput } from '../base/prefix.ts';
 import { LinuxTun } from './linux-tun.ts';
 
 export interface TunDeviceOptions {
@@ -13,7 +14,7 @@ export interface TunDeviceOptions {
    * Prefixes to route to the TUN: the pools of the gateway's own site. Without them they are not known yet, and
    * `LinuxTun.setRoutes` tells them; an empty list means that there are none.
    */
-  readonly routes?: readonly string[];
+  readonly routes?: readonly PrefixInput[];
   /** LAN interfaces on which the kernel answers ARP for the routes. Default: none. */
   readonly proxyArp?: readonly string[];
   /**

@@ -13,6 +13,7 @@
  */
 import type { Clock } from '../base/clock.ts';
 import { checkClock, checkMethods, checkObject } from '../base/option-check.ts';
+import type { PrefixInput } from '../base/prefix.ts';
 import { parseSchema } from '../base/schema.ts';
 import { type Client, ClientTable } from './client-table.ts';
 import { FairShare } from './fair-share.ts';
@@ -204,7 +205,7 @@ export class SiteResolver implements AsyncDisposable {
    *
    * @throws {ConfigError} at `sources[i]` if one is no prefix; nothing is changed then.
    */
-  setSources(prefixes: readonly string[]): void {
+  setSources(prefixes: readonly PrefixInput[]): void {
     this.#clients.setSources(prefixes);
   }
 

@@ -15,6 +15,7 @@ import { CloseStack } from '../base/close-stack.ts';
 import { Emitter } from '../base/emitter.ts';
 import type { HostPort } from '../base/host-port.ts';
 import { checkText } from '../base/option-check.ts';
+import type { IpPrefix } from '../base/prefix.ts';
 import { ControlClient, type Snapshot, type SnapshotHost } from '../control/index.ts';
 import {
   deviceAddress,
@@ -352,7 +353,7 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
   }
 
   /** Brings the pools of the site to the device, unless the operator has said what is to be routed. */
-  async #route(pools: readonly string[]): Promise<void> {
+  async #route(pools: readonly IpPrefix[]): Promise<void> {
     const { device, logger } = this.#options;
     const isOurs = !isPacketDevice(device) && device.type === 'tun' && device.routes === undefined;
     if (!isOurs || !(this.#device instanceof LinuxTun) || this.#isClosed) return;

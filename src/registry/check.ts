@@ -2,7 +2,8 @@
  * Checks what no schema can: that the records of a desired state fit together.
  * @module
  */
-import { type Family, IpAddress, IpPrefix } from '../base/address.ts';
+import type { Family } from '../base/address.ts';
+import type { IpPrefix } from '../base/prefix.ts';
 import { ConfigError } from '../errors.ts';
 import {
   type DesiredRecord,
@@ -47,25 +48,24 @@ class FitCheck {
   }
 
   #checkSite(spec: Site): void {
-    const pools = spec.pools.map((text) => IpPrefix.parse(text));
+    const { pools } = spec;
     for (const [i, pool] of pools.entries()) {
       const other = pools.slice(0, i).find((each) => each.overlaps(pool));
       if (other) this.#fail(spec, `pools[${i}]`, `${pool} overlaps ${other}`);
     }
-    const sources = spec.sources.map((text) => IpPrefix.parse(text));
-    this.#sites.set(spec.name, { spec, sources, pools, names: 0 });
+    this.#sites.set(spec.name, { spec, names: 0 });
   }
 
   #checkService(spec: Service): void {
     const site =
       this.#sites.get(spec.site) ?? this.#fail(spec, 'site', `"${spec.site}" is not a site`);
-    const address = IpAddress.parse(spec.address);
+    const { address } = spec;
     const isWithin = (prefixes: readonly IpPrefix[]) =>
       prefixes.some((prefix) => prefix.contains(address));
-    if (!isWithin(site.sources)) {
+    if (!isWithin(site.spec.sources)) {
       this.#fail(spec, 'address', `${address} is not in the sources of "${spec.site}"`);
     }
-    if (isWithin(site.pools)) {
+    if (isWithin(site.spec.pools)) {
       this.#fail(spec, 'address', `${address} is in a pool of "${spec.site}"`);
     }
     this.#services.set(spec.name, { spec, home: site, family: address.family });
@@ -81,11 +81,11 @@ class FitCheck {
       this.#fail(spec, 'site', `"${spec.service}" is at home in "${spec.site}"`);
     }
     const { family, home } = service;
-    if (site.pools.length === 0) {
+    if (site.spec.pools.length === 0) {
       const what = `no pool for a presence of "${spec.service}"`;
       this.#fail(spec, 'site', `"${spec.site}" has ${what}`);
     }
-    if (!home.pools.some((pool) => pool.family === family)) {
+    if (!home.spec.pools.some((pool) => pool.family === family)) {
       const what = `no IPv${family} pool for presences of its clients`;
       this.#fail(spec, 'service', `"${home.spec.name}", where it is at home, has ${what}`);
     }
@@ -98,7 +98,7 @@ class FitCheck {
       );
     }
     site.names++;
-    this.#checkName(spec, site, presenceFamily(family, site.pools), names);
+    this.#checkName(spec, site, presenceFamily(family, site.spec.pools), names);
   }
 
   /** One name leads to one host by each type of address record. */
@@ -136,8 +136,6 @@ class FitCheck {
 
 interface CheckedSite {
   readonly spec: Site;
-  readonly sources: readonly IpPrefix[];
-  readonly pools: readonly IpPrefix[];
   /** Exposures there so far. */
   names: number;
 }

@@ -7,10 +7,12 @@ export {
   type DesiredInput,
   type DesiredState,
   type Exposure,
+  type ExposureInput,
   exposureName,
   type Owner,
   presenceFamily,
   type Service,
+  type ServiceInput,
   type Site,
   type SiteInput,
 } from './model.ts';

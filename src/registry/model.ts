@@ -4,7 +4,9 @@
  * @module
  */
 import * as v from 'valibot';
-import type { Family, IpPrefix } from '../base/address.ts';
+import type { AddressInput, Family, IpAddress } from '../base/address.ts';
+import type { PortInput, PortRange } from '../base/port-range.ts';
+import type { IpPrefix, PrefixInput } from '../base/prefix.ts';
 import {
   AddressText,
   DomainText,
@@ -22,11 +24,11 @@ export const CLOUD = 'cloud';
 export interface Site {
   readonly name: string;
   /** Prefixes of the real hosts that may take part, as clients or services. */
-  readonly sources: readonly string[];
+  readonly sources: readonly IpPrefix[];
   /** Prefixes the site's presences are taken from; real hosts there take no part. */
-  readonly pools: readonly string[];
+  readonly pools: readonly IpPrefix[];
   /** Addresses in the pools that are never handed out, for example the gateway's own. */
-  readonly reserved: readonly string[];
+  readonly reserved: readonly IpPrefix[];
   /** Domain that the site's names are in. */
   readonly zone: string;
   /** How many of the site's hosts may have client presences elsewhere, in each other site. */
@@ -61,9 +63,9 @@ export interface Site {
 export interface Service {
   readonly name: string;
   readonly site: string;
-  readonly address: string;
+  readonly address: IpAddress;
   /** `tcp/5672`, `udp/8000-8100` (likewise `udplite`, `sctp`), `icmp` (echo) or `ip/47`. */
-  readonly ports: readonly string[];
+  readonly ports: readonly PortRange[];
 }
 
 /** The permission that a service be visible in another site. */
@@ -80,7 +82,7 @@ export interface Exposure {
    * Prefixes of the clients' real addresses, which are of the IP version of the service's presence in
    * the site; every source of the site if absent.
    */
-  readonly clients?: readonly string[] | undefined;
+  readonly clients?: readonly IpPrefix[] | undefined;
 }
 
 /** All of it, as a configuration file has it. */
@@ -90,14 +92,31 @@ export interface DesiredState {
   readonly exposures: readonly Exposure[];
 }
 
-/** A site as somebody asks for it: what is left out has its default. */
-export type SiteInput = Pick<Site, 'name' | 'sources' | 'pools' | 'zone'> & Partial<Site>;
+/** A site as a caller gives it: addresses are values or text, and what is left out has its default. */
+export interface SiteInput
+  extends Pick<Site, 'name' | 'zone'>,
+    Partial<Omit<Site, 'name' | 'zone' | 'sources' | 'pools' | 'reserved'>> {
+  readonly sources: readonly PrefixInput[];
+  readonly pools: readonly PrefixInput[];
+  readonly reserved?: readonly PrefixInput[];
+}
 
-/** A desired state as somebody asks for it. */
+/** A service as a caller gives it: addresses and ports are values or text. */
+export interface ServiceInput extends Omit<Service, 'address' | 'ports'> {
+  readonly address: AddressInput;
+  readonly ports: readonly PortInput[];
+}
+
+/** An exposure as a caller gives it: prefixes are values or text. */
+export interface ExposureInput extends Omit<Exposure, 'clients'> {
+  readonly clients?: readonly PrefixInput[] | undefined;
+}
+
+/** A desired state as a caller gives it. */
 export interface DesiredInput {
   readonly sites: readonly SiteInput[];
-  readonly services?: readonly Service[] | undefined;
-  readonly exposures?: readonly Exposure[] | undefined;
+  readonly services?: readonly ServiceInput[] | undefined;
+  readonly exposures?: readonly ExposureInput[] | undefined;
 }
 
 /**
@@ -166,7 +185,7 @@ export function presenceFamily(service: Family, pools: readonly IpPrefix[]): Fam
 }
 
 /** Full domain name of an exposure. */
-export function exposureName(exposure: Exposure, site: Site): string {
+export function exposureName(exposure: ExposureInput, site: Pick<Site, 'zone'>): string {
   const name = (exposure.dnsName ?? exposure.service).toLowerCase();
   const zone = site.zone.toLowerCase();
   return name === zone || name.endsWith(`.${zone}`) ? name : `${name}.${zone}`;

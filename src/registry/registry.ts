@@ -313,8 +313,11 @@ export class Registry extends EventEmitter<RegistryEvents> implements AsyncDispo
     }
     for (const [key, record] of records) {
       const before = this.#records.get(key);
-      if (record === before || JSON.stringify(record) === JSON.stringify(before)) continue;
-      writes.push({ key, value: record as unknown as Json });
+      if (record === before) continue;
+      const text = JSON.stringify(record);
+      if (text === JSON.stringify(before)) continue;
+      // The values in it, such as addresses, are stored as text.
+      writes.push({ key, value: JSON.parse(text) as Json });
     }
     if (writes.length > 0) await this.#store.commit(writes);
   }

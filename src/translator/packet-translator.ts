@@ -22,7 +22,7 @@ import { FastPath } from './fast-path.ts';
 import { FRAGMENT_DEFAULTS, type FragmentOptions, Fragments, setPathKey } from './fragments.ts';
 import type { PathStatus, PathTable } from './path-table.ts';
 import { PATH_DEFAULTS, type PathOptions, Paths } from './paths.ts';
-import type { Presence, TranslationPlan } from './plan.ts';
+import type { PresenceInput, TranslationPlanInput } from './plan.ts';
 import { REPLY_DEFAULTS, Replies, type ReplyOptions } from './reply.ts';
 import { SESSION_DEFAULTS, type SessionOptions, Sessions } from './sessions.ts';
 import { Siit } from './siit.ts';
@@ -99,7 +99,7 @@ export class PacketTranslator {
    * @returns how many paths are gone with realms that it no longer has.
    * @throws {ConfigError} naming the place in the plan that is wrong; the old plan stays then.
    */
-  load(plan: TranslationPlan): number {
+  load(plan: TranslationPlanInput): number {
     const paths = this.#paths;
     const gone = paths.load(plan);
     this.#fragments.keep((family, realm, words, at) => {
@@ -119,7 +119,7 @@ export class PacketTranslator {
    * @throws {ConfigError} if it is not one, or names a realm that the plan does not.
    * @throws {ApiMisuseError} if its address or its endpoint is bound otherwise.
    */
-  bind(presence: Presence): void {
+  bind(presence: PresenceInput): void {
     this.#paths.bindings.bind(presence);
   }
 

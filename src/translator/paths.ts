@@ -22,7 +22,7 @@ import {
   WAY_POLICY,
 } from './layout.ts';
 import { type PathStatus, PathTable, WayTable } from './path-table.ts';
-import type { TranslationPlan } from './plan.ts';
+import type { TranslationPlanInput } from './plan.ts';
 import { needsSession } from './policy.ts';
 import { ReplyGrace } from './reply-grace.ts';
 import { Verdict } from './verdict.ts';
@@ -114,7 +114,7 @@ export class Paths {
    * @returns how many of these led from or to a realm that it no longer has either.
    * @throws {ConfigError} naming the place in the plan that is wrong; all stays as it was then.
    */
-  load(plan: TranslationPlan): number {
+  load(plan: TranslationPlanInput): number {
     const bindings = new Bindings(plan, this.#indexOf);
     const gone = this.countOf((realm) => bindings.realm(realm) === undefined);
     this.bindings = bindings;

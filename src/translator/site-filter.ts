@@ -3,7 +3,8 @@
  * more closely; this keeps from the tunnel what has no business there.
  * @module
  */
-import { type Family, IpPrefix } from '../base/address.ts';
+import type { Family } from '../base/address.ts';
+import { IpPrefix, type PrefixInput } from '../base/prefix.ts';
 import { PacketKind, Parse } from '../packet/fields.ts';
 import { PacketHeader } from '../packet/header.ts';
 import { PacketView } from '../packet/view.ts';
@@ -21,9 +22,9 @@ import {
 /** The addresses of one site. */
 export interface SiteAddresses {
   /** Prefixes of the real hosts that take part. */
-  readonly sources: readonly string[];
+  readonly sources: readonly PrefixInput[];
   /** Prefixes of the presences, which may lie inside the sources. */
-  readonly pools: readonly string[];
+  readonly pools: readonly PrefixInput[];
 }
 
 /** Lets nothing through until it has been given the site's addresses. */
@@ -37,8 +38,8 @@ export class SiteFilter {
 
   /** @throws {ApiMisuseError} if a text is not a prefix. */
   setAddresses({ sources, pools }: SiteAddresses): void {
-    const parsed = sources.map((text) => IpPrefix.parse(text));
-    this.#pools = pools.map((text) => IpPrefix.parse(text));
+    const parsed = sources.map(IpPrefix.from);
+    this.#pools = pools.map(IpPrefix.from);
     this.#sources = parsed;
   }
 

@@ -4,6 +4,7 @@
  * @module
  */
 import type { Clock } from '../base/clock.ts';
+import { IpPrefix } from '../base/prefix.ts';
 import type { RouteChange } from '../control/index.ts';
 import {
   configureTun,
@@ -40,9 +41,9 @@ export class PoolTuns {
   /** Of several TUNs. */
   #setup: TunSetup | undefined;
   /** What leads to the TUNs. */
-  #prefixes: readonly string[];
-  /** All that have ever led to several TUNs: `close` leaves nothing of them behind. */
-  readonly #everRouted = new Set<string>();
+  #prefixes: readonly IpPrefix[];
+  /** All that have ever led to several TUNs, by their text: `close` leaves nothing of them behind. */
+  readonly #everRouted = new Map<string, IpPrefix>();
   /** What is set on the machine, one after the other. */
   #work: Promise<void> = Promise.resolve();
   #isClosing = false;
@@ -51,7 +52,7 @@ export class PoolTuns {
     const { device, holderOf, logger, clock } = options;
     this.#options = options;
     this.#tun = typeof device === 'function' ? undefined : device;
-    this.#prefixes = this.#tun?.routes ?? [];
+    this.#prefixes = (this.#tun?.routes ?? []).map(IpPrefix.from);
     this.#routes = new KernelRoutes({
       deviceOf: (site) => this.#nameOf(holderOf(site)),
       logger,
@@ -112,7 +113,7 @@ export class PoolTuns {
   }
 
   /** @throws {EnvironmentError} if the machine refuses, or this is closed; the routes before are in force then. */
-  setRoutes(prefixes: readonly string[]): Promise<void> {
+  setRoutes(prefixes: readonly IpPrefix[]): Promise<void> {
     if (this.#tun === undefined) return Promise.resolve();
     return this.#inTurn(async () => {
       if (this.#isClosing) throw new EnvironmentError('the worker pool is closed');
@@ -120,7 +121,7 @@ export class PoolTuns {
         ? await this.#setup?.setRoutes({ routes: [], unreachable: prefixes })
         : await this.#device?.setRoutes(prefixes);
       this.#prefixes = prefixes;
-      if (this.#setup !== undefined) for (const prefix of prefixes) this.#everRouted.add(prefix);
+      if (this.#setup !== undefined) this.#noteRouted();
       for (const problem of problems ?? []) this.#tell(problem);
     });
   }
@@ -137,7 +138,7 @@ export class PoolTuns {
     try {
       await this.#setup?.close();
     } finally {
-      for (const prefix of this.#everRouted) await forgetRoutes(prefix);
+      for (const prefix of this.#everRouted.values()) await forgetRoutes(prefix);
     }
   }
 
@@ -158,7 +159,7 @@ export class PoolTuns {
     const [name, ...otherTuns] = Array.from({ length: this.#options.workers }, (_, worker) =>
       this.#nameOf(worker)
     );
-    for (const prefix of this.#prefixes) this.#everRouted.add(prefix);
+    this.#noteRouted();
     this.#setup = await configureTun({
       name: name!,
       otherTuns,
@@ -169,6 +170,10 @@ export class PoolTuns {
       onProblem: (problem) => this.#tell(problem),
     });
     return this.#setup.problems;
+  }
+
+  #noteRouted(): void {
+    for (const prefix of this.#prefixes) this.#everRouted.set(prefix.toString(), prefix);
   }
 
   /** The name given for worker 0; the number at its end counted up for the others. */

@@ -6,11 +6,17 @@
  */
 
 import type { HostPort } from '../base/host-port.ts';
-import type { PlanTarget, PresenceUse } from '../control/index.ts';
+import type { PresenceUse } from '../control/index.ts';
 import type { CloudDataPlaneOptions } from '../dataplane/index.ts';
 import type { LogFields, Logger } from '../observe/index.ts';
 import type { Json } from '../store/index.ts';
-import type { Explanation, PathStatus, VerdictCounters } from '../translator/index.ts';
+import type {
+  Explanation,
+  PathStatus,
+  PresenceInput,
+  TranslationPlanInput,
+  VerdictCounters,
+} from '../translator/index.ts';
 import type { ConnectionInfo, Credentials, ListenOptions, TunnelRefusal } from '../tunnel/index.ts';
 import type { AccessTable } from './access.ts';
 import type { Notifications } from './rpc.ts';
@@ -19,7 +25,11 @@ import type { Notifications } from './rpc.ts';
  * A worker as its host sees it. It does what it is told in that order. A method without a result is a
  * notification: the host does not learn when it is done, except by `settled`.
  */
-export interface Worker extends PlanTarget {
+export interface Worker {
+  /** Replaces the plan as a whole, as `PacketTranslator.load` does. */
+  load(plan: TranslationPlanInput): void;
+  /** Adds a presence to the plan, as `PacketTranslator.bind` does. */
+  bind(presence: PresenceInput): void;
   /** Of the library that the worker is a part of. The host asks for it first: both must be of one version. */
   version(): string | Promise<string>;
   /**

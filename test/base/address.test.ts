@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { IPv4, IPv6 } from 'ip-num';
 import { describe, expect, test } from 'vitest';
-import { IpAddress, IpPrefix } from '../../src/base/address.ts';
+import { IpAddress } from '../../src/base/address.ts';
+import { IpPrefix } from '../../src/base/prefix.ts';
 import { ApiMisuseError } from '../../src/errors.ts';
 
 describe('IpAddress', () => {

@@ -288,7 +288,7 @@ describe('the leases of a blocked site', () => {
     const { controller, store, pass } = await twoClients();
     controller.suspend('site-a', true);
     const ofClients = () =>
-      controller.presences().filter(({ of }) => [BUSY, QUIET].includes(of.address));
+      controller.presences().filter(({ of }) => [BUSY, QUIET].includes(`${of.address}`));
     await pass(9 * 24);
     expect(ofClients()).toHaveLength(2);
     await pass(2 * 24);

@@ -377,7 +377,7 @@ describe('a store that fails', () => {
     expect(problems).toEqual(['the disk is full']);
     controller.suspend('site-a', true);
     expect(translator.addressOf('site-b', 'cloud', '10.0.0.6')).toBeUndefined();
-    expect(controller.presences().some(({ of }) => of.address === '10.0.0.6')).toBe(false);
+    expect(controller.presences().some(({ of }) => `${of.address}` === '10.0.0.6')).toBe(false);
     expect(controller.whois('site-b', '10.0.0.130')).toBeUndefined();
     expect(JSON.stringify(controller.snapshot('site-b'))).not.toContain('glance');
     expect(translator.unstored).toEqual([]);

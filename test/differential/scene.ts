@@ -3,10 +3,11 @@
  * prefixes, each with a presence on the other side, and permits for everything there is.
  * @module
  */
-import type { TranslationPlan } from '../../src/translator/index.ts';
+
 import { textOf } from '../oracle/address.ts';
 import type { Ends } from '../oracle/packets.ts';
 import type { Random } from '../oracle/random.ts';
+import type { TextPlan } from '../support/text-of.ts';
 
 /** Named as nftables does. */
 export type Family = 'ip' | 'ip6';
@@ -21,7 +22,7 @@ export interface Address {
 export interface Scene {
   readonly clients: Readonly<Record<Family, readonly Address[]>>;
   readonly services: Readonly<Record<Family, readonly Address[]>>;
-  readonly plan: TranslationPlan;
+  readonly plan: TextPlan;
 }
 
 /** The way of a packet: where it enters, and its addresses there and where it leaves. */
@@ -37,7 +38,7 @@ export function randomScene(random: Random): Scene {
   const services = { ip: addresses(random, 'ip'), ip6: addresses(random, 'ip6') };
   const all = (hosts: Readonly<Record<Family, readonly Address[]>>) => [...hosts.ip, ...hosts.ip6];
   const sources = [...PREFIXES];
-  const plan: TranslationPlan = {
+  const plan: TextPlan = {
     realms: [
       { name: 'near', sources },
       { name: 'far', sources },

@@ -3,7 +3,7 @@
  * misreading, nothing else would tell.
  */
 import { describe, expect, test } from 'vitest';
-import type { TranslationPlan } from '../../src/translator/plan.ts';
+import type { TextPlan } from '../support/text-of.ts';
 import {
   ACK,
   echoPacket,
@@ -23,7 +23,7 @@ import { type NaiveResult, NaiveTranslator } from './translate.ts';
 import { verifyChecksums } from './verify.ts';
 
 /** A client with both versions in the office, services of either version in the cloud. */
-const PLAN: TranslationPlan = {
+const PLAN: TextPlan = {
   realms: [
     {
       name: 'office',

@@ -3,8 +3,9 @@
  * for speed: objects, text addresses, lists, and checksums computed from nothing.
  * @module
  */
-import type { Presence, TranslationPlan } from '../../src/translator/plan.ts';
+
 import type { VerdictName } from '../../src/translator/verdict.ts';
+import type { TextPlan, TextPresence } from '../support/text-of.ts';
 import { Fragments } from './fragments.ts';
 import { type IpVersion, uint16, versionOf } from './headers.ts';
 import { otherErrorHeader } from './icmp-errors.ts';
@@ -53,7 +54,7 @@ export class NaiveTranslator {
   readonly #fragments: Fragments;
   readonly #paths: Paths;
 
-  constructor(plan: TranslationPlan, options: NaiveOptions = {}) {
+  constructor(plan: TextPlan, options: NaiveOptions = {}) {
     this.#tables = new Tables(plan);
     this.#sessions = new Sessions(options.udpTimeoutMs ?? 300_000, options.icmpTimeoutMs ?? 60_000);
     this.#paths = new Paths(options.replyGraceMs ?? 120_000);
@@ -64,7 +65,7 @@ export class NaiveTranslator {
   }
 
   /** Replaces the plan; sessions and fragments whose path is in both go on. */
-  load(plan: TranslationPlan): void {
+  load(plan: TextPlan): void {
     this.#tables = new Tables(plan);
     this.#sessions.keep(this.#tables);
     this.#paths.keep(this.#tables, this.#now);
@@ -72,7 +73,7 @@ export class NaiveTranslator {
   }
 
   /** Adds a presence to the plan. */
-  bind(presence: Presence): void {
+  bind(presence: TextPresence): void {
     this.#tables.add(presence);
   }
 

@@ -3,11 +3,12 @@
  * taken for a while, and no others.
  */
 import { describe, expect, test } from 'vitest';
-import type { PacketTranslatorOptions, TranslationPlan } from '../../src/translator/index.ts';
+import type { PacketTranslatorOptions } from '../../src/translator/index.ts';
 import { PathTable } from '../../src/translator/path-table.ts';
 import { Verdict } from '../../src/translator/verdict.ts';
 import { tcpPacket, udpPacket } from '../oracle/packets.ts';
 import { Random } from '../oracle/random.ts';
+import type { TextPlan } from '../support/text-of.ts';
 import { Scene } from './scene.ts';
 
 const IDLE_MS = 300_000;
@@ -15,7 +16,7 @@ const SITES = ['site-a', 'site-b'];
 const PORTS = { sourcePort: 40_000, destinationPort: 5672 };
 
 /** Each site has as many hosts as are asked for; all talk to one service of the cloud. */
-function planOf(hosts: number, crowd = 0): TranslationPlan {
+function planOf(hosts: number, crowd = 0): TextPlan {
   const sites = [...SITES, ...Array.from({ length: crowd }, (_, i) => `crowd-${i}`)];
   return {
     realms: ['cloud', ...sites].map((name) => ({

@@ -8,7 +8,6 @@
 import { expect, test } from 'vitest';
 import {
   PacketTranslator,
-  type Presence,
   TRANSLATION_HEADROOM,
   VERDICT_NAMES,
   type VerdictName,
@@ -21,6 +20,7 @@ import { Tally } from '../oracle/tally.ts';
 import { MUTATED_KINDS, PACKET_KINDS, type Packet, Traffic } from '../oracle/traffic/traffic.ts';
 import { type NaiveResult, NaiveTranslator } from '../oracle/translate.ts';
 import { verifyChecksums } from '../oracle/verify.ts';
+import type { TextPresence } from '../support/text-of.ts';
 
 const SEED = Number(process.env.VP_SEED ?? 1);
 const PACKETS = Number(process.env.VP_PACKETS ?? (process.env.CI ? 500_000 : 100_000));
@@ -150,7 +150,7 @@ class Pair {
     const number = this.#bound++;
     const address =
       family === 4 ? `198.18.${number >> 8}.${number & 255}` : `2001:db8::${number.toString(16)}`;
-    const presence: Presence = { realm: egress!, address, of: { realm, address: source! } };
+    const presence: TextPresence = { realm: egress!, address, of: { realm, address: source! } };
     this.world = withPresence(this.world, presence);
     this.translator.bind(presence);
     this.#oracle.bind(presence);

@@ -23,7 +23,11 @@ const SHARED: [Wrong, Fault, RegExp][] = [
   [{ ca: undefined }, CertificateError, /^ca of the tunnel must be a PEM text, not a value of t/],
   [{ ca: ' ' }, CertificateError, /^ca of the tunnel must be a PEM text/],
   [{ connections: 0 }, ApiMisuseError, /^connections must be a whole number from 1 to 64, not 0$/],
-  [{ connections: '8' }, ApiMisuseError, /^connections must be a whole number from 1 to 64, not 8$/],
+  [
+    { connections: '8' },
+    ApiMisuseError,
+    /^connections must be a whole number from 1 to 64, not 8$/,
+  ],
   [{ software: '' }, ApiMisuseError, /^software must be a text of 1 to 256 characters, not ""$/],
   [{ software: 7 }, ApiMisuseError, /^software must be a text of 1 to 256 characters, not 7$/],
   [{ slabBytes: '1' }, ApiMisuseError, /^slabBytes must be a whole number, not "1"$/],

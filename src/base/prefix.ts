@@ -1,0 +1,128 @@
+/**
+ * Prefixes of IP addresses as values, such as `10.0.0.0/24`. They are parsed where text enters.
+ * @module
+ */
+import { ApiMisuseError } from '../errors.ts';
+import { type Family, IpAddress } from './address.ts';
+
+/** A prefix as a caller gives it: the value, or text such as `10.0.0.0/24`; a bare address is one too. */
+export type PrefixInput = IpPrefix | string;
+
+/** An address prefix; the bits behind `length` are zero. It is immutable. */
+export class IpPrefix {
+  readonly base: IpAddress;
+  /** Prefix length in bits, 0 to 32 or 128. */
+  readonly length: number;
+  readonly #masks: readonly number[];
+  /** The text that it was parsed from. */
+  readonly #source: string | undefined;
+
+  private constructor(base: IpAddress, length: number, source?: string | undefined) {
+    this.base = base;
+    this.length = length;
+    this.#source = source;
+    this.#masks = base.words.map((_, i) => maskWord(length - 32 * i));
+  }
+
+  /**
+   * Parses `address/length`; a bare address is the prefix of that one address.
+   *
+   * @throws {ApiMisuseError} if the text is not a prefix, or has bits set behind its length.
+   */
+  static parse(text: string): IpPrefix {
+    const [addressText, lengthText, ...rest] = text.split('/');
+    let base: IpAddress;
+    try {
+      base = IpAddress.parse(addressText!);
+    } catch {
+      throw new ApiMisuseError(`"${text}" is not an IP prefix`);
+    }
+    const bits = bitsOf(base.family);
+    const length = lengthText === undefined ? bits : Number(lengthText);
+    if (rest.length > 0 || !/^\d{1,3}$/.test(lengthText ?? '0') || length > bits) {
+      throw new ApiMisuseError(`"${text}" is not an IP prefix`);
+    }
+    const prefix = new IpPrefix(base, length, text);
+    if (!prefix.contains(base)) {
+      throw new ApiMisuseError(
+        `"${text}" has bits set behind its length; did you mean ${IpPrefix.around(base, length)}?`
+      );
+    }
+    return prefix;
+  }
+
+  /**
+   * Returns the prefix that a caller gives as a value or as text.
+   *
+   * @throws {ApiMisuseError} if it is a text that is not a prefix.
+   */
+  static from(input: PrefixInput): IpPrefix {
+    return typeof input === 'string' ? IpPrefix.parse(input) : input;
+  }
+
+  /**
+   * Returns the prefix of a length that an address is in.
+   *
+   * @param length in bits, 0 to 32 or 128; by default that of the address alone
+   */
+  static around(address: IpAddress, length: number = bitsOf(address.family)): IpPrefix {
+    const words = address.words.map((word, i) => word & maskWord(length - 32 * i));
+    return new IpPrefix(IpAddress.fromWords(words), length);
+  }
+
+  get family(): Family {
+    return this.base.family;
+  }
+
+  /** Number of addresses; up to 2^128, so a float for the large ones. */
+  get size(): number {
+    return 2 ** (bitsOf(this.family) - this.length);
+  }
+
+  contains(address: IpAddress): boolean {
+    return address.family === this.family && this.containsWords(address.words);
+  }
+
+  /** The same for the bare words `words[at]` on, of the same family; for use per packet. */
+  containsWords(words: ArrayLike<number>, at = 0): boolean {
+    const base = this.base.words;
+    for (let i = 0; i < base.length; i++) {
+      if ((words[at + i]! & this.#masks[i]!) !== base[i]!) return false;
+    }
+    return true;
+  }
+
+  overlaps(other: IpPrefix): boolean {
+    return this.contains(other.base) || other.contains(this.base);
+  }
+
+  /** The address `index` steps behind the base. */
+  at(index: number): IpAddress {
+    return IpAddress.fromBigInt(this.family, this.base.toBigInt() + BigInt(index));
+  }
+
+  /** How many steps `address`, which the prefix contains, is behind the base. */
+  indexOf(address: IpAddress): number {
+    return Number(address.toBigInt() - this.base.toBigInt());
+  }
+
+  /** Returns the canonical text, with the length also of a single address. */
+  toString(): string {
+    return `${this.base}/${this.length}`;
+  }
+
+  /** Returns the text that it was parsed from, or else the canonical one: what a user wrote is stored as it is. */
+  toJSON(): string {
+    return this.#source ?? this.toString();
+  }
+}
+
+/** `bits` is how many of this word's bits the prefix covers, clamped to 0..32. */
+function maskWord(bits: number): number {
+  if (bits <= 0) return 0;
+  return bits >= 32 ? -1 : -1 << (32 - bits);
+}
+
+function bitsOf(family: Family): number {
+  return family === 4 ? 32 : 128;
+}
