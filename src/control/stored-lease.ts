@@ -33,7 +33,7 @@ export function readLease({ key, value }: Entry): { realm: string; lease: FoundL
     if (releasedAt === undefined && of === undefined) {
       reason = `"${endpoint}" is not an endpoint`;
     } else if (realm !== '' && address !== undefined) {
-      const lease = { key: presenceKey(endpoint, address.family), address };
+      const lease = { key: presenceKey(of?.key ?? endpoint, address.family), address };
       const state = of === undefined ? { releasedAt: releasedAt! } : { of, usedAtMs: usedAt };
       return { realm: realm!, lease: { ...lease, ...state } };
     }
