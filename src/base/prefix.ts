@@ -1,5 +1,9 @@
 /**
  * Prefixes of IP addresses as values, such as `10.0.0.0/24`. They are parsed where text enters.
+ *
+ * All arithmetic works on the words of addresses. The ranges of ip-num would do it too, but a plan has prefixes by the
+ * thousand and is checked and loaded anew with each change: ip-num takes 8 to 24 µs to parse one and 28 to 270 µs to
+ * compare two, where words take 1 µs and 20 ns. The tests hold both against each other.
  * @module
  */
 import { ApiMisuseError } from '../errors.ts';
@@ -30,25 +34,19 @@ export class IpPrefix {
    * @throws {ApiMisuseError} if the text is not a prefix, or has bits set behind its length.
    */
   static parse(text: string): IpPrefix {
-    const [addressText, lengthText, ...rest] = text.split('/');
-    let base: IpAddress;
+    const [, addressText, lengthText] = PREFIX.exec(text) ?? [];
+    let address: IpAddress;
     try {
-      base = IpAddress.parse(addressText!);
+      address = IpAddress.parse(addressText ?? '');
     } catch {
       throw new ApiMisuseError(`"${text}" is not an IP prefix`);
     }
-    const bits = bitsOf(base.family);
-    const length = lengthText === undefined ? bits : Number(lengthText);
-    if (rest.length > 0 || !/^\d{1,3}$/.test(lengthText ?? '0') || length > bits) {
-      throw new ApiMisuseError(`"${text}" is not an IP prefix`);
-    }
-    const prefix = new IpPrefix(base, length, text);
-    if (!prefix.contains(base)) {
-      throw new ApiMisuseError(
-        `"${text}" has bits set behind its length; did you mean ${IpPrefix.around(base, length)}?`
-      );
-    }
-    return prefix;
+    const length = Number(lengthText ?? bitsOf(address.family));
+    if (length > bitsOf(address.family)) throw new ApiMisuseError(`"${text}" is not an IP prefix`);
+    const prefix = new IpPrefix(address, length, text);
+    if (prefix.contains(address)) return prefix;
+    const meant = IpPrefix.around(address, length);
+    throw new ApiMisuseError(`"${text}" has bits set behind its length; did you mean ${meant}?`);
   }
 
   /**
@@ -126,3 +124,6 @@ function maskWord(bits: number): number {
 function bitsOf(family: Family): number {
   return family === 4 ? 32 : 128;
 }
+
+/** An address, and perhaps a length. */
+const PREFIX = /^([^/]+)(?:\/(\d{1,3}))?$/;
