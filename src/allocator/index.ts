@@ -1,5 +1,5 @@
 /**
- * Pools, sticky leases, quarantine, exhaustion, reservations, fair shares.
+ * Leases of addresses: pools, quarantine, reservations, and fair shares of a pool.
  * @module
  */
 export {

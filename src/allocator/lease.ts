@@ -1,11 +1,11 @@
 /**
- * What an allocator hands out.
+ * A lease: what an allocator returns, and takes back after a restart.
  * @module
  */
 
 import type { AddressInput, IpAddress } from '../base/address.ts';
 
-/** An address and the key it belongs to. */
+/** A lease of one address to a key. */
 export interface Lease {
   readonly key: string;
   readonly address: IpAddress;

@@ -1,5 +1,5 @@
 /**
- * IP addresses as values. They are parsed where text enters: a user's options, files, the store and messages.
+ * IP addresses as values. Text is parsed where it enters: a user's options, files, the store and messages.
  *
  * ip-num parses the text, except plain text, for which a faster parser exists. Addresses are printed in the canonical
  * form of [RFC 5952](https://www.rfc-editor.org/rfc/rfc5952#section-4). An address is one (IPv4) or four (IPv6) words
@@ -57,7 +57,7 @@ export class IpAddress {
         const value = family === 6 ? new IPv6(text).getValue() : new IPv4(text).getValue();
         return new IpAddress(family, wordsOf(family, value), undefined, text);
       } catch {
-        // falls through to the one message below: ip-num's own do not name the value
+        // The messages of ip-num do not name the value.
       }
     }
     throw new ApiMisuseError(`"${text}" is not an IP address`);
@@ -72,7 +72,7 @@ export class IpAddress {
     return typeof input === 'string' ? IpAddress.parse(input) : input;
   }
 
-  /** Takes words as `words` gives them; one for IPv4, four for IPv6. */
+  /** Makes an address of one word (IPv4) or four (IPv6), as `words` has them. */
   static fromWords(words: readonly number[]): IpAddress {
     if (words.length !== 1 && words.length !== 4) {
       throw new ApiMisuseError(`an address has 1 or 4 words, not ${words.length}`);
@@ -141,9 +141,9 @@ function wordsOf(family: Family, value: bigint): number[] {
 }
 
 /**
- * Parses what is plainly an address: four decimal numbers without leading zeros, or groups of
- * hexadecimal digits with at most one `::`. Plans have addresses by the hundred thousand, for which
- * ip-num's big integers take seconds. Undefined for all other text: that is ip-num's to judge.
+ * Parses plain text: four decimal numbers without leading zeros, or groups of hexadecimal digits with at most one `::`.
+ * Plans have addresses by the hundred thousand, for which the big integers of ip-num take seconds. Returns undefined
+ * for all other text, which ip-num then judges.
  */
 function parsePlain(text: string): readonly number[] | undefined {
   const isIPv6 = text.includes(':');
@@ -166,12 +166,12 @@ function groupsOf(text: string): number[] {
   return text === '' ? [] : text.split(':').map((group) => Number.parseInt(group, 16));
 }
 
-/** Dotted quad of one word. */
+/** Returns the dotted quad of one word. */
 export function formatIPv4(word: number): string {
   return `${word >>> 24}.${(word >>> 16) & 255}.${(word >>> 8) & 255}.${word & 255}`;
 }
 
-/** RFC 5952: lower case, no leading zeros, the longest run of two or more zero groups as `::`. */
+/** Prints as RFC 5952 says: lower case, no leading zeros, the longest run of two or more zero groups as `::`. */
 function formatIPv6(words: readonly number[]): string {
   if (words[0] === 0 && words[1] === 0 && words[2] === 0xffff) {
     return `::ffff:${formatIPv4(words[3]!)}`;
@@ -192,7 +192,7 @@ function formatIPv6(words: readonly number[]): string {
   return `${hex.slice(0, runStart).join(':')}::${hex.slice(runStart + runLength).join(':')}`;
 }
 
-/** Longest text form: six groups and a dotted quad, `ffff:...:255.255.255.255`. */
+/** The longest text: six groups and a dotted quad, `ffff:...:255.255.255.255`. */
 const MAX_TEXT_LENGTH = 45;
 const ADDRESS_CHARACTERS = /^[0-9a-fA-F:.]+$/;
 const PLAIN_IPV4 = /^(?:(?:0|[1-9]\d{0,2})\.){3}(?:0|[1-9]\d{0,2})$/;

@@ -1,5 +1,5 @@
 /**
- * Endpoints: an address means a host only within its realm.
+ * Endpoints as values. An address means a host only within its realm.
  * @module
  */
 import { ApiMisuseError } from '../errors.ts';
@@ -23,7 +23,7 @@ export class Endpoint {
   }
 
   /**
-   * Parses what `key` gives.
+   * Parses the text of `key`.
    *
    * @throws {ApiMisuseError} if the text is not a realm and an address with a slash between them.
    */

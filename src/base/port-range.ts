@@ -1,18 +1,18 @@
 /**
- * What a service offers, as a value: `tcp/5672`, `udp/8000-8100`, `icmp` or `ip/47`. It is parsed where text enters.
+ * Port ranges as values: `tcp/5672`, `udp/8000-8100`, `icmp` or `ip/47`. Text is parsed where it enters.
  * @module
  */
 import { ConfigError } from '../errors.ts';
 
-/** A protocol that is known by name. */
+/** A protocol that has a name here. */
 export type NamedProtocol = 'tcp' | 'udp' | 'udplite' | 'sctp' | 'icmp';
 
 /** A port range as a caller gives it: the value, or text such as `tcp/5672`. */
 export type PortInput = PortRange | string;
 
 /**
- * A protocol and an inclusive range of ports. `icmp` (echo) has the range 0 to 0; `ip` is any protocol
- * without a name here, whose number is both `first` and `last`.
+ * A protocol and an inclusive range of ports. The range of `icmp` (echo) is 0 to 0. `ip` stands for a protocol without
+ * a name here; its number is both `first` and `last`.
  */
 export class PortRange {
   readonly protocol: NamedProtocol | 'ip';
@@ -80,7 +80,7 @@ function checkNumber(text: string, number: number, path: string): number {
   return number;
 }
 
-/** [Protocol numbers](https://www.iana.org/assignments/protocol-numbers) that `ip/` does not take. */
+/** The [protocol numbers](https://www.iana.org/assignments/protocol-numbers) that `ip/` refuses, and why. */
 const UNUSABLE_NUMBERS: ReadonlyMap<number, string> = new Map([
   [1, 'write icmp'],
   [6, 'write tcp/ and a port'],

@@ -1,5 +1,5 @@
 /**
- * When the client leases of a realm were last used, by the clients' site and the longest unused first.
+ * Notes when the leases of a realm's clients were last used, by the clients' site, the longest unused first.
  * @module
  */
 import type { Family } from '../base/address.ts';
@@ -7,16 +7,16 @@ import type { Endpoint } from '../base/endpoint.ts';
 import { endpointKeyOf, familyOfKey, presenceKey, siteOfKey } from './presence-key.ts';
 
 export interface ClientUse {
-  /** In ms of the lease clock, as exact as the data plane is asked. */
+  /** The last use in ms of the lease clock, as exact as the data plane is asked. */
   readonly usedAtMs: number;
-  /** The same as it is stored. */
+  /** The last use that is stored. */
   readonly storedAtMs: number;
 }
 
 export class ClientUses {
   /** By site and presence key, the longest unused first. */
   readonly #uses = new Map<string, Map<string, ClientUse>>();
-  /** By site and IP version: how many leases. */
+  /** By site and IP version: the number of leases. */
   readonly #counts = new Map<string, Record<Family, number>>();
   /** By site: the hosts, each of which may have a presence of each IP version. */
   readonly #hosts = new Map<string, Set<string>>();
@@ -25,7 +25,7 @@ export class ClientUses {
     return [...this.#uses.keys()];
   }
 
-  /** The leases of a site's clients, the longest unused first. */
+  /** Returns the uses of the leases of a site's clients by presence key, the longest unused first. */
   of(site: string): ReadonlyMap<string, ClientUse> {
     return this.#uses.get(site) ?? NONE;
   }
@@ -46,7 +46,7 @@ export class ClientUses {
     return this.#hosts.get(realm)?.has(key) ?? false;
   }
 
-  /** Adds a lease, or notes that it was used last of all. */
+  /** Adds a lease, or notes that it is the one that was used last. */
   set(key: string, use: ClientUse): void {
     const site = siteOfKey(key);
     let uses = this.#uses.get(site);

@@ -1,6 +1,6 @@
 /**
- * A desired state, indexed by what the controller asks of it: what is exposed in a site, and who is
- * a client there.
+ * A desired state, indexed for the questions of the controller: which services are exposed in a site, and which hosts
+ * are clients there.
  * @module
  */
 import type { Family, IpAddress } from '../base/address.ts';
@@ -20,9 +20,9 @@ import { transitFamily } from './transit.ts';
 /** A service that has a presence in a site. */
 export interface PresentService {
   readonly service: Service;
-  /** Where it is at home. */
+  /** The real host that offers it. */
   readonly home: Endpoint;
-  /** IP version and key of its presence there. */
+  /** The IP version and the key of its presence there. */
   readonly presenceFamily: Family;
   readonly presenceKey: string;
 }
@@ -30,31 +30,31 @@ export interface PresentService {
 /** A service as it is exposed in one site. */
 export interface ExposedService extends PresentService {
   readonly exposure: Exposure;
-  /** Full domain name in the clients' site. */
+  /** The full domain name in the clients' site. */
   readonly name: string;
 }
 
-/** Immutable. An exposure whose service or site is not there is left out: no check has seen it. */
+/** Is immutable. It leaves out an exposure without its service or site, which another writer may have stored. */
 export class DesiredIndex {
   readonly state: DesiredState;
   readonly sites: ReadonlyMap<string, Site>;
   readonly exposed: readonly ExposedService[];
-  /** The realm between the sites, if there is one. */
+  /** The transit realm, if there is one. */
   readonly transit: string | undefined;
   readonly #exposedIn = new Map<string, ExposedService[]>();
   readonly #servicesAt = new Map<string, string[]>();
   /**
-   * By home, clients' site and IP version of the services: the prefixes of those clients.
+   * By home, clients' site and IP version of the services: the prefixes of these clients.
    */
   readonly #clients = new Map<string, ClientPrefixes>();
-  /** By home and IP version: the sites whose hosts may have presences of that version there. */
+  /** By home and IP version: the `maxClients` of the sites whose hosts may have presences of that version there. */
   readonly #clientSites = new Map<string, Map<string, number>>();
-  /** Services that have a presence in the transit realm for others than its own hosts. */
+  /** The services with a presence in the transit realm for hosts of other sites. */
   readonly #inTransit: PresentService[] = [];
-  /** By clients' site, their own IP version and that in the transit realm. */
+  /** By clients' site, their own IP version and the version in the transit realm: the prefixes of these clients. */
   readonly #transitClients = new Map<string, ClientPrefixes>();
 
-  /** @param transit the realm between the sites, if there is one */
+  /** @param transit the transit realm, if there is one */
   constructor(state: DesiredState, transit?: string) {
     this.state = state;
     this.transit = transit;
@@ -91,20 +91,20 @@ export class DesiredIndex {
     }
   }
 
-  /** The services that are visible in a site. */
+  /** Returns the services that are visible in a site. */
   exposedIn(site: string): readonly ExposedService[] {
     return this.#exposedIn.get(site) ?? [];
   }
 
-  /** The services that have a presence in a site: those, and others that are in transit there. */
+  /** Returns the services with a presence in a site: the visible ones, and those in transit there. */
   presentIn(site: string): readonly PresentService[] {
     const exposed = this.exposedIn(site);
     return site === this.transit ? [...exposed, ...this.#inTransit] : exposed;
   }
 
   /**
-   * IP version of the presences that a host and a client or service of another site have in the transit
-   * realm; undefined if packets between these sites need none.
+   * Returns the IP version of the presences that two hosts of these sites have in the transit realm; undefined if
+   * packets between these sites need no such presences.
    */
   transitFamily(site: string, other: string, host: Family, otherHost: Family): Family | undefined {
     const between = this.transit === undefined ? undefined : this.sites.get(this.transit);
@@ -112,18 +112,18 @@ export class DesiredIndex {
     return transitFamily(host, otherHost, between.pools);
   }
 
-  /** The sites whose hosts may have presences of an IP version in a site, and the `maxClients` of each. */
+  /** Returns the sites whose hosts may have presences of an IP version in a site, with the `maxClients` of each. */
   clientSitesOf(home: string, family: Family): ReadonlyMap<string, number> {
     return this.#clientSites.get(`${home} IPv${family}`) ?? NONE;
   }
 
-  /** Names of the services at home at an endpoint. */
+  /** Returns the names of the services that an endpoint offers. */
   servicesAt({ key }: Endpoint): readonly string[] {
     return this.#servicesAt.get(key) ?? [];
   }
 
   /**
-   * Whether a host is a client of any service at home in `home` of IP version `family`: the host's own version is
+   * Returns whether a host is a client of any service of IP version `family` in `home`. The host's own version must be
    * that of the service's presence in its site.
    */
   isClient(home: string, { realm, address }: Endpoint, family: Family): boolean {
@@ -135,7 +135,7 @@ export class DesiredIndex {
     return isWithin(this.#clients.get(key), address);
   }
 
-  /** The same, or in the transit realm whether it is a client of any service of a third site. */
+  /** Returns the same; in the transit realm also whether the host is a client of any service of a third site. */
   isAdmitted(home: string, client: Endpoint, family: Family): boolean {
     if (this.isClient(home, client, family)) return true;
     const { realm, address } = client;
@@ -165,7 +165,7 @@ export class DesiredIndex {
 
 const NONE: ReadonlyMap<string, number> = new Map();
 
-/** Prefixes by their text; undefined: all sources. */
+/** Prefixes by their text; undefined for all sources. */
 type ClientPrefixes = Map<string, IpPrefix> | undefined;
 
 function addClients(

@@ -1,5 +1,5 @@
 /**
- * From the desired state to presences, and to the edges.
+ * Derives presences from the desired state, and exchanges messages with the edges.
  * @module
  */
 export {

@@ -1,5 +1,6 @@
 /**
- * The leases of one realm: whose the addresses are, what is stored of that, and how many each site holds.
+ * The leases of one realm: which endpoint each address belongs to, which leases are stored, and how many addresses
+ * each site holds.
  * @module
  */
 
@@ -14,22 +15,22 @@ import { presenceKey, siteOfKey } from './presence-key.ts';
 
 export class RealmLeases {
   readonly allocator: AddressAllocator;
-  /** The pools they are of, as text. */
+  /** The pools and reservations of the site, as text. */
   readonly definition: string;
-  /** The presences that are in use and stored, by their keys. */
+  /** The presences in use that are stored, by their keys. */
   readonly presences: Map<string, Presence> = new Map();
   /** The keys of the same presences, by the texts of their addresses. */
   readonly holders: Map<string, string> = new Map();
-  /** Keys of the presences that are there because a service is exposed. */
+  /** The keys of the presences of exposed services. */
   services: ReadonlySet<string> = new Set();
-  /** Of the leases of clients only. */
+  /** The last uses of client leases. */
   readonly uses: ClientUses = new ClientUses();
-  /** What the sites hold for their clients. */
+  /** How many addresses the sites hold for their clients. */
   readonly shares: Readonly<Record<Family, FairShare>> = { 4: new FairShare(), 6: new FairShare() };
   readonly #name: string;
-  /** By presence's key: whom each lease is for that nobody has released, stored or not. */
+  /** By the presence's key: the endpoint of each lease that is not released, stored or not. */
   readonly #endpoints = new Map<string, Endpoint>();
-  /** By text of an address in use or at rest: the site that it counts for, undefined for a service's. */
+  /** By the text of an address in use or in quarantine: the site that it counts for, undefined for a service's. */
   readonly #counted = new Map<string, string | undefined>();
 
   /** @param now the lease clock */
@@ -51,12 +52,12 @@ export class RealmLeases {
     });
   }
 
-  /** Returns whom the lease of this key is for; undefined if there is none, or it was released. */
+  /** Returns the endpoint of the lease that has this key; undefined if there is no lease, or it was released. */
   endpoint(key: string): Endpoint | undefined {
     return this.#endpoints.get(key);
   }
 
-  /** Takes back leases from before; returns those whose addresses the pools do not have any more. */
+  /** Takes leases of before, and returns those whose addresses the pools do not have any more. */
   restore(leases: readonly Lease[], endpointOf: (lease: Lease) => Endpoint | undefined): Lease[] {
     const lost = this.allocator.restore(leases);
     for (const lease of leases) {
@@ -67,10 +68,10 @@ export class RealmLeases {
     return lost;
   }
 
-  /** Puts a lease to use, which is stored. */
+  /** Notes that a lease is stored, so that it may be used. */
   use({ key, address }: Lease): void {
     const of = this.#endpoints.get(key);
-    // It was released while it was being stored.
+    // The lease was released while it was being stored.
     if (of === undefined) return;
     this.presences.set(key, { realm: this.#name, address, of });
     this.holders.set(address.toString(), key);
@@ -83,7 +84,7 @@ export class RealmLeases {
     this.holders.delete(presence.address.toString());
   }
 
-  /** Leases an address to a service, or to a client that may have one; in memory only. */
+  /** Leases an address in memory, to a service or to a client that may have one. */
   allocate(of: Endpoint, family: Family): Lease {
     const key = presenceKey(of.key, family);
     const lease = this.allocator.allocate(key, family);
@@ -92,7 +93,7 @@ export class RealmLeases {
     return lease;
   }
 
-  /** Ends a lease in use, in memory only. Its address goes on to count until it has rested. */
+  /** Ends a lease in use, in memory. Its address counts for the site until its quarantine has ended. */
   release(key: string): Lease | undefined {
     this.#disuse(key);
     this.uses.delete(key);
@@ -100,13 +101,13 @@ export class RealmLeases {
     return this.allocator.release(key);
   }
 
-  /** Whether a presence's last address is at rest, and counts for a site: to have it again costs that nothing. */
+  /** Returns whether a presence's last address is in quarantine and counts for a site, so that it can have it again. */
   isKept(key: string, site: string): boolean {
     const lease = this.allocator.resting(key);
     return lease !== undefined && this.#counted.get(lease.address.toString()) === site;
   }
 
-  /** How many leases of a site are too many, when it holds nearly all that it can have. */
+  /** Returns how many leases of a site are too many, when it holds nearly all that it can have. */
   excessOf(site: string, maxClients: number): Excess {
     const beyond = (held: number, limit: number): number =>
       isNearly(held, limit) ? held - Math.floor(RELIEVED * limit) : 0;
@@ -117,7 +118,7 @@ export class RealmLeases {
     );
   }
 
-  /** The same leases after the desired state has changed: who counts for whom, and what each may have. */
+  /** Adapts shares and counts to a changed desired state; the leases stay. */
   fit(name: string, desired: DesiredIndex): void {
     this.allocator.endRests();
     const site = desired.sites.get(name)!;
@@ -157,7 +158,7 @@ export class RealmLeases {
   }
 }
 
-/** Leases that may end earlier than others. */
+/** How many leases may end earlier than others. */
 class Excess {
   readonly #counts: Record<Family, number>;
   #hosts: number;
@@ -171,20 +172,20 @@ class Excess {
     return this.#hosts > 0 || this.#counts[family] > 0;
   }
 
-  /** One of them has ended. */
+  /** Notes that one of them has ended. */
   take(family: Family): void {
     this.#hosts--;
     this.#counts[family]--;
   }
 }
 
-/** Whether so much is held that it is time to say so, and to make room. */
+/** Returns whether so much is held that a warning is due, and unused leases have to end. */
 export function isNearly(held: number, limit: number): boolean {
   return held > 0 && held >= NEARLY * limit;
 }
 
 const NEARLY = 0.8;
-/** Room is made until no more than this is held, and then there is nothing to say any more. */
+/** Unused leases end until no more than this part is held; then the warning ends too. */
 export const RELIEVED = 0.7;
 
 export const FAMILIES: readonly Family[] = [4, 6];

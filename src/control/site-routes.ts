@@ -1,8 +1,8 @@
 /**
- * Where the presences of a realm lead to, as routes: few, for the presences of one site stand together.
+ * Makes routes of the presences of a realm. They are few, because the addresses of a site's presences are close together.
  *
- * The pools are cut into blocks. A block in which all presences are of one site is one route to that
- * site; one that several sites share is a route for each presence.
+ * The pools are divided into blocks. A block whose presences all belong to one site makes one route to that site. A block
+ * that several sites share makes a route for each presence.
  * @module
  */
 import type { IpAddress } from '../base/address.ts';
@@ -12,7 +12,7 @@ import { compilePlan, compilePresence } from '../translator/plan.ts';
 
 export interface RouteChange {
   readonly prefix: IpPrefix;
-  /** Undefined: it leads nowhere any more. */
+  /** Undefined if the prefix leads nowhere any more. */
   readonly site: string | undefined;
 }
 
@@ -22,7 +22,7 @@ export interface SiteRoute {
   readonly site: string;
 }
 
-/** Follows the plan as a translator does; keeps no state but what that says. */
+/** Follows the plan as a translator does. Its state depends on the plan only. */
 export class SiteRoutes {
   readonly #realm: string;
   #pools: readonly IpPrefix[] = [];
@@ -31,23 +31,23 @@ export class SiteRoutes {
   /** By the text of their prefixes. */
   #routes = new Map<string, SiteRoute>();
 
-  /** @param realm the one behind the routes' kernel */
+  /** @param realm the realm whose presences the routes are for */
   constructor(realm: string) {
     this.#realm = realm;
   }
 
-  /** Site by the text of a prefix. */
+  /** The sites by the texts of prefixes. */
   get routes(): ReadonlyMap<string, string> {
     return new Map([...this.#routes].map(([text, { site }]) => [text, site]));
   }
 
-  /** All routes. */
+  /** Returns all routes. */
   list(): Iterable<SiteRoute> {
     return this.#routes.values();
   }
 
   /**
-   * Returns what has changed; new routes stand in front of those that are gone.
+   * Loads a plan, and returns the changed routes: first the new ones, then those that are gone.
    *
    * @throws {ConfigError} naming the place in the plan that is wrong.
    */
@@ -64,7 +64,7 @@ export class SiteRoutes {
   }
 
   /**
-   * Adds a presence, and returns what has changed.
+   * Adds a presence, and returns the changed routes in the same order.
    *
    * @throws {ConfigError} if it is not one.
    */
@@ -85,7 +85,7 @@ export class SiteRoutes {
     block.routes.set(address.toString(), { address, site: of.realm });
   }
 
-  /** A block does not reach beyond its pool. */
+  /** Returns the block of an address, which is never larger than its pool. */
   #blockOf(address: IpAddress): Block {
     const pool = this.#pools.find((each) => each.contains(address));
     const length = address.family === 4 ? BLOCK_LENGTH_4 : BLOCK_LENGTH_6;
@@ -102,7 +102,7 @@ export class SiteRoutes {
 
 interface Block {
   readonly prefix: IpPrefix;
-  /** By text of the address of a presence: the site that it leads to. */
+  /** By the text of a presence's address: the site that it leads to. */
   readonly routes: Map<string, { readonly address: IpAddress; readonly site: string }>;
 }
 
@@ -132,6 +132,6 @@ function changes(
   ];
 }
 
-/** Those of the allocator's blocks of 16 addresses. */
+/** The prefix lengths of the allocator's blocks of 16 addresses. */
 const BLOCK_LENGTH_4 = 28;
 const BLOCK_LENGTH_6 = 124;

@@ -1,5 +1,5 @@
 /**
- * All that an edge knows of the world: its site, what is exposed there, and under which names.
+ * A snapshot: everything that an edge knows about its site, the services that are exposed there, and their names.
  * @module
  */
 import * as v from 'valibot';
@@ -18,27 +18,27 @@ import {
 import type { ZoneData } from '../dns/index.ts';
 
 export interface Snapshot {
-  /** Grows with every change. */
+  /** A number that grows with every change. */
   readonly revision: number;
   readonly site: string;
   /** Prefixes of the site's real hosts that take part. */
   readonly sources: readonly IpPrefix[];
   /** Prefixes of the site's presences. */
   readonly pools: readonly IpPrefix[];
-  /** Domain of the names. */
+  /** The domain of the names. */
   readonly zone: string;
-  /** How long clients may keep a name's address. */
+  /** How long clients may cache the address of a name. */
   readonly ttlSeconds: number;
   readonly hosts: readonly SnapshotHost[];
-  /** Whom each presence stands for, as a name. */
+  /** The name of the host behind each presence. */
   readonly pointers: readonly { readonly address: IpAddress; readonly name: string }[];
 }
 
 export interface SnapshotHost {
-  /** Full domain name. */
+  /** The full domain name. */
   readonly name: string;
   readonly addresses: readonly IpAddress[];
-  /** Empty for a host that is known as a client only. */
+  /** Empty for a host that is only a client. */
   readonly ports: readonly PortRange[];
 }
 
@@ -61,7 +61,7 @@ export const SnapshotSchema: Schema<Snapshot> = /* @__PURE__ */ v.object({
 /**
  * Returns the zone that a site's resolver serves.
  *
- * @param nameserverAddresses where the site's clients reach that resolver
+ * @param nameserverAddresses the addresses at which the site's clients reach that resolver
  */
 export function zoneDataOf(
   snapshot: Snapshot,
@@ -88,5 +88,5 @@ export function zoneDataOf(
   };
 }
 
-/** Short, so that a name exposed at run time is found soon by a client that asked too early. */
+/** Short, so that a client that asked too early soon finds a name that is exposed at run time. */
 const NEGATIVE_TTL_SECONDS = 1;

@@ -1,6 +1,6 @@
 /**
- * A lease as the store has it: `lease/<realm>/<address>` is whose the address is, when a client has used it
- * last, and since when it is nobody's any more. Times are by the lease clock.
+ * A lease as the store has it. The entry `lease/<realm>/<address>` has the endpoint that the address belongs or belonged
+ * to, and the time of the client's last use or of the release. Times are those of the lease clock.
  * @module
  */
 import * as v from 'valibot';
@@ -12,17 +12,17 @@ import { StoreError } from '../errors.ts';
 import type { Entry, Json } from '../store/index.ts';
 import { endpointKeyOf, presenceKey } from './presence-key.ts';
 
-/** What all keys begin with. */
+/** The beginning of all keys. */
 export const LEASE_PREFIX = 'lease/';
 
 export interface FoundLease extends Lease {
-  /** Whose the address is; undefined for one that is nobody's any more. */
+  /** The endpoint that the address belongs to; undefined for a released lease. */
   readonly of?: Endpoint | undefined;
-  /** Undefined: the store did not say, or it is nobody's any more. */
+  /** Undefined if the store did not have it, and for a released lease. */
   readonly usedAtMs?: number | undefined;
 }
 
-/** @throws {StoreError} if the entry is not a lease. */
+/** Reads an entry of the store. @throws {StoreError} if it is not a lease. */
 export function readLease({ key, value }: Entry): { realm: string; lease: FoundLease } {
   const [, realm, text] = LEASE_KEY.exec(key)!;
   let reason = `"${text}" is not an address`;
@@ -43,7 +43,7 @@ export function readLease({ key, value }: Entry): { realm: string; lease: FoundL
   throw new StoreError(`${key} in the store is not a lease: ${reason}`);
 }
 
-/** Returns undefined for a text that is not one, or not in the form in which the value prints it. */
+/** Parses a text; returns undefined if it is not the text that the parsed value prints. */
 function parseCanonical<T extends IpAddress | Endpoint>(
   text: string,
   parse: (text: string) => T
@@ -60,7 +60,7 @@ export function leaseKey(realm: string, address: IpAddress): string {
   return `${LEASE_PREFIX}${realm}/${address}`;
 }
 
-/** @param usedAtMs of a client's lease in use */
+/** @param usedAtMs the last use of a client's lease in use */
 export function leaseValue({ key, releasedAt }: Lease, usedAtMs?: number): Json {
   return {
     endpoint: endpointKeyOf(key),
@@ -69,7 +69,7 @@ export function leaseValue({ key, releasedAt }: Lease, usedAtMs?: number): Json 
   };
 }
 
-/** `lease/<realm>/<address>`. */
+/** Matches `lease/<realm>/<address>`. */
 const LEASE_KEY = /^lease\/([^/]*)\/?(.*)$/s;
 
 interface StoredLease {

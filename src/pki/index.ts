@@ -2,7 +2,7 @@
  * Trust: the certificate authority of a trust domain, and how a site gets its first certificate.
  * @module
  */
-export type { GateLimits } from '../base/connection-limiter.ts';
+export type { ConnectionLimiterOptions } from '../base/connection-limiter.ts';
 export { CertificateAuthority } from './authority.ts';
 export {
   type AuthorityEvents,

@@ -1,5 +1,5 @@
 /**
- * Checks what no schema can: that the records of a desired state fit together.
+ * Checks what a schema cannot check: that the records of a desired state fit together.
  * @module
  */
 import type { Family } from '../base/address.ts';
@@ -15,13 +15,15 @@ import {
 } from './model.ts';
 import { describe, stateOf } from './records.ts';
 
-/** Where a record stands in what somebody asks for, '' for the whole of it. */
+/** By record: its place in what a caller asks for, '' if it is the whole. */
 export type Paths = ReadonlyMap<Site | Service | Exposure, string>;
 
 /**
- * @param records those that are asked for now come last, so that of two in conflict they are at fault
- * @param paths of the records that are asked for now; one of the others that no longer fits is told
- *   with its owner
+ * Checks that records fit together.
+ *
+ * @param records the records that are asked for now come last, so that they are at fault in a conflict
+ * @param paths the places of the records that are asked for now; if another record no longer fits, the message names
+ *   its owner
  * @throws {ConfigError} naming the first fault.
  */
 export function checkFit(records: ReadonlyMap<string, DesiredRecord>, paths: Paths): void {
@@ -101,7 +103,7 @@ class FitCheck {
     this.#checkName(spec, site, presenceFamily(family, site.spec.pools), names);
   }
 
-  /** One name leads to one host by each type of address record. */
+  /** Checks that a name leads to one host by each type of address record. */
   #checkName(spec: Exposure, site: CheckedSite, family: Family, names: Map<string, string>): void {
     const name = exposureName(spec, site.spec);
     if (name.length > MAX_NAME_LENGTH) {
@@ -136,7 +138,7 @@ class FitCheck {
 
 interface CheckedSite {
   readonly spec: Site;
-  /** Exposures there so far. */
+  /** How many exposures the site has so far. */
   names: number;
 }
 

@@ -1,5 +1,5 @@
 /**
- * Sites, services, exposures: the desired state, its changes and its checks.
+ * The desired state: sites, services and exposures, with their checks and their changes.
  * @module
  */
 export {

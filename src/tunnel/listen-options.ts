@@ -5,7 +5,7 @@
 import { X509Certificate } from 'node:crypto';
 import type { TLSSocket } from 'node:tls';
 import type { Clock } from '../base/clock.ts';
-import type { GateCounters } from '../base/connection-limiter.ts';
+import type { ConnectionLimiterCounters } from '../base/connection-limiter.ts';
 import { checkRate } from '../base/rate-limit.ts';
 import { ApiMisuseError } from '../errors.ts';
 import type { Credentials } from '../pki/credentials.ts';
@@ -211,7 +211,7 @@ export interface ListenerCounters {
   expired: number;
 }
 
-export function newListenerCounters(gate: Readonly<GateCounters>): ListenerCounters {
+export function newListenerCounters(gate: Readonly<ConnectionLimiterCounters>): ListenerCounters {
   return {
     accepted: 0,
     renewed: 0,

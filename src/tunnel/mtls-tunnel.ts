@@ -15,7 +15,7 @@
 import type { X509Certificate } from 'node:crypto';
 import { EventEmitter } from 'eventemitter3';
 import type { Clock } from '../base/clock.ts';
-import { ConnectionLimiter, resolveGateLimits } from '../base/connection-limiter.ts';
+import { ConnectionLimiter, resolveLimiterOptions } from '../base/connection-limiter.ts';
 import { flowHash } from '../packet/flow-hash.ts';
 import { VNET_HEADER_LENGTH } from '../packet/virtio.ts';
 import type { Credentials } from '../pki/credentials.ts';
@@ -368,7 +368,7 @@ export class TunnelListener extends EventEmitter<ListenerEvents> implements Asyn
     this.tunnels = this.#tunnels;
     this.#options = options;
     const { maxConnectionRate: maxRate, maxHandshakes } = options;
-    const gate = new ConnectionLimiter(resolveGateLimits({ maxRate }, maxHandshakes));
+    const gate = new ConnectionLimiter(resolveLimiterOptions({ maxRate }, maxHandshakes));
     this.counters = newListenerCounters(gate.counters);
     this.#acceptor = new Acceptor(options, gate, {
       counters: this.counters,

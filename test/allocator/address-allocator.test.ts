@@ -54,7 +54,7 @@ describe('AddressAllocator', () => {
     expect(addresses.size).toBe(count);
     expect(allocator.stats.capacity).toBe(count);
     expect(() => allocator.allocate('one-more', family)).toThrow(
-      `pool ${pool} exhausted: ${count} of ${count} addresses leased, 0 at rest`
+      `pool ${pool} exhausted: ${count} of ${count} addresses leased, 0 in quarantine`
     );
   });
 

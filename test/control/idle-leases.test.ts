@@ -275,7 +275,7 @@ describe('a wall clock that jumps', () => {
       expect(scene.translator.addressOf('cloud', 'site-b', QUIET)).toBeDefined();
       // The address of site-a is still at rest, and another host of it gets none.
       const refused = scene.controller.admit('site-a', BUSY, 'cloud', 4);
-      await expect(refused).rejects.toThrow('1 of 2 addresses leased, 1 at rest');
+      await expect(refused).rejects.toThrow('1 of 2 addresses leased, 1 in quarantine');
       scene = await startScene(desired, options, scene);
     }
     await clock.pass(HOUR_MS);

@@ -884,7 +884,7 @@ describe('the store', () => {
     [
       'desired/site/cloud',
       { owner: 'file', spec: site('other') },
-      'it is that of desired/site/other',
+      'it belongs to desired/site/other',
     ],
     ['desired/services/x', {}, 'its key is not known'],
     ['desired/exposure/site-a/x', { owner: 'file', spec: {} }, 'spec.service: is missing'],
