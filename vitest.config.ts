@@ -10,7 +10,7 @@ const alias = [
   { find: /^virtual-presence\/(.*)$/, replacement: source('src/$1/index.ts') },
 ];
 
-const setupFiles = [source('test/support/patience.ts')];
+const setupFiles = [source('test/support/patience.ts'), source('test/support/value-equality.ts')];
 
 /** For the projects that start gateways. */
 const globalSetup = source('test/support/bundle.ts');

@@ -9,7 +9,7 @@ import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_pr
 import { once } from 'node:events';
 import { CloudDataPlane } from '../src/dataplane/index.ts';
 import { LinuxTun, type PacketDevice } from '../src/device/index.ts';
-import { PacketTranslator, type TranslationPlan } from '../src/translator/index.ts';
+import { PacketTranslator, type TranslationPlanInput } from '../src/translator/index.ts';
 import type { Tunnel } from '../src/tunnel/index.ts';
 import { type Ends, tcpPacket, udpPacket } from '../test/support/packets.ts';
 import { framed, type VnetHeader } from '../test/support/vnet.ts';
@@ -31,7 +31,7 @@ interface Kind {
   readonly frame: Uint8Array;
 }
 
-function planOf(mtu: number | undefined): TranslationPlan {
+function planOf(mtu: number | undefined): TranslationPlanInput {
   const addresses = { sources: ['10.0.0.0/24', 'fd00::/64'], pools: ['10.64.0.0/24', 'fd64::/64'] };
   const service = { 4: '10.0.0.5', 6: 'fd00::5' };
   return {

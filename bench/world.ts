@@ -3,8 +3,9 @@
  * @module
  */
 import { formatIPv4 } from '../src/base/address.ts';
-import { PacketTranslator, type TranslationPlan } from '../src/translator/index.ts';
+import { PacketTranslator } from '../src/translator/index.ts';
 import { Random } from '../test/support/random.ts';
+import type { TextPlan } from '../test/support/text-of.ts';
 import { MAX_CLASSES } from './layout.ts';
 import { TCP_PORT, UDP_PORT } from './shapes.ts';
 
@@ -41,7 +42,7 @@ export class World {
   }
 
   /** Builds the plan again with every call. */
-  plan(): TranslationPlan {
+  plan(): TextPlan {
     const { near, far } = this;
     const service = { realm: 'far', address: far.service };
     const presences = [{ realm: 'near', address: near.service, of: service }];

@@ -13,12 +13,15 @@ export {
   type AddressAllocatorOptions,
   type AllocatorStats,
   type Lease,
+  type LeaseInput,
 } from './allocator/index.ts';
 export type { AuditHead } from './audit/index.ts';
-export { type Family, IpAddress, IpPrefix } from './base/address.ts';
+export { type AddressInput, type Family, IpAddress } from './base/address.ts';
 export type { Clock } from './base/clock.ts';
 export type { HostPort, HostPortInput } from './base/host-port.ts';
 export type { KeyExchangeGroup } from './base/key-exchange.ts';
+export type { NamedProtocol, PortInput, PortRange } from './base/port-range.ts';
+export { IpPrefix, type PrefixInput } from './base/prefix.ts';
 export type { ProxyChoice, ProxyOption } from './base/proxy.ts';
 export { VERSION } from './base/version.ts';
 export {
@@ -125,10 +128,12 @@ export {
   type DesiredInput,
   type DesiredState,
   type Exposure,
+  type ExposureInput,
   type Owner,
   Registry,
   type RegistryEvents,
   type Service,
+  type ServiceInput,
   type Site,
   type SiteInput,
 } from './registry/index.ts';
@@ -149,6 +154,7 @@ export {
 } from './store/index.ts';
 export {
   type Endpoint,
+  type EndpointInput,
   type Explanation,
   type ExplanationStep,
   type PacketCapture,
@@ -156,10 +162,14 @@ export {
   type PacketTranslatorOptions,
   type PathStatus,
   type Permit,
+  type PermitInput,
   type Presence,
+  type PresenceInput,
   type Realm,
+  type RealmInput,
   type Reject,
   type TranslationPlan,
+  type TranslationPlanInput,
   Verdict,
   type VerdictCounters,
   type VerdictName,

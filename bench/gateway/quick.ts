@@ -125,7 +125,7 @@ async function startPair(directory: string): Promise<Pair> {
   return {
     site,
     cloud,
-    presence: edge.lookup('service')[0]!.addresses[0]!,
+    presence: edge.lookup('service')[0]!.addresses[0]!.toString(),
     whois: (address) => {
       const found = gateway.whois('cloud', address);
       return `${found?.address} of ${found?.site}`;

@@ -44,7 +44,7 @@ async function startEdge(cloud: FarmConfig['cloud'], { token, tun }: FarmSite): 
   control.on('snapshot', (snapshot) => {
     dataPlane.filter.setAddresses(snapshot);
     const address = snapshot.hosts[0]?.addresses[0];
-    if (address !== undefined) say({ event: 'up', site, address });
+    if (address !== undefined) say({ event: 'up', site, address: `${address}` });
   });
   tunnel.on('down', ({ code, reason }) =>
     say({ event: 'down', site, reason: `${code} ${reason}` })

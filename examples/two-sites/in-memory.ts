@@ -131,7 +131,10 @@ export async function runInMemoryScene(report: Report, directory: string): Promi
         say(
           `the client at site ${site.toUpperCase()} is ${client}: ${whois?.address} of ${whois?.site}`
         );
-        expect(whois?.site === `site-${site}` && whois.address === HOST, 'whois does not know it');
+        expect(
+          whois?.site === `site-${site}` && `${whois.address}` === HOST,
+          'whois does not know it'
+        );
         seen.add(client);
       }
       expect(seen.size === 2, 'both clients have the same address');

@@ -1,17 +1,17 @@
 /**
- * Hands out the addresses of a realm's pools: the same key gets the same address again as long as
- * nobody else needed it, and a released address rests before it is anybody else's.
+ * Leases the addresses of a realm's pools. A key gets the address that it had before, unless another key has needed
+ * it, and a released address stays in quarantine before another key may get it.
  *
- * The quarantine is what makes DNS safe: chosen no shorter than the TTL of the answers that name an
- * address, it guarantees that no cached answer leads to another host.
+ * The quarantine makes DNS safe: if it is no shorter than the TTL of the answers that name an address, no cached
+ * answer leads to another host.
  *
- * Keys may belong to groups. Then the addresses of a group are kept together: each is taken out of a
- * block of the group's own, or a block that is nobody's, as long as there is one. So few prefixes are
- * needed to say which addresses are whose. Only a preference: no address is kept back for a group, and
- * which block is whose follows from the leases alone.
+ * Keys may belong to groups. The allocator then keeps the addresses of a group together: it takes each from a block
+ * that the group has for itself, or from a block that no group has, as long as there is one. A few prefixes then say
+ * which addresses belong to which group. This is a preference: the allocator keeps no address back for a group, and
+ * the leases alone say which block belongs to which group.
  * @module
  */
-import { type Family, IpAddress, IpPrefix } from '../base/address.ts';
+import { type AddressInput, type Family, IpAddress } from '../base/address.ts';
 import { type Clock, systemClock } from '../base/clock.ts';
 import {
   checkFunction,
@@ -20,51 +20,52 @@ import {
   checkText,
   checkThat,
 } from '../base/option-check.ts';
+import { IpPrefix, type PrefixInput } from '../base/prefix.ts';
 import { AddressUnavailableError, ApiMisuseError, PoolExhaustedError } from '../errors.ts';
 import { BlockMap } from './block-map.ts';
-import type { Lease } from './lease.ts';
+import type { Lease, LeaseInput } from './lease.ts';
 import { Pool } from './pool.ts';
 
 export interface AddressAllocatorOptions {
-  /** Prefixes to hand out from, in order of preference within each IP version; they are disjoint. */
-  readonly pools: readonly string[];
-  /** Addresses and prefixes within the pools that are never handed out; default none. */
-  readonly reserved?: readonly string[];
-  /** How long a released address rests, in ms. */
+  /** Prefixes of the addresses to lease, in order of preference within each IP version; they are disjoint. */
+  readonly pools: readonly PrefixInput[];
+  /** Addresses and prefixes within the pools that are never leased; default none. */
+  readonly reserved?: readonly PrefixInput[];
+  /** How long a released address stays in quarantine, in ms. */
   readonly quarantineMs: number;
   /**
-   * Its wall clock is what `releasedAt` is by: any that never goes back and goes on from one process to the
-   * next; default that of the system, which is one only while nobody sets it.
+   * The clock of `releasedAt`. Its wall clock must never go back, and must continue from one process to the next.
+   * Default: the system's clock, which does so as long as nobody sets it.
    */
   readonly clock?: Pick<Clock, 'wallMs'>;
-  /** The group a key belongs to, always the same one; without it there are no groups. */
+  /** Returns the group of a key, always the same one; without this option there are no groups. */
   readonly groupOf?: ((key: string) => string) | undefined;
   /** Addresses in a block of a group, a power of two; default 16, an IPv4 /28 or an IPv6 /124. */
   readonly blockSize?: number;
   /**
-   * Called when the rest of a released address has ended, unless its key has taken it back meanwhile: within
-   * `allocate` or `endRests`, whichever sees it first. Default: nobody is told.
+   * Is called when the quarantine of an address has ended and its key has not taken it back: within `allocate` or
+   * `endRests`, whichever notices it first. Default: nothing is called.
    */
   readonly onRested?: ((lease: Lease) => void) | undefined;
 }
 
 /** What is used where an option is absent. */
 export const ADDRESS_ALLOCATOR_DEFAULTS: Readonly<{
-  reserved: readonly string[];
+  reserved: readonly PrefixInput[];
   blockSize: number;
 }> = Object.freeze({ reserved: Object.freeze([]), blockSize: 16 });
 
 export interface AllocatorStats {
-  /** Addresses the pools hand out in all. */
+  /** How many addresses the pools have for leases. */
   readonly capacity: number;
   readonly leased: number;
-  /** Released, and still at rest. */
+  /** Released addresses that are still in quarantine. */
   readonly quarantined: number;
 }
 
 /**
- * Pure bookkeeping: it neither stores nor announces a lease. A host stores what `allocate` and
- * `release` return before it acts on it, and gives it back to `restore` after a restart.
+ * Keeps leases in memory only. The caller stores what `allocate` and `release` return before it acts on it, and gives
+ * it back to `restore` after a restart.
  */
 export class AddressAllocator {
   readonly #pools: readonly Pool[];
@@ -74,8 +75,9 @@ export class AddressAllocator {
   readonly #groupOf: ((key: string) => string) | undefined;
   readonly #onRested: ((lease: Lease) => void) | undefined;
   readonly #byKey = new Map<string, Lease>();
+  /** By the text of the address. */
   readonly #byAddress = new Map<string, Lease>();
-  /** Addresses whose rest nobody has seen end, by IP version. */
+  /** By IP version: the texts of the addresses whose quarantine has not been noticed to end. */
   readonly #resting: Readonly<Record<Family, Set<string>>> = { 4: new Set(), 6: new Set() };
   readonly #leased: Record<Family, number> = { 4: 0, 6: 0 };
   readonly #capacity: Readonly<Record<Family, number>>;
@@ -102,7 +104,7 @@ export class AddressAllocator {
     for (const pool of this.#pools) pool.blocks = new BlockMap(blockSize, pool.last);
   }
 
-  /** Over both IP versions. */
+  /** The sum of both IP versions. */
   get stats(): AllocatorStats {
     const [v4, v6] = [this.statsOf(4), this.statsOf(6)];
     return {
@@ -121,47 +123,47 @@ export class AddressAllocator {
     };
   }
 
-  /** Takes note of the addresses that have rested long enough by now. */
+  /** Notes which addresses have left the quarantine by now. */
   endRests(): void {
     for (const pool of this.#pools) this.#endRests(pool);
   }
 
-  /** Whether an address, in canonical form, was released and is still at rest, as far as was seen. */
-  isResting(address: string): boolean {
-    return this.#resting[familyOf(address)].has(address);
+  /** Returns whether an address was released and has not been noticed to leave the quarantine. */
+  isResting(address: IpAddress): boolean {
+    return this.#resting[address.family].has(address.toString());
   }
 
-  /** All leases, released ones that nobody else took over included. */
+  /** Returns all leases, including released ones whose address no other key has taken. */
   leases(): Lease[] {
     return [...this.#byAddress.values()];
   }
 
-  /** Returns the lease of a key that is in use. */
+  /** Returns the lease of a key, if it is in use. */
   lookup(key: string): Lease | undefined {
     return inUse(this.#byKey.get(key));
   }
 
-  /** Returns the lease that a key had last, while its address is at rest, as far as was seen. */
+  /** Returns the last lease of a key, if its address has not been noticed to leave the quarantine. */
   resting(key: string): Lease | undefined {
     const lease = this.#byKey.get(key);
     return lease !== undefined && this.isResting(lease.address) ? lease : undefined;
   }
 
-  /** Returns the lease that an address is in use under. */
-  holder(address: string): Lease | undefined {
-    return inUse(this.#byAddress.get(address));
+  /** Returns the lease of an address, if it is in use. */
+  holder(address: AddressInput): Lease | undefined {
+    return inUse(this.#byAddress.get(address.toString()));
   }
 
   /**
-   * Leases an address to `key`: the one it has or had last, else one never used, else the one that
-   * has been free the longest. If it belongs to a group, first of all one in a block of that group, then
-   * one in a block that is nobody's.
+   * Leases an address to `key`: the one that it has or had last, else one that was never used, else the one that has
+   * been free the longest. A key of a group gets an address of a block of that group first, then one of a block that
+   * no group has.
    *
    * @throws {PoolExhaustedError} if none is free.
    */
   allocate(key: string, family: Family = 4): Lease {
     const known = this.#byKey.get(key);
-    if (known !== undefined && IpAddress.parse(known.address).family === family) {
+    if (known?.address.family === family) {
       return this.#put({ key, address: known.address });
     }
     const pools = this.#pools.filter(({ prefix }) => prefix.family === family);
@@ -174,17 +176,19 @@ export class AddressAllocator {
   }
 
   /**
-   * Leases a certain address to `key`, at once: an operator's reservation.
+   * Leases this address to `key` at once, for a reservation by an operator.
    *
-   * @throws {AddressUnavailableError} if it is not in the pools, is reserved, or belongs or belonged
-   *   to another key until so recently that it is still at rest, or the key has another address.
+   * @throws {AddressUnavailableError} if the address is not in the pools, is reserved, belongs to another key or is in
+   *   quarantine after one, or if the key has another address.
    */
-  assign(key: string, address: string): Lease {
-    const wanted = IpAddress.parse(address).toString();
-    if (!this.#isUsable(IpAddress.parse(wanted))) {
-      throw new AddressUnavailableError(`${wanted} is not an address that the pools hand out`);
+  assign(key: string, address: AddressInput): Lease {
+    const wanted = IpAddress.from(address).canonical();
+    if (!this.#isUsable(wanted)) {
+      throw new AddressUnavailableError(
+        `${wanted} is not an address of the pools that can be leased`
+      );
     }
-    const holder = this.#byAddress.get(wanted);
+    const holder = this.#byAddress.get(wanted.toString());
     if (holder !== undefined && holder.key !== key) {
       const isFree =
         holder.releasedAt !== undefined &&
@@ -192,53 +196,59 @@ export class AddressAllocator {
       if (!isFree) throw new AddressUnavailableError(`${wanted} belongs to ${holder.key}`);
     }
     const present = this.lookup(key);
-    if (present !== undefined && present.address !== wanted) {
+    if (present !== undefined && !present.address.equals(wanted)) {
       throw new AddressUnavailableError(`${key} has ${present.address} already`);
     }
     return this.#put({ key, address: wanted });
   }
 
-  /** Ends the lease of a key; its address rests from now on. Returns undefined if it has none. */
+  /** Ends the lease of a key and puts its address into quarantine. Returns undefined if the key has no lease. */
   release(key: string): Lease | undefined {
     const lease = this.lookup(key);
     return lease && this.#put({ ...lease, releasedAt: this.#clock.wallMs() });
   }
 
   /**
-   * Takes back leases kept from before; those whose address the pools no longer hand out are left
-   * away and returned.
+   * Takes leases of an earlier process, and returns those that it cannot take because the pools do not have their
+   * addresses any more.
+   *
+   * @throws {ApiMisuseError} if an address is a text that is not one; then no lease is taken.
    */
-  restore(leases: readonly Lease[]): Lease[] {
-    const ordered = [...leases].sort((a, b) => (a.releasedAt ?? 0) - (b.releasedAt ?? 0));
+  restore(leases: readonly LeaseInput[]): Lease[] {
+    const parsed = leases.map((lease) => {
+      const address = IpAddress.from(lease.address).canonical();
+      return { ...lease, address };
+    });
+    const ordered = parsed.sort((a, b) => (a.releasedAt ?? 0) - (b.releasedAt ?? 0));
     return ordered.filter((lease) => {
-      const address = IpAddress.parse(lease.address);
-      if (!this.#isUsable(address)) return true;
-      this.#put({ ...lease, address: address.toString() });
+      if (!this.#isUsable(lease.address)) return true;
+      this.#put(lease);
       return false;
     });
   }
 
   #put(lease: Lease): Lease {
-    const before = this.#byAddress.get(lease.address);
+    const text = lease.address.toString();
+    const before = this.#byAddress.get(text);
     const other = this.#byKey.get(lease.key);
     if (before !== undefined && before.key !== lease.key) this.#byKey.delete(before.key);
-    if (other !== undefined && other.address !== lease.address) {
-      // The key moves: what it had stays at rest under a name that no key can have.
-      this.#byAddress.set(other.address, { ...other, key: `\0${other.address}` });
+    if (other !== undefined && !other.address.equals(lease.address)) {
+      // The key gets another address: the former one stays in quarantine under a name that no key can have.
+      this.#byAddress.set(other.address.toString(), { ...other, key: `\0${other.address}` });
     }
-    const family = familyOf(lease.address);
+    const { family } = lease.address;
     if (inUse(before) !== undefined) this.#leased[family]--;
     if (inUse(lease) !== undefined) this.#leased[family]++;
-    if (lease.releasedAt === undefined) this.#resting[family].delete(lease.address);
-    else this.#resting[family].add(lease.address);
+    if (lease.releasedAt === undefined) this.#resting[family].delete(text);
+    else this.#resting[family].add(text);
     this.#byKey.set(lease.key, lease);
-    this.#byAddress.set(lease.address, lease);
+    this.#byAddress.set(text, lease);
     if (lease.releasedAt !== undefined || this.#groupOf !== undefined) this.#note(lease);
     return lease;
   }
 
   #note(lease: Lease): void {
-    const address = IpAddress.parse(lease.address);
+    const { address } = lease;
     const pool = this.#pools.find(({ prefix }) => prefix.contains(address))!;
     pool.blocks?.hold(pool.prefix.indexOf(address), this.#groupOf!(lease.key));
     if (lease.releasedAt !== undefined) pool.rest(lease);
@@ -248,13 +258,14 @@ export class AddressAllocator {
     const before = this.#clock.wallMs() - this.#quarantineMs;
     for (let lease = pool.endRest(before); lease !== undefined; lease = pool.endRest(before)) {
       if (!this.#isStill(lease)) continue;
-      pool.blocks?.free(pool.prefix.indexOf(IpAddress.parse(lease.address)));
-      if (this.#resting[pool.prefix.family].delete(lease.address)) this.#onRested?.(lease);
+      pool.blocks?.free(pool.prefix.indexOf(lease.address));
+      const wasResting = this.#resting[pool.prefix.family].delete(lease.address.toString());
+      if (wasResting) this.#onRested?.(lease);
     }
   }
 
-  /** A free address in a block that the key's group has, or can have, for itself. */
-  #grouped(pool: Pool, key: string): string | undefined {
+  /** Returns a free address of a block that the key's group has, or can have, for itself. */
+  #grouped(pool: Pool, key: string): IpAddress | undefined {
     return pool.blocks?.search(this.#groupOf!(key), (first, last) => {
       const end = Math.min(last, pool.last);
       const before = this.#clock.wallMs() - this.#quarantineMs;
@@ -262,7 +273,7 @@ export class AddressAllocator {
       for (let index = Math.max(first, pool.first); index <= end; index++) {
         const address = pool.prefix.at(index);
         const lease = this.#byAddress.get(address.toString());
-        if (lease === undefined && !this.#isReserved(address)) return address.toString();
+        if (lease === undefined && !this.#isReserved(address)) return address;
         const releasedAt = lease?.releasedAt ?? Number.POSITIVE_INFINITY;
         if (releasedAt <= before && releasedAt < (oldest?.releasedAt ?? Number.POSITIVE_INFINITY)) {
           oldest = lease;
@@ -272,26 +283,26 @@ export class AddressAllocator {
     });
   }
 
-  #fresh(pool: Pool): string | undefined {
+  #fresh(pool: Pool): IpAddress | undefined {
     while (pool.cursor <= pool.last) {
       const address = pool.prefix.at(pool.cursor++);
-      const text = address.toString();
-      if (!this.#byAddress.has(text) && !this.#isReserved(address)) return text;
+      const isKnown = this.#byAddress.has(address.toString());
+      if (!isKnown && !this.#isReserved(address)) return address;
     }
     return undefined;
   }
 
-  /** The address that has been free the longest. */
-  #rested(pool: Pool): string | undefined {
+  /** Returns the address that has been free the longest. */
+  #rested(pool: Pool): IpAddress | undefined {
     for (let lease = pool.takeRested(); lease !== undefined; lease = pool.takeRested()) {
       if (this.#isStill(lease)) return lease.address;
     }
     return undefined;
   }
 
-  /** Whether its address was neither taken again by its own key nor released once more since. */
+  /** Returns whether its key has neither taken the address back nor released it again since. */
   #isStill({ address, releasedAt }: Lease): boolean {
-    return this.#byAddress.get(address)?.releasedAt === releasedAt;
+    return this.#byAddress.get(address.toString())?.releasedAt === releasedAt;
   }
 
   #isUsable(address: IpAddress): boolean {
@@ -305,10 +316,10 @@ export class AddressAllocator {
     return this.#reserved.some((prefix) => prefix.contains(address));
   }
 
-  /** How many addresses of an IP version the pools hand out. */
+  /** Counts the addresses of an IP version that the pools have for leases. */
   #count(family: Family): number {
     const all = this.#reserved.filter((prefix) => prefix.family === family);
-    // Where two prefixes overlap, one of them contains the other.
+    // Of two prefixes that overlap, one contains the other.
     const reserved = all.filter(
       (prefix, i) =>
         !all.some(
@@ -328,7 +339,7 @@ export class AddressAllocator {
     const capacity = this.#capacity[family];
     const leased = this.#leased[family];
     const names = pools.map(({ prefix }) => prefix).join(', ');
-    return `pool ${names} exhausted: ${leased} of ${capacity} addresses leased, ${capacity - leased} at rest`;
+    return `pool ${names} exhausted: ${leased} of ${capacity} addresses leased, ${capacity - leased} in quarantine`;
   }
 }
 
@@ -371,12 +382,12 @@ function resolveOptions(options: AddressAllocatorOptions): ResolvedOptions {
   };
 }
 
-function prefixesOf(name: string, texts: readonly string[]): IpPrefix[] {
-  checkThat(name, texts, Array.isArray(texts), 'a list of IP prefixes');
-  return texts.map((text, i) => {
-    checkText(`${name}[${i}]`, text);
+function prefixesOf(name: string, inputs: readonly PrefixInput[]): IpPrefix[] {
+  checkThat(name, inputs, Array.isArray(inputs), 'a list of IP prefixes');
+  return inputs.map((input, i) => {
+    if (!(input instanceof IpPrefix)) checkText(`${name}[${i}]`, input);
     try {
-      return IpPrefix.parse(text);
+      return IpPrefix.from(input);
     } catch (error) {
       throw new ApiMisuseError(`${name}[${i}]: ${(error as Error).message}`, { cause: error });
     }
@@ -393,9 +404,4 @@ function firstOf<T, R>(items: readonly T[], find: (item: T) => R | undefined): R
 
 function inUse(lease: Lease | undefined): Lease | undefined {
   return lease?.releasedAt === undefined ? lease : undefined;
-}
-
-/** Returns the IP version of an address in canonical form. */
-function familyOf(address: string): Family {
-  return address.includes(':') ? 6 : 4;
 }

@@ -1,26 +1,26 @@
 /**
- * Which blocks of a pool belong to which group: numbers only, neither addresses nor time.
+ * Says which blocks of a pool belong to which group. It works on numbers, and knows neither addresses nor time.
  *
- * A block is a run of addresses of one size. It is a group's as long as all of its addresses that are
- * held are, and nobody's while none is.
+ * A block is a run of addresses; all blocks have one size. A block belongs to a group as long as all of its held
+ * addresses do, and to no group while none of its addresses is held.
  * @module
  */
 export class BlockMap {
   readonly #size: number;
   /** How many blocks there are. */
   readonly #count: number;
-  /** By block: the held addresses, as indices, and their groups. A block without any is not here. */
+  /** By block: the groups of its held addresses, by their indices. A block without held addresses is absent. */
   readonly #held = new Map<number, Map<number, string>>();
-  /** By group: blocks that are its own and may have room. */
+  /** By group: the blocks that belong to it and may have a free address. */
   readonly #open = new Map<string, Set<number>>();
-  /** Blocks that are nobody's again, the longest first. */
+  /** Blocks that belong to no group any more, the longest empty first. */
   readonly #emptied = new Set<number>();
-  /** Blocks from here on were never held. */
+  /** No address of the blocks from here on was ever held. */
   #cursor = 0;
 
   /**
-   * @param size addresses in a block
-   * @param last index of the last address
+   * @param size how many addresses a block has
+   * @param last the index of the last address
    */
   constructor(size: number, last: number) {
     this.#size = size;
@@ -54,10 +54,10 @@ export class BlockMap {
   }
 
   /**
-   * Returns the first result of `take` that is not undefined, for the group's own blocks and then for
-   * those that are nobody's.
+   * Calls `take` for the group's own blocks and then for those that belong to no group, and returns its first result
+   * that is not undefined.
    *
-   * @param take looks for a free address in the indices from `first` to `last`
+   * @param take looks for a free address among the indices from `first` to `last`
    */
   search<T>(group: string, take: (first: number, last: number) => T | undefined): T | undefined {
     const from = (block: number) => take(block * this.#size, (block + 1) * this.#size - 1);
@@ -65,7 +65,7 @@ export class BlockMap {
     for (const block of own ?? []) {
       const found = from(block);
       if (found !== undefined) return found;
-      // Full: it is opened again when one of its addresses is freed.
+      // The block is full. `free` adds it again.
       own!.delete(block);
     }
     for (; this.#cursor < this.#count; this.#cursor++) {
@@ -87,7 +87,7 @@ export class BlockMap {
   }
 }
 
-/** The one group of all; undefined if there are several. */
+/** Returns the group that holds all of these addresses; undefined if there are several. */
 function ownerOf(held: ReadonlyMap<number, string>): string | undefined {
   let owner: string | undefined;
   for (const group of held.values()) {

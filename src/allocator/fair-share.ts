@@ -1,50 +1,49 @@
 /**
- * How many addresses of a pool each of several parties may hold, so that none can starve another: numbers
- * only, neither addresses nor time.
+ * Decides how many addresses of a pool each party may hold, so that no party can starve another. It works on numbers,
+ * and knows neither addresses nor time.
  *
- * The *room* is what the pool has, less what is kept in reserve and less what is held by nobody in
- * particular. Half of the room is divided evenly among the parties and one that may come later: this is the
- * *share* of each. Another share can be set, up to an even part of the whole room. A party below its share
- * always finds an address. The rest of the room is *common*: it
- * goes to whoever asks first, but a party that is above its share by `x` takes one more only while `x` is
- * less than three times what is still common. A single party so takes three quarters of the common part at
- * most, and what it leaves is there for the next one (dynamic thresholds, Choudhury and Hahne 1998).
+ * The *room* is the size of the pool without the reserve and without the addresses that belong to no party. Half of
+ * the room is divided evenly among the parties and one more that may come later: this is the *share* of each. Another
+ * share can be set, up to an even part of the whole room. A party below its share always finds an address. The rest
+ * of the room is *common*. It goes to the party that asks first, but a party that is above its share by `x` takes one
+ * more only while `x` is less than three times what is still common. A single party then takes at most three quarters
+ * of the common part, and the next party finds the rest (dynamic thresholds, Choudhury and Hahne 1998).
  *
- * When the parties, the reserve or the pool change, the shares are computed anew. A party that is above its
- * limit then keeps what it holds and gets nothing more. What such parties hold may leave less than the shares
- * of the others. The others then find addresses as long as the room has some, and never take from the reserve.
+ * The shares are computed again when the parties, the reserve or the pool change. A party that is above its limit
+ * then keeps what it holds and gets nothing more. What such parties hold may leave less than the shares of the others.
+ * The others then find addresses as long as the room has some, and never take from the reserve.
  *
- * The share is zero if the room has fewer addresses than there are parties and one that may come. Each party can
- * then have a single address as long as there is one.
+ * The share is zero if the room has fewer addresses than there are parties and one more. Each party can then have a
+ * single address as long as there is one.
  * @module
  */
 
 export interface FairShareRules {
-  /** Addresses of the pool. */
+  /** How many addresses the pool has. */
   readonly capacity: number;
   /** How many of them are kept free. */
   readonly reserve: number;
-  /** The parties, and the most that each can need: none has a larger share than that. */
+  /** The parties, and the most addresses that each can need. No party has a larger share than that. */
   readonly parties: ReadonlyMap<string, number>;
-  /** This share replaces the computed one of each party, but it is never more than an even part of the room. */
+  /** Replaces the computed share of each party; an even part of the room is the most that takes effect. */
   readonly share?: number | undefined;
 }
 
 export class FairShare {
   #rules: FairShareRules = { capacity: 0, reserve: 0, parties: new Map() };
   readonly #held = new Map<string, number>();
-  /** Held by nobody in particular. */
+  /** Addresses that belong to no party. */
   #others = 0;
-  /** Held by all parties together. */
+  /** Addresses that all parties hold together. */
   #taken = 0;
   #room = 0;
   #share = 0;
-  /** What a party may hold without a part of what is common: its share, or one where not all can have one. */
+  /** How many addresses a party may hold without the common part: its share, or one if the share is zero. */
   #own = 0;
-  /** The larger of what is its own and what is held, over all parties, and the share of the one to come. */
+  /** The sum over all parties of the larger of what is its own and what it holds, and one share for a later party. */
   #committed = 0;
 
-  /** Takes other rules; what is held stays. Costs a walk over the parties, not over the addresses. */
+  /** Sets other rules; what is held stays. The cost grows with the parties, not with the addresses. */
   define(rules: FairShareRules): void {
     this.#rules = rules;
     this.#compute();
@@ -55,7 +54,7 @@ export class FairShare {
     return this.#room;
   }
 
-  /** What each party is sure of, unless it needs less. */
+  /** How many addresses each party is sure of, unless it needs less. */
   get share(): number {
     return this.#share;
   }
@@ -68,7 +67,7 @@ export class FairShare {
     return this.#held.get(party) ?? 0;
   }
 
-  /** Whether a party may take one more address. */
+  /** Returns whether a party may take one more address. */
   mayTake(party: string): boolean {
     const held = this.heldBy(party);
     const own = this.#ownOf(party);
@@ -78,7 +77,7 @@ export class FairShare {
     return isParty && common > 0 && held - own < COMMON_FACTOR * common;
   }
 
-  /** How many addresses a party could hold now if nobody else took any. */
+  /** Returns how many addresses a party could hold now if no other party took any. */
   limitOf(party: string): number {
     const held = this.heldBy(party);
     if (!this.#rules.parties.has(party)) return held;
@@ -93,7 +92,7 @@ export class FairShare {
     return Math.max(held, own) + Math.min(common, Math.max(0, more));
   }
 
-  /** Notes that one more address is held. @param party undefined: by nobody in particular */
+  /** Notes that one more address is held. @param party undefined if it belongs to no party */
   add(party: string | undefined): void {
     if (party === undefined) {
       this.#others++;
@@ -106,7 +105,7 @@ export class FairShare {
     if (held >= this.#ownOf(party)) this.#committed++;
   }
 
-  /** Notes that one address less is held. */
+  /** Notes that one address fewer is held. */
   remove(party: string | undefined): void {
     if (party === undefined) {
       this.#others--;
@@ -120,7 +119,7 @@ export class FairShare {
     if (held > this.#ownOf(party)) this.#committed--;
   }
 
-  /** A party that the rules do not have any more has nothing of its own. */
+  /** Returns what a party has of its own: nothing if the rules do not name it any more. */
   #ownOf(party: string): number {
     return Math.min(this.#own, this.#rules.parties.get(party) ?? 0);
   }
@@ -129,7 +128,7 @@ export class FairShare {
     const { capacity, reserve, parties, share } = this.#rules;
     this.#room = Math.max(0, capacity - reserve - this.#others);
     const even = Math.floor(this.#room / (parties.size + 1));
-    // An address for everybody comes first, where there are enough.
+    // Where there are enough addresses, each party gets one before shares are halved.
     this.#share = Math.min(share ?? Math.max(1, Math.floor(even / 2)), even);
     this.#own = even === 0 ? 1 : this.#share;
     this.#committed = this.#share;

@@ -1,5 +1,5 @@
 /**
- * Pools, sticky leases, quarantine, exhaustion, reservations, fair shares.
+ * Leases of addresses: pools, quarantine, reservations, and fair shares of a pool.
  * @module
  */
 export {
@@ -9,4 +9,4 @@ export {
   type AllocatorStats,
 } from './address-allocator.ts';
 export { FairShare, type FairShareRules } from './fair-share.ts';
-export type { Lease } from './lease.ts';
+export type { Lease, LeaseInput } from './lease.ts';

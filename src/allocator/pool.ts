@@ -1,31 +1,31 @@
 /**
- * One prefix of an allocator: which of its addresses were never used, and which were released, oldest
- * first.
+ * One prefix of an allocator. It knows which of its addresses were never used, and in which order addresses were
+ * released.
  * @module
  */
-import type { IpPrefix } from '../base/address.ts';
+import type { IpPrefix } from '../base/prefix.ts';
 import type { BlockMap } from './block-map.ts';
 import type { Lease } from './lease.ts';
 
 export class Pool {
   readonly prefix: IpPrefix;
-  /** First and last index that may be handed out. */
+  /** The first and the last index that may be leased. */
   readonly first: number;
   readonly last: number;
-  /** Indexes from here on were never handed out, unless by blocks. */
+  /** No index from here on was ever leased, except by blocks. */
   cursor: number;
-  /** Absent: no key has a group. */
+  /** Absent if keys have no groups. */
   blocks: BlockMap | undefined;
-  /** At rest. */
+  /** Leases whose addresses are in quarantine. */
   readonly #resting = new Queue();
-  /** Have rested, and may be handed out. */
+  /** Leases whose addresses have left the quarantine and may be leased again. */
   readonly #rested = new Queue();
 
   constructor(prefix: IpPrefix) {
     this.prefix = prefix;
     const size = Math.min(prefix.size, MAX_POOL_SIZE);
-    // The all-zeros and all-ones hosts mean network and broadcast on an IPv4 link (RFC 1122 section
-    // 3.2.1.3); all zeros is the routers' anycast address on an IPv6 one (RFC 4291 section 2.6.1).
+    // On an IPv4 link, the hosts of all zeros and all ones mean network and broadcast (RFC 1122 section 3.2.1.3). On
+    // an IPv6 link, all zeros is the anycast address of the routers (RFC 4291 section 2.6.1).
     this.first = size > 2 ? 1 : 0;
     this.last = prefix.family === 4 && size > 2 ? size - 2 : size - 1;
     this.cursor = this.first;
@@ -35,7 +35,7 @@ export class Pool {
     return this.last - this.first + 1;
   }
 
-  /** How many of its addresses are in the prefixes, which do not overlap. */
+  /** Counts its addresses that are in these prefixes, which do not overlap. */
   countIn(prefixes: readonly IpPrefix[]): number {
     let count = 0;
     for (const prefix of prefixes) {
@@ -52,7 +52,7 @@ export class Pool {
     this.#resting.push(lease);
   }
 
-  /** Removes and returns the lease released first, if its rest has ended and nobody else saw that. */
+  /** Removes and returns the oldest lease in quarantine, if its quarantine has ended. */
   endRest(releasedBefore: number): Lease | undefined {
     const lease = this.#resting.first;
     if (lease === undefined || lease.releasedAt! > releasedBefore) return undefined;
@@ -61,13 +61,13 @@ export class Pool {
     return lease;
   }
 
-  /** Removes and returns the lease whose rest has ended first. */
+  /** Removes and returns the lease whose quarantine ended first. */
   takeRested(): Lease | undefined {
     return this.#rested.shift();
   }
 }
 
-/** First in, first out, in constant time. */
+/** A queue, first in, first out, in constant time. */
 class Queue {
   readonly #leases: Lease[] = [];
   #head = 0;
@@ -92,5 +92,5 @@ class Queue {
   }
 }
 
-/** Of a huge IPv6 prefix only so many addresses are handed out: an index stays exact. */
+/** How many addresses of a huge IPv6 prefix are used: an index beyond 2^53 would not be exact. */
 const MAX_POOL_SIZE = 2 ** 32;

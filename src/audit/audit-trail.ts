@@ -13,6 +13,7 @@ import {
   type RevocationScope,
 } from '../pki/index.ts';
 import type { Exposure, Registry, Service } from '../registry/index.ts';
+import type { Json } from '../store/index.ts';
 import type { RevocationReceipt } from '../trust/index.ts';
 import { AuditLog } from './audit-log.ts';
 import type { AuditEvent, AuditHead } from './line.ts';
@@ -176,5 +177,7 @@ function describe({ exposure, service }: Exposed): Pick<AuditEvent, 'site' | 'de
   const { site, dnsName, clients } = exposure;
   const { name, address, ports } = service;
   const what = { service: name, home: service.site, address, ports };
-  return { site, detail: { ...what, ...(dnsName && { dnsName }), ...(clients && { clients }) } };
+  const detail = { ...what, ...(dnsName && { dnsName }), ...(clients && { clients }) };
+  // The values in it, such as addresses, are written as text.
+  return { site, detail: JSON.parse(JSON.stringify(detail)) as Record<string, Json> };
 }

@@ -1,10 +1,10 @@
 /**
- * IP addresses and prefixes: text at the edge of the API, 32-bit words inside.
+ * IP addresses as values. Text is parsed where it enters: a user's options, files, the store and messages.
  *
- * Text is parsed by ip-num, plain text by a shorter way that only ever accepts, and printed in the canonical form of
- * [RFC 5952](https://www.rfc-editor.org/rfc/rfc5952#section-4). Inside, an address is one (IPv4) or
- * four (IPv6) words in network order, each a *signed* 32-bit integer: V8 keeps those unboxed, which
- * it does not do for values above 2^31 - 1.
+ * ip-num parses the text, except plain text, for which a faster parser exists. Addresses are printed in the canonical
+ * form of [RFC 5952](https://www.rfc-editor.org/rfc/rfc5952#section-4). An address is one (IPv4) or four (IPv6) words
+ * in network order. Each word is a *signed* 32-bit integer: V8 keeps those unboxed, which it does not do for values
+ * above 2^31 - 1.
  * @module
  */
 import { IPv4, IPv6 } from 'ip-num';
@@ -13,15 +13,32 @@ import { ApiMisuseError } from '../errors.ts';
 /** IP version. */
 export type Family = 4 | 6;
 
-/** An IPv4 or IPv6 address; immutable, compared by `equals` or by its text. */
+/** An address as a caller gives it: the value, or text such as `10.0.0.5` or `2001:db8::5`. */
+export type AddressInput = IpAddress | string;
+
+/**
+ * An IPv4 or IPv6 address. It is immutable; `equals` compares two of them, and `toString` gives the same text for
+ * equal ones, which makes it the key for a `Map`.
+ */
 export class IpAddress {
   readonly family: Family;
   /** One word (IPv4) or four (IPv6), signed, most significant first. */
   readonly words: readonly number[];
+  /** The canonical text, once it is known. */
+  #text: string | undefined;
+  /** The text that it was parsed from, if that may differ from the canonical one. */
+  readonly #source: string | undefined;
 
-  private constructor(family: Family, words: readonly number[]) {
+  private constructor(
+    family: Family,
+    words: readonly number[],
+    text?: string | undefined,
+    source?: string | undefined
+  ) {
     this.family = family;
     this.words = words;
+    this.#text = text;
+    this.#source = source;
   }
 
   /**
@@ -32,20 +49,30 @@ export class IpAddress {
    */
   static parse(text: string): IpAddress {
     const words = parsePlain(text);
-    if (words !== undefined) return new IpAddress(words.length === 1 ? 4 : 6, words);
+    if (words?.length === 1) return new IpAddress(4, words, text);
+    if (words !== undefined) return new IpAddress(6, words, undefined, text);
     if (text.length <= MAX_TEXT_LENGTH && ADDRESS_CHARACTERS.test(text)) {
       try {
         const family = text.includes(':') ? 6 : 4;
         const value = family === 6 ? new IPv6(text).getValue() : new IPv4(text).getValue();
-        return IpAddress.fromBigInt(family, value);
+        return new IpAddress(family, wordsOf(family, value), undefined, text);
       } catch {
-        // falls through to the one message below: ip-num's own do not name the value
+        // The messages of ip-num do not name the value.
       }
     }
     throw new ApiMisuseError(`"${text}" is not an IP address`);
   }
 
-  /** Takes words as `words` gives them; one for IPv4, four for IPv6. */
+  /**
+   * Returns the address that a caller gives as a value or as text.
+   *
+   * @throws {ApiMisuseError} if it is a text that is not an address.
+   */
+  static from(input: AddressInput): IpAddress {
+    return typeof input === 'string' ? IpAddress.parse(input) : input;
+  }
+
+  /** Makes an address of one word (IPv4) or four (IPv6), as `words` has them. */
   static fromWords(words: readonly number[]): IpAddress {
     if (words.length !== 1 && words.length !== 4) {
       throw new ApiMisuseError(`an address has 1 or 4 words, not ${words.length}`);
@@ -57,11 +84,7 @@ export class IpAddress {
   }
 
   static fromBigInt(family: Family, value: bigint): IpAddress {
-    const words: number[] = [];
-    for (let shift = family === 4 ? 0n : 96n; shift >= 0n; shift -= 32n) {
-      words.push(Number(BigInt.asIntN(32, value >> shift)));
-    }
-    return new IpAddress(family, words);
+    return new IpAddress(family, wordsOf(family, value));
   }
 
   /** Reads 4 or 16 bytes in network order at `offset`. */
@@ -91,106 +114,36 @@ export class IpAddress {
     );
   }
 
+  /** Returns the canonical text. */
   toString(): string {
-    return this.family === 4 ? formatIPv4(this.words[0]!) : formatIPv6(this.words);
+    this.#text ??= this.family === 4 ? formatIPv4(this.words[0]!) : formatIPv6(this.words);
+    return this.#text;
+  }
+
+  /** Returns the same address, whose JSON is the canonical text. */
+  canonical(): IpAddress {
+    const text = this.toString();
+    return this.toJSON() === text ? this : new IpAddress(this.family, this.words, text);
+  }
+
+  /** Returns the text that it was parsed from, or else the canonical one: what a user wrote is stored as it is. */
+  toJSON(): string {
+    return this.#source ?? this.toString();
   }
 }
 
-/** An address prefix; the bits behind `length` are zero. */
-export class IpPrefix {
-  readonly base: IpAddress;
-  /** Prefix length in bits, 0 to 32 or 128. */
-  readonly length: number;
-  readonly #masks: readonly number[];
-
-  private constructor(base: IpAddress, length: number) {
-    this.base = base;
-    this.length = length;
-    this.#masks = base.words.map((_, i) => maskWord(length - 32 * i));
+function wordsOf(family: Family, value: bigint): number[] {
+  const words: number[] = [];
+  for (let shift = family === 4 ? 0n : 96n; shift >= 0n; shift -= 32n) {
+    words.push(Number(BigInt.asIntN(32, value >> shift)));
   }
-
-  /**
-   * Parses `address/length`; a bare address is the prefix of that one address.
-   *
-   * @throws {ApiMisuseError} if the text is not a prefix, or has bits set behind its length.
-   */
-  static parse(text: string): IpPrefix {
-    const [addressText, lengthText, ...rest] = text.split('/');
-    let base: IpAddress;
-    try {
-      base = IpAddress.parse(addressText!);
-    } catch {
-      throw new ApiMisuseError(`"${text}" is not an IP prefix`);
-    }
-    const bits = base.family === 4 ? 32 : 128;
-    const length = lengthText === undefined ? bits : Number(lengthText);
-    if (rest.length > 0 || !/^\d{1,3}$/.test(lengthText ?? '0') || length > bits) {
-      throw new ApiMisuseError(`"${text}" is not an IP prefix`);
-    }
-    const prefix = new IpPrefix(base, length);
-    if (!prefix.network().equals(base)) {
-      throw new ApiMisuseError(
-        `"${text}" has bits set behind its length; did you mean ${prefix.network()}/${length}?`
-      );
-    }
-    return prefix;
-  }
-
-  get family(): Family {
-    return this.base.family;
-  }
-
-  /** Number of addresses; up to 2^128, so a float for the large ones. */
-  get size(): number {
-    return 2 ** ((this.family === 4 ? 32 : 128) - this.length);
-  }
-
-  contains(address: IpAddress): boolean {
-    return address.family === this.family && this.containsWords(address.words);
-  }
-
-  /** The same for the bare words `words[at]` on, of the same family; for use per packet. */
-  containsWords(words: ArrayLike<number>, at = 0): boolean {
-    const base = this.base.words;
-    for (let i = 0; i < base.length; i++) {
-      if ((words[at + i]! & this.#masks[i]!) !== base[i]!) return false;
-    }
-    return true;
-  }
-
-  overlaps(other: IpPrefix): boolean {
-    return this.contains(other.base) || other.contains(this.base);
-  }
-
-  /** The address `index` steps behind the base. */
-  at(index: number): IpAddress {
-    return IpAddress.fromBigInt(this.family, this.base.toBigInt() + BigInt(index));
-  }
-
-  /** How many steps `address`, which the prefix contains, is behind the base. */
-  indexOf(address: IpAddress): number {
-    return Number(address.toBigInt() - this.base.toBigInt());
-  }
-
-  toString(): string {
-    return `${this.base}/${this.length}`;
-  }
-
-  private network(): IpAddress {
-    return IpAddress.fromWords(this.base.words.map((word, i) => word & this.#masks[i]!));
-  }
-}
-
-/** `bits` is how many of this word's bits the prefix covers, clamped to 0..32. */
-function maskWord(bits: number): number {
-  if (bits <= 0) return 0;
-  return bits >= 32 ? -1 : -1 << (32 - bits);
+  return words;
 }
 
 /**
- * Parses what is plainly an address: four decimal numbers without leading zeros, or groups of
- * hexadecimal digits with at most one `::`. Plans have addresses by the hundred thousand, for which
- * ip-num's big integers take seconds. Undefined for all other text: that is ip-num's to judge.
+ * Parses plain text: four decimal numbers without leading zeros, or groups of hexadecimal digits with at most one `::`.
+ * Plans have addresses by the hundred thousand, for which the big integers of ip-num take seconds. Returns undefined
+ * for all other text, which ip-num then judges.
  */
 function parsePlain(text: string): readonly number[] | undefined {
   const isIPv6 = text.includes(':');
@@ -213,12 +166,12 @@ function groupsOf(text: string): number[] {
   return text === '' ? [] : text.split(':').map((group) => Number.parseInt(group, 16));
 }
 
-/** Dotted quad of one word. */
+/** Returns the dotted quad of one word. */
 export function formatIPv4(word: number): string {
   return `${word >>> 24}.${(word >>> 16) & 255}.${(word >>> 8) & 255}.${word & 255}`;
 }
 
-/** RFC 5952: lower case, no leading zeros, the longest run of two or more zero groups as `::`. */
+/** Prints as RFC 5952 says: lower case, no leading zeros, the longest run of two or more zero groups as `::`. */
 function formatIPv6(words: readonly number[]): string {
   if (words[0] === 0 && words[1] === 0 && words[2] === 0xffff) {
     return `::ffff:${formatIPv4(words[3]!)}`;
@@ -239,7 +192,7 @@ function formatIPv6(words: readonly number[]): string {
   return `${hex.slice(0, runStart).join(':')}::${hex.slice(runStart + runLength).join(':')}`;
 }
 
-/** Longest text form: six groups and a dotted quad, `ffff:...:255.255.255.255`. */
+/** The longest text: six groups and a dotted quad, `ffff:...:255.255.255.255`. */
 const MAX_TEXT_LENGTH = 45;
 const ADDRESS_CHARACTERS = /^[0-9a-fA-F:.]+$/;
 const PLAIN_IPV4 = /^(?:(?:0|[1-9]\d{0,2})\.){3}(?:0|[1-9]\d{0,2})$/;

@@ -1,17 +1,17 @@
 /**
- * Time as this library sees it, so that a host, or a test, can pass its own.
+ * The clock of this library. A host program or a test can pass its own.
  * @module
  */
 
 export interface Clock {
-  /** The time of day in ms since 1970, by which certificates hold. It jumps when somebody sets it. */
+  /** Returns the time of day in ms since 1970, which certificates are checked against. It jumps when it is set. */
   wallMs(): number;
-  /** Milliseconds from any fixed point; it never goes back. */
+  /** Returns the ms since any fixed point; it never goes back. */
   monotonicMs(): number;
   /**
-   * Calls once after `delayMs`, unless the function that it returns is called before.
+   * Calls `callback` once after `delayMs`, unless the returned function is called before.
    *
-   * @param background whether the process may end while this is still to come; default false
+   * @param background whether the process may end before the call; default false
    */
   after(delayMs: number, callback: () => void, background?: boolean): () => void;
 }

@@ -1,5 +1,5 @@
 /**
- * Ends what was opened, the last first, whether it is all there or a start has failed half-way.
+ * Closes what was opened, the last first. It serves both a regular end and a start that has failed half-way.
  * @module
  */
 
@@ -12,16 +12,16 @@ export class CloseStack {
     return this.#closing !== undefined;
   }
 
-  /** Is called by `close`, before what was added earlier. */
+  /** Adds a function that `close` calls before those that were added earlier. */
   add(close: () => unknown): void {
     this.#closers.push(close);
   }
 
   /**
-   * Calls all that was added, one after the other. One that fails does not keep the others. A second call returns
-   * the same promise.
+   * Calls all functions that were added, one after the other, even if one of them fails. A second call returns the same
+   * promise.
    *
-   * @throws what the first one has thrown that failed.
+   * @throws the error of the first function that failed.
    */
   close(): Promise<void> {
     this.#closing ??= this.#close();

@@ -1,14 +1,14 @@
 /**
- * Who may knock: bounds what unauthenticated peers can take of a listener before they are known. It opens nothing
- * and reads no clock; whoever accepts connections asks it about each, and says when one is known or gone.
+ * Limits what unauthenticated peers can take of a listener. It opens nothing and reads no clock; a listener asks it
+ * about each connection, and reports when a connection is authenticated or gone.
  *
- * 1. an address may bring so many new connections a second, and a burst of them; others are refused
- * 2. so many may be under way at once. The newcomer is not refused then: the oldest connection of the
- *    address that has most of them makes way. So one address never keeps others out, and of many
- *    addresses the slowest go first, while an honest handshake takes milliseconds; that holds also for who
- *    has more addresses than the rates remember (`rate-limit.ts`)
+ * 1. Each address may open a number of new connections a second, and a burst of them. More are refused.
+ * 2. A number of connections may be pending at once. When there are more, the oldest connection of the address with
+ *    the most pending ones is ended, and the new one is admitted. One address can then never keep others out. Of many
+ *    addresses, the slowest connections end first; a regular handshake takes milliseconds. This holds also for a peer
+ *    with more addresses than the rates remember (`rate-limit.ts`).
  *
- * An address is an IPv4 address or an IPv6 /64, which is what one host or one home has
+ * An address is an IPv4 address or an IPv6 /64, which one host or one home has
  * ([RFC 6177](https://www.rfc-editor.org/rfc/rfc6177)). IPv4-mapped IPv6 counts as IPv4.
  * @module
  */
@@ -17,28 +17,28 @@ import { ApiMisuseError } from '../errors.ts';
 import { IpAddress } from './address.ts';
 import { checkRate, RateLimit } from './rate-limit.ts';
 
-/** How many connections may come before it is known whose they are. */
-export interface GateLimits {
-  /** Connections that are not known yet, at once; default 64. */
+/** The limits of unauthenticated connections. */
+export interface ConnectionLimiterOptions {
+  /** How many connections may be pending at once; default 64. */
   readonly maxPending?: number;
-  /** New connections a second of one address, averaged; default 50. */
+  /** How many new connections a second one address may open, averaged; default 50. */
   readonly maxRate?: number;
-  /** New connections of one address that may come at once; default four times `maxRate`. */
+  /** How many new connections one address may open at once; default four times `maxRate`. */
   readonly burst?: number;
 }
 
-/** Cumulative. */
-export interface GateCounters {
+/** Cumulative counters. */
+export interface ConnectionLimiterCounters {
   admitted: number;
-  /** Not admitted, because their address had brought more than `maxRate`. */
+  /** Connections that were refused because their address had opened more than `maxRate`. */
   rateLimited: number;
-  /** Admitted, and cut because `maxPending` were under way. */
+  /** Connections that were admitted, and ended because `maxPending` were pending. */
   evicted: number;
 }
 
-/** A connection that is under way. */
+/** A pending connection. */
 export interface Admission {
-  /** It is known, or gone: it does not count any more. May be called twice. */
+  /** Says that the connection is authenticated or gone, so that it does not count any more. May be called twice. */
   leave(): void;
 }
 
@@ -47,10 +47,10 @@ export interface Admission {
  *
  * @throws {ApiMisuseError} if a limit is not a positive number, or `maxPending` not a whole one.
  */
-export function resolveGateLimits(
-  limits: GateLimits,
+export function resolveLimiterOptions(
+  limits: ConnectionLimiterOptions,
   defaultMaxPending: number
-): Required<GateLimits> {
+): Required<ConnectionLimiterOptions> {
   const { maxPending = defaultMaxPending, maxRate = 50 } = limits;
   const { burst = Math.max(1, 4 * maxRate) } = limits;
   if (!Number.isInteger(maxPending) || maxPending < 1) {
@@ -63,29 +63,29 @@ export function resolveGateLimits(
 }
 
 export class ConnectionLimiter {
-  readonly counters: GateCounters = { admitted: 0, rateLimited: 0, evicted: 0 };
+  readonly counters: ConnectionLimiterCounters = { admitted: 0, rateLimited: 0, evicted: 0 };
   readonly #maxPending: number;
   readonly #rates: RateLimit;
-  /** By address; in each, the oldest first. */
+  /** By address: its pending connections, the oldest first. */
   readonly #pending = new Map<string, Set<Pending>>();
   #count = 0;
 
-  constructor({ maxPending, maxRate, burst }: Required<GateLimits>) {
+  constructor({ maxPending, maxRate, burst }: Required<ConnectionLimiterOptions>) {
     this.#maxPending = maxPending;
     this.#rates = new RateLimit(maxRate, burst);
   }
 
-  /** Connections that are under way. */
+  /** How many connections are pending. */
   get pending(): number {
     return this.#count;
   }
 
   /**
-   * Returns undefined if the connection is not admitted, which is counted. `cut` is called, once at
-   * most, when it has to make way for another; it has left then.
+   * Admits a connection or returns undefined, and counts it. `cut` is called at most once, when the connection has to
+   * end for a newer one; it does not count any more then.
    *
-   * @param address the remote address as `node:net` gives it; text that is none counts as one address
-   * @param nowMs from any fixed point, and never going back
+   * @param address the remote address as `node:net` gives it; all texts that are not addresses count as one address
+   * @param nowMs the ms since any fixed point; it must not go back
    */
   admit(address: string, nowMs: number, cut: () => void): Admission | undefined {
     const key = keyOf(address);
@@ -103,7 +103,7 @@ export class ConnectionLimiter {
     return { leave: () => this.#leave(key, pending) };
   }
 
-  /** Looks at every address that has a connection under way: no more than `maxPending`. */
+  /** Looks at each address with a pending connection, of which there are at most `maxPending`. */
   #evict(): void {
     let found: { key: string; oldest: Pending; size: number } | undefined;
     for (const [key, same] of this.#pending) {
@@ -134,7 +134,7 @@ interface Pending {
 }
 
 function keyOf(address: string): string {
-  // A link-local address comes with the name of the interface behind it.
+  // A link-local address ends with the name of its interface.
   const [text = ''] = address.split('%');
   let words: readonly number[];
   try {

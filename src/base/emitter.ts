@@ -1,6 +1,6 @@
 /**
- * An event emitter whose owner goes on whatever a listener throws: listeners are called in the middle of the owner's
- * own work.
+ * An event emitter whose owner continues when a listener throws, since listeners are called in the middle of the
+ * owner's work.
  * @module
  */
 import { EventEmitter } from 'eventemitter3';
@@ -13,11 +13,11 @@ type Listener<Events extends object, Name extends Names<Events>> = EventEmitter.
 type AnyListener = (...args: unknown[]) => unknown;
 
 /**
- * Calls all listeners of an event. What one of them throws keeps neither the others nor the owner: it becomes an
- * uncaught exception of the process, in a later microtask, as with an `EventTarget` of Node.
+ * Calls all listeners of an event, even if one of them throws. Its error becomes an uncaught exception of the process,
+ * in a later microtask, as with an `EventTarget` of Node.
  */
 export class Emitter<Events extends object> extends EventEmitter<Events> {
-  /** What is called in place of each listener. */
+  /** By listener: the function that is called in its place. */
   readonly #guarded = new WeakMap<AnyListener, AnyListener>();
 
   override on<Name extends Names<Events>>(
@@ -63,7 +63,7 @@ export class Emitter<Events extends object> extends EventEmitter<Events> {
   }
 
   #guard<Fn>(listener: Fn): Fn {
-    // What is no function is refused by the base class.
+    // The base class refuses what is not a function.
     if (typeof listener !== 'function') return listener;
     const plain = listener as unknown as AnyListener;
     let guarded = this.#guarded.get(plain);
@@ -81,7 +81,7 @@ export class Emitter<Events extends object> extends EventEmitter<Events> {
   }
 }
 
-/** Throws where no caller is: nobody here can do anything about it. */
+/** Throws outside of all callers, since none of them can handle the error. */
 export function throwToProcess(error: unknown): void {
   queueMicrotask(() => {
     throw error;

@@ -1,5 +1,5 @@
 /**
- * Where to connect, or to listen.
+ * Hosts with ports: where to connect, and where to listen.
  * @module
  */
 import { isIP } from 'node:net';
@@ -10,29 +10,29 @@ import type { Schema } from './schema.ts';
 export interface HostPort {
   /** An IP address without brackets, or a name. */
   readonly host: string;
-  /** 1 to 65535; 0 takes a free port where somebody listens. */
+  /** 1 to 65535. To listen, 0 takes a free port. */
   readonly port: number;
 }
 
-/** Takes also `192.0.2.1:7443`, `[2001:db8::1]:7443` and `gateway.example.org:7443`. */
+/** As a caller gives it, also as text: `192.0.2.1:7443`, `[2001:db8::1]:7443` or `gateway.example.org:7443`. */
 export type HostPortInput = HostPort | string;
 
-// The schemas below read it when the module is loaded.
+// It stands here because the schemas below read it when the module is loaded.
 const MAX_PORT = 65_535;
 
-/** Where to connect. */
+/** A host and a port to connect to. */
 export const HostPortSchema: Schema<HostPort> = /* @__PURE__ */ hostPort(1);
 
-/** Where to listen: port 0 takes a free port of the system's choice. */
+/** A host and a port to listen on. Port 0 takes a free port. */
 export const ListenSchema: Schema<HostPort> = /* @__PURE__ */ hostPort(0);
 
-/** Where datagrams go: an address, because a lookup would make the device depend on a name server. */
+/** An address and a port for datagrams. A name would make the device depend on a name server. */
 export const AddressPortSchema: Schema<HostPort> = /* @__PURE__ */ withAddress(HostPortSchema);
 
-/** Where to bind: an address for the same reason, and port 0 takes a free port. */
+/** An address and a port to bind to. Port 0 takes a free port. */
 export const ListenAddressSchema: Schema<HostPort> = /* @__PURE__ */ withAddress(ListenSchema);
 
-/** Writes it as text; an IPv6 address is in brackets. */
+/** Returns it as text; an IPv6 address is in brackets. */
 export function formatHostPort({ host, port }: HostPort): string {
   return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
 }
@@ -69,7 +69,7 @@ function isPlainObject(value: unknown): boolean {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-/** What has but digits and dots, or a colon, is an address or nothing. */
+/** Returns whether it is an address or a name. A text of digits and dots only, or with a colon, is not a name. */
 function isHost(host: string): boolean {
   return isIP(host) !== 0 || /^(?![\d.]+$)[a-z0-9.-]+$/i.test(host);
 }

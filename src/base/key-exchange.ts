@@ -7,7 +7,7 @@
 import { createSecureContext, type TLSSocket } from 'node:tls';
 
 /**
- * The best one first. X25519MLKEM768 also withstands a quantum computer
+ * The groups, the best first. X25519MLKEM768 also withstands a quantum computer
  * ([draft-ietf-tls-ecdhe-mlkem](https://datatracker.ietf.org/doc/draft-ietf-tls-ecdhe-mlkem/)); OpenSSL has it from
  * version 3.5 on.
  */
@@ -16,7 +16,7 @@ export const KEY_EXCHANGE_GROUPS = ['X25519MLKEM768', 'X25519', 'P-256'] as cons
 export type KeyExchangeGroup = (typeof KEY_EXCHANGE_GROUPS)[number];
 
 /**
- * Returns those groups that this process has, for Node's option `ecdhCurve`. The option has to be given with each
+ * Returns those of the groups that this process has, for Node's option `ecdhCurve`. The option has to be given with each
  * secure context: a server that is given a context without it falls back to the default of Node.
  */
 export function keyExchangeGroups(): string {

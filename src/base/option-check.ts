@@ -46,7 +46,7 @@ export function checkPositive(name: string, value: number): number {
   return checkThat(name, value, Number.isFinite(value) && value > 0, 'positive');
 }
 
-/** @throws {ApiMisuseError} if it is not a time in ms that a timer can count, which is some 24 days. */
+/** @throws {ApiMisuseError} if it is not a time in ms that a timer can count, which is at most about 24 days. */
 export function checkDuration(name: string, ms: number): number {
   const isOk = typeof ms === 'number' && ms > 0 && ms <= MAX_TIMER_MS;
   return checkThat(name, ms, isOk, `above 0 and at most ${MAX_TIMER_MS}, in ms`);
@@ -59,7 +59,7 @@ export function checkWhole(name: string, value: number, first: number, last: num
 }
 
 /**
- * Returns the clock, or that of the system if there is none.
+ * Returns the clock, or the system's clock if there is none.
  *
  * @throws {ApiMisuseError} if it is not a clock.
  */
@@ -82,7 +82,7 @@ function shown(value: unknown): string {
   return typeof value === 'function' ? 'a function' : String(value);
 }
 
-/** `setTimeout` calls at once when it is given more. */
+/** With a longer time, `setTimeout` calls at once. */
 const MAX_TIMER_MS: number = 2 ** 31 - 1;
-/** Characters of a text. */
+/** How many characters of a wrong text a message shows. */
 const MAX_SHOWN = 60;

@@ -1,51 +1,86 @@
 /**
- * What a service offers, as text: `tcp/5672`, `udp/8000-8100`, `icmp` or `ip/47`.
+ * Port ranges as values: `tcp/5672`, `udp/8000-8100`, `icmp` or `ip/47`. Text is parsed where it enters.
  * @module
  */
 import { ConfigError } from '../errors.ts';
 
-/** A protocol that is known by name. */
+/** A protocol that has a name here. */
 export type NamedProtocol = 'tcp' | 'udp' | 'udplite' | 'sctp' | 'icmp';
 
+/** A port range as a caller gives it: the value, or text such as `tcp/5672`. */
+export type PortInput = PortRange | string;
+
 /**
- * A protocol and an inclusive range of ports. `icmp` (echo) has the range 0 to 0; `ip` is any protocol
- * without a name here, whose number is both `first` and `last`.
+ * A protocol and an inclusive range of ports. The range of `icmp` (echo) is 0 to 0. `ip` stands for a protocol without
+ * a name here; its number is both `first` and `last`.
  */
-export interface PortRange {
+export class PortRange {
   readonly protocol: NamedProtocol | 'ip';
   readonly first: number;
   readonly last: number;
-}
+  /** The text that it was parsed from. */
+  readonly #source: string;
 
-/**
- * Parses `tcp/5672`, `udp/8000-8100` (likewise `udplite` and `sctp`), `icmp` or `ip/47`.
- *
- * @param path where the text stands, for the message
- * @throws {ConfigError} if the text is none of these.
- */
-export function parsePortRange(text: string, path = ''): PortRange {
-  if (text === 'icmp') return { protocol: 'icmp', first: 0, last: 0 };
-  const [, number] = /^ip\/(\d{1,3})$/.exec(text) ?? [];
-  if (number !== undefined) return parseNumber(text, Number(number), path);
-  const match = /^(tcp|udp|udplite|sctp)\/(\d{1,5})(?:-(\d{1,5}))?$/.exec(text);
-  const first = Number(match?.[2]);
-  const last = Number(match?.[3] ?? match?.[2]);
-  if (match === null || first < 1 || last > 65_535 || first > last) {
-    throw new ConfigError(
-      path,
-      `"${text}" is not a port such as tcp/5672, udp/8000-8100, icmp or ip/47`
-    );
+  private constructor(protocol: NamedProtocol | 'ip', first: number, last: number, source: string) {
+    this.protocol = protocol;
+    this.first = first;
+    this.last = last;
+    this.#source = source;
   }
-  return { protocol: match[1] as NamedProtocol, first, last };
+
+  /**
+   * Parses `tcp/5672`, `udp/8000-8100` (likewise `udplite` and `sctp`), `icmp` or `ip/47`.
+   *
+   * @param path where the text stands, for the message
+   * @throws {ConfigError} if the text is none of these.
+   */
+  static parse(text: string, path = ''): PortRange {
+    if (text === 'icmp') return new PortRange('icmp', 0, 0, text);
+    const [, digits] = /^ip\/(\d{1,3})$/.exec(text) ?? [];
+    if (digits !== undefined) {
+      const number = checkNumber(text, Number(digits), path);
+      return new PortRange('ip', number, number, text);
+    }
+    const match = /^(tcp|udp|udplite|sctp)\/(\d{1,5})(?:-(\d{1,5}))?$/.exec(text);
+    const first = Number(match?.[2]);
+    const last = Number(match?.[3] ?? match?.[2]);
+    if (match === null || first < 1 || last > 65_535 || first > last) {
+      throw new ConfigError(
+        path,
+        `"${text}" is not a port such as tcp/5672, udp/8000-8100, icmp or ip/47`
+      );
+    }
+    return new PortRange(match[1] as NamedProtocol, first, last, text);
+  }
+
+  /**
+   * Returns the port range that a caller gives as a value or as text.
+   *
+   * @param path where it stands, for the message
+   * @throws {ConfigError} if it is a text that is not a port range.
+   */
+  static from(input: PortInput, path = ''): PortRange {
+    return typeof input === 'string' ? PortRange.parse(input, path) : input;
+  }
+
+  /** Returns the text that it was parsed from. */
+  toString(): string {
+    return this.#source;
+  }
+
+  /** Returns the text that it was parsed from: what a user wrote is stored as it is. */
+  toJSON(): string {
+    return this.#source;
+  }
 }
 
-function parseNumber(text: string, number: number, path: string): PortRange {
+function checkNumber(text: string, number: number, path: string): number {
   const reason = number > 255 ? 'protocol numbers end at 255' : UNUSABLE_NUMBERS.get(number);
   if (reason !== undefined) throw new ConfigError(path, `"${text}" cannot be exposed: ${reason}`);
-  return { protocol: 'ip', first: number, last: number };
+  return number;
 }
 
-/** [Protocol numbers](https://www.iana.org/assignments/protocol-numbers) that `ip/` does not take. */
+/** The [protocol numbers](https://www.iana.org/assignments/protocol-numbers) that `ip/` refuses, and why. */
 const UNUSABLE_NUMBERS: ReadonlyMap<number, string> = new Map([
   [1, 'write icmp'],
   [6, 'write tcp/ and a port'],

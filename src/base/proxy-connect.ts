@@ -1,13 +1,13 @@
 /**
  * Opens a connection to an endpoint through an HTTP proxy, by the method CONNECT
- * ([RFC 9110 section 9.3.6](https://www.rfc-editor.org/rfc/rfc9110#section-9.3.6)). The proxy looks the endpoint's
- * name up, and carries bytes from then on. What it answers is input from a network:
+ * ([RFC 9110 section 9.3.6](https://www.rfc-editor.org/rfc/rfc9110#section-9.3.6)). The proxy looks up
+ * the endpoint's name, and then carries bytes. Its answer is input from a network:
  *
- * 1. header sections of answers are read up to 16 KiB in all, those of interim answers included
- * 2. status line and header fields must be those of HTTP/1 ([RFC 9112](https://www.rfc-editor.org/rfc/rfc9112))
- * 3. what stands behind the last header section belongs to the connection
+ * 1. The header sections of all answers, including interim ones, may have 16 KiB.
+ * 2. The status line and the header fields must be valid HTTP/1 ([RFC 9112](https://www.rfc-editor.org/rfc/rfc9112)).
+ * 3. The bytes behind the last header section belong to the connection.
  *
- * There is no time limit here: the caller, who has one for all of its attempt, destroys the socket.
+ * There is no time limit here. The caller has one for its whole attempt, and destroys the socket.
  * @module
  */
 import { connect, isIPv6, type Socket } from 'node:net';
@@ -16,15 +16,15 @@ import type { HostPort } from './host-port.ts';
 import type { HttpProxy } from './proxy.ts';
 import { reasonOf } from './socket-error.ts';
 
-/** One of the two is called, once, unless the socket is destroyed before. */
+/** One of the two functions is called once, unless the socket is destroyed before. */
 export interface ProxyOutcome {
-  /** The connection is there. The socket is paused, and has no listener but one for `error`. */
+  /** The connection is open. The socket is paused, and its only listener is one for `error`. */
   onOpen(socket: Socket): void;
   onFailed(error: ProxyError): void;
 }
 
 /**
- * Returns the socket at once; to give up, destroy it.
+ * Returns the socket at once; destroy it to give up.
  *
  * @throws {ApiMisuseError} if the host of the endpoint is neither a name nor an address without a zone.
  */
@@ -36,7 +36,7 @@ export function connectThrough(
   const { host, port, authorization } = proxy;
   const request = requestOf(endpoint, authorization);
   const socket = connect({ host, port, noDelay: true });
-  // An error may also come when nobody waits for it any more.
+  // An error may also occur after the answer.
   socket.on('error', () => {});
   let received: Buffer = Buffer.alloc(0);
 
@@ -80,13 +80,13 @@ type ProxyErrorOptions = ConstructorParameters<typeof ProxyError>[2];
 
 interface Answer {
   readonly status: number;
-  /** Of the challenges for credentials. */
+  /** The schemes of the challenges for credentials. */
   readonly schemes: readonly string[];
-  /** Where the bytes of the connection begin. */
+  /** The offset of the first byte of the connection. */
   readonly end: number;
 }
 
-/** Returns the final answer, or undefined if more is to come, or what is wrong with it. */
+/** Returns the final answer, undefined if it is not complete, or a text that says what is wrong with it. */
 function readAnswer(received: Buffer): Answer | string | undefined {
   for (let start = 0; ; ) {
     const at = received.indexOf(END_OF_SECTION, start, 'latin1');
@@ -101,13 +101,13 @@ function readAnswer(received: Buffer): Answer | string | undefined {
       return 'its answer is not HTTP/1';
     }
     if (status >= 200) return { status, schemes: schemesOf(fields), end };
-    // An interim answer (RFC 9110 section 15.2); another protocol was not asked for.
+    // This is an interim answer (RFC 9110 section 15.2). Status 101 is not one, since no other protocol was asked for.
     if (status === 101) return 'it changes to another protocol';
     start = end;
   }
 }
 
-/** For messages: of each field `Proxy-Authenticate` the first scheme. */
+/** Returns the first scheme of each field `Proxy-Authenticate`, for messages. */
 function schemesOf(fields: readonly string[]): string[] {
   return fields
     .map((field) => /^proxy-authenticate:[ \t]*([a-z0-9-]{1,32})(?=[ \t,]|$)/i.exec(field)?.[1])
@@ -119,7 +119,7 @@ function refusalOf(
   hasCredentials: boolean,
   schemes: readonly string[]
 ): [ProxyFault, string] {
-  // Some answer 401 to credentials that are wrong (tinyproxy does).
+  // Some proxies, such as tinyproxy, answer 401 to wrong credentials.
   if (status === 407 || (status === 401 && hasCredentials)) {
     const isForeign = schemes.length > 0 && !schemes.some((it) => it.toLowerCase() === 'basic');
     const hint = isForeign
@@ -136,7 +136,7 @@ function refusalOf(
 
 function requestOf(endpoint: HostPort, authorization: string | undefined): string {
   const { host } = endpoint;
-  // Anything else could end the line.
+  // Any other text could end the line.
   if (!/^[0-9A-Za-z._~:-]+$/.test(host)) {
     throw new ApiMisuseError(`a proxy cannot be asked for the host ${JSON.stringify(host)}`);
   }
@@ -153,7 +153,7 @@ function authority({ host, port }: HostPort): string {
 const MAX_ANSWER_BYTES = 16_384;
 const END_OF_SECTION = '\r\n\r\n';
 const HTTP_1 = 'HTTP/1.';
-/** RFC 9112 section 4. Some leave the space out that stands before an empty reason. */
+/** RFC 9112 section 4. Some proxies omit the space before an empty reason. */
 const STATUS_LINE: RegExp = /^HTTP\/1\.[01] (\d{3})(?: [\t\x20-\x7e\x80-\xff]*)?$/;
 /** RFC 9110 section 5; folded lines are refused. */
 const FIELD: RegExp = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*$/;

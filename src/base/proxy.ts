@@ -1,6 +1,6 @@
 /**
- * Which HTTP proxy leads to an endpoint: what the option `proxy` of the dialling side may say, and what the usual
- * environment variables say. The library reads the environment only if it is given `proxyFromEnvironment`.
+ * Chooses the HTTP proxy for an endpoint, by the option `proxy` of the dialling side or by the usual environment
+ * variables. The library reads the environment only if the option is `proxyFromEnvironment`.
  * @module
  */
 import { BlockList, isIP } from 'node:net';
@@ -12,20 +12,20 @@ import { ConfigError } from '../errors.ts';
  */
 export type ProxyOption = string | ProxyChoice;
 
-/** Returns the URL of the proxy that leads to an endpoint; undefined if it is connected to directly. */
+/** Returns the URL of the proxy for an endpoint; undefined for a direct connection. */
 export type ProxyChoice = (host: string, port: number) => string | undefined;
 
 export interface HttpProxy {
   readonly host: string;
   readonly port: number;
-  /** Value of the header field `Proxy-Authorization`; undefined without credentials. */
+  /** The value of the header field `Proxy-Authorization`; undefined without credentials. */
   readonly authorization: string | undefined;
 }
 
 /**
  * Returns the proxy that the option names for an endpoint, if any.
  *
- * @throws {ConfigError} if the option names none that can be used.
+ * @throws {ConfigError} if the option names a proxy that cannot be used.
  */
 export function proxyFor(
   option: ProxyOption | undefined,
@@ -40,7 +40,7 @@ export function proxyFor(
  * Reads the URL of a proxy. The credentials are those of HTTP's scheme Basic
  * ([RFC 7617](https://www.rfc-editor.org/rfc/rfc7617)), in UTF-8.
  *
- * @throws {ConfigError} if it is none that can be used; the message does not hold the credentials.
+ * @throws {ConfigError} if it is not a URL that can be used; the message does not contain the credentials.
  */
 export function parseProxy(text: string): HttpProxy {
   if (typeof text !== 'string' || !URL.canParse(text)) throw unusable('it is not a URL');
@@ -75,7 +75,7 @@ function decoded(text: string): string {
   }
 }
 
-/** The text itself may hold a password. */
+/** The message does not show the text, which may contain a password. */
 function unusable(why: string): ConfigError {
   return new ConfigError('proxy', `expected http://[user:password@]host:port, but ${why}`);
 }
@@ -94,7 +94,7 @@ export function proxyFromEnvironment(host: string, port: number): string | undef
   return proxy.includes('://') ? proxy : `http://${proxy}`;
 }
 
-/** One that is empty counts as not set. */
+/** Returns the value of the first variable that is set and not empty. */
 function variable(name: string): string | undefined {
   return process.env[name] || process.env[name.toUpperCase()] || undefined;
 }
@@ -116,7 +116,7 @@ function isExempt(host: string, port: number, list: string): boolean {
     });
 }
 
-/** Whether an address lies in a prefix, or is the address that stands in its place. */
+/** Returns whether an address is in a prefix, or is this address. */
 function contains(prefix: string, address: string): boolean {
   const family = isIP(address);
   const [network = '', length] = prefix.split('/');
@@ -127,7 +127,7 @@ function contains(prefix: string, address: string): boolean {
   try {
     block.addSubnet(network, bits, type);
   } catch {
-    return false; // no such length
+    return false; // The length is out of range.
   }
   return block.check(address, type);
 }

@@ -1,27 +1,27 @@
 /**
- * How often each of many may do something: a token bucket for each that was seen of late. It reads no
- * clock.
+ * Limits how often each of many peers may do something. Each peer that was seen recently has a token bucket. It reads
+ * no clock.
  * @module
  */
 import { ApiMisuseError } from '../errors.ts';
 
 /**
- * The one that was seen longest ago is forgotten for a new one, and begins with a full burst when it comes
- * again. So who has more names than are remembered is not held by the rate.
+ * A new peer takes the place of the one that was seen longest ago, which begins with a full burst when it comes again.
+ * The limit therefore does not stop a peer that has more names than are remembered.
  */
 export class RateLimit {
   readonly #perMs: number;
   readonly #burst: number;
   readonly #maxKeys: number;
-  /** The one that was seen longest ago first. */
+  /** By peer, the one that was seen longest ago first. */
   readonly #buckets = new Map<string, Bucket>();
-  /** The one that was seen last; it need not be moved to the end of the map again. */
+  /** The peer that was seen last; it is at the end of the map already. */
   #newest: string | undefined;
 
   /**
-   * @param perSecond averaged
-   * @param burst that may come at once
-   * @param maxKeys how many are remembered; for unauthenticated peers' names, a number that fits the memory
+   * @param perSecond how often a peer may do it in a second, averaged
+   * @param burst how often a peer may do it at once
+   * @param maxKeys how many peers are remembered; where unauthenticated peers choose their names, it bounds the memory
    */
   constructor(perSecond: number, burst: number, maxKeys: number = DEFAULT_MAX_KEYS) {
     this.#perMs = perSecond / 1000;
@@ -29,12 +29,12 @@ export class RateLimit {
     this.#maxKeys = maxKeys;
   }
 
-  /** How many are remembered. */
+  /** How many peers are remembered. */
   get size(): number {
     return this.#buckets.size;
   }
 
-  /** Returns whether `key` may do it once more, now. */
+  /** Returns whether the peer `key` may do it once more now, and counts it. */
   take(key: string, nowMs: number): boolean {
     const before = this.#buckets.get(key);
     if (before === undefined) {
@@ -75,5 +75,5 @@ interface Bucket {
   atMs: number;
 }
 
-/** Some 400 KiB of addresses. */
+/** About 400 KiB of addresses. */
 const DEFAULT_MAX_KEYS = 4096;

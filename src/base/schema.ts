@@ -1,19 +1,20 @@
 /**
- * Turns what a schema finds wrong with foreign data into one clear sentence that names the place.
+ * Schemas of what users, files and peers give, and one clear sentence for what is wrong with it, which names the place.
  * @module
  */
 import * as v from 'valibot';
 import { ConfigError } from '../errors.ts';
-import { IpAddress, IpPrefix } from './address.ts';
-import { parsePortRange } from './port-range.ts';
+import { IpAddress } from './address.ts';
+import { PortRange } from './port-range.ts';
+import { IpPrefix } from './prefix.ts';
 
-/** A schema whose output is `T`, whatever it is fed. */
+/** A schema that takes any input and whose output is `T`. */
 export type Schema<T> = v.GenericSchema<unknown, T>;
 
 /**
- * Returns `value` as the schema's type.
+ * Checks `value`, and returns the output of the schema.
  *
- * @param path where `value` stands in what the user wrote, '' for the whole
+ * @param path the place of `value` in what the user wrote, '' for the whole
  * @throws {ConfigError} naming the first place that is wrong, what was expected and what was there.
  */
 export function parseSchema<T>(schema: Schema<T>, value: unknown, path = ''): T {
@@ -23,7 +24,7 @@ export function parseSchema<T>(schema: Schema<T>, value: unknown, path = ''): T 
   throw new ConfigError((issue.path ?? []).reduce(placeOf, path), sentence(issue));
 }
 
-/** Keys are foreign too: one that is not plain is quoted and cut. */
+/** Appends a key to a place. A key that is not plain is quoted and shortened, since a user may have chosen it. */
 function placeOf(parent: string, { key }: { readonly key: unknown }): string {
   if (typeof key === 'number') return `${parent}[${key}]`;
   if (!PLAIN_KEY.test(String(key))) return `${parent}[${show(String(key))}]`;
@@ -37,8 +38,8 @@ function sentence(issue: v.BaseIssue<unknown>): string {
     const isMissingKey = type.endsWith('object') && expected !== 'Object';
     return isMissingKey ? 'is missing' : `is missing, expected ${expectation(issue)}`;
   }
-  // A schema of ours says it in its own words, as a whole sentence; a `regex` as a noun.
-  const isOwnSentence = kind === 'validation' && type !== 'regex' && !message.startsWith(INVALID);
+  // The checks of this library have whole sentences as messages, and a `regex` has a noun.
+  const isOwnSentence = kind !== 'schema' && type !== 'regex' && !message.startsWith(INVALID);
   return isOwnSentence ? message : `expected ${expectation(issue)}, got ${show(input)}`;
 }
 
@@ -75,29 +76,43 @@ function cut(text: string): string {
   return text.length > MAX_SHOWN ? `${text.slice(0, MAX_SHOWN - 3)}...` : text;
 }
 
-/** A check that says what is wrong by throwing a sentence that quotes the text. */
-function textThat(parse: (text: string) => unknown): Schema<string> {
-  return v.pipe(
+/**
+ * A schema of text that is parsed to a value; the value itself passes too. `parse` throws a sentence that quotes the
+ * text.
+ */
+function textOf<T>(isValue: (input: unknown) => boolean, parse: (text: string) => T): Schema<T> {
+  const text = v.pipe(
     v.string(),
-    v.rawCheck(({ dataset, addIssue }) => {
-      if (!dataset.typed) return;
-      const text = dataset.value;
+    v.rawTransform(({ dataset, addIssue, NEVER }) => {
+      const { value } = dataset;
       try {
-        parse(text);
+        return parse(value);
       } catch (error) {
-        addIssue({ message: (error as Error).message.replace(text, () => cut(text)) });
+        addIssue({ message: (error as Error).message.replace(value, () => cut(value)) });
+        return NEVER;
       }
     })
-  ) as Schema<string>;
+  );
+  return v.lazy((input) => (isValue(input) ? v.any() : text)) as Schema<T>;
 }
 
-export const AddressText: Schema<string> = /* @__PURE__ */ textThat((text) =>
-  IpAddress.parse(text)
+/** An IP address. */
+export const AddressText: Schema<IpAddress> = /* @__PURE__ */ textOf(
+  (input) => input instanceof IpAddress,
+  (text) => IpAddress.parse(text)
 );
-export const PrefixText: Schema<string> = /* @__PURE__ */ textThat((text) => IpPrefix.parse(text));
-export const PortText: Schema<string> = /* @__PURE__ */ textThat((text) => parsePortRange(text));
+/** A prefix of IP addresses; a bare address is one too. */
+export const PrefixText: Schema<IpPrefix> = /* @__PURE__ */ textOf(
+  (input) => input instanceof IpPrefix,
+  (text) => IpPrefix.parse(text)
+);
+/** A range of ports such as `tcp/5672`. */
+export const PortText: Schema<PortRange> = /* @__PURE__ */ textOf(
+  (input) => input instanceof PortRange,
+  (text) => PortRange.parse(text)
+);
 
-/** Name of a site, a service: one DNS label. */
+/** The name of a site or a service, which is one DNS label. */
 export const NameText: Schema<string> = /* @__PURE__ */ v.pipe(
   v.string(),
   v.regex(
@@ -116,7 +131,7 @@ export const DomainText: Schema<string> = /* @__PURE__ */ v.pipe(
   )
 ) as Schema<string>;
 
-/** Whole number within bounds, both included. */
+/** A whole number from `first` to `last`. */
 export function wholeNumber(first: number, last: number): Schema<number> {
   return v.pipe(
     v.number(),
@@ -127,7 +142,7 @@ export function wholeNumber(first: number, last: number): Schema<number> {
   ) as Schema<number>;
 }
 
-/** An object of the host's that is known by its methods, for example a logger. */
+/** An object of the host program with certain methods, for example a logger. */
 export function hostObject<T>(what: string, methods: readonly string[]): Schema<T> {
   const isOne = (value: unknown) =>
     typeof value === 'object' &&
@@ -142,7 +157,7 @@ export function hostObject<T>(what: string, methods: readonly string[]): Schema<
   ) as unknown as Schema<T>;
 }
 
-/** A function of the host's. */
+/** A function of the host program. */
 export function hostFunction<T>(): Schema<T> {
   return v.pipe(
     v.unknown(),
@@ -154,7 +169,7 @@ export function hostFunction<T>(): Schema<T> {
 }
 
 const PLAIN_KEY = /^[\w-]{1,64}$/;
-/** How valibot's own messages begin. */
+/** The beginning of valibot's own messages. */
 const INVALID = 'Invalid ';
 const TYPE_NAMES: Readonly<Record<string, string>> = {
   string: 'a string',
@@ -163,5 +178,5 @@ const TYPE_NAMES: Readonly<Record<string, string>> = {
   Object: 'a mapping',
   Array: 'a list',
 };
-/** Longest quotation of a foreign value, in characters. */
+/** How many characters of a wrong value a message shows. */
 const MAX_SHOWN = 60;

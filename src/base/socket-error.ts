@@ -1,9 +1,9 @@
 /**
- * What the error of a connection says.
+ * The reason of a connection's error.
  * @module
  */
 
-/** Returns the reason. The error of an attempt at several addresses of a name has a code and no message. */
+/** Returns the reason. An attempt at several addresses of a name fails with a code and no message. */
 export function reasonOf({ message, code }: NodeJS.ErrnoException): string {
   return message || String(code);
 }

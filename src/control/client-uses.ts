@@ -1,21 +1,22 @@
 /**
- * When the client leases of a realm were last used, by the clients' site and the longest unused first.
+ * Notes when the leases of a realm's clients were last used, by the clients' site, the longest unused first.
  * @module
  */
 import type { Family } from '../base/address.ts';
-import { endpointOf, familyOfKey, parseEndpoint, presenceKey } from './endpoint.ts';
+import type { Endpoint } from '../base/endpoint.ts';
+import { endpointKeyOf, familyOfKey, presenceKey, siteOfKey } from './presence-key.ts';
 
 export interface ClientUse {
-  /** In ms of the lease clock, as exact as the data plane is asked. */
+  /** The last use in ms of the lease clock, as exact as the data plane is asked. */
   readonly usedAtMs: number;
-  /** The same as it is stored. */
+  /** The last use that is stored. */
   readonly storedAtMs: number;
 }
 
 export class ClientUses {
   /** By site and presence key, the longest unused first. */
   readonly #uses = new Map<string, Map<string, ClientUse>>();
-  /** By site and IP version: how many leases. */
+  /** By site and IP version: the number of leases. */
   readonly #counts = new Map<string, Record<Family, number>>();
   /** By site: the hosts, each of which may have a presence of each IP version. */
   readonly #hosts = new Map<string, Set<string>>();
@@ -24,13 +25,13 @@ export class ClientUses {
     return [...this.#uses.keys()];
   }
 
-  /** The leases of a site's clients, the longest unused first. */
+  /** Returns the uses of the leases of a site's clients by presence key, the longest unused first. */
   of(site: string): ReadonlyMap<string, ClientUse> {
     return this.#uses.get(site) ?? NONE;
   }
 
   get(key: string): ClientUse | undefined {
-    return this.#uses.get(siteOf(key))?.get(key);
+    return this.#uses.get(siteOfKey(key))?.get(key);
   }
 
   count(site: string, family: Family): number {
@@ -41,13 +42,13 @@ export class ClientUses {
     return this.#hosts.get(site)?.size ?? 0;
   }
 
-  hasHost({ realm }: { readonly realm: string }, endpoint: string): boolean {
-    return this.#hosts.get(realm)?.has(endpoint) ?? false;
+  hasHost({ realm, key }: Endpoint): boolean {
+    return this.#hosts.get(realm)?.has(key) ?? false;
   }
 
-  /** Adds a lease, or notes that it was used last of all. */
+  /** Adds a lease, or notes that it is the one that was used last. */
   set(key: string, use: ClientUse): void {
-    const site = siteOf(key);
+    const site = siteOfKey(key);
     let uses = this.#uses.get(site);
     if (uses === undefined) {
       uses = new Map();
@@ -57,15 +58,15 @@ export class ClientUses {
     }
     if (!uses.delete(key)) this.#counts.get(site)![familyOfKey(key)]++;
     uses.set(key, use);
-    this.#hosts.get(site)!.add(endpointOf(key));
+    this.#hosts.get(site)!.add(endpointKeyOf(key));
   }
 
   delete(key: string): void {
-    const site = siteOf(key);
+    const site = siteOfKey(key);
     const uses = this.#uses.get(site);
     if (uses === undefined || !uses.delete(key)) return;
     this.#counts.get(site)![familyOfKey(key)]--;
-    const endpoint = endpointOf(key);
+    const endpoint = endpointKeyOf(key);
     const hasOther = FAMILIES.some((family) => uses.has(presenceKey(endpoint, family)));
     if (!hasOther) this.#hosts.get(site)!.delete(endpoint);
     if (uses.size > 0) return;
@@ -73,11 +74,6 @@ export class ClientUses {
     this.#hosts.delete(site);
     this.#counts.delete(site);
   }
-}
-
-/** The site of the host that a presence's key is of. */
-export function siteOf(key: string): string {
-  return parseEndpoint(key).realm;
 }
 
 const FAMILIES: readonly Family[] = [4, 6];

@@ -1,6 +1,6 @@
 /**
- * An edge's side of the exchange: takes snapshots, keeps the last one, reports counters, hears whom to
- * trust, and asks for its next certificate.
+ * The edge's side of the control channel: receives snapshots and trust anchors, keeps the last snapshot, reports
+ * counters, and requests the next certificate.
  * @module
  */
 import { EventEmitter } from 'eventemitter3';
@@ -35,13 +35,13 @@ export interface ControlClientOptions {
   readonly site: string;
   /** Keeps the last snapshot, so that the edge answers after a restart without the cloud. Default: it is not kept. */
   readonly store?: Store;
-  /** The counters that the cloud is told. Default: it is told none. */
+  /** Returns the counters to report to the cloud. Default: nothing is reported. */
   readonly counters?: () => Readonly<Record<string, number>>;
-  /** How often counters are told, if they have changed, in ms; default 1000. */
+  /** How often counters are reported, if they have changed, in ms; default 1000. */
   readonly statusIntervalMs?: number;
   /** How long the cloud may take to answer a request for a certificate, in ms; default 10,000. */
   readonly renewalTimeoutMs?: number;
-  /** Default: that of the system. */
+  /** Default: the system's clock. */
   readonly clock?: Clock;
 }
 
@@ -52,9 +52,9 @@ export const CONTROL_CLIENT_DEFAULTS: Readonly<{
 }> = Object.freeze({ statusIntervalMs: 1000, renewalTimeoutMs: 10_000 });
 
 export interface ControlClientEvents {
-  /** A snapshot has come; it is acknowledged when all listeners have returned. */
+  /** A snapshot has arrived. It is acknowledged when all listeners have returned. */
   snapshot: [snapshot: Snapshot];
-  /** The cloud says which CAs hold from now on, and whether and how soon the own certificate is to be renewed. */
+  /** The cloud has sent the CAs to trust from now on, and whether and when to renew the certificate. */
   trust: [trust: Omit<TrustMessage, 'type'>];
   /** A snapshot could not be kept, or the cloud broke the protocol. */
   problem: [problem: { readonly error: Error }];
@@ -65,9 +65,9 @@ export class ControlClient extends EventEmitter<ControlClientEvents> implements 
   #endTimer: () => void;
   #snapshot: Snapshot | undefined;
   #channel: ControlChannel | undefined;
-  #told = '';
+  #reported = '';
   #request: CertificateRequest | undefined;
-  /** The snapshots that are being kept. */
+  /** Resolves when the store has the snapshots so far. */
   #keeping: Promise<unknown> = Promise.resolve();
   #closing: Promise<void> | undefined;
 
@@ -75,11 +75,11 @@ export class ControlClient extends EventEmitter<ControlClientEvents> implements 
     super();
     this.#options = options;
     this.#snapshot = snapshot;
-    this.#endTimer = this.#tellLater();
+    this.#endTimer = this.#reportLater();
   }
 
   /**
-   * Reads the snapshot that was kept, if any.
+   * Reads the last snapshot from the store, if there is one.
    *
    * @throws {ApiMisuseError} naming the option that is wrong.
    * @throws {StoreError} if the store cannot be read.
@@ -91,7 +91,7 @@ export class ControlClient extends EventEmitter<ControlClientEvents> implements 
     try {
       if (kept !== undefined) snapshot = parseSchema(SnapshotSchema, kept.value);
     } catch {
-      // Written by another version: the cloud sends a new one.
+      // Another version has written it. The cloud sends a new one.
     }
     return new ControlClient(resolved, snapshot?.site === options.site ? snapshot : undefined);
   }
@@ -101,7 +101,7 @@ export class ControlClient extends EventEmitter<ControlClientEvents> implements 
     return this.#snapshot;
   }
 
-  /** Takes messages from a tunnel, through all its reconnects. */
+  /** Receives messages from a tunnel, across its reconnects. */
   attach(channel: ControlChannel): void {
     checkMethods('channel', channel, ['sendControl', 'on', 'off']);
     if (this.#closing !== undefined) throw new ApiMisuseError('the control client is closed');
@@ -111,14 +111,14 @@ export class ControlClient extends EventEmitter<ControlClientEvents> implements 
   }
 
   /**
-   * Asks the cloud for the next certificate, one request at a time.
+   * Requests the next certificate from the cloud, one request at a time.
    *
    * @param csrPem a signing request, PEM
-   * @param options `signal` ends the wait; the promise rejects with its reason then
-   * @returns the certificate, with what stands between it and the trust anchors, and these.
-   * @throws {PeerRefusedError} if the cloud says no.
+   * @param options `signal` ends the wait; the promise then rejects with its reason
+   * @returns the certificate with its intermediate certificates, and the trust anchors.
+   * @throws {PeerRefusedError} if the cloud refuses.
    * @throws {EnvironmentError} if the tunnel cannot take the request, or no answer comes in time.
-   * @throws {ApiMisuseError} if one is under way.
+   * @throws {ApiMisuseError} if another request is under way.
    */
   async renew(
     csrPem: string,
@@ -157,7 +157,7 @@ export class ControlClient extends EventEmitter<ControlClientEvents> implements 
     });
   }
 
-  /** Takes no message any more, and waits until the last snapshot is kept. */
+  /** Stops receiving messages, and waits until the last snapshot is stored. */
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
@@ -195,7 +195,7 @@ export class ControlClient extends EventEmitter<ControlClientEvents> implements 
         break;
       }
       case 'certificate': {
-        // One that comes too late has been asked for again.
+        // An answer that arrives too late is ignored: the certificate was requested again.
         const { certificatePem, caPem } = message;
         this.#settle()?.resolve({ certificatePem, caPem });
         break;
@@ -224,38 +224,40 @@ export class ControlClient extends EventEmitter<ControlClientEvents> implements 
     this.emit('snapshot', snapshot);
     if (store !== undefined) this.#keep(store, snapshot);
     this.#channel?.sendControl({ type: 'ack', revision: snapshot.revision });
-    this.#told = '';
+    this.#reported = '';
   }
 
   #keep(store: Store, snapshot: Snapshot): void {
+    // The values in it, such as addresses, are stored as text.
+    const value = JSON.parse(JSON.stringify(snapshot)) as Json;
     const kept = store
-      .commit([{ key: SNAPSHOT_KEY, value: snapshot as unknown as Json }])
+      .commit([{ key: SNAPSHOT_KEY, value }])
       .catch((error: Error) => this.emit('problem', { error }));
     this.#keeping = Promise.all([this.#keeping, kept]);
   }
 
-  #tellLater(): () => void {
+  #reportLater(): () => void {
     const { clock, statusIntervalMs } = this.#options;
-    const tell = (): void => {
-      this.#endTimer = this.#tellLater();
-      this.#tellCounters();
+    const report = (): void => {
+      this.#endTimer = this.#reportLater();
+      this.#reportCounters();
     };
-    return clock.after(statusIntervalMs, tell, true);
+    return clock.after(statusIntervalMs, report, true);
   }
 
-  #tellCounters(): void {
+  #reportCounters(): void {
     const counters = this.#options.counters?.();
     if (counters === undefined) return;
     const text = JSON.stringify(counters);
-    if (text === this.#told) return;
-    if (this.#channel?.sendControl({ type: 'status', counters }) === true) this.#told = text;
+    if (text === this.#reported) return;
+    if (this.#channel?.sendControl({ type: 'status', counters }) === true) this.#reported = text;
   }
 }
 
 interface CertificateRequest {
   readonly resolve: (message: Omit<CertificateMessage, 'type'>) => void;
   readonly reject: (reason: unknown) => void;
-  /** Ends the wait. */
+  /** Ends the timer and the signal's listener. */
   readonly end: () => void;
   readonly fail: (reason: string) => void;
 }
@@ -278,6 +280,6 @@ function resolveOptions(options: ControlClientOptions): ResolvedOptions {
   return { ...options, statusIntervalMs, renewalTimeoutMs, clock: checkClock(options.clock) };
 }
 
-/** The longest a timer of Node takes. */
+/** The longest time of a timer of Node. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
 const SNAPSHOT_KEY = 'snapshot';

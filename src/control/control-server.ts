@@ -1,6 +1,6 @@
 /**
- * The cloud's side of the exchange: brings every connected edge its snapshot and hears what became
- * of it; tells it whom to trust, and renews its certificate.
+ * The cloud's side of the control channel: sends snapshots and trust anchors to every connected edge, receives
+ * acknowledgements and counters, and renews certificates.
  * @module
  */
 import type { X509Certificate } from 'node:crypto';
@@ -20,25 +20,25 @@ import type { PresenceController } from './presence-controller.ts';
 import { type RenewalCounters, RenewalService, type TrustProvider } from './renewal-service.ts';
 import type { Snapshot } from './snapshot.ts';
 
-/** A tunnel's control channel, and who is behind it. */
+/** The control channel of a tunnel, with the certificate of its edge. */
 export interface EdgeChannel extends ControlChannel {
-  /** The one that the edge shows now, verified; without it, certificates are no matter here. */
+  /** The certificate that the edge presents now, verified. Without it, nothing is done about certificates. */
   readonly certificate?: X509Certificate | undefined;
 }
 
 export interface ControlServerOptions {
-  /** When a snapshot is offered again to an edge that could not take it, in ms; default 500. */
+  /** After how long a snapshot is sent again that an edge could not take, in ms; default 500. */
   readonly retryMs?: number;
-  /** Renews certificates, and says whom to trust; without it, edges that ask are ignored. */
+  /** Renews certificates and provides trust anchors; without it, requests of edges are ignored. */
   readonly trust?: TrustProvider;
-  /** Renewals that one site may have in an hour; default 12. */
+  /** How many renewals one site may have in an hour; default 12. */
   readonly maxRenewalsPerHour?: number;
   /**
-   * The longest time over which the edges that are connected renew when the CA changes, in ms, 0 to an hour;
-   * default 300,000. It takes less where there are few of them: 20 renew in a second. With 0 all renew at once.
+   * The longest time over which the connected edges renew when the CA changes, in ms, 0 to an hour; default 300,000.
+   * It takes less time with few edges, since 20 renew in a second. With 0 all renew at once.
    */
   readonly renewalSpreadMs?: number;
-  /** Default: that of the system. */
+  /** Default: the system's clock. */
   readonly clock?: Clock;
 }
 
@@ -49,33 +49,33 @@ export const CONTROL_SERVER_DEFAULTS: Readonly<{
   renewalSpreadMs: number;
 }> = Object.freeze({ retryMs: 500, maxRenewalsPerHour: 12, renewalSpreadMs: 300_000 });
 
-/** What is known of a connected edge. */
+/** The state of a connected edge. */
 export interface ConnectedEdgeStatus {
-  /** The revision sent last, and the one acknowledged last; 0 for none. */
+  /** The last revision that was sent, and the last one that was acknowledged; 0 for none. */
   readonly sentRevision: number;
   readonly appliedRevision: number;
-  /** The edge's own counters; empty until it has told them. */
+  /** The counters that the edge reports; empty before its first report. */
   readonly counters: Readonly<Record<string, number>>;
   readonly certificate?: {
-    /** Lower-case hex. */
+    /** The serial number in lower-case hexadecimal digits. */
     readonly serial: string;
-    /** ISO 8601. */
+    /** The end of its validity, ISO 8601. */
     readonly notAfter: string;
-    /** By the CA that signs now. */
+    /** Whether it is signed by the CA that signs now. */
     readonly isCurrent: boolean;
   };
 }
 
 export interface ControlServerEvents {
   /**
-   * A snapshot cannot be sent, not even later: typically it is longer than the tunnel takes. Or a
-   * certificate could not be renewed for a fault on this side.
+   * A snapshot cannot be sent, not even later; typically it is longer than a message of the tunnel may be. Or a fault
+   * on this side has prevented the renewal of a certificate.
    */
   problem: [problem: { readonly site: string; readonly error: Error }];
 }
 
 export class ControlServer extends EventEmitter<ControlServerEvents> implements AsyncDisposable {
-  /** Of certificates. */
+  /** The counters of certificate renewals; undefined without `trust`. */
   readonly renewals: Readonly<RenewalCounters> | undefined;
   readonly #controller: PresenceController;
   readonly #clock: Clock;
@@ -125,10 +125,10 @@ export class ControlServer extends EventEmitter<ControlServerEvents> implements 
   }
 
   /**
-   * Serves the edge of a site on a tunnel that is up, in place of any earlier one. Returns the
-   * function that ends it. A server that is closed serves nobody.
+   * Serves the edge of a site on a tunnel that is up, in place of an earlier tunnel. A closed server serves no edge.
    *
-   * @param onFault called when the edge breaks the protocol; the host closes the tunnel then
+   * @param onFault is called when the edge breaks the protocol; the host then closes the tunnel
+   * @returns a function that ends this.
    */
   attach(
     site: string,
@@ -140,7 +140,7 @@ export class ControlServer extends EventEmitter<ControlServerEvents> implements 
     if (this.#closing !== undefined) return () => {};
     this.#edges.get(site)?.close();
     this.#edges.delete(site);
-    // Before the edge is entered: what is published only now would be sent twice.
+    // The edge is added after this, because a snapshot that is published only now would be sent twice.
     const snapshot = this.#controller.snapshot(site);
     const edge: ConnectedEdge = new ConnectedEdge(channel, this.#clock, this.#retryMs, {
       onFault,
@@ -148,7 +148,7 @@ export class ControlServer extends EventEmitter<ControlServerEvents> implements 
       onRenew: (csrPem) => this.#renewLater(site, edge, csrPem),
     });
     this.#edges.set(site, edge);
-    // One that has just connected renews at once.
+    // An edge that has just connected renews at once.
     this.#tellTrust(edge, 0);
     if (snapshot !== undefined) edge.send(snapshot);
     return () => {
@@ -157,7 +157,7 @@ export class ControlServer extends EventEmitter<ControlServerEvents> implements 
     };
   }
 
-  /** Returns undefined for a site that is not connected. */
+  /** Returns the state of a site's edge; undefined if it is not connected. */
   status(site: string): ConnectedEdgeStatus | undefined {
     const edge = this.#edges.get(site);
     const certificate = edge?.channel.certificate;
@@ -173,8 +173,8 @@ export class ControlServer extends EventEmitter<ControlServerEvents> implements 
   }
 
   /**
-   * Tells every connected edge whom to trust from now on. Those whose certificates are by a CA that goes out of
-   * use renew one after the other: `renewalSpreadMs` says how fast.
+   * Sends the trust anchors to every connected edge. Edges whose certificates are signed by a CA that goes out of use
+   * renew one after the other, as fast as `renewalSpreadMs` says.
    */
   announceTrust(): void {
     const stale = [...this.#edges.values()].filter((edge) => this.#isStale(edge));
@@ -183,7 +183,7 @@ export class ControlServer extends EventEmitter<ControlServerEvents> implements 
     for (const edge of this.#edges.values()) this.#tellTrust(edge, waits.get(edge) ?? 0);
   }
 
-  /** Serves no edge any more, and waits for renewals of certificates that are under way. */
+  /** Stops serving edges, and waits for the certificate renewals under way. */
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
@@ -208,7 +208,7 @@ export class ControlServer extends EventEmitter<ControlServerEvents> implements 
     return certificate !== undefined && this.#trust?.trust(certificate).renew === true;
   }
 
-  /** One that cannot take it now is told when it connects again. */
+  /** An edge that cannot take the message now gets it when it connects again. */
   #tellTrust({ channel }: ConnectedEdge, renewInMs: number): void {
     const { certificate } = channel;
     if (this.#trust === undefined || certificate === undefined) return;
@@ -222,7 +222,7 @@ export class ControlServer extends EventEmitter<ControlServerEvents> implements 
     this.#renewing.add(renewal);
   }
 
-  /** An answer that cannot be sent is lost, and the edge asks again. */
+  /** If the answer cannot be sent, it is lost, and the edge asks again. */
   async #renew(site: string, edge: ConnectedEdge, csrPem: string): Promise<void> {
     const { certificate } = edge.channel;
     if (this.#renewals === undefined || certificate === undefined) return;
@@ -253,11 +253,13 @@ class ConnectedEdge {
     channel.on('control', this.#onMessage);
   }
 
-  /** Sends a snapshot, in place of any older one that could not be sent yet. */
+  /** Sends a snapshot, in place of an older one that could not be sent yet. */
   send(snapshot: Snapshot): void {
     this.#endRetry?.();
     try {
-      if (this.channel.sendControl({ type: 'snapshot', snapshot } as unknown as Json)) {
+      const message = { type: 'snapshot', snapshot };
+      // The values in it, such as addresses, are sent as text.
+      if (this.channel.sendControl(JSON.parse(JSON.stringify(message)) as Json)) {
         this.status = { ...this.status, sentRevision: snapshot.revision };
         return;
       }
@@ -291,7 +293,7 @@ function isTimer(ms: number): boolean {
   return typeof ms === 'number' && ms >= 0 && ms <= MAX_TIMER_MS;
 }
 
-/** The longest a timer of Node takes. */
+/** The longest time of a timer of Node. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
-/** Between the renewals of two edges, where the time that they may take allows it. */
+/** The time between the renewals of two edges, unless `renewalSpreadMs` demands a shorter one. */
 const RENEWAL_INTERVAL_MS = 50;

@@ -1,5 +1,5 @@
 /**
- * What a `PresenceController` is given, and its defaults.
+ * The options of a `PresenceController`, with their checks and defaults.
  * @module
  */
 import type { Clock } from '../base/clock.ts';
@@ -19,7 +19,7 @@ import type { Store } from '../store/index.ts';
 import type { Presence, TranslationPlan } from '../translator/index.ts';
 import type { PresenceUse } from './presence-uses.ts';
 
-/** What the controller tells its plan to; `PacketTranslator` is one. */
+/** Receives the plan of the controller. `PacketTranslator` is one. */
 export interface PlanTarget {
   load(plan: TranslationPlan): void;
   bind(presence: Presence): void;
@@ -27,49 +27,49 @@ export interface PlanTarget {
 
 export interface PresenceControllerOptions {
   readonly registry: Registry;
-  /** Keeps the leases. */
+  /** The store of the leases. */
   readonly store: Store;
   readonly translator: PlanTarget;
-  /** TTL of the names' addresses in DNS; default 30. */
+  /** The TTL of addresses in DNS; default 30. */
   readonly ttlSeconds?: number;
-  /** How long a released address rests, in ms, at least the TTL; default 60,000, or twice the TTL where that is given. */
+  /** How long a released address stays in quarantine, in ms, at least the TTL; default twice the TTL, 60,000. */
   readonly quarantineMs?: number;
   /**
-   * Says which presences have carried packets since it was last called. It is called once an hour, or more
-   * often where leases end sooner; while it fails, no lease ends. Without it no client's lease ends because
-   * nobody uses it. `PresenceUses` makes it of a translator.
+   * Returns the presences that have carried packets since the last call. It is called once an hour, or more often where
+   * leases end sooner; while it fails, no lease ends. Without it, no client's lease ends for lack of use.
+   * `PresenceUses` provides it for a translator.
    */
   readonly presenceUses?: (() => Promise<Iterable<PresenceUse>>) | undefined;
   /**
-   * How long a client's lease is kept while nobody uses it, in ms; default 30 days. Its address then rests,
-   * and the client finds it again as long as no other has needed it. Presences of services never end so.
+   * How long a client's lease is kept without use, in ms; default 30 days. Its address then goes into quarantine. The
+   * client gets it again unless another client has needed it. This does not end the presences of services.
    */
   readonly clientIdleMs?: number;
   /**
-   * The same while the client's site holds four fifths of what it can have in that realm, the longest unused
-   * leases first and until it holds seven tenths, in ms; default 1 day, or `clientIdleMs` if that is less.
+   * The same for a site that holds four fifths of what it can have in that realm, until it holds seven tenths; the
+   * longest unused leases end first. In ms; default 1 day, or `clientIdleMs` if that is less.
    */
   readonly pressedIdleMs?: number;
   /**
-   * Whether the clients of a blocked site lose their leases at once; default false: they are kept, so that a
-   * reinstated site finds its addresses, until they have been idle for long. `releaseClients` does it on request.
+   * Whether the clients of a suspended site lose their leases at once. By default they keep them until these have been
+   * idle for long, so that a reinstated site gets its addresses again; `releaseClients` releases them on request.
    */
   readonly releaseSuspended?: boolean;
-  /** How long changes of one site are gathered before its snapshot is made, in ms; default 20. */
+  /** How long the changes of a site are collected before its snapshot is made, in ms; default 20. */
   readonly coalesceMs?: number;
-  /** When what could not be had or stored is tried again, in ms; default 5000. */
+  /** After how long an allocation or a commit that has failed is tried again, in ms; default 5000. */
   readonly retryMs?: number;
-  /** Sites whose certificates are revoked at the start; default none. */
+  /** The sites that are suspended at the start; default none. */
   readonly suspended?: Iterable<string>;
   /**
-   * The realm that packets between other sites cross where these are held by different translators
-   * (`PlanPartition`). Services that are exposed from one site to another, and the clients they are
-   * exposed to, get a presence in it too, without a name there. By default no packet crosses a realm.
+   * The realm that packets cross between sites of different translators (`PlanPartition`). A service that one site
+   * exposes to another, and the clients there, also get presences in this realm, without names. By default packets
+   * cross no realm.
    */
   readonly transit?: string | undefined;
   /**
-   * Snapshots have their revisions by its wall clock; leases and their rest are judged by its monotonic one.
-   * Default that of the system.
+   * Its wall clock begins the revisions of snapshots; its monotonic clock counts leases and quarantines. Default: the
+   * system's clock.
    */
   readonly clock?: Clock;
 }
@@ -77,7 +77,7 @@ export interface PresenceControllerOptions {
 /** What is used where an option is absent. */
 export const PRESENCE_CONTROLLER_DEFAULTS: Readonly<{
   ttlSeconds: number;
-  /** In ms; at a TTL of 30 s. It is twice the TTL in any case. */
+  /** In ms, with the default TTL; twice the TTL with another one. */
   quarantineMs: number;
   /** In ms. */
   clientIdleMs: number;
@@ -104,10 +104,10 @@ export type ResolvedControllerOptions = Required<
   Pick<PresenceControllerOptions, 'transit' | 'presenceUses'>;
 
 /**
- * Checks what a caller gives, and fills in the defaults.
+ * Checks the options, and fills in the defaults.
  *
- * @throws {ApiMisuseError} naming the option that is wrong: something is not what it has to be, the quarantine is
- *   shorter than the TTL, or a time is out of range.
+ * @throws {ApiMisuseError} naming the option that is wrong: it has a wrong type, the quarantine is shorter than the
+ *   TTL, or a time is out of range.
  */
 export function resolveControllerOptions(
   options: PresenceControllerOptions
@@ -169,5 +169,5 @@ function checkNames(name: string, value: Iterable<string>): readonly string[] {
 
 /** RFC 2181 section 8. */
 const MAX_TTL_SECONDS = 0x7fffffff;
-/** The longest a timer of Node takes. */
+/** The longest time of a timer of Node. */
 const MAX_TIMER_MS = 2 ** 31 - 1;

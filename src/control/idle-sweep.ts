@@ -1,6 +1,6 @@
 /**
- * Asks the data plane at a slow interval what was used, and then has ended what was not: some at a time, so
- * that packets and other changes have their turn between.
+ * Asks the data plane at long intervals which presences were used, and ends the leases of those that were not. It does
+ * so in small batches, so that packets and other changes are processed in between.
  * @module
  */
 import type { Clock } from '../base/clock.ts';
@@ -10,7 +10,7 @@ export interface IdleSweepOptions {
   readonly clock: Clock;
   readonly everyMs: number;
   readonly ask: () => Promise<Iterable<PresenceUse>>;
-  /** Notes some uses, and stores that. */
+  /** Notes some uses, and stores them. */
   readonly touch: (uses: readonly PresenceUse[]) => Promise<void>;
   /** Ends some leases. Returns whether there may be more to end. */
   readonly end: () => Promise<boolean>;
@@ -37,12 +37,12 @@ export class IdleSweep {
     this.#endTimer = this.#options.clock.after(delayMs, () => void work(), true);
   }
 
-  /** Nothing is ended as long as the data plane does not say what was used. */
+  /** Ends no lease while the data plane does not answer. */
   async #sweep(): Promise<void> {
     const { everyMs, ask, touch, onError } = this.#options;
     try {
       const uses = [...(await ask())];
-      // Once in any case: the time that has passed is stored with it.
+      // It runs at least once, because it also stores the lease clock.
       for (let at = 0; at === 0 || at < uses.length; at += USES_PER_TURN) {
         if (this.#isClosed) return;
         await touch(uses.slice(at, at + USES_PER_TURN));

@@ -1,5 +1,5 @@
 /**
- * From the desired state to presences, and to the edges.
+ * Derives presences from the desired state, and exchanges messages with the edges.
  * @module
  */
 export {
@@ -43,5 +43,5 @@ export {
 } from './presence-controller.ts';
 export { type PresenceUse, PresenceUses } from './presence-uses.ts';
 export type { RenewalCounters, TrustProvider } from './renewal-service.ts';
-export { type RouteChange, SiteRoutes } from './site-routes.ts';
+export { type RouteChange, type SiteRoute, SiteRoutes } from './site-routes.ts';
 export { type Snapshot, type SnapshotHost, zoneDataOf } from './snapshot.ts';

@@ -1,13 +1,11 @@
 /**
- * The clock that leases are judged by: it counts the time that the controller runs, and goes on after a
- * restart where it was.
+ * The clock of leases: it counts the time that the controller runs, and continues after a restart where it was.
  *
- * A wall clock that is set, forward or back, changes nothing of it: neither ends a lease early that is in use
- * nor a quarantine. While no controller runs it stands still, for nobody can use a lease then. What it said
- * last is stored now and then; after a crash it goes on from there, or from the newest stamp of a lease if
- * that is newer. So it is never ahead of the time that has really passed.
+ * It does not follow the wall clock when that is set, so no lease and no quarantine ends early. It stands still while
+ * no controller runs, because leases cannot be used then. Its time is stored now and then. After a crash it continues
+ * from there, or from the newest time of a lease if that is newer, so it is never ahead of the time that has passed.
  *
- * It begins with the wall clock of its first start, so that the stamps of stores without it still fit.
+ * It begins at the wall clock of its first start, so that it fits the times in stores of before it existed.
  * @module
  */
 import * as v from 'valibot';
@@ -30,8 +28,8 @@ export class LeaseClock {
   }
 
   /**
-   * @param newestMs the newest stamp of this clock that there is
-   * @throws {StoreError} if the store cannot be read, or has something else in its place.
+   * @param newestMs the newest time of this clock in any lease
+   * @throws {StoreError} if the store cannot be read, or its entry is not a clock.
    */
   static async open(store: Store, clock: Clock, newestMs: number): Promise<LeaseClock> {
     const entry = await store.get(KEY);
@@ -47,10 +45,10 @@ export class LeaseClock {
     return new LeaseClock(clock, baseMs, storedMs);
   }
 
-  /** In ms, whole. */
+  /** Returns the time in whole ms. */
   readonly now = (): number => this.#baseMs + Math.floor(this.#clock.monotonicMs() - this.#startMs);
 
-  /** What it says, as an entry for the store; undefined if the store has that. */
+  /** Returns the time as an entry for the store; undefined if the store has it. */
   write(): Write | undefined {
     const runMs = this.now();
     if (runMs === this.#storedMs) return undefined;

@@ -1,29 +1,30 @@
 /**
- * The leases of all realms, and which of them are stored: only those may be used.
+ * The leases of all realms, and which of them are stored. Only stored leases may be used.
  *
- * An entry of the store, `lease/<realm>/<address>`, says which endpoint's the address is, and since when
- * it is nobody's any more. In memory a lease is under the key of the presence, for an endpoint may have
- * one of each IP version. `fit` and `admit` change leases in memory; `commit` stores the changes; what is
- * read here is in use *and* stored. What a failed commit has not stored goes with the next one. These
- * three are called one after the other; reading is possible at any time.
+ * An entry of the store, `lease/<realm>/<address>`, says which endpoint the address belongs to, or when it was
+ * released. In memory, the key of a lease is that of the presence, because an endpoint may have one of each IP version.
+ * `fit` and `admit` change leases in memory, and `commit` stores the changes. What a failed commit has not stored goes
+ * with the next one. The caller runs these three one after the other. The other methods return only leases that are in
+ * use *and* stored, at any time.
  *
- * The entry of a client's lease also says when it was last used, `usedAt`, which is stored again only when it
- * is old: a lease that is in use costs one write in `storeUseMs`. All times are by the lease clock.
+ * The entry of a client's lease also has the time of its last use, `usedAt`. It is stored again only when it is old: a
+ * lease in use costs one write in `storeUseMs`. All times are those of the lease clock.
  * @module
  */
 
 import type { Lease } from '../allocator/index.ts';
-import { type Family, IpAddress } from '../base/address.ts';
+import type { Family, IpAddress } from '../base/address.ts';
 import type { Clock } from '../base/clock.ts';
+import type { Endpoint } from '../base/endpoint.ts';
 import { AllocatorError, PoolExhaustedError, QuotaExceededError, StoreError } from '../errors.ts';
 import type { Site } from '../registry/index.ts';
 import type { Json, Store } from '../store/index.ts';
-import type { Endpoint, Presence } from '../translator/index.ts';
+import type { Presence } from '../translator/index.ts';
 import type { DesiredIndex, PresentService } from './desired-index.ts';
-import { endpointKey, endpointOf, familyOfKey, parseEndpoint, presenceKey } from './endpoint.ts';
 import { LeaseClock } from './lease-clock.ts';
+import { familyOfKey, presenceKey } from './presence-key.ts';
 import type { PresenceUse } from './presence-uses.ts';
-import { familyOf, RealmLeases } from './realm-leases.ts';
+import { RealmLeases } from './realm-leases.ts';
 import { type FoundLease, LEASE_PREFIX, leaseKey, leaseValue, readLease } from './stored-lease.ts';
 
 export interface LeaseTableOptions {
@@ -35,22 +36,22 @@ export interface LeaseTableOptions {
 }
 
 export interface IdleRules {
-  /** A client's lease ends when it was not used for so long, in ms. */
+  /** After how long without use a client's lease ends, in ms. */
   readonly idleMs: number;
-  /** The same for a site that holds nearly all that it can have; until it is well below that. */
+  /** The same for a site that holds nearly all that it can have, until it is well below that. */
   readonly pressedIdleMs: number;
-  /** How many leases to end at most. */
+  /** The most leases to end in one call. */
   readonly atMost: number;
 }
 
 export class LeaseTable {
   readonly #options: LeaseTableOptions;
   readonly #realms = new Map<string, RealmLeases>();
-  /** What the store had, by realm, until the pools are known. */
+  /** By realm: the leases that the store had, until the pools are known. */
   readonly #found = new Map<string, FoundLease[]>();
-  /** By key in the store: what the next commit brings. */
+  /** By key in the store: the writes of the next commit. */
   readonly #pending = new Map<string, PendingWrite>();
-  /** Opened with the book. */
+  /** Is opened with the table. */
   #clock!: LeaseClock;
   #desired: DesiredIndex | undefined;
 
@@ -58,9 +59,9 @@ export class LeaseTable {
     this.#options = options;
   }
 
-  /** @throws {StoreError} if the store cannot be read, or has what is not a lease. */
+  /** @throws {StoreError} if the store cannot be read, or an entry is not a lease. */
   static async open(options: LeaseTableOptions): Promise<LeaseTable> {
-    const book = new LeaseTable(options);
+    const table = new LeaseTable(options);
     const entries = await options.store.list(LEASE_PREFIX);
     const holders = new Map<string, string>();
     let newestMs = 0;
@@ -71,23 +72,22 @@ export class LeaseTable {
         const holder = `${realm} ${lease.key}`;
         const other = holders.get(holder);
         if (other !== undefined) {
-          const endpoint = endpointOf(lease.key);
-          throw new StoreError(`${other} and ${entry.key} in the store are both of ${endpoint}`);
+          throw new StoreError(`${other} and ${entry.key} in the store are both of ${lease.of}`);
         }
         holders.set(holder, entry.key);
       }
-      const found = book.#found.get(realm);
-      if (found === undefined) book.#found.set(realm, [lease]);
+      const found = table.#found.get(realm);
+      if (found === undefined) table.#found.set(realm, [lease]);
       else found.push(lease);
     }
-    book.#clock = await LeaseClock.open(options.store, options.clock, newestMs);
-    return book;
+    table.#clock = await LeaseClock.open(options.store, options.clock, newestMs);
+    return table;
   }
 
   /**
-   * Leases what the desired state asks for and releases what it does not, in memory.
+   * Leases the addresses that the desired state needs, and releases those that it does not need, in memory.
    *
-   * @returns what could not be had, by realm and IP version
+   * @returns by realm and IP version: why an address could not be leased
    */
   fit(desired: DesiredIndex): ReadonlyMap<string, AllocatorError> {
     this.#desired = desired;
@@ -110,27 +110,26 @@ export class LeaseTable {
   }
 
   /**
-   * Says whether a client may have a presence of that IP version in `realm`. One that has it may; one whose last
-   * address is still at rest for its site is not bound by the shares, since that address counts already.
+   * Checks that a client may have a presence of this IP version in `realm`. A client that has one may. The shares do
+   * not bind a client whose last address is in quarantine for its site, because that address counts already.
    *
-   * @throws {QuotaExceededError} if the client's site has `maxClients` of them there, or as many addresses as
-   *   the shares of the others leave to it.
+   * @throws {QuotaExceededError} if the client's site has `maxClients` clients there, or as many addresses as the
+   *   shares of other sites leave to it.
    */
   check(realm: string, client: Endpoint, family: Family, maxClients: number): void {
     const leases = this.#realms.get(realm)!;
     const { allocator, uses, shares } = leases;
-    const endpoint = endpointKey(client);
-    const key = presenceKey(endpoint, family);
+    const key = presenceKey(client.key, family);
     if (allocator.lookup(key) !== undefined) return;
     const site = client.realm;
     const hosts = uses.hostCount(site);
-    if (!uses.hasHost(client, endpoint) && hosts >= maxClients) {
+    if (!uses.hasHost(client) && hosts >= maxClients) {
       throw new QuotaExceededError(
         `"${site}" has ${hosts} clients in "${realm}", as many as it may`
       );
     }
     const { capacity, leased, quarantined } = allocator.statsOf(family);
-    // A pool without a free address says so itself.
+    // The allocator reports a pool without a free address.
     if (shares[family].mayTake(site) || leased + quarantined >= capacity) return;
     if (leases.isKept(key, site)) return;
     throw new QuotaExceededError(
@@ -139,8 +138,8 @@ export class LeaseTable {
   }
 
   /**
-   * Leases an address of `realm` to a client, in memory, unless it has one of that IP version. This counts as
-   * a use of it.
+   * Leases an address of `realm` to a client in memory, unless it has one of this IP version. This counts as a use of
+   * the address.
    *
    * @throws {QuotaExceededError} as `check` does.
    * @throws {PoolExhaustedError} if no address is free.
@@ -148,12 +147,13 @@ export class LeaseTable {
   admit(realm: string, client: Endpoint, family: Family, maxClients: number): void {
     this.check(realm, client, family, maxClients);
     const leases = this.#realms.get(realm)!;
-    const key = presenceKey(endpointKey(client), family);
-    if (leases.allocator.lookup(key) === undefined) this.#leaseClient(realm, leases, key, family);
+    const key = presenceKey(client.key, family);
+    if (leases.allocator.lookup(key) === undefined)
+      this.#leaseClient(realm, leases, client, family);
     else this.#touch(realm, leases, key);
   }
 
-  /** Notes that presences were used since the last call; what is no client's lease is passed over. */
+  /** Notes that presences were used since the last call, and ignores those that are no clients'. */
   touch(uses: Iterable<PresenceUse>): void {
     for (const { realm, address } of uses) {
       const leases = this.#realms.get(realm);
@@ -164,10 +164,10 @@ export class LeaseTable {
   }
 
   /**
-   * Ends leases of clients that nobody has used for long, in memory; the longest unused of each site first.
-   * Those of services never end so.
+   * Ends client leases that were not used for long, in memory, the longest unused of each site first. Leases of services
+   * stay.
    *
-   * @returns how many were ended; as many as it may at most, and then there may be more
+   * @returns how many were ended; if that is `atMost`, there may be more
    */
   endIdle({ idleMs, pressedIdleMs, atMost }: IdleRules): number {
     const nowMs = this.#clock.now();
@@ -189,7 +189,7 @@ export class LeaseTable {
     return ended;
   }
 
-  /** Ends all leases that the clients of a site have anywhere, in memory. Returns how many. */
+  /** Ends all leases of a site's clients in all realms, in memory. Returns how many. */
   releaseClients(site: string): number {
     let released = 0;
     for (const [name, realm] of this.#realms) {
@@ -201,7 +201,7 @@ export class LeaseTable {
     return released;
   }
 
-  /** Has what the clock says stored with the next commit. */
+  /** Adds the time of the lease clock to the next commit. */
   noteClock(): void {
     const write = this.#clock.write();
     if (write === undefined) return;
@@ -209,9 +209,9 @@ export class LeaseTable {
   }
 
   /**
-   * Stores all changes, in one commit. Returns false if there were none.
+   * Stores all changes in one commit. Returns false if there were none.
    *
-   * @throws {StoreError} if that fails; they go with the next commit then.
+   * @throws {StoreError} if that fails; the changes then go with the next commit.
    */
   async commit(): Promise<boolean> {
     const batch = [...this.#pending];
@@ -225,43 +225,38 @@ export class LeaseTable {
     return true;
   }
 
-  /** Whether there are changes that no commit has stored yet. */
+  /** Whether there are changes that are not stored yet. */
   get hasPending(): boolean {
     return this.#pending.size > 0;
   }
 
-  /** The address in a realm of the presence that has this key. */
-  address(realm: string, key: string): string | undefined {
-    return this.#realms.get(realm)?.addresses.get(key);
+  /** Returns the address of the presence in a realm that has this key. */
+  address(realm: string, key: string): IpAddress | undefined {
+    return this.#realms.get(realm)?.presences.get(key)?.address;
   }
 
-  /** Key of the endpoint that an address, in canonical form, stands for in a realm. */
-  holder(realm: string, address: string): string | undefined {
-    const key = this.#realms.get(realm)?.holders.get(address);
-    return key === undefined ? undefined : endpointOf(key);
+  /** Returns the endpoint that an address stands for in a realm. */
+  holder(realm: string, address: IpAddress): Endpoint | undefined {
+    const leases = this.#realms.get(realm);
+    const key = leases?.holders.get(address.toString());
+    return key === undefined ? undefined : leases!.presences.get(key)!.of;
   }
 
-  /** The presences in a realm: address by their key. */
-  addressesIn(realm: string): ReadonlyMap<string, string> {
-    return this.#realms.get(realm)?.addresses ?? NONE;
+  /** Returns the presences in a realm, by their keys. */
+  presencesIn(realm: string): ReadonlyMap<string, Presence> {
+    return this.#realms.get(realm)?.presences ?? NONE;
   }
 
   presences(): Presence[] {
-    const presences: Presence[] = [];
-    for (const [realm, { addresses }] of this.#realms) {
-      for (const [key, address] of addresses) {
-        presences.push({ realm, address, of: parseEndpoint(endpointOf(key)) });
-      }
-    }
-    return presences;
+    return [...this.#realms.values()].flatMap(({ presences }) => [...presences.values()]);
   }
 
-  /** The leases of a realm, to be read. */
+  /** Returns the leases of a realm, for reading. */
   realm(name: string): RealmLeases | undefined {
     return this.#realms.get(name);
   }
 
-  /** The leases of a site, in pools that are as the site says now. */
+  /** Returns the leases of a site, in the pools that it has now. */
   #realmOf(site: Site): RealmLeases {
     const definition = JSON.stringify([site.pools, site.reserved]);
     const before = this.#realms.get(site.name);
@@ -271,11 +266,15 @@ export class LeaseTable {
     const { allocator } = realm;
     const found = this.#found.get(site.name) ?? [];
     const leases = before?.allocator.leases() ?? found;
-    for (const lost of allocator.restore(leases)) this.#erase(site.name, lost.address);
+    const endpoints = new Map(found.map(({ key, of }) => [key, of]));
+    const lost = realm.restore(leases, ({ key }) =>
+      before === undefined ? endpoints.get(key) : before.endpoint(key)
+    );
+    for (const { address } of lost) this.#erase(site.name, address);
     for (const lease of before === undefined ? allocator.leases() : []) {
       if (lease.releasedAt === undefined) realm.use(lease);
     }
-    for (const [key, address] of before?.addresses ?? []) {
+    for (const [key, { address }] of before?.presences ?? []) {
       if (allocator.lookup(key) !== undefined) realm.use({ key, address });
     }
     this.#restoreUses(realm, before, found);
@@ -299,13 +298,13 @@ export class LeaseTable {
     const nowMs = this.#clock.now();
     for (const { key, usedAtMs } of known) {
       if (usedAtMs === undefined || realm.allocator.lookup(key) === undefined) continue;
-      // It may have been used until the next time that this would have been stored.
+      // The lease may have been in use after this, up to the time at which its use would have been stored again.
       const atMs = Math.min(nowMs, usedAtMs + this.#options.storeUseMs);
       realm.uses.set(key, { usedAtMs: atMs, storedAtMs: usedAtMs });
     }
   }
 
-  /** Leases of clients have a use from now on if they had none; those of services need none. */
+  /** Notes a use for client leases that have none; leases of services need none. */
   #fitUses(name: string, realm: RealmLeases): void {
     for (const lease of realm.allocator.leases()) {
       const { key, releasedAt } = lease;
@@ -324,9 +323,8 @@ export class LeaseTable {
   #release(name: string, realm: RealmLeases, desired: DesiredIndex): void {
     for (const { key, address, releasedAt } of realm.allocator.leases()) {
       if (releasedAt !== undefined || realm.services.has(key)) continue;
-      const client = parseEndpoint(endpointOf(key));
-      const real = IpAddress.parse(client.address);
-      if (desired.isAdmitted(name, client.realm, real, familyOf(address))) continue;
+      const client = realm.endpoint(key)!;
+      if (desired.isAdmitted(name, client, address.family)) continue;
       this.#write(name, realm.release(key)!);
     }
   }
@@ -338,7 +336,7 @@ export class LeaseTable {
     problems: Map<string, AllocatorError>
   ): void {
     const exhausted = new Map<Family, { readonly error: Error; readonly services: string[] }>();
-    for (const { presenceKey: key, presenceFamily: family, service } of present) {
+    for (const { presenceKey: key, presenceFamily: family, service, home } of present) {
       if (realm.allocator.lookup(key) !== undefined) continue;
       const known = exhausted.get(family);
       if (known !== undefined) {
@@ -346,7 +344,7 @@ export class LeaseTable {
         continue;
       }
       try {
-        this.#write(name, realm.allocate(key, family));
+        this.#write(name, realm.allocate(home, family));
       } catch (error) {
         if (!(error instanceof AllocatorError)) throw error;
         exhausted.set(family, { error, services: [service.name] });
@@ -359,7 +357,7 @@ export class LeaseTable {
     }
   }
 
-  /** What has a presence in another site needs one on the way there too, so that the site may move. */
+  /** Leases an address in the transit realm to each client with a presence in another site, so that sites may move. */
   #leaseTransit(
     transit: string,
     desired: DesiredIndex,
@@ -370,18 +368,17 @@ export class LeaseTable {
     for (const [name, realm] of this.#realms) {
       for (const { key, address, releasedAt } of realm.allocator.leases()) {
         if (releasedAt !== undefined || realm.services.has(key)) continue;
-        const endpoint = endpointOf(key);
-        const client = parseEndpoint(endpoint);
-        const own = familyOf(client.address);
-        const family = desired.transitFamily(name, client.realm, familyOf(address), own);
+        const client = realm.endpoint(key)!;
+        const own = client.address.family;
+        const family = desired.transitFamily(name, client.realm, address.family, own);
         if (family === undefined) continue;
         const problem = `${transit} transit of ${client.realm} IPv${family}`;
-        const transitKey = presenceKey(endpoint, family);
+        const transitKey = presenceKey(client.key, family);
         if (problems.has(problem)) continue;
         if (between.allocator.lookup(transitKey) !== undefined) continue;
         try {
           this.check(transit, client, family, Number.POSITIVE_INFINITY);
-          this.#leaseClient(transit, between, transitKey, family);
+          this.#leaseClient(transit, between, client, family);
         } catch (error) {
           if (!(error instanceof AllocatorError)) throw error;
           const message = `no presence in "${transit}" for clients of "${client.realm}": ${error.message}`;
@@ -391,11 +388,11 @@ export class LeaseTable {
     }
   }
 
-  #leaseClient(name: string, realm: RealmLeases, key: string, family: Family): void {
-    this.#use(name, realm, realm.allocate(key, family));
+  #leaseClient(name: string, realm: RealmLeases, client: Endpoint, family: Family): void {
+    this.#use(name, realm, realm.allocate(client, family));
   }
 
-  /** Notes a use that is to be stored. */
+  /** Notes a use, and stores it with the next commit. */
   #use(name: string, realm: RealmLeases, lease: Lease): void {
     const nowMs = this.#clock.now();
     realm.uses.set(lease.key, { usedAtMs: nowMs, storedAtMs: nowMs });
@@ -414,22 +411,22 @@ export class LeaseTable {
     }
   }
 
-  /** @param usedAtMs of a client's lease in use */
+  /** @param usedAtMs the last use of a client's lease in use */
   #write(realm: string, lease: Lease, usedAtMs?: number): void {
     const value = leaseValue(lease, usedAtMs);
     this.#pending.set(leaseKey(realm, lease.address), { realm, lease, value });
   }
 
-  #erase(realm: string, address: string): void {
+  #erase(realm: string, address: IpAddress): void {
     this.#pending.set(leaseKey(realm, address), { realm, lease: undefined, value: undefined });
   }
 }
 
 interface PendingWrite {
   readonly realm: string;
-  /** Undefined for an entry that is deleted, and for one that is no lease. */
+  /** Undefined for an entry that is deleted, and for an entry that is not a lease. */
   readonly lease: Lease | undefined;
   readonly value: Json | undefined;
 }
 
-const NONE: ReadonlyMap<string, string> = new Map();
+const NONE: ReadonlyMap<string, Presence> = new Map();

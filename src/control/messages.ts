@@ -1,5 +1,5 @@
 /**
- * The messages on a tunnel's control channel; the room's README says what they mean.
+ * The messages on the control channel of a tunnel; the README of this module says what they mean.
  * @module
  */
 import * as v from 'valibot';
@@ -8,64 +8,64 @@ import { PeerProtocolError } from '../errors.ts';
 import type { Json } from '../store/index.ts';
 import { type Snapshot, SnapshotSchema } from './snapshot.ts';
 
-/** From the cloud: what the site is to see from now on. */
+/** The cloud sends what the site sees from now on. */
 export interface SnapshotMessage {
   readonly type: 'snapshot';
   readonly snapshot: Snapshot;
 }
 
-/** From the edge: the snapshot of this revision is in force. */
+/** The edge says that the snapshot of this revision is in force. */
 export interface AckMessage {
   readonly type: 'ack';
   readonly revision: number;
 }
 
-/** From the edge: its counters. */
+/** The edge reports its counters. */
 export interface StatusMessage {
   readonly type: 'status';
-  /** Counters by name; cumulative since the edge was started. */
+  /** Counters by name, cumulative since the start of the edge. */
   readonly counters: Readonly<Record<string, number>>;
 }
 
-/** From the cloud: who is to be trusted from now on. */
+/** The cloud sends the trust anchors. */
 export interface TrustMessage {
   readonly type: 'trust';
-  /** Trust anchors, PEM, one after the other. */
+  /** The trust anchors as PEM, one after the other. */
   readonly caPem: string;
-  /** The edge's certificate is by a CA that goes out of use. */
+  /** Whether the edge's certificate is signed by a CA that goes out of use. */
   readonly renew: boolean;
   /** How long the edge waits before it renews, in ms; 0 if absent. An older edge does not wait. */
   readonly renewInMs?: number | undefined;
 }
 
-/** From the edge, which asks for its next certificate. */
+/** The edge requests its next certificate. */
 export interface RenewMessage {
   readonly type: 'renew';
   readonly csrPem: string;
 }
 
-/** The answer to a `renew`. */
+/** The cloud answers a `renew` with a certificate. */
 export interface CertificateMessage {
   readonly type: 'certificate';
-  /** The edge's certificate, and what stands between it and the trust anchors. */
+  /** The edge's certificate and its intermediate certificates. */
   readonly certificatePem: string;
   readonly caPem: string;
 }
 
-/** The other answer to a `renew`. */
+/** The cloud refuses a `renew`. */
 export interface RefusalMessage {
   readonly type: 'refusal';
-  /** `code` of an error class of this library, or `ERR_PRESENCE_...` of another reason. */
+  /** The `code` of an error class of this library, or another `ERR_PRESENCE_...`. */
   readonly code: string;
   readonly message: string;
 }
 
-/** What an edge sends. */
+/** The messages of an edge. */
 export type EdgeMessage = AckMessage | StatusMessage | RenewMessage;
-/** What a cloud sends. */
+/** The messages of a cloud. */
 export type CloudMessage = SnapshotMessage | TrustMessage | CertificateMessage | RefusalMessage;
 
-/** The part of a tunnel that the exchange needs. */
+/** The part of a tunnel that carries control messages. */
 export interface ControlChannel {
   /** Returns false when the message could not be taken now. */
   sendControl(message: Json): boolean;
@@ -74,10 +74,10 @@ export interface ControlChannel {
 }
 
 /**
- * Returns the message of an edge, or undefined for one of a type that is not known.
+ * Returns the message of an edge, or undefined for a message of an unknown type.
  *
- * @throws {PeerProtocolError} if it does not fit its type, or is a cloud's to send: that is told by its
- * type, before anything else is looked at.
+ * @throws {PeerProtocolError} if it does not fit its type, or if only a cloud may send this type, which is checked
+ *   first.
  */
 export function parseEdgeMessage(message: Json): EdgeMessage | undefined {
   return parse(message, EDGE_SCHEMAS, (type) => {
@@ -85,7 +85,7 @@ export function parseEdgeMessage(message: Json): EdgeMessage | undefined {
   });
 }
 
-/** The same of the cloud. What an edge sends is of an unknown type here. */
+/** Returns the message of a cloud in the same way. A message that only an edge sends has an unknown type here. */
 export function parseCloudMessage(message: Json): CloudMessage | undefined {
   return parse(message, CLOUD_SCHEMAS);
 }
@@ -106,10 +106,10 @@ function parse<T>(
   }
 }
 
-/** Bounds of what an edge may report: names in characters, and how many. */
+/** The longest name of a counter in characters, and the most counters that an edge may report. */
 const MAX_COUNTER_NAME = 64;
 const MAX_COUNTERS = 256;
-/** Longest PEM text in characters; a request for RSA-4096 has about 1,700, a chain a few of these. */
+/** The longest PEM text in characters; a request for RSA-4096 has about 1,700, a chain a few of these. */
 const MAX_PEM = 65_536;
 /** The longest time over which the renewals of a fleet may be spread. */
 export const MAX_RENEWAL_SPREAD_MS = 3_600_000;
@@ -128,7 +128,7 @@ const EDGE_SCHEMAS: ReadonlyMap<string, Schema<EdgeMessage>> = new Map<string, S
       v.object({
         type: v.literal('status'),
         counters: v.pipe(
-          // The number first, for it costs less than to look at each.
+          // The number is checked first, because that costs less than to check each counter.
           v.looseObject({}),
           v.check(
             (counters) => Object.keys(counters).length <= MAX_COUNTERS,

@@ -1,11 +1,10 @@
 /**
- * One plan for several translators, each of which has its own sites, and all of them one realm, the
- * shared one: the cloud.
+ * Divides one plan among several translators. Each of them has its own sites, and all of them have the shared realm,
+ * the cloud.
  *
- * A part has the shared realm and the translator's own sites. What is between these stays as it is. What
- * is between an own site and a foreign one, held by another translator, crosses the shared realm: there
- * both hosts are known by presences, and the kernel between the translators carries the packet from one
- * to the other.
+ * A part has the shared realm and the translator's own sites. Packets between these are translated as before. Packets
+ * between an own site and a foreign site, which another translator holds, cross the shared realm. There both hosts are
+ * known by their presences, and the kernel between the translators carries the packet from one to the other.
  *
  * | plan | part of the clients' side | part of the service's side |
  * | --- | --- | --- |
@@ -14,14 +13,15 @@
  * | presences in the cloud of both | the client's | the service's |
  * | permit: A's clients to (B, svc) | A's clients to (cloud, svc's presence) | presences in the cloud to (B, svc) |
  *
- * The clients' side asks for the exact permit, in both directions. The other side lets in whoever has a
- * presence in the cloud and one in B, which only clients of B's services get.
+ * The clients' side checks the exact permit, in both directions. The service's side admits every host with presences
+ * in the cloud and in B, which only clients of B's services get.
  *
- * In each part the presences of foreign sites are hosts of the shared realm like others; its own hosts
- * stay out of what is meant for them, as permits name their prefixes.
+ * In each part, the presences of foreign sites are hosts of the shared realm. Permits name their prefixes, so that the
+ * shared realm's own hosts cannot use what is meant for them.
  * @module
  */
-import { type Family, IpPrefix } from '../base/address.ts';
+import type { Family, IpAddress } from '../base/address.ts';
+import { Endpoint } from '../base/endpoint.ts';
 import {
   checkFunction,
   checkMethods,
@@ -29,9 +29,17 @@ import {
   checkText,
   checkThat,
 } from '../base/option-check.ts';
-import type { Endpoint, Permit, Presence, Realm, TranslationPlan } from '../translator/index.ts';
+import type { IpPrefix } from '../base/prefix.ts';
+import type {
+  Permit,
+  Presence,
+  PresenceInput,
+  Realm,
+  TranslationPlan,
+  TranslationPlanInput,
+} from '../translator/index.ts';
+import { compilePlan, compilePresence } from '../translator/plan.ts';
 import type { PlanTarget } from './controller-options.ts';
-import { endpointKey } from './endpoint.ts';
 import { without } from './prefixes.ts';
 import { type RouteChange, SiteRoutes } from './site-routes.ts';
 import { transitFamily } from './transit.ts';
@@ -40,13 +48,13 @@ export interface PlanPartitionOptions {
   /** The realm that all translators have. */
   readonly shared: string;
   readonly targets: readonly PlanTarget[];
-  /** Index of the target that holds a site; it may change, see `reload`. */
+  /** Returns the index of the target that holds a site. It may change; see `reload`. */
   readonly holderOf: (site: string) => number;
-  /** Told where presences in the shared realm lead to, before the targets know of them; default nobody. */
+  /** Is called with changed routes to presences in the shared realm, before the targets get these. Default: none. */
   readonly onRoutes?: (changes: readonly RouteChange[]) => void;
 }
 
-/** Itself what a controller tells its plan to. That controller's `transit` is the shared realm. */
+/** Receives the plan of a controller whose `transit` is the shared realm, and divides it. */
 export class PlanPartition implements PlanTarget {
   readonly #shared: string;
   readonly #targets: readonly PlanTarget[];
@@ -54,16 +62,16 @@ export class PlanPartition implements PlanTarget {
   readonly #onRoutes: (changes: readonly RouteChange[]) => void;
   readonly #routes: SiteRoutes;
   #plan: TranslationPlan = { realms: [], presences: [], permits: [] };
-  /** By realm and address. */
+  /** By the texts of realm and address. */
   #presences = new Map<string, Presence>();
   #pools: readonly IpPrefix[] = [];
   /** The shared realm's own hosts, as prefixes. */
-  #hosts: readonly string[] = [];
-  /** Services that are open to other realms than the shared one. */
+  #hosts: readonly IpPrefix[] = [];
+  /** The keys of services that other realms than the shared one may use. */
   #services: ReadonlySet<string> = new Set();
-  /** By endpoint and IP version: its address in the shared realm. */
-  #inShared = new Map<string, string>();
-  /** By endpoint: its presences in other realms. */
+  /** By key of an endpoint and IP version: its address in the shared realm. */
+  #inShared = new Map<string, IpAddress>();
+  /** By key of an endpoint: its presences in other realms. */
   #elsewhere = new Map<string, Presence[]>();
 
   /** @throws {ApiMisuseError} naming the option that is wrong. */
@@ -83,27 +91,31 @@ export class PlanPartition implements PlanTarget {
     this.#routes = new SiteRoutes(shared);
   }
 
-  /** The routes to the presences in the shared realm: site by prefix. */
+  /** The routes to the presences in the shared realm: the site by the text of a prefix. */
   get routes(): ReadonlyMap<string, string> {
     return this.#routes.routes;
   }
 
-  load(plan: TranslationPlan): void {
+  /** @throws {ConfigError} naming the place in the plan that is wrong; the old plan stays then. */
+  load(input: TranslationPlanInput): void {
+    const plan = compilePlan(input);
     this.#plan = plan;
     this.#presences = new Map();
     this.#inShared = new Map();
     this.#elsewhere = new Map();
     const shared = plan.realms.find(({ name }) => name === this.#shared);
-    this.#pools = parseAll(shared?.pools ?? []);
-    this.#hosts = this.#withoutPools(shared?.sources ?? []);
+    this.#pools = shared?.pools ?? [];
+    this.#hosts = without(shared?.sources ?? [], this.#pools);
     const between = plan.permits.filter(({ realm }) => realm !== this.#shared);
-    this.#services = new Set(between.map(({ service }) => endpointKey(service)));
+    this.#services = new Set(between.map(({ service }) => service.key));
     for (const presence of plan.presences) this.#note(presence);
     this.#onRoutes(this.#routes.load(plan));
     this.#reloadAll();
   }
 
-  bind(presence: Presence): void {
+  /** @throws {ConfigError} if it is not a presence. */
+  bind(input: PresenceInput): void {
+    const presence = compilePresence(input, () => 'presence');
     const { realm, of } = presence;
     if (!this.#note(presence)) return;
     if (realm !== this.#shared) {
@@ -113,23 +125,23 @@ export class PlanPartition implements PlanTarget {
     const changes = this.#routes.bind(presence);
     this.#onRoutes(changes);
     const isShared = changes.some(({ site }) => site === undefined);
-    if (isShared || this.#services.has(endpointKey(of))) {
-      // A block is no site's own any more; or permits name a service by this address.
+    if (isShared || this.#services.has(of.key)) {
+      // A block does not belong to one site any more, or permits name a service by this address.
       this.#reloadAll();
       return;
     }
     this.#bindIn(this.#holderOf(of.realm), presence);
-    for (const other of this.#elsewhere.get(endpointKey(of)) ?? []) {
+    for (const other of this.#elsewhere.get(of.key) ?? []) {
       this.#bindIn(this.#holderOf(other.realm), other);
     }
   }
 
-  /** Gives one target its part anew: sites have moved, or it has lost it. */
+  /** Loads a target's part again, because sites have moved or the target has lost it. */
   reload(index: number): void {
     this.#targets[index]!.load(this.part(index));
   }
 
-  /** What a target has to know, with all that was bound since the plan was loaded. */
+  /** Returns the part of a target, with the presences that were bound since the plan was loaded. */
   part(index: number): TranslationPlan {
     const { realms, permits } = this.#plan;
     return {
@@ -144,15 +156,15 @@ export class PlanPartition implements PlanTarget {
     };
   }
 
-  /** Returns false if it was known. */
+  /** Notes a presence. Returns false if it is known already. */
   #note(presence: Presence): boolean {
     const { realm, address, of } = presence;
     const place = `${realm} ${address}`;
     if (this.#presences.has(place)) return false;
     this.#presences.set(place, presence);
-    const key = endpointKey(of);
+    const { key } = of;
     const elsewhere = this.#elsewhere.get(key);
-    if (realm === this.#shared) this.#inShared.set(`${key} IPv${familyOf(address)}`, address);
+    if (realm === this.#shared) this.#inShared.set(`${key} IPv${address.family}`, address);
     else if (elsewhere === undefined) this.#elsewhere.set(key, [presence]);
     else elsewhere.push(presence);
     return true;
@@ -171,60 +183,46 @@ export class PlanPartition implements PlanTarget {
     return realm === this.#shared || this.#holderOf(realm) === index;
   }
 
-  /** Foreign presences may send from there; only the target's own are presences to it. */
+  /** Returns the shared realm with the pools as sources too: only the target's own presences are presences to it. */
   #sharedRealm(realm: Realm, index: number): Realm {
-    const pools = [...this.routes].flatMap(([prefix, site]) =>
+    const pools = [...this.#routes.list()].flatMap(({ prefix, site }) =>
       this.#holderOf(site) === index ? [prefix] : []
     );
     return { ...realm, sources: [...realm.sources, ...(realm.pools ?? [])], pools };
   }
 
-  /** Undefined if the target has nothing to do with it, or what it needs is not there yet. */
+  /** Returns a presence as a target knows it; undefined if it does not need it, or a presence in transit is missing. */
   #presenceIn(index: number, presence: Presence): Presence | undefined {
     const { realm, address, of } = presence;
     if (realm === this.#shared) return this.#holderOf(of.realm) === index ? presence : undefined;
     if (this.#holderOf(realm) !== index) return undefined;
     if (this.#isHere(index, of.realm)) return presence;
-    const family = transitFamily(familyOf(of.address), familyOf(address), this.#pools);
-    const standIn = this.#inSharedAs(of, family);
-    return standIn && { realm, address, of: standIn };
+    const family = transitFamily(of.address.family, address.family, this.#pools);
+    const inShared = this.#inSharedAs(of, family);
+    return inShared && { realm, address, of: inShared };
   }
 
   #permitsIn(index: number, permit: Permit): Permit[] {
     const { realm, service, ports, clients } = permit;
     if (realm === this.#shared) {
       if (this.#holderOf(service.realm) !== index) return [];
-      return [{ ...permit, clients: clients ? this.#withoutPools(clients) : this.#hosts }];
+      return [{ ...permit, clients: clients ? without(clients, this.#pools) : this.#hosts }];
     }
     const isServiceHere = this.#isHere(index, service.realm);
     if (this.#holderOf(realm) === index) {
       if (isServiceHere) return [permit];
-      // Whichever of its presences in the clients' realm they use.
-      const standIns = FAMILIES.flatMap((family) => this.#inSharedAs(service, family) ?? []);
-      return standIns.map((standIn) => ({ ...permit, service: standIn }));
+      // Clients may use any of its presences in their realm.
+      const inShared = FAMILIES.flatMap((family) => this.#inSharedAs(service, family) ?? []);
+      return inShared.map((endpoint) => ({ ...permit, service: endpoint }));
     }
     if (!isServiceHere || service.realm === this.#shared) return [];
-    const pools = this.#pools.map((pool) => pool.toString());
-    return [{ realm: this.#shared, service, ports, clients: pools }];
-  }
-
-  #withoutPools(prefixes: readonly string[]): string[] {
-    return without(parseAll(prefixes), this.#pools).map((prefix) => prefix.toString());
+    return [{ realm: this.#shared, service, ports, clients: this.#pools }];
   }
 
   #inSharedAs(of: Endpoint, family: Family): Endpoint | undefined {
-    const address = this.#inShared.get(`${endpointKey(of)} IPv${family}`);
-    return address === undefined ? undefined : { realm: this.#shared, address };
+    const address = this.#inShared.get(`${of.key} IPv${family}`);
+    return address && new Endpoint(this.#shared, address);
   }
-}
-
-function parseAll(texts: readonly string[]): IpPrefix[] {
-  return texts.map((text) => IpPrefix.parse(text));
-}
-
-/** Of an address in canonical form. */
-function familyOf(address: string): Family {
-  return address.includes(':') ? 6 : 4;
 }
 
 const FAMILIES: readonly Family[] = [4, 6];

@@ -1,12 +1,12 @@
 /**
- * What a translator has to know: the realms, presences and permits of the sites that take part.
+ * Makes the translator's plan: the realms, presences and permits of the sites that take part.
  * @module
  */
 import type { Site } from '../registry/index.ts';
 import type { Permit, Presence, Realm, TranslationPlan } from '../translator/index.ts';
 import type { DesiredIndex } from './desired-index.ts';
 
-/** @param isLive whether a site takes part */
+/** @param isLive returns whether a site takes part */
 export function planOf(
   { sites, exposed }: DesiredIndex,
   presences: readonly Presence[],

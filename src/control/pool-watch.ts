@@ -1,6 +1,5 @@
 /**
- * Says when addresses get scarce, before anybody is refused one: each warning once, until it has no more
- * reason.
+ * Warns when addresses get scarce, before a client is refused one. It gives each warning once, until its reason is gone.
  * @module
  */
 
@@ -10,61 +9,60 @@ import type { DesiredIndex } from './desired-index.ts';
 import type { LeaseTable } from './lease-table.ts';
 import { FAMILIES, isNearly, RELIEVED } from './realm-leases.ts';
 
-/** A warning, for the operator. */
+/** A warning for the operator. */
 export interface PoolWarning {
   /**
-   * `quotas`: the sites may have more clients than a pool has room for, so that `maxClients` is not what
-   * bounds them. `clientShare`: the one that is set is more than every site can have, so that it is not in force.
-   * `pool`: four fifths of a pool are used. `share`: a site holds four fifths of what it can have in another
-   * one.
+   * `quotas`: the `maxClients` of the sites allow more clients than a pool has room for. `clientShare`: the option is
+   * higher than what each site can have, so that it has no effect. `pool`: four fifths of a pool are used. `share`: a
+   * site holds four fifths of what it can have in another one.
    */
   readonly kind: 'quotas' | 'clientShare' | 'pool' | 'share';
-  /** The site whose pool it is. */
+  /** The site that the pool belongs to. */
   readonly realm: string;
   /** The clients' site; for `share` only. */
   readonly site?: string;
-  /** One sentence that says what is so, and what can be done. */
+  /** One sentence that says what is wrong and what to do. */
   readonly message: string;
 }
 
 /** The pools of a site. */
 export interface PoolStatus extends AllocatorStats {
-  /** By IP version that it has a pool of. */
+  /** One entry for each IP version of its pools. */
   readonly versions: readonly PoolVersionStatus[];
 }
 
 export interface PoolVersionStatus extends AllocatorStats {
   readonly family: Family;
-  /** Addresses that clients can have in all, beside services and their reserve. */
+  /** How many addresses all clients can have together, beside services and their reserve. */
   readonly room: number;
-  /** How many of them each site is sure of. */
+  /** How many of these each site is sure of. */
   readonly share: number;
   /** The sites that have, or can have, clients there. */
   readonly clients: readonly {
     readonly site: string;
-    /** In use or at rest. */
+    /** Addresses in use or in quarantine. */
     readonly held: number;
-    /** How many it could hold now if nobody else took any. */
+    /** How many addresses it could hold now if no other site took any. */
     readonly limit: number;
   }[];
 }
 
 export class PoolWatch {
-  readonly #book: LeaseTable;
-  /** By what they are about. */
+  readonly #leases: LeaseTable;
+  /** By subject. */
   readonly #warnings = new Map<string, PoolWarning>();
 
-  constructor(book: LeaseTable) {
-    this.#book = book;
+  constructor(leases: LeaseTable) {
+    this.#leases = leases;
   }
 
-  /** Those that still have a reason. */
+  /** The warnings whose reasons are not gone. */
   get warnings(): PoolWarning[] {
     return [...this.#warnings.values()];
   }
 
   status(realm: string): PoolStatus | undefined {
-    const leases = this.#book.realm(realm);
+    const leases = this.#leases.realm(realm);
     if (leases === undefined) return undefined;
     const { allocator, shares } = leases;
     const versions = FAMILIES.flatMap((family): PoolVersionStatus[] => {
@@ -81,7 +79,7 @@ export class PoolWatch {
     return { ...allocator.stats, versions };
   }
 
-  /** Looks at everything. Returns what is new. */
+  /** Checks everything, and returns the new warnings. */
   checkAll(desired: DesiredIndex): PoolWarning[] {
     for (const [key, { realm, site }] of this.#warnings) {
       const isThere = desired.sites.has(realm) && (site === undefined || desired.sites.has(site));
@@ -100,7 +98,7 @@ export class PoolWatch {
     return found;
   }
 
-  /** Looks at what a site has in a realm, and at its pool. Returns what is new. */
+  /** Checks what a site has in a realm, and the realm's pool; returns the new warnings. */
   check(realm: string, family: Family, site: string, maxClients: number): PoolWarning[] {
     return [
       ...this.#checkPool(realm, family),
@@ -108,7 +106,7 @@ export class PoolWatch {
     ];
   }
 
-  /** One warning for all pools, about the one that is exceeded most. */
+  /** Makes one warning for all pools, about the pool that is exceeded most. */
   #checkQuotas(desired: DesiredIndex): PoolWarning[] {
     let worst: { realm: string; family: Family; quota: number; room: number } | undefined;
     let others = 0;
@@ -116,7 +114,7 @@ export class PoolWatch {
       for (const family of FAMILIES) {
         const sites = desired.clientSitesOf(realm, family);
         const quota = [...sites.values()].reduce((sum, maxClients) => sum + maxClients, 0);
-        const room = this.#book.realm(realm)?.shares[family].room ?? 0;
+        const room = this.#leases.realm(realm)?.shares[family].room ?? 0;
         if (quota <= room) continue;
         if (worst !== undefined) others++;
         if (worst === undefined || quota - room > worst.quota - worst.room) {
@@ -131,7 +129,7 @@ export class PoolWatch {
     }
     const { realm, family, quota, room } = worst;
     const { size } = desired.clientSitesOf(realm, family);
-    const { share } = this.#book.realm(realm)!.shares[family];
+    const { share } = this.#leases.realm(realm)!.shares[family];
     const who = size === 1 ? 'the maxClients of 1 site is' : `the maxClients of ${size} sites are`;
     const more = others === 0 ? '' : `, and so in ${others} other pool${others === 1 ? '' : 's'}`;
     const message = `${who} ${quota} in all, but the IPv${family} pools of "${realm}" have room for ${room} clients, of which each site is sure of ${share}${more}: enlarge the pools, lower maxClients, or set the clientShare of "${realm}"`;
@@ -140,7 +138,7 @@ export class PoolWatch {
 
   #checkClientShare(desired: DesiredIndex, realm: string, family: Family): PoolWarning[] {
     const key = `clientShare ${realm} IPv${family}`;
-    const { allocator, shares } = this.#book.realm(realm)!;
+    const { allocator, shares } = this.#leases.realm(realm)!;
     const { room, share } = shares[family];
     const wanted = desired.sites.get(realm)!.clientShare ?? 0;
     if (wanted <= share || allocator.statsOf(family).capacity === 0) {
@@ -153,7 +151,7 @@ export class PoolWatch {
   }
 
   #checkPool(realm: string, family: Family): PoolWarning[] {
-    const stats = this.#book.realm(realm)?.allocator.statsOf(family);
+    const stats = this.#leases.realm(realm)?.allocator.statsOf(family);
     if (stats === undefined) return [];
     const { capacity, leased, quarantined } = stats;
     const used = leased + quarantined;
@@ -163,7 +161,7 @@ export class PoolWatch {
   }
 
   #checkShare(realm: string, family: Family, site: string, maxClients: number): PoolWarning[] {
-    const leases = this.#book.realm(realm);
+    const leases = this.#leases.realm(realm);
     if (leases === undefined) return [];
     const shares = leases.shares[family];
     const held = shares.heldBy(site);
@@ -195,7 +193,7 @@ export class PoolWatch {
     return [];
   }
 
-  /** One that is told again when it says something else. */
+  /** Gives a warning again when its text has changed. */
   #warn(key: string, warning: PoolWarning): PoolWarning[] {
     const isKnown = this.#warnings.get(key)?.message === warning.message;
     this.#warnings.set(key, warning);

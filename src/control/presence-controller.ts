@@ -3,11 +3,12 @@
  * @module
  */
 import { EventEmitter } from 'eventemitter3';
-import { type Family, IpAddress } from '../base/address.ts';
+import { type AddressInput, type Family, IpAddress } from '../base/address.ts';
 import { throwToProcess } from '../base/emitter.ts';
+import { Endpoint } from '../base/endpoint.ts';
 import { ApiMisuseError, PresenceError } from '../errors.ts';
 import type { Registry } from '../registry/index.ts';
-import type { Endpoint, Presence } from '../translator/index.ts';
+import type { Presence } from '../translator/index.ts';
 import {
   type PlanTarget,
   type PresenceControllerOptions,
@@ -15,11 +16,11 @@ import {
   resolveControllerOptions,
 } from './controller-options.ts';
 import { DesiredIndex } from './desired-index.ts';
-import { endpointKey, parseEndpoint, presenceKey } from './endpoint.ts';
 import { IdleSweep } from './idle-sweep.ts';
 import { LeaseTable } from './lease-table.ts';
 import { planOf } from './plan.ts';
 import { type PoolStatus, type PoolWarning, PoolWatch } from './pool-watch.ts';
+import { presenceKey } from './presence-key.ts';
 import { type SiteView, viewOf } from './site-view.ts';
 import type { Snapshot } from './snapshot.ts';
 import { SnapshotPublisher } from './snapshot-publisher.ts';
@@ -28,27 +29,27 @@ export interface PresenceControllerEvents {
   /** A site's snapshot has changed. */
   snapshot: [snapshot: Snapshot];
   /**
-   * A presence could not be had, or nothing be stored; the rest of the state is in force all the
-   * same. A full pool is told once until it was seen with room again. What was found at the start is
-   * told in the next turn of the event loop.
+   * An address could not be leased, or a commit has failed; the rest of the state is in force all the same. A full
+   * pool is reported once, until it had room again. A problem at the start is reported in the next turn of the event
+   * loop.
    */
   problem: [problem: { readonly error: Error }];
   /**
-   * Addresses get scarce, or quotas exceed a pool; told once until it is so no more. What was found at the
-   * start is told in the next turn of the event loop.
+   * Addresses get scarce, or quotas exceed a pool. Each warning is given once, until its reason is gone. A warning at
+   * the start is given in the next turn of the event loop.
    */
   warning: [warning: PoolWarning];
 }
 
-/** Whom a presence stands for. */
+/** The host that a presence stands for. */
 export interface Whois {
   readonly site: string;
-  readonly address: string;
-  /** Services at home there. */
+  readonly address: IpAddress;
+  /** The names of the services that the host offers. */
   readonly services: readonly string[];
 }
 
-/** A host was refused a presence: it is, or has become, no client of any service there. */
+/** A host was refused a presence because it is not a client of any service there. */
 export class NotAdmittedError extends PresenceError {
   constructor(message: string) {
     super('ERR_PRESENCE_NOT_ADMITTED', message);
@@ -56,8 +57,9 @@ export class NotAdmittedError extends PresenceError {
 }
 
 /**
- * One per cloud. Changes are serialised, and derived anew from the whole desired state; a client that
- * appears is added alone. Only presences that are stored get into the plan, a snapshot or an answer.
+ * Derives everything from the desired state; a cloud has one. It processes changes one after the other, and derives the
+ * whole again at each change, except that it adds a new client alone. Only stored presences get into the plan, a
+ * snapshot or an answer.
  */
 export class PresenceController
   extends EventEmitter<PresenceControllerEvents>
@@ -70,12 +72,12 @@ export class PresenceController
   readonly #retryMs: number;
   readonly #suspended: Set<string>;
   readonly #options: ResolvedControllerOptions;
-  readonly #book: LeaseTable;
+  readonly #leases: LeaseTable;
   readonly #pools: PoolWatch;
   #sweep: IdleSweep | undefined;
   readonly #snapshots: SnapshotPublisher;
   #desired: DesiredIndex;
-  /** The plan in force is not, or when all is stored will not be, what `#desired` and `#book` say. */
+  /** Whether the plan in force differs from `#desired` and `#leases`, or will when everything is stored. */
   #isStale = true;
   readonly #admissions = new Map<string, Promise<void>>();
   #arrivals: Arrival[] = [];
@@ -86,7 +88,7 @@ export class PresenceController
   #isClosed = false;
   #closing: Promise<void> | undefined;
 
-  private constructor(options: ResolvedControllerOptions, book: LeaseTable) {
+  private constructor(options: ResolvedControllerOptions, leases: LeaseTable) {
     super();
     this.#options = options;
     this.#registry = options.registry;
@@ -95,8 +97,8 @@ export class PresenceController
     this.#ttlSeconds = options.ttlSeconds;
     this.#retryMs = options.retryMs;
     this.#suspended = new Set(options.suspended);
-    this.#book = book;
-    this.#pools = new PoolWatch(book);
+    this.#leases = leases;
+    this.#pools = new PoolWatch(leases);
     this.#desired = new DesiredIndex({ sites: [], services: [], exposures: [] }, this.#transit);
     this.#snapshots = new SnapshotPublisher({
       ...options,
@@ -106,22 +108,22 @@ export class PresenceController
   }
 
   /**
-   * Reads the leases and derives everything once; then follows the registry.
+   * Reads the leases and derives everything once, and then follows the registry.
    *
-   * @throws {ApiMisuseError} naming the option that is wrong; nothing was read or written then.
-   * @throws {StoreError} if the store cannot be read or written, or has what is not a lease.
+   * @throws {ApiMisuseError} naming the option that is wrong; then nothing was read or written.
+   * @throws {StoreError} if the store cannot be read or written, or an entry is not a lease.
    */
   static async start(options: PresenceControllerOptions): Promise<PresenceController> {
     const resolved = resolveControllerOptions(options);
-    const book = await LeaseTable.open({ ...resolved, storeUseMs: resolved.pressedIdleMs });
-    const controller = new PresenceController(resolved, book);
-    // First, so that no change is missed while the leases are being stored.
+    const leases = await LeaseTable.open({ ...resolved, storeUseMs: resolved.pressedIdleMs });
+    const controller = new PresenceController(resolved, leases);
+    // The listener comes first, so that no change is missed while the leases are being stored.
     options.registry.on('change', controller.#onChange);
     try {
       const { problems, warnings } = await controller.#enqueue(() => controller.#derive());
       setImmediate(() => {
-        controller.#tell(problems);
-        controller.#warn(warnings);
+        controller.#reportNew(problems);
+        controller.#emitWarnings(warnings);
       });
       controller.#beginSweeps();
       if (resolved.releaseSuspended) {
@@ -134,33 +136,39 @@ export class PresenceController
     return controller;
   }
 
-  /** Resolves when all that the registry has changed so far is derived and told. */
+  /** Resolves when all changes of the registry so far are in force. */
   settled(): Promise<void> {
     return this.#enqueue(async () => {});
   }
 
-  /** Returns a site's view as it is now; undefined for a site that is not there, or is blocked. */
+  /** Returns a site's current snapshot; undefined for a site that does not exist or is suspended. */
   snapshot(site: string): Snapshot | undefined {
     this.#snapshots.publish();
     return this.#snapshots.get(site);
   }
 
   /**
-   * Gives the host `source` of the site `ingress` a presence of IP version `family` in the site
-   * `egress`. When it resolves, the presence is stored and bound; hosts that ask at the same time share
-   * one commit. A source that is a presence in the transit realm is the host it stands for.
+   * Gives the host `source` of the site `ingress` a presence of IP version `family` in the site `egress`. When it
+   * resolves, the presence is stored and bound. Calls at the same time share one commit. If the source is a presence in
+   * the transit realm, the host that it stands for gets the presence.
    *
-   * @param family the version of the service that the host uses there, whatever its own
-   * @throws {NotAdmittedError} if the host is no client of such a service there, or a site is blocked.
+   * @param family the version of the service that the host uses there, which need not be the host's own
+   * @throws {ApiMisuseError} if `source` is not an address, or the controller is closed.
+   * @throws {NotAdmittedError} if the host is not a client of such a service there, or a site is suspended.
    * @throws {QuotaExceededError} if the site has as many clients there as it may, or as many addresses as the
    *   shares of other sites and the reserve for services leave to it.
    * @throws {PoolExhaustedError} if the egress site has no address left.
    * @throws {StoreError} if it cannot be stored.
    */
-  admit(ingress: string, source: string, egress: string, family: Family): Promise<void> {
+  admit(ingress: string, source: AddressInput, egress: string, family: Family): Promise<void> {
     if (this.#isClosed) return Promise.reject(new ApiMisuseError('the controller is closed'));
-    const client = this.#clientBehind(ingress, source);
-    const key = `${egress} IPv${family}|${endpointKey(client)}`;
+    let client: Endpoint;
+    try {
+      client = this.#clientBehind(ingress, IpAddress.from(source));
+    } catch (error) {
+      return Promise.reject(error);
+    }
+    const key = `${egress} IPv${family}|${client.key}`;
     let admission = this.#admissions.get(key);
     if (admission === undefined) {
       admission = new Promise<void>((resolve, reject) => {
@@ -173,8 +181,8 @@ export class PresenceController
   }
 
   /**
-   * Takes a site out of, or back into, the plan: at once, in this call. Its addresses are kept, unless
-   * `releaseSuspended` is set. Also for one that there is not yet, or no more.
+   * Takes a site out of the plan or back into it, within this call. Its leases are kept, unless `releaseSuspended` is
+   * set. The site need not exist.
    */
   suspend(site: string, isSuspended: boolean): void {
     if (this.#suspended.has(site) === isSuspended) return;
@@ -185,9 +193,9 @@ export class PresenceController
   }
 
   /**
-   * Ends the leases that the clients of a site have in other sites; their addresses rest, and are anybody's
-   * then. Presences of its services stay, for those are what exposures say. A site that is not blocked gets new
-   * leases as its clients go on, the same addresses as long as no other site has needed them.
+   * Ends the leases that the clients of a site have in other sites. After the quarantine, any host may get their
+   * addresses. Presences of its services stay, because exposures need them. A site that is not suspended gets new leases
+   * when its clients send again, with the same addresses unless another site has needed them.
    *
    * @returns how many leases were ended
    * @throws {StoreError} if it cannot be stored; the leases are out of use all the same.
@@ -195,40 +203,39 @@ export class PresenceController
   releaseClients(site: string): Promise<number> {
     if (this.#isClosed) return Promise.reject(new ApiMisuseError('the controller is closed'));
     return this.#enqueue(async () => {
-      const released = this.#book.releaseClients(site);
+      const released = this.#leases.releaseClients(site);
       if (released > 0) await this.#storeEnded();
       return released;
     });
   }
 
   /**
-   * Says whom an address stands for in a site.
+   * Returns the host that an address stands for in a site; undefined if the address is not a presence there.
    *
    * @throws {ApiMisuseError} if it is not an address.
    */
-  whois(site: string, address: string): Whois | undefined {
-    const key = this.#book.holder(site, IpAddress.parse(address).toString());
-    if (key === undefined) return undefined;
-    const endpoint = parseEndpoint(key);
-    const services = this.#desired.servicesAt(key);
+  whois(site: string, address: AddressInput): Whois | undefined {
+    const endpoint = this.#leases.holder(site, IpAddress.from(address));
+    if (endpoint === undefined) return undefined;
+    const services = this.#desired.servicesAt(endpoint);
     return { site: endpoint.realm, address: endpoint.address, services };
   }
 
-  /** Lists the presences in use. */
+  /** Returns the presences in use. */
   presences(): Presence[] {
-    return this.#book.presences();
+    return this.#leases.presences();
   }
 
   poolStats(site: string): PoolStatus | undefined {
     return this.#pools.status(site);
   }
 
-  /** The warnings that have been told and are still so. */
+  /** The warnings that were given and whose reasons are not gone. */
   get warnings(): PoolWarning[] {
     return this.#pools.warnings;
   }
 
-  /** Waits for what is under way and follows the registry no more. */
+  /** Stops following the registry, and waits for the work under way. */
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
@@ -245,12 +252,12 @@ export class PresenceController
     this.#sweep?.close();
     this.#endRetry?.();
     await this.#work;
-    this.#book.noteClock();
-    // Without it, the clock of leases goes on from where it was stored last: later, never too early.
-    await this.#book.commit().catch(() => {});
+    this.#leases.noteClock();
+    // If this fails, the lease clock continues from its last stored time, so that nothing ends too early.
+    await this.#leases.commit().catch(() => {});
   }
 
-  /** Changes that come while others are being derived are derived together. */
+  /** Changes that come while an earlier one is processed are processed together. */
   readonly #onChange = (): void => {
     if (this.#isDeriveQueued || this.#isClosed) return;
     this.#isDeriveQueued = true;
@@ -258,15 +265,15 @@ export class PresenceController
       this.#isDeriveQueued = false;
       try {
         const { problems, warnings } = await this.#derive();
-        this.#tell(problems);
-        this.#warn(warnings);
+        this.#reportNew(problems);
+        this.#emitWarnings(warnings);
       } catch (error) {
         this.emit('problem', { error: error as Error });
       }
     }).catch(throwToProcess);
   };
 
-  /** One after the other; one that fails does not keep the next from being done. */
+  /** Runs work after all earlier work, even if that has failed. */
   #enqueue<T>(work: () => Promise<T>): Promise<T> {
     const result = this.#work.then(work);
     this.#work = result.catch(() => {});
@@ -274,8 +281,8 @@ export class PresenceController
   }
 
   /**
-   * Makes leases fit the desired state, stores them, and only then puts them to use. What is no
-   * longer wanted is out of use even if that cannot be stored.
+   * Adapts the leases to the desired state, stores them, and only then uses them. A lease that is not needed any more is
+   * out of use even if that cannot be stored.
    */
   async #derive(): Promise<Derivation> {
     const { state } = this.#registry;
@@ -283,9 +290,9 @@ export class PresenceController
       this.#desired = new DesiredIndex(state, this.#transit);
       this.#isStale = true;
     }
-    const problems = this.#book.fit(this.#desired);
+    const problems = this.#leases.fit(this.#desired);
     try {
-      if (await this.#book.commit()) this.#isStale = true;
+      if (await this.#leases.commit()) this.#isStale = true;
     } catch (error) {
       this.#load();
       this.#retryLater();
@@ -296,7 +303,7 @@ export class PresenceController
     return { problems, warnings: this.#pools.checkAll(this.#desired) };
   }
 
-  #tell(problems: ReadonlyMap<string, Error>): void {
+  #reportNew(problems: ReadonlyMap<string, Error>): void {
     const before = this.#problems;
     this.#problems = problems;
     for (const [key, error] of problems) {
@@ -304,7 +311,7 @@ export class PresenceController
     }
   }
 
-  #warn(warnings: readonly PoolWarning[]): void {
+  #emitWarnings(warnings: readonly PoolWarning[]): void {
     for (const warning of warnings) this.emit('warning', warning);
   }
 
@@ -317,13 +324,13 @@ export class PresenceController
       ask: presenceUses,
       touch: (uses) =>
         this.#enqueue(async () => {
-          this.#book.touch(uses);
-          await this.#book.commit();
+          this.#leases.touch(uses);
+          await this.#leases.commit();
         }),
       end: () =>
         this.#enqueue(async () => {
           const rules = { idleMs: clientIdleMs, pressedIdleMs, atMost: ENDED_PER_TURN };
-          const ended = this.#book.endIdle(rules);
+          const ended = this.#leases.endIdle(rules);
           if (ended > 0) await this.#storeEnded();
           return ended === ENDED_PER_TURN;
         }),
@@ -336,16 +343,16 @@ export class PresenceController
     this.releaseClients(site).catch((error: Error) => this.emit('problem', { error }));
   }
 
-  /** Stores that leases were ended; they are out of use even if that fails. */
+  /** Stores that leases were ended. They are out of use even if that fails. */
   async #storeEnded(): Promise<void> {
     try {
-      await this.#book.commit();
+      await this.#leases.commit();
     } catch (error) {
       this.#retryLater();
       throw error;
     } finally {
       this.#load();
-      this.#warn(this.#pools.checkAll(this.#desired));
+      this.#emitWarnings(this.#pools.checkAll(this.#desired));
     }
   }
 
@@ -355,7 +362,7 @@ export class PresenceController
     this.#endRetry = this.#options.clock.after(this.#retryMs, this.#onChange, true);
   }
 
-  /** Leases addresses to the clients that have arrived since the last turn, in one commit. */
+  /** Leases addresses to the clients that were to be admitted since the last call, in one commit. */
   async #admitArrivals(): Promise<void> {
     const arrivals = this.#arrivals;
     this.#arrivals = [];
@@ -368,8 +375,8 @@ export class PresenceController
       }
     }
     try {
-      await this.#book.commit();
-      // The commit has also stored what an earlier one had not.
+      await this.#leases.commit();
+      // The commit has also stored the changes of an earlier one that had failed.
       if (this.#isStale) this.#load();
     } catch (error) {
       this.#isStale = true;
@@ -380,7 +387,7 @@ export class PresenceController
     for (const { arrival, leased } of admitted) {
       try {
         for (const { realm, of, family } of leased) {
-          const address = this.#book.address(realm, presenceKey(endpointKey(of), family))!;
+          const address = this.#leases.address(realm, presenceKey(of.key, family))!;
           this.#translator.bind({ realm, address, of });
           this.#snapshots.mark(realm);
         }
@@ -389,62 +396,61 @@ export class PresenceController
         arrival.reject(error);
       }
     }
-    this.#warnOf(admitted.flatMap(({ leased }) => leased));
+    this.#checkPools(admitted.flatMap(({ leased }) => leased));
   }
 
-  #warnOf(leased: readonly Leased[]): void {
+  #checkPools(leased: readonly Leased[]): void {
     for (const { realm, of, family } of leased) {
       const maxClients = this.#desired.sites.get(of.realm)?.maxClients ?? 0;
-      this.#warn(this.#pools.check(realm, family, of.realm, maxClients));
+      this.#emitWarnings(this.#pools.check(realm, family, of.realm, maxClients));
     }
   }
 
-  /** Returns what was leased: where it goes, after what is needed on the way. */
+  /** Leases what a client needs. Returns the presence in the egress site, after the one in the transit realm. */
   #leaseTo({ client, egress, family }: Arrival): readonly Leased[] {
-    const { realm: ingress } = client;
-    const address = IpAddress.parse(client.address);
+    const { realm: ingress, address } = client;
     const site = this.#desired.sites.get(ingress);
     const isAdmitted =
       site !== undefined &&
       this.#isLive(ingress) &&
       this.#isLive(egress) &&
-      this.#desired.isAdmitted(egress, ingress, address, family);
+      this.#desired.isAdmitted(egress, client, family);
     if (!isAdmitted) {
       throw new NotAdmittedError(
         `${address} of "${ingress}" is no client of an IPv${family} service of "${egress}"`
       );
     }
-    const of = { realm: ingress, address: address.toString() };
-    const leased = [{ realm: egress, of, family }];
+    const leased = [{ realm: egress, of: client, family }];
     const between = this.#desired.transitFamily(ingress, egress, address.family, family);
-    if (between !== undefined) leased.unshift({ realm: this.#transit!, of, family: between });
-    // All or none: nothing is leased on the way to where there is no room.
-    for (const each of leased) this.#book.check(each.realm, of, each.family, site.maxClients);
-    for (const each of leased) this.#book.admit(each.realm, of, each.family, site.maxClients);
+    if (between !== undefined)
+      leased.unshift({ realm: this.#transit!, of: client, family: between });
+    // All are checked first: nothing is leased in the transit realm if the egress site has no address.
+    for (const each of leased) this.#leases.check(each.realm, client, each.family, site.maxClients);
+    for (const each of leased) this.#leases.admit(each.realm, client, each.family, site.maxClients);
     return leased;
   }
 
-  #clientBehind(realm: string, address: string): Endpoint {
-    const key = realm === this.#transit ? this.#book.holder(realm, address) : undefined;
-    return key === undefined ? { realm, address } : parseEndpoint(key);
+  #clientBehind(realm: string, address: IpAddress): Endpoint {
+    const client = realm === this.#transit ? this.#leases.holder(realm, address) : undefined;
+    return client ?? new Endpoint(realm, address.canonical());
   }
 
   #isLive(site: string): boolean {
     return this.#desired.sites.has(site) && !this.#suspended.has(site);
   }
 
-  /** Gives the translator the plan, and marks every snapshot for renewal. */
+  /** Loads the plan into the translator, and marks every snapshot for renewal. */
   #load(): void {
     const isLive = (site: string) => this.#isLive(site);
-    this.#translator.load(planOf(this.#desired, this.#book.presences(), isLive));
-    this.#isStale = this.#book.hasPending;
+    this.#translator.load(planOf(this.#desired, this.#leases.presences(), isLive));
+    this.#isStale = this.#leases.hasPending;
     this.#snapshots.markAll(this.#desired.sites.keys());
   }
 
   #viewOf(name: string): SiteView | undefined {
     const site = this.#isLive(name) ? this.#desired.sites.get(name) : undefined;
     const isLive = (realm: string) => this.#isLive(realm);
-    return site && viewOf(site, this.#ttlSeconds, this.#desired, this.#book, isLive);
+    return site && viewOf(site, this.#ttlSeconds, this.#desired, this.#leases, isLive);
   }
 }
 
@@ -461,7 +467,7 @@ interface Arrival {
   readonly reject: (error: unknown) => void;
 }
 
-/** A presence that a host has got in a realm. */
+/** A presence that a host has in a realm now. */
 interface Leased {
   readonly realm: string;
   readonly of: Endpoint;
@@ -469,5 +475,5 @@ interface Leased {
 }
 
 const HOUR_MS = 3_600_000;
-/** Leases that end in one commit; the plan is loaded once for them. */
+/** How many leases end in one commit; the plan is loaded once for them. */
 const ENDED_PER_TURN = 512;

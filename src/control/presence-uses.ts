@@ -1,6 +1,6 @@
 /**
- * Which presences a data plane has moved packets for since it was last asked. It costs the packets nothing:
- * the counters of the paths are read, once in a while and some at a time.
+ * Finds the presences for which a data plane has moved packets since the last call. This costs the packets nothing: it
+ * reads the counters of the paths, now and then and in batches.
  * @module
  */
 import { checkFunction } from '../base/option-check.ts';
@@ -12,25 +12,25 @@ export interface PresenceUse {
   readonly address: string;
 }
 
-/** For one translator, in the process where it is. */
+/** Reads the paths of one translator in this process. */
 export class PresenceUses {
   readonly #paths: () => Iterable<PathStatus>;
-  /** Packets that the paths of a presence had counted the last time. */
+  /** By presence: how many packets its paths had counted at the last call. */
   #counted: ReadonlyMap<string, number> = new Map();
   #asked: Promise<unknown> = Promise.resolve();
 
   /**
    * @param paths all paths of the translator, as `PacketTranslator.paths` gives them
-   * @throws {ApiMisuseError} if it is no function.
+   * @throws {ApiMisuseError} if it is not a function.
    */
   constructor(paths: () => Iterable<PathStatus>) {
     this.#paths = checkFunction('paths', paths);
   }
 
   /**
-   * Returns the presences whose count has changed since the last call: both the one that a path leads to,
-   * and the one that its packets come from. A path that has gone meanwhile counts as a change too. The event
-   * loop has its turn after every thousand paths.
+   * Returns the presences whose count has changed since the last call. A path counts for the presence that it leads to
+   * and for the one that its packets come from; a path that is gone is a change too. The event loop runs after every
+   * thousand paths.
    */
   since(): Promise<PresenceUse[]> {
     const asked = this.#asked.then(() => this.#read());

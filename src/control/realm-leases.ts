@@ -1,81 +1,113 @@
 /**
- * The leases of one realm: whose the addresses are, what is stored of that, and how many each site holds.
+ * The leases of one realm: which endpoint each address belongs to, which leases are stored, and how many addresses
+ * each site holds.
  * @module
  */
 
 import { AddressAllocator, FairShare, type Lease } from '../allocator/index.ts';
-import { type Family, IpAddress } from '../base/address.ts';
+import type { Family, IpAddress } from '../base/address.ts';
+import type { Endpoint } from '../base/endpoint.ts';
 import type { Site } from '../registry/index.ts';
-import { ClientUses, siteOf } from './client-uses.ts';
+import type { Presence } from '../translator/index.ts';
+import { ClientUses } from './client-uses.ts';
 import type { DesiredIndex } from './desired-index.ts';
+import { presenceKey, siteOfKey } from './presence-key.ts';
 
 export class RealmLeases {
   readonly allocator: AddressAllocator;
-  /** The pools they are of, as text. */
+  /** The pools and reservations of the site, as text. */
   readonly definition: string;
-  /** In use and stored: address by the presence's key, and the other way round. */
-  readonly addresses: Map<string, string> = new Map();
+  /** The presences in use that are stored, by their keys. */
+  readonly presences: Map<string, Presence> = new Map();
+  /** The keys of the same presences, by the texts of their addresses. */
   readonly holders: Map<string, string> = new Map();
-  /** Keys of the presences that are there because a service is exposed. */
+  /** The keys of the presences of exposed services. */
   services: ReadonlySet<string> = new Set();
-  /** Of the leases of clients only. */
+  /** The last uses of client leases. */
   readonly uses: ClientUses = new ClientUses();
-  /** What the sites hold for their clients. */
+  /** How many addresses the sites hold for their clients. */
   readonly shares: Readonly<Record<Family, FairShare>> = { 4: new FairShare(), 6: new FairShare() };
-  /** By address in use or at rest: the site that it counts for, undefined for a service's. */
+  readonly #name: string;
+  /** By the presence's key: the endpoint of each lease that is not released, stored or not. */
+  readonly #endpoints = new Map<string, Endpoint>();
+  /** By the text of an address in use or in quarantine: the site that it counts for, undefined for a service's. */
   readonly #counted = new Map<string, string | undefined>();
 
   /** @param now the lease clock */
   constructor(
-    { pools, reserved }: Site,
+    { name, pools, reserved }: Site,
     definition: string,
     quarantineMs: number,
     now: () => number
   ) {
+    this.#name = name;
     this.definition = definition;
     this.allocator = new AddressAllocator({
       pools,
       reserved,
       quarantineMs,
       clock: { wallMs: now },
-      groupOf: siteOf,
+      groupOf: siteOfKey,
       onRested: ({ address }) => this.#uncount(address),
     });
   }
 
+  /** Returns the endpoint of the lease that has this key; undefined if there is no lease, or it was released. */
+  endpoint(key: string): Endpoint | undefined {
+    return this.#endpoints.get(key);
+  }
+
+  /** Takes leases of before, and returns those whose addresses the pools do not have any more. */
+  restore(leases: readonly Lease[], endpointOf: (lease: Lease) => Endpoint | undefined): Lease[] {
+    const lost = this.allocator.restore(leases);
+    for (const lease of leases) {
+      const of = endpointOf(lease);
+      if (of === undefined || this.allocator.lookup(lease.key) === undefined) continue;
+      this.#endpoints.set(lease.key, of);
+    }
+    return lost;
+  }
+
+  /** Notes that a lease is stored, so that it may be used. */
   use({ key, address }: Lease): void {
-    this.addresses.set(key, address);
-    this.holders.set(address, key);
+    const of = this.#endpoints.get(key);
+    // The lease was released while it was being stored.
+    if (of === undefined) return;
+    this.presences.set(key, { realm: this.#name, address, of });
+    this.holders.set(address.toString(), key);
   }
 
-  disuse(key: string): void {
-    const address = this.addresses.get(key);
-    if (address === undefined) return;
-    this.addresses.delete(key);
-    this.holders.delete(address);
+  #disuse(key: string): void {
+    const presence = this.presences.get(key);
+    if (presence === undefined) return;
+    this.presences.delete(key);
+    this.holders.delete(presence.address.toString());
   }
 
-  /** Leases an address to a service, or to a client that may have one; in memory only. */
-  allocate(key: string, family: Family): Lease {
+  /** Leases an address in memory, to a service or to a client that may have one. */
+  allocate(of: Endpoint, family: Family): Lease {
+    const key = presenceKey(of.key, family);
     const lease = this.allocator.allocate(key, family);
+    this.#endpoints.set(key, of);
     this.#count(lease);
     return lease;
   }
 
-  /** Ends a lease in use, in memory only. Its address goes on to count until it has rested. */
+  /** Ends a lease in use, in memory. Its address counts for the site until its quarantine has ended. */
   release(key: string): Lease | undefined {
-    this.disuse(key);
+    this.#disuse(key);
     this.uses.delete(key);
+    this.#endpoints.delete(key);
     return this.allocator.release(key);
   }
 
-  /** Whether a presence's last address is at rest, and counts for a site: to have it again costs that nothing. */
+  /** Returns whether a presence's last address is in quarantine and counts for a site, so that it can have it again. */
   isKept(key: string, site: string): boolean {
     const lease = this.allocator.resting(key);
-    return lease !== undefined && this.#counted.get(lease.address) === site;
+    return lease !== undefined && this.#counted.get(lease.address.toString()) === site;
   }
 
-  /** How many leases of a site are too many, when it holds nearly all that it can have. */
+  /** Returns how many leases of a site are too many, when it holds nearly all that it can have. */
   excessOf(site: string, maxClients: number): Excess {
     const beyond = (held: number, limit: number): number =>
       isNearly(held, limit) ? held - Math.floor(RELIEVED * limit) : 0;
@@ -86,7 +118,7 @@ export class RealmLeases {
     );
   }
 
-  /** The same leases after the desired state has changed: who counts for whom, and what each may have. */
+  /** Adapts shares and counts to a changed desired state; the leases stay. */
   fit(name: string, desired: DesiredIndex): void {
     this.allocator.endRests();
     const site = desired.sites.get(name)!;
@@ -107,24 +139,26 @@ export class RealmLeases {
   }
 
   #count({ key, address }: Lease): void {
-    const site = this.services.has(key) ? undefined : siteOf(key);
-    if (this.#counted.has(address)) {
-      if (this.#counted.get(address) === site) return;
+    const site = this.services.has(key) ? undefined : siteOfKey(key);
+    const text = address.toString();
+    if (this.#counted.has(text)) {
+      if (this.#counted.get(text) === site) return;
       this.#uncount(address);
     }
-    this.#counted.set(address, site);
-    this.shares[familyOf(address)].add(site);
+    this.#counted.set(text, site);
+    this.shares[address.family].add(site);
   }
 
-  #uncount(address: string): void {
-    if (!this.#counted.has(address)) return;
-    const site = this.#counted.get(address);
-    this.#counted.delete(address);
-    this.shares[familyOf(address)].remove(site);
+  #uncount(address: IpAddress): void {
+    const text = address.toString();
+    if (!this.#counted.has(text)) return;
+    const site = this.#counted.get(text);
+    this.#counted.delete(text);
+    this.shares[address.family].remove(site);
   }
 }
 
-/** Leases that may end earlier than others. */
+/** How many leases may end earlier than others. */
 class Excess {
   readonly #counts: Record<Family, number>;
   #hosts: number;
@@ -138,25 +172,21 @@ class Excess {
     return this.#hosts > 0 || this.#counts[family] > 0;
   }
 
-  /** One of them has ended. */
+  /** Notes that one of them has ended. */
   take(family: Family): void {
     this.#hosts--;
     this.#counts[family]--;
   }
 }
 
-/** Whether so much is held that it is time to say so, and to make room. */
+/** Returns whether so much is held that a warning is due, and unused leases have to end. */
 export function isNearly(held: number, limit: number): boolean {
   return held > 0 && held >= NEARLY * limit;
 }
 
 const NEARLY = 0.8;
-/** Room is made until no more than this is held, and then there is nothing to say any more. */
+/** Unused leases end until no more than this part is held; then the warning ends too. */
 export const RELIEVED = 0.7;
-
-export function familyOf(address: string): Family {
-  return IpAddress.parse(address).family;
-}
 
 export const FAMILIES: readonly Family[] = [4, 6];
 

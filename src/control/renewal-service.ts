@@ -1,6 +1,6 @@
 /**
- * Where connected edges renew their certificates: hears the request on the control channel, asks the
- * authority, and says yes or no. What it costs a cloud that an edge asks is bounded by site.
+ * Renews the certificates of connected edges: takes a request from the control channel, asks the authority, and returns
+ * the answer. Each site has a limit, which bounds what its requests cost the cloud.
  * @module
  */
 import type { X509Certificate } from 'node:crypto';
@@ -9,14 +9,14 @@ import { RateLimit } from '../base/rate-limit.ts';
 import { CertificateError } from '../errors.ts';
 import type { CertificateMessage, RefusalMessage } from './messages.ts';
 
-/** What the exchange needs to know about certificates; made of a `CertificateAuthority`. */
+/** Provides trust anchors and certificates to the control server; it is made of a `CertificateAuthority`. */
 export interface TrustProvider {
-  /** The trust anchors of now as PEM, and whether the holder of this certificate ought to renew it. */
+  /** Returns the current trust anchors as PEM, and whether the holder of this certificate should renew it. */
   trust(certificate: X509Certificate): { readonly caPem: string; readonly renew: boolean };
   /**
    * Issues the next certificate to the holder of this one.
    *
-   * @throws {CertificateError} if that is not to be: it is told to the edge.
+   * @throws {CertificateError} if it refuses; the edge gets the reason.
    */
   renew(
     certificate: X509Certificate,
@@ -24,19 +24,19 @@ export interface TrustProvider {
   ): Promise<{ readonly certificatePem: string; readonly caPem: string }>;
 }
 
-/** Cumulative, of all sites. */
+/** Cumulative counters of all sites. */
 export interface RenewalCounters {
   renewed: number;
-  /** Not acceptable, or one too many. */
+  /** Requests that were not acceptable, or exceeded the limit of their site. */
   refused: number;
-  /** Of these, those that were one too many. */
+  /** The refused requests that exceeded the limit of their site. */
   limited: number;
-  /** By a fault of ours. */
+  /** Requests that failed because of a fault in the cloud. */
   failed: number;
 }
 
 export interface RenewalServiceOptions {
-  /** Renewals that one site may have in an hour, and how many of them at once. */
+  /** How many renewals one site may have in an hour, and at once. */
   readonly maxRenewalsPerHour: number;
   readonly clock: Clock;
   readonly onFailure: (site: string, error: Error) => void;
@@ -46,7 +46,7 @@ export class RenewalService {
   readonly counters: RenewalCounters = { renewed: 0, refused: 0, limited: 0, failed: 0 };
   readonly #provider: TrustProvider;
   readonly #perHour: number;
-  /** By site. Kept when the edge goes: to connect anew does not make good. */
+  /** By site. It is kept when the edge disconnects, so that a new connection does not reset the limit. */
   readonly #rate: RateLimit;
   readonly #clock: Clock;
   readonly #onFailure: RenewalServiceOptions['onFailure'];
@@ -55,7 +55,7 @@ export class RenewalService {
     const { maxRenewalsPerHour, clock, onFailure } = options;
     this.#provider = provider;
     this.#perHour = maxRenewalsPerHour;
-    // Sites are the operator's: there are no more than there are.
+    // The operator decides how many sites there are, so their number needs no limit here.
     this.#rate = new RateLimit(
       maxRenewalsPerHour / HOUR_SECONDS,
       maxRenewalsPerHour,
@@ -65,7 +65,7 @@ export class RenewalService {
     this.#onFailure = onFailure;
   }
 
-  /** Never rejects. */
+  /** Answers a request; never rejects. */
   async answer(
     site: string,
     certificate: X509Certificate,

@@ -1,50 +1,57 @@
 /**
- * What one site gets to see: the services exposed there, and the clients of its own services, as
- * names and addresses.
+ * Makes the view of one site: the names and addresses of the services that are exposed there, and of the clients of
+ * its own services.
  * @module
  */
-import { IpAddress } from '../base/address.ts';
+import type { IpAddress } from '../base/address.ts';
 import type { Site } from '../registry/index.ts';
-import type { Endpoint } from '../translator/index.ts';
 import type { DesiredIndex } from './desired-index.ts';
-import { endpointOf, parseEndpoint } from './endpoint.ts';
 import type { LeaseTable } from './lease-table.ts';
 import type { Snapshot, SnapshotHost } from './snapshot.ts';
 
 /** A snapshot before it has a revision. */
 export type SiteView = Omit<Snapshot, 'revision'>;
 
-/** The same leases and desired state make the same view. @param isLive whether a site takes part */
+/**
+ * Returns the view of a site. The same leases and desired state make the same view.
+ *
+ * @param isLive returns whether a site takes part
+ */
 export function viewOf(
   site: Site,
   ttlSeconds: number,
   desired: DesiredIndex,
-  book: LeaseTable,
+  leases: LeaseTable,
   isLive: (site: string) => boolean
 ): SiteView {
   const zone = site.zone.toLowerCase();
   const hosts: SnapshotHost[] = [];
-  const names = new Map<string, string>();
+  /** By the text of an address. */
+  const pointers = new Map<string, Snapshot['pointers'][number]>();
+  const point = (address: IpAddress, name: string): void => {
+    pointers.set(address.toString(), { address, name });
+  };
   for (const { name, presenceKey, home, service } of desired.exposedIn(site.name)) {
-    const address = isLive(home.realm) ? book.address(site.name, presenceKey) : undefined;
+    const address = isLive(home.realm) ? leases.address(site.name, presenceKey) : undefined;
     if (address === undefined) continue;
     hosts.push({ name, addresses: [address], ports: service.ports });
-    // The first of several services on one host gives it its name.
-    if (!names.has(address)) names.set(address, name);
+    // The first of several services on a host gives the host its name.
+    if (!pointers.has(address.toString())) point(address, name);
   }
   const clients = new Map<string, Client>();
-  for (const [key, address] of book.addressesIn(site.name)) {
-    const client = parseEndpoint(endpointOf(key));
-    if (names.has(address) || !isLive(client.realm)) continue;
-    if (site.name === desired.transit && !isClientOf(site.name, client, address, desired)) continue;
+  for (const { address, of: client } of leases.presencesIn(site.name).values()) {
+    if (pointers.has(address.toString()) || !isLive(client.realm)) continue;
+    // A host may have a presence in the transit realm only for packets to another site.
+    const isTransit = site.name === desired.transit;
+    if (isTransit && !desired.isClient(site.name, client, address.family)) continue;
     const name = `${labelOf(client.address)}.${client.realm}.${zone}`;
-    // A client that uses services of both IP versions has two.
-    const addresses = [...(clients.get(name)?.addresses ?? []), address].sort();
+    // A client that uses services of both IP versions has two addresses.
+    const addresses = [...(clients.get(name)?.addresses ?? []), address].sort(byText);
     clients.set(name, { name, addresses, realm: client.realm });
   }
   const named = withinBudget([...clients.values()]);
   for (const { name, addresses } of named) {
-    for (const address of addresses) names.set(address, name);
+    for (const address of addresses) point(address, name);
   }
   return {
     site: site.name,
@@ -53,21 +60,19 @@ export function viewOf(
     zone,
     ttlSeconds,
     hosts: [...hosts, ...named.map(({ name, addresses }) => ({ name, addresses, ports: [] }))],
-    pointers: [...names]
-      .map(([address, name]) => ({ address, name }))
-      .sort((a, b) => (a.address < b.address ? -1 : 1)),
+    pointers: [...pointers].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, pointer]) => pointer),
   };
 }
 
 interface Client {
   readonly name: string;
-  readonly addresses: readonly string[];
+  readonly addresses: readonly IpAddress[];
   readonly realm: string;
 }
 
 /**
- * Those that get a name, sorted. There are so many that a snapshot still fits a control message: sites
- * make up clients as they like, but no site's take the names of another's.
+ * Returns the clients that get a name, sorted. Their number is limited so that the snapshot fits a control message. A
+ * site may have many clients, but they cannot take the names of another site's clients.
  */
 function withinBudget(clients: readonly Client[]): Client[] {
   const sorted = [...clients].sort((a, b) => (a.name < b.name ? -1 : 1));
@@ -82,32 +87,25 @@ function withinBudget(clients: readonly Client[]): Client[] {
   });
 }
 
-/** What a client adds to a snapshot as JSON: a host, and a pointer for each address. */
+/** Returns how many bytes a client adds to a snapshot as JSON: a host, and a pointer for each address. */
 function bytesOf({ name, addresses }: Client): number {
   return addresses.reduce(
-    (sum, { length }) => sum + name.length + 2 * length + 32,
+    (sum, address) => sum + name.length + 2 * address.toString().length + 32,
     name.length + 40
   );
 }
 
-/** Whether it is there for itself, and not in transit to another site only. */
-function isClientOf(
-  site: string,
-  client: Endpoint,
-  presence: string,
-  desired: DesiredIndex
-): boolean {
-  const { family } = IpAddress.parse(presence);
-  return desired.isClient(site, client.realm, IpAddress.parse(client.address), family);
+function byText(a: IpAddress, b: IpAddress): number {
+  return a.toString() < b.toString() ? -1 : 1;
 }
 
 /**
- * A client has no name of its own: its address makes a label, `10-0-0-5` or `2001-db8--5`, a
- * different one for each. A zero keeps the hyphens of `::` off the edges.
+ * Makes a label of a client's address, such as `10-0-0-5` or `2001-db8--5`, since a client has no name. Each address has
+ * another label. A zero keeps the hyphens of `::` away from the ends.
  */
-function labelOf(address: string): string {
-  return address.replace(/^:/, '0:').replace(/:$/, ':0').replace(/[.:]/g, '-');
+function labelOf(address: IpAddress): string {
+  return address.toString().replace(/^:/, '0:').replace(/:$/, ':0').replace(/[.:]/g, '-');
 }
 
-/** Of the 4 MiB that a control message has by default, the larger part. */
+/** The larger part of the 4 MiB that a control message may have by default. */
 const MAX_CLIENT_BYTES: number = 2.5 * 1024 * 1024;

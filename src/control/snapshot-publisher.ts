@@ -1,6 +1,6 @@
 /**
- * Keeps every site's newest snapshot: a changed view gets a revision and is told, changes that come
- * together make one.
+ * Keeps every site's newest snapshot. A changed view gets a revision and is published; changes at the same time make one
+ * snapshot.
  * @module
  */
 import type { Clock } from '../base/clock.ts';
@@ -8,10 +8,10 @@ import type { SiteView } from './site-view.ts';
 import type { Snapshot } from './snapshot.ts';
 
 export interface SnapshotPublisherOptions {
-  /** Returns a site's view as it is now; undefined for a site that is to have none. */
+  /** Returns a site's current view; undefined for a site without one. */
   readonly viewOf: (site: string) => SiteView | undefined;
   readonly onSnapshot: (snapshot: Snapshot) => void;
-  /** How long changes of one site are gathered, in ms. */
+  /** How long the changes of a site are collected, in ms. */
   readonly coalesceMs: number;
   readonly clock: Clock;
 }
@@ -38,7 +38,7 @@ export class SnapshotPublisher {
     this.#endTimer = this.#options.clock.after(delayMs, () => this.publish(), true);
   }
 
-  /** Marks these sites, and all that have a snapshot. */
+  /** Marks these sites, and all sites that have a snapshot. */
   markAll(sites: Iterable<string>): void {
     for (const name of [...sites, ...this.#published.keys()]) this.mark(name);
   }
@@ -48,8 +48,8 @@ export class SnapshotPublisher {
   }
 
   /**
-   * Renews the snapshots of the sites that are marked. The next round waits for several times as
-   * long as this one took, listeners included: many names must not keep packets from being moved.
+   * Renews the snapshots of the marked sites. The next renewal waits several times as long as this one took, including
+   * its listeners, so that many names do not delay packets.
    */
   publish(): void {
     this.#endTimer?.();
@@ -84,10 +84,10 @@ export class SnapshotPublisher {
 
 interface Published {
   readonly snapshot: Snapshot;
-  /** The view in it as JSON, to tell whether another one differs. */
+  /** The view in it as JSON, for the comparison with the next view. */
   readonly text: string;
 }
 
-/** Publishing takes a tenth of the time at most. */
+/** Publishing takes at most a tenth of the time. */
 const PAUSE_FACTOR = 9;
 const MAX_PAUSE_MS = 2000;

@@ -1,9 +1,11 @@
 /**
- * All that an edge knows of the world: its site, what is exposed there, and under which names.
+ * A snapshot: everything that an edge knows about its site, the services that are exposed there, and their names.
  * @module
  */
 import * as v from 'valibot';
-import { parsePortRange } from '../base/port-range.ts';
+import type { AddressInput, IpAddress } from '../base/address.ts';
+import type { PortRange } from '../base/port-range.ts';
+import type { IpPrefix } from '../base/prefix.ts';
 import {
   AddressText,
   DomainText,
@@ -16,28 +18,28 @@ import {
 import type { ZoneData } from '../dns/index.ts';
 
 export interface Snapshot {
-  /** Grows with every change. */
+  /** A number that grows with every change. */
   readonly revision: number;
   readonly site: string;
   /** Prefixes of the site's real hosts that take part. */
-  readonly sources: readonly string[];
+  readonly sources: readonly IpPrefix[];
   /** Prefixes of the site's presences. */
-  readonly pools: readonly string[];
-  /** Domain of the names. */
+  readonly pools: readonly IpPrefix[];
+  /** The domain of the names. */
   readonly zone: string;
-  /** How long clients may keep a name's address. */
+  /** How long clients may cache the address of a name. */
   readonly ttlSeconds: number;
   readonly hosts: readonly SnapshotHost[];
-  /** Whom each presence stands for, as a name. */
-  readonly pointers: readonly { readonly address: string; readonly name: string }[];
+  /** The name of the host behind each presence. */
+  readonly pointers: readonly { readonly address: IpAddress; readonly name: string }[];
 }
 
 export interface SnapshotHost {
-  /** Full domain name. */
+  /** The full domain name. */
   readonly name: string;
-  readonly addresses: readonly string[];
-  /** Empty for a host that is known as a client only. */
-  readonly ports: readonly string[];
+  readonly addresses: readonly IpAddress[];
+  /** Empty for a host that is only a client. */
+  readonly ports: readonly PortRange[];
 }
 
 /** RFC 2181 section 8. */
@@ -59,21 +61,22 @@ export const SnapshotSchema: Schema<Snapshot> = /* @__PURE__ */ v.object({
 /**
  * Returns the zone that a site's resolver serves.
  *
- * @param nameserverAddresses where the site's clients reach that resolver
+ * @param nameserverAddresses the addresses at which the site's clients reach that resolver
  */
-export function zoneDataOf(snapshot: Snapshot, nameserverAddresses: readonly string[]): ZoneData {
+export function zoneDataOf(
+  snapshot: Snapshot,
+  nameserverAddresses: readonly AddressInput[]
+): ZoneData {
   return {
     origin: snapshot.zone,
     hosts: snapshot.hosts.map(({ name, addresses, ports }) => ({
       name,
       addresses,
-      ports: ports
-        .map((text) => parsePortRange(text))
-        .flatMap(({ protocol, first, last }) =>
-          (protocol === 'tcp' || protocol === 'udp') && first === last
-            ? [{ protocol, port: first }]
-            : []
-        ),
+      ports: ports.flatMap(({ protocol, first, last }) =>
+        (protocol === 'tcp' || protocol === 'udp') && first === last
+          ? [{ protocol, port: first }]
+          : []
+      ),
     })),
     pointers: snapshot.pointers.map(({ address, name }) => ({ address, name: `${name}.` })),
     reverse: snapshot.pools,
@@ -85,5 +88,5 @@ export function zoneDataOf(snapshot: Snapshot, nameserverAddresses: readonly str
   };
 }
 
-/** Short, so that a name exposed at run time is found soon by a client that asked too early. */
+/** Short, so that a client that asked too early soon finds a name that is exposed at run time. */
 const NEGATIVE_TTL_SECONDS = 1;

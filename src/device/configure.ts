@@ -4,7 +4,8 @@
  * @module
  */
 import { existsSync } from 'node:fs';
-import { IpAddress, IpPrefix } from '../base/address.ts';
+import { IpAddress } from '../base/address.ts';
+import { IpPrefix, type PrefixInput } from '../base/prefix.ts';
 import { ApiMisuseError, EnvironmentError } from '../errors.ts';
 import { checkMtu, checkTexts, checkType } from './contract.ts';
 import { checkRuleName } from './gateway-table.ts';
@@ -54,7 +55,7 @@ export interface TunConfiguration extends TunRoutes {
 
 /** A route that `changeRoutes` sets or removes. */
 export interface RouteSetting {
-  readonly prefix: string;
+  readonly prefix: PrefixInput;
   /** The interface of the route; `undefined` removes the route. */
   readonly device: string | undefined;
 }
@@ -105,7 +106,7 @@ export async function configureTun(configuration: TunConfiguration): Promise<Tun
  */
 export async function changeRoutes(settings: readonly RouteSetting[]): Promise<void> {
   const lines = settings.map(({ prefix, device }) => {
-    const checked = IpPrefix.parse(prefix);
+    const checked = IpPrefix.from(prefix);
     if (device === undefined) return `route delete ${checked} proto ${ROUTE_PROTOCOL}`;
     checkTunName(device);
     return `route replace ${checked} dev ${device} proto ${ROUTE_PROTOCOL}`;
@@ -115,9 +116,8 @@ export async function changeRoutes(settings: readonly RouteSetting[]): Promise<v
 }
 
 /** Removes all routes within a prefix that `changeRoutes` and `unreachable` have set. */
-export async function forgetRoutes(within: string): Promise<void> {
-  const prefix = IpPrefix.parse(within);
-  await flushRoutes(prefix);
+export async function forgetRoutes(within: PrefixInput): Promise<void> {
+  await flushRoutes(IpPrefix.from(within));
 }
 
 /** Checks an address with its prefix length; `IpPrefix` does not accept host bits. */

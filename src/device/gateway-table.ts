@@ -7,7 +7,7 @@
  */
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
-import type { IpPrefix } from '../base/address.ts';
+import type { IpPrefix } from '../base/prefix.ts';
 import { ApiMisuseError, EnvironmentError } from '../errors.ts';
 import type { InterfaceSetting, SettingKind } from './kernel-settings.ts';
 

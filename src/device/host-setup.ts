@@ -5,7 +5,7 @@
  * gateway of any TUN does.
  * @module
  */
-import type { IpPrefix } from '../base/address.ts';
+import type { IpPrefix } from '../base/prefix.ts';
 import { EnvironmentError } from '../errors.ts';
 import {
   GATEWAY_GROUP,

@@ -9,7 +9,9 @@
  * 4. `write` is a write(2) from the caller's buffer; the kernel takes the packet or refuses it.
  * @module
  */
+
 import { closeSync, constants, openSync } from 'node:fs';
+import type { PrefixInput } from '../base/prefix.ts';
 import { ApiMisuseError, EnvironmentError } from '../errors.ts';
 import { VNET_HEADER_LENGTH } from '../packet/virtio.ts';
 import { configureTun, type TunConfiguration } from './configure.ts';
@@ -164,7 +166,7 @@ export class LinuxTun implements PacketDevice, AsyncDisposable {
    *
    * @throws the errors of `TunSetup.setRoutes`; the former state is in force then.
    */
-  async setRoutes(routes: readonly string[]): Promise<readonly string[]> {
+  async setRoutes(routes: readonly PrefixInput[]): Promise<readonly string[]> {
     return this.#inTurn(() => this.#setup?.setRoutes({ routes }) ?? this.#configure({ routes }));
   }
 

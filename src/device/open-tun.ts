@@ -2,6 +2,7 @@
  * Opens the TUN of a gateway and sets up the kernel for it, as the operator's options say.
  * @module
  */
+import type { PrefixInput } from '../base/prefix.ts';
 import { LinuxTun } from './linux-tun.ts';
 
 export interface TunDeviceOptions {
@@ -13,7 +14,7 @@ export interface TunDeviceOptions {
    * Prefixes to route to the TUN: the pools of the gateway's own site. By default they are
    * not known yet, and `LinuxTun.setRoutes` sets them later. An empty list means that there are none.
    */
-  readonly routes?: readonly string[];
+  readonly routes?: readonly PrefixInput[];
   /** LAN interfaces on which the kernel answers ARP for the routes. Default none. */
   readonly proxyArp?: readonly string[];
   /**

@@ -3,17 +3,17 @@
  * can change while it runs.
  * @module
  */
-import { IpPrefix } from '../base/address.ts';
+import { IpPrefix, type PrefixInput } from '../base/prefix.ts';
 import { ApiMisuseError } from '../errors.ts';
-import { checkGiven, checkTexts } from './contract.ts';
+import { checkGiven } from './contract.ts';
 import { type HostOptions, HostSetup } from './host-setup.ts';
 import { ip, ipBatch } from './ip-command.ts';
 
 export interface TunRoutes {
   /** Prefixes to route to the interface, for example `10.0.0.128/25`. */
-  readonly routes: readonly string[];
+  readonly routes: readonly PrefixInput[];
   /** Prefixes with an unreachable route; `changeRoutes` may route parts of them. Default none. */
-  readonly unreachable?: readonly string[];
+  readonly unreachable?: readonly PrefixInput[];
 }
 
 /** The routes, rules and settings that `configureTun` has set on the machine. */
@@ -166,16 +166,12 @@ export class HostRoutes implements TunSetup {
   }
 
   #parse({ routes, unreachable = [] }: TunRoutes): Routes {
-    checkGiven('routes', routes, 'array');
-    checkTexts('routes', routes);
-    checkTexts('unreachable', unreachable);
     const parsed = new Map<string, IpPrefix>();
-    for (const text of routes) {
-      const prefix = IpPrefix.parse(text);
+    const nowhere = prefixesOf('unreachable', unreachable);
+    for (const prefix of prefixesOf('routes', routes)) {
       parsed.set(`${prefix} dev ${this.#options.tuns[0]}`, prefix);
     }
-    for (const text of unreachable) {
-      const prefix = IpPrefix.parse(text);
+    for (const prefix of nowhere) {
       parsed.set(`${UNREACHABLE} ${prefix} proto ${ROUTE_PROTOCOL}`, prefix);
     }
     return parsed;
@@ -186,6 +182,14 @@ export class HostRoutes implements TunSetup {
     this.#lastTurn = working.catch(() => {});
     return working;
   }
+}
+
+function prefixesOf(name: string, inputs: readonly PrefixInput[]): IpPrefix[] {
+  checkGiven(name, inputs, 'array');
+  return inputs.map((input, i) => {
+    if (!(input instanceof IpPrefix)) checkGiven(`${name}[${i}]`, input, 'string');
+    return IpPrefix.from(input);
+  });
 }
 
 /** Removes all routes within a prefix that `changeRoutes` and `unreachable` have set. */

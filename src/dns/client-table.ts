@@ -3,7 +3,8 @@
  * rules are those of an access list of BIND (`allow-query`, `exempt-clients`) or CoreDNS (`acl`).
  * @module
  */
-import { IpAddress, IpPrefix } from '../base/address.ts';
+import { IpAddress } from '../base/address.ts';
+import { IpPrefix, type PrefixInput } from '../base/prefix.ts';
 import { ConfigError } from '../errors.ts';
 
 /** What is known of the address that a query comes from. */
@@ -39,8 +40,8 @@ export class ClientTable {
   }
 
   /** @throws {ConfigError} at `sources[i]` if one is no prefix; the sources stay as they were then. */
-  setSources(prefixes: readonly string[]): void {
-    this.#sources = prefixes.map((text, i) => parsePrefix(`sources[${i}]`, text));
+  setSources(prefixes: readonly PrefixInput[]): void {
+    this.#sources = prefixes.map((prefix, i) => prefixAt(`sources[${i}]`, prefix));
     this.#known.clear();
   }
 
@@ -89,13 +90,13 @@ function parseEntries(path: string, entries: readonly string[]): Entry[] {
         `"${text}" is not an IP prefix, nor "${SOURCES}" or "loopback"`
       );
     }
-    return [parsePrefix(`${path}[${i}]`, text)];
+    return [prefixAt(`${path}[${i}]`, text)];
   });
 }
 
-function parsePrefix(path: string, text: string): IpPrefix {
+function prefixAt(path: string, input: PrefixInput): IpPrefix {
   try {
-    return IpPrefix.parse(text);
+    return IpPrefix.from(input);
   } catch (error) {
     throw new ConfigError(path, (error as Error).message, { cause: error });
   }

@@ -5,7 +5,8 @@
  * ([RFC 4343 section 2.1](https://www.rfc-editor.org/rfc/rfc4343#section-2.1)).
  * @module
  */
-import type { IpAddress, IpPrefix } from '../base/address.ts';
+import type { IpAddress } from '../base/address.ts';
+import type { IpPrefix } from '../base/prefix.ts';
 import { ConfigError } from '../errors.ts';
 
 /** Converts a text to the inner form without a check; a lookup of a bad name finds nothing. */

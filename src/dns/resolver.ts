@@ -14,6 +14,7 @@
 import { AUTHORITATIVE_ANSWER, RECURSION_AVAILABLE, TRUNCATED_RESPONSE } from 'dns-packet';
 import type { Clock } from '../base/clock.ts';
 import { checkClock, checkMethods, checkObject } from '../base/option-check.ts';
+import type { PrefixInput } from '../base/prefix.ts';
 import { parseSchema } from '../base/schema.ts';
 import { type Client, ClientTable } from './client-table.ts';
 import { FairShare } from './fair-share.ts';
@@ -208,7 +209,7 @@ export class SiteResolver implements AsyncDisposable {
    *
    * @throws {ConfigError} at `sources[i]` if an entry is not a prefix; nothing is changed then.
    */
-  setSources(prefixes: readonly string[]): void {
+  setSources(prefixes: readonly PrefixInput[]): void {
     this.#clients.setSources(prefixes);
   }
 

@@ -5,6 +5,7 @@
 import type { Clock } from '../base/clock.ts';
 import type { HostPort } from '../base/host-port.ts';
 import { checkObject } from '../base/option-check.ts';
+import type { PrefixInput } from '../base/prefix.ts';
 import { parseSchema } from '../base/schema.ts';
 import { DnsListener, type DnsListenerCounters } from './listener.ts';
 import { type DnsOptions, DnsOptionsSchema } from './options.ts';
@@ -66,7 +67,7 @@ export class DnsServer implements AsyncDisposable {
    *
    * @throws {ConfigError} at `sources[i]` if an entry is not a prefix.
    */
-  setSources(prefixes: readonly string[]): void {
+  setSources(prefixes: readonly PrefixInput[]): void {
     this.#resolver.setSources(prefixes);
   }
 

@@ -7,7 +7,8 @@
  * 3. each RRset becomes an answer, with the addresses of the names it points to.
  * @module
  */
-import { IpAddress, IpPrefix } from '../base/address.ts';
+import { type AddressInput, IpAddress } from '../base/address.ts';
+import { IpPrefix, type PrefixInput } from '../base/prefix.ts';
 import { ConfigError } from '../errors.ts';
 import { integerWithin } from './limits.ts';
 import {
@@ -100,13 +101,13 @@ class ZoneCompiler {
     });
   }
 
-  addReverse(path: string, text: string): void {
-    const prefix = configured(path, () => IpPrefix.parse(text));
+  addReverse(path: string, input: PrefixInput): void {
+    const prefix = configured(path, () => IpPrefix.from(input));
     for (const zone of reverseZones(prefix)) this.#addApex(zone);
   }
 
   addPointer(path: string, pointer: ZonePointer): void {
-    const address = configured(`${path}.address`, () => IpAddress.parse(pointer.address));
+    const address = configured(`${path}.address`, () => IpAddress.from(pointer.address));
     const target = parseRelativeName(`${path}.name`, pointer.name, this.origin);
     const owner = reverseName(address);
     if (this.#apexOf(owner) === undefined) this.#addApex(owner);
@@ -147,9 +148,9 @@ class ZoneCompiler {
     this.#add(apex, { type: 'NS', data: this.#soa.mname });
   }
 
-  #addAddresses(path: string, name: string, addresses: readonly string[]): void {
-    addresses.forEach((text, i) => {
-      const address = configured(`${path}[${i}]`, () => IpAddress.parse(text));
+  #addAddresses(path: string, name: string, addresses: readonly AddressInput[]): void {
+    addresses.forEach((input, i) => {
+      const address = configured(`${path}[${i}]`, () => IpAddress.from(input));
       this.#add(name, { type: address.family === 4 ? 'A' : 'AAAA', data: address.toString() });
     });
   }
@@ -223,7 +224,7 @@ class ZoneCompiler {
   }
 }
 
-/** Runs a parser of `address.ts`, whose errors know nothing of the configuration. */
+/** Runs a parser of addresses, whose errors do not name the place in the configuration. */
 function configured<T>(path: string, parse: () => T): T {
   try {
     return parse();

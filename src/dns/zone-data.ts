@@ -2,13 +2,15 @@
  * The shapes on both sides of a zone: the plain data it is compiled from, and what it answers.
  * @module
  */
+import type { AddressInput } from '../base/address.ts';
+import type { PrefixInput } from '../base/prefix.ts';
 import type { ZoneRecord } from './record.ts';
 
 /** A name and its addresses, IPv4 and IPv6 mixed. */
 export interface ZoneRecordSet {
   /** Relative to the origin (`keystone`), or below it in full. */
   readonly name: string;
-  readonly addresses: readonly string[];
+  readonly addresses: readonly AddressInput[];
 }
 
 export interface ZonePort {
@@ -27,7 +29,7 @@ export interface ZoneHost extends ZoneRecordSet {
 
 /** What a PTR query for `address` answers. */
 export interface ZonePointer {
-  readonly address: string;
+  readonly address: AddressInput;
   /** Relative to the origin, or anywhere when it ends with a dot. */
   readonly name: string;
 }
@@ -41,7 +43,7 @@ export interface ZoneData {
    * Prefixes whose reverse zones are served here, that is the presence pools. The address of a
    * pointer outside of all of them is a reverse zone by itself.
    */
-  readonly reverse?: readonly string[];
+  readonly reverse?: readonly PrefixInput[];
   /** Version of the data, compared as RFC 1982 says. */
   readonly serial: number;
   /** How long clients may keep an answer. An address must stay unused for as long after its end. */
@@ -50,7 +52,7 @@ export interface ZoneData {
   readonly negativeTtlSeconds: number;
   /** The name of this server, in the zone; for SOA and NS. */
   readonly nameserver: string;
-  readonly nameserverAddresses: readonly string[];
+  readonly nameserverAddresses: readonly AddressInput[];
 }
 
 /** `nodata`: the name exists but has no record of the type. */

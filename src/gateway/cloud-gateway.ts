@@ -10,13 +10,20 @@ import {
   type CaStepOptions,
   type SiteTokenOptions,
 } from '../admin/index.ts';
+import { type AddressInput, IpAddress } from '../base/address.ts';
 import { CloseStack } from '../base/close-stack.ts';
 import { Emitter } from '../base/emitter.ts';
 import { checkText } from '../base/option-check.ts';
 import type { PresenceController, SnapshotHost, Whois } from '../control/index.ts';
 import { ConfigError } from '../errors.ts';
 import type { CertificateAuthority, RevocationReason, RevocationScope } from '../pki/index.ts';
-import { CLOUD, type DesiredInput, type Exposure, type Registry } from '../registry/index.ts';
+import {
+  CLOUD,
+  type DesiredInput,
+  type Exposure,
+  type ExposureInput,
+  type Registry,
+} from '../registry/index.ts';
 import type { Explanation, PathStatus } from '../translator/index.ts';
 import type { RevocationReceipt } from '../trust/index.ts';
 import { CloseCode } from '../tunnel/index.ts';
@@ -157,7 +164,7 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
    *   interface may change it.
    * @throws {StoreError} if it cannot be stored; then nothing has changed.
    */
-  async expose(exposure: Exposure): Promise<void> {
+  async expose(exposure: ExposureInput): Promise<void> {
     await this.#parts.registry.expose(exposure, 'file');
     await this.#settled();
   }
@@ -256,8 +263,9 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
    * @returns undefined if the address is not a presence in that site.
    * @throws {ApiMisuseError} if it is not an IP address.
    */
-  whois(site: string, address: string): Whois | undefined {
-    return this.#parts.controller.whois(checkText('site', site), checkText('address', address));
+  whois(site: string, address: AddressInput): Whois | undefined {
+    if (!(address instanceof IpAddress)) checkText('address', address);
+    return this.#parts.controller.whois(checkText('site', site), address);
   }
 
   /**

@@ -14,6 +14,7 @@ import { AuditTrail } from '../audit/index.ts';
 import type { Clock } from '../base/clock.ts';
 import type { CloseStack } from '../base/close-stack.ts';
 import type { HostPort } from '../base/host-port.ts';
+import type { IpPrefix } from '../base/prefix.ts';
 import { ControlServer, PresenceController, type Snapshot } from '../control/index.ts';
 import {
   isPacketDevice,
@@ -354,7 +355,7 @@ function deviceOf(
   return { ...tun, routes: tun.routes ?? cloudPools(registry) };
 }
 
-function cloudPools(registry: Registry): readonly string[] {
+function cloudPools(registry: Registry): readonly IpPrefix[] {
   return registry.site(CLOUD)?.pools ?? [];
 }
 

@@ -6,6 +6,7 @@ import { CloseStack } from '../base/close-stack.ts';
 import { Emitter } from '../base/emitter.ts';
 import type { HostPort } from '../base/host-port.ts';
 import { checkText } from '../base/option-check.ts';
+import type { IpPrefix } from '../base/prefix.ts';
 import { ControlClient, type Snapshot, type SnapshotHost } from '../control/index.ts';
 import {
   deviceAddress,
@@ -373,7 +374,7 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
   }
 
   /** Routes the pools of the site to the TUN, unless the option `device.routes` names other prefixes. */
-  async #route(pools: readonly string[]): Promise<void> {
+  async #route(pools: readonly IpPrefix[]): Promise<void> {
     const { device, logger } = this.#options;
     const isManaged =
       !isPacketDevice(device) && device.type === 'tun' && device.routes === undefined;

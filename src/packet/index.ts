@@ -16,5 +16,5 @@ export { flowHash } from './flow-hash.ts';
 export { PacketHeader } from './header.ts';
 export { type PcapngDirection, type PcapngOptions, PcapngWriter } from './pcapng.ts';
 export { PacketSegmenter, SegmentResult } from './segmenter.ts';
-export { readUdpFrame, type UdpDatagram, udpFrame } from './udp-frame.ts';
+export { readUdpFrame, type UdpDatagram, type UdpDatagramInput, udpFrame } from './udp-frame.ts';
 export * from './virtio.ts';

@@ -4,7 +4,7 @@
  * and for tests; gateways do not need it.
  * @module
  */
-import { IpAddress } from '../base/address.ts';
+import { type AddressInput, IpAddress } from '../base/address.ts';
 import { ApiMisuseError } from '../errors.ts';
 import { fold, sumBytes } from './checksum.ts';
 import { MAX_PACKET_LENGTH, VNET_HEADER_LENGTH } from './virtio.ts';
@@ -19,6 +19,12 @@ export interface UdpDatagram {
   readonly payload: Uint8Array;
 }
 
+/** A datagram as a caller gives it: addresses are values or text. */
+export interface UdpDatagramInput extends Omit<UdpDatagram, 'source' | 'destination'> {
+  readonly source: AddressInput;
+  readonly destination: AddressInput;
+}
+
 /**
  * Writes a datagram with all checksums and a hop limit of 64.
  *
@@ -26,10 +32,10 @@ export interface UdpDatagram {
  * @throws {ApiMisuseError} if an address or a port is invalid, the addresses are not of the same IP version, or the
  *   packet would be longer than `MAX_PACKET_LENGTH`.
  */
-export function udpFrame(datagram: UdpDatagram): Buffer {
+export function udpFrame(datagram: UdpDatagramInput): Buffer {
   const { sourcePort, destinationPort, payload } = datagram;
-  const source = IpAddress.parse(datagram.source);
-  const destination = IpAddress.parse(datagram.destination);
+  const source = IpAddress.from(datagram.source);
+  const destination = IpAddress.from(datagram.destination);
   if (source.family !== destination.family) {
     throw new ApiMisuseError(`${source} and ${destination} are not of one IP version`);
   }

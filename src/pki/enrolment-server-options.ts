@@ -3,7 +3,10 @@
  * @module
  */
 import type { Clock } from '../base/clock.ts';
-import { type GateLimits, resolveGateLimits } from '../base/connection-limiter.ts';
+import {
+  type ConnectionLimiterOptions,
+  resolveLimiterOptions,
+} from '../base/connection-limiter.ts';
 import type { HostPort } from '../base/host-port.ts';
 import {
   checkClock,
@@ -16,7 +19,7 @@ import {
 import type { CertificateAuthority } from './authority.ts';
 import type { EnrolmentRefusal } from './enrolment-message.ts';
 
-export interface EnrolmentServerOptions extends GateLimits {
+export interface EnrolmentServerOptions extends ConnectionLimiterOptions {
   readonly authority: CertificateAuthority;
   /** How many redemptions may be in progress at once; more are answered 503. Default 32. */
   readonly maxRedemptions?: number;
@@ -115,7 +118,7 @@ export interface EnrolmentCounters {
 
 export interface EnrolmentServerSettings {
   readonly authority: CertificateAuthority;
-  readonly limits: Required<GateLimits>;
+  readonly limits: Required<ConnectionLimiterOptions>;
   readonly maxRedemptions: number;
   readonly maxBodyBytes: number;
   readonly timeoutMs: number;
@@ -138,7 +141,7 @@ export function resolveEnrolmentServer(options: EnrolmentServerOptions): Enrolme
   } = options;
   return {
     authority: checkMethods('authority', options.authority, ['enrol', 'issue']),
-    limits: resolveGateLimits(options, ENROLMENT_SERVER_DEFAULTS.maxPending),
+    limits: resolveLimiterOptions(options, ENROLMENT_SERVER_DEFAULTS.maxPending),
     maxRedemptions: checkPositive('maxRedemptions', maxRedemptions),
     maxBodyBytes: checkPositive('maxBodyBytes', maxBodyBytes),
     timeoutMs: checkDuration('timeoutMs', timeoutMs),

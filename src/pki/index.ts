@@ -2,7 +2,7 @@
  * Certificates of gateways: the authority of a trust domain, enrolment, renewal and revocation.
  * @module
  */
-export type { GateLimits } from '../base/connection-limiter.ts';
+export type { ConnectionLimiterOptions } from '../base/connection-limiter.ts';
 export { CertificateAuthority } from './authority.ts';
 export {
   type AuthorityEvents,

@@ -1,8 +1,9 @@
 /**
- * Checks what no schema can: that the records of a desired state fit together.
+ * Checks what a schema cannot check: that the records of a desired state fit together.
  * @module
  */
-import { type Family, IpAddress, IpPrefix } from '../base/address.ts';
+import type { Family } from '../base/address.ts';
+import type { IpPrefix } from '../base/prefix.ts';
 import { ConfigError } from '../errors.ts';
 import {
   type DesiredRecord,
@@ -14,13 +15,15 @@ import {
 } from './model.ts';
 import { describe, stateOf } from './records.ts';
 
-/** Where a record stands in what somebody asks for, '' for the whole of it. */
+/** By record: its place in what a caller asks for, '' if it is the whole. */
 export type Paths = ReadonlyMap<Site | Service | Exposure, string>;
 
 /**
- * @param records those that are asked for now come last, so that of two in conflict they are at fault
- * @param paths of the records that are asked for now; one of the others that no longer fits is told
- *   with its owner
+ * Checks that records fit together.
+ *
+ * @param records the records that are asked for now come last, so that they are at fault in a conflict
+ * @param paths the places of the records that are asked for now; if another record no longer fits, the message names
+ *   its owner
  * @throws {ConfigError} naming the first fault.
  */
 export function checkFit(records: ReadonlyMap<string, DesiredRecord>, paths: Paths): void {
@@ -47,25 +50,24 @@ class FitCheck {
   }
 
   #checkSite(spec: Site): void {
-    const pools = spec.pools.map((text) => IpPrefix.parse(text));
+    const { pools } = spec;
     for (const [i, pool] of pools.entries()) {
       const other = pools.slice(0, i).find((each) => each.overlaps(pool));
       if (other) this.#fail(spec, `pools[${i}]`, `${pool} overlaps ${other}`);
     }
-    const sources = spec.sources.map((text) => IpPrefix.parse(text));
-    this.#sites.set(spec.name, { spec, sources, pools, names: 0 });
+    this.#sites.set(spec.name, { spec, names: 0 });
   }
 
   #checkService(spec: Service): void {
     const site =
       this.#sites.get(spec.site) ?? this.#fail(spec, 'site', `"${spec.site}" is not a site`);
-    const address = IpAddress.parse(spec.address);
+    const { address } = spec;
     const isWithin = (prefixes: readonly IpPrefix[]) =>
       prefixes.some((prefix) => prefix.contains(address));
-    if (!isWithin(site.sources)) {
+    if (!isWithin(site.spec.sources)) {
       this.#fail(spec, 'address', `${address} is not in the sources of "${spec.site}"`);
     }
-    if (isWithin(site.pools)) {
+    if (isWithin(site.spec.pools)) {
       this.#fail(spec, 'address', `${address} is in a pool of "${spec.site}"`);
     }
     this.#services.set(spec.name, { spec, home: site, family: address.family });
@@ -81,11 +83,11 @@ class FitCheck {
       this.#fail(spec, 'site', `"${spec.service}" is at home in "${spec.site}"`);
     }
     const { family, home } = service;
-    if (site.pools.length === 0) {
+    if (site.spec.pools.length === 0) {
       const what = `no pool for a presence of "${spec.service}"`;
       this.#fail(spec, 'site', `"${spec.site}" has ${what}`);
     }
-    if (!home.pools.some((pool) => pool.family === family)) {
+    if (!home.spec.pools.some((pool) => pool.family === family)) {
       const what = `no IPv${family} pool for presences of its clients`;
       this.#fail(spec, 'service', `"${home.spec.name}", where it is at home, has ${what}`);
     }
@@ -98,10 +100,10 @@ class FitCheck {
       );
     }
     site.names++;
-    this.#checkName(spec, site, presenceFamily(family, site.pools), names);
+    this.#checkName(spec, site, presenceFamily(family, site.spec.pools), names);
   }
 
-  /** One name leads to one host by each type of address record. */
+  /** Checks that a name leads to one host by each type of address record. */
   #checkName(spec: Exposure, site: CheckedSite, family: Family, names: Map<string, string>): void {
     const name = exposureName(spec, site.spec);
     if (name.length > MAX_NAME_LENGTH) {
@@ -136,9 +138,7 @@ class FitCheck {
 
 interface CheckedSite {
   readonly spec: Site;
-  readonly sources: readonly IpPrefix[];
-  readonly pools: readonly IpPrefix[];
-  /** Exposures there so far. */
+  /** How many exposures the site has so far. */
   names: number;
 }
 

@@ -1,5 +1,5 @@
 /**
- * Sites, services, exposures: the desired state, its changes and its checks.
+ * The desired state: sites, services and exposures, with their checks and their changes.
  * @module
  */
 export {
@@ -7,10 +7,12 @@ export {
   type DesiredInput,
   type DesiredState,
   type Exposure,
+  type ExposureInput,
   exposureName,
   type Owner,
   presenceFamily,
   type Service,
+  type ServiceInput,
   type Site,
   type SiteInput,
 } from './model.ts';

@@ -1,10 +1,12 @@
 /**
- * The desired state: sites, services, exposures. What is written here is all that an operator says;
- * everything else (presences, paths, zones) is derived.
+ * The desired state: sites, services and exposures. An operator states nothing else; presences, paths and zones are
+ * derived from it.
  * @module
  */
 import * as v from 'valibot';
-import type { Family, IpPrefix } from '../base/address.ts';
+import type { AddressInput, Family, IpAddress } from '../base/address.ts';
+import type { PortInput, PortRange } from '../base/port-range.ts';
+import type { IpPrefix, PrefixInput } from '../base/prefix.ts';
 import {
   AddressText,
   DomainText,
@@ -15,21 +17,21 @@ import {
   wholeNumber,
 } from '../base/schema.ts';
 
-/** The cloud is a site like the others, under this name. */
+/** The name of the cloud, which is a site like the others. */
 export const CLOUD = 'cloud';
 
-/** A realm and the addresses in it. */
+/** A network with its addresses and limits. */
 export interface Site {
   readonly name: string;
   /** Prefixes of the real hosts that may take part, as clients or services. */
-  readonly sources: readonly string[];
-  /** Prefixes the site's presences are taken from; real hosts there take no part. */
-  readonly pools: readonly string[];
-  /** Addresses in the pools that are never handed out, for example the gateway's own. */
-  readonly reserved: readonly string[];
-  /** Domain that the site's names are in. */
+  readonly sources: readonly IpPrefix[];
+  /** Prefixes of the site's presences; real hosts with such an address take no part. */
+  readonly pools: readonly IpPrefix[];
+  /** Addresses in the pools that no presence gets, for example the gateway's own. */
+  readonly reserved: readonly IpPrefix[];
+  /** The domain of the site's names. */
   readonly zone: string;
-  /** How many of the site's hosts may have client presences elsewhere, in each other site. */
+  /** How many of the site's hosts may have client presences in each other site. */
   readonly maxClients: number;
   /**
    * How many addresses of the site's pools, of each IP version, stay free for services that are exposed
@@ -37,76 +39,93 @@ export interface Site {
    */
   readonly serviceReserve?: number | undefined;
   /**
-   * How many addresses of the site's pools, of each IP version, every other site is sure of for its clients;
-   * by default half of what is left beside the services and their reserve, divided by the number of sites
-   * that can have clients there and one more. The same part of all that is left, not of its half, is the most that
-   * is in force; a warning names a `clientShare` above that.
+   * How many addresses of the site's pools, of each IP version, every other site is sure of for its clients. By
+   * default it is half of what the services and their reserve leave, divided by the number of sites that can have
+   * clients there and one more. The same part of all that is left, instead of half of it, is the most that takes
+   * effect; a warning names a larger `clientShare`.
    */
   readonly clientShare?: number | undefined;
   /**
-   * How many services may be exposed in the site, each of them a name in its zone. Those of clients are
-   * bounded by the `maxClients` of their sites.
+   * How many services may be exposed in the site. Each of them has a name in its zone. The names of clients are
+   * bounded by the `maxClients` of their sites instead.
    */
   readonly maxNames: number;
-  /** Largest packet that goes into the site, in bytes; any if absent. */
+  /** The largest packet that goes into the site, in bytes; any size if absent. */
   readonly mtu?: number | undefined;
   /**
-   * How a packet of the site's hosts that no exposure allows is answered: by nothing (the default), by
-   * an ICMP error, or TCP by a reset and the rest by an ICMP error.
+   * How a packet of the site's hosts that no exposure allows is answered: not at all (`drop`, the default), by an ICMP
+   * error (`unreachable`), or by a reset to TCP and an ICMP error to others (`reset`).
    */
   readonly reject?: 'drop' | 'unreachable' | 'reset' | undefined;
 }
 
-/** A named endpoint with what it offers, at home in one site. */
+/** A named service of a real host in one site, its home. */
 export interface Service {
   readonly name: string;
   readonly site: string;
-  readonly address: string;
+  readonly address: IpAddress;
   /** `tcp/5672`, `udp/8000-8100` (likewise `udplite`, `sctp`), `icmp` (echo) or `ip/47`. */
-  readonly ports: readonly string[];
+  readonly ports: readonly PortRange[];
 }
 
-/** The permission that a service be visible in another site. */
+/** Makes a service visible in another site. */
 export interface Exposure {
   readonly service: string;
-  /** The clients' site. */
+  /** The site of the clients. */
   readonly site: string;
   /**
-   * DNS name within the site's zone; the service's name if absent. Two services may share one if in
-   * this site one has an IPv4 and the other an IPv6 presence.
+   * The DNS name within the site's zone; the service's name if absent. Two services may share a name if one has an
+   * IPv4 and the other an IPv6 presence in this site.
    */
   readonly dnsName?: string | undefined;
   /**
-   * Prefixes of the clients' real addresses, which are of the IP version of the service's presence in
-   * the site; every source of the site if absent.
+   * Prefixes of the clients' real addresses, of the IP version of the service's presence in the site; every source of
+   * the site if absent.
    */
-  readonly clients?: readonly string[] | undefined;
+  readonly clients?: readonly IpPrefix[] | undefined;
 }
 
-/** All of it, as a configuration file has it. */
+/** Everything that an operator wants. */
 export interface DesiredState {
   readonly sites: readonly Site[];
   readonly services: readonly Service[];
   readonly exposures: readonly Exposure[];
 }
 
-/** A site as somebody asks for it: what is left out has its default. */
-export type SiteInput = Pick<Site, 'name' | 'sources' | 'pools' | 'zone'> & Partial<Site>;
+/** A site as a caller gives it: addresses are values or text, and what is left out has its default. */
+export interface SiteInput
+  extends Pick<Site, 'name' | 'zone'>,
+    Partial<Omit<Site, 'name' | 'zone' | 'sources' | 'pools' | 'reserved'>> {
+  readonly sources: readonly PrefixInput[];
+  readonly pools: readonly PrefixInput[];
+  readonly reserved?: readonly PrefixInput[];
+}
 
-/** A desired state as somebody asks for it. */
+/** A service as a caller gives it: addresses and ports are values or text. */
+export interface ServiceInput extends Omit<Service, 'address' | 'ports'> {
+  readonly address: AddressInput;
+  readonly ports: readonly PortInput[];
+}
+
+/** An exposure as a caller gives it: prefixes are values or text. */
+export interface ExposureInput extends Omit<Exposure, 'clients'> {
+  readonly clients?: readonly PrefixInput[] | undefined;
+}
+
+/** A desired state as a caller gives it. */
 export interface DesiredInput {
   readonly sites: readonly SiteInput[];
-  readonly services?: readonly Service[] | undefined;
-  readonly exposures?: readonly Exposure[] | undefined;
+  readonly services?: readonly ServiceInput[] | undefined;
+  readonly exposures?: readonly ExposureInput[] | undefined;
 }
 
 /**
- * Longest zone, in characters: a name of 253 (RFC 1035 section 2.3.4) has room for the longest name
- * that is made for a client, its IPv6 address and its site.
+ * The longest zone, in characters: a client's name is made of its address and its site, and the longest such name must
+ * fit within the 253 characters of a name (RFC 1035 section 2.3.4).
  */
 const MAX_ZONE_LENGTH: number = 253 - '.'.length - 63 - '.'.length - 39;
 
-/** What every IPv4 host takes (RFC 1122 section 3.3.2), and the longest IPv4 packet. */
+/** What every IPv4 host accepts (RFC 1122 section 3.3.2), and the longest IPv4 packet. */
 const MIN_MTU = 576;
 const MAX_MTU = 65_535;
 
@@ -139,12 +158,12 @@ export const ExposureSchema: Schema<Exposure> = /* @__PURE__ */ v.strictObject({
 }) as Schema<Exposure>;
 
 /**
- * Who asked for a record. Each owner replaces only what is its own, so that reloading a file leaves
- * alone what was exposed at run time.
+ * The owner of a record: the one who asked for it. Each owner replaces only its own records, so that reloading a file
+ * keeps what was exposed at run time.
  */
 export type Owner = 'file' | 'admin';
 
-/** One site, service or exposure, as it is stored. */
+/** A site, service or exposure as the store has it. */
 export interface DesiredRecord {
   readonly owner: Owner;
   readonly spec: Site | Service | Exposure;
@@ -157,16 +176,16 @@ export const DesiredStateSchema: Schema<DesiredState> = /* @__PURE__ */ v.strict
 }) as Schema<DesiredState>;
 
 /**
- * IP version of a service's presence in a site: the service's own if the site has a pool of that, else
- * the one that its pools are of. The gateway then translates between the two.
+ * Returns the IP version of a service's presence in a site: the service's own version if the site has a pool of that
+ * version, else the version of its pools. The gateway then translates between the two.
  */
 export function presenceFamily(service: Family, pools: readonly IpPrefix[]): Family {
   const pool = pools.find(({ family }) => family === service) ?? pools[0];
   return pool?.family ?? service;
 }
 
-/** Full domain name of an exposure. */
-export function exposureName(exposure: Exposure, site: Site): string {
+/** Returns the full domain name of an exposure. */
+export function exposureName(exposure: ExposureInput, site: Pick<Site, 'zone'>): string {
   const name = (exposure.dnsName ?? exposure.service).toLowerCase();
   const zone = site.zone.toLowerCase();
   return name === zone || name.endsWith(`.${zone}`) ? name : `${name}.${zone}`;

@@ -1,5 +1,5 @@
 /**
- * The desired state as single records, and where each stands in the store:
+ * The records that a desired state consists of, and their keys in the store:
  * `desired/site/<name>`, `desired/service/<name>`, `desired/exposure/<site>/<service>`.
  * @module
  */
@@ -18,10 +18,10 @@ import {
   SiteSchema,
 } from './model.ts';
 
-/** What all keys begin with. */
+/** The beginning of all keys. */
 export const PREFIX = 'desired/';
 
-/** A record that somebody asks for, and where it stands in what they gave. */
+/** A record that a caller asks for, and its place in what the caller gave. */
 export interface WantedSpec {
   readonly key: string;
   readonly spec: Site | Service | Exposure;
@@ -40,7 +40,7 @@ export function wantedSpecs(state: DesiredState): WantedSpec[] {
   ];
 }
 
-/** Puts records together, in the order they are given. */
+/** Returns the state that consists of these records, in this order. */
 export function stateOf(records: Iterable<readonly [string, DesiredRecord]>): DesiredState {
   const sites: Site[] = [];
   const services: Service[] = [];
@@ -54,9 +54,9 @@ export function stateOf(records: Iterable<readonly [string, DesiredRecord]>): De
 }
 
 /**
- * Reads a record out of the store.
+ * Reads a record from the store.
  *
- * @throws {StoreError} if it is not one, or not the one of that key.
+ * @throws {StoreError} if the value is not a record, or belongs to another key.
  */
 export function readRecord(key: string, value: unknown): DesiredRecord {
   const kind = KINDS.find(({ prefix }) => key.startsWith(prefix));
@@ -64,14 +64,14 @@ export function readRecord(key: string, value: unknown): DesiredRecord {
   try {
     const found = kind?.read(value);
     if (found?.key === key) return found.record;
-    if (found !== undefined) reason = `it is that of ${found.key}`;
+    if (found !== undefined) reason = `it belongs to ${found.key}`;
   } catch (error) {
     reason = (error as Error).message;
   }
   throw new StoreError(`${key} in the store is not a record of the desired state: ${reason}`);
 }
 
-/** Names a record in a sentence. */
+/** Returns the words that name a record in a message. */
 export function describe(spec: Site | Service | Exposure): string {
   if ('zone' in spec) return `the site "${spec.name}"`;
   if ('ports' in spec) return `the service "${spec.name}"`;
@@ -92,7 +92,7 @@ export function serviceKey({ name }: Pick<Service, 'name'>): string {
 
 interface Kind {
   readonly prefix: string;
-  /** Returns the record that a value is, and the key it belongs under. */
+  /** Parses a value; returns the record and its key. */
   readonly read: (value: unknown) => { readonly record: DesiredRecord; readonly key: string };
 }
 

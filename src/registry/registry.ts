@@ -1,5 +1,5 @@
 /**
- * Keeps the desired state: checks what is asked for, stores it, and says when it has changed.
+ * The registry: checks the desired state, stores it, and emits an event when it has changed.
  * @module
  */
 import { EventEmitter } from 'eventemitter3';
@@ -33,15 +33,15 @@ import {
 } from './records.ts';
 
 export interface RegistryEvents {
-  /** The desired state has changed, by whomever; read it anew. */
+  /** The desired state has changed, whoever changed it; `state` has the new one. */
   change: [];
-  /** Another writer has stored what is not a record; it counts as absent. */
+  /** Another writer has stored something that is not a record; it counts as absent. */
   problem: [problem: { readonly error: Error }];
 }
 
 /**
- * The registry of one store. What it returns is immutable. Writes are serialised; when one resolves,
- * it is durable and `change` has been emitted.
+ * Keeps the desired state in one store. What it returns is immutable. Writes run one after the other; when a write
+ * resolves, it is durable and `change` has been emitted.
  */
 export class Registry extends EventEmitter<RegistryEvents> implements AsyncDisposable {
   readonly #store: Store;
@@ -50,7 +50,7 @@ export class Registry extends EventEmitter<RegistryEvents> implements AsyncDispo
   #state: DesiredState = { sites: [], services: [], exposures: [] };
   #sites: ReadonlyMap<string, Site> = new Map();
   #writes: Promise<unknown> = Promise.resolve();
-  /** Changes that came before the store had been read. */
+  /** Changes that came before the store was read. */
   #early: Change[] | undefined = [];
   #closing: Promise<void> | undefined;
 
@@ -64,10 +64,10 @@ export class Registry extends EventEmitter<RegistryEvents> implements AsyncDispo
   }
 
   /**
-   * Reads what the store has.
+   * Reads the desired state from the store.
    *
-   * @throws {ApiMisuseError} if it is not a store.
-   * @throws {StoreError} if it cannot be read, or is not a desired state.
+   * @throws {ApiMisuseError} if `store` lacks a method of a store.
+   * @throws {StoreError} if the store cannot be read, or has a record that is not one.
    */
   static async open(store: Store): Promise<Registry> {
     checkMethods('store', store, ['list', 'commit', 'watch']);
@@ -90,11 +90,11 @@ export class Registry extends EventEmitter<RegistryEvents> implements AsyncDispo
   }
 
   /**
-   * Replaces all that `owner` has asked for so far.
+   * Replaces all records of `owner`.
    *
-   * @param desired as `DesiredState`, straight from a file
-   * @throws {ConfigError} naming the place in `desired` that is wrong; nothing changed then.
-   * @throws {StoreError} if it cannot be stored; nothing changed then.
+   * @param desired a `DesiredInput`, which may come straight from a file
+   * @throws {ConfigError} naming the place in `desired` that is wrong; then nothing is changed.
+   * @throws {StoreError} if it cannot be stored; then nothing is changed.
    */
   apply(desired: unknown, owner: Owner): Promise<void> {
     return this.#serialise(async () => {
@@ -118,24 +118,25 @@ export class Registry extends EventEmitter<RegistryEvents> implements AsyncDispo
   }
 
   /**
-   * Adds one site, or changes the one of that name.
+   * Adds a site, or changes the site of that name.
    *
-   * @param site as `Site`; returned with its defaults
-   * @throws {ConfigError} naming the field that is wrong, or the record that would no longer fit; or if the site is
-   *   not the owner's to change. Nothing changed then.
-   * @throws {StoreError} if it cannot be stored; nothing changed then.
+   * @param site a `SiteInput`
+   * @returns the site with its defaults
+   * @throws {ConfigError} naming the field that is wrong or the record that would no longer fit, or if the site belongs
+   *   to another owner; then nothing is changed.
+   * @throws {StoreError} if it cannot be stored; then nothing is changed.
    */
   putSite(site: unknown, owner: Owner): Promise<Site> {
     return this.#put(SiteSchema, site, siteKey, owner);
   }
 
   /**
-   * Removes a site that no service and no exposure needs any more. Its addresses are forgotten with it: if it is added again
-   * sooner than names may be cached (`ttlSeconds`), an address there may stand for another host than before.
+   * Removes a site that no service and no exposure needs. Its leases go with it: if it is added again while names may
+   * still be cached (`ttlSeconds`), an address there may stand for another host than before.
    *
-   * @throws {ConfigError} if there is none, it is the cloud, it is not the owner's to remove, or something needs it:
-   *   the message lists that. Nothing changed then.
-   * @throws {StoreError} if that cannot be stored; nothing changed then.
+   * @throws {ConfigError} if there is no such site, it is the cloud, it belongs to another owner, or records need it,
+   *   which the message lists; then nothing is changed.
+   * @throws {StoreError} if that cannot be stored; then nothing is changed.
    */
   removeSite(name: string, owner: Owner): Promise<void> {
     return this.#serialise(async () => {
@@ -149,23 +150,23 @@ export class Registry extends EventEmitter<RegistryEvents> implements AsyncDispo
   }
 
   /**
-   * Adds one service, or changes the one of that name.
+   * Adds a service, or changes the service of that name.
    *
-   * @param service as `Service`
-   * @throws {ConfigError} naming the field that is wrong, or the record that would no longer fit; or if the service is
-   *   not the owner's to change. Nothing changed then.
-   * @throws {StoreError} if it cannot be stored; nothing changed then.
+   * @param service a `ServiceInput`
+   * @throws {ConfigError} naming the field that is wrong or the record that would no longer fit, or if the service
+   *   belongs to another owner; then nothing is changed.
+   * @throws {StoreError} if it cannot be stored; then nothing is changed.
    */
   putService(service: unknown, owner: Owner): Promise<Service> {
     return this.#put(ServiceSchema, service, serviceKey, owner);
   }
 
   /**
-   * Removes a service that is exposed to no site any more.
+   * Removes a service that is exposed to no site.
    *
-   * @throws {ConfigError} if there is none, it is not the owner's to remove, or it is exposed: the message lists to
-   *   whom. Nothing changed then.
-   * @throws {StoreError} if that cannot be stored; nothing changed then.
+   * @throws {ConfigError} if there is no such service, it belongs to another owner, or it is exposed, in which case the
+   *   message lists the sites; then nothing is changed.
+   * @throws {StoreError} if that cannot be stored; then nothing is changed.
    */
   removeService(name: string, owner: Owner): Promise<void> {
     return this.#serialise(async () => {
@@ -176,10 +177,11 @@ export class Registry extends EventEmitter<RegistryEvents> implements AsyncDispo
   }
 
   /**
-   * Adds one exposure, or changes the one of the same service in the same site.
+   * Adds an exposure, or changes the exposure of the same service in the same site.
    *
-   * @throws {ConfigError} if it is not a possible exposure, or is not the owner's to change.
-   * @throws {StoreError} if it cannot be stored; nothing changed then.
+   * @param exposure an `ExposureInput`
+   * @throws {ConfigError} if it is not a possible exposure, or belongs to another owner; then nothing is changed.
+   * @throws {StoreError} if it cannot be stored; then nothing is changed.
    */
   expose(exposure: unknown, owner: Owner): Promise<Exposure> {
     return this.#put(ExposureSchema, exposure, exposureKey, owner);
@@ -188,8 +190,8 @@ export class Registry extends EventEmitter<RegistryEvents> implements AsyncDispo
   /**
    * Ends an exposure.
    *
-   * @throws {ConfigError} if there is none, or it is not the owner's to end.
-   * @throws {StoreError} if that cannot be stored; nothing changed then.
+   * @throws {ConfigError} if there is no such exposure, or it belongs to another owner; then nothing is changed.
+   * @throws {StoreError} if that cannot be stored; then nothing is changed.
    */
   unexpose(exposure: Pick<Exposure, 'site' | 'service'>, owner: Owner): Promise<void> {
     return this.#serialise(async () => {
@@ -203,7 +205,7 @@ export class Registry extends EventEmitter<RegistryEvents> implements AsyncDispo
     });
   }
 
-  /** Waits for writes under way and ends the watch of the store, which stays open. */
+  /** Waits for the writes under way, and ends the watch of the store, which stays open. */
   close(): Promise<void> {
     this.#closing ??= this.#writes.then(this.#unwatch);
     return this.#closing;
@@ -219,7 +221,7 @@ export class Registry extends EventEmitter<RegistryEvents> implements AsyncDispo
     const early = this.#early!;
     this.#early = undefined;
     this.#use(records);
-    // Told again, if the list has them already: what came last still counts.
+    // The list may have these changes already; to take them twice changes nothing.
     if (early.length > 0) this.#take(early);
   }
 
@@ -240,7 +242,7 @@ export class Registry extends EventEmitter<RegistryEvents> implements AsyncDispo
 
   #use(records: ReadonlyMap<string, DesiredRecord>): void {
     this.#records = records;
-    // In the order of their keys: the same records are the same state, whatever their history.
+    // Sorted by key, so that the same records make the same state, whatever their history.
     this.#state = stateOf([...records].sort(([a], [b]) => (a < b ? -1 : 1)));
     this.#sites = new Map(this.#state.sites.map((site) => [site.name, site]));
   }
@@ -257,7 +259,7 @@ export class Registry extends EventEmitter<RegistryEvents> implements AsyncDispo
       const key = keyOf(spec);
       this.#assertOwned(key, owner);
       const records = new Map(this.#records);
-      // It comes last, so that of two in conflict this one is at fault.
+      // It comes last, so that it is at fault in a conflict.
       records.delete(key);
       records.set(key, { owner, spec });
       checkFit(records, new Map([[spec, '']]));
@@ -266,7 +268,7 @@ export class Registry extends EventEmitter<RegistryEvents> implements AsyncDispo
     });
   }
 
-  /** @param needs whether a record cannot be without the one that is to be removed */
+  /** @param needs returns whether a record needs the one that is to be removed */
   async #removeUnneeded(
     key: string,
     absent: string,
@@ -313,8 +315,11 @@ export class Registry extends EventEmitter<RegistryEvents> implements AsyncDispo
     }
     for (const [key, record] of records) {
       const before = this.#records.get(key);
-      if (record === before || JSON.stringify(record) === JSON.stringify(before)) continue;
-      writes.push({ key, value: record as unknown as Json });
+      if (record === before) continue;
+      const text = JSON.stringify(record);
+      if (text === JSON.stringify(before)) continue;
+      // The values in it, such as addresses, are stored as text.
+      writes.push({ key, value: JSON.parse(text) as Json });
     }
     if (writes.length > 0) await this.#store.commit(writes);
   }
@@ -324,7 +329,7 @@ function isSite(spec: DesiredRecord['spec']): spec is Site {
   return 'zone' in spec;
 }
 
-/** Names records in a sentence, with who keeps them; the first few of many. */
+/** Returns the words that name records and their owners in a message; the first few of many. */
 function listOf(records: readonly DesiredRecord[]): string {
   const named = records
     .slice(0, MAX_LISTED)

@@ -5,18 +5,20 @@
  * @module
  */
 
-import { type Family, IpAddress, type IpPrefix } from '../base/address.ts';
+import { type Family, IpAddress } from '../base/address.ts';
+import { Endpoint } from '../base/endpoint.ts';
+import type { IpPrefix } from '../base/prefix.ts';
 import { ApiMisuseError, ConfigError } from '../errors.ts';
 import { IntTable } from './int-table.ts';
 import { REPLY, REQUEST } from './layout.ts';
 import {
   compilePermit,
-  compilePrefix,
   compilePresence,
+  compileRealm,
   containsWords,
-  type Presence,
+  type PresenceInput,
   type Reject,
-  type TranslationPlan,
+  type TranslationPlanInput,
 } from './plan.ts';
 import { NOTHING, type NumberedPermit, PolicyTable } from './policy.ts';
 import { Verdict } from './verdict.ts';
@@ -74,14 +76,14 @@ export class Bindings {
   };
 
   /** @throws {ConfigError} naming the place in the plan that is wrong. */
-  constructor(plan: TranslationPlan, realmIndex: (name: string) => number) {
+  constructor(plan: TranslationPlanInput, realmIndex: (name: string) => number) {
     this.#realmIndex = realmIndex;
     for (const [i, realm] of plan.realms.entries()) {
       const index = realmIndex(realm.name);
       if (this.#realms.has(index)) {
         throw new ConfigError(`realms[${i}].name`, `"${realm.name}" is there twice`);
       }
-      const { name, sources, pools = [], mtu, reject = 'drop' } = realm;
+      const { name, mtu, reject = 'drop' } = realm;
       if (mtu !== undefined && !(Number.isInteger(mtu) && mtu >= MIN_MTU && mtu <= MAX_MTU)) {
         const range = `a whole number from ${MIN_MTU} to ${MAX_MTU}`;
         throw new ConfigError(`realms[${i}].mtu`, `${mtu} is not ${range}`);
@@ -90,10 +92,11 @@ export class Bindings {
         const words = REJECTS.map((word) => `"${word}"`).join(', ');
         throw new ConfigError(`realms[${i}].reject`, `"${reject}" is none of ${words}`);
       }
+      const { sources, pools = [] } = compileRealm(realm, `realms[${i}]`);
       this.#realms.set(index, {
         name,
-        sources: sources.map((text, k) => compilePrefix(text, `realms[${i}].sources[${k}]`)),
-        pools: pools.map((text, k) => compilePrefix(text, `realms[${i}].pools[${k}]`)),
+        sources,
+        pools,
         mtu: mtu ?? Number.POSITIVE_INFINITY,
         reject,
       });
@@ -102,8 +105,8 @@ export class Bindings {
       const conflict = this.#bind(plan.presences[i]!, () => `presences[${i}]`);
       if (conflict !== undefined) throw new ConfigError(`presences[${i}]`, conflict);
     }
-    for (const [i, text] of plan.permits.entries()) {
-      const permit = compilePermit(text, `permits[${i}]`);
+    for (const [i, input] of plan.permits.entries()) {
+      const permit = compilePermit(input, `permits[${i}]`);
       const realm = this.#indexOf(permit.realm, () => `permits[${i}].realm`);
       const home = this.#indexOf(permit.service.realm, () => `permits[${i}].service.realm`);
       const service = this.#host(home, permit.service.address);
@@ -121,7 +124,7 @@ export class Bindings {
    * @throws {ApiMisuseError} if the address stands for another host, or the host has another.
    * @throws {ConfigError} if the presence is not one.
    */
-  bind(presence: Presence): void {
+  bind(presence: PresenceInput): void {
     const conflict = this.#bind(presence, () => 'presence');
     if (conflict !== undefined) throw new ApiMisuseError(conflict);
   }
@@ -194,11 +197,11 @@ export class Bindings {
     family: Family,
     words: ArrayLike<number>,
     at: number
-  ): { readonly realm: string; readonly address: IpAddress } | undefined {
+  ): Endpoint | undefined {
     const presence = find(this.#presences[family], realm, words, at);
     if (presence < 0) return undefined;
     const host = firstValue(this.#presences[family], presence);
-    return { realm: this.#realms.get(this.#realmOf(host))!.name, address: this.#addressOf(host) };
+    return new Endpoint(this.#realms.get(this.#realmOf(host))!.name, this.#addressOf(host));
   }
 
   /** Returns whether packets of the realm may come from the address at `words[at]`. */
@@ -246,8 +249,8 @@ export class Bindings {
   }
 
   /** Returns what stands against it, if something does. */
-  #bind(text: Presence, path: () => string): string | undefined {
-    const presence = compilePresence(text, path);
+  #bind(input: PresenceInput, path: () => string): string | undefined {
+    const presence = compilePresence(input, path);
     const realm = this.#indexOf(presence.realm, () => `${path()}.realm`);
     const home = this.#indexOf(presence.of.realm, () => `${path()}.of.realm`);
     const host = this.#host(home, presence.of.address);

@@ -2,7 +2,8 @@
  * Translates packets between realms (twice NAT, RFC 2663) and gives each packet a verdict.
  * @module
  */
-export { type NamedProtocol, type PortRange, parsePortRange } from '../base/port-range.ts';
+export type { Endpoint, EndpointInput } from '../base/endpoint.ts';
+export { type NamedProtocol, type PortInput, PortRange } from '../base/port-range.ts';
 export { type PacketCapture, PcapngCapture, type PcapngCaptureOptions } from './capture.ts';
 export type { Explanation, ExplanationStep } from './explain.ts';
 export type { FragmentOptions } from './fragments.ts';
@@ -15,12 +16,15 @@ export {
 export type { PathStatus } from './path-table.ts';
 export type { PathOptions } from './paths.ts';
 export type {
-  Endpoint,
   Permit,
+  PermitInput,
   Presence,
+  PresenceInput,
   Realm,
+  RealmInput,
   Reject,
   TranslationPlan,
+  TranslationPlanInput,
 } from './plan.ts';
 export type { ReplyOptions } from './reply.ts';
 export type { SessionOptions } from './sessions.ts';

@@ -22,7 +22,7 @@ import { FastPath } from './fast-path.ts';
 import { FRAGMENT_DEFAULTS, type FragmentOptions, Fragments, setPathKey } from './fragments.ts';
 import type { PathStatus, PathTable } from './path-table.ts';
 import { PATH_DEFAULTS, type PathOptions, Paths } from './paths.ts';
-import type { Presence, TranslationPlan } from './plan.ts';
+import type { PresenceInput, TranslationPlanInput } from './plan.ts';
 import { REPLY_DEFAULTS, Replies, type ReplyOptions } from './reply.ts';
 import { SESSION_DEFAULTS, type SessionOptions, Sessions } from './sessions.ts';
 import { Siit } from './siit.ts';
@@ -100,7 +100,7 @@ export class PacketTranslator {
    * @returns how many paths ended because the new plan has no longer one of their realms
    * @throws {ConfigError} if the plan is invalid; it names the place. The old plan stays in force.
    */
-  load(plan: TranslationPlan): number {
+  load(plan: TranslationPlanInput): number {
     const paths = this.#paths;
     const gone = paths.load(plan);
     this.#fragments.keep((family, realm, words, at) => {
@@ -120,7 +120,7 @@ export class PacketTranslator {
    * @throws {ConfigError} if the presence is invalid, or names a realm that the plan does not have.
    * @throws {ApiMisuseError} if the address or the endpoint has another binding.
    */
-  bind(presence: Presence): void {
+  bind(presence: PresenceInput): void {
     this.#paths.bindings.bind(presence);
   }
 

@@ -22,7 +22,7 @@ import {
   ROUTE_POLICY,
 } from './layout.ts';
 import { type PathStatus, PathTable, RouteTable } from './path-table.ts';
-import type { TranslationPlan } from './plan.ts';
+import type { TranslationPlanInput } from './plan.ts';
 import { needsSession } from './policy.ts';
 import { ReplyGrace } from './reply-grace.ts';
 import { Verdict } from './verdict.ts';
@@ -114,7 +114,7 @@ export class Paths {
    * @returns how many of the ended paths led from or to a realm that the new plan does not have
    * @throws {ConfigError} if the plan is invalid; it names the place. Nothing has changed then.
    */
-  load(plan: TranslationPlan): number {
+  load(plan: TranslationPlanInput): number {
     const bindings = new Bindings(plan, this.#indexOf);
     const gone = this.countOf((realm) => bindings.realm(realm) === undefined);
     this.bindings = bindings;

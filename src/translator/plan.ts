@@ -1,30 +1,27 @@
 /**
- * The plan of a translator: realms, presences and permits. `docs/translation.md` has the rules for them.
+ * The plan of a translator: realms, presences and permits. `docs/translation.md` has the rules for them. A caller gives
+ * addresses as values or as text; inside they are values.
  * @module
  */
-import { type Family, IpAddress, IpPrefix } from '../base/address.ts';
-import { type PortRange, parsePortRange } from '../base/port-range.ts';
+import { type AddressInput, type Family, IpAddress } from '../base/address.ts';
+import { Endpoint, type EndpointInput } from '../base/endpoint.ts';
+import { type PortInput, PortRange } from '../base/port-range.ts';
+import { IpPrefix, type PrefixInput } from '../base/prefix.ts';
 import { ConfigError } from '../errors.ts';
 
-/** A real host: its realm and its address there. */
-export interface Endpoint {
-  readonly realm: string;
-  readonly address: string;
-}
-
-/** An address of `realm` that stands there for an endpoint of another realm, of either IP version. */
+/** An address of `realm`, of either IP version, that stands there for an endpoint of another realm. */
 export interface Presence {
   readonly realm: string;
-  readonly address: string;
+  readonly address: IpAddress;
   readonly of: Endpoint;
 }
 
 export interface Realm {
   readonly name: string;
   /** Prefixes of the addresses that packets of this realm may come from. */
-  readonly sources: readonly string[];
+  readonly sources: readonly IpPrefix[];
   /** Prefixes that the realm's presences are taken from. No packet of the realm may come from there. */
-  readonly pools?: readonly string[];
+  readonly pools?: readonly IpPrefix[];
   /** The largest packet into the realm in bytes, 576 to 65535. Default: no limit. */
   readonly mtu?: number;
   /** How a packet from the realm that is not permitted is answered. Default: `drop`, no answer. */
@@ -39,9 +36,9 @@ export interface Permit {
   readonly realm: string;
   readonly service: Endpoint;
   /** `tcp/5672`, `udp/8000-8100` (likewise `udplite`, `sctp`), `icmp` (echo) or `ip/47`. */
-  readonly ports: readonly string[];
+  readonly ports: readonly PortRange[];
   /** Prefixes of the clients' real addresses. Default: every source of the realm. */
-  readonly clients?: readonly string[];
+  readonly clients?: readonly IpPrefix[];
 }
 
 /** What a translator needs to know. It is always replaced as a whole. */
@@ -51,76 +48,138 @@ export interface TranslationPlan {
   readonly permits: readonly Permit[];
 }
 
-export interface CompiledPresence {
+/** A presence as a caller gives it: addresses are values or text. */
+export interface PresenceInput {
   readonly realm: string;
-  readonly address: IpAddress;
-  readonly of: { readonly realm: string; readonly address: IpAddress };
+  readonly address: AddressInput;
+  readonly of: EndpointInput;
 }
 
-export interface CompiledPermit {
-  readonly realm: string;
-  readonly service: { readonly realm: string; readonly address: IpAddress };
-  readonly ports: readonly PortRange[];
-  /** Absent: every source of the realm. */
-  readonly clients: readonly IpPrefix[] | undefined;
+/** A realm as a caller gives it: prefixes are values or text. */
+export interface RealmInput extends Omit<Realm, 'sources' | 'pools'> {
+  readonly sources: readonly PrefixInput[];
+  readonly pools?: readonly PrefixInput[];
+}
+
+/** A permit as a caller gives it: addresses, ports and prefixes are values or text. */
+export interface PermitInput extends Omit<Permit, 'service' | 'ports' | 'clients'> {
+  readonly service: EndpointInput;
+  readonly ports: readonly PortInput[];
+  readonly clients?: readonly PrefixInput[];
+}
+
+/** A plan as a caller gives it. */
+export interface TranslationPlanInput {
+  readonly realms: readonly RealmInput[];
+  readonly presences: readonly PresenceInput[];
+  readonly permits: readonly PermitInput[];
 }
 
 /**
- * Checks and parses one presence.
+ * Checks a presence and parses what is text in it.
  *
  * @param path says where it stands, for the message of an error
  * @throws {ConfigError} with that in front.
  */
-export function compilePresence(presence: Presence, path: () => string): CompiledPresence {
-  if (presence.of.realm === presence.realm) {
-    const message = `"${presence.realm}" is the presence's own realm`;
-    throw new ConfigError(`${path()}.of.realm`, message);
+export function compilePresence(presence: PresenceInput, path: () => string): Presence {
+  const { realm, address, of } = presence;
+  if (of.realm === realm) {
+    throw new ConfigError(`${path()}.of.realm`, `"${realm}" is the presence's own realm`);
   }
+  if (address instanceof IpAddress && of instanceof Endpoint) return presence as Presence;
   return {
-    realm: presence.realm,
-    address: compileAddress(presence.address, () => `${path()}.address`),
-    of: {
-      realm: presence.of.realm,
-      address: compileAddress(presence.of.address, () => `${path()}.of.address`),
-    },
+    realm,
+    address: parsedAt(() => `${path()}.address`, address, IpAddress.from),
+    of: parsedAt(() => `${path()}.of.address`, of, Endpoint.from),
   };
 }
 
 /**
- * Checks and parses one permit.
+ * Checks a permit and parses what is text in it.
  *
  * @throws {ConfigError} with `path` in front.
  */
-export function compilePermit(permit: Permit, path: string): CompiledPermit {
-  if (permit.service.realm === permit.realm) {
-    throw new ConfigError(`${path}.service.realm`, `"${permit.realm}" is the permit's own realm`);
+export function compilePermit(permit: PermitInput, path: string): Permit {
+  const { realm, service, ports, clients } = permit;
+  if (service.realm === realm) {
+    throw new ConfigError(`${path}.service.realm`, `"${realm}" is the permit's own realm`);
   }
   return {
-    realm: permit.realm,
-    service: {
-      realm: permit.service.realm,
-      address: compileAddress(permit.service.address, () => `${path}.service.address`),
-    },
-    ports: permit.ports.map((text, i) => parsePortRange(text, `${path}.ports[${i}]`)),
-    clients: permit.clients?.map((text, i) => compilePrefix(text, `${path}.clients[${i}]`)),
+    realm,
+    service: parsedAt(() => `${path}.service.address`, service, Endpoint.from),
+    ports: ports.map((port, i) => PortRange.from(port, `${path}.ports[${i}]`)),
+    ...(clients && { clients: prefixesOf(clients, `${path}.clients`) }),
   };
 }
 
-/** Parses an address, naming the place in the plan when it is not one. */
-export function compileAddress(text: string, path: () => string): IpAddress {
-  try {
-    return IpAddress.parse(text);
-  } catch (error) {
-    throw new ConfigError(path(), (error as Error).message, { cause: error });
-  }
+/**
+ * Parses what is text in a realm.
+ *
+ * @throws {ConfigError} with `path` in front.
+ */
+export function compileRealm(realm: RealmInput, path: string): Realm {
+  const { sources, pools, ...rest } = realm;
+  return {
+    ...rest,
+    sources: prefixesOf(sources, `${path}.sources`),
+    ...(pools && { pools: prefixesOf(pools, `${path}.pools`) }),
+  };
 }
 
-/** Parses a prefix, naming the place in the plan when it is not one. */
-export function compilePrefix(text: string, path: string): IpPrefix {
+/**
+ * Checks a plan and parses what is text in it.
+ *
+ * @throws {ConfigError} naming the place in the plan that is wrong.
+ */
+export function compilePlan({ realms, presences, permits }: TranslationPlanInput): TranslationPlan {
+  return {
+    realms: realms.map((realm, i) => compileRealm(realm, `realms[${i}]`)),
+    presences: presences.map((presence, i) => compilePresence(presence, () => `presences[${i}]`)),
+    permits: permits.map((permit, i) => compilePermit(permit, `permits[${i}]`)),
+  };
+}
+
+/** Returns a plan with text in place of its values, for another process. */
+export function printPlan({
+  realms,
+  presences,
+  permits,
+}: TranslationPlanInput): TranslationPlanInput {
+  return {
+    realms: realms.map(({ sources, pools, ...realm }) => ({
+      ...realm,
+      sources: sources.map(String),
+      ...(pools && { pools: pools.map(String) }),
+    })),
+    presences: presences.map(printPresence),
+    permits: permits.map(({ realm, service, ports, clients }) => ({
+      realm,
+      service: printEndpoint(service),
+      ports: ports.map(String),
+      ...(clients && { clients: clients.map(String) }),
+    })),
+  };
+}
+
+/** Returns a presence with text in place of its values, for another process. */
+export function printPresence({ realm, address, of }: PresenceInput): PresenceInput {
+  return { realm, address: address.toString(), of: printEndpoint(of) };
+}
+
+function printEndpoint({ realm, address }: EndpointInput): EndpointInput {
+  return { realm, address: address.toString() };
+}
+
+function prefixesOf(prefixes: readonly PrefixInput[], path: string): IpPrefix[] {
+  return prefixes.map((prefix, i) => parsedAt(() => `${path}[${i}]`, prefix, IpPrefix.from));
+}
+
+/** Parses one thing, and names its place in the plan when it is wrong. */
+function parsedAt<T, R>(path: () => string, input: T, parse: (input: T) => R): R {
   try {
-    return IpPrefix.parse(text);
+    return parse(input);
   } catch (error) {
-    throw new ConfigError(path, (error as Error).message, { cause: error });
+    throw new ConfigError(path(), (error as Error).message, { cause: error });
   }
 }
 

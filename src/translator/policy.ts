@@ -9,7 +9,7 @@ import type { PortRange } from '../base/port-range.ts';
 import { KIND_ECHO, PacketKind } from '../packet/fields.ts';
 import { IntTable } from './int-table.ts';
 import { REPLY, REQUEST, SIDE_BITS, SIDE_WIDTH } from './layout.ts';
-import type { CompiledPermit } from './plan.ts';
+import type { Permit } from './plan.ts';
 
 /** The policy that lets no packet pass. */
 export const NOTHING = 0;
@@ -96,7 +96,7 @@ export class PolicyTable {
 
 export interface NumberedPermit {
   readonly number: number;
-  readonly permit: CompiledPermit;
+  readonly permit: Permit;
 }
 
 /** Returns the sides that a packet may be on. A packet that opens a session is never a reply. */

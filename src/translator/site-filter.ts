@@ -4,7 +4,8 @@
  * detail; the filter keeps invalid packets out of the tunnel.
  * @module
  */
-import { type Family, IpPrefix } from '../base/address.ts';
+import type { Family } from '../base/address.ts';
+import { IpPrefix, type PrefixInput } from '../base/prefix.ts';
 import { PacketKind, Parse } from '../packet/fields.ts';
 import { PacketHeader } from '../packet/header.ts';
 import { PacketView } from '../packet/view.ts';
@@ -22,9 +23,9 @@ import {
 /** The addresses of one site. */
 export interface SiteAddresses {
   /** Prefixes of the real hosts that take part. */
-  readonly sources: readonly string[];
+  readonly sources: readonly PrefixInput[];
   /** Prefixes of the presences, which may lie inside the sources. */
-  readonly pools: readonly string[];
+  readonly pools: readonly PrefixInput[];
 }
 
 /** Checks the packets of one site. Without addresses it lets no packet pass. */
@@ -38,8 +39,8 @@ export class SiteFilter {
 
   /** @throws {ApiMisuseError} if a text is not a prefix. */
   setAddresses({ sources, pools }: SiteAddresses): void {
-    const parsed = sources.map((text) => IpPrefix.parse(text));
-    this.#pools = pools.map((text) => IpPrefix.parse(text));
+    const parsed = sources.map(IpPrefix.from);
+    this.#pools = pools.map(IpPrefix.from);
     this.#sources = parsed;
   }
 

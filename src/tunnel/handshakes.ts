@@ -10,7 +10,7 @@ import { EventEmitter } from 'eventemitter3';
 import {
   type Admission,
   ConnectionLimiter,
-  resolveGateLimits,
+  resolveLimiterOptions,
 } from '../base/connection-limiter.ts';
 import type { GatewayIdentity } from '../pki/names.ts';
 import type { TunnelConnection } from './connection.ts';
@@ -95,7 +95,7 @@ export class Handshakes extends EventEmitter<HandshakesEvents> {
     super();
     this.#options = options;
     const { maxConnectionRate: maxRate, maxHandshakes } = options;
-    this.#limiter = new ConnectionLimiter(resolveGateLimits({ maxRate }, maxHandshakes));
+    this.#limiter = new ConnectionLimiter(resolveLimiterOptions({ maxRate }, maxHandshakes));
     this.counters = newListenerCounters(this.#limiter.counters);
   }
 

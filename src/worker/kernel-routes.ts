@@ -4,7 +4,7 @@
  * @module
  */
 import type { Clock } from '../base/clock.ts';
-import type { RouteChange } from '../control/index.ts';
+import type { RouteChange, SiteRoute } from '../control/index.ts';
 import { changeRoutes, type RouteSetting } from '../device/index.ts';
 import type { Logger } from '../observe/index.ts';
 
@@ -17,10 +17,10 @@ export interface KernelRoutesOptions {
 
 export class KernelRoutes {
   readonly #options: KernelRoutesOptions;
-  /** The site by prefix. */
-  readonly #wanted = new Map<string, string>();
-  /** The interface by prefix, as the kernel has it. */
-  readonly #installed = new Map<string, string>();
+  /** The wanted routes, by the text of their prefixes. */
+  readonly #wanted = new Map<string, SiteRoute>();
+  /** The routes that the kernel has, by the text of their prefixes. */
+  readonly #installed = new Map<string, RouteSetting>();
   #work: Promise<void> = Promise.resolve();
   #isQueued = false;
   #cancelRetry: () => void = () => {};
@@ -38,16 +38,16 @@ export class KernelRoutes {
 
   update(changes: readonly RouteChange[]): void {
     for (const { prefix, site } of changes) {
-      if (site === undefined) this.#wanted.delete(prefix);
-      else this.#wanted.set(prefix, site);
+      if (site === undefined) this.#wanted.delete(prefix.toString());
+      else this.#wanted.set(prefix.toString(), { prefix, site });
     }
     if (changes.length > 0) void this.sync();
   }
 
   /** Sets the routes of an interface again. Must be called when the interface was created again, without routes. */
   forget(device: string): void {
-    for (const [prefix, at] of this.#installed) {
-      if (at === device) this.#installed.delete(prefix);
+    for (const [text, installed] of this.#installed) {
+      if (installed.device === device) this.#installed.delete(text);
     }
     void this.sync();
   }
@@ -72,19 +72,20 @@ export class KernelRoutes {
 
   async #apply(): Promise<void> {
     const settings: RouteSetting[] = [];
-    for (const [prefix, site] of this.#wanted) {
+    for (const [text, { prefix, site }] of this.#wanted) {
       const device = this.#options.deviceOf(site);
-      if (this.#installed.get(prefix) !== device) settings.push({ prefix, device });
+      if (this.#installed.get(text)?.device !== device) settings.push({ prefix, device });
     }
     // Removals come last, so that no address is without a route in between.
-    for (const prefix of this.#installed.keys()) {
-      if (!this.#wanted.has(prefix)) settings.push({ prefix, device: undefined });
+    for (const [text, { prefix }] of this.#installed) {
+      if (!this.#wanted.has(text)) settings.push({ prefix, device: undefined });
     }
     try {
       await changeRoutes(settings);
-      for (const { prefix, device } of settings) {
-        if (device === undefined) this.#installed.delete(prefix);
-        else this.#installed.set(prefix, device);
+      for (const setting of settings) {
+        const text = setting.prefix.toString();
+        if (setting.device === undefined) this.#installed.delete(text);
+        else this.#installed.set(text, setting);
       }
     } catch (error) {
       const { logger, clock } = this.#options;

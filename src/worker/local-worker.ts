@@ -13,8 +13,8 @@ import {
   type Explanation,
   PacketTranslator,
   type PathStatus,
-  type Presence,
-  type TranslationPlan,
+  type PresenceInput,
+  type TranslationPlanInput,
 } from '../translator/index.ts';
 import {
   CloseCode,
@@ -77,11 +77,11 @@ export class LocalWorker implements Worker, AsyncDisposable {
     return VERSION;
   }
 
-  load(plan: TranslationPlan): void {
+  load(plan: TranslationPlanInput): void {
     this.#pathsRemoved += this.#translator.load(plan);
   }
 
-  bind(presence: Presence): void {
+  bind(presence: PresenceInput): void {
     this.#translator.bind(presence);
   }
 

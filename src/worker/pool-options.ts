@@ -6,6 +6,7 @@ import type { X509Certificate } from 'node:crypto';
 import { availableParallelism } from 'node:os';
 import { type Clock, systemClock } from '../base/clock.ts';
 import { type HostPort, type HostPortInput, ListenSchema } from '../base/host-port.ts';
+import type { IpPrefix } from '../base/prefix.ts';
 import { PrefixText, parseSchema } from '../base/schema.ts';
 import type { CloudDataPlaneOptions } from '../dataplane/index.ts';
 import type { PacketDevice, TunDeviceOptions } from '../device/index.ts';
@@ -130,7 +131,7 @@ export function resolvePoolOptions(options: WorkerPoolOptions): ResolvedPoolOpti
  *
  * @throws {ConfigError} if this is not a list of prefixes.
  */
-export function checkRoutes(path: string, prefixes: unknown): readonly string[] {
+export function checkRoutes(path: string, prefixes: unknown): readonly IpPrefix[] {
   if (!Array.isArray(prefixes)) {
     throw new ConfigError(path, `expected a list of prefixes, got ${JSON.stringify(prefixes)}`);
   }

@@ -4,6 +4,7 @@
  * @module
  */
 import type { Clock } from '../base/clock.ts';
+import { IpPrefix } from '../base/prefix.ts';
 import type { RouteChange } from '../control/index.ts';
 import {
   configureTun,
@@ -40,9 +41,9 @@ export class PoolTuns {
   /** The settings of several TUNs. */
   #setup: TunSetup | undefined;
   /** The prefixes that are routed to the TUNs. */
-  #prefixes: readonly string[];
-  /** All prefixes that were ever routed to several TUNs; `close` removes their routes. */
-  readonly #allRouted = new Set<string>();
+  #prefixes: readonly IpPrefix[];
+  /** All prefixes that were ever routed to several TUNs, by their text; `close` removes their routes. */
+  readonly #allRouted = new Map<string, IpPrefix>();
   /** The changes on the machine, one after the other. */
   #work: Promise<void> = Promise.resolve();
   #isClosing = false;
@@ -51,7 +52,7 @@ export class PoolTuns {
     const { device, holderOf, logger, clock } = options;
     this.#options = options;
     this.#tun = typeof device === 'function' ? undefined : device;
-    this.#prefixes = this.#tun?.routes ?? [];
+    this.#prefixes = (this.#tun?.routes ?? []).map(IpPrefix.from);
     this.#routes = new KernelRoutes({
       deviceOf: (site) => this.#nameOf(holderOf(site)),
       logger,
@@ -116,7 +117,7 @@ export class PoolTuns {
    *
    * @throws {EnvironmentError} if the machine refuses, or this is closed; then the previous routes stay in force.
    */
-  setRoutes(prefixes: readonly string[]): Promise<void> {
+  setRoutes(prefixes: readonly IpPrefix[]): Promise<void> {
     if (this.#tun === undefined) return Promise.resolve();
     return this.#inTurn(async () => {
       if (this.#isClosing) throw new EnvironmentError('the worker pool is closed');
@@ -124,7 +125,7 @@ export class PoolTuns {
         ? await this.#setup?.setRoutes({ routes: [], unreachable: prefixes })
         : await this.#device?.setRoutes(prefixes);
       this.#prefixes = prefixes;
-      if (this.#setup !== undefined) for (const prefix of prefixes) this.#allRouted.add(prefix);
+      if (this.#setup !== undefined) this.#noteRouted();
       for (const problem of problems ?? []) this.#warn(problem);
     });
   }
@@ -141,7 +142,7 @@ export class PoolTuns {
     try {
       await this.#setup?.close();
     } finally {
-      for (const prefix of this.#allRouted) await forgetRoutes(prefix);
+      for (const prefix of this.#allRouted.values()) await forgetRoutes(prefix);
     }
   }
 
@@ -162,7 +163,7 @@ export class PoolTuns {
     const [name, ...otherTuns] = Array.from({ length: this.#options.workers }, (_, worker) =>
       this.#nameOf(worker)
     );
-    for (const prefix of this.#prefixes) this.#allRouted.add(prefix);
+    this.#noteRouted();
     this.#setup = await configureTun({
       name: name!,
       otherTuns,
@@ -173,6 +174,10 @@ export class PoolTuns {
       onProblem: (problem) => this.#warn(problem),
     });
     return this.#setup.problems;
+  }
+
+  #noteRouted(): void {
+    for (const prefix of this.#prefixes) this.#allRouted.set(prefix.toString(), prefix);
   }
 
   /** Returns the name of a worker's TUN: the name given for worker 0, with the number at its end counted up. */

@@ -7,10 +7,16 @@
 import { X509Certificate } from 'node:crypto';
 import { EventEmitter } from 'eventemitter3';
 import type { HostPort } from '../base/host-port.ts';
+import type { PrefixInput } from '../base/prefix.ts';
 import { PlanPartition, type PlanTarget, type PresenceUse } from '../control/index.ts';
 import { ConfigError } from '../errors.ts';
 import { CLOUD } from '../registry/index.ts';
-import type { Explanation, PathStatus, Presence, TranslationPlan } from '../translator/index.ts';
+import type {
+  Explanation,
+  PathStatus,
+  PresenceInput,
+  TranslationPlanInput,
+} from '../translator/index.ts';
 import { CloseCode, type Credentials } from '../tunnel/index.ts';
 import { type AccessTable, redirect } from './access.ts';
 import { LocalWorker } from './local-worker.ts';
@@ -143,11 +149,11 @@ export class WorkerPool
     return this.#workers.length;
   }
 
-  load(plan: TranslationPlan): void {
+  load(plan: TranslationPlanInput): void {
     (this.#partition ?? this.#workers[0]!).load(plan);
   }
 
-  bind(presence: Presence): void {
+  bind(presence: PresenceInput): void {
     (this.#partition ?? this.#workers[0]!).bind(presence);
   }
 
@@ -243,7 +249,7 @@ export class WorkerPool
    * @throws {ConfigError} if one of them is not a prefix.
    * @throws {EnvironmentError} if the machine refuses, or the pool is closed; then the previous routes stay in force.
    */
-  async setRoutes(prefixes: readonly string[]): Promise<void> {
+  async setRoutes(prefixes: readonly PrefixInput[]): Promise<void> {
     await this.#tuns.setRoutes(checkRoutes('routes', prefixes));
   }
 

@@ -11,7 +11,13 @@ import { VERSION } from '../base/version.ts';
 import type { PresenceUse } from '../control/index.ts';
 import { ApiMisuseError, ConfigError, EnvironmentError, type PresenceError } from '../errors.ts';
 import type { Json } from '../store/index.ts';
-import type { Explanation, PathStatus, Presence, TranslationPlan } from '../translator/index.ts';
+import type {
+  Explanation,
+  PathStatus,
+  PresenceInput,
+  TranslationPlanInput,
+} from '../translator/index.ts';
+import { printPlan, printPresence } from '../translator/plan.ts';
 import type { Credentials } from '../tunnel/index.ts';
 import type { AccessTable } from './access.ts';
 import { type Remote, Rpc } from './rpc.ts';
@@ -71,12 +77,13 @@ export class WorkerProcess implements Worker {
     return VERSION;
   }
 
-  load(plan: TranslationPlan): void {
-    this.#remote?.load(plan);
+  /** Values such as addresses go to the other process as text. */
+  load(plan: TranslationPlanInput): void {
+    this.#remote?.load(printPlan(plan));
   }
 
-  bind(presence: Presence): void {
-    this.#remote?.bind(presence);
+  bind(presence: PresenceInput): void {
+    this.#remote?.bind(printPresence(presence));
   }
 
   setAccess(table: AccessTable): void {

@@ -5,11 +5,17 @@
  * @module
  */
 import type { HostPort } from '../base/host-port.ts';
-import type { PlanTarget, PresenceUse } from '../control/index.ts';
+import type { PresenceUse } from '../control/index.ts';
 import type { CloudDataPlaneOptions } from '../dataplane/index.ts';
 import type { LogFields, Logger } from '../observe/index.ts';
 import type { Json } from '../store/index.ts';
-import type { Explanation, PathStatus, VerdictCounters } from '../translator/index.ts';
+import type {
+  Explanation,
+  PathStatus,
+  PresenceInput,
+  TranslationPlanInput,
+  VerdictCounters,
+} from '../translator/index.ts';
 import type { ConnectionInfo, Credentials, ListenOptions, TunnelRefusal } from '../tunnel/index.ts';
 import type { AccessTable } from './access.ts';
 import type { Notifications } from './rpc.ts';
@@ -18,7 +24,11 @@ import type { Notifications } from './rpc.ts';
  * A worker as its host sees it. It processes calls in their order. A method without a result is a notification: the
  * host learns only from `settled` when it is done.
  */
-export interface Worker extends PlanTarget {
+export interface Worker {
+  /** Replaces the whole plan, as `PacketTranslator.load` does. */
+  load(plan: TranslationPlanInput): void;
+  /** Adds a presence to the plan, as `PacketTranslator.bind` does. */
+  bind(presence: PresenceInput): void;
   /** Returns the version of the library. The host calls this first, because both must have the same version. */
   version(): string | Promise<string>;
   /**

@@ -5,6 +5,7 @@ import {
   AddressAllocator,
   type AddressAllocatorOptions,
   type Lease,
+  type LeaseInput,
 } from '../../src/allocator/index.ts';
 import { AddressUnavailableError, ApiMisuseError, PoolExhaustedError } from '../../src/errors.ts';
 import { FakeClock } from '../support/fake-clock.ts';
@@ -48,11 +49,12 @@ describe('AddressAllocator', () => {
     const { allocator } = allocatorOf(pool);
     const family = pool.includes(':') ? 6 : 4;
     const addresses = new Set<string>();
-    for (let i = 0; i < count; i++) addresses.add(allocator.allocate(`key-${i}`, family).address);
+    for (let i = 0; i < count; i++)
+      addresses.add(`${allocator.allocate(`key-${i}`, family).address}`);
     expect(addresses.size).toBe(count);
     expect(allocator.stats.capacity).toBe(count);
     expect(() => allocator.allocate('one-more', family)).toThrow(
-      `pool ${pool} exhausted: ${count} of ${count} addresses leased, 0 at rest`
+      `pool ${pool} exhausted: ${count} of ${count} addresses leased, 0 in quarantine`
     );
   });
 
@@ -64,7 +66,7 @@ describe('AddressAllocator', () => {
     clock.advance(999);
     expect(() => allocator.allocate('b')).toThrow(PoolExhaustedError);
     clock.advance(1);
-    expect(allocator.allocate('b').address).toBe('192.0.2.1');
+    expect(allocator.allocate('b').address).toEqual('192.0.2.1');
     expect(allocator.lookup('a')).toBeUndefined();
   });
 
@@ -87,8 +89,8 @@ describe('AddressAllocator', () => {
     clock.advance(10);
     allocator.release('a');
     clock.advance(5000);
-    expect(allocator.allocate('c').address).toBe('192.0.2.2');
-    expect(allocator.allocate('d').address).toBe('192.0.2.1');
+    expect(allocator.allocate('c').address).toEqual('192.0.2.2');
+    expect(allocator.allocate('d').address).toEqual('192.0.2.1');
   });
 
   test('releasing twice, or a key without a lease, changes nothing', () => {
@@ -99,13 +101,13 @@ describe('AddressAllocator', () => {
     expect(allocator.release('a')).toBeUndefined();
     expect(allocator.release('never')).toBeUndefined();
     clock.advance(500);
-    expect(allocator.allocate('b').address).toBe('192.0.2.1');
+    expect(allocator.allocate('b').address).toEqual('192.0.2.1');
   });
 
   test('assigns a certain address unless it is taken, at rest, reserved or foreign', () => {
     const { allocator, clock } = allocatorOf('192.0.2.0/29', { reserved: ['192.0.2.6'] });
-    expect(allocator.assign('a', '192.0.2.3').address).toBe('192.0.2.3');
-    expect(allocator.assign('a', '192.0.2.3').address).toBe('192.0.2.3');
+    expect(allocator.assign('a', '192.0.2.3').address).toEqual('192.0.2.3');
+    expect(allocator.assign('a', '192.0.2.3').address).toEqual('192.0.2.3');
     expect(() => allocator.assign('b', '192.0.2.3')).toThrow('192.0.2.3 belongs to a');
     expect(() => allocator.assign('a', '192.0.2.4')).toThrow('a has 192.0.2.3 already');
     for (const address of ['192.0.2.0', '192.0.2.6', '192.0.2.7', '198.51.100.1']) {
@@ -123,12 +125,12 @@ describe('AddressAllocator', () => {
     before.allocator.allocate('b');
     before.allocator.release('b');
     const { allocator, clock } = allocatorOf('192.0.2.0/30');
-    const foreign: Lease = { key: 'x', address: '192.0.2.5' };
+    const foreign: LeaseInput = { key: 'x', address: '192.0.2.5' };
     expect(allocator.restore([...before.allocator.leases(), foreign])).toEqual([foreign]);
-    expect(allocator.lookup('a')?.address).toBe('192.0.2.1');
+    expect(allocator.lookup('a')?.address).toEqual('192.0.2.1');
     expect(() => allocator.allocate('c')).toThrow(PoolExhaustedError);
     clock.advance(1000);
-    expect(allocator.allocate('c').address).toBe('192.0.2.2');
+    expect(allocator.allocate('c').address).toEqual('192.0.2.2');
   });
 
   test('keeps the IP versions apart', () => {
@@ -136,8 +138,8 @@ describe('AddressAllocator', () => {
       pools: ['192.0.2.0/30', '2001:db8::/64'],
       quarantineMs: 0,
     });
-    expect(allocator.allocate('a', 4).address).toBe('192.0.2.1');
-    expect(allocator.allocate('b', 6).address).toBe('2001:db8::1');
+    expect(allocator.allocate('a', 4).address).toEqual('192.0.2.1');
+    expect(allocator.allocate('b', 6).address).toEqual('2001:db8::1');
     const v4Only = new AddressAllocator({ pools: ['192.0.2.0/30'], quarantineMs: 0 });
     expect(() => v4Only.allocate('a', 6)).toThrow('there is no IPv6 pool');
   });
@@ -188,7 +190,7 @@ describe('AddressAllocator', () => {
           }
           if (what === 'release') {
             const lease = allocator.release(key);
-            if (lease) lastUse.set(lease.address, { key, releasedAt: clock.wallMs() });
+            if (lease) lastUse.set(`${lease.address}`, { key, releasedAt: clock.wallMs() });
           }
           if (what === 'allocate') {
             let lease: Lease;
@@ -198,15 +200,15 @@ describe('AddressAllocator', () => {
               expect(error).toBeInstanceOf(PoolExhaustedError);
               continue;
             }
-            const last = lastUse.get(lease.address);
+            const last = lastUse.get(`${lease.address}`);
             if (last && last.key !== key) {
               expect(last.releasedAt).toBeDefined();
               expect(clock.wallMs() - last.releasedAt!).toBeGreaterThanOrEqual(1000);
             }
-            lastUse.set(lease.address, { key, releasedAt: undefined });
+            lastUse.set(`${lease.address}`, { key, releasedAt: undefined });
           }
           const held = allocator.leases().filter((lease) => lease.releasedAt === undefined);
-          expect(new Set(held.map((lease) => lease.address)).size).toBe(held.length);
+          expect(new Set(held.map((lease) => `${lease.address}`)).size).toBe(held.length);
           expect(allocator.stats.leased).toBe(held.length);
         }
       })

@@ -180,7 +180,9 @@ describe('AddressAllocator', () => {
     expect(allocator.statsOf(6).capacity).toBe(255);
     let count = 0;
     while (count < 124) allocator.allocate(`key-${count++}`);
-    expect(() => allocator.allocate('more')).toThrow('124 of 124 addresses leased, 0 at rest');
+    expect(() => allocator.allocate('more')).toThrow(
+      '124 of 124 addresses leased, 0 in quarantine'
+    );
   });
 
   test('tells once when the rest of an address has ended, and not if its key has taken it back', () => {

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test, vi } from 'vitest';
-import { ConnectionLimiter, resolveGateLimits } from '../../src/base/connection-limiter.ts';
+import { ConnectionLimiter, resolveLimiterOptions } from '../../src/base/connection-limiter.ts';
 import { ApiMisuseError } from '../../src/errors.ts';
 
 const WIDE = { maxPending: 1000, maxRate: 1e6, burst: 1e6 };
@@ -9,11 +9,11 @@ function address(index: number): string {
   return `192.0.${index >> 8}.${index & 255}`;
 }
 
-describe('resolveGateLimits', () => {
+describe('resolveLimiterOptions', () => {
   test('fills in 50 a second and four times as much at once', () => {
-    expect(resolveGateLimits({}, 128)).toEqual({ maxPending: 128, maxRate: 50, burst: 200 });
-    expect(resolveGateLimits({ maxRate: 3 }, 64)).toMatchObject({ maxPending: 64, burst: 12 });
-    expect(resolveGateLimits({ maxRate: 0.1 }, 1).burst).toBe(1);
+    expect(resolveLimiterOptions({}, 128)).toEqual({ maxPending: 128, maxRate: 50, burst: 200 });
+    expect(resolveLimiterOptions({ maxRate: 3 }, 64)).toMatchObject({ maxPending: 64, burst: 12 });
+    expect(resolveLimiterOptions({ maxRate: 0.1 }, 1).burst).toBe(1);
   });
 
   test.each([
@@ -24,7 +24,7 @@ describe('resolveGateLimits', () => {
     { maxRate: Number.POSITIVE_INFINITY },
     { burst: 0.5 },
   ])('refuses %o', (limits) => {
-    expect(() => resolveGateLimits(limits, 128)).toThrow(ApiMisuseError);
+    expect(() => resolveLimiterOptions(limits, 128)).toThrow(ApiMisuseError);
   });
 });
 

@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest';
-import { parsePortRange } from '../../src/base/port-range.ts';
+import { PortRange } from '../../src/base/port-range.ts';
 import { ConfigError } from '../../src/errors.ts';
 
-describe('parsePortRange', () => {
+describe('PortRange.parse', () => {
   test.each([
     ['tcp/1', { protocol: 'tcp', first: 1, last: 1 }],
     ['tcp/5672', { protocol: 'tcp', first: 5672, last: 5672 }],
@@ -17,7 +17,7 @@ describe('parsePortRange', () => {
     ['ip/051', { protocol: 'ip', first: 51, last: 51 }],
     ['ip/255', { protocol: 'ip', first: 255, last: 255 }],
   ])('reads %s', (text, range) => {
-    expect(parsePortRange(text)).toEqual(range);
+    expect(PortRange.parse(text)).toEqual(range);
   });
 
   test.each([
@@ -87,7 +87,7 @@ describe('parsePortRange', () => {
 function expectFault(text: string, message: string): void {
   let fault: unknown;
   try {
-    parsePortRange(text, 'ports[3]');
+    PortRange.parse(text, 'ports[3]');
   } catch (error) {
     fault = error;
   }

@@ -2,14 +2,14 @@
  * The form of the corpus, as README.md documents it, and its text.
  * @module
  */
-import type { TranslationPlan } from '../../src/translator/plan.ts';
+import type { TranslationPlanInput } from '../../src/translator/plan.ts';
 import type { VerdictName } from '../../src/translator/verdict.ts';
 
 /** One file of the corpus. */
 export interface Subject {
   readonly subject: string;
   readonly about: string;
-  readonly plans: Readonly<Record<string, TranslationPlan>>;
+  readonly plans: Readonly<Record<string, TranslationPlanInput>>;
   readonly cases: readonly Case[];
 }
 

@@ -6,7 +6,12 @@
  * in `site`; so there are four paths, two of which change the IP version.
  * @module
  */
-import type { Permit, Presence, Realm, TranslationPlan } from '../../src/translator/plan.ts';
+import type {
+  PermitInput,
+  PresenceInput,
+  RealmInput,
+  TranslationPlanInput,
+} from '../../src/translator/plan.ts';
 import type { VerdictName } from '../../src/translator/verdict.ts';
 import { bytes, NOTHING, u32 } from '../support/bytes.ts';
 import {
@@ -54,7 +59,7 @@ const REALM = {
   pools: ['100.64.0.0/24', 'fd64::/64'],
 } as const;
 
-const PRESENCES: readonly Presence[] = [
+const PRESENCES: readonly PresenceInput[] = [
   { realm: 'site', address: '100.64.0.1', of: { realm: 'cloud', address: SERVICE4 } },
   { realm: 'site', address: 'fd64::4', of: { realm: 'cloud', address: SERVICE4 } },
   { realm: 'site', address: 'fd64::1', of: { realm: 'cloud', address: SERVICE6 } },
@@ -68,15 +73,15 @@ const PRESENCES: readonly Presence[] = [
 /** The scene's plan, with something said of its realms or its permits. */
 export function planOf(
   more: {
-    readonly site?: Partial<Realm>;
-    readonly cloud?: Partial<Realm>;
-    readonly presences?: readonly Presence[];
-    readonly permits?: readonly Permit[];
+    readonly site?: Partial<RealmInput>;
+    readonly cloud?: Partial<RealmInput>;
+    readonly presences?: readonly PresenceInput[];
+    readonly permits?: readonly PermitInput[];
     readonly ports?: readonly string[];
   } = {}
-): TranslationPlan {
+): TranslationPlanInput {
   const ports = more.ports ?? PORTS;
-  const permitOf = (address: string): Permit => ({
+  const permitOf = (address: string): PermitInput => ({
     realm: 'site',
     service: { realm: 'cloud', address },
     ports,
@@ -92,12 +97,12 @@ export function planOf(
 }
 
 /** The scene's presences and more. */
-export function presencesWith(more: readonly Presence[]): readonly Presence[] {
+export function presencesWith(more: readonly PresenceInput[]): readonly PresenceInput[] {
   return [...PRESENCES, ...more];
 }
 
 /** The scene's presences without that of this address. */
-export function presencesWithout(address: string): readonly Presence[] {
+export function presencesWithout(address: string): readonly PresenceInput[] {
   return PRESENCES.filter((presence) => presence.address !== address);
 }
 

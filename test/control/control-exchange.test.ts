@@ -1,17 +1,20 @@
 import { describe, expect, test } from 'vitest';
+import { parseSchema } from '../../src/base/schema.ts';
 import {
   ControlClient,
   ControlServer,
   type Snapshot,
   zoneDataOf,
 } from '../../src/control/index.ts';
+import { SnapshotSchema } from '../../src/control/snapshot.ts';
 import { RecordType, Zone } from '../../src/dns/index.ts';
 import { PeerProtocolError, StoreError } from '../../src/errors.ts';
 import { type Json, MemoryStore } from '../../src/store/index.ts';
+import type { TextOf } from '../support/text-of.ts';
 import { FakeChannel, Link } from './link.ts';
 import { DESIRED, type Scene, SceneClock, startScene, turn } from './scene.ts';
 
-function snapshotOf(more: Partial<Snapshot> = {}): Snapshot {
+function snapshotOf(more: Partial<TextOf<Snapshot>> = {}): TextOf<Snapshot> {
   return {
     revision: 7,
     site: 'site-a',
@@ -23,6 +26,11 @@ function snapshotOf(more: Partial<Snapshot> = {}): Snapshot {
     pointers: [{ address: '10.0.0.129', name: 'mq.a.test' }],
     ...more,
   };
+}
+
+/** The same as it is known to an edge. */
+function received(more: Partial<TextOf<Snapshot>>): Snapshot {
+  return parseSchema(SnapshotSchema, snapshotOf(more));
 }
 
 const message = (snapshot: unknown): Json => ({ type: 'snapshot', snapshot: snapshot as Json });
@@ -93,7 +101,7 @@ describe('server and client', () => {
     link.deliver();
     other.deliver();
     const seen: (readonly string[])[] = [];
-    client.on('snapshot', ({ pools }) => seen.push(pools));
+    client.on('snapshot', ({ pools }) => seen.push(pools.map(String)));
     const changes = [
       ['10.0.0.128/26', 'fd00::/64'],
       ['fd00::/64', '10.0.0.128/26'],
@@ -426,7 +434,7 @@ describe('zoneDataOf', () => {
   test('answers for names in either IP version, and for clients', () => {
     const zone = Zone.compile(
       zoneDataOf(
-        snapshotOf({
+        received({
           pools: ['10.0.0.128/25', 'fd00::/64'],
           hosts: [
             {
@@ -466,7 +474,7 @@ describe('zoneDataOf', () => {
       'ip/47',
     ];
     const hosts = [{ name: 'mq.a.test', addresses: ['10.0.0.129'], ports }];
-    const data = zoneDataOf(snapshotOf({ hosts }), []);
+    const data = zoneDataOf(received({ hosts }), []);
     expect(data.hosts[0]!.ports).toEqual([
       { protocol: 'tcp', port: 80 },
       { protocol: 'tcp', port: 7 },
@@ -476,6 +484,6 @@ describe('zoneDataOf', () => {
 
   test('keeps the serial within 32 bits', () => {
     const revision = 1_700_000_000_000;
-    expect(zoneDataOf(snapshotOf({ revision }), []).serial).toBe(revision % 2 ** 32);
+    expect(zoneDataOf(received({ revision }), []).serial).toBe(revision % 2 ** 32);
   });
 });

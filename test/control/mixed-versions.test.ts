@@ -111,7 +111,7 @@ describe('a service', () => {
   test('that has no room is told by the version that was wanted', async () => {
     const { problems } = await startScene(withSite('site-6', { pools: ['fd00::1/128'] }));
     expect(problems).toEqual([
-      'no presence in "site-6" for "web": pool fd00::1/128 exhausted: 1 of 1 addresses leased, 0 at rest',
+      'no presence in "site-6" for "web": pool fd00::1/128 exhausted: 1 of 1 addresses leased, 0 in quarantine',
     ]);
   });
 });

@@ -2,7 +2,8 @@
  * A cloud's plan in one translator, and in several with the kernel between them: what passes must be
  * the same. The controller is the real one, and so are all the translators.
  */
-import { IpAddress, IpPrefix } from '../../src/base/address.ts';
+import { IpAddress } from '../../src/base/address.ts';
+import { IpPrefix } from '../../src/base/prefix.ts';
 import { PlanPartition, PresenceController } from '../../src/control/index.ts';
 import { Registry } from '../../src/registry/index.ts';
 import { MemoryStore } from '../../src/store/index.ts';
@@ -13,6 +14,7 @@ import {
   type TranslationPlan,
   VERDICT_NAMES,
 } from '../../src/translator/index.ts';
+import { type TextPresence, textOf } from '../support/text-of.ts';
 
 export const CLOUD = 'cloud';
 
@@ -31,7 +33,7 @@ export class PartitionWorld {
   readonly routes: Map<string, string> = new Map();
   readonly holders: Map<string, number> = new Map();
   /** All that are in force. */
-  readonly presences: Map<string, Presence> = new Map();
+  readonly presences: Map<string, TextPresence> = new Map();
   /** Sites whose packets have come through the kernel from one part to another. */
   crossed = 0;
 
@@ -44,8 +46,8 @@ export class PartitionWorld {
       holderOf: (site) => this.holders.get(site)!,
       onRoutes: (changes) => {
         for (const { prefix, site } of changes) {
-          if (site === undefined) this.routes.delete(prefix);
-          else this.routes.set(prefix, site);
+          if (site === undefined) this.routes.delete(`${prefix}`);
+          else this.routes.set(`${prefix}`, site);
         }
       },
     });
@@ -118,7 +120,7 @@ export class PartitionWorld {
   /** Whether an address is in a pool of the cloud. */
   #isPooled(address: IpAddress): boolean {
     const { pools } = this.registry.site(CLOUD)!;
-    return pools.some((pool) => IpPrefix.parse(pool).contains(address));
+    return pools.some((pool) => pool.contains(address));
   }
 
   async #route(packet: Uint8Array): Promise<Arrival> {
@@ -160,7 +162,7 @@ export class PartitionWorld {
   }
 
   #note(presence: Presence): void {
-    this.presences.set(`${presence.realm} ${presence.address}`, presence);
+    this.presences.set(`${presence.realm} ${presence.address}`, textOf(presence));
   }
 }
 

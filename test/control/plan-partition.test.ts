@@ -5,6 +5,7 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import { PlanPartition, type RouteChange } from '../../src/control/index.ts';
 import type { Presence, TranslationPlan } from '../../src/translator/index.ts';
+import { type TextPlan, type TextPresence, textOf } from '../support/text-of.ts';
 
 const A = { realm: 'site-a', address: '10.0.0.5' };
 const B = { realm: 'site-b', address: '10.0.0.6' };
@@ -12,7 +13,7 @@ const RABBITMQ = { realm: 'cloud', address: '10.0.0.7' };
 const LAN = { sources: ['10.0.0.0/24'], pools: ['10.0.0.128/25'] };
 
 /** A uses a service of the cloud and one of B; the cloud uses B's too. */
-const PLAN: TranslationPlan = {
+const PLAN: TextPlan = {
   realms: [
     { name: 'cloud', ...LAN, mtu: 1400 },
     { name: 'site-a', ...LAN },
@@ -33,18 +34,18 @@ const PLAN: TranslationPlan = {
 };
 
 class Target {
-  plan: TranslationPlan = { realms: [], presences: [], permits: [] };
+  plan: TextPlan = { realms: [], presences: [], permits: [] };
   loads = 0;
-  bound: Presence[] = [];
+  bound: TextPresence[] = [];
 
   load(plan: TranslationPlan): void {
     this.loads++;
-    this.plan = plan;
+    this.plan = textOf(plan);
     this.bound = [];
   }
 
   bind(presence: Presence): void {
-    this.bound.push(presence);
+    this.bound.push(textOf(presence));
   }
 }
 
@@ -134,8 +135,8 @@ describe('a part', () => {
 
 describe('bind', () => {
   const OTHER = { realm: 'site-a', address: '10.0.0.9' };
-  const inB: Presence = { realm: 'site-b', address: '10.0.0.133', of: OTHER };
-  const inCloud: Presence = { realm: 'cloud', address: '10.0.0.137', of: OTHER };
+  const inB: TextPresence = { realm: 'site-b', address: '10.0.0.133', of: OTHER };
+  const inCloud: TextPresence = { realm: 'cloud', address: '10.0.0.137', of: OTHER };
 
   test('tells a client’s presence to whom it concerns, when its way is known', () => {
     partition.bind(inB);
@@ -173,7 +174,7 @@ describe('bind', () => {
   test('that makes a block shared takes it from the site whose own it was', () => {
     told = [];
     partition.bind({ realm: 'cloud', address: '10.0.0.130', of: { ...B, address: '10.0.0.9' } });
-    expect(told.map(({ prefix }) => prefix)).toContain('10.0.0.130/32');
+    expect(told.map(({ prefix }) => `${prefix}`)).toContain('10.0.0.130/32');
     expect(targets[0].plan.realms[0]?.pools).toEqual(['10.0.0.129/32']);
   });
 });

@@ -5,13 +5,13 @@ import { describe, expect, test, vi } from 'vitest';
 import { AddressAllocator } from '../../src/allocator/index.ts';
 import type { PoolWarning } from '../../src/control/index.ts';
 import { AllocatorError } from '../../src/errors.ts';
-import type { Site } from '../../src/registry/index.ts';
+import type { SiteInput } from '../../src/registry/index.ts';
 import { DESIRED, type Scene, type SceneOptions, startScene, turn } from './scene.ts';
 
 /** Hosts outside of the pools. */
 const HOSTS = Array.from({ length: 120 }, (_, i) => `10.0.0.${i + 1}`);
 
-const withSites = (more: Partial<Site>, extra: readonly string[] = []) => ({
+const withSites = (more: Partial<SiteInput>, extra: readonly string[] = []) => ({
   ...DESIRED,
   sites: [
     ...DESIRED.sites.map((site) => (site.name === 'cloud' ? { ...site, ...more } : site)),
@@ -20,7 +20,7 @@ const withSites = (more: Partial<Site>, extra: readonly string[] = []) => ({
   exposures: [...DESIRED.exposures, ...extra.map((site) => ({ service: 'rabbitmq', site }))],
 });
 
-async function scenario(more: Partial<Site> = {}, options: SceneOptions = {}) {
+async function scenario(more: Partial<SiteInput> = {}, options: SceneOptions = {}) {
   const scene = await startScene(withSites(more), options);
   const warnings: PoolWarning[] = [];
   scene.controller.on('warning', (warning) => warnings.push(warning));

@@ -182,7 +182,7 @@ class World {
 
   /** IP version in which a service is to be had in a site. */
   servedFamily(site: string, service: string): 4 | 6 {
-    const families = this.scene.registry.site(site)!.pools.map(familyOf);
+    const families = this.scene.registry.site(site)!.pools.map(({ family }) => family);
     const own = familyOf(service);
     return families.includes(own) ? own : families[0]!;
   }

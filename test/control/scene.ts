@@ -3,7 +3,12 @@
  */
 import { PresenceController, type PresenceControllerOptions } from '../../src/control/index.ts';
 import { StoreError } from '../../src/errors.ts';
-import { type Exposure, Registry, type Service, type Site } from '../../src/registry/index.ts';
+import {
+  type ExposureInput,
+  Registry,
+  type ServiceInput,
+  type SiteInput,
+} from '../../src/registry/index.ts';
 import { type Json, MemoryStore, type Write } from '../../src/store/index.ts';
 import {
   PacketTranslator,
@@ -11,14 +16,15 @@ import {
   type TranslationPlan,
 } from '../../src/translator/index.ts';
 import { FakeClock } from '../support/fake-clock.ts';
+import { type TextOf, type TextPlan, type TextPresence, textOf } from '../support/text-of.ts';
 
 export interface Desired {
-  readonly sites: readonly (Pick<Site, 'name' | 'sources' | 'pools' | 'zone'> & Partial<Site>)[];
-  readonly services: readonly Service[];
-  readonly exposures: readonly Exposure[];
+  readonly sites: readonly SiteInput[];
+  readonly services: readonly TextOf<ServiceInput>[];
+  readonly exposures: readonly ExposureInput[];
 }
 
-export const SITE: Pick<Site, 'sources' | 'pools'> = {
+export const SITE: Pick<SiteInput, 'sources' | 'pools'> = {
   sources: ['10.0.0.0/24'],
   pools: ['10.0.0.128/25'],
 };
@@ -119,7 +125,7 @@ export class ScriptedStore extends MemoryStore {
   }
 
   /** Whether the presence is stored, and in use. */
-  has({ realm, address, of }: Presence): boolean {
+  has({ realm, address, of }: TextPresence): boolean {
     const value = this.leases.get(`lease/${realm}/${address}`) as
       | { endpoint: string; releasedAt?: number }
       | undefined;
@@ -132,11 +138,11 @@ export class ObservedTranslator {
   readonly real: PacketTranslator = new PacketTranslator();
   readonly #store: ScriptedStore;
   loads = 0;
-  plan: TranslationPlan = { realms: [], presences: [], permits: [] };
+  plan: TextPlan = { realms: [], presences: [], permits: [] };
   /** All that are in force: of the plan, and bound since. */
-  presences: Presence[] = [];
+  presences: TextPresence[] = [];
   /** Presences that were not stored when they were put to use. */
-  readonly unstored: Presence[] = [];
+  readonly unstored: TextPresence[] = [];
 
   constructor(store: ScriptedStore) {
     this.#store = store;
@@ -144,15 +150,16 @@ export class ObservedTranslator {
 
   load(plan: TranslationPlan): void {
     this.loads++;
-    this.plan = plan;
-    this.presences = [...plan.presences];
-    for (const presence of plan.presences) this.#check(presence);
+    this.plan = textOf(plan);
+    this.presences = [...this.plan.presences];
+    for (const presence of this.presences) this.#check(presence);
     this.real.load(plan);
   }
 
-  bind(presence: Presence): void {
+  bind(value: Presence): void {
+    const presence = textOf(value);
     this.#check(presence);
-    this.real.bind(presence);
+    this.real.bind(value);
     const { realm, of, address } = presence;
     // The same one again changes nothing.
     if (!this.addressesOf(realm, of.realm, of.address).includes(address)) {
@@ -175,7 +182,7 @@ export class ObservedTranslator {
       .sort((a, b) => Number(a.includes(':')) - Number(b.includes(':')));
   }
 
-  #check(presence: Presence): void {
+  #check(presence: TextPresence): void {
     if (!this.#store.has(presence)) this.unstored.push(presence);
   }
 }

@@ -1,18 +1,22 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { IpAddress, IpPrefix } from '../../src/base/address.ts';
+import { IpAddress } from '../../src/base/address.ts';
+import { IpPrefix } from '../../src/base/prefix.ts';
 import { type RouteChange, SiteRoutes } from '../../src/control/index.ts';
-import type { Presence, TranslationPlan } from '../../src/translator/index.ts';
+import type { PresenceInput, TranslationPlanInput } from '../../src/translator/index.ts';
 
-function planOf(presences: readonly Presence[], pools = ['10.0.0.128/25']): TranslationPlan {
+function planOf(
+  presences: readonly PresenceInput[],
+  pools = ['10.0.0.128/25']
+): TranslationPlanInput {
   return { realms: [{ name: 'cloud', sources: ['10.0.0.0/24'], pools }], presences, permits: [] };
 }
 
-function presence(address: string, site: string): Presence {
+function presence(address: string, site: string): PresenceInput {
   return { realm: 'cloud', address, of: { realm: site, address: `192.0.2.${address.length}` } };
 }
 
-function loaded(presences: readonly Presence[], pools?: string[]): SiteRoutes {
+function loaded(presences: readonly PresenceInput[], pools?: string[]): SiteRoutes {
   const routes = new SiteRoutes('cloud');
   routes.load(planOf(presences, pools));
   return routes;
@@ -90,8 +94,8 @@ test('every presence leads to its site, and what has been told adds up to the ro
       const kernel = new Map<string, string>();
       const take = (changes: readonly RouteChange[]) => {
         for (const { prefix, site: of } of changes) {
-          if (of === undefined) kernel.delete(prefix);
-          else kernel.set(prefix, of);
+          if (of === undefined) kernel.delete(`${prefix}`);
+          else kernel.set(`${prefix}`, of);
         }
       };
       take(routes.load(planOf(before.map(([text, of]) => presence(text, of)))));

@@ -6,11 +6,11 @@
 import { CloudDataPlane } from '../../src/dataplane/index.ts';
 import type { MemoryDeviceOptions } from '../../src/device/index.ts';
 import {
-  type Endpoint,
+  type EndpointInput,
   PacketTranslator,
-  type Permit,
-  type Presence,
-  type Realm,
+  type PermitInput,
+  type PresenceInput,
+  type RealmInput,
 } from '../../src/translator/index.ts';
 import { FakeClock } from '../support/fake-clock.ts';
 import { FakeTunnel } from '../support/fake-tunnel.ts';
@@ -57,14 +57,14 @@ export const FLOWS: Readonly<Record<FlowName, readonly [Ends, Ends]>> = {
 
 export const PORTS: readonly string[] = ['tcp/443', 'udp/53', 'icmp'];
 
-const SERVICE_6: Endpoint = { realm: 'cloud', address: '2001:db8::5' };
-const SERVICE_4: Endpoint = { realm: 'cloud', address: '192.0.2.5' };
-const AT_SITE_6: Endpoint = { realm: 'site-6', address: '2001:db8:6::5' };
-const HOST: Endpoint = { realm: 'site-4', address: '10.0.0.7' };
-const CLOUD_4: Endpoint = { realm: 'cloud', address: '192.0.2.8' };
-const CLOUD_6: Endpoint = { realm: 'cloud', address: '2001:db8::8' };
+const SERVICE_6: EndpointInput = { realm: 'cloud', address: '2001:db8::5' };
+const SERVICE_4: EndpointInput = { realm: 'cloud', address: '192.0.2.5' };
+const AT_SITE_6: EndpointInput = { realm: 'site-6', address: '2001:db8:6::5' };
+const HOST: EndpointInput = { realm: 'site-4', address: '10.0.0.7' };
+const CLOUD_4: EndpointInput = { realm: 'cloud', address: '192.0.2.8' };
+const CLOUD_6: EndpointInput = { realm: 'cloud', address: '2001:db8::8' };
 
-const REALMS: readonly Realm[] = [
+const REALMS: readonly RealmInput[] = [
   {
     name: 'cloud',
     sources: ['192.0.2.0/24', '2001:db8::/64'],
@@ -73,7 +73,7 @@ const REALMS: readonly Realm[] = [
   { name: 'site-4', sources: ['10.0.0.0/24'], pools: ['10.0.0.128/25'] },
   { name: 'site-6', sources: ['2001:db8:6::/64'], pools: ['fd00:6::/64'] },
 ];
-const PRESENCES: readonly Presence[] = [
+const PRESENCES: readonly PresenceInput[] = [
   { realm: 'site-4', address: '10.0.0.136', of: SERVICE_6 },
   { realm: 'site-4', address: '10.0.0.134', of: SERVICE_4 },
   { realm: 'site-4', address: '10.0.0.137', of: AT_SITE_6 },
@@ -85,7 +85,7 @@ const PRESENCES: readonly Presence[] = [
   { realm: 'site-6', address: 'fd00:6::8', of: CLOUD_4 },
   { realm: 'site-6', address: 'fd00:6::9', of: CLOUD_6 },
 ];
-const PERMITS: readonly Permit[] = [
+const PERMITS: readonly PermitInput[] = [
   { realm: 'site-4', service: SERVICE_6, ports: PORTS },
   { realm: 'site-4', service: SERVICE_4, ports: PORTS },
   { realm: 'site-4', service: AT_SITE_6, ports: PORTS },
@@ -109,7 +109,7 @@ export interface MixedCloud {
 
 export interface MixedOptions {
   /** What is said of a realm besides its addresses. */
-  readonly realms?: Readonly<Record<string, Pick<Realm, 'mtu' | 'reject'>>>;
+  readonly realms?: Readonly<Record<string, Pick<RealmInput, 'mtu' | 'reject'>>>;
   readonly device?: MemoryDeviceOptions;
   readonly capacity?: number;
   readonly admit?: (translator: PacketTranslator, ...asked: Asked) => Promise<void>;

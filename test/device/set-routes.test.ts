@@ -272,7 +272,7 @@ describe.skipIf(skipReason !== undefined)(titled('openTun', skipReason), () => {
   });
 
   test('reports without a LAN that nothing is forwarded, and forwards nothing', async () => {
-    expect(await opened({}, BOTH.routes)).toEqual([
+    expect(await opened({}, BOTH.routes.map(String))).toEqual([
       'nothing is forwarded to and from vp0; name the interfaces of the LAN in device.lan',
     ]);
     setKernel('ipv4/ip_forward', '1');

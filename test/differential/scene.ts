@@ -3,10 +3,10 @@
  * on the other side; and permits for all of them.
  * @module
  */
-import type { TranslationPlan } from '../../src/translator/index.ts';
 import { textOf } from '../support/address.ts';
 import type { Ends } from '../support/packets.ts';
 import type { Random } from '../support/random.ts';
+import type { TextPlan } from '../support/text-of.ts';
 
 /** Named as nftables does. */
 export type Family = 'ip' | 'ip6';
@@ -21,7 +21,7 @@ export interface Address {
 export interface Scene {
   readonly clients: Readonly<Record<Family, readonly Address[]>>;
   readonly services: Readonly<Record<Family, readonly Address[]>>;
-  readonly plan: TranslationPlan;
+  readonly plan: TextPlan;
 }
 
 /** The path of a packet: its ingress realm, and its addresses before and after translation. */
@@ -37,7 +37,7 @@ export function randomScene(random: Random): Scene {
   const services = { ip: addresses(random, 'ip'), ip6: addresses(random, 'ip6') };
   const all = (hosts: Readonly<Record<Family, readonly Address[]>>) => [...hosts.ip, ...hosts.ip6];
   const sources = [...PREFIXES];
-  const plan: TranslationPlan = {
+  const plan: TextPlan = {
     realms: [
       { name: 'near', sources },
       { name: 'far', sources },

@@ -6,6 +6,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test, vi } from 'vitest';
+import { IpAddress } from '../../src/base/address.ts';
 import { ApiMisuseError, ConfigError, EnrolmentError } from '../../src/errors.ts';
 import { CloudGateway, EdgeGateway, type EdgeStateChange } from '../../src/gateway/index.ts';
 import { FileSecrets } from '../../src/store/index.ts';
@@ -31,7 +32,7 @@ test('two sites with the same addresses as the cloud reach its service by name, 
     expect(edge).toMatchObject({ site, state: 'online', failure: undefined });
     for (const name of ['bus', 'bus.example.test', 'BUS.Example.test.']) {
       expect(edge.lookup(name)).toEqual([
-        { name: 'bus.example.test', addresses: [expect.any(String)], ports: ['udp/7'] },
+        { name: 'bus.example.test', addresses: [expect.any(IpAddress)], ports: ['udp/7'] },
       ]);
     }
     const [presence] = edge.lookup('bus')[0]!.addresses;
@@ -229,7 +230,7 @@ test('the cloud answers the names of the services that are exposed to it', async
   const exposures = [{ service: 'console', site: 'cloud' }];
   await cloud.apply({ sites, services: [service], exposures });
   expect(cloud.lookup('console')).toEqual([
-    { name: 'console.example.test', addresses: [expect.any(String)], ports: ['tcp/6080'] },
+    { name: 'console.example.test', addresses: [expect.any(IpAddress)], ports: ['tcp/6080'] },
   ]);
 });
 

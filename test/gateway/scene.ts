@@ -2,6 +2,7 @@
  * Gateways in this process, with devices in memory and tunnels over loopback.
  * @module
  */
+import type { AddressInput } from '../../src/base/address.ts';
 import { MemoryDevice } from '../../src/device/index.ts';
 import {
   CloudGateway,
@@ -14,6 +15,7 @@ import {
   MAX_PACKET_LENGTH,
   readUdpFrame,
   type UdpDatagram,
+  type UdpDatagramInput,
   udpFrame,
   VNET_HEADER_LENGTH,
 } from '../../src/packet/index.ts';
@@ -80,13 +82,13 @@ export class Hosts {
     this.#answer = answer;
   }
 
-  send(datagram: UdpDatagram): void {
+  send(datagram: UdpDatagramInput): void {
     const frame = udpFrame(datagram);
     this.#far.write(frame, 0, frame.length);
   }
 
   /** Sends a request until there is an answer; a datagram may be lost, for example the first one of a client. */
-  async request(destination: string, text: string, source = '10.0.0.5'): Promise<string> {
+  async request(destination: AddressInput, text: string, source = '10.0.0.5'): Promise<string> {
     const ports = { sourcePort: 40_000, destinationPort: 7 };
     for (;;) {
       this.send({ source, destination, ...ports, payload: Buffer.from(text) });

@@ -5,7 +5,7 @@
  */
 import { describe, expect, test } from 'vitest';
 import { CloudDataPlane } from '../../src/dataplane/index.ts';
-import { PacketTranslator, type TranslationPlan } from '../../src/translator/index.ts';
+import { PacketTranslator, type TranslationPlanInput } from '../../src/translator/index.ts';
 import { FakeClock } from '../support/fake-clock.ts';
 import { FakeTunnel } from '../support/fake-tunnel.ts';
 import { tcpPacket } from '../support/packets.ts';
@@ -26,7 +26,7 @@ const client = (n: number): string => `10.0.${16 + (n >> 8)}.${n & 255}`;
 const serviceAtB = (n: number): string => `10.64.1.${n}`;
 const clientAtA = (n: number): string => `10.64.${16 + (n >> 8)}.${n & 255}`;
 
-const PLAN: TranslationPlan = {
+const PLAN: TranslationPlanInput = {
   realms: ['cloud', 'site-a', 'site-b'].map((name) => ({
     name,
     sources: ['10.0.0.0/10'],

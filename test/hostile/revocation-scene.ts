@@ -23,8 +23,8 @@ import { CLOUD, Registry } from '../../src/registry/index.ts';
 import type { Store } from '../../src/store/index.ts';
 import {
   PacketTranslator,
-  type Presence,
-  type TranslationPlan,
+  type PresenceInput,
+  type TranslationPlanInput,
 } from '../../src/translator/index.ts';
 import { Revoker } from '../../src/trust/index.ts';
 import {
@@ -122,10 +122,10 @@ export class Cloud extends EventEmitter<{ tunnel: [MtlsTunnel] }> {
       store,
       clock: { ...systemClock, wallMs: now },
       translator: {
-        load: (plan: TranslationPlan) => {
+        load: (plan: TranslationPlanInput) => {
           pathsRemoved += translator.load(plan);
         },
-        bind: (presence: Presence) => translator.bind(presence),
+        bind: (presence: PresenceInput) => translator.bind(presence),
       },
     });
     opened.push(() => controller.close());
@@ -190,9 +190,11 @@ export class Cloud extends EventEmitter<{ tunnel: [MtlsTunnel] }> {
   presenceOf(of: { realm: string; address: string }, realm: string): string {
     const found = this.controller
       .presences()
-      .find((it) => it.realm === realm && it.of.realm === of.realm && it.of.address === of.address);
+      .find(
+        (it) => it.realm === realm && it.of.realm === of.realm && `${it.of.address}` === of.address
+      );
     if (found === undefined) throw new Error(`${of.realm} ${of.address} is not in ${realm}`);
-    return found.address;
+    return `${found.address}`;
   }
 
   async close(): Promise<void> {

@@ -2,7 +2,6 @@
  * The oracle against cases worked out by hand, which find a mistake that both it and the translator make.
  */
 import { describe, expect, test } from 'vitest';
-import type { TranslationPlan } from '../../src/translator/plan.ts';
 import {
   ACK,
   echoPacket,
@@ -15,13 +14,14 @@ import {
   tcpPacket,
   udpPacket,
 } from '../support/packets.ts';
+import type { TextPlan } from '../support/text-of.ts';
 import { framed, VNET } from '../support/vnet.ts';
 import { fragmentPacket } from './fragment-packet.ts';
 import { type NaiveResult, NaiveTranslator } from './translate.ts';
 import { verifyChecksums } from './verify.ts';
 
 /** A client with both versions in the office, services of either version in the cloud. */
-const PLAN: TranslationPlan = {
+const PLAN: TextPlan = {
   realms: [
     {
       name: 'office',

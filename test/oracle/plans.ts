@@ -4,14 +4,14 @@
  * some.
  * @module
  */
-import type { Permit, Presence, Realm, TranslationPlan } from '../../src/translator/plan.ts';
 import { bytesOf, isInside, plainText, prefixOf, textOf } from '../support/address.ts';
 import type { Random } from '../support/random.ts';
+import type { TextPermit, TextPlan, TextPresence, TextRealm } from '../support/text-of.ts';
 import { type IpVersion, versionOf } from './headers.ts';
 
 /** A client and a service that a permit of the plan names. */
 export interface Flow {
-  readonly permit: Permit;
+  readonly permit: TextPermit;
   /** Realm of the client. */
   readonly realm: string;
   readonly client: string;
@@ -23,7 +23,7 @@ export interface Flow {
 
 /** A plan and, sorted by what it lets them do, its clients and services. */
 export interface World {
-  readonly plan: TranslationPlan;
+  readonly plan: TextPlan;
   /** Allowed, with presences on both sides. */
   readonly open: readonly Flow[];
   /** Allowed, but the client has no presence yet. */
@@ -42,9 +42,9 @@ export function randomWorld(random: Random): World {
 }
 
 /** Sorts the flows of a plan. */
-export function worldOf(plan: TranslationPlan): World {
+export function worldOf(plan: TextPlan): World {
   const world = { plan, open: [], unbound: [], closed: [], stray: [] } as {
-    plan: TranslationPlan;
+    plan: TextPlan;
   } & Record<'open' | 'unbound' | 'closed' | 'stray', Flow[]>;
   const presenceOf = new Map(
     plan.presences.map(({ realm, address, of }) => [
@@ -84,7 +84,7 @@ export function worldOf(plan: TranslationPlan): World {
 }
 
 /** The world after a client got a presence; the cheap way for one that was `unbound`. */
-export function withPresence(world: World, presence: Presence): World {
+export function withPresence(world: World, presence: TextPresence): World {
   const { realm, address, of } = presence;
   const isBound = (flow: Flow): boolean =>
     flow.realm === of.realm &&
@@ -101,7 +101,7 @@ export function withPresence(world: World, presence: Presence): World {
 }
 
 /** Every realm has the same hosts, each with an address of both IP versions. */
-function clientsOf(plan: TranslationPlan): string[] {
+function clientsOf(plan: TextPlan): string[] {
   const networks = new Map(
     plan.permits.map(({ service: { address } }) => [versionOf(address), bytesOf(address)])
   );
@@ -114,13 +114,13 @@ function clientsOf(plan: TranslationPlan): string[] {
   );
 }
 
-function randomPlan(random: Random): TranslationPlan {
+function randomPlan(random: Random): TextPlan {
   const base4 = `10.${random.below(256)}.${random.below(256)}`;
   const base6 = `fd00:${random.below(0x10000).toString(16)}:ffff:${random.below(2)}`;
   const host = (version: IpVersion, number: number): string =>
     version === 4 ? `${base4}.${number}` : `${base6}::${number.toString(16)}`;
   const presences = new PresencePools(random, base4);
-  const realms: Realm[] = NAMES.slice(0, random.between(2, NAMES.length)).map((name) => ({
+  const realms: TextRealm[] = NAMES.slice(0, random.between(2, NAMES.length)).map((name) => ({
     name,
     ...(random.chance(0.7) ? { pools: presences.prefixes } : {}),
     ...(random.chance(0.5) ? { mtu: random.pick(MTUS) } : {}),
@@ -133,7 +133,7 @@ function randomPlan(random: Random): TranslationPlan {
       ['0.0.0.0/0', '::/0'],
     ]),
   }));
-  const permits: Permit[] = [];
+  const permits: TextPermit[] = [];
   for (const { name: home } of realms) {
     for (const { name: realm } of realms) {
       if (realm === home || random.chance(0.25)) continue;
@@ -174,9 +174,9 @@ function serviceAddresses(
 function randomPermit(
   random: Random,
   realm: string,
-  service: Permit['service'],
+  service: TextPermit['service'],
   host: (version: IpVersion, number: number) => string
-): Permit {
+): TextPermit {
   const ports = Array.from({ length: random.between(2, 5) }, () => random.pick(PORTS));
   if (random.chance(0.5)) return { realm, service, ports };
   const block4 = `${host(4, 4)}/30`;
@@ -194,7 +194,7 @@ function randomPermit(
 
 /** Hands out presences; every realm's pools are the same prefixes. */
 class PresencePools {
-  readonly given: Presence[] = [];
+  readonly given: TextPresence[] = [];
   /** One of the pools is a part of the LAN. */
   readonly prefixes: readonly string[];
   readonly #random: Random;
@@ -214,7 +214,7 @@ class PresencePools {
   }
 
   /** Gives the endpoint a presence of that version in `realm`, if it has none there. */
-  give(realm: string, of: Presence['of'], version: IpVersion): void {
+  give(realm: string, of: TextPresence['of'], version: IpVersion): void {
     const key = `${realm} ${of.realm} ${plainText(of.address)} ${version}`;
     if (this.#known.has(key)) return;
     this.#known.add(key);

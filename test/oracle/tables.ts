@@ -2,8 +2,8 @@
  * A plan as lookup tables. Keys are realm names and plain texts of addresses.
  * @module
  */
-import type { Permit, Presence, Realm, TranslationPlan } from '../../src/translator/plan.ts';
 import { bytesOf, isInside, type Prefix, plainText, prefixOf } from '../support/address.ts';
+import type { TextPermit, TextPlan, TextPresence, TextRealm } from '../support/text-of.ts';
 import { type IpVersion, versionOf } from './headers.ts';
 
 export interface Endpoint {
@@ -37,11 +37,11 @@ export class Tables {
   readonly #presences = new Map<string, string>();
   /** Realm, realm of the service and its address. */
   readonly #rules = new Map<string, Rule[]>();
-  readonly #realms: ReadonlyMap<string, Realm>;
+  readonly #realms: ReadonlyMap<string, TextRealm>;
   readonly #sources: ReadonlyMap<string, readonly Prefix[]>;
   readonly #pools: ReadonlyMap<string, readonly Prefix[]>;
 
-  constructor(plan: TranslationPlan) {
+  constructor(plan: TextPlan) {
     this.#realms = new Map(plan.realms.map((realm) => [realm.name, realm]));
     this.#sources = new Map(plan.realms.map((realm) => [realm.name, realm.sources.map(prefixOf)]));
     this.#pools = new Map(plan.realms.map(({ name, pools = [] }) => [name, pools.map(prefixOf)]));
@@ -53,7 +53,7 @@ export class Tables {
     }
   }
 
-  add({ realm, address, of }: Presence): void {
+  add({ realm, address, of }: TextPresence): void {
     const real = plainText(of.address);
     this.#behind.set(`${realm} ${plainText(address)}`, { realm: of.realm, address: real });
     this.#presences.set(`${realm} ${of.realm} ${real} ${versionOf(address)}`, plainText(address));
@@ -63,7 +63,7 @@ export class Tables {
     return this.#realms.has(name);
   }
 
-  realm(name: string): Realm {
+  realm(name: string): TextRealm {
     return this.#realms.get(name)!;
   }
 
@@ -117,7 +117,7 @@ export function isSamePath(a: Path, b: Path | undefined): boolean {
   return a.egress === b?.egress && a.source === b.source && a.destination === b.destination;
 }
 
-function ruleOf(permit: Permit): Rule {
+function ruleOf(permit: TextPermit): Rule {
   return { clients: permit.clients?.map(prefixOf), ports: permit.ports.map(rangeOf) };
 }
 

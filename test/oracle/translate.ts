@@ -3,9 +3,10 @@
  * text, lists, and checksums computed in full.
  * @module
  */
-import type { Presence, TranslationPlan } from '../../src/translator/plan.ts';
+
 import type { VerdictName } from '../../src/translator/verdict.ts';
 import { ICMP, ICMPV6 } from '../support/packets.ts';
+import type { TextPlan, TextPresence } from '../support/text-of.ts';
 import { VNET } from '../support/vnet.ts';
 import { Fragments } from './fragments.ts';
 import { type IpVersion, uint16, versionOf } from './headers.ts';
@@ -54,7 +55,7 @@ export class NaiveTranslator {
   readonly #fragments: Fragments;
   readonly #paths: Paths;
 
-  constructor(plan: TranslationPlan, options: NaiveOptions = {}) {
+  constructor(plan: TextPlan, options: NaiveOptions = {}) {
     this.#tables = new Tables(plan);
     this.#sessions = new Sessions(options.udpTimeoutMs ?? 300_000, options.icmpTimeoutMs ?? 60_000);
     this.#paths = new Paths(options.replyGraceMs ?? 120_000);
@@ -65,7 +66,7 @@ export class NaiveTranslator {
   }
 
   /** Replaces the plan; sessions and fragments whose path is in both go on. */
-  load(plan: TranslationPlan): void {
+  load(plan: TextPlan): void {
     this.#tables = new Tables(plan);
     this.#sessions.keep(this.#tables);
     this.#paths.keep(this.#tables, this.#now);
@@ -73,7 +74,7 @@ export class NaiveTranslator {
   }
 
   /** Adds a presence to the plan. */
-  bind(presence: Presence): void {
+  bind(presence: TextPresence): void {
     this.#tables.add(presence);
   }
 

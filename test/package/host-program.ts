@@ -158,7 +158,7 @@ async function embedGateway(): Promise<void> {
     device,
   });
   await edge.ready();
-  const ask = clientOn(lan, edge.lookup('echo')[0]!.addresses[0]!);
+  const ask = clientOn(lan, edge.lookup('echo')[0]!.addresses[0]!.toString());
   print({ heard: await ask('before') });
 
   const isDegraded = new Promise<void>((resolve) =>

@@ -2,14 +2,14 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { IpPrefix } from '../../src/base/address.ts';
+import { IpPrefix } from '../../src/base/prefix.ts';
 import { ApiMisuseError, ConfigError, StoreError } from '../../src/errors.ts';
 import {
   exposureName,
   type Owner,
   presenceFamily,
   Registry,
-  type Site,
+  type SiteInput,
 } from '../../src/registry/index.ts';
 import {
   type Change,
@@ -884,7 +884,7 @@ describe('the store', () => {
     [
       'desired/site/cloud',
       { owner: 'file', spec: site('other') },
-      'it is that of desired/site/other',
+      'it belongs to desired/site/other',
     ],
     ['desired/services/x', {}, 'its key is not known'],
     ['desired/exposure/site-a/x', { owner: 'file', spec: {} }, 'spec.service: is missing'],
@@ -925,7 +925,7 @@ test.each([
   [{ dnsName: 'example.org' }, 'example.org'],
   [{ dnsName: 'notexample.org' }, 'notexample.org.example.org'],
 ])('exposureName of %j is %s', (more, name) => {
-  const zone = { zone: 'Example.org' } as Site;
+  const zone = { zone: 'Example.org' } as SiteInput;
   expect(exposureName({ service: 'mq', site: 'site-a', ...more }, zone)).toBe(name);
 });
 

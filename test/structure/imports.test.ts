@@ -103,6 +103,8 @@ const SIDE_DOORS: Readonly<Record<string, readonly string[]>> = {
   // The directory is made before it is known whose secrets are in it.
   'src/store/private-directory.ts': ['gateway'],
   'src/store/lock.ts': ['audit'],
+  // A plan as values, for what divides it; and as text, for what sends it to another process.
+  'src/translator/plan.ts': ['control', 'worker'],
   // The interface alone.
   'src/store/store.ts': ['audit', 'pki', 'tunnel'],
 };

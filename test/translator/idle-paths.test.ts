@@ -2,11 +2,12 @@
  * Only idle paths are replaced when the table of paths, or a realm's share of it, is full.
  */
 import { describe, expect, test } from 'vitest';
-import type { PacketTranslatorOptions, TranslationPlan } from '../../src/translator/index.ts';
+import type { PacketTranslatorOptions } from '../../src/translator/index.ts';
 import { PathTable } from '../../src/translator/path-table.ts';
 import { Verdict } from '../../src/translator/verdict.ts';
 import { tcpPacket, udpPacket } from '../support/packets.ts';
 import { Random } from '../support/random.ts';
+import type { TextPlan } from '../support/text-of.ts';
 import { Scene } from './scene.ts';
 
 const IDLE_MS = 300_000;
@@ -14,7 +15,7 @@ const SITES = ['site-a', 'site-b'];
 const PORTS = { sourcePort: 40_000, destinationPort: 5672 };
 
 /** Sites with the given number of hosts, which all use one service of the cloud. */
-function planOf(hosts: number, crowd = 0): TranslationPlan {
+function planOf(hosts: number, crowd = 0): TextPlan {
   const sites = [...SITES, ...Array.from({ length: crowd }, (_, i) => `crowd-${i}`)];
   return {
     realms: ['cloud', ...sites].map((name) => ({

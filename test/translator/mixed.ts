@@ -3,8 +3,8 @@
  * IP versions: each of the two clients can reach each of the two services, on four paths.
  * @module
  */
-import type { Permit, Presence, Realm, TranslationPlan } from '../../src/translator/index.ts';
 import type { Ends } from '../support/packets.ts';
+import type { TextPermit, TextPlan, TextPresence, TextRealm } from '../support/text-of.ts';
 import { Scene } from './scene.ts';
 
 export const VERSIONS = [4, 6] as const;
@@ -38,16 +38,16 @@ export const PORTS: readonly string[] = [
 ];
 
 export interface PlanOptions {
-  readonly site?: Partial<Realm>;
-  readonly cloud?: Partial<Realm>;
+  readonly site?: Partial<TextRealm>;
+  readonly cloud?: Partial<TextRealm>;
   readonly ports?: readonly string[];
-  readonly presences?: readonly Presence[];
+  readonly presences?: readonly TextPresence[];
 }
 
-export function mixedPlan(options: PlanOptions = {}): TranslationPlan {
+export function mixedPlan(options: PlanOptions = {}): TextPlan {
   const realm = { sources: ['10.0.0.0/24', 'fd00::/64'], pools: ['100.64.0.0/24', 'fd64::/64'] };
   const presences = VERSIONS.flatMap((real) =>
-    VERSIONS.flatMap((version): Presence[] => [
+    VERSIONS.flatMap((version): TextPresence[] => [
       {
         realm: 'site',
         address: SERVICE_PRESENCE[real][version],
@@ -61,7 +61,7 @@ export function mixedPlan(options: PlanOptions = {}): TranslationPlan {
     ])
   );
   const permits = VERSIONS.map(
-    (version): Permit => ({
+    (version): TextPermit => ({
       realm: 'site',
       service: { realm: 'cloud', address: SERVICE[version] },
       ports: options.ports ?? PORTS,

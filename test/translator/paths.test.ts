@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
-import type { PathStatus, TranslationPlan } from '../../src/translator/index.ts';
+import type { PathStatus } from '../../src/translator/index.ts';
 import { type Ends, ipPacket, tcpPacket, udpPacket } from '../support/packets.ts';
+import type { TextPlan } from '../support/text-of.ts';
 import { mixedPath, mixedScene } from './mixed.ts';
 import { PAYLOAD, PLAN, pathOf, Scene, without } from './scene.ts';
 
@@ -149,7 +150,7 @@ describe('a full table of paths', () => {
 
   test('is full for a realm that has reached its share, and not for others', () => {
     // Only sites are clients.
-    const oneWay = (plan: TranslationPlan): TranslationPlan => ({
+    const oneWay = (plan: TextPlan): TextPlan => ({
       ...plan,
       permits: plan.permits.filter(({ service }) => service.realm === 'cloud'),
     });

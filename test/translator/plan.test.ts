@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { ApiMisuseError, ConfigError } from '../../src/errors.ts';
-import type { Permit, Presence, Realm, TranslationPlan } from '../../src/translator/index.ts';
 import { type Ends, tcpPacket } from '../support/packets.ts';
+import type { TextPermit, TextPlan, TextPresence, TextRealm } from '../support/text-of.ts';
 import { ADDRESSES, FAMILIES, PLAN, pathOf, Scene, without } from './scene.ts';
 
 const build = (ends: Ends, destinationPort = 5672): Uint8Array =>
@@ -61,7 +61,7 @@ describe('a client without a presence', () => {
 });
 
 describe('bind', () => {
-  const presence: Presence = {
+  const presence: TextPresence = {
     realm: 'cloud',
     address: '100.64.0.50',
     of: { realm: 'site-a', address: '10.0.0.7' },
@@ -74,7 +74,7 @@ describe('bind', () => {
     expect(scene.forward('site-a', build(before))).toEqual(build(after));
   });
 
-  test.each<[string, Presence, string]>([
+  test.each<[string, TextPresence, string]>([
     [
       'an address that stands for a host of the same address in another realm',
       { ...presence, address: '100.64.0.11', of: { realm: 'site-b', address: '10.0.0.5' } },
@@ -97,7 +97,7 @@ describe('bind', () => {
     expect(scene.forward('site-a', build(before))).toEqual(build(after));
   });
 
-  test.each<[string, Presence, string]>([
+  test.each<[string, TextPresence, string]>([
     [
       'a realm that the plan does not have',
       { ...presence, realm: 'moon' },
@@ -121,20 +121,20 @@ describe('bind', () => {
 
 describe('an invalid plan', () => {
   const cloud = { realm: 'cloud', address: '10.0.0.5' };
-  const realm = (change: Partial<Realm>): TranslationPlan => ({
+  const realm = (change: Partial<TextRealm>): TextPlan => ({
     ...PLAN,
     realms: [...PLAN.realms, { name: 'site-c', sources: ['10.0.0.0/24'], ...change }],
   });
-  const presence = (change: Partial<Presence>): TranslationPlan => ({
+  const presence = (change: Partial<TextPresence>): TextPlan => ({
     ...PLAN,
     presences: [{ realm: 'site-a', address: '100.64.0.9', of: cloud, ...change }],
   });
-  const permit = (change: Partial<Permit>): TranslationPlan => ({
+  const permit = (change: Partial<TextPermit>): TextPlan => ({
     ...PLAN,
     permits: [{ realm: 'site-a', service: cloud, ports: ['tcp/5672'], ...change }],
   });
 
-  test.each<[path: string, plan: TranslationPlan, message: string]>([
+  test.each<[path: string, plan: TextPlan, message: string]>([
     ['realms[3].name', realm({ name: 'cloud' }), '"cloud" is there twice'],
     ['realms[3].sources[0]', realm({ sources: ['10.0.0.0/33'] }), '"10.0.0.0/33" is not an IP'],
     ['realms[3].sources[1]', realm({ sources: ['10.0.0.0/24', ''] }), '"" is not an IP prefix'],
@@ -222,7 +222,7 @@ describe('an invalid plan', () => {
 });
 
 describe('presences of both IP versions', () => {
-  const both: Presence[] = [
+  const both: TextPresence[] = [
     { realm: 'site-a', address: 'fd64::4', of: { realm: 'cloud', address: '10.0.0.5' } },
     { realm: 'cloud', address: 'fd64::46', of: { realm: 'site-a', address: '10.0.0.5' } },
   ];
@@ -348,7 +348,7 @@ describe('a new plan', () => {
     };
     const presences = PLAN.presences.map((presence) => ({
       ...presence,
-      address: swapped[presence.address] ?? presence.address,
+      address: swapped[`${presence.address}`] ?? presence.address,
     }));
     scene.translator.load({ ...PLAN, presences });
     const sent = scene.send('cloud', reply(pathOf(4, 'cloud', 'site-a').before));
@@ -431,7 +431,7 @@ function bound(scene: Scene): {
   return { translator: scene.translator, send: (...packet) => void scene.send(...packet) };
 }
 
-function hostOfA(): Presence['of'] {
+function hostOfA(): TextPresence['of'] {
   return { realm: 'site-a', address: '10.0.0.5' };
 }
 

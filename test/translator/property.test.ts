@@ -8,7 +8,6 @@
 import { expect, test } from 'vitest';
 import {
   PacketTranslator,
-  type Presence,
   TRANSLATION_HEADROOM,
   VERDICT_NAMES,
   type VerdictName,
@@ -20,6 +19,7 @@ import { type NaiveResult, NaiveTranslator } from '../oracle/translate.ts';
 import { verifyChecksums } from '../oracle/verify.ts';
 import { plainText } from '../support/address.ts';
 import { Random } from '../support/random.ts';
+import type { TextPresence } from '../support/text-of.ts';
 import { VNET } from '../support/vnet.ts';
 
 const SEED = Number(process.env.VP_SEED ?? 1);
@@ -150,7 +150,7 @@ class Pair {
     const number = this.#bound++;
     const address =
       family === 4 ? `198.18.${number >> 8}.${number & 255}` : `2001:db8::${number.toString(16)}`;
-    const presence: Presence = { realm: egress!, address, of: { realm, address: source! } };
+    const presence: TextPresence = { realm: egress!, address, of: { realm, address: source! } };
     this.world = withPresence(this.world, presence);
     this.translator.bind(presence);
     this.#oracle.bind(presence);

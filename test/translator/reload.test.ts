@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import type { Presence, TranslationPlan } from '../../src/translator/index.ts';
 import { type Ends, tcpPacket, udpPacket } from '../support/packets.ts';
+import type { TextPlan, TextPresence } from '../support/text-of.ts';
 import { mixedPath, mixedPlan, mixedScene, SERVICE } from './mixed.ts';
 import { Scene } from './scene.ts';
 
@@ -14,12 +14,12 @@ describe('100,000 paths', () => {
   const address = (base: string, i: number): string => `${base}.${i >>> 8}.${i & 255}`;
   const client = (i: number): string => address('10.1', i);
   const presence = (i: number): string => address('100.65', i);
-  const services: Presence = {
+  const services: TextPresence = {
     realm: 'site',
     address: '100.64.0.1',
     of: { realm: 'cloud', address: SERVICE[4] },
   };
-  const plan: TranslationPlan = {
+  const plan: TextPlan = {
     realms: [
       { name: 'site', sources: ['10.0.0.0/8'], pools: ['100.64.0.0/10'] },
       { name: 'cloud', sources: ['10.0.0.0/8'], pools: ['100.64.0.0/10'] },
@@ -71,8 +71,8 @@ describe('100,000 paths', () => {
     for (let i = CLIENTS - 100; i < CLIENTS; i++) expect([i, answer(i)]).toEqual([i, 0]);
 
     // Half of the clients are removed; the others keep their sessions.
-    const isKept = ({ of }: Presence): boolean =>
-      of.realm === 'cloud' || Number(of.address.split('.')[3]) % 2 === 0;
+    const isKept = ({ of }: TextPresence): boolean =>
+      of.realm === 'cloud' || Number(`${of.address}`.split('.')[3]) % 2 === 0;
     translator.load({ ...plan, presences: plan.presences.filter(isKept) });
     const after = scene.paths();
     expect(after).toHaveLength(CLIENTS);
@@ -117,7 +117,7 @@ describe('a new plan between two packets', () => {
     expect(scene.verdicts('site', large, packet)).toEqual(['DropTooBig', 'Forward']);
     const { presences, ...plan } = mixedPlan();
     // The presences of the service's IPv4 and IPv6 addresses are exchanged.
-    const turned = presences.map((presence): Presence => {
+    const turned = presences.map((presence): TextPresence => {
       const { realm, address } = presence.of;
       if (realm !== 'cloud') return presence;
       const other = address === SERVICE[4] ? SERVICE[6] : SERVICE[4];

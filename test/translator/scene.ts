@@ -12,14 +12,12 @@ import {
   PacketTranslator,
   type PacketTranslatorOptions,
   type PathStatus,
-  type Permit,
-  type Presence,
   TRANSLATION_HEADROOM,
-  type TranslationPlan,
   VERDICT_NAMES,
   type VerdictName,
 } from '../../src/translator/index.ts';
 import type { Ends } from '../support/packets.ts';
+import type { TextPermit, TextPlan, TextPresence } from '../support/text-of.ts';
 import { framed, VNET, type VnetHeader } from '../support/vnet.ts';
 
 export type RealmName = 'cloud' | 'site-a' | 'site-b';
@@ -72,7 +70,7 @@ export const PAYLOAD: Uint8Array = Uint8Array.from('the quick brown fox', (lette
   letter.charCodeAt(0)
 );
 
-export const PLAN: TranslationPlan = {
+export const PLAN: TextPlan = {
   realms: (['cloud', 'site-a', 'site-b'] as const).map((name) => ({
     name,
     sources: ['10.0.0.0/24', 'fd00::/64'],
@@ -92,7 +90,7 @@ export interface PacketPath {
 }
 
 /** The plan without one of its realms. */
-export function without(name: RealmName): TranslationPlan {
+export function without(name: RealmName): TextPlan {
   return {
     realms: PLAN.realms.filter((realm) => realm.name !== name),
     presences: PLAN.presences.filter(({ realm, of }) => realm !== name && of.realm !== name),
@@ -138,7 +136,7 @@ export class Scene {
   /** The virtio-net header of the packet that was forwarded last, if it had one. */
   vnet: Uint8Array = new Uint8Array(VNET);
 
-  constructor(options: PacketTranslatorOptions & { readonly plan?: TranslationPlan } = {}) {
+  constructor(options: PacketTranslatorOptions & { readonly plan?: TextPlan } = {}) {
     this.translator = new PacketTranslator(options);
     this.translator.load(options.plan ?? PLAN);
   }
@@ -224,7 +222,7 @@ export function expectForwarded(
   expect(Buffer.compare(sent.packet, build(after))).toBe(0);
 }
 
-function presencesOf(addresses: Addresses): Presence[] {
+function presencesOf(addresses: Addresses): TextPresence[] {
   const { host: address, cloud, siteA, siteB } = addresses;
   return [
     { realm: 'site-a', address: cloud, of: { realm: 'cloud', address } },
@@ -236,7 +234,7 @@ function presencesOf(addresses: Addresses): Presence[] {
   ];
 }
 
-function permitsOf(address: string): Permit[] {
+function permitsOf(address: string): TextPermit[] {
   const cloud = { realm: 'cloud', address };
   return [
     { realm: 'site-a', service: cloud, ports: ['tcp/5672', 'udp/53', 'icmp'] },

@@ -2,7 +2,7 @@
  * Checksums: RFC 1071, RFC 1624, RFC 768.
  * @module
  */
-import type { TranslationPlan } from '../../../src/translator/plan.ts';
+import type { TranslationPlanInput } from '../../../src/translator/plan.ts';
 import { counting, u16 } from '../../support/bytes.ts';
 import { wordsOf } from '../../support/checksum.ts';
 import {
@@ -38,7 +38,7 @@ const EXAMPLE: PacketPath = {
   after: { source: '10.0.50.133', destination: '10.9.0.9' },
 };
 
-const EXAMPLE_PLAN: TranslationPlan = {
+const EXAMPLE_PLAN: TranslationPlanInput = {
   realms: [
     { name: 'site', sources: ['10.0.0.0/16'] },
     { name: 'cloud', sources: ['10.9.0.0/24'] },

@@ -2,7 +2,7 @@
  * Who may send what to whom, in which order that is asked, and how long an answer may take.
  * @module
  */
-import type { TranslationPlan } from '../../../src/translator/plan.ts';
+import type { TranslationPlanInput } from '../../../src/translator/plan.ts';
 import { counting } from '../../support/bytes.ts';
 import { ACK, GRE, isIpv6, packet, raw, SYN, type Transport } from '../../support/packets.ts';
 import type { Case, Step, Subject } from '../corpus.ts';
@@ -88,7 +88,7 @@ const STRANGERS = [
 ];
 
 /** Two sites of the same addresses, with a presence of the same address that stands for two hosts. */
-const THREE_REALMS: TranslationPlan = {
+const THREE_REALMS: TranslationPlanInput = {
   realms: ['site', 'cloud', 'other site'].map((name) => ({
     name,
     sources: ['10.0.0.0/24'],
