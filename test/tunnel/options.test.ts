@@ -26,7 +26,7 @@ const SHARED: [Wrong, Fault, RegExp][] = [
   [
     { connections: '8' },
     ApiMisuseError,
-    /^connections must be a whole number from 1 to 64, not 8$/,
+    /^connections must be a whole number from 1 to 64, not "8"$/,
   ],
   [{ software: '' }, ApiMisuseError, /^software must be a text of 1 to 256 characters, not ""$/],
   [{ software: 7 }, ApiMisuseError, /^software must be a text of 1 to 256 characters, not 7$/],
