@@ -38,7 +38,7 @@ export interface AddressAllocatorOptions {
    * Default: the system's clock, which does so as long as nobody sets it.
    */
   readonly clock?: Pick<Clock, 'wallMs'>;
-  /** Returns the group of a key, always the same one; without this option there are no groups. */
+  /** Returns the group of a key, always the same one; without it there are no groups. */
   readonly groupOf?: ((key: string) => string) | undefined;
   /** Addresses in a block of a group, a power of two; default 16, an IPv4 /28 or an IPv6 /124. */
   readonly blockSize?: number;

@@ -32,7 +32,7 @@ export interface PresenceControllerOptions {
   readonly translator: PlanTarget;
   /** The TTL of addresses in DNS; default 30. */
   readonly ttlSeconds?: number;
-  /** How long a released address stays in quarantine, in ms, at least the TTL; default twice the TTL, 60,000. */
+  /** How long a released address stays in quarantine, in ms, at least the TTL; default 60,000, or twice a TTL that is given. */
   readonly quarantineMs?: number;
   /**
    * Returns the presences that have carried packets since the last call. It is called once an hour, or more often where
@@ -51,8 +51,8 @@ export interface PresenceControllerOptions {
    */
   readonly pressedIdleMs?: number;
   /**
-   * Whether the clients of a suspended site lose their leases at once. By default they keep them until these have been
-   * idle for long, so that a reinstated site gets its addresses again; `releaseClients` releases them on request.
+   * Whether the clients of a suspended site lose their leases at once; default false. They then keep them until these
+   * have been idle for long, so that a reinstated site gets its addresses again, and `releaseClients` releases them.
    */
   readonly releaseSuspended?: boolean;
   /** How long the changes of a site are collected before its snapshot is made, in ms; default 20. */
