@@ -19,7 +19,7 @@ export { type AddressInput, type Family, IpAddress } from './base/address.ts';
 export type { Clock } from './base/clock.ts';
 export type { HostPort, HostPortInput } from './base/host-port.ts';
 export type { KeyExchangeGroup } from './base/key-exchange.ts';
-export type { NamedProtocol, PortInput, PortRange } from './base/port-range.ts';
+export type { PortInput } from './base/port-range.ts';
 export { IpPrefix, type PrefixInput } from './base/prefix.ts';
 export type { ProxyChoice, ProxyOption } from './base/proxy.ts';
 export { VERSION } from './base/version.ts';
@@ -152,7 +152,6 @@ export {
   type Write,
 } from './store/index.ts';
 export {
-  type Endpoint,
   type EndpointInput,
   type Explanation,
   type ExplanationStep,

@@ -2,7 +2,7 @@
  * Presences to paths, packets to verdicts.
  * @module
  */
-export type { Endpoint, EndpointInput } from '../base/endpoint.ts';
+export { Endpoint, type EndpointInput } from '../base/endpoint.ts';
 export { type NamedProtocol, type PortInput, PortRange } from '../base/port-range.ts';
 export { type PacketCapture, PcapngCapture, type PcapngCaptureOptions } from './capture.ts';
 export type { Explanation, ExplanationStep } from './explain.ts';

@@ -156,7 +156,7 @@ export class WorkerProcess implements Worker {
       await this.#checkVersion(remote);
       // From here on the worker hears of what changes.
       this.#remote = remote;
-      this.#options.brief(remote);
+      this.#options.brief(this);
       const addresses = await remote.open(options);
       this.#tunnel = addresses.tunnel;
       this.#isOpen = true;
