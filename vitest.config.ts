@@ -20,10 +20,7 @@ const alias = [
   { find: /^virtual-presence\/(.*)$/, replacement: source('src/$1/index.ts') },
 ];
 
-const setupFiles = [
-  source('test/support/patience.ts'),
-  source('test/support/value-equality.ts'),
-];
+const setupFiles = [source('test/support/patience.ts'), source('test/support/value-equality.ts')];
 
 const config: ViteUserConfig = defineConfig({
   test: {
