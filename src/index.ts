@@ -20,7 +20,7 @@ export { type AddressInput, type Family, IpAddress } from './base/address.ts';
 export type { Clock } from './base/clock.ts';
 export type { HostPort, HostPortInput } from './base/host-port.ts';
 export type { KeyExchangeGroup } from './base/key-exchange.ts';
-export type { NamedProtocol, PortInput, PortRange } from './base/port-range.ts';
+export type { PortInput } from './base/port-range.ts';
 export { IpPrefix, type PrefixInput } from './base/prefix.ts';
 export type { ProxyChoice, ProxyOption } from './base/proxy.ts';
 export { VERSION } from './base/version.ts';
@@ -153,7 +153,6 @@ export {
   type Write,
 } from './store/index.ts';
 export {
-  type Endpoint,
   type EndpointInput,
   type Explanation,
   type ExplanationStep,

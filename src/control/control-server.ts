@@ -149,7 +149,7 @@ export class ControlServer extends EventEmitter<ControlServerEvents> implements 
     });
     this.#edges.set(site, edge);
     // An edge that has just connected renews at once.
-    this.#tellTrust(edge, 0);
+    this.#sendTrust(edge, 0);
     if (snapshot !== undefined) edge.send(snapshot);
     return () => {
       edge.close();
@@ -180,7 +180,7 @@ export class ControlServer extends EventEmitter<ControlServerEvents> implements 
     const stale = [...this.#edges.values()].filter((edge) => this.#isStale(edge));
     const intervalMs = Math.min(RENEWAL_INTERVAL_MS, this.#renewalSpreadMs / stale.length);
     const waits = new Map(stale.map((edge, at) => [edge, Math.floor(at * intervalMs)]));
-    for (const edge of this.#edges.values()) this.#tellTrust(edge, waits.get(edge) ?? 0);
+    for (const edge of this.#edges.values()) this.#sendTrust(edge, waits.get(edge) ?? 0);
   }
 
   /** Stops serving edges, and waits for the certificate renewals under way. */
@@ -209,7 +209,7 @@ export class ControlServer extends EventEmitter<ControlServerEvents> implements 
   }
 
   /** An edge that cannot take the message now gets it when it connects again. */
-  #tellTrust({ channel }: ConnectedEdge, renewInMs: number): void {
+  #sendTrust({ channel }: ConnectedEdge, renewInMs: number): void {
     const { certificate } = channel;
     if (this.#trust === undefined || certificate === undefined) return;
     const trust = this.#trust.trust(certificate);

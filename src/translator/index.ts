@@ -2,7 +2,7 @@
  * Translates packets between realms (twice NAT, RFC 2663) and gives each packet a verdict.
  * @module
  */
-export type { Endpoint, EndpointInput } from '../base/endpoint.ts';
+export { Endpoint, type EndpointInput } from '../base/endpoint.ts';
 export { type NamedProtocol, type PortInput, PortRange } from '../base/port-range.ts';
 export { type PacketCapture, PcapngCapture, type PcapngCaptureOptions } from './capture.ts';
 export type { Explanation, ExplanationStep } from './explain.ts';

@@ -157,7 +157,7 @@ export class WorkerProcess implements Worker {
       await this.#checkVersion(remote);
       // From here on the worker receives notifications.
       this.#remote = remote;
-      this.#options.initialize(remote);
+      this.#options.initialize(this);
       const addresses = await remote.open(options);
       this.#tunnel = addresses.tunnel;
       this.#isOpen = true;

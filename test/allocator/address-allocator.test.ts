@@ -45,7 +45,7 @@ describe('AddressAllocator', () => {
     ['192.0.2.0/30', 2],
     ['2001:db8::/126', 3],
     ['2001:db8::1/128', 1],
-  ])('hands out of %s %i addresses and then says that it is exhausted', (pool, count) => {
+  ])('leases from %s %i addresses and then says that it is exhausted', (pool, count) => {
     const { allocator } = allocatorOf(pool);
     const family = pool.includes(':') ? 6 : 4;
     const addresses = new Set<string>();
@@ -58,7 +58,7 @@ describe('AddressAllocator', () => {
     );
   });
 
-  test('hands a released address to another key only after its quarantine', () => {
+  test('leases a released address to another key only after its quarantine', () => {
     const { allocator, clock } = allocatorOf('192.0.2.1/32');
     allocator.allocate('a');
     expect(allocator.release('a')?.releasedAt).toBe(clock.wallMs());
@@ -93,7 +93,7 @@ describe('AddressAllocator', () => {
     expect(allocator.allocate('d').address).toEqual('192.0.2.1');
   });
 
-  test('releasing twice, or a key without a lease, changes nothing', () => {
+  test('changes nothing when a key is released twice, or has no lease', () => {
     const { allocator, clock } = allocatorOf('192.0.2.1/32');
     allocator.allocate('a');
     allocator.release('a');
@@ -104,7 +104,7 @@ describe('AddressAllocator', () => {
     expect(allocator.allocate('b').address).toEqual('192.0.2.1');
   });
 
-  test('assigns a certain address unless it is taken, at rest, reserved or foreign', () => {
+  test('assigns a certain address unless it is taken, in quarantine, reserved or foreign', () => {
     const { allocator, clock } = allocatorOf('192.0.2.0/29', { reserved: ['192.0.2.6'] });
     expect(allocator.assign('a', '192.0.2.3').address).toEqual('192.0.2.3');
     expect(allocator.assign('a', '192.0.2.3').address).toEqual('192.0.2.3');
@@ -119,7 +119,7 @@ describe('AddressAllocator', () => {
     expect(allocator.assign('b', '192.0.2.3').key).toBe('b');
   });
 
-  test('after a restart keeps leases and quarantines, and reports those outside the pools', () => {
+  test('keeps leases and quarantines across a restart, and returns those outside the pools', () => {
     const before = allocatorOf('192.0.2.0/29');
     before.allocator.allocate('a');
     before.allocator.allocate('b');
@@ -144,7 +144,7 @@ describe('AddressAllocator', () => {
     expect(() => v4Only.allocate('a', 6)).toThrow('there is no IPv6 pool');
   });
 
-  test('tells its defaults', () => {
+  test('has the defaults that the docs state', () => {
     expect(ADDRESS_ALLOCATOR_DEFAULTS).toEqual({ reserved: [], blockSize: 16 });
   });
 

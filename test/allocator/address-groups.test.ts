@@ -29,13 +29,13 @@ describe('groups', () => {
     expect(addresses('a', 17).slice(14)).toEqual(['10.0.0.143', '10.0.0.160', '10.0.0.161']);
   });
 
-  test('have blocks of IPv6 too', () => {
+  test('have blocks of IPv6', () => {
     const { allocator } = allocatorOf(['2001:db8::/112']);
     expect(allocator.allocate('a/1', 6).address).toEqual('2001:db8::1');
     expect(allocator.allocate('b/1', 6).address).toEqual('2001:db8::10');
   });
 
-  test('share blocks when none is left that is nobody’s, until the last address is leased', () => {
+  test('share blocks when no free block is left, until the last address is leased', () => {
     const { allocator } = allocatorOf(['192.0.2.0/28'], { blockSize: 8 });
     const taken = ['a/1', 'b/1', 'c/1'].map((key) => allocator.allocate(key).address);
     expect(taken).toEqual(['192.0.2.1', '192.0.2.8', '192.0.2.2']);
@@ -44,7 +44,7 @@ describe('groups', () => {
     expect(allocator.stats).toMatchObject({ capacity: 14, leased: 14 });
   });
 
-  test('leave a block to others only after the last of its addresses has rested', () => {
+  test('leave a block to others only after the quarantine of its last address', () => {
     const { allocator, clock } = allocatorOf(['192.0.2.0/28'], { blockSize: 8 });
     allocator.allocate('a/1');
     allocator.allocate('b/1');
@@ -58,7 +58,7 @@ describe('groups', () => {
     expect(allocator.allocate('b/2').address).toEqual('192.0.2.9');
   });
 
-  test('find a block of their own again that had become shared', () => {
+  test('get a block back that had become shared', () => {
     const { allocator, clock } = allocatorOf(['192.0.2.0/29'], { blockSize: 8 });
     allocator.allocate('a/1');
     allocator.allocate('b/1');
@@ -80,12 +80,12 @@ describe('groups', () => {
     expect(again.allocate('a/2').address).toEqual('10.0.0.130');
   });
 
-  test('pass by blocks that are reserved as a whole', () => {
+  test('skip blocks that are reserved as a whole', () => {
     const { allocator } = allocatorOf(['10.0.0.128/25'], { reserved: ['10.0.0.128/28'] });
     expect(allocator.allocate('a/1').address).toEqual('10.0.0.144');
   });
 
-  test.each([0, 3, 2.5, -4, Number.NaN])('of blocks of %d addresses are refused', (blockSize) => {
+  test.each([0, 3, 2.5, -4, Number.NaN])('cannot have blocks of %d addresses', (blockSize) => {
     expect(() => allocatorOf(['10.0.0.0/24'], { blockSize })).toThrow(ApiMisuseError);
   });
 });

@@ -37,7 +37,7 @@ describe('FairShare', () => {
     expect(takeAll(shares, 'c')).toBeGreaterThanOrEqual(shares.share);
   });
 
-  test('keeps the reserve, and what is nobody’s in particular, out of the room', () => {
+  test('keeps the reserve, and addresses of no party, out of the room', () => {
     const shares = sharesOf(20, 'a', { reserve: 4 });
     for (let i = 0; i < 6; i++) shares.add(undefined);
     expect(shares.room).toBe(10);
@@ -61,7 +61,7 @@ describe('FairShare', () => {
       expect(takeAll(shares, other, shares.share), other).toBeGreaterThan(0);
   });
 
-  test('has an address for everybody where there are enough, and no share where there are not', () => {
+  test('has an address for each party where there are enough, and no share where there are not', () => {
     expect(sharesOf(4, 'abc').share).toBe(1);
     expect(sharesOf(3, 'abc').share).toBe(0);
   });
@@ -123,7 +123,7 @@ describe('FairShare', () => {
     expect(modest.heldBy('b')).toBeGreaterThan(40);
   });
 
-  test('gives nothing to who is no party, and takes back what such a one has', () => {
+  test('gives nothing to a party that it does not know, and takes back what that has', () => {
     const shares = sharesOf(100, 'ab');
     expect(shares.mayTake('x')).toBe(false);
     shares.add('x');
@@ -171,7 +171,7 @@ describe('FairShare', () => {
 });
 
 describe('AddressAllocator', () => {
-  test('counts the addresses that it hands out, without the reserved ones', () => {
+  test('counts the addresses of its pools without the reserved ones', () => {
     const pools = ['10.0.0.128/25', 'fd00::/120'];
     const reserved = ['10.0.0.128/31', '10.0.0.129', '10.0.0.200', '10.0.0.200', '192.0.2.0/24'];
     const allocator = new AddressAllocator({ pools, reserved, quarantineMs: 0 });
@@ -185,7 +185,7 @@ describe('AddressAllocator', () => {
     );
   });
 
-  test('tells once when the rest of an address has ended, and not if its key has taken it back', () => {
+  test('calls onRested once when a quarantine has ended, and not if the key has taken the address back', () => {
     const clock = new FakeClock({ wallMs: 0 });
     const rested: string[] = [];
     const allocator = new AddressAllocator({

@@ -28,7 +28,7 @@ describe('resolveLimiterOptions', () => {
   });
 });
 
-describe('a gate', () => {
+describe('a connection limiter', () => {
   test('admits a burst of one address, and then no more than its rate', () => {
     const gate = new ConnectionLimiter({ maxPending: 1000, maxRate: 10, burst: 40 });
     const admitted = (times: number, nowMs: number): number => {
@@ -46,7 +46,7 @@ describe('a gate', () => {
     expect(gate.counters).toEqual({ admitted: 91, rateLimited: 409, evicted: 0 });
   });
 
-  test('a flood of one address costs another nothing', () => {
+  test('admits an address during a flood of another', () => {
     const gate = new ConnectionLimiter({ maxPending: 8, maxRate: 10, burst: 40 });
     for (let i = 0; i < 1000; i++) gate.admit('192.0.2.1', 0, () => {});
     const cut = vi.fn();
@@ -77,7 +77,7 @@ describe('a gate', () => {
     expect(gate.admit(other, 0, () => {})).toBeDefined();
   });
 
-  test('when it is full, the oldest connection of the address that has most makes way', () => {
+  test('ends the oldest connection of the address with the most when it is full', () => {
     const gate = new ConnectionLimiter({ ...WIDE, maxPending: 4 });
     const cuts: string[] = [];
     const admit = (who: string, name: string, nowMs: number) =>
@@ -98,7 +98,7 @@ describe('a gate', () => {
     expect(cuts).toEqual(['b1', 'a1', 'b2', 'e1']);
   });
 
-  test('of two addresses with as many, the one with the oldest connection makes way', () => {
+  test('ends the oldest connection when two addresses have as many', () => {
     const gate = new ConnectionLimiter({ ...WIDE, maxPending: 3 });
     const cuts: string[] = [];
     const first = gate.admit('192.0.2.1', 0, () => cuts.push('a1'));
@@ -110,7 +110,7 @@ describe('a gate', () => {
     expect(cuts).toEqual(['b1']);
   });
 
-  test('one that has left makes no way, takes no room, and may leave twice', () => {
+  test('does not count a connection that has left, which may leave twice', () => {
     const gate = new ConnectionLimiter({ ...WIDE, maxPending: 2 });
     const cut = vi.fn();
     const first = gate.admit('192.0.2.1', 0, cut)!;
@@ -124,7 +124,7 @@ describe('a gate', () => {
     expect(gate.pending).toBe(2);
   });
 
-  test('one that is cut has left already, whatever its owner does then', () => {
+  test('does not count a connection that it has ended, whatever its owner does then', () => {
     const gate = new ConnectionLimiter({ ...WIDE, maxPending: 1 });
     const first = gate.admit('192.0.2.1', 0, () => first?.leave());
     const second = gate.admit('192.0.2.1', 1, () => {});

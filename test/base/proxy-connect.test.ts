@@ -88,7 +88,7 @@ describe('connectThrough', () => {
     ['HTTP/1.0 and fields', 'HTTP/1.0 200 OK\r\nServer: x\r\nContent-Length: 5\r\n\r\n'],
     ['another status of success', 'HTTP/1.1 204\r\n\r\n'],
     ['interim answers', `HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Hints\r\nLink: x\r\n\r\n${OK}`],
-  ])('takes %s for a connection, and what follows is its bytes', async (_, answer) => {
+  ])('takes %s as a connection, and what follows as its bytes', async (_, answer) => {
     const { outcome } = await through((socket) => socket.write(`${answer}early`));
     const socket = (await outcome) as Socket;
     expect(await bytesOf(socket, 5)).toBe('early');
@@ -141,7 +141,7 @@ describe('connectThrough', () => {
     ['403', 'user:secret@', 'refused', 'it refuses the endpoint (status 403)'],
     ['302', '', 'refused', 'it refuses the endpoint (status 302)'],
     ['502', '', 'endpoint-unreachable', 'it cannot reach the endpoint (status 502)'],
-  ])('tells what status %s means with the credentials %j', async (status, user, fault, reason) => {
+  ])('says what status %s means with the credentials %j', async (status, user, fault, reason) => {
     const { outcome, idle } = await through(
       (socket) => socket.write(`HTTP/1.1 ${status} Reason\r\nContent-Length: 99\r\n\r\nbody`),
       { user }
@@ -165,7 +165,7 @@ describe('connectThrough', () => {
     );
   });
 
-  test('tells that the proxy cannot be reached', async () => {
+  test('says that the proxy cannot be reached', async () => {
     const nobody = await refusingTcpPort();
     cleanUp.push(() => nobody.close());
     const error = (await open(nobody.port).outcome) as ProxyError;
@@ -176,13 +176,13 @@ describe('connectThrough', () => {
     ['ends', (socket) => socket.end()],
     ['ends within the answer', (socket) => socket.end('HTTP/1.1 200 OK\r\n')],
     ['resets', (socket) => socket.resetAndDestroy()],
-  ])('tells that the proxy %s the connection', async (_, answer) => {
+  ])('says that the proxy %s the connection', async (_, answer) => {
     const { outcome, idle } = await through(answer);
     expect(await outcome).toMatchObject({ fault: 'unreachable', status: undefined });
     await idle();
   });
 
-  test('says nothing any more, and leaves nothing, when its socket is destroyed', async () => {
+  test('calls nothing any more, and leaves nothing, when its socket is destroyed', async () => {
     let asked = (): void => {};
     const request = new Promise<void>((resolve) => {
       asked = resolve;

@@ -14,7 +14,7 @@ describe('a rate limit', () => {
     expect(rates.take(name(1), 103)).toBe(true);
   });
 
-  test('takes no more than a burst together, however long nothing came', () => {
+  test('allows no more than a burst at once, however long the pause before', () => {
     const rates = new RateLimit(2, 3);
     const taken = (nowMs: number) => [1, 2, 3, 4, 5].filter(() => rates.take('x', nowMs)).length;
     expect([taken(0), taken(500), taken(1_000), taken(1e9)]).toEqual([3, 1, 1, 3]);

@@ -124,7 +124,7 @@ const FAULTS: readonly (readonly [value: unknown, path: string, message: string]
 ];
 
 describe('parseSchema', () => {
-  test.each(FAULTS)('tells %o at "%s"', (value, path, message) => {
+  test.each(FAULTS)('reports %o at "%s"', (value, path, message) => {
     const fault = faultOf(value);
     expect(fault.message).toBe(message);
     expect(fault.path).toBe(path);

@@ -47,7 +47,7 @@ const noFault = (error: Error): never => {
 };
 
 describe('server and client', () => {
-  test('an edge that connects gets its snapshot once, and its acknowledgement is known', async () => {
+  test('send an edge its snapshot once when it connects, and note its acknowledgement', async () => {
     const { scene, server } = await startServer();
     const link = new Link();
     const client = await ControlClient.open({ site: 'site-a' });
@@ -66,7 +66,7 @@ describe('server and client', () => {
     expect(server.status('site-a')).toMatchObject({ appliedRevision: revision });
   });
 
-  test('one that connects before its snapshot is made is not told twice', async () => {
+  test('send one snapshot to an edge that connects before the snapshot is made', async () => {
     const { scene, server } = await startServer();
     await scene.registry.expose({ service: 'glance', site: 'site-a' }, 'admin');
     await turn();
@@ -77,7 +77,7 @@ describe('server and client', () => {
     expect(JSON.stringify(link.cloud.sent)).toContain('glance');
   });
 
-  test('a change is told to the site that it concerns', async () => {
+  test('send a change only to the site that it concerns', async () => {
     const { scene, server } = await startServer();
     const [a, b] = [new Link(), new Link()];
     server.attach('site-a', a.cloud, noFault);
@@ -91,7 +91,7 @@ describe('server and client', () => {
     expect(b.cloud.sent).toHaveLength(1);
   });
 
-  test('a change of pools reaches the edge of that site, however small', async () => {
+  test('send any change of pools to the edge of that site', async () => {
     const { scene, server } = await startServer();
     const [link, other] = [new Link(), new Link()];
     const client = await ControlClient.open({ site: 'site-a' });
@@ -121,7 +121,7 @@ describe('server and client', () => {
     );
   });
 
-  test('a channel that is full is offered the newest snapshot again', async () => {
+  test('send the newest snapshot again when the channel was full', async () => {
     const { scene, server } = await startServer();
     const link = new Link();
     link.cloud.isFull = true;
@@ -140,7 +140,7 @@ describe('server and client', () => {
     expect(link.cloud.sent).toHaveLength(1);
   });
 
-  test('a snapshot that is too long for the tunnel is a problem told, not a crash', async () => {
+  test('report a snapshot that is too long for the tunnel as a problem', async () => {
     const { scene, server } = await startServer();
     const link = new Link();
     const problems: string[] = [];
@@ -157,7 +157,7 @@ describe('server and client', () => {
     expect(link.cloud.sent).toHaveLength(1);
   });
 
-  test('a newer tunnel takes over, and the end of the older one changes nothing', async () => {
+  test('use a newer tunnel, and ignore the end of the older one', async () => {
     const { scene, server } = await startServer();
     const [older, newer] = [new Link(), new Link()];
     older.cloud.isFull = true;
@@ -177,7 +177,7 @@ describe('server and client', () => {
     expect(newer.cloud.listeners).toBe(0);
   });
 
-  test('the older tunnel gets nothing that is published while the newer takes over', async () => {
+  test('send nothing to the older tunnel while the newer one takes over', async () => {
     const { scene, server } = await startServer();
     const [older, newer] = [new Link(), new Link()];
     server.attach('site-a', older.cloud, noFault);
@@ -189,7 +189,7 @@ describe('server and client', () => {
     expect(newer.cloud.sent).toHaveLength(1);
   });
 
-  test('a blocked site gets no snapshot, and one when it is let in again', async () => {
+  test('send no snapshot to a suspended site, and one when it is reinstated', async () => {
     const { scene, server } = await startServer();
     scene.controller.suspend('site-a', true);
     const link = new Link();
@@ -201,7 +201,7 @@ describe('server and client', () => {
     expect(link.cloud.sent).toHaveLength(1);
   });
 
-  test('a closed server listens to nobody and has no timer', async () => {
+  test('have no listener and no timer after the server is closed', async () => {
     const { scene, server } = await startServer();
     const link = new Link();
     link.cloud.isFull = true;
@@ -256,7 +256,7 @@ describe('ControlServer', () => {
       `control message: counters["\\nerror: ${'x'.repeat(47)}...]: expected at most 64 characters, got "\\nerror: ${'x'.repeat(47)}...`,
     ],
     ['a snapshot', message(snapshotOf()), 'control message: an edge sent one of type snapshot'],
-  ])('takes %s for a fault of the edge', async (_what, json, sentence) => {
+  ])('reports %s as a fault of the edge', async (_what, json, sentence) => {
     const { server } = await startServer();
     const link = new Link();
     const faults: Error[] = [];
@@ -268,7 +268,7 @@ describe('ControlServer', () => {
     expect(server.status('site-a')).toEqual(before);
   });
 
-  test('ignores a type that it does not know, and members that it does not', async () => {
+  test('ignores unknown types and unknown members', async () => {
     const { server } = await startServer();
     const link = new Link();
     server.attach('site-a', link.cloud, noFault);
@@ -302,7 +302,7 @@ describe('ControlClient', () => {
     expect(problems).toEqual(['the zone does not compile']);
   });
 
-  test('takes an older revision too: the one that came last counts', async () => {
+  test('takes an older revision too, because the last one to arrive counts', async () => {
     const client = await ControlClient.open({ site: 'site-a' });
     const channel = new FakeChannel();
     client.attach(channel);
@@ -372,13 +372,13 @@ describe('ControlClient', () => {
     ['of another site', snapshotOf({ site: 'site-b' }) as unknown as Json],
     ['of another version', { revision: 'new' }],
     ['that is no object', 5],
-  ])('begins without a kept snapshot %s', async (_what, value) => {
+  ])('begins without a snapshot when the stored one is %s', async (_what, value) => {
     const store = new MemoryStore();
     await store.commit([{ key: 'snapshot', value }]);
     expect((await ControlClient.open({ site: 'site-a', store })).snapshot).toBeUndefined();
   });
 
-  test('uses a snapshot that it could not keep, and says so', async () => {
+  test('uses a snapshot that it could not store, and reports a problem', async () => {
     const store = new MemoryStore();
     const client = await ControlClient.open({ site: 'site-a', store });
     await store.close();
@@ -392,7 +392,7 @@ describe('ControlClient', () => {
     expect(channel.sent).toEqual([{ type: 'ack', revision: 7 }]);
   });
 
-  test('tells counters when they have changed, and all of them to a new cloud', async () => {
+  test('reports counters when they have changed, and all of them to a new cloud', async () => {
     const clock = new SceneClock();
     const counters = { dropNoTunnel: 0 };
     const client = await ControlClient.open({
@@ -417,7 +417,7 @@ describe('ControlClient', () => {
     expect(channel.sent.map((each) => (each as { type: string }).type)).toEqual(['ack', 'status']);
   });
 
-  test('listens to the newest channel only, and after close to none', async () => {
+  test('listens to the newest channel only, and to none after close', async () => {
     const clock = new SceneClock();
     const client = await ControlClient.open({ site: 'site-a', counters: () => ({}), clock });
     const [first, second] = [new FakeChannel(), new FakeChannel()];

@@ -124,7 +124,7 @@ async function twoClients(options?: SceneOptions) {
 }
 
 describe('a lease that nobody uses', () => {
-  test('ends after the idle time and rests; one that is used, and that of a service, do not', async () => {
+  test('ends after the idle time; a used one and that of a service do not', async () => {
     const { pass, addressOf, store, controller, translator } = await twoClients();
     const address = addressOf(QUIET)!;
     await pass(10 * 24 - 1, BUSY);
@@ -142,7 +142,7 @@ describe('a lease that nobody uses', () => {
     expect(addressOf(QUIET)).toBe(address);
   });
 
-  test('ends although the gateway restarts every day, and one that is used now and then does not', async () => {
+  test('ends although the gateway restarts every day; one that is used now and then does not', async () => {
     let scene = await twoClients();
     for (let day = 0; day < 8; day++) {
       // In one hour of a day, and every third day only.
@@ -160,7 +160,7 @@ describe('a lease that nobody uses', () => {
     expect(scene.addressOf(QUIET)).toBeUndefined();
   });
 
-  test('does not end because the gateway was away for long', async () => {
+  test('does not end because the gateway was off for long', async () => {
     const scene = await twoClients();
     await scene.controller.close();
     scene.clock.advance(400 * DAY_MS);
@@ -169,7 +169,7 @@ describe('a lease that nobody uses', () => {
     expect(again.addressOf(QUIET)).toBeDefined();
   });
 
-  test('does not end as long as the data plane does not say what was used, which is told', async () => {
+  test('does not end while the data plane fails to say what was used, which is reported', async () => {
     const { pass, addressOf, asked, problems } = await twoClients();
     asked.isFailing = true;
     await pass(20 * 24);
@@ -180,14 +180,14 @@ describe('a lease that nobody uses', () => {
     expect([addressOf(BUSY) !== undefined, addressOf(QUIET)]).toEqual([true, undefined]);
   });
 
-  test('never ends where nobody can say what was used', async () => {
+  test('never ends without the option presenceUses', async () => {
     const { controller, clock, translator } = await startScene();
     await controller.admit('site-a', QUIET, 'cloud', 4);
     await clock.pass(1000 * DAY_MS);
     expect(translator.addressOf('cloud', 'site-a', QUIET)).toBeDefined();
   });
 
-  test('of a store that does not know of uses counts as used at the start, and then ends', async () => {
+  test('counts as used at the start if the store has no uses, and ends later', async () => {
     const { store, controller, clock } = await twoClients();
     await controller.close();
     const [key, value] = [...store.leases].find(([, lease]) =>
@@ -212,7 +212,7 @@ describe('a lease that nobody uses', () => {
     expect([addressOf(BUSY), addressOf(QUIET) !== undefined]).toEqual([undefined, true]);
   });
 
-  test('is out of use even if that cannot be stored, which is made good', async () => {
+  test('is out of use even if that cannot be stored, which is stored later', async () => {
     const { pass, addressOf, store, problems } = await twoClients();
     await pass(10 * 24 - 1);
     store.isFailing = true;
@@ -225,7 +225,7 @@ describe('a lease that nobody uses', () => {
     expect(ended).toHaveLength(2);
   });
 
-  test('ends with many others, some at a time', async () => {
+  test('ends with many others, in batches', async () => {
     const sites = DESIRED.sites.map((site) => ({
       ...site,
       sources: ['10.0.0.0/8'],
@@ -284,7 +284,7 @@ describe('a wall clock that jumps', () => {
   });
 });
 
-describe('the leases of a blocked site', () => {
+describe('the leases of a suspended site', () => {
   test('are kept, until they have been idle for long', async () => {
     const { controller, store, pass } = await twoClients();
     controller.suspend('site-a', true);
@@ -297,7 +297,7 @@ describe('the leases of a blocked site', () => {
     expect(store.leases.size).toBe(5);
   });
 
-  test('are released at once when that is wished, also those from before the start', async () => {
+  test('are released at once with releaseSuspended, also those from before the start', async () => {
     const scene = await twoClients({ releaseSuspended: true });
     const { controller, translator } = scene;
     controller.suspend('site-a', true);
@@ -324,7 +324,7 @@ describe('the leases of a blocked site', () => {
   });
 });
 
-test('a store whose clock is none is refused', async () => {
+test('refuses a store whose clock is not one', async () => {
   const store = new ScriptedStore();
   await store.commit([{ key: 'lease-clock', value: { runMs: 'noon' } }]);
   await expect(startScene(DESIRED, {}, { store })).rejects.toThrow(
@@ -336,7 +336,7 @@ test.each([
   [{ clientIdleMs: 1000, pressedIdleMs: 1001 }, 'clientIdleMs 1000 is shorter than pressedIdleMs'],
   [{ pressedIdleMs: 0 }, 'pressedIdleMs must be more than 0: 0'],
   [{ clientIdleMs: Number.NaN }, 'pressedIdleMs must be more than 0: NaN'],
-])('%j is refused', async (options, message) => {
+])('refuses the options %j', async (options, message) => {
   await expect(startScene(DESIRED, options)).rejects.toThrow(message);
 });
 
@@ -357,7 +357,7 @@ describe('PresenceUses', () => {
     { realm: 'cloud', address: '10.0.0.130' },
   ];
 
-  test('says both ends of a path when its packets have grown, not when they have not', async () => {
+  test('returns both presences of a path only when its packets have grown', async () => {
     let paths = [path(1)];
     const uses = new PresenceUses(() => paths);
     expect(await uses.since()).toEqual(both);
@@ -366,7 +366,7 @@ describe('PresenceUses', () => {
     expect(await uses.since()).toEqual(both);
   });
 
-  test('adds up the paths of a presence, and takes one that has gone for a use', async () => {
+  test('adds up the paths of a presence, and counts a path that is gone as a use', async () => {
     const other = { source: BUSY, newSource: '10.0.0.131' };
     let paths = [path(1), path(1, other)];
     const uses = new PresenceUses(() => paths);
@@ -378,7 +378,7 @@ describe('PresenceUses', () => {
     expect(await uses.since()).toEqual([]);
   });
 
-  test('gives the event loop a turn after every thousand paths', async () => {
+  test('lets the event loop run after every thousand paths', async () => {
     let turns = 0;
     let read = 0;
     const uses = new PresenceUses(function* () {
@@ -398,7 +398,7 @@ describe('PresenceUses', () => {
     expect(turns).toBeGreaterThanOrEqual(10);
   });
 
-  test('tells a real translator’s packets of a client', async () => {
+  test('notices the packets of a client in a real translator', async () => {
     const { controller, translator } = await startScene();
     await controller.admit('site-a', BUSY, 'cloud', 4);
     const uses = new PresenceUses(() => translator.real.paths());

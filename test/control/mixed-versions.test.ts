@@ -71,7 +71,7 @@ describe('a service', () => {
     expect(problems).toEqual([]);
   });
 
-  test('has one of its own IP version where the site has pools of both', async () => {
+  test('has a presence of its own IP version where the site has pools of both', async () => {
     const { translator } = await startScene(MIXED);
     expect(translator.addressesOf('cloud', 'site-6', '2001:db8::5')).toEqual(['fd00::1']);
   });
@@ -108,7 +108,7 @@ describe('a service', () => {
     expect(translator.addressesOf('site-6', 'cloud', '2001:db8::5')).toEqual(['fd00::1']);
   });
 
-  test('that has no room is told by the version that was wanted', async () => {
+  test('is reported with the version that was wanted when it gets no address', async () => {
     const { problems } = await startScene(withSite('site-6', { pools: ['fd00::1/128'] }));
     expect(problems).toEqual([
       'no presence in "site-6" for "web": pool fd00::1/128 exhausted: 1 of 1 addresses leased, 0 in quarantine',
@@ -117,7 +117,7 @@ describe('a service', () => {
 });
 
 describe('a client', () => {
-  test('of services of both IP versions has a presence of each, stored in one commit', async () => {
+  test('has a presence of each version when it uses services of both, stored in one commit', async () => {
     const scene = await startScene(MIXED);
     const { translator, store } = scene;
     const before = store.leaseCommits;
@@ -163,7 +163,7 @@ describe('a client', () => {
     expect(controller.whois('cloud', 'fd00::2')).toEqual(whois);
   });
 
-  test('that is also a service has the names of each where their presences differ', async () => {
+  test('has a name of its own beside that of its service where their presences differ', async () => {
     const { controller } = await startScene(MIXED);
     await controller.admit('site-6', '2001:db8::5', 'cloud', 4);
     await controller.admit('site-6', '2001:db8::5', 'cloud', 6); // the presence of console-6
@@ -174,7 +174,7 @@ describe('a client', () => {
     expect(controller.whois('cloud', '10.0.0.129')).toHaveProperty('services', ['console-6']);
   });
 
-  test('keeps both presences over a restart, and nothing is written for that', async () => {
+  test('keeps both presences across a restart, without a write', async () => {
     const scene = await startScene(MIXED);
     await admitBoth(scene);
     const before = new Set(scene.controller.presences());
@@ -199,7 +199,7 @@ describe('a client', () => {
     await expect(refused).rejects.toThrow('"site-6" has 1 clients in "cloud", as many as it may');
   });
 
-  test('of a full pool is refused, and served by that of the other version', async () => {
+  test('is refused by a full pool, and gets an address of the other version', async () => {
     const { controller } = await startScene(
       withSite('cloud', { pools: ['10.0.0.128/32', 'fd00::/64'] })
     );
@@ -209,7 +209,7 @@ describe('a client', () => {
     await controller.admit('site-6', '2001:db8::8', 'cloud', 6);
   });
 
-  test('loses the presence whose service is no longer exposed, and that one alone', async () => {
+  test('loses only the presence whose service is no longer exposed', async () => {
     const scene = await startScene(MIXED);
     const { registry, translator, store, clock } = scene;
     await admitBoth(scene);
@@ -226,7 +226,7 @@ describe('a client', () => {
     expect(translator.addressesOf('cloud', 'site-6', HOST_6)).toEqual(['10.0.0.129', 'fd00::2']);
   });
 
-  test('is let in by its real address, whatever the version of the service', async () => {
+  test('is admitted by its real address, whatever the version of the service', async () => {
     const { controller } = await startScene({
       ...MIXED,
       exposures: [{ service: 'mq', site: 'site-6', clients: [HOST_6, '10.0.0.0/8'] }],
@@ -255,7 +255,7 @@ describe('a client', () => {
 });
 
 describe('a change of pools', () => {
-  test('to the own version of a service moves it there, and lets its clients go', async () => {
+  test('moves a service to its own version, and releases its former clients', async () => {
     const scene = await startScene(MIXED);
     const { registry, translator, store, clock } = scene;
     await admitBoth(scene);
@@ -272,7 +272,7 @@ describe('a change of pools', () => {
     expect(translator.unstored).toEqual([]);
   });
 
-  test('that takes a version away moves what was of it to the other', async () => {
+  test('moves presences to the other version when one is taken away', async () => {
     const { registry, translator, store } = await startScene(MIXED);
     await registry.apply(
       { ...withSite('cloud', { pools: ['10.0.0.128/25'] }), exposures: exposures(0, 2, 4) },
@@ -287,7 +287,7 @@ describe('a change of pools', () => {
 });
 
 describe('a store', () => {
-  test('of a time when all presences were of the own version is read as it was', async () => {
+  test('is read as it was when all presences had the version of their endpoint', async () => {
     const value = { endpoint: `site-6/${HOST_6}` };
     const store = await storeOf({
       'lease/cloud/fd00::9': value,
@@ -308,7 +308,7 @@ describe('a store', () => {
     expect(translator.addressesOf('cloud', 'site-6', HOST_6)).toEqual(['10.0.0.200']);
   });
 
-  test('in which one host has two addresses of the other version in use is refused', async () => {
+  test('is refused if one host has two addresses of the other version in use', async () => {
     const value = { endpoint: `site-6/${HOST_6}` };
     const store = await storeOf({
       'lease/cloud/10.0.0.130': value,

@@ -82,7 +82,7 @@ describe('PresenceController', () => {
     expect(registry.listenerCount('change')).toBe(0);
   });
 
-  test('tells its defaults', () => {
+  test('has the defaults that the docs state', () => {
     expect(PRESENCE_CONTROLLER_DEFAULTS).toEqual({
       ttlSeconds: 30,
       quarantineMs: 60_000,
@@ -107,7 +107,7 @@ describe('PresenceController', () => {
   });
 });
 
-test('Registry refuses what is no store', async () => {
+test('Registry refuses an object that is not a store', async () => {
   const open = (store: unknown) => misuseOf(() => Registry.open(store as MemoryStore));
   expect(await open(undefined)).toBe(
     'store must be an object with the methods list, commit, watch, not undefined'
@@ -132,7 +132,7 @@ describe('PlanPartition', () => {
   });
 });
 
-test('PresenceUses refuses what gives no paths', async () => {
+test('PresenceUses refuses an argument that is not a function', async () => {
   const make = () => new PresenceUses(5 as unknown as () => []);
   expect(await misuseOf(make)).toBe('paths must be a function, not 5');
 });
@@ -149,14 +149,14 @@ describe('ControlServer', () => {
     [{ maxRenewalsPerHour: 'many' }, 'maxRenewalsPerHour must be 1 or more, not many'],
     [{ renewalSpreadMs: -1 }, 'renewalSpreadMs must be 0 to 3600000, not -1'],
     [{ clock: 5 }, NOT_A_CLOCK],
-  ])('refuses %j, and listens to nobody', async (options, message) => {
+  ])('refuses %j, and adds no listener', async (options, message) => {
     const { controller } = await startScene();
     const make = () => new ControlServer(controller, options as ControlServerOptions);
     expect(await misuseOf(make)).toBe(message);
     expect(controller.listenerCount('snapshot')).toBe(0);
   });
 
-  test('refuses what is no controller, no channel and no function', async () => {
+  test('refuses a wrong controller, channel and function', async () => {
     const { controller } = await startScene();
     expect(await misuseOf(() => new ControlServer({} as PresenceController))).toMatch(
       /^controller must/
@@ -172,7 +172,7 @@ describe('ControlServer', () => {
     );
   });
 
-  test('takes an option that is undefined for one that is absent, and tells its defaults', async () => {
+  test('treats an option that is undefined as absent, and has the defaults that the docs state', async () => {
     const { controller } = await startScene();
     const options = {
       retryMs: undefined,
@@ -189,7 +189,7 @@ describe('ControlServer', () => {
     });
   });
 
-  test('ends once, and serves nobody afterwards', async () => {
+  test('ends once, and serves no edge afterwards', async () => {
     const { controller, clock } = await startScene();
     const server = new ControlServer(controller, { clock });
     const closing = server.close();
@@ -205,7 +205,7 @@ describe('ControlServer', () => {
   });
 });
 
-test('ControlServer is closed when the renewals that are under way have ended', async () => {
+test('ControlServer is closed when the renewals under way have ended', async () => {
   const { controller } = await startScene();
   let fail!: (error: Error) => void;
   const trust = {
@@ -261,7 +261,7 @@ describe('ControlClient', () => {
     expect(await misuseOf(open)).toBe(message);
   });
 
-  test('tells its defaults', () => {
+  test('has the defaults that the docs state', () => {
     expect(CONTROL_CLIENT_DEFAULTS).toEqual({ statusIntervalMs: 1000, renewalTimeoutMs: 10_000 });
   });
 
@@ -278,7 +278,7 @@ describe('ControlClient', () => {
     expect(clock.delays).toEqual([]);
   });
 
-  test('is closed when its last snapshot is kept', async () => {
+  test('is closed when its last snapshot is stored', async () => {
     const store = new ScriptedStore();
     const scene = await startScene();
     const client = await ControlClient.open({ site: 'site-a', store, clock: scene.clock });

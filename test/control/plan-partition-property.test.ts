@@ -167,7 +167,7 @@ async function probe(
   expect(outcome(returned)).toMatchObject({ realm, source: destination, destination: source });
 }
 
-test('what passes is what passes in one translator, and nothing else', async () => {
+test('several translators pass exactly the packets that one translator passes', async () => {
   let crossed = 0;
   await fc.assert(
     fc.asyncProperty(cloud, traffic, async (shape, steps) => {

@@ -99,7 +99,7 @@ describe('a part', () => {
     expect(targets[0].plan.permits).toEqual([PLAN.permits[0], { ...PLAN.permits[1], service }]);
   });
 
-  test('permits on the service’s side presences, and keeps the shared realm’s hosts apart', () => {
+  test('permits presences on the service’s side, and excludes the shared realm’s own hosts', () => {
     expect(targets[1].plan.permits).toEqual([
       { realm: 'cloud', service: B, ports: ['tcp/22'], clients: ['10.0.0.128/25'] },
       { realm: 'cloud', service: B, ports: ['tcp/80'], clients: ['10.0.0.0/25'] },
@@ -116,7 +116,7 @@ describe('a part', () => {
     ]);
   });
 
-  test('with both sites is the plan itself, but for the shared realm', () => {
+  test('equals the plan, except for the shared realm, if it has both sites', () => {
     start(PLAN, { 'site-a': 1, 'site-b': 1 });
     const [empty, full] = targets;
     expect(full.plan.presences).toEqual(PLAN.presences);
@@ -125,7 +125,7 @@ describe('a part', () => {
     expect(empty.plan.realms.map(({ name }) => name)).toEqual(['cloud']);
   });
 
-  test('has nothing of a host whose presence on the way is lacking', () => {
+  test('has no presence of a host that lacks its presence in the shared realm', () => {
     start({ ...PLAN, presences: PLAN.presences.filter(({ realm }) => realm !== 'cloud') });
     expect(targets[0].plan.presences.map(({ address }) => address)).toEqual(['10.0.0.130']);
     expect(targets[0].plan.permits).toEqual([PLAN.permits[0]]);
@@ -138,7 +138,7 @@ describe('bind', () => {
   const inB: TextPresence = { realm: 'site-b', address: '10.0.0.133', of: OTHER };
   const inCloud: TextPresence = { realm: 'cloud', address: '10.0.0.137', of: OTHER };
 
-  test('tells a client’s presence to whom it concerns, when its way is known', () => {
+  test('binds a client’s presence in the targets concerned when its presence in the shared realm is known', () => {
     partition.bind(inB);
     expect(targets.map(({ bound }) => bound)).toEqual([[], []]);
     partition.bind(inCloud);
@@ -148,12 +148,12 @@ describe('bind', () => {
     expect(targets.map(({ loads }) => loads)).toEqual([1, 1]);
   });
 
-  test('tells the same presence once', () => {
+  test('binds the same presence once', () => {
     for (let i = 0; i < 2; i++) partition.bind(inCloud);
     expect(targets[0].bound).toEqual([inCloud]);
   });
 
-  test('is in every part that is asked for later', () => {
+  test('is part of every later part', () => {
     partition.bind(inCloud);
     partition.bind(inB);
     partition.reload(1);
@@ -163,7 +163,7 @@ describe('bind', () => {
     });
   });
 
-  test('of a service’s presence on the way opens its permits', () => {
+  test('adds the permits of a service when it binds the service’s presence in the shared realm', () => {
     const way = PLAN.presences[1]!;
     start({ ...PLAN, presences: PLAN.presences.filter((each) => each !== way) });
     expect(targets[0].plan.permits).toHaveLength(1);
@@ -171,7 +171,7 @@ describe('bind', () => {
     expect(targets[0].plan.permits).toHaveLength(2);
   });
 
-  test('that makes a block shared takes it from the site whose own it was', () => {
+  test('takes a block from its site when another site gets a presence in it', () => {
     told = [];
     partition.bind({ realm: 'cloud', address: '10.0.0.130', of: { ...B, address: '10.0.0.9' } });
     expect(told.map(({ prefix }) => `${prefix}`)).toContain('10.0.0.130/32');
@@ -180,7 +180,7 @@ describe('bind', () => {
 });
 
 describe('a site that moves', () => {
-  test('is in the other part as soon as that is loaded anew, with the same addresses', () => {
+  test('is in the other part as soon as that is loaded again, with the same addresses', () => {
     holders.set('site-b', 0);
     partition.reload(0);
     expect(targets[0].plan.presences).toEqual(PLAN.presences);

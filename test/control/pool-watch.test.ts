@@ -38,7 +38,7 @@ async function admitAll({ controller }: Pick<Scene, 'controller'>, site: string,
   return outcomes.filter(({ status }) => status === 'fulfilled').length;
 }
 
-describe('a site that takes all it can', () => {
+describe('a site that takes all addresses that it can', () => {
   test('leaves the others, services and two sites that come later what they need', async () => {
     const scene = await scenario();
     const { registry, controller, translator } = scene;
@@ -77,7 +77,7 @@ describe('a site that takes all it can', () => {
     expect(scene.problems).toEqual([]);
   });
 
-  test('keeps over a restart what it has, and gets no more', async () => {
+  test('keeps what it has across a restart, and gets no more', async () => {
     const scene = await scenario();
     const taken = await admitAll(scene, 'site-a');
     const again = await startScene(withSites({}), {}, scene);
@@ -85,7 +85,7 @@ describe('a site that takes all it can', () => {
     expect(await admitAll(again, 'site-a')).toBe(taken);
   });
 
-  test('is not limited twice while the addresses that were released are at rest', async () => {
+  test('is not limited twice while released addresses are in quarantine', async () => {
     const scene = await scenario({}, { quarantineMs: 60_000 });
     const { controller, clock } = scene;
     const taken = await admitAll(scene, 'site-a');
@@ -98,14 +98,14 @@ describe('a site that takes all it can', () => {
     expect(taken).toBeGreaterThan(HOSTS.length - 62 - 10);
   });
 
-  test('gets as much as its operator says', async () => {
+  test('gets as much as the clientShare says', async () => {
     const scene = await scenario({ clientShare: 5 });
     expect(scene.controller.poolStats('cloud')!.versions[0]!.share).toBe(5);
     expect(await admitAll(scene, 'site-a')).toBeGreaterThan(61);
     expect(await admitAll(scene, 'site-b')).toBeGreaterThanOrEqual(5);
   });
 
-  test('gets no more than there is room for, and leaves the reserve, whatever its operator says', async () => {
+  test('gets no more than there is room for, and leaves the reserve, whatever the clientShare says', async () => {
     const scene = await scenario({ clientShare: 200 });
     const { registry, controller } = scene;
     const text =
@@ -121,7 +121,7 @@ describe('a site that takes all it can', () => {
     expect(controller.warnings.filter(({ kind }) => kind === 'clientShare')).toEqual([]);
   });
 
-  test('finds its own addresses at once after they were released', async () => {
+  test('gets its own addresses back at once after they were released', async () => {
     const scene = await scenario({}, { quarantineMs: 60_000 });
     const { controller, clock, translator } = scene;
     const taken = await admitAll(scene, 'site-a');
@@ -139,7 +139,7 @@ describe('a site that takes all it can', () => {
 });
 
 describe('a warning', () => {
-  test('comes at the start when quotas exceed a pool, and goes when they do not', async () => {
+  test('is given at the start when quotas exceed a pool, and ends when they do not', async () => {
     const { registry, controller, warnings } = await scenario();
     const text =
       'the maxClients of 2 sites are 2048 in all, but the IPv4 pools of "cloud" have room for 110 clients, of which each site is sure of 18, and so in 1 other pool: enlarge the pools, lower maxClients, or set the clientShare of "cloud"';
@@ -154,7 +154,7 @@ describe('a warning', () => {
     expect(warnings.map(({ message }) => message)).toEqual([text]);
   });
 
-  test('comes at four fifths of a share, once, and again after seven tenths', async () => {
+  test('is given once at four fifths of a share, and again after seven tenths', async () => {
     const scene = await scenario();
     const { controller, warnings, clock } = scene;
     const limit = controller.poolStats('cloud')!.versions[0]!.clients[0]!.limit;
@@ -174,7 +174,7 @@ describe('a warning', () => {
     expect(kinds().filter(([kind]) => kind === 'share')).toHaveLength(2);
   });
 
-  test('comes at four fifths of a pool, and of maxClients', async () => {
+  test('is given at four fifths of a pool, and of maxClients', async () => {
     const scene = await scenario({ clientShare: 0, serviceReserve: 0 });
     await admitAll(scene, 'site-a');
     await admitAll(scene, 'site-b');
@@ -187,7 +187,7 @@ describe('a warning', () => {
     ]);
   });
 
-  test('goes with the site that it is about', async () => {
+  test('ends with the site that it is about', async () => {
     const scene = await scenario();
     await admitAll(scene, 'site-a');
     const sites = DESIRED.sites.filter(({ name }) => name !== 'site-a');
@@ -198,7 +198,7 @@ describe('a warning', () => {
   });
 });
 
-test('the state of a pool says its room, the share, and what each site holds and can have', async () => {
+test('the state of a pool has its room, the share, and what each site holds and can have', async () => {
   const scene = await scenario();
   await admitAll(scene, 'site-a', HOSTS.slice(10, 20));
   expect(scene.controller.poolStats('cloud')).toEqual({
@@ -223,7 +223,7 @@ test('the state of a pool says its room, the share, and what each site holds and
   expect(scene.controller.poolStats('site-x')).toBeUndefined();
 });
 
-test('an admission, a refusal and a warning walk over no leases', async () => {
+test('an admission, a refusal and a warning read no list of leases', async () => {
   const scene = await scenario();
   const walks = vi.spyOn(AddressAllocator.prototype, 'leases');
   try {

@@ -53,7 +53,7 @@ describe('start', () => {
     expect(translator.plan.realms.map(({ name }) => name)).toEqual(['cloud', 'site-a', 'site-b']);
   });
 
-  test('hands on what a site says of its packets, and nothing where it says nothing', async () => {
+  test('passes the packet options of a site on to the plan, and none that are absent', async () => {
     const more = { mtu: 1400, reject: 'reset' } as const;
     const { translator } = await startScene(withSite('site-a', more));
     expect(translator.plan.realms).toEqual([
@@ -64,14 +64,14 @@ describe('start', () => {
     expect(Object.keys(translator.plan.realms[0]!)).toEqual(['name', 'sources', 'pools']);
   });
 
-  test('takes what a site says of its packets from a change on', async () => {
+  test('uses changed packet options of a site', async () => {
     const { registry, translator } = await startScene();
     await registry.apply(withSite('site-a', { mtu: 1280 }), 'file');
     await turn();
     expect(translator.plan.realms[1]).toHaveProperty('mtu', 1280);
   });
 
-  test('keeps every address over a restart, and writes nothing for that', async () => {
+  test('keeps every address across a restart, without a write', async () => {
     const scene = await startScene();
     await scene.controller.admit(...CLIENT);
     const before = scene.controller.presences();
@@ -82,7 +82,7 @@ describe('start', () => {
     expect(again.store.leaseCommits).toBe(commits);
   });
 
-  test('derives a change that comes while the first leases are being stored', async () => {
+  test('derives a change that arrives while the first leases are being stored', async () => {
     const store = new ScriptedStore();
     const registry = await Registry.open(store);
     await registry.apply(DESIRED, 'file');
@@ -98,7 +98,7 @@ describe('start', () => {
     expect(translator.unstored).toEqual([]);
   });
 
-  test('fails when nothing can be stored, with nothing in force, and follows nothing', async () => {
+  test('fails when nothing can be stored, with nothing in force and no listener left', async () => {
     const store = new ScriptedStore();
     const registry = await Registry.open(store);
     await registry.apply(DESIRED, 'file');
@@ -188,7 +188,7 @@ describe('start', () => {
 });
 
 describe('a change of the desired state', () => {
-  test('releases the address of what is no longer exposed, and gives it back on return', async () => {
+  test('releases the address of a service that is no longer exposed, and gives it back when it is exposed again', async () => {
     const { registry, translator, store, clock } = await startScene();
     const before = translator.addressOf('site-b', 'cloud', '10.0.0.5')!;
     const key = { service: 'rabbitmq', site: 'site-b' };
@@ -219,7 +219,7 @@ describe('a change of the desired state', () => {
     expect(permits.map(({ ports }) => ports)).toEqual([['tcp/9696']]);
   });
 
-  test('puts a released address to rest, and hands it to another host only then', async () => {
+  test('puts a released address into quarantine, and leases it to another host only after that', async () => {
     const small = withSite('site-b', { pools: ['10.0.0.128/32'] });
     const { registry, translator, clock, problems } = await startScene(small, { ttlSeconds: 30 });
     const exposures = DESIRED.exposures.filter(({ site }) => site !== 'site-b');
@@ -237,7 +237,7 @@ describe('a change of the desired state', () => {
     expect(translator.unstored).toEqual([]);
   });
 
-  test('that a pool has no room for is told once, and the rest is in force', async () => {
+  test('is reported once when a pool has no room for it, and the rest is in force', async () => {
     const small = withSite('site-a', { pools: ['10.0.0.128/32'] });
     const exposures = [...DESIRED.exposures, { service: 'glance', site: 'site-a' }];
     const { registry, translator, problems, controller } = await startScene({
@@ -255,7 +255,7 @@ describe('a change of the desired state', () => {
     expect(problems).toHaveLength(1);
   });
 
-  test('of pools drops the leases outside, keeps those inside', async () => {
+  test('drops leases outside of the new pools, and keeps those inside', async () => {
     const { registry, translator, store, controller } = await startScene();
     await controller.admit(...CLIENT);
     expect(translator.addressOf('cloud', 'site-a', '10.0.0.7')).toBe('10.0.0.130');
@@ -271,7 +271,7 @@ describe('a change of the desired state', () => {
     expect(translator.unstored).toEqual([]);
   });
 
-  test('of pools is found at the start too', async () => {
+  test('is noticed at the start if it was a change of pools', async () => {
     const scene = await startScene();
     const moved = withSite('cloud', { pools: ['10.0.0.192/26'] });
     const { translator, store } = await startScene(moved, {}, scene);
@@ -279,14 +279,14 @@ describe('a change of the desired state', () => {
     expect(store.leases.has('lease/cloud/10.0.0.129')).toBe(false);
   });
 
-  test('that reserves an address takes it away from its holder', async () => {
+  test('takes a newly reserved address from its holder', async () => {
     const { registry, translator } = await startScene();
     await registry.apply(withSite('cloud', { reserved: ['10.0.0.129'] }), 'file');
     await turn();
     expect(translator.addressOf('cloud', 'site-a', '10.0.0.5')).toBe('10.0.0.130');
   });
 
-  test('that removes a site leaves nothing of it', async () => {
+  test('leaves nothing of a removed site', async () => {
     const { registry, translator, store, controller } = await startScene();
     await controller.admit(...CLIENT);
     expect(controller.snapshot('site-a')).toBeDefined();
@@ -310,7 +310,7 @@ describe('a change of the desired state', () => {
     expect(controller.whois('site-a', '10.0.0.129')).toBeUndefined();
   });
 
-  test('that removes a site is seen at the start too', async () => {
+  test('is noticed at the start if it removed a site', async () => {
     const scene = await startScene();
     const desired = {
       sites: DESIRED.sites.slice(0, 1),
@@ -322,7 +322,7 @@ describe('a change of the desired state', () => {
     expect(left).toEqual([]);
   });
 
-  test('releases clients that no exposure lets in any more', async () => {
+  test('releases clients that no exposure admits any more', async () => {
     const only = (clients: string[]) => ({
       ...DESIRED,
       exposures: [{ service: 'rabbitmq', site: 'site-a', clients }],
@@ -341,7 +341,7 @@ describe('a change of the desired state', () => {
     expect(translator.addressOf('cloud', 'site-a', '10.0.0.7')).toBeUndefined();
   });
 
-  test('lets in all clients of a site when one exposure does', async () => {
+  test('admits all clients of a site when one exposure does', async () => {
     const clients = ['10.0.0.5'];
     const { controller } = await startScene({
       ...DESIRED,
@@ -352,7 +352,7 @@ describe('a change of the desired state', () => {
     await controller.admit(...CLIENT);
   });
 
-  test('is derived together with the others that come while one is being derived', async () => {
+  test('is derived together with others that arrive while one is being derived', async () => {
     const { registry, translator, store } = await startScene();
     const before = translator.loads;
     const open = store.hold();
@@ -383,7 +383,7 @@ describe('a store that fails', () => {
     expect(translator.unstored).toEqual([]);
   });
 
-  test('is tried again, and heals without a change', async () => {
+  test('is tried again, and recovers without a change', async () => {
     const { registry, translator, store, clock } = await startScene();
     store.isFailing = true;
     await registry.expose({ service: 'glance', site: 'site-b' }, 'admin');
@@ -398,7 +398,7 @@ describe('a store that fails', () => {
     expect(translator.unstored).toEqual([]);
   });
 
-  test('heals with the next commit of a client', async () => {
+  test('recovers with the next commit of a client', async () => {
     const { registry, translator, store, controller } = await startScene();
     store.isFailing = true;
     await registry.expose({ service: 'glance', site: 'site-b' }, 'admin');
@@ -411,7 +411,7 @@ describe('a store that fails', () => {
     expect(translator.unstored).toEqual([]);
   });
 
-  test('takes back in the same commit what it could not store before', async () => {
+  test('stores in the next commit what it could not store before', async () => {
     const { registry, translator, store } = await startScene();
     const key = { service: 'glance', site: 'site-b' };
     store.isFailing = true;
@@ -436,7 +436,7 @@ describe('a store that fails', () => {
     expect(translator.plan.permits).toEqual([]);
   });
 
-  test('refuses the client, who gets in later with the same address', async () => {
+  test('refuses the client, which is admitted later with the same address', async () => {
     const { translator, store, controller } = await startScene();
     store.isFailing = true;
     await expect(controller.admit(...CLIENT)).rejects.toThrow('the disk is full');
@@ -448,7 +448,7 @@ describe('a store that fails', () => {
     expect(translator.unstored).toEqual([]);
   });
 
-  test('puts to use what it could not store for a client, with the next that it can', async () => {
+  test('uses the lease of an earlier client when the next commit has stored it', async () => {
     const { translator, store, controller } = await startScene();
     store.isFailing = true;
     await expect(controller.admit(...CLIENT)).rejects.toThrow(StoreError);
@@ -458,7 +458,7 @@ describe('a store that fails', () => {
     expect(translator.unstored).toEqual([]);
   });
 
-  test('that is slow holds back what is new only', async () => {
+  test('delays only what is new when it is slow', async () => {
     const { registry, translator, store, controller } = await startScene();
     const open = store.hold();
     const admission = controller.admit(...CLIENT);
@@ -504,7 +504,7 @@ describe('admit', () => {
     expect(translator.unstored).toEqual([]);
   });
 
-  test('takes an address in any spelling for the host that it is', async () => {
+  test('recognises a host by its address in any spelling', async () => {
     const v6 = { sources: ['2001:db8::/64'], pools: ['fd00::/64'] };
     const { translator, controller } = await startScene({
       sites: [
@@ -538,7 +538,7 @@ describe('admit', () => {
     await controller.admit('site-b', third, 'cloud', 4);
   });
 
-  test('gives the room in the quota back when clients are released', async () => {
+  test('frees the quota when clients are released', async () => {
     const only = (clients: string[]) => ({
       ...withSite('site-a', { maxClients: 1 }),
       exposures: [{ service: 'rabbitmq', site: 'site-a', clients }],
@@ -550,7 +550,7 @@ describe('admit', () => {
     await controller.admit('site-a', '10.0.0.11', 'cloud', 4);
   });
 
-  test('counts the clients there were before a restart', async () => {
+  test('counts the clients of before a restart', async () => {
     const desired = withSite('site-a', { maxClients: 1 });
     const scene = await startScene(desired);
     await scene.controller.admit('site-a', '10.0.0.10', 'cloud', 4);
@@ -585,13 +585,13 @@ describe('admit', () => {
     expect(store.leaseCommits).toBe(before);
   });
 
-  test('refuses what is no address, and goes on', async () => {
+  test('refuses a text that is not an address, and continues', async () => {
     const { controller } = await startScene();
     await expect(controller.admit('site-a', 'x', 'cloud', 4)).rejects.toThrow(ApiMisuseError);
     await controller.admit(...CLIENT);
   });
 
-  test('refuses a client of a blocked site, and to a blocked site', async () => {
+  test('refuses a client of a suspended site, and a client to a suspended site', async () => {
     const { controller, store } = await startScene(DESIRED, { suspended: ['site-a'] });
     const before = store.leaseCommits;
     await expect(controller.admit(...CLIENT)).rejects.toThrow(
@@ -605,7 +605,7 @@ describe('admit', () => {
     await controller.admit(...CLIENT);
   });
 
-  test('of a site that is blocked meanwhile binds nothing', async () => {
+  test('binds nothing when the site is suspended meanwhile', async () => {
     const { controller, store, translator } = await startScene();
     const open = store.hold();
     const admission = controller.admit(...CLIENT);
@@ -618,7 +618,7 @@ describe('admit', () => {
     expect(translator.addressOf('cloud', 'site-a', '10.0.0.7')).toBe('10.0.0.130');
   });
 
-  test('of a site that is removed meanwhile leaves nothing behind', async () => {
+  test('leaves nothing behind when the site is removed meanwhile', async () => {
     const { controller, registry, store, translator } = await startScene();
     const open = store.hold();
     const admissions = [controller.admit(...CLIENT)];
@@ -638,7 +638,7 @@ describe('admit', () => {
     expect(translator.unstored).toEqual([]);
   });
 
-  test('is refused after close, which waits for those under way', async () => {
+  test('is refused after close, which waits for admissions under way', async () => {
     const { controller, translator, clock } = await startScene();
     const admission = controller.admit(...CLIENT);
     await controller.close();
@@ -650,7 +650,7 @@ describe('admit', () => {
 });
 
 describe('suspend', () => {
-  test('takes the site out in the call, and keeps its addresses', async () => {
+  test('takes the site out of the plan within the call, and keeps its addresses', async () => {
     const { controller, translator } = await startScene();
     await controller.admit(...CLIENT);
     const before = translator.presences;
@@ -681,7 +681,7 @@ describe('suspend', () => {
     expect(JSON.stringify(translator.plan)).not.toContain('site-b');
   });
 
-  test('of the start holds from the first plan on', async () => {
+  test('applies to the first plan when the site is suspended at the start', async () => {
     const { translator } = await startScene(DESIRED, { suspended: ['site-a'] });
     expect(translator.loads).toBe(1);
     expect(JSON.stringify(translator.plan)).not.toContain('site-a');
@@ -740,7 +740,7 @@ describe('a snapshot', () => {
     ]);
   });
 
-  test('is told once for changes that come together, within the time for that', async () => {
+  test('is emitted once for changes within coalesceMs', async () => {
     const { controller, registry, clock } = await startScene(DESIRED, { coalesceMs: 20 });
     clock.advance(20);
     const told: Snapshot[] = [];
@@ -756,7 +756,7 @@ describe('a snapshot', () => {
     expect(told).toHaveLength(2);
   });
 
-  test('is not told again when nothing in it has changed', async () => {
+  test('is not emitted again when nothing in it has changed', async () => {
     const { controller, clock } = await startScene();
     clock.advance(5000);
     const told: Snapshot[] = [];
@@ -768,7 +768,7 @@ describe('a snapshot', () => {
     expect(controller.snapshot('site-b')).toBe(before);
   });
 
-  test('has a revision that grows with each change and over restarts', async () => {
+  test('has a revision that grows with each change and across restarts', async () => {
     const scene = await startScene();
     const revisions = [scene.controller.snapshot('site-b')!.revision];
     const { registry } = scene;
@@ -805,7 +805,7 @@ describe('a snapshot', () => {
     expect(told).toBe(2);
   });
 
-  test('is made no less often because somebody sets the wall clock meanwhile', async () => {
+  test('is not made less often when the wall clock is set meanwhile', async () => {
     const { controller, clock } = await startScene(DESIRED, { coalesceMs: 20 });
     clock.advance(5000);
     let told = 0;
@@ -822,7 +822,7 @@ describe('a snapshot', () => {
 });
 
 describe('names of clients', () => {
-  test('fit one control message, and no site takes those of another', async () => {
+  test('fit one control message, and no site takes the names of another', async () => {
     const zone = `${'a'.repeat(60)}.${'b'.repeat(60)}.test`;
     const sites = WIDE.sites.map((site) => ({ ...site, zone, maxClients: 10_000 }));
     const { controller, clock } = await startScene({ ...WIDE, sites });
@@ -849,7 +849,7 @@ describe('names of clients', () => {
 });
 
 describe('whois', () => {
-  test('tells site, host and services', async () => {
+  test('returns site, host and services', async () => {
     const { controller } = await startScene();
     await controller.admit(...CLIENT);
     expect(controller.whois('site-a', '10.0.0.129')).toEqual({

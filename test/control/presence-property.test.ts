@@ -1,6 +1,6 @@
 /**
  * Random histories of a cloud of both IP versions: exposures come and go, clients arrive, pools move
- * and change their version, sites are blocked, the store fails, time passes, the process restarts.
+ * and change their version, sites are suspended, the store fails, time passes, the process restarts.
  * What must always hold is checked after each step.
  */
 import fc from 'fast-check';
@@ -99,7 +99,7 @@ const FIRST_STEPS = ['rabbitmq', 'web'].map((name): Step => {
 
 const familyOf = (text: string): 4 | 6 => (text.includes(':') ? 6 : 4);
 
-/** What is desired, what has been blocked, and when each address was last in use, and for whom. */
+/** What is desired, what has been suspended, and when each address was last in use, and for whom. */
 class World {
   scene!: Scene;
   readonly sites = MIXED.sites.map((each) => ({ ...each, maxClients: 3 }));
@@ -239,7 +239,7 @@ class World {
   }
 }
 
-test('no history puts an address to use that is not stored, is taken, or has not rested', async () => {
+test('no history uses an address that is not stored, is taken, or is in quarantine', async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 40 }), async (steps) => {
       const world = new World();

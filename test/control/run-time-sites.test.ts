@@ -52,7 +52,7 @@ async function askCamera(scene: Scene, destination: string, port = 554): Promise
 const FORWARDED = { verdict: 'Forward', egress: 'cloud' };
 
 describe('a site at run time', () => {
-  test('comes, is changed and goes, while the packets of another one go on', async () => {
+  test('is added, changed and removed while the packets of another site pass', async () => {
     const scene = await startScene();
     const { registry, translator, controller, store } = scene;
     expect(await bystander(scene)).toEqual(FORWARDED);
@@ -103,7 +103,7 @@ describe('a site at run time', () => {
     expect(translator.unstored).toEqual([]);
   });
 
-  test('may be there before the file knows any service of it', async () => {
+  test('may exist before the file has a service of it', async () => {
     const scene = await startScene({ ...DESIRED, services: [], exposures: [] });
     await scene.registry.putSite(SITE_C, 'admin');
     await turn();

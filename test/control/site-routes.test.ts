@@ -23,7 +23,7 @@ function loaded(presences: readonly PresenceInput[], pools?: string[]): SiteRout
 }
 
 describe('SiteRoutes', () => {
-  test('leads a block of one site to it, and single presences where sites share one', () => {
+  test('makes one route for a block of one site, and single routes for a shared block', () => {
     const { routes } = loaded([
       presence('10.0.0.129', 'a'),
       presence('10.0.0.130', 'a'),
@@ -37,7 +37,7 @@ describe('SiteRoutes', () => {
     ]);
   });
 
-  test('has routes of IPv6, and none that reach beyond a pool', () => {
+  test('has routes of IPv6, and no route that is larger than a pool', () => {
     const { routes } = loaded(
       [presence('10.0.0.129', 'a'), presence('2001:db8::11', 'b')],
       ['10.0.0.128/30', '2001:db8::/112']
@@ -48,13 +48,13 @@ describe('SiteRoutes', () => {
     ]);
   });
 
-  test('takes no notice of presences in other realms', () => {
+  test('ignores presences in other realms', () => {
     const routes = loaded([{ ...presence('10.0.0.129', 'b'), realm: 'a' }]);
     expect(routes.routes.size).toBe(0);
     expect(routes.bind({ ...presence('10.0.0.129', 'b'), realm: 'a' })).toEqual([]);
   });
 
-  test('says what a new presence changes: nothing in a block that is its site’s', () => {
+  test('returns what a new presence changes: nothing in a block of its site', () => {
     const routes = loaded([presence('10.0.0.129', 'a')]);
     expect(routes.bind(presence('10.0.0.130', 'a'))).toEqual([]);
     expect(routes.bind(presence('10.0.0.144', 'b'))).toEqual([
@@ -62,7 +62,7 @@ describe('SiteRoutes', () => {
     ]);
   });
 
-  test('names the new routes first when a block comes to be shared', () => {
+  test('returns the new routes first when a block becomes shared', () => {
     const routes = loaded([presence('10.0.0.129', 'a')]);
     expect(routes.bind(presence('10.0.0.130', 'b'))).toEqual([
       { prefix: '10.0.0.129/32', site: 'a' },
@@ -71,7 +71,7 @@ describe('SiteRoutes', () => {
     ]);
   });
 
-  test('says what another plan changes', () => {
+  test('returns what another plan changes', () => {
     const routes = loaded([presence('10.0.0.129', 'a'), presence('10.0.0.144', 'b')]);
     expect(routes.load(planOf([presence('10.0.0.129', 'b')]))).toEqual([
       { prefix: '10.0.0.128/28', site: 'b' },
@@ -80,7 +80,7 @@ describe('SiteRoutes', () => {
   });
 });
 
-test('every presence leads to its site, and what has been told adds up to the routes', () => {
+test('every presence leads to its site, and the changes add up to the routes', () => {
   const address = fc.nat({ max: 63 }).map((host) => `10.0.0.${128 + host}`);
   const site = fc.constantFrom('a', 'b', 'c');
   const presences = fc.uniqueArray(fc.tuple(address, site), {

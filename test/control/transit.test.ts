@@ -16,7 +16,7 @@ const SERVICE = ['site-a', '10.0.0.5'] as const;
 const CLIENT = ['site-b', '10.0.0.7'] as const;
 
 describe('without a transit realm', () => {
-  test('sites have nothing in a third one', async () => {
+  test('sites have no presences in a third one', async () => {
     const { controller, translator } = await startScene(BETWEEN);
     await controller.admit(...CLIENT, 'site-a', 4);
     expect(translator.presences.map(({ realm }) => realm).sort()).toEqual(['site-a', 'site-b']);
@@ -51,7 +51,7 @@ describe('with a transit realm', () => {
     expect(translator.unstored).toEqual([]);
   });
 
-  test('a presence there that asks to be admitted is the host it stands for', async () => {
+  test('a presence there is admitted as the host that it stands for', async () => {
     const { controller, translator } = await startScene(BETWEEN, TRANSIT);
     await controller.admit(...CLIENT, 'cloud', 4);
     const presence = translator.addressOf('cloud', ...CLIENT)!;
@@ -71,7 +71,7 @@ describe('with a transit realm', () => {
     await expect(controller.admit('cloud', known, 'site-b', 4)).rejects.toThrow(NotAdmittedError);
   });
 
-  test('one that is a client there for itself has a name', async () => {
+  test('a host that is also a client there has a name', async () => {
     const exposures = [...BETWEEN.exposures, { service: 'rabbitmq', site: 'site-b' }];
     const { controller } = await startScene({ ...BETWEEN, exposures }, TRANSIT);
     await controller.admit(...CLIENT, 'site-a', 4);
@@ -80,7 +80,7 @@ describe('with a transit realm', () => {
     ]);
   });
 
-  test('what was admitted before there was one gets its presence at the start', async () => {
+  test('a client that was admitted before gets its presence at the start', async () => {
     const before = await startScene(BETWEEN);
     await before.controller.admit(...CLIENT, 'site-a', 4);
     const { translator } = await startScene(BETWEEN, TRANSIT, before);
@@ -89,7 +89,7 @@ describe('with a transit realm', () => {
     expect(translator.unstored).toEqual([]);
   });
 
-  test('both go when the exposure does, and the addresses rest', async () => {
+  test('both presences end with the exposure, and the addresses go into quarantine', async () => {
     const scene = await startScene({ ...DESIRED, exposures: [] }, TRANSIT);
     const { controller, registry, translator, store } = scene;
     const exposure = { service: 'console-a', site: 'site-b' };
@@ -104,7 +104,7 @@ describe('with a transit realm', () => {
     expect(store.leases.get(`lease/cloud/${address}`)).toHaveProperty('releasedAt');
   });
 
-  test('a full pool there keeps clients out, and is told; the rest goes on', async () => {
+  test('a full pool there refuses clients and is reported; the rest works', async () => {
     const small = { ...SITE, pools: ['10.0.0.128/31'] };
     const sites = BETWEEN.sites.map((each) =>
       each.name === 'cloud' ? { ...each, ...small } : each
@@ -125,7 +125,7 @@ describe('with a transit realm', () => {
     expect(translator.addressOf('site-a', ...CLIENT)).toBeDefined();
   });
 
-  test('goes by IPv4 where one of both is of that version, if it has a pool of it', async () => {
+  test('uses IPv4 where one of both hosts does, if it has an IPv4 pool', async () => {
     const mixed = {
       sites: [
         { ...DESIRED.sites[0]!, pools: ['10.0.0.128/25', 'fd00::/112'] },

@@ -124,7 +124,7 @@ describe('renewal', () => {
     expect(server.renewals).toEqual({ renewed: 1, refused: 0, limited: 0, failed: 0 });
   });
 
-  test('what the authority refuses is told, with its reason', async () => {
+  test('an edge gets the reason when the authority refuses', async () => {
     const { link, client, server, authority } = await connect();
     await authority.revoke({ site: 'site-a' });
     const renewal = client.renew(newRequest());
@@ -135,7 +135,7 @@ describe('renewal', () => {
     expect(server.renewals).toMatchObject({ renewed: 0, refused: 1 });
   });
 
-  test('a request that is none is refused, and the channel goes on', async () => {
+  test('a wrong request is refused, and the channel continues', async () => {
     const { link, client } = await connect();
     const renewal = client.renew('not a signing request');
     const refused = expect(renewal).rejects.toThrow(PeerRefusedError);
@@ -146,7 +146,7 @@ describe('renewal', () => {
     await expect(again).resolves.toHaveProperty('certificatePem');
   });
 
-  test('a fault of the cloud is its own to know', async () => {
+  test('an edge does not learn the details of a fault in the cloud', async () => {
     const { link, client, problems, server, provider } = await connect();
     provider.renew = () => Promise.reject(new StoreError('the disk is full'));
     const renewal = client.renew(newRequest());
@@ -173,11 +173,11 @@ describe('renewal', () => {
     expect(server.renewals).toMatchObject({ renewed: 2, limited: 4 });
   });
 
-  test('a limit that lets nobody renew is a misuse', async () => {
+  test('a limit of no renewals is a misuse', async () => {
     await expect(connect({ maxRenewalsPerHour: 0 })).rejects.toThrow(ApiMisuseError);
   });
 
-  test("an answer that does not come is not waited for, and one that comes late is nobody's", async () => {
+  test('a client stops waiting for an answer, and ignores one that comes late', async () => {
     const { link, client, clock } = await connect();
     const renewal = client.renew(newRequest());
     const failed = expect(renewal).rejects.toThrow(/did not answer within 5000 ms/);
@@ -190,7 +190,7 @@ describe('renewal', () => {
     await expect(again).resolves.toHaveProperty('caPem');
   });
 
-  test('without a tunnel there is nobody to ask, and a client that closes waits no more', async () => {
+  test('a client without a tunnel cannot ask, and one that closes stops waiting', async () => {
     const { link, client } = await connect();
     link.edge.isFull = true;
     await expect(client.renew(newRequest())).rejects.toThrow(EnvironmentError);
@@ -200,7 +200,7 @@ describe('renewal', () => {
     await expect(renewal).rejects.toThrow(/the client was closed/);
   });
 
-  test('a server without certificates to give lets the request pass by', async () => {
+  test('a server without a trust provider ignores the request', async () => {
     const { link, server, client } = await connect();
     const bare = new Link();
     bare.edge.isFull = false;
@@ -214,7 +214,7 @@ describe('renewal', () => {
 });
 
 describe('trust', () => {
-  test('an edge is told whom to trust when it connects, and when that changes', async () => {
+  test('an edge gets the trust anchors when it connects, and when they change', async () => {
     const { link, client, server, provider } = await connect();
     const told: unknown[] = [];
     client.on('trust', (trust) => told.push(trust));
@@ -256,7 +256,7 @@ describe('trust', () => {
     expect(waits()).toEqual(expected);
   });
 
-  test('an edge that has renewed takes no place in the row, and one that connects renews at once', async () => {
+  test('an edge that has renewed does not delay others, and one that connects renews at once', async () => {
     const { server, provider, waits, add } = await fleet(3);
     const fresh = new Set<unknown>();
     provider.trust = (certificate) => ({ caPem: 'both', renew: !fresh.has(certificate) });
@@ -274,7 +274,7 @@ describe('trust', () => {
     expect(start).toThrow(ApiMisuseError);
   });
 
-  test('an edge hears how long to wait, and an older cloud does not say', async () => {
+  test('an edge learns how long to wait; an older cloud does not say it', async () => {
     const { link, client } = await connect();
     link.deliver();
     const told: unknown[] = [];
@@ -292,7 +292,7 @@ describe('trust', () => {
     expect(problems).toHaveLength(2);
   });
 
-  test('the status says which certificate an edge shows, and whether it is of the CA of now', async () => {
+  test('the status says which certificate an edge presents, and whether the current CA signed it', async () => {
     const { link, server, provider } = await connect();
     const { serialNumber, validTo } = link.cloud.certificate!;
     expect(server.status('site-a')?.certificate).toEqual({
@@ -323,7 +323,7 @@ describe('trust', () => {
     }
   );
 
-  test('a PEM text that is longer than any is refused by the schema', async () => {
+  test('a PEM text that is too long is refused by the schema', async () => {
     const { server } = await connect();
     const link = new Link();
     const faults: Error[] = [];

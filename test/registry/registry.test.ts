@@ -60,7 +60,7 @@ async function faultOf(promise: Promise<unknown>): Promise<ConfigError> {
 }
 
 describe('apply', () => {
-  test('brings the whole in force, with defaults, in one change', async () => {
+  test('applies the whole state, with defaults, in one change', async () => {
     const { registry, changes } = await open();
     await registry.apply(DESIRED, 'file');
     expect(changes()).toBe(1);
@@ -82,7 +82,7 @@ describe('apply', () => {
     expect(registry.site('site-a')).toMatchObject(more);
   });
 
-  test('is the same state in whatever order it is given', async () => {
+  test('makes the same state of records in any order', async () => {
     const { registry } = await open();
     const other = await open();
     await registry.apply(DESIRED, 'file');
@@ -93,7 +93,7 @@ describe('apply', () => {
     expect(other.registry.state).toEqual(registry.state);
   });
 
-  test('changes nothing and tells nobody when it brings nothing new', async () => {
+  test('changes nothing and emits nothing when nothing is new', async () => {
     const { registry, changes } = await open();
     await registry.apply(DESIRED, 'file');
     const before = registry.state;
@@ -102,7 +102,7 @@ describe('apply', () => {
     expect(registry.state).toBe(before);
   });
 
-  test("replaces all of its owner and leaves the others' alone", async () => {
+  test('replaces all records of its owner and keeps those of others', async () => {
     const { registry } = await open();
     await registry.apply(DESIRED, 'file');
     await registry.expose({ service: 'metrics', site: 'site-b' }, 'admin');
@@ -369,7 +369,7 @@ describe('expose and unexpose', () => {
     expect(changes()).toBe(4);
   });
 
-  test('tells the place within the exposure', async () => {
+  test('names the place within the exposure', async () => {
     const { registry } = await open();
     await registry.apply(DESIRED, 'file');
     const expose = (exposure: unknown) => faultOf(registry.expose(exposure, 'admin'));
@@ -380,7 +380,7 @@ describe('expose and unexpose', () => {
     expect((await expose(undefined)).message).toBe('is missing, expected a mapping');
   });
 
-  test('leaves alone what the file keeps', async () => {
+  test('does not change records of the file', async () => {
     const { registry, changes } = await open();
     await registry.apply(DESIRED, 'file');
     const key = { service: 'rabbitmq', site: 'site-a' };
@@ -390,7 +390,7 @@ describe('expose and unexpose', () => {
     expect(changes()).toBe(1);
   });
 
-  test('blames the new exposure for a conflict, wherever it stands', async () => {
+  test('names the new exposure in a conflict, wherever its key sorts', async () => {
     const { registry } = await open();
     await registry.apply(DESIRED, 'file');
     const exposure = { service: 'metrics', site: 'site-a', dnsName: 'rabbitmq' };
@@ -399,7 +399,7 @@ describe('expose and unexpose', () => {
     );
   });
 
-  test('blames an exposure that is changed for a conflict with an older one', async () => {
+  test('names the changed exposure in a conflict with an older one', async () => {
     const { registry } = await open();
     await registry.apply(DESIRED, 'file');
     await registry.expose({ service: 'metrics', site: 'site-a' }, 'admin');
@@ -409,7 +409,7 @@ describe('expose and unexpose', () => {
     expect((await faultOf(registry.expose(changed, 'admin'))).path).toBe('dnsName');
   });
 
-  test('cannot end what is not exposed', async () => {
+  test('refuses to end an exposure that does not exist', async () => {
     const { registry } = await open();
     await registry.apply(DESIRED, 'file');
     const end = (service: string) => registry.unexpose({ service, site: 'site-b' }, 'admin');
@@ -514,7 +514,7 @@ test.each([
 );
 
 describe('writes at the same time', () => {
-  test('are made one after the other, so that each is checked against the ones before', async () => {
+  test('run one after the other, so that each is checked against the ones before', async () => {
     const { registry, changes } = await open();
     const outcomes = await Promise.allSettled([
       registry.apply(DESIRED, 'file'),
@@ -539,7 +539,7 @@ describe('writes at the same time', () => {
     ]);
   });
 
-  test('have been told when they resolve', async () => {
+  test('have emitted a change when they resolve', async () => {
     const { registry } = await open();
     const seen: number[] = [];
     registry.on('change', () => seen.push(registry.state.exposures.length));
@@ -562,7 +562,7 @@ describe('writes at the same time', () => {
     expect(registry.state.exposures).toHaveLength(2);
   });
 
-  test('finish before close does, and none is taken after', async () => {
+  test('finish before close does, and later ones are refused', async () => {
     const { registry, changes } = await open();
     const written = registry.apply(DESIRED, 'file');
     await registry.close();
@@ -604,7 +604,7 @@ describe('sites and services at run time', () => {
     expect(keys.filter((key) => /site-c|camera/.test(key))).toEqual([]);
   });
 
-  test('change nothing and tell nobody when they are as they were', async () => {
+  test('change nothing and emit nothing when they are as they were', async () => {
     const { registry, changes } = await open();
     await registry.apply(DESIRED, 'file');
     await registry.putSite(SITE_C, 'admin');
@@ -781,7 +781,7 @@ describe('sites and services at run time', () => {
     }
   );
 
-  test('a site that much needs is told with the first of it', async () => {
+  test('names the first records that need a site, when there are many', async () => {
     const { registry } = await open();
     await registry.apply(DESIRED, 'file');
     await registry.putSite(SITE_C, 'admin');
@@ -815,7 +815,7 @@ describe('sites and services at run time', () => {
 });
 
 describe('the store', () => {
-  test('has everything after a restart', async () => {
+  test('has all records after a restart', async () => {
     const directory = await mkdtemp(join(tmpdir(), 'registry-'));
     try {
       const path = join(directory, 'store.journal');
@@ -898,7 +898,7 @@ describe('the store', () => {
     );
   });
 
-  test('with a record that somebody breaks at run time goes on without that one', async () => {
+  test('is used without a record that another writer has broken at run time', async () => {
     const { store, registry } = await open();
     const problems: string[] = [];
     registry.on('problem', ({ error }) => problems.push(error.message));
@@ -910,7 +910,7 @@ describe('the store', () => {
     ]);
   });
 
-  test('that cannot be read is not watched any more', async () => {
+  test('is not watched any more when it cannot be read', async () => {
     const store = new ScriptedStore();
     store.isFailing = true;
     await expect(Registry.open(store)).rejects.toThrow(StoreError);

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { ApiMisuseError, ConfigError } from '../../src/errors.ts';
+import { compilePlan, printPlan } from '../../src/translator/plan.ts';
 import { type Ends, tcpPacket } from '../support/packets.ts';
 import type { TextPermit, TextPlan, TextPresence, TextRealm } from '../support/text-of.ts';
 import { ADDRESSES, FAMILIES, PLAN, pathOf, Scene, without } from './scene.ts';
@@ -443,3 +444,28 @@ function thrownBy(call: () => void): unknown {
   }
   return undefined;
 }
+
+test('a printed plan survives a structured clone, and compiles to the same values', () => {
+  const realms = [
+    { name: 'cloud', sources: ['10.0.0.0/24'], mtu: 1500 },
+    { name: 'site-a', sources: ['2001:db8::/64'], pools: ['2001:DB8::8/125'] },
+  ];
+  const service = { realm: 'cloud', address: '10.0.0.5' };
+  const plan = compilePlan({
+    realms,
+    presences: [{ realm: 'site-a', address: '2001:db8::9', of: service }],
+    permits: [{ realm: 'site-a', service, ports: ['tcp/80-90'], clients: ['2001:db8::5'] }],
+  });
+  expect(compilePlan(plan).presences[0]).toBe(plan.presences[0]);
+  const printed = structuredClone(printPlan(plan));
+  expect(printed.presences).toEqual([
+    { realm: 'site-a', address: '2001:db8::9', of: { realm: 'cloud', address: '10.0.0.5' } },
+  ]);
+  expect(printed.permits[0]).toEqual({
+    realm: 'site-a',
+    service: { realm: 'cloud', address: '10.0.0.5' },
+    ports: ['tcp/80-90'],
+    clients: ['2001:db8::5/128'],
+  });
+  expect(compilePlan(printed)).toEqual(plan);
+});
