@@ -18,7 +18,7 @@ import { framed } from '../../test/support/vnet.ts';
 
 interface Shape {
   readonly name: string;
-  /** Of the packet, in bytes. */
+  /** The length of the packet, in bytes. */
   readonly length: number;
   /** The number of packets in flight. */
   readonly window: number;

@@ -68,8 +68,8 @@ export interface ConnectedEdgeStatus {
 
 export interface ControlServerEvents {
   /**
-   * A snapshot cannot be sent, not even later; typically it is longer than a message of the tunnel may be. Or a fault
-   * on this side has prevented the renewal of a certificate.
+   * A snapshot cannot be sent, not even later; typically it is longer than a message of the tunnel may be. It is
+   * also emitted when a fault on this side has prevented the renewal of a certificate.
    */
   problem: [problem: { readonly site: string; readonly error: Error }];
 }

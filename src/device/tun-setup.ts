@@ -105,7 +105,7 @@ function offloadBits(offloads: readonly TunOffload[]): number {
   return offloads.reduce((bits, offload) => bits | OFFLOAD_BITS[offload], 0);
 }
 
-// From linux/if_tun.h and linux/if.h.
+// These values are in linux/if_tun.h and linux/if.h.
 const IFF_TUN = 0x0001;
 const IFF_NO_PI = 0x1000;
 const IFF_VNET_HDR = 0x4000;

@@ -103,7 +103,7 @@ export class EdgeSession {
     }
     const closing = new CloseStack();
     try {
-      const limitUnsent = await loadNotSentLowat();
+      const notSentLowat = await loadNotSentLowat();
       let session: EdgeSession | undefined;
       // This is called last: a renewal in progress ends with the tunnel and the control channel.
       closing.add(async () => {
@@ -121,7 +121,7 @@ export class EdgeSession {
         proxy,
         clock,
         ...credentials.credentials,
-        ...(limitUnsent === undefined ? {} : { limitUnsent }),
+        ...(notSentLowat === undefined ? {} : { notSentLowat }),
         expectedPeer: { trustDomain, role: 'cloud' },
       });
       closing.add(() => tunnel.close());

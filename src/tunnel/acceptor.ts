@@ -69,7 +69,7 @@ export class Acceptor extends EventEmitter<AcceptorEvents> {
   readonly #tls: TlsServer;
   /** Connections of the other protocols on this port. */
   readonly #otherSockets = new Set<TLSSocket>();
-  /** By identity. */
+  /** Keyed by identity. */
   readonly #rates: RateLimit;
   #port = 0;
 

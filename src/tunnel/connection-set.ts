@@ -19,7 +19,7 @@ import type { CloseCause, ConnectionCounters, ConnectionInfo } from './tunnel.ts
 
 export interface ConnectionSetEvents {
   control: [message: Json];
-  /** A further connection has come or gone; so many carry packets now. */
+  /** A further connection has come or gone; `count` connections carry packets now. */
   connections: [connections: { readonly count: number }];
   /** A connection has ended by itself, not because the tunnel was lost. */
   ended: [cause: CloseCause];
@@ -105,7 +105,7 @@ export class ConnectionSet extends EventEmitter<ConnectionSetEvents> {
     this.#add(connection, info);
   }
 
-  /** Begins a renewal with the connection that will be the primary one. Not while a renewal is under way. */
+  /** Begins a renewal with the connection that will be the primary one. No other renewal may be under way. */
   addNext(connection: TunnelConnection, info: ConnectionInfo): void {
     this.#isRenewing = true;
     connection.holdControl();

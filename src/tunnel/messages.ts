@@ -85,7 +85,7 @@ export interface Welcome extends Greeting {
   readonly lanes?: number | undefined;
 }
 
-/** Why a tunnel ends, as its peer is told. */
+/** What a peer learns about the end of its tunnel. */
 export interface Close {
   /** One of `CloseCode`, or a code of the host's own of lower-case letters, digits and hyphens. */
   readonly code: string;
@@ -95,7 +95,7 @@ export interface Close {
   readonly endpoint?: CloseEndpoint | undefined;
 }
 
-/** Why the host does not want a peer, as the peer is told. */
+/** What a peer learns when the host refuses it. */
 export type TunnelRefusal = Close;
 
 /** Where to dial instead. */

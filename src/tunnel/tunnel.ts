@@ -88,7 +88,7 @@ export interface ConnectionInfo {
 export interface TunnelEvents {
   /** The listening side has acknowledged the tunnel: packets may flow. */
   up: [info: ConnectionInfo];
-  /** A further connection has come or gone; so many carry packets now. */
+  /** A further connection has come or gone; `count` connections carry packets now. */
   connections: [connections: { readonly count: number }];
   /**
    * Another connection, under a newer certificate, is the primary one: on the dialling side after `updateCredentials`,
@@ -132,7 +132,7 @@ export interface Tunnel extends EventEmitter<TunnelEvents> {
   /** Called after each batch of packets, when it is time to flush. */
   onBatchEnd: () => void;
   /**
-   * Called once after `reserve` returned -1, when there is space again. Not called when the tunnel
+   * Called once after `reserve` returned -1, when there is space again. It is not called if the tunnel
    * went down meanwhile: then `down` is emitted.
    */
   onDrain: () => void;
@@ -174,7 +174,7 @@ export interface Tunnel extends EventEmitter<TunnelEvents> {
 
   /**
    * Ends the tunnel for good. Delivery stops at once. What was committed is sent, on further connections for 1 s at
-   * most. Then the peer is told why, by default `CloseCode.Shutdown`, and with `CloseCode.Moved` where to dial instead.
+   * most. Then the peer learns why, by default `CloseCode.Shutdown`, and with `CloseCode.Moved` where to dial instead.
    * Resolves when the connections are gone, after 2 s at most. Each call returns the same promise, and the peer is told
    * what the first call says.
    */

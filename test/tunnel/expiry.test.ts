@@ -56,13 +56,13 @@ describe('a tunnel whose certificate expires', () => {
     const down = next(dialled, 'down');
     wallIs(endMs - 1_000);
     expect([accepted.state, listener.counters.expired]).toEqual(['up', 0]);
-    // Not more, for the CLOSE needs real time to go out.
+    // It is not more, because the CLOSE needs real time to go out.
     wallIs(endMs, 1_000);
     expect([accepted.state, listener.counters.expired]).toEqual(['closed', 1]);
     expect((await down)[0]).toMatchObject({
       by: 'peer',
       code: CloseCode.Untrusted,
-      reason: expect.stringMatching(/^the certificate ran out on .* GMT$/),
+      reason: expect.stringMatching(/^the certificate expired on .* GMT$/),
     });
     expect(listener.tunnels.size).toBe(0);
   });
