@@ -30,7 +30,7 @@ interface Result {
   readonly packets: number;
   readonly packetsPerSecond: number;
   readonly gbps: number;
-  /** Of both gateways, and of what writes and checks the packets. */
+  /** The CPU time of both gateways, and of what writes and checks the packets. */
   readonly cpuNsPerPacket: number;
 }
 

@@ -26,17 +26,17 @@ export interface WanShape {
   readonly offload?: boolean;
 }
 
-/** Of one direction, since the wan was opened; the last two since they were last asked for. */
+/** The counters of one direction since the wan was opened; the last two since they were last read. */
 export interface WanCounters {
   readonly forwarded: number;
   readonly bytes: number;
   readonly lost: number;
   /** Did not fit the buffer in front of the link. */
   readonly overflowed: number;
-  /** Not taken by the interface they were to leave by; not a property of a wan, so a fault. */
+  /** Packets that the interface did not take; not a property of a wan, so a fault. */
   readonly refused: number;
   /** Packets that did not fit the delay line; a fault too. */
-  readonly unroomed: number;
+  readonly overfull: number;
   /** Most bytes that have waited for the link. */
   readonly greatestQueue: number;
   /** The largest delay of a packet for lack of a processor. */
@@ -139,10 +139,10 @@ export function compileForwarder(directory: string): string {
 
 /** Returns the faults of the wan itself, which make the figures invalid. */
 export function faultOf({ toCloud, toEdge, dropped }: WanReport): string | undefined {
-  const faults = { dropped, refused: 0, unroomed: 0 };
-  for (const { refused, unroomed } of [toCloud, toEdge]) {
+  const faults = { dropped, refused: 0, overfull: 0 };
+  for (const { refused, overfull } of [toCloud, toEdge]) {
     faults.refused += refused;
-    faults.unroomed += unroomed;
+    faults.overfull += overfull;
   }
   const isSound = Object.values(faults).every((count) => count === 0);
   return isSound ? undefined : `the wan has failed: ${JSON.stringify(faults)}`;

@@ -39,7 +39,7 @@ export interface TunSetup extends AsyncDisposable {
   /**
    * Removes the rules and the unreachable routes, and restores the kernel settings that still have the value of the
    * gateway and that no other gateway on this machine needs. The other routes end with the interface. A second call
-   * changes nothing. Neither does a call after this process has called `configureTun` again for the same interface:
+   * changes nothing, nor does a call after this process has called `configureTun` again for the same interface:
    * the last setup undoes what all have set.
    *
    * @throws {EnvironmentError} if a setting cannot be restored or the rules cannot be removed. The other settings

@@ -3,8 +3,8 @@
  * applies snapshots, and renews the certificate. It decides what a failure of the tunnel means:
  *
  * 1. The tunnel dials again by itself, whatever the failure is.
- * 2. A failure that time alone may resolve is reported as `connecting`. So is a failure at one of several endpoints,
- *    because another endpoint may work.
+ * 2. A failure that time alone may resolve is reported as `connecting`, like a failure at one of several
+ *    endpoints, because another endpoint may work.
  * 3. If a new certificate would help, the current token is tried.
  * 4. Every other failure is reported as `rejected`.
  * @module

@@ -31,7 +31,7 @@ export type FailureKind =
   | 'protocol'
   /** The certificate of the peer does not lead to a CA that is trusted here, or is not valid now. */
   | 'peer-untrusted'
-  /** The certificate of the peer is genuine, but names another gateway than is expected. */
+  /** The certificate of the peer is genuine, but names another gateway than the expected one. */
   | 'peer-identity'
   /** The peer does not trust the certificate of this side. */
   | 'certificate-untrusted'

@@ -61,7 +61,7 @@ export const CloseCode = {
 
 interface Greeting {
   readonly version: number;
-  /** What the peer says it runs; for logs. */
+  /** The software that the peer says it runs; for logs. */
   readonly software: string;
 }
 

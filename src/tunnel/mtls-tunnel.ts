@@ -109,7 +109,7 @@ export class MtlsTunnel extends EventEmitter<TunnelEvents> implements Tunnel, As
     return this.#driver.info;
   }
 
-  /** What the peer says it runs. It is not verified, and undefined before the tunnel has been up. */
+  /** The software that the peer says it runs. It is not verified, and undefined before the tunnel has been up. */
   get software(): string | undefined {
     return this.#driver.software;
   }

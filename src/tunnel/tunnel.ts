@@ -175,7 +175,7 @@ export interface Tunnel extends EventEmitter<TunnelEvents> {
   /**
    * Ends the tunnel for good. Delivery stops at once. What was committed is sent, on further connections for 1 s at
    * most. Then the peer learns why, by default `CloseCode.Shutdown`, and with `CloseCode.Moved` where to dial instead.
-   * Resolves when the connections are gone, after 2 s at most. Each call returns the same promise, and the peer is told
+   * Resolves when the connections are gone, after 2 s at most. Each call returns the same promise, and the peer learns
    * what the first call says.
    */
   close(close?: Partial<TunnelRefusal>): Promise<void>;
@@ -192,7 +192,7 @@ export interface TunnelDriver {
   readonly peer: GatewayIdentity | undefined;
   readonly state: TunnelState;
   readonly info: ConnectionInfo | undefined;
-  /** What the peer says it runs. */
+  /** The software that the peer says it runs. */
   readonly software: string | undefined;
   /** Called once, when the tunnel is complete. */
   start(): void;

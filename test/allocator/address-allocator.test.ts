@@ -104,7 +104,7 @@ describe('AddressAllocator', () => {
     expect(allocator.allocate('b').address).toEqual('192.0.2.1');
   });
 
-  test('assigns a certain address unless it is taken, at rest, reserved or foreign', () => {
+  test('assigns a certain address unless it is taken, in quarantine, reserved or foreign', () => {
     const { allocator, clock } = allocatorOf('192.0.2.0/29', { reserved: ['192.0.2.6'] });
     expect(allocator.assign('a', '192.0.2.3').address).toEqual('192.0.2.3');
     expect(allocator.assign('a', '192.0.2.3').address).toEqual('192.0.2.3');
@@ -144,7 +144,7 @@ describe('AddressAllocator', () => {
     expect(() => v4Only.allocate('a', 6)).toThrow('there is no IPv6 pool');
   });
 
-  test('tells its defaults', () => {
+  test('exports its defaults', () => {
     expect(ADDRESS_ALLOCATOR_DEFAULTS).toEqual({ reserved: [], blockSize: 16 });
   });
 

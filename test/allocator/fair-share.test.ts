@@ -185,7 +185,7 @@ describe('AddressAllocator', () => {
     );
   });
 
-  test('tells once when the rest of an address has ended, and not if its key has taken it back', () => {
+  test('reports once when the rest of an address has ended, and not if its key has taken it back', () => {
     const clock = new FakeClock({ wallMs: 0 });
     const rested: string[] = [];
     const allocator = new AddressAllocator({

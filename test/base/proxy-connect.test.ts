@@ -141,7 +141,7 @@ describe('connectThrough', () => {
     ['403', 'user:secret@', 'refused', 'it refuses the endpoint (status 403)'],
     ['302', '', 'refused', 'it refuses the endpoint (status 302)'],
     ['502', '', 'endpoint-unreachable', 'it cannot reach the endpoint (status 502)'],
-  ])('tells what status %s means with the credentials %j', async (status, user, fault, reason) => {
+  ])('says what status %s means with the credentials %j', async (status, user, fault, reason) => {
     const { outcome, idle } = await through(
       (socket) => socket.write(`HTTP/1.1 ${status} Reason\r\nContent-Length: 99\r\n\r\nbody`),
       { user }
@@ -165,7 +165,7 @@ describe('connectThrough', () => {
     );
   });
 
-  test('tells that the proxy cannot be reached', async () => {
+  test('says that the proxy cannot be reached', async () => {
     const nobody = await refusingTcpPort();
     cleanUp.push(() => nobody.close());
     const error = (await open(nobody.port).outcome) as ProxyError;
@@ -176,7 +176,7 @@ describe('connectThrough', () => {
     ['ends', (socket) => socket.end()],
     ['ends within the answer', (socket) => socket.end('HTTP/1.1 200 OK\r\n')],
     ['resets', (socket) => socket.resetAndDestroy()],
-  ])('tells that the proxy %s the connection', async (_, answer) => {
+  ])('says that the proxy %s the connection', async (_, answer) => {
     const { outcome, idle } = await through(answer);
     expect(await outcome).toMatchObject({ fault: 'unreachable', status: undefined });
     await idle();
@@ -189,14 +189,14 @@ describe('connectThrough', () => {
     });
     const { socket, outcome, idle } = await through(() => asked());
     await request;
-    let isTold = false;
+    let isCalled = false;
     void outcome.then(() => {
-      isTold = true;
+      isCalled = true;
     });
     socket.destroy();
     await Promise.all([once(socket, 'close'), idle()]);
     await new Promise(setImmediate);
-    expect(isTold).toBe(false);
+    expect(isCalled).toBe(false);
   });
 
   test('can be given up before the proxy has accepted', async () => {

@@ -66,7 +66,7 @@ describe('server and client', () => {
     expect(server.status('site-a')).toMatchObject({ appliedRevision: revision });
   });
 
-  test('one that connects before its snapshot is made is not told twice', async () => {
+  test('an edge that connects before its snapshot is made gets it once', async () => {
     const { scene, server } = await startServer();
     await scene.registry.expose({ service: 'glance', site: 'site-a' }, 'admin');
     await turn();
@@ -77,7 +77,7 @@ describe('server and client', () => {
     expect(JSON.stringify(link.cloud.sent)).toContain('glance');
   });
 
-  test('a change is told to the site that it concerns', async () => {
+  test('a change reaches the site that it concerns', async () => {
     const { scene, server } = await startServer();
     const [a, b] = [new Link(), new Link()];
     server.attach('site-a', a.cloud, noFault);
@@ -140,7 +140,7 @@ describe('server and client', () => {
     expect(link.cloud.sent).toHaveLength(1);
   });
 
-  test('a snapshot that is too long for the tunnel is a problem told, not a crash', async () => {
+  test('a snapshot that is too long for the tunnel is reported as a problem', async () => {
     const { scene, server } = await startServer();
     const link = new Link();
     const problems: string[] = [];
@@ -189,7 +189,7 @@ describe('server and client', () => {
     expect(newer.cloud.sent).toHaveLength(1);
   });
 
-  test('a blocked site gets no snapshot, and one when it is let in again', async () => {
+  test('a suspended site gets no snapshot, and gets one when it is resumed', async () => {
     const { scene, server } = await startServer();
     scene.controller.suspend('site-a', true);
     const link = new Link();
@@ -392,7 +392,7 @@ describe('ControlClient', () => {
     expect(channel.sent).toEqual([{ type: 'ack', revision: 7 }]);
   });
 
-  test('tells counters when they have changed, and all of them to a new cloud', async () => {
+  test('sends counters when they have changed, and all of them to a new cloud', async () => {
     const clock = new SceneClock();
     const counters = { dropNoTunnel: 0 };
     const client = await ControlClient.open({

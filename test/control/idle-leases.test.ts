@@ -42,7 +42,7 @@ describe('a year', () => {
     ['10.0.0.128/25', 6, 3],
     ['10.128.0.0/16', 6, 3],
   ])(
-    'in which hosts use 2,000 privacy addresses, with the cloud pool %s: never a refusal',
+    'has no refusal when hosts use 2,000 privacy addresses, with the cloud pool %s',
     async (pool, hostCount, aliveDays) => {
       const inUse = new Map<string, number>();
       const used: PresenceUse[] = [];
@@ -69,7 +69,7 @@ describe('a year', () => {
         for (const [host, endMs] of inUse) if (endMs <= atMs) inUse.delete(host);
         const addresses = presences();
         for (const host of inUse.keys()) {
-          // Who uses an address keeps it.
+          // A host that uses an address keeps it.
           if (!addresses.has(host)) refusals.push(`${host} has lost its address`);
           else used.push({ realm: 'cloud', address: addresses.get(host)! });
         }
@@ -169,7 +169,7 @@ describe('a lease that nobody uses', () => {
     expect(again.addressOf(QUIET)).toBeDefined();
   });
 
-  test('does not end as long as the data plane does not say what was used, which is told', async () => {
+  test('does not end as long as the data plane does not say what was used, which is reported', async () => {
     const { pass, addressOf, asked, problems } = await twoClients();
     asked.isFailing = true;
     await pass(20 * 24);
@@ -187,7 +187,7 @@ describe('a lease that nobody uses', () => {
     expect(translator.addressOf('cloud', 'site-a', QUIET)).toBeDefined();
   });
 
-  test('of a store that does not know of uses counts as used at the start, and then ends', async () => {
+  test('counts as used at the start if the store does not know of uses, and then ends', async () => {
     const { store, controller, clock } = await twoClients();
     await controller.close();
     const [key, value] = [...store.leases].find(([, lease]) =>
@@ -274,7 +274,7 @@ describe('a wall clock that jumps', () => {
     for (let round = 0; round < 2; round++) {
       await clock.pass(HOUR_MS);
       expect(scene.translator.addressOf('cloud', 'site-b', QUIET)).toBeDefined();
-      // The address of site-a is still at rest, and another host of it gets none.
+      // The address of site-a is still in quarantine, and another host of it gets none.
       const refused = scene.controller.admit('site-a', BUSY, 'cloud', 4);
       await expect(refused).rejects.toThrow('1 of 2 addresses leased, 1 in quarantine');
       scene = await startScene(desired, options, scene);
@@ -284,7 +284,7 @@ describe('a wall clock that jumps', () => {
   });
 });
 
-describe('the leases of a blocked site', () => {
+describe('the leases of a suspended site', () => {
   test('are kept, until they have been idle for long', async () => {
     const { controller, store, pass } = await twoClients();
     controller.suspend('site-a', true);
@@ -297,7 +297,7 @@ describe('the leases of a blocked site', () => {
     expect(store.leases.size).toBe(5);
   });
 
-  test('are released at once when that is wished, also those from before the start', async () => {
+  test('are released at once with the option for that, also those from before the start', async () => {
     const scene = await twoClients({ releaseSuspended: true });
     const { controller, translator } = scene;
     controller.suspend('site-a', true);
@@ -398,7 +398,7 @@ describe('PresenceUses', () => {
     expect(turns).toBeGreaterThanOrEqual(10);
   });
 
-  test('tells a real translator’s packets of a client', async () => {
+  test('finds the packets of a client in a real translator', async () => {
     const { controller, translator } = await startScene();
     await controller.admit('site-a', BUSY, 'cloud', 4);
     const uses = new PresenceUses(() => translator.real.paths());

@@ -108,7 +108,7 @@ describe('a service', () => {
     expect(translator.addressesOf('site-6', 'cloud', '2001:db8::5')).toEqual(['fd00::1']);
   });
 
-  test('that has no room is told by the version that was wanted', async () => {
+  test('that finds a full pool is reported by the version that was wanted', async () => {
     const { problems } = await startScene(withSite('site-6', { pools: ['fd00::1/128'] }));
     expect(problems).toEqual([
       'no presence in "site-6" for "web": pool fd00::1/128 exhausted: 1 of 1 addresses leased, 0 in quarantine',
@@ -117,7 +117,7 @@ describe('a service', () => {
 });
 
 describe('a client', () => {
-  test('of services of both IP versions has a presence of each, stored in one commit', async () => {
+  test('has a presence of each IP version if it uses services of both, stored in one commit', async () => {
     const scene = await startScene(MIXED);
     const { translator, store } = scene;
     const before = store.leaseCommits;
@@ -199,7 +199,7 @@ describe('a client', () => {
     await expect(refused).rejects.toThrow('"site-6" has 1 clients in "cloud", as many as it may');
   });
 
-  test('of a full pool is refused, and served by that of the other version', async () => {
+  test('is refused by a full pool, and served by the pool of the other version', async () => {
     const { controller } = await startScene(
       withSite('cloud', { pools: ['10.0.0.128/32', 'fd00::/64'] })
     );
@@ -255,7 +255,7 @@ describe('a client', () => {
 });
 
 describe('a change of pools', () => {
-  test('to the own version of a service moves it there, and lets its clients go', async () => {
+  test('moves a service to its own version, and releases its clients', async () => {
     const scene = await startScene(MIXED);
     const { registry, translator, store, clock } = scene;
     await admitBoth(scene);
@@ -272,7 +272,7 @@ describe('a change of pools', () => {
     expect(translator.unstored).toEqual([]);
   });
 
-  test('that takes a version away moves what was of it to the other', async () => {
+  test('moves the presences of a version that is removed to the other', async () => {
     const { registry, translator, store } = await startScene(MIXED);
     await registry.apply(
       { ...withSite('cloud', { pools: ['10.0.0.128/25'] }), exposures: exposures(0, 2, 4) },
@@ -287,7 +287,7 @@ describe('a change of pools', () => {
 });
 
 describe('a store', () => {
-  test('of a time when all presences were of the own version is read as it was', async () => {
+  test('of a version that had presences of the own IP version only is read unchanged', async () => {
     const value = { endpoint: `site-6/${HOST_6}` };
     const store = await storeOf({
       'lease/cloud/fd00::9': value,
@@ -308,7 +308,7 @@ describe('a store', () => {
     expect(translator.addressesOf('cloud', 'site-6', HOST_6)).toEqual(['10.0.0.200']);
   });
 
-  test('in which one host has two addresses of the other version in use is refused', async () => {
+  test('is refused if one host has two addresses of the other version in use', async () => {
     const value = { endpoint: `site-6/${HOST_6}` };
     const store = await storeOf({
       'lease/cloud/10.0.0.130': value,

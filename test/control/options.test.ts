@@ -82,7 +82,7 @@ describe('PresenceController', () => {
     expect(registry.listenerCount('change')).toBe(0);
   });
 
-  test('tells its defaults', () => {
+  test('exports its defaults', () => {
     expect(PRESENCE_CONTROLLER_DEFAULTS).toEqual({
       ttlSeconds: 30,
       quarantineMs: 60_000,
@@ -172,7 +172,7 @@ describe('ControlServer', () => {
     );
   });
 
-  test('takes an option that is undefined for one that is absent, and tells its defaults', async () => {
+  test('takes an option that is undefined for one that is absent, and exports its defaults', async () => {
     const { controller } = await startScene();
     const options = {
       retryMs: undefined,
@@ -261,7 +261,7 @@ describe('ControlClient', () => {
     expect(await misuseOf(open)).toBe(message);
   });
 
-  test('tells its defaults', () => {
+  test('exports its defaults', () => {
     expect(CONTROL_CLIENT_DEFAULTS).toEqual({ statusIntervalMs: 1000, renewalTimeoutMs: 10_000 });
   });
 
@@ -285,12 +285,12 @@ describe('ControlClient', () => {
     const channel = new FakeChannel();
     client.attach(channel);
     let open!: () => void;
-    const gate = new Promise<void>((resolve) => {
+    const released = new Promise<void>((resolve) => {
       open = resolve;
     });
     const commit = store.commit.bind(store);
     store.commit = async (writes) => {
-      await gate;
+      await released;
       await commit(writes);
     };
     const snapshot = scene.controller.snapshot('site-a')!;

@@ -237,7 +237,7 @@ describe('a change of the desired state', () => {
     expect(translator.unstored).toEqual([]);
   });
 
-  test('that a pool has no room for is told once, and the rest is in force', async () => {
+  test('is reported once if a pool is full, and the rest is in force', async () => {
     const small = withSite('site-a', { pools: ['10.0.0.128/32'] });
     const exposures = [...DESIRED.exposures, { service: 'glance', site: 'site-a' }];
     const { registry, translator, problems, controller } = await startScene({
@@ -255,7 +255,7 @@ describe('a change of the desired state', () => {
     expect(problems).toHaveLength(1);
   });
 
-  test('of pools drops the leases outside, keeps those inside', async () => {
+  test('drops the leases outside of new pools, and keeps those inside', async () => {
     const { registry, translator, store, controller } = await startScene();
     await controller.admit(...CLIENT);
     expect(translator.addressOf('cloud', 'site-a', '10.0.0.7')).toBe('10.0.0.130');
@@ -271,7 +271,7 @@ describe('a change of the desired state', () => {
     expect(translator.unstored).toEqual([]);
   });
 
-  test('of pools is found at the start too', async () => {
+  test('is found at the start if pools have changed', async () => {
     const scene = await startScene();
     const moved = withSite('cloud', { pools: ['10.0.0.192/26'] });
     const { translator, store } = await startScene(moved, {}, scene);
@@ -279,14 +279,14 @@ describe('a change of the desired state', () => {
     expect(store.leases.has('lease/cloud/10.0.0.129')).toBe(false);
   });
 
-  test('that reserves an address takes it away from its holder', async () => {
+  test('takes a reserved address away from its holder', async () => {
     const { registry, translator } = await startScene();
     await registry.apply(withSite('cloud', { reserved: ['10.0.0.129'] }), 'file');
     await turn();
     expect(translator.addressOf('cloud', 'site-a', '10.0.0.5')).toBe('10.0.0.130');
   });
 
-  test('that removes a site leaves nothing of it', async () => {
+  test('leaves nothing of a removed site', async () => {
     const { registry, translator, store, controller } = await startScene();
     await controller.admit(...CLIENT);
     expect(controller.snapshot('site-a')).toBeDefined();
@@ -310,7 +310,7 @@ describe('a change of the desired state', () => {
     expect(controller.whois('site-a', '10.0.0.129')).toBeUndefined();
   });
 
-  test('that removes a site is seen at the start too', async () => {
+  test('is found at the start if a site was removed', async () => {
     const scene = await startScene();
     const desired = {
       sites: DESIRED.sites.slice(0, 1),
@@ -458,7 +458,7 @@ describe('a store that fails', () => {
     expect(translator.unstored).toEqual([]);
   });
 
-  test('that is slow holds back what is new only', async () => {
+  test('holds back only what is new while it is slow', async () => {
     const { registry, translator, store, controller } = await startScene();
     const open = store.hold();
     const admission = controller.admit(...CLIENT);
@@ -591,7 +591,7 @@ describe('admit', () => {
     await controller.admit(...CLIENT);
   });
 
-  test('refuses a client of a blocked site, and to a blocked site', async () => {
+  test('refuses a client of a suspended site, and one that calls a suspended site', async () => {
     const { controller, store } = await startScene(DESIRED, { suspended: ['site-a'] });
     const before = store.leaseCommits;
     await expect(controller.admit(...CLIENT)).rejects.toThrow(
@@ -605,7 +605,7 @@ describe('admit', () => {
     await controller.admit(...CLIENT);
   });
 
-  test('of a site that is blocked meanwhile binds nothing', async () => {
+  test('binds nothing if the site is suspended meanwhile', async () => {
     const { controller, store, translator } = await startScene();
     const open = store.hold();
     const admission = controller.admit(...CLIENT);
@@ -618,7 +618,7 @@ describe('admit', () => {
     expect(translator.addressOf('cloud', 'site-a', '10.0.0.7')).toBe('10.0.0.130');
   });
 
-  test('of a site that is removed meanwhile leaves nothing behind', async () => {
+  test('leaves nothing behind if the site is removed meanwhile', async () => {
     const { controller, registry, store, translator } = await startScene();
     const open = store.hold();
     const admissions = [controller.admit(...CLIENT)];
@@ -681,7 +681,7 @@ describe('suspend', () => {
     expect(JSON.stringify(translator.plan)).not.toContain('site-b');
   });
 
-  test('of the start holds from the first plan on', async () => {
+  test('holds from the first plan on if it is called before the start', async () => {
     const { translator } = await startScene(DESIRED, { suspended: ['site-a'] });
     expect(translator.loads).toBe(1);
     expect(JSON.stringify(translator.plan)).not.toContain('site-a');
@@ -740,31 +740,31 @@ describe('a snapshot', () => {
     ]);
   });
 
-  test('is told once for changes that come together, within the time for that', async () => {
+  test('is emitted once for changes within the time for that', async () => {
     const { controller, registry, clock } = await startScene(DESIRED, { coalesceMs: 20 });
     clock.advance(20);
-    const told: Snapshot[] = [];
-    controller.on('snapshot', (snapshot) => told.push(snapshot));
+    const seen: Snapshot[] = [];
+    controller.on('snapshot', (snapshot) => seen.push(snapshot));
     await registry.expose({ service: 'glance', site: 'site-b' }, 'admin');
     await turn();
     for (const host of hosts(5)) await controller.admit('site-b', host, 'cloud', 4);
     clock.advance(19);
-    expect(told).toEqual([]);
+    expect(seen).toEqual([]);
     clock.advance(1);
-    expect(told.map(({ site }) => site).sort()).toEqual(['cloud', 'site-b']);
+    expect(seen.map(({ site }) => site).sort()).toEqual(['cloud', 'site-b']);
     clock.advance(5000);
-    expect(told).toHaveLength(2);
+    expect(seen).toHaveLength(2);
   });
 
-  test('is not told again when nothing in it has changed', async () => {
+  test('is not emitted again when nothing in it has changed', async () => {
     const { controller, clock } = await startScene();
     clock.advance(5000);
-    const told: Snapshot[] = [];
-    controller.on('snapshot', (snapshot) => told.push(snapshot));
+    const seen: Snapshot[] = [];
+    controller.on('snapshot', (snapshot) => seen.push(snapshot));
     const before = controller.snapshot('site-b');
     controller.suspend('site-x', true);
     clock.advance(5000);
-    expect(told).toEqual([]);
+    expect(seen).toEqual([]);
     expect(controller.snapshot('site-b')).toBe(before);
   });
 
@@ -787,37 +787,37 @@ describe('a snapshot', () => {
   test('is made less often when making it takes long', async () => {
     const { controller, clock } = await startScene(DESIRED, { coalesceMs: 20 });
     clock.advance(5000);
-    let told = 0;
+    let seen = 0;
     controller.on('snapshot', () => {
-      told++;
+      seen++;
       clock.advance(50); // a listener that compiles a large zone
     });
     const [first, second] = hosts(2) as [string, string];
     await controller.admit('site-a', first, 'cloud', 4);
     clock.advance(19);
-    expect(told).toBe(0);
+    expect(seen).toBe(0);
     controller.snapshot('cloud');
-    expect(told).toBe(1);
+    expect(seen).toBe(1);
     await controller.admit('site-a', second, 'cloud', 4);
     clock.advance(449);
-    expect(told).toBe(1);
+    expect(seen).toBe(1);
     clock.advance(1);
-    expect(told).toBe(2);
+    expect(seen).toBe(2);
   });
 
   test('is made no less often because somebody sets the wall clock meanwhile', async () => {
     const { controller, clock } = await startScene(DESIRED, { coalesceMs: 20 });
     clock.advance(5000);
-    let told = 0;
+    let seen = 0;
     controller.on('snapshot', () => {
-      told++;
+      seen++;
       clock.setWall(clock.wallMs() + 86_400_000);
     });
     for (const host of hosts(2)) {
       await controller.admit('site-a', host, 'cloud', 4);
       clock.advance(20);
     }
-    expect(told).toBe(2);
+    expect(seen).toBe(2);
   });
 });
 
@@ -842,14 +842,14 @@ describe('names of clients', () => {
     expect(named('site-a')).toBeGreaterThan(2000);
     expect(named('site-a')).toBeLessThan(9000);
     expect(snapshot.pointers.length).toBe(snapshot.hosts.length);
-    // Without a name it is a client all the same.
+    // A host without a name is a client too.
     const address = controller.presences().filter(({ of }) => of.realm === 'site-a');
     expect(address.length).toBeGreaterThanOrEqual(9000);
   });
 });
 
 describe('whois', () => {
-  test('tells site, host and services', async () => {
+  test('returns site, host and services', async () => {
     const { controller } = await startScene();
     await controller.admit(...CLIENT);
     expect(controller.whois('site-a', '10.0.0.129')).toEqual({

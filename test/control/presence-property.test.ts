@@ -1,6 +1,6 @@
 /**
  * Random histories of a cloud of both IP versions: exposures come and go, clients arrive, pools move
- * and change their version, sites are blocked, the store fails, time passes, the process restarts.
+ * and change their version, sites are suspended, the store fails, time passes, the process restarts.
  * What must always hold is checked after each step.
  */
 import fc from 'fast-check';
@@ -99,7 +99,7 @@ const FIRST_STEPS = ['rabbitmq', 'web'].map((name): Step => {
 
 const familyOf = (text: string): 4 | 6 => (text.includes(':') ? 6 : 4);
 
-/** What is desired, what has been blocked, and when each address was last in use, and for whom. */
+/** What is desired, what has been suspended, and when each address was last in use, and for whom. */
 class World {
   scene!: Scene;
   readonly sites = MIXED.sites.map((each) => ({ ...each, maxClients: 3 }));
@@ -206,7 +206,7 @@ class World {
         expect(clock.monotonicMs() - last.atMs).toBeGreaterThanOrEqual(QUARANTINE_MS);
       }
       this.lastUse.set(key, { of: holder, atMs: clock.monotonicMs() });
-      // Nobody has a presence whom no exposure wants there, or lets in.
+      // Only hosts that an exposure allows have a presence.
       const wanted = registry.state.exposures.some((exposure) => {
         const home = MIXED.services.find(({ name }) => name === exposure.service)!;
         const served = this.servedFamily(exposure.site, home.address);

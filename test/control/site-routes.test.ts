@@ -80,7 +80,7 @@ describe('SiteRoutes', () => {
   });
 });
 
-test('every presence leads to its site, and what has been told adds up to the routes', () => {
+test('every presence leads to its site, and the changes add up to the routes', () => {
   const address = fc.nat({ max: 63 }).map((host) => `10.0.0.${128 + host}`);
   const site = fc.constantFrom('a', 'b', 'c');
   const presences = fc.uniqueArray(fc.tuple(address, site), {

@@ -1,5 +1,5 @@
 /**
- * Presences in a realm that is on the way between two others: who gets one, and what is not told of it.
+ * Presences in a realm that is on the way between two others: who gets one, and where it does not appear.
  */
 import { describe, expect, test } from 'vitest';
 import { NotAdmittedError } from '../../src/control/index.ts';
@@ -7,7 +7,7 @@ import { PoolExhaustedError } from '../../src/errors.ts';
 import { DESIRED, type Desired, SITE, startScene, turn } from './scene.ts';
 
 const TRANSIT = { transit: 'cloud' };
-/** site-a's console is there for site-b, but for one host. */
+/** site-a's console is there for site-b, except for one host. */
 const BETWEEN: Desired = {
   ...DESIRED,
   exposures: [{ service: 'console-a', site: 'site-b', clients: ['10.0.0.4/30'] }],
@@ -71,7 +71,7 @@ describe('with a transit realm', () => {
     await expect(controller.admit('cloud', known, 'site-b', 4)).rejects.toThrow(NotAdmittedError);
   });
 
-  test('one that is a client there for itself has a name', async () => {
+  test('a host that is a client there for itself has a name', async () => {
     const exposures = [...BETWEEN.exposures, { service: 'rabbitmq', site: 'site-b' }];
     const { controller } = await startScene({ ...BETWEEN, exposures }, TRANSIT);
     await controller.admit(...CLIENT, 'site-a', 4);
@@ -80,7 +80,7 @@ describe('with a transit realm', () => {
     ]);
   });
 
-  test('what was admitted before there was one gets its presence at the start', async () => {
+  test('a client that was admitted without one gets its presence there at the start', async () => {
     const before = await startScene(BETWEEN);
     await before.controller.admit(...CLIENT, 'site-a', 4);
     const { translator } = await startScene(BETWEEN, TRANSIT, before);
@@ -104,7 +104,7 @@ describe('with a transit realm', () => {
     expect(store.leases.get(`lease/cloud/${address}`)).toHaveProperty('releasedAt');
   });
 
-  test('a full pool there keeps clients out, and is told; the rest goes on', async () => {
+  test('a full pool there refuses clients and is reported; the rest goes on', async () => {
     const small = { ...SITE, pools: ['10.0.0.128/31'] };
     const sites = BETWEEN.sites.map((each) =>
       each.name === 'cloud' ? { ...each, ...small } : each

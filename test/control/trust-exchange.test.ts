@@ -69,7 +69,7 @@ async function connect(options: ControlServerOptions = {}): Promise<World> {
   return { authority, server, link, client, problems, provider, clock };
 }
 
-/** A server with many edges, and what each was told last to wait before it renews. */
+/** A server with many edges, and how long each was last asked to wait before it renews. */
 async function fleet(size: number, options: ControlServerOptions = {}) {
   const provider: World['provider'] = {
     trust: () => ({ caPem: 'one', renew: false }),
@@ -97,8 +97,8 @@ async function fleet(size: number, options: ControlServerOptions = {}) {
   for (let i = 0; i < size; i++) add(`site-${i}`);
   const waits = (): (number | undefined)[] =>
     links.map(({ cloud }) => {
-      const told = cloud.sent.filter((it) => (it as { type: string }).type === 'trust').at(-1);
-      return (told as { renewInMs?: number }).renewInMs;
+      const seen = cloud.sent.filter((it) => (it as { type: string }).type === 'trust').at(-1);
+      return (seen as { renewInMs?: number }).renewInMs;
     });
   return { server, provider, waits, add };
 }
@@ -124,7 +124,7 @@ describe('renewal', () => {
     expect(server.renewals).toEqual({ renewed: 1, refused: 0, limited: 0, failed: 0 });
   });
 
-  test('what the authority refuses is told, with its reason', async () => {
+  test('reports what the authority refuses, with its reason', async () => {
     const { link, client, server, authority } = await connect();
     await authority.revoke({ site: 'site-a' });
     const renewal = client.renew(newRequest());
@@ -190,7 +190,7 @@ describe('renewal', () => {
     await expect(again).resolves.toHaveProperty('caPem');
   });
 
-  test('without a tunnel there is nobody to ask, and a client that closes waits no more', async () => {
+  test('fails without a tunnel, and a client that closes waits no more', async () => {
     const { link, client } = await connect();
     link.edge.isFull = true;
     await expect(client.renew(newRequest())).rejects.toThrow(EnvironmentError);
@@ -214,16 +214,16 @@ describe('renewal', () => {
 });
 
 describe('trust', () => {
-  test('an edge is told whom to trust when it connects, and when that changes', async () => {
+  test('sends an edge the trust anchors when it connects, and when they change', async () => {
     const { link, client, server, provider } = await connect();
-    const told: unknown[] = [];
-    client.on('trust', (trust) => told.push(trust));
+    const seen: unknown[] = [];
+    client.on('trust', (trust) => seen.push(trust));
     link.deliver();
-    expect(told).toEqual([expect.objectContaining({ renew: false })]);
+    expect(seen).toEqual([expect.objectContaining({ renew: false })]);
     provider.trust = () => ({ caPem: 'both', renew: true });
     server.announceTrust();
     link.deliver();
-    expect(told[1]).toEqual({ caPem: 'both', renew: true });
+    expect(seen[1]).toEqual({ caPem: 'both', renew: true });
   });
 
   test('a thousand edges renew one after the other when the CA changes, 20 in a second', async () => {
@@ -277,15 +277,15 @@ describe('trust', () => {
   test('an edge hears how long to wait, and an older cloud does not say', async () => {
     const { link, client } = await connect();
     link.deliver();
-    const told: unknown[] = [];
+    const seen: unknown[] = [];
     const problems: Error[] = [];
-    client.on('trust', (trust) => told.push(trust));
+    client.on('trust', (trust) => seen.push(trust));
     client.on('problem', ({ error }) => problems.push(error));
     const message = { type: 'trust', caPem: 'x', renew: true };
     for (const more of [{}, { renewInMs: 7 }, { renewInMs: -1 }, { renewInMs: 1e9 }]) {
       link.edge.receive({ ...message, ...more });
     }
-    expect(told).toEqual([
+    expect(seen).toEqual([
       { caPem: 'x', renew: true },
       { caPem: 'x', renew: true, renewInMs: 7 },
     ]);

@@ -58,7 +58,7 @@ export interface RecipeOptions {
   readonly longest?: number;
   /** Shortest payload; 0 by default. */
   readonly shortest?: number;
-  /** Only what a strict observer of connections (conntrack) finds valid. */
+  /** Whether it makes only packets that a strict observer of connections (conntrack) finds valid. */
   readonly isStrict?: boolean;
   /** No wrong or missing checksums. */
   readonly isRight?: boolean;

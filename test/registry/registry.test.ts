@@ -93,7 +93,7 @@ describe('apply', () => {
     expect(other.registry.state).toEqual(registry.state);
   });
 
-  test('changes nothing and tells nobody when it brings nothing new', async () => {
+  test('changes and emits nothing when it brings nothing new', async () => {
     const { registry, changes } = await open();
     await registry.apply(DESIRED, 'file');
     const before = registry.state;
@@ -369,7 +369,7 @@ describe('expose and unexpose', () => {
     expect(changes()).toBe(4);
   });
 
-  test('tells the place within the exposure', async () => {
+  test('says the place within the exposure', async () => {
     const { registry } = await open();
     await registry.apply(DESIRED, 'file');
     const expose = (exposure: unknown) => faultOf(registry.expose(exposure, 'admin'));
@@ -539,7 +539,7 @@ describe('writes at the same time', () => {
     ]);
   });
 
-  test('have been told when they resolve', async () => {
+  test('have been emitted when they resolve', async () => {
     const { registry } = await open();
     const seen: number[] = [];
     registry.on('change', () => seen.push(registry.state.exposures.length));
@@ -604,7 +604,7 @@ describe('sites and services at run time', () => {
     expect(keys.filter((key) => /site-c|camera/.test(key))).toEqual([]);
   });
 
-  test('change nothing and tell nobody when they are as they were', async () => {
+  test('change and emit nothing when they are as they were', async () => {
     const { registry, changes } = await open();
     await registry.apply(DESIRED, 'file');
     await registry.putSite(SITE_C, 'admin');
@@ -781,7 +781,7 @@ describe('sites and services at run time', () => {
     }
   );
 
-  test('a site that much needs is told with the first of it', async () => {
+  test('a site that several records need is refused with the first of them', async () => {
     const { registry } = await open();
     await registry.apply(DESIRED, 'file');
     await registry.putSite(SITE_C, 'admin');

@@ -50,7 +50,7 @@ describe('a tunnel whose certificate expires', () => {
   test.each([
     ['a minute', {}, MINUTE_MS],
     ['the grace that is given', { expiryGraceMs: 0 }, 0],
-  ])('is ended %s later, and the peer is told why', async (_name, options, graceMs) => {
+  ])('is ended %s later, and the peer learns why', async (_name, options, graceMs) => {
     const { dialled, accepted, listener, wallIs } = await clocked(siteA, options);
     const endMs = endOf(siteA) + graceMs;
     const down = next(dialled, 'down');

@@ -231,7 +231,7 @@ function lifetimes(name: PathName): Case[] {
       passes(path, DATAGRAM, [32, 64]),
       drop('site', piece(path, DATAGRAM, [32, 64]), 'DropFragmentOrphan'),
     ]),
-    test(`${name}: a first fragment again, of the same length, starts the datagram anew`, cites, [
+    test(`${name}: a first fragment again, of the same length, starts the datagram again`, cites, [
       passes(path, LONG, [0, 32]),
       passes(path, LONG, [32, 48]),
       passes(path, LONG, [0, 32]),
