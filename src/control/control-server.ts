@@ -27,7 +27,7 @@ export interface EdgeChannel extends ControlChannel {
 }
 
 export interface ControlServerOptions {
-  /** After how long a snapshot is sent again that an edge could not take, in ms; default 500. */
+  /** The time after which a snapshot that an edge could not take is sent again, in ms; default 500. */
   readonly retryMs?: number;
   /** Renews certificates and provides trust anchors; without it, requests of edges are ignored. */
   readonly trust?: TrustProvider;

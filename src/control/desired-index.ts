@@ -44,7 +44,7 @@ export class DesiredIndex {
   readonly #exposedIn = new Map<string, ExposedService[]>();
   readonly #servicesAt = new Map<string, string[]>();
   /**
-   * By home, clients' site and IP version of the services: the prefixes of these clients.
+   * Keyed by home, clients' site and IP version of the services: the prefixes of these clients.
    */
   readonly #clients = new Map<string, ClientPrefixes>();
   /** Keyed by home and IP version: the `maxClients` of sites whose hosts may have presences of that version there. */

@@ -36,7 +36,7 @@ export interface LeaseTableOptions {
 }
 
 export interface IdleRules {
-  /** After how long without use a client's lease ends, in ms. */
+  /** The time without use after which a client's lease ends, in ms. */
   readonly idleMs: number;
   /** The same for a site that holds nearly all that it can have, until it is well below that. */
   readonly pressedIdleMs: number;

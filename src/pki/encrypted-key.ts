@@ -3,7 +3,7 @@
  * ([RFC 8018 appendix A](https://www.rfc-editor.org/rfc/rfc8018#appendix-A)), AES-256-CBC, and a key that
  * PBKDF2 derives with HMAC-SHA-256. OpenSSL reads the result.
  *
- * node-forge reads and writes the structure; Node derives the key on its thread pool. Neither of them does both well: Node's
+ * node-forge reads and writes the structure; Node derives the key on its thread pool. Neither can do both: Node's
  * `export` uses 2,048 iterations and has no option for more, and forge's `encryptPrivateKeyInfo` derives in
  * JavaScript, which would block the event loop for about 3 s.
  * @module

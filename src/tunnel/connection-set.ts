@@ -346,5 +346,5 @@ const RENEWED: Close = {
 };
 /** How long the primary connection of a tunnel that is closed waits for the others, in ms: half of what it may take. */
 const PATIENCE_MS = 1_000;
-/** Over how long the rate of control messages is averaged, in ms, so that bursts pass. */
+/** The time in ms over which the rate of control messages is averaged, so that bursts pass. */
 const CONTROL_WINDOW_MS = 10_000;

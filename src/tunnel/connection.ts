@@ -49,7 +49,7 @@ export interface ConnectionEvents {
 
 export class TunnelConnection extends EventEmitter<ConnectionEvents> {
   onPacket: (buffer: Buffer, start: number, end: number) => void = ignore;
-  /** Called after all that was read at a time. */
+  /** Called after everything that was read at once. */
   onBatchEnd: () => void = ignore;
   /** Called once after `reserve` returned -1, when there is space again. */
   onDrain: () => void = ignore;
@@ -266,7 +266,7 @@ export class TunnelConnection extends EventEmitter<ConnectionEvents> {
     this.abort({ code: CloseCode.ProtocolError, reason });
   }
 
-  /** Ends the connection at once, and tells the peer nothing. */
+  /** Ends the connection at once, and sends the peer nothing. */
   destroy(code: string, reason: string): void {
     this.#socket.destroy();
     this.#end({ by: 'us', code, reason });

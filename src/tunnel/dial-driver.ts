@@ -29,7 +29,7 @@ import type {
 export class DialDriver implements TunnelDriver {
   readonly #set: ConnectionSet;
   readonly #further: FurtherConnections;
-  /** Emits what the user of the tunnel hears. */
+  /** Emits the events of the tunnel. */
   readonly #tunnel: EventEmitter<TunnelEvents>;
   readonly #options: ResolvedDialOptions;
   #state: TunnelState = 'connecting';
@@ -170,7 +170,7 @@ export class DialDriver implements TunnelDriver {
   /** Turns to the endpoint where the peer says that the site is. Returns false if it does not say that. */
   #follow({ by, code, endpoint }: CloseCause): boolean {
     const isMoved = by === 'peer' && code === CloseCode.Moved && endpoint !== undefined;
-    // Gateways that do not agree could send it from one to the other for ever, so it waits now and then.
+    // Gateways that do not agree could redirect it to each other for ever, so it waits now and then.
     if (!isMoved || ++this.#moves > MAX_MOVES) {
       this.#moves = 0;
       return false;

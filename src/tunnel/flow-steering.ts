@@ -187,7 +187,7 @@ export class FlowSteering {
     return this.#connectionOf[bucket]!;
   }
 
-  /** Returns how many flows, as far as the buckets tell them apart, have sent something recently. */
+  /** Returns how many flows, as far as the buckets distinguish them, have sent something recently. */
   active(nowMs: number): number {
     let count = 0;
     for (let bucket = 0; bucket < BUCKETS; bucket++) {

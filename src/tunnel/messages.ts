@@ -72,7 +72,7 @@ export interface Hello extends Greeting {
   readonly lane?: number | undefined;
   /** The connection is to take the place of the primary one of a tunnel that is there. */
   readonly renews?: boolean | undefined;
-  /** The group of the key exchange of this connection. Node does not tell it to the listening side. */
+  /** The group of the key exchange of this connection. Node does not reveal it to the listening side. */
   readonly keyExchange?: KeyExchangeGroup | undefined;
 }
 
@@ -89,7 +89,7 @@ export interface Welcome extends Greeting {
 export interface Close {
   /** One of `CloseCode`, or a code of the host's own of lower-case letters, digits and hyphens. */
   readonly code: string;
-  /** For an operator. */
+  /** A text for an operator. */
   readonly reason: string;
   /** Where to dial instead, with `moved`. */
   readonly endpoint?: CloseEndpoint | undefined;

@@ -168,7 +168,7 @@ interface Limits {
 }
 
 interface Row<T> {
-  /** As `DIAL_DEFAULTS` or `LISTEN_DEFAULTS` has it; undefined if there is none, or it depends on another option. */
+  /** The value in `DIAL_DEFAULTS` or `LISTEN_DEFAULTS`; undefined without one, or if it depends on another option. */
   readonly default: T | undefined;
   readonly limits: Limits;
   /** Computes the default from the options in the rows above. */

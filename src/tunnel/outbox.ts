@@ -27,7 +27,7 @@ import {
 } from './frame.ts';
 import type { Slab, SlabBudget, SlabPool } from './slab-pool.ts';
 
-/** What became of a packet. */
+/** The outcome of `commit`. */
 export const Commit = {
   Taken: 0,
   /** Dropped: the connection holds as much as it may, and has done so for long. */

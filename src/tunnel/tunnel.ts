@@ -79,7 +79,7 @@ export interface ConnectionInfo {
   /** TLS cipher suite, for example `TLS_AES_256_GCM_SHA384`. */
   readonly cipher: string;
   /**
-   * The group in which the two sides have agreed on a key. Node tells it to the dialling side only. On the listening
+   * The group in which the two sides have agreed on a key. Node reveals it to the dialling side only. On the listening
    * side, which allows these groups only, it is what the peer says, and undefined if the peer says nothing.
    */
   readonly keyExchange: KeyExchangeGroup | undefined;
@@ -95,9 +95,9 @@ export interface TunnelEvents {
    * on the other when its peer has done so. The tunnel has been up all the time.
    */
   renewed: [info: ConnectionInfo];
-  /** The tunnel was up, and is so no more. */
+  /** The tunnel was up, and is not up any more. */
   down: [cause: CloseCause];
-  /** A message of the peer's control layer. Nothing is checked but that it is JSON. */
+  /** A message of the peer's control layer. It is checked only to be JSON. */
   control: [message: Json];
   /** The peer refuses the tunnel; the dialling side tries again at its longest interval. */
   refused: [refusal: { readonly error: PeerRefusedError; readonly code: string }];
@@ -183,7 +183,7 @@ export interface Tunnel extends EventEmitter<TunnelEvents> {
   /** Ends the tunnel as `close` does, but drops what was committed. Nothing passes any more when it returns. */
   abort(close: TunnelRefusal): Promise<void>;
 
-  /** Ends the tunnel for good and at once, and tells the peer nothing. */
+  /** Ends the tunnel for good and at once, and sends the peer nothing. */
   destroy(): void;
 }
 
