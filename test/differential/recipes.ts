@@ -72,7 +72,7 @@ export function randomSession(random: Random, protocol: Protocol): Session {
   };
 }
 
-/** Any but the one of SCTP over UDP, as which tshark would judge the payload. */
+/** Any port except the one of SCTP over UDP, as which tshark would judge the payload. */
 function randomPort(random: Random): number {
   const port = random.between(1, 0xffff);
   return port === 9899 ? 1 : port;

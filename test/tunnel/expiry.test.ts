@@ -1,4 +1,4 @@
-/** How long a tunnel outlives the certificate that it came up with: not at all, but for a grace. */
+/** A tunnel outlives the certificate that it came up with by a grace at most. */
 import { X509Certificate } from 'node:crypto';
 import { describe, expect, test, vi } from 'vitest';
 import { ApiMisuseError } from '../../src/errors.ts';
