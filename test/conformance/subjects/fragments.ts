@@ -320,11 +320,15 @@ function malformed(name: PathName): Case[] {
   const cites = citesOf(name);
   const bad = (data: Uint8Array): Step => drop('site', data, 'DropMalformed');
   return [
-    test(`${name}: a fragment other than the last that is no multiple of 8 bytes is malformed`, cites, [
-      bad(piece(path, DATAGRAM, [0, 31])),
-      bad(piece(path, DATAGRAM, [0, 33])),
-      bad(piece(path, DATAGRAM, [32, 60], { more: true })),
-    ]),
+    test(
+      `${name}: a fragment other than the last that is no multiple of 8 bytes is malformed`,
+      cites,
+      [
+        bad(piece(path, DATAGRAM, [0, 31])),
+        bad(piece(path, DATAGRAM, [0, 33])),
+        bad(piece(path, DATAGRAM, [32, 60], { more: true })),
+      ]
+    ),
     test(`${name}: a fragment other than the last that is empty is malformed`, cites, [
       bad(piece(path, DATAGRAM, [32, 32], { more: true })),
       bad(piece(path, DATAGRAM, [0, 0], { more: true })),
