@@ -36,7 +36,7 @@ export interface WanCounters {
   /** Packets that the interface did not take; not a property of a wan, so a fault. */
   readonly refused: number;
   /** Packets that did not fit the delay line; a fault too. */
-  readonly overfull: number;
+  readonly unroomed: number;
   /** Most bytes that have waited for the link. */
   readonly greatestQueue: number;
   /** The largest delay of a packet for lack of a processor. */
@@ -139,10 +139,10 @@ export function compileForwarder(directory: string): string {
 
 /** Returns the faults of the wan itself, which make the figures invalid. */
 export function faultOf({ toCloud, toEdge, dropped }: WanReport): string | undefined {
-  const faults = { dropped, refused: 0, overfull: 0 };
-  for (const { refused, overfull } of [toCloud, toEdge]) {
+  const faults = { dropped, refused: 0, unroomed: 0 };
+  for (const { refused, unroomed } of [toCloud, toEdge]) {
     faults.refused += refused;
-    faults.overfull += overfull;
+    faults.unroomed += unroomed;
   }
   const isSound = Object.values(faults).every((count) => count === 0);
   return isSound ? undefined : `the wan has failed: ${JSON.stringify(faults)}`;
