@@ -138,7 +138,9 @@ function measure(
         }
         const { dropUncut, dropDeviceFull } = plane.counters;
         if (dropUncut + dropDeviceFull > 0) {
-          throw new Error(`${name}, ${frame}: ${dropUncut} not cut, ${dropDeviceFull} not taken`);
+          throw new Error(
+            `${name}, ${frame}: ${dropUncut} not segmented, ${dropDeviceFull} not taken`
+          );
         }
       }
     );

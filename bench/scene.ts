@@ -358,5 +358,5 @@ const FORTH_RULE = 0;
 const BACK_RULE = 3;
 /** The default of the translator. */
 const UDP_TIMEOUT_MS = 300_000;
-/** For the damaged packets of a check. */
+/** Sessions for the damaged packets of a check. */
 const SPARE_SESSIONS = 10_000;

@@ -71,7 +71,7 @@ export class Side {
   /** Address of the service, or of its presence. */
   readonly service: string;
   readonly serviceWords: Int32Array;
-  /** All but the last word of every client's address. */
+  /** The words of every client's address, without the last one. */
   readonly clientWords: Int32Array;
   /** Last words of the clients' addresses, in the order of the plan. */
   readonly clients: Int32Array;
@@ -131,7 +131,7 @@ function shuffled(count: number, classes: number): Int32Array {
   return order;
 }
 
-/** Of both realms, so that every packet is measured against it. */
+/** The MTU of both realms, so that every packet is measured against it. */
 export const MTU = 1500;
 
 /** 100.64.0.1 and 192.0.2.5; of IPv6 addresses these are the last 32 bits. */

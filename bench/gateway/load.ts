@@ -31,7 +31,7 @@ export interface Datagrams {
 export interface BulkOptions {
   readonly seconds: number;
   readonly streams?: number;
-  /** From the service to the client. */
+  /** Whether the data goes from the service to the client. */
   readonly isReverse?: boolean;
 }
 

@@ -19,7 +19,7 @@ export interface Figures {
   readonly udpCleanPps: number | null;
   readonly p50Us: number | null;
   readonly p99Us: number | null;
-  /** Of the same round trips beside a bulk stream. */
+  /** The same for round trips beside a bulk stream. */
   readonly loadedP99Us: number | null;
   readonly connectP50Us: number | null;
   readonly cpuSecondsPerGiB: number | null;
@@ -102,7 +102,7 @@ export function bestOf(results: readonly Datagrams[]): { best: number; clean: nu
   };
 }
 
-/** Of each of the five times. */
+/** The round trips in each of the five times. */
 const PING_PONGS = 1_000;
 const CONNECTIONS = 250;
 const SMALL_MS = 2_000;

@@ -18,7 +18,7 @@ import { framed } from '../../test/support/vnet.ts';
 
 interface Shape {
   readonly name: string;
-  /** Of the packet, in bytes. */
+  /** The length of the packet, in bytes. */
   readonly length: number;
   /** The number of packets in flight. */
   readonly window: number;
@@ -30,7 +30,7 @@ interface Result {
   readonly packets: number;
   readonly packetsPerSecond: number;
   readonly gbps: number;
-  /** Of both gateways, and of what writes and checks the packets. */
+  /** The CPU time of both gateways, and of what writes and checks the packets. */
   readonly cpuNsPerPacket: number;
 }
 

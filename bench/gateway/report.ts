@@ -129,7 +129,7 @@ const COLUMNS: readonly { field: keyof Figures; head: string; digits: number }[]
 const TARGETS: readonly {
   readonly what: string;
   readonly field: keyof Figures;
-  /** Whose figure it is divided by; the figure itself without. */
+  /** The rival by whose figure it is divided; without it, the figure itself counts. */
   readonly rival?: (typeof RIVALS)[number];
   readonly least?: number;
   readonly most?: number;

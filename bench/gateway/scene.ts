@@ -25,7 +25,7 @@ export interface Lan {
 }
 
 export interface SceneOptions {
-  /** For files of this scene; removed by its owner. */
+  /** The directory for files of this scene; its owner removes it. */
   readonly directory: string;
   readonly plan: AddressPlan;
   /** Congestion control of TCP on all hosts, as the kernel calls it. */

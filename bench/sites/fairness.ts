@@ -38,7 +38,7 @@ export interface FairnessOptions extends SitesOptions {
   readonly rounds: number;
 }
 
-/** All sites but one are in one process; the last has its own, so that it can be stopped. */
+/** All sites except one are in one process; the last has its own, so that it can be stopped. */
 export async function measureFairness(
   options: FairnessOptions
 ): Promise<{ shares: Shares[]; stopped: Stopped }> {

@@ -16,7 +16,7 @@ export interface FarmConfig {
 }
 
 export interface FarmSite {
-  /** Of enrolment. */
+  /** The token of enrolment. */
   readonly token: string;
   /** Name of the TUN that it opens; without it the site has a device in memory, and no traffic. */
   readonly tun?: string;

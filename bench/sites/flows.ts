@@ -10,7 +10,7 @@ import type { Host, Program } from '../../test/support/network.ts';
 import { pidInside } from '../wan/wan.ts';
 import { SERVICE_PORT, type SitesScene } from './scene.ts';
 
-/** From the sites to the service, or from there to them. */
+/** `up` is from the sites to the service, `down` from the service to them. */
 export type Direction = 'up' | 'down';
 
 /** Compiles `flows.c` into this directory; returns the path of the program. */

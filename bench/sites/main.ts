@@ -71,7 +71,7 @@ async function main(): Promise<void> {
   if (values.json) console.log(JSON.stringify({ machine, settings, fairness, memory, targets }));
 }
 
-/** Of one scene, at most. Above the call that needs it. */
+/** The longest time of one scene. It stands above the call that needs it. */
 const LIFETIME_SECONDS = 400;
 
 await main().catch((error: Error) => {

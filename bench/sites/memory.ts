@@ -20,7 +20,7 @@ export interface MemoryStep {
 
 export interface Memory {
   readonly steps: readonly MemoryStep[];
-  /** From none to all, as an operator sees it: garbage collected or not, as it happens. */
+  /** The growth from no site to all, as an operator sees it: garbage may be collected or not. */
   readonly rssKiBPerSite: number;
   /** From the first that has any to all, so without what only the first site costs. */
   readonly collectedRssKiBPerSite: number;

@@ -83,6 +83,6 @@ function mib(kib: number): string {
 
 const LEAST_JAIN = 0.95;
 const LEAST_OF_MOST = 0.8;
-/** Of what they get while all read; they ought to get more. */
+/** The part of what they get while all read; they should get more. */
 const LEAST_KEPT = 0.95;
 const MOST_KIB = 100;

@@ -21,7 +21,7 @@ import { pidInside } from '../wan/wan.ts';
 import type { FarmConfig, FarmLine } from './farm.ts';
 
 export interface SitesOptions {
-  /** For files of this scene; removed by its owner. */
+  /** The directory for files of this scene; its owner removes it. */
   readonly directory: string;
   readonly congestion: string;
   /** Built for Node. */
@@ -34,7 +34,7 @@ export interface SitesOptions {
   readonly seconds: number;
 }
 
-/** Of the sites that one farm process holds. */
+/** The sites that one farm process holds. */
 export interface Farm {
   readonly program: Program;
   /** The process itself, without those that only started it. */
@@ -86,7 +86,7 @@ export class SitesScene {
       `);
       for (const host of [farm!, cloud!, service!]) await chooseCongestion(host, congestion);
       const config = join(directory, 'cloud.yaml');
-      // Without aliases, of which the gateway takes only so many.
+      // There are no aliases, because the gateway takes a limited number of them.
       const text = stringify(cloudConfig(directory, sites), { aliasDuplicateObjects: false });
       writeFileSync(config, text);
       const command = [process.execPath, ...nodeOptions, programs.cloud, config];
@@ -132,7 +132,7 @@ export class SitesScene {
     return [...addresses][0]!;
   }
 
-  /** Which of a farm's tunnels have been down, and why. */
+  /** Returns which of a farm's tunnels have been down, and why. */
   outages(farm: Farm): string[] {
     return linesOf(farm.program).flatMap((line) =>
       line.event === 'down' ? [`${line.site}: ${line.reason}`] : []

@@ -26,10 +26,10 @@ const PARTS = 5;
 const SAMPLE_MS = 5_000;
 /** What is left of a program's lifetime, as `contender.ts` bounds it, for what is around the load. */
 const MOST_SECONDS = 540;
-/** Of the last part to the second. */
+/** The ratio of the last part to the second. */
 const MOST_GROWTH = 1.1;
 const BURST_MS = 5_000;
-/** The size of a burst: the client must not run out of ports, each of which is in TIME_WAIT for a minute. */
+/** The size of a burst: the client must always have a free port, and each one is in TIME_WAIT for a minute. */
 const CONNECTIONS = 1_500;
 const DATAGRAMS_PER_SECOND = 5_000;
 

@@ -12,7 +12,7 @@ export interface Result extends Figures {
   /** `loadedP50Ms - idleP50Ms`: all queues on the path, including that of the wan. */
   readonly queueP50Ms: number | null;
   readonly queueP99Ms: number | null;
-  /** To the contender `plain` over the same wan; null without it. */
+  /** The ratios to the contender `plain` over the same wan; null without it. */
   readonly vsPlain: {
     readonly one: number;
     readonly eight: number;
@@ -30,7 +30,7 @@ export interface Target {
   readonly isMet: boolean | null;
 }
 
-/** Of one contender over one wan, a round each. */
+/** The rounds of one contender over one wan. */
 export interface Rounds {
   readonly wan: string;
   readonly contender: string;

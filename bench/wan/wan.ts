@@ -26,14 +26,14 @@ export interface WanShape {
   readonly offload?: boolean;
 }
 
-/** Of one direction, since the wan was opened; the last two since they were last asked for. */
+/** The counters of one direction since the wan was opened; the last two since they were last read. */
 export interface WanCounters {
   readonly forwarded: number;
   readonly bytes: number;
   readonly lost: number;
   /** Did not fit the buffer in front of the link. */
   readonly overflowed: number;
-  /** Not taken by the interface they were to leave by; not a property of a wan, so a fault. */
+  /** Packets that the interface did not take; not a property of a wan, so a fault. */
   readonly refused: number;
   /** Packets that did not fit the delay line; a fault too. */
   readonly unroomed: number;

@@ -75,7 +75,7 @@ export class AddressAllocator {
   readonly #groupOf: ((key: string) => string) | undefined;
   readonly #onRested: ((lease: Lease) => void) | undefined;
   readonly #byKey = new Map<string, Lease>();
-  /** By the text of the address. */
+  /** Keyed by the text of the address. */
   readonly #byAddress = new Map<string, Lease>();
   /** By IP version: the texts of the addresses whose quarantine has not been noticed to end. */
   readonly #resting: Readonly<Record<Family, Set<string>>> = { 4: new Set(), 6: new Set() };

@@ -9,9 +9,9 @@ export class BlockMap {
   readonly #size: number;
   /** How many blocks there are. */
   readonly #count: number;
-  /** By block: the groups of its held addresses, by their indices. A block without held addresses is absent. */
+  /** Keyed by block: the groups of its held addresses, by their indices. A block without held addresses is absent. */
   readonly #held = new Map<number, Map<number, string>>();
-  /** By group: the blocks that belong to it and may have a free address. */
+  /** Keyed by group: the blocks that belong to it and may have a free address. */
   readonly #open = new Map<string, Set<number>>();
   /** Blocks that belong to no group any more, the longest empty first. */
   readonly #emptied = new Set<number>();

@@ -173,7 +173,7 @@ function checkLimit(name: string, value: number): number {
 const MINUTE_MS = 60_000;
 /** All codes should be this program's own. The bound holds even if those of unauthenticated peers are among them. */
 const MAX_CODES = 32;
-/** So many fit into one line. */
+/** This many names fit into one line. */
 const MAX_PEERS = 256;
 const MAX_NAME_LENGTH = 64;
 const OTHERS = 'others';

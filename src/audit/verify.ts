@@ -19,7 +19,7 @@ export type AuditVerdict =
   | { readonly ok: true; readonly lines: number; readonly head: AuditHead }
   | {
       readonly ok: false;
-      /** The first faulty line, from 1. If the last line but one was changed, this may be the last one. */
+      /** The first faulty line, from 1. If the line before the last one was changed, this may be the last one. */
       readonly line: number;
       readonly fault: AuditFault;
       readonly message: string;

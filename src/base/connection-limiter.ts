@@ -66,7 +66,7 @@ export class ConnectionLimiter {
   readonly counters: ConnectionLimiterCounters = { admitted: 0, rateLimited: 0, evicted: 0 };
   readonly #maxPending: number;
   readonly #rates: RateLimit;
-  /** By address: its pending connections, the oldest first. */
+  /** Keyed by address: its pending connections, the oldest first. */
   readonly #pending = new Map<string, Set<Pending>>();
   #count = 0;
 
@@ -81,13 +81,13 @@ export class ConnectionLimiter {
   }
 
   /**
-   * Admits a connection or returns undefined, and counts it. `cut` is called at most once, when the connection has to
-   * end for a newer one; it does not count any more then.
+   * Admits a connection or returns undefined, and counts it. `terminate` is called at most once, when the
+   * connection has to end for a newer one; it does not count any more then.
    *
    * @param address the remote address as `node:net` gives it; all texts that are not addresses count as one address
    * @param nowMs the ms since any fixed point; it must not go back
    */
-  admit(address: string, nowMs: number, cut: () => void): Admission | undefined {
+  admit(address: string, nowMs: number, terminate: () => void): Admission | undefined {
     const key = keyOf(address);
     if (!this.#rates.take(key, nowMs)) {
       this.counters.rateLimited++;
@@ -95,7 +95,7 @@ export class ConnectionLimiter {
     }
     if (this.#count >= this.#maxPending) this.#evict();
     this.counters.admitted++;
-    const pending: Pending = { sinceMs: nowMs, cut };
+    const pending: Pending = { sinceMs: nowMs, terminate };
     const same = this.#pending.get(key);
     if (same === undefined) this.#pending.set(key, new Set([pending]));
     else same.add(pending);
@@ -117,7 +117,7 @@ export class ConnectionLimiter {
     if (found === undefined) return;
     this.counters.evicted++;
     this.#leave(found.key, found.oldest);
-    found.oldest.cut();
+    found.oldest.terminate();
   }
 
   #leave(key: string, pending: Pending): void {
@@ -130,7 +130,7 @@ export class ConnectionLimiter {
 
 interface Pending {
   readonly sinceMs: number;
-  readonly cut: () => void;
+  readonly terminate: () => void;
 }
 
 function keyOf(address: string): string {

@@ -17,7 +17,7 @@ type AnyListener = (...args: unknown[]) => unknown;
  * in a later microtask, as with an `EventTarget` of Node.
  */
 export class Emitter<Events extends object> extends EventEmitter<Events> {
-  /** By listener: the function that is called in its place. */
+  /** Keyed by listener: the function that is called in its place. */
   readonly #guarded = new WeakMap<AnyListener, AnyListener>();
 
   override on<Name extends Names<Events>>(

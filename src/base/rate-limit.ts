@@ -13,7 +13,7 @@ export class RateLimit {
   readonly #perMs: number;
   readonly #burst: number;
   readonly #maxKeys: number;
-  /** By peer, the one that was seen longest ago first. */
+  /** Keyed by peer, the one that was seen longest ago first. */
   readonly #buckets = new Map<string, Bucket>();
   /** The peer that was seen last; it is at the end of the map already. */
   #newest: string | undefined;

@@ -61,7 +61,7 @@ function bound(expected: string): string {
 
 function show(value: unknown): string {
   const text = typeof value === 'object' || typeof value === 'string' ? quote(value) : `${value}`;
-  return cut(text);
+  return shortened(text);
 }
 
 function quote(value: unknown): string {
@@ -72,7 +72,7 @@ function quote(value: unknown): string {
   }
 }
 
-function cut(text: string): string {
+function shortened(text: string): string {
   return text.length > MAX_SHOWN ? `${text.slice(0, MAX_SHOWN - 3)}...` : text;
 }
 
@@ -88,7 +88,7 @@ function textOf<T>(isValue: (input: unknown) => boolean, parse: (text: string) =
       try {
         return parse(value);
       } catch (error) {
-        addIssue({ message: (error as Error).message.replace(value, () => cut(value)) });
+        addIssue({ message: (error as Error).message.replace(value, () => shortened(value)) });
         return NEVER;
       }
     })

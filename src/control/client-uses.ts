@@ -14,11 +14,11 @@ export interface ClientUse {
 }
 
 export class ClientUses {
-  /** By site and presence key, the longest unused first. */
+  /** Keyed by site and presence key, the longest unused first. */
   readonly #uses = new Map<string, Map<string, ClientUse>>();
-  /** By site and IP version: the number of leases. */
+  /** Keyed by site and IP version: the number of leases. */
   readonly #counts = new Map<string, Record<Family, number>>();
-  /** By site: the hosts, each of which may have a presence of each IP version. */
+  /** Keyed by site: the hosts, each of which may have a presence of each IP version. */
   readonly #hosts = new Map<string, Set<string>>();
 
   get sites(): string[] {

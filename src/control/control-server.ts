@@ -27,7 +27,7 @@ export interface EdgeChannel extends ControlChannel {
 }
 
 export interface ControlServerOptions {
-  /** After how long a snapshot is sent again that an edge could not take, in ms; default 500. */
+  /** The time after which a snapshot that an edge could not take is sent again, in ms; default 500. */
   readonly retryMs?: number;
   /** Renews certificates and provides trust anchors; without it, requests of edges are ignored. */
   readonly trust?: TrustProvider;
@@ -68,8 +68,8 @@ export interface ConnectedEdgeStatus {
 
 export interface ControlServerEvents {
   /**
-   * A snapshot cannot be sent, not even later; typically it is longer than a message of the tunnel may be. Or a fault
-   * on this side has prevented the renewal of a certificate.
+   * A snapshot cannot be sent, not even later; typically it is longer than a message of the tunnel may be. It is
+   * also emitted when a fault on this side has prevented the renewal of a certificate.
    */
   problem: [problem: { readonly site: string; readonly error: Error }];
 }

@@ -60,7 +60,7 @@ export interface PresenceControllerOptions {
   readonly releaseSuspended?: boolean;
   /** How long the changes of a site are collected before its snapshot is made, in ms; default 20. */
   readonly coalesceMs?: number;
-  /** After how long an allocation or a commit that has failed is tried again, in ms; default 5000. */
+  /** The time after which a failed allocation or commit is tried again, in ms; default 5000. */
   readonly retryMs?: number;
   /** The sites that are suspended at the start; default none. */
   readonly suspended?: Iterable<string>;

@@ -44,14 +44,14 @@ export class DesiredIndex {
   readonly #exposedIn = new Map<string, ExposedService[]>();
   readonly #servicesAt = new Map<string, string[]>();
   /**
-   * By home, clients' site and IP version of the services: the prefixes of these clients.
+   * Keyed by home, clients' site and IP version of the services: the prefixes of these clients.
    */
   readonly #clients = new Map<string, ClientPrefixes>();
-  /** By home and IP version: the `maxClients` of the sites whose hosts may have presences of that version there. */
+  /** Keyed by home and IP version: the `maxClients` of sites whose hosts may have presences of that version there. */
   readonly #clientSites = new Map<string, Map<string, number>>();
   /** The services with a presence in the transit realm for hosts of other sites. */
   readonly #inTransit: PresentService[] = [];
-  /** By clients' site, their own IP version and the version in the transit realm: the prefixes of these clients. */
+  /** Keyed by clients' site, their IP version and the version in the transit realm: the prefixes of these clients. */
   readonly #transitClients = new Map<string, ClientPrefixes>();
 
   /** @param transit the transit realm, if there is one */

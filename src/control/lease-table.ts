@@ -36,7 +36,7 @@ export interface LeaseTableOptions {
 }
 
 export interface IdleRules {
-  /** After how long without use a client's lease ends, in ms. */
+  /** The time without use after which a client's lease ends, in ms. */
   readonly idleMs: number;
   /** The same for a site that holds nearly all that it can have, until it is well below that. */
   readonly pressedIdleMs: number;
@@ -47,9 +47,9 @@ export interface IdleRules {
 export class LeaseTable {
   readonly #options: LeaseTableOptions;
   readonly #realms = new Map<string, RealmLeases>();
-  /** By realm: the leases that the store had, until the pools are known. */
+  /** Keyed by realm: the leases that the store had, until the pools are known. */
   readonly #found = new Map<string, FoundLease[]>();
-  /** By key in the store: the writes of the next commit. */
+  /** Keyed by the key in the store: the writes of the next commit. */
   readonly #pending = new Map<string, PendingWrite>();
   /** Is opened with the table. */
   #clock!: LeaseClock;

@@ -62,16 +62,16 @@ export class PlanPartition implements PlanTarget {
   readonly #onRoutes: (changes: readonly RouteChange[]) => void;
   readonly #routes: SiteRoutes;
   #plan: TranslationPlan = { realms: [], presences: [], permits: [] };
-  /** By the texts of realm and address. */
+  /** Keyed by the texts of realm and address. */
   #presences = new Map<string, Presence>();
   #pools: readonly IpPrefix[] = [];
   /** The shared realm's own hosts, as prefixes. */
   #hosts: readonly IpPrefix[] = [];
   /** The keys of services that other realms than the shared one may use. */
   #services: ReadonlySet<string> = new Set();
-  /** By key of an endpoint and IP version: its address in the shared realm. */
+  /** Keyed by the key of an endpoint and IP version: its address in the shared realm. */
   #inShared = new Map<string, IpAddress>();
-  /** By key of an endpoint: its presences in other realms. */
+  /** Keyed by the key of an endpoint: its presences in other realms. */
   #elsewhere = new Map<string, Presence[]>();
 
   /** @throws {ApiMisuseError} naming the option that is wrong. */

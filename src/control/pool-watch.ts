@@ -49,7 +49,7 @@ export interface PoolVersionStatus extends AllocatorStats {
 
 export class PoolWatch {
   readonly #leases: LeaseTable;
-  /** By subject. */
+  /** Keyed by subject. */
   readonly #warnings = new Map<string, PoolWarning>();
 
   constructor(leases: LeaseTable) {

@@ -29,7 +29,7 @@ export interface PresenceControllerEvents {
   /** A site's snapshot has changed. */
   snapshot: [snapshot: Snapshot];
   /**
-   * An address could not be leased, or a commit has failed; the rest of the state is in force all the same. A full
+   * An address could not be leased, or a commit has failed; the rest of the state is in force nevertheless. A full
    * pool is reported once, until it had room again. A problem at the start is reported in the next turn of the event
    * loop.
    */
@@ -198,7 +198,7 @@ export class PresenceController
    * when its clients send again, with the same addresses unless another site has needed them.
    *
    * @returns how many leases were ended
-   * @throws {StoreError} if it cannot be stored; the leases are out of use all the same.
+   * @throws {StoreError} if it cannot be stored; the leases are out of use nevertheless.
    */
   releaseClients(site: string): Promise<number> {
     if (this.#isClosed) return Promise.reject(new ApiMisuseError('the controller is closed'));

@@ -15,7 +15,7 @@ export interface PresenceUse {
 /** Reads the paths of one translator in this process. */
 export class PresenceUses {
   readonly #paths: () => Iterable<PathStatus>;
-  /** By presence: how many packets its paths had counted at the last call. */
+  /** Keyed by presence: how many packets its paths had counted at the last call. */
   #counted: ReadonlyMap<string, number> = new Map();
   #asked: Promise<unknown> = Promise.resolve();
 

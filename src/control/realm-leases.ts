@@ -28,9 +28,9 @@ export class RealmLeases {
   /** How many addresses the sites hold for their clients. */
   readonly shares: Readonly<Record<Family, FairShare>> = { 4: new FairShare(), 6: new FairShare() };
   readonly #name: string;
-  /** By the presence's key: the endpoint of each lease that is not released, stored or not. */
+  /** Keyed by the presence's key: the endpoint of each lease that is not released, stored or not. */
   readonly #endpoints = new Map<string, Endpoint>();
-  /** By the text of an address in use or in quarantine: the site that it counts for, undefined for a service's. */
+  /** Keyed by the text of an address in use or in quarantine: the site it counts for, undefined for a service's. */
   readonly #counted = new Map<string, string | undefined>();
 
   /** @param now the lease clock */

@@ -46,7 +46,7 @@ export class RenewalService {
   readonly counters: RenewalCounters = { renewed: 0, refused: 0, limited: 0, failed: 0 };
   readonly #provider: TrustProvider;
   readonly #perHour: number;
-  /** By site. It is kept when the edge disconnects, so that a new connection does not reset the limit. */
+  /** Keyed by site. It is kept when the edge disconnects, so that a new connection does not reset the limit. */
   readonly #rate: RateLimit;
   readonly #clock: Clock;
   readonly #onFailure: RenewalServiceOptions['onFailure'];

@@ -26,9 +26,9 @@ export interface SiteRoute {
 export class SiteRoutes {
   readonly #realm: string;
   #pools: readonly IpPrefix[] = [];
-  /** By the text of their prefixes. */
+  /** Keyed by the text of their prefixes. */
   #blocks = new Map<string, Block>();
-  /** By the text of their prefixes. */
+  /** Keyed by the text of their prefixes. */
   #routes = new Map<string, SiteRoute>();
 
   /** @param realm the realm whose presences the routes are for */
@@ -102,7 +102,7 @@ export class SiteRoutes {
 
 interface Block {
   readonly prefix: IpPrefix;
-  /** By the text of a presence's address: the site that it leads to. */
+  /** Keyed by the text of a presence's address: the site that it leads to. */
   readonly routes: Map<string, { readonly address: IpAddress; readonly site: string }>;
 }
 

@@ -26,7 +26,7 @@ export function viewOf(
 ): SiteView {
   const zone = site.zone.toLowerCase();
   const hosts: SnapshotHost[] = [];
-  /** By the text of an address. */
+  /** Keyed by the text of an address. */
   const pointers = new Map<string, Snapshot['pointers'][number]>();
   const point = (address: IpAddress, name: string): void => {
     pointers.set(address.toString(), { address, name });

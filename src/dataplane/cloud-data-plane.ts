@@ -195,7 +195,7 @@ export class CloudDataPlane {
       const guess = this.#likelyTunnel;
       const at = guess?.reserve() ?? -1;
       const isInFrame = at >= 0;
-      // Also if the guess was wrong: `flush` releases what was reserved.
+      // This happens also if the guess was wrong: `flush` releases what was reserved.
       if (isInFrame) this.#flushLater(guess!);
       const buffer = isInFrame ? guess!.buffer : this.#scratch;
       const start = isInFrame ? at : TRANSLATION_HEADROOM;

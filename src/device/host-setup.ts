@@ -70,7 +70,7 @@ export class HostSetup {
     });
   }
 
-  /** One sentence for each thing that the machine lacks, or that was repaired; the gateway works all the same. */
+  /** One sentence for each thing that the machine lacks, or that was repaired; the gateway works nevertheless. */
   readonly problems: readonly string[];
   readonly #problems: string[] = [];
   readonly #options: HostOptions;
@@ -100,7 +100,7 @@ export class HostSetup {
    * one has replaced.
    *
    * @throws {EnvironmentError} if a setting cannot be restored, or the rules cannot be removed. The other
-   *   settings are restored all the same. If a setting could not be restored, the rules stay, because the
+   *   settings are restored nevertheless. If a setting could not be restored, the rules stay, because the
    *   machine may still forward. Another call tries again.
    */
   close(): Promise<void> {

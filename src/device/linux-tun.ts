@@ -226,7 +226,7 @@ export class LinuxTun implements PacketDevice, AsyncDisposable {
     return true;
   }
 
-  /** @throws {EnvironmentError} if the setup of `configure` cannot be undone; the interface is closed all the same. */
+  /** @throws {EnvironmentError} if the setup of `configure` cannot be undone; the interface is closed nevertheless. */
   close(): Promise<void> {
     this.#closed ??= this.#close();
     return this.#closed;

@@ -16,10 +16,10 @@ export async function loadNotSentLowat(): Promise<
 > {
   if (process.platform !== 'linux') return undefined;
   const syscalls = await loadSyscalls().catch(() => undefined);
-  return syscalls && ((socket, bytes) => limitUnsent(syscalls, socket, bytes));
+  return syscalls && ((socket, bytes) => setNotSentLowat(syscalls, socket, bytes));
 }
 
-function limitUnsent(syscalls: Syscalls, socket: Socket, bytes: number): void {
+function setNotSentLowat(syscalls: Syscalls, socket: Socket, bytes: number): void {
   // Node does not expose the descriptor of a socket in another way; it is -1 after the socket was closed.
   const fd = (socket as { _handle?: { fd?: number } | null })._handle?.fd ?? -1;
   if (fd < 0) return;

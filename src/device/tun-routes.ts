@@ -20,7 +20,7 @@ export interface TunRoutes {
 export interface TunSetup extends AsyncDisposable {
   /**
    * One sentence for each thing that the machine lacks, and for each thing that an earlier gateway had left. The
-   * gateway works all the same, but its operator has to know: without nftables, only `forwarding` and `rp_filter`
+   * gateway works nevertheless, but its operator has to know: without nftables, only `forwarding` and `rp_filter`
    * of single interfaces protect an IPv4 network.
    */
   readonly problems: readonly string[];
@@ -39,11 +39,11 @@ export interface TunSetup extends AsyncDisposable {
   /**
    * Removes the rules and the unreachable routes, and restores the kernel settings that still have the value of the
    * gateway and that no other gateway on this machine needs. The other routes end with the interface. A second call
-   * changes nothing. Neither does a call after this process has called `configureTun` again for the same interface:
+   * changes nothing, nor does a call after this process has called `configureTun` again for the same interface:
    * the last setup undoes what all have set.
    *
    * @throws {EnvironmentError} if a setting cannot be restored or the rules cannot be removed. The other settings
-   *   are restored all the same; the rules stay if a setting could not be restored. Another call tries again.
+   *   are restored nevertheless; the rules stay if a setting could not be restored. Another call tries again.
    */
   close(): Promise<void>;
 }

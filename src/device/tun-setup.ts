@@ -77,7 +77,7 @@ export function bringUp(syscalls: Syscalls, name: string, mtu: number, queueLeng
     check(syscalls, syscalls.ioctl(socket, SIOCSIFMTU, request), name, `an MTU of ${mtu}`);
     request.writeInt32LE(queueLength, IFREQ_VALUE);
     const result = syscalls.ioctl(socket, SIOCSIFTXQLEN, request);
-    // In a user namespace nobody may change the length, and the TUN works all the same.
+    // In a user namespace nobody may change the length, and the TUN works nevertheless.
     const isForbidden = result < 0 && syscalls.errnoName() === 'EPERM';
     if (!isForbidden) check(syscalls, result, name, `a queue of ${queueLength}`);
     check(syscalls, syscalls.ioctl(socket, SIOCGIFFLAGS, request), name, 'its flags');
@@ -105,7 +105,7 @@ function offloadBits(offloads: readonly TunOffload[]): number {
   return offloads.reduce((bits, offload) => bits | OFFLOAD_BITS[offload], 0);
 }
 
-// From linux/if_tun.h and linux/if.h.
+// These values are in linux/if_tun.h and linux/if.h.
 const IFF_TUN = 0x0001;
 const IFF_NO_PI = 0x1000;
 const IFF_VNET_HDR = 0x4000;

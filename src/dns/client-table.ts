@@ -1,5 +1,5 @@
 /**
- * Who a client is: whether it may ask, and under which names the limits count it. The words and the
+ * Decides whether a client may ask, and under which names the limits count it. The words and the
  * rules are those of an access list of BIND (`allow-query`, `exempt-clients`) or CoreDNS (`acl`).
  * @module
  */
@@ -26,7 +26,7 @@ export class ClientTable {
   readonly #allow: readonly Entry[];
   readonly #exempt: readonly Entry[];
   #sources: readonly IpPrefix[] = [];
-  /** What was found for each address of late; emptied when it is full and when the sources change. */
+  /** What was found for each recent address; emptied when it is full and when the sources change. */
   readonly #known = new Map<string, Client>();
 
   /**

@@ -50,7 +50,7 @@ export interface DnsForwarderCounters {
   udpTries: number;
   /** Tries by TCP. */
   tcpTries: number;
-  /** Tries that ended without a reply: time ran out, or nobody listens there. */
+  /** Tries that ended without a reply: the time is over, or nobody listens there. */
   failedTries: number;
   /** Messages with another id or question than the query; they may be forged. */
   strayReplies: number;

@@ -174,7 +174,7 @@ export class DnsListener implements AsyncDisposable {
 
   #sendDatagram(answer: Uint8Array | undefined, client: RemoteInfo): void {
     if (answer === undefined || this.#closing !== undefined) return;
-    // A forged datagram may come from port 0; Node throws if it is told to send there.
+    // A forged datagram may come from port 0; Node throws if it has to send there.
     if (client.port === 0 || this.#udpSending >= this.#maxUdpSending) {
       this.#counters.udpDrops++;
       return;

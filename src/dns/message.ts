@@ -275,7 +275,7 @@ const FLAG_QR = 0x8000;
 const OPCODE_MASK = 0x7800;
 const RCODE_MASK = 0x000f;
 const MAX_LABEL_LENGTH = 63;
-/** On the wire, the root's zero byte included. */
+/** The longest name on the wire in bytes, the root's zero byte included. */
 const MAX_NAME_LENGTH = 255;
 const POINTER = 0xc000;
 /** An OPT record without options. */

@@ -95,13 +95,13 @@ export interface SiteResolverCounters {
   malformed: number;
   /** NOTIMP and BADVERS: another opcode than QUERY, an EDNS version other than 0. */
   unsupported: number;
-  /** Not answered: responses, and messages that are shorter than a header. */
+  /** Responses, and messages shorter than a header, which get no answer. */
   ignored: number;
   /** REFUSED: the client is not one of `allow`. */
   notAllowed: number;
-  /** Answered with TC and no records: beyond the rate of the client's network. */
+  /** Answers with TC and no records, beyond the rate of the client's network. */
   rateSlipped: number;
-  /** Not answered: beyond the rate of the client's network. */
+  /** Queries beyond the rate of the client's network, which get no answer. */
   rateDropped: number;
   /** Answers that were too long for UDP, and got TC instead of records. */
   truncated: number;

@@ -71,8 +71,8 @@ export interface ZoneAnswer {
 export interface ZoneNode {
   /** Keyed by the number of the type. */
   readonly byType: ReadonlyMap<number, ZoneAnswer>;
-  /** For every other type. */
+  /** The answer for every other type. */
   readonly nodata: ZoneAnswer;
-  /** For names below that do not exist. */
+  /** The answer for names below that do not exist. */
   readonly nxdomain: ZoneAnswer;
 }

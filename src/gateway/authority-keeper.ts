@@ -219,7 +219,7 @@ export class AuthorityKeeper
     return this.#retired;
   }
 
-  /** When the signing CA expires, and with it every certificate that it has issued. It may be in the past. */
+  /** When the signing CA and every certificate that it has issued expire. It may be in the past. */
   get caNotAfter(): Date {
     return this.authority.notAfter;
   }

@@ -414,7 +414,7 @@ function leaseOptions({ leases }: ResolvedCloudOptions): {
   };
 }
 
-/** Returns six per lifetime: an edge renews once in two thirds of it, and some attempts may fail. At least 12. */
+/** Returns six per lifetime, and at least 12: an edge renews once in two thirds of it, and some attempts may fail. */
 function renewalsPerHour({ trust }: ResolvedCloudOptions): number {
   return Math.max(12, Math.ceil((6 * HOUR_MS) / trust.certificateLifetimeMs));
 }

@@ -3,8 +3,8 @@
  * applies snapshots, and renews the certificate. It decides what a failure of the tunnel means:
  *
  * 1. The tunnel dials again by itself, whatever the failure is.
- * 2. A failure that time alone may resolve is reported as `connecting`. So is a failure at one of several endpoints,
- *    because another endpoint may work.
+ * 2. A failure that time alone may resolve is reported as `connecting`, like a failure at one of several
+ *    endpoints, because another endpoint may work.
  * 3. If a new certificate would help, the current token is tried.
  * 4. Every other failure is reported as `rejected`.
  * @module
@@ -103,7 +103,7 @@ export class EdgeSession {
     }
     const closing = new CloseStack();
     try {
-      const limitUnsent = await loadNotSentLowat();
+      const notSentLowat = await loadNotSentLowat();
       let session: EdgeSession | undefined;
       // This is called last: a renewal in progress ends with the tunnel and the control channel.
       closing.add(async () => {
@@ -121,7 +121,7 @@ export class EdgeSession {
         proxy,
         clock,
         ...credentials.credentials,
-        ...(limitUnsent === undefined ? {} : { limitUnsent }),
+        ...(notSentLowat === undefined ? {} : { notSentLowat }),
         expectedPeer: { trustDomain, role: 'cloud' },
       });
       closing.add(() => tunnel.close());

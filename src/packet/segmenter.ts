@@ -118,7 +118,7 @@ export class PacketSegmenter {
   /** Offsets in the packet: the begin of what the transport checksum covers, and the checksum field. */
   #covered = 0;
   #checksum = 0;
-  /** For segments the pseudo-header sum without the length, for fragments the complete checksum. */
+  /** The pseudo-header sum without the length for segments, the complete checksum for fragments. */
   #sum = 0;
   #tcpFlags = 0;
 

@@ -1,7 +1,7 @@
 /**
  * Builds and reads UDP datagrams ([RFC 768](https://www.rfc-editor.org/rfc/rfc768)) as frames of a packet device: a
- * virtio-net header, then an IPv4 or IPv6 packet. For programs that use UDP over a `MemoryDevice` or their own device,
- * and for tests; gateways do not need it.
+ * virtio-net header, then an IPv4 or IPv6 packet. It serves programs that use UDP over a `MemoryDevice` or their own
+ * device, and tests; gateways do not need it.
  * @module
  */
 import { type AddressInput, IpAddress } from '../base/address.ts';

@@ -153,7 +153,7 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
     return this.#rollover.current.rootId;
   }
 
-  /** The private key of the current CA, PKCS#8, not encrypted. Who has it can impersonate every gateway. */
+  /** The private key of the current CA, PKCS#8, not encrypted. Its holder can impersonate every gateway. */
   get privateKeyPem(): string {
     const { privateKey } = this.#rollover.current.issuer;
     return privateKey.export({ type: 'pkcs8', format: 'pem' }) as string;
@@ -227,7 +227,7 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
     { authorize }: RedeemOptions = {}
   ): Promise<IssuedCertificate> {
     let { site, write } = await this.#tokens.redeemable(tokenId, secret);
-    // Only after the token, so that a request without a valid token is not parsed at all.
+    // The request is read after the token was checked, so that without a valid token it is not parsed at all.
     const publicKey = verifySigningRequest(csrPem);
     if (authorize !== undefined) {
       if (this.isSiteRevoked(site)) throw unknownToken();

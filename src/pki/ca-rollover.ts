@@ -57,7 +57,7 @@ export class CaRollover {
     return [this.#current, this.#next, this.#previous].filter((ca) => ca !== undefined);
   }
 
-  /** The CAs that have signed certificates, the current one first: all but the next one. */
+  /** The CAs that have signed certificates, the current one first: all except the next one. */
   get signers(): Ca[] {
     return this.all.filter((ca) => ca !== this.#next);
   }

@@ -121,7 +121,7 @@ export function extension(id: string, value: Asn1, critical = false): Asn1 {
 
 /** The fields that forge sets for the extensions that we read. */
 interface ExtensionFields {
-  /** As hexadecimal digits. */
+  /** The identifier as hexadecimal digits. */
   readonly subjectKeyIdentifier?: string;
   readonly keyCertSign?: boolean;
   readonly cRLSign?: boolean;

@@ -3,7 +3,7 @@
  * ([RFC 8018 appendix A](https://www.rfc-editor.org/rfc/rfc8018#appendix-A)), AES-256-CBC, and a key that
  * PBKDF2 derives with HMAC-SHA-256. OpenSSL reads the result.
  *
- * node-forge reads and writes the structure; Node derives the key on its thread pool. Neither does both well: Node's
+ * node-forge reads and writes the structure; Node derives the key on its thread pool. Neither can do both: Node's
  * `export` uses 2,048 iterations and has no option for more, and forge's `encryptPrivateKeyInfo` derives in
  * JavaScript, which would block the event loop for about 3 s.
  * @module
@@ -105,7 +105,7 @@ function parse(pem: string): EncryptedKey | undefined {
     };
     const isUsable =
       key.iterations >= 1 && key.iterations <= MAX_ITERATIONS && key.iv.length === IV_BYTES;
-    // Only if the algorithms are the same too does writing the fields again give the same bytes.
+    // Writing the fields again gives the same bytes only if the algorithms are the same too.
     return isUsable && encodeKey(key).equals(der) ? key : undefined;
   } catch {
     return undefined; // OpenSSL reports what is wrong with it.

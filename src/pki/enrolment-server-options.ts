@@ -147,7 +147,7 @@ export function resolveEnrolmentServer(options: EnrolmentServerOptions): Enrolme
     timeoutMs: checkDuration('timeoutMs', timeoutMs),
     certificateLifetimeMs: checkPositive('certificateLifetimeMs', certificateLifetimeMs),
     tunnels: checkFunction('tunnels', tunnels),
-    // For example null must not admit every site.
+    // A value such as null must not admit every site.
     authorize: authorize === undefined ? undefined : checkFunction('authorize', authorize),
     clock: checkClock(options.clock),
   };

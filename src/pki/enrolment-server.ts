@@ -73,7 +73,7 @@ export class EnrolmentServer extends EventEmitter<EnrolmentServerEvents> {
   readonly #tunnels: () => readonly HostPort[];
   readonly #authorize: AuthorizeEnrolment | undefined;
   readonly #clock: Clock;
-  /** By the addresses and ports of both ends, see `keyOf`. */
+  /** Keyed by the addresses and ports of both ends, see `keyOf`. */
   readonly #connections = new Map<string, Connection>();
   readonly #inProgress = new Set<Promise<void>>();
   readonly #certificate: ServerCertificate;
@@ -287,7 +287,7 @@ export class EnrolmentServer extends EventEmitter<EnrolmentServerEvents> {
     let issued: IssuedCertificate;
     let tunnels: string[];
     try {
-      // Before `enrol`: a failure here must not use up the token.
+      // This comes before `enrol`, because a failure here must not use up the token.
       tunnels = formatTunnels(this.#tunnels());
       issued = await this.#authority.enrol(redemption, {
         authorize: this.#authorize && ((site) => this.#authorizeSite(site, connection)),

@@ -15,7 +15,7 @@ import {
 } from './model.ts';
 import { describe, stateOf } from './records.ts';
 
-/** By record: its place in what a caller asks for, '' if it is the whole. */
+/** Keyed by record: its place in what a caller asks for, '' if it is the whole. */
 export type Paths = ReadonlyMap<Site | Service | Exposure, string>;
 
 /**

@@ -68,7 +68,7 @@ export class CapturePoint {
     let isWanted = pair === NO_PAIR ? undefined : known.get(pair);
     if (isWanted === undefined) {
       isWanted = this.#capture.wants(this.#statusOf(table, path));
-      // The map is not told which paths have ended, so it is bounded here.
+      // The map does not learn which paths have ended, so it is bounded here.
       if (known.size >= MAX_KNOWN) known.clear();
       known.set(pair, isWanted);
     }

@@ -53,7 +53,7 @@ export class IntTable {
     }
   }
 
-  /** Finds the key (a, b, c) without using `key`. For tables with three key words. */
+  /** Finds the key (a, b, c) without using `key`, in a table with three key words. */
   find3(a: number, b: number, c: number): number {
     const { words, stride } = this;
     const slots = this.#slots;
@@ -71,7 +71,7 @@ export class IntTable {
   }
 
   /**
-   * Finds the key of `first` and eight words of a view without using `key`. For tables with nine key words.
+   * Finds the key of `first` and eight words of a view without using `key`, in a table with nine key words.
    */
   find9(first: number, view: DataView, offset: number): number {
     const { words, stride } = this;

@@ -51,7 +51,7 @@ export class RecencyTable {
     return -1;
   }
 
-  /** Finds the key (a, b) without using `key`. For tables with two key words. */
+  /** Finds the key (a, b) without using `key`, in a table with two key words. */
   find2(a: number, b: number): number {
     const { words, stride } = this;
     const mask = this.#mask;

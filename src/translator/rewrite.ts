@@ -36,7 +36,7 @@ export function rewriteHeaderChecksum(view: DataView, header: PacketHeader, delt
   view.setUint16(offset, adjustChecksum(view.getUint16(offset), delta));
 }
 
-/** Updates the transport checksum, complete or partial. Not for ICMP errors. */
+/** Updates the transport checksum, complete or partial, of a packet that is no ICMP error. */
 export function rewriteTransportChecksum(
   view: DataView,
   header: PacketHeader,

@@ -76,7 +76,7 @@ export class SlowPath {
   /** The time in ms, modulo 2^32. */
   now = 0;
   capture: CapturePoint | undefined;
-  /** Whether to change nothing but the packet: no path, session, fragment or counter. */
+  /** Whether to change only the packet: no path, session, fragment or counter. */
   isDryRun = false;
 
   /** The header of the packet that the ICMP error quotes. */

@@ -127,7 +127,7 @@ export class Revoker extends EventEmitter<RevokerEvents> {
         elapsedMs: this.#clock.monotonicMs() - startMs,
       };
     } catch (error) {
-      // After a failure of the store the site may be revoked all the same; after an invalid call it is not.
+      // After a failure of the store the site may be revoked nevertheless; after an invalid call it is not.
       const isInvalidCall = error instanceof CertificateError || error instanceof ApiMisuseError;
       if ('site' in scope && isInvalidCall && !wasSuspended) controller.suspend(scope.site, false);
       throw error;

@@ -69,7 +69,7 @@ export class Acceptor extends EventEmitter<AcceptorEvents> {
   readonly #tls: TlsServer;
   /** Connections of the other protocols on this port. */
   readonly #otherSockets = new Set<TLSSocket>();
-  /** By identity. */
+  /** Keyed by identity. */
   readonly #rates: RateLimit;
   #port = 0;
 
@@ -84,7 +84,7 @@ export class Acceptor extends EventEmitter<AcceptorEvents> {
     this.#tls = createTlsServer({
       ...tlsProfile(options.credentials),
       requestCert: true,
-      // `#onSecure` rejects, and says why: an edge that was away too long has to know.
+      // `#onSecure` rejects and sends the reason, because an edge that was away too long needs it.
       rejectUnauthorized: false,
       ALPNProtocols: [ALPN_PROTOCOL, ...options.otherProtocols.keys()],
     });
@@ -104,7 +104,7 @@ export class Acceptor extends EventEmitter<AcceptorEvents> {
       });
       tcp.listen(port, host, () => {
         tcp.removeAllListeners('error');
-        // For example, there are no file descriptors left. The connections there are go on.
+        // This happens when no file descriptors are left, for example. Existing connections continue.
         tcp.on('error', (error: NodeJS.ErrnoException) => {
           count(this.#handshakes.counters.failed, error.code ?? error.name);
         });
@@ -205,7 +205,7 @@ export class Acceptor extends EventEmitter<AcceptorEvents> {
     this.#endWith(socket, refusal);
   }
 
-  /** Tells the peer why, and ends the socket. */
+  /** Sends the peer the reason, and ends the socket. */
   #endWith(socket: TLSSocket, close: Close): void {
     socket.end(closeFrame(close));
     // If bytes of the peer stayed unread, the system would reset the connection, and the CLOSE could be lost.
@@ -326,7 +326,7 @@ interface Peer {
   readonly candidate: TunnelCandidate;
 }
 
-/** Without a code of the peer: codes are counted, and a peer can make up any number of them. */
+/** This leaves out a code of the peer: codes are counted, and a peer can make up any number of them. */
 function refusalOf({ by, code, reason }: CloseCause): Close {
   return by === 'peer' ? { code: 'peer-closed', reason: `${code}: ${reason}` } : { code, reason };
 }

@@ -98,7 +98,7 @@ export class QueueAge {
     }
   }
 
-  /** Removes all but the first `bytes`. */
+  /** Removes everything after the first `bytes`. */
   clear(bytes: number): void {
     const sinceMs = this.#sinceMs[this.#first]!;
     this.#count = 0;
@@ -111,5 +111,5 @@ export class QueueAge {
 const TARGET_MS = 5;
 /** The order of magnitude of the round trip of the senders that are to slow down. RFC 8289 section 4.3. */
 const INTERVAL_MS = 100;
-/** Ages that are told apart: a power of two. */
+/** The number of ages that are distinguished: a power of two. */
 const SLOTS = 32;

@@ -19,7 +19,7 @@ import type { CloseCause, ConnectionCounters, ConnectionInfo } from './tunnel.ts
 
 export interface ConnectionSetEvents {
   control: [message: Json];
-  /** A further connection has come or gone; so many carry packets now. */
+  /** A further connection has come or gone; `count` connections carry packets now. */
   connections: [connections: { readonly count: number }];
   /** A connection has ended by itself, not because the tunnel was lost. */
   ended: [cause: CloseCause];
@@ -105,7 +105,7 @@ export class ConnectionSet extends EventEmitter<ConnectionSetEvents> {
     this.#add(connection, info);
   }
 
-  /** Begins a renewal with the connection that will be the primary one. Not while a renewal is under way. */
+  /** Begins a renewal with the connection that will be the primary one. No other renewal may be under way. */
   addNext(connection: TunnelConnection, info: ConnectionInfo): void {
     this.#isRenewing = true;
     connection.holdControl();
@@ -346,5 +346,5 @@ const RENEWED: Close = {
 };
 /** How long the primary connection of a tunnel that is closed waits for the others, in ms: half of what it may take. */
 const PATIENCE_MS = 1_000;
-/** Over how long the rate of control messages is averaged, in ms, so that bursts pass. */
+/** The time in ms over which the rate of control messages is averaged, so that bursts pass. */
 const CONTROL_WINDOW_MS = 10_000;

@@ -39,7 +39,7 @@ import { type CloseCause, type ConnectionCounters, newConnectionCounters } from 
 export interface ConnectionEvents {
   /** HELLO or WELCOME has come. Whoever finds it wrong calls `failProtocol`. */
   handshake: [message: Json];
-  /** A control message of so many bytes has come. */
+  /** A control message of `bytes` bytes has come. */
   control: [control: { readonly message: Json; readonly bytes: number }];
   /** DRAIN has come: the peer puts no packets or control messages on this connection any more. */
   drained: [];
@@ -49,7 +49,7 @@ export interface ConnectionEvents {
 
 export class TunnelConnection extends EventEmitter<ConnectionEvents> {
   onPacket: (buffer: Buffer, start: number, end: number) => void = ignore;
-  /** Called after all that was read at a time. */
+  /** Called after everything that was read at once. */
   onBatchEnd: () => void = ignore;
   /** Called once after `reserve` returned -1, when there is space again. */
   onDrain: () => void = ignore;
@@ -85,7 +85,7 @@ export class TunnelConnection extends EventEmitter<ConnectionEvents> {
     this.#socket = socket;
     this.#options = options;
     this.#decoder = new FrameDecoder(handshakeLimits(first), options.pool);
-    const { pool, clock, limitUnsent } = options;
+    const { pool, clock, notSentLowat } = options;
     this.#outbox = new Outbox(socket, {
       pool,
       budget: NO_BUDGET,
@@ -93,9 +93,9 @@ export class TunnelConnection extends EventEmitter<ConnectionEvents> {
       onDrain: () => {
         if (this.#phase === 'up') this.onDrain();
       },
-      ...(limitUnsent === undefined
+      ...(notSentLowat === undefined
         ? {}
-        : { onPace: (bytes: number) => limitUnsent(socket, UNSENT_CHUNKS * bytes) }),
+        : { onPace: (bytes: number) => notSentLowat(socket, NOT_SENT_CHUNKS * bytes) }),
     });
     socket.setNoDelay(true);
     const decoder = this.#decoder;
@@ -151,7 +151,7 @@ export class TunnelConnection extends EventEmitter<ConnectionEvents> {
     this.#outbox.send(jsonFrame(type, message));
   }
 
-  /** Allows the peer nothing but a CLOSE until its HELLO is answered. */
+  /** Allows the peer only a CLOSE until its HELLO is answered. */
   awaitAnswer(): void {
     this.#decoder.limits = waitingLimits();
   }
@@ -266,7 +266,7 @@ export class TunnelConnection extends EventEmitter<ConnectionEvents> {
     this.abort({ code: CloseCode.ProtocolError, reason });
   }
 
-  /** Ends the connection at once, and tells the peer nothing. */
+  /** Ends the connection at once, and sends the peer nothing. */
   destroy(code: string, reason: string): void {
     this.#socket.destroy();
     this.#end({ by: 'us', code, reason });
@@ -394,8 +394,8 @@ function lost(reason: string): CloseCause {
 
 /** Before a connection is part of a tunnel it sends no packets. */
 const NO_BUDGET: SlabBudget = new SlabBudget(0);
-/** What the system keeps unsent, in writes: one is on its way while the next is made. */
-const UNSENT_CHUNKS = 2;
+/** What the system keeps before it is sent, in writes: one is on its way while the next is made. */
+const NOT_SENT_CHUNKS = 2;
 /** How long a connection that ends may take to send what is queued, in ms. */
 const LINGER_MS = 2_000;
 /** Keepalive intervals without a byte after which the peer counts as dead. */

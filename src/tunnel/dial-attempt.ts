@@ -52,7 +52,7 @@ export interface AttemptEvents {
 export class DialAttempt extends EventEmitter<AttemptEvents> {
   readonly #options: ResolvedDialOptions;
   readonly #target: AttemptTarget;
-  /** To the server, or to the proxy until that has answered; undefined if there is neither. */
+  /** The socket to the server, or to the proxy until that has answered; undefined if there is neither. */
   #socket: Socket | undefined;
   #isProxied = false;
   readonly #cancelTimer: () => void;
@@ -102,7 +102,7 @@ export class DialAttempt extends EventEmitter<AttemptEvents> {
       ...transport,
       secureContext: this.#target.context,
       ALPNProtocols: [ALPN_PROTOCOL],
-      // No SNI: the peer is known by its identity, and its name is not shown to the network.
+      // No SNI: the peer is known by its identity, and the network does not learn its name.
       servername: '',
       // By default the environment variable NODE_TLS_REJECT_UNAUTHORIZED could switch the verification off.
       rejectUnauthorized: true,

@@ -29,7 +29,7 @@ import type {
 export class DialDriver implements TunnelDriver {
   readonly #set: ConnectionSet;
   readonly #further: FurtherConnections;
-  /** Emits what the user of the tunnel hears. */
+  /** Emits the events of the tunnel. */
   readonly #tunnel: EventEmitter<TunnelEvents>;
   readonly #options: ResolvedDialOptions;
   #state: TunnelState = 'connecting';
@@ -101,7 +101,7 @@ export class DialDriver implements TunnelDriver {
     this.#further.context = context;
     // Otherwise the tunnel would come up under the old ones, and keep them.
     if (this.#state === 'connecting') this.#attempt?.cancel();
-    // It may have waited for these. But if it was up and has just broken, it has to wait.
+    // It may have waited for these. If it was up and has just broken, it has to wait.
     else if (this.#state === 'waiting' && !wasUp) this.#cancelWait();
     else return;
     this.#connect();
@@ -157,7 +157,7 @@ export class DialDriver implements TunnelDriver {
     const isRefused =
       cause.by === 'peer' && (wasUp ? REFUSALS.has(cause.code) : !PASSING.has(cause.code));
     const delayMs = this.#follow(cause) ? 0 : this.#nextDelayMs(isRefused);
-    // Before the events, so that a listener that closes the tunnel ends the wait.
+    // The wait begins before the events, so that a listener that closes the tunnel ends it.
     this.#cancelWait = clock.after(delayMs, () => this.#connect());
     if (isRefused && delayMs > 0) {
       const peer = formatIdentity(expectedPeer);
@@ -170,7 +170,7 @@ export class DialDriver implements TunnelDriver {
   /** Turns to the endpoint where the peer says that the site is. Returns false if it does not say that. */
   #follow({ by, code, endpoint }: CloseCause): boolean {
     const isMoved = by === 'peer' && code === CloseCode.Moved && endpoint !== undefined;
-    // Gateways that do not agree could send it from one to the other for ever, so it waits now and then.
+    // Gateways that do not agree could redirect it to each other for ever, so it waits now and then.
     if (!isMoved || ++this.#moves > MAX_MOVES) {
       this.#moves = 0;
       return false;

@@ -31,7 +31,7 @@ export type FailureKind =
   | 'protocol'
   /** The certificate of the peer does not lead to a CA that is trusted here, or is not valid now. */
   | 'peer-untrusted'
-  /** The certificate of the peer is genuine, but names another gateway than is expected. */
+  /** The certificate of the peer is genuine, but names another gateway than the expected one. */
   | 'peer-identity'
   /** The peer does not trust the certificate of this side. */
   | 'certificate-untrusted'
@@ -145,7 +145,7 @@ const TOKEN: Meaning = ['token', 'operator', 'token'];
 const LOCAL: Meaning = ['local', 'local', 'configuration'];
 const PROXY: Meaning = ['proxy', 'operator', 'configuration'];
 
-/** By the code of a CLOSE of the peer; any other code is one of its host's own. */
+/** Keyed by the code of a CLOSE of the peer; any other code is one of its host's own. */
 const BY_PEER: ReadonlyMap<string, Meaning> = new Map([
   [CloseCode.Shutdown, ['unreachable', 'peer', 'wait']],
   [CloseCode.Moved, ['unreachable', 'peer', 'wait']],
@@ -187,7 +187,7 @@ const OF_ERRORS: ReadonlyMap<string, Meaning> = new Map([
 
 const proxyCode = (fault: ProxyFault): string => new ProxyError(fault, '').code;
 
-/** By code of an error; a code that is not listed says nothing. */
+/** Keyed by the code of an error; a code that is not listed says nothing. */
 const OF_CODES: ReadonlyMap<string, Meaning> = new Map([
   ...[
     ...['ECONNREFUSED', 'ECONNRESET', 'ECONNABORTED', 'EPIPE', 'ENOTFOUND', 'EAI_AGAIN'],
@@ -224,7 +224,7 @@ const OF_CODES: ReadonlyMap<string, Meaning> = new Map([
   [new ApiMisuseError('').code, LOCAL],
 ] as [string, Meaning][]);
 
-/** By the alert of the peer in TLS (RFC 8446 section 6.2). */
+/** Keyed by the alert of the peer in TLS (RFC 8446 section 6.2). */
 const OF_ALERTS: ReadonlyMap<string, Meaning> = new Map([
   ['NO_APPLICATION_PROTOCOL', OTHER_PROTOCOL],
   ['PROTOCOL_VERSION', OTHER_PROTOCOL],

@@ -1,5 +1,5 @@
 /**
- * Steers each flow to one of the connections that carry packets. Flows are told apart by a hash, in buckets. A bucket
+ * Steers each flow to one of the connections that carry packets. A hash puts the flows into buckets. A bucket
  * stays on its connection while packets come, so that they stay in order. When it has been quiet, it goes to the
  * connection with the fewest buckets. When connections come and go, and when a connection carries several busy flows
  * while another has none, only as many buckets move as balance needs: packets of those few flows may overtake others,
@@ -29,7 +29,7 @@ export class SteeredSender {
   #connections: TunnelConnection[] = [];
   /** Made when it is first needed, because most tunnels have one connection. */
   #steering: FlowSteering | undefined;
-  /** Whether flows are told apart also while there is one connection only. */
+  /** Whether flows are distinguished also while there is only one connection. */
   #mayGrow = false;
   /** The connection that `reserve` pointed into last, and where. */
   #reserved = 0;
@@ -51,7 +51,7 @@ export class SteeredSender {
     return this.#connections[this.#reserved]?.buffer ?? EMPTY;
   }
 
-  /** Begins anew without connections. With `mayGrow`, flows are told apart also while there is one connection. */
+  /** Begins again without connections. With `mayGrow`, flows are distinguished also while there is one connection. */
   reset(mayGrow: boolean): void {
     this.#nowMs = this.#clock.monotonicMs();
     this.#connections = [];
@@ -162,11 +162,11 @@ export class SteeredSender {
 /** The buckets, and the number of the connection of each. */
 export class FlowSteering {
   #connections = 1;
-  /** By bucket. */
+  /** The connection of each bucket. */
   readonly #connectionOf = new Uint8Array(BUCKETS);
   /** When the last packet of each bucket came, in ms. */
   readonly #seenMs = new Float64Array(BUCKETS).fill(Number.NEGATIVE_INFINITY);
-  /** By bucket, since the last `#balance`. */
+  /** Keyed by bucket, since the last `#balance`. */
   readonly #bytes = new Float64Array(BUCKETS);
   #balancedMs = 0;
   readonly #load = new Int32Array(256);
@@ -187,7 +187,7 @@ export class FlowSteering {
     return this.#connectionOf[bucket]!;
   }
 
-  /** Returns how many flows, as far as the buckets tell them apart, have sent something recently. */
+  /** Returns how many flows, as far as the buckets distinguish them, have sent something recently. */
   active(nowMs: number): number {
     let count = 0;
     for (let bucket = 0; bucket < BUCKETS; bucket++) {
@@ -274,5 +274,5 @@ const BUCKETS = 1024;
 /** How often busy flows are balanced, in ms, and how many bytes make a flow busy in that time. */
 const BALANCE_MS = 1000;
 const BUSY_BYTES = 64 * 1024;
-/** After so long, in ms, no packet of a flow is on its way any more, so it may take another connection. */
+/** The time in ms after which no packet of a flow is in the network any more, so it may take another connection. */
 const QUIET_MS = 1000;

@@ -55,7 +55,7 @@ export class FrameDecoder {
   }
 
   /**
-   * Decodes the `count` bytes that were put where `space` said. If it returns anything but `None`, the decoder must not
+   * Decodes the `count` bytes that were put where `space` said. Unless it returns `None`, the decoder must not
    * be used again.
    */
   filled(count: number, handler: FrameHandler): FrameFault {

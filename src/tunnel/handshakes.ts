@@ -20,7 +20,7 @@ import type { ResolvedListenOptions } from './options.ts';
 /** A connection that became part of no tunnel. */
 export interface RefusedConnection {
   readonly remoteAddress: string;
-  /** As `ListenerCounters.failed` counts it. */
+  /** The code under which `ListenerCounters.failed` counts it. */
   readonly code: string;
   readonly reason: string;
   /** The identity of the peer, if its certificate was verified. */
@@ -46,7 +46,7 @@ export interface ListenerCounters {
    * `no-alpn` or `peer-closed`.
    */
   readonly failed: Map<string, number>;
-  /** Those of `failed` whose peer was verified but refused, by code. */
+  /** The part of `failed` whose peer was verified but refused, by code. */
   readonly refused: Map<string, number>;
   /** Connections that were up and were closed because the peer broke the protocol. */
   protocolErrors: number;
@@ -86,9 +86,9 @@ export class Handshakes extends EventEmitter<HandshakesEvents> {
   readonly counters: ListenerCounters;
   readonly #options: ResolvedListenOptions;
   readonly #limiter: ConnectionLimiter;
-  /** By addresses and ports, which the plain and the TLS socket of a connection have in common. */
+  /** Keyed by addresses and ports, which the plain and the TLS socket of a connection have in common. */
   readonly #byKey = new Map<string, Handshake>();
-  /** By plain socket, also for a while after it is closed. */
+  /** Keyed by plain socket, also for a while after it is closed. */
   readonly #bySocket = new WeakMap<object, Handshake>();
 
   constructor(options: ResolvedListenOptions) {
@@ -167,7 +167,7 @@ export class Handshakes extends EventEmitter<HandshakesEvents> {
     else this.refuse(handshake, handshake.failure ?? { code, reason });
   }
 
-  /** Destroys those whose certificate is one of these. */
+  /** Destroys the connections whose certificate is one of these. */
   terminate(isMeant: (certificate: X509Certificate) => boolean, close: Close): void {
     for (const handshake of [...this.#byKey.values()]) {
       const { certificate, connection, socket } = handshake;

@@ -48,7 +48,7 @@ export class ListenDriver implements TunnelDriver {
     const { clock, expiryGraceMs } = options;
     this.#expiry = new Expiry(clock, expiryGraceMs, ({ validTo }) => {
       counters.expired++;
-      const reason = `the certificate ran out on ${validTo}`;
+      const reason = `the certificate expired on ${validTo}`;
       void set.end('abort', { code: CloseCode.Untrusted, reason });
     });
     set.on('ended', ({ by, code }) => {

@@ -61,7 +61,7 @@ export const CloseCode = {
 
 interface Greeting {
   readonly version: number;
-  /** What the peer says it runs; for logs. */
+  /** The software that the peer says it runs; for logs. */
   readonly software: string;
 }
 
@@ -72,7 +72,7 @@ export interface Hello extends Greeting {
   readonly lane?: number | undefined;
   /** The connection is to take the place of the primary one of a tunnel that is there. */
   readonly renews?: boolean | undefined;
-  /** The group of the key exchange of this connection. Node does not tell it to the listening side. */
+  /** The group of the key exchange of this connection. Node does not reveal it to the listening side. */
   readonly keyExchange?: KeyExchangeGroup | undefined;
 }
 
@@ -85,17 +85,17 @@ export interface Welcome extends Greeting {
   readonly lanes?: number | undefined;
 }
 
-/** Why a tunnel ends, as its peer is told. */
+/** What a peer learns about the end of its tunnel. */
 export interface Close {
   /** One of `CloseCode`, or a code of the host's own of lower-case letters, digits and hyphens. */
   readonly code: string;
-  /** For an operator. */
+  /** A text for an operator. */
   readonly reason: string;
   /** Where to dial instead, with `moved`. */
   readonly endpoint?: CloseEndpoint | undefined;
 }
 
-/** Why the host does not want a peer, as the peer is told. */
+/** What a peer learns when the host refuses it. */
 export type TunnelRefusal = Close;
 
 /** Where to dial instead. */

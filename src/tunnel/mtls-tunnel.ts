@@ -109,7 +109,7 @@ export class MtlsTunnel extends EventEmitter<TunnelEvents> implements Tunnel, As
     return this.#driver.info;
   }
 
-  /** What the peer says it runs. It is not verified, and undefined before the tunnel has been up. */
+  /** The software that the peer says it runs. It is not verified, and undefined before the tunnel has been up. */
   get software(): string | undefined {
     return this.#driver.software;
   }
@@ -220,9 +220,9 @@ export class TunnelListener extends EventEmitter<ListenerEvents> implements Asyn
   readonly #handshakes: Handshakes;
   readonly #acceptor: Acceptor;
   readonly #tunnels = new Set<MtlsTunnel>();
-  /** By the peer's identity and its name for the tunnel. */
+  /** Keyed by the peer's identity and its name for the tunnel. */
   readonly #drivers = new Map<string, ListenDriver>();
-  /** All whose socket is open, with the peer's certificate. */
+  /** All connections whose socket is open, with the peer's certificate. */
   readonly #connections = new Map<TunnelConnection, X509Certificate>();
   #closing: Promise<void> | undefined;
 
@@ -326,7 +326,7 @@ export class TunnelListener extends EventEmitter<ListenerEvents> implements Asyn
   #makeTunnel(accepted: AcceptedConnection): void {
     const { tunnelId } = accepted;
     const tunnel = newTunnel(this.#options.connection, (set, emitter) => {
-      // Before the driver listens, which emits `down`.
+      // This listens before the driver does, which emits `down`.
       set.once('lost', () => {
         this.#tunnels.delete(tunnel);
         if (tunnelId !== undefined && this.#drivers.get(tunnelId) === driver)

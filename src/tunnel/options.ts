@@ -47,17 +47,17 @@ export interface TunnelLimits {
   readonly drainTimeoutMs?: number;
 }
 
-/** Tells the system how much of what a socket was given it is to keep unsent, in bytes. */
+/** Sets how many bytes the system keeps for a socket before it sends them (TCP_NOTSENT_LOWAT). */
 export type NotSentLowat = (socket: TLSSocket, bytes: number) => void;
 
 /** Options that both sides of a tunnel have, besides its limits. */
 export interface TunnelOptions {
-  /** Told to the peer, as text of 1 to 256 characters; default `virtual-presence`. */
+  /** What the peer learns about this side, as text of 1 to 256 characters; default `virtual-presence`. */
   readonly software?: string;
   /** Size of the buffers in which packets are collected, in bytes; default 256 KiB. */
   readonly slabBytes?: number;
   /** Keeps the queues of the system as short as those of the tunnel. Default: they are left as they are. */
-  readonly limitUnsent?: NotSentLowat | undefined;
+  readonly notSentLowat?: NotSentLowat | undefined;
   /** Gives the time for all waits and for the end of certificates; default `systemClock`. */
   readonly clock?: Clock;
 }
@@ -74,9 +74,9 @@ export interface DialOptions extends Credentials, TunnelLimits, TunnelOptions {
   readonly proxy?: ProxyOption | undefined;
   /** How long to wait before the next attempt to connect; the defaults are 200 and 30,000 ms. */
   readonly backoff?: BackoffOptions;
-  /** A tunnel that was up so long starts again with the shortest wait, in ms; default 10,000. */
+  /** A tunnel that was up for this time starts again with the shortest wait, in ms; default 10,000. */
   readonly stableAfterMs?: number;
-  /** From the first packet of TCP to WELCOME, in ms; default 10,000. */
+  /** The longest time from the first packet of TCP to WELCOME, in ms; default 10,000. */
   readonly handshakeTimeoutMs?: number;
   /** Connections that may carry packets at a time, as far as the listening side agrees: 1 to 64; default 8. */
   readonly connections?: number;
@@ -111,7 +111,7 @@ export interface HandshakeLimits {
    * may come at once. Each connection of a tunnel counts; raise it where many sites share an address.
    */
   readonly maxConnectionRate?: number;
-  /** From the accept to HELLO, and to the host's decision, in ms; default 10,000. */
+  /** The longest time from the accept to HELLO, and to the host's decision, in ms; default 10,000. */
   readonly handshakeTimeoutMs?: number;
 }
 
@@ -168,7 +168,7 @@ interface Limits {
 }
 
 interface Row<T> {
-  /** As `DIAL_DEFAULTS` or `LISTEN_DEFAULTS` has it; undefined if there is none, or it depends on another option. */
+  /** The value in `DIAL_DEFAULTS` or `LISTEN_DEFAULTS`; undefined without one, or if it depends on another option. */
   readonly default: T | undefined;
   readonly limits: Limits;
   /** Computes the default from the options in the rows above. */
@@ -212,7 +212,7 @@ const SHARED_ROWS: RowsOf<
   connections: row(8, range(1, MAX_CONNECTIONS)),
   handshakeTimeoutMs: row(10_000, RATE),
   clock: row(systemClock, CLOCK),
-  limitUnsent: row<NotSentLowat | undefined>(undefined, FUNCTION),
+  notSentLowat: row<NotSentLowat | undefined>(undefined, FUNCTION),
   maxSlabs: row(16, POSITIVE),
   maxControlBytes: row(4 * 1024 * 1024, CONTROL_BYTES),
   maxReceivedControlBytes: derived(({ maxControlBytes }) => maxControlBytes, CONTROL_BYTES),
@@ -274,7 +274,7 @@ export const LISTEN_DEFAULTS: Readonly<
 export interface ConnectionOptions extends Required<TunnelLimits> {
   readonly pool: SlabPool;
   readonly clock: Clock;
-  readonly limitUnsent: NotSentLowat | undefined;
+  readonly notSentLowat: NotSentLowat | undefined;
 }
 
 export interface ResolvedDialOptions extends Omit<typeof DIAL_DEFAULTS, 'backoff'> {

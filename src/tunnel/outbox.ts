@@ -27,7 +27,7 @@ import {
 } from './frame.ts';
 import type { Slab, SlabBudget, SlabPool } from './slab-pool.ts';
 
-/** What became of a packet. */
+/** The outcome of `commit`. */
 export const Commit = {
   Taken: 0,
   /** Dropped: the connection holds as much as it may, and has done so for long. */
@@ -308,7 +308,7 @@ function hasSpace(slab: Slab): boolean {
 }
 
 const EMPTY: Buffer = Buffer.alloc(0);
-/** When packets have waited so long, in ms, those that find no slab are dropped. */
+/** The wait of packets, in ms, from which packets that find no slab are dropped. */
 const LONG_WAIT_MS = 50;
 /** How long a full chunk takes, in ms, and over how long that is averaged. */
 const CHUNK_MS = 2.5;

@@ -34,8 +34,8 @@ export class Renewal {
   }
 
   /**
-   * Resolves when the old connections are gone, or when the tunnel has gone down. To be called once. When it rejects,
-   * the old connections are as they were.
+   * Resolves when the old connections are gone, or when the tunnel has gone down. It may be called once. When it
+   * rejects, the old connections are as they were.
    *
    * @throws {PeerRefusedError} if the peer refuses a connection under the new certificate.
    * @throws {EnvironmentError} if the new primary connection cannot be opened, or breaks before it is the primary one.
@@ -57,15 +57,15 @@ export class Renewal {
     }
   }
 
-  /** @param unlessLost resolves to undefined if the tunnel goes down first */
-  async #replace(unlessLost: <T>(done: Promise<T>) => Promise<T | undefined>): Promise<void> {
+  /** @param whileUp resolves to undefined if the tunnel goes down first */
+  async #replace(whileUp: <T>(done: Promise<T>) => Promise<T | undefined>): Promise<void> {
     const set = this.#set;
     // The other side may have taken them already, so they are not cancelled.
-    await unlessLost(this.#further.whenIdle());
+    await whileUp(this.#further.whenIdle());
     if (this.#isLost) return;
     const { length } = set.sender.connections;
     let primary: TunnelConnection | undefined;
-    const failure = await unlessLost(
+    const failure = await whileUp(
       this.#dial(0, ({ connection, info }) => {
         primary = connection;
         set.addNext(connection, info);
@@ -78,13 +78,13 @@ export class Renewal {
         further.push(this.#dial(number, ({ connection, info }) => set.add(connection, info)));
       }
       // Those that cannot be opened now are opened later, if they are needed.
-      await unlessLost(Promise.all(further));
+      await whileUp(Promise.all(further));
     }
     if (this.#isLost) return;
     if (!set.hasNext && set.primary !== primary) {
       throw new EnvironmentError('the new primary connection was lost before it could take over');
     }
-    await unlessLost(set.drainOld());
+    await whileUp(set.drainOld());
   }
 
   /** Resolves to the cause if the attempt fails; never if it is cancelled. */

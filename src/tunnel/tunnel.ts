@@ -79,7 +79,7 @@ export interface ConnectionInfo {
   /** TLS cipher suite, for example `TLS_AES_256_GCM_SHA384`. */
   readonly cipher: string;
   /**
-   * The group in which the two sides have agreed on a key. Node tells it to the dialling side only. On the listening
+   * The group in which the two sides have agreed on a key. Node reveals it to the dialling side only. On the listening
    * side, which allows these groups only, it is what the peer says, and undefined if the peer says nothing.
    */
   readonly keyExchange: KeyExchangeGroup | undefined;
@@ -88,16 +88,16 @@ export interface ConnectionInfo {
 export interface TunnelEvents {
   /** The listening side has acknowledged the tunnel: packets may flow. */
   up: [info: ConnectionInfo];
-  /** A further connection has come or gone; so many carry packets now. */
+  /** A further connection has come or gone; `count` connections carry packets now. */
   connections: [connections: { readonly count: number }];
   /**
    * Another connection, under a newer certificate, is the primary one: on the dialling side after `updateCredentials`,
    * on the other when its peer has done so. The tunnel has been up all the time.
    */
   renewed: [info: ConnectionInfo];
-  /** The tunnel was up, and is so no more. */
+  /** The tunnel was up, and is not up any more. */
   down: [cause: CloseCause];
-  /** A message of the peer's control layer. Nothing is checked but that it is JSON. */
+  /** A message of the peer's control layer. It is checked only to be JSON. */
   control: [message: Json];
   /** The peer refuses the tunnel; the dialling side tries again at its longest interval. */
   refused: [refusal: { readonly error: PeerRefusedError; readonly code: string }];
@@ -132,7 +132,7 @@ export interface Tunnel extends EventEmitter<TunnelEvents> {
   /** Called after each batch of packets, when it is time to flush. */
   onBatchEnd: () => void;
   /**
-   * Called once after `reserve` returned -1, when there is space again. Not called when the tunnel
+   * Called once after `reserve` returned -1, when there is space again. It is not called if the tunnel
    * went down meanwhile: then `down` is emitted.
    */
   onDrain: () => void;
@@ -174,8 +174,8 @@ export interface Tunnel extends EventEmitter<TunnelEvents> {
 
   /**
    * Ends the tunnel for good. Delivery stops at once. What was committed is sent, on further connections for 1 s at
-   * most. Then the peer is told why, by default `CloseCode.Shutdown`, and with `CloseCode.Moved` where to dial instead.
-   * Resolves when the connections are gone, after 2 s at most. Each call returns the same promise, and the peer is told
+   * most. Then the peer learns why, by default `CloseCode.Shutdown`, and with `CloseCode.Moved` where to dial instead.
+   * Resolves when the connections are gone, after 2 s at most. Each call returns the same promise, and the peer learns
    * what the first call says.
    */
   close(close?: Partial<TunnelRefusal>): Promise<void>;
@@ -183,7 +183,7 @@ export interface Tunnel extends EventEmitter<TunnelEvents> {
   /** Ends the tunnel as `close` does, but drops what was committed. Nothing passes any more when it returns. */
   abort(close: TunnelRefusal): Promise<void>;
 
-  /** Ends the tunnel for good and at once, and tells the peer nothing. */
+  /** Ends the tunnel for good and at once, and sends the peer nothing. */
   destroy(): void;
 }
 
@@ -192,7 +192,7 @@ export interface TunnelDriver {
   readonly peer: GatewayIdentity | undefined;
   readonly state: TunnelState;
   readonly info: ConnectionInfo | undefined;
-  /** What the peer says it runs. */
+  /** The software that the peer says it runs. */
   readonly software: string | undefined;
   /** Called once, when the tunnel is complete. */
   start(): void;

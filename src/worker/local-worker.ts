@@ -105,14 +105,14 @@ export class LocalWorker implements Worker, AsyncDisposable {
       translator: this.#translator,
       admit: (...client) => host.admit(...client),
     });
-    const limitUnsent = await loadNotSentLowat();
+    const notSentLowat = await loadNotSentLowat();
     const credentials = this.#credentials!;
     const listener = await MtlsTunnel.listen({
       ...tunnel,
       ...credentials,
       ...limits,
       ...this.#listening,
-      ...(limitUnsent === undefined ? {} : { limitUnsent }),
+      ...(notSentLowat === undefined ? {} : { notSentLowat }),
       authorize: (candidate) => this.#refusalOf(candidate, options),
     });
     listener.on('refused', ({ remoteAddress, code, reason, identity, serial }) => {

@@ -329,7 +329,10 @@ describe('a file that was changed or is not an audit log', () => {
     const moved = lines[1]!.replace('site-2', 'site-9');
     for (const [what, content] of [
       ['a changed line', joined(lines.with(1, moved))],
-      ['a changed last line but one', joined(lines.with(2, lines[2]!.replace('site-3', 'site-9')))],
+      [
+        'a change in the line before the last',
+        joined(lines.with(2, lines[2]!.replace('site-3', 'site-9'))),
+      ],
       ['a missing line', joined(lines.toSpliced(1, 1))],
       ['no first line', joined(lines.slice(1))],
       ['a repeated last line', joined([...lines, lines[3]!])],

@@ -114,7 +114,7 @@ describe('verifyAuditLog', () => {
     }
   });
 
-  test('detects a changed last line but one without a head', async () => {
+  test('detects a change in the line before the last one without a head', async () => {
     const other = joined(lines.with(COUNT - 2, forged(lines[COUNT - 3], COUNT - 1)));
     expect(await verifyAuditLog(fileOf(other))).toMatchObject({ ok: false, line: COUNT - 1 });
   });

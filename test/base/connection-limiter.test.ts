@@ -30,11 +30,11 @@ describe('resolveLimiterOptions', () => {
 
 describe('a connection limiter', () => {
   test('admits a burst of one address, and then no more than its rate', () => {
-    const gate = new ConnectionLimiter({ maxPending: 1000, maxRate: 10, burst: 40 });
+    const limiter = new ConnectionLimiter({ maxPending: 1000, maxRate: 10, burst: 40 });
     const admitted = (times: number, nowMs: number): number => {
       let count = 0;
       for (let i = 0; i < times; i++) {
-        if (gate.admit('192.0.2.1', nowMs, () => {}) !== undefined) count++;
+        if (limiter.admit('192.0.2.1', nowMs, () => {}) !== undefined) count++;
       }
       return count;
     };
@@ -43,16 +43,16 @@ describe('a connection limiter', () => {
     expect(admitted(100, 100)).toBe(1);
     expect(admitted(100, 1_100)).toBe(10);
     expect(admitted(100, 3_600_000)).toBe(40);
-    expect(gate.counters).toEqual({ admitted: 91, rateLimited: 409, evicted: 0 });
+    expect(limiter.counters).toEqual({ admitted: 91, rateLimited: 409, evicted: 0 });
   });
 
-  test('admits an address during a flood of another', () => {
-    const gate = new ConnectionLimiter({ maxPending: 8, maxRate: 10, burst: 40 });
-    for (let i = 0; i < 1000; i++) gate.admit('192.0.2.1', 0, () => {});
-    const cut = vi.fn();
-    expect(gate.admit('192.0.2.2', 0, cut)).toBeDefined();
-    for (let i = 0; i < 1000; i++) gate.admit('192.0.2.1', 1_000, () => {});
-    expect(cut).not.toHaveBeenCalled();
+  test('does not let a flood of one address affect another', () => {
+    const limiter = new ConnectionLimiter({ maxPending: 8, maxRate: 10, burst: 40 });
+    for (let i = 0; i < 1000; i++) limiter.admit('192.0.2.1', 0, () => {});
+    const terminate = vi.fn();
+    expect(limiter.admit('192.0.2.2', 0, terminate)).toBeDefined();
+    for (let i = 0; i < 1000; i++) limiter.admit('192.0.2.1', 1_000, () => {});
+    expect(terminate).not.toHaveBeenCalled();
   });
 
   test.each([
@@ -61,9 +61,9 @@ describe('a connection limiter', () => {
     ['fe80::1%eth0', 'fe80::2%eth1'],
     ['', 'no address'],
   ])('%s and %s are one address', (one, other) => {
-    const gate = new ConnectionLimiter({ maxPending: 8, maxRate: 1, burst: 1 });
-    expect(gate.admit(one, 0, () => {})).toBeDefined();
-    expect(gate.admit(other, 0, () => {})).toBeUndefined();
+    const limiter = new ConnectionLimiter({ maxPending: 8, maxRate: 1, burst: 1 });
+    expect(limiter.admit(one, 0, () => {})).toBeDefined();
+    expect(limiter.admit(other, 0, () => {})).toBeUndefined();
   });
 
   test.each([
@@ -72,76 +72,76 @@ describe('a connection limiter', () => {
     ['192.0.2.1', '::192.0.2.1'],
     ['0.0.0.0', 'no address'],
   ])('%s and %s are two', (one, other) => {
-    const gate = new ConnectionLimiter({ maxPending: 8, maxRate: 1, burst: 1 });
-    expect(gate.admit(one, 0, () => {})).toBeDefined();
-    expect(gate.admit(other, 0, () => {})).toBeDefined();
+    const limiter = new ConnectionLimiter({ maxPending: 8, maxRate: 1, burst: 1 });
+    expect(limiter.admit(one, 0, () => {})).toBeDefined();
+    expect(limiter.admit(other, 0, () => {})).toBeDefined();
   });
 
-  test('ends the oldest connection of the address with the most when it is full', () => {
-    const gate = new ConnectionLimiter({ ...WIDE, maxPending: 4 });
-    const cuts: string[] = [];
+  test('terminates the oldest connection of the address that has most, when it is full', () => {
+    const limiter = new ConnectionLimiter({ ...WIDE, maxPending: 4 });
+    const ended: string[] = [];
     const admit = (who: string, name: string, nowMs: number) =>
-      gate.admit(who, nowMs, () => cuts.push(name));
+      limiter.admit(who, nowMs, () => ended.push(name));
     admit('192.0.2.1', 'a1', 0);
     admit('192.0.2.2', 'b1', 1);
     admit('192.0.2.2', 'b2', 2);
     admit('192.0.2.3', 'c1', 3);
     admit('192.0.2.4', 'd1', 4);
-    expect(cuts).toEqual(['b1']);
-    expect(gate.pending).toBe(4);
-    expect(gate.counters).toEqual({ admitted: 5, rateLimited: 0, evicted: 1 });
-    // All have one now: the one that has taken longest.
+    expect(ended).toEqual(['b1']);
+    expect(limiter.pending).toBe(4);
+    expect(limiter.counters).toEqual({ admitted: 5, rateLimited: 0, evicted: 1 });
+    // Each address has one now, so the oldest connection ends.
     admit('192.0.2.5', 'e1', 5);
     admit('192.0.2.5', 'e2', 6);
-    expect(cuts).toEqual(['b1', 'a1', 'b2']);
+    expect(ended).toEqual(['b1', 'a1', 'b2']);
     admit('192.0.2.6', 'f1', 7);
-    expect(cuts).toEqual(['b1', 'a1', 'b2', 'e1']);
+    expect(ended).toEqual(['b1', 'a1', 'b2', 'e1']);
   });
 
-  test('ends the oldest connection when two addresses have as many', () => {
-    const gate = new ConnectionLimiter({ ...WIDE, maxPending: 3 });
-    const cuts: string[] = [];
-    const first = gate.admit('192.0.2.1', 0, () => cuts.push('a1'));
-    gate.admit('192.0.2.2', 1, () => cuts.push('b1'));
-    gate.admit('192.0.2.1', 2, () => cuts.push('a2'));
+  test('terminates the oldest connection when several addresses have the most', () => {
+    const limiter = new ConnectionLimiter({ ...WIDE, maxPending: 3 });
+    const ended: string[] = [];
+    const first = limiter.admit('192.0.2.1', 0, () => ended.push('a1'));
+    limiter.admit('192.0.2.2', 1, () => ended.push('b1'));
+    limiter.admit('192.0.2.1', 2, () => ended.push('a2'));
     first?.leave();
-    gate.admit('192.0.2.3', 3, () => cuts.push('c1'));
-    gate.admit('192.0.2.4', 4, () => cuts.push('d1'));
-    expect(cuts).toEqual(['b1']);
+    limiter.admit('192.0.2.3', 3, () => ended.push('c1'));
+    limiter.admit('192.0.2.4', 4, () => ended.push('d1'));
+    expect(ended).toEqual(['b1']);
   });
 
-  test('does not count a connection that has left, which may leave twice', () => {
-    const gate = new ConnectionLimiter({ ...WIDE, maxPending: 2 });
-    const cut = vi.fn();
-    const first = gate.admit('192.0.2.1', 0, cut)!;
-    gate.admit('192.0.2.1', 1, () => {});
+  test('does not count or terminate a connection that has left, which may leave twice', () => {
+    const limiter = new ConnectionLimiter({ ...WIDE, maxPending: 2 });
+    const terminate = vi.fn();
+    const first = limiter.admit('192.0.2.1', 0, terminate)!;
+    limiter.admit('192.0.2.1', 1, () => {});
     first.leave();
     first.leave();
-    expect(gate.pending).toBe(1);
-    gate.admit('192.0.2.1', 2, () => {});
-    gate.admit('192.0.2.1', 3, () => {});
-    expect(cut).not.toHaveBeenCalled();
-    expect(gate.pending).toBe(2);
+    expect(limiter.pending).toBe(1);
+    limiter.admit('192.0.2.1', 2, () => {});
+    limiter.admit('192.0.2.1', 3, () => {});
+    expect(terminate).not.toHaveBeenCalled();
+    expect(limiter.pending).toBe(2);
   });
 
-  test('does not count a connection that it has ended, whatever its owner does then', () => {
-    const gate = new ConnectionLimiter({ ...WIDE, maxPending: 1 });
-    const first = gate.admit('192.0.2.1', 0, () => first?.leave());
-    const second = gate.admit('192.0.2.1', 1, () => {});
-    expect(gate.pending).toBe(1);
+  test('does not count a terminated connection, whatever its owner does then', () => {
+    const limiter = new ConnectionLimiter({ ...WIDE, maxPending: 1 });
+    const first = limiter.admit('192.0.2.1', 0, () => first?.leave());
+    const second = limiter.admit('192.0.2.1', 1, () => {});
+    expect(limiter.pending).toBe(1);
     first?.leave();
-    expect(gate.pending).toBe(1);
+    expect(limiter.pending).toBe(1);
     second?.leave();
-    expect(gate.pending).toBe(0);
+    expect(limiter.pending).toBe(0);
   });
 
   test('never holds more than maxPending, whatever comes and goes', () => {
     const step = fc.tuple(fc.nat(5), fc.nat(3));
     fc.assert(
       fc.property(fc.array(step, { maxLength: 200 }), (steps) => {
-        const gate = new ConnectionLimiter({ ...WIDE, maxPending: 7 });
+        const limiter = new ConnectionLimiter({ ...WIDE, maxPending: 7 });
         const open = new Set<() => void>();
-        let cuts = 0;
+        let ended = 0;
         for (const [nowMs, [host, action]] of steps.entries()) {
           const [oldest] = [...open];
           if (action === 0 && oldest !== undefined) {
@@ -150,15 +150,15 @@ describe('a connection limiter', () => {
             continue;
           }
           const leave = () => admission.leave();
-          const admission = gate.admit(address(host), nowMs, () => {
+          const admission = limiter.admit(address(host), nowMs, () => {
             open.delete(leave);
-            cuts++;
+            ended++;
           })!;
           open.add(leave);
-          expect(gate.pending).toBe(open.size);
+          expect(limiter.pending).toBe(open.size);
           expect(open.size).toBeLessThanOrEqual(7);
         }
-        expect(gate.counters.evicted).toBe(cuts);
+        expect(limiter.counters.evicted).toBe(ended);
       })
     );
   });

@@ -189,14 +189,14 @@ describe('connectThrough', () => {
     });
     const { socket, outcome, idle } = await through(() => asked());
     await request;
-    let isTold = false;
+    let isCalled = false;
     void outcome.then(() => {
-      isTold = true;
+      isCalled = true;
     });
     socket.destroy();
     await Promise.all([once(socket, 'close'), idle()]);
     await new Promise(setImmediate);
-    expect(isTold).toBe(false);
+    expect(isCalled).toBe(false);
   });
 
   test('can be given up before the proxy has accepted', async () => {

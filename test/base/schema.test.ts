@@ -136,7 +136,7 @@ describe('parseSchema', () => {
     expect(faultOf(5, 'sites[2]').message).toBe('sites[2]: expected a mapping, got 5');
   });
 
-  test('quotes and cuts a key that is not plain, so that no foreign text forges a line', () => {
+  test('quotes and shortens a key that is not plain, so that no foreign text forges a line', () => {
     expect(faultOf({ 'a\nerror: b': 1 }).message).toBe('["a\\nerror: b"]: is not a known key');
     expect(faultOf({ counters: { [long]: 1 } }).path).toBe(`counters["${'x'.repeat(56)}...]`);
   });

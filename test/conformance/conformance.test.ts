@@ -121,7 +121,7 @@ function send(translator: PacketTranslator, step: Step): Expectation {
   });
 }
 
-/** Without what is not compared, and with what is meant where nothing is said. */
+/** Removes what is not compared, and adds what an absent field means. */
 function comparable(expectation: Expectation): Expectation {
   const { verdict, vnet } = expectation;
   const isForward = verdict === 'Forward';

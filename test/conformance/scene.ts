@@ -45,8 +45,8 @@ export const CLIENT6 = 'fd00::5';
 export const SERVICE4 = '10.0.0.9';
 export const SERVICE6 = 'fd00::9';
 /** Real hosts without a presence. */
-export const STRANGER4 = '10.0.0.6';
-export const STRANGER6 = 'fd00::6';
+export const NEW_CLIENT4 = '10.0.0.6';
+export const NEW_CLIENT6 = 'fd00::6';
 /** Addresses in the pools of both realms that are never bound. */
 export const UNBOUND4 = '100.64.0.200';
 export const UNBOUND6 = 'fd64::c8';

@@ -42,7 +42,7 @@ describe('a year', () => {
     ['10.0.0.128/25', 6, 3],
     ['10.128.0.0/16', 6, 3],
   ])(
-    'in which hosts use 2,000 privacy addresses, with the cloud pool %s: never a refusal',
+    'has no refusal when hosts use 2,000 privacy addresses, with the cloud pool %s',
     async (pool, hostCount, aliveDays) => {
       const inUse = new Map<string, number>();
       const used: PresenceUse[] = [];
@@ -69,7 +69,7 @@ describe('a year', () => {
         for (const [host, endMs] of inUse) if (endMs <= atMs) inUse.delete(host);
         const addresses = presences();
         for (const host of inUse.keys()) {
-          // Who uses an address keeps it.
+          // A host that uses an address keeps it.
           if (!addresses.has(host)) refusals.push(`${host} has lost its address`);
           else used.push({ realm: 'cloud', address: addresses.get(host)! });
         }
@@ -274,7 +274,7 @@ describe('a wall clock that jumps', () => {
     for (let round = 0; round < 2; round++) {
       await clock.pass(HOUR_MS);
       expect(scene.translator.addressOf('cloud', 'site-b', QUIET)).toBeDefined();
-      // The address of site-a is still at rest, and another host of it gets none.
+      // The address of site-a is still in quarantine, and another host of it gets none.
       const refused = scene.controller.admit('site-a', BUSY, 'cloud', 4);
       await expect(refused).rejects.toThrow('1 of 2 addresses leased, 1 in quarantine');
       scene = await startScene(desired, options, scene);

@@ -285,12 +285,12 @@ describe('ControlClient', () => {
     const channel = new FakeChannel();
     client.attach(channel);
     let open!: () => void;
-    const gate = new Promise<void>((resolve) => {
+    const released = new Promise<void>((resolve) => {
       open = resolve;
     });
     const commit = store.commit.bind(store);
     store.commit = async (writes) => {
-      await gate;
+      await released;
       await commit(writes);
     };
     const snapshot = scene.controller.snapshot('site-a')!;

@@ -29,7 +29,7 @@ export class PartitionWorld {
   readonly whole: PacketTranslator = new PacketTranslator();
   readonly parts: readonly PacketTranslator[];
   readonly partition: PlanPartition;
-  /** What the kernel has been told. */
+  /** The routes that the kernel has. */
   readonly routes: Map<string, string> = new Map();
   readonly holders: Map<string, number> = new Map();
   /** All that are in force. */

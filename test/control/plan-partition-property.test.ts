@@ -26,7 +26,7 @@ const siteIndex = fc.nat({ max: SITES.length - 1 });
 const cloud = fc.record({
   pools: fc.array(fc.nat({ max: POOLS.length - 1 }), { minLength: 4, maxLength: 4 }),
   holders: fc.array(fc.nat({ max: 2 }), { minLength: 3, maxLength: 3 }),
-  /** By which of a host's ports it is a service, and to which realm that is exposed. */
+  /** The port at which a host is a service, and the realm to which it is exposed. */
   exposures: fc.uniqueArray(
     fc.record({
       home: realmIndex,
@@ -57,7 +57,7 @@ const traffic = fc.array(
       arbitrary: fc.record({
         from: realmIndex,
         host: fc.nat({ max: 2 }),
-        /** Which presence, among those there are, or none of them. */
+        /** The index of the presence, or of none. */
         to: fc.nat({ max: 1000 }),
         kind: fc.constantFrom('tcp', 'udp', 'echo', 'other port'),
         isWholeFirst: fc.boolean(),
@@ -135,12 +135,12 @@ async function compare(
   packet: Uint8Array,
   isWholeFirst: boolean
 ): Promise<Arrival> {
-  const ways = [
+  const runs = [
     () => world.throughWhole(realm, packet),
     () => world.throughParts(realm, packet),
   ] as const;
-  const first = await ways[isWholeFirst ? 0 : 1]();
-  const second = await ways[isWholeFirst ? 1 : 0]();
+  const first = await runs[isWholeFirst ? 0 : 1]();
+  const second = await runs[isWholeFirst ? 1 : 0]();
   const [whole, parts] = isWholeFirst ? [first, second] : [second, first];
   const what = `${realm}: ${sourceOf(packet)} -> ${destinationOf(packet)} ${JSON.stringify([whole, parts])}`;
   expect(outcome(parts), what).toEqual(outcome(whole));
@@ -184,6 +184,6 @@ test('several translators pass exactly the packets that one translator passes', 
     }),
     { numRuns: 60 }
   );
-  // Else it would not have been tested.
+  // With fewer the property would not have been tested.
   expect(crossed).toBeGreaterThan(50);
 });

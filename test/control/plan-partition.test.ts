@@ -1,5 +1,5 @@
 /**
- * What each of two translators is told of a plan; `plan-partition-property.test.ts` shows that it comes
+ * What each of two translators gets of a plan; `plan-partition-property.test.ts` shows that it comes
  * to the same.
  */
 import { beforeEach, describe, expect, test } from 'vitest';
@@ -51,18 +51,18 @@ class Target {
 
 let targets: [Target, Target];
 let holders: Map<string, number>;
-let told: RouteChange[];
+let received: RouteChange[];
 let partition: PlanPartition;
 
 function start(plan = PLAN, held: Readonly<Record<string, number>> = { 'site-a': 0, 'site-b': 1 }) {
   targets = [new Target(), new Target()];
   holders = new Map(Object.entries(held));
-  told = [];
+  received = [];
   partition = new PlanPartition({
     shared: 'cloud',
     targets,
     holderOf: (site) => holders.get(site)!,
-    onRoutes: (changes) => told.push(...changes),
+    onRoutes: (changes) => received.push(...changes),
   });
   partition.load(plan);
 }
@@ -116,7 +116,7 @@ describe('a part', () => {
     ]);
   });
 
-  test('equals the plan, except for the shared realm, if it has both sites', () => {
+  test('with both sites is the plan itself, except for the shared realm', () => {
     start(PLAN, { 'site-a': 1, 'site-b': 1 });
     const [empty, full] = targets;
     expect(full.plan.presences).toEqual(PLAN.presences);
@@ -125,7 +125,7 @@ describe('a part', () => {
     expect(empty.plan.realms.map(({ name }) => name)).toEqual(['cloud']);
   });
 
-  test('has no presence of a host that lacks its presence in the shared realm', () => {
+  test('has nothing of a host without a presence in the shared realm', () => {
     start({ ...PLAN, presences: PLAN.presences.filter(({ realm }) => realm !== 'cloud') });
     expect(targets[0].plan.presences.map(({ address }) => address)).toEqual(['10.0.0.130']);
     expect(targets[0].plan.permits).toEqual([PLAN.permits[0]]);
@@ -138,7 +138,7 @@ describe('bind', () => {
   const inB: TextPresence = { realm: 'site-b', address: '10.0.0.133', of: OTHER };
   const inCloud: TextPresence = { realm: 'cloud', address: '10.0.0.137', of: OTHER };
 
-  test('binds a client’s presence in the targets concerned when its presence in the shared realm is known', () => {
+  test('sends a client’s presence to the parts that it concerns, when its path is known', () => {
     partition.bind(inB);
     expect(targets.map(({ bound }) => bound)).toEqual([[], []]);
     partition.bind(inCloud);
@@ -148,7 +148,7 @@ describe('bind', () => {
     expect(targets.map(({ loads }) => loads)).toEqual([1, 1]);
   });
 
-  test('binds the same presence once', () => {
+  test('sends the same presence once', () => {
     for (let i = 0; i < 2; i++) partition.bind(inCloud);
     expect(targets[0].bound).toEqual([inCloud]);
   });
@@ -163,18 +163,18 @@ describe('bind', () => {
     });
   });
 
-  test('adds the permits of a service when it binds the service’s presence in the shared realm', () => {
-    const way = PLAN.presences[1]!;
-    start({ ...PLAN, presences: PLAN.presences.filter((each) => each !== way) });
+  test('opens the permits of a service’s presence in the shared realm', () => {
+    const presence = PLAN.presences[1]!;
+    start({ ...PLAN, presences: PLAN.presences.filter((each) => each !== presence) });
     expect(targets[0].plan.permits).toHaveLength(1);
-    partition.bind(way);
+    partition.bind(presence);
     expect(targets[0].plan.permits).toHaveLength(2);
   });
 
-  test('takes a block from its site when another site gets a presence in it', () => {
-    told = [];
+  test('takes a block that becomes shared from the site that had it alone', () => {
+    received = [];
     partition.bind({ realm: 'cloud', address: '10.0.0.130', of: { ...B, address: '10.0.0.9' } });
-    expect(told.map(({ prefix }) => `${prefix}`)).toContain('10.0.0.130/32');
+    expect(received.map(({ prefix }) => `${prefix}`)).toContain('10.0.0.130/32');
     expect(targets[0].plan.realms[0]?.pools).toEqual(['10.0.0.129/32']);
   });
 });
@@ -186,7 +186,7 @@ describe('a site that moves', () => {
     expect(targets[0].plan.presences).toEqual(PLAN.presences);
     partition.reload(1);
     expect(targets[1].plan.presences).toEqual([]);
-    expect(told).toEqual([
+    expect(received).toEqual([
       { prefix: '10.0.0.128/28', site: 'site-a' },
       { prefix: '10.0.0.144/28', site: 'site-b' },
     ]);

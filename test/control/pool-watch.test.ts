@@ -90,7 +90,7 @@ describe('a site that takes all addresses that it can', () => {
     const { controller, clock } = scene;
     const taken = await admitAll(scene, 'site-a');
     await controller.releaseClients('site-a');
-    // Others than before: what is at rest counts for the site that had it.
+    // They are not the ones of before: an address in quarantine counts for the site that had it.
     expect(await admitAll(scene, 'site-a', HOSTS.slice(62))).toBe(0);
     expect(await admitAll(scene, 'site-b', HOSTS.slice(0, 18))).toBe(18);
     clock.advance(60_000);
@@ -130,7 +130,7 @@ describe('a site that takes all addresses that it can', () => {
     await turn();
     expect(await admitAll(scene, 'site-a')).toBe(taken);
     expect(HOSTS.map((host) => translator.addressOf('cloud', 'site-a', host))).toEqual(addresses);
-    // What has rested long enough counts for nobody any more, so it needs a share again.
+    // An address counts for nobody after its quarantine, so it needs a share again.
     await controller.releaseClients('site-a');
     clock.advance(60_000);
     expect(await admitAll(scene, 'site-a', HOSTS.slice(62))).toBe(HOSTS.length - 62);
@@ -144,7 +144,7 @@ describe('a warning', () => {
     const text =
       'the maxClients of 2 sites are 2048 in all, but the IPv4 pools of "cloud" have room for 110 clients, of which each site is sure of 18, and so in 1 other pool: enlarge the pools, lower maxClients, or set the clientShare of "cloud"';
     expect(controller.warnings).toEqual([{ kind: 'quotas', realm: 'cloud', message: text }]);
-    expect(warnings).toEqual([]); // it was told in the turn before
+    expect(warnings).toEqual([]); // it was reported in the turn before
     const sites = DESIRED.sites.map((site) => ({ ...site, maxClients: 50 }));
     await registry.apply({ ...DESIRED, sites }, 'file');
     await turn();

@@ -743,28 +743,28 @@ describe('a snapshot', () => {
   test('is emitted once for changes within coalesceMs', async () => {
     const { controller, registry, clock } = await startScene(DESIRED, { coalesceMs: 20 });
     clock.advance(20);
-    const told: Snapshot[] = [];
-    controller.on('snapshot', (snapshot) => told.push(snapshot));
+    const seen: Snapshot[] = [];
+    controller.on('snapshot', (snapshot) => seen.push(snapshot));
     await registry.expose({ service: 'glance', site: 'site-b' }, 'admin');
     await turn();
     for (const host of hosts(5)) await controller.admit('site-b', host, 'cloud', 4);
     clock.advance(19);
-    expect(told).toEqual([]);
+    expect(seen).toEqual([]);
     clock.advance(1);
-    expect(told.map(({ site }) => site).sort()).toEqual(['cloud', 'site-b']);
+    expect(seen.map(({ site }) => site).sort()).toEqual(['cloud', 'site-b']);
     clock.advance(5000);
-    expect(told).toHaveLength(2);
+    expect(seen).toHaveLength(2);
   });
 
   test('is not emitted again when nothing in it has changed', async () => {
     const { controller, clock } = await startScene();
     clock.advance(5000);
-    const told: Snapshot[] = [];
-    controller.on('snapshot', (snapshot) => told.push(snapshot));
+    const seen: Snapshot[] = [];
+    controller.on('snapshot', (snapshot) => seen.push(snapshot));
     const before = controller.snapshot('site-b');
     controller.suspend('site-x', true);
     clock.advance(5000);
-    expect(told).toEqual([]);
+    expect(seen).toEqual([]);
     expect(controller.snapshot('site-b')).toBe(before);
   });
 
@@ -787,37 +787,37 @@ describe('a snapshot', () => {
   test('is made less often when making it takes long', async () => {
     const { controller, clock } = await startScene(DESIRED, { coalesceMs: 20 });
     clock.advance(5000);
-    let told = 0;
+    let seen = 0;
     controller.on('snapshot', () => {
-      told++;
+      seen++;
       clock.advance(50); // a listener that compiles a large zone
     });
     const [first, second] = hosts(2) as [string, string];
     await controller.admit('site-a', first, 'cloud', 4);
     clock.advance(19);
-    expect(told).toBe(0);
+    expect(seen).toBe(0);
     controller.snapshot('cloud');
-    expect(told).toBe(1);
+    expect(seen).toBe(1);
     await controller.admit('site-a', second, 'cloud', 4);
     clock.advance(449);
-    expect(told).toBe(1);
+    expect(seen).toBe(1);
     clock.advance(1);
-    expect(told).toBe(2);
+    expect(seen).toBe(2);
   });
 
   test('is not made less often when the wall clock is set meanwhile', async () => {
     const { controller, clock } = await startScene(DESIRED, { coalesceMs: 20 });
     clock.advance(5000);
-    let told = 0;
+    let seen = 0;
     controller.on('snapshot', () => {
-      told++;
+      seen++;
       clock.setWall(clock.wallMs() + 86_400_000);
     });
     for (const host of hosts(2)) {
       await controller.admit('site-a', host, 'cloud', 4);
       clock.advance(20);
     }
-    expect(told).toBe(2);
+    expect(seen).toBe(2);
   });
 });
 
@@ -842,7 +842,7 @@ describe('names of clients', () => {
     expect(named('site-a')).toBeGreaterThan(2000);
     expect(named('site-a')).toBeLessThan(9000);
     expect(snapshot.pointers.length).toBe(snapshot.hosts.length);
-    // Without a name it is a client all the same.
+    // A host without a name is a client too.
     const address = controller.presences().filter(({ of }) => of.realm === 'site-a');
     expect(address.length).toBeGreaterThanOrEqual(9000);
   });

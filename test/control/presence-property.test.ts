@@ -206,7 +206,7 @@ class World {
         expect(clock.monotonicMs() - last.atMs).toBeGreaterThanOrEqual(QUARANTINE_MS);
       }
       this.lastUse.set(key, { of: holder, atMs: clock.monotonicMs() });
-      // Nobody has a presence whom no exposure wants there, or lets in.
+      // Only hosts that an exposure allows have a presence.
       const wanted = registry.state.exposures.some((exposure) => {
         const home = MIXED.services.find(({ name }) => name === exposure.service)!;
         const served = this.servedFamily(exposure.site, home.address);

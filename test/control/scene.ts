@@ -90,7 +90,7 @@ export class ScriptedStore extends MemoryStore {
   leaseCommits = 0;
   /** What is stored of the leases, by key. */
   readonly leases: Map<string, Json> = new Map();
-  #gate: Promise<void> | undefined;
+  #held: Promise<void> | undefined;
 
   constructor() {
     super();
@@ -105,11 +105,11 @@ export class ScriptedStore extends MemoryStore {
   /** Holds commits until the function that it returns is called. */
   hold(): () => void {
     let open!: () => void;
-    this.#gate = new Promise((resolve) => {
+    this.#held = new Promise((resolve) => {
       open = resolve;
     });
     return () => {
-      this.#gate = undefined;
+      this.#held = undefined;
       open();
     };
   }
@@ -118,7 +118,7 @@ export class ScriptedStore extends MemoryStore {
     const isLease = writes.some(({ key }) => key.startsWith('lease/'));
     if (isLease) {
       this.leaseCommits++;
-      await this.#gate;
+      await this.#held;
       if (this.isFailing) throw new StoreError('the disk is full');
     }
     await super.commit(writes);
@@ -133,7 +133,7 @@ export class ScriptedStore extends MemoryStore {
   }
 }
 
-/** A real translator, and what it has been told. */
+/** A real translator, and the plans and presences that it has received. */
 export class ObservedTranslator {
   readonly real: PacketTranslator = new PacketTranslator();
   readonly #store: ScriptedStore;

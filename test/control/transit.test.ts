@@ -1,5 +1,5 @@
 /**
- * Presences in a realm that is on the way between two others: who gets one, and what is not told of it.
+ * Presences in a realm that is on the way between two others: who gets one, and where it does not appear.
  */
 import { describe, expect, test } from 'vitest';
 import { NotAdmittedError } from '../../src/control/index.ts';
@@ -7,7 +7,7 @@ import { PoolExhaustedError } from '../../src/errors.ts';
 import { DESIRED, type Desired, SITE, startScene, turn } from './scene.ts';
 
 const TRANSIT = { transit: 'cloud' };
-/** site-a's console is there for site-b, but for one host. */
+/** site-a's console is there for site-b, except for one host. */
 const BETWEEN: Desired = {
   ...DESIRED,
   exposures: [{ service: 'console-a', site: 'site-b', clients: ['10.0.0.4/30'] }],

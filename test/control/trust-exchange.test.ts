@@ -69,7 +69,7 @@ async function connect(options: ControlServerOptions = {}): Promise<World> {
   return { authority, server, link, client, problems, provider, clock };
 }
 
-/** A server with many edges, and what each was told last to wait before it renews. */
+/** A server with many edges, and how long each was last asked to wait before it renews. */
 async function fleet(size: number, options: ControlServerOptions = {}) {
   const provider: World['provider'] = {
     trust: () => ({ caPem: 'one', renew: false }),
@@ -97,8 +97,8 @@ async function fleet(size: number, options: ControlServerOptions = {}) {
   for (let i = 0; i < size; i++) add(`site-${i}`);
   const waits = (): (number | undefined)[] =>
     links.map(({ cloud }) => {
-      const told = cloud.sent.filter((it) => (it as { type: string }).type === 'trust').at(-1);
-      return (told as { renewInMs?: number }).renewInMs;
+      const seen = cloud.sent.filter((it) => (it as { type: string }).type === 'trust').at(-1);
+      return (seen as { renewInMs?: number }).renewInMs;
     });
   return { server, provider, waits, add };
 }
@@ -216,14 +216,14 @@ describe('renewal', () => {
 describe('trust', () => {
   test('an edge gets the trust anchors when it connects, and when they change', async () => {
     const { link, client, server, provider } = await connect();
-    const told: unknown[] = [];
-    client.on('trust', (trust) => told.push(trust));
+    const seen: unknown[] = [];
+    client.on('trust', (trust) => seen.push(trust));
     link.deliver();
-    expect(told).toEqual([expect.objectContaining({ renew: false })]);
+    expect(seen).toEqual([expect.objectContaining({ renew: false })]);
     provider.trust = () => ({ caPem: 'both', renew: true });
     server.announceTrust();
     link.deliver();
-    expect(told[1]).toEqual({ caPem: 'both', renew: true });
+    expect(seen[1]).toEqual({ caPem: 'both', renew: true });
   });
 
   test('a thousand edges renew one after the other when the CA changes, 20 in a second', async () => {
@@ -277,15 +277,15 @@ describe('trust', () => {
   test('an edge learns how long to wait; an older cloud does not say it', async () => {
     const { link, client } = await connect();
     link.deliver();
-    const told: unknown[] = [];
+    const seen: unknown[] = [];
     const problems: Error[] = [];
-    client.on('trust', (trust) => told.push(trust));
+    client.on('trust', (trust) => seen.push(trust));
     client.on('problem', ({ error }) => problems.push(error));
     const message = { type: 'trust', caPem: 'x', renew: true };
     for (const more of [{}, { renewInMs: 7 }, { renewInMs: -1 }, { renewInMs: 1e9 }]) {
       link.edge.receive({ ...message, ...more });
     }
-    expect(told).toEqual([
+    expect(seen).toEqual([
       { caPem: 'x', renew: true },
       { caPem: 'x', renew: true, renewInMs: 7 },
     ]);

@@ -12,9 +12,9 @@ import { type Asked, bytes, FLOWS, hex, startMixedCloud, turned, unframed } from
 const LONG = 1300; // an IPv6 packet with such a payload becomes one of IPv4 with DF
 
 /** A TCP segment to or from the service, with a number that identifies it. */
-function segment(ends: Ends, way: 'to' | 'from', number: number, length = LONG): Uint8Array {
+function segment(ends: Ends, direction: 'to' | 'from', number: number, length = LONG): Uint8Array {
   const ports =
-    way === 'to'
+    direction === 'to'
       ? { sourcePort: 40_000, destinationPort: 443 }
       : { sourcePort: 443, destinationPort: 40_000 };
   return framed(tcpPacket(ends, { ...ports, payload: bytes(length, number), identification: 0 }));
@@ -126,21 +126,21 @@ describe('packets from the device', () => {
   test('arrive in order, byte for byte, with both versions and to both sites', () => {
     const cloud = startMixedCloud();
     const kinds = [
-      { site: 'site-6', way: 'to', from: FLOWS['cloud 6 to site 6'] },
-      { site: 'site-6', way: 'to', from: FLOWS['cloud 4 to site 6'] },
-      { site: 'site-4', way: 'from', from: FLOWS['4 to cloud 6'] },
-      { site: 'site-4', way: 'from', from: FLOWS['4 to cloud 4'] },
+      { site: 'site-6', direction: 'to', from: FLOWS['cloud 6 to site 6'] },
+      { site: 'site-6', direction: 'to', from: FLOWS['cloud 4 to site 6'] },
+      { site: 'site-4', direction: 'from', from: FLOWS['4 to cloud 6'] },
+      { site: 'site-4', direction: 'from', from: FLOWS['4 to cloud 4'] },
     ] as const;
     const expected: Record<string, Uint8Array[]> = { 'site-4': [], 'site-6': [] };
     for (let n = 0; n < 400; n++) {
       // Runs of one kind, and changes from each kind to each.
-      const { site, way, from } = kinds[((n * n) >> 5) % 4]!;
+      const { site, direction, from } = kinds[((n * n) >> 5) % 4]!;
       const length = LONG + ((n * 997) % 3000);
       const [near, far] = from;
       // The source of a reply is the service.
-      const [there, here] = way === 'to' ? [near, far] : [turned(far), turned(near)];
-      cloud.lan.send(segment(there, way, n, length));
-      expected[site]!.push(segment(here, way, n, length));
+      const [there, here] = direction === 'to' ? [near, far] : [turned(far), turned(near)];
+      cloud.lan.send(segment(there, direction, n, length));
+      expected[site]!.push(segment(here, direction, n, length));
     }
     cloud.lan.run();
     expect(hex(cloud.takenAt('site-4'))).toEqual(hex(expected['site-4']!));

@@ -12,12 +12,12 @@ import { framed } from '../support/vnet.ts';
 import { bytes, FLOWS, hex, startMixedCloud, turned, unframed } from './mixed-scene.ts';
 
 const PORTS = { sourcePort: 40_000, destinationPort: 53 };
-const CUTTABLE = { fragment: 0, identification: 77 };
+const SEGMENTABLE = { fragment: 0, identification: 77 };
 const PLAIN_DEVICE = { offload: false, mtu: 1500 };
 
 /** A datagram of 3028 bytes without DF. */
 function datagram(ends: Ends): Uint8Array {
-  return udpPacket(ends, { ...PORTS, ...CUTTABLE, payload: bytes(3000) });
+  return udpPacket(ends, { ...PORTS, ...SEGMENTABLE, payload: bytes(3000) });
 }
 
 function superPacket(ends: Ends, length = 20_000): { packet: Uint8Array; frame: Uint8Array } {
@@ -50,7 +50,7 @@ describe('a packet larger than the MTU of its realm that may be fragmented', () 
         sourcePort: 443,
         destinationPort: 40_000,
         payload: bytes(3000),
-        ...CUTTABLE,
+        ...SEGMENTABLE,
       });
     const [to, from] = [turned(atSite), turned(atCloud)];
     // The second is read into the frame of the tunnel that it is fragmented for.

@@ -1,5 +1,5 @@
 /**
- * The end of a data plane: it leaves no callback at its device and its tunnels. Also the options that it refuses.
+ * The end of a data plane, which leaves no callback at its device and its tunnels, and the options that it refuses.
  */
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';

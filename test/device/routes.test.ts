@@ -61,7 +61,7 @@ describe.skipIf(skipReason !== undefined)(titled('changeRoutes', skipReason), ()
 
   test.each([
     { prefix: '198.51.100.17/28', device: 'one' },
-    { prefix: 'nonsense', device: undefined },
+    { prefix: 'no-prefix', device: undefined },
     { prefix: '198.51.100.16/28', device: 'a b' },
   ])('refuses %j, and changes nothing', async (setting) => {
     link('one');

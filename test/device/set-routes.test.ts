@@ -142,7 +142,7 @@ describe.skipIf(skipReason !== undefined)(titled('setRoutes', skipReason), () =>
 
   test.each([
     ['a route that the kernel refuses', ['203.0.113.0/24', '2001:db8:1::/64'], EnvironmentError],
-    ['a text that is not a prefix', ['203.0.113.0/24', 'nonsense'], ApiMisuseError],
+    ['a text that is not a prefix', ['203.0.113.0/24', 'no-prefix'], ApiMisuseError],
   ] as const)('keeps the former state after %s', async (_, wanted, kind) => {
     const setup = await configureTun(IPV4);
     setKernel('ipv6/conf/vp0/disable_ipv6', '1');

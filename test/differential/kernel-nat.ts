@@ -23,7 +23,7 @@ export interface SetUp {
   readonly commands: readonly string[];
   /** Paths under /proc/sys/net. */
   readonly settings: Readonly<Record<string, string>>;
-  /** For `nft -f`. */
+  /** The input of `nft -f`. */
   readonly ruleset: string;
 }
 

@@ -58,7 +58,7 @@ export interface RecipeOptions {
   readonly longest?: number;
   /** Shortest payload; 0 by default. */
   readonly shortest?: number;
-  /** Only what a strict observer of connections (conntrack) finds valid. */
+  /** Whether it makes only packets that a strict observer of connections (conntrack) finds valid. */
   readonly isStrict?: boolean;
   /** No wrong or missing checksums. */
   readonly isRight?: boolean;
@@ -72,7 +72,7 @@ export function randomSession(random: Random, protocol: Protocol): Session {
   };
 }
 
-/** Any but the one of SCTP over UDP, as which tshark would judge the payload. */
+/** Any port except the one of SCTP over UDP, as which tshark would judge the payload. */
 function randomPort(random: Random): number {
   const port = random.between(1, 0xffff);
   return port === 9899 ? 1 : port;

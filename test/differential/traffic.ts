@@ -68,7 +68,7 @@ export type Kind = (typeof KINDS)[number];
 export interface Item {
   readonly kind: Kind;
   readonly from: 'near' | 'far';
-  /** With a virtio-net header. */
+  /** The packet with a virtio-net header. */
   readonly frame: Uint8Array;
   /** How the kernel is to translate it. */
   readonly nat: NatKind;

@@ -18,7 +18,7 @@ const skipReason = tsharkSkipReason();
 const CHECKED = KINDS.filter(
   (kind) => !['partial checksums', 'super-packets', 'mutated'].includes(kind)
 );
-/** Those whose transport header stands right behind the IP header. */
+/** The kinds whose transport header stands right behind the IP header. */
 const PLAIN: readonly Kind[] = [
   'TCP',
   'UDP',
@@ -77,7 +77,7 @@ describe.skipIf(skipReason !== undefined)(`tshark${title}`, () => {
   });
 });
 
-/** Of a packet without extension headers and options. */
+/** Returns where the transport header of a packet without extension headers and options begins. */
 function transportOf(packet: Uint8Array): number {
   return packet[0]! >> 4 === 4 ? 20 : 40;
 }

@@ -109,10 +109,10 @@ describe('DnsServer', () => {
     const rateLimit = { responsesPerSecond: 1, slip: 1, exempt: [] };
     const server = await listen({ clock, rateLimit });
     server.setZone(ZONE);
-    const isCut = async () => decodeAnswer(await askUdp(server.address.port, ASKED)).flag_tc;
-    expect([await isCut(), await isCut()]).toEqual([false, true]);
+    const isTruncated = async () => decodeAnswer(await askUdp(server.address.port, ASKED)).flag_tc;
+    expect([await isTruncated(), await isTruncated()]).toEqual([false, true]);
     clock.advance(1000);
-    expect(await isCut()).toBe(false);
+    expect(await isTruncated()).toBe(false);
   });
 });
 

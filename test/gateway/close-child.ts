@@ -22,7 +22,7 @@ const COUNTED = new Set([
 ]);
 /** The time that sockets may need until they are gone. */
 const LATEST_MS = 10_000;
-/** By the number that `async_hooks` gives. */
+/** Keyed by the number that `async_hooks` gives. */
 const alive = new Map<number, { readonly type: string; readonly scene: string }>();
 let current = '';
 createHook({

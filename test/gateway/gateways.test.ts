@@ -85,7 +85,7 @@ describe('an edge without a certificate', () => {
     const token = await cloud.createToken({ site: 'site-a' });
     const { port } = cloud.addresses.enrolment;
     const reached = new URL(`https://127.0.0.1:${port}`);
-    // The same token, but for a port without TLS: the connection is closed at once.
+    // The same token with a port without TLS: the connection is closed at once.
     const closer = createServer((socket) => void socket.destroy());
     await new Promise<void>((resolve) => closer.listen(0, '127.0.0.1', resolve));
     const { port: closed } = closer.address() as { port: number };

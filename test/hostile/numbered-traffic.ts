@@ -40,7 +40,7 @@ export class Count {
   }
 
   /** Packets that were in transit when the tunnel was terminated are not waited for. */
-  beginAnew(): void {
+  restart(): void {
     this.#expected = undefined;
     this.received = 0;
   }
@@ -82,8 +82,8 @@ export class Site {
     return new Promise((resolve, reject) => {
       this.tunnel.once('refused', reject);
       this.tunnel.once('up', () => {
-        this.up.beginAnew();
-        this.down.beginAnew();
+        this.up.restart();
+        this.down.restart();
         this.revokedAt = undefined;
         this.tunnel.off('refused', reject);
         resolve();

@@ -76,7 +76,7 @@ describe(`revocation of one of ${SITES} sites under traffic`, () => {
   });
 
   /** Revokes, and checks everything again when all packets in transit have arrived. */
-  const cutOff = async (site: Site, kind: Kind): Promise<RevocationReceipt> => {
+  const revokeKind = async (site: Site, kind: Kind): Promise<RevocationReceipt> => {
     const accepted = tunnelOf(cloud, site.name)!;
     // A path exists from its first packet on.
     await until(() => cloud.translator.pathsOf(site.name) > 0);
@@ -111,7 +111,7 @@ describe(`revocation of one of ${SITES} sites under traffic`, () => {
     for (let round = 0; round < ROUNDS; round++) {
       const site = traffic.sites[(round * 37) % SITES]!;
       const kind = KINDS[round % KINDS.length]!;
-      const receipt = await cutOff(site, kind);
+      const receipt = await revokeKind(site, kind);
       receipts.push(receipt);
       expect(receipt.tunnelsClosed).toBe(1);
       expect(receipt.sites).toEqual([site.name]);
@@ -147,7 +147,7 @@ describe(`revocation of one of ${SITES} sites under traffic`, () => {
     const peer = RawPeer.dial(cloud.listener.port, { key, cert, ca });
     await once(peer.socket, 'secureConnect');
     const accepted = cloud.listener.counters.accepted;
-    await cutOff(site, 'site');
+    await revokeKind(site, 'site');
     peer.send(FrameType.Hello, HELLO);
     expect(await peer.frame(FrameType.Welcome)).toBeUndefined();
     expect(cloud.listener.counters.accepted).toBe(accepted);

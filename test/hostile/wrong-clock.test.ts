@@ -24,7 +24,7 @@ import { dial } from './numbered-traffic.ts';
 import { Cloud, desired, siteName, TRUST_DOMAIN } from './revocation-scene.ts';
 
 const DAY_MS = 86_400_000;
-const [THIEF, HONEST] = [siteName(0), siteName(1)];
+const [THIEF, OTHER] = [siteName(0), siteName(1)];
 
 /** Returns `up`, or the code with which the cloud refuses these credentials. */
 async function comesUp(cloud: Cloud, credentials: Credentials): Promise<string> {
@@ -91,7 +91,7 @@ describe.each([
     [stolen, ofKey, valid] = [
       await before.enrol(THIEF),
       await before.enrol(THIEF),
-      await before.enrol(HONEST),
+      await before.enrol(OTHER),
     ];
     const endpoint = await openEnrolment(before, opened);
     usedToken = await before.authority.createToken({ site: THIEF, endpoints: [endpoint] });
@@ -136,9 +136,9 @@ describe.each([
 
   test('still knows valid certificates: they are revoked with their site, and stay so', async () => {
     expect(await comesUp(cloud, valid)).toBe('up');
-    await cloud.revoker.revoke({ site: HONEST });
-    await cloud.revoker.reinstate(HONEST);
+    await cloud.revoker.revoke({ site: OTHER });
+    await cloud.revoker.reinstate(OTHER);
     expect(await comesUp(cloud, valid)).toBe('revoked');
-    expect(await comesUp(cloud, await cloud.enrol(HONEST))).toBe('up');
+    expect(await comesUp(cloud, await cloud.enrol(OTHER))).toBe('up');
   });
 });

@@ -24,7 +24,7 @@ interface Datagram {
 }
 
 export class Fragments {
-  /** By what its fragments have in common; the oldest first. */
+  /** Keyed by what the fragments of a datagram have in common; the oldest first. */
   readonly #datagrams = new Map<string, Datagram>();
   readonly #timeoutMs: number;
   readonly #most: number;

@@ -29,7 +29,7 @@ export interface IpHeader {
   readonly hopLimit: number;
   /** IPv4 only. */
   readonly dontFragment: boolean;
-  /** Of the transport header. */
+  /** The protocol of the transport header. */
   readonly protocol: number;
   /** Where the transport header begins, or what a later fragment has instead. */
   readonly length: number;
@@ -164,12 +164,12 @@ function faultOf(fragment: Fragment | VerdictName | undefined): VerdictName | un
   return typeof fragment === 'string' ? fragment : undefined;
 }
 
-/** Of two faults within one header, malformed before the others. */
+/** Returns the graver of two faults within one header: malformed comes before the others. */
 function worst(a: VerdictName | undefined, b: VerdictName | undefined): VerdictName | undefined {
   return [a, b].includes('DropMalformed') ? 'DropMalformed' : (a ?? b);
 }
 
-/** RFC 791 section 3.1: a type byte, and but for types 0 and 1 a length that counts both bytes. */
+/** RFC 791 section 3.1: a type byte, and except for types 0 and 1 a length that counts both bytes. */
 function optionsFault(options: Uint8Array): VerdictName | undefined {
   let at = 0;
   let fault: VerdictName | undefined;
@@ -197,7 +197,7 @@ function extensionFault(type: number, header: Uint8Array): VerdictName | undefin
   if (type === ROUTING) return header[3] === 0 ? undefined : 'DropUnsupported';
   if (type !== HOP_BY_HOP && type !== DESTINATION_OPTIONS) return undefined;
   let fault: VerdictName | undefined;
-  // RFC 8200 section 4.2: a type byte, and but for type 0 a length that counts neither.
+  // RFC 8200 section 4.2: a type byte, and except for type 0 a length that counts neither.
   for (let at = 2; at < header.length; ) {
     if (header[at] === PAD1) {
       at += 1;

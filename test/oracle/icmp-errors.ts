@@ -77,7 +77,7 @@ const NOTHING = [0, 0, 0, 0] as const;
 /** Where the next header stands in an IPv6 header. */
 const NEXT_HEADER = 6;
 
-/** By code of ICMP type 3. 2 and 4 become other types; 14 has no counterpart. */
+/** Keyed by the code of ICMP type 3. 2 and 4 become other types; 14 has no counterpart. */
 const UNREACHABLE_4_TO_6: Readonly<Record<number, number>> = {
   0: 0, // network
   1: 0, // host
@@ -94,7 +94,7 @@ const UNREACHABLE_4_TO_6: Readonly<Record<number, number>> = {
   15: 1, // precedence cutoff
 };
 
-/** By code of ICMPv6 type 1. */
+/** Keyed by the code of ICMPv6 type 1. */
 const UNREACHABLE_6_TO_4: Readonly<Record<number, number>> = {
   0: 1, // no route
   1: 10, // prohibited

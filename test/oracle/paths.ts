@@ -51,8 +51,8 @@ export class Paths {
     for (const [key, { realm, source, destination, path }] of this.#opened) {
       if (!tables.hasRealm(realm) || !isSamePath(path, tables.path(realm, source, destination))) {
         this.#opened.delete(key);
-        if (!tables.hasRealm(realm)) this.#beginAnew(path.egress, now);
-        if (!tables.hasRealm(path.egress)) this.#beginAnew(realm, now);
+        if (!tables.hasRealm(realm)) this.#restart(path.egress, now);
+        if (!tables.hasRealm(path.egress)) this.#restart(realm, now);
       }
     }
     for (const realm of this.#heardAt.keys()) {
@@ -60,7 +60,7 @@ export class Paths {
     }
   }
 
-  #beginAnew(realm: string, now: number): void {
+  #restart(realm: string, now: number): void {
     if (this.#heardAt.has(realm)) this.#heardAt.set(realm, now);
   }
 }

@@ -32,12 +32,12 @@ export function fitOf(packet: Packet, leaving: Leaving, mtu: number | undefined)
     isLarge = true;
   }
   if (!isLarge) return { segmentTo: 0 };
-  const mayBeCut =
+  const mayBeFragmented =
     before === 4
       ? !packet.ip.dontFragment
       : // Only the sender fragments IPv6.
         after === 4 && (bytes[6]! & DONT_FRAGMENT) === 0;
-  if (mayBeCut && segment === undefined) return { segmentTo: most };
+  if (mayBeFragmented && segment === undefined) return { segmentTo: most };
   const wouldFit = most + HEADER_LENGTH[before] - HEADER_LENGTH[after];
   return { wouldFit: before === 6 ? Math.max(LEAST_IPV6_MTU, wouldFit) : wouldFit };
 }

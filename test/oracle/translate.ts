@@ -22,17 +22,17 @@ import { type Endpoint, type Path, Tables } from './tables.ts';
 
 export interface NaiveResult {
   readonly verdict: VerdictName;
-  /** With `Forward` and `NeedsPresence`. */
+  /** Set with `Forward` and `NeedsPresence`. */
   readonly egress?: string;
-  /** With `NeedsPresence`: the address of the ingress realm that needs a presence in `egress`. */
+  /** Set with `NeedsPresence`: the address of the ingress realm that needs a presence in `egress`. */
   readonly source?: string;
-  /** With `NeedsPresence`: the IP version of the presence that it needs. */
+  /** Set with `NeedsPresence`: the IP version of the presence that it needs. */
   readonly family?: IpVersion;
-  /** With `Forward`: the virtio-net header and the packet as they leave. */
+  /** Set with `Forward`: the virtio-net header and the packet as they leave. */
   readonly frame?: Uint8Array;
-  /** With `Forward`: the size to fragment the packet to, or 0. */
+  /** Set with `Forward`: the size to fragment the packet to, or 0. */
   readonly segmentTo?: number;
-  /** With a drop that is answered: a virtio-net header of zeros and a packet. */
+  /** Set with a drop that is answered: a virtio-net header of zeros and a packet. */
   readonly reply?: Uint8Array;
 }
 
@@ -41,7 +41,7 @@ export interface NaiveOptions {
   readonly icmpTimeoutMs?: number;
   readonly fragmentTimeoutMs?: number;
   readonly replyGraceMs?: number;
-  /** Of each ingress realm. */
+  /** The limit of each ingress realm. */
   readonly maxFragments?: number;
 }
 
@@ -215,10 +215,10 @@ interface Flow {
   readonly source: string;
   readonly destination: string;
   readonly protocol: string;
-  /** As permits know them: of `ip/N`, the number; of echo, 0. */
+  /** The ports as permits know them: of `ip/N`, the number; of echo, 0. */
   readonly sourcePort: number;
   readonly destinationPort: number;
-  /** As sessions know them: of echo, the identifier; of `ip/N`, none. */
+  /** The ports as sessions know them: of echo, the identifier; of `ip/N`, none. */
   readonly sessionPorts: readonly [number, number];
   readonly mayBeRequest: boolean;
   readonly mayBeReply: boolean;

@@ -9,7 +9,7 @@ import reference from '../../typedoc.json' with { type: 'json' };
 import pinned from './exports.json' with { type: 'json' };
 
 const ENTRIES = Object.keys(manifest.exports).filter(
-  // The program of a worker has no names, and ends where it is loaded by anything but its host.
+  // The program of a worker has no names, and ends where anything except its host loads it.
   (path) => path !== './package.json' && path !== './worker-main'
 );
 

@@ -178,7 +178,7 @@ async function embedGateway(): Promise<void> {
   service.close();
 }
 
-/** A host at the site: asks until it is answered, for a datagram may be lost while a worker is away. */
+/** A host at the site: asks until it is answered, because a datagram may be lost while a worker is away. */
 function clientOn(lan: MemoryDevice, address: string): (say: string) => Promise<string> {
   const frame = Buffer.alloc(VNET_HEADER_LENGTH + MAX_PACKET_LENGTH);
   let onAnswer: (text: string) => void = () => {};

@@ -24,7 +24,7 @@ import { Network, whatIsMissing } from '../support/network.ts';
 import pinned from './exports.json' with { type: 'json' };
 
 const ENTRIES = Object.keys(manifest.exports)
-  // The program of a worker ends where it is loaded by anything but its host.
+  // The program of a worker ends where anything except its host loads it.
   .filter((path) => path !== './package.json' && path !== './worker-main')
   .map((path) => path.replace(/^\./, manifest.name));
 const SOURCES = [
@@ -89,7 +89,7 @@ test('the package has the documents and what is needed to run, and nothing else'
   expect(paths.filter((path) => path.startsWith('docs/')).sort()).toEqual(
     documents.map((name) => `docs/${name}`).sort()
   );
-  // The built files name no source map, for there is none.
+  // The built files name no source map, because there is none.
   const built = paths.filter((path) => /^dist\/.*js$/.test(path));
   const mapped = built.filter((path) =>
     readFileSync(join(host, 'node_modules', manifest.name, path), 'utf8').includes(
@@ -258,7 +258,7 @@ describe.skipIf(isSkipped)(`a program of somebody else with two workers${skipTit
     writeFileSync(workerMain, `import '${manifest.name}/worker-main';`);
     const program = join(host, 'host-program.ts');
     cpSync('test/package/host-program.ts', program);
-    // As in the folder of the host, whose compiler knows nothing of ours.
+    // The folder of the host has a compiler of its own, which knows nothing of ours.
     writeFileSync(join(host, 'tsconfig.bundle.json'), '{}');
     await build({
       config: false,

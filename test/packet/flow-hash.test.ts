@@ -20,7 +20,7 @@ describe('flowHash', () => {
   test.each([
     ['IPv4', ipv4('11', '0000', UDP), ipv4('11', '0000', OTHER_UDP)],
     ['IPv6', ipv6('11', UDP), ipv6('11', OTHER_UDP)],
-  ])('tells ports of %s apart', (_, one, other) => {
+  ])('distinguishes ports of %s', (_, one, other) => {
     expect(hash(one)).not.toBe(hash(other));
     expect(hash(one)).toBe(hash(Buffer.from(one)));
   });

@@ -167,7 +167,7 @@ describe('refused extension headers', () => {
       behind(extension(DESTINATION, '00 c9 00 1e 05 00 00')),
       'Malformed',
     ],
-    ['nothing but Pad1', behind(extension(HOP_BY_HOP, '00 00 00 00 00 00 00')), 'Ok'],
+    ['only Pad1', behind(extension(HOP_BY_HOP, '00 00 00 00 00 00 00')), 'Ok'],
     ['an unknown option', behind(extension(HOP_BY_HOP, '00 fe 04 01 02 03 04')), 'Ok'],
     ['router alert', behind(extension(HOP_BY_HOP, '00 05 02 00 00 00 00')), 'Ok'],
     [

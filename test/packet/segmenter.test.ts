@@ -255,8 +255,8 @@ describe('IPv4 fragments', () => {
         expect(isSame([reassembled(fragments)], [payload])).toBe(true);
         expect(pieceOf(fragments.at(-1)!).moreFragments).toBe(false);
         const room = Math.floor((size - (packet[0]! & 15) * 4) / 8) * 8;
-        const isCut = packet.length > size;
-        expect(fragments.length).toBe(isCut ? Math.ceil(payload.length / room) : 1);
+        const isFragmented = packet.length > size;
+        expect(fragments.length).toBe(isFragmented ? Math.ceil(payload.length / room) : 1);
       }),
       RUNS
     );

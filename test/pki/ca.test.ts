@@ -153,7 +153,7 @@ describe.skipIf(!hasOpenssl)('openssl (skipped where the openssl command is miss
       expect(verdictOf(lost.certificatePem, root!, crlPem + rootCrl)).toBe('certificate revoked');
       expect(verdictOf(lost.certificatePem, root!, crlPem, false)).toBe('certificate revoked');
       expect(verdictOf(kept.certificatePem, root!, crlPem, false)).toBe('OK');
-      // Nothing but the root is an anchor, and the chain is needed.
+      // Only the root is an anchor, and the chain is needed.
       expect(verdictOf(pemTexts(kept.certificatePem)[0]!, root!)).not.toBe('OK');
     }
   );

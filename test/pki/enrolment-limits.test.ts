@@ -21,7 +21,7 @@ const closed = (socket: net.Socket) =>
   socket.closed ? Promise.resolve() : once(socket, 'close').then(() => {});
 
 /** A server with one place. The client that redeems a token there is evicted for another before `change` is called. */
-async function fullDoor(change: { readonly secret?: string } = {}) {
+async function fullServer(change: { readonly secret?: string } = {}) {
   const { authority } = await scene();
   const { server, port } = await serve(authority, { maxPending: 1 });
   const token = await authority.createToken({ site: 'site-a', endpoints: ['https://a'] });
@@ -104,13 +104,13 @@ describe('EnrolmentServer with unauthenticated peers', () => {
   });
 
   test('does not evict a connection whose token is being redeemed', async () => {
-    const { server, port, token } = await fullDoor();
+    const { server, port, token } = await fullServer();
     expect((await post(port, JSON.stringify(redemptionOf(token)))).status).toBe(200);
     expect(server.counters).toMatchObject({ enrolled: 1, evicted: 0 });
   });
 
   test('closes such a connection without an answer if the token is refused', async () => {
-    const { server, port, token } = await fullDoor({ secret: 'x' });
+    const { server, port, token } = await fullServer({ secret: 'x' });
     const socket = await connect(port);
     const body = JSON.stringify(redemptionOf(token));
     socket.write(

@@ -146,7 +146,7 @@ describe('enrol', () => {
   });
 
   test.each([
-    ['ran out', -40],
+    ['has expired', -40],
     ['is yet to come', 40],
   ])('names the clock when OpenSSL finds that the server certificate %s', async (_, days) => {
     const { authority } = await scene({ clock: clockOf(() => Date.now() + days * DAY_MS) });
@@ -176,7 +176,7 @@ describe('enrol', () => {
     const issue = vi.spyOn(authority, 'issue');
     const token = () => authority.createToken({ site: 'site-a', endpoints: [endpoint] });
     const [first, second, third] = [await token(), await token(), await token()];
-    const shownAnew = (times: number) =>
+    const serverCertificateRenewed = (times: number) =>
       vi.waitFor(async () => {
         expect(issue).toHaveBeenCalledTimes(times);
         await issue.mock.results.at(-1)!.value;
@@ -184,17 +184,17 @@ describe('enrol', () => {
     await authority.prepareCa(
       generateCa({ trustDomain: authority.trustDomain, clock: clockOf(() => clock.ms) })
     );
-    await shownAnew(1);
+    await serverCertificateRenewed(1);
     expect(readCertificates((await enrol(first)).ca)).toHaveLength(2);
     await authority.activateCa();
-    await shownAnew(2);
+    await serverCertificateRenewed(2);
     const underNew = await enrol(second);
     expect(underNew.ca).toBe(authority.trustBundlePem);
     expect(authority.isCurrent(new X509Certificate(underNew.cert))).toBe(true);
     const fourth = await token();
     await enrol(fourth);
     await authority.retireCa();
-    await shownAnew(3);
+    await serverCertificateRenewed(3);
     await expect(enrol(third)).rejects.toThrow(refused('ENROLMENT_WRONG_CA'));
     expect(readCertificates((await enrol(await token())).ca)).toHaveLength(1);
   });

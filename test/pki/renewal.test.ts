@@ -204,7 +204,7 @@ describe('CertificateRenewer', () => {
       'does not lead to one of the trust anchors',
     ],
     [
-      'of a CA that has run out',
+      'of a CA that has expired',
       async (csrPem) => {
         const before = ahead(() => -2 * HOUR_MS);
         const ca = generateCa({

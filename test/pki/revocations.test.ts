@@ -30,7 +30,7 @@ const certificateOf = ({ certificatePem }: { certificatePem: string }) =>
   new X509Certificate(certificatePem);
 const hashOf = (privateKeyPem: string) => spkiHashOf(createPublicKey(privateKeyPem));
 
-/** Revocations whose watch is cut, so that their memory stays behind the store. */
+/** Revocations whose watch has ended, so that their memory stays behind the store. */
 async function deafTo(here: Awaited<ReturnType<typeof scene>>): Promise<CertificateAuthority> {
   const deaf = await reload(here);
   deaf.close();

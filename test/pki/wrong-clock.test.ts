@@ -317,7 +317,7 @@ describe('whatever the clock does', () => {
           else if ('ahead' in each) gateway.aheadMs = each.ahead * DAY_MS;
           else if ('down' in each) await gateway.restart(each.down * DAY_MS);
           else if ('issue' in each) {
-            // Only with a right clock, because a wrong one gives another validity.
+            // The clock must be right, because a wrong one gives another validity.
             const { aheadMs } = gateway;
             gateway.aheadMs = 0;
             issued.push({ it: await gateway.issue(), atMs: gateway.trueMs, isRevoked: false });

@@ -90,7 +90,7 @@ function namedBy(node: ts.Node): ts.Symbol | undefined {
 }
 
 describe('public classes', () => {
-  /** Those that `open` what they do not keep open. */
+  /** The classes that `open` what they do not keep open. */
   const WITHOUT_END = ['FileSecrets', 'SiteCredentials'];
   /** Calls that begin something that goes on until somebody ends it. */
   const BEGINS =
@@ -137,11 +137,11 @@ describe('public classes', () => {
   });
 
   const emitters = namedClasses.filter(([, { instance }]) => instance.getProperty('emit'));
-  test('there are some that tell of events', () => {
+  test('some of them emit events', () => {
     expect(emitters.length).toBeGreaterThan(10);
   });
 
-  test.each(emitters)('%s tells of each event by one payload', (_, { declaration }) => {
+  test.each(emitters)('%s emits each event with one payload', (_, { declaration }) => {
     const base = declaration.heritageClauses?.flatMap(({ types }) => types)[0];
     const map = base?.typeArguments?.[0];
     expect(base?.expression.getText(), 'base class').toMatch(/^(?:Event)?Emitter$/);
@@ -196,15 +196,15 @@ const options = [...publicTypes].filter(([name]) => /(?:Options|Configuration|Li
 describe('options', () => {
   /** Names of what is called otherwise everywhere: `logger`, `clock`, and the event `problem`. */
   const RETIRED = ['log', 'now', 'elapsedMs', 'timers', 'onError', 'onOutcome', 'onRefused'];
-  /** Who tells its host by a function: it is no emitter, and what it tells is no packet. */
-  const TELLING: Readonly<Record<string, readonly string[]>> = {
+  /** Options that notify by a function: their class is no emitter, and the argument is no packet. */
+  const NOTIFYING: Readonly<Record<string, readonly string[]>> = {
     AddressAllocatorOptions: ['onRested'],
     LinuxTunOptions: ['onGone'],
     PlanPartitionOptions: ['onRoutes'],
     TunConfiguration: ['onProblem'],
   };
 
-  test('those that are written where they are taken say so too', () => {
+  test('options that are written where they are taken state their defaults too', () => {
     const silent = [...PUBLIC].flatMap(([symbol, name]) =>
       (symbol.declarations ?? []).flatMap((declaration) =>
         inlineOptionsOf(declaration)
@@ -230,9 +230,9 @@ describe('options', () => {
     expect(names.filter((name) => RETIRED.includes(name))).toEqual([]);
   });
 
-  test.each(options)('%s has no functions to be told by', (name, symbol) => {
+  test.each(options)('%s has no functions for notifications', (name, symbol) => {
     const names = propertiesOf(symbol).map((property) => property.name);
-    expect(names.filter((each) => /^on[A-Z]/.test(each))).toEqual(TELLING[name] ?? []);
+    expect(names.filter((each) => /^on[A-Z]/.test(each))).toEqual(NOTIFYING[name] ?? []);
   });
 
   test.each(options)('%s has units in the names of its times', (_, symbol) => {
@@ -269,7 +269,7 @@ function propertiesOf(symbol: ts.Symbol): readonly ts.Symbol[] {
 }
 
 describe('default values', () => {
-  /** Whose options are not called as the frozen object is. */
+  /** The defaults whose options have another name than the frozen object. */
   const OPTIONS_OF: Readonly<Record<string, readonly string[]>> = {
     SOCKET_DEVICE_DEFAULTS: ['UdpDeviceOptions', 'UnixDeviceOptions', 'DeviceOptions'],
   };

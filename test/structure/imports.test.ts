@@ -80,7 +80,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
 };
 
 /** Files other than `index.ts` that modules may be entered by, and who may. */
-const SIDE_DOORS: Readonly<Record<string, readonly string[]>> = {
+const SIDE_ENTRIES: Readonly<Record<string, readonly string[]>> = {
   'src/tunnel/frame.ts': ['dataplane'],
   // What an operator's options for a TUN mean, for TUNs that several workers open.
   'src/device/open-tun.ts': ['worker'],
@@ -215,7 +215,7 @@ describe('modules', () => {
     }
   });
 
-  test('the translator reaches neither tunnel nor dns nor device, by no way round', () => {
+  test('the translator reaches neither tunnel nor dns nor device, not even through others', () => {
     const reached = new Set(['translator']);
     for (const module of reached) for (const next of arrowsOf(module, source)) reached.add(next);
     for (const module of ['tunnel', 'dns', 'device', 'pki', 'control', 'store']) {
@@ -223,24 +223,24 @@ describe('modules', () => {
     }
   });
 
-  test('a module is entered by its index.ts, or by a side door that stands in the table', () => {
+  test('a module is entered by its index.ts, or by another file that is in the table', () => {
     const broken = source.flatMap(({ path, module, files }) =>
       files
         .filter((target) => moduleOf(target) !== module && target.split('/').length > 2)
         .filter((target) => moduleOf(target) !== NO_INDEX)
         .filter((target) => basename(target) !== 'index.ts')
-        .filter((target) => SIDE_DOORS[target]?.includes(module) !== true)
+        .filter((target) => SIDE_ENTRIES[target]?.includes(module) !== true)
         .map((target) => `${path} -> ${target}`)
     );
     expect(broken).toEqual([]);
   });
 
-  test('no side door is unused', () => {
-    for (const [door, modules] of Object.entries(SIDE_DOORS)) {
+  test('uses every other entry', () => {
+    for (const [entry, modules] of Object.entries(SIDE_ENTRIES)) {
       const users = source.filter(
-        ({ module, files }) => module !== moduleOf(door) && files.includes(door)
+        ({ module, files }) => module !== moduleOf(entry) && files.includes(entry)
       );
-      expect([...new Set(users.map(({ module }) => module))].sort(), door).toEqual(
+      expect([...new Set(users.map(({ module }) => module))].sort(), entry).toEqual(
         [...modules].sort()
       );
     }
@@ -320,7 +320,7 @@ describe('files', () => {
     expect(files.map(({ path }) => path).filter((path) => vague.test(basename(path)))).toEqual([]);
   });
 
-  test('are about one concept each: 480 lines at most, and those above 400 are told', () => {
+  test('are about one concept each: 480 lines at most, and those above 400 are listed', () => {
     const long = files.filter(({ lines }) => lines > 400);
     for (const { path, lines } of long) console.info(`${path} has ${lines} lines`);
     expect(long.filter(({ lines }) => lines > 480).map(({ path }) => path)).toEqual([]);

@@ -7,7 +7,7 @@ import { dirname, join, normalize } from 'node:path';
 import ts from 'typescript';
 
 export interface SourceFile {
-  /** From the repository's root: `src/dns/zone.ts`. */
+  /** The path from the repository's root: `src/dns/zone.ts`. */
   readonly path: string;
   /** The folder directly below `src` or `examples`, or the file's own name there. */
   readonly module: string;

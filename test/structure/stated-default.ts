@@ -22,7 +22,7 @@ export function saysDefault(text: string, name: string, value: unknown): boolean
   const written = writtenAs(name, value);
   if (written === undefined) return /\bdefault/i.test(text);
   return written.some((each) => {
-    // Not the beginning of a longer number or word.
+    // This must not match the beginning of a longer number or word.
     const literal = `\`?${each.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')}\`?(?![\\w,.]*\\w)`;
     return new RegExp(
       `\\b(?:[Bb]y default|[Dd]efaults?|default is)(?: to)?:? ${literal}|${literal} (?:by default|is the default)`

@@ -7,11 +7,11 @@
 import ts from 'typescript';
 
 export interface TlsClient {
-  /** As written, with its line: `tls.connect (line 12)`. */
+  /** The call as written, with its line: `tls.connect (line 12)`. */
   readonly place: string;
   /** The value of `rejectUnauthorized`; undefined if there is a fault. */
   readonly verifies: boolean | undefined;
-  /** Why it cannot be told from the source whether the certificate is verified. */
+  /** Why the source does not show whether the certificate is verified. */
   readonly fault?: string;
 }
 

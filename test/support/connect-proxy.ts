@@ -61,7 +61,7 @@ export class ConnectProxy {
     return this.#sockets.size;
   }
 
-  /** Closes the port and cuts all connections; safe to call twice. */
+  /** Closes the port and terminates all connections; safe to call twice. */
   close(): void {
     this.#server.close();
     for (const socket of this.#sockets) socket.destroy();
@@ -81,7 +81,7 @@ export interface ScriptedProxy {
   close(): void;
 }
 
-/** A port that does with each connection what it is told to, as soon as a whole request has come. */
+/** A port that does with each connection what the test wants, as soon as a whole request has come. */
 export async function scriptedProxy(
   answer: (socket: Socket, request: string) => void
 ): Promise<ScriptedProxy> {

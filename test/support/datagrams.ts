@@ -48,7 +48,7 @@ export interface PlainDatagram {
   readonly length?: number;
 }
 
-/** A packet that may be cut, without a UDP checksum. */
+/** A packet that may be fragmented, without a UDP checksum. */
 export function plainDatagram({
   source,
   destination,

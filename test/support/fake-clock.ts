@@ -5,7 +5,7 @@
 import type { Clock } from '../../src/base/clock.ts';
 
 interface Timer {
-  /** On the monotonic clock. */
+  /** The time on the monotonic clock. */
   readonly atMs: number;
   readonly delayMs: number;
   readonly callback: () => void;

@@ -218,7 +218,7 @@ export function udpLite(fields: UdpLiteFields): Transport {
   return summed(UDPLITE, header, fields, fields.coverage);
 }
 
-/** With its CRC32c, which covers no addresses (RFC 9260 section 6.8). */
+/** Builds an SCTP packet with its CRC32c, which covers no addresses (RFC 9260 section 6.8). */
 export function sctp(fields: SctpFields): Transport {
   const whole = bytes(portsOf(fields), u32(0xcafe0001), u32(0), fields.payload ?? NOTHING);
   new DataView(whole.buffer).setUint32(8, crc32c(whole), true);
@@ -287,8 +287,8 @@ export function transportOf(packet: Uint8Array): { protocol: number; start: numb
   let protocol = packet[6]!;
   let start = 40;
   while (EXTENSIONS.includes(protocol) && start + 1 < packet.length) {
-    const told = protocol === FRAGMENT ? 0 : packet[start + 1]!;
-    const length = protocol === AUTHENTICATION ? (told + 2) * 4 : (told + 1) * 8;
+    const field = protocol === FRAGMENT ? 0 : packet[start + 1]!;
+    const length = protocol === AUTHENTICATION ? (field + 2) * 4 : (field + 1) * 8;
     protocol = packet[start]!;
     start += length;
   }

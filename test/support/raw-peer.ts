@@ -1,6 +1,6 @@
 /**
  * The two sides of a tunnel as an attacker or another implementation would write them: TLS and
- * bytes, nothing of src/tunnel but the frame layout.
+ * bytes, of src/tunnel only the frame layout.
  * @module
  */
 import { once } from 'node:events';

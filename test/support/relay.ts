@@ -29,7 +29,7 @@ export class Relay {
     return relay;
   }
 
-  /** Closes the port and cuts all connections; safe to call twice. */
+  /** Closes the port and terminates all connections; safe to call twice. */
   close(): void {
     this.#server.close();
     for (const socket of this.#sockets) socket.destroy();

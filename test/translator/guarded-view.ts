@@ -10,7 +10,7 @@ export class GuardedView extends (DataView as new (
   readonly #start: number;
   readonly #end: number;
 
-  /** Of the whole buffer; reading outside of `start` to `end` throws. */
+  /** Makes a view of the whole buffer; reading outside of `start` to `end` throws. */
   constructor(buffer: Uint8Array, start: number, end: number) {
     super(buffer.buffer, buffer.byteOffset, buffer.byteLength);
     this.#start = start;

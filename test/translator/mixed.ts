@@ -82,9 +82,9 @@ export interface MixedPath {
   readonly from: Version;
   readonly to: Version;
   readonly name: string;
-  /** From the site to the cloud: addresses as they enter, and as they leave. */
+  /** The packet from the site to the cloud: addresses as they enter, and as they leave. */
   readonly request: { readonly before: Ends; readonly after: Ends };
-  /** From the cloud to the site. */
+  /** The packet from the cloud to the site. */
   readonly reply: { readonly before: Ends; readonly after: Ends };
 }
 

@@ -94,7 +94,7 @@ interface Outcome {
   readonly egress?: string;
   readonly source?: string;
   readonly family?: number;
-  /** Of the packet and of its virtio-net header. */
+  /** The place of the packet, and of its virtio-net header. */
   readonly start: number;
   readonly end: number;
   readonly vnet: number;

@@ -141,7 +141,7 @@ describe('packets that need no session', () => {
         payload: Uint8Array.of(2, 0, 0, 4),
       }),
     ],
-  ])('a reply of %s tells by its flags', (_name, packet) => {
+  ])('a reply of %s is recognized by its flags', (_name, packet) => {
     expect(mixedScene().send('cloud', packet).verdict).toBe('Forward');
   });
 

@@ -85,7 +85,7 @@ describe.each(STEPS)('a host that answers by a promise at the step "%s"', (step)
     expect(host.problems).toEqual([]);
   });
 
-  test('may refuse the peer, which is told why', async () => {
+  test('may refuse the peer, which learns why', async () => {
     const host = await SlowHost.start(step);
     const dialled = dial(host.listener.port);
     await host.isAsked(step);

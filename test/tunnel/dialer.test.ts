@@ -288,7 +288,7 @@ describe('a dialled tunnel', () => {
     expect(tunnel.state).toBe('waiting');
   });
 
-  test('tells the peer shutdown when it is closed, and does not come back', async () => {
+  test('sends the peer shutdown when it is closed, and does not come back', async () => {
     const [dialled, accepted] = await pair();
     const down = next(accepted, 'down');
     const own = next(dialled, 'down');

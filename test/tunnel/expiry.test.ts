@@ -1,4 +1,4 @@
-/** How long a tunnel outlives the certificate that it came up with: not at all, but for a grace. */
+/** A tunnel outlives the certificate that it came up with by a grace at most. */
 import { X509Certificate } from 'node:crypto';
 import { describe, expect, test, vi } from 'vitest';
 import { ApiMisuseError } from '../../src/errors.ts';
@@ -50,19 +50,19 @@ describe('a tunnel whose certificate expires', () => {
   test.each([
     ['a minute', {}, MINUTE_MS],
     ['the grace that is given', { expiryGraceMs: 0 }, 0],
-  ])('is ended %s later, and the peer is told why', async (_name, options, graceMs) => {
+  ])('is ended %s later, and the peer learns why', async (_name, options, graceMs) => {
     const { dialled, accepted, listener, wallIs } = await clocked(siteA, options);
     const endMs = endOf(siteA) + graceMs;
     const down = next(dialled, 'down');
     wallIs(endMs - 1_000);
     expect([accepted.state, listener.counters.expired]).toEqual(['up', 0]);
-    // Not more, for the CLOSE needs real time to go out.
+    // It is not more, because the CLOSE needs real time to go out.
     wallIs(endMs, 1_000);
     expect([accepted.state, listener.counters.expired]).toEqual(['closed', 1]);
     expect((await down)[0]).toMatchObject({
       by: 'peer',
       code: CloseCode.Untrusted,
-      reason: expect.stringMatching(/^the certificate ran out on .* GMT$/),
+      reason: expect.stringMatching(/^the certificate expired on .* GMT$/),
     });
     expect(listener.tunnels.size).toBe(0);
   });

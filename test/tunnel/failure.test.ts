@@ -290,7 +290,7 @@ describe('failureOf classifies the failure of a real tunnel', () => {
     expect(errorCode).toMatch(/^(SELF_SIGNED_CERT_IN_CHAIN|UNABLE_TO_\w+)$/);
   });
 
-  test('to a server whose certificate has run out', async () => {
+  test('to a server whose certificate has expired', async () => {
     const [meaning, { errorCode }] = await failed(await tlsPort(await ca.issueExpired(CLOUD)));
     expect([meaning, errorCode]).toEqual(['peer-untrusted peer report', 'CERT_HAS_EXPIRED']);
   });
@@ -335,7 +335,7 @@ describe('failureOf classifies the failure of a real tunnel', () => {
     expect(meaning).toBe('protocol operator configuration');
   });
 
-  test('to a cloud that does not trust the certificate, or has seen it run out', async () => {
+  test('to a cloud that does not trust the certificate, or has seen it expire', async () => {
     const { port } = await listen();
     const { key, cert } = await other.issue(site('site-a'));
     expect((await failed(port, { key, cert }))[0]).toBe('certificate-untrusted operator token');
@@ -420,7 +420,7 @@ describe('failureOf classifies the failure of a real enrolment', () => {
     expect(await failureAt(port)).toBe('peer-untrusted operator token');
   });
 
-  test('at a server whose certificate has run out', async () => {
+  test('at a server whose certificate has expired', async () => {
     const { key, cert, ca: root } = await ca.issueExpired(CLOUD);
     const port = await tlsPort({ key, cert: `${cert}${root}`, ALPNProtocols: ['http/1.1'] });
     expect(await failureAt(port)).toBe('peer-untrusted peer report');

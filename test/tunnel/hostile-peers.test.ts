@@ -142,7 +142,7 @@ describe('a renewal that is begun and dropped', () => {
   });
 });
 
-test('a peer that is told to come more slowly does so, and is not refused for good', async () => {
+test('a peer that is refused for its rate dials more slowly, and is admitted later', async () => {
   const listener = await listen({ maxTunnelBurst: 1 });
   const first = dial(listener.port);
   await next(first, 'up');
@@ -171,7 +171,7 @@ test('a tunnel that is closing sends nothing more when its peer is terminated', 
   const closed = tunnel.close({ code: CloseCode.Replaced });
   expect(listener.tunnels.size).toBe(0);
   expect(listener.terminate(() => true, { code: CloseCode.Revoked, reason: 'stolen' })).toBe(0);
-  // At once, not when what waits is sent or the time for that is over.
+  // It ends at once, not when what waits is sent or the time for that is over.
   await closed;
   peer.socket.resume();
   await peer.closed;

@@ -152,7 +152,7 @@ describe('a tunnel that dials', () => {
   });
 });
 
-/** For a busy machine. */
+/** The longest wait on a busy machine. */
 const PATIENCE = { timeout: 20_000 };
 /** The `random` by which a ServerHello asks for another key share (RFC 8446 section 4.1.3). */
 const HELLO_RETRY_RANDOM: Buffer = Buffer.from(

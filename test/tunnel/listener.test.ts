@@ -144,7 +144,7 @@ describe('a listener', () => {
     await accepted(listener);
   });
 
-  test('tells a peer why it does not trust it, and does not wait for it for long', async () => {
+  test('says to a peer why it does not trust it, and does not wait for it for long', async () => {
     const clock = new FakeClock();
     const listener = await listen({ clock });
     const peer = RawPeer.dial(listener.port, await ca.issueExpired(site('site-a')), {
@@ -192,7 +192,7 @@ describe('a listener', () => {
     }
   );
 
-  test('tells a peer that the host refuses why, before it has said anything', async () => {
+  test('says to a peer that the host refuses why, before the peer has sent anything', async () => {
     const authorize = vi.fn(() => ({ code: 'revoked', reason: 'stolen on 2026-11-01' }));
     const listener = await listen({ authorize });
     const peer = RawPeer.dial(listener.port, siteA);
@@ -265,7 +265,7 @@ describe('a listener', () => {
     for (const session of before) expect(await connect(session)).toBe(false);
     listener.updateCredentials(await ca.issue(CLOUD));
     for (const session of before) expect(await connect(session)).toBe(false);
-    // At TLS and at HELLO, of each connection.
+    // The host decides at TLS and at HELLO, for each connection.
     expect(seen).toHaveLength(2 * (1 + 2 * before.length));
   });
 
@@ -474,7 +474,7 @@ describe('a listener', () => {
     expect(onPacket).not.toHaveBeenCalled();
   });
 
-  test('destroy ends the connection and tells the peer nothing', async () => {
+  test('destroy ends the connection and sends the peer nothing', async () => {
     const listener = await listen();
     const [peer, tunnel] = await accepted(listener);
     tunnel.destroy();
@@ -492,7 +492,7 @@ describe('a listener', () => {
 
   test.each<[string, () => Partial<ListenOptions>, new (message: string) => Error]>([
     ['a key of another certificate', () => ({ key: siteA.key }), CertificateError],
-    ['a certificate that is no PEM', () => ({ cert: 'nonsense' }), CertificateError],
+    ['a certificate that is no PEM', () => ({ cert: 'no PEM' }), CertificateError],
     ['slabs that are too small', () => ({ slabBytes: 1000 }), ApiMisuseError],
     ['a limit of nothing', () => ({ maxSlabs: 0 }), ApiMisuseError],
     ['control messages over 16 MiB', () => ({ maxControlBytes: 2 ** 24 }), ApiMisuseError],

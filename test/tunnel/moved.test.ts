@@ -121,7 +121,7 @@ describe('a site that is held elsewhere', () => {
     expect((await next(tunnel, 'waiting'))[0].delayMs).toBeGreaterThan(0);
   });
 
-  test('is told by a listener before it has read anything', async () => {
+  test('is redirected by a listener before it has read anything', async () => {
     const here = await listen({ authorize: () => moved(1234) });
     const peer = RawPeer.dial(here.port, siteA);
     expect(await peer.json(FrameType.Close)).toEqual(moved(1234));

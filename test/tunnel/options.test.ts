@@ -35,7 +35,7 @@ const SHARED: [Wrong, Fault, RegExp][] = [
   [{ maxSlabs: null }, ApiMisuseError, /^maxSlabs must be a positive integer, not null$/],
   [{ clock: {} }, ApiMisuseError, /^clock must be a Clock, but its wallMs is no function$/],
   [{ clock: null }, ApiMisuseError, /^clock must be a Clock, but its wallMs is no function$/],
-  [{ limitUnsent: 1 }, ApiMisuseError, /^limitUnsent must be a function, not 1$/],
+  [{ notSentLowat: 1 }, ApiMisuseError, /^notSentLowat must be a function, not 1$/],
   [{ handshakeTimeoutMs: 0 }, ApiMisuseError, /^handshakeTimeoutMs must be a number above 0, n/],
 ];
 

@@ -7,7 +7,7 @@ import { SlabBudget, SlabPool } from '../../src/tunnel/slab-pool.ts';
 import { FakeClock } from '../support/fake-clock.ts';
 import { decodeNaively } from '../support/naive-decoder.ts';
 
-/** A socket that takes a write only when told to. */
+/** A socket that takes a write only when the test says so. */
 class SlowSocket extends Writable {
   readonly taken: Buffer[] = [];
   isEnded = false;
@@ -243,7 +243,7 @@ describe('Outbox', () => {
     expect(socket.taken.at(-1)).toEqual(message(0xaa));
   });
 
-  test('a message overtakes all packets but those of the write under way', async () => {
+  test('a message overtakes all packets except those of the write under way', async () => {
     const { outbox, socket } = setUp();
     put(outbox, 11, 1);
     outbox.flush();
@@ -277,7 +277,7 @@ describe('Outbox', () => {
     expect(socket.isEnded).toBe(true);
   });
 
-  test('drop discards all but the write under way', async () => {
+  test('drop discards everything except the write under way', async () => {
     const { outbox, socket, pool } = setUp(4);
     put(outbox, 11, 1);
     outbox.flush();

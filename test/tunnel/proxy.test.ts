@@ -131,7 +131,7 @@ describe('a tunnel through a proxy', () => {
       {},
       {
         proxy: proxy.url,
-        limitUnsent: (socket, bytes) => {
+        notSentLowat: (socket, bytes) => {
           descriptors.push((socket as unknown as { _handle: { fd: number } })._handle.fd);
           limit?.(socket, bytes);
         },

@@ -283,7 +283,7 @@ describe('a renewal on the wire', () => {
     clock.advance(9_999);
     expect(tunnel.state).toBe('up');
     clock.advance(1);
-    // Messages of the peer may be lost, and its control layer cannot know that, so the tunnel begins anew.
+    // Messages of the peer may be lost, and its control layer cannot know that, so the tunnel begins again.
     expect((await down)[0]).toMatchObject({ by: 'us', code: CloseCode.Renewed });
     await renewing;
     expect(tunnel.counters.drainTimeouts).toBe(1);

@@ -24,7 +24,7 @@ export let siteB: Credentials;
 /** Done in reverse order after each test. */
 export const cleanUp: (() => unknown)[] = [];
 
-/** To be called by each test file. */
+/** Each test file calls this once. */
 export function setUpTunnels(): void {
   beforeAll(async () => {
     ca = await TestCa.create();

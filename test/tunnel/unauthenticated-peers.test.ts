@@ -96,31 +96,34 @@ describe('unauthenticated peers', () => {
   test('are reported with their address and the reason', async () => {
     const refusals: RefusedConnection[] = [];
     const listener = await listen({ onRefused: (refused) => refusals.push(refused) });
-    const told = async (peer: RawPeer | Socket): Promise<RefusedConnection> => {
+    const refusalOf = async (peer: RawPeer | Socket): Promise<RefusedConnection> => {
       if (peer instanceof RawPeer) peer.send(FrameType.Hello, HELLO);
       await vi.waitFor(() => expect(refusals).toHaveLength(1));
       return refusals.splice(0)[0]!;
     };
     const remoteAddress = '127.0.0.1';
     const expired = RawPeer.dial(listener.port, await ca.issueExpired(site('site-a')));
-    expect(await told(expired)).toEqual({
+    expect(await refusalOf(expired)).toEqual({
       remoteAddress,
       code: 'CERT_HAS_EXPIRED',
       reason: expect.any(String),
     });
-    expect(await told(RawPeer.dial(listener.port, { ca: siteA.ca }))).toMatchObject({
+    expect(await refusalOf(RawPeer.dial(listener.port, { ca: siteA.ca }))).toMatchObject({
       remoteAddress,
       code: 'no-certificate',
     });
     const away = openHalf(listener, '127.0.0.7');
     away.end();
-    expect(await told(away)).toMatchObject({ remoteAddress: '127.0.0.7', code: 'ECONNRESET' });
+    expect(await refusalOf(away)).toMatchObject({ remoteAddress: '127.0.0.7', code: 'ECONNRESET' });
     const reset = openHalf(listener, '127.0.0.8');
     await vi.waitFor(() => expect(listener.handshakes).toBe(1));
     reset.resetAndDestroy();
-    expect(await told(reset)).toMatchObject({ remoteAddress: '127.0.0.8', code: 'ECONNRESET' });
+    expect(await refusalOf(reset)).toMatchObject({
+      remoteAddress: '127.0.0.8',
+      code: 'ECONNRESET',
+    });
     const silent = RawPeer.dial(listener.port, siteA, { ALPNProtocols: [] });
-    expect(await told(silent)).toMatchObject({ code: 'no-alpn', serial: expect.any(String) });
+    expect(await refusalOf(silent)).toMatchObject({ code: 'no-alpn', serial: expect.any(String) });
   });
 
   test('a verified peer that is refused is reported with name and serial number', async () => {

@@ -231,7 +231,7 @@ function lifetimes(name: PathName): Case[] {
       passes(path, DATAGRAM, [32, 64]),
       drop('site', piece(path, DATAGRAM, [32, 64]), 'DropFragmentOrphan'),
     ]),
-    test(`${name}: a first fragment again, of the same length, starts the datagram anew`, cites, [
+    test(`${name}: a first fragment again, of the same length, starts the datagram again`, cites, [
       passes(path, LONG, [0, 32]),
       passes(path, LONG, [32, 48]),
       passes(path, LONG, [0, 32]),
@@ -320,12 +320,16 @@ function malformed(name: PathName): Case[] {
   const cites = citesOf(name);
   const bad = (data: Uint8Array): Step => drop('site', data, 'DropMalformed');
   return [
-    test(`${name}: a fragment but the last that is no multiple of 8 bytes is malformed`, cites, [
-      bad(piece(path, DATAGRAM, [0, 31])),
-      bad(piece(path, DATAGRAM, [0, 33])),
-      bad(piece(path, DATAGRAM, [32, 60], { more: true })),
-    ]),
-    test(`${name}: a fragment but the last that is empty is malformed`, cites, [
+    test(
+      `${name}: a fragment other than the last that is no multiple of 8 bytes is malformed`,
+      cites,
+      [
+        bad(piece(path, DATAGRAM, [0, 31])),
+        bad(piece(path, DATAGRAM, [0, 33])),
+        bad(piece(path, DATAGRAM, [32, 60], { more: true })),
+      ]
+    ),
+    test(`${name}: a fragment other than the last that is empty is malformed`, cites, [
       bad(piece(path, DATAGRAM, [32, 32], { more: true })),
       bad(piece(path, DATAGRAM, [0, 0], { more: true })),
     ]),

@@ -27,6 +27,8 @@ import {
   error,
   errorPacket,
   forward,
+  NEW_CLIENT4,
+  NEW_CLIENT6,
   type PacketPath,
   type PathName,
   planOf,
@@ -35,8 +37,6 @@ import {
   reply,
   request,
   SAME,
-  STRANGER4,
-  STRANGER6,
   test,
 } from '../scene.ts';
 
@@ -364,7 +364,7 @@ function policy(name: PathName): Case[] {
       [BEHAVIOR],
       drop(
         'cloud',
-        quoting(path, answers, side, { destination: isIpv4 ? STRANGER4 : STRANGER6 }),
+        quoting(path, answers, side, { destination: isIpv4 ? NEW_CLIENT4 : NEW_CLIENT6 }),
         'DropNotPermitted'
       )
     ),

@@ -639,7 +639,7 @@ function lengths(): Case[] {
   const long = udp({ payload: counting(1400) });
   return [
     test(
-      'an ICMP error that becomes longer than 1280 bytes is cut to them',
+      'an ICMP error that becomes longer than 1280 bytes is truncated to them',
       ['RFC 4443 section 2.4', 'RFC 7915 section 4.2'],
       error(
         INTO6,
@@ -649,12 +649,12 @@ function lengths(): Case[] {
       )
     ),
     test(
-      'an ICMP error that becomes 1280 bytes long is not cut',
+      'an ICMP error that becomes 1280 bytes long is not truncated',
       ['RFC 4443 section 2.4', 'RFC 7915 section 4.2'],
       error(INTO6, long, { ...TO6[0], quotedBytes: 1280 - IN_FRONT6 }, TO6[1])
     ),
     test(
-      'an ICMPv6 error that becomes longer than 576 bytes is cut to them',
+      'an ICMPv6 error that becomes longer than 576 bytes is truncated to them',
       ['RFC 1812 section 4.3.2.3', 'RFC 7915 section 5.2'],
       error(
         INTO4,
@@ -664,12 +664,12 @@ function lengths(): Case[] {
       )
     ),
     test(
-      'an ICMPv6 error that becomes 576 bytes long is not cut',
+      'an ICMPv6 error that becomes 576 bytes long is not truncated',
       ['RFC 1812 section 4.3.2.3', 'RFC 7915 section 5.2'],
       error(INTO4, long, { ...TO4[0], quotedBytes: 576 - IN_FRONT4 }, TO4[1])
     ),
     test(
-      'an ICMPv6 error that becomes 577 bytes long is cut by one',
+      'an ICMPv6 error that becomes 577 bytes long is truncated by one',
       ['RFC 1812 section 4.3.2.3', 'RFC 7915 section 5.2'],
       error(
         INTO4,

@@ -19,17 +19,17 @@ import { sctp, tcp, udp, udpLite } from '../packets.ts';
 import {
   drop,
   forward,
+  NEW_CLIENT4,
   needsPresence,
   pass,
   planOf,
   presencesWithout,
   reply,
   request,
-  STRANGER4,
   test,
 } from '../scene.ts';
 
-const WAY = request('4 to 6');
+const PATH = request('4 to 6');
 const BACK = reply('4 to 6');
 
 export function ipv4ToIpv6(): Subject {
@@ -45,7 +45,7 @@ const CITE = 'RFC 7915 section 4.1';
 
 function headers(): Case[] {
   const same = (what: string, fields: Parameters<typeof pass>[2], cite = CITE): Case =>
-    test(`4 to 6: ${what}`, [cite], pass(WAY, udp(), fields));
+    test(`4 to 6: ${what}`, [cite], pass(PATH, udp(), fields));
   return [
     ...[0, 0xb8, 0x01, 0xff].map((tos) =>
       same(`TOS ${tos} becomes traffic class ${tos}`, { trafficClass: tos }, 'RFC 7915 section 4.1')
@@ -72,7 +72,7 @@ function headers(): Case[] {
     test(
       '4 to 6: a packet of the greatest size that fits 1500 bytes as IPv6',
       ['RFC 7915 section 4.1'],
-      pass(WAY, udp({ payload: counting(1480 - 28) }), { trafficClass: 7 })
+      pass(PATH, udp({ payload: counting(1480 - 28) }), { trafficClass: 7 })
     ),
     test(
       '4 to 6: a reply comes from the service’s presence',
@@ -97,16 +97,16 @@ function transports(): Case[] {
   ];
   return [
     ...each.map(([what, cite, transport]) =>
-      test(`4 to 6: ${what}`, [cite], pass(WAY, transport, { trafficClass: 0x20, hopLimit: 33 }))
+      test(`4 to 6: ${what}`, [cite], pass(PATH, transport, { trafficClass: 0x20, hopLimit: 33 }))
     ),
     ...[NOTHING, counting(1), counting(2), counting(1400)].map((payload) =>
       test(
         `4 to 6: a UDP datagram of ${payload.length} bytes without a checksum gets one`,
         ['RFC 7915 section 4.5'],
         forward(
-          WAY,
-          packet(WAY.before, udp({ payload, checksum: 0 })),
-          packet(WAY.after, udp({ payload }))
+          PATH,
+          packet(PATH.before, udp({ payload, checksum: 0 })),
+          packet(PATH.after, udp({ payload }))
         )
       )
     ),
@@ -114,12 +114,12 @@ function transports(): Case[] {
 }
 
 function policy(): Case[] {
-  const stranger = { ...WAY.before, source: STRANGER4 };
+  const newClient = { ...PATH.before, source: NEW_CLIENT4 };
   return [
     test(
       '4 to 6: a port that is not permitted',
       ['RFC 4787 section 5'],
-      drop('site', packet(WAY.before, tcp({ destinationPort: 22 })), 'DropNotPermitted')
+      drop('site', packet(PATH.before, tcp({ destinationPort: 22 })), 'DropNotPermitted')
     ),
     test(
       '4 to 6: a SYN from a permitted port is no reply',
@@ -133,12 +133,12 @@ function policy(): Case[] {
     test(
       '4 to 6: a source without an IPv6 presence needs one',
       ['RFC 7915 section 6', 'RFC 2663 section 3.1'],
-      needsPresence(WAY, packet(stranger, tcp({ flags: SYN })), 6)
+      needsPresence(PATH, packet(newClient, tcp({ flags: SYN })), 6)
     ),
     test(
       '4 to 6: a source with an IPv4 presence alone needs an IPv6 one',
       ['RFC 7915 section 6', 'RFC 2663 section 3.1'],
-      needsPresence(WAY, packet(WAY.before, tcp({ flags: SYN })), 6),
+      needsPresence(PATH, packet(PATH.before, tcp({ flags: SYN })), 6),
       { plan: 'four' }
     ),
   ];
@@ -147,13 +147,13 @@ function policy(): Case[] {
 function headroom(): Case[] {
   const options = (count: number) => ({ options: new Uint8Array(count).fill(1) });
   const needs = (room: number, ip: IpOptions = {}): Step =>
-    drop('site', packet(WAY.before, udp(), ip), 'NeedsHeadroom', { headroom: room });
+    drop('site', packet(PATH.before, udp(), ip), 'NeedsHeadroom', { headroom: room });
   const comment = 'For those who translate in place: a header grows towards the front.';
   return [
     test(
       '4 to 6: a packet grows by 20 bytes, and needs so much headroom',
       [CITE],
-      [needs(0), needs(19), pass(WAY, udp(), {}, {}, { headroom: 20 })],
+      [needs(0), needs(19), pass(PATH, udp(), {}, {}, { headroom: 20 })],
       { comment }
     ),
     test(
@@ -161,9 +161,9 @@ function headroom(): Case[] {
       [CITE],
       [
         needs(15, options(4)),
-        pass(WAY, udp(), options(4), {}, { headroom: 16 }),
-        pass(WAY, udp(), options(20), {}, { headroom: 0 }),
-        pass(WAY, udp(), options(40), {}, { headroom: 0 }),
+        pass(PATH, udp(), options(4), {}, { headroom: 16 }),
+        pass(PATH, udp(), options(20), {}, { headroom: 0 }),
+        pass(PATH, udp(), options(40), {}, { headroom: 0 }),
       ],
       { comment }
     ),
@@ -171,8 +171,8 @@ function headroom(): Case[] {
       '4 to 6: the headroom is in front of the virtio-net header',
       [CITE, 'virtio 1.2 5.1.6'],
       [
-        drop('site', packet(WAY.before, udp()), 'NeedsHeadroom', { headroom: 19, vnet: {} }),
-        pass(WAY, udp(), {}, {}, { headroom: 20, vnet: {} }),
+        drop('site', packet(PATH.before, udp()), 'NeedsHeadroom', { headroom: 19, vnet: {} }),
+        pass(PATH, udp(), {}, {}, { headroom: 20, vnet: {} }),
       ],
       { comment }
     ),
@@ -185,7 +185,7 @@ function headroom(): Case[] {
     test(
       '4 to 6: a packet that is not permitted needs no headroom',
       [CITE],
-      drop('site', packet(WAY.before, tcp({ destinationPort: 22 })), 'DropNotPermitted', {
+      drop('site', packet(PATH.before, tcp({ destinationPort: 22 })), 'DropNotPermitted', {
         headroom: 0,
       }),
       { comment }

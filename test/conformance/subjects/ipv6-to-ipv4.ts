@@ -23,16 +23,16 @@ import { echo, routingHeader, sctp, tcp, udp, udpLite } from '../packets.ts';
 import {
   drop,
   error,
+  NEW_CLIENT6,
   needsPresence,
   pass,
   planOf,
   reply,
   request,
-  STRANGER6,
   test,
 } from '../scene.ts';
 
-const WAY = request('6 to 4');
+const PATH = request('6 to 4');
 const BACK = reply('6 to 4');
 const CITE = 'RFC 7915 section 5.1';
 
@@ -47,7 +47,7 @@ export function ipv6ToIpv4(): Subject {
 
 function headers(): Case[] {
   const one = (what: string, ip: IpOptions): Case =>
-    test(`6 to 4: ${what}`, [CITE], pass(WAY, udp(), ip));
+    test(`6 to 4: ${what}`, [CITE], pass(PATH, udp(), ip));
   return [
     ...[0, 0xb8, 0x01, 0xff].map((tos) =>
       one(`traffic class ${tos} becomes TOS ${tos}`, { trafficClass: tos })
@@ -59,7 +59,7 @@ function headers(): Case[] {
     test(
       '6 to 4: no headroom is needed where a header shrinks',
       [CITE],
-      pass(WAY, udp(), {}, {}, { headroom: 0 })
+      pass(PATH, udp(), {}, {}, { headroom: 0 })
     ),
     test(
       '6 to 4: a reply comes from the service’s presence',
@@ -87,30 +87,30 @@ function identifications(): Case[] {
     fragmentHeader({ id: 0xfeedbeef }),
   ];
   return [
-    test('6 to 4: a packet that leaves with 1260 bytes has no DF', [CITE], pass(WAY, sized(1260))),
+    test('6 to 4: a packet that leaves with 1260 bytes has no DF', [CITE], pass(PATH, sized(1260))),
     test(
       '6 to 4: a packet that leaves with 1261 bytes has DF and identification 0',
       [CITE],
-      pass(WAY, sized(1261), {}, LARGE)
+      pass(PATH, sized(1261), {}, LARGE)
     ),
     test(
       '6 to 4: it is the size without extension headers that counts',
       [CITE],
-      [pass(WAY, sized(1260), { extensions }), pass(WAY, sized(1261), { extensions }, LARGE)]
+      [pass(PATH, sized(1260), { extensions }), pass(PATH, sized(1261), { extensions }, LARGE)]
     ),
     test(
       '6 to 4: small packets are numbered from 0 on, and others are not counted',
       [CITE, 'RFC 6864 section 4'],
       [
-        pass(WAY, udp()),
-        pass(WAY, tcp(), {}, { identification: 1 }),
-        pass(WAY, sized(1400), {}, LARGE),
-        drop('site', packet(WAY.before, tcp({ destinationPort: 22 })), 'DropNotPermitted'),
-        pass(WAY, echo(), {}, { identification: 2 }),
+        pass(PATH, udp()),
+        pass(PATH, tcp(), {}, { identification: 1 }),
+        pass(PATH, sized(1400), {}, LARGE),
+        drop('site', packet(PATH.before, tcp({ destinationPort: 22 })), 'DropNotPermitted'),
+        pass(PATH, echo(), {}, { identification: 2 }),
         pass(BACK, tcp({ sourcePort: 443, destinationPort: 40_000 }), {}, { identification: 3 }),
         pass(request('4 to 4'), udp(), { fragment: 0, identification: 99 }),
         pass(request('6 to 6'), udp()),
-        pass(WAY, udp(), {}, { identification: 4 }),
+        pass(PATH, udp(), {}, { identification: 4 }),
       ] satisfies Step[]
     ),
     test(
@@ -118,7 +118,7 @@ function identifications(): Case[] {
       [CITE, 'RFC 7915 section 5.2'],
       [
         error(request('4 to 6'), udp(), { type: 1, code: 4 }, { type: 3, code: 3 }),
-        pass(WAY, udp(), {}, { identification: 1 }),
+        pass(PATH, udp(), {}, { identification: 1 }),
       ]
     ),
   ];
@@ -139,7 +139,7 @@ function transports(): Case[] {
     test(
       `6 to 4: ${what}`,
       [what.includes('UDP-Lite') ? 'RFC 3828 section 3.1' : 'RFC 7915 section 5.5'],
-      pass(WAY, transport, { trafficClass: 0x20, hopLimit: 33 })
+      pass(PATH, transport, { trafficClass: 0x20, hopLimit: 33 })
     )
   );
 }
@@ -149,7 +149,7 @@ function policy(): Case[] {
     test(
       '6 to 4: a port that is not permitted',
       ['RFC 4787 section 5'],
-      drop('site', packet(WAY.before, tcp({ destinationPort: 22 })), 'DropNotPermitted')
+      drop('site', packet(PATH.before, tcp({ destinationPort: 22 })), 'DropNotPermitted')
     ),
     test(
       '6 to 4: a SYN from a permitted port is no reply',
@@ -163,7 +163,7 @@ function policy(): Case[] {
     test(
       '6 to 4: a source without an IPv4 presence needs one',
       ['RFC 7915 section 6', 'RFC 2663 section 3.1'],
-      needsPresence(WAY, packet({ ...WAY.before, source: STRANGER6 }, tcp({ flags: SYN })), 4)
+      needsPresence(PATH, packet({ ...PATH.before, source: NEW_CLIENT6 }, tcp({ flags: SYN })), 4)
     ),
   ];
 }

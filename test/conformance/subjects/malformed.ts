@@ -22,7 +22,7 @@ import { drop, type PathName, planOf, request, SAME, test, UNBOUND4, UNBOUND6 } 
 export function malformed(): Subject {
   return {
     subject: 'malformed',
-    about: 'Packets that contradict themselves or are cut.',
+    about: 'Packets that contradict themselves or are truncated.',
     plans: { base: planOf() },
     cases: [
       ...versions(),
@@ -185,7 +185,7 @@ function checksums(): Case[] {
 function orders(): Case[] {
   return [
     test(
-      'what is malformed is told before a missing presence',
+      'what is malformed is reported before a missing presence',
       ['RFC 1812 section 5.2.2'],
       [
         bad(packet({ ...four, destination: UNBOUND4 }, udp({ udpLength: 3 }))),
@@ -193,13 +193,13 @@ function orders(): Case[] {
       ]
     ),
     test(
-      'a wrong header checksum is told before an option that is not handled',
+      'a wrong header checksum is reported before an option that is not handled',
       ['RFC 1812 section 5.2.2'],
       bad(packet(four, udp(), { options: Uint8Array.of(7, 3, 4, 0), headerChecksum: 0x1234 })),
       { comment: 'Within one header malformed comes before unsupported.' }
     ),
     test(
-      'an option that is not handled is told before a malformed transport header',
+      'an option that is not handled is reported before a malformed transport header',
       ['RFC 1812 section 5.2.2'],
       drop(
         'site',

@@ -1,5 +1,5 @@
 /**
- * What does not fit the realm it goes into: cut, refused with the size that would fit, or, in TCP,
+ * Packets that do not fit the realm they go into: fragmented, refused with the size that would fit, or, in TCP,
  * never sent because the MSS says so.
  * @module
  */
@@ -77,15 +77,15 @@ function fits(path: PacketPath, size: number, ip: IpOptions = {}, after: IpOptio
   return pass(path, sized(path, size), ip, after);
 }
 
-function cut(path: PacketPath, size: number, segmentTo: number, ip: IpOptions = {}): Step {
+function fragmented(path: PacketPath, size: number, segmentTo: number, ip: IpOptions = {}): Step {
   return pass(path, sized(path, size), ip, {}, { segmentTo });
 }
 
-function tooBig(path: PacketPath, size: number, told: number, ip: IpOptions = {}): Step {
+function tooBig(path: PacketPath, size: number, mtu: number, ip: IpOptions = {}): Step {
   const data = packet(path.before, sized(path, size), ip);
   const [type, code] = isIpv6(path.before) ? [2, 0] : [3, 4];
   return drop(path.from, data, 'DropTooBig', {
-    reply: refusal(path.before, data, type!, code!, told),
+    reply: refusal(path.before, data, type!, code!, mtu),
   });
 }
 
@@ -99,15 +99,15 @@ function sizes4(): Case[] {
       plan,
     }),
     test(
-      '4 to 4: a larger packet with DF is refused, and its sender told the mtu',
+      '4 to 4: a larger packet with DF is refused, and its sender learns the mtu',
       cites,
       tooBig(path, 1401, 1400),
       { plan }
     ),
     test(
-      '4 to 4: a larger packet without DF is to be cut to the mtu',
+      '4 to 4: a larger packet without DF is to be fragmented to the mtu',
       ['RFC 791 section 3.2', 'RFC 1812 section 4.2.2.7'],
-      cut(path, 1401, 1400, { fragment: 0 }),
+      fragmented(path, 1401, 1400, { fragment: 0 }),
       { plan }
     ),
     test('4 to 4: a packet of the smallest mtu', cites, [fits(path, 600), tooBig(path, 601, 600)], {
@@ -131,13 +131,13 @@ function sizes4(): Case[] {
       fits(path, 9000, { fragment: 0 })
     ),
     test(
-      '4 to 4: a larger fragment is to be cut, too',
+      '4 to 4: a larger fragment is to be fragmented, too',
       ['RFC 791 section 3.2'],
       largeFragments(path),
       { plan }
     ),
     test(
-      '4 to 4: a packet that is not permitted is not told its size',
+      '4 to 4: a packet that is not permitted gets no answer about its size',
       ['RFC 1812 section 4.3.2.7'],
       drop(
         'site',
@@ -181,7 +181,7 @@ function sizes6(): Case[] {
   return [
     test('6 to 6: a packet of the mtu fits', cites, fits(path, 1400), { plan: 'cloud 1400' }),
     test(
-      '6 to 6: a larger packet is refused, and its sender told the mtu',
+      '6 to 6: a larger packet is refused, and its sender learns the mtu',
       cites,
       tooBig(path, 1401, 1400),
       { plan: 'cloud 1400' }
@@ -193,13 +193,13 @@ function sizes6(): Case[] {
       { plan: 'cloud 600' }
     ),
     test(
-      '6 to 6: a larger first fragment is refused, and its sender told the mtu',
+      '6 to 6: a larger first fragment is refused, and its sender learns the mtu',
       cites,
       drop('site', first, 'DropTooBig', { reply: refusal(path.before, first, 2, 0, 1400) }),
       { plan: 'cloud 1400' }
     ),
     test(
-      '6 to 6: a larger later fragment is refused, and its sender not told',
+      '6 to 6: a larger later fragment is refused, and its sender gets no answer',
       cites,
       [
         forward(
@@ -225,21 +225,21 @@ function sizes46(): Case[] {
       { plan: 'cloud 1400' }
     ),
     test(
-      '4 to 6: a larger packet without DF is to be cut to the mtu',
+      '4 to 6: a larger packet without DF is to be fragmented to the mtu',
       ['RFC 7915 section 4'],
-      cut(path, 1381, 1400, { fragment: 0 }),
+      fragmented(path, 1381, 1400, { fragment: 0 }),
       { plan: 'cloud 1400' }
     ),
     test(
-      '4 to 6: an mtu under 1280 counts as 1280, of which 1260 are told',
+      '4 to 6: an mtu under 1280 counts as 1280, of which 1260 are reported',
       ['RFC 8200 section 5', ...cites],
       [fits(path, 1260), tooBig(path, 1261, 1260)],
       { plan: 'cloud 600' }
     ),
     test(
-      '4 to 6: a packet without DF is cut to 1280 where the mtu is smaller',
+      '4 to 6: a packet without DF is fragmented to 1280 where the mtu is smaller',
       ['RFC 8200 section 5', 'RFC 7915 section 4'],
-      cut(path, 1261, 1280, { fragment: 0 }),
+      fragmented(path, 1261, 1280, { fragment: 0 }),
       { plan: 'cloud 600' }
     ),
     test(
@@ -274,7 +274,7 @@ function sizes64(): Case[] {
       { plan: 'cloud 1400' }
     ),
     test(
-      '6 to 4: a packet that has no DF is to be cut to the mtu',
+      '6 to 4: a packet that has no DF is to be fragmented to the mtu',
       ['RFC 7915 section 5.1', 'RFC 791 section 3.2'],
       [
         fits(path, 1020),
@@ -285,17 +285,17 @@ function sizes64(): Case[] {
     test(
       '6 to 4: a packet of 1280 bytes always passes, whatever the mtu',
       ['RFC 8200 section 5', 'RFC 7915 section 5.1'],
-      cut(path, 1280, 600),
+      fragmented(path, 1280, 600),
       { plan: 'cloud 600' }
     ),
     test(
-      '6 to 4: a larger packet is refused, and its sender never told less than 1280',
+      '6 to 4: a larger packet is refused, and its sender never learns less than 1280',
       ['RFC 8200 section 5', ...cites],
       tooBig(path, 1281, 1280),
       { plan: 'cloud 600' }
     ),
     test(
-      '6 to 4: a larger fragment is to be cut',
+      '6 to 4: a larger fragment is to be fragmented',
       ['RFC 7915 section 5.1.1', 'RFC 791 section 3.2'],
       forward(
         path,
@@ -335,7 +335,7 @@ function supers(): Case[] {
   };
   const cites = ['virtio 1.2 5.1.6.2', PMTU];
   const plan = 'cloud 1500';
-  const told: Readonly<Record<PathName, number>> = {
+  const mtu: Readonly<Record<PathName, number>> = {
     '4 to 4': 1500,
     '6 to 6': 1500,
     '4 to 6': 1480,
@@ -364,7 +364,7 @@ function supers(): Case[] {
         cites,
         drop('site', larger, 'DropTooBig', {
           vnet: { ...vnet, gsoSize: gsoSize + 1 },
-          reply: refusal(path.before, larger, type!, code!, told[name]),
+          reply: refusal(path.before, larger, type!, code!, mtu[name]),
         }),
         { plan }
       ),

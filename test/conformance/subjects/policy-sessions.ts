@@ -1,5 +1,5 @@
 /**
- * Who may send what to whom, in which order that is asked, and how long an answer may take.
+ * The rules for sources, destinations and protocols, the order of the checks, and how long an answer may take.
  * @module
  */
 import type { TranslationPlanInput } from '../../../src/translator/plan.ts';
@@ -13,6 +13,8 @@ import {
   CLIENT6,
   drop,
   error,
+  NEW_CLIENT4,
+  NEW_CLIENT6,
   needsPresence,
   PATHS,
   type PacketPath,
@@ -28,8 +30,6 @@ import {
   SAME,
   SERVICE4,
   SERVICE6,
-  STRANGER4,
-  STRANGER6,
   small,
   test,
   UNBOUND4,
@@ -45,9 +45,9 @@ export function policySessions(): Subject {
       base: planOf(),
       same: planOf(),
       'cloud 600': planOf({ cloud: { mtu: 600 } }),
-      strangers: planOf({ presences: presencesWith(STRANGERS) }),
+      newClients: planOf({ presences: presencesWith(NEW_CLIENTS) }),
       'named clients': planOf({
-        presences: presencesWith(STRANGERS),
+        presences: presencesWith(NEW_CLIENTS),
         permits: services.map((address) => ({
           realm: 'site',
           service: { realm: 'cloud', address },
@@ -82,9 +82,9 @@ export function policySessions(): Subject {
 }
 
 /** Presences of the hosts that have none in the other plans. */
-const STRANGERS = [
-  { realm: 'cloud', address: '100.64.0.12', of: { realm: 'site', address: STRANGER4 } },
-  { realm: 'cloud', address: 'fd64::12', of: { realm: 'site', address: STRANGER6 } },
+const NEW_CLIENTS = [
+  { realm: 'cloud', address: '100.64.0.12', of: { realm: 'site', address: NEW_CLIENT4 } },
+  { realm: 'cloud', address: 'fd64::12', of: { realm: 'site', address: NEW_CLIENT6 } },
 ];
 
 /** Two sites of the same addresses, with a presence of the same address that stands for two hosts. */
@@ -141,14 +141,14 @@ const FILTER = 'RFC 4787 section 5';
 
 function hosts(name: PathName) {
   return name === '4 to 4'
-    ? { foreign: ROUTER4, pool: '100.64.0.9', unbound: UNBOUND4, stranger: STRANGER4 }
-    : { foreign: ROUTER6, pool: 'fd64::9', unbound: UNBOUND6, stranger: STRANGER6 };
+    ? { foreign: ROUTER4, pool: '100.64.0.9', unbound: UNBOUND4, newClient: NEW_CLIENT4 }
+    : { foreign: ROUTER6, pool: 'fd64::9', unbound: UNBOUND6, newClient: NEW_CLIENT6 };
 }
 
 /** The path of the unauthenticated peer, once it has a presence. */
 function foreignPath(name: PathName): PacketPath {
   const path = request(name);
-  const source = hosts(name).stranger;
+  const source = hosts(name).newClient;
   return {
     ...path,
     before: { ...path.before, source },
@@ -158,7 +158,7 @@ function foreignPath(name: PathName): PacketPath {
 
 function order(name: PathName): Case[] {
   const path = request(name);
-  const { foreign, pool, unbound, stranger } = hosts(name);
+  const { foreign, pool, unbound, newClient } = hosts(name);
   const from = (source: string, transport: Transport): Uint8Array =>
     packet({ ...path.before, source }, transport);
   const to = (destination: string, transport: Transport): Uint8Array =>
@@ -181,7 +181,7 @@ function order(name: PathName): Case[] {
       drop('site', to(path.after.source, udp()), 'DropNoPresence')
     ),
     test(
-      `${name}: a missing presence is told before a wrong source`,
+      `${name}: a missing presence is reported before a wrong source`,
       [RULE, ingress],
       drop('site', packet({ source: foreign, destination: unbound }, udp()), 'DropNoPresence')
     ),
@@ -201,25 +201,25 @@ function order(name: PathName): Case[] {
       drop('site', from(path.before.destination, udp()), 'DropSpoofed')
     ),
     test(
-      `${name}: a wrong source is told before a missing permit`,
+      `${name}: a wrong source is reported before a missing permit`,
       [ingress, FILTER],
       drop('site', from(foreign, udp({ destinationPort: 54 })), 'DropSpoofed')
     ),
     test(
-      `${name}: a missing permit is told before a missing presence of the source`,
+      `${name}: a missing permit is reported before a missing presence of the source`,
       [FILTER],
-      drop('site', from(stranger, udp({ destinationPort: 54 })), 'DropNotPermitted')
+      drop('site', from(newClient, udp({ destinationPort: 54 })), 'DropNotPermitted')
     ),
     test(
       `${name}: a permitted source without a presence needs one, and then passes`,
       [RULE],
       [
-        needsPresence(path, from(stranger, tcp({ flags: SYN })), isIpv6(path.before) ? 6 : 4),
-        pass(foreignPath(name), tcp({ flags: SYN }), {}, {}, { load: 'strangers' }),
+        needsPresence(path, from(newClient, tcp({ flags: SYN })), isIpv6(path.before) ? 6 : 4),
+        pass(foreignPath(name), tcp({ flags: SYN }), {}, {}, { load: 'newClients' }),
       ]
     ),
     test(
-      `${name}: what is unsupported is told before a missing presence`,
+      `${name}: what is unsupported is reported before a missing presence`,
       ['RFC 4340 section 9.1', RULE],
       drop('site', to(unbound, raw(33, counting(16))), 'DropUnsupported')
     ),
@@ -229,8 +229,8 @@ function order(name: PathName): Case[] {
       [
         pass(path, udp()),
         pass(path, tcp({ flags: SYN })),
-        drop('site', from(stranger, udp()), 'DropNotPermitted'),
-        drop('site', from(stranger, tcp({ flags: SYN })), 'DropNotPermitted'),
+        drop('site', from(newClient, udp()), 'DropNotPermitted'),
+        drop('site', from(newClient, tcp({ flags: SYN })), 'DropNotPermitted'),
       ],
       { plan: 'named clients' }
     ),
@@ -316,7 +316,7 @@ function timing(name: PathName): Case[] {
         ]
       ),
       test(
-        `${name}: a ${what} request opens a session anew`,
+        `${name}: a ${what} request opens a session again`,
         [cite],
         [
           pass(asks, ask, {}, {}, { at: 0 }),
@@ -361,7 +361,7 @@ function keys(name: PathName): Case[] {
   const none = (transport: Transport, extras = {}): Step =>
     drop('cloud', packet(answers.before, transport), 'DropNoSession', extras);
   const answer = udp({ sourcePort: 53, destinationPort: 40_000 });
-  const stranger = foreignPath(name);
+  const newClient = foreignPath(name);
   const large = packet(path.before, udp({ payload: counting(1300) }));
   const [type, code] = isIpv6(path.before) ? [2, 0] : [3, 4];
   return [
@@ -391,21 +391,21 @@ function keys(name: PathName): Case[] {
       ['RFC 4787 section 5'],
       [
         pass(path, udp()),
-        drop('cloud', packet(back(stranger).before, answer), 'DropNoSession'),
+        drop('cloud', packet(back(newClient).before, answer), 'DropNoSession'),
         pass(answers, answer),
       ],
-      { plan: 'strangers' }
+      { plan: 'newClients' }
     ),
     test(
       `${name}: a request that was not forwarded opens no session: it needs a presence`,
       ['RFC 4787 section 4.3'],
       [
-        needsPresence(path, packet(stranger.before, udp()), isIpv6(path.before) ? 6 : 4),
-        drop('cloud', packet(back(stranger).before, answer), 'DropNoSession', {
-          load: 'strangers',
+        needsPresence(path, packet(newClient.before, udp()), isIpv6(path.before) ? 6 : 4),
+        drop('cloud', packet(back(newClient).before, answer), 'DropNoSession', {
+          load: 'newClients',
         }),
-        pass(stranger, udp()),
-        pass(back(stranger), answer),
+        pass(newClient, udp()),
+        pass(back(newClient), answer),
       ]
     ),
     test(
@@ -468,7 +468,7 @@ function tables(): Case[] {
         drop('site', packet(foreignPath(name).before, tcp({ flags: SYN })), 'DropTableFull'),
         pass(request(name), tcp()),
       ],
-      { plan: 'strangers', options: { maxPaths: 1 } }
+      { plan: 'newClients', options: { maxPaths: 1 } }
     )
   );
 }

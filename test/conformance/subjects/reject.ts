@@ -1,5 +1,5 @@
 /**
- * What a realm with `reject` is told of a packet that is refused, and what it is not told of.
+ * The answers that a realm with `reject` gets to refused packets, and the packets that get none.
  * @module
  */
 
@@ -30,6 +30,8 @@ import {
   type Extras,
   error,
   errorPacket,
+  NEW_CLIENT4,
+  NEW_CLIENT6,
   PATHS,
   type PathName,
   pass,
@@ -39,8 +41,6 @@ import {
   refusal,
   request,
   SAME,
-  STRANGER4,
-  STRANGER6,
   test,
   UNBOUND4,
   UNBOUND6,
@@ -60,7 +60,7 @@ export function reject(): Subject {
       'only site resets': planOf({ site: { reject: 'reset' } }),
     },
     cases: PATHS.flatMap((name) => [
-      ...told(name),
+      ...answers(name),
       ...(SAME.includes(name) ? [...resets(name), ...quotes(name), ...silent(name)] : []),
     ]),
   };
@@ -98,7 +98,7 @@ const REFUSED: readonly (readonly [string, Transport])[] = [
   ['an echo reply', echo({ reply: true })],
 ];
 
-function told(name: PathName): Case[] {
+function answers(name: PathName): Case[] {
   const path = request(name);
   const { before } = path;
   const unbound = { ...before, destination: isIpv6(before) ? UNBOUND6 : UNBOUND4 };
@@ -106,7 +106,7 @@ function told(name: PathName): Case[] {
   const syn = tcp({ destinationPort: 22, flags: SYN });
   return [
     test(
-      `${name}: by default nothing is told`,
+      `${name}: by default there is no answer`,
       ['RFC 1812 section 4.3.2.7'],
       ['base', 'drop'].flatMap((load) => [
         drop('site', packet(before, syn), 'DropNotPermitted', { load }),
@@ -116,7 +116,7 @@ function told(name: PathName): Case[] {
     ),
     ...[['TCP', syn] as const, ...REFUSED].map(([what, transport]) =>
       test(
-        `${name}: reject "unreachable": ${what} is told that it is prohibited`,
+        `${name}: reject "unreachable": ${what} gets the answer that it is prohibited`,
         UNREACHABLE,
         refused(before, transport, prohibited),
         { plan: 'unreachable' }
@@ -124,20 +124,20 @@ function told(name: PathName): Case[] {
     ),
     ...REFUSED.map(([what, transport]) =>
       test(
-        `${name}: reject "reset": ${what} is told that the port is unreachable`,
+        `${name}: reject "reset": ${what} gets the answer that the port is unreachable`,
         UNREACHABLE,
         refused(before, transport, portUnreachable),
         { plan: 'reset' }
       )
     ),
     test(
-      `${name}: reject "unreachable": an address of the pools without a presence is told the same`,
+      `${name}: reject "unreachable": an address of the pools without a presence gets the same answer`,
       UNREACHABLE,
       [syn, udp(), echo()].map((one) => refused(unbound, one, prohibited, 'DropNoPresence')),
       { plan: 'unreachable', comment: 'So that a client learns nothing of what is there.' }
     ),
     test(
-      `${name}: reject "reset": an address of the pools without a presence is told the same`,
+      `${name}: reject "reset": an address of the pools without a presence gets the same answer`,
       [RESET, ...UNREACHABLE],
       [
         refused(unbound, udp(), portUnreachable, 'DropNoPresence'),
@@ -147,7 +147,7 @@ function told(name: PathName): Case[] {
       { plan: 'reset' }
     ),
     test(
-      `${name}: nothing is told of addresses outside of the pools`,
+      `${name}: addresses outside of the pools get no answer`,
       ['RFC 1812 section 4.3.2.7'],
       ['unreachable', 'reset'].flatMap((load) => [
         drop('site', packet(outside, syn), 'DropNoPresence', { load }),
@@ -340,7 +340,7 @@ function silent(name: PathName): Case[] {
   const isV6 = isIpv6(before);
   const foreign = isV6 ? ROUTER6 : ROUTER4;
   const unbound = isV6 ? UNBOUND6 : UNBOUND4;
-  const stranger = isV6 ? STRANGER6 : STRANGER4;
+  const newClient = isV6 ? NEW_CLIENT6 : NEW_CLIENT4;
   const side = isV6 ? { type: 1, code: 4 } : { type: 3, code: 3 };
   const both = (steps: (load: string) => readonly Step[]): Step[] =>
     ['unreachable', 'reset'].flatMap(steps);
@@ -429,13 +429,13 @@ function silent(name: PathName): Case[] {
       { plan: 'unreachable' }
     ),
     test(
-      `${name}: a source that has no presence yet is told nothing of what is not permitted to it`,
+      `${name}: a source that has no presence yet gets no answer to what is not permitted to it`,
       UNREACHABLE,
-      refused({ ...before, source: stranger }, udp({ destinationPort: 54 }), portUnreachable),
+      refused({ ...before, source: newClient }, udp({ destinationPort: 54 }), portUnreachable),
       { plan: 'reset', comment: 'It gets the same reply as one that has a presence.' }
     ),
     test(
-      `${name}: each realm says for itself whether it is told`,
+      `${name}: each realm says for itself whether it gets answers`,
       UNREACHABLE,
       [
         refused(before, udp({ destinationPort: 54 }), portUnreachable),

@@ -201,7 +201,7 @@ export const ERRORS: Kinds = {
   'error with a length attribute': [
     0.7,
     error('reply', 'open', (random, version) => ({
-      // Of the whole quote, of less than that, of too little, and of too much.
+      // The length of the whole quote, less than that, too little, and too much.
       quoteLength: (packet) => packet.length,
       header: [version === 4 ? 11 : 3, 0, random.below(20) * (version === 4 ? 0x10000 : 0x1000000)],
     })),

@@ -60,7 +60,7 @@ export interface Entrance {
 export interface Style extends IpOptions {
   readonly flags?: number;
   readonly offload?: 'partial' | 'super';
-  /** Of a super-packet. */
+  /** The segment size of a super-packet. */
   readonly gsoSize?: number;
   readonly checksum?: ChecksumFill;
   readonly tcpOptions?: Uint8Array;

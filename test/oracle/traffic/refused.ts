@@ -52,7 +52,7 @@ import {
   sessionPacket,
 } from './flow.ts';
 
-/** A packet that is like an allowed one, but for its addresses or ports. */
+/** A packet that differs from an allowed one only in its addresses or ports. */
 function astray(
   side: Side | 'any',
   change: (random: Random, at: Entrance, port: Port, flow: Flow, world: World) => Draft | undefined

@@ -44,7 +44,7 @@ export class Traffic {
     return first!;
   }
 
-  /** Of a kind that this plan has no flows for, draws again. */
+  /** Draws a packet, and draws again if this plan has no flows of its kind. */
   #draw(world: World): Packet[] {
     const random = this.#random;
     for (;;) {
