@@ -9,6 +9,7 @@
  */
 import { IPv4, IPv6 } from 'ip-num';
 import { ApiMisuseError } from '../errors.ts';
+import { inspectAsText } from './inspect.ts';
 
 /** IP version. */
 export type Family = 4 | 6;
@@ -21,6 +22,10 @@ export type AddressInput = IpAddress | string;
  * equal ones, which makes it the key for a `Map`.
  */
 export class IpAddress {
+  static {
+    inspectAsText(this);
+  }
+
   readonly family: Family;
   /** One word (IPv4) or four (IPv6), signed, most significant first. */
   readonly words: readonly number[];

@@ -4,6 +4,7 @@
  */
 import { ApiMisuseError } from '../errors.ts';
 import { type AddressInput, IpAddress } from './address.ts';
+import { inspectAsText } from './inspect.ts';
 
 /** An endpoint as a caller gives it: the value, or a realm and an address as text. */
 export interface EndpointInput {
@@ -13,6 +14,10 @@ export interface EndpointInput {
 
 /** A real host: an address and the realm in which it means that host. It is immutable. */
 export class Endpoint {
+  static {
+    inspectAsText(this);
+  }
+
   readonly realm: string;
   readonly address: IpAddress;
   #key: string | undefined;

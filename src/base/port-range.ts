@@ -3,6 +3,7 @@
  * @module
  */
 import { ConfigError } from '../errors.ts';
+import { inspectAsText } from './inspect.ts';
 
 /** A protocol that has a name here. */
 export type NamedProtocol = 'tcp' | 'udp' | 'udplite' | 'sctp' | 'icmp';
@@ -15,6 +16,10 @@ export type PortInput = PortRange | string;
  * a name here; its number is both `first` and `last`.
  */
 export class PortRange {
+  static {
+    inspectAsText(this);
+  }
+
   readonly protocol: NamedProtocol | 'ip';
   readonly first: number;
   readonly last: number;

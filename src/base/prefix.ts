@@ -8,12 +8,17 @@
  */
 import { ApiMisuseError } from '../errors.ts';
 import { type Family, IpAddress } from './address.ts';
+import { inspectAsText } from './inspect.ts';
 
 /** A prefix as a caller gives it: the value, or text such as `10.0.0.0/24`; a bare address is one too. */
 export type PrefixInput = IpPrefix | string;
 
 /** An address prefix; the bits behind `length` are zero. It is immutable. */
 export class IpPrefix {
+  static {
+    inspectAsText(this);
+  }
+
   readonly base: IpAddress;
   /** Prefix length in bits, 0 to 32 or 128. */
   readonly length: number;

@@ -4,12 +4,8 @@
  */
 import { isIP } from 'node:net';
 import * as v from 'valibot';
-import {
-  AddressPortSchema,
-  type HostPort,
-  type HostPortInput,
-  ListenAddressSchema,
-} from '../base/host-port.ts';
+import type { HostPort, HostPortInput } from '../base/host-port.ts';
+import { AddressPortSchema, ListenAddressSchema } from '../base/host-port-schema.ts';
 import { PrefixText, parseSchema, type Schema, wholeNumber } from '../base/schema.ts';
 import type { PacketDevice } from './device.ts';
 import { openTun, TUN_DEVICE_DEFAULTS, type TunDeviceOptions } from './open-tun.ts';

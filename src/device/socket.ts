@@ -8,12 +8,8 @@
  * @module
  */
 import { type Clock, systemClock } from '../base/clock.ts';
-import {
-  AddressPortSchema,
-  type HostPort,
-  type HostPortInput,
-  ListenAddressSchema,
-} from '../base/host-port.ts';
+import type { HostPort, HostPortInput } from '../base/host-port.ts';
+import { AddressPortSchema, ListenAddressSchema } from '../base/host-port-schema.ts';
 import { parseSchema, type Schema } from '../base/schema.ts';
 import { ApiMisuseError } from '../errors.ts';
 import { VNET_HEADER_LENGTH } from '../packet/virtio.ts';

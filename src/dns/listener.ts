@@ -7,7 +7,8 @@ import { createSocket, type RemoteInfo, type Socket as UdpSocket } from 'node:dg
 import { once } from 'node:events';
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import { IpAddress } from '../base/address.ts';
-import { type HostPort, type HostPortInput, ListenAddressSchema } from '../base/host-port.ts';
+import type { HostPort, HostPortInput } from '../base/host-port.ts';
+import { ListenAddressSchema } from '../base/host-port-schema.ts';
 import { checkMethods, checkObject } from '../base/option-check.ts';
 import { parseSchema } from '../base/schema.ts';
 import { EnvironmentError } from '../errors.ts';

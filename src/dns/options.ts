@@ -4,7 +4,8 @@
  */
 import * as v from 'valibot';
 import { systemClock } from '../base/clock.ts';
-import { type HostPort, type HostPortInput, ListenAddressSchema } from '../base/host-port.ts';
+import type { HostPort, HostPortInput } from '../base/host-port.ts';
+import { ListenAddressSchema } from '../base/host-port-schema.ts';
 import type { Schema } from '../base/schema.ts';
 import { ConfigError } from '../errors.ts';
 import { ClientTable } from './client-table.ts';

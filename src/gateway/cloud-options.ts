@@ -3,12 +3,8 @@
  * @module
  */
 import * as v from 'valibot';
-import {
-  formatHostPort,
-  type HostPort,
-  type HostPortInput,
-  ListenSchema,
-} from '../base/host-port.ts';
+import { formatHostPort, type HostPort, type HostPortInput } from '../base/host-port.ts';
+import { ListenSchema } from '../base/host-port-schema.ts';
 import { DomainText, hostFunction, parseSchema, type Schema, wholeNumber } from '../base/schema.ts';
 import { PRESENCE_CONTROLLER_DEFAULTS } from '../control/index.ts';
 import { isPacketDevice } from '../device/index.ts';

@@ -3,7 +3,8 @@
  * @module
  */
 import * as v from 'valibot';
-import { type HostPort, type HostPortInput, HostPortSchema } from '../base/host-port.ts';
+import type { HostPort, HostPortInput } from '../base/host-port.ts';
+import { HostPortSchema } from '../base/host-port-schema.ts';
 import { type ProxyOption, proxyFor } from '../base/proxy.ts';
 import { hostFunction, parseSchema, type Schema } from '../base/schema.ts';
 import {

@@ -10,7 +10,8 @@
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import * as v from 'valibot';
 import { type Clock, systemClock } from '../base/clock.ts';
-import { formatHostPort, type HostPort, HostPortSchema } from '../base/host-port.ts';
+import { formatHostPort, type HostPort } from '../base/host-port.ts';
+import { HostPortSchema } from '../base/host-port-schema.ts';
 import { parseSchema, type Schema } from '../base/schema.ts';
 import { CertificateError, ConfigError, EnrolmentError, type EnrolmentFault } from '../errors.ts';
 import {

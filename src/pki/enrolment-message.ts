@@ -3,7 +3,8 @@
  * @module
  */
 import * as v from 'valibot';
-import { formatHostPort, type HostPort, HostPortSchema } from '../base/host-port.ts';
+import { formatHostPort, type HostPort } from '../base/host-port.ts';
+import { HostPortSchema } from '../base/host-port-schema.ts';
 import { parseSchema, type Schema } from '../base/schema.ts';
 
 /** The ALPN name of the protocol; a server uses it to tell enrolment from tunnels on the same port. */

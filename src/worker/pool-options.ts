@@ -5,7 +5,8 @@
 import type { X509Certificate } from 'node:crypto';
 import { availableParallelism } from 'node:os';
 import { type Clock, systemClock } from '../base/clock.ts';
-import { type HostPort, type HostPortInput, ListenSchema } from '../base/host-port.ts';
+import type { HostPort, HostPortInput } from '../base/host-port.ts';
+import { ListenSchema } from '../base/host-port-schema.ts';
 import type { IpPrefix } from '../base/prefix.ts';
 import { PrefixText, parseSchema } from '../base/schema.ts';
 import type { CloudDataPlaneOptions } from '../dataplane/index.ts';

@@ -111,7 +111,7 @@ const SIDE_ENTRIES: Readonly<Record<string, readonly string[]>> = {
 
 /** What each module may take from outside; a module that is missing takes nothing. */
 const PACKAGES: Readonly<Record<string, readonly string[]>> = {
-  base: ['eventemitter3', 'ip-num', 'node:net', 'node:tls', 'valibot'],
+  base: ['eventemitter3', 'ip-num', 'node:net', 'node:tls', 'node:util', 'valibot'],
   packet: ['node:crypto'],
   trust: ['eventemitter3'],
   audit: ['eventemitter3', 'node:crypto', 'node:fs', 'node:fs/promises', 'node:path'],

@@ -1,0 +1,60 @@
+/**
+ * Schemas of a host and a port, as a user writes them.
+ * @module
+ */
+import { isIP } from 'node:net';
+import * as v from 'valibot';
+import type { HostPort } from './host-port.ts';
+import type { Schema } from './schema.ts';
+
+// It stands here because the schemas below read it when the module is loaded.
+const MAX_PORT = 65_535;
+
+/** A host and a port to connect to. */
+export const HostPortSchema: Schema<HostPort> = /* @__PURE__ */ hostPort(1);
+
+/** A host and a port to listen on. Port 0 takes a free port. */
+export const ListenSchema: Schema<HostPort> = /* @__PURE__ */ hostPort(0);
+
+/** An address and a port for datagrams. A name would make the device depend on a name server. */
+export const AddressPortSchema: Schema<HostPort> = /* @__PURE__ */ withAddress(HostPortSchema);
+
+/** An address and a port to bind to. Port 0 takes a free port. */
+export const ListenAddressSchema: Schema<HostPort> = /* @__PURE__ */ withAddress(ListenSchema);
+
+function hostPort(leastPort: number): Schema<HostPort> {
+  const text = v.pipe(
+    v.string(),
+    v.regex(/^(\[[0-9a-f:.]+\]|[a-z0-9.-]+):\d{1,5}$/i, 'a host and port such as 192.0.2.1:7443'),
+    v.transform((value) => {
+      const at = value.lastIndexOf(':');
+      const host = value.slice(0, at).replace(/^\[|\]$/g, '');
+      return { host, port: Number(value.slice(at + 1)) };
+    })
+  );
+  const pair = v.strictObject({ host: v.string(), port: v.number() });
+  return v.pipe(
+    v.lazy((input) => (isPlainObject(input) ? pair : text)),
+    v.check(
+      ({ port }) => Number.isInteger(port) && port >= leastPort && port <= MAX_PORT,
+      `expected a port from ${leastPort} to ${MAX_PORT}`
+    ),
+    v.check(({ host }) => isHost(host), 'expected an IP address or a host name before the port')
+  ) as Schema<HostPort>;
+}
+
+function withAddress(schema: Schema<HostPort>): Schema<HostPort> {
+  return v.pipe(
+    schema,
+    v.check(({ host }) => isIP(host) !== 0, 'expected an IP address, not a name, before the port')
+  );
+}
+
+function isPlainObject(value: unknown): boolean {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/** Returns whether it is an address or a name. A text of digits and dots only, or with a colon, is not a name. */
+function isHost(host: string): boolean {
+  return isIP(host) !== 0 || /^(?![\d.]+$)[a-z0-9.-]+$/i.test(host);
+}
