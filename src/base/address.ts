@@ -23,7 +23,7 @@ export type AddressInput = IpAddress | string;
  */
 export class IpAddress {
   static {
-    inspectAsText(this);
+    inspectAsText(IpAddress);
   }
 
   readonly family: Family;

@@ -15,7 +15,7 @@ export interface EndpointInput {
 /** A real host: an address and the realm in which it means that host. It is immutable. */
 export class Endpoint {
   static {
-    inspectAsText(this);
+    inspectAsText(Endpoint);
   }
 
   readonly realm: string;

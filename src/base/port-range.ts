@@ -17,7 +17,7 @@ export type PortInput = PortRange | string;
  */
 export class PortRange {
   static {
-    inspectAsText(this);
+    inspectAsText(PortRange);
   }
 
   readonly protocol: NamedProtocol | 'ip';

@@ -16,7 +16,7 @@ export type PrefixInput = IpPrefix | string;
 /** An address prefix; the bits behind `length` are zero. It is immutable. */
 export class IpPrefix {
   static {
-    inspectAsText(this);
+    inspectAsText(IpPrefix);
   }
 
   readonly base: IpAddress;
