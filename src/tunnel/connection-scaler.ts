@@ -122,6 +122,8 @@ export class FurtherConnections {
     const bytes = counters.sentBytes + counters.receivedBytes;
     const wanted = scaler.update(nowMs, bytes, sender.activeFlows(nowMs));
     if (wanted < sender.connections.length) this.#set.shrink(wanted);
+    // A listener that learned of it may have ended the tunnel.
+    if (this.#set.info === undefined) return;
     const { length } = sender.connections;
     const missing = wanted - length - this.#attempts.size;
     if (nowMs < this.#nextMs) return;

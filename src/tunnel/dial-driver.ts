@@ -39,6 +39,7 @@ export class DialDriver implements TunnelDriver {
   #cancelWait: () => void = () => {};
   /** The calls of `updateCredentials` that are not done yet. */
   #renewals: Promise<unknown> = Promise.resolve();
+  #renewal: Renewal | undefined;
   #endpoint: HostPort;
   #endpointIndex = 0;
   /** How often in a row the peer has said that the site is elsewhere. */
@@ -92,9 +93,11 @@ export class DialDriver implements TunnelDriver {
     if (wasUp) {
       const { expectedPeer } = this.#options;
       this.#further.isRenewing = true;
+      this.#renewal = new Renewal(this.#set, this.#further, context, expectedPeer);
       try {
-        await new Renewal(this.#set, this.#further, context, expectedPeer).run();
+        await this.#renewal.run();
       } finally {
+        this.#renewal = undefined;
         this.#further.isRenewing = false;
       }
     }
@@ -150,6 +153,8 @@ export class DialDriver implements TunnelDriver {
     this.#further.stop();
     this.#attempt = undefined;
     this.#state = this.#isFinished ? 'closed' : 'waiting';
+    // The renewal is cut before the event, so that it does not hang if a listener throws.
+    this.#renewal?.cut();
     if (wasUp) this.#tunnel.emit('down', cause);
     if (this.#isFinished) return;
 

@@ -17,6 +17,7 @@ export class Renewal {
   readonly #further: FurtherConnections;
   readonly #context: SecureContext;
   readonly #peer: GatewayIdentity;
+  readonly #whenLost: Promise<void>;
   #isLost = false;
   #onLost: () => void = () => {};
 
@@ -31,41 +32,32 @@ export class Renewal {
     this.#further = further;
     this.#context = context;
     this.#peer = peer;
+    this.#whenLost = new Promise((resolve) => {
+      this.#onLost = resolve;
+    });
+  }
+
+  /** The tunnel has gone down: `run` resolves, whatever it waits for. */
+  cut(): void {
+    this.#isLost = true;
+    this.#onLost();
   }
 
   /**
-   * Resolves when the old connections are gone, or when the tunnel has gone down. It may be called once. When it
-   * rejects, the old connections are as they were.
+   * Resolves when the old connections are gone, or after `cut`. It may be called once. When it rejects, the old
+   * connections are as they were.
    *
    * @throws {PeerRefusedError} if the peer refuses a connection under the new certificate.
    * @throws {EnvironmentError} if the new primary connection cannot be opened, or breaks before it is the primary one.
    */
   async run(): Promise<void> {
-    const lost = new Promise<void>((resolve) => {
-      this.#onLost = () => {
-        this.#isLost = true;
-        resolve();
-      };
-    });
-    this.#set.once('lost', this.#onLost);
-    try {
-      await this.#replace(<T>(done: Promise<T>) =>
-        Promise.race([lost.then(() => undefined), done])
-      );
-    } finally {
-      this.#set.off('lost', this.#onLost);
-    }
-  }
-
-  /** @param whileUp resolves to undefined if the tunnel goes down first */
-  async #replace(whileUp: <T>(done: Promise<T>) => Promise<T | undefined>): Promise<void> {
     const set = this.#set;
     // The other side may have taken them already, so they are not cancelled.
-    await whileUp(this.#further.whenIdle());
+    await this.#whileUp(this.#further.whenIdle());
     if (this.#isLost) return;
     const { length } = set.sender.connections;
     let primary: TunnelConnection | undefined;
-    const failure = await whileUp(
+    const failure = await this.#whileUp(
       this.#dial(0, ({ connection, info }) => {
         primary = connection;
         set.addNext(connection, info);
@@ -78,13 +70,13 @@ export class Renewal {
         further.push(this.#dial(number, ({ connection, info }) => set.add(connection, info)));
       }
       // Those that cannot be opened now are opened later, if they are needed.
-      await whileUp(Promise.all(further));
+      await this.#whileUp(Promise.all(further));
     }
     if (this.#isLost) return;
     if (!set.hasNext && set.primary !== primary) {
       throw new EnvironmentError('the new primary connection was lost before it could take over');
     }
-    await whileUp(set.drainOld());
+    await this.#whileUp(set.drainOld());
   }
 
   /** Resolves to the cause if the attempt fails; never if it is cancelled. */
@@ -97,6 +89,11 @@ export class Renewal {
       });
       attempt.once('failed', resolve);
     });
+  }
+
+  /** Resolves to undefined if the tunnel goes down first. */
+  #whileUp<T>(done: Promise<T>): Promise<T | undefined> {
+    return Promise.race([this.#whenLost.then(() => undefined), done]);
   }
 
   #errorOf({ by, code, reason }: CloseCause): PeerRefusedError | EnvironmentError {

@@ -75,6 +75,18 @@ describe('connections', () => {
     expect([dialled.state, accepted.state]).toEqual(['up', 'up']);
   });
 
+  test('a listener that closes the tunnel when one of them is drained ends all', async () => {
+    const clock = new FakeClock();
+    const [dialled] = await wide(3, clock);
+    let closing: Promise<void> | undefined;
+    dialled.on('connections', () => {
+      closing ??= dialled.close();
+    });
+    clock.advance(31_000);
+    await closing;
+    expect([dialled.state, dialled.connections]).toEqual(['closed', 0]);
+  });
+
   test('a connection that is stalled holds up its own flows only', async () => {
     const { tunnel, peers } = await twoConnections();
     const hello = await peers[1]!.json(FrameType.Hello);

@@ -199,10 +199,31 @@ describe('updateCredentials', () => {
   test('when the tunnel is closed in the middle, it does not hang', async () => {
     const [dialled] = await wide(3);
     const renewing = dialled.updateCredentials(await ca.issue(site('site-a')));
+    // The new primary connection has come.
+    await next(dialled, 'connections');
     await dialled.close();
     await renewing;
     expect(dialled.state).toBe('closed');
     await dialled.updateCredentials(siteA);
+  });
+
+  test('when a listener of down throws in the middle, it does not hang', async () => {
+    const peers: RawPeer[] = [];
+    const port = await serve((peer) => {
+      peers.push(peer);
+      // The renewal waits for WELCOME.
+      if (peers.length === 1) peer.send(FrameType.Welcome, WELCOME);
+    });
+    const tunnel = dial(port);
+    await next(tunnel, 'up');
+    const renewing = tunnel.updateCredentials(siteA);
+    await vi.waitFor(() => expect(peers).toHaveLength(2));
+    tunnel.on('down', () => {
+      throw new Error('the host failed');
+    });
+    await expect(tunnel.close()).rejects.toThrow('the host failed');
+    await renewing;
+    await tunnel.updateCredentials(siteA);
   });
 
   test('a gateway with two anchors takes certificates of both, and one of them on its own', async () => {
