@@ -376,8 +376,7 @@ function range(first: number, last: number): Limits {
 
 /** @throws {ApiMisuseError} if the caller has passed no options at all. */
 function checkOptions(options: unknown): void {
-  if (typeof options === 'object' && options !== null) return;
-  throw new ApiMisuseError(`the options must be an object, not ${options}`);
+  checkThat('the options', options, typeof options === 'object' && options !== null, 'an object');
 }
 
 /** Returns the options without those that are undefined, which count as left out. */
@@ -423,11 +422,10 @@ function checkProtocols(name: string, value: unknown): void {
 }
 
 function endpointsOf(endpoints: unknown): readonly HostPort[] {
-  if (!Array.isArray(endpoints)) {
-    throw new ApiMisuseError(`endpoints must be a list of hosts and ports, not ${endpoints}`);
-  }
-  if (endpoints.length === 0) throw new ApiMisuseError('there is no endpoint to dial');
-  return endpoints.map((endpoint, i) => parseSchema(HostPortSchema, endpoint, `endpoints[${i}]`));
+  checkThat('endpoints', endpoints, Array.isArray(endpoints), 'a list of hosts and ports');
+  const list = endpoints as readonly unknown[];
+  if (list.length === 0) throw new ApiMisuseError('there is no endpoint to dial');
+  return list.map((endpoint, i) => parseSchema(HostPortSchema, endpoint, `endpoints[${i}]`));
 }
 
 function checkPeer(peer: unknown): void {

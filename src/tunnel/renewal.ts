@@ -38,7 +38,7 @@ export class Renewal {
   }
 
   /** The tunnel has gone down: `run` resolves, whatever it waits for. */
-  cut(): void {
+  abandon(): void {
     this.#isLost = true;
     this.#onLost();
   }
