@@ -215,9 +215,9 @@ export class AddressAllocator {
    * @throws {ApiMisuseError} if an address is a text that is not one; then no lease is taken.
    */
   restore(leases: readonly LeaseInput[]): Lease[] {
-    const parsed = leases.map((lease) => {
-      const address = IpAddress.from(lease.address).canonical();
-      return { ...lease, address };
+    const parsed = leases.map(({ key, address: input, releasedAt }): Lease => {
+      const address = IpAddress.from(input).canonical();
+      return releasedAt === undefined ? { key, address } : { key, address, releasedAt };
     });
     const ordered = parsed.sort((a, b) => (a.releasedAt ?? 0) - (b.releasedAt ?? 0));
     return ordered.filter((lease) => {
@@ -385,7 +385,7 @@ function resolveOptions(options: AddressAllocatorOptions): ResolvedOptions {
 function prefixesOf(name: string, inputs: readonly PrefixInput[]): IpPrefix[] {
   checkThat(name, inputs, Array.isArray(inputs), 'a list of IP prefixes');
   return inputs.map((input, i) => {
-    if (!(input instanceof IpPrefix)) checkText(`${name}[${i}]`, input);
+    if (!IpPrefix.isPrefix(input)) checkText(`${name}[${i}]`, input);
     try {
       return IpPrefix.from(input);
     } catch (error) {
