@@ -128,8 +128,13 @@ export class AddressAllocator {
     for (const pool of this.#pools) this.#endRests(pool);
   }
 
-  /** Returns whether an address was released and has not been noticed to leave the quarantine. */
-  isResting(address: IpAddress): boolean {
+  /**
+   * Returns whether an address was released and has not been noticed to leave the quarantine.
+   *
+   * @throws {ApiMisuseError} if it is not an address.
+   */
+  isResting(input: AddressInput): boolean {
+    const address = IpAddress.from(input);
     return this.#resting[address.family].has(address.toString());
   }
 
@@ -149,9 +154,13 @@ export class AddressAllocator {
     return lease !== undefined && this.isResting(lease.address) ? lease : undefined;
   }
 
-  /** Returns the lease of an address, if it is in use. */
+  /**
+   * Returns the lease of an address, if it is in use.
+   *
+   * @throws {ApiMisuseError} if it is not an address.
+   */
   holder(address: AddressInput): Lease | undefined {
-    return inUse(this.#byAddress.get(address.toString()));
+    return inUse(this.#byAddress.get(IpAddress.from(address).toString()));
   }
 
   /**
