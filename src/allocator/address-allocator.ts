@@ -128,8 +128,13 @@ export class AddressAllocator {
     for (const pool of this.#pools) this.#endRests(pool);
   }
 
-  /** Returns whether an address was released and has not been noticed to leave the quarantine. */
-  isResting(address: IpAddress): boolean {
+  /**
+   * Returns whether an address was released and has not been noticed to leave the quarantine.
+   *
+   * @throws {ApiMisuseError} if it is not an address.
+   */
+  isResting(input: AddressInput): boolean {
+    const address = IpAddress.from(input);
     return this.#resting[address.family].has(address.toString());
   }
 
@@ -149,9 +154,13 @@ export class AddressAllocator {
     return lease !== undefined && this.isResting(lease.address) ? lease : undefined;
   }
 
-  /** Returns the lease of an address, if it is in use. */
+  /**
+   * Returns the lease of an address, if it is in use.
+   *
+   * @throws {ApiMisuseError} if it is not an address.
+   */
   holder(address: AddressInput): Lease | undefined {
-    return inUse(this.#byAddress.get(address.toString()));
+    return inUse(this.#byAddress.get(IpAddress.from(address).toString()));
   }
 
   /**
@@ -215,9 +224,9 @@ export class AddressAllocator {
    * @throws {ApiMisuseError} if an address is a text that is not one; then no lease is taken.
    */
   restore(leases: readonly LeaseInput[]): Lease[] {
-    const parsed = leases.map((lease) => {
-      const address = IpAddress.from(lease.address).canonical();
-      return { ...lease, address };
+    const parsed = leases.map(({ key, address: input, releasedAt }): Lease => {
+      const address = IpAddress.from(input).canonical();
+      return releasedAt === undefined ? { key, address } : { key, address, releasedAt };
     });
     const ordered = parsed.sort((a, b) => (a.releasedAt ?? 0) - (b.releasedAt ?? 0));
     return ordered.filter((lease) => {
@@ -385,7 +394,7 @@ function resolveOptions(options: AddressAllocatorOptions): ResolvedOptions {
 function prefixesOf(name: string, inputs: readonly PrefixInput[]): IpPrefix[] {
   checkThat(name, inputs, Array.isArray(inputs), 'a list of IP prefixes');
   return inputs.map((input, i) => {
-    if (!(input instanceof IpPrefix)) checkText(`${name}[${i}]`, input);
+    if (!IpPrefix.isPrefix(input)) checkText(`${name}[${i}]`, input);
     try {
       return IpPrefix.from(input);
     } catch (error) {

@@ -10,6 +10,8 @@
 import { IPv4, IPv6 } from 'ip-num';
 import { ApiMisuseError } from '../errors.ts';
 import { inspectAsText } from './inspect.ts';
+import { checkThat } from './option-check.ts';
+import { isOfKind, markKind } from './other-copy.ts';
 
 /** IP version. */
 export type Family = 4 | 6;
@@ -24,6 +26,7 @@ export type AddressInput = IpAddress | string;
 export class IpAddress {
   static {
     inspectAsText(IpAddress);
+    markKind(IpAddress, 'IpAddress');
   }
 
   readonly family: Family;
@@ -71,10 +74,17 @@ export class IpAddress {
   /**
    * Returns the address that a caller gives as a value or as text.
    *
-   * @throws {ApiMisuseError} if it is a text that is not an address.
+   * @throws {ApiMisuseError} if it is neither an address nor the text of one.
    */
   static from(input: AddressInput): IpAddress {
-    return typeof input === 'string' ? IpAddress.parse(input) : input;
+    if (input instanceof IpAddress) return input;
+    if (IpAddress.isAddress(input)) return IpAddress.parse(input.toJSON());
+    return IpAddress.parse(checkThat('it', input, typeof input === 'string', 'an IP address'));
+  }
+
+  /** Returns whether this is an address as a value, of this or another copy of this package. */
+  static isAddress(input: unknown): input is IpAddress {
+    return isOfKind(input, 'IpAddress');
   }
 
   /** Makes an address of one word (IPv4) or four (IPv6), as `words` has them. */
@@ -95,9 +105,8 @@ export class IpAddress {
   /** Reads 4 or 16 bytes in network order at `offset`. */
   static fromBytes(family: Family, bytes: Uint8Array, offset: number): IpAddress {
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    const words: number[] = [];
-    for (let i = 0; i < (family === 4 ? 1 : 4); i++) words.push(view.getInt32(offset + 4 * i));
-    return new IpAddress(family, words);
+    const wordAt = (i: number): number => view.getInt32(offset + 4 * i);
+    return new IpAddress(family, family === 4 ? [wordAt(0)] : [0, 1, 2, 3].map(wordAt));
   }
 
   toBigInt(): bigint {
@@ -121,7 +130,11 @@ export class IpAddress {
 
   /** Returns the canonical text. */
   toString(): string {
-    this.#text ??= this.family === 4 ? formatIPv4(this.words[0]!) : formatIPv6(this.words);
+    if (this.#text === undefined) {
+      const text = this.family === 4 ? formatIPv4(this.words[0]!) : formatIPv6(this.words);
+      // Most text is canonical when it is parsed, and need not be kept twice.
+      this.#text = text === this.#source ? this.#source : text;
+    }
     return this.#text;
   }
 
@@ -137,12 +150,10 @@ export class IpAddress {
   }
 }
 
+/** Makes the list in its final length: a list that grows keeps room for 17 entries, with every address. */
 function wordsOf(family: Family, value: bigint): number[] {
-  const words: number[] = [];
-  for (let shift = family === 4 ? 0n : 96n; shift >= 0n; shift -= 32n) {
-    words.push(Number(BigInt.asIntN(32, value >> shift)));
-  }
-  return words;
+  const wordAt = (shift: bigint): number => Number(BigInt.asIntN(32, value >> shift));
+  return family === 4 ? [wordAt(0n)] : [96n, 64n, 32n, 0n].map(wordAt);
 }
 
 /**

@@ -35,7 +35,10 @@ export class Endpoint {
   static parse(text: string): Endpoint {
     const slash = text.indexOf('/');
     if (slash <= 0) throw new ApiMisuseError(`"${text}" is not a realm and an address`);
-    return new Endpoint(text.slice(0, slash), IpAddress.parse(text.slice(slash + 1)));
+    const endpoint = new Endpoint(text.slice(0, slash), IpAddress.parse(text.slice(slash + 1)));
+    // Stored text is the key itself, and need not be kept twice.
+    if (endpoint.key === text) endpoint.#key = text;
+    return endpoint;
   }
 
   /**

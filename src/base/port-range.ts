@@ -4,6 +4,7 @@
  */
 import { ConfigError } from '../errors.ts';
 import { inspectAsText } from './inspect.ts';
+import { isOfKind, markKind } from './other-copy.ts';
 
 /** A protocol that has a name here. */
 export type NamedProtocol = 'tcp' | 'udp' | 'udplite' | 'sctp' | 'icmp';
@@ -18,6 +19,7 @@ export type PortInput = PortRange | string;
 export class PortRange {
   static {
     inspectAsText(PortRange);
+    markKind(PortRange, 'PortRange');
   }
 
   readonly protocol: NamedProtocol | 'ip';
@@ -62,10 +64,16 @@ export class PortRange {
    * Returns the port range that a caller gives as a value or as text.
    *
    * @param path where it stands, for the message
-   * @throws {ConfigError} if it is a text that is not a port range.
+   * @throws {ConfigError} if it is neither a port range nor the text of one.
    */
   static from(input: PortInput, path = ''): PortRange {
-    return typeof input === 'string' ? PortRange.parse(input, path) : input;
+    if (input instanceof PortRange) return input;
+    return PortRange.parse(String(input), path);
+  }
+
+  /** Returns whether this is a port range as a value, of this or another copy of this package. */
+  static isPortRange(input: unknown): input is PortRange {
+    return isOfKind(input, 'PortRange');
   }
 
   /** Returns the text that it was parsed from. */

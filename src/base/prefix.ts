@@ -9,6 +9,8 @@
 import { ApiMisuseError } from '../errors.ts';
 import { type Family, IpAddress } from './address.ts';
 import { inspectAsText } from './inspect.ts';
+import { checkThat } from './option-check.ts';
+import { isOfKind, markKind } from './other-copy.ts';
 
 /** A prefix as a caller gives it: the value, or text such as `10.0.0.0/24`; a bare address is one too. */
 export type PrefixInput = IpPrefix | string;
@@ -17,6 +19,7 @@ export type PrefixInput = IpPrefix | string;
 export class IpPrefix {
   static {
     inspectAsText(IpPrefix);
+    markKind(IpPrefix, 'IpPrefix');
   }
 
   readonly base: IpAddress;
@@ -57,10 +60,17 @@ export class IpPrefix {
   /**
    * Returns the prefix that a caller gives as a value or as text.
    *
-   * @throws {ApiMisuseError} if it is a text that is not a prefix.
+   * @throws {ApiMisuseError} if it is neither a prefix nor the text of one.
    */
   static from(input: PrefixInput): IpPrefix {
-    return typeof input === 'string' ? IpPrefix.parse(input) : input;
+    if (input instanceof IpPrefix) return input;
+    if (IpPrefix.isPrefix(input)) return IpPrefix.parse(input.toJSON());
+    return IpPrefix.parse(checkThat('it', input, typeof input === 'string', 'an IP prefix'));
+  }
+
+  /** Returns whether this is a prefix as a value, of this or another copy of this package. */
+  static isPrefix(input: unknown): input is IpPrefix {
+    return isOfKind(input, 'IpPrefix');
   }
 
   /**

@@ -77,39 +77,46 @@ function shortened(text: string): string {
 }
 
 /**
- * A schema of text that is parsed to a value; the value itself passes too. `parse` throws a sentence that quotes the
+ * A schema of text that is parsed to a value; the value itself passes too. `from` throws a sentence that quotes the
  * text.
  */
-function textOf<T>(isValue: (input: unknown) => boolean, parse: (text: string) => T): Schema<T> {
+function textOf<I, T>(
+  isValue: (input: unknown) => input is I,
+  from: (input: I | string) => T
+): Schema<T> {
   const text = v.pipe(
     v.string(),
     v.rawTransform(({ dataset, addIssue, NEVER }) => {
       const { value } = dataset;
       try {
-        return parse(value);
+        return from(value);
       } catch (error) {
         addIssue({ message: (error as Error).message.replace(value, () => shortened(value)) });
         return NEVER;
       }
     })
   );
-  return v.lazy((input) => (isValue(input) ? v.any() : text)) as Schema<T>;
+  const value = v.pipe(
+    v.unknown(),
+    v.transform((input) => from(input as I))
+  );
+  return v.lazy((input) => (isValue(input) ? value : text)) as Schema<T>;
 }
 
 /** An IP address. */
 export const AddressText: Schema<IpAddress> = /* @__PURE__ */ textOf(
-  (input) => input instanceof IpAddress,
-  (text) => IpAddress.parse(text)
+  (input) => IpAddress.isAddress(input),
+  (input) => IpAddress.from(input)
 );
 /** A prefix of IP addresses; a bare address is one too. */
 export const PrefixText: Schema<IpPrefix> = /* @__PURE__ */ textOf(
-  (input) => input instanceof IpPrefix,
-  (text) => IpPrefix.parse(text)
+  (input) => IpPrefix.isPrefix(input),
+  (input) => IpPrefix.from(input)
 );
 /** A range of ports such as `tcp/5672`. */
 export const PortText: Schema<PortRange> = /* @__PURE__ */ textOf(
-  (input) => input instanceof PortRange,
-  (text) => PortRange.parse(text)
+  (input) => PortRange.isPortRange(input),
+  (input) => PortRange.from(input)
 );
 
 /** The name of a site or a service, which is one DNS label. */

@@ -28,8 +28,8 @@ export class RealmLeases {
   /** How many addresses the sites hold for their clients. */
   readonly shares: Readonly<Record<Family, FairShare>> = { 4: new FairShare(), 6: new FairShare() };
   readonly #name: string;
-  /** Keyed by the presence's key: the endpoint of each lease that is not released, stored or not. */
-  readonly #endpoints = new Map<string, Endpoint>();
+  /** Keyed by the presence's key: the endpoint of each lease in use that is not stored yet. */
+  readonly #unstored = new Map<string, Endpoint>();
   /** Keyed by the text of an address in use or in quarantine: the site it counts for, undefined for a service's. */
   readonly #counted = new Map<string, string | undefined>();
 
@@ -54,7 +54,7 @@ export class RealmLeases {
 
   /** Returns the endpoint of the lease that has this key; undefined if there is no lease, or it was released. */
   endpoint(key: string): Endpoint | undefined {
-    return this.#endpoints.get(key);
+    return this.presences.get(key)?.of ?? this.#unstored.get(key);
   }
 
   /** Takes leases of before, and returns those whose addresses the pools do not have any more. */
@@ -63,16 +63,17 @@ export class RealmLeases {
     for (const lease of leases) {
       const of = endpointOf(lease);
       if (of === undefined || this.allocator.lookup(lease.key) === undefined) continue;
-      this.#endpoints.set(lease.key, of);
+      this.#unstored.set(lease.key, of);
     }
     return lost;
   }
 
   /** Notes that a lease is stored, so that it may be used. */
   use({ key, address }: Lease): void {
-    const of = this.#endpoints.get(key);
+    const of = this.endpoint(key);
     // The lease was released while it was being stored.
     if (of === undefined) return;
+    this.#unstored.delete(key);
     this.presences.set(key, { realm: this.#name, address, of });
     this.holders.set(address.toString(), key);
   }
@@ -88,7 +89,7 @@ export class RealmLeases {
   allocate(of: Endpoint, family: Family): Lease {
     const key = presenceKey(of.key, family);
     const lease = this.allocator.allocate(key, family);
-    this.#endpoints.set(key, of);
+    this.#unstored.set(key, of);
     this.#count(lease);
     return lease;
   }
@@ -97,7 +98,7 @@ export class RealmLeases {
   release(key: string): Lease | undefined {
     this.#disuse(key);
     this.uses.delete(key);
-    this.#endpoints.delete(key);
+    this.#unstored.delete(key);
     return this.allocator.release(key);
   }
 

@@ -264,7 +264,7 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
    * @throws {ApiMisuseError} if it is not an IP address.
    */
   whois(site: string, address: AddressInput): Whois | undefined {
-    if (!(address instanceof IpAddress)) checkText('address', address);
+    if (!IpAddress.isAddress(address)) checkText('address', address);
     return this.#parts.controller.whois(checkText('site', site), address);
   }
 

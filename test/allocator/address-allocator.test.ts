@@ -25,9 +25,28 @@ describe('AddressAllocator', () => {
   test('gives a key the same address every time it asks', () => {
     const { allocator } = allocatorOf('100.64.0.0/24');
     const first = allocator.allocate('site-a/10.0.0.5');
-    expect(allocator.allocate('site-b/10.0.0.5').address).not.toBe(first.address);
+    expect(`${allocator.allocate('site-b/10.0.0.5').address}`).not.toBe(`${first.address}`);
     expect(allocator.allocate('site-a/10.0.0.5')).toEqual(first);
     expect(allocator.holder(first.address)?.key).toBe('site-a/10.0.0.5');
+  });
+
+  test('knows an address as a value and in every spelling', () => {
+    const { allocator } = allocatorOf('2001:db8::/64');
+    const { address } = allocator.allocate('site-a/10.0.0.5', 6);
+    const spellings = [address, '2001:db8::1', '2001:DB8::1', '2001:db8:0:0::0001'];
+    for (const spelling of spellings) {
+      expect(allocator.holder(spelling)?.key).toBe('site-a/10.0.0.5');
+      expect(allocator.isResting(spelling)).toBe(false);
+    }
+    allocator.release('site-a/10.0.0.5');
+    for (const spelling of spellings) {
+      expect(allocator.holder(spelling)).toBeUndefined();
+      expect(allocator.isResting(spelling)).toBe(true);
+    }
+    for (const wrong of ['', '2001:db8::/64', 5]) {
+      expect(() => allocator.holder(wrong as string)).toThrow(ApiMisuseError);
+      expect(() => allocator.isResting(wrong as string)).toThrow(ApiMisuseError);
+    }
   });
 
   test('leaves out the network, broadcast and reserved addresses', () => {
@@ -77,7 +96,7 @@ describe('AddressAllocator', () => {
     expect(allocator.allocate('a').address).toBe(address);
     allocator.release('a');
     clock.advance(10_000);
-    expect(allocator.allocate('b').address).not.toBe(address);
+    expect(`${allocator.allocate('b').address}`).not.toBe(`${address}`);
     expect(allocator.allocate('a').address).toBe(address);
   });
 
