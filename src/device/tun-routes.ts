@@ -187,7 +187,7 @@ export class HostRoutes implements TunSetup {
 function prefixesOf(name: string, inputs: readonly PrefixInput[]): IpPrefix[] {
   checkGiven(name, inputs, 'array');
   return inputs.map((input, i) => {
-    if (!(input instanceof IpPrefix)) checkGiven(`${name}[${i}]`, input, 'string');
+    if (!IpPrefix.isPrefix(input)) checkGiven(`${name}[${i}]`, input, 'string');
     return IpPrefix.from(input);
   });
 }
