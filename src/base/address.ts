@@ -16,6 +16,11 @@ import { isOfKind, markKind } from './other-copy.ts';
 /** IP version. */
 export type Family = 4 | 6;
 
+/** Returns how many bits an address of this IP version has. */
+export function bitsOf(family: Family): number {
+  return family === 4 ? 32 : 128;
+}
+
 /** An address as a caller gives it: the value, or text such as `10.0.0.5` or `2001:db8::5`. */
 export type AddressInput = IpAddress | string;
 

@@ -7,7 +7,7 @@
  * @module
  */
 import { ApiMisuseError } from '../errors.ts';
-import { type Family, IpAddress } from './address.ts';
+import { bitsOf, type Family, IpAddress } from './address.ts';
 import { inspectAsText } from './inspect.ts';
 import { checkThat } from './option-check.ts';
 import { isOfKind, markKind } from './other-copy.ts';
@@ -136,10 +136,6 @@ export class IpPrefix {
 function maskWord(bits: number): number {
   if (bits <= 0) return 0;
   return bits >= 32 ? -1 : -1 << (32 - bits);
-}
-
-function bitsOf(family: Family): number {
-  return family === 4 ? 32 : 128;
 }
 
 /** An address, and perhaps a length. */

@@ -2,7 +2,7 @@
  * Prefixes divided into smaller ones.
  * @module
  */
-import { IpAddress } from '../base/address.ts';
+import { bitsOf, IpAddress } from '../base/address.ts';
 import { IpPrefix } from '../base/prefix.ts';
 
 /** Returns prefixes that cover the addresses of `prefixes` that are not in `holes`. */
@@ -17,7 +17,7 @@ function withoutOne(prefix: IpPrefix, hole: IpPrefix): IpPrefix[] {
   if (!prefix.overlaps(hole)) return [prefix];
   if (hole.length <= prefix.length) return [];
   const { base, family, length } = prefix;
-  const half = 1n << BigInt((family === 4 ? 32 : 128) - length - 1);
+  const half = 1n << BigInt(bitsOf(family) - length - 1);
   const upper = IpAddress.fromBigInt(family, base.toBigInt() + half);
   return [base, upper].flatMap((each) => withoutOne(IpPrefix.around(each, length + 1), hole));
 }

@@ -4,7 +4,7 @@
  * @module
  */
 import { existsSync } from 'node:fs';
-import { IpAddress } from '../base/address.ts';
+import { bitsOf, IpAddress } from '../base/address.ts';
 import { IpPrefix, type PrefixInput } from '../base/prefix.ts';
 import { ApiMisuseError, EnvironmentError } from '../errors.ts';
 import { checkMtu, checkTexts, checkType } from './contract.ts';
@@ -123,7 +123,7 @@ export async function forgetRoutes(within: PrefixInput): Promise<void> {
 /** Checks an address with its prefix length; `IpPrefix` does not accept host bits. */
 function checkInterfaceAddress(text: string): void {
   const [address, length, ...rest] = text.split('/');
-  const bits = IpAddress.parse(address!).family === 4 ? 32 : 128;
+  const bits = bitsOf(IpAddress.parse(address!).family);
   if (rest.length > 0 || !/^\d{1,3}$/.test(length ?? '') || Number(length) > bits) {
     throw new ApiMisuseError(`"${text}" is not an address with its prefix length`);
   }

@@ -5,7 +5,7 @@
  * ([RFC 4343 section 2.1](https://www.rfc-editor.org/rfc/rfc4343#section-2.1)).
  * @module
  */
-import type { IpAddress } from '../base/address.ts';
+import { bitsOf, type IpAddress } from '../base/address.ts';
 import type { IpPrefix } from '../base/prefix.ts';
 import { ConfigError } from '../errors.ts';
 
@@ -82,7 +82,7 @@ export function reverseName(address: IpAddress): string {
  */
 export function reverseZones(prefix: IpPrefix): string[] {
   const labelBits = prefix.family === 4 ? 8 : 4;
-  const addressBits = prefix.family === 4 ? 32 : 128;
+  const addressBits = bitsOf(prefix.family);
   const labels = Math.ceil(prefix.length / labelBits);
   const zones = 2 ** (labels * labelBits - prefix.length);
   const zoneSize = 2 ** (addressBits - labels * labelBits);
