@@ -77,7 +77,7 @@ export class AddressAllocator {
   readonly #byKey = new Map<string, Lease>();
   /** Keyed by the text of the address. */
   readonly #byAddress = new Map<string, Lease>();
-  /** By IP version: the texts of the addresses whose quarantine has not been noticed to end. */
+  /** The texts of the addresses whose quarantine has not been noticed to end, by IP version. */
   readonly #resting: Readonly<Record<Family, Set<string>>> = { 4: new Set(), 6: new Set() };
   readonly #leased: Record<Family, number> = { 4: 0, 6: 0 };
   readonly #capacity: Readonly<Record<Family, number>>;
@@ -328,7 +328,7 @@ export class AddressAllocator {
   /** Counts the addresses of an IP version that the pools have for leases. */
   #count(family: Family): number {
     const all = this.#reserved.filter((prefix) => prefix.family === family);
-    // Of two prefixes that overlap, one contains the other.
+    // If two prefixes overlap, one contains the other.
     const reserved = all.filter(
       (prefix, i) =>
         !all.some(

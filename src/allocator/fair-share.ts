@@ -11,7 +11,7 @@
  *
  * The shares are computed again when the parties, the reserve or the pool change. A party that is above its limit
  * then keeps what it holds and gets nothing more. What such parties hold may leave less than the shares of the others.
- * The others then find addresses as long as the room has some, and never take from the reserve.
+ * The others then find addresses as long as the room has free ones, and never take from the reserve.
  *
  * The share is zero if the room has fewer addresses than there are parties and one more. Each party can then have a
  * single address as long as there is one.

@@ -39,7 +39,7 @@ export interface AuditEvent {
   readonly site?: string | undefined;
   /** Serial number of the certificate, in hexadecimal digits. */
   readonly serial?: string | undefined;
-  /** Who caused it: the name of an operator, or what the admin interface knows about its caller. */
+  /** The name of the operator who caused it, or what the admin interface knows about its caller. */
   readonly actor?: string | undefined;
   /** The address of the peer, as text. */
   readonly remoteAddress?: string | undefined;

@@ -28,7 +28,7 @@ export const GATEWAY_VALUES: Readonly<Record<SettingKind, number>> = {
   ipv6_forwarding: 1,
   accept_ra: 2,
   proxy_arp: 1,
-  // By default the kernel waits up to 0.8 s before it answers, because the host itself might answer.
+  // The kernel's default is to wait up to 0.8 s before it answers, because the host itself might answer.
   proxy_delay: 0,
   rp_filter: 1,
 };

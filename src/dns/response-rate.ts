@@ -25,9 +25,8 @@ export interface ResponseRateOptions {
   /** Errors per second: REFUSED to clients that may not ask, FORMERR and NOTIMP. Default 50. */
   readonly errorsPerSecond?: number | undefined;
   /**
-   * Of this many answers beyond the rate, one is sent truncated and the others are dropped. Default 1, as
-   * in Knot DNS: all of them are sent truncated, so that no real client has to wait. With 0, all are
-   * dropped.
+   * The number of answers beyond the rate of which one is sent truncated; the others are dropped. Default 1, as in
+   * Knot DNS: all of them are sent truncated, so that no real client has to wait. With 0, all are dropped.
    */
   readonly slip?: number | undefined;
   /**

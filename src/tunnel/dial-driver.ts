@@ -153,7 +153,7 @@ export class DialDriver implements TunnelDriver {
     this.#further.stop();
     this.#attempt = undefined;
     this.#state = this.#isFinished ? 'closed' : 'waiting';
-    // The renewal is cut before the event, so that it does not hang if a listener throws.
+    // The renewal is abandoned before the event, so that it does not hang if a listener throws.
     this.#renewal?.abandon();
     if (wasUp) this.#tunnel.emit('down', cause);
     if (this.#isFinished) return;

@@ -54,7 +54,7 @@ export type FailureKind =
 
 export interface Failure {
   readonly kind: FailureKind;
-  /** Whose side it is on: this machine, the operator of the gateways, the peer, or the network between. */
+  /** Where the cause lies: at this machine, the operator of the gateways, the peer, or the network between. */
   readonly party: 'local' | 'operator' | 'peer' | 'network';
   /** What helps: time, a new token, another configuration of either side, or a report to the operator of the peer. */
   readonly remedy: 'wait' | 'token' | 'configuration' | 'report';

@@ -44,7 +44,7 @@ export class Renewal {
   }
 
   /**
-   * Resolves when the old connections are gone, or after `cut`. It may be called once. When it rejects, the old
+   * Resolves when the old connections are gone, or after `abandon`. It may be called once. When it rejects, the old
    * connections are as they were.
    *
    * @throws {PeerRefusedError} if the peer refuses a connection under the new certificate.
@@ -69,7 +69,7 @@ export class Renewal {
       for (let number = 1; number < length; number++) {
         further.push(this.#dial(number, ({ connection, info }) => set.add(connection, info)));
       }
-      // Those that cannot be opened now are opened later, if they are needed.
+      // A connection that cannot be opened now is opened later, if it is needed.
       await this.#whileUp(Promise.all(further));
     }
     if (this.#isLost) return;

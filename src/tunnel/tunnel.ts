@@ -52,7 +52,7 @@ export function newConnectionCounters(): ConnectionCounters {
 
 /** Why a connection has ended; `code` is one of `CloseCode`, or a code of the peer's own. */
 export interface CloseCause extends Close {
-  /** Who ended it: this side, the far side by a CLOSE, or neither (the connection broke). */
+  /** The side that ended it: this side, the peer by a CLOSE, or neither, because the connection broke. */
   readonly by: 'us' | 'peer' | 'network';
   /**
    * What the network, OpenSSL or the check of the peer called the fault, for programs: a code of a system error
