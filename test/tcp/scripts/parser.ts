@@ -71,7 +71,9 @@ function parseEvents(line: string, number: number): ScriptEvent[] {
   return Array.from({ length: Number(count) }, (_, i) => {
     const from = Number(start) + i * Number(length);
     const one = line.replace(range, ` ${from}:${from + Number(length)}(${length})`);
-    return parseEvent(number, i === 0 ? one : one.replace(/\+[\d.]+(?:~[\d.]+)?/, '+0'));
+    const event = parseEvent(number, i === 0 ? one : one.replace(/\+[\d.]+(?:~[\d.]+)?/, '+0'));
+    const { action } = event;
+    return action.type === 'inject' ? { ...event, action: { ...action, isNext: i > 0 } } : event;
   });
 }
 
@@ -107,8 +109,13 @@ function parseEvent(number: number, text: string): ScriptEvent {
 function parseAction(text: string): Action {
   if (text === '> nothing') return { type: 'nothing' };
   if (text.startsWith('< icmp ')) return { type: 'icmp', error: parseIcmp(text.slice(7)) };
-  if (text.startsWith('< ')) return { type: 'inject', segment: parseSegment(text.slice(2)) };
-  if (text.startsWith('> ')) return { type: 'expect', segment: parseSegment(text.slice(2)) };
+  if (text.startsWith('< ')) {
+    return { type: 'inject', segment: parseSegment(text.slice(2)), isNext: false };
+  }
+  const [, arrows, segment] = /^(>>?) (.*)$/.exec(text) ?? [];
+  if (segment !== undefined) {
+    return { type: 'expect', segment: parseSegment(segment), isLast: arrows === '>>' };
+  }
   return { type: 'call', call: parseCall(text) };
 }
 

@@ -37,8 +37,10 @@ export interface ScriptEvent {
 }
 
 export type Action =
-  | { readonly type: 'inject'; readonly segment: SegmentText }
-  | { readonly type: 'expect'; readonly segment: SegmentText }
+  /** With `isNext`, it directly follows the segment before: the subject's answers to that may wait. */
+  | { readonly type: 'inject'; readonly segment: SegmentText; readonly isNext: boolean }
+  /** With `isLast`, any other segments may come before it. */
+  | { readonly type: 'expect'; readonly segment: SegmentText; readonly isLast: boolean }
   | { readonly type: 'nothing' }
   | { readonly type: 'icmp'; readonly error: IcmpText }
   | { readonly type: 'call'; readonly call: Call };
