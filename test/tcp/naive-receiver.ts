@@ -1,6 +1,6 @@
 /**
- * A receive buffer as one would write it without a thought of cost: a map from the place of each byte in the stream to
- * its value. It is the oracle for `ReceiveBuffer`.
+ * A receive buffer as one would write it without a thought of cost: an array with a mark for each byte that is held. It
+ * is the oracle for `ReceiveBuffer`.
  * @module
  */
 
@@ -10,65 +10,68 @@ const MAX_BUFFER = 4 * 1024 * 1024;
 export class NaiveReceiver {
   /** The bytes received in order so far: RCV.NXT as a place in the stream. */
   received = 0;
+  available = 0;
   /** The first bytes of the last insertion that were stored already, as offsets; -1 if there were none. */
   duplicate: [from: number, to: number] = [-1, -1];
 
-  readonly #unread: number[] = [];
-  /** The place and value of each byte held out of order. */
-  readonly #held = new Map<number, number>();
-  /** The places of single bytes by which ranges were inserted, the most recent first. */
+  /** The bytes from the first unread one on; all that is not held is 0. */
+  #values = Buffer.alloc(0);
+  #isHeld = Buffer.alloc(0);
+  /** The places of the first bytes of insertions out of order, the most recent first. */
   #recent: number[] = [];
 
-  get available(): number {
-    return this.#unread.length;
-  }
-
   get outOfOrder(): number {
-    return this.#held.size;
+    return this.#ranges().reduce((sum, [from, to]) => sum + to - from, 0);
   }
 
   insert(bytes: Uint8Array, offset: number): number {
     this.duplicate = [-1, -1];
-    const room = MAX_BUFFER - this.available - offset;
-    if (room <= 0) return 0;
-    const length = Math.min(bytes.length, room);
-    const first = this.received + offset;
-    const before = new Map(this.#held);
+    const begin = this.available + offset;
+    const length = Math.min(bytes.length, MAX_BUFFER - begin);
+    if (length <= 0) return 0;
+    const missing = Math.max(0, begin + length - this.#values.length);
+    const values = Buffer.concat([this.#values, Buffer.alloc(missing)]);
+    const isHeld = Buffer.concat([this.#isHeld, Buffer.alloc(missing)]);
+    let isDuplicate = false;
+    let duplicate: [number, number] = [-1, -1];
     for (let i = 0; i < length; i++) {
-      if (!this.#held.has(first + i)) this.#held.set(first + i, bytes[i]!);
-    }
-    if (offset > 0 && this.#ranges().length > MAX_RANGES) {
-      this.#held.clear();
-      for (const [place, value] of before) this.#held.set(place, value);
-      return 0;
-    }
-    for (let i = 0; i < length; i++) {
-      if (before.has(first + i)) {
-        if (this.duplicate[0] < 0) this.duplicate[0] = offset + i;
-        this.duplicate[1] = offset + i + 1;
-      } else if (this.duplicate[0] >= 0) {
-        break;
+      if (isHeld[begin + i] === 0) {
+        values[begin + i] = bytes[i]!;
+        isHeld[begin + i] = 1;
+        isDuplicate = false;
+      } else if (isDuplicate) {
+        duplicate[1]++;
+      } else if (duplicate[0] < 0) {
+        duplicate = [offset + i, offset + i + 1];
+        isDuplicate = true;
       }
     }
+    if (offset > 0 && rangesOf(isHeld, this.available).length > MAX_RANGES) return 0;
+    this.#values = values;
+    this.#isHeld = isHeld;
+    this.duplicate = duplicate;
+    const first = this.received + offset;
     this.#recent = [first, ...this.#recent.filter((place) => place !== first)];
-    const start = this.received;
-    for (;;) {
-      const value = this.#held.get(this.received);
-      if (value === undefined) break;
-      this.#held.delete(this.received);
-      this.#unread.push(value);
-      this.received++;
-    }
-    this.#recent = this.#recent.filter((place) => this.#held.has(place));
-    return this.received - start;
+    const inOrder = isHeld.indexOf(0);
+    const advance = (inOrder < 0 ? isHeld.length : inOrder) - this.available;
+    this.available += advance;
+    this.received += advance;
+    this.#recent = this.#recent.filter((place) => place >= this.received);
+    return advance;
   }
 
   read(length: number): Uint8Array {
-    return Uint8Array.from(this.#unread.splice(0, length));
+    const count = Math.min(length, this.available);
+    const bytes = this.#values.subarray(0, count);
+    this.#values = this.#values.subarray(count);
+    this.#isHeld = this.#isHeld.subarray(count);
+    this.available -= count;
+    return bytes;
   }
 
   discardOutOfOrder(): void {
-    this.#held.clear();
+    this.#values = this.#values.subarray(0, this.available);
+    this.#isHeld = this.#isHeld.subarray(0, this.available);
     this.#recent = [];
   }
 
@@ -77,23 +80,30 @@ export class NaiveReceiver {
     const blocks: [from: number, to: number][] = [];
     const ranges = this.#ranges();
     for (const place of this.#recent) {
-      const range = ranges.find(([from, to]) => from <= place && place < to)!;
+      const at = place - this.received + this.available;
+      const range = ranges.find(([from, to]) => from <= at && at < to)!;
       if (!blocks.includes(range)) blocks.push(range);
     }
     return blocks
       .slice(0, max)
       .flat()
-      .map((place) => place - this.received);
+      .map((at) => at - this.available);
   }
 
-  /** Sorted ranges of the places held out of order. */
   #ranges(): [from: number, to: number][] {
-    const ranges: [from: number, to: number][] = [];
-    for (const place of [...this.#held.keys()].sort((a, b) => a - b)) {
-      const last = ranges.at(-1);
-      if (last !== undefined && last[1] === place) last[1]++;
-      else ranges.push([place, place + 1]);
-    }
-    return ranges;
+    return rangesOf(this.#isHeld, this.available);
+  }
+}
+
+/** The ranges of bytes that are held, from `at` on. */
+function rangesOf(isHeld: Buffer, at: number): [from: number, to: number][] {
+  const ranges: [from: number, to: number][] = [];
+  for (;;) {
+    const from = isHeld.indexOf(1, at);
+    if (from < 0) return ranges;
+    const end = isHeld.indexOf(0, from);
+    at = end < 0 ? isHeld.length : end;
+    ranges.push([from, at]);
+    if (at === isHeld.length) return ranges;
   }
 }

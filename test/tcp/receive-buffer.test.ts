@@ -3,13 +3,7 @@ import { BufferMemory, LARGE_SLAB, MAX_BUFFER, SMALL_SLAB } from '../../src/tcp/
 import { ReceiveBuffer } from '../../src/tcp/receive-buffer.ts';
 import { Random } from '../support/random.ts';
 import { NaiveReceiver } from './naive-receiver.ts';
-
-/** Bytes whose values tell where they are in the stream. */
-function stream(from: number, length: number): Uint8Array {
-  const bytes = new Uint8Array(length);
-  for (let i = 0; i < length; i++) bytes[i] = ((from + i) * 2_654_435_761) >>> 24;
-  return bytes;
-}
+import { stream } from './stream.ts';
 
 /** Inserts bytes of the stream at a position of it, given how many were received in order. */
 function insertAt(buffer: ReceiveBuffer, received: number, from: number, length: number): number {
@@ -35,7 +29,7 @@ test('an empty buffer holds no slab, before its first use and after it was read'
   expect(buffer.charged).toBe(SMALL_SLAB);
   expect(insertAt(buffer, 1_448, 1_448, 65_475)).toBe(65_475);
   expect(memory.used + memory.usedSmall).toBe(buffer.charged);
-  expect(readAll(buffer)).toEqual(stream(0, 66_923));
+  expect(Buffer.compare(readAll(buffer), stream(0, 66_923))).toBe(0);
   expect(memory.used + memory.usedSmall).toBe(0);
 });
 
@@ -226,7 +220,7 @@ describe('when the memory is used up', () => {
     expect(insertAt(buffer, 0, 0, 60_000)).toBe(60_000);
     expect(insertAt(buffer, 60_000, 60_000, 60_000)).toBe(5_536);
     expect(insertAt(buffer, 65_536, 65_536, 1)).toBe(0);
-    expect(readAll(buffer)).toEqual(stream(0, 65_536));
+    expect(Buffer.compare(readAll(buffer), stream(0, 65_536))).toBe(0);
     expect(insertAt(buffer, 65_536, 65_536, 1)).toBe(1);
   });
 });
@@ -254,7 +248,7 @@ describe.each(Object.keys(shapes))('with %s', (name) => {
     const buffer = new ReceiveBuffer(memory);
     const naive = new NaiveReceiver();
     const rcvNxtAtZero = random.below(2 ** 32) | 0;
-    for (let step = 0; step < 300; step++) {
+    for (let step = 0; step < 200; step++) {
       const [offset, length] = shapes[name]!(random);
       const bytes = random.chance(0.5)
         ? stream(naive.received + offset, length)
