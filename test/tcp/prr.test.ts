@@ -7,7 +7,7 @@ const UNIT = 1_000;
 describe('Prr', () => {
   test('allows the first retransmission although nothing else may be sent', () => {
     const prr = new Prr();
-    prr.begin(100 * UNIT, 70 * UNIT);
+    prr.begin(100 * UNIT, 70 * UNIT, true);
     expect(prr.onAck(0, 99 * UNIT, false, UNIT)).toBe(UNIT);
     prr.onTransmit(UNIT);
     expect(prr.onAck(0, 100 * UNIT, false, UNIT)).toBe(-1);
@@ -16,7 +16,7 @@ describe('Prr', () => {
 
   test('sends in proportion to what was delivered while more than ssthresh is in flight', () => {
     const prr = new Prr();
-    prr.begin(100 * UNIT, 70 * UNIT);
+    prr.begin(100 * UNIT, 70 * UNIT, true);
     expect(prr.onAck(10 * UNIT, 89 * UNIT, false, UNIT)).toBe(7 * UNIT);
     prr.onTransmit(7 * UNIT);
     expect(prr.onAck(UNIT, 95 * UNIT, true, UNIT)).toBe(700);
@@ -25,7 +25,7 @@ describe('Prr', () => {
 
   test('sends what was delivered while less is in flight, and one unit more if all goes well', () => {
     const prr = new Prr();
-    prr.begin(100 * UNIT, 70 * UNIT);
+    prr.begin(100 * UNIT, 70 * UNIT, true);
     expect(prr.onAck(3 * UNIT, 20 * UNIT, false, UNIT)).toBe(3 * UNIT);
     prr.onTransmit(3 * UNIT);
     expect(prr.onAck(2 * UNIT, 21 * UNIT, true, UNIT)).toBe(3 * UNIT);
@@ -36,11 +36,23 @@ describe('Prr', () => {
 
   test('a packet that the device refused may be sent again', () => {
     const prr = new Prr();
-    prr.begin(100 * UNIT, 70 * UNIT);
+    prr.begin(100 * UNIT, 70 * UNIT, true);
     prr.onAck(10 * UNIT, 90 * UNIT, false, UNIT);
     prr.onTransmit(7 * UNIT);
     prr.onTransmit(-7 * UNIT);
     expect(prr.onAck(UNIT, 89 * UNIT, false, UNIT)).toBe(7_700);
+  });
+
+  test('without SACK duplicate ACKs without end do not deliver more than was in flight', () => {
+    const prr = new Prr();
+    prr.begin(10 * UNIT, 7 * UNIT, false);
+    let sent = 0;
+    for (let i = 0; i < 1_000; i++) {
+      const allowed = Math.max(0, prr.onAck(UNIT, 0, false, UNIT));
+      prr.onTransmit(allowed);
+      sent += allowed;
+    }
+    expect(sent).toBeLessThanOrEqual(10 * UNIT);
   });
 
   test('never allows more than RFC 9937 does (seeds 1 to 300)', () => {
@@ -49,7 +61,7 @@ describe('Prr', () => {
       const flight = random.between(1, 400) * UNIT;
       const ssthresh = Math.max(2 * UNIT, Math.floor(flight * random.next()));
       const prr = new Prr();
-      prr.begin(flight, ssthresh);
+      prr.begin(flight, ssthresh, true);
       let delivered = 0;
       let out = 0;
       for (let i = 0; i < 50; i++) {
@@ -87,7 +99,7 @@ describe('Prr', () => {
     const ssthresh = 140;
     const lost = loss === 1 ? 1 : Math.floor(flight * loss);
     const prr = new Prr();
-    prr.begin(flight * UNIT, ssthresh * UNIT);
+    prr.begin(flight * UNIT, ssthresh * UNIT, true);
     const arriving: number[] = [];
     for (let i = 0; i < flight - lost; i++) arriving.push(i);
     let inFlight = flight - lost;
