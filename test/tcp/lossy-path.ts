@@ -68,7 +68,6 @@ export class LossyPath {
     this.options = options;
     this.loss = new LossRecovery(this.rtt);
     this.loss.hasSack = options.hasSack;
-    this.loss.mss = options.mss;
     this.loss.unit = options.mss;
     this.received = new Uint8Array(options.total);
     this.known = new Uint8Array(options.total);
@@ -238,6 +237,7 @@ export class LossyPath {
       this.check();
       loss.onRefused();
       if (!isRetransmission) this.nxt = seqDistance(options.isn, start);
+      if (loss.isEmpty) this.at(this.now + 10, () => {});
       return false;
     }
     if (isRetransmission) this.retransmissions++;
