@@ -110,7 +110,7 @@ export class ControlBlock implements Timed {
   lastAckSent = 0;
 
   /** The MSS that the peer announced, and the path's MTU. */
-  peerMss = DEFAULT_MSS;
+  peerMss: number = DEFAULT_MSS;
   pathMtu: number;
   readonly rtt: RttEstimator = new RttEstimator();
   readonly loss: LossRecovery;
