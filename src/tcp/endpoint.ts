@@ -33,7 +33,7 @@ import { openActive, openPassive } from './open.ts';
 import { TcpOpenError } from './open-error.ts';
 import { FIRST_WINDOW, PassiveOpens } from './passive-open.ts';
 import { pickPort } from './ports.ts';
-import { ReadyQueue } from './ready-queue.ts';
+import { ReadyClass, ReadyQueue } from './ready-queue.ts';
 import { receiveInSynSent, receiveSegment } from './receive.ts';
 import { relieve } from './relief.ts';
 import { FLAG_ACK, FLAG_RST, FLAG_SYN, SegmentReader, SegmentWriter } from './segment.ts';
@@ -192,7 +192,7 @@ export class TcpEndpoint implements BlockHost {
       const length = this.#transmitter.next(block, buffer, at);
       if (length > 0) {
         this.#ready.charge(block, length);
-        this.#schedule(block);
+        this.update(block);
         return length;
       }
       this.#ready.remove(block);
@@ -328,7 +328,7 @@ export class TcpEndpoint implements BlockHost {
   update(block: ControlBlock): void {
     if (block.state === TcpState.Closed || block.state === TcpState.TimeWait) return;
     const readyClass = readiness(block);
-    if (readyClass >= 0) {
+    if (readyClass !== ReadyClass.None) {
       this.#ready.add(block, readyClass);
       this.#wake();
     } else if (block.state >= TcpState.Established) {
