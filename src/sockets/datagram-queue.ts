@@ -63,6 +63,11 @@ export class DatagramQueue<T extends Queued> {
     return item;
   }
 
+  /** Those that wait, the first one first. */
+  values(): readonly T[] {
+    return this.#items?.slice(this.#head) ?? [];
+  }
+
   clear(): void {
     this.#items = undefined;
     this.#head = 0;

@@ -24,6 +24,7 @@ import {
   VNET_FLAGS,
   VNET_GSO_TYPE,
 } from '../packet/virtio.ts';
+import { isAddressAt } from './address-at.ts';
 import { DatagramQueue } from './datagram-queue.ts';
 import { DatagramWriter, type OutgoingDatagram } from './datagram-writer.ts';
 import { type EchoOutcome, type EchoRequest, EchoRequests } from './echo-requests.ts';
@@ -199,7 +200,7 @@ export class IcmpEndpoint {
     const { family, source, transport, end } = header;
     const own = this.#options.localAddress(family);
     const at = source + (family === 4 ? 4 : 16);
-    if (own === undefined || !isAddress(view, at, own) || !mayBeAnswered(view, header)) return;
+    if (own === undefined || !isAddressAt(view, at, own) || !mayBeAnswered(view, header)) return;
     if (!this.#echoLimit.take('', this.#options.now())) {
       this.counters.limited++;
       return;
@@ -216,7 +217,7 @@ export class IcmpEndpoint {
     const isOurs =
       request !== undefined &&
       request.remote.family === header.family &&
-      isAddress(view, source, request.remote) &&
+      isAddressAt(view, source, request.remote) &&
       view.getUint16(transport + ICMP_IDENTIFIER + 2) === FIRST_SEQUENCE &&
       Buffer.compare(buffer.subarray(transport + ICMP_HEADER, end), request.payload) === 0;
     if (!isOurs) {
@@ -299,13 +300,6 @@ function mayBeAnswered(view: DataView, { family, source }: PacketHeader): boolea
   for (let at = source; at < source + 12; at += 4) bits |= view.getInt32(at);
   // The unspecified address, and loopback.
   return bits !== 0 || view.getInt32(source + 12) >>> 0 > 1;
-}
-
-function isAddress(view: DataView, at: number, { words }: IpAddress): boolean {
-  for (let i = 0; i < words.length; i++) {
-    if (view.getInt32(at + 4 * i) !== words[i]) return false;
-  }
-  return true;
 }
 
 function newCounters(): IcmpCounters {
