@@ -10,6 +10,7 @@ import { argumentError, checkMs, familyOption } from './arguments.ts';
 import type { EchoOutcome } from './echo-requests.ts';
 import type { SocketHost } from './host.ts';
 import type { IcmpEndpoint } from './icmp.ts';
+import { ICMP_ERROR_CODES } from './icmp-error.ts';
 import { type SystemError, systemError } from './system-error.ts';
 
 export interface PingOptions {
@@ -76,7 +77,7 @@ export async function ping(
   if (outcome === 'abort') throw abortError(signal!);
   if (outcome.error === undefined) return { address, bytes: size, rttMs };
   if (outcome.error === 'closed') throw pingError('ENETDOWN', address, host.closedBy);
-  throw pingError(CODES[outcome.error], address);
+  throw pingError(ICMP_ERROR_CODES[outcome.error], address);
 }
 
 /** Returns the first address that may be asked, and the stack's own of its family. */
@@ -119,16 +120,6 @@ function abortError(signal: AbortSignal): Error {
   error.cause = signal.reason;
   return error;
 }
-
-const CODES = {
-  'port-unreachable': 'ECONNREFUSED',
-  'protocol-unreachable': 'ECONNREFUSED',
-  'host-unreachable': 'EHOSTUNREACH',
-  'network-unreachable': 'ENETUNREACH',
-  prohibited: 'EHOSTUNREACH',
-  'packet-too-big': 'EMSGSIZE',
-  'time-exceeded': 'EHOSTUNREACH',
-} as const;
 
 const DEFAULT_TIMEOUT_MS = 5000;
 /** As `ping` has it. */
