@@ -25,8 +25,11 @@ import { Turns } from './turns.ts';
 export interface StackEndpoint extends PacketSource {
   /** The time, in ms of the monotonic clock, that holds for what follows. */
   advance(nowMs: number): void;
-  /** Takes `buffer[vnet .. end)`, a frame whose headers are checked and that has come for the stack. */
-  receive(buffer: Buffer, vnet: number, end: number): void;
+  /**
+   * Takes `buffer[vnet .. end)`, a frame that has come for the stack. `header` has its checked headers; it holds
+   * during the call, as the bytes do.
+   */
+  receive(buffer: Buffer, vnet: number, end: number, header: PacketHeader): void;
   /** When `expire` is due, in ms of the monotonic clock; Infinity if it is not. */
   readonly deadline: number;
   expire(): void;
@@ -66,6 +69,8 @@ export interface StackDeviceOptions {
   readonly endpoints: StackEndpoints;
   /** The site as it is now. */
   readonly view: () => SiteView;
+  /** Called with a whole packet of a protocol that the stack does not have; runs no code of the program. */
+  readonly onUnknownProtocol: (buffer: Buffer, header: PacketHeader) => void;
 }
 
 export class StackDevice implements PacketDevice {
@@ -76,6 +81,7 @@ export class StackDevice implements PacketDevice {
   readonly #counters: StackDeviceCounters;
   readonly #clock: Clock;
   readonly #view: () => SiteView;
+  readonly #onUnknownProtocol: StackDeviceOptions['onUnknownProtocol'];
   readonly #endpoints: readonly StackEndpoint[];
   readonly #tcp: StackEndpoint;
   readonly #udp: StackEndpoint;
@@ -93,14 +99,17 @@ export class StackDevice implements PacketDevice {
   #isClosed = false;
   /** Whether the endpoints know the time of this callback of the event loop. */
   #isTimeSet = false;
+  #nowMs = 0;
   #hasEvents = false;
 
-  constructor({ name, mtu, offload, clock, endpoints, view }: StackDeviceOptions) {
+  constructor(options: StackDeviceOptions) {
+    const { name, mtu, offload, clock, endpoints, view, onUnknownProtocol } = options;
     this.name = name;
     this.mtu = mtu;
     this.offload = offload;
     this.#clock = clock;
     this.#view = view;
+    this.#onUnknownProtocol = onUnknownProtocol;
     this.#tcp = endpoints.tcp;
     this.#udp = endpoints.udp;
     this.#icmp = endpoints.icmp;
@@ -159,6 +168,11 @@ export class StackDevice implements PacketDevice {
     this.#turns.wake();
   }
 
+  /** The time in ms of the monotonic clock; it stands still while packets are read and written. */
+  now(): number {
+    return this.#isTimeSet ? this.#nowMs : this.#clock.monotonicMs();
+  }
+
   /** Looks at the deadlines and for packets again, after the program has changed something. */
   wake(): void {
     this.#turns.wake();
@@ -189,10 +203,10 @@ export class StackDevice implements PacketDevice {
     }
     counters.writtenPackets++;
     counters.writtenBytes += length - VNET_HEADER_LENGTH;
+    this.#setTime();
     const endpoint = this.#endpointOf(buffer, offset + VNET_HEADER_LENGTH, offset + length);
     if (endpoint !== undefined) {
-      this.#setTime();
-      endpoint.receive(buffer, offset, offset + length);
+      endpoint.receive(buffer, offset, offset + length, this.#header);
     }
     return true;
   }
@@ -228,9 +242,12 @@ export class StackDevice implements PacketDevice {
       counters.dropBadSource++;
       return undefined;
     }
-    const endpoint =
-      header.part === FragmentPart.Whole ? this.#endpointOfKind() : this.#endpointOfFragment();
-    if (endpoint === undefined) counters.dropUnsupported++;
+    const isWhole = header.part === FragmentPart.Whole;
+    const endpoint = isWhole ? this.#endpointOfKind() : this.#endpointOfFragment();
+    if (endpoint === undefined) {
+      counters.dropUnsupported++;
+      if (isWhole) this.#onUnknownProtocol(buffer, header);
+    }
     return endpoint;
   }
 
@@ -258,8 +275,8 @@ export class StackDevice implements PacketDevice {
   #setTime(): void {
     if (this.#isTimeSet) return;
     this.#isTimeSet = true;
-    const nowMs = this.#clock.monotonicMs();
-    for (const endpoint of this.#endpoints) endpoint.advance(nowMs);
+    this.#nowMs = this.#clock.monotonicMs();
+    for (const endpoint of this.#endpoints) endpoint.advance(this.#nowMs);
     // The tick ends the callback.
     this.#turns.wake();
   }

@@ -37,6 +37,7 @@ beforeEach(() => {
     clock,
     endpoints: { tcp, udp, icmp },
     view: () => view,
+    onUnknownProtocol: () => {},
   });
   log = [];
 });
