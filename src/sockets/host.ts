@@ -3,6 +3,7 @@
  * @module
  */
 import type { IpAddress } from '../base/address.ts';
+import type { Clock } from '../base/clock.ts';
 import type { TcpEndpoint } from '../tcp/index.ts';
 import type { UdpEndpoint } from './udp.ts';
 
@@ -35,4 +36,7 @@ export interface SocketHost {
 
   /** Why the stack no longer works: the cause of ENETDOWN and ECONNRESET. */
   readonly closedBy: Error | undefined;
+
+  /** The clock of the sockets' timers; the system's if there is none. */
+  readonly clock?: Clock | undefined;
 }
