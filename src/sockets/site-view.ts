@@ -33,8 +33,6 @@ export interface StackConnection {
   readonly local: IpAddress;
   readonly remote: IpAddress;
   readonly remotePort: number;
-  /** Whether a presence of the site has opened it, and not the stack. */
-  readonly isInbound: boolean;
 }
 
 /** One state of a site, made from a snapshot. It does not change. */
@@ -130,7 +128,7 @@ export class SiteView {
    * address whose names are all different is withdrawn too, because another host may have it now.
    */
   withdrawalOf(connection: StackConnection, before: SiteView): string | undefined {
-    const { local, remote, remotePort, isInbound } = connection;
+    const { local, remote, remotePort } = connection;
     if (!this.#own.get(local.family)?.equals(local)) {
       return `${local} is no longer the address of this stack`;
     }
@@ -141,8 +139,9 @@ export class SiteView {
     const isAnother =
       now !== undefined && then !== undefined && !then.some((it) => now.includes(it));
     if (isAnother) return `${remote} was withdrawn, and belongs to ${now[0]} now`;
-    // The snapshot has not all clients, so nothing is known of one that it does not name.
-    if (isInbound || this.#allows('tcp', remote, remotePort)) return undefined;
+    // A port that was not allowed before is that of a client, and the snapshot does not name all of these.
+    const isService = before.#allows('tcp', remote, remotePort);
+    if (!isService || this.#allows('tcp', remote, remotePort)) return undefined;
     return `tcp/${remotePort} of ${then?.[0] ?? remote} was withdrawn`;
   }
 

@@ -163,11 +163,10 @@ describe('refusal', () => {
 
 describe('withdrawalOf', () => {
   const before = view();
-  const to = (remote: string, remotePort: number, isInbound = false, local = '10.0.0.1') => ({
+  const to = (remote: string, remotePort: number, local = '10.0.0.1') => ({
     local: ip(local),
     remote: ip(remote),
     remotePort,
-    isInbound,
   });
   const without = (name: string): StackSite['hosts'] =>
     SITE.hosts.filter((host) => host.name !== name);
@@ -176,14 +175,14 @@ describe('withdrawalOf', () => {
     expect(view().withdrawalOf(to('10.0.0.129', 5672), before)).toBeUndefined();
     const after = view({ hosts: without('www.example.test') });
     expect(after.withdrawalOf(to('10.0.0.130', 80), before)).toBeUndefined();
-    expect(after.withdrawalOf(to('10.0.0.140', 33_000, true), before)).toBeUndefined();
+    expect(after.withdrawalOf(to('10.0.0.140', 33_000), before)).toBeUndefined();
   });
 
   test.each([
     ['its name is gone', { hosts: without('bus.example.test') }, to('10.0.0.129', 5672)],
     ['its port is gone', { hosts: without('www.example.test') }, to('10.0.0.130', 443)],
     ['its pool is gone', { pools: ['10.0.0.192/26'] }, to('10.0.0.129', 5672)],
-    ['the pool of its client is gone', { pools: [] }, to('10.0.0.140', 33_000, true)],
+    ['the pool of its client is gone', { pools: [] }, to('10.0.0.140', 33_000)],
     ['the own address has changed', { sources: ['10.0.1.0/24'] }, to('10.0.0.129', 5672)],
     [
       'another service has its address',
@@ -195,7 +194,7 @@ describe('withdrawalOf', () => {
     [
       'another client has its address',
       { hosts: [{ name: '10-0-0-8.cloud', addresses: ['10.0.0.140'], ports: [] }] },
-      to('10.0.0.140', 33_000, true),
+      to('10.0.0.140', 33_000),
     ],
   ])('says why if %s', (_, change, connection) => {
     const reason = view(change, [], before).withdrawalOf(connection, before);
@@ -204,7 +203,7 @@ describe('withdrawalOf', () => {
 
   test('is undefined for a client that the snapshot does not name, as it names only some', () => {
     const after = view({ hosts: without('10-0-0-7.cloud.example.test') });
-    expect(after.withdrawalOf(to('10.0.0.140', 33_000, true), before)).toBeUndefined();
-    expect(after.withdrawalOf(to('10.0.0.141', 33_000, true), before)).toBeUndefined();
+    expect(after.withdrawalOf(to('10.0.0.140', 33_000), before)).toBeUndefined();
+    expect(after.withdrawalOf(to('10.0.0.141', 33_000), before)).toBeUndefined();
   });
 });
