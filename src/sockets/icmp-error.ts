@@ -24,6 +24,17 @@ export type IcmpErrorKind =
   /** The hop limit, or the time for reassembly. */
   | 'time-exceeded';
 
+/** The code of the system error that a program gets for an ICMP error. */
+export const ICMP_ERROR_CODES = {
+  'port-unreachable': 'ECONNREFUSED',
+  'protocol-unreachable': 'ECONNREFUSED',
+  'host-unreachable': 'EHOSTUNREACH',
+  'network-unreachable': 'ENETUNREACH',
+  prohibited: 'EHOSTUNREACH',
+  'packet-too-big': 'EMSGSIZE',
+  'time-exceeded': 'EHOSTUNREACH',
+} as const satisfies Readonly<Record<IcmpErrorKind, string>>;
+
 /** An error about a packet that this stack has sent, if its quote is true. */
 export interface IcmpError {
   readonly kind: IcmpErrorKind;

@@ -31,7 +31,7 @@ import { pickPort } from '../tcp/ports.ts';
 import { isAddressAt } from './address-at.ts';
 import { QUEUE_LIMIT } from './datagram-queue.ts';
 import { DatagramWriter } from './datagram-writer.ts';
-import type { IcmpError, IcmpErrorKind } from './icmp-error.ts';
+import { ICMP_ERROR_CODES, type IcmpError } from './icmp-error.ts';
 import type { Identifications } from './identifications.ts';
 import type { PathMtus } from './path-mtu.ts';
 import type { RandomWords } from './random-words.ts';
@@ -206,7 +206,7 @@ export class UdpEndpoint {
     const socket = this.#table(family).findSender(error);
     if (socket === undefined) return false;
     // RFC 1122 section 4.1.3.3. Only a connected socket can tell which peer an error is about, as in Linux.
-    const failure = FAILURES[error.kind];
+    const failure: UdpFailure = ICMP_ERROR_CODES[error.kind];
     const isReported = socket.remote !== undefined && !(family === 4 && failure === 'EMSGSIZE');
     if (isReported) socket.onFailed(failure);
     return true;
@@ -386,16 +386,6 @@ function newCounters(): UdpCounters {
     sendDrops: 0,
   };
 }
-
-const FAILURES: Readonly<Record<IcmpErrorKind, UdpFailure>> = {
-  'port-unreachable': 'ECONNREFUSED',
-  'protocol-unreachable': 'ECONNREFUSED',
-  'host-unreachable': 'EHOSTUNREACH',
-  'network-unreachable': 'ENETUNREACH',
-  prohibited: 'EHOSTUNREACH',
-  'packet-too-big': 'EMSGSIZE',
-  'time-exceeded': 'EHOSTUNREACH',
-};
 
 /** As many as connections. */
 const MAX_SOCKETS = 16_384;
