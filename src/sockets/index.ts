@@ -16,7 +16,10 @@ export type {
   PresenceNetConnectOptions,
   PresenceSocketOptions,
 } from './arguments.ts';
+export { type PresenceDatagramOptions, PresenceDatagramSocket } from './datagram.ts';
+export type { PresenceDatagramBindOptions } from './datagram-arguments.ts';
 export type { PresenceLookup } from './lookup.ts';
+export type { PingOptions, PingResult } from './ping.ts';
 export {
   type ConnectionListener,
   type DroppedConnection,

@@ -114,8 +114,8 @@ export class SiteView {
    */
   refusal(protocol: StackProtocol, remote: IpAddress, port: number): string | undefined {
     if (!this.isPresence(remote) || !this.#own.has(remote.family)) return 'ENETUNREACH';
-    if (protocol === 'udp' || this.#allows(protocol, remote, port)) return undefined;
-    return protocol === 'tcp' ? 'ECONNREFUSED' : 'EHOSTUNREACH';
+    const isOpen = protocol === 'udp' || this.#allows(protocol, remote, port);
+    return isOpen ? undefined : 'ECONNREFUSED';
   }
 
   /** Returns whether the address is in a pool. */

@@ -18,11 +18,13 @@ import {
   httpAgent,
   httpsAgent,
 } from './agents.ts';
+import { type PresenceDatagramOptions, PresenceDatagramSocket } from './datagram.ts';
 import type { SocketHost } from './host.ts';
 import { IcmpEndpoint } from './icmp.ts';
 import { Identifications } from './identifications.ts';
 import { lookupOf, type PresenceLookup } from './lookup.ts';
 import { PathMtus } from './path-mtu.ts';
+import { type PingOptions, type PingResult, ping } from './ping.ts';
 import { RandomWords } from './random-words.ts';
 import { Reassembler } from './reassembly.ts';
 import {
@@ -143,6 +145,25 @@ export class SocketStack implements PacketDevice, SocketHost, AsyncDisposable {
   /** Returns an `https.Agent` whose connections go over the stack. */
   httpsAgent(options?: Parameters<typeof httpsAgent>[1]): ReturnType<typeof httpsAgent> {
     return httpsAgent(this, options);
+  }
+
+  /** Makes a UDP socket as `dgram.createSocket` does. */
+  datagram(
+    options: PresenceDatagramOptions | 'udp4' | 'udp6',
+    listener?: ConstructorParameters<typeof PresenceDatagramSocket>[2]
+  ): PresenceDatagramSocket {
+    return new PresenceDatagramSocket(this, options, listener);
+  }
+
+  /**
+   * Sends an echo request to a name of the site's zone or to an address, and resolves when the reply has come.
+   *
+   * @throws system errors: ENOTFOUND, ENETDOWN, ENETUNREACH, EHOSTUNREACH, ECONNREFUSED (the service has no `icmp`),
+   *   EMSGSIZE, ENOBUFS, ETIMEDOUT.
+   * @throws an AbortError, if the signal is aborted first.
+   */
+  ping(target: string, options?: PingOptions): Promise<PingResult> {
+    return ping(this, this.icmp, target, options);
   }
 
   // For those who know the site.

@@ -149,7 +149,7 @@ describe('refusal', () => {
     ['udp', '10.0.0.140', 40_000, undefined],
     ['udp', '192.0.2.1', 7, 'ENETUNREACH'],
     ['icmp', '10.0.0.130', 0, undefined],
-    ['icmp', '10.0.0.129', 0, 'EHOSTUNREACH'],
+    ['icmp', '10.0.0.129', 0, 'ECONNREFUSED'],
     ['icmp', '192.0.2.1', 0, 'ENETUNREACH'],
   ] as const)('of %s %s %i is %s', (protocol, remote, port, expected) => {
     expect(view().refusal(protocol, ip(remote), port)).toBe(expected);
