@@ -270,7 +270,7 @@ export class TcpEndpoint implements BlockHost {
         // The golden ratio spreads any number of connections evenly.
         step = (step + 0.618_033_988_75) % 1;
       } else {
-        block.loss.suspend(this.now);
+        block.loss.suspend();
       }
       this.update(block);
     }
