@@ -23,6 +23,7 @@ import { headersOf } from './segment.ts';
 import { SendBuffer } from './send-buffer.ts';
 import { seqAdd, seqBefore } from './sequence.ts';
 import { TcpEvent, type TcpFailure, TcpState } from './state.ts';
+import type { Timed } from './timer-wheel.ts';
 
 /** What a control block needs of its endpoint. */
 export interface BlockHost {
@@ -47,7 +48,7 @@ export interface BlockHost {
   retire(block: ControlBlock, isTimeWait: boolean): void;
 }
 
-export class ControlBlock {
+export class ControlBlock implements Timed {
   readonly flow: Flow;
   readonly host: BlockHost;
   state: TcpState = TcpState.Closed;
@@ -109,13 +110,14 @@ export class ControlBlock {
   lastAckSent = 0;
 
   /** The MSS that the peer announced, and the path's MTU. */
-  peerMss = DEFAULT_MSS;
+  peerMss: number = DEFAULT_MSS;
   pathMtu: number;
   readonly rtt: RttEstimator = new RttEstimator();
   readonly loss: LossRecovery;
   /** It begins anew when the options of the handshake are known. */
   congestion: Congestion;
-  /** The last transmission stopped because of cwnd. */
+  /** Whether cwnd held a transmission back in the last round trip, and in the one that goes on. */
+  wasCwndLimited = false;
   isCwndLimited = false;
   /** A local drop reduces cwnd again only behind this sequence number. */
   localDropEnd = 0;
@@ -125,7 +127,6 @@ export class ControlBlock {
   isTailProbeDue = false;
   isWindowProbeDue = false;
   isKeepaliveDue = false;
-  isResendDue = false;
   /** The device did not take a packet: the next ACK or timer tries again. */
   isHeldBack = false;
 
@@ -135,8 +136,6 @@ export class ControlBlock {
   ackAt: number = Number.POSITIVE_INFINITY;
   windowProbeAt: number = Number.POSITIVE_INFINITY;
   windowProbes = 0;
-  retryAt: number = Number.POSITIVE_INFINITY;
-  resendAt: number = Number.POSITIVE_INFINITY;
   lingerAt: number = Number.POSITIVE_INFINITY;
   keepAliveMs = 0;
   keepaliveAt: number = Number.POSITIVE_INFINITY;
@@ -150,6 +149,12 @@ export class ControlBlock {
 
   /** When the last challenge ACK was sent (RFC 5961 section 7). */
   challengeAt: number = Number.NEGATIVE_INFINITY;
+
+  /** The links of the endpoint's timer wheel. */
+  timerNext: Timed | undefined = undefined;
+  timerPrevious: Timed | undefined = undefined;
+  timerSlot = -1;
+  timerAtMs = 0;
 
   /** What the application sees of the connection. */
   connection!: TcpConnection;
@@ -238,6 +243,7 @@ export class ControlBlock {
 
   #leave(state: TcpState): void {
     this.state = state;
+    this.loss.destroy();
     this.send.destroy();
     this.receive.discardOutOfOrder();
     if (this.isReleased) this.receive.destroy();

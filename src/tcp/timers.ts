@@ -18,8 +18,6 @@ export function deadlineOf(block: ControlBlock, isLinkUp: boolean): number {
     block.synAt,
     block.ackAt,
     block.windowProbeAt,
-    block.retryAt,
-    block.resendAt,
     block.keepaliveAt,
     block.loss.deadline
   );
@@ -35,15 +33,6 @@ export function expireTimers(block: ControlBlock, now: number, isLinkUp: boolean
   if (now >= block.ackAt) {
     block.ackAt = NEVER;
     block.isAckDue = true;
-  }
-  if (now >= block.retryAt) {
-    block.retryAt = NEVER;
-    block.isHeldBack = false;
-  }
-  if (now >= block.resendAt) {
-    block.resendAt = NEVER;
-    block.isResendDue = true;
-    block.isHeldBack = false;
   }
   if (now >= block.synAt) expireSyn(block, now);
   if (now >= block.windowProbeAt) expireWindowProbe(block, now);
@@ -67,10 +56,9 @@ export function planWindowProbe(block: ControlBlock, now: number): void {
 
 /** The link is up again: the connection sends one segment at `at`, and its timers run anew. */
 export function resumeBlock(block: ControlBlock, now: number, at: number): void {
-  block.loss.resume(now);
+  block.loss.resume(now, at - now);
   block.isHeldBack = false;
   if (block.synAt !== NEVER) block.synAt = at;
-  if (!block.loss.isEmpty) block.resendAt = at;
   if (block.windowProbeAt !== NEVER) block.windowProbeAt = at;
 }
 
@@ -118,12 +106,13 @@ function expireKeepalive(block: ControlBlock, now: number): void {
 
 function expireLoss(block: ControlBlock, now: number): void {
   const { loss, congestion, host } = block;
-  const inFlight = loss.inFlight;
-  const hadRecovery = loss.phase === 'recovery';
   block.isHeldBack = false;
   switch (loss.expire(now)) {
     case 'lost':
-      if (!hadRecovery && loss.phase === 'recovery') congestion.enterRecovery(inFlight, now);
+      if (loss.hasEntered) congestion.enterRecovery(loss.inFlightBefore, now, block.hasSack);
+      if (loss.phase === 'recovery') {
+        congestion.onRecoveryAck(0, loss.inFlight, false, loss.newlyLost);
+      }
       break;
     case 'probe':
       host.counters.tailProbes++;
@@ -131,7 +120,7 @@ function expireLoss(block: ControlBlock, now: number): void {
       break;
     case 'timeout':
       host.counters.timeouts++;
-      congestion.onTimeout(inFlight, now);
+      congestion.onTimeout(loss.inFlightBefore, now);
       if (block.isReleased && block.rtt.backoffs > ORPHAN_RETRIES) timeOut(block);
       break;
   }

@@ -13,9 +13,10 @@
  * and half of the peer's largest window, so that acknowledgements keep coming.
  * @module
  */
-import { makesTooManySegments, MAX_SHORT_SEGMENTS } from '../packet/segments.ts';
+import { MAX_SHORT_SEGMENTS, makesTooManySegments } from '../packet/segments.ts';
 import type { ControlBlock } from './control-block.ts';
 import { MAX_SACK_BLOCKS } from './options.ts';
+import { ReadyClass } from './ready-queue.ts';
 import {
   FLAG_ACK,
   FLAG_FIN,
@@ -34,8 +35,7 @@ export function readiness(block: ControlBlock): number {
     return block.isSynDue ? ReadyClass.Control : -1;
   }
   if (!block.isHeldBack) {
-    const hasData =
-      block.isResendDue || block.isTailProbeDue || loss.hasLost || mayHaveNew(block);
+    const hasData = block.isTailProbeDue || loss.records.lostBytes > 0 || mayHaveNew(block);
     if (hasData) return loss.isEmpty ? ReadyClass.New : ReadyClass.Bulk;
   }
   const hasControl = block.isAckDue || block.isWindowProbeDue || block.isKeepaliveDue;
@@ -103,7 +103,6 @@ export class Transmitter {
         block.localDropEnd = block.sndNxt;
       }
       block.isHeldBack = true;
-      if (block.loss.isEmpty) block.retryAt = now + Math.min(block.rtt.rtoMs, MAX_RETRY_MS);
     }
     this.#sent = Sent.Nothing;
     this.#last = undefined;
@@ -135,13 +134,7 @@ export class Transmitter {
   #data(block: ControlBlock, buffer: Uint8Array, at: number): number {
     this.#prepareOptions(block);
     const { loss } = block;
-    if (block.isResendDue) {
-      block.isResendDue = false;
-      if (!loss.isEmpty) {
-        const length = Math.min(this.#limit(block), seqDistance(block.sndUna, block.sndNxt));
-        return this.#resend(block, buffer, at, block.sndUna, seqAdd(block.sndUna, length));
-      }
-    }
+    loss.mss = this.#mss(block);
     if (loss.nextLost()) {
       const { lostStart, lostEnd } = loss;
       const room = block.congestion.cwnd - loss.inFlight;
@@ -161,13 +154,13 @@ export class Transmitter {
     }
     if (!isProbe) return 0;
     block.isTailProbeDue = false;
-    if (loss.isEmpty) return 0;
+    if (!seqBefore(loss.probeStart, loss.probeEnd)) return 0;
     return this.#resend(block, buffer, at, loss.probeStart, loss.probeEnd);
   }
 
   /** Returns how many written bytes to send now, 0 for a FIN alone, -1 for nothing. */
   #newLength(block: ControlBlock): number {
-    if (!block.hasUnsent) return -1;
+    if (!block.hasUnsent || block.loss.isFull) return -1;
     const { sndNxt, dataEnd, unit } = block;
     const unsent = seqDistance(sndNxt, dataEnd);
     const window = seqDistance(sndNxt, seqAdd(block.sndUna, block.sndWnd));
@@ -220,13 +213,7 @@ export class Transmitter {
     return this.#payload(block, buffer, at, start, length, hasFin);
   }
 
-  #resend(
-    block: ControlBlock,
-    buffer: Uint8Array,
-    at: number,
-    start: number,
-    end: number
-  ): number {
+  #resend(block: ControlBlock, buffer: Uint8Array, at: number, start: number, end: number): number {
     const { host } = block;
     // The front may have been acknowledged since the range was marked.
     const from = seqMax(start, block.sndUna);
@@ -359,5 +346,3 @@ function wholeSegments(length: number, mss: number): number {
 
 /** When an ACK is tried again that the device did not take. */
 const RETRY_MS = 10;
-/** When data is tried again that the device did not take, if no ACK will come. */
-const MAX_RETRY_MS = 200;
