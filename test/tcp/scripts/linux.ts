@@ -91,7 +91,7 @@ export class LinuxHost {
 
 class LinuxSubject implements Subject {
   readonly kind = 'linux';
-  readonly patienceMs = 8_000;
+  readonly patienceMs = 3_000;
   readonly place: Place;
   readonly #host: LinuxHost;
   readonly #sockets: KernelSockets;

@@ -13,7 +13,11 @@ describe(`scripts on the stack (VP_SEED=${seed})`, () => {
     .filter(({ place, title }) => wanted.test(`${place} ${title}`));
   for (const script of scripts) {
     test(`${script.place} ${script.title}`, async () => {
-      for (const family of script.families) await runScript(script, stackSubject(family, seed));
+      for (const family of script.families) {
+        for (const offload of [false, true]) {
+          await runScript(script, stackSubject({ family, seed, offload }));
+        }
+      }
     });
   }
 });

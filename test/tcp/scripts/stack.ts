@@ -5,6 +5,7 @@
  */
 import { type Family, IpAddress } from '../../../src/base/address.ts';
 import type { TcpConnection } from '../../../src/tcp/connection.ts';
+import { PacketSegmenter, SegmentResult } from '../../../src/packet/segmenter.ts';
 import { TcpEndpoint } from '../../../src/tcp/endpoint.ts';
 import type { IcmpError, IcmpErrorKind } from '../../../src/tcp/icmp-error.ts';
 import { type TcpFailure, TcpState } from '../../../src/tcp/state.ts';
@@ -22,9 +23,16 @@ import {
   type Subject,
 } from './subject.ts';
 
-/** @param seed of the endpoint's random numbers */
-export function stackSubject(family: Family, seed: number): Subject {
-  return new StackSubject(PLACES[family], seed);
+export interface StackOptions {
+  readonly family: Family;
+  /** Of the endpoint's random numbers. */
+  readonly seed: number;
+  /** Whether the endpoint sends super-segments with partial checksums, which are split here as a kernel does. */
+  readonly offload: boolean;
+}
+
+export function stackSubject(options: StackOptions): Subject {
+  return new StackSubject(PLACES[options.family], options);
 }
 
 class StackSubject implements Subject {
@@ -40,7 +48,7 @@ class StackSubject implements Subject {
   /** The application has learned why the connection failed. */
   #isTold = false;
 
-  constructor(place: Place, seed: number) {
+  constructor(place: Place, { seed, offload }: StackOptions) {
     this.place = place;
     const random = new Random(seed);
     this.#endpoint = new TcpEndpoint({
@@ -48,7 +56,7 @@ class StackSubject implements Subject {
       random: (length) => random.bytes(length),
       // The MSS is 1460 in both IP versions.
       mtu: place.family === 4 ? 1500 : 1520,
-      offload: false,
+      offload,
     });
   }
 
@@ -206,8 +214,12 @@ class StackSubject implements Subject {
     for (;;) {
       const length = endpoint.read(this.#buffer, 0);
       if (length === 0) return;
-      const packet = Uint8Array.prototype.slice.call(this.#buffer, VNET, length);
-      this.#queue.push({ packet, atMs: this.#now });
+      const outcome = segmenter.begin(this.#buffer, 0, VNET, length, LONGEST_PACKET);
+      if (outcome !== SegmentResult.Ready) throw new Error(`a frame that is wrong (${outcome})`);
+      for (let one = segmenter.next(); one > 0; one = segmenter.next()) {
+        const packet = Uint8Array.prototype.slice.call(segmenter.frame, VNET, one);
+        this.#queue.push({ packet, atMs: this.#now });
+      }
     }
   }
 }
@@ -267,6 +279,9 @@ const PLACES: Readonly<Record<Family, Place>> = {
   4: { family: 4, local: '192.0.2.1', remote: '198.18.0.1', ...PORTS },
   6: { family: 6, local: 'fd02::1', remote: 'fd18::1', ...PORTS },
 };
+const segmenter = new PacketSegmenter(1);
+const LONGEST_PACKET = 65_535;
+
 /** An arbitrary time, with a fraction, as `performance.now` has. */
 const START_MS = 1234.5;
 /** More deadlines than any script has. */
