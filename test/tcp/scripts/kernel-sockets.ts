@@ -62,9 +62,7 @@ export class KernelSockets {
   }
 
   write(fd: number, content: Uint8Array): Outcome {
-    return this.#result(
-      this.#libc.send(fd, Buffer.from(content), content.length, MSG_NOSIGNAL)
-    );
+    return this.#result(this.#libc.send(fd, Buffer.from(content), content.length, MSG_NOSIGNAL));
   }
 
   read(fd: number, length: number): Uint8Array | string | typeof PENDING {
@@ -112,7 +110,6 @@ export class KernelSockets {
   }
 }
 
-// biome-ignore lint/nursery/useExplicitType: the types are those of the declarations
 function bind(koffi: typeof import('koffi')) {
   const libc = koffi.load(null);
   const names = new Map(Object.entries(koffi.os.errno).map(([name, value]) => [value, name]));

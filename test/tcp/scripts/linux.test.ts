@@ -69,4 +69,3 @@ async function runPatiently(host: LinuxHost, script: Script, family: Family): Pr
 function keyOf({ place }: Script, family: Family): string {
   return `${place} IPv${family}`;
 }
-

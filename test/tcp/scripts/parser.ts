@@ -98,7 +98,9 @@ function parseEvent(number: number, text: string): ScriptEvent {
   return {
     line: number,
     text,
-    subject: (['linux', 'stack'] as const).find((kind): kind is SubjectKind => words.includes(kind)),
+    subject: (['linux', 'stack'] as const).find((kind): kind is SubjectKind =>
+      words.includes(kind)
+    ),
     family: ([4, 6] as const).find((family): family is Family => words.includes(`v${family}`)),
     afterMs,
     untilMs: until === undefined ? afterMs : seconds(until),

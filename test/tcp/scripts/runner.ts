@@ -6,8 +6,15 @@ import { bytes, u8, u16, u32 } from '../../support/bytes.ts';
 import { icmpError, tcpPacket } from '../../support/packets.ts';
 import { describeSegment, differenceOf } from './comparer.ts';
 import { Numbering } from './numbering.ts';
-import type { Call, IcmpKind, IcmpText, OptionText, Script, ScriptEvent } from './script.ts';
-import type { SegmentText } from './script.ts';
+import type {
+  Call,
+  IcmpKind,
+  IcmpText,
+  OptionText,
+  Script,
+  ScriptEvent,
+  SegmentText,
+} from './script.ts';
 import { type Outcome, PENDING, type Sent, type StreamContent, type Subject } from './subject.ts';
 import { contentAt, contentOf, decodeSegment, flagBits } from './wire.ts';
 
@@ -300,13 +307,34 @@ function defaultResult({ name, argument }: Call): number | string {
 const ICMP_CODES: Readonly<
   Record<IcmpKind, readonly [readonly [number, number], readonly [number, number]]>
 > = {
-  net: [[3, 0], [1, 0]],
-  host: [[3, 1], [1, 3]],
-  protocol: [[3, 2], [4, 1]],
-  port: [[3, 3], [1, 4]],
-  frag_needed: [[3, 4], [2, 0]],
-  admin: [[3, 13], [1, 1]],
-  time_exceeded: [[11, 0], [3, 0]],
+  net: [
+    [3, 0],
+    [1, 0],
+  ],
+  host: [
+    [3, 1],
+    [1, 3],
+  ],
+  protocol: [
+    [3, 2],
+    [4, 1],
+  ],
+  port: [
+    [3, 3],
+    [1, 4],
+  ],
+  frag_needed: [
+    [3, 4],
+    [2, 0],
+  ],
+  admin: [
+    [3, 13],
+    [1, 1],
+  ],
+  time_exceeded: [
+    [11, 0],
+    [3, 0],
+  ],
 };
 
 /** How many bytes longer an IPv6 header is. */

@@ -4,8 +4,8 @@
  * @module
  */
 import { type Family, IpAddress } from '../../../src/base/address.ts';
-import type { TcpConnection } from '../../../src/tcp/connection.ts';
 import { PacketSegmenter, SegmentResult } from '../../../src/packet/segmenter.ts';
+import type { TcpConnection } from '../../../src/tcp/connection.ts';
 import { TcpEndpoint } from '../../../src/tcp/endpoint.ts';
 import type { IcmpError, IcmpErrorKind } from '../../../src/tcp/icmp-error.ts';
 import { type TcpFailure, TcpState } from '../../../src/tcp/state.ts';
