@@ -26,6 +26,8 @@ export class HalfOpen implements Timed {
   tsOffset = 0;
   /** The window of the SYN, in bytes: it is never scaled. */
   window = 0;
+  /** When the SYN came, in ms. */
+  openedAt = 0;
   /** How often the SYN-ACK was sent again. */
   retries = 0;
   /** When the SYN-ACK is due to be sent again, or the entry to be given up. Set it before `add`, then by `delay`. */

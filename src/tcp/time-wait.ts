@@ -44,6 +44,15 @@ export class TimeWaitTable {
     return this.#oldest < 0 ? Number.POSITIVE_INFINITY : this.#until[this.#oldest]!;
   }
 
+  /** When an entry ends, in ms. */
+  untilMs(i: number): number {
+    return this.#until[i]!;
+  }
+
+  clear(): void {
+    while (this.#oldest >= 0) this.remove(this.#oldest);
+  }
+
   /**
    * Adds an entry, whose flow is not in the table, and returns its number. Entries end in the order in which they were
    * added, so the caller adds all of them with the same time to live.
