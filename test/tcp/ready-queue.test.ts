@@ -196,6 +196,17 @@ describe('an item that owes only an ACK', () => {
     expect(queue.size).toBe(1);
   });
 
+  test('pays with its turns for the data that it sends with its ACKs', () => {
+    const queue = new ReadyQueue<Flow>();
+    const [plain, owing] = flowsOf([16_384, QUANTUM], queue, Bulk);
+    for (let i = 0; i < 10; i++) {
+      queue.add(owing!, Control);
+      queue.charge(owing!, QUANTUM);
+    }
+    while (serve(queue) !== owing);
+    expect(plain!.sent).toBe(10 * QUANTUM);
+  });
+
   test('does not get more for its data by owing ACKs', () => {
     const queue = new ReadyQueue<Flow>();
     const [plain, owing] = flowsOf([9_000, 9_000], queue, Bulk);
