@@ -297,7 +297,9 @@ export class LossRecovery {
     } else if (wasOutstanding) {
       this.judgeDuplicates(ack, una, isAdvancing, isPlain);
     }
-    if (this.newlyLost > 0 && this.phase === 'open') this.enter('recovery');
+    // What was sent during a recovery and is lost when that ends is a new sign of congestion.
+    const isLossLeft = this.hasLeft && !this.isSpurious && records.lostBytes > 0;
+    if (this.phase === 'open' && (this.newlyLost > 0 || isLossLeft)) this.enter('recovery');
 
     if (records.count === 0) {
       this.stopTimers();
@@ -526,7 +528,7 @@ export class LossRecovery {
   private enter(phase: 'recovery' | 'loss'): void {
     const { records } = this;
     if (this.phase === 'open') {
-      this.spurious.begin(records.start, records.end, this.probe.isSent ? this.probe.repeated : 0);
+      this.spurious.begin(records.start, records.end, records.repeatedInFlight());
     }
     this.phase = phase;
     this.hasEntered = true;

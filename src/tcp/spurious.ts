@@ -34,16 +34,17 @@ export class SpuriousDetector {
   /**
    * An episode begins.
    *
-   * @param probed bytes that a tail loss probe sent again, up to `end`, and that may still arrive
+   * @param end SND.NXT
+   * @param repeated bytes in flight that were sent again before, as by a tail loss probe
    */
-  begin(una: number, end: number, probed: number): void {
+  begin(una: number, end: number, repeated: number): void {
     this.isArmed = true;
     this.isTimeout = false;
     this.firstAt = Number.NaN;
     this.start = una;
-    this.end = probed > 0 ? end : una;
-    this.unproven = probed;
-    this.hasRetransmitted = probed > 0;
+    this.end = repeated > 0 ? end : una;
+    this.unproven = repeated;
+    this.hasRetransmitted = repeated > 0;
     this.rounds = -1;
   }
 

@@ -163,6 +163,21 @@ describe('RACK', () => {
     expect(sender.resend()).toEqual([0]);
   });
 
+  test('a loss that is left when a recovery ends begins the next one', () => {
+    const sender = Sender.measured();
+    sender.send(6);
+    sender.now += 100;
+    sender.ack(0, [[1, 4]]);
+    sender.resend();
+    sender.send(6);
+    sender.now += 100;
+    sender.ack(6, [[7, 12]]);
+    expect(sender.loss.hasLeft).toBe(true);
+    expect(sender.loss.hasEntered).toBe(true);
+    expect(sender.loss.phase).toBe('recovery');
+    expect(sender.resend()).toEqual([6]);
+  });
+
   test('an ACK sooner than the minimum round-trip time is not that of a retransmission', () => {
     const sender = Sender.measured();
     sender.send(6);
