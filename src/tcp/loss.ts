@@ -271,12 +271,12 @@ export class LossRecovery {
     const isAdvancing = wasOutstanding && seqBefore(records.start, ack);
     if (isAdvancing) this.acknowledge(seqMin(ack, records.end));
     const una = records.count === 0 ? (isAdvancing ? ack : sndUna) : records.start;
+    if (isAdvancing) this.rack.onAdvance(una);
     const hasSackBlock = this.hasSack && sackCount > 0 && this.takeSack(ack, sack, sackCount);
 
     this.measure(isAdvancing);
     if (isAdvancing) {
       this.probe.isDue = false;
-      this.rack.onAdvance(una);
       if (seqAtMost(this.roundEnd, una)) {
         this.roundEnded = true;
         this.roundEnd = sndNxt;
