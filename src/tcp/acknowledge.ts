@@ -22,11 +22,11 @@ export function onAcknowledgement(
   if (seqBefore(acknowledgement, sndUna)) {
     return seqAtMost(seqAdd(sndUna, -block.maxSndWnd), acknowledgement);
   }
-  const wasClosed = block.sndWnd === 0;
+  const windowBefore = block.sndWnd;
   updateSendWindow(block, segment);
   block.isHeldBack = false;
-  if (sndUna !== sndNxt) onNewInformation(block, segment, now);
-  if (wasClosed ? block.sndWnd > 0 : block.sndUna !== sndUna) stopWindowProbes(block);
+  if (sndUna !== sndNxt) onNewInformation(block, segment, block.sndWnd !== windowBefore, now);
+  if (windowBefore === 0 ? block.sndWnd > 0 : block.sndUna !== sndUna) stopWindowProbes(block);
   finishClosing(block, now);
   block.host.update(block);
   return true;
@@ -43,14 +43,19 @@ function updateSendWindow(block: ControlBlock, segment: SegmentReader): void {
 }
 
 /** Something is outstanding: the segment may acknowledge it, or tell by SACK what arrived. */
-function onNewInformation(block: ControlBlock, segment: SegmentReader, now: number): void {
+function onNewInformation(
+  block: ControlBlock,
+  segment: SegmentReader,
+  isWindowNew: boolean,
+  now: number
+): void {
   const { loss, congestion, rtt } = block;
   const { acknowledgement, options } = segment;
   const sackCount = block.hasSack ? options.sackCount : 0;
   const echoMs = echoedMs(block, segment, now);
   const { sndUna, sndNxt } = block;
-  const flight = loss.inFlight;
-  loss.onAck(acknowledgement, sndUna, sndNxt, options.sack, sackCount, echoMs, now);
+  const isPlain = segment.length === 0 && !isWindowNew;
+  loss.onAck(acknowledgement, sndUna, sndNxt, options.sack, sackCount, echoMs, now, isPlain);
   const { acked } = loss;
   if (acked > 0) advance(block, acknowledgement, now);
   if (loss.isSpurious) {
@@ -58,16 +63,22 @@ function onNewInformation(block: ControlBlock, segment: SegmentReader, now: numb
     congestion.undo(now);
   }
   if (loss.hasLeft) congestion.exitRecovery();
-  if (loss.hasEntered) congestion.enterRecovery(flight, now);
+  if (loss.hasEntered) congestion.enterRecovery(loss.inFlightBefore, now, block.hasSack);
+  if (loss.hasRepairedTail) congestion.onLocalDrop(loss.inFlightBefore);
   if (loss.phase === 'recovery') {
     congestion.onRecoveryAck(loss.delivered, loss.inFlight, acked > 0, loss.newlyLost);
   } else if (acked > 0) {
     // In slow start the window grows if more than half of it was used, as in Linux.
     const isLimited =
-      block.isCwndLimited || (congestion.isInSlowStart && 2 * flight > congestion.cwnd);
+      block.isCwndLimited ||
+      block.wasCwndLimited ||
+      (congestion.isInSlowStart && 2 * loss.inFlightBefore > congestion.cwnd);
     congestion.onAck(acked, now, loss.rttMs, rtt.srttMs, isLimited, loss.roundEnded);
   }
-  if (loss.isEmpty) block.isCwndLimited = false;
+  if (loss.roundEnded) {
+    block.wasCwndLimited = block.isCwndLimited;
+    block.isCwndLimited = false;
+  }
 }
 
 /** Returns when the segment was sent that the peer echoes the timestamp of, or -1. */

@@ -5,7 +5,8 @@
  * @module
  */
 import type { Flow } from './flow.ts';
-import { FLAG_RST, type SegmentWriter } from './segment.ts';
+import { FLAG_ACK, FLAG_RST, type SegmentReader, type SegmentWriter } from './segment.ts';
+import { seqAdd } from './sequence.ts';
 
 /** One segment without data. */
 export interface Answer {
@@ -23,6 +24,18 @@ export interface Answer {
     /** -1 without the option. */
     readonly windowScale: number;
     readonly isSackPermitted: boolean;
+  };
+}
+
+/** Returns the reset for a segment that belongs to nothing (RFC 9293 section 3.10.7.1). */
+export function resetFor(segment: SegmentReader, flow: Flow): Answer {
+  const hasAck = segment.has(FLAG_ACK);
+  return {
+    flow,
+    sequence: hasAck ? segment.acknowledgement : 0,
+    acknowledgement: hasAck ? 0 : seqAdd(segment.sequence, segment.length),
+    flags: hasAck ? FLAG_RST : FLAG_RST | FLAG_ACK,
+    window: 0,
   };
 }
 

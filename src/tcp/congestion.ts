@@ -113,14 +113,15 @@ export class Congestion {
    * event, also if it was a timer (`delivered` is then 0).
    *
    * @param flight bytes sent and neither acknowledged nor SACKed before this ACK, lost or not (RecoverFS of RFC 9937)
+   * @param hasSack whether the connection uses SACK; if not, what is delivered is an estimate, which PRR limits
    */
-  enterRecovery(flight: number, now: number): void {
+  enterRecovery(flight: number, now: number, hasSack = true): void {
     if (this.phase === 'recovery') return;
     this.remember(now);
     this.reduce(flight);
     this.phase = 'recovery';
     this.prr ??= new Prr();
-    this.prr.begin(flight, this.ssthresh);
+    this.prr.begin(flight, this.ssthresh, hasSack);
   }
 
   /**

@@ -186,7 +186,6 @@ export class TcpConnection {
     this.#block.userTimeoutMs = checkWhole('timeoutMs', timeoutMs, 1, MAX_DELAY_MS);
     this.#block.host.update(this.#block);
   }
-
 }
 
 const MAX_DELAY_MS = 0x7fff_ffff;

@@ -16,6 +16,7 @@ import type { TcpListener } from './listener.ts';
 import { LossRecovery } from './loss.ts';
 import type { BufferMemory } from './memory.ts';
 import { TIMESTAMPS_LENGTH } from './options.ts';
+import { type Ready, ReadyClass, type ReadyItems } from './ready-queue.ts';
 import { ReceiveBuffer } from './receive-buffer.ts';
 import { ReceiveWindow } from './receive-window.ts';
 import { RttEstimator } from './rtt.ts';
@@ -23,6 +24,7 @@ import { headersOf } from './segment.ts';
 import { SendBuffer } from './send-buffer.ts';
 import { seqAdd, seqBefore } from './sequence.ts';
 import { TcpEvent, type TcpFailure, TcpState } from './state.ts';
+import type { Timed } from './timer-wheel.ts';
 
 /** What a control block needs of its endpoint. */
 export interface BlockHost {
@@ -47,7 +49,7 @@ export interface BlockHost {
   retire(block: ControlBlock, isTimeWait: boolean): void;
 }
 
-export class ControlBlock {
+export class ControlBlock implements Timed, Ready {
   readonly flow: Flow;
   readonly host: BlockHost;
   state: TcpState = TcpState.Closed;
@@ -109,23 +111,23 @@ export class ControlBlock {
   lastAckSent = 0;
 
   /** The MSS that the peer announced, and the path's MTU. */
-  peerMss = DEFAULT_MSS;
+  peerMss: number = DEFAULT_MSS;
   pathMtu: number;
   readonly rtt: RttEstimator = new RttEstimator();
   readonly loss: LossRecovery;
   /** It begins anew when the options of the handshake are known. */
   congestion: Congestion;
-  /** The last transmission stopped because of cwnd. */
+  /** Whether cwnd held a transmission back in the last round trip, and in the one that goes on. */
+  wasCwndLimited = false;
   isCwndLimited = false;
   /** A local drop reduces cwnd again only behind this sequence number. */
   localDropEnd = 0;
 
   /** What the next call of `transmit` must send, besides data and ACKs. */
   isSynDue = false;
-  isTailProbeDue = false;
+  isResendDue = false;
   isWindowProbeDue = false;
   isKeepaliveDue = false;
-  isResendDue = false;
   /** The device did not take a packet: the next ACK or timer tries again. */
   isHeldBack = false;
 
@@ -150,6 +152,21 @@ export class ControlBlock {
 
   /** When the last challenge ACK was sent (RFC 5961 section 7). */
   challengeAt: number = Number.NEGATIVE_INFINITY;
+
+  /** The links of the endpoint's timer wheel. */
+  timerNext: Timed | undefined = undefined;
+  timerPrevious: Timed | undefined = undefined;
+  timerSlot = -1;
+  timerAtMs = 0;
+
+  /** The links of the endpoint's queue of connections that may send. */
+  readyNext: Ready | undefined = undefined;
+  readyPrevious: Ready | undefined = undefined;
+  readyClass: ReadyClass = ReadyClass.None;
+  readyAfter: ReadyClass = ReadyClass.None;
+  readyList: ReadyItems | undefined = undefined;
+  readyDeficit = 0;
+  readyRound = -1;
 
   /** What the application sees of the connection. */
   connection!: TcpConnection;
@@ -205,6 +222,18 @@ export class ControlBlock {
     return (Math.floor(this.host.now) + this.tsOffset) | 0;
   }
 
+  /**
+   * Offers the peer a window, and returns the window field of a segment that is sent now. While memory is tight, no
+   * more is offered than has memory already.
+   *
+   * @param scale 0 in a SYN, whose window is never scaled
+   */
+  offerWindow(scale: number = this.window.scale): number {
+    const { receive, host } = this;
+    const spare = host.memory.isTight ? receive.spare : Number.POSITIVE_INFINITY;
+    return this.window.offer(receive.available, spare, scale);
+  }
+
   /** The unit is known for the first time: the initial window follows from it. */
   beginCongestion(): void {
     this.congestion = new Congestion(this.unit);
@@ -215,6 +244,7 @@ export class ControlBlock {
   adaptUnit(): void {
     this.congestion.unit = this.unit;
     this.loss.unit = this.unit;
+    this.loss.mss = this.mss - (this.hasTimestamps ? TIMESTAMPS_LENGTH : 0);
   }
 
   raise(event: number): void {
@@ -238,6 +268,7 @@ export class ControlBlock {
 
   #leave(state: TcpState): void {
     this.state = state;
+    this.loss.destroy();
     this.send.destroy();
     this.receive.discardOutOfOrder();
     if (this.isReleased) this.receive.destroy();

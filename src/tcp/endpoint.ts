@@ -7,71 +7,43 @@
  * @module
  */
 import { randomBytes } from 'node:crypto';
-import { IpAddress } from '../base/address.ts';
-import { Parse } from '../packet/fields.ts';
+import type { IpAddress } from '../base/address.ts';
+import { FragmentPart, PacketKind, Parse } from '../packet/fields.ts';
 import { PacketHeader } from '../packet/header.ts';
 import { PacketView } from '../packet/view.ts';
 import { VNET_HEADER_LENGTH } from '../packet/virtio.ts';
-import { type Answer, AnswerQueue } from './answers.ts';
+import { type Answer, AnswerQueue, resetFor } from './answers.ts';
 import { BlockTable } from './block-table.ts';
-import { TcpConnection, type TcpOwner } from './connection.ts';
-import { type BlockHost, ControlBlock } from './control-block.ts';
+import type { TcpConnection, TcpOwner } from './connection.ts';
+import type { BlockHost, ControlBlock } from './control-block.ts';
 import { newCounters, type TcpCounters } from './counters.ts';
+import {
+  DEFAULT_TCP_MTU,
+  TCP_LIMITS,
+  type TcpEndpointOptions,
+  type TcpLimits,
+} from './endpoint-options.ts';
+import type { Flow } from './flow.ts';
+import type { HalfOpen } from './half-open.ts';
 import { type IcmpError, onIcmpError } from './icmp-error.ts';
 import { SequenceNumbers } from './isn.ts';
-import type { Flow } from './flow.ts';
 import { type ListenerOwner, ListenerTable, TcpListener } from './listener.ts';
+import { LocalPorts, TIME_WAIT_MS } from './local-ports.ts';
 import { BufferMemory } from './memory.ts';
+import { openActive, openPassive } from './open.ts';
 import { TcpOpenError } from './open-error.ts';
-import { FIRST_WINDOW, type Opening, PassiveOpens, WINDOW_SCALE } from './passive-open.ts';
-import { pickPort } from './ports.ts';
-import { ReadyQueue } from './ready-queue.ts';
-import { acceptHandshake, receiveInSynSent, receiveSegment } from './receive.ts';
+import { FIRST_WINDOW, PassiveOpens } from './passive-open.ts';
+import { ReadyClass, ReadyQueue } from './ready-queue.ts';
+import { receiveInSynSent, receiveSegment } from './receive.ts';
+import { relieve } from './relief.ts';
 import { FLAG_ACK, FLAG_RST, FLAG_SYN, SegmentReader, SegmentWriter } from './segment.ts';
-import { seqAdd, seqBefore } from './sequence.ts';
-import { TcpEvent, TcpState } from './state.ts';
+import { seqAdd } from './sequence.ts';
+import { TcpState } from './state.ts';
 import { TimeWaitTable } from './time-wait.ts';
+import { lastAck, receiveInTimeWait } from './time-wait-segment.ts';
 import { TimerWheel } from './timer-wheel.ts';
 import { deadlineOf, expireTimers, planWindowProbe, resumeBlock } from './timers.ts';
 import { readiness, Transmitter } from './transmit.ts';
-
-/** Bounds of an endpoint. */
-export interface TcpLimits {
-  readonly connections: number;
-  readonly halfOpen: number;
-  /** Half-open connections of one remote address. */
-  readonly halfOpenPerClient: number;
-  readonly timeWait: number;
-  /** All buffers of all connections, besides 4 KiB each way for each. */
-  readonly bufferBytes: number;
-  /** The send buffer, and the receive buffer, of one connection. */
-  readonly connectionBufferBytes: number;
-  readonly resetsPerSecond: number;
-}
-
-export const TCP_LIMITS: TcpLimits = Object.freeze({
-  connections: 16_384,
-  halfOpen: 1_024,
-  halfOpenPerClient: 128,
-  timeWait: 16_384,
-  bufferBytes: 64 * 1_024 * 1_024,
-  connectionBufferBytes: 4 * 1_024 * 1_024,
-  resetsPerSecond: 1_000,
-});
-
-export interface TcpEndpointOptions {
-  /** Returns a monotonic time in ms. */
-  readonly now: () => number;
-  /** Returns random bytes that cannot be predicted. Default: those of `node:crypto`. */
-  readonly random?: (length: number) => Uint8Array;
-  /** The longest packet in bytes, from 1,280 to 65,515; default 65,515, so that IPv4 that becomes IPv6 still fits. */
-  readonly mtu?: number;
-  /** Whether frames may be super-segments with partial checksums; default true. */
-  readonly offload?: boolean;
-  readonly limits?: Partial<TcpLimits>;
-}
-
-export const DEFAULT_TCP_MTU = 65_515;
 
 export class TcpEndpoint implements BlockHost {
   readonly counters: TcpCounters = newCounters();
@@ -98,6 +70,7 @@ export class TcpEndpoint implements BlockHost {
   readonly #listeners = new ListenerTable();
   readonly #passive: PassiveOpens;
   readonly #timeWait: TimeWaitTable;
+  readonly #ports: LocalPorts;
   readonly #wheel: TimerWheel<ControlBlock>;
   readonly #ready = new ReadyQueue<ControlBlock>();
   #eventful: ControlBlock[] = [];
@@ -118,16 +91,26 @@ export class TcpEndpoint implements BlockHost {
     this.#transmitter = new Transmitter(writer);
     this.#answers = new AnswerQueue(writer, this.limits.resetsPerSecond);
     this.#timeWait = new TimeWaitTable(this.limits.timeWait);
-    this.#wheel = new TimerWheel(this.now);
-    this.#passive = new PassiveOpens({
-      limit: this.limits.halfOpen,
-      perClient: this.limits.halfOpenPerClient,
-      mtu: this.mtu,
-      counters: this.counters,
+    this.#ports = new LocalPorts({
       numbers: this.#numbers,
-      answer: (answer) => this.#push(answer),
-      establish: (opening, segment) => this.#establish(opening, segment),
+      random: this.#random,
+      blocks: this.#blocks,
+      listeners: this.#listeners,
+      timeWait: this.#timeWait,
     });
+    this.#wheel = new TimerWheel(this.now);
+    this.#passive = new PassiveOpens(
+      {
+        limit: this.limits.halfOpen,
+        perClient: this.limits.halfOpenPerClient,
+        mtu: this.mtu,
+        counters: this.counters,
+        numbers: this.#numbers,
+        answer: (answer) => this.#push(answer),
+        establish: (opening, segment) => this.#establish(opening, segment),
+      },
+      this.now
+    );
   }
 
   get maxBufferBytes(): number {
@@ -170,7 +153,7 @@ export class TcpEndpoint implements BlockHost {
   receivePacket(buffer: Uint8Array, view: DataView, vnet: number, header: PacketHeader): void {
     const { counters } = this;
     counters.received++;
-    if (!header.isTcpSegment) {
+    if (header.kind !== PacketKind.Tcp || header.part !== FragmentPart.Whole) {
       counters.dropMalformed++;
       return;
     }
@@ -193,18 +176,9 @@ export class TcpEndpoint implements BlockHost {
       if (counters.dropNoMemory !== dropped) this.#relieve();
       return;
     }
-    if (this.#passive.onSegment(segment, hash, this.now)) {
-      this.#wake();
-      return;
-    }
-    let afterIss: number | undefined;
-    const waiting = this.#timeWait.findSegment(segment, hash);
-    if (waiting >= 0) {
-      if (!this.#receiveInTimeWait(waiting, segment)) return;
-      afterIss = seqAdd(this.#timeWait.sndNxt(waiting), TIME_WAIT_ISS_STEP);
-      this.#timeWait.remove(waiting);
-    }
-    this.#receiveInListen(segment, hash, afterIss);
+    const flow = segment.flow(hash);
+    if (!this.#passive.onSegment(segment, flow, this.now)) this.#receiveUnknown(segment, flow);
+    this.#wake();
   }
 
   /**
@@ -226,7 +200,7 @@ export class TcpEndpoint implements BlockHost {
       const length = this.#transmitter.next(block, buffer, at);
       if (length > 0) {
         this.#ready.charge(block, length);
-        this.#schedule(block);
+        this.update(block);
         return length;
       }
       this.#ready.remove(block);
@@ -293,26 +267,12 @@ export class TcpEndpoint implements BlockHost {
     if (this.#blocks.size >= this.limits.connections) {
       throw new TcpOpenError('ENOBUFS', `there are ${this.limits.connections} connections already`);
     }
-    const flow = this.#freeFlow(local, localPort, remote, remotePort);
-    const block = new ControlBlock(flow, this);
-    const connection = new TcpConnection(block, owner);
-    block.iss = this.#numbers.isn(flow, this.now);
-    block.sndUna = block.iss;
-    block.sndNxt = seqAdd(block.iss, 1);
-    block.sndFront = block.sndNxt;
-    block.smallEnd = block.sndNxt;
-    block.hasScale = true;
-    block.hasSack = true;
-    block.hasTimestamps = true;
-    block.tsOffset = this.#numbers.timestampOffset(flow);
-    block.window.scale = WINDOW_SCALE;
-    block.state = TcpState.SynSent;
-    block.isSynDue = true;
-    block.synAt = this.now + block.rtt.rtoMs;
+    const flow = this.#ports.flowTo(local, localPort, remote, remotePort, this.now);
+    const block = openActive(flow, this, this.#numbers, owner);
     this.#blocks.add(block);
     this.counters.opened++;
     this.update(block);
-    return connection;
+    return block.connection;
   }
 
   /**
@@ -328,10 +288,7 @@ export class TcpEndpoint implements BlockHost {
     owner: ListenerOwner,
     backlog: number
   ): TcpListener {
-    const isTaken = (candidate: number): boolean => this.#listeners.isTaken(candidate, local);
-    if (port !== 0 && isTaken(port)) throw new TcpOpenError('EADDRINUSE', `port ${port} is taken`);
-    const chosen = port === 0 ? pickPort(() => this.#random32(), isTaken) : port;
-    if (chosen < 0) throw new TcpOpenError('EADDRNOTAVAIL', 'no port is free');
+    const chosen = this.#ports.listeningPort(local, port);
     const listener = new TcpListener(local, chosen, owner, backlog, (closed) => {
       if (this.#listeners.remove(closed)) this.#passive.forget(closed);
     });
@@ -376,7 +333,7 @@ export class TcpEndpoint implements BlockHost {
   update(block: ControlBlock): void {
     if (block.state === TcpState.Closed || block.state === TcpState.TimeWait) return;
     const readyClass = readiness(block);
-    if (readyClass >= 0) {
+    if (readyClass !== ReadyClass.None) {
       this.#ready.add(block, readyClass);
       this.#wake();
     } else if (block.state >= TcpState.Established) {
@@ -400,7 +357,7 @@ export class TcpEndpoint implements BlockHost {
       sequence: block.sndNxt,
       acknowledgement: hasAck ? window.next : 0,
       flags: isReset ? (hasAck ? FLAG_RST | FLAG_ACK : FLAG_RST) : FLAG_ACK,
-      window: isReset ? 0 : window.offer(block.receive.available),
+      window: isReset ? 0 : block.offerWindow(),
       timestamps: block.hasTimestamps
         ? { value: block.timestamp, echo: block.tsRecent }
         : undefined,
@@ -414,103 +371,70 @@ export class TcpEndpoint implements BlockHost {
     this.#blocks.remove(block);
     if (isTimeWait) {
       this.answer(block, false);
-      this.#timeWait.add(block, this.now + TIME_WAIT_MS);
+      this.#timeWait.add(
+        block.flow,
+        block.sndNxt,
+        block.window.next,
+        block.hasTimestamps,
+        block.tsRecent,
+        block.tsOffset,
+        this.now + TIME_WAIT_MS
+      );
     } else if (block.failure !== undefined) {
       this.counters.failed++;
     }
   }
 
-  #receiveInListen(segment: SegmentReader, hash: number, afterIss: number | undefined): void {
+  /** The segment belongs to no connection: to one in TIME-WAIT, to a listener, or to nothing. */
+  #receiveUnknown(segment: SegmentReader, flow: Flow): void {
+    const { counters } = this;
+    const timeWait = this.#timeWait;
+    let afterIss: number | undefined;
+    const entry = timeWait.find(flow);
+    if (entry >= 0) {
+      const { now } = this;
+      afterIss = seqAdd(timeWait.sndNxt(entry), TIME_WAIT_ISS_STEP);
+      const outcome = receiveInTimeWait(timeWait, entry, segment);
+      if (outcome === 'drop') counters.dropOutsideWindow++;
+      if (outcome === 'answer') {
+        timeWait.restart(entry, now + TIME_WAIT_MS);
+        this.#push(lastAck(timeWait, entry, flow, now, FIRST_WINDOW));
+      }
+      if (outcome !== 'reopen') return;
+      timeWait.remove(entry);
+    }
+    this.#receiveInListen(segment, flow, afterIss);
+  }
+
+  #receiveInListen(segment: SegmentReader, flow: Flow, afterIss: number | undefined): void {
     const { counters } = this;
     if (segment.has(FLAG_RST)) {
       counters.dropOutsideWindow++;
       return;
     }
     const isSyn = (segment.flags & (FLAG_SYN | FLAG_ACK)) === FLAG_SYN;
-    const listener = isSyn
-      ? this.#listeners.find(segment.destinationPort, segment.destination)
-      : undefined;
+    const listener = isSyn ? this.#listeners.find(flow.localPort, flow.local.words) : undefined;
     if (listener === undefined) {
-      this.#reset(segment, hash);
+      counters.resets++;
+      this.#push(resetFor(segment, flow));
     } else if (
       listener.waiting >= listener.backlog ||
       this.#blocks.size + this.#passive.size >= this.limits.connections
     ) {
       counters.dropSyn++;
     } else {
-      this.#passive.onSyn(listener, segment, hash, this.now, afterIss);
-      this.#wake();
+      this.#passive.onSyn(listener, segment, flow, this.now, afterIss);
     }
   }
 
-  /** Answers a segment that belongs to nothing (RFC 9293 section 3.10.7.1). */
-  #reset(segment: SegmentReader, hash: number): void {
-    this.counters.resets++;
-    const flow: Flow = {
-      family: segment.family,
-      local: IpAddress.fromWords([...segment.destination]),
-      localPort: segment.destinationPort,
-      remote: IpAddress.fromWords([...segment.source]),
-      remotePort: segment.sourcePort,
-      hash,
-    };
-    const hasAck = segment.has(FLAG_ACK);
-    this.#push({
-      flow,
-      sequence: hasAck ? segment.acknowledgement : 0,
-      acknowledgement: hasAck ? 0 : seqAdd(segment.sequence, segment.length),
-      flags: hasAck ? FLAG_RST : FLAG_RST | FLAG_ACK,
-      window: 0,
-    });
-  }
-
-  /** Returns whether a SYN may begin a new connection (RFC 6191; RFC 9293 section 3.10.7.4, fourth step). */
-  #receiveInTimeWait(waiting: number, segment: SegmentReader): boolean {
-    const table = this.#timeWait;
-    const rcvNxt = table.rcvNxt(waiting);
-    const { options, sequence } = segment;
-    const hasTimestamps = table.hasTimestamps(waiting) && options.hasTimestamps;
-    const isOld = hasTimestamps && seqBefore(options.tsValue, table.tsRecent(waiting));
-    if (segment.has(FLAG_RST)) {
-      // As Linux without `tcp_rfc1337`: an exact reset ends TIME-WAIT.
-      if (!isOld && sequence === rcvNxt) table.remove(waiting);
-      else this.counters.dropOutsideWindow++;
-      return false;
-    }
-    const isSyn = (segment.flags & (FLAG_SYN | FLAG_ACK)) === FLAG_SYN;
-    const isNewer = hasTimestamps
-      ? seqBefore(table.tsRecent(waiting), options.tsValue)
-      : seqBefore(rcvNxt, sequence);
-    if (isSyn && !isOld && isNewer) return true;
-    if (!isSyn && !segment.has(FLAG_ACK)) {
-      this.counters.dropBadAck++;
-      return false;
-    }
-    // The peer has not received the last ACK, which is sent again, and waits from now on.
-    table.postpone(waiting, this.now + TIME_WAIT_MS);
-    this.#push(table.acknowledge(waiting, this.now, FIRST_WINDOW));
-    return false;
-  }
-
-  #establish(opening: Opening, segment: SegmentReader): void {
-    const block = new ControlBlock(opening.flow, this);
-    const connection = new TcpConnection(block, undefined);
-    block.iss = opening.iss;
-    block.sndUna = opening.iss;
-    block.sndNxt = seqAdd(opening.iss, 1);
-    block.sndFront = block.sndNxt;
-    block.smallEnd = block.sndNxt;
-    block.tsOffset = opening.tsOffset;
+  #establish(opening: HalfOpen, segment: SegmentReader): void {
+    const block = openPassive(opening, this, segment);
     this.#blocks.add(block);
     this.counters.accepted++;
-    acceptHandshake(block, opening, segment, this.now);
-    const { listener } = opening;
-    listener.waiting++;
-    block.listener = listener;
     this.update(block);
     // The ACK may carry payload, or a FIN.
     receiveSegment(block, segment, this.now);
-    if (connection.state !== TcpState.Closed) this.notify(block);
+    this.notify(block);
   }
 
   #deliver(block: ControlBlock): void {
@@ -556,61 +480,16 @@ export class TcpEndpoint implements BlockHost {
   #relieve(): void {
     if (this.now - this.#relievedAt < RELIEF_INTERVAL_MS) return;
     this.#relievedAt = this.now;
-    let idlest: ControlBlock | undefined;
-    let most = 0;
-    for (const block of this.#blocks) {
-      block.receive.discardOutOfOrder();
-      const held = block.receive.charged + block.send.charged;
-      const isStuck = this.now - Math.max(block.heardAt, block.sentAt) >= STUCK_MS;
-      if (isStuck && held > most) {
-        most = held;
-        idlest = block;
-      }
-    }
-    if (idlest === undefined) return;
-    this.answer(idlest, true);
-    idlest.end('evicted');
-  }
-
-  #freeFlow(local: IpAddress, localPort: number, remote: IpAddress, remotePort: number): Flow {
-    const { family } = local;
-    const flowOf = (port: number): Flow => {
-      const hash = this.#numbers.flowHash(local.words, port, remote.words, remotePort);
-      return { family, local, localPort: port, remote, remotePort, hash };
-    };
-    const isUsed = (port: number): boolean => {
-      if (this.#listeners.isTaken(port, local)) return true;
-      const flow = flowOf(port);
-      return (
-        this.#blocks.find(flow) !== undefined ||
-        this.#timeWait.isFresh(flow, this.now - TIME_WAIT_REUSE_MS)
-      );
-    };
-    if (localPort !== 0) {
-      if (isUsed(localPort)) throw new TcpOpenError('EADDRINUSE', `port ${localPort} is taken`);
-      return flowOf(localPort);
-    }
-    const port = pickPort(() => this.#random32(), isUsed);
-    if (port < 0) {
-      throw new TcpOpenError('EADDRNOTAVAIL', `no port is free for ${remote}:${remotePort}`);
-    }
-    return flowOf(port);
-  }
-
-  #random32(): number {
-    const [a, b, c, d] = this.#random(4);
-    return ((a! << 24) | (b! << 16) | (c! << 8) | d!) >>> 0;
+    const stuck = relieve(this.#blocks, this.now);
+    if (stuck === undefined) return;
+    this.answer(stuck, true);
+    stuck.end('evicted');
   }
 }
 
 function ignore(): void {}
 
-/** As Linux's `TCP_TIMEWAIT_LEN`; RFC 9293 has two minutes. */
-const TIME_WAIT_MS = 60_000;
-/** An outgoing connection may use the port of one in TIME-WAIT after this time; its timestamps are later then. */
-const TIME_WAIT_REUSE_MS = 1_000;
 /** As Linux: the numbers of a new connection begin behind all that the old one may have sent. */
 const TIME_WAIT_ISS_STEP = 65_535 + 2;
 const RESUME_SPREAD_MS = 100;
 const RELIEF_INTERVAL_MS = 1_000;
-const STUCK_MS = 60_000;

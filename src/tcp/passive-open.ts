@@ -7,18 +7,14 @@
  * There are no SYN cookies, which would lose options. The table is bounded, in all and for each client.
  * @module
  */
-import { IpAddress } from '../base/address.ts';
 import type { Answer } from './answers.ts';
 import type { TcpCounters } from './counters.ts';
 import type { Flow } from './flow.ts';
-import { type HalfOpen, HalfOpenTable } from './half-open.ts';
+import { HalfOpen, HalfOpenTable } from './half-open.ts';
 import type { SequenceNumbers } from './isn.ts';
 import type { TcpListener } from './listener.ts';
 import { FLAG_ACK, FLAG_RST, FLAG_SYN, headersOf, type SegmentReader } from './segment.ts';
 import { seqAdd, seqDistance } from './sequence.ts';
-
-/** A connection between SYN and ACK, for a listener. */
-export type Opening = HalfOpen<TcpListener>;
 
 export interface PassiveOpenOptions {
   readonly limit: number;
@@ -28,16 +24,16 @@ export interface PassiveOpenOptions {
   readonly numbers: SequenceNumbers;
   readonly answer: (answer: Answer) => void;
   /** The handshake is complete. */
-  readonly establish: (opening: Opening, segment: SegmentReader) => void;
+  readonly establish: (opening: HalfOpen, segment: SegmentReader) => void;
 }
 
 export class PassiveOpens {
   readonly #options: PassiveOpenOptions;
-  readonly #table: HalfOpenTable<TcpListener>;
+  readonly #table: HalfOpenTable;
 
-  constructor(options: PassiveOpenOptions) {
+  constructor(options: PassiveOpenOptions, now: number) {
     this.#options = options;
-    this.#table = new HalfOpenTable(options);
+    this.#table = new HalfOpenTable(now, options);
   }
 
   get size(): number {
@@ -56,43 +52,34 @@ export class PassiveOpens {
   onSyn(
     listener: TcpListener,
     segment: SegmentReader,
-    hash: number,
+    flow: Flow,
     now: number,
     afterIss: number | undefined
   ): void {
     const { numbers, counters } = this.#options;
     const { options } = segment;
-    const flow: Flow = {
-      family: segment.family,
-      local: IpAddress.fromWords([...segment.destination]),
-      localPort: segment.destinationPort,
-      remote: IpAddress.fromWords([...segment.source]),
-      remotePort: segment.sourcePort,
-      hash,
-    };
-    const opening: Opening = {
-      flow,
-      iss: afterIss ?? numbers.isn(flow, now),
-      irs: segment.sequence,
-      mss: options.mss,
-      windowScale: options.windowScale,
-      sackPermitted: options.isSackPermitted,
-      timestamps: options.hasTimestamps,
-      tsRecent: options.tsValue,
-      tsOffset: options.hasTimestamps ? numbers.timestampOffset(flow) : 0,
-      window: segment.window,
-      openedAt: now,
-      retries: 0,
-      deadlineMs: now + FIRST_RETRY_MS,
-      listener,
-    };
+    const opening = new HalfOpen(flow);
+    opening.iss = afterIss ?? numbers.isn(flow, now);
+    opening.irs = segment.sequence;
+    opening.mss = options.mss;
+    opening.windowScale = options.windowScale;
+    opening.sackPermitted = options.isSackPermitted;
+    opening.timestamps = options.hasTimestamps;
+    if (options.hasTimestamps) {
+      opening.tsRecent = options.tsValue;
+      opening.tsOffset = numbers.timestampOffset(flow);
+    }
+    opening.window = segment.window;
+    opening.openedAt = now;
+    opening.deadlineMs = now + FIRST_RETRY_MS;
+    opening.listener = listener;
     if (this.#table.add(opening)) this.#answerSyn(opening, now);
     else counters.dropSyn++;
   }
 
   /** Handles a segment of a half-open connection. Returns false if there is none for the segment. */
-  onSegment(segment: SegmentReader, hash: number, now: number): boolean {
-    const opening = this.#table.findSegment(segment, hash);
+  onSegment(segment: SegmentReader, flow: Flow, now: number): boolean {
+    const opening = this.#table.find(flow);
     if (opening === undefined) return false;
     const { counters } = this.#options;
     const offset = seqDistance(seqAdd(opening.irs, 1), segment.sequence);
@@ -119,7 +106,6 @@ export class PassiveOpens {
     const { acknowledgement, options } = segment;
     if (acknowledgement !== seqAdd(opening.iss, 1)) {
       counters.dropBadAck++;
-      const { flow } = opening;
       this.#options.answer({
         flow,
         sequence: acknowledgement,
@@ -133,7 +119,7 @@ export class PassiveOpens {
       counters.dropBadAck++;
       return true;
     }
-    const { listener } = opening;
+    const listener = listenerOf(opening);
     if (listener.waiting >= listener.backlog) {
       // The SYN-ACK is sent again later, and so is the peer's ACK.
       counters.dropSyn++;
@@ -146,15 +132,15 @@ export class PassiveOpens {
 
   /** Sends SYN-ACKs again, and forgets the connections that nobody completed. */
   expire(now: number): void {
-    for (const opening of this.#table.due(now)) {
+    this.#table.expire(now, (opening) => {
       if (opening.retries >= MAX_RETRIES) {
         this.#table.remove(opening);
-        continue;
+        return;
       }
       opening.retries++;
-      this.#table.postpone(opening, now + FIRST_RETRY_MS * 2 ** opening.retries);
+      this.#table.delay(opening, now + FIRST_RETRY_MS * 2 ** opening.retries);
       this.#answerSyn(opening, now);
-    }
+    });
   }
 
   /** Forgets the connections of a listener that was closed. */
@@ -164,7 +150,7 @@ export class PassiveOpens {
     }
   }
 
-  #answerSyn(opening: Opening, now: number): void {
+  #answerSyn(opening: HalfOpen, now: number): void {
     const { flow, iss, irs } = opening;
     const { mtu } = this.#options;
     this.#options.answer({
@@ -182,7 +168,7 @@ export class PassiveOpens {
     });
   }
 
-  #answerOutside(opening: Opening, now: number): void {
+  #answerOutside(opening: HalfOpen, now: number): void {
     const { flow, iss, irs } = opening;
     this.#options.answer({
       flow,
@@ -195,7 +181,12 @@ export class PassiveOpens {
   }
 }
 
-function timestampsOf(opening: Opening, now: number): Answer['timestamps'] {
+/** The listener that the SYN was for. */
+export function listenerOf(opening: HalfOpen): TcpListener {
+  return opening.listener as TcpListener;
+}
+
+function timestampsOf(opening: HalfOpen, now: number): Answer['timestamps'] {
   if (!opening.timestamps) return undefined;
   return { value: (Math.floor(now) + opening.tsOffset) | 0, echo: opening.tsRecent };
 }

@@ -12,14 +12,21 @@ export class Prr {
   /** RecoverFS: what was in flight when recovery began. */
   private flight = 1;
   private ssthresh = 0;
+  /** What `delivered` may become. */
+  private limit: number = Number.POSITIVE_INFINITY;
   /** prr_delivered and prr_out: what was delivered and sent since recovery began. */
   private delivered = 0;
   private out = 0;
 
-  /** @param flight bytes in flight before the ACK that began recovery, including those that are lost */
-  begin(flight: number, ssthresh: number): void {
+  /**
+   * @param flight bytes in flight before the ACK that began recovery, including those that are lost
+   * @param hasSack whether SACK says what is delivered. If not, it is estimated by duplicate ACKs, which a receiver can
+   * send without end; so no more than `flight` counts.
+   */
+  begin(flight: number, ssthresh: number, hasSack: boolean): void {
     this.flight = Math.max(1, flight);
     this.ssthresh = ssthresh;
+    this.limit = hasSack ? Number.POSITIVE_INFINITY : this.flight;
     this.delivered = 0;
     this.out = 0;
   }
@@ -38,8 +45,9 @@ export class Prr {
    * @param isSafe whether SND.UNA advanced and nothing more was lost
    */
   onAck(delivered: number, inFlight: number, isSafe: boolean, unit: number): number {
-    // The fast retransmission that begins recovery is always sent; without SACK, or when a timer found the loss,
-    // nothing is delivered at that time.
+    delivered = Math.min(delivered, this.limit - this.delivered);
+    // When a timer found the loss, nothing is delivered at that time. The retransmission that begins recovery is sent
+    // nevertheless; Linux counts a packet as delivered then.
     if (delivered <= 0) return this.out === 0 ? unit : -1;
     this.delivered += delivered;
     let allowed: number;

@@ -13,7 +13,8 @@
  */
 import { onAcknowledgement } from './acknowledge.ts';
 import type { ControlBlock } from './control-block.ts';
-import { type Opening, WINDOW_SCALE } from './passive-open.ts';
+import type { HalfOpen } from './half-open.ts';
+import { WINDOW_SCALE } from './passive-open.ts';
 import { FLAG_ACK, FLAG_FIN, FLAG_RST, FLAG_SYN, type SegmentReader } from './segment.ts';
 import { seqAdd, seqAtMost, seqBefore, seqDistance } from './sequence.ts';
 import { TcpEvent, TcpState } from './state.ts';
@@ -112,13 +113,13 @@ export function acceptSyn(block: ControlBlock, segment: SegmentReader, now: numb
 /** Begins a connection whose handshake a peer has opened and now completes. */
 export function acceptHandshake(
   block: ControlBlock,
-  opening: Opening,
+  opening: HalfOpen,
   segment: SegmentReader,
   now: number
 ): void {
   block.irs = opening.irs;
   block.window.open(seqAdd(opening.irs, 1));
-  block.window.offer(0, 0);
+  block.offerWindow(0);
   block.lastAckSent = block.window.next;
   if (opening.mss >= 0) block.peerMss = Math.max(opening.mss, MIN_PEER_MSS);
   block.hasScale = opening.windowScale >= 0;
@@ -309,11 +310,7 @@ function store(
   const left = window.next;
   const advance = receive.insert(segment.buffer, start, start + length, offset);
   if (receive.duplicateFrom >= 0) {
-    reportDuplicate(
-      block,
-      seqAdd(left, receive.duplicateFrom),
-      seqAdd(left, receive.duplicateTo)
-    );
+    reportDuplicate(block, seqAdd(left, receive.duplicateFrom), seqAdd(left, receive.duplicateTo));
   } else if (advance === 0 && receive.outOfOrder === before) {
     block.host.counters.dropNoMemory++;
   }

@@ -4,6 +4,7 @@
  * file alone.
  * @module
  */
+import { IpAddress } from '../base/address.ts';
 import { fold } from '../packet/checksum.ts';
 import { copySum } from '../packet/copy-sum.ts';
 import {
@@ -92,6 +93,18 @@ export class SegmentReader {
     );
   }
 
+  /** Makes the flow of the segment, as this endpoint sees it. */
+  flow(hash: number): Flow {
+    return {
+      family: this.family,
+      local: IpAddress.fromWords([...this.destination]),
+      localPort: this.destinationPort,
+      remote: IpAddress.fromWords([...this.source]),
+      remotePort: this.sourcePort,
+      hash,
+    };
+  }
+
   has(flag: number): boolean {
     return (this.flags & flag) !== 0;
   }
@@ -129,8 +142,7 @@ export class SegmentReader {
 
   #isIntact(view: DataView, transport: number, end: number, words: number): boolean {
     let sum = Protocol.Tcp + end - transport;
-    for (let i = 0; i < words; i++)
-      sum += (this.words[i]! >>> 16) + (this.words[i]! & 0xffff);
+    for (let i = 0; i < words; i++) sum += (this.words[i]! >>> 16) + (this.words[i]! & 0xffff);
     sum += copySum(view, transport, summed(), 0, end - transport);
     return fold(sum) === 0xffff;
   }

@@ -18,9 +18,9 @@ export function deadlineOf(block: ControlBlock, isLinkUp: boolean): number {
     block.synAt,
     block.ackAt,
     block.windowProbeAt,
+    block.keepaliveAt,
     block.retryAt,
     block.resendAt,
-    block.keepaliveAt,
     block.loss.deadline
   );
 }
@@ -43,7 +43,6 @@ export function expireTimers(block: ControlBlock, now: number, isLinkUp: boolean
   if (now >= block.resendAt) {
     block.resendAt = NEVER;
     block.isResendDue = true;
-    block.isHeldBack = false;
   }
   if (now >= block.synAt) expireSyn(block, now);
   if (now >= block.windowProbeAt) expireWindowProbe(block, now);
@@ -118,20 +117,20 @@ function expireKeepalive(block: ControlBlock, now: number): void {
 
 function expireLoss(block: ControlBlock, now: number): void {
   const { loss, congestion, host } = block;
-  const inFlight = loss.inFlight;
-  const hadRecovery = loss.phase === 'recovery';
   block.isHeldBack = false;
   switch (loss.expire(now)) {
     case 'lost':
-      if (!hadRecovery && loss.phase === 'recovery') congestion.enterRecovery(inFlight, now);
+      if (loss.hasEntered) congestion.enterRecovery(loss.inFlightBefore, now, block.hasSack);
+      if (loss.phase === 'recovery') {
+        congestion.onRecoveryAck(0, loss.inFlight, false, loss.newlyLost);
+      }
       break;
     case 'probe':
       host.counters.tailProbes++;
-      block.isTailProbeDue = true;
       break;
     case 'timeout':
       host.counters.timeouts++;
-      congestion.onTimeout(inFlight, now);
+      congestion.onTimeout(loss.inFlightBefore, now);
       if (block.isReleased && block.rtt.backoffs > ORPHAN_RETRIES) timeOut(block);
       break;
   }
