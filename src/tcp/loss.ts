@@ -41,7 +41,7 @@ export class LossRecovery {
   hasSack = false;
   /** What stands for SMSS: min(effective MSS, 1460). */
   unit: number = DEFAULT_UNIT;
-  /** The payload of a full wire segment, if it is more than `unit`; else 0. */
+  /** The payload of a full wire segment; 0 if it is `unit`. */
   mss = 0;
 
   phase: LossPhase = 'open';
@@ -397,7 +397,7 @@ export class LossRecovery {
 
   /** Where SACK edges inside a packet are expected: at multiples of this. */
   private get segment(): number {
-    return Math.max(this.mss, this.unit, 1);
+    return this.mss > 0 ? this.mss : this.unit;
   }
 
   private beginResult(now: number): void {
