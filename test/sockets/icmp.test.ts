@@ -255,7 +255,7 @@ describe.each(FAMILIES)('over IPv%i', (family) => {
     expect(kit.icmp.counters.errorsIgnored).toBe(1);
     kit.isSent = true;
     kit.deliver(errorOf({ ...bigType, rest: 1300 }));
-    expect(kit.tcpErrors[1]).toMatchObject({ kind: 'packet-too-big', mtu: 1300 });
+    expect(kit.tcpErrors[1]).toMatchObject({ kind: 'too-big', mtu: 1300 });
     expect(kit.pathMtus.get(remote)).toBe(1300);
     kit.deliver(errorOf({ ...bigType, rest: 100 }));
     expect(kit.pathMtus.get(remote)).toBe(family === 4 ? 552 : 1300);
