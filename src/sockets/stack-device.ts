@@ -55,7 +55,7 @@ export interface StackDeviceCounters extends DeviceCounters {
   dropMalformed: number;
   /** Packets for another address. */
   dropNotOwn: number;
-  /** Packets from an address that no host can have, or from the stack's own. */
+  /** Packets from an address that is no presence of the site; ICMP errors may come from any host. */
   dropBadSource: number;
   /** Packets of protocols that the stack has not, and fragments of others than UDP. */
   dropUnsupported: number;
@@ -237,8 +237,11 @@ export class StackDevice implements PacketDevice {
       counters.dropNotOwn++;
       return undefined;
     }
+    // An ICMP error may come from any router on the way.
+    const isKnown =
+      header.kind === PacketKind.IcmpError || site.isPresenceAt(header.family, words, 0);
     const isBad = width === 1 ? isBadSource4(words[0]!) : isBadSource6(words);
-    if (isBad || site.isOwn(header.family, words, 0)) {
+    if (!isKnown || isBad || site.isOwn(header.family, words, 0)) {
       counters.dropBadSource++;
       return undefined;
     }

@@ -234,7 +234,7 @@ export class FakeConnection implements TcpConnection {
   read(target: Uint8Array, at: number, length: number): number {
     const count = this.#received.copy(target, at, 0, Math.min(length, this.#received.length));
     this.#received = this.#received.subarray(count);
-    this.peer?.#move();
+    if (this.peer !== undefined) this.peer.#move();
     return count;
   }
 
