@@ -126,7 +126,8 @@ export class PresenceDatagramSocket extends UnsupportedDatagramCalls {
       const fail = (error: Error): void => this.#bindFailed(error);
       const onLookup = (error: Error | null, local: IpAddress | undefined): void =>
         error ? fail(error) : this.#bindTo(address, local, port);
-      this.#up.whenUp(() => this.#sender.lookUp(address, onLookup), fail);
+      const lookUp = (): void => this.#sender.lookUp(address, onLookup);
+      this.#up.whenUp(() => process.nextTick(lookUp), fail);
     }
     return this;
   }
