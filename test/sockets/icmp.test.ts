@@ -194,9 +194,9 @@ describe.each(FAMILIES)('over IPv%i', (family) => {
     return icmpError(router, { type: unreachable, quoted: segment, ...fields });
   }
 
-  test.each(
+  const kinds: readonly (readonly [number, number, string])[] =
     family === 4
-      ? ([
+      ? [
           [3, 0, 'network-unreachable'],
           [3, 1, 'host-unreachable'],
           [3, 2, 'protocol-unreachable'],
@@ -207,8 +207,8 @@ describe.each(FAMILIES)('over IPv%i', (family) => {
           [3, 10, 'prohibited'],
           [3, 13, 'prohibited'],
           [11, 0, 'time-exceeded'],
-        ] as const)
-      : ([
+        ]
+      : [
           [1, 0, 'network-unreachable'],
           [1, 1, 'prohibited'],
           [1, 3, 'host-unreachable'],
@@ -216,8 +216,9 @@ describe.each(FAMILIES)('over IPv%i', (family) => {
           [1, 6, 'prohibited'],
           [3, 0, 'time-exceeded'],
           [4, 1, 'protocol-unreachable'],
-        ] as const)
-  )('type %i, code %i is %s, handed to TCP and UDP', (type, code, kind) => {
+        ];
+
+  test.each(kinds)('type %i, code %i is %s, handed to TCP and UDP', (type, code, kind) => {
     const kit = new IcmpKit();
     kit.deliver(errorOf({ type, code }));
     kit.deliver(errorOf({ type, code, quoted: datagram, quoteLength: datagram.length }));
