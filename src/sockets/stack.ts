@@ -21,7 +21,6 @@ import {
 import { type PresenceDatagramOptions, PresenceDatagramSocket } from './datagram.ts';
 import type { SocketHost } from './host.ts';
 import { IcmpEndpoint } from './icmp.ts';
-import type { IcmpError } from './icmp-error.ts';
 import { Identifications } from './identifications.ts';
 import { lookupOf, type PresenceLookup } from './lookup.ts';
 import { PathMtus } from './path-mtu.ts';
@@ -89,7 +88,7 @@ export class SocketStack implements PacketDevice, SocketHost, AsyncDisposable {
     this.udp = new UdpEndpoint({ ...common, offload, maxWaitMs: tunnelWaitMs });
     this.icmp = new IcmpEndpoint({
       ...common,
-      onTcpError: (error) => tcpIcmpError(this.tcp, error),
+      onTcpError: (error) => this.tcp.onIcmpError(error),
       onUdpError: (error) => this.udp.onIcmpError(error),
     });
     this.#reassembler = new Reassembler(now);
@@ -303,10 +302,4 @@ export class SocketStack implements PacketDevice, SocketHost, AsyncDisposable {
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
-}
-
-/** Hands an ICMP error to TCP. Returns whether it quotes a segment that is outstanding. */
-function tcpIcmpError(tcp: TcpEndpoint, error: IcmpError): boolean {
-  const { kind } = error;
-  return tcp.onIcmpError({ ...error, kind: kind === 'packet-too-big' ? 'too-big' : kind });
 }

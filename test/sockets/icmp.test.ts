@@ -278,7 +278,7 @@ describe.each(FAMILIES)('over IPv%i', (family) => {
   test('hostile messages throw nothing', () => {
     const kit = new IcmpKit();
     const random = new Random(family);
-    for (let i = 0; i < 5000; i++) {
+    for (let i = 0; i < 2000; i++) {
       const type = random.pick(family === 4 ? [0, 3, 8, 11, 12] : [1, 2, 3, 4, 128, 129]);
       const quoted = Uint8Array.from(random.pick([segment, datagram, random.bytes(60)]));
       for (let k = random.below(4); k > 0; k--) {
@@ -292,7 +292,7 @@ describe.each(FAMILIES)('over IPv%i', (family) => {
       kit.deliver(packet(toUs, icmp(message), {}));
     }
     const { counters } = kit.icmp;
-    expect(counters.errorsIgnored).toBeGreaterThan(100);
+    expect(counters.errorsIgnored).toBeGreaterThan(50);
     expect(kit.tcpErrors.length).toBeGreaterThan(10);
     expect(kit.sent().length).toBeLessThanOrEqual(100);
   });
