@@ -57,7 +57,7 @@ export interface StackDeviceCounters extends DeviceCounters {
   dropNotOwn: number;
   /** Packets from an address that is no presence of the site; ICMP errors may come from any host. */
   dropBadSource: number;
-  /** Packets of protocols that the stack has not, and fragments of others than UDP. */
+  /** Packets of protocols that the stack has not, and fragments of others than UDP and ICMP. */
   dropUnsupported: number;
 }
 
@@ -269,9 +269,12 @@ export class StackDevice implements PacketDevice {
     }
   }
 
-  /** Only UDP sends packets that may be fragmented on the way. */
+  /** UDP puts fragments together. TCP sends no packets that may be cut on the way. */
   #endpointOfFragment(): StackEndpoint | undefined {
-    return this.#header.protocol === Protocol.Udp ? this.#udp : undefined;
+    const { protocol } = this.#header;
+    const isKnown =
+      protocol === Protocol.Udp || protocol === Protocol.Icmp || protocol === Protocol.Icmpv6;
+    return isKnown ? this.#udp : undefined;
   }
 
   /** One time holds for all packets of a callback: they may have arrived together. */

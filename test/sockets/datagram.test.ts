@@ -523,6 +523,24 @@ describe('a presence', () => {
     opened.length = 0;
   });
 
+  test('the end of the stack crashes no program that does not listen for errors', async () => {
+    const a = presence(1);
+    await bound(a);
+    // `once` of node:events would listen for errors.
+    const closed = new Promise((resolve) => a.on('close', resolve));
+    hosts[0].close(new Error('the gateway is closed'));
+    await closed;
+    opened.length = 0;
+  });
+
+  test('sending fails at once after the stack has been refused for good', async () => {
+    const a = presence(1);
+    await sent(a, 'x', 9, '10.0.0.2');
+    const cause = new Error('the site is revoked');
+    hosts[0].closedBy = cause;
+    expect((await sent(a, 'x', 9, '10.0.0.2'))[0]).toMatchObject({ code: 'ENETDOWN', cause });
+  });
+
   test('what a listener throws is an uncaught exception, and the next message comes', async () => {
     const [a, b] = [presence(1), presence(2)];
     const port = await bound(b);
