@@ -2,6 +2,9 @@
  * The part of TCP that the sockets use.
  * @module
  */
+import type { TcpEndpoint } from '../tcp/index.ts';
+import type { SocketHost as Host } from './host.ts';
+
 export {
   type ListenerOwner,
   type TcpConnection,
@@ -10,4 +13,8 @@ export {
   type TcpListener,
   type TcpOwner,
 } from '../tcp/index.ts';
-export type { SocketHost } from './host.ts';
+
+/** The part of the stack that the sockets use. */
+export type SocketHost = Omit<Host, 'tcp' | 'udp'> & {
+  readonly tcp: Pick<TcpEndpoint, 'connect' | 'listen'>;
+};

@@ -357,7 +357,7 @@ export class TcpEndpoint implements BlockHost {
       sequence: block.sndNxt,
       acknowledgement: hasAck ? window.next : 0,
       flags: isReset ? (hasAck ? FLAG_RST | FLAG_ACK : FLAG_RST) : FLAG_ACK,
-      window: isReset ? 0 : window.offer(block.receive.available),
+      window: isReset ? 0 : block.offerWindow(),
       timestamps: block.hasTimestamps
         ? { value: block.timestamp, echo: block.tsRecent }
         : undefined,

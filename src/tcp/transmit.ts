@@ -121,7 +121,7 @@ export class Transmitter {
     writer.sequence = block.iss;
     writer.acknowledgement = isAnswer ? block.window.next : 0;
     writer.flags = isAnswer ? FLAG_SYN | FLAG_ACK : FLAG_SYN;
-    writer.window = block.window.offer(0, 0);
+    writer.window = block.offerWindow(0);
     options.clear();
     options.mss = mtu - headersOf(block.flow.family);
     if (block.hasScale) options.windowScale = block.window.scale;
@@ -279,7 +279,7 @@ export class Transmitter {
     const writer = this.#writer;
     const { window } = block;
     writer.acknowledgement = window.next;
-    writer.window = window.offer(block.receive.available);
+    writer.window = block.offerWindow();
     block.lastAckSent = window.next;
     block.unacknowledged = 0;
     block.isAckDue = false;
