@@ -8,8 +8,8 @@
  * lost text.
  * @module
  */
-import { adjustWindow, closeEstablished } from './calls.ts';
-import { has, lengthOf, type Segment, segmentOf, textStartOf } from './segment.ts';
+import { adjustWindow } from './calls.ts';
+import { endOf, has, lengthOf, type Segment, segmentOf, textStartOf } from './segment.ts';
 import {
   sendAbort,
   sendAck,
@@ -33,10 +33,18 @@ export function arrivesSynchronized(tcb: Tcb, SEG: Segment): void {
 /** The sixth check and those behind it; and the segments that were held because this one was missing. */
 export function processFrom(tcb: Tcb, SEG: Segment): void {
   sixthUrgent(tcb, SEG);
+  const before = tcb.RCV.NXT;
+  const hadGap = tcb.held.length > 0;
   for (let next: Segment | undefined = SEG; next !== undefined; next = takeHeld(tcb)) {
     if (seventhTextEnds(tcb, next)) return;
     eighthFin(tcb, next);
   }
+  // "if the TCP endpoint is processing a series of queued segments, it MUST process them all before sending any ACK
+  // segments (MUST-59)"
+  const hasGap = tcb.held.length > 0 && lengthOf(SEG) > 0;
+  // RFC 5681 section 4.2: at once, if the segment left a gap or fills all or part of one.
+  if (hasGap || (hadGap && tcb.RCV.NXT !== before)) sendAck(tcb, 'out of order');
+  else if (tcb.RCV.NXT !== before) sendAck(tcb, 'acknowledge');
 }
 
 /**
@@ -65,8 +73,8 @@ function simultaneousOpenEnds(tcb: Tcb, SEG: Segment): boolean {
 function firstSequenceEnds(tcb: Tcb, SEG: Segment): boolean {
   if (lacksTimestamps(tcb, SEG)) return true;
   if (!isRejectedByPaws(tcb, SEG)) {
-    if (isAcceptable(tcb, SEG)) {
-      recordTimestamp(tcb, SEG);
+    if (isAcceptable(tcb, SEG) || isExpandedAcceptable(tcb, SEG)) {
+      if (!tcb.choices.recordsBehindAckCheck) recordTimestamp(tcb, SEG);
       return false;
     }
     if (hasSpecialAllowance(tcb, SEG)) {
@@ -92,6 +100,19 @@ export function isAcceptable(tcb: Tcb, SEG: Segment): boolean {
   if (isWithin(SEG.SEQ, NXT, WND)) return true;
   // or RCV.NXT =< SEG.SEQ+SEG.LEN-1 < RCV.NXT+RCV.WND
   return isWithin(plus(SEG.SEQ, SEG_LEN - 1), NXT, WND);
+}
+
+/**
+ * Appendix A.2 of RFC 9293 names stacks that expand "the acceptable sequence numbers", so that the ACK field of a segment
+ * is processed which says nothing new: it ends at what was last acknowledged or behind it, and begins at the right edge of
+ * the window or in front of it; or it is a probe from RCV.NXT-1. Nothing of its text is taken.
+ */
+function isExpandedAcceptable(tcb: Tcb, SEG: Segment): boolean {
+  if (tcb.choices.sequenceTest === 'table') return false;
+  const { NXT, WND } = tcb.RCV;
+  const isNotOld = isAtMost(tcb.TS.lastAckSent, endOf(SEG));
+  const isProbe = plus(SEG.SEQ, 1) === NXT;
+  return isProbe || (isNotOld && isAtMost(SEG.SEQ, plus(NXT, WND)));
 }
 
 /**
@@ -169,8 +190,10 @@ function returnToListen(tcb: Tcb): void {
 function fourthSynEnds(tcb: Tcb, SEG: Segment): boolean {
   if (!has(SEG, 'SYN')) return false;
   // "SYN-RECEIVED STATE: If the connection was initiated with a passive OPEN, then return this connection to the LISTEN
-  // state and return. Otherwise, handle per the directions for synchronized states below."
-  if (tcb.state === 'SYN-RECEIVED' && tcb.isPassive) {
+  // state and return. Otherwise, handle per the directions for synchronized states below." RFC 5961 section 4 would have a
+  // challenge ACK: a forged SYN should not end a handshake.
+  const isListener = tcb.state === 'SYN-RECEIVED' && tcb.isPassive;
+  if (isListener && tcb.choices.synInSynReceived === 'return to LISTEN') {
     returnToListen(tcb);
     return true;
   }
@@ -198,6 +221,7 @@ function fifthAckEnds(tcb: Tcb, SEG: Segment): boolean {
   if (tcb.state === 'SYN-RECEIVED') return synReceivedAckEnds(tcb, SEG);
   if (blindInjectionEnds(tcb, SEG)) return true;
   if (establishedAckEnds(tcb, SEG)) return true;
+  if (tcb.choices.recordsBehindAckCheck) recordTimestamp(tcb, SEG);
   switch (tcb.state) {
     case 'FIN-WAIT-1':
       // "In addition to the processing for the ESTABLISHED state, if the FIN segment is now acknowledged, then enter
@@ -240,9 +264,11 @@ function blindInjectionEnds(tcb: Tcb, SEG: Segment): boolean {
  */
 function synReceivedAckEnds(tcb: Tcb, SEG: Segment): boolean {
   if (!isAfterUpTo(tcb.SND.UNA, SEG.ACK, tcb.SND.NXT)) {
-    sendResetForAck(tcb, SEG);
+    if (tcb.choices.badAckInSynReceived === 'challenge') sendChallengeAck(tcb);
+    else sendResetForAck(tcb, SEG);
     return true;
   }
+  if (tcb.choices.recordsBehindAckCheck) recordTimestamp(tcb, SEG);
   acknowledge(tcb, SEG.ACK);
   enterEstablished(tcb, SEG);
   return false;
@@ -253,7 +279,8 @@ export function enterEstablished(tcb: Tcb, SEG: Segment): void {
   tcb.state = 'ESTABLISHED';
   signal(tcb, 'connected');
   setWindow(tcb, SEG);
-  if (tcb.isCloseQueued) closeEstablished(tcb);
+  // A CLOSE in SYN-RECEIVED waited for this.
+  if (tcb.isCloseQueued) tcb.state = 'FIN-WAIT-1';
 }
 
 /**
@@ -360,7 +387,6 @@ function seventhTextEnds(tcb: Tcb, SEG: Segment): boolean {
     // segment acknowledging RCV.NXT when a valid segment arrives that is in the window but not at the left window edge
     // (MAY-13)"; RFC 5681 section 4.2 asks for it at once.
     tcb.held.push(trimmed);
-    sendAck(tcb, 'out of order');
     return false;
   }
   if (trimmed.text.length === 0) return false;
@@ -372,7 +398,6 @@ function seventhTextEnds(tcb: Tcb, SEG: Segment): boolean {
   }
   tcb.receiveQueue.push(...trimmed.text);
   advance(tcb, trimmed.text.length);
-  sendAck(tcb, 'acknowledge');
   return false;
 }
 
@@ -389,7 +414,6 @@ function eighthFin(tcb: Tcb, SEG: Segment): void {
   advance(tcb, 1);
   tcb.RCV.isFinished = true;
   tcb.held = [];
-  sendAck(tcb, 'acknowledge');
   switch (tcb.state) {
     case 'ESTABLISHED':
       // "Enter the CLOSE-WAIT state."

@@ -169,7 +169,7 @@ function closeSynReceived(tcb: Tcb): Reply {
  * "Queue this until all preceding SENDs have been segmentized, then form a FIN segment and send it. In any case, enter
  * FIN-WAIT-1 state."
  */
-export function closeEstablished(tcb: Tcb): Reply {
+function closeEstablished(tcb: Tcb): Reply {
   tcb.isCloseQueued = true;
   tcb.state = 'FIN-WAIT-1';
   segmentize(tcb);

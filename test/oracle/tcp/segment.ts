@@ -27,6 +27,10 @@ export interface Options {
   readonly windowScale?: number;
   /** TSval and TSecr of RFC 7323 section 3.2. */
   readonly timestamps?: Timestamps;
+  /** RFC 2018 section 2. */
+  readonly isSackPermitted?: boolean;
+  /** RFC 2018 section 3: pairs of edges, the right one not included. */
+  readonly sack?: readonly (readonly [left: number, right: number])[];
 }
 
 export interface Timestamps {

@@ -79,7 +79,7 @@ export function probeZeroWindow(tcb: Tcb): void {
 export function retransmitFirst(tcb: Tcb): void {
   const first = tcb.retransmissionQueue[0];
   if (first === undefined) return;
-  if (has(first, 'SYN')) emit(tcb, first, 'synchronize');
+  if (has(first, 'SYN')) sendSyn(tcb, has(first, 'ACK'));
   else emit(tcb, ordinary(tcb, first.SEQ, first.CTL, first.text), 'data');
 }
 

@@ -49,6 +49,17 @@ export interface Choices {
   readonly usesTimestamps: boolean;
   /** RFC 7323 section 3.2: "If a non-<RST> segment is received without a TSopt, a TCP SHOULD silently drop the segment." */
   readonly dropsWithoutTimestamps: boolean;
+  /** Whether R3 of RFC 7323 section 5.3 waits until the fifth check has accepted the ACK field. */
+  readonly recordsBehindAckCheck: boolean;
+  /**
+   * `table`: the acceptability test is that of Table 6. `expanded`: Appendix A.2 tells that stacks accept more sequence
+   * numbers, lest ACK fields are not processed; see `isExpandedAcceptable`.
+   */
+  readonly sequenceTest: 'table' | 'expanded';
+  /** What an ACK in SYN-RECEIVED gets that acknowledges what was not sent: see `synReceivedAckEnds`. */
+  readonly badAckInSynReceived: 'reset' | 'challenge';
+  /** What a SYN in the window gets in a SYN-RECEIVED that came from LISTEN: see `fourthSynEnds`. */
+  readonly synInSynReceived: 'return to LISTEN' | 'challenge';
   /** RFC 7323 section 2: the shift count that is offered; undefined: none. */
   readonly windowScale: number | undefined;
   /** Whether text and FIN of a segment with SYN are kept; otherwise their sender sends them again. */
@@ -66,6 +77,10 @@ export const DEFAULT_CHOICES: Choices = {
   mayChallenge: () => true,
   usesTimestamps: false,
   dropsWithoutTimestamps: true,
+  recordsBehindAckCheck: false,
+  sequenceTest: 'table',
+  badAckInSynReceived: 'reset',
+  synInSynReceived: 'return to LISTEN',
   windowScale: undefined,
   keepsTextOfSyn: true,
   now: () => 0,
@@ -178,6 +193,23 @@ export function closedTcb(choices: Partial<Choices> = {}): Tcb {
     emissions: [],
     signals: [],
     timeWaitStarts: 0,
+  };
+}
+
+/** A copy that shares nothing that changes with the other one, with other choices. */
+export function copyOf(tcb: Tcb, choices: Partial<Choices> = {}): Tcb {
+  return {
+    ...tcb,
+    choices: { ...tcb.choices, ...choices },
+    SND: { ...tcb.SND },
+    RCV: { ...tcb.RCV },
+    TS: { ...tcb.TS },
+    sendQueue: [...tcb.sendQueue],
+    retransmissionQueue: [...tcb.retransmissionQueue],
+    receiveQueue: [...tcb.receiveQueue],
+    held: [...tcb.held],
+    emissions: [...tcb.emissions],
+    signals: [...tcb.signals],
   };
 }
 
