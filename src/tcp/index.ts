@@ -1,5 +1,18 @@
 /**
- * A TCP endpoint in user space, without I/O.
+ * A TCP endpoint in user space, without I/O ([RFC 9293](https://www.rfc-editor.org/rfc/rfc9293)).
  * @module
  */
+export { TcpConnection, type TcpOwner } from './connection.ts';
+export type { TcpCounters } from './counters.ts';
+export { TcpEndpoint } from './endpoint.ts';
+export {
+  DEFAULT_TCP_MTU,
+  TCP_LIMITS,
+  type TcpEndpointOptions,
+  type TcpLimits,
+} from './endpoint-options.ts';
 export type { Flow } from './flow.ts';
+export type { IcmpError, IcmpErrorKind } from './icmp-error.ts';
+export { type ListenerOwner, TcpListener } from './listener.ts';
+export { type TcpOpenCode, TcpOpenError } from './open-error.ts';
+export { TcpEvent, type TcpFailure, TcpState } from './state.ts';

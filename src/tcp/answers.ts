@@ -1,0 +1,104 @@
+/**
+ * Segments without data that wait to be sent and belong to no connection that sends: resets, ACKs for connections that
+ * have ended, and SYN-ACKs of half-open connections. The queue is bounded, and so are the resets in a second, because
+ * a peer decides how many there are.
+ * @module
+ */
+import type { Flow } from './flow.ts';
+import { FLAG_ACK, FLAG_RST, type SegmentReader, type SegmentWriter } from './segment.ts';
+import { seqAdd } from './sequence.ts';
+
+/** One segment without data. */
+export interface Answer {
+  readonly flow: Flow;
+  readonly sequence: number;
+  readonly acknowledgement: number;
+  readonly flags: number;
+  /** The window field. */
+  readonly window: number;
+  /** The timestamps option; undefined if there is none. */
+  readonly timestamps?: { readonly value: number; readonly echo: number } | undefined;
+  /** The options of a SYN-ACK. */
+  readonly syn?: {
+    readonly mss: number;
+    /** -1 without the option. */
+    readonly windowScale: number;
+    readonly isSackPermitted: boolean;
+  };
+}
+
+/** Returns the reset for a segment that belongs to nothing (RFC 9293 section 3.10.7.1). */
+export function resetFor(segment: SegmentReader, flow: Flow): Answer {
+  const hasAck = segment.has(FLAG_ACK);
+  return {
+    flow,
+    sequence: hasAck ? segment.acknowledgement : 0,
+    acknowledgement: hasAck ? 0 : seqAdd(segment.sequence, segment.length),
+    flags: hasAck ? FLAG_RST : FLAG_RST | FLAG_ACK,
+    window: 0,
+  };
+}
+
+export class AnswerQueue {
+  readonly #writer: SegmentWriter;
+  readonly #resetsPerSecond: number;
+  #waiting: Answer[] = [];
+  #next = 0;
+  #resets = 0;
+  #secondStart: number = Number.NEGATIVE_INFINITY;
+
+  constructor(writer: SegmentWriter, resetsPerSecond: number) {
+    this.#writer = writer;
+    this.#resetsPerSecond = resetsPerSecond;
+  }
+
+  get size(): number {
+    return this.#waiting.length - this.#next;
+  }
+
+  /** Queues an answer. Returns false if a bound is reached; the answer is then dropped. */
+  push(answer: Answer, now: number): boolean {
+    if (this.size >= MAX_WAITING) return false;
+    if ((answer.flags & FLAG_RST) !== 0) {
+      if (now - this.#secondStart >= 1_000) {
+        this.#secondStart = now;
+        this.#resets = 0;
+      }
+      if (this.#resets >= this.#resetsPerSecond) return false;
+      this.#resets++;
+    }
+    this.#waiting.push(answer);
+    return true;
+  }
+
+  /** Builds the next answer in `buffer` at `at`. Returns the length of the frame, 0 if none waits. */
+  next(buffer: Uint8Array, at: number): number {
+    const answer = this.#waiting[this.#next];
+    if (answer === undefined) return 0;
+    this.#next++;
+    if (this.#next === this.#waiting.length || this.#next === MAX_WAITING) {
+      this.#waiting = this.#waiting.slice(this.#next);
+      this.#next = 0;
+    }
+    const writer = this.#writer;
+    const { options } = writer;
+    writer.sequence = answer.sequence;
+    writer.acknowledgement = answer.acknowledgement;
+    writer.flags = answer.flags;
+    writer.window = answer.window;
+    options.clear();
+    if (answer.syn !== undefined) {
+      options.mss = answer.syn.mss;
+      options.windowScale = answer.syn.windowScale;
+      options.isSackPermitted = answer.syn.isSackPermitted;
+    }
+    if (answer.timestamps !== undefined) {
+      options.hasTimestamps = true;
+      options.tsValue = answer.timestamps.value;
+      options.tsEcho = answer.timestamps.echo;
+    }
+    return writer.write(buffer, at, answer.flow, 0, 1);
+  }
+}
+
+const MAX_WAITING = 1_024;

@@ -1,0 +1,258 @@
+/**
+ * The state of one connection, the transmission control block
+ * ([RFC 9293 section 3.3.1](https://www.rfc-editor.org/rfc/rfc9293#section-3.3.1)), and the small operations that all
+ * parts share. `receive.ts` handles segments, `transmit.ts` builds them, `timers.ts` handles time, and `connection.ts`
+ * is what the application sees.
+ *
+ * Sequence numbers are signed 32-bit integers, times are ms of the endpoint's clock, sizes are bytes. A deadline that
+ * is not set is Infinity.
+ * @module
+ */
+import { Congestion } from './congestion.ts';
+import type { TcpConnection } from './connection.ts';
+import type { TcpCounters } from './counters.ts';
+import type { Flow } from './flow.ts';
+import type { TcpListener } from './listener.ts';
+import { LossRecovery } from './loss.ts';
+import type { BufferMemory } from './memory.ts';
+import { TIMESTAMPS_LENGTH } from './options.ts';
+import { ReceiveBuffer } from './receive-buffer.ts';
+import { ReceiveWindow } from './receive-window.ts';
+import { RttEstimator } from './rtt.ts';
+import { headersOf } from './segment.ts';
+import { SendBuffer } from './send-buffer.ts';
+import { seqAdd, seqBefore } from './sequence.ts';
+import { TcpEvent, type TcpFailure, TcpState } from './state.ts';
+import type { Timed } from './timer-wheel.ts';
+
+/** What a control block needs of its endpoint. */
+export interface BlockHost {
+  readonly memory: BufferMemory;
+  readonly counters: TcpCounters;
+  /** The longest packet that the endpoint sends, in bytes. */
+  readonly mtu: number;
+  readonly maxBufferBytes: number;
+  /** Whether frames may be super-segments. */
+  readonly offload: boolean;
+  /** The time in ms of the last `advance`. */
+  readonly now: number;
+  /** Reads the clock: `now` is the time of this call. */
+  advance(): void;
+  /** Looks again whether the block has something to send, and when its next deadline is. */
+  update(block: ControlBlock): void;
+  /** The block has new `events`. */
+  notify(block: ControlBlock): void;
+  /** Sends one segment without data at the block's numbers: a RST if `isReset`, else an ACK. */
+  answer(block: ControlBlock, isReset: boolean): void;
+  /** The block has ended: no segment reaches it from now on. */
+  retire(block: ControlBlock, isTimeWait: boolean): void;
+}
+
+export class ControlBlock implements Timed {
+  readonly flow: Flow;
+  readonly host: BlockHost;
+  state: TcpState = TcpState.Closed;
+  failure: TcpFailure | undefined;
+  /** An ICMP error that did not end the connection (RFC 5461); it becomes the failure at a timeout. */
+  softFailure: TcpFailure | undefined;
+  /** Bits of `TcpEvent` that the owner has not learned. */
+  events = 0;
+
+  /** The first sequence number, ISS. */
+  iss = 0;
+  /** SND.UNA, SND.NXT. SND.NXT never goes back, except for a packet that the device refused. */
+  sndUna = 0;
+  sndNxt = 0;
+  /** SND.WND in bytes, and where it was learned: SND.WL1, SND.WL2. */
+  sndWnd = 0;
+  sndWl1 = 0;
+  sndWl2 = 0;
+  /** The largest window that the peer has offered. */
+  maxSndWnd = 0;
+  sndScale = 0;
+  /** The sequence number of the first byte in `send`. */
+  sndFront = 0;
+  readonly send: SendBuffer;
+  isFinQueued = false;
+  isFinSent = false;
+  /** The end of the last segment that was shorter than `unit` (Minshall's form of Nagle's algorithm). */
+  smallEnd = 0;
+  isNoDelay = false;
+
+  /** The first sequence number of the peer, IRS. */
+  irs = 0;
+  readonly window: ReceiveWindow;
+  readonly receive: ReceiveBuffer;
+  /** The sequence number of a FIN that came before the data in front of it. Valid iff `hasEarlyFin`. */
+  earlyFin = 0;
+  hasEarlyFin = false;
+  isFinReceived = false;
+  /** The application takes no more data: what comes is answered by a reset. */
+  isReceiveShut = false;
+  /** The application has left: the connection ends by itself. */
+  isReleased = false;
+  /** The bytes that were received and not acknowledged yet. */
+  unacknowledged = 0;
+  isAckDue = false;
+  /** The range of a duplicate to report by the next SACK option (RFC 2883). Valid iff `hasDuplicate`. */
+  duplicateLeft = 0;
+  duplicateRight = 0;
+  hasDuplicate = false;
+
+  hasTimestamps = false;
+  hasSack = false;
+  hasScale = false;
+  tsOffset = 0;
+  /** TS.Recent and when it was set (RFC 7323 section 4.3). */
+  tsRecent = 0;
+  tsRecentAt = 0;
+  /** Last.ACK.sent. */
+  lastAckSent = 0;
+
+  /** The MSS that the peer announced, and the path's MTU. */
+  peerMss = DEFAULT_MSS;
+  pathMtu: number;
+  readonly rtt: RttEstimator = new RttEstimator();
+  readonly loss: LossRecovery;
+  /** It begins anew when the options of the handshake are known. */
+  congestion: Congestion;
+  /** Whether cwnd held a transmission back in the last round trip, and in the one that goes on. */
+  wasCwndLimited = false;
+  isCwndLimited = false;
+  /** A local drop reduces cwnd again only behind this sequence number. */
+  localDropEnd = 0;
+
+  /** What the next call of `transmit` must send, besides data and ACKs. */
+  isSynDue = false;
+  isTailProbeDue = false;
+  isWindowProbeDue = false;
+  isKeepaliveDue = false;
+  /** The device did not take a packet: the next ACK or timer tries again. */
+  isHeldBack = false;
+
+  synRetries = 0;
+  synSentAt = 0;
+  synAt: number = Number.POSITIVE_INFINITY;
+  ackAt: number = Number.POSITIVE_INFINITY;
+  windowProbeAt: number = Number.POSITIVE_INFINITY;
+  windowProbes = 0;
+  lingerAt: number = Number.POSITIVE_INFINITY;
+  keepAliveMs = 0;
+  keepaliveAt: number = Number.POSITIVE_INFINITY;
+  keepalives = 0;
+  userTimeoutMs: number = DEFAULT_USER_TIMEOUT_MS;
+  /** Since when something waits for an acknowledgement without progress. */
+  stalledSince: number = Number.POSITIVE_INFINITY;
+  heardAt = 0;
+  /** When data was sent last, for the restart after an idle time. */
+  sentAt = 0;
+
+  /** When the last challenge ACK was sent (RFC 5961 section 7). */
+  challengeAt: number = Number.NEGATIVE_INFINITY;
+
+  /** The links of the endpoint's timer wheel. */
+  timerNext: Timed | undefined = undefined;
+  timerPrevious: Timed | undefined = undefined;
+  timerSlot = -1;
+  timerAtMs = 0;
+
+  /** What the application sees of the connection. */
+  connection!: TcpConnection;
+  /** The block has events, and is in the endpoint's list of those that have. */
+  isNotified = false;
+
+  /** The listener whose owner has not learned of the connection yet. */
+  listener: TcpListener | undefined;
+
+  /** The next block under the same hash, in the endpoint's table. */
+  chained: ControlBlock | undefined;
+  /** A write took fewer bytes than it was given. */
+  isWriterWaiting = false;
+
+  constructor(flow: Flow, host: BlockHost) {
+    this.flow = flow;
+    this.host = host;
+    this.send = new SendBuffer(host.memory);
+    this.receive = new ReceiveBuffer(host.memory);
+    this.window = new ReceiveWindow(host.maxBufferBytes);
+    this.loss = new LossRecovery(this.rtt);
+    this.pathMtu = host.mtu;
+    this.congestion = new Congestion(this.unit);
+  }
+
+  /** The largest payload of one segment, without options (RFC 9293 section 3.7.1). */
+  get mss(): number {
+    return Math.min(this.peerMss, this.pathMtu - headersOf(this.flow.family));
+  }
+
+  /** Stands for SMSS in congestion control, Nagle's algorithm, delayed ACKs and silly window avoidance. */
+  get unit(): number {
+    return Math.min(this.mss - (this.hasTimestamps ? TIMESTAMPS_LENGTH : 0), MAX_UNIT);
+  }
+
+  /** The sequence number behind the last byte that the application has written. */
+  get dataEnd(): number {
+    return seqAdd(this.sndFront, this.send.length);
+  }
+
+  /** Whether there are written bytes, or a FIN, that were not sent. */
+  get hasUnsent(): boolean {
+    return seqBefore(this.sndNxt, this.dataEnd) || (this.isFinQueued && !this.isFinSent);
+  }
+
+  /** Whether SND.UNA is behind our FIN. */
+  get isFinAcknowledged(): boolean {
+    return this.isFinSent && this.sndUna === this.sndNxt;
+  }
+
+  /** The value of TSval now. */
+  get timestamp(): number {
+    return (Math.floor(this.host.now) + this.tsOffset) | 0;
+  }
+
+  /** The unit is known for the first time: the initial window follows from it. */
+  beginCongestion(): void {
+    this.congestion = new Congestion(this.unit);
+    this.loss.unit = this.unit;
+  }
+
+  /** Follows a new path MTU. */
+  adaptUnit(): void {
+    this.congestion.unit = this.unit;
+    this.loss.unit = this.unit;
+  }
+
+  raise(event: number): void {
+    this.events |= event;
+    this.host.notify(this);
+  }
+
+  /** Ends the connection. What the application can read stays readable. */
+  end(failure?: TcpFailure): void {
+    if (this.state === TcpState.Closed) return;
+    this.failure = failure;
+    this.#leave(TcpState.Closed);
+    this.host.retire(this, false);
+  }
+
+  /** Enters TIME-WAIT: the endpoint remembers the numbers in a table, and the application sees the end. */
+  enterTimeWait(): void {
+    this.#leave(TcpState.TimeWait);
+    this.host.retire(this, true);
+  }
+
+  #leave(state: TcpState): void {
+    this.state = state;
+    this.loss.destroy();
+    this.send.destroy();
+    this.receive.discardOutOfOrder();
+    if (this.isReleased) this.receive.destroy();
+    this.raise(TcpEvent.Closed);
+  }
+}
+
+/** RFC 9293 section 3.7.1: without the option, 536; IPv6 has 1220 (`endpoint.ts` sets it). */
+const DEFAULT_MSS = 536;
+const MAX_UNIT = 1_460;
+/** As Linux: 15 retransmissions, which take 924.6 s. */
+const DEFAULT_USER_TIMEOUT_MS = 924_600;

@@ -1,0 +1,531 @@
+/**
+ * A TCP endpoint in user space, without I/O: frames go in by `receive` and come out by `read`, time is what the option
+ * `now` returns, and the caller sets a timer for `deadline`.
+ *
+ * Packets and the code of the application never meet: `receive`, `read` and `expire` only note that a connection has
+ * events, and `takeEvents` calls the owners later.
+ * @module
+ */
+import { randomBytes } from 'node:crypto';
+import type { IpAddress } from '../base/address.ts';
+import { FragmentPart, PacketKind, Parse } from '../packet/fields.ts';
+import { PacketHeader } from '../packet/header.ts';
+import { PacketView } from '../packet/view.ts';
+import { VNET_HEADER_LENGTH } from '../packet/virtio.ts';
+import { type Answer, AnswerQueue, resetFor } from './answers.ts';
+import { BlockTable } from './block-table.ts';
+import type { TcpConnection, TcpOwner } from './connection.ts';
+import type { BlockHost, ControlBlock } from './control-block.ts';
+import { newCounters, type TcpCounters } from './counters.ts';
+import {
+  DEFAULT_TCP_MTU,
+  TCP_LIMITS,
+  type TcpEndpointOptions,
+  type TcpLimits,
+} from './endpoint-options.ts';
+import type { Flow } from './flow.ts';
+import type { HalfOpen } from './half-open.ts';
+import { type IcmpError, onIcmpError } from './icmp-error.ts';
+import { SequenceNumbers } from './isn.ts';
+import { type ListenerOwner, ListenerTable, TcpListener } from './listener.ts';
+import { BufferMemory } from './memory.ts';
+import { openActive, openPassive } from './open.ts';
+import { TcpOpenError } from './open-error.ts';
+import { FIRST_WINDOW, PassiveOpens } from './passive-open.ts';
+import { pickPort } from './ports.ts';
+import { ReadyQueue } from './ready-queue.ts';
+import { receiveInSynSent, receiveSegment } from './receive.ts';
+import { relieve } from './relief.ts';
+import { FLAG_ACK, FLAG_RST, FLAG_SYN, SegmentReader, SegmentWriter } from './segment.ts';
+import { seqAdd } from './sequence.ts';
+import { TcpState } from './state.ts';
+import { TimeWaitTable } from './time-wait.ts';
+import { lastAck, receiveInTimeWait } from './time-wait-segment.ts';
+import { TimerWheel } from './timer-wheel.ts';
+import { deadlineOf, expireTimers, planWindowProbe, resumeBlock } from './timers.ts';
+import { readiness, Transmitter } from './transmit.ts';
+
+export class TcpEndpoint implements BlockHost {
+  readonly counters: TcpCounters = newCounters();
+  readonly memory: BufferMemory;
+  readonly limits: TcpLimits;
+  readonly mtu: number;
+  readonly offload: boolean;
+  /** The time of the last `advance`. */
+  now: number;
+  /** Called when there is something to send, once until `read` returns 0. */
+  onReady: () => void = ignore;
+  /** Called when there are events, once until `takeEvents`. */
+  onEvents: () => void = ignore;
+
+  readonly #clock: () => number;
+  readonly #random: (length: number) => Uint8Array;
+  readonly #numbers: SequenceNumbers;
+  readonly #header = new PacketHeader();
+  readonly #views = new PacketView();
+  readonly #segment = new SegmentReader();
+  readonly #transmitter: Transmitter;
+  readonly #answers: AnswerQueue;
+  readonly #blocks = new BlockTable();
+  readonly #listeners = new ListenerTable();
+  readonly #passive: PassiveOpens;
+  readonly #timeWait: TimeWaitTable;
+  readonly #wheel: TimerWheel<ControlBlock>;
+  readonly #ready = new ReadyQueue<ControlBlock>();
+  #eventful: ControlBlock[] = [];
+  #isReadySignalled = false;
+  #isLinkUp = true;
+  #relievedAt: number = Number.NEGATIVE_INFINITY;
+
+  constructor(options: TcpEndpointOptions) {
+    this.#clock = options.now;
+    this.#random = options.random ?? randomBytes;
+    this.limits = { ...TCP_LIMITS, ...options.limits };
+    this.mtu = options.mtu ?? DEFAULT_TCP_MTU;
+    this.offload = options.offload ?? true;
+    this.now = this.#clock();
+    this.memory = new BufferMemory(this.limits.bufferBytes);
+    this.#numbers = new SequenceNumbers(this.#random(32));
+    const writer = new SegmentWriter(this.offload);
+    this.#transmitter = new Transmitter(writer);
+    this.#answers = new AnswerQueue(writer, this.limits.resetsPerSecond);
+    this.#timeWait = new TimeWaitTable(this.limits.timeWait);
+    this.#wheel = new TimerWheel(this.now);
+    this.#passive = new PassiveOpens(
+      {
+        limit: this.limits.halfOpen,
+        perClient: this.limits.halfOpenPerClient,
+        mtu: this.mtu,
+        counters: this.counters,
+        numbers: this.#numbers,
+        answer: (answer) => this.#push(answer),
+        establish: (opening, segment) => this.#establish(opening, segment),
+      },
+      this.now
+    );
+  }
+
+  get maxBufferBytes(): number {
+    return this.limits.connectionBufferBytes;
+  }
+
+  /** How many entries each table has, and how many timers run. */
+  get sizes(): Readonly<Record<'connections' | 'halfOpen' | 'timeWait' | 'timers', number>> {
+    return {
+      connections: this.#blocks.size,
+      halfOpen: this.#passive.size,
+      timeWait: this.#timeWait.size,
+      timers: this.#wheel.size,
+    };
+  }
+
+  /** The connections that exist. */
+  *connections(): IterableIterator<TcpConnection> {
+    for (const block of this.#blocks) yield block.connection;
+  }
+
+  /** Reads the clock. Call it once for each batch of packets: what is received in one batch has one time. */
+  advance(): void {
+    this.now = this.#clock();
+  }
+
+  /** Receives the frame in `buffer[vnet .. end)`: a virtio-net header and an IP packet. It never throws. */
+  receive(buffer: Uint8Array, vnet: number, end: number): void {
+    const view = this.#views.of(buffer);
+    const header = this.#header;
+    const outcome = header.parse(view, vnet + VNET_HEADER_LENGTH, end, buffer.length);
+    if (outcome !== Parse.Ok) {
+      this.counters.dropMalformed++;
+      return;
+    }
+    this.receivePacket(buffer, view, vnet, header);
+  }
+
+  /** Receives a packet whose headers are parsed. `view` is that of `buffer`. */
+  receivePacket(buffer: Uint8Array, view: DataView, vnet: number, header: PacketHeader): void {
+    const { counters } = this;
+    counters.received++;
+    if (header.kind !== PacketKind.Tcp || header.part !== FragmentPart.Whole) {
+      counters.dropMalformed++;
+      return;
+    }
+    const segment = this.#segment;
+    if (!segment.read(buffer, view, vnet, header)) {
+      counters.dropChecksum++;
+      return;
+    }
+    const hash = this.#numbers.flowHash(
+      segment.destination,
+      segment.destinationPort,
+      segment.source,
+      segment.sourcePort
+    );
+    const block = this.#blocks.findSegment(segment, hash);
+    if (block !== undefined) {
+      const dropped = counters.dropNoMemory;
+      if (block.state === TcpState.SynSent) receiveInSynSent(block, segment, this.now);
+      else receiveSegment(block, segment, this.now);
+      if (counters.dropNoMemory !== dropped) this.#relieve();
+      return;
+    }
+    const flow = segment.flow(hash);
+    if (!this.#passive.onSegment(segment, flow, this.now)) this.#receiveUnknown(segment, flow);
+    this.#wake();
+  }
+
+  /**
+   * Builds the next frame in `buffer` at `at`, where the longest frame must fit. Returns its length, 0 if there is
+   * nothing to send.
+   */
+  read(buffer: Uint8Array, at: number): number {
+    const answered = this.#answers.next(buffer, at);
+    if (answered > 0) {
+      this.counters.sent++;
+      return answered;
+    }
+    for (;;) {
+      const block = this.#ready.next();
+      if (block === undefined) {
+        this.#isReadySignalled = false;
+        return 0;
+      }
+      const length = this.#transmitter.next(block, buffer, at);
+      if (length > 0) {
+        this.#ready.charge(block, length);
+        this.#schedule(block);
+        return length;
+      }
+      this.#ready.remove(block);
+      if (block.state >= TcpState.Established) planWindowProbe(block, this.now);
+      this.#schedule(block);
+    }
+  }
+
+  /** The frame that `read` returned last was not taken. */
+  refused(): void {
+    this.#transmitter.takeBack();
+  }
+
+  /** When `expire` has to be called, in ms of `now`; Infinity if no timer runs. */
+  get deadline(): number {
+    return Math.min(this.#wheel.deadline, this.#passive.deadline, this.#timeWait.deadline);
+  }
+
+  /** Acts on the timers that are due. */
+  expire(): void {
+    this.advance();
+    this.#wheel.expire(this.now, this.#expireBlock);
+    this.#passive.expire(this.now);
+    this.#timeWait.expire(this.now);
+    this.#wake();
+  }
+
+  /**
+   * The link went down or came up. While it is down no timer of a transmission runs; when it is up again, each
+   * connection sends one segment again within 100 ms.
+   */
+  linkChanged(isUp: boolean): void {
+    if (isUp === this.#isLinkUp) return;
+    this.advance();
+    this.#isLinkUp = isUp;
+    const spread = this.#random(4);
+    let step = ((spread[0]! << 8) | spread[1]!) / 65_536;
+    for (const block of this.#blocks) {
+      if (isUp) {
+        resumeBlock(block, this.now, this.now + step * RESUME_SPREAD_MS);
+        // The golden ratio spreads any number of connections evenly.
+        step = (step + 0.618_033_988_75) % 1;
+      } else {
+        block.loss.suspend();
+      }
+      this.update(block);
+    }
+  }
+
+  /**
+   * Opens a connection. The SYN is sent by the next `read`.
+   *
+   * @param localPort 0 takes a port that is free for this destination
+   * @throws {TcpOpenError} if the port is taken, no port is free, or there are too many connections.
+   */
+  connect(
+    local: IpAddress,
+    localPort: number,
+    remote: IpAddress,
+    remotePort: number,
+    owner: TcpOwner
+  ): TcpConnection {
+    this.advance();
+    if (this.#blocks.size >= this.limits.connections) {
+      throw new TcpOpenError('ENOBUFS', `there are ${this.limits.connections} connections already`);
+    }
+    const flow = this.#freeFlow(local, localPort, remote, remotePort);
+    const block = openActive(flow, this, this.#numbers, owner);
+    this.#blocks.add(block);
+    this.counters.opened++;
+    this.update(block);
+    return block.connection;
+  }
+
+  /**
+   * Listens on a port.
+   *
+   * @param local one of the endpoint's addresses; undefined for all
+   * @param port 0 takes a free one
+   * @throws {TcpOpenError} if the port is taken, or none is free.
+   */
+  listen(
+    local: IpAddress | undefined,
+    port: number,
+    owner: ListenerOwner,
+    backlog: number
+  ): TcpListener {
+    const isTaken = (candidate: number): boolean => this.#listeners.isTaken(candidate, local);
+    if (port !== 0 && isTaken(port)) throw new TcpOpenError('EADDRINUSE', `port ${port} is taken`);
+    const chosen = port === 0 ? pickPort(() => this.#random32(), isTaken) : port;
+    if (chosen < 0) throw new TcpOpenError('EADDRNOTAVAIL', 'no port is free');
+    const listener = new TcpListener(local, chosen, owner, backlog, (closed) => {
+      if (this.#listeners.remove(closed)) this.#passive.forget(closed);
+    });
+    this.#listeners.add(listener);
+    return listener;
+  }
+
+  /** Handles an ICMP error about a segment of this endpoint. */
+  onIcmpError(error: IcmpError): void {
+    const { local, localPort, remote, remotePort } = error;
+    const hash = this.#numbers.flowHash(local.words, localPort, remote.words, remotePort);
+    const family = local.family;
+    const block = this.#blocks.find({ family, local, localPort, remote, remotePort, hash });
+    if (block !== undefined) onIcmpError(block, error);
+  }
+
+  /** Calls the owners of connections that have events. It runs their code: never call it within `receive` or `read`. */
+  takeEvents(): void {
+    const eventful = this.#eventful;
+    this.#eventful = [];
+    let taken = 0;
+    try {
+      for (; taken < eventful.length; ) this.#deliver(eventful[taken++]!);
+    } finally {
+      // An owner has thrown: the others learn of their events by another call.
+      if (taken < eventful.length) {
+        this.#eventful = [...eventful.slice(taken), ...this.#eventful];
+        this.onEvents();
+      }
+    }
+  }
+
+  /** Resets all connections and ends all listeners. */
+  close(cause?: Error): void {
+    for (const listener of this.#listeners) listener.close();
+    for (const block of this.#blocks) block.connection.abort(cause);
+    this.#timeWait.clear();
+  }
+
+  // What control blocks need.
+
+  update(block: ControlBlock): void {
+    if (block.state === TcpState.Closed || block.state === TcpState.TimeWait) return;
+    const readyClass = readiness(block);
+    if (readyClass >= 0) {
+      this.#ready.add(block, readyClass);
+      this.#wake();
+    } else if (block.state >= TcpState.Established) {
+      planWindowProbe(block, this.now);
+    }
+    this.#schedule(block);
+  }
+
+  notify(block: ControlBlock): void {
+    if (block.isNotified) return;
+    block.isNotified = true;
+    this.#eventful.push(block);
+    if (this.#eventful.length === 1) this.onEvents();
+  }
+
+  answer(block: ControlBlock, isReset: boolean): void {
+    const { window } = block;
+    const hasAck = block.state !== TcpState.SynSent;
+    this.#push({
+      flow: block.flow,
+      sequence: block.sndNxt,
+      acknowledgement: hasAck ? window.next : 0,
+      flags: isReset ? (hasAck ? FLAG_RST | FLAG_ACK : FLAG_RST) : FLAG_ACK,
+      window: isReset ? 0 : window.offer(block.receive.available),
+      timestamps: block.hasTimestamps
+        ? { value: block.timestamp, echo: block.tsRecent }
+        : undefined,
+    });
+    if (isReset) this.counters.resets++;
+  }
+
+  retire(block: ControlBlock, isTimeWait: boolean): void {
+    this.#ready.remove(block);
+    this.#wheel.cancel(block);
+    this.#blocks.remove(block);
+    if (isTimeWait) {
+      this.answer(block, false);
+      this.#timeWait.add(
+        block.flow,
+        block.sndNxt,
+        block.window.next,
+        block.hasTimestamps,
+        block.tsRecent,
+        block.tsOffset,
+        this.now + TIME_WAIT_MS
+      );
+    } else if (block.failure !== undefined) {
+      this.counters.failed++;
+    }
+  }
+
+  /** The segment belongs to no connection: to one in TIME-WAIT, to a listener, or to nothing. */
+  #receiveUnknown(segment: SegmentReader, flow: Flow): void {
+    const { counters } = this;
+    const timeWait = this.#timeWait;
+    let afterIss: number | undefined;
+    const entry = timeWait.find(flow);
+    if (entry >= 0) {
+      const { now } = this;
+      afterIss = seqAdd(timeWait.sndNxt(entry), TIME_WAIT_ISS_STEP);
+      const outcome = receiveInTimeWait(timeWait, entry, segment);
+      if (outcome === 'drop') counters.dropOutsideWindow++;
+      if (outcome === 'answer') {
+        timeWait.restart(entry, now + TIME_WAIT_MS);
+        this.#push(lastAck(timeWait, entry, flow, now, FIRST_WINDOW));
+      }
+      if (outcome !== 'reopen') return;
+      timeWait.remove(entry);
+    }
+    this.#receiveInListen(segment, flow, afterIss);
+  }
+
+  #receiveInListen(segment: SegmentReader, flow: Flow, afterIss: number | undefined): void {
+    const { counters } = this;
+    if (segment.has(FLAG_RST)) {
+      counters.dropOutsideWindow++;
+      return;
+    }
+    const isSyn = (segment.flags & (FLAG_SYN | FLAG_ACK)) === FLAG_SYN;
+    const listener = isSyn ? this.#listeners.find(flow.localPort, flow.local.words) : undefined;
+    if (listener === undefined) {
+      counters.resets++;
+      this.#push(resetFor(segment, flow));
+    } else if (
+      listener.waiting >= listener.backlog ||
+      this.#blocks.size + this.#passive.size >= this.limits.connections
+    ) {
+      counters.dropSyn++;
+    } else {
+      this.#passive.onSyn(listener, segment, flow, this.now, afterIss);
+    }
+  }
+
+  #establish(opening: HalfOpen, segment: SegmentReader): void {
+    const block = openPassive(opening, this, segment);
+    this.#blocks.add(block);
+    this.counters.accepted++;
+    this.update(block);
+    // The ACK may carry payload, or a FIN.
+    receiveSegment(block, segment, this.now);
+    this.notify(block);
+  }
+
+  #deliver(block: ControlBlock): void {
+    block.isNotified = false;
+    const { connection, listener } = block;
+    if (listener !== undefined) {
+      block.listener = undefined;
+      listener.waiting--;
+      if (connection.state === TcpState.Closed && connection.available === 0) return;
+      listener.owner.onTcpConnection(connection);
+    }
+    const { events } = block;
+    block.events = 0;
+    if (events !== 0) connection.owner?.onTcpEvents(connection, events);
+  }
+
+  readonly #expireBlock = (block: ControlBlock): void => {
+    const { now } = this;
+    // The deadline may have moved since the timer was set.
+    if (deadlineOf(block, this.#isLinkUp) <= now) expireTimers(block, now, this.#isLinkUp);
+    this.#schedule(block);
+  };
+
+  #schedule(block: ControlBlock): void {
+    if (block.state === TcpState.Closed || block.state === TcpState.TimeWait) return;
+    const deadline = deadlineOf(block, this.#isLinkUp);
+    if (deadline === Number.POSITIVE_INFINITY) this.#wheel.cancel(block);
+    else this.#wheel.schedule(block, deadline);
+  }
+
+  #push(answer: Answer): void {
+    if (!this.#answers.push(answer, this.now)) this.counters.dropAnswers++;
+    else this.#wake();
+  }
+
+  #wake(): void {
+    if (this.#isReadySignalled || (this.#answers.size === 0 && this.#ready.size === 0)) return;
+    this.#isReadySignalled = true;
+    this.onReady();
+  }
+
+  /** Frees memory: what came out of order first, then the connection that holds most and makes no progress. */
+  #relieve(): void {
+    if (this.now - this.#relievedAt < RELIEF_INTERVAL_MS) return;
+    this.#relievedAt = this.now;
+    const stuck = relieve(this.#blocks, this.now);
+    if (stuck === undefined) return;
+    this.answer(stuck, true);
+    stuck.end('evicted');
+  }
+
+  #freeFlow(local: IpAddress, localPort: number, remote: IpAddress, remotePort: number): Flow {
+    const { family } = local;
+    const flowOf = (port: number): Flow => {
+      const hash = this.#numbers.flowHash(local.words, port, remote.words, remotePort);
+      return { family, local, localPort: port, remote, remotePort, hash };
+    };
+    const isUsed = (port: number): boolean => {
+      if (this.#listeners.isTaken(port, local)) return true;
+      const flow = flowOf(port);
+      return this.#blocks.find(flow) !== undefined || this.#isWaiting(flow);
+    };
+    if (localPort !== 0) {
+      if (isUsed(localPort)) throw new TcpOpenError('EADDRINUSE', `port ${localPort} is taken`);
+      return flowOf(localPort);
+    }
+    const port = pickPort(() => this.#random32(), isUsed);
+    if (port < 0) {
+      throw new TcpOpenError('EADDRNOTAVAIL', `no port is free for ${remote}:${remotePort}`);
+    }
+    return flowOf(port);
+  }
+
+  /** Whether the flow is in TIME-WAIT and may not be used yet: its timestamps must be later than those before. */
+  #isWaiting(flow: Flow): boolean {
+    const entry = this.#timeWait.find(flow);
+    if (entry < 0) return false;
+    const isReusable =
+      this.#timeWait.hasTimestamps(entry) &&
+      this.#timeWait.untilMs(entry) - TIME_WAIT_MS + TIME_WAIT_REUSE_MS <= this.now;
+    return !isReusable;
+  }
+
+  #random32(): number {
+    const [a, b, c, d] = this.#random(4);
+    return ((a! << 24) | (b! << 16) | (c! << 8) | d!) >>> 0;
+  }
+}
+
+function ignore(): void {}
+
+/** As Linux's `TCP_TIMEWAIT_LEN`; RFC 9293 has two minutes. */
+const TIME_WAIT_MS = 60_000;
+/** An outgoing connection may use the port of one in TIME-WAIT after this time; its timestamps are later then. */
+const TIME_WAIT_REUSE_MS = 1_000;
+/** As Linux: the numbers of a new connection begin behind all that the old one may have sent. */
+const TIME_WAIT_ISS_STEP = 65_535 + 2;
+const RESUME_SPREAD_MS = 100;
+const RELIEF_INTERVAL_MS = 1_000;

@@ -1,0 +1,96 @@
+/**
+ * A port that takes connections.
+ * @module
+ */
+import type { IpAddress } from '../base/address.ts';
+import type { TcpConnection } from './connection.ts';
+
+/** Takes the connections of a listener. */
+export interface ListenerOwner {
+  /** A connection is established. The owner sets its `owner`; until then its events wait. */
+  onTcpConnection(connection: TcpConnection): void;
+}
+
+/** Listens from `TcpEndpoint.listen` to `close`. */
+export class TcpListener {
+  /** The address that it listens on; undefined for all. */
+  readonly local: IpAddress | undefined;
+  readonly port: number;
+  readonly owner: ListenerOwner;
+  /** How many connections may wait for the owner to learn of them. */
+  readonly backlog: number;
+  /** How many do. */
+  waiting = 0;
+  readonly #close: (listener: TcpListener) => void;
+
+  constructor(
+    local: IpAddress | undefined,
+    port: number,
+    owner: ListenerOwner,
+    backlog: number,
+    close: (listener: TcpListener) => void
+  ) {
+    this.local = local;
+    this.port = port;
+    this.owner = owner;
+    this.backlog = backlog;
+    this.#close = close;
+  }
+
+  /** Ends the listening. Half-open connections are forgotten; established ones go on. A second call does nothing. */
+  close(): void {
+    this.#close(this);
+  }
+}
+
+/** The listeners of an endpoint by port. */
+export class ListenerTable {
+  readonly #ports = new Map<number, TcpListener[]>();
+
+  /** Returns the listener for a destination; one for the address itself comes before one for all. */
+  find(port: number, address: ArrayLike<number>): TcpListener | undefined {
+    const listeners = this.#ports.get(port);
+    if (listeners === undefined) return undefined;
+    let found: TcpListener | undefined;
+    for (const listener of listeners) {
+      if (listener.local === undefined) found ??= listener;
+      else if (isSame(listener.local.words, address)) return listener;
+    }
+    return found;
+  }
+
+  /** Whether somebody listens on the port, on this address or on all; any address counts if none is given. */
+  isTaken(port: number, local?: IpAddress): boolean {
+    const listeners = this.#ports.get(port) ?? [];
+    return listeners.some(
+      (listener) =>
+        local === undefined || listener.local === undefined || listener.local.equals(local)
+    );
+  }
+
+  add(listener: TcpListener): void {
+    const listeners = this.#ports.get(listener.port);
+    if (listeners === undefined) this.#ports.set(listener.port, [listener]);
+    else listeners.push(listener);
+  }
+
+  /** Returns false if the listener was removed before. */
+  remove(listener: TcpListener): boolean {
+    const listeners = this.#ports.get(listener.port) ?? [];
+    const at = listeners.indexOf(listener);
+    if (at < 0) return false;
+    listeners.splice(at, 1);
+    if (listeners.length === 0) this.#ports.delete(listener.port);
+    return true;
+  }
+
+  *[Symbol.iterator](): IterableIterator<TcpListener> {
+    for (const listeners of [...this.#ports.values()]) yield* [...listeners];
+  }
+}
+
+function isSame(words: readonly number[], address: ArrayLike<number>): boolean {
+  if (words.length !== address.length) return false;
+  for (let i = 0; i < words.length; i++) if (words[i] !== address[i]) return false;
+  return true;
+}

@@ -1,0 +1,792 @@
+/**
+ * Decides what of a connection is lost, and when to look again: RACK-TLP
+ * ([RFC 8985](https://www.rfc-editor.org/rfc/rfc8985)) over the scoreboard of SACK (RFC 2018), and NewReno
+ * ([RFC 6582](https://www.rfc-editor.org/rfc/rfc6582)) for a peer without SACK. It also takes the round-trip times, runs
+ * the retransmission timer (RFC 6298, section 5), and finds out that a recovery was needless (`spurious.ts`).
+ *
+ * It sends nothing and knows no congestion window. The connection reports each transmission (`onTransmit`) and each ACK
+ * (`onAck`), reads the fields that say what followed, and sends what `nextLost` names when its window allows.
+ *
+ * Sequence numbers are int32, times ms, sizes bytes. SYN and FIN count one byte.
+ * @module
+ */
+import { DUP_THRESH, Rack } from './rack.ts';
+import type { RttEstimator } from './rtt.ts';
+import { seqAdd, seqAtMost, seqBefore, seqDistance, seqMin } from './sequence.ts';
+import { SpuriousDetector } from './spurious.ts';
+import {
+  IN_FLIGHT,
+  LOST,
+  SACKED,
+  segmentsOf,
+  type Transmission,
+  Transmissions,
+} from './transmissions.ts';
+
+/** `recovery`: RACK or duplicate ACKs found a loss. `loss`: the retransmission timer expired. */
+export type LossPhase = 'open' | 'recovery' | 'loss';
+
+/** What the timer of `deadline` is for. */
+export type LossTimer = 'none' | 'reorder' | 'probe' | 'timeout';
+
+/** What an expired timer asks for; see `expire`. */
+export type LossExpiry = 'none' | 'lost' | 'probe' | 'timeout';
+
+/** Loss detection and its timers for one connection. */
+export class LossRecovery {
+  /** SACK was negotiated. */
+  hasSack = false;
+  /** What stands for SMSS: min(effective MSS, 1460). */
+  unit: number = DEFAULT_UNIT;
+  /** The payload of a full wire segment: SACK edges inside a packet are expected at its multiples. At least 1. */
+  mss: number = DEFAULT_UNIT;
+
+  phase: LossPhase = 'open';
+
+  // What the last `onAck` or `expire` found.
+  /** Bytes that the ACK number newly covers. */
+  acked = 0;
+  /** Bytes newly acknowledged, by number or selectively; without SACK an estimate (RFC 9937, section 5). */
+  delivered = 0;
+  /** Bytes newly marked as lost. */
+  newlyLost = 0;
+  /** The round-trip time measured, -1 if there is none. The estimator has taken it already. */
+  rttMs = -1;
+  /** The ACK advances nothing and tells of data that arrived out of order (RFC 5681 section 2, RFC 6675 section 2). */
+  isDuplicate = false;
+  /** The ACK has a DSACK block that answers a retransmission of ours. */
+  sawDsack = false;
+  /**
+   * The recovery that goes on, or that ended last, proved needless: undo what congestion control did. In this order:
+   * undo if `isSpurious`; leave recovery if `hasLeft`; enter it if `hasEntered`; reduce once if `hasRepairedTail`.
+   */
+  isSpurious = false;
+  /** Recovery ended with this ACK. */
+  hasLeft = false;
+  /** Recovery begins now. `inFlightBefore` is what was in flight before the loss was seen. */
+  hasEntered = false;
+  /** A tail loss probe repaired the only loss: reduce the congestion window, without a recovery (RFC 8985, 7.4). */
+  hasRepairedTail = false;
+  /** All that was sent before the last end of a round is acknowledged (for HyStart++). */
+  roundEnded = false;
+  /** `inFlight` before the last `onAck` or `expire`. */
+  inFlightBefore = 0;
+
+  /** The result of `nextLost`. */
+  lostStart = 0;
+  lostEnd = 0;
+  /** What a probe repeats if there is no new data; empty if nothing is outstanding. */
+  probeStart = 0;
+  probeEnd = 0;
+
+  /** The records. Read only outside this class. */
+  readonly records: Transmissions = new Transmissions();
+  private readonly rtt: RttEstimator;
+  private readonly rack: Rack = new Rack();
+  private readonly spurious: SpuriousDetector = new SpuriousDetector();
+
+  /** Recovery ends when this is acknowledged: SND.NXT when it began (`recover` of RFC 6582 plus one). */
+  private recoveryPoint = 0;
+  private roundEnd = 0;
+  private isStarted = false;
+
+  /** Deadlines in ms; Infinity if the timer is off. */
+  private timeoutAt: number = Number.POSITIVE_INFINITY;
+  private probeAt: number = Number.POSITIVE_INFINITY;
+  private reorderAt: number = Number.POSITIVE_INFINITY;
+  /** Something could not be sent, or the link is back: try again. */
+  private retryAt: number = Number.POSITIVE_INFINITY;
+  private isSuspended = false;
+  private isResuming = false;
+
+  /** A probe may be sent now: the next transmission is it. */
+  private isProbing = false;
+  /** `TLP.end_seq`; valid iff `isProbed`. */
+  private probedEnd = 0;
+  private isProbed = false;
+  /** Bytes that the probe repeated; 0 if it was new data (`TLP.is_retrans`). */
+  private probedBytes = 0;
+  /** A round-trip time was measured since the last probe (RFC 8985, section 7.3). */
+  private isMeasured = true;
+
+  /** Without SACK: duplicate ACKs since SND.UNA advanced, and the bytes that they stand for. */
+  private duplicates = 0;
+  private duplicateBytes = 0;
+
+  // Of the ACK at hand.
+  private now: number = Number.NaN;
+  private echoMs = -1;
+  /** When the first of the acknowledged data was sent that was sent once; NaN if there is none. */
+  private ackedSince: number = Number.NaN;
+  private sackedSince: number = Number.NaN;
+  private hasAckedRetransmission = false;
+
+  constructor(rtt: RttEstimator) {
+    this.rtt = rtt;
+  }
+
+  /** The bytes in the network, as far as is known: sent, neither acknowledged nor lost, each transmission once. */
+  get inFlight(): number {
+    return this.records.inFlight - this.duplicateBytes;
+  }
+
+  /** SND.NXT - SND.UNA. */
+  get outstanding(): number {
+    return seqDistance(this.records.start, this.records.end);
+  }
+
+  get isEmpty(): boolean {
+    return this.records.count === 0;
+  }
+
+  /** So many packets are outstanding that no new data may be sent. What was sent before may be sent again. */
+  get isFull(): boolean {
+    return this.records.count >= MAX_RECORDS;
+  }
+
+  /** When `expire` is due, in ms; Infinity if no timer runs. */
+  get deadline(): number {
+    if (this.isSuspended) return Number.POSITIVE_INFINITY;
+    return Math.min(this.timeoutAt, this.probeAt, this.reorderAt, this.retryAt);
+  }
+
+  /** Which timer `deadline` is that of. */
+  get timer(): LossTimer {
+    const deadline = this.deadline;
+    if (deadline === Number.POSITIVE_INFINITY) return 'none';
+    if (deadline === this.reorderAt) return 'reorder';
+    return deadline === this.probeAt || deadline === this.retryAt ? 'probe' : 'timeout';
+  }
+
+  /**
+   * [start, end) was sent in one packet. New data follows what was sent before; a retransmission is within it and may
+   * be a part of a record.
+   */
+  onTransmit(start: number, end: number, now: number, isRetransmission: boolean): void {
+    const { records } = this;
+    if (!seqBefore(start, end)) return;
+    this.rememberForRefusal(start, end, now, isRetransmission);
+    this.retryAt = Number.POSITIVE_INFINITY;
+    if (isRetransmission) {
+      if (records.count === 0) return;
+      this.spurious.onRetransmit(start, end, now);
+      records.retransmit(start, end, this.mss, now);
+    } else {
+      if (records.count === 0) {
+        records.start = start;
+        records.end = start;
+        if (!this.isStarted) {
+          this.isStarted = true;
+          this.roundEnd = start;
+          this.recoveryPoint = start;
+        }
+      }
+      records.append(end, segmentsOf(seqDistance(start, end), this.mss), now);
+    }
+    if (this.isProbing) {
+      // RFC 8985, section 7.3.
+      this.isProbing = false;
+      this.isProbed = true;
+      this.isMeasured = false;
+      this.probedEnd = records.end;
+      this.probedBytes = isRetransmission ? seqDistance(start, end) : 0;
+      this.timeoutAt = now + this.rtt.rtoMs;
+      return;
+    }
+    // RFC 6298, section 5.1. That the retransmission of the first segment restarts the timer is the more careful of the
+    // two variants of RFC 6675, section 6, and what Linux does.
+    if (
+      this.timeoutAt === Number.POSITIVE_INFINITY ||
+      (isRetransmission && start === records.start)
+    ) {
+      this.timeoutAt = now + this.rtt.rtoMs;
+    }
+    if (!isRetransmission) this.armProbe(now);
+  }
+
+  /**
+   * Takes the last `onTransmit` back, because the device did not take the packet: new data is unsent, a retransmission
+   * is as lost as before. Nothing else may have been called since. When nothing is in flight, whose ACK would cause the
+   * next attempt, the probe timer does.
+   */
+  onRefused(): void {
+    const last = lastTransmission;
+    if (last.of !== this) return;
+    last.of = undefined;
+    const { records } = this;
+    if (last.isRetransmission) {
+      this.spurious.takeBack(last.start, last.end, last.isFirst);
+      for (let i = records.indexOf(last.start); i < records.count; i++) {
+        const record = records.at(i);
+        if (!seqBefore(record.start, last.end)) break;
+        if (record.state !== IN_FLIGHT) continue;
+        records.restore(record, last.state, last.time, last.isRetransmitted);
+      }
+    } else {
+      records.removeLast();
+    }
+    this.isProbed = last.isProbed;
+    this.isMeasured = last.isMeasured;
+    this.timeoutAt = records.count === 0 ? Number.POSITIVE_INFINITY : last.timeoutAt;
+    this.probeAt = last.probeAt;
+    if (records.inFlight <= 0) {
+      const { srttMs } = this.rtt;
+      const delay = srttMs === 0 ? MAX_RETRY_MS : Math.min(2 * srttMs, MAX_RETRY_MS);
+      this.retryAt = last.now + Math.max(delay, MIN_PTO_MS);
+    }
+  }
+
+  /**
+   * Takes an ACK that is acceptable: SND.UNA <= `ack` <= SND.NXT, or older than SND.UNA.
+   *
+   * @param sndUna SND.UNA before this ACK
+   * @param sack pairs (left, right) of sequence numbers as they came; nothing about them is taken for granted
+   * @param tsEcrMs when the segment was sent whose timestamp is echoed, in whole ms of `now`'s clock; -1 if unknown
+   * @param isPlain the segment has no data, SYN or FIN and does not change the window. Only then it may be a duplicate
+   *   ACK (RFC 5681, section 2), which matters without SACK.
+   */
+  onAck(
+    ack: number,
+    sndUna: number,
+    sndNxt: number,
+    sack: Int32Array,
+    sackCount: number,
+    tsEcrMs: number,
+    now: number,
+    isPlain = true
+  ): void {
+    this.beginResult(now);
+    const { records, rtt } = this;
+    this.echoMs = tsEcrMs;
+    this.ackedSince = Number.NaN;
+    this.sackedSince = Number.NaN;
+    this.hasAckedRetransmission = false;
+    this.rack.begin();
+    const wasOutstanding = records.count !== 0;
+    const isAdvancing = wasOutstanding && seqBefore(records.start, ack);
+    if (isAdvancing) this.acknowledge(seqMin(ack, records.end));
+    const una = records.count === 0 ? (isAdvancing ? ack : sndUna) : records.start;
+    const hasSackBlock = this.hasSack && sackCount > 0 && this.takeSack(ack, sack, sackCount);
+
+    this.measure(isAdvancing);
+    if (isAdvancing) {
+      this.isResuming = false;
+      this.rack.onAdvance(una);
+      if (seqAtMost(this.roundEnd, una)) {
+        this.roundEnded = true;
+        this.roundEnd = sndNxt;
+        this.spurious.onRoundEnd(una);
+      }
+    }
+    if (this.isProbed) {
+      this.judgeProbe(ack, !isAdvancing && isPlain && !hasSackBlock && ack === una);
+    }
+    if (this.phase !== 'open') {
+      this.judgeRecovery(una, isAdvancing);
+    } else if (this.sawDsack && this.spurious.areAllDuplicates()) {
+      this.spurious.stop();
+      this.isSpurious = true;
+    }
+    if (this.hasSack) {
+      this.isDuplicate = !isAdvancing && this.delivered > 0;
+      if (this.rack.isAdvanced || this.isSpurious) this.detectLosses();
+    } else if (wasOutstanding) {
+      this.judgeDuplicates(ack, una, isAdvancing, isPlain);
+    }
+    if (this.newlyLost > 0 && this.phase === 'open') this.enter('recovery');
+
+    if (records.count === 0) {
+      this.stopTimers();
+    } else {
+      // RFC 6298, section 5.3.
+      if (isAdvancing || this.isSpurious) this.timeoutAt = now + rtt.rtoMs;
+      if (isAdvancing) this.armProbe(now);
+      else if (records.sackedBytes > 0) this.probeAt = Number.POSITIVE_INFINITY;
+    }
+  }
+
+  /**
+   * Finds the lost range with the lowest sequence number, which `lostStart` and `lostEnd` then tell. It is at most one
+   * record, which may be longer than a packet may be now. Returns false if nothing is lost.
+   */
+  nextLost(): boolean {
+    const record = this.records.firstLost();
+    if (record === undefined) return false;
+    this.lostStart = record.start;
+    this.lostEnd = record.end;
+    return true;
+  }
+
+  /**
+   * Acts if the timer is due, one reason at a time: `deadline` may be due again at once.
+   *
+   * - `lost`: more is lost, `hasEntered` tells whether recovery begins; see `nextLost`.
+   * - `probe`: send one packet of new data if the peer's window allows, whatever cwnd says; else
+   *   [probeStart, probeEnd), if it is not empty (RFC 8985, section 7.3).
+   * - `timeout`: the retransmission timer expired, and is backed off. What was sent long enough ago is lost; all SACKs
+   *   are forgotten, because the receiver may have dropped what it acknowledged so (RFC 2018, section 8).
+   */
+  expire(now: number): LossExpiry {
+    if (!(this.deadline <= now)) return 'none';
+    this.beginResult(now);
+    if (this.reorderAt <= now) {
+      // RFC 8985, section 6.2, step 5.
+      this.detectLosses();
+      if (this.newlyLost === 0) return 'none';
+      if (this.phase === 'open') this.enter('recovery');
+      this.probeAt = Number.POSITIVE_INFINITY;
+      return 'lost';
+    }
+    if (this.retryAt <= now) return this.retry();
+    if (this.probeAt <= now) {
+      this.probeAt = Number.POSITIVE_INFINITY;
+      this.isProbing = true;
+      this.chooseProbe();
+      // The timeout may be due as well. It waits for the probe's answer, whether or not the probe can be sent.
+      this.timeoutAt = now + this.rtt.rtoMs;
+      return 'probe';
+    }
+    this.onTimeout();
+    return 'timeout';
+  }
+
+  /** The link is down: no timer runs, so that nothing backs off (in the spirit of RFC 6069). */
+  suspend(): void {
+    this.isSuspended = true;
+  }
+
+  /**
+   * The link is back: after `delayMs` the first segment counts as lost and is sent again, without a reduction of the
+   * congestion window. Its ACK tells what else is missing. The timeout is not backed off any more.
+   */
+  resume(now: number, delayMs = 0): void {
+    if (!this.isSuspended) return;
+    this.isSuspended = false;
+    this.reorderAt = Number.POSITIVE_INFINITY;
+    this.probeAt = Number.POSITIVE_INFINITY;
+    this.rtt.resetBackoff();
+    if (this.records.count === 0) {
+      if (this.retryAt !== Number.POSITIVE_INFINITY) this.retryAt = now + delayMs;
+      return;
+    }
+    this.isResuming = true;
+    this.retryAt = now + delayMs;
+    this.timeoutAt = now + delayMs + this.rtt.rtoMs;
+  }
+
+  /**
+   * The path takes only smaller packets than thought: what is in flight in segments of more than `mss` bytes is lost.
+   * The congestion window stays as it is (RFC 8201, section 5.4 and RFC 1191, section 6.4). Set `mss` before.
+   */
+  markTooLarge(mss: number, now: number): void {
+    this.beginResult(now);
+    const { records } = this;
+    let record = records.oldest;
+    while (record !== undefined) {
+      const { later } = record;
+      if (seqDistance(record.start, record.end) > mss) this.newlyLost += records.markLost(record);
+      record = later;
+    }
+    this.probeAt = Number.POSITIVE_INFINITY;
+  }
+
+  /** The connection is over. */
+  destroy(): void {
+    this.records.clear();
+    this.stopTimers();
+    this.retryAt = Number.POSITIVE_INFINITY;
+    this.duplicateBytes = 0;
+    if (lastTransmission.of === this) lastTransmission.of = undefined;
+  }
+
+  private beginResult(now: number): void {
+    this.now = now;
+    this.inFlightBefore = this.inFlight;
+    this.acked = 0;
+    this.delivered = 0;
+    this.newlyLost = 0;
+    this.rttMs = -1;
+    this.isDuplicate = false;
+    this.sawDsack = false;
+    this.isSpurious = false;
+    this.hasLeft = false;
+    this.hasEntered = false;
+    this.hasRepairedTail = false;
+    this.roundEnded = false;
+    this.isProbing = false;
+    lastTransmission.of = undefined;
+  }
+
+  /** Everything before `ack` arrived; `ack` is in (SND.UNA, SND.NXT]. */
+  private acknowledge(ack: number): void {
+    const { records } = this;
+    this.acked = seqDistance(records.start, ack);
+    while (records.count !== 0) {
+      const record = records.at(0);
+      if (!seqBefore(record.start, ack)) break;
+      const isWhole = seqAtMost(record.end, ack);
+      if (record.state !== SACKED) {
+        const end = isWhole ? record.end : ack;
+        this.delivered += seqDistance(record.start, end);
+        if (record.isRetransmitted) this.hasAckedRetransmission = true;
+        else if (Number.isNaN(this.ackedSince)) this.ackedSince = record.time;
+        this.rack.onDelivered(record, end, this.now, this.echoMs, this.rtt.minRttMs);
+      }
+      if (isWhole) records.removeFirst();
+      else records.trimFirst(ack);
+    }
+  }
+
+  /** Takes the SACK blocks. Returns whether one of them is more than a DSACK. */
+  private takeSack(ack: number, sack: Int32Array, sackCount: number): boolean {
+    const { records } = this;
+    const count = Math.min(sackCount, sack.length >>> 1, MAX_BLOCKS);
+    let first = 0;
+    if (count !== 0 && isDsack(ack, sack, count)) {
+      this.onDsack(sack[0]!, sack[1]!);
+      first = 1;
+    }
+    // By sequence number, so that what one ACK reports does not look like reordering (RFC 8985, section 6.2, step 3).
+    let usable = 0;
+    for (let i = first; i < count; i++) {
+      const left = sack[2 * i]!;
+      const right = sack[2 * i + 1]!;
+      // Outside (SND.UNA, SND.NXT]: an old ACK, or an invention. SND.UNA itself cannot be selectively acknowledged.
+      if (!seqBefore(left, right) || !seqBefore(records.start, left)) continue;
+      if (!seqAtMost(right, records.end)) continue;
+      let at = usable++;
+      for (; at > 0 && seqBefore(left, blocks[2 * at - 2]!); at--) {
+        blocks[2 * at] = blocks[2 * at - 2]!;
+        blocks[2 * at + 1] = blocks[2 * at - 1]!;
+      }
+      blocks[2 * at] = left;
+      blocks[2 * at + 1] = right;
+    }
+    for (let i = 0; i < usable; i++) this.takeBlock(blocks[2 * i]!, blocks[2 * i + 1]!);
+    return count > first;
+  }
+
+  private takeBlock(left: number, right: number): void {
+    const { records } = this;
+    records.select(left, right, this.mss);
+    const { selectedFrom, selectedTo } = records;
+    for (let i = selectedFrom; i < selectedTo; i++) {
+      const record = records.at(i);
+      if (record.state === SACKED) continue;
+      this.delivered += seqDistance(record.start, record.end);
+      if (!record.isRetransmitted && Number.isNaN(this.sackedSince)) this.sackedSince = record.time;
+      this.rack.onDelivered(record, record.end, this.now, this.echoMs, this.rtt.minRttMs);
+      records.markSacked(record);
+    }
+    records.mergeSacked(selectedFrom, selectedTo);
+  }
+
+  /**
+   * A block about data that arrived twice. One that answers a probe says nothing about reordering, and in a timeout
+   * recovery forgotten SACKs cause duplicates: neither makes RACK more patient.
+   */
+  private onDsack(left: number, right: number): void {
+    const isProbe = this.isProbed && this.probedBytes > 0 && right === this.probedEnd;
+    if (isProbe) {
+      this.isProbed = false;
+      this.sawDsack = true;
+    }
+    if (this.spurious.onDsack(left, right)) {
+      this.sawDsack = true;
+      if (!isProbe && !this.spurious.isTimeout) this.rack.onDsack(this.records.end);
+    }
+  }
+
+  /** Takes the round-trip time, of data that was sent once (Karn's algorithm), else by the echoed timestamp. */
+  private measure(isAdvancing: boolean): void {
+    let rtt = -1;
+    if (!this.hasAckedRetransmission && !Number.isNaN(this.ackedSince)) {
+      rtt = this.now - this.ackedSince;
+    } else if (!Number.isNaN(this.sackedSince)) {
+      rtt = this.now - this.sackedSince;
+    } else if (isAdvancing && this.delivered > 0 && this.echoMs >= 0) {
+      // RFC 7323, section 4.1: only an ACK that advances the left edge.
+      rtt = this.now - this.echoMs;
+    }
+    if (!(rtt >= 0)) return;
+    this.rttMs = rtt;
+    this.isMeasured = true;
+    this.rtt.sample(rtt, this.now);
+  }
+
+  /** What the ACK says about the last tail loss probe (`TLP_process_ack` of RFC 8985, section 7.4.2). */
+  private judgeProbe(ack: number, isBareDuplicate: boolean): void {
+    if (seqBefore(ack, this.probedEnd)) return;
+    if (this.probedBytes === 0 || isBareDuplicate) {
+      this.isProbed = false;
+    } else if (seqBefore(this.probedEnd, ack)) {
+      this.isProbed = false;
+      if (this.phase === 'open') this.hasRepairedTail = true;
+    }
+  }
+
+  /** Ends the recovery that goes on if all that was sent before it is acknowledged, or if it was needless. */
+  private judgeRecovery(una: number, isAdvancing: boolean): void {
+    const { spurious } = this;
+    const isOld = isAdvancing && spurious.isEchoOlder(this.echoMs);
+    if (isOld || (this.sawDsack && spurious.areAllDuplicates())) {
+      // RFC 4015, section 3: go on with new data, as if nothing had been lost.
+      if (spurious.isTimeout)
+        this.rtt.adaptToSpurious(isOld ? this.now - this.echoMs : -1, this.now);
+      else this.rack.isReorderingSeen = true;
+      spurious.stop();
+      this.records.forgetLost();
+      this.isSpurious = true;
+      this.leave();
+    } else if (seqAtMost(this.recoveryPoint, una)) {
+      if (spurious.onRecoveryEnd()) {
+        spurious.stop();
+        this.isSpurious = true;
+      }
+      this.rack.onRecoveryEnd();
+      this.leave();
+    }
+  }
+
+  private leave(): void {
+    this.phase = 'open';
+    this.hasLeft = true;
+    this.duplicates = 0;
+    this.duplicateBytes = 0;
+  }
+
+  private enter(phase: 'recovery' | 'loss'): void {
+    const { records } = this;
+    if (this.phase === 'open') {
+      this.spurious.begin(records.start, records.end, this.isProbed ? this.probedBytes : 0);
+    }
+    this.phase = phase;
+    this.hasEntered = true;
+    this.recoveryPoint = records.end;
+    this.isProbed = false;
+    this.probeAt = Number.POSITIVE_INFINITY;
+  }
+
+  /** Step 5 of RFC 8985, section 6.2: marks what is overdue, and sets the timer for what may become so. */
+  private detectLosses(): void {
+    const { records, rack, rtt } = this;
+    this.reorderAt = Number.POSITIVE_INFINITY;
+    if (records.oldest === undefined || !rack.isSentBefore(records.oldest)) return;
+    const window = rack.window(
+      this.phase !== 'open',
+      records.sackedSegments,
+      rtt.minRttMs,
+      rtt.srttMs
+    );
+    let record: Transmission | undefined = records.oldest;
+    while (record !== undefined && rack.isSentBefore(record)) {
+      const { later }: Transmission = record;
+      const overdueAt = record.time + rack.rttMs + window;
+      if (overdueAt <= this.now) this.newlyLost += records.markLost(record);
+      // The last of them is overdue last: one expiry of the timer finds them all.
+      else this.reorderAt = overdueAt;
+      record = later;
+    }
+  }
+
+  /** Fast retransmit and recovery without SACK (RFC 6582, section 3.2). */
+  private judgeDuplicates(ack: number, una: number, isAdvancing: boolean, isPlain: boolean): void {
+    if (isAdvancing) {
+      this.duplicates = 0;
+      // What duplicate ACKs reported before is part of what is acknowledged now, except the segment that was missing.
+      const known = Math.min(this.duplicateBytes, Math.max(this.acked - this.mss, 0));
+      this.duplicateBytes = Math.min(this.duplicateBytes - known, this.duplicateLimit());
+      this.delivered -= known;
+      if (this.phase === 'recovery') this.loseFirst();
+      else if (this.phase === 'open' && seqBefore(this.recoveryPoint, una)) {
+        // Keeps the number close, so that it does not seem to lie ahead after 2^31 bytes.
+        this.recoveryPoint = seqAdd(una, -1);
+      }
+      return;
+    }
+    if (!isPlain || ack !== una || this.phase === 'loss') return;
+    this.isDuplicate = true;
+    this.duplicates++;
+    const before = this.duplicateBytes;
+    const { records } = this;
+    const segment = Math.min(this.mss, Math.ceil(this.outstanding / records.count));
+    this.duplicateBytes = Math.min(before + segment, this.duplicateLimit());
+    this.delivered += this.duplicateBytes - before;
+    if (
+      this.phase === 'open' &&
+      this.duplicates === DUP_THRESH &&
+      seqBefore(this.recoveryPoint, una)
+    ) {
+      this.loseFirst();
+      this.duplicateBytes = Math.min(this.duplicateBytes, this.duplicateLimit());
+    }
+  }
+
+  /** The segment at SND.UNA is missing, so duplicate ACKs cannot be about it, nor about what is lost. */
+  private duplicateLimit(): number {
+    const { records } = this;
+    if (records.count === 0) return 0;
+    const first = records.at(0);
+    const missing =
+      first.state === LOST ? 0 : Math.min(seqDistance(first.start, first.end), this.mss);
+    return Math.max(records.inFlight - missing, 0);
+  }
+
+  /** Marks the segment at SND.UNA as lost, unless this recovery has sent it again already. */
+  private loseFirst(): void {
+    const { records } = this;
+    if (records.count === 0) return;
+    const first = records.at(0);
+    if (first.state !== IN_FLIGHT) return;
+    if (first.isRetransmitted && first.time >= this.spurious.firstAt) return;
+    if (seqDistance(first.start, first.end) > this.mss) records.cut(0, this.mss, this.mss);
+    this.newlyLost += records.markLost(first);
+    this.duplicateBytes = Math.min(this.duplicateBytes, this.duplicateLimit());
+  }
+
+  private onTimeout(): void {
+    const { records, rack, rtt } = this;
+    // RFC 8985, section 6.3: what was sent a short time ago may still arrive.
+    const window = rack.window(
+      this.phase !== 'open',
+      records.sackedSegments,
+      rtt.minRttMs,
+      rtt.srttMs
+    );
+    const patience = this.hasSack ? rack.rttMs + window : Number.NaN;
+    records.forgetSacked();
+    this.duplicates = 0;
+    this.duplicateBytes = 0;
+    let record = records.oldest;
+    while (record !== undefined) {
+      const { later }: Transmission = record;
+      if (record.start === records.start || !(record.time + patience > this.now)) {
+        this.newlyLost += records.markLost(record);
+      }
+      record = later;
+    }
+    rtt.backoff();
+    this.enter('loss');
+    this.spurious.isTimeout = true;
+    this.reorderAt = Number.POSITIVE_INFINITY;
+    this.timeoutAt = this.now + rtt.rtoMs;
+  }
+
+  /** An attempt after a refusal or after an outage. */
+  private retry(): LossExpiry {
+    const { records } = this;
+    this.retryAt = Number.POSITIVE_INFINITY;
+    if (this.isResuming) {
+      this.isResuming = false;
+      if (records.count !== 0) {
+        const first = records.at(0);
+        if (first.state === IN_FLIGHT) {
+          if (seqDistance(first.start, first.end) > this.mss) records.cut(0, this.mss, this.mss);
+          this.newlyLost += records.markLost(first);
+        }
+      }
+    }
+    if (records.lostBytes > 0) return 'lost';
+    this.chooseProbe();
+    return 'probe';
+  }
+
+  /** A probe repeats the last segment (RFC 8985, section 7.3). */
+  private chooseProbe(): void {
+    const { records } = this;
+    this.probeStart = this.probeEnd = records.end;
+    if (records.count === 0) return;
+    const last = records.at(records.count - 1);
+    const length = seqDistance(last.start, last.end);
+    this.probeStart = seqAdd(last.start, Math.floor((length - 1) / this.mss) * this.mss);
+  }
+
+  /** Starts the probe timer anew if the conditions hold (RFC 8985, section 7.2), else stops it. */
+  private armProbe(now: number): void {
+    const { records, rtt } = this;
+    this.probeAt = Number.POSITIVE_INFINITY;
+    if (!this.hasSack || this.phase !== 'open' || this.isProbed || !this.isMeasured) return;
+    if (records.sackedBytes > 0 || records.lostBytes > 0) return;
+    let wait = 1_000;
+    if (rtt.srttMs > 0) {
+      wait = 2 * rtt.srttMs;
+      // "FlightSize is one segment": a receiver acknowledges two full ones at once, in one packet or in two.
+      if (this.outstanding < 2 * this.unit) wait += MAX_ACK_DELAY_MS;
+      if (wait < MIN_PTO_MS) wait = MIN_PTO_MS;
+    }
+    this.probeAt = Math.min(now + wait, this.timeoutAt);
+  }
+
+  private stopTimers(): void {
+    this.timeoutAt = Number.POSITIVE_INFINITY;
+    this.probeAt = Number.POSITIVE_INFINITY;
+    this.reorderAt = Number.POSITIVE_INFINITY;
+    this.duplicateBytes = 0;
+  }
+
+  private rememberForRefusal(
+    start: number,
+    end: number,
+    now: number,
+    isRetransmission: boolean
+  ): void {
+    const last = lastTransmission;
+    last.of = this;
+    last.start = start;
+    last.end = end;
+    last.now = now;
+    last.isRetransmission = isRetransmission;
+    last.isProbed = this.isProbed;
+    last.isMeasured = this.isMeasured;
+    last.timeoutAt = this.timeoutAt;
+    last.probeAt = this.probeAt;
+    if (!isRetransmission || this.records.count === 0) return;
+    const record = this.records.at(this.records.indexOf(start));
+    last.state = record.state;
+    last.time = record.time;
+    last.isRetransmitted = record.isRetransmitted;
+    last.isFirst = Number.isNaN(this.spurious.firstAt);
+  }
+}
+
+/** RFC 2883, section 4: the first block is a DSACK if it is below the ACK number or inside the second block. */
+function isDsack(ack: number, sack: Int32Array, count: number): boolean {
+  const left = sack[0]!;
+  const right = sack[1]!;
+  if (!seqBefore(left, right)) return false;
+  if (seqAtMost(right, ack)) return true;
+  return count > 1 && seqAtMost(sack[2]!, left) && seqAtMost(right, sack[3]!);
+}
+
+/**
+ * What `onRefused` restores. Only the packet that was read last can be refused, so one object serves all connections.
+ */
+const lastTransmission = {
+  of: undefined as LossRecovery | undefined,
+  start: 0,
+  end: 0,
+  now: Number.NaN,
+  isRetransmission: false,
+  isFirst: false,
+  state: IN_FLIGHT as number,
+  time: Number.NaN,
+  isRetransmitted: false,
+  isProbed: false,
+  isMeasured: false,
+  timeoutAt: Number.NaN,
+  probeAt: Number.NaN,
+};
+
+/** The usable SACK blocks of the ACK at hand, sorted. */
+const MAX_BLOCKS = 4;
+const blocks: Int32Array = new Int32Array(2 * MAX_BLOCKS);
+
+const DEFAULT_UNIT = 1_460;
+/** More than 4 MiB in segments of 1,460 bytes and the records that SACK edges may create. */
+const MAX_RECORDS = 4_096;
+/** Our choice: the event loop answers no earlier when it is busy. */
+const MIN_PTO_MS = 10;
+/** `TLP.max_ack_delay`: the longest delay of Linux's delayed ACK. */
+const MAX_ACK_DELAY_MS = 200;
+/** Our choice: a refused packet is tried again no later than this. */
+const MAX_RETRY_MS = 200;

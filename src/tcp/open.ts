@@ -1,0 +1,63 @@
+/**
+ * Makes the control block of a new connection.
+ * @module
+ */
+import { TcpConnection, type TcpOwner } from './connection.ts';
+import { type BlockHost, ControlBlock } from './control-block.ts';
+import type { Flow } from './flow.ts';
+import type { HalfOpen } from './half-open.ts';
+import type { SequenceNumbers } from './isn.ts';
+import { listenerOf, WINDOW_SCALE } from './passive-open.ts';
+import { acceptHandshake } from './receive.ts';
+import type { SegmentReader } from './segment.ts';
+import { seqAdd } from './sequence.ts';
+import { TcpState } from './state.ts';
+
+/** Begins a connection that the application opens. Its SYN offers all options and is due at once. */
+export function openActive(
+  flow: Flow,
+  host: BlockHost,
+  numbers: SequenceNumbers,
+  owner: TcpOwner
+): ControlBlock {
+  const block = newBlock(flow, host, numbers.isn(flow, host.now), owner);
+  block.hasScale = true;
+  block.hasSack = true;
+  block.hasTimestamps = true;
+  block.tsOffset = numbers.timestampOffset(flow);
+  block.window.scale = WINDOW_SCALE;
+  block.state = TcpState.SynSent;
+  block.isSynDue = true;
+  block.synAt = host.now + block.rtt.rtoMs;
+  return block;
+}
+
+/** Begins a connection that a peer has opened; `segment` completes the handshake. */
+export function openPassive(
+  opening: HalfOpen,
+  host: BlockHost,
+  segment: SegmentReader
+): ControlBlock {
+  const block = newBlock(opening.flow, host, opening.iss, undefined);
+  block.tsOffset = opening.tsOffset;
+  block.listener = listenerOf(opening);
+  block.listener.waiting++;
+  acceptHandshake(block, opening, segment, host.now);
+  return block;
+}
+
+function newBlock(
+  flow: Flow,
+  host: BlockHost,
+  iss: number,
+  owner: TcpOwner | undefined
+): ControlBlock {
+  const block = new ControlBlock(flow, host);
+  block.connection = new TcpConnection(block, owner);
+  block.iss = iss;
+  block.sndUna = iss;
+  block.sndNxt = seqAdd(iss, 1);
+  block.sndFront = block.sndNxt;
+  block.smallEnd = block.sndNxt;
+  return block;
+}

@@ -1,0 +1,101 @@
+/**
+ * The receive window of one connection: what the peer may send
+ * ([RFC 9293 section 3.8.6](https://www.rfc-editor.org/rfc/rfc9293#section-3.8.6)).
+ *
+ * - The right edge never moves back, because the peer may have sent up to it already.
+ * - The edge advances in steps that are worth a segment (silly window avoidance, section 3.8.6.2.2).
+ * - The capacity begins at 64 KiB. It grows to twice what the application read in a round trip, so that a sender with
+ *   a full congestion window is not held back, and never shrinks.
+ * @module
+ */
+import { seqDistance } from './sequence.ts';
+
+export class ReceiveWindow {
+  /** RCV.NXT. */
+  next = 0;
+  /** The right edge that was offered: RCV.NXT + RCV.WND. */
+  edge = 0;
+  /** The shift count that the peer applies to the window field; 0 without the option. */
+  scale = 0;
+  /** How many bytes are offered when nothing is stored. */
+  capacity: number = INITIAL_CAPACITY;
+  /** The largest payload that was received, in bytes: what a step of the edge should be worth. */
+  largest = 0;
+  /** The most that `capacity` may become. */
+  readonly #maxCapacity: number;
+  /** The bytes that were read since `#roundStart`. */
+  #read = 0;
+  #roundStart = 0;
+
+  constructor(maxCapacity: number) {
+    this.#maxCapacity = maxCapacity;
+  }
+
+  /** Begins with the peer's first sequence number behind its SYN. */
+  open(next: number): void {
+    this.next = next;
+    this.edge = next;
+  }
+
+  /** RCV.WND in bytes. */
+  get size(): number {
+    return seqDistance(this.next, this.edge);
+  }
+
+  /**
+   * Advances the edge, if that is worth it, and returns the window field of a segment that is sent now.
+   *
+   * @param stored the bytes that the application has not read
+   * @param scale the shift count; 0 in a SYN, whose window is never scaled
+   */
+  offer(stored: number, scale: number = this.scale): number {
+    const wanted = Math.max(this.capacity - stored, 0);
+    const { size } = this;
+    const limit = MAX_FIELD * 2 ** scale;
+    const window = wanted - size >= this.#step() ? Math.min(wanted, limit) : size;
+    // The field rounds up, as long as that does not creep beyond what the buffer may hold.
+    const unit = 2 ** scale;
+    const roundedUp = Math.ceil(window / unit);
+    const field =
+      roundedUp * unit <= wanted + ROUNDING_SLACK ? roundedUp : Math.floor(window / unit);
+    const offered = Math.min(field, MAX_FIELD);
+    if (offered * unit > size) this.edge = (this.next + offered * unit) | 0;
+    return offered;
+  }
+
+  /**
+   * Returns whether the application has read so much that the peer should learn it now: the peer has at most half of
+   * the window left, and the edge can advance by a step.
+   */
+  isUpdateDue(stored: number): boolean {
+    const wanted = Math.max(this.capacity - stored, 0);
+    const { size } = this;
+    return size <= this.capacity / 2 && wanted - size >= this.#step();
+  }
+
+  /**
+   * Counts bytes that the application has read. Once in a round trip the capacity follows
+   * (dynamic right-sizing, as Linux does it).
+   *
+   * @param rttMs the round-trip time, 0 if it is not known
+   * @param mayGrow whether there is memory for a larger window
+   */
+  onRead(count: number, now: number, rttMs: number, mayGrow: boolean): void {
+    this.#read += count;
+    if (now - this.#roundStart < Math.max(rttMs, MIN_ROUND_MS)) return;
+    const wanted = Math.min(2 * this.#read, this.#maxCapacity);
+    if (mayGrow && wanted > this.capacity) this.capacity = wanted;
+    this.#read = 0;
+    this.#roundStart = now;
+  }
+
+  #step(): number {
+    return Math.max(Math.min(this.capacity / 2, this.largest), 1);
+  }
+}
+
+const INITIAL_CAPACITY = 65_536;
+const MAX_FIELD = 65_535;
+/** The largest shift count that is offered rounds by less than this. */
+const ROUNDING_SLACK = 4_096;
+const MIN_ROUND_MS = 1;

@@ -1,0 +1,142 @@
+/**
+ * The timers of a connection. They are deadlines in its control block; the endpoint has one timer wheel for all.
+ *
+ * While the link is down, nothing is sent and nothing backs off (as RFC 6069 has it for a path that is known to be
+ * broken). The user timeout and the bounds of a connection without an application go on.
+ * @module
+ */
+import type { ControlBlock } from './control-block.ts';
+import { seqDistance } from './sequence.ts';
+import { TcpState } from './state.ts';
+
+/** Returns when `expireTimers` has to be called; Infinity if no timer runs. */
+export function deadlineOf(block: ControlBlock, isLinkUp: boolean): number {
+  const bounds = Math.min(block.lingerAt, block.stalledSince + block.userTimeoutMs);
+  if (!isLinkUp) return bounds;
+  return Math.min(
+    bounds,
+    block.synAt,
+    block.ackAt,
+    block.windowProbeAt,
+    block.keepaliveAt,
+    block.loss.deadline
+  );
+}
+
+/** Acts on every timer that is due at `now`. */
+export function expireTimers(block: ControlBlock, now: number, isLinkUp: boolean): void {
+  if (now >= block.lingerAt || now >= block.stalledSince + block.userTimeoutMs) {
+    timeOut(block);
+    return;
+  }
+  if (!isLinkUp) return;
+  if (now >= block.ackAt) {
+    block.ackAt = NEVER;
+    block.isAckDue = true;
+  }
+  if (now >= block.synAt) expireSyn(block, now);
+  if (now >= block.windowProbeAt) expireWindowProbe(block, now);
+  if (now >= block.keepaliveAt) expireKeepalive(block, now);
+  if (now >= block.loss.deadline) expireLoss(block, now);
+  block.host.update(block);
+}
+
+/**
+ * Starts the timer of window probes, if bytes wait for a window and no acknowledgement will tell of it
+ * (RFC 9293 section 3.8.6.1).
+ */
+export function planWindowProbe(block: ControlBlock, now: number): void {
+  if (block.windowProbeAt !== NEVER || block.isWindowProbeDue) return;
+  if (!block.hasUnsent || !block.loss.isEmpty || block.isHeldBack) return;
+  const room = block.sndWnd - seqDistance(block.sndUna, block.sndNxt);
+  if (room >= block.unit && room >= seqDistance(block.sndNxt, block.dataEnd)) return;
+  const delayMs = Math.min(block.rtt.rtoMs * 2 ** block.windowProbes, MAX_PROBE_INTERVAL_MS);
+  block.windowProbeAt = now + delayMs;
+}
+
+/** The link is up again: the connection sends one segment at `at`, and its timers run anew. */
+export function resumeBlock(block: ControlBlock, now: number, at: number): void {
+  block.loss.resume(now, at - now);
+  block.isHeldBack = false;
+  if (block.synAt !== NEVER) block.synAt = at;
+  if (block.windowProbeAt !== NEVER) block.windowProbeAt = at;
+}
+
+function expireSyn(block: ControlBlock, now: number): void {
+  block.synRetries++;
+  if (block.synRetries > SYN_RETRIES) {
+    timeOut(block);
+    return;
+  }
+  block.rtt.backoff();
+  block.synAt = now + block.rtt.rtoMs;
+  block.isSynDue = true;
+}
+
+function expireWindowProbe(block: ControlBlock, now: number): void {
+  block.windowProbeAt = NEVER;
+  const isUnanswered = block.windowProbes > 0 && now - block.heardAt >= block.userTimeoutMs;
+  if (isUnanswered || (block.isReleased && block.windowProbes >= ORPHAN_RETRIES)) {
+    timeOut(block);
+    return;
+  }
+  block.windowProbes++;
+  block.isWindowProbeDue = true;
+}
+
+function expireKeepalive(block: ControlBlock, now: number): void {
+  const isIdle = block.loss.isEmpty && block.windowProbeAt === NEVER;
+  const mayProbe = block.state === TcpState.Established || block.state === TcpState.CloseWait;
+  if (!mayProbe || block.keepAliveMs === 0) {
+    block.keepaliveAt = NEVER;
+    return;
+  }
+  if (!isIdle) {
+    block.keepaliveAt = now + block.keepAliveMs;
+    return;
+  }
+  if (block.keepalives >= KEEPALIVE_PROBES) {
+    timeOut(block);
+    return;
+  }
+  block.keepalives++;
+  block.isKeepaliveDue = true;
+  block.keepaliveAt = now + KEEPALIVE_INTERVAL_MS;
+}
+
+function expireLoss(block: ControlBlock, now: number): void {
+  const { loss, congestion, host } = block;
+  block.isHeldBack = false;
+  switch (loss.expire(now)) {
+    case 'lost':
+      if (loss.hasEntered) congestion.enterRecovery(loss.inFlightBefore, now, block.hasSack);
+      if (loss.phase === 'recovery') {
+        congestion.onRecoveryAck(0, loss.inFlight, false, loss.newlyLost);
+      }
+      break;
+    case 'probe':
+      host.counters.tailProbes++;
+      block.isTailProbeDue = true;
+      break;
+    case 'timeout':
+      host.counters.timeouts++;
+      congestion.onTimeout(loss.inFlightBefore, now);
+      if (block.isReleased && block.rtt.backoffs > ORPHAN_RETRIES) timeOut(block);
+      break;
+  }
+}
+
+function timeOut(block: ControlBlock): void {
+  if (block.state >= TcpState.Established) block.host.answer(block, true);
+  block.end(block.softFailure ?? 'timed-out');
+}
+
+const NEVER: number = Number.POSITIVE_INFINITY;
+/** As Linux's `tcp_syn_retries`: the last wait ends after 127 s. */
+const SYN_RETRIES = 6;
+/** As Linux's `tcp_orphan_retries`. */
+const ORPHAN_RETRIES = 8;
+/** As libuv sets them for `setKeepAlive`. */
+const KEEPALIVE_PROBES = 10;
+const KEEPALIVE_INTERVAL_MS = 1_000;
+const MAX_PROBE_INTERVAL_MS = 120_000;
