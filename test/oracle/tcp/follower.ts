@@ -192,12 +192,8 @@ export class Follower {
       if (has(SEG, 'SYN')) alter({ synInSynReceived: 'challenge' });
     }
     list.push(...choices.map((each) => copyOf(this.tcb, each)));
-    if (window !== undefined && window > this.tcb.RCV.WND) {
-      for (const tcb of choices.map((each) => copyOf(this.tcb, each))) {
-        tcb.RCV.WND = window;
-        list.push(tcb);
-      }
-    }
+    // What is told to the peer may be less by what the shift count rounds off.
+    if (window !== undefined) for (const tcb of list) tcb.RCV.WND = Math.max(tcb.RCV.WND, window);
     return list;
   }
 
