@@ -161,6 +161,8 @@ function resetConnection(tcb: Tcb): void {
       break;
     default:
       // CLOSING, LAST-ACK, TIME-WAIT: "If the RST bit is set, then enter the CLOSED state, delete the TCB, and return."
+      // Section 3.6: "the local application MUST be informed whether it closed normally or was aborted (MUST-12)".
+      if (tcb.state !== 'TIME-WAIT') signal(tcb, 'reset while closing');
       deleteTcb(tcb);
   }
 }
@@ -296,7 +298,7 @@ function establishedAckEnds(tcb: Tcb, SEG: Segment): boolean {
     sendAck(tcb, 'challenge');
     return true;
   }
-  updateWindow(tcb, SEG);
+  updateWindow(tcb, SEG, UNA);
   return false;
 }
 
@@ -304,11 +306,12 @@ function establishedAckEnds(tcb: Tcb, SEG: Segment): boolean {
  * "If SND.UNA =< SEG.ACK =< SND.NXT, the send window should be updated. If (SND.WL1 < SEG.SEQ or (SND.WL1 = SEG.SEQ and
  * SND.WL2 =< SEG.ACK)), set SND.WND <- SEG.WND, set SND.WL1 <- SEG.SEQ, and set SND.WL2 <- SEG.ACK."
  */
-function updateWindow(tcb: Tcb, SEG: Segment): void {
-  const { SND } = tcb;
+function updateWindow(tcb: Tcb, SEG: Segment, UNA: number): void {
+  const { SND, choices } = tcb;
   if (!isFromUpTo(SND.UNA, SEG.ACK, SND.NXT)) return;
   const isNewer = isLess(SND.WL1, SEG.SEQ) || (SND.WL1 === SEG.SEQ && isAtMost(SND.WL2, SEG.ACK));
-  if (isNewer) setWindow(tcb, SEG);
+  const isHigher = choices.windowUpdates === 'highest ACK' && isLess(UNA, SEG.ACK);
+  if (isNewer || isHigher) setWindow(tcb, SEG);
 }
 
 function setWindow(tcb: Tcb, SEG: Segment): void {

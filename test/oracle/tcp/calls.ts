@@ -132,7 +132,8 @@ export function CLOSE(tcb: Tcb): Reply {
       return 'ok';
     case 'SYN-SENT':
       // "Delete the TCB and return "error: closing" responses to any queued SENDs, or RECEIVEs."
-      deleteTcb(tcb);
+      if (tcb.choices.closeInSynSent === 'queue') tcb.isCloseQueued = true;
+      else deleteTcb(tcb);
       return 'ok';
     case 'SYN-RECEIVED':
       return closeSynReceived(tcb);
@@ -187,6 +188,8 @@ export function closeHalfDuplex(tcb: Tcb): Reply {
     return ABORT(tcb);
   }
   tcb.isHalfDuplexClosed = true;
+  // Nobody waits for ESTABLISHED.
+  if (tcb.state === 'SYN-SENT') deleteTcb(tcb);
   return CLOSE(tcb);
 }
 

@@ -37,7 +37,7 @@ export class Follower {
   isCloseCalled = false;
   /** The user aborted it, and so is not told of a failure. */
   isAborted = false;
-  readonly #choices: Partial<Choices>;
+  #choices: Partial<Choices>;
   readonly #how: 'active' | 'passive';
   readonly #throttleMs: number;
   #now = 0;
@@ -67,7 +67,7 @@ export class Follower {
     const syn = sent.find((segment) => has(segment, 'SYN'));
     if (this.#how === 'active') {
       if (syn === undefined) return 'an active OPEN sends a SYN';
-      this.#adoptIss(syn);
+      this.#adopt(syn);
     }
     OPEN(this.tcb, this.#how);
     this.tcb.emissions.length = 0;
@@ -131,7 +131,7 @@ export class Follower {
     matches: (tcb: Tcb) => Fault | undefined
   ): Fault | undefined {
     const synAck = sent.find((segment) => has(segment, 'SYN'));
-    if (synAck !== undefined && this.#isOpening()) this.#adoptIss(synAck);
+    if (synAck !== undefined && this.#isOpening()) this.#adopt(synAck);
     const faults: Fault[] = [];
     for (const tcb of this.#alternatives(SEG, window)) {
       const before = this.#save();
@@ -168,8 +168,13 @@ export class Follower {
     return this.#how === 'passive' && this.tcb.state === 'CLOSED';
   }
 
-  #adoptIss(syn: Segment): void {
+  /** What a SYN says that only its sender can choose. */
+  #adopt(syn: Segment): void {
     this.#iss = syn.SEQ;
+    const { windowScale } = syn.options;
+    if (windowScale === undefined) return;
+    this.#choices = { ...this.#choices, windowScale };
+    this.tcb = copyOf(this.tcb, { windowScale });
   }
 
   #alternatives(SEG: Segment, window: number | undefined): readonly Tcb[] {
@@ -182,6 +187,7 @@ export class Follower {
       for (const each of [...choices]) choices.push({ ...each, ...other });
     };
     alter({ sequenceTest: 'expanded' });
+    alter({ windowUpdates: 'highest ACK' });
     if (this.tcb.TS.isUsed) alter({ recordsBehindAckCheck: true });
     if (this.tcb.TS.isUsed && SEG.options.timestamps === undefined) {
       alter({ dropsWithoutTimestamps: false });
@@ -307,6 +313,10 @@ export class Follower {
     if (has(segment, 'ACK') !== (tcb.state === 'SYN-RECEIVED')) return `a SYN in ${tcb.state}`;
     if (has(segment, 'ACK') && segment.ACK !== tcb.RCV.NXT) return `RCV.NXT is ${tcb.RCV.NXT}`;
     if (lengthOf(segment) !== 1) return 'text in a SYN';
+    const { timestamps, windowScale } = segment.options;
+    const isAnswer = has(segment, 'ACK') && tcb.isPassive;
+    if (isAnswer && (timestamps !== undefined) !== tcb.TS.isUsed) return 'timestamps by itself';
+    if (isAnswer && (windowScale !== undefined) !== tcb.hasWindowScale) return 'a shift by itself';
     if (this.#previousNxt !== undefined && !isLess(this.#previousNxt, segment.SEQ)) {
       return `the ISS is not larger than ${this.#previousNxt}, of the connection before (section 3.6.1)`;
     }
@@ -438,15 +448,13 @@ interface Saved {
   readonly fields: readonly (number | undefined)[];
 }
 
-/** An abort may have the sequence number that the segment which caused it named as expected. */
-function isSameReset({ segment, why }: Emission, other: Segment): boolean {
-  if (!has(segment, 'RST') || !has(other, 'RST')) return false;
-  if (segment.SEQ !== other.SEQ) return false;
-  // RFC 9293 section 3.5.2 has RST without ACK; with the ACK that is due it is as good, for ABORT.
-  if (why === 'abort') return true;
-  return (
-    has(segment, 'ACK') === has(other, 'ACK') && (!has(segment, 'ACK') || segment.ACK === other.ACK)
-  );
+/**
+ * Whether it is the RST that is due. Its sequence number is what makes it acceptable; where the form is `<CTL=RST>`, one
+ * with an ACK field is as good, for no state in which it can arrive looks at the field.
+ */
+function isSameReset({ segment }: Emission, other: Segment): boolean {
+  if (!has(segment, 'RST') || !has(other, 'RST') || segment.SEQ !== other.SEQ) return false;
+  return !has(segment, 'ACK') || (has(other, 'ACK') && segment.ACK === other.ACK);
 }
 
 function acknowledges(segment: Segment, ACK: number): boolean {

@@ -132,6 +132,8 @@ function stampOf(tcb: Tcb): { TSval: number; TSecr: number } {
 
 function emit(tcb: Tcb, segment: Segment, why: Why): void {
   // RFC 7323 section 4.3: "Last.ACK.sent holds the ACK field from the last segment sent."
-  if (has(segment, 'ACK') && !has(segment, 'RST')) tcb.TS.lastAckSent = segment.ACK;
+  // If somebody else decides what is sent (`follower.ts`), he says so.
+  const isSent = tcb.choices.segmentizes && has(segment, 'ACK') && !has(segment, 'RST');
+  if (isSent) tcb.TS.lastAckSent = segment.ACK;
   tcb.emissions.push({ segment, why });
 }

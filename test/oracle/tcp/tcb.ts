@@ -60,6 +60,14 @@ export interface Choices {
   readonly badAckInSynReceived: 'reset' | 'challenge';
   /** What a SYN in the window gets in a SYN-RECEIVED that came from LISTEN: see `fourthSynEnds`. */
   readonly synInSynReceived: 'return to LISTEN' | 'challenge';
+  /**
+   * Which segments update the send window. `WL`: those of the fifth check. `highest ACK`: also those that acknowledge
+   * something new; section 3.8.6: "A refinement to avoid this problem is to act on the window information from segments
+   * that carry the highest acknowledgment number".
+   */
+  readonly windowUpdates: 'WL' | 'highest ACK';
+  /** Whether CLOSE in SYN-SENT deletes the TCB (section 3.10.4), or waits for ESTABLISHED as in SYN-RECEIVED. */
+  readonly closeInSynSent: 'delete' | 'queue';
   /** RFC 7323 section 2: the shift count that is offered; undefined: none. */
   readonly windowScale: number | undefined;
   /** Whether text and FIN of a segment with SYN are kept; otherwise their sender sends them again. */
@@ -81,6 +89,8 @@ export const DEFAULT_CHOICES: Choices = {
   sequenceTest: 'table',
   badAckInSynReceived: 'reset',
   synInSynReceived: 'return to LISTEN',
+  windowUpdates: 'WL',
+  closeInSynSent: 'delete',
   windowScale: undefined,
   keepsTextOfSyn: true,
   now: () => 0,
