@@ -13,6 +13,7 @@ const modules = [
   'packet',
   'pki',
   'registry',
+  'sockets',
   'store',
   'translator',
   'trust',

@@ -99,6 +99,7 @@ export {
   type EdgeStatus,
   type EnrolmentOptions,
   type LeaseOptions,
+  type SocketsDeviceOptions,
   type StateOptions,
 } from './gateway/index.ts';
 export type { LogFields, Logger } from './observe/index.ts';

@@ -12,6 +12,8 @@
  *    Tunnels are flushed at the end of the batch.
  * 4. If its client has no presence yet, queue it until one is stored, then continue with step 2.
  * 5. If it is refused and gets an answer, send the answer back to where the packet came from.
+ *
+ * If a tunnel does not take the packet that was read last, a device that has `refused` is told so.
  * @module
  */
 import type { Clock } from '../base/clock.ts';
@@ -106,6 +108,8 @@ export class CloudDataPlane {
   #likelyTunnel: Tunnel | undefined;
   /** The tunnels with frames that are not flushed yet. */
   readonly #unflushed: Tunnel[] = [];
+  /** Whether the packet in hand is the one that was read last from the device. */
+  #isFromDevice = false;
   #stopReading: () => void = ignore;
   #isStopped = false;
 
@@ -202,6 +206,7 @@ export class CloudDataPlane {
       const length = this.#device.read(buffer, start);
       if (length === 0) break;
       bytes += length;
+      this.#isFromDevice = true;
       const end = start + length;
       const headroom = isInFrame ? 0 : TRANSLATION_HEADROOM;
       const verdict = this.#translate(this.#cloud, buffer, start, end, headroom);
@@ -219,6 +224,7 @@ export class CloudDataPlane {
       }
       this.#handleVerdict(this.#cloud, buffer, start, end, verdict);
     }
+    this.#isFromDevice = false;
     this.#flush();
   };
 
@@ -259,7 +265,12 @@ export class CloudDataPlane {
   }
 
   #commit(tunnel: Tunnel, length: number): void {
-    if (!tunnel.commit(FrameType.Packet, length)) this.counters.dropTunnelFull++;
+    if (!tunnel.commit(FrameType.Packet, length)) this.#onTunnelFull();
+  }
+
+  #onTunnelFull(): void {
+    this.counters.dropTunnelFull++;
+    if (this.#isFromDevice) this.#device.refused?.();
   }
 
   /** Copies the translated packet out of its tunnel's frame, then sends it. */
@@ -290,7 +301,7 @@ export class CloudDataPlane {
       return false;
     }
     const result = this.#sender.toTunnel(tunnel, buffer, vnet, end, segmentTo);
-    if (result === SendResult.Refused) counters.dropTunnelFull++;
+    if (result === SendResult.Refused) this.#onTunnelFull();
     // Some pieces of a refused packet may have been taken.
     if (result !== SendResult.NotSegmented) this.#flushLater(tunnel);
     return result === SendResult.Sent;

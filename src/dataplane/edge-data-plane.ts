@@ -7,6 +7,9 @@
  * 2. Check it there with the `SiteFilter`. A refused packet is not committed.
  * 3. Commit the frame. Flush the batch when the device has no more packets.
  *
+ * A device that has `linkChanged` is told when the tunnel comes up and goes down, and is paused while it is down. A
+ * device that has `refused` is told of a packet that the tunnel did not take.
+ *
  * Inbound, from the tunnel to the device: check the packet in the tunnel's receive buffer, then write it to
  * the device. A device without offloads gets segments (`packet-sender.ts`).
  * @module
@@ -85,8 +88,10 @@ export class EdgeDataPlane {
     const tunnel = this.#tunnel;
     tunnel.onPacket = this.#onPacket;
     tunnel.onDrain = this.#resume;
-    // A tunnel that was full when it went down never drains.
-    tunnel.on('down', this.#resume);
+    tunnel.on('up', this.#onUp);
+    tunnel.on('down', this.#onDown);
+    if (tunnel.state === 'up') this.#device.linkChanged?.(true);
+    else this.#onDown();
     try {
       this.#stopReading = startReading(this.#device, this.#onReadable);
     } catch (error) {
@@ -110,16 +115,35 @@ export class EdgeDataPlane {
     const tunnel = this.#tunnel;
     if (tunnel.onPacket === this.#onPacket) tunnel.onPacket = ignore;
     if (tunnel.onDrain === this.#resume) tunnel.onDrain = ignore;
-    tunnel.off('down', this.#resume);
+    tunnel.off('up', this.#onUp);
+    tunnel.off('down', this.#onDown);
   }
 
   readonly #resume = (): void => this.#device.resume();
+
+  readonly #onUp = (): void => {
+    const device = this.#device;
+    if (device.linkChanged === undefined) return;
+    device.linkChanged(true);
+    device.resume();
+  };
+
+  readonly #onDown = (): void => {
+    const device = this.#device;
+    if (device.linkChanged === undefined) {
+      // A tunnel that was full when it went down never drains, and the packets are dropped from now on.
+      device.resume();
+      return;
+    }
+    device.pause();
+    device.linkChanged(false);
+  };
 
   readonly #onReadable = (): void => {
     const device = this.#device;
     const tunnel = this.#tunnel;
     if (tunnel.state !== 'up') {
-      this.#discard();
+      if (device.linkChanged === undefined) this.#discard();
       return;
     }
     let bytes = 0;
@@ -139,7 +163,8 @@ export class EdgeDataPlane {
         at + length,
         at
       );
-      if (verdict === Verdict.Forward) tunnel.commit(FrameType.Packet, length);
+      const isTaken = verdict !== Verdict.Forward || tunnel.commit(FrameType.Packet, length);
+      if (!isTaken) device.refused?.();
     }
     tunnel.flush();
   };

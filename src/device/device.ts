@@ -65,4 +65,19 @@ export interface PacketDevice {
 
   /** Ends delivery and frees the device. Can be called twice. */
   close(): Promise<void>;
+
+  /**
+   * Tells the device that the packet read last was dropped, because what is behind it takes no more for now. A device
+   * that makes its packets itself can send that one again; the others need not have this method. It is called before
+   * the next `read`, at most once for a packet, and not for a packet that a filter or a translator has refused: the
+   * same packet would be refused again.
+   */
+  refused?(): void;
+
+  /**
+   * Tells the device whether anything takes its packets, so that it can wait instead of sending into the void. It is
+   * called before `start`, and at each change. While the link is down the device is paused; the packets of a device
+   * without this method are read and dropped.
+   */
+  linkChanged?(isUp: boolean): void;
 }

@@ -7,7 +7,6 @@ import { type Clock, systemClock } from '../base/clock.ts';
 import { hostObject, type Schema } from '../base/schema.ts';
 import {
   type DeviceOptions,
-  DeviceOptionsSchema,
   isPacketDevice,
   type PacketDevice,
   type ResolvedDeviceOptions,
@@ -64,14 +63,11 @@ export async function closeGivenDevice<Given, Resolved>(
   }
 }
 
-/** The entries that the schemas of both gateways share. */
+/** The entries that the schemas of both gateways share; the entry `device` is their own. */
 export const COMMON_ENTRIES: v.ObjectEntries = {
   stateDirectory: v.optional(v.pipe(v.string(), v.regex(/./, 'the path of a directory'))),
   store: v.optional(hostObject<Store>('a store', ['get', 'list', 'commit', 'watch'])),
   secrets: v.optional(hostObject<Secrets>('secrets', ['get', 'commit'])),
-  device: v.lazy((device) =>
-    isPacketDevice(device) ? v.custom<PacketDevice>(() => true) : DeviceOptionsSchema
-  ) as Schema<ResolvedDeviceOptions | PacketDevice>,
   dns: v.optional(DnsOptionsSchema) as Schema<ResolvedDnsOptions | undefined>,
   logger: v.optional(
     hostObject<Logger>('a logger', ['debug', 'info', 'warn', 'error']),

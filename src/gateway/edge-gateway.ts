@@ -16,6 +16,7 @@ import {
   type PacketDevice,
 } from '../device/index.ts';
 import { DnsServer } from '../dns/index.ts';
+import type { SocketStack } from '../sockets/index.ts';
 import type { Failure } from '../tunnel/index.ts';
 import { closeGivenDevice } from './common-options.ts';
 import {
@@ -24,6 +25,7 @@ import {
   resolveEdgeOptions,
 } from './edge-options.ts';
 import { EdgeSession } from './edge-session.ts';
+import { EdgeSockets, openSockets } from './edge-sockets.ts';
 import { FirstEnrolment } from './first-enrolment.ts';
 import { SiteCredentials, type SiteCredentialsOptions } from './site-credentials.ts';
 import { hostsNamed, serveNames } from './site-names.ts';
@@ -112,6 +114,8 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
   readonly #tokens: TokenSource;
   #persistent!: GatewayState;
   #device!: PacketDevice;
+  /** Present once there is a device. */
+  #sockets: EdgeSockets | undefined;
   #names: DnsServer | undefined;
   #site: string | undefined;
   #session: EdgeSession | undefined;
@@ -166,6 +170,15 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
   /** The name of the site; undefined before the first enrolment. */
   get site(): string | undefined {
     return this.#site;
+  }
+
+  /**
+   * The sockets of this process at the site: connections to presences, and servers for them.
+   *
+   * @throws {ApiMisuseError} if the device is not of the type `sockets`.
+   */
+  get sockets(): SocketStack {
+    return this.#sockets!.stack;
   }
 
   get addresses(): EdgeAddresses {
@@ -256,6 +269,7 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
       this.#set('closed', undefined);
       this.#aborting.abort(closedError());
       this.removeAllListeners();
+      this.#closing.add(() => this.#sockets?.finish());
     }
     return this.#closing.close();
   }
@@ -267,10 +281,7 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
   async #open(): Promise<void> {
     const { device, dns, logger, clock, signal } = this.#options;
     const isGiven = isPacketDevice(device);
-    if (isGiven) {
-      this.#device = device;
-      this.#closing.add(() => device.close());
-    }
+    if (isGiven) this.#use(device);
     signal?.throwIfAborted();
     this.#persistent = await openState(this.#options, this.#closing);
     signal?.throwIfAborted();
@@ -283,8 +294,10 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
     const credentials = await SiteCredentials.read(options);
     // Device and DNS open before a token is redeemed: a start that fails must not use up the token.
     if (!isGiven) {
-      this.#device = await openDevice(device, (problem) => logger.warn({}, `device: ${problem}`));
-      this.#closing.add(() => this.#device.close());
+      const warn = (problem: string): void => logger.warn({}, `device: ${problem}`);
+      const opened =
+        device.type === 'sockets' ? openSockets(device, clock) : await openDevice(device, warn);
+      this.#use(opened);
       signal?.throwIfAborted();
     }
     // Routes are set on the device, so this must end before the device is closed.
@@ -305,6 +318,12 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
     this.#set('enrolling', undefined);
     const enrolling = this.#enrol(options, credentials);
     this.#closing.add(() => enrolling);
+  }
+
+  #use(device: PacketDevice): void {
+    this.#device = device;
+    this.#closing.add(() => device.close());
+    this.#sockets = new EdgeSockets(device);
   }
 
   /** Enrols, and begins the session. Never rejects. */
@@ -355,7 +374,10 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
       proxy,
       clock,
       logger,
-      counters: () => prefixed('dns.', this.#names?.counters ?? {}),
+      counters: () => ({
+        ...prefixed('dns.', this.#names?.counters ?? {}),
+        ...prefixed('sockets.', this.#sockets!.counters),
+      }),
       onSnapshot: (snapshot) => this.#onSnapshot(snapshot),
       onState: (state, failure) => this.#set(state, failure),
       onProblem: (error) => void this.emit('problem', { error }),
@@ -369,6 +391,11 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
   #onSnapshot(snapshot: Snapshot): void {
     this.#snapshot = snapshot;
     if (this.#names !== undefined) serveNames(this.#names, snapshot);
+    const error = this.#sockets!.apply(snapshot);
+    if (error !== undefined) {
+      this.#options.logger.error({ err: error }, error.message);
+      this.emit('problem', { error });
+    }
     this.#routing = this.#routing.then(() => this.#route(snapshot.pools));
     this.emit('snapshot', snapshot);
   }
@@ -401,6 +428,7 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
     if (previous === 'closed') return;
     this.#state = state;
     this.#failure = failure;
+    this.#sockets?.follow(state === 'rejected', failure);
     if (hasChanged) this.emit('state', { state, previous, failure });
   }
 }

@@ -38,7 +38,7 @@ export {
   type EdgeStateChange,
   type EdgeStatus,
 } from './edge-gateway.ts';
-export type { EdgeGatewayOptions } from './edge-options.ts';
+export type { EdgeGatewayOptions, SocketsDeviceOptions } from './edge-options.ts';
 export type { EdgeChange } from './edge-tunnels.ts';
 export {
   SiteCredentials,

@@ -16,6 +16,7 @@ import type { TcpListener } from './listener.ts';
 import { LossRecovery } from './loss.ts';
 import type { BufferMemory } from './memory.ts';
 import { TIMESTAMPS_LENGTH } from './options.ts';
+import { type Ready, ReadyClass, type ReadyItems } from './ready-queue.ts';
 import { ReceiveBuffer } from './receive-buffer.ts';
 import { ReceiveWindow } from './receive-window.ts';
 import { RttEstimator } from './rtt.ts';
@@ -48,7 +49,7 @@ export interface BlockHost {
   retire(block: ControlBlock, isTimeWait: boolean): void;
 }
 
-export class ControlBlock implements Timed {
+export class ControlBlock implements Timed, Ready {
   readonly flow: Flow;
   readonly host: BlockHost;
   state: TcpState = TcpState.Closed;
@@ -110,7 +111,7 @@ export class ControlBlock implements Timed {
   lastAckSent = 0;
 
   /** The MSS that the peer announced, and the path's MTU. */
-  peerMss = DEFAULT_MSS;
+  peerMss: number = DEFAULT_MSS;
   pathMtu: number;
   readonly rtt: RttEstimator = new RttEstimator();
   readonly loss: LossRecovery;
@@ -124,7 +125,7 @@ export class ControlBlock implements Timed {
 
   /** What the next call of `transmit` must send, besides data and ACKs. */
   isSynDue = false;
-  isTailProbeDue = false;
+  isResendDue = false;
   isWindowProbeDue = false;
   isKeepaliveDue = false;
   /** The device did not take a packet: the next ACK or timer tries again. */
@@ -136,6 +137,8 @@ export class ControlBlock implements Timed {
   ackAt: number = Number.POSITIVE_INFINITY;
   windowProbeAt: number = Number.POSITIVE_INFINITY;
   windowProbes = 0;
+  retryAt: number = Number.POSITIVE_INFINITY;
+  resendAt: number = Number.POSITIVE_INFINITY;
   lingerAt: number = Number.POSITIVE_INFINITY;
   keepAliveMs = 0;
   keepaliveAt: number = Number.POSITIVE_INFINITY;
@@ -155,6 +158,15 @@ export class ControlBlock implements Timed {
   timerPrevious: Timed | undefined = undefined;
   timerSlot = -1;
   timerAtMs = 0;
+
+  /** The links of the endpoint's queue of connections that may send. */
+  readyNext: Ready | undefined = undefined;
+  readyPrevious: Ready | undefined = undefined;
+  readyClass: ReadyClass = ReadyClass.None;
+  readyAfter: ReadyClass = ReadyClass.None;
+  readyList: ReadyItems | undefined = undefined;
+  readyDeficit = 0;
+  readyRound = -1;
 
   /** What the application sees of the connection. */
   connection!: TcpConnection;
@@ -220,6 +232,7 @@ export class ControlBlock implements Timed {
   adaptUnit(): void {
     this.congestion.unit = this.unit;
     this.loss.unit = this.unit;
+    this.loss.mss = this.mss - (this.hasTimestamps ? TIMESTAMPS_LENGTH : 0);
   }
 
   raise(event: number): void {

@@ -136,7 +136,7 @@ export class HalfOpenTable {
     this.#timers.expire(now, due);
   }
 
-  /** All entries, in no particular order. Those that are added meanwhile may be missing; any may be removed. */
+  /** All entries, in no particular order. The one it has come to may be removed, no other be added or removed. */
   *[Symbol.iterator](): IterableIterator<HalfOpen> {
     for (let entry of this.#entries.values()) {
       for (;;) {

@@ -59,7 +59,7 @@ function lowerMtu(block: ControlBlock, mtu: number): void {
   block.pathMtu = Math.min(block.pathMtu, Math.max(mtu, LEAST_MTU[block.flow.family]));
   if (block.mss === mss) return;
   block.adaptUnit();
-  block.loss.markTooLarge(block.mss, block.host.now);
+  block.loss.markUnsent();
   block.host.update(block);
 }
 

@@ -10,13 +10,16 @@
  * Sequence numbers are int32, times ms, sizes bytes. SYN and FIN count one byte.
  * @module
  */
+import { lastTransmission } from './last-transmission.ts';
+import { NewReno } from './new-reno.ts';
 import { DUP_THRESH, Rack } from './rack.ts';
 import type { RttEstimator } from './rtt.ts';
+import { isDsack, readBlocks, usableBlocks } from './sack-blocks.ts';
 import { seqAdd, seqAtMost, seqBefore, seqDistance, seqMin } from './sequence.ts';
 import { SpuriousDetector } from './spurious.ts';
+import { TailProbe } from './tail-probe.ts';
 import {
   IN_FLIGHT,
-  LOST,
   SACKED,
   segmentsOf,
   type Transmission,
@@ -38,8 +41,8 @@ export class LossRecovery {
   hasSack = false;
   /** What stands for SMSS: min(effective MSS, 1460). */
   unit: number = DEFAULT_UNIT;
-  /** The payload of a full wire segment: SACK edges inside a packet are expected at its multiples. At least 1. */
-  mss: number = DEFAULT_UNIT;
+  /** The payload of a full wire segment, if it is more than `unit`; else 0. */
+  mss = 0;
 
   phase: LossPhase = 'open';
 
@@ -75,15 +78,14 @@ export class LossRecovery {
   /** The result of `nextLost`. */
   lostStart = 0;
   lostEnd = 0;
-  /** What a probe repeats if there is no new data; empty if nothing is outstanding. */
-  probeStart = 0;
-  probeEnd = 0;
-
   /** The records. Read only outside this class. */
   readonly records: Transmissions = new Transmissions();
   private readonly rtt: RttEstimator;
   private readonly rack: Rack = new Rack();
   private readonly spurious: SpuriousDetector = new SpuriousDetector();
+  private readonly probe: TailProbe = new TailProbe();
+  /** Exists from the first duplicate ACK of a peer without SACK on. */
+  private newReno: NewReno | undefined;
 
   /** Recovery ends when this is acknowledged: SND.NXT when it began (`recover` of RFC 6582 plus one). */
   private recoveryPoint = 0;
@@ -91,27 +93,12 @@ export class LossRecovery {
   private isStarted = false;
 
   /** Deadlines in ms; Infinity if the timer is off. */
-  private timeoutAt: number = Number.POSITIVE_INFINITY;
-  private probeAt: number = Number.POSITIVE_INFINITY;
-  private reorderAt: number = Number.POSITIVE_INFINITY;
-  /** Something could not be sent, or the link is back: try again. */
-  private retryAt: number = Number.POSITIVE_INFINITY;
+  private timeoutAt: number = NEVER;
+  private probeAt: number = NEVER;
+  private reorderAt: number = NEVER;
+  /** The device refused the packet that was to cause an ACK: try again. */
+  private retryAt: number = NEVER;
   private isSuspended = false;
-  private isResuming = false;
-
-  /** A probe may be sent now: the next transmission is it. */
-  private isProbing = false;
-  /** `TLP.end_seq`; valid iff `isProbed`. */
-  private probedEnd = 0;
-  private isProbed = false;
-  /** Bytes that the probe repeated; 0 if it was new data (`TLP.is_retrans`). */
-  private probedBytes = 0;
-  /** A round-trip time was measured since the last probe (RFC 8985, section 7.3). */
-  private isMeasured = true;
-
-  /** Without SACK: duplicate ACKs since SND.UNA advanced, and the bytes that they stand for. */
-  private duplicates = 0;
-  private duplicateBytes = 0;
 
   // Of the ACK at hand.
   private now: number = Number.NaN;
@@ -127,7 +114,7 @@ export class LossRecovery {
 
   /** The bytes in the network, as far as is known: sent, neither acknowledged nor lost, each transmission once. */
   get inFlight(): number {
-    return this.records.inFlight - this.duplicateBytes;
+    return this.records.inFlight - (this.newReno === undefined ? 0 : this.newReno.bytes);
   }
 
   /** SND.NXT - SND.UNA. */
@@ -139,6 +126,28 @@ export class LossRecovery {
     return this.records.count === 0;
   }
 
+  /** Something is lost and was not sent again: `nextLost` tells what. */
+  get hasLost(): boolean {
+    return this.records.lostBytes > 0;
+  }
+
+  /**
+   * `expire` asked for a probe, and it is still needed: an ACK since then may have answered it. The next transmission
+   * is taken for the probe.
+   */
+  get isProbeDue(): boolean {
+    return this.probe.isDue;
+  }
+
+  /** What a probe repeats if there is no new data: [probeStart, probeEnd); empty if nothing is outstanding. */
+  get probeStart(): number {
+    return this.probe.start;
+  }
+
+  get probeEnd(): number {
+    return this.probe.end;
+  }
+
   /** So many packets are outstanding that no new data may be sent. What was sent before may be sent again. */
   get isFull(): boolean {
     return this.records.count >= MAX_RECORDS;
@@ -146,14 +155,14 @@ export class LossRecovery {
 
   /** When `expire` is due, in ms; Infinity if no timer runs. */
   get deadline(): number {
-    if (this.isSuspended) return Number.POSITIVE_INFINITY;
+    if (this.isSuspended) return NEVER;
     return Math.min(this.timeoutAt, this.probeAt, this.reorderAt, this.retryAt);
   }
 
   /** Which timer `deadline` is that of. */
   get timer(): LossTimer {
     const deadline = this.deadline;
-    if (deadline === Number.POSITIVE_INFINITY) return 'none';
+    if (deadline === NEVER) return 'none';
     if (deadline === this.reorderAt) return 'reorder';
     return deadline === this.probeAt || deadline === this.retryAt ? 'probe' : 'timeout';
   }
@@ -163,14 +172,17 @@ export class LossRecovery {
    * be a part of a record.
    */
   onTransmit(start: number, end: number, now: number, isRetransmission: boolean): void {
-    const { records } = this;
-    if (!seqBefore(start, end)) return;
-    this.rememberForRefusal(start, end, now, isRetransmission);
-    this.retryAt = Number.POSITIVE_INFINITY;
+    const { records, probe } = this;
+    if (!seqBefore(start, end) || (isRetransmission && records.count === 0)) return;
+    const last = lastTransmission;
+    last.note(this, start, end, now, isRetransmission, records, probe);
+    last.isFirst = !(this.spurious.firstAt >= 0);
+    last.timeoutAt = this.timeoutAt;
+    last.probeAt = this.probeAt;
+    this.retryAt = NEVER;
     if (isRetransmission) {
-      if (records.count === 0) return;
       this.spurious.onRetransmit(start, end, now);
-      records.retransmit(start, end, this.mss, now);
+      records.retransmit(start, end, this.segment, now);
     } else {
       if (records.count === 0) {
         records.start = start;
@@ -178,27 +190,21 @@ export class LossRecovery {
         if (!this.isStarted) {
           this.isStarted = true;
           this.roundEnd = start;
-          this.recoveryPoint = start;
+          // RFC 6582, section 3.2: ISS, so that the first segment may be missed as well.
+          this.recoveryPoint = seqAdd(start, -1);
         }
       }
-      records.append(end, segmentsOf(seqDistance(start, end), this.mss), now);
+      records.append(end, segmentsOf(seqDistance(start, end), this.segment), now);
     }
-    if (this.isProbing) {
+    if (probe.isDue) {
       // RFC 8985, section 7.3.
-      this.isProbing = false;
-      this.isProbed = true;
-      this.isMeasured = false;
-      this.probedEnd = records.end;
-      this.probedBytes = isRetransmission ? seqDistance(start, end) : 0;
+      probe.onSent(records.end, isRetransmission ? seqDistance(start, end) : 0);
       this.timeoutAt = now + this.rtt.rtoMs;
       return;
     }
     // RFC 6298, section 5.1. That the retransmission of the first segment restarts the timer is the more careful of the
     // two variants of RFC 6675, section 6, and what Linux does.
-    if (
-      this.timeoutAt === Number.POSITIVE_INFINITY ||
-      (isRetransmission && start === records.start)
-    ) {
+    if (this.timeoutAt === NEVER || (isRetransmission && start === records.start)) {
       this.timeoutAt = now + this.rtt.rtoMs;
     }
     if (!isRetransmission) this.armProbe(now);
@@ -206,13 +212,12 @@ export class LossRecovery {
 
   /**
    * Takes the last `onTransmit` back, because the device did not take the packet: new data is unsent, a retransmission
-   * is as lost as before. Nothing else may have been called since. When nothing is in flight, whose ACK would cause the
-   * next attempt, the probe timer does.
+   * is as lost as before. Nothing else may have been called since. If nothing is in flight whose ACK would cause the
+   * next attempt, the probe timer does, unless nothing is outstanding at all.
    */
   onRefused(): void {
     const last = lastTransmission;
-    if (last.of !== this) return;
-    last.of = undefined;
+    if (!last.take(this)) return;
     const { records } = this;
     if (last.isRetransmission) {
       this.spurious.takeBack(last.start, last.end, last.isFirst);
@@ -220,16 +225,16 @@ export class LossRecovery {
         const record = records.at(i);
         if (!seqBefore(record.start, last.end)) break;
         if (record.state !== IN_FLIGHT) continue;
-        records.restore(record, last.state, last.time, last.isRetransmitted);
+        records.restore(record, last.state, last.time, last.wasRetransmitted);
       }
     } else {
       records.removeLast();
     }
-    this.isProbed = last.isProbed;
-    this.isMeasured = last.isMeasured;
-    this.timeoutAt = records.count === 0 ? Number.POSITIVE_INFINITY : last.timeoutAt;
+    this.probe.isSent = last.wasProbeSent;
+    this.probe.isMeasured = last.wasMeasured;
+    this.timeoutAt = records.count === 0 ? NEVER : last.timeoutAt;
     this.probeAt = last.probeAt;
-    if (records.inFlight <= 0) {
+    if (records.count !== 0 && records.inFlight <= 0) {
       const { srttMs } = this.rtt;
       const delay = srttMs === 0 ? MAX_RETRY_MS : Math.min(2 * srttMs, MAX_RETRY_MS);
       this.retryAt = last.now + Math.max(delay, MIN_PTO_MS);
@@ -270,7 +275,7 @@ export class LossRecovery {
 
     this.measure(isAdvancing);
     if (isAdvancing) {
-      this.isResuming = false;
+      this.probe.isDue = false;
       this.rack.onAdvance(una);
       if (seqAtMost(this.roundEnd, una)) {
         this.roundEnded = true;
@@ -278,9 +283,8 @@ export class LossRecovery {
         this.spurious.onRoundEnd(una);
       }
     }
-    if (this.isProbed) {
-      this.judgeProbe(ack, !isAdvancing && isPlain && !hasSackBlock && ack === una);
-    }
+    const isBare = !isAdvancing && isPlain && !hasSackBlock && ack === una;
+    if (this.probe.isRepair(ack, isBare) && this.phase === 'open') this.hasRepairedTail = true;
     if (this.phase !== 'open') {
       this.judgeRecovery(una, isAdvancing);
     } else if (this.sawDsack && this.spurious.areAllDuplicates()) {
@@ -301,7 +305,7 @@ export class LossRecovery {
       // RFC 6298, section 5.3.
       if (isAdvancing || this.isSpurious) this.timeoutAt = now + rtt.rtoMs;
       if (isAdvancing) this.armProbe(now);
-      else if (records.sackedBytes > 0) this.probeAt = Number.POSITIVE_INFINITY;
+      else if (records.sackedBytes > 0) this.probeAt = NEVER;
     }
   }
 
@@ -334,14 +338,14 @@ export class LossRecovery {
       this.detectLosses();
       if (this.newlyLost === 0) return 'none';
       if (this.phase === 'open') this.enter('recovery');
-      this.probeAt = Number.POSITIVE_INFINITY;
+      this.probeAt = NEVER;
       return 'lost';
     }
     if (this.retryAt <= now) return this.retry();
     if (this.probeAt <= now) {
-      this.probeAt = Number.POSITIVE_INFINITY;
-      this.isProbing = true;
-      this.chooseProbe();
+      this.probeAt = NEVER;
+      this.probe.isDue = true;
+      this.probe.choose(this.records, this.segment);
       // The timeout may be due as well. It waits for the probe's answer, whether or not the probe can be sent.
       this.timeoutAt = now + this.rtt.rtoMs;
       return 'probe';
@@ -356,47 +360,49 @@ export class LossRecovery {
   }
 
   /**
-   * The link is back: after `delayMs` the first segment counts as lost and is sent again, without a reduction of the
-   * congestion window. Its ACK tells what else is missing. The timeout is not backed off any more.
+   * The link is up again: the timeout begins anew and is not backed off. What was sent meanwhile may have arrived or
+   * not; the caller sends the first segment again, and its ACK tells what else is missing.
    */
-  resume(now: number, delayMs = 0): void {
+  resume(now: number): void {
     if (!this.isSuspended) return;
     this.isSuspended = false;
-    this.reorderAt = Number.POSITIVE_INFINITY;
-    this.probeAt = Number.POSITIVE_INFINITY;
+    this.reorderAt = NEVER;
+    this.probeAt = NEVER;
     this.rtt.resetBackoff();
-    if (this.records.count === 0) {
-      if (this.retryAt !== Number.POSITIVE_INFINITY) this.retryAt = now + delayMs;
-      return;
-    }
-    this.isResuming = true;
-    this.retryAt = now + delayMs;
-    this.timeoutAt = now + delayMs + this.rtt.rtoMs;
+    if (this.records.count === 0) return;
+    this.timeoutAt = now + this.rtt.rtoMs;
+    if (this.retryAt !== NEVER) this.retryAt = this.timeoutAt;
   }
 
   /**
-   * The path takes only smaller packets than thought: what is in flight in segments of more than `mss` bytes is lost.
-   * The congestion window stays as it is (RFC 8201, section 5.4 and RFC 1191, section 6.4). Set `mss` before.
+   * The path takes only smaller packets than thought: what is in flight in packets of more than one segment counts as
+   * lost, so that it is sent again. That is no sign of congestion (RFC 1191 section 6.4, RFC 8201 section 5.4). `unit`
+   * and `mss` have their new values already.
    */
-  markTooLarge(mss: number, now: number): void {
-    this.beginResult(now);
-    const { records } = this;
+  markUnsent(): void {
+    const { records, segment } = this;
     let record = records.oldest;
     while (record !== undefined) {
-      const { later } = record;
-      if (seqDistance(record.start, record.end) > mss) this.newlyLost += records.markLost(record);
+      const { later }: Transmission = record;
+      if (seqDistance(record.start, record.end) > segment) records.markLost(record);
       record = later;
     }
-    this.probeAt = Number.POSITIVE_INFINITY;
+    this.probeAt = NEVER;
+    this.newReno?.limit(records, this.segment);
   }
 
   /** The connection is over. */
   destroy(): void {
     this.records.clear();
     this.stopTimers();
-    this.retryAt = Number.POSITIVE_INFINITY;
-    this.duplicateBytes = 0;
-    if (lastTransmission.of === this) lastTransmission.of = undefined;
+    this.retryAt = NEVER;
+    this.newReno = undefined;
+    lastTransmission.take(this);
+  }
+
+  /** Where SACK edges inside a packet are expected: at multiples of this. */
+  private get segment(): number {
+    return Math.max(this.mss, this.unit, 1);
   }
 
   private beginResult(now: number): void {
@@ -413,8 +419,7 @@ export class LossRecovery {
     this.hasEntered = false;
     this.hasRepairedTail = false;
     this.roundEnded = false;
-    this.isProbing = false;
-    lastTransmission.of = undefined;
+    lastTransmission.take(this);
   }
 
   /** Everything before `ack` arrived; `ack` is in (SND.UNA, SND.NXT]. */
@@ -440,35 +445,16 @@ export class LossRecovery {
   /** Takes the SACK blocks. Returns whether one of them is more than a DSACK. */
   private takeSack(ack: number, sack: Int32Array, sackCount: number): boolean {
     const { records } = this;
-    const count = Math.min(sackCount, sack.length >>> 1, MAX_BLOCKS);
-    let first = 0;
-    if (count !== 0 && isDsack(ack, sack, count)) {
-      this.onDsack(sack[0]!, sack[1]!);
-      first = 1;
-    }
-    // By sequence number, so that what one ACK reports does not look like reordering (RFC 8985, section 6.2, step 3).
-    let usable = 0;
-    for (let i = first; i < count; i++) {
-      const left = sack[2 * i]!;
-      const right = sack[2 * i + 1]!;
-      // Outside (SND.UNA, SND.NXT]: an old ACK, or an invention. SND.UNA itself cannot be selectively acknowledged.
-      if (!seqBefore(left, right) || !seqBefore(records.start, left)) continue;
-      if (!seqAtMost(right, records.end)) continue;
-      let at = usable++;
-      for (; at > 0 && seqBefore(left, blocks[2 * at - 2]!); at--) {
-        blocks[2 * at] = blocks[2 * at - 2]!;
-        blocks[2 * at + 1] = blocks[2 * at - 1]!;
-      }
-      blocks[2 * at] = left;
-      blocks[2 * at + 1] = right;
-    }
-    for (let i = 0; i < usable; i++) this.takeBlock(blocks[2 * i]!, blocks[2 * i + 1]!);
-    return count > first;
+    const first = isDsack(ack, sack, sackCount) ? 1 : 0;
+    if (first === 1) this.onDsack(sack[0]!, sack[1]!);
+    const count = readBlocks(sack, first, sackCount, records.start, records.end);
+    for (let i = 0; i < count; i++) this.takeBlock(usableBlocks[2 * i]!, usableBlocks[2 * i + 1]!);
+    return sackCount > first;
   }
 
   private takeBlock(left: number, right: number): void {
     const { records } = this;
-    records.select(left, right, this.mss);
+    records.select(left, right, this.segment);
     const { selectedFrom, selectedTo } = records;
     for (let i = selectedFrom; i < selectedTo; i++) {
       const record = records.at(i);
@@ -486,11 +472,8 @@ export class LossRecovery {
    * recovery forgotten SACKs cause duplicates: neither makes RACK more patient.
    */
   private onDsack(left: number, right: number): void {
-    const isProbe = this.isProbed && this.probedBytes > 0 && right === this.probedEnd;
-    if (isProbe) {
-      this.isProbed = false;
-      this.sawDsack = true;
-    }
+    const isProbe = this.probe.isAnsweredBy(right);
+    if (isProbe) this.sawDsack = true;
     if (this.spurious.onDsack(left, right)) {
       this.sawDsack = true;
       if (!isProbe && !this.spurious.isTimeout) this.rack.onDsack(this.records.end);
@@ -510,19 +493,8 @@ export class LossRecovery {
     }
     if (!(rtt >= 0)) return;
     this.rttMs = rtt;
-    this.isMeasured = true;
+    this.probe.isMeasured = true;
     this.rtt.sample(rtt, this.now);
-  }
-
-  /** What the ACK says about the last tail loss probe (`TLP_process_ack` of RFC 8985, section 7.4.2). */
-  private judgeProbe(ack: number, isBareDuplicate: boolean): void {
-    if (seqBefore(ack, this.probedEnd)) return;
-    if (this.probedBytes === 0 || isBareDuplicate) {
-      this.isProbed = false;
-    } else if (seqBefore(this.probedEnd, ack)) {
-      this.isProbed = false;
-      if (this.phase === 'open') this.hasRepairedTail = true;
-    }
   }
 
   /** Ends the recovery that goes on if all that was sent before it is acknowledged, or if it was needless. */
@@ -551,26 +523,25 @@ export class LossRecovery {
   private leave(): void {
     this.phase = 'open';
     this.hasLeft = true;
-    this.duplicates = 0;
-    this.duplicateBytes = 0;
+    this.newReno?.reset();
   }
 
   private enter(phase: 'recovery' | 'loss'): void {
     const { records } = this;
     if (this.phase === 'open') {
-      this.spurious.begin(records.start, records.end, this.isProbed ? this.probedBytes : 0);
+      this.spurious.begin(records.start, records.end, this.probe.isSent ? this.probe.repeated : 0);
     }
     this.phase = phase;
     this.hasEntered = true;
     this.recoveryPoint = records.end;
-    this.isProbed = false;
-    this.probeAt = Number.POSITIVE_INFINITY;
+    this.probe.cancel();
+    this.probeAt = NEVER;
   }
 
   /** Step 5 of RFC 8985, section 6.2: marks what is overdue, and sets the timer for what may become so. */
   private detectLosses(): void {
     const { records, rack, rtt } = this;
-    this.reorderAt = Number.POSITIVE_INFINITY;
+    this.reorderAt = NEVER;
     if (records.oldest === undefined || !rack.isSentBefore(records.oldest)) return;
     const window = rack.window(
       this.phase !== 'open',
@@ -591,45 +562,24 @@ export class LossRecovery {
 
   /** Fast retransmit and recovery without SACK (RFC 6582, section 3.2). */
   private judgeDuplicates(ack: number, una: number, isAdvancing: boolean, isPlain: boolean): void {
+    const { records } = this;
     if (isAdvancing) {
-      this.duplicates = 0;
-      // What duplicate ACKs reported before is part of what is acknowledged now, except the segment that was missing.
-      const known = Math.min(this.duplicateBytes, Math.max(this.acked - this.mss, 0));
-      this.duplicateBytes = Math.min(this.duplicateBytes - known, this.duplicateLimit());
-      this.delivered -= known;
-      if (this.phase === 'recovery') this.loseFirst();
-      else if (this.phase === 'open' && seqBefore(this.recoveryPoint, una)) {
-        // Keeps the number close, so that it does not seem to lie ahead after 2^31 bytes.
-        this.recoveryPoint = seqAdd(una, -1);
+      if (this.newReno !== undefined) {
+        this.delivered -= this.newReno.onAdvance(records, this.segment, this.acked);
       }
+      // A partial ACK: the next segment is missing as well.
+      if (this.phase === 'recovery') this.loseFirst();
+      // Keeps the number close, so that it does not seem to lie ahead after 2^31 bytes.
+      else if (seqBefore(this.recoveryPoint, una)) this.recoveryPoint = seqAdd(una, -1);
       return;
     }
     if (!isPlain || ack !== una || this.phase === 'loss') return;
     this.isDuplicate = true;
-    this.duplicates++;
-    const before = this.duplicateBytes;
-    const { records } = this;
-    const segment = Math.min(this.mss, Math.ceil(this.outstanding / records.count));
-    this.duplicateBytes = Math.min(before + segment, this.duplicateLimit());
-    this.delivered += this.duplicateBytes - before;
-    if (
-      this.phase === 'open' &&
-      this.duplicates === DUP_THRESH &&
-      seqBefore(this.recoveryPoint, una)
-    ) {
-      this.loseFirst();
-      this.duplicateBytes = Math.min(this.duplicateBytes, this.duplicateLimit());
-    }
-  }
-
-  /** The segment at SND.UNA is missing, so duplicate ACKs cannot be about it, nor about what is lost. */
-  private duplicateLimit(): number {
-    const { records } = this;
-    if (records.count === 0) return 0;
-    const first = records.at(0);
-    const missing =
-      first.state === LOST ? 0 : Math.min(seqDistance(first.start, first.end), this.mss);
-    return Math.max(records.inFlight - missing, 0);
+    this.newReno ??= new NewReno();
+    this.delivered += this.newReno.onDuplicate(records, this.segment);
+    const isThird = this.newReno.duplicates === DUP_THRESH;
+    // Duplicate ACKs also follow a retransmission that was needless: they must cover more than the last recovery.
+    if (isThird && this.phase === 'open' && seqBefore(this.recoveryPoint, una)) this.loseFirst();
   }
 
   /** Marks the segment at SND.UNA as lost, unless this recovery has sent it again already. */
@@ -639,9 +589,10 @@ export class LossRecovery {
     const first = records.at(0);
     if (first.state !== IN_FLIGHT) return;
     if (first.isRetransmitted && first.time >= this.spurious.firstAt) return;
-    if (seqDistance(first.start, first.end) > this.mss) records.cut(0, this.mss, this.mss);
+    if (seqDistance(first.start, first.end) > this.segment)
+      records.cut(0, this.segment, this.segment);
     this.newlyLost += records.markLost(first);
-    this.duplicateBytes = Math.min(this.duplicateBytes, this.duplicateLimit());
+    this.newReno?.limit(records, this.segment);
   }
 
   private onTimeout(): void {
@@ -655,8 +606,7 @@ export class LossRecovery {
     );
     const patience = this.hasSack ? rack.rttMs + window : Number.NaN;
     records.forgetSacked();
-    this.duplicates = 0;
-    this.duplicateBytes = 0;
+    this.newReno?.reset();
     let record = records.oldest;
     while (record !== undefined) {
       const { later }: Transmission = record;
@@ -668,45 +618,24 @@ export class LossRecovery {
     rtt.backoff();
     this.enter('loss');
     this.spurious.isTimeout = true;
-    this.reorderAt = Number.POSITIVE_INFINITY;
+    this.reorderAt = NEVER;
     this.timeoutAt = this.now + rtt.rtoMs;
   }
 
-  /** An attempt after a refusal or after an outage. */
+  /** An attempt after a refusal. */
   private retry(): LossExpiry {
-    const { records } = this;
-    this.retryAt = Number.POSITIVE_INFINITY;
-    if (this.isResuming) {
-      this.isResuming = false;
-      if (records.count !== 0) {
-        const first = records.at(0);
-        if (first.state === IN_FLIGHT) {
-          if (seqDistance(first.start, first.end) > this.mss) records.cut(0, this.mss, this.mss);
-          this.newlyLost += records.markLost(first);
-        }
-      }
-    }
-    if (records.lostBytes > 0) return 'lost';
-    this.chooseProbe();
+    this.retryAt = NEVER;
+    if (this.records.lostBytes > 0) return 'lost';
+    this.probe.choose(this.records, this.segment);
     return 'probe';
-  }
-
-  /** A probe repeats the last segment (RFC 8985, section 7.3). */
-  private chooseProbe(): void {
-    const { records } = this;
-    this.probeStart = this.probeEnd = records.end;
-    if (records.count === 0) return;
-    const last = records.at(records.count - 1);
-    const length = seqDistance(last.start, last.end);
-    this.probeStart = seqAdd(last.start, Math.floor((length - 1) / this.mss) * this.mss);
   }
 
   /** Starts the probe timer anew if the conditions hold (RFC 8985, section 7.2), else stops it. */
   private armProbe(now: number): void {
     const { records, rtt } = this;
-    this.probeAt = Number.POSITIVE_INFINITY;
-    if (!this.hasSack || this.phase !== 'open' || this.isProbed || !this.isMeasured) return;
-    if (records.sackedBytes > 0 || records.lostBytes > 0) return;
+    this.probeAt = NEVER;
+    if (!this.hasSack || this.phase !== 'open' || this.probe.isSent) return;
+    if (!this.probe.isMeasured || records.sackedBytes > 0 || records.lostBytes > 0) return;
     let wait = 1_000;
     if (rtt.srttMs > 0) {
       wait = 2 * rtt.srttMs;
@@ -718,69 +647,14 @@ export class LossRecovery {
   }
 
   private stopTimers(): void {
-    this.timeoutAt = Number.POSITIVE_INFINITY;
-    this.probeAt = Number.POSITIVE_INFINITY;
-    this.reorderAt = Number.POSITIVE_INFINITY;
-    this.duplicateBytes = 0;
-  }
-
-  private rememberForRefusal(
-    start: number,
-    end: number,
-    now: number,
-    isRetransmission: boolean
-  ): void {
-    const last = lastTransmission;
-    last.of = this;
-    last.start = start;
-    last.end = end;
-    last.now = now;
-    last.isRetransmission = isRetransmission;
-    last.isProbed = this.isProbed;
-    last.isMeasured = this.isMeasured;
-    last.timeoutAt = this.timeoutAt;
-    last.probeAt = this.probeAt;
-    if (!isRetransmission || this.records.count === 0) return;
-    const record = this.records.at(this.records.indexOf(start));
-    last.state = record.state;
-    last.time = record.time;
-    last.isRetransmitted = record.isRetransmitted;
-    last.isFirst = Number.isNaN(this.spurious.firstAt);
+    this.timeoutAt = NEVER;
+    this.probeAt = NEVER;
+    this.reorderAt = NEVER;
+    this.newReno?.reset();
   }
 }
 
-/** RFC 2883, section 4: the first block is a DSACK if it is below the ACK number or inside the second block. */
-function isDsack(ack: number, sack: Int32Array, count: number): boolean {
-  const left = sack[0]!;
-  const right = sack[1]!;
-  if (!seqBefore(left, right)) return false;
-  if (seqAtMost(right, ack)) return true;
-  return count > 1 && seqAtMost(sack[2]!, left) && seqAtMost(right, sack[3]!);
-}
-
-/**
- * What `onRefused` restores. Only the packet that was read last can be refused, so one object serves all connections.
- */
-const lastTransmission = {
-  of: undefined as LossRecovery | undefined,
-  start: 0,
-  end: 0,
-  now: Number.NaN,
-  isRetransmission: false,
-  isFirst: false,
-  state: IN_FLIGHT as number,
-  time: Number.NaN,
-  isRetransmitted: false,
-  isProbed: false,
-  isMeasured: false,
-  timeoutAt: Number.NaN,
-  probeAt: Number.NaN,
-};
-
-/** The usable SACK blocks of the ACK at hand, sorted. */
-const MAX_BLOCKS = 4;
-const blocks: Int32Array = new Int32Array(2 * MAX_BLOCKS);
-
+const NEVER: number = Number.POSITIVE_INFINITY;
 const DEFAULT_UNIT = 1_460;
 /** More than 4 MiB in segments of 1,460 bytes and the records that SACK edges may create. */
 const MAX_RECORDS = 4_096;

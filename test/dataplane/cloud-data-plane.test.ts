@@ -520,6 +520,33 @@ describe('tunnels that are attached and detached', () => {
     expect(cloud.plane.counters).toEqual(NO_DROPS);
   });
 
+  test('a device is told of its own packets that a tunnel does not take, and of no others', async () => {
+    const cloud = await startCloud({ capacity: 2 });
+    await cloud.scene.controller.admit('site-b', HOST, 'cloud', 4);
+    await cloud.scene.controller.admit('site-b', HOST, 'site-a', 4);
+    const refused: number[] = [];
+    const { device } = cloud.lan;
+    Object.assign(device, { refused: () => void refused.push(device.counters.readPackets) });
+    cloud.lan.send(...numbers(4).map((n) => reply(cloud, 'site-a', n)));
+    cloud.lan.send(reply(cloud, 'site-b', 4));
+    cloud.lan.run();
+    expect(refused).toEqual([3, 4]);
+    // This packet is refused in the frame that it was read into.
+    cloud.tunnels['site-b'].commit = () => false;
+    cloud.lan.send(reply(cloud, 'site-b', 5));
+    cloud.lan.run();
+    expect(refused).toEqual([3, 4, 6]);
+    // A packet of another site, an unknown destination, and a site without a tunnel.
+    const destination = cloud.presence('site-b', 'site-a');
+    send(cloud.edges['site-b'], packet({ source: HOST, destination }, { to: CONSOLE }, 0));
+    cloud.lan.send(packet({ source: HOST, destination: '192.0.2.1' }, { from: MQ }, 6));
+    cloud.detach['site-a']();
+    cloud.lan.send(reply(cloud, 'site-a', 7));
+    cloud.lan.run();
+    expect(cloud.plane.counters).toEqual({ ...NO_DROPS, dropTunnelFull: 4, dropNoTunnel: 1 });
+    expect(refused).toEqual([3, 4, 6]);
+  });
+
   test('a broken tunnel that is not detached yet loses only its own packets', async () => {
     const cloud = await startCloud();
     cloud.lan.send(reply(cloud, 'site-a', 0));

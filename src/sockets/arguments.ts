@@ -1,0 +1,229 @@
+/**
+ * The arguments of `connect` and `listen` in all their forms, and Node's own errors for wrong ones.
+ * @module
+ */
+import { isIP, type LookupFunction } from 'node:net';
+import { inspect } from 'node:util';
+
+/** How bytes are delivered into memory that the program owns, as `onread` of `net.Socket`. */
+export interface OnReadOptions {
+  /** The memory that each read fills from its start, or a function that returns memory for the next one. */
+  readonly buffer: Uint8Array | (() => Uint8Array);
+  /** Is called with the count of bytes that are in the buffer; `false` pauses until `resume()`. */
+  callback(bytesRead: number, buffer: Uint8Array): boolean;
+}
+
+/** The options of `new PresenceSocket`. */
+export interface PresenceSocketOptions {
+  /** Whether the writable side stays open when the other end has ended; default false. */
+  readonly allowHalfOpen?: boolean | undefined;
+  readonly noDelay?: boolean | undefined;
+  readonly keepAlive?: boolean | undefined;
+  /** The idle time in ms before the first keepalive probe, in whole seconds; 0 means 2 h. */
+  readonly keepAliveInitialDelay?: number | undefined;
+  readonly onread?: OnReadOptions | undefined;
+  /** Destroys the socket with an AbortError. */
+  readonly signal?: AbortSignal | undefined;
+  /** Bytes that the streams hold in both directions, besides the buffers of TCP; Node's default. */
+  readonly highWaterMark?: number | undefined;
+  readonly readableHighWaterMark?: number | undefined;
+  readonly writableHighWaterMark?: number | undefined;
+}
+
+/** The options of `socket.connect`. */
+export interface PresenceConnectOptions {
+  readonly port: number | string;
+  /** A name of the site's zone or an address. */
+  readonly host?: string | undefined;
+  readonly family?: 0 | 4 | 6 | 'IPv4' | 'IPv6' | number | undefined;
+  /** The stack's own address, which also chooses the family. */
+  readonly localAddress?: string | undefined;
+  readonly localPort?: number | undefined;
+  /** Takes the place of the site's zone. */
+  readonly lookup?: LookupFunction | undefined;
+  /** Is passed on to `lookup`. */
+  readonly hints?: number | undefined;
+  /** Whether the other addresses of a name are tried when one fails; default true. */
+  readonly autoSelectFamily?: boolean | undefined;
+  /** After how many ms without an answer the next address is tried; default 2,000. The last one has no such limit. */
+  readonly autoSelectFamilyAttemptTimeout?: number | undefined;
+  /** How many ms the whole of connecting may take; without it TCP gives up after 127 s. */
+  readonly connectTimeout?: number | undefined;
+  /** How many ms data may stay unacknowledged (RFC 5482); without it 924 s. */
+  readonly userTimeout?: number | undefined;
+}
+
+/** The options of `sockets.connect`. */
+export interface PresenceNetConnectOptions extends PresenceConnectOptions, PresenceSocketOptions {
+  /** The idle time in ms after which `timeout` is emitted. */
+  readonly timeout?: number | undefined;
+}
+
+/** The options of `server.listen`. */
+export interface PresenceListenOptions {
+  /** 0 or nothing takes a free port. */
+  readonly port?: number | string | null | undefined;
+  /** The stack's own address; without it all of its addresses. */
+  readonly host?: string | undefined;
+  /** How many connections may wait for the server; default 511. */
+  readonly backlog?: number | undefined;
+  /** Closes the server. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+type Callback = () => void;
+
+/** What `connect` was asked for. */
+export interface ConnectTarget {
+  readonly host: string;
+  readonly port: number;
+  readonly family: 0 | 4 | 6;
+  readonly options: PresenceConnectOptions;
+}
+
+/**
+ * Separates the forms `(options[, listener])`, `(port[, host][, listener])` and `(path[, listener])`.
+ *
+ * @returns the options as an object, and the listener.
+ */
+export function normalizeArguments<Options extends object>(
+  args: readonly unknown[]
+): [options: Options, listener: Callback | undefined] {
+  const [first, second] = args;
+  const last = args.at(-1);
+  const listener = typeof last === 'function' ? (last as Callback) : undefined;
+  if (typeof first === 'object' && first !== null) return [first as Options, listener];
+  if (typeof first === 'string' && !(Number(first) >= 0))
+    return [{ path: first } as never, listener];
+  if (typeof first === 'function' || args.length === 0) return [{} as Options, listener];
+  const host = typeof second === 'string' ? second : undefined;
+  return [{ port: first, host } as never, listener];
+}
+
+/** @throws Node's errors if the options of `connect` are wrong. */
+export function connectTarget(options: PresenceConnectOptions): ConnectTarget {
+  const { port, localAddress, localPort, lookup } = options;
+  refusePath(options);
+  if (port === undefined) {
+    throw argumentError(
+      TypeError,
+      'ERR_MISSING_ARGS',
+      'The "options.port" argument must be specified'
+    );
+  }
+  if (localAddress && isIP(localAddress) === 0) {
+    throw argumentError(TypeError, 'ERR_INVALID_IP_ADDRESS', `Invalid IP address: ${localAddress}`);
+  }
+  if (localPort !== undefined) checkPort('options.localPort', localPort);
+  if (lookup != null) checkCallback('options.lookup', lookup);
+  checkOptionalDuration('options.connectTimeout', options.connectTimeout);
+  checkOptionalDuration('options.userTimeout', options.userTimeout);
+  checkOptionalDuration(
+    'options.autoSelectFamilyAttemptTimeout',
+    options.autoSelectFamilyAttemptTimeout
+  );
+  const wanted = familyOption(options.family);
+  return {
+    host: options.host || 'localhost',
+    port: checkPort('options.port', port),
+    family: wanted === 0 && localAddress ? (isIP(localAddress) as 4 | 6) : wanted,
+    options,
+  };
+}
+
+/** Returns the port and the backlog that `listen` was asked for. @throws Node's errors if the arguments are wrong. */
+export function listenTarget(
+  args: readonly unknown[],
+  options: PresenceListenOptions
+): { port: number; host: string | undefined; backlog: number } {
+  refusePath(options);
+  const isPortOmitted = args.length === 0 || typeof args[0] !== 'object' || args[0] === null;
+  if (options.port == null && !isPortOmitted && !('port' in options)) {
+    throw argumentError(
+      TypeError,
+      'ERR_INVALID_ARG_VALUE',
+      `The argument 'options' must have the property "port". Received ${inspect(options)}`
+    );
+  }
+  // The forms are (port, backlog) and (port, host, backlog).
+  const count = Number(options.backlog ?? args.slice(1).find((arg) => Number(arg) >= 0));
+  return {
+    port: checkPort('options.port', options.port ?? 0),
+    host: options.host || undefined,
+    backlog: count > 0 ? count : DEFAULT_BACKLOG,
+  };
+}
+
+/** Returns the family as a number; anything else than 4 and 6 means both. */
+export function familyOption(family: unknown): 0 | 4 | 6 {
+  if (family === 4 || family === 'IPv4') return 4;
+  return family === 6 || family === 'IPv6' ? 6 : 0;
+}
+
+/** @throws {RangeError} ERR_SOCKET_BAD_PORT. */
+export function checkPort(name: string, port: unknown): number {
+  if (typeof port !== 'number' && typeof port !== 'string') throw wrongType(name, 'number', port);
+  const value = typeof port === 'string' && port.trim() === '' ? Number.NaN : Number(port);
+  if (Number.isInteger(value) && value >= 0 && value <= 65_535) return value;
+  throw argumentError(
+    RangeError,
+    'ERR_SOCKET_BAD_PORT',
+    `${name} should be >= 0 and < 65536. Received ${inspect(port)}.`
+  );
+}
+
+/** @throws {TypeError} ERR_INVALID_ARG_TYPE. */
+export function checkCallback(name: string, callback: unknown): void {
+  if (typeof callback !== 'function') throw wrongType(name, 'function', callback);
+}
+
+/** @throws {TypeError} ERR_INVALID_ARG_TYPE, or {RangeError} ERR_OUT_OF_RANGE. */
+export function checkMs(name: string, ms: unknown): number {
+  if (typeof ms !== 'number') throw wrongType(name, 'number', ms);
+  if (ms >= 0 && Number.isFinite(ms)) return Math.min(ms, MAX_TIMER_MS);
+  throw argumentError(
+    RangeError,
+    'ERR_OUT_OF_RANGE',
+    `The value of "${name}" is out of range. It must be a non-negative finite number. Received ${ms}`
+  );
+}
+
+/** Returns an error of Node's, for example `TypeError` with `code: 'ERR_INVALID_ARG_TYPE'`. */
+export function argumentError(
+  type: new (message: string) => Error,
+  code: string,
+  message: string
+): NodeJS.ErrnoException {
+  return Object.assign(new type(message), { code });
+}
+
+function wrongType(name: string, type: string, value: unknown): Error {
+  return argumentError(
+    TypeError,
+    'ERR_INVALID_ARG_TYPE',
+    `The "${name}" argument must be of type ${type}. Received ${inspect(value)}`
+  );
+}
+
+function checkOptionalDuration(name: string, ms: number | undefined): void {
+  if (ms !== undefined) checkMs(name, ms);
+}
+
+/** Pipes, handles and descriptors belong to the operating system. */
+function refusePath(options: object): void {
+  for (const name of ['path', 'fd', 'handle', '_handle']) {
+    const value: unknown = (options as Record<string, unknown>)[name];
+    if (value != null) {
+      throw argumentError(
+        TypeError,
+        'ERR_INVALID_ARG_VALUE',
+        `The property 'options.${name}' is not supported. Received ${inspect(value)}`
+      );
+    }
+  }
+}
+
+/** Node's default. */
+const DEFAULT_BACKLOG = 511;
+/** With a longer time, timers call at once; Node shortens to this too. */
+const MAX_TIMER_MS: number = 2 ** 31 - 1;

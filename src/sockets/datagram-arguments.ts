@@ -1,0 +1,164 @@
+/**
+ * The arguments of `send` and `bind` of a datagram socket in all their forms, as `dgram.Socket` takes them, and Node's
+ * own errors for wrong ones.
+ * @module
+ */
+import { inspect } from 'node:util';
+import { argumentError, checkPort } from './arguments.ts';
+
+/** What `send` takes as one datagram. */
+export type DatagramPayload =
+  | string
+  | NodeJS.ArrayBufferView
+  | readonly (string | NodeJS.ArrayBufferView)[];
+
+export type SendCallback = (error: Error | null, bytes: number) => void;
+
+/** The options of `bind`. */
+export interface PresenceDatagramBindOptions {
+  /** Default: a random port that is free. */
+  readonly port?: number | undefined;
+  /** An address of the stack; default: all of them. */
+  readonly address?: string | undefined;
+}
+
+/** What `send` was asked for. */
+export interface SendArguments {
+  /** A copy of the bytes. */
+  readonly payload: Uint8Array;
+  /** 0 if the socket is connected. */
+  readonly port: number;
+  readonly address: string | undefined;
+  readonly callback: SendCallback | undefined;
+}
+
+/**
+ * Separates the forms `(msg[, port[, address]][, callback])` and
+ * `(msg, offset, length[, port[, address]][, callback])`; a connected socket has neither port nor address.
+ *
+ * @throws {TypeError | RangeError} as `dgram.Socket.send`.
+ */
+export function sendArguments(args: readonly unknown[], isConnected: boolean): SendArguments {
+  const [message, ...rest] = args;
+  const isSliced = isConnected
+    ? typeof rest[1] === 'number'
+    : Boolean(rest[3]) || (Boolean(rest[2]) && typeof rest[2] !== 'function');
+  const [port, address, callback] = isSliced ? rest.slice(2) : rest;
+  const source = isSliced ? sliceOf(message, rest[0], rest[1]) : message;
+  const callbackOf = [port, address, callback].find((each) => typeof each === 'function');
+  if (isConnected) {
+    const isNamed = (value: unknown) => Boolean(value) && typeof value !== 'function';
+    if (isNamed(port) || isNamed(address)) throw isConnectedError();
+  }
+  const payload = payloadOf(source);
+  if (!isConnected && address != null && typeof address !== 'function') {
+    if (typeof address !== 'string') throw wrongType('address', 'of type string', address);
+  }
+  return {
+    payload,
+    port: isConnected ? 0 : checkRemotePort(port),
+    address: !isConnected && typeof address === 'string' && address !== '' ? address : undefined,
+    callback: callbackOf as SendCallback | undefined,
+  };
+}
+
+/**
+ * Separates the forms `([port[, address]][, callback])` and `(options[, callback])`. The address is empty if there is
+ * none.
+ *
+ * @throws {TypeError | RangeError} if they are wrong.
+ */
+export function bindArguments(args: readonly unknown[]): { port: number; address: string } {
+  const [first, second] = args;
+  const options = (typeof first === 'object' && first !== null ? first : {}) as {
+    port?: unknown;
+    address?: unknown;
+    fd?: unknown;
+  };
+  if (options.fd !== undefined) {
+    const text = "The property 'options.fd' is not supported";
+    throw argumentError(TypeError, 'ERR_INVALID_ARG_VALUE', text);
+  }
+  const port = typeof first === 'number' || typeof first === 'string' ? first : options.port;
+  const address = typeof second === 'string' ? second : options.address;
+  if (address != null && typeof address !== 'string') {
+    throw wrongType('options.address', 'of type string', address);
+  }
+  return { port: checkPort('options.port', port || 0), address: address ?? '' };
+}
+
+/** @throws {RangeError} ERR_SOCKET_BAD_PORT. */
+export function checkRemotePort(port: unknown): number {
+  const isText = typeof port === 'string' && port.trim() !== '';
+  const value = isText || typeof port === 'number' ? Number(port) : Number.NaN;
+  if (Number.isInteger(value) && value > 0 && value <= 65_535) return value;
+  throw argumentError(
+    RangeError,
+    'ERR_SOCKET_BAD_PORT',
+    `Port should be > 0 and < 65536. Received ${inspect(port)}.`
+  );
+}
+
+/** @throws {RangeError | TypeError} if it is not an unsigned 32-bit integer above 0. */
+export function checkSize(name: string, size: unknown): number {
+  if (typeof size !== 'number') throw wrongType(name, 'of type number', size);
+  if (Number.isInteger(size) && size > 0 && size < 2 ** 32) return size;
+  throw argumentError(
+    RangeError,
+    'ERR_OUT_OF_RANGE',
+    `The value of "${name}" is out of range. It must be >= 1 && < 4294967296. Received ${size}`
+  );
+}
+
+export function isConnectedError(): Error {
+  return argumentError(Error, 'ERR_SOCKET_DGRAM_IS_CONNECTED', 'Already connected');
+}
+
+export function wrongType(name: string, expected: string, value: unknown): Error {
+  return argumentError(
+    TypeError,
+    'ERR_INVALID_ARG_TYPE',
+    `The "${name}" argument must be ${expected}. Received ${inspect(value)}`
+  );
+}
+
+function sliceOf(message: unknown, offset: unknown, length: unknown): Uint8Array {
+  const bytes = bytesOf(message);
+  if (bytes === undefined) throw wrongMessage('buffer', message);
+  const from = Number(offset) >>> 0;
+  const count = Number(length) >>> 0;
+  for (const [name, end] of [
+    ['offset', from],
+    ['length', from + count],
+  ] as const) {
+    if (end > bytes.length) {
+      const text = `"${name}" is outside of buffer bounds`;
+      throw argumentError(RangeError, 'ERR_BUFFER_OUT_OF_BOUNDS', text);
+    }
+  }
+  return bytes.subarray(from, from + count);
+}
+
+function payloadOf(source: unknown): Uint8Array {
+  if (!Array.isArray(source)) {
+    const bytes = bytesOf(source);
+    if (bytes === undefined) throw wrongMessage('buffer', source);
+    return Buffer.from(bytes);
+  }
+  const parts = source.map((each: unknown) => {
+    const bytes = bytesOf(each);
+    if (bytes === undefined) throw wrongMessage('buffer list arguments', source);
+    return bytes;
+  });
+  return Buffer.concat(parts);
+}
+
+function bytesOf(source: unknown): Uint8Array | undefined {
+  if (typeof source === 'string') return Buffer.from(source);
+  if (!ArrayBuffer.isView(source)) return undefined;
+  return new Uint8Array(source.buffer, source.byteOffset, source.byteLength);
+}
+
+function wrongMessage(name: string, value: unknown): Error {
+  return wrongType(name, 'an instance of Buffer, TypedArray or DataView, or of type string', value);
+}

@@ -1,0 +1,185 @@
+/**
+ * Sends the datagrams of one `PresenceDatagramSocket`: waits for the stack, looks names up, and calls the callbacks.
+ * @module
+ */
+import { isIP } from 'node:net';
+import { type Family, IpAddress } from '../base/address.ts';
+import type { SendCallback } from './datagram-arguments.ts';
+import { DATAGRAM_OVERHEAD, QUEUE_LIMIT } from './datagram-queue.ts';
+import type { SocketHost } from './host.ts';
+import { systemError } from './system-error.ts';
+import type { SentDatagram, UdpSocket } from './udp-socket.ts';
+import type { UpWait } from './up-wait.ts';
+
+/** Looks a name up: `(hostname, 4 or 6, callback)`, as `dgram` calls it. */
+export type DatagramLookup = (
+  hostname: string,
+  family: number,
+  callback: (error: Error | null, address: string, family?: number) => void
+) => void;
+
+/** A datagram on its way to the queue of the UDP socket. */
+export interface Outgoing {
+  readonly payload: Uint8Array;
+  /** 0 if it goes to the peer that the socket is connected to. */
+  readonly port: number;
+  readonly address: string | undefined;
+  readonly callback: SendCallback | undefined;
+}
+
+export class DatagramSender {
+  /** The bound of what waits in front of the queue of the UDP socket, in bytes. */
+  limit: number = QUEUE_LIMIT;
+  /** Set once the socket is bound. */
+  socket: UdpSocket | undefined;
+
+  readonly #host: SocketHost;
+  readonly #family: Family;
+  readonly #lookup: DatagramLookup | undefined;
+  readonly #up: UpWait;
+  readonly #onLookupError: (error: Error) => void;
+  #heldBytes = 0;
+  #heldCount = 0;
+
+  /** @param onLookupError is told of names that are not found, for datagrams without a callback */
+  constructor(
+    host: SocketHost,
+    family: Family,
+    lookup: DatagramLookup | undefined,
+    up: UpWait,
+    onLookupError: (error: Error) => void
+  ) {
+    this.#host = host;
+    this.#family = family;
+    this.#lookup = lookup;
+    this.#up = up;
+    this.#onLookupError = onLookupError;
+  }
+
+  /** How many datagrams wait, here and in the queue of the UDP socket. */
+  get queueCount(): number {
+    return this.#heldCount + (this.socket?.outgoing.length ?? 0);
+  }
+
+  /** How many bytes of payload they have. */
+  get queueSize(): number {
+    const queue = this.socket?.outgoing;
+    const held = this.#heldBytes - this.#heldCount * DATAGRAM_OVERHEAD;
+    return held + (queue === undefined ? 0 : queue.bytes - queue.length * DATAGRAM_OVERHEAD);
+  }
+
+  /**
+   * Takes a datagram, which `send` or `fail` must follow.
+   *
+   * @returns false if too many bytes wait; the callback gets ENOBUFS
+   */
+  hold(datagram: Outgoing): boolean {
+    const bytes = datagram.payload.length + DATAGRAM_OVERHEAD;
+    if (this.#heldBytes + bytes > this.limit) {
+      this.#settle(datagram, this.#error('ENOBUFS', datagram));
+      return false;
+    }
+    this.#heldBytes += bytes;
+    this.#heldCount++;
+    return true;
+  }
+
+  /** Sends a datagram that is held. */
+  send(datagram: Outgoing): void {
+    this.#up.whenUp(
+      () => this.#lookUpAndSend(datagram),
+      (error) => this.fail(datagram, error)
+    );
+  }
+
+  /** Gives a datagram up that is held. */
+  fail(datagram: Outgoing, error: Error): void {
+    this.#release(datagram);
+    this.#settle(datagram, error);
+  }
+
+  /** Calls the callbacks of datagrams that left the queue of the UDP socket. */
+  onSent(sent: readonly SentDatagram[]): void {
+    for (const { request, bytes, failure } of sent) {
+      const datagram = request as Outgoing;
+      this.#settle(datagram, failure && this.#error(failure, datagram), bytes);
+    }
+  }
+
+  /** Calls back with the first address of a name; without a name, that of the host itself, as in Node. */
+  lookUp(
+    name: string | undefined,
+    callback: (error: Error | null, address: IpAddress | undefined) => void
+  ): void {
+    const hostname = name || (this.#family === 4 ? '127.0.0.1' : '::1');
+    if (this.#lookup !== undefined) {
+      this.#lookup(hostname, this.#family, (error, found) =>
+        callback(error ?? null, error ? undefined : this.#addressOf(found))
+      );
+      return;
+    }
+    if (isIP(hostname) !== 0) {
+      callback(null, this.#addressOf(hostname));
+      return;
+    }
+    let addresses: readonly IpAddress[] = [];
+    let failure: Error | null = null;
+    try {
+      addresses = this.#host.resolve(hostname, this.#family);
+    } catch (error) {
+      failure = error as Error;
+    }
+    callback(failure, addresses[0]);
+  }
+
+  /** Returns undefined for an address of the other IP version, which is an invalid argument. */
+  #addressOf(text: string): IpAddress | undefined {
+    return isIP(text) === this.#family ? IpAddress.parse(text) : undefined;
+  }
+
+  #lookUpAndSend(datagram: Outgoing): void {
+    if (datagram.port === 0) {
+      this.#transmit(datagram, this.socket?.remote, this.socket?.remotePort ?? 0);
+      return;
+    }
+    this.lookUp(datagram.address, (error, remote) => {
+      if (error === null) {
+        this.#transmit(datagram, remote, datagram.port);
+        return;
+      }
+      this.fail(datagram, error);
+      if (datagram.callback === undefined) this.#onLookupError(error);
+    });
+  }
+
+  #transmit(datagram: Outgoing, remote: IpAddress | undefined, port: number): void {
+    const { socket } = this;
+    let code: string | undefined = 'EINVAL';
+    if (socket === undefined || socket.isClosed) {
+      code = 'ECANCELED';
+    } else if (remote !== undefined) {
+      const request = datagram.callback && datagram;
+      code = this.#host.refusal('udp', remote, port);
+      code ??= socket.send(datagram.payload, remote, port, request);
+    }
+    if (code === undefined) this.#release(datagram);
+    else this.fail(datagram, this.#error(code, datagram));
+  }
+
+  #release({ payload }: Outgoing): void {
+    this.#heldBytes -= payload.length + DATAGRAM_OVERHEAD;
+    this.#heldCount--;
+  }
+
+  #error(code: string, { address, port }: Outgoing): Error {
+    const cause = code === 'ENETDOWN' ? this.#host.closedBy : undefined;
+    return systemError(code, 'send', { address, port, cause });
+  }
+
+  /** Calls the callback of a datagram later; without one, errors of sending are not told of, as in Node. */
+  #settle({ callback }: Outgoing, error: Error | undefined, bytes = 0): void {
+    if (callback === undefined) return;
+    if (error === undefined) process.nextTick(callback, null, bytes);
+    else process.nextTick(callback as (error: Error) => void, error);
+  }
+}

@@ -1,0 +1,72 @@
+/**
+ * The one timer of a stack. It is set while something has a deadline, and only then.
+ *
+ * After the event loop was blocked, Node calls the timers that are due before it reads what has arrived meanwhile. A
+ * retransmission timer would then expire although its acknowledgement waits to be read. So a timer that is due acts by
+ * `setImmediate`, behind the next poll for packets.
+ * @module
+ */
+import type { Clock } from '../base/clock.ts';
+
+export class DeadlineTimer {
+  readonly #clock: Clock;
+  readonly #expire: () => void;
+  /** When the clock will call; Infinity if no timer is set. */
+  #setForMs: number = Number.POSITIVE_INFINITY;
+  #cancel: (() => void) | undefined;
+  #isClosed = false;
+
+  /**
+   * @param expire called, at the deadline or before it, when the packets that have arrived are read; it must call
+   *   `set` again
+   */
+  constructor(clock: Clock, expire: () => void) {
+    this.#clock = clock;
+    this.#expire = expire;
+  }
+
+  /**
+   * Sets the timer for a time of the monotonic clock, instead of an earlier call; Infinity turns it off. A timer that
+   * is set for less is left as it is and calls too early, because deadlines move with every packet.
+   */
+  set(deadlineMs: number): void {
+    if (this.#isClosed) return;
+    if (deadlineMs === Number.POSITIVE_INFINITY) {
+      this.#stop();
+      return;
+    }
+    if (this.#setForMs <= deadlineMs) return;
+    this.#stop();
+    const nowMs = this.#clock.monotonicMs();
+    // A timer that is rounded down would call before the deadline, over and over.
+    const delayMs = Math.min(Math.max(Math.ceil(deadlineMs - nowMs), 1), MAX_TIMER_MS);
+    this.#setForMs = nowMs + delayMs;
+    // The tunnel, or whatever else carries the packets, keeps the process alive.
+    this.#cancel = this.#clock.after(delayMs, this.#onTimer, true);
+  }
+
+  close(): void {
+    this.#isClosed = true;
+    this.#stop();
+  }
+
+  #stop(): void {
+    this.#cancel?.();
+    this.#cancel = undefined;
+    this.#setForMs = Number.POSITIVE_INFINITY;
+  }
+
+  readonly #onTimer = (): void => {
+    // `#setForMs` stays, so that no second timer is set until the immediate has run.
+    const immediate = setImmediate(this.#onImmediate);
+    this.#cancel = () => clearImmediate(immediate);
+  };
+
+  readonly #onImmediate = (): void => {
+    this.#stop();
+    this.#expire();
+  };
+}
+
+/** The longest time that a timer of Node can count; a later deadline is set again when it calls. */
+const MAX_TIMER_MS: number = 2 ** 31 - 1;

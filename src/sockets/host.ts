@@ -1,0 +1,42 @@
+/**
+ * What the sockets, the UDP endpoint and the lookups need of the stack that they belong to.
+ * @module
+ */
+import type { IpAddress } from '../base/address.ts';
+import type { Clock } from '../base/clock.ts';
+import type { TcpEndpoint } from '../tcp/index.ts';
+import type { UdpEndpoint } from './udp.ts';
+
+/** What the sockets need of their stack. */
+export interface SocketHost {
+  readonly tcp: TcpEndpoint;
+  readonly udp: UdpEndpoint;
+
+  /**
+   * Resolves when packets can flow and the stack has an address. Rejects with ENETDOWN after the wait for the
+   * tunnel (5,000 ms by default), at once when the site is rejected or the stack closed, and with AbortError.
+   */
+  whenUp(signal?: AbortSignal): Promise<void>;
+
+  /**
+   * Returns the addresses of a name of the site's zone, or the address itself; `family` 0 means both.
+   *
+   * @throws a system error ENOTFOUND.
+   */
+  resolve(host: string, family: 0 | 4 | 6): readonly IpAddress[];
+
+  /** The stack's own address of this family. */
+  localAddress(family: 4 | 6): IpAddress | undefined;
+
+  /**
+   * Returns the code with which a connection to this fails at once: ENETUNREACH outside the pools, ECONNREFUSED
+   * for a port that no presence has. Returns undefined if it may be tried.
+   */
+  refusal(protocol: 'tcp' | 'udp' | 'icmp', remote: IpAddress, port: number): string | undefined;
+
+  /** Why the stack no longer works: the cause of ENETDOWN and ECONNRESET. */
+  readonly closedBy: Error | undefined;
+
+  /** The clock of the sockets' timers; the system's if there is none. */
+  readonly clock?: Clock | undefined;
+}

@@ -1,0 +1,331 @@
+/**
+ * ICMP ([RFC 792](https://www.rfc-editor.org/rfc/rfc792)) and ICMPv6
+ * ([RFC 4443](https://www.rfc-editor.org/rfc/rfc4443)) of the stack: answers echo requests, hands errors to the
+ * protocol whose packet they quote, sends errors for packets that nobody wants, and learns path MTUs.
+ * @module
+ */
+import { type Family, IpAddress } from '../base/address.ts';
+import { RateLimit } from '../base/rate-limit.ts';
+import { fold, sumView } from '../packet/checksum.ts';
+import {
+  ICMP_HEADER,
+  ICMP_IDENTIFIER,
+  IPV4_MIN_HEADER,
+  IPV6_HEADER,
+  IPV6_NEXT_HEADER,
+  PacketKind,
+  Protocol,
+} from '../packet/fields.ts';
+import type { PacketHeader } from '../packet/header.ts';
+import { PacketView } from '../packet/view.ts';
+import {
+  VNET_F_DATA_VALID,
+  VNET_F_NEEDS_CSUM,
+  VNET_FLAGS,
+  VNET_GSO_TYPE,
+} from '../packet/virtio.ts';
+import { isAddressAt } from './address-at.ts';
+import { DatagramQueue } from './datagram-queue.ts';
+import { DatagramWriter, type OutgoingDatagram } from './datagram-writer.ts';
+import { type EchoOutcome, type EchoRequest, EchoRequests } from './echo-requests.ts';
+import { type IcmpError, IcmpErrorReader } from './icmp-error.ts';
+import type { Identifications } from './identifications.ts';
+import type { PathMtus } from './path-mtu.ts';
+import type { RandomWords } from './random-words.ts';
+
+export interface IcmpEndpointOptions {
+  /** Returns the time in ms, monotonic. */
+  readonly now: () => number;
+  readonly random: RandomWords;
+  readonly identifications: Identifications;
+  readonly pathMtus: PathMtus;
+  /** The longest packet that the device takes, in bytes. */
+  readonly mtu: number;
+  /** The stack's own address of this family, which alone answers echo requests. */
+  readonly localAddress: (family: Family) => IpAddress | undefined;
+  /**
+   * Gets errors that quote a TCP segment. Returns whether the segment belongs to a connection and its sequence number
+   * is outstanding ([RFC 5927 section 4](https://www.rfc-editor.org/rfc/rfc5927#section-4)).
+   */
+  readonly onTcpError: (error: IcmpError) => boolean;
+  /** Gets errors that quote a datagram. Returns whether a socket can have sent it. */
+  readonly onUdpError: (error: IcmpError) => boolean;
+}
+
+/** Cumulative. */
+export interface IcmpCounters {
+  /** Packets that were dropped: the checksum is wrong, or they are super-packets. */
+  malformed: number;
+  /** Echo requests that were answered. */
+  echoesAnswered: number;
+  /** Replies that end a request of this stack. */
+  repliesReceived: number;
+  /** Replies that fit no request. */
+  repliesUnknown: number;
+  /** Errors that a protocol accepted. */
+  errorsReceived: number;
+  /** Errors whose quote is of no packet of this stack. */
+  errorsIgnored: number;
+  errorsSent: number;
+  /** Echo requests and packets that got no answer because of the rate limit. */
+  limited: number;
+  /** Messages that were dropped: the queue was full, they waited too long, or the device refused them. */
+  sendDrops: number;
+}
+
+export class IcmpEndpoint {
+  readonly counters: IcmpCounters = newCounters();
+  /** Is called when something can be sent, once until `read` returns 0. */
+  onReady: () => void = () => {};
+
+  readonly #options: IcmpEndpointOptions;
+  readonly #view: PacketView = new PacketView();
+  readonly #reader: IcmpErrorReader = new IcmpErrorReader();
+  readonly #requests: EchoRequests;
+  readonly #writer: DatagramWriter;
+  readonly #queue: DatagramQueue<Message> = new DatagramQueue();
+  /** Errors and echo replies are limited apart, so that no flood of one kind silences the other. */
+  readonly #errorLimit: RateLimit = new RateLimit(MAX_PER_SECOND, MAX_PER_SECOND, 1);
+  readonly #echoLimit: RateLimit = new RateLimit(MAX_PER_SECOND, MAX_PER_SECOND, 1);
+  #isReady = false;
+
+  constructor(options: IcmpEndpointOptions) {
+    const { mtu, pathMtus, identifications, random } = options;
+    this.#options = options;
+    this.#requests = new EchoRequests(random);
+    this.#writer = new DatagramWriter({ mtu, offload: false, pathMtus, identifications });
+  }
+
+  /** How many echo requests wait for their replies. */
+  get waiting(): number {
+    return this.#requests.size;
+  }
+
+  /**
+   * Takes a packet to an address of this stack, whole, whose kind is an echo or an error.
+   *
+   * @param vnet the offset of its virtio-net header; -1 if it has none
+   */
+  receive(buffer: Uint8Array, vnet: number, header: PacketHeader): void {
+    const view = this.#view.of(buffer);
+    if (!isIntact(view, vnet, header)) {
+      this.counters.malformed++;
+    } else if (header.kind === PacketKind.EchoRequest) {
+      this.#answer(buffer, view, header);
+    } else if (header.kind === PacketKind.EchoReply) {
+      this.#onReply(buffer, view, header);
+    } else if (header.kind === PacketKind.IcmpError) {
+      this.#onError(buffer, view, header);
+    }
+  }
+
+  /**
+   * Answers a packet that nobody takes: a datagram to a closed port, or a protocol that the stack does not have. The
+   * packet is quoted as far as the length of an error allows.
+   */
+  unreachable(buffer: Uint8Array, header: PacketHeader, what: 'port' | 'protocol'): void {
+    const view = this.#view.of(buffer);
+    if (!mayBeAnswered(view, header)) return;
+    const { family, start, end, transport } = header;
+    const isPlain = transport - start === IPV6_HEADER;
+    if (family === 6 && what === 'protocol' && !isPlain) return;
+    const now = this.#options.now();
+    if (!this.#errorLimit.take('', now)) {
+      this.counters.limited++;
+      return;
+    }
+    const longest = family === 4 ? MAX_QUOTE_V4 : MAX_QUOTE_V6;
+    const payload = new Uint8Array(buffer.subarray(start, Math.min(end, start + longest)));
+    const isPort = what === 'port';
+    const type = family === 4 ? (isPort ? 0x0303 : 0x0302) : isPort ? 0x0104 : 0x0401;
+    const pointer = family === 6 && !isPort ? IPV6_NEXT_HEADER : 0;
+    if (this.#reply(buffer, header, type << 16, pointer, payload)) this.counters.errorsSent++;
+  }
+
+  /**
+   * Sends an echo request.
+   *
+   * @returns undefined if too many requests wait, or the queue is full
+   */
+  request(
+    local: IpAddress,
+    remote: IpAddress,
+    payload: Uint8Array,
+    onOutcome: (outcome: EchoOutcome) => void
+  ): EchoRequest | undefined {
+    if (!this.#queue.fits(payload.length)) return undefined;
+    const request = this.#requests.add(remote, payload, onOutcome);
+    if (request === undefined) return undefined;
+    const isIpv4 = remote.family === 4;
+    const protocol = isIpv4 ? Protocol.Icmp : Protocol.Icmpv6;
+    const first = (isIpv4 ? ECHO_V4 : ECHO_V6) << 24;
+    const second = (request.identifier << 16) | FIRST_SEQUENCE;
+    this.#push({ protocol, local, remote, first, second, payload, atMs: this.#options.now() });
+    return request;
+  }
+
+  /** Forgets an echo request, whose reply is not waited for. */
+  forget(request: EchoRequest): void {
+    this.#requests.remove(request);
+  }
+
+  /** Writes the next frame that may be sent to `buffer` at `at`, as `PacketDevice.read` does. Returns its length, or 0. */
+  read(buffer: Buffer, at: number): number {
+    while (!this.#writer.isActive) {
+      const message = this.#queue.shift();
+      if (message === undefined) {
+        this.#isReady = false;
+        return 0;
+      }
+      if (this.#options.now() - message.atMs <= MAX_WAIT_MS) this.#writer.begin(message);
+      else this.counters.sendDrops++;
+    }
+    return this.#writer.next(buffer, at);
+  }
+
+  /** The device did not take the frame that was read last: the rest of its datagram would be of no use. */
+  refused(): void {
+    this.#writer.cancel();
+    this.counters.sendDrops++;
+  }
+
+  /** Ends all echo requests. */
+  close(): void {
+    this.#requests.close();
+    this.#queue.clear();
+    this.#writer.cancel();
+  }
+
+  #answer(buffer: Uint8Array, view: DataView, header: PacketHeader): void {
+    const { family, source, transport, end } = header;
+    const own = this.#options.localAddress(family);
+    const at = source + (family === 4 ? 4 : 16);
+    if (own === undefined || !isAddressAt(view, at, own) || !mayBeAnswered(view, header)) return;
+    if (!this.#echoLimit.take('', this.#options.now())) {
+      this.counters.limited++;
+      return;
+    }
+    const payload = new Uint8Array(buffer.subarray(transport + ICMP_HEADER, end));
+    const type = family === 4 ? ECHO_REPLY_V4 : ECHO_REPLY_V6;
+    const rest = view.getInt32(transport + ICMP_IDENTIFIER);
+    if (this.#reply(buffer, header, type << 24, rest, payload)) this.counters.echoesAnswered++;
+  }
+
+  #onReply(buffer: Uint8Array, view: DataView, header: PacketHeader): void {
+    const { source, transport, end } = header;
+    const request = this.#requests.get(view.getUint16(transport + ICMP_IDENTIFIER));
+    const isOurs =
+      request !== undefined &&
+      request.remote.family === header.family &&
+      isAddressAt(view, source, request.remote) &&
+      view.getUint16(transport + ICMP_IDENTIFIER + 2) === FIRST_SEQUENCE &&
+      Buffer.compare(buffer.subarray(transport + ICMP_HEADER, end), request.payload) === 0;
+    if (!isOurs) {
+      this.counters.repliesUnknown++;
+      return;
+    }
+    this.counters.repliesReceived++;
+    this.#requests.settle(request, undefined);
+  }
+
+  #onError(buffer: Uint8Array, view: DataView, header: PacketHeader): void {
+    const error = this.#reader.read(buffer, view, header);
+    if (error === undefined || !this.#accept(error)) {
+      this.counters.errorsIgnored++;
+      return;
+    }
+    this.counters.errorsReceived++;
+    if (error.kind === 'packet-too-big') this.#options.pathMtus.learn(error.remote, error.mtu);
+  }
+
+  #accept(error: IcmpError): boolean {
+    if (error.protocol === 'tcp') return this.#options.onTcpError(error);
+    if (error.protocol === 'udp') return this.#options.onUdpError(error);
+    const request = this.#requests.get(error.sequence);
+    if (request === undefined || !request.remote.equals(error.remote)) return false;
+    this.#requests.settle(request, error.kind);
+    return true;
+  }
+
+  /** Queues a message to the source of a packet. Returns whether there is room. */
+  #reply(
+    buffer: Uint8Array,
+    { family, source }: PacketHeader,
+    first: number,
+    second: number,
+    payload: Uint8Array
+  ): boolean {
+    const protocol = family === 4 ? Protocol.Icmp : Protocol.Icmpv6;
+    const remote = IpAddress.fromBytes(family, buffer, source);
+    const local = IpAddress.fromBytes(family, buffer, source + (family === 4 ? 4 : 16));
+    const atMs = this.#options.now();
+    return this.#push({ protocol, local, remote, first, second, payload, atMs });
+  }
+
+  #push(message: Message): boolean {
+    if (!this.#queue.push(message)) {
+      this.counters.sendDrops++;
+      return false;
+    }
+    if (!this.#isReady) {
+      this.#isReady = true;
+      this.onReady();
+    }
+    return true;
+  }
+}
+
+interface Message extends OutgoingDatagram {
+  readonly atMs: number;
+}
+
+function isIntact(view: DataView, vnet: number, header: PacketHeader): boolean {
+  if (vnet >= 0) {
+    if (view.getUint8(vnet + VNET_GSO_TYPE) !== 0) return false;
+    const flags = view.getUint8(vnet + VNET_FLAGS);
+    if ((flags & (VNET_F_NEEDS_CSUM | VNET_F_DATA_VALID)) !== 0) return true;
+  }
+  const { family, source, transport, end } = header;
+  let sum = 0;
+  if (family === 6) sum = sumView(view, source, source + 32, Protocol.Icmpv6 + end - transport);
+  return fold(sumView(view, transport, end, sum)) === 0xffff;
+}
+
+/** Returns whether the source of the packet is one host ([RFC 1122 section 3.2.2](https://www.rfc-editor.org/rfc/rfc1122#section-3.2.2)). */
+function mayBeAnswered(view: DataView, { family, source }: PacketHeader): boolean {
+  const first = view.getUint8(source);
+  if (family === 4) return first !== 0 && first !== 127 && first < 224;
+  if (first === 0xff) return false;
+  let bits = 0;
+  for (let at = source; at < source + 12; at += 4) bits |= view.getInt32(at);
+  // The unspecified address, and loopback.
+  return bits !== 0 || view.getInt32(source + 12) >>> 0 > 1;
+}
+
+function newCounters(): IcmpCounters {
+  return {
+    malformed: 0,
+    echoesAnswered: 0,
+    repliesReceived: 0,
+    repliesUnknown: 0,
+    errorsReceived: 0,
+    errorsIgnored: 0,
+    errorsSent: 0,
+    limited: 0,
+    sendDrops: 0,
+  };
+}
+
+const ECHO_V4 = 8;
+const ECHO_V6 = 128;
+const ECHO_REPLY_V4 = 0;
+const ECHO_REPLY_V6 = 129;
+/** The sequence number of every request: each has an identifier of its own. */
+const FIRST_SEQUENCE = 1;
+const MAX_PER_SECOND = 100;
+/** Answers that waited longer, while the tunnel was down, would tell of the past. */
+const MAX_WAIT_MS = 5000;
+/** An error has at most 576 bytes ([RFC 1812 section 4.3.2.3](https://www.rfc-editor.org/rfc/rfc1812#section-4.3.2.3)). */
+const MAX_QUOTE_V4: number = 576 - IPV4_MIN_HEADER - ICMP_HEADER;
+/** An error has at most 1,280 bytes (RFC 4443 section 2.4). */
+const MAX_QUOTE_V6: number = 1280 - IPV6_HEADER - ICMP_HEADER;

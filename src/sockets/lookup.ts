@@ -1,0 +1,107 @@
+/**
+ * `dns.lookup` out of the site's zone.
+ * @module
+ */
+import type { LookupAddress, LookupAllOptions, LookupOneOptions, LookupOptions } from 'node:dns';
+import { isIP } from 'node:net';
+import { promisify } from 'node:util';
+import type { IpAddress } from '../base/address.ts';
+import { argumentError, checkCallback, familyOption } from './arguments.ts';
+import { hasCode, lookupError } from './system-error.ts';
+import type { SocketHost } from './tcp-types.ts';
+
+type OneCallback = (error: NodeJS.ErrnoException | null, address: string, family: number) => void;
+type AllCallback = (error: NodeJS.ErrnoException | null, addresses: LookupAddress[]) => void;
+type EitherCallback = (
+  error: NodeJS.ErrnoException | null,
+  address: string | LookupAddress[],
+  family: number
+) => void;
+
+/** A function with the arguments and results of `dns.lookup`; `util.promisify` makes that of `dns/promises` of it. */
+export interface PresenceLookup {
+  (hostname: string, callback: OneCallback): void;
+  (hostname: string, family: number, callback: OneCallback): void;
+  (hostname: string, options: LookupOneOptions, callback: OneCallback): void;
+  (hostname: string, options: LookupAllOptions, callback: AllCallback): void;
+  (hostname: string, options: LookupOptions, callback: EitherCallback): void;
+  __promisify__(
+    hostname: string,
+    options?: LookupOptions | number
+  ): Promise<LookupAddress | LookupAddress[]>;
+}
+
+/**
+ * Makes the lookup of a stack. It waits for the tunnel. It fails with ENOTFOUND for a name that is not in the zone,
+ * and with ENETDOWN if the tunnel does not come up.
+ */
+export function lookupOf(host: SocketHost): PresenceLookup {
+  const lookup = (
+    hostname: string,
+    options: LookupOptions | number | EitherCallback | null | undefined,
+    callback?: EitherCallback
+  ): void => {
+    if (typeof options === 'function') {
+      callback = options;
+      options = undefined;
+    }
+    checkCallback('callback', callback);
+    const { family, all } = checkedOptions(options);
+    const answer = callback!;
+    find(host, hostname, family).then(
+      (found) => process.nextTick(() => (all ? answer(null, found, 0) : answerOne(answer, found))),
+      (error) => process.nextTick(() => answer(error, undefined as never, undefined as never))
+    );
+  };
+  const ofPromise = async (
+    hostname: string,
+    options?: LookupOptions | number
+  ): Promise<LookupAddress | LookupAddress[]> => {
+    const { family, all } = checkedOptions(options);
+    const found = await find(host, hostname, family);
+    return all ? found : found[0]!;
+  };
+  Object.defineProperty(lookup, promisify.custom, { value: ofPromise });
+  return lookup as PresenceLookup;
+}
+
+async function find(
+  host: SocketHost,
+  hostname: string,
+  family: 0 | 4 | 6
+): Promise<LookupAddress[]> {
+  const literal = isIP(hostname);
+  if (literal !== 0) return [{ address: hostname, family: literal }];
+  let addresses: readonly IpAddress[];
+  try {
+    await host.whenUp();
+    addresses = host.resolve(hostname, family);
+  } catch (error) {
+    if (hasCode(error, 'ENOTFOUND')) throw error;
+    const cause = error instanceof Error ? (error.cause ?? error) : error;
+    throw lookupError('ENETDOWN', hostname, cause);
+  }
+  if (addresses.length === 0) throw lookupError('ENOTFOUND', hostname);
+  return addresses.map((address) => ({ address: address.toString(), family: address.family }));
+}
+
+function answerOne(answer: EitherCallback, [first]: LookupAddress[]): void {
+  answer(null, first!.address, first!.family);
+}
+
+/** @throws Node's errors. */
+function checkedOptions(options: LookupOptions | number | null | undefined): {
+  family: 0 | 4 | 6;
+  all: boolean;
+} {
+  const { family = 0, all = false } =
+    typeof options === 'number' ? { family: options } : (options ?? {});
+  if (![0, 4, 6, 'IPv4', 'IPv6'].includes(family)) {
+    throw argumentError(
+      TypeError,
+      'ERR_INVALID_ARG_VALUE',
+      `The property 'options.family' must be one of: 0, 4, 6. Received ${family}`
+    );
+  }
+  return { family: familyOption(family), all };
+}

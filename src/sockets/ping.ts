@@ -1,0 +1,127 @@
+/**
+ * `ping`: sends one echo request ([RFC 792](https://www.rfc-editor.org/rfc/rfc792),
+ * [RFC 4443 section 4](https://www.rfc-editor.org/rfc/rfc4443#section-4)) and waits for the reply.
+ * @module
+ */
+import { randomBytes } from 'node:crypto';
+import type { IpAddress } from '../base/address.ts';
+import { systemClock } from '../base/clock.ts';
+import { argumentError, checkMs, familyOption } from './arguments.ts';
+import type { EchoOutcome } from './echo-requests.ts';
+import type { SocketHost } from './host.ts';
+import type { IcmpEndpoint } from './icmp.ts';
+import { ICMP_ERROR_CODES } from './icmp-error.ts';
+import { type SystemError, systemError } from './system-error.ts';
+
+export interface PingOptions {
+  /** How long to wait for the reply, in ms; default 5,000. */
+  readonly timeout?: number | undefined;
+  /** Ends the wait with an AbortError; without it only the reply and the timeout do. */
+  readonly signal?: AbortSignal | undefined;
+  /** The bytes of the request behind its header, at most 65,507; default 56. */
+  readonly size?: number | undefined;
+  /** The IP version of the address that is chosen; default 0: either. */
+  readonly family?: 0 | 4 | 6 | undefined;
+}
+
+export interface PingResult {
+  /** The address that answered, as text. */
+  readonly address: string;
+  /** The bytes of the reply behind its header. */
+  readonly bytes: number;
+  /** From the call, once the stack is up and the name is looked up, to the reply. */
+  readonly rttMs: number;
+}
+
+/**
+ * Sends an echo request to a name of the site's zone or to an address.
+ *
+ * @throws system errors ENOTFOUND, ENETDOWN, ENETUNREACH, EHOSTUNREACH, ECONNREFUSED (the host has no ICMP), EMSGSIZE,
+ *   ENOBUFS (more than 1,024 requests wait), ETIMEDOUT; an AbortError; Node's errors if the arguments are wrong.
+ */
+export async function ping(
+  host: SocketHost,
+  icmp: IcmpEndpoint,
+  target: string,
+  options: PingOptions = {}
+): Promise<PingResult> {
+  const { timeout = DEFAULT_TIMEOUT_MS, signal, size = DEFAULT_SIZE, family = 0 } = options;
+  const timeoutMs = checkMs('options.timeout', timeout);
+  checkSize(size);
+  throwIfAborted(signal);
+  await host.whenUp(signal);
+  throwIfAborted(signal);
+  const { local, remote } = choose(host, target, familyOption(family));
+  const clock = host.clock ?? systemClock;
+  const sinceMs = clock.monotonicMs();
+  const outcome = await new Promise<EchoOutcome | 'timeout' | 'abort' | undefined>((resolve) => {
+    const request = icmp.request(local, remote, randomBytes(size), settle);
+    if (request === undefined) {
+      resolve(undefined);
+      return;
+    }
+    const onAbort = (): void => settle('abort');
+    const stopTimeout = clock.after(timeoutMs, () => settle('timeout'));
+    signal?.addEventListener('abort', onAbort, { once: true });
+    function settle(result: EchoOutcome | 'timeout' | 'abort'): void {
+      stopTimeout();
+      signal?.removeEventListener('abort', onAbort);
+      icmp.forget(request!);
+      resolve(result);
+    }
+  });
+  const rttMs = clock.monotonicMs() - sinceMs;
+  const address = remote.toString();
+  if (outcome === undefined) throw pingError('ENOBUFS', address);
+  if (outcome === 'timeout') throw pingError('ETIMEDOUT', address);
+  if (outcome === 'abort') throw abortError(signal!);
+  if (outcome.error === undefined) return { address, bytes: size, rttMs };
+  if (outcome.error === 'closed') throw pingError('ENETDOWN', address, host.closedBy);
+  throw pingError(ICMP_ERROR_CODES[outcome.error], address);
+}
+
+/** Returns the first address that may be asked, and the stack's own of its family. */
+function choose(
+  host: SocketHost,
+  target: string,
+  family: 0 | 4 | 6
+): { local: IpAddress; remote: IpAddress } {
+  let failure: SystemError | undefined;
+  for (const remote of host.resolve(target, family)) {
+    const local = host.localAddress(remote.family);
+    const code = local === undefined ? 'ENETUNREACH' : host.refusal('icmp', remote, 0);
+    if (local !== undefined && code === undefined) return { local, remote };
+    failure ??= pingError(code!, remote.toString());
+  }
+  throw failure ?? pingError('EHOSTUNREACH', target);
+}
+
+function pingError(code: string, address: string, cause?: unknown): SystemError {
+  return systemError(code, 'ping', { address, cause });
+}
+
+function checkSize(size: unknown): void {
+  if (Number.isInteger(size) && (size as number) >= 0 && (size as number) <= MAX_SIZE) return;
+  throw argumentError(
+    RangeError,
+    'ERR_OUT_OF_RANGE',
+    `The value of "options.size" is out of range. It must be an integer >= 0 && <= ${MAX_SIZE}. Received ${String(size)}`
+  );
+}
+
+function throwIfAborted(signal: AbortSignal | undefined): void {
+  if (signal?.aborted) throw abortError(signal);
+}
+
+/** Returns an error as the functions of Node throw it. */
+function abortError(signal: AbortSignal): Error {
+  const error = argumentError(Error, 'ABORT_ERR', 'The operation was aborted');
+  error.name = 'AbortError';
+  error.cause = signal.reason;
+  return error;
+}
+
+const DEFAULT_TIMEOUT_MS = 5000;
+/** As `ping` has it. */
+const DEFAULT_SIZE = 56;
+const MAX_SIZE = 65_507;

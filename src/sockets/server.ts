@@ -1,0 +1,291 @@
+/**
+ * `PresenceServer`: a listening port of the stack with the public members of `net.Server`.
+ * @module
+ */
+import { AsyncResource } from 'node:async_hooks';
+import { EventEmitter } from 'node:events';
+import type { AddressInfo } from 'node:net';
+import type { IpAddress } from '../base/address.ts';
+import {
+  argumentError,
+  listenTarget,
+  normalizeArguments,
+  type PresenceListenOptions,
+  type PresenceSocketOptions,
+} from './arguments.ts';
+import { PresenceSocket, type SocketServer } from './socket.ts';
+import { listenError } from './system-error.ts';
+import type { ListenerOwner, SocketHost, TcpConnection, TcpListener } from './tcp-types.ts';
+
+/** The options of `createServer`. Those of sockets hold for each accepted one. */
+export interface PresenceServerOptions {
+  readonly allowHalfOpen?: boolean | undefined;
+  /** Whether accepted sockets read nothing until `resume()`. */
+  readonly pauseOnConnect?: boolean | undefined;
+  readonly noDelay?: boolean | undefined;
+  readonly keepAlive?: boolean | undefined;
+  readonly keepAliveInitialDelay?: number | undefined;
+  readonly highWaterMark?: number | undefined;
+}
+
+/** What is called with each accepted socket. */
+export type ConnectionListener = (socket: PresenceSocket) => void;
+
+/** A connection that was refused because `maxConnections` was reached. */
+export interface DroppedConnection {
+  readonly localAddress: string;
+  readonly localPort: number;
+  readonly localFamily: 'IPv4' | 'IPv6';
+  readonly remoteAddress: string;
+  readonly remotePort: number;
+  readonly remoteFamily: 'IPv4' | 'IPv6';
+}
+
+/** Makes a server as `net.createServer` does: `([options][, listener])`. */
+export function createServer(
+  host: SocketHost,
+  options?: PresenceServerOptions | ConnectionListener,
+  listener?: ConnectionListener
+): PresenceServer {
+  return new PresenceServer(host, options, listener);
+}
+
+/** A server for TCP connections from presences. Events: `listening`, `connection`, `drop`, `error`, `close`. */
+export class PresenceServer extends EventEmitter implements ListenerOwner, SocketServer {
+  /** At this number of connections, further ones are closed with the event `drop`. */
+  maxConnections: number | undefined = undefined;
+
+  readonly #host: SocketHost;
+  readonly #options: PresenceServerOptions;
+  readonly #socketOptions: PresenceSocketOptions;
+  #context: AsyncResource | undefined;
+  #listener: TcpListener | undefined;
+  /** The address that it was told to listen at. */
+  #address: IpAddress | undefined;
+  #connections = 0;
+
+  constructor(
+    host: SocketHost,
+    options: PresenceServerOptions | ConnectionListener = {},
+    listener?: ConnectionListener
+  ) {
+    super();
+    if (typeof options === 'function') {
+      listener = options;
+      options = {};
+    } else if (typeof options !== 'object') {
+      throw argumentError(
+        TypeError,
+        'ERR_INVALID_ARG_TYPE',
+        `The "options" argument must be of type object. Received ${typeof options}`
+      );
+    }
+    this.#host = host;
+    this.#options = options ?? {};
+    const { pauseOnConnect: _, ...socketOptions } = this.#options;
+    this.#socketOptions = socketOptions;
+    if (listener !== undefined) this.on('connection', listener);
+  }
+
+  /** Listens: `(options[, listener])` or `([port[, host[, backlog]]][, listener])`. Port 0 takes a free one. */
+  listen(options: PresenceListenOptions, listener?: () => void): this;
+  listen(port: number, host: string, backlog: number, listener?: () => void): this;
+  listen(port: number, host: string, listener?: () => void): this;
+  listen(port: number, backlog: number, listener?: () => void): this;
+  listen(port: number, listener?: () => void): this;
+  listen(listener?: () => void): this;
+  listen(...args: unknown[]): this {
+    if (this.#listener !== undefined) {
+      throw argumentError(
+        Error,
+        'ERR_SERVER_ALREADY_LISTEN',
+        'Listen method has been called more than once without closing.'
+      );
+    }
+    const [options, listener] = normalizeArguments<PresenceListenOptions>(args);
+    const { port, host, backlog } = listenTarget(args, options);
+    if (listener !== undefined) this.once('listening', listener);
+    if (options.signal !== undefined) this.#closeOnAbort(options.signal);
+    this.#context = new AsyncResource('PRESENCESERVER', { requireManualDestroy: true });
+    try {
+      this.#address = this.#ownAddress(host, port);
+      this.#listener = this.#host.tcp.listen(this.#address, port, this, backlog);
+    } catch (error) {
+      process.nextTick(emitError, this, this.#listenError(error, host, port));
+      return this;
+    }
+    process.nextTick(emitListening, this);
+    return this;
+  }
+
+  get listening(): boolean {
+    return this.#listener !== undefined;
+  }
+
+  /** Where it listens: the unspecified address if it listens at all addresses; null if it does not listen. */
+  address(): AddressInfo | null {
+    if (this.#listener === undefined) return null;
+    const { port } = this.#listener;
+    const address = this.#address?.toString() ?? this.#unspecified();
+    return { address, family: address.includes(':') ? 'IPv6' : 'IPv4', port };
+  }
+
+  getConnections(callback: (error: Error | null, count: number) => void): this {
+    process.nextTick(callback, null, this.#connections);
+    return this;
+  }
+
+  /** Stops listening. `close` is emitted, and the callback called, when the last connection is gone. */
+  close(callback?: (error?: Error) => void): this {
+    if (typeof callback === 'function') {
+      if (this.#listener !== undefined) this.once('close', callback);
+      else {
+        const error = argumentError(Error, 'ERR_SERVER_NOT_RUNNING', 'Server is not running.');
+        this.once('close', () => callback(error));
+      }
+    }
+    this.#listener?.close();
+    this.#listener = undefined;
+    this.#emitCloseIfDrained();
+    return this;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    if (this.#listener === undefined) return Promise.resolve();
+    return new Promise((resolve, reject) => {
+      this.close((error) => (error === undefined ? resolve() : reject(error)));
+    });
+  }
+
+  /** Does nothing: the gateway decides whether the process lives. */
+  ref(): this {
+    return this;
+  }
+
+  /** Does nothing: the gateway decides whether the process lives. */
+  unref(): this {
+    return this;
+  }
+
+  /** Is called when an async listener of this emitter rejects, if it was made with `captureRejections`. */
+  override [EventEmitter.captureRejectionSymbol](
+    error: Error,
+    event: string | symbol,
+    ...args: unknown[]
+  ): void {
+    const [socket] = args;
+    if (event === 'connection' && socket instanceof PresenceSocket) socket.destroy(error);
+    else this.emit('error', error);
+  }
+
+  /** Is called by the stack when connections wait. @internal */
+  onTcpAccept(listener: TcpListener): void {
+    this.#context?.runInAsyncScope(this.#acceptAll, this, listener);
+  }
+
+  /** @internal */
+  onSocketDestroyed(): void {
+    this.#connections--;
+    this.#emitCloseIfDrained();
+  }
+
+  #acceptAll(listener: TcpListener): void {
+    while (listener === this.#listener) {
+      try {
+        if (!this.#acceptOne(listener)) return;
+      } catch (error) {
+        // What a listener throws is the program's affair; it does not keep the next connections waiting.
+        process.nextTick(rethrow, error);
+      }
+    }
+  }
+
+  #acceptOne(listener: TcpListener): boolean {
+    if (this.maxConnections && this.#connections >= this.maxConnections) {
+      const connection = listener.accept(IGNORED);
+      if (connection === undefined) return false;
+      const dropped = describe(connection);
+      connection.release();
+      this.emit('drop', dropped);
+      return true;
+    }
+    const socket = PresenceSocket.accept(this.#host, this, this.#socketOptions, (owner) =>
+      listener.accept(owner)
+    );
+    if (socket === undefined) return false;
+    this.#connections++;
+    if (this.#options.pauseOnConnect) socket.pause();
+    else socket.read(0);
+    this.emit('connection', socket);
+    return true;
+  }
+
+  #ownAddress(host: string | undefined, port: number): IpAddress | undefined {
+    if (host === undefined) return undefined;
+    const [address] = this.#host.resolve(host, 0);
+    if (address === undefined || address.words.every((word) => word === 0)) return undefined;
+    if (this.#host.localAddress(address.family)?.equals(address)) return address;
+    throw listenError('EADDRNOTAVAIL', 'listen', { address: address.toString(), port });
+  }
+
+  #listenError(error: unknown, host: string | undefined, port: number): Error {
+    if (!(error instanceof Error && 'code' in error) || 'syscall' in error) return error as Error;
+    const address = this.#address?.toString() ?? host ?? this.#unspecified();
+    const { closedBy: cause } = this.#host;
+    return listenError(String(error.code), 'listen', { address, port, cause });
+  }
+
+  #unspecified(): string {
+    return this.#host.localAddress(6) === undefined ? '0.0.0.0' : '::';
+  }
+
+  #closeOnAbort(signal: AbortSignal): void {
+    const onAbort = (): void => {
+      this.close();
+    };
+    if (signal.aborted) {
+      process.nextTick(onAbort);
+      return;
+    }
+    signal.addEventListener('abort', onAbort, { once: true });
+    this.once('close', () => signal.removeEventListener('abort', onAbort));
+  }
+
+  #emitCloseIfDrained(): void {
+    if (this.#listener !== undefined || this.#connections > 0) return;
+    const context = this.#context;
+    if (context === undefined) process.nextTick(emitClose, this);
+    else context.runInAsyncScope(process.nextTick, process, emitClose, this);
+  }
+}
+
+function describe({ flow }: TcpConnection): DroppedConnection {
+  const family = flow.family === 4 ? 'IPv4' : 'IPv6';
+  return {
+    localAddress: flow.local.toString(),
+    localPort: flow.localPort,
+    localFamily: family,
+    remoteAddress: flow.remote.toString(),
+    remotePort: flow.remotePort,
+    remoteFamily: family,
+  };
+}
+
+function emitListening(server: PresenceServer): void {
+  if (server.listening) server.emit('listening');
+}
+
+function emitError(server: PresenceServer, error: Error): void {
+  server.emit('error', error);
+}
+
+function emitClose(server: PresenceServer): void {
+  server.emit('close');
+}
+
+function rethrow(error: unknown): never {
+  throw error;
+}
+
+/** The owner of a connection that is dropped. */
+const IGNORED = { onTcpEvents: (): void => {} };

@@ -1,0 +1,129 @@
+/**
+ * The options of a stack, their defaults and their checks.
+ * @module
+ */
+import * as v from 'valibot';
+import type { AddressInput, IpAddress } from '../base/address.ts';
+import { type Clock, systemClock } from '../base/clock.ts';
+import {
+  AddressText,
+  hostFunction,
+  hostObject,
+  parseSchema,
+  type Schema,
+  wholeNumber,
+} from '../base/schema.ts';
+import { DEFAULT_TCP_MTU, TCP_LIMITS, type TcpLimits } from '../tcp/index.ts';
+
+/** The options that an operator may have a reason to set. */
+export interface SocketStackSettings {
+  /**
+   * The stack's own address among the hosts of its site, or one of each IP version. Default: the first address that the
+   * site's `sources` have outside its pools.
+   */
+  readonly address?: AddressInput | readonly AddressInput[] | undefined;
+  /** How long a connection waits for the tunnel before it fails with ENETDOWN, in ms; default 5,000. */
+  readonly tunnelWaitMs?: number | undefined;
+  /** Bounds of the TCP connections. Default: `SOCKET_STACK_DEFAULTS.limits`. */
+  readonly limits?: Partial<TcpLimits> | undefined;
+}
+
+export interface SocketStackOptions extends SocketStackSettings {
+  /** The name in messages; default `sockets0`. */
+  readonly name?: string | undefined;
+  /** The longest packet that the stack makes, in bytes, 1,280 to 65,515; default 65,515. */
+  readonly mtu?: number | undefined;
+  /** Whether packets may be super-packets with partial checksums; default true. */
+  readonly offload?: boolean | undefined;
+  /** Default: the system's clock. */
+  readonly clock?: Clock | undefined;
+  /** Returns random bytes that cannot be predicted. Default: those of `node:crypto`. */
+  readonly random?: ((length: number) => Uint8Array) | undefined;
+}
+
+/** The values of options that are left out. */
+export const SOCKET_STACK_DEFAULTS: Readonly<{
+  name: string;
+  tunnelWaitMs: number;
+  mtu: number;
+  offload: boolean;
+  limits: TcpLimits;
+}> = Object.freeze({
+  name: 'sockets0',
+  tunnelWaitMs: 5000,
+  mtu: DEFAULT_TCP_MTU,
+  offload: true,
+  limits: TCP_LIMITS,
+});
+
+export interface ResolvedStackSettings {
+  /** At most one of each IP version. */
+  readonly address: readonly IpAddress[];
+  readonly tunnelWaitMs: number;
+  readonly limits: TcpLimits;
+}
+
+export interface ResolvedStackOptions extends ResolvedStackSettings {
+  readonly name: string;
+  readonly mtu: number;
+  readonly offload: boolean;
+  readonly clock: Clock;
+  readonly random: ((length: number) => Uint8Array) | undefined;
+}
+
+/** @throws {ConfigError} with the path of the option that is wrong. */
+export function resolveStackOptions(options: SocketStackOptions): ResolvedStackOptions {
+  return parseSchema(StackOptionsSchema, options);
+}
+
+const addresses = v.pipe(
+  v.array(AddressText),
+  v.check(
+    (list) => new Set(list.map(({ family }) => family)).size === list.length,
+    'expected at most one address of each IP version'
+  )
+);
+const address = v.lazy((input) =>
+  Array.isArray(input)
+    ? addresses
+    : v.pipe(
+        AddressText,
+        v.transform((one) => [one])
+      )
+);
+
+const { tunnelWaitMs, limits, mtu, offload, name } = SOCKET_STACK_DEFAULTS;
+const MAX_TIMER_MS = 2 ** 31 - 1;
+/** The tables have 30 bits for an index at most; more than a million of anything is a mistake. */
+const MAX_ENTRIES = 1_048_576;
+const MAX_BUFFER_BYTES = 16 * 1024 ** 3;
+
+/** The entries of `SocketStackSettings`, for a schema that has others too. */
+export const STACK_SETTINGS_ENTRIES: v.ObjectEntries = {
+  address: v.optional(address, []) as Schema<readonly IpAddress[]>,
+  tunnelWaitMs: v.optional(wholeNumber(1, MAX_TIMER_MS), tunnelWaitMs),
+  limits: v.optional(
+    v.strictObject({
+      connections: v.optional(wholeNumber(1, MAX_ENTRIES), limits.connections),
+      halfOpen: v.optional(wholeNumber(1, MAX_ENTRIES), limits.halfOpen),
+      halfOpenPerClient: v.optional(wholeNumber(1, MAX_ENTRIES), limits.halfOpenPerClient),
+      timeWait: v.optional(wholeNumber(1, MAX_ENTRIES), limits.timeWait),
+      bufferBytes: v.optional(wholeNumber(0, MAX_BUFFER_BYTES), limits.bufferBytes),
+      connectionBufferBytes: v.optional(wholeNumber(65_536, 2 ** 30), limits.connectionBufferBytes),
+      resetsPerSecond: v.optional(wholeNumber(0, MAX_ENTRIES), limits.resetsPerSecond),
+    }),
+    {}
+  ),
+};
+
+const StackOptionsSchema: Schema<ResolvedStackOptions> = v.strictObject({
+  ...STACK_SETTINGS_ENTRIES,
+  name: v.optional(v.pipe(v.string(), v.regex(/./, 'a name')), name),
+  mtu: v.optional(wholeNumber(1280, DEFAULT_TCP_MTU), mtu),
+  offload: v.optional(v.boolean(), offload),
+  clock: v.optional(
+    hostObject<Clock>('a clock', ['wallMs', 'monotonicMs', 'after']),
+    () => systemClock
+  ),
+  random: v.optional(hostFunction()),
+}) as unknown as Schema<ResolvedStackOptions>;

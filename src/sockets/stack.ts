@@ -1,0 +1,305 @@
+/**
+ * `SocketStack`: TCP, UDP and echo requests in this process, as a packet device below and as Node's sockets above.
+ *
+ * As a device it makes its packets itself. Whoever moves them, an `EdgeDataPlane` for example, says whether the link is
+ * up (`linkChanged`) and which packet was not taken (`refused`). Whoever knows the site says what it is like
+ * (`setSite`), why packets do not flow (`setFailure`), and when all connections must end (`interrupt`).
+ * @module
+ */
+import { randomBytes } from 'node:crypto';
+import type { Family, IpAddress } from '../base/address.ts';
+import type { Clock } from '../base/clock.ts';
+import type { PacketDevice } from '../device/index.ts';
+import { TcpEndpoint } from '../tcp/index.ts';
+import {
+  type Connector,
+  type ConnectorOptions,
+  connector,
+  httpAgent,
+  httpsAgent,
+} from './agents.ts';
+import { type PresenceDatagramOptions, PresenceDatagramSocket } from './datagram.ts';
+import type { SocketHost } from './host.ts';
+import { IcmpEndpoint } from './icmp.ts';
+import { Identifications } from './identifications.ts';
+import { lookupOf, type PresenceLookup } from './lookup.ts';
+import { PathMtus } from './path-mtu.ts';
+import { type PingOptions, type PingResult, ping } from './ping.ts';
+import { RandomWords } from './random-words.ts';
+import { Reassembler } from './reassembly.ts';
+import {
+  type ConnectionListener,
+  createServer,
+  type PresenceServer,
+  type PresenceServerOptions,
+} from './server.ts';
+import { SiteView, type StackProtocol, type StackSite } from './site-view.ts';
+import { connect, type PresenceSocket } from './socket.ts';
+import { StackDevice, type StackDeviceCounters } from './stack-device.ts';
+import { IcmpSide, TcpSide, UdpSide } from './stack-endpoints.ts';
+import { resolveStackOptions, type SocketStackOptions } from './stack-options.ts';
+import { lookupError } from './system-error.ts';
+import { TunnelWait } from './tunnel-wait.ts';
+import { UdpEndpoint } from './udp.ts';
+
+export class SocketStack implements PacketDevice, SocketHost, AsyncDisposable {
+  readonly name: string;
+  readonly mtu: number;
+  readonly offload: boolean;
+  readonly clock: Clock;
+  /** @internal */
+  readonly tcp: TcpEndpoint;
+  /** @internal */
+  readonly udp: UdpEndpoint;
+  /** @internal */
+  readonly icmp: IcmpEndpoint;
+  /** A function like `dns.lookup`, which knows the names of the site's zone and addresses. */
+  readonly lookup: PresenceLookup;
+  readonly #device: StackDevice;
+  readonly #wait: TunnelWait;
+  readonly #reassembler: Reassembler;
+  /** The option `address`. */
+  readonly #given: readonly IpAddress[];
+  #view: SiteView = SiteView.NONE;
+  /** Why packets do not flow, if waiting does not help. */
+  #refusedBy: Error | undefined;
+  #closedBy: Error | undefined;
+
+  /** @throws {ConfigError} with the path of the option that is wrong. */
+  constructor(options: SocketStackOptions = {}) {
+    const resolved = resolveStackOptions(options);
+    const { name, mtu, offload, clock, limits, address, tunnelWaitMs } = resolved;
+    this.name = name;
+    this.mtu = mtu;
+    this.offload = offload;
+    this.clock = clock;
+    this.#given = address;
+    this.#wait = new TunnelWait(clock, tunnelWaitMs);
+    const random = resolved.random ?? randomBytes;
+    // The device is not there yet, and its endpoints ask for the time in their constructors.
+    let device: StackDevice | undefined;
+    const now = (): number => device?.now() ?? clock.monotonicMs();
+    const words = new RandomWords(random);
+    const identifications = new Identifications(words);
+    const pathMtus = new PathMtus(now);
+    const localAddress = (family: Family): IpAddress | undefined => this.localAddress(family);
+    const common = { now, random: words, identifications, pathMtus, mtu, localAddress };
+    this.tcp = new TcpEndpoint({ now, random, mtu, offload, limits });
+    this.udp = new UdpEndpoint({ ...common, offload, maxWaitMs: tunnelWaitMs });
+    this.icmp = new IcmpEndpoint({
+      ...common,
+      onTcpError: (error) => this.tcp.onIcmpError(error),
+      onUdpError: (error) => this.udp.onIcmpError(error),
+    });
+    this.#reassembler = new Reassembler(now);
+    device = new StackDevice({
+      name,
+      mtu,
+      offload,
+      clock,
+      endpoints: {
+        tcp: new TcpSide(this.tcp),
+        udp: new UdpSide(this.udp, this.#reassembler, this.icmp),
+        icmp: new IcmpSide(this.icmp),
+      },
+      view: () => this.#view,
+      onUnknownProtocol: (buffer, header) => this.icmp.unreachable(buffer, header, 'protocol'),
+    });
+    this.#device = device;
+    this.lookup = lookupOf(this);
+  }
+
+  // For programs.
+
+  /**
+   * Connects as `net.connect` does: `(options[, listener])` or `(port[, host][, listener])`. While the tunnel is down it
+   * waits (option `tunnelWaitMs`). It returns at once; `connect` or `error` follows.
+   *
+   * @throws Node's errors if the arguments are wrong.
+   */
+  connect(...args: Parameters<PresenceSocket['connect']>): PresenceSocket;
+  connect(...args: unknown[]): PresenceSocket {
+    return connect(this, ...args);
+  }
+
+  /** Makes a server for connections of presences as `net.createServer` does. */
+  createServer(options?: PresenceServerOptions, listener?: ConnectionListener): PresenceServer;
+  createServer(listener?: ConnectionListener): PresenceServer;
+  createServer(
+    options?: PresenceServerOptions | ConnectionListener,
+    listener?: ConnectionListener
+  ): PresenceServer {
+    return createServer(this, options, listener);
+  }
+
+  /** Returns the `connect` of an undici `Agent`: `new Agent({ connect: sockets.connector() })`. */
+  connector(options?: ConnectorOptions): Connector {
+    return connector(this, options);
+  }
+
+  /** Returns an `http.Agent` whose connections go over the stack. */
+  httpAgent(options?: Parameters<typeof httpAgent>[1]): ReturnType<typeof httpAgent> {
+    return httpAgent(this, options);
+  }
+
+  /** Returns an `https.Agent` whose connections go over the stack. */
+  httpsAgent(options?: Parameters<typeof httpsAgent>[1]): ReturnType<typeof httpsAgent> {
+    return httpsAgent(this, options);
+  }
+
+  /** Makes a UDP socket as `dgram.createSocket` does. */
+  datagram(
+    options: PresenceDatagramOptions | 'udp4' | 'udp6',
+    listener?: ConstructorParameters<typeof PresenceDatagramSocket>[2]
+  ): PresenceDatagramSocket {
+    return new PresenceDatagramSocket(this, options, listener);
+  }
+
+  /**
+   * Sends an echo request to a name of the site's zone or to an address, and resolves when the reply has come.
+   *
+   * @throws system errors: ENOTFOUND, ENETDOWN, ENETUNREACH, EHOSTUNREACH, ECONNREFUSED (the service has no `icmp`),
+   *   EMSGSIZE, ENOBUFS, ETIMEDOUT.
+   * @throws an AbortError, if the signal is aborted first.
+   */
+  ping(target: string, options?: PingOptions): Promise<PingResult> {
+    return ping(this, this.icmp, target, options);
+  }
+
+  // For those who know the site.
+
+  /**
+   * The site is like this from now on. Connections to presences or ports that are withdrawn, and those of an own address
+   * that has changed, are reset: their error has the code ECONNRESET and a `cause` that says what was withdrawn.
+   *
+   * @throws {ApiMisuseError} or {ConfigError} if the site has a text that is not an address, a prefix or a port.
+   */
+  setSite(site: StackSite): void {
+    const before = this.#view;
+    const view = new SiteView(site, this.#given, before === SiteView.NONE ? undefined : before);
+    this.#view = view;
+    for (const connection of [...this.tcp.connections()]) {
+      const reason = view.withdrawalOf(connection.flow, before);
+      if (reason !== undefined) connection.abort(new Error(reason));
+    }
+    const hasAddress = [4, 6].some((family) => view.localAddress(family as Family) !== undefined);
+    this.#wait.setAddress(hasAddress);
+  }
+
+  /** The own addresses that the site does not have, or has in a pool; packets from them are dropped on the way. */
+  get refusedAddresses(): readonly IpAddress[] {
+    return this.#view.refusedAddresses;
+  }
+
+  /**
+   * Says why packets do not flow, for the `cause` of ENETDOWN; undefined if there is nothing to say.
+   *
+   * @param isFinal whether waiting does not help: connections then fail at once, until the next call
+   */
+  setFailure(failure: Error | undefined, isFinal: boolean): void {
+    if (this.#closedBy !== undefined) return;
+    this.#refusedBy = isFinal ? failure : undefined;
+    this.#wait.setFailure(failure, isFinal);
+  }
+
+  /** Resets all connections at once. Their error has the code ECONNRESET and this cause. */
+  interrupt(cause: Error): void {
+    for (const connection of [...this.tcp.connections()]) connection.abort(cause);
+  }
+
+  /**
+   * Resets all connections before the link is taken away, and fails new ones. Resolves when the resets are on their way.
+   */
+  async finish(cause: Error): Promise<void> {
+    this.setFailure(cause, true);
+    this.#closedBy ??= cause;
+    this.interrupt(cause);
+    // One turn for the ticks, and one for what did not fit.
+    for (let i = 0; i < 2; i++) await new Promise<void>((resolve) => setImmediate(resolve));
+  }
+
+  // What the sockets need of their stack.
+
+  whenUp(signal?: AbortSignal): Promise<void> {
+    return this.#wait.whenUp(signal);
+  }
+
+  resolve(host: string, family: 0 | Family): readonly IpAddress[] {
+    const addresses = this.#view.resolve(host, family);
+    if (addresses.length === 0) throw lookupError('ENOTFOUND', host);
+    return addresses;
+  }
+
+  localAddress(family: Family): IpAddress | undefined {
+    return this.#view.localAddress(family);
+  }
+
+  refusal(protocol: StackProtocol, remote: IpAddress, port: number): string | undefined {
+    return this.#view.refusal(protocol, remote, port);
+  }
+
+  get closedBy(): Error | undefined {
+    return this.#closedBy ?? this.#refusedBy;
+  }
+
+  // The packet device.
+
+  get counters(): Readonly<StackDeviceCounters> {
+    return this.#device.counters;
+  }
+
+  /** The counters of the device and its protocols, by names such as `tcp.retransmitted`. */
+  get allCounters(): Readonly<Record<string, number>> {
+    const named: Record<string, number> = { ...this.#device.counters };
+    const parts = { tcp: this.tcp, udp: this.udp, icmp: this.icmp, reassembly: this.#reassembler };
+    for (const [part, { counters }] of Object.entries(parts)) {
+      for (const [name, count] of Object.entries(counters)) named[`${part}.${name}`] = count;
+    }
+    return named;
+  }
+
+  start(onReadable: () => void): void {
+    this.#device.start(onReadable);
+  }
+
+  pause(): void {
+    this.#device.pause();
+  }
+
+  resume(): void {
+    this.#device.resume();
+  }
+
+  read(buffer: Buffer, offset: number): number {
+    return this.#device.read(buffer, offset);
+  }
+
+  write(buffer: Buffer, offset: number, length: number): boolean {
+    return this.#device.write(buffer, offset, length);
+  }
+
+  refused(): void {
+    this.#device.refused();
+  }
+
+  linkChanged(isUp: boolean): void {
+    this.tcp.linkChanged(isUp);
+    this.#device.linkChanged(isUp);
+    this.#wait.setUp(isUp);
+  }
+
+  /** Ends all sockets: connections fail with ECONNRESET, new ones with ENETDOWN. */
+  close(): Promise<void> {
+    const cause = this.#closedBy ?? new Error(`the stack ${this.name} is closed`);
+    this.setFailure(cause, true);
+    this.#closedBy = cause;
+    this.tcp.close(cause);
+    this.udp.close();
+    this.icmp.close();
+    return this.#device.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}

@@ -1,0 +1,89 @@
+/**
+ * Whether packets of a stack can flow, and the wait until they can.
+ * @module
+ */
+import type { Clock } from '../base/clock.ts';
+import { systemError } from './system-error.ts';
+
+/** What new connections wait for: the link and an address of the stack. */
+export class TunnelWait {
+  readonly #clock: Clock;
+  readonly #waitMs: number;
+  readonly #waiting = new Set<() => void>();
+  #isUp = true;
+  #hasAddress = false;
+  #failure: Error | undefined;
+  #isFinal = false;
+
+  /** @param waitMs how long `whenUp` waits at most */
+  constructor(clock: Clock, waitMs: number) {
+    this.#clock = clock;
+    this.#waitMs = waitMs;
+  }
+
+  /** Whether packets can flow. */
+  get isOpen(): boolean {
+    return this.#isUp && this.#hasAddress && !this.#isFinal;
+  }
+
+  setUp(isUp: boolean): void {
+    this.#isUp = isUp;
+    this.#look();
+  }
+
+  setAddress(hasAddress: boolean): void {
+    this.#hasAddress = hasAddress;
+    this.#look();
+  }
+
+  /** @param isFinal whether waiting does not help, so that `whenUp` fails at once */
+  setFailure(failure: Error | undefined, isFinal: boolean): void {
+    this.#failure = failure;
+    this.#isFinal = isFinal;
+    this.#look();
+  }
+
+  /**
+   * Resolves when packets can flow.
+   *
+   * @throws a system error ENETDOWN, at once if waiting does not help, or after the wait; its `cause` is the failure.
+   * @throws an AbortError whose `cause` is the reason of `signal`.
+   */
+  whenUp(signal?: AbortSignal): Promise<void> {
+    if (this.isOpen && signal?.aborted !== true) return Promise.resolve();
+    return new Promise((resolve, reject) => {
+      const settle = (end: () => void): void => {
+        this.#waiting.delete(look);
+        signal?.removeEventListener('abort', look);
+        endTimer();
+        end();
+      };
+      const look = (): void => {
+        if (signal?.aborted) settle(() => reject(abortError(signal.reason)));
+        else if (this.isOpen) settle(resolve);
+        else if (this.#isFinal) settle(() => reject(this.#error()));
+      };
+      const onTimeout = (): void => settle(() => reject(this.#error()));
+      const endTimer = this.#clock.after(this.#waitMs, onTimeout);
+      this.#waiting.add(look);
+      signal?.addEventListener('abort', look);
+      look();
+    });
+  }
+
+  #error(): Error {
+    const why = this.#isUp ? 'the stack has no address yet' : 'the tunnel is down';
+    const cause = this.#failure ?? new Error(why);
+    return systemError('ENETDOWN', 'connect', { cause });
+  }
+
+  #look(): void {
+    for (const look of [...this.#waiting]) look();
+  }
+}
+
+/** Returns an error as Node's own functions reject with when their signal is aborted. */
+function abortError(cause: unknown): Error {
+  const error = new Error('The operation was aborted', { cause });
+  return Object.assign(error, { name: 'AbortError', code: 'ABORT_ERR' });
+}

@@ -1,0 +1,79 @@
+import { beforeEach, describe, expect, test } from 'vitest';
+import { TunnelWait } from '../../src/sockets/tunnel-wait.ts';
+import { FakeClock } from '../support/fake-clock.ts';
+
+describe('the wait for the tunnel', () => {
+  let clock: FakeClock;
+  let wait: TunnelWait;
+
+  beforeEach(() => {
+    clock = new FakeClock();
+    wait = new TunnelWait(clock, 5000);
+    wait.setAddress(true);
+  });
+
+  const outcomeOf = async (promise: Promise<void>): Promise<unknown> =>
+    promise.then(
+      () => 'up',
+      (error: unknown) => error
+    );
+
+  test('is over at once while packets can flow, and sets no timer', async () => {
+    await wait.whenUp();
+    expect(clock.delays).toEqual([]);
+  });
+
+  test('ends when the tunnel comes up and an address is known', async () => {
+    wait.setUp(false);
+    wait.setAddress(false);
+    const outcome = outcomeOf(wait.whenUp());
+    wait.setUp(true);
+    expect(clock.delays).toEqual([5000]);
+    wait.setAddress(true);
+    expect(await outcome).toBe('up');
+    expect(clock.delays).toEqual([]);
+  });
+
+  test('fails with ENETDOWN after the given time, with what is known of the reason', async () => {
+    wait.setUp(false);
+    const silent = outcomeOf(wait.whenUp());
+    clock.advance(4000);
+    const failure = new Error('no tunnel, connection refused');
+    wait.setFailure(failure, false);
+    const second = outcomeOf(wait.whenUp());
+    clock.advance(1000);
+    const error = await silent;
+    expect(error).toMatchObject({ code: 'ENETDOWN', syscall: 'connect', cause: failure });
+    expect((error as NodeJS.ErrnoException).errno).toBeLessThan(0);
+    wait.setFailure(undefined, false);
+    clock.advance(4000);
+    expect(await second).toMatchObject({ code: 'ENETDOWN', cause: { message: /tunnel is down/ } });
+  });
+
+  test('fails at once when waiting does not help, for those who wait and those who come', async () => {
+    wait.setUp(false);
+    const waiting = outcomeOf(wait.whenUp());
+    const failure = new Error('the site is revoked');
+    wait.setFailure(failure, true);
+    for (const each of [waiting, outcomeOf(wait.whenUp())]) {
+      expect(await each).toMatchObject({ code: 'ENETDOWN', cause: failure });
+    }
+    expect(clock.delays).toEqual([]);
+    wait.setUp(true);
+    expect(wait.isOpen).toBe(false);
+    wait.setFailure(undefined, false);
+    await wait.whenUp();
+  });
+
+  test('ends with an AbortError when the signal is aborted, before the call or during it', async () => {
+    wait.setUp(false);
+    const controller = new AbortController();
+    const outcome = outcomeOf(wait.whenUp(controller.signal));
+    controller.abort('no longer needed');
+    const expected = { name: 'AbortError', code: 'ABORT_ERR', cause: 'no longer needed' };
+    expect(await outcome).toMatchObject(expected);
+    wait.setUp(true);
+    expect(await outcomeOf(wait.whenUp(controller.signal))).toMatchObject(expected);
+    expect(clock.delays).toEqual([]);
+  });
+});

@@ -1,0 +1,76 @@
+import { createHash } from 'node:crypto';
+import { describe, expect, test } from 'vitest';
+import { TcpState } from '../../src/tcp/index.ts';
+import { Random } from '../support/random.ts';
+import { A4, A6, B4, B6, EndpointPair, TestOwner } from './endpoint-pair.ts';
+
+function bytesOf(length: number, seed = 7): Buffer {
+  const source = new Random(seed);
+  const random = (): number => source.next();
+  const bytes = Buffer.alloc(length);
+  for (let i = 0; i < length; i++) bytes[i] = random() * 256;
+  return bytes;
+}
+
+const hash = (bytes: Buffer): string => createHash('sha256').update(bytes).digest('hex');
+
+describe.each([
+  ['IPv4', A4, B4],
+  ['IPv6', A6, B6],
+] as const)('two endpoints with %s', (_family, local, remote) => {
+  test.each([true, false])('exchange bytes both ways and close, offload %s', (offload) => {
+    const pair = new EndpointPair({ a: { offload }, b: { offload, mtu: 1500 } });
+    const server = new TestOwner();
+    const client = new TestOwner();
+    pair.b.listen(undefined, 80, server, 10);
+    pair.a.connect(local, 0, remote, 80, client);
+    const up = bytesOf(300_000);
+    const down = bytesOf(200_000, 8);
+    client.send(up, true);
+    server.send(down, true);
+    pair.run();
+    expect(hash(server.bytes)).toBe(hash(up));
+    expect(hash(client.bytes)).toBe(hash(down));
+    expect(client.isClosed).toBe(true);
+    expect(server.isClosed).toBe(true);
+    expect(pair.a.counters.retransmitted + pair.b.counters.retransmitted).toBe(0);
+    expect(pair.a.sizes).toEqual({ connections: 0, halfOpen: 0, timeWait: 0, timers: 0 });
+    expect(pair.b.sizes).toEqual({ connections: 0, halfOpen: 0, timeWait: 0, timers: 0 });
+    expect(pair.a.memory.used + pair.b.memory.used).toBe(0);
+  });
+
+  test.each([1, 2, 3, 4, 5])('transfer over a bad network, seed %i', (seed) => {
+    const pair = new EndpointPair({ seed, b: { mtu: 1500 } });
+    const source = new Random(seed);
+    const random = (): number => source.next();
+    pair.path = () => {
+      if (random() < 0.05) return [];
+      const delays = [5 + random() * (random() < 0.1 ? 20 : 1)];
+      if (random() < 0.02) delays.push(30 * random());
+      return delays;
+    };
+    const server = new TestOwner();
+    const client = new TestOwner();
+    pair.b.listen(undefined, 80, server, 10);
+    pair.a.connect(local, 0, remote, 80, client);
+    const up = bytesOf(2_000_000);
+    client.send(up, true);
+    server.send(bytesOf(500_000, 8), true);
+    const start = pair.now;
+    pair.run();
+    expect(server.bytes.length).toBe(up.length);
+    expect(hash(server.bytes)).toBe(hash(up));
+    expect(hash(client.bytes)).toBe(hash(bytesOf(500_000, 8)));
+    expect(pair.a.sizes).toEqual({ connections: 0, halfOpen: 0, timeWait: 0, timers: 0 });
+    expect(pair.a.memory.used + pair.b.memory.used).toBe(0);
+  });
+
+  test('a port without a listener refuses', () => {
+    const pair = new EndpointPair();
+    const client = new TestOwner();
+    const connection = pair.a.connect(local, 0, remote, 81, client);
+    pair.run();
+    expect(connection.failure).toBe('refused');
+    expect(connection.state).toBe(TcpState.Closed);
+  });
+});
