@@ -86,6 +86,8 @@ export class EndpointImplementation implements Implementation {
 
   release(): void {
     this.#connection?.release();
+    // Nobody is there to be told.
+    this.#isConnected = true;
     this.#drain();
   }
 
@@ -127,7 +129,7 @@ export class EndpointImplementation implements Implementation {
     return {
       state: this.#state(),
       RCV_NXT: block && block.window.next >>> 0,
-      RCV_WND: undefined,
+      RCV_WND: block?.window.size,
       SND_UNA: block && block.sndUna >>> 0,
       SND_NXT: block && block.sndNxt >>> 0,
       available: connection?.available ?? 0,

@@ -172,13 +172,13 @@ class Arrival {
 
   #sequence(): number {
     const { NXT, WND } = this.#tcb.RCV;
-    const near = this.#random.pick([0, WND, -WND, -1 - this.#random.below(3000), 2 ** 31]);
+    const near = this.#random.pick([0, WND, -WND, -1 - this.#random.below(3000), HALF]);
     return plus(NXT, near + this.#random.between(-2, 2));
   }
 
   #acknowledgment(): number {
     const { UNA, NXT, MAX_WND } = this.#tcb.SND;
-    const base = this.#random.pick([UNA, NXT, plus(UNA, -MAX_WND), plus(NXT, 2 ** 31)]);
+    const base = this.#random.pick([UNA, NXT, plus(UNA, -MAX_WND), plus(NXT, HALF)]);
     return plus(base, this.#random.between(-2, 2));
   }
 
@@ -219,3 +219,6 @@ class Arrival {
     return { timestamps: { TSval: isFarAhead ? this.#clock : TSval, TSecr: 0 } };
   }
 }
+
+/** Half a turn away, but not exactly, where neither number is the larger one. */
+const HALF: number = 2 ** 31 + 1000;

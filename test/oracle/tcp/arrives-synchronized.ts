@@ -17,7 +17,7 @@ import {
   sendResetForAck,
   sendResetWithoutAck,
 } from './send.ts';
-import { isAfterUpTo, isAtMost, isFromUpTo, isLess, isWithin, plus } from './sequence.ts';
+import { isAfterUpTo, isAtMost, isFromUpTo, isLess, isWithin, minus, plus } from './sequence.ts';
 import { deleteTcb, flushQueues, signal, type Tcb } from './tcb.ts';
 import { isRejectedByPaws, lacksTimestamps, recordTimestamp, scaledWindow } from './timestamps.ts';
 
@@ -78,7 +78,7 @@ function firstSequenceEnds(tcb: Tcb, SEG: Segment): boolean {
       return false;
     }
     if (hasSpecialAllowance(tcb, SEG)) {
-      sendAck(tcb, 'not acceptable');
+      if (!has(SEG, 'RST')) sendAck(tcb, 'not acceptable');
       return false;
     }
   }
@@ -120,7 +120,7 @@ function isExpandedAcceptable(tcb: Tcb, SEG: Segment): boolean {
  * URGs, and RSTs." This is for segments with text or FIN at RCV.NXT; the text does not fit, so it is answered too.
  */
 function hasSpecialAllowance(tcb: Tcb, SEG: Segment): boolean {
-  return tcb.RCV.WND === 0 && SEG.SEQ === tcb.RCV.NXT && !has(SEG, 'RST') && !has(SEG, 'SYN');
+  return tcb.RCV.WND === 0 && SEG.SEQ === tcb.RCV.NXT && !has(SEG, 'SYN');
 }
 
 /** "Second, check the RST bit" */
@@ -130,7 +130,10 @@ function secondResetEnds(tcb: Tcb, SEG: Segment): boolean {
   // The first check did that, except for a RST with text that begins in front of the window.
   if (tcb.choices.isRfc5961) {
     const isInside = tcb.RCV.WND > 0 && isWithin(SEG.SEQ, tcb.RCV.NXT, tcb.RCV.WND);
-    if (SEG.SEQ !== tcb.RCV.NXT && !isInside) return true;
+    if (SEG.SEQ !== tcb.RCV.NXT && !isInside) {
+      if (tcb.choices.resetInFront === 'challenge') sendChallengeAck(tcb);
+      return true;
+    }
     // "3) If the RST bit is set and the sequence number does not exactly match the next expected sequence value, yet is
     // within the current receive window, TCP endpoints MUST send an acknowledgment (challenge ACK)"
     if (SEG.SEQ !== tcb.RCV.NXT) {
@@ -355,10 +358,11 @@ function lastAckEnds(tcb: Tcb): boolean {
 /**
  * "The only thing that can arrive in this state is a retransmission of the remote FIN. Acknowledge it, and restart the 2
  * MSL timeout." The retransmission has an old sequence number, so that the first check has acknowledged it; what comes
- * to here is an ACK or something new, and an ACK for an ACK is not meant.
+ * to here is something new, which the sentence lets be acknowledged; but not an ACK that says nothing new: two ends in
+ * TIME-WAIT would acknowledge each other's for ever.
  */
 function timeWaitAckEnds(tcb: Tcb, SEG: Segment): boolean {
-  if (lengthOf(SEG) > 0) sendAck(tcb, 'may');
+  if (lengthOf(SEG) > 0 || SEG.SEQ !== tcb.RCV.NXT) sendAck(tcb, 'may');
   return true;
 }
 
@@ -385,6 +389,12 @@ function seventhTextEnds(tcb: Tcb, SEG: Segment): boolean {
   if (!RECEIVING.includes(tcb.state)) return true;
   const trimmed = trim(tcb, SEG);
   if (trimmed === undefined) return false;
+  if (tcb.isHalfDuplexClosed && trimmed.text.length > 0) {
+    // "or if new data is received after CLOSE is called, its TCP implementation SHOULD send a RST" (SHLD-3).
+    sendAbort(tcb);
+    deleteTcb(tcb);
+    return true;
+  }
   if (trimmed.SEQ !== tcb.RCV.NXT) {
     // "Segments with higher beginning sequence numbers SHOULD be held for later processing (SHLD-31)." "MAY send an ACK
     // segment acknowledging RCV.NXT when a valid segment arrives that is in the window but not at the left window edge
@@ -393,12 +403,6 @@ function seventhTextEnds(tcb: Tcb, SEG: Segment): boolean {
     return false;
   }
   if (trimmed.text.length === 0) return false;
-  if (tcb.isHalfDuplexClosed) {
-    // "or if new data is received after CLOSE is called, its TCP implementation SHOULD send a RST" (SHLD-3).
-    sendAbort(tcb);
-    deleteTcb(tcb);
-    return true;
-  }
   tcb.receiveQueue.push(...trimmed.text);
   advance(tcb, trimmed.text.length);
   return false;
@@ -458,7 +462,10 @@ function trim(tcb: Tcb, SEG: Segment): Segment | undefined {
   const isInside = (index: number) => isWithin(plus(start, index), NXT, WND);
   const text = SEG.text.filter((_, index) => isInside(index));
   const first = SEG.text.findIndex((_, index) => isInside(index));
-  const hasFin = has(SEG, 'FIN') && isInside(SEG.text.length);
+  const isDirectlyBehind = minus(plus(start, SEG.text.length), NXT) === WND;
+  const isFinInside =
+    isInside(SEG.text.length) || (tcb.choices.takesFinBehindWindow && isDirectlyBehind);
+  const hasFin = has(SEG, 'FIN') && isFinInside;
   if (text.length === 0 && !hasFin) return undefined;
   return segmentOf({
     SEQ: plus(start, text.length > 0 ? first : SEG.text.length),

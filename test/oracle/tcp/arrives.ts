@@ -82,7 +82,7 @@ function listenSyn(tcb: Tcb, SEG: Segment): void {
   tcb.SND.UNA = tcb.ISS;
   // The window of the SYN: it is the largest one known so far (MAX.SND.WND, section 3.10.7.4).
   tcb.SND.WND = SEG.WND;
-  tcb.SND.MAX_WND = SEG.WND;
+  tcb.SND.MAX_WND = tcb.choices.countsWindowOfSyn ? SEG.WND : 0;
   sendSyn(tcb, true);
   tcb.state = 'SYN-RECEIVED';
 }

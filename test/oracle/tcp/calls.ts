@@ -220,6 +220,7 @@ export function ABORT(tcb: Tcb): Reply {
     case 'LAST-ACK':
     case 'TIME-WAIT':
       // "Respond with "ok" and delete the TCB, enter CLOSED state, and return."
+      if (tcb.choices.abortWhileClosing === 'reset' && tcb.state !== 'TIME-WAIT') sendAbort(tcb);
       deleteTcb(tcb);
       return 'ok';
   }

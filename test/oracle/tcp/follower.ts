@@ -182,22 +182,7 @@ export class Follower {
     const list: Tcb[] = [];
     if (this.#how === 'passive' && SYN_ENDS_TIME_WAIT(this.tcb, SEG))
       list.push(...this.#listeners());
-    const choices: Partial<Choices>[] = [{}];
-    const alter = (other: Partial<Choices>) => {
-      for (const each of [...choices]) choices.push({ ...each, ...other });
-    };
-    alter({ sequenceTest: 'expanded' });
-    alter({ windowUpdates: 'highest ACK' });
-    if (this.tcb.TS.isUsed) alter({ recordsBehindAckCheck: true });
-    if (this.tcb.TS.isUsed && SEG.options.timestamps === undefined) {
-      alter({ dropsWithoutTimestamps: false });
-    }
-    if (has(SEG, 'SYN') && lengthOf(SEG) > 1) alter({ keepsTextOfSyn: false });
-    if (this.tcb.state === 'SYN-RECEIVED') {
-      alter({ badAckInSynReceived: 'challenge' });
-      if (has(SEG, 'SYN')) alter({ synInSynReceived: 'challenge' });
-    }
-    list.push(...choices.map((each) => copyOf(this.tcb, each)));
+    list.push(copyOf(this.tcb));
     // What is told to the peer may be less by what the shift count rounds off.
     if (window !== undefined) for (const tcb of list) tcb.RCV.WND = Math.max(tcb.RCV.WND, window);
     return list;

@@ -66,6 +66,16 @@ export interface Choices {
    * that carry the highest acknowledgment number".
    */
   readonly windowUpdates: 'WL' | 'highest ACK';
+  /** Whether the window of the SYN that LISTEN received counts for MAX.SND.WND. */
+  readonly countsWindowOfSyn: boolean;
+  /** Whether TS.Recent still changes in TIME-WAIT. */
+  readonly recordsInTimeWait: boolean;
+  /** Whether ABORT in CLOSING and LAST-ACK is silent (section 3.10.5), or sends the RST of the other states. */
+  readonly abortWhileClosing: 'silence' | 'reset';
+  /** What a RST gets that begins in front of RCV.NXT, but whose text reaches into the window. */
+  readonly resetInFront: 'silence' | 'challenge';
+  /** Whether a FIN directly behind the window is taken: it needs no place in a buffer. */
+  readonly takesFinBehindWindow: boolean;
   /** Whether CLOSE in SYN-SENT deletes the TCB (section 3.10.4), or waits for ESTABLISHED as in SYN-RECEIVED. */
   readonly closeInSynSent: 'delete' | 'queue';
   /** RFC 7323 section 2: the shift count that is offered; undefined: none. */
@@ -90,6 +100,11 @@ export const DEFAULT_CHOICES: Choices = {
   badAckInSynReceived: 'reset',
   synInSynReceived: 'return to LISTEN',
   windowUpdates: 'WL',
+  countsWindowOfSyn: true,
+  recordsInTimeWait: true,
+  abortWhileClosing: 'silence',
+  resetInFront: 'silence',
+  takesFinBehindWindow: false,
   closeInSynSent: 'delete',
   windowScale: undefined,
   keepsTextOfSyn: true,

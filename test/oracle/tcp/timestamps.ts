@@ -47,6 +47,7 @@ export function isRejectedByPaws(tcb: Tcb, SEG: Segment): boolean {
 export function recordTimestamp(tcb: Tcb, SEG: Segment): void {
   const { timestamps } = SEG.options;
   if (!tcb.TS.isUsed || timestamps === undefined || has(SEG, 'RST')) return;
+  if (tcb.state === 'TIME-WAIT' && !tcb.choices.recordsInTimeWait) return;
   const isStale = tcb.choices.now() - tcb.TS.recentAt > DAYS_24;
   if (!isStale && isLess(timestamps.TSval, tcb.TS.Recent)) return;
   if (isAtMost(SEG.SEQ, tcb.TS.lastAckSent)) record(tcb, timestamps.TSval);
