@@ -100,11 +100,10 @@ export class PresenceSocket extends Duplex implements AttemptOwner {
     host: SocketHost,
     server: SocketServer,
     options: PresenceSocketOptions,
-    take: (socket: PresenceSocket) => TcpConnection | undefined
-  ): PresenceSocket | undefined {
+    connection: TcpConnection
+  ): PresenceSocket {
     const socket = new PresenceSocket(host, options);
-    const connection = take(socket);
-    if (connection === undefined) return undefined;
+    connection.owner = socket;
     socket.#context = new AsyncResource('PRESENCESOCKET', { requireManualDestroy: true });
     socket.server = server;
     socket.#open(connection);
@@ -315,7 +314,8 @@ export class PresenceSocket extends Duplex implements AttemptOwner {
       return;
     }
     this.#connection.shutdown();
-    callback();
+    // As in Node, a round of the event loop passes. Until then an end of both directions does not destroy.
+    setImmediate(callback);
   }
 
   override _destroy(error: Error | null, callback: (error: Error | null) => void): void {
@@ -352,10 +352,10 @@ export class PresenceSocket extends Duplex implements AttemptOwner {
     this.connecting = false;
     this.#attempt = undefined;
     this.#open(connection);
-    this.#flush();
-    if (this.#onFinal !== undefined) this._final(this.#onFinal);
     try {
       this.emit('connect');
+      this.#flush();
+      this.#finish();
       this.emit('ready');
     } finally {
       // The first read notices an end or a reset, and takes no data out of the stream.
@@ -397,6 +397,13 @@ export class PresenceSocket extends Duplex implements AttemptOwner {
     }
   }
 
+  /** Ends if that was asked for before there was a connection. */
+  #finish(): void {
+    const onFinal = this.#onFinal;
+    this.#onFinal = undefined;
+    if (onFinal !== undefined) this._final(onFinal);
+  }
+
   #open(connection: TcpConnection): void {
     this.#connection = connection;
     this.#flow = connection.flow;
@@ -406,7 +413,7 @@ export class PresenceSocket extends Duplex implements AttemptOwner {
   }
 
   #applyKeepAlive(): void {
-    this.#connection?.setKeepAlive(this.#keepAliveMs >= 0, Math.max(this.#keepAliveMs, 0));
+    this.#connection?.setKeepAlive(Math.max(this.#keepAliveMs, 0));
   }
 
   /** Takes data, the end, or the error behind the data, as long as the stream wants it. */
@@ -508,8 +515,11 @@ export class PresenceSocket extends Duplex implements AttemptOwner {
   }
 
   #failureError(connection: TcpConnection, syscall: 'read' | 'write'): Error {
-    const code = codeOfFailure(connection.failure);
-    return systemError(code, syscall, { cause: this.#host.closedBy });
+    const { failure } = connection;
+    // As on Linux, a reset behind the end of the other side is EPIPE for who still writes.
+    const isPipe = failure === 'reset' && syscall === 'write' && connection.isReadEnded;
+    const code = isPipe ? 'EPIPE' : codeOfFailure(failure);
+    return systemError(code, syscall, { cause: connection.cause ?? this.#host.closedBy });
   }
 
   #emitCloseLater(hadError: boolean): void {
