@@ -35,7 +35,7 @@ describe('runScript', () => {
 
   test('refuses a segment that comes too early', async () => {
     const message = await failureOf('+0 listen()', SYN, SYN_ACK, `+1.5~2 ${SYN_ACK.slice(3)}`);
-    expect(message).toContain('it is sent 500.0 ms too early');
+    expect(message).toMatch(/it is sent (?:500|499)\.\d ms too early/);
   });
 
   test('refuses a segment that comes too late, as one that never comes', async () => {
