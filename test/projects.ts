@@ -12,6 +12,7 @@ const programs: readonly string[] = [
   'test/differential/',
   'test/e2e/',
   'test/package/',
+  'test/tcp/scripts/linux.test.ts',
   'test/translator/allocation.test.ts',
 ];
 
