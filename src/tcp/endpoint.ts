@@ -192,6 +192,7 @@ export class TcpEndpoint implements BlockHost {
   read(buffer: Uint8Array, at: number): number {
     const answered = this.#answers.next(buffer, at);
     if (answered > 0) {
+      this.#transmitter.forget();
       this.counters.sent++;
       return answered;
     }
