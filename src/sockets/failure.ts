@@ -2,7 +2,7 @@
  * What the end of a TCP connection is called in the socket API.
  * @module
  */
-import type { TcpFailure } from './tcp-types.ts';
+import type { TcpFailure } from '../tcp/index.ts';
 
 /** Returns the code of the system error. */
 export function codeOfFailure(failure: TcpFailure | undefined): string {
@@ -14,7 +14,7 @@ const CODES: Readonly<Record<TcpFailure, string>> = {
   reset: 'ECONNRESET',
   aborted: 'ECONNRESET',
   'timed-out': 'ETIMEDOUT',
-  keepalive: 'ETIMEDOUT',
   'host-unreachable': 'EHOSTUNREACH',
   'network-unreachable': 'ENETUNREACH',
+  evicted: 'ENOBUFS',
 };
