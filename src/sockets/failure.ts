@@ -13,6 +13,7 @@ const CODES: Readonly<Record<TcpFailure, string>> = {
   refused: 'ECONNREFUSED',
   reset: 'ECONNRESET',
   aborted: 'ECONNRESET',
+  evicted: 'ENOBUFS',
   'timed-out': 'ETIMEDOUT',
   'host-unreachable': 'EHOSTUNREACH',
   'network-unreachable': 'ENETUNREACH',

@@ -170,7 +170,7 @@ export class PresenceServer extends EventEmitter implements ListenerOwner, Socke
 
   /** Is called by the stack for each connection. @internal */
   onTcpConnection(connection: TcpConnection): void {
-    if (this.#context === undefined || this.#listener === undefined) connection.release();
+    if (this.#context === undefined || this.#listener === undefined) connection.abort();
     else this.#context.runInAsyncScope(this.#accept, this, connection);
   }
 

@@ -515,7 +515,7 @@ export class PresenceSocket extends Duplex implements AttemptOwner {
     // As on Linux, a reset behind the end of the other side is EPIPE for who still writes.
     const isPipe = failure === 'reset' && syscall === 'write' && connection.isReadEnded;
     const code = isPipe ? 'EPIPE' : codeOfFailure(failure);
-    return systemError(code, syscall, { cause: connection.cause });
+    return systemError(code, syscall, { cause: connection.cause ?? this.#host.closedBy });
   }
 
   #emitCloseLater(hadError: boolean): void {

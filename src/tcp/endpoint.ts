@@ -188,6 +188,7 @@ export class TcpEndpoint implements BlockHost {
   read(buffer: Uint8Array, at: number): number {
     const answered = this.#answers.next(buffer, at);
     if (answered > 0) {
+      this.#transmitter.forget();
       this.counters.sent++;
       return answered;
     }
@@ -297,12 +298,12 @@ export class TcpEndpoint implements BlockHost {
   }
 
   /** Handles an ICMP error about a segment of this endpoint. */
-  onIcmpError(error: IcmpError): void {
+  onIcmpError(error: IcmpError): boolean {
     const { local, localPort, remote, remotePort } = error;
     const hash = this.#numbers.flowHash(local.words, localPort, remote.words, remotePort);
     const family = local.family;
     const block = this.#blocks.find({ family, local, localPort, remote, remotePort, hash });
-    if (block !== undefined) onIcmpError(block, error);
+    return block !== undefined && onIcmpError(block, error);
   }
 
   /** Calls the owners of connections that have events. It runs their code: never call it within `receive` or `read`. */
