@@ -9,6 +9,7 @@ import type { IpAddress } from '../base/address.ts';
 import type { ListenerOwner, TcpConnection, TcpListener } from '../tcp/index.ts';
 import {
   argumentError,
+  checkSocketOptions,
   listenTarget,
   normalizeArguments,
   type PresenceListenOptions,
@@ -83,9 +84,18 @@ export class PresenceServer extends EventEmitter implements ListenerOwner, Socke
     }
     this.#host = host;
     this.#options = options ?? {};
-    const { pauseOnConnect: _, ...socketOptions } = this.#options;
-    this.#socketOptions = socketOptions;
-    if (listener !== undefined) this.on('connection', listener);
+    const { allowHalfOpen, noDelay, keepAlive, keepAliveInitialDelay, highWaterMark } =
+      this.#options;
+    this.#socketOptions = {
+      allowHalfOpen,
+      noDelay,
+      keepAlive,
+      keepAliveInitialDelay,
+      highWaterMark,
+    };
+    // A fault that shows with the first connection could be provoked from afar.
+    checkSocketOptions(this.#socketOptions);
+    if (typeof listener === 'function') this.on('connection', listener);
   }
 
   /** Listens: `(options[, listener])` or `([port[, host[, backlog]]][, listener])`. Port 0 takes a free one. */

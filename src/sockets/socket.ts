@@ -18,6 +18,7 @@ import {
   argumentError,
   checkCallback,
   checkMs,
+  checkSocketOptions,
   connectTarget,
   normalizeArguments,
   type OnReadOptions,
@@ -87,8 +88,10 @@ export class PresenceSocket extends Duplex implements AttemptOwner {
   #onFinal: WriteCallback | undefined;
 
   /** Makes a socket that `connect` then connects. `host` is the stack: `edge.sockets`. */
-  constructor(host: SocketHost, options: PresenceSocketOptions = {}) {
+  constructor(host: SocketHost, options?: PresenceSocketOptions | null) {
+    options ??= {};
     super(streamOptions(options));
+    checkSocketOptions(options);
     this.#host = host;
     this.#onread = checkedOnRead(options.onread);
     this.#isNoDelay = Boolean(options.noDelay);
