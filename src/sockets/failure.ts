@@ -17,5 +17,4 @@ const CODES: Readonly<Record<TcpFailure, string>> = {
   'timed-out': 'ETIMEDOUT',
   'host-unreachable': 'EHOSTUNREACH',
   'network-unreachable': 'ENETUNREACH',
-  evicted: 'ENOBUFS',
 };
