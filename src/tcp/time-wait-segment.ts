@@ -36,8 +36,10 @@ export function receiveInTimeWait(
     ? seqBefore(table.tsRecent(entry), options.tsValue)
     : seqBefore(rcvNxt, sequence);
   if (isSyn && !isOld && isNewer) return 'reopen';
-  if (!isOld && sequence === rcvNxt && segment.length === 0) return 'drop';
-  return isSyn || segment.has(FLAG_ACK) ? 'answer' : 'drop';
+  // An ACK as expected is the peer's last one in a simultaneous close: two ends in TIME-WAIT would else answer each
+  // other for ever.
+  const isPlainAck = segment.length === 0 && sequence === rcvNxt && !isOld;
+  return isSyn || (segment.has(FLAG_ACK) && !isPlainAck) ? 'answer' : 'drop';
 }
 
 /** Returns the last ACK of the connection. */

@@ -202,8 +202,8 @@ describe.each(worlds)('data %#', (makeWorld) => {
       client: {
         onread: {
           buffer: () => buffers[next++]!,
-          callback: (count: number, given: Buffer) => {
-            calls.push(`${buffers.indexOf(given)} ${given.subarray(0, count)}`);
+          callback: (count: number, given: Uint8Array) => {
+            calls.push(`${buffers.indexOf(given as Buffer<ArrayBuffer>)} ${given.subarray(0, count)}`);
             return true;
           },
         },
