@@ -17,18 +17,22 @@ import { type TcpConnection, TcpEvent } from '../tcp/index.ts';
 import {
   argumentError,
   checkCallback,
+  checkedOnRead,
   checkMs,
   connectTarget,
+  keepAliveMs,
   normalizeArguments,
   type OnReadOptions,
   type PresenceConnectOptions,
   type PresenceNetConnectOptions,
   type PresenceSocketOptions,
+  streamOptions,
 } from './arguments.ts';
 import { type AttemptOwner, ConnectAttempt } from './attempt.ts';
 import { codeOfFailure } from './failure.ts';
 import type { SocketHost } from './host.ts';
 import { IdleTimer } from './idle-timer.ts';
+import { PendingWrite, type WriteCallback, type WriteEntry } from './pending-write.ts';
 import { systemError } from './system-error.ts';
 
 /** The server that accepted a socket. */
@@ -80,12 +84,7 @@ export class PresenceSocket extends Duplex implements AttemptOwner {
   #bytesRead = 0;
   /** Bytes that the send buffer has taken. */
   #bytesSent = 0;
-  /** What is written and has not found room: one chunk or several, and how far they were taken. */
-  #pending: Uint8Array | readonly WriteEntry[] | undefined;
-  #pendingIndex = 0;
-  #pendingOffset = 0;
-  #pendingBytes = 0;
-  #onWritten: WriteCallback | undefined;
+  #pending: PendingWrite | undefined;
   #onFinal: WriteCallback | undefined;
 
   /** Makes a socket that `connect` then connects. `host` is the stack: `edge.sockets`. */
@@ -191,7 +190,7 @@ export class PresenceSocket extends Duplex implements AttemptOwner {
   /** Bytes that were written, also those that still wait in the stream. */
   get bytesWritten(): number {
     if (this.destroyed) return this.#bytesSent;
-    return this.#bytesSent - this.#pendingBytes + this.writableLength;
+    return this.#bytesSent - (this.#pending?.taken ?? 0) + this.writableLength;
   }
 
   /** Bytes that wait in the stream. */
@@ -304,11 +303,22 @@ export class PresenceSocket extends Duplex implements AttemptOwner {
   }
 
   override _write(chunk: Uint8Array, _encoding: BufferEncoding, callback: WriteCallback): void {
-    this.#send(chunk, callback);
+    const connection = this.#connection;
+    let taken = 0;
+    if (connection !== undefined && connection.failure === undefined) {
+      this.#idle?.touch();
+      taken = connection.write(chunk);
+      this.#bytesSent += taken;
+      if (taken === chunk.length) {
+        callback();
+        return;
+      }
+    }
+    this.#wait(new PendingWrite([{ chunk }], taken, callback));
   }
 
   override _writev(chunks: WriteEntry[], callback: WriteCallback): void {
-    this.#send(chunks, callback);
+    this.#wait(new PendingWrite(chunks, 0, callback));
   }
 
   override _final(callback: WriteCallback): void {
@@ -332,11 +342,11 @@ export class PresenceSocket extends Duplex implements AttemptOwner {
     if (this.#isResetting) connection?.abort();
     else connection?.release();
     this.#isReading = false;
-    const onWritten = this.#onWritten;
-    this.#forgetPending();
+    const pending = this.#pending;
+    this.#pending = undefined;
     this.#onFinal = undefined;
     callback(error);
-    onWritten?.(error ?? closedEarly(connection !== undefined));
+    pending?.callback(error ?? closedEarly(connection !== undefined));
     this.#emitCloseLater(error !== null);
     const server = this.server;
     if (server !== null) {
@@ -461,57 +471,32 @@ export class PresenceSocket extends Duplex implements AttemptOwner {
     process.nextTick(receiveLater, this);
   }
 
-  #send(data: Uint8Array | readonly WriteEntry[], callback: WriteCallback): void {
+  /** Copies now what there is room for, and the rest later. */
+  #wait(pending: PendingWrite): void {
     if (this.#connection === undefined && !this.connecting) {
-      callback(argumentError(Error, 'ERR_SOCKET_CLOSED', 'Socket is closed'));
+      pending.callback(argumentError(Error, 'ERR_SOCKET_CLOSED', 'Socket is closed'));
       return;
     }
-    this.#pending = data;
-    this.#onWritten = callback;
+    this.#pending = pending;
     this.#idle?.touch();
     this.#flush();
   }
 
-  /** Copies what is pending into the send buffer, as far as there is room. */
   #flush(): void {
     const connection = this.#connection;
-    const onWritten = this.#onWritten;
-    if (connection === undefined || onWritten === undefined) return;
+    const pending = this.#pending;
+    if (connection === undefined || pending === undefined) return;
     if (connection.failure !== undefined) {
-      this.#forgetPending();
-      onWritten(this.#failureError(connection, 'write'));
+      this.#pending = undefined;
+      pending.callback(this.#failureError(connection, 'write'));
       return;
     }
-    if (!this.#takePending(connection)) return;
-    this.#forgetPending();
-    onWritten();
-  }
-
-  /** Returns whether all of it found room. */
-  #takePending(connection: TcpConnection): boolean {
-    const pending = this.#pending!;
-    const count = Array.isArray(pending) ? pending.length : 1;
-    while (this.#pendingIndex < count) {
-      const chunk: Uint8Array = Array.isArray(pending)
-        ? pending[this.#pendingIndex].chunk
-        : pending;
-      const taken = connection.write(chunk, this.#pendingOffset);
-      this.#bytesSent += taken;
-      this.#pendingBytes += taken;
-      this.#pendingOffset += taken;
-      if (this.#pendingOffset < chunk.length) return false;
-      this.#pendingIndex++;
-      this.#pendingOffset = 0;
-    }
-    return true;
-  }
-
-  #forgetPending(): void {
+    const { taken } = pending;
+    const isWritten = pending.copyTo(connection);
+    this.#bytesSent += pending.taken - taken;
+    if (!isWritten) return;
     this.#pending = undefined;
-    this.#onWritten = undefined;
-    this.#pendingIndex = 0;
-    this.#pendingOffset = 0;
-    this.#pendingBytes = 0;
+    pending.callback();
   }
 
   #failureError(connection: TcpConnection, syscall: 'read' | 'write'): Error {
@@ -554,38 +539,6 @@ export function throwLater(error: unknown): void {
   });
 }
 
-type WriteCallback = (error?: Error | null) => void;
-
-interface WriteEntry {
-  readonly chunk: Uint8Array;
-  readonly encoding: BufferEncoding;
-}
-
-function streamOptions(options: PresenceSocketOptions): Record<string, unknown> {
-  const { highWaterMark, readableHighWaterMark, writableHighWaterMark } = options;
-  // `close` is emitted here, with whether there was an error.
-  const result: Record<string, unknown> = {
-    allowHalfOpen: Boolean(options.allowHalfOpen),
-    emitClose: false,
-  };
-  if (highWaterMark !== undefined) result.highWaterMark = highWaterMark;
-  if (readableHighWaterMark !== undefined) result.readableHighWaterMark = readableHighWaterMark;
-  if (writableHighWaterMark !== undefined) result.writableHighWaterMark = writableHighWaterMark;
-  return result;
-}
-
-function checkedOnRead(onread: OnReadOptions | undefined): OnReadOptions | undefined {
-  if (typeof onread !== 'object' || onread === null) return undefined;
-  const isBuffer = onread.buffer instanceof Uint8Array || typeof onread.buffer === 'function';
-  return isBuffer && typeof onread.callback === 'function' ? onread : undefined;
-}
-
-function keepAliveMs(enable: boolean | undefined, initialDelay = 0): number {
-  if (!enable) return 0;
-  const seconds = Math.min(Math.trunc(initialDelay / 1000), MAX_KEEP_ALIVE_S);
-  return seconds > 0 ? seconds * 1000 : KEEP_ALIVE_MS;
-}
-
 function familyName(flow: Flow | undefined): 'IPv4' | 'IPv6' | undefined {
   if (flow === undefined) return undefined;
   return flow.family === 4 ? 'IPv4' : 'IPv6';
@@ -611,7 +564,3 @@ function receiveLater(socket: PresenceSocket): void {
 
 /** The most that one `data` event carries when the stream flows. */
 const MAX_CHUNK = 65_536;
-/** The time before the first keepalive probe that Linux has by default. */
-const KEEP_ALIVE_MS = 7_200_000;
-/** The longest time that Linux takes. */
-const MAX_KEEP_ALIVE_S = 32_767;
