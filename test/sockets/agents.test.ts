@@ -15,7 +15,7 @@ import {
   httpsAgent,
 } from '../../src/sockets/agents.ts';
 import { createServer, type PresenceServer } from '../../src/sockets/server.ts';
-import type { PresenceSocket } from '../../src/sockets/socket.ts';
+import { connect, type PresenceSocket } from '../../src/sockets/socket.ts';
 import type { SocketStack } from '../../src/sockets/stack.ts';
 import { TcpState } from '../../src/tcp/index.ts';
 import { FakeClock } from '../support/fake-clock.ts';
@@ -239,6 +239,20 @@ describe.skipIf(!hasOpenssl)('TLS', () => {
     await settled();
     for (const { state } of stack.tcp.connections()) expect(state).not.toBe(TcpState.Established);
   });
+});
+
+test('a connection that a server of Node has served is counted out', async () => {
+  const served = serve(http.createServer(echo), 80);
+  const socket = connect(stack, 80, 'server.test');
+  const [accepted] = (await once(served, 'connection')) as [PresenceSocket];
+  const errors: unknown[] = [];
+  accepted.on('error', (error) => errors.push(error));
+  socket.end('GET / HTTP/1.0\r\n\r\n').resume();
+  const closed = once(served, 'close');
+  await once(socket, 'close');
+  served.close();
+  await closed;
+  expect(errors).toEqual([]);
 });
 
 test('a server of Node serves presences and the host alike', async () => {
