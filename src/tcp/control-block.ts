@@ -222,10 +222,22 @@ export class ControlBlock implements Timed, Ready {
     return (Math.floor(this.host.now) + this.tsOffset) | 0;
   }
 
+  /**
+   * Offers the peer a window, and returns the window field of a segment that is sent now. While memory is tight, no
+   * more is offered than has memory already.
+   *
+   * @param scale 0 in a SYN, whose window is never scaled
+   */
+  offerWindow(scale: number = this.window.scale): number {
+    const { receive, host } = this;
+    const spare = host.memory.isTight ? receive.spare : Number.POSITIVE_INFINITY;
+    return this.window.offer(receive.available, spare, scale);
+  }
+
   /** The unit is known for the first time: the initial window follows from it. */
   beginCongestion(): void {
     this.congestion = new Congestion(this.unit);
-    this.loss.unit = this.unit;
+    this.adaptUnit();
   }
 
   /** Follows a new path MTU. */

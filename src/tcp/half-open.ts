@@ -93,6 +93,11 @@ export class HalfOpenTable {
     return this.size < this.#limit && this.countOf(flow) < this.#perClient;
   }
 
+  /** How many remote addresses have entries. */
+  get clients(): number {
+    return this.#clients.size;
+  }
+
   /** How many entries the remote address of this flow has. */
   countOf(flow: Flow): number {
     return this.#clients.get(flow.remote.toString()) ?? 0;

@@ -159,7 +159,7 @@ export class ReadyQueue<T extends Ready> {
     if (item.readyRound !== this.#round && item.readyRound !== nextRound) {
       item.readyRound = this.#round;
       item.readyDeficit = this.#quantum;
-    } else if (item.readyDeficit <= 0) {
+    } else if (item.readyRound === this.#round && item.readyDeficit <= 0) {
       item.readyRound = nextRound;
       item.readyDeficit += this.#quantum;
     }

@@ -82,6 +82,11 @@ export class Transmitter {
     return block.isAckDue ? this.#ack(block, buffer, at) : 0;
   }
 
+  /** The frame that was read last is not one of this transmitter: it cannot be taken back. */
+  forget(): void {
+    this.#last = undefined;
+  }
+
   /** The device did not take the frame built last: it counts as unsent. */
   takeBack(): void {
     const block = this.#last;
@@ -121,7 +126,7 @@ export class Transmitter {
     writer.sequence = block.iss;
     writer.acknowledgement = isAnswer ? block.window.next : 0;
     writer.flags = isAnswer ? FLAG_SYN | FLAG_ACK : FLAG_SYN;
-    writer.window = block.window.offer(0, 0);
+    writer.window = block.offerWindow(0);
     options.clear();
     options.mss = mtu - headersOf(block.flow.family);
     if (block.hasScale) options.windowScale = block.window.scale;
@@ -135,7 +140,6 @@ export class Transmitter {
   #data(block: ControlBlock, buffer: Uint8Array, at: number): number {
     this.#prepareOptions(block);
     const { loss } = block;
-    loss.mss = this.#mss(block);
     if (block.isResendDue) {
       block.isResendDue = false;
       if (!loss.isEmpty) {
@@ -279,7 +283,7 @@ export class Transmitter {
     const writer = this.#writer;
     const { window } = block;
     writer.acknowledgement = window.next;
-    writer.window = window.offer(block.receive.available);
+    writer.window = block.offerWindow();
     block.lastAckSent = window.next;
     block.unacknowledged = 0;
     block.isAckDue = false;
