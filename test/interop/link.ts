@@ -1,0 +1,218 @@
+/**
+ * A link between a `SocketStack` and the TCP of Linux: the stack, two memory devices that make the faults of a bad
+ * network between them, and a TUN whose other side is the kernel of the thread's namespace.
+ *
+ * A fault hits one packet. Super-segments are split to packets of the TUN's MTU in front of it, as a network card does
+ * it, unless the test says otherwise.
+ * @module
+ */
+import { execFileSync } from 'node:child_process';
+import type { Clock } from '../../src/base/clock.ts';
+import {
+  type FaultCounters,
+  type Faults,
+  LinuxTun,
+  MemoryDevice,
+  type PacketDevice,
+} from '../../src/device/index.ts';
+import {
+  MAX_PACKET_LENGTH,
+  PacketSegmenter,
+  SegmentResult,
+  VNET_HEADER_LENGTH,
+} from '../../src/packet/index.ts';
+import { SocketStack } from '../../src/sockets/index.ts';
+import { ip } from '../support/namespace.ts';
+
+export type End = 'stack' | 'linux';
+
+export interface LinkOptions {
+  /** Of the stack and of the TUN; default true. */
+  readonly offload?: boolean | undefined;
+  /** Of the TUN, in bytes; default 1500. */
+  readonly mtu?: number | undefined;
+  /** Of the stack; default 65,515, without offload the TUN's. */
+  readonly stackMtu?: number | undefined;
+  /** What happens to packets, in both directions. */
+  readonly faults?: Faults | undefined;
+  /** Whether super-segments are split before faults happen; by default they are if there are faults. */
+  readonly splits?: boolean | undefined;
+  /** Packets that have room in each direction; default 16,384. */
+  readonly queueLength?: number | undefined;
+  /** The stack's clock. */
+  readonly clock?: Clock | undefined;
+}
+
+/** The addresses of both ends by IP version. */
+export interface Addresses {
+  readonly stack: string;
+  readonly linux: string;
+}
+
+export class Link {
+  static #count = 0;
+
+  /** Opens a link in the namespace of the thread. */
+  static async open(options: LinkOptions = {}): Promise<Link> {
+    const { offload = true, mtu = 1500 } = options;
+    const number = ++Link.#count;
+    const tun = await LinuxTun.open({ name: `interop${number}`, mtu, offload });
+    const link = new Link(number, tun, options);
+    for (const family of [4, 6] as const) {
+      const { stack, linux } = link.addresses(family);
+      const bits = family === 4 ? 32 : 128;
+      // The namespace has IPv6 off for new interfaces.
+      if (family === 6) sysctl(`net.ipv6.conf.${tun.name}.disable_ipv6=0`);
+      const noCheck = family === 6 ? ['nodad'] : [];
+      ip(`-${family}`, 'address', 'add', `${linux}/${bits}`, 'dev', tun.name, ...noCheck);
+      ip(`-${family}`, 'route', 'add', `${stack}/${bits}`, 'dev', tun.name, 'congctl', 'cubic');
+    }
+    link.#start();
+    return link;
+  }
+
+  readonly stack: SocketStack;
+  readonly tun: LinuxTun;
+  /** Is told each packet (without its virtio-net header) that an end sends, before faults. */
+  onPacket: ((from: End, packet: Buffer) => void) | undefined;
+  /** Nothing passes while this is true, in neither direction, and nothing is refused. */
+  isCut = false;
+  readonly #number: number;
+  /** What the stack writes to, and where its packets arrive. */
+  readonly #near: MemoryDevice;
+  readonly #far: MemoryDevice;
+  readonly #splits: boolean;
+  readonly #mtu: number;
+  readonly #isRefusing: boolean;
+  readonly #buffer = Buffer.alloc(VNET_HEADER_LENGTH + MAX_PACKET_LENGTH);
+  readonly #segmenter = new PacketSegmenter();
+
+  private constructor(number: number, tun: LinuxTun, options: LinkOptions) {
+    const { offload = true, faults, mtu = 1500, clock, queueLength = 16_384 } = options;
+    this.#number = number;
+    this.tun = tun;
+    this.#mtu = mtu;
+    this.#splits = options.splits ?? faults !== undefined;
+    this.#isRefusing = options.queueLength !== undefined;
+    const stackMtu = options.stackMtu ?? (offload ? undefined : mtu);
+    const { stack: own4, linux: linux4 } = this.addresses(4);
+    const { stack: own6, linux: linux6 } = this.addresses(6);
+    this.stack = new SocketStack({ offload, mtu: stackMtu, clock, address: [own4, own6] });
+    this.stack.setSite({
+      sources: [own4, own6],
+      pools: [...POOLS],
+      zone: 'interop.test',
+      hosts: [
+        { name: 'linux.interop.test', addresses: [linux4, linux6], ports: ['tcp/1-65535', 'icmp'] },
+      ],
+    });
+    const seed = faults?.seed ?? 1;
+    [this.#near, this.#far] = MemoryDevice.pair({
+      offload,
+      mtu: Math.max(mtu, stackMtu ?? 0),
+      queueLength,
+      faults: { first: { ...faults, seed }, second: { ...faults, seed: seed + 1_000 } },
+    });
+  }
+
+  addresses(family: 4 | 6): Addresses {
+    return family === 4
+      ? { stack: `10.78.${this.#number}.2`, linux: `10.77.${this.#number}.1` }
+      : { stack: `fd78:${this.#number}::2`, linux: `fd77:${this.#number}::1` };
+  }
+
+  /** The faults of the packets that this end has sent. */
+  faultsOf(end: End): Readonly<FaultCounters> {
+    return (end === 'stack' ? this.#near : this.#far).faults;
+  }
+
+  /** How many packets this end has sent, and how many of them were handed to the other end. */
+  packetsOf(end: End): {
+    readonly sent: number;
+    readonly delivered: number;
+    readonly dropped: number;
+  } {
+    const [from, to] = end === 'stack' ? [this.#near, this.#far] : [this.#far, this.#near];
+    return {
+      sent: from.counters.writtenPackets,
+      delivered: to.counters.readPackets,
+      dropped: from.counters.writeDrops,
+    };
+  }
+
+  async close(): Promise<void> {
+    await this.stack.close();
+    await Promise.all([this.#near.close(), this.#far.close(), this.tun.close()]);
+  }
+
+  #start(): void {
+    const { stack, tun } = this;
+    this.#pump(this.#near, stack);
+    this.#pump(this.#far, tun);
+    stack.start(() => this.#send('stack', stack, this.#near));
+    tun.start(() => this.#send('linux', tun, this.#far));
+    stack.linkChanged(true);
+  }
+
+  /** Hands over what has arrived. */
+  #pump(from: MemoryDevice, to: PacketDevice): void {
+    const buffer = this.#buffer;
+    from.start(() => {
+      for (let i = 0; i < BATCH; i++) {
+        const length = from.read(buffer, 0);
+        if (length === 0) return;
+        if (!this.isCut) to.write(buffer, 0, length);
+      }
+    });
+  }
+
+  /** Reads what an end sends, and writes it to the memory device that makes the faults. */
+  #send(end: End, from: PacketDevice, to: MemoryDevice): void {
+    const buffer = this.#buffer;
+    for (let i = 0; i < BATCH; i++) {
+      const length = from.read(buffer, 0);
+      if (length === 0) return;
+      if (this.isCut || isMulticast(buffer)) continue;
+      if (this.#splits) this.#write(end, to, length);
+      else if (!this.#writeOne(end, to, buffer, length) && end === 'stack' && this.#isRefusing) {
+        this.stack.refused();
+        return;
+      }
+    }
+  }
+
+  #write(end: End, to: MemoryDevice, length: number): void {
+    const segmenter = this.#segmenter;
+    const result = segmenter.begin(this.#buffer, 0, VNET_HEADER_LENGTH, length, this.#mtu);
+    if (result !== SegmentResult.Ready) throw new Error(`the ${end} sends what cannot be split`);
+    for (let next = segmenter.next(); next > 0; next = segmenter.next()) {
+      this.#writeOne(end, to, segmenter.frame, next);
+    }
+  }
+
+  #writeOne(end: End, to: MemoryDevice, buffer: Buffer, length: number): boolean {
+    this.onPacket?.(end, buffer.subarray(VNET_HEADER_LENGTH, length));
+    return to.write(buffer, 0, length);
+  }
+}
+
+/** Prepares the namespace of the thread: no connection learns from others, and all ICMP errors are sent. */
+export function prepareNamespace(): void {
+  sysctl('net.ipv4.tcp_no_metrics_save=1');
+  sysctl('net.ipv4.icmp_ratelimit=0');
+  sysctl('net.ipv6.icmp.ratelimit=0');
+}
+
+export function sysctl(setting: string): void {
+  execFileSync('sysctl', ['-qw', setting]);
+}
+
+/** The kernel tells its neighbours about groups whenever it likes, which would use up random numbers. */
+function isMulticast(frame: Buffer): boolean {
+  const start = VNET_HEADER_LENGTH;
+  return frame[start]! >>> 4 === 6 && frame[start + 24] === 0xff;
+}
+
+const POOLS: readonly string[] = ['10.77.0.0/16', 'fd77::/16'];
+/** Packets of one turn of the event loop. */
+const BATCH = 128;
