@@ -227,9 +227,10 @@ export class ConnectAttempt {
   #closedError(connection: TcpConnection): Error {
     const { port, options } = this.#target;
     const { localAddress, localPort } = options;
-    const { closedBy: cause } = this.#host;
+    const { closedBy } = this.#host;
+    const cause = connection.cause ?? closedBy;
     return systemError(
-      cause === undefined ? codeOfFailure(connection.failure) : 'ENETDOWN',
+      closedBy === undefined ? codeOfFailure(connection.failure) : 'ENETDOWN',
       'connect',
       {
         address: connection.flow.remote.toString(),

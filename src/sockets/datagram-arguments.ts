@@ -39,26 +39,30 @@ export interface SendArguments {
  * @throws {TypeError | RangeError} as `dgram.Socket.send`.
  */
 export function sendArguments(args: readonly unknown[], isConnected: boolean): SendArguments {
-  const [message, ...rest] = args;
-  const isSliced = isConnected
-    ? typeof rest[1] === 'number'
-    : Boolean(rest[3]) || (Boolean(rest[2]) && typeof rest[2] !== 'function');
-  const [port, address, callback] = isSliced ? rest.slice(2) : rest;
-  const source = isSliced ? sliceOf(message, rest[0], rest[1]) : message;
-  const callbackOf = [port, address, callback].find((each) => typeof each === 'function');
+  const [message] = args;
+  let [, offset, length, port, address, callback] = args;
+  let isSliced: boolean;
   if (isConnected) {
-    const isNamed = (value: unknown) => Boolean(value) && typeof value !== 'function';
-    if (isNamed(port) || isNamed(address)) throw isConnectedError();
+    isSliced = typeof length === 'number';
+    if (!isSliced) callback = offset;
+    else if (typeof port === 'function') [port, callback] = [undefined, port];
+    if (port || address) throw isConnectedError();
+  } else {
+    isSliced = Boolean(address) || (Boolean(port) && typeof port !== 'function');
+    if (!isSliced) [port, address, callback] = [offset, length, port];
+    if (typeof port === 'function') [port, callback] = [undefined, port];
+    if (typeof address === 'function') [address, callback] = [undefined, address];
   }
-  const payload = payloadOf(source);
-  if (!isConnected && address != null && typeof address !== 'function') {
-    if (typeof address !== 'string') throw wrongType('address', 'of type string', address);
+  const payload = payloadOf(isSliced ? sliceOf(message, offset, length) : message);
+  const remotePort = isConnected ? 0 : checkRemotePort(port);
+  if (address != null && typeof address !== 'string') {
+    throw wrongType('address', 'of type string', address);
   }
   return {
     payload,
-    port: isConnected ? 0 : checkRemotePort(port),
-    address: !isConnected && typeof address === 'string' && address !== '' ? address : undefined,
-    callback: callbackOf as SendCallback | undefined,
+    port: remotePort,
+    address: address || undefined,
+    callback: typeof callback === 'function' ? (callback as SendCallback) : undefined,
   };
 }
 

@@ -157,6 +157,8 @@ export class DatagramSender {
     let code: string | undefined = 'EINVAL';
     if (socket === undefined || socket.isClosed) {
       code = 'ECANCELED';
+    } else if (this.#host.closedBy !== undefined) {
+      code = 'ENETDOWN';
     } else if (remote !== undefined) {
       const request = datagram.callback && datagram;
       code = this.#host.refusal('udp', remote, port);

@@ -3,7 +3,7 @@
  * @module
  */
 import type { IpAddress } from '../base/address.ts';
-import type { IcmpErrorKind } from './icmp-error.ts';
+import type { IcmpErrorKind } from '../tcp/index.ts';
 import type { RandomWords } from './random-words.ts';
 
 /** What became of an echo request. */

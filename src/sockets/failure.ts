@@ -13,8 +13,8 @@ const CODES: Readonly<Record<TcpFailure, string>> = {
   refused: 'ECONNREFUSED',
   reset: 'ECONNRESET',
   aborted: 'ECONNRESET',
+  evicted: 'ENOBUFS',
   'timed-out': 'ETIMEDOUT',
-  keepalive: 'ETIMEDOUT',
   'host-unreachable': 'EHOSTUNREACH',
   'network-unreachable': 'ENETUNREACH',
 };

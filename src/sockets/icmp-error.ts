@@ -9,20 +9,8 @@
 import { type Family, IpAddress } from '../base/address.ts';
 import { ICMP_HEADER, ICMP_IDENTIFIER, PacketKind, Parse, TCP_SEQUENCE } from '../packet/fields.ts';
 import { PacketHeader } from '../packet/header.ts';
+import type { IcmpErrorKind } from '../tcp/index.ts';
 import { plateauBelow } from './path-mtu.ts';
-
-/** What an error says. */
-export type IcmpErrorKind =
-  | 'port-unreachable'
-  | 'protocol-unreachable'
-  | 'host-unreachable'
-  | 'network-unreachable'
-  /** A filter forbids it. */
-  | 'prohibited'
-  /** The packet is longer than a link takes that it cannot be cut for. */
-  | 'packet-too-big'
-  /** The hop limit, or the time for reassembly. */
-  | 'time-exceeded';
 
 /** The code of the system error that a program gets for an ICMP error. */
 export const ICMP_ERROR_CODES = {
@@ -31,7 +19,7 @@ export const ICMP_ERROR_CODES = {
   'host-unreachable': 'EHOSTUNREACH',
   'network-unreachable': 'ENETUNREACH',
   prohibited: 'EHOSTUNREACH',
-  'packet-too-big': 'EMSGSIZE',
+  'too-big': 'EMSGSIZE',
   'time-exceeded': 'EHOSTUNREACH',
 } as const satisfies Readonly<Record<IcmpErrorKind, string>>;
 
@@ -50,7 +38,7 @@ export interface IcmpError {
   readonly remotePort: number;
   /** The sequence number of the quoted TCP segment, a signed 32-bit integer; the identifier of a quoted echo. */
   readonly sequence: number;
-  /** For `packet-too-big`: the longest packet in bytes, as reported; else 0. */
+  /** For `too-big`: the longest packet in bytes, as reported; else 0. */
   readonly mtu: number;
 }
 
@@ -88,7 +76,7 @@ export class IcmpErrorReader {
       remote: IpAddress.fromBytes(family, buffer, quote.source + size),
       remotePort: quote.destinationPort,
       sequence: sequenceOf(view, protocol, quote.transport),
-      mtu: kind === 'packet-too-big' ? mtuOf(view, transport, quote) : 0,
+      mtu: kind === 'too-big' ? mtuOf(view, transport, quote) : 0,
     };
   }
 }
@@ -122,7 +110,7 @@ function kindOfIcmpv6(type: number, code: number): IcmpErrorKind | undefined {
     case 1:
       return ICMPV6_UNREACHABLE[code];
     case 2:
-      return 'packet-too-big';
+      return 'too-big';
     case 3:
       return 'time-exceeded';
     default:
@@ -136,7 +124,7 @@ const ICMP_UNREACHABLE: readonly IcmpErrorKind[] = [
   'host-unreachable',
   'protocol-unreachable',
   'port-unreachable',
-  'packet-too-big',
+  'too-big',
   'host-unreachable', // the source route failed
   'network-unreachable', // the network is unknown
   'host-unreachable', // the host is unknown

@@ -235,7 +235,7 @@ export class IcmpEndpoint {
       return;
     }
     this.counters.errorsReceived++;
-    if (error.kind === 'packet-too-big') this.#options.pathMtus.learn(error.remote, error.mtu);
+    if (error.kind === 'too-big') this.#options.pathMtus.learn(error.remote, error.mtu);
   }
 
   #accept(error: IcmpError): boolean {

@@ -178,9 +178,9 @@ export class PresenceServer extends EventEmitter implements ListenerOwner, Socke
     else this.emit('error', error);
   }
 
-  /** Is called by the stack when connections wait. @internal */
-  onTcpAccept(listener: TcpListener): void {
-    this.#context?.runInAsyncScope(this.#acceptAll, this, listener);
+  /** Is called by the stack for each established connection. @internal */
+  onTcpConnection(connection: TcpConnection): void {
+    this.#context?.runInAsyncScope(this.#accept, this, connection);
   }
 
   /** @internal */
@@ -189,35 +189,32 @@ export class PresenceServer extends EventEmitter implements ListenerOwner, Socke
     this.#emitCloseIfDrained();
   }
 
-  #acceptAll(listener: TcpListener): void {
-    while (listener === this.#listener) {
-      try {
-        if (!this.#acceptOne(listener)) return;
-      } catch (error) {
-        // What a listener throws is the program's affair; it does not keep the next connections waiting.
-        process.nextTick(rethrow, error);
-      }
+  #accept(connection: TcpConnection): void {
+    if (this.#listener === undefined) {
+      // It came while the server was closing.
+      connection.abort();
+      return;
+    }
+    try {
+      this.#acceptOne(connection);
+    } catch (error) {
+      // What a listener throws is the program's affair; it does not keep the next connections waiting.
+      process.nextTick(rethrow, error);
     }
   }
 
-  #acceptOne(listener: TcpListener): boolean {
+  #acceptOne(connection: TcpConnection): void {
     if (this.maxConnections && this.#connections >= this.maxConnections) {
-      const connection = listener.accept(IGNORED);
-      if (connection === undefined) return false;
       const dropped = describe(connection);
       connection.release();
       this.emit('drop', dropped);
-      return true;
+      return;
     }
-    const socket = PresenceSocket.accept(this.#host, this, this.#socketOptions, (owner) =>
-      listener.accept(owner)
-    );
-    if (socket === undefined) return false;
+    const socket = PresenceSocket.accept(this.#host, this, this.#socketOptions, connection);
     this.#connections++;
     if (this.#options.pauseOnConnect) socket.pause();
     else socket.read(0);
     this.emit('connection', socket);
-    return true;
   }
 
   #ownAddress(host: string | undefined, port: number): IpAddress | undefined {
@@ -286,6 +283,3 @@ function emitClose(server: PresenceServer): void {
 function rethrow(error: unknown): never {
   throw error;
 }
-
-/** The owner of a connection that is dropped. */
-const IGNORED = { onTcpEvents: (): void => {} };

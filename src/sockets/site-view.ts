@@ -83,6 +83,14 @@ export class SiteView {
     return true;
   }
 
+  /** Returns whether this is an address in a pool; see `isOwn` for the words. */
+  isPresenceAt(family: Family, words: ArrayLike<number>, at: number): boolean {
+    for (const pool of this.#pools) {
+      if (pool.family === family && pool.containsWords(words, at)) return true;
+    }
+    return false;
+  }
+
   /** Returns the own addresses that the cloud does not let pass: they are outside the sources, or in a pool. */
   get refusedAddresses(): readonly IpAddress[] {
     return [...this.#own.values()].filter((address) => !this.#isReal(address));

@@ -100,11 +100,10 @@ export class PresenceSocket extends Duplex implements AttemptOwner {
     host: SocketHost,
     server: SocketServer,
     options: PresenceSocketOptions,
-    take: (socket: PresenceSocket) => TcpConnection | undefined
-  ): PresenceSocket | undefined {
+    connection: TcpConnection
+  ): PresenceSocket {
     const socket = new PresenceSocket(host, options);
-    const connection = take(socket);
-    if (connection === undefined) return undefined;
+    connection.owner = socket;
     socket.#context = new AsyncResource('PRESENCESOCKET', { requireManualDestroy: true });
     socket.server = server;
     socket.#open(connection);
@@ -406,7 +405,7 @@ export class PresenceSocket extends Duplex implements AttemptOwner {
   }
 
   #applyKeepAlive(): void {
-    this.#connection?.setKeepAlive(this.#keepAliveMs >= 0, Math.max(this.#keepAliveMs, 0));
+    this.#connection?.setKeepAlive(Math.max(this.#keepAliveMs, 0));
   }
 
   /** Takes data, the end, or the error behind the data, as long as the stream wants it. */
@@ -509,7 +508,7 @@ export class PresenceSocket extends Duplex implements AttemptOwner {
 
   #failureError(connection: TcpConnection, syscall: 'read' | 'write'): Error {
     const code = codeOfFailure(connection.failure);
-    return systemError(code, syscall, { cause: this.#host.closedBy });
+    return systemError(code, syscall, { cause: connection.cause ?? this.#host.closedBy });
   }
 
   #emitCloseLater(hadError: boolean): void {

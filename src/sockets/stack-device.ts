@@ -55,9 +55,9 @@ export interface StackDeviceCounters extends DeviceCounters {
   dropMalformed: number;
   /** Packets for another address. */
   dropNotOwn: number;
-  /** Packets from an address that no host can have, or from the stack's own. */
+  /** Packets from an address that is no presence of the site; ICMP errors may come from any host. */
   dropBadSource: number;
-  /** Packets of protocols that the stack has not, and fragments of others than UDP. */
+  /** Packets of protocols that the stack has not, and fragments of others than UDP and ICMP. */
   dropUnsupported: number;
 }
 
@@ -237,8 +237,11 @@ export class StackDevice implements PacketDevice {
       counters.dropNotOwn++;
       return undefined;
     }
+    // An ICMP error may come from any router on the way.
+    const isKnown =
+      header.kind === PacketKind.IcmpError || site.isPresenceAt(header.family, words, 0);
     const isBad = width === 1 ? isBadSource4(words[0]!) : isBadSource6(words);
-    if (isBad || site.isOwn(header.family, words, 0)) {
+    if (!isKnown || isBad || site.isOwn(header.family, words, 0)) {
       counters.dropBadSource++;
       return undefined;
     }
@@ -266,9 +269,12 @@ export class StackDevice implements PacketDevice {
     }
   }
 
-  /** Only UDP sends packets that may be fragmented on the way. */
+  /** UDP puts fragments together. TCP sends no packets that may be cut on the way. */
   #endpointOfFragment(): StackEndpoint | undefined {
-    return this.#header.protocol === Protocol.Udp ? this.#udp : undefined;
+    const { protocol } = this.#header;
+    const isKnown =
+      protocol === Protocol.Udp || protocol === Protocol.Icmp || protocol === Protocol.Icmpv6;
+    return isKnown ? this.#udp : undefined;
   }
 
   /** One time holds for all packets of a callback: they may have arrived together. */

@@ -112,9 +112,10 @@ export class UdpSide implements StackEndpoint {
     const { packet } = this.#reassembler;
     const whole = this.#header;
     const outcome = whole.parse(this.#views.of(packet), 0, length, packet.length);
+    if (outcome !== Parse.Ok) return;
     // Only the first fragment has said which protocol it is in full.
-    if (outcome === Parse.Ok && whole.kind === PacketKind.Udp)
-      this.#receiveWhole(packet, -1, whole);
+    if (whole.kind === PacketKind.Udp) this.#receiveWhole(packet, -1, whole);
+    else if (whole.kind !== PacketKind.Tcp) this.#icmp.receive(packet, -1, whole);
   }
 
   #receiveWhole(packet: Uint8Array, vnet: number, header: PacketHeader): void {

@@ -18,6 +18,7 @@ import {
   httpAgent,
   httpsAgent,
 } from './agents.ts';
+import type { PresenceNetConnectOptions } from './arguments.ts';
 import { type PresenceDatagramOptions, PresenceDatagramSocket } from './datagram.ts';
 import type { SocketHost } from './host.ts';
 import { IcmpEndpoint } from './icmp.ts';
@@ -117,7 +118,9 @@ export class SocketStack implements PacketDevice, SocketHost, AsyncDisposable {
    *
    * @throws Node's errors if the arguments are wrong.
    */
-  connect(...args: Parameters<PresenceSocket['connect']>): PresenceSocket;
+  connect(options: PresenceNetConnectOptions, listener?: () => void): PresenceSocket;
+  connect(port: number, host: string, listener?: () => void): PresenceSocket;
+  connect(port: number, listener?: () => void): PresenceSocket;
   connect(...args: unknown[]): PresenceSocket {
     return connect(this, ...args);
   }

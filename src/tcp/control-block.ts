@@ -16,6 +16,7 @@ import type { TcpListener } from './listener.ts';
 import { LossRecovery } from './loss.ts';
 import type { BufferMemory } from './memory.ts';
 import { TIMESTAMPS_LENGTH } from './options.ts';
+import { type Ready, ReadyClass, type ReadyItems } from './ready-queue.ts';
 import { ReceiveBuffer } from './receive-buffer.ts';
 import { ReceiveWindow } from './receive-window.ts';
 import { RttEstimator } from './rtt.ts';
@@ -48,7 +49,7 @@ export interface BlockHost {
   retire(block: ControlBlock, isTimeWait: boolean): void;
 }
 
-export class ControlBlock implements Timed {
+export class ControlBlock implements Timed, Ready {
   readonly flow: Flow;
   readonly host: BlockHost;
   state: TcpState = TcpState.Closed;
@@ -124,7 +125,7 @@ export class ControlBlock implements Timed {
 
   /** What the next call of `transmit` must send, besides data and ACKs. */
   isSynDue = false;
-  isTailProbeDue = false;
+  isResendDue = false;
   isWindowProbeDue = false;
   isKeepaliveDue = false;
   /** The device did not take a packet: the next ACK or timer tries again. */
@@ -136,6 +137,8 @@ export class ControlBlock implements Timed {
   ackAt: number = Number.POSITIVE_INFINITY;
   windowProbeAt: number = Number.POSITIVE_INFINITY;
   windowProbes = 0;
+  retryAt: number = Number.POSITIVE_INFINITY;
+  resendAt: number = Number.POSITIVE_INFINITY;
   lingerAt: number = Number.POSITIVE_INFINITY;
   keepAliveMs = 0;
   keepaliveAt: number = Number.POSITIVE_INFINITY;
@@ -155,6 +158,15 @@ export class ControlBlock implements Timed {
   timerPrevious: Timed | undefined = undefined;
   timerSlot = -1;
   timerAtMs = 0;
+
+  /** The links of the endpoint's queue of connections that may send. */
+  readyNext: Ready | undefined = undefined;
+  readyPrevious: Ready | undefined = undefined;
+  readyClass: ReadyClass = ReadyClass.None;
+  readyAfter: ReadyClass = ReadyClass.None;
+  readyList: ReadyItems | undefined = undefined;
+  readyDeficit = 0;
+  readyRound = -1;
 
   /** What the application sees of the connection. */
   connection!: TcpConnection;
@@ -210,6 +222,18 @@ export class ControlBlock implements Timed {
     return (Math.floor(this.host.now) + this.tsOffset) | 0;
   }
 
+  /**
+   * Offers the peer a window, and returns the window field of a segment that is sent now. While memory is tight, no
+   * more is offered than has memory already.
+   *
+   * @param scale 0 in a SYN, whose window is never scaled
+   */
+  offerWindow(scale: number = this.window.scale): number {
+    const { receive, host } = this;
+    const spare = host.memory.isTight ? receive.spare : Number.POSITIVE_INFINITY;
+    return this.window.offer(receive.available, spare, scale);
+  }
+
   /** The unit is known for the first time: the initial window follows from it. */
   beginCongestion(): void {
     this.congestion = new Congestion(this.unit);
@@ -220,6 +244,7 @@ export class ControlBlock implements Timed {
   adaptUnit(): void {
     this.congestion.unit = this.unit;
     this.loss.unit = this.unit;
+    this.loss.mss = this.mss - (this.hasTimestamps ? TIMESTAMPS_LENGTH : 0);
   }
 
   raise(event: number): void {

@@ -28,12 +28,12 @@ import type { HalfOpen } from './half-open.ts';
 import { type IcmpError, onIcmpError } from './icmp-error.ts';
 import { SequenceNumbers } from './isn.ts';
 import { type ListenerOwner, ListenerTable, TcpListener } from './listener.ts';
+import { LocalPorts, TIME_WAIT_MS } from './local-ports.ts';
 import { BufferMemory } from './memory.ts';
 import { openActive, openPassive } from './open.ts';
 import { TcpOpenError } from './open-error.ts';
 import { FIRST_WINDOW, PassiveOpens } from './passive-open.ts';
-import { pickPort } from './ports.ts';
-import { ReadyQueue } from './ready-queue.ts';
+import { ReadyClass, ReadyQueue } from './ready-queue.ts';
 import { receiveInSynSent, receiveSegment } from './receive.ts';
 import { relieve } from './relief.ts';
 import { FLAG_ACK, FLAG_RST, FLAG_SYN, SegmentReader, SegmentWriter } from './segment.ts';
@@ -70,6 +70,7 @@ export class TcpEndpoint implements BlockHost {
   readonly #listeners = new ListenerTable();
   readonly #passive: PassiveOpens;
   readonly #timeWait: TimeWaitTable;
+  readonly #ports: LocalPorts;
   readonly #wheel: TimerWheel<ControlBlock>;
   readonly #ready = new ReadyQueue<ControlBlock>();
   #eventful: ControlBlock[] = [];
@@ -90,6 +91,13 @@ export class TcpEndpoint implements BlockHost {
     this.#transmitter = new Transmitter(writer);
     this.#answers = new AnswerQueue(writer, this.limits.resetsPerSecond);
     this.#timeWait = new TimeWaitTable(this.limits.timeWait);
+    this.#ports = new LocalPorts({
+      numbers: this.#numbers,
+      random: this.#random,
+      blocks: this.#blocks,
+      listeners: this.#listeners,
+      timeWait: this.#timeWait,
+    });
     this.#wheel = new TimerWheel(this.now);
     this.#passive = new PassiveOpens(
       {
@@ -192,7 +200,7 @@ export class TcpEndpoint implements BlockHost {
       const length = this.#transmitter.next(block, buffer, at);
       if (length > 0) {
         this.#ready.charge(block, length);
-        this.#schedule(block);
+        this.update(block);
         return length;
       }
       this.#ready.remove(block);
@@ -259,7 +267,7 @@ export class TcpEndpoint implements BlockHost {
     if (this.#blocks.size >= this.limits.connections) {
       throw new TcpOpenError('ENOBUFS', `there are ${this.limits.connections} connections already`);
     }
-    const flow = this.#freeFlow(local, localPort, remote, remotePort);
+    const flow = this.#ports.flowTo(local, localPort, remote, remotePort, this.now);
     const block = openActive(flow, this, this.#numbers, owner);
     this.#blocks.add(block);
     this.counters.opened++;
@@ -280,10 +288,7 @@ export class TcpEndpoint implements BlockHost {
     owner: ListenerOwner,
     backlog: number
   ): TcpListener {
-    const isTaken = (candidate: number): boolean => this.#listeners.isTaken(candidate, local);
-    if (port !== 0 && isTaken(port)) throw new TcpOpenError('EADDRINUSE', `port ${port} is taken`);
-    const chosen = port === 0 ? pickPort(() => this.#random32(), isTaken) : port;
-    if (chosen < 0) throw new TcpOpenError('EADDRNOTAVAIL', 'no port is free');
+    const chosen = this.#ports.listeningPort(local, port);
     const listener = new TcpListener(local, chosen, owner, backlog, (closed) => {
       if (this.#listeners.remove(closed)) this.#passive.forget(closed);
     });
@@ -292,12 +297,12 @@ export class TcpEndpoint implements BlockHost {
   }
 
   /** Handles an ICMP error about a segment of this endpoint. */
-  onIcmpError(error: IcmpError): void {
+  onIcmpError(error: IcmpError): boolean {
     const { local, localPort, remote, remotePort } = error;
     const hash = this.#numbers.flowHash(local.words, localPort, remote.words, remotePort);
     const family = local.family;
     const block = this.#blocks.find({ family, local, localPort, remote, remotePort, hash });
-    if (block !== undefined) onIcmpError(block, error);
+    return block !== undefined && onIcmpError(block, error);
   }
 
   /** Calls the owners of connections that have events. It runs their code: never call it within `receive` or `read`. */
@@ -328,7 +333,7 @@ export class TcpEndpoint implements BlockHost {
   update(block: ControlBlock): void {
     if (block.state === TcpState.Closed || block.state === TcpState.TimeWait) return;
     const readyClass = readiness(block);
-    if (readyClass >= 0) {
+    if (readyClass !== ReadyClass.None) {
       this.#ready.add(block, readyClass);
       this.#wake();
     } else if (block.state >= TcpState.Established) {
@@ -352,7 +357,7 @@ export class TcpEndpoint implements BlockHost {
       sequence: block.sndNxt,
       acknowledgement: hasAck ? window.next : 0,
       flags: isReset ? (hasAck ? FLAG_RST | FLAG_ACK : FLAG_RST) : FLAG_ACK,
-      window: isReset ? 0 : window.offer(block.receive.available),
+      window: isReset ? 0 : block.offerWindow(),
       timestamps: block.hasTimestamps
         ? { value: block.timestamp, echo: block.tsRecent }
         : undefined,
@@ -480,51 +485,10 @@ export class TcpEndpoint implements BlockHost {
     this.answer(stuck, true);
     stuck.end('evicted');
   }
-
-  #freeFlow(local: IpAddress, localPort: number, remote: IpAddress, remotePort: number): Flow {
-    const { family } = local;
-    const flowOf = (port: number): Flow => {
-      const hash = this.#numbers.flowHash(local.words, port, remote.words, remotePort);
-      return { family, local, localPort: port, remote, remotePort, hash };
-    };
-    const isUsed = (port: number): boolean => {
-      if (this.#listeners.isTaken(port, local)) return true;
-      const flow = flowOf(port);
-      return this.#blocks.find(flow) !== undefined || this.#isWaiting(flow);
-    };
-    if (localPort !== 0) {
-      if (isUsed(localPort)) throw new TcpOpenError('EADDRINUSE', `port ${localPort} is taken`);
-      return flowOf(localPort);
-    }
-    const port = pickPort(() => this.#random32(), isUsed);
-    if (port < 0) {
-      throw new TcpOpenError('EADDRNOTAVAIL', `no port is free for ${remote}:${remotePort}`);
-    }
-    return flowOf(port);
-  }
-
-  /** Whether the flow is in TIME-WAIT and may not be used yet: its timestamps must be later than those before. */
-  #isWaiting(flow: Flow): boolean {
-    const entry = this.#timeWait.find(flow);
-    if (entry < 0) return false;
-    const isReusable =
-      this.#timeWait.hasTimestamps(entry) &&
-      this.#timeWait.untilMs(entry) - TIME_WAIT_MS + TIME_WAIT_REUSE_MS <= this.now;
-    return !isReusable;
-  }
-
-  #random32(): number {
-    const [a, b, c, d] = this.#random(4);
-    return ((a! << 24) | (b! << 16) | (c! << 8) | d!) >>> 0;
-  }
 }
 
 function ignore(): void {}
 
-/** As Linux's `TCP_TIMEWAIT_LEN`; RFC 9293 has two minutes. */
-const TIME_WAIT_MS = 60_000;
-/** An outgoing connection may use the port of one in TIME-WAIT after this time; its timestamps are later then. */
-const TIME_WAIT_REUSE_MS = 1_000;
 /** As Linux: the numbers of a new connection begin behind all that the old one may have sent. */
 const TIME_WAIT_ISS_STEP = 65_535 + 2;
 const RESUME_SPREAD_MS = 100;

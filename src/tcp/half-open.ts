@@ -93,6 +93,11 @@ export class HalfOpenTable {
     return this.size < this.#limit && this.countOf(flow) < this.#perClient;
   }
 
+  /** How many remote addresses have entries. */
+  get clients(): number {
+    return this.#clients.size;
+  }
+
   /** How many entries the remote address of this flow has. */
   countOf(flow: Flow): number {
     return this.#clients.get(flow.remote.toString()) ?? 0;
@@ -136,7 +141,7 @@ export class HalfOpenTable {
     this.#timers.expire(now, due);
   }
 
-  /** All entries, in no particular order. Those that are added meanwhile may be missing; any may be removed. */
+  /** All entries, in no particular order. The one it has come to may be removed, no other be added or removed. */
   *[Symbol.iterator](): IterableIterator<HalfOpen> {
     for (let entry of this.#entries.values()) {
       for (;;) {

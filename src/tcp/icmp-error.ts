@@ -33,21 +33,22 @@ export interface IcmpError {
   readonly mtu: number;
 }
 
-export function onIcmpError(block: ControlBlock, error: IcmpError): void {
+export function onIcmpError(block: ControlBlock, error: IcmpError): boolean {
   const { sequence, kind } = error;
   const isOutstanding = seqAtMost(block.sndUna, sequence) && seqBefore(sequence, block.sndNxt);
   if (!isOutstanding) {
     block.host.counters.dropIcmp++;
-    return;
+    return false;
   }
   if (kind === 'too-big') {
     lowerMtu(block, error.mtu);
-    return;
+    return true;
   }
   const failure = FAILURES[kind];
-  if (failure === undefined) return;
+  if (failure === undefined) return true;
   if (block.state === TcpState.SynSent || block.state === TcpState.SynReceived) block.end(failure);
   else block.softFailure = failure;
+  return true;
 }
 
 /**
@@ -59,7 +60,7 @@ function lowerMtu(block: ControlBlock, mtu: number): void {
   block.pathMtu = Math.min(block.pathMtu, Math.max(mtu, LEAST_MTU[block.flow.family]));
   if (block.mss === mss) return;
   block.adaptUnit();
-  block.loss.markTooLarge(block.mss, block.host.now);
+  block.loss.markUnsent();
   block.host.update(block);
 }
 

@@ -297,7 +297,9 @@ export class LossRecovery {
     } else if (wasOutstanding) {
       this.judgeDuplicates(ack, una, isAdvancing, isPlain);
     }
-    if (this.newlyLost > 0 && this.phase === 'open') this.enter('recovery');
+    // What was sent during a recovery and is lost when that ends is a new sign of congestion.
+    const isLossLeft = this.hasLeft && !this.isSpurious && records.lostBytes > 0;
+    if (this.phase === 'open' && (this.newlyLost > 0 || isLossLeft)) this.enter('recovery');
 
     if (records.count === 0) {
       this.stopTimers();
@@ -327,7 +329,7 @@ export class LossRecovery {
    * - `lost`: more is lost, `hasEntered` tells whether recovery begins; see `nextLost`.
    * - `probe`: send one packet of new data if the peer's window allows, whatever cwnd says; else
    *   [probeStart, probeEnd), if it is not empty (RFC 8985, section 7.3).
-   * - `timeout`: the retransmission timer expired, and is backed off. What was sent long enough ago is lost; all SACKs
+   * - `timeout`: the retransmission timer expired, and is backed off. All that is outstanding is lost, and all SACKs
    *   are forgotten, because the receiver may have dropped what it acknowledged so (RFC 2018, section 8).
    */
   expire(now: number): LossExpiry {
@@ -511,10 +513,7 @@ export class LossRecovery {
       this.isSpurious = true;
       this.leave();
     } else if (seqAtMost(this.recoveryPoint, una)) {
-      if (spurious.onRecoveryEnd()) {
-        spurious.stop();
-        this.isSpurious = true;
-      }
+      if (spurious.onRecoveryEnd()) this.isSpurious = true;
       this.rack.onRecoveryEnd();
       this.leave();
     }
@@ -529,10 +528,11 @@ export class LossRecovery {
   private enter(phase: 'recovery' | 'loss'): void {
     const { records } = this;
     if (this.phase === 'open') {
-      this.spurious.begin(records.start, records.end, this.probe.isSent ? this.probe.repeated : 0);
+      this.spurious.begin(records.start, records.end, records.repeatedInFlight());
     }
     this.phase = phase;
     this.hasEntered = true;
+    this.hasRepairedTail = false;
     this.recoveryPoint = records.end;
     this.probe.cancel();
     this.probeAt = NEVER;
@@ -595,30 +595,21 @@ export class LossRecovery {
     this.newReno?.limit(records, this.segment);
   }
 
+  /**
+   * Marks everything as lost. RFC 8985, section 6.3, would spare what was sent a short time ago; that would then fill
+   * the window of one unit, and keep the first segment from being sent. What still arrives is acknowledged before its
+   * turn comes.
+   */
   private onTimeout(): void {
-    const { records, rack, rtt } = this;
-    // RFC 8985, section 6.3: what was sent a short time ago may still arrive.
-    const window = rack.window(
-      this.phase !== 'open',
-      records.sackedSegments,
-      rtt.minRttMs,
-      rtt.srttMs
-    );
-    const patience = this.hasSack ? rack.rttMs + window : Number.NaN;
+    const { records, rtt } = this;
     records.forgetSacked();
     this.newReno?.reset();
-    let record = records.oldest;
-    while (record !== undefined) {
-      const { later }: Transmission = record;
-      if (record.start === records.start || !(record.time + patience > this.now)) {
-        this.newlyLost += records.markLost(record);
-      }
-      record = later;
-    }
+    while (records.oldest !== undefined) this.newlyLost += records.markLost(records.oldest);
     rtt.backoff();
     this.enter('loss');
     this.spurious.isTimeout = true;
     this.reorderAt = NEVER;
+    this.retryAt = NEVER;
     this.timeoutAt = this.now + rtt.rtoMs;
   }
 

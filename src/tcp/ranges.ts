@@ -78,12 +78,12 @@ export class RangeSet {
 
   /**
    * Removes the ranges that begin at `position` or in front of it, and returns the end of the last of these if it is
-   * behind `position`, otherwise `position`.
+   * behind `position`, otherwise `position`. No other range touches it, as ranges are not adjacent.
    */
   takeUpTo(position: number): number {
     let end = position;
     let i = 0;
-    for (; i < this.count && ((this.from(i) - end) | 0) <= 0; i++) {
+    for (; i < this.count && ((this.from(i) - position) | 0) <= 0; i++) {
       const right = this.to(i);
       this.bytes -= (right - this.from(i)) | 0;
       if (((right - end) | 0) > 0) end = right;

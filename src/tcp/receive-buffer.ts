@@ -28,7 +28,7 @@ export class ReceiveBuffer {
   duplicateTo = -1;
 
   readonly #slabs: SlabQueue;
-  /** The bytes that arrived in order so far, modulo 2^32: the position of RCV.NXT in `#ranges`. */
+  /** The position of RCV.NXT in `#ranges`, modulo 2^32. It is arbitrary, and need not move, while there are none. */
   #position = 0;
   /** Undefined while nothing is held out of order. */
   #ranges: RangeSet | undefined;
@@ -73,7 +73,6 @@ export class ReceiveBuffer {
     if (count === 0) return 0;
     this.#slabs.copyIn(source, start, start + count, available);
     this.available = available + count;
-    this.#position = (this.#position + count) | 0;
     return count;
   }
 

@@ -46,10 +46,11 @@ export class ReceiveWindow {
    * Advances the edge, if that is worth it, and returns the window field of a segment that is sent now.
    *
    * @param stored the bytes that the application has not read
+   * @param spare the bytes behind RCV.NXT for which there is memory
    * @param scale the shift count; 0 in a SYN, whose window is never scaled
    */
-  offer(stored: number, scale: number = this.scale): number {
-    const wanted = Math.max(this.capacity - stored, 0);
+  offer(stored: number, spare: number, scale: number = this.scale): number {
+    const wanted = Math.max(Math.min(this.capacity - stored, spare), 0);
     const { size } = this;
     const limit = MAX_FIELD * 2 ** scale;
     const window = wanted - size >= this.#step() ? Math.min(wanted, limit) : size;

@@ -119,7 +119,7 @@ export function acceptHandshake(
 ): void {
   block.irs = opening.irs;
   block.window.open(seqAdd(opening.irs, 1));
-  block.window.offer(0, 0);
+  block.offerWindow(0);
   block.lastAckSent = block.window.next;
   if (opening.mss >= 0) block.peerMss = Math.max(opening.mss, MIN_PEER_MSS);
   block.hasScale = opening.windowScale >= 0;

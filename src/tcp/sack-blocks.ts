@@ -4,7 +4,7 @@
  * [RFC 2883 section 4](https://www.rfc-editor.org/rfc/rfc2883#section-4)).
  * @module
  */
-import { seqAtMost, seqBefore } from './sequence.ts';
+import { seqAtMost, seqBefore, seqDistance } from './sequence.ts';
 
 /** The usable blocks of the ACK read last, as pairs (left, right) in the order of sequence numbers. */
 export const usableBlocks: Int32Array = new Int32Array(8);
@@ -40,7 +40,10 @@ export function readBlocks(
   for (let i = first; i < end; i++) {
     const left = sack[2 * i]!;
     const right = sack[2 * i + 1]!;
-    if (!seqBefore(una, left) || !seqBefore(left, right) || !seqAtMost(right, next)) continue;
+    const from = seqDistance(una, left);
+    const to = seqDistance(una, right);
+    // Three comparisons of two numbers each would let a block pass that goes once around.
+    if (from <= 0 || to <= from || to > seqDistance(una, next)) continue;
     let at = usable++;
     for (; at > 0 && seqBefore(left, usableBlocks[2 * at - 2]!); at--) {
       usableBlocks[2 * at] = usableBlocks[2 * at - 2]!;

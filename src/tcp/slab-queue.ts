@@ -12,8 +12,8 @@ import { type BufferMemory, LARGE_SLAB, SMALL_SLAB } from './memory.ts';
 export class SlabQueue {
   readonly memory: BufferMemory;
   /**
-   * The first slab has `#firstSize` bytes, all others `LARGE_SLAB`. Undefined elements are places without a slab
-   * yet, in front of data that arrived out of order. The array is made at the first use, and keeps its first element
+   * The first slab has `#firstSize` bytes, all others `LARGE_SLAB`. Elements that are undefined or absent are
+   * places without a slab yet, in front of data that arrived out of order. The array is made at the first use, and keeps its first element
    * when the queue is empty, so that a connection that sends now and then allocates nothing.
    */
   #slabs: (Buffer | undefined)[] | undefined;
@@ -49,7 +49,6 @@ export class SlabQueue {
     const last = this.#indexOf(to - 1);
     for (let i = this.#indexOf(from); i <= last; i++) {
       if (slabs[i] !== undefined) continue;
-      while (slabs.length < i) slabs.push(undefined);
       const slab =
         i === 0 && this.#firstSize === SMALL_SLAB
           ? this.memory.takeSmall()
@@ -148,7 +147,6 @@ export class SlabQueue {
       slabs[i] = undefined;
     }
     slabs.length = Math.min(slabs.length, Math.max(keep, 1));
-    if (this.#count === 0) this.#front = 0;
   }
 
   /** Gives everything back, the array too. */

@@ -12,7 +12,7 @@
  * DSACKs come later than that, so the episode is remembered for one more round trip.
  * @module
  */
-import { seqAtMost, seqBefore, seqDistance, seqMax } from './sequence.ts';
+import { seqAtMost, seqDistance, seqMax } from './sequence.ts';
 
 /** What an episode of recovery sent again. */
 export class SpuriousDetector {
@@ -34,16 +34,17 @@ export class SpuriousDetector {
   /**
    * An episode begins.
    *
-   * @param probed bytes that a tail loss probe sent again, up to `end`, and that may still arrive
+   * @param end SND.NXT
+   * @param repeated bytes in flight that were sent again before, as by a tail loss probe
    */
-  begin(una: number, end: number, probed: number): void {
+  begin(una: number, end: number, repeated: number): void {
     this.isArmed = true;
     this.isTimeout = false;
     this.firstAt = Number.NaN;
     this.start = una;
-    this.end = probed > 0 ? end : una;
-    this.unproven = probed;
-    this.hasRetransmitted = probed > 0;
+    this.end = repeated > 0 ? end : una;
+    this.unproven = repeated;
+    this.hasRetransmitted = repeated > 0;
     this.rounds = -1;
   }
 
@@ -66,11 +67,13 @@ export class SpuriousDetector {
     }
   }
 
-  /** A DSACK block. Returns whether it can be about a retransmission of this episode. */
+  /** A DSACK block. Returns whether it can be about a retransmission of the episode, or of the one that ended last. */
   onDsack(left: number, right: number): boolean {
-    if (!this.isArmed || !this.hasRetransmitted) return false;
-    if (seqBefore(left, this.start) || seqBefore(this.end, right)) return false;
-    this.unproven -= seqDistance(left, right);
+    if (!this.hasRetransmitted) return false;
+    const from = seqDistance(this.start, left);
+    const to = seqDistance(this.start, right);
+    if (from < 0 || to <= from || to > seqDistance(this.start, this.end)) return false;
+    this.unproven -= to - from;
     return true;
   }
 
@@ -89,18 +92,24 @@ export class SpuriousDetector {
   onRecoveryEnd(): boolean {
     if (!this.isArmed) return false;
     this.rounds = 0;
-    return !this.hasRetransmitted;
+    if (this.hasRetransmitted) return false;
+    this.isArmed = false;
+    return true;
   }
 
   /** A round trip ended: DSACKs about an episode that is over do not come any more. */
   onRoundEnd(una: number): void {
     if (this.rounds < 0 || seqAtMost(una, this.end)) return;
-    if (++this.rounds > ROUNDS_TO_REMEMBER) this.stop();
+    if (++this.rounds <= ROUNDS_TO_REMEMBER) return;
+    this.isArmed = false;
+    this.hasRetransmitted = false;
+    this.rounds = -1;
   }
 
+  /** The episode was undone: that happens once. DSACKs about it still tell how patient RACK must be. */
   stop(): void {
     this.isArmed = false;
-    this.rounds = -1;
+    this.rounds = 0;
   }
 }
 

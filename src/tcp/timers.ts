@@ -19,6 +19,8 @@ export function deadlineOf(block: ControlBlock, isLinkUp: boolean): number {
     block.ackAt,
     block.windowProbeAt,
     block.keepaliveAt,
+    block.retryAt,
+    block.resendAt,
     block.loss.deadline
   );
 }
@@ -33,6 +35,14 @@ export function expireTimers(block: ControlBlock, now: number, isLinkUp: boolean
   if (now >= block.ackAt) {
     block.ackAt = NEVER;
     block.isAckDue = true;
+  }
+  if (now >= block.retryAt) {
+    block.retryAt = NEVER;
+    block.isHeldBack = false;
+  }
+  if (now >= block.resendAt) {
+    block.resendAt = NEVER;
+    block.isResendDue = true;
   }
   if (now >= block.synAt) expireSyn(block, now);
   if (now >= block.windowProbeAt) expireWindowProbe(block, now);
@@ -56,9 +66,10 @@ export function planWindowProbe(block: ControlBlock, now: number): void {
 
 /** The link is up again: the connection sends one segment at `at`, and its timers run anew. */
 export function resumeBlock(block: ControlBlock, now: number, at: number): void {
-  block.loss.resume(now, at - now);
+  block.loss.resume(now);
   block.isHeldBack = false;
   if (block.synAt !== NEVER) block.synAt = at;
+  if (!block.loss.isEmpty) block.resendAt = at;
   if (block.windowProbeAt !== NEVER) block.windowProbeAt = at;
 }
 
@@ -116,7 +127,6 @@ function expireLoss(block: ControlBlock, now: number): void {
       break;
     case 'probe':
       host.counters.tailProbes++;
-      block.isTailProbeDue = true;
       break;
     case 'timeout':
       host.counters.timeouts++;

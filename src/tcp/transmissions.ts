@@ -265,6 +265,15 @@ export class Transmissions {
     this.insert(index + 1, rest);
   }
 
+  /** The bytes in flight that were sent more than once. */
+  repeatedInFlight(): number {
+    let bytes = 0;
+    for (let record = this.oldest; record !== undefined; record = record.later) {
+      if (record.isRetransmitted) bytes += seqDistance(record.start, record.end);
+    }
+    return bytes;
+  }
+
   /** Forgets all selective acknowledgments: the records count as in flight until something else is known. */
   forgetSacked(): void {
     if (this.sackedBytes === 0) return;

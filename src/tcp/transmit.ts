@@ -28,18 +28,18 @@ import {
 import { seqAdd, seqAtMost, seqBefore, seqDistance, seqMax, seqMin } from './sequence.ts';
 import { TcpState } from './state.ts';
 
-/** Returns the class of `ReadyQueue` in which the connection waits to send, or -1 if it has nothing to send. */
-export function readiness(block: ControlBlock): number {
+/** Returns the class of `ReadyQueue` in which the connection waits to send; `None` if it has nothing to send. */
+export function readiness(block: ControlBlock): ReadyClass {
   const { loss, state } = block;
   if (state === TcpState.SynSent || state === TcpState.SynReceived) {
-    return block.isSynDue ? ReadyClass.Control : -1;
+    return block.isSynDue ? ReadyClass.Control : ReadyClass.None;
   }
   if (!block.isHeldBack) {
-    const hasData = block.isTailProbeDue || loss.records.lostBytes > 0 || mayHaveNew(block);
+    const hasData = block.isResendDue || loss.isProbeDue || loss.hasLost || mayHaveNew(block);
     if (hasData) return loss.isEmpty ? ReadyClass.New : ReadyClass.Bulk;
   }
   const hasControl = block.isAckDue || block.isWindowProbeDue || block.isKeepaliveDue;
-  return hasControl ? ReadyClass.Control : -1;
+  return hasControl ? ReadyClass.Control : ReadyClass.None;
 }
 
 /** Whether written bytes may be sent, as far as it is cheap to tell. */
@@ -103,6 +103,7 @@ export class Transmitter {
         block.localDropEnd = block.sndNxt;
       }
       block.isHeldBack = true;
+      if (block.loss.isEmpty) block.retryAt = now + MAX_RETRY_MS;
     }
     this.#sent = Sent.Nothing;
     this.#last = undefined;
@@ -120,7 +121,7 @@ export class Transmitter {
     writer.sequence = block.iss;
     writer.acknowledgement = isAnswer ? block.window.next : 0;
     writer.flags = isAnswer ? FLAG_SYN | FLAG_ACK : FLAG_SYN;
-    writer.window = block.window.offer(0, 0);
+    writer.window = block.offerWindow(0);
     options.clear();
     options.mss = mtu - headersOf(block.flow.family);
     if (block.hasScale) options.windowScale = block.window.scale;
@@ -135,6 +136,13 @@ export class Transmitter {
     this.#prepareOptions(block);
     const { loss } = block;
     loss.mss = this.#mss(block);
+    if (block.isResendDue) {
+      block.isResendDue = false;
+      if (!loss.isEmpty) {
+        const length = Math.min(loss.mss, seqDistance(block.sndUna, block.sndNxt));
+        return this.#resend(block, buffer, at, block.sndUna, seqAdd(block.sndUna, length));
+      }
+    }
     if (loss.nextLost()) {
       const { lostStart, lostEnd } = loss;
       const room = block.congestion.cwnd - loss.inFlight;
@@ -147,14 +155,8 @@ export class Transmitter {
       return this.#resend(block, buffer, at, lostStart, seqAdd(lostStart, length));
     }
     const length = this.#newLength(block);
-    const isProbe = block.isTailProbeDue;
-    if (length >= 0) {
-      block.isTailProbeDue = false;
-      return this.#new(block, buffer, at, length);
-    }
-    if (!isProbe) return 0;
-    block.isTailProbeDue = false;
-    if (!seqBefore(loss.probeStart, loss.probeEnd)) return 0;
+    if (length >= 0) return this.#new(block, buffer, at, length);
+    if (!loss.isProbeDue || !seqBefore(loss.probeStart, loss.probeEnd)) return 0;
     return this.#resend(block, buffer, at, loss.probeStart, loss.probeEnd);
   }
 
@@ -166,13 +168,13 @@ export class Transmitter {
     const window = seqDistance(sndNxt, seqAdd(block.sndUna, block.sndWnd));
     // A FIN needs a number in the window, but none of the buffer: a closed window holds it back only behind data.
     if (unsent === 0) return window >= 0 ? 0 : -1;
-    const isForced = block.isTailProbeDue || block.isWindowProbeDue;
+    const isForced = block.loss.isProbeDue || block.isWindowProbeDue;
     const flight = block.congestion.cwnd - block.loss.inFlight;
-    if (flight < Math.min(unit, unsent) && !block.isTailProbeDue) {
+    if (flight < Math.min(unit, unsent) && !block.loss.isProbeDue) {
       if (window > 0) block.isCwndLimited = true;
       return -1;
     }
-    const room = block.isTailProbeDue ? unit : flight;
+    const room = block.loss.isProbeDue ? unit : flight;
     const usable = Math.min(window, room, this.#limit(block));
     if (usable <= 0) return -1;
     if (usable >= unsent) return isForced || this.#maySendSmall(block, unsent) ? unsent : -1;
@@ -277,7 +279,7 @@ export class Transmitter {
     const writer = this.#writer;
     const { window } = block;
     writer.acknowledgement = window.next;
-    writer.window = window.offer(block.receive.available);
+    writer.window = block.offerWindow();
     block.lastAckSent = window.next;
     block.unacknowledged = 0;
     block.isAckDue = false;
@@ -344,5 +346,7 @@ function wholeSegments(length: number, mss: number): number {
   return length > mss ? length - (length % mss) : length;
 }
 
+/** When data is tried again that the device did not take, if nothing is outstanding. */
+const MAX_RETRY_MS = 100;
 /** When an ACK is tried again that the device did not take. */
 const RETRY_MS = 10;

@@ -8,13 +8,12 @@ import {
   type ListenerOwner,
   type SocketHost,
   type TcpConnection,
-  type TcpEndpoint,
   TcpEvent,
   type TcpFailure,
   type TcpListener,
   type TcpOwner,
 } from '../../src/sockets/tcp-types.ts';
-import type { Flow } from '../../src/tcp/index.ts';
+import type { Flow, TcpEndpoint } from '../../src/tcp/index.ts';
 import { FakeClock } from '../support/fake-clock.ts';
 
 /** What a send buffer and a receive buffer hold. */
@@ -74,7 +73,7 @@ export class FakeHost implements SocketHost {
   }
 }
 
-export class FakeEndpoint implements TcpEndpoint {
+export class FakeEndpoint implements Pick<TcpEndpoint, 'connect' | 'listen'> {
   readonly host: FakeHost;
   readonly listeners = new Map<number, FakeListener>();
   readonly connections = new Set<FakeConnection>();
@@ -91,7 +90,7 @@ export class FakeEndpoint implements TcpEndpoint {
     remote: IpAddress,
     remotePort: number,
     owner: TcpOwner
-  ): FakeConnection {
+  ): TcpConnection {
     const flow: Flow = {
       family: remote.family,
       local,
@@ -112,15 +111,15 @@ export class FakeEndpoint implements TcpEndpoint {
       throw Object.assign(new Error(), { code: 'EADDRINUSE' });
     const connection = new FakeConnection(this, flow, owner);
     setImmediate(() => connection.dial());
-    return connection;
+    return connection.asReal;
   }
 
-  listen(_local: IpAddress | undefined, port: number, owner: ListenerOwner): FakeListener {
+  listen(_local: IpAddress | undefined, port: number, owner: ListenerOwner): TcpListener {
     const free = port || this.#nextPort++;
     if (this.listeners.has(free)) throw Object.assign(new Error(), { code: 'EADDRINUSE' });
     const listener = new FakeListener(this, free, owner);
     this.listeners.set(free, listener);
-    return listener;
+    return listener as unknown as TcpListener;
   }
 
   /** Has the owner called in a tick of its own, as the stack does. */
@@ -136,7 +135,7 @@ export class FakeEndpoint implements TcpEndpoint {
   }
 }
 
-export class FakeListener implements TcpListener {
+export class FakeListener {
   readonly port: number;
   readonly #endpoint: FakeEndpoint;
   readonly #owner: ListenerOwner;
@@ -148,14 +147,8 @@ export class FakeListener implements TcpListener {
     this.#owner = owner;
   }
 
-  accept(owner: TcpOwner): FakeConnection | undefined {
-    const connection = this.queue.shift();
-    if (connection !== undefined) connection.owner = owner;
-    return connection;
-  }
-
   deliver(): void {
-    this.#owner.onTcpAccept(this);
+    for (const connection of this.queue.splice(0)) this.#owner.onTcpConnection(connection.asReal);
   }
 
   close(): void {
@@ -164,7 +157,7 @@ export class FakeListener implements TcpListener {
   }
 }
 
-export class FakeConnection implements TcpConnection {
+export class FakeConnection {
   readonly flow: Flow;
   owner: TcpOwner | undefined;
   failure: TcpFailure | undefined;
@@ -187,6 +180,11 @@ export class FakeConnection implements TcpConnection {
     this.flow = flow;
     this.owner = owner;
     endpoint.connections.add(this);
+  }
+
+  /** The sockets take it for a connection of TCP. */
+  get asReal(): TcpConnection {
+    return this as unknown as TcpConnection;
   }
 
   get available(): number {
@@ -234,7 +232,7 @@ export class FakeConnection implements TcpConnection {
   read(target: Uint8Array, at: number, length: number): number {
     const count = this.#received.copy(target, at, 0, Math.min(length, this.#received.length));
     this.#received = this.#received.subarray(count);
-    this.peer?.#move();
+    if (this.peer !== undefined) this.peer.#move();
     return count;
   }
 
@@ -265,8 +263,8 @@ export class FakeConnection implements TcpConnection {
     this.isNoDelay = on;
   }
 
-  setKeepAlive(on: boolean, delayMs: number): void {
-    this.keepAliveMs = on ? delayMs : -1;
+  setKeepAlive(delayMs: number): void {
+    this.keepAliveMs = delayMs === 0 ? -1 : delayMs;
   }
 
   setUserTimeout(ms: number): void {
@@ -283,7 +281,7 @@ export class FakeConnection implements TcpConnection {
   deliver(): void {
     const events = this.#events;
     this.#events = 0;
-    this.owner?.onTcpEvents(this, events);
+    this.owner?.onTcpEvents(this.asReal, events);
   }
 
   /** What was sent is on its way. */

@@ -7,7 +7,7 @@ import { describeDevice } from '../device/conformance.ts';
 import { FakeEndpoint } from './fake-endpoint.ts';
 
 function stackWith(name: string, address: string): { device: StackDevice; udp: FakeEndpoint } {
-  const site = { sources: [], pools: [], zone: 'test', hosts: [] };
+  const site = { sources: [], pools: ['10.9.0.0/16'], zone: 'test', hosts: [] };
   const view = new SiteView(site, [IpAddress.parse(address)], undefined);
   const udp = new FakeEndpoint();
   const device = new StackDevice({

@@ -7,13 +7,20 @@ import { StackDevice } from '../../src/sockets/stack-device.ts';
 import { READ_LENGTH, turn, until } from '../device/conformance.ts';
 import { fragmentPacket } from '../oracle/fragment-packet.ts';
 import { FakeClock } from '../support/fake-clock.ts';
-import { type Ends, echoPacket, sctpPacket, tcpPacket, udpPacket } from '../support/packets.ts';
+import {
+  type Ends,
+  echoPacket,
+  icmpError,
+  sctpPacket,
+  tcpPacket,
+  udpPacket,
+} from '../support/packets.ts';
 import { framed } from '../support/vnet.ts';
 import { FakeEndpoint } from './fake-endpoint.ts';
 
 const ENDS: Ends = { source: '10.0.0.129', destination: '10.0.0.5' };
 const PORTS = { sourcePort: 1, destinationPort: 2 };
-const SITE = { sources: [], pools: [], zone: 'test', hosts: [] };
+const SITE = { sources: [], pools: ['0.0.0.0/0', '::/0'], zone: 'test', hosts: [] };
 const OWN = [IpAddress.parse('10.0.0.5'), IpAddress.parse('2001:db8::5')];
 
 let clock: FakeClock;
@@ -228,6 +235,32 @@ describe('time', () => {
     await turn();
     expect(tcp.calls).toEqual([]);
   });
+});
+
+test('a packet of an address that is no presence is counted, unless it is an ICMP error', () => {
+  const view = new SiteView({ ...SITE, pools: ['10.0.0.128/25'] }, OWN, undefined);
+  const strict = new StackDevice({
+    name: 'strict',
+    mtu: 65_515,
+    offload: true,
+    clock,
+    endpoints: { tcp, udp, icmp },
+    view: () => view,
+    onUnknownProtocol: () => {},
+  });
+  const from = { ...ENDS, source: '192.0.2.1' };
+  const quoted = udpPacket({ source: ENDS.destination, destination: ENDS.source }, PORTS);
+  const packets = [
+    udpPacket(ENDS, PORTS),
+    udpPacket(from, PORTS),
+    icmpError(from, { type: 3, code: 1, quoted }),
+  ];
+  for (const packet of packets) {
+    const bytes = Buffer.from(framed(packet));
+    strict.write(bytes, 0, bytes.length);
+  }
+  expect([udp.received.length, icmp.received.length]).toEqual([1, 1]);
+  expect(strict.counters.dropBadSource).toBe(1);
 });
 
 describe('a packet', () => {

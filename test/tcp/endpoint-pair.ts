@@ -42,7 +42,7 @@ export class EndpointPair {
 
   constructor({ seed = 1, delayMs = 1, a, b }: PairOptions = {}) {
     const source = new Random(seed);
-  const random = (): number => source.next();
+    const random = (): number => source.next();
     const options: TcpEndpointOptions = {
       now: () => this.now,
       random: (length) => Uint8Array.from({ length }, () => Math.floor(random() * 256)),
@@ -66,11 +66,7 @@ export class EndpointPair {
     for (;;) {
       this.settle();
       if (isDone()) return;
-      const next = Math.min(
-        this.a.deadline,
-        this.b.deadline,
-        ...this.#queue.map(({ at }) => at)
-      );
+      const next = Math.min(this.a.deadline, this.b.deadline, ...this.#queue.map(({ at }) => at));
       if (next === Number.POSITIVE_INFINITY || next > end) return;
       this.now = Math.max(this.now, next);
     }
@@ -86,7 +82,10 @@ export class EndpointPair {
       item.to.receive(item.frame, 0, item.frame.length);
       isBusy = true;
     }
-    for (const [name, endpoint] of [['a', this.a], ['b', this.b]] as const) {
+    for (const [name, endpoint] of [
+      ['a', this.a],
+      ['b', this.b],
+    ] as const) {
       if (endpoint.deadline <= this.now) endpoint.expire();
       endpoint.takeEvents();
       endpoint.advance();

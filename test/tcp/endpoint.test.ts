@@ -42,7 +42,7 @@ describe.each([
   test.each([1, 2, 3, 4, 5])('transfer over a bad network, seed %i', (seed) => {
     const pair = new EndpointPair({ seed, b: { mtu: 1500 } });
     const source = new Random(seed);
-  const random = (): number => source.next();
+    const random = (): number => source.next();
     pair.path = () => {
       if (random() < 0.05) return [];
       const delays = [5 + random() * (random() < 0.1 ? 20 : 1)];
@@ -61,7 +61,6 @@ describe.each([
     expect(server.bytes.length).toBe(up.length);
     expect(hash(server.bytes)).toBe(hash(up));
     expect(hash(client.bytes)).toBe(hash(bytesOf(500_000, 8)));
-    console.log(seed, pair.now - start, pair.a.counters, pair.b.counters);
     expect(pair.a.sizes).toEqual({ connections: 0, halfOpen: 0, timeWait: 0, timers: 0 });
     expect(pair.a.memory.used + pair.b.memory.used).toBe(0);
   });

@@ -93,6 +93,7 @@ test('it does what a list does, with many collisions', () => {
   const table = tableOf({ limit: 40, perClient: 8 });
   let list: HalfOpen[] = [];
   for (let step = 0; step < 3_000; step++) {
+    expect(table.clients).toBe(new Set(list.map((entry) => `${entry.flow.remote}`)).size);
     const remote = `10.1.0.${random.below(8)}`;
     const flow = flowOf(remote, random.below(12), 80, random.below(3));
     const known = list.find(

@@ -132,6 +132,38 @@ describe('a new flow', () => {
   });
 });
 
+test('whoever sent much while nobody waited is new again', () => {
+  const queue = new ReadyQueue<Flow>();
+  const [flow] = flowsOf([65_515], queue, New);
+  for (let i = 0; i < 10; i++) serve(queue);
+  queue.remove(flow!);
+  queue.add(flow!, New);
+  expect(flow!.readyClass).toBe(New);
+  flowsOf([1_500], queue, Bulk);
+  expect(serve(queue)).toBe(flow);
+});
+
+test('new flows are served again after one turn of the rest, however short it was', () => {
+  const queue = new ReadyQueue<Flow>();
+  const bulk = flowsOf([1_500, 1_500], queue, Bulk);
+  const fresh = flowsOf(Array(10).fill(QUANTUM), queue, New);
+  for (let i = 0; i < 4; i++) expect(serve(queue)).toBe(fresh[i]);
+  expect(serve(queue)).toBe(bulk[0]);
+  expect(queue.next()).toBe(bulk[0]);
+  queue.remove(bulk[0]!);
+  expect(queue.next()).toBe(fresh[4]);
+});
+
+test('what new flows sent while nobody waited does not delay them', () => {
+  const queue = new ReadyQueue<Flow>();
+  const fresh = flowsOf(Array(10).fill(60_000), queue, New);
+  for (let i = 0; i < 5; i++) {
+    queue.remove(serve(queue)!);
+  }
+  flowsOf([1_500], queue, Bulk);
+  expect(queue.next()).toBe(fresh[5]);
+});
+
 describe('an item that owes only an ACK', () => {
   test('is served first, and leaves the queue with it', () => {
     const queue = new ReadyQueue<Flow>();
@@ -162,6 +194,17 @@ describe('an item that owes only an ACK', () => {
     expect(late.readyClass).toBe(New);
     queue.remove(late);
     expect(queue.size).toBe(1);
+  });
+
+  test('pays with its turns for the data that it sends with its ACKs', () => {
+    const queue = new ReadyQueue<Flow>();
+    const [plain, owing] = flowsOf([16_384, QUANTUM], queue, Bulk);
+    for (let i = 0; i < 10; i++) {
+      queue.add(owing!, Control);
+      queue.charge(owing!, QUANTUM);
+    }
+    while (serve(queue) !== owing);
+    expect(plain!.sent).toBe(10 * QUANTUM);
   });
 
   test('does not get more for its data by owing ACKs', () => {

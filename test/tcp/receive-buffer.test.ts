@@ -124,10 +124,12 @@ test('256 ranges are kept; one more is refused unless it touches another', () =>
   expect(buffer.outOfOrder).toBe(256);
   expect(insertAt(buffer, 0, 2_000, 1)).toBe(0);
   expect(buffer.outOfOrder).toBe(256);
-  expect(insertAt(buffer, 0, 3, 1)).toBe(0);
+  insertAt(buffer, 0, 1, 1);
   expect(buffer.outOfOrder).toBe(257);
-  expect(insertAt(buffer, 0, 2_000, 1)).toBe(0);
+  expect(insertAt(buffer, 0, 3, 1)).toBe(0);
   expect(buffer.outOfOrder).toBe(258);
+  expect(insertAt(buffer, 0, 2_000, 1)).toBe(0);
+  expect(buffer.outOfOrder).toBe(259);
   expect(insertAt(buffer, 0, 0, 514)).toBe(514);
   expect(readAll(buffer)).toEqual(stream(0, 514));
 });
@@ -165,6 +167,29 @@ describe('when memory is tight', () => {
     expect(buffer.charged).toBe(SMALL_SLAB);
     insertAt(buffer, 0, 4_000, 97);
     expect(buffer.outOfOrder).toBe(96);
+  });
+
+  test('bytes out of order also go to the place that was read in the small slab', () => {
+    const memory = new BufferMemory(4 * LARGE_SLAB);
+    for (let i = 0; i < 3; i++) memory.takeLarge();
+    const buffer = new ReceiveBuffer(memory);
+    insertAt(buffer, 0, 0, 3_000);
+    buffer.read(new Uint8Array(2_500), 0, 2_500);
+    insertAt(buffer, 3_000, 4_000, 1_000);
+    expect(buffer.outOfOrder).toBe(1_000);
+    expect(insertAt(buffer, 3_000, 3_000, 1_000)).toBe(2_000);
+    expect(readAll(buffer)).toEqual(stream(2_500, 2_500));
+  });
+
+  test('discarding gives every slab back that holds no bytes in order', () => {
+    const memory = new BufferMemory();
+    const buffer = new ReceiveBuffer(memory);
+    insertAt(buffer, 0, 0, LARGE_SLAB);
+    insertAt(buffer, LARGE_SLAB, LARGE_SLAB + 10, 10);
+    expect(buffer.discardOutOfOrder()).toBe(LARGE_SLAB);
+    expect(buffer.charged).toBe(LARGE_SLAB);
+    expect(insertAt(buffer, LARGE_SLAB, LARGE_SLAB, 20)).toBe(20);
+    expect(Buffer.compare(readAll(buffer), stream(0, LARGE_SLAB + 20))).toBe(0);
   });
 
   test('`spare` tells how much there is a place for without another large slab', () => {

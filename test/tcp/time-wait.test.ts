@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { IpAddress } from '../../src/base/address.ts';
 import { ApiMisuseError } from '../../src/errors.ts';
 import { type Flow, sameFlow } from '../../src/tcp/flow.ts';
 import { TimeWaitTable } from '../../src/tcp/time-wait.ts';
@@ -31,11 +32,11 @@ test('an entry keeps what it was given until it is removed', () => {
   expect(table.hasTimestamps(table.add(flowOf('10.1.0.1', 1), 0, 0, false, 0, 0, 0))).toBe(false);
 });
 
-test('flows with the same hash are told apart, also IPv4 from an IPv6 address with the same words', () => {
+test('flows with the same hash are told apart, also IPv4 from IPv6 addresses with the same words', () => {
   const table = new TimeWaitTable();
   const flows = [
     flowOf('32.1.13.184', 5_000, 80, 7),
-    flowOf('2001:db8::', 5_000, 80, 7),
+    { ...flowOf('2001:db8::', 5_000, 80, 7), local: IpAddress.parse('a00:1::') },
     flowOf('10.1.0.1', 5_000, 80, 7),
     flowOf('10.1.0.1', 5_000, 81, 7),
     flowOf('10.1.0.1', 5_001, 80, 7),

@@ -1,0 +1,237 @@
+/** Two stacks, each of which is a presence at the site of the other. */
+import { once } from 'node:events';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { ConfigError } from '../../src/errors.ts';
+import {
+  type PresenceSocket,
+  SocketStack,
+  type SocketStackOptions,
+  type StackSite,
+} from '../../src/sockets/index.ts';
+import { turn } from '../device/conformance.ts';
+import { type OnPacket, pump } from '../support/device-pump.ts';
+
+const CLIENT = '10.0.0.1';
+const SERVER = '10.0.1.1';
+
+function siteOf(own: string, other: string, change: Partial<StackSite> = {}): StackSite {
+  return {
+    sources: [`${own}/32`],
+    pools: [`${other}/32`],
+    zone: 'example.test',
+    hosts: [{ name: 'bus.example.test', addresses: [other], ports: ['tcp/1-65535', 'icmp'] }],
+    ...change,
+  };
+}
+
+let client: SocketStack;
+let server: SocketStack;
+
+function open(options: SocketStackOptions = {}, onPacket?: OnPacket): void {
+  client = new SocketStack({ name: 'client', ...options });
+  server = new SocketStack({ name: 'server', ...options });
+  client.setSite(siteOf(CLIENT, SERVER));
+  server.setSite(siteOf(SERVER, CLIENT));
+  pump(client, server, onPacket);
+}
+
+beforeEach(() => open());
+afterEach(async () => {
+  await Promise.all([client.close(), server.close()]);
+});
+
+async function listen(): Promise<number> {
+  const listener = server.createServer((socket) => {
+    // A connection that a test leaves open ends with the stack.
+    socket.on('error', () => {});
+    socket.pipe(socket);
+  });
+  listener.listen(0);
+  await once(listener, 'listening');
+  return listener.address()!.port;
+}
+
+/** Connects to an echo server, and waits until the server knows. */
+async function connectTo(port: number): Promise<PresenceSocket> {
+  const socket = client.connect({ host: 'bus', port });
+  await once(socket, 'connect');
+  socket.write('?');
+  await once(socket, 'data');
+  return socket;
+}
+
+async function connected(): Promise<PresenceSocket> {
+  return connectTo(await listen());
+}
+
+async function failureOf(socket: {
+  once(event: 'error', listener: (error: Error) => void): unknown;
+}) {
+  return new Promise<NodeJS.ErrnoException>((resolve) => socket.once('error', resolve));
+}
+
+describe('a stack', () => {
+  test('connects by name to a server of another one, and both see the right addresses', async () => {
+    const socket = await connected();
+    expect(socket.remoteAddress).toBe(SERVER);
+    expect(socket.localAddress).toBe(CLIENT);
+    socket.end('hello');
+    let text = '';
+    for await (const chunk of socket) text += chunk;
+    expect(text).toBe('hello');
+  });
+
+  test('carries much data both ways, in super-packets', async () => {
+    const socket = await connected();
+    const sent = Buffer.alloc(8 * 1024 * 1024);
+    for (let i = 0; i < sent.length; i += 4) sent.writeInt32LE(i, i);
+    socket.end(sent);
+    const chunks: Buffer[] = [];
+    for await (const chunk of socket) chunks.push(chunk as Buffer);
+    expect(Buffer.concat(chunks).equals(sent)).toBe(true);
+    expect(client.counters.readPackets).toBeLessThan(1000);
+    expect(client.allCounters['tcp.retransmitted']).toBe(0);
+  });
+
+  test('pings another one by name', async () => {
+    expect(await client.ping('bus')).toMatchObject({ address: SERVER });
+  });
+
+  test('exchanges datagrams', async () => {
+    const far = server.datagram('udp4', (message, from) => {
+      far.send(`you sent ${message}`, from.port, from.address);
+    });
+    far.bind(7);
+    await once(far, 'listening');
+    const near = client.datagram('udp4');
+    near.send('a question', 7, 'bus');
+    const [message] = await once(near, 'message');
+    expect(String(message)).toBe('you sent a question');
+    near.close();
+    far.close();
+  });
+
+  test.each([
+    ['a name that is not in the zone', { host: 'nobody', port: 80 }, 'ENOTFOUND'],
+    ['a port without a listener', { host: 'bus', port: 9 }, 'ECONNREFUSED'],
+    ['an address outside the pools', { host: '192.0.2.1', port: 9 }, 'ENETUNREACH'],
+    ['an address of the pools without a presence', { host: SERVER, port: 9 }, 'ECONNREFUSED'],
+  ])('fails a connection to %s', async (_, target, code) => {
+    expect(await failureOf(client.connect(target))).toMatchObject({ code });
+  });
+
+  test('names the option that is wrong', () => {
+    const wrong: [SocketStackOptions, string][] = [
+      [{ address: ['10.0.0.1', '10.0.0.2'] }, 'address'],
+      [{ address: 'x' }, 'address'],
+      [{ tunnelWaitMs: 0 }, 'tunnelWaitMs'],
+      [{ mtu: 1279 }, 'mtu'],
+      [{ limits: { connections: 0 } }, 'limits.connections'],
+      [{ nothing: 1 } as never, 'nothing'],
+    ];
+    for (const [options, path] of wrong) {
+      let error: unknown;
+      try {
+        new SocketStack(options);
+      } catch (caught) {
+        error = caught;
+      }
+      expect(error).toBeInstanceOf(ConfigError);
+      expect(error).toMatchObject({ path });
+    }
+  });
+
+  test('leaves no entry and no timer when it is closed', async () => {
+    const socket = await connected();
+    const error = failureOf(socket);
+    await client.close();
+    expect(await error).toMatchObject({
+      code: 'ECONNRESET',
+      cause: { message: /client is closed/ },
+    });
+    expect(client.tcp.sizes).toEqual({ connections: 0, halfOpen: 0, timeWait: 0, timers: 0 });
+    expect(await failureOf(client.connect({ host: 'bus', port: 1 }))).toMatchObject({
+      code: 'ENETDOWN',
+      cause: { message: /client is closed/ },
+    });
+  });
+});
+
+describe('a site that changes', () => {
+  test('resets connections to what was withdrawn, and no others', async () => {
+    const port = await listen();
+    const sockets = [await connectTo(port), await connectTo(port)];
+    const other = await connected();
+    const errors = sockets.map(failureOf);
+    const hosts = [
+      { name: 'bus.example.test', addresses: [SERVER], ports: [`tcp/${other.remotePort}`] },
+    ];
+    client.setSite(siteOf(CLIENT, SERVER, { hosts }));
+    for (const error of await Promise.all(errors)) {
+      expect(error).toMatchObject({
+        code: 'ECONNRESET',
+        cause: { message: `tcp/${port} of bus.example.test was withdrawn` },
+      });
+    }
+    other.write('still here');
+    expect(String(await once(other, 'data'))).toBe('still here');
+    expect(await failureOf(client.connect({ host: 'bus', port }))).toMatchObject({
+      code: 'ECONNREFUSED',
+    });
+    other.destroy();
+  });
+
+  test('resets what came from a presence whose pool is gone', async () => {
+    const socket = await connected();
+    const error = failureOf(socket);
+    server.setSite(siteOf(SERVER, CLIENT, { pools: [], hosts: [] }));
+    expect(await error).toMatchObject({ code: 'ECONNRESET' });
+    expect(server.tcp.sizes.connections).toBe(0);
+  });
+});
+
+describe('a tunnel that is down', () => {
+  test('makes a connection wait until it is up', async () => {
+    const port = await listen();
+    client.linkChanged(false);
+    const socket = client.connect({ host: 'bus', port });
+    await turn();
+    expect(socket.connecting).toBe(true);
+    client.linkChanged(true);
+    await once(socket, 'connect');
+    socket.destroy();
+  });
+
+  test('fails new connections at once if the site is rejected, and ends others when it is interrupted', async () => {
+    const socket = await connected();
+    const error = failureOf(socket);
+    const reason = new Error('the site is revoked');
+    client.linkChanged(false);
+    client.setFailure(reason, true);
+    client.interrupt(reason);
+    expect(await error).toMatchObject({ code: 'ECONNRESET', cause: reason });
+    expect(await failureOf(client.connect({ host: 'bus', port: 1 }))).toMatchObject({
+      code: 'ENETDOWN',
+      cause: reason,
+    });
+    client.setFailure(undefined, false);
+    client.linkChanged(true);
+    const again = await connected();
+    again.destroy();
+  });
+
+  test('is told to the other ends by a reset, when a stack finishes', async () => {
+    const accepted = new Promise<NodeJS.ErrnoException>((resolve) => {
+      const listener = server.createServer((socket) => {
+        socket.once('error', resolve);
+        socket.write('here');
+      });
+      listener.listen(4000);
+    });
+    const socket = client.connect({ host: 'bus', port: 4000 });
+    socket.on('error', () => {});
+    await once(socket, 'data');
+    await client.finish(new Error('the gateway is closed'));
+    expect(await accepted).toMatchObject({ code: 'ECONNRESET' });
+  });
+});
