@@ -69,13 +69,6 @@ function drained(socket: Duplex): Promise<void> {
   });
 }
 
-/** What a spec says, without a socket. */
-export function digestOf(spec: ExchangeSpec): Digest {
-  const hash = createHash('sha256');
-  for (const chunk of chunksOf(spec)) hash.update(chunk);
-  return { bytes: spec.bytes, sha256: hash.digest('hex') };
-}
-
 /** Bytes that depend on the seed and look random: the key stream of AES. */
 export function* chunksOf({ bytes, seed }: ExchangeSpec): Iterable<Buffer> {
   const key = Buffer.alloc(16);

@@ -7,6 +7,7 @@
  * @module
  */
 import { execFileSync } from 'node:child_process';
+import { expect, vi } from 'vitest';
 import type { Clock } from '../../src/base/clock.ts';
 import {
   type FaultCounters,
@@ -138,6 +139,19 @@ export class Link {
       delivered: to.counters.readPackets,
       dropped: from.counters.writeDrops,
     };
+  }
+
+  /**
+   * Waits until no packet is on its way, and checks by a count at the other end that the link has lost and duplicated
+   * what it says. Returns the counts of packets that this end has sent.
+   */
+  async settled(end: End): Promise<ReturnType<Link['packetsOf']>> {
+    const faults = this.faultsOf(end);
+    await vi.waitFor(() => {
+      const { sent, delivered } = this.packetsOf(end);
+      expect(delivered).toBe(sent - faults.lost + faults.duplicated);
+    });
+    return this.packetsOf(end);
   }
 
   async close(): Promise<void> {
