@@ -38,7 +38,7 @@ export interface LinkOptions {
   readonly faults?: Faults | undefined;
   /** Whether super-segments are split before faults happen; by default they are if there are faults. */
   readonly splits?: boolean | undefined;
-  /** Packets that have room in each direction; default 16,384. */
+  /** How many packets may be on their way in each direction; default 16,384. */
   readonly queueLength?: number | undefined;
   /** The stack's clock. */
   readonly clock?: Clock | undefined;
@@ -79,22 +79,23 @@ export class Link {
   /** Nothing passes while this is true, in neither direction, and nothing is refused. */
   isCut = false;
   readonly #number: number;
-  /** What the stack writes to, and where its packets arrive. */
-  readonly #near: MemoryDevice;
-  readonly #far: MemoryDevice;
+  /** Between the ends, if the link is not good: what the stack writes to, and what the kernel writes to. */
+  readonly #wire: Readonly<Record<End, MemoryDevice>> | undefined;
+  readonly #counts: Readonly<Record<End, PacketCounts>> = {
+    stack: newCounts(),
+    linux: newCounts(),
+  };
   readonly #splits: boolean;
   readonly #mtu: number;
-  readonly #isRefusing: boolean;
   readonly #buffer = Buffer.alloc(VNET_HEADER_LENGTH + MAX_PACKET_LENGTH);
   readonly #segmenter = new PacketSegmenter();
 
   private constructor(number: number, tun: LinuxTun, options: LinkOptions) {
-    const { offload = true, faults, mtu = 1500, clock, queueLength = 16_384 } = options;
+    const { offload = true, faults, mtu = 1500, clock, queueLength } = options;
     this.#number = number;
     this.tun = tun;
     this.#mtu = mtu;
     this.#splits = options.splits ?? faults !== undefined;
-    this.#isRefusing = options.queueLength !== undefined;
     const stackMtu = options.stackMtu ?? (offload ? undefined : mtu);
     const { stack: own4, linux: linux4 } = this.addresses(4);
     const { stack: own6, linux: linux6 } = this.addresses(6);
@@ -107,13 +108,15 @@ export class Link {
         { name: 'linux.interop.test', addresses: [linux4, linux6], ports: ['tcp/1-65535', 'icmp'] },
       ],
     });
-    const seed = faults?.seed ?? 1;
-    [this.#near, this.#far] = MemoryDevice.pair({
+    if (faults === undefined && queueLength === undefined) return;
+    const { seed = 1 } = faults ?? {};
+    const [first, second] = MemoryDevice.pair({
       offload,
       mtu: Math.max(mtu, stackMtu ?? 0),
-      queueLength,
+      queueLength: queueLength ?? QUEUE_LENGTH,
       faults: { first: { ...faults, seed }, second: { ...faults, seed: seed + 1_000 } },
     });
+    this.#wire = { stack: first, linux: second };
   }
 
   addresses(family: 4 | 6): Addresses {
@@ -124,28 +127,19 @@ export class Link {
 
   /** The faults of the packets that this end has sent. */
   faultsOf(end: End): Readonly<FaultCounters> {
-    return (end === 'stack' ? this.#near : this.#far).faults;
+    return this.#wire![end].faults;
   }
 
-  /** How many packets this end has sent, and how many of them were handed to the other end. */
-  packetsOf(end: End): {
-    readonly sent: number;
-    readonly delivered: number;
-    readonly dropped: number;
-  } {
-    const [from, to] = end === 'stack' ? [this.#near, this.#far] : [this.#far, this.#near];
-    return {
-      sent: from.counters.writtenPackets,
-      delivered: to.counters.readPackets,
-      dropped: from.counters.writeDrops,
-    };
+  /** The packets that this end has sent. */
+  packetsOf(end: End): Readonly<PacketCounts> {
+    return this.#counts[end];
   }
 
   /**
    * Waits until no packet is on its way, and checks by a count at the other end that the link has lost and duplicated
    * what it says. Returns the counts of packets that this end has sent.
    */
-  async settled(end: End): Promise<ReturnType<Link['packetsOf']>> {
+  async settled(end: End): Promise<Readonly<PacketCounts>> {
     const faults = this.faultsOf(end);
     await vi.waitFor(() => {
       const { sent, delivered } = this.packetsOf(end);
@@ -156,58 +150,90 @@ export class Link {
 
   async close(): Promise<void> {
     await this.stack.close();
-    await Promise.all([this.#near.close(), this.#far.close(), this.tun.close()]);
+    await Promise.all([this.#wire?.stack.close(), this.#wire?.linux.close(), this.tun.close()]);
   }
 
   #start(): void {
     const { stack, tun } = this;
-    this.#pump(this.#near, stack);
-    this.#pump(this.#far, tun);
-    stack.start(() => this.#send('stack', stack, this.#near));
-    tun.start(() => this.#send('linux', tun, this.#far));
+    this.#receive('linux', stack);
+    this.#receive('stack', tun);
+    stack.start(() => this.#send('stack', stack, tun));
+    tun.start(() => this.#send('linux', tun, stack));
     stack.linkChanged(true);
   }
 
-  /** Hands over what has arrived. */
-  #pump(from: MemoryDevice, to: PacketDevice): void {
+  /** Hands over what has arrived from an end. */
+  #receive(from: End, to: PacketDevice): void {
+    const wire = this.#wire?.[otherEnd(from)];
     const buffer = this.#buffer;
-    from.start(() => {
+    wire?.start(() => {
       for (let i = 0; i < BATCH; i++) {
-        const length = from.read(buffer, 0);
+        const length = wire.read(buffer, 0);
         if (length === 0) return;
-        if (!this.isCut) to.write(buffer, 0, length);
+        this.#deliver(from, to, buffer, length);
       }
     });
   }
 
-  /** Reads what an end sends, and writes it to the memory device that makes the faults. */
-  #send(end: End, from: PacketDevice, to: MemoryDevice): void {
+  /** Reads what an end sends, and writes it to the memory device that makes the faults, or to the other end. */
+  #send(end: End, from: PacketDevice, to: PacketDevice): void {
     const buffer = this.#buffer;
     for (let i = 0; i < BATCH; i++) {
       const length = from.read(buffer, 0);
       if (length === 0) return;
-      if (this.isCut || isMulticast(buffer)) continue;
-      if (this.#splits) this.#write(end, to, length);
-      else if (!this.#writeOne(end, to, buffer, length) && end === 'stack' && this.#isRefusing) {
-        this.stack.refused();
+      if (isMulticast(buffer)) continue;
+      if (this.#splits) this.#split(end, to, length);
+      else if (!this.#write(end, to, buffer, length)) {
+        if (from === this.stack) this.stack.refused();
         return;
       }
     }
   }
 
-  #write(end: End, to: MemoryDevice, length: number): void {
+  #split(end: End, to: PacketDevice, length: number): void {
     const segmenter = this.#segmenter;
     const result = segmenter.begin(this.#buffer, 0, VNET_HEADER_LENGTH, length, this.#mtu);
-    if (result !== SegmentResult.Ready) throw new Error(`the ${end} sends what cannot be split`);
+    if (result !== SegmentResult.Ready) throw new Error(`${end}: a packet cannot be split`);
     for (let next = segmenter.next(); next > 0; next = segmenter.next()) {
-      this.#writeOne(end, to, segmenter.frame, next);
+      this.#write(end, to, segmenter.frame, next);
     }
   }
 
-  #writeOne(end: End, to: MemoryDevice, buffer: Buffer, length: number): boolean {
+  #write(end: End, to: PacketDevice, buffer: Buffer, length: number): boolean {
     this.onPacket?.(end, buffer.subarray(VNET_HEADER_LENGTH, length));
-    return to.write(buffer, 0, length);
+    if (this.isCut) return true;
+    const counts = this.#counts[end];
+    const wire = this.#wire?.[end];
+    const isTaken =
+      wire === undefined ? this.#deliver(end, to, buffer, length) : wire.write(buffer, 0, length);
+    if (isTaken) counts.sent++;
+    else counts.dropped++;
+    return isTaken;
   }
+
+  #deliver(from: End, to: PacketDevice, buffer: Buffer, length: number): boolean {
+    const isTaken = to.write(buffer, 0, length);
+    if (isTaken) this.#counts[from].delivered++;
+    return isTaken;
+  }
+}
+
+/** The packets that an end has sent. */
+export interface PacketCounts {
+  /** The link has taken them. */
+  sent: number;
+  /** They were written to the other end. */
+  delivered: number;
+  /** The link has not taken them. */
+  dropped: number;
+}
+
+export function otherEnd(end: End): End {
+  return end === 'stack' ? 'linux' : 'stack';
+}
+
+function newCounts(): PacketCounts {
+  return { sent: 0, delivered: 0, dropped: 0 };
 }
 
 /** Prepares the namespace of the thread: no connection learns from others, and all ICMP errors are sent. */
@@ -228,5 +254,6 @@ function isMulticast(frame: Buffer): boolean {
 }
 
 const POOLS: readonly string[] = ['10.77.0.0/16', 'fd77::/16'];
+const QUEUE_LENGTH = 16_384;
 /** Packets of one turn of the event loop. */
 const BATCH = 128;
