@@ -140,8 +140,8 @@ class PresenceHttpsAgent extends HttpsAgent {
     options: RequestOptions,
     callback?: (error: Error | null, stream: Duplex) => void
   ): Duplex | null | undefined {
-    const withSocket: ConnectionOptions = { ...options, socket: connect(this.#host, options) };
-    return super.createConnection(withSocket as RequestOptions, callback);
+    const withSocket = { ...options, socket: connect(this.#host, options) };
+    return super.createConnection(withSocket, callback);
   }
 }
 

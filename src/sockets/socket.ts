@@ -314,7 +314,8 @@ export class PresenceSocket extends Duplex implements AttemptOwner {
       return;
     }
     this.#connection.shutdown();
-    callback();
+    // As in Node, a round of the event loop passes. Until then an end of both directions does not destroy.
+    setImmediate(callback);
   }
 
   override _destroy(error: Error | null, callback: (error: Error | null) => void): void {
@@ -351,10 +352,10 @@ export class PresenceSocket extends Duplex implements AttemptOwner {
     this.connecting = false;
     this.#attempt = undefined;
     this.#open(connection);
-    this.#flush();
-    if (this.#onFinal !== undefined) this._final(this.#onFinal);
     try {
       this.emit('connect');
+      this.#flush();
+      this.#finish();
       this.emit('ready');
     } finally {
       // The first read notices an end or a reset, and takes no data out of the stream.
@@ -394,6 +395,13 @@ export class PresenceSocket extends Duplex implements AttemptOwner {
       process.nextTick(rethrow, error);
       process.nextTick(receiveLater, this);
     }
+  }
+
+  /** Ends if that was asked for before there was a connection. */
+  #finish(): void {
+    const onFinal = this.#onFinal;
+    this.#onFinal = undefined;
+    if (onFinal !== undefined) this._final(onFinal);
   }
 
   #open(connection: TcpConnection): void {
@@ -507,7 +515,10 @@ export class PresenceSocket extends Duplex implements AttemptOwner {
   }
 
   #failureError(connection: TcpConnection, syscall: 'read' | 'write'): Error {
-    const code = codeOfFailure(connection.failure);
+    const { failure } = connection;
+    // As on Linux, a reset behind the end of the other side is EPIPE for who still writes.
+    const isPipe = failure === 'reset' && syscall === 'write' && connection.isReadEnded;
+    const code = isPipe ? 'EPIPE' : codeOfFailure(failure);
     return systemError(code, syscall, { cause: connection.cause ?? this.#host.closedBy });
   }
 

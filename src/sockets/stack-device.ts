@@ -37,6 +37,8 @@ export interface StackEndpoint extends PacketSource {
   onReady: () => void;
   /** Called when events wait, once until `takeEvents`. */
   onEvents: () => void;
+  /** Called when `deadline` is earlier than it was when it was read last. */
+  onDeadline: () => void;
   /** Hands the events to the program. */
   takeEvents(): void;
 }
@@ -136,6 +138,7 @@ export class StackDevice implements PacketDevice {
         this.#ring.markReady(index);
         this.#turns.wake();
       };
+      endpoint.onDeadline = () => this.#turns.wake();
       endpoint.onEvents = () => {
         this.#hasEvents = true;
         this.#turns.wake();
@@ -171,11 +174,6 @@ export class StackDevice implements PacketDevice {
   /** The time in ms of the monotonic clock; it stands still while packets are read and written. */
   now(): number {
     return this.#isTimeSet ? this.#nowMs : this.#clock.monotonicMs();
-  }
-
-  /** Looks at the deadlines and for packets again, after the program has changed something. */
-  wake(): void {
-    this.#turns.wake();
   }
 
   read(buffer: Buffer, offset: number): number {

@@ -27,6 +27,10 @@ export class TcpSide implements StackEndpoint {
     this.#tcp.onEvents = callback;
   }
 
+  set onDeadline(callback: () => void) {
+    this.#tcp.onDeadline = callback;
+  }
+
   get deadline(): number {
     return this.#tcp.deadline;
   }
@@ -63,6 +67,8 @@ export class UdpSide implements StackEndpoint {
   readonly #icmp: IcmpEndpoint;
   readonly #views = new PacketView();
   readonly #header = new PacketHeader();
+  /** Its deadlines change in `receive`, in `read`, and with what makes it ready, all of which are seen. */
+  onDeadline: () => void = () => {};
 
   constructor(udp: UdpEndpoint, reassembler: Reassembler, icmp: IcmpEndpoint) {
     this.#udp = udp;
@@ -129,6 +135,7 @@ export class IcmpSide implements StackEndpoint {
   readonly #icmp: IcmpEndpoint;
   readonly deadline = Number.POSITIVE_INFINITY;
   onEvents: () => void = () => {};
+  onDeadline: () => void = () => {};
 
   constructor(icmp: IcmpEndpoint) {
     this.#icmp = icmp;

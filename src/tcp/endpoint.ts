@@ -57,6 +57,8 @@ export class TcpEndpoint implements BlockHost {
   onReady: () => void = ignore;
   /** Called when there are events, once until `takeEvents`. */
   onEvents: () => void = ignore;
+  /** Called when `deadline` is earlier than it was when it was read last. */
+  onDeadline: () => void = ignore;
 
   readonly #clock: () => number;
   readonly #random: (length: number) => Uint8Array;
@@ -75,6 +77,8 @@ export class TcpEndpoint implements BlockHost {
   readonly #ready = new ReadyQueue<ControlBlock>();
   #eventful: ControlBlock[] = [];
   #isReadySignalled = false;
+  /** What the caller knows of `deadline`. */
+  #knownDeadline: number = Number.POSITIVE_INFINITY;
   #isLinkUp = true;
   #relievedAt: number = Number.NEGATIVE_INFINITY;
 
@@ -188,6 +192,7 @@ export class TcpEndpoint implements BlockHost {
   read(buffer: Uint8Array, at: number): number {
     const answered = this.#answers.next(buffer, at);
     if (answered > 0) {
+      this.#transmitter.forget();
       this.counters.sent++;
       return answered;
     }
@@ -216,7 +221,8 @@ export class TcpEndpoint implements BlockHost {
 
   /** When `expire` has to be called, in ms of `now`; Infinity if no timer runs. */
   get deadline(): number {
-    return Math.min(this.#wheel.deadline, this.#passive.deadline, this.#timeWait.deadline);
+    this.#knownDeadline = Math.min(this.#wheel.deadline, this.#passive.deadline, this.#timeWait.deadline);
+    return this.#knownDeadline;
   }
 
   /** Acts on the timers that are due. */
@@ -461,8 +467,14 @@ export class TcpEndpoint implements BlockHost {
   #schedule(block: ControlBlock): void {
     if (block.state === TcpState.Closed || block.state === TcpState.TimeWait) return;
     const deadline = deadlineOf(block, this.#isLinkUp);
-    if (deadline === Number.POSITIVE_INFINITY) this.#wheel.cancel(block);
-    else this.#wheel.schedule(block, deadline);
+    if (deadline === Number.POSITIVE_INFINITY) {
+      this.#wheel.cancel(block);
+      return;
+    }
+    this.#wheel.schedule(block, deadline);
+    if (deadline >= this.#knownDeadline) return;
+    this.#knownDeadline = deadline;
+    this.onDeadline();
   }
 
   #push(answer: Answer): void {

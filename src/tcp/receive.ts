@@ -93,6 +93,8 @@ export function acceptSyn(block: ControlBlock, segment: SegmentReader, now: numb
   const { options } = segment;
   block.irs = segment.sequence;
   block.window.open(seqAdd(segment.sequence, 1));
+  // Our SYN has offered this window.
+  block.offerWindow(0);
   block.lastAckSent = block.window.next;
   if (options.mss >= 0) block.peerMss = Math.max(options.mss, MIN_PEER_MSS);
   block.hasScale &&= options.windowScale >= 0;
