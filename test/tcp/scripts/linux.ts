@@ -6,6 +6,7 @@
  * @module
  */
 import { execFileSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import type { Family } from '../../../src/base/address.ts';
 import { LinuxTun } from '../../../src/device/index.ts';
 import { plainText } from '../../support/address.ts';
@@ -20,7 +21,10 @@ import { routeOf } from './wire.ts';
 export class LinuxHost {
   /** @throws {EnvironmentError} if there is no TUN. Needs a namespace of its own, and root. */
   static async open(): Promise<LinuxHost> {
-    const settings = Object.entries(SETTINGS).map(([name, value]) => `net.ipv4.${name}=${value}`);
+    // An older kernel lacks what newer ones must be told not to do.
+    const settings = Object.entries(SETTINGS)
+      .filter(([name]) => existsSync(`/proc/sys/net/ipv4/${name}`))
+      .map(([name, value]) => `net.ipv4.${name}=${value}`);
     execFileSync('sysctl', ['-qw', ...settings]);
     // The device takes any packet; the routes have the MTU of an Ethernet, with an MSS of 1460 in both IP versions.
     const tun = await LinuxTun.open({ name: 'script%d', mtu: 65_535, offload: false });
