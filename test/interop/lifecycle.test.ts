@@ -77,7 +77,8 @@ describe.skipIf(skipReason !== undefined)(titled('the stack and Linux', skipReas
     const failed = ending(writer);
     pair[otherEnd(end)].destroy();
     await once(writer.resume(), 'end');
-    const write = (): void => void (writer.writable && writer.write('more', write));
+    const write = (): void =>
+      void (writer.writable && writer.write('more', () => setImmediate(write)));
     write();
     expect(['ECONNRESET', 'EPIPE']).toContain(await failed);
   });

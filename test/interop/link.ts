@@ -40,6 +40,8 @@ export interface LinkOptions {
   readonly splits?: boolean | undefined;
   /** How many packets may be on their way in each direction; default 16,384. */
   readonly queueLength?: number | undefined;
+  /** Further addresses that the stack may connect to, from `10.77.0.0/16` and `fd77::/16`. */
+  readonly behind?: readonly string[] | undefined;
   /** The stack's clock. */
   readonly clock?: Clock | undefined;
 }
@@ -105,7 +107,11 @@ export class Link {
       pools: [...POOLS],
       zone: 'interop.test',
       hosts: [
-        { name: 'linux.interop.test', addresses: [linux4, linux6], ports: ['tcp/1-65535', 'icmp'] },
+        {
+          name: 'linux.interop.test',
+          addresses: [linux4, linux6, ...(options.behind ?? [])],
+          ports: ['tcp/1-65535', 'icmp'],
+        },
       ],
     });
     if (faults === undefined && queueLength === undefined) return;

@@ -3,7 +3,9 @@
  * 64 MiB in each cell.
  * @module
  */
+import { execFile } from 'node:child_process';
 import { once } from 'node:events';
+import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Faults } from '../../src/device/index.ts';
 import type { PresenceSocket } from '../../src/sockets/index.ts';
@@ -118,6 +120,75 @@ describe.skipIf(skipReason !== undefined)(titled('the stack and Linux', skipReas
     });
   });
 
+  describe.concurrent('exchange 4 MiB', () => {
+    const cell: Cell = { opener: 'stack', family: 4, offload: true };
+    const bytes = 4 * MIB;
+
+    test.each([5, 6])('though whole super-segments are lost, seed %i', async (seed) => {
+      const faults = { loss: 0.05, delayMs: 2, seed };
+      const link = await run({ ...cell, faults }, bytes, { splits: false });
+      expect(link.faultsOf('stack').lost).toBeGreaterThan(0);
+      await link.close();
+    });
+
+    test.each([4, 6] as const)(
+      'though bits of packets are inverted, over IPv%i',
+      async (family) => {
+        const faults = { corrupt: 0.01 };
+        const link = await run({ ...cell, family, offload: false, faults }, bytes);
+        expect(link.faultsOf('linux').corrupted).toBeGreaterThan(10);
+        const { 'tcp.dropChecksum': summed, dropMalformed } = link.stack.allCounters;
+        expect(summed! + dropMalformed!).toBeGreaterThan(0);
+        await link.close();
+      }
+    );
+
+    test.each(both)('though the link often refuses packets, offload %s', async (offload) => {
+      const link = await run({ ...cell, offload }, bytes, { queueLength: 8 });
+      const { refused } = link.stack.counters;
+      expect(refused).toBe(link.packetsOf('stack').dropped);
+      expect(refused).toBeGreaterThan(0);
+      await link.close();
+    });
+
+    test('though every packet takes from 1 to 21 ms', async () => {
+      const link = await run({ ...cell, faults: { delayMs: 1, jitterMs: 20 } }, bytes);
+      await link.close();
+    });
+
+    test.each([
+      ['an MTU of 1280', { mtu: 1280 }],
+      ['an MTU of 1400 of the kernel alone', { mtu: 1400, stackMtu: 9000 }],
+      ['an MTU of 9000 of the stack alone', { stackMtu: 9000 }],
+      ['an MTU of 65,515 of both', { mtu: 65_515 }],
+    ])('with %s', async (_, options) => {
+      for (const family of [4, 6] as const) {
+        for (const offload of both) {
+          const link = await run({ ...cell, family, offload }, MIB, options);
+          expect(link.stack.tcp.counters.retransmitted).toBe(0);
+          await link.close();
+        }
+      }
+    });
+  });
+
+  test('a delay and its jitter are what was asked for', async () => {
+    const link = await Link.open({ faults: { delayMs: 20, jitterMs: 10 } });
+    const { stack, linux } = link.addresses(4);
+    const ping = execFileAsync('ping', ['-c', '20', '-i', '0.01', stack]);
+    const ours = [];
+    for (let i = 0; i < 10; i++) ours.push((await link.stack.ping(linux)).rttMs);
+    const { stdout } = await ping;
+    const theirs = [...stdout.matchAll(/time=([\d.]+)/g)].map(([, ms]) => Number(ms));
+    expect(theirs).toHaveLength(20);
+    for (const times of [ours, theirs]) {
+      expect(Math.min(...times)).toBeGreaterThanOrEqual(40);
+      // A busy machine makes it longer.
+      expect(Math.min(...times)).toBeLessThan(90);
+    }
+    await link.close();
+  });
+
   // Their time is waiting for the most part.
   describe.concurrent(`exchange ${SMALL / MIB} MiB over a bad link`, () => {
     test.each(named(lossy))('%s', LONG, async (_, cell) => {
@@ -138,6 +209,8 @@ describe.skipIf(skipReason !== undefined)(titled('the stack and Linux', skipReas
     });
   });
 });
+
+const execFileAsync = promisify(execFile);
 
 /** A count of events that happen by chance, as often as expected. */
 function expectAbout(count: number, expected: number): void {
