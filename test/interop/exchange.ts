@@ -16,6 +16,8 @@ export interface ExchangeSpec {
 export interface ExchangeReport {
   readonly sent: Digest;
   readonly received: Digest;
+  /** From the call to the end of what the other end sent. */
+  readonly receivedMs: number;
 }
 
 export interface Digest {
@@ -29,10 +31,15 @@ export async function exchange(socket: Duplex, spec: ExchangeSpec): Promise<Exch
     socket.once('error', reject);
     socket.once('close', () => resolve());
   });
+  const start = performance.now();
+  let receivedMs = 0;
+  socket.once('end', () => {
+    receivedMs = performance.now() - start;
+  });
   const received = receive(socket);
   const sent = send(socket, spec);
   await closed;
-  return { sent: await sent, received: received() };
+  return { sent: await sent, received: received(), receivedMs };
 }
 
 /** Begins to read. Returns a function that tells what has come so far. */

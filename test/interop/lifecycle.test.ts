@@ -179,7 +179,6 @@ describe.skipIf(skipReason !== undefined)(titled('the stack and Linux', skipReas
       expect(link.stack.tcp.sizes).toMatchObject({ connections: 0, halfOpen: 0 })
     );
     expect(link.stack.tcp.memory.used).toBe(0);
-    expect(link.stack.tcp.counters.retransmitted).toBe(0);
   });
 
   test('Linux answers our keepalive probes, and the connection lives', async () => {
@@ -252,14 +251,18 @@ describe.skipIf(skipReason !== undefined)(titled('the stack and Linux', skipReas
     const { stack, linux } = await connected(link, 'stack');
     const got = receive(linux);
     const sending = send(stack, { bytes: 16 * MIB, seed: 8 });
+    const { counters } = link.stack.tcp;
     for (const share of [1, 5, 9]) {
       await vi.waitFor(() => expect(got().bytes).toBeGreaterThan(share * MIB), { interval: 1 });
+      const { retransmitted, tailProbes, timeouts } = counters;
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 300);
+      // The timers that are due act, and what has arrived is read.
+      for (let i = 0; i < 3; i++) await new Promise((resolve) => setImmediate(resolve));
+      expect(counters).toMatchObject({ retransmitted, tailProbes, timeouts });
     }
     const sent = await sending;
     await bothEnd({ stack, linux });
     expect(got()).toEqual(sent);
-    expect(link.stack.tcp.counters).toMatchObject({ retransmitted: 0, timeouts: 0 });
   });
 });
 

@@ -72,7 +72,6 @@ describe.skipIf(skipReason !== undefined)(titled('the stack and Linux', skipReas
     const theirs = { bytes, seed: 2 };
     const { stack, linux } = link.addresses(family);
     const before = process.cpuUsage();
-    const start = performance.now();
     let report: ExchangeReport;
     let peerReport: PeerReport;
     if (opener === 'stack') {
@@ -92,18 +91,18 @@ describe.skipIf(skipReason !== undefined)(titled('the stack and Linux', skipReas
       peerReport = await ending;
       server.close();
     }
-    const seconds = (performance.now() - start) / 1_000;
     const { user, system } = process.cpuUsage(before);
-    if (process.env.VP_REPORT !== undefined) {
+    if (process.env.VP_REPORT === '1') {
       const { retransmitted, timeouts, tailProbes, undone } = link.stack.tcp.counters;
-      const rate = ((2 * bytes * 8) / seconds / 1e9).toFixed(2);
-      const cpu = ((user + system) / 1e6 / ((2 * bytes) / 2 ** 30)).toFixed(2);
+      const { lost = 0 } = faults === undefined ? {} : link.faultsOf('stack');
       console.log(
-        `${title(cell)}: ${seconds.toFixed(2)} s, ${rate} Gbit/s in both directions together, ` +
-          `${cpu} CPU s/GiB here (${(user / 1e6).toFixed(2)} user, ${(system / 1e6).toFixed(2)} system), ` +
-          `${(peerReport.cpuMs / 1_000).toFixed(2)} s there; ` +
-          `${JSON.stringify({ retransmitted, timeouts, tailProbes, undone })} ` +
-          `${JSON.stringify([link.packetsOf('stack'), link.packetsOf('linux')])}`
+        [
+          title(cell),
+          `to Linux ${rate(bytes, peerReport.receivedMs)}, to the stack ${rate(bytes, report.receivedMs)}`,
+          // Both hash what they send and receive.
+          `CPU here ${((user + system) / 1e6).toFixed(2)} s, there ${(peerReport.cpuMs / 1e3).toFixed(2)} s`,
+          `lost ${lost}, ${JSON.stringify({ retransmitted, timeouts, tailProbes, undone })}`,
+        ].join('; ')
       );
     }
     expect(report.sent.bytes).toBe(bytes);
@@ -115,7 +114,7 @@ describe.skipIf(skipReason !== undefined)(titled('the stack and Linux', skipReas
   describe('exchange 64 MiB over a good link', () => {
     test.each(named(ways))('%s', async (_, cell) => {
       const link = await run(cell, LARGE);
-      expect(link.stack.tcp.counters.retransmitted).toBe(0);
+      expectNoRecovery(link);
       await link.close();
     });
   });
@@ -165,7 +164,7 @@ describe.skipIf(skipReason !== undefined)(titled('the stack and Linux', skipReas
       for (const family of [4, 6] as const) {
         for (const offload of both) {
           const link = await run({ ...cell, family, offload }, MIB, options);
-          expect(link.stack.tcp.counters.retransmitted).toBe(0);
+          expectNoRecovery(link);
           await link.close();
         }
       }
@@ -211,6 +210,17 @@ describe.skipIf(skipReason !== undefined)(titled('the stack and Linux', skipReas
 });
 
 const execFileAsync = promisify(execFile);
+
+function rate(bytes: number, ms: number): string {
+  return `${((bytes * 8) / ms / 1e3).toFixed(1)} Mbit/s`;
+}
+
+/** Nothing was sent again, unless it was a probe: on a busy machine an acknowledgement may be late. */
+function expectNoRecovery(link: Link): void {
+  const { retransmitted, tailProbes, timeouts } = link.stack.tcp.counters;
+  expect(timeouts).toBe(0);
+  expect(retransmitted).toBeLessThanOrEqual(tailProbes);
+}
 
 /** A count of events that happen by chance, as often as expected. */
 function expectAbout(count: number, expected: number): void {
