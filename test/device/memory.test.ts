@@ -207,11 +207,11 @@ describe('fault injection', () => {
 
 describe('delay', () => {
   /** A pair whose second device notes when it could read which packet. */
-  function delayed(faults: Faults, queueLength?: number) {
+  function delayed(faults: Faults, queueLength = 1_024) {
     const clock = new FakeClock({ monotonicMs: 0 });
     const schedule = (callback: () => void): void => void clock.after(0, callback);
-    const options = { faults: { first: faults }, queueLength, schedule, clock };
-    const [first, second] = MemoryDevice.pair(options);
+    const options = { faults: { first: faults }, schedule, clock };
+    const [first, second] = MemoryDevice.pair({ queueLength, ...options });
     const arrivals: { id: number; atMs: number }[] = [];
     second.start(() => {
       for (let frame = readFrame(second); frame.length > 0; frame = readFrame(second)) {

@@ -7,7 +7,7 @@ import { connect } from 'node:net';
 import { afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
 import { type Clock, systemClock } from '../../src/base/clock.ts';
 import { titled, useNamespace } from '../support/namespace.ts';
-import { type Digest, receive, send } from './exchange.ts';
+import { type Digest, exchange, receive, send } from './exchange.ts';
 import { type End, Link, type LinkOptions, otherEnd, prepareNamespace, sysctl } from './link.ts';
 import { connected, ending, listening, open, type Pair, portOf } from './pair.ts';
 import { segmentOf } from './tcp-header.ts';
@@ -174,6 +174,41 @@ describe.skipIf(skipReason !== undefined)(titled('the stack and Linux', skipReas
       }
     };
     await Promise.all(Array.from({ length: 50 }, client));
+    server.close();
+    await vi.waitFor(() =>
+      expect(link.stack.tcp.sizes).toMatchObject({ connections: 0, halfOpen: 0 })
+    );
+    expect(link.stack.tcp.memory.used).toBe(0);
+  });
+
+  test.each(ENDS)('1,000 requests of %s take few packets more than one each way', async (end) => {
+    const link = await openLink();
+    const pair = await connected(link, end);
+    const server = pair[otherEnd(end)];
+    server.on('data', (chunk) => server.write(chunk));
+    for (let i = 0; i < 1_000; i++) {
+      pair[end].write(`request ${i}`);
+      await once(pair[end], 'data');
+    }
+    for (const from of ENDS) {
+      // On a busy machine an acknowledgement may leave before the answer is ready.
+      expect(link.packetsOf(from).sent).toBeLessThan(1_500);
+      expect(link.packetsOf(from).sent).toBeGreaterThan(1_000);
+    }
+    await bothEnd(pair);
+  });
+
+  test.each(ENDS)('100 connections of %s transfer at once over a bad link', async (end) => {
+    const faults = { loss: 0.01, duplicate: 0.01, reorder: 0.02, delayMs: 1, seed: 9 };
+    const link = await openLink({ faults });
+    const server = await listening(link, otherEnd(end));
+    server.on('connection', (socket) => socket.pipe(socket));
+    const transfers = Array.from({ length: 100 }, async (_, seed) => {
+      const socket = await open(link, end, portOf(server));
+      const report = await exchange(socket, { bytes: 100_000, seed });
+      expect(report.received).toEqual(report.sent);
+    });
+    await Promise.all(transfers);
     server.close();
     await vi.waitFor(() =>
       expect(link.stack.tcp.sizes).toMatchObject({ connections: 0, halfOpen: 0 })

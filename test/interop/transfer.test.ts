@@ -54,7 +54,7 @@ describe.skipIf(skipReason !== undefined)(titled('the stack and Linux', skipReas
 
   // Their time is waiting for the most part.
   describe.concurrent(`exchange ${SMALL / MIB} MiB over a bad link`, () => {
-    test.each(named(lossy))('%s', TIMEOUT_MS, async (_, cell) => {
+    test.each(named(lossy))('%s', { timeout: TIMEOUT_MS }, async (_, cell) => {
       const link = await runCell(peer, cell, SMALL);
       const { loss = 0, duplicate = 0, reorder = 0, delayMs } = cell.faults!;
       for (const end of ['stack', 'linux'] as const) {
