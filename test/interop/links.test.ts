@@ -44,7 +44,7 @@ describe.skipIf(skipReason !== undefined)(titled('the stack and Linux', skipReas
   describe.concurrent('exchange bytes', () => {
     test.each([5, 6])('though whole super-segments are lost, seed %i', async (seed) => {
       const faults = { loss: 0.05, delayMs: 1, seed };
-      const link = await runCell(peer, { ...CELL, faults }, 2 * MIB, { splits: false });
+      const link = await runCell(peer, { ...CELL, faults }, MIB, { splits: false });
       expect(link.faultsOf('stack').lost).toBeGreaterThan(0);
       await link.close();
     });
