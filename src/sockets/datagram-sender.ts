@@ -86,6 +86,10 @@ export class DatagramSender {
 
   /** Sends a datagram that is held. */
   send(datagram: Outgoing): void {
+    if (this.#up.isUp) {
+      this.#lookUpAndSend(datagram);
+      return;
+    }
     this.#up.whenUp(
       () => this.#lookUpAndSend(datagram),
       (error) => this.fail(datagram, error)

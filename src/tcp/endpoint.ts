@@ -364,9 +364,11 @@ export class TcpEndpoint implements BlockHost {
       acknowledgement: hasAck ? window.next : 0,
       flags: isReset ? (hasAck ? FLAG_RST | FLAG_ACK : FLAG_RST) : FLAG_ACK,
       window: isReset ? 0 : block.offerWindow(),
-      timestamps: block.hasTimestamps
-        ? { value: block.timestamp, echo: block.tsRecent }
-        : undefined,
+      // In SYN-SENT nothing is negotiated yet (RFC 7323 section 3.2).
+      timestamps:
+        block.hasTimestamps && hasAck
+          ? { value: block.timestamp, echo: block.tsRecent }
+          : undefined,
     });
     if (isReset) this.counters.resets++;
   }
@@ -376,7 +378,8 @@ export class TcpEndpoint implements BlockHost {
     this.#wheel.cancel(block);
     this.#blocks.remove(block);
     if (isTimeWait) {
-      this.answer(block, false);
+      // The peer's FIN, unless it was acknowledged in CLOSING: an ACK must not be answered with an ACK.
+      if (block.isAckDue) this.answer(block, false);
       this.#timeWait.add(
         block.flow,
         block.sndNxt,
@@ -418,9 +421,13 @@ export class TcpEndpoint implements BlockHost {
       counters.dropOutsideWindow++;
       return;
     }
-    const isSyn = (segment.flags & (FLAG_SYN | FLAG_ACK)) === FLAG_SYN;
-    const listener = isSyn ? this.#listeners.find(flow.localPort, flow.local.words) : undefined;
-    if (listener === undefined) {
+    const listener = segment.has(FLAG_ACK)
+      ? undefined
+      : this.#listeners.find(flow.localPort, flow.local.words);
+    if (listener !== undefined && !segment.has(FLAG_SYN)) {
+      // RFC 9293 section 3.10.7.2, fourth step: neither RST nor ACK nor SYN.
+      counters.dropBadAck++;
+    } else if (listener === undefined) {
       counters.resets++;
       this.#push(resetFor(segment, flow));
     } else if (

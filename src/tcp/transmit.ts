@@ -140,7 +140,6 @@ export class Transmitter {
   #data(block: ControlBlock, buffer: Uint8Array, at: number): number {
     this.#prepareOptions(block);
     const { loss } = block;
-    loss.mss = this.#mss(block);
     if (block.isResendDue) {
       block.isResendDue = false;
       if (!loss.isEmpty) {

@@ -4,6 +4,16 @@ import { afterEach, describe, expect, test } from 'vitest';
 import { type PresenceDatagramSocket, SocketStack } from '../../src/sockets/index.ts';
 import { counting } from '../support/bytes.ts';
 import { pump } from '../support/device-pump.ts';
+import {
+  echoPacket,
+  fragment,
+  icmpError,
+  repairIpv4Checksum,
+  udp,
+  udpPacket,
+} from '../support/packets.ts';
+import { Random } from '../support/random.ts';
+import { framed } from '../support/vnet.ts';
 
 const OWN = { 4: '10.0.0.1', 6: 'fd00::1' } as const;
 const FAR = { 4: '10.0.1.1', 6: 'fd01::1' } as const;
@@ -88,6 +98,55 @@ describe.each([
       }
     });
   });
+});
+
+test('mutated packets throw nothing, and afterwards datagrams still arrive', async () => {
+  const seed = 20_261_130;
+  const random = new Random(seed);
+  const [near, far] = open({});
+  const socket = far!.datagram('udp4');
+  const port = await bound(socket);
+  const heard: Buffer[] = [];
+  socket.on('message', (message) => heard.push(message));
+  const frame = Buffer.alloc(70_000);
+  for (let i = 0; i < 2500; i++) {
+    const family = random.pick([4, 6] as const);
+    const ends = { source: OWN[family], destination: FAR[family] };
+    const payload = random.bytes(random.below(200));
+    const fields = { sourcePort: 5, destinationPort: random.pick([port, 9]), payload };
+    const quoted = udpPacket({ source: ends.destination, destination: ends.source }, fields);
+    const packet = random.pick([
+      () => udpPacket(ends, fields),
+      () => echoPacket(ends, { payload, reply: random.chance(0.5) }),
+      () => icmpError(ends, { type: family === 4 ? 3 : 1, code: random.below(16), quoted }),
+      () => fragment(ends, udp(fields), [8 * random.below(4), 40], { fragment: 0, more: true }),
+    ])();
+    for (let k = random.below(4); k > 0; k--) {
+      packet[random.below(packet.length)] = random.below(256);
+    }
+    repairIpv4Checksum(packet);
+    const vnet = random.chance(0.5)
+      ? {}
+      : {
+          flags: random.below(4),
+          gsoType: random.below(6),
+          gsoSize: random.below(100),
+          checksumStart: random.pick([20, 40, random.below(100)]),
+          checksumOffset: 6,
+        };
+    const bytes = framed(packet, vnet);
+    frame.set(bytes, 0);
+    expect(() => far!.write(frame, 0, bytes.length), `seed ${seed}, packet ${i}`).not.toThrow();
+    if (i % 50 === 0) await new Promise(setImmediate);
+  }
+  const arrived = new Promise<void>((resolve) => {
+    socket.on('message', (message) => message.equals(Buffer.from('still here')) && resolve());
+  });
+  near!.datagram('udp4').send('still here', port, 'far');
+  await arrived;
+  expect(heard.length).toBeGreaterThan(10);
+  const { counters } = far!;
+  expect(counters.dropMalformed).toBeGreaterThan(100);
 });
 
 test('the end of a stack ends its sockets and echoes', async () => {

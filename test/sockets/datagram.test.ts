@@ -320,6 +320,14 @@ describe('a presence', () => {
     expect(missing).toEqual([]);
   });
 
+  test('can be given to a program that expects a dgram.Socket', async () => {
+    const socket: Socket = presence(1);
+    socket.on('message', (message, from) => message.toString() + from.address);
+    socket.bind(() => socket.close());
+    await once(socket, 'close');
+    opened.length = 0;
+  });
+
   test('refuses what has no meaning', () => {
     const socket = presence(1);
     for (const call of [

@@ -7,7 +7,7 @@ import { setImmediate as nextRound } from 'node:timers/promises';
 import { afterEach } from 'vitest';
 import { createServer, type PresenceServer } from '../../src/sockets/server.ts';
 import { connect, PresenceSocket } from '../../src/sockets/socket.ts';
-import { FakeNetwork } from './fake-tcp.ts';
+import { StackNetwork } from './stack-network.ts';
 
 export interface World {
   readonly name: string;
@@ -18,8 +18,6 @@ export interface World {
   connect(...args: unknown[]): net.Socket;
   socket(options?: object): net.Socket;
   server(options?: object, listener?: (socket: net.Socket) => void): net.Server;
-  /** Lets time pass, where it has to be told to. */
-  pass(ms: number): void;
 }
 
 /** A connection, seen from both ends. */
@@ -70,14 +68,13 @@ export const nodeWorld = (): World => ({
     server.on('connection', keep);
     return keep(server);
   },
-  pass: () => {},
 });
 
 export const ourWorld = (): World => {
-  const network = new FakeNetwork();
-  const client = network.host('10.1.0.1', '2001:db8::1');
-  const far = network.host('10.2.0.1');
-  network.host('10.2.0.2');
+  const network = new StackNetwork();
+  const client = network.stack('10.1.0.1', '2001:db8:1::1');
+  const far = network.stack('10.2.0.1', '2001:db8:2::1');
+  network.stack('10.2.0.2');
   return {
     name: 'presences',
     isOurs: true,
@@ -89,10 +86,6 @@ export const ourWorld = (): World => {
       const server: PresenceServer = createServer(far, options, listener as never);
       server.on('connection', keep);
       return keep(server as unknown as net.Server);
-    },
-    pass: (ms) => {
-      client.clock.advance(ms);
-      far.clock.advance(ms);
     },
   };
 };

@@ -149,7 +149,7 @@ class ScriptRun {
   #inject(text: SegmentText): void {
     const { place } = this.#subject;
     const options = text.options === 'any' ? [] : text.options;
-    const scale = options.find((option) => option.kind === 'wscale');
+    const scale = options.flatMap((option) => (option.kind === 'wscale' ? [option] : []))[0];
     if (text.fault !== 'checksum') {
       this.#numbering.noteInjected(text.flags, scale && this.#numbering.valueOf(scale.value));
       if (text.flags.includes('S')) this.#content.noteSyn(text.start);
