@@ -14,7 +14,12 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { VNET_HEADER_LENGTH } from 'virtual-presence/packet';
 import { type PresenceSocket, SocketStack } from 'virtual-presence/sockets';
 import { IpAddress } from '../../src/base/address.ts';
-import { type ListenerOwner, type TcpConnection, TcpEndpoint, TcpEvent } from '../../src/tcp/index.ts';
+import {
+  type ListenerOwner,
+  type TcpConnection,
+  TcpEndpoint,
+  TcpEvent,
+} from '../../src/tcp/index.ts';
 import { pump } from '../../test/support/device-pump.ts';
 
 /** Both ends together. */
