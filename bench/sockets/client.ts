@@ -52,8 +52,8 @@ export interface AgentConfig {
 export interface StraightConfig {
   /** The address of the stack. */
   readonly address: string;
-  /** The addresses it reaches. */
-  readonly pool: string;
+  /** The address that it reaches. */
+  readonly service: string;
   readonly tun: string;
 }
 
@@ -93,9 +93,11 @@ async function openAgent(path: string, isShort: boolean): Promise<Connect> {
 }
 
 async function openStraight(path: string): Promise<Connect> {
-  const { address, pool, tun } = configOf<StraightConfig>(path);
+  const { address, service, tun } = configOf<StraightConfig>(path);
+  const hosts = [{ name: 'service.example.test', addresses: [service], ports: ['tcp/1-65535'] }];
+  const pool = `${service}/32`;
   const stack = new SocketStack();
-  stack.setSite({ sources: [`${address}/32`], pools: [pool], zone: 'example.test', hosts: [] });
+  stack.setSite({ sources: [`${address}/32`], pools: [pool], zone: 'example.test', hosts });
   const device = await openDevice({ type: 'tun', name: tun, mtu: 1500 });
   pump(stack, device);
   showCounters(() => stack.allCounters);
@@ -123,8 +125,18 @@ async function perform(
     case 'request':
       return requests(() => connect({ host, port }), command.count, command.ms);
     default:
-      for (let i = 0; i < command.streams; i++) {
-        streams.push(await opened(connect, command.do, { host, port }));
+      while (streams.length < command.streams) {
+        const count = Math.min(command.streams - streams.length, CONCURRENT);
+        const opening = Array.from({ length: count }, () =>
+          opened(connect, command.do === 'onread', { host, port })
+        );
+        streams.push(...(await Promise.all(opening)));
+      }
+      // All begin at the same time, so that none has to connect beside a thousand that carry all they can.
+      for (const stream of streams) {
+        if (command.do === 'send') send(stream);
+        else stream.write('?');
+        if (command.do === 'data') stream.on('data', noop);
       }
       return {};
   }
@@ -132,17 +144,15 @@ async function perform(
 
 function opened(
   connect: Connect,
-  what: 'send' | 'onread' | 'data',
+  hasOnread: boolean,
   to: { host: string; port: number }
 ): Promise<Duplex> {
   const onread = { buffer: BUFFER, callback: () => true };
-  const stream = connect(what === 'onread' ? { ...to, onread } : to);
+  const stream = connect(hasOnread ? { ...to, onread } : to);
   return new Promise((resolve, reject) => {
     stream.once('error', reject);
     stream.once('connect', () => {
       stream.off('error', reject).on('error', fail);
-      if (what === 'data') stream.on('data', noop);
-      if (what === 'send') send(stream);
       resolve(stream);
     });
   });
@@ -201,5 +211,6 @@ const MESSAGE = Buffer.alloc(100);
 const CHUNK = Buffer.alloc(65_536);
 const BUFFER = Buffer.alloc(65_536);
 const WARM_UP = 25;
+const CONCURRENT = 50;
 
 await main();

@@ -3,8 +3,8 @@
  *
  *     service SINK-PORT SOURCE-PORT ANSWER-PORT
  *
- * The first port reads all that comes, the second sends as much as it can, the third answers a request of
- * 100 bytes with 100 bytes and closes. A line on standard input is answered by one line of JSON: the time in
+ * The first port reads all that comes, the second sends as much as it can once a byte has come, the third answers a
+ * request of 100 bytes with 100 bytes and closes. A line on standard input is answered by one line of JSON: the time in
  * microseconds, and for each open stream of the first two ports how many bytes have arrived at the receiver, as TCP
  * knows it here. The service runs until standard input ends.
  */
@@ -14,7 +14,7 @@
 #include <fcntl.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
-#include <stdint.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,7 +31,8 @@ enum kind { NONE, LISTENER, SINK, SOURCE, ANSWER };
 /* Indexed by descriptor. */
 static struct {
 	enum kind kind;
-	/* Of a listener: what its connections are. Of a request: how many bytes of it are missing. */
+	/* Of a listener: what its connections are. Of a request: how many bytes of it are missing. Of a source: 0 once it
+	   sends. */
 	int detail;
 } descriptors[MOST];
 
@@ -72,7 +73,7 @@ static void greet(int listener)
 		if (fd < 0)
 			return;
 		enum kind kind = descriptors[listener].detail;
-		watch(fd, kind == SOURCE ? EPOLLOUT : EPOLLIN, kind, MESSAGE);
+		watch(fd, EPOLLIN, kind, MESSAGE);
 	}
 }
 
@@ -86,11 +87,16 @@ static void end(int fd)
 static void move(int fd)
 {
 	enum kind kind = descriptors[fd].kind;
-	ssize_t length = kind == SOURCE ? send(fd, chunk, CHUNK, MSG_NOSIGNAL) : recv(fd, chunk, CHUNK, 0);
+	bool is_sender = kind == SOURCE && !descriptors[fd].detail;
+	ssize_t length = is_sender ? send(fd, chunk, CHUNK, MSG_NOSIGNAL) : recv(fd, chunk, CHUNK, 0);
 	if (length < 0 && errno == EAGAIN)
 		return;
 	if (length <= 0) {
 		end(fd);
+	} else if (kind == SOURCE && !is_sender) {
+		struct epoll_event event = {.events = EPOLLOUT, .data.fd = fd};
+		descriptors[fd].detail = 0;
+		epoll_ctl(poller, EPOLL_CTL_MOD, fd, &event);
 	} else if (kind == ANSWER && (descriptors[fd].detail -= length) <= 0) {
 		(void)!send(fd, chunk, MESSAGE, MSG_NOSIGNAL);
 		end(fd);

@@ -46,7 +46,7 @@ export async function measureStraight(
     const far = await network.newHost('far', undefined);
     const wan = await Wan.open(network, near, far, { ...link, seed }, forwarder, LIFETIME_SECONDS);
     const path = join(directory, 'straight.json');
-    const config: StraightConfig = { address: STACK, pool: `${CLOUD_WAN}/32`, tun: 'vp0' };
+    const config: StraightConfig = { address: STACK, service: CLOUD_WAN, tun: 'vp0' };
     writeFileSync(path, JSON.stringify(config));
     const start = (...words: string[]) =>
       near.start([process.execPath, client, ...words], LIFETIME_SECONDS);
