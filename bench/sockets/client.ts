@@ -98,7 +98,7 @@ async function openStraight(path: string): Promise<Connect> {
   const pool = `${service}/32`;
   const stack = new SocketStack();
   stack.setSite({ sources: [`${address}/32`], pools: [pool], zone: 'example.test', hosts });
-  const device = await openDevice({ type: 'tun', name: tun, mtu: 1500 });
+  const device = await openDevice({ type: 'tun', name: tun, mtu: 1500, lan: ['wan0'] });
   pump(stack, device);
   showCounters(() => stack.allCounters);
   return (options) => stack.connect(options);
