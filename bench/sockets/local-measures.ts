@@ -6,7 +6,7 @@ import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 
 /** The measures that need no network, by name. */
-export const LOCAL_PARTS: readonly string[] = ['endpoint', 'sockets', 'idle'];
+export const LOCAL_PARTS: readonly string[] = ['endpoint', 'sockets', 'requests', 'idle'];
 
 /** @param program what `buildSocketPrograms` has made of `local.ts` */
 export async function measureLocal(
@@ -34,6 +34,10 @@ export async function measureLocal(
         dataCpu: await bulk('sockets', 'super', 'data', 2048 / scale),
         shortOnreadCpu: await bulk('sockets', '1460', 'onread', 512 / scale),
       };
+    case 'requests': {
+      const { cpuUs } = await run('requests', 10_000 / scale);
+      return { cpuUs: cpuUs! };
+    }
     default: {
       const { heap, external } = await run('idle', 10_000);
       return { heapBytes: heap!, externalBytes: external! };

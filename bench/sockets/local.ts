@@ -4,6 +4,7 @@
  *
  *     local endpoint SUPER|1460 MIB             two TCP endpoints, without sockets
  *     local sockets SUPER|1460 onread|data MIB  two stacks with Node sockets
+ *     local requests COUNT                      connect, 100 bytes there, 100 bytes back, close, in sequence
  *     local idle COUNT                          the heap of connections that have been used and are idle; --expose-gc
  *
  * Each prints one line of JSON.
@@ -31,6 +32,12 @@ export interface LocalBulk {
   readonly retransmitted: number;
 }
 
+/** Of one connection with its request; both ends together. */
+export interface LocalRequests {
+  readonly us: number;
+  readonly cpuUs: number;
+}
+
 /** For one end of one connection: in bytes. */
 export interface IdleMemory {
   readonly heap: number;
@@ -39,7 +46,9 @@ export interface IdleMemory {
 
 async function main(): Promise<void> {
   const [what, ...words] = process.argv.slice(2);
-  const result = await { endpoint, sockets, idle }[what as 'endpoint']!(...(words as [string]));
+  // Stacks alone do not keep a process alive.
+  setInterval(noop, 1_000);
+  const result = await { endpoint, sockets, requests, idle }[what as 'endpoint']!(...(words as [string]));
   console.log(JSON.stringify(result));
   process.exit();
 }
@@ -151,6 +160,33 @@ async function sockets(size: string, mode: string, mebibytes: string): Promise<L
   await done.promise;
   const { sent, retransmitted } = server.tcp.counters;
   return measured(got, sent + client.tcp.counters.sent, retransmitted);
+}
+
+async function requests(count: string): Promise<LocalRequests> {
+  const [client, server] = stacks({});
+  const message = Buffer.alloc(100);
+  const listener = server.createServer((socket) => {
+    socket.on('error', noop).on('data', () => socket.end(message));
+  });
+  listener.listen({ port: PORT, backlog: 1024 });
+  await once(listener, 'listening');
+  const request = (): Promise<void> =>
+    new Promise((resolve, reject) => {
+      const socket = client.connect({ host: SERVER, port: PORT });
+      socket.on('error', reject).on('data', noop).on('close', resolve);
+      socket.write(message);
+    });
+  const wanted = Number(count);
+  for (let i = 0; i < wanted / 10; i++) await request();
+  const cpu = process.cpuUsage();
+  const startMs = performance.now();
+  const times=[];
+  for (let i = 0; i < wanted; i++) {const t=performance.now();await request();times.push(performance.now()-t);}
+  console.error(times.map((t,i)=>[t,i]).filter(([t])=>t>30).slice(0,20));
+  times.sort((a,b)=>a-b); console.error(times[wanted>>1], times[Math.floor(wanted*.99)], times[wanted-1], client.tcp.counters, client.tcp.sizes, server.tcp.sizes);
+  const { user, system } = process.cpuUsage(cpu);
+  const us = ((performance.now() - startMs) * 1000) / wanted;
+  return { us, cpuUs: (user + system) / wanted };
 }
 
 async function idle(count: string): Promise<IdleMemory> {
