@@ -12,6 +12,7 @@ const programs: readonly string[] = [
   'test/differential/',
   'test/e2e/',
   'test/package/',
+  'test/tcp/scripts/linux.test.ts',
   'test/translator/allocation.test.ts',
 ];
 
@@ -45,6 +46,7 @@ const modules: readonly string[] = [
   'test/pki/rollover.test.ts',
   'test/pki/signing-request.test.ts',
   'test/pki/wrong-clock.test.ts',
+  'test/sockets/datagram-linux.test.ts',
   'test/store/',
   'test/translator/fast-path.test.ts',
   'test/translator/idle-paths.test.ts',

@@ -11,6 +11,7 @@ import { DeviceOptionsSchema, isPacketDevice } from '../device/index.ts';
 import { ConfigError } from '../errors.ts';
 import type { KeyType } from '../pki/index.ts';
 import type { DesiredInput } from '../registry/index.ts';
+import { SocketStack } from '../sockets/index.ts';
 import {
   type ConnectionLimits,
   WORKER_POOL_DEFAULTS,
@@ -254,7 +255,8 @@ const MINUTE_MS = 60_000;
 const { trust: TRUST } = CLOUD_GATEWAY_DEFAULTS;
 
 const isSockets = (device: unknown): boolean =>
-  typeof device === 'object' && device !== null && 'type' in device && device.type === 'sockets';
+  device instanceof SocketStack ||
+  (typeof device === 'object' && device !== null && 'type' in device && device.type === 'sockets');
 
 const noSockets = v.pipe(
   v.unknown(),
@@ -264,8 +266,8 @@ const noSockets = v.pipe(
 export const CloudOptionsSchema: Schema<Parsed> = v.strictObject({
   ...COMMON_ENTRIES,
   device: v.lazy((device) => {
-    if (isPacketDevice(device)) return v.unknown();
-    return isSockets(device) ? noSockets : DeviceOptionsSchema;
+    if (isSockets(device)) return noSockets;
+    return isPacketDevice(device) ? v.unknown() : DeviceOptionsSchema;
   }),
   trustDomain: v.pipe(DomainText, v.regex(/^[a-z0-9.-]+$/, 'a lower-case domain name')),
   tunnel: ListenSchema,

@@ -19,9 +19,9 @@ import type { Duplex } from 'node:stream';
 import { type ConnectionOptions, connect as connectTls, type TLSSocket } from 'node:tls';
 import { systemClock } from '../base/clock.ts';
 import { checkMs, type PresenceNetConnectOptions } from './arguments.ts';
+import type { SocketHost } from './host.ts';
 import { connect, type PresenceSocket } from './socket.ts';
 import { systemError } from './system-error.ts';
-import type { SocketHost } from './tcp-types.ts';
 
 /** The options of `connector`. */
 export interface ConnectorOptions {
@@ -140,8 +140,8 @@ class PresenceHttpsAgent extends HttpsAgent {
     options: RequestOptions,
     callback?: (error: Error | null, stream: Duplex) => void
   ): Duplex | null | undefined {
-    const withSocket: ConnectionOptions = { ...options, socket: connect(this.#host, options) };
-    return super.createConnection(withSocket as RequestOptions, callback);
+    const withSocket = { ...options, socket: connect(this.#host, options) };
+    return super.createConnection(withSocket, callback);
   }
 }
 

@@ -114,7 +114,10 @@ export function connectTarget(options: PresenceConnectOptions): ConnectTarget {
   if (localAddress && isIP(localAddress) === 0) {
     throw argumentError(TypeError, 'ERR_INVALID_IP_ADDRESS', `Invalid IP address: ${localAddress}`);
   }
-  if (localPort !== undefined) checkPort('options.localPort', localPort);
+  if (localPort) {
+    if (typeof localPort !== 'number') throw wrongType('options.localPort', 'number', localPort);
+    checkPort('options.localPort', localPort);
+  }
   if (lookup != null) checkCallback('options.lookup', lookup);
   checkOptionalDuration('options.connectTimeout', options.connectTimeout);
   checkOptionalDuration('options.userTimeout', options.userTimeout);

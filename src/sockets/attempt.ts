@@ -7,11 +7,11 @@
 import { isIP } from 'node:net';
 import { IpAddress } from '../base/address.ts';
 import { type Clock, systemClock } from '../base/clock.ts';
+import { type TcpConnection, TcpEvent, type TcpOwner } from '../tcp/index.ts';
 import type { ConnectTarget } from './arguments.ts';
 import { codeOfFailure } from './failure.ts';
+import type { SocketHost } from './host.ts';
 import { hasCode, lookupError, systemError } from './system-error.ts';
-import type { SocketHost } from './tcp-types.ts';
-import { type TcpConnection, TcpEvent, type TcpOwner } from './tcp-types.ts';
 
 /** The socket that connects. */
 export interface AttemptOwner extends TcpOwner {
@@ -228,17 +228,13 @@ export class ConnectAttempt {
     const { port, options } = this.#target;
     const { localAddress, localPort } = options;
     const { closedBy } = this.#host;
-    const cause = connection.cause ?? closedBy;
-    return systemError(
-      closedBy === undefined ? codeOfFailure(connection.failure) : 'ENETDOWN',
-      'connect',
-      {
-        address: connection.flow.remote.toString(),
-        port,
-        local: localAddress && localPort ? `${localAddress}:${localPort}` : undefined,
-        cause,
-      }
-    );
+    const code = closedBy === undefined ? codeOfFailure(connection.failure) : 'ENETDOWN';
+    return systemError(code, 'connect', {
+      address: connection.flow.remote.toString(),
+      port,
+      local: localAddress && localPort ? `${localAddress}:${localPort}` : undefined,
+      cause: closedBy ?? connection.cause,
+    });
   }
 
   /** Returns the error of the only address, or all of them, as Node does. */

@@ -86,6 +86,10 @@ export class DatagramSender {
 
   /** Sends a datagram that is held. */
   send(datagram: Outgoing): void {
+    if (this.#up.isUp) {
+      this.#lookUpAndSend(datagram);
+      return;
+    }
     this.#up.whenUp(
       () => this.#lookUpAndSend(datagram),
       (error) => this.fail(datagram, error)
@@ -157,6 +161,8 @@ export class DatagramSender {
     let code: string | undefined = 'EINVAL';
     if (socket === undefined || socket.isClosed) {
       code = 'ECANCELED';
+    } else if (this.#host.closedBy !== undefined) {
+      code = 'ENETDOWN';
     } else if (remote !== undefined) {
       const request = datagram.callback && datagram;
       code = this.#host.refusal('udp', remote, port);

@@ -51,7 +51,8 @@ export interface PresenceDatagramOptions {
 type MessageListener = (message: Buffer, from: RemoteInfo) => void;
 
 /**
- * Emits `message` (bytes, `RemoteInfo`), `listening`, `connect`, `error` and `close`.
+ * Emits `message` (bytes, `RemoteInfo`), `listening`, `connect`, `error` and `close`. When the stack is closed, the
+ * socket is closed too; if somebody listens for `error`, an error ENETDOWN with the `cause` comes first.
  *
  * A socket of type `udp6` takes IPv6 alone. Multicast, broadcast and hop limits do not exist here: their methods throw
  * a system error ENOTSUP.
@@ -436,9 +437,15 @@ export class PresenceDatagramSocket extends UnsupportedDatagramCalls {
     this.#emitError(systemError(code, 'recvmsg', { address: remote.toString(), port }));
   }
 
+  /**
+   * The stack is closed. A program that closes it itself need not listen for an error of each socket; a call that is
+   * under way fails in any case.
+   */
   #onEndpointClosed(): void {
     const cause = this.#host.closedBy;
-    if (cause !== undefined) this.#emitError(systemError('ENETDOWN', 'recvmsg', { cause }));
+    if (cause !== undefined && this.listenerCount('error') > 0) {
+      this.#emitError(systemError('ENETDOWN', 'recvmsg', { cause }));
+    }
     if (this.#isOpen) this.close();
   }
 

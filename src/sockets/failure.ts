@@ -2,7 +2,7 @@
  * What the end of a TCP connection is called in the socket API.
  * @module
  */
-import type { TcpFailure } from './tcp-types.ts';
+import type { TcpFailure } from '../tcp/index.ts';
 
 /** Returns the code of the system error. */
 export function codeOfFailure(failure: TcpFailure | undefined): string {

@@ -7,8 +7,8 @@ import { isIP } from 'node:net';
 import { promisify } from 'node:util';
 import type { IpAddress } from '../base/address.ts';
 import { argumentError, checkCallback, familyOption } from './arguments.ts';
+import type { SocketHost } from './host.ts';
 import { hasCode, lookupError } from './system-error.ts';
-import type { SocketHost } from './tcp-types.ts';
 
 type OneCallback = (error: NodeJS.ErrnoException | null, address: string, family: number) => void;
 type AllCallback = (error: NodeJS.ErrnoException | null, addresses: LookupAddress[]) => void;

@@ -6,6 +6,7 @@ import { AsyncResource } from 'node:async_hooks';
 import { EventEmitter } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import type { IpAddress } from '../base/address.ts';
+import type { ListenerOwner, TcpConnection, TcpListener } from '../tcp/index.ts';
 import {
   argumentError,
   listenTarget,
@@ -13,9 +14,9 @@ import {
   type PresenceListenOptions,
   type PresenceSocketOptions,
 } from './arguments.ts';
-import { PresenceSocket, type SocketServer } from './socket.ts';
+import type { SocketHost } from './host.ts';
+import { PresenceSocket, type SocketServer, throwLater } from './socket.ts';
 import { listenError } from './system-error.ts';
-import type { ListenerOwner, SocketHost, TcpConnection, TcpListener } from './tcp-types.ts';
 
 /** The options of `createServer`. Those of sockets hold for each accepted one. */
 export interface PresenceServerOptions {
@@ -167,20 +168,10 @@ export class PresenceServer extends EventEmitter implements ListenerOwner, Socke
     return this;
   }
 
-  /** Is called when an async listener of this emitter rejects, if it was made with `captureRejections`. */
-  override [EventEmitter.captureRejectionSymbol](
-    error: Error,
-    event: string | symbol,
-    ...args: unknown[]
-  ): void {
-    const [socket] = args;
-    if (event === 'connection' && socket instanceof PresenceSocket) socket.destroy(error);
-    else this.emit('error', error);
-  }
-
-  /** Is called by the stack for each established connection. @internal */
+  /** Is called by the stack for each connection. @internal */
   onTcpConnection(connection: TcpConnection): void {
-    this.#context?.runInAsyncScope(this.#accept, this, connection);
+    if (this.#context === undefined || this.#listener === undefined) connection.abort();
+    else this.#context.runInAsyncScope(this.#accept, this, connection);
   }
 
   /** @internal */
@@ -190,20 +181,6 @@ export class PresenceServer extends EventEmitter implements ListenerOwner, Socke
   }
 
   #accept(connection: TcpConnection): void {
-    if (this.#listener === undefined) {
-      // It came while the server was closing.
-      connection.abort();
-      return;
-    }
-    try {
-      this.#acceptOne(connection);
-    } catch (error) {
-      // What a listener throws is the program's affair; it does not keep the next connections waiting.
-      process.nextTick(rethrow, error);
-    }
-  }
-
-  #acceptOne(connection: TcpConnection): void {
     if (this.maxConnections && this.#connections >= this.maxConnections) {
       const dropped = describe(connection);
       connection.release();
@@ -214,7 +191,11 @@ export class PresenceServer extends EventEmitter implements ListenerOwner, Socke
     this.#connections++;
     if (this.#options.pauseOnConnect) socket.pause();
     else socket.read(0);
-    this.emit('connection', socket);
+    try {
+      this.emit('connection', socket);
+    } catch (error) {
+      throwLater(error);
+    }
   }
 
   #ownAddress(host: string | undefined, port: number): IpAddress | undefined {
@@ -278,8 +259,4 @@ function emitError(server: PresenceServer, error: Error): void {
 
 function emitClose(server: PresenceServer): void {
   server.emit('close');
-}
-
-function rethrow(error: unknown): never {
-  throw error;
 }

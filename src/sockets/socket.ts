@@ -13,6 +13,7 @@ import type { AddressInfo } from 'node:net';
 import { addAbortSignal, Duplex } from 'node:stream';
 import { systemClock } from '../base/clock.ts';
 import type { Flow } from '../tcp/index.ts';
+import { type TcpConnection, TcpEvent } from '../tcp/index.ts';
 import {
   argumentError,
   checkCallback,
@@ -26,9 +27,9 @@ import {
 } from './arguments.ts';
 import { type AttemptOwner, ConnectAttempt } from './attempt.ts';
 import { codeOfFailure } from './failure.ts';
+import type { SocketHost } from './host.ts';
 import { IdleTimer } from './idle-timer.ts';
 import { systemError } from './system-error.ts';
-import { type SocketHost, type TcpConnection, TcpEvent } from './tcp-types.ts';
 
 /** The server that accepted a socket. */
 export interface SocketServer {
@@ -70,8 +71,10 @@ export class PresenceSocket extends Duplex implements AttemptOwner {
   #idle: IdleTimer | undefined;
   /** The stream or the `onread` callback wants data. */
   #isReading = false;
+  /** The stream has been told of the end. */
+  #isEnded = false;
   #isNoDelay: boolean;
-  /** -1 without keepalive. */
+  /** 0 without keepalive. */
   #keepAliveMs: number;
   #isResetting = false;
   #bytesRead = 0;
@@ -224,7 +227,7 @@ export class PresenceSocket extends Duplex implements AttemptOwner {
   /** Switches keepalive. The delay in ms before the first probe is cut to whole seconds; 0 means 2 h. */
   setKeepAlive(enable = false, initialDelay = 0): this {
     this.#keepAliveMs = keepAliveMs(enable, initialDelay);
-    this.#applyKeepAlive();
+    this.#connection?.setKeepAlive(this.#keepAliveMs);
     return this;
   }
 
@@ -314,7 +317,8 @@ export class PresenceSocket extends Duplex implements AttemptOwner {
       return;
     }
     this.#connection.shutdown();
-    callback();
+    // As in Node, a round of the event loop passes. Until then an end of both directions does not destroy.
+    setImmediate(callback);
   }
 
   override _destroy(error: Error | null, callback: (error: Error | null) => void): void {
@@ -351,10 +355,10 @@ export class PresenceSocket extends Duplex implements AttemptOwner {
     this.connecting = false;
     this.#attempt = undefined;
     this.#open(connection);
-    this.#flush();
-    if (this.#onFinal !== undefined) this._final(this.#onFinal);
     try {
       this.emit('connect');
+      this.#flush();
+      this.#finish();
       this.emit('ready');
     } finally {
       // The first read notices an end or a reset, and takes no data out of the stream.
@@ -390,10 +394,16 @@ export class PresenceSocket extends Duplex implements AttemptOwner {
         if ((events & (TcpEvent.Writable | TcpEvent.Closed)) !== 0) this.#flush();
       }
     } catch (error) {
-      // What a listener throws is the program's affair. The other sockets, and the rest of the data, are not hurt.
-      process.nextTick(rethrow, error);
+      throwLater(error);
       process.nextTick(receiveLater, this);
     }
+  }
+
+  /** Ends if that was asked for before there was a connection. */
+  #finish(): void {
+    const onFinal = this.#onFinal;
+    this.#onFinal = undefined;
+    if (onFinal !== undefined) this._final(onFinal);
   }
 
   #open(connection: TcpConnection): void {
@@ -401,11 +411,7 @@ export class PresenceSocket extends Duplex implements AttemptOwner {
     this.#flow = connection.flow;
     this.#idle?.touch();
     if (this.#isNoDelay) connection.setNoDelay(true);
-    if (this.#keepAliveMs >= 0) this.#applyKeepAlive();
-  }
-
-  #applyKeepAlive(): void {
-    this.#connection?.setKeepAlive(Math.max(this.#keepAliveMs, 0));
+    if (this.#keepAliveMs > 0) connection.setKeepAlive(this.#keepAliveMs);
   }
 
   /** Takes data, the end, or the error behind the data, as long as the stream wants it. */
@@ -418,6 +424,7 @@ export class PresenceSocket extends Duplex implements AttemptOwner {
     if (!this.#isReading || connection !== this.#connection) return;
     if (connection.isReadEnded) {
       this.#isReading = false;
+      this.#isEnded = true;
       this.push(null);
       // `end` is emitted although nothing reads, if nothing is left to read.
       this.read(0);
@@ -448,7 +455,8 @@ export class PresenceSocket extends Duplex implements AttemptOwner {
 
   /** Lets `onread` go on after a pause. */
   #resumeOnRead(): void {
-    if (this.#onread === undefined || this.#connection === undefined || this.#isReading) return;
+    if (this.#onread === undefined || this.#connection === undefined) return;
+    if (this.#isReading || this.#isEnded) return;
     this.#isReading = true;
     process.nextTick(receiveLater, this);
   }
@@ -507,7 +515,10 @@ export class PresenceSocket extends Duplex implements AttemptOwner {
   }
 
   #failureError(connection: TcpConnection, syscall: 'read' | 'write'): Error {
-    const code = codeOfFailure(connection.failure);
+    const { failure } = connection;
+    // As on Linux, a reset behind the end of the other side is EPIPE for who still writes.
+    const isPipe = failure === 'reset' && syscall === 'write' && connection.isReadEnded;
+    const code = isPipe ? 'EPIPE' : codeOfFailure(failure);
     return systemError(code, syscall, { cause: connection.cause ?? this.#host.closedBy });
   }
 
@@ -527,9 +538,20 @@ export class PresenceSocket extends Duplex implements AttemptOwner {
     (this as unknown as { _undestroy(): void })._undestroy();
     this.#flow = undefined;
     this.#isResetting = false;
+    this.#isEnded = false;
     this.#bytesRead = 0;
     this.#bytesSent = 0;
   }
+}
+
+/**
+ * Makes an uncaught exception of what a listener has thrown, in a tick of its own: the other sockets, and the rest of
+ * the data, are not hurt if the program goes on.
+ */
+export function throwLater(error: unknown): void {
+  process.nextTick(() => {
+    throw error;
+  });
 }
 
 type WriteCallback = (error?: Error | null) => void;
@@ -559,8 +581,9 @@ function checkedOnRead(onread: OnReadOptions | undefined): OnReadOptions | undef
 }
 
 function keepAliveMs(enable: boolean | undefined, initialDelay = 0): number {
-  if (!enable) return -1;
-  return Math.max(Math.trunc(initialDelay / 1000), 0) * 1000 || KEEP_ALIVE_MS;
+  if (!enable) return 0;
+  const seconds = Math.min(Math.trunc(initialDelay / 1000), MAX_KEEP_ALIVE_S);
+  return seconds > 0 ? seconds * 1000 : KEEP_ALIVE_MS;
 }
 
 function familyName(flow: Flow | undefined): 'IPv4' | 'IPv6' | undefined {
@@ -586,11 +609,9 @@ function receiveLater(socket: PresenceSocket): void {
   socket.receive();
 }
 
-function rethrow(error: unknown): never {
-  throw error;
-}
-
 /** The most that one `data` event carries when the stream flows. */
 const MAX_CHUNK = 65_536;
 /** The time before the first keepalive probe that Linux has by default. */
 const KEEP_ALIVE_MS = 7_200_000;
+/** The longest time that Linux takes. */
+const MAX_KEEP_ALIVE_S = 32_767;

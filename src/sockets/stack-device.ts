@@ -37,6 +37,8 @@ export interface StackEndpoint extends PacketSource {
   onReady: () => void;
   /** Called when events wait, once until `takeEvents`. */
   onEvents: () => void;
+  /** Called when `deadline` is earlier than it was when it was read last. */
+  onDeadline: () => void;
   /** Hands the events to the program. */
   takeEvents(): void;
 }
@@ -57,7 +59,7 @@ export interface StackDeviceCounters extends DeviceCounters {
   dropNotOwn: number;
   /** Packets from an address that is no presence of the site; ICMP errors may come from any host. */
   dropBadSource: number;
-  /** Packets of protocols that the stack has not, and fragments of others than UDP. */
+  /** Packets of protocols that the stack has not, and fragments of others than UDP and ICMP. */
   dropUnsupported: number;
 }
 
@@ -136,6 +138,7 @@ export class StackDevice implements PacketDevice {
         this.#ring.markReady(index);
         this.#turns.wake();
       };
+      endpoint.onDeadline = () => this.#turns.wake();
       endpoint.onEvents = () => {
         this.#hasEvents = true;
         this.#turns.wake();
@@ -171,11 +174,6 @@ export class StackDevice implements PacketDevice {
   /** The time in ms of the monotonic clock; it stands still while packets are read and written. */
   now(): number {
     return this.#isTimeSet ? this.#nowMs : this.#clock.monotonicMs();
-  }
-
-  /** Looks at the deadlines and for packets again, after the program has changed something. */
-  wake(): void {
-    this.#turns.wake();
   }
 
   read(buffer: Buffer, offset: number): number {
@@ -269,9 +267,12 @@ export class StackDevice implements PacketDevice {
     }
   }
 
-  /** Only UDP sends packets that may be fragmented on the way. */
+  /** UDP puts fragments together. TCP sends no packets that may be cut on the way. */
   #endpointOfFragment(): StackEndpoint | undefined {
-    return this.#header.protocol === Protocol.Udp ? this.#udp : undefined;
+    const { protocol } = this.#header;
+    const isKnown =
+      protocol === Protocol.Udp || protocol === Protocol.Icmp || protocol === Protocol.Icmpv6;
+    return isKnown ? this.#udp : undefined;
   }
 
   /** One time holds for all packets of a callback: they may have arrived together. */

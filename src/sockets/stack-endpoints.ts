@@ -27,6 +27,10 @@ export class TcpSide implements StackEndpoint {
     this.#tcp.onEvents = callback;
   }
 
+  set onDeadline(callback: () => void) {
+    this.#tcp.onDeadline = callback;
+  }
+
   get deadline(): number {
     return this.#tcp.deadline;
   }
@@ -63,6 +67,8 @@ export class UdpSide implements StackEndpoint {
   readonly #icmp: IcmpEndpoint;
   readonly #views = new PacketView();
   readonly #header = new PacketHeader();
+  /** Its deadlines change in `receive`, in `read`, and with what makes it ready, all of which are seen. */
+  onDeadline: () => void = () => {};
 
   constructor(udp: UdpEndpoint, reassembler: Reassembler, icmp: IcmpEndpoint) {
     this.#udp = udp;
@@ -112,9 +118,10 @@ export class UdpSide implements StackEndpoint {
     const { packet } = this.#reassembler;
     const whole = this.#header;
     const outcome = whole.parse(this.#views.of(packet), 0, length, packet.length);
+    if (outcome !== Parse.Ok) return;
     // Only the first fragment has said which protocol it is in full.
-    if (outcome === Parse.Ok && whole.kind === PacketKind.Udp)
-      this.#receiveWhole(packet, -1, whole);
+    if (whole.kind === PacketKind.Udp) this.#receiveWhole(packet, -1, whole);
+    else if (whole.kind !== PacketKind.Tcp) this.#icmp.receive(packet, -1, whole);
   }
 
   #receiveWhole(packet: Uint8Array, vnet: number, header: PacketHeader): void {
@@ -128,6 +135,7 @@ export class IcmpSide implements StackEndpoint {
   readonly #icmp: IcmpEndpoint;
   readonly deadline = Number.POSITIVE_INFINITY;
   onEvents: () => void = () => {};
+  onDeadline: () => void = () => {};
 
   constructor(icmp: IcmpEndpoint) {
     this.#icmp = icmp;

@@ -18,10 +18,10 @@ import {
   httpAgent,
   httpsAgent,
 } from './agents.ts';
+import type { PresenceNetConnectOptions } from './arguments.ts';
 import { type PresenceDatagramOptions, PresenceDatagramSocket } from './datagram.ts';
 import type { SocketHost } from './host.ts';
 import { IcmpEndpoint } from './icmp.ts';
-import type { IcmpError } from './icmp-error.ts';
 import { Identifications } from './identifications.ts';
 import { lookupOf, type PresenceLookup } from './lookup.ts';
 import { PathMtus } from './path-mtu.ts';
@@ -89,7 +89,7 @@ export class SocketStack implements PacketDevice, SocketHost, AsyncDisposable {
     this.udp = new UdpEndpoint({ ...common, offload, maxWaitMs: tunnelWaitMs });
     this.icmp = new IcmpEndpoint({
       ...common,
-      onTcpError: (error) => tcpIcmpError(this.tcp, error),
+      onTcpError: (error) => this.tcp.onIcmpError(error),
       onUdpError: (error) => this.udp.onIcmpError(error),
     });
     this.#reassembler = new Reassembler(now);
@@ -118,7 +118,9 @@ export class SocketStack implements PacketDevice, SocketHost, AsyncDisposable {
    *
    * @throws Node's errors if the arguments are wrong.
    */
-  connect(...args: Parameters<PresenceSocket['connect']>): PresenceSocket;
+  connect(options: PresenceNetConnectOptions, listener?: () => void): PresenceSocket;
+  connect(port: number, host: string, listener?: () => void): PresenceSocket;
+  connect(port: number, listener?: () => void): PresenceSocket;
   connect(...args: unknown[]): PresenceSocket {
     return connect(this, ...args);
   }
@@ -303,10 +305,4 @@ export class SocketStack implements PacketDevice, SocketHost, AsyncDisposable {
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
-}
-
-/** Hands an ICMP error to TCP. Returns whether it quotes a segment that is outstanding. */
-function tcpIcmpError(tcp: TcpEndpoint, error: IcmpError): boolean {
-  const { kind } = error;
-  return tcp.onIcmpError({ ...error, kind: kind === 'packet-too-big' ? 'too-big' : kind });
 }

@@ -14,6 +14,10 @@ export class UpWait {
     this.#host = host;
   }
 
+  get isUp(): boolean {
+    return this.#isUp;
+  }
+
   /** Calls `run` when the stack is up, at once if it has been; or `fail` if that takes too long. */
   whenUp(run: () => void, fail: (error: Error) => void): void {
     if (this.#isUp) {

@@ -25,7 +25,10 @@ export function onAcknowledgement(
   const windowBefore = block.sndWnd;
   updateSendWindow(block, segment);
   block.isHeldBack = false;
-  if (sndUna !== sndNxt) onNewInformation(block, segment, block.sndWnd !== windowBefore, now);
+  // A DSACK about the last retransmission comes when nothing is outstanding any more.
+  const hasDsack = block.hasSack && segment.options.sackCount > 0;
+  if (sndUna !== sndNxt || hasDsack)
+    onNewInformation(block, segment, block.sndWnd !== windowBefore, now);
   if (windowBefore === 0 ? block.sndWnd > 0 : block.sndUna !== sndUna) stopWindowProbes(block);
   finishClosing(block, now);
   block.host.update(block);

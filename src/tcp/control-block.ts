@@ -237,7 +237,7 @@ export class ControlBlock implements Timed, Ready {
   /** The unit is known for the first time: the initial window follows from it. */
   beginCongestion(): void {
     this.congestion = new Congestion(this.unit);
-    this.loss.unit = this.unit;
+    this.adaptUnit();
   }
 
   /** Follows a new path MTU. */

@@ -57,6 +57,8 @@ export class TcpEndpoint implements BlockHost {
   onReady: () => void = ignore;
   /** Called when there are events, once until `takeEvents`. */
   onEvents: () => void = ignore;
+  /** Called when `deadline` is earlier than it was when it was read last. */
+  onDeadline: () => void = ignore;
 
   readonly #clock: () => number;
   readonly #random: (length: number) => Uint8Array;
@@ -75,6 +77,8 @@ export class TcpEndpoint implements BlockHost {
   readonly #ready = new ReadyQueue<ControlBlock>();
   #eventful: ControlBlock[] = [];
   #isReadySignalled = false;
+  /** What the caller knows of `deadline`. */
+  #knownDeadline: number = Number.POSITIVE_INFINITY;
   #isLinkUp = true;
   #relievedAt: number = Number.NEGATIVE_INFINITY;
 
@@ -188,6 +192,7 @@ export class TcpEndpoint implements BlockHost {
   read(buffer: Uint8Array, at: number): number {
     const answered = this.#answers.next(buffer, at);
     if (answered > 0) {
+      this.#transmitter.forget();
       this.counters.sent++;
       return answered;
     }
@@ -216,7 +221,8 @@ export class TcpEndpoint implements BlockHost {
 
   /** When `expire` has to be called, in ms of `now`; Infinity if no timer runs. */
   get deadline(): number {
-    return Math.min(this.#wheel.deadline, this.#passive.deadline, this.#timeWait.deadline);
+    this.#knownDeadline = Math.min(this.#wheel.deadline, this.#passive.deadline, this.#timeWait.deadline);
+    return this.#knownDeadline;
   }
 
   /** Acts on the timers that are due. */
@@ -358,9 +364,11 @@ export class TcpEndpoint implements BlockHost {
       acknowledgement: hasAck ? window.next : 0,
       flags: isReset ? (hasAck ? FLAG_RST | FLAG_ACK : FLAG_RST) : FLAG_ACK,
       window: isReset ? 0 : block.offerWindow(),
-      timestamps: block.hasTimestamps
-        ? { value: block.timestamp, echo: block.tsRecent }
-        : undefined,
+      // In SYN-SENT nothing is negotiated yet (RFC 7323 section 3.2).
+      timestamps:
+        block.hasTimestamps && hasAck
+          ? { value: block.timestamp, echo: block.tsRecent }
+          : undefined,
     });
     if (isReset) this.counters.resets++;
   }
@@ -370,7 +378,8 @@ export class TcpEndpoint implements BlockHost {
     this.#wheel.cancel(block);
     this.#blocks.remove(block);
     if (isTimeWait) {
-      this.answer(block, false);
+      // The peer's FIN, unless it was acknowledged in CLOSING: an ACK must not be answered with an ACK.
+      if (block.isAckDue) this.answer(block, false);
       this.#timeWait.add(
         block.flow,
         block.sndNxt,
@@ -412,9 +421,13 @@ export class TcpEndpoint implements BlockHost {
       counters.dropOutsideWindow++;
       return;
     }
-    const isSyn = (segment.flags & (FLAG_SYN | FLAG_ACK)) === FLAG_SYN;
-    const listener = isSyn ? this.#listeners.find(flow.localPort, flow.local.words) : undefined;
-    if (listener === undefined) {
+    const listener = segment.has(FLAG_ACK)
+      ? undefined
+      : this.#listeners.find(flow.localPort, flow.local.words);
+    if (listener !== undefined && !segment.has(FLAG_SYN)) {
+      // RFC 9293 section 3.10.7.2, fourth step: neither RST nor ACK nor SYN.
+      counters.dropBadAck++;
+    } else if (listener === undefined) {
       counters.resets++;
       this.#push(resetFor(segment, flow));
     } else if (
@@ -461,8 +474,14 @@ export class TcpEndpoint implements BlockHost {
   #schedule(block: ControlBlock): void {
     if (block.state === TcpState.Closed || block.state === TcpState.TimeWait) return;
     const deadline = deadlineOf(block, this.#isLinkUp);
-    if (deadline === Number.POSITIVE_INFINITY) this.#wheel.cancel(block);
-    else this.#wheel.schedule(block, deadline);
+    if (deadline === Number.POSITIVE_INFINITY) {
+      this.#wheel.cancel(block);
+      return;
+    }
+    this.#wheel.schedule(block, deadline);
+    if (deadline >= this.#knownDeadline) return;
+    this.#knownDeadline = deadline;
+    this.onDeadline();
   }
 
   #push(answer: Answer): void {

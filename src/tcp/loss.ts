@@ -41,7 +41,7 @@ export class LossRecovery {
   hasSack = false;
   /** What stands for SMSS: min(effective MSS, 1460). */
   unit: number = DEFAULT_UNIT;
-  /** The payload of a full wire segment, if it is more than `unit`; else 0. */
+  /** The payload of a full wire segment; 0 if it is `unit`. */
   mss = 0;
 
   phase: LossPhase = 'open';
@@ -82,7 +82,8 @@ export class LossRecovery {
   readonly records: Transmissions = new Transmissions();
   private readonly rtt: RttEstimator;
   private readonly rack: Rack = new Rack();
-  private readonly spurious: SpuriousDetector = new SpuriousDetector();
+  /** Exists from the first recovery on. */
+  private spurious: SpuriousDetector | undefined;
   private readonly probe: TailProbe = new TailProbe();
   /** Exists from the first duplicate ACK of a peer without SACK on. */
   private newReno: NewReno | undefined;
@@ -99,14 +100,6 @@ export class LossRecovery {
   /** The device refused the packet that was to cause an ACK: try again. */
   private retryAt: number = NEVER;
   private isSuspended = false;
-
-  // Of the ACK at hand.
-  private now: number = Number.NaN;
-  private echoMs = -1;
-  /** When the first of the acknowledged data was sent that was sent once; NaN if there is none. */
-  private ackedSince: number = Number.NaN;
-  private sackedSince: number = Number.NaN;
-  private hasAckedRetransmission = false;
 
   constructor(rtt: RttEstimator) {
     this.rtt = rtt;
@@ -176,12 +169,12 @@ export class LossRecovery {
     if (!seqBefore(start, end) || (isRetransmission && records.count === 0)) return;
     const last = lastTransmission;
     last.note(this, start, end, now, isRetransmission, records, probe);
-    last.isFirst = !(this.spurious.firstAt >= 0);
+    last.isFirst = !(this.spurious !== undefined && this.spurious.firstAt >= 0);
     last.timeoutAt = this.timeoutAt;
     last.probeAt = this.probeAt;
     this.retryAt = NEVER;
     if (isRetransmission) {
-      this.spurious.onRetransmit(start, end, now);
+      this.spurious?.onRetransmit(start, end, now);
       records.retransmit(start, end, this.segment, now);
     } else {
       if (records.count === 0) {
@@ -220,7 +213,7 @@ export class LossRecovery {
     if (!last.take(this)) return;
     const { records } = this;
     if (last.isRetransmission) {
-      this.spurious.takeBack(last.start, last.end, last.isFirst);
+      this.spurious?.takeBack(last.start, last.end, last.isFirst);
       for (let i = records.indexOf(last.start); i < records.count; i++) {
         const record = records.at(i);
         if (!seqBefore(record.start, last.end)) break;
@@ -262,32 +255,32 @@ export class LossRecovery {
   ): void {
     this.beginResult(now);
     const { records, rtt } = this;
-    this.echoMs = tsEcrMs;
-    this.ackedSince = Number.NaN;
-    this.sackedSince = Number.NaN;
-    this.hasAckedRetransmission = false;
+    scratch.echoMs = tsEcrMs;
+    scratch.ackedSince = Number.NaN;
+    scratch.sackedSince = Number.NaN;
+    scratch.hasAckedRetransmission = false;
     this.rack.begin();
     const wasOutstanding = records.count !== 0;
     const isAdvancing = wasOutstanding && seqBefore(records.start, ack);
     if (isAdvancing) this.acknowledge(seqMin(ack, records.end));
     const una = records.count === 0 ? (isAdvancing ? ack : sndUna) : records.start;
+    if (isAdvancing) this.rack.onAdvance(una);
     const hasSackBlock = this.hasSack && sackCount > 0 && this.takeSack(ack, sack, sackCount);
 
     this.measure(isAdvancing);
     if (isAdvancing) {
       this.probe.isDue = false;
-      this.rack.onAdvance(una);
       if (seqAtMost(this.roundEnd, una)) {
         this.roundEnded = true;
         this.roundEnd = sndNxt;
-        this.spurious.onRoundEnd(una);
+        this.spurious?.onRoundEnd(una);
       }
     }
     const isBare = !isAdvancing && isPlain && !hasSackBlock && ack === una;
     if (this.probe.isRepair(ack, isBare) && this.phase === 'open') this.hasRepairedTail = true;
     if (this.phase !== 'open') {
       this.judgeRecovery(una, isAdvancing);
-    } else if (this.sawDsack && this.spurious.areAllDuplicates()) {
+    } else if (this.sawDsack && this.spurious?.areAllDuplicates() === true) {
       this.spurious.stop();
       this.isSpurious = true;
     }
@@ -404,11 +397,11 @@ export class LossRecovery {
 
   /** Where SACK edges inside a packet are expected: at multiples of this. */
   private get segment(): number {
-    return Math.max(this.mss, this.unit, 1);
+    return this.mss > 0 ? this.mss : this.unit;
   }
 
   private beginResult(now: number): void {
-    this.now = now;
+    scratch.now = now;
     this.inFlightBefore = this.inFlight;
     this.acked = 0;
     this.delivered = 0;
@@ -435,9 +428,9 @@ export class LossRecovery {
       if (record.state !== SACKED) {
         const end = isWhole ? record.end : ack;
         this.delivered += seqDistance(record.start, end);
-        if (record.isRetransmitted) this.hasAckedRetransmission = true;
-        else if (Number.isNaN(this.ackedSince)) this.ackedSince = record.time;
-        this.rack.onDelivered(record, end, this.now, this.echoMs, this.rtt.minRttMs);
+        if (record.isRetransmitted) scratch.hasAckedRetransmission = true;
+        else if (Number.isNaN(scratch.ackedSince)) scratch.ackedSince = record.time;
+        this.rack.onDelivered(record, end, scratch.now, scratch.echoMs, this.rtt.minRttMs);
       }
       if (isWhole) records.removeFirst();
       else records.trimFirst(ack);
@@ -462,8 +455,9 @@ export class LossRecovery {
       const record = records.at(i);
       if (record.state === SACKED) continue;
       this.delivered += seqDistance(record.start, record.end);
-      if (!record.isRetransmitted && Number.isNaN(this.sackedSince)) this.sackedSince = record.time;
-      this.rack.onDelivered(record, record.end, this.now, this.echoMs, this.rtt.minRttMs);
+      if (!record.isRetransmitted && Number.isNaN(scratch.sackedSince))
+        scratch.sackedSince = record.time;
+      this.rack.onDelivered(record, record.end, scratch.now, scratch.echoMs, this.rtt.minRttMs);
       records.markSacked(record);
     }
     records.mergeSacked(selectedFrom, selectedTo);
@@ -476,37 +470,39 @@ export class LossRecovery {
   private onDsack(left: number, right: number): void {
     const isProbe = this.probe.isAnsweredBy(right);
     if (isProbe) this.sawDsack = true;
-    if (this.spurious.onDsack(left, right)) {
+    const { spurious } = this;
+    if (spurious?.onDsack(left, right) === true) {
       this.sawDsack = true;
-      if (!isProbe && !this.spurious.isTimeout) this.rack.onDsack(this.records.end);
+      if (!isProbe && !spurious.isTimeout) this.rack.onDsack(this.records.end);
     }
   }
 
   /** Takes the round-trip time, of data that was sent once (Karn's algorithm), else by the echoed timestamp. */
   private measure(isAdvancing: boolean): void {
     let rtt = -1;
-    if (!this.hasAckedRetransmission && !Number.isNaN(this.ackedSince)) {
-      rtt = this.now - this.ackedSince;
-    } else if (!Number.isNaN(this.sackedSince)) {
-      rtt = this.now - this.sackedSince;
-    } else if (isAdvancing && this.delivered > 0 && this.echoMs >= 0) {
+    if (!scratch.hasAckedRetransmission && !Number.isNaN(scratch.ackedSince)) {
+      rtt = scratch.now - scratch.ackedSince;
+    } else if (!Number.isNaN(scratch.sackedSince)) {
+      rtt = scratch.now - scratch.sackedSince;
+    } else if (isAdvancing && this.delivered > 0 && scratch.echoMs >= 0) {
       // RFC 7323, section 4.1: only an ACK that advances the left edge.
-      rtt = this.now - this.echoMs;
+      rtt = scratch.now - scratch.echoMs;
     }
     if (!(rtt >= 0)) return;
     this.rttMs = rtt;
     this.probe.isMeasured = true;
-    this.rtt.sample(rtt, this.now);
+    this.rtt.sample(rtt, scratch.now);
   }
 
   /** Ends the recovery that goes on if all that was sent before it is acknowledged, or if it was needless. */
   private judgeRecovery(una: number, isAdvancing: boolean): void {
     const { spurious } = this;
-    const isOld = isAdvancing && spurious.isEchoOlder(this.echoMs);
+    if (spurious === undefined) return;
+    const isOld = isAdvancing && spurious.isEchoOlder(scratch.echoMs);
     if (isOld || (this.sawDsack && spurious.areAllDuplicates())) {
       // RFC 4015, section 3: go on with new data, as if nothing had been lost.
       if (spurious.isTimeout)
-        this.rtt.adaptToSpurious(isOld ? this.now - this.echoMs : -1, this.now);
+        this.rtt.adaptToSpurious(isOld ? scratch.now - scratch.echoMs : -1, scratch.now);
       else this.rack.isReorderingSeen = true;
       spurious.stop();
       this.records.forgetLost();
@@ -528,6 +524,7 @@ export class LossRecovery {
   private enter(phase: 'recovery' | 'loss'): void {
     const { records } = this;
     if (this.phase === 'open') {
+      this.spurious ??= new SpuriousDetector();
       this.spurious.begin(records.start, records.end, records.repeatedInFlight());
     }
     this.phase = phase;
@@ -553,7 +550,7 @@ export class LossRecovery {
     while (record !== undefined && rack.isSentBefore(record)) {
       const { later }: Transmission = record;
       const overdueAt = record.time + rack.rttMs + window;
-      if (overdueAt <= this.now) this.newlyLost += records.markLost(record);
+      if (overdueAt <= scratch.now) this.newlyLost += records.markLost(record);
       // The last of them is overdue last: one expiry of the timer finds them all.
       else this.reorderAt = overdueAt;
       record = later;
@@ -588,7 +585,10 @@ export class LossRecovery {
     if (records.count === 0) return;
     const first = records.at(0);
     if (first.state !== IN_FLIGHT) return;
-    if (first.isRetransmitted && first.time >= this.spurious.firstAt) return;
+    const { spurious } = this;
+    if (this.phase === 'recovery' && spurious !== undefined && first.isRetransmitted) {
+      if (first.time >= spurious.firstAt) return;
+    }
     if (seqDistance(first.start, first.end) > this.segment)
       records.cut(0, this.segment, this.segment);
     this.newlyLost += records.markLost(first);
@@ -607,10 +607,10 @@ export class LossRecovery {
     while (records.oldest !== undefined) this.newlyLost += records.markLost(records.oldest);
     rtt.backoff();
     this.enter('loss');
-    this.spurious.isTimeout = true;
+    if (this.spurious !== undefined) this.spurious.isTimeout = true;
     this.reorderAt = NEVER;
     this.retryAt = NEVER;
-    this.timeoutAt = this.now + rtt.rtoMs;
+    this.timeoutAt = scratch.now + rtt.rtoMs;
   }
 
   /** An attempt after a refusal. */
@@ -644,6 +644,18 @@ export class LossRecovery {
     this.newReno?.reset();
   }
 }
+
+/** Of the ACK or the timer at hand: one object serves all connections, because nothing of it is needed later. */
+const scratch = {
+  now: Number.NaN,
+  /** When the segment was sent whose timestamp the ACK echoes; -1 if unknown. */
+  echoMs: -1,
+  /** When the first of the acknowledged data was sent that was sent once; NaN if there is none. */
+  ackedSince: Number.NaN,
+  /** The same of what is newly acknowledged selectively. */
+  sackedSince: Number.NaN,
+  hasAckedRetransmission: false,
+};
 
 const NEVER: number = Number.POSITIVE_INFINITY;
 const DEFAULT_UNIT = 1_460;

@@ -103,8 +103,7 @@ export class Rack {
 
   /** A recovery ended. After 16 without a DSACK the window is small again (step 4). */
   onRecoveryEnd(): void {
-    if (this.hasDsackRound || this.persist === 0) return;
-    if (--this.persist === 0) this.multiplier = 1;
+    if (this.persist > 0 && --this.persist === 0) this.multiplier = 1;
   }
 
   /**

@@ -23,6 +23,13 @@ import { TcpEvent, TcpState } from './state.ts';
 export function receiveSegment(block: ControlBlock, segment: SegmentReader, now: number): void {
   const { counters } = block.host;
   if (!checkTimestamp(block, segment, now)) return;
+  if (answersSimultaneousOpen(block, segment)) {
+    if (!completeHandshake(block, segment)) return;
+    heard(block, now);
+    block.isAckDue = true;
+    block.host.update(block);
+    return;
+  }
   if (!isInWindow(block, segment)) {
     counters.dropOutsideWindow++;
     if (!segment.has(FLAG_RST)) answerOutside(block, segment, now);
@@ -54,6 +61,19 @@ export function receiveSegment(block: ControlBlock, segment: SegmentReader, now:
   // An acknowledgement may end the connection.
   if (block.state === TcpState.Closed || block.state === TcpState.TimeWait) return;
   receivePayload(block, segment, now);
+}
+
+/**
+ * Whether this is the SYN-ACK of a peer that opened at the same time (RFC 9293 section 3.5, figure 8). Its SYN was
+ * received before, so it is in front of the window.
+ */
+function answersSimultaneousOpen(block: ControlBlock, segment: SegmentReader): boolean {
+  return (
+    block.state === TcpState.SynReceived &&
+    (segment.flags & (FLAG_SYN | FLAG_ACK | FLAG_RST)) === (FLAG_SYN | FLAG_ACK) &&
+    segment.sequence === block.irs &&
+    segment.length === 1
+  );
 }
 
 /** Handles a segment in SYN-SENT (RFC 9293 section 3.10.7.3). */
@@ -93,8 +113,10 @@ export function acceptSyn(block: ControlBlock, segment: SegmentReader, now: numb
   const { options } = segment;
   block.irs = segment.sequence;
   block.window.open(seqAdd(segment.sequence, 1));
+  // Our SYN has offered this window.
+  block.offerWindow(0);
   block.lastAckSent = block.window.next;
-  if (options.mss >= 0) block.peerMss = Math.max(options.mss, MIN_PEER_MSS);
+  setPeerMss(block, options.mss);
   block.hasScale &&= options.windowScale >= 0;
   block.sndScale = block.hasScale ? options.windowScale : 0;
   if (!block.hasScale) block.window.scale = 0;
@@ -121,7 +143,7 @@ export function acceptHandshake(
   block.window.open(seqAdd(opening.irs, 1));
   block.offerWindow(0);
   block.lastAckSent = block.window.next;
-  if (opening.mss >= 0) block.peerMss = Math.max(opening.mss, MIN_PEER_MSS);
+  setPeerMss(block, opening.mss);
   block.hasScale = opening.windowScale >= 0;
   block.sndScale = Math.max(opening.windowScale, 0);
   block.window.scale = block.hasScale ? WINDOW_SCALE : 0;
@@ -150,6 +172,11 @@ export function establish(block: ControlBlock, segment: SegmentReader): void {
   if (block.synRetries > 1) block.congestion.onSynTimedOut();
   block.raise(TcpEvent.Connected);
   if (block.isFinQueued) block.state = TcpState.FinWait1;
+}
+
+/** @param mss what the peer's SYN announced, -1 if nothing (RFC 9293 section 3.7.1) */
+function setPeerMss(block: ControlBlock, mss: number): void {
+  block.peerMss = mss < 0 ? DEFAULT_MSS[block.flow.family] : Math.max(mss, MIN_PEER_MSS);
 }
 
 /** Sets SND.WND. */
@@ -185,7 +212,9 @@ function sampleHandshake(block: ControlBlock, segment: SegmentReader, now: numbe
   if (block.synRetries === 0) {
     block.rtt.sample(now - block.synSentAt, now);
   } else if (block.hasTimestamps) {
-    block.rtt.sample((block.timestamp - segment.options.tsEcho) | 0, now);
+    const elapsed = (block.timestamp - segment.options.tsEcho) | 0;
+    // An echo of something else says nothing.
+    if (elapsed >= 0 && elapsed < MAX_HANDSHAKE_MS) block.rtt.sample(elapsed, now);
   }
 }
 
@@ -365,8 +394,11 @@ function planAck(block: ControlBlock, isOutOfOrder: boolean, now: number): void 
   block.host.update(block);
 }
 
+const DEFAULT_MSS: Readonly<Record<4 | 6, number>> = { 4: 536, 6: 1_220 };
 /** As Linux: a smaller MSS makes a peer send many small segments (CVE-2019-11479). */
 const MIN_PEER_MSS = 48;
+/** The time of all repetitions of a SYN. */
+const MAX_HANDSHAKE_MS = 127_000;
 const PAWS_IDLE_MS = 24 * 24 * 3_600_000;
 const CHALLENGE_INTERVAL_MS = 500;
 /** RFC 9293 allows up to 500 ms; 40 ms is Linux's least. */

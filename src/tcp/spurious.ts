@@ -9,7 +9,7 @@
  * - all was acknowledged before anything had been sent again.
  *
  * An episode is the time from the first loss that is suspected until all data sent before that is acknowledged.
- * DSACKs come later than that, so the episode is remembered for one more round trip.
+ * DSACKs come later than that, so the episode is remembered for some round trips, or until the next begins.
  * @module
  */
 import { seqAtMost, seqDistance, seqMax } from './sequence.ts';
@@ -113,5 +113,5 @@ export class SpuriousDetector {
   }
 }
 
-/** A DSACK comes one round trip after its retransmission; the other may be delayed. */
-const ROUNDS_TO_REMEMBER = 2;
+/** A DSACK comes one round trip after its retransmission, or when the delayed original arrives. */
+const ROUNDS_TO_REMEMBER = 8;

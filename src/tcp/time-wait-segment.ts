@@ -14,7 +14,8 @@ export type TimeWaitOutcome = 'drop' | 'answer' | 'reopen';
 
 /**
  * A SYN may begin a new connection if it is newer by its timestamp (RFC 6191), or by its number. An exact reset ends
- * TIME-WAIT, as in Linux without `tcp_rfc1337`. Any other segment with an ACK is answered, because the peer has not
+ * TIME-WAIT, as in Linux without `tcp_rfc1337`. A bare ACK in sequence is dropped, or two ends that are both in
+ * TIME-WAIT would answer each other for ever. Any other segment with an ACK is answered, because the peer has not
  * received the last ACK.
  */
 export function receiveInTimeWait(
@@ -35,7 +36,10 @@ export function receiveInTimeWait(
     ? seqBefore(table.tsRecent(entry), options.tsValue)
     : seqBefore(rcvNxt, sequence);
   if (isSyn && !isOld && isNewer) return 'reopen';
-  return isSyn || segment.has(FLAG_ACK) ? 'answer' : 'drop';
+  // An ACK as expected is the peer's last one in a simultaneous close: two ends in TIME-WAIT would else answer each
+  // other for ever.
+  const isPlainAck = segment.length === 0 && sequence === rcvNxt && !isOld;
+  return isSyn || (segment.has(FLAG_ACK) && !isPlainAck) ? 'answer' : 'drop';
 }
 
 /** Returns the last ACK of the connection. */

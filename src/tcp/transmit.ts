@@ -82,6 +82,11 @@ export class Transmitter {
     return block.isAckDue ? this.#ack(block, buffer, at) : 0;
   }
 
+  /** The frame that was read last is not one of this transmitter: it cannot be taken back. */
+  forget(): void {
+    this.#last = undefined;
+  }
+
   /** The device did not take the frame built last: it counts as unsent. */
   takeBack(): void {
     const block = this.#last;
@@ -135,7 +140,6 @@ export class Transmitter {
   #data(block: ControlBlock, buffer: Uint8Array, at: number): number {
     this.#prepareOptions(block);
     const { loss } = block;
-    loss.mss = this.#mss(block);
     if (block.isResendDue) {
       block.isResendDue = false;
       if (!loss.isEmpty) {

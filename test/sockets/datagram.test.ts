@@ -320,6 +320,14 @@ describe('a presence', () => {
     expect(missing).toEqual([]);
   });
 
+  test('can be given to a program that expects a dgram.Socket', async () => {
+    const socket: Socket = presence(1);
+    socket.on('message', (message, from) => message.toString() + from.address);
+    socket.bind(() => socket.close());
+    await once(socket, 'close');
+    opened.length = 0;
+  });
+
   test('refuses what has no meaning', () => {
     const socket = presence(1);
     for (const call of [
@@ -521,6 +529,24 @@ describe('a presence', () => {
     late.bind(0);
     expect((await failed)[0]).toMatchObject({ code: 'ENETDOWN', syscall: 'bind', cause });
     opened.length = 0;
+  });
+
+  test('the end of the stack crashes no program that does not listen for errors', async () => {
+    const a = presence(1);
+    await bound(a);
+    // `once` of node:events would listen for errors.
+    const closed = new Promise((resolve) => a.on('close', resolve));
+    hosts[0].close(new Error('the gateway is closed'));
+    await closed;
+    opened.length = 0;
+  });
+
+  test('sending fails at once after the stack has been refused for good', async () => {
+    const a = presence(1);
+    await sent(a, 'x', 9, '10.0.0.2');
+    const cause = new Error('the site is revoked');
+    hosts[0].closedBy = cause;
+    expect((await sent(a, 'x', 9, '10.0.0.2'))[0]).toMatchObject({ code: 'ENETDOWN', cause });
   });
 
   test('what a listener throws is an uncaught exception, and the next message comes', async () => {

@@ -7,6 +7,7 @@ import type { StackEndpoint } from '../../src/sockets/stack-device.ts';
 export class FakeEndpoint implements StackEndpoint {
   onReady: () => void = () => {};
   onEvents: () => void = () => {};
+  onDeadline: () => void = () => {};
   deadline: number = Number.POSITIVE_INFINITY;
   /** The time that `advance` has set last. */
   nowMs = Number.NaN;

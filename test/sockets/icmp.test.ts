@@ -194,9 +194,9 @@ describe.each(FAMILIES)('over IPv%i', (family) => {
     return icmpError(router, { type: unreachable, quoted: segment, ...fields });
   }
 
-  test.each(
+  const kinds: readonly (readonly [number, number, string])[] =
     family === 4
-      ? ([
+      ? [
           [3, 0, 'network-unreachable'],
           [3, 1, 'host-unreachable'],
           [3, 2, 'protocol-unreachable'],
@@ -207,8 +207,8 @@ describe.each(FAMILIES)('over IPv%i', (family) => {
           [3, 10, 'prohibited'],
           [3, 13, 'prohibited'],
           [11, 0, 'time-exceeded'],
-        ] as const)
-      : ([
+        ]
+      : [
           [1, 0, 'network-unreachable'],
           [1, 1, 'prohibited'],
           [1, 3, 'host-unreachable'],
@@ -216,8 +216,9 @@ describe.each(FAMILIES)('over IPv%i', (family) => {
           [1, 6, 'prohibited'],
           [3, 0, 'time-exceeded'],
           [4, 1, 'protocol-unreachable'],
-        ] as const)
-  )('type %i, code %i is %s, handed to TCP and UDP', (type, code, kind) => {
+        ];
+
+  test.each(kinds)('type %i, code %i is %s, handed to TCP and UDP', (type, code, kind) => {
     const kit = new IcmpKit();
     kit.deliver(errorOf({ type, code }));
     kit.deliver(errorOf({ type, code, quoted: datagram, quoteLength: datagram.length }));
@@ -277,7 +278,7 @@ describe.each(FAMILIES)('over IPv%i', (family) => {
   test('hostile messages throw nothing', () => {
     const kit = new IcmpKit();
     const random = new Random(family);
-    for (let i = 0; i < 5000; i++) {
+    for (let i = 0; i < 2000; i++) {
       const type = random.pick(family === 4 ? [0, 3, 8, 11, 12] : [1, 2, 3, 4, 128, 129]);
       const quoted = Uint8Array.from(random.pick([segment, datagram, random.bytes(60)]));
       for (let k = random.below(4); k > 0; k--) {
@@ -291,7 +292,7 @@ describe.each(FAMILIES)('over IPv%i', (family) => {
       kit.deliver(packet(toUs, icmp(message), {}));
     }
     const { counters } = kit.icmp;
-    expect(counters.errorsIgnored).toBeGreaterThan(100);
+    expect(counters.errorsIgnored).toBeGreaterThan(50);
     expect(kit.tcpErrors.length).toBeGreaterThan(10);
     expect(kit.sent().length).toBeLessThanOrEqual(100);
   });

@@ -106,7 +106,7 @@ describe.each(FAMILIES)('over IPv%i', (family) => {
   });
 
   test('interleaved datagrams come out as a naive model says', () => {
-    for (let seed = 1; seed <= 30; seed++) {
+    for (let seed = 1; seed <= 20; seed++) {
       const random = new Random(seed);
       const kit = new Kit();
       const pieces: { id: number; bytes: Uint8Array }[] = [];
@@ -237,7 +237,7 @@ describe.each(FAMILIES)('over IPv%i', (family) => {
       const kit = new Kit();
       const random = new Random(size);
       const payload = new Uint8Array(65_000);
-      for (let i = 0; i < 1500; i++) {
+      for (let i = 0; i < 600; i++) {
         const from = 8 * random.below((65_000 - size) / 8);
         const source = family === 4 ? `10.0.1.${i % 8}` : `fd00::1:${i % 8}`;
         const identification = random.below(100);

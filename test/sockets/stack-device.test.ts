@@ -215,7 +215,7 @@ describe('time', () => {
 
   test('is looked at again when the program has changed a deadline', async () => {
     icmp.deadline = clock.monotonicMs() + 70;
-    device.wake();
+    icmp.onDeadline();
     await ticks();
     expect(clock.delays).toEqual([70]);
     await device.close();
@@ -224,7 +224,7 @@ describe('time', () => {
 
   test('lets what has arrived meanwhile be read before a deadline expires', async () => {
     tcp.deadline = clock.monotonicMs() + 10;
-    device.wake();
+    tcp.onDeadline();
     await ticks();
     clock.advance(300);
     // The poll comes between the timers and the immediates.

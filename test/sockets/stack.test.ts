@@ -2,14 +2,17 @@
 import { once } from 'node:events';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { ConfigError } from '../../src/errors.ts';
+import { VNET_HEADER_LENGTH } from '../../src/packet/index.ts';
 import {
   type PresenceSocket,
   SocketStack,
   type SocketStackOptions,
   type StackSite,
 } from '../../src/sockets/index.ts';
-import { turn } from '../device/conformance.ts';
+import { turn, until } from '../device/conformance.ts';
 import { type OnPacket, pump } from '../support/device-pump.ts';
+import { FakeClock } from '../support/fake-clock.ts';
+import { Random } from '../support/random.ts';
 
 const CLIENT = '10.0.0.1';
 const SERVER = '10.0.1.1';
@@ -157,6 +160,82 @@ describe('a stack', () => {
   });
 });
 
+describe('a transfer', () => {
+  /** Sends so many bytes to an echo server and back, and compares them. */
+  async function transfer(length: number): Promise<void> {
+    const socket = await connected();
+    const sent = Buffer.alloc(length);
+    for (let i = 0; i < sent.length; i += 4) sent.writeInt32LE(i, i);
+    socket.end(sent);
+    const chunks: Buffer[] = [];
+    for await (const chunk of socket) chunks.push(chunk as Buffer);
+    expect(Buffer.concat(chunks).equals(sent)).toBe(true);
+  }
+
+  async function reopen(options: SocketStackOptions, onPacket?: OnPacket): Promise<void> {
+    await Promise.all([client.close(), server.close()]);
+    open(options, onPacket);
+  }
+
+  test('counts packets that the tunnel did not take as unsent, and waits for no timer', async () => {
+    const random = new Random(15);
+    await reopen({ mtu: 1500 }, () => (random.chance(0.02) ? 'refuse' : 'deliver'));
+    await transfer(1024 * 1024);
+    const { counters, allCounters } = client;
+    expect(counters.refused).toBeGreaterThan(0);
+    expect(allCounters['tcp.refused']).toBe(counters.refused);
+    expect(allCounters['tcp.timeouts']).toBe(0);
+  });
+
+  test('arrives whole over a path that loses packets', async () => {
+    const random = new Random(14);
+    await reopen({ mtu: 1500 }, () => (random.chance(0.02) ? 'lose' : 'deliver'));
+    await transfer(1024 * 1024);
+    expect(client.allCounters['tcp.retransmitted']).toBeGreaterThan(0);
+  });
+
+  test('arrives whole without offload, in packets of the MTU', async () => {
+    let longest = 0;
+    await reopen({ mtu: 1500, offload: false }, (frame) => {
+      longest = Math.max(longest, frame.length);
+      return 'deliver';
+    });
+    await transfer(1024 * 1024);
+    expect(longest).toBe(VNET_HEADER_LENGTH + 1500);
+  });
+
+  test('sends nothing again after the event loop was blocked', async () => {
+    const socket = await connected();
+    let received = 0;
+    socket.on('data', (chunk: Buffer) => {
+      const before = received;
+      received += chunk.length;
+      if (before < 1_000_000 && received >= 1_000_000) block(300);
+    });
+    socket.end(Buffer.alloc(2_000_000));
+    await once(socket, 'end');
+    expect(received).toBe(2_000_000);
+    for (const stack of [client, server]) {
+      expect(stack.allCounters).toMatchObject({ 'tcp.retransmitted': 0, 'tcp.timeouts': 0 });
+    }
+  });
+
+  test('probes an idle connection also if nothing else happens', async () => {
+    const clock = new FakeClock();
+    await reopen({ clock });
+    const socket = await connected();
+    for (let i = 0; i < 5; i++) await turn();
+    clock.advance(100);
+    for (let i = 0; i < 5; i++) await turn();
+    const before = client.counters.readPackets;
+    socket.setKeepAlive(true, 10_000);
+    await turn();
+    clock.advance(10_001);
+    await until(() => client.counters.readPackets > before);
+    socket.destroy();
+  });
+});
+
 describe('a site that changes', () => {
   test('resets connections to what was withdrawn, and no others', async () => {
     const port = await listen();
@@ -235,3 +314,8 @@ describe('a tunnel that is down', () => {
     expect(await accepted).toMatchObject({ code: 'ECONNRESET' });
   });
 });
+
+/** Keeps the process from everything else for so many ms. */
+function block(ms: number): void {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
+}

@@ -250,7 +250,10 @@ describe('queues', () => {
     for (const length of [0, 100, 60_000]) {
       const kit = new UdpKit();
       const socket = kit.bind(4, 1000);
-      for (let i = 0; i < 2000; i++) kit.fromPeer(4, { payload: new Uint8Array(length) });
+      const ends = { source: PEER[4], destination: OWN[4] };
+      const fields = { sourcePort: 2000, destinationPort: 1000, checksum: 'none' } as const;
+      const packet = udpPacket(ends, { ...fields, payload: new Uint8Array(length) });
+      for (let i = 0; i < 2000; i++) kit.receive(packet);
       expect(socket.received.bytes).toBeLessThanOrEqual(262_144);
       const { received: taken, receiveDrops } = kit.udp.counters;
       expect(taken + receiveDrops).toBe(2000);

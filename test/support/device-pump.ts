@@ -5,14 +5,14 @@
 import type { PacketDevice } from '../../src/device/index.ts';
 import { MAX_PACKET_LENGTH, VNET_HEADER_LENGTH } from '../../src/packet/index.ts';
 
-/** What happens to a packet on its way: returns whether it is delivered. */
-export type OnPacket = (frame: Buffer) => boolean;
+/** What happens to a packet on its way: it arrives, is lost, or is not taken, which the sender learns. */
+export type OnPacket = (frame: Buffer) => 'deliver' | 'lose' | 'refuse';
 
 /** Starts both devices; each reads what the other writes. A device that is full is told so. */
 export function pump(
   first: PacketDevice,
   second: PacketDevice,
-  onPacket: OnPacket = () => true
+  onPacket: OnPacket = () => 'deliver'
 ): void {
   start(first, second, onPacket);
   start(second, first, onPacket);
@@ -25,8 +25,10 @@ function start(from: PacketDevice, to: PacketDevice, onPacket: OnPacket): void {
     for (let i = 0; i < BATCH; i++) {
       const length = from.read(buffer, 0);
       if (length === 0) return;
-      if (!onPacket(buffer.subarray(0, length))) continue;
-      if (!to.write(buffer, 0, length)) from.refused?.();
+      const fate = onPacket(buffer.subarray(0, length));
+      if (fate === 'lose') continue;
+      const isTaken = fate === 'deliver' && to.write(buffer, 0, length);
+      if (!isTaken) from.refused?.();
     }
   });
 }

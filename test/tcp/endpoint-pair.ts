@@ -32,6 +32,8 @@ export interface PairOptions {
 export class EndpointPair {
   now = 1_000;
   path: Path;
+  /** Whether the device does not take the next packet. */
+  isRefused: () => boolean = () => false;
   readonly a: TcpEndpoint;
   readonly b: TcpEndpoint;
   /** Every frame that was sent, if the test asks for it. */
@@ -93,6 +95,10 @@ export class EndpointPair {
         const length = endpoint.read(this.#buffer, 0);
         if (length === 0) break;
         isBusy = true;
+        if (this.isRefused()) {
+          endpoint.refused();
+          continue;
+        }
         const frame = Buffer.from(this.#buffer.subarray(0, length));
         this.log?.push({ from: name, at: this.now, frame });
         const to = name === 'a' ? this.b : this.a;

@@ -56,7 +56,6 @@ describe.each([
     const up = bytesOf(2_000_000);
     client.send(up, true);
     server.send(bytesOf(500_000, 8), true);
-    const start = pair.now;
     pair.run();
     expect(server.bytes.length).toBe(up.length);
     expect(hash(server.bytes)).toBe(hash(up));
@@ -73,4 +72,47 @@ describe.each([
     expect(connection.failure).toBe('refused');
     expect(connection.state).toBe(TcpState.Closed);
   });
+});
+
+test('a packet that the device refuses is sent later, and a refused answer takes nothing back', () => {
+  const pair = new EndpointPair({ delayMs: 5 });
+  const server = new TestOwner();
+  const client = new TestOwner();
+  pair.b.listen(undefined, 80, server, 10);
+  pair.a.connect(A4, 0, B4, 80, client);
+  const random = new Random(3);
+  pair.isRefused = () => random.chance(0.2);
+  const bytes = bytesOf(1_000_000);
+  client.send(bytes, true);
+  server.send(bytesOf(300_000, 8), true);
+  pair.run();
+  expect(hash(server.bytes)).toBe(hash(bytes));
+  expect(hash(client.bytes)).toBe(hash(bytesOf(300_000, 8)));
+  expect(pair.a.counters.refused).toBeGreaterThan(5);
+  expect(pair.a.sizes).toEqual({ connections: 0, halfOpen: 0, timeWait: 0, timers: 0 });
+  expect(pair.a.memory.used + pair.b.memory.used).toBe(0);
+});
+
+test('an outage of the link loses nothing, and ends without a back-off', () => {
+  const pair = new EndpointPair({ delayMs: 5 });
+  const server = new TestOwner();
+  const client = new TestOwner();
+  pair.b.listen(undefined, 80, server, 10);
+  pair.a.connect(A4, 0, B4, 80, client);
+  const bytes = bytesOf(5_000_000);
+  client.send(bytes, true);
+  pair.run(() => server.received.length > 20);
+  pair.path = () => [];
+  pair.a.linkChanged(false);
+  pair.b.linkChanged(false);
+  pair.run(() => false, 60_000);
+  pair.now += 60_000;
+  pair.path = () => [5];
+  pair.a.linkChanged(true);
+  pair.b.linkChanged(true);
+  const up = pair.now;
+  pair.run(() => server.bytes.length === bytes.length);
+  expect(hash(server.bytes)).toBe(hash(bytes));
+  expect(pair.a.counters.timeouts).toBe(0);
+  expect(pair.now - up).toBeLessThan(3_000);
 });

@@ -87,7 +87,7 @@ test('with SACK about as much is sent again as is lost', () => {
 });
 
 test('reordering alone soon causes no retransmissions any more', () => {
-  const paths = runSeeds(20, () => ({
+  const paths = runSeeds(10, () => ({
     reordering: 0.3,
     extraDelayMs: 8,
     delayMs: 20,
@@ -95,5 +95,22 @@ test('reordering alone soon causes no retransmissions any more', () => {
   }));
   expect(sum(paths, (path) => path.timeouts)).toBe(0);
   // 2,000 packets a run.
-  expect(sum(paths, (path) => path.retransmissions)).toBeLessThan(20 * 2_000 * 0.02);
+  expect(sum(paths, (path) => path.retransmissions)).toBeLessThan(10 * 2_000 * 0.02);
+});
+
+test.each([
+  // The original comes first in nearly all cases.
+  ['timestamps', 0.9, { hasTimestamps: true, hasDsack: false }],
+  // They come a round trip later, when the next recovery may have begun.
+  ['DSACKs', 0.4, { hasTimestamps: false, hasDsack: true }],
+])('if nothing is lost, %s show that recoveries were needless', (_, share, options) => {
+  const paths = runSeeds(20, (random) => ({
+    ...options,
+    reordering: random.pick([0.02, 0.1]),
+    extraDelayMs: 30,
+    total: 3_000,
+  }));
+  const recoveries = sum(paths, (path) => path.recoveries);
+  expect(recoveries).toBeGreaterThan(50);
+  expect(sum(paths, (path) => path.spurious)).toBeGreaterThan(share * recoveries);
 });

@@ -168,14 +168,35 @@ describe('RACK', () => {
     sender.send(6);
     sender.now += 100;
     sender.ack(0, [[1, 4]]);
-    sender.resend();
+    expect(sender.resend()).toEqual([0]);
     sender.send(6);
     sender.now += 100;
+    sender.ack(4, [[7, 12]]);
+    expect(sender.states).toBe('llls');
+    for (const segment of [4, 5]) {
+      sender.loss.onTransmit(sender.seq(segment), sender.seq(segment + 1), sender.now, true);
+    }
+    sender.now += 100;
     sender.ack(6, [[7, 12]]);
+    expect(sender.loss.newlyLost).toBe(0);
     expect(sender.loss.hasLeft).toBe(true);
     expect(sender.loss.hasEntered).toBe(true);
     expect(sender.loss.phase).toBe('recovery');
     expect(sender.resend()).toEqual([6]);
+  });
+
+  test('an ACK that echoes an older timestamp is not that of a retransmission', () => {
+    const sender = Sender.measured();
+    sender.send(6);
+    const sentAt = sender.now;
+    sender.now += 100;
+    sender.ack(0, [[2, 5]]);
+    expect(sender.resend()).toEqual([0, 1]);
+    sender.now += 120;
+    sender.ack(0, [[1, 5]], sentAt);
+    expect(sender.states).toBe('fsf');
+    sender.ack(0, [[1, 6]], sender.now - 120);
+    expect(sender.states).toBe('fs');
   });
 
   test('an ACK sooner than the minimum round-trip time is not that of a retransmission', () => {
@@ -204,6 +225,7 @@ describe('RACK', () => {
     sender.now += 150;
     sender.ack(first! + 3, [[first!, first! + 1]]);
     expect(sender.loss.sawDsack).toBe(true);
+    sender.ack(first! + 3, [[first!, first! + 1]]);
     expect(wait()).toBe(50);
     for (let i = 0; i < 17; i++) {
       sender.expire();
@@ -392,6 +414,40 @@ describe('tail loss probes', () => {
     expect(sender.loss.timer).toBe('probe');
   });
 
+  test('wait anew after each ACK that advances', () => {
+    const sender = Sender.measured();
+    sender.send(5);
+    sender.now += 100;
+    sender.ack(2);
+    expect(sender.loss.timer).toBe('probe');
+    expect(sender.loss.deadline).toBe(sender.now + 200);
+  });
+
+  test('need a new measurement of the round-trip time before the next', () => {
+    const sender = Sender.measured();
+    sender.send(3);
+    sender.expire();
+    sender.loss.onTransmit(sender.seq(2), sender.seq(3), sender.now, true);
+    sender.now += 100;
+    sender.ack(3);
+    sender.ack(3);
+    expect(sender.loss.rttMs).toBe(-1);
+    sender.send(2);
+    expect(sender.loss.timer).toBe('timeout');
+    sender.now += 100;
+    sender.ack(5);
+    sender.send(2);
+    expect(sender.loss.timer).toBe('probe');
+  });
+
+  test('are over when an ACK comes before they are sent', () => {
+    const sender = Sender.measured();
+    sender.send(3);
+    sender.expire();
+    sender.ack(1);
+    expect(sender.loss.isProbeDue).toBe(false);
+  });
+
   test('wait at least 10 ms', () => {
     const sender = new Sender();
     sender.rtt.sample(0.1, sender.now);
@@ -537,6 +593,18 @@ describe('NewReno', () => {
     expect(sender.loss.inFlight).toBe(0);
   });
 
+  test('what duplicate ACKs reported is not in flight, and does not count twice', () => {
+    const sender = Sender.measured(false);
+    sender.send(10);
+    for (let i = 0; i < 6; i++) sender.ack(0);
+    sender.resend();
+    expect(sender.loss.inFlight).toBe(4_000);
+    sender.ack(3);
+    expect(sender.loss.delivered).toBe(1_000);
+    // Of 7 segments one is lost, and four of the six reported ones are among the others.
+    expect(sender.loss.inFlight).toBe(2_000);
+  });
+
   test('segments with data or another window are no duplicates', () => {
     const sender = Sender.measured(false);
     sender.send(5);
@@ -593,6 +661,20 @@ describe('a packet that the device refuses', () => {
     expect(sender.loss.inFlight).toBe(before);
     expect(sender.states).toBe('lsf');
     sender.ack(5);
+    expect(sender.loss.isSpurious).toBe(true);
+  });
+
+  test('was not the first retransmission of the episode', () => {
+    const sender = Sender.measured();
+    sender.send(5);
+    sender.now += 100;
+    sender.ack(0, [[1, 4]]);
+    sender.loss.onTransmit(sender.seq(0), sender.seq(1), sender.now, true);
+    sender.loss.onRefused();
+    sender.now += 50;
+    sender.resend();
+    sender.now += 30;
+    sender.ack(4, [], sender.now - 50);
     expect(sender.loss.isSpurious).toBe(true);
   });
 
