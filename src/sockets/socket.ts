@@ -71,6 +71,8 @@ export class PresenceSocket extends Duplex implements AttemptOwner {
   #idle: IdleTimer | undefined;
   /** The stream or the `onread` callback wants data. */
   #isReading = false;
+  /** The stream has been told of the end. */
+  #isEnded = false;
   #isNoDelay: boolean;
   /** 0 without keepalive. */
   #keepAliveMs: number;
@@ -422,6 +424,7 @@ export class PresenceSocket extends Duplex implements AttemptOwner {
     if (!this.#isReading || connection !== this.#connection) return;
     if (connection.isReadEnded) {
       this.#isReading = false;
+      this.#isEnded = true;
       this.push(null);
       // `end` is emitted although nothing reads, if nothing is left to read.
       this.read(0);
@@ -452,7 +455,8 @@ export class PresenceSocket extends Duplex implements AttemptOwner {
 
   /** Lets `onread` go on after a pause. */
   #resumeOnRead(): void {
-    if (this.#onread === undefined || this.#connection === undefined || this.#isReading) return;
+    if (this.#onread === undefined || this.#connection === undefined) return;
+    if (this.#isReading || this.#isEnded) return;
     this.#isReading = true;
     process.nextTick(receiveLater, this);
   }
@@ -534,6 +538,7 @@ export class PresenceSocket extends Duplex implements AttemptOwner {
     (this as unknown as { _undestroy(): void })._undestroy();
     this.#flow = undefined;
     this.#isResetting = false;
+    this.#isEnded = false;
     this.#bytesRead = 0;
     this.#bytesSent = 0;
   }
