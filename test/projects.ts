@@ -11,6 +11,7 @@ const hostile: readonly string[] = ['test/hostile/'];
 const programs: readonly string[] = [
   'test/differential/',
   'test/e2e/',
+  'test/interop/',
   'test/package/',
   'test/tcp/scripts/linux.test.ts',
   'test/translator/allocation.test.ts',
