@@ -89,6 +89,32 @@ describe.each([nodeWorld, ourWorld])('%o', (makeWorld) => {
     socket.connect(port, world.address);
     await once(socket, 'connect');
   });
+});
+
+describe('presences', () => {
+  test('times that no timer can count are the longest ones, and fractions are rounded up', async () => {
+    const world = ourWorld();
+    const port = await listening(
+      world,
+      world.server({}, (socket) => socket.resume())
+    );
+    for (const name of ['connectTimeout', 'userTimeout', 'autoSelectFamilyAttemptTimeout']) {
+      for (const ms of [0, 1_000.5, 1e12]) {
+        const socket = world.connect({ port, host: world.address, [name]: ms });
+        await once(socket, 'connect');
+      }
+      for (const ms of [-1, Number.NaN, Number.POSITIVE_INFINITY]) {
+        expect(() => world.socket().connect({ port, [name]: ms } as never)).toThrow(RangeError);
+      }
+    }
+  });
+
+  test('a server refuses options with which it could not accept, and not its first connection', () => {
+    const stack = new StackNetwork().stack('10.2.0.1');
+    for (const highWaterMark of [-1, 1.5, Number.NaN, 'x']) {
+      expect(() => stack.createServer({ highWaterMark } as never)).toThrow('highWaterMark');
+    }
+  });
 
   test('calls in any order and number on a socket throw nothing', async () => {
     const port = await listening(
@@ -126,31 +152,5 @@ describe.each([nodeWorld, ourWorld])('%o', (makeWorld) => {
       }
     }
     await settled();
-  });
-});
-
-describe('presences', () => {
-  test('times that no timer can count are the longest ones, and fractions are rounded up', async () => {
-    const world = ourWorld();
-    const port = await listening(
-      world,
-      world.server({}, (socket) => socket.resume())
-    );
-    for (const name of ['connectTimeout', 'userTimeout', 'autoSelectFamilyAttemptTimeout']) {
-      for (const ms of [0, 1_000.5, 1e12]) {
-        const socket = world.connect({ port, host: world.address, [name]: ms });
-        await once(socket, 'connect');
-      }
-      for (const ms of [-1, Number.NaN, Number.POSITIVE_INFINITY]) {
-        expect(() => world.socket().connect({ port, [name]: ms } as never)).toThrow(RangeError);
-      }
-    }
-  });
-
-  test('a server refuses options with which it could not accept, and not its first connection', () => {
-    const stack = new StackNetwork().stack('10.2.0.1');
-    for (const highWaterMark of [-1, 1.5, Number.NaN, 'x']) {
-      expect(() => stack.createServer({ highWaterMark } as never)).toThrow('highWaterMark');
-    }
   });
 });
