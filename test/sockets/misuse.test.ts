@@ -117,10 +117,9 @@ describe('presences', () => {
   });
 
   test('calls in any order and number on a socket throw nothing', async () => {
-    const port = await listening(
-      world,
-      world.server({}, (socket) => socket.resume())
-    );
+    const world = ourWorld();
+    const server = world.server({}, (socket) => socket.on('error', () => {}).resume());
+    const port = await listening(world, server);
     const calls: ((socket: import('node:net').Socket) => unknown)[] = [
       (socket) => socket.destroy(),
       (socket) => socket.destroy(),
