@@ -3,26 +3,14 @@
  * that waits for ever, may come of them.
  */
 import { once } from 'node:events';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { StackNetwork } from './stack-network.ts';
+import { catchUncaught } from './uncaught.ts';
 import { closeAfterEach, listening, nodeWorld, ourWorld, settled, type World } from './worlds.ts';
 
 closeAfterEach();
 
-/** What is thrown by no call of the test. */
-const uncaught: Error[] = [];
-const onUncaught = (error: Error): void => void uncaught.push(error);
-let others: ((error: Error) => void)[] = [];
-beforeEach(() => {
-  others = process.listeners('uncaughtException') as typeof others;
-  process.removeAllListeners('uncaughtException');
-  process.on('uncaughtException', onUncaught);
-});
-afterEach(() => {
-  process.removeListener('uncaughtException', onUncaught);
-  for (const listener of others) process.on('uncaughtException', listener);
-  expect(uncaught.splice(0)).toEqual([]);
-});
+catchUncaught();
 
 /** What a call does: `throws TypeError ERR_...`, or the first event of what it returns. */
 async function outcomeOf(call: () => NodeJS.EventEmitter): Promise<string> {
