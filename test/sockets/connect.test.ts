@@ -165,6 +165,8 @@ describe.each(worlds)('connect %#', (makeWorld) => {
   });
 
   test('ends after it is connected when end was called before connect', async () => {
+    // Node 22 and later forget it.
+    if (!world.isOurs && Number.parseInt(process.versions.node, 10) >= 22) return;
     const server = world.server({}, (far) => far.resume());
     const port = await listening(world, server);
     const socket = world.socket();
