@@ -130,6 +130,8 @@ function secondResetEnds(tcb: Tcb, SEG: Segment): boolean {
   // "1) If the RST bit is set and the sequence number is outside the current receive window, silently drop the segment."
   // The first check did that, except for a RST with text that begins in front of the window.
   if (tcb.choices.isRfc5961) {
+    const isSilent = tcb.state === 'TIME-WAIT' && tcb.choices.resetInTimeWait === 'silence';
+    if (isSilent && SEG.SEQ !== tcb.RCV.NXT) return true;
     const isInside = tcb.RCV.WND > 0 && isWithin(SEG.SEQ, tcb.RCV.NXT, tcb.RCV.WND);
     if (SEG.SEQ !== tcb.RCV.NXT && !isInside) {
       if (tcb.choices.resetInFront === 'challenge') sendChallengeAck(tcb);
