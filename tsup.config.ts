@@ -15,6 +15,7 @@ const modules = [
   'registry',
   'sockets',
   'store',
+  'tcp',
   'translator',
   'trust',
   'tunnel',
