@@ -40,8 +40,8 @@ const failed = async (socket: PresenceSocket): Promise<NodeJS.ErrnoException> =>
 };
 
 const fieldsOf = (error: Error): Record<string, unknown> => ({
-  message: error.message,
   ...error,
+  message: error.message,
 });
 
 const errorOf = async (
