@@ -11,17 +11,16 @@ import { seqAdd, seqAtMost, seqBefore, seqDistance, seqMin } from './sequence.ts
 import { TcpEvent, TcpState } from './state.ts';
 
 /** Returns false if the ACK number was never possible (RFC 5961 section 5.2); the segment must then be dropped. */
-export function onAcknowledgement(
-  block: ControlBlock,
-  segment: SegmentReader,
-  now: number
-): boolean {
-  const { acknowledgement } = segment;
-  const { sndUna, sndNxt } = block;
+export function isPossible(block: ControlBlock, acknowledgement: number): boolean {
+  const { sndUna, sndNxt, maxSndWnd } = block;
   if (seqBefore(sndNxt, acknowledgement)) return false;
-  if (seqBefore(acknowledgement, sndUna)) {
-    return seqAtMost(seqAdd(sndUna, -block.maxSndWnd), acknowledgement);
-  }
+  return seqAtMost(seqAdd(sndUna, -maxSndWnd), acknowledgement);
+}
+
+/** Handles an ACK whose number is possible. */
+export function onAcknowledgement(block: ControlBlock, segment: SegmentReader, now: number): void {
+  const { sndUna, sndNxt } = block;
+  if (seqBefore(segment.acknowledgement, sndUna)) return;
   const windowBefore = block.sndWnd;
   updateSendWindow(block, segment);
   block.isHeldBack = false;
@@ -32,7 +31,6 @@ export function onAcknowledgement(
   if (windowBefore === 0 ? block.sndWnd > 0 : block.sndUna !== sndUna) stopWindowProbes(block);
   finishClosing(block, now);
   block.host.update(block);
-  return true;
 }
 
 /** Takes the window of a segment that is not older than the last one that set it. */

@@ -34,7 +34,7 @@ import { openActive, openPassive } from './open.ts';
 import { TcpOpenError } from './open-error.ts';
 import { FIRST_WINDOW, PassiveOpens } from './passive-open.ts';
 import { ReadyClass, ReadyQueue } from './ready-queue.ts';
-import { receiveInSynSent, receiveSegment } from './receive.ts';
+import { isAnswerLimited, receiveInSynSent, receiveSegment } from './receive.ts';
 import { relieve } from './relief.ts';
 import { FLAG_ACK, FLAG_RST, FLAG_SYN, SegmentReader, SegmentWriter } from './segment.ts';
 import { seqAdd } from './sequence.ts';
@@ -221,7 +221,11 @@ export class TcpEndpoint implements BlockHost {
 
   /** When `expire` has to be called, in ms of `now`; Infinity if no timer runs. */
   get deadline(): number {
-    this.#knownDeadline = Math.min(this.#wheel.deadline, this.#passive.deadline, this.#timeWait.deadline);
+    this.#knownDeadline = Math.min(
+      this.#wheel.deadline,
+      this.#passive.deadline,
+      this.#timeWait.deadline
+    );
     return this.#knownDeadline;
   }
 
@@ -370,7 +374,11 @@ export class TcpEndpoint implements BlockHost {
           ? { value: block.timestamp, echo: block.tsRecent }
           : undefined,
     });
-    if (isReset) this.counters.resets++;
+    if (isReset) {
+      this.counters.resets++;
+      return;
+    }
+    block.lastAckSent = window.next;
   }
 
   retire(block: ControlBlock, isTimeWait: boolean): void {
@@ -405,6 +413,9 @@ export class TcpEndpoint implements BlockHost {
       afterIss = seqAdd(timeWait.sndNxt(entry), TIME_WAIT_ISS_STEP);
       const outcome = receiveInTimeWait(timeWait, entry, segment);
       if (outcome === 'drop') counters.dropOutsideWindow++;
+      // An answer restarts TIME-WAIT, so the end of it says when the last one was.
+      const answeredAt = timeWait.untilMs(entry) - TIME_WAIT_MS;
+      if (outcome === 'answer' && isAnswerLimited(segment, answeredAt, now)) return;
       if (outcome === 'answer') {
         timeWait.restart(entry, now + TIME_WAIT_MS);
         this.#push(lastAck(timeWait, entry, flow, now, FIRST_WINDOW));

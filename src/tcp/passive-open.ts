@@ -13,8 +13,9 @@ import type { Flow } from './flow.ts';
 import { HalfOpen, HalfOpenTable } from './half-open.ts';
 import type { SequenceNumbers } from './isn.ts';
 import type { TcpListener } from './listener.ts';
+import { isAnswerLimited } from './receive.ts';
 import { FLAG_ACK, FLAG_RST, FLAG_SYN, headersOf, type SegmentReader } from './segment.ts';
-import { seqAdd, seqDistance } from './sequence.ts';
+import { seqAdd, seqBefore, seqDistance } from './sequence.ts';
 
 export interface PassiveOpenOptions {
   readonly limit: number;
@@ -85,25 +86,39 @@ export class PassiveOpens {
     const offset = seqDistance(seqAdd(opening.irs, 1), segment.sequence);
     if (segment.has(FLAG_RST)) {
       if (offset === 0) this.#table.remove(opening);
+      else if (offset > 0 && offset < FIRST_WINDOW) this.#answerOutside(opening, segment, now);
       else counters.dropOutsideWindow++;
       return true;
     }
     if (segment.has(FLAG_SYN)) {
       // The peer has not received the SYN-ACK; any other SYN is an old duplicate, or not the peer's.
       if (segment.sequence === opening.irs) this.#answerSyn(opening, now);
-      else this.#answerOutside(opening, now);
+      else this.#answerOutside(opening, segment, now);
       return true;
     }
     if (!segment.has(FLAG_ACK)) {
       counters.dropBadAck++;
       return true;
     }
-    if (offset < 0 || offset >= FIRST_WINDOW) {
-      counters.dropOutsideWindow++;
-      this.#answerOutside(opening, now);
+    if (opening.timestamps && !segment.options.hasTimestamps) {
+      counters.dropBadAck++;
       return true;
     }
-    const { acknowledgement, options } = segment;
+    if (
+      opening.timestamps &&
+      segment.options.hasTimestamps &&
+      seqBefore(segment.options.tsValue, opening.tsRecent)
+    ) {
+      counters.dropOldTimestamp++;
+      this.#answerOutside(opening, segment, now);
+      return true;
+    }
+    if (offset < 0 || offset >= FIRST_WINDOW) {
+      counters.dropOutsideWindow++;
+      this.#answerOutside(opening, segment, now);
+      return true;
+    }
+    const { acknowledgement } = segment;
     if (acknowledgement !== seqAdd(opening.iss, 1)) {
       counters.dropBadAck++;
       this.#options.answer({
@@ -113,10 +128,6 @@ export class PassiveOpens {
         flags: FLAG_RST,
         window: 0,
       });
-      return true;
-    }
-    if (opening.timestamps && !options.hasTimestamps) {
-      counters.dropBadAck++;
       return true;
     }
     const listener = listenerOf(opening);
@@ -168,7 +179,9 @@ export class PassiveOpens {
     });
   }
 
-  #answerOutside(opening: HalfOpen, now: number): void {
+  #answerOutside(opening: HalfOpen, segment: SegmentReader, now: number): void {
+    if (isAnswerLimited(segment, opening.answeredAt, now)) return;
+    opening.answeredAt = now;
     const { flow, iss, irs } = opening;
     this.#options.answer({
       flow,

@@ -11,12 +11,12 @@
  * A segment never causes an exception. What is dropped is counted.
  * @module
  */
-import { onAcknowledgement } from './acknowledge.ts';
+import { isPossible, onAcknowledgement } from './acknowledge.ts';
 import type { ControlBlock } from './control-block.ts';
 import type { HalfOpen } from './half-open.ts';
 import { WINDOW_SCALE } from './passive-open.ts';
 import { FLAG_ACK, FLAG_FIN, FLAG_RST, FLAG_SYN, type SegmentReader } from './segment.ts';
-import { seqAdd, seqAtMost, seqBefore, seqDistance } from './sequence.ts';
+import { seqAdd, seqAtMost, seqBefore, seqDistance, seqMin } from './sequence.ts';
 import { TcpEvent, TcpState } from './state.ts';
 
 /** Handles a segment in every state but SYN-SENT (RFC 9293 section 3.10.7.4). */
@@ -50,14 +50,20 @@ export function receiveSegment(block: ControlBlock, segment: SegmentReader, now:
     counters.dropBadAck++;
     return;
   }
-  updateTimestamp(block, segment, now);
-  heard(block, now);
   if (block.state === TcpState.SynReceived && !completeHandshake(block, segment)) return;
-  if (!onAcknowledgement(block, segment, now)) {
+
+  if (!isPossible(block, segment.acknowledgement)) {
     counters.dropBadAck++;
     challenge(block, now);
     return;
   }
+  // Only now: a forged segment whose ACK number is wrong must not make those of the peer look old.
+  if (block.hasTimestamps && seqAtMost(segment.sequence, block.lastAckSent)) {
+    block.tsRecent = segment.options.tsValue;
+    block.tsRecentAt = now;
+  }
+  heard(block, now);
+  onAcknowledgement(block, segment, now);
   // An acknowledgement may end the connection.
   if (block.state === TcpState.Closed || block.state === TcpState.TimeWait) return;
   receivePayload(block, segment, now);
@@ -244,13 +250,6 @@ function checkTimestamp(block: ControlBlock, segment: SegmentReader, now: number
   return false;
 }
 
-/** Updates TS.Recent (RFC 7323 section 4.3). */
-function updateTimestamp(block: ControlBlock, segment: SegmentReader, now: number): void {
-  if (!block.hasTimestamps || !seqAtMost(segment.sequence, block.lastAckSent)) return;
-  block.tsRecent = segment.options.tsValue;
-  block.tsRecentAt = now;
-}
-
 /** The acceptability test (RFC 9293 section 3.4, table 6). */
 function isInWindow(block: ControlBlock, segment: SegmentReader): boolean {
   const { window } = block;
@@ -274,10 +273,19 @@ function answerOutside(block: ControlBlock, segment: SegmentReader, now: number)
     return;
   }
   if (seqBefore(sequence, block.window.next)) {
-    reportDuplicate(block, sequence, seqAdd(sequence, segment.length));
+    reportDuplicate(block, sequence, seqMin(seqAdd(sequence, end - payload), block.window.next));
   }
   block.isAckDue = true;
   block.host.update(block);
+}
+
+/**
+ * Whether an answer to a segment that fits no connection must wait: two such ends would else answer each other's answers
+ * for ever, as fast as they can. What has payload or a FIN is no answer, and the peer waits for its ACK.
+ */
+export function isAnswerLimited(segment: SegmentReader, answeredAt: number, now: number): boolean {
+  const isBare = segment.end === segment.payload && !segment.has(FLAG_FIN);
+  return isBare && now - answeredAt < CHALLENGE_INTERVAL_MS;
 }
 
 /** Sends a challenge ACK, at most one in 500 ms (RFC 5961 section 7, for each connection: CVE-2016-5696). */
