@@ -3,7 +3,7 @@
  *
  * After the event loop was blocked, Node calls the timers that are due before it reads what has arrived meanwhile. A
  * retransmission timer would then expire although its acknowledgement waits to be read. So a timer that is due acts by
- * `setImmediate`, behind the next poll for packets.
+ * `setImmediate`, behind the next poll for packets. If the loop was blocked between the two, it is polled once more.
  * @module
  */
 import type { Clock } from '../base/clock.ts';
@@ -14,6 +14,9 @@ export class DeadlineTimer {
   /** When the clock will call; Infinity if no timer is set. */
   #setForMs: number = Number.POSITIVE_INFINITY;
   #cancel: (() => void) | undefined;
+  /** When the immediate was set, and how often it was put off. */
+  #immediateAtMs = 0;
+  #delays = 0;
   #isClosed = false;
 
   /**
@@ -57,16 +60,33 @@ export class DeadlineTimer {
   }
 
   readonly #onTimer = (): void => {
-    // `#setForMs` stays, so that no second timer is set until the immediate has run.
-    const immediate = setImmediate(this.#onImmediate);
-    this.#cancel = () => clearImmediate(immediate);
+    this.#delays = 0;
+    this.#awaitPoll();
   };
 
+  /** `#setForMs` stays, so that no second timer is set until the immediate has run. */
+  #awaitPoll(): void {
+    this.#immediateAtMs = this.#clock.monotonicMs();
+    const immediate = setImmediate(this.#onImmediate);
+    this.#cancel = () => clearImmediate(immediate);
+  }
+
   readonly #onImmediate = (): void => {
+    const waitedMs = this.#clock.monotonicMs() - this.#immediateAtMs;
+    // An immediate in front of this one may have blocked the loop, when the poll was over. A loop whose turns are always
+    // long must not keep the deadline waiting for ever.
+    if (waitedMs > BLOCKED_MS && this.#delays < MAX_DELAYS) {
+      this.#delays++;
+      this.#awaitPoll();
+      return;
+    }
     this.#stop();
     this.#expire();
   };
 }
 
+/** Half of the shortest time after which a tail loss is probed. */
+const BLOCKED_MS = 5;
+const MAX_DELAYS = 3;
 /** The longest time that a timer of Node can count; a later deadline is set again when it calls. */
 const MAX_TIMER_MS: number = 2 ** 31 - 1;
