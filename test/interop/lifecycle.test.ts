@@ -98,15 +98,19 @@ describe.skipIf(skipReason !== undefined)(titled('the stack and Linux', skipReas
     const pair = await connected(link, end);
     const finished: End[] = [];
     link.onPacket = (from, packet) => {
-      if (segmentOf(packet)!.isFin) finished.push(from);
+      if (!segmentOf(packet)!.isFin) return;
+      // Each sends its FIN before it has seen the other one.
+      if (finished.length === 1) {
+        const { sent, delivered } = link.packetsOf(finished[0]!);
+        expect(delivered).toBeLessThan(sent);
+      }
+      finished.push(from);
     };
     const endings = [ending(pair.stack.resume()), ending(pair.linux.resume())];
     pair.stack.end();
     pair.linux.end();
-    await vi.waitFor(() => expect(finished).toHaveLength(2));
-    // Each has sent its FIN before it saw the other one.
-    expect(link.packetsOf('stack').delivered).toBeLessThan(link.packetsOf('stack').sent);
     expect(await Promise.all(endings)).toEqual([undefined, undefined]);
+    expect(finished.sort()).toEqual(['linux', 'stack']);
     await vi.waitFor(() => expect(link.stack.tcp.sizes.connections).toBe(0));
   });
 
