@@ -157,6 +157,34 @@ export function listenTarget(
   };
 }
 
+/** Returns the options of the Duplex. */
+export function streamOptions(options: PresenceSocketOptions): Record<string, unknown> {
+  const { highWaterMark, readableHighWaterMark, writableHighWaterMark } = options;
+  // `close` is emitted here, with whether there was an error.
+  const result: Record<string, unknown> = {
+    allowHalfOpen: Boolean(options.allowHalfOpen),
+    emitClose: false,
+  };
+  if (highWaterMark !== undefined) result.highWaterMark = highWaterMark;
+  if (readableHighWaterMark !== undefined) result.readableHighWaterMark = readableHighWaterMark;
+  if (writableHighWaterMark !== undefined) result.writableHighWaterMark = writableHighWaterMark;
+  return result;
+}
+
+/** Returns the option `onread` if it is complete; Node ignores it otherwise. */
+export function checkedOnRead(onread: OnReadOptions | undefined): OnReadOptions | undefined {
+  if (typeof onread !== 'object' || onread === null) return undefined;
+  const isBuffer = onread.buffer instanceof Uint8Array || typeof onread.buffer === 'function';
+  return isBuffer && typeof onread.callback === 'function' ? onread : undefined;
+}
+
+/** Returns the time in ms before the first keepalive probe; 0 without keepalive. */
+export function keepAliveMs(enable: boolean | undefined, initialDelay = 0): number {
+  if (!enable) return 0;
+  const seconds = Math.min(Math.trunc(initialDelay / 1000), MAX_KEEP_ALIVE_S);
+  return seconds > 0 ? seconds * 1000 : KEEP_ALIVE_MS;
+}
+
 /** Returns the family as a number; anything else than 4 and 6 means both. */
 export function familyOption(family: unknown): 0 | 4 | 6 {
   if (family === 4 || family === 'IPv4') return 4;
@@ -230,3 +258,7 @@ function refusePath(options: object): void {
 const DEFAULT_BACKLOG = 511;
 /** With a longer time, timers call at once; Node shortens to this too. */
 const MAX_TIMER_MS: number = 2 ** 31 - 1;
+/** The time before the first keepalive probe that Linux has by default. */
+const KEEP_ALIVE_MS = 7_200_000;
+/** The longest time that Linux takes. */
+const MAX_KEEP_ALIVE_S = 32_767;

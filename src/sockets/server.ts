@@ -15,7 +15,8 @@ import {
   type PresenceSocketOptions,
 } from './arguments.ts';
 import type { SocketHost } from './host.ts';
-import { PresenceSocket, type SocketServer, throwLater } from './socket.ts';
+import { PresenceSocket } from './socket.ts';
+import { type SocketServer, throwLater } from './socket-stream.ts';
 import { listenError } from './system-error.ts';
 
 /** The options of `createServer`. Those of sockets hold for each accepted one. */
@@ -187,7 +188,8 @@ export class PresenceServer extends EventEmitter implements ListenerOwner, Socke
       this.emit('drop', dropped);
       return;
     }
-    const socket = PresenceSocket.accept(this.#host, this, this.#socketOptions, connection);
+    const socket = new PresenceSocket(this.#host, this.#socketOptions);
+    socket.adopt(connection, this);
     this.#connections++;
     if (this.#options.pauseOnConnect) socket.pause();
     else socket.read(0);
