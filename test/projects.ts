@@ -48,6 +48,7 @@ const modules: readonly string[] = [
   'test/pki/signing-request.test.ts',
   'test/pki/wrong-clock.test.ts',
   'test/sockets/datagram-linux.test.ts',
+  'test/sockets/storm.test.ts',
   'test/store/',
   'test/translator/fast-path.test.ts',
   'test/translator/idle-paths.test.ts',

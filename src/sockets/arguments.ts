@@ -15,37 +15,44 @@ export interface OnReadOptions {
 
 /** The options of `new PresenceSocket`. */
 export interface PresenceSocketOptions {
-  /** Whether the writable side stays open when the other end has ended; default false. */
+  /** Whether the writable side stays open when the other end has ended; without it, it ends too. */
   readonly allowHalfOpen?: boolean | undefined;
+  /** Whether small segments are sent at once; without it, Nagle's algorithm collects them. */
   readonly noDelay?: boolean | undefined;
+  /** Whether an idle peer is probed; without it, it is not. */
   readonly keepAlive?: boolean | undefined;
-  /** The idle time in ms before the first keepalive probe, in whole seconds; 0 means 2 h. */
+  /** The idle time in ms before the first probe, in whole seconds; without it, or with 0, it is 2 h. */
   readonly keepAliveInitialDelay?: number | undefined;
+  /** Delivers into memory of the program; without it, `data` events have buffers of their own. */
   readonly onread?: OnReadOptions | undefined;
-  /** Destroys the socket with an AbortError. */
+  /** Destroys the socket with an AbortError; without it, nothing does. */
   readonly signal?: AbortSignal | undefined;
-  /** Bytes that the streams hold in both directions, besides the buffers of TCP; Node's default. */
+  /** Bytes that the stream holds in each direction, besides the buffers of TCP; without it, as Node. */
   readonly highWaterMark?: number | undefined;
+  /** Bytes that wait to be read; without it, `highWaterMark`. */
   readonly readableHighWaterMark?: number | undefined;
+  /** Bytes from which on `write` returns false; without it, `highWaterMark`. */
   readonly writableHighWaterMark?: number | undefined;
 }
 
 /** The options of `socket.connect`. */
 export interface PresenceConnectOptions {
   readonly port: number | string;
-  /** A name of the site's zone or an address. */
+  /** A name of the site's zone or an address; without it `localhost`, as Node, which a zone hardly has. */
   readonly host?: string | undefined;
+  /** The IP version; without it both. */
   readonly family?: 0 | 4 | 6 | 'IPv4' | 'IPv6' | number | undefined;
-  /** The stack's own address, which also chooses the family. */
+  /** The stack's own address, which also chooses the family; without it, the address of the family. */
   readonly localAddress?: string | undefined;
+  /** The own port; without it a free one. */
   readonly localPort?: number | undefined;
-  /** Takes the place of the site's zone. */
+  /** Finds the addresses; without it, the site's zone does. */
   readonly lookup?: LookupFunction | undefined;
-  /** Is passed on to `lookup`. */
+  /** Is passed on to `lookup`; without it 0. */
   readonly hints?: number | undefined;
-  /** Whether the other addresses of a name are tried when one fails; default true. */
+  /** Whether the other addresses of a name are tried when one fails; without it they are. */
   readonly autoSelectFamily?: boolean | undefined;
-  /** After how many ms without an answer the next address is tried; default 2,000. The last one has no such limit. */
+  /** After how many ms without an answer the next address is tried; without it 2,000. The last one has no such limit. */
   readonly autoSelectFamilyAttemptTimeout?: number | undefined;
   /** How many ms the whole of connecting may take; without it TCP gives up after 127 s. */
   readonly connectTimeout?: number | undefined;
@@ -55,19 +62,19 @@ export interface PresenceConnectOptions {
 
 /** The options of `sockets.connect`. */
 export interface PresenceNetConnectOptions extends PresenceConnectOptions, PresenceSocketOptions {
-  /** The idle time in ms after which `timeout` is emitted. */
+  /** The idle time in ms after which `timeout` is emitted; without it, it is not. */
   readonly timeout?: number | undefined;
 }
 
 /** The options of `server.listen`. */
 export interface PresenceListenOptions {
-  /** 0 or nothing takes a free port. */
+  /** 0 takes a free port; so it is without it, if the property is there. */
   readonly port?: number | string | null | undefined;
-  /** The stack's own address; without it all of its addresses. */
+  /** The stack's own address; without it, all of its addresses. */
   readonly host?: string | undefined;
-  /** How many connections may wait for the server; default 511. */
+  /** How many connections may wait for the server; without it 511. */
   readonly backlog?: number | undefined;
-  /** Closes the server. */
+  /** Closes the server; without it, only `close` does. */
   readonly signal?: AbortSignal | undefined;
 }
 

@@ -34,7 +34,8 @@ export function arrivesSynchronized(tcb: Tcb, SEG: Segment): void {
 export function processFrom(tcb: Tcb, SEG: Segment): void {
   sixthUrgent(tcb, SEG);
   const before = tcb.RCV.NXT;
-  const hadGap = tcb.held.length > 0;
+  // A FIN alone behind a gap leaves nothing to report.
+  const hadGap = tcb.held.some(({ text }) => text.length > 0);
   for (let next: Segment | undefined = SEG; next !== undefined; next = takeHeld(tcb)) {
     if (seventhTextEnds(tcb, next)) return;
     eighthFin(tcb, next);
