@@ -36,13 +36,13 @@ describe('the timer of a stack', () => {
 
   test('calls behind the next poll, not from the timer', async () => {
     timer.set(startMs + 10);
-    clock.advance(50);
+    clock.advance(10);
     expect(calls).toEqual([]);
     // Nothing else is set meanwhile, whatever the deadline is.
     timer.set(startMs + 20);
     expect(clock.delays).toEqual([]);
     await turn();
-    expect(calls).toEqual([50]);
+    expect(calls).toEqual([10]);
   });
 
   test('says up to when packets were read, also if the poll itself took long', async () => {
@@ -59,6 +59,23 @@ describe('the timer of a stack', () => {
     timer.set(Number.POSITIVE_INFINITY);
     await turn();
     expect(calls).toEqual([]);
+  });
+
+  test('lets the loop poll once more if it was blocked behind the poll, but not for ever', async () => {
+    timer.set(startMs + 10);
+    // An immediate in front of that of the timer.
+    setImmediate(() => clock.advance(300));
+    clock.advance(11);
+    await turn();
+    expect(calls).toEqual([]);
+    await turn();
+    expect(calls).toEqual([311]);
+    timer.set(startMs + 400);
+    for (let i = 0; i < 10; i++) {
+      setImmediate(() => clock.advance(100));
+      await turn();
+    }
+    expect(calls).toEqual([311, 711]);
   });
 
   test('stays as it is when the deadline moves away, and is set anew when it comes closer', () => {
