@@ -40,6 +40,8 @@ export const ZONE = 'openstack.test';
 const LAN = { sources: ['10.0.0.0/24'], pools: ['10.0.0.128/25'], zone: ZONE };
 const DEVICE = { type: 'tun', name: 'vp0', mtu: 1500, routes: LAN.pools, proxyArp: ['lan0'] };
 const CLOUD_WAN = '198.51.100.1';
+/** Where the cloud gateway is for those who are in its network. */
+export const CLOUD_ENDPOINT = `${CLOUD_WAN}:7443`;
 const DESIRED = {
   sites: ['cloud', 'site-a', 'site-b', 'site-c'].map((name) => ({ name, ...LAN })),
   services: [
@@ -49,7 +51,7 @@ const DESIRED = {
       address: '10.0.0.5',
       ports: ['icmp', 'tcp/7000-7009', 'tcp/8080', 'tcp/8443'],
     },
-    { name: 'bus', site: 'cloud', address: '10.0.0.6', ports: ['tcp/5672'] },
+    { name: 'bus', site: 'cloud', address: '10.0.0.6', ports: ['tcp/5671-5672'] },
     { name: 'agent', site: 'site-a', address: '10.0.0.9', ports: ['tcp/6080'] },
     { name: 'far', site: 'site-b', address: '10.0.0.5', ports: ['tcp/7000-7009'] },
   ],
