@@ -109,7 +109,7 @@ export function normalizeArguments<Options extends object>(
 
 /** @throws Node's errors if the options of `connect` are wrong. */
 export function connectTarget(options: PresenceConnectOptions): ConnectTarget {
-  const { port, localAddress, localPort, lookup } = options;
+  const { port, host, localAddress, localPort, lookup } = options;
   refusePath(options);
   if (port === undefined) {
     throw argumentError(
@@ -126,18 +126,22 @@ export function connectTarget(options: PresenceConnectOptions): ConnectTarget {
     checkPort('options.localPort', localPort);
   }
   if (lookup != null) checkCallback('options.lookup', lookup);
-  checkOptionalDuration('options.connectTimeout', options.connectTimeout);
-  checkOptionalDuration('options.userTimeout', options.userTimeout);
-  checkOptionalDuration(
-    'options.autoSelectFamilyAttemptTimeout',
-    options.autoSelectFamilyAttemptTimeout
-  );
+  checkHost(host);
   const wanted = familyOption(options.family);
   return {
-    host: options.host || 'localhost',
+    host: host || 'localhost',
     port: checkPort('options.port', port),
     family: wanted === 0 && localAddress ? (isIP(localAddress) as 4 | 6) : wanted,
-    options,
+    options: {
+      ...options,
+      localPort: localPort || 0,
+      connectTimeout: optionalMs('options.connectTimeout', options.connectTimeout),
+      userTimeout: optionalMs('options.userTimeout', options.userTimeout),
+      autoSelectFamilyAttemptTimeout: optionalMs(
+        'options.autoSelectFamilyAttemptTimeout',
+        options.autoSelectFamilyAttemptTimeout
+      ),
+    },
   };
 }
 
@@ -154,6 +158,14 @@ export function listenTarget(
       'ERR_INVALID_ARG_VALUE',
       `The argument 'options' must have the property "port". Received ${inspect(options)}`
     );
+  }
+  checkHost(options.host);
+  const signal: unknown = options.signal;
+  if (
+    signal !== undefined &&
+    !(typeof signal === 'object' && signal !== null && 'aborted' in signal)
+  ) {
+    throw wrongType('options.signal', 'AbortSignal', signal);
   }
   // The forms are (port, backlog) and (port, host, backlog).
   const count = Number(options.backlog ?? args.slice(1).find((arg) => Number(arg) >= 0));
@@ -243,8 +255,30 @@ function wrongType(name: string, type: string, value: unknown): Error {
   );
 }
 
-function checkOptionalDuration(name: string, ms: number | undefined): void {
-  if (ms !== undefined) checkMs(name, ms);
+/** @throws Node's errors if the options of a socket that hold for all accepted ones of a server are wrong. */
+export function checkSocketOptions(options: PresenceSocketOptions): void {
+  const { keepAliveInitialDelay: delay } = options;
+  if (delay !== undefined && typeof delay !== 'number') {
+    throw wrongType('options.keepAliveInitialDelay', 'number', delay);
+  }
+  for (const name of HIGH_WATER_MARKS) {
+    const size: unknown = options[name];
+    if (size == null || (Number.isInteger(size) && (size as number) >= 0)) continue;
+    throw argumentError(
+      TypeError,
+      'ERR_INVALID_ARG_VALUE',
+      `The property 'options.${name}' is invalid. Received ${inspect(size)}`
+    );
+  }
+}
+
+/** Whole ms, which a timer can count. */
+function optionalMs(name: string, ms: number | undefined): number | undefined {
+  return ms === undefined ? undefined : Math.ceil(checkMs(name, ms));
+}
+
+function checkHost(host: unknown): void {
+  if (host && typeof host !== 'string') throw wrongType('options.host', 'string', host);
 }
 
 /** Pipes, handles and descriptors belong to the operating system. */
@@ -261,6 +295,11 @@ function refusePath(options: object): void {
   }
 }
 
+const HIGH_WATER_MARKS = [
+  'highWaterMark',
+  'readableHighWaterMark',
+  'writableHighWaterMark',
+] as const;
 /** Node's default. */
 const DEFAULT_BACKLOG = 511;
 /** With a longer time, timers call at once; Node shortens to this too. */

@@ -9,6 +9,7 @@ import type { IpAddress } from '../base/address.ts';
 import type { ListenerOwner, TcpConnection, TcpListener } from '../tcp/index.ts';
 import {
   argumentError,
+  checkSocketOptions,
   listenTarget,
   normalizeArguments,
   type PresenceListenOptions,
@@ -87,9 +88,18 @@ abstract class ServerBase extends EventEmitter implements ListenerOwner, SocketS
     }
     this._host = host;
     this.#options = options ?? {};
-    const { pauseOnConnect: _, ...socketOptions } = this.#options;
-    this.#socketOptions = socketOptions;
-    if (listener !== undefined) this.on('connection', listener);
+    const { allowHalfOpen, noDelay, keepAlive, keepAliveInitialDelay, highWaterMark } =
+      this.#options;
+    this.#socketOptions = {
+      allowHalfOpen,
+      noDelay,
+      keepAlive,
+      keepAliveInitialDelay,
+      highWaterMark,
+    };
+    // A fault that shows with the first connection could be provoked from afar.
+    checkSocketOptions(this.#socketOptions);
+    if (typeof listener === 'function') this.on('connection', listener);
   }
 
   /** Is called by the stack for each connection. @internal */

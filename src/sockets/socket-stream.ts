@@ -15,6 +15,7 @@ import { type Flow, type TcpConnection, TcpEvent } from '../tcp/index.ts';
 import {
   argumentError,
   checkedOnRead,
+  checkSocketOptions,
   keepAliveMs,
   type OnReadOptions,
   type PresenceSocketOptions,
@@ -68,13 +69,15 @@ export abstract class SocketStream extends Duplex implements AttemptOwner {
   #onFinal: WriteCallback | undefined;
 
   /** @param host the stack: `edge.sockets` */
-  constructor(host: SocketHost, options: PresenceSocketOptions = {}) {
+  constructor(host: SocketHost, options?: PresenceSocketOptions | null) {
+    options ??= {};
     super(streamOptions(options));
+    checkSocketOptions(options);
     this._host = host;
     this.#onread = checkedOnRead(options.onread);
     this._isNoDelay = Boolean(options.noDelay);
     this._keepAliveMs = keepAliveMs(options.keepAlive, options.keepAliveInitialDelay);
-    this._signal = options.signal;
+    this._signal = options.signal || undefined;
     if (this._signal !== undefined) addAbortSignal(this._signal, this);
   }
 

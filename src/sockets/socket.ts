@@ -51,7 +51,7 @@ export class PresenceSocket extends SocketStream {
     const [options, listener] = normalizeArguments<PresenceConnectOptions>(args);
     const target = connectTarget(options);
     if (listener !== undefined) this.once('connect', listener);
-    const { signal = this._signal } = options as PresenceSocketOptions;
+    const signal = (options as PresenceSocketOptions).signal || this._signal;
     if (signal !== this._signal) {
       this._signal = signal;
       addAbortSignal(signal!, this);
