@@ -48,7 +48,9 @@ async function main(): Promise<void> {
   const [what, ...words] = process.argv.slice(2);
   // Stacks alone do not keep a process alive.
   setInterval(noop, 1_000);
-  const result = await { endpoint, sockets, requests, idle }[what as 'endpoint']!(...(words as [string]));
+  const result = await { endpoint, sockets, requests, idle }[what as 'endpoint']!(
+    ...(words as [string])
+  );
   console.log(JSON.stringify(result));
   process.exit();
 }

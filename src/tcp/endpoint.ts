@@ -221,7 +221,11 @@ export class TcpEndpoint implements BlockHost {
 
   /** When `expire` has to be called, in ms of `now`; Infinity if no timer runs. */
   get deadline(): number {
-    this.#knownDeadline = Math.min(this.#wheel.deadline, this.#passive.deadline, this.#timeWait.deadline);
+    this.#knownDeadline = Math.min(
+      this.#wheel.deadline,
+      this.#passive.deadline,
+      this.#timeWait.deadline
+    );
     return this.#knownDeadline;
   }
 
@@ -335,6 +339,10 @@ export class TcpEndpoint implements BlockHost {
   }
 
   // What control blocks need.
+
+  get isCrowded(): boolean {
+    return this.#ready.size >= CROWD;
+  }
 
   update(block: ControlBlock): void {
     if (block.state === TcpState.Closed || block.state === TcpState.TimeWait) return;
@@ -510,5 +518,7 @@ function ignore(): void {}
 
 /** As Linux: the numbers of a new connection begin behind all that the old one may have sent. */
 const TIME_WAIT_ISS_STEP = 65_535 + 2;
+/** So many connections keep the device busy whatever one of them waits for. */
+const CROWD = 8;
 const RESUME_SPREAD_MS = 100;
 const RELIEF_INTERVAL_MS = 1_000;
