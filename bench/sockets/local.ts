@@ -48,7 +48,9 @@ async function main(): Promise<void> {
   const [what, ...words] = process.argv.slice(2);
   // Stacks alone do not keep a process alive.
   setInterval(noop, 1_000);
-  const result = await { endpoint, sockets, requests, idle }[what as 'endpoint']!(...(words as [string]));
+  const result = await { endpoint, sockets, requests, idle }[what as 'endpoint']!(
+    ...(words as [string])
+  );
   console.log(JSON.stringify(result));
   process.exit();
 }
@@ -180,10 +182,7 @@ async function requests(count: string): Promise<LocalRequests> {
   for (let i = 0; i < wanted / 10; i++) await request();
   const cpu = process.cpuUsage();
   const startMs = performance.now();
-  const times=[];
-  for (let i = 0; i < wanted; i++) {const t=performance.now();await request();times.push(performance.now()-t);}
-  console.error(times.map((t,i)=>[t,i]).filter(([t])=>t>30).slice(0,20));
-  times.sort((a,b)=>a-b); console.error(times[wanted>>1], times[Math.floor(wanted*.99)], times[wanted-1], client.tcp.counters, client.tcp.sizes, server.tcp.sizes);
+  for (let i = 0; i < wanted; i++) await request();
   const { user, system } = process.cpuUsage(cpu);
   const us = ((performance.now() - startMs) * 1000) / wanted;
   return { us, cpuUs: (user + system) / wanted };

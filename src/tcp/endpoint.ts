@@ -340,6 +340,10 @@ export class TcpEndpoint implements BlockHost {
 
   // What control blocks need.
 
+  get isCrowded(): boolean {
+    return this.#ready.size >= CROWD;
+  }
+
   update(block: ControlBlock): void {
     if (block.state === TcpState.Closed || block.state === TcpState.TimeWait) return;
     const readyClass = readiness(block);
@@ -521,5 +525,7 @@ function ignore(): void {}
 
 /** As Linux: the numbers of a new connection begin behind all that the old one may have sent. */
 const TIME_WAIT_ISS_STEP = 65_535 + 2;
+/** So many connections keep the device busy whatever one of them waits for. */
+const CROWD = 8;
 const RESUME_SPREAD_MS = 100;
 const RELIEF_INTERVAL_MS = 1_000;
