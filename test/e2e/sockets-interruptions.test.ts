@@ -123,9 +123,10 @@ describe.skipIf(isSkipped)(`interrupted sockets of an edge gateway${reason}`, ()
     const program = ['--import', 'tsx', 'test/e2e/sockets-blocked-child.ts', CLOUD_ENDPOINT, token];
     const output = await host.get([...UNPRIVILEGED, process.execPath, ...program]);
     const attempts = JSON.parse(output) as Attempts;
-    for (const direction of ['up', 'down'] as const) {
-      expect(attempts[direction].at(-1), output).toMatchObject({ retransmitted: 0, timeouts: 0 });
+    for (const kind of ['up', 'down', 'bursts'] as const) {
+      expect(attempts[kind].at(-1), output).toMatchObject({ retransmitted: 0, timeouts: 0 });
     }
+    expect(attempts.bursts.at(-1), output).toMatchObject({ tailProbes: 0 });
   });
 });
 
