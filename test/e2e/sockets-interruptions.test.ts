@@ -16,6 +16,7 @@ import {
   CLOUD_ENDPOINT,
   counter,
   DEADLINE_MS,
+  LIFETIME_SECONDS,
   SocketsScene,
   whatTheSceneMisses,
   ZONE,
@@ -86,7 +87,10 @@ describe.skipIf(isSkipped)(`interrupted sockets of an edge gateway${reason}`, ()
     const name = ['getent', 'ahostsv4', `agent.${ZONE}`];
     const address = (await scene.service.get(name)).split(' ')[0]!;
     const program = ['--import', 'tsx', 'test/e2e/talker.ts', 'connect', address, '6080'];
-    const talker = scene.service.start([process.execPath, ...program, '10.0.0.5'], 600);
+    const talker = scene.service.start(
+      [process.execPath, ...program, '10.0.0.5'],
+      LIFETIME_SECONDS
+    );
     await talker.printed(/connected/, DEADLINE_MS);
     return talker;
   }
