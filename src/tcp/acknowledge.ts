@@ -59,26 +59,27 @@ function onNewInformation(
   const { sndUna, sndNxt } = block;
   const isPlain = segment.length === 0 && !isWindowNew;
   loss.onAck(acknowledgement, sndUna, sndNxt, options.sack, sackCount, echoMs, now, isPlain);
-  const { acked } = loss;
+  const { found } = loss;
+  const { acked } = found;
   if (acked > 0) advance(block, acknowledgement, now);
-  if (loss.isSpurious) {
+  if (found.isSpurious) {
     block.host.counters.undone++;
     congestion.undo(now);
   }
-  if (loss.hasLeft) congestion.exitRecovery();
-  if (loss.hasEntered) congestion.enterRecovery(loss.inFlightBefore, now, block.hasSack);
-  if (loss.hasRepairedTail) congestion.onLocalDrop(loss.inFlightBefore);
+  if (found.hasLeft) congestion.exitRecovery();
+  if (found.hasEntered) congestion.enterRecovery(found.inFlightBefore, now, block.hasSack);
+  if (found.hasRepairedTail) congestion.onLocalDrop(found.inFlightBefore);
   if (loss.phase === 'recovery') {
-    congestion.onRecoveryAck(loss.delivered, loss.inFlight, acked > 0, loss.newlyLost);
+    congestion.onRecoveryAck(found.delivered, loss.inFlight, acked > 0, found.newlyLost);
   } else if (acked > 0) {
     // In slow start the window grows if more than half of it was used, as in Linux.
     const isLimited =
       block.isCwndLimited ||
       block.wasCwndLimited ||
-      (congestion.isInSlowStart && 2 * loss.inFlightBefore > congestion.cwnd);
-    congestion.onAck(acked, now, loss.rttMs, rtt.srttMs, isLimited, loss.roundEnded);
+      (congestion.isInSlowStart && 2 * found.inFlightBefore > congestion.cwnd);
+    congestion.onAck(acked, now, found.rttMs, rtt.srttMs, isLimited, found.roundEnded);
   }
-  if (loss.roundEnded) {
+  if (found.roundEnded) {
     block.wasCwndLimited = block.isCwndLimited;
     block.isCwndLimited = false;
   }

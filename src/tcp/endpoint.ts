@@ -221,7 +221,11 @@ export class TcpEndpoint implements BlockHost {
 
   /** When `expire` has to be called, in ms of `now`; Infinity if no timer runs. */
   get deadline(): number {
-    this.#knownDeadline = Math.min(this.#wheel.deadline, this.#passive.deadline, this.#timeWait.deadline);
+    this.#knownDeadline = Math.min(
+      this.#wheel.deadline,
+      this.#passive.deadline,
+      this.#timeWait.deadline
+    );
     return this.#knownDeadline;
   }
 

@@ -120,9 +120,10 @@ function expireLoss(block: ControlBlock, now: number): void {
   block.isHeldBack = false;
   switch (loss.expire(now)) {
     case 'lost':
-      if (loss.hasEntered) congestion.enterRecovery(loss.inFlightBefore, now, block.hasSack);
+      if (loss.found.hasEntered)
+        congestion.enterRecovery(loss.found.inFlightBefore, now, block.hasSack);
       if (loss.phase === 'recovery') {
-        congestion.onRecoveryAck(0, loss.inFlight, false, loss.newlyLost);
+        congestion.onRecoveryAck(0, loss.inFlight, false, loss.found.newlyLost);
       }
       break;
     case 'probe':
@@ -130,7 +131,7 @@ function expireLoss(block: ControlBlock, now: number): void {
       break;
     case 'timeout':
       host.counters.timeouts++;
-      congestion.onTimeout(loss.inFlightBefore, now);
+      congestion.onTimeout(loss.found.inFlightBefore, now);
       if (block.isReleased && block.rtt.backoffs > ORPHAN_RETRIES) timeOut(block);
       break;
   }

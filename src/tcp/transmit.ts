@@ -35,7 +35,7 @@ export function readiness(block: ControlBlock): ReadyClass {
     return block.isSynDue ? ReadyClass.Control : ReadyClass.None;
   }
   if (!block.isHeldBack) {
-    const hasData = block.isResendDue || loss.isProbeDue || loss.hasLost || mayHaveNew(block);
+    const hasData = block.isResendDue || loss.probe.isDue || loss.hasLost || mayHaveNew(block);
     if (hasData) return loss.isEmpty ? ReadyClass.New : ReadyClass.Bulk;
   }
   const hasControl = block.isAckDue || block.isWindowProbeDue || block.isKeepaliveDue;
@@ -147,21 +147,22 @@ export class Transmitter {
         return this.#resend(block, buffer, at, block.sndUna, seqAdd(block.sndUna, length));
       }
     }
-    if (loss.nextLost()) {
-      const { lostStart, lostEnd } = loss;
+    const lost = loss.firstLost;
+    if (lost !== undefined) {
       const room = block.congestion.cwnd - loss.inFlight;
       if (room < block.unit && loss.inFlight > 0) {
         block.isCwndLimited = true;
         return 0;
       }
       const limit = Math.min(this.#limit(block), Math.max(room, block.unit));
-      const length = Math.min(seqDistance(lostStart, lostEnd), limit);
-      return this.#resend(block, buffer, at, lostStart, seqAdd(lostStart, length));
+      const length = Math.min(seqDistance(lost.start, lost.end), limit);
+      return this.#resend(block, buffer, at, lost.start, seqAdd(lost.start, length));
     }
     const length = this.#newLength(block);
     if (length >= 0) return this.#new(block, buffer, at, length);
-    if (!loss.isProbeDue || !seqBefore(loss.probeStart, loss.probeEnd)) return 0;
-    return this.#resend(block, buffer, at, loss.probeStart, loss.probeEnd);
+    const { probe } = loss;
+    if (!probe.isDue || !seqBefore(probe.start, probe.end)) return 0;
+    return this.#resend(block, buffer, at, probe.start, probe.end);
   }
 
   /** Returns how many written bytes to send now, 0 for a FIN alone, -1 for nothing. */
@@ -172,13 +173,13 @@ export class Transmitter {
     const window = seqDistance(sndNxt, seqAdd(block.sndUna, block.sndWnd));
     // A FIN needs a number in the window, but none of the buffer: a closed window holds it back only behind data.
     if (unsent === 0) return window >= 0 ? 0 : -1;
-    const isForced = block.loss.isProbeDue || block.isWindowProbeDue;
+    const isForced = block.loss.probe.isDue || block.isWindowProbeDue;
     const flight = block.congestion.cwnd - block.loss.inFlight;
-    if (flight < Math.min(unit, unsent) && !block.loss.isProbeDue) {
+    if (flight < Math.min(unit, unsent) && !block.loss.probe.isDue) {
       if (window > 0) block.isCwndLimited = true;
       return -1;
     }
-    const room = block.loss.isProbeDue ? unit : flight;
+    const room = block.loss.probe.isDue ? unit : flight;
     const usable = Math.min(window, room, this.#limit(block));
     if (usable <= 0) return -1;
     if (usable >= unsent) return isForced || this.#maySendSmall(block, unsent) ? unsent : -1;
