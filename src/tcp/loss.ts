@@ -18,7 +18,7 @@ import { Rack } from './rack.ts';
 import { type LossPhase, Recovery } from './recovery.ts';
 import type { RttEstimator } from './rtt.ts';
 import { isDsack, readBlocks, usableBlocks } from './sack-blocks.ts';
-import { seqAdd, seqAtMost, seqBefore, seqDistance, seqMin } from './sequence.ts';
+import { seqAtMost, seqBefore, seqDistance, seqMin } from './sequence.ts';
 import { MIN_PTO_MS, probeTimeout, TailProbe } from './tail-probe.ts';
 import { IN_FLIGHT, segmentsOf, type Transmission } from './transmission.ts';
 import { Transmissions } from './transmissions.ts';
@@ -104,9 +104,9 @@ export class LossRecovery {
     const last = lastTransmission;
     last.note(this, start, end, now, isRetransmission, records, probe);
     last.isFirst = !(spurious !== undefined && spurious.firstAt >= 0);
-    last.timeoutAt = this.timers.timeoutAt;
-    last.probeAt = this.timers.probeAt;
-    this.timers.retryAt = NEVER;
+    last.timeoutAt = timers.timeoutAt;
+    last.probeAt = timers.probeAt;
+    timers.retryAt = NEVER;
     if (isRetransmission) {
       spurious?.onRetransmit(start, end, now);
       records.retransmit(start, end, this.segment, now);
@@ -125,13 +125,13 @@ export class LossRecovery {
     if (probe.isDue) {
       // RFC 8985, section 7.3.
       probe.onSent(records.end, isRetransmission ? seqDistance(start, end) : 0);
-      this.timers.timeoutAt = now + this.rtt.rtoMs;
+      timers.timeoutAt = now + this.rtt.rtoMs;
       return;
     }
     // RFC 6298, section 5.1. That the retransmission of the first segment restarts the timer is the more careful of the
     // two variants of RFC 6675, section 6, and what Linux does.
-    if (this.timers.timeoutAt === NEVER || (isRetransmission && start === records.start)) {
-      this.timers.timeoutAt = now + this.rtt.rtoMs;
+    if (timers.timeoutAt === NEVER || (isRetransmission && start === records.start)) {
+      timers.timeoutAt = now + this.rtt.rtoMs;
     }
     if (!isRetransmission) this.armProbe(now);
   }
