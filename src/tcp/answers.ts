@@ -5,7 +5,7 @@
  * @module
  */
 import type { Flow } from './flow.ts';
-import { FLAG_ACK, FLAG_RST, type SegmentReader, type SegmentWriter } from './segment.ts';
+import { FLAG_ACK, FLAG_FIN, FLAG_RST, type SegmentReader, type SegmentWriter } from './segment.ts';
 import { seqAdd } from './sequence.ts';
 
 /** One segment without data. */
@@ -38,6 +38,17 @@ export function resetFor(segment: SegmentReader, flow: Flow): Answer {
     window: 0,
   };
 }
+
+/**
+ * Whether a segment brings nothing that its sender would send again until it is acknowledged. Answers to such segments
+ * are limited: two ends whose numbers do not fit would else answer each other's answers for ever.
+ */
+export function isBare(segment: SegmentReader): boolean {
+  return segment.end === segment.payload && !segment.has(FLAG_FIN);
+}
+
+/** In this time one connection sends at most one answer to bare segments (RFC 5961 section 7). */
+export const ANSWER_INTERVAL_MS = 500;
 
 export class AnswerQueue {
   readonly #writer: SegmentWriter;

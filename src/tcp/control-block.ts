@@ -9,22 +9,23 @@
  * @module
  */
 import { Congestion } from './congestion.ts';
-import type { TcpConnection } from './connection.ts';
 import type { TcpCounters } from './counters.ts';
 import type { Flow } from './flow.ts';
-import type { TcpListener } from './listener.ts';
 import { LossRecovery } from './loss.ts';
 import type { BufferMemory } from './memory.ts';
 import { TIMESTAMPS_LENGTH } from './options.ts';
+import type { Keepalive, WindowProbe } from './probes.ts';
 import { type Ready, ReadyClass, type ReadyItems } from './ready-queue.ts';
 import { ReceiveBuffer } from './receive-buffer.ts';
 import { ReceiveWindow } from './receive-window.ts';
 import { RttEstimator } from './rtt.ts';
 import { headersOf } from './segment.ts';
 import { SendBuffer } from './send-buffer.ts';
+import { SendWindow } from './send-window.ts';
 import { seqAdd, seqBefore } from './sequence.ts';
 import { TcpEvent, type TcpFailure, TcpState } from './state.ts';
 import type { Timed } from './timer-wheel.ts';
+import { Timestamps } from './timestamps.ts';
 
 /** What a control block needs of its endpoint. */
 export interface BlockHost {
@@ -64,13 +65,7 @@ export class ControlBlock implements Timed, Ready {
   /** SND.UNA, SND.NXT. SND.NXT never goes back, except for a packet that the device refused. */
   sndUna = 0;
   sndNxt = 0;
-  /** SND.WND in bytes, and where it was learned: SND.WL1, SND.WL2. */
-  sndWnd = 0;
-  sndWl1 = 0;
-  sndWl2 = 0;
-  /** The largest window that the peer has offered. */
-  maxSndWnd = 0;
-  sndScale = 0;
+  readonly sendWindow: SendWindow = new SendWindow();
   /** The sequence number of the first byte in `send`. */
   sndFront = 0;
   readonly send: SendBuffer;
@@ -100,15 +95,10 @@ export class ControlBlock implements Timed, Ready {
   duplicateRight = 0;
   hasDuplicate = false;
 
-  hasTimestamps = false;
+  /** What both ends use; before the peer's SYN, what ours offers. */
+  readonly timestamps: Timestamps = new Timestamps();
   hasSack = false;
   hasScale = false;
-  tsOffset = 0;
-  /** TS.Recent and when it was set (RFC 7323 section 4.3). */
-  tsRecent = 0;
-  tsRecentAt = 0;
-  /** Last.ACK.sent. */
-  lastAckSent = 0;
 
   /** The MSS that the peer announced, and the path's MTU. */
   peerMss: number = DEFAULT_MSS;
@@ -126,8 +116,6 @@ export class ControlBlock implements Timed, Ready {
   /** What the next call of `transmit` must send, besides data and ACKs. */
   isSynDue = false;
   isResendDue = false;
-  isWindowProbeDue = false;
-  isKeepaliveDue = false;
   /** The device did not take a packet: the next ACK or timer tries again. */
   isHeldBack = false;
 
@@ -135,14 +123,13 @@ export class ControlBlock implements Timed, Ready {
   synSentAt = 0;
   synAt: number = Number.POSITIVE_INFINITY;
   ackAt: number = Number.POSITIVE_INFINITY;
-  windowProbeAt: number = Number.POSITIVE_INFINITY;
-  windowProbes = 0;
   retryAt: number = Number.POSITIVE_INFINITY;
   resendAt: number = Number.POSITIVE_INFINITY;
   lingerAt: number = Number.POSITIVE_INFINITY;
-  keepAliveMs = 0;
-  keepaliveAt: number = Number.POSITIVE_INFINITY;
-  keepalives = 0;
+  /** Exists from the first time on that something waits for a window. */
+  windowProbe: WindowProbe | undefined;
+  /** Exists from the first `setKeepAlive` on. */
+  keepalive: Keepalive | undefined;
   userTimeoutMs: number = DEFAULT_USER_TIMEOUT_MS;
   /** Since when something waits for an acknowledgement without progress. */
   stalledSince: number = Number.POSITIVE_INFINITY;
@@ -168,13 +155,13 @@ export class ControlBlock implements Timed, Ready {
   readyDeficit = 0;
   readyRound = -1;
 
-  /** What the application sees of the connection. */
-  connection!: TcpConnection;
+  /** What the application sees of the connection; `connectionOf` gives it its type. */
+  connection: unknown;
   /** The block has events, and is in the endpoint's list of those that have. */
   isNotified = false;
 
-  /** The listener whose owner has not learned of the connection yet. */
-  listener: TcpListener | undefined;
+  /** The listener whose owner has not learned of the connection yet; `listenerOf` gives it its type. */
+  listener: unknown;
 
   /** The next block under the same hash, in the endpoint's table. */
   chained: ControlBlock | undefined;
@@ -199,7 +186,7 @@ export class ControlBlock implements Timed, Ready {
 
   /** Stands for SMSS in congestion control, Nagle's algorithm, delayed ACKs and silly window avoidance. */
   get unit(): number {
-    return Math.min(this.mss - (this.hasTimestamps ? TIMESTAMPS_LENGTH : 0), MAX_UNIT);
+    return Math.min(this.mss - (this.timestamps.isUsed ? TIMESTAMPS_LENGTH : 0), MAX_UNIT);
   }
 
   /** The sequence number behind the last byte that the application has written. */
@@ -215,11 +202,6 @@ export class ControlBlock implements Timed, Ready {
   /** Whether SND.UNA is behind our FIN. */
   get isFinAcknowledged(): boolean {
     return this.isFinSent && this.sndUna === this.sndNxt;
-  }
-
-  /** The value of TSval now. */
-  get timestamp(): number {
-    return (Math.floor(this.host.now) + this.tsOffset) | 0;
   }
 
   /**
@@ -244,7 +226,21 @@ export class ControlBlock implements Timed, Ready {
   adaptUnit(): void {
     this.congestion.unit = this.unit;
     this.loss.unit = this.unit;
-    this.loss.mss = this.mss - (this.hasTimestamps ? TIMESTAMPS_LENGTH : 0);
+    this.loss.mss = this.mss - (this.timestamps.isUsed ? TIMESTAMPS_LENGTH : 0);
+  }
+
+  /** Something valid came from the peer. */
+  onHeard(now: number): void {
+    this.heardAt = now;
+    this.keepalive?.restart(now);
+  }
+
+  /** RFC 2883: the first SACK block of the next ACK reports what came twice. */
+  reportDuplicate(left: number, right: number): void {
+    if (!this.hasSack) return;
+    this.hasDuplicate = true;
+    this.duplicateLeft = left;
+    this.duplicateRight = right;
   }
 
   raise(event: number): void {

@@ -95,6 +95,10 @@ export class ReceiveWindow {
   }
 }
 
+/** The window of our SYN and SYN-ACK, which is not scaled. */
+export const FIRST_WINDOW = 65_535;
+/** The shift count that we offer: windows of up to 8 MiB. */
+export const WINDOW_SCALE = 7;
 const INITIAL_CAPACITY = 65_536;
 const MAX_FIELD = 65_535;
 /** The largest shift count that is offered rounds by less than this. */

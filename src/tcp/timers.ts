@@ -6,7 +6,7 @@
  * @module
  */
 import type { ControlBlock } from './control-block.ts';
-import { seqDistance } from './sequence.ts';
+import { expireKeepalive, expireWindowProbe, ORPHAN_RETRIES } from './probes.ts';
 import { TcpState } from './state.ts';
 
 /** Returns when `expireTimers` has to be called; Infinity if no timer runs. */
@@ -17,8 +17,8 @@ export function deadlineOf(block: ControlBlock, isLinkUp: boolean): number {
     bounds,
     block.synAt,
     block.ackAt,
-    block.windowProbeAt,
-    block.keepaliveAt,
+    block.windowProbe === undefined ? NEVER : block.windowProbe.at,
+    block.keepalive === undefined ? NEVER : block.keepalive.at,
     block.retryAt,
     block.resendAt,
     block.loss.deadline
@@ -45,23 +45,15 @@ export function expireTimers(block: ControlBlock, now: number, isLinkUp: boolean
     block.isResendDue = true;
   }
   if (now >= block.synAt) expireSyn(block, now);
-  if (now >= block.windowProbeAt) expireWindowProbe(block, now);
-  if (now >= block.keepaliveAt) expireKeepalive(block, now);
+  const { windowProbe, keepalive } = block;
+  if (windowProbe !== undefined && now >= windowProbe.at) {
+    if (!expireWindowProbe(block, windowProbe, now)) timeOut(block);
+  }
+  if (keepalive !== undefined && now >= keepalive.at) {
+    if (!expireKeepalive(block, keepalive, now)) timeOut(block);
+  }
   if (now >= block.loss.deadline) expireLoss(block, now);
   block.host.update(block);
-}
-
-/**
- * Starts the timer of window probes, if bytes wait for a window and no acknowledgement will tell of it
- * (RFC 9293 section 3.8.6.1).
- */
-export function planWindowProbe(block: ControlBlock, now: number): void {
-  if (block.windowProbeAt !== NEVER || block.isWindowProbeDue) return;
-  if (!block.hasUnsent || !block.loss.isEmpty || block.isHeldBack) return;
-  const room = block.sndWnd - seqDistance(block.sndUna, block.sndNxt);
-  if (room >= block.unit && room >= seqDistance(block.sndNxt, block.dataEnd)) return;
-  const delayMs = Math.min(block.rtt.rtoMs * 2 ** block.windowProbes, MAX_PROBE_INTERVAL_MS);
-  block.windowProbeAt = now + delayMs;
 }
 
 /** The link is up again: the connection sends one segment at `at`, and its timers run anew. */
@@ -70,7 +62,13 @@ export function resumeBlock(block: ControlBlock, now: number, at: number): void 
   block.isHeldBack = false;
   if (block.synAt !== NEVER) block.synAt = at;
   if (!block.loss.isEmpty) block.resendAt = at;
-  if (block.windowProbeAt !== NEVER) block.windowProbeAt = at;
+  const { windowProbe } = block;
+  if (windowProbe !== undefined && windowProbe.at !== NEVER) windowProbe.at = at;
+}
+
+/** The connection has no application and waits for the peer's FIN alone: not for ever. */
+export function limitFinWait2(block: ControlBlock, now: number): void {
+  block.lingerAt = now + FIN_WAIT_2_MS;
 }
 
 function expireSyn(block: ControlBlock, now: number): void {
@@ -82,37 +80,6 @@ function expireSyn(block: ControlBlock, now: number): void {
   block.rtt.backoff();
   block.synAt = now + block.rtt.rtoMs;
   block.isSynDue = true;
-}
-
-function expireWindowProbe(block: ControlBlock, now: number): void {
-  block.windowProbeAt = NEVER;
-  const isUnanswered = block.windowProbes > 0 && now - block.heardAt >= block.userTimeoutMs;
-  if (isUnanswered || (block.isReleased && block.windowProbes >= ORPHAN_RETRIES)) {
-    timeOut(block);
-    return;
-  }
-  block.windowProbes++;
-  block.isWindowProbeDue = true;
-}
-
-function expireKeepalive(block: ControlBlock, now: number): void {
-  const isIdle = block.loss.isEmpty && block.windowProbeAt === NEVER;
-  const mayProbe = block.state === TcpState.Established || block.state === TcpState.CloseWait;
-  if (!mayProbe || block.keepAliveMs === 0) {
-    block.keepaliveAt = NEVER;
-    return;
-  }
-  if (!isIdle) {
-    block.keepaliveAt = now + block.keepAliveMs;
-    return;
-  }
-  if (block.keepalives >= KEEPALIVE_PROBES) {
-    timeOut(block);
-    return;
-  }
-  block.keepalives++;
-  block.isKeepaliveDue = true;
-  block.keepaliveAt = now + KEEPALIVE_INTERVAL_MS;
 }
 
 function expireLoss(block: ControlBlock, now: number): void {
@@ -145,9 +112,5 @@ function timeOut(block: ControlBlock): void {
 const NEVER: number = Number.POSITIVE_INFINITY;
 /** As Linux's `tcp_syn_retries`: the last wait ends after 127 s. */
 const SYN_RETRIES = 6;
-/** As Linux's `tcp_orphan_retries`. */
-const ORPHAN_RETRIES = 8;
-/** As libuv sets them for `setKeepAlive`. */
-const KEEPALIVE_PROBES = 10;
-const KEEPALIVE_INTERVAL_MS = 1_000;
-const MAX_PROBE_INTERVAL_MS = 120_000;
+/** As Linux's `tcp_fin_timeout`: how long a connection without an application waits for the peer's FIN. */
+const FIN_WAIT_2_MS = 60_000;

@@ -38,14 +38,18 @@ export function readiness(block: ControlBlock): ReadyClass {
     const hasData = block.isResendDue || loss.probe.isDue || loss.hasLost || mayHaveNew(block);
     if (hasData) return loss.isEmpty ? ReadyClass.New : ReadyClass.Bulk;
   }
-  const hasControl = block.isAckDue || block.isWindowProbeDue || block.isKeepaliveDue;
-  return hasControl ? ReadyClass.Control : ReadyClass.None;
+  return block.isAckDue || isProbeDue(block) ? ReadyClass.Control : ReadyClass.None;
+}
+
+/** Whether a probe of the window, or of an idle peer, is due. */
+function isProbeDue(block: ControlBlock): boolean {
+  return block.windowProbe?.isDue === true || block.keepalive?.isDue === true;
 }
 
 /** Whether written bytes may be sent, as far as it is cheap to tell. */
 function mayHaveNew(block: ControlBlock): boolean {
   if (!block.hasUnsent) return false;
-  const window = block.sndWnd - seqDistance(block.sndUna, block.sndNxt);
+  const window = block.sendWindow.size - seqDistance(block.sndUna, block.sndNxt);
   return window > 0 || block.send.length === 0;
 }
 
@@ -78,7 +82,7 @@ export class Transmitter {
     const length = block.isHeldBack ? 0 : this.#data(block, buffer, at);
     if (length > 0) return length;
     this.#sent = Sent.Control;
-    if (block.isWindowProbeDue || block.isKeepaliveDue) return this.#probe(block, buffer, at);
+    if (isProbeDue(block)) return this.#probe(block, buffer, at);
     return block.isAckDue ? this.#ack(block, buffer, at) : 0;
   }
 
@@ -131,9 +135,9 @@ export class Transmitter {
     options.mss = mtu - headersOf(block.flow.family);
     if (block.hasScale) options.windowScale = block.window.scale;
     options.isSackPermitted = block.hasSack;
-    options.hasTimestamps = block.hasTimestamps;
-    options.tsValue = block.timestamp;
-    options.tsEcho = isAnswer ? block.tsRecent : 0;
+    options.hasTimestamps = block.timestamps.isUsed;
+    options.tsValue = block.timestamps.at(now);
+    options.tsEcho = isAnswer ? block.timestamps.recent : 0;
     return this.#finish(block, buffer, at, 0, 1);
   }
 
@@ -170,10 +174,10 @@ export class Transmitter {
     if (!block.hasUnsent || block.loss.isFull) return -1;
     const { sndNxt, dataEnd, unit } = block;
     const unsent = seqDistance(sndNxt, dataEnd);
-    const window = seqDistance(sndNxt, seqAdd(block.sndUna, block.sndWnd));
+    const window = seqDistance(sndNxt, seqAdd(block.sndUna, block.sendWindow.size));
     // A FIN needs a number in the window, but none of the buffer: a closed window holds it back only behind data.
     if (unsent === 0) return window >= 0 ? 0 : -1;
-    const isForced = block.loss.probe.isDue || block.isWindowProbeDue;
+    const isForced = block.loss.probe.isDue || block.windowProbe?.isDue === true;
     const flight = block.congestion.cwnd - block.loss.inFlight;
     if (flight < Math.min(unit, unsent) && !block.loss.probe.isDue) {
       if (window > 0) block.isCwndLimited = true;
@@ -186,7 +190,7 @@ export class Transmitter {
     const whole = wholeSegments(usable, this.#mss(block));
     if (whole >= unit || isForced) return whole;
     // The window, and not the data, makes this segment short (section 3.8.6.2.1).
-    return window <= usable && 2 * usable >= block.maxSndWnd ? usable : -1;
+    return window <= usable && 2 * usable >= block.sendWindow.max ? usable : -1;
   }
 
   /** Nagle's algorithm in the form of Minshall, as Linux has it: only a short segment waits, and only for a short one. */
@@ -208,8 +212,11 @@ export class Transmitter {
     block.sndNxt = end;
     if (hasFin) block.isFinSent = true;
     if (length > 0 && length < block.unit) block.smallEnd = behind;
-    block.windowProbeAt = Number.POSITIVE_INFINITY;
-    block.isWindowProbeDue = false;
+    const { windowProbe } = block;
+    if (windowProbe !== undefined) {
+      windowProbe.at = Number.POSITIVE_INFINITY;
+      windowProbe.isDue = false;
+    }
     block.sentAt = host.now;
     host.counters.sentBytes += length;
     loss.onTransmit(start, end, host.now, false);
@@ -258,8 +265,8 @@ export class Transmitter {
 
   /** A segment with the number in front of SND.UNA: the peer answers it with an ACK (RFC 9293 section 3.8.4). */
   #probe(block: ControlBlock, buffer: Uint8Array, at: number): number {
-    block.isWindowProbeDue = false;
-    block.isKeepaliveDue = false;
+    if (block.windowProbe !== undefined) block.windowProbe.isDue = false;
+    if (block.keepalive !== undefined) block.keepalive.isDue = false;
     this.#prepareOptions(block);
     this.#writer.sequence = seqAdd(block.sndUna, -1);
     this.#writer.flags = FLAG_ACK;
@@ -285,7 +292,7 @@ export class Transmitter {
     const { window } = block;
     writer.acknowledgement = window.next;
     writer.window = block.offerWindow();
-    block.lastAckSent = window.next;
+    block.timestamps.lastAckSent = window.next;
     block.unacknowledged = 0;
     block.isAckDue = false;
     block.ackAt = Number.POSITIVE_INFINITY;
@@ -307,14 +314,15 @@ export class Transmitter {
   /** Sets timestamps and SACK blocks, a duplicate first (RFC 2883 section 4). */
   #prepareOptions(block: ControlBlock): void {
     const { options } = this.#writer;
+    const { timestamps } = block;
     options.clear();
-    if (block.hasTimestamps) {
+    if (timestamps.isUsed) {
       options.hasTimestamps = true;
-      options.tsValue = block.timestamp;
-      options.tsEcho = block.tsRecent;
+      options.tsValue = timestamps.at(block.host.now);
+      options.tsEcho = timestamps.recent;
     }
     if (!block.hasSack || (block.receive.outOfOrder === 0 && !block.hasDuplicate)) return;
-    let room = block.hasTimestamps ? MAX_SACK_BLOCKS - 1 : MAX_SACK_BLOCKS;
+    let room = timestamps.isUsed ? MAX_SACK_BLOCKS - 1 : MAX_SACK_BLOCKS;
     let count = 0;
     if (block.hasDuplicate) {
       options.sack[0] = block.duplicateLeft;
@@ -338,7 +346,7 @@ export class Transmitter {
     const mss = this.#mss(block);
     if (!host.offload) return mss;
     const quarter = Math.max(block.congestion.cwnd >> 2, unit);
-    const half = Math.max(block.maxSndWnd >> 1, unit);
+    const half = Math.max(block.sendWindow.max >> 1, unit);
     const packet = host.mtu - headersOf(block.flow.family) - this.#writer.options.length;
     const limit = Math.min(quarter, half, packet);
     if (limit <= mss) return limit;
