@@ -34,7 +34,6 @@ import { BufferMemory } from './memory.ts';
 import { openActive, openPassive } from './open.ts';
 import { TcpOpenError } from './open-error.ts';
 import { PassiveOpens } from './passive-open.ts';
-import { planWindowProbe } from './probes.ts';
 import { ReadyClass, ReadyQueue } from './ready-queue.ts';
 import { receiveSegment } from './receive.ts';
 import { relieve } from './relief.ts';
@@ -42,7 +41,7 @@ import { FLAG_ACK, FLAG_RST, SegmentReader, SegmentWriter } from './segment.ts';
 import { TcpState } from './state.ts';
 import { TIME_WAIT_MS, TimeWaitTable } from './time-wait.ts';
 import { TimerWheel } from './timer-wheel.ts';
-import { deadlineOf, expireTimers, resumeBlock } from './timers.ts';
+import { deadlineOf, expireTimers, planWindowProbe, resumeBlock } from './timers.ts';
 import { readiness, Transmitter } from './transmit.ts';
 import { UnconnectedSegments } from './unconnected.ts';
 

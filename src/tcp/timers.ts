@@ -6,7 +6,8 @@
  * @module
  */
 import type { ControlBlock } from './control-block.ts';
-import { expireKeepalive, expireWindowProbe, ORPHAN_RETRIES } from './probes.ts';
+import { type Keepalive, WindowProbe } from './probes.ts';
+import { seqDistance } from './sequence.ts';
 import { TcpState } from './state.ts';
 
 /** Returns when `expireTimers` has to be called; Infinity if no timer runs. */
@@ -46,14 +47,23 @@ export function expireTimers(block: ControlBlock, now: number, isLinkUp: boolean
   }
   if (now >= block.synAt) expireSyn(block, now);
   const { windowProbe, keepalive } = block;
-  if (windowProbe !== undefined && now >= windowProbe.at) {
-    if (!expireWindowProbe(block, windowProbe, now)) timeOut(block);
-  }
-  if (keepalive !== undefined && now >= keepalive.at) {
-    if (!expireKeepalive(block, keepalive, now)) timeOut(block);
-  }
+  if (windowProbe !== undefined && now >= windowProbe.at)
+    expireWindowProbe(block, windowProbe, now);
+  if (keepalive !== undefined && now >= keepalive.at) expireKeepalive(block, keepalive, now);
   if (now >= block.loss.deadline) expireLoss(block, now);
   block.host.update(block);
+}
+
+/**
+ * Plans a probe of the window, if bytes wait for it and no acknowledgement will tell of it
+ * (RFC 9293 section 3.8.6.1).
+ */
+export function planWindowProbe(block: ControlBlock, now: number): void {
+  if (!block.hasUnsent || !block.loss.isEmpty || block.isHeldBack) return;
+  const room = block.sendWindow.size - seqDistance(block.sndUna, block.sndNxt);
+  if (room >= block.unit && room >= seqDistance(block.sndNxt, block.dataEnd)) return;
+  block.windowProbe ??= new WindowProbe();
+  block.windowProbe.plan(now, block.rtt.rtoMs);
 }
 
 /** The link is up again: the connection sends one segment at `at`, and its timers run anew. */
@@ -80,6 +90,19 @@ function expireSyn(block: ControlBlock, now: number): void {
   block.rtt.backoff();
   block.synAt = now + block.rtt.rtoMs;
   block.isSynDue = true;
+}
+
+function expireWindowProbe(block: ControlBlock, probe: WindowProbe, now: number): void {
+  const isUnanswered = probe.count > 0 && now - block.heardAt >= block.userTimeoutMs;
+  if (isUnanswered || (block.isReleased && probe.count >= ORPHAN_RETRIES)) timeOut(block);
+  else probe.send();
+}
+
+function expireKeepalive(block: ControlBlock, keepalive: Keepalive, now: number): void {
+  const isWaiting = block.windowProbe !== undefined && block.windowProbe.at !== NEVER;
+  const isOpening = block.state < TcpState.Established;
+  if (isOpening || !block.loss.isEmpty || isWaiting) keepalive.postpone(now);
+  else if (!keepalive.send(now)) timeOut(block);
 }
 
 function expireLoss(block: ControlBlock, now: number): void {
@@ -112,5 +135,7 @@ function timeOut(block: ControlBlock): void {
 const NEVER: number = Number.POSITIVE_INFINITY;
 /** As Linux's `tcp_syn_retries`: the last wait ends after 127 s. */
 const SYN_RETRIES = 6;
+/** As Linux's `tcp_orphan_retries`: how often a connection without an application tries again. */
+const ORPHAN_RETRIES = 8;
 /** As Linux's `tcp_fin_timeout`: how long a connection without an application waits for the peer's FIN. */
 const FIN_WAIT_2_MS = 60_000;

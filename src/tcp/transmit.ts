@@ -212,11 +212,7 @@ export class Transmitter {
     block.sndNxt = end;
     if (hasFin) block.isFinSent = true;
     if (length > 0 && length < block.unit) block.smallEnd = behind;
-    const { windowProbe } = block;
-    if (windowProbe !== undefined) {
-      windowProbe.at = Number.POSITIVE_INFINITY;
-      windowProbe.isDue = false;
-    }
+    block.windowProbe?.cancel();
     block.sentAt = host.now;
     host.counters.sentBytes += length;
     loss.onTransmit(start, end, host.now, false);
