@@ -360,6 +360,8 @@ static uint32_t part_headers(uint8_t *headers, const uint8_t *frame, const struc
 	struct iphdr *ip = (void *)(headers + VNET);
 	struct tcphdr *tcp = (void *)(headers + VNET + ip->ihl * 4);
 	bool has_end = run->first + run->count == run->of;
+	/* The kernel says here how much of the packet is in one piece, which may be more than the part has. */
+	vnet->hdr_len = shape->headers;
 	if (payload <= shape->segment) {
 		vnet->gso_type = VIRTIO_NET_HDR_GSO_NONE;
 		vnet->gso_size = 0;

@@ -7,9 +7,11 @@ import type { Clock } from '../base/clock.ts';
 import type { TcpEndpoint } from '../tcp/index.ts';
 import type { UdpEndpoint } from './udp.ts';
 
-/** What the sockets need of their stack. */
+/** What the sockets need of their stack: `EdgeGateway.sockets`, or another `SocketStack`. */
 export interface SocketHost {
+  /** @internal */
   readonly tcp: TcpEndpoint;
+  /** @internal */
   readonly udp: UdpEndpoint;
 
   /**

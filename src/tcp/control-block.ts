@@ -38,6 +38,8 @@ export interface BlockHost {
   readonly offload: boolean;
   /** The time in ms of the last `advance`. */
   readonly now: number;
+  /** Whether many connections wait to send. */
+  readonly isCrowded: boolean;
   /** Reads the clock: `now` is the time of this call. */
   advance(): void;
   /** Looks again whether the block has something to send, and when its next deadline is. */

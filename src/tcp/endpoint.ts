@@ -341,6 +341,10 @@ export class TcpEndpoint implements BlockHost {
 
   // What control blocks need.
 
+  get isCrowded(): boolean {
+    return this.#ready.size >= CROWD;
+  }
+
   update(block: ControlBlock): void {
     if (block.state === TcpState.Closed || block.state === TcpState.TimeWait) return;
     const readyClass = readiness(block);

@@ -10,7 +10,8 @@
  * 5. An ACK, if one is due and no segment carried it.
  *
  * A segment carries up to 64 KiB (a super-segment, which a kernel splits by `gso_size`), but at most a quarter of cwnd
- * and half of the peer's largest window, so that acknowledgements keep coming.
+ * (half of it while many connections wait to send) and half of the peer's largest window, so that acknowledgements keep
+ * coming.
  * @module
  */
 import { MAX_SHORT_SEGMENTS, makesTooManySegments } from '../packet/segments.ts';
@@ -344,7 +345,7 @@ export class Transmitter {
     const quarter = Math.max(block.congestion.cwnd >> 2, unit);
     const half = Math.max(block.sendWindow.max >> 1, unit);
     const packet = host.mtu - headersOf(block.flow.family) - this.#writer.options.length;
-    const limit = Math.min(quarter, half, packet);
+    const limit = Math.min(part, half, packet);
     if (limit <= mss) return limit;
     const whole = wholeSegments(limit, mss);
     return makesTooManySegments(false, whole, mss) ? mss * MAX_SHORT_SEGMENTS : whole;

@@ -6,9 +6,10 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { stringify } from 'yaml';
 import { admin } from '../../../test/support/gateway-process.ts';
+import type { Program } from '../../../test/support/network.ts';
 import { type Contender, LIFETIME_SECONDS, PORTS, TCP_PORTS } from '../contender.ts';
 import type { GatewayPrograms } from '../gateway-build.ts';
-import { CLOUD_WAN } from '../scene.ts';
+import { CLOUD_WAN, type Scene } from '../scene.ts';
 
 /** @param programs the gateways, built as for a user of the package */
 export function ours(programs: GatewayPrograms): Contender {
@@ -18,69 +19,81 @@ export function ours(programs: GatewayPrograms): Contender {
     plan: 'same',
     hasUdp: true,
     missing: () => undefined,
-    async start({ directory, client, edge, cloud, clientLan, serviceLan }) {
-      const home = (name: string): string => {
-        const path = join(directory, name);
-        mkdirSync(path);
-        return path;
-      };
-      const device = {
-        type: 'tun',
-        name: 'vp0',
-        mtu: 1500,
-        routes: [POOL],
-        proxyArp: ['lan0'],
-      };
-      const adminSocket = join(home('cloud'), 'admin.sock');
-      const cloudConfig = join(directory, 'cloud/cloud.yaml');
-      writeFileSync(
-        cloudConfig,
-        stringify({
-          trustDomain: ZONE,
-          stateDirectory: './state',
-          adminSocket,
-          device,
-          tunnel: `${CLOUD_WAN}:7443`,
-          enrolment: { listen: `${CLOUD_WAN}:7444`, endpoints: [`https://${CLOUD_WAN}:7444`] },
-          dns: { listen: `${serviceLan.gateway}:53` },
-          desired: desired(serviceLan.host),
-        })
-      );
-      const cloudProgram = cloud.start(
-        [process.execPath, programs.cloud, cloudConfig],
-        LIFETIME_SECONDS
-      );
-      await cloudProgram.printed(/gateway ready/);
-
-      const { status, body } = await admin(adminSocket, 'POST', '/v1/tokens', { site: SITE });
-      if (status !== 200) throw new Error(`no token: ${body.message}`);
-      const edgeConfig = join(home('edge'), 'edge.yaml');
-      writeFileSync(join(directory, 'edge/token'), body.token!, { mode: 0o600 });
-      writeFileSync(
-        edgeConfig,
-        stringify({
-          stateDirectory: './state',
-          tokenFile: './token',
-          cloud: [`${CLOUD_WAN}:7443`],
-          device,
-          dns: { listen: `${clientLan.gateway}:53` },
-        })
-      );
-      const edgeProgram = edge.start(
-        [process.execPath, programs.edge, edgeConfig],
-        LIFETIME_SECONDS
-      );
-      await edgeProgram.printed(/revision \d+, [1-9]/);
-
-      const answer = await client.get(['getent', 'ahostsv4', `service.${ZONE}`]);
-      return { address: answer.split(/\s/)[0]!, programs: [cloudProgram, edgeProgram] };
+    async start(scene) {
+      const cloud = await startCloud(programs, scene, TCP_PORTS);
+      const edge = await startEdge(programs, scene, cloud.token);
+      const answer = await scene.client.get(['getent', 'ahostsv4', SERVICE]);
+      return { address: answer.split(/\s/)[0]!, programs: [cloud.program, edge] };
     },
   };
 }
 
-function desired(address: string): object {
+/**
+ * Starts the cloud gateway of a scene with the plan `same`, whose service has these TCP ports.
+ *
+ * @returns also a token for the site
+ */
+export async function startCloud(
+  programs: GatewayPrograms,
+  { directory, cloud, serviceLan }: Scene,
+  ports: readonly number[]
+): Promise<{ readonly program: Program; readonly token: string }> {
+  const home = newHome(directory, 'cloud');
+  const adminSocket = join(home, 'admin.sock');
+  const config = join(home, 'cloud.yaml');
+  writeFileSync(
+    config,
+    stringify({
+      trustDomain: ZONE,
+      stateDirectory: './state',
+      adminSocket,
+      device: DEVICE,
+      tunnel: `${CLOUD_WAN}:7443`,
+      enrolment: { listen: `${CLOUD_WAN}:7444`, endpoints: [`https://${CLOUD_WAN}:7444`] },
+      dns: { listen: `${serviceLan.gateway}:53` },
+      desired: desired(serviceLan.host, ports),
+    })
+  );
+  const program = cloud.start([process.execPath, programs.cloud, config], LIFETIME_SECONDS);
+  await program.printed(/gateway ready/);
+  const { status, body } = await admin(adminSocket, 'POST', '/v1/tokens', { site: SITE });
+  if (status !== 200) throw new Error(`no token: ${body.message}`);
+  return { program, token: body.token! };
+}
+
+/** Starts the edge gateway of the site; it is online afterwards. */
+export async function startEdge(
+  programs: GatewayPrograms,
+  { directory, edge, clientLan }: Scene,
+  token: string
+): Promise<Program> {
+  const home = newHome(directory, 'edge');
+  const config = join(home, 'edge.yaml');
+  writeFileSync(join(home, 'token'), token, { mode: 0o600 });
+  writeFileSync(
+    config,
+    stringify({
+      stateDirectory: './state',
+      tokenFile: './token',
+      cloud: [`${CLOUD_WAN}:7443`],
+      device: DEVICE,
+      dns: { listen: `${clientLan.gateway}:53` },
+    })
+  );
+  const program = edge.start([process.execPath, programs.edge, config], LIFETIME_SECONDS);
+  await program.printed(/revision \d+, [1-9]/);
+  return program;
+}
+
+function newHome(directory: string, name: string): string {
+  const path = join(directory, name);
+  mkdirSync(path);
+  return path;
+}
+
+function desired(address: string, tcpPorts: readonly number[]): object {
   const realm = { sources: [LAN], pools: [POOL], zone: ZONE };
-  const ports = [...TCP_PORTS.map((port) => `tcp/${port}`), `udp/${PORTS.datagrams}`];
+  const ports = [...tcpPorts.map((port) => `tcp/${port}`), `udp/${PORTS.datagrams}`];
   return {
     sites: [
       { name: 'cloud', ...realm },
@@ -93,5 +106,8 @@ function desired(address: string): object {
 
 const SITE = 'site-a';
 const ZONE = 'example.test';
+/** The name of the service at the site. */
+export const SERVICE: string = `service.${ZONE}`;
 const LAN = '10.0.0.0/24';
 const POOL = '10.0.0.128/25';
+const DEVICE = { type: 'tun', name: 'vp0', mtu: 1500, routes: [POOL], proxyArp: ['lan0'] };

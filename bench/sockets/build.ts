@@ -1,0 +1,46 @@
+/**
+ * Builds this benchmark's programs for Node as `bench/gateway/gateway-build.ts` builds the gateways.
+ * @module
+ */
+import { execFileSync } from 'node:child_process';
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { build } from 'tsup';
+import { options } from '../../tsup.config.ts';
+
+/** Paths of programs for Node. */
+export interface SocketPrograms {
+  readonly client: string;
+  readonly local: string;
+}
+
+/** They are removed when this process ends. */
+export async function buildSocketPrograms(): Promise<SocketPrograms> {
+  const root = join(import.meta.dirname, '../..');
+  // Where Node finds the packages that the built files import.
+  const output = join(root, 'node_modules/.cache', `bench-sockets-${process.pid}`);
+  process.on('exit', () => rmSync(output, { recursive: true, force: true }));
+  await build({
+    ...options,
+    config: false,
+    entry: {
+      client: join(import.meta.dirname, 'client.ts'),
+      local: join(import.meta.dirname, 'local.ts'),
+    },
+    external: ['koffi'],
+    outDir: output,
+    format: 'esm',
+    dts: false,
+    sourcemap: false,
+    silent: true,
+  });
+  return { client: join(output, 'client.js'), local: join(output, 'local.js') };
+}
+
+/** Compiles `service.c` into this directory; returns the path of the program. */
+export function compileService(directory: string): string {
+  const program = join(directory, 'service');
+  const source = join(import.meta.dirname, 'service.c');
+  execFileSync('cc', ['-O2', '-o', program, source], { stdio: 'inherit' });
+  return program;
+}

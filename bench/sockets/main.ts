@@ -1,0 +1,177 @@
+/**
+ * Measures the sockets of an edge gateway beside a pair of gateways with TUNs, and their TCP beside Linux's over a lossy
+ * link:
+ *
+ *     node --import tsx bench/sockets/main.ts [--json] [--only a,b] [--rounds N] [--seconds N] [--streams N]
+ *     node --import tsx bench/sockets/main.ts --quick [--json]
+ *
+ * The method is in README.md.
+ * @module
+ */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { cpus, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { parseArgs } from 'node:util';
+import { whatIsMissing } from '../../test/support/network.ts';
+import { buildGateways } from '../gateway/gateway-build.ts';
+import { compileLoad } from '../gateway/load.ts';
+import { rounded } from '../gateway/report.ts';
+import { Scene } from '../gateway/scene.ts';
+import { compileForwarder } from '../wan/wan.ts';
+import { buildSocketPrograms, compileService } from './build.ts';
+import { type Contender, contenders } from './contenders.ts';
+import { LOCAL_PARTS, measureLocal } from './local-measures.ts';
+import { type Effort, measure, type Programs } from './measures.ts';
+import { Report } from './report.ts';
+import { measureStraight, STRAIGHT_LINKS } from './straight.ts';
+
+async function main(): Promise<void> {
+  const { values } = parseArgs({
+    options: {
+      json: { type: 'boolean', default: false },
+      quick: { type: 'boolean', default: false },
+      only: { type: 'string' },
+      rounds: { type: 'string', default: '3' },
+      seconds: { type: 'string', default: '4' },
+      streams: { type: 'string', default: '1000' },
+    },
+  });
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1));
+  const effort: Effort = {
+    seconds: wholeNumber('seconds', values.seconds),
+    streams: wholeNumber('streams', values.streams),
+  };
+  const rounds = values.quick ? 1 : wholeNumber('rounds', values.rounds);
+  const parts = partsOf(values.only?.split(','), values.quick);
+  const sockets = await buildSocketPrograms();
+  const machine = {
+    node: process.version,
+    cpu: cpus()[0]?.model ?? 'unknown',
+    cores: cpus().length,
+    /** The share of the machine that other programs used before the first turn. */
+    busyBefore: await busyShare(1_000),
+    congestion: CONGESTION,
+  };
+  console.log(`Node ${machine.node}, ${machine.cores} cores (${machine.cpu}), ${CONGESTION}`);
+  if (machine.busyBefore > 0.1) {
+    console.log(`others take ${Math.round(machine.busyBefore * 100)} % of it: expect odd figures`);
+  }
+
+  const home = mkdtempSync(join(tmpdir(), 'vp-bench-sockets-'));
+  process.on('exit', () => rmSync(home, { recursive: true, force: true }));
+  const turns: Turn[] = [];
+  for (const part of parts.filter((name) => LOCAL_PARTS.includes(name))) {
+    turns.push({ name: part, take: () => measureLocal(sockets.local, part, values.quick) });
+  }
+  if (turns.length < parts.length) {
+    const cannot = whatIsMissing({ iperf3: 'iperf3', cc: 'gcc', ss: 'iproute2' });
+    if (cannot !== undefined) throw new Error(`${cannot}; --quick needs none of it`);
+    const programs = { service: compileService(home), load: compileLoad(home) };
+    const chosen = contenders(await buildGateways(), sockets).filter(({ name }) =>
+      parts.includes(name)
+    );
+    for (const contender of chosen) {
+      const take = () => inScene(home, contender, programs, effort);
+      turns.push({ name: contender.name, take });
+    }
+    const forwarder = compileForwarder(home);
+    for (const link of STRAIGHT_LINKS.filter(({ name }) => parts.includes(name))) {
+      const tools = { home, client: sockets.client, service: programs.service, forwarder };
+      const take = (round: number) => measureStraight(link, { ...tools, seed: round });
+      turns.push({ name: link.name, take });
+    }
+  }
+  const report = await runRounds(turns, rounds);
+  console.log(`\n${report.text}\n`);
+  if (report.failures.length > 0) process.exitCode = 1;
+  if (values.json) {
+    const { figures, targets, failures } = report;
+    console.log(JSON.stringify({ machine, rounds, ...effort, figures, targets, failures }));
+  }
+}
+
+interface Turn {
+  readonly name: string;
+  readonly take: (round: number) => Promise<Readonly<Record<string, number | null>>>;
+}
+
+/** All in turn in each round, so that what disturbs the machine for a while disturbs all. */
+async function runRounds(turns: readonly Turn[], rounds: number): Promise<Report> {
+  const report = new Report();
+  for (let round = 1; round <= rounds; round++) {
+    for (const { name, take } of turns) {
+      const startMs = performance.now();
+      try {
+        const figures = await take(round);
+        report.add(name, figures);
+        const elapsed = ((performance.now() - startMs) / 1000).toFixed(0);
+        const some = Object.entries(figures).filter(([, value]) => value !== null);
+        const text = some.map(([field, value]) => `${field} ${rounded(value!)}`).join(', ');
+        console.log(`round ${round} of ${rounds}: ${name} (${elapsed} s): ${text}`);
+      } catch (error) {
+        const { message } = error as Error;
+        report.fail({ name, round, message });
+        console.log(`round ${round} of ${rounds}: ${name} failed: ${message}`);
+      }
+    }
+  }
+  return report;
+}
+
+async function inScene(
+  home: string,
+  contender: Contender,
+  programs: Programs,
+  effort: Effort
+): Promise<Readonly<Record<string, number | null>>> {
+  const directory = mkdtempSync(join(home, `${contender.name}-`));
+  let scene: Scene | undefined;
+  try {
+    scene = await Scene.create({ directory, plan: 'same', congestion: CONGESTION });
+    return { ...(await measure(contender, scene, programs, effort)) };
+  } finally {
+    await scene?.close();
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+function partsOf(only: readonly string[] | undefined, isQuick: boolean): readonly string[] {
+  const names = [
+    ...LOCAL_PARTS,
+    ...(isQuick ? [] : [...CONTENDERS, ...STRAIGHT_LINKS.map(({ name }) => name)]),
+  ];
+  const unknown = only?.find((name) => !names.includes(name));
+  if (unknown !== undefined) throw new Error(`"${unknown}" is none of ${names.join(', ')}`);
+  return names.filter((name) => only?.includes(name) ?? true);
+}
+
+/** How much of the time of all cores is in use, over so many ms. */
+async function busyShare(ms: number): Promise<number> {
+  const total = () => {
+    const times = cpus().map((core) => core.times);
+    const idle = times.reduce((sum, each) => sum + each.idle, 0);
+    const all = times.flatMap((each) => Object.values(each)).reduce((sum, each) => sum + each, 0);
+    return { idle, all };
+  };
+  const before = total();
+  await delay(ms);
+  const after = total();
+  return rounded(1 - (after.idle - before.idle) / (after.all - before.all));
+}
+
+function wholeNumber(name: string, text: string): number {
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < 1)
+    throw new Error(`--${name} is "${text}", not 1 or more`);
+  return value;
+}
+
+const CONTENDERS: readonly string[] = ['tunPair', 'agent', 'agent1460'];
+/** Of TCP on all hosts; ours is the same. */
+const CONGESTION = 'cubic';
+
+await main().catch((error: Error) => {
+  console.error(`bench:sockets: ${error.message}`);
+  process.exitCode = 1;
+});
