@@ -456,5 +456,7 @@ export class TcpEndpoint implements BlockHost {
 
 function ignore(): void {}
 
+/** So many connections keep the device busy whatever one of them waits for. */
+const CROWD = 8;
 const RESUME_SPREAD_MS = 100;
 const RELIEF_INTERVAL_MS = 1_000;

@@ -112,15 +112,6 @@ function answerOutside(block: ControlBlock, segment: SegmentReader, now: number)
   block.host.update(block);
 }
 
-/**
- * Whether an answer to a segment that fits no connection must wait: two such ends would else answer each other's answers
- * for ever, as fast as they can. What has payload or a FIN is no answer, and the peer waits for its ACK.
- */
-export function isAnswerLimited(segment: SegmentReader, answeredAt: number, now: number): boolean {
-  const isBare = segment.end === segment.payload && !segment.has(FLAG_FIN);
-  return isBare && now - answeredAt < CHALLENGE_INTERVAL_MS;
-}
-
 /** Sends a challenge ACK, at most one in 500 ms (RFC 5961 section 7, for each connection: CVE-2016-5696). */
 function challenge(block: ControlBlock, now: number): void {
   if (now - block.challengeAt < ANSWER_INTERVAL_MS) return;

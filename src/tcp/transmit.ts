@@ -342,7 +342,8 @@ export class Transmitter {
     const { host, unit } = block;
     const mss = this.#mss(block);
     if (!host.offload) return mss;
-    const quarter = Math.max(block.congestion.cwnd >> 2, unit);
+    // Where many connections wait to send, the others fill the time until acknowledgements come.
+    const part = Math.max(block.congestion.cwnd >> (host.isCrowded ? 1 : 2), unit);
     const half = Math.max(block.sendWindow.max >> 1, unit);
     const packet = host.mtu - headersOf(block.flow.family) - this.#writer.options.length;
     const limit = Math.min(part, half, packet);
