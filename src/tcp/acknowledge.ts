@@ -31,6 +31,8 @@ export function onAcknowledgement(block: ControlBlock, segment: SegmentReader, n
   if (sndUna !== sndNxt || hasDsack) onNewInformation(block, segment, isWindowNew, now);
   const isOpen = windowBefore === 0 ? sendWindow.size > 0 : block.sndUna !== sndUna;
   if (isOpen) block.windowProbe?.stop();
+  // A peer that has closed its window over what is outstanding answers, and is no reason to give up (SHLD-17).
+  if (sendWindow.size === 0 && sndUna !== sndNxt && !block.isReleased) block.stalledSince = now;
   finishClosing(block, now);
   block.host.update(block);
 }
@@ -84,6 +86,9 @@ function advance(block: ControlBlock, acknowledgement: number, now: number): voi
     block.sndFront = seqAdd(block.sndFront, freed);
   }
   block.sndUna = acknowledgement;
+  block.progressAt = now;
+  if (block.hasLocalDrop && seqAtMost(block.localDropEnd, acknowledgement))
+    block.hasLocalDrop = false;
   block.softFailure = undefined;
   block.stalledSince = acknowledgement === block.sndNxt ? Number.POSITIVE_INFINITY : now;
   if (!block.host.memory.isTight) {

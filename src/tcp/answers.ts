@@ -67,10 +67,14 @@ export class AnswerQueue {
     return this.#waiting.length - this.#next;
   }
 
-  /** Queues an answer. Returns false if a bound is reached; the answer is then dropped. */
-  push(answer: Answer, now: number): boolean {
+  /**
+   * Queues an answer. Returns false if a bound is reached; the answer is then dropped.
+   *
+   * @param isLimited whether the bound of resets counts: a segment that belongs to no connection caused the answer
+   */
+  push(answer: Answer, now: number, isLimited: boolean): boolean {
     if (this.size >= MAX_WAITING) return false;
-    if ((answer.flags & FLAG_RST) !== 0) {
+    if (isLimited && (answer.flags & FLAG_RST) !== 0) {
       if (now - this.#secondStart >= 1_000) {
         this.#secondStart = now;
         this.#resets = 0;

@@ -90,8 +90,9 @@ export class TcpConnection {
     if (count === 0) return 0;
     const { window, host, state } = block;
     if (state === TcpState.Closed || state === TcpState.TimeWait) return count;
+    block.progressAt = host.now;
     window.onRead(count, host.now, block.rtt.srttMs, !host.memory.isTight);
-    if (!block.isFinReceived && window.isUpdateDue(block.receive.available)) {
+    if (!block.isFinReceived && window.isUpdateDue(block.receive.available, block.spare)) {
       block.isAckDue = true;
       host.update(block);
     }

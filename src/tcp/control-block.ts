@@ -22,7 +22,7 @@ import { RttEstimator } from './rtt.ts';
 import { headersOf } from './segment.ts';
 import { SendBuffer } from './send-buffer.ts';
 import { SendWindow } from './send-window.ts';
-import { seqAdd, seqBefore } from './sequence.ts';
+import { seqAdd, seqBefore, seqDistance } from './sequence.ts';
 import { TcpEvent, type TcpFailure, TcpState } from './state.ts';
 import type { Timed } from './timer-wheel.ts';
 import { Timestamps } from './timestamps.ts';
@@ -46,8 +46,8 @@ export interface BlockHost {
   update(block: ControlBlock): void;
   /** The block has new `events`. */
   notify(block: ControlBlock): void;
-  /** Sends one segment without data at the block's numbers: a RST if `isReset`, else an ACK. */
-  answer(block: ControlBlock, isReset: boolean): void;
+  /** Sends one segment without data: a RST if `isReset`, else an ACK. */
+  answer(block: ControlBlock, isReset: boolean, sequence?: number): void;
   /** The block has ended: no segment reaches it from now on. */
   retire(block: ControlBlock, isTimeWait: boolean): void;
 }
@@ -112,7 +112,8 @@ export class ControlBlock implements Timed, Ready {
   /** Whether cwnd held a transmission back in the last round trip, and in the one that goes on. */
   wasCwndLimited = false;
   isCwndLimited = false;
-  /** A local drop reduces cwnd again only behind this sequence number. */
+  /** The device refused a packet in this round trip: until `localDropEnd` is acknowledged, others reduce cwnd no more. */
+  hasLocalDrop = false;
   localDropEnd = 0;
 
   /** What the next call of `transmit` must send, besides data and ACKs. */
@@ -136,6 +137,8 @@ export class ControlBlock implements Timed, Ready {
   /** Since when something waits for an acknowledgement without progress. */
   stalledSince: number = Number.POSITIVE_INFINITY;
   heardAt = 0;
+  /** When bytes came, were acknowledged or were read last: what holds memory without that for long may be reset. */
+  progressAt = 0;
   /** When data was sent last, for the restart after an idle time. */
   sentAt = 0;
 
@@ -209,13 +212,25 @@ export class ControlBlock implements Timed, Ready {
   /**
    * Offers the peer a window, and returns the window field of a segment that is sent now. While memory is tight, no
    * more is offered than has memory already.
-   *
-   * @param scale 0 in a SYN, whose window is never scaled
    */
-  offerWindow(scale: number = this.window.scale): number {
-    const { receive, host } = this;
-    const spare = host.memory.isTight ? receive.spare : Number.POSITIVE_INFINITY;
-    return this.window.offer(receive.available, spare, scale);
+  offerWindow(): number {
+    return this.window.offer(this.receive.available, this.spare);
+  }
+
+  /** The bytes behind RCV.NXT that the peer may be offered as far as memory goes. */
+  get spare(): number {
+    return this.host.memory.isTight ? this.receive.spare : Number.POSITIVE_INFINITY;
+  }
+
+  /**
+   * The sequence number of a segment without data. It is SND.NXT, unless the peer has moved the right edge of its window
+   * back in front of that: it would drop such a segment, and with it the ACK.
+   */
+  get acceptableSequence(): number {
+    const edge = seqAdd(this.sndUna, this.sendWindow.size);
+    // Scaled windows are rounded down, and a FIN may be one behind the edge.
+    const isBeyond = seqDistance(edge, this.sndNxt) > 1 << this.sendWindow.scale;
+    return isBeyond ? edge : this.sndNxt;
   }
 
   /** The unit is known for the first time: the initial window follows from it. */

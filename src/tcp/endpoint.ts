@@ -30,12 +30,13 @@ import { type IcmpError, onIcmpError } from './icmp-error.ts';
 import { SequenceNumbers } from './isn.ts';
 import { type ListenerOwner, ListenerTable, TcpListener } from './listener.ts';
 import { LocalPorts } from './local-ports.ts';
-import { BufferMemory } from './memory.ts';
+import { BufferMemory, SMALL_SLAB } from './memory.ts';
 import { openActive, openPassive } from './open.ts';
 import { TcpOpenError } from './open-error.ts';
 import { PassiveOpens } from './passive-open.ts';
 import { ReadyClass, ReadyQueue } from './ready-queue.ts';
 import { receiveSegment } from './receive.ts';
+import { FIRST_WINDOW, firstWindow } from './receive-window.ts';
 import { relieve } from './relief.ts';
 import { FLAG_ACK, FLAG_RST, SegmentReader, SegmentWriter } from './segment.ts';
 import { TcpState } from './state.ts';
@@ -111,7 +112,9 @@ export class TcpEndpoint implements BlockHost {
         mtu: this.mtu,
         counters: this.counters,
         numbers: this.#numbers,
-        answer: (answer) => this.#push(answer),
+        answer: (answer) => this.#push(answer, true),
+        firstWindow: () => firstWindow(this.memory.isTight ? SMALL_SLAB : FIRST_WINDOW),
+        isFull: () => this.#blocks.size >= this.limits.connections,
         establish: (opening, segment) => this.#establish(opening, segment),
       },
       this.now
@@ -121,7 +124,7 @@ export class TcpEndpoint implements BlockHost {
       listeners: this.#listeners,
       passive: this.#passive,
       timeWait: this.#timeWait,
-      answer: (answer) => this.#push(answer),
+      answer: (answer) => this.#push(answer, true),
       isFull: () => this.#blocks.size + this.#passive.size >= this.limits.connections,
     });
   }
@@ -186,7 +189,7 @@ export class TcpEndpoint implements BlockHost {
       const dropped = counters.dropNoMemory;
       if (block.state === TcpState.SynSent) receiveInSynSent(block, segment, this.now);
       else receiveSegment(block, segment, this.now);
-      if (counters.dropNoMemory !== dropped) this.#relieve();
+      if (this.memory.isTight) this.#relieve(counters.dropNoMemory !== dropped);
       return;
     }
     this.#unconnected.receive(segment, segment.flow(hash), this.now);
@@ -361,12 +364,12 @@ export class TcpEndpoint implements BlockHost {
     if (this.#events.add(block)) this.onEvents();
   }
 
-  answer(block: ControlBlock, isReset: boolean): void {
+  answer(block: ControlBlock, isReset: boolean, sequence: number = block.acceptableSequence): void {
     const { window, timestamps } = block;
     const hasAck = block.state !== TcpState.SynSent;
     this.#push({
       flow: block.flow,
-      sequence: block.sndNxt,
+      sequence,
       acknowledgement: hasAck ? window.next : 0,
       flags: isReset ? (hasAck ? FLAG_RST | FLAG_ACK : FLAG_RST) : FLAG_ACK,
       window: isReset ? 0 : block.offerWindow(),
@@ -376,8 +379,7 @@ export class TcpEndpoint implements BlockHost {
           ? { value: timestamps.at(this.now), echo: timestamps.recent }
           : undefined,
     });
-    if (isReset) this.counters.resets++;
-    else timestamps.lastAckSent = window.next;
+    if (!isReset) timestamps.lastAckSent = window.next;
   }
 
   retire(block: ControlBlock, isTimeWait: boolean): void {
@@ -432,9 +434,14 @@ export class TcpEndpoint implements BlockHost {
     this.onDeadline();
   }
 
-  #push(answer: Answer): void {
-    if (!this.#answers.push(answer, this.now)) this.counters.dropAnswers++;
-    else this.#wake();
+  #push(answer: Answer, isLimited = false): void {
+    const { counters } = this;
+    if (!this.#answers.push(answer, this.now, isLimited)) {
+      counters.dropAnswers++;
+      return;
+    }
+    if ((answer.flags & FLAG_RST) !== 0) counters.resets++;
+    this.#wake();
   }
 
   #wake(): void {
@@ -443,14 +450,16 @@ export class TcpEndpoint implements BlockHost {
     this.onReady();
   }
 
-  /** Frees memory: what came out of order first, then the connection that holds most and makes no progress. */
-  #relieve(): void {
+  /** Frees memory: what came out of order, and the connection that holds most and makes no progress. */
+  #relieve(isUsedUp: boolean): void {
     if (this.now - this.#relievedAt < RELIEF_INTERVAL_MS) return;
     this.#relievedAt = this.now;
-    const stuck = relieve(this.#blocks, this.now);
+    const stuck = relieve(this.#blocks, this.now, isUsedUp);
     if (stuck === undefined) return;
     this.answer(stuck, true);
     stuck.end('evicted');
+    // Nobody has read it for long.
+    stuck.receive.destroy();
   }
 }
 

@@ -24,6 +24,8 @@ export class HalfOpen implements Timed {
   timestamps = false;
   tsRecent = 0;
   tsOffset = 0;
+  /** The window that the SYN-ACK offers, in bytes: it is not scaled. */
+  window = 0;
   /** When the SYN came, in ms. */
   openedAt = 0;
   /** How often the SYN-ACK was sent again. */

@@ -61,9 +61,7 @@ export function acceptSyn(block: ControlBlock, segment: SegmentReader, now: numb
   const { options } = segment;
   const { timestamps } = block;
   block.irs = segment.sequence;
-  block.window.open(seqAdd(segment.sequence, 1));
-  // Our SYN has offered this window.
-  block.offerWindow(0);
+  block.window.open(seqAdd(segment.sequence, 1), block.window.size);
   block.timestamps.lastAckSent = block.window.next;
   setPeerMss(block, options.mss);
   block.hasScale &&= options.windowScale >= 0;
@@ -85,8 +83,7 @@ export function acceptHandshake(
   now: number
 ): void {
   block.irs = opening.irs;
-  block.window.open(seqAdd(opening.irs, 1));
-  block.offerWindow(0);
+  block.window.open(seqAdd(opening.irs, 1), opening.window);
   block.timestamps.lastAckSent = block.window.next;
   setPeerMss(block, opening.mss);
   block.hasScale = opening.windowScale >= 0;
@@ -137,10 +134,7 @@ export function completeHandshake(block: ControlBlock, segment: SegmentReader): 
 }
 
 function answerWrongAck(block: ControlBlock, acknowledgement: number): void {
-  const { sndNxt } = block;
-  block.sndNxt = acknowledgement;
-  block.host.answer(block, true);
-  block.sndNxt = sndNxt;
+  block.host.answer(block, true, acknowledgement);
 }
 
 /** The round trip of the SYN, if it was sent once or the echo says which one was answered (RFC 6298 section 3). */

@@ -56,6 +56,7 @@ function newBlock(
 ): ControlBlock {
   const block = new ControlBlock(flow, host);
   block.connection = new TcpConnection(block, owner);
+  block.progressAt = host.now;
   block.iss = iss;
   block.sndUna = iss;
   block.sndNxt = seqAdd(iss, 1);

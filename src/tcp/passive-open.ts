@@ -13,7 +13,7 @@ import type { Flow } from './flow.ts';
 import { HalfOpen, HalfOpenTable } from './half-open.ts';
 import type { SequenceNumbers } from './isn.ts';
 import { listenerOf, type TcpListener } from './listener.ts';
-import { FIRST_WINDOW, WINDOW_SCALE } from './receive-window.ts';
+import { WINDOW_SCALE } from './receive-window.ts';
 import { FLAG_ACK, FLAG_RST, FLAG_SYN, headersOf, type SegmentReader } from './segment.ts';
 import { seqAdd, seqBefore, seqDistance } from './sequence.ts';
 
@@ -24,6 +24,10 @@ export interface PassiveOpenOptions {
   readonly counters: TcpCounters;
   readonly numbers: SequenceNumbers;
   readonly answer: (answer: Answer) => void;
+  /** The window that a SYN-ACK may offer now. */
+  readonly firstWindow: () => number;
+  /** Whether there are as many connections as there may be. */
+  readonly isFull: () => boolean;
   /** The handshake is complete. */
   readonly establish: (opening: HalfOpen, segment: SegmentReader) => void;
 }
@@ -70,6 +74,7 @@ export class PassiveOpens {
       opening.tsRecent = options.tsValue;
       opening.tsOffset = numbers.timestampOffset(flow);
     }
+    opening.window = this.#options.firstWindow();
     opening.openedAt = now;
     opening.deadlineMs = now + FIRST_RETRY_MS;
     opening.listener = listener;
@@ -86,7 +91,7 @@ export class PassiveOpens {
     if (segment.has(FLAG_RST)) {
       // RFC 5961 section 3.2: only the exact number resets.
       if (offset === 0) this.#table.remove(opening);
-      else if (offset > 0 && offset < FIRST_WINDOW) this.#answerOutside(opening, segment, now);
+      else if (offset > 0 && offset < opening.window) this.#answerOutside(opening, segment, now);
       else counters.dropOutsideWindow++;
       return true;
     }
@@ -113,7 +118,7 @@ export class PassiveOpens {
         return true;
       }
     }
-    if (offset < 0 || offset >= FIRST_WINDOW) {
+    if (offset < 0 || offset >= opening.window) {
       counters.dropOutsideWindow++;
       this.#answerOutside(opening, segment, now);
       return true;
@@ -130,7 +135,7 @@ export class PassiveOpens {
       return true;
     }
     const listener = listenerOf(opening);
-    if (listener === undefined || listener.waiting >= listener.backlog) {
+    if (listener === undefined || listener.waiting >= listener.backlog || this.#options.isFull()) {
       // The SYN-ACK is sent again later, and so is the peer's ACK.
       counters.dropSyn++;
       return true;
@@ -168,7 +173,7 @@ export class PassiveOpens {
       sequence: iss,
       acknowledgement: seqAdd(irs, 1),
       flags: FLAG_SYN | FLAG_ACK,
-      window: FIRST_WINDOW,
+      window: opening.window,
       timestamps: timestampsOf(opening, now),
       syn: {
         mss: mtu - headersOf(flow.family),
@@ -188,7 +193,7 @@ export class PassiveOpens {
       sequence: seqAdd(iss, 1),
       acknowledgement: seqAdd(irs, 1),
       flags: FLAG_ACK,
-      window: opening.windowScale < 0 ? FIRST_WINDOW : FIRST_WINDOW >> WINDOW_SCALE,
+      window: opening.windowScale < 0 ? opening.window : opening.window >> WINDOW_SCALE,
       timestamps: timestampsOf(opening, now),
     });
   }

@@ -62,6 +62,7 @@ function store(
   }
   if (length > window.largest) window.largest = length;
   if (advance === 0) return;
+  block.progressAt = block.host.now;
   window.next = seqAdd(window.next, advance);
   block.unacknowledged += advance;
   block.raise(TcpEvent.Readable);
@@ -74,6 +75,8 @@ function receiveFin(block: ControlBlock): void {
   if (block.window.size < 0) block.window.edge = block.window.next;
   block.hasEarlyFin = false;
   block.isFinReceived = true;
+  // Nothing can follow a FIN, whatever came out of order.
+  block.receive.discardOutOfOrder();
   block.isAckDue = true;
   block.raise(TcpEvent.ReadEnded);
   switch (block.state) {

@@ -108,8 +108,9 @@ export class Transmitter {
         block.sndNxt = this.#lastStart;
         if (this.#lastHadFin) block.isFinSent = false;
       }
-      if (seqAtMost(block.localDropEnd, block.sndUna)) {
+      if (!block.hasLocalDrop) {
         block.congestion.onLocalDrop(block.loss.inFlight);
+        block.hasLocalDrop = !block.loss.isEmpty;
         block.localDropEnd = block.sndNxt;
       }
       block.isHeldBack = true;
@@ -131,7 +132,7 @@ export class Transmitter {
     writer.sequence = block.iss;
     writer.acknowledgement = isAnswer ? block.window.next : 0;
     writer.flags = isAnswer ? FLAG_SYN | FLAG_ACK : FLAG_SYN;
-    writer.window = block.offerWindow(0);
+    writer.window = block.window.offerFirst(block.spare);
     options.clear();
     options.mss = mtu - headersOf(block.flow.family);
     if (block.hasScale) options.windowScale = block.window.scale;
@@ -148,7 +149,7 @@ export class Transmitter {
     if (block.isResendDue) {
       block.isResendDue = false;
       if (!loss.isEmpty) {
-        const length = Math.min(loss.mss, seqDistance(block.sndUna, block.sndNxt));
+        const length = Math.min(this.#mss(block), seqDistance(block.sndUna, block.sndNxt));
         return this.#resend(block, buffer, at, block.sndUna, seqAdd(block.sndUna, length));
       }
     }
@@ -160,14 +161,17 @@ export class Transmitter {
         return 0;
       }
       const limit = Math.min(this.#limit(block), Math.max(room, block.unit));
-      const length = Math.min(seqDistance(lost.start, lost.end), limit);
+      const whole = wholeSegments(limit, this.#mss(block));
+      const length = Math.min(seqDistance(lost.start, lost.end), whole);
       return this.#resend(block, buffer, at, lost.start, seqAdd(lost.start, length));
     }
     const length = this.#newLength(block);
     if (length >= 0) return this.#new(block, buffer, at, length);
     const { probe } = loss;
     if (!probe.isDue || !seqBefore(probe.start, probe.end)) return 0;
-    return this.#resend(block, buffer, at, probe.start, probe.end);
+    // The last segment; SACK blocks may have made less room since it was sent.
+    const start = seqMax(probe.start, seqAdd(probe.end, -this.#mss(block)));
+    return this.#resend(block, buffer, at, start, probe.end);
   }
 
   /** Returns how many written bytes to send now, 0 for a FIN alone, -1 for nothing. */
@@ -188,16 +192,24 @@ export class Transmitter {
     const usable = Math.min(window, room, this.#limit(block));
     if (usable <= 0) return -1;
     if (usable >= unsent) return isForced || this.#maySendSmall(block, unsent) ? unsent : -1;
-    const whole = wholeSegments(usable, this.#mss(block));
-    if (whole >= unit || isForced) return whole;
+    const mss = this.#mss(block);
+    const whole = wholeSegments(usable, mss);
+    // SACK blocks make a full segment shorter than the unit.
+    if (whole >= Math.min(unit, mss) || isForced) return whole;
     // The window, and not the data, makes this segment short (section 3.8.6.2.1).
     return window <= usable && 2 * usable >= block.sendWindow.max ? usable : -1;
   }
 
   /** Nagle's algorithm in the form of Minshall, as Linux has it: only a short segment waits, and only for a short one. */
   #maySendSmall(block: ControlBlock, length: number): boolean {
-    if (length >= block.unit || block.isNoDelay || block.isFinQueued) return true;
-    return seqAtMost(block.smallEnd, block.sndUna);
+    if (!this.#isSmall(block, length) || block.isNoDelay || block.isFinQueued) return true;
+    // The number is old if it seems to be behind SND.NXT: 2^31 bytes in full segments came after it.
+    return seqAtMost(block.smallEnd, block.sndUna) || seqBefore(block.sndNxt, block.smallEnd);
+  }
+
+  /** Whether a segment of this length is shorter than a full one. */
+  #isSmall(block: ControlBlock, length: number): boolean {
+    return length < block.unit && length < this.#mss(block);
   }
 
   #new(block: ControlBlock, buffer: Uint8Array, at: number, length: number): number {
@@ -212,7 +224,7 @@ export class Transmitter {
     const end = hasFin ? seqAdd(behind, 1) : behind;
     block.sndNxt = end;
     if (hasFin) block.isFinSent = true;
-    if (length > 0 && length < block.unit) block.smallEnd = behind;
+    if (length > 0 && this.#isSmall(block, length)) block.smallEnd = behind;
     block.windowProbe?.cancel();
     block.sentAt = host.now;
     host.counters.sentBytes += length;
@@ -272,7 +284,7 @@ export class Transmitter {
 
   #ack(block: ControlBlock, buffer: Uint8Array, at: number): number {
     this.#prepareOptions(block);
-    this.#writer.sequence = block.sndNxt;
+    this.#writer.sequence = block.acceptableSequence;
     this.#writer.flags = FLAG_ACK;
     return this.#acknowledge(block, buffer, at, 0, 1);
   }

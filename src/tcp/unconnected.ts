@@ -81,7 +81,6 @@ export class UnconnectedSegments {
       ? undefined
       : listeners.find(flow.localPort, flow.local.words);
     if (listener === undefined) {
-      counters.resets++;
       answer(resetFor(segment, flow));
     } else if (!segment.has(FLAG_SYN)) {
       // RFC 9293 section 3.10.7.2, fourth step: neither RST nor ACK nor SYN.
