@@ -24,7 +24,7 @@ export class HalfOpen implements Timed {
   timestamps = false;
   tsRecent = 0;
   tsOffset = 0;
-  /** The window of the SYN, in bytes: it is never scaled. */
+  /** The window that the SYN-ACK offers, in bytes: it is not scaled. */
   window = 0;
   /** When the SYN came, in ms. */
   openedAt = 0;
