@@ -50,6 +50,8 @@ const modules: readonly string[] = [
   'test/sockets/datagram-linux.test.ts',
   'test/sockets/storm.test.ts',
   'test/store/',
+  'test/tcp/fuzz.test.ts',
+  'test/tcp/oracle.test.ts',
   'test/translator/fast-path.test.ts',
   'test/translator/idle-paths.test.ts',
   'test/translator/property.test.ts',

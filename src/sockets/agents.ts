@@ -27,8 +27,8 @@ import { systemError } from './system-error.ts';
 export interface ConnectorOptions {
   /** How many ms TCP and TLS may take together, 0 for no limit; without it 10,000, as in undici. */
   readonly timeout?: number | undefined;
-  /** Options of TLS, for example `ca`, `cert` and `key`; without it, those of Node. */
-  readonly tls?: ConnectionOptions | undefined;
+  /** Options of TLS, for example `ca`, `cert` and `key`; without it, those of Node. The server is always verified. */
+  readonly tls?: Omit<ConnectionOptions, 'rejectUnauthorized'> | undefined;
   /** Whether HTTP/2 is offered; the same option must be given to undici's `Agent`. Without it HTTP/1.1. */
   readonly allowH2?: boolean | undefined;
   /** Whether idle connections are probed; without it they are. */
@@ -79,6 +79,7 @@ export function connector(host: SocketHost, options: ConnectorOptions = {}): Con
           ...options.tls,
           host: hostname,
           socket: plain,
+          rejectUnauthorized: true,
         })
       : plain;
     const stopTimeout =

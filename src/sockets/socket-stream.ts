@@ -364,9 +364,10 @@ export function newContext(): AsyncResource {
   return new AsyncResource('PRESENCESOCKET', { requireManualDestroy: true });
 }
 
+/** What became of a write that `destroy` has cut off. */
 function closedEarly(wasConnected: boolean): Error {
   return wasConnected
-    ? argumentError(Error, 'ERR_STREAM_DESTROYED', 'Cannot call write after a stream was destroyed')
+    ? systemError('ECANCELED', 'write')
     : argumentError(
         Error,
         'ERR_SOCKET_CLOSED_BEFORE_CONNECTION',

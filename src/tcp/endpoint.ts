@@ -12,9 +12,9 @@ import { FragmentPart, PacketKind, Parse } from '../packet/fields.ts';
 import { PacketHeader } from '../packet/header.ts';
 import { PacketView } from '../packet/view.ts';
 import { VNET_HEADER_LENGTH } from '../packet/virtio.ts';
-import { type Answer, AnswerQueue, resetFor } from './answers.ts';
+import { type Answer, AnswerQueue } from './answers.ts';
 import { BlockTable } from './block-table.ts';
-import type { TcpConnection, TcpOwner } from './connection.ts';
+import { connectionOf, type TcpConnection, type TcpOwner } from './connection.ts';
 import type { BlockHost, ControlBlock } from './control-block.ts';
 import { newCounters, type TcpCounters } from './counters.ts';
 import {
@@ -23,27 +23,28 @@ import {
   type TcpEndpointOptions,
   type TcpLimits,
 } from './endpoint-options.ts';
-import type { Flow } from './flow.ts';
+import { EventQueue } from './event-queue.ts';
 import type { HalfOpen } from './half-open.ts';
+import { receiveInSynSent } from './handshake.ts';
 import { type IcmpError, onIcmpError } from './icmp-error.ts';
 import { SequenceNumbers } from './isn.ts';
 import { type ListenerOwner, ListenerTable, TcpListener } from './listener.ts';
-import { LocalPorts, TIME_WAIT_MS } from './local-ports.ts';
-import { BufferMemory } from './memory.ts';
+import { LocalPorts } from './local-ports.ts';
+import { BufferMemory, SMALL_SLAB } from './memory.ts';
 import { openActive, openPassive } from './open.ts';
 import { TcpOpenError } from './open-error.ts';
-import { FIRST_WINDOW, PassiveOpens } from './passive-open.ts';
+import { PassiveOpens } from './passive-open.ts';
 import { ReadyClass, ReadyQueue } from './ready-queue.ts';
-import { receiveInSynSent, receiveSegment } from './receive.ts';
+import { receiveSegment } from './receive.ts';
+import { FIRST_WINDOW, firstWindow } from './receive-window.ts';
 import { relieve } from './relief.ts';
-import { FLAG_ACK, FLAG_RST, FLAG_SYN, SegmentReader, SegmentWriter } from './segment.ts';
-import { seqAdd } from './sequence.ts';
+import { FLAG_ACK, FLAG_RST, SegmentReader, SegmentWriter } from './segment.ts';
 import { TcpState } from './state.ts';
-import { TimeWaitTable } from './time-wait.ts';
-import { lastAck, receiveInTimeWait } from './time-wait-segment.ts';
+import { TIME_WAIT_MS, TimeWaitTable } from './time-wait.ts';
 import { TimerWheel } from './timer-wheel.ts';
 import { deadlineOf, expireTimers, planWindowProbe, resumeBlock } from './timers.ts';
 import { readiness, Transmitter } from './transmit.ts';
+import { UnconnectedSegments } from './unconnected.ts';
 
 export class TcpEndpoint implements BlockHost {
   readonly counters: TcpCounters = newCounters();
@@ -75,7 +76,8 @@ export class TcpEndpoint implements BlockHost {
   readonly #ports: LocalPorts;
   readonly #wheel: TimerWheel<ControlBlock>;
   readonly #ready = new ReadyQueue<ControlBlock>();
-  #eventful: ControlBlock[] = [];
+  readonly #events = new EventQueue();
+  readonly #unconnected: UnconnectedSegments;
   #isReadySignalled = false;
   /** What the caller knows of `deadline`. */
   #knownDeadline: number = Number.POSITIVE_INFINITY;
@@ -110,11 +112,21 @@ export class TcpEndpoint implements BlockHost {
         mtu: this.mtu,
         counters: this.counters,
         numbers: this.#numbers,
-        answer: (answer) => this.#push(answer),
+        answer: (answer) => this.#push(answer, true),
+        firstWindow: () => firstWindow(this.memory.isTight ? SMALL_SLAB : FIRST_WINDOW),
+        isFull: () => this.#blocks.size >= this.limits.connections,
         establish: (opening, segment) => this.#establish(opening, segment),
       },
       this.now
     );
+    this.#unconnected = new UnconnectedSegments({
+      counters: this.counters,
+      listeners: this.#listeners,
+      passive: this.#passive,
+      timeWait: this.#timeWait,
+      answer: (answer) => this.#push(answer, true),
+      isFull: () => this.#blocks.size + this.#passive.size >= this.limits.connections,
+    });
   }
 
   get maxBufferBytes(): number {
@@ -133,7 +145,7 @@ export class TcpEndpoint implements BlockHost {
 
   /** The connections that exist. */
   *connections(): IterableIterator<TcpConnection> {
-    for (const block of this.#blocks) yield block.connection;
+    for (const block of this.#blocks) yield connectionOf(block);
   }
 
   /** Reads the clock. Call it once for each batch of packets: what is received in one batch has one time. */
@@ -177,11 +189,10 @@ export class TcpEndpoint implements BlockHost {
       const dropped = counters.dropNoMemory;
       if (block.state === TcpState.SynSent) receiveInSynSent(block, segment, this.now);
       else receiveSegment(block, segment, this.now);
-      if (counters.dropNoMemory !== dropped) this.#relieve();
+      if (this.memory.isTight) this.#relieve(counters.dropNoMemory !== dropped);
       return;
     }
-    const flow = segment.flow(hash);
-    if (!this.#passive.onSegment(segment, flow, this.now)) this.#receiveUnknown(segment, flow);
+    this.#unconnected.receive(segment, segment.flow(hash), this.now);
     this.#wake();
   }
 
@@ -221,7 +232,11 @@ export class TcpEndpoint implements BlockHost {
 
   /** When `expire` has to be called, in ms of `now`; Infinity if no timer runs. */
   get deadline(): number {
-    this.#knownDeadline = Math.min(this.#wheel.deadline, this.#passive.deadline, this.#timeWait.deadline);
+    this.#knownDeadline = Math.min(
+      this.#wheel.deadline,
+      this.#passive.deadline,
+      this.#timeWait.deadline
+    );
     return this.#knownDeadline;
   }
 
@@ -278,7 +293,7 @@ export class TcpEndpoint implements BlockHost {
     this.#blocks.add(block);
     this.counters.opened++;
     this.update(block);
-    return block.connection;
+    return connectionOf(block);
   }
 
   /**
@@ -313,28 +328,25 @@ export class TcpEndpoint implements BlockHost {
 
   /** Calls the owners of connections that have events. It runs their code: never call it within `receive` or `read`. */
   takeEvents(): void {
-    const eventful = this.#eventful;
-    this.#eventful = [];
-    let taken = 0;
     try {
-      for (; taken < eventful.length; ) this.#deliver(eventful[taken++]!);
+      this.#events.deliver();
     } finally {
-      // An owner has thrown: the others learn of their events by another call.
-      if (taken < eventful.length) {
-        this.#eventful = [...eventful.slice(taken), ...this.#eventful];
-        this.onEvents();
-      }
+      if (this.#events.hasWaiting) this.onEvents();
     }
   }
 
   /** Resets all connections and ends all listeners. */
   close(cause?: Error): void {
     for (const listener of this.#listeners) listener.close();
-    for (const block of this.#blocks) block.connection.abort(cause);
+    for (const block of this.#blocks) connectionOf(block).abort(cause);
     this.#timeWait.clear();
   }
 
   // What control blocks need.
+
+  get isCrowded(): boolean {
+    return this.#ready.size >= CROWD;
+  }
 
   update(block: ControlBlock): void {
     if (block.state === TcpState.Closed || block.state === TcpState.TimeWait) return;
@@ -349,28 +361,25 @@ export class TcpEndpoint implements BlockHost {
   }
 
   notify(block: ControlBlock): void {
-    if (block.isNotified) return;
-    block.isNotified = true;
-    this.#eventful.push(block);
-    if (this.#eventful.length === 1) this.onEvents();
+    if (this.#events.add(block)) this.onEvents();
   }
 
-  answer(block: ControlBlock, isReset: boolean): void {
-    const { window } = block;
+  answer(block: ControlBlock, isReset: boolean, sequence: number = block.acceptableSequence): void {
+    const { window, timestamps } = block;
     const hasAck = block.state !== TcpState.SynSent;
     this.#push({
       flow: block.flow,
-      sequence: block.sndNxt,
+      sequence,
       acknowledgement: hasAck ? window.next : 0,
       flags: isReset ? (hasAck ? FLAG_RST | FLAG_ACK : FLAG_RST) : FLAG_ACK,
       window: isReset ? 0 : block.offerWindow(),
       // In SYN-SENT nothing is negotiated yet (RFC 7323 section 3.2).
       timestamps:
-        block.hasTimestamps && hasAck
-          ? { value: block.timestamp, echo: block.tsRecent }
+        timestamps.isUsed && hasAck
+          ? { value: timestamps.at(this.now), echo: timestamps.recent }
           : undefined,
     });
-    if (isReset) this.counters.resets++;
+    if (!isReset) timestamps.lastAckSent = window.next;
   }
 
   retire(block: ControlBlock, isTimeWait: boolean): void {
@@ -380,63 +389,18 @@ export class TcpEndpoint implements BlockHost {
     if (isTimeWait) {
       // The peer's FIN, unless it was acknowledged in CLOSING: an ACK must not be answered with an ACK.
       if (block.isAckDue) this.answer(block, false);
+      const { flow, sndNxt, window, timestamps } = block;
       this.#timeWait.add(
-        block.flow,
-        block.sndNxt,
-        block.window.next,
-        block.hasTimestamps,
-        block.tsRecent,
-        block.tsOffset,
+        flow,
+        sndNxt,
+        window.next,
+        timestamps.isUsed,
+        timestamps.recent,
+        timestamps.offset,
         this.now + TIME_WAIT_MS
       );
     } else if (block.failure !== undefined) {
       this.counters.failed++;
-    }
-  }
-
-  /** The segment belongs to no connection: to one in TIME-WAIT, to a listener, or to nothing. */
-  #receiveUnknown(segment: SegmentReader, flow: Flow): void {
-    const { counters } = this;
-    const timeWait = this.#timeWait;
-    let afterIss: number | undefined;
-    const entry = timeWait.find(flow);
-    if (entry >= 0) {
-      const { now } = this;
-      afterIss = seqAdd(timeWait.sndNxt(entry), TIME_WAIT_ISS_STEP);
-      const outcome = receiveInTimeWait(timeWait, entry, segment);
-      if (outcome === 'drop') counters.dropOutsideWindow++;
-      if (outcome === 'answer') {
-        timeWait.restart(entry, now + TIME_WAIT_MS);
-        this.#push(lastAck(timeWait, entry, flow, now, FIRST_WINDOW));
-      }
-      if (outcome !== 'reopen') return;
-      timeWait.remove(entry);
-    }
-    this.#receiveInListen(segment, flow, afterIss);
-  }
-
-  #receiveInListen(segment: SegmentReader, flow: Flow, afterIss: number | undefined): void {
-    const { counters } = this;
-    if (segment.has(FLAG_RST)) {
-      counters.dropOutsideWindow++;
-      return;
-    }
-    const listener = segment.has(FLAG_ACK)
-      ? undefined
-      : this.#listeners.find(flow.localPort, flow.local.words);
-    if (listener !== undefined && !segment.has(FLAG_SYN)) {
-      // RFC 9293 section 3.10.7.2, fourth step: neither RST nor ACK nor SYN.
-      counters.dropBadAck++;
-    } else if (listener === undefined) {
-      counters.resets++;
-      this.#push(resetFor(segment, flow));
-    } else if (
-      listener.waiting >= listener.backlog ||
-      this.#blocks.size + this.#passive.size >= this.limits.connections
-    ) {
-      counters.dropSyn++;
-    } else {
-      this.#passive.onSyn(listener, segment, flow, this.now, afterIss);
     }
   }
 
@@ -448,20 +412,6 @@ export class TcpEndpoint implements BlockHost {
     // The ACK may carry payload, or a FIN.
     receiveSegment(block, segment, this.now);
     this.notify(block);
-  }
-
-  #deliver(block: ControlBlock): void {
-    block.isNotified = false;
-    const { connection, listener } = block;
-    if (listener !== undefined) {
-      block.listener = undefined;
-      listener.waiting--;
-      if (connection.state === TcpState.Closed && connection.available === 0) return;
-      listener.owner.onTcpConnection(connection);
-    }
-    const { events } = block;
-    block.events = 0;
-    if (events !== 0) connection.owner?.onTcpEvents(connection, events);
   }
 
   readonly #expireBlock = (block: ControlBlock): void => {
@@ -484,9 +434,14 @@ export class TcpEndpoint implements BlockHost {
     this.onDeadline();
   }
 
-  #push(answer: Answer): void {
-    if (!this.#answers.push(answer, this.now)) this.counters.dropAnswers++;
-    else this.#wake();
+  #push(answer: Answer, isLimited = false): void {
+    const { counters } = this;
+    if (!this.#answers.push(answer, this.now, isLimited)) {
+      counters.dropAnswers++;
+      return;
+    }
+    if ((answer.flags & FLAG_RST) !== 0) counters.resets++;
+    this.#wake();
   }
 
   #wake(): void {
@@ -495,20 +450,22 @@ export class TcpEndpoint implements BlockHost {
     this.onReady();
   }
 
-  /** Frees memory: what came out of order first, then the connection that holds most and makes no progress. */
-  #relieve(): void {
+  /** Frees memory: what came out of order, and the connection that holds most and makes no progress. */
+  #relieve(isUsedUp: boolean): void {
     if (this.now - this.#relievedAt < RELIEF_INTERVAL_MS) return;
     this.#relievedAt = this.now;
-    const stuck = relieve(this.#blocks, this.now);
+    const stuck = relieve(this.#blocks, this.now, isUsedUp);
     if (stuck === undefined) return;
     this.answer(stuck, true);
     stuck.end('evicted');
+    // Nobody has read it for long.
+    stuck.receive.destroy();
   }
 }
 
 function ignore(): void {}
 
-/** As Linux: the numbers of a new connection begin behind all that the old one may have sent. */
-const TIME_WAIT_ISS_STEP = 65_535 + 2;
+/** So many connections keep the device busy whatever one of them waits for. */
+const CROWD = 8;
 const RESUME_SPREAD_MS = 100;
 const RELIEF_INTERVAL_MS = 1_000;

@@ -43,6 +43,11 @@ export class TcpListener {
   }
 }
 
+/** The listener for which a peer began a connection; undefined once its owner has learned of it. */
+export function listenerOf(of: { readonly listener: unknown }): TcpListener | undefined {
+  return of.listener as TcpListener | undefined;
+}
+
 /** The listeners of an endpoint by port. */
 export class ListenerTable {
   readonly #ports = new Map<number, TcpListener[]>();

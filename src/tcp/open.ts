@@ -6,9 +6,10 @@ import { TcpConnection, type TcpOwner } from './connection.ts';
 import { type BlockHost, ControlBlock } from './control-block.ts';
 import type { Flow } from './flow.ts';
 import type { HalfOpen } from './half-open.ts';
+import { acceptHandshake } from './handshake.ts';
 import type { SequenceNumbers } from './isn.ts';
-import { listenerOf, WINDOW_SCALE } from './passive-open.ts';
-import { acceptHandshake } from './receive.ts';
+import { listenerOf } from './listener.ts';
+import { WINDOW_SCALE } from './receive-window.ts';
 import type { SegmentReader } from './segment.ts';
 import { seqAdd } from './sequence.ts';
 import { TcpState } from './state.ts';
@@ -23,8 +24,8 @@ export function openActive(
   const block = newBlock(flow, host, numbers.isn(flow, host.now), owner);
   block.hasScale = true;
   block.hasSack = true;
-  block.hasTimestamps = true;
-  block.tsOffset = numbers.timestampOffset(flow);
+  block.timestamps.isUsed = true;
+  block.timestamps.offset = numbers.timestampOffset(flow);
   block.window.scale = WINDOW_SCALE;
   block.state = TcpState.SynSent;
   block.isSynDue = true;
@@ -39,9 +40,10 @@ export function openPassive(
   segment: SegmentReader
 ): ControlBlock {
   const block = newBlock(opening.flow, host, opening.iss, undefined);
-  block.tsOffset = opening.tsOffset;
-  block.listener = listenerOf(opening);
-  block.listener.waiting++;
+  block.timestamps.offset = opening.tsOffset;
+  block.listener = opening.listener;
+  const listener = listenerOf(opening);
+  if (listener !== undefined) listener.waiting++;
   acceptHandshake(block, opening, segment, host.now);
   return block;
 }
@@ -54,6 +56,7 @@ function newBlock(
 ): ControlBlock {
   const block = new ControlBlock(flow, host);
   block.connection = new TcpConnection(block, owner);
+  block.progressAt = host.now;
   block.iss = iss;
   block.sndUna = iss;
   block.sndNxt = seqAdd(iss, 1);

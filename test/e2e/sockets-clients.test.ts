@@ -197,35 +197,6 @@ describe.skipIf(isSkipped)(`clients over the sockets of an edge gateway${reason}
     http.closeAllConnections();
   });
 
-  describe('while the tunnel is down', () => {
-    test('a connection goes on afterwards, a new one waits, and fails when the wait is over', async () => {
-      const hasty = await scene.agent('site-b', { tunnelWaitMs: 200 });
-      const socket = await connected(agent, 'web');
-      const hash = createHash('sha256');
-      const echoed = pipeline(socket, hash);
-      await scene.cut();
-      await vi.waitFor(() => {
-        expect([agent.state, hasty.state]).toEqual(['connecting', 'connecting']);
-      });
-      socket.end(DATA);
-      const next = agent.sockets.connect({ host: 'web', port: 7001 });
-      let hasWaited = false;
-      setTimeout(() => {
-        hasWaited = true;
-      }, 100);
-      const failed = await failureOf(hasty.sockets.connect({ host: 'web', port: 7001 }));
-      expect(failed).toMatchObject({ code: 'ENETDOWN', syscall: 'connect' });
-      expect(failed.cause).toBe(hasty.failure!.error);
-      expect(hasWaited).toBe(true);
-      await scene.mend();
-      await once(next, 'connect');
-      next.destroy();
-      await echoed;
-      expect(hash.digest('hex')).toBe(DATA_HASH);
-      await hasty.close();
-    });
-  });
-
   describe('what the site is no longer allowed', () => {
     let other: EdgeGateway;
     beforeAll(async () => {

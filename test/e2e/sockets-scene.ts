@@ -40,6 +40,8 @@ export const ZONE = 'openstack.test';
 const LAN = { sources: ['10.0.0.0/24'], pools: ['10.0.0.128/25'], zone: ZONE };
 const DEVICE = { type: 'tun', name: 'vp0', mtu: 1500, routes: LAN.pools, proxyArp: ['lan0'] };
 const CLOUD_WAN = '198.51.100.1';
+/** Where the cloud gateway is for those who are in its network. */
+export const CLOUD_ENDPOINT = `${CLOUD_WAN}:7443`;
 const DESIRED = {
   sites: ['cloud', 'site-a', 'site-b', 'site-c'].map((name) => ({ name, ...LAN })),
   services: [
@@ -49,7 +51,7 @@ const DESIRED = {
       address: '10.0.0.5',
       ports: ['icmp', 'tcp/7000-7009', 'tcp/8080', 'tcp/8443'],
     },
-    { name: 'bus', site: 'cloud', address: '10.0.0.6', ports: ['tcp/5672'] },
+    { name: 'bus', site: 'cloud', address: '10.0.0.6', ports: ['tcp/5671-5672'] },
     { name: 'agent', site: 'site-a', address: '10.0.0.9', ports: ['tcp/6080'] },
     { name: 'far', site: 'site-b', address: '10.0.0.5', ports: ['tcp/7000-7009'] },
   ],
@@ -108,8 +110,14 @@ export class SocketsScene {
     this.#configPath = parts.configPath;
   }
 
-  /** Builds the cloud's site, and waits until its gateway is ready. `wait` ends when the services are. */
-  static async start(): Promise<SocketsScene> {
+  /**
+   * Builds the cloud's site, and waits until its gateway and its services are ready.
+   *
+   * @param prepare starts more services on the host, with files in the directory
+   */
+  static async start(
+    prepare: (service: Host, directory: string) => Promise<void> = async () => {}
+  ): Promise<SocketsScene> {
     const workspace = new Workspace();
     let network: Network | undefined;
     try {
@@ -118,7 +126,10 @@ export class SocketsScene {
       await network.root.sh('ip link add wan type bridge && ip link set wan up');
       const [gateway, service] = await newLan(network, 'cloud', 1);
       const web = certificate();
-      const services = startServices(service, directory, web);
+      const services = Promise.all([
+        startServices(service, directory, web),
+        prepare(service, directory),
+      ]);
       const relay = await Relay.start(gateway, CLOUD_WAN, 7443);
       const home = join(directory, 'cloud');
       mkdirSync(home);
@@ -348,5 +359,5 @@ async function startServices(host: Host, directory: string, web: Signer): Promis
 }
 
 /** Longer than all tests; the programs end with the network. */
-const LIFETIME_SECONDS = 600;
+export const LIFETIME_SECONDS = 600;
 export const DEADLINE_MS = 90_000;

@@ -151,16 +151,16 @@ describe('connector', () => {
     const clock = new FakeClock();
     const silent = new StackNetwork(clock).stack('10.1.0.1');
     const request = { hostname: 'server.test', protocol: 'http:', port: '80' };
-    const failure = new Promise((resolve) => connector(silent)(request, resolve));
+    const failure = new Promise((resolve) =>
+      connector(silent)(request, (...[error]) => resolve(error))
+    );
     await settled();
     clock.advance(10_000);
-    expect(await failed(failure)).toMatchObject({
+    expect(await failure).toMatchObject({
       code: 'ETIMEDOUT',
       message: 'connect ETIMEDOUT server.test:80',
     });
   });
-
-  const failed = async (failure: Promise<unknown>): Promise<unknown> => failure;
 });
 
 describe.skipIf(!hasOpenssl)('TLS', () => {

@@ -3,7 +3,7 @@
  * @module
  */
 import { IpAddress } from '../../src/base/address.ts';
-import type { TcpConnection } from '../../src/tcp/connection.ts';
+import { connectionOf, type TcpConnection } from '../../src/tcp/connection.ts';
 import type { ControlBlock } from '../../src/tcp/control-block.ts';
 import { TcpEndpoint } from '../../src/tcp/endpoint.ts';
 import { TcpEvent, TcpState } from '../../src/tcp/state.ts';
@@ -42,7 +42,7 @@ export class EndpointImplementation implements Implementation {
     const { update } = this.#endpoint;
     // Each block passes here when its connection begins.
     this.#endpoint.update = (block: ControlBlock): void => {
-      this.#blocks.set(block.connection, block);
+      this.#blocks.set(connectionOf(block), block);
       update.call(this.#endpoint, block);
     };
   }

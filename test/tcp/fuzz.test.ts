@@ -13,7 +13,7 @@ const SEGMENTS = Number(process.env.VP_SEGMENTS ?? (process.env.CI ? 1_000_000 :
 /** How many segments are forged in one run, with new endpoints. */
 const EACH = 2_000;
 
-describe.each(['anything', 'without harm'] as const)('segments with %s', (kind) => {
+describe.each(['anything', 'without harm'] as const)('forged segments, %s', (kind) => {
   let forged = 0;
   let completed = 0;
   const memory = process.memoryUsage().arrayBuffers;

@@ -89,6 +89,7 @@ export class RawEnd {
     const [synAck] = this.take();
     if (synAck === undefined) throw new Error('the SYN is not answered');
     const peer = new RawPeer(this, source, port, to, iss + 1, synAck.sequence + 1, window >> scale);
+    peer.offered = synAck.window;
     peer.send();
     this.endpoint.takeEvents();
     return peer;
@@ -111,6 +112,8 @@ export class RawPeer {
   next: number;
   expected: number;
   window: number;
+  /** The window that the endpoint's SYN-ACK has offered, in bytes. */
+  offered = 0;
 
   constructor(
     end: RawEnd,

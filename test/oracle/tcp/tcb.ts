@@ -74,6 +74,8 @@ export interface Choices {
   readonly abortWhileClosing: 'silence' | 'reset';
   /** What a RST gets that begins in front of RCV.NXT, but whose text reaches into the window. */
   readonly resetInFront: 'silence' | 'challenge';
+  /** What a RST that is in the window, but not exact, gets in TIME-WAIT. */
+  readonly resetInTimeWait: 'challenge' | 'silence';
   /** Whether a FIN directly behind the window is taken: it needs no place in a buffer. */
   readonly takesFinBehindWindow: boolean;
   /** Whether CLOSE in SYN-SENT deletes the TCB (section 3.10.4), or waits for ESTABLISHED as in SYN-RECEIVED. */
@@ -104,6 +106,7 @@ export const DEFAULT_CHOICES: Choices = {
   recordsInTimeWait: true,
   abortWhileClosing: 'silence',
   resetInFront: 'silence',
+  resetInTimeWait: 'challenge',
   takesFinBehindWindow: false,
   closeInSynSent: 'delete',
   windowScale: undefined,

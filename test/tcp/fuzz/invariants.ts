@@ -40,6 +40,11 @@ export class Watch {
     return this.#reached.keys();
   }
 
+  /** The packet that was read last was not taken: its numbers count as unsent again. */
+  onRefused(): void {
+    for (const [block, reached] of this.#reached) reached.sndNxt = block.sndNxt;
+  }
+
   /** Returns what does not hold, or undefined. */
   check(): string | undefined {
     for (const [block, reached] of this.#reached) {

@@ -54,9 +54,21 @@ export class FuzzRun {
   /** @throws Error what does not hold, with the seed */
   all(): void {
     const loss = this.#random.pick([0, 0, 0.01, 0.05]);
+    const flapping = this.#random.pick([0, 0, 0.01]);
+    const refusal = this.#random.pick([0, 0, 0.02]);
     const reordering = this.#random.pick([0, 3]);
     this.#pair.path = (frame, from) => {
       const to = from === 'a' ? 'b' : 'a';
+      if (this.#random.chance(refusal)) {
+        // The device has no place for it.
+        this.#pair[from].refused();
+        this.#watches[from].onRefused();
+        return [];
+      }
+      if (this.#random.chance(flapping)) {
+        this.#pair[to].linkChanged(false);
+        this.#pair[to].linkChanged(true);
+      }
       this.#forgeAround(frame, to);
       if (this.#random.chance(loss)) return [];
       return [1 + this.#random.below(1 + reordering)];
