@@ -18,15 +18,15 @@ import { connectionOf, type TcpConnection, type TcpOwner } from './connection.ts
 import type { BlockHost, ControlBlock } from './control-block.ts';
 import { newCounters, type TcpCounters } from './counters.ts';
 import {
-  DEFAULT_TCP_MTU,
-  TCP_LIMITS,
+  checkedLimits,
+  checkedMtu,
   type TcpEndpointOptions,
   type TcpLimits,
 } from './endpoint-options.ts';
 import { EventQueue } from './event-queue.ts';
 import type { HalfOpen } from './half-open.ts';
 import { receiveInSynSent } from './handshake.ts';
-import { type IcmpError, onIcmpError } from './icmp-error.ts';
+import { type IcmpError, onIcmpError, usableMtu } from './icmp-error.ts';
 import { SequenceNumbers } from './isn.ts';
 import { type ListenerOwner, ListenerTable, TcpListener } from './listener.ts';
 import { LocalPorts } from './local-ports.ts';
@@ -36,7 +36,7 @@ import { TcpOpenError } from './open-error.ts';
 import { PassiveOpens } from './passive-open.ts';
 import { ReadyClass, ReadyQueue } from './ready-queue.ts';
 import { receiveSegment } from './receive.ts';
-import { FIRST_WINDOW, firstWindow } from './receive-window.ts';
+import { FIRST_WINDOW } from './receive-window.ts';
 import { relieve } from './relief.ts';
 import { FLAG_ACK, FLAG_RST, SegmentReader, SegmentWriter } from './segment.ts';
 import { TcpState } from './state.ts';
@@ -44,7 +44,7 @@ import { TIME_WAIT_MS, TimeWaitTable } from './time-wait.ts';
 import { TimerWheel } from './timer-wheel.ts';
 import { deadlineOf, expireTimers, planWindowProbe, resumeBlock } from './timers.ts';
 import { readiness, Transmitter } from './transmit.ts';
-import { UnconnectedSegments } from './unconnected.ts';
+import { issBehind, UnconnectedSegments } from './unconnected.ts';
 
 export class TcpEndpoint implements BlockHost {
   readonly counters: TcpCounters = newCounters();
@@ -63,6 +63,7 @@ export class TcpEndpoint implements BlockHost {
 
   readonly #clock: () => number;
   readonly #random: (length: number) => Uint8Array;
+  readonly #pathMtu: (remote: IpAddress) => number;
   readonly #numbers: SequenceNumbers;
   readonly #header = new PacketHeader();
   readonly #views = new PacketView();
@@ -84,11 +85,13 @@ export class TcpEndpoint implements BlockHost {
   #isLinkUp = true;
   #relievedAt: number = Number.NEGATIVE_INFINITY;
 
+  /** @throws {ApiMisuseError} if an option is out of its range. */
   constructor(options: TcpEndpointOptions) {
     this.#clock = options.now;
     this.#random = options.random ?? randomBytes;
-    this.limits = { ...TCP_LIMITS, ...options.limits };
-    this.mtu = options.mtu ?? DEFAULT_TCP_MTU;
+    this.#pathMtu = options.pathMtu ?? unknownMtu;
+    this.limits = checkedLimits(options.limits);
+    this.mtu = checkedMtu(options.mtu);
     this.offload = options.offload ?? true;
     this.now = this.#clock();
     this.memory = new BufferMemory(this.limits.bufferBytes);
@@ -113,7 +116,7 @@ export class TcpEndpoint implements BlockHost {
         counters: this.counters,
         numbers: this.#numbers,
         answer: (answer) => this.#push(answer, true),
-        firstWindow: () => firstWindow(this.memory.isTight ? SMALL_SLAB : FIRST_WINDOW),
+        firstWindow: () => (this.memory.isTight ? SMALL_SLAB : FIRST_WINDOW),
         isFull: () => this.#blocks.size >= this.limits.connections,
         establish: (opening, segment) => this.#establish(opening, segment),
       },
@@ -193,6 +196,7 @@ export class TcpEndpoint implements BlockHost {
       return;
     }
     this.#unconnected.receive(segment, segment.flow(hash), this.now);
+    this.#announce(this.#passive.deadline);
     this.#wake();
   }
 
@@ -289,7 +293,11 @@ export class TcpEndpoint implements BlockHost {
       throw new TcpOpenError('ENOBUFS', `there are ${this.limits.connections} connections already`);
     }
     const flow = this.#ports.flowTo(local, localPort, remote, remotePort, this.now);
-    const block = openActive(flow, this, this.#numbers, owner);
+    const timeWait = this.#timeWait;
+    const entry = timeWait.find(flow);
+    const iss = entry < 0 ? this.#numbers.isn(flow, this.now) : issBehind(timeWait, entry);
+    if (entry >= 0) timeWait.remove(entry);
+    const block = openActive(flow, this, iss, this.#numbers.timestampOffset(flow), owner);
     this.#blocks.add(block);
     this.counters.opened++;
     this.update(block);
@@ -348,6 +356,11 @@ export class TcpEndpoint implements BlockHost {
     return this.#ready.size >= CROWD;
   }
 
+  pathMtu(remote: IpAddress): number {
+    const known = this.#pathMtu(remote);
+    return known > 0 ? Math.min(usableMtu(remote.family, known), this.mtu) : this.mtu;
+  }
+
   update(block: ControlBlock): void {
     if (block.state === TcpState.Closed || block.state === TcpState.TimeWait) return;
     const readyClass = readiness(block);
@@ -399,6 +412,7 @@ export class TcpEndpoint implements BlockHost {
         timestamps.offset,
         this.now + TIME_WAIT_MS
       );
+      this.#announce(this.#timeWait.deadline);
     } else if (block.failure !== undefined) {
       this.counters.failed++;
     }
@@ -429,6 +443,11 @@ export class TcpEndpoint implements BlockHost {
       return;
     }
     this.#wheel.schedule(block, deadline);
+    this.#announce(deadline);
+  }
+
+  /** Something is due at this time: the caller may not expect it so early. */
+  #announce(deadline: number): void {
     if (deadline >= this.#knownDeadline) return;
     this.#knownDeadline = deadline;
     this.onDeadline();
@@ -464,6 +483,10 @@ export class TcpEndpoint implements BlockHost {
 }
 
 function ignore(): void {}
+
+function unknownMtu(): number {
+  return 0;
+}
 
 /** So many connections keep the device busy whatever one of them waits for. */
 const CROWD = 8;
