@@ -28,8 +28,9 @@ interface Opened {
 function opened(options: PeerOptions = {}, endpoint: Partial<TcpEndpointOptions> = {}): Opened {
   const end = new RawEnd({}, endpoint);
   const blocks: ControlBlock[] = [];
-  const update = end.endpoint.update.bind(end.endpoint);
-  end.endpoint.update = (block) => {
+  const { host } = end.endpoint;
+  const update = host.update.bind(host);
+  host.update = (block) => {
     blocks.push(block);
     update(block);
   };
@@ -46,7 +47,7 @@ function opened(options: PeerOptions = {}, endpoint: Partial<TcpEndpointOptions>
     10
   );
   const peer = end.peer('10.0.0.2', 2_000, 80, options);
-  end.endpoint.update = update;
+  host.update = update;
   return { end, peer, connection: connections[0]!, block: blocks[0]! };
 }
 
