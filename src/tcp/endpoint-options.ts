@@ -39,10 +39,11 @@ export interface TcpEndpointOptions {
   readonly mtu?: number;
   /** Whether frames may be super-segments with partial checksums; default true. */
   readonly offload?: boolean;
+  /** Default for each that is absent: that of `TCP_LIMITS`. */
   readonly limits?: Partial<TcpLimits>;
   /**
    * Returns the longest packet in bytes that is known to reach a destination, 0 if nothing is known. New connections ask;
-   * those that exist follow ICMP errors.
+   * those that exist follow ICMP errors. Default: nothing is known.
    */
   readonly pathMtu?: (remote: IpAddress) => number;
 }
