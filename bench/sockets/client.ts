@@ -66,7 +66,7 @@ type Connect = (options: { host: string; port: number; onread?: OnRead }) => Dup
 
 async function main(): Promise<void> {
   const [kind, path] = process.argv.slice(2);
-  const connect = await openers[kind as 'net'](path!);
+  const connect = await openers[kind!]!(path!);
   const streams: Duplex[] = [];
   console.log('ready');
   for await (const line of createInterface({ input: process.stdin })) {
@@ -76,12 +76,12 @@ async function main(): Promise<void> {
   process.exit();
 }
 
-const openers = {
-  net: async (): Promise<Connect> => (options) => connectNet(options),
-  agent: (path: string): Promise<Connect> => openAgent(path, false),
-  'agent-1460': (path: string): Promise<Connect> => openAgent(path, true),
+const openers: Readonly<Record<string, (path: string) => Promise<Connect>>> = {
+  net: async () => (options) => connectNet(options),
+  agent: (path) => openAgent(path, false),
+  'agent-1460': (path) => openAgent(path, true),
   straight: openStraight,
-} as const;
+};
 
 async function openAgent(path: string, isShort: boolean): Promise<Connect> {
   const config = configOf<AgentConfig>(path);

@@ -22,7 +22,9 @@ export interface Figures {
   readonly dataCpu: number | null;
   readonly requestP50Us: number | null;
   readonly requestP99Us: number | null;
-  /** Many streams at once: the sum of all, of what one carries; and Jain's index. */
+  /** Many streams at once: the sum of all, the same divided by what one carries, and Jain's index. */
+  readonly sendManyGbps: number | null;
+  readonly onreadManyGbps: number | null;
   readonly sendManyOfOne: number | null;
   readonly sendJain: number | null;
   readonly onreadManyOfOne: number | null;
@@ -93,6 +95,8 @@ export async function measure(
     dataCpu: data.cpuSecondsPerGiB,
     requestP50Us: median(times.map(({ p50Us }) => p50Us)),
     requestP99Us: median(times.map(({ p99Us }) => p99Us)),
+    sendManyGbps: sendMany.gbps,
+    onreadManyGbps: onreadMany.gbps,
     sendManyOfOne: sendMany.gbps / send.gbps,
     sendJain: jainsIndex(sendMany.shares),
     onreadManyOfOne: onreadMany.gbps / onread.gbps,

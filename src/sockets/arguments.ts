@@ -126,7 +126,7 @@ export function connectTarget(options: PresenceConnectOptions): ConnectTarget {
     checkPort('options.localPort', localPort);
   }
   if (lookup != null) checkCallback('options.lookup', lookup);
-  checkHost(host);
+  checkName('options.host', host);
   const wanted = familyOption(options.family);
   return {
     host: host || 'localhost',
@@ -159,14 +159,8 @@ export function listenTarget(
       `The argument 'options' must have the property "port". Received ${inspect(options)}`
     );
   }
-  checkHost(options.host);
-  const signal: unknown = options.signal;
-  if (
-    signal !== undefined &&
-    !(typeof signal === 'object' && signal !== null && 'aborted' in signal)
-  ) {
-    throw wrongType('options.signal', 'AbortSignal', signal);
-  }
+  checkName('options.host', options.host);
+  checkSignal(options.signal);
   // The forms are (port, backlog) and (port, host, backlog).
   const count = Number(options.backlog ?? args.slice(1).find((arg) => Number(arg) >= 0));
   return {
@@ -227,6 +221,17 @@ export function checkCallback(name: string, callback: unknown): void {
   if (typeof callback !== 'function') throw wrongType(name, 'function', callback);
 }
 
+/** @throws {TypeError} ERR_INVALID_ARG_TYPE, if it is something else than a text or nothing. */
+export function checkName(name: string, value: unknown): void {
+  if (value && typeof value !== 'string') throw wrongType(name, 'string', value);
+}
+
+/** @throws {TypeError} ERR_INVALID_ARG_TYPE, if there is one and it is no AbortSignal. */
+export function checkSignal(signal: unknown): void {
+  const isSignal = typeof signal === 'object' && signal !== null && 'aborted' in signal;
+  if (signal !== undefined && !isSignal) throw wrongType('options.signal', 'AbortSignal', signal);
+}
+
 /** @throws {TypeError} ERR_INVALID_ARG_TYPE, or {RangeError} ERR_OUT_OF_RANGE. */
 export function checkMs(name: string, ms: unknown): number {
   if (typeof ms !== 'number') throw wrongType(name, 'number', ms);
@@ -275,10 +280,6 @@ export function checkSocketOptions(options: PresenceSocketOptions): void {
 /** Whole ms, which a timer can count. */
 function optionalMs(name: string, ms: number | undefined): number | undefined {
   return ms === undefined ? undefined : Math.ceil(checkMs(name, ms));
-}
-
-function checkHost(host: unknown): void {
-  if (host && typeof host !== 'string') throw wrongType('options.host', 'string', host);
 }
 
 /** Pipes, handles and descriptors belong to the operating system. */

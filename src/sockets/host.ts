@@ -39,6 +39,9 @@ export interface SocketHost {
   /** Why the stack no longer works: the cause of ENETDOWN and ECONNRESET. */
   readonly closedBy: Error | undefined;
 
+  /** Whether the stack was closed, after which nothing can be bound. */
+  readonly isClosed?: boolean;
+
   /** The clock of the sockets' timers; the system's if there is none. */
   readonly clock?: Clock | undefined;
 }

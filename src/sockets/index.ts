@@ -15,8 +15,17 @@ export type {
   PresenceNetConnectOptions,
   PresenceSocketOptions,
 } from './arguments.ts';
-export { type PresenceDatagramOptions, PresenceDatagramSocket } from './datagram.ts';
-export type { PresenceDatagramBindOptions } from './datagram-arguments.ts';
+export {
+  type MessageListener,
+  type PresenceDatagramOptions,
+  PresenceDatagramSocket,
+} from './datagram.ts';
+export type {
+  DatagramPayload,
+  PresenceDatagramBindOptions,
+  SendCallback,
+} from './datagram-arguments.ts';
+export type { DatagramLookup } from './datagram-sender.ts';
 export type { SocketHost } from './host.ts';
 export type { PresenceLookup } from './lookup.ts';
 export type { PingOptions, PingResult } from './ping.ts';

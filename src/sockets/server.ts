@@ -171,6 +171,14 @@ export class PresenceServer extends ServerBase {
     if (options.signal !== undefined) this.#closeOnAbort(options.signal);
     this._context = new AsyncResource('PRESENCESERVER', { requireManualDestroy: true });
     try {
+      if (this._host.isClosed) {
+        const { closedBy: cause } = this._host;
+        throw listenError('ENETDOWN', 'listen', {
+          address: host ?? this.#unspecified(),
+          port,
+          cause,
+        });
+      }
       this.#address = this.#ownAddress(host, port);
       this._listener = this._host.tcp.listen(this.#address, port, this, backlog);
     } catch (error) {

@@ -39,10 +39,10 @@ export interface SocketStackLimits {
   /** How many connections in TIME-WAIT are remembered, 1 to 1,048,576; default 16,384. The oldest are forgotten. */
   readonly timeWait?: number | undefined;
   /**
-   * The bytes of all buffers, besides 4 KiB for each direction of each connection, 0 to 16 GiB; default 67,108,864.
+   * The bytes of all buffers, besides 4 KiB for each direction of each connection, 1 to 16 GiB; default 67,108,864.
    */
   readonly bufferBytes?: number | undefined;
-  /** The bytes of the send buffer and of the receive buffer of one connection, 64 KiB to 1 GiB; default 4,194,304. */
+  /** The bytes of the send buffer and of the receive buffer of one connection, 64 KiB to 4 MiB, the default. */
   readonly connectionBufferBytes?: number | undefined;
   /** How many resets answer segments of no connection in a second, 0 to 1,048,576; default 1,000. */
   readonly resetsPerSecond?: number | undefined;
@@ -128,8 +128,12 @@ export const STACK_SETTINGS_ENTRIES: v.ObjectEntries = {
       halfOpen: v.optional(wholeNumber(1, MAX_ENTRIES), limits.halfOpen),
       halfOpenPerClient: v.optional(wholeNumber(1, MAX_ENTRIES), limits.halfOpenPerClient),
       timeWait: v.optional(wholeNumber(1, MAX_ENTRIES), limits.timeWait),
-      bufferBytes: v.optional(wholeNumber(0, MAX_BUFFER_BYTES), limits.bufferBytes),
-      connectionBufferBytes: v.optional(wholeNumber(65_536, 2 ** 30), limits.connectionBufferBytes),
+      bufferBytes: v.optional(wholeNumber(1, MAX_BUFFER_BYTES), limits.bufferBytes),
+      // The buffers hold no more than the default: a larger window would offer what they cannot take.
+      connectionBufferBytes: v.optional(
+        wholeNumber(65_536, limits.connectionBufferBytes),
+        limits.connectionBufferBytes
+      ),
       resetsPerSecond: v.optional(wholeNumber(0, MAX_ENTRIES), limits.resetsPerSecond),
     }),
     {}

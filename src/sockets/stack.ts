@@ -252,6 +252,10 @@ export class SocketStack implements PacketDevice, SocketHost, AsyncDisposable {
     return this.#closedBy ?? this.#refusedBy;
   }
 
+  get isClosed(): boolean {
+    return this.#device.isClosed;
+  }
+
   // The packet device.
 
   get counters(): Readonly<StackDeviceCounters> {

@@ -16,6 +16,7 @@ import {
   CLOUD_ENDPOINT,
   counter,
   DEADLINE_MS,
+  LIFETIME_SECONDS,
   SocketsScene,
   whatTheSceneMisses,
   ZONE,
@@ -86,7 +87,10 @@ describe.skipIf(isSkipped)(`interrupted sockets of an edge gateway${reason}`, ()
     const name = ['getent', 'ahostsv4', `agent.${ZONE}`];
     const address = (await scene.service.get(name)).split(' ')[0]!;
     const program = ['--import', 'tsx', 'test/e2e/talker.ts', 'connect', address, '6080'];
-    const talker = scene.service.start([process.execPath, ...program, '10.0.0.5'], 600);
+    const talker = scene.service.start(
+      [process.execPath, ...program, '10.0.0.5'],
+      LIFETIME_SECONDS
+    );
     await talker.printed(/connected/, DEADLINE_MS);
     return talker;
   }
@@ -123,9 +127,10 @@ describe.skipIf(isSkipped)(`interrupted sockets of an edge gateway${reason}`, ()
     const program = ['--import', 'tsx', 'test/e2e/sockets-blocked-child.ts', CLOUD_ENDPOINT, token];
     const output = await host.get([...UNPRIVILEGED, process.execPath, ...program]);
     const attempts = JSON.parse(output) as Attempts;
-    for (const direction of ['up', 'down'] as const) {
-      expect(attempts[direction].at(-1), output).toMatchObject({ retransmitted: 0, timeouts: 0 });
+    for (const kind of ['up', 'down', 'bursts'] as const) {
+      expect(attempts[kind].at(-1), output).toMatchObject({ retransmitted: 0, timeouts: 0 });
     }
+    expect(attempts.bursts.at(-1), output).toMatchObject({ tailProbes: 0 });
   });
 });
 

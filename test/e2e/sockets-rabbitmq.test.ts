@@ -2,6 +2,7 @@
  * amqplib in this process, with RabbitMQ in the network of the cloud: through a unix socket, whose connections go on
  * over the sockets of an edge gateway, and by TLS straight over such a socket.
  */
+import type { ChildProcess } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer, type Server } from 'node:net';
@@ -11,7 +12,14 @@ import { type ChannelModel, type ConfirmChannel, type ConsumeMessage, connect } 
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { startRabbitMq } from '../../examples/two-sites/rabbitmq.ts';
 import type { EdgeGateway } from '../../src/gateway/index.ts';
-import { counter, SocketsScene, whatTheSceneMisses, ZONE } from './sockets-scene.ts';
+import type { Host } from '../support/network.ts';
+import {
+  counter,
+  LIFETIME_SECONDS,
+  SocketsScene,
+  whatTheSceneMisses,
+  ZONE,
+} from './sockets-scene.ts';
 import { testData } from './test-data.ts';
 
 const skipReason = whatTheSceneMisses({
@@ -45,20 +53,11 @@ describe.skipIf(isSkipped)(`amqplib over the sockets of an edge gateway${reason}
 
   beforeAll(async () => {
     if (skipReason !== undefined) throw new Error(skipReason);
-    scene = await SocketsScene.start();
+    scene = await SocketsScene.start(startBroker);
     const { service, directory } = scene;
-    const spawn = (command: readonly string[], env: NodeJS.ProcessEnv = {}) =>
-      service.start(
-        ['env', ...Object.entries(env).map((entry) => entry.join('=')), ...command],
-        600
-      ).child;
-    await startRabbitMq({ spawn }, directory);
-    const files = ['key', 'pem'].map((end) => join(directory, `${service.name}.${end}`));
-    const tls = `cert=${files[1]},key=${files[0]},verify=0`;
-    service.start(
-      ['socat', `OPENSSL-LISTEN:5671,fork,reuseaddr,${tls}`, 'TCP:127.0.0.1:5672'],
-      600
-    );
+    const [key, cert] = ['key', 'pem'].map((end) => join(directory, `${service.name}.${end}`));
+    const tls = `OPENSSL-LISTEN:5671,fork,reuseaddr,cert=${cert},key=${key},verify=0`;
+    service.start(['socat', tls, 'TCP:127.0.0.1:5672'], LIFETIME_SECONDS);
     agent = await scene.agent('site-a', { tunnelWaitMs: 600_000 });
     path = join(directory, 'bus.sock');
     server = createServer({ allowHalfOpen: true }, (near) => {
@@ -115,6 +114,7 @@ describe.skipIf(isSkipped)(`amqplib over the sockets of an edge gateway${reason}
 
   test('speaks TLS straight over a socket of the gateway', async () => {
     const socket = agent.sockets.connect({ host: 'bus', port: 5671 });
+    // The certificate is the one of `web`.
     const connection = await connect(`amqps://guest:guest@web.${ZONE}`, {
       socket,
       ca: scene.certificate,
@@ -171,6 +171,14 @@ describe.skipIf(isSkipped)(`amqplib over the sockets of an edge gateway${reason}
     });
   });
 });
+
+function startBroker(service: Host, directory: string): Promise<void> {
+  const spawn = (command: readonly string[], env: NodeJS.ProcessEnv = {}): ChildProcess => {
+    const variables = Object.entries(env).map((entry) => entry.join('='));
+    return service.start(['env', ...variables, ...command], LIFETIME_SECONDS).child;
+  };
+  return startRabbitMq({ spawn }, directory);
+}
 
 /** Takes the next message out of the queue. */
 async function take(channel: ConfirmChannel, queue: string): Promise<ConsumeMessage> {

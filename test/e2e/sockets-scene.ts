@@ -110,8 +110,14 @@ export class SocketsScene {
     this.#configPath = parts.configPath;
   }
 
-  /** Builds the cloud's site, and waits until its gateway is ready. `wait` ends when the services are. */
-  static async start(): Promise<SocketsScene> {
+  /**
+   * Builds the cloud's site, and waits until its gateway and its services are ready.
+   *
+   * @param prepare starts more services on the host, with files in the directory
+   */
+  static async start(
+    prepare: (service: Host, directory: string) => Promise<void> = async () => {}
+  ): Promise<SocketsScene> {
     const workspace = new Workspace();
     let network: Network | undefined;
     try {
@@ -120,7 +126,10 @@ export class SocketsScene {
       await network.root.sh('ip link add wan type bridge && ip link set wan up');
       const [gateway, service] = await newLan(network, 'cloud', 1);
       const web = certificate();
-      const services = startServices(service, directory, web);
+      const services = Promise.all([
+        startServices(service, directory, web),
+        prepare(service, directory),
+      ]);
       const relay = await Relay.start(gateway, CLOUD_WAN, 7443);
       const home = join(directory, 'cloud');
       mkdirSync(home);
@@ -350,5 +359,5 @@ async function startServices(host: Host, directory: string, web: Signer): Promis
 }
 
 /** Longer than all tests; the programs end with the network. */
-const LIFETIME_SECONDS = 600;
+export const LIFETIME_SECONDS = 600;
 export const DEADLINE_MS = 90_000;

@@ -151,7 +151,9 @@ describe('connector', () => {
     const clock = new FakeClock();
     const silent = new StackNetwork(clock).stack('10.1.0.1');
     const request = { hostname: 'server.test', protocol: 'http:', port: '80' };
-    const failure = new Promise((resolve) => connector(silent)(request, (...[error]) => resolve(error)));
+    const failure = new Promise((resolve) =>
+      connector(silent)(request, (...[error]) => resolve(error))
+    );
     await settled();
     clock.advance(10_000);
     expect(await failure).toMatchObject({

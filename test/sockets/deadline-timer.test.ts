@@ -61,23 +61,6 @@ describe('the timer of a stack', () => {
     expect(calls).toEqual([]);
   });
 
-  test('lets the loop poll once more if it was blocked behind the poll, but not for ever', async () => {
-    timer.set(startMs + 10);
-    // An immediate in front of that of the timer.
-    setImmediate(() => clock.advance(300));
-    clock.advance(11);
-    await turn();
-    expect(calls).toEqual([]);
-    await turn();
-    expect(calls).toEqual([311]);
-    timer.set(startMs + 400);
-    for (let i = 0; i < 10; i++) {
-      setImmediate(() => clock.advance(100));
-      await turn();
-    }
-    expect(calls).toEqual([311, 711]);
-  });
-
   test('stays as it is when the deadline moves away, and is set anew when it comes closer', () => {
     timer.set(startMs + 100);
     timer.set(startMs + 200);

@@ -3,26 +3,15 @@
  * that waits for ever, may come of them.
  */
 import { once } from 'node:events';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { StackNetwork } from './stack-network.ts';
+import { promisify } from 'node:util';
+import { describe, expect, test } from 'vitest';
+import { SITE, StackNetwork } from './stack-network.ts';
+import { catchUncaught } from './uncaught.ts';
 import { closeAfterEach, listening, nodeWorld, ourWorld, settled, type World } from './worlds.ts';
 
 closeAfterEach();
 
-/** What is thrown by no call of the test. */
-const uncaught: Error[] = [];
-const onUncaught = (error: Error): void => void uncaught.push(error);
-let others: ((error: Error) => void)[] = [];
-beforeEach(() => {
-  others = process.listeners('uncaughtException') as typeof others;
-  process.removeAllListeners('uncaughtException');
-  process.on('uncaughtException', onUncaught);
-});
-afterEach(() => {
-  process.removeListener('uncaughtException', onUncaught);
-  for (const listener of others) process.on('uncaughtException', listener);
-  expect(uncaught.splice(0)).toEqual([]);
-});
+catchUncaught();
 
 /** What a call does: `throws TypeError ERR_...`, or the first event of what it returns. */
 async function outcomeOf(call: () => NodeJS.EventEmitter): Promise<string> {
@@ -151,5 +140,59 @@ describe('presences', () => {
       }
     }
     await settled();
+  });
+
+  test('a name that is no text is refused at once, and nothing is none', async () => {
+    const stack = new StackNetwork().stack('10.1.0.1');
+    const wrong = { code: 'ERR_INVALID_ARG_TYPE', name: 'TypeError' };
+    for (const name of VALUES) {
+      await expect(stack.ping(name as never)).rejects.toMatchObject(wrong);
+      expect(() => stack.lookup(name as never, () => {})).toThrow(TypeError);
+      await expect(promisify(stack.lookup)(name as never)).rejects.toMatchObject(wrong);
+    }
+    for (const name of [undefined, null, '', 0]) {
+      const error = await new Promise((resolve) => stack.lookup(name as never, resolve));
+      expect(error).toMatchObject({ code: 'ENOTFOUND' });
+    }
+  });
+
+  test('a signal of ping that is none is refused, and does no harm when the reply comes', async () => {
+    const network = new StackNetwork();
+    const stack = network.stack('10.1.0.1');
+    network.stack('10.2.0.1');
+    const hosts = [{ name: 'far.test', addresses: ['10.2.0.1'], ports: ['icmp'] }];
+    stack.setSite({ ...SITE, hosts });
+    for (const signal of [null, 0, 'x', {}, () => {}]) {
+      await expect(stack.ping('far', { signal, timeout: 1 } as never)).rejects.toMatchObject({
+        code: 'ERR_INVALID_ARG_TYPE',
+      });
+    }
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    expect(stack.icmp.waiting).toBe(0);
+  });
+
+  test('nothing can be done with a stack that is closed, and that is said at once', async () => {
+    const stack = new StackNetwork().stack('10.1.0.1');
+    await Promise.all([stack.close(), stack.close()]);
+    await stack.close();
+    const failure = (emitter: NodeJS.EventEmitter): Promise<Error> =>
+      new Promise((resolve) => emitter.once('error', resolve));
+    const down = { code: 'ENETDOWN', cause: stack.closedBy };
+    expect(await failure(stack.connect(80, '10.2.0.1'))).toMatchObject(down);
+    expect(await failure(stack.createServer().listen(80))).toMatchObject(down);
+    expect(await failure(stack.createServer().listen(80, '10.1.0.1'))).toMatchObject(down);
+    const datagrams = stack.datagram('udp4');
+    expect(await failure(datagrams.bind(80))).toMatchObject(down);
+    await expect(stack.ping('10.2.0.1')).rejects.toMatchObject(down);
+    const looked = new Promise((resolve) => stack.lookup('server.test', resolve));
+    expect(await looked).toMatchObject(down);
+    stack.setSite(SITE);
+    stack.setFailure(undefined, false);
+    stack.linkChanged(false);
+    stack.linkChanged(true);
+    stack.interrupt(new Error('again'));
+    await stack.finish(new Error('again'));
+    expect(await failure(stack.connect(80, '10.2.0.1'))).toMatchObject(down);
+    expect(stack.tcp.sizes).toEqual({ connections: 0, halfOpen: 0, timeWait: 0, timers: 0 });
   });
 });

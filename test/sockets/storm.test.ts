@@ -5,7 +5,7 @@
 import { once } from 'node:events';
 import { setImmediate as nextRound } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
-import type { PresenceSocket } from '../../src/sockets/socket.ts';
+import { PresenceSocket } from '../../src/sockets/socket.ts';
 import type { SocketStack } from '../../src/sockets/stack.ts';
 import type { SocketStackOptions } from '../../src/sockets/stack-options.ts';
 import { SYN, tcpPacket } from '../support/packets.ts';
@@ -123,6 +123,32 @@ test('a client with more connections at once than may be half-open gets them wit
   expect(server.tcp.counters.dropSyn).toBe(172 + 44);
   await storm.end();
   await expectNothingLeft(storm);
+});
+
+test('nothing is left of thousands of sockets that never connect', async () => {
+  const clock = new RoundClock();
+  const stack = new StackNetwork(clock).stack('10.1.0.1');
+  const remains = new Remains();
+  const total = FULL ? 20_000 : 2_000;
+  for (let i = 0; i < total; i++) {
+    const socket = remains.add(new PresenceSocket(stack));
+    if (i % 2 === 0) socket.setTimeout(1_000).setKeepAlive(true).setNoDelay();
+    if (i % 4 === 0) socket.destroy();
+  }
+  stack.linkChanged(false);
+  let failures = 0;
+  for (let i = 0; i < total; i++) {
+    const socket = remains.add(stack.connect({ port: 80, host: SERVER, connectTimeout: 60_000 }));
+    socket.on('error', (error: NodeJS.ErrnoException) => {
+      if (error.code === 'ENETDOWN') failures++;
+    });
+    if (i % 2 === 0) socket.write(REQUEST);
+  }
+  await clock.pass(6_000, 1_000);
+  expect(failures).toBe(total);
+  expect(restOf(stack)).toEqual(AT_REST);
+  expect(clock.delays).toEqual([]);
+  expect(await remains.count()).toBeLessThanOrEqual(2);
 });
 
 describe.each([

@@ -362,6 +362,15 @@ describe('answers', () => {
   });
 });
 
+test.fails('a program that resets more connections at once than answers are allowed sends all resets', () => {
+  const end = new RawEnd();
+  const acceptor = new Acceptor();
+  end.endpoint.listen(undefined, 80, acceptor, 2_000);
+  for (let i = 0; i < 1_500; i++) end.peer('10.0.0.2', 2_000 + i, 80);
+  for (const connection of acceptor.connections) connection.abort();
+  expect(end.take().filter(({ flags }) => (flags & RST) !== 0)).toHaveLength(1_500);
+});
+
 describe('when there is no memory', () => {
   interface Pressed {
     readonly end: RawEnd;
