@@ -139,6 +139,15 @@ export {
   type SiteInput,
 } from './registry/index.ts';
 export {
+  type PresenceDatagramSocket,
+  type PresenceServer,
+  type PresenceSocket,
+  SocketStack,
+  type SocketStackLimits,
+  type SocketStackOptions,
+  type SocketStackSettings,
+} from './sockets/index.ts';
+export {
   type Change,
   type Entry,
   FileSecrets,

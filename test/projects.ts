@@ -11,6 +11,7 @@ const hostile: readonly string[] = ['test/hostile/'];
 const programs: readonly string[] = [
   'test/differential/',
   'test/e2e/',
+  'test/interop/',
   'test/package/',
   'test/tcp/scripts/linux.test.ts',
   'test/translator/allocation.test.ts',
@@ -47,7 +48,10 @@ const modules: readonly string[] = [
   'test/pki/signing-request.test.ts',
   'test/pki/wrong-clock.test.ts',
   'test/sockets/datagram-linux.test.ts',
+  'test/sockets/storm.test.ts',
   'test/store/',
+  'test/tcp/fuzz.test.ts',
+  'test/tcp/oracle.test.ts',
   'test/translator/fast-path.test.ts',
   'test/translator/idle-paths.test.ts',
   'test/translator/property.test.ts',

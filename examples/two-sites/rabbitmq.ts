@@ -11,7 +11,7 @@ import { eventually, LeftOut } from './report.ts';
 const SERVER = '/usr/lib/rabbitmq/bin/rabbitmq-server';
 
 /** Starts RabbitMQ; resolves when it listens. */
-export async function startRabbitMq(host: Host, directory: string): Promise<void> {
+export async function startRabbitMq(host: Pick<Host, 'spawn'>, directory: string): Promise<void> {
   if (!existsSync(SERVER)) {
     throw new LeftOut('RabbitMQ is not installed (Debian package rabbitmq-server)');
   }

@@ -1,5 +1,5 @@
 /**
- * Simulates a bad network: loses, duplicates, reorders and corrupts packets by a seeded random sequence,
+ * Simulates a bad network: loses, duplicates, reorders, corrupts and delays packets by a seeded random sequence,
  * so that every run is the same.
  * @module
  */
@@ -7,7 +7,7 @@ import { ApiMisuseError } from '../errors.ts';
 import { VNET_HEADER_LENGTH } from '../packet/virtio.ts';
 import type { PacketQueue } from './packet-queue.ts';
 
-/** Probabilities from 0 to 1, each 0 by default. */
+/** Probabilities from 0 to 1, and times in ms; each is 0 by default. */
 export interface Faults {
   readonly loss?: number;
   readonly duplicate?: number;
@@ -15,6 +15,13 @@ export interface Faults {
   readonly reorder?: number;
   /** One bit of the packet, not of its virtio-net header, is inverted. */
   readonly corrupt?: number;
+  /** How long each packet is on its way, in ms, at most 60,000. Meanwhile it has its place in the queue. */
+  readonly delayMs?: number;
+  /**
+   * Each packet takes up to this many ms longer, at most 60,000, evenly distributed. A packet never overtakes the one
+   * before it by that: it waits.
+   */
+  readonly jitterMs?: number;
   /** The same seed and the same packets give the same faults; 1 by default. */
   readonly seed?: number;
 }
@@ -25,23 +32,41 @@ export interface FaultCounters {
   duplicated: number;
   reordered: number;
   corrupted: number;
+  delayed: number;
 }
 
 /** Puts packets into a queue, with faults. */
 export class FaultInjector {
-  readonly counters: FaultCounters = { lost: 0, duplicated: 0, reordered: 0, corrupted: 0 };
+  readonly counters: FaultCounters = {
+    lost: 0,
+    duplicated: 0,
+    reordered: 0,
+    corrupted: 0,
+    delayed: 0,
+  };
   readonly #loss: number;
   readonly #duplicate: number;
   readonly #reorder: number;
   readonly #corrupt: number;
+  readonly #delayMs: number;
+  readonly #jitterMs: number;
+  readonly #now: () => number;
+  /** When the packet queued last arrives. */
+  #lastDueMs = 0;
   #state: number;
 
-  /** @throws {ApiMisuseError} if a probability is not from 0 to 1. */
-  constructor(faults: Faults) {
+  /**
+   * @param now returns a monotonic time in ms, for `delayMs` and `jitterMs`
+   * @throws {ApiMisuseError} if a probability is not from 0 to 1, or a time not from 0 to 60,000 ms.
+   */
+  constructor(faults: Faults, now: () => number) {
     this.#loss = probability('loss', faults.loss);
     this.#duplicate = probability('duplicate', faults.duplicate);
     this.#reorder = probability('reorder', faults.reorder);
     this.#corrupt = probability('corrupt', faults.corrupt);
+    this.#delayMs = duration('delayMs', faults.delayMs);
+    this.#jitterMs = duration('jitterMs', faults.jitterMs);
+    this.#now = now;
     this.#state = (faults.seed ?? 1) | 0;
   }
 
@@ -54,16 +79,26 @@ export class FaultInjector {
       this.counters.lost++;
       return true;
     }
-    if (!queue.push(buffer, offset, length)) return false;
+    if (!this.#queue(queue, buffer, offset, length)) return false;
     if (this.#happens(this.#corrupt)) {
       const bits = 8 * (length - VNET_HEADER_LENGTH);
       queue.flipLast(8 * VNET_HEADER_LENGTH + Math.floor(this.#random() * bits));
       this.counters.corrupted++;
     }
     if (this.#happens(this.#reorder) && queue.swapLast()) this.counters.reordered++;
-    if (this.#happens(this.#duplicate) && queue.push(buffer, offset, length)) {
+    if (this.#happens(this.#duplicate) && this.#queue(queue, buffer, offset, length)) {
       this.counters.duplicated++;
     }
+    return true;
+  }
+
+  #queue(queue: PacketQueue, buffer: Buffer, offset: number, length: number): boolean {
+    if (this.#delayMs === 0 && this.#jitterMs === 0) return queue.push(buffer, offset, length);
+    const extraMs = this.#jitterMs === 0 ? 0 : this.#random() * this.#jitterMs;
+    const dueMs = Math.max(this.#now() + this.#delayMs + extraMs, this.#lastDueMs);
+    if (!queue.push(buffer, offset, length, dueMs)) return false;
+    this.#lastDueMs = dueMs;
+    this.counters.delayed++;
     return true;
   }
 
@@ -87,3 +122,12 @@ function probability(name: string, value = 0): number {
   }
   return value;
 }
+
+function duration(name: string, value = 0): number {
+  if (!(value >= 0 && value <= MAX_DELAY_MS)) {
+    throw new ApiMisuseError(`faults.${name} must be from 0 to ${MAX_DELAY_MS} ms, not ${value}`);
+  }
+  return value;
+}
+
+const MAX_DELAY_MS = 60_000;

@@ -3,7 +3,7 @@
  * for tests and examples without root, and can simulate the faults of a bad network.
  * @module
  */
-
+import { type Clock, systemClock } from '../base/clock.ts';
 import { VNET_HEADER_LENGTH } from '../packet/virtio.ts';
 import {
   checkMtu,
@@ -28,12 +28,14 @@ export interface MemoryDeviceOptions {
   readonly mtu?: number;
   /** Whether super-packets and partial checksums pass; default true. */
   readonly offload?: boolean;
-  /** The number of packets that may wait in each direction; default 1024. */
+  /** The number of packets that may wait or be on their way in each direction; default 1024. */
   readonly queueLength?: number;
   /** The faults of the packets that the first and the second device write; default none. */
   readonly faults?: { readonly first?: Faults; readonly second?: Faults };
   /** Default `setImmediate`. */
   readonly schedule?: Schedule;
+  /** The clock of `delayMs` and `jitterMs` of the faults; default that of the system. */
+  readonly clock?: Clock;
 }
 
 export const MEMORY_DEVICE_DEFAULTS: Readonly<
@@ -71,6 +73,9 @@ export class MemoryDevice implements PacketDevice, AsyncDisposable {
   readonly #queue: PacketQueue;
   readonly #delivery: Delivery;
   readonly #injector: FaultInjector;
+  readonly #clock: Clock;
+  /** Ends the wait for the first packet, if it is still on its way. */
+  #stopWaiting: (() => void) | undefined;
   #peer!: MemoryDevice;
   #closing: Promise<void> | undefined;
 
@@ -79,18 +84,16 @@ export class MemoryDevice implements PacketDevice, AsyncDisposable {
       mtu = MEMORY_DEVICE_DEFAULTS.mtu,
       offload = MEMORY_DEVICE_DEFAULTS.offload,
       queueLength = MEMORY_DEVICE_DEFAULTS.queueLength,
+      clock = systemClock,
     } = options;
     this.name = name;
     this.mtu = mtu;
     this.offload = offload;
     this.counters = this.#counters;
     this.#queue = new PacketQueue(queueLength);
-    this.#delivery = new Delivery(
-      name,
-      () => this.#queue.length > 0,
-      options.schedule ?? setImmediate
-    );
-    this.#injector = new FaultInjector(faults);
+    this.#clock = clock;
+    this.#delivery = new Delivery(name, () => this.#isDue(), options.schedule ?? setImmediate);
+    this.#injector = new FaultInjector(faults, () => clock.monotonicMs());
     this.faults = this.#injector.counters;
   }
 
@@ -108,7 +111,8 @@ export class MemoryDevice implements PacketDevice, AsyncDisposable {
 
   read(buffer: Buffer, offset: number): number {
     checkReadRange(buffer, offset);
-    const length = this.#queue.shift(buffer, offset);
+    const length = this.#isDue() ? this.#queue.shift(buffer, offset) : 0;
+    this.#awaitFirst();
     if (length === 0) return 0;
     this.#counters.readPackets++;
     this.#counters.readBytes += length - VNET_HEADER_LENGTH;
@@ -130,12 +134,15 @@ export class MemoryDevice implements PacketDevice, AsyncDisposable {
     this.#counters.writtenPackets++;
     this.#counters.writtenBytes += length - VNET_HEADER_LENGTH;
     peer.#delivery.wake();
+    peer.#awaitFirst();
     return true;
   }
 
   close(): Promise<void> {
     this.#delivery.close();
     this.#queue.clear();
+    this.#stopWaiting?.();
+    this.#stopWaiting = undefined;
     this.#closing ??= Promise.resolve();
     return this.#closing;
   }
@@ -143,11 +150,32 @@ export class MemoryDevice implements PacketDevice, AsyncDisposable {
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
+
+  /** Whether the first packet has arrived. The clock is asked only if there are delays. */
+  #isDue(): boolean {
+    const { dueMs } = this.#queue;
+    return dueMs === 0 || (dueMs < Number.POSITIVE_INFINITY && dueMs <= this.#clock.monotonicMs());
+  }
+
+  /** Sets the timer for the first packet, if it is still on its way. */
+  #awaitFirst(): void {
+    const { dueMs } = this.#queue;
+    if (dueMs === 0 || dueMs === Number.POSITIVE_INFINITY || this.#stopWaiting !== undefined) {
+      return;
+    }
+    const delayMs = dueMs - this.#clock.monotonicMs();
+    if (delayMs <= 0) return;
+    this.#stopWaiting = this.#clock.after(delayMs, () => {
+      this.#stopWaiting = undefined;
+      this.#delivery.wake();
+      this.#awaitFirst();
+    });
+  }
 }
 
 function checkOptions(options: MemoryDeviceOptions): MemoryDeviceOptions {
   checkType('options', options, 'object');
-  const { names, mtu, offload, queueLength, faults, schedule } = options;
+  const { names, mtu, offload, queueLength, faults, schedule, clock } = options;
   checkTexts('names', names);
   if (names !== undefined) checkWhole('length of names', names.length, 2, 2);
   if (mtu !== undefined) checkMtu(mtu);
@@ -155,6 +183,7 @@ function checkOptions(options: MemoryDeviceOptions): MemoryDeviceOptions {
   checkType('offload', offload, 'boolean');
   checkType('faults', faults, 'object');
   checkType('schedule', schedule, 'function');
+  checkType('clock', clock, 'object');
   return options;
 }
 

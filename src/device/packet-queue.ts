@@ -7,6 +7,8 @@ export class PacketQueue {
   readonly capacity: number;
   readonly #slots: Buffer[] = [];
   readonly #lengths: number[] = [];
+  /** When each packet is due, in ms. */
+  readonly #dues: number[] = [];
   #head = 0;
   #length = 0;
 
@@ -19,8 +21,17 @@ export class PacketQueue {
     return this.#length;
   }
 
-  /** Copies `buffer[offset .. offset + length)` to the end. Returns false if the queue is full. */
-  push(buffer: Buffer, offset: number, length: number): boolean {
+  /** When the first packet is due, in ms of the caller's clock; Infinity if none waits. */
+  get dueMs(): number {
+    return this.#length === 0 ? Number.POSITIVE_INFINITY : this.#dues[this.#head]!;
+  }
+
+  /**
+   * Copies `buffer[offset .. offset + length)` to the end. Returns false if the queue is full.
+   *
+   * @param dueMs for `dueMs` of the queue, which does not act on it itself
+   */
+  push(buffer: Buffer, offset: number, length: number, dueMs: number = 0): boolean {
     if (this.#length === this.capacity) return false;
     const index = this.#index(this.#length);
     let slot = this.#slots[index];
@@ -30,6 +41,7 @@ export class PacketQueue {
     }
     buffer.copy(slot, 0, offset, offset + length);
     this.#lengths[index] = length;
+    this.#dues[index] = dueMs;
     this.#length++;
     return true;
   }
@@ -44,7 +56,7 @@ export class PacketQueue {
     return length;
   }
 
-  /** Exchanges the last two packets. Returns false if fewer wait. */
+  /** Exchanges the last two packets, not the times at which they are due. Returns false if fewer wait. */
   swapLast(): boolean {
     if (this.#length < 2) return false;
     const last = this.#index(this.#length - 1);

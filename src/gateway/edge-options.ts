@@ -14,11 +14,8 @@ import {
   type PacketDevice,
   type ResolvedDeviceOptions,
 } from '../device/index.ts';
-import {
-  type ResolvedStackSettings,
-  type SocketStackSettings,
-  STACK_SETTINGS_ENTRIES,
-} from '../sockets/index.ts';
+import type { SocketStackSettings } from '../sockets/index.ts';
+import { type ResolvedStackSettings, STACK_SETTINGS_ENTRIES } from '../sockets/stack-options.ts';
 import {
   COMMON_ENTRIES,
   type CommonOptions,

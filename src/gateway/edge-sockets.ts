@@ -6,7 +6,8 @@ import type { Clock } from '../base/clock.ts';
 import type { Snapshot } from '../control/index.ts';
 import type { PacketDevice } from '../device/index.ts';
 import { ApiMisuseError, ConfigError } from '../errors.ts';
-import { type ResolvedStackSettings, SocketStack } from '../sockets/index.ts';
+import { SocketStack } from '../sockets/index.ts';
+import type { ResolvedStackSettings } from '../sockets/stack-options.ts';
 import type { Failure } from '../tunnel/index.ts';
 import { closedError } from './when-ready.ts';
 

@@ -25,14 +25,15 @@ import { systemError } from './system-error.ts';
 
 /** The options of `connector`. */
 export interface ConnectorOptions {
-  /** How many ms TCP and TLS may take together; default 10,000, as undici has it. 0 means no limit. */
+  /** How many ms TCP and TLS may take together, 0 for no limit; without it 10,000, as in undici. */
   readonly timeout?: number | undefined;
-  /** Options of TLS, for example `ca`, `cert` and `key`. */
-  readonly tls?: ConnectionOptions | undefined;
-  /** Whether HTTP/2 is offered; the same option must be given to undici's `Agent`. Default false. */
+  /** Options of TLS, for example `ca`, `cert` and `key`; without it, those of Node. The server is always verified. */
+  readonly tls?: Omit<ConnectionOptions, 'rejectUnauthorized'> | undefined;
+  /** Whether HTTP/2 is offered; the same option must be given to undici's `Agent`. Without it HTTP/1.1. */
   readonly allowH2?: boolean | undefined;
-  /** Whether idle connections are probed; default true, after 60 s. */
+  /** Whether idle connections are probed; without it they are. */
   readonly keepAlive?: boolean | undefined;
+  /** The idle time in ms before the first probe; without it 60,000. */
   readonly keepAliveInitialDelay?: number | undefined;
 }
 
@@ -78,6 +79,7 @@ export function connector(host: SocketHost, options: ConnectorOptions = {}): Con
           ...options.tls,
           host: hostname,
           socket: plain,
+          rejectUnauthorized: true,
         })
       : plain;
     const stopTimeout =

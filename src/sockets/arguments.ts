@@ -15,37 +15,44 @@ export interface OnReadOptions {
 
 /** The options of `new PresenceSocket`. */
 export interface PresenceSocketOptions {
-  /** Whether the writable side stays open when the other end has ended; default false. */
+  /** Whether the writable side stays open when the other end has ended; without it, it ends too. */
   readonly allowHalfOpen?: boolean | undefined;
+  /** Whether small segments are sent at once; without it, Nagle's algorithm collects them. */
   readonly noDelay?: boolean | undefined;
+  /** Whether an idle peer is probed; without it, it is not. */
   readonly keepAlive?: boolean | undefined;
-  /** The idle time in ms before the first keepalive probe, in whole seconds; 0 means 2 h. */
+  /** The idle time in ms before the first probe, in whole seconds; without it, or with 0, it is 2 h. */
   readonly keepAliveInitialDelay?: number | undefined;
+  /** Delivers into memory of the program; without it, `data` events have buffers of their own. */
   readonly onread?: OnReadOptions | undefined;
-  /** Destroys the socket with an AbortError. */
+  /** Destroys the socket with an AbortError; without it, nothing does. */
   readonly signal?: AbortSignal | undefined;
-  /** Bytes that the streams hold in both directions, besides the buffers of TCP; Node's default. */
+  /** Bytes that the stream holds in each direction, besides the buffers of TCP; without it, as Node. */
   readonly highWaterMark?: number | undefined;
+  /** Bytes that wait to be read; without it, `highWaterMark`. */
   readonly readableHighWaterMark?: number | undefined;
+  /** Bytes from which on `write` returns false; without it, `highWaterMark`. */
   readonly writableHighWaterMark?: number | undefined;
 }
 
 /** The options of `socket.connect`. */
 export interface PresenceConnectOptions {
   readonly port: number | string;
-  /** A name of the site's zone or an address. */
+  /** A name of the site's zone or an address; without it `localhost`, as Node, which a zone hardly has. */
   readonly host?: string | undefined;
+  /** The IP version; without it both. */
   readonly family?: 0 | 4 | 6 | 'IPv4' | 'IPv6' | number | undefined;
-  /** The stack's own address, which also chooses the family. */
+  /** The stack's own address, which also chooses the family; without it, the address of the family. */
   readonly localAddress?: string | undefined;
+  /** The own port; without it a free one. */
   readonly localPort?: number | undefined;
-  /** Takes the place of the site's zone. */
+  /** Finds the addresses; without it, the site's zone does. */
   readonly lookup?: LookupFunction | undefined;
-  /** Is passed on to `lookup`. */
+  /** Is passed on to `lookup`; without it 0. */
   readonly hints?: number | undefined;
-  /** Whether the other addresses of a name are tried when one fails; default true. */
+  /** Whether the other addresses of a name are tried when one fails; without it they are. */
   readonly autoSelectFamily?: boolean | undefined;
-  /** After how many ms without an answer the next address is tried; default 2,000. The last one has no such limit. */
+  /** After how many ms without an answer the next address is tried; without it 2,000. The last one has no such limit. */
   readonly autoSelectFamilyAttemptTimeout?: number | undefined;
   /** How many ms the whole of connecting may take; without it TCP gives up after 127 s. */
   readonly connectTimeout?: number | undefined;
@@ -55,19 +62,19 @@ export interface PresenceConnectOptions {
 
 /** The options of `sockets.connect`. */
 export interface PresenceNetConnectOptions extends PresenceConnectOptions, PresenceSocketOptions {
-  /** The idle time in ms after which `timeout` is emitted. */
+  /** The idle time in ms after which `timeout` is emitted; without it, it is not. */
   readonly timeout?: number | undefined;
 }
 
 /** The options of `server.listen`. */
 export interface PresenceListenOptions {
-  /** 0 or nothing takes a free port. */
+  /** 0 takes a free port; so it is without it, if the property is there. */
   readonly port?: number | string | null | undefined;
-  /** The stack's own address; without it all of its addresses. */
+  /** The stack's own address; without it, all of its addresses. */
   readonly host?: string | undefined;
-  /** How many connections may wait for the server; default 511. */
+  /** How many connections may wait for the server; without it 511. */
   readonly backlog?: number | undefined;
-  /** Closes the server. */
+  /** Closes the server; without it, only `close` does. */
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -102,7 +109,7 @@ export function normalizeArguments<Options extends object>(
 
 /** @throws Node's errors if the options of `connect` are wrong. */
 export function connectTarget(options: PresenceConnectOptions): ConnectTarget {
-  const { port, localAddress, localPort, lookup } = options;
+  const { port, host, localAddress, localPort, lookup } = options;
   refusePath(options);
   if (port === undefined) {
     throw argumentError(
@@ -119,18 +126,22 @@ export function connectTarget(options: PresenceConnectOptions): ConnectTarget {
     checkPort('options.localPort', localPort);
   }
   if (lookup != null) checkCallback('options.lookup', lookup);
-  checkOptionalDuration('options.connectTimeout', options.connectTimeout);
-  checkOptionalDuration('options.userTimeout', options.userTimeout);
-  checkOptionalDuration(
-    'options.autoSelectFamilyAttemptTimeout',
-    options.autoSelectFamilyAttemptTimeout
-  );
+  checkName('options.host', host);
   const wanted = familyOption(options.family);
   return {
-    host: options.host || 'localhost',
+    host: host || 'localhost',
     port: checkPort('options.port', port),
     family: wanted === 0 && localAddress ? (isIP(localAddress) as 4 | 6) : wanted,
-    options,
+    options: {
+      ...options,
+      localPort: localPort || 0,
+      connectTimeout: optionalMs('options.connectTimeout', options.connectTimeout),
+      userTimeout: optionalMs('options.userTimeout', options.userTimeout),
+      autoSelectFamilyAttemptTimeout: optionalMs(
+        'options.autoSelectFamilyAttemptTimeout',
+        options.autoSelectFamilyAttemptTimeout
+      ),
+    },
   };
 }
 
@@ -148,6 +159,8 @@ export function listenTarget(
       `The argument 'options' must have the property "port". Received ${inspect(options)}`
     );
   }
+  checkName('options.host', options.host);
+  checkSignal(options.signal);
   // The forms are (port, backlog) and (port, host, backlog).
   const count = Number(options.backlog ?? args.slice(1).find((arg) => Number(arg) >= 0));
   return {
@@ -155,6 +168,34 @@ export function listenTarget(
     host: options.host || undefined,
     backlog: count > 0 ? count : DEFAULT_BACKLOG,
   };
+}
+
+/** Returns the options of the Duplex. */
+export function streamOptions(options: PresenceSocketOptions): Record<string, unknown> {
+  const { highWaterMark, readableHighWaterMark, writableHighWaterMark } = options;
+  // `close` is emitted here, with whether there was an error.
+  const result: Record<string, unknown> = {
+    allowHalfOpen: Boolean(options.allowHalfOpen),
+    emitClose: false,
+  };
+  if (highWaterMark !== undefined) result.highWaterMark = highWaterMark;
+  if (readableHighWaterMark !== undefined) result.readableHighWaterMark = readableHighWaterMark;
+  if (writableHighWaterMark !== undefined) result.writableHighWaterMark = writableHighWaterMark;
+  return result;
+}
+
+/** Returns the option `onread` if it is complete; Node ignores it otherwise. */
+export function checkedOnRead(onread: OnReadOptions | undefined): OnReadOptions | undefined {
+  if (typeof onread !== 'object' || onread === null) return undefined;
+  const isBuffer = onread.buffer instanceof Uint8Array || typeof onread.buffer === 'function';
+  return isBuffer && typeof onread.callback === 'function' ? onread : undefined;
+}
+
+/** Returns the time in ms before the first keepalive probe; 0 without keepalive. */
+export function keepAliveMs(enable: boolean | undefined, initialDelay = 0): number {
+  if (!enable) return 0;
+  const seconds = Math.min(Math.trunc(initialDelay / 1000), MAX_KEEP_ALIVE_S);
+  return seconds > 0 ? seconds * 1000 : KEEP_ALIVE_MS;
 }
 
 /** Returns the family as a number; anything else than 4 and 6 means both. */
@@ -178,6 +219,17 @@ export function checkPort(name: string, port: unknown): number {
 /** @throws {TypeError} ERR_INVALID_ARG_TYPE. */
 export function checkCallback(name: string, callback: unknown): void {
   if (typeof callback !== 'function') throw wrongType(name, 'function', callback);
+}
+
+/** @throws {TypeError} ERR_INVALID_ARG_TYPE, if it is something else than a text or nothing. */
+export function checkName(name: string, value: unknown): void {
+  if (value && typeof value !== 'string') throw wrongType(name, 'string', value);
+}
+
+/** @throws {TypeError} ERR_INVALID_ARG_TYPE, if there is one and it is no AbortSignal. */
+export function checkSignal(signal: unknown): void {
+  const isSignal = typeof signal === 'object' && signal !== null && 'aborted' in signal;
+  if (signal !== undefined && !isSignal) throw wrongType('options.signal', 'AbortSignal', signal);
 }
 
 /** @throws {TypeError} ERR_INVALID_ARG_TYPE, or {RangeError} ERR_OUT_OF_RANGE. */
@@ -208,8 +260,26 @@ function wrongType(name: string, type: string, value: unknown): Error {
   );
 }
 
-function checkOptionalDuration(name: string, ms: number | undefined): void {
-  if (ms !== undefined) checkMs(name, ms);
+/** @throws Node's errors if the options of a socket that hold for all accepted ones of a server are wrong. */
+export function checkSocketOptions(options: PresenceSocketOptions): void {
+  const { keepAliveInitialDelay: delay } = options;
+  if (delay !== undefined && typeof delay !== 'number') {
+    throw wrongType('options.keepAliveInitialDelay', 'number', delay);
+  }
+  for (const name of HIGH_WATER_MARKS) {
+    const size: unknown = options[name];
+    if (size == null || (Number.isInteger(size) && (size as number) >= 0)) continue;
+    throw argumentError(
+      TypeError,
+      'ERR_INVALID_ARG_VALUE',
+      `The property 'options.${name}' is invalid. Received ${inspect(size)}`
+    );
+  }
+}
+
+/** Whole ms, which a timer can count. */
+function optionalMs(name: string, ms: number | undefined): number | undefined {
+  return ms === undefined ? undefined : Math.ceil(checkMs(name, ms));
 }
 
 /** Pipes, handles and descriptors belong to the operating system. */
@@ -226,7 +296,16 @@ function refusePath(options: object): void {
   }
 }
 
+const HIGH_WATER_MARKS = [
+  'highWaterMark',
+  'readableHighWaterMark',
+  'writableHighWaterMark',
+] as const;
 /** Node's default. */
 const DEFAULT_BACKLOG = 511;
 /** With a longer time, timers call at once; Node shortens to this too. */
 const MAX_TIMER_MS: number = 2 ** 31 - 1;
+/** The time before the first keepalive probe that Linux has by default. */
+const KEEP_ALIVE_MS = 7_200_000;
+/** The longest time that Linux takes. */
+const MAX_KEEP_ALIVE_S = 32_767;

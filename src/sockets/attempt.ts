@@ -4,7 +4,7 @@
  * It exists only while a socket connects. The socket owns the connections and passes their events on to it.
  * @module
  */
-import { isIP } from 'node:net';
+import { isIP, type LookupFunction } from 'node:net';
 import { IpAddress } from '../base/address.ts';
 import { type Clock, systemClock } from '../base/clock.ts';
 import { type TcpConnection, TcpEvent, type TcpOwner } from '../tcp/index.ts';
@@ -82,10 +82,7 @@ export class ConnectAttempt {
     if (isIP(host) !== 0) {
       this.#tryAll(() => [IpAddress.parse(host)]);
     } else if (options.lookup != null) {
-      const all = family === 0 && options.autoSelectFamily !== false;
-      options.lookup(host, { family, hints: options.hints ?? 0, all }, (error, found, ofFamily) => {
-        this.#socket.runInContext(() => this.#onLookup(error, found, ofFamily));
-      });
+      this.#callLookup(options.lookup);
     } else {
       let addresses: readonly IpAddress[];
       try {
@@ -101,15 +98,35 @@ export class ConnectAttempt {
     }
   }
 
+  /** The function is the program's: it may throw, and answer twice or with anything. */
+  #callLookup(lookup: LookupFunction): void {
+    const { host, family, options } = this.#target;
+    const all = family === 0 && options.autoSelectFamily !== false;
+    let isAnswered = false;
+    const answer = (run: () => void): void => {
+      if (isAnswered) return;
+      isAnswered = true;
+      this.#socket.runInContext(run);
+    };
+    try {
+      lookup(host, { family, hints: options.hints ?? 0, all }, (error, found, ofFamily) =>
+        answer(() => this.#onLookup(error, found, ofFamily))
+      );
+    } catch (error) {
+      if (isAnswered) throw error;
+      answer(() => this.#fail(error as Error));
+    }
+  }
+
   /** Takes what a function like `dns.lookup` has found: a list, or one address. */
-  #onLookup(
-    error: Error | null,
-    found: string | readonly { address: string; family: number }[] | undefined,
-    ofFamily?: number
-  ): void {
-    const { host } = this.#target;
+  #onLookup(error: Error | null, found: unknown, ofFamily?: number): void {
+    const { host, port } = this.#target;
     if (this.#isOver) return;
-    const list = typeof found === 'string' ? [{ address: found, family: ofFamily }] : (found ?? []);
+    const list = error ? [] : listOf(found, ofFamily);
+    if (list === undefined) {
+      this.#fail(systemError('EINVAL', 'connect', { address: host, port }));
+      return;
+    }
     const reason = error ?? (list.length === 0 ? lookupError('ENOTFOUND', host) : undefined);
     if (reason) {
       this.#socket.emit('lookup', reason, undefined, undefined, host);
@@ -252,6 +269,19 @@ export class ConnectAttempt {
     const cause = reason instanceof Error ? (reason.cause ?? reason) : reason;
     return systemError('ENETDOWN', 'connect', { address, port, cause });
   }
+}
+
+interface Found {
+  readonly address: string;
+  readonly family: number | undefined;
+}
+
+/** Returns undefined if it is not what `dns.lookup` would find. */
+function listOf(found: unknown, family: number | undefined): readonly Found[] | undefined {
+  if (found == null) return [];
+  if (typeof found === 'string') return [{ address: found, family }];
+  const isList = Array.isArray(found) && found.every((each) => typeof each?.address === 'string');
+  return isList ? (found as readonly Found[]) : undefined;
 }
 
 /** How long an address may leave a SYN unanswered if there are others: 2 s is the most that RFC 8305 (section 8) allows. */

@@ -48,7 +48,8 @@ export interface PresenceDatagramOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-type MessageListener = (message: Buffer, from: RemoteInfo) => void;
+/** Takes a datagram, and says where it came from. */
+export type MessageListener = (message: Buffer, from: RemoteInfo) => void;
 
 /**
  * Emits `message` (bytes, `RemoteInfo`), `listening`, `connect`, `error` and `close`. When the stack is closed, the

@@ -3,24 +3,28 @@
  *
  * After the event loop was blocked, Node calls the timers that are due before it reads what has arrived meanwhile. A
  * retransmission timer would then expire although its acknowledgement waits to be read. So a timer that is due acts by
- * `setImmediate`, behind the next poll for packets.
+ * `setImmediate`, behind the next poll for packets. The loop may be blocked in that very poll too: so only what was due
+ * before it may expire.
  * @module
  */
 import type { Clock } from '../base/clock.ts';
 
 export class DeadlineTimer {
   readonly #clock: Clock;
-  readonly #expire: () => void;
+  readonly #expire: (dueMs: number) => void;
   /** When the clock will call; Infinity if no timer is set. */
   #setForMs: number = Number.POSITIVE_INFINITY;
   #cancel: (() => void) | undefined;
+  /** When the clock has called. */
+  #calledMs = 0;
   #isClosed = false;
 
   /**
-   * @param expire called, at the deadline or before it, when the packets that have arrived are read; it must call
-   *   `set` again
+   * @param expire called, at the deadline or before it, when all packets are read that had arrived at the time `dueMs`
+   *   of the monotonic clock. A deadline behind `dueMs` must wait for another call, even if it has passed meanwhile. It
+   *   must call `set` again
    */
-  constructor(clock: Clock, expire: () => void) {
+  constructor(clock: Clock, expire: (dueMs: number) => void) {
     this.#clock = clock;
     this.#expire = expire;
   }
@@ -57,6 +61,7 @@ export class DeadlineTimer {
   }
 
   readonly #onTimer = (): void => {
+    this.#calledMs = this.#clock.monotonicMs();
     // `#setForMs` stays, so that no second timer is set until the immediate has run.
     const immediate = setImmediate(this.#onImmediate);
     this.#cancel = () => clearImmediate(immediate);
@@ -64,7 +69,7 @@ export class DeadlineTimer {
 
   readonly #onImmediate = (): void => {
     this.#stop();
-    this.#expire();
+    this.#expire(this.#calledMs);
   };
 }
 

@@ -7,9 +7,11 @@ import type { Clock } from '../base/clock.ts';
 import type { TcpEndpoint } from '../tcp/index.ts';
 import type { UdpEndpoint } from './udp.ts';
 
-/** What the sockets need of their stack. */
+/** What the sockets need of their stack: `EdgeGateway.sockets`, or another `SocketStack`. */
 export interface SocketHost {
+  /** @internal */
   readonly tcp: TcpEndpoint;
+  /** @internal */
   readonly udp: UdpEndpoint;
 
   /**
@@ -36,6 +38,9 @@ export interface SocketHost {
 
   /** Why the stack no longer works: the cause of ENETDOWN and ECONNRESET. */
   readonly closedBy: Error | undefined;
+
+  /** Whether the stack was closed, after which nothing can be bound. */
+  readonly isClosed?: boolean;
 
   /** The clock of the sockets' timers; the system's if there is none. */
   readonly clock?: Clock | undefined;

@@ -2,7 +2,6 @@
  * TCP and UDP in this process: `SocketStack`, a packet device with Node's sockets over it.
  * @module
  */
-export type { TcpLimits } from '../tcp/index.ts';
 export type {
   Connector,
   ConnectorCallback,
@@ -16,8 +15,18 @@ export type {
   PresenceNetConnectOptions,
   PresenceSocketOptions,
 } from './arguments.ts';
-export { type PresenceDatagramOptions, PresenceDatagramSocket } from './datagram.ts';
-export type { PresenceDatagramBindOptions } from './datagram-arguments.ts';
+export {
+  type MessageListener,
+  type PresenceDatagramOptions,
+  PresenceDatagramSocket,
+} from './datagram.ts';
+export type {
+  DatagramPayload,
+  PresenceDatagramBindOptions,
+  SendCallback,
+} from './datagram-arguments.ts';
+export type { DatagramLookup } from './datagram-sender.ts';
+export type { SocketHost } from './host.ts';
 export type { PresenceLookup } from './lookup.ts';
 export type { PingOptions, PingResult } from './ping.ts';
 export {
@@ -26,15 +35,14 @@ export {
   PresenceServer,
   type PresenceServerOptions,
 } from './server.ts';
-export type { StackHost, StackSite } from './site-view.ts';
+export type { StackHost, StackProtocol, StackSite } from './site-view.ts';
 export { PresenceSocket } from './socket.ts';
 export { SocketStack } from './stack.ts';
 export type { StackDeviceCounters } from './stack-device.ts';
 export {
-  type ResolvedStackSettings,
   SOCKET_STACK_DEFAULTS,
+  type SocketStackLimits,
   type SocketStackOptions,
   type SocketStackSettings,
-  STACK_SETTINGS_ENTRIES,
 } from './stack-options.ts';
 export type { SystemError } from './system-error.ts';

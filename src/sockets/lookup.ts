@@ -6,30 +6,46 @@ import type { LookupAddress, LookupAllOptions, LookupOneOptions, LookupOptions }
 import { isIP } from 'node:net';
 import { promisify } from 'node:util';
 import type { IpAddress } from '../base/address.ts';
-import { argumentError, checkCallback, familyOption } from './arguments.ts';
+import { argumentError, checkCallback, checkName, familyOption } from './arguments.ts';
 import type { SocketHost } from './host.ts';
 import { hasCode, lookupError } from './system-error.ts';
 
-type OneCallback = (error: NodeJS.ErrnoException | null, address: string, family: number) => void;
-type AllCallback = (error: NodeJS.ErrnoException | null, addresses: LookupAddress[]) => void;
-type EitherCallback = (
-  error: NodeJS.ErrnoException | null,
-  address: string | LookupAddress[],
-  family: number
-) => void;
-
 /** A function with the arguments and results of `dns.lookup`; `util.promisify` makes that of `dns/promises` of it. */
 export interface PresenceLookup {
-  (hostname: string, callback: OneCallback): void;
-  (hostname: string, family: number, callback: OneCallback): void;
-  (hostname: string, options: LookupOneOptions, callback: OneCallback): void;
-  (hostname: string, options: LookupAllOptions, callback: AllCallback): void;
-  (hostname: string, options: LookupOptions, callback: EitherCallback): void;
+  (
+    hostname: string,
+    callback: (error: NodeJS.ErrnoException | null, address: string, family: number) => void
+  ): void;
+  (
+    hostname: string,
+    options: LookupOneOptions | number,
+    callback: (error: NodeJS.ErrnoException | null, address: string, family: number) => void
+  ): void;
+  (
+    hostname: string,
+    options: LookupAllOptions,
+    callback: (error: NodeJS.ErrnoException | null, addresses: LookupAddress[]) => void
+  ): void;
+  (
+    hostname: string,
+    options: LookupOptions,
+    callback: (
+      error: NodeJS.ErrnoException | null,
+      address: string | LookupAddress[],
+      family: number
+    ) => void
+  ): void;
   __promisify__(
     hostname: string,
     options?: LookupOptions | number
   ): Promise<LookupAddress | LookupAddress[]>;
 }
+
+type EitherCallback = (
+  error: NodeJS.ErrnoException | null,
+  address: string | LookupAddress[],
+  family: number
+) => void;
 
 /**
  * Makes the lookup of a stack. It waits for the tunnel. It fails with ENOTFOUND for a name that is not in the zone,
@@ -45,10 +61,11 @@ export function lookupOf(host: SocketHost): PresenceLookup {
       callback = options;
       options = undefined;
     }
+    checkName('hostname', hostname);
     checkCallback('callback', callback);
     const { family, all } = checkedOptions(options);
     const answer = callback!;
-    find(host, hostname, family).then(
+    find(host, hostname || '', family).then(
       (found) => process.nextTick(() => (all ? answer(null, found, 0) : answerOne(answer, found))),
       (error) => process.nextTick(() => answer(error, undefined as never, undefined as never))
     );
@@ -57,8 +74,9 @@ export function lookupOf(host: SocketHost): PresenceLookup {
     hostname: string,
     options?: LookupOptions | number
   ): Promise<LookupAddress | LookupAddress[]> => {
+    checkName('hostname', hostname);
     const { family, all } = checkedOptions(options);
-    const found = await find(host, hostname, family);
+    const found = await find(host, hostname || '', family);
     return all ? found : found[0]!;
   };
   Object.defineProperty(lookup, promisify.custom, { value: ofPromise });

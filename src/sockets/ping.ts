@@ -6,7 +6,7 @@
 import { randomBytes } from 'node:crypto';
 import type { IpAddress } from '../base/address.ts';
 import { systemClock } from '../base/clock.ts';
-import { argumentError, checkMs, familyOption } from './arguments.ts';
+import { argumentError, checkMs, checkName, checkSignal, familyOption } from './arguments.ts';
 import type { EchoOutcome } from './echo-requests.ts';
 import type { SocketHost } from './host.ts';
 import type { IcmpEndpoint } from './icmp.ts';
@@ -48,6 +48,9 @@ export async function ping(
   const { timeout = DEFAULT_TIMEOUT_MS, signal, size = DEFAULT_SIZE, family = 0 } = options;
   const timeoutMs = checkMs('options.timeout', timeout);
   checkSize(size);
+  checkName('target', target);
+  // What the reply calls must not throw: it runs in the device.
+  checkSignal(signal);
   throwIfAborted(signal);
   await host.whenUp(signal);
   throwIfAborted(signal);

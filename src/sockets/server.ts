@@ -9,23 +9,30 @@ import type { IpAddress } from '../base/address.ts';
 import type { ListenerOwner, TcpConnection, TcpListener } from '../tcp/index.ts';
 import {
   argumentError,
+  checkSocketOptions,
   listenTarget,
   normalizeArguments,
   type PresenceListenOptions,
   type PresenceSocketOptions,
 } from './arguments.ts';
 import type { SocketHost } from './host.ts';
-import { PresenceSocket, type SocketServer, throwLater } from './socket.ts';
+import { PresenceSocket } from './socket.ts';
+import { type SocketServer, throwLater } from './socket-stream.ts';
 import { listenError } from './system-error.ts';
 
 /** The options of `createServer`. Those of sockets hold for each accepted one. */
 export interface PresenceServerOptions {
+  /** Whether the writable side stays open when the client has ended; without it, it ends too. */
   readonly allowHalfOpen?: boolean | undefined;
-  /** Whether accepted sockets read nothing until `resume()`. */
+  /** Whether accepted sockets read nothing until `resume()`; without it they read at once. */
   readonly pauseOnConnect?: boolean | undefined;
+  /** Whether small segments are sent at once; without it, Nagle's algorithm collects them. */
   readonly noDelay?: boolean | undefined;
+  /** Whether an idle client is probed; without it, it is not. */
   readonly keepAlive?: boolean | undefined;
+  /** The idle time in ms before the first probe, in whole seconds; without it, or with 0, it is 2 h. */
   readonly keepAliveInitialDelay?: number | undefined;
+  /** Bytes that each stream holds in each direction, besides the buffers of TCP; without it, as Node. */
   readonly highWaterMark?: number | undefined;
 }
 
@@ -51,19 +58,17 @@ export function createServer(
   return new PresenceServer(host, options, listener);
 }
 
-/** A server for TCP connections from presences. Events: `listening`, `connection`, `drop`, `error`, `close`. */
-export class PresenceServer extends EventEmitter implements ListenerOwner, SocketServer {
-  /** At this number of connections, further ones are closed with the event `drop`. */
+/** Everything of a server that programs do not call. */
+abstract class ServerBase extends EventEmitter implements ListenerOwner, SocketServer {
+  /** At this number of connections, further ones are closed with the event `drop`; undefined means no limit. */
   maxConnections: number | undefined = undefined;
 
-  readonly #host: SocketHost;
+  protected readonly _host: SocketHost;
   readonly #options: PresenceServerOptions;
   readonly #socketOptions: PresenceSocketOptions;
-  #context: AsyncResource | undefined;
-  #listener: TcpListener | undefined;
-  /** The address that it was told to listen at. */
-  #address: IpAddress | undefined;
-  #connections = 0;
+  protected _context: AsyncResource | undefined;
+  protected _listener: TcpListener | undefined;
+  protected _connections = 0;
 
   constructor(
     host: SocketHost,
@@ -81,12 +86,69 @@ export class PresenceServer extends EventEmitter implements ListenerOwner, Socke
         `The "options" argument must be of type object. Received ${typeof options}`
       );
     }
-    this.#host = host;
+    this._host = host;
     this.#options = options ?? {};
-    const { pauseOnConnect: _, ...socketOptions } = this.#options;
-    this.#socketOptions = socketOptions;
-    if (listener !== undefined) this.on('connection', listener);
+    const { allowHalfOpen, noDelay, keepAlive, keepAliveInitialDelay, highWaterMark } =
+      this.#options;
+    this.#socketOptions = {
+      allowHalfOpen,
+      noDelay,
+      keepAlive,
+      keepAliveInitialDelay,
+      highWaterMark,
+    };
+    // A fault that shows with the first connection could be provoked from afar.
+    checkSocketOptions(this.#socketOptions);
+    if (typeof listener === 'function') this.on('connection', listener);
   }
+
+  /** Is called by the stack for each connection. @internal */
+  onTcpConnection(connection: TcpConnection): void {
+    if (this._context === undefined || this._listener === undefined) connection.abort();
+    else this._context.runInAsyncScope(this.#accept, this, connection);
+  }
+
+  /** @internal */
+  onSocketDestroyed(): void {
+    this._connections--;
+    this._emitCloseIfDrained();
+  }
+
+  #accept(connection: TcpConnection): void {
+    try {
+      if (this.maxConnections && this._connections >= this.maxConnections) {
+        const dropped = describe(connection);
+        connection.release();
+        this.emit('drop', dropped);
+      } else {
+        this.emit('connection', this.#socketOf(connection));
+      }
+    } catch (error) {
+      throwLater(error);
+    }
+  }
+
+  #socketOf(connection: TcpConnection): PresenceSocket {
+    const socket = new PresenceSocket(this._host, this.#socketOptions);
+    socket.adopt(connection, this);
+    this._connections++;
+    if (this.#options.pauseOnConnect) socket.pause();
+    else socket.read(0);
+    return socket;
+  }
+
+  protected _emitCloseIfDrained(): void {
+    if (this._listener !== undefined || this._connections > 0) return;
+    const context = this._context;
+    if (context === undefined) process.nextTick(emitClose, this);
+    else context.runInAsyncScope(process.nextTick, process, emitClose, this);
+  }
+}
+
+/** A server for TCP connections from presences. Events: `listening`, `connection`, `drop`, `error`, `close`. */
+export class PresenceServer extends ServerBase {
+  /** The address that it was told to listen at. */
+  #address: IpAddress | undefined;
 
   /** Listens: `(options[, listener])` or `([port[, host[, backlog]]][, listener])`. Port 0 takes a free one. */
   listen(options: PresenceListenOptions, listener?: () => void): this;
@@ -96,7 +158,7 @@ export class PresenceServer extends EventEmitter implements ListenerOwner, Socke
   listen(port: number, listener?: () => void): this;
   listen(listener?: () => void): this;
   listen(...args: unknown[]): this {
-    if (this.#listener !== undefined) {
+    if (this._listener !== undefined) {
       throw argumentError(
         Error,
         'ERR_SERVER_ALREADY_LISTEN',
@@ -107,10 +169,18 @@ export class PresenceServer extends EventEmitter implements ListenerOwner, Socke
     const { port, host, backlog } = listenTarget(args, options);
     if (listener !== undefined) this.once('listening', listener);
     if (options.signal !== undefined) this.#closeOnAbort(options.signal);
-    this.#context = new AsyncResource('PRESENCESERVER', { requireManualDestroy: true });
+    this._context = new AsyncResource('PRESENCESERVER', { requireManualDestroy: true });
     try {
+      if (this._host.isClosed) {
+        const { closedBy: cause } = this._host;
+        throw listenError('ENETDOWN', 'listen', {
+          address: host ?? this.#unspecified(),
+          port,
+          cause,
+        });
+      }
       this.#address = this.#ownAddress(host, port);
-      this.#listener = this.#host.tcp.listen(this.#address, port, this, backlog);
+      this._listener = this._host.tcp.listen(this.#address, port, this, backlog);
     } catch (error) {
       process.nextTick(emitError, this, this.#listenError(error, host, port));
       return this;
@@ -120,39 +190,39 @@ export class PresenceServer extends EventEmitter implements ListenerOwner, Socke
   }
 
   get listening(): boolean {
-    return this.#listener !== undefined;
+    return this._listener !== undefined;
   }
 
   /** Where it listens: the unspecified address if it listens at all addresses; null if it does not listen. */
   address(): AddressInfo | null {
-    if (this.#listener === undefined) return null;
-    const { port } = this.#listener;
+    if (this._listener === undefined) return null;
+    const { port } = this._listener;
     const address = this.#address?.toString() ?? this.#unspecified();
     return { address, family: address.includes(':') ? 'IPv6' : 'IPv4', port };
   }
 
   getConnections(callback: (error: Error | null, count: number) => void): this {
-    process.nextTick(callback, null, this.#connections);
+    process.nextTick(callback, null, this._connections);
     return this;
   }
 
   /** Stops listening. `close` is emitted, and the callback called, when the last connection is gone. */
   close(callback?: (error?: Error) => void): this {
     if (typeof callback === 'function') {
-      if (this.#listener !== undefined) this.once('close', callback);
+      if (this._listener !== undefined) this.once('close', callback);
       else {
         const error = argumentError(Error, 'ERR_SERVER_NOT_RUNNING', 'Server is not running.');
         this.once('close', () => callback(error));
       }
     }
-    this.#listener?.close();
-    this.#listener = undefined;
-    this.#emitCloseIfDrained();
+    this._listener?.close();
+    this._listener = undefined;
+    this._emitCloseIfDrained();
     return this;
   }
 
   [Symbol.asyncDispose](): Promise<void> {
-    if (this.#listener === undefined) return Promise.resolve();
+    if (this._listener === undefined) return Promise.resolve();
     return new Promise((resolve, reject) => {
       this.close((error) => (error === undefined ? resolve() : reject(error)));
     });
@@ -168,53 +238,23 @@ export class PresenceServer extends EventEmitter implements ListenerOwner, Socke
     return this;
   }
 
-  /** Is called by the stack for each connection. @internal */
-  onTcpConnection(connection: TcpConnection): void {
-    if (this.#context === undefined || this.#listener === undefined) connection.abort();
-    else this.#context.runInAsyncScope(this.#accept, this, connection);
-  }
-
-  /** @internal */
-  onSocketDestroyed(): void {
-    this.#connections--;
-    this.#emitCloseIfDrained();
-  }
-
-  #accept(connection: TcpConnection): void {
-    if (this.maxConnections && this.#connections >= this.maxConnections) {
-      const dropped = describe(connection);
-      connection.release();
-      this.emit('drop', dropped);
-      return;
-    }
-    const socket = PresenceSocket.accept(this.#host, this, this.#socketOptions, connection);
-    this.#connections++;
-    if (this.#options.pauseOnConnect) socket.pause();
-    else socket.read(0);
-    try {
-      this.emit('connection', socket);
-    } catch (error) {
-      throwLater(error);
-    }
-  }
-
   #ownAddress(host: string | undefined, port: number): IpAddress | undefined {
     if (host === undefined) return undefined;
-    const [address] = this.#host.resolve(host, 0);
+    const [address] = this._host.resolve(host, 0);
     if (address === undefined || address.words.every((word) => word === 0)) return undefined;
-    if (this.#host.localAddress(address.family)?.equals(address)) return address;
+    if (this._host.localAddress(address.family)?.equals(address)) return address;
     throw listenError('EADDRNOTAVAIL', 'listen', { address: address.toString(), port });
   }
 
   #listenError(error: unknown, host: string | undefined, port: number): Error {
     if (!(error instanceof Error && 'code' in error) || 'syscall' in error) return error as Error;
     const address = this.#address?.toString() ?? host ?? this.#unspecified();
-    const { closedBy: cause } = this.#host;
+    const { closedBy: cause } = this._host;
     return listenError(String(error.code), 'listen', { address, port, cause });
   }
 
   #unspecified(): string {
-    return this.#host.localAddress(6) === undefined ? '0.0.0.0' : '::';
+    return this._host.localAddress(6) === undefined ? '0.0.0.0' : '::';
   }
 
   #closeOnAbort(signal: AbortSignal): void {
@@ -227,13 +267,6 @@ export class PresenceServer extends EventEmitter implements ListenerOwner, Socke
     }
     signal.addEventListener('abort', onAbort, { once: true });
     this.once('close', () => signal.removeEventListener('abort', onAbort));
-  }
-
-  #emitCloseIfDrained(): void {
-    if (this.#listener !== undefined || this.#connections > 0) return;
-    const context = this.#context;
-    if (context === undefined) process.nextTick(emitClose, this);
-    else context.runInAsyncScope(process.nextTick, process, emitClose, this);
   }
 }
 
@@ -257,6 +290,6 @@ function emitError(server: PresenceServer, error: Error): void {
   server.emit('error', error);
 }
 
-function emitClose(server: PresenceServer): void {
+function emitClose(server: EventEmitter): void {
   server.emit('close');
 }

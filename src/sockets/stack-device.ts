@@ -132,7 +132,7 @@ export class StackDevice implements PacketDevice {
       send: () => this.#send(),
       settle: () => this.#settle(),
     });
-    this.#timer = new DeadlineTimer(clock, () => this.#expire());
+    this.#timer = new DeadlineTimer(clock, (dueMs) => this.#expire(dueMs));
     for (const [index, endpoint] of this.#endpoints.entries()) {
       endpoint.onReady = () => {
         this.#ring.markReady(index);
@@ -318,14 +318,22 @@ export class StackDevice implements PacketDevice {
   }
 
   #settle(): void {
-    let deadlineMs = Number.POSITIVE_INFINITY;
-    for (const { deadline } of this.#endpoints) if (deadline < deadlineMs) deadlineMs = deadline;
-    this.#timer.set(deadlineMs);
+    this.#timer.set(this.#deadline());
   }
 
-  #expire(): void {
-    this.#setTime();
-    for (const endpoint of this.#endpoints) endpoint.expire();
+  #deadline(): number {
+    let deadlineMs = Number.POSITIVE_INFINITY;
+    for (const { deadline } of this.#endpoints) if (deadline < deadlineMs) deadlineMs = deadline;
+    return deadlineMs;
+  }
+
+  #expire(dueMs: number): void {
+    if (this.#deadline() <= dueMs) {
+      this.#setTime();
+      for (const endpoint of this.#endpoints) endpoint.expire();
+    } else {
+      this.#settle();
+    }
   }
 }
 

@@ -24,8 +24,28 @@ export interface SocketStackSettings {
   readonly address?: AddressInput | readonly AddressInput[] | undefined;
   /** How long a connection waits for the tunnel before it fails with ENETDOWN, in ms; default 5,000. */
   readonly tunnelWaitMs?: number | undefined;
-  /** Bounds of the TCP connections. Default: `SOCKET_STACK_DEFAULTS.limits`. */
-  readonly limits?: Partial<TcpLimits> | undefined;
+  /** The bounds of the TCP connections. Default: see `SocketStackLimits`. */
+  readonly limits?: SocketStackLimits | undefined;
+}
+
+/** The bounds of the TCP connections of a stack. */
+export interface SocketStackLimits {
+  /** How many connections there may be, 1 to 1,048,576; default 16,384. */
+  readonly connections?: number | undefined;
+  /** How many of them may be half-open, 1 to 1,048,576; default 1,024. */
+  readonly halfOpen?: number | undefined;
+  /** How many half-open ones may have the same remote address, 1 to 1,048,576; default 128. */
+  readonly halfOpenPerClient?: number | undefined;
+  /** How many connections in TIME-WAIT are remembered, 1 to 1,048,576; default 16,384. The oldest are forgotten. */
+  readonly timeWait?: number | undefined;
+  /**
+   * The bytes of all buffers, besides 4 KiB for each direction of each connection, 1 to 16 GiB; default 67,108,864.
+   */
+  readonly bufferBytes?: number | undefined;
+  /** The bytes of the send buffer and of the receive buffer of one connection, 64 KiB to 4 MiB, the default. */
+  readonly connectionBufferBytes?: number | undefined;
+  /** How many resets answer segments of no connection in a second, 0 to 1,048,576; default 1,000. */
+  readonly resetsPerSecond?: number | undefined;
 }
 
 export interface SocketStackOptions extends SocketStackSettings {
@@ -47,7 +67,7 @@ export const SOCKET_STACK_DEFAULTS: Readonly<{
   tunnelWaitMs: number;
   mtu: number;
   offload: boolean;
-  limits: TcpLimits;
+  limits: Readonly<Record<keyof SocketStackLimits, number>>;
 }> = Object.freeze({
   name: 'sockets0',
   tunnelWaitMs: 5000,
@@ -108,8 +128,12 @@ export const STACK_SETTINGS_ENTRIES: v.ObjectEntries = {
       halfOpen: v.optional(wholeNumber(1, MAX_ENTRIES), limits.halfOpen),
       halfOpenPerClient: v.optional(wholeNumber(1, MAX_ENTRIES), limits.halfOpenPerClient),
       timeWait: v.optional(wholeNumber(1, MAX_ENTRIES), limits.timeWait),
-      bufferBytes: v.optional(wholeNumber(0, MAX_BUFFER_BYTES), limits.bufferBytes),
-      connectionBufferBytes: v.optional(wholeNumber(65_536, 2 ** 30), limits.connectionBufferBytes),
+      bufferBytes: v.optional(wholeNumber(1, MAX_BUFFER_BYTES), limits.bufferBytes),
+      // The buffers hold no more than the default: a larger window would offer what they cannot take.
+      connectionBufferBytes: v.optional(
+        wholeNumber(65_536, limits.connectionBufferBytes),
+        limits.connectionBufferBytes
+      ),
       resetsPerSecond: v.optional(wholeNumber(0, MAX_ENTRIES), limits.resetsPerSecond),
     }),
     {}

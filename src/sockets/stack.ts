@@ -85,7 +85,14 @@ export class SocketStack implements PacketDevice, SocketHost, AsyncDisposable {
     const pathMtus = new PathMtus(now);
     const localAddress = (family: Family): IpAddress | undefined => this.localAddress(family);
     const common = { now, random: words, identifications, pathMtus, mtu, localAddress };
-    this.tcp = new TcpEndpoint({ now, random, mtu, offload, limits });
+    this.tcp = new TcpEndpoint({
+      now,
+      random,
+      mtu,
+      offload,
+      limits,
+      pathMtu: (remote) => pathMtus.get(remote),
+    });
     this.udp = new UdpEndpoint({ ...common, offload, maxWaitMs: tunnelWaitMs });
     this.icmp = new IcmpEndpoint({
       ...common,
@@ -243,6 +250,10 @@ export class SocketStack implements PacketDevice, SocketHost, AsyncDisposable {
 
   get closedBy(): Error | undefined {
     return this.#closedBy ?? this.#refusedBy;
+  }
+
+  get isClosed(): boolean {
+    return this.#device.isClosed;
   }
 
   // The packet device.

@@ -5,7 +5,7 @@
  * @module
  */
 import type { Flow } from './flow.ts';
-import { FLAG_ACK, FLAG_RST, type SegmentReader, type SegmentWriter } from './segment.ts';
+import { FLAG_ACK, FLAG_FIN, FLAG_RST, type SegmentReader, type SegmentWriter } from './segment.ts';
 import { seqAdd } from './sequence.ts';
 
 /** One segment without data. */
@@ -39,6 +39,17 @@ export function resetFor(segment: SegmentReader, flow: Flow): Answer {
   };
 }
 
+/**
+ * Whether a segment brings nothing that its sender would send again until it is acknowledged. Answers to such segments
+ * are limited: two ends whose numbers do not fit would else answer each other's answers for ever.
+ */
+export function isBare(segment: SegmentReader): boolean {
+  return segment.end === segment.payload && !segment.has(FLAG_FIN);
+}
+
+/** In this time one connection sends at most one answer to bare segments (RFC 5961 section 7). */
+export const ANSWER_INTERVAL_MS = 500;
+
 export class AnswerQueue {
   readonly #writer: SegmentWriter;
   readonly #resetsPerSecond: number;
@@ -56,10 +67,14 @@ export class AnswerQueue {
     return this.#waiting.length - this.#next;
   }
 
-  /** Queues an answer. Returns false if a bound is reached; the answer is then dropped. */
-  push(answer: Answer, now: number): boolean {
+  /**
+   * Queues an answer. Returns false if a bound is reached; the answer is then dropped.
+   *
+   * @param isLimited whether the bound of resets counts: a segment that belongs to no connection caused the answer
+   */
+  push(answer: Answer, now: number, isLimited: boolean): boolean {
     if (this.size >= MAX_WAITING) return false;
-    if ((answer.flags & FLAG_RST) !== 0) {
+    if (isLimited && (answer.flags & FLAG_RST) !== 0) {
       if (now - this.#secondStart >= 1_000) {
         this.#secondStart = now;
         this.#resets = 0;

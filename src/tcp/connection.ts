@@ -4,10 +4,11 @@
  * @module
  */
 import { checkWhole } from '../base/option-check.ts';
-import { FIN_WAIT_2_MS } from './acknowledge.ts';
 import type { ControlBlock } from './control-block.ts';
 import type { Flow } from './flow.ts';
+import { Keepalive } from './probes.ts';
 import { type TcpFailure, TcpState } from './state.ts';
+import { limitFinWait2 } from './timers.ts';
 
 /** Learns of the events of its connections. */
 export interface TcpOwner {
@@ -23,6 +24,7 @@ export class TcpConnection {
   cause: Error | undefined;
   readonly #block: ControlBlock;
 
+  /** @internal */
   constructor(block: ControlBlock, owner: TcpOwner | undefined) {
     block.connection = this;
     this.#block = block;
@@ -89,8 +91,9 @@ export class TcpConnection {
     if (count === 0) return 0;
     const { window, host, state } = block;
     if (state === TcpState.Closed || state === TcpState.TimeWait) return count;
+    block.progressAt = host.now;
     window.onRead(count, host.now, block.rtt.srttMs, !host.memory.isTight);
-    if (!block.isFinReceived && window.isUpdateDue(block.receive.available)) {
+    if (!block.isFinReceived && window.isUpdateDue(block.receive.available, block.spare)) {
       block.isAckDue = true;
       host.update(block);
     }
@@ -154,7 +157,7 @@ export class TcpConnection {
       this.shutdown();
       if (block.state === TcpState.FinWait2) {
         block.host.advance();
-        block.lingerAt = block.host.now + FIN_WAIT_2_MS;
+        limitFinWait2(block, block.host.now);
         block.host.update(block);
       }
     }
@@ -175,9 +178,9 @@ export class TcpConnection {
     checkWhole('delayMs', delayMs, 0, MAX_DELAY_MS);
     const block = this.#block;
     block.host.advance();
-    block.keepAliveMs = delayMs;
-    block.keepalives = 0;
-    block.keepaliveAt = delayMs === 0 ? Number.POSITIVE_INFINITY : block.host.now + delayMs;
+    block.keepalive ??= new Keepalive();
+    block.keepalive.delayMs = delayMs;
+    block.keepalive.restart(block.host.now);
     block.host.update(block);
   }
 
@@ -186,6 +189,11 @@ export class TcpConnection {
     this.#block.userTimeoutMs = checkWhole('timeoutMs', timeoutMs, 1, MAX_DELAY_MS);
     this.#block.host.update(this.#block);
   }
+}
+
+/** The connection of a control block. @internal */
+export function connectionOf(block: ControlBlock): TcpConnection {
+  return block.connection as TcpConnection;
 }
 
 const MAX_DELAY_MS = 0x7fff_ffff;

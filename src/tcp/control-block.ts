@@ -8,23 +8,25 @@
  * is not set is Infinity.
  * @module
  */
+import type { IpAddress } from '../base/address.ts';
 import { Congestion } from './congestion.ts';
-import type { TcpConnection } from './connection.ts';
 import type { TcpCounters } from './counters.ts';
 import type { Flow } from './flow.ts';
-import type { TcpListener } from './listener.ts';
 import { LossRecovery } from './loss.ts';
 import type { BufferMemory } from './memory.ts';
 import { TIMESTAMPS_LENGTH } from './options.ts';
+import type { Keepalive, WindowProbe } from './probes.ts';
 import { type Ready, ReadyClass, type ReadyItems } from './ready-queue.ts';
 import { ReceiveBuffer } from './receive-buffer.ts';
 import { ReceiveWindow } from './receive-window.ts';
 import { RttEstimator } from './rtt.ts';
 import { headersOf } from './segment.ts';
 import { SendBuffer } from './send-buffer.ts';
-import { seqAdd, seqBefore } from './sequence.ts';
+import { SendWindow } from './send-window.ts';
+import { seqAdd, seqBefore, seqDistance } from './sequence.ts';
 import { TcpEvent, type TcpFailure, TcpState } from './state.ts';
 import type { Timed } from './timer-wheel.ts';
+import { Timestamps } from './timestamps.ts';
 
 /** What a control block needs of its endpoint. */
 export interface BlockHost {
@@ -39,14 +41,16 @@ export interface BlockHost {
   readonly now: number;
   /** Whether many connections wait to send. */
   readonly isCrowded: boolean;
+  /** Returns the longest packet that is known to reach `remote`, in bytes, at most `mtu`. */
+  pathMtu(remote: IpAddress): number;
   /** Reads the clock: `now` is the time of this call. */
   advance(): void;
   /** Looks again whether the block has something to send, and when its next deadline is. */
   update(block: ControlBlock): void;
   /** The block has new `events`. */
   notify(block: ControlBlock): void;
-  /** Sends one segment without data at the block's numbers: a RST if `isReset`, else an ACK. */
-  answer(block: ControlBlock, isReset: boolean): void;
+  /** Sends one segment without data: a RST if `isReset`, else an ACK. */
+  answer(block: ControlBlock, isReset: boolean, sequence?: number): void;
   /** The block has ended: no segment reaches it from now on. */
   retire(block: ControlBlock, isTimeWait: boolean): void;
 }
@@ -66,13 +70,7 @@ export class ControlBlock implements Timed, Ready {
   /** SND.UNA, SND.NXT. SND.NXT never goes back, except for a packet that the device refused. */
   sndUna = 0;
   sndNxt = 0;
-  /** SND.WND in bytes, and where it was learned: SND.WL1, SND.WL2. */
-  sndWnd = 0;
-  sndWl1 = 0;
-  sndWl2 = 0;
-  /** The largest window that the peer has offered. */
-  maxSndWnd = 0;
-  sndScale = 0;
+  readonly sendWindow: SendWindow = new SendWindow();
   /** The sequence number of the first byte in `send`. */
   sndFront = 0;
   readonly send: SendBuffer;
@@ -102,15 +100,10 @@ export class ControlBlock implements Timed, Ready {
   duplicateRight = 0;
   hasDuplicate = false;
 
-  hasTimestamps = false;
+  /** What both ends use; before the peer's SYN, what ours offers. */
+  readonly timestamps: Timestamps = new Timestamps();
   hasSack = false;
   hasScale = false;
-  tsOffset = 0;
-  /** TS.Recent and when it was set (RFC 7323 section 4.3). */
-  tsRecent = 0;
-  tsRecentAt = 0;
-  /** Last.ACK.sent. */
-  lastAckSent = 0;
 
   /** The MSS that the peer announced, and the path's MTU. */
   peerMss: number = DEFAULT_MSS;
@@ -122,14 +115,13 @@ export class ControlBlock implements Timed, Ready {
   /** Whether cwnd held a transmission back in the last round trip, and in the one that goes on. */
   wasCwndLimited = false;
   isCwndLimited = false;
-  /** A local drop reduces cwnd again only behind this sequence number. */
+  /** The device refused a packet in this round trip: until `localDropEnd` is acknowledged, others reduce cwnd no more. */
+  hasLocalDrop = false;
   localDropEnd = 0;
 
   /** What the next call of `transmit` must send, besides data and ACKs. */
   isSynDue = false;
   isResendDue = false;
-  isWindowProbeDue = false;
-  isKeepaliveDue = false;
   /** The device did not take a packet: the next ACK or timer tries again. */
   isHeldBack = false;
 
@@ -137,18 +129,19 @@ export class ControlBlock implements Timed, Ready {
   synSentAt = 0;
   synAt: number = Number.POSITIVE_INFINITY;
   ackAt: number = Number.POSITIVE_INFINITY;
-  windowProbeAt: number = Number.POSITIVE_INFINITY;
-  windowProbes = 0;
   retryAt: number = Number.POSITIVE_INFINITY;
   resendAt: number = Number.POSITIVE_INFINITY;
   lingerAt: number = Number.POSITIVE_INFINITY;
-  keepAliveMs = 0;
-  keepaliveAt: number = Number.POSITIVE_INFINITY;
-  keepalives = 0;
+  /** Exists from the first time on that something waits for a window. */
+  windowProbe: WindowProbe | undefined;
+  /** Exists from the first `setKeepAlive` on. */
+  keepalive: Keepalive | undefined;
   userTimeoutMs: number = DEFAULT_USER_TIMEOUT_MS;
   /** Since when something waits for an acknowledgement without progress. */
   stalledSince: number = Number.POSITIVE_INFINITY;
   heardAt = 0;
+  /** When bytes came, were acknowledged or were read last: what holds memory without that for long may be reset. */
+  progressAt = 0;
   /** When data was sent last, for the restart after an idle time. */
   sentAt = 0;
 
@@ -170,13 +163,13 @@ export class ControlBlock implements Timed, Ready {
   readyDeficit = 0;
   readyRound = -1;
 
-  /** What the application sees of the connection. */
-  connection!: TcpConnection;
+  /** What the application sees of the connection; `connectionOf` gives it its type. */
+  connection: unknown;
   /** The block has events, and is in the endpoint's list of those that have. */
   isNotified = false;
 
-  /** The listener whose owner has not learned of the connection yet. */
-  listener: TcpListener | undefined;
+  /** The listener whose owner has not learned of the connection yet; `listenerOf` gives it its type. */
+  listener: unknown;
 
   /** The next block under the same hash, in the endpoint's table. */
   chained: ControlBlock | undefined;
@@ -190,7 +183,7 @@ export class ControlBlock implements Timed, Ready {
     this.receive = new ReceiveBuffer(host.memory);
     this.window = new ReceiveWindow(host.maxBufferBytes);
     this.loss = new LossRecovery(this.rtt);
-    this.pathMtu = host.mtu;
+    this.pathMtu = host.pathMtu(flow.remote);
     this.congestion = new Congestion(this.unit);
   }
 
@@ -201,7 +194,7 @@ export class ControlBlock implements Timed, Ready {
 
   /** Stands for SMSS in congestion control, Nagle's algorithm, delayed ACKs and silly window avoidance. */
   get unit(): number {
-    return Math.min(this.mss - (this.hasTimestamps ? TIMESTAMPS_LENGTH : 0), MAX_UNIT);
+    return Math.min(this.mss - (this.timestamps.isUsed ? TIMESTAMPS_LENGTH : 0), MAX_UNIT);
   }
 
   /** The sequence number behind the last byte that the application has written. */
@@ -219,21 +212,28 @@ export class ControlBlock implements Timed, Ready {
     return this.isFinSent && this.sndUna === this.sndNxt;
   }
 
-  /** The value of TSval now. */
-  get timestamp(): number {
-    return (Math.floor(this.host.now) + this.tsOffset) | 0;
-  }
-
   /**
    * Offers the peer a window, and returns the window field of a segment that is sent now. While memory is tight, no
    * more is offered than has memory already.
-   *
-   * @param scale 0 in a SYN, whose window is never scaled
    */
-  offerWindow(scale: number = this.window.scale): number {
-    const { receive, host } = this;
-    const spare = host.memory.isTight ? receive.spare : Number.POSITIVE_INFINITY;
-    return this.window.offer(receive.available, spare, scale);
+  offerWindow(): number {
+    return this.window.offer(this.receive.available, this.spare);
+  }
+
+  /** The bytes behind RCV.NXT that the peer may be offered as far as memory goes. */
+  get spare(): number {
+    return this.host.memory.isTight ? this.receive.spare : Number.POSITIVE_INFINITY;
+  }
+
+  /**
+   * The sequence number of a segment without data. It is SND.NXT, unless the peer has moved the right edge of its window
+   * back in front of that: it would drop such a segment, and with it the ACK.
+   */
+  get acceptableSequence(): number {
+    const edge = seqAdd(this.sndUna, this.sendWindow.size);
+    // Scaled windows are rounded down, and a FIN may be one behind the edge.
+    const isBeyond = seqDistance(edge, this.sndNxt) > 1 << this.sendWindow.scale;
+    return isBeyond ? edge : this.sndNxt;
   }
 
   /** The unit is known for the first time: the initial window follows from it. */
@@ -246,7 +246,21 @@ export class ControlBlock implements Timed, Ready {
   adaptUnit(): void {
     this.congestion.unit = this.unit;
     this.loss.unit = this.unit;
-    this.loss.mss = this.mss - (this.hasTimestamps ? TIMESTAMPS_LENGTH : 0);
+    this.loss.mss = this.mss - (this.timestamps.isUsed ? TIMESTAMPS_LENGTH : 0);
+  }
+
+  /** Something valid came from the peer. */
+  onHeard(now: number): void {
+    this.heardAt = now;
+    this.keepalive?.restart(now);
+  }
+
+  /** RFC 2883: the first SACK block of the next ACK reports what came twice. */
+  reportDuplicate(left: number, right: number): void {
+    if (!this.hasSack) return;
+    this.hasDuplicate = true;
+    this.duplicateLeft = left;
+    this.duplicateRight = right;
   }
 
   raise(event: number): void {

@@ -24,12 +24,14 @@ export class HalfOpen implements Timed {
   timestamps = false;
   tsRecent = 0;
   tsOffset = 0;
-  /** The window of the SYN, in bytes: it is never scaled. */
+  /** The window that the SYN-ACK offers, in bytes: it is not scaled. */
   window = 0;
   /** When the SYN came, in ms. */
   openedAt = 0;
   /** How often the SYN-ACK was sent again. */
   retries = 0;
+  /** When a segment that does not fit was answered last. */
+  answeredAt: number = Number.NEGATIVE_INFINITY;
   /** When the SYN-ACK is due to be sent again, or the entry to be given up. Set it before `add`, then by `delay`. */
   deadlineMs: number = Number.POSITIVE_INFINITY;
   /** Whatever the endpoint wants to find here again. */

@@ -4,7 +4,8 @@
  * @module
  */
 import type { TailProbe } from './tail-probe.ts';
-import { IN_FLIGHT, type Transmissions } from './transmissions.ts';
+import { IN_FLIGHT } from './transmission.ts';
+import type { Transmissions } from './transmissions.ts';
 
 class LastTransmission {
   start = 0;

@@ -23,6 +23,7 @@ export class TcpListener {
   waiting = 0;
   readonly #close: (listener: TcpListener) => void;
 
+  /** @internal */
   constructor(
     local: IpAddress | undefined,
     port: number,
@@ -41,6 +42,11 @@ export class TcpListener {
   close(): void {
     this.#close(this);
   }
+}
+
+/** The listener for which a peer began a connection; undefined once its owner has learned of it. */
+export function listenerOf(of: { readonly listener: unknown }): TcpListener | undefined {
+  return of.listener as TcpListener | undefined;
 }
 
 /** The listeners of an endpoint by port. */

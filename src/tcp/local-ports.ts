@@ -9,7 +9,7 @@ import type { SequenceNumbers } from './isn.ts';
 import type { ListenerTable } from './listener.ts';
 import { TcpOpenError } from './open-error.ts';
 import { pickPort } from './ports.ts';
-import type { TimeWaitTable } from './time-wait.ts';
+import { TIME_WAIT_MS, type TimeWaitTable } from './time-wait.ts';
 
 export interface LocalPortsOptions {
   readonly numbers: SequenceNumbers;
@@ -101,7 +101,5 @@ function takenError(port: number): TcpOpenError {
   return new TcpOpenError('EADDRINUSE', `port ${port} is taken`);
 }
 
-/** As Linux's `TCP_TIMEWAIT_LEN`; RFC 9293 has two minutes. */
-export const TIME_WAIT_MS = 60_000;
 /** An outgoing connection may use the port of one in TIME-WAIT after this time: its timestamps are later then. */
 const TIME_WAIT_REUSE_MS = 1_000;

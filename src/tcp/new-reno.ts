@@ -8,7 +8,8 @@
  * @module
  */
 import { seqDistance } from './sequence.ts';
-import { LOST, type Transmissions } from './transmissions.ts';
+import { LOST } from './transmission.ts';
+import type { Transmissions } from './transmissions.ts';
 
 /** The duplicate ACKs of one connection. */
 export class NewReno {

@@ -6,9 +6,9 @@ import { TcpConnection, type TcpOwner } from './connection.ts';
 import { type BlockHost, ControlBlock } from './control-block.ts';
 import type { Flow } from './flow.ts';
 import type { HalfOpen } from './half-open.ts';
-import type { SequenceNumbers } from './isn.ts';
-import { listenerOf, WINDOW_SCALE } from './passive-open.ts';
-import { acceptHandshake } from './receive.ts';
+import { acceptHandshake } from './handshake.ts';
+import { listenerOf } from './listener.ts';
+import { WINDOW_SCALE } from './receive-window.ts';
 import type { SegmentReader } from './segment.ts';
 import { seqAdd } from './sequence.ts';
 import { TcpState } from './state.ts';
@@ -17,14 +17,15 @@ import { TcpState } from './state.ts';
 export function openActive(
   flow: Flow,
   host: BlockHost,
-  numbers: SequenceNumbers,
+  iss: number,
+  timestampOffset: number,
   owner: TcpOwner
 ): ControlBlock {
-  const block = newBlock(flow, host, numbers.isn(flow, host.now), owner);
+  const block = newBlock(flow, host, iss, owner);
   block.hasScale = true;
   block.hasSack = true;
-  block.hasTimestamps = true;
-  block.tsOffset = numbers.timestampOffset(flow);
+  block.timestamps.isUsed = true;
+  block.timestamps.offset = timestampOffset;
   block.window.scale = WINDOW_SCALE;
   block.state = TcpState.SynSent;
   block.isSynDue = true;
@@ -39,9 +40,10 @@ export function openPassive(
   segment: SegmentReader
 ): ControlBlock {
   const block = newBlock(opening.flow, host, opening.iss, undefined);
-  block.tsOffset = opening.tsOffset;
-  block.listener = listenerOf(opening);
-  block.listener.waiting++;
+  block.timestamps.offset = opening.tsOffset;
+  block.listener = opening.listener;
+  const listener = listenerOf(opening);
+  if (listener !== undefined) listener.waiting++;
   acceptHandshake(block, opening, segment, host.now);
   return block;
 }
@@ -54,6 +56,7 @@ function newBlock(
 ): ControlBlock {
   const block = new ControlBlock(flow, host);
   block.connection = new TcpConnection(block, owner);
+  block.progressAt = host.now;
   block.iss = iss;
   block.sndUna = iss;
   block.sndNxt = seqAdd(iss, 1);

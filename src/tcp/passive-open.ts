@@ -7,14 +7,15 @@
  * There are no SYN cookies, which would lose options. The table is bounded, in all and for each client.
  * @module
  */
-import type { Answer } from './answers.ts';
+import { ANSWER_INTERVAL_MS, type Answer, isBare } from './answers.ts';
 import type { TcpCounters } from './counters.ts';
 import type { Flow } from './flow.ts';
 import { HalfOpen, HalfOpenTable } from './half-open.ts';
 import type { SequenceNumbers } from './isn.ts';
-import type { TcpListener } from './listener.ts';
+import { listenerOf, type TcpListener } from './listener.ts';
+import { WINDOW_SCALE } from './receive-window.ts';
 import { FLAG_ACK, FLAG_RST, FLAG_SYN, headersOf, type SegmentReader } from './segment.ts';
-import { seqAdd, seqDistance } from './sequence.ts';
+import { seqAdd, seqBefore, seqDistance } from './sequence.ts';
 
 export interface PassiveOpenOptions {
   readonly limit: number;
@@ -23,6 +24,10 @@ export interface PassiveOpenOptions {
   readonly counters: TcpCounters;
   readonly numbers: SequenceNumbers;
   readonly answer: (answer: Answer) => void;
+  /** The window that a SYN-ACK may offer now. */
+  readonly firstWindow: () => number;
+  /** Whether there are as many connections as there may be. */
+  readonly isFull: () => boolean;
   /** The handshake is complete. */
   readonly establish: (opening: HalfOpen, segment: SegmentReader) => void;
 }
@@ -69,7 +74,7 @@ export class PassiveOpens {
       opening.tsRecent = options.tsValue;
       opening.tsOffset = numbers.timestampOffset(flow);
     }
-    opening.window = segment.window;
+    opening.window = this.#options.firstWindow();
     opening.openedAt = now;
     opening.deadlineMs = now + FIRST_RETRY_MS;
     opening.listener = listener;
@@ -84,26 +89,40 @@ export class PassiveOpens {
     const { counters } = this.#options;
     const offset = seqDistance(seqAdd(opening.irs, 1), segment.sequence);
     if (segment.has(FLAG_RST)) {
+      // RFC 5961 section 3.2: only the exact number resets.
       if (offset === 0) this.#table.remove(opening);
+      else if (offset > 0 && offset < opening.window) this.#answerOutside(opening, segment, now);
       else counters.dropOutsideWindow++;
       return true;
     }
     if (segment.has(FLAG_SYN)) {
       // The peer has not received the SYN-ACK; any other SYN is an old duplicate, or not the peer's.
       if (segment.sequence === opening.irs) this.#answerSyn(opening, now);
-      else this.#answerOutside(opening, now);
+      else this.#answerOutside(opening, segment, now);
       return true;
     }
     if (!segment.has(FLAG_ACK)) {
       counters.dropBadAck++;
       return true;
     }
-    if (offset < 0 || offset >= FIRST_WINDOW) {
+    const { acknowledgement, options } = segment;
+    if (opening.timestamps) {
+      if (!options.hasTimestamps) {
+        counters.dropBadAck++;
+        return true;
+      }
+      // PAWS (RFC 7323 section 5.3).
+      if (seqBefore(options.tsValue, opening.tsRecent)) {
+        counters.dropOldTimestamp++;
+        this.#answerOutside(opening, segment, now);
+        return true;
+      }
+    }
+    if (offset < 0 || offset >= opening.window) {
       counters.dropOutsideWindow++;
-      this.#answerOutside(opening, now);
+      this.#answerOutside(opening, segment, now);
       return true;
     }
-    const { acknowledgement, options } = segment;
     if (acknowledgement !== seqAdd(opening.iss, 1)) {
       counters.dropBadAck++;
       this.#options.answer({
@@ -115,12 +134,8 @@ export class PassiveOpens {
       });
       return true;
     }
-    if (opening.timestamps && !options.hasTimestamps) {
-      counters.dropBadAck++;
-      return true;
-    }
     const listener = listenerOf(opening);
-    if (listener.waiting >= listener.backlog) {
+    if (listener === undefined || listener.waiting >= listener.backlog || this.#options.isFull()) {
       // The SYN-ACK is sent again later, and so is the peer's ACK.
       counters.dropSyn++;
       return true;
@@ -158,7 +173,7 @@ export class PassiveOpens {
       sequence: iss,
       acknowledgement: seqAdd(irs, 1),
       flags: FLAG_SYN | FLAG_ACK,
-      window: FIRST_WINDOW,
+      window: opening.window,
       timestamps: timestampsOf(opening, now),
       syn: {
         mss: mtu - headersOf(flow.family),
@@ -168,22 +183,20 @@ export class PassiveOpens {
     });
   }
 
-  #answerOutside(opening: HalfOpen, now: number): void {
+  /** Tells the peer our numbers. */
+  #answerOutside(opening: HalfOpen, segment: SegmentReader, now: number): void {
+    if (isBare(segment) && now - opening.answeredAt < ANSWER_INTERVAL_MS) return;
+    opening.answeredAt = now;
     const { flow, iss, irs } = opening;
     this.#options.answer({
       flow,
       sequence: seqAdd(iss, 1),
       acknowledgement: seqAdd(irs, 1),
       flags: FLAG_ACK,
-      window: opening.windowScale < 0 ? FIRST_WINDOW : FIRST_WINDOW >> WINDOW_SCALE,
+      window: opening.windowScale < 0 ? opening.window : opening.window >> WINDOW_SCALE,
       timestamps: timestampsOf(opening, now),
     });
   }
-}
-
-/** The listener that the SYN was for. */
-export function listenerOf(opening: HalfOpen): TcpListener {
-  return opening.listener as TcpListener;
 }
 
 function timestampsOf(opening: HalfOpen, now: number): Answer['timestamps'] {
@@ -191,10 +204,6 @@ function timestampsOf(opening: HalfOpen, now: number): Answer['timestamps'] {
   return { value: (Math.floor(now) + opening.tsOffset) | 0, echo: opening.tsRecent };
 }
 
-/** The window of a SYN or a SYN-ACK, which is not scaled. */
-export const FIRST_WINDOW = 65_535;
-/** Windows of up to 8 MiB. */
-export const WINDOW_SCALE = 7;
 const FIRST_RETRY_MS = 1_000;
 /** As Linux's `tcp_synack_retries`: the last wait ends after 63 s. */
 const MAX_RETRIES = 5;

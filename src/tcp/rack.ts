@@ -6,8 +6,11 @@
  * All times are ms.
  * @module
  */
+import { findings } from './findings.ts';
+import type { RttEstimator } from './rtt.ts';
 import { seqAtMost, seqBefore } from './sequence.ts';
-import type { Transmission } from './transmissions.ts';
+import type { Transmission } from './transmission.ts';
+import type { Transmissions } from './transmissions.ts';
 
 /** The state of RACK of one connection. */
 export class Rack {
@@ -104,6 +107,26 @@ export class Rack {
   /** A recovery ended. After 16 without a DSACK the window is small again (step 4). */
   onRecoveryEnd(): void {
     if (this.persist > 0 && --this.persist === 0) this.multiplier = 1;
+  }
+
+  /**
+   * Marks what is overdue as lost (step 5). Returns when to look again, because more may then be overdue; Infinity if
+   * nothing will be.
+   */
+  detect(records: Transmissions, now: number, isRecovering: boolean, rtt: RttEstimator): number {
+    let lookAt = Number.POSITIVE_INFINITY;
+    let record = records.oldest;
+    if (record === undefined || !this.isSentBefore(record)) return lookAt;
+    const window = this.window(isRecovering, records.sackedSegments, rtt.minRttMs, rtt.srttMs);
+    while (record !== undefined && this.isSentBefore(record)) {
+      const { later }: Transmission = record;
+      const overdueAt = record.time + this.rttMs + window;
+      if (overdueAt <= now) findings.newlyLost += records.markLost(record);
+      // The last of them is overdue last: one expiry of the timer finds them all.
+      else lookAt = overdueAt;
+      record = later;
+    }
+    return lookAt;
   }
 
   /**

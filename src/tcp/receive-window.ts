@@ -31,10 +31,16 @@ export class ReceiveWindow {
     this.#maxCapacity = maxCapacity;
   }
 
-  /** Begins with the peer's first sequence number behind its SYN. */
-  open(next: number): void {
+  /** Returns the window field of our SYN, which is not scaled. Later ones do not take back what the first has offered. */
+  offerFirst(spare: number): number {
+    if (this.size === 0) this.edge = (this.next + Math.min(spare, FIRST_WINDOW)) | 0;
+    return this.size;
+  }
+
+  /** Begins with the peer's first sequence number behind its SYN; our SYN has offered a window. */
+  open(next: number, offered: number): void {
     this.next = next;
-    this.edge = next;
+    this.edge = (next + offered) | 0;
   }
 
   /** RCV.WND in bytes. */
@@ -47,15 +53,13 @@ export class ReceiveWindow {
    *
    * @param stored the bytes that the application has not read
    * @param spare the bytes behind RCV.NXT for which there is memory
-   * @param scale the shift count; 0 in a SYN, whose window is never scaled
    */
-  offer(stored: number, spare: number, scale: number = this.scale): number {
-    const wanted = Math.max(Math.min(this.capacity - stored, spare), 0);
+  offer(stored: number, spare: number): number {
+    const wanted = this.#wanted(stored, spare);
     const { size } = this;
-    const limit = MAX_FIELD * 2 ** scale;
-    const window = wanted - size >= this.#step() ? Math.min(wanted, limit) : size;
+    const window = wanted - size >= this.#step() ? wanted : size;
     // The field rounds up, as long as that does not creep beyond what the buffer may hold.
-    const unit = 2 ** scale;
+    const unit = 2 ** this.scale;
     const roundedUp = Math.ceil(window / unit);
     const field =
       roundedUp * unit <= wanted + ROUNDING_SLACK ? roundedUp : Math.floor(window / unit);
@@ -68,10 +72,9 @@ export class ReceiveWindow {
    * Returns whether the application has read so much that the peer should learn it now: the peer has at most half of
    * the window left, and the edge can advance by a step.
    */
-  isUpdateDue(stored: number): boolean {
-    const wanted = Math.max(this.capacity - stored, 0);
+  isUpdateDue(stored: number, spare: number): boolean {
     const { size } = this;
-    return size <= this.capacity / 2 && wanted - size >= this.#step();
+    return size <= this.#capacity / 2 && this.#wanted(stored, spare) - size >= this.#step();
   }
 
   /**
@@ -90,11 +93,25 @@ export class ReceiveWindow {
     this.#roundStart = now;
   }
 
+  /** What the peer may be offered. */
+  #wanted(stored: number, spare: number): number {
+    return Math.max(Math.min(this.#capacity - stored, spare), 0);
+  }
+
+  /** `capacity`, as far as the window field can say it. */
+  get #capacity(): number {
+    return Math.min(this.capacity, MAX_FIELD * 2 ** this.scale);
+  }
+
   #step(): number {
-    return Math.max(Math.min(this.capacity / 2, this.largest), 1);
+    return Math.max(Math.min(this.#capacity / 2, this.largest), 1);
   }
 }
 
+/** The largest window of a SYN or SYN-ACK, which is not scaled. */
+export const FIRST_WINDOW = 65_535;
+/** The shift count that we offer: windows of up to 8 MiB. */
+export const WINDOW_SCALE = 7;
 const INITIAL_CAPACITY = 65_536;
 const MAX_FIELD = 65_535;
 /** The largest shift count that is offered rounds by less than this. */

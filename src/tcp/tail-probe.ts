@@ -67,3 +67,20 @@ export class TailProbe {
     this.isSent = false;
   }
 }
+
+/**
+ * Returns how many ms after a transmission the probe is due (`PTO`, section 7.2). It is no later than the timeout, which
+ * the caller knows.
+ *
+ * @param srttMs the smoothed round-trip time, 0 if it is not known
+ * @param isOneSegment whether only one segment is outstanding, so that its ACK may be delayed
+ */
+export function probeTimeout(srttMs: number, isOneSegment: boolean): number {
+  if (srttMs === 0) return 1_000;
+  return Math.max(2 * srttMs + (isOneSegment ? MAX_ACK_DELAY_MS : 0), MIN_PTO_MS);
+}
+
+/** Our choice: the event loop answers no earlier when it is busy. */
+export const MIN_PTO_MS = 10;
+/** `TLP.max_ack_delay`: the longest delay of Linux's delayed ACK. */
+const MAX_ACK_DELAY_MS = 200;

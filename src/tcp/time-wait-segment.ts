@@ -32,9 +32,9 @@ export function receiveInTimeWait(
     return 'drop';
   }
   const isSyn = (segment.flags & (FLAG_SYN | FLAG_ACK)) === FLAG_SYN;
-  const isNewer = hasTimestamps
-    ? seqBefore(table.tsRecent(entry), options.tsValue)
-    : seqBefore(rcvNxt, sequence);
+  const isNewer =
+    seqBefore(rcvNxt, sequence) ||
+    (hasTimestamps && seqBefore(table.tsRecent(entry), options.tsValue));
   if (isSyn && !isOld && isNewer) return 'reopen';
   // An ACK as expected is the peer's last one in a simultaneous close: two ends in TIME-WAIT would else answer each
   // other for ever.

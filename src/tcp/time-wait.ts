@@ -268,6 +268,8 @@ const HASH_BITS = 0x3fff_ffff;
 const HAS_TIMESTAMPS = 0x4000_0000;
 const IS_IPV6 = 0x8000_0000 | 0;
 
+/** As Linux's `TCP_TIMEWAIT_LEN`; RFC 9293 has two minutes. */
+export const TIME_WAIT_MS = 60_000;
 const DEFAULT_LIMIT = 16_384;
 const INITIAL_ENTRIES = 16;
 

@@ -6,6 +6,7 @@
  * @module
  */
 import type { ControlBlock } from './control-block.ts';
+import { type Keepalive, WindowProbe } from './probes.ts';
 import { seqDistance } from './sequence.ts';
 import { TcpState } from './state.ts';
 
@@ -17,8 +18,8 @@ export function deadlineOf(block: ControlBlock, isLinkUp: boolean): number {
     bounds,
     block.synAt,
     block.ackAt,
-    block.windowProbeAt,
-    block.keepaliveAt,
+    block.windowProbe === undefined ? NEVER : block.windowProbe.at,
+    block.keepalive === undefined ? NEVER : block.keepalive.at,
     block.retryAt,
     block.resendAt,
     block.loss.deadline
@@ -39,29 +40,31 @@ export function expireTimers(block: ControlBlock, now: number, isLinkUp: boolean
   if (now >= block.retryAt) {
     block.retryAt = NEVER;
     block.isHeldBack = false;
+    if (block.state < TcpState.Established) block.isSynDue = true;
   }
   if (now >= block.resendAt) {
     block.resendAt = NEVER;
     block.isResendDue = true;
   }
   if (now >= block.synAt) expireSyn(block, now);
-  if (now >= block.windowProbeAt) expireWindowProbe(block, now);
-  if (now >= block.keepaliveAt) expireKeepalive(block, now);
+  const { windowProbe, keepalive } = block;
+  if (windowProbe !== undefined && now >= windowProbe.at)
+    expireWindowProbe(block, windowProbe, now);
+  if (keepalive !== undefined && now >= keepalive.at) expireKeepalive(block, keepalive, now);
   if (now >= block.loss.deadline) expireLoss(block, now);
   block.host.update(block);
 }
 
 /**
- * Starts the timer of window probes, if bytes wait for a window and no acknowledgement will tell of it
+ * Plans a probe of the window, if bytes wait for it and no acknowledgement will tell of it
  * (RFC 9293 section 3.8.6.1).
  */
 export function planWindowProbe(block: ControlBlock, now: number): void {
-  if (block.windowProbeAt !== NEVER || block.isWindowProbeDue) return;
   if (!block.hasUnsent || !block.loss.isEmpty || block.isHeldBack) return;
-  const room = block.sndWnd - seqDistance(block.sndUna, block.sndNxt);
+  const room = block.sendWindow.size - seqDistance(block.sndUna, block.sndNxt);
   if (room >= block.unit && room >= seqDistance(block.sndNxt, block.dataEnd)) return;
-  const delayMs = Math.min(block.rtt.rtoMs * 2 ** block.windowProbes, MAX_PROBE_INTERVAL_MS);
-  block.windowProbeAt = now + delayMs;
+  block.windowProbe ??= new WindowProbe();
+  block.windowProbe.plan(now, block.rtt.rtoMs);
 }
 
 /** The link is up again: the connection sends one segment at `at`, and its timers run anew. */
@@ -70,7 +73,13 @@ export function resumeBlock(block: ControlBlock, now: number, at: number): void 
   block.isHeldBack = false;
   if (block.synAt !== NEVER) block.synAt = at;
   if (!block.loss.isEmpty) block.resendAt = at;
-  if (block.windowProbeAt !== NEVER) block.windowProbeAt = at;
+  const { windowProbe } = block;
+  if (windowProbe !== undefined && windowProbe.at !== NEVER) windowProbe.at = at;
+}
+
+/** The connection has no application and waits for the peer's FIN alone: not for ever. */
+export function limitFinWait2(block: ControlBlock, now: number): void {
+  block.lingerAt = now + FIN_WAIT_2_MS;
 }
 
 function expireSyn(block: ControlBlock, now: number): void {
@@ -84,35 +93,17 @@ function expireSyn(block: ControlBlock, now: number): void {
   block.isSynDue = true;
 }
 
-function expireWindowProbe(block: ControlBlock, now: number): void {
-  block.windowProbeAt = NEVER;
-  const isUnanswered = block.windowProbes > 0 && now - block.heardAt >= block.userTimeoutMs;
-  if (isUnanswered || (block.isReleased && block.windowProbes >= ORPHAN_RETRIES)) {
-    timeOut(block);
-    return;
-  }
-  block.windowProbes++;
-  block.isWindowProbeDue = true;
+function expireWindowProbe(block: ControlBlock, probe: WindowProbe, now: number): void {
+  const isUnanswered = probe.count > 0 && now - block.heardAt >= block.userTimeoutMs;
+  if (isUnanswered || (block.isReleased && probe.count >= ORPHAN_RETRIES)) timeOut(block);
+  else probe.send();
 }
 
-function expireKeepalive(block: ControlBlock, now: number): void {
-  const isIdle = block.loss.isEmpty && block.windowProbeAt === NEVER;
-  const mayProbe = block.state === TcpState.Established || block.state === TcpState.CloseWait;
-  if (!mayProbe || block.keepAliveMs === 0) {
-    block.keepaliveAt = NEVER;
-    return;
-  }
-  if (!isIdle) {
-    block.keepaliveAt = now + block.keepAliveMs;
-    return;
-  }
-  if (block.keepalives >= KEEPALIVE_PROBES) {
-    timeOut(block);
-    return;
-  }
-  block.keepalives++;
-  block.isKeepaliveDue = true;
-  block.keepaliveAt = now + KEEPALIVE_INTERVAL_MS;
+function expireKeepalive(block: ControlBlock, keepalive: Keepalive, now: number): void {
+  const isWaiting = block.windowProbe !== undefined && block.windowProbe.at !== NEVER;
+  const isOpening = block.state < TcpState.Established;
+  if (isOpening || !block.loss.isEmpty || isWaiting) keepalive.postpone(now);
+  else if (!keepalive.send(now)) timeOut(block);
 }
 
 function expireLoss(block: ControlBlock, now: number): void {
@@ -120,9 +111,10 @@ function expireLoss(block: ControlBlock, now: number): void {
   block.isHeldBack = false;
   switch (loss.expire(now)) {
     case 'lost':
-      if (loss.hasEntered) congestion.enterRecovery(loss.inFlightBefore, now, block.hasSack);
+      if (loss.found.hasEntered)
+        congestion.enterRecovery(loss.found.inFlightBefore, now, block.hasSack);
       if (loss.phase === 'recovery') {
-        congestion.onRecoveryAck(0, loss.inFlight, false, loss.newlyLost);
+        congestion.onRecoveryAck(0, loss.inFlight, false, loss.found.newlyLost);
       }
       break;
     case 'probe':
@@ -130,7 +122,7 @@ function expireLoss(block: ControlBlock, now: number): void {
       break;
     case 'timeout':
       host.counters.timeouts++;
-      congestion.onTimeout(loss.inFlightBefore, now);
+      congestion.onTimeout(loss.found.inFlightBefore, now);
       if (block.isReleased && block.rtt.backoffs > ORPHAN_RETRIES) timeOut(block);
       break;
   }
@@ -144,9 +136,7 @@ function timeOut(block: ControlBlock): void {
 const NEVER: number = Number.POSITIVE_INFINITY;
 /** As Linux's `tcp_syn_retries`: the last wait ends after 127 s. */
 const SYN_RETRIES = 6;
-/** As Linux's `tcp_orphan_retries`. */
+/** As Linux's `tcp_orphan_retries`: how often a connection without an application tries again. */
 const ORPHAN_RETRIES = 8;
-/** As libuv sets them for `setKeepAlive`. */
-const KEEPALIVE_PROBES = 10;
-const KEEPALIVE_INTERVAL_MS = 1_000;
-const MAX_PROBE_INTERVAL_MS = 120_000;
+/** As Linux's `tcp_fin_timeout`: how long a connection without an application waits for the peer's FIN. */
+const FIN_WAIT_2_MS = 60_000;

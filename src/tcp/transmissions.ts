@@ -14,40 +14,24 @@
  * @module
  */
 import { seqBefore, seqDistance, seqMax, seqMin } from './sequence.ts';
-
-/** Sent, and neither acknowledged nor thought lost. */
-export const IN_FLIGHT = 0;
-/** Selectively acknowledged. */
-export const SACKED = 1;
-/** Thought lost, and not sent again since. */
-export const LOST = 2;
-
-/** One range of sequence numbers, as it was sent last. */
-export class Transmission {
-  start = 0;
-  end = 0;
-  /** When it was sent last, in ms: `Segment.xmit_ts` of RFC 8985. */
-  time: number = Number.NaN;
-  state: number = IN_FLIGHT;
-  /** It was sent more than once, so that its round-trip time is ambiguous (Karn's algorithm, RFC 6298 section 3). */
-  isRetransmitted = false;
-  /** A SACK edge created this record. */
-  isSplit = false;
-  /** The number of packets or wire segments that it stands for. */
-  segments = 1;
-  /** Neighbours in the order of transmission. Valid iff the record is in flight. */
-  earlier: Transmission | undefined = undefined;
-  later: Transmission | undefined = undefined;
-}
+import {
+  giveRecord,
+  IN_FLIGHT,
+  isLater,
+  LOST,
+  SACKED,
+  segmentsOf,
+  type Transmission,
+  takeRecord,
+} from './transmission.ts';
+import { TransmissionRing } from './transmission-ring.ts';
 
 /** The records of one connection. It holds no memory while nothing is outstanding. */
-export class Transmissions {
+export class Transmissions extends TransmissionRing {
   /** The first sequence number that is not acknowledged: SND.UNA. */
   start = 0;
   /** The sequence number behind the last one sent: SND.NXT. Equal to `start` iff there is no record. */
   end = 0;
-  /** The number of records. */
-  count = 0;
   sackedBytes = 0;
   /** How many segments the selectively acknowledged records stand for: `RACK.segs_sacked` of RFC 8985. */
   sackedSegments = 0;
@@ -59,9 +43,6 @@ export class Transmissions {
   selectedFrom = 0;
   selectedTo = 0;
 
-  /** A ring of a power of two of places; the first record is at `head`. */
-  private ring: (Transmission | undefined)[] = NO_RING;
-  private head = 0;
   /** How many records exist only because of a SACK edge. */
   private splits = 0;
   /** No record in front of this sequence number is lost. Valid iff `lostBytes` is not 0. */
@@ -70,11 +51,6 @@ export class Transmissions {
   /** The bytes in the network, as far as is known. */
   get inFlight(): number {
     return seqDistance(this.start, this.end) - this.sackedBytes - this.lostBytes;
-  }
-
-  /** The record at an index: 0 is that of SND.UNA. */
-  at(index: number): Transmission {
-    return this.ring[(this.head + index) & (this.ring.length - 1)]!;
   }
 
   /** The index of the record that holds a sequence number of [start, end). */
@@ -92,7 +68,7 @@ export class Transmissions {
 
   /** Adds what was sent for the first time, behind the last record. */
   append(end: number, segments: number, now: number): Transmission {
-    const record = take();
+    const record = takeRecord();
     record.start = this.end;
     record.end = end;
     record.time = now;
@@ -108,7 +84,7 @@ export class Transmissions {
     const record = this.at(this.count - 1);
     this.leaveState(record);
     this.end = record.start;
-    this.remove(this.count - 1, 1);
+    this.giveBack(this.count - 1, 1);
   }
 
   /** Takes the first record away: all of it is acknowledged. */
@@ -116,7 +92,7 @@ export class Transmissions {
     const record = this.at(0);
     this.leaveState(record);
     this.start = record.end;
-    this.remove(0, 1);
+    this.giveBack(0, 1);
   }
 
   /** Takes the first bytes of the first record away, which are acknowledged. `ack` is inside that record. */
@@ -190,7 +166,7 @@ export class Transmissions {
       record.isSplit = false;
       this.splits--;
     }
-    this.remove(from + 1, to - from - 1);
+    this.giveBack(from + 1, to - from - 1);
   }
 
   /** Marks a record in flight as lost. Returns its length. */
@@ -250,7 +226,7 @@ export class Transmissions {
    */
   cut(index: number, length: number, mss: number): void {
     const record = this.at(index);
-    const rest = take();
+    const rest = takeRecord();
     rest.start = (record.start + length) | 0;
     rest.end = record.end;
     rest.time = record.time;
@@ -301,13 +277,31 @@ export class Transmissions {
 
   /** Gives all records back. */
   clear(): void {
-    for (let index = 0; index < this.count; index++) give(this.at(index));
+    for (let index = 0; index < this.count; index++) giveRecord(this.at(index));
+    this.empty();
     this.start = this.end;
-    this.count = 0;
-    this.head = 0;
-    this.ring = NO_RING;
     this.sackedBytes = this.sackedSegments = this.lostBytes = this.splits = 0;
     this.oldest = this.newest = undefined;
+  }
+
+  /** Marks what is in flight in packets of more than `segment` bytes as lost. */
+  markLongerLost(segment: number): void {
+    let record = this.oldest;
+    while (record !== undefined) {
+      const { later }: Transmission = record;
+      if (seqDistance(record.start, record.end) > segment) this.markLost(record);
+      record = later;
+    }
+  }
+
+  /** Takes `count` records away, which are in no list of a state any more. */
+  private giveBack(index: number, count: number): void {
+    for (let i = index; i < index + count; i++) {
+      const record = this.at(i);
+      if (record.isSplit) this.splits--;
+      giveRecord(record);
+    }
+    this.remove(index, count);
   }
 
   private cutBySack(index: number, length: number, mss: number): boolean {
@@ -370,102 +364,7 @@ export class Transmissions {
     this.oldest = this.newest = undefined;
     for (const record of records) this.linkBehind(record, this.newest);
   }
-
-  private insert(index: number, record: Transmission): void {
-    if (this.count === this.ring.length) this.grow();
-    const mask = this.ring.length - 1;
-    if (index < this.count >>> 1) {
-      this.head = (this.head - 1) & mask;
-      for (let i = 0; i < index; i++) {
-        this.ring[(this.head + i) & mask] = this.ring[(this.head + i + 1) & mask];
-      }
-    } else {
-      for (let i = this.count; i > index; i--) {
-        this.ring[(this.head + i) & mask] = this.ring[(this.head + i - 1) & mask];
-      }
-    }
-    this.ring[(this.head + index) & mask] = record;
-    this.count++;
-  }
-
-  /** Takes `count` records out of the ring. Whatever is shorter moves: what is in front of them or what is behind. */
-  private remove(index: number, count: number): void {
-    const mask = this.ring.length - 1;
-    for (let i = index; i < index + count; i++) {
-      const record = this.at(i);
-      if (record.isSplit) this.splits--;
-      give(record);
-    }
-    if (index < this.count - index - count) {
-      for (let i = index - 1; i >= 0; i--) {
-        this.ring[(this.head + i + count) & mask] = this.ring[(this.head + i) & mask];
-      }
-      for (let i = 0; i < count; i++) this.ring[(this.head + i) & mask] = undefined;
-      this.head = (this.head + count) & mask;
-    } else {
-      for (let i = index + count; i < this.count; i++) {
-        this.ring[(this.head + i - count) & mask] = this.ring[(this.head + i) & mask];
-      }
-      for (let i = this.count - count; i < this.count; i++) {
-        this.ring[(this.head + i) & mask] = undefined;
-      }
-    }
-    this.count -= count;
-    if (this.count === 0) {
-      this.ring = NO_RING;
-      this.head = 0;
-    }
-  }
-
-  private grow(): void {
-    const ring = new Array<Transmission | undefined>(Math.max(MIN_RING, this.ring.length * 2));
-    for (let index = 0; index < ring.length; index++) {
-      ring[index] = index < this.count ? this.at(index) : undefined;
-    }
-    this.ring = ring;
-    this.head = 0;
-  }
-}
-
-/** The number of wire segments in a packet of this length. */
-export function segmentsOf(length: number, mss: number): number {
-  return length <= mss ? 1 : Math.ceil(length / mss);
-}
-
-/** `RACK_sent_after` of RFC 8985, section 6.2: a whole batch may have one time. */
-function isLater(a: Transmission, b: Transmission): boolean {
-  return a.time > b.time || (a.time === b.time && seqBefore(b.end, a.end));
-}
-
-/** Records that are not in use, linked by `later`: all connections share them, so that short exchanges allocate none. */
-let spare: Transmission | undefined;
-let spareCount = 0;
-
-function take(): Transmission {
-  const record = spare;
-  if (record === undefined) return new Transmission();
-  spare = record.later;
-  spareCount--;
-  record.later = undefined;
-  return record;
-}
-
-function give(record: Transmission): void {
-  record.earlier = undefined;
-  record.later = undefined;
-  record.state = IN_FLIGHT;
-  record.isRetransmitted = false;
-  record.isSplit = false;
-  if (spareCount >= MAX_SPARE) return;
-  record.later = spare;
-  spare = record;
-  spareCount++;
 }
 
 /** Our choice: the bound of CVE-2019-11478 for one connection. */
 const MAX_SPLITS = 256;
-/** 4,096 records of about 110 bytes. */
-const MAX_SPARE = 4_096;
-const MIN_RING = 8;
-/** The ring of a connection without records. Nothing is ever stored in it, because it has no place. */
-const NO_RING: (Transmission | undefined)[] = [];

@@ -36,17 +36,21 @@ export function readiness(block: ControlBlock): ReadyClass {
     return block.isSynDue ? ReadyClass.Control : ReadyClass.None;
   }
   if (!block.isHeldBack) {
-    const hasData = block.isResendDue || loss.isProbeDue || loss.hasLost || mayHaveNew(block);
+    const hasData = block.isResendDue || loss.probe.isDue || loss.hasLost || mayHaveNew(block);
     if (hasData) return loss.isEmpty ? ReadyClass.New : ReadyClass.Bulk;
   }
-  const hasControl = block.isAckDue || block.isWindowProbeDue || block.isKeepaliveDue;
-  return hasControl ? ReadyClass.Control : ReadyClass.None;
+  return block.isAckDue || isProbeDue(block) ? ReadyClass.Control : ReadyClass.None;
+}
+
+/** Whether a probe of the window, or of an idle peer, is due. */
+function isProbeDue(block: ControlBlock): boolean {
+  return block.windowProbe?.isDue === true || block.keepalive?.isDue === true;
 }
 
 /** Whether written bytes may be sent, as far as it is cheap to tell. */
 function mayHaveNew(block: ControlBlock): boolean {
   if (!block.hasUnsent) return false;
-  const window = block.sndWnd - seqDistance(block.sndUna, block.sndNxt);
+  const window = block.sendWindow.size - seqDistance(block.sndUna, block.sndNxt);
   return window > 0 || block.send.length === 0;
 }
 
@@ -79,7 +83,7 @@ export class Transmitter {
     const length = block.isHeldBack ? 0 : this.#data(block, buffer, at);
     if (length > 0) return length;
     this.#sent = Sent.Control;
-    if (block.isWindowProbeDue || block.isKeepaliveDue) return this.#probe(block, buffer, at);
+    if (isProbeDue(block)) return this.#probe(block, buffer, at);
     return block.isAckDue ? this.#ack(block, buffer, at) : 0;
   }
 
@@ -95,8 +99,9 @@ export class Transmitter {
     const { now } = block.host;
     block.host.counters.refused++;
     if (this.#sent === Sent.Control) {
-      // The timers of a SYN and of probes try again; an ACK is tried again soon.
+      // The timers of probes try again; an ACK and a SYN are tried again soon.
       if (block.state >= TcpState.Established) block.ackAt = Math.min(block.ackAt, now + RETRY_MS);
+      else block.retryAt = now + MAX_RETRY_MS;
     } else {
       block.loss.onRefused();
       block.congestion.onTransmit(-this.#lastLength);
@@ -104,8 +109,9 @@ export class Transmitter {
         block.sndNxt = this.#lastStart;
         if (this.#lastHadFin) block.isFinSent = false;
       }
-      if (seqAtMost(block.localDropEnd, block.sndUna)) {
+      if (!block.hasLocalDrop) {
         block.congestion.onLocalDrop(block.loss.inFlight);
+        block.hasLocalDrop = !block.loss.isEmpty;
         block.localDropEnd = block.sndNxt;
       }
       block.isHeldBack = true;
@@ -127,14 +133,14 @@ export class Transmitter {
     writer.sequence = block.iss;
     writer.acknowledgement = isAnswer ? block.window.next : 0;
     writer.flags = isAnswer ? FLAG_SYN | FLAG_ACK : FLAG_SYN;
-    writer.window = block.offerWindow(0);
+    writer.window = block.window.offerFirst(block.spare);
     options.clear();
     options.mss = mtu - headersOf(block.flow.family);
     if (block.hasScale) options.windowScale = block.window.scale;
     options.isSackPermitted = block.hasSack;
-    options.hasTimestamps = block.hasTimestamps;
-    options.tsValue = block.timestamp;
-    options.tsEcho = isAnswer ? block.tsRecent : 0;
+    options.hasTimestamps = block.timestamps.isUsed;
+    options.tsValue = block.timestamps.at(now);
+    options.tsEcho = isAnswer ? block.timestamps.recent : 0;
     return this.#finish(block, buffer, at, 0, 1);
   }
 
@@ -144,25 +150,29 @@ export class Transmitter {
     if (block.isResendDue) {
       block.isResendDue = false;
       if (!loss.isEmpty) {
-        const length = Math.min(loss.mss, seqDistance(block.sndUna, block.sndNxt));
+        const length = Math.min(this.#mss(block), seqDistance(block.sndUna, block.sndNxt));
         return this.#resend(block, buffer, at, block.sndUna, seqAdd(block.sndUna, length));
       }
     }
-    if (loss.nextLost()) {
-      const { lostStart, lostEnd } = loss;
+    const lost = loss.firstLost;
+    if (lost !== undefined) {
       const room = block.congestion.cwnd - loss.inFlight;
       if (room < block.unit && loss.inFlight > 0) {
         block.isCwndLimited = true;
         return 0;
       }
       const limit = Math.min(this.#limit(block), Math.max(room, block.unit));
-      const length = Math.min(seqDistance(lostStart, lostEnd), limit);
-      return this.#resend(block, buffer, at, lostStart, seqAdd(lostStart, length));
+      const whole = wholeSegments(limit, this.#mss(block));
+      const length = Math.min(seqDistance(lost.start, lost.end), whole);
+      return this.#resend(block, buffer, at, lost.start, seqAdd(lost.start, length));
     }
     const length = this.#newLength(block);
     if (length >= 0) return this.#new(block, buffer, at, length);
-    if (!loss.isProbeDue || !seqBefore(loss.probeStart, loss.probeEnd)) return 0;
-    return this.#resend(block, buffer, at, loss.probeStart, loss.probeEnd);
+    const { probe } = loss;
+    if (!probe.isDue || !seqBefore(probe.start, probe.end)) return 0;
+    // The last segment; SACK blocks may have made less room since it was sent.
+    const start = seqMax(probe.start, seqAdd(probe.end, -this.#mss(block)));
+    return this.#resend(block, buffer, at, start, probe.end);
   }
 
   /** Returns how many written bytes to send now, 0 for a FIN alone, -1 for nothing. */
@@ -170,29 +180,37 @@ export class Transmitter {
     if (!block.hasUnsent || block.loss.isFull) return -1;
     const { sndNxt, dataEnd, unit } = block;
     const unsent = seqDistance(sndNxt, dataEnd);
-    const window = seqDistance(sndNxt, seqAdd(block.sndUna, block.sndWnd));
+    const window = seqDistance(sndNxt, seqAdd(block.sndUna, block.sendWindow.size));
     // A FIN needs a number in the window, but none of the buffer: a closed window holds it back only behind data.
     if (unsent === 0) return window >= 0 ? 0 : -1;
-    const isForced = block.loss.isProbeDue || block.isWindowProbeDue;
+    const isForced = block.loss.probe.isDue || block.windowProbe?.isDue === true;
     const flight = block.congestion.cwnd - block.loss.inFlight;
-    if (flight < Math.min(unit, unsent) && !block.loss.isProbeDue) {
+    if (flight < Math.min(unit, unsent) && !block.loss.probe.isDue) {
       if (window > 0) block.isCwndLimited = true;
       return -1;
     }
-    const room = block.loss.isProbeDue ? unit : flight;
+    const room = block.loss.probe.isDue ? unit : flight;
     const usable = Math.min(window, room, this.#limit(block));
     if (usable <= 0) return -1;
     if (usable >= unsent) return isForced || this.#maySendSmall(block, unsent) ? unsent : -1;
-    const whole = wholeSegments(usable, this.#mss(block));
-    if (whole >= unit || isForced) return whole;
+    const mss = this.#mss(block);
+    const whole = wholeSegments(usable, mss);
+    // SACK blocks make a full segment shorter than the unit.
+    if (whole >= Math.min(unit, mss) || isForced) return whole;
     // The window, and not the data, makes this segment short (section 3.8.6.2.1).
-    return window <= usable && 2 * usable >= block.maxSndWnd ? usable : -1;
+    return window <= usable && 2 * usable >= block.sendWindow.max ? usable : -1;
   }
 
   /** Nagle's algorithm in the form of Minshall, as Linux has it: only a short segment waits, and only for a short one. */
   #maySendSmall(block: ControlBlock, length: number): boolean {
-    if (length >= block.unit || block.isNoDelay || block.isFinQueued) return true;
-    return seqAtMost(block.smallEnd, block.sndUna);
+    if (!this.#isSmall(block, length) || block.isNoDelay || block.isFinQueued) return true;
+    // The number is old if it seems to be behind SND.NXT: 2^31 bytes in full segments came after it.
+    return seqAtMost(block.smallEnd, block.sndUna) || seqBefore(block.sndNxt, block.smallEnd);
+  }
+
+  /** Whether a segment of this length is shorter than a full one. */
+  #isSmall(block: ControlBlock, length: number): boolean {
+    return length < block.unit && length < this.#mss(block);
   }
 
   #new(block: ControlBlock, buffer: Uint8Array, at: number, length: number): number {
@@ -207,9 +225,8 @@ export class Transmitter {
     const end = hasFin ? seqAdd(behind, 1) : behind;
     block.sndNxt = end;
     if (hasFin) block.isFinSent = true;
-    if (length > 0 && length < block.unit) block.smallEnd = behind;
-    block.windowProbeAt = Number.POSITIVE_INFINITY;
-    block.isWindowProbeDue = false;
+    if (length > 0 && this.#isSmall(block, length)) block.smallEnd = behind;
+    block.windowProbe?.cancel();
     block.sentAt = host.now;
     host.counters.sentBytes += length;
     loss.onTransmit(start, end, host.now, false);
@@ -258,8 +275,8 @@ export class Transmitter {
 
   /** A segment with the number in front of SND.UNA: the peer answers it with an ACK (RFC 9293 section 3.8.4). */
   #probe(block: ControlBlock, buffer: Uint8Array, at: number): number {
-    block.isWindowProbeDue = false;
-    block.isKeepaliveDue = false;
+    if (block.windowProbe !== undefined) block.windowProbe.isDue = false;
+    if (block.keepalive !== undefined) block.keepalive.isDue = false;
     this.#prepareOptions(block);
     this.#writer.sequence = seqAdd(block.sndUna, -1);
     this.#writer.flags = FLAG_ACK;
@@ -268,7 +285,7 @@ export class Transmitter {
 
   #ack(block: ControlBlock, buffer: Uint8Array, at: number): number {
     this.#prepareOptions(block);
-    this.#writer.sequence = block.sndNxt;
+    this.#writer.sequence = block.acceptableSequence;
     this.#writer.flags = FLAG_ACK;
     return this.#acknowledge(block, buffer, at, 0, 1);
   }
@@ -285,7 +302,7 @@ export class Transmitter {
     const { window } = block;
     writer.acknowledgement = window.next;
     writer.window = block.offerWindow();
-    block.lastAckSent = window.next;
+    block.timestamps.lastAckSent = window.next;
     block.unacknowledged = 0;
     block.isAckDue = false;
     block.ackAt = Number.POSITIVE_INFINITY;
@@ -307,14 +324,15 @@ export class Transmitter {
   /** Sets timestamps and SACK blocks, a duplicate first (RFC 2883 section 4). */
   #prepareOptions(block: ControlBlock): void {
     const { options } = this.#writer;
+    const { timestamps } = block;
     options.clear();
-    if (block.hasTimestamps) {
+    if (timestamps.isUsed) {
       options.hasTimestamps = true;
-      options.tsValue = block.timestamp;
-      options.tsEcho = block.tsRecent;
+      options.tsValue = timestamps.at(block.host.now);
+      options.tsEcho = timestamps.recent;
     }
     if (!block.hasSack || (block.receive.outOfOrder === 0 && !block.hasDuplicate)) return;
-    let room = block.hasTimestamps ? MAX_SACK_BLOCKS - 1 : MAX_SACK_BLOCKS;
+    let room = timestamps.isUsed ? MAX_SACK_BLOCKS - 1 : MAX_SACK_BLOCKS;
     let count = 0;
     if (block.hasDuplicate) {
       options.sack[0] = block.duplicateLeft;
@@ -337,9 +355,9 @@ export class Transmitter {
     const { host, unit } = block;
     const mss = this.#mss(block);
     if (!host.offload) return mss;
-    // A quarter of cwnd keeps acknowledgements coming. Where many connections wait to send, the others fill the time.
+    // Where many connections wait to send, the others fill the time until acknowledgements come.
     const part = Math.max(block.congestion.cwnd >> (host.isCrowded ? 1 : 2), unit);
-    const half = Math.max(block.maxSndWnd >> 1, unit);
+    const half = Math.max(block.sendWindow.max >> 1, unit);
     const packet = host.mtu - headersOf(block.flow.family) - this.#writer.options.length;
     const limit = Math.min(part, half, packet);
     if (limit <= mss) return limit;
@@ -352,7 +370,7 @@ function wholeSegments(length: number, mss: number): number {
   return length > mss ? length - (length % mss) : length;
 }
 
-/** When data is tried again that the device did not take, if nothing is outstanding. */
+/** When data that the device did not take is tried again if nothing is outstanding, and when a SYN is. */
 const MAX_RETRY_MS = 100;
 /** When an ACK is tried again that the device did not take. */
 const RETRY_MS = 10;

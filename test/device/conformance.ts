@@ -7,7 +7,7 @@ import type { DeviceCounters, PacketDevice } from '../../src/device/index.ts';
 import { ApiMisuseError } from '../../src/errors.ts';
 import { MAX_PACKET_LENGTH, VNET_HEADER_LENGTH } from '../../src/packet/virtio.ts';
 import { plainDatagram, plainFrame } from '../support/datagrams.ts';
-import { titled } from '../support/namespace.ts';
+import { titled } from '../support/titled.ts';
 
 /** Two devices, each of which reads what is written to the other, and how a packet changes in between. */
 export interface DevicePair {

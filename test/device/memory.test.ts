@@ -3,6 +3,7 @@ import { type Faults, MemoryDevice } from '../../src/device/index.ts';
 import { ApiMisuseError } from '../../src/errors.ts';
 import { VNET_GSO_TCPV4, VNET_GSO_TYPE, VNET_HEADER_LENGTH } from '../../src/packet/virtio.ts';
 import { plainDatagram, plainFrame } from '../support/datagrams.ts';
+import { FakeClock } from '../support/fake-clock.ts';
 import { describeDevice, readFrame } from './conformance.ts';
 
 describeDevice(
@@ -123,6 +124,9 @@ describe('MemoryDevice', () => {
     ['loss 1.1', { faults: { first: { loss: 1.1 } } }],
     ['corrupt -0.1', { faults: { second: { corrupt: -0.1 } } }],
     ['reorder NaN', { faults: { second: { reorder: Number.NaN } } }],
+    ['delayMs -1', { faults: { first: { delayMs: -1 } } }],
+    ['delayMs Infinity', { faults: { first: { delayMs: Number.POSITIVE_INFINITY } } }],
+    ['jitterMs 60001', { faults: { second: { jitterMs: 60_001 } } }],
   ])('refuses %s', (_, options) => {
     expect(() => MemoryDevice.pair(options)).toThrow(ApiMisuseError);
   });
@@ -134,7 +138,13 @@ describe('fault injection', () => {
   test('does nothing by default', () => {
     const { device, frames } = transfer({}, 100);
     expect(frames.map(idOf)).toEqual(Array.from({ length: 100 }, (_, id) => id));
-    expect(device.faults).toEqual({ lost: 0, duplicated: 0, reordered: 0, corrupted: 0 });
+    expect(device.faults).toEqual({
+      lost: 0,
+      duplicated: 0,
+      reordered: 0,
+      corrupted: 0,
+      delayed: 0,
+    });
   });
 
   test('gives the same faults for the same seed, and others for another seed', () => {
@@ -148,7 +158,9 @@ describe('fault injection', () => {
 
   test('happens about as often as the probability says', () => {
     const { device } = transfer(faults, 5000);
-    for (const count of Object.values(device.faults)) {
+    const { delayed, ...counts } = device.faults;
+    expect(delayed).toBe(0);
+    for (const count of Object.values(counts)) {
       expect(count).toBeGreaterThan(350);
       expect(count).toBeLessThan(650);
     }
@@ -190,5 +202,112 @@ describe('fault injection', () => {
       );
       expect(bits).toBe(1);
     }
+  });
+});
+
+describe('delay', () => {
+  /** A pair whose second device notes when it could read which packet. */
+  function delayed(faults: Faults, queueLength = 1_024) {
+    const clock = new FakeClock({ monotonicMs: 0 });
+    const schedule = (callback: () => void): void => void clock.after(0, callback);
+    const options = { faults: { first: faults }, schedule, clock };
+    const [first, second] = MemoryDevice.pair({ queueLength, ...options });
+    const arrivals: { id: number; atMs: number }[] = [];
+    second.start(() => {
+      for (let frame = readFrame(second); frame.length > 0; frame = readFrame(second)) {
+        arrivals.push({ id: idOf(frame), atMs: clock.monotonicMs() });
+      }
+    });
+    const send = (id: number): boolean => {
+      const frame = frameNumber(id);
+      return first.write(frame, 0, frame.length);
+    };
+    return { clock, first, second, arrivals, send };
+  }
+
+  test('keeps each packet for as long as it says, and counts it', () => {
+    const { clock, first, arrivals, send } = delayed({ delayMs: 5 });
+    send(1);
+    clock.advance(2);
+    send(2);
+    clock.advance(2.5);
+    expect(arrivals).toEqual([]);
+    clock.advance(100);
+    send(3);
+    clock.advance(100);
+    expect(arrivals).toEqual([
+      { id: 1, atMs: 5 },
+      { id: 2, atMs: 7 },
+      { id: 3, atMs: 109.5 },
+    ]);
+    expect(first.faults.delayed).toBe(3);
+    expect(clock.delays).toEqual([]);
+  });
+
+  test('delays one direction only', () => {
+    const { second, first } = delayed({ delayMs: 5 });
+    const frame = frameNumber(9);
+    second.write(frame, 0, frame.length);
+    expect(idOf(readFrame(first))).toBe(9);
+  });
+
+  test('with jitter is between its bounds, keeps the order and is the same for the same seed', () => {
+    const run = () => {
+      const { clock, arrivals, send } = delayed({ delayMs: 10, jitterMs: 4, seed: 3 });
+      for (let id = 0; id < 200; id++) {
+        send(id);
+        clock.advance(0.5);
+      }
+      clock.advance(100);
+      return arrivals;
+    };
+    const arrivals = run();
+    expect(arrivals.map(({ id }) => id)).toEqual(Array.from({ length: 200 }, (_, id) => id));
+    const delays = arrivals.map(({ id, atMs }) => atMs - id / 2);
+    expect(Math.min(...delays)).toBeGreaterThanOrEqual(10);
+    expect(Math.max(...delays)).toBeLessThanOrEqual(14);
+    expect(Math.max(...delays) - Math.min(...delays)).toBeGreaterThan(2);
+    expect(run()).toEqual(arrivals);
+  });
+
+  test('goes with reordering: the packets change places, not the times at which one arrives', () => {
+    const { clock, first, arrivals, send } = delayed({ delayMs: 5, reorder: 1 });
+    send(1);
+    clock.advance(1);
+    send(2);
+    clock.advance(100);
+    expect(arrivals).toEqual([
+      { id: 2, atMs: 5 },
+      { id: 1, atMs: 6 },
+    ]);
+    expect(first.faults).toMatchObject({ reordered: 1, delayed: 2 });
+  });
+
+  test('holds no more packets on their way than the queue has places', () => {
+    const { clock, first, arrivals, send } = delayed({ delayMs: 5 }, 2);
+    expect([send(1), send(2), send(3)]).toEqual([true, true, false]);
+    expect(first.counters.writeDrops).toBe(1);
+    clock.advance(5);
+    expect(send(4)).toBe(true);
+    clock.advance(5);
+    expect(arrivals.map(({ id }) => id)).toEqual([1, 2, 4]);
+  });
+
+  test('goes on while the reader is paused; the packets wait for it then', () => {
+    const { clock, second, arrivals, send } = delayed({ delayMs: 5 });
+    send(1);
+    second.pause();
+    clock.advance(50);
+    expect(arrivals).toEqual([]);
+    second.resume();
+    clock.advance(0);
+    expect(arrivals).toEqual([{ id: 1, atMs: 50 }]);
+  });
+
+  test('leaves no timer behind when the device is closed', async () => {
+    const { clock, second, send } = delayed({ delayMs: 5 });
+    send(1);
+    await second.close();
+    expect(clock.delays).toEqual([]);
   });
 });

@@ -80,6 +80,13 @@ export const EXCERPTS: readonly Excerpt[] = [
       declare const gateway: CloudGateway;`,
   },
   {
+    document: 'docs/sockets.md',
+    language: 'ts',
+    number: 0,
+    whyNotRun: 'it needs a cloud gateway with the services that it calls',
+    preamble: '',
+  },
+  {
     document: 'src/worker/README.md',
     language: 'ts',
     number: 0,

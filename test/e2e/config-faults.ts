@@ -96,7 +96,7 @@ export const FAULTS_OF_BOTH: readonly ConfigFault[] = [
     spoil: set('device.type', 'tap'),
     line: 'type: tap',
     key: 'device.type',
-    says: /"tun" or "udp" or "unix", got "tap"$/,
+    says: /"tun" or "udp" or "unix"(?: or "sockets")?, got "tap"$/,
   },
   {
     fault: 'an MTU that IPv6 does not allow',

@@ -316,7 +316,11 @@ describe('options that are not usable', () => {
     [{ colour: 'red' }, 'colour', /is not a known key/],
     [{ device: undefined }, 'device', /is missing/],
     [{ device: 'vp0' }, 'device', /expected .*got "vp0"/],
-    [{ device: { type: 'tap' } }, 'device.type', /"tun" or "udp" or "unix", got "tap"/],
+    [
+      { device: { type: 'tap' } },
+      'device.type',
+      /"tun" or "udp" or "unix"(?: or "sockets")?, got "tap"/,
+    ],
     [
       { device: { type: 'tun', name: 'much-too-long-a-name' } },
       'device.name',

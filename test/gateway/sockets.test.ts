@@ -11,6 +11,8 @@ import { ApiMisuseError, ConfigError } from '../../src/errors.ts';
 import type { CloudGateway, EdgeGateway, EdgeGatewayOptions } from '../../src/gateway/index.ts';
 import type { DesiredInput } from '../../src/registry/index.ts';
 import { type PresenceSocket, SocketStack } from '../../src/sockets/index.ts';
+import { turn } from '../device/conformance.ts';
+import { spawnNode } from '../support/child.ts';
 import { pump } from '../support/device-pump.ts';
 import { Gateways, Hosts, LAN } from './scene.ts';
 
@@ -125,6 +127,32 @@ describe('the sockets of an edge gateway', () => {
     const chunks: Buffer[] = [];
     for await (const chunk of socket) chunks.push(chunk as Buffer);
     expect(Buffer.concat(chunks).equals(sent)).toBe(true);
+  });
+
+  test('send nothing again after the program has blocked the event loop for 300 ms', async () => {
+    // In one process the other end would be blocked too, and the acknowledgements would not be there.
+    const child = spawnNode(['test/gateway/sockets-child.ts']);
+    const [token] = await once(child.stdout!.setEncoding('utf8'), 'data');
+    const edge = await gateways.edge({ device: { type: 'sockets' }, token: token.trim() });
+    await edge.ready(PATIENCE);
+    const socket = edge.sockets.connect({ host: 'bus', port: 9, highWaterMark: 65_536 });
+    const length = 4_000_000;
+    let written = 0;
+    let again = 0;
+    const chunk = Buffer.alloc(100_000);
+    while (written < length) {
+      if (!socket.write(chunk)) await once(socket, 'drain');
+      written += chunk.length;
+      if (written % 1_000_000 !== 0) continue;
+      const before = edge.sockets.tcp.counters.retransmitted;
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 300);
+      // Only now: on a busy machine the other process may be late at any other time.
+      for (let i = 0; i < 4; i++) await turn();
+      again += edge.sockets.tcp.counters.retransmitted - before;
+    }
+    socket.end();
+    expect(await text(socket)).toBe(String(length));
+    expect(again).toBe(0);
   });
 
   test('are reached by the hosts behind the cloud', async () => {

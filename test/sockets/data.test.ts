@@ -96,16 +96,18 @@ describe.each(worlds)('data %#', (makeWorld) => {
     const { client, accepted } = await pairIn(world);
     const log = logOf(client);
     accepted.pause();
+    // The kernel has more room than our buffers.
+    const size = world.isOurs ? 16 : 64;
     let written = 0;
     let isDone = false;
-    for (let i = 0; i < 64; i++) client.write(Buffer.alloc(MIB), () => written++);
+    for (let i = 0; i < size; i++) client.write(Buffer.alloc(MIB), () => written++);
     client.end(() => {
       isDone = true;
     });
     await settled();
     expect(isDone).toBe(false);
     expect(client.writableLength).toBeGreaterThan(0);
-    expect(client.bytesWritten).toBe(64 * MIB);
+    expect(client.bytesWritten).toBe(size * MIB);
     expect(accepted.readableLength).toBeLessThanOrEqual(
       2 * accepted.readableHighWaterMark + 65_536
     );
@@ -115,8 +117,8 @@ describe.each(worlds)('data %#', (makeWorld) => {
     });
     accepted.resume();
     await closed(client, accepted);
-    expect(received).toBe(64 * MIB);
-    expect(written).toBe(64);
+    expect(received).toBe(size * MIB);
+    expect(written).toBe(size);
     expect(log.filter((event) => event !== 'end')).toEqual(['finish', 'close:false']);
   });
 
@@ -203,7 +205,9 @@ describe.each(worlds)('data %#', (makeWorld) => {
         onread: {
           buffer: () => buffers[next++]!,
           callback: (count: number, given: Uint8Array) => {
-            calls.push(`${buffers.indexOf(given as Buffer<ArrayBuffer>)} ${given.subarray(0, count)}`);
+            calls.push(
+              `${buffers.indexOf(given as Buffer<ArrayBuffer>)} ${given.subarray(0, count)}`
+            );
             return true;
           },
         },

@@ -165,7 +165,7 @@ describe.each(worlds)('end %#', (makeWorld) => {
   });
 
   test('delivers the data that came before a reset', async () => {
-    const { client, accepted } = await pairIn(world);
+    const { client, accepted } = await pairIn(world, { server: { highWaterMark: 16_384 } });
     accepted.pause();
     client.write(Buffer.alloc(50_000));
     await until(() => accepted.readableLength >= accepted.readableHighWaterMark);
@@ -235,9 +235,9 @@ describe.each(worlds)('end %#', (makeWorld) => {
     client.destroy();
     await closed(client);
     await settled();
-    // Node reports the one that the operating system has begun to take as written.
-    expect(calls[0]).toBe(world.isOurs ? 'ERR_STREAM_DESTROYED' : 'none');
-    expect(calls.slice(1)).toEqual(['ERR_STREAM_DESTROYED']);
+    // Node 20 reports the one that the operating system has begun to take as written.
+    expect(world.isOurs ? ['ECANCELED'] : ['ECANCELED', 'none']).toContain(calls[0]);
+    expect(calls.slice(1)).toEqual([calls[0] === 'none' ? 'ERR_STREAM_DESTROYED' : 'ECANCELED']);
   });
 
   test('knows the far end after destroy, if it was asked before', async () => {

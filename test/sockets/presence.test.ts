@@ -40,8 +40,8 @@ const failed = async (socket: PresenceSocket): Promise<NodeJS.ErrnoException> =>
 };
 
 const fieldsOf = (error: Error): Record<string, unknown> => ({
-  message: error.message,
   ...error,
+  message: error.message,
 });
 
 const errorOf = async (
@@ -386,10 +386,12 @@ describe('many sockets', () => {
   test('that close at the same time send no packet to each other afterwards', async () => {
     const { client, accepted } = await pair();
     const over = [client, accepted].map((socket) => once(socket.resume(), 'close'));
+    client.write('x');
     client.end();
-    accepted.end();
+    accepted.end('y');
     await Promise.all(over);
-    await settled();
+    await pass(1000);
+    expect([stack.tcp.sizes.timeWait, far.tcp.sizes.timeWait]).toEqual([1, 1]);
     const { packets } = network;
     await settled();
     await pass(1000);

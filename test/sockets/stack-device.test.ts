@@ -222,6 +222,23 @@ describe('time', () => {
     expect(clock.delays).toEqual([]);
   });
 
+  test('expires nothing that became due while packets were read, before they are read again', async () => {
+    const now = clock.monotonicMs();
+    tcp.deadline = now + 10;
+    tcp.onDeadline();
+    await ticks();
+    clock.advance(10);
+    // The deadline moves, then the loop is blocked in the same turn.
+    tcp.deadline = now + 20;
+    clock.advance(300);
+    await turn();
+    expect(tcp.calls).toEqual([]);
+    expect(clock.delays).toEqual([1]);
+    clock.advance(1);
+    await turn();
+    expect(tcp.calls).toEqual([`expire ${now + 311}`]);
+  });
+
   test('lets what has arrived meanwhile be read before a deadline expires', async () => {
     tcp.deadline = clock.monotonicMs() + 10;
     tcp.onDeadline();

@@ -130,6 +130,8 @@ describe('a stack', () => {
       [{ tunnelWaitMs: 0 }, 'tunnelWaitMs'],
       [{ mtu: 1279 }, 'mtu'],
       [{ limits: { connections: 0 } }, 'limits.connections'],
+      [{ limits: { bufferBytes: 0 } }, 'limits.bufferBytes'],
+      [{ limits: { connectionBufferBytes: 4_194_305 } }, 'limits.connectionBufferBytes'],
       [{ nothing: 1 } as never, 'nothing'],
     ];
     for (const [options, path] of wrong) {

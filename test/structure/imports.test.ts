@@ -102,6 +102,8 @@ const SIDE_ENTRIES: Readonly<Record<string, readonly string[]>> = {
   'src/packet/segments.ts': ['sockets', 'tcp', 'translator'],
   'src/packet/view.ts': ['sockets', 'tcp', 'translator'],
   'src/packet/virtio.ts': ['device', 'sockets', 'tcp', 'translator', 'tunnel'],
+  // The options of a stack are a part of those of a gateway.
+  'src/sockets/stack-options.ts': ['gateway'],
   // UDP chooses its ports as TCP does.
   'src/tcp/ports.ts': ['sockets'],
   // Types and identities alone: the tunnel needs no authority, and so no node-forge.

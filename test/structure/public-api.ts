@@ -87,7 +87,9 @@ export function visitPublic(node: ts.Node, visit: (node: ts.Node) => void): void
   ts.forEachChild(node, (child) => visitPublic(child, visit));
 }
 
+/** Private members, and what is marked `@internal`: it is public for other files of the library only. */
 function isPrivate(node: ts.Node): boolean {
+  if (ts.getJSDocTags(node).some(({ tagName }) => tagName.text === 'internal')) return true;
   if (!ts.isClassElement(node)) return false;
   if (node.name !== undefined && ts.isPrivateIdentifier(node.name)) return true;
   return (ts.getCombinedModifierFlags(node) & ts.ModifierFlags.Private) !== 0;

@@ -8,6 +8,8 @@ import { execFileSync } from 'node:child_process';
 import { closeSync, existsSync, openSync } from 'node:fs';
 import { afterAll, beforeAll } from 'vitest';
 
+export { titled } from './titled.ts';
+
 /**
  * Runs the tests of the calling file in their own namespace. Returns why they must be skipped, or undefined if
  * they can run.
@@ -22,11 +24,6 @@ export async function useNamespace(): Promise<string | undefined> {
     afterAll(() => leave());
   }
   return skipReason;
-}
-
-/** Returns the title, with the reason why it is skipped. */
-export function titled(title: string, skipReason: string | undefined): string {
-  return skipReason === undefined ? title : `${title} (skipped: ${skipReason})`;
 }
 
 /** Returns why nftables cannot be tested here, or undefined if it can. */

@@ -22,10 +22,12 @@ export const ENDPOINT_CHOICES: Partial<Choices> = {
   windowUpdates: 'highest ACK',
   countsWindowOfSyn: false,
   resetInFront: 'challenge',
+  resetInTimeWait: 'silence',
   abortWhileClosing: 'reset',
   // RFC 5961 section 4: a forged SYN does not end a handshake.
   synInSynReceived: 'challenge',
   takesFinBehindWindow: true,
+  emptySegments: 'in the window',
 };
 
 /** Segments that are handled otherwise than the RFC has it, on purpose. */
@@ -50,13 +52,13 @@ function inCrossing(tcb: Tcb, SEG: Segment): boolean {
 }
 
 /**
- * As Linux: segments without timestamps are answered as others are, those without ACK are dropped; RSTs are not challenged, and old ones do nothing; an ACK that is in sequence is not answered, whatever it
- * acknowledges.
+ * As Linux: segments without timestamps are answered as others are, and those without ACK are dropped; RSTs with an old
+ * timestamp do nothing; an ACK that is in sequence is not answered, whatever it acknowledges.
  */
 function inTimeWait(tcb: Tcb, SEG: Segment): boolean {
   const isNext = SEG.SEQ === tcb.RCV.NXT;
   if (tcb.TS.isUsed && SEG.options.timestamps === undefined) return true;
   if (!has(SEG, 'ACK') && !has(SEG, 'RST') && !has(SEG, 'SYN')) return true;
-  if (has(SEG, 'RST')) return !isNext || isRejectedByPaws(tcb, { ...SEG, CTL: [] });
+  if (has(SEG, 'RST')) return isRejectedByPaws(tcb, { ...SEG, CTL: [] });
   return isNext && lengthOf(SEG) === 0 && SEG.ACK !== tcb.SND.NXT;
 }

@@ -3,7 +3,7 @@
  * @module
  */
 import { IpAddress } from '../../src/base/address.ts';
-import type { TcpConnection } from '../../src/tcp/connection.ts';
+import { connectionOf, type TcpConnection } from '../../src/tcp/connection.ts';
 import type { ControlBlock } from '../../src/tcp/control-block.ts';
 import { TcpEndpoint } from '../../src/tcp/endpoint.ts';
 import { TcpEvent, TcpState } from '../../src/tcp/state.ts';
@@ -39,11 +39,12 @@ export class EndpointImplementation implements Implementation {
       mtu: random.pick([1280, 1500, 65_515]),
       offload: random.chance(0.5),
     });
-    const { update } = this.#endpoint;
+    const { host } = this.#endpoint;
+    const { update } = host;
     // Each block passes here when its connection begins.
-    this.#endpoint.update = (block: ControlBlock): void => {
-      this.#blocks.set(block.connection, block);
-      update.call(this.#endpoint, block);
+    host.update = (block: ControlBlock): void => {
+      this.#blocks.set(connectionOf(block), block);
+      update.call(host, block);
     };
   }
 

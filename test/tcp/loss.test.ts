@@ -55,9 +55,9 @@ class Sender {
   resend(): number[] {
     const { loss } = this;
     const segments: number[] = [];
-    while (loss.nextLost()) {
-      const first = ((loss.lostStart - this.seq(0)) | 0) / 1_000;
-      const last = ((loss.lostEnd - this.seq(0)) | 0) / 1_000;
+    for (let lost = loss.firstLost; lost !== undefined; lost = loss.firstLost) {
+      const first = ((lost.start - this.seq(0)) | 0) / 1_000;
+      const last = ((lost.end - this.seq(0)) | 0) / 1_000;
       for (let segment = first; segment < last; segment++) {
         this.loss.onTransmit(this.seq(segment), this.seq(segment + 1), this.now, true);
         segments.push(segment);
@@ -86,16 +86,16 @@ describe('RACK', () => {
     sender.send(6);
     sender.now += 100;
     sender.ack(0, [[1, 4]]);
-    expect(sender.loss.hasEntered).toBe(true);
-    expect(sender.loss.newlyLost).toBe(1_000);
+    expect(sender.loss.found.hasEntered).toBe(true);
+    expect(sender.loss.found.newlyLost).toBe(1_000);
     expect(sender.loss.phase).toBe('recovery');
-    expect(sender.loss.inFlightBefore).toBe(6_000);
+    expect(sender.loss.found.inFlightBefore).toBe(6_000);
     expect(sender.loss.inFlight).toBe(2_000);
     expect(sender.resend()).toEqual([0]);
     sender.now += 100;
     sender.ack(6);
-    expect(sender.loss.hasLeft).toBe(true);
-    expect(sender.loss.isSpurious).toBe(false);
+    expect(sender.loss.found.hasLeft).toBe(true);
+    expect(sender.loss.found.isSpurious).toBe(false);
     expect(sender.loss.isEmpty).toBe(true);
   });
 
@@ -105,10 +105,10 @@ describe('RACK', () => {
     sender.now += 100;
     sender.ack(0, [[1, 2]]);
     expect(sender.loss.phase).toBe('open');
-    expect(sender.loss.timer).toBe('reorder');
+    expect(sender.loss.timers.next).toBe('reorder');
     expect(sender.loss.deadline).toBe(sender.now + 25);
     expect(sender.expire()).toBe('lost');
-    expect(sender.loss.hasEntered).toBe(true);
+    expect(sender.loss.found.hasEntered).toBe(true);
     expect(sender.states).toBe('lsff');
   });
 
@@ -124,7 +124,7 @@ describe('RACK', () => {
     sender.ack(4);
     sender.ack(4, [[5, 9]]);
     expect(sender.loss.phase).toBe('open');
-    expect(sender.loss.timer).toBe('reorder');
+    expect(sender.loss.timers.next).toBe('reorder');
   });
 
   test('of segments sent at the same time the one with the lower number was sent before', () => {
@@ -158,8 +158,8 @@ describe('RACK', () => {
     sender.send(3);
     sender.now += 100;
     sender.ack(0, [[1, 9]]);
-    expect(sender.loss.newlyLost).toBe(1_000);
-    expect(sender.loss.hasEntered).toBe(false);
+    expect(sender.loss.found.newlyLost).toBe(1_000);
+    expect(sender.loss.found.hasEntered).toBe(false);
     expect(sender.resend()).toEqual([0]);
   });
 
@@ -178,9 +178,9 @@ describe('RACK', () => {
     }
     sender.now += 100;
     sender.ack(6, [[7, 12]]);
-    expect(sender.loss.newlyLost).toBe(0);
-    expect(sender.loss.hasLeft).toBe(true);
-    expect(sender.loss.hasEntered).toBe(true);
+    expect(sender.loss.found.newlyLost).toBe(0);
+    expect(sender.loss.found.hasLeft).toBe(true);
+    expect(sender.loss.found.hasEntered).toBe(true);
     expect(sender.loss.phase).toBe('recovery');
     expect(sender.resend()).toEqual([6]);
   });
@@ -224,7 +224,7 @@ describe('RACK', () => {
     const [first] = sender.resend();
     sender.now += 150;
     sender.ack(first! + 3, [[first!, first! + 1]]);
-    expect(sender.loss.sawDsack).toBe(true);
+    expect(sender.loss.found.sawDsack).toBe(true);
     sender.ack(first! + 3, [[first!, first! + 1]]);
     expect(wait()).toBe(50);
     for (let i = 0; i < 17; i++) {
@@ -232,7 +232,7 @@ describe('RACK', () => {
       sender.resend();
       sender.now += 100;
       sender.ack(sender.nxt);
-      expect(sender.loss.hasLeft).toBe(true);
+      expect(sender.loss.found.hasLeft).toBe(true);
       wait();
     }
     expect(sender.loss.deadline - sender.now).toBe(25);
@@ -246,7 +246,7 @@ describe('SACK', () => {
     const at = (offset: number): number => seqAdd(sender.seq(0), offset);
     const blocks = Int32Array.from([at(2_001), at(9_999)]);
     sender.loss.onAck(sender.seq(0), sender.seq(0), sender.seq(64), blocks, 1, -1, sender.now + 50);
-    expect(sender.loss.delivered).toBe(6_000);
+    expect(sender.loss.found.delivered).toBe(6_000);
     expect(sender.states).toBe('lsf');
     expect(sender.loss.records.at(1).start).toBe(at(3_000));
     expect(sender.loss.records.at(1).end).toBe(at(9_000));
@@ -278,7 +278,7 @@ describe('SACK', () => {
       [1_000_000, 1_000_001],
     ] as [number, number][]) {
       sender.ack(2, [[3, 3], block]);
-      expect(sender.loss.delivered).toBe(0);
+      expect(sender.loss.found.delivered).toBe(0);
     }
     expect(sender.loss.inFlight).toBe(4_000);
     // More blocks are announced than there are.
@@ -292,12 +292,12 @@ describe('SACK', () => {
     sender.now += 100;
     for (let segment = 2; segment <= 1_000; segment++) {
       sender.ack(0, [[1, segment]]);
-      expect(sender.loss.delivered).toBe(1_000);
+      expect(sender.loss.found.delivered).toBe(1_000);
     }
     expect(sender.loss.records.count).toBe(2);
     sender.ack(1_000);
-    expect(sender.loss.delivered).toBe(1_000);
-    expect(sender.loss.acked).toBe(1_000_000);
+    expect(sender.loss.found.delivered).toBe(1_000);
+    expect(sender.loss.found.acked).toBe(1_000_000);
   });
 
   test('a receiver that takes its SACKs back is served by the timeout', () => {
@@ -321,14 +321,14 @@ describe('a recovery that was needless', () => {
     sender.send(5);
     const sentAt = sender.now;
     while (sender.expire() !== 'timeout')
-      sender.loss.onTransmit(sender.loss.probeStart, sender.loss.probeEnd, sender.now, true);
+      sender.loss.onTransmit(sender.loss.probe.start, sender.loss.probe.end, sender.now, true);
     expect(sender.rtt.backoffs).toBe(1);
-    sender.loss.nextLost();
-    sender.loss.onTransmit(sender.loss.lostStart, sender.loss.lostEnd, sender.now, true);
+    const { start, end } = sender.loss.firstLost!;
+    sender.loss.onTransmit(start, end, sender.now, true);
     sender.now += 30;
     sender.ack(1, [], Math.floor(sentAt));
-    expect(sender.loss.isSpurious).toBe(true);
-    expect(sender.loss.hasLeft).toBe(true);
+    expect(sender.loss.found.isSpurious).toBe(true);
+    expect(sender.loss.found.hasLeft).toBe(true);
     expect(sender.loss.phase).toBe('open');
     expect(sender.loss.hasLost).toBe(false);
     expect(sender.loss.inFlight).toBe(4_000);
@@ -347,7 +347,7 @@ describe('a recovery that was needless', () => {
     const resentAt = sender.now;
     sender.now += 100;
     sender.ack(4, [], Math.floor(resentAt));
-    expect(sender.loss.isSpurious).toBe(false);
+    expect(sender.loss.found.isSpurious).toBe(false);
     expect(sender.loss.phase).toBe('recovery');
   });
 
@@ -359,16 +359,16 @@ describe('a recovery that was needless', () => {
     expect(sender.resend()).toEqual([0, 1]);
     sender.now += 10;
     sender.ack(8);
-    expect(sender.loss.hasLeft).toBe(true);
-    expect(sender.loss.isSpurious).toBe(false);
+    expect(sender.loss.found.hasLeft).toBe(true);
+    expect(sender.loss.found.isSpurious).toBe(false);
     sender.now += 90;
     sender.ack(8, [[0, 1]]);
-    expect(sender.loss.sawDsack).toBe(true);
-    expect(sender.loss.isSpurious).toBe(false);
+    expect(sender.loss.found.sawDsack).toBe(true);
+    expect(sender.loss.found.isSpurious).toBe(false);
     sender.ack(8, [[1, 2]]);
-    expect(sender.loss.isSpurious).toBe(true);
+    expect(sender.loss.found.isSpurious).toBe(true);
     sender.ack(8, [[1, 2]]);
-    expect(sender.loss.isSpurious).toBe(false);
+    expect(sender.loss.found.isSpurious).toBe(false);
   });
 
   test('is undone when all is acknowledged before anything was sent again', () => {
@@ -376,9 +376,9 @@ describe('a recovery that was needless', () => {
     sender.send(5);
     sender.now += 100;
     sender.ack(0, [[1, 4]]);
-    expect(sender.loss.hasEntered).toBe(true);
+    expect(sender.loss.found.hasEntered).toBe(true);
     sender.ack(5);
-    expect(sender.loss.isSpurious).toBe(true);
+    expect(sender.loss.found.isSpurious).toBe(true);
   });
 
   test('a DSACK about what was never sent again says nothing', () => {
@@ -386,8 +386,8 @@ describe('a recovery that was needless', () => {
     sender.send(5);
     sender.now += 100;
     sender.ack(5, [[1, 2]]);
-    expect(sender.loss.sawDsack).toBe(false);
-    expect(sender.loss.isSpurious).toBe(false);
+    expect(sender.loss.found.sawDsack).toBe(false);
+    expect(sender.loss.found.isSpurious).toBe(false);
   });
 });
 
@@ -395,14 +395,14 @@ describe('tail loss probes', () => {
   test('come after two round-trip times, with the last segment, once', () => {
     const sender = Sender.measured();
     sender.send(3);
-    expect(sender.loss.timer).toBe('probe');
+    expect(sender.loss.timers.next).toBe('probe');
     expect(sender.loss.deadline).toBe(sender.now + 200);
     expect(sender.expire()).toBe('probe');
-    expect(sender.loss.isProbeDue).toBe(true);
-    expect(sender.loss.probeStart).toBe(sender.seq(2));
-    expect(sender.loss.probeEnd).toBe(sender.seq(3));
+    expect(sender.loss.probe.isDue).toBe(true);
+    expect(sender.loss.probe.start).toBe(sender.seq(2));
+    expect(sender.loss.probe.end).toBe(sender.seq(3));
     sender.loss.onTransmit(sender.seq(2), sender.seq(3), sender.now, true);
-    expect(sender.loss.timer).toBe('timeout');
+    expect(sender.loss.timers.next).toBe('timeout');
     expect(sender.loss.deadline).toBe(sender.now + sender.rtt.rtoMs);
     expect(sender.expire()).toBe('timeout');
   });
@@ -411,7 +411,7 @@ describe('tail loss probes', () => {
     const sender = Sender.measured();
     sender.send(1);
     expect(sender.loss.deadline).toBe(sender.now + Math.min(400, sender.rtt.rtoMs));
-    expect(sender.loss.timer).toBe('probe');
+    expect(sender.loss.timers.next).toBe('probe');
   });
 
   test('wait anew after each ACK that advances', () => {
@@ -419,7 +419,7 @@ describe('tail loss probes', () => {
     sender.send(5);
     sender.now += 100;
     sender.ack(2);
-    expect(sender.loss.timer).toBe('probe');
+    expect(sender.loss.timers.next).toBe('probe');
     expect(sender.loss.deadline).toBe(sender.now + 200);
   });
 
@@ -431,13 +431,13 @@ describe('tail loss probes', () => {
     sender.now += 100;
     sender.ack(3);
     sender.ack(3);
-    expect(sender.loss.rttMs).toBe(-1);
+    expect(sender.loss.found.rttMs).toBe(-1);
     sender.send(2);
-    expect(sender.loss.timer).toBe('timeout');
+    expect(sender.loss.timers.next).toBe('timeout');
     sender.now += 100;
     sender.ack(5);
     sender.send(2);
-    expect(sender.loss.timer).toBe('probe');
+    expect(sender.loss.timers.next).toBe('probe');
   });
 
   test('are over when an ACK comes before they are sent', () => {
@@ -445,7 +445,7 @@ describe('tail loss probes', () => {
     sender.send(3);
     sender.expire();
     sender.ack(1);
-    expect(sender.loss.isProbeDue).toBe(false);
+    expect(sender.loss.probe.isDue).toBe(false);
   });
 
   test('wait at least 10 ms', () => {
@@ -462,11 +462,11 @@ describe('tail loss probes', () => {
     sender.loss.onTransmit(sender.seq(2), sender.seq(3), sender.now, true);
     sender.now += 100;
     sender.ack(3);
-    expect(sender.loss.hasRepairedTail).toBe(false);
+    expect(sender.loss.found.hasRepairedTail).toBe(false);
     sender.send(2);
     sender.now += 100;
     sender.ack(5);
-    expect(sender.loss.hasRepairedTail).toBe(true);
+    expect(sender.loss.found.hasRepairedTail).toBe(true);
     expect(sender.loss.phase).toBe('open');
   });
 
@@ -484,7 +484,7 @@ describe('tail loss probes', () => {
     sender.send(2);
     sender.now += 100;
     sender.ack(5);
-    expect(sender.loss.hasRepairedTail).toBe(false);
+    expect(sender.loss.found.hasRepairedTail).toBe(false);
   });
 
   test('the SACK of a probe starts a fast recovery', () => {
@@ -494,29 +494,29 @@ describe('tail loss probes', () => {
     sender.loss.onTransmit(sender.seq(4), sender.seq(5), sender.now, true);
     sender.now += 100;
     sender.ack(1, [[4, 5]]);
-    if (sender.loss.timer === 'reorder') sender.expire();
-    expect(sender.loss.hasEntered).toBe(true);
+    if (sender.loss.timers.next === 'reorder') sender.expire();
+    expect(sender.loss.found.hasEntered).toBe(true);
     expect(sender.resend()).toEqual([1, 2, 3]);
   });
 
   test('there is no probe without SACK, in recovery, nor while something is selectively acknowledged', () => {
     const reno = Sender.measured(false);
     reno.send(3);
-    expect(reno.loss.timer).toBe('timeout');
+    expect(reno.loss.timers.next).toBe('timeout');
     const sender = Sender.measured();
     sender.send(5);
     sender.now += 100;
     sender.ack(0, [[1, 2]]);
     sender.expire();
     sender.resend();
-    expect(sender.loss.timer).toBe('timeout');
+    expect(sender.loss.timers.next).toBe('timeout');
   });
 });
 
 describe('the retransmission timer', () => {
   test('starts with the first packet, anew with each ACK that advances, and stops with the last', () => {
     const sender = new Sender(false);
-    expect(sender.loss.timer).toBe('none');
+    expect(sender.loss.timers.next).toBe('none');
     sender.send(2);
     expect(sender.loss.deadline).toBe(sender.now + 1_000);
     sender.now += 500;
@@ -538,13 +538,13 @@ describe('the retransmission timer', () => {
     }
     sender.now += 20;
     sender.ack(1);
-    expect(sender.loss.rttMs).toBe(-1);
+    expect(sender.loss.found.rttMs).toBe(-1);
     expect(sender.rtt.backoffs).toBe(3);
     sender.send(1);
     expect(sender.loss.deadline).toBe(sender.now + 8_000);
     sender.now += 20;
     sender.ack(2);
-    expect(sender.loss.rttMs).toBe(20);
+    expect(sender.loss.found.rttMs).toBe(20);
     expect(sender.rtt.backoffs).toBe(0);
   });
 
@@ -552,7 +552,7 @@ describe('the retransmission timer', () => {
     const sender = Sender.measured();
     sender.send(3);
     while (sender.expire() !== 'timeout')
-      sender.loss.onTransmit(sender.loss.probeStart, sender.loss.probeEnd, sender.now, true);
+      sender.loss.onTransmit(sender.loss.probe.start, sender.loss.probe.end, sender.now, true);
     sender.loss.suspend();
     expect(sender.loss.deadline).toBe(Number.POSITIVE_INFINITY);
     expect(sender.loss.expire(sender.now + 1e6)).toBe('none');
@@ -566,7 +566,7 @@ describe('the retransmission timer', () => {
     const sender = Sender.measured();
     sender.send(3);
     expect(sender.loss.expire(sender.loss.deadline - 0.001)).toBe('none');
-    expect(sender.loss.timer).toBe('probe');
+    expect(sender.loss.timers.next).toBe('probe');
   });
 });
 
@@ -577,19 +577,18 @@ describe('NewReno', () => {
     sender.now += 100;
     sender.ack(0);
     sender.ack(0);
-    expect(sender.loss.isDuplicate).toBe(true);
     expect(sender.loss.inFlight).toBe(8_000);
     sender.ack(0);
-    expect(sender.loss.hasEntered).toBe(true);
+    expect(sender.loss.found.hasEntered).toBe(true);
     expect(sender.resend()).toEqual([0]);
     expect(sender.loss.inFlight).toBe(7_000);
     sender.now += 100;
     sender.ack(3);
-    expect(sender.loss.newlyLost).toBe(1_000);
+    expect(sender.loss.found.newlyLost).toBe(1_000);
     expect(sender.resend()).toEqual([3]);
     sender.now += 100;
     sender.ack(10);
-    expect(sender.loss.hasLeft).toBe(true);
+    expect(sender.loss.found.hasLeft).toBe(true);
     expect(sender.loss.inFlight).toBe(0);
   });
 
@@ -600,7 +599,7 @@ describe('NewReno', () => {
     sender.resend();
     expect(sender.loss.inFlight).toBe(4_000);
     sender.ack(3);
-    expect(sender.loss.delivered).toBe(1_000);
+    expect(sender.loss.found.delivered).toBe(1_000);
     // Of 7 segments one is lost, and four of the six reported ones are among the others.
     expect(sender.loss.inFlight).toBe(2_000);
   });
@@ -618,7 +617,7 @@ describe('NewReno', () => {
     expect(sender.expire()).toBe('timeout');
     sender.resend();
     sender.ack(5);
-    expect(sender.loss.hasLeft).toBe(true);
+    expect(sender.loss.found.hasLeft).toBe(true);
     sender.send(4);
     for (let i = 0; i < 4; i++) sender.ack(5);
     expect(sender.loss.phase).toBe('open');
@@ -655,13 +654,12 @@ describe('a packet that the device refuses', () => {
     sender.now += 100;
     sender.ack(0, [[1, 4]]);
     const before = sender.loss.inFlight;
-    sender.loss.nextLost();
     sender.loss.onTransmit(sender.seq(0), sender.seq(1), sender.now, true);
     sender.loss.onRefused();
     expect(sender.loss.inFlight).toBe(before);
     expect(sender.states).toBe('lsf');
     sender.ack(5);
-    expect(sender.loss.isSpurious).toBe(true);
+    expect(sender.loss.found.isSpurious).toBe(true);
   });
 
   test('was not the first retransmission of the episode', () => {
@@ -675,7 +673,7 @@ describe('a packet that the device refuses', () => {
     sender.resend();
     sender.now += 30;
     sender.ack(4, [], sender.now - 50);
-    expect(sender.loss.isSpurious).toBe(true);
+    expect(sender.loss.found.isSpurious).toBe(true);
   });
 
   test('is tried again by the probe timer if no ACK will come', () => {
@@ -683,10 +681,9 @@ describe('a packet that the device refuses', () => {
     sender.send(1);
     while (sender.expire() !== 'timeout')
       sender.loss.onTransmit(sender.seq(0), sender.seq(1), sender.now, true);
-    sender.loss.nextLost();
     sender.loss.onTransmit(sender.seq(0), sender.seq(1), sender.now, true);
     sender.loss.onRefused();
-    expect(sender.loss.timer).toBe('probe');
+    expect(sender.loss.timers.next).toBe('probe');
     expect(sender.loss.deadline).toBe(sender.now + 200);
     expect(sender.expire()).toBe('lost');
     expect(sender.resend()).toEqual([0]);
@@ -708,21 +705,21 @@ test('what an ACK covers in part stays in flight', () => {
   sender.send(64, 64);
   sender.now += 100;
   sender.ack(10);
-  expect(sender.loss.acked).toBe(10_000);
+  expect(sender.loss.found.acked).toBe(10_000);
   expect(sender.loss.inFlight).toBe(54_000);
-  expect(sender.loss.rttMs).toBe(100);
+  expect(sender.loss.found.rttMs).toBe(100);
 });
 
 test('a round ends when all is acknowledged that was sent before it began', () => {
   const sender = Sender.measured();
   sender.send(4);
   sender.ack(1);
-  expect(sender.loss.roundEnded).toBe(true);
+  expect(sender.loss.found.roundEnded).toBe(true);
   sender.ack(3);
-  expect(sender.loss.roundEnded).toBe(false);
+  expect(sender.loss.found.roundEnded).toBe(false);
   sender.send(2);
   sender.ack(4);
-  expect(sender.loss.roundEnded).toBe(true);
+  expect(sender.loss.found.roundEnded).toBe(true);
 });
 
 test('any ACKs leave the sums as they are, and never more records than allowed', () => {
@@ -733,8 +730,9 @@ test('any ACKs leave the sums as they are, and never more records than allowed',
     for (let step = 0; step < 300; step++) {
       sender.now += random.below(40);
       if (random.chance(0.3) && sender.nxt < 500) sender.send(random.between(1, 6));
-      if (random.chance(0.2) && loss.nextLost()) {
-        loss.onTransmit(loss.lostStart, loss.lostEnd, sender.now, true);
+      const lost = loss.firstLost;
+      if (random.chance(0.2) && lost !== undefined) {
+        loss.onTransmit(lost.start, lost.end, sender.now, true);
         if (random.chance(0.3)) loss.onRefused();
       }
       if (random.chance(0.1)) loss.expire(sender.now);

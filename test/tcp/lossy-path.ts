@@ -6,7 +6,7 @@
 import { LossRecovery } from '../../src/tcp/loss.ts';
 import { RttEstimator } from '../../src/tcp/rtt.ts';
 import { seqAdd, seqBefore, seqDistance } from '../../src/tcp/sequence.ts';
-import { IN_FLIGHT, LOST, SACKED } from '../../src/tcp/transmissions.ts';
+import { IN_FLIGHT, LOST, SACKED } from '../../src/tcp/transmission.ts';
 import type { Random } from '../support/random.ts';
 
 export interface PathOptions {
@@ -197,24 +197,25 @@ export class LossyPath {
     if (result !== 'probe') return;
     this.probes++;
     if (!this.sendNew()) {
-      const { probeStart, probeEnd } = loss;
-      if (probeStart !== probeEnd) this.transmit(probeStart, probeEnd, true);
+      const { start, end } = loss.probe;
+      if (start !== end) this.transmit(start, end, true);
     }
   }
 
   private count(): void {
-    if (this.loss.isSpurious) this.spurious++;
-    if (this.loss.hasEntered) this.recoveries++;
+    if (this.loss.found.isSpurious) this.spurious++;
+    if (this.loss.found.hasEntered) this.recoveries++;
   }
 
   /** Sends what is lost, then new data, within a fixed window. */
   private send(): void {
     const { loss, options } = this;
     for (let budget = 200; budget > 0 && loss.inFlight < options.window; budget--) {
-      if (loss.nextLost()) {
-        const most = seqAdd(loss.lostStart, options.packet);
-        const end = seqBefore(most, loss.lostEnd) ? most : loss.lostEnd;
-        if (!this.transmit(loss.lostStart, end, true)) return;
+      const lost = loss.firstLost;
+      if (lost !== undefined) {
+        const most = seqAdd(lost.start, options.packet);
+        const end = seqBefore(most, lost.end) ? most : lost.end;
+        if (!this.transmit(lost.start, end, true)) return;
       } else if (!this.sendNew()) {
         return;
       }

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import { seqAdd, seqDistance } from '../../src/tcp/sequence.ts';
-import { IN_FLIGHT, LOST, SACKED, Transmissions } from '../../src/tcp/transmissions.ts';
+import { IN_FLIGHT, LOST, SACKED } from '../../src/tcp/transmission.ts';
+import { Transmissions } from '../../src/tcp/transmissions.ts';
 import { Random } from '../support/random.ts';
 
 const MSS = 10;

@@ -152,7 +152,9 @@ class Arrival {
     // Outside of the text, octets are free: they are old ones, from in front of the SYN, or never come into the window.
     const isInside = left <= this.#peer.textLength;
     const isBehind = !isInside && minus(start, finAt) < 2 ** 30;
-    const size = isBehind ? 0 : isInside ? Math.min(length, left) : length;
+    // Behind a FIN that was processed no text counts.
+    const size =
+      isBehind && !this.#tcb.RCV.isFinished ? 0 : isInside ? Math.min(length, left) : length;
     const isLast = isInside && size === left;
     const CTL = controls.filter((control) => control !== 'FIN');
     const hasFin = isLast && (controls.includes('FIN') || this.#random.chance(0.5));

@@ -34,14 +34,18 @@ export function arrivesSynchronized(tcb: Tcb, SEG: Segment): void {
 export function processFrom(tcb: Tcb, SEG: Segment): void {
   sixthUrgent(tcb, SEG);
   const before = tcb.RCV.NXT;
-  const hadGap = tcb.held.length > 0;
+  // A FIN alone behind a gap leaves nothing to report.
+  const holdsText = () => tcb.held.some(({ text }) => text.length > 0);
+  const hadGap = holdsText();
+  const countBefore = tcb.held.length;
   for (let next: Segment | undefined = SEG; next !== undefined; next = takeHeld(tcb)) {
     if (seventhTextEnds(tcb, next)) return;
     eighthFin(tcb, next);
   }
   // "if the TCP endpoint is processing a series of queued segments, it MUST process them all before sending any ACK
   // segments (MUST-59)"
-  const hasGap = tcb.held.length > 0 && lengthOf(SEG) > 0;
+  const isHeld = tcb.held.length > countBefore;
+  const hasGap = isHeld || (holdsText() && lengthOf(SEG) > 0);
   // RFC 5681 section 4.2: at once, if the segment left a gap or fills all or part of one.
   if (hasGap || (hadGap && tcb.RCV.NXT !== before)) sendAck(tcb, 'out of order');
   else if (tcb.RCV.NXT !== before) sendAck(tcb, 'acknowledge');
@@ -129,6 +133,8 @@ function secondResetEnds(tcb: Tcb, SEG: Segment): boolean {
   // "1) If the RST bit is set and the sequence number is outside the current receive window, silently drop the segment."
   // The first check did that, except for a RST with text that begins in front of the window.
   if (tcb.choices.isRfc5961) {
+    const isSilent = tcb.state === 'TIME-WAIT' && tcb.choices.resetInTimeWait === 'silence';
+    if (isSilent && SEG.SEQ !== tcb.RCV.NXT) return true;
     const isInside = tcb.RCV.WND > 0 && isWithin(SEG.SEQ, tcb.RCV.NXT, tcb.RCV.WND);
     if (SEG.SEQ !== tcb.RCV.NXT && !isInside) {
       if (tcb.choices.resetInFront === 'challenge') sendChallengeAck(tcb);

@@ -43,6 +43,8 @@ export class Follower {
   #now = 0;
   #iss = 0;
   #lastChallengeAt = -Infinity;
+  /** In TIME-WAIT any ACK counts, as that of FIN. */
+  #lastAckAt = -Infinity;
   /** Since when text or FIN waits for an ACK. */
   #unacknowledgedSince: number | undefined;
   #lastTSval: number | undefined;
@@ -239,6 +241,7 @@ export class Follower {
 
   /** The fault if what is due was not sent. */
   #missing(emission: Emission, sent: readonly Segment[]): Fault | undefined {
+    const { tcb } = this;
     const { segment, why } = emission;
     const fault = `${notationOf(segment)} is missing (${why})`;
     switch (why) {
@@ -251,7 +254,8 @@ export class Follower {
           : fault;
       case 'not acceptable':
       case 'challenge': {
-        const isThrottled = this.#now - this.#lastChallengeAt < this.#throttleMs;
+        const last = tcb.state === 'TIME-WAIT' ? this.#lastAckAt : this.#lastChallengeAt;
+        const isThrottled = this.#now - last < this.#throttleMs;
         if (sent.some((each) => acknowledges(each, segment.ACK))) this.#lastChallengeAt = this.#now;
         else if (!isThrottled) return fault;
         return undefined;
@@ -354,6 +358,7 @@ export class Follower {
     const { tcb } = this;
     if (has(segment, 'ACK')) {
       tcb.TS.lastAckSent = segment.ACK;
+      this.#lastAckAt = this.#now;
       this.#unacknowledgedSince = undefined;
     }
     const window = segment.WND * unit;
@@ -406,6 +411,7 @@ export class Follower {
       isAborted: this.isAborted,
       fields: [
         this.#lastChallengeAt,
+        this.#lastAckAt,
         this.#unacknowledgedSince,
         this.#lastTSval,
         this.#previousNxt,
@@ -419,9 +425,10 @@ export class Follower {
     this.isCloseCalled = saved.isCloseCalled;
     this.isAborted = saved.isAborted;
     this.#lastChallengeAt = saved.fields[0]!;
-    this.#unacknowledgedSince = saved.fields[1];
-    this.#lastTSval = saved.fields[2];
-    this.#previousNxt = saved.fields[3];
+    this.#lastAckAt = saved.fields[1]!;
+    this.#unacknowledgedSince = saved.fields[2];
+    this.#lastTSval = saved.fields[3];
+    this.#previousNxt = saved.fields[4];
   }
 }
 

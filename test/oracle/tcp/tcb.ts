@@ -74,8 +74,15 @@ export interface Choices {
   readonly abortWhileClosing: 'silence' | 'reset';
   /** What a RST gets that begins in front of RCV.NXT, but whose text reaches into the window. */
   readonly resetInFront: 'silence' | 'challenge';
+  /** What a RST that is in the window, but not exact, gets in TIME-WAIT. */
+  readonly resetInTimeWait: 'challenge' | 'silence';
   /** Whether a FIN directly behind the window is taken: it needs no place in a buffer. */
   readonly takesFinBehindWindow: boolean;
+  /**
+   * The sequence number of ACKs and RSTs without text: SND.NXT, or the right edge of the send window if the peer has moved
+   * that back in front of SND.NXT, because the peer finds nothing behind it acceptable.
+   */
+  readonly emptySegments: 'SND.NXT' | 'in the window';
   /** Whether CLOSE in SYN-SENT deletes the TCB (section 3.10.4), or waits for ESTABLISHED as in SYN-RECEIVED. */
   readonly closeInSynSent: 'delete' | 'queue';
   /** RFC 7323 section 2: the shift count that is offered; undefined: none. */
@@ -104,7 +111,9 @@ export const DEFAULT_CHOICES: Choices = {
   recordsInTimeWait: true,
   abortWhileClosing: 'silence',
   resetInFront: 'silence',
+  resetInTimeWait: 'challenge',
   takesFinBehindWindow: false,
+  emptySegments: 'SND.NXT',
   closeInSynSent: 'delete',
   windowScale: undefined,
   keepsTextOfSyn: true,
