@@ -17,7 +17,6 @@ import {
 import { isIP, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { type ConnectionOptions, connect as connectTls, type TLSSocket } from 'node:tls';
-import { systemClock } from '../base/clock.ts';
 import { checkMs, type PresenceNetConnectOptions } from './arguments.ts';
 import type { SocketHost } from './host.ts';
 import { connect, type PresenceSocket } from './socket.ts';
@@ -85,7 +84,7 @@ export function connector(host: SocketHost, options: ConnectorOptions = {}): Con
     const stopTimeout =
       timeoutMs === 0
         ? undefined
-        : (host.clock ?? systemClock).after(timeoutMs, () => {
+        : host.clock.after(timeoutMs, () => {
             socket.destroy(
               systemError('ETIMEDOUT', 'connect', { address: hostname, port: Number(port) })
             );

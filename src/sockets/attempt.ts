@@ -6,7 +6,7 @@
  */
 import { isIP, type LookupFunction } from 'node:net';
 import { IpAddress } from '../base/address.ts';
-import { type Clock, systemClock } from '../base/clock.ts';
+import type { Clock } from '../base/clock.ts';
 import { type TcpConnection, TcpEvent, type TcpOwner } from '../tcp/index.ts';
 import type { ConnectTarget } from './arguments.ts';
 import { codeOfFailure } from './failure.ts';
@@ -33,6 +33,8 @@ export class ConnectAttempt {
   /** How many addresses were tried. */
   #tried = 0;
   #connection: TcpConnection | undefined;
+  /** Whether the stack was closed before: the program then learns of the failure in any case. */
+  readonly isTooLate: boolean;
   #isOver = false;
   #stopTimeout: (() => void) | undefined;
   #stopAddressTimeout: (() => void) | undefined;
@@ -41,7 +43,8 @@ export class ConnectAttempt {
     this.#host = host;
     this.#target = target;
     this.#socket = socket;
-    this.#clock = host.clock ?? systemClock;
+    this.#clock = host.clock;
+    this.isTooLate = host.isClosed;
   }
 
   start(signal?: AbortSignal): void {

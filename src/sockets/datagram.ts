@@ -54,6 +54,8 @@ export type MessageListener = (message: Buffer, from: RemoteInfo) => void;
 /**
  * Emits `message` (bytes, `RemoteInfo`), `listening`, `connect`, `error` and `close`. When the stack is closed, the
  * socket is closed too; if somebody listens for `error`, an error ENETDOWN with the `cause` comes first.
+ * A connected socket whose peer or port is withdrawn from the site emits `error` (ECONNREFUSED with a `cause`), also only
+ * if somebody listens, and goes on.
  *
  * A socket of type `udp6` takes IPv6 alone. Multicast, broadcast and hop limits do not exist here: their methods throw
  * a system error ENOTSUP.
@@ -432,10 +434,14 @@ export class PresenceDatagramSocket extends UnsupportedDatagramCalls {
     }
   }
 
-  #onFailure({ remote, remotePort: port }: UdpSocket): void {
-    const code = this.#socket?.takeFailure();
-    if (code === undefined || !this.#isOpen || remote === undefined) return;
-    this.#emitError(systemError(code, 'recvmsg', { address: remote.toString(), port }));
+  #onFailure(socket: UdpSocket): void {
+    const { remote, remotePort: port } = socket;
+    const failure = socket.takeFailure();
+    if (failure === undefined || !this.#isOpen || remote === undefined) return;
+    const { code, cause } = failure;
+    // `dgram` knows no withdrawals, so a program need not expect one.
+    if (cause !== undefined && this.listenerCount('error') === 0) return;
+    this.#emitError(systemError(code, 'recvmsg', { address: remote.toString(), port, cause }));
   }
 
   /**

@@ -5,7 +5,6 @@
  */
 import { randomBytes } from 'node:crypto';
 import type { IpAddress } from '../base/address.ts';
-import { systemClock } from '../base/clock.ts';
 import { argumentError, checkMs, checkName, checkSignal, familyOption } from './arguments.ts';
 import type { EchoOutcome } from './echo-requests.ts';
 import type { SocketHost } from './host.ts';
@@ -55,7 +54,7 @@ export async function ping(
   await host.whenUp(signal);
   throwIfAborted(signal);
   const { local, remote } = choose(host, target, familyOption(family));
-  const clock = host.clock ?? systemClock;
+  const clock = host.clock;
   const sinceMs = clock.monotonicMs();
   const outcome = await new Promise<EchoOutcome | 'timeout' | 'abort' | undefined>((resolve) => {
     const request = icmp.request(local, remote, randomBytes(size), settle);

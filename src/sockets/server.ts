@@ -145,7 +145,10 @@ abstract class ServerBase extends EventEmitter implements ListenerOwner, SocketS
   }
 }
 
-/** A server for TCP connections from presences. Events: `listening`, `connection`, `drop`, `error`, `close`. */
+/**
+ * A server for TCP connections from presences. Events: `listening`, `connection`, `drop`, `error`, `close`. It is closed
+ * when the program closes its stack.
+ */
 export class PresenceServer extends ServerBase {
   /** The address that it was told to listen at. */
   #address: IpAddress | undefined;
@@ -181,6 +184,7 @@ export class PresenceServer extends ServerBase {
       }
       this.#address = this.#ownAddress(host, port);
       this._listener = this._host.tcp.listen(this.#address, port, this, backlog);
+      this._host.servers.add(this);
     } catch (error) {
       process.nextTick(emitError, this, this.#listenError(error, host, port));
       return this;
@@ -217,6 +221,7 @@ export class PresenceServer extends ServerBase {
     }
     this._listener?.close();
     this._listener = undefined;
+    this._host.servers.delete(this);
     this._emitCloseIfDrained();
     return this;
   }

@@ -158,8 +158,9 @@ export abstract class SocketStream extends Duplex implements AttemptOwner {
     this.connecting = false;
     this._idle?.stop();
     this._idle = undefined;
-    this._attempt?.cancel();
+    const attempt = this._attempt;
     this._attempt = undefined;
+    attempt?.cancel();
     const connection = this._connection;
     this._connection = undefined;
     if (this._isResetting) connection?.abort();
@@ -168,7 +169,8 @@ export abstract class SocketStream extends Duplex implements AttemptOwner {
     const pending = this.#pending;
     this.#pending = undefined;
     this.#onFinal = undefined;
-    callback(error);
+    // Without an error here the stream emits none; it knows it nevertheless, for those who ask later.
+    callback(this.#isExpected(error, attempt) ? null : error);
     pending?.callback(error ?? closedEarly(connection !== undefined));
     this.#emitCloseLater(error !== null);
     this._server?.onSocketDestroyed();
@@ -199,7 +201,6 @@ export abstract class SocketStream extends Duplex implements AttemptOwner {
 
   /** @internal */
   onConnectFailed(error: Error): void {
-    this._attempt = undefined;
     this.destroy(error);
   }
 
@@ -222,6 +223,7 @@ export abstract class SocketStream extends Duplex implements AttemptOwner {
         this._idle?.touch();
         if ((events & ~TcpEvent.Writable) !== 0) this.#receive();
         if ((events & (TcpEvent.Writable | TcpEvent.Closed)) !== 0) this.#flush();
+        if ((events & TcpEvent.Closed) !== 0) this.#leaveStack();
       }
     } catch (error) {
       throwLater(error);
@@ -261,6 +263,24 @@ export abstract class SocketStream extends Duplex implements AttemptOwner {
     } else if (connection.failure !== undefined) {
       this.destroy(this.#failureError(connection, 'read'));
     }
+  }
+
+  /** A closed stack ends also those who do not read, and would never learn of it, unless they have something to read. */
+  #leaveStack(): void {
+    const connection = this._connection;
+    if (!this._host.isClosed || connection?.failure === undefined) return;
+    if (connection.available > 0 || this.readableLength > 0) return;
+    this.destroy(this.#failureError(connection, 'read'));
+  }
+
+  /**
+   * Whether the program has brought the error about by closing the stack, and nobody listens: an `error` event would
+   * then end the process.
+   */
+  #isExpected(error: Error | null, attempt: ConnectAttempt | undefined): boolean {
+    const { isClosed, closedBy } = this._host;
+    if (error === null || !isClosed || error.cause !== closedBy) return false;
+    return attempt?.isTooLate !== true && this.listenerCount('error') === 0;
   }
 
   #push(connection: TcpConnection): void {
@@ -331,6 +351,8 @@ export abstract class SocketStream extends Duplex implements AttemptOwner {
   protected _revive(): void {
     (this as unknown as { _undestroy(): void })._undestroy();
     this._flow = undefined;
+    // What it was told to watch went with the first life.
+    this._signal = undefined;
     this._isResetting = false;
     this.#isEnded = false;
     this.#bytesRead = 0;

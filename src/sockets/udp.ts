@@ -135,6 +135,11 @@ export class UdpEndpoint {
     return this.#size;
   }
 
+  /** The sockets that are connected to a peer. */
+  *connected(): IterableIterator<UdpSocket & { readonly remote: IpAddress }> {
+    for (const socket of this.#sockets()) if (isConnected(socket)) yield socket;
+  }
+
   /** When `expire` has something to do, in ms; `Infinity` if nothing waits. It may be early. */
   get deadline(): number {
     return this.#deadline;
@@ -280,7 +285,12 @@ export class UdpEndpoint {
     }
     this.#ring = [];
     this.#deadline = Number.POSITIVE_INFINITY;
-    for (const socket of [...this.#ipv4.all(), ...this.#ipv6.all()]) socket.onEndpointClosed();
+    for (const socket of this.#sockets()) socket.onEndpointClosed();
+  }
+
+  *#sockets(): IterableIterator<UdpSocket> {
+    yield* this.#ipv4;
+    yield* this.#ipv6;
   }
 
   /** Verifies a packet. Returns the payload bytes of each of its datagrams, at least 1; -1 if it is not valid. */
@@ -373,6 +383,10 @@ export class UdpEndpoint {
   #table(family: Family): UdpTable {
     return family === 4 ? this.#ipv4 : this.#ipv6;
   }
+}
+
+function isConnected(socket: UdpSocket): socket is UdpSocket & { readonly remote: IpAddress } {
+  return socket.remote !== undefined;
 }
 
 function newCounters(): UdpCounters {

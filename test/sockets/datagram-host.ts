@@ -66,7 +66,9 @@ export class DatagramHost implements SocketHost {
   readonly udp: UdpEndpoint;
   readonly icmp: IcmpEndpoint;
   readonly reassembler: Reassembler = new Reassembler(() => this.clock.monotonicMs());
+  readonly servers: Set<{ close(): unknown }> = new Set();
   closedBy: Error | undefined;
+  isClosed = false;
   isUp = true;
   /** Ports and hosts that are refused at once, with their code. */
   readonly refused: Map<number | string, string> = new Map();
@@ -142,6 +144,7 @@ export class DatagramHost implements SocketHost {
 
   close(cause?: Error): void {
     this.closedBy = cause;
+    this.isClosed = true;
     this.udp.close();
     this.icmp.close();
   }
