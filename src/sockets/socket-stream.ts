@@ -11,9 +11,10 @@
 import { AsyncResource } from 'node:async_hooks';
 import type { EventEmitter } from 'node:events';
 import { addAbortSignal, Duplex } from 'node:stream';
+import { throwToProcess } from '../base/emitter.ts';
 import { type Flow, type TcpConnection, TcpEvent } from '../tcp/index.ts';
+import { argumentError } from './argument-checks.ts';
 import {
-  argumentError,
   checkedOnRead,
   checkSocketOptions,
   keepAliveMs,
@@ -22,7 +23,7 @@ import {
   streamOptions,
 } from './arguments.ts';
 import type { AttemptOwner, ConnectAttempt } from './attempt.ts';
-import { codeOfFailure } from './failure.ts';
+import { codeOfFailure } from './error-codes.ts';
 import type { SocketHost } from './host.ts';
 import type { IdleTimer } from './idle-timer.ts';
 import { PendingWrite, type WriteCallback, type WriteEntry } from './pending-write.ts';
@@ -226,7 +227,8 @@ export abstract class SocketStream extends Duplex implements AttemptOwner {
         if ((events & TcpEvent.Closed) !== 0) this.#leaveStack();
       }
     } catch (error) {
-      throwLater(error);
+      // The other sockets, and the rest of the data, are not hurt if the program goes on.
+      throwToProcess(error);
       process.nextTick(receiveLater, this);
     }
   }
@@ -369,16 +371,6 @@ export abstract class SocketStream extends Duplex implements AttemptOwner {
       context.emitDestroy();
     }
   }
-}
-
-/**
- * Makes an uncaught exception of what a listener has thrown, in a tick of its own: the other sockets, and the rest of
- * the data, are not hurt if the program goes on.
- */
-export function throwLater(error: unknown): void {
-  process.nextTick(() => {
-    throw error;
-  });
 }
 
 /** Captures the async context of the caller. */

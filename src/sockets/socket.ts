@@ -7,10 +7,8 @@
 import type { AddressInfo } from 'node:net';
 import { addAbortSignal } from 'node:stream';
 import type { Flow } from '../tcp/index.ts';
+import { argumentError, checkCallback, checkMs } from './argument-checks.ts';
 import {
-  argumentError,
-  checkCallback,
-  checkMs,
   connectTarget,
   keepAliveMs,
   normalizeArguments,

@@ -11,6 +11,7 @@ import type { Family, IpAddress } from '../base/address.ts';
 import type { Clock } from '../base/clock.ts';
 import type { PacketDevice } from '../device/index.ts';
 import { TcpEndpoint } from '../tcp/index.ts';
+import { randomWord } from '../tcp/ports.ts';
 import {
   type Connector,
   type ConnectorOptions,
@@ -26,7 +27,6 @@ import { Identifications } from './identifications.ts';
 import { lookupOf, type PresenceLookup } from './lookup.ts';
 import { PathMtus } from './path-mtu.ts';
 import { type PingOptions, type PingResult, ping } from './ping.ts';
-import { RandomWords } from './random-words.ts';
 import { Reassembler } from './reassembly.ts';
 import {
   type ConnectionListener,
@@ -82,11 +82,11 @@ export class SocketStack implements PacketDevice, SocketHost, AsyncDisposable {
     // The device is not there yet, and its endpoints ask for the time in their constructors.
     let device: StackDevice | undefined;
     const now = (): number => device?.now() ?? clock.monotonicMs();
-    const words = new RandomWords(random);
-    const identifications = new Identifications(words);
+    const word = (): number => randomWord(random);
+    const identifications = new Identifications(word);
     const pathMtus = new PathMtus(now);
     const localAddress = (family: Family): IpAddress | undefined => this.localAddress(family);
-    const common = { now, random: words, identifications, pathMtus, mtu, localAddress };
+    const common = { now, random: word, identifications, pathMtus, mtu, localAddress };
     this.tcp = new TcpEndpoint({ now, random, mtu, offload, limits });
     this.udp = new UdpEndpoint({ ...common, offload, maxWaitMs: tunnelWaitMs });
     this.icmp = new IcmpEndpoint({

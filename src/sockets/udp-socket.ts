@@ -90,9 +90,6 @@ export class UdpSocket {
   /** The peer, if it is connected. */
   remote: IpAddress | undefined;
   remotePort = 0;
-  /** Datagrams that were dropped because the queue was full. */
-  drops = 0;
-
   /** Of the endpoint: whether it is in the ring of those that have something to send. */
   isWaiting = false;
   readonly received: DatagramQueue<ReceivedDatagram> = new DatagramQueue();
@@ -196,10 +193,9 @@ export class UdpSocket {
     return sent;
   }
 
-  /** Of the endpoint: a datagram arrived. */
+  /** Of the endpoint: a datagram arrived, which fits into the queue. */
   onReceived(datagram: ReceivedDatagram): void {
     if (this.received.push(datagram)) this.#raise(UdpEvent.Readable);
-    else this.drops++;
   }
 
   /** Of the endpoint: a datagram left the queue. */

@@ -31,10 +31,10 @@ import { pickPort } from '../tcp/ports.ts';
 import { isAddressAt } from './address-at.ts';
 import { QUEUE_LIMIT } from './datagram-queue.ts';
 import { DatagramWriter } from './datagram-writer.ts';
-import { ICMP_ERROR_CODES, type IcmpError } from './icmp-error.ts';
+import { ICMP_CODES } from './error-codes.ts';
+import type { IcmpError } from './icmp-error.ts';
 import type { Identifications } from './identifications.ts';
 import type { PathMtus } from './path-mtu.ts';
-import type { RandomWords } from './random-words.ts';
 import {
   type UdpDriver,
   type UdpFailure,
@@ -47,7 +47,8 @@ import { UdpTable } from './udp-table.ts';
 export interface UdpEndpointOptions {
   /** Returns the time in ms, monotonic. */
   readonly now: () => number;
-  readonly random: RandomWords;
+  /** Returns an unsigned 32-bit integer that nobody can predict. */
+  readonly random: () => number;
   readonly identifications: Identifications;
   readonly pathMtus: PathMtus;
   /** The longest packet that the device takes, in bytes. */
@@ -164,7 +165,7 @@ export class UdpEndpoint {
     if (this.#size >= MAX_SOCKETS) return 'ENOBUFS';
     const table = this.#table(family);
     const isUsed = (each: number): boolean => table.isTaken(each, local);
-    const chosen = port === 0 ? pickPort(() => this.#options.random.next(), isUsed) : port;
+    const chosen = port === 0 ? pickPort(this.#options.random, isUsed) : port;
     if (chosen < 0 || isUsed(chosen)) return 'EADDRINUSE';
     const socket = new UdpSocket(this.#driver, owner, family, local, chosen);
     table.add(socket);
@@ -197,7 +198,6 @@ export class UdpEndpoint {
         socket.onReceived({ payload: bytes, remote, remotePort });
         this.counters.received++;
       } else {
-        socket.drops++;
         this.counters.receiveDrops++;
       }
       from = to;
@@ -211,7 +211,7 @@ export class UdpEndpoint {
     const socket = this.#table(family).findSender(error);
     if (socket === undefined) return false;
     // RFC 1122 section 4.1.3.3. Only a connected socket can tell which peer an error is about, as in Linux.
-    const failure: UdpFailure = ICMP_ERROR_CODES[error.kind];
+    const failure: UdpFailure = ICMP_CODES[error.kind];
     const isReported = socket.remote !== undefined && !(family === 4 && failure === 'EMSGSIZE');
     if (isReported) socket.onFailed(failure);
     return true;

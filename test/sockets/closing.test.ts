@@ -108,7 +108,9 @@ describe.each(states)('a socket that %s', (_, open) => {
   test('emits error first if somebody listens', async () => {
     const socket = await open();
     const log: unknown[] = [];
-    socket.on('error', (error) => log.push(error)).on('close', (hadError) => log.push(hadError));
+    socket
+      .on('error', (error) => log.push(error))
+      .on('close', (hadError: boolean) => log.push(hadError));
     await near.close();
     await settled();
     const code = expect.stringMatching(/ECONNRESET|ENETDOWN/);
